@@ -1,0 +1,32 @@
+// The subcommands of the program.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace x_transformers {
+
+/// What a user gave wrongly gives 2, what failed on the way 1, else 0.
+inline constexpr int kDone = 0, kFailed = 1, kWrongUse = 2;
+
+/// Runs the program on its arguments (without its name) and returns its exit status. Results go to stdout, everything
+/// else to stderr.
+int run_program(const std::vector<std::string>& arguments);
+
+// Each adds one subcommand, with its options and what it runs.
+void add_train(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_forward(CLI::App& app);
+void add_info(CLI::App& app);
+void add_options(CLI::App& app);
+void add_convert(CLI::App& app);
+void add_tokenizer(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_doctor(CLI::App& app);
+void add_serve(CLI::App& app);
+
+}  // namespace x_transformers

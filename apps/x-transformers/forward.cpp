@@ -1,0 +1,75 @@
+// forward, and generate with --config: one call of a model with named tensors, the interchange that parity checks use.
+#include <ATen/ATen.h>
+#include <torch/utils.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "apps/x-transformers/call.h"
+#include "apps/x-transformers/commands.h"
+#include "apps/x-transformers/device.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/io/safetensors.h"
+#include "x_transformers/io/state_dict.h"
+
+namespace x_transformers {
+
+namespace {
+
+Json parse_kwargs(const std::string& text) {
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    throw InputError(std::string("--kwargs: not valid JSON: ") + error.what());
+  }
+}
+
+}  // namespace
+
+at::ScalarType parse_dtype(const std::string& name) {
+  if (name == "float32") return at::kFloat;
+  if (name == "float64") return at::kDouble;
+  if (name == "bfloat16") return at::kBFloat16;
+  throw InputError("--dtype: expected float32, float64 or bfloat16, got '" + name + "'");
+}
+
+void add_call_options(CLI::App& command, CallOptions& options) {
+  command.add_option("--config", options.config, "model file (JSON)");
+  command.add_option("--weights", options.weights, "weights (.safetensors or .pt); default: freshly initialised");
+  command.add_option("--inputs", options.inputs, "tensors by the names of the arguments (.safetensors)");
+  command.add_option("--kwargs", options.kwargs, "further arguments as a JSON object");
+  command.add_option("--outputs", options.outputs, "where the results go (.safetensors)");
+  command.add_option("--seed", options.seed, "start of the random numbers");
+  command.add_option("--device", options.device, "cpu, cuda or cuda:N");
+  command.add_option("--dtype", options.dtype, "float32, float64 or bfloat16");
+}
+
+void run_call(const CallOptions& options, const std::string& mode) {
+  require(!options.config.empty(), "--config: is needed");
+  require(!options.outputs.empty(), "--outputs: is needed");
+  at::manual_seed(static_cast<uint64_t>(options.seed));
+  const auto model = build_model(read_json_file(options.config), options.config);
+  const auto dtype = parse_dtype(options.dtype);
+  const auto device = open_device(options.device);
+  if (!options.weights.empty()) load_state_dict(model->module(), load_model_weights(options.weights));
+  model->module().to(device, dtype);
+  model->module().train(options.train);
+  TensorMap inputs;
+  if (!options.inputs.empty()) inputs = load_safetensors(options.inputs).tensors;
+  for (auto& [name, tensor] : inputs) {
+    tensor = tensor.is_floating_point() ? tensor.to(device, dtype) : tensor.to(device);
+  }
+  save_safetensors(options.outputs, run_model(*model, mode, inputs, parse_kwargs(options.kwargs), options.grads));
+}
+
+void add_forward(CLI::App& app) {
+  auto* command = app.add_subcommand("forward", "call a model with tensors from a file");
+  const auto options = std::make_shared<CallOptions>();
+  add_call_options(*command, *options);
+  command->add_flag("--grads", options->grads, "also write the gradients of the parameters");
+  command->add_flag("--train", options->train, "train mode (dropout and the like)");
+  command->callback([options] { run_call(*options, "forward"); });
+}
+
+}  // namespace x_transformers

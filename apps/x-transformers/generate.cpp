@@ -1,0 +1,93 @@
+// generate: text from a trained model, or (with --config) one call with named tensors.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <memory>
+
+#include "apps/x-transformers/call.h"
+#include "apps/x-transformers/commands.h"
+#include "apps/x-transformers/device.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/train/language_model.h"
+
+namespace x_transformers {
+
+namespace {
+
+struct GenerateCommand {
+  CallOptions call;
+  std::string path, prompt, prompt_file;
+  GenerateOptions options;
+  std::vector<std::string> stop;
+  bool json = false, greedy = false;
+};
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), path + ": cannot be read");
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+void run_generation(GenerateCommand& command) {
+  const auto device = open_device(command.call.device);
+  auto model = load_language_model(command.path, device, parse_dtype(command.call.dtype));
+  TextGeneration generation;
+  generation.prompt = command.prompt_file.empty() ? command.prompt : read_file(command.prompt_file);
+  generation.options = command.options;
+  if (command.greedy) generation.options.temperature = 0;
+  generation.stop = command.stop;
+  if (!command.json) {
+    std::fputs(generation.prompt.c_str(), stdout);
+    generation.write = [](const std::string& piece) {
+      std::fwrite(piece.data(), 1, piece.size(), stdout);
+      std::fflush(stdout);
+    };
+  }
+  const auto text = write_text(model, generation);
+  if (command.json) {
+    const Json result = {{"prompt", generation.prompt}, {"text", text}};
+    fmt::print("{}\n", result.dump(-1, ' ', false, Json::error_handler_t::replace));
+  } else {
+    std::fputc('\n', stdout);
+  }
+}
+
+template <class T>
+void add_filter(CLI::App& command, const char* name, std::optional<T>& value, const char* help) {
+  command.add_option_function<T>(name, [&value](const T& given) { value = given; }, help);
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  auto* command = app.add_subcommand("generate", "write with a trained model");
+  const auto options = std::make_shared<GenerateCommand>();
+  auto& sampling = options->options;
+  sampling.temperature = 0.8;
+  command->add_option("path", options->path, "folder of a run or checkpoint, or a model.safetensors beside its config.json");
+  command->add_option("--prompt", options->prompt, "text to go on from");
+  command->add_option("--prompt-file", options->prompt_file, "file with that text");
+  command->add_option("--tokens", sampling.seq_len, "tokens to write at most");
+  command->add_option("--temperature", sampling.temperature, "divides the logits; 0: always the most probable token");
+  command->add_flag("--greedy", options->greedy, "the same as --temperature 0");
+  add_filter(*command, "--top-k", sampling.top_k, "draw from this many tokens");
+  add_filter(*command, "--top-p", sampling.top_p, "draw from the most probable tokens up to this sum");
+  add_filter(*command, "--top-a", sampling.top_a, "draw from tokens of at least this times the highest probability squared");
+  add_filter(*command, "--min-p", sampling.min_p, "draw from tokens of at least this times the highest probability");
+  command->add_option("--repetition-penalty", sampling.repetition_penalty, "above 1 makes repetition less likely");
+  add_filter(*command, "--eos", sampling.eos_token, "token that ends the text");
+  command->add_option("--stop", options->stop, "text that ends the text; may be given several times");
+  command->add_flag("--json", options->json, "the result as JSON, at the end");
+  add_call_options(*command, options->call);
+  command->callback([options, command] {
+    if (!options->call.config.empty()) return run_call(options->call, "generate");
+    require(!options->path.empty(), "generate: a folder, or --config with --weights, --inputs and --outputs, is needed");
+    if (command->count("--seed") > 0) options->options.seed = options->call.seed;
+    run_generation(*options);
+  });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,51 @@
+#include <c10/util/Exception.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "apps/x-transformers/commands.h"
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+
+namespace {
+
+/// One line that says what went wrong, without LibTorch's stack trace.
+int report(const std::string& message, int status) {
+  const auto line = message.substr(0, message.find('\n'));
+  std::fprintf(stderr, "x-transformers: %s\n", line.c_str());
+  return status;
+}
+
+}  // namespace
+
+int run_program(const std::vector<std::string>& arguments) {
+  CLI::App app{"Transformers with every idea of x-transformers as an option: train, measure, generate.",
+               "x-transformers"};
+  app.require_subcommand(1);
+  app.option_defaults()->always_capture_default();
+  for (const auto add : {add_train, add_generate, add_forward, add_info, add_options, add_convert, add_tokenizer,
+                         add_bench, add_doctor, add_serve}) {
+    add(app);
+  }
+  try {
+    // CLI11 takes its arguments last first.
+    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForAllHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    return report(std::string(error.what()) + " (--help lists what there is)", kWrongUse);
+  } catch (const InputError& error) {
+    return report(error.what(), kWrongUse);
+  } catch (const c10::Error& error) {
+    return report(error.what_without_backtrace(), kFailed);
+  } catch (const std::exception& error) {
+    return report(error.what(), kFailed);
+  }
+  return kDone;
+}
+
+}  // namespace x_transformers

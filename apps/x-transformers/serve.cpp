@@ -1,0 +1,60 @@
+// serve: many calls in one process, as tests make them. A line in: a JSON list of arguments; a line out: a JSON list of
+// exit status and message.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+
+#include "apps/x-transformers/commands.h"
+#include "x_transformers/core/json.h"
+
+namespace x_transformers {
+
+namespace {
+
+/// Runs one command and returns what it wrote to stderr.
+std::string run_captured(const std::vector<std::string>& arguments, int& status) {
+  std::fflush(stderr);
+  std::FILE* captured = std::tmpfile();
+  if (!captured) throw RunError("serve: no temporary file can be made");
+  const int usual = dup(STDERR_FILENO);
+  dup2(fileno(captured), STDERR_FILENO);
+  status = run_program(arguments);
+  std::fflush(stderr);
+  std::fseek(captured, 0, SEEK_END);
+  dup2(usual, STDERR_FILENO);
+  close(usual);
+  std::string text(static_cast<size_t>(std::ftell(captured)), '\0');
+  std::rewind(captured);
+  text.resize(std::fread(text.data(), 1, text.size(), captured));
+  std::fclose(captured);
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+void serve() {
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    int status = kWrongUse;
+    std::string message;
+    try {
+      const auto request = Json::parse(line);
+      if (!request.is_array()) throw InputError("serve: expected a JSON list of arguments");
+      message = run_captured(request.get<std::vector<std::string>>(), status);
+    } catch (const std::exception& error) {
+      message = error.what();
+    }
+    fmt::print("{}\n", Json{status, message}.dump(-1, ' ', false, Json::error_handler_t::replace));
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace
+
+void add_serve(CLI::App& app) {
+  app.add_subcommand("serve", "run commands from standard input, one JSON list of arguments a line")->callback(serve);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,80 @@
+// train: a run file, a folder, and what the command line changes.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "apps/x-transformers/commands.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/train/language_model.h"
+
+namespace x_transformers {
+
+namespace {
+
+struct TrainCommand {
+  std::string config, data, out = "runs/latest", device;
+  std::vector<std::string> set;
+  bool resume = false, skip_nonfinite = false, no_cuda_graph = false, json = false;
+  int64_t steps = 0;
+};
+
+std::vector<std::string> overrides(const TrainCommand& command) {
+  auto all = command.set;
+  if (!command.data.empty()) all.push_back("data.path=" + Json(command.data).dump());
+  if (!command.device.empty()) all.push_back("train.device=" + command.device);
+  if (command.steps > 0) all.push_back("train.steps=" + std::to_string(command.steps));
+  if (command.skip_nonfinite) all.emplace_back("train.skip_nonfinite=true");
+  if (command.no_cuda_graph) all.emplace_back("train.cuda_graph=false");
+  return all;
+}
+
+const char* reason_name(StopReason reason) {
+  switch (reason) {
+    case StopReason::kEarlyStopping: return "early stopping";
+    case StopReason::kSignal: return "signal";
+    case StopReason::kFinished: break;
+  }
+  return "finished";
+}
+
+void print_result(const TrainCommand& command, const TrainResult& result) {
+  const auto number = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
+  if (command.json) {
+    fmt::print("{}\n", Json{{"directory", command.out},
+                            {"reason", reason_name(result.reason)},
+                            {"step", result.step},
+                            {"loss", number(result.loss)},
+                            {"val_loss", number(result.val_loss)},
+                            {"best_val_loss", number(result.best_val_loss)},
+                            {"skipped_steps", result.skipped_steps}}
+                           .dump());
+    return;
+  }
+  fmt::print("{}: {} after step {}", command.out, reason_name(result.reason), result.step);
+  if (result.best_val_loss) fmt::print(", best validation loss {:.4f}", *result.best_val_loss);
+  fmt::print("\n");
+}
+
+}  // namespace
+
+void add_train(CLI::App& app) {
+  auto* command = app.add_subcommand("train", "train a model on text or tokens");
+  const auto options = std::make_shared<TrainCommand>();
+  command->add_option("--config", options->config, "run file: {\"model\": ..., \"data\": ..., \"train\": ...}")->required();
+  command->add_option("--data", options->data, "text or token file, or folder (data.path)");
+  command->add_option("--out", options->out, "folder of the run");
+  command->add_option("--steps", options->steps, "updates of the weights (train.steps); 0: as the run file says");
+  command->add_option("--device", options->device, "cpu or cuda (train.device)");
+  command->add_option("--set", options->set, "changes a value of the run file, as in --set train.learning_rate=1e-3");
+  command->add_flag("--resume", options->resume, "go on from the folder's latest checkpoint");
+  command->add_flag("--skip-nonfinite", options->skip_nonfinite, "pass over steps whose loss is not finite");
+  command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
+  command->add_flag("--json", options->json, "the result as JSON");
+  command->callback([options] {
+    const auto run = read_run_file(options->config, overrides(*options));
+    print_result(*options, train_language_model(run, options->out, options->resume));
+  });
+}
+
+}  // namespace x_transformers

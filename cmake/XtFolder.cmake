@@ -1,0 +1,68 @@
+# One object library per folder of x_transformers/, so that a folder builds, and its tests link, without those above it.
+
+add_library(xt_settings INTERFACE)
+target_compile_features(xt_settings INTERFACE cxx_std_20)
+target_include_directories(xt_settings INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>")
+target_link_libraries(xt_settings INTERFACE LibTorch::cpu nlohmann_json::nlohmann_json SentencePiece::SentencePiece)
+# The flag and not OpenMP::OpenMP_CXX: that names the compiler's own OpenMP library by its path, while LibTorch brings one.
+target_compile_options(xt_settings INTERFACE ${OpenMP_CXX_FLAGS})
+target_link_options(xt_settings INTERFACE ${OpenMP_CXX_FLAGS})
+
+add_library(xt_private_settings INTERFACE)
+# Header-only: LibTorch's include folder holds headers of another version of fmt than the machine's library.
+target_link_libraries(xt_private_settings INTERFACE fmt::fmt-header-only)
+target_compile_options(xt_private_settings INTERFACE -Wall -Wextra -Wno-unknown-pragmas $<$<BOOL:${XT_WERROR}>:-Werror>)
+if(XT_SANITIZE)
+  target_compile_options(xt_private_settings INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer -O1)
+  target_link_options(xt_private_settings INTERFACE -fsanitize=address,undefined)
+endif()
+
+# One precompiled header for everything: it holds other projects' headers only.
+add_library(xt_precompiled OBJECT "${PROJECT_SOURCE_DIR}/cmake/precompiled.cpp")
+target_link_libraries(xt_precompiled PRIVATE xt_settings xt_private_settings)
+target_precompile_headers(xt_precompiled PRIVATE "${PROJECT_SOURCE_DIR}/cmake/precompiled.h")
+
+function(xt_compile target)
+  target_link_libraries(${target} PRIVATE xt_settings xt_private_settings)
+  target_compile_options(${target} PRIVATE -fPIC) # programs too: the precompiled header was compiled with it
+  target_precompile_headers(${target} REUSE_FROM xt_precompiled)
+endfunction()
+
+set_property(GLOBAL PROPERTY XT_FOLDERS "")
+
+# xt_folder(NAME DEPENDENCY...): the object library xt_NAME of x_transformers/NAME.
+function(xt_folder name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/x_transformers/${name}/*.cpp")
+  set_property(GLOBAL PROPERTY XT_DEPENDS_${name} ${ARGN})
+  if(sources)
+    add_library(xt_${name} OBJECT ${sources})
+    xt_compile(xt_${name})
+    set_property(GLOBAL APPEND PROPERTY XT_FOLDERS ${name})
+  endif()
+endfunction()
+
+# The objects of a folder and of all those it may include, in `out`.
+function(xt_objects out)
+  get_property(built GLOBAL PROPERTY XT_FOLDERS)
+  set(objects)
+  foreach(name IN LISTS ARGN)
+    get_property(depends GLOBAL PROPERTY XT_DEPENDS_${name})
+    foreach(part IN LISTS name depends)
+      if(part IN_LIST built)
+        list(APPEND objects $<TARGET_OBJECTS:xt_${part}>)
+      endif()
+    endforeach()
+  endforeach()
+  list(REMOVE_DUPLICATES objects)
+  set(${out} ${objects} PARENT_SCOPE)
+endfunction()
+
+# The library that users link: x_transformers::x_transformers.
+function(xt_library)
+  get_property(built GLOBAL PROPERTY XT_FOLDERS)
+  xt_objects(objects ${built})
+  add_library(x_transformers STATIC ${objects})
+  add_library(x_transformers::x_transformers ALIAS x_transformers)
+  set_target_properties(x_transformers PROPERTIES LINKER_LANGUAGE CXX)
+  target_link_libraries(x_transformers PUBLIC xt_settings)
+endfunction()

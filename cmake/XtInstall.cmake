@@ -1,0 +1,28 @@
+# Installs the library, its headers, the program, and a package: find_package(x_transformers) then works elsewhere.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+set(_package "${CMAKE_INSTALL_LIBDIR}/cmake/x_transformers")
+
+set_target_properties(xt_settings PROPERTIES EXPORT_NAME settings)
+install(TARGETS x_transformers xt_settings EXPORT x_transformersTargets
+  ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
+  INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+install(EXPORT x_transformersTargets NAMESPACE x_transformers:: DESTINATION "${_package}")
+install(DIRECTORY "${PROJECT_SOURCE_DIR}/x_transformers" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
+  FILES_MATCHING PATTERN "*.h")
+
+# The installed program finds LibTorch where the built one does: LibTorch::cpu carries that path.
+set_target_properties(x-transformers PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
+install(TARGETS x-transformers RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+
+get_filename_component(LibTorch_ROOT_DIR "${LibTorch_LIBRARY_DIR}" DIRECTORY)
+configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/x_transformersConfig.cmake.in"
+  "${PROJECT_BINARY_DIR}/cmake/x_transformersConfig.cmake" INSTALL_DESTINATION "${_package}")
+write_basic_package_version_file("${PROJECT_BINARY_DIR}/cmake/x_transformersConfigVersion.cmake"
+  COMPATIBILITY SameMinorVersion)
+install(FILES "${PROJECT_BINARY_DIR}/cmake/x_transformersConfig.cmake"
+  "${PROJECT_BINARY_DIR}/cmake/x_transformersConfigVersion.cmake"
+  "${PROJECT_SOURCE_DIR}/cmake/FindLibTorch.cmake"
+  "${PROJECT_SOURCE_DIR}/cmake/FindSentencePiece.cmake" DESTINATION "${_package}")
+install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" DESTINATION "${CMAKE_INSTALL_DOCDIR}")

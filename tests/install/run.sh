@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Installs the build in BUILD_DIR (default: build) into a temporary folder, then builds and runs the consumer project
+# beside this script with nothing but that folder: tests/install/run.sh [BUILD_DIR]
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+build=$(cd "${1:-$here/../../build}" && pwd)
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+# Without the tree's .deps/ and environment in the way: the package itself must say where its LibTorch is.
+unset LIBTORCH_ROOT CMAKE_PREFIX_PATH
+cmake --install "$build" --prefix "$folder/prefix" >"$folder/install.log" || {
+  cat "$folder/install.log"
+  exit 1
+}
+cp "$here/CMakeLists.txt" "$here/consumer.cpp" "$folder/"
+cmake -G Ninja -S "$folder" -B "$folder/build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$folder/prefix"
+cmake --build "$folder/build"
+
+output=$("$folder/build/consumer")
+echo "$output"
+[ "$output" = "logits: [2, 16, 256]" ] || {
+  echo "install test: expected 'logits: [2, 16, 256]' of the consumer" >&2
+  exit 1
+}
+"$folder/prefix/bin/x-transformers" --help >/dev/null
+# The README shows this very program.
+python3 - "$here/consumer.cpp" "$here/../../README.md" <<'PYTHON'
+import sys
+program, readme = (open(path).read() for path in sys.argv[1:])
+if program.strip() not in readme:
+    sys.exit("install test: the C++ program in README.md is not tests/install/consumer.cpp")
+PYTHON
+echo "install test: passed"

@@ -1,0 +1,193 @@
+#include "x_transformers/io/state_dict.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include <memory>
+
+#include "pickle_writer.h"
+#include "test_files.h"
+#include "x_transformers/io/safetensors.h"
+
+namespace x_transformers {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Key;
+using testing::Pair;
+
+struct Branch : torch::nn::Module {
+  Branch() {
+    weight = register_parameter("weight", at::arange(6, at::kFloat).view({2, 3}).clone());
+    bias = register_parameter("bias", at::Tensor(), /*requires_grad=*/false);  // absent
+    count = register_buffer("count", at::tensor({int64_t{5}}));
+  }
+  at::Tensor weight, bias, count;
+};
+
+// `shared` stands under two names, and its weight under a third.
+struct Model : torch::nn::Module {
+  Model() {
+    shared = register_module("left", std::make_shared<Branch>());
+    register_module("right", shared);
+    register_parameter("tied", shared->weight);
+    scale = register_parameter("scale", at::ones({}));
+  }
+  std::shared_ptr<Branch> shared;
+  at::Tensor scale;
+};
+
+TensorMap fresh_weights() {
+  return {{"left.weight", at::full({2, 3}, 7.0)},
+          {"left.count", at::tensor({int64_t{9}})},
+          {"scale", at::scalar_tensor(2.0, at::kDouble)}};
+}
+
+using StateDictTest = FolderTest;
+
+TEST_F(StateDictTest, EveryNameOfEveryDefinedTensor) {
+  const Model model;
+  const TensorMap tensors = state_dict(model);
+  EXPECT_THAT(tensors, ElementsAre(Key("left.count"), Key("left.weight"), Key("right.count"),
+                                   Key("right.weight"), Key("scale"), Key("tied")));
+  EXPECT_TRUE(tensors.at("left.weight").is_same(model.shared->weight));
+  EXPECT_TRUE(tensors.at("tied").is_same(model.shared->weight));
+}
+
+TEST_F(StateDictTest, LoadCopiesAndConverts) {
+  Model model;
+  const at::Tensor before = model.shared->weight;
+  EXPECT_TRUE(load_state_dict(model, fresh_weights()).clean());
+  EXPECT_TRUE(model.shared->weight.is_same(before));
+  EXPECT_TRUE(model.shared->weight.requires_grad());
+  EXPECT_TRUE(at::equal(model.shared->weight, at::full({2, 3}, 7.0)));
+  EXPECT_EQ(model.shared->count.item<int64_t>(), 9);
+  EXPECT_EQ(model.scale.scalar_type(), at::kFloat);
+  EXPECT_EQ(model.scale.item<float>(), 2.0F);
+}
+
+TEST_F(StateDictTest, AnyNameOfATiedTensorWillDo) {
+  Model model;
+  TensorMap weights = fresh_weights();
+  weights["tied"] = weights.at("left.weight");
+  weights.erase("left.weight");
+  EXPECT_TRUE(load_state_dict(model, weights).clean());
+  EXPECT_TRUE(at::equal(model.shared->weight, at::full({2, 3}, 7.0)));
+}
+
+TEST_F(StateDictTest, StrictListsWhatDoesNotFitAndChangesNothing) {
+  Model model;
+  TensorMap weights = fresh_weights();
+  weights["left.weight"] = at::zeros({3, 2});
+  weights["other"] = at::zeros({1});
+  weights.erase("left.count");
+  const std::string message = message_of<InputError>([&] { load_state_dict(model, weights); });
+  EXPECT_EQ(message,
+            "the weights do not fit the model: 2 missing: left.count, right.count; 1 unexpected: "
+            "other; 1 misshapen: left.weight: expected [2, 3], got [3, 2]");
+  EXPECT_EQ(model.scale.item<float>(), 1.0F);
+}
+
+TEST_F(StateDictTest, WithoutStrictWhatFitsIsCopied) {
+  Model model;
+  TensorMap weights = fresh_weights();
+  weights["left.weight"] = at::zeros({3, 2});
+  weights["other"] = at::zeros({1});
+  weights["left.count"] = at::Tensor();
+  const LoadReport report = load_state_dict(model, weights, /*strict=*/false);
+  EXPECT_FALSE(report.clean());
+  EXPECT_THAT(report.missing, ElementsAre("left.count", "right.count"));
+  EXPECT_THAT(report.unexpected, ElementsAre("other"));
+  EXPECT_THAT(report.misshapen, ElementsAre("left.weight: expected [2, 3], got [3, 2]"));
+  EXPECT_EQ(model.scale.item<float>(), 2.0F);
+  EXPECT_TRUE(at::equal(model.shared->weight, at::arange(6, at::kFloat).view({2, 3})));
+}
+
+TEST_F(StateDictTest, LongListsAreCut) {
+  LoadReport report;
+  EXPECT_EQ(report.describe(), "");
+  report.missing.assign(25, "name");
+  EXPECT_THAT(report.describe(), HasSubstr("25 missing: name, name"));
+  EXPECT_THAT(report.describe(), HasSubstr(" and 5 more"));
+}
+
+TEST_F(StateDictTest, TiedTensorsAreStoredOnceWithAliases) {
+  const auto path = folder_ / "model.safetensors";
+  save_model(path, Model(), {{"step", "3"}});
+  const SafetensorsFile file = load_safetensors(path);
+  EXPECT_THAT(file.tensors, ElementsAre(Key("left.count"), Key("left.weight"), Key("scale")));
+  EXPECT_THAT(
+      file.metadata,
+      ElementsAre(
+          Pair("aliases",
+               R"({"right.count":"left.count","right.weight":"left.weight","tied":"left.weight"})"),
+          Pair("format", "pt"), Pair("step", "3"), Pair("xt_compat", "2.16.1")));
+}
+
+TEST_F(StateDictTest, AModelComesBackWithItsAliases) {
+  const auto path = folder_ / "model.safetensors";
+  Model model;
+  load_state_dict(model, fresh_weights());
+  save_model(path, model);
+  const TensorMap weights = load_model_weights(path);
+  EXPECT_EQ(weights.size(), 6U);
+  EXPECT_EQ(weights.at("tied").const_data_ptr(), weights.at("left.weight").const_data_ptr());
+  Model other;
+  EXPECT_TRUE(load_state_dict(other, weights).clean());
+  EXPECT_TRUE(at::equal(other.shared->weight, model.shared->weight));
+}
+
+TEST_F(StateDictTest, PartsOfOneMemoryAreNotTied) {
+  const auto path = folder_ / "weights.safetensors";
+  const at::Tensor flat = at::arange(4, at::kFloat);
+  save_weights(path, {{"all", flat},
+                      {"square", flat.view({2, 2})},
+                      {"turned", flat.view({2, 2}).t()},
+                      {"first", flat.narrow(0, 0, 2)},
+                      {"second", flat.narrow(0, 2, 2)},
+                      {"empty", flat.narrow(0, 0, 0)},
+                      {"again", flat.view({4})}});
+  const SafetensorsFile file = load_safetensors(path);
+  EXPECT_EQ(file.tensors.size(), 6U);
+  EXPECT_EQ(file.metadata.at("aliases"), R"({"all":"again"})");
+}
+
+TEST_F(StateDictTest, WeightsOfAnotherMeaningAreRefused) {
+  const auto path = folder_ / "weights.safetensors";
+  save_safetensors(path, {{"x", at::ones({1})}}, {{"xt_compat", "9.0.0"}});
+  const std::string message = message_of<InputError>([&] { load_model_weights(path); });
+  EXPECT_THAT(message, HasSubstr(path.string()));
+  EXPECT_THAT(message, HasSubstr("x-transformers 9.0.0, expected 2.16.1"));
+  save_safetensors(path, {{"x", at::ones({1})}}, {{"xt_compat", kXtCompat}});
+  EXPECT_EQ(load_model_weights(path).size(), 1U);
+  save_safetensors(path, {{"x", at::ones({1})}});
+  EXPECT_EQ(load_model_weights(path).size(), 1U);
+}
+
+TEST_F(StateDictTest, UnsoundAliasesAreRefused) {
+  const auto path = folder_ / "weights.safetensors";
+  for (const char* aliases : {"[", "[]", R"({"y":"z"})", R"({"y":1})", R"({"x":"x"})"}) {
+    SCOPED_TRACE(aliases);
+    save_safetensors(path, {{"x", at::ones({1})}}, {{"aliases", aliases}});
+    const std::string message = message_of<InputError>([&] { load_model_weights(path); });
+    EXPECT_THAT(message, HasSubstr(path.string() + ": metadata aliases"));
+  }
+}
+
+TEST_F(StateDictTest, TheExtensionChoosesTheFormat) {
+  const std::string storage = pickled::storage("FloatStorage", "0", 1);
+  const std::string value =
+      pickled::dict({{pickled::text("x"), pickled::tensor(storage, 0, {1}, {1})}});
+  const std::string bytes =
+      archive_of({{"data.pkl", pickled::pickle(value)}, {"data/0", pickled::bytes_of(3.0F)}});
+  for (const char* name : {"w.pt", "w.pth", "w.bin"}) {
+    write_bytes(folder_ / name, bytes);
+    EXPECT_EQ(load_model_weights(folder_ / name).at("x").item<float>(), 3.0F);
+  }
+  EXPECT_THAT(message_of<InputError>([&] { load_model_weights(folder_ / "w.gguf"); }),
+              HasSubstr(".safetensors, .pt, .pth or .bin"));
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,170 @@
+#include "x_transformers/ops/attend_cpu.h"
+
+#include "ops/compare_with_reference.h"
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+namespace {
+
+struct Shape {
+  int64_t batch, heads, kv_heads, queries, keys, dim, value_dim;
+};
+
+void PrintTo(const Shape& s, std::ostream* out) {
+  *out << s.batch << " x " << s.heads << "/" << s.kv_heads << " heads, " << s.queries << " x "
+       << s.keys << ", " << s.dim << "/" << s.value_dim;
+}
+
+Tensors random_qkv(const Shape& s) {
+  return {at::randn({s.batch, s.heads, s.queries, s.dim}),
+          at::randn({s.batch, s.kv_heads, s.keys, s.dim}),
+          at::randn({s.batch, s.kv_heads, s.keys, s.value_dim})};
+}
+
+void expect_attention(const Shape& s, const FlashAttentionCpuOptions& options,
+                      const Compared& compared = {}) {
+  const auto qkv = random_qkv(s);
+  ASSERT_EQ(flash_attention_cpu_unsupported(qkv[0], qkv[1], qkv[2], options), "");
+  expect_like_reference(
+      [&](const Tensors& t) { return flash_attention_cpu(t[0], t[1], t[2], options); },
+      [&](const Tensors& t) { return flash_attention_cpu_reference(t[0], t[1], t[2], options); },
+      qkv, compared);
+}
+
+class FlashAttentionCpuTest : public testing::TestWithParam<Shape> {
+ protected:
+  void SetUp() override { at::manual_seed(5); }
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, FlashAttentionCpuTest,
+    testing::Values(Shape{2, 3, 3, 17, 17, 8, 8}, Shape{1, 2, 2, 70, 70, 64, 64},
+                    Shape{1, 1, 1, 300, 300, 16, 16}, Shape{2, 4, 2, 33, 50, 20, 36},
+                    Shape{1, 6, 1, 7, 90, 32, 32}, Shape{2, 2, 2, 40, 25, 5, 3},
+                    Shape{1, 2, 1, 49, 513, 40, 40}, Shape{2, 3, 3, 1, 37, 24, 24},
+                    Shape{1, 4, 2, 1, 700, 64, 48}, Shape{1, 1, 1, 3, 1000, 16, 17},
+                    Shape{1, 1, 1, 20, 3, 256, 200}, Shape{1, 2, 1, 1, 1, 1, 1}));
+
+TEST_P(FlashAttentionCpuTest, Plain) { expect_attention(GetParam(), {.scale = 0.3}); }
+
+TEST_P(FlashAttentionCpuTest, Causal) {
+  expect_attention(GetParam(), {.scale = 0.3, .causal = true});
+}
+
+TEST_P(FlashAttentionCpuTest, MaskWithRowsThatSeeNothing) {
+  const auto& s = GetParam();
+  auto mask = at::rand({s.batch, 1, s.queries, s.keys}) < 0.5;
+  mask.select(2, s.queries / 2).fill_(false);
+  expect_attention(s, {.scale = 0.3, .mask = mask});
+  expect_attention(s, {.scale = 0.3, .mask = mask, .causal = true});
+}
+
+TEST_P(FlashAttentionCpuTest, EverythingTogether) {
+  const auto& s = GetParam();
+  FlashAttentionCpuOptions options;
+  options.scale = 0.4;
+  options.bias = at::randn({s.heads, s.queries, s.keys});
+  options.alibi_slopes = at::rand({s.heads}) * 0.1;
+  options.softclamp = 3.0;
+  options.mask = at::rand({s.batch, 1, 1, s.keys}) < 0.8;
+  options.causal = true;
+  expect_attention(s, options, {5e-5});
+}
+
+TEST(FlashAttentionCpuTest, BiasAndMaskOfEveryBroadcastShape) {
+  const Shape s{2, 3, 3, 9, 20, 8, 8};
+  for (const at::IntArrayRef sizes :
+       {at::IntArrayRef{20}, at::IntArrayRef{9, 20}, at::IntArrayRef{9, 1},
+        at::IntArrayRef{3, 9, 20}, at::IntArrayRef{2, 1, 1, 20}, at::IntArrayRef{1, 3, 9, 1},
+        at::IntArrayRef{2, 3, 9, 20}}) {
+    expect_attention(s, {.bias = at::randn(sizes), .mask = at::rand(sizes) < 0.7});
+  }
+  const auto transposed = at::randn({20, 9}).t();
+  expect_attention(s, {.bias = transposed, .mask = transposed > 0});
+}
+
+TEST(FlashAttentionCpuTest, StridedInputsAndTheOrderOfResults) {
+  const auto merged = [](const Tensors& t) {
+    return Tensors{t[0].transpose(1, 2), t[1].transpose(1, 2), t[2].transpose(2, 3)};
+  };
+  const Tensors inputs = {at::randn({2, 11, 4, 8}), at::randn({2, 13, 2, 8}),
+                          at::randn({2, 2, 12, 13})};
+  const FlashAttentionCpuOptions options{.causal = true};
+  expect_like_reference(
+      [&](const Tensors& t) {
+        const auto m = merged(t);
+        return flash_attention_cpu(m[0], m[1], m[2], options);
+      },
+      [&](const Tensors& t) {
+        const auto m = merged(t);
+        return flash_attention_cpu_reference(m[0], m[1], m[2], options);
+      },
+      inputs);
+  auto leaf = inputs[0].transpose(1, 2).requires_grad_();
+  const auto out =
+      flash_attention_cpu(leaf, inputs[1].transpose(1, 2), inputs[2].transpose(2, 3), options);
+  EXPECT_TRUE(out.transpose(1, 2).is_contiguous());
+  const auto gradient = torch::autograd::grad({out.sum()}, {leaf})[0];
+  EXPECT_TRUE(gradient.transpose(1, 2).is_contiguous());
+}
+
+TEST(FlashAttentionCpuTest, APartlyFilledCache) {
+  const auto cache_k = at::full({2, 2, 64, 8}, NAN), cache_v = at::full({2, 2, 64, 8}, NAN);
+  const auto k = cache_k.narrow(2, 0, 21), v = cache_v.narrow(2, 0, 21);
+  k.normal_();
+  v.normal_();
+  const auto q = at::randn({2, 4, 1, 8});
+  const FlashAttentionCpuOptions options{.causal = true};
+  expect_close(flash_attention_cpu(q, k, v, options),
+               flash_attention_cpu_reference(q, k, v, options));
+}
+
+TEST(FlashAttentionCpuTest, NothingToAttendTo) {
+  const auto q = at::randn({2, 2, 3, 8}).requires_grad_();
+  const auto k = at::randn({2, 2, 0, 8}).requires_grad_(), v = at::randn({2, 2, 0, 8});
+  const auto out = flash_attention_cpu(q, k, v);
+  EXPECT_TRUE(out.eq(0).all().item<bool>());
+  const auto gradients = torch::autograd::grad({out.sum()}, {q, k});
+  EXPECT_TRUE(gradients[0].eq(0).all().item<bool>());
+  EXPECT_EQ(gradients[1].sizes(), k.sizes());
+  EXPECT_EQ(flash_attention_cpu(at::randn({2, 2, 0, 8}), v, v).numel(), 0);
+}
+
+TEST(FlashAttentionCpuTest, NotANumberIsNotHidden) {
+  for (const int64_t queries : {1, 30}) {
+    auto k = at::randn({1, 1, 30, 8});
+    k[0][0][5][0] = NAN;
+    const auto q = at::randn({1, 1, queries, 8}), v = at::randn({1, 1, 30, 8});
+    EXPECT_TRUE(flash_attention_cpu(q, k, v).isnan().all().item<bool>());
+    k.fill_(NAN);
+    EXPECT_TRUE(flash_attention_cpu(q, k, v).isnan().all().item<bool>());
+  }
+}
+
+TEST(FlashAttentionCpuTest, GradientsOfGradients) {
+  expect_attention({1, 2, 1, 20, 23, 8, 8}, {.scale = 0.3, .causal = true}, {1e-4, true});
+}
+
+TEST(FlashAttentionCpuTest, SaysWhatItCannotRun) {
+  const auto q = at::randn({1, 4, 5, 8}), k = at::randn({1, 2, 5, 8});
+  EXPECT_EQ(flash_attention_cpu_unsupported(q, k, k), "");
+  const auto why = [&](const FlashAttentionCpuOptions& options) {
+    return flash_attention_cpu_unsupported(q, k, k, options);
+  };
+  EXPECT_NE(flash_attention_cpu_unsupported(q.to(at::kDouble), k, k), "");
+  EXPECT_NE(flash_attention_cpu_unsupported(q[0], k, k), "");
+  EXPECT_NE(flash_attention_cpu_unsupported(q, at::randn({1, 3, 5, 8}), at::randn({1, 3, 5, 8})),
+            "");
+  EXPECT_NE(flash_attention_cpu_unsupported(q, k, at::randn({1, 2, 6, 8})), "");
+  EXPECT_NE(flash_attention_cpu_unsupported(q, at::randn({1, 2, 5, 9}), k), "");
+  EXPECT_NE(flash_attention_cpu_unsupported(q, at::randn({2, 2, 5, 8}), k), "");
+  EXPECT_NE(flash_attention_cpu_unsupported(at::randn({1, 4, 5, 300}), k, k), "");
+  EXPECT_NE(why({.bias = at::randn({5, 5}).requires_grad_()}), "");
+  EXPECT_NE(why({.bias = at::randn({4, 5})}), "");
+  EXPECT_NE(why({.alibi_slopes = at::randn({3})}), "");
+  EXPECT_NE(why({.mask = at::ones({5, 5})}), "");
+  EXPECT_THROW(flash_attention_cpu(q, k, k, {.softclamp = -1.0}), InputError);
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,94 @@
+// Runs an op's fast path in float32 against its reference in double: values, gradients and
+// gradients of gradients.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+#include <vector>
+
+#include "x_transformers/kernels/cpu/isa.h"
+
+namespace x_transformers {
+
+using Tensors = std::vector<at::Tensor>;
+using Op = std::function<at::Tensor(const Tensors&)>;
+
+/// Equal within atol + rtol * |expected|, NaN nowhere.
+inline void expect_close(const at::Tensor& got, const at::Tensor& expected, double atol = 1e-5,
+                         double rtol = 1e-4) {
+  ASSERT_TRUE(got.defined() && expected.defined());
+  ASSERT_EQ(got.sizes(), expected.sizes());
+  if (got.numel() == 0) return;
+  const auto a = got.detach().to(at::kDouble), b = expected.detach().to(at::kDouble);
+  const auto error = (a - b).abs();
+  EXPECT_TRUE(at::allclose(a, b, rtol, atol))
+      << "greatest error " << error.max().item<double>() << " in " << got.sizes();
+}
+
+struct OpRun {
+  at::Tensor output;
+  Tensors gradients;
+  Tensors second;  ///< gradients of the sum of the squares of the first gradients
+};
+
+/// `inputs` become leaves of the given dtype where they are floats.
+inline OpRun run_op(const Op& op, const Tensors& inputs, at::ScalarType dtype, bool second_order) {
+  Tensors leaves, wanted;
+  for (const auto& input : inputs) {
+    const bool wants = input.defined() && input.is_floating_point();
+    leaves.push_back(wants ? input.detach().to(dtype).clone().requires_grad_() : input);
+    if (wants) wanted.push_back(leaves.back());
+  }
+  OpRun run;
+  run.output = op(leaves);
+  const auto weights =
+      at::cos(at::arange(run.output.numel(), at::kDouble)).view_as(run.output).to(dtype);
+  run.gradients = torch::autograd::grad({run.output}, wanted, {weights}, true, second_order);
+  if (!second_order) return run;
+  at::Tensor total = at::zeros({}, dtype);
+  for (const auto& gradient : run.gradients) total = total + gradient.square().sum();
+  run.second = torch::autograd::grad({total}, wanted, {}, std::nullopt, false, true);
+  return run;
+}
+
+struct Compared {
+  double atol = 2e-5;
+  bool second_order = false;
+};
+
+/// On every instruction set of this machine; also without gradients, where ops take a shorter way.
+inline void expect_like_reference(const Op& fast, const Op& reference, const Tensors& inputs,
+                                  const Compared& options = {}) {
+  const auto expected = run_op(reference, inputs, at::kDouble, options.second_order);
+  for (const auto isa : kernels::usable_isas()) {
+    SCOPED_TRACE(kernels::name_of(isa));
+    kernels::use_isa(isa);
+    const auto got = run_op(fast, inputs, at::kFloat, options.second_order);
+    expect_close(got.output, expected.output, options.atol);
+    for (size_t i = 0; i < expected.gradients.size(); ++i) {
+      SCOPED_TRACE("gradient " + std::to_string(i));
+      expect_close(got.gradients[i], expected.gradients[i], options.atol);
+    }
+    for (size_t i = 0; i < expected.second.size(); ++i) {
+      SCOPED_TRACE("second gradient " + std::to_string(i));
+      ASSERT_EQ(got.second[i].defined(), expected.second[i].defined());
+      if (got.second[i].defined()) {
+        expect_close(got.second[i], expected.second[i], 10 * options.atol, 1e-3);
+      }
+    }
+    at::NoGradGuard no_grad;
+    Tensors plain;
+    for (const auto& input : inputs) {
+      const bool floats = input.defined() && input.is_floating_point();
+      plain.push_back(floats ? input.detach().to(at::kFloat) : input);
+    }
+    const auto output = fast(plain);
+    EXPECT_FALSE(output.requires_grad());
+    expect_close(output, expected.output, options.atol);
+  }
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,6 @@
+"""The hand-picked cases (importing the modules adds them), and random ones."""
+from . import attention, autoregressive, modules, others, stacks, wrapper  # noqa: F401
+from .base import CASES, Case
+from .fuzz import fuzz
+
+__all__ = ['CASES', 'Case', 'fuzz']

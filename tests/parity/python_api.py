@@ -1,0 +1,53 @@
+"""Writes python_api.json: the classes of the installed x-transformers with their methods, parameters and defaults."""
+import importlib
+import inspect
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import oracle
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+def parameters(method):
+    """name -> {} if required, {"default": value} or {"default_code": name of what it is}."""
+    bare = inspect.unwrap(method)
+    while bare.__name__ == 'inner':  # eval_decorator hides the signature
+        bare = inspect.unwrap(next(cell.cell_contents for cell in bare.__closure__
+                                   if inspect.isfunction(cell.cell_contents)))
+    found = {}
+    for name, p in list(inspect.signature(bare).parameters.items())[1:]:
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            continue
+        if p.default is p.empty:
+            found[name] = {}
+        elif isinstance(p.default, PLAIN) or isinstance(p.default, (dict, tuple)):
+            found[name] = dict(default=p.default)
+        else:
+            found[name] = dict(default_code=getattr(p.default, '__name__', repr(p.default)))
+    return found
+
+
+def describe(cls):
+    methods = {name: parameters(method) for name, method in vars(cls).items()
+               if inspect.isfunction(method) and (name == '__init__' or not name.startswith('_'))}
+    return dict(bases=[base.__name__ for base in cls.__bases__], methods=methods)
+
+
+def main():
+    classes = {}
+    for name in oracle.MODULES:
+        module = importlib.import_module(name)
+        classes |= {key: dict(module=name, **describe(cls)) for key, cls in vars(module).items()
+                    if inspect.isclass(cls) and cls.__module__ == name and not key.startswith('_')}
+    text = json.dumps(dict(x_transformers=version('x-transformers'), classes=classes), indent=1)
+    path = Path(__file__).with_name('python_api.json')
+    if sys.argv[1:] == ['--check']:
+        return path.read_text() != text + '\n'
+    path.write_text(text + '\n')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,203 @@
+#include "x_transformers/train/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/io/atomic_file.h"
+#include "x_transformers/train/checkpoint_state.h"
+
+namespace x_transformers {
+namespace {
+
+namespace fs = std::filesystem;
+
+class CheckpointTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = fs::path(testing::TempDir()) /
+                 (std::string("checkpoint_") +
+                  testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(directory_);
+    fs::create_directories(directory_);
+  }
+  void TearDown() override { fs::remove_all(directory_); }
+
+  static void write_text(const fs::path& folder, const std::string& text) {
+    for (const char* name :
+         {checkpoint_file::kModel, checkpoint_file::kOptimizer, checkpoint_file::kState,
+          checkpoint_file::kConfig, checkpoint_file::kMetrics}) {
+      write_file_atomically(folder / name, text);
+    }
+  }
+  static void save(CheckpointFolder& folder, int64_t step, bool is_best = false) {
+    folder.save(step, is_best,
+                [&](const fs::path& path) { write_text(path, std::to_string(step)); });
+  }
+  std::string read(const std::string& name) const {
+    std::ifstream file(directory_ / name);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  std::vector<std::string> saved() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(directory_ / "checkpoints")) {
+      names.push_back(entry.path().filename().string());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  fs::path directory_;
+};
+
+using testing::ElementsAre;
+
+TEST_F(CheckpointTest, AllNamesAreOfTheLatestStep) {
+  CheckpointFolder folder(directory_);
+  EXPECT_EQ(folder.latest_step(), std::nullopt);
+  folder.prepare();
+  EXPECT_EQ(folder.latest(), std::nullopt);
+  for (const int64_t step : {3, 12}) {
+    save(folder, step);
+    EXPECT_EQ(folder.latest_step(), step);
+    for (const char* name :
+         {"model.safetensors", "optimizer.safetensors", "state.json", "config.json"}) {
+      EXPECT_EQ(read(name), std::to_string(step)) << name;
+    }
+    EXPECT_EQ(read("checkpoints/latest/metrics.jsonl"), std::to_string(step));
+  }
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000003", "step-00000012"));
+}
+
+TEST_F(CheckpointTest, AMovedFolderStaysWhole) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  save(folder, 5, /*is_best=*/true);
+  const fs::path moved = directory_.string() + "_moved";
+  fs::remove_all(moved);
+  fs::rename(directory_, moved);
+  directory_ = moved;
+  EXPECT_EQ(read("model.safetensors"), "5");
+  EXPECT_EQ(read("best/model.safetensors"), "5");
+  EXPECT_EQ(CheckpointFolder(moved).latest_step(), 5);
+}
+
+TEST_F(CheckpointTest, KeepsTheLastOnesAndTheBest) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  for (int64_t step = 1; step <= 6; ++step) {
+    save(folder, step, step == 2);
+    folder.prune(2);
+  }
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000002", "step-00000005", "step-00000006"));
+  EXPECT_EQ(read("best/state.json"), "2");
+  save(folder, 7, /*is_best=*/true);
+  folder.prune(1);
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000007"));
+}
+
+TEST_F(CheckpointTest, TheLatestStepIsNotWrittenAgain) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  save(folder, 4);
+  folder.save(4, /*is_best=*/true, [](const fs::path&) { FAIL() << "written again"; });
+  EXPECT_EQ(read("best/model.safetensors"), "4");
+}
+
+TEST_F(CheckpointTest, AFailureWhileWritingLeavesTheLastOne) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  save(folder, 1);
+  EXPECT_THROW(folder.save(2, true,
+                           [](const fs::path& path) {
+                             write_text(path, "2");
+                             throw RunError("disk full");
+                           }),
+               RunError);
+  EXPECT_EQ(folder.latest_step(), 1);
+  EXPECT_EQ(read("optimizer.safetensors"), "1");
+  EXPECT_FALSE(fs::exists(directory_ / "best"));
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000001"));
+}
+
+TEST_F(CheckpointTest, WhatAKillLeftIsRemoved) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  save(folder, 1);
+  // Killed while writing step 2, and, another time, between its rename and that of the link.
+  fs::create_directory(directory_ / "checkpoints/.step-00000002.tmp");
+  fs::create_directory(directory_ / "checkpoints/step-00000003");
+  write_text(directory_ / "checkpoints/step-00000003", "3");
+  fs::create_symlink("step-00000003", directory_ / "checkpoints/.latest.tmp");
+  CheckpointFolder again(directory_);
+  EXPECT_EQ(again.latest_step(), 1);
+  again.prepare();
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000001"));
+  save(again, 3);
+  EXPECT_EQ(read("model.safetensors"), "3");
+}
+
+TEST_F(CheckpointTest, DoesNotReplaceAFileThatIsNotItsOwn) {
+  std::ofstream(directory_ / "model.safetensors") << "mine";
+  CheckpointFolder folder(directory_);
+  EXPECT_THROW(folder.prepare(), InputError);
+  EXPECT_EQ(read("model.safetensors"), "mine");
+}
+
+TEST_F(CheckpointTest, Base64GoesThereAndBack) {
+  for (const int64_t size : {0, 1, 2, 3, 4, 5056}) {
+    const at::Tensor bytes = at::randint(0, 256, {size}, at::kByte);
+    EXPECT_TRUE(at::equal(base64_decode(base64_encode(bytes)), bytes)) << size;
+  }
+  const std::string text = "Many hands";  // RFC 4648 by hand
+  const at::Tensor bytes = at::from_blob(const_cast<char*>(text.data()), {10}, at::kByte).clone();
+  EXPECT_EQ(base64_encode(bytes), "TWFueSBoYW5kcw==");
+  for (const char* bad : {"abc", "ab!d", "=abc", "a===", "ab=c", "ab==abcd"}) {
+    EXPECT_THROW(base64_decode(bad), InputError) << bad;
+  }
+}
+
+TEST_F(CheckpointTest, RandomStateComesBack) {
+  at::manual_seed(5);
+  at::randn({3});
+  const RandomState state = random_state(at::kCPU);
+  const at::Tensor first = at::randn({20});
+  set_random_state(state, at::kCPU);
+  EXPECT_TRUE(at::equal(at::randn({20}), first));
+  EXPECT_THROW(set_random_state({"AAAA", {}}, at::kCPU), InputError);
+  set_random_state(state, at::kCPU);
+  {
+    const RandomStateGuard guard(at::kCPU);
+    at::randn({7});
+  }
+  EXPECT_TRUE(at::equal(at::randn({20}), first));
+}
+
+TEST_F(CheckpointTest, TrainStateReadsBack) {
+  TrainState state;
+  state.step = 12;
+  state.data_position = 48;
+  state.data_fingerprint = "abc";
+  state.seconds = 1.5;
+  state.best_val_loss = 0.1 + 0.2;
+  state.best_step = 9;
+  state.random = random_state(at::kCPU);
+  const fs::path path = directory_ / "state.json";
+  save_train_state(path, state);
+  const TrainState again = load_train_state(path);
+  EXPECT_EQ(again.step, 12);
+  EXPECT_EQ(again.data_position, 48);
+  EXPECT_EQ(again.data_fingerprint, "abc");
+  EXPECT_EQ(again.best_val_loss, 0.1 + 0.2);
+  EXPECT_EQ(again.best_step, 9);
+  EXPECT_EQ(again.random.cpu, state.random.cpu);
+  EXPECT_EQ(again.random.device, std::nullopt);
+  EXPECT_THROW(load_train_state(directory_ / "missing.json"), InputError);
+  std::ofstream(path) << "[1]";
+  EXPECT_THROW(load_train_state(path), InputError);
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,176 @@
+#include "x_transformers/train/run_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+
+namespace x_transformers {
+namespace {
+
+using testing::HasSubstr;
+
+Json minimal_run() {
+  return {{"model", {{"type", "Decoder"}, {"dim", 8}}}, {"data", {{"path", "book.txt"}}}};
+}
+
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "no InputError";
+}
+
+std::string parse_error(Json run) {
+  return message_of([&] { parse_run_options(run, "run.json"); });
+}
+
+TEST(RunOptionsTest, ReadsTheThreePartsAndDerivesTheRest) {
+  Json run = minimal_run();
+  run["train"] = {
+      {"steps", 500}, {"learning_rate", 0.01}, {"precision", "bf16"}, {"ema_decay", 0.99}};
+  const RunOptions options = parse_run_options(run, "run.json");
+  EXPECT_EQ((*options.model)["dim"], 8);
+  EXPECT_EQ(options.data.path, "book.txt");
+  EXPECT_EQ(options.train.steps, 500);
+  EXPECT_DOUBLE_EQ(options.train.optimizer.learning_rate, 0.01);
+  EXPECT_DOUBLE_EQ(options.train.optimizer.beta2, 0.95);
+  EXPECT_EQ(options.train.precision, "bf16");
+  EXPECT_EQ(options.train.ema_decay, 0.99);
+  EXPECT_EQ(options.train.warmup_steps, 10);
+  EXPECT_EQ(options.train.log_every, 5);
+  EXPECT_EQ(options.train.eval_every, 25);
+  EXPECT_EQ(options.train.sample_every, 25);
+  EXPECT_EQ(options.train.save_every, 25);
+}
+
+TEST(RunOptionsTest, GivenValuesStay) {
+  Json run = minimal_run();
+  run["train"] = {{"warmup_steps", 0},
+                  {"log_every", 3},
+                  {"eval_every", 7},
+                  {"sample_every", 0},
+                  {"save_every", 11}};
+  const TrainOptions train = parse_run_options(run, "run.json").train;
+  EXPECT_EQ(train.warmup_steps, 0);
+  EXPECT_EQ(train.log_every, 3);
+  EXPECT_EQ(train.eval_every, 7);
+  EXPECT_EQ(train.sample_every, 0);
+  EXPECT_EQ(train.save_every, 11);
+}
+
+TEST(RunOptionsTest, ConfigTextReadsBack) {
+  Json run = minimal_run();
+  run["train"] = {{"steps", 77}, {"early_stopping_patience", 3}};
+  const RunOptions options = parse_run_options(run, "run.json");
+  const std::string text = run_config_text(options);
+  const RunOptions again = parse_run_options(Json::parse(text), "config.json");
+  EXPECT_EQ(run_config_text(again), text);
+  EXPECT_EQ(again.train.early_stopping_patience, 3);
+  EXPECT_EQ(*again.model, *options.model);
+}
+
+TEST(RunOptionsTest, NamesWhatIsWrong) {
+  EXPECT_THAT(parse_error(Json::array()), HasSubstr("run.json: expected an object"));
+  EXPECT_THAT(parse_error({{"data", Json::object()}}), HasSubstr("'model' is missing"));
+  Json run = minimal_run();
+  run["trian"] = Json::object();
+  EXPECT_THAT(parse_error(run), testing::AllOf(HasSubstr("'trian'"), HasSubstr("'train'")));
+  const auto with_train = [](const char* key, Json value) {
+    Json run = minimal_run();
+    run["train"] = {{key, std::move(value)}};
+    return run;
+  };
+  EXPECT_THAT(parse_error(with_train("stpes", 1)), HasSubstr("'steps'"));
+  EXPECT_THAT(parse_error(with_train("steps", "many")), HasSubstr("train.steps"));
+}
+
+TEST(RunOptionsTest, EveryRuleOfTrainHolds) {
+  const std::vector<std::pair<const char*, Json>> wrong{{"steps", 0},
+                                                        {"learning_rate", -1},
+                                                        {"beta1", 1.0},
+                                                        {"weight_decay", -0.5},
+                                                        {"schedule", "cosin"},
+                                                        {"warmup_steps", -1},
+                                                        {"warmup_steps", 2000},
+                                                        {"min_learning_rate_ratio", 2},
+                                                        {"grad_clip", -1},
+                                                        {"grad_accum", 0},
+                                                        {"ema_decay", 1.0},
+                                                        {"precision", "fp8"},
+                                                        {"device", "tpu"},
+                                                        {"device", "cuda:x"},
+                                                        {"threads", 0},
+                                                        {"log_every", 0},
+                                                        {"eval_every", 0},
+                                                        {"save_every", 0},
+                                                        {"sample_every", -1},
+                                                        {"sample_length", 0},
+                                                        {"keep_last", 0},
+                                                        {"progress", "spinner"},
+                                                        {"early_stopping_patience", 0}};
+  for (const auto& [key, value] : wrong) {
+    Json run = minimal_run();
+    run["train"] = {{key, value}};
+    EXPECT_THAT(parse_error(run), HasSubstr(std::string("train.") + key)) << value;
+  }
+}
+
+TEST(RunOptionsTest, OverridesReachEveryPart) {
+  Json run = minimal_run();
+  run["model"]["layers"] = Json::array({{{"dim", 1}}, {{"dim", 2}}});
+  for (const char* assignment :
+       {"train.steps=20", "train.precision=bf16", "model.attn.flash=true", "data.path=a=b.txt",
+        "model.layers.1.dim=5", "train.ema_decay=null", "model.dims=[1, 2]"}) {
+    apply_override(run, assignment);
+  }
+  EXPECT_EQ(run["train"]["steps"], 20);
+  EXPECT_EQ(run["train"]["precision"], "bf16");
+  EXPECT_EQ(run["model"]["attn"]["flash"], true);
+  EXPECT_EQ(run["data"]["path"], "a=b.txt");
+  EXPECT_EQ(run["model"]["layers"][1]["dim"], 5);
+  EXPECT_EQ(run["model"]["layers"][0]["dim"], 1);
+  EXPECT_TRUE(run["train"]["ema_decay"].is_null());
+  EXPECT_EQ(run["model"]["dims"], Json::array({1, 2}));
+}
+
+TEST(RunOptionsTest, RefusesOverridesThatLeadNowhere) {
+  const auto error_of = [](const char* assignment) {
+    Json run = minimal_run();
+    run["model"]["layers"] = Json::array({1});
+    return message_of([&] { apply_override(run, assignment); });
+  };
+  for (const char* assignment :
+       {"train.steps", "steps=1", "optimizer.lr=1", "train=1", "train..steps=1", ".steps=1",
+        "model.dim.deeper=1", "model.layers.1=2", "model.layers.x=2"}) {
+    EXPECT_THAT(error_of(assignment), HasSubstr(std::string("--set ") + assignment));
+  }
+}
+
+TEST(RunOptionsTest, ReadsAFileWithOverrides) {
+  const std::string path = testing::TempDir() + "run_options_test.json";
+  std::ofstream(path) << minimal_run().dump();
+  EXPECT_EQ(read_run_file(path, {"train.steps=3", "train.steps=4"}).train.steps, 4);
+  std::ofstream(path) << "{\"model\": ";
+  EXPECT_THAT(message_of([&] { read_run_file(path); }), HasSubstr(path));
+  EXPECT_THAT(message_of([&] { read_run_file(path + ".missing"); }), HasSubstr(path + ".missing"));
+}
+
+TEST(TrainOptionsTest, LearningRateFollowsTheSchedule) {
+  TrainOptions options;
+  options.steps = 100;
+  options.warmup_steps = 10;
+  options.optimizer.learning_rate = 2.0;
+  options = derived(options);
+  EXPECT_DOUBLE_EQ(learning_rate_at(options, 5), 1.0);
+  EXPECT_DOUBLE_EQ(learning_rate_at(options, 10), 2.0);
+  EXPECT_NEAR(learning_rate_at(options, 100), 0.2, 1e-12);
+}
+
+}  // namespace
+}  // namespace x_transformers

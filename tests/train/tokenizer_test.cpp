@@ -1,0 +1,304 @@
+#include "x_transformers/train/tokenizer.h"
+
+#include <c10/util/Logging.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "x_transformers/core/error.h"
+
+C10_DECLARE_bool(caffe2_use_fatal_for_enforce);
+
+namespace x_transformers {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+std::string write_file(const std::string& name, const std::string& content) {
+  const auto path = testing::TempDir() + "tokenizer_" + name;
+  std::ofstream(path, std::ios::binary) << content;
+  return path;
+}
+
+/// Text of words that repeat, with characters of all UTF-8 lengths.
+std::string sample_text(size_t sentences) {
+  const std::vector<std::string> words = {"the", "king", "and",          "queen",
+                                          "of",  "thé",  "night",        "walked",
+                                          "in",  "snow", "\u6f22\u5b57", "deep"};
+  std::string text;
+  uint32_t state = 1;
+  for (size_t i = 0; i < sentences; ++i) {
+    for (int word = 0; word < 8; ++word) {
+      state = state * 1664525u + 1013904223u;
+      text += words[(state >> 16) % words.size()] + (word < 7 ? " " : ".\n");
+    }
+  }
+  return text;
+}
+
+std::string train_model(const std::string& model_type) {
+  SentencePieceTrainingOptions options;
+  options.input = {write_file("corpus.txt", sample_text(400))};
+  options.output = testing::TempDir() + "tokenizer_" + model_type + ".model";
+  options.vocab_size = 300;
+  options.model_type = model_type;
+  train_sentencepiece(options);
+  return options.output;
+}
+
+/// A model as sentencepiece makes them by default: it puts a space before the text.
+std::string train_default_model() {
+  const auto corpus = write_file("corpus.txt", sample_text(400));
+  const auto prefix = testing::TempDir() + "tokenizer_default";
+  const auto status = sentencepiece::SentencePieceTrainer::Train(
+      "--minloglevel=2 --vocab_size=36 --character_coverage=1 --model_prefix=" + prefix +
+      " --input=" + corpus);
+  EXPECT_TRUE(status.ok()) << status.ToString();
+  return prefix + ".model";
+}
+
+std::vector<int64_t> encode_in_one_piece(const std::string& model, const std::string& text) {
+  sentencepiece::SentencePieceProcessor processor;
+  EXPECT_TRUE(processor.Load(model).ok());
+  const auto ids = processor.EncodeAsIds(text);
+  return {ids.begin(), ids.end()};
+}
+
+std::string all_bytes() {
+  std::string bytes(256, '\0');
+  std::iota(bytes.begin(), bytes.end(), '\0');
+  return bytes;
+}
+
+TEST(ByteTokenizer, TakesAndGivesBackEveryByte) {
+  const ByteTokenizer tokenizer;
+  const auto tokens = tokenizer.encode(all_bytes());
+  ASSERT_EQ(tokens.size(), 256u);
+  for (int64_t i = 0; i < 256; ++i) EXPECT_EQ(tokens[static_cast<size_t>(i)], i);
+  EXPECT_EQ(tokenizer.decode(tokens), all_bytes());
+  EXPECT_EQ(tokenizer.vocab_size(), 256);
+}
+
+TEST(ByteTokenizer, RefusesTokensThatAreNoBytes) {
+  const ByteTokenizer tokenizer;
+  for (const int64_t token : {int64_t{-1}, int64_t{256}}) {
+    EXPECT_THAT(
+        [&] {
+          tokenizer.decode(std::vector<int64_t>{65, token});
+        },
+        ThrowsMessage<InputError>(HasSubstr("token " + std::to_string(token))));
+  }
+}
+
+TEST(FindInvalidUtf8, NamesTheFirstWrongByte) {
+  EXPECT_EQ(find_invalid_utf8(""), std::nullopt);
+  EXPECT_EQ(find_invalid_utf8("plain"), std::nullopt);
+  EXPECT_EQ(find_invalid_utf8("\u00e9\u20ac\U0001F600"), std::nullopt);
+  EXPECT_EQ(find_invalid_utf8("\xED\x9F\xBF\xF4\x8F\xBF\xBF"), std::nullopt);
+  EXPECT_EQ(find_invalid_utf8("ab\x80"), 2u);            // no lead byte
+  EXPECT_EQ(find_invalid_utf8("ab\xE2\x82"), 2u);        // cut off
+  EXPECT_EQ(find_invalid_utf8("\xE2\x82z"), 0u);         // interrupted
+  EXPECT_EQ(find_invalid_utf8("a\xC0\x80"), 1u);         // overlong
+  EXPECT_EQ(find_invalid_utf8("a\xE0\x9F\x80"), 1u);     // overlong
+  EXPECT_EQ(find_invalid_utf8("\xF0\x8F\xBF\xBF"), 0u);  // overlong
+  EXPECT_EQ(find_invalid_utf8("\xED\xA0\x80"), 0u);      // surrogate
+  EXPECT_EQ(find_invalid_utf8("\xF4\x90\x80\x80"), 0u);  // above U+10FFFF
+  EXPECT_EQ(find_invalid_utf8("\xFF"), 0u);
+}
+
+TEST(StreamingDecoder, NeverSplitsACharacter) {
+  const auto tokenizer = make_tokenizer("bytes");
+  StreamingDecoder decoder(tokenizer);
+  std::vector<std::string> parts;
+  for (const int64_t token : tokenizer->encode("a\u00e9\u20ac\U0001F600")) {
+    parts.push_back(decoder.push(token));
+  }
+  EXPECT_THAT(parts, ElementsAre("a", "", "\u00e9", "", "", "\u20ac", "", "", "", "\U0001F600"));
+  EXPECT_EQ(decoder.flush(), "");
+}
+
+TEST(StreamingDecoder, PassesWrongBytesOnAndFlushesWhatIsUnfinished) {
+  const auto tokenizer = make_tokenizer("bytes");
+  const std::string text = "\xFFx\xE2\x82y\x80\xF0\x9F\x98";
+  StreamingDecoder decoder(tokenizer);
+  std::string out;
+  for (const int64_t token : tokenizer->encode(text)) out += decoder.push(token);
+  EXPECT_EQ(out, "\xFFx\xE2\x82y\x80");
+  EXPECT_EQ(decoder.flush(), "\xF0\x9F\x98");
+  EXPECT_EQ(decoder.flush(), "");
+}
+
+class TrainedTokenizer : public testing::TestWithParam<const char*> {};
+
+TEST_P(TrainedTokenizer, GivesBackEveryText) {
+  const SentencePieceTokenizer tokenizer(train_model(GetParam()));
+  EXPECT_EQ(tokenizer.vocab_size(), 300);
+  EXPECT_FALSE(tokenizer.adds_leading_space());
+  const std::vector<std::string> texts = {"",
+                                          "the king walked",
+                                          " leading and trailing ",
+                                          "two  spaces\n\nlines\r\n\ttab",
+                                          "\n",
+                                          "unseen: \U0001F600 \u00df Zq",
+                                          "king\nqueen",
+                                          std::string("nul\0byte", 8)};
+  for (const auto& text : texts) {
+    const auto tokens = tokenizer.encode(text);
+    EXPECT_EQ(tokenizer.decode(tokens), text);
+    for (const int64_t token : tokens) EXPECT_LT(token, tokenizer.vocab_size());
+  }
+}
+
+TEST_P(TrainedTokenizer, FindsWordsInItsText) {
+  const SentencePieceTokenizer tokenizer(train_model(GetParam()));
+  const auto text = sample_text(20);
+  EXPECT_LT(tokenizer.encode(text).size(), text.size() * 2 / 3);
+}
+
+TEST_P(TrainedTokenizer, StreamsWhatItDecodes) {
+  const auto tokenizer = make_tokenizer(train_model(GetParam()));
+  const std::string text = "the queen \U0001F600 of\nth\u00e9";
+  StreamingDecoder decoder(tokenizer);
+  std::string out;
+  for (const int64_t token : tokenizer->encode(text)) {
+    const auto part = decoder.push(token);
+    EXPECT_EQ(find_invalid_utf8(part), std::nullopt);
+    out += part;
+  }
+  EXPECT_EQ(out, text);
+}
+
+TEST_P(TrainedTokenizer, EncodesLongTextsAsInOnePiece) {
+  const auto model = train_model(GetParam());
+  const SentencePieceTokenizer tokenizer(model);
+  const auto text = sample_text(20000);
+  ASSERT_GT(text.size(), size_t{600000});
+  EXPECT_EQ(tokenizer.encode(text), encode_in_one_piece(model, text));
+}
+
+INSTANTIATE_TEST_SUITE_P(ModelTypes, TrainedTokenizer, testing::Values("unigram", "bpe"));
+
+TEST(SentencePieceTokenizer, CutsTextsWithoutSpacesBetweenCharacters) {
+  const SentencePieceTokenizer tokenizer(train_model("bpe"));
+  std::string text;
+  while (text.size() < 1200000) text += "\u6f22\u5b57\U0001F600x";
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+}
+
+TEST(SentencePieceTokenizer, TakesTheLeadingSpaceOfDefaultModelsAwayAgain) {
+  const auto model = train_default_model();
+  const auto tokenizer = make_tokenizer(model);
+  EXPECT_TRUE(tokenizer->adds_leading_space());
+  const auto tokens = tokenizer->encode("the king");
+  EXPECT_EQ(tokenizer->decode(tokens), "the king");
+  for (const bool continues : {false, true}) {
+    StreamingDecoder decoder(tokenizer, continues);
+    std::string out;
+    for (const int64_t token : tokens) out += decoder.push(token);
+    EXPECT_EQ(out + decoder.flush(), continues ? " the king" : "the king");
+  }
+}
+
+TEST(SentencePieceTokenizer, EncodesLongTextsOfDefaultModelsAsInOnePiece) {
+  const auto model = train_default_model();
+  const auto text = sample_text(20000);
+  EXPECT_EQ(SentencePieceTokenizer(model).encode(text), encode_in_one_piece(model, text));
+}
+
+TEST(SentencePieceTokenizer, NamesTheByteThatIsNotUtf8) {
+  const SentencePieceTokenizer tokenizer(train_model("bpe"));
+  EXPECT_THAT([&] { tokenizer.encode("king \xC3("); },
+              ThrowsMessage<InputError>(HasSubstr("byte 5 (0xc3)")));
+}
+
+TEST(SentencePieceTokenizer, RefusesTokensOutsideItsVocabulary) {
+  const SentencePieceTokenizer tokenizer(train_model("bpe"));
+  EXPECT_THAT([&] { tokenizer.token_bytes(300); },
+              ThrowsMessage<InputError>(HasSubstr("token 300")));
+  EXPECT_THAT([&] { tokenizer.token_bytes(-1); }, ThrowsMessage<InputError>(HasSubstr("token -1")));
+}
+
+TEST(SentencePieceTokenizer, ControlTokensHaveNoText) {
+  const SentencePieceTokenizer tokenizer(train_model("bpe"));
+  ASSERT_TRUE(tokenizer.eos_token().has_value());
+  EXPECT_EQ(tokenizer.token_bytes(*tokenizer.eos_token()), "");
+}
+
+TEST(SentencePieceTokenizer, IsWholeInItsSerializedForm) {
+  const SentencePieceTokenizer tokenizer(train_model("unigram"));
+  const SentencePieceTokenizer copy(write_file("copy.model", tokenizer.serialized()));
+  const auto text = sample_text(5);
+  EXPECT_EQ(copy.encode(text), tokenizer.encode(text));
+}
+
+TEST(SentencePieceTokenizer, LeavesTheSettingsOfLibTorchAlone) {
+  // See FLAGS_minloglevel in tokenizer.cpp. As a byte: what is written there need not be a bool.
+  unsigned char setting = 1;
+  std::memcpy(&setting, &FLAGS_caffe2_use_fatal_for_enforce, 1);
+  EXPECT_EQ(setting, 0);
+}
+
+TEST(MakeTokenizer, RefusesWhatIsNoTokenizer) {
+  const auto folder = testing::TempDir();
+  EXPECT_THAT([&] { make_tokenizer(folder + "missing.model"); },
+              ThrowsMessage<InputError>(HasSubstr("missing.model")));
+  EXPECT_THAT([&] { make_tokenizer(folder); }, ThrowsMessage<InputError>(HasSubstr("folder")));
+  for (const auto& content : {std::string(), std::string("not a model"), all_bytes()}) {
+    const auto path = write_file("garbage.model", content);
+    EXPECT_THAT([&] { make_tokenizer(path); },
+                ThrowsMessage<InputError>(HasSubstr("garbage.model is no sentencepiece model")));
+  }
+}
+
+TEST(TrainSentencePiece, LearnsTheSameTwice) {
+  const SentencePieceTokenizer first(train_model("unigram")), second(train_model("unigram"));
+  EXPECT_EQ(first.serialized(), second.serialized());
+}
+
+TEST(TrainSentencePiece, LearnsFromLongLinesAndSomeOfThem) {
+  auto text = sample_text(400);
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  SentencePieceTrainingOptions options;
+  options.input = {write_file("one_line.txt", text)};
+  options.output = testing::TempDir() + "tokenizer_one_line.model";
+  options.vocab_size = 285;
+  options.max_lines = 3;
+  train_sentencepiece(options);
+  EXPECT_EQ(SentencePieceTokenizer(options.output).vocab_size(), 285);
+}
+
+TEST(TrainSentencePiece, RefusesWhatCannotBeLearnt) {
+  SentencePieceTrainingOptions good;
+  good.input = {write_file("corpus.txt", sample_text(50))};
+  good.output = write_file("kept.model", "as it was");
+  const auto refused = [&](auto change, const std::string& part) {
+    auto options = good;
+    change(options);
+    EXPECT_THAT([&] { train_sentencepiece(options); }, ThrowsMessage<InputError>(HasSubstr(part)));
+  };
+  using Options = SentencePieceTrainingOptions;
+  refused([](Options& o) { o.vocab_size = 100000; }, "cannot learn 100000 tokens");
+  refused([](Options& o) { o.vocab_size = 259; }, "vocab_size");
+  refused([](Options& o) { o.model_type = "word"; }, "'word'");
+  refused([](Options& o) { o.input = {}; }, "input");
+  refused([](Options& o) { o.input = {"/no/such/file"}; }, "/no/such/file");
+  refused([](Options& o) { o.input = {write_file("empty.txt", "\n\n")}; }, "empty.txt");
+  refused([](Options& o) { o.input = {write_file("wrong.txt", "ab\xFF")}; }, "byte 2");
+  refused([](Options& o) { o.character_coverage = 0; }, "character_coverage");
+  refused([](Options& o) { o.threads = 0; }, "threads");
+  refused([](Options& o) { o.max_lines = -1; }, "max_lines");
+  std::string content;
+  std::getline(std::ifstream(good.output), content);
+  EXPECT_EQ(content, "as it was");
+}
+
+}  // namespace
+}  // namespace x_transformers

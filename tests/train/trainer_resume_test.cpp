@@ -1,0 +1,195 @@
+// N steps equal k steps, a stop, and N - k steps by a new Trainer: bit for bit.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "tests/train/trainer_test_model.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/io/state_dict.h"
+#include "x_transformers/train/trainer.h"
+
+namespace x_transformers {
+namespace {
+
+using testing::HasSubstr;
+using trainer_test::BigramModelImpl;
+using trainer_test::make_options;
+using trainer_test::make_parts;
+using trainer_test::TrainerTest;
+namespace fs = std::filesystem;
+
+struct Outcome {
+  TensorMap tensors;  // parameters, master weights, state of the optimizer and the average
+  TrainResult result;
+};
+
+Outcome outcome_of(BigramModelImpl& model, Trainer& trainer, const TrainResult& result) {
+  Outcome outcome{trainer.optimizer().state_dict(), result};
+  if (trainer.ema() != nullptr) outcome.tensors.merge(trainer.ema()->state_dict());
+  outcome.tensors.merge(state_dict(model));
+  const auto& weights = trainer.optimizer().weights();
+  for (size_t i = 0; i < weights.names.size(); ++i)
+    outcome.tensors["weights." + weights.names[i]] = weights.tensors[i];
+  for (auto& [name, tensor] : outcome.tensors) tensor = tensor.detach().clone();
+  return outcome;
+}
+
+/// Runs to the end or until a signal, which comes during step `signal_step`.
+Outcome train(const TrainOptions& options, const fs::path& directory, bool resume,
+              int64_t signal_step = 0) {
+  BigramModelImpl model;
+  if (resume) {
+    const at::NoGradGuard no_grad;
+    for (at::Tensor& parameter : model.parameters())
+      parameter.fill_(0.5);  // all must come from the checkpoint
+  }
+  auto parts = make_parts(model, directory);
+  parts.resume = resume;
+  Trainer trainer(model, options, parts);
+  trainer.set_step_function([&](const std::vector<at::Tensor>& batches, int64_t step) {
+    if (step == signal_step) std::raise(SIGTERM);
+    return trainer.eager_step()(batches);
+  });
+  const TrainResult result = trainer.run();
+  return outcome_of(model, trainer, result);
+}
+
+void expect_equal(const Outcome& whole, const Outcome& resumed) {
+  ASSERT_EQ(whole.tensors.size(), resumed.tensors.size());
+  for (const auto& [name, tensor] : whole.tensors)
+    EXPECT_TRUE(at::equal(tensor, resumed.tensors.at(name))) << name;
+  EXPECT_EQ(whole.result.step, resumed.result.step);
+  EXPECT_EQ(whole.result.best_val_loss, resumed.result.best_val_loss);
+}
+
+class ResumeTest : public TrainerTest {
+ protected:
+  /// The whole run against one that signals stop in the midst of the given steps.
+  void compare(const TrainOptions& options, const std::vector<int64_t>& stops) {
+    const Outcome whole = train(options, root_ / "whole", false);
+    bool resume = false;
+    for (const int64_t stop : stops) {
+      const Outcome part = train(options, root_ / "parts", resume, stop);
+      EXPECT_EQ(part.result.reason, StopReason::kSignal);
+      EXPECT_EQ(part.result.step, stop);
+      resume = true;
+    }
+    const Outcome last = train(options, root_ / "parts", true);
+    EXPECT_EQ(last.result.reason, StopReason::kFinished);
+    expect_equal(whole, last);
+  }
+};
+
+TEST_F(ResumeTest, IsBitwise) { compare(make_options(20), {7}); }
+
+TEST_F(ResumeTest, IsBitwiseAtStepsOfLoggingAndValidation) {
+  compare(make_options(20), {3, 5, 15});
+}
+
+TEST_F(ResumeTest, IsBitwiseWithAccumulationAveragesAndBfloat16) {
+  auto options = make_options(14);
+  options.grad_accum = 3;
+  options.ema_decay = 0.9;
+  options.precision = "bf16";
+  compare(options, {6, 9});
+}
+
+TEST_F(ResumeTest, IsBitwiseFromAnEarlierCheckpointAfterAKill) {
+  auto options = make_options(20);
+  const Outcome whole = train(options, root_ / "whole", false);
+  options.save_every = 4;
+  {
+    // Killed: no save at the end. The last checkpoint is that of step 8; rows of later steps are in
+    // metrics.jsonl.
+    BigramModelImpl model;
+    Trainer trainer(model, options, make_parts(model, root_ / "parts"));
+    trainer.set_step_function([&](const std::vector<at::Tensor>& batches, int64_t step) {
+      if (step == 12) throw std::logic_error("killed");
+      return trainer.eager_step()(batches);
+    });
+    EXPECT_THROW(trainer.run(), std::logic_error);
+  }
+  ASSERT_EQ(CheckpointFolder(root_ / "parts").latest_step(),
+            10);  // of the validation at 10, the lowest so far
+  expect_equal(whole, train(options, root_ / "parts", true));
+  int64_t last_step = 0;
+  for (const auto& row : read_metrics((root_ / "parts/metrics.jsonl").string())) {
+    EXPECT_GE(row["step"].get<int64_t>(), last_step);
+    last_step = row["step"].get<int64_t>();
+  }
+  EXPECT_EQ(last_step, 20);
+}
+
+TEST_F(ResumeTest, MoreStepsGoOnFromTheEnd) {
+  auto options = make_options(6);
+  train(options, root_, false);
+  EXPECT_EQ(train(options, root_, true).result.step, 6);
+  options.steps = 9;
+  EXPECT_EQ(train(options, root_, true).result.step, 9);
+  EXPECT_EQ(CheckpointFolder(root_).latest_step(), 9);
+}
+
+TEST_F(ResumeTest, WithoutACheckpointStartsAnew) {
+  expect_equal(train(make_options(5), root_ / "whole", false),
+               train(make_options(5), root_ / "other", true));
+}
+
+TEST_F(ResumeTest, KeepsTheRowsWhenTheirFileIsLost) {
+  auto options = make_options(6);
+  train(options, root_, false);
+  fs::remove(root_ / "metrics.jsonl");
+  options.steps = 9;
+  train(options, root_, true);
+  EXPECT_EQ(read_metrics((root_ / "metrics.jsonl").string()).front()["step"], 3);
+}
+
+TEST_F(ResumeTest, RefusesAnotherModelAndOtherData) {
+  train(make_options(4), root_, false);
+  const auto resume_with = [&](const std::function<void(TrainerParts&)>& change) -> std::string {
+    BigramModelImpl model;
+    auto parts = make_parts(model, root_);
+    parts.resume = true;
+    change(parts);
+    try {
+      Trainer(model, make_options(8), parts);
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "taken";
+  };
+  EXPECT_EQ(resume_with([](TrainerParts&) {}), "taken");
+  EXPECT_THAT(resume_with([](TrainerParts& parts) {
+                parts.config = R"({"model": {"type": "Bigram", "dim": 9}})";
+              }),
+              HasSubstr("model.dim was 8, now it is 9"));
+  EXPECT_EQ(resume_with([](TrainerParts& parts) {
+              parts.config = R"({"model": {"type": "Bigram", "dim": 8}, "train": {"steps": 3}})";
+            }),
+            "taken");
+  EXPECT_EQ(resume_with([](TrainerParts& parts) { parts.data_fingerprint = "a"; }), "taken");
+  fs::remove_all(root_);
+  {
+    BigramModelImpl model;
+    auto parts = make_parts(model, root_);
+    parts.data_fingerprint = "a";
+    Trainer(model, make_options(4), parts).run();
+  }
+  EXPECT_THAT(resume_with([](TrainerParts& parts) { parts.data_fingerprint = "b"; }),
+              HasSubstr("other data"));
+}
+
+TEST_F(ResumeTest, RefusesACheckpointThatDoesNotFit) {
+  struct Larger : BigramModelImpl {
+    Larger() { register_parameter("extra", at::zeros({2})); }
+  };
+  train(make_options(4), root_, false);
+  Larger model;
+  auto parts = make_parts(model, root_);
+  parts.resume = true;
+  EXPECT_THROW(Trainer(model, make_options(8), parts), InputError);
+}
+
+}  // namespace
+}  // namespace x_transformers

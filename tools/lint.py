@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Checks format, includes and, with clang-tidy, the files changed since a commit: tools/lint.py [--since COMMIT] [--all]
+
+Default of --since: where this branch left origin/main, or HEAD. Needs build/compile_commands.json for clang-tidy.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = re.compile(r"\.(h|cpp|cu|cuh)$")
+
+
+def git(*arguments):
+    result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    return result.stdout.splitlines() if result.returncode == 0 else []
+
+
+def all_files():
+    """Our C++ and CUDA files: tracked, or new and not ignored."""
+    listed = git("ls-files", "--cached", "--others", "--exclude-standard")
+    return sorted({path for path in listed if SOURCE.search(path) and (ROOT / path).exists()})
+
+
+def changed_files(since):
+    base = since or (git("merge-base", "HEAD", "origin/main") or ["HEAD"])[0]
+    if since and not git("rev-parse", "--verify", since):
+        sys.exit(f"lint: --since {since}: no such commit")
+    if not git("rev-parse", "--verify", base):  # no commit yet
+        return all_files()
+    changed = set(git("diff", "--name-only", base)) | set(git("ls-files", "--others", "--exclude-standard"))
+    return [path for path in all_files() if path in changed]
+
+
+def find_tool(name):
+    """The tool, also under a name with its version, as Debian has it."""
+    for candidate in [name, *(f"{name}-{version}" for version in range(21, 13, -1))]:
+        if shutil.which(candidate):
+            return candidate
+    sys.exit(f"lint: {name} is not installed (apt-get install {name})")
+
+
+def without_precompiled_header(build_dir):
+    """Writes compile commands that clang reads as well: the header that gcc precompiled is included as text."""
+    commands = json.loads((build_dir / "compile_commands.json").read_text())
+    for entry in commands:
+        entry["command"] = re.sub(r"-include \S*/cmake_pch\.hxx", f"-include {ROOT}/cmake/precompiled.h",
+                                  entry["command"]).replace("-Winvalid-pch", "")
+    folder = build_dir / "lint"
+    folder.mkdir(exist_ok=True)
+    (folder / "compile_commands.json").write_text(json.dumps(commands, indent=1))
+    return folder, {os.path.relpath(entry["file"], ROOT) for entry in commands}
+
+
+def tidy(files, jobs):
+    build_dir = ROOT / "build"
+    if not (build_dir / "compile_commands.json").exists():
+        sys.exit("lint: no build/compile_commands.json: run make build first")
+    folder, compiled = without_precompiled_header(build_dir)
+    tool = find_tool("clang-tidy")
+
+    def run(path):
+        command = [tool, "--quiet", "-p", str(folder), path]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        print(result.stdout + (result.stderr if result.returncode and not result.stdout else ""), end="", flush=True)
+        return result.returncode == 0
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return all(list(pool.map(run, [path for path in files if path in compiled])))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--since", help="clang-tidy looks at the files changed since this commit")
+    parser.add_argument("--all", action="store_true", help="clang-tidy looks at all files")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="clang-tidy processes at a time")
+    arguments = parser.parse_args()
+    files = all_files()
+    failed = []
+    if files and subprocess.run([find_tool("clang-format"), "--dry-run", "-Werror", *files], cwd=ROOT).returncode:
+        failed.append("format (make format mends it)")
+    if subprocess.run([sys.executable, str(ROOT / "tools/check_includes.py")]).returncode:
+        failed.append("includes")
+    if not tidy(files if arguments.all else changed_files(arguments.since), arguments.jobs):
+        failed.append("clang-tidy")
+    print("lint: " + ("found something: " + ", ".join(failed) if failed else "clean"))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+#include "x_transformers/core/json.h"
+
+#include <algorithm>
+#include <fstream>
+#include <numeric>
+#include <sstream>
+
+namespace x_transformers {
+namespace detail {
+namespace {
+
+/// Levenshtein distance.
+size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+std::string shown(const Json& value) {
+  constexpr size_t kLongest = 60;
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
+}
+
+std::string nearest_hint(const std::string& key, const std::vector<std::string>& known) {
+  if (known.empty()) return "";
+  const auto nearest = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
+    return edit_distance(key, a) < edit_distance(key, b);
+  });
+  return "; the nearest known one is '" + *nearest + "'";
+}
+
+void wrong_type(const std::string& where, const std::string& expected, const Json& got) {
+  throw InputError(where + ": expected " + expected + ", got " + shown(got));
+}
+
+ModuleSpec read_module(const Json& value, const std::string& where) {
+  if (value.is_string()) return {value.get<std::string>()};
+  if (!value.is_object() || !value.contains("type") || !value["type"].is_string()) {
+    wrong_type(where, type_word<ModuleSpec>(), value);
+  }
+  Json arguments = value;
+  arguments.erase("type");
+  return {value["type"].get<std::string>(), arguments.dump()};
+}
+
+}  // namespace detail
+
+Json read_json_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), path + ": cannot be read");
+  std::stringstream text;
+  text << file.rdbuf();
+  try {
+    return Json::parse(text.str());
+  } catch (const Json::parse_error& error) {
+    const auto content = text.str();
+    const auto end = content.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, content.size()));
+    const auto line = 1 + std::count(content.begin(), end, '\n');
+    throw InputError(path + ":" + std::to_string(line) + ": not valid JSON: " + error.what());
+  }
+}
+
+}  // namespace x_transformers

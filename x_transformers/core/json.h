@@ -1,0 +1,337 @@
+// Options from and to JSON, by their field lists. For .cpp files: this header brings in all of nlohmann-json.
+#pragma once
+
+#include <concepts>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/options.h"
+
+namespace x_transformers {
+
+using Json = nlohmann::json;
+
+/// One line of `x-transformers options`.
+struct OptionHelp {
+  std::string name, type, default_value, meaning, paper;
+  bool built = true;
+};
+
+namespace detail {
+
+template <class T>
+struct is_optional : std::false_type {};
+template <class T>
+struct is_optional<std::optional<T>> : std::true_type {};
+template <class T>
+struct is_vector : std::false_type {};
+template <class T>
+struct is_vector<std::vector<T>> : std::true_type {};
+template <class T>
+struct is_per_layer : std::false_type {};
+template <class T>
+struct is_per_layer<PerLayer<T>> : std::true_type {};
+template <class T>
+struct is_map : std::false_type {};
+template <class T>
+struct is_map<std::map<std::string, T>> : std::true_type {};
+
+/// What a field of type T takes, in words.
+template <class T>
+std::string type_word() {
+  if constexpr (std::same_as<T, bool>) return "true or false";
+  else if constexpr (std::integral<T>) return "an integer";
+  else if constexpr (std::floating_point<T>) return "a number";
+  else if constexpr (std::same_as<T, std::string>) return "a string";
+  else if constexpr (std::same_as<T, ModuleSpec>) return "a module's name, or an object with its type";
+  else if constexpr (is_optional<T>::value) return type_word<typename T::value_type>() + " or null";
+  else if constexpr (is_vector<T>::value) return "an array of " + type_word<typename T::value_type>();
+  else if constexpr (is_map<T>::value) return "an object of " + type_word<typename T::mapped_type>();
+  else if constexpr (is_per_layer<T>::value) {
+    using Item = typename decltype(T::values)::value_type;
+    return type_word<Item>() + ", or an array with one for each layer";
+  } else return "an object";
+}
+
+/// `value` shortened for a message.
+std::string shown(const Json& value);
+/// ", nearest is 'x'" or "", for a key that `known` lacks.
+std::string nearest_hint(const std::string& key, const std::vector<std::string>& known);
+[[noreturn]] void wrong_type(const std::string& where, const std::string& expected, const Json& got);
+ModuleSpec read_module(const Json& value, const std::string& where);
+
+}  // namespace detail
+
+template <Options T>
+T options_from_json(const Json& value, const std::string& where);
+template <Options T>
+Json options_to_json(const T& options, bool only_changed = false);
+
+/// Reads `value` into `out`; throws InputError that names `where` and what was expected.
+template <class T>
+void read_value(const Json& value, T& out, const std::string& where) {
+  if constexpr (std::same_as<T, bool>) {
+    if (!value.is_boolean()) detail::wrong_type(where, detail::type_word<T>(), value);
+    out = value.get<bool>();
+  } else if constexpr (std::integral<T>) {
+    if (!value.is_number_integer()) detail::wrong_type(where, detail::type_word<T>(), value);
+    out = value.get<T>();
+  } else if constexpr (std::floating_point<T>) {
+    if (!value.is_number()) detail::wrong_type(where, detail::type_word<T>(), value);
+    out = value.get<T>();
+  } else if constexpr (std::same_as<T, std::string>) {
+    if (!value.is_string()) detail::wrong_type(where, detail::type_word<T>(), value);
+    out = value.get<std::string>();
+  } else if constexpr (std::same_as<T, ModuleSpec>) {
+    out = detail::read_module(value, where);
+  } else if constexpr (detail::is_optional<T>::value) {
+    if (value.is_null()) {
+      out.reset();
+    } else {
+      read_value(value, out.emplace(), where);
+    }
+  } else if constexpr (detail::is_vector<T>::value) {
+    if (!value.is_array()) detail::wrong_type(where, detail::type_word<T>(), value);
+    out.clear();
+    for (size_t i = 0; i < value.size(); ++i) {
+      typename T::value_type item{};
+      read_value(value[i], item, where + "[" + std::to_string(i) + "]");
+      out.push_back(std::move(item));
+    }
+  } else if constexpr (detail::is_map<T>::value) {
+    if (!value.is_object()) detail::wrong_type(where, detail::type_word<T>(), value);
+    out.clear();
+    for (const auto& [key, item] : value.items()) read_value(item, out[key], where + "." + key);
+  } else if constexpr (detail::is_per_layer<T>::value) {
+    if (value.is_array()) {
+      read_value(value, out.values, where);
+      require(!out.values.empty(), where + ": expected at least one value, got []");
+    } else {
+      out.values.resize(1);
+      typename decltype(out.values)::value_type item{};
+      read_value(value, item, where);
+      out.values[0] = item;
+    }
+  } else {
+    out = options_from_json<T>(value, where);
+  }
+}
+
+template <class T>
+Json value_to_json(const T& value) {
+  if constexpr (detail::is_optional<T>::value) {
+    return value ? value_to_json(*value) : Json();
+  } else if constexpr (detail::is_per_layer<T>::value) {
+    return value.uniform() ? value_to_json(value.values[0]) : value_to_json(value.values);
+  } else if constexpr (detail::is_vector<T>::value) {
+    Json array = Json::array();
+    for (typename T::value_type item : value) array.push_back(value_to_json(item));
+    return array;
+  } else if constexpr (std::same_as<T, ModuleSpec>) {
+    Json object = Json::parse(value.arguments);
+    object["type"] = value.type;
+    return object;
+  } else if constexpr (Options<T>) {
+    return options_to_json(value, true);
+  } else {
+    return Json(value);
+  }
+}
+
+/// Visitor that fills options from a JSON object and remembers which keys it used.
+class JsonReader {
+ public:
+  JsonReader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {}
+
+  template <class T>
+  void operator()(const char* name, T& member, const char*, const char* = "") {
+    if (skipped_.count(name)) return;
+    const std::string key = prefix_ + name;
+    known_.push_back(key);
+    const auto found = object_.find(key);
+    if (found == object_.end()) return;
+    used_.insert(key);
+    read_value(*found, member, where_ + "." + key);
+  }
+
+  template <class T>
+  void prefix(const char* name, T& member, const char*, std::initializer_list<const char*> skipped = {}) {
+    // Both spellings: attn_flash, and attn: {flash}.
+    const std::string key = prefix_ + name;
+    const auto found = object_.find(key);
+    if (found != object_.end() && found->is_object()) {
+      used_.insert(key);
+      JsonReader nested(*found, where_ + "." + key);
+      nested.skipped_ = {skipped.begin(), skipped.end()};
+      member.fields(nested);
+      nested.finish();
+    }
+    const auto outer_prefix = prefix_;
+    const auto outer_skipped = skipped_;
+    prefix_ = key + "_";
+    skipped_ = {skipped.begin(), skipped.end()};
+    member.fields(*this);
+    prefix_ = outer_prefix;
+    skipped_ = outer_skipped;
+  }
+
+  /// Like prefix, for options that start as a copy of `base` when any of their keys is given.
+  template <class T>
+  void prefix_over(const char* name, std::optional<T>& member, const T& base, const char* meaning,
+                   std::initializer_list<const char*> skipped = {}) {
+    T copy = member.value_or(base);
+    const auto before = used_.size();
+    prefix(name, copy, meaning, skipped);
+    if (used_.size() != before) member = std::move(copy);
+  }
+
+  void not_built(const char* name) {
+    const std::string key = prefix_ + name;
+    const auto found = object_.find(key);
+    if (found == object_.end()) return;
+    used_.insert(key);
+    const bool is_off = found->is_null() || *found == false || (found->is_object() && found->empty());
+    require(is_off, where_ + "." + key + ": not built yet");
+  }
+
+  /// Throws InputError for a key that no field took.
+  void finish() const {
+    for (const auto& [key, value] : object_.items()) {
+      if (key == "type" || used_.count(key)) continue;
+      throw InputError(where_ + ": unknown key '" + key + "'" + detail::nearest_hint(key, known_));
+    }
+  }
+
+ private:
+  const Json& object_;
+  std::string where_, prefix_;
+  std::set<std::string> used_, skipped_;
+  std::vector<std::string> known_;
+};
+
+/// Visitor that writes options as a JSON object.
+class JsonWriter {
+ public:
+  explicit JsonWriter(Json& object) : object_(object) {}
+
+  template <class T>
+  void operator()(const char* name, T& member, const char*, const char* = "") {
+    if (!skipped_.count(name)) object_[prefix_ + name] = value_to_json(member);
+  }
+  template <class T>
+  void prefix(const char* name, T& member, const char*, std::initializer_list<const char*> skipped = {}) {
+    const auto outer_prefix = prefix_;
+    const auto outer_skipped = skipped_;
+    prefix_ += std::string(name) + "_";
+    skipped_ = {skipped.begin(), skipped.end()};
+    member.fields(*this);
+    prefix_ = outer_prefix;
+    skipped_ = outer_skipped;
+  }
+  template <class T>
+  void prefix_over(const char* name, std::optional<T>& member, const T&, const char* meaning,
+                   std::initializer_list<const char*> skipped = {}) {
+    if (member) prefix(name, *member, meaning, skipped);
+  }
+  void not_built(const char*) {}
+
+ private:
+  Json& object_;
+  std::string prefix_;
+  std::set<std::string> skipped_;
+};
+
+/// Visitor that lists the fields for help.
+class HelpWriter {
+ public:
+  template <class T>
+  void operator()(const char* name, T& member, const char* meaning, const char* paper = "") {
+    if (skipped_.count(name)) return;
+    lines.push_back({prefix_ + name, detail::type_word<T>(), value_to_json(member).dump(), meaning, paper});
+  }
+  template <class T>
+  void prefix(const char* name, T& member, const char*, std::initializer_list<const char*> skipped = {}) {
+    const auto outer_prefix = prefix_;
+    const auto outer_skipped = skipped_;
+    prefix_ += std::string(name) + "_";
+    skipped_ = {skipped.begin(), skipped.end()};
+    member.fields(*this);
+    prefix_ = outer_prefix;
+    skipped_ = outer_skipped;
+  }
+  template <class T>
+  void prefix_over(const char* name, std::optional<T>&, const T& base, const char* meaning,
+                   std::initializer_list<const char*> skipped = {}) {
+    T copy = base;
+    prefix(name, copy, meaning, skipped);
+  }
+  void not_built(const char* name) { lines.push_back({prefix_ + name, "", "", "not built yet", "", false}); }
+
+  std::vector<OptionHelp> lines;
+
+ private:
+  std::string prefix_;
+  std::set<std::string> skipped_;
+};
+
+/// Options from a JSON object. Unknown keys, wrong types and unknown "type"s are InputErrors that name the path
+/// (`where` and below) and the nearest known key.
+template <Options T>
+T options_from_json(const Json& value, const std::string& where) {
+  if (!value.is_object()) detail::wrong_type(where, "an object", value);
+  T options{};
+  if constexpr (TypedOptions<T>) {
+    const auto type = value.find("type");
+    if (type != value.end()) {
+      const auto names = T::type_names();
+      if (!type->is_string()) detail::wrong_type(where + ".type", "a string", *type);
+      const auto name = type->template get<std::string>();
+      if (std::find(names.begin(), names.end(), name) == names.end()) {
+        throw InputError(where + ".type: unknown type '" + name + "'" + detail::nearest_hint(name, names));
+      }
+      options.set_type(name);
+    }
+  }
+  JsonReader reader(value, where);
+  options.fields(reader);
+  reader.finish();
+  return options;
+}
+
+/// The options as a JSON object in Python's spelling; `only_changed` leaves out defaults.
+template <Options T>
+Json options_to_json(const T& options, bool only_changed) {
+  T copy = options;
+  Json object = Json::object();
+  JsonWriter writer(object);
+  copy.fields(writer);
+  if (only_changed) {
+    T defaults{};
+    Json usual = Json::object();
+    JsonWriter usual_writer(usual);
+    defaults.fields(usual_writer);
+    for (const auto& [key, value] : usual.items()) {
+      if (object.contains(key) && object[key] == value) object.erase(key);
+    }
+  }
+  if constexpr (TypedOptions<T>) object["type"] = options.type_name();
+  return object;
+}
+
+/// The help lines of an options struct.
+template <Options T>
+std::vector<OptionHelp> options_help() {
+  T options{};
+  HelpWriter writer;
+  options.fields(writer);
+  return writer.lines;
+}
+
+/// Reads a JSON file. Throws InputError with the file's name, and the line for a syntax error.
+Json read_json_file(const std::string& path);
+
+}  // namespace x_transformers

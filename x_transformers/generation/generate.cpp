@@ -1,0 +1,170 @@
+#include "x_transformers/generation/generate.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/generation/penalties.h"
+#include "x_transformers/generation/sampling.h"
+
+namespace x_transformers {
+namespace {
+
+bool names_own_filter(const GenerateOptions& options) {
+  return options.top_k || options.top_p || options.top_a || options.min_p;
+}
+
+std::vector<LogitsFilter> own_filters(const GenerateOptions& options) {
+  std::vector<LogitsFilter> chain;
+  if (options.top_k)
+    chain.push_back(logits_filter("top_k", {{"k", static_cast<double>(*options.top_k)}}));
+  if (options.top_p) chain.push_back(logits_filter("top_p", {{"thres", *options.top_p}}));
+  if (options.top_a) chain.push_back(logits_filter("top_a", {{"min_p_ratio", *options.top_a}}));
+  if (options.min_p) chain.push_back(logits_filter("min_p", {{"min_p", *options.min_p}}));
+  return chain;
+}
+
+/// The tokens of a step out of the expert's logits.
+class NextTokens {
+ public:
+  NextTokens(const GenerateInputs& inputs, const at::Tensor& prompts,
+             const GenerateOptions& options)
+      : options_(options),
+        amateurs_(inputs.amateurs),
+        generator_(seeded_generator(options.seed, prompts.device())) {
+    for (const auto& amateur : amateurs_) validate(amateur.options);
+    if (amateurs_.empty())
+      filter_ = inputs.custom_filter ? inputs.custom_filter : logits_filter(options);
+    if (options.repetition_penalty != 1) {
+      penalty_.emplace(options.repetition_penalty, prompts, inputs.prompt_lens);
+    }
+  }
+
+  /// `tokens` [batch, new] were appended to get the logits [batch, vocab]; returns [batch].
+  at::Tensor choose(at::Tensor logits, const at::Tensor& tokens) {
+    for (const auto& amateur : amateurs_) {
+      logits = contrastive_decode_fn(logits, amateur.session->append(tokens), amateur.options);
+    }
+    if (penalty_) logits = penalty_->apply(logits);
+    if (!options_.logit_bias.empty()) logits = logits + bias_for(logits);
+    if (options_.temperature > 0 && filter_) logits = filter_(logits);
+    const auto chosen = sample_tokens(logits, options_.temperature, generator_);
+    if (penalty_) penalty_->add(chosen);
+    return chosen;
+  }
+
+ private:
+  const at::Tensor& bias_for(const at::Tensor& logits) {
+    if (!bias_.defined()) {
+      bias_ = logit_bias_tensor(options_.logit_bias, logits.size(-1)).to(logits.device());
+    }
+    return bias_;
+  }
+
+  const GenerateOptions& options_;
+  const std::vector<Amateur>& amateurs_;
+  std::optional<at::Generator> generator_;
+  LogitsFilter filter_;
+  std::optional<RepetitionPenalty> penalty_;
+  at::Tensor bias_;
+};
+
+/// Knows which rows are over; the only part that reads from the device.
+class EndOfRows {
+ public:
+  EndOfRows(const GenerateInputs& inputs, std::optional<int64_t> eos_token, int64_t batch)
+      : callback_(inputs.callback),
+        pad_value_(inputs.pad_value),
+        eos_token_(eos_token),
+        over_(batch, false) {}
+
+  /// Whether to stop after these tokens [batch].
+  bool reached(const at::Tensor& tokens, int64_t step) {
+    if (!eos_token_ && !callback_) return false;
+    auto host = at::empty(tokens.sizes(), at::kLong).copy_(tokens);
+    auto* values = host.mutable_data_ptr<int64_t>();
+    for (size_t row = 0; row < over_.size(); ++row) {
+      if (over_[row]) {
+        values[row] = pad_value_;
+      } else {
+        over_[row] = eos_token_ && values[row] == *eos_token_;
+      }
+    }
+    const bool asked = callback_ && callback_(host, step);
+    return asked || std::find(over_.begin(), over_.end(), false) == over_.end();
+  }
+
+ private:
+  const TokenCallback& callback_;
+  int64_t pad_value_;
+  std::optional<int64_t> eos_token_;
+  std::vector<bool> over_;
+};
+
+at::Tensor pad_after_eos(const at::Tensor& tokens, int64_t eos_token, int64_t pad_value) {
+  const auto is_eos = tokens == eos_token;
+  const auto eos_before = is_eos.cumsum(1) - is_eos.to(at::kLong);
+  return tokens.masked_fill(eos_before > 0, pad_value);
+}
+
+}  // namespace
+
+void validate(const GenerateOptions& options) {
+  require(options.seq_len >= 0,
+          fmt::format("seq_len: expected at least 0, got {}", options.seq_len));
+  require(options.temperature >= 0 && std::isfinite(options.temperature),
+          fmt::format("temperature: expected at least 0, got {}", options.temperature));
+  require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
+          fmt::format("repetition_penalty: expected above 0, got {}", options.repetition_penalty));
+  const bool named = options.filter_logits_fn || !options.filter_kwargs.empty();
+  require(!(named && names_own_filter(options)),
+          "filter_logits_fn and filter_kwargs: expected none beside top_k, top_p, top_a and min_p, "
+          "which name filters "
+          "themselves");
+  logits_filter(options);
+}
+
+LogitsFilter logits_filter(const GenerateOptions& options) {
+  if (!names_own_filter(options)) {
+    return logits_filter(options.filter_logits_fn.value_or("top_k"), options.filter_kwargs);
+  }
+  return [chain = own_filters(options)](at::Tensor logits) {
+    for (const auto& filter : chain) logits = filter(logits);
+    return logits;
+  };
+}
+
+at::Tensor generate(DecodingSession& session, const GenerateInputs& inputs,
+                    const GenerateOptions& options) {
+  validate(options);
+  const at::NoGradGuard no_grad;
+  require(inputs.prompts.dim() >= 1 && inputs.prompts.numel() > 0,
+          "prompts: expected at least one token, got none");
+  const auto prompts = inputs.prompts.reshape({-1, inputs.prompts.size(-1)}).to(at::kLong);
+  const int64_t batch = prompts.size(0);
+
+  NextTokens next_tokens(inputs, prompts, options);
+  EndOfRows end(inputs, options.eos_token, batch);
+  auto out = at::empty({batch, options.seq_len}, prompts.options());
+  auto tokens = prompts;
+  int64_t steps = 0;
+  for (bool over = false; steps < options.seq_len && !over; ++steps) {
+    const auto chosen = next_tokens.choose(session.append(tokens), tokens);
+    out.select(1, steps).copy_(chosen);
+    tokens = chosen.unsqueeze(1);
+    over = end.reached(chosen, steps);
+  }
+
+  out = out.narrow(1, 0, steps).contiguous();
+  if (options.eos_token) out = pad_after_eos(out, *options.eos_token, inputs.pad_value);
+  auto shape = inputs.prompts.sizes().vec();
+  shape.back() = steps;
+  return out.reshape(shape);
+}
+
+}  // namespace x_transformers

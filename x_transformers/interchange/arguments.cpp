@@ -1,0 +1,146 @@
+#include "x_transformers/interchange/arguments.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/json.h"
+
+namespace x_transformers {
+
+Arguments::Arguments(TensorMap tensors, const Json& values)
+    : tensors_(std::move(tensors)), values_(std::make_unique<Json>(values)) {
+  if (values_->is_null()) *values_ = Json::object();
+  if (!values_->is_object()) detail::wrong_type("kwargs", "an object", values);
+}
+
+Arguments::~Arguments() = default;
+
+const Json* Arguments::value(const std::string& name) {
+  known_.push_back(name);
+  const auto found = values_->find(name);
+  if (found == values_->end()) return nullptr;
+  taken_values_.insert(name);
+  return found->is_null() ? nullptr : &*found;
+}
+
+bool Arguments::has(const std::string& name) const {
+  if (tensors_.count(name) || (values_->contains(name) && !(*values_)[name].is_null())) return true;
+  const auto next = tensors_.lower_bound(name + ".");
+  return next != tensors_.end() && next->first.starts_with(name + ".");
+}
+
+at::Tensor Arguments::tensor(const std::string& name) {
+  if (const auto* given = value(name)) detail::wrong_type("kwargs." + name, "a tensor among the inputs", *given);
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) return {};
+  taken_tensors_.insert(name);
+  return found->second;
+}
+
+at::Tensor Arguments::required_tensor(const std::string& name) {
+  auto found = tensor(name);
+  require(found.defined(), "inputs: '" + name + "' is needed");
+  return found;
+}
+
+at::Tensor Arguments::tensor_or_integers(const std::string& name) {
+  if (tensors_.count(name)) return tensor(name);
+  const auto* given = value(name);
+  if (!given) return {};
+  if (given->is_number_integer()) return at::scalar_tensor(given->get<int64_t>(), at::kLong);
+  std::vector<int64_t> items;
+  read_value(*given, items, "kwargs." + name);
+  return at::tensor(items);
+}
+
+std::vector<at::Tensor> Arguments::tensors(const std::string& name) {
+  known_.push_back(name);
+  if (values_->contains(name) && (*values_)[name].is_null()) taken_values_.insert(name);
+  std::vector<at::Tensor> found;
+  while (tensors_.count(name + "." + std::to_string(found.size()))) {
+    const auto key = name + "." + std::to_string(found.size());
+    taken_tensors_.insert(key);
+    found.push_back(tensors_.at(key));
+  }
+  return found;
+}
+
+std::map<std::string, at::Tensor> Arguments::tensors_by_key(const std::string& name) {
+  known_.push_back(name);
+  if (values_->contains(name) && (*values_)[name].empty()) taken_values_.insert(name);
+  std::map<std::string, at::Tensor> found;
+  const auto prefix = name + ".";
+  for (const auto& [key, tensor] : tensors_) {
+    if (!key.starts_with(prefix)) continue;
+    taken_tensors_.insert(key);
+    found[key.substr(prefix.size())] = tensor;
+  }
+  return found;
+}
+
+bool Arguments::flag(const std::string& name, bool usual) {
+  if (const auto* given = value(name)) read_value(*given, usual, "kwargs." + name);
+  return usual;
+}
+
+std::optional<int64_t> Arguments::integer(const std::string& name) {
+  std::optional<int64_t> result;
+  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  return result;
+}
+
+std::optional<double> Arguments::number(const std::string& name) {
+  std::optional<double> result;
+  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  return result;
+}
+
+std::optional<std::string> Arguments::text(const std::string& name) {
+  std::optional<std::string> result;
+  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  return result;
+}
+
+std::optional<std::vector<int64_t>> Arguments::integers(const std::string& name) {
+  std::optional<std::vector<int64_t>> result;
+  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  return result;
+}
+
+std::map<std::string, double> Arguments::numbers_by_key(const std::string& name) {
+  std::map<std::string, double> result;
+  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  return result;
+}
+
+void Arguments::finish() const {
+  for (const auto& [name, tensor] : tensors_) {
+    require(taken_tensors_.count(name),
+            "inputs: unknown argument '" + name + "'" + detail::nearest_hint(name, known_));
+  }
+  for (const auto& [name, given] : values_->items()) {
+    require(taken_values_.count(name), "kwargs: unknown argument '" + name + "'" + detail::nearest_hint(name, known_));
+  }
+}
+
+Value Value::list(std::vector<Value> values) {
+  Value result;
+  for (size_t i = 0; i < values.size(); ++i) result.add(std::to_string(i), std::move(values[i]));
+  return result;
+}
+
+Value Value::list(const std::vector<at::Tensor>& tensors) {
+  Value result;
+  for (size_t i = 0; i < tensors.size(); ++i) result.add(std::to_string(i), tensors[i]);
+  return result;
+}
+
+std::vector<std::pair<std::string, at::Tensor>> Value::flatten(const std::string& name) const {
+  if (tensor.defined()) return {{name, tensor}};
+  std::vector<std::pair<std::string, at::Tensor>> flat;
+  for (const auto& [key, item] : items) {
+    for (auto& entry : item.flatten(name + "." + key)) flat.push_back(std::move(entry));
+  }
+  return flat;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,76 @@
+// Arguments and results of a call by name, in the form of the interchange files (docs/interchange.md).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "x_transformers/io/tensor_map.h"
+
+namespace x_transformers {
+
+/// The keyword arguments of a Python call: tensors (`mems.0` is the first of the list `mems`) and plain values. Each is
+/// taken by name; what nobody took is an error.
+class Arguments {
+ public:
+  Arguments(TensorMap tensors, const nlohmann::json& values);
+  ~Arguments();
+  Arguments(const Arguments&) = delete;
+  Arguments& operator=(const Arguments&) = delete;
+
+  /// A tensor, undefined where it is absent or null.
+  at::Tensor tensor(const std::string& name);
+  /// A tensor that must be there. InputError names it otherwise.
+  at::Tensor required_tensor(const std::string& name);
+  /// A tensor, or a number or array of integers as one (int64).
+  at::Tensor tensor_or_integers(const std::string& name);
+  /// The tensors NAME.0, NAME.1, ... in order; empty where there are none.
+  std::vector<at::Tensor> tensors(const std::string& name);
+  /// The tensors NAME.KEY by key.
+  std::map<std::string, at::Tensor> tensors_by_key(const std::string& name);
+  bool has(const std::string& name) const;
+
+  bool flag(const std::string& name, bool usual = false);
+  std::optional<int64_t> integer(const std::string& name);
+  std::optional<double> number(const std::string& name);
+  std::optional<std::string> text(const std::string& name);
+  std::optional<std::vector<int64_t>> integers(const std::string& name);
+  std::map<std::string, double> numbers_by_key(const std::string& name);
+
+  /// Throws InputError for an argument that was not taken, with the nearest of those that could have been.
+  void finish() const;
+
+ private:
+  const nlohmann::json* value(const std::string& name);
+
+  TensorMap tensors_;
+  std::unique_ptr<nlohmann::json> values_;
+  std::set<std::string> taken_tensors_, taken_values_;
+  std::vector<std::string> known_;
+};
+
+/// A Python return value: a tensor, or a list or record of values. Undefined tensors are Python's None.
+struct Value {
+  at::Tensor tensor;
+  std::vector<std::pair<std::string, Value>> items;
+
+  Value() = default;
+  Value(at::Tensor t) : tensor(std::move(t)) {}  // NOLINT: a tensor is a value
+  /// A tuple or list.
+  static Value list(std::vector<Value> values);
+  static Value list(const std::vector<at::Tensor>& tensors);
+
+  void add(const std::string& name, Value value) { items.emplace_back(name, std::move(value)); }
+  /// The tensors under dotted names that begin with `name`, in order.
+  std::vector<std::pair<std::string, at::Tensor>> flatten(const std::string& name = "out") const;
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,196 @@
+// Stacks of layers and their parts in the interchange.
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/layers/attention_pool.h"
+
+namespace x_transformers {
+namespace {
+
+/// A table of rotary angles from outside: frequencies [b or 1, n, d] (in pairs) and a scale, a tensor or nothing.
+std::optional<RotaryTable> take_rotary(Arguments& arguments, const std::string& name) {
+  const auto given = arguments.tensors(name);
+  if (given.empty()) return std::nullopt;
+  const auto pairs = [](const at::Tensor& t) {
+    const auto batched = t.dim() == 2 ? t.unsqueeze(0) : t;
+    return batched.slice(-1, 0, at::nullopt, 2).to(at::kFloat);
+  };
+  const auto angles = pairs(given[0]);
+  RotaryTable table{angles.cos(), angles.sin(), {}};
+  if (given.size() > 1 && given[1].dim() >= 2) {
+    table.scale = pairs(given[1]);
+  } else if (given.size() > 1) {
+    table.scale = given[1].to(at::kFloat).expand_as(table.cos).contiguous();
+  }
+  return table;
+}
+
+/// Pairs NAME.LAYER.0 and NAME.LAYER.1.
+std::vector<std::pair<at::Tensor, at::Tensor>> take_pairs(Arguments& arguments, const std::string& name) {
+  const auto given = arguments.tensors_by_key(name);
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs;
+  for (int64_t layer = 0;; ++layer) {
+    const auto key = std::to_string(layer) + ".";
+    const auto k = given.find(key + "0"), v = given.find(key + "1");
+    if (k == given.end() || v == given.end()) return pairs;
+    pairs.emplace_back(k->second, v->second);
+  }
+}
+
+/// [b, n, d] or [layers, b, n, d] as one for each layer.
+std::vector<at::Tensor> take_residuals(Arguments& arguments, const std::string& name) {
+  const auto given = arguments.tensor(name);
+  if (!given.defined()) return {};
+  if (given.dim() == 3) return {given};
+  return given.unbind(0);
+}
+
+/// A cache as Python's LayerIntermediates holds it, and the new tokens of an input that may include the old ones.
+std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers, at::Tensor& x) {
+  const auto given = arguments.tensors_by_key("cache");
+  const auto age = arguments.integer("cache_age").value_or(1);
+  arguments.flag("input_not_include_cache");
+  arguments.integer("seq_pos_offset");
+  if (given.empty()) return std::nullopt;
+  auto cache = layers.make_cache();
+  for (size_t i = 0; i < cache.attention.size(); ++i) {
+    const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
+    const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");
+    require(k != given.end(), "inputs: cache." + prefix + "0 is needed");
+    const bool is_context = cache.attention[i].is_context;
+    cache.attention[i].append(is_context ? k->second : layers.rotate_cached_keys(k->second),
+                              v == given.end() ? at::Tensor() : v->second);
+    if (!is_context) cache.length = cache.attention[i].length();
+  }
+  if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);
+  return cache;
+}
+
+Value attended_list(const LayersOutput& output) {
+  Value value;
+  value.add("hiddens", Value::list(output.hiddens));
+  value.add("last_hidden", output.out);
+  value.add("layer_hiddens", Value::list(output.layer_hiddens));
+  return value;
+}
+
+Value call_layers(AttentionLayers& layers, const std::string& method, Arguments& arguments) {
+  require_forward(layers->options().type_name(), method);
+  auto x = arguments.required_tensor("x");
+  auto cache = take_cache(arguments, *layers, x);
+  auto inputs = take_layers_inputs(arguments);
+  inputs.x = x;
+  inputs.mask = arguments.tensor("mask");
+  inputs.mems = arguments.tensors("mems");
+  inputs.mem_masks = arguments.tensors("mem_masks");
+  inputs.pos = arguments.tensor("pos");
+  inputs.seq_start_pos = arguments.tensor("seq_start_pos");
+  if (cache) inputs.cache = &*cache;
+  inputs.keep_hiddens = arguments.flag("return_hiddens");
+  const auto output = layers->forward(inputs);
+  if (!inputs.keep_hiddens) return output.out;
+  return Value::list(std::vector<Value>{output.out, attended_list(output)});
+}
+
+Value call_attention(Attention& attention, const std::string& method, Arguments& arguments) {
+  require_forward("Attention", method);
+  AttentionInputs inputs;
+  inputs.x = arguments.required_tensor("x");
+  inputs.context = arguments.tensor("context");
+  inputs.mask = arguments.tensor("mask");
+  inputs.context_mask = arguments.tensor("context_mask");
+  inputs.attn_mask = arguments.tensor("attn_mask");
+  inputs.attn_bias = arguments.tensor("attn_bias");
+  inputs.prev_attn = arguments.tensor("prev_attn");
+  inputs.mem = arguments.tensor("mem");
+  inputs.mem_mask = arguments.tensor("mem_mask");
+  inputs.value_residual = arguments.tensor("value_residual");
+  inputs.kv_input_residual = arguments.tensor("kv_input_residual");
+  inputs.additional_key_value_mask = arguments.tensor("additional_key_value_mask");
+  const auto additional = arguments.tensors("additional_key_values");
+  if (additional.size() == 2) inputs.additional_key_values = {additional[0], additional[1]};
+  std::optional<RotaryInputs> rotary;
+  if (const auto table = take_rotary(arguments, "rotary_pos_emb")) {
+    const auto context_table = take_rotary(arguments, "context_rotary_pos_emb");
+    rotary = RotaryInputs{*table, context_table && inputs.context.defined() ? *context_table : *table, *table};
+    inputs.rotary = &*rotary;
+  }
+  std::optional<PolarInputs> polar;
+  if (const auto given = arguments.tensors("polar_pos_emb"); given.size() == 2) {
+    const auto angles = given[0].dim() == 3 ? given[0].unsqueeze(1) : given[0];
+    polar = PolarInputs{angles, angles + given[1]};
+    inputs.polar = &*polar;
+  }
+  KeyValueCache cache;
+  const auto cached = arguments.tensors("cache.cached_kv");
+  if (!cached.empty()) {
+    auto keys = cached[0];
+    if (rotary && !attention->options().use_latent_kv) keys = attention->rotate_keys(keys, rotary->keys, inputs.x.size(1));
+    cache.append(keys, cached.size() > 1 ? cached[1] : at::Tensor());
+    inputs.cache = &cache;
+  }
+  const bool return_intermediates = arguments.flag("return_intermediates");
+  inputs.keep_maps = return_intermediates && !attention->options().flash;
+  inputs.keep_unrotated = return_intermediates;
+  const auto output = attention->forward(inputs);
+  if (!return_intermediates) return output.out;
+  Value intermediates;
+  intermediates.add("qk_similarities", output.maps.qk_similarities);
+  intermediates.add("pre_softmax_attn", output.maps.pre_softmax_attn);
+  intermediates.add("post_softmax_attn", output.maps.post_softmax_attn);
+  intermediates.add("values", output.values);
+  intermediates.add("cached_kv", Value::list(std::vector<at::Tensor>{output.unrotated_kv.first, output.unrotated_kv.second}));
+  return Value::list(std::vector<Value>{output.out, intermediates});
+}
+
+}  // namespace
+
+AttentionLayersInputs take_layers_inputs(Arguments& arguments) {
+  AttentionLayersInputs inputs;
+  inputs.context = arguments.tensor("context");
+  inputs.context_mask = arguments.tensor("context_mask");
+  inputs.attn_mask = arguments.tensor("attn_mask");
+  inputs.self_attn_kv_mask = arguments.tensor("self_attn_kv_mask");
+  inputs.context_pos = arguments.tensor("context_pos");
+  inputs.attn_bias = arguments.tensor("attn_bias");
+  inputs.condition = arguments.tensor("condition");
+  inputs.in_attn_cond = arguments.tensor("in_attn_cond");
+  inputs.prefix_attn_len = arguments.tensor_or_integers("prefix_attn_len");
+  inputs.rotary_pos_emb = take_rotary(arguments, "rotary_pos_emb");
+  if (const auto polar = arguments.tensors("polar_pos_emb"); polar.size() == 2) {
+    inputs.polar_angles = polar[0].dim() == 3 ? polar[0].unsqueeze(1) : polar[0];
+    inputs.polar_key_bias = polar[1];
+  }
+  inputs.self_attn_additional_kv = take_pairs(arguments, "self_attn_additional_kv");
+  inputs.additional_kv_mask = arguments.tensor("additional_kv_mask");
+  inputs.detach_additional_kv = arguments.flag("detach_additional_kv");
+  inputs.route_additional_kv_to_top = arguments.flag("route_additional_kv_to_top", true);
+  inputs.layers_execute_order = arguments.integers("layers_execute_order");
+  inputs.self_attn_kv_residuals = take_residuals(arguments, "self_attn_kv_residuals");
+  inputs.cross_attn_kv_residuals = take_residuals(arguments, "cross_attn_kv_residuals");
+  return inputs;
+}
+
+void register_layers(ModelTypes& types) {
+  for (const auto& name : AttentionLayersOptions::type_names()) {
+    register_type<AttentionLayers, AttentionLayersOptions>(
+        types, name, [](const AttentionLayersOptions& options) { return AttentionLayers(options); }, call_layers);
+  }
+  register_type<Attention, AttentionOptions>(
+      types, "Attention", [](const AttentionOptions& options) { return Attention(options); }, call_attention);
+  register_type<FeedForward, FeedForwardOptions>(
+      types, "FeedForward", [](const FeedForwardOptions& options) { return FeedForward(options); },
+      [](FeedForward& feed_forward, const std::string& method, Arguments& arguments) -> Value {
+        require_forward("FeedForward", method);
+        return feed_forward->forward(arguments.required_tensor("x"), arguments.tensor("deep_embed"));
+      });
+  register_type<AttentionPool, AttentionPoolOptions>(
+      types, "AttentionPool", [](const AttentionPoolOptions& options) { return AttentionPool(options); },
+      [](AttentionPool& pool, const std::string& method, Arguments& arguments) -> Value {
+        require_forward("AttentionPool", method);
+        return pool->forward(arguments.required_tensor("context"), arguments.tensor("mask"));
+      });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,264 @@
+// Whole models in the interchange.
+#include <ATen/ATen.h>
+
+#include "x_transformers/generation/align.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/models/vision.h"
+#include "x_transformers/systems/x_transformer.h"
+#include "x_transformers/wrappers/autoregressive.h"
+
+namespace x_transformers {
+namespace {
+
+/// Which parts of a forward's result are returned.
+struct Returns {
+  bool embeddings, logits_and_embeddings, intermediates, embeddings_and_intermediates, logit_entropies, next_embed_pred,
+      mems, attn, attn_z_loss;
+  double attn_z_loss_weight;
+};
+
+Returns take_returns(Arguments& arguments) {
+  constexpr double kUsualWeight = 1e-4;
+  return {arguments.flag("return_embeddings"),
+          arguments.flag("return_logits_and_embeddings"),
+          arguments.flag("return_intermediates"),
+          arguments.flag("return_embeddings_and_intermediates"),
+          arguments.flag("return_logit_entropies"),
+          arguments.flag("return_next_embed_pred"),
+          arguments.flag("return_mems"),
+          arguments.flag("return_attn"),
+          arguments.flag("return_attn_z_loss"),
+          arguments.number("attn_z_loss_weight").value_or(kUsualWeight)};
+}
+
+Value logits_value(const TransformerOutput& output) {
+  return output.logits.size() == 1 ? Value(output.logits[0]) : Value::list(output.logits);
+}
+
+Value intermediates_value(const TransformerOutput& output) {
+  Value value;
+  value.add("hiddens", Value::list(output.layers.hiddens));
+  value.add("last_hidden", output.layers.out);
+  value.add("layer_hiddens", Value::list(output.layers.layer_hiddens));
+  return value;
+}
+
+/// The fields of LayerIntermediates that come after those of the stack.
+void add_late_fields(Value& value, const TransformerOutput& output, const Returns& returns, const Value& mems,
+                     bool returns_pooled) {
+  if (returns.attn_z_loss) {
+    value.add("attn_z_loss", attn_z_loss(output.layers, returns.attn_z_loss_weight));
+  }
+  if (returns.mems) value.add("mems", mems);
+  value.add("last_layer_hiddens", output.last_layer_hiddens);
+  value.add("attn_pooled_tokens", output.attn_pooled_tokens);
+  value.add("memory_tokens", output.memory_tokens);
+  if (returns.logit_entropies) value.add("logit_entropies", logit_entropies(output.logits[0]));
+  if (returns_pooled) value.add("logits", logits_value(output));
+}
+
+/// Python's nesting of what a forward of TransformerWrapper returns.
+Value returned(TransformerWrapper& net, const TransformerOutput& output, const Returns& returns) {
+  const auto& options = net->options();
+  const bool returns_embeddings = returns.embeddings || returns.embeddings_and_intermediates || options.return_only_embed;
+  const bool returns_pooled = options.attn_pool && !net->attn_layers()->options().causal && !returns_embeddings &&
+                              !returns.logits_and_embeddings;
+  const auto mems = returns.mems ? Value::list(next_mems(output, options.max_mem_len)) : Value();
+  Value out = logits_value(output);
+  auto intermediates = intermediates_value(output);
+  add_late_fields(intermediates, output, returns, mems, returns_pooled);
+  if (returns.logits_and_embeddings) {
+    const auto& embeddings = output.mixture.defined() ? output.mixture : output.embeddings;
+    out = Value::list(std::vector<Value>{out, embeddings});
+  } else if (returns.embeddings_and_intermediates) {
+    out = Value::list(std::vector<Value>{output.embeddings, intermediates});
+  } else if (returns_embeddings) {
+    out = output.embeddings;
+  } else if (returns_pooled) {
+    out = output.attn_pooled_tokens;
+  }
+  if (returns.next_embed_pred) {
+    const auto predicted = Value::list(std::vector<Value>{output.next_embed_pred, output.init_embed});
+    out = Value::list(std::vector<Value>{out, predicted});
+  }
+  const bool returns_intermediates = returns.intermediates || returns.logit_entropies || returns.attn_z_loss;
+  if (returns.mems && !returns_intermediates) return Value::list(std::vector<Value>{out, mems});
+  if (returns_intermediates) return Value::list(std::vector<Value>{out, intermediates});
+  if (!returns.attn) return out;
+  std::vector<at::Tensor> maps;
+  for (const auto& attended : output.layers.attention) maps.push_back(attended.maps.post_softmax_attn);
+  return Value::list(std::vector<Value>{out, Value::list(maps)});
+}
+
+void set_wants(TransformerInputs& inputs, const Returns& returns) {
+  inputs.keep_hiddens = true;
+  inputs.keep_maps = returns.attn || returns.attn_z_loss;
+  inputs.next_embed_pred = returns.next_embed_pred;
+  inputs.attn_pool = returns.intermediates;
+}
+
+/// Python's cache argument, and new tokens out of an input that may include the old ones.
+std::optional<TransformerCache> take_model_cache(Arguments& arguments, TransformerWrapper& net, at::Tensor& x) {
+  const auto given = arguments.tensors_by_key("cache");
+  const auto age = arguments.integer("cache_age").value_or(1);
+  arguments.flag("input_not_include_cache", net->options().input_not_include_cache);
+  if (given.empty()) return std::nullopt;
+  auto cache = net->make_cache();
+  auto& layers = cache.layers;
+  for (size_t i = 0; i < layers.attention.size(); ++i) {
+    const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
+    const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");
+    require(k != given.end(), "inputs: cache." + prefix + "0 is needed");
+    const bool is_context = layers.attention[i].is_context;
+    layers.attention[i].append(is_context ? k->second : net->attn_layers()->rotate_cached_keys(k->second),
+                               v == given.end() ? at::Tensor() : v->second);
+    if (!is_context) layers.length = layers.attention[i].length();
+  }
+  if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);
+  return cache;
+}
+
+Value call_transformer(TransformerWrapper& net, const std::string& method, Arguments& arguments) {
+  require_forward("TransformerWrapper", method);
+  auto x = arguments.tensor("x");
+  auto cache = take_model_cache(arguments, net, x);
+  auto inputs = take_transformer_inputs(arguments);
+  const auto returns = take_returns(arguments);
+  inputs.x = x;
+  if (cache) inputs.cache = &*cache;
+  set_wants(inputs, returns);
+  inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
+  return returned(net, net->forward(inputs), returns);
+}
+
+GenerateOptions take_generate_options(Arguments& arguments) {
+  GenerateOptions options;
+  options.seq_len = arguments.integer("seq_len").value_or(options.seq_len);
+  options.temperature = arguments.number("temperature").value_or(options.temperature);
+  options.eos_token = arguments.integer("eos_token");
+  options.filter_logits_fn = arguments.text("filter_logits_fn");
+  options.filter_kwargs = arguments.numbers_by_key("filter_kwargs");
+  options.seed = arguments.integer("seed");
+  return options;
+}
+
+GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompts_name, int64_t pad_value) {
+  GenerationInputs inputs;
+  const auto list = arguments.tensors(prompts_name);
+  if (list.empty()) {
+    inputs.prompts = arguments.required_tensor(prompts_name);
+  } else {
+    const auto joined = join_prompts(list, pad_value);
+    inputs.prompts = joined.prompts;
+    inputs.prompt_lens = joined.lens;
+  }
+  if (list.empty()) inputs.prompt_lens = arguments.tensor_or_integers("prompt_lens");
+  inputs.cache_kv = arguments.flag("cache_kv", true);
+  inputs.restrict_to_max_seq_len = arguments.flag("restrict_to_max_seq_len", true);
+  return inputs;
+}
+
+Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
+  auto inputs = take_generation_inputs(arguments, "prompts", model->options().pad_value);
+  BeamSearchOptions options;
+  options.seq_len = arguments.integer("seq_len").value_or(options.seq_len);
+  options.beams = arguments.integer("beams").value_or(options.beams);
+  options.return_beams_and_scores = arguments.flag("return_beams_and_scores");
+  options.eos_token = arguments.integer("eos_token");
+  options.temperature = arguments.number("temperature").value_or(options.temperature);
+  options.stochastic = arguments.flag("stochastic");
+  options.filter_logits_fn = arguments.text("filter_logits_fn").value_or(options.filter_logits_fn);
+  options.filter_kwargs = arguments.numbers_by_key("filter_kwargs");
+  options.length_penalty = arguments.number("length_penalty").value_or(options.length_penalty);
+  options.seed = arguments.integer("seed");
+  inputs.net = take_transformer_inputs(arguments);
+  const auto result = model->beam_search(inputs, options);
+  if (!options.return_beams_and_scores) return result.best();
+  return Value::list(std::vector<at::Tensor>{result.beams, result.scores});
+}
+
+Value call_autoregressive(AutoregressiveWrapper& model, const std::string& method, Arguments& arguments) {
+  if (method == "beam_search") return call_beam_search(model, arguments);
+  if (method == "generate") {
+    auto inputs = take_generation_inputs(arguments, "prompts", model->options().pad_value);
+    const auto options = take_generate_options(arguments);
+    inputs.net = take_transformer_inputs(arguments);
+    return model->generate(inputs, options);
+  }
+  require_forward("AutoregressiveWrapper", method);
+  const auto x = arguments.required_tensor("x");
+  auto inputs = take_transformer_inputs(arguments);
+  inputs.keep_hiddens = true;
+  Returns returns{};
+  returns.attn_z_loss = model->options().add_attn_z_loss;
+  returns.attn_z_loss_weight = arguments.number("attn_z_loss_weight").value_or(1e-4);
+  returns.logit_entropies = arguments.flag("return_logit_entropies");
+  inputs.attn_pool = true;
+  const bool return_outputs = arguments.flag("return_outputs");
+  const auto output = model->forward(x, inputs);
+  if (!return_outputs) return output.loss;
+  auto cache = intermediates_value(output.net);
+  add_late_fields(cache, output.net, returns, {}, false);
+  return Value::list(std::vector<Value>{output.loss, Value::list(std::vector<Value>{output.logits, cache})});
+}
+
+Value call_x_transformer(XTransformer& model, const std::string& method, Arguments& arguments) {
+  if (method == "generate") {
+    const auto seq_in = arguments.required_tensor("seq_in");
+    const auto mask = arguments.tensor("mask");
+    const auto attn_mask = arguments.tensor("attn_mask");
+    auto inputs = take_generation_inputs(arguments, "seq_out_start", model->decoder()->options().pad_value);
+    return model->generate(seq_in, inputs, take_generate_options(arguments), mask, attn_mask);
+  }
+  require_forward("XTransformer", method);
+  const auto src = arguments.required_tensor("src");
+  const auto tgt = arguments.required_tensor("tgt");
+  const auto mask = arguments.tensor("mask");
+  const auto attn_mask = arguments.tensor("attn_mask");
+  return model->forward(src, tgt, mask, attn_mask, arguments.tensor("src_prepend_embeds")).loss;
+}
+
+Value call_vision(ViTransformerWrapper& model, const std::string& method, Arguments& arguments) {
+  require_forward("ViTransformerWrapper", method);
+  const bool embeddings = arguments.flag("return_embeddings");
+  const bool both = arguments.flag("return_logits_and_embeddings");
+  require(!(embeddings && both), "return_embeddings and return_logits_and_embeddings: at most one of them");
+  const auto output = model->forward(arguments.required_tensor("img"));
+  if (embeddings) return output.embeddings;
+  return both ? Value::list(std::vector<at::Tensor>{output.logits, output.embeddings}) : Value(output.logits);
+}
+
+}  // namespace
+
+TransformerInputs take_transformer_inputs(Arguments& arguments) {
+  TransformerInputs inputs;
+  inputs.mask = arguments.tensor("mask");
+  inputs.mems = arguments.tensors("mems");
+  inputs.mem_masks = arguments.tensors("mem_masks");
+  inputs.recycle_steps = arguments.integer("recycle_steps");
+  inputs.pos = arguments.tensor("pos");
+  inputs.prepend_embeds = arguments.tensor("prepend_embeds");
+  inputs.prepend_mask = arguments.tensor("prepend_mask");
+  inputs.embed_ids = arguments.tensors_by_key("embed_ids");
+  inputs.sum_embeds = arguments.tensor("sum_embeds");
+  inputs.seq_start_pos = arguments.tensor("seq_start_pos");
+  inputs.layers = take_layers_inputs(arguments);
+  return inputs;
+}
+
+void register_models(ModelTypes& types) {
+  register_type<TransformerWrapper, TransformerWrapperOptions>(
+      types, "TransformerWrapper",
+      [](const TransformerWrapperOptions& options) { return TransformerWrapper(options); }, call_transformer);
+  register_type<ViTransformerWrapper, ViTransformerWrapperOptions>(
+      types, "ViTransformerWrapper",
+      [](const ViTransformerWrapperOptions& options) { return ViTransformerWrapper(options); }, call_vision);
+  register_type<AutoregressiveWrapper, AutoregressiveWrapperOptions>(
+      types, "AutoregressiveWrapper",
+      [](const AutoregressiveWrapperOptions& options) { return AutoregressiveWrapper(options); }, call_autoregressive);
+  register_type<XTransformer, XTransformerOptions>(
+      types, "XTransformer", [](const XTransformerOptions& options) { return XTransformer(options); },
+      call_x_transformer);
+}
+
+}  // namespace x_transformers

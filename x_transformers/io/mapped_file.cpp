@@ -1,0 +1,44 @@
+#include "x_transformers/io/mapped_file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+
+MappedFile::MappedFile(const std::filesystem::path& path) {
+  // Not blocking, so that a pipe is told from a file at once.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) {
+    throw InputError(fmt::format("{}: cannot open: {}", path.string(), std::strerror(errno)));
+  }
+  struct stat status {};
+  const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  if (regular) size_ = static_cast<std::size_t>(status.st_size);
+  void* address = MAP_FAILED;
+  if (size_ > 0) {
+    address =
+        ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, 0);
+  }
+  const int reason = errno;
+  ::close(descriptor);
+  if (!regular) throw InputError(fmt::format("{}: expected a regular file", path.string()));
+  if (size_ == 0) throw InputError(fmt::format("{}: the file is empty", path.string()));
+  if (address == MAP_FAILED) {
+    throw InputError(fmt::format("{}: cannot map: {}", path.string(), std::strerror(reason)));
+  }
+  data_ = static_cast<std::byte*>(address);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,41 @@
+// The safetensors format: a JSON header and the bytes of named tensors.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+
+#include "x_transformers/io/tensor_map.h"
+
+namespace x_transformers {
+
+/// What a safetensors file holds.
+struct SafetensorsFile {
+  TensorMap tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+/// Reads a safetensors file (https://github.com/huggingface/safetensors).
+///
+/// The tensors are views of the mapped file, on the CPU, and keep the mapping alive; their memory
+/// is read from the disk when first used. Writing into one changes memory only, never the file.
+/// Data that does not stand at a multiple of its item size is copied. As with every mapping, the
+/// file must not be shortened while its tensors are in use; AtomicFile and save_safetensors replace
+/// a file and never shorten it.
+///
+/// InputError, naming the file and what is wrong with it, for anything but a sound file: the header
+/// must be complete and hold no key twice, and the tensors must cover the data exactly, with no gap
+/// and no overlap.
+SafetensorsFile load_safetensors(const std::filesystem::path& path);
+
+/// Writes `tensors` and `metadata` to `path` by way of an AtomicFile (RunError when that fails).
+///
+/// The same input gives the same bytes, which are also those of the reference implementation: a
+/// header padded to 8 bytes, metadata by key, tensors by dtype (widest first) and then by name.
+/// Tensors on other devices and non-contiguous ones are copied one at a time; tensors that share
+/// memory are written each in full. InputError for a tensor that the format has no room for
+/// (undefined, sparse, quantized, a dtype it does not know) and for the name `__metadata__`.
+void save_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
+                      const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace x_transformers

@@ -1,0 +1,193 @@
+#include "x_transformers/io/state_dict.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <tuple>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/io/pt_file.h"
+#include "x_transformers/io/safetensors.h"
+
+namespace x_transformers {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t kMostNamesShown = 20;
+
+void collect(const torch::nn::Module& module, const std::string& prefix, TensorMap& tensors) {
+  for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
+    if (parameter.value().defined()) tensors[prefix + parameter.key()] = parameter.value();
+  }
+  for (const auto& buffer : module.named_buffers(/*recurse=*/false)) {
+    if (buffer.value().defined()) tensors[prefix + buffer.key()] = buffer.value();
+  }
+  for (const auto& child : module.named_children()) {
+    if (child.value()) collect(*child.value(), prefix + child.key() + ".", tensors);
+  }
+}
+
+// Equal for tensors that are the same values in the same memory: one tensor under two names, or two
+// handles of tied weights, as torch.save leaves them.
+using Identity =
+    std::tuple<const void*, at::ScalarType, std::vector<int64_t>, std::vector<int64_t>>;
+
+Identity identity(const at::Tensor& tensor) {
+  const bool has_memory = tensor.layout() == at::kStrided && tensor.has_storage() &&
+                          !tensor.is_meta() && tensor.numel() > 0;
+  const void* memory = has_memory ? tensor.const_data_ptr() : tensor.unsafeGetTensorImpl();
+  return {memory, tensor.scalar_type(), tensor.sizes().vec(),
+          has_memory ? tensor.strides().vec() : std::vector<int64_t>{}};
+}
+
+// The first name of each tensor that stands under several names, by each of those names.
+std::map<std::string, std::string> first_names(const TensorMap& tensors) {
+  std::map<Identity, std::string> first;
+  std::map<std::string, std::string> names;
+  for (const auto& [name, tensor] : tensors) {
+    if (tensor.defined()) names[name] = first.try_emplace(identity(tensor), name).first->second;
+  }
+  return names;
+}
+
+bool holds(const TensorMap& tensors, const std::string& name) {
+  const auto found = tensors.find(name);
+  return found != tensors.end() && found->second.defined();
+}
+
+LoadReport compare(const TensorMap& own, const TensorMap& weights) {
+  const auto first = first_names(own);
+  std::set<std::string> given;  // by first name
+  for (const auto& [name, tensor] : own) {
+    if (holds(weights, name)) given.insert(first.at(name));
+  }
+  LoadReport report;
+  for (const auto& [name, tensor] : own) {
+    if (!given.contains(first.at(name))) {
+      report.missing.push_back(name);
+    } else if (holds(weights, name) && weights.at(name).sizes() != tensor.sizes()) {
+      report.misshapen.push_back(fmt::format("{}: expected [{}], got [{}]", name,
+                                             fmt::join(tensor.sizes(), ", "),
+                                             fmt::join(weights.at(name).sizes(), ", ")));
+    }
+  }
+  for (const auto& [name, tensor] : weights) {
+    if (!own.contains(name)) report.unexpected.push_back(name);
+  }
+  return report;
+}
+
+std::string listed(const char* kind, const std::vector<std::string>& names) {
+  const std::size_t shown = std::min(names.size(), kMostNamesShown);
+  std::string text = fmt::format("{} {}: {}", names.size(), kind,
+                                 fmt::join(names.begin(), names.begin() + shown, ", "));
+  if (shown < names.size()) text += fmt::format(" and {} more", names.size() - shown);
+  return text;
+}
+
+void expand_aliases(TensorMap& tensors, const std::string& text) {
+  const json aliases = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  require(aliases.is_object(), "metadata aliases: expected a JSON object");
+  TensorMap added;
+  for (const auto& [alias, stored] : aliases.items()) {
+    require(stored.is_string() && tensors.contains(stored.get<std::string>()),
+            fmt::format("metadata aliases: {} stands for a tensor that the file lacks", alias));
+    require(!tensors.contains(alias),
+            fmt::format("metadata aliases: {} is a tensor of the file too", alias));
+    added[alias] = tensors.at(stored.get<std::string>());
+  }
+  tensors.merge(added);
+}
+
+TensorMap load_own_weights(const std::filesystem::path& path) {
+  SafetensorsFile file = load_safetensors(path);
+  const auto compat = file.metadata.find("xt_compat");
+  if (compat != file.metadata.end() && compat->second != kXtCompat) {
+    throw InputError(fmt::format("{}: weights with the meaning of x-transformers {}, expected {}",
+                                 path.string(), compat->second, kXtCompat));
+  }
+  const auto aliases = file.metadata.find("aliases");
+  if (aliases != file.metadata.end()) {
+    try {
+      expand_aliases(file.tensors, aliases->second);
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("{}: {}", path.string(), error.what()));
+    }
+  }
+  return std::move(file.tensors);
+}
+
+}  // namespace
+
+TensorMap state_dict(const torch::nn::Module& module) {
+  TensorMap tensors;
+  collect(module, "", tensors);
+  return tensors;
+}
+
+std::string LoadReport::describe() const {
+  std::vector<std::string> parts;
+  if (!missing.empty()) parts.push_back(listed("missing", missing));
+  if (!unexpected.empty()) parts.push_back(listed("unexpected", unexpected));
+  if (!misshapen.empty()) parts.push_back(listed("misshapen", misshapen));
+  return fmt::format("{}", fmt::join(parts, "; "));
+}
+
+LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, bool strict) {
+  const TensorMap own = state_dict(module);
+  const LoadReport report = compare(own, weights);
+  if (strict && !report.clean()) {
+    throw InputError("the weights do not fit the model: " + report.describe());
+  }
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, tensor] : own) {
+    if (!holds(weights, name) || weights.at(name).sizes() != tensor.sizes()) continue;
+    at::Tensor target = tensor;
+    target.copy_(weights.at(name));
+  }
+  return report;
+}
+
+void save_weights(const std::filesystem::path& path, const TensorMap& weights,
+                  std::map<std::string, std::string> metadata) {
+  const auto first = first_names(weights);
+  TensorMap stored;
+  json aliases = json::object();
+  for (const auto& [name, tensor] : weights) {
+    const auto found = first.find(name);
+    if (found == first.end() || found->second == name) {
+      stored[name] = tensor;
+    } else {
+      aliases[name] = found->second;
+    }
+  }
+  metadata["format"] = "pt";
+  metadata["xt_compat"] = kXtCompat;
+  metadata.erase("aliases");
+  if (!aliases.empty()) metadata["aliases"] = aliases.dump();
+  save_safetensors(path, stored, metadata);
+}
+
+void save_model(const std::filesystem::path& path, const torch::nn::Module& module,
+                std::map<std::string, std::string> metadata) {
+  save_weights(path, state_dict(module), std::move(metadata));
+}
+
+TensorMap load_model_weights(const std::filesystem::path& path) {
+  const std::string extension = path.extension().string();
+  if (extension == ".safetensors") return load_own_weights(path);
+  if (extension == ".pt" || extension == ".pth" || extension == ".bin") return load_pt(path);
+  throw InputError(
+      fmt::format("{}: expected a weight file .safetensors, .pt, .pth or .bin", path.string()));
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,331 @@
+// Running a stack: places first, then layer after layer over a small state.
+#include "x_transformers/layers/attention_layers.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/layers/dropout_seq.h"
+#include "x_transformers/nn/attention.h"
+#include "x_transformers/ops/mask.h"
+
+namespace x_transformers {
+
+/// What layers read and change as they run.
+struct AttentionLayersImpl::State {
+  at::Tensor x;
+  at::Tensor condition, inject;
+  at::Tensor context, context_mask;
+  at::Tensor attn_mask, attn_bias, self_attn_kv_mask;
+  std::optional<RotaryInputs> rotary, cross_rotary;
+  std::optional<PolarInputs> polar;
+  std::vector<std::pair<at::Tensor, at::Tensor>> additional_kv;
+  at::Tensor prev_attn, prev_cross_attn;
+  at::Tensor first_self_values, first_cross_values;
+  std::vector<at::Tensor> skip_hiddens, layer_hiddens;
+  size_t self_attentions = 0, cross_attentions = 0, feed_forwards = 0;
+  LayersOutput output;
+};
+
+namespace {
+
+template <class T>
+T item_or_empty(const std::vector<T>& items, size_t index) {
+  return index < items.size() ? items[index] : T();
+}
+
+at::Tensor range(int64_t begin, int64_t end, const at::Tensor& like) {
+  return at::arange(begin, end, at::TensorOptions().dtype(at::kLong).device(like.device()));
+}
+
+}  // namespace
+
+void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
+  const auto& o = options_;
+  require(inputs.x.defined() && inputs.x.dim() == 3 && inputs.x.size(-1) == o.dim,
+          "x: expected [batch, seq, dim = " + std::to_string(o.dim) + "]");
+  require(o.cross_attend == inputs.context.defined(), o.cross_attend
+                                                          ? "context: is needed, as cross_attend is on"
+                                                          : "context: given, but cross_attend is off");
+  const bool needs_condition = norm_choice().needs_condition() || o.use_adaptive_layerscale;
+  require(needs_condition == inputs.condition.defined(),
+          needs_condition ? "condition: is needed by the adaptive norm or scale"
+                          : "condition: given, but no adaptive norm or scale is on");
+  if (needs_condition) {
+    const auto expected = o.dim_condition.value_or(o.dim);
+    require(inputs.condition.size(-1) == expected, "condition: expected " + std::to_string(expected) +
+                                                       " features, got " + std::to_string(inputs.condition.size(-1)));
+  }
+  if (inputs.cache) {
+    require(o.causal, "cache: needs a causal stack (Decoder)");
+    require(!inputs.attn_mask.defined(), "cache: cannot be combined with attn_mask");
+  }
+  require(!inputs.attn_bias.defined() || !rel_pos_, "attn_bias: given, but the stack has a position bias of its own");
+  require(!inputs.in_attn_cond.defined() || !o.reinject_input, "in_attn_cond: cannot be combined with reinject_input");
+}
+
+/// Positions of queries and keys: tables, angles and masks. Memories stand before position 0.
+void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& state) const {
+  const auto n = inputs.x.size(1);
+  const auto* cache = inputs.cache;
+  const bool is_static = cache && cache->position.defined();
+  const auto past = cache ? cache->length : 0;
+  const auto memory = !inputs.mems.empty() && inputs.mems[0].defined() ? inputs.mems[0].size(1) : 0;
+
+  auto queries = inputs.pos;
+  if (!queries.defined()) {
+    queries = is_static ? cache->position - cache->memory_length : range(past, past + n, inputs.x);
+  }
+  const auto new_keys = memory > 0 && !inputs.pos.defined() ? range(past - memory, past + n, inputs.x) : queries;
+  const auto cached_memory = cache ? cache->memory_length + memory : 0;
+  const auto all_keys = [&] {
+    const auto total = is_static ? cache->capacity : cached_memory + past + n;
+    return range(-cached_memory, total - cached_memory, inputs.x);
+  };
+  if (inputs.rotary_pos_emb) {
+    state.rotary = RotaryInputs{*inputs.rotary_pos_emb, *inputs.rotary_pos_emb, *inputs.rotary_pos_emb};
+  } else if (rotary_pos_emb_) {
+    const auto table = rotary_pos_emb_->forward(queries);
+    state.rotary = RotaryInputs{table, new_keys.is_same(queries) ? table : rotary_pos_emb_->forward(new_keys), {}};
+    if (cache && options_.attn.use_latent_kv) state.rotary->all_keys = rotary_pos_emb_->forward(all_keys());
+  }
+  if (inputs.context_pos.defined() && state.rotary) {
+    state.cross_rotary = RotaryInputs{state.rotary->queries, rotary_pos_emb_->forward(inputs.context_pos), {}};
+  }
+  if (inputs.polar_angles.defined()) {
+    state.polar = PolarInputs{inputs.polar_angles, inputs.polar_angles + inputs.polar_key_bias};
+  } else if (polar_pos_emb_) {
+    state.polar = PolarInputs{polar_pos_emb_->forward(queries),
+                              polar_pos_emb_->forward(new_keys).unsqueeze(1) + polar_pos_emb_->key_bias()};
+  }
+
+  if (is_static) state.attn_mask = (all_keys() <= queries.unsqueeze(-1));
+  if (inputs.seq_start_pos.defined()) {
+    const auto total = is_static ? cache->capacity : past + n;
+    state.self_attn_kv_mask = mask_and(state.self_attn_kv_mask,
+                                       range(0, total, inputs.x) >= inputs.seq_start_pos.unsqueeze(-1));
+  }
+}
+
+/// The bias of positions, the same for every layer.
+void AttentionLayersImpl::bias_positions(const AttentionLayersInputs& inputs, State& state) const {
+  state.attn_bias = inputs.attn_bias;
+  if (!rel_pos_) return;
+  const auto n = inputs.x.size(1);
+  const auto* cache = inputs.cache;
+  PositionPairs pairs;
+  if (inputs.pos.defined()) {
+    require(!cache, "pos: positions from outside cannot be combined with a cache and a position bias");
+    require(std::dynamic_pointer_cast<AlibiPositionalBias>(rel_pos_) != nullptr,
+            "pos: of the position biases only ALiBi takes positions from outside");
+    pairs = {inputs.pos, inputs.pos, 0};
+  } else {
+    const auto memory = inputs.mems.empty() || !inputs.mems[0].defined() ? 0 : inputs.mems[0].size(1);
+    const auto before = memory + (cache ? cache->memory_length + cache->length : 0);
+    const bool is_static = cache && cache->position.defined();
+    const auto total = is_static ? cache->capacity : before + n;
+    pairs.queries = is_static ? cache->position : range(before, before + n, inputs.x);
+    pairs.keys = range(0, total, inputs.x);
+    pairs.span = total;
+  }
+  state.attn_bias = rel_pos_->forward(pairs);
+}
+
+/// What is added before every layer: the input projected, or a condition.
+void AttentionLayersImpl::inject_input(const AttentionLayersInputs& inputs, State& state) {
+  if (reinject_input_proj_) {
+    state.inject = reinject_input_proj_->forward(inputs.x);
+  } else if (inputs.in_attn_cond.defined()) {
+    state.inject = inputs.in_attn_cond.dim() == 3 ? inputs.in_attn_cond : inputs.in_attn_cond.unsqueeze(1);
+  }
+  if (state.inject.defined() && reinject_input_gate_) {
+    state.inject = state.inject * reinject_input_gate_->forward(inputs.x).sigmoid();
+  }
+}
+
+void AttentionLayersImpl::route_additional_kv(const AttentionLayersInputs& inputs, State& state) const {
+  state.additional_kv = inputs.self_attn_additional_kv;
+  if (state.additional_kv.empty()) return;
+  if (!inputs.route_additional_kv_to_top) return;
+  if (inputs.detach_additional_kv) {
+    for (auto& [k, v] : state.additional_kv) {
+      k = k.detach();
+      v = v.detach();
+    }
+  }
+  const auto& order = inputs.layers_execute_order.value_or(plan_.execute_order);
+  size_t layers = 0;
+  for (const auto index : order) layers += plan_.layers[static_cast<size_t>(index)].type == LayerType::attention;
+  auto& given = state.additional_kv;
+  if (given.size() > layers) given.erase(given.begin(), given.end() - static_cast<std::ptrdiff_t>(layers));
+  given.insert(given.begin(), layers - given.size(), {});
+}
+
+AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInputs& inputs) {
+  State state;
+  state.context = inputs.context;
+  state.context_mask = inputs.context_mask;
+  state.attn_mask = inputs.attn_mask;
+  state.self_attn_kv_mask = inputs.self_attn_kv_mask;
+  if (options_.kind == LayersKind::prefix_decoder) {
+    const auto n = inputs.x.size(1);
+    auto visible = causal_mask(n, n, inputs.x.device());
+    if (inputs.prefix_attn_len.defined()) {
+      visible = visible | (range(0, n, inputs.x) < inputs.prefix_attn_len.view({-1, 1, 1, 1}));
+    }
+    state.attn_mask = mask_and(visible, inputs.attn_mask);
+  }
+  if (inputs.condition.defined()) {
+    state.condition = inputs.condition.dim() == 2 ? inputs.condition.unsqueeze(1) : inputs.condition;
+    if (condition_mlp_) state.condition = at::silu(condition_mlp_->forward(state.condition));
+  }
+  place(inputs, state);
+  bias_positions(inputs, state);
+  inject_input(inputs, state);
+  route_additional_kv(inputs, state);
+  state.x = inputs.x;
+  if (stream_emb_.defined()) state.x = (inputs.x.unsqueeze(1) + stream_emb_.unsqueeze(1)).flatten(0, 1);
+  return state;
+}
+
+AttentionOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& state,
+                                                        const AttentionLayersInputs& inputs, BlockInputs block) {
+  const auto index = state.self_attentions++;
+  auto& attention = block.attention;
+  attention.mask = inputs.mask;
+  attention.context_mask = state.self_attn_kv_mask;
+  attention.attn_mask = state.attn_mask;
+  attention.attn_bias = state.attn_bias;
+  attention.rotary = state.rotary ? &*state.rotary : nullptr;
+  attention.polar = state.polar ? &*state.polar : nullptr;
+  attention.prev_attn = state.prev_attn;
+  attention.mem = item_or_empty(inputs.mems, index);
+  attention.mem_mask = item_or_empty(inputs.mem_masks, index);
+  if (attention.mem.defined() && layer.pre_norm) {
+    attention.mem = layer.pre_norm->forward(attention.mem, state.condition);
+  }
+  if (options_.add_value_residual) attention.value_residual = state.first_self_values;
+  attention.additional_key_values = item_or_empty(state.additional_kv, index);
+  attention.additional_key_value_mask = inputs.additional_kv_mask;
+  attention.kv_input_residual = item_or_empty(inputs.self_attn_kv_residuals, index);
+  attention.keep_maps = inputs.keep_maps || options_.residual_attn;
+  auto result = layer.block->run(block);
+  if (!state.first_self_values.defined()) state.first_self_values = result.values;
+  if (options_.residual_attn) state.prev_attn = result.maps.pre_softmax_attn;
+  return result;
+}
+
+AttentionOutput AttentionLayersImpl::run_cross_attention(Layer& layer, State& state,
+                                                         const AttentionLayersInputs& inputs, BlockInputs block) {
+  const auto index = state.cross_attentions++;
+  if (is_training() && options_.cross_attn_tokens_dropout > 0) {
+    std::tie(state.context, state.context_mask) =
+        dropout_seq(state.context, state.context_mask, options_.cross_attn_tokens_dropout);
+  }
+  auto& attention = block.attention;
+  attention.context = state.context;
+  attention.mask = inputs.mask;
+  attention.context_mask = state.context_mask;
+  attention.rotary = state.cross_rotary ? &*state.cross_rotary : nullptr;
+  attention.prev_attn = state.prev_cross_attn;
+  if (options_.add_value_residual) attention.value_residual = state.first_cross_values;
+  attention.kv_input_residual = item_or_empty(inputs.cross_attn_kv_residuals, index);
+  attention.keep_maps = inputs.keep_maps || options_.cross_residual_attn;
+  auto result = layer.block->run(block);
+  if (!state.first_cross_values.defined()) state.first_cross_values = result.values;
+  if (options_.cross_residual_attn) state.prev_cross_attn = result.maps.pre_softmax_attn;
+  return result;
+}
+
+AttentionOutput AttentionLayersImpl::run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+                                                const at::Tensor& x) {
+  BlockInputs block;
+  block.attention.x = x;
+  block.condition = state.condition;
+  if (layer.step.type == LayerType::feed_forward) {
+    const auto index = static_cast<int64_t>(state.feed_forwards++);
+    if (inputs.deep_embeds.defined() && index < inputs.deep_embeds.size(2)) {
+      block.deep_embed = inputs.deep_embeds.select(2, index);
+    }
+    return layer.block->run(block);
+  }
+  if (inputs.cache) block.attention.cache = &inputs.cache->attention.at(state.self_attentions + state.cross_attentions);
+  const bool is_cross = layer.step.type == LayerType::cross_attention;
+  auto result = is_cross ? run_cross_attention(layer, state, inputs, block)
+                         : run_self_attention(layer, state, inputs, block);
+  if (inputs.keep_maps) state.output.attention.push_back({is_cross, result.maps});
+  return result;
+}
+
+void AttentionLayersImpl::run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs) {
+  if (options_.unet_skips) state.skip_hiddens.push_back(state.x);
+  if (layer.skip_combine) {
+    const auto& skip = state.skip_hiddens.at(static_cast<size_t>(*layer.step.skip_from));
+    state.x = layer.skip_combine->forward(at::cat({skip, state.x}, -1));
+  }
+  const bool is_attention = layer.step.type == LayerType::attention;
+  if (is_training() && layer.step.dropout > 0 && at::rand({}).item<double>() < layer.step.dropout) {
+    // A layer left out is the identity, and what counts layers goes on counting.
+    if (options_.integrate_layers) state.layer_hiddens.push_back(state.x);
+    if (is_attention) ++state.self_attentions;
+    if (layer.step.type == LayerType::cross_attention) ++state.cross_attentions;
+    return;
+  }
+  if (is_attention && inputs.keep_hiddens) state.output.hiddens.push_back(state.x);
+
+  const auto prepared = layer.residual->prepare(state.x);
+  auto x = prepared.branch_input;
+  if (inputs.keep_hiddens || options_.integrate_layers) state.layer_hiddens.push_back(x);
+  if (layer.integrator) x = layer.integrator->forward(x, state.layer_hiddens);
+  if (state.inject.defined()) x = x + state.inject;
+  if (layer.pre_norm) x = layer.pre_norm->forward(x, state.condition);
+
+  auto out = run_branch(layer, state, inputs, x).out;
+  if (layer.post_branch_norm) out = layer.post_branch_norm->forward(out, state.condition);
+  state.x = layer.residual->forward(out, prepared);
+  if (layer.post_main_norm) state.x = layer.post_main_norm->forward(state.x, state.condition);
+}
+
+LayersOutput AttentionLayersImpl::finish(State& state) {
+  auto x = state.x;
+  if (options_.softclamp_output) {
+    x = (x / options_.softclamp_output_value).tanh() * options_.softclamp_output_value;
+  }
+  if (stream_emb_.defined()) x = x.unflatten(0, {-1, options_.num_residual_streams}).sum(1);
+  if (final_norm_) x = final_norm_->forward(x, state.condition);
+  state.output.layer_hiddens = std::move(state.layer_hiddens);
+  state.output.out = x;
+  return std::move(state.output);
+}
+
+LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
+  check(inputs);
+  auto state = begin(inputs);
+  const auto order = inputs.layers_execute_order.value_or(plan_.execute_order);
+  for (const auto index : order) {
+    require(index >= 0 && index < static_cast<int64_t>(layers_.size()),
+            "layers_execute_order: layer " + std::to_string(index) + " of " + std::to_string(layers_.size()) +
+                " does not exist");
+    run_layer(layers_[static_cast<size_t>(index)], state, inputs);
+  }
+  if (inputs.keep_hiddens) state.layer_hiddens.push_back(state.x);
+  if (inputs.cache) {
+    inputs.cache->length += inputs.x.size(1);
+    if (!inputs.mems.empty() && inputs.mems[0].defined()) inputs.cache->memory_length += inputs.mems[0].size(1);
+  }
+  return finish(state);
+}
+
+at::Tensor AttentionLayersImpl::rotate_cached_keys(const at::Tensor& keys) const {
+  const auto positions = range(0, keys.size(-2), keys);
+  if (polar_pos_emb_) {
+    return apply_polar_pos_emb(keys, polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
+  }
+  if (!rotary_pos_emb_ || options_.attn.use_latent_kv) return keys;
+  const auto table = rotary_pos_emb_->forward(positions);
+  const auto rotated = options_.attn.rotate_num_heads.value_or(options_.heads);
+  const auto rest = keys.size(1) - rotated;
+  if (rotated >= options_.heads) return apply_rotary(keys, table, true);
+  return at::cat({keys.narrow(1, 0, rest), apply_rotary(keys.narrow(1, rest, rotated), table, true)}, 1);
+}
+
+}  // namespace x_transformers

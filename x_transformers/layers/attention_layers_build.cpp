@@ -1,0 +1,190 @@
+// Building a stack: names and order of construction are Python's.
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/blocks.h"
+#include "x_transformers/nn/feed_forward.h"
+#include "x_transformers/nn/linear.h"
+
+namespace x_transformers {
+
+AttentionLayersImpl::AttentionLayersImpl(AttentionLayersOptions options) : options_(resolve(std::move(options))) {
+  validate(options_);
+  plan_ = plan_layers(options_);
+  build_positions();
+  build_condition();
+  build_layers();
+}
+
+NormChoice AttentionLayersImpl::norm_choice() const {
+  using Kind = NormChoice::Kind;
+  const auto& o = options_;
+  NormChoice choice;
+  choice.unit_offset = o.norm_add_unit_offset;
+  choice.dynamic_tanh_init_alpha = o.dynamic_tanh_init_alpha;
+  choice.dim_condition = condition_features();
+  if (o.use_scalenorm) choice.kind = Kind::scale_norm;
+  if (o.use_rmsnorm) choice.kind = Kind::rms_norm;
+  if (o.use_simple_rmsnorm) choice.kind = Kind::simple_rms_norm;
+  if (o.use_dynamic_tanh) choice.kind = Kind::dynamic_tanh;
+  if (o.use_derf) choice.kind = Kind::derf;
+  if (o.use_adaptive_layernorm) choice.kind = Kind::adaptive_layer_norm;
+  if (o.use_adaptive_rmsnorm) choice.kind = Kind::adaptive_rms_norm;
+  return choice;
+}
+
+int64_t AttentionLayersImpl::condition_features() const {
+  const auto dim = options_.dim_condition.value_or(options_.dim);
+  return options_.adaptive_condition_mlp ? dim * options_.adaptive_condition_mlp_expansion : dim;
+}
+
+bool AttentionLayersImpl::disable_abs_pos_emb() const {
+  return options_.disable_abs_pos_emb.value_or(options_.rel_pos_bias || options_.rotary_pos_emb ||
+                                               options_.polar_pos_emb);
+}
+
+void AttentionLayersImpl::build_positions() {
+  const auto& o = options_;
+  if (o.num_residual_streams > 1) {
+    stream_emb_ = register_parameter("stream_emb", at::zeros({o.num_residual_streams, o.dim}));
+  }
+  if (o.rotary_pos_emb) {
+    rotary_pos_emb_ = register_module(
+        "rotary_pos_emb",
+        std::make_shared<RotaryEmbedding>(o.rotary_emb_dim.value_or(o.attn.dim_head / 2), o.rotary_xpos,
+                                          o.rotary_xpos_scale_base, o.rotary_interpolation_factor, 10000,
+                                          o.rotary_base_rescale_factor));
+  }
+  if (o.polar_pos_emb) {
+    polar_pos_emb_ = register_module(
+        "polar_pos_emb", std::make_shared<PolarEmbedding>(o.attn.dim_head, o.heads, o.polar_bias_uniform_init));
+  }
+  if (o.rel_pos_bias) {
+    rel_pos_ = std::make_shared<RelativePositionBias>(std::sqrt(static_cast<double>(o.attn.dim_head)), o.causal,
+                                                      o.rel_pos_num_buckets, o.rel_pos_max_distance, o.heads);
+  } else if (o.dynamic_pos_bias) {
+    rel_pos_ = std::make_shared<DynamicPositionBias>(o.dim / 4, o.heads, o.dynamic_pos_bias_mlp_depth,
+                                                     o.dynamic_pos_bias_log_distance, o.dynamic_pos_bias_norm);
+  } else if (o.alibi_pos_bias) {
+    rel_pos_ = std::make_shared<AlibiPositionalBias>(o.alibi_num_heads.value_or(o.heads), o.heads,
+                                                     o.rel_pos_kwargs.slopes);
+  }
+  if (rel_pos_) register_module("rel_pos", rel_pos_);
+}
+
+void AttentionLayersImpl::build_condition() {
+  const auto& o = options_;
+  const bool needs_condition = norm_choice().needs_condition() || o.use_adaptive_layerscale;
+  if (needs_condition && o.adaptive_condition_mlp) {
+    auto scope = register_module("adaptive_mlp", make_scope());
+    condition_mlp_ =
+        scope->register_module("0", linear_no_bias(o.dim_condition.value_or(o.dim), condition_features()));
+  }
+  if (o.pre_norm && o.pre_norm_has_final_norm) {
+    final_norm_ = register_module("final_norm", make_norm(o.dim, norm_choice()));
+  }
+  if (o.reinject_input) reinject_input_proj_ = register_module("reinject_input_proj", linear_no_bias(o.dim, o.dim));
+  if (o.learned_reinject_input_gate) {
+    reinject_input_gate_ = register_module("learned_reinject_input_gate", linear_no_bias(o.dim, 1));
+  }
+}
+
+std::shared_ptr<Block> AttentionLayersImpl::build_block(const LayerStep& step) const {
+  const auto& o = options_;
+  std::shared_ptr<Block> block;
+  if (step.type == LayerType::attention) {
+    auto attention = o.attn;
+    attention.qkv_receive_diff_residuals = step.takes_views;
+    attention.learned_value_residual_mix = step.learned_value_residual_mix;
+    block = std::make_shared<AttentionImpl>(attention);
+  } else if (step.type == LayerType::cross_attention) {
+    block = std::make_shared<AttentionImpl>(*o.cross_attn);
+  } else {
+    block = std::make_shared<FeedForwardImpl>(o.ff);
+  }
+  if (step.is_half_step) block = std::make_shared<Scale>(0.5, block);
+  if (step.shift_tokens > 0) {
+    std::vector<int64_t> shifts;
+    for (int64_t s = o.causal ? 0 : -step.shift_tokens; s <= step.shift_tokens; ++s) shifts.push_back(s);
+    block = std::make_shared<ShiftTokens>(shifts, block);
+  }
+  if (o.use_layerscale) {
+    block = std::make_shared<LayerScale>(block, o.dim, o.layerscale_init_value, o.norm_add_unit_offset);
+  } else if (o.use_adaptive_layerscale) {
+    block = std::make_shared<AdaptiveLayerScale>(block, o.dim, condition_features());
+  }
+  return block;
+}
+
+std::shared_ptr<ResidualBase> AttentionLayersImpl::build_residual(const LayerStep& step, int64_t index) const {
+  const auto& o = options_;
+  if (o.num_residual_streams > 1) {
+    return std::make_shared<HyperConnection>(o.dim, index, o.num_residual_streams, step.hyper_connection_views);
+  }
+  if (o.gate_residual) return std::make_shared<GRUGating>(o.dim, o.scale_residual);
+  return std::make_shared<Residual>(o.dim, o.scale_residual, o.scale_residual_constant);
+}
+
+void AttentionLayersImpl::build_layers() {
+  const auto& o = options_;
+  auto layers_scope = register_module("layers", make_scope());
+  auto skips_scope = register_module("skip_combines", make_scope());
+  auto integrators_scope = register_module("layer_integrators", make_scope());
+  for (size_t i = 0; i < plan_.layers.size(); ++i) {
+    const auto name = std::to_string(i);
+    Layer layer;
+    layer.step = plan_.layers[i];
+    auto scope = layers_scope->register_module(name, make_scope());
+    auto norms = scope->register_module("0", make_scope());
+    const auto add_norm = [&](const char* place) { return norms->register_module(place, make_norm(o.dim, norm_choice())); };
+    if (o.pre_norm) layer.pre_norm = add_norm("0");
+    if (o.sandwich_norm) layer.post_branch_norm = add_norm("1");
+    if (!o.pre_norm) layer.post_main_norm = add_norm("2");
+    layer.block = scope->register_module("1", build_block(layer.step));
+    layer.residual = scope->register_module("2", build_residual(layer.step, static_cast<int64_t>(i)));
+    if (layer.step.skip_from) {
+      auto skip = skips_scope->register_module(name, make_scope());
+      layer.skip_combine = skip->register_module("combine", linear_no_bias(2 * o.dim, o.dim));
+    }
+    if (o.integrate_layers) {
+      layer.integrator = integrators_scope->register_module(
+          name, std::make_shared<DynamicLIMe>(o.dim, static_cast<int64_t>(i) + 1, layer.step.takes_views ? 3 : 1,
+                                              o.layer_integrate_use_softmax));
+    }
+    layers_.push_back(layer);
+  }
+}
+
+std::vector<AttentionImpl*> AttentionLayersImpl::attentions() const {
+  std::vector<AttentionImpl*> found;
+  for (const auto index : plan_.execute_order) {
+    if (auto* attention = layers_[static_cast<size_t>(index)].block->attention()) found.push_back(attention);
+  }
+  return found;
+}
+
+std::string AttentionLayersImpl::cache_refusal() const {
+  if (!options_.causal) return "the stack is not causal";
+  for (const auto& layer : layers_) {
+    if (const auto reason = layer.block->cache_refusal(); !reason.empty()) return reason;
+  }
+  return {};
+}
+
+LayersCache AttentionLayersImpl::make_cache(int64_t capacity) const {
+  LayersCache cache;
+  for (const auto index : plan_.execute_order) {
+    const auto type = layers_[static_cast<size_t>(index)].step.type;
+    if (type == LayerType::feed_forward) continue;
+    auto& added = cache.attention.emplace_back();
+    added.is_context = type == LayerType::cross_attention;
+    if (!added.is_context) added.reserve(capacity);
+  }
+  return cache;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,122 @@
+// What options of a stack go together, and what follows from them.
+#include <algorithm>
+#include <initializer_list>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/layers/attention_layers_options.h"
+
+namespace x_transformers {
+
+namespace {
+
+struct KindName {
+  LayersKind kind;
+  const char* name;
+};
+constexpr KindName kKindNames[] = {{LayersKind::attention_layers, "AttentionLayers"},
+                                   {LayersKind::encoder, "Encoder"},
+                                   {LayersKind::decoder, "Decoder"},
+                                   {LayersKind::prefix_decoder, "PrefixDecoder"},
+                                   {LayersKind::cross_attender, "CrossAttender"}};
+
+void at_most_one(std::initializer_list<bool> set, const std::string& names) {
+  require(std::count(set.begin(), set.end(), true) <= 1, names + ": at most one of them");
+}
+
+void check_positions(const AttentionLayersOptions& o) {
+  at_most_one({o.rotary_pos_emb, o.polar_pos_emb}, "rotary_pos_emb and polar_pos_emb");
+  at_most_one({o.alibi_pos_bias, o.rel_pos_bias, o.dynamic_pos_bias},
+              "alibi_pos_bias, rel_pos_bias and dynamic_pos_bias");
+  at_most_one({o.alibi_pos_bias, o.rel_pos_bias, o.attn.data_dependent_alibi},
+              "alibi_pos_bias, rel_pos_bias and attn_data_dependent_alibi");
+  require(!o.rotary_xpos || o.causal, "rotary_xpos: needs a causal stack (Decoder)");
+  const auto rotary_dim = o.rotary_emb_dim.value_or(o.attn.dim_head / 2);
+  require(rotary_dim <= o.attn.dim_head, "rotary_emb_dim: " + std::to_string(rotary_dim) +
+                                             " is more than attn_dim_head = " + std::to_string(o.attn.dim_head));
+  require(!o.rotary_pos_emb || (rotary_dim > 0 && rotary_dim % 2 == 0),
+          "rotary_emb_dim: expected an even positive number, got " + std::to_string(rotary_dim));
+  require(o.rotary_interpolation_factor >= 1.0, "rotary_interpolation_factor: expected 1 or more, got " +
+                                                    std::to_string(o.rotary_interpolation_factor));
+  require(o.rel_pos_num_buckets <= o.rel_pos_max_distance,
+          "rel_pos_num_buckets: must not exceed rel_pos_max_distance");
+  require(!o.alibi_num_heads || *o.alibi_num_heads <= o.heads, "alibi_num_heads: must not exceed heads");
+}
+
+void check_norms(const AttentionLayersOptions& o) {
+  at_most_one({o.use_scalenorm, o.use_rmsnorm, o.use_dynamic_tanh, o.use_derf, o.use_simple_rmsnorm,
+               o.use_adaptive_layernorm, o.use_adaptive_rmsnorm},
+              "use_scalenorm, use_rmsnorm, use_dynamic_tanh, use_derf, use_simple_rmsnorm, use_adaptive_layernorm "
+              "and use_adaptive_rmsnorm");
+  at_most_one({o.use_layerscale, o.use_adaptive_layerscale}, "use_layerscale and use_adaptive_layerscale");
+  require(o.pre_norm || !o.sandwich_norm, "sandwich_norm: needs pre_norm");
+  require(o.pre_norm || !o.use_dynamic_tanh, "use_dynamic_tanh: needs pre_norm");
+}
+
+void check_order(const AttentionLayersOptions& o) {
+  require(!(o.layers_execute_order && o.custom_layers && o.depth),
+          "layers_execute_order, custom_layers and depth: not all three");
+  require(!o.weight_tie_layers || !(o.custom_layers || o.par_ratio || o.sandwich_coef || o.layers_execute_order),
+          "weight_tie_layers: not with custom_layers, par_ratio, sandwich_coef or layers_execute_order");
+  require(!o.weight_tie_layers || o.depth, "weight_tie_layers: needs depth");
+  require(o.num_residual_streams > 0, "num_residual_streams: expected 1 or more, got " +
+                                          std::to_string(o.num_residual_streams));
+  require(o.num_residual_streams == 1 || !o.gate_residual, "num_residual_streams and gate_residual: only one of them");
+  require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
+          "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
+}
+
+}  // namespace
+
+std::vector<std::string> AttentionLayersOptions::type_names() {
+  std::vector<std::string> names;
+  for (const auto& entry : kKindNames) names.emplace_back(entry.name);
+  return names;
+}
+
+void AttentionLayersOptions::set_type(const std::string& name) {
+  for (const auto& entry : kKindNames) {
+    if (name == entry.name) kind = entry.kind;
+  }
+}
+
+std::string AttentionLayersOptions::type_name() const {
+  for (const auto& entry : kKindNames) {
+    if (kind == entry.kind) return entry.name;
+  }
+  return {};
+}
+
+AttentionLayersOptions resolve(AttentionLayersOptions o) {
+  if (o.kind != LayersKind::attention_layers) o.causal = o.kind == LayersKind::decoder;
+  if (o.kind == LayersKind::cross_attender) o.cross_attend = o.only_cross = true;
+  o.rotary_pos_emb = o.rotary_pos_emb || o.rotary_xpos;
+  o.attn.dim = o.ff.dim = o.dim;
+  o.attn.heads = o.heads;
+  if (o.zero_init_branch_output) o.attn.zero_init_output = o.ff.zero_init_output = true;
+
+  // Cross attention takes attention's options but for what belongs to one causal sequence.
+  auto cross = o.cross_attn.value_or(o.attn);
+  if (!o.cross_attn) cross.causal = false;
+  cross.dim = o.dim;
+  cross.heads = o.heads;
+  if (!cross.causal) cross.selective = cross.use_cope = false;
+  if (o.zero_init_branch_output) cross.zero_init_output = true;
+  o.cross_attn = cross;
+
+  o.attn.causal = o.causal;
+  o.attn.rotate_num_heads = o.rotate_num_heads;
+  return o;
+}
+
+void validate(const AttentionLayersOptions& o) {
+  require(o.dim > 0, "dim: expected a positive number, got " + std::to_string(o.dim));
+  require(!o.depth || *o.depth > 0, "depth: expected a positive number, got " + std::to_string(o.depth.value_or(0)));
+  check_positions(o);
+  check_norms(o);
+  check_order(o);
+  validate(o.attn);
+  if (o.cross_attend) validate(*o.cross_attn);
+  validate(o.ff);
+}
+
+}  // namespace x_transformers

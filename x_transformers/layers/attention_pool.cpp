@@ -1,0 +1,61 @@
+#include "x_transformers/layers/attention_pool.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+
+AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(std::move(options)) {
+  const auto& o = options_;
+  const bool squeeze = o.squeeze_output.value_or(false);
+  const bool whole_blocks = o.use_transformer_blocks.value_or(o.depth > 1);
+  require(o.dim > 0, "dim: expected a positive number, got " + std::to_string(o.dim));
+  require(!squeeze || o.num_pooled_tokens == 1, "squeeze_output: needs num_pooled_tokens = 1");
+  require(whole_blocks || o.depth == 1, "depth: more than 1 needs use_transformer_blocks");
+  require(!whole_blocks || !o.add_residual, "add_residual: whole blocks have residuals of their own");
+
+  constexpr double kInitScale = 1e-2;
+  queries_ = register_parameter("queries", at::randn({o.num_pooled_tokens, o.dim}) * kInitScale);
+  const auto dim_context = o.dim_context.value_or(o.dim);
+  if (whole_blocks) {
+    AttentionLayersOptions blocks;
+    blocks.kind = LayersKind::cross_attender;
+    blocks.dim = o.dim;
+    blocks.depth = o.depth;
+    blocks.heads = o.heads;
+    blocks.attn.dim_head = o.dim_head;
+    blocks.cross_attn = blocks.attn;
+    blocks.cross_attn->dim_context = dim_context;
+    blocks_ = register_module("pooler", AttentionLayers(blocks));
+  } else {
+    auto attention = o.attn_kwargs;
+    attention.dim = o.dim;
+    attention.dim_context = dim_context;
+    attention.heads = o.heads;
+    attention.dim_head = o.dim_head;
+    attention_ = register_module("pooler", Attention(attention));
+  }
+}
+
+at::Tensor AttentionPoolImpl::forward(const at::Tensor& context, const at::Tensor& mask) {
+  const auto queries = queries_.unsqueeze(0).expand({context.size(0), -1, -1});
+  at::Tensor pooled;
+  if (blocks_) {
+    AttentionLayersInputs inputs;
+    inputs.x = queries;
+    inputs.context = context;
+    inputs.context_mask = mask;
+    pooled = blocks_->forward(inputs).out;
+  } else {
+    AttentionInputs inputs;
+    inputs.x = queries;
+    inputs.context = context;
+    inputs.context_mask = mask;
+    pooled = attention_->forward(inputs).out;
+  }
+  if (options_.add_residual) pooled = pooled + queries;
+  return options_.squeeze_output.value_or(false) ? pooled.squeeze(1) : pooled;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,162 @@
+#include "x_transformers/layers/layer_plan.h"
+
+#include <algorithm>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+namespace {
+
+using Types = std::vector<LayerType>;
+
+Types repeat(const Types& block, int64_t times) {
+  Types all;
+  for (int64_t i = 0; i < times; ++i) all.insert(all.end(), block.begin(), block.end());
+  return all;
+}
+
+Types join(Types a, const Types& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+Types default_block(const AttentionLayersOptions& options) {
+  Types block;
+  if (options.macaron) block.push_back(LayerType::feed_forward);
+  if (!options.cross_attend || !options.only_cross) block.push_back(LayerType::attention);
+  if (options.cross_attend) block.push_back(LayerType::cross_attention);
+  block.push_back(LayerType::feed_forward);
+  return block;
+}
+
+Types from_letters(const std::vector<std::string>& letters) {
+  Types types;
+  for (const auto& letter : letters) {
+    require(letter == "a" || letter == "c" || letter == "f",
+            "custom_layers: expected a, c or f, got '" + letter + "'");
+    types.push_back(letter == "a"   ? LayerType::attention
+                    : letter == "c" ? LayerType::cross_attention
+                                    : LayerType::feed_forward);
+  }
+  return types;
+}
+
+/// Attention thinned out towards the end (PAR, arXiv:2009.04534).
+Types par_order(Types block, int64_t depth, int64_t par_ratio) {
+  const auto par_depth = depth * static_cast<int64_t>(block.size());
+  require(1 < par_ratio && par_ratio <= par_depth,
+          "par_ratio: expected 2 to " + std::to_string(par_depth) + ", got " + std::to_string(par_ratio));
+  std::erase(block, LayerType::feed_forward);
+  const auto par_attention = par_depth / par_ratio;
+  const auto depth_cut = par_depth * 2 / 3;
+  const auto par_width = (depth_cut + depth_cut / par_attention) / par_attention;
+  const auto fillers = par_width - static_cast<int64_t>(block.size());
+  require(fillers >= 0, "par_ratio: a block of " + std::to_string(block.size()) + " layers is too large for it");
+  const auto head = repeat(join(block, repeat({LayerType::feed_forward}, fillers)), par_attention);
+  return join(head, repeat({LayerType::feed_forward}, par_depth - static_cast<int64_t>(head.size())));
+}
+
+struct Order {
+  Types types;
+  int64_t block_length = 1;  ///< layers of a block, where blocks are regular
+  std::optional<std::vector<int64_t>> execute;
+  std::optional<int64_t> depth;
+};
+
+Order layer_order(const AttentionLayersOptions& options) {
+  const auto block = default_block(options);
+  Order order{{}, 1, options.layers_execute_order, options.depth};
+  if (options.weight_tie_layers) {
+    std::vector<int64_t> execute;
+    for (int64_t i = 0; i < *options.depth; ++i) {
+      for (size_t layer = 0; layer < block.size(); ++layer) execute.push_back(static_cast<int64_t>(layer));
+    }
+    order.execute = execute;
+    order.depth = 1;
+  }
+  if (options.custom_layers) {
+    order.types = from_letters(*options.custom_layers);
+    return order;
+  }
+  require(order.depth.has_value(), "depth: is needed (or custom_layers)");
+  if (options.par_ratio) {
+    order.types = par_order(block, *order.depth, *options.par_ratio);
+  } else if (options.sandwich_coef) {
+    const auto coefficient = *options.sandwich_coef;
+    require(coefficient > 0 && coefficient <= *order.depth,
+            "sandwich_coef: expected 1 to depth = " + std::to_string(*order.depth) + ", got " +
+                std::to_string(coefficient));
+    order.types = join(join(repeat({LayerType::attention}, coefficient), repeat(block, *order.depth - coefficient)),
+                       repeat({LayerType::feed_forward}, coefficient));
+  } else {
+    order.types = repeat(block, *order.depth);
+    order.block_length = static_cast<int64_t>(block.size());
+  }
+  return order;
+}
+
+template <class T>
+void check_per_layer(const PerLayer<T>& values, size_t layers, const char* name) {
+  require(values.uniform() || values.values.size() == layers,
+          std::string(name) + ": expected one value or " + std::to_string(layers) + ", one for each layer, got " +
+              std::to_string(values.values.size()));
+}
+
+/// U-Net: each block of the latter half takes the input of its mirror block in the first half.
+void add_skips(LayerPlan& plan, int64_t block_length) {
+  std::vector<size_t> joins;
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    const auto index = static_cast<int64_t>(i);
+    if (index % block_length == 0 && 2 * (index / block_length) >= plan.depth) joins.push_back(i);
+  }
+  const auto halves = static_cast<int64_t>(joins.size());
+  require(halves > 0 && plan.depth > 1, "unet_skips: needs a depth of at least 2");
+  for (int64_t i = 0; i < halves; ++i) plan.layers[joins[i]].skip_from = (halves - 1 - i) * block_length;
+}
+
+}  // namespace
+
+int64_t LayerPlan::count(LayerType type) const {
+  return std::count_if(layers.begin(), layers.end(), [&](const LayerStep& step) { return step.type == type; });
+}
+
+LayerPlan plan_layers(const AttentionLayersOptions& options) {
+  const auto order = layer_order(options);
+  LayerPlan plan;
+  check_per_layer(options.shift_tokens, order.types.size(), "shift_tokens");
+  check_per_layer(options.layer_dropout, order.types.size(), "layer_dropout");
+
+  const bool views = options.qkv_receive_diff_residuals || options.integrate_layers;
+  bool is_first_attention = true;
+  for (size_t i = 0; i < order.types.size(); ++i) {
+    LayerStep step;
+    step.type = order.types[i];
+    step.dropout = options.layer_dropout.at(i);
+    step.shift_tokens = options.shift_tokens.at(i);
+    step.is_half_step = options.macaron && step.type == LayerType::feed_forward;
+    if (step.type == LayerType::attention) {
+      step.takes_views = views && !(is_first_attention && options.integrate_layers);
+      step.learned_value_residual_mix =
+          options.add_value_residual && options.learned_value_residual_mix && !is_first_attention;
+      if (views && !options.integrate_layers) step.hyper_connection_views = 3;
+      is_first_attention = false;
+    }
+    plan.layers.push_back(step);
+  }
+
+  if (order.execute) {
+    plan.execute_order = *order.execute;
+  } else {
+    for (size_t i = 0; i < plan.layers.size(); ++i) plan.execute_order.push_back(static_cast<int64_t>(i));
+  }
+  for (const auto index : plan.execute_order) {
+    require(index >= 0 && index < static_cast<int64_t>(plan.layers.size()),
+            "layers_execute_order: layer " + std::to_string(index) + " of " + std::to_string(plan.layers.size()) +
+                " does not exist");
+  }
+  plan.depth = order.depth.value_or(static_cast<int64_t>(plan.execute_order.size()));
+  if (options.unet_skips) add_skips(plan, order.block_length);
+  return plan;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,37 @@
+// A stack is planned, then built, then run: the plan is data made from options alone.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "x_transformers/layers/attention_layers_options.h"
+
+namespace x_transformers {
+
+enum class LayerType { attention, cross_attention, feed_forward };
+
+/// One layer as it is to be built.
+struct LayerStep {
+  LayerType type = LayerType::attention;
+  double dropout = 0.0;                        ///< probability of being left out in training
+  int64_t shift_tokens = 0;
+  bool is_half_step = false;                   ///< macaron: output times one half
+  bool learned_value_residual_mix = false;
+  bool takes_views = false;                    ///< queries, keys and values come from three views
+  int64_t hyper_connection_views = 1;
+  std::optional<int64_t> skip_from = std::nullopt;            ///< U-Net: joins the input of the step run at this place
+};
+
+struct LayerPlan {
+  std::vector<LayerStep> layers;
+  std::vector<int64_t> execute_order;  ///< indices into layers
+  int64_t depth = 0;                   ///< Python's `depth` attribute, which sizes deep embeddings
+
+  int64_t count(LayerType type) const;
+};
+
+/// The plan of resolved, valid options. Throws InputError where order options contradict each other.
+LayerPlan plan_layers(const AttentionLayersOptions& options);
+
+}  // namespace x_transformers

@@ -1,0 +1,286 @@
+#include "x_transformers/models/transformer_wrapper.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+
+/// The embedded sequence on its way to the stack, and what was put around it.
+struct TransformerWrapperImpl::Sequence {
+  at::Tensor x, mask;
+  int64_t tokens = 0;            ///< tokens of the caller
+  int64_t before_memory = 0;     ///< length before memory tokens
+  int64_t prefix = 0;            ///< cls tokens, memory tokens and prepended embeddings
+  bool has_memory = false;
+};
+
+namespace {
+
+at::Tensor expand_batch(const at::Tensor& tokens, int64_t batch) {
+  return tokens.unsqueeze(0).expand({batch, -1, -1});
+}
+
+at::Tensor all_true(int64_t batch, int64_t length, const at::Tensor& like) {
+  return at::ones({batch, length}, like.options().dtype(at::kBool));
+}
+
+at::Tensor masked_mean(const at::Tensor& x, const at::Tensor& mask) {
+  if (!mask.defined()) return x.mean(1);
+  const auto weights = mask.unsqueeze(-1);
+  return (x * weights).sum(1) / weights.sum(1).clamp_min(1);
+}
+
+}  // namespace
+
+at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_t offset) {
+  auto tokens = inputs.x;
+  if (!tokens.defined()) {
+    require(inputs.prepend_embeds.defined(), "x: is needed, unless there are prepend_embeds");
+    tokens = at::empty({inputs.prepend_embeds.size(0), 0}, inputs.prepend_embeds.options().dtype(at::kLong));
+  }
+  require(tokens.dim() == 2 && !tokens.is_floating_point(), "x: expected tokens [batch, seq] of integers");
+  auto x = token_emb_->forward(tokens);
+  const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
+  if (is_embedded) {
+    x = x + inputs.pos;
+  } else if (pos_emb_) {
+    auto positions = Positions{inputs.pos, inputs.seq_start_pos, offset};
+    if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {
+      positions.pos = inputs.cache->layers.position - (inputs.cache->prefix + inputs.cache->layers.memory_length);
+    }
+    x = x + pos_emb_->forward(tokens.size(1), positions, x.device());
+  }
+
+  require(inputs.embed_ids.size() == embeds_.size(),
+          "embed_ids: expected " + std::to_string(embeds_.size()) + " (embed_num_tokens), got " +
+              std::to_string(inputs.embed_ids.size()));
+  for (const auto& [name, ids] : inputs.embed_ids) {
+    const auto found = embeds_.find(name);
+    require(found != embeds_.end(), "embed_ids: '" + name + "' is not in embed_num_tokens");
+    x = x + found->second->forward(ids);
+  }
+  if (inputs.sum_embeds.defined()) x = x + inputs.sum_embeds;
+  return post_emb_norm_ ? post_emb_norm_->forward(x) : x;
+}
+
+void TransformerWrapperImpl::prepend(const TransformerInputs& inputs, Sequence& s) const {
+  if (!inputs.prepend_embeds.defined()) return;
+  const auto batch = s.x.size(0), added = inputs.prepend_embeds.size(1);
+  require(inputs.prepend_embeds.size(-1) == s.x.size(-1),
+          "prepend_embeds: expected " + std::to_string(s.x.size(-1)) + " features, got " +
+              std::to_string(inputs.prepend_embeds.size(-1)));
+  s.x = at::cat({inputs.prepend_embeds, s.x}, 1);
+  s.prefix += added;
+  if (!inputs.prepend_mask.defined() && !s.mask.defined()) return;
+  const auto prepend_mask = inputs.prepend_mask.defined() ? inputs.prepend_mask : all_true(batch, added, s.x);
+  const auto mask = s.mask.defined() ? s.mask : all_true(batch, s.tokens, s.x);
+  s.mask = at::cat({prepend_mask, mask}, 1);
+}
+
+void TransformerWrapperImpl::add_cls_tokens(Sequence& s) const {
+  if (!cls_token_.defined()) return;
+  s.x = at::cat({expand_batch(cls_token_, s.x.size(0)), s.x}, 1);
+  s.prefix += options_.num_cls_tokens;
+  if (s.mask.defined()) s.mask = at::constant_pad_nd(s.mask, {options_.num_cls_tokens, 0}, 1);
+}
+
+/// In front of the sequence, or in front of each group of `memory_tokens_interspersed_every` tokens.
+void TransformerWrapperImpl::add_memory_tokens(Sequence& s) const {
+  s.before_memory = s.x.size(1);
+  if (!memory_tokens_.defined()) return;
+  s.has_memory = true;
+  const auto batch = s.x.size(0), count = memory_token_count();
+  const auto every = options_.memory_tokens_interspersed_every;
+  if (!every) {
+    s.x = at::cat({expand_batch(memory_tokens_, batch), s.x}, 1);
+    s.prefix += count;
+    if (s.mask.defined()) s.mask = at::constant_pad_nd(s.mask, {count, 0}, 1);
+    return;
+  }
+  const auto padding = (*every - s.x.size(1) % *every) % *every;
+  const auto groups = at::constant_pad_nd(s.x, {0, 0, 0, padding}, 0).unflatten(1, {-1, *every}).flatten(0, 1);
+  s.x = at::cat({expand_batch(memory_tokens_, groups.size(0)), groups}, 1).unflatten(0, {batch, -1}).flatten(1, 2);
+  if (!s.mask.defined()) return;
+  const auto mask_groups = at::constant_pad_nd(s.mask, {0, padding}, 0).unflatten(1, {-1, *every});
+  s.mask = at::constant_pad_nd(mask_groups, {count, 0}, 1).flatten(1);
+}
+
+LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs, const Sequence& s) {
+  auto layers = inputs.layers;
+  layers.x = s.x;
+  layers.mask = s.mask;
+  layers.mems = inputs.mems;
+  layers.mem_masks = inputs.mem_masks;
+  if (inputs.pos.defined() && !inputs.pos.is_floating_point()) layers.pos = inputs.pos;
+  layers.seq_start_pos = inputs.seq_start_pos;
+  if (inputs.cache) layers.cache = &inputs.cache->layers;
+  if (inputs.cache && inputs.cache->mask.defined() && inputs.cache->layers.length > 0) {
+    const auto& cache = *inputs.cache;
+    const auto total = cache.layers.position.defined() ? cache.layers.capacity - cache.layers.memory_length
+                                                       : cache.layers.length + s.x.size(1);
+    layers.self_attn_kv_mask = at::constant_pad_nd(cache.mask, {0, total - cache.mask.size(1)}, 1);
+  }
+  layers.keep_hiddens = inputs.keep_hiddens;
+  layers.keep_maps = inputs.keep_maps;
+  if (!recycled_proj_) {
+    require(inputs.recycle_steps.value_or(1) == 1, "recycle_steps: needs a model with recycling");
+    if (ff_deep_embed_.defined()) layers.deep_embeds = ff_deep_embed_.index({inputs.x});
+    return attn_layers_->forward(layers);
+  }
+  auto steps = inputs.recycle_steps;
+  if (!steps && is_training()) steps = at::randint(1, options_.train_max_recycle_steps + 1, {1}).item<int64_t>();
+  require(steps.value_or(0) > 0, "recycle_steps: is needed outside training");
+  LayersOutput output;
+  for (int64_t step = 0; step < *steps; ++step) {
+    const at::AutoGradMode records(step == *steps - 1 && at::GradMode::is_enabled());
+    layers.x = step == 0 ? s.x : s.x + recycled_proj_->forward(output.out.detach());
+    output = attn_layers_->forward(layers);
+  }
+  return output;
+}
+
+at::Tensor TransformerWrapperImpl::remove_memory_tokens(const Sequence& s, at::Tensor x,
+                                                        TransformerOutput& output) const {
+  if (!s.has_memory) return x;
+  const auto count = memory_token_count();
+  const auto batch = x.size(0);
+  const auto every = options_.memory_tokens_interspersed_every;
+  if (every) x = x.unflatten(1, {-1, *every + count}).flatten(0, 1);
+  output.memory_tokens = x.narrow(1, 0, count);
+  x = x.narrow(1, count, x.size(1) - count);
+  if (every) x = x.unflatten(0, {batch, -1}).flatten(1, 2);
+  return x.narrow(1, 0, s.before_memory);
+}
+
+void TransformerWrapperImpl::pool(const TransformerInputs& inputs, const Sequence& s, at::Tensor x,
+                                  TransformerOutput& output) {
+  output.last_layer_hiddens = x;
+  if (options_.average_pool_embed) x = masked_mean(x, inputs.mask);
+  if (cls_token_.defined()) {
+    const auto count = options_.num_cls_tokens;
+    output.last_layer_hiddens = x.narrow(1, count, x.size(1) - count);
+    x = x.narrow(1, 0, count);
+    if (count == 1) x = x.squeeze(1);
+  }
+  if (attn_pool_ && (inputs.attn_pool || !attn_layers_->options().causal)) {
+    auto mask = s.mask;
+    if (mask.defined() && mask.size(1) > x.size(1)) mask = mask.narrow(1, mask.size(1) - x.size(1), x.size(1));
+    output.attn_pooled_tokens = attn_pool_->forward(x, mask);
+  }
+  output.embeddings = x;
+}
+
+void TransformerWrapperImpl::apply_heads(TransformerOutput& output) {
+  auto x = output.embeddings;
+  at::Tensor weights;
+  if (to_mixture_) {
+    weights = combine_mixture_->forward(x).softmax(-1);
+    x = to_mixture_->forward(x).unflatten(-1, {options_.mixture_of_softmax_k, -1});
+    output.mixture = x;
+  }
+  if (options_.tie_embedding) output.logits = {at::matmul(x, token_emb_->weight().t())};
+  for (auto& head : to_logits_) output.logits.push_back(head->forward(x));
+  for (auto& logits : output.logits) {
+    if (options_.sigsoftmax_logits) logits = logits + logits.sigmoid().log();
+    if (weights.defined()) {
+      const auto mixed = at::matmul(weights.unsqueeze(-2), logits.softmax(-1)).squeeze(-2);
+      logits = mixed.clamp_min(1e-20).log();
+    }
+    if (options_.squeeze_out_last_dim && logits.size(-1) == 1) logits = logits.squeeze(-1);
+  }
+}
+
+TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& inputs) {
+  const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
+  TransformerOutput output;
+  Sequence s;
+  s.x = embed(inputs, goes_on ? inputs.cache->length() : 0);
+  s.mask = inputs.mask;
+  s.tokens = s.x.size(1);
+  prepend(inputs, s);
+  if (options_.emb_frac_gradient < 1) {
+    s.x = s.x * options_.emb_frac_gradient + s.x.detach() * (1 - options_.emb_frac_gradient);
+  }
+  output.init_embed = s.x;
+  if (options_.emb_dropout > 0) s.x = at::dropout(s.x, options_.emb_dropout, is_training());
+  if (project_emb_) s.x = project_emb_->forward(s.x);
+  if (!goes_on) {
+    add_cls_tokens(s);
+    add_memory_tokens(s);
+  } else {
+    s.before_memory = s.x.size(1);
+  }
+  if (inputs.cache && !goes_on) {
+    inputs.cache->prefix = s.prefix;
+    inputs.cache->mask = s.mask;
+  }
+
+  auto shifted = inputs;
+  if (options_.shift_mem_down > 0 && !inputs.mems.empty()) {
+    const auto shift = static_cast<std::ptrdiff_t>(options_.shift_mem_down);
+    require(options_.shift_mem_down <= static_cast<int64_t>(inputs.mems.size()),
+            "shift_mem_down: is more than the number of memories");
+    std::rotate(shifted.mems.begin(), shifted.mems.begin() + shift, shifted.mems.end());
+  }
+  output.layers = run_layers(shifted, s);
+  output.mems = shifted.mems;
+  pool(inputs, s, remove_memory_tokens(s, output.layers.out, output), output);
+  if (inputs.next_embed_pred) {
+    require(options_.add_continuous_pred_head, "return_next_embed_pred: needs add_continuous_pred_head");
+    output.next_embed_pred = next_embed_out_->forward(at::silu(next_embed_hidden_->forward(output.embeddings)));
+  }
+  if (inputs.logits && !options_.return_only_embed) apply_heads(output);
+  return output;
+}
+
+at::Tensor TransformerWrapperImpl::head(const at::Tensor& embeddings) {
+  require(!options_.return_only_embed, "return_only_embed: the model has no head");
+  TransformerOutput output;
+  output.embeddings = embeddings;
+  apply_heads(output);
+  return output.logits[0];
+}
+
+at::Tensor TransformerWrapperImpl::forward(const at::Tensor& tokens) {
+  TransformerInputs inputs;
+  inputs.x = tokens;
+  const auto output = forward(inputs);
+  return output.logits.empty() ? output.embeddings : output.logits[0];
+}
+
+void TransformerCache::reorder(const at::Tensor& rows) {
+  layers.reorder(rows);
+  if (mask.defined()) mask = mask.index_select(0, rows);
+}
+
+at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {
+  require(!layers.attention.empty(), "attention z-loss: the model has no attention");
+  at::Tensor sum;
+  for (const auto& attended : layers.attention) {
+    const auto lse = attended.maps.pre_softmax_attn.logsumexp(-1);
+    sum = sum.defined() ? sum + lse : lse;
+  }
+  return sum.square().sum(1).mean() * weight;
+}
+
+std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_mem_len) {
+  std::vector<at::Tensor> mems;
+  for (size_t i = 0; i < output.layers.hiddens.size(); ++i) {
+    auto mem = output.layers.hiddens[i];
+    if (i < output.mems.size()) mem = at::cat({output.mems[i], mem}, -2);
+    const auto length = mem.size(-2);
+    const auto kept = max_mem_len > 0 ? std::min(max_mem_len, length) : length;
+    mems.push_back(mem.narrow(-2, length - kept, kept).detach());
+  }
+  return mems;
+}
+
+at::Tensor logit_entropies(const at::Tensor& logits) {
+  const auto prob = logits.softmax(-1);
+  return -(prob * prob.clamp_min(1e-20).log()).sum(-1);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,131 @@
+// Token models: TransformerWrapper.
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/layers/attention_pool.h"
+#include "x_transformers/models/transformer_wrapper_options.h"
+#include "x_transformers/nn/embeddings.h"
+#include "x_transformers/nn/norms.h"
+
+namespace x_transformers {
+
+/// The caches of a token model. `prefix` of their tokens are not tokens of the sequence: memory tokens, cls tokens and
+/// prepended embeddings, which enter with the first call.
+struct TransformerCache {
+  LayersCache layers;
+  int64_t prefix = 0;
+  at::Tensor mask;  ///< [b, tokens of the first call] bool: which of them exist
+
+  /// Tokens of the sequence so far.
+  int64_t length() const { return layers.length - prefix; }
+  /// Row r continues what was row rows[r]; rows is int64 [new batch].
+  void reorder(const at::Tensor& rows);
+};
+
+/// What one call of a token model takes. What `layers` holds is handed on to the stack; its x, mask, mems, mem_masks,
+/// pos, seq_start_pos and cache are set by the model.
+struct TransformerInputs {
+  at::Tensor x;      ///< [b, n] int64; undefined with prepend_embeds alone; with a cache the new tokens
+  at::Tensor mask;   ///< [b, n] bool: tokens that exist
+  std::vector<at::Tensor> mems, mem_masks;
+  std::optional<int64_t> recycle_steps = std::nullopt;
+  at::Tensor pos;              ///< [n] or [b, n] int64 positions; or [.., n, emb_dim] float, embeddings of positions
+  at::Tensor prepend_embeds;   ///< [b, m, emb_dim]
+  at::Tensor prepend_mask;     ///< [b, m] bool
+  std::map<std::string, at::Tensor> embed_ids;
+  at::Tensor sum_embeds;       ///< [b, n, emb_dim], added to the embeddings
+  at::Tensor seq_start_pos;    ///< [b] int64: tokens before are padding at the left
+  TransformerCache* cache = nullptr;
+  AttentionLayersInputs layers;
+
+  bool logits = true;             ///< apply the head
+  bool next_embed_pred = false;   ///< apply the continuous head
+  bool attn_pool = false;         ///< pool also where the stack is causal
+  bool keep_hiddens = false;      ///< TransformerOutput::layers has hiddens
+  bool keep_maps = false;         ///< TransformerOutput::layers has attention maps
+};
+
+/// What a token model computes; what was not asked for is undefined.
+struct TransformerOutput {
+  std::vector<at::Tensor> logits;    ///< one for each output head, [b, n, logits_dim]; log-probabilities with a mixture
+  at::Tensor embeddings;             ///< [b, n, dim] before the head; pooled with average pooling or cls tokens
+  at::Tensor mixture;                ///< [b, n, k, dim] what a mixture of softmaxes makes logits of
+  at::Tensor init_embed;             ///< [b, n, emb_dim] after embedding norm, before dropout and projection
+  at::Tensor next_embed_pred;        ///< [b, n, dim]
+  at::Tensor last_layer_hiddens;     ///< [b, n, dim] before pooling
+  at::Tensor attn_pooled_tokens;     ///< [b, pooled, dim]
+  at::Tensor memory_tokens;          ///< [b, memory tokens, dim] as the stack leaves them
+  std::vector<at::Tensor> mems;      ///< memories given, in the order the layers used them
+  LayersOutput layers;
+};
+
+class TransformerWrapperImpl : public torch::nn::Module {
+ public:
+  explicit TransformerWrapperImpl(TransformerWrapperOptions options);
+  /// Throws InputError for inputs that do not fit the options.
+  TransformerOutput forward(const TransformerInputs& inputs);
+  /// Tokens [b, n] to logits [b, n, logits_dim] of the first head.
+  at::Tensor forward(const at::Tensor& tokens);
+  /// Embeddings [b, n, dim] to logits [b, n, logits_dim] of the first head.
+  at::Tensor head(const at::Tensor& embeddings);
+
+  const TransformerWrapperOptions& options() const { return options_; }
+  AttentionLayers& attn_layers() { return attn_layers_; }
+  TokenEmbedding& token_emb() { return token_emb_; }
+  /// Shares another model's token embedding, under both names.
+  void set_token_emb(const TokenEmbedding& token_emb);
+  /// Whether positions beyond max_seq_len mean something.
+  bool has_abs_pos_emb() const { return pos_emb_ != nullptr; }
+  /// Why the model cannot be decoded with a cache; empty: it can.
+  std::string cache_refusal() const;
+  TransformerCache make_cache(int64_t capacity = 0) const;
+
+ private:
+  struct Sequence;
+  void build_embeddings(int64_t dim);
+  void build_heads(int64_t dim);
+  at::Tensor embed(const TransformerInputs& inputs, int64_t offset);
+  void prepend(const TransformerInputs& inputs, Sequence& s) const;
+  void add_cls_tokens(Sequence& s) const;
+  void add_memory_tokens(Sequence& s) const;
+  LayersOutput run_layers(const TransformerInputs& inputs, const Sequence& s);
+  at::Tensor remove_memory_tokens(const Sequence& s, at::Tensor x, TransformerOutput& output) const;
+  void pool(const TransformerInputs& inputs, const Sequence& s, at::Tensor x, TransformerOutput& output);
+  void apply_heads(TransformerOutput& output);
+  int64_t memory_token_count() const { return options_.num_memory_tokens.value_or(0); }
+
+  TransformerWrapperOptions options_ = {};
+  TokenEmbedding token_emb_{nullptr};
+  std::shared_ptr<PositionalEmbedding> pos_emb_;
+  std::map<std::string, torch::nn::Embedding> embeds_;
+  std::shared_ptr<LayerNorm> post_emb_norm_;
+  torch::nn::Linear project_emb_{nullptr}, recycled_proj_{nullptr}, combine_mixture_{nullptr}, to_mixture_{nullptr};
+  torch::nn::Linear next_embed_hidden_{nullptr}, next_embed_out_{nullptr};
+  std::vector<torch::nn::Linear> to_logits_;
+  AttentionLayers attn_layers_{nullptr};
+  AttentionPool attn_pool_{nullptr};
+  at::Tensor ff_deep_embed_, cls_token_, memory_tokens_;
+};
+TORCH_MODULE(TransformerWrapper);
+
+/// Sum over layers of the logsumexp of the scores, squared, summed over heads, mean over tokens, times `weight`: keeps
+/// scores from growing (z-loss, arXiv:2202.08906). Needs the maps.
+at::Tensor attn_z_loss(const LayersOutput& layers, double weight);
+
+/// Memories for the next segment: the hiddens after the memories given, cut to `max_mem_len` (0: all), detached.
+std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_mem_len);
+
+/// Entropy of softmax(logits) over the last dimension.
+at::Tensor logit_entropies(const at::Tensor& logits);
+
+}  // namespace x_transformers

@@ -1,0 +1,127 @@
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/nn/linear.h"
+
+namespace x_transformers {
+
+void validate(const TransformerWrapperOptions& o) {
+  require(o.num_tokens > 0, "num_tokens: expected a positive number, got " + std::to_string(o.num_tokens));
+  require(o.max_seq_len >= 0, "max_seq_len: expected 0 or more, got " + std::to_string(o.max_seq_len));
+  require(o.num_output_heads > 0, "num_output_heads: expected 1 or more, got " + std::to_string(o.num_output_heads));
+  require(!(o.average_pool_embed && o.use_cls_token), "average_pool_embed and use_cls_token: at most one of them");
+  require(!(o.use_cls_token && o.attn_pool), "use_cls_token and attn_pool: at most one of them");
+  require(!o.mixture_of_softmax || o.num_output_heads == 1, "mixture_of_softmax: needs num_output_heads = 1");
+  require(o.emb_frac_gradient > 0, "emb_frac_gradient: expected a positive number, got " +
+                                       std::to_string(o.emb_frac_gradient));
+  require(o.emb_dropout >= 0 && o.emb_dropout < 1,
+          "emb_dropout: expected a number in [0, 1), got " + std::to_string(o.emb_dropout));
+  require(o.num_memory_tokens.value_or(0) >= 0, "num_memory_tokens: expected 0 or more");
+  require(!o.tie_embedding || o.emb_dim.value_or(o.attn_layers.dim) == o.attn_layers.dim,
+          "tie_embedding: needs emb_dim = dim");
+  if (o.memory_tokens_interspersed_every) {
+    require(*o.memory_tokens_interspersed_every > 0, "memory_tokens_interspersed_every: expected a positive number");
+    require(o.attn_layers.kind == LayersKind::decoder, "memory_tokens_interspersed_every: needs a Decoder");
+  }
+}
+
+TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options) : options_(std::move(options)) {
+  validate(options_);
+  attn_layers_ = AttentionLayers(options_.attn_layers);
+  const auto dim = attn_layers_->options().dim;
+  build_embeddings(dim);
+  register_module("attn_layers", attn_layers_);
+  build_heads(dim);
+}
+
+void TransformerWrapperImpl::build_embeddings(int64_t dim) {
+  const auto& o = options_;
+  const auto emb_dim = o.emb_dim.value_or(dim);
+  token_emb_ = register_module("token_emb", TokenEmbedding(emb_dim, o.num_tokens, o.l2norm_embed));
+  token_emb_->init();
+  if (o.max_seq_len > 0 && o.use_abs_pos_emb && !attn_layers_->disable_abs_pos_emb()) {
+    if (o.scaled_sinu_pos_emb) {
+      pos_emb_ = std::make_shared<ScaledSinusoidalEmbedding>(emb_dim);
+    } else {
+      pos_emb_ = std::make_shared<AbsolutePositionalEmbedding>(emb_dim, o.max_seq_len, o.l2norm_embed);
+    }
+    register_module("pos_emb", pos_emb_);
+    pos_emb_->init();
+  }
+  if (!o.embed_num_tokens.empty()) {
+    auto scope = register_module("embeds", make_scope());
+    for (const auto& [name, count] : o.embed_num_tokens) {
+      embeds_.emplace(name, scope->register_module(name + "_embed", torch::nn::Embedding(count, emb_dim)));
+    }
+  }
+  if (o.ff_deep_embed) {
+    ff_deep_embed_ = register_parameter("ff_deep_embed", at::ones({o.num_tokens, attn_layers_->plan().depth, dim}));
+  }
+  if (o.post_emb_norm) post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(emb_dim));
+  if (emb_dim != dim) project_emb_ = register_module("project_emb", torch::nn::Linear(emb_dim, dim));
+  const auto memory_tokens = memory_token_count();
+  if (memory_tokens > 0) memory_tokens_ = register_parameter("memory_tokens", at::randn({memory_tokens, dim}));
+  if (o.use_cls_token) {
+    constexpr double kInitScale = 0.02;
+    cls_token_ = register_parameter("cls_token", at::randn({o.num_cls_tokens, dim}) * kInitScale);
+  }
+}
+
+void TransformerWrapperImpl::build_heads(int64_t dim) {
+  const auto& o = options_;
+  if (o.recycling) recycled_proj_ = register_module("recycled_proj", linear_no_bias(dim, dim));
+  if (o.attn_pool) {
+    AttentionPoolOptions pool;
+    pool.dim = o.dim_pooled_tokens.value_or(dim);
+    pool.dim_context = dim;
+    pool.num_pooled_tokens = o.num_pooled_tokens;
+    pool.depth = o.attn_pool_depth;
+    pool.heads = attn_layers_->options().heads;
+    pool.dim_head = attn_layers_->options().attn.dim_head;
+    attn_pool_ = register_module("attn_pool", AttentionPool(pool));
+  }
+  if (o.mixture_of_softmax) {
+    auto scope = register_module("to_mixture", make_scope());
+    to_mixture_ = scope->register_module("0", linear_no_bias(dim, dim * o.mixture_of_softmax_k));
+    combine_mixture_ = register_module("combine_mixture", linear_no_bias(dim, o.mixture_of_softmax_k));
+  }
+  const auto logits_dim = o.logits_dim.value_or(o.num_tokens);
+  if (!o.return_only_embed && !o.tie_embedding) {
+    if (o.num_output_heads > 1) {
+      auto scope = register_module("to_logits", make_scope());
+      for (int64_t head = 0; head < o.num_output_heads; ++head) {
+        to_logits_.push_back(scope->register_module(std::to_string(head), linear_no_bias(dim, logits_dim)));
+      }
+    } else {
+      to_logits_.push_back(register_module("to_logits", linear_no_bias(dim, logits_dim)));
+    }
+  }
+  if (o.add_continuous_pred_head) {
+    auto scope = register_module("to_next_embed_pred", make_scope());
+    next_embed_hidden_ = scope->register_module("0", linear_no_bias(dim, dim));
+    next_embed_out_ = scope->register_module("2", linear_no_bias(dim, dim));
+  }
+}
+
+void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
+  token_emb_ = token_emb;
+  replace_module("token_emb", token_emb);
+}
+
+std::string TransformerWrapperImpl::cache_refusal() const {
+  if (options_.recycling) return "recycling runs over the whole sequence";
+  if (options_.memory_tokens_interspersed_every) return "interspersed memory tokens regroup the sequence";
+  if (options_.average_pool_embed || options_.use_cls_token || options_.attn_pool) {
+    return "pooling needs the whole sequence";
+  }
+  return attn_layers_->cache_refusal();
+}
+
+TransformerCache TransformerWrapperImpl::make_cache(int64_t capacity) const {
+  TransformerCache cache;
+  cache.layers = attn_layers_->make_cache(capacity);
+  return cache;
+}
+
+}  // namespace x_transformers

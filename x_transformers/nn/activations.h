@@ -1,0 +1,39 @@
+// Activations of the feed-forward.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <optional>
+
+#include "x_transformers/core/options.h"
+#include "x_transformers/nn/norms.h"
+#include "x_transformers/ops/activation.h"
+
+namespace x_transformers {
+
+/// A function of each entry, or a module with parameters (SoLU); [..., dim] -> [..., dim].
+class ActivationModule : public torch::nn::Module {
+ public:
+  virtual at::Tensor forward(const at::Tensor& x) = 0;
+  /// The plain function that this is, if it is one that fused kernels know.
+  virtual std::optional<Activation> plain() const { return std::nullopt; }
+};
+
+/// softmax(x) * x, then a layer norm (https://transformer-circuits.pub/2022/solu).
+class SoLU : public ActivationModule {
+ public:
+  explicit SoLU(int64_t dim);
+  at::Tensor forward(const at::Tensor& x) override;
+
+ private:
+  std::shared_ptr<LayerNorm> norm_;
+};
+
+std::shared_ptr<ActivationModule> make_activation(Activation activation);
+
+/// An activation of torch.nn by its name: GELU, ReLU, SiLU, SELU, ELU, Tanh, Sigmoid, Softplus, Mish, ... or ReluSquared.
+/// Throws InputError, naming the known ones, for another.
+std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec);
+
+}  // namespace x_transformers

@@ -1,0 +1,89 @@
+#include "x_transformers/nn/attend.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/nn/linear.h"
+#include "x_transformers/ops/mask.h"
+
+namespace x_transformers {
+
+void validate(const ScoreOptions& options, bool causal) {
+  const int normalisers = options.sigmoid + options.hard + options.gumbel_softmax + options.sparse_topk.has_value();
+  require(normalisers + options.l2_distance <= 1,
+          "sigmoid, hard, l2_distance, gumbel_softmax and sparse_topk: at most one of them");
+  require(!options.selective || causal, "selective: needs causal attention");
+  require(!options.softclamp_logits || options.logit_softclamp_value > 0,
+          "logit_softclamp_value: expected a positive number, got " + std::to_string(options.logit_softclamp_value));
+  require(options.dropout >= 0 && options.dropout < 1,
+          "dropout: expected a number in [0, 1), got " + std::to_string(options.dropout));
+  require(!options.sparse_topk || *options.sparse_topk > 0, "sparse_topk: expected a positive number");
+}
+
+Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std::move(options)) {
+  validate(options_, options_.causal);
+  if (options_.pre_talking_heads) pre_talking_heads_ = add_talking_heads("pre_softmax_talking_heads");
+  if (options_.post_talking_heads) post_talking_heads_ = add_talking_heads("post_softmax_talking_heads");
+  if (options_.pre_scale_post_talking_heads) {
+    pre_scale_post_talking_heads_ = add_talking_heads("pre_scale_post_talking_heads");
+  }
+  if (options_.head_learned_sink) head_sink_ = register_parameter("head_attn_sink", at::zeros({options_.heads}));
+  if (cope) cope_ = register_module("cope", cope);
+}
+
+/// A 1x1 convolution that starts as identity.
+at::Tensor Attend::add_talking_heads(const char* name) {
+  require(options_.heads > 0, "heads: talking heads need the number of heads");
+  auto scope = register_module(name, make_scope());
+  return scope->register_parameter("weight", at::eye(options_.heads).view({options_.heads, options_.heads, 1, 1}));
+}
+
+ScoreProgram Attend::program(int64_t d, const Call& call) const {
+  const auto matrix = [](const at::Tensor& convolution) {
+    return convolution.defined() ? convolution.flatten(1) : convolution;
+  };
+  ScoreProgram program;
+  program.l2_distance = options_.l2_distance;
+  program.scale = options_.scale.value_or(1.0 / std::sqrt(static_cast<double>(d)));
+  program.prev_attn = call.prev_attn;
+  program.pre_scale_post_talking_heads = matrix(pre_scale_post_talking_heads_);
+  program.pre_talking_heads = matrix(pre_talking_heads_);
+  program.bias = call.attn_bias;
+  if (options_.softclamp_logits) program.softclamp = options_.logit_softclamp_value;
+  program.cog_signed = options_.cog_signed;
+  program.mask = call.mask.defined() && call.mask.dim() == 2 ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask;
+  program.causal = options_.causal;
+  if (cope_) {
+    program.cope = [cope = cope_](const at::Tensor& q, const at::Tensor& scores) { return cope->forward(q, scores); };
+  }
+  program.selective = options_.selective;
+  program.head_sink = head_sink_;
+  if (options_.sigmoid) program.normaliser = Normaliser::sigmoid;
+  if (options_.hard) program.normaliser = Normaliser::hard;
+  if (options_.gumbel_softmax) program.normaliser = Normaliser::gumbel_softmax;
+  if (options_.sparse_topk) program.normaliser = Normaliser::sparse_topk;
+  program.sparse_topk = options_.sparse_topk.value_or(0);
+  program.sparse_topk_straight_through = options_.sparse_topk_straight_through;
+  program.gumbel_temperature = options_.gumbel_softmax_temp;
+  program.gumbel_hard = options_.gumbel_softmax_hard;
+  program.dropout = is_training() ? options_.dropout : 0.0;
+  program.post_talking_heads = matrix(post_talking_heads_);
+  return program;
+}
+
+AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given, const at::Tensor& v_given,
+                             const Call& call) {
+  auto widened = call;
+  auto k = k_given, v = v_given;
+  if (options_.add_zero_kv) {
+    k = at::constant_pad_nd(k, {0, 0, 1, 0}, 0);
+    v = at::constant_pad_nd(v, {0, 0, 1, 0}, 0);
+    widened.mask = pad_mask_left(call.mask, 1);
+    if (call.attn_bias.defined()) widened.attn_bias = at::constant_pad_nd(call.attn_bias, {1, 0}, 0);
+  }
+  return attend(q, k, v, program(q.size(-1), widened), call.keep_maps);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,113 @@
+// The part of attention that works on scores: its options, its parameters, and the score program they make.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "x_transformers/core/options.h"
+#include "x_transformers/nn/positions/position_bias.h"
+#include "x_transformers/ops/attend.h"
+
+namespace x_transformers {
+
+/// Options of the scores, shared by Attend and Attention.
+struct ScoreOptions {
+  bool flash = false;
+  double dropout = 0.0;
+  bool pre_talking_heads = false;
+  bool post_talking_heads = false;
+  bool pre_scale_post_talking_heads = false;
+  std::optional<int64_t> sparse_topk = std::nullopt;
+  bool sparse_topk_straight_through = false;
+  bool l2_distance = false;
+  bool sigmoid = false;
+  bool gumbel_softmax = false;
+  double gumbel_softmax_temp = 1.0;
+  bool gumbel_softmax_hard = true;
+  bool cog_signed = false;
+  bool softclamp_logits = false;
+  double logit_softclamp_value = 50.0;
+  bool add_zero_kv = false;
+  bool head_learned_sink = false;
+  bool selective = false;
+  bool hard = false;
+
+  template <class Visitor>
+  void score_fields(Visitor& v) {
+    v("flash", flash, "accepted for Python's sake: the fastest engine that can is used either way",
+      "arXiv:2205.14135");
+    v("dropout", dropout, "dropout of the attention weights");
+    v("pre_talking_heads", pre_talking_heads, "heads mixed before the softmax", "arXiv:2003.02436");
+    v("post_talking_heads", post_talking_heads, "heads mixed after the softmax", "arXiv:2003.02436");
+    v("pre_scale_post_talking_heads", pre_scale_post_talking_heads,
+      "heads mixed before the softmax scale the weights after it");
+    v("sparse_topk", sparse_topk, "only the k best keys of each query", "arXiv:1912.11637");
+    v("sparse_topk_straight_through", sparse_topk_straight_through, "gradients also to the keys left out",
+      "arXiv:2505.22074");
+    v("l2_distance", l2_distance, "minus the squared distance of query and key as score", "arXiv:2006.04710");
+    v("sigmoid", sigmoid, "sigmoid in place of softmax", "arXiv:2409.04431");
+    v("gumbel_softmax", gumbel_softmax, "Gumbel noise on the scores", "arXiv:1611.01144");
+    v("gumbel_softmax_temp", gumbel_softmax_temp, "temperature of the Gumbel softmax");
+    v("gumbel_softmax_hard", gumbel_softmax_hard, "one-hot weights with straight-through gradients");
+    v("cog_signed", cog_signed, "weights that keep the sign of their score", "arXiv:2411.07176");
+    v("softclamp_logits", softclamp_logits, "scores held within a bound by tanh", "arXiv:2408.00118");
+    v("logit_softclamp_value", logit_softclamp_value, "the bound of softclamp_logits");
+    v("add_zero_kv", add_zero_kv, "one more key and value, all zero: attend to nothing");
+    v("head_learned_sink", head_learned_sink, "a learned score for each head that takes weight and gives nothing");
+    v("selective", selective, "tokens can stop later ones from attending to what they have seen", "arXiv:2410.02703");
+    v("hard", hard, "one-hot weights with straight-through gradients");
+    v.not_built("custom_attn_fn");
+    v.not_built("flash_pack_seq");
+  }
+};
+
+struct AttendOptions : ScoreOptions {
+  int64_t heads = 0;
+  bool causal = false;
+  bool qk_norm = false;
+  std::optional<double> scale = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("heads", heads, "attention heads");
+    v("causal", causal, "no key after its query");
+    v("qk_norm", qk_norm, "queries and keys are normalised");
+    v("scale", scale, "factor of the scores; default: dim_head ** -0.5");
+    score_fields(v);
+    v.not_built("cope");
+  }
+};
+
+/// Throws InputError for impossible combinations.
+void validate(const ScoreOptions& options, bool causal);
+
+/// Scores to weighted values, with the parameters that some options have.
+class Attend : public torch::nn::Module {
+ public:
+  /// What one call adds to the options.
+  struct Call {
+    at::Tensor mask;       ///< bool, [b, j] or broadcastable to [b, h, i, j]: true means attend
+    at::Tensor attn_bias;  ///< broadcastable to [b, h, i, j]
+    at::Tensor prev_attn;  ///< [b, h, i, j]
+    bool keep_maps = false;
+  };
+
+  /// `cope` may be null.
+  explicit Attend(AttendOptions options, std::shared_ptr<CoPE> cope = nullptr);
+  /// q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv] -> [b, h, i, dv]
+  AttendResult forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Call& call);
+  /// The score program of a call with `d` features a head.
+  ScoreProgram program(int64_t d, const Call& call) const;
+
+ private:
+  at::Tensor add_talking_heads(const char* name);
+
+  AttendOptions options_;
+  at::Tensor pre_talking_heads_, post_talking_heads_, pre_scale_post_talking_heads_, head_sink_;
+  std::shared_ptr<CoPE> cope_;
+};
+
+}  // namespace x_transformers

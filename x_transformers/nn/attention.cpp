@@ -1,0 +1,410 @@
+#include "x_transformers/nn/attention.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/nn/linear.h"
+#include "x_transformers/nn/positions/rotary.h"
+#include "x_transformers/ops/mask.h"
+#include "x_transformers/ops/norm.h"
+
+namespace x_transformers {
+
+namespace {
+
+/// [b, n, heads * d] -> [b, heads, n, d]
+at::Tensor split_heads(const at::Tensor& t, int64_t heads) {
+  return t.unflatten(-1, {heads, t.size(-1) / heads}).transpose(1, 2);
+}
+
+/// [b, heads, n, d] -> [b, n, heads * d]
+at::Tensor merge_heads(const at::Tensor& t) { return t.transpose(1, 2).flatten(2); }
+
+/// Heads repeated so that query head h finds h % (heads given).
+at::Tensor repeat_heads(const at::Tensor& t, int64_t heads) {
+  return t.size(1) == heads ? t : t.repeat({1, heads / t.size(1), 1, 1});
+}
+
+/// What is left of x [b, ...] without its part along y, each flattened (in double, as small parts remain).
+at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
+  const auto flat = x.flatten(1).to(at::kDouble);
+  const auto direction = y.flatten(1).to(at::kDouble);
+  const auto unit = direction / direction.norm(2, -1, true).clamp_min(1e-12);
+  return (flat - (flat * unit).sum(-1, true) * unit).to(x.scalar_type()).view_as(x);
+}
+
+}  // namespace
+
+/// Queries, keys and values on their way through the steps of forward.
+struct AttentionImpl::Projected {
+  at::Tensor q, k, v;         ///< [b, h, n, d], [b, kv_heads, j, d], [b, kv_heads, j, dv]
+  at::Tensor x;               ///< [b, n, dim] the input as the queries see it
+  at::Tensor q_input;         ///< [b, n, d] what queries were made of
+  at::Tensor orig_values;     ///< values as projected
+  at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
+  int64_t mem_length = 0;     ///< keys at the front that are memory
+};
+
+void AttentionImpl::build_projections() {
+  const auto& o = options_;
+  const auto dim_q_input = o.use_latent_q ? *o.dim_latent_q : o.dim;
+  const auto dim_kv = o.dim_context.value_or(o.dim);
+  const auto dim_kv_input = o.use_latent_kv ? *o.dim_latent_kv : dim_kv;
+  const auto rope_subheads = o.latent_rope_subheads.value_or(0);
+  if (o.use_latent_q) to_latent_q_ = register_module("to_latent_q", linear_no_bias(o.dim, *o.dim_latent_q));
+  if (o.use_latent_kv) to_latent_kv_ = register_module("to_latent_kv", linear_no_bias(o.dim, *o.dim_latent_kv));
+  if (rope_subheads > 0) {
+    to_rotateable_k_ = register_module("to_rotateable_k", linear_no_bias(o.dim, o.dim_head * rope_subheads));
+  }
+  to_q_ = register_module("to_q", linear_no_bias(dim_q_input, o.dim_head * o.heads));
+  to_k_ = register_module("to_k", linear_no_bias(dim_kv_input, o.dim_head * (kv_heads_ - rope_subheads)));
+  to_v_ = register_module("to_v", linear_no_bias(dim_kv_input, value_dim_head_ * kv_heads_));
+  if (o.qk_norm && o.qk_norm_dim_scale) {
+    qk_norm_q_scale_ = register_parameter("qk_norm_q_scale", at::ones({o.heads, 1, o.dim_head}));
+    qk_norm_k_scale_ = register_parameter("qk_norm_k_scale", at::ones({kv_heads_, 1, o.dim_head}));
+  }
+  if (o.value_rmsnorm) {
+    value_rmsnorm_ = register_module("value_rmsnorm", std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
+  }
+  if (o.num_mem_kv > 0) {
+    mem_k_ = register_parameter("mem_k", at::randn({kv_heads_, o.num_mem_kv, o.dim_head}));
+    mem_v_ = register_parameter("mem_v", at::randn({kv_heads_, o.num_mem_kv, value_dim_head_}));
+  }
+  if (o.learned_value_residual_mix) {
+    auto scope = register_module("to_value_residual_mix", make_scope());
+    to_value_residual_mix_ = scope->register_module("0", torch::nn::Linear(o.dim, o.heads));
+  }
+}
+
+void AttentionImpl::build_outputs() {
+  const auto& o = options_;
+  constexpr double kOpenGate = 10.0;
+  const auto out_dim = value_dim_head_ * o.heads;
+  const auto open_gate = [&](const char* name, int64_t features) {
+    auto layer = register_module(name, torch::nn::Linear(o.dim, features));
+    torch::NoGradGuard no_grad;
+    layer->weight.zero_();
+    layer->bias.fill_(kOpenGate);
+    return layer;
+  };
+  if (o.gate_values) to_v_gate_ = open_gate("to_v_gate", out_dim);
+  if (o.gate_value_heads) to_v_head_gate_ = open_gate("to_v_head_gate", o.heads);
+  if (o.head_scale) head_scale_params_ = register_parameter("head_scale_params", at::ones({1, o.heads, 1, 1}));
+
+  const auto copies = std::max(1, int{o.orthog_projected_values} + int{o.orthog_projected_values_per_head});
+  const auto dim_out = o.dim_out.value_or(o.dim);
+  if (o.on_attn) {
+    auto scope = register_module("to_out", make_scope());
+    to_out_ = scope->register_module("0", linear_no_bias(out_dim * copies, dim_out * 2));
+  } else {
+    to_out_ = register_module("to_out", linear_no_bias(out_dim * copies, dim_out));
+  }
+  if (o.zero_init_output) zero_init(to_out_);
+}
+
+AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(options)) {
+  validate(options_);
+  const auto& o = options_;
+  kv_heads_ = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
+  value_dim_head_ = o.value_dim_head.value_or(o.dim_head);
+  rotate_num_heads_ = o.latent_rope_subheads.value_or(o.rotate_num_heads.value_or(o.heads));
+  build_projections();
+  build_outputs();
+
+  std::shared_ptr<CoPE> cope;
+  if (o.use_cope) {
+    cope = std::make_shared<CoPE>(o.dim_head, o.heads, o.cope_max_pos, o.cope_soft_onehot_pos, o.cope_talking_heads);
+  }
+  const auto& alibi = o.data_dependent_alibi_kwargs;
+  if (o.data_dependent_alibi && o.data_dependent_alibi_per_row) {
+    per_row_alibi_ = register_module(
+        "data_dependent_alibi", std::make_shared<PerRowDataDependentAlibi>(
+                                    o.dim, o.heads, o.data_dependent_alibi_per_row_dim_head, alibi.post_log_scale));
+  } else if (o.data_dependent_alibi) {
+    data_dependent_alibi_ = register_module(
+        "data_dependent_alibi",
+        std::make_shared<DataDependentAlibi>(o.dim, o.heads, o.causal, alibi.bias_init, alibi.post_log_scale));
+  }
+
+  AttendOptions attend;
+  static_cast<ScoreOptions&>(attend) = o;
+  attend.heads = o.heads;
+  attend.causal = o.causal;
+  attend.qk_norm = o.qk_norm;
+  attend.scale = o.qk_norm ? o.qk_norm_scale : 1.0 / std::sqrt(static_cast<double>(o.dim_head));
+  attend_ = register_module("attend", std::make_shared<Attend>(attend, cope));
+}
+
+int64_t AttentionImpl::cached_features() const {
+  const auto& o = options_;
+  if (o.use_latent_kv) return *o.dim_latent_kv + o.latent_rope_subheads.value_or(0) * o.dim_head;
+  return kv_heads_ * (o.dim_head + value_dim_head_);
+}
+
+std::string AttentionImpl::cache_refusal() const {
+  if (options_.selective) return "selective attention changes the scores of past queries";
+  if (options_.data_dependent_alibi) return "data_dependent_alibi needs the gates of all tokens";
+  if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
+    return "orthogonal projected values are taken over the whole sequence";
+  }
+  return {};
+}
+
+/// Multi-latent attention: what keys and values are made of is itself what is cached.
+void AttentionImpl::project_latent(const AttentionInputs& inputs, Projected& p) {
+  const auto kv_input = p.k;
+  p.latent = to_latent_kv_->forward(kv_input);
+  if (to_rotateable_k_) p.sub_heads = split_heads(to_rotateable_k_->forward(kv_input), *options_.latent_rope_subheads);
+  if (inputs.cache) std::tie(p.latent, p.sub_heads) = inputs.cache->append(p.latent, p.sub_heads);
+  p.k = split_heads(to_k_->forward(p.latent), to_k_->options.out_features() / options_.dim_head);
+  p.v = split_heads(to_v_->forward(p.latent), kv_heads_);
+  if (p.sub_heads.defined()) p.k = at::cat({p.k, p.sub_heads}, 1);
+}
+
+AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
+  Projected p;
+  at::Tensor k_input, v_input;
+  if (options_.qkv_receive_diff_residuals) {
+    require(!inputs.context.defined(), "qkv_receive_diff_residuals: only for self-attention");
+    require(inputs.x.dim() == 4 && inputs.x.size(0) == 3, "x: expected three views [3, b, n, dim]");
+    p.q_input = inputs.x[0];
+    k_input = inputs.x[1];
+    v_input = inputs.x[2];
+  } else {
+    p.q_input = inputs.x;
+    k_input = v_input = inputs.context.defined() ? inputs.context : inputs.x;
+  }
+  if (inputs.kv_input_residual.defined()) {
+    k_input = k_input + inputs.kv_input_residual;
+    v_input = v_input + inputs.kv_input_residual;
+  }
+  if (inputs.mem.defined()) {
+    p.mem_length = inputs.mem.size(1);
+    v_input = at::cat({inputs.mem, v_input}, 1);
+    k_input = options_.qkv_receive_diff_residuals ? at::cat({inputs.mem, k_input}, 1) : v_input;
+  }
+  p.x = p.q_input;
+  if (to_latent_q_) p.q_input = to_latent_q_->forward(p.q_input);
+  p.q = split_heads(to_q_->forward(p.q_input), options_.heads);
+  if (to_latent_kv_) {
+    p.k = k_input;
+    project_latent(inputs, p);
+  } else {
+    p.k = split_heads(to_k_->forward(k_input), kv_heads_);
+    p.v = split_heads(to_v_->forward(v_input), kv_heads_);
+  }
+  p.orig_values = p.v;
+  return p;
+}
+
+/// Value residual (arXiv:2410.17897) and value norm.
+void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
+  if (inputs.value_residual.defined()) {
+    if (to_value_residual_mix_) {
+      const auto mix = to_value_residual_mix_->forward(p.x).sigmoid().transpose(1, 2).unsqueeze(-1);
+      p.v = at::lerp(repeat_heads(inputs.value_residual, options_.heads), repeat_heads(p.v, options_.heads), mix);
+    } else {
+      p.v = at::lerp(inputs.value_residual, p.v, 0.5);
+    }
+  }
+  if (value_rmsnorm_) p.v = value_rmsnorm_->forward(repeat_heads(p.v, options_.heads));
+}
+
+void AttentionImpl::normalise_qk(Projected& p) const {
+  if (!options_.qk_norm) return;
+  p.q = l2norm(p.q, options_.qk_norm_groups);
+  p.k = l2norm(p.k, options_.qk_norm_groups);
+  if (qk_norm_q_scale_.defined()) {
+    p.q = p.q * qk_norm_q_scale_;
+    p.k = p.k * qk_norm_k_scale_;
+  }
+}
+
+/// The last rotate_num_heads heads are rotated.
+at::Tensor AttentionImpl::rotate_heads(const at::Tensor& t, const RotaryTable& table, bool is_key) const {
+  const auto rest = t.size(1) - rotate_num_heads_;
+  if (rotate_num_heads_ >= options_.heads) return apply_rotary(t, table, is_key);
+  const auto rotated = apply_rotary(t.narrow(1, rest, rotate_num_heads_), table, is_key);
+  return at::cat({t.narrow(1, 0, rest), rotated}, 1);
+}
+
+at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryTable& table, int64_t new_tokens) const {
+  const auto cached = keys.size(2);
+  const auto rows = [&](const at::Tensor& t) {
+    return t.defined() ? t.narrow(1, t.size(1) - new_tokens - cached, cached) : t;
+  };
+  return rotate_heads(keys, {rows(table.cos), rows(table.sin), rows(table.scale)}, true);
+}
+
+/// What Python keeps in its cache: keys before rotation and values, memories left out.
+std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const AttentionInputs& inputs, const Projected& p) const {
+  if (to_latent_kv_) return {p.latent, p.sub_heads};
+  if (inputs.cache && inputs.cache->length() > 0) return {};
+  const auto sequence = [&](const at::Tensor& t) { return t.narrow(2, p.mem_length, t.size(2) - p.mem_length); };
+  return {sequence(p.k), sequence(p.v)};
+}
+
+void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
+  if (inputs.rotary) {
+    const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
+    p.q = rotate_heads(p.q, inputs.rotary->queries, false);
+    p.k = rotate_heads(p.k, rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys, true);
+  }
+  if (inputs.polar) {
+    p.q = apply_polar_pos_emb(p.q, inputs.polar->queries);
+    p.k = apply_polar_pos_emb(p.k, inputs.polar->keys);
+  }
+}
+
+void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p) const {
+  if (!inputs.cache || to_latent_kv_) return;
+  std::tie(p.k, p.v) = inputs.cache->append(p.k, p.v);
+}
+
+/// Which keys of the sequence exist, [b, sequence_keys] or undefined; memories are in front of the sequence.
+at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const {
+  auto mask = inputs.context_mask;
+  if (!mask.defined() && !inputs.context.defined()) mask = inputs.mask;
+  if (inputs.mem_mask.defined()) {
+    const auto rest = sequence_keys - inputs.mem_mask.size(-1);
+    if (!mask.defined()) return at::constant_pad_nd(inputs.mem_mask, {0, rest}, 1);
+    if (mask.size(-1) == rest) return at::cat({inputs.mem_mask, mask}, -1);
+  }
+  if (!mask.defined()) return mask;
+  return pad_mask_left(mask, sequence_keys - mask.size(-1));
+}
+
+/// Learned and given keys and values in front of the sequence; returns the key mask widened for them.
+at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, Projected& p, at::Tensor mask) const {
+  const auto batch = p.q.size(0);
+  if (options_.num_mem_kv > 0) {
+    auto mem_k = mem_k_.unsqueeze(0);
+    if (options_.qk_norm) {
+      mem_k = l2norm(mem_k);
+      if (qk_norm_k_scale_.defined()) mem_k = mem_k * qk_norm_k_scale_;
+    }
+    // Memories have no place of their own: polar positions leave them at angle zero.
+    if (inputs.polar) mem_k = apply_polar_pos_emb(mem_k, at::zeros({1, 1, options_.dim_head}, mem_k.options()));
+    const auto mem_v = mem_v_.unsqueeze(0);
+    p.k = at::cat({repeat_heads(mem_k, p.k.size(1)).expand({batch, -1, -1, -1}), p.k}, 2);
+    p.v = at::cat({repeat_heads(mem_v, p.v.size(1)).expand({batch, -1, -1, -1}), p.v}, 2);
+    mask = pad_mask_left(mask, options_.num_mem_kv);
+  }
+  const auto& [added_k, added_v] = inputs.additional_key_values;
+  if (!added_k.defined()) return mask;
+  const bool same_heads = added_k.size(1) == kv_heads_;
+  const auto heads = same_heads ? kv_heads_ : options_.heads;
+  require(heads % added_k.size(1) == 0, "self_attn_additional_kv: " + std::to_string(added_k.size(1)) +
+                                            " heads do not divide heads = " + std::to_string(options_.heads));
+  const auto sequence_keys = p.k.size(2);
+  p.k = at::cat({repeat_heads(added_k, heads), repeat_heads(p.k, heads)}, 2);
+  p.v = at::cat({repeat_heads(added_v, p.v.size(1) == options_.heads ? options_.heads : heads),
+                 repeat_heads(p.v, heads)}, 2);
+  const auto& added_mask = inputs.additional_key_value_mask;
+  if (!added_mask.defined()) return pad_mask_left(mask, added_k.size(2));
+  if (!mask.defined()) return at::constant_pad_nd(added_mask, {0, sequence_keys}, 1);
+  return at::cat({added_mask, mask}, -1);
+}
+
+/// Masks of pairs of query and key, broadcastable to [b, h, i, keys], or undefined.
+at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
+                                    int64_t keys) const {
+  at::Tensor mask;
+  if (inputs.attn_mask.defined()) {
+    mask = inputs.attn_mask;
+    require(mask.dim() >= 2 && mask.dim() <= 4,
+            "attn_mask: expected 2 to 4 dimensions, got " + std::to_string(mask.dim()));
+    while (mask.dim() < 4) mask = mask.unsqueeze(0);
+    mask = pad_mask_left(mask, keys - mask.size(-1));
+  }
+  if (options_.max_attend_past) {
+    const auto window = window_mask(queries, sequence_keys, *options_.max_attend_past, inputs.x.device());
+    mask = mask_and(mask, pad_mask_left(window, keys - sequence_keys).unsqueeze(0).unsqueeze(0));
+  }
+  return mask;
+}
+
+at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x, int64_t keys) {
+  auto bias = inputs.attn_bias;
+  if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x);
+  if (per_row_alibi_) bias = per_row_alibi_->forward(x);
+  if (!bias.defined() || bias.size(-1) == keys) return bias;
+  return at::constant_pad_nd(bias, {keys - bias.size(-1), 0}, 0);
+}
+
+/// Factors and gates on the heads' outputs [b, h, n, d].
+at::Tensor AttentionImpl::gate(const at::Tensor& x, at::Tensor out) {
+  if (options_.laser) out = out.clamp_min(1e-20).log();
+  if (head_scale_params_.defined()) out = out * head_scale_params_;
+  if (to_v_head_gate_) {
+    out = out * to_v_head_gate_->forward(x).sigmoid().transpose(1, 2).unsqueeze(-1);
+  }
+  return out;
+}
+
+at::Tensor AttentionImpl::project_orthogonally(const at::Tensor& out, const at::Tensor& values) const {
+  const auto own = merge_heads(repeat_heads(values, options_.heads));
+  std::vector<at::Tensor> parts;
+  // Python flattens tokens and heads before projecting, in both forms.
+  if (options_.orthog_projected_values) parts.push_back(orthogonal_part(out, own));
+  if (options_.orthog_projected_values_per_head) parts.push_back(orthogonal_part(out, own));
+  return at::cat(parts, -1);
+}
+
+at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Tensor out) {
+  if (to_v_gate_) {
+    const auto gates = to_v_gate_->forward(x);
+    out = out * (options_.swiglu_values ? at::silu(gates) : gates.sigmoid());
+  }
+  if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
+    const auto own = p.orig_values.narrow(2, p.orig_values.size(2) - out.size(1), out.size(1));
+    out = project_orthogonally(out, own);
+  }
+  out = to_out_->forward(out);
+  if (options_.on_attn) out = at::glu(out, -1);
+  if (options_.sublayer_dropout > 0) out = at::dropout(out, options_.sublayer_dropout, is_training());
+  return out;
+}
+
+AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
+  // A context whose keys and values are cached is not projected again.
+  const bool has_cached_context = inputs.context.defined() && inputs.cache && inputs.cache->length() > 0;
+  auto used = inputs;
+  if (has_cached_context) {
+    used.context = inputs.context.narrow(1, 0, 0);
+    used.kv_input_residual = at::Tensor();
+  }
+
+  auto p = project(used);
+  mix_values(used, p);
+  normalise_qk(p);
+  AttentionOutput result;
+  if (inputs.keep_unrotated) result.unrotated_kv = unrotated(used, p);
+  rotate(used, p);
+  append_to_cache(used, p);
+
+  const auto queries = p.q.size(2), sequence_keys = p.k.size(2);
+  const auto key_visible = add_memory_key_values(used, p, key_mask(used, sequence_keys));
+  const auto keys = p.k.size(2);
+  if (options_.laser) {
+    p.v = ((p.v / options_.laser_softclamp_value).tanh() * options_.laser_softclamp_value).exp();
+  }
+
+  Attend::Call call;
+  call.mask = pair_mask(used, queries, sequence_keys, keys);
+  if (key_visible.defined()) call.mask = mask_and(call.mask, key_visible.unsqueeze(1).unsqueeze(1));
+  call.attn_bias = position_bias(used, p.x, keys);
+  call.prev_attn = used.prev_attn;
+  call.keep_maps = used.keep_maps;
+  auto attended = attend_->forward(p.q, p.k, p.v, call);
+
+  result.out = output(p.x, p, merge_heads(gate(p.x, attended.out)));
+  if (!inputs.cache) result.out = zero_masked_rows(result.out, inputs.mask);
+  result.maps = std::move(attended.maps);
+  result.values = p.orig_values;
+  return result;
+}
+
+}  // namespace x_transformers

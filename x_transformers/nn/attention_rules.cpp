@@ -1,0 +1,58 @@
+// What options of Attention go together.
+#include "x_transformers/core/error.h"
+#include "x_transformers/nn/attention.h"
+
+namespace x_transformers {
+
+namespace {
+
+void require_positive(int64_t value, const char* name) {
+  require(value > 0, std::string(name) + ": expected a positive number, got " + std::to_string(value));
+}
+
+void check_heads(const AttentionOptions& o) {
+  require(!(o.kv_heads && o.one_kv_head), "kv_heads and one_kv_head: only one of them");
+  const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
+  require_positive(kv_heads, "kv_heads");
+  require(o.heads % kv_heads == 0, "kv_heads: " + std::to_string(kv_heads) + " does not divide heads = " +
+                                       std::to_string(o.heads));
+  const auto rotated = o.latent_rope_subheads.value_or(o.rotate_num_heads.value_or(o.heads));
+  require(rotated > 0 && rotated <= o.heads, "rotate_num_heads: expected 1 to heads = " + std::to_string(o.heads) +
+                                                 ", got " + std::to_string(rotated));
+  require(rotated == o.heads || kv_heads == o.heads, "rotate_num_heads: rotating some heads needs kv_heads = heads");
+}
+
+void check_latents(const AttentionOptions& o) {
+  require(!o.use_latent_q || o.dim_latent_q, "use_latent_q: needs dim_latent_q");
+  require(!o.use_latent_kv || o.dim_latent_kv, "use_latent_kv: needs dim_latent_kv");
+  require(!o.latent_rope_subheads || !o.rotate_num_heads, "latent_rope_subheads and rotate_num_heads: only one of them");
+  require(!o.latent_rope_subheads || o.use_latent_kv, "latent_rope_subheads: needs use_latent_kv");
+  require(!o.use_latent_kv || !o.qkv_receive_diff_residuals,
+          "use_latent_kv and qkv_receive_diff_residuals: only one of them");
+}
+
+}  // namespace
+
+void validate(const AttentionOptions& o) {
+  require_positive(o.dim, "dim");
+  require_positive(o.heads, "heads");
+  require_positive(o.dim_head, "dim_head");
+  require(o.num_mem_kv >= 0, "num_mem_kv: expected 0 or more, got " + std::to_string(o.num_mem_kv));
+  check_heads(o);
+  check_latents(o);
+  validate(static_cast<const ScoreOptions&>(o), o.causal);
+  if (o.qk_norm) {
+    require(o.qk_norm_groups > 0 && o.dim_head % o.qk_norm_groups == 0,
+            "qk_norm_groups: " + std::to_string(o.qk_norm_groups) + " does not divide dim_head = " +
+                std::to_string(o.dim_head));
+    require(o.dim_head / o.qk_norm_groups > 2, "qk_norm_groups: leaves groups of " +
+                                                   std::to_string(o.dim_head / o.qk_norm_groups) +
+                                                   " features, expected more than 2");
+  }
+  require(!o.use_cope || o.causal, "use_cope: needs causal attention");
+  require(!o.data_dependent_alibi_per_row || !o.data_dependent_alibi || o.causal,
+          "data_dependent_alibi_per_row: needs causal attention");
+  require(o.sublayer_dropout >= 0 && o.sublayer_dropout < 1, "sublayer_dropout: expected a number in [0, 1)");
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,72 @@
+// What stands in a layer of a stack, and what it is called with.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <string>
+#include <utility>
+
+#include "x_transformers/core/cache.h"
+#include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/rotary.h"
+
+namespace x_transformers {
+
+class AttentionImpl;
+
+/// Tables for the positions of queries, of the keys that are added, and of all keys (needed where latents are cached).
+struct RotaryInputs {
+  RotaryTable queries, keys, all_keys;
+};
+
+/// Angles of queries and keys for polar positions.
+struct PolarInputs {
+  at::Tensor queries, keys;
+};
+
+/// What one call of Attention takes; undefined tensors and null pointers are absent.
+struct AttentionInputs {
+  at::Tensor x;             ///< [b, n, dim]; with qkv_receive_diff_residuals [3, b, n, dim]
+  at::Tensor context;       ///< [b, m, dim_context] for cross attention
+  at::Tensor mask;          ///< [b, n] bool: queries (and, without context_mask, keys) that exist
+  at::Tensor context_mask;  ///< [b, m] bool: keys that exist
+  at::Tensor attn_mask;     ///< [n, j], [h, n, j] or [b, h, n, j] bool
+  at::Tensor attn_bias;     ///< broadcastable to [b, h, n, j]
+  const RotaryInputs* rotary = nullptr;
+  const PolarInputs* polar = nullptr;
+  at::Tensor prev_attn;       ///< [b, h, n, j] scores of an earlier layer
+  at::Tensor mem, mem_mask;   ///< [b, m, dim], [b, m]: Transformer-XL memory in front of the keys
+  at::Tensor value_residual;  ///< [b, kv_heads, n, d] values of the first layer
+  std::pair<at::Tensor, at::Tensor> additional_key_values;  ///< [b, h', m, d] each, in front of everything
+  at::Tensor additional_key_value_mask;                     ///< [b, m]
+  at::Tensor kv_input_residual;                             ///< added to what keys and values are made of
+  KeyValueCache* cache = nullptr;
+  bool keep_maps = false;
+  bool keep_unrotated = false;  ///< fill AttentionOutput::unrotated_kv
+};
+
+struct AttentionOutput {
+  at::Tensor out;  ///< [b, n, dim_out]
+  AttentionMaps maps;
+  at::Tensor values;  ///< [b, kv_heads, n, d] before residual and norm
+  std::pair<at::Tensor, at::Tensor> unrotated_kv;  ///< keys and values of the sequence, as Python caches them
+};
+
+/// What a block is called with: attention's inputs (x among them), and what feed-forward and wrappers need.
+struct BlockInputs {
+  AttentionInputs attention;
+  at::Tensor deep_embed;  ///< [b, n, dim] factors of the feed-forward's output
+  at::Tensor condition;   ///< [b, 1 or n, dim_condition]
+};
+
+/// A layer's branch: attention, feed-forward, or something wrapped around one of them.
+class Block : public torch::nn::Module {
+ public:
+  virtual AttentionOutput run(const BlockInputs& inputs) = 0;
+  /// Why the block cannot be run token by token; empty: it can.
+  virtual std::string cache_refusal() const { return {}; }
+  /// The attention inside; null in a feed-forward.
+  virtual AttentionImpl* attention() { return nullptr; }
+};
+
+}  // namespace x_transformers

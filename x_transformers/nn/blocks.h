@@ -1,0 +1,68 @@
+// What may be wrapped around a layer's branch. The wrapped block is registered as "fn", as in Python.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "x_transformers/nn/block.h"
+
+namespace x_transformers {
+
+/// Passes on what it does not change.
+class WrappedBlock : public Block {
+ public:
+  explicit WrappedBlock(std::shared_ptr<Block> fn) : fn_(register_module("fn", std::move(fn))) {}
+  std::string cache_refusal() const override { return fn_->cache_refusal(); }
+  AttentionImpl* attention() override { return fn_->attention(); }
+
+ protected:
+  std::shared_ptr<Block> fn_;
+};
+
+/// The output times a constant.
+class Scale : public WrappedBlock {
+ public:
+  Scale(double value, std::shared_ptr<Block> fn) : WrappedBlock(std::move(fn)), value_(value) {}
+  AttentionOutput run(const BlockInputs& inputs) override;
+
+ private:
+  double value_;
+};
+
+/// Groups of features come from neighbouring tokens (token shift, arXiv:2305.13048).
+class ShiftTokens : public WrappedBlock {
+ public:
+  /// Group g of the features comes from the token shifts[g] positions before.
+  ShiftTokens(std::vector<int64_t> shifts, std::shared_ptr<Block> fn)
+      : WrappedBlock(std::move(fn)), shifts_(std::move(shifts)) {}
+  AttentionOutput run(const BlockInputs& inputs) override;
+  std::string cache_refusal() const override;
+
+ private:
+  std::vector<int64_t> shifts_;
+};
+
+/// The output times a learned factor for each feature (arXiv:2103.17239).
+class LayerScale : public WrappedBlock {
+ public:
+  LayerScale(std::shared_ptr<Block> fn, int64_t dim, double init_value, bool unit_offset);
+  AttentionOutput run(const BlockInputs& inputs) override;
+
+ private:
+  at::Tensor gamma_;
+  double offset_;
+};
+
+/// The output times a factor computed from a condition (arXiv:2212.09748).
+class AdaptiveLayerScale : public WrappedBlock {
+ public:
+  AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim, int64_t dim_condition);
+  AttentionOutput run(const BlockInputs& inputs) override;
+
+ private:
+  at::Tensor weight_, bias_;
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,71 @@
+// Token embeddings, and positions that are added to them.
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/modules/embedding.h>
+
+#include <memory>
+
+namespace x_transformers {
+
+/// A vector for each token: [b, n] int64 -> [b, n, dim]. With `l2norm_embed` the vectors have length one
+/// (https://arxiv.org/abs/1910.06611 uses it to stabilise small-norm initialisation).
+class TokenEmbeddingImpl : public torch::nn::Module {
+ public:
+  TokenEmbeddingImpl(int64_t dim, int64_t num_tokens, bool l2norm_embed = false);
+  at::Tensor forward(const at::Tensor& tokens);
+  /// The start that TransformerWrapper gives: Kaiming normal, or nearly zero with `l2norm_embed`.
+  void init();
+  const at::Tensor& weight() const { return emb_->weight; }
+
+ private:
+  bool l2norm_embed_;
+  torch::nn::Embedding emb_{nullptr};
+};
+TORCH_MODULE(TokenEmbedding);
+
+/// Where tokens stand: positions [n] or [b, n] if given, else 0, 1, ... from `offset`; less `seq_start_pos` [b] for
+/// sequences padded at the left.
+struct Positions {
+  at::Tensor pos;
+  at::Tensor seq_start_pos;
+  int64_t offset = 0;
+
+  at::Tensor resolve(int64_t length, const at::Device& device) const;
+};
+
+/// Positions as vectors to be added to token embeddings.
+class PositionalEmbedding : public torch::nn::Module {
+ public:
+  /// [n, dim] or [b, n, dim] for `length` tokens.
+  virtual at::Tensor forward(int64_t length, const Positions& positions, const at::Device& device) = 0;
+  virtual void init() {}
+};
+
+/// A learned vector for each position up to `max_seq_len`, times dim ** -0.5.
+class AbsolutePositionalEmbedding : public PositionalEmbedding {
+ public:
+  AbsolutePositionalEmbedding(int64_t dim, int64_t max_seq_len, bool l2norm_embed = false);
+  at::Tensor forward(int64_t length, const Positions& positions, const at::Device& device) override;
+  void init() override;
+
+ private:
+  double scale_;
+  int64_t max_seq_len_;
+  bool l2norm_embed_;
+  torch::nn::Embedding emb_{nullptr};
+};
+
+/// Sines and cosines with a learned scale (arXiv:2202.10447 keeps the scale small at the start).
+class ScaledSinusoidalEmbedding : public PositionalEmbedding {
+ public:
+  explicit ScaledSinusoidalEmbedding(int64_t dim, double theta = 10000);
+  at::Tensor forward(int64_t length, const Positions& positions, const at::Device& device) override;
+
+ private:
+  int64_t dim_;
+  double theta_;
+  at::Tensor scale_;
+};
+
+}  // namespace x_transformers

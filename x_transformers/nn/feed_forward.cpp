@@ -1,0 +1,76 @@
+#include "x_transformers/nn/feed_forward.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/nn/linear.h"
+
+namespace x_transformers {
+
+namespace {
+std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& options, int64_t inner_dim) {
+  if (options.custom_activation) return make_activation(*options.custom_activation);
+  if (options.relu_squared) return make_activation(Activation::relu_squared);
+  if (options.solu) return std::make_shared<SoLU>(inner_dim);
+  return make_activation(options.swish ? Activation::silu : Activation::gelu);
+}
+}  // namespace
+
+void validate(const FeedForwardOptions& options) {
+  require(options.dim > 0, "dim: expected a positive number, got " + std::to_string(options.dim));
+  require(options.dim * options.mult >= 1, "ff_mult: leaves no hidden features");
+  require(!(options.relu_squared && options.solu), "ff_relu_squared and ff_solu: at most one of them");
+  for (const double dropout : {options.dropout, options.sublayer_dropout}) {
+    require(dropout >= 0 && dropout < 1,
+            "ff_dropout: expected a number in [0, 1), got " + std::to_string(dropout));
+  }
+}
+
+FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::move(options)) {
+  validate(options_);
+  const auto inner_dim = static_cast<int64_t>(static_cast<double>(options_.dim) * options_.mult);
+  const bool bias = !options_.no_bias;
+  activation_ = choose_activation(options_, inner_dim);
+
+  // The names are those of Python's nested Sequentials.
+  auto ff = register_module("ff", make_scope());
+  auto first = ff->register_module("0", make_scope());
+  if (options_.glu) {
+    proj_in_ = first->register_module("proj", torch::nn::Linear(options_.dim, inner_dim * 2));
+    first->register_module("act", activation_);
+    if (options_.glu_mult_bias) glu_mult_bias_ = first->register_parameter("mult_bias", at::ones({inner_dim}));
+  } else {
+    proj_in_ = first->register_module(
+        "0", torch::nn::Linear(torch::nn::LinearOptions(options_.dim, inner_dim).bias(bias)));
+    first->register_module("1", activation_);
+  }
+  if (options_.post_act_ln) post_act_ln_ = ff->register_module("1", std::make_shared<LayerNorm>(inner_dim));
+  proj_out_ = ff->register_module(
+      options_.post_act_ln ? "3" : "2",
+      torch::nn::Linear(torch::nn::LinearOptions(inner_dim, options_.dim_out.value_or(options_.dim)).bias(bias)));
+  if (options_.zero_init_output) zero_init(proj_out_);
+}
+
+at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
+  const auto projected = proj_in_->forward(x);
+  if (!options_.glu) return activation_->forward(projected);
+  at::Tensor gated;
+  if (const auto plain = activation_->plain()) {
+    gated = glu(projected, *plain);
+  } else {
+    const auto halves = projected.chunk(2, -1);
+    gated = halves[0] * activation_->forward(halves[1]);
+  }
+  return glu_mult_bias_.defined() ? gated * glu_mult_bias_ : gated;
+}
+
+at::Tensor FeedForwardImpl::forward(const at::Tensor& x, const at::Tensor& deep_embed) {
+  auto h = hidden(x);
+  if (post_act_ln_) h = post_act_ln_->forward(h);
+  if (options_.dropout > 0) h = at::dropout(h, options_.dropout, is_training());
+  auto out = proj_out_->forward(h);
+  if (options_.sublayer_dropout > 0) out = at::dropout(out, options_.sublayer_dropout, is_training());
+  return deep_embed.defined() ? out * deep_embed : out;
+}
+
+}  // namespace x_transformers

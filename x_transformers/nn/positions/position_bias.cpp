@@ -1,0 +1,194 @@
+#include "x_transformers/nn/positions/position_bias.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/nn/linear.h"
+#include "x_transformers/nn/norms.h"
+
+namespace x_transformers {
+
+namespace {
+
+/// Query position minus key position: [i, j] or [b, i, j].
+at::Tensor distances(const PositionPairs& positions) {
+  return positions.queries.unsqueeze(-1) - positions.keys.unsqueeze(-2);
+}
+
+/// The distances that a table of `span` holds: -(span-1) .. span-1.
+at::Tensor all_distances(int64_t span, const at::TensorOptions& options) {
+  return at::arange(-span + 1, span, options);
+}
+
+/// [2 span - 1, heads] values of all distances -> [heads, i, j] or [b, heads, i, j].
+at::Tensor spread(const at::Tensor& values, const PositionPairs& positions) {
+  const auto indices = distances(positions) + (positions.span - 1);
+  const auto pairs = values.index_select(0, indices.flatten()).unflatten(0, indices.sizes());
+  return pairs.movedim(-1, -3);
+}
+
+}  // namespace
+
+RelativePositionBias::RelativePositionBias(double scale, bool causal, int64_t num_buckets, int64_t max_distance,
+                                           int64_t heads)
+    : scale_(scale), causal_(causal), num_buckets_(num_buckets), max_distance_(max_distance),
+      relative_attention_bias_(
+          register_module("relative_attention_bias", torch::nn::Embedding(num_buckets, heads))) {}
+
+at::Tensor RelativePositionBias::buckets(const at::Tensor& query_minus_key) const {
+  auto distance = query_minus_key;
+  auto count = num_buckets_;
+  at::Tensor offset = at::zeros_like(distance);
+  if (causal_) {
+    distance = distance.clamp_min(0);
+  } else {
+    count /= 2;
+    offset = (distance < 0).to(at::kLong) * count;
+    distance = distance.abs();
+  }
+  const auto max_exact = count / 2;
+  const double log_range = std::log(static_cast<double>(max_distance_) / static_cast<double>(max_exact));
+  const auto coarse = (at::log(distance.to(at::kFloat) / max_exact) / log_range * (count - max_exact)).to(at::kLong);
+  const auto large = (coarse + max_exact).clamp_max(count - 1);
+  return offset + at::where(distance < max_exact, distance, large);
+}
+
+at::Tensor RelativePositionBias::forward(const PositionPairs& positions) {
+  const auto options = at::TensorOptions().dtype(at::kLong).device(relative_attention_bias_->weight.device());
+  const auto values = relative_attention_bias_->forward(buckets(all_distances(positions.span, options)));
+  return spread(values * scale_, positions);
+}
+
+DynamicPositionBias::DynamicPositionBias(int64_t dim, int64_t heads, int64_t depth, bool log_distance, bool norm)
+    : log_distance_(log_distance) {
+  require(depth >= 1, "dynamic_pos_bias_mlp_depth: expected at least 1, got " + std::to_string(depth));
+  auto mlp = register_module("mlp", make_scope());
+  for (int64_t index = 0; index < depth; ++index) {
+    auto scope = mlp->register_module(std::to_string(index), make_scope());
+    Layer layer;
+    layer.linear = scope->register_module("0", torch::nn::Linear(index == 0 ? 1 : dim, dim));
+    // Python's first norm is the library's own, the later ones are torch's.
+    if (norm && index == 0) layer.norm = scope->register_module("1", std::make_shared<LayerNorm>(dim));
+    if (norm && index > 0) {
+      layer.norm = scope->register_module("1", make_scope());
+      layer.norm_weight = layer.norm->register_parameter("weight", at::ones({dim}));
+      layer.norm_bias = layer.norm->register_parameter("bias", at::zeros({dim}));
+    }
+    layers_.push_back(layer);
+  }
+  to_heads_ = mlp->register_module(std::to_string(depth), torch::nn::Linear(dim, heads));
+}
+
+at::Tensor DynamicPositionBias::forward(const PositionPairs& positions) {
+  auto h = all_distances(positions.span, to_heads_->weight.options()).unsqueeze(-1);
+  if (log_distance_) h = h.sign() * (h.abs() + 1).log();
+  for (auto& layer : layers_) {
+    h = layer.linear->forward(h);
+    if (layer.norm_weight.defined()) {
+      h = at::layer_norm(h, {h.size(-1)}, layer.norm_weight, layer.norm_bias);
+    } else if (layer.norm) {
+      h = std::static_pointer_cast<LayerNorm>(layer.norm)->forward(h);
+    }
+    h = at::silu(h);
+  }
+  return spread(to_heads_->forward(h), positions);
+}
+
+AlibiPositionalBias::AlibiPositionalBias(int64_t heads, int64_t total_heads,
+                                         std::optional<std::vector<double>> slopes) {
+  const auto chosen = slopes.value_or(default_slopes(heads));
+  require(static_cast<int64_t>(chosen.size()) <= total_heads,
+          "rel_pos_kwargs.slopes: more slopes than heads (" + std::to_string(total_heads) + ")");
+  auto values = at::zeros({total_heads, 1, 1});
+  for (size_t head = 0; head < chosen.size(); ++head) values[static_cast<int64_t>(head)] = chosen[head];
+  slopes_ = values;
+}
+
+std::vector<double> AlibiPositionalBias::default_slopes(int64_t heads) {
+  const auto power_of_two = [](int64_t n) {
+    const double start = std::pow(2.0, -std::pow(2.0, -(std::log2(static_cast<double>(n)) - 3)));
+    std::vector<double> slopes;
+    for (int64_t head = 0; head < n; ++head) slopes.push_back(start * std::pow(start, static_cast<double>(head)));
+    return slopes;
+  };
+  int64_t closest = 1;
+  while (closest * 2 <= heads) closest *= 2;
+  auto slopes = power_of_two(closest);
+  const auto finer = power_of_two(2 * closest);
+  for (size_t head = 0; static_cast<int64_t>(slopes.size()) < heads; head += 2) slopes.push_back(finer[head]);
+  return slopes;
+}
+
+at::Tensor AlibiPositionalBias::forward(const PositionPairs& positions) {
+  const auto distance = distances(positions).abs().to(at::kFloat).unsqueeze(-3);
+  return distance * -slopes_.to(distance.device(), /*non_blocking=*/true);
+}
+
+DataDependentAlibi::DataDependentAlibi(int64_t dim, int64_t heads, bool causal, double bias_init,
+                                       double post_log_scale)
+    : causal_(causal), post_log_scale_(post_log_scale) {
+  auto scope = register_module("to_forget_gates", make_scope());
+  linear_ = scope->register_module("0", torch::nn::Linear(dim, heads * (causal ? 1 : 2)));
+  torch::NoGradGuard no_grad;
+  linear_->bias.fill_(bias_init);
+}
+
+at::Tensor DataDependentAlibi::forward(const at::Tensor& x) {
+  const auto gates = at::log_sigmoid(linear_->forward(x).transpose(1, 2)) * post_log_scale_;
+  const auto sums = gates.cumsum(-1);
+  const auto pairs = [](const at::Tensor& t) { return t.unsqueeze(-1) - t.unsqueeze(-2); };
+  if (causal_) return pairs(sums);
+  const auto directions = sums.chunk(2, 1);
+  return pairs(directions[0]).tril() + pairs(directions[1]).neg().triu();
+}
+
+PerRowDataDependentAlibi::PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head,
+                                                   double post_log_scale)
+    : heads_(heads), dim_head_(dim_head), post_log_scale_(post_log_scale) {
+  auto scope = register_module("to_forget_gates", make_scope());
+  linear_ = scope->register_module("0", linear_no_bias(dim, heads * dim_head * 2));
+}
+
+at::Tensor PerRowDataDependentAlibi::forward(const at::Tensor& x) {
+  const auto qk = linear_->forward(x).unflatten(-1, {2, heads_, dim_head_}).permute({2, 0, 3, 1, 4});
+  const auto scores = at::matmul(qk[0], qk[1].transpose(-1, -2)) / std::sqrt(static_cast<double>(dim_head_));
+  const auto gates = at::log_sigmoid(scores) * post_log_scale_;
+  const auto earlier = at::ones({x.size(1), x.size(1)}, x.options().dtype(at::kBool)).tril(-1);
+  return gates.masked_fill(~earlier, 0).flip({-1}).cumsum(-1).flip({-1});
+}
+
+CoPE::CoPE(int64_t dim, int64_t heads, int64_t max_pos, bool soft_onehot, bool talking_heads,
+           double soft_onehot_temp)
+    : max_pos_(max_pos), soft_onehot_(soft_onehot), soft_onehot_temp_(soft_onehot_temp),
+      pos_emb_(register_parameter("pos_emb", at::zeros({max_pos, dim}))) {
+  if (talking_heads) {
+    auto scope = register_module("talking_heads", make_scope());
+    torch::nn::Linear start(torch::nn::LinearOptions(heads, heads).bias(false));
+    talking_heads_ = scope->register_parameter("weight", start->weight.detach().clone().view({heads, heads, 1, 1}));
+  }
+  if (soft_onehot) positions_ = register_buffer("positions", at::arange(max_pos));
+}
+
+at::Tensor CoPE::forward(const at::Tensor& query, const at::Tensor& scores_given) {
+  auto scores = scores_given;
+  if (talking_heads_.defined()) {
+    const auto i = scores.size(-2), j = scores.size(-1);
+    const auto later = at::ones({i, j}, scores.options().dtype(at::kBool)).triu(j - i + 1);
+    scores = at::einsum("o h, b h i j -> b o i j", {talking_heads_.flatten(1), scores});
+    scores = scores.masked_fill(later, -std::numeric_limits<float>::max());
+  }
+  const auto position = scores.sigmoid().flip({-1}).cumsum(-1).flip({-1}).clamp_max(max_pos_ - 1);
+  const auto logits = at::matmul(query, pos_emb_.t());  // (b h i p)
+  if (soft_onehot_) {
+    const auto distance = (position.unsqueeze(-1) - positions_).abs();
+    const auto weights = at::softmax(-distance / soft_onehot_temp_, -1);
+    return at::einsum("b h i j p, b h i p -> b h i j", {weights, logits});
+  }
+  const auto above = position.ceil().to(at::kLong), below = position.floor().to(at::kLong);
+  const auto weight = position - below;
+  return logits.gather(-1, above) * weight + logits.gather(-1, below) * (1 - weight);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,114 @@
+// Positions as a bias on attention scores. Every scheme takes explicit positions of queries and keys, so that memories,
+// caches and positions from outside cannot disagree.
+#pragma once
+
+#include <torch/nn/module.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/linear.h>
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace x_transformers {
+
+/// Where the queries and keys of an attention stand, all int64.
+struct PositionPairs {
+  at::Tensor queries;  ///< [i] or [b, i]
+  at::Tensor keys;     ///< [j] or [b, j]
+  int64_t span = 0;    ///< all distances lie in (-span, span); for schemes that tabulate them
+};
+
+/// A bias for each head, query and key.
+class PositionBias : public torch::nn::Module {
+ public:
+  /// [heads, i, j] or [b, heads, i, j], to be added to the scores.
+  virtual at::Tensor forward(const PositionPairs& positions) = 0;
+};
+
+/// T5's learned bias for buckets of distance (arXiv:1910.10683).
+class RelativePositionBias : public PositionBias {
+ public:
+  RelativePositionBias(double scale, bool causal, int64_t num_buckets, int64_t max_distance, int64_t heads);
+  at::Tensor forward(const PositionPairs& positions) override;
+
+ private:
+  at::Tensor buckets(const at::Tensor& relative_position) const;
+
+  double scale_;
+  bool causal_;
+  int64_t num_buckets_, max_distance_;
+  torch::nn::Embedding relative_attention_bias_{nullptr};
+};
+
+/// A small network from distance to bias (arXiv:2111.09883).
+class DynamicPositionBias : public PositionBias {
+ public:
+  DynamicPositionBias(int64_t dim, int64_t heads, int64_t depth, bool log_distance, bool norm);
+  at::Tensor forward(const PositionPairs& positions) override;
+
+ private:
+  struct Layer {
+    torch::nn::Linear linear{nullptr};
+    std::shared_ptr<torch::nn::Module> norm;
+    at::Tensor norm_weight, norm_bias;
+  };
+  bool log_distance_;
+  std::vector<Layer> layers_;
+  torch::nn::Linear to_heads_{nullptr};
+};
+
+/// Minus the distance times a fixed slope for each head (arXiv:2108.12409); heads past `heads` get none.
+class AlibiPositionalBias : public PositionBias {
+ public:
+  AlibiPositionalBias(int64_t heads, int64_t total_heads, std::optional<std::vector<double>> slopes = std::nullopt);
+  at::Tensor forward(const PositionPairs& positions) override;
+
+  /// The slopes of the paper, for any number of heads.
+  static std::vector<double> default_slopes(int64_t heads);
+
+ private:
+  at::Tensor slopes_;  // [total_heads, 1, 1], zero where a head has none; a buffer that is not saved
+};
+
+/// Bias from forget gates of the tokens (Forgetting Transformer, https://openreview.net/forum?id=q2Lnyegkr8).
+class DataDependentAlibi : public torch::nn::Module {
+ public:
+  DataDependentAlibi(int64_t dim, int64_t heads, bool causal, double bias_init, double post_log_scale);
+  /// [b, n, dim] -> [b, heads, n, n]
+  at::Tensor forward(const at::Tensor& x);
+
+ private:
+  bool causal_;
+  double post_log_scale_;
+  torch::nn::Linear linear_{nullptr};
+};
+
+/// The same with forget gates for each pair, from small queries and keys.
+class PerRowDataDependentAlibi : public torch::nn::Module {
+ public:
+  PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head, double post_log_scale);
+  at::Tensor forward(const at::Tensor& x);
+
+ private:
+  int64_t heads_, dim_head_;
+  double post_log_scale_;
+  torch::nn::Linear linear_{nullptr};
+};
+
+/// Contextual positions: a token's position is how many tokens before it its query counts (arXiv:2405.18719).
+class CoPE : public torch::nn::Module {
+ public:
+  CoPE(int64_t dim, int64_t heads, int64_t max_pos, bool soft_onehot, bool talking_heads,
+       double soft_onehot_temp = 5e-2);
+  /// What is added to the masked scores [b, h, i, j] of the queries [b, h, i, d].
+  at::Tensor forward(const at::Tensor& query, const at::Tensor& scores);
+
+ private:
+  int64_t max_pos_;
+  bool soft_onehot_;
+  double soft_onehot_temp_;
+  at::Tensor pos_emb_, talking_heads_, positions_;
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,53 @@
+#include "x_transformers/nn/positions/rotary.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+
+RotaryEmbedding::RotaryEmbedding(int64_t dim, bool use_xpos, double scale_base, double interpolation_factor,
+                                 double base, double base_rescale_factor)
+    : scale_base_(scale_base), interpolation_factor_(interpolation_factor) {
+  const auto d = static_cast<double>(dim);
+  if (base_rescale_factor != 1.0) {
+    require(dim > 2, "rotary_base_rescale_factor: needs more than 2 rotated features");
+    base *= std::pow(base_rescale_factor, d / (d - 2));
+  }
+  const auto exponents = at::arange(0, dim, 2, at::kFloat) / d;
+  inv_freq_ = register_buffer("inv_freq", 1.0 / at::pow(base, exponents));
+  if (use_xpos) scale_ = register_buffer("scale", (at::arange(0, dim, 2, at::kFloat) + 0.4 * d) / (1.4 * d));
+}
+
+RotaryTable RotaryEmbedding::forward(const at::Tensor& positions) const {
+  // A fixed center, so that keys in a cache keep the scale that they were given.
+  constexpr double kCenter = 0.0;
+  return make_rotary_table(positions, inv_freq_.to(at::kFloat), interpolation_factor_, scale_, scale_base_, kCenter);
+}
+
+PolarEmbedding::PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init) {
+  constexpr double kBase = 10000.0;
+  inv_freq_ = register_buffer("inv_freq", 1.0 / at::pow(kBase, at::arange(0, dim, at::kFloat) / static_cast<double>(dim)));
+  learned_bias_ = register_parameter("learned_bias", at::zeros({heads, 1, dim}));
+  torch::NoGradGuard no_grad;
+  if (bias_uniform_init) learned_bias_.uniform_(-2 * M_PI, 0);
+}
+
+at::Tensor PolarEmbedding::forward(const at::Tensor& positions) const {
+  const auto angles = positions.to(at::kFloat).unsqueeze(-1) * inv_freq_.to(at::kFloat);
+  return angles.dim() == 2 ? angles.unsqueeze(0) : angles;
+}
+
+at::Tensor PolarEmbedding::key_bias() const { return learned_bias_.clamp(-2 * M_PI, 0); }
+
+at::Tensor apply_polar_pos_emb(const at::Tensor& t, const at::Tensor& angles_given) {
+  const auto length = t.size(-2);
+  auto angles = angles_given.narrow(-2, angles_given.size(-2) - length, length);
+  if (angles.dim() == 3) angles = angles.unsqueeze(1);
+  const auto radius = at::softplus(t.to(at::kFloat));
+  return at::cat({radius * angles.cos(), radius * angles.sin()}, -1).to(t.scalar_type());
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,42 @@
+// Rotary and polar positions, which turn queries and keys.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <optional>
+
+#include "x_transformers/ops/rotary.h"
+
+namespace x_transformers {
+
+/// Angles for pairs of features by position (arXiv:2104.09864), with xpos' decay (arXiv:2212.10554), interpolation
+/// (arXiv:2306.15595) and NTK-aware rescaling.
+class RotaryEmbedding : public torch::nn::Module {
+ public:
+  RotaryEmbedding(int64_t dim, bool use_xpos = false, double scale_base = 512, double interpolation_factor = 1.0,
+                  double base = 10000, double base_rescale_factor = 1.0);
+  /// The table for positions [n] or [b, n].
+  RotaryTable forward(const at::Tensor& positions) const;
+
+ private:
+  double scale_base_, interpolation_factor_;
+  at::Tensor inv_freq_, scale_;
+};
+
+/// Positions as angles of the polar form of softplus(q) and softplus(k) (arXiv:2509.10534).
+class PolarEmbedding : public torch::nn::Module {
+ public:
+  PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init);
+  /// The angles [b or 1, n, dim] of positions [n] or [b, n].
+  at::Tensor forward(const at::Tensor& positions) const;
+  /// What keys add to their angles, [heads, 1, dim] in [-2 pi, 0].
+  at::Tensor key_bias() const;
+
+ private:
+  at::Tensor inv_freq_, learned_bias_;
+};
+
+/// softplus(t) at the given angles, as cosine and sine parts: [b, h, n, d] -> [b, h, n, 2 d].
+at::Tensor apply_polar_pos_emb(const at::Tensor& t, const at::Tensor& angles);
+
+}  // namespace x_transformers

@@ -1,0 +1,71 @@
+// How a branch's output joins the residual stream.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <memory>
+
+namespace x_transformers {
+
+/// The two ends of a residual connection: what the branch gets, and how its output comes back.
+class ResidualBase : public torch::nn::Module {
+ public:
+  struct Prepared {
+    at::Tensor branch_input;  ///< [b, n, dim], or [views, b, n, dim]
+    at::Tensor residual;      ///< what forward gets back
+    at::Tensor beta;          ///< weights of the output for each stream, where there are streams
+  };
+  virtual Prepared prepare(const at::Tensor& residual) { return {residual, residual, {}}; }
+  virtual at::Tensor forward(const at::Tensor& out, const Prepared& prepared) = 0;
+};
+
+/// out + residual, the residual scaled by a constant and by a learned factor for each feature.
+class Residual : public ResidualBase {
+ public:
+  Residual(int64_t dim, bool scale_residual, double scale_residual_constant);
+  at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
+
+ private:
+  at::Tensor residual_scale_;
+  double constant_;
+};
+
+/// A GRU cell decides what of the output enters the residual (arXiv:1910.06764).
+class GRUGating : public ResidualBase {
+ public:
+  GRUGating(int64_t dim, bool scale_residual);
+  at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
+
+ private:
+  at::Tensor residual_scale_, weight_ih_, weight_hh_, bias_ih_, bias_hh_;
+};
+
+/// Several residual streams, mixed by weights that depend on the token (arXiv:2409.19606, arXiv:2512.24880).
+/// Streams are folded into the batch: [b * streams, n, dim].
+class HyperConnection : public ResidualBase {
+ public:
+  HyperConnection(int64_t dim, int64_t layer_index, int64_t num_residual_streams, int64_t num_input_views);
+  Prepared prepare(const at::Tensor& residuals) override;
+  at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
+
+ private:
+  int64_t streams_, views_;
+  at::Tensor norm_weight_, static_beta_, static_alpha_, dynamic_alpha_fn_, dynamic_alpha_scale_;
+  at::Tensor dynamic_beta_fn_, dynamic_beta_scale_;
+};
+
+/// A layer's input as a mix of all earlier layers' outputs, weighted by the token (LIMe, arXiv:2502.09245).
+class DynamicLIMe : public torch::nn::Module {
+ public:
+  DynamicLIMe(int64_t dim, int64_t num_layers, int64_t num_views, bool use_softmax);
+  /// x [b, n, dim], hiddens: num_layers tensors like x -> [b, n, dim], or [views, b, n, dim].
+  at::Tensor forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens);
+
+ private:
+  int64_t num_layers_, num_views_;
+  bool use_softmax_;
+  std::shared_ptr<class RootMeanSquareNorm> norm_;
+  at::Tensor weight_, bias_;
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,174 @@
+#include "x_transformers/ops/activation.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/kernels/cpu/activation.h"
+#include "x_transformers/kernels/cpu/row_chunks.h"
+#include "x_transformers/ops/fast_path.h"
+
+namespace x_transformers {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+kernels::ActivationKind kind_of(Activation activation) {
+  static_assert(static_cast<int>(Activation::tanh) + 1 == kernels::kActivationKinds);
+  static_assert(static_cast<int>(Activation::gelu) ==
+                static_cast<int>(kernels::ActivationKind::gelu));
+  return static_cast<kernels::ActivationKind>(activation);  // the same list in the same order
+}
+
+at::Tensor apply(const at::Tensor& x, Activation activation) {
+  switch (activation) {
+    case Activation::identity:
+      return x;
+    case Activation::relu:
+      return at::relu(x);
+    case Activation::relu_squared:
+      return at::relu(x).square();
+    case Activation::gelu:
+      return at::gelu(x);
+    case Activation::gelu_tanh:
+      return at::gelu(x, "tanh");
+    case Activation::silu:
+      return at::silu(x);
+    case Activation::sigmoid:
+      return at::sigmoid(x);
+    case Activation::tanh:
+      return at::tanh(x);
+  }
+  throw InputError("[activate] unknown activation " + std::to_string(static_cast<int>(activation)));
+}
+
+/// float32 [x_dim] for the kernels; undefined for none.
+at::Tensor dense_bias(const std::optional<at::Tensor>& bias) {
+  return bias.has_value() ? bias->detach().to(at::kFloat).contiguous() : at::Tensor();
+}
+
+const float* data_or_null(const at::Tensor& t) {
+  return t.defined() ? t.const_data_ptr<float>() : nullptr;
+}
+
+/// x dense [..., dim or 2 dim].
+at::Tensor run_forward(const at::Tensor& x, const at::Tensor& bias, Activation activation,
+                       bool gated) {
+  auto sizes = x.sizes().vec();
+  if (gated) sizes.back() /= 2;
+  const auto y = at::empty(sizes, x.options());
+  if (y.numel() == 0) return y;
+  kernels::ActivationForward params;
+  params.x = x.const_data_ptr();
+  params.y = y.mutable_data_ptr();
+  params.element = element_of(x);
+  params.bias = data_or_null(bias);
+  params.kind = kind_of(activation);
+  params.gated = gated;
+  params.dim = sizes.empty() ? 1 : sizes.back();
+  params.rows = y.numel() / params.dim;
+  kernels::activation_forward(params);
+  return y;
+}
+
+class ActivationFunction : public torch::autograd::Function<ActivationFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
+                            const std::optional<at::Tensor>& bias, Activation activation,
+                            bool gated) {
+    ctx->save_for_backward({x, bias.value_or(at::Tensor())});
+    ctx->saved_data["activation"] = static_cast<int64_t>(activation);
+    ctx->saved_data["gated"] = gated;
+    return run_forward(x, dense_bias(bias), activation, gated);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto activation = static_cast<Activation>(ctx->saved_data["activation"].toInt());
+    const bool gated = ctx->saved_data["gated"].toBool();
+    const auto &x = saved[0], &bias = saved[1];
+    if (at::GradMode::is_enabled()) {
+      const auto reference = [&](const variable_list& inputs) {
+        return gated ? glu_reference(inputs[0], activation, inputs[1])
+                     : activate_reference(inputs[0], activation, inputs[1]);
+      };
+      const auto gradients = differentiable_gradients(reference, {x, bias}, output_grads[0]);
+      return {gradients[0], gradients[1], {}, {}};
+    }
+    const bool wants_bias = bias.defined() && ctx->needs_input_grad(1);
+    const auto y_grad = output_grads[0].contiguous();
+    const auto x_grad = at::empty_like(x);
+    const auto dense = dense_bias(bias.defined() ? std::optional(bias) : std::nullopt);
+    kernels::ActivationBackward params;
+    params.dim = x.dim() == 0 ? 1 : x.size(-1) / (gated ? 2 : 1);
+    params.rows = params.dim == 0 ? 0 : y_grad.numel() / params.dim;
+    at::Tensor partial;
+    if (wants_bias) {
+      partial = at::empty({kernels::row_chunks(params.rows), bias.numel()}, at::kFloat);
+      params.bias_grad = partial.mutable_data_ptr<float>();
+    }
+    if (x.numel() > 0) {
+      params.x = x.const_data_ptr();
+      params.y_grad = y_grad.const_data_ptr();
+      params.x_grad = x_grad.mutable_data_ptr();
+      params.element = element_of(x);
+      params.bias = data_or_null(dense);
+      params.kind = kind_of(activation);
+      params.gated = gated;
+      kernels::activation_backward(params);
+    }
+    return {x_grad, wants_bias ? partial.sum(0).to(bias.scalar_type()) : at::Tensor(), {}, {}};
+  }
+};
+
+at::Tensor fused(const at::Tensor& x, Activation activation, const at::Tensor& bias, bool gated) {
+  const auto dense = x.contiguous();
+  const auto optional_bias = bias.defined() ? std::optional(bias) : std::nullopt;
+  if (records_gradient({dense, bias})) {
+    return ActivationFunction::apply(dense, optional_bias, activation, gated);
+  }
+  return run_forward(dense, dense_bias(optional_bias), activation, gated);
+}
+
+void check_bias(const at::Tensor& x, const at::Tensor& bias) {
+  if (!bias.defined()) return;
+  require(x.dim() > 0 && bias.dim() == 1 && bias.size(0) == x.size(-1),
+          "[activate] expected a bias of as many entries as x has features, got " +
+              std::to_string(bias.numel()));
+}
+
+}  // namespace
+
+std::string activation_unsupported(const at::Tensor& x, const at::Tensor& bias) {
+  if (auto reason = cpu_kernel_unsupported(x, "x"); !reason.empty()) return reason;
+  if (!bias.defined()) return {};
+  if (auto reason = cpu_kernel_unsupported(bias, "bias"); !reason.empty()) return reason;
+  return bias.scalar_type() == x.scalar_type() ? "" : "bias and x have different dtypes";
+}
+
+at::Tensor activate_reference(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
+  return apply(bias.defined() ? x + bias : x, activation);
+}
+
+at::Tensor glu_reference(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
+  const auto halves = (bias.defined() ? x + bias : x).chunk(2, -1);
+  return halves[0] * apply(halves[1], activation);
+}
+
+at::Tensor activate(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
+  check_bias(x, bias);
+  if (activation == Activation::identity && !bias.defined()) return x;
+  if (activation_unsupported(x, bias).empty()) return fused(x, activation, bias, false);
+  return activate_reference(x, activation, bias);
+}
+
+at::Tensor glu(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
+  require(x.dim() > 0 && x.size(-1) % 2 == 0,
+          "[glu] expected an even number of features to halve, got " +
+              std::to_string(x.dim() > 0 ? x.size(-1) : 1));
+  check_bias(x, bias);
+  if (activation_unsupported(x, bias).empty()) return fused(x, activation, bias, true);
+  return glu_reference(x, activation, bias);
+}
+
+}  // namespace x_transformers

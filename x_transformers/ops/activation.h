@@ -1,0 +1,32 @@
+// Activations and gated linear units. CPU float32 and bfloat16 run fused kernels that keep only
+// their input for the backward; all else runs plain ATen calls.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+namespace x_transformers {
+
+/// gelu is the exact one (erf); relu_squared is max(x, 0)^2 (arXiv:2109.08668).
+enum class Activation { identity, relu, relu_squared, gelu, gelu_tanh, silu, sigmoid, tanh };
+
+/// activation(x + bias), any shape [..., dim]; bias is [dim] or undefined. Giving the bias of a
+/// projection here in place of to the projection saves a pass over x, and another over its
+/// gradient.
+at::Tensor activate(const at::Tensor& x, Activation activation, const at::Tensor& bias = {});
+
+/// Gated linear unit (arXiv:2002.05202) of x [..., 2 d] -> [..., d]: with x + bias cut into halves
+/// x1 and x2, x1 * activation(x2). bias is [2 d] or undefined. Throws InputError where the last
+/// dimension is odd.
+at::Tensor glu(const at::Tensor& x, Activation activation, const at::Tensor& bias = {});
+
+/// Why the fused CPU kernels cannot run on x with this bias; empty: they can.
+std::string activation_unsupported(const at::Tensor& x, const at::Tensor& bias = {});
+
+/// The same functions made of ATen calls, for every device, dtype and order of gradient.
+at::Tensor activate_reference(const at::Tensor& x, Activation activation,
+                              const at::Tensor& bias = {});
+at::Tensor glu_reference(const at::Tensor& x, Activation activation, const at::Tensor& bias = {});
+
+}  // namespace x_transformers

@@ -1,0 +1,132 @@
+#include "x_transformers/ops/attend.h"
+
+#include <ATen/ATen.h>
+
+#include <limits>
+#include <optional>
+
+#include "x_transformers/ops/mask.h"
+
+namespace x_transformers {
+namespace {
+
+struct Problem {
+  const at::Tensor &q, &k, &v;
+  const ScoreProgram& program;
+  bool keep_maps;
+};
+
+struct Engine {
+  const char* name;
+  std::vector<std::string> (*unsupported)(const Problem&);
+  AttendResult (*run)(const Problem&);
+};
+
+/// Why only an engine that holds the whole score matrix can run this.
+std::vector<std::string> needs_scores(const Problem& problem) {
+  const auto& program = problem.program;
+  std::vector<std::string> reasons;
+  const auto check = [&](bool is_on, const char* reason) {
+    if (is_on) reasons.emplace_back(reason);
+  };
+  check(problem.keep_maps, "the attention map is asked for");
+  check(program.l2_distance, "l2_distance");
+  check(program.prev_attn.defined(), "residual attention");
+  check(program.pre_scale_post_talking_heads.defined(), "pre_scale_post_talking_heads");
+  check(program.pre_talking_heads.defined(), "pre_talking_heads");
+  check(program.softclamp.has_value(), "softclamp_logits");
+  check(program.cog_signed, "cog_signed");
+  check(static_cast<bool>(program.cope), "cope");
+  check(program.selective, "selective");
+  check(program.head_sink.defined(), "head_learned_sink");
+  check(program.normaliser != Normaliser::softmax, "a normaliser other than softmax");
+  check(program.post_talking_heads.defined(), "post_talking_heads");
+  return reasons;
+}
+
+std::vector<std::string> sdpa_unsupported(const Problem& problem) {
+  auto reasons = needs_scores(problem);
+  if (problem.k.size(2) == 0) reasons.emplace_back("there are no keys");
+  return reasons;
+}
+
+
+/// scaled_dot_product_attention for a score program of scale, bias and masks.
+AttendResult run_sdpa(const Problem& problem) {
+  const auto& [q_given, k_given, v_given, program, keep_maps] = problem;
+  const auto heads = q_given.size(1), kv_heads = k_given.size(1);
+  const auto i = q_given.size(2), j = k_given.size(2);
+  bool causal = program.causal && i > 1;
+  auto mask = program.mask;
+  // The fused kernels align their causal mask top left and take no second mask beside it.
+  if (causal && (i != j || mask.defined() || program.bias.defined())) {
+    mask = mask_and(mask, causal_mask(i, j, q_given.device()));
+    causal = false;
+  }
+
+  at::Tensor has_keys;
+  if (program.mask.defined()) {
+    has_keys = mask.any(-1, true);
+    mask = mask | ~has_keys;  // keeps NaN out of rows that are zeroed below
+  }
+  if (mask.defined() && mask.dim() < 4) mask = mask.expand({1, 1, i, j});
+  auto bias = mask;
+  if (program.bias.defined()) {
+    bias = program.bias.to(q_given.scalar_type());
+    if (mask.defined()) bias = bias.masked_fill(~mask, -std::numeric_limits<double>::infinity());
+    if (bias.dim() == 3) bias = bias.unsqueeze(0);
+  }
+  if (bias.defined()) bias = bias.expand({q_given.size(0), bias.size(1), i, j});
+
+  auto q = q_given, k = k_given, v = v_given;
+  const bool is_decode = i == 1 && kv_heads < heads && (!bias.defined() || bias.size(1) == 1);
+  if (is_decode) {
+    // One query: the heads of a group are rows of one small product, and no key is copied.
+    q = q.unflatten(1, {heads / kv_heads, kv_heads}).squeeze(3).transpose(1, 2);
+    if (bias.defined()) bias = bias.expand({bias.size(0), 1, heads / kv_heads, j});
+  } else if (kv_heads < heads) {
+    k = k.repeat({1, heads / kv_heads, 1, 1});
+    v = v.repeat({1, heads / kv_heads, 1, 1});
+  }
+  const auto attn_mask = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
+  auto out = at::scaled_dot_product_attention(q, k, v, attn_mask, program.dropout, causal, program.scale);
+  if (is_decode) out = out.transpose(1, 2).flatten(1, 2).unsqueeze(2);
+  if (has_keys.defined()) out = out.masked_fill(~has_keys, 0);
+  return {out, {}};
+}
+
+std::vector<std::string> nothing_unsupported(const Problem&) { return {}; }
+
+AttendResult run_reference(const Problem& problem) {
+  return attend_reference(problem.q, problem.k, problem.v, problem.program, problem.keep_maps);
+}
+
+/// In order of preference.
+const std::vector<Engine>& engines() {
+  static const std::vector<Engine> all = {
+      {"sdpa", sdpa_unsupported, run_sdpa},
+      {"reference", nothing_unsupported, run_reference},
+  };
+  return all;
+}
+
+}  // namespace
+
+AttendResult attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const ScoreProgram& program,
+                    bool keep_maps) {
+  const Problem problem{q, k, v, program, keep_maps};
+  for (const auto& engine : engines()) {
+    if (engine.unsupported(problem).empty()) return engine.run(problem);
+  }
+  return run_reference(problem);
+}
+
+std::vector<EngineReport> explain_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                         const ScoreProgram& program, bool keep_maps) {
+  const Problem problem{q, k, v, program, keep_maps};
+  std::vector<EngineReport> reports;
+  for (const auto& engine : engines()) reports.push_back({engine.name, engine.unsupported(problem)});
+  return reports;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,44 @@
+// Attention on the CPU that never holds the whole score matrix: blocks of queries against blocks of
+// keys, with the softmax carried along (FlashAttention, arXiv:2205.14135). Only the log-sum-exp of
+// each row is kept for the backward.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+namespace x_transformers {
+
+/// What is done to the scores, in the order of the members. Undefined tensors are off; none but q,
+/// k and v gets a gradient.
+struct FlashAttentionCpuOptions {
+  double scale = 1.0;
+  at::Tensor bias;          ///< float32, broadcastable to [b, h, i, j], added to the scores
+  at::Tensor alibi_slopes;  ///< float32 [h]: score -= slope * |key position - query position|
+                            ///< (arXiv:2108.12409)
+  double softclamp = 0.0;   ///< above 0: value * tanh(scores / value)
+  at::Tensor mask;          ///< bool, broadcastable to [b, h, i, j]: true means attend
+  bool causal = false;      ///< queries stand at the last key positions
+};
+
+/// softmax(scores) v for q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv], float32 on
+/// the CPU, any strides with a dense last dimension (others are copied). Query head h uses
+/// key/value head h % kv_heads. A query that may attend to nothing gets output 0 and gradient 0.
+/// The result [b, h, i, dv] lies in memory as [b, i, h, dv], so that merging the heads copies
+/// nothing; gradients come in the memory order of their inputs. Throws InputError with the reasons
+/// where `flash_attention_cpu_unsupported` gives any.
+at::Tensor flash_attention_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const FlashAttentionCpuOptions& options = {});
+
+/// Why flash_attention_cpu cannot run; empty: it can.
+std::string flash_attention_cpu_unsupported(const at::Tensor& q, const at::Tensor& k,
+                                            const at::Tensor& v,
+                                            const FlashAttentionCpuOptions& options = {});
+
+/// The same made of ATen calls, for every device, dtype and order of gradient.
+at::Tensor flash_attention_cpu_reference(const at::Tensor& q, const at::Tensor& k,
+                                         const at::Tensor& v,
+                                         const FlashAttentionCpuOptions& options = {});
+
+}  // namespace x_transformers

@@ -1,0 +1,36 @@
+// What the fast CPU paths of the ops share: when they apply, and gradients of gradients by way of
+// the reference.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <functional>
+#include <initializer_list>
+#include <string>
+
+#include "x_transformers/kernels/cpu/element.h"
+
+namespace x_transformers {
+
+/// Whether autograd will want the gradient of what is computed from these (undefined ones count
+/// not).
+bool records_gradient(std::initializer_list<at::Tensor> inputs);
+
+/// Why the CPU kernels cannot read or write `x` (its device, dtype or layout), calling it `name`;
+/// empty: they can.
+std::string cpu_kernel_unsupported(const at::Tensor& x, const std::string& name);
+
+/// The number format of a tensor that `cpu_kernel_unsupported` has nothing against.
+kernels::Element element_of(const at::Tensor& x);
+
+using Reference = std::function<at::Tensor(const torch::autograd::variable_list&)>;
+
+/// The gradients of reference(inputs), itself differentiable, by each input (undefined for inputs
+/// without gradient). For a backward that is asked for a graph of its own, which a kernel cannot
+/// give.
+torch::autograd::variable_list differentiable_gradients(
+    const Reference& reference, const torch::autograd::variable_list& inputs,
+    const at::Tensor& output_grad);
+
+}  // namespace x_transformers

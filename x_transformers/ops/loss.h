@@ -1,0 +1,34 @@
+// Losses of class predictions. The classes are the last dimension: no transposed copy is needed as
+// in Python.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+namespace x_transformers {
+
+enum class Reduction { none, mean, sum };
+
+/// -log softmax(logits)[target] for logits [..., c] and int64 target [...], equal to torch's
+/// cross_entropy. Targets equal to `ignore_index` count neither in the sum nor in the mean; with
+/// `Reduction::none` their loss is 0. The mean over no target at all is NaN with gradient 0, as in
+/// torch. Throws InputError, with its place, for a target that is neither a class nor ignore_index
+/// (on the CPU).
+at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target,
+                         int64_t ignore_index = -100, Reduction reduction = Reduction::mean);
+
+/// The same for log-probabilities: -log_probs[target].
+at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target, int64_t ignore_index = -100,
+               Reduction reduction = Reduction::mean);
+
+/// Why the fused CPU kernel cannot run on these logits; empty: it can.
+std::string cross_entropy_unsupported(const at::Tensor& logits);
+
+/// cross_entropy made of ATen calls, for every device, dtype and order of gradient.
+at::Tensor cross_entropy_reference(const at::Tensor& logits, const at::Tensor& target,
+                                   int64_t ignore_index = -100,
+                                   Reduction reduction = Reduction::mean);
+
+}  // namespace x_transformers

@@ -1,0 +1,35 @@
+// Normalisation of the last dimension. CPU float32 and bfloat16 run fused kernels, all else plain
+// ATen calls.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+namespace x_transformers {
+
+/// (x - mean) / sqrt(var + 1e-5) * (gamma + gamma_offset) over the last dimension of x [..., dim],
+/// without bias (arXiv:1607.06450). gamma is [dim], or undefined for none (the offset then plays no
+/// part).
+at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& gamma = {}, double gamma_offset = 0.0);
+
+/// x / max(|x|, 1e-12) * sqrt(dim) * (gamma + gamma_offset) over the last dimension of x [...,
+/// dim]. gamma is [dim] (RMSNorm, arXiv:1910.07467), [1] (ScaleNorm, arXiv:1910.05895), undefined
+/// (arXiv:2307.14995) or any shape that broadcasts to x, such as a gain for each head [heads, 1,
+/// dim].
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma = {}, double gamma_offset = 0.0);
+
+/// x / max(|x|, 1e-12), separately in each of `groups` equal parts of the last dimension.
+/// Throws InputError where that dimension cannot be split so.
+at::Tensor l2norm(const at::Tensor& x, int64_t groups = 1);
+
+/// Why the fused CPU kernels cannot run a norm of x with this gamma; empty: they can.
+std::string norm_unsupported(const at::Tensor& x, const at::Tensor& gamma = {});
+
+/// The same functions made of ATen calls, for every device, dtype and order of gradient.
+at::Tensor layer_norm_reference(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset);
+at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset);
+at::Tensor l2norm_reference(const at::Tensor& x, int64_t groups);
+
+}  // namespace x_transformers

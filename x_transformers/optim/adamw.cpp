@@ -1,0 +1,112 @@
+#include "x_transformers/optim/adamw.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/optim/state.h"
+
+namespace x_transformers {
+
+/// The lists that one fused call takes.
+struct AdamW::Group {
+  std::vector<at::Tensor> weights, gradients, exp_avgs, exp_avg_sqs, steps;
+};
+
+void validate(const AdamWOptions& options) {
+  const auto check = [](const char* name, double value, bool holds, const char* expected) {
+    require(holds, fmt::format("{}: expected {}, got {}", name, expected, value));
+  };
+  const auto& o = options;
+  check("learning_rate", o.learning_rate, o.learning_rate > 0, "a number above 0");
+  check("beta1", o.beta1, o.beta1 >= 0 && o.beta1 < 1, "a number from 0 to below 1");
+  check("beta2", o.beta2, o.beta2 >= 0 && o.beta2 < 1, "a number from 0 to below 1");
+  check("eps", o.eps, o.eps >= 0, "a number of at least 0");
+  check("weight_decay", o.weight_decay, o.weight_decay >= 0, "a number of at least 0");
+}
+
+AdamW::AdamW(NamedTensors parameters, AdamWOptions options, std::vector<at::Tensor> masters)
+    : parameters_(std::move(parameters)),
+      has_masters_(!masters.empty()),
+      options_(options),
+      learning_rate_(options.learning_rate) {
+  validate(options_);
+  TORCH_CHECK(!parameters_.tensors.empty(), "[AdamW] needs at least one parameter");
+  TORCH_CHECK(!has_masters_ || masters.size() == parameters_.tensors.size(), "[AdamW] expected ",
+              parameters_.tensors.size(), " masters, got ", masters.size());
+  weights_ = has_masters_ ? NamedTensors{parameters_.names, std::move(masters)} : parameters_;
+  const at::NoGradGuard no_grad;
+  const auto scalar = parameters_.tensors.front().options().dtype(at::kFloat).requires_grad(false);
+  for (const at::Tensor& weight : weights_.tensors) {
+    exp_avgs_.push_back(at::zeros_like(weight));
+    exp_avg_sqs_.push_back(at::zeros_like(weight));
+    steps_.push_back(at::zeros({}, scalar));
+  }
+  if (scalar.device().is_cuda()) device_learning_rate_ = at::full({}, learning_rate_, scalar);
+}
+
+void AdamW::set_learning_rate(double learning_rate) {
+  learning_rate_ = learning_rate;
+  if (device_learning_rate_.defined()) device_learning_rate_.fill_(learning_rate);
+}
+
+void AdamW::step(const std::vector<at::Tensor>& gradients, const at::Tensor& grad_scale,
+                 const at::Tensor& found_inf) {
+  TORCH_CHECK(gradients.size() == weights_.tensors.size(), "[AdamW] expected ",
+              weights_.tensors.size(), " gradients, got ", gradients.size());
+  const at::NoGradGuard no_grad;
+  Group decayed, undecayed;
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    if (!gradients[i].defined()) continue;
+    Group& group = weights_.tensors[i].dim() >= 2 ? decayed : undecayed;
+    group.weights.push_back(weights_.tensors[i]);
+    group.gradients.push_back(gradients[i]);
+    group.exp_avgs.push_back(exp_avgs_[i]);
+    group.exp_avg_sqs.push_back(exp_avg_sqs_[i]);
+    group.steps.push_back(steps_[i]);
+  }
+  update(decayed, options_.weight_decay, grad_scale, found_inf);
+  update(undecayed, 0.0, grad_scale, found_inf);
+  write_parameters();
+}
+
+void AdamW::update(const Group& group, double weight_decay, const at::Tensor& grad_scale,
+                   const at::Tensor& found_inf) {
+  if (group.weights.empty()) return;
+  const auto optional = [](const at::Tensor& tensor) {
+    return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
+  };
+  if (found_inf.defined()) {
+    at::_foreach_add_(group.steps, 1.0 - found_inf);
+  } else {
+    at::_foreach_add_(group.steps, 1.0);
+  }
+  const auto fused = [&](const auto& learning_rate) {
+    at::_fused_adamw_(group.weights, group.gradients, group.exp_avgs, group.exp_avg_sqs, {},
+                      group.steps, learning_rate, options_.beta1, options_.beta2, weight_decay,
+                      options_.eps, /*amsgrad=*/false,
+                      /*maximize=*/false, optional(grad_scale), optional(found_inf));
+  };
+  device_learning_rate_.defined() ? fused(device_learning_rate_) : fused(learning_rate_);
+}
+
+void AdamW::write_parameters() {
+  const at::NoGradGuard no_grad;
+  if (has_masters_) at::_foreach_copy_(parameters_.tensors, weights_.tensors);
+}
+
+std::map<std::string, at::Tensor> AdamW::state_dict() const {
+  std::map<std::string, at::Tensor> state;
+  for (size_t i = 0; i < weights_.names.size(); ++i) {
+    state["exp_avg." + weights_.names[i]] = exp_avgs_[i];
+    state["exp_avg_sq." + weights_.names[i]] = exp_avg_sqs_[i];
+    state["step." + weights_.names[i]] = steps_[i];
+  }
+  return state;
+}
+
+void AdamW::load_state_dict(const std::map<std::string, at::Tensor>& state) {
+  for (auto& [name, tensor] : state_dict()) copy_state(state, name, tensor);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,46 @@
+// Collecting, measuring and clipping gradients. Nothing here reads from the device.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <vector>
+
+namespace x_transformers {
+
+/// The l2 norm over all elements of all `gradients`, an fp32 scalar on their device. Undefined ones
+/// are passed over; without any the norm is 0 on the CPU.
+at::Tensor gradient_norm(const std::vector<at::Tensor>& gradients);
+
+/// What gradients of norm `norm` must be divided by for a norm of at most `max_norm`: an fp32
+/// scalar >= 1 on the device of `norm` (arXiv:1211.5063).
+at::Tensor clip_divisor(const at::Tensor& norm, double max_norm);
+
+/// Scales `gradients` in place to an l2 norm of at most `max_norm` over all of them, and returns
+/// the norm that they had, an fp32 scalar on their device.
+at::Tensor clip_grad_norm(const std::vector<at::Tensor>& gradients, double max_norm);
+
+/// Sums the gradients of several backward passes in fp32.
+///
+///   collector.begin();
+///   for (batch : micro_batches) { (loss(batch) / micro_batches.size()).backward();
+///   collector.collect(); } use(collector.gradients());
+///
+/// fp32 parameters add up in their own `.grad`; those of a smaller type in buffers, since sums in
+/// bf16 lose what later passes add.
+class GradientCollector {
+ public:
+  /// `parameters` share one type.
+  explicit GradientCollector(std::vector<at::Tensor> parameters);
+  /// Forgets what was collected.
+  void begin();
+  /// Takes the gradients that a backward pass has left.
+  void collect();
+  /// One fp32 gradient for each parameter, undefined where no pass reached it.
+  const std::vector<at::Tensor>& gradients() const { return gradients_; }
+
+ private:
+  void add_to_buffers();
+  std::vector<at::Tensor> parameters_, buffers_, gradients_;
+};
+
+}  // namespace x_transformers

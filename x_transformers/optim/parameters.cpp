@@ -1,0 +1,63 @@
+#include "x_transformers/optim/parameters.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <set>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+
+NamedTensors trainable_parameters(const torch::nn::Module& module) {
+  NamedTensors found;
+  std::set<const void*> seen;
+  for (const auto& item : module.named_parameters()) {
+    const at::Tensor& tensor = item.value();
+    if (!tensor.requires_grad() || !seen.insert(tensor.unsafeGetTensorImpl()).second) continue;
+    found.names.push_back(item.key());
+    found.tensors.push_back(tensor);
+  }
+  require(!found.tensors.empty(), "the model has no parameter to train");
+  const at::Tensor& first = found.tensors.front();
+  for (size_t i = 1; i < found.tensors.size(); ++i) {
+    const at::Tensor& tensor = found.tensors[i];
+    require(
+        tensor.device() == first.device() && tensor.scalar_type() == first.scalar_type(),
+        fmt::format("parameters must share one device and type: {} is {} on {}, {} is {} on {}",
+                    found.names[0], c10::toString(first.scalar_type()), first.device().str(),
+                    found.names[i], c10::toString(tensor.scalar_type()), tensor.device().str()));
+  }
+  return found;
+}
+
+std::vector<at::Tensor> cast_parameters(const NamedTensors& parameters, at::ScalarType dtype) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> masters;
+  for (at::Tensor parameter : parameters.tensors) {
+    masters.push_back(parameter.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
+    parameter.set_data(parameter.detach().to(dtype));
+  }
+  return masters;
+}
+
+ScopedWeights::ScopedWeights(std::vector<at::Tensor> parameters,
+                             const std::vector<at::Tensor>& values)
+    : parameters_(std::move(parameters)) {
+  TORCH_CHECK(parameters_.size() == values.size(), "[ScopedWeights] expected ", parameters_.size(),
+              " values, got ", values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    TORCH_CHECK(parameters_[i].sizes() == values[i].sizes(), "[ScopedWeights] value ", i,
+                " must be ", parameters_[i].sizes(), ", got ", values[i].sizes());
+  }
+  for (size_t i = 0; i < values.size(); ++i) {
+    before_.push_back(parameters_[i].detach());
+    parameters_[i].set_data(values[i]);
+  }
+}
+
+ScopedWeights::~ScopedWeights() {
+  for (size_t i = 0; i < before_.size(); ++i) parameters_[i].set_data(before_[i]);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,70 @@
+// The folder of a run and the checkpoints in it.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace x_transformers {
+
+/// The names of a checkpoint's files.
+namespace checkpoint_file {
+inline constexpr const char* kModel = "model.safetensors";
+inline constexpr const char* kOptimizer = "optimizer.safetensors";
+inline constexpr const char* kState = "state.json";
+inline constexpr const char* kConfig = "config.json";
+inline constexpr const char* kMetrics = "metrics.jsonl";
+}  // namespace checkpoint_file
+
+/// A run's folder:
+///
+///     DIR/checkpoints/step-00000100/   all five files, of step 100: what `generate` takes too
+///     DIR/checkpoints/latest           link to the newest of these folders
+///     DIR/best                         link to the one with the lowest validation loss
+///     DIR/model.safetensors            link to checkpoints/latest/model.safetensors; so the
+///     optimizer, state and config DIR/metrics.jsonl                a file: the run goes on writing
+///     it
+///
+/// A checkpoint is written whole into a folder `.step-N.tmp`, synced and renamed; then the link
+/// `latest` is replaced by one rename. So at any instant the four files that DIR names are those of
+/// one step, the last that was saved whole; metrics.jsonl may be ahead of them, and its copy beside
+/// them is not. All links are relative: the folder can be moved.
+///
+/// Hold the FolderLock of the folder while saving.
+class CheckpointFolder {
+ public:
+  explicit CheckpointFolder(std::filesystem::path directory);
+
+  /// Makes the folder ready for saving: removes what a killed run left unfinished. Throws
+  /// InputError when a file that is not ours stands where a link must go, RunError when the folder
+  /// cannot be written.
+  void prepare();
+
+  const std::filesystem::path& directory() const { return directory_; }
+  /// The newest checkpoint's folder and its step, if there is one.
+  std::optional<std::filesystem::path> latest() const;
+  std::optional<int64_t> latest_step() const;
+
+  /// Saves a checkpoint: `write(folder)` must put its files there. With `is_best` DIR/best points
+  /// to it as well. A step that is the latest already is not written again. When anything fails,
+  /// the folder is as it was before, without the unfinished files, and the error goes on (RunError
+  /// from the file system).
+  void save(int64_t step, bool is_best,
+            const std::function<void(const std::filesystem::path& folder)>& write);
+
+  /// Removes all checkpoints but the newest `keep_last` and the best one.
+  void prune(int64_t keep_last);
+
+ private:
+  std::filesystem::path step_folder(int64_t step) const;
+  std::vector<int64_t> steps() const;
+  std::optional<int64_t> linked_step(const std::filesystem::path& link) const;
+  void remove_folder(int64_t step);
+
+  std::filesystem::path directory_, checkpoints_;
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,112 @@
+#include "x_transformers/train/checkpoint_state.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <mutex>
+#include <string_view>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/io/atomic_file.h"
+
+namespace x_transformers {
+namespace {
+
+constexpr std::string_view kDigits =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+at::Generator generator_of(const at::Device& device) {
+  return at::globalContext().defaultGenerator(device);
+}
+
+at::Tensor state_of(const at::Device& device) {
+  at::Generator generator = generator_of(device);
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  return generator.get_state();
+}
+
+void set_state_of(const at::Device& device, const at::Tensor& state) {
+  at::Generator generator = generator_of(device);
+  const std::lock_guard<std::mutex> lock(generator.mutex());
+  generator.set_state(state);
+}
+
+void restore(const at::Device& device, const std::string& text) {
+  const at::Tensor state = base64_decode(text);
+  try {
+    set_state_of(device, state);
+  } catch (const c10::Error& error) {
+    throw InputError(
+        fmt::format("random state of {}: {}", device.str(), error.what_without_backtrace()));
+  }
+}
+
+}  // namespace
+
+std::string base64_encode(const at::Tensor& bytes) {
+  const at::Tensor whole = bytes.cpu().contiguous();
+  const auto* data = whole.data_ptr<uint8_t>();
+  const int64_t size = whole.numel();
+  std::string text;
+  for (int64_t i = 0; i < size; i += 3) {
+    const int64_t left = std::min<int64_t>(size - i, 3);
+    uint32_t block = 0;
+    for (int64_t j = 0; j < 3; ++j) block = block << 8 | (j < left ? data[i + j] : 0);
+    for (int64_t j = 0; j < 4; ++j) text += j <= left ? kDigits[block >> (18 - 6 * j) & 63] : '=';
+  }
+  return text;
+}
+
+at::Tensor base64_decode(const std::string& text) {
+  require(text.size() % 4 == 0, "base64: expected a length that 4 divides");
+  std::vector<uint8_t> bytes;
+  for (size_t i = 0; i < text.size(); i += 4) {
+    const bool is_last = i + 4 == text.size();
+    const int padding = !is_last ? 0 : text[i + 2] == '=' ? 2 : text[i + 3] == '=' ? 1 : 0;
+    uint32_t block = 0;
+    for (int j = 0; j < 4; ++j) {
+      const size_t digit = j >= 4 - padding ? 0 : kDigits.find(text[i + j]);
+      require(digit != std::string_view::npos && (j < 4 - padding || text[i + j] == '='),
+              fmt::format("base64: unexpected character at {}", i + j));
+      block = block << 6 | static_cast<uint32_t>(digit);
+    }
+    for (int j = 0; j < 3 - padding; ++j)
+      bytes.push_back(static_cast<uint8_t>(block >> (16 - 8 * j)));
+  }
+  return at::tensor(at::ArrayRef<uint8_t>(bytes), at::kByte);
+}
+
+RandomState random_state(const at::Device& device) {
+  RandomState state{base64_encode(state_of(at::kCPU)), {}};
+  if (!device.is_cpu()) state.device = base64_encode(state_of(device));
+  return state;
+}
+
+void set_random_state(const RandomState& state, const at::Device& device) {
+  restore(at::kCPU, state.cpu);
+  if (device.is_cpu()) return;
+  require(state.device.has_value(),
+          fmt::format("random state of {}: missing, the run was on another device", device.str()));
+  restore(device, *state.device);
+}
+
+RandomStateGuard::RandomStateGuard(const at::Device& device)
+    : device_(device), cpu_(state_of(at::kCPU)) {
+  if (!device_.is_cpu()) other_ = state_of(device_);
+}
+
+RandomStateGuard::~RandomStateGuard() {
+  set_state_of(at::kCPU, cpu_);
+  if (other_.defined()) set_state_of(device_, other_);
+}
+
+void save_train_state(const std::filesystem::path& path, const TrainState& state) {
+  write_file_atomically(path, options_to_json(state).dump(2) + "\n");
+}
+
+TrainState load_train_state(const std::filesystem::path& path) {
+  return options_from_json<TrainState>(read_json_file(path.string()), path.string());
+}
+
+}  // namespace x_transformers

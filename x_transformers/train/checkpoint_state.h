@@ -1,0 +1,86 @@
+// What a checkpoint knows beside tensors: state.json.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace x_transformers {
+
+/// The states of the random number generators that training draws from, in base64.
+struct RandomState {
+  std::string cpu;
+  std::optional<std::string> device;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("cpu", cpu, "state of the CPU generator, base64");
+    v("device", device, "state of the generator of the training device, base64; null on the CPU");
+  }
+};
+
+/// The states now; of the CPU and, where `device` is another one, of that too.
+RandomState random_state(const at::Device& device);
+/// Brings the states back. Throws InputError when `state` is no such state or lacks that of
+/// `device`.
+void set_random_state(const RandomState& state, const at::Device& device);
+
+/// Puts the random states back at its end, so that what runs within leaves training as it would
+/// have gone without.
+class RandomStateGuard {
+ public:
+  explicit RandomStateGuard(const at::Device& device);
+  ~RandomStateGuard();
+  RandomStateGuard(const RandomStateGuard&) = delete;
+  RandomStateGuard& operator=(const RandomStateGuard&) = delete;
+
+ private:
+  at::Device device_;
+  at::Tensor cpu_, other_;
+};
+
+/// Where a run stands.
+struct TrainState {
+  int64_t step = 0;
+  int64_t data_position = 0;
+  std::string data_fingerprint;
+  int64_t tokens = 0;
+  double seconds = 0;
+  int64_t skipped_steps = 0;
+  int64_t evaluated_step = 0;
+  int64_t evaluations_without_gain = 0;
+  std::optional<double> best_val_loss;
+  std::optional<int64_t> best_step;
+  RandomState random;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("step", step, "updates done");
+    v("data_position", data_position, "training batches taken");
+    v("data_fingerprint", data_fingerprint,
+      "hash of the training data, where the program gave one");
+    v("tokens", tokens, "tokens trained on");
+    v("seconds", seconds, "time spent in training steps");
+    v("skipped_steps", skipped_steps,
+      "updates passed over because a loss or gradient was not finite");
+    v("evaluated_step", evaluated_step, "step of the last validation");
+    v("evaluations_without_gain", evaluations_without_gain, "validations since the lowest loss");
+    v("best_val_loss", best_val_loss, "lowest validation loss, nats a token");
+    v("best_step", best_step, "its step");
+    v("random", random, "states of the random number generators");
+  }
+};
+
+/// Writes `state` as JSON. Throws RunError.
+void save_train_state(const std::filesystem::path& path, const TrainState& state);
+/// Throws InputError when the file is missing or no such state.
+TrainState load_train_state(const std::filesystem::path& path);
+
+/// Base64 (RFC 4648) of a uint8 tensor, and back; throws InputError for text that is none.
+std::string base64_encode(const at::Tensor& bytes);
+at::Tensor base64_decode(const std::string& text);
+
+}  // namespace x_transformers

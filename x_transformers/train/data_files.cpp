@@ -1,0 +1,138 @@
+#include "x_transformers/train/data_files.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/io/mapped_file.h"
+
+namespace x_transformers {
+namespace {
+
+// Smaller files are read: a process may hold only some 65000 mappings.
+constexpr size_t kMapFrom = size_t{1} << 20;
+
+[[noreturn]] void fail(const std::string& path, int error) {
+  throw InputError(fmt::format("cannot read {}: {}", path, std::generic_category().message(error)));
+}
+
+/// The bytes of a small file.
+std::shared_ptr<const void> read_file(const std::string& path, size_t size) {
+  const std::shared_ptr<char[]> buffer(new char[size]);
+  std::ifstream file(path, std::ios::binary);
+  if (!file) fail(path, errno);
+  require(static_cast<bool>(file.read(buffer.get(), static_cast<std::streamsize>(size))),
+          "cannot read " + path + ": it ended before its size");
+  return {buffer, buffer.get()};
+}
+
+std::shared_ptr<const void> map_file(const std::string& path) {
+  const auto mapping = std::make_shared<const MappedFile>(path);
+  return {mapping, mapping->data()};
+}
+
+struct stat file_status(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) fail(path, errno);
+  return status;
+}
+
+std::vector<std::string> list_folder(const std::string& folder) {
+  namespace fs = std::filesystem;
+  std::vector<std::string> files;
+  std::error_code error;
+  for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code unknown;  // a dangling link is no regular file
+    if (entry->path().filename().native().starts_with('.')) {
+      entry.disable_recursion_pending();
+    } else if (entry->is_regular_file(unknown)) {
+      files.push_back(entry->path().string());
+    }
+  }
+  if (error) throw InputError(fmt::format("cannot read folder {}: {}", folder, error.message()));
+  require(!files.empty(), "folder " + folder + " holds no files");
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+constexpr size_t kHeaderBytes = 256 * sizeof(int32_t);
+
+/// The kinds of files that llm.c writes, by the first number in them.
+struct HeaderKind {
+  int32_t magic, version;
+  int64_t bytes_per_token;
+  const char* holds;
+};
+constexpr HeaderKind kHeaderKinds[] = {
+    {20240520, 1, 2, "tokens"},         {20240801, 7, 4, "tokens"},
+    {20240326, 0, 0, "a model"},        {20240327, 0, 0, "the state of a run"},
+    {20240328, 0, 0, "a tokenizer"},    {20240522, 0, 0, "an evaluation set"},
+    {20240803, 0, 0, "a Llama 3 model"}};
+
+TokenFile read_headed_tokens(const FileContents& file, const HeaderKind& kind) {
+  require(kind.bytes_per_token != 0,
+          fmt::format("{} is no token file: by its magic number {} it holds {} of llm.c", file.path,
+                      kind.magic, kind.holds));
+  require(file.bytes.size() >= kHeaderBytes,
+          fmt::format("{} is cut off: {} bytes, its header alone has {}", file.path,
+                      file.bytes.size(), kHeaderBytes));
+  int32_t header[3];
+  std::memcpy(header, file.bytes.data(), sizeof header);
+  require(header[1] == kind.version,
+          fmt::format("{}: token files with magic number {} have version {}, this one says {}",
+                      file.path, kind.magic, kind.version, header[1]));
+  const int64_t held =
+      static_cast<int64_t>(file.bytes.size() - kHeaderBytes) / kind.bytes_per_token;
+  const size_t expected =
+      kHeaderBytes + static_cast<size_t>(std::max(header[2], 0)) * kind.bytes_per_token;
+  require(header[2] >= 0 && file.bytes.size() == expected,
+          fmt::format("{}: its header says {} tokens, the file holds {} ({} bytes)", file.path,
+                      header[2], held, file.bytes.size()));
+  return {file.bytes.data() + kHeaderBytes, header[2], kind.bytes_per_token};
+}
+
+}  // namespace
+
+FileContents open_file(const std::string& path) {
+  const auto status = file_status(path);
+  require(!S_ISDIR(status.st_mode), "cannot read " + path + ": it is a folder, expected a file");
+  require(S_ISREG(status.st_mode), "cannot read " + path + ": not a regular file");
+  const auto size = static_cast<size_t>(status.st_size);
+  FileContents contents;
+  contents.path = path;
+  contents.owner = size < kMapFrom ? read_file(path, size) : map_file(path);
+  contents.bytes = {static_cast<const char*>(contents.owner.get()), size};
+  return contents;
+}
+
+std::vector<std::string> list_files(const std::string& path) {
+  const auto status = file_status(path);
+  if (S_ISDIR(status.st_mode)) return list_folder(path);
+  require(S_ISREG(status.st_mode), "cannot read " + path + ": neither a regular file nor a folder");
+  return {path};
+}
+
+TokenFile read_token_file(const FileContents& file) {
+  static_assert(std::endian::native == std::endian::little, "token files are little-endian");
+  int32_t magic = 0;
+  if (file.bytes.size() >= sizeof magic) std::memcpy(&magic, file.bytes.data(), sizeof magic);
+  for (const auto& kind : kHeaderKinds) {
+    if (magic == kind.magic) return read_headed_tokens(file, kind);
+  }
+  require(file.bytes.size() % 2 == 0,
+          fmt::format(
+              "{} is no token file: it has {} bytes, an odd number, and uint16 tokens take 2 each",
+              file.path, file.bytes.size()));
+  return {file.bytes.data(), static_cast<int64_t>(file.bytes.size() / 2), 2};
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,40 @@
+// Files of training data: finding them, and looking into them without copying.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace x_transformers {
+
+/// A whole file in memory, read-only: small ones read, others mapped. Copies share it.
+struct FileContents {
+  std::shared_ptr<const void> owner;
+  std::string_view bytes;
+  std::string path;
+};
+
+/// Throws InputError naming `path`: missing, a folder, not a regular file, unreadable.
+FileContents open_file(const std::string& path);
+
+/// The files that `path` stands for: itself, or all regular files in the folder and the folders in
+/// it, in the order of their paths; names that start with a dot are passed over. Throws InputError
+/// when `path` is missing or neither, and when the folder holds no file.
+std::vector<std::string> list_files(const std::string& path);
+
+/// The tokens of a token file, within its bytes.
+struct TokenFile {
+  const void* data = nullptr;
+  int64_t size = 0;             // tokens
+  int64_t bytes_per_token = 2;  // 2 or 4
+};
+
+/// Reads the layout of a token file: raw uint16 (nanoGPT), or a header of 256 int32 with a magic
+/// number, a version and the number of tokens, then uint16 (llm.c, GPT-2 tokens) or uint32 (llm.c,
+/// Llama 3 tokens). Throws InputError: odd or wrong size, unknown version, a file of llm.c that
+/// holds no tokens.
+TokenFile read_token_file(const FileContents& file);
+
+}  // namespace x_transformers

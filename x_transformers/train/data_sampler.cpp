@@ -1,0 +1,97 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/train/data.h"
+#include "x_transformers/train/data_random.h"
+
+namespace x_transformers {
+namespace {
+
+/// How many windows of `seq_len` tokens and their targets lie side by side in `tokens` tokens.
+int64_t count_windows(int64_t tokens, int64_t seq_len) {
+  require(tokens > seq_len,
+          fmt::format("data has {} tokens; sequences of seq_len {} need at least {}", tokens,
+                      seq_len, seq_len + 1));
+  return (tokens - 1) / seq_len;
+}
+
+int64_t positive(const char* name, int64_t value) {
+  require(value >= 1, fmt::format("data.{}: expected 1 or more, got {}", name, value));
+  return value;
+}
+
+}  // namespace
+
+BatchSampler::BatchSampler(TokenDataset data, const DataOptions& options)
+    : data_(std::move(data)),
+      batch_size_(positive("batch_size", options.batch_size)),
+      seq_len_(positive("seq_len", options.seq_len.value_or(0))),
+      seed_(static_cast<uint64_t>(options.seed)),
+      epochs_(options.order == "epoch"),
+      windows_(count_windows(data_.size(), seq_len_)) {
+  require(epochs_ || options.order == "random",
+          "data.order: expected random or epoch, got '" + options.order + "'");
+}
+
+int64_t BatchSampler::offset(int64_t sequence) const {
+  if (!epochs_) {
+    const uint64_t key = random_bits(seed_, static_cast<uint64_t>(sequence));
+    return static_cast<int64_t>(random_index(key, static_cast<uint64_t>(data_.size() - seq_len_)));
+  }
+  const auto epoch = static_cast<uint64_t>(sequence / windows_);
+  const auto place = static_cast<uint64_t>(sequence % windows_);
+  // The tokens left over lie at the front of one epoch and at the end of another.
+  const int64_t left_over = data_.size() - 1 - windows_ * seq_len_;
+  const auto shift =
+      random_index(random_bits(seed_, 2 * epoch), static_cast<uint64_t>(left_over + 1));
+  const auto window =
+      permuted_index(place, static_cast<uint64_t>(windows_), random_bits(seed_, 2 * epoch + 1));
+  return static_cast<int64_t>(shift) + static_cast<int64_t>(window) * seq_len_;
+}
+
+at::Tensor BatchSampler::sequences(int64_t first, int64_t count) const {
+  require(first >= 0 && count >= 0,
+          fmt::format("sequences {} to {} asked for, they start at 0", first, first + count));
+  auto rows = at::empty({count, seq_len_ + 1}, at::kLong);
+  auto* out = rows.mutable_data_ptr<int64_t>();
+  for (int64_t row = 0; row < count; ++row) {
+    data_.read(offset(first + row), seq_len_ + 1, out + row * (seq_len_ + 1));
+  }
+  return rows;
+}
+
+ValidationSampler::ValidationSampler(TokenDataset data, const DataOptions& options)
+    : data_(std::move(data)),
+      batch_size_(positive("batch_size", options.batch_size)),
+      seq_len_(positive("seq_len", options.seq_len.value_or(0))),
+      windows_(count_windows(data_.size(), seq_len_)) {
+  if (options.val_batches > 0 && options.val_batches <= windows_ / batch_size_) {
+    windows_ = options.val_batches * batch_size_;
+  }
+}
+
+int64_t ValidationSampler::batches() const { return (windows_ + batch_size_ - 1) / batch_size_; }
+
+at::Tensor ValidationSampler::batch(int64_t index) const {
+  require(index >= 0 && index < batches(),
+          fmt::format("validation batch {} asked for, there are {}", index, batches()));
+  const int64_t first = index * batch_size_;
+  const int64_t count = std::min(batch_size_, windows_ - first);
+  auto rows = at::empty({count, seq_len_ + 1}, at::kLong);
+  auto* out = rows.mutable_data_ptr<int64_t>();
+  // Window i starts at i * last_offset / gaps, computed without overflow.
+  const int64_t last_offset = data_.size() - seq_len_ - 1;
+  const int64_t gaps = std::max<int64_t>(windows_ - 1, 1);
+  for (int64_t row = 0; row < count; ++row) {
+    const int64_t window = first + row;
+    const int64_t offset = window * (last_offset / gaps) + window * (last_offset % gaps) / gaps;
+    data_.read(offset, seq_len_ + 1, out + row * (seq_len_ + 1));
+  }
+  return rows;
+}
+
+}  // namespace x_transformers

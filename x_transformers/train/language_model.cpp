@@ -1,0 +1,167 @@
+#include "x_transformers/train/language_model.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/json.h"
+#include "x_transformers/generation/stop.h"
+#include "x_transformers/io/state_dict.h"
+#include "x_transformers/train/data.h"
+
+namespace x_transformers {
+namespace {
+
+/// A token that starts a text where there is no prompt.
+constexpr const char* kEmptyPrompt = "\n";
+
+std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const std::string& prompt) {
+  const auto tokens = language_model.tokenizer->encode(prompt.empty() ? kEmptyPrompt : prompt);
+  const auto& net = language_model.model->options().net;
+  require(!tokens.empty(), "prompt: has no tokens");
+  require(net.max_seq_len == 0 || static_cast<int64_t>(tokens.size()) <= net.max_seq_len,
+          "prompt: " + std::to_string(tokens.size()) + " tokens are more than max_seq_len = " +
+              std::to_string(net.max_seq_len));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    require(tokens[i] >= 0 && tokens[i] < net.num_tokens,
+            "prompt: token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
+                " is out of range for num_tokens = " + std::to_string(net.num_tokens));
+  }
+  return tokens;
+}
+
+at::Device device_of(AutoregressiveWrapper& model) { return model->parameters().at(0).device(); }
+
+/// Decodes what comes, ends at a stop string, and hands the text on.
+class TextStream {
+ public:
+  TextStream(const std::shared_ptr<const Tokenizer>& tokenizer, const TextGeneration& generation)
+      : decoder_(tokenizer, true), stop_(generation.stop), generation_(generation) {}
+
+  /// Whether a stop string has come.
+  bool push(int64_t token) {
+    if (generation_.options.eos_token == token) return false;
+    emit(stop_.push(decoder_.push(token)));
+    return stop_.stopped();
+  }
+  std::string finish() {
+    if (!stop_.stopped()) {
+      emit(stop_.push(decoder_.flush()));
+      emit(stop_.finish());
+    }
+    return text_;
+  }
+
+ private:
+  void emit(const std::string& piece) {
+    text_ += piece;
+    if (generation_.write && !piece.empty()) generation_.write(piece);
+  }
+
+  StreamingDecoder decoder_;
+  StopStrings stop_;
+  const TextGeneration& generation_;
+  std::string text_;
+};
+
+std::function<std::string()> sampler(LanguageModel language_model, const TrainOptions& options) {
+  if (!language_model.tokenizer) return {};
+  return [language_model, options]() mutable {
+    TextGeneration generation;
+    generation.prompt = options.sample_prompt;
+    generation.options.seq_len = options.sample_length;
+    generation.options.temperature = 0.8;
+    generation.options.seed = options.seed;
+    return options.sample_prompt + write_text(language_model, generation);
+  };
+}
+
+std::filesystem::path checkpoint_folder(const std::filesystem::path& path) {
+  return std::filesystem::is_directory(path) ? path : path.parent_path();
+}
+
+}  // namespace
+
+AutoregressiveWrapper build_language_model(const Json& config, const std::string& where) {
+  if (!config.is_object()) detail::wrong_type(where, "an object with a type", config);
+  const auto type = config.value("type", std::string("AutoregressiveWrapper"));
+  AutoregressiveWrapperOptions options;
+  if (type == "TransformerWrapper") {
+    options.net = options_from_json<TransformerWrapperOptions>(config, where);
+  } else {
+    require(type == "AutoregressiveWrapper",
+            where + ".type: expected AutoregressiveWrapper or TransformerWrapper, got '" + type + "'");
+    options = options_from_json<AutoregressiveWrapperOptions>(config, where);
+  }
+  try {
+    return AutoregressiveWrapper(options);
+  } catch (const InputError& error) {
+    throw InputError(where + ": " + error.what());
+  }
+}
+
+TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume) {
+  at::manual_seed(static_cast<uint64_t>(run.train.seed));
+  if (run.train.threads) at::set_num_threads(static_cast<int>(*run.train.threads));
+  auto model = build_language_model(*run.model, "model");
+  const auto& net = model->options().net;
+  auto data_options = run.data;
+  if (!data_options.seq_len) data_options.seq_len = net.max_seq_len;
+  require(net.max_seq_len == 0 || *data_options.seq_len <= net.max_seq_len,
+          "data.seq_len: " + std::to_string(*data_options.seq_len) + " is more than max_seq_len = " +
+              std::to_string(net.max_seq_len));
+  const auto data = open_data(data_options, net.num_tokens);
+  const auto training = std::make_shared<BatchSampler>(data.train, data_options);
+
+  TrainerParts parts;
+  parts.loss = [&model](const at::Tensor& tokens) { return model->forward(tokens).loss; };
+  parts.training_batch = [training](int64_t index) { return training->batch(index); };
+  if (data.validation) {
+    const auto validation = std::make_shared<ValidationSampler>(*data.validation, data_options);
+    parts.validation_batch = [validation](int64_t index) { return validation->batch(index); };
+    parts.validation_batches = validation->batches();
+  }
+  parts.sample = sampler({model, data.tokenizer}, run.train);
+  parts.bytes_per_token = data.bytes_per_token;
+  parts.config = run_config_text(run);
+  parts.data_fingerprint = std::to_string(data.train.fingerprint());
+  parts.directory = directory;
+  parts.resume = resume;
+  Trainer trainer(*model, run.train, std::move(parts));
+  return trainer.run();
+}
+
+LanguageModel load_language_model(const std::filesystem::path& path, at::Device device, at::ScalarType dtype) {
+  require(std::filesystem::exists(path), path.string() + ": does not exist");
+  const auto folder = checkpoint_folder(path);
+  const auto config_path = folder / checkpoint_file::kConfig;
+  require(std::filesystem::exists(config_path), path.string() + ": there is no " + checkpoint_file::kConfig +
+                                                    " (expected the folder of a run or of a checkpoint)");
+  const auto config = read_json_file(config_path.string());
+  require(config.contains("model"), config_path.string() + ": has no 'model'");
+  LanguageModel loaded;
+  loaded.model = build_language_model(config["model"], config_path.string() + ": model");
+  const auto weights = std::filesystem::is_directory(path) ? folder / checkpoint_file::kModel : path;
+  load_state_dict(*loaded.model, load_model_weights(weights));
+  for (auto& parameter : loaded.model->parameters()) parameter.set_requires_grad(false);
+  loaded.model->to(device);
+  if (dtype != at::kFloat) {
+    // Buffers (rotary frequencies) keep their precision.
+    for (auto& parameter : loaded.model->parameters()) parameter.set_data(parameter.to(dtype));
+  }
+  loaded.model->eval();
+  auto tokenizer = config.value(Json::json_pointer("/data/tokenizer"), std::string("bytes"));
+  if (tokenizer != "bytes" && !std::filesystem::exists(tokenizer)) tokenizer = (folder / tokenizer).string();
+  loaded.tokenizer = make_tokenizer(tokenizer);
+  return loaded;
+}
+
+std::string write_text(LanguageModel& language_model, const TextGeneration& generation) {
+  const auto tokens = prompt_tokens(language_model, generation.prompt);
+  GenerationInputs inputs;
+  inputs.prompts = at::tensor(tokens).unsqueeze(0).to(device_of(language_model.model));
+  TextStream stream(language_model.tokenizer, generation);
+  inputs.callback = [&](const at::Tensor& step, int64_t) { return stream.push(step.item<int64_t>()); };
+  language_model.model->generate(inputs, generation.options);
+  return stream.finish();
+}
+
+}  // namespace x_transformers

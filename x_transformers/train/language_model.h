@@ -1,0 +1,50 @@
+// A language model as trained and written with: an autoregressive wrapper, its tokenizer, and where it came from.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "x_transformers/generation/generate.h"
+#include "x_transformers/train/run_options.h"
+#include "x_transformers/train/tokenizer.h"
+#include "x_transformers/train/trainer.h"
+#include "x_transformers/wrappers/autoregressive.h"
+
+namespace x_transformers {
+
+/// The model of a run file: an AutoregressiveWrapper, or a TransformerWrapper, which is wrapped in one. InputError for
+/// another type, and for what the types themselves refuse.
+AutoregressiveWrapper build_language_model(const nlohmann::json& config, const std::string& where);
+
+/// Trains the model of a run and leaves the run's folder (checkpoint.h) in `directory`. With `resume` goes on from the
+/// folder's latest checkpoint. Throws as Trainer does.
+TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume);
+
+/// A trained model, loaded for writing.
+struct LanguageModel {
+  AutoregressiveWrapper model{nullptr};
+  std::shared_ptr<const Tokenizer> tokenizer;
+};
+
+/// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json beside it. InputError where
+/// something is missing or does not fit.
+LanguageModel load_language_model(const std::filesystem::path& path, at::Device device, at::ScalarType dtype);
+
+/// What text generation takes beside the options of sampling.
+struct TextGeneration {
+  std::string prompt;
+  GenerateOptions options;
+  std::vector<std::string> stop;                       ///< the text ends before the first of these
+  std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
+};
+
+/// Continues the prompt and returns the new text. InputError for a prompt that is empty, longer than max_seq_len, or has
+/// tokens that the model does not know.
+std::string write_text(LanguageModel& language_model, const TextGeneration& generation);
+
+}  // namespace x_transformers

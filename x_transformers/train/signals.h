@@ -1,0 +1,27 @@
+// Stopping a run by SIGINT and SIGTERM.
+#pragma once
+
+#include <csignal>
+
+namespace x_transformers {
+
+/// While it lives, the first SIGINT or SIGTERM only sets a flag, so that a run can save and end by
+/// itself; the second kills the process as usual. One at a time in a process.
+class StopSignals {
+ public:
+  /// Clears the flag and takes the two signals.
+  StopSignals();
+  /// Gives the signals back to whoever had them.
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  /// The signal that came, or 0.
+  static int received();
+
+ private:
+  struct sigaction interrupt_before_ {};
+  struct sigaction terminate_before_ {};
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,221 @@
+#include "x_transformers/train/tokenizer.h"
+
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <sentencepiece_processor.h>
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/train/data_files.h"
+
+// libsentencepiece.so and libc10.so each define a global variable of this name, of 32 and of 4
+// bytes, and the dynamic linker gives both libraries the one it meets first: with libc10 first,
+// sentencepiece writes over other settings of LibTorch at start. This one comes before either and
+// has room for both.
+extern "C" {
+alignas(16) char FLAGS_minloglevel[64];
+}
+
+namespace x_transformers {
+namespace {
+
+constexpr std::string_view kSpaceMark = "\u2581";
+// Texts from twice this size on are encoded in pieces.
+constexpr size_t kPiece = size_t{1} << 18;
+
+bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
+
+/// Bytes of the UTF-8 sequence at `text[at]`: 0 when it is invalid, -1 when it is cut off by the
+/// end.
+int utf8_length(std::string_view text, size_t at) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80) return 1;
+  const int length = lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
+  for (int i = 1; i < length; ++i) {
+    if (at + static_cast<size_t>(i) >= text.size()) return -1;
+    if (!is_continuation(text[at + static_cast<size_t>(i)])) return 0;
+    // Overlong forms, surrogates and what lies above U+10FFFF show in the second byte.
+    if (i == 1 && ((lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xED && byte(1) > 0x9F) ||
+                   (lead == 0xF0 && byte(1) < 0x90) || (lead == 0xF4 && byte(1) > 0x8F))) {
+      return 0;
+    }
+  }
+  return length;
+}
+
+void require_token(int64_t token, const Tokenizer& tokenizer) {
+  require(token >= 0 && token < tokenizer.vocab_size(),
+          fmt::format("token {} is not in the vocabulary of {} tokens ({})", token,
+                      tokenizer.vocab_size(), tokenizer.name()));
+}
+
+/// Where to cut `text` for encoding in pieces: before a space that follows something else, because
+/// no token reaches over such a place; else after a line end; else between two characters.
+std::vector<size_t> piece_starts(std::string_view text) {
+  std::vector<size_t> starts{0};
+  while (text.size() - starts.back() >= 2 * kPiece) {
+    const size_t low = starts.back() + kPiece;
+    const size_t high = starts.back() + 2 * kPiece;
+    size_t at = low;
+    while (at < high && !(text[at] == ' ' && text[at - 1] != ' ')) ++at;
+    if (at == high) {
+      at = text.rfind('\n', high - 1) + 1;  // 0 where there is none
+      if (at < low) at = low;
+      while (is_continuation(text[at])) ++at;
+    }
+    starts.push_back(at);
+  }
+  return starts;
+}
+
+std::string without_marks(std::string_view piece) {
+  std::string text;
+  for (size_t at = 0; at < piece.size();) {
+    if (piece.substr(at).starts_with(kSpaceMark)) {
+      text += ' ';
+      at += kSpaceMark.size();
+    } else {
+      text += piece[at++];
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+std::optional<size_t> find_invalid_utf8(std::string_view text) {
+  for (size_t at = 0; at < text.size();) {
+    const int length = utf8_length(text, at);
+    if (length <= 0) return at;
+    at += static_cast<size_t>(length);
+  }
+  return std::nullopt;
+}
+
+std::string Tokenizer::decode(std::span<const int64_t> tokens) const {
+  std::string text;
+  for (const int64_t token : tokens) text += token_bytes(token);
+  if (adds_leading_space() && text.starts_with(' ')) text.erase(0, 1);
+  return text;
+}
+
+std::vector<int64_t> ByteTokenizer::encode(std::string_view text) const {
+  std::vector<int64_t> tokens(text.size());
+  std::transform(text.begin(), text.end(), tokens.begin(),
+                 [](char byte) { return static_cast<unsigned char>(byte); });
+  return tokens;
+}
+
+std::string ByteTokenizer::token_bytes(int64_t token) const {
+  require_token(token, *this);
+  return std::string(1, static_cast<char>(token));
+}
+
+SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path)
+    : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()), path_(path) {
+  const auto file = open_file(path);
+  const auto status = processor_->LoadFromSerializedProto(file.bytes);
+  require(!file.bytes.empty() && status.ok() && processor_->GetPieceSize() > 0,
+          path + " is no sentencepiece model");
+  const auto probe = processor_->EncodeAsPieces("a");
+  adds_leading_space_ = !probe.empty() && probe.front().starts_with(kSpaceMark);
+  // Encoding in pieces is exact where tokens have spaces at their front only and a text keeps its
+  // own.
+  const auto spaced = processor_->EncodeAsPieces(" a");
+  const auto keeps_space = !spaced.empty() && spaced.front().starts_with(kSpaceMark);
+  splittable_ = keeps_space && !(probe.size() > 0 && probe.back().ends_with(kSpaceMark));
+  for (int id = 0; splittable_ && id < processor_->GetPieceSize(); ++id) {
+    const auto text = without_marks(processor_->IdToPiece(id));
+    const auto word = text.find_first_not_of(' ');
+    splittable_ = word == std::string::npos || text.find(' ', word) == std::string::npos;
+  }
+}
+
+SentencePieceTokenizer::~SentencePieceTokenizer() = default;
+
+std::vector<int64_t> SentencePieceTokenizer::encode(std::string_view text) const {
+  if (const auto at = find_invalid_utf8(text)) {
+    throw InputError(fmt::format("not valid UTF-8 at byte {} (0x{:02x}), which sentencepiece needs",
+                                 *at, static_cast<unsigned char>(text[*at])));
+  }
+  const auto starts = splittable_ ? piece_starts(text) : std::vector<size_t>{0};
+  std::vector<std::vector<int>> encoded(starts.size());
+  at::parallel_for(0, static_cast<int64_t>(starts.size()), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      auto piece = text.substr(
+          starts[i], i + 1 < starts.size() ? starts[i + 1] - starts[i] : std::string_view::npos);
+      // The space that is added to the piece stands for the one it was cut at.
+      if (i > 0 && adds_leading_space_ && piece.starts_with(' ')) piece.remove_prefix(1);
+      const auto status = processor_->Encode(piece, &encoded[i]);
+      if (!status.ok()) throw RunError(path_ + " failed to encode: " + status.message());
+    }
+  });
+  std::vector<int64_t> tokens;
+  tokens.reserve(std::accumulate(encoded.begin(), encoded.end(), size_t{0},
+                                 [](size_t sum, const auto& part) { return sum + part.size(); }));
+  for (const auto& part : encoded) tokens.insert(tokens.end(), part.begin(), part.end());
+  return tokens;
+}
+
+std::string SentencePieceTokenizer::token_bytes(int64_t token) const {
+  require_token(token, *this);
+  const int id = static_cast<int>(token);
+  if (processor_->IsControl(id)) return {};
+  if (processor_->IsUnknown(id)) return " \u2047 ";  // as sentencepiece shows it
+  const auto& piece = processor_->IdToPiece(id);
+  if (processor_->IsByte(id)) {  // <0x0A>
+    return std::string(1, static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16)));
+  }
+  return without_marks(piece);
+}
+
+int64_t SentencePieceTokenizer::vocab_size() const { return processor_->GetPieceSize(); }
+
+std::optional<int64_t> SentencePieceTokenizer::eos_token() const {
+  const int id = processor_->eos_id();
+  return id < 0 ? std::nullopt : std::optional<int64_t>(id);
+}
+
+std::string SentencePieceTokenizer::serialized() const {
+  return processor_->serialized_model_proto();
+}
+
+std::shared_ptr<const Tokenizer> make_tokenizer(const std::string& spec) {
+  if (spec == "bytes") return std::make_shared<ByteTokenizer>();
+  try {
+    return std::make_shared<SentencePieceTokenizer>(spec);
+  } catch (const InputError& error) {
+    throw InputError(
+        fmt::format("tokenizer: expected bytes or a sentencepiece .model file; {}", error.what()));
+  }
+}
+
+StreamingDecoder::StreamingDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool continues)
+    : tokenizer_(std::move(tokenizer)),
+      drop_space_(!continues && tokenizer_->adds_leading_space()) {}
+
+std::string StreamingDecoder::push(int64_t token) {
+  auto bytes = tokenizer_->token_bytes(token);
+  if (drop_space_ && !bytes.empty()) {
+    if (bytes.front() == ' ') bytes.erase(0, 1);
+    drop_space_ = false;
+  }
+  pending_ += bytes;
+  size_t whole = 0;
+  while (whole < pending_.size()) {
+    const int length = utf8_length(pending_, whole);
+    if (length < 0) break;
+    whole += static_cast<size_t>(std::max(length, 1));  // a wrong byte stands for itself
+  }
+  auto text = pending_.substr(0, whole);
+  pending_.erase(0, whole);
+  return text;
+}
+
+std::string StreamingDecoder::flush() { return std::exchange(pending_, {}); }
+
+}  // namespace x_transformers

@@ -1,0 +1,140 @@
+// Text to tokens and back: bytes, or a sentencepiece vocabulary.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sentencepiece {
+class SentencePieceProcessor;
+}
+
+namespace x_transformers {
+
+/// Turns text into token ids and token ids into bytes. Immutable, and safe to use from several
+/// threads.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  /// The tokens of `text`. Throws InputError where the tokenizer cannot take the bytes.
+  virtual std::vector<int64_t> encode(std::string_view text) const = 0;
+
+  /// The bytes that one token stands for; empty for control tokens. Throws InputError for an id
+  /// outside the vocabulary.
+  virtual std::string token_bytes(int64_t token) const = 0;
+
+  virtual int64_t vocab_size() const = 0;
+
+  /// "bytes" or "sentencepiece".
+  virtual std::string name() const = 0;
+
+  /// Whether encode() puts a space before the text, which decode() has to take away again.
+  virtual bool adds_leading_space() const { return false; }
+
+  /// The token that ends a text, where the vocabulary has one.
+  virtual std::optional<int64_t> eos_token() const { return std::nullopt; }
+
+  /// What a file must hold so that make_tokenizer(its path) gives this tokenizer; empty for bytes.
+  virtual std::string serialized() const { return {}; }
+
+  /// The text of `tokens`, as bytes: nothing is replaced, so it may be invalid UTF-8.
+  virtual std::string decode(std::span<const int64_t> tokens) const;
+};
+
+/// One token a byte, 256 of them; takes any input.
+class ByteTokenizer : public Tokenizer {
+ public:
+  std::vector<int64_t> encode(std::string_view text) const override;
+  std::string token_bytes(int64_t token) const override;
+  int64_t vocab_size() const override { return 256; }
+  std::string name() const override { return "bytes"; }
+};
+
+/// A sentencepiece model file, unigram or BPE (arXiv:1808.06226).
+class SentencePieceTokenizer : public Tokenizer {
+ public:
+  /// Throws InputError when `path` is missing or is no sentencepiece model.
+  explicit SentencePieceTokenizer(const std::string& path);
+  ~SentencePieceTokenizer() override;
+
+  /// Throws InputError, naming the byte offset, when `text` is not valid UTF-8. Long texts are cut
+  /// at spaces and encoded by several threads; the result is that of one piece.
+  std::vector<int64_t> encode(std::string_view text) const override;
+  std::string token_bytes(int64_t token) const override;
+  int64_t vocab_size() const override;
+  std::string name() const override { return "sentencepiece"; }
+  bool adds_leading_space() const override { return adds_leading_space_; }
+  std::optional<int64_t> eos_token() const override;
+  std::string serialized() const override;
+
+ private:
+  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  std::string path_;
+  bool adds_leading_space_ = false;
+  bool splittable_ = false;
+};
+
+/// `spec` is "bytes" or the path of a sentencepiece .model file. Throws InputError for anything
+/// else.
+std::shared_ptr<const Tokenizer> make_tokenizer(const std::string& spec);
+
+/// Decodes tokens one by one, for printing while they are drawn: the bytes of an unfinished UTF-8
+/// sequence are held back until it is whole.
+class StreamingDecoder {
+ public:
+  /// `continues` says that the tokens follow others, so that a leading space is kept.
+  explicit StreamingDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool continues = false);
+
+  /// The text that `token` completes, perhaps none.
+  std::string push(int64_t token);
+
+  /// The bytes still held back, as they are.
+  std::string flush();
+
+ private:
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  std::string pending_;
+  bool drop_space_;
+};
+
+/// The offset of the first byte of `text` that is not valid UTF-8, if there is one.
+std::optional<size_t> find_invalid_utf8(std::string_view text);
+
+/// Options of `x-transformers tokenizer train`.
+struct SentencePieceTrainingOptions {
+  std::vector<std::string> input;
+  std::string output = "tokenizer.model";
+  int64_t vocab_size = 8192;
+  std::string model_type = "unigram";
+  double character_coverage = 0.9995;
+  bool byte_fallback = true;
+  int64_t max_lines = 1000000;
+  int64_t threads = 4;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("input", input, "text files, or folders of them, to learn the vocabulary from");
+    v("output", output, "where to write the model file");
+    v("vocab_size", vocab_size, "tokens in the vocabulary");
+    v("model_type", model_type, "unigram or bpe", "arXiv:1804.10959");
+    v("character_coverage", character_coverage,
+      "share of the characters that get tokens of their own");
+    v("byte_fallback", byte_fallback,
+      "spell other characters in bytes, so that every text can be encoded and decoded exactly");
+    v("max_lines", max_lines, "lines drawn from the input to learn from; 0: all");
+    v("threads", threads, "threads to learn with; the result may depend on it");
+  }
+};
+
+/// Learns a vocabulary and writes it to `options.output`, whole or not at all. Text is taken as it
+/// is: no normalisation, and with `byte_fallback` decode(encode(text)) == text. Throws InputError
+/// for input files that are missing, empty or not UTF-8, and for a vocabulary larger than the text
+/// allows.
+void train_sentencepiece(const SentencePieceTrainingOptions& options);
+
+}  // namespace x_transformers

@@ -1,0 +1,141 @@
+#include <fmt/format.h>
+#include <sentencepiece_trainer.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <unordered_map>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/io/atomic_file.h"
+#include "x_transformers/train/data_files.h"
+#include "x_transformers/train/tokenizer.h"
+
+namespace x_transformers {
+namespace {
+
+// sentencepiece passes over longer lines (4192 bytes); ours are cut.
+constexpr size_t kLongestLine = 4096;
+
+/// Calls `take(line)` for every line of `text` that is not empty, long ones cut between words or
+/// characters.
+template <class Take>
+void for_each_line(std::string_view text, Take take) {
+  while (!text.empty()) {
+    size_t length = std::min(text.find('\n'), text.size());
+    const bool ends = length <= kLongestLine;
+    if (!ends) {
+      length = text.rfind(' ', kLongestLine);
+      if (length == std::string_view::npos || length == 0) {
+        length = kLongestLine;
+        while ((static_cast<unsigned char>(text[length]) & 0xC0) == 0x80) --length;
+      }
+    }
+    if (length > 0) take(text.substr(0, length));
+    text.remove_prefix(ends ? std::min(length + 1, text.size()) : length);
+  }
+}
+
+/// Gives sentencepiece the lines one by one.
+class Lines : public sentencepiece::SentenceIterator {
+ public:
+  explicit Lines(const std::vector<std::string_view>& lines) : lines_(lines) { load(); }
+  bool done() const override { return next_ > lines_.size(); }
+  void Next() override { load(); }
+  const std::string& value() const override { return line_; }
+  sentencepiece::util::Status status() const override { return {}; }
+
+ private:
+  void load() {
+    if (next_ < lines_.size()) line_ = std::string(lines_[next_]);
+    ++next_;
+  }
+
+  const std::vector<std::string_view>& lines_;
+  size_t next_ = 0;
+  std::string line_;
+};
+
+std::vector<FileContents> open_inputs(const std::vector<std::string>& inputs) {
+  std::vector<FileContents> files;
+  for (const auto& input : inputs) {
+    for (const auto& path : list_files(input)) {
+      files.push_back(open_file(path));
+      const auto at = find_invalid_utf8(files.back().bytes);
+      require(!at, fmt::format("{} is not valid UTF-8 at byte {}", path, at.value_or(0)));
+    }
+  }
+  return files;
+}
+
+/// All lines, or about `max_lines` of them, spread evenly.
+std::vector<std::string_view> choose_lines(const std::vector<FileContents>& files,
+                                           int64_t max_lines) {
+  std::vector<std::string_view> lines;
+  for (const auto& file : files) {
+    for_each_line(file.bytes, [&](std::string_view line) { lines.push_back(line); });
+  }
+  const auto limit = static_cast<size_t>(max_lines);
+  if (max_lines == 0 || lines.size() <= limit) return lines;
+  for (size_t i = 0; i < limit; ++i) {
+    lines[i] = lines[static_cast<size_t>(
+        static_cast<double>(i) * static_cast<double>(lines.size()) / static_cast<double>(limit))];
+  }
+  lines.resize(limit);
+  return lines;
+}
+
+/// What sentencepiece says without the place in its source: file(line) [condition] reason.
+std::string_view reason(std::string_view message) {
+  const size_t end = message.rfind("] ");
+  return end == std::string_view::npos ? message : message.substr(end + 2);
+}
+
+void validate(const SentencePieceTrainingOptions& options) {
+  require(!options.input.empty(), "tokenizer train: no input file given");
+  require(!options.output.empty(), "tokenizer train: no output file given");
+  require(options.model_type == "unigram" || options.model_type == "bpe",
+          fmt::format("model_type: expected unigram or bpe, got '{}'", options.model_type));
+  require(
+      options.vocab_size >= 1 && options.vocab_size <= (int64_t{1} << 24),
+      fmt::format("vocab_size: expected 1 to {}, got {}", int64_t{1} << 24, options.vocab_size));
+  require(!options.byte_fallback || options.vocab_size > 259,
+          fmt::format("vocab_size: expected more than 259 (256 bytes and 3 control tokens), got {}",
+                      options.vocab_size));
+  require(options.character_coverage > 0 && options.character_coverage <= 1,
+          fmt::format("character_coverage: expected a share above 0 and up to 1, got {}",
+                      options.character_coverage));
+  require(options.max_lines >= 0,
+          fmt::format("max_lines: expected 0 or more, got {}", options.max_lines));
+  require(options.threads >= 1 && options.threads <= 128,
+          fmt::format("threads: expected 1 to 128, got {}", options.threads));
+}
+
+}  // namespace
+
+void train_sentencepiece(const SentencePieceTrainingOptions& options) {
+  validate(options);
+  const auto files = open_inputs(options.input);
+  const auto lines = choose_lines(files, options.max_lines);
+  require(!lines.empty(),
+          fmt::format("{} holds no text to learn a vocabulary from", options.input[0]));
+  const std::unordered_map<std::string, std::string> settings = {
+      {"model_type", options.model_type},
+      {"vocab_size", std::to_string(options.vocab_size)},
+      {"character_coverage", fmt::format("{}", options.character_coverage)},
+      {"byte_fallback", options.byte_fallback ? "true" : "false"},
+      {"num_threads", std::to_string(options.threads)},
+      // Keeps every character as it is, so that decoding gives back the text.
+      {"normalization_rule_name", "identity"},
+      {"remove_extra_whitespaces", "false"},
+      {"add_dummy_prefix", "false"},
+      {"minloglevel", "2"},
+  };
+  Lines iterator(lines);
+  std::string model;
+  const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);
+  require(status.ok(), fmt::format("cannot learn {} tokens from {}: {}", options.vocab_size,
+                                   options.input[0], reason(status.message())));
+  write_file_atomically(options.output, model);
+}
+
+}  // namespace x_transformers

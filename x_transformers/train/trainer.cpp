@@ -1,0 +1,305 @@
+#include "x_transformers/train/trainer.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <cmath>
+#include <fstream>
+#include <numbers>
+#include <sstream>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/train/signals.h"
+
+namespace x_transformers {
+namespace {
+
+namespace fs = std::filesystem;
+
+at::Device open_device(const TrainOptions& options) {
+  if (options.threads) at::set_num_threads(static_cast<int>(*options.threads));
+  at::Device device(options.device);
+  if (device.is_cpu()) return device;
+  const auto count = at::hasCUDA() ? at::detail::getCUDAHooks().deviceCount() : 0;
+  const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
+  require(index < count, fmt::format("train.device: {} asked for, but {} CUDA devices were found",
+                                     options.device, count));
+  return {device.type(), index};
+}
+
+std::string file_text(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), path.string() + ": cannot be read");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+/// The parameters that are not trained compute in the type of those that are.
+void cast_frozen(torch::nn::Module& model, at::ScalarType dtype) {
+  for (at::Tensor& parameter : model.parameters()) {
+    if (!parameter.requires_grad() && parameter.is_floating_point())
+      parameter.set_data(parameter.detach().to(dtype));
+  }
+}
+
+}  // namespace
+
+Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerParts parts)
+    : model_(model),
+      options_(derived(options)),
+      parts_(std::move(parts)),
+      device_(open_device(options_)),
+      folder_(parts_.directory),
+      resumed_step_(open_directory()),
+      optimizer_(make_optimizer()),
+      ema_(options_.ema_decay
+               ? std::optional<Ema>(std::in_place, optimizer_.weights(), *options_.ema_decay)
+               : std::nullopt),
+      eager_step_(parts_.loss, optimizer_, ema(), options_.grad_clip),
+      step_function_(
+          [this](const std::vector<at::Tensor>& batches, int64_t) { return eager_step_(batches); }),
+      history_(*options_.log_every, device_) {
+  TORCH_CHECK(parts_.loss && parts_.training_batch, "[Trainer] needs a loss and training batches");
+  at::manual_seed(static_cast<uint64_t>(options_.seed));
+  state_.data_fingerprint = parts_.data_fingerprint;
+  std::vector<std::string> lines;
+  if (resumed_step_) {
+    lines = load_checkpoint();
+  } else if (parts_.resume) {
+    lines = {fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string())};
+  }
+  // Last, because it drops the rows after the checkpoint: a refused run leaves them.
+  report_.emplace(parts_.directory, options_, resumed_step_);
+  for (const std::string& line : lines) report_->message(line);
+}
+
+std::optional<int64_t> Trainer::open_directory() {
+  std::error_code error;
+  fs::create_directories(parts_.directory, error);
+  require(!error, fmt::format("{}: cannot make the folder: {}", parts_.directory.string(),
+                              error.message()));
+  lock_.emplace(parts_.directory);
+  const auto step = folder_.latest_step();
+  require(!step || parts_.resume,
+          fmt::format(
+              "{} holds a run at step {} already: go on with --resume, or write to another folder",
+              parts_.directory.string(), step.value_or(0)));
+  folder_.prepare();
+  if (!step) return std::nullopt;
+  // Lost or from before a kill: the copy in the checkpoint has all rows up to its step.
+  const fs::path metrics = parts_.directory / checkpoint_file::kMetrics;
+  if (!fs::exists(metrics))
+    write_file_atomically(metrics, file_text(*folder_.latest() / checkpoint_file::kMetrics));
+  return step;
+}
+
+AdamW Trainer::make_optimizer() {
+  model_.to(device_);
+  const NamedTensors parameters = trainable_parameters(model_);
+  std::vector<at::Tensor> masters;
+  if (options_.precision == "bf16") {
+    masters = cast_parameters(parameters, at::kBFloat16);
+    cast_frozen(model_, at::kBFloat16);
+  }
+  return AdamW(parameters, options_.optimizer, std::move(masters));
+}
+
+std::vector<std::string> Trainer::load_checkpoint() {
+  const fs::path folder = *folder_.latest();
+  const std::string config = (folder / checkpoint_file::kConfig).string();
+  const auto changes = compare_configs(file_text(config), parts_.config, config);
+  TrainState saved = load_train_state(folder / checkpoint_file::kState);
+  require(saved.data_fingerprint == parts_.data_fingerprint || saved.data_fingerprint.empty() ||
+              parts_.data_fingerprint.empty(),
+          fmt::format("{}: the run was trained on other data than what is given now",
+                      parts_.directory.string()));
+  load_tensors(folder, tensors());
+  set_random_state(saved.random, device_);
+  saved.data_fingerprint = parts_.data_fingerprint;
+  state_ = std::move(saved);
+  std::vector<std::string> lines{fmt::format("resumed at step {}", state_.step)};
+  for (const std::string& change : changes) lines.push_back("resumed with " + change);
+  return lines;
+}
+
+TrainResult Trainer::run() {
+  const StopSignals signals;
+  model_.train();
+  window_ = {};
+  clock_ = Clock::now();
+  const bool lacks_evaluation = state_.step > state_.evaluated_step && is_due(options_.eval_every);
+  try {
+    if (lacks_evaluation && evaluate() && options_.save_best) save(/*is_best=*/true);
+    while (state_.step < options_.steps && !is_early_stopped() && StopSignals::received() == 0) {
+      train_step();
+      after_step();
+    }
+  } catch (const c10::OutOfMemoryError& error) {
+    throw RunError(
+        fmt::format("step {}: out of memory on {}; try a smaller data.batch_size with a larger "
+                    "train.grad_accum, a shorter data.seq_len, or train.precision bf16 ({})",
+                    state_.step + 1, device_.str(), error.what_without_backtrace()));
+  }
+  settle();
+  if (state_.step > folder_.latest_step().value_or(0)) save(/*is_best=*/false);
+  report_->finish();
+  result_.reason = state_.step == options_.steps ? StopReason::kFinished
+                   : is_early_stopped()          ? StopReason::kEarlyStopping
+                                                 : StopReason::kSignal;
+  result_.step = state_.step;
+  result_.best_val_loss = state_.best_val_loss;
+  result_.skipped_steps = state_.skipped_steps;
+  return result_;
+}
+
+void Trainer::train_step() {
+  const int64_t step = state_.step + 1;
+  std::vector<at::Tensor> micro_batches;
+  for (int64_t i = 0; i < options_.grad_accum; ++i) {
+    micro_batches.push_back(to_device(parts_.training_batch(state_.data_position + i), device_));
+    window_.tokens += micro_batches.back().size(0) * (micro_batches.back().size(1) - 1);
+  }
+  optimizer_.set_learning_rate(learning_rate_at(options_, step));
+  history_.record(step, step_function_(micro_batches, step));
+  state_.step = step;
+  state_.data_position += options_.grad_accum;
+}
+
+bool Trainer::is_due(const std::optional<int64_t>& every) const {
+  const bool is_last = state_.step == options_.steps;
+  return every.value_or(0) > 0 && (is_last || state_.step % *every == 0) &&
+         StopSignals::received() == 0;
+}
+
+bool Trainer::is_early_stopped() const {
+  const auto& patience = options_.early_stopping_patience;
+  return patience && state_.evaluations_without_gain >= *patience;
+}
+
+void Trainer::after_step() {
+  const bool is_stopped = StopSignals::received() != 0;
+  if (is_stopped || is_due(options_.log_every)) log();
+  const bool is_best = is_due(options_.eval_every) && evaluate() && options_.save_best;
+  if (is_due(options_.sample_every)) sample();
+  if (is_best || is_due(options_.save_every)) save(is_best);
+}
+
+void Trainer::settle() {
+  const auto records = history_.drain();
+  const auto now = Clock::now();
+  const double seconds = std::chrono::duration<double>(now - clock_).count();
+  clock_ = now;
+  window_.seconds += seconds;
+  state_.seconds += seconds;
+  const StepRecord* first_skipped = nullptr;
+  for (const StepRecord& record : records) {
+    if (record.skipped) {
+      if (!options_.skip_nonfinite) fail_nonfinite(record);
+      ++state_.skipped_steps;
+      if (first_skipped == nullptr) first_skipped = &record;
+      continue;
+    }
+    window_.loss += record.loss;
+    window_.grad_norm += record.grad_norm;
+    ++window_.steps;
+  }
+  if (first_skipped == nullptr) return;
+  report_->message(fmt::format(
+      "step {}: passed over, loss {}, gradient norm {}; {} steps passed over so far",
+      first_skipped->step, first_skipped->loss, first_skipped->grad_norm, state_.skipped_steps));
+}
+
+void Trainer::fail_nonfinite(const StepRecord& record) const {
+  const auto last = folder_.latest();
+  const std::string kept = last ? fmt::format("the last good checkpoint is {}", last->string())
+                                : "no checkpoint was saved yet";
+  throw RunError(
+      fmt::format("step {}: loss {}, gradient norm {}: not finite; {}. Try a lower "
+                  "train.learning_rate (now {}), a longer "
+                  "train.warmup_steps (now {}), {}{}or --skip-nonfinite to pass over such steps",
+                  record.step, record.loss, record.grad_norm, kept,
+                  options_.optimizer.learning_rate, *options_.warmup_steps,
+                  options_.grad_clip == 0
+                      ? "train.grad_clip 1.0, "
+                      : fmt::format("a lower train.grad_clip (now {}), ", options_.grad_clip),
+                  options_.precision == "bf16" ? "train.precision fp32, " : ""));
+}
+
+void Trainer::log() {
+  settle();
+  state_.tokens += window_.tokens;
+  const auto steps =
+      static_cast<double>(window_.steps);  // 0: all were passed over, and the means are NaN
+  TrainingLog log;
+  log.step = state_.step;
+  log.loss = window_.loss / steps;
+  log.grad_norm = window_.grad_norm / steps;
+  log.learning_rate = optimizer_.learning_rate();
+  log.tokens_per_second = static_cast<double>(window_.tokens) / window_.seconds;
+  log.tokens = state_.tokens;
+  log.seconds = state_.seconds;
+  log.skipped_steps = state_.skipped_steps;
+  log.memory_bytes = memory_in_use(device_);
+  report_->log(log);
+  if (window_.steps > 0) result_.loss = log.loss;
+  window_ = {};
+}
+
+bool Trainer::evaluate() {
+  if (!parts_.validation_batch || parts_.validation_batches <= 0) return false;
+  settle();
+  std::optional<double> loss;
+  {
+    const EvaluationScope scope(model_, optimizer_, ema());
+    loss = mean_loss(parts_.loss, parts_.validation_batch, parts_.validation_batches, device_,
+                     [] { return StopSignals::received() != 0; });
+  }
+  clock_ = Clock::now();
+  if (!loss) return false;
+  const bool is_best = std::isfinite(*loss) && *loss < state_.best_val_loss.value_or(INFINITY);
+  if (is_best) {
+    state_.best_val_loss = *loss;
+    state_.best_step = state_.step;
+  }
+  state_.evaluations_without_gain = is_best ? 0 : state_.evaluations_without_gain + 1;
+  state_.evaluated_step = state_.step;
+  result_.val_loss = *loss;
+  EvaluationLog log{state_.step, *loss, {}, is_best};
+  if (parts_.bytes_per_token)
+    log.bits_per_byte = *loss / std::numbers::ln2 / *parts_.bytes_per_token;
+  report_->evaluation(log);
+  return is_best;
+}
+
+void Trainer::sample() {
+  if (!parts_.sample) return;
+  settle();
+  std::string text;
+  {
+    const EvaluationScope scope(model_, optimizer_, ema());
+    text = parts_.sample();
+  }
+  report_->sample(state_.step, text);
+  clock_ = Clock::now();
+}
+
+void Trainer::save(bool is_best) {
+  settle();
+  state_.random = random_state(device_);
+  folder_.save(state_.step, is_best, [&](const fs::path& folder) {
+    save_tensors(folder, tensors());
+    TrainState saved = state_;
+    saved.tokens += window_.tokens;
+    save_train_state(folder / checkpoint_file::kState, saved);
+    write_file_atomically(folder / checkpoint_file::kConfig, parts_.config);
+    write_file_atomically(folder / checkpoint_file::kMetrics,
+                          file_text(parts_.directory / checkpoint_file::kMetrics));
+  });
+  folder_.prune(options_.keep_last);
+  report_->draw_curve();
+  clock_ = Clock::now();
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,135 @@
+// The training loop.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "x_transformers/io/atomic_file.h"
+#include "x_transformers/train/checkpoint.h"
+#include "x_transformers/train/checkpoint_state.h"
+#include "x_transformers/train/trainer_checkpoint.h"
+#include "x_transformers/train/trainer_evaluation.h"
+#include "x_transformers/train/trainer_options.h"
+#include "x_transformers/train/trainer_report.h"
+#include "x_transformers/train/trainer_step.h"
+
+namespace x_transformers {
+
+/// What a Trainer is given beside the model and the options.
+struct TrainerParts {
+  LossFunction loss;
+  /// Batch `index` of the run, from 0; step `s` (from 1) takes those from (s - 1) * grad_accum on.
+  BatchFunction training_batch;
+  /// Empty: no validation.
+  BatchFunction validation_batch;
+  int64_t validation_batches = 0;
+  /// Writes a text with the model; empty: no samples. Called in eval mode, without gradients.
+  std::function<std::string()> sample;
+  /// Bytes of text that a token stands for; turns nats a token into bits a byte.
+  std::optional<double> bytes_per_token;
+  /// Text of config.json, a JSON object.
+  std::string config = "{}\n";
+  /// Hash of the training data; a run is resumed on the same only. Empty: not checked.
+  std::string data_fingerprint;
+  std::filesystem::path directory;
+  /// Go on from the latest checkpoint in `directory`, or start where there is none.
+  bool resume = false;
+};
+
+enum class StopReason { kFinished, kEarlyStopping, kSignal };
+
+struct TrainResult {
+  StopReason reason = StopReason::kFinished;
+  int64_t step = 0;                ///< updates done in all
+  std::optional<double> loss;      ///< of the last log line, nats a token
+  std::optional<double> val_loss;  ///< of the last validation of this run
+  std::optional<double> best_val_loss;
+  int64_t skipped_steps = 0;
+};
+
+/// Trains a module on token batches, and keeps its run in a folder (checkpoint.h).
+///
+/// Bitwise resume: a run of N steps, and one that is stopped after k and resumed, end with the same
+/// weights on the CPU, whatever the intervals of logging, validation, sampling and saving. Between
+/// log points no step reads from the device; so a loss or gradient that is not finite ends the run
+/// (RunError) at the next log point or checkpoint, while the update of its own step is passed over
+/// at once, on the device.
+class Trainer {
+ public:
+  /// Moves `model` to the device, in bf16 casts its parameters, and with `resume` loads the latest
+  /// checkpoint. `model` must outlive this. Throws InputError: impossible options, no such device,
+  /// a folder that another run is writing, that holds a run when not asked to resume, or whose
+  /// checkpoint is of another model or other data.
+  Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerParts parts);
+
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  /// Trains until all steps are done, the validation loss has not fallen for long enough, or SIGINT
+  /// or SIGTERM came; each time with a checkpoint of the last step. Throws RunError: loss not
+  /// finite, out of device memory, disk full; the last checkpoint is intact.
+  TrainResult run();
+
+  /// The eager step, for capture.
+  TrainStep& eager_step() { return eager_step_; }
+  /// Replaces the eager step, by a captured one.
+  void set_step_function(StepFunction step) { step_function_ = std::move(step); }
+
+  const TrainOptions& options() const { return options_; }
+  const TrainState& state() const { return state_; }
+  AdamW& optimizer() { return optimizer_; }
+  Ema* ema() { return ema_ ? &*ema_ : nullptr; }
+  at::Device device() const { return device_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  /// Sums over the steps since the last log line.
+  struct Window {
+    double loss = 0, grad_norm = 0, seconds = 0;
+    int64_t steps = 0, tokens = 0;
+  };
+
+  AdamW make_optimizer();
+  std::optional<int64_t> open_directory();
+  /// Returns lines that tell what changed.
+  std::vector<std::string> load_checkpoint();
+  void train_step();
+  void after_step();
+  /// Reads the results of steps so far; throws RunError where one is not finite and may not be.
+  void settle();
+  void log();
+  /// True when the loss is the lowest so far.
+  bool evaluate();
+  void sample();
+  void save(bool is_best);
+  bool is_due(const std::optional<int64_t>& every) const;
+  bool is_early_stopped() const;
+  [[noreturn]] void fail_nonfinite(const StepRecord& record) const;
+  TrainedTensors tensors() { return {model_, optimizer_, ema()}; }
+
+  torch::nn::Module& model_;
+  TrainOptions options_;
+  TrainerParts parts_;
+  at::Device device_;
+  std::optional<FolderLock> lock_;
+  CheckpointFolder folder_;
+  std::optional<int64_t> resumed_step_;
+  AdamW optimizer_;
+  std::optional<Ema> ema_;
+  TrainStep eager_step_;
+  StepFunction step_function_;
+  StepHistory history_;
+  std::optional<TrainReport> report_;
+  TrainState state_;
+  Window window_;
+  Clock::time_point clock_;
+  TrainResult result_;
+};
+
+}  // namespace x_transformers

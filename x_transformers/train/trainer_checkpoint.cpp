@@ -1,0 +1,81 @@
+#include "x_transformers/train/trainer_checkpoint.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/io/safetensors.h"
+#include "x_transformers/io/state_dict.h"
+#include "x_transformers/optim/state.h"
+#include "x_transformers/train/checkpoint.h"
+
+namespace x_transformers {
+
+void save_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors) {
+  const NamedTensors& weights = tensors.optimizer.weights();
+  TensorMap state = tensors.optimizer.state_dict();
+  if (tensors.ema != nullptr) {
+    state.merge(tensors.ema->state_dict());
+    for (size_t i = 0; i < weights.names.size(); ++i)
+      state["weights." + weights.names[i]] = weights.tensors[i];
+  }
+  save_safetensors(folder / checkpoint_file::kOptimizer, state);
+  std::vector<at::Tensor> values;
+  for (const at::Tensor& weight : weights.tensors) values.push_back(weight.detach());
+  if (tensors.ema != nullptr) values = tensors.ema->averages();
+  const ScopedWeights scope(tensors.optimizer.parameters().tensors, values);
+  save_model(folder / checkpoint_file::kModel, tensors.model);
+}
+
+void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors) {
+  const NamedTensors& weights = tensors.optimizer.weights();
+  const TensorMap state = load_safetensors(folder / checkpoint_file::kOptimizer).tensors;
+  const TensorMap saved_model = load_model_weights(folder / checkpoint_file::kModel);
+  {
+    // Into the masters, where the parameters are of a smaller type.
+    std::vector<at::Tensor> values;
+    for (const at::Tensor& weight : weights.tensors) values.push_back(weight.detach());
+    const ScopedWeights scope(tensors.optimizer.parameters().tensors, values);
+    load_state_dict(tensors.model, saved_model);
+  }
+  tensors.optimizer.load_state_dict(state);
+  const bool was_averaged = state.contains("ema_count");
+  for (size_t i = 0; was_averaged && i < weights.names.size(); ++i) {
+    copy_state(state, "weights." + weights.names[i], weights.tensors[i]);
+  }
+  if (was_averaged && tensors.ema != nullptr) tensors.ema->load_state_dict(state);
+  tensors.optimizer.write_parameters();
+}
+
+std::vector<std::string> compare_configs(const std::string& saved, const std::string& now,
+                                         const std::string& where) {
+  const auto parse = [&](const std::string& text) {
+    Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    require(config.is_object(), where + ": expected a JSON object");
+    return config.flatten();
+  };
+  Json before = parse(saved), after = parse(now);
+  Json keys = before;
+  keys.update(after);
+  std::vector<std::string> changes;
+  for (const auto& [path, value] : keys.items()) {
+    if (path.empty()) continue;  // an empty object
+    const auto shown = [&path = path](const Json& config) {
+      return config.contains(path) ? detail::shown(config[path]) : std::string("absent");
+    };
+    const std::string was = shown(before), is = shown(after);
+    if (was == is) continue;
+    std::string dotted = path.substr(1);
+    std::replace(dotted.begin(), dotted.end(), '/', '.');
+    require(!dotted.starts_with("model"),
+            fmt::format("{}: the checkpoint is of another model: {} was {}, now it is {}", where,
+                        dotted, was, is));
+    changes.push_back(fmt::format("{} = {} (was {})", dotted, is, was));
+  }
+  return changes;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,38 @@
+// The tensors of a run on their way to and from a checkpoint.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "x_transformers/optim/adamw.h"
+#include "x_transformers/optim/ema.h"
+
+namespace x_transformers {
+
+/// What training changes.
+struct TrainedTensors {
+  torch::nn::Module& model;
+  AdamW& optimizer;
+  Ema* ema = nullptr;
+};
+
+/// Writes model.safetensors and optimizer.safetensors into `folder`. The model's file holds the
+/// weights to use, in full precision: the averaged ones where there is an Ema. The optimizer's file
+/// holds all else that training goes on from: the state of AdamW and, with an Ema, its state and
+/// `weights.<name>`, the weights that are not averaged.
+void save_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
+
+/// Reads what save_tensors wrote. An Ema that was not saved starts anew. Throws InputError when the
+/// files do not fit.
+void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
+
+/// Throws InputError naming the first difference when the `model` part of the two config.json texts
+/// differs. Returns a line "train.steps = 200 (was 100)" for each value of other parts that
+/// differs.
+std::vector<std::string> compare_configs(const std::string& saved, const std::string& now,
+                                         const std::string& where);
+
+}  // namespace x_transformers

@@ -1,0 +1,91 @@
+// The `train` part of a run file.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "x_transformers/optim/adamw.h"
+#include "x_transformers/optim/schedule.h"
+
+namespace x_transformers {
+
+struct TrainOptions {
+  int64_t steps = 1000;
+  AdamWOptions optimizer;
+  std::string schedule = "cosine";
+  std::optional<int64_t> warmup_steps;
+  double min_learning_rate_ratio = 0.1;
+  double grad_clip = 1.0;
+  int64_t grad_accum = 1;
+  std::optional<double> ema_decay;
+  std::string precision = "fp32";
+  std::string device = "cpu";
+  bool cuda_graph = true;
+  std::optional<int64_t> threads;
+  int64_t seed = 0;
+  bool skip_nonfinite = false;
+  std::optional<int64_t> log_every;
+  std::optional<int64_t> eval_every;
+  std::optional<int64_t> early_stopping_patience;
+  std::optional<int64_t> sample_every;
+  std::string sample_prompt = "\n";
+  int64_t sample_length = 200;
+  std::optional<int64_t> save_every;
+  int64_t keep_last = 2;
+  bool save_best = true;
+  bool tensorboard = true;
+  bool plot = true;
+  std::string progress = "auto";
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("steps", steps, "updates of the weights");
+    optimizer.fields(v);
+    v("schedule", schedule, "learning rate after the warm-up: cosine, linear or constant",
+      "arXiv:1608.03983");
+    v("warmup_steps", warmup_steps, "steps of linear warm-up; default: 2% of all, 2000 at most");
+    v("min_learning_rate_ratio", min_learning_rate_ratio,
+      "last learning rate of cosine and linear / the peak");
+    v("grad_clip", grad_clip, "largest l2 norm of all gradients; 0: no limit", "arXiv:1211.5063");
+    v("grad_accum", grad_accum, "batches whose gradients are averaged for one update");
+    v("ema_decay", ema_decay,
+      "keep a moving average of the weights with this decay, to evaluate, sample and save; "
+      "default: none");
+    v("precision", precision,
+      "fp32, or bf16: parameters and compute in bf16, with fp32 master weights",
+      "arXiv:1710.03740");
+    v("device", device, "cpu, cuda or cuda:N");
+    v("cuda_graph", cuda_graph, "on cuda, capture the whole step in a CUDA graph");
+    v("threads", threads, "CPU threads; default: one for each core");
+    v("seed", seed, "seed of initialisation and dropout");
+    v("skip_nonfinite", skip_nonfinite,
+      "pass over a step whose loss or gradient is not finite instead of stopping");
+    v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");
+    v("eval_every", eval_every, "steps between two validations; default: 5% of all, 1000 at most");
+    v("early_stopping_patience", early_stopping_patience,
+      "stop after this many validations without a lower loss; default: never");
+    v("sample_every", sample_every, "steps between two samples, 0: none; default: eval_every");
+    v("sample_prompt", sample_prompt, "text that samples start from");
+    v("sample_length", sample_length, "tokens of a sample");
+    v("save_every", save_every, "steps between two checkpoints; default: eval_every");
+    v("keep_last", keep_last, "checkpoints to keep beside the best one");
+    v("save_best", save_best,
+      "save a checkpoint whenever the validation loss is the lowest so far");
+    v("tensorboard", tensorboard, "write TensorBoard event files");
+    v("plot", plot, "draw the loss curve");
+    v("progress", progress, "bar, lines, none, or auto: a bar on a terminal, else lines");
+  }
+};
+
+/// Throws InputError naming the option and what it takes.
+void validate(const TrainOptions& options);
+
+/// `options` with every value that has a default derived from others filled in (warmup_steps,
+/// log_every, eval_every, sample_every, save_every), after validate().
+TrainOptions derived(TrainOptions options);
+
+/// The learning rate at `step`, counted from 1; of options from derived().
+double learning_rate_at(const TrainOptions& options, int64_t step);
+
+}  // namespace x_transformers

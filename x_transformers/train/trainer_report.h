@@ -1,0 +1,62 @@
+// What a run tells: metrics.jsonl, TensorBoard, the progress bar and the loss curve.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "x_transformers/train/metrics.h"
+#include "x_transformers/train/progress.h"
+#include "x_transformers/train/tensorboard.h"
+#include "x_transformers/train/trainer_options.h"
+
+namespace x_transformers {
+
+/// The steps since the last log line.
+struct TrainingLog {
+  int64_t step = 0;
+  double loss = 0;       ///< mean, nats a token
+  double grad_norm = 0;  ///< mean, before clipping
+  double learning_rate = 0;
+  double tokens_per_second = 0;
+  int64_t tokens = 0;         ///< of the run so far
+  double seconds = 0;         ///< in training steps so far
+  int64_t skipped_steps = 0;  ///< of the run so far
+  std::optional<int64_t> memory_bytes;
+};
+
+/// One validation.
+struct EvaluationLog {
+  int64_t step = 0;
+  double val_loss = 0;  ///< nats a token
+  std::optional<double> bits_per_byte;
+  bool is_best = false;
+};
+
+class TrainReport {
+ public:
+  /// Writes into `directory`: metrics.jsonl, tensorboard/ and loss.png. With `resumed_step` goes on
+  /// after that step.
+  TrainReport(std::filesystem::path directory, const TrainOptions& options,
+              std::optional<int64_t> resumed_step);
+
+  void log(const TrainingLog& log);
+  void evaluation(const EvaluationLog& evaluation);
+  void sample(int64_t step, const std::string& text);
+  void message(const std::string& text) { progress_.message(text); }
+  /// Draws the loss curve where asked for. A failure is told once and does not end the run.
+  void draw_curve();
+  /// Ends the progress bar.
+  void finish() { progress_.finish(); }
+
+ private:
+  std::filesystem::path directory_;
+  int64_t total_steps_;
+  bool draws_curve_;
+  MetricsWriter metrics_;
+  std::optional<EventWriter> events_;
+  ProgressReporter progress_;
+};
+
+}  // namespace x_transformers

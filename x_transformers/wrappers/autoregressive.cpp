@@ -1,0 +1,149 @@
+#include "x_transformers/wrappers/autoregressive.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/generation/align.h"
+#include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/transformer_session.h"
+
+namespace x_transformers {
+namespace {
+
+/// Evaluation mode without gradients for as long as it lives.
+class Evaluation {
+ public:
+  explicit Evaluation(torch::nn::Module& module) : module_(module), was_training_(module.is_training()) {
+    module_.eval();
+  }
+  ~Evaluation() { module_.train(was_training_); }
+  Evaluation(const Evaluation&) = delete;
+  Evaluation& operator=(const Evaluation&) = delete;
+
+ private:
+  torch::nn::Module& module_;
+  bool was_training_;
+  torch::NoGradGuard no_grad_;
+};
+
+/// Prompts [b, n] with the padding at the left, and where each begins.
+struct AlignedPrompts {
+  at::Tensor prompts, seq_start_pos;
+};
+
+AlignedPrompts align_prompts(const GenerationInputs& inputs, int64_t pad_value) {
+  require(inputs.prompts.defined() && (inputs.prompts.dim() == 1 || inputs.prompts.dim() == 2) &&
+              !inputs.prompts.is_floating_point(),
+          "prompts: expected tokens [batch, seq] or [seq] of integers");
+  auto prompts = inputs.prompts.dim() == 1 ? inputs.prompts.unsqueeze(0) : inputs.prompts;
+  if (!inputs.prompt_lens.defined()) return {prompts, {}};
+  const auto lens = inputs.prompt_lens.to(at::kLong);
+  return {align_right(prompts, lens, pad_value), (prompts.size(1) - lens).to(prompts.device())};
+}
+
+std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net, const GenerationInputs& inputs,
+                                                 const AlignedPrompts& aligned, int64_t seq_len) {
+  SessionOptions session;
+  session.cache_kv = inputs.cache_kv;
+  session.restrict_to_max_seq_len = inputs.restrict_to_max_seq_len;
+  session.seq_start_pos = aligned.seq_start_pos;
+  session.inputs = inputs.net;
+  session.expected_length = seq_len;
+  return std::make_unique<TransformerSession>(net, session);
+}
+
+}  // namespace
+
+AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(AutoregressiveWrapperOptions options)
+    : AutoregressiveWrapperImpl(TransformerWrapper(options.net), options) {}
+
+AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net, AutoregressiveWrapperOptions options)
+    : options_(std::move(options)), net_(register_module("net", std::move(net))) {
+  options_.net = net_->options();
+  require(options_.mask_prob >= 0 && options_.mask_prob < 1,
+          "mask_prob: expected a number in [0, 1), got " + std::to_string(options_.mask_prob));
+}
+
+/// Hides a part of the keys, but not the first (arXiv:2210.13432).
+at::Tensor AutoregressiveWrapperImpl::random_key_mask(const at::Tensor& x) const {
+  const auto n = x.size(1);
+  const auto hidden = std::min(static_cast<int64_t>(static_cast<double>(n) * options_.mask_prob), n - 1);
+  auto ranks = at::randn(x.sizes(), x.options().dtype(at::kFloat));
+  ranks.select(1, 0).fill_(-std::numeric_limits<float>::max());
+  const auto indices = std::get<1>(ranks.topk(hidden, -1));
+  return at::ones(x.sizes(), x.options().dtype(at::kBool)).scatter(1, indices, false);
+}
+
+at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const {
+  const auto predicted = output.next_embed_pred.narrow(1, 0, output.next_embed_pred.size(1) - 1);
+  const auto wanted = output.init_embed.narrow(1, 1, output.init_embed.size(1) - 1).detach();
+  const auto counts = (target != options_.ignore_index).unsqueeze(-1);
+  // A mean over the entries that count, without the host learning how many.
+  const auto errors = (predicted - wanted).abs() * counts;
+  return errors.sum() / (counts.sum() * predicted.size(-1));
+}
+
+AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {
+  require(x.dim() == 2 && x.size(1) > 1, "x: expected tokens [batch, seq] with at least two in a sequence");
+  const auto target = x.narrow(1, 1, x.size(1) - 1);
+  inputs.x = x.masked_fill(x == options_.ignore_index, options_.pad_value);
+  if (options_.mask_prob > 0) inputs.layers.self_attn_kv_mask = random_key_mask(x);
+  inputs.keep_maps = inputs.keep_maps || options_.add_attn_z_loss;
+  inputs.next_embed_pred = net_->options().add_continuous_pred_head;
+
+  Output output;
+  output.net = net_->forward(inputs);
+  require(output.net.logits.size() == 1, "net: expected one output head, got " +
+                                             std::to_string(output.net.logits.size()));
+  auto logits = output.net.logits[0];
+  if (inputs.prepend_embeds.defined()) {
+    const auto prepended = inputs.prepend_embeds.size(1);
+    logits = logits.narrow(1, prepended, logits.size(1) - prepended);
+  }
+  output.logits = logits.narrow(1, 0, logits.size(1) - 1);
+  output.loss = net_->options().mixture_of_softmax ? nll(output.logits, target, options_.ignore_index)
+                                                   : cross_entropy(output.logits, target, options_.ignore_index);
+  if (options_.add_attn_z_loss) {
+    constexpr double kWeight = 1e-4;  // of the call, as in Python: the model's own weight is not used
+    output.loss = output.loss + attn_z_loss(output.net.layers, kWeight);
+  }
+  if (inputs.next_embed_pred) {
+    output.loss = output.loss + next_embed_loss(output.net, target) * options_.next_embed_loss_weight;
+  }
+  return output;
+}
+
+at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs, const GenerateOptions& options) {
+  const Evaluation evaluation(*this);
+  const auto aligned = align_prompts(inputs, options_.pad_value);
+  const auto session = make_session(net_, inputs, aligned, options.seq_len);
+  std::vector<std::unique_ptr<TransformerSession>> amateur_sessions;
+  GenerateInputs generation;
+  generation.prompts = aligned.prompts;
+  generation.prompt_lens = inputs.prompt_lens;
+  generation.pad_value = options_.pad_value;
+  generation.callback = inputs.callback;
+  for (auto amateur : inputs.amateurs) {
+    amateur.net->eval();
+    amateur_sessions.push_back(make_session(amateur.net, inputs, aligned, options.seq_len));
+    generation.amateurs.push_back({amateur_sessions.back().get(), amateur.beta, amateur.alpha});
+  }
+  const auto out = x_transformers::generate(*session, generation, options);
+  return inputs.prompts.dim() == 1 ? out.squeeze(0) : out;
+}
+
+BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& inputs,
+                                                        const BeamSearchOptions& options) {
+  const Evaluation evaluation(*this);
+  const auto aligned = align_prompts(inputs, options_.pad_value);
+  const auto session = make_session(net_, inputs, aligned, options.seq_len);
+  auto result = x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
+  if (inputs.prompts.dim() == 1) result.beams = result.beams.squeeze(1);
+  return result;
+}
+
+}  // namespace x_transformers

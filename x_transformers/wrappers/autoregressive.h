@@ -1,0 +1,82 @@
+// Next-token training and generation: AutoregressiveWrapper.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <optional>
+#include <vector>
+
+#include "x_transformers/core/options.h"
+#include "x_transformers/generation/beam_search.h"
+#include "x_transformers/generation/generate.h"
+#include "x_transformers/models/transformer_wrapper.h"
+
+namespace x_transformers {
+
+struct AutoregressiveWrapperOptions {
+  TransformerWrapperOptions net = {};
+  int64_t ignore_index = -100;
+  int64_t pad_value = 0;
+  double mask_prob = 0.0;
+  bool add_attn_z_loss = false;
+  double next_embed_loss_weight = 0.1;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("net", net, "the model: TransformerWrapper");
+    v("ignore_index", ignore_index, "targets of this value do not count in the loss");
+    v("pad_value", pad_value, "token that stands where there is none");
+    v("mask_prob", mask_prob, "part of the keys hidden in each training sequence", "arXiv:2210.13432");
+    v("add_attn_z_loss", add_attn_z_loss, "add the attention z-loss", "arXiv:2202.08906");
+    v("next_embed_loss_weight", next_embed_loss_weight, "weight of the next-embedding loss (add_continuous_pred_head)");
+  }
+};
+
+/// What generation takes beside the options of sampling.
+struct GenerationInputs {
+  at::Tensor prompts;      ///< [b, n] or [n] int64
+  at::Tensor prompt_lens;  ///< [b] int64: tokens of each prompt; they stand at the left, padding at the right
+  bool cache_kv = true;
+  bool restrict_to_max_seq_len = true;
+  TransformerInputs net;   ///< context, prepended embeddings and the like
+  TokenCallback callback;
+  /// Contrastive decoding against these smaller models (arXiv:2210.15097), with their weights.
+  struct Amateur {
+    TransformerWrapper net{nullptr};
+    double beta = 0.5, alpha = 0.1;
+  };
+  std::vector<Amateur> amateurs;
+};
+
+class AutoregressiveWrapperImpl : public torch::nn::Module {
+ public:
+  struct Output {
+    at::Tensor loss;    ///< mean over the targets that count, in nats a token
+    at::Tensor logits;  ///< [b, n - 1, tokens]
+    TransformerOutput net;
+  };
+
+  explicit AutoregressiveWrapperImpl(AutoregressiveWrapperOptions options);
+  /// A wrapper around a model that exists; options.net is the model's own.
+  AutoregressiveWrapperImpl(TransformerWrapper net, AutoregressiveWrapperOptions options);
+
+  /// x [b, n] int64 -> the loss of predicting each token from those before it. `inputs` adds context and the like.
+  Output forward(const at::Tensor& x, TransformerInputs inputs = {});
+
+  /// New tokens [b, m], m <= seq_len (or [m] for a prompt [n]).
+  at::Tensor generate(const GenerationInputs& inputs, const GenerateOptions& options);
+  BeamSearchResult beam_search(const GenerationInputs& inputs, const BeamSearchOptions& options);
+
+  TransformerWrapper& net() { return net_; }
+  const AutoregressiveWrapperOptions& options() const { return options_; }
+
+ private:
+  at::Tensor next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const;
+  at::Tensor random_key_mask(const at::Tensor& x) const;
+
+  AutoregressiveWrapperOptions options_;
+  TransformerWrapper net_{nullptr};
+};
+TORCH_MODULE(AutoregressiveWrapper);
+
+}  // namespace x_transformers
