@@ -17,6 +17,7 @@ find_path(LibTorch_INCLUDE_DIR torch/csrc/api/include/torch/nn/module.h
 find_library(LibTorch_cpu_LIBRARY torch_cpu HINTS ${_libtorch_hints} PATH_SUFFIXES lib torch/lib libtorch/lib)
 find_library(LibTorch_c10_LIBRARY c10 HINTS ${_libtorch_hints} PATH_SUFFIXES lib torch/lib libtorch/lib)
 find_library(LibTorch_cuda_LIBRARY torch_cuda HINTS ${_libtorch_hints} PATH_SUFFIXES lib torch/lib libtorch/lib)
+find_library(LibTorch_c10_cuda_LIBRARY c10_cuda HINTS ${_libtorch_hints} PATH_SUFFIXES lib torch/lib libtorch/lib)
 
 set(_version_header "${LibTorch_INCLUDE_DIR}/torch/headeronly/version.h")
 if(EXISTS "${_version_header}")
@@ -41,7 +42,8 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   endforeach()
   if(LibTorch_cuda_LIBRARY)
     add_library(LibTorch::cuda INTERFACE IMPORTED)
-    target_link_libraries(LibTorch::cuda INTERFACE LibTorch::cpu "${LibTorch_cuda_LIBRARY}")
+    target_link_libraries(LibTorch::cuda INTERFACE LibTorch::cpu "${LibTorch_cuda_LIBRARY}" "${LibTorch_c10_cuda_LIBRARY}")
   endif()
 endif()
-mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_cuda_LIBRARY)
+mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_cpu_LIBRARY LibTorch_c10_LIBRARY LibTorch_cuda_LIBRARY
+  LibTorch_c10_cuda_LIBRARY)

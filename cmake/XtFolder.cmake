@@ -66,3 +66,24 @@ function(xt_library)
   set_target_properties(x_transformers PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(x_transformers PUBLIC xt_settings)
 endfunction()
+
+# xt_plugin(NAME DEPENDENCY...): libx_transformers_NAME.so of x_transformers/NAME, with CUDA. It uses the headers of its
+# dependencies and none of their objects.
+function(xt_plugin name)
+  find_package(CUDAToolkit REQUIRED)
+  if(NOT TARGET LibTorch::cuda)
+    message(FATAL_ERROR "XT_CUDA: the LibTorch in ${LibTorch_LIBRARY_DIR} has no CUDA half")
+  endif()
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/x_transformers/${name}/*.cpp")
+  add_library(x_transformers_${name} SHARED ${sources})
+  target_include_directories(x_transformers_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+  target_link_libraries(x_transformers_${name} PRIVATE LibTorch::cuda xt_settings xt_private_settings)
+  set_target_properties(x_transformers_${name} PROPERTIES
+    LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}" CXX_VISIBILITY_PRESET hidden)
+  # Beside the program, which looks for it there.
+  if(PROJECT_IS_TOP_LEVEL)
+    include(GNUInstallDirs)
+    set_target_properties(x_transformers_${name} PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
+    install(TARGETS x_transformers_${name} LIBRARY DESTINATION "${CMAKE_INSTALL_BINDIR}")
+  endif()
+endfunction()

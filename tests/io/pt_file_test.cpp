@@ -260,7 +260,7 @@ TEST_F(PtFileTest, WhatIsNotAFileIsRefused) {
   EXPECT_THAT(message_of<InputError>([&] { load_pt(folder_); }),
               HasSubstr("expected a regular file"));
   EXPECT_THAT(message_of<InputError>([&] { load_pt(folder_ / "missing.pt"); }),
-              HasSubstr("missing.pt: "));
+              HasSubstr("missing.pt: no such file"));
 }
 
 }  // namespace

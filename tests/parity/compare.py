@@ -26,7 +26,8 @@ def difference(name, a, b, top_grad, factor):
     a, b = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid='ignore', over='ignore'):
         error = np.abs(a - b)
-        good = (error <= factor * bound(name, b, top_grad) + 1e-9) | (a == b) | (np.isnan(a) & np.isnan(b))
+        good = (error <= factor * bound(name, b, top_grad)
+                + 1e-9) | (a == b) | (np.isnan(a) & np.isnan(b))
     if good.all():
         return None
     worst = np.nanmax(np.where(good, 0, np.nan_to_num(error, nan=np.inf)))
@@ -37,14 +38,17 @@ def difference(name, a, b, top_grad, factor):
 def compare(expected, actual, aliases=(), factor=1.):
     """Why the two dicts of arrays differ, as a list of reasons; tied parameters may come under any of their names."""
     other_names = {name: group for group in aliases for name in group}
-    top_grad = max((magnitude(b) for name, b in expected.items() if name.startswith('grad.')), default=0)
+    top_grad = max((magnitude(b) for name, b in expected.items() if name.startswith('grad.')),
+                   default=0)
     reasons, seen = [], set()
     for name, b in expected.items():
-        names = [name] + [f'grad.{other}' for other in other_names.get(name.removeprefix('grad.'), ())
+        names = [name] + [f'grad.{other}'
+                          for other in other_names.get(name.removeprefix('grad.'), ())
                           if name.startswith('grad.')]
         seen.update(names)
         found = next((key for key in names if key in actual), None)
-        reason = f'{name}: missing' if found is None else difference(name, actual[found], b, top_grad, factor)
+        reason = f'{name}: missing' if found is None else difference(name, actual[found], b,
+            top_grad, factor)
         reasons += [reason] if reason else []
     for name in sorted(set(actual) - seen):
         if not (name.startswith('grad.') and not actual[name].any()):  # a zero gradient may stand for none

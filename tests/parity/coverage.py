@@ -6,7 +6,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 API = json.loads((HERE / 'python_api.json').read_text())['classes']
 STACKS = ('AttentionLayers', 'Encoder', 'Decoder', 'PrefixDecoder', 'CrossAttender')
-WRAPPER_KEYS = ('num_tokens', 'max_seq_len', 'emb_dropout', 'num_memory_tokens', 'scaled_sinu_pos_emb', 'use_abs_pos_emb')
+WRAPPER_KEYS = ('num_tokens', 'max_seq_len', 'emb_dropout', 'num_memory_tokens',
+                'scaled_sinu_pos_emb', 'use_abs_pos_emb')
 INNER = ('net', 'attn_layers', 'decoder', 'model', 'forward_decoder')  # where a wrapper keeps what it forwards to
 
 
@@ -24,11 +25,13 @@ def owner(type_name, key):
     """The class and parameter that a key of a config stands for: prefixes routed as in Python."""
     if type_name == 'XTransformer' and key[:4] in ('enc_', 'dec_'):
         rest = key[4:]
-        return ('TransformerWrapper', rest) if rest in WRAPPER_KEYS else owner('AttentionLayers', rest)
+        return ('TransformerWrapper', rest) if rest in WRAPPER_KEYS else owner('AttentionLayers',
+            rest)
     if type_name in STACKS:
         if declares('AttentionLayers', '__init__', key):
             return 'AttentionLayers', key
-        for prefix, cls in (('cross_attn_', 'Attention'), ('attn_', 'Attention'), ('ff_', 'FeedForward')):
+        for prefix, cls in (('cross_attn_', 'Attention'), ('attn_', 'Attention'),
+                            ('ff_', 'FeedForward')):
             if key.startswith(prefix):
                 return cls, key[len(prefix):]
     return type_name, key
@@ -90,4 +93,5 @@ def read_patterns(path=HERE / 'not_built.txt'):
 
 def not_built(case_needs, patterns):
     """Those of the needs that a pattern of not_built.txt names."""
-    return sorted(need for need in case_needs if any(fnmatch.fnmatchcase(need, pattern) for pattern in patterns))
+    return sorted(need for need in case_needs
+                  if any(fnmatch.fnmatchcase(need, pattern) for pattern in patterns))

@@ -37,7 +37,8 @@ def describe(made):
     """The JSON of a case. outputs: name -> [type, shape, entries]; weights: name -> [shape, base, scale, gradient]."""
     case, model = made.case, made.model
     first = next(iter(made.expected))
-    outputs = {name: [array.dtype.name, list(array.shape), stored(name, array, WHOLE_FIRST if name == first else WHOLE, 6)]
+    outputs = {name: [array.dtype.name, list(array.shape),
+                      stored(name, array, WHOLE_FIRST if name == first else WHOLE, 6)]
                for name, array in made.expected.items() if not name.startswith('grad.')}
     weights = {}
     for name, param in model.named_parameters():
@@ -47,8 +48,10 @@ def describe(made):
     parameters = dict(model.named_parameters(remove_duplicate=False))
     buffers = {name: [list(t.shape), [short(value, 6) for value in t.flatten().tolist()]]
                for name, t in model.state_dict().items() if name not in parameters}
-    return dict(name=case.name, mode=case.mode, grads=made.grads, seed=made.seed, config=case.config, kwargs=made.kwargs,
-                inputs=case.inputs, aliases=made.aliases, outputs=outputs, weights=weights, buffers=buffers)
+    return dict(name=case.name, mode=case.mode, grads=made.grads, seed=made.seed,
+                config=case.config, kwargs=made.kwargs,
+                inputs=case.inputs, aliases=made.aliases, outputs=outputs, weights=weights,
+                buffers=buffers)
 
 
 def layout(case):
@@ -56,7 +59,8 @@ def layout(case):
     lines = []
     for key, value in case.items():
         if key in ('outputs', 'weights', 'buffers') and value:
-            parts = ',\n   '.join(f'{json.dumps(name)}: {dense(item)}' for name, item in value.items())
+            parts = ',\n   '.join(f'{json.dumps(name)}: {dense(item)}' for name,
+                                  item in value.items())
             lines.append(f'{json.dumps(key)}: {{\n   {parts}}}')
         else:
             lines.append(f'{json.dumps(key)}: {json.dumps(value)}')
@@ -71,8 +75,10 @@ def agrees(old, new, name, top_grad):
     """Whether stored entries mean the same, within a tenth of the tolerance."""
     if isinstance(old, dict) != isinstance(new, dict) or old is None or new is None:
         return old == new
-    old, new = (np.array(item['digest'] if isinstance(item, dict) else item, np.float64) for item in (old, new))
-    return old.shape == new.shape and bool((np.abs(old - new) <= bound(name, old, top_grad) + 1e-9).all())
+    old, new = (np.array(item['digest'] if isinstance(item, dict) else item, np.float64)
+                for item in (old, new))
+    return old.shape == new.shape and bool((np.abs(old - new) <= bound(name, old, top_grad)
+                                            + 1e-9).all())
 
 
 def changes(old, new):
@@ -86,13 +92,15 @@ def changes(old, new):
             continue
         for name, item in new[kind].items():
             label = f'grad.{name}' if kind == 'weights' else name
-            if list(old[kind][name][:at]) != list(item[:at]) or not agrees(old[kind][name][at], item[at], label, 1.):
+            if list(old[kind][name][:at]) != list(item[:at]) or not agrees(old[kind][name][at],
+                item[at], label, 1.):
                 found.append(label)
     return found
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--check', action='store_true')
     args = parser.parse_args()
     patterns, groups, failed = coverage.read_patterns(), {}, []
@@ -109,10 +117,12 @@ def main():
         if args.check:
             old = {case['name']: case for case in json.loads(path.read_text())['cases']}
             failed += [f'{case["name"]}: {found[:3]}' for case in cases
-                       if (found := changes(old[case['name']], case) if case['name'] in old else ['not stored'])]
+                       if (found := changes(old[case['name']], case) if case['name'] in old
+                           else ['not stored'])]
             continue
         FOLDER.mkdir(parents=True, exist_ok=True)
-        head = json.dumps(dict(x_transformers=version('x-transformers'), torch=version('torch')))[:-1]
+        head = json.dumps(dict(x_transformers=version('x-transformers'),
+                               torch=version('torch')))[:-1]
         path.write_text(f'{head}, "cases": [\n' + ',\n'.join(map(layout, cases)) + '\n]}\n')
     print(*failed, sep='\n')
     size = sum(path.stat().st_size for path in FOLDER.glob('*.json'))

@@ -19,8 +19,10 @@ warnings.simplefilter('ignore')
 torch.set_num_threads(1)
 
 MODULES = [f'x_transformers.{name}' for name in (
-    'x_transformers', 'attend', 'autoregressive_wrapper', 'nonautoregressive_wrapper', 'xl_autoregressive_wrapper',
-    'continuous', 'xval', 'multi_input', 'belief_state_wrapper', 'dpo', 'neo_mlp', 'entropy_based_tokenizer',
+    'x_transformers', 'attend', 'autoregressive_wrapper', 'nonautoregressive_wrapper',
+    'xl_autoregressive_wrapper',
+    'continuous', 'xval', 'multi_input', 'belief_state_wrapper', 'dpo', 'neo_mlp',
+    'entropy_based_tokenizer',
     'free_transformer', 'gpt_vae', 'up_wrapper')]
 
 
@@ -93,7 +95,8 @@ def set_weights(model, spread_of, seed):
 
 
 def make_inputs(specs, seed):
-    return {name: torch.from_numpy(formula.make_input(name, spec, seed)) for name, spec in specs.items()}
+    return {name: torch.from_numpy(formula.make_input(name, spec, seed)) for name,
+            spec in specs.items()}
 
 
 # inputs
@@ -149,7 +152,8 @@ def fields(value):
 def flatten(value, name='out'):
     if torch.is_tensor(value):
         return {name: value}
-    return {key: tensor for part, item in fields(value) for key, tensor in flatten(item, f'{name}.{part}').items()}
+    return {key: tensor for part, item in fields(value) for key,
+            tensor in flatten(item, f'{name}.{part}').items()}
 
 
 def run(model, inputs, kwargs, mode='forward', grads=False):
@@ -166,17 +170,20 @@ def run(model, inputs, kwargs, mode='forward', grads=False):
     if grads:
         first = next(iter(out.values()))
         if first.ndim > 0:
-            first = next(tensor for tensor in out.values() if tensor.is_floating_point()).float().pow(2).mean()
+            first = next(tensor for tensor in out.values()
+                         if tensor.is_floating_point()).float().pow(2).mean()
         first.backward()
         result.update({f'grad.{name}': param.grad.clone()
                        for name, param in model.named_parameters() if param.grad is not None})
-    return {name: (t.to(torch.float32) if t.is_floating_point() else t).contiguous().numpy() for name, t in result.items()}
+    return {name: (t.to(torch.float32) if t.is_floating_point() else t).contiguous().numpy()
+            for name, t in result.items()}
 
 
 def run_rows(model, inputs, kwargs, mode):
     """Ragged prompts one by one, each without padding."""
     lengths = inputs['prompt_lens'].tolist()
-    rows = [run(model, {'prompts': inputs['prompts'][i:i + 1, :length]}, kwargs, mode) for i, length in enumerate(lengths)]
+    rows = [run(model, {'prompts': inputs['prompts'][i:i + 1, :length]}, kwargs, mode) for i,
+            length in enumerate(lengths)]
     return {'out': np.concatenate([row['out'] for row in rows])}
 
 
@@ -259,7 +266,8 @@ def attempt(case, seed, patient):
         reasons = compare(expected, again(other.double(), doubled, 3), factor=0.25)
     if patient and any(array.dtype.kind != 'f' for array in expected.values()):
         other = build(case.config)
-        other.load_state_dict({name: t * (1 + 1e-4 * torch.randn_like(t)) if t.is_floating_point() else t
+        other.load_state_dict({name: t * (1 + 1e-4 * torch.randn_like(t)) if t.is_floating_point()
+                               else t
                                for name, t in model.state_dict().items()})
         reasons += compare(expected, again(other, inputs, 4), factor=1000)
     return made, reasons

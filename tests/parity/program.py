@@ -9,7 +9,8 @@ class Program:
     """A context manager; called with a list of arguments. Starts the process again if it ends or hangs."""
 
     def __init__(self, path, timeout):
-        self.command = [sys.executable, '-B', str(path), 'serve'] if str(path).endswith('.py') else [str(path), 'serve']
+        self.command = [sys.executable, '-B', str(path),
+                        'serve'] if str(path).endswith('.py') else [str(path), 'serve']
         self.timeout, self.process = timeout, None
 
     def __enter__(self):

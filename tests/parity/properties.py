@@ -8,9 +8,12 @@ from compare import magnitude
 LOOKS_AHEAD = {'Attention.orthog_projected_values', 'Attention.orthog_projected_values_per_head'}
 STACKS = ('Decoder', 'Encoder', 'PrefixDecoder', 'CrossAttender')
 # A masked token's features may pass to its neighbours, or bear on the positions or scores of others.
-MASKED_TOKENS_MATTER = {'AttentionLayers.shift_tokens', 'Attention.data_dependent_alibi', 'Attention.selective',
-                        'Attention.hybrid_module', 'AttentionLayers.forward.self_attn_kv_mask', 'AttentionLayers.forward.seq_start_pos',
-                        'TransformerWrapper.forward.seq_start_pos', 'TransformerWrapper.memory_tokens_interspersed_every'}
+MASKED_TOKENS_MATTER = {'AttentionLayers.shift_tokens', 'Attention.data_dependent_alibi',
+                        'Attention.selective',
+                        'Attention.hybrid_module', 'AttentionLayers.forward.self_attn_kv_mask',
+                        'AttentionLayers.forward.seq_start_pos',
+                        'TransformerWrapper.forward.seq_start_pos',
+                        'TransformerWrapper.memory_tokens_interspersed_every'}
 
 
 def other(x):
@@ -35,7 +38,8 @@ def of(made, inputs):
     """(what, changed inputs, comparison) for each property that the case must have."""
     case = made.case
     x, needs = inputs.get('x'), coverage.needs(case)
-    if case.mode != 'forward' or case.config['type'] not in (*STACKS, 'TransformerWrapper') or x is None:
+    if case.mode != 'forward' or case.config['type'] not in (*STACKS,
+        'TransformerWrapper') or x is None:
         return
     length = x.shape[1]
     name, out = next(iter(made.expected.items()))
@@ -43,14 +47,16 @@ def of(made, inputs):
     if net_of(case.config).get('type') == 'Decoder' and by_position and length > 1 and not needs & LOOKS_AHEAD:
         later = x.copy()
         later[:, -1] = other(x[:, -1])
-        yield 'a later token changes an earlier output', inputs | dict(x=later), same_where(name, lambda out: out[:, :-1])
+        yield 'a later token changes an earlier output', inputs | dict(x=later), same_where(name,
+            lambda out: out[:, :-1])
     if needs & MASKED_TOKENS_MATTER:
         return
     mask = inputs.get('mask')
     pooled = out.ndim <= 2 or out.shape[1] != length and 'prepend_embeds' not in inputs
     if mask is not None and (by_position or pooled):
         hidden = np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, other(x))
-        yield 'a masked token matters', inputs | dict(x=hidden), same_where(name, lambda out: out[mask] if by_position else out)
+        yield 'a masked token matters', inputs | dict(x=hidden), same_where(name,
+            lambda out: out[mask] if by_position else out)
     context_mask = inputs.get('context_mask')
     if context_mask is not None:
         hidden = np.where(context_mask[..., None], inputs['context'], other(inputs['context']))

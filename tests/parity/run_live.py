@@ -33,7 +33,8 @@ class Folder:
         path.mkdir(parents=True)
         (path / 'config.json').write_text(json.dumps(made.case.config))
         (path / 'kwargs.json').write_text(json.dumps(made.kwargs))
-        weights = {name: t.detach().clone().contiguous().numpy() for name, t in made.model.state_dict().items()}
+        weights = {name: t.detach().clone().contiguous().numpy() for name,
+                   t in made.model.state_dict().items()}
         save_file(weights, path / 'weights.safetensors')
         self.inputs = {name: t.contiguous().numpy() for name, t in made.inputs.items()}
         save_file(made.expected, path / 'expected.safetensors')
@@ -44,7 +45,8 @@ class Folder:
         out = self.path / 'out.safetensors'
         out.unlink(missing_ok=True)
         status, message = program([
-            self.made.case.mode, '--config', self.path / 'config.json', '--weights', self.path / 'weights.safetensors',
+            self.made.case.mode, '--config', self.path / 'config.json', '--weights',
+            self.path / 'weights.safetensors',
             '--inputs', self.path / 'inputs.safetensors', '--kwargs', json.dumps(self.made.kwargs),
             *(['--grads'] if grads else []), '--outputs', out])
         if status != 0:
@@ -83,7 +85,8 @@ class Tally:
 
     def report(self):
         for pattern in self.patterns:
-            agree = sum(count for need, count in self.built_after_all.items() if coverage.not_built([need], [pattern]))
+            agree = sum(count for need, count in self.built_after_all.items()
+                        if coverage.not_built([need], [pattern]))
             if agree:
                 print(f'not_built.txt names {pattern}, yet {agree} cases that need it agree')
         c = self.counts
@@ -99,7 +102,8 @@ def check(folder, program, tally, keep):
     made = folder.made
     status, message, outputs = folder.ask(program, folder.inputs, made.grads)
     tally.case(made, status, message, outputs)
-    if status == 0 and all(name in outputs and outputs[name].shape == b.shape for name, b in made.expected.items()):
+    if status == 0 and all(name in outputs and outputs[name].shape == b.shape for name,
+                           b in made.expected.items()):
         for what, changed, same in properties.of(made, folder.inputs):
             status, message, other = folder.ask(program, changed, False)
             tally.property(made.case.name, what, message if status != 0 else same(outputs, other))
@@ -110,10 +114,12 @@ def check(folder, program, tally, keep):
 def random_cases(seed, patterns):
     """Random cases without what is not built."""
     def allowed(config, kwargs=None):
-        needs = coverage.config_needs(config) | {f'{config["type"]}.forward.{name}' for name in kwargs or ()}
+        needs = coverage.config_needs(config) | {f'{config["type"]}.forward.{name}'
+                                                 for name in kwargs or ()}
         return not coverage.not_built(needs, patterns)
 
-    return (case for case in fuzz(seed, allowed) if not coverage.not_built(coverage.needs(case), patterns))
+    return (case for case in fuzz(seed, allowed)
+            if not coverage.not_built(coverage.needs(case), patterns))
 
 
 def made_cases(args, patterns, tally):
@@ -138,19 +144,24 @@ def made_cases(args, patterns, tally):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     root = Path(__file__).parents[2]
-    parser.add_argument('--program', default=root / 'build' / 'x-transformers', help='a .py is run with this Python')
+    parser.add_argument('--program', default=root / 'build' / 'x-transformers',
+                        help='a .py is run with this Python')
     parser.add_argument('--random', type=int, default=300, help='how many random cases')
-    parser.add_argument('--seed', type=int, default=random.SystemRandom().randrange(10 ** 6), help='of the random cases')
-    parser.add_argument('--filter', default='', help='of the hand-picked cases, only those whose name has this pattern')
+    parser.add_argument('--seed', type=int, default=random.SystemRandom().randrange(10 ** 6),
+                        help='of the random cases')
+    parser.add_argument('--filter', default='',
+                        help='of the hand-picked cases, only those whose name has this pattern')
     parser.add_argument('--timeout', type=float, default=120, help='seconds for one call')
     parser.add_argument('--keep', type=Path, help='keep the files of the cases in this folder')
     args = parser.parse_args()
     print(f'seed {args.seed}', flush=True)
     patterns = coverage.read_patterns()
     tally, start = Tally(patterns), time.monotonic()
-    with tempfile.TemporaryDirectory() as temp, Program(args.program, args.timeout) as program, ThreadPoolExecutor(1) as pool:
+    with tempfile.TemporaryDirectory() as temp, Program(args.program,
+                                                        args.timeout) as program, ThreadPoolExecutor(1) as pool:
         waiting = []  # the program works on a case while Python answers the next
         for made in made_cases(args, patterns, tally):
             folder = Folder((args.keep or Path(temp)) / made.case.name, made)

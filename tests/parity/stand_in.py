@@ -38,13 +38,15 @@ def answer(argv):
     args = parser.parse_args(argv)
     config, wrong = json.loads(Path(args.config).read_text()), os.environ.get('STAND_IN_WRONG')
     model = oracle.build(config)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in load_file(args.weights).items()})
+    model.load_state_dict({name: torch.from_numpy(array) for name,
+                           array in load_file(args.weights).items()})
     inputs = {name: torch.from_numpy(array) for name, array in load_file(args.inputs).items()}
     kwargs = json.loads(args.kwargs)
     if wrong == 'mask':
         inputs.pop('mask', None)
     if args.mode == 'generate':  # what Python gets wrong or refuses
-        kwargs.update(cache_kv=False) if config['type'] in ('AutoregressiveWrapper', 'XTransformer') else None
+        kwargs.update(cache_kv=False) if config['type'] in ('AutoregressiveWrapper',
+                                                            'XTransformer') else None
         kwargs.pop('restrict_to_max_seq_len', None)
     result = oracle.run(model, inputs, kwargs, args.mode, args.grads)
     if wrong == 'later' and 'out' in result and result['out'].dtype.kind == 'f' and result['out'].ndim == 3:

@@ -85,28 +85,37 @@ class Tracker(unittest.TestCase):
         self.assertEqual(missing, [], f'classes without a row in {PAGE.name}')
 
     def test_every_option_is_built_or_explained(self):
-        missing = [f'{cls}.{name}' for cls, methods in self.modules().items() for name in methods.get('__init__', {})
-                   if f'{cls}.{name}' not in self.page.parameters and not (options(cls) or {}).get(name)]
-        self.assertEqual(missing, [], f'parameters that the program does not take and {PAGE.name} does not explain')
+        missing = [f'{cls}.{name}' for cls, methods in self.modules().items()
+                   for name in methods.get('__init__', {})
+                   if f'{cls}.{name}' not in self.page.parameters
+                   and not (options(cls) or {}).get(name)]
+        self.assertEqual(missing, [],
+                         f'parameters that the program does not take and {PAGE.name} does not explain')
 
     def test_every_parameter_has_a_case_or_is_explained(self):
-        wanted = [f'{cls}.{name}' for cls, methods in self.modules().items() for name in methods.get('__init__', {})]
+        wanted = [f'{cls}.{name}' for cls, methods in self.modules().items()
+                  for name in methods.get('__init__', {})]
         wanted += [f'{cls}.{method}.{name}' for cls, methods in self.modules().items()
                    for method in CALLS for name in methods.get(method, {})]
-        missing = [need for need in wanted if need not in self.cases and need not in self.page.parameters]
-        self.assertEqual(missing, [], f'parameters that no case sets and {PAGE.name} does not explain')
+        missing = [need for need in wanted if need not in self.cases
+                   and need not in self.page.parameters]
+        self.assertEqual(missing, [],
+                         f'parameters that no case sets and {PAGE.name} does not explain')
 
     def test_the_page_calls_nothing_not_built_that_is(self):
         built = [name for name in sorted(self.page.not_built)
-                 if name.count('.') == 1 and (options(name.split('.')[0]) or {}).get(name.split('.')[1])]
+                 if name.count('.') == 1
+                 and (options(name.split('.')[0]) or {}).get(name.split('.')[1])]
         self.assertEqual(built, [], f'{PAGE.name} says that they are not built')
 
     def test_the_live_run_lets_pass_only_what_the_page_says(self):
         everything = set(self.api) | self.cases | {
-            f'{cls}.{name}' for cls, described in self.api.items() for name in described['methods'].get('__init__', {})}
+            f'{cls}.{name}' for cls, described in self.api.items()
+            for name in described['methods'].get('__init__', {})}
         allowed = coverage.not_built(everything, coverage.read_patterns())
         said = self.page.classes_not_built | self.page.not_built
-        missing = [need for need in allowed if need not in said and need.split('.')[0] not in self.page.classes_not_built]
+        missing = [need for need in allowed if need not in said
+                   and need.split('.')[0] not in self.page.classes_not_built]
         self.assertEqual(missing, [], f'not_built.txt names them, {PAGE.name} does not')
 
 

@@ -168,16 +168,18 @@ TEST_F(ResumeTest, RefusesAnotherModelAndOtherData) {
               parts.config = R"({"model": {"type": "Bigram", "dim": 8}, "train": {"steps": 3}})";
             }),
             "taken");
-  EXPECT_EQ(resume_with([](TrainerParts& parts) { parts.data_fingerprint = "a"; }), "taken");
+  EXPECT_EQ(resume_with([](TrainerParts& parts) { parts.data_fingerprint = std::string("first"); }),
+            "taken");
   fs::remove_all(root_);
   {
     BigramModelImpl model;
     auto parts = make_parts(model, root_);
-    parts.data_fingerprint = "a";
+    parts.data_fingerprint = std::string("first");
     Trainer(model, make_options(4), parts).run();
   }
-  EXPECT_THAT(resume_with([](TrainerParts& parts) { parts.data_fingerprint = "b"; }),
-              HasSubstr("other data"));
+  EXPECT_THAT(
+      resume_with([](TrainerParts& parts) { parts.data_fingerprint = std::string("other"); }),
+      HasSubstr("other data"));
 }
 
 TEST_F(ResumeTest, RefusesACheckpointThatDoesNotFit) {

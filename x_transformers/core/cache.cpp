@@ -68,12 +68,27 @@ void KeyValueCache::fix(const at::Tensor& position, int64_t capacity) {
   position_ = position;
 }
 
+void KeyValueCache::release(int64_t length) {
+  position_ = at::Tensor();
+  length_ = length;
+}
+
 void LayersCache::fix(int64_t new_capacity, const at::Device& device) {
+  release();
   capacity = new_capacity;
   position = at::full({1}, length + memory_length, at::TensorOptions().dtype(at::kLong).device(device));
   for (auto& cache : attention) {
     if (!cache.is_context) cache.fix(position, capacity);
   }
+}
+
+void LayersCache::release() {
+  if (!position.defined()) return;
+  for (auto& cache : attention) {
+    if (!cache.is_context) cache.release(length + memory_length);
+  }
+  position = at::Tensor();
+  capacity = 0;
 }
 
 void LayersCache::reorder(const at::Tensor& rows) {

@@ -27,6 +27,10 @@ class KeyValueCache {
   /// returns the whole buffers of `capacity` tokens: shapes and addresses stay the same from token to token, as a CUDA
   /// graph needs.
   void fix(const at::Tensor& position, int64_t capacity);
+  /// Undoes fix: the first `length` tokens are what is kept, and later ones are appended to them.
+  void release(int64_t length);
+  /// Where the next token is written if the buffers are fixed, else undefined.
+  const at::Tensor& position() const { return position_; }
 
   /// The cache of a cross attention: filled once by the context.
   bool is_context = false;
@@ -50,8 +54,11 @@ struct LayersCache {
   int64_t capacity = 0;
 
   void reorder(const at::Tensor& rows);
-  /// Fixes all buffers at `capacity` tokens and puts the position at the cache's end.
+  /// Fixes all buffers at `capacity` tokens and puts the position at the cache's end. Single tokens can be appended
+  /// then; the caller moves the position on after each, by one.
   void fix(int64_t capacity, const at::Device& device);
+  /// Undoes fix.
+  void release();
 };
 
 }  // namespace x_transformers

@@ -8,22 +8,15 @@
 namespace x_transformers {
 namespace {
 
-/// A table of rotary angles from outside: frequencies [b or 1, n, d] (in pairs) and a scale, a tensor or nothing.
-std::optional<RotaryTable> take_rotary(Arguments& arguments, const std::string& name) {
+/// Rotary angles from outside: frequencies [b or 1, n, d] and a scale, which may be a number.
+RotaryAngles take_rotary(Arguments& arguments, const std::string& name) {
   const auto given = arguments.tensors(name);
-  if (given.empty()) return std::nullopt;
-  const auto pairs = [](const at::Tensor& t) {
-    const auto batched = t.dim() == 2 ? t.unsqueeze(0) : t;
-    return batched.slice(-1, 0, at::nullopt, 2).to(at::kFloat);
-  };
-  const auto angles = pairs(given[0]);
-  RotaryTable table{angles.cos(), angles.sin(), {}};
-  if (given.size() > 1 && given[1].dim() >= 2) {
-    table.scale = pairs(given[1]);
-  } else if (given.size() > 1) {
-    table.scale = given[1].to(at::kFloat).expand_as(table.cos).contiguous();
-  }
-  return table;
+  if (given.empty()) return {};
+  const auto batched = [](const at::Tensor& t) { return t.dim() == 2 ? t.unsqueeze(0) : t; };
+  RotaryAngles angles;
+  angles.freqs = batched(given[0]);
+  if (given.size() > 1) angles.scale = given[1].dim() >= 2 ? batched(given[1]) : given[1].expand_as(angles.freqs);
+  return angles;
 }
 
 /// Pairs NAME.LAYER.0 and NAME.LAYER.1.
@@ -46,27 +39,6 @@ std::vector<at::Tensor> take_residuals(Arguments& arguments, const std::string& 
   return given.unbind(0);
 }
 
-/// A cache as Python's LayerIntermediates holds it, and the new tokens of an input that may include the old ones.
-std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers, at::Tensor& x) {
-  const auto given = arguments.tensors_by_key("cache");
-  const auto age = arguments.integer("cache_age").value_or(1);
-  arguments.flag("input_not_include_cache");
-  arguments.integer("seq_pos_offset");
-  if (given.empty()) return std::nullopt;
-  auto cache = layers.make_cache();
-  for (size_t i = 0; i < cache.attention.size(); ++i) {
-    const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
-    const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");
-    require(k != given.end(), "inputs: cache." + prefix + "0 is needed");
-    const bool is_context = cache.attention[i].is_context;
-    cache.attention[i].append(is_context ? k->second : layers.rotate_cached_keys(k->second),
-                              v == given.end() ? at::Tensor() : v->second);
-    if (!is_context) cache.length = cache.attention[i].length();
-  }
-  if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);
-  return cache;
-}
-
 Value attended_list(const LayersOutput& output) {
   Value value;
   value.add("hiddens", Value::list(output.hiddens));
@@ -87,6 +59,10 @@ Value call_layers(AttentionLayers& layers, const std::string& method, Arguments&
   inputs.pos = arguments.tensor("pos");
   inputs.seq_start_pos = arguments.tensor("seq_start_pos");
   if (cache) inputs.cache = &*cache;
+  if (const auto deep = arguments.tensors("deep_embeds_and_ids"); deep.size() == 2) {
+    const auto ids = deep[1].narrow(1, deep[1].size(1) - x.size(1), x.size(1));
+    inputs.deep_embeds = deep[0].index({ids});
+  }
   inputs.keep_hiddens = arguments.flag("return_hiddens");
   const auto output = layers->forward(inputs);
   if (!inputs.keep_hiddens) return output.out;
@@ -110,12 +86,10 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
   inputs.additional_key_value_mask = arguments.tensor("additional_key_value_mask");
   const auto additional = arguments.tensors("additional_key_values");
   if (additional.size() == 2) inputs.additional_key_values = {additional[0], additional[1]};
-  std::optional<RotaryInputs> rotary;
-  if (const auto table = take_rotary(arguments, "rotary_pos_emb")) {
-    const auto context_table = take_rotary(arguments, "context_rotary_pos_emb");
-    rotary = RotaryInputs{*table, context_table && inputs.context.defined() ? *context_table : *table, *table};
-    inputs.rotary = &*rotary;
-  }
+  RotaryInputs rotary;
+  rotary.angles = take_rotary(arguments, "rotary_pos_emb");
+  rotary.context_angles = take_rotary(arguments, "context_rotary_pos_emb");
+  if (rotary.angles.defined()) inputs.rotary = &rotary;
   std::optional<PolarInputs> polar;
   if (const auto given = arguments.tensors("polar_pos_emb"); given.size() == 2) {
     const auto angles = given[0].dim() == 3 ? given[0].unsqueeze(1) : given[0];
@@ -126,7 +100,9 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
   const auto cached = arguments.tensors("cache.cached_kv");
   if (!cached.empty()) {
     auto keys = cached[0];
-    if (rotary && !attention->options().use_latent_kv) keys = attention->rotate_keys(keys, rotary->keys, inputs.x.size(1));
+    if (inputs.rotary && !attention->options().use_latent_kv) {
+      keys = attention->rotate_keys(keys, rotary.angles, inputs.x.size(1));
+    }
     cache.append(keys, cached.size() > 1 ? cached[1] : at::Tensor());
     inputs.cache = &cache;
   }
@@ -140,11 +116,35 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
   intermediates.add("pre_softmax_attn", output.maps.pre_softmax_attn);
   intermediates.add("post_softmax_attn", output.maps.post_softmax_attn);
   intermediates.add("values", output.values);
-  intermediates.add("cached_kv", Value::list(std::vector<at::Tensor>{output.unrotated_kv.first, output.unrotated_kv.second}));
+  std::vector<at::Tensor> kept = {output.unrotated_kv.first, output.unrotated_kv.second};
+  if (!cached.empty() && !attention->options().use_latent_kv) {
+    for (size_t part = 0; part < cached.size(); ++part) kept[part] = at::cat({cached[part], kept[part]}, 2);
+  }
+  intermediates.add("cached_kv", Value::list(kept));
   return Value::list(std::vector<Value>{output.out, intermediates});
 }
 
 }  // namespace
+
+std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers, at::Tensor& x) {
+  const auto given = arguments.tensors_by_key("cache");
+  const auto age = arguments.integer("cache_age").value_or(1);
+  arguments.flag("input_not_include_cache");
+  arguments.integer("seq_pos_offset");
+  if (given.empty()) return std::nullopt;
+  auto cache = layers.make_cache();
+  for (size_t i = 0; i < cache.attention.size(); ++i) {
+    const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
+    const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");
+    if (k == given.end()) continue;  // as in Python, an attention may come without a cache
+    const bool is_context = cache.attention[i].is_context;
+    cache.attention[i].append(is_context ? k->second : layers.rotate_cached_keys(k->second),
+                              v == given.end() ? at::Tensor() : v->second);
+    if (!is_context) cache.length = cache.attention[i].length();
+  }
+  if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);
+  return cache;
+}
 
 AttentionLayersInputs take_layers_inputs(Arguments& arguments) {
   AttentionLayersInputs inputs;

@@ -85,8 +85,13 @@ Value returned(TransformerWrapper& net, const TransformerOutput& output, const R
   if (returns.mems && !returns_intermediates) return Value::list(std::vector<Value>{out, mems});
   if (returns_intermediates) return Value::list(std::vector<Value>{out, intermediates});
   if (!returns.attn) return out;
+  // Python has no maps with flash attention; here whoever asks for keep_maps gets them, but Python's callers do not.
   std::vector<at::Tensor> maps;
-  for (const auto& attended : output.layers.attention) maps.push_back(attended.maps.post_softmax_attn);
+  const auto& layer_options = net->attn_layers()->options();
+  for (const auto& attended : output.layers.attention) {
+    const bool is_flash = attended.is_cross ? layer_options.cross_attn->flash : layer_options.attn.flash;
+    maps.push_back(is_flash ? at::Tensor() : attended.maps.post_softmax_attn);
+  }
   return Value::list(std::vector<Value>{out, Value::list(maps)});
 }
 
@@ -97,35 +102,24 @@ void set_wants(TransformerInputs& inputs, const Returns& returns) {
   inputs.attn_pool = returns.intermediates;
 }
 
-/// Python's cache argument, and new tokens out of an input that may include the old ones.
-std::optional<TransformerCache> take_model_cache(Arguments& arguments, TransformerWrapper& net, at::Tensor& x) {
-  const auto given = arguments.tensors_by_key("cache");
-  const auto age = arguments.integer("cache_age").value_or(1);
-  arguments.flag("input_not_include_cache", net->options().input_not_include_cache);
-  if (given.empty()) return std::nullopt;
-  auto cache = net->make_cache();
-  auto& layers = cache.layers;
-  for (size_t i = 0; i < layers.attention.size(); ++i) {
-    const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
-    const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");
-    require(k != given.end(), "inputs: cache." + prefix + "0 is needed");
-    const bool is_context = layers.attention[i].is_context;
-    layers.attention[i].append(is_context ? k->second : net->attn_layers()->rotate_cached_keys(k->second),
-                               v == given.end() ? at::Tensor() : v->second);
-    if (!is_context) layers.length = layers.attention[i].length();
-  }
-  if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);
-  return cache;
+/// A cache from outside covers the prepended embeddings too.
+void use_cache(TransformerCache& cache, LayersCache layers, TransformerInputs& inputs) {
+  cache.layers = std::move(layers);
+  inputs.cache = &cache;
+  if (!inputs.prepend_embeds.defined()) return;
+  cache.prefix = inputs.prepend_embeds.size(1);
+  inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
 }
 
 Value call_transformer(TransformerWrapper& net, const std::string& method, Arguments& arguments) {
   require_forward("TransformerWrapper", method);
   auto x = arguments.tensor("x");
-  auto cache = take_model_cache(arguments, net, x);
+  auto given_cache = take_cache(arguments, *net->attn_layers(), x);
   auto inputs = take_transformer_inputs(arguments);
   const auto returns = take_returns(arguments);
   inputs.x = x;
-  if (cache) inputs.cache = &*cache;
+  TransformerCache cache;
+  if (given_cache) use_cache(cache, std::move(*given_cache), inputs);
   set_wants(inputs, returns);
   inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
   return returned(net, net->forward(inputs), returns);
@@ -183,6 +177,7 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
     auto inputs = take_generation_inputs(arguments, "prompts", model->options().pad_value);
     const auto options = take_generate_options(arguments);
     inputs.net = take_transformer_inputs(arguments);
+    arguments.flag("return_attn");  // Python hands it on to the model, whose maps nobody reads
     return model->generate(inputs, options);
   }
   require_forward("AutoregressiveWrapper", method);
@@ -191,7 +186,8 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
   inputs.keep_hiddens = true;
   Returns returns{};
   returns.attn_z_loss = model->options().add_attn_z_loss;
-  returns.attn_z_loss_weight = arguments.number("attn_z_loss_weight").value_or(1e-4);
+  inputs.attn_z_loss_weight = arguments.number("attn_z_loss_weight").value_or(inputs.attn_z_loss_weight);
+  returns.attn_z_loss_weight = inputs.attn_z_loss_weight;
   returns.logit_entropies = arguments.flag("return_logit_entropies");
   inputs.attn_pool = true;
   const bool return_outputs = arguments.flag("return_outputs");

@@ -56,6 +56,8 @@ void register_layers(ModelTypes& types);
 void register_models(ModelTypes& types);
 void register_parts(ModelTypes& types);
 
+/// A cache as Python's LayerIntermediates holds it; cuts x, which may include the old tokens, to the new ones.
+std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers, at::Tensor& x);
 /// Arguments of AttentionLayers.forward other than x and its cache.
 AttentionLayersInputs take_layers_inputs(Arguments& arguments);
 /// Arguments of TransformerWrapper.forward other than x, its cache and the return_ flags.

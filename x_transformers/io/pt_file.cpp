@@ -107,7 +107,9 @@ TensorMap state_dict_of(const PickleValue& root) {
 }
 
 void check_start(const std::filesystem::path& path) {
-  if (!std::filesystem::is_regular_file(path)) throw BadPickle("expected a regular file");
+  const auto status = std::filesystem::status(path);
+  if (!std::filesystem::exists(status)) throw BadPickle("no such file");
+  if (!std::filesystem::is_regular_file(status)) throw BadPickle("expected a regular file");
   std::ifstream file(path, std::ios::binary);
   if (!file) throw BadPickle("cannot open");
   const int first = file.get();

@@ -75,21 +75,28 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   if (!queries.defined()) {
     queries = is_static ? cache->position - cache->memory_length : range(past, past + n, inputs.x);
   }
-  const auto new_keys = memory > 0 && !inputs.pos.defined() ? range(past - memory, past + n, inputs.x) : queries;
+  auto new_keys = queries;
+  if (memory > 0 && !inputs.pos.defined()) {
+    new_keys = past > 0 ? at::cat({range(-memory, 0, inputs.x), queries}) : range(-memory, n, inputs.x);
+  }
   const auto cached_memory = cache ? cache->memory_length + memory : 0;
   const auto all_keys = [&] {
     const auto total = is_static ? cache->capacity : cached_memory + past + n;
     return range(-cached_memory, total - cached_memory, inputs.x);
   };
-  if (inputs.rotary_pos_emb) {
-    state.rotary = RotaryInputs{*inputs.rotary_pos_emb, *inputs.rotary_pos_emb, *inputs.rotary_pos_emb};
+  if (inputs.rotary_pos_emb.defined()) {
+    state.rotary.emplace().angles = inputs.rotary_pos_emb;
   } else if (rotary_pos_emb_) {
-    const auto table = rotary_pos_emb_->forward(queries);
-    state.rotary = RotaryInputs{table, new_keys.is_same(queries) ? table : rotary_pos_emb_->forward(new_keys), {}};
+    state.rotary.emplace().queries = rotary_pos_emb_->forward(queries);
+    state.rotary->keys = new_keys.is_same(queries) ? state.rotary->queries : rotary_pos_emb_->forward(new_keys);
+    if (options_.attn.num_mem_kv > 0 || !inputs.self_attn_additional_kv.empty()) {
+      state.rotary->scale_without_position = rotary_pos_emb_->scale_without_position(queries);
+    }
     if (cache && options_.attn.use_latent_kv) state.rotary->all_keys = rotary_pos_emb_->forward(all_keys());
   }
   if (inputs.context_pos.defined() && state.rotary) {
-    state.cross_rotary = RotaryInputs{state.rotary->queries, rotary_pos_emb_->forward(inputs.context_pos), {}};
+    state.cross_rotary.emplace().queries = state.rotary->queries;
+    state.cross_rotary->keys = rotary_pos_emb_->forward(inputs.context_pos);
   }
   if (inputs.polar_angles.defined()) {
     state.polar = PolarInputs{inputs.polar_angles, inputs.polar_angles + inputs.polar_key_bias};
@@ -100,7 +107,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
 
   if (is_static) state.attn_mask = (all_keys() <= queries.unsqueeze(-1));
   if (inputs.seq_start_pos.defined()) {
-    const auto total = is_static ? cache->capacity : past + n;
+    const auto total = is_static ? cache->capacity - cache->memory_length : past + n;
     state.self_attn_kv_mask = mask_and(state.self_attn_kv_mask,
                                        range(0, total, inputs.x) >= inputs.seq_start_pos.unsqueeze(-1));
   }
@@ -310,7 +317,10 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
   if (inputs.keep_hiddens) state.layer_hiddens.push_back(state.x);
   if (inputs.cache) {
     inputs.cache->length += inputs.x.size(1);
-    if (!inputs.mems.empty() && inputs.mems[0].defined()) inputs.cache->memory_length += inputs.mems[0].size(1);
+    const bool is_first = inputs.cache->length == inputs.x.size(1);
+    if (is_first && !inputs.mems.empty() && inputs.mems[0].defined()) {
+      inputs.cache->memory_length = inputs.mems[0].size(1);
+    }
   }
   return finish(state);
 }

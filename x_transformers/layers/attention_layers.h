@@ -36,7 +36,7 @@ struct AttentionLayersInputs {
   at::Tensor pos;                    ///< [n] or [b, n]: positions from outside
   at::Tensor context_pos;            ///< [m] or [b, m]: positions of the context, for rotary cross attention
   at::Tensor attn_bias;              ///< broadcastable to [b, h, n, j]
-  std::optional<RotaryTable> rotary_pos_emb;  ///< in place of the stack's own table
+  RotaryAngles rotary_pos_emb;       ///< in place of the stack's own table
   at::Tensor polar_angles, polar_key_bias;    ///< in place of the stack's own angles
   at::Tensor condition;              ///< [b, dim_condition] or [b, n, dim_condition]
   at::Tensor in_attn_cond;           ///< [b, dim] or [b, n, dim], added before every layer (arXiv:2105.04090)
@@ -79,6 +79,8 @@ class AttentionLayersImpl : public torch::nn::Module {
   at::Tensor rotate_cached_keys(const at::Tensor& keys) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
+  /// Why a training step cannot be captured and replayed: what the host decides anew each time. Empty: it can.
+  std::string capture_refusal() const;
   /// The attentions in the order of execution.
   std::vector<AttentionImpl*> attentions() const;
 

@@ -175,6 +175,13 @@ std::string AttentionLayersImpl::cache_refusal() const {
   return {};
 }
 
+std::string AttentionLayersImpl::capture_refusal() const {
+  for (const auto& layer : layers_) {
+    if (layer.step.dropout > 0) return "layer_dropout: the host draws which layers are left out";
+  }
+  return {};
+}
+
 LayersCache AttentionLayersImpl::make_cache(int64_t capacity) const {
   LayersCache cache;
   for (const auto index : plan_.execute_order) {

@@ -48,6 +48,8 @@ struct TransformerInputs {
   TransformerCache* cache = nullptr;
   AttentionLayersInputs layers;
 
+  double attn_z_loss_weight = 1e-4;  ///< of the z-loss, where a wrapper adds it
+
   bool logits = true;             ///< apply the head
   bool next_embed_pred = false;   ///< apply the continuous head
   bool attn_pool = false;         ///< pool also where the stack is causal
@@ -89,6 +91,8 @@ class TransformerWrapperImpl : public torch::nn::Module {
   /// Why the model cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
+  /// Why a training step cannot be captured and replayed: what the host decides anew each time. Empty: it can.
+  std::string capture_refusal() const;
 
  private:
   struct Sequence;

@@ -118,6 +118,11 @@ std::string TransformerWrapperImpl::cache_refusal() const {
   return attn_layers_->cache_refusal();
 }
 
+std::string TransformerWrapperImpl::capture_refusal() const {
+  if (options_.recycling) return "recycling: the host draws how often the model recycles";
+  return attn_layers_->capture_refusal();
+}
+
 TransformerCache TransformerWrapperImpl::make_cache(int64_t capacity) const {
   TransformerCache cache;
   cache.layers = attn_layers_->make_cache(capacity);

@@ -45,6 +45,7 @@ ScoreProgram Attend::program(int64_t d, const Call& call) const {
     return convolution.defined() ? convolution.flatten(1) : convolution;
   };
   ScoreProgram program;
+  program.allow_fused = options_.sdp_kwargs.any_fused();
   program.l2_distance = options_.l2_distance;
   program.scale = options_.scale.value_or(1.0 / std::sqrt(static_cast<double>(d)));
   program.prev_attn = call.prev_attn;

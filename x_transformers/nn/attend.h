@@ -13,6 +13,23 @@
 
 namespace x_transformers {
 
+/// Which engines may run attention, in PyTorch's words. Without any of the fused ones the reference runs.
+struct SdpOptions {
+  bool enable_flash = true;
+  bool enable_math = true;
+  bool enable_mem_efficient = true;
+  bool enable_cudnn = true;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("enable_flash", enable_flash, "fused flash kernels");
+    v("enable_math", enable_math, "accepted for Python's sake: the reference is there for what no other engine runs");
+    v("enable_mem_efficient", enable_mem_efficient, "fused memory-efficient kernels");
+    v("enable_cudnn", enable_cudnn, "fused kernels of cuDNN");
+  }
+  bool any_fused() const { return enable_flash || enable_mem_efficient || enable_cudnn; }
+};
+
 /// Options of the scores, shared by Attend and Attention.
 struct ScoreOptions {
   bool flash = false;
@@ -34,6 +51,7 @@ struct ScoreOptions {
   bool head_learned_sink = false;
   bool selective = false;
   bool hard = false;
+  SdpOptions sdp_kwargs = {};
 
   template <class Visitor>
   void score_fields(Visitor& v) {
@@ -77,6 +95,7 @@ struct AttendOptions : ScoreOptions {
     v("qk_norm", qk_norm, "queries and keys are normalised");
     v("scale", scale, "factor of the scores; default: dim_head ** -0.5");
     score_fields(v);
+    v("sdp_kwargs", sdp_kwargs, "which engines may run");
     v.not_built("cope");
   }
 };

@@ -222,35 +222,38 @@ void AttentionImpl::normalise_qk(Projected& p) const {
   }
 }
 
-/// The last rotate_num_heads heads are rotated.
-at::Tensor AttentionImpl::rotate_heads(const at::Tensor& t, const RotaryTable& table, bool is_key) const {
+/// The last rotate_num_heads heads are turned.
+template <class Turn>
+at::Tensor AttentionImpl::turn_heads(const at::Tensor& t, Turn turn) const {
   const auto rest = t.size(1) - rotate_num_heads_;
-  if (rotate_num_heads_ >= options_.heads) return apply_rotary(t, table, is_key);
-  const auto rotated = apply_rotary(t.narrow(1, rest, rotate_num_heads_), table, is_key);
-  return at::cat({t.narrow(1, 0, rest), rotated}, 1);
+  if (rotate_num_heads_ >= options_.heads) return turn(t);
+  return at::cat({t.narrow(1, 0, rest), turn(t.narrow(1, rest, rotate_num_heads_))}, 1);
 }
 
-at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryTable& table, int64_t new_tokens) const {
-  const auto cached = keys.size(2);
-  const auto rows = [&](const at::Tensor& t) {
-    return t.defined() ? t.narrow(1, t.size(1) - new_tokens - cached, cached) : t;
-  };
-  return rotate_heads(keys, {rows(table.cos), rows(table.sin), rows(table.scale)}, true);
+at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles, int64_t new_tokens) const {
+  const auto used = angles.rows(keys.size(2), new_tokens);
+  return turn_heads(keys, [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
 }
 
-/// What Python keeps in its cache: keys before rotation and values, memories left out.
-std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const AttentionInputs& inputs, const Projected& p) const {
+/// What Python keeps in its cache of the tokens given: keys before rotation and values, memories left out.
+std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const Projected& p) const {
   if (to_latent_kv_) return {p.latent, p.sub_heads};
-  if (inputs.cache && inputs.cache->length() > 0) return {};
   const auto sequence = [&](const at::Tensor& t) { return t.narrow(2, p.mem_length, t.size(2) - p.mem_length); };
   return {sequence(p.k), sequence(p.v)};
 }
 
 void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
-  if (inputs.rotary) {
+  if (inputs.rotary && inputs.rotary->angles.defined()) {
+    const auto& angles = inputs.rotary->angles;
+    const auto& context = inputs.rotary->context_angles;
+    const auto& key_angles = inputs.context.defined() && context.defined() ? context : angles;
+    p.q = turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
+    p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary_angles(t, key_angles, true); });
+  } else if (inputs.rotary) {
     const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
-    p.q = rotate_heads(p.q, inputs.rotary->queries, false);
-    p.k = rotate_heads(p.k, rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys, true);
+    const auto& key_table = rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys;
+    p.q = turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary(t, inputs.rotary->queries, false); });
+    p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
   }
   if (inputs.polar) {
     p.q = apply_polar_pos_emb(p.q, inputs.polar->queries);
@@ -258,9 +261,31 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
   }
 }
 
+/// Keys that have no position, as xpos scales them.
+at::Tensor AttentionImpl::without_position(const AttentionInputs& inputs, const at::Tensor& keys) const {
+  if (!inputs.rotary || !inputs.rotary->scale_without_position.defined()) return keys;
+  const auto scale = inputs.rotary->scale_without_position.repeat_interleave(2);
+  return turn_heads(keys, [&](const at::Tensor& t) {
+    const auto d = scale.size(0);
+    return at::cat({t.narrow(-1, 0, d) * scale, t.narrow(-1, d, t.size(-1) - d)}, -1);
+  });
+}
+
 void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p) const {
   if (!inputs.cache || to_latent_kv_) return;
-  std::tie(p.k, p.v) = inputs.cache->append(p.k, p.v);
+  if (p.mem_length == 0 || inputs.cache->length() == 0) {
+    std::tie(p.k, p.v) = inputs.cache->append(p.k, p.v);
+    return;
+  }
+  // Memories that come with later tokens stand before what is cached, and are not kept.
+  const auto split = [&](const at::Tensor& t) {
+    return std::pair{t.narrow(2, 0, p.mem_length), t.narrow(2, p.mem_length, t.size(2) - p.mem_length)};
+  };
+  const auto [mem_k, new_k] = split(p.k);
+  const auto [mem_v, new_v] = split(p.v);
+  const auto [k, v] = inputs.cache->append(new_k, new_v);
+  p.k = at::cat({mem_k, k}, 2);
+  p.v = at::cat({mem_v, v}, 2);
 }
 
 /// Which keys of the sequence exist, [b, sequence_keys] or undefined; memories are in front of the sequence.
@@ -285,6 +310,7 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
       mem_k = l2norm(mem_k);
       if (qk_norm_k_scale_.defined()) mem_k = mem_k * qk_norm_k_scale_;
     }
+    mem_k = without_position(inputs, mem_k);
     // Memories have no place of their own: polar positions leave them at angle zero.
     if (inputs.polar) mem_k = apply_polar_pos_emb(mem_k, at::zeros({1, 1, options_.dim_head}, mem_k.options()));
     const auto mem_v = mem_v_.unsqueeze(0);
@@ -292,8 +318,9 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
     p.v = at::cat({repeat_heads(mem_v, p.v.size(1)).expand({batch, -1, -1, -1}), p.v}, 2);
     mask = pad_mask_left(mask, options_.num_mem_kv);
   }
-  const auto& [added_k, added_v] = inputs.additional_key_values;
-  if (!added_k.defined()) return mask;
+  if (!inputs.additional_key_values.first.defined()) return mask;
+  const auto added_k = without_position(inputs, inputs.additional_key_values.first);
+  const auto& added_v = inputs.additional_key_values.second;
   const bool same_heads = added_k.size(1) == kv_heads_;
   const auto heads = same_heads ? kv_heads_ : options_.heads;
   require(heads % added_k.size(1) == 0, "self_attn_additional_kv: " + std::to_string(added_k.size(1)) +
@@ -308,6 +335,17 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
   return at::cat({added_mask, mask}, -1);
 }
 
+namespace {
+/// Which keys are at most `max_attend_past` tokens before each query, [queries, keys].
+at::Tensor window_of(const AttentionInputs& inputs, int64_t queries, int64_t keys, int64_t max_attend_past) {
+  const bool is_fixed = inputs.cache && inputs.cache->position().defined();
+  if (!is_fixed) return window_mask(queries, keys, max_attend_past, inputs.x.device());
+  // The query does not stand at the last key, but where the cache has been filled to.
+  const auto& position = inputs.cache->position();
+  return (position.unsqueeze(-1) - at::arange(keys, position.options())) <= max_attend_past;
+}
+}  // namespace
+
 /// Masks of pairs of query and key, broadcastable to [b, h, i, keys], or undefined.
 at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
                                     int64_t keys) const {
@@ -320,7 +358,7 @@ at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queri
     mask = pad_mask_left(mask, keys - mask.size(-1));
   }
   if (options_.max_attend_past) {
-    const auto window = window_mask(queries, sequence_keys, *options_.max_attend_past, inputs.x.device());
+    const auto window = window_of(inputs, queries, sequence_keys, *options_.max_attend_past);
     mask = mask_and(mask, pad_mask_left(window, keys - sequence_keys).unsqueeze(0).unsqueeze(0));
   }
   return mask;
@@ -381,7 +419,7 @@ AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
   mix_values(used, p);
   normalise_qk(p);
   AttentionOutput result;
-  if (inputs.keep_unrotated) result.unrotated_kv = unrotated(used, p);
+  if (inputs.keep_unrotated) result.unrotated_kv = unrotated(p);
   rotate(used, p);
   append_to_cache(used, p);
 

@@ -82,6 +82,7 @@ struct AttentionOptions : ScoreOptions {
     v("heads", heads, "attention heads", "arXiv:1706.03762");
     v("causal", causal, "no key after its query");
     score_fields(v);
+    v("attend_sdp_kwargs", sdp_kwargs, "which engines may run");
     v("head_scale", head_scale, "learned factor for each head's output", "arXiv:2110.09456");
     v("num_mem_kv", num_mem_kv, "learned keys and values in front of the sequence", "arXiv:1907.01470");
     v("sublayer_dropout", sublayer_dropout, "dropout of the output");
@@ -143,15 +144,15 @@ class AttentionImpl : public Block {
 
   const AttentionOptions& options() const { return options_; }
   std::string cache_refusal() const override;
-  /// Keys [b, kv_heads, c, d] that Python cached, turned by the rows of `table` that stand before its last `new_tokens`.
-  at::Tensor rotate_keys(const at::Tensor& keys, const RotaryTable& table, int64_t new_tokens) const;
+  /// Keys [b, kv_heads, c, d] that Python cached, turned by the rows of `angles` that stand before its last `new_tokens`.
+  at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles, int64_t new_tokens) const;
   /// Features of one token that a cache keeps, keys and values together.
   int64_t cached_features() const;
   const Attend& attend_module() const { return *attend_; }
 
  private:
   struct Projected;
-  std::pair<at::Tensor, at::Tensor> unrotated(const AttentionInputs& inputs, const Projected& p) const;
+  std::pair<at::Tensor, at::Tensor> unrotated(const Projected& p) const;
   void build_projections();
   void build_outputs();
   Projected project(const AttentionInputs& inputs);
@@ -159,7 +160,9 @@ class AttentionImpl : public Block {
   void mix_values(const AttentionInputs& inputs, Projected& p);
   void normalise_qk(Projected& p) const;
   void rotate(const AttentionInputs& inputs, Projected& p) const;
-  at::Tensor rotate_heads(const at::Tensor& t, const RotaryTable& table, bool is_key) const;
+  template <class Turn>
+  at::Tensor turn_heads(const at::Tensor& t, Turn turn) const;
+  at::Tensor without_position(const AttentionInputs& inputs, const at::Tensor& keys) const;
   void append_to_cache(const AttentionInputs& inputs, Projected& p) const;
   at::Tensor key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const;
   at::Tensor add_memory_key_values(const AttentionInputs& inputs, Projected& p, at::Tensor mask) const;

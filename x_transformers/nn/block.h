@@ -8,7 +8,7 @@
 
 #include "x_transformers/core/cache.h"
 #include "x_transformers/ops/attend.h"
-#include "x_transformers/ops/rotary.h"
+#include "x_transformers/nn/positions/rotary.h"
 
 namespace x_transformers {
 
@@ -17,6 +17,8 @@ class AttentionImpl;
 /// Tables for the positions of queries, of the keys that are added, and of all keys (needed where latents are cached).
 struct RotaryInputs {
   RotaryTable queries, keys, all_keys;
+  at::Tensor scale_without_position;     ///< of memory keys (RotaryEmbedding::scale_without_position)
+  RotaryAngles angles, context_angles;   ///< from outside, in place of the tables; of the context for cross attention
 };
 
 /// Angles of queries and keys for polar positions.

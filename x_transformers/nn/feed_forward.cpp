@@ -52,11 +52,15 @@ FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::mov
 }
 
 at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
-  const auto projected = proj_in_->forward(x);
-  if (!options_.glu) return activation_->forward(projected);
+  const auto plain = activation_->plain();
+  // On the CPU the bias goes with the activation and saves a pass; elsewhere it is part of the product.
+  const bool fuse_bias = plain && x.is_cpu() && proj_in_->bias.defined();
+  const auto projected = fuse_bias ? at::linear(x, proj_in_->weight) : proj_in_->forward(x);
+  const auto bias = fuse_bias ? proj_in_->bias : at::Tensor();
+  if (!options_.glu) return plain ? activate(projected, *plain, bias) : activation_->forward(projected);
   at::Tensor gated;
-  if (const auto plain = activation_->plain()) {
-    gated = glu(projected, *plain);
+  if (plain) {
+    gated = glu(projected, *plain, bias);
   } else {
     const auto halves = projected.chunk(2, -1);
     gated = halves[0] * activation_->forward(halves[1]);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 
+#include "x_transformers/ops/attend_cpu.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -22,19 +23,19 @@ struct Engine {
   AttendResult (*run)(const Problem&);
 };
 
-/// Why only an engine that holds the whole score matrix can run this.
+/// Why only an engine that holds the whole score matrix can run this, softclamp aside.
 std::vector<std::string> needs_scores(const Problem& problem) {
   const auto& program = problem.program;
   std::vector<std::string> reasons;
   const auto check = [&](bool is_on, const char* reason) {
     if (is_on) reasons.emplace_back(reason);
   };
+  check(!program.allow_fused, "sdp_kwargs turns fused engines off");
   check(problem.keep_maps, "the attention map is asked for");
   check(program.l2_distance, "l2_distance");
   check(program.prev_attn.defined(), "residual attention");
   check(program.pre_scale_post_talking_heads.defined(), "pre_scale_post_talking_heads");
   check(program.pre_talking_heads.defined(), "pre_talking_heads");
-  check(program.softclamp.has_value(), "softclamp_logits");
   check(program.cog_signed, "cog_signed");
   check(static_cast<bool>(program.cope), "cope");
   check(program.selective, "selective");
@@ -44,8 +45,35 @@ std::vector<std::string> needs_scores(const Problem& problem) {
   return reasons;
 }
 
+FlashAttentionCpuOptions flash_cpu_options(const ScoreProgram& program) {
+  FlashAttentionCpuOptions options;
+  options.scale = program.scale;
+  options.bias = program.bias;
+  options.softclamp = program.softclamp.value_or(0.0);
+  options.mask = program.mask;
+  options.causal = program.causal;
+  return options;
+}
+
+std::vector<std::string> flash_cpu_unsupported(const Problem& problem) {
+  auto reasons = needs_scores(problem);
+  const auto& [q, k, v, program, keep_maps] = problem;
+  if (program.dropout > 0) reasons.emplace_back("dropout of the weights");
+  if (program.bias.defined() && program.bias.requires_grad() && at::GradMode::is_enabled()) {
+    reasons.emplace_back("the bias needs a gradient");
+  }
+  const auto reason = flash_attention_cpu_unsupported(q, k, v, flash_cpu_options(program));
+  if (!reason.empty()) reasons.push_back(reason);
+  return reasons;
+}
+
+AttendResult run_flash_cpu(const Problem& problem) {
+  return {flash_attention_cpu(problem.q, problem.k, problem.v, flash_cpu_options(problem.program)), {}};
+}
+
 std::vector<std::string> sdpa_unsupported(const Problem& problem) {
   auto reasons = needs_scores(problem);
+  if (problem.program.softclamp) reasons.emplace_back("softclamp_logits");
   if (problem.k.size(2) == 0) reasons.emplace_back("there are no keys");
   return reasons;
 }
@@ -104,6 +132,7 @@ AttendResult run_reference(const Problem& problem) {
 /// In order of preference.
 const std::vector<Engine>& engines() {
   static const std::vector<Engine> all = {
+      {"flash_cpu", flash_cpu_unsupported, run_flash_cpu},
       {"sdpa", sdpa_unsupported, run_sdpa},
       {"reference", nothing_unsupported, run_reference},
   };

@@ -18,6 +18,7 @@ enum class Normaliser { softmax, sigmoid, hard, sparse_topk, gumbel_softmax, cus
 
 /// What is done to the scores [b, h, i, j], in the order of the members. Undefined tensors and empty optionals are off.
 struct ScoreProgram {
+  bool allow_fused = true;   ///< false: the reference engine runs
   bool l2_distance = false;  ///< minus the squared distance of q and k in place of their product
   double scale = 1.0;
   at::Tensor prev_attn;                     ///< added: the scores of an earlier layer

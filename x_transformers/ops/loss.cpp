@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <limits>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/cross_entropy.h"
 #include "x_transformers/ops/fast_path.h"
@@ -142,7 +144,81 @@ at::Tensor fused_cross_entropy(const at::Tensor& logits, const at::Tensor& targe
   return reduction == Reduction::none ? loss.view(target.sizes()) : loss;
 }
 
+/// The softmax of the rows, and what the loss needs of it.
+struct SoftmaxLosses {
+  at::Tensor probabilities;  ///< [rows, classes] in the type of the logits
+  at::Tensor others;         ///< [rows] float32: probability of all classes but the target
+  at::Tensor column;         ///< [rows, 1] the target, 0 where none counts
+  at::Tensor counts;         ///< [rows] bool
+  at::Tensor loss;           ///< reduced, float32
+};
+
+SoftmaxLosses softmax_losses(const at::Tensor& logits, const at::Tensor& target,
+                             int64_t ignore_index, Reduction reduction) {
+  SoftmaxLosses s;
+  s.probabilities = at::softmax(logits, -1);
+  s.counts = target != ignore_index;
+  s.column = target.masked_fill(~s.counts, 0).unsqueeze(-1);
+  const auto chosen = s.probabilities.gather(-1, s.column).squeeze(-1).to(at::kFloat);
+  s.others = (s.probabilities.sum(-1, false, at::kFloat) - chosen).clamp(0.0, 1.0);
+  // Near 1 the type cannot tell probabilities apart, but the others' are small and exact.
+  const auto near_one = -at::log1p(-s.others);
+  const auto far_from_one = -chosen.clamp_min(std::numeric_limits<float>::min()).log();
+  const auto per_row = at::where(chosen > 0.5, near_one, far_from_one).masked_fill(~s.counts, 0.0);
+  s.loss = reduction == Reduction::none ? per_row : per_row.sum();
+  if (reduction == Reduction::mean) s.loss = s.loss / s.counts.sum();
+  return s;
+}
+
+class SoftmaxCrossEntropy : public torch::autograd::Function<SoftmaxCrossEntropy> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits,
+                            const at::Tensor& target, int64_t ignore_index, Reduction reduction) {
+    const auto s = softmax_losses(logits, target, ignore_index, reduction);
+    ctx->save_for_backward({logits, target, s.probabilities, s.others, s.column, s.counts});
+    ctx->saved_data["ignore_index"] = ignore_index;
+    ctx->saved_data["reduction"] = static_cast<int64_t>(reduction);
+    return s.loss;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &logits = saved[0], &target = saved[1], &probabilities = saved[2],
+               &others = saved[3], &column = saved[4], &counts = saved[5];
+    const auto ignore_index = ctx->saved_data["ignore_index"].toInt();
+    const auto reduction = static_cast<Reduction>(ctx->saved_data["reduction"].toInt());
+    if (at::GradMode::is_enabled()) {
+      const auto reference = [&](const variable_list& inputs) {
+        return cross_entropy_reference(inputs[0].to(at::kFloat), target, ignore_index, reduction);
+      };
+      return {differentiable_gradients(reference, {logits}, output_grads[0])[0], {}, {}, {}};
+    }
+    auto scale = output_grads[0].to(at::kFloat);
+    if (reduction == Reduction::mean) scale = scale / counts.sum();
+    scale = at::where(counts, scale, at::zeros({}, scale.options())).unsqueeze(-1);  // [rows, 1]
+    auto gradient = at::empty_like(probabilities);
+    at::mul_out(gradient, probabilities, scale);  // the product in float32, rounded once
+    const auto at_target = -(others.unsqueeze(-1) * scale).to(gradient.scalar_type());
+    return {gradient.scatter_(-1, column, at::where(counts.unsqueeze(-1), at_target, 0.0)),
+            {},
+            {},
+            {}};
+  }
+};
+
 }  // namespace
+
+at::Tensor cross_entropy_by_softmax(const at::Tensor& logits, const at::Tensor& target,
+                                    int64_t ignore_index, Reduction reduction) {
+  check_shapes("cross_entropy", logits, target);
+  const auto rows = logits.reshape({target.numel(), logits.size(-1)});
+  const auto row_target = target.reshape({-1});
+  const auto loss =
+      records_gradient({rows})
+          ? SoftmaxCrossEntropy::apply(rows, row_target, ignore_index, reduction)
+          : softmax_losses(rows, row_target, ignore_index, reduction).loss;
+  return reduction == Reduction::none ? loss.reshape(target.sizes()) : loss;
+}
 
 std::string cross_entropy_unsupported(const at::Tensor& logits) {
   if (auto reason = cpu_kernel_unsupported(logits, "logits"); !reason.empty()) return reason;
@@ -163,6 +239,9 @@ at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target, int
   if (cross_entropy_unsupported(logits).empty() && target.device().is_cpu()) {
     return fused_cross_entropy(logits, target, ignore_index, reduction);
   }
+  const bool is_half = logits.scalar_type() == at::kBFloat16 || logits.scalar_type() == at::kHalf;
+  if (logits.is_cuda() && is_half)
+    return cross_entropy_by_softmax(logits, target, ignore_index, reduction);
   return cross_entropy_reference(logits, target, ignore_index, reduction);
 }
 

@@ -23,6 +23,14 @@ at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target,
 at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target, int64_t ignore_index = -100,
                Reduction reduction = Reduction::mean);
 
+/// cross_entropy of logits in bfloat16 or float16 by way of their softmax, for logits too large to
+/// be held in float32; what cross_entropy runs for them on CUDA. The loss is float32, and of one
+/// token at most 87 nats; loss and gradient are as exact as the softmax in the logits' own type.
+/// Nothing is read from the device.
+at::Tensor cross_entropy_by_softmax(const at::Tensor& logits, const at::Tensor& target,
+                                    int64_t ignore_index = -100,
+                                    Reduction reduction = Reduction::mean);
+
 /// Why the fused CPU kernel cannot run on these logits; empty: it can.
 std::string cross_entropy_unsupported(const at::Tensor& logits);
 

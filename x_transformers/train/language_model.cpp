@@ -6,6 +6,7 @@
 #include "x_transformers/generation/stop.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/train/data.h"
+#include "x_transformers/train/graph_step.h"
 
 namespace x_transformers {
 namespace {
@@ -74,6 +75,16 @@ std::function<std::string()> sampler(LanguageModel language_model, const TrainOp
   };
 }
 
+/// On CUDA the whole step becomes a graph, unless something speaks against it.
+void capture_steps(Trainer& trainer, const TransformerWrapper& net) {
+  if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
+  auto refusal = graph_refusal();
+  if (refusal.empty()) refusal = net->capture_refusal();
+  if (!refusal.empty()) return trainer.message("warning: steps run without a CUDA graph: " + refusal);
+  const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device());
+  trainer.set_step_function([step](const std::vector<at::Tensor>& batches, int64_t) { return (*step)(batches); });
+}
+
 std::filesystem::path checkpoint_folder(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path) ? path : path.parent_path();
 }
@@ -126,6 +137,7 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   parts.directory = directory;
   parts.resume = resume;
   Trainer trainer(*model, run.train, std::move(parts));
+  capture_steps(trainer, model->net());
   return trainer.run();
 }
 

@@ -81,6 +81,9 @@ class Trainer {
   /// Replaces the eager step, by a captured one.
   void set_step_function(StepFunction step) { step_function_ = std::move(step); }
 
+  /// A line for the user, between the progress.
+  void message(const std::string& line) { report_->message(line); }
+
   const TrainOptions& options() const { return options_; }
   const TrainState& state() const { return state_; }
   AdamW& optimizer() { return optimizer_; }

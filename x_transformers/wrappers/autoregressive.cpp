@@ -105,11 +105,12 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
     logits = logits.narrow(1, prepended, logits.size(1) - prepended);
   }
   output.logits = logits.narrow(1, 0, logits.size(1) - 1);
-  output.loss = net_->options().mixture_of_softmax ? nll(output.logits, target, options_.ignore_index)
-                                                   : cross_entropy(output.logits, target, options_.ignore_index);
+  // The last token has no target: to pass over it is cheaper than to copy all other logits.
+  const auto padded_target = at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
+  output.loss = net_->options().mixture_of_softmax ? nll(logits, padded_target, options_.ignore_index)
+                                                   : cross_entropy(logits, padded_target, options_.ignore_index);
   if (options_.add_attn_z_loss) {
-    constexpr double kWeight = 1e-4;  // of the call, as in Python: the model's own weight is not used
-    output.loss = output.loss + attn_z_loss(output.net.layers, kWeight);
+    output.loss = output.loss + attn_z_loss(output.net.layers, inputs.attn_z_loss_weight);
   }
   if (inputs.next_embed_pred) {
     output.loss = output.loss + next_embed_loss(output.net, target) * options_.next_embed_loss_weight;

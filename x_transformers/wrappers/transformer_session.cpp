@@ -26,6 +26,45 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
   return net_->head(output.embeddings.narrow(1, output.embeddings.size(1) - 1, 1)).select(1, 0).to(at::kFloat);
 }
 
+namespace {
+
+/// Whether a step with this model and these inputs reads the same memory each time, apart from its token.
+bool has_fixed_step(const TransformerWrapper& net, const TransformerInputs& inputs) {
+  const auto& layers = inputs.layers;
+  const bool varies = inputs.pos.defined() || inputs.sum_embeds.defined() || !inputs.embed_ids.empty() ||
+                      layers.attn_bias.defined() || layers.rotary_pos_emb.defined() || layers.polar_angles.defined() ||
+                      layers.prefix_attn_len.defined();
+  // Heads are mixed over keys that do not exist yet.
+  const auto& attn = net->attn_layers()->options().attn;
+  return !varies && !(attn.use_cope && attn.cope_talking_heads);
+}
+
+}  // namespace
+
+bool TransformerSession::fits_fixed_caches(const at::Tensor& tokens) const {
+  const auto max_seq_len = net_->options().max_seq_len;
+  // Positions that were not learned are refused by the eager step.
+  const bool has_position = !net_->has_abs_pos_emb() || max_seq_len == 0 || tokens_.size(1) <= max_seq_len;
+  return can_fix_.value_or(false) && tokens.size(1) == 1 && has_position;
+}
+
+at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
+  const auto device = tokens.device();
+  if (!can_fix_ && tokens.size(1) == 1) {
+    const bool wanted = options_.fixed_caches ? *options_.fixed_caches : device.is_cuda() && graph_refusal().empty();
+    can_fix_ = wanted && has_fixed_step(net_, options_.inputs);
+  }
+  if (!fits_fixed_caches(tokens)) {
+    step_.reset();
+    return run(tokens, &*cache_);
+  }
+  if (!step_) {
+    step_ = std::make_unique<DecodingStep>(device, cache_->layers, options_.expected_length,
+                                           [this](const at::Tensor& token) { return run(token, &*cache_); });
+  }
+  return (*step_)(tokens);
+}
+
 at::Tensor TransformerSession::append(const at::Tensor& tokens) {
   require(tokens.dim() == 2 && !tokens.is_floating_point(), "prompts: expected tokens [batch, seq] of integers");
   const auto max_seq_len = net_->options().max_seq_len;
@@ -34,6 +73,7 @@ at::Tensor TransformerSession::append(const at::Tensor& tokens) {
   require(length > 0 || options_.inputs.prepend_embeds.defined(), "prompts: expected at least one token");
   const bool exceeds = options_.restrict_to_max_seq_len && max_seq_len > 0 && length > max_seq_len;
   if (exceeds) {
+    step_.reset();
     cache_.reset();
     return run(tokens_.narrow(1, length - max_seq_len, max_seq_len), nullptr);
   }
@@ -42,10 +82,13 @@ at::Tensor TransformerSession::append(const at::Tensor& tokens) {
     cache_ = net_->make_cache(length + options_.expected_length);
     return run(tokens_, &*cache_);
   }
-  return run(tokens, &*cache_);
+  return append_to_cache(tokens);
 }
 
 void TransformerSession::reorder(const at::Tensor& rows) {
+  // Rows that move from step to step have no place of their own.
+  step_.reset();
+  can_fix_ = false;
   const auto pick = [&](at::Tensor& t) {
     if (t.defined()) t = t.index_select(0, rows);
   };

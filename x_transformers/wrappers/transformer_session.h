@@ -1,10 +1,12 @@
 // Decoding with a TransformerWrapper: caches where they give the uncached result, whole windows where not.
 #pragma once
 
+#include <memory>
 #include <optional>
 
 #include "x_transformers/generation/decoding_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/wrappers/decoding_step.h"
 
 namespace x_transformers {
 
@@ -14,6 +16,8 @@ struct SessionOptions {
   at::Tensor seq_start_pos;             ///< [b] int64: prompts are padded at the left up to here
   TransformerInputs inputs;             ///< context, prepended embeddings and the like; x and cache are the session's
   int64_t expected_length = 0;          ///< tokens that will be decoded, if known: caches are made for them at once
+  /// Decode single tokens on caches of fixed size, on CUDA as a graph; default: on CUDA, where graphs work.
+  std::optional<bool> fixed_caches = std::nullopt;
 };
 
 /// The logits that follow, token by token. Beyond max_seq_len a sliding window changes what earlier tokens saw, so each
@@ -21,16 +25,22 @@ struct SessionOptions {
 class TransformerSession : public DecodingSession {
  public:
   TransformerSession(TransformerWrapper net, SessionOptions options);
+  TransformerSession(const TransformerSession&) = delete;
+  TransformerSession& operator=(const TransformerSession&) = delete;
   at::Tensor append(const at::Tensor& tokens) override;
   void reorder(const at::Tensor& rows) override;
 
  private:
   at::Tensor run(const at::Tensor& tokens, TransformerCache* cache);
+  at::Tensor append_to_cache(const at::Tensor& tokens);
+  bool fits_fixed_caches(const at::Tensor& tokens) const;
 
   TransformerWrapper net_;
   SessionOptions options_;
   bool can_cache_;
+  std::optional<bool> can_fix_ = std::nullopt;  // found out when the first single token comes
   std::optional<TransformerCache> cache_ = std::nullopt;
+  std::unique_ptr<DecodingStep> step_ = nullptr;  // after the cache that it holds fixed
   at::Tensor tokens_;  // [b, length] all so far
 };
 

@@ -1,5 +1,6 @@
 """A lone Attention, and its options within a stack."""
-from .base import (B, D, N, MASK, X, HIDDEN, add, bit, bools, cross, dec, each, each_module, enc, flt, ints, lens, lm, mems,
+from .base import (B, D, N, MASK, X, HIDDEN, add, bit, bools, cross, dec, each, each_module, enc,
+                   flt, ints, lens, lm, mems,
                    mem_masks, right, tok)
 
 CONTEXT = dict(context=flt(B, 5, D), context_mask=lens(5, 5, 3))
@@ -38,19 +39,24 @@ each_module('attention', {
     'mem_kv': (attn(num_mem_kv=3), HIDDEN | MASK),
     'mem_kv_bias': (attn(num_mem_kv=3), HIDDEN | dict(attn_bias=flt(4, N, N + 3))),
     'mem': (attn(causal=True), HIDDEN | dict(mem=flt(B, 3, D))),
-    'mem_mask': (attn(causal=True), HIDDEN | MASK | dict(mem=flt(B, 3, D), mem_mask=right(3, 1, 2))),
-    'mem_mask_only': (attn(causal=True, kv_heads=2), HIDDEN | dict(mem=flt(B, 3, D), mem_mask=right(3, 1, 2))),
+    'mem_mask': (attn(causal=True), HIDDEN | MASK
+                 | dict(mem=flt(B, 3, D), mem_mask=right(3, 1, 2))),
+    'mem_mask_only': (attn(causal=True, kv_heads=2), HIDDEN
+                      | dict(mem=flt(B, 3, D), mem_mask=right(3, 1, 2))),
     'qk_norm': (attn(qk_norm=True), HIDDEN),
     'qk_norm_groups': (attn(qk_norm=True, qk_norm_groups=2), HIDDEN),
     'qk_norm_scale': (attn(qk_norm=True, qk_norm_scale=3), HIDDEN),
     'qk_norm_dim_scale': (attn(qk_norm=True, qk_norm_dim_scale=True), HIDDEN),
-    'qk_norm_all': (attn(qk_norm=True, qk_norm_groups=2, qk_norm_scale=4, qk_norm_dim_scale=True, kv_heads=2, num_mem_kv=2,
+    'qk_norm_all': (attn(qk_norm=True, qk_norm_groups=2, qk_norm_scale=4, qk_norm_dim_scale=True,
+                         kv_heads=2, num_mem_kv=2,
                          causal=True), HIDDEN),
-    'qk_norm_all_flash': (attn(qk_norm=True, qk_norm_groups=2, qk_norm_scale=4, qk_norm_dim_scale=True, kv_heads=2,
+    'qk_norm_all_flash': (attn(qk_norm=True, qk_norm_groups=2, qk_norm_scale=4,
+                               qk_norm_dim_scale=True, kv_heads=2,
                                num_mem_kv=2, causal=True, flash=True), HIDDEN | MASK),
     'zero_init_output': (attn(zero_init_output=True), HIDDEN),
     'dropout': (attn(dropout=0.3, sublayer_dropout=0.2), HIDDEN),
-    'rotary': (attn(causal=True), HIDDEN | {'rotary_pos_emb.0': flt(1, N, 4), 'rotary_pos_emb.1': flt(1, N, 4, scale=0.1)}),
+    'rotary': (attn(causal=True), HIDDEN
+               | {'rotary_pos_emb.0': flt(1, N, 4), 'rotary_pos_emb.1': flt(1, N, 4, scale=0.1)}),
     'rotary_partial_heads': (attn(rotate_num_heads=3), HIDDEN | {'rotary_pos_emb.0': flt(1, N, 4),
                                                                  'rotary_pos_emb.1': flt(1, N, 4)}),
     'rotary_context': (attn(), HIDDEN | CONTEXT | {
@@ -58,22 +64,28 @@ each_module('attention', {
         'context_rotary_pos_emb.0': flt(B, 5, 4), 'context_rotary_pos_emb.1': flt(B, 5, 4)}),
     'intermediates': (attn(), HIDDEN, OUT),
     'intermediates_mem': (attn(kv_heads=2), HIDDEN | dict(mem=flt(B, 3, D)), OUT),
-    'cache': (attn(causal=True, kv_heads=2), dict(x=flt(B, 1, D)) | {f'cache.cached_kv.{i}': flt(B, 2, 4, 8) for i in range(2)},
+    'cache': (attn(causal=True, kv_heads=2), dict(x=flt(B, 1, D))
+              | {f'cache.cached_kv.{i}': flt(B, 2, 4, 8) for i in range(2)},
               OUT),
-    'additional_kv': (attn(), HIDDEN | {f'additional_key_values.{i}': flt(B, 4, 3, 8) for i in range(2)}),
+    'additional_kv': (attn(), HIDDEN
+                      | {f'additional_key_values.{i}': flt(B, 4, 3, 8) for i in range(2)}),
     'additional_kv_heads': (attn(kv_heads=2, causal=True),
-                            HIDDEN | {f'additional_key_values.{i}': flt(B, 1, 3, 8) for i in range(2)}),
+                            HIDDEN | {f'additional_key_values.{i}': flt(B, 1, 3, 8)
+                                      for i in range(2)}),
     'additional_kv_mask': (attn(), HIDDEN | MASK | dict(additional_key_value_mask=bit(B, 3))
                            | {f'additional_key_values.{i}': flt(B, 4, 3, 8) for i in range(2)}),
     'kv_input_residual': (attn(), HIDDEN | dict(kv_input_residual=flt(B, N, D))),
     'value_residual': (attn(), HIDDEN | dict(value_residual=flt(B, 4, N, 8))),
-    'value_residual_mix': (attn(learned_value_residual_mix=True), HIDDEN | dict(value_residual=flt(B, 4, N, 8))),
+    'value_residual_mix': (attn(learned_value_residual_mix=True), HIDDEN
+                           | dict(value_residual=flt(B, 4, N, 8))),
     'prev_attn': (attn(), HIDDEN | dict(prev_attn=flt(B, 4, N, N))),
     'rel_pos': (attn(causal=True), HIDDEN, dict(rel_pos=dict(type='AlibiPositionalBias', heads=4))),
     'rel_pos_pos': (attn(causal=True), HIDDEN | dict(pos=ints([0, 2, 3, 5, 6, 7, 9])),
                     dict(rel_pos=dict(type='AlibiPositionalBias', heads=2, total_heads=4))),
     'diff_residuals': (attn(qkv_receive_diff_residuals=True), dict(x=flt(3, B, N, D))),
-    'hybrid_mask': (attn(dim_head=4, hybrid_module=dict(type='Encoder', dim=D, depth=1, heads=2, attn_dim_head=8),
+    'hybrid_mask': (attn(dim_head=4,
+                         hybrid_module=dict(type='Encoder', dim=D, depth=1, heads=2,
+                                            attn_dim_head=8),
                          hybrid_fold_axial_dim=1, hybrid_mask_kwarg='mask'), HIDDEN | MASK),
     'polar': (attn(), HIDDEN | {'polar_pos_emb.0': flt(1, N, 8), 'polar_pos_emb.1': flt(4, 1, 8)}),
     'one_token': (attn(causal=True), dict(x=flt(1, 1, D))),
@@ -97,14 +109,16 @@ each('attn', dec, {
     'value_dim_head': dict(attn_value_dim_head=5),
     'mem_kv': dict(attn_num_mem_kv=3),
     'qk_norm': dict(attn_qk_norm=True),
-    'qk_norm_options': dict(attn_qk_norm=True, attn_qk_norm_groups=2, attn_qk_norm_scale=5, attn_qk_norm_dim_scale=True),
+    'qk_norm_options': dict(attn_qk_norm=True, attn_qk_norm_groups=2, attn_qk_norm_scale=5,
+                            attn_qk_norm_dim_scale=True),
     'zero_init_output': dict(attn_zero_init_output=True),
     'dropout': dict(attn_dropout=0.2, attn_sublayer_dropout=0.1),
     'talking_heads': dict(attn_pre_talking_heads=True, attn_post_talking_heads=True),
     'pre_scale_post_talking_heads': dict(attn_pre_scale_post_talking_heads=True),
     'head_scale': dict(attn_head_scale=True),
     'sparse_topk': dict(attn_sparse_topk=3),
-    'sparse_topk_straight_through': dict(attn_sparse_topk=3, attn_sparse_topk_straight_through=True),
+    'sparse_topk_straight_through': dict(attn_sparse_topk=3,
+                                         attn_sparse_topk_straight_through=True),
     'on_attn': dict(attn_on_attn=True),
     'gate_value_heads': dict(attn_gate_value_heads=True),
     'gate_values': dict(attn_gate_values=True),
@@ -119,25 +133,31 @@ each('attn', dec, {
     'cog_signed': dict(attn_cog_signed=True),
     'custom_attn_fn': dict(attn_custom_attn_fn=dict(type='Softmax', dim=-1)),
     'hybrid': dict(attn_hybrid_module=GRU, attn_hybrid_fold_axial_dim=2),
-    'hybrid_learned_mix': dict(attn_hybrid_module=GRU, attn_hybrid_fold_axial_dim=1, attn_hybrid_learned_mix=True),
+    'hybrid_learned_mix': dict(attn_hybrid_module=GRU, attn_hybrid_fold_axial_dim=1,
+                               attn_hybrid_learned_mix=True),
     'add_zero_kv': dict(attn_add_zero_kv=True),
     'head_learned_sink': dict(attn_head_learned_sink=True),
     'rotate_num_heads': dict(rotary_pos_emb=True, rotate_num_heads=2),
     'data_dependent_alibi': dict(attn_data_dependent_alibi=True),
     'data_dependent_alibi_kwargs': dict(attn_data_dependent_alibi=True,
-                                        attn_data_dependent_alibi_kwargs=dict(bias_init=2., post_log_scale=0.5)),
-    'data_dependent_alibi_per_row': dict(attn_data_dependent_alibi=True, attn_data_dependent_alibi_per_row=True,
+                                        attn_data_dependent_alibi_kwargs=dict(bias_init=2.,
+                                            post_log_scale=0.5)),
+    'data_dependent_alibi_per_row': dict(attn_data_dependent_alibi=True,
+                                         attn_data_dependent_alibi_per_row=True,
                                          attn_data_dependent_alibi_per_row_dim_head=4),
     'cope': dict(attn_use_cope=True, attn_cope_max_pos=4),
     'cope_talking_heads': dict(attn_use_cope=True, attn_cope_talking_heads=True),
     'softclamp_logits': dict(attn_softclamp_logits=True, attn_logit_softclamp_value=2.),
     'orthog_projected_values': dict(attn_orthog_projected_values=True),
-    'orthog_projected_values_per_head': dict(attn_orthog_projected_values_per_head=True, attn_kv_heads=2),
-    'orthog_projected_values_both': dict(attn_orthog_projected_values=True, attn_orthog_projected_values_per_head=True),
+    'orthog_projected_values_per_head': dict(attn_orthog_projected_values_per_head=True,
+                                             attn_kv_heads=2),
+    'orthog_projected_values_both': dict(attn_orthog_projected_values=True,
+                                         attn_orthog_projected_values_per_head=True),
     'laser': dict(attn_laser=True, attn_laser_softclamp_value=3.),
     'latent_q': dict(attn_use_latent_q=True, attn_dim_latent_q=6),
     'latent_kv': dict(attn_use_latent_kv=True, attn_dim_latent_kv=6),
-    'latent_rope': dict(attn_use_latent_q=True, attn_dim_latent_q=6, attn_use_latent_kv=True, attn_dim_latent_kv=6,
+    'latent_rope': dict(attn_use_latent_q=True, attn_dim_latent_q=6, attn_use_latent_kv=True,
+                        attn_dim_latent_kv=6,
                         attn_latent_rope_subheads=2, rotary_pos_emb=True),
 })
 each('attn', enc, {
@@ -145,13 +165,16 @@ each('attn', enc, {
     'encoder_flash': dict(attn_flash=True),
     'encoder_kv_heads_mem_kv': dict(attn_kv_heads=1, attn_num_mem_kv=2),
     'encoder_hybrid_mask': dict(attn_dim_head=4, attn_hybrid_module=dict(
-        type='Encoder', dim=D, depth=1, heads=2, attn_dim_head=8), attn_hybrid_fold_axial_dim=1, attn_hybrid_mask_kwarg='mask'),
+        type='Encoder', dim=D, depth=1, heads=2, attn_dim_head=8), attn_hybrid_fold_axial_dim=1,
+        attn_hybrid_mask_kwarg='mask'),
 }, X | MASK)
 
 for name, options in {
-    'flash': dict(attn_flash=True), 'mem_kv': dict(attn_num_mem_kv=2), 'kv_heads': dict(attn_kv_heads=2),
+    'flash': dict(attn_flash=True), 'mem_kv': dict(attn_num_mem_kv=2),
+    'kv_heads': dict(attn_kv_heads=2),
     'rotary': dict(rotary_pos_emb=True), 'qk_norm': dict(attn_qk_norm=True),
 }.items():
     add(f'attn.mask_{name}', lm(dec(**options)), X | MASK)
-    add(f'attn.mems_{name}', lm(dec(**options), max_mem_len=4), X | mems(2) | mem_masks(2, 3, 1) | MASK,
+    add(f'attn.mems_{name}', lm(dec(**options), max_mem_len=4), X | mems(2) | mem_masks(2, 3, 1)
+        | MASK,
         dict(return_mems=True))

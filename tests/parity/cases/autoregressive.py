@@ -1,5 +1,6 @@
 """AutoregressiveWrapper and XTransformer: losses and generation."""
-from .base import (B, CONTEXT, D, MASK, N, V, X, add, ar, bit, cross, dec, enc, flt, ints, lens, lm, mems, pre, tok)
+from .base import (B, CONTEXT, D, MASK, N, V, X, add, ar, bit, cross, dec, enc, flt, ints, lens,
+                   lm, mems, pre, tok)
 
 IGNORED = dict(x=ints([[3, 5, 7, 1, -100, 2, 9], [4, 4, 0, 11, 2, -100, -100]]))
 OUT = dict(return_outputs=True)
@@ -7,11 +8,13 @@ for name, config, inputs, *kwargs in [
     ('plain', ar(lm(dec())), X),
     ('outputs', ar(lm(dec())), X, OUT),
     ('ignore_index', ar(lm(dec())), IGNORED),
-    ('ignore_index_pad', ar(lm(dec()), ignore_index=3, pad_value=2), IGNORED | dict(x=ints([[3, 5, 7, 1, 3, 2, 9]]))),
+    ('ignore_index_pad', ar(lm(dec()), ignore_index=3, pad_value=2), IGNORED
+     | dict(x=ints([[3, 5, 7, 1, 3, 2, 9]]))),
     ('pad_value', ar(lm(dec()), pad_value=5), IGNORED),
     ('mask', ar(lm(dec())), X | MASK),
     ('prepend', ar(lm(dec())), X | dict(prepend_embeds=flt(B, 3, D))),
-    ('prepend_outputs', ar(lm(dec(rotary_pos_emb=True))), X | dict(prepend_embeds=flt(B, 3, D), prepend_mask=lens(3, 3, 2)), OUT),
+    ('prepend_outputs', ar(lm(dec(rotary_pos_emb=True))), X
+     | dict(prepend_embeds=flt(B, 3, D), prepend_mask=lens(3, 3, 2)), OUT),
     ('context', ar(lm(dec(cross_attend=True))), X | CONTEXT),
     ('z_loss', ar(lm(dec()), add_attn_z_loss=True), X),
     ('z_loss_weight', ar(lm(dec()), add_attn_z_loss=True), X, dict(attn_z_loss_weight=0.1)),
@@ -22,9 +25,11 @@ for name, config, inputs, *kwargs in [
     ('mems', ar(lm(dec(rotary_pos_emb=True), max_mem_len=5)), X | mems(2), OUT),
     ('tied', ar(lm(dec(), tie_embedding=True, l2norm_embed=True)), X),
     ('memory_tokens', ar(lm(dec(), num_memory_tokens=2)), X),
-    ('embed_num_tokens', ar(lm(dec(), embed_num_tokens=dict(part=3))), X | {'embed_ids.part': tok(B, N, bound=3)}),
+    ('embed_num_tokens', ar(lm(dec(), embed_num_tokens=dict(part=3))), X
+     | {'embed_ids.part': tok(B, N, bound=3)}),
     ('logits_dim', ar(lm(dec(), logits_dim=V + 3)), X),
-    ('kv_heads_flash', ar(lm(dec(attn_flash=True, attn_kv_heads=2, rotary_pos_emb=True, ff_glu=True, use_rmsnorm=True))), X),
+    ('kv_heads_flash', ar(lm(dec(attn_flash=True, attn_kv_heads=2, rotary_pos_emb=True,
+                                 ff_glu=True, use_rmsnorm=True))), X),
     ('prefix_decoder', ar(lm(pre())), X, dict(prefix_attn_len=2)),
     ('sum_embeds', ar(lm(dec())), X | dict(sum_embeds=flt(B, N, D))),
 ]:
@@ -40,7 +45,8 @@ BEAMS = dict(method='beam_search', seq_len=5)
 
 
 def gen(name, net=None, inputs=PROMPT, kwargs=None, wrapper=None, **more):
-    add(f'generate.{name}', ar(lm(net or dec(), **(more.pop('wrap', {}))), **(wrapper or {})), inputs, GREEDY | (kwargs or {}),
+    add(f'generate.{name}', ar(lm(net or dec(), **(more.pop('wrap', {}))), **(wrapper or {})),
+        inputs, GREEDY | (kwargs or {}),
         mode='generate', grads=False, louder=LOUD, **more)
 
 
@@ -74,9 +80,11 @@ gen('prepend', inputs=PROMPT | dict(prepend_embeds=flt(B, 2, D)))
 gen('prepend_rotary', dec(rotary_pos_emb=True), PROMPT | dict(prepend_embeds=flt(B, 2, D)))
 gen('mems', dec(rotary_pos_emb=True), PROMPT | mems(2), wrap=dict(max_mem_len=4))
 gen('mems_alibi', dec(alibi_pos_bias=True), PROMPT | mems(2), wrap=dict(max_mem_len=4))
-gen('mems_xpos_kv_heads', dec(rotary_xpos=True, attn_kv_heads=2, attn_num_mem_kv=2), PROMPT | mems(2), wrap=dict(max_mem_len=4))
+gen('mems_xpos_kv_heads', dec(rotary_xpos=True, attn_kv_heads=2, attn_num_mem_kv=2), PROMPT
+    | mems(2), wrap=dict(max_mem_len=4))
 gen('past_max_seq_len', dec(rotary_pos_emb=True), kwargs=dict(seq_len=8), wrap=dict(max_seq_len=6))
-gen('past_max_seq_len_alibi', dec(alibi_pos_bias=True), kwargs=dict(seq_len=8), wrap=dict(max_seq_len=6, use_abs_pos_emb=False))
+gen('past_max_seq_len_alibi', dec(alibi_pos_bias=True), kwargs=dict(seq_len=8),
+    wrap=dict(max_seq_len=6, use_abs_pos_emb=False))
 gen('past_max_seq_len_absolute', kwargs=dict(seq_len=8, cache_kv=False), wrap=dict(max_seq_len=6))
 gen('long_prompt', dec(rotary_pos_emb=True), dict(prompts=tok(B, 9)), wrap=dict(max_seq_len=6))
 gen('unrestricted', dec(rotary_pos_emb=True), kwargs=dict(restrict_to_max_seq_len=False),
@@ -90,7 +98,8 @@ gen('ragged_alibi_flash', dec(alibi_pos_bias=True, attn_flash=True, attn_kv_head
 gen('ragged_mem_kv', dec(attn_num_mem_kv=2, attn_kv_heads=2, rotary_pos_emb=True), LISTED)
 gen('ragged_t5', dec(rel_pos_bias=True), RAGGED)
 gen('ragged_no_cache', inputs=RAGGED, kwargs=dict(cache_kv=False))
-gen('ragged_cross', dec(cross_attend=True), RAGGED | dict(context=flt(3, 5, D), context_mask=lens(5, 5, 3, 2)))
+gen('ragged_cross', dec(cross_attend=True), RAGGED
+    | dict(context=flt(3, 5, D), context_mask=lens(5, 5, 3, 2)))
 gen('ragged_pad_value', inputs=RAGGED, wrapper=dict(pad_value=3))
 gen('eos', eos_after=3)
 gen('eos_first', eos_after=0, inputs=dict(prompts=tok(1, 4)))
@@ -99,10 +108,13 @@ gen('eos_ragged', dec(rotary_pos_emb=True), RAGGED, eos_after=2, wrapper=dict(pa
 gen('eos_never', kwargs=dict(eos_token=V - 1), inputs=dict(prompts=tok(B, 4, bound=V - 1)))
 gen('temperature', kwargs=dict(temperature=0.7, filter_kwargs=dict(k=1)))
 gen('top_k', kwargs=dict(temperature=1., filter_logits_fn='top_k', filter_kwargs=dict(k=1)))
-gen('top_k_fraction', kwargs=dict(temperature=1., filter_logits_fn='top_k', filter_kwargs=dict(frac_num_tokens=0.05)))
-gen('top_k_default', kwargs=dict(temperature=1.), wrap=dict(num_tokens=10), inputs=dict(prompts=tok(B, 4, bound=10)))
+gen('top_k_fraction',
+    kwargs=dict(temperature=1., filter_logits_fn='top_k', filter_kwargs=dict(frac_num_tokens=0.05)))
+gen('top_k_default', kwargs=dict(temperature=1.), wrap=dict(num_tokens=10),
+    inputs=dict(prompts=tok(B, 4, bound=10)))
 gen('top_p', kwargs=dict(temperature=1., filter_logits_fn='top_p', filter_kwargs=dict(thres=1e-4)))
-gen('top_a', kwargs=dict(temperature=1., filter_logits_fn='top_a', filter_kwargs=dict(min_p_pow=1., min_p_ratio=0.999)))
+gen('top_a', kwargs=dict(temperature=1., filter_logits_fn='top_a',
+                         filter_kwargs=dict(min_p_pow=1., min_p_ratio=0.999)))
 gen('min_p', kwargs=dict(temperature=1., filter_logits_fn='min_p', filter_kwargs=dict(min_p=0.999)))
 gen('sum_embeds_none', kwargs=dict(return_attn=False))
 gen('beam', kwargs=BEAMS)
@@ -112,19 +124,24 @@ gen('beam_scores', kwargs=BEAMS | dict(beams=3, return_beams_and_scores=True))
 gen('beam_temperature', kwargs=BEAMS | dict(beams=3, temperature=0.5))
 gen('beam_no_cache', kwargs=BEAMS | dict(beams=3, cache_kv=False))
 gen('beam_one_prompt', inputs=dict(prompts=tok(4)), kwargs=BEAMS | dict(beams=3))
-gen('beam_alibi_kv_heads', dec(alibi_pos_bias=True, attn_kv_heads=2), kwargs=BEAMS | dict(return_beams_and_scores=True))
+gen('beam_alibi_kv_heads', dec(alibi_pos_bias=True, attn_kv_heads=2), kwargs=BEAMS
+    | dict(return_beams_and_scores=True))
 gen('beam_filter_unused', kwargs=BEAMS | dict(filter_logits_fn='top_k', filter_kwargs=dict(k=2)))
-gen('beam_stochastic', kwargs=BEAMS | dict(beams=1, stochastic=True, temperature=0.9, filter_logits_fn='top_k',
+gen('beam_stochastic', kwargs=BEAMS
+    | dict(beams=1, stochastic=True, temperature=0.9, filter_logits_fn='top_k',
                                            filter_kwargs=dict(k=1)))
 EACH_ROW = dict(python=dict(prompt_lens='each row'))  # fails in Python with padding
 gen('beam_ragged', inputs=RAGGED, kwargs=BEAMS | dict(beams=3), **EACH_ROW)
-gen('beam_ragged_rotary', dec(rotary_pos_emb=True, attn_kv_heads=2), RAGGED, BEAMS | dict(beams=3), **EACH_ROW)
+gen('beam_ragged_rotary', dec(rotary_pos_emb=True, attn_kv_heads=2), RAGGED, BEAMS | dict(beams=3),
+    **EACH_ROW)
 gen('ragged_each_row', dec(rotary_pos_emb=True), RAGGED, **EACH_ROW)
-gen('beam_unrestricted', dec(rotary_pos_emb=True), kwargs=BEAMS | dict(restrict_to_max_seq_len=False),
+gen('beam_unrestricted', dec(rotary_pos_emb=True), kwargs=BEAMS
+    | dict(restrict_to_max_seq_len=False),
     python=dict(restrict_to_max_seq_len='leave out'))
 
 # encoder and decoder in one
-PAIR = dict(type='XTransformer', dim=D, enc_num_tokens=V, enc_depth=1, enc_heads=4, enc_max_seq_len=12, enc_attn_dim_head=8,
+PAIR = dict(type='XTransformer', dim=D, enc_num_tokens=V, enc_depth=1, enc_heads=4,
+            enc_max_seq_len=12, enc_attn_dim_head=8,
             dec_num_tokens=V, dec_depth=1, dec_heads=4, dec_max_seq_len=12, dec_attn_dim_head=8)
 BOTH = dict(src=tok(B, N), tgt=tok(B, 6))
 SRC_MASK = dict(mask=lens(N, N, 4))
@@ -141,10 +158,13 @@ for name, options, inputs, *kwargs in [
     ('scaled_sinu', dict(enc_scaled_sinu_pos_emb=True, dec_scaled_sinu_pos_emb=True), BOTH),
     ('no_abs_pos', dict(enc_use_abs_pos_emb=False, dec_use_abs_pos_emb=False), BOTH),
     ('emb_dropout', dict(enc_emb_dropout=0.1, dec_emb_dropout=0.2), BOTH),
-    ('rotary', dict(enc_rotary_pos_emb=True, dec_rotary_pos_emb=True, dec_attn_kv_heads=2), BOTH | SRC_MASK),
-    ('flash', dict(enc_attn_flash=True, dec_attn_flash=True, dec_cross_attn_kv_heads=2), BOTH | SRC_MASK),
+    ('rotary', dict(enc_rotary_pos_emb=True, dec_rotary_pos_emb=True, dec_attn_kv_heads=2), BOTH
+     | SRC_MASK),
+    ('flash', dict(enc_attn_flash=True, dec_attn_flash=True, dec_cross_attn_kv_heads=2), BOTH
+     | SRC_MASK),
     ('ff', dict(enc_ff_glu=True, dec_ff_mult=2, dec_ff_swish=True, dec_use_rmsnorm=True), BOTH),
-    ('mem_kv', dict(enc_attn_num_mem_kv=2, dec_attn_num_mem_kv=3, dec_cross_attn_num_mem_kv=1), BOTH | SRC_MASK),
+    ('mem_kv', dict(enc_attn_num_mem_kv=2, dec_attn_num_mem_kv=3, dec_cross_attn_num_mem_kv=1),
+     BOTH | SRC_MASK),
     ('cross_residual', dict(dec_depth=2, dec_cross_residual_attn=True), BOTH),
 ]:
     add(f'pair.{name}', PAIR | options, inputs, *kwargs)
@@ -153,10 +173,13 @@ for name, options, inputs, kwargs in [
     ('generate', {}, START, {}),
     ('generate_mask', {}, START | SRC_MASK, {}),
     ('generate_attn_mask', {}, START | dict(attn_mask=bit(N, N)), {}),
-    ('generate_rotary', dict(dec_rotary_pos_emb=True, dec_attn_kv_heads=2, dec_depth=2), START | SRC_MASK, {}),
+    ('generate_rotary', dict(dec_rotary_pos_emb=True, dec_attn_kv_heads=2, dec_depth=2), START
+     | SRC_MASK, {}),
     ('generate_no_cache', {}, START | SRC_MASK, dict(cache_kv=False)),
-    ('generate_top_k', dict(tie_token_emb=True), START, dict(temperature=1., filter_kwargs=dict(k=1))),
+    ('generate_top_k', dict(tie_token_emb=True), START,
+     dict(temperature=1., filter_kwargs=dict(k=1))),
     ('generate_ragged', dict(enc_alibi_pos_bias=True, dec_alibi_pos_bias=True),
      START | dict(seq_out_start=tok(B, 3), prompt_lens=ints([3, 1])) | SRC_MASK, {}),
 ]:
-    add(f'pair.{name}', PAIR | options, inputs, GREEDY | kwargs, mode='generate', grads=False, louder=LOUD)
+    add(f'pair.{name}', PAIR | options, inputs, GREEDY | kwargs, mode='generate', grads=False,
+        louder=LOUD)

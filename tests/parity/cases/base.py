@@ -101,11 +101,13 @@ def layers(kind, depth=2, **options):
     return dict(dict(type=kind, dim=D, depth=depth, heads=4, attn_dim_head=8), **options)
 
 
-dec, enc, pre, cross = (partial(layers, kind) for kind in ('Decoder', 'Encoder', 'PrefixDecoder', 'CrossAttender'))
+dec, enc, pre, cross = (partial(layers, kind)
+                        for kind in ('Decoder', 'Encoder', 'PrefixDecoder', 'CrossAttender'))
 
 
 def lm(net, **options):
-    return dict(dict(type='TransformerWrapper', num_tokens=V, max_seq_len=12, attn_layers=net), **options)
+    return dict(dict(type='TransformerWrapper', num_tokens=V, max_seq_len=12, attn_layers=net),
+                **options)
 
 
 def ar(net, **options):

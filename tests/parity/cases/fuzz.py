@@ -6,58 +6,85 @@ import random
 
 from .base import B, Case, D, N, V, bit, flt, ints, lens, mem_masks, mems, right, tok
 
-NORMS = [dict(use_rmsnorm=True), dict(use_scalenorm=True), dict(use_simple_rmsnorm=True), dict(use_dynamic_tanh=True),
-         dict(use_derf=True), dict(use_rmsnorm=True, norm_add_unit_offset=False), dict(norm_add_unit_offset=False)]
+NORMS = [dict(use_rmsnorm=True), dict(use_scalenorm=True), dict(use_simple_rmsnorm=True),
+         dict(use_dynamic_tanh=True),
+         dict(use_derf=True), dict(use_rmsnorm=True, norm_add_unit_offset=False),
+         dict(norm_add_unit_offset=False)]
 POSITIONS = [dict(rotary_pos_emb=True), dict(rotary_pos_emb=True, rotary_emb_dim=6),
-             dict(rotary_pos_emb=True, rotary_interpolation_factor=1.5), dict(rotary_pos_emb=True, rotate_num_heads=2),
+             dict(rotary_pos_emb=True, rotary_interpolation_factor=1.5),
+             dict(rotary_pos_emb=True, rotate_num_heads=2),
              dict(rotary_pos_emb=True, rotary_base_rescale_factor=2.), dict(rotary_xpos=True),
              dict(rotary_xpos=True, rotary_xpos_scale_base=20), dict(alibi_pos_bias=True),
-             dict(alibi_pos_bias=True, alibi_num_heads=3), dict(disable_abs_pos_emb=True), dict(rel_pos_bias=True),
-             dict(rel_pos_bias=True, rel_pos_num_buckets=6, rel_pos_max_distance=8), dict(dynamic_pos_bias=True),
-             dict(dynamic_pos_bias=True, dynamic_pos_bias_log_distance=True, dynamic_pos_bias_norm=True),
+             dict(alibi_pos_bias=True, alibi_num_heads=3), dict(disable_abs_pos_emb=True),
+             dict(rel_pos_bias=True),
+             dict(rel_pos_bias=True, rel_pos_num_buckets=6, rel_pos_max_distance=8),
+             dict(dynamic_pos_bias=True),
+             dict(dynamic_pos_bias=True, dynamic_pos_bias_log_distance=True,
+                  dynamic_pos_bias_norm=True),
              dict(polar_pos_emb=True), dict(attn_data_dependent_alibi=True)]
-HEADS = [dict(attn_kv_heads=2), dict(attn_kv_heads=1), dict(attn_one_kv_head=True), dict(attn_value_dim_head=5), dict(heads=2),
+HEADS = [dict(attn_kv_heads=2), dict(attn_kv_heads=1), dict(attn_one_kv_head=True),
+         dict(attn_value_dim_head=5), dict(heads=2),
          dict(heads=3), dict(attn_dim_head=12), dict(attn_kv_heads=2, attn_value_dim_head=6)]
 QK_NORM = [dict(attn_qk_norm=True), dict(attn_qk_norm=True, attn_qk_norm_groups=2),
            dict(attn_qk_norm=True, attn_qk_norm_scale=6, attn_qk_norm_dim_scale=True),
            dict(attn_qk_norm=True, attn_qk_norm_groups=2, attn_qk_norm_dim_scale=True)]
-NORMALISER = [dict(attn_sigmoid=True), dict(attn_l2_distance=True), dict(attn_sparse_topk=3), dict(attn_hard=True)]
+NORMALISER = [dict(attn_sigmoid=True), dict(attn_l2_distance=True), dict(attn_sparse_topk=3),
+              dict(attn_hard=True)]
 RESIDUAL = [dict(scale_residual=True), dict(scale_residual_constant=0.7), dict(gate_residual=True),
-            dict(num_residual_streams=2), dict(add_value_residual=True), dict(residual_attn=True), dict(integrate_layers=True)]
-LAYOUT = [dict(macaron=True), dict(sandwich_coef=1), dict(custom_layers=['a', 'f', 'a']), dict(weight_tie_layers=True),
-          dict(layers_execute_order=[0, 1, 2, 3, 0, 1]), dict(depth=3, par_ratio=3), dict(depth=1), dict(unet_skips=True)]
+            dict(num_residual_streams=2), dict(add_value_residual=True), dict(residual_attn=True),
+            dict(integrate_layers=True)]
+LAYOUT = [dict(macaron=True), dict(sandwich_coef=1), dict(custom_layers=['a', 'f', 'a']),
+          dict(weight_tie_layers=True),
+          dict(layers_execute_order=[0, 1, 2, 3, 0, 1]), dict(depth=3, par_ratio=3), dict(depth=1),
+          dict(unet_skips=True)]
 STACK = [
-    (0.5, NORMS), (0.6, POSITIONS), (0.4, HEADS), (0.25, QK_NORM), (0.1, NORMALISER), (0.2, RESIDUAL), (0.2, LAYOUT),
+    (0.5, NORMS), (0.6, POSITIONS), (0.4, HEADS), (0.25, QK_NORM), (0.1, NORMALISER),
+    (0.2, RESIDUAL), (0.2, LAYOUT),
     (0.25, dict(attn_flash=True)), (0.25, lambda r: dict(attn_num_mem_kv=r.randint(1, 3))),
-    (0.15, dict(pre_norm=False)), (0.1, dict(sandwich_norm=True)), (0.1, dict(pre_norm_has_final_norm=False)),
-    (0.1, dict(shift_tokens=1)), (0.1, dict(zero_init_branch_output=True)), (0.1, dict(use_layerscale=True)),
+    (0.15, dict(pre_norm=False)), (0.1, dict(sandwich_norm=True)),
+    (0.1, dict(pre_norm_has_final_norm=False)),
+    (0.1, dict(shift_tokens=1)), (0.1, dict(zero_init_branch_output=True)),
+    (0.1, dict(use_layerscale=True)),
     (0.05, dict(softclamp_output=True, softclamp_output_value=3.)), (0.05, dict(layer_dropout=0.2)),
-    (0.05, dict(reinject_input=True)), (0.1, dict(attn_dropout=0.1, ff_dropout=0.1)), (0.05, dict(attn_onnxable=True)),
-    (0.05, dict(attn_zero_init_output=True)), (0.05, dict(attn_head_scale=True)), (0.05, dict(attn_gate_values=True)),
+    (0.05, dict(reinject_input=True)), (0.1, dict(attn_dropout=0.1, ff_dropout=0.1)),
+    (0.05, dict(attn_onnxable=True)),
+    (0.05, dict(attn_zero_init_output=True)), (0.05, dict(attn_head_scale=True)),
+    (0.05, dict(attn_gate_values=True)),
     (0.05, dict(attn_gate_value_heads=True)), (0.05, dict(attn_on_attn=True)),
     (0.05, dict(attn_pre_talking_heads=True)), (0.05, dict(attn_post_talking_heads=True)),
-    (0.05, dict(attn_softclamp_logits=True, attn_logit_softclamp_value=3.)), (0.05, dict(attn_head_learned_sink=True)),
-    (0.05, dict(attn_add_zero_kv=True)), (0.05, dict(attn_max_attend_past=3)), (0.05, dict(attn_laser=True)),
+    (0.05, dict(attn_softclamp_logits=True, attn_logit_softclamp_value=3.)),
+    (0.05, dict(attn_head_learned_sink=True)),
+    (0.05, dict(attn_add_zero_kv=True)), (0.05, dict(attn_max_attend_past=3)),
+    (0.05, dict(attn_laser=True)),
 ]
 FEED_FORWARD = [
     (0.4, [dict(ff_glu=True), dict(ff_glu=True, ff_glu_mult_bias=True)]),
-    (0.4, [dict(ff_swish=True), dict(ff_relu_squared=True), dict(ff_solu=True), dict(ff_custom_activation=dict(type='ReLU')),
+    (0.4, [dict(ff_swish=True), dict(ff_relu_squared=True), dict(ff_solu=True),
+           dict(ff_custom_activation=dict(type='ReLU')),
            dict(ff_custom_activation=dict(type='Tanh'))]),
-    (0.2, dict(ff_no_bias=True)), (0.2, dict(ff_post_act_ln=True)), (0.3, [dict(ff_mult=2), dict(ff_mult=1.5)]),
+    (0.2, dict(ff_no_bias=True)), (0.2, dict(ff_post_act_ln=True)),
+    (0.3, [dict(ff_mult=2), dict(ff_mult=1.5)]),
     (0.1, dict(ff_zero_init_output=True)), (0.1, dict(ff_sublayer_dropout=0.1)),
 ]
 WRAPPER = [
-    (0.2, [dict(use_abs_pos_emb=False), dict(scaled_sinu_pos_emb=True), dict(l2norm_embed=True), dict(max_seq_len=0)]),
+    (0.2, [dict(use_abs_pos_emb=False), dict(scaled_sinu_pos_emb=True), dict(l2norm_embed=True),
+           dict(max_seq_len=0)]),
     (0.2, dict(emb_dim=10)), (0.2, dict(post_emb_norm=True)), (0.15, dict(emb_frac_gradient=0.4)),
-    (0.25, [dict(tie_embedding=True), dict(logits_dim=6), dict(num_output_heads=2), dict(return_only_embed=True)]),
-    (0.2, lambda r: dict(num_memory_tokens=r.randint(1, 3))), (0.1, dict(embed_num_tokens=dict(part=3))),
-    (0.05, dict(mixture_of_softmax=True)), (0.05, dict(sigsoftmax_logits=True)), (0.05, dict(ff_deep_embed=True)),
+    (0.25, [dict(tie_embedding=True), dict(logits_dim=6), dict(num_output_heads=2),
+            dict(return_only_embed=True)]),
+    (0.2, lambda r: dict(num_memory_tokens=r.randint(1, 3))),
+    (0.1, dict(embed_num_tokens=dict(part=3))),
+    (0.05, dict(mixture_of_softmax=True)), (0.05, dict(sigsoftmax_logits=True)),
+    (0.05, dict(ff_deep_embed=True)),
     (0.05, dict(emb_dropout=0.2)),
 ]
-POOLING = [dict(use_cls_token=True), dict(use_cls_token=True, num_cls_tokens=2), dict(average_pool_embed=True),
+POOLING = [dict(use_cls_token=True), dict(use_cls_token=True, num_cls_tokens=2),
+           dict(average_pool_embed=True),
            dict(attn_pool=True), dict(attn_pool=True, num_pooled_tokens=2)]
-RETURNS = [dict(return_embeddings=True), dict(return_logits_and_embeddings=True), dict(return_intermediates=True),
-           dict(return_attn=True), dict(return_embeddings_and_intermediates=True), dict(return_logit_entropies=True),
+RETURNS = [dict(return_embeddings=True), dict(return_logits_and_embeddings=True),
+           dict(return_intermediates=True),
+           dict(return_attn=True), dict(return_embeddings_and_intermediates=True),
+           dict(return_logit_entropies=True),
            dict(return_attn_z_loss=True)]
 
 
@@ -80,12 +107,14 @@ class Draw:
                 options |= entry
         return options
 
-    def stack(self, kinds=('Decoder', 'Decoder', 'Encoder', 'PrefixDecoder', 'CrossAttender'), cross=True):
+    def stack(self, kinds=('Decoder', 'Decoder', 'Encoder', 'PrefixDecoder', 'CrossAttender'),
+              cross=True):
         kind = self.rng.choice(kinds)
         net = dict(type=kind, dim=D, depth=2, heads=4, attn_dim_head=8)
         net |= self.table('AttentionLayers', STACK) | self.table('AttentionLayers', FEED_FORWARD)
         if cross and kind in ('Decoder', 'Encoder') and self.chance(0.25):
-            net |= dict(cross_attend=True) | self.rng.choice([{}, dict(cross_attn_num_mem_kv=2), dict(cross_attn_kv_heads=2)])
+            net |= dict(cross_attend=True) | self.rng.choice([{}, dict(cross_attn_num_mem_kv=2),
+                dict(cross_attn_kv_heads=2)])
         if 'custom_layers' in net:
             net.pop('depth')
         return repair(net)
@@ -101,15 +130,18 @@ def repair(net):
             net.pop(key, None)
         net.setdefault('depth', 2)
     if net.get('attn_flash') or net.get('pre_norm') is False:
-        for key in ('rel_pos_bias', 'dynamic_pos_bias', 'residual_attn', 'attn_sparse_topk', 'attn_hard', 'attn_sigmoid',
-                    'attn_softclamp_logits', 'attn_head_learned_sink', 'sandwich_norm', 'use_dynamic_tanh',
+        for key in ('rel_pos_bias', 'dynamic_pos_bias', 'residual_attn', 'attn_sparse_topk',
+                    'attn_hard', 'attn_sigmoid',
+                    'attn_softclamp_logits', 'attn_head_learned_sink', 'sandwich_norm',
+                    'use_dynamic_tanh',
                     'attn_pre_talking_heads', 'attn_post_talking_heads'):
             net.pop(key, None)
     if net.get('ff_solu'):
         net.pop('ff_relu_squared', None)
     if 'attn_num_mem_kv' in net:
         net.pop('attn_value_dim_head', None)  # Python trips; ours has it
-    if net.get('layers_execute_order') and (net.get('weight_tie_layers') or net.get('depth') != 2 or net.get('cross_attend')):
+    if net.get('layers_execute_order') and (net.get('weight_tie_layers') or net.get('depth') != 2
+                                            or net.get('cross_attend')):
         net.pop('layers_execute_order')
     return net
 
@@ -176,7 +208,8 @@ def draw_wrapper(draw):
         inputs['embed_ids.part'] = tok(B, N, bound=3)
     if draw.chance(0.1):
         inputs['sum_embeds'] = flt(B, N, config.get('emb_dim', D))
-    if draw.chance(0.2) and not {'pos', 'attn_mask', 'self_attn_kv_mask', 'seq_start_pos'} & set(inputs):
+    if draw.chance(0.2) and not {'pos', 'attn_mask', 'self_attn_kv_mask',
+                                 'seq_start_pos'} & set(inputs):
         inputs['prepend_embeds'] = flt(B, 3, config.get('emb_dim', D))
         if draw.chance(0.5):
             inputs['prepend_mask'] = lens(3, 3, 2)
@@ -184,7 +217,8 @@ def draw_wrapper(draw):
         returned = draw.rng.choice(RETURNS)
         kwargs |= returned if draw.allowed(config, returned) else {}
     if 'mems.0' in inputs and draw.chance(0.8) or draw.chance(0.1):
-        config |= dict(max_mem_len=draw.rng.choice([2, 5, 20])) | draw.rng.choice([{}, {}, dict(shift_mem_down=1)])
+        config |= dict(max_mem_len=draw.rng.choice([2, 5, 20])) | draw.rng.choice([{}, {},
+            dict(shift_mem_down=1)])
         kwargs['return_mems'] = True
     return config, inputs, kwargs, 'forward'
 
@@ -192,12 +226,14 @@ def draw_wrapper(draw):
 def draw_loss(draw):
     config, inputs, kwargs, _ = draw_wrapper(draw)
     config = {key: value for key, value in config.items() if key not in (
-        'num_output_heads', 'return_only_embed', 'logits_dim', 'use_cls_token', 'num_cls_tokens', 'average_pool_embed',
+        'num_output_heads', 'return_only_embed', 'logits_dim', 'use_cls_token', 'num_cls_tokens',
+        'average_pool_embed',
         'attn_pool', 'num_pooled_tokens')}
     kwargs = {key: value for key, value in kwargs.items() if key == 'prefix_attn_len'}
     if draw.chance(0.2):
         kwargs['return_outputs'] = True
-    wrapper = dict(type='AutoregressiveWrapper', net=config) | draw.rng.choice([{}, dict(ignore_index=3), dict(pad_value=2)])
+    wrapper = dict(type='AutoregressiveWrapper',
+                   net=config) | draw.rng.choice([{}, dict(ignore_index=3), dict(pad_value=2)])
     return wrapper, inputs, kwargs, 'forward'
 
 
@@ -206,7 +242,8 @@ def draw_generate(draw):
     net.pop('attn_value_dim_head', None) if net.get('attn_num_mem_kv') else None
     config = dict(type='TransformerWrapper', num_tokens=V, max_seq_len=12, attn_layers=net)
     config |= {key: value for key, value in draw.table('TransformerWrapper', WRAPPER).items()
-               if key not in ('num_output_heads', 'return_only_embed', 'logits_dim', 'embed_num_tokens', 'max_seq_len')}
+               if key not in ('num_output_heads', 'return_only_embed', 'logits_dim',
+                              'embed_num_tokens', 'max_seq_len')}
     inputs, kwargs = dict(prompts=tok(B, 4)), dict(seq_len=draw.rng.randint(3, 6))
     ragged = draw.rng.random()
     if ragged < 0.15 and not config.get('scaled_sinu_pos_emb') and not config.get('num_memory_tokens') and not net.get('shift_tokens'):
@@ -216,14 +253,16 @@ def draw_generate(draw):
     elif ragged < 0.4:
         inputs = dict(prompts=tok(3))
     if net.get('cross_attend'):
-        inputs |= dict(context=flt(B if 'prompts' not in inputs or len(inputs['prompts'][1]) > 1 else 1, 5, D))
+        inputs |= dict(context=flt(B if 'prompts' not in inputs or len(inputs['prompts'][1]) > 1
+                                   else 1, 5, D))
     elif draw.chance(0.15) and ragged > 0.4:
         inputs |= mems(attention_count(net))
     if draw.chance(0.2) and ragged > 0.3:
         kwargs |= dict(method='beam_search', beams=draw.rng.choice([2, 3, 5]))
         kwargs |= dict(return_beams_and_scores=True) if draw.chance(0.5) else {}
     else:
-        kwargs |= draw.rng.choice([dict(temperature=0.), dict(temperature=0.), dict(temperature=0.6, filter_kwargs=dict(k=1))])
+        kwargs |= draw.rng.choice([dict(temperature=0.), dict(temperature=0.),
+                                   dict(temperature=0.6, filter_kwargs=dict(k=1))])
     return dict(type='AutoregressiveWrapper', net=config), inputs, kwargs, 'generate'
 
 
@@ -233,12 +272,14 @@ def draw_cached(draw):
     net.pop('attn_value_dim_head', None)
     heads = 1 if net.get('attn_one_kv_head') else net.get('attn_kv_heads', net['heads'])
     new, old = draw.rng.randint(1, 3), 4
-    inputs = {f'cache.attn_intermediates.{layer}.cached_kv.{part}': flt(B, heads, old, net['attn_dim_head'])
+    inputs = {f'cache.attn_intermediates.{layer}.cached_kv.{part}': flt(B, heads, old,
+        net['attn_dim_head'])
               for layer in range(attention_count(net)) for part in range(2)}
     inputs |= {'cache.cache_length': ints(old), 'x': tok(B, new)}
     config = dict(type='TransformerWrapper', num_tokens=V, max_seq_len=12, attn_layers=net)
     if draw.chance(0.3):
-        config |= draw.rng.choice([dict(scaled_sinu_pos_emb=True), dict(use_abs_pos_emb=False), dict(emb_dim=10)])
+        config |= draw.rng.choice([dict(scaled_sinu_pos_emb=True), dict(use_abs_pos_emb=False),
+                                   dict(emb_dim=10)])
     return config, inputs, dict(input_not_include_cache=True, cache_age=new), 'forward'
 
 
@@ -248,9 +289,11 @@ def draw_pair(draw):
         net.pop('type'), net.pop('dim')
         return {f'{prefix}_{key}': value for key, value in net.items()}
 
-    config = dict(type='XTransformer', dim=D, enc_num_tokens=V, enc_max_seq_len=12, dec_num_tokens=V, dec_max_seq_len=12)
+    config = dict(type='XTransformer', dim=D, enc_num_tokens=V, enc_max_seq_len=12,
+                  dec_num_tokens=V, dec_max_seq_len=12)
     config |= half('enc', 'Encoder') | half('dec', 'Decoder')
-    config |= draw.rng.choice([{}, {}, dict(tie_token_emb=True), dict(enc_num_memory_tokens=2), dict(enc_scaled_sinu_pos_emb=True),
+    config |= draw.rng.choice([{}, {}, dict(tie_token_emb=True), dict(enc_num_memory_tokens=2),
+                               dict(enc_scaled_sinu_pos_emb=True),
                                dict(dec_scaled_sinu_pos_emb=True)])
     mask = dict(mask=lens(N, N, 4)) if draw.chance(0.5) else {}
     if draw.chance(0.35):
@@ -265,16 +308,20 @@ def draw_pair(draw):
 def draw_vision(draw):
     config = dict(type='ViTransformerWrapper', image_size=8, patch_size=draw.rng.choice([2, 4]),
                   attn_layers=draw.stack(kinds=('Encoder',), cross=False))
-    config |= draw.rng.choice([{}, dict(num_classes=5)]) | draw.rng.choice([{}, dict(num_register_tokens=2)])
+    config |= draw.rng.choice([{}, dict(num_classes=5)]) | draw.rng.choice([{},
+        dict(num_register_tokens=2)])
     config |= draw.rng.choice([{}, dict(post_emb_norm=True)])
-    return config, dict(img=flt(B, 3, 8, 8)), draw.rng.choice([{}, dict(return_embeddings=True)]), 'forward'
+    return config, dict(img=flt(B, 3, 8, 8)), draw.rng.choice([{},
+        dict(return_embeddings=True)]), 'forward'
 
 
 def draw_attention(draw):
     net = draw.stack(kinds=('Decoder', 'Encoder'), cross=False)
     config = {key[5:]: value for key, value in net.items() if key.startswith('attn_')}
-    config = dict(type='Attention', dim=D, heads=net['heads'], causal=net['type'] == 'Decoder') | config
-    inputs, kwargs = dict(x=flt(B, N, D)), draw.rng.choice([{}, {}, dict(return_intermediates=True)])
+    config = dict(type='Attention', dim=D, heads=net['heads'],
+                  causal=net['type'] == 'Decoder') | config
+    inputs, kwargs = dict(x=flt(B, N, D)), draw.rng.choice([{}, {},
+                                                            dict(return_intermediates=True)])
     if draw.chance(0.3):
         inputs['context'] = flt(B, N, D)
         if draw.chance(0.5):
@@ -303,6 +350,8 @@ def fuzz(seed, allowed=lambda config, kwargs=None: True):
         draw = Draw(f'{seed}/{index}', allowed)
         kind = draw.rng.choice(KINDS)
         config, inputs, kwargs, mode = kind(draw)
-        yield Case(f'random.{kind.__name__[5:]}_{seed}_{index}', config, inputs, kwargs, mode, grads=mode == 'forward',
-                   louder={'to_logits.weight': 3., 'token_emb.emb.weight': 2.} if mode == 'generate' else {})
+        yield Case(f'random.{kind.__name__[5:]}_{seed}_{index}', config, inputs, kwargs, mode,
+                   grads=mode == 'forward',
+                   louder={'to_logits.weight': 3., 'token_emb.emb.weight': 2.}
+                   if mode == 'generate' else {})
         index += 1

@@ -123,7 +123,17 @@ std::vector<double> AlibiPositionalBias::default_slopes(int64_t heads) {
 
 at::Tensor AlibiPositionalBias::forward(const PositionPairs& positions) {
   const auto distance = distances(positions).abs().to(at::kFloat).unsqueeze(-3);
-  return distance * -slopes_.to(distance.device(), /*non_blocking=*/true);
+  return distance * -slopes_;
+}
+
+void AlibiPositionalBias::to(torch::Device device, torch::Dtype dtype, bool non_blocking) {
+  PositionBias::to(device, dtype, non_blocking);
+  slopes_ = slopes_.to(device);
+}
+
+void AlibiPositionalBias::to(torch::Device device, bool non_blocking) {
+  PositionBias::to(device, non_blocking);
+  slopes_ = slopes_.to(device);
 }
 
 DataDependentAlibi::DataDependentAlibi(int64_t dim, int64_t heads, bool causal, double bias_init,

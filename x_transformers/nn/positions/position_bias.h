@@ -63,12 +63,16 @@ class AlibiPositionalBias : public PositionBias {
  public:
   AlibiPositionalBias(int64_t heads, int64_t total_heads, std::optional<std::vector<double>> slopes = std::nullopt);
   at::Tensor forward(const PositionPairs& positions) override;
+  // The slopes move with the module, but are no buffer, which would be saved.
+  using PositionBias::to;
+  void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;
+  void to(torch::Device device, bool non_blocking = false) override;
 
   /// The slopes of the paper, for any number of heads.
   static std::vector<double> default_slopes(int64_t heads);
 
  private:
-  at::Tensor slopes_;  // [total_heads, 1, 1], zero where a head has none; a buffer that is not saved
+  at::Tensor slopes_;  // [total_heads, 1, 1], zero where a head has none
 };
 
 /// Bias from forget gates of the tokens (Forgetting Transformer, https://openreview.net/forum?id=q2Lnyegkr8).

@@ -27,6 +27,34 @@ RotaryTable RotaryEmbedding::forward(const at::Tensor& positions) const {
   return make_rotary_table(positions, inv_freq_.to(at::kFloat), interpolation_factor_, scale_, scale_base_, kCenter);
 }
 
+at::Tensor RotaryEmbedding::scale_without_position(const at::Tensor& positions) const {
+  if (!scale_.defined()) return {};
+  const auto center = at::floor_divide(positions.max() + 1, 2);
+  return at::pow(scale_, -center / scale_base_);
+}
+
+RotaryAngles RotaryAngles::rows(int64_t count, int64_t after) const {
+  const auto cut = [&](const at::Tensor& t) {
+    return t.defined() ? t.narrow(1, t.size(1) - after - count, count) : t;
+  };
+  return {cut(freqs), cut(scale)};
+}
+
+at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, bool inverse_scale) {
+  const auto used = angles.rows(t.size(2), 0);
+  const auto freqs = used.freqs.unsqueeze(1);
+  const auto d = freqs.size(-1);
+  const auto turned = t.narrow(-1, 0, d);
+  const auto pairs = turned.unflatten(-1, {-1, 2});
+  const auto half_turned = at::stack({-pairs.select(-1, 1), pairs.select(-1, 0)}, -1).flatten(-2);
+  auto out = turned * freqs.cos() + half_turned * freqs.sin();
+  if (used.scale.defined()) {
+    const auto scale = used.scale.unsqueeze(1);
+    out = inverse_scale ? out / scale : out * scale;
+  }
+  return at::cat({out.to(t.scalar_type()), t.narrow(-1, d, t.size(-1) - d)}, -1);
+}
+
 PolarEmbedding::PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init) {
   constexpr double kBase = 10000.0;
   inv_freq_ = register_buffer("inv_freq", 1.0 / at::pow(kBase, at::arange(0, dim, at::kFloat) / static_cast<double>(dim)));

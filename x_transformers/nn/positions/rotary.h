@@ -17,11 +17,27 @@ class RotaryEmbedding : public torch::nn::Module {
                   double base = 10000, double base_rescale_factor = 1.0);
   /// The table for positions [n] or [b, n].
   RotaryTable forward(const at::Tensor& positions) const;
+  /// With xpos, what keys without a position of their own are multiplied by, [dim / 2], so that they stand in the middle
+  /// of positions up to the greatest of `positions`, as in Python; else undefined.
+  at::Tensor scale_without_position(const at::Tensor& positions) const;
 
  private:
   double scale_base_, interpolation_factor_;
   at::Tensor inv_freq_, scale_;
 };
+
+/// Angles from outside, one for each feature and not for each pair: [b or 1, n, d], and xpos' scale of the same shape or
+/// undefined. The last rows count.
+struct RotaryAngles {
+  at::Tensor freqs, scale;
+
+  bool defined() const { return freqs.defined(); }
+  /// The `count` rows that stand before the last `after`.
+  RotaryAngles rows(int64_t count, int64_t after) const;
+};
+
+/// t [b, h, n, d] turned by the last n rows of `angles`; the scale divides with `inverse_scale` (keys).
+at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, bool inverse_scale);
 
 /// Positions as angles of the polar form of softplus(q) and softplus(k) (arXiv:2509.10534).
 class PolarEmbedding : public torch::nn::Module {

@@ -1,0 +1,105 @@
+#include "x_transformers/kernels/cpu/attention.h"
+
+#include <cmath>
+
+#include "kernels/guarded.h"
+
+namespace x_transformers::kernels {
+namespace {
+
+class AttentionKernelTest : public EachIsa {};
+
+constexpr float kGap = -777.0f;
+
+/// [batch, heads, rows, features] with one unused float behind every row.
+struct Gapped {
+  int64_t heads, rows, features;
+  std::vector<float> cells;
+
+  Gapped(int64_t batch, int64_t heads, int64_t rows, int64_t features, unsigned seed)
+      : heads(heads), rows(rows), features(features) {
+    cells = seed == 0 ? std::vector<float>(batch * heads * rows * (features + 1), kGap)
+                      : random_floats(batch * heads * rows * (features + 1), seed);
+  }
+  HeadRows<float> view() {
+    const int64_t row = features + 1;
+    return {cells.data(), heads * rows * row, rows * row, row};
+  }
+  HeadRows<const float> const_view() const {
+    const int64_t row = features + 1;
+    return {cells.data(), heads * rows * row, rows * row, row};
+  }
+  /// Every feature written, every gap not.
+  void expect_written() const {
+    for (size_t i = 0; i < cells.size(); ++i) {
+      const bool gap = static_cast<int64_t>(i) % (features + 1) == features;
+      ASSERT_EQ(cells[i] == kGap, gap) << "cell " << i;
+    }
+  }
+};
+
+TEST_F(AttentionKernelTest, WritesItsRowsAndNothingElse) {
+  for_each_isa([] {
+    for (const auto& [queries, keys, dim, value_dim] :
+         {std::tuple<int64_t, int64_t, int64_t, int64_t>{60, 60, 21, 19},
+          {1, 40, 5, 7},
+          {31, 300, 64, 33}}) {
+      const AttentionShape shape{2, 4, 2, queries, keys, dim, value_dim};
+      const Gapped q(2, 4, queries, dim, 1), k(2, 2, keys, dim, 2), v(2, 2, keys, value_dim, 3);
+      const Gapped out_grad(2, 4, queries, value_dim, 4);
+      Gapped out(2, 4, queries, value_dim, 0), q_grad(2, 4, queries, dim, 0);
+      Gapped k_grad(2, 2, keys, dim, 0), v_grad(2, 2, keys, value_dim, 0);
+      Guarded log_sum_exp(2 * 4 * queries);
+      AttentionForward forward;
+      forward.shape = shape;
+      forward.scores.scale = 0.2f;
+      forward.q = q.const_view();
+      forward.k = k.const_view();
+      forward.v = v.const_view();
+      forward.out = out.view();
+      forward.log_sum_exp = log_sum_exp.data();
+      attention_forward(forward);
+      out.expect_written();
+      AttentionBackward backward;
+      backward.shape = shape;
+      backward.scores = forward.scores;
+      backward.q = forward.q;
+      backward.k = forward.k;
+      backward.v = forward.v;
+      backward.out = out.const_view();
+      backward.out_grad = out_grad.const_view();
+      backward.log_sum_exp = log_sum_exp.data();
+      backward.q_grad = q_grad.view();
+      backward.k_grad = k_grad.view();
+      backward.v_grad = v_grad.view();
+      attention_backward(backward);
+      q_grad.expect_written();
+      k_grad.expect_written();
+      v_grad.expect_written();
+    }
+  });
+}
+
+TEST_F(AttentionKernelTest, LogSumExpOfEqualScores) {
+  for_each_isa([] {
+    const std::vector<float> zeros(600, 0.0f), values = random_floats(600, 5);
+    for (const int64_t queries : {1, 30}) {
+      Guarded out(queries * 3), log_sum_exp(queries);
+      AttentionForward params;
+      params.shape = {1, 1, 1, queries, 200, 3, 3};
+      params.q = params.k = {zeros.data(), 600, 600, 3};
+      params.v = {values.data(), 600, 600, 3};
+      params.out = {out.data(), queries * 3, queries * 3, 3};
+      params.log_sum_exp = log_sum_exp.data();
+      params.scores.causal = true;  // the last query sees all 200 keys
+      attention_forward(params);
+      EXPECT_NEAR(log_sum_exp[queries - 1], std::log(200.0), 1e-5);
+      double mean = 0.0;
+      for (int64_t key = 0; key < 200; ++key) mean += values[key * 3] / 200.0;
+      EXPECT_NEAR(out[(queries - 1) * 3], mean, 1e-5);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace x_transformers::kernels

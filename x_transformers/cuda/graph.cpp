@@ -1,0 +1,76 @@
+// Capturing with LibTorch's CUDAGraph: what core/graph.h loads.
+#include "x_transformers/core/graph.h"
+
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/core/Event.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAGuard.h>
+
+namespace x_transformers {
+namespace {
+
+/// What `later` gets from now on waits for what `earlier` has got so far.
+void follow(const c10::cuda::CUDAStream& earlier, const c10::cuda::CUDAStream& later) {
+  c10::Event event(c10::kCUDA);
+  event.record(earlier);
+  event.block(later);
+}
+
+class CudaGraph : public DeviceGraph {
+ public:
+  explicit CudaGraph(const c10::Device& device) : device_(device) {}
+
+  void capture(const std::function<void()>& work, int warm_up) {
+    const c10::cuda::CUDAGuard on_device(device_);
+    const auto caller = c10::cuda::getCurrentCUDAStream();
+    const auto side = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device_.index());
+    follow(caller, side);
+    {
+      const c10::cuda::CUDAStreamGuard on_side(side);
+      for (int i = 0; i < warm_up; ++i) work();
+      // The graph gets memory of its own: what earlier runs have left unused is given back for it.
+      c10::cuda::CUDACachingAllocator::emptyCache();
+      record(work);
+    }
+    follow(side, caller);
+  }
+
+  void replay() override {
+    const c10::cuda::CUDAGuard on_device(device_);
+    graph_.replay();
+  }
+
+ private:
+  void record(const std::function<void()>& work) {
+    // Backward runs on threads of autograd's, and other threads may allocate: only this one is watched.
+    graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    try {
+      work();
+    } catch (...) {
+      end_failed_capture();
+      throw;
+    }
+    graph_.capture_end();
+  }
+
+  /// Takes the stream out of capture mode; that the graph is no good is known.
+  void end_failed_capture() {
+    try {
+      graph_.capture_end();
+    } catch (const c10::Error&) {
+    }
+  }
+
+  c10::Device device_;
+  at::cuda::CUDAGraph graph_;
+};
+
+}  // namespace
+}  // namespace x_transformers
+
+extern "C" __attribute__((visibility("default"))) x_transformers::DeviceGraph* x_transformers_capture_cuda_graph(
+    const c10::Device& device, const std::function<void()>& work, int warm_up) {
+  auto graph = std::make_unique<x_transformers::CudaGraph>(device);
+  graph->capture(work, warm_up);
+  return graph.release();
+}
