@@ -3,7 +3,9 @@
 add_library(xt_settings INTERFACE)
 target_compile_features(xt_settings INTERFACE cxx_std_20)
 target_include_directories(xt_settings INTERFACE "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>")
-target_link_libraries(xt_settings INTERFACE LibTorch::cpu nlohmann_json::nlohmann_json SentencePiece::SentencePiece)
+target_link_libraries(xt_settings INTERFACE nlohmann_json::nlohmann_json)
+# Before LibTorch: both define the flag minloglevel, and sentencepiece's is the larger one.
+target_link_libraries(xt_settings INTERFACE SentencePiece::SentencePiece LibTorch::cpu)
 # The flag and not OpenMP::OpenMP_CXX: that names the compiler's own OpenMP library by its path, while LibTorch brings one.
 target_compile_options(xt_settings INTERFACE ${OpenMP_CXX_FLAGS})
 target_link_options(xt_settings INTERFACE ${OpenMP_CXX_FLAGS})

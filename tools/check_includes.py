@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks who includes whom: tools/check_includes.py [--root DIR] [--compile [--build-dir DIR] [--jobs N]]
 
-- A file in x_transformers/NAME includes only its own folder and those that xt_folder(NAME ...) in CMakeLists.txt lists.
+- A file in x_transformers/NAME includes only its own folder and those that xt_folder(NAME ...), or xt_plugin(NAME ...), in
+  CMakeLists.txt lists.
 - Files include each other in no circle.
 - Own headers are included by their path from the root; nothing in the library includes apps/, tests/ or the umbrella.
 - No whole-library header of LibTorch in x_transformers/; no torch/nn in ops/*.h; fmt and nlohmann/json.hpp in no header

@@ -16,6 +16,9 @@ xt_folder(kernels)  # xt_folder(comment)
 xt_folder(ops core kernels)
 xt_folder(nn
           core ops)
+if(XT_CUDA)
+  xt_plugin(cuda core)
+endif()
 """
 
 
@@ -47,7 +50,8 @@ class CheckIncludes(unittest.TestCase):
 
     def test_the_table_is_read_from_cmake(self):
         self.assertEqual(check_includes.folder_table(CMAKE),
-                         {"core": set(), "kernels": set(), "ops": {"core", "kernels"}, "nn": {"core", "ops"}})
+                         {"core": set(), "kernels": set(), "ops": {"core", "kernels"}, "nn": {"core", "ops"},
+                          "cuda": {"core"}})
 
     def test_a_folder_may_list_only_folders_above_it(self):
         self.write("CMakeLists.txt", "xt_folder(core ops)\nxt_folder(ops core)\n")

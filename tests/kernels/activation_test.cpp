@@ -62,7 +62,10 @@ TEST_F(ActivationKernelTest, ValuesAreRightToFloatPrecision) {
       for (int64_t i = 0; i < y.size(); ++i) {
         if (std::abs(x[i]) > 1e9f) continue;  // squares overflow there
         const double want = expected_value(params.kind, x[i]);
-        const double allowed = 4e-7 * std::max(std::abs(want), std::min(1.0, std::abs(1.0 * x[i])));
+        // gelu's tail is a small difference: its error is that of the distribution times x.
+        const double size = std::abs(static_cast<double>(x[i]));
+        const double least = std::min(size, params.kind == ActivationKind::gelu ? 6.0 : 1.0);
+        const double allowed = 4e-7 * std::max(std::abs(want), least);
         ASSERT_NEAR(y[i], want, allowed + 1e-12) << "kind " << kind << " at " << x[i];
       }
     }

@@ -37,6 +37,24 @@ TEST_P(LossTest, CrossEntropyEqualsTorch) {
   }
 }
 
+TEST_P(LossTest, BySoftmaxEqualsFloat32) {
+  auto target = at::randint(0, 40, {30});
+  target[4] = -1;
+  auto logits = at::randn({30, 40}) * 4;
+  logits[7][target[7].item<int64_t>()] = 20;  // so sure that bfloat16 rounds the probability to 1
+  logits = logits.to(at::kBFloat16);
+  const auto half = logits.clone().requires_grad_(), full = logits.to(at::kFloat).requires_grad_();
+  const auto loss = cross_entropy_by_softmax(half, target, -1, GetParam());
+  const auto expected = cross_entropy_reference(full, target, -1, GetParam());
+  EXPECT_EQ(loss.scalar_type(), at::kFloat);
+  EXPECT_TRUE(at::allclose(loss, expected, 2e-3, 1e-4));
+  const auto weights = at::rand_like(loss);
+  (loss * weights).sum().backward();
+  (expected * weights).sum().backward();
+  EXPECT_TRUE(at::allclose(half.grad().to(at::kFloat), full.grad(), 1e-2, 1e-6));
+  EXPECT_EQ(half.grad()[4].abs().max().item<float>(), 0.0F);
+}
+
 TEST_P(LossTest, StridedLogits) {
   const auto target = at::randint(0, 6, {4, 9});
   expect_like_reference(

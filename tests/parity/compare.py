@@ -11,7 +11,9 @@ def magnitude(array):
 
 
 def bound(name, b, top_grad):
-    """Outputs: atol * max|b| + rtol * |b|; gradients: grad_atol * max|b| + grad_floor * largest gradient of the model."""
+    """Outputs: atol * max|b| + rtol * |b|.
+
+    Gradients: grad_atol * max|b| + grad_floor * largest gradient of the model."""
     if name.startswith('grad.'):
         return TOLERANCE['grad_atol'] * magnitude(b) + TOLERANCE['grad_floor'] * top_grad
     return TOLERANCE['atol'] * magnitude(b) + TOLERANCE['rtol'] * np.abs(b)
@@ -22,7 +24,8 @@ def difference(name, a, b, top_grad, factor):
     if a.shape != b.shape or a.dtype != b.dtype:
         return f'{name}: is {a.dtype}{list(a.shape)}, expected {b.dtype}{list(b.shape)}'
     if b.dtype.kind != 'f':
-        return f'{name}: {int((a != b).sum())} of {b.size} entries differ' if (a != b).any() else None
+        wrong = int((a != b).sum())
+        return f'{name}: {wrong} of {b.size} entries differ' if wrong else None
     a, b = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid='ignore', over='ignore'):
         error = np.abs(a - b)
@@ -36,7 +39,9 @@ def difference(name, a, b, top_grad, factor):
 
 
 def compare(expected, actual, aliases=(), factor=1.):
-    """Why the two dicts of arrays differ, as a list of reasons; tied parameters may come under any of their names."""
+    """Why the two dicts of arrays differ, as a list of reasons.
+
+    A tied parameter may come under any of its names, and a zero gradient may stand for none."""
     other_names = {name: group for group in aliases for name in group}
     top_grad = max((magnitude(b) for name, b in expected.items() if name.startswith('grad.')),
                    default=0)
@@ -51,6 +56,6 @@ def compare(expected, actual, aliases=(), factor=1.):
             top_grad, factor)
         reasons += [reason] if reason else []
     for name in sorted(set(actual) - seen):
-        if not (name.startswith('grad.') and not actual[name].any()):  # a zero gradient may stand for none
+        if not (name.startswith('grad.') and not actual[name].any()):
             reasons.append(f'{name}: not expected')
     return reasons

@@ -8,7 +8,8 @@ API = json.loads((HERE / 'python_api.json').read_text())['classes']
 STACKS = ('AttentionLayers', 'Encoder', 'Decoder', 'PrefixDecoder', 'CrossAttender')
 WRAPPER_KEYS = ('num_tokens', 'max_seq_len', 'emb_dropout', 'num_memory_tokens',
                 'scaled_sinu_pos_emb', 'use_abs_pos_emb')
-INNER = ('net', 'attn_layers', 'decoder', 'model', 'forward_decoder')  # where a wrapper keeps what it forwards to
+# where a wrapper keeps what it forwards to
+INNER = ('net', 'attn_layers', 'decoder', 'model', 'forward_decoder')
 
 
 def declares(cls, method, name):
@@ -82,7 +83,7 @@ def call_needs(case):
 
 
 def needs(case):
-    """'Class', 'Class.option' and 'Class.method.argument' for each that the case sets to another value than its default."""
+    """'Class', 'Class.option', 'Class.method.argument' that the case sets off its default."""
     return config_needs(case.config) | call_needs(case)
 
 

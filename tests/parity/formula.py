@@ -1,6 +1,7 @@
 """Numbers that Python and C++ compute alike: the u-th value of a name is a hash of (name, seed, u).
 
-splitmix64 of the stream that starts at the hash of name and seed; the top 24 bits become a float in [-1, 1).
+splitmix64 of the stream that starts at the hash of name and seed; the top 24 bits become a
+float in [-1, 1).
 tests/interchange/golden.cpp holds the same formula."""
 import numpy as np
 

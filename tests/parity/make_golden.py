@@ -1,7 +1,8 @@
-"""Writes Python's answers to the hand-picked cases as JSON: tests/data/parity/GROUP.json, read by golden_test.cpp.
+"""Writes Python's answers to the hand-picked cases: tests/data/parity/*.json, for golden_test.cpp.
 
 make_golden.py [--check]    --check: nothing is written; the stored answers must agree with Python's
-Weights and inputs are not stored, only what the formula needs. Cases that need what not_built.txt names are left out."""
+Weights and inputs are not stored, only what the formula needs. Cases that need what not_built.txt
+names are left out."""
 import argparse
 import json
 import sys
@@ -17,7 +18,8 @@ from cases import CASES
 from compare import bound
 
 FOLDER = Path(__file__).parents[1] / 'data' / 'parity'
-WHOLE_FIRST, WHOLE = 120, 12  # entries up to which the first output, or another array, is stored whole
+# entries up to which the first output, or another array, is stored whole
+WHOLE_FIRST, WHOLE = 120, 12
 
 
 def short(value, digits):
@@ -34,7 +36,10 @@ def stored(name, array, whole, digits):
 
 
 def describe(made):
-    """The JSON of a case. outputs: name -> [type, shape, entries]; weights: name -> [shape, base, scale, gradient]."""
+    """The JSON of a case.
+
+    outputs: name -> [type, shape, entries]; weights: name -> [shape, base, scale, gradient];
+    buffers: name -> [shape, entries]"""
     case, model = made.case, made.model
     first = next(iter(made.expected))
     outputs = {name: [array.dtype.name, list(array.shape),
@@ -126,7 +131,8 @@ def main():
         path.write_text(f'{head}, "cases": [\n' + ',\n'.join(map(layout, cases)) + '\n]}\n')
     print(*failed, sep='\n')
     size = sum(path.stat().st_size for path in FOLDER.glob('*.json'))
-    print(f'{sum(map(len, groups.values()))} cases in {len(groups)} groups, {size / 1e6:.2f} MB, {len(failed)} failed')
+    count = sum(map(len, groups.values()))
+    print(f'{count} cases in {len(groups)} groups, {size / 1e6:.2f} MB, {len(failed)} failed')
     return bool(failed)
 
 

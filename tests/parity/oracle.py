@@ -1,4 +1,4 @@
-"""Runs the Python library x-transformers on cases; weights and inputs come from a formula that C++ knows too."""
+"""Runs the Python library x-transformers on cases, with weights and inputs from a formula."""
 import dataclasses
 import importlib
 import inspect
@@ -67,7 +67,8 @@ def build(config):
 def spread(name, param, louder):
     """Base and scale of a parameter, so that paths initialised to zero or identity matter.
 
-    A constant tensor keeps its constant and gets noise; a large constant (saturated gates) is brought to +-1."""
+    A constant tensor keeps its constant and gets noise; a large constant (saturated gates) is
+    brought to +-1."""
     value = param.detach().double()
     first = value.flatten()[0].item()
     constant = bool((value == first).all())
@@ -123,7 +124,7 @@ def unflatten(flat):
 
 
 def to_cache(tree):
-    """The kv cache that forward takes: a LayerIntermediates, or an Intermediates for a lone Attention."""
+    """The cache that forward takes: LayerIntermediates, or Intermediates for a lone Attention."""
     if 'attn_intermediates' in tree:
         tree['attn_intermediates'] = [to_cache(item) for item in tree['attn_intermediates']]
         tree['cache_length'] = int(tree['cache_length'])
@@ -157,7 +158,7 @@ def flatten(value, name='out'):
 
 
 def run(model, inputs, kwargs, mode='forward', grads=False):
-    """The flattened return value and, if asked for, the gradients of the parameters, as numpy arrays."""
+    """The flattened return value and, if asked for, the gradients, as numpy arrays by name."""
     args = {**unflatten(inputs), **{key: from_json(item) for key, item in kwargs.items()}}
     if 'cache' in args:
         args['cache'] = to_cache(args['cache'])
@@ -209,7 +210,7 @@ def double_precision():
 
 
 def python_kwargs(case):
-    """What is given to Python: its cached generation is not always right (a program's must be), so without the cache."""
+    """What is given to Python: no cache, as its cached generation is not always right."""
     cached = case.mode == 'generate' and case.config['type'] in (
         'AutoregressiveWrapper', 'XTransformer', 'ContinuousAutoregressiveWrapper')
     kwargs = case.kwargs | ({'cache_kv': False} if cached else {}) | case.python
@@ -274,7 +275,7 @@ def attempt(case, seed, patient):
 
 
 def make(case, attempts=6):
-    """The case with the first seed whose outputs do not hang on rounding; NoCase if Python refuses it."""
+    """The case with the first seed whose outputs do not hang on rounding; NoCase if refused."""
     first = zlib.crc32(case.name.encode()) % 1000000 + case.seed
     for seed in range(first, first + attempts):
         try:
@@ -285,7 +286,8 @@ def make(case, attempts=6):
             reasons = [str(error)]
         except Exception as error:  # whatever Python raises is its way to refuse
             where = inspect.trace()[-1]
-            raise NoCase(f'{type(error).__name__}: {str(error)[:200]} ({where.function}:{where.lineno})') from error
+            what = f'{type(error).__name__}: {str(error)[:200]}'
+            raise NoCase(f'{what} ({where.function}:{where.lineno})') from error
         if not reasons:
             return made
     raise NoCase(f'sensitive to rounding: {"; ".join(reasons[:3])}')

@@ -1,4 +1,6 @@
-"""The program under test, started once as `PROGRAM serve`: a JSON list of arguments a line in, [status, message] out."""
+"""The program under test, started once as `PROGRAM serve`.
+
+A JSON list of arguments a line in, [status, message] a line out."""
 import json
 import selectors
 import subprocess
@@ -6,7 +8,7 @@ import sys
 
 
 class Program:
-    """A context manager; called with a list of arguments. Starts the process again if it ends or hangs."""
+    """A context manager, called with a list of arguments; a process that ended is replaced."""
 
     def __init__(self, path, timeout):
         self.command = [sys.executable, '-B', str(path),

@@ -1,13 +1,13 @@
-"""What must hold of the program whatever the weights: no look ahead, and nothing seen of what a mask hides."""
+"""What must hold whatever the weights: no look ahead, and nothing seen of what a mask hides."""
 import numpy as np
 
 import coverage
 from compare import magnitude
 
-# Python projects onto the values of the whole sequence, so that a later token changes an earlier output.
+# The projection is onto the values of the whole sequence: a later token changes earlier outputs.
 LOOKS_AHEAD = {'Attention.orthog_projected_values', 'Attention.orthog_projected_values_per_head'}
 STACKS = ('Decoder', 'Encoder', 'PrefixDecoder', 'CrossAttender')
-# A masked token's features may pass to its neighbours, or bear on the positions or scores of others.
+# A masked token's features pass to its neighbours, or bear on the scores of others.
 MASKED_TOKENS_MATTER = {'AttentionLayers.shift_tokens', 'Attention.data_dependent_alibi',
                         'Attention.selective',
                         'Attention.hybrid_module', 'AttentionLayers.forward.self_attn_kv_mask',
@@ -22,7 +22,7 @@ def other(x):
 
 
 def same_where(name, seen):
-    """A comparison of the output of that name at the positions that `seen` (a function of the output) selects."""
+    """A comparison of the output of that name at the positions that the function `seen` selects."""
     def compare(before, after):
         a, b = seen(before[name]).astype(np.float64), seen(after[name]).astype(np.float64)
         error = np.abs(a - b).max(initial=0)
@@ -44,7 +44,8 @@ def of(made, inputs):
     length = x.shape[1]
     name, out = next(iter(made.expected.items()))
     by_position = out.ndim >= 2 and out.shape[:2] == x.shape[:2]
-    if net_of(case.config).get('type') == 'Decoder' and by_position and length > 1 and not needs & LOOKS_AHEAD:
+    causal = net_of(case.config).get('type') == 'Decoder' and not needs & LOOKS_AHEAD
+    if causal and by_position and length > 1:
         later = x.copy()
         later[:, -1] = other(x[:, -1])
         yield 'a later token changes an earlier output', inputs | dict(x=later), same_where(name,
@@ -60,4 +61,5 @@ def of(made, inputs):
     context_mask = inputs.get('context_mask')
     if context_mask is not None:
         hidden = np.where(context_mask[..., None], inputs['context'], other(inputs['context']))
-        yield 'a masked part of the context matters', inputs | dict(context=hidden), same_where(name, lambda out: out)
+        yield ('a masked part of the context matters', inputs | dict(context=hidden),
+               same_where(name, lambda out: out))

@@ -1,4 +1,6 @@
-"""Writes python_api.json: the classes of the installed x-transformers with their methods, parameters and defaults."""
+"""Writes python_api.json: the classes of x-transformers with methods, parameters and defaults.
+
+python_api.py [--check]    --check: exit status 1 if the file is not what would be written"""
 import importlib
 import inspect
 import json

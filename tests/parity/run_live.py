@@ -1,8 +1,9 @@
-"""Runs the program against the Python library on all hand-picked and N random cases; needs run_live.sh's environment.
+"""Runs the program against the Python library, in the environment that run_live.sh makes.
 
 run_live.py [--program build/x-transformers] [--random N] [--seed S] [--filter REGEX] [--keep DIR]
-Prints each disagreement, then `N of M cases agree`; the exit status is 0 only if all agree, all properties hold, and
-nothing was refused as not built that not_built.txt does not name."""
+All hand-picked cases and N random ones. Prints each disagreement, then `N of M cases agree`; the
+exit status is 0 only if all agree, all properties hold, and nothing was refused as not built that
+not_built.txt does not name."""
 import argparse
 import json
 import random
@@ -70,7 +71,9 @@ class Tally:
             self.counts['not built'] += 1
             print(f'NOT BUILT {name}: {", ".join(missing)}')
             return
-        reasons = [f'exit status {status}: {message[-400:]}'] if status != 0 else compare(made.expected, outputs, made.aliases)
+        reasons = [f'exit status {status}: {message[-400:]}']
+        if status == 0:
+            reasons = compare(made.expected, outputs, made.aliases)
         if reasons:
             more = f' (and {len(reasons) - 2} more)' if len(reasons) > 2 else ''
             print(f'FAIL {name}: {"; ".join(reasons[:2])}{more}', flush=True)
@@ -160,8 +163,8 @@ def main():
     print(f'seed {args.seed}', flush=True)
     patterns = coverage.read_patterns()
     tally, start = Tally(patterns), time.monotonic()
-    with tempfile.TemporaryDirectory() as temp, Program(args.program,
-                                                        args.timeout) as program, ThreadPoolExecutor(1) as pool:
+    with (tempfile.TemporaryDirectory() as temp, Program(args.program, args.timeout) as program,
+          ThreadPoolExecutor(1) as pool):
         waiting = []  # the program works on a case while Python answers the next
         for made in made_cases(args, patterns, tally):
             folder = Folder((args.keep or Path(temp)) / made.case.name, made)

@@ -1,6 +1,7 @@
-"""A stand-in for the program, to test the harness on itself: answers `serve` by running the Python library.
+"""A stand-in for the program, to test the harness on itself: it runs the Python library.
 
-STAND_IN_WRONG=value|grad|shape|missing|extra|mask|later spoils its answers; run_live.py must then fail."""
+STAND_IN_WRONG=value|grad|shape|missing|extra|mask|later spoils its answers: run_live.py must
+fail."""
 import argparse
 import json
 import os
@@ -49,8 +50,9 @@ def answer(argv):
                                                             'XTransformer') else None
         kwargs.pop('restrict_to_max_seq_len', None)
     result = oracle.run(model, inputs, kwargs, args.mode, args.grads)
-    if wrong == 'later' and 'out' in result and result['out'].dtype.kind == 'f' and result['out'].ndim == 3:
-        result['out'] = result['out'] + 1e-3 * result['out'][:, -1:]
+    out = result.get('out')
+    if wrong == 'later' and out is not None and out.dtype.kind == 'f' and out.ndim == 3:
+        result['out'] = out + 1e-3 * out[:, -1:]
     save_file(spoil(result, wrong), args.outputs)
 
 

@@ -1,5 +1,5 @@
-"""Fails when a class or parameter of Python x-transformers has neither an implementation with a parity case nor a line in
-docs/python-to-cpp.md that says what stands in its place. Needs no package.
+"""Fails when a class or parameter of Python x-transformers is neither built, with a parity case,
+nor explained in docs/python-to-cpp.md. Needs no package.
 
 tracker_test.py PROGRAM"""
 import json
@@ -26,11 +26,12 @@ def cells(line):
 class Page:
     """What the tables of docs/python-to-cpp.md say.
 
-    A row of a table whose second column is headed `parameters` speaks of those parameters of the classes (or
-    Class.method) in its first; other rows speak of the classes in their first cell."""
+    A row of a table whose second column is headed `parameters` speaks of those parameters of the
+    classes (or Class.method) in its first; other rows speak of the classes in their first cell."""
 
     def __init__(self, text):
-        self.classes, self.classes_not_built, self.parameters, self.not_built = set(), set(), set(), set()
+        self.classes, self.classes_not_built = set(), set()
+        self.parameters, self.not_built = set(), set()
         section, header = '', None
         for line in text.splitlines():
             if line.startswith('#'):
@@ -55,11 +56,11 @@ class Page:
 
 @cache
 def options(type_name):
-    """name -> whether it is built, of the program's options of a type; None for a type that it does not know."""
+    """name -> whether it is built, of the options of a type; None for a type that is not known."""
     done = subprocess.run([PROGRAM, 'options', type_name, '--json'], capture_output=True, text=True)
     if done.returncode == 2:
         return None
-    assert done.returncode == 0, f'options {type_name} --json: exit status {done.returncode}: {done.stderr}'
+    assert done.returncode == 0, f'options {type_name} --json: {done.returncode}: {done.stderr}'
     return {option['name']: option.get('built', 'not built yet' not in option['meaning'])
             for option in json.loads(done.stdout)['options']}
 
@@ -90,7 +91,7 @@ class Tracker(unittest.TestCase):
                    if f'{cls}.{name}' not in self.page.parameters
                    and not (options(cls) or {}).get(name)]
         self.assertEqual(missing, [],
-                         f'parameters that the program does not take and {PAGE.name} does not explain')
+                         f'options that are neither built nor explained in {PAGE.name}')
 
     def test_every_parameter_has_a_case_or_is_explained(self):
         wanted = [f'{cls}.{name}' for cls, methods in self.modules().items()

@@ -2,7 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <csignal>
 #include <fstream>
 
 #include "x_transformers/core/error.h"
@@ -137,6 +141,35 @@ TEST_F(CheckpointTest, WhatAKillLeftIsRemoved) {
   EXPECT_THAT(saved(), ElementsAre("latest", "step-00000001"));
   save(again, 3);
   EXPECT_EQ(read("model.safetensors"), "3");
+}
+
+TEST_F(CheckpointTest, AKillAtAnyInstantLeavesOneStep) {
+  int64_t last = 0;
+  for (int round = 0; round < 12; ++round) {
+    const pid_t child = fork();
+    if (child == 0) {
+      CheckpointFolder folder(directory_);
+      folder.prepare();
+      for (int64_t step = last + 1;; ++step) {
+        save(folder, step, step % 3 == 0);
+        folder.prune(1);
+      }
+    }
+    ASSERT_GT(child, 0);
+    usleep(static_cast<useconds_t>(60000 + 3700 * round));
+    kill(child, SIGKILL);
+    int status = 0;
+    waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    const CheckpointFolder folder(directory_);
+    if (!folder.latest_step()) continue;
+    EXPECT_GE(*folder.latest_step(), last);
+    last = *folder.latest_step();
+    for (const char* name : {"model.safetensors", "optimizer.safetensors", "state.json",
+                             "config.json", "checkpoints/latest/metrics.jsonl"}) {
+      EXPECT_EQ(read(name), std::to_string(last)) << name;
+    }
+  }
 }
 
 TEST_F(CheckpointTest, DoesNotReplaceAFileThatIsNotItsOwn) {

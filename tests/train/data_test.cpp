@@ -10,6 +10,7 @@
 #include <fstream>
 #include <numeric>
 
+#include "temporary_folder.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/train/data_files.h"
 
@@ -26,7 +27,7 @@ using testing::ThrowsMessage;
 class DataTest : public testing::Test {
  protected:
   DataTest()
-      : folder_(testing::TempDir() + "data_" +
+      : folder_(temporary_folder() + "data_" +
                 testing::UnitTest::GetInstance()->current_test_info()->name()) {
     fs::remove_all(folder_);
     fs::create_directories(folder_);

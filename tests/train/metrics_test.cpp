@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "temporary_folder.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
@@ -19,7 +20,7 @@ using testing::ThrowsMessage;
 using Row = nlohmann::ordered_json;
 
 std::string file(const std::string& name, const std::string& content = "") {
-  const auto path = testing::TempDir() + "metrics_" + name;
+  const auto path = temporary_folder() + "metrics_" + name;
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }
@@ -63,7 +64,7 @@ TEST(MetricsWriter, ResumingDropsLaterRowsAndAHalfLine) {
 }
 
 TEST(MetricsWriter, ResumingWithoutAFileStartsOne) {
-  const auto path = testing::TempDir() + "metrics_none.jsonl";
+  const auto path = temporary_folder() + "metrics_none.jsonl";
   std::remove(path.c_str());
   MetricsWriter(path, 5).write({{"step", 6}});
   EXPECT_EQ(content(path), "{\"step\":6}\n");

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "temporary_folder.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/train/plot_curves.h"
 
@@ -30,7 +31,7 @@ std::string read(const std::string& path) {
 }
 
 std::string write(const std::string& name, const std::string& content) {
-  const auto path = testing::TempDir() + "plot_" + name;
+  const auto path = temporary_folder() + "plot_" + name;
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }
@@ -92,7 +93,7 @@ TEST(AxisTicks, AreRoundNumbers) {
 TEST(PlotMetrics, GnuplotDrawsPngAndSvg) {
   if (!gnuplot_installed()) GTEST_SKIP() << "gnuplot is not installed";
   const auto metrics = metrics_file();
-  const auto png = testing::TempDir() + "plot_loss.png", svg = testing::TempDir() + "plot_loss.svg";
+  const auto png = temporary_folder() + "plot_loss.png", svg = temporary_folder() + "plot_loss.svg";
   EXPECT_EQ(plot_metrics(metrics, png), png);
   EXPECT_THAT(read(png), StartsWith("\x89PNG"));
   EXPECT_GT(fs::file_size(png), 10000u);
@@ -102,9 +103,9 @@ TEST(PlotMetrics, GnuplotDrawsPngAndSvg) {
 }
 
 TEST(PlotMetrics, WithoutGnuplotAnSvgIsDrawn) {
-  const auto png = testing::TempDir() + "plot_alone.png";
+  const auto png = temporary_folder() + "plot_alone.png";
   const auto drawn = plot_metrics(metrics_file(), png, without_gnuplot());
-  EXPECT_EQ(drawn, testing::TempDir() + "plot_alone.svg");
+  EXPECT_EQ(drawn, temporary_folder() + "plot_alone.svg");
   const auto svg = read(drawn);
   EXPECT_THAT(svg, StartsWith("<svg"));
   EXPECT_EQ(count(svg, "<polyline"), 4u);
@@ -120,16 +121,16 @@ TEST(PlotMetrics, WithoutGnuplotAnSvgIsDrawn) {
 TEST(PlotMetrics, WhereGnuplotCannotBeFoundAnSvgIsDrawn) {
   const std::string path = std::getenv("PATH");
   ::setenv("PATH", "/no/such/folder", 1);
-  const auto drawn = plot_metrics(metrics_file(), testing::TempDir() + "plot_lost.png");
+  const auto drawn = plot_metrics(metrics_file(), temporary_folder() + "plot_lost.png");
   ::setenv("PATH", path.c_str(), 1);
-  EXPECT_EQ(drawn, testing::TempDir() + "plot_lost.svg");
+  EXPECT_EQ(drawn, temporary_folder() + "plot_lost.svg");
 }
 
 TEST(PlotMetrics, NothingInTitlesOrPathsIsRun) {
-  const auto folder = testing::TempDir() + "plot_'; touch $(hacked) `x`";
+  const auto folder = temporary_folder() + "plot_'; touch $(hacked) `x`";
   fs::remove_all(folder);
   fs::create_directories(folder);
-  const auto sentinel = testing::TempDir() + "plot_hacked";
+  const auto sentinel = temporary_folder() + "plot_hacked";
   fs::remove(sentinel);
   PlotOptions options;
   options.title = "a'b\"\nsystem('touch " + sentinel + "')\n`touch " + sentinel + "` <& \xFF";
@@ -152,7 +153,7 @@ TEST(PlotMetrics, DrawsWhatThereIs) {
     for (const bool gnuplot : {true, false}) {
       PlotOptions options;
       options.use_gnuplot = gnuplot;
-      const auto svg = read(plot_metrics(metrics, testing::TempDir() + "plot_few.svg", options));
+      const auto svg = read(plot_metrics(metrics, temporary_folder() + "plot_few.svg", options));
       EXPECT_THAT(svg, HasSubstr("</svg>"));
       EXPECT_THAT(svg, Not(HasSubstr("nan")));
     }

@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "temporary_folder.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
@@ -112,7 +113,7 @@ TEST(Crc32c, AgreesWithKnownSums) {
 }
 
 TEST(EventWriter, StartsWithTheVersionOfTheFormat) {
-  const auto folder = testing::TempDir() + "tensorboard_version/nested";
+  const auto folder = temporary_folder() + "tensorboard_version/nested";
   const EventWriter writer(folder);
   EXPECT_EQ(std::filesystem::path(writer.path()).parent_path(), folder);
   EXPECT_THAT(std::filesystem::path(writer.path()).filename().string(),
@@ -127,7 +128,7 @@ TEST(EventWriter, StartsWithTheVersionOfTheFormat) {
 }
 
 TEST(EventWriter, WritesScalarsAtOnce) {
-  EventWriter writer(testing::TempDir() + "tensorboard_scalars");
+  EventWriter writer(temporary_folder() + "tensorboard_scalars");
   writer.add_scalar("train/loss", 2.5, 0);
   writer.add_scalar("lr", 3e-4, 300);
   const auto events = read_events(writer.path());
@@ -142,7 +143,7 @@ TEST(EventWriter, WritesScalarsAtOnce) {
 }
 
 TEST(EventWriter, AResumedRunStartsASession) {
-  const auto folder = testing::TempDir() + "tensorboard_resumed";
+  const auto folder = temporary_folder() + "tensorboard_resumed";
   const EventWriter first(folder), second(folder, 200);
   EXPECT_NE(first.path(), second.path());
   const auto events = read_events(second.path());

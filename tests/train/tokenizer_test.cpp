@@ -11,6 +11,7 @@
 #include <fstream>
 #include <numeric>
 
+#include "temporary_folder.h"
 #include "x_transformers/core/error.h"
 
 C10_DECLARE_bool(caffe2_use_fatal_for_enforce);
@@ -23,7 +24,7 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 std::string write_file(const std::string& name, const std::string& content) {
-  const auto path = testing::TempDir() + "tokenizer_" + name;
+  const auto path = temporary_folder() + "tokenizer_" + name;
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }
@@ -47,7 +48,7 @@ std::string sample_text(size_t sentences) {
 std::string train_model(const std::string& model_type) {
   SentencePieceTrainingOptions options;
   options.input = {write_file("corpus.txt", sample_text(400))};
-  options.output = testing::TempDir() + "tokenizer_" + model_type + ".model";
+  options.output = temporary_folder() + "tokenizer_" + model_type + ".model";
   options.vocab_size = 300;
   options.model_type = model_type;
   train_sentencepiece(options);
@@ -57,7 +58,7 @@ std::string train_model(const std::string& model_type) {
 /// A model as sentencepiece makes them by default: it puts a space before the text.
 std::string train_default_model() {
   const auto corpus = write_file("corpus.txt", sample_text(400));
-  const auto prefix = testing::TempDir() + "tokenizer_default";
+  const auto prefix = temporary_folder() + "tokenizer_default";
   const auto status = sentencepiece::SentencePieceTrainer::Train(
       "--minloglevel=2 --vocab_size=36 --character_coverage=1 --model_prefix=" + prefix +
       " --input=" + corpus);
@@ -247,7 +248,7 @@ TEST(SentencePieceTokenizer, LeavesTheSettingsOfLibTorchAlone) {
 }
 
 TEST(MakeTokenizer, RefusesWhatIsNoTokenizer) {
-  const auto folder = testing::TempDir();
+  const auto folder = temporary_folder();
   EXPECT_THAT([&] { make_tokenizer(folder + "missing.model"); },
               ThrowsMessage<InputError>(HasSubstr("missing.model")));
   EXPECT_THAT([&] { make_tokenizer(folder); }, ThrowsMessage<InputError>(HasSubstr("folder")));
@@ -268,7 +269,7 @@ TEST(TrainSentencePiece, LearnsFromLongLinesAndSomeOfThem) {
   std::replace(text.begin(), text.end(), '\n', ' ');
   SentencePieceTrainingOptions options;
   options.input = {write_file("one_line.txt", text)};
-  options.output = testing::TempDir() + "tokenizer_one_line.model";
+  options.output = temporary_folder() + "tokenizer_one_line.model";
   options.vocab_size = 285;
   options.max_lines = 3;
   train_sentencepiece(options);

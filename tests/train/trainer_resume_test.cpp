@@ -40,7 +40,7 @@ Outcome outcome_of(BigramModelImpl& model, Trainer& trainer, const TrainResult& 
 Outcome train(const TrainOptions& options, const fs::path& directory, bool resume,
               int64_t signal_step = 0) {
   BigramModelImpl model;
-  if (resume) {
+  if (CheckpointFolder(directory).latest_step()) {
     const at::NoGradGuard no_grad;
     for (at::Tensor& parameter : model.parameters())
       parameter.fill_(0.5);  // all must come from the checkpoint

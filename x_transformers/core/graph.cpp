@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <fmt/format.h>
 
 #include <filesystem>
 #include <vector>
@@ -48,12 +49,12 @@ Plugin load_plugin() {
     if (plugin.refusal.empty()) plugin.refusal = last_dl_error();
   }
   if (!library) {
-    plugin.refusal = "CUDA graphs need " + std::string(kLibrary) + " (built with -DXT_CUDA=ON): " + plugin.refusal;
+    plugin.refusal = fmt::format("CUDA graphs need {} (built with -DXT_CUDA=ON): {}", kLibrary, plugin.refusal);
     return plugin;
   }
   plugin.refusal.clear();
   plugin.capture = reinterpret_cast<CaptureCudaGraph>(dlsym(library, kCaptureCudaGraph));
-  if (!plugin.capture) plugin.refusal = std::string(kLibrary) + " is of another version: " + last_dl_error();
+  if (!plugin.capture) plugin.refusal = fmt::format("{} is of another version: {}", kLibrary, last_dl_error());
   return plugin;
 }
 

@@ -83,6 +83,7 @@ class TransformerWrapperImpl : public torch::nn::Module {
 
   const TransformerWrapperOptions& options() const { return options_; }
   AttentionLayers& attn_layers() { return attn_layers_; }
+  const AttentionLayers& attn_layers() const { return attn_layers_; }
   TokenEmbedding& token_emb() { return token_emb_; }
   /// Shares another model's token embedding, under both names.
   void set_token_emb(const TokenEmbedding& token_emb);

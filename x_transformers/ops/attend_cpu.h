@@ -14,11 +14,11 @@ namespace x_transformers {
 /// k and v gets a gradient.
 struct FlashAttentionCpuOptions {
   double scale = 1.0;
-  at::Tensor bias;          ///< float32, broadcastable to [b, h, i, j], added to the scores
-  at::Tensor alibi_slopes;  ///< float32 [h]: score -= slope * |key position - query position|
+  at::Tensor bias = {};          ///< float32, broadcastable to [b, h, i, j], added to the scores
+  at::Tensor alibi_slopes = {};  ///< float32 [h]: score -= slope * |key position - query position|
                             ///< (arXiv:2108.12409)
   double softclamp = 0.0;   ///< above 0: value * tanh(scores / value)
-  at::Tensor mask;          ///< bool, broadcastable to [b, h, i, j]: true means attend
+  at::Tensor mask = {};          ///< bool, broadcastable to [b, h, i, j]: true means attend
   bool causal = false;      ///< queries stand at the last key positions
 };
 

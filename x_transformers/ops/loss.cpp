@@ -199,10 +199,7 @@ class SoftmaxCrossEntropy : public torch::autograd::Function<SoftmaxCrossEntropy
     auto gradient = at::empty_like(probabilities);
     at::mul_out(gradient, probabilities, scale);  // the product in float32, rounded once
     const auto at_target = -(others.unsqueeze(-1) * scale).to(gradient.scalar_type());
-    return {gradient.scatter_(-1, column, at::where(counts.unsqueeze(-1), at_target, 0.0)),
-            {},
-            {},
-            {}};
+    return {gradient.scatter_(-1, column, at_target), {}, {}, {}};
   }
 };
 

@@ -50,6 +50,7 @@ std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net, 
   SessionOptions session;
   session.cache_kv = inputs.cache_kv;
   session.restrict_to_max_seq_len = inputs.restrict_to_max_seq_len;
+  session.fixed_caches = inputs.fixed_caches;
   session.seq_start_pos = aligned.seq_start_pos;
   session.inputs = inputs.net;
   session.expected_length = seq_len;
@@ -87,13 +88,33 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
   return errors.sum() / (counts.sum() * predicted.size(-1));
 }
 
+/// Whether the loss is the same without the last token, which has no target: no token sees it, and neither what is given
+/// nor what is asked for has a place for it. Spares its work, and a copy of the logits of all others.
+bool AutoregressiveWrapperImpl::can_leave_out_last(const TransformerInputs& inputs) const {
+  const auto& layers = inputs.layers;
+  for (const auto* given : {&inputs.mask, &inputs.pos, &inputs.sum_embeds, &layers.attn_mask, &layers.self_attn_kv_mask,
+                            &layers.pos, &layers.attn_bias, &layers.polar_angles,
+                            &layers.prefix_attn_len, &layers.deep_embeds, &layers.condition, &layers.in_attn_cond}) {
+    if (given->defined()) return false;
+  }
+  if (layers.rotary_pos_emb.defined() || !inputs.embed_ids.empty() || !layers.self_attn_kv_residuals.empty() ||
+      !layers.cross_attn_kv_residuals.empty()) {
+    return false;
+  }
+  const bool is_asked_for = inputs.keep_maps || inputs.keep_hiddens || inputs.next_embed_pred || inputs.cache;
+  // What can be decoded with a cache never looks ahead.
+  return !is_asked_for && net_->cache_refusal().empty();
+}
+
 AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {
   require(x.dim() == 2 && x.size(1) > 1, "x: expected tokens [batch, seq] with at least two in a sequence");
   const auto target = x.narrow(1, 1, x.size(1) - 1);
-  inputs.x = x.masked_fill(x == options_.ignore_index, options_.pad_value);
   if (options_.mask_prob > 0) inputs.layers.self_attn_kv_mask = random_key_mask(x);
   inputs.keep_maps = inputs.keep_maps || options_.add_attn_z_loss;
   inputs.next_embed_pred = net_->options().add_continuous_pred_head;
+  const bool leaves_out_last = can_leave_out_last(inputs);
+  const auto tokens = leaves_out_last ? x.narrow(1, 0, x.size(1) - 1) : x;
+  inputs.x = tokens.masked_fill(tokens == options_.ignore_index, options_.pad_value);
 
   Output output;
   output.net = net_->forward(inputs);
@@ -104,11 +125,11 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
     const auto prepended = inputs.prepend_embeds.size(1);
     logits = logits.narrow(1, prepended, logits.size(1) - prepended);
   }
-  output.logits = logits.narrow(1, 0, logits.size(1) - 1);
-  // The last token has no target: to pass over it is cheaper than to copy all other logits.
-  const auto padded_target = at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
-  output.loss = net_->options().mixture_of_softmax ? nll(logits, padded_target, options_.ignore_index)
-                                                   : cross_entropy(logits, padded_target, options_.ignore_index);
+  output.logits = logits.narrow(1, 0, target.size(1));
+  // Where the last token is there, to pass over it is cheaper than to copy all other logits.
+  const auto targets = leaves_out_last ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
+  output.loss = net_->options().mixture_of_softmax ? nll(logits, targets, options_.ignore_index)
+                                                   : cross_entropy(logits, targets, options_.ignore_index);
   if (options_.add_attn_z_loss) {
     output.loss = output.loss + attn_z_loss(output.net.layers, inputs.attn_z_loss_weight);
   }

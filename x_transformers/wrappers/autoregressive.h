@@ -38,6 +38,7 @@ struct GenerationInputs {
   at::Tensor prompt_lens;  ///< [b] int64: tokens of each prompt; they stand at the left, padding at the right
   bool cache_kv = true;
   bool restrict_to_max_seq_len = true;
+  std::optional<bool> fixed_caches = std::nullopt;  ///< SessionOptions::fixed_caches: CUDA graphs
   TransformerInputs net;   ///< context, prepended embeddings and the like
   TokenCallback callback;
   /// Contrastive decoding against these smaller models (arXiv:2210.15097), with their weights.
@@ -73,6 +74,7 @@ class AutoregressiveWrapperImpl : public torch::nn::Module {
  private:
   at::Tensor next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const;
   at::Tensor random_key_mask(const at::Tensor& x) const;
+  bool can_leave_out_last(const TransformerInputs& inputs) const;
 
   AutoregressiveWrapperOptions options_;
   TransformerWrapper net_{nullptr};

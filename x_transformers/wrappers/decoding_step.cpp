@@ -22,6 +22,7 @@ void DecodingStep::fix(int64_t tokens) {
   // Attention kernels want rows that begin at round addresses.
   constexpr int64_t kMultiple = 64;
   graph_.reset();
+  steps_ = 0;
   cache_.fix((tokens + kMultiple - 1) / kMultiple * kMultiple, device_);
 }
 

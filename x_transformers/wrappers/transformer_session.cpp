@@ -45,7 +45,8 @@ bool TransformerSession::fits_fixed_caches(const at::Tensor& tokens) const {
   const auto max_seq_len = net_->options().max_seq_len;
   // Positions that were not learned are refused by the eager step.
   const bool has_position = !net_->has_abs_pos_emb() || max_seq_len == 0 || tokens_.size(1) <= max_seq_len;
-  return can_fix_.value_or(false) && tokens.size(1) == 1 && has_position;
+  // Fixed caches are written in place, which autograd would not bear.
+  return can_fix_.value_or(false) && tokens.size(1) == 1 && has_position && !at::GradMode::is_enabled();
 }
 
 at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {

@@ -1,7 +1,7 @@
 """A lone Attention, and its options within a stack."""
-from .base import (B, D, N, MASK, X, HIDDEN, add, bit, bools, cross, dec, each, each_module, enc,
+from .base import (B, D, N, MASK, X, HIDDEN, add, bit, bools, dec, each, each_module, enc,
                    flt, ints, lens, lm, mems,
-                   mem_masks, right, tok)
+                   mem_masks, right)
 
 CONTEXT = dict(context=flt(B, 5, D), context_mask=lens(5, 5, 3))
 

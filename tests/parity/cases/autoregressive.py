@@ -1,5 +1,5 @@
 """AutoregressiveWrapper and XTransformer: losses and generation."""
-from .base import (B, CONTEXT, D, MASK, N, V, X, add, ar, bit, cross, dec, enc, flt, ints, lens,
+from .base import (B, CONTEXT, D, MASK, N, V, X, add, ar, bit, dec, flt, ints, lens,
                    lm, mems, pre, tok)
 
 IGNORED = dict(x=ints([[3, 5, 7, 1, -100, 2, 9], [4, 4, 0, 11, 2, -100, -100]]))
@@ -87,8 +87,9 @@ gen('past_max_seq_len_alibi', dec(alibi_pos_bias=True), kwargs=dict(seq_len=8),
     wrap=dict(max_seq_len=6, use_abs_pos_emb=False))
 gen('past_max_seq_len_absolute', kwargs=dict(seq_len=8, cache_kv=False), wrap=dict(max_seq_len=6))
 gen('long_prompt', dec(rotary_pos_emb=True), dict(prompts=tok(B, 9)), wrap=dict(max_seq_len=6))
+# fails in Python; the same within max_seq_len
 gen('unrestricted', dec(rotary_pos_emb=True), kwargs=dict(restrict_to_max_seq_len=False),
-    python=dict(restrict_to_max_seq_len='leave out'))  # fails in Python; the same within max_seq_len
+    python=dict(restrict_to_max_seq_len='leave out'))
 gen('ragged', inputs=RAGGED)
 gen('ragged_list', inputs=LISTED)
 gen('ragged_rotary', dec(rotary_pos_emb=True), RAGGED)

@@ -1,8 +1,9 @@
-"""What a case is, and short spellings for tokens, masks and configs. Needs no torch, so that the tracker can read the cases.
+"""What a case is, and short spellings for inputs and configs. No torch: the tracker reads them.
 
-A query row that the causal mask and the given masks together leave without any key gets attention output 0 in ours, on
-every engine; Python without flash gives the mean over all values there. Cases therefore leave each row at least one
-visible key: masks of keys under causal attention begin with True (`first` and `bit` see to that).
+A query row that the causal mask and the given masks together leave without any key gets attention
+output 0 in ours, on every engine; Python without flash gives the mean over all values there. Cases
+therefore leave each row a visible key: under causal attention, masks of keys begin with True (`bit`
+sees to that), and left padding comes with flash, which gives 0 in Python too, or memory keys.
 """
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +36,7 @@ def add(name, config, inputs, kwargs=None, **more):
     CASES.append(Case(name, config, inputs, kwargs or {}, **more))
 
 
-# Specs of inputs. 'tok', 'flt' and 'bit' are values of the formula; 'int', 'bool' and 'num' are spelt out.
+# Specs of inputs: 'tok', 'flt' and 'bit' are values of the formula; 'int', 'bool', 'num' literal.
 
 def tok(*shape, bound=V):
     return ('tok', shape, bound)

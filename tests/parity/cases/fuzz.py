@@ -1,7 +1,7 @@
 """Random combinations of options, drawn from tables. Python refusing a combination drops it.
 
-Each table entry is (probability, options): the options are a dict, or a function of the random generator that returns
-one; a list of dicts means one of them. Constraints that Python does not state are applied by `repair`."""
+Each table entry is (probability, options): the options are a dict, or a function of the random
+generator that returns one; a list means one of them. `repair` takes back contradictions."""
 import random
 
 from .base import B, Case, D, N, V, bit, flt, ints, lens, mem_masks, mems, right, tok
@@ -175,7 +175,8 @@ def hidden_arguments(draw, net, inputs, length, kwargs, wrapped=False):
         inputs['seq_start_pos'] = ints([0, 2])
     elif draw.chance(0.1) and not net.get('shift_tokens'):
         inputs['pos'] = ints([0, 1, 3, 4, 5, 7, 8])
-    if draw.chance(0.25) and net['type'] != 'PrefixDecoder' and 'pos' not in inputs and 'attn_mask' not in inputs:
+    remembers = net['type'] != 'PrefixDecoder' and not {'pos', 'attn_mask'} & set(inputs)
+    if draw.chance(0.25) and remembers:
         count = attention_count(net)
         inputs |= mems(count)
         if draw.chance(0.5):
@@ -246,9 +247,12 @@ def draw_generate(draw):
                               'embed_num_tokens', 'max_seq_len')}
     inputs, kwargs = dict(prompts=tok(B, 4)), dict(seq_len=draw.rng.randint(3, 6))
     ragged = draw.rng.random()
-    if ragged < 0.15 and not config.get('scaled_sinu_pos_emb') and not config.get('num_memory_tokens') and not net.get('shift_tokens'):
+    # Python fails with left-padded sinusoidal positions, masks memory tokens, shifts padding in
+    may_pad = not (config.get('scaled_sinu_pos_emb') or config.get('num_memory_tokens')
+                   or net.get('shift_tokens'))
+    if ragged < 0.15 and may_pad:
         inputs['prompt_lens'] = ints([4, 2])
-    elif ragged < 0.3 and not config.get('scaled_sinu_pos_emb') and not config.get('num_memory_tokens') and not net.get('shift_tokens'):
+    elif ragged < 0.3 and may_pad:
         inputs = {'prompts.0': tok(3), 'prompts.1': tok(5)}
     elif ragged < 0.4:
         inputs = dict(prompts=tok(3))
@@ -339,8 +343,8 @@ def draw_attention(draw):
     return config, inputs, kwargs, 'forward'
 
 
-KINDS = [draw_wrapper] * 6 + [draw_stack] * 4 + [draw_generate] * 4 + [draw_loss] * 2 + [draw_cached] * 2 + [draw_pair] * 2 + [
-    draw_attention] * 2 + [draw_vision]
+KINDS = [draw_wrapper] * 6 + [draw_stack] * 4 + [draw_generate] * 4
+KINDS += [draw_loss, draw_cached, draw_pair, draw_attention] * 2 + [draw_vision]
 
 
 def fuzz(seed, allowed=lambda config, kwargs=None: True):

@@ -1,7 +1,6 @@
-"""Classes beyond the core: at least the README's example of each, so that the tracker and later work have one."""
-from .base import B, D, N, V, add, ar, dec, enc, flt, lens, lm, mems, tok
+"""Classes beyond the core: an example or two of each."""
+from .base import B, D, N, add, dec, enc, flt, lens, lm, mems, tok
 
-TOP = dict(filter_kwargs=dict(k=1))
 X = dict(x=tok(B, N))
 XL = lm(dec(rel_pos_bias=True), max_seq_len=6, max_mem_len=12)
 add('xl.loss', dict(type='XLAutoregressiveWrapper', net=XL), dict(x=tok(B, 13)))

@@ -1,7 +1,6 @@
-"""Options of AttentionLayers and the arguments of its forward, alone and under a TransformerWrapper."""
-from .base import (B, CONTEXT, D, HIDDEN, MASK, N, V, X, add, bit, bools, cross, dec, each, enc,
-                   flt, ints, layers, lens, lm,
-                   mems, mem_masks, nums, pre, right, tok)
+"""Options of AttentionLayers, and the arguments of its forward."""
+from .base import (B, CONTEXT, D, HIDDEN, MASK, N, X, add, bit, cross, dec, each, enc, flt, ints,
+                   layers, mems, mem_masks, pre, right, tok)
 
 each('layers', dec, {
     'scalenorm': dict(use_scalenorm=True),

@@ -1,7 +1,6 @@
 """TransformerWrapper: its options, the arguments of its forward, and both with each other."""
 from .base import (B, CONTEXT, D, MASK, N, V, X, add, bit, cross, dec, enc, flt, ints, lens, lm,
-                   mem_masks, mems, nums, pre,
-                   right, tok)
+                   mem_masks, mems, pre, tok)
 from .stacks import ADDED, cache
 
 HID = dict(return_intermediates=True)

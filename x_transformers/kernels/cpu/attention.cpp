@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "x_transformers/kernels/cpu/scratch.h"
+
 namespace x_transformers::kernels {
 namespace {
 
@@ -38,16 +40,6 @@ namespace {
 constexpr int64_t kMostDecodeRows = 16;
 constexpr int64_t kLeastKeysPerPart = 256;
 
-/// Memory of this thread, kept from call to call: fresh memory would cost more (page faults) than a
-/// small attention.
-float* thread_memory(int64_t floats) {
-  thread_local std::vector<float> memory;
-  constexpr int64_t kAlignment = 16;
-  if (static_cast<int64_t>(memory.size()) < floats + kAlignment) memory.resize(floats + kAlignment);
-  const auto address = reinterpret_cast<uintptr_t>(memory.data());
-  return memory.data() + (64 - address % 64) % 64 / sizeof(float);
-}
-
 void fill_without_keys(const AttentionForward& params) {
   const auto& shape = params.shape;
   for (int64_t i = 0; i < shape.batch * shape.heads * shape.queries; ++i) {
@@ -75,7 +67,7 @@ void decode(const AttentionForward& params, const AttentionLoops& loops) {
       const int64_t group = i / parts, part = i % parts;
       loops.decode_part(params, group / shape.kv_heads, group % shape.kv_heads,
                         part * shape.keys / parts, (part + 1) * shape.keys / parts,
-                        thread_memory(loops.decode_scratch_size(shape)),
+                        thread_scratch<AttentionShape>(loops.decode_scratch_size(shape)),
                         states.data() + i * part_size);
     }
   });
@@ -97,7 +89,7 @@ void attention_forward(const AttentionForward& params) {
   const int64_t groups = shape.batch * shape.kv_heads;
   const int64_t parts = std::clamp<int64_t>(2 * at::get_num_threads() / groups, 1, rows / 16);
   at::parallel_for(0, groups * parts, 1, [&](int64_t first, int64_t last) {
-    float* memory = thread_memory(loops.forward_scratch_size(shape));
+    float* memory = thread_scratch<AttentionShape>(loops.forward_scratch_size(shape));
     for (int64_t i = first; i < last; ++i) {
       const int64_t group = i / parts;
       loops.forward_group(params, group / shape.kv_heads, group % shape.kv_heads, i % parts, parts,
@@ -110,7 +102,7 @@ void attention_backward(const AttentionBackward& params) {
   const auto& shape = params.shape;
   const auto& loops = XT_SELECT(kAttentionLoops);
   at::parallel_for(0, shape.batch * shape.kv_heads, 1, [&](int64_t first, int64_t last) {
-    float* memory = thread_memory(loops.backward_scratch_size(shape));
+    float* memory = thread_scratch<AttentionShape>(loops.backward_scratch_size(shape));
     for (int64_t group = first; group < last; ++group) {
       loops.backward_group(params, group / shape.kv_heads, group % shape.kv_heads, memory);
     }

@@ -1,0 +1,142 @@
+#include "x_transformers/core/json.h"
+
+#include <gtest/gtest.h>
+
+namespace x_transformers {
+namespace {
+
+struct InnerOptions {
+  bool flash = false;
+  double dropout = 0.0;
+  int64_t dim = 0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("flash", flash, "flash");
+    v("dropout", dropout, "dropout", "arXiv:0000.00000");
+    v("dim", dim, "set by the owner");
+    v.not_built("later");
+  }
+};
+
+struct OuterOptions {
+  int64_t heads = 8;
+  std::optional<int64_t> depth = std::nullopt;
+  PerLayer<int64_t> shift_tokens = 0;
+  std::optional<ModuleSpec> custom_activation = std::nullopt;
+  std::map<std::string, int64_t> sizes = {};
+  InnerOptions attn = {};
+  std::optional<InnerOptions> cross_attn = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("heads", heads, "heads");
+    v("depth", depth, "depth");
+    v("shift_tokens", shift_tokens, "shift");
+    v("custom_activation", custom_activation, "activation");
+    v("sizes", sizes, "sizes");
+    v.prefix("attn", attn, "attention", {"dim"});
+    v.prefix_over("cross_attn", cross_attn, attn, "cross attention", {"dim"});
+  }
+};
+
+OuterOptions read(const char* text) { return options_from_json<OuterOptions>(Json::parse(text), "file"); }
+
+std::string error_of(const char* text) {
+  try {
+    read(text);
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Json, ReadsPlainFields) {
+  const auto options = read(R"({"heads": 4, "depth": 2, "sizes": {"part": 3}})");
+  EXPECT_EQ(options.heads, 4);
+  EXPECT_EQ(options.depth, 2);
+  EXPECT_EQ(options.sizes.at("part"), 3);
+}
+
+TEST(Json, NullEmptiesAnOptional) { EXPECT_FALSE(read(R"({"depth": null})").depth.has_value()); }
+
+TEST(Json, PrefixAndNestingMeanTheSame) {
+  EXPECT_TRUE(read(R"({"attn_flash": true})").attn.flash);
+  EXPECT_TRUE(read(R"({"attn": {"flash": true}})").attn.flash);
+}
+
+TEST(Json, CrossAttentionStartsFromAttention) {
+  EXPECT_FALSE(read(R"({"attn_flash": true})").cross_attn.has_value());
+  const auto options = read(R"({"attn_flash": true, "cross_attn_dropout": 0.5})");
+  ASSERT_TRUE(options.cross_attn.has_value());
+  EXPECT_TRUE(options.cross_attn->flash);
+  EXPECT_EQ(options.cross_attn->dropout, 0.5);
+  EXPECT_EQ(options.attn.dropout, 0.0);
+}
+
+TEST(Json, OneValueOrOneForEachLayer) {
+  EXPECT_EQ(read(R"({"shift_tokens": 1})").shift_tokens.at(5), 1);
+  EXPECT_EQ(read(R"({"shift_tokens": [1, 0, 2]})").shift_tokens.at(2), 2);
+  EXPECT_NE(error_of(R"({"shift_tokens": []})"), "");
+}
+
+TEST(Json, ModulesByNameOrObject) {
+  EXPECT_EQ(read(R"({"custom_activation": "ReLU"})").custom_activation->type, "ReLU");
+  const auto spec = *read(R"({"custom_activation": {"type": "ELU", "alpha": 2}})").custom_activation;
+  EXPECT_EQ(spec.type, "ELU");
+  EXPECT_EQ(Json::parse(spec.arguments).at("alpha"), 2);
+}
+
+TEST(Json, UnknownKeyNamesPathAndNearest) {
+  EXPECT_EQ(error_of(R"({"haeds": 4})"), "file: unknown key 'haeds'; the nearest known one is 'heads'");
+  EXPECT_EQ(error_of(R"({"attn_flahs": true})"),
+            "file: unknown key 'attn_flahs'; the nearest known one is 'attn_flash'");
+  EXPECT_EQ(error_of(R"({"attn": {"flahs": true}})"),
+            "file.attn: unknown key 'flahs'; the nearest known one is 'flash'");
+}
+
+TEST(Json, FieldsOfTheOwnerAreRefused) {
+  EXPECT_NE(error_of(R"({"attn_dim": 4})").find("unknown key 'attn_dim'"), std::string::npos);
+}
+
+TEST(Json, WrongTypeNamesPathExpectedAndGiven) {
+  EXPECT_EQ(error_of(R"({"heads": "4"})"), R"(file.heads: expected an integer, got "4")");
+  EXPECT_EQ(error_of(R"({"attn_flash": 1})"), "file.attn_flash: expected true or false, got 1");
+  EXPECT_EQ(error_of(R"([1])"), "file: expected an object, got [1]");
+}
+
+TEST(Json, NotBuiltIsRefusedUnlessOff) {
+  EXPECT_EQ(error_of(R"({"attn_later": 3})"), "file.attn_later: not built yet");
+  EXPECT_EQ(error_of(R"({"attn_later": null, "attn": {"later": false}})"), "");
+}
+
+TEST(Json, WritesWhatItReads) {
+  const auto text = R"({"heads": 4, "attn_flash": true, "shift_tokens": [1, 2], "cross_attn_dropout": 0.5})";
+  const auto written = options_to_json(read(text), true);
+  EXPECT_EQ(options_to_json(options_from_json<OuterOptions>(written, "again")), options_to_json(read(text)));
+  EXPECT_EQ(written["heads"], 4);
+  EXPECT_FALSE(written.contains("depth"));
+}
+
+TEST(Json, HelpListsEveryFieldOnce) {
+  std::set<std::string> names;
+  for (const auto& line : options_help<OuterOptions>()) EXPECT_TRUE(names.insert(line.name).second) << line.name;
+  EXPECT_TRUE(names.count("attn_flash"));
+  EXPECT_TRUE(names.count("cross_attn_dropout"));
+  EXPECT_FALSE(names.count("attn_dim"));
+}
+
+TEST(Json, SyntaxErrorsNameTheLine) {
+  const auto path = testing::TempDir() + "broken.json";
+  std::ofstream(path) << "{\n\"a\": 1,\n}";
+  try {
+    read_json_file(path);
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("broken.json:3: not valid JSON"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW(read_json_file(testing::TempDir() + "missing.json"), InputError);
+}
+
+}  // namespace
+}  // namespace x_transformers

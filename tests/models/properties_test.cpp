@@ -1,0 +1,145 @@
+// What must hold of every model, whatever its options: causality, and that masked tokens do not matter.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/models/transformer_wrapper.h"
+
+namespace x_transformers {
+namespace {
+
+constexpr int64_t kVocabulary = 19, kLength = 9, kBatch = 2;
+
+struct Variant {
+  const char* name;
+  void (*set)(TransformerWrapperOptions&);
+};
+
+TransformerWrapperOptions base(LayersKind kind) {
+  TransformerWrapperOptions options;
+  options.num_tokens = kVocabulary;
+  options.max_seq_len = 16;
+  options.attn_layers.kind = kind;
+  options.attn_layers.dim = 16;
+  options.attn_layers.depth = 2;
+  options.attn_layers.heads = 4;
+  options.attn_layers.attn.dim_head = 8;
+  return options;
+}
+
+using O = TransformerWrapperOptions;
+const Variant kVariants[] = {
+    {"Plain", [](O&) {}},
+    {"Rotary", [](O& o) { o.attn_layers.rotary_pos_emb = true; }},
+    {"RotaryPartialHeads", [](O& o) { o.attn_layers.rotary_pos_emb = true, o.attn_layers.rotate_num_heads = 2; }},
+    {"Alibi", [](O& o) { o.attn_layers.alibi_pos_bias = true; }},
+    {"RelPos", [](O& o) { o.attn_layers.rel_pos_bias = true; }},
+    {"DynamicPos", [](O& o) { o.attn_layers.dynamic_pos_bias = true; }},
+    {"Sinusoidal", [](O& o) { o.scaled_sinu_pos_emb = true; }},
+    {"Polar", [](O& o) { o.attn_layers.polar_pos_emb = true; }},
+    {"KvHeads", [](O& o) { o.attn_layers.attn.kv_heads = 2; }},
+    {"OneKvHead", [](O& o) { o.attn_layers.attn.one_kv_head = true; }},
+    {"MemKv", [](O& o) { o.attn_layers.attn.num_mem_kv = 3; }},
+    {"QkNorm", [](O& o) { o.attn_layers.attn.qk_norm = o.attn_layers.attn.qk_norm_dim_scale = true; }},
+    {"TalkingHeads", [](O& o) { o.attn_layers.attn.pre_talking_heads = o.attn_layers.attn.post_talking_heads = true; }},
+    {"Softclamp", [](O& o) { o.attn_layers.attn.softclamp_logits = true; }},
+    {"Window", [](O& o) { o.attn_layers.attn.max_attend_past = 3; }},
+    {"Sigmoid", [](O& o) { o.attn_layers.attn.sigmoid = true; }},
+    {"MemoryTokens", [](O& o) { o.num_memory_tokens = 2; }},
+    {"ResidualStreams", [](O& o) { o.attn_layers.num_residual_streams = 2; }},
+    {"ResidualAttention", [](O& o) { o.attn_layers.residual_attn = true; }},
+    {"ValueResidual", [](O& o) { o.attn_layers.add_value_residual = true; }},
+    {"Latents", [](O& o) { o.attn_layers.attn.use_latent_kv = true, o.attn_layers.attn.dim_latent_kv = 6; }},
+    {"FeedForwardGlu", [](O& o) { o.attn_layers.ff.glu = true; }},
+};
+
+class Properties : public testing::TestWithParam<Variant> {
+ protected:
+  TransformerWrapper make(LayersKind kind) {
+    at::manual_seed(3);
+    auto options = base(kind);
+    GetParam().set(options);
+    TransformerWrapper model(options);
+    model->eval();
+    torch::NoGradGuard no_grad;
+    for (auto& parameter : model->parameters()) parameter.add_(0.05 * at::randn_like(parameter));
+    return model;
+  }
+  at::Tensor tokens() { return at::randint(kVocabulary, {kBatch, kLength}, at::kLong); }
+};
+
+TEST_P(Properties, LaterTokensDoNotReachEarlierOutputs) {
+  auto model = make(LayersKind::decoder);
+  const at::NoGradGuard no_grad;
+  const auto x = tokens();
+  auto changed = x.clone();
+  changed.narrow(1, 5, kLength - 5).copy_((x.narrow(1, 5, kLength - 5) + 1) % kVocabulary);
+  const auto before = model->forward(x), after = model->forward(changed);
+  EXPECT_TRUE(at::allclose(before.narrow(1, 0, 5), after.narrow(1, 0, 5), 1e-4, 1e-5));
+  EXPECT_FALSE(at::allclose(before.narrow(1, 5, 1), after.narrow(1, 5, 1), 1e-4, 1e-5));
+}
+
+TEST_P(Properties, MaskedTokensDoNotMatter) {
+  auto model = make(LayersKind::encoder);
+  const at::NoGradGuard no_grad;
+  const auto x = tokens();
+  TransformerInputs inputs;
+  inputs.x = x;
+  inputs.mask = at::arange(kLength) < at::tensor({kLength, int64_t{6}}).unsqueeze(1);
+  auto changed = inputs;
+  changed.x = at::where(inputs.mask, x, (x + 1) % kVocabulary);
+  const auto before = model->forward(inputs).logits[0], after = model->forward(changed).logits[0];
+  EXPECT_TRUE(at::allclose(before[1].narrow(0, 0, 6), after[1].narrow(0, 0, 6), 1e-4, 1e-5));
+  EXPECT_TRUE(at::isfinite(after).all().item<bool>());
+}
+
+TEST_P(Properties, EveryParameterHasAFiniteGradient) {
+  auto model = make(LayersKind::decoder);
+  model->forward(tokens()).square().mean().backward();
+  for (const auto& item : model->named_parameters()) {
+    ASSERT_TRUE(item.value().grad().defined()) << item.key();
+    EXPECT_TRUE(at::isfinite(item.value().grad()).all().item<bool>()) << item.key();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Options, Properties, testing::ValuesIn(kVariants),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(FullyMasked, GivesZeroOutputAndZeroGradientOnEveryEngine) {
+  for (const bool softcapped : {false, true}) {
+    auto options = base(LayersKind::encoder);
+    options.attn_layers.attn.sigmoid = softcapped;  // the reference engine
+    TransformerWrapper model(options);
+    TransformerInputs inputs;
+    inputs.x = at::randint(kVocabulary, {kBatch, kLength}, at::kLong);
+    inputs.layers.self_attn_kv_mask = at::zeros({kBatch, kLength}, at::kBool);
+    const auto logits = model->forward(inputs).logits[0];
+    EXPECT_TRUE(at::isfinite(logits).all().item<bool>());
+    logits.square().mean().backward();
+    for (const auto& item : model->named_parameters()) {
+      if (item.value().grad().defined()) EXPECT_TRUE(at::isfinite(item.value().grad()).all().item<bool>()) << item.key();
+    }
+  }
+}
+
+TEST(BadInput, NamesWhatIsWrong) {
+  TransformerWrapper model(base(LayersKind::decoder));
+  const auto refusal = [&](const TransformerInputs& inputs) -> std::string {
+    try {
+      model->forward(inputs);
+    } catch (const InputError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  TransformerInputs inputs;
+  EXPECT_NE(refusal(inputs).find("x: is needed"), std::string::npos);
+  inputs.x = at::zeros({1, 17}, at::kLong);
+  EXPECT_NE(refusal(inputs).find("max_seq_len = 16"), std::string::npos);
+  inputs.x = at::zeros({1, 4}, at::kLong);
+  inputs.layers.context = at::zeros({1, 4, 16});
+  EXPECT_NE(refusal(inputs).find("context: given, but cross_attend is off"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,113 @@
+#include "x_transformers/ops/attend.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "x_transformers/ops/mask.h"
+
+namespace x_transformers {
+namespace {
+
+struct Heads {
+  int64_t query, key;
+};
+
+at::Tensor leaf(at::IntArrayRef shape) { return at::randn(shape).requires_grad_(); }
+
+/// Outputs and gradients of the chosen engine and of the reference must agree.
+void expect_engines_agree(const ScoreProgram& program, Heads heads, int64_t i, int64_t j) {
+  const auto q = leaf({2, heads.query, i, 8}), k = leaf({2, heads.key, j, 8}), v = leaf({2, heads.key, j, 8});
+  const auto weight = at::randn({2, heads.query, i, 8});
+  const auto run = [&](const AttendResult& result) {
+    for (const auto& t : {q, k, v}) t.mutable_grad() = at::Tensor();
+    (result.out * weight).sum().backward();
+    return std::vector<at::Tensor>{result.out.detach(), q.grad().clone(), k.grad().clone(), v.grad().clone()};
+  };
+  const auto chosen = run(attend(q, k, v, program));
+  const auto reference = run(attend_reference(q, k, v, program));
+  for (size_t part = 0; part < chosen.size(); ++part) {
+    EXPECT_TRUE(at::allclose(chosen[part], reference[part], 1e-4, 1e-5)) << "part " << part;
+  }
+}
+
+TEST(Attend, EnginesAgree) {
+  at::manual_seed(1);
+  for (const auto& heads : {Heads{4, 4}, Heads{4, 2}, Heads{4, 1}}) {
+    for (const auto& [i, j] : std::vector<std::pair<int64_t, int64_t>>{{7, 7}, {3, 9}, {1, 9}, {6, 4}}) {
+      for (const bool causal : {false, true}) {
+        if (causal && i > j) continue;
+        ScoreProgram program;
+        program.scale = 0.3;
+        program.causal = causal;
+        expect_engines_agree(program, heads, i, j);
+        program.mask = at::rand({2, 1, i, j}) < 0.7;
+        expect_engines_agree(program, heads, i, j);
+        program.bias = at::randn({heads.query, i, j});
+        expect_engines_agree(program, heads, i, j);
+        program.softclamp = 2.0;
+        expect_engines_agree(program, heads, i, j);
+      }
+    }
+  }
+}
+
+TEST(Attend, RowsWithoutKeysGiveZero) {
+  const auto q = leaf({1, 2, 3, 8}), k = leaf({1, 2, 3, 8}), v = leaf({1, 2, 3, 8});
+  ScoreProgram program;
+  program.causal = true;
+  program.mask = (at::arange(3) > 0).view({1, 1, 1, 3});  // the first query sees only the first key, which is masked
+  for (const bool keep_maps : {false, true}) {
+    const auto out = attend(q, k, v, program, keep_maps).out;
+    EXPECT_EQ(out.select(2, 0).abs().sum().item<float>(), 0);
+    EXPECT_NE(out.select(2, 1).abs().sum().item<float>(), 0);
+    out.square().sum().backward();
+    EXPECT_EQ(q.grad().select(2, 0).abs().sum().item<float>(), 0);
+    EXPECT_TRUE(at::isfinite(k.grad()).all().item<bool>());
+  }
+}
+
+TEST(Attend, GroupedHeadsInterleave) {
+  const auto q = at::randn({1, 4, 3, 8}), k = at::randn({1, 2, 3, 8}), v = at::randn({1, 2, 3, 8});
+  ScoreProgram program;
+  const auto out = attend(q, k, v, program).out;
+  for (int64_t head = 0; head < 4; ++head) {
+    const auto alone = attend(q.narrow(1, head, 1), k.narrow(1, head % 2, 1), v.narrow(1, head % 2, 1), program).out;
+    EXPECT_TRUE(at::allclose(out.narrow(1, head, 1), alone, 1e-4, 1e-6)) << head;
+  }
+}
+
+TEST(Attend, ExplainNamesWhatKeepsAFasterEngineAway) {
+  const auto q = at::randn({1, 2, 3, 8});
+  ScoreProgram program;
+  EXPECT_TRUE(explain_attend(q, q, q, program).front().reasons.empty());
+  program.normaliser = Normaliser::sigmoid;
+  const auto reports = explain_attend(q, q, q, program);
+  EXPECT_EQ(reports.front().reasons, std::vector<std::string>{"a normaliser other than softmax"});
+  EXPECT_EQ(reports.back().engine, "reference");
+  EXPECT_TRUE(reports.back().reasons.empty());
+}
+
+TEST(Attend, NoFusedEngineRunsWhereTheyAreTurnedOff) {
+  const auto q = at::randn({1, 2, 3, 8});
+  ScoreProgram program;
+  program.allow_fused = false;
+  for (const auto& report : explain_attend(q, q, q, program)) {
+    EXPECT_EQ(report.reasons.empty(), report.engine == "reference") << report.engine;
+  }
+}
+
+TEST(Mask, StandsAtTheBottomRight) {
+  EXPECT_TRUE(causal_mask(2, 4, at::kCPU).equal(at::tensor({1, 1, 1, 0, 1, 1, 1, 1}).view({2, 4}).to(at::kBool)));
+  EXPECT_TRUE(window_mask(2, 4, 1, at::kCPU).equal(at::tensor({0, 1, 1, 1, 0, 0, 1, 1}).view({2, 4}).to(at::kBool)));
+}
+
+TEST(Mask, UndefinedMeansEverything) {
+  const auto mask = at::tensor({1, 0}).to(at::kBool).view({1, 2});
+  EXPECT_TRUE(mask_and({}, mask).equal(mask));
+  EXPECT_FALSE(mask_and({}, {}).defined());
+  EXPECT_FALSE(pad_mask_left({}, 3).defined());
+  EXPECT_TRUE(pad_mask_left(mask, 1).equal(at::tensor({1, 1, 0}).to(at::kBool).view({1, 3})));
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,230 @@
+// What needs a CUDA device: captured steps against eager ones, and CUDA against the CPU. Skipped where there is none.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "x_transformers/core/device.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/graph.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/loss.h"
+#include "x_transformers/train/graph_step.h"
+#include "x_transformers/wrappers/autoregressive.h"
+#include "x_transformers/wrappers/transformer_session.h"
+
+namespace x_transformers {
+namespace {
+
+const at::Device kCuda(at::kCUDA, 0);
+
+class Cuda : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const auto reason = cuda_refusal(); !reason.empty()) GTEST_SKIP() << reason;
+  }
+  /// Skips where the device is there and the library that captures is not.
+  static std::string needs_graphs() { return graph_refusal(); }
+};
+
+constexpr int64_t kVocabulary = 61;
+
+AutoregressiveWrapper make_model(const std::string& layers) {
+  auto config = Json::parse(R"({"num_tokens": 61, "max_seq_len": 128, "attn_layers":
+      {"type": "Decoder", "dim": 64, "depth": 2, "heads": 4, "attn_dim_head": 16}})");
+  config["attn_layers"].update(Json::parse(layers));
+  AutoregressiveWrapperOptions options;
+  options.net = options_from_json<TransformerWrapperOptions>(config, "net");
+  at::manual_seed(5);
+  return AutoregressiveWrapper(options);
+}
+
+const std::vector<std::string>& position_options() {
+  static const std::vector<std::string> all = {"{}",
+                                               R"({"rotary_pos_emb": true, "use_rmsnorm": true, "ff_glu": true})",
+                                               R"({"rotary_pos_emb": true, "rotary_xpos": true, "attn_kv_heads": 2})",
+                                               R"({"alibi_pos_bias": true})",
+                                               R"({"rel_pos_bias": true, "attn_num_mem_kv": 2})",
+                                               R"({"dynamic_pos_bias": true})"};
+  return all;
+}
+
+struct Trained {
+  std::vector<double> losses;
+  std::vector<at::Tensor> weights, averages;
+};
+
+constexpr int64_t kSteps = 10, kAccumulated = 2;
+
+/// Ten steps with accumulation and moving average; the step `broken` gets a loss that is not finite.
+Trained train(const std::string& layers, at::ScalarType dtype, bool captured, int64_t broken = -1) {
+  auto model = make_model(layers);
+  model->to(kCuda);
+  const auto parameters = trainable_parameters(*model);
+  std::vector<at::Tensor> masters;
+  if (dtype != at::kFloat) masters = cast_parameters(parameters, dtype);
+  AdamW optimizer(parameters, {}, masters);
+  Ema ema(optimizer.weights(), 0.9);
+  const auto factor = at::ones({}, at::TensorOptions(kCuda).dtype(at::kFloat));
+  TrainStep eager([&](const at::Tensor& tokens) { return model->forward(tokens).loss * factor; }, optimizer, &ema, 1.0);
+  GraphStep graph(eager, kCuda);
+  at::manual_seed(11);
+  Trained result;
+  for (int64_t step = 0; step < kSteps; ++step) {
+    optimizer.set_learning_rate(1e-3 * static_cast<double>(step + 1));
+    factor.fill_(step == broken ? INFINITY : 1.0);
+    std::vector<at::Tensor> batches;
+    for (int64_t i = 0; i < kAccumulated; ++i) batches.push_back(at::randint(0, kVocabulary, {4, 33}).to(kCuda));
+    const auto left = captured ? graph(batches) : eager(batches);
+    EXPECT_EQ(left.skipped.item<float>(), step == broken ? 1.0F : 0.0F);
+    result.losses.push_back(left.loss.item<double>());
+  }
+  for (const auto& weight : optimizer.weights().tensors) result.weights.push_back(weight.detach().cpu());
+  for (const auto& average : ema.averages()) result.averages.push_back(average.cpu());
+  return result;
+}
+
+void expect_captured_like_eager(const std::string& layers, at::ScalarType dtype, double tolerance, int64_t broken = -1) {
+  const auto captured = train(layers, dtype, true, broken), eager = train(layers, dtype, false, broken);
+  for (size_t step = 0; step < eager.losses.size(); ++step) {
+    if (static_cast<int64_t>(step) == broken) continue;
+    EXPECT_NEAR(captured.losses[step], eager.losses[step], tolerance) << layers << ", step " << step;
+  }
+  for (size_t i = 0; i < eager.weights.size(); ++i) {
+    EXPECT_LT((captured.weights[i] - eager.weights[i]).abs().max().item<double>(), 10 * tolerance) << layers;
+    EXPECT_LT((captured.averages[i] - eager.averages[i]).abs().max().item<double>(), 10 * tolerance) << layers;
+  }
+}
+
+TEST_F(Cuda, CapturedTrainingEqualsEager) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  for (const auto& layers : position_options()) expect_captured_like_eager(layers, at::kFloat, 1e-3);
+}
+
+TEST_F(Cuda, CapturedTrainingInBfloat16) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  expect_captured_like_eager(position_options()[0], at::kBFloat16, 2e-2);
+}
+
+TEST_F(Cuda, CapturedTrainingPassesOverWhatIsNotFinite) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  expect_captured_like_eager(position_options()[0], at::kFloat, 1e-3, 6);
+}
+
+TEST_F(Cuda, DropoutGoesOnFromReplayToReplay) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  const auto ones = at::ones({1000}, kCuda);
+  at::Tensor dropped;
+  const auto graph = capture_graph(kCuda, [&] { dropped = at::dropout(ones, 0.5, true); });
+  graph->replay();
+  const auto first = dropped.clone();
+  graph->replay();
+  EXPECT_FALSE(at::equal(first, dropped));
+}
+
+TEST_F(Cuda, ReadingFromTheDeviceIsRefused) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  const auto one = at::ones({}, kCuda);
+  EXPECT_THROW(capture_graph(kCuda, [&] { one.item<float>(); }, 1), RunError);
+  // The device goes on working.
+  EXPECT_EQ((one + one).item<float>(), 2.0F);
+}
+
+TEST_F(Cuda, CapturedDecodingEqualsUncached) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  const at::NoGradGuard no_grad;
+  for (const auto& layers : position_options()) {
+    auto model = make_model(layers);
+    model->to(kCuda);
+    model->eval();
+    SessionOptions cached, uncached;
+    cached.fixed_caches = true;
+    uncached.cache_kv = false;
+    TransformerSession captured(model->net(), cached), whole(model->net(), uncached);
+    auto tokens = at::randint(0, kVocabulary, {1, 7}).to(kCuda);
+    for (int64_t step = 0; step < 80; ++step) {
+      const auto difference = (captured.append(tokens) - whole.append(tokens)).abs().max().item<double>();
+      EXPECT_LT(difference, 1e-3) << layers << ", step " << step;
+      tokens = at::randint(0, kVocabulary, {1, 1}).to(kCuda);
+    }
+  }
+}
+
+std::vector<std::pair<std::string, ScoreProgram>> score_programs() {
+  constexpr int64_t kHeads = 4, kQueries = 9, kKeys = 9;
+  std::vector<std::pair<std::string, ScoreProgram>> all;
+  const auto add = [&](const std::string& name, const std::function<void(ScoreProgram&)>& change) {
+    ScoreProgram program;
+    program.scale = 0.25;
+    change(program);
+    all.emplace_back(name, program);
+  };
+  const auto heads = [] { return at::randn({kHeads, kHeads}) * 0.3; };
+  add("plain", [](auto&) {});
+  add("causal", [](auto& p) { p.causal = true; });
+  add("mask", [&](auto& p) { p.mask = at::rand({2, 1, 1, kKeys}) > 0.4; });
+  add("mask of everything", [&](auto& p) { p.mask = at::zeros({2, 1, 1, kKeys}, at::kBool); });
+  add("causal and mask", [&](auto& p) {
+    p.causal = true;
+    p.mask = at::rand({2, 1, kQueries, kKeys}) > 0.4;
+  });
+  add("bias", [&](auto& p) { p.bias = at::randn({kHeads, kQueries, kKeys}); });
+  add("l2_distance", [](auto& p) { p.l2_distance = true; });
+  add("prev_attn", [&](auto& p) { p.prev_attn = at::randn({2, kHeads, kQueries, kKeys}); });
+  add("talking heads", [&](auto& p) {
+    p.pre_scale_post_talking_heads = heads();
+    p.pre_talking_heads = heads();
+    p.post_talking_heads = heads();
+  });
+  add("softclamp", [](auto& p) { p.softclamp = 2.0; });
+  add("cog_signed", [](auto& p) { p.cog_signed = true; });
+  add("selective", [](auto& p) { p.causal = p.selective = true; });
+  add("head_sink", [&](auto& p) { p.head_sink = at::randn({kHeads}); });
+  add("sigmoid", [](auto& p) { p.normaliser = Normaliser::sigmoid; });
+  add("hard", [](auto& p) { p.normaliser = Normaliser::hard; });
+  add("sparse_topk", [](auto& p) {
+    p.normaliser = Normaliser::sparse_topk;
+    p.sparse_topk = 3;
+  });
+  return all;
+}
+
+ScoreProgram on_cuda(ScoreProgram program) {
+  for (auto* tensor : {&program.prev_attn, &program.pre_scale_post_talking_heads, &program.pre_talking_heads,
+                       &program.bias, &program.mask, &program.head_sink, &program.post_talking_heads}) {
+    if (tensor->defined()) *tensor = tensor->to(kCuda);
+  }
+  return program;
+}
+
+TEST_F(Cuda, ScoreOptionsEqualTheCpu) {
+  at::manual_seed(3);
+  for (const int64_t kv_heads : {4, 2}) {
+    const auto q = at::randn({2, 4, 9, 16}), k = at::randn({2, kv_heads, 9, 16}), v = at::randn({2, kv_heads, 9, 16});
+    for (const auto& [name, program] : score_programs()) {
+      const auto expected = attend(q, k, v, program).out;
+      const auto given = attend(q.to(kCuda), k.to(kCuda), v.to(kCuda), on_cuda(program)).out.cpu();
+      EXPECT_LT((given - expected).abs().max().item<double>(), 1e-4) << name << ", kv_heads " << kv_heads;
+    }
+  }
+}
+
+TEST_F(Cuda, CrossEntropyOfBfloat16IsThatOfFloat32) {
+  at::manual_seed(3);
+  auto target = at::randint(0, 500, {64}).to(kCuda);
+  target[3] = -100;
+  const auto logits = (at::randn({64, 500}) * 3).to(kCuda).to(at::kBFloat16).requires_grad_();
+  const auto precise = logits.detach().to(at::kFloat).requires_grad_();
+  const auto loss = cross_entropy(logits, target), expected = cross_entropy_reference(precise, target);
+  EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 2e-3);
+  loss.backward();
+  expected.backward();
+  const auto scale = precise.grad().abs().max().item<double>();
+  EXPECT_LT((logits.grad().to(at::kFloat) - precise.grad()).abs().max().item<double>(), 0.01 * scale);
+}
+
+}  // namespace
+}  // namespace x_transformers

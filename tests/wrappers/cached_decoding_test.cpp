@@ -1,0 +1,198 @@
+// Decoding with caches gives what decoding without gives: every scheme of positions, with memories, grouped heads, cross
+// attention, ragged prompts; token by token and in chunks. (The Python library's largest family of bugs.)
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/wrappers/autoregressive.h"
+#include "x_transformers/wrappers/transformer_session.h"
+
+namespace x_transformers {
+namespace {
+
+constexpr int64_t kVocabulary = 17, kBatch = 3, kPrompt = 5, kMore = 6;
+
+using O = TransformerWrapperOptions;
+struct Part {
+  const char* name;
+  void (*set)(O&);
+};
+
+const Part kPositions[] = {
+    {"Absolute", [](O&) {}},
+    {"Sinusoidal", [](O& o) { o.scaled_sinu_pos_emb = true; }},
+    {"Rotary", [](O& o) { o.attn_layers.rotary_pos_emb = true; }},
+    {"Xpos", [](O& o) { o.attn_layers.rotary_xpos = true; }},
+    {"RotaryRescaled",
+     [](O& o) {
+       o.attn_layers.rotary_pos_emb = true;
+       o.attn_layers.rotary_interpolation_factor = 2;
+       o.attn_layers.rotary_base_rescale_factor = 2;
+     }},
+    {"Alibi", [](O& o) { o.attn_layers.alibi_pos_bias = true; }},
+    {"RelPos", [](O& o) { o.attn_layers.rel_pos_bias = true; }},
+    {"DynamicPos", [](O& o) { o.attn_layers.dynamic_pos_bias = true; }},
+    {"Polar", [](O& o) { o.attn_layers.polar_pos_emb = true; }},
+    {"None", [](O& o) { o.use_abs_pos_emb = false; }},
+};
+const Part kMemories[] = {
+    {"NoMemory", [](O&) {}},
+    {"MemKv", [](O& o) { o.attn_layers.attn.num_mem_kv = 2; }},
+    {"MemoryTokens", [](O& o) { o.num_memory_tokens = 2; }},
+    {"ZeroKv", [](O& o) { o.attn_layers.attn.add_zero_kv = true; }},
+    {"Window", [](O& o) { o.attn_layers.attn.max_attend_past = 4; }},
+    {"CrossAttention", [](O& o) { o.attn_layers.cross_attend = true; }},
+};
+const Part kHeads[] = {
+    {"AllHeads", [](O&) {}},
+    {"KvHeads", [](O& o) { o.attn_layers.attn.kv_heads = 2; }},
+    {"OneKvHead", [](O& o) { o.attn_layers.attn.one_kv_head = true; }},
+    {"Latents", [](O& o) { o.attn_layers.attn.use_latent_kv = true, o.attn_layers.attn.dim_latent_kv = 6; }},
+    {"QkNorm", [](O& o) { o.attn_layers.attn.qk_norm = true; }},
+};
+
+TransformerWrapper make_model(const Part& positions, const Part& memory, const Part& heads) {
+  at::manual_seed(5);
+  O options;
+  options.num_tokens = kVocabulary;
+  options.max_seq_len = 16;
+  options.attn_layers.kind = LayersKind::decoder;
+  options.attn_layers.dim = 16;
+  options.attn_layers.depth = 2;
+  options.attn_layers.heads = 4;
+  options.attn_layers.attn.dim_head = 8;
+  for (const auto& part : {positions, memory, heads}) part.set(options);
+  TransformerWrapper model(options);
+  model->eval();
+  torch::NoGradGuard no_grad;
+  for (auto& parameter : model->parameters()) parameter.add_(0.1 * at::randn_like(parameter));
+  return model;
+}
+
+/// Logits after each chunk of tokens.
+std::vector<at::Tensor> decode(const TransformerWrapper& model, const at::Tensor& tokens,
+                               const std::vector<int64_t>& chunks, bool cache_kv, bool ragged) {
+  SessionOptions options;
+  options.cache_kv = cache_kv;
+  if (ragged) options.seq_start_pos = at::tensor({int64_t{0}, int64_t{2}, int64_t{4}});
+  if (model->options().attn_layers.cross_attend) {
+    at::manual_seed(11);
+    options.inputs.layers.context = at::randn({kBatch, 7, 16});
+    options.inputs.layers.context_mask = at::arange(7) < at::tensor({7, 3, 5}).unsqueeze(1);
+  }
+  TransformerSession session(model, options);
+  std::vector<at::Tensor> logits;
+  int64_t begin = 0;
+  for (const auto chunk : chunks) {
+    logits.push_back(session.append(tokens.narrow(1, begin, chunk)));
+    begin += chunk;
+  }
+  return logits;
+}
+
+class CachedDecoding : public testing::TestWithParam<std::tuple<Part, Part, Part>> {};
+
+TEST_P(CachedDecoding, EqualsUncached) {
+  const auto& [positions, memory, heads] = GetParam();
+  const auto model = make_model(positions, memory, heads);
+  EXPECT_EQ(model->cache_refusal(), "");
+  const at::NoGradGuard no_grad;
+  at::manual_seed(7);
+  const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt + kMore}, at::kLong);
+  for (const bool ragged : {false, true}) {
+    for (const auto& chunks : std::vector<std::vector<int64_t>>{{5, 1, 1, 1, 1, 1, 1}, {5, 3, 2, 1}}) {
+      const auto cached = decode(model, tokens, chunks, true, ragged);
+      const auto uncached = decode(model, tokens, chunks, false, ragged);
+      for (size_t i = 0; i < cached.size(); ++i) {
+        const auto scale = std::max(1.0, uncached[i].abs().max().item<double>());
+        EXPECT_LE((cached[i] - uncached[i]).abs().max().item<double>(), 1e-5 * scale) << (ragged ? "ragged, " : "") << "chunk " << i;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CachedDecoding,
+                         testing::Combine(testing::ValuesIn(kPositions), testing::ValuesIn(kMemories),
+                                          testing::ValuesIn(kHeads)),
+                         [](const auto& info) {
+                           return std::string(std::get<0>(info.param).name) + std::get<1>(info.param).name +
+                                  std::get<2>(info.param).name;
+                         });
+
+TEST(CachedDecoding, RaggedRowsEqualRowsAlone) {
+  const auto model = make_model(kPositions[2], kMemories[0], kHeads[1]);
+  const at::NoGradGuard no_grad;
+  const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt}, at::kLong);
+  const auto together = decode(model, tokens, {kPrompt}, true, true)[0];
+  for (int64_t row = 0; row < kBatch; ++row) {
+    TransformerSession alone(model, {});
+    const auto logits = alone.append(tokens.narrow(0, row, 1).narrow(1, 2 * row, kPrompt - 2 * row));
+    EXPECT_TRUE(at::allclose(together[row], logits[0], 1e-4, 1e-5)) << row;
+  }
+}
+
+TEST(CachedDecoding, PastMaxSeqLenEqualsWholeWindows) {
+  const auto model = make_model(kPositions[2], kMemories[0], kHeads[0]);
+  const at::NoGradGuard no_grad;
+  const auto tokens = at::randint(kVocabulary, {kBatch, 20}, at::kLong);
+  const auto cached = decode(model, tokens, {15, 1, 1, 1, 1, 1}, true, false);
+  const auto uncached = decode(model, tokens, {15, 1, 1, 1, 1, 1}, false, false);
+  for (size_t i = 0; i < cached.size(); ++i) EXPECT_TRUE(at::allclose(cached[i], uncached[i], 1e-4, 1e-5)) << i;
+}
+
+TEST(CachedDecoding, ReorderContinuesTheChosenRows) {
+  const auto model = make_model(kPositions[5], kMemories[5], kHeads[1]);
+  const at::NoGradGuard no_grad;
+  const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt}, at::kLong);
+  const auto rows = at::tensor({2, 0, 2, 1});
+  const auto next = at::randint(kVocabulary, {4, 1}, at::kLong);
+  std::vector<at::Tensor> results;
+  for (const bool cache_kv : {true, false}) {
+    SessionOptions options;
+    options.cache_kv = cache_kv;
+    at::manual_seed(1);
+    options.inputs.layers.context = at::randn({kBatch, 4, 16});
+    TransformerSession session(model, options);
+    session.append(tokens);
+    session.reorder(rows);
+    results.push_back(session.append(next));
+  }
+  EXPECT_EQ(results[0].size(0), 4);
+  EXPECT_TRUE(at::allclose(results[0], results[1], 1e-4, 1e-5));
+}
+
+TEST(CachedDecoding, PrependedEmbeddingsWithMask) {
+  const auto model = make_model(kPositions[0], kMemories[0], kHeads[0]);
+  const at::NoGradGuard no_grad;
+  const auto tokens = at::randint(kVocabulary, {kBatch, 4}, at::kLong);
+  std::vector<at::Tensor> results;
+  for (const bool cache_kv : {true, false}) {
+    SessionOptions options;
+    options.cache_kv = cache_kv;
+    at::manual_seed(1);
+    options.inputs.prepend_embeds = at::randn({kBatch, 3, 16});
+    options.inputs.prepend_mask = at::arange(3) < at::tensor({3, 1, 2}).unsqueeze(1);
+    TransformerSession session(model, options);
+    session.append(tokens.narrow(1, 0, 3));
+    results.push_back(session.append(tokens.narrow(1, 3, 1)));
+  }
+  EXPECT_TRUE(at::allclose(results[0], results[1], 1e-4, 1e-5));
+}
+
+TEST(Generate, GreedyIsTheArgmaxOfTheWholeForward) {
+  AutoregressiveWrapperOptions options;
+  AutoregressiveWrapper wrapper(make_model(kPositions[2], kMemories[0], kHeads[1]), options);
+  GenerationInputs inputs;
+  inputs.prompts = at::randint(kVocabulary, {2, 3}, at::kLong);
+  GenerateOptions greedy;
+  greedy.seq_len = 6;
+  greedy.temperature = 0;
+  const auto out = wrapper->generate(inputs, greedy);
+  const at::NoGradGuard no_grad;
+  const auto whole = at::cat({inputs.prompts, out}, 1);
+  const auto expected = wrapper->net()->forward(whole.narrow(1, 0, 8)).argmax(-1).narrow(1, 2, 6);
+  EXPECT_TRUE(out.equal(expected));
+}
+
+}  // namespace
+}  // namespace x_transformers
