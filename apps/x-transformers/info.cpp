@@ -12,6 +12,8 @@
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/feed_forward.h"
+#include "x_transformers/nn/norms.h"
 
 namespace x_transformers {
 
@@ -75,6 +77,26 @@ void add_attentions(const torch::nn::Module& module, const std::string& name, in
   }
 }
 
+/// The part of a model that a parameter belongs to: an attention, a feed-forward, or the name without layer numbers.
+std::string part_of(const torch::nn::Module& root, const std::string& name) {
+  const torch::nn::Module* module = &root;
+  std::string path;
+  size_t begin = 0;
+  for (size_t dot = name.find('.'); dot != std::string::npos; begin = dot + 1, dot = name.find('.', begin)) {
+    const auto child = name.substr(begin, dot - begin);
+    module = module->named_children()[child].get();
+    if (dynamic_cast<const AttentionImpl*>(module)) return path + "attention";
+    if (dynamic_cast<const FeedForwardImpl*>(module)) return path + "feed-forward";
+    if (dynamic_cast<const Norm*>(module)) return path + "norms";
+    if (child == "layers") {
+      path += "layers: ";
+    } else if (child.find_first_not_of("0123456789") != std::string::npos) {
+      path += child + ".";
+    }
+  }
+  return path + name.substr(begin);
+}
+
 ModelInfo inspect(const Json& config, const std::string& where, int64_t seq) {
   const auto model = build_model(config, where);
   ModelInfo info;
@@ -86,10 +108,7 @@ ModelInfo inspect(const Json& config, const std::string& where, int64_t seq) {
       continue;
     }
     const auto& name = item.key();
-    const auto layers = name.find("layers.");
-    const auto group = layers != std::string::npos && name.find(".1.", layers) != std::string::npos ? name.substr(0, layers + 6)
-                                                               : name.substr(0, name.rfind('.'));
-    info.parameters[group] += item.value().numel();
+    info.parameters[part_of(model->module(), name)] += item.value().numel();
     info.total += item.value().numel();
     const bool is_lookup = name.ends_with("emb.weight") || name.ends_with("_embed.weight");
     if (item.value().dim() == 2 && !is_lookup) info.matrix_flops += 2.0 * static_cast<double>(item.value().numel());

@@ -221,7 +221,6 @@ TEST(Generate, ReadsNothingFromTheDeviceWithoutEosAndCallback) {
   MetaSession session, amateur;
   GenerateOptions options;
   options.seq_len = 3;
-  options.repetition_penalty = 1.2;
   for (const char* filter : {"top_k", "top_p", "top_a", "min_p"}) {
     options.filter_logits_fn = filter;
     EXPECT_EQ(generate(session, at::empty({2, 4}, meta), options).size(1), 3) << filter;

@@ -1,11 +1,14 @@
 #include "x_transformers/generation/penalties.h"
 
 #include <ATen/ATen.h>
+#include <ATen/record_function.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "x_transformers/core/error.h"
@@ -40,6 +43,31 @@ TEST(RepetitionPenalty, PaddingDoesNotCount) {
 TEST(RepetitionPenalty, TokensOutsideTheOutputVocabularyDoNotCount) {
   RepetitionPenalty penalty(2, at::tensor({-1, 7, 1}, at::kLong).unsqueeze(0));
   EXPECT_TRUE(penalty.apply(row({4, 4, 4})).equal(row({4, 2, 4})));
+}
+
+thread_local int64_t reads = 0;
+
+/// Counts the operations that would wait for a device.
+std::unique_ptr<at::ObserverContext> count_reads(const at::RecordFunction& call) {
+  const std::string_view name = call.name();
+  reads += name == "aten::_local_scalar_dense" || name == "aten::nonzero";
+  return nullptr;
+}
+
+TEST(RepetitionPenalty, ReadsNothingFromTheDevice) {
+  RepetitionPenalty penalty(2, at::tensor({1, 2, 1}, at::kLong).unsqueeze(0),
+                            at::tensor({2}, at::kLong));
+  const auto token = at::tensor({3}, at::kLong);
+  const auto logits = row({4, 4, -4, 0});
+  at::CallbackHandle handle = at::addThreadLocalCallback(at::RecordFunctionCallback(count_reads));
+  reads = 0;
+  penalty.apply(logits);
+  penalty.add(token);
+  penalty.apply(logits);
+  EXPECT_EQ(reads, 0);
+  logits[0][0].item<float>();
+  EXPECT_EQ(reads, 1);
+  at::removeCallback(handle);
 }
 
 TEST(RepetitionPenalty, RefusesZero) {

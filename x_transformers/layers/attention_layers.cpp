@@ -87,15 +87,17 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   if (inputs.rotary_pos_emb.defined()) {
     state.rotary.emplace().angles = inputs.rotary_pos_emb;
   } else if (rotary_pos_emb_) {
-    state.rotary.emplace().queries = rotary_pos_emb_->forward(queries);
-    state.rotary->keys = new_keys.is_same(queries) ? state.rotary->queries : rotary_pos_emb_->forward(new_keys);
-    if (options_.attn.num_mem_kv > 0 || !inputs.self_attn_additional_kv.empty()) {
+    const bool fixed_center = cache != nullptr;
+    state.rotary.emplace().queries = rotary_pos_emb_->forward(queries, fixed_center);
+    state.rotary->keys =
+        new_keys.is_same(queries) ? state.rotary->queries : rotary_pos_emb_->forward(new_keys, fixed_center);
+    if (fixed_center && (options_.attn.num_mem_kv > 0 || !inputs.self_attn_additional_kv.empty())) {
       state.rotary->scale_without_position = rotary_pos_emb_->scale_without_position(queries);
     }
-    if (cache && options_.attn.use_latent_kv) state.rotary->all_keys = rotary_pos_emb_->forward(all_keys());
+    if (cache && options_.attn.use_latent_kv) state.rotary->all_keys = rotary_pos_emb_->forward(all_keys(), fixed_center);
   }
   if (inputs.context_pos.defined() && state.rotary) {
-    state.cross_rotary.emplace().queries = state.rotary->queries;
+    state.cross_rotary.emplace().queries = rotary_pos_emb_->forward(queries);
     state.cross_rotary->keys = rotary_pos_emb_->forward(inputs.context_pos);
   }
   if (inputs.polar_angles.defined()) {
@@ -331,7 +333,7 @@ at::Tensor AttentionLayersImpl::rotate_cached_keys(const at::Tensor& keys) const
     return apply_polar_pos_emb(keys, polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
   }
   if (!rotary_pos_emb_ || options_.attn.use_latent_kv) return keys;
-  const auto table = rotary_pos_emb_->forward(positions);
+  const auto table = rotary_pos_emb_->forward(positions, true);
   const auto rotated = options_.attn.rotate_num_heads.value_or(options_.heads);
   const auto rest = keys.size(1) - rotated;
   if (rotated >= options_.heads) return apply_rotary(keys, table, true);

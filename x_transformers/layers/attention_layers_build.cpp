@@ -169,6 +169,9 @@ std::vector<AttentionImpl*> AttentionLayersImpl::attentions() const {
 
 std::string AttentionLayersImpl::cache_refusal() const {
   if (!options_.causal) return "the stack is not causal";
+  if (options_.rotary_xpos && options_.attn.l2_distance) {
+    return "rotary_xpos scales keys by the length of the sequence, which l2_distance sees";
+  }
   for (const auto& layer : layers_) {
     if (const auto reason = layer.block->cache_refusal(); !reason.empty()) return reason;
   }

@@ -21,10 +21,9 @@ RotaryEmbedding::RotaryEmbedding(int64_t dim, bool use_xpos, double scale_base, 
   if (use_xpos) scale_ = register_buffer("scale", (at::arange(0, dim, 2, at::kFloat) + 0.4 * d) / (1.4 * d));
 }
 
-RotaryTable RotaryEmbedding::forward(const at::Tensor& positions) const {
-  // A fixed center, so that keys in a cache keep the scale that they were given.
-  constexpr double kCenter = 0.0;
-  return make_rotary_table(positions, inv_freq_.to(at::kFloat), interpolation_factor_, scale_, scale_base_, kCenter);
+RotaryTable RotaryEmbedding::forward(const at::Tensor& positions, bool fixed_center) const {
+  const auto center = fixed_center ? std::optional<double>(0.0) : std::nullopt;
+  return make_rotary_table(positions, inv_freq_.to(at::kFloat), interpolation_factor_, scale_, scale_base_, center);
 }
 
 at::Tensor RotaryEmbedding::scale_without_position(const at::Tensor& positions) const {

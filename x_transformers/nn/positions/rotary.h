@@ -15,10 +15,11 @@ class RotaryEmbedding : public torch::nn::Module {
  public:
   RotaryEmbedding(int64_t dim, bool use_xpos = false, double scale_base = 512, double interpolation_factor = 1.0,
                   double base = 10000, double base_rescale_factor = 1.0);
-  /// The table for positions [n] or [b, n].
-  RotaryTable forward(const at::Tensor& positions) const;
-  /// With xpos, what keys without a position of their own are multiplied by, [dim / 2], so that they stand in the middle
-  /// of positions up to the greatest of `positions`, as in Python; else undefined.
+  /// The table for positions [n] or [b, n]. xpos scales by the distance from a center: Python's, the middle of the
+  /// positions up to the greatest, or with `fixed_center` 0, so that keys in a cache keep the scale that they were given.
+  RotaryTable forward(const at::Tensor& positions, bool fixed_center = false) const;
+  /// With xpos and a fixed center, what keys without a position are multiplied by, [dim / 2], so that they stand where
+  /// Python's center is; else undefined.
   at::Tensor scale_without_position(const at::Tensor& positions) const;
 
  private:

@@ -1,0 +1,70 @@
+// The training loss against its definition: the mean of -log p(next token) over the whole sequence.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/wrappers/autoregressive.h"
+
+namespace x_transformers {
+namespace {
+
+AutoregressiveWrapper make_model(const std::string& layers, const std::string& net = "{}") {
+  auto config = Json::parse(R"({"num_tokens": 19, "max_seq_len": 12, "attn_layers":
+      {"type": "Decoder", "dim": 16, "depth": 2, "heads": 2, "attn_dim_head": 8}})");
+  config["attn_layers"].update(Json::parse(layers));
+  config.update(Json::parse(net));
+  AutoregressiveWrapperOptions options;
+  options.net = options_from_json<TransformerWrapperOptions>(config, "net");
+  at::manual_seed(7);
+  AutoregressiveWrapper model(options);
+  model->eval();
+  return model;
+}
+
+at::Tensor defined_loss(AutoregressiveWrapper& model, const at::Tensor& tokens, int64_t ignore_index) {
+  const auto n = tokens.size(1);
+  const auto logits = model->net()->forward(tokens.masked_fill(tokens == ignore_index, 0)).narrow(1, 0, n - 1);
+  return at::cross_entropy_loss(logits.flatten(0, 1), tokens.narrow(1, 1, n - 1).flatten(), {}, at::Reduction::Mean,
+                                ignore_index);
+}
+
+class AutoregressiveLoss : public testing::TestWithParam<const char*> {};
+
+// Among them stacks whose tokens see, or whose results depend on, all others: these need the last token.
+INSTANTIATE_TEST_SUITE_P(Options, AutoregressiveLoss,
+                         testing::Values("{}", R"({"rotary_pos_emb": true})", R"({"shift_tokens": 1})",
+                                         R"({"attn_selective": true})", R"({"attn_orthog_projected_values": true})",
+                                         R"({"attn_data_dependent_alibi": true})", R"({"num_residual_streams": 3})",
+                                         R"({"type": "Encoder"})", R"({"residual_attn": true})"));
+
+TEST_P(AutoregressiveLoss, IsThatOfTheWholeSequence) {
+  auto model = make_model(GetParam());
+  auto tokens = at::randint(0, 19, {3, 12});
+  tokens[1][4] = -100;
+  tokens[2][11] = -100;
+  const auto output = model->forward(tokens);
+  EXPECT_TRUE(at::allclose(output.loss, defined_loss(model, tokens, -100), 1e-5, 1e-6));
+  EXPECT_EQ(output.logits.sizes(), at::IntArrayRef({3, 11, 19}));
+}
+
+TEST(AutoregressiveLossLength, OneTokenMoreThanMaxSeqLen) {
+  auto model = make_model("{}");
+  const auto tokens = at::randint(0, 19, {2, 13});
+  // Its target is token 13, but no position beyond the 12th is asked for.
+  EXPECT_EQ(model->forward(tokens).logits.size(1), 12);
+  EXPECT_THROW(model->forward(at::randint(0, 19, {2, 14})), InputError);
+}
+
+TEST(AutoregressiveLossLength, WhatIsGivenForAllTokensIsUsed) {
+  auto model = make_model("{}");
+  const auto tokens = at::randint(0, 19, {2, 12});
+  TransformerInputs inputs;
+  inputs.mask = at::ones({2, 12}, at::kBool);
+  EXPECT_TRUE(at::allclose(model->forward(tokens, inputs).loss, model->forward(tokens).loss, 1e-5, 1e-6));
+}
+
+}  // namespace
+}  // namespace x_transformers
