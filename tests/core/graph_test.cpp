@@ -9,7 +9,8 @@ namespace {
 
 TEST(Graph, OnTheCpuReplaysCallTheWork) {
   int calls = 0;
-  const auto graph = capture_graph(c10::Device("cpu"), [&] { ++calls; }, 2);
+  const auto graph = capture_graph(
+      c10::Device("cpu"), [&] { ++calls; }, 2);
   EXPECT_EQ(calls, 2);
   graph->replay();
   graph->replay();

@@ -1,4 +1,5 @@
-// What needs a CUDA device: captured steps against eager ones, and CUDA against the CPU. Skipped where there is none.
+// What needs a CUDA device: captured steps against eager ones, and CUDA against the CPU. Skipped
+// where there is none.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -43,12 +44,13 @@ AutoregressiveWrapper make_model(const std::string& layers) {
 }
 
 const std::vector<std::string>& position_options() {
-  static const std::vector<std::string> all = {"{}",
-                                               R"({"rotary_pos_emb": true, "use_rmsnorm": true, "ff_glu": true})",
-                                               R"({"rotary_pos_emb": true, "rotary_xpos": true, "attn_kv_heads": 2})",
-                                               R"({"alibi_pos_bias": true})",
-                                               R"({"rel_pos_bias": true, "attn_num_mem_kv": 2})",
-                                               R"({"dynamic_pos_bias": true})"};
+  static const std::vector<std::string> all = {
+      "{}",
+      R"({"rotary_pos_emb": true, "use_rmsnorm": true, "ff_glu": true})",
+      R"({"rotary_pos_emb": true, "rotary_xpos": true, "attn_kv_heads": 2})",
+      R"({"alibi_pos_bias": true})",
+      R"({"rel_pos_bias": true, "attn_num_mem_kv": 2})",
+      R"({"dynamic_pos_bias": true})"};
   return all;
 }
 
@@ -59,7 +61,8 @@ struct Trained {
 
 constexpr int64_t kSteps = 10, kAccumulated = 2;
 
-/// Ten steps with accumulation and moving average; the step `broken` gets a loss that is not finite.
+/// Ten steps with accumulation and moving average; the step `broken` gets a loss that is not
+/// finite.
 Trained train(const std::string& layers, at::ScalarType dtype, bool captured, int64_t broken = -1) {
   auto model = make_model(layers);
   model->to(kCuda);
@@ -69,7 +72,8 @@ Trained train(const std::string& layers, at::ScalarType dtype, bool captured, in
   AdamW optimizer(parameters, {}, masters);
   Ema ema(optimizer.weights(), 0.9);
   const auto factor = at::ones({}, at::TensorOptions(kCuda).dtype(at::kFloat));
-  TrainStep eager([&](const at::Tensor& tokens) { return model->forward(tokens).loss * factor; }, optimizer, &ema, 1.0);
+  TrainStep eager([&](const at::Tensor& tokens) { return model->forward(tokens).loss * factor; },
+                  optimizer, &ema, 1.0);
   GraphStep graph(eager, kCuda);
   at::manual_seed(11);
   Trained result;
@@ -77,31 +81,39 @@ Trained train(const std::string& layers, at::ScalarType dtype, bool captured, in
     optimizer.set_learning_rate(1e-3 * static_cast<double>(step + 1));
     factor.fill_(step == broken ? INFINITY : 1.0);
     std::vector<at::Tensor> batches;
-    for (int64_t i = 0; i < kAccumulated; ++i) batches.push_back(at::randint(0, kVocabulary, {4, 33}).to(kCuda));
+    for (int64_t i = 0; i < kAccumulated; ++i)
+      batches.push_back(at::randint(0, kVocabulary, {4, 33}).to(kCuda));
     const auto left = captured ? graph(batches) : eager(batches);
     EXPECT_EQ(left.skipped.item<float>(), step == broken ? 1.0F : 0.0F);
     result.losses.push_back(left.loss.item<double>());
   }
-  for (const auto& weight : optimizer.weights().tensors) result.weights.push_back(weight.detach().cpu());
+  for (const auto& weight : optimizer.weights().tensors)
+    result.weights.push_back(weight.detach().cpu());
   for (const auto& average : ema.averages()) result.averages.push_back(average.cpu());
   return result;
 }
 
-void expect_captured_like_eager(const std::string& layers, at::ScalarType dtype, double tolerance, int64_t broken = -1) {
-  const auto captured = train(layers, dtype, true, broken), eager = train(layers, dtype, false, broken);
+void expect_captured_like_eager(const std::string& layers, at::ScalarType dtype, double tolerance,
+                                int64_t broken = -1) {
+  const auto captured = train(layers, dtype, true, broken),
+             eager = train(layers, dtype, false, broken);
   for (size_t step = 0; step < eager.losses.size(); ++step) {
     if (static_cast<int64_t>(step) == broken) continue;
-    EXPECT_NEAR(captured.losses[step], eager.losses[step], tolerance) << layers << ", step " << step;
+    EXPECT_NEAR(captured.losses[step], eager.losses[step], tolerance)
+        << layers << ", step " << step;
   }
   for (size_t i = 0; i < eager.weights.size(); ++i) {
-    EXPECT_LT((captured.weights[i] - eager.weights[i]).abs().max().item<double>(), 10 * tolerance) << layers;
-    EXPECT_LT((captured.averages[i] - eager.averages[i]).abs().max().item<double>(), 10 * tolerance) << layers;
+    EXPECT_LT((captured.weights[i] - eager.weights[i]).abs().max().item<double>(), 10 * tolerance)
+        << layers;
+    EXPECT_LT((captured.averages[i] - eager.averages[i]).abs().max().item<double>(), 10 * tolerance)
+        << layers;
   }
 }
 
 TEST_F(Cuda, CapturedTrainingEqualsEager) {
   if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
-  for (const auto& layers : position_options()) expect_captured_like_eager(layers, at::kFloat, 1e-3);
+  for (const auto& layers : position_options())
+    expect_captured_like_eager(layers, at::kFloat, 1e-3);
 }
 
 TEST_F(Cuda, CapturedTrainingInBfloat16) {
@@ -128,7 +140,9 @@ TEST_F(Cuda, DropoutGoesOnFromReplayToReplay) {
 TEST_F(Cuda, ReadingFromTheDeviceIsRefused) {
   if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
   const auto one = at::ones({}, kCuda);
-  EXPECT_THROW(capture_graph(kCuda, [&] { one.item<float>(); }, 1), RunError);
+  EXPECT_THROW(capture_graph(
+                   kCuda, [&] { one.item<float>(); }, 1),
+               RunError);
   // The device goes on working.
   EXPECT_EQ((one + one).item<float>(), 2.0F);
 }
@@ -146,7 +160,8 @@ TEST_F(Cuda, CapturedDecodingEqualsUncached) {
     TransformerSession captured(model->net(), cached), whole(model->net(), uncached);
     auto tokens = at::randint(0, kVocabulary, {1, 7}).to(kCuda);
     for (int64_t step = 0; step < 80; ++step) {
-      const auto difference = (captured.append(tokens) - whole.append(tokens)).abs().max().item<double>();
+      const auto difference =
+          (captured.append(tokens) - whole.append(tokens)).abs().max().item<double>();
       EXPECT_LT(difference, 1e-3) << layers << ", step " << step;
       tokens = at::randint(0, kVocabulary, {1, 1}).to(kCuda);
     }
@@ -193,8 +208,9 @@ std::vector<std::pair<std::string, ScoreProgram>> score_programs() {
 }
 
 ScoreProgram on_cuda(ScoreProgram program) {
-  for (auto* tensor : {&program.prev_attn, &program.pre_scale_post_talking_heads, &program.pre_talking_heads,
-                       &program.bias, &program.mask, &program.head_sink, &program.post_talking_heads}) {
+  for (auto* tensor :
+       {&program.prev_attn, &program.pre_scale_post_talking_heads, &program.pre_talking_heads,
+        &program.bias, &program.mask, &program.head_sink, &program.post_talking_heads}) {
     if (tensor->defined()) *tensor = tensor->to(kCuda);
   }
   return program;
@@ -203,11 +219,13 @@ ScoreProgram on_cuda(ScoreProgram program) {
 TEST_F(Cuda, ScoreOptionsEqualTheCpu) {
   at::manual_seed(3);
   for (const int64_t kv_heads : {4, 2}) {
-    const auto q = at::randn({2, 4, 9, 16}), k = at::randn({2, kv_heads, 9, 16}), v = at::randn({2, kv_heads, 9, 16});
+    const auto q = at::randn({2, 4, 9, 16}), k = at::randn({2, kv_heads, 9, 16}),
+               v = at::randn({2, kv_heads, 9, 16});
     for (const auto& [name, program] : score_programs()) {
       const auto expected = attend(q, k, v, program).out;
       const auto given = attend(q.to(kCuda), k.to(kCuda), v.to(kCuda), on_cuda(program)).out.cpu();
-      EXPECT_LT((given - expected).abs().max().item<double>(), 1e-4) << name << ", kv_heads " << kv_heads;
+      EXPECT_LT((given - expected).abs().max().item<double>(), 1e-4)
+          << name << ", kv_heads " << kv_heads;
     }
   }
 }
@@ -218,12 +236,14 @@ TEST_F(Cuda, CrossEntropyOfBfloat16IsThatOfFloat32) {
   target[3] = -100;
   const auto logits = (at::randn({64, 500}) * 3).to(kCuda).to(at::kBFloat16).requires_grad_();
   const auto precise = logits.detach().to(at::kFloat).requires_grad_();
-  const auto loss = cross_entropy(logits, target), expected = cross_entropy_reference(precise, target);
+  const auto loss = cross_entropy(logits, target),
+             expected = cross_entropy_reference(precise, target);
   EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 2e-3);
   loss.backward();
   expected.backward();
   const auto scale = precise.grad().abs().max().item<double>();
-  EXPECT_LT((logits.grad().to(at::kFloat) - precise.grad()).abs().max().item<double>(), 0.01 * scale);
+  EXPECT_LT((logits.grad().to(at::kFloat) - precise.grad()).abs().max().item<double>(),
+            0.01 * scale);
 }
 
 }  // namespace

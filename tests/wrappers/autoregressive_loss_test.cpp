@@ -24,21 +24,26 @@ AutoregressiveWrapper make_model(const std::string& layers, const std::string& n
   return model;
 }
 
-at::Tensor defined_loss(AutoregressiveWrapper& model, const at::Tensor& tokens, int64_t ignore_index) {
+at::Tensor defined_loss(AutoregressiveWrapper& model, const at::Tensor& tokens,
+                        int64_t ignore_index) {
   const auto n = tokens.size(1);
-  const auto logits = model->net()->forward(tokens.masked_fill(tokens == ignore_index, 0)).narrow(1, 0, n - 1);
-  return at::cross_entropy_loss(logits.flatten(0, 1), tokens.narrow(1, 1, n - 1).flatten(), {}, at::Reduction::Mean,
-                                ignore_index);
+  const auto logits =
+      model->net()->forward(tokens.masked_fill(tokens == ignore_index, 0)).narrow(1, 0, n - 1);
+  return at::cross_entropy_loss(logits.flatten(0, 1), tokens.narrow(1, 1, n - 1).flatten(), {},
+                                at::Reduction::Mean, ignore_index);
 }
 
 class AutoregressiveLoss : public testing::TestWithParam<const char*> {};
 
-// Among them stacks whose tokens see, or whose results depend on, all others: these need the last token.
+// Among them stacks whose tokens see, or whose results depend on, all others: these need the last
+// token.
 INSTANTIATE_TEST_SUITE_P(Options, AutoregressiveLoss,
-                         testing::Values("{}", R"({"rotary_pos_emb": true})", R"({"shift_tokens": 1})",
-                                         R"({"attn_selective": true})", R"({"attn_orthog_projected_values": true})",
-                                         R"({"attn_data_dependent_alibi": true})", R"({"num_residual_streams": 3})",
-                                         R"({"type": "Encoder"})", R"({"residual_attn": true})"));
+                         testing::Values("{}", R"({"rotary_pos_emb": true})",
+                                         R"({"shift_tokens": 1})", R"({"attn_selective": true})",
+                                         R"({"attn_orthog_projected_values": true})",
+                                         R"({"attn_data_dependent_alibi": true})",
+                                         R"({"num_residual_streams": 3})", R"({"type": "Encoder"})",
+                                         R"({"residual_attn": true})"));
 
 TEST_P(AutoregressiveLoss, IsThatOfTheWholeSequence) {
   auto model = make_model(GetParam());
@@ -63,7 +68,8 @@ TEST(AutoregressiveLossLength, WhatIsGivenForAllTokensIsUsed) {
   const auto tokens = at::randint(0, 19, {2, 12});
   TransformerInputs inputs;
   inputs.mask = at::ones({2, 12}, at::kBool);
-  EXPECT_TRUE(at::allclose(model->forward(tokens, inputs).loss, model->forward(tokens).loss, 1e-5, 1e-6));
+  EXPECT_TRUE(
+      at::allclose(model->forward(tokens, inputs).loss, model->forward(tokens).loss, 1e-5, 1e-6));
 }
 
 }  // namespace

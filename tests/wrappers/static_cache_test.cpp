@@ -1,4 +1,5 @@
-// Caches of fixed size, as CUDA graphs need them, against caches that grow and against no caches: token by token.
+// Caches of fixed size, as CUDA graphs need them, against caches that grow and against no caches:
+// token by token.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -30,9 +31,12 @@ TransformerWrapper make_net(const std::string& layers, const std::string& net = 
   return built;
 }
 
-at::Tensor random_tokens(int64_t batch, int64_t length) { return at::randint(0, kVocabulary, {batch, length}); }
+at::Tensor random_tokens(int64_t batch, int64_t length) {
+  return at::randint(0, kVocabulary, {batch, length});
+}
 
-std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net, SessionOptions options, bool fixed,
+std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
+                                                 SessionOptions options, bool fixed,
                                                  bool cached = true) {
   options.fixed_caches = fixed;
   options.cache_kv = cached;
@@ -45,7 +49,8 @@ void expect_equal(const at::Tensor& given, const at::Tensor& expected, const std
 }
 
 /// Decodes `steps` random tokens after a prompt of 5 in both ways.
-void expect_fixed_like_growing(const TransformerWrapper& net, const SessionOptions& options, int64_t steps) {
+void expect_fixed_like_growing(const TransformerWrapper& net, const SessionOptions& options,
+                               int64_t steps) {
   const at::NoGradGuard no_grad;
   const auto fixed = make_session(net, options, true), growing = make_session(net, options, false);
   auto tokens = random_tokens(2, 5);
@@ -73,18 +78,23 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"xpos", R"({"rotary_pos_emb": true, "rotary_xpos": true})"},
         Case{"polar", R"({"polar_pos_emb": true})"}, Case{"alibi", R"({"alibi_pos_bias": true})"},
         Case{"t5", R"({"rel_pos_bias": true})"}, Case{"dynamic", R"({"dynamic_pos_bias": true})"},
-        Case{"cope", R"({"attn_use_cope": true})"}, Case{"kv_heads", R"({"attn_kv_heads": 2, "rotary_pos_emb": true})"},
+        Case{"cope", R"({"attn_use_cope": true})"},
+        Case{"kv_heads", R"({"attn_kv_heads": 2, "rotary_pos_emb": true})"},
         Case{"one_kv_head", R"({"attn_one_kv_head": true})"},
         Case{"mem_kv", R"({"attn_num_mem_kv": 3, "rel_pos_bias": true})"},
-        Case{"zero_kv", R"({"attn_add_zero_kv": true})"}, Case{"window", R"({"attn_max_attend_past": 7})"},
+        Case{"zero_kv", R"({"attn_add_zero_kv": true})"},
+        Case{"window", R"({"attn_max_attend_past": 7})"},
         Case{"memory_tokens", R"({"rotary_pos_emb": true})", R"({"num_memory_tokens": 3})"},
         Case{"memory_tokens_learned", "{}", R"({"num_memory_tokens": 3})"},
         Case{"latent_kv", R"({"attn_use_latent_kv": true, "attn_dim_latent_kv": 6})"},
-        Case{"talking_heads", R"({"attn_pre_talking_heads": true, "attn_post_talking_heads": true})"},
-        Case{"residual_attn", R"({"residual_attn": true})"}, Case{"sparse", R"({"attn_sparse_topk": 4})"},
-        Case{"sigmoid", R"({"attn_sigmoid": true})"}, Case{"hard", R"({"attn_hard": true})"},
-        Case{"l2", R"({"attn_l2_distance": true})"}, Case{"cog_signed", R"({"attn_cog_signed": true})"},
-        Case{"sink", R"({"attn_head_learned_sink": true})"}, Case{"qk_norm", R"({"attn_qk_norm": true})"},
+        Case{"talking_heads",
+             R"({"attn_pre_talking_heads": true, "attn_post_talking_heads": true})"},
+        Case{"residual_attn", R"({"residual_attn": true})"},
+        Case{"sparse", R"({"attn_sparse_topk": 4})"}, Case{"sigmoid", R"({"attn_sigmoid": true})"},
+        Case{"hard", R"({"attn_hard": true})"}, Case{"l2", R"({"attn_l2_distance": true})"},
+        Case{"cog_signed", R"({"attn_cog_signed": true})"},
+        Case{"sink", R"({"attn_head_learned_sink": true})"},
+        Case{"qk_norm", R"({"attn_qk_norm": true})"},
         Case{"value_residual", R"({"add_value_residual": true})"},
         Case{"cope_talking", R"({"attn_use_cope": true, "attn_cope_talking_heads": true})"}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -106,7 +116,8 @@ TEST_P(StaticCacheTest, LikeUncached) {
 }
 
 TEST_P(StaticCacheTest, RaggedPrompts) {
-  if (std::string(GetParam().name).starts_with("memory_tokens")) GTEST_SKIP() << "memory tokens stand before padding";
+  if (std::string(GetParam().name).starts_with("memory_tokens"))
+    GTEST_SKIP() << "memory tokens stand before padding";
   SessionOptions options;
   options.seq_start_pos = at::tensor({0, 3}, at::kLong);
   expect_fixed_like_growing(make_net(GetParam().layers, GetParam().net), options, 9);
@@ -114,7 +125,7 @@ TEST_P(StaticCacheTest, RaggedPrompts) {
 
 TEST(StaticCache, CachesAreFixedAndReleased) {
   const at::NoGradGuard no_grad;
-  const auto net = make_net("{}");
+  auto net = make_net("{}");
   auto growing = net->make_cache(), fixed = net->make_cache();
   const auto run = [&](TransformerCache& cache, const at::Tensor& tokens) {
     TransformerInputs inputs;
@@ -147,7 +158,8 @@ TEST(StaticCache, SeveralTokensAndReorderFallBack) {
   const auto fixed = make_session(net, {}, true), growing = make_session(net, {}, false);
   const auto rows = at::tensor({1, 1, 0}, at::kLong);
   const auto expect_same = [&](const at::Tensor& tokens) {
-    expect_equal(fixed->append(tokens), growing->append(tokens), "length " + std::to_string(tokens.size(1)));
+    expect_equal(fixed->append(tokens), growing->append(tokens),
+                 "length " + std::to_string(tokens.size(1)));
   };
   expect_same(random_tokens(2, 4));
   for (int i = 0; i < 6; ++i) expect_same(random_tokens(2, 1));

@@ -49,12 +49,14 @@ Plugin load_plugin() {
     if (plugin.refusal.empty()) plugin.refusal = last_dl_error();
   }
   if (!library) {
-    plugin.refusal = fmt::format("CUDA graphs need {} (built with -DXT_CUDA=ON): {}", kLibrary, plugin.refusal);
+    plugin.refusal =
+        fmt::format("CUDA graphs need {} (built with -DXT_CUDA=ON): {}", kLibrary, plugin.refusal);
     return plugin;
   }
   plugin.refusal.clear();
   plugin.capture = reinterpret_cast<CaptureCudaGraph>(dlsym(library, kCaptureCudaGraph));
-  if (!plugin.capture) plugin.refusal = fmt::format("{} is of another version: {}", kLibrary, last_dl_error());
+  if (!plugin.capture)
+    plugin.refusal = fmt::format("{} is of another version: {}", kLibrary, last_dl_error());
   return plugin;
 }
 
@@ -79,7 +81,8 @@ std::string graph_refusal() {
   return plugin().refusal;
 }
 
-std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device, const std::function<void()>& work, int warm_up) {
+std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
+                                           const std::function<void()>& work, int warm_up) {
   if (device.is_cpu()) {
     for (int i = 0; i < warm_up; ++i) work();
     return std::make_unique<RepeatedWork>(work);
@@ -92,7 +95,8 @@ std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device, const std:
   } catch (const c10::OutOfMemoryError&) {
     throw;  // its own remedies
   } catch (const c10::Error& error) {
-    throw RunError(std::string("the work cannot be captured in a CUDA graph: ") + error.what_without_backtrace());
+    throw RunError(std::string("the work cannot be captured in a CUDA graph: ") +
+                   error.what_without_backtrace());
   }
 }
 

@@ -1,5 +1,5 @@
-// Work captured once and launched as a whole: CUDA graphs. The CUDA side is a library of its own, which is loaded when
-// it is asked for.
+// Work captured once and launched as a whole: CUDA graphs. The CUDA side is a library of its own,
+// which is loaded when it is asked for.
 #pragma once
 
 #include <c10/core/Device.h>
@@ -18,20 +18,21 @@ class DeviceGraph {
   virtual void replay() = 0;
 };
 
-/// Why work on CUDA cannot be captured here; empty: it can. Loads libx_transformers_cuda.so, which is looked for beside
-/// the program, one folder up, in ../lib, and where the system looks.
+/// Why work on CUDA cannot be captured here; empty: it can. Loads libx_transformers_cuda.so, which
+/// is looked for beside the program, one folder up, in ../lib, and where the system looks.
 std::string graph_refusal();
 
-/// Runs `work` `warm_up` times on a stream of its own, then captures it, which runs nothing: each replay does. What
-/// `work` does on the host is done when it is captured and not by a replay. It must not read from the device, nor
-/// allocate what must outlive the graph's memory. Random numbers of the default generator go on from replay to replay.
-/// On the CPU a replay calls `work` again.
+/// Runs `work` `warm_up` times on a stream of its own, then captures it, which runs nothing: each
+/// replay does. What `work` does on the host is done when it is captured and not by a replay. It
+/// must not read from the device, nor allocate what must outlive the graph's memory. Random numbers
+/// of the default generator go on from replay to replay. On the CPU a replay calls `work` again.
 /// Throws InputError where graph_refusal() has a reason, RunError where `work` cannot be captured.
-std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device, const std::function<void()>& work,
-                                           int warm_up = 3);
+std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
+                                           const std::function<void()>& work, int warm_up = 3);
 
 /// What libx_transformers_cuda.so exports, under the name kCaptureCudaGraph.
-using CaptureCudaGraph = DeviceGraph* (*)(const c10::Device& device, const std::function<void()>& work, int warm_up);
+using CaptureCudaGraph = DeviceGraph* (*)(const c10::Device& device,
+                                          const std::function<void()>& work, int warm_up);
 inline constexpr const char* kCaptureCudaGraph = "x_transformers_capture_cuda_graph";
 
 }  // namespace x_transformers

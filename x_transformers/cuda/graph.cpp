@@ -42,7 +42,8 @@ class CudaGraph : public DeviceGraph {
 
  private:
   void record(const std::function<void()>& work) {
-    // Backward runs on threads of autograd's, and other threads may allocate: only this one is watched.
+    // Backward runs on threads of autograd's, and other threads may allocate: only this one is
+    // watched.
     graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
     try {
       work();
@@ -68,8 +69,9 @@ class CudaGraph : public DeviceGraph {
 }  // namespace
 }  // namespace x_transformers
 
-extern "C" __attribute__((visibility("default"))) x_transformers::DeviceGraph* x_transformers_capture_cuda_graph(
-    const c10::Device& device, const std::function<void()>& work, int warm_up) {
+extern "C" __attribute__((visibility("default"))) x_transformers::DeviceGraph*
+x_transformers_capture_cuda_graph(const c10::Device& device, const std::function<void()>& work,
+                                  int warm_up) {
   auto graph = std::make_unique<x_transformers::CudaGraph>(device);
   graph->capture(work, warm_up);
   return graph.release();

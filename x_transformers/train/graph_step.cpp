@@ -21,7 +21,8 @@ void GraphStep::capture(const std::vector<at::Tensor>& micro_batches) {
   for (const at::Tensor& batch : micro_batches) tokens_.push_back(at::empty_like(batch));
   try {
     // No gradient lives on from before: the graph allocates its own, at places of its own.
-    graph_ = capture_graph(device_, [this] { result_ = eager_(tokens_); }, /*warm_up=*/0);
+    graph_ = capture_graph(
+        device_, [this] { result_ = eager_(tokens_); }, /*warm_up=*/0);
   } catch (const RunError& error) {
     throw RunError(std::string("training step: ") + error.what() +
                    "; run with --no-cuda-graph (train.cuda_graph false)");
@@ -32,7 +33,8 @@ StepResult GraphStep::operator()(const std::vector<at::Tensor>& micro_batches) {
   if (calls_++ < kEagerSteps) return eager_(micro_batches);
   if (!graph_) capture(micro_batches);
   if (!fits(micro_batches)) return eager_(micro_batches);
-  for (size_t i = 0; i < tokens_.size(); ++i) tokens_[i].copy_(micro_batches[i], /*non_blocking=*/true);
+  for (size_t i = 0; i < tokens_.size(); ++i)
+    tokens_[i].copy_(micro_batches[i], /*non_blocking=*/true);
   graph_->replay();
   return result_;
 }

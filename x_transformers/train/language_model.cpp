@@ -117,7 +117,9 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   auto model = build_language_model(*run.model, "model");
   const auto& net = model->options().net;
   auto data_options = run.data;
-  if (!data_options.seq_len) data_options.seq_len = net.max_seq_len;
+  // A sequence comes with the token after it, which the model sees only where its loss cannot spare it.
+  const bool sees_one_more = model->net()->has_abs_pos_emb() && !model->leaves_out_last();
+  if (!data_options.seq_len) data_options.seq_len = net.max_seq_len - (sees_one_more ? 1 : 0);
   require(net.max_seq_len == 0 || *data_options.seq_len <= net.max_seq_len,
           "data.seq_len: " + std::to_string(*data_options.seq_len) + " is more than max_seq_len = " +
               std::to_string(net.max_seq_len));

@@ -102,8 +102,17 @@ bool AutoregressiveWrapperImpl::can_leave_out_last(const TransformerInputs& inpu
     return false;
   }
   const bool is_asked_for = inputs.keep_maps || inputs.keep_hiddens || inputs.next_embed_pred || inputs.cache;
+  // Memories stand in the middle of xpos' positions, which the last token moves.
+  if (net_->attn_layers()->options().rotary_xpos) return false;
   // What can be decoded with a cache never looks ahead.
   return !is_asked_for && net_->cache_refusal().empty();
+}
+
+bool AutoregressiveWrapperImpl::leaves_out_last() const {
+  TransformerInputs inputs;
+  inputs.keep_maps = options_.add_attn_z_loss;
+  inputs.next_embed_pred = net_->options().add_continuous_pred_head;
+  return options_.mask_prob == 0 && can_leave_out_last(inputs);
 }
 
 AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {

@@ -68,6 +68,10 @@ class AutoregressiveWrapperImpl : public torch::nn::Module {
   at::Tensor generate(const GenerationInputs& inputs, const GenerateOptions& options);
   BeamSearchResult beam_search(const GenerationInputs& inputs, const BeamSearchOptions& options);
 
+  /// Whether forward, given tokens alone, runs the model on all but the last of them: it has no target, and no other token
+  /// sees it.
+  bool leaves_out_last() const;
+
   TransformerWrapper& net() { return net_; }
   const AutoregressiveWrapperOptions& options() const { return options_; }
 

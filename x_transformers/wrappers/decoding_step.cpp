@@ -41,7 +41,9 @@ at::Tensor DecodingStep::operator()(const at::Tensor& tokens) {
   if (steps_++ < kEagerSteps) {
     logits = step();
   } else {
-    if (!graph_) graph_ = capture_graph(device_, [this] { logits_ = step(); }, /*warm_up=*/0);
+    if (!graph_)
+      graph_ = capture_graph(
+          device_, [this] { logits_ = step(); }, /*warm_up=*/0);
     graph_->replay();
     logits = logits_.clone();
   }

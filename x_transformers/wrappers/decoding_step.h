@@ -11,16 +11,17 @@
 
 namespace x_transformers {
 
-/// One step: [b, 1] tokens in, [b, vocab] logits out. Fixes the caches, runs the first steps eagerly, then captures one
-/// and replays it. Full caches are doubled, and the step is captured anew.
+/// One step: [b, 1] tokens in, [b, vocab] logits out. Fixes the caches, runs the first steps
+/// eagerly, then captures one and replays it. Full caches are doubled, and the step is captured
+/// anew.
 class DecodingStep {
  public:
   /// Steps before the capture.
   static constexpr int64_t kEagerSteps = 3;
   using Run = std::function<at::Tensor(const at::Tensor& tokens)>;
 
-  /// `run` appends to `cache`, which has been filled with a prompt and must outlive this; `expected` more tokens get room
-  /// at once.
+  /// `run` appends to `cache`, which has been filled with a prompt and must outlive this;
+  /// `expected` more tokens get room at once.
   DecodingStep(const c10::Device& device, LayersCache& cache, int64_t expected, Run run);
   /// Lets the caches grow again.
   ~DecodingStep();
