@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -29,6 +30,14 @@ using Clock = std::chrono::steady_clock;
 
 void synchronize(const at::Device& device) {
   if (device.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
+}
+
+/// Most memory in use so far: on the device, or of the process.
+int64_t peak_memory(const at::Device& device) {
+  if (!device.is_cpu()) return memory_in_use(device).value_or(0);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss * 1024;
 }
 
 /// Median milliseconds of `step` after `warm_up` runs of it.
@@ -65,8 +74,7 @@ Json bench_train(const BenchCommand& command, const at::Device& device) {
   const auto tokens = at::randint(model->options().net.num_tokens, {command.batch, command.seq}, at::kLong).to(device);
   const double ms = median_ms([&] { step({tokens}); }, 2, command.steps, device);
   return {{"ms_per_step", ms},
-          {"tokens_per_s", static_cast<double>(command.batch * command.seq) / ms * 1e3},
-          {"memory_bytes", memory_in_use(device).value_or(0)}};
+          {"tokens_per_s", static_cast<double>(command.batch * command.seq) / ms * 1e3}};
 }
 
 Json bench_generate(const BenchCommand& command, const at::Device& device) {
@@ -101,6 +109,7 @@ void add_bench(CLI::App& app) {
     if (options->threads > 0) at::set_num_threads(static_cast<int>(options->threads));
     const auto device = open_device(options->device);
     auto result = options->work == "train" ? bench_train(*options, device) : bench_generate(*options, device);
+    result["memory_bytes"] = peak_memory(device);
     result["work"] = options->work;
     result["batch"] = options->batch;
     fmt::print("{}\n", result.dump());
