@@ -48,10 +48,10 @@ void add_call_options(CLI::App& command, CallOptions& options) {
 void run_call(const CallOptions& options, const std::string& mode) {
   require(!options.config.empty(), "--config: is needed");
   require(!options.outputs.empty(), "--outputs: is needed");
+  const auto device = open_device(options.device);
   at::manual_seed(static_cast<uint64_t>(options.seed));
   const auto model = build_model(read_json_file(options.config), options.config);
   const auto dtype = parse_dtype(options.dtype);
-  const auto device = open_device(options.device);
   if (!options.weights.empty()) load_state_dict(model->module(), load_model_weights(options.weights));
   model->module().to(device, dtype);
   model->module().train(options.train);

@@ -9,14 +9,15 @@
 namespace x_transformers {
 
 std::string cuda_refusal() {
-  // Registering the CUDA backend is a matter of loading its library.
+  // Registering the CUDA backend is a matter of loading its library. LibTorch asks for its hooks once and for good, so
+  // nothing here may ask before.
   static const std::string load_error = [] {
-    if (at::globalContext().hasCUDA()) return std::string();
     if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return std::string();
     const char* reason = dlerror();
     return std::string("LibTorch's CUDA half cannot be loaded: ") + (reason ? reason : "unknown reason");
   }();
   if (!load_error.empty()) return load_error;
+  if (!at::globalContext().hasCUDA()) return "LibTorch was asked for CUDA before its CUDA half was loaded, or sees no device";
   if (at::detail::getCUDAHooks().deviceCount() == 0) return "no CUDA device is visible";
   return {};
 }

@@ -1,5 +1,7 @@
 #include "x_transformers/layers/layer_plan.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
@@ -33,7 +35,7 @@ Types from_letters(const std::vector<std::string>& letters) {
   Types types;
   for (const auto& letter : letters) {
     require(letter == "a" || letter == "c" || letter == "f",
-            "custom_layers: expected a, c or f, got '" + letter + "'");
+            fmt::format("custom_layers: expected a, c or f, got '{}'", letter));
     types.push_back(letter == "a"   ? LayerType::attention
                     : letter == "c" ? LayerType::cross_attention
                                     : LayerType::feed_forward);
@@ -45,13 +47,13 @@ Types from_letters(const std::vector<std::string>& letters) {
 Types par_order(Types block, int64_t depth, int64_t par_ratio) {
   const auto par_depth = depth * static_cast<int64_t>(block.size());
   require(1 < par_ratio && par_ratio <= par_depth,
-          "par_ratio: expected 2 to " + std::to_string(par_depth) + ", got " + std::to_string(par_ratio));
+          fmt::format("par_ratio: expected 2 to {}, got {}", par_depth, par_ratio));
   std::erase(block, LayerType::feed_forward);
   const auto par_attention = par_depth / par_ratio;
   const auto depth_cut = par_depth * 2 / 3;
   const auto par_width = (depth_cut + depth_cut / par_attention) / par_attention;
   const auto fillers = par_width - static_cast<int64_t>(block.size());
-  require(fillers >= 0, "par_ratio: a block of " + std::to_string(block.size()) + " layers is too large for it");
+  require(fillers >= 0, fmt::format("par_ratio: a block of {} layers is too large for it", block.size()));
   const auto head = repeat(join(block, repeat({LayerType::feed_forward}, fillers)), par_attention);
   return join(head, repeat({LayerType::feed_forward}, par_depth - static_cast<int64_t>(head.size())));
 }
@@ -84,8 +86,7 @@ Order layer_order(const AttentionLayersOptions& options) {
   } else if (options.sandwich_coef) {
     const auto coefficient = *options.sandwich_coef;
     require(coefficient > 0 && coefficient <= *order.depth,
-            "sandwich_coef: expected 1 to depth = " + std::to_string(*order.depth) + ", got " +
-                std::to_string(coefficient));
+            fmt::format("sandwich_coef: expected 1 to depth = {}, got {}", *order.depth, coefficient));
     order.types = join(join(repeat({LayerType::attention}, coefficient), repeat(block, *order.depth - coefficient)),
                        repeat({LayerType::feed_forward}, coefficient));
   } else {
@@ -98,8 +99,8 @@ Order layer_order(const AttentionLayersOptions& options) {
 template <class T>
 void check_per_layer(const PerLayer<T>& values, size_t layers, const char* name) {
   require(values.uniform() || values.values.size() == layers,
-          std::string(name) + ": expected one value or " + std::to_string(layers) + ", one for each layer, got " +
-              std::to_string(values.values.size()));
+          fmt::format("{}: expected one value or {}, one for each layer, got {}", name, layers,
+                      values.values.size()));
 }
 
 /// U-Net: each block of the latter half takes the input of its mirror block in the first half.
@@ -151,8 +152,7 @@ LayerPlan plan_layers(const AttentionLayersOptions& options) {
   }
   for (const auto index : plan.execute_order) {
     require(index >= 0 && index < static_cast<int64_t>(plan.layers.size()),
-            "layers_execute_order: layer " + std::to_string(index) + " of " + std::to_string(plan.layers.size()) +
-                " does not exist");
+            fmt::format("layers_execute_order: layer {} of {} does not exist", index, plan.layers.size()));
   }
   plan.depth = order.depth.value_or(static_cast<int64_t>(plan.execute_order.size()));
   if (options.unet_skips) add_skips(plan, order.block_length);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/device.h"
+#include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/generation/stop.h"
 #include "x_transformers/io/state_dict.h"
@@ -112,6 +113,7 @@ AutoregressiveWrapper build_language_model(const Json& config, const std::string
 
 TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume) {
   open_device(run.train.device);  // loads what CUDA needs before the trainer looks for it
+  open_device(run.train.device);
   at::manual_seed(static_cast<uint64_t>(run.train.seed));
   if (run.train.threads) at::set_num_threads(static_cast<int>(*run.train.threads));
   auto model = build_language_model(*run.model, "model");

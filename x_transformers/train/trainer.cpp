@@ -9,6 +9,7 @@
 #include <numbers>
 #include <sstream>
 
+#include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/train/signals.h"
 
@@ -17,15 +18,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-at::Device open_device(const TrainOptions& options) {
+at::Device open_train_device(const TrainOptions& options) {
   if (options.threads) at::set_num_threads(static_cast<int>(*options.threads));
-  at::Device device(options.device);
-  if (device.is_cpu()) return device;
-  const auto count = at::hasCUDA() ? at::detail::getCUDAHooks().deviceCount() : 0;
-  const auto index = device.has_index() ? device.index() : c10::DeviceIndex{0};
-  require(index < count, fmt::format("train.device: {} asked for, but {} CUDA devices were found",
-                                     options.device, count));
-  return {device.type(), index};
+  return open_device(options.device);
 }
 
 std::string file_text(const fs::path& path) {
@@ -50,7 +45,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
     : model_(model),
       options_(derived(options)),
       parts_(std::move(parts)),
-      device_(open_device(options_)),
+      device_(open_train_device(options_)),
       folder_(parts_.directory),
       resumed_step_(open_directory()),
       optimizer_(make_optimizer()),
