@@ -31,7 +31,7 @@ bool run(std::string_view bytes) {
     std::size_t last = 0;
     for (std::int64_t i = 0; i < tensor.dim(); ++i) last += (tensor.size(i) - 1) * tensor.stride(i);
     const auto* data = static_cast<const volatile unsigned char*>(tensor.const_data_ptr());
-    for (std::size_t i = 0; i < tensor.element_size(); ++i) {
+    for (int64_t i = 0; i < tensor.element_size(); ++i) {
       static_cast<void>(data[i]);
       static_cast<void>(data[last * tensor.element_size() + i]);
     }
