@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/grad_mode.h>
 
 #include <functional>
 #include <optional>
@@ -30,7 +31,7 @@ constexpr int64_t kBatch = 8, kLength = 256, kDim = 384, kHeads = 6, kHeadDim = 
 enum class Pass { forward, forward_backward };
 
 void time_op(benchmark::State& state, const Op& op, const Tensors& values, Pass pass) {
-  const at::AutoGradMode grad(pass == Pass::forward_backward);
+  const torch::autograd::AutoGradMode grad(pass == Pass::forward_backward);
   Tensors inputs;
   for (const auto& value : values) {
     inputs.push_back(pass == Pass::forward_backward ? value.detach().requires_grad_() : value);

@@ -56,7 +56,7 @@ TEST(LayerPlan, Sandwich) {
 TEST(LayerPlan, ParRatio) {
   auto options = decoder(6);
   options.par_ratio = 5;
-  EXPECT_EQ(letters(options), "affffaffffff");
+  EXPECT_EQ(letters(options), "afffffafffff");
   options.par_ratio = 1;
   EXPECT_NE(refusal(options).find("par_ratio"), std::string::npos);
 }

@@ -20,8 +20,9 @@ INSTANTIATE_TEST_SUITE_P(All, ActivationTest,
 TEST_P(ActivationTest, EqualsItsReference) {
   const auto fast = [&](const Tensors& t) { return activate(t[0], GetParam()); };
   const auto reference = [&](const Tensors& t) { return activate_reference(t[0], GetParam()); };
-  for (const at::IntArrayRef shape :
-       {at::IntArrayRef{3, 5, 7}, at::IntArrayRef{257}, at::IntArrayRef{}, at::IntArrayRef{2, 0}}) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{3, 5, 7}, std::vector<int64_t>{257}, std::vector<int64_t>{},
+        std::vector<int64_t>{2, 0}}) {
     const auto x = at::randn(shape) * 3;
     ASSERT_EQ(activation_unsupported(x), "");
     expect_like_reference(fast, reference, {x});
@@ -36,8 +37,9 @@ TEST_P(ActivationTest, WithBias) {
 }
 
 TEST_P(ActivationTest, GatedLinearUnit) {
-  for (const at::IntArrayRef shape : {at::IntArrayRef{3, 5, 14}, at::IntArrayRef{70, 64},
-                                      at::IntArrayRef{6}, at::IntArrayRef{0, 8}}) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{3, 5, 14}, std::vector<int64_t>{70, 64}, std::vector<int64_t>{6},
+        std::vector<int64_t>{0, 8}}) {
     const auto x = at::randn(shape);
     expect_like_reference([&](const Tensors& t) { return glu(t[0], GetParam()); },
                           [&](const Tensors& t) { return glu_reference(t[0], GetParam()); }, {x});

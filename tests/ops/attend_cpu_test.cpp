@@ -73,10 +73,10 @@ TEST_P(FlashAttentionCpuTest, EverythingTogether) {
 
 TEST(FlashAttentionCpuTest, BiasAndMaskOfEveryBroadcastShape) {
   const Shape s{2, 3, 3, 9, 20, 8, 8};
-  for (const at::IntArrayRef sizes :
-       {at::IntArrayRef{20}, at::IntArrayRef{9, 20}, at::IntArrayRef{9, 1},
-        at::IntArrayRef{3, 9, 20}, at::IntArrayRef{2, 1, 1, 20}, at::IntArrayRef{1, 3, 9, 1},
-        at::IntArrayRef{2, 3, 9, 20}}) {
+  for (const std::vector<int64_t>& sizes :
+       {std::vector<int64_t>{20}, std::vector<int64_t>{9, 20}, std::vector<int64_t>{9, 1},
+        std::vector<int64_t>{3, 9, 20}, std::vector<int64_t>{2, 1, 1, 20},
+        std::vector<int64_t>{1, 3, 9, 1}, std::vector<int64_t>{2, 3, 9, 20}}) {
     expect_attention(s, {.bias = at::randn(sizes), .mask = at::rand(sizes) < 0.7});
   }
   const auto transposed = at::randn({20, 9}).t();

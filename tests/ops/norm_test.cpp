@@ -6,11 +6,6 @@
 namespace x_transformers {
 namespace {
 
-struct NormCase {
-  at::IntArrayRef shape;
-  int64_t gains;  ///< -1: dim, 0: none
-};
-
 class NormTest : public testing::TestWithParam<std::tuple<std::vector<int64_t>, int64_t, double>> {
  protected:
   void SetUp() override { at::manual_seed(1); }

@@ -1,15 +1,13 @@
-"""Writes python_api.json: the classes of x-transformers with methods, parameters and defaults.
-
-python_api.py [--check]    --check: exit status 1 if the file is not what would be written"""
+"""Writes python_api.json: the classes of x-transformers with methods, parameters and defaults."""
 import importlib
 import inspect
 import json
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import oracle
 
+PATH = Path(__file__).with_name('python_api.json')
 PLAIN = (bool, int, float, str, type(None))
 
 
@@ -38,18 +36,15 @@ def describe(cls):
     return dict(bases=[base.__name__ for base in cls.__bases__], methods=methods)
 
 
-def main():
+def text():
+    """What python_api.json must hold."""
     classes = {}
     for name in oracle.MODULES:
         module = importlib.import_module(name)
         classes |= {key: dict(module=name, **describe(cls)) for key, cls in vars(module).items()
                     if inspect.isclass(cls) and cls.__module__ == name and not key.startswith('_')}
-    text = json.dumps(dict(x_transformers=version('x-transformers'), classes=classes), indent=1)
-    path = Path(__file__).with_name('python_api.json')
-    if sys.argv[1:] == ['--check']:
-        return path.read_text() != text + '\n'
-    path.write_text(text + '\n')
+    return json.dumps(dict(x_transformers=version('x-transformers'), classes=classes), indent=1) + '\n'
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    PATH.write_text(text())

@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 import coverage
 import oracle
 import properties
+import python_api
 from cases import CASES, fuzz
 from compare import compare
 from program import Program
@@ -161,6 +162,8 @@ def main():
     parser.add_argument('--keep', type=Path, help='keep the files of the cases in this folder')
     args = parser.parse_args()
     print(f'seed {args.seed}', flush=True)
+    if python_api.PATH.read_text() != python_api.text():
+        sys.exit(f'{python_api.PATH.name} is not what python_api.py writes for the installed library')
     patterns = coverage.read_patterns()
     tally, start = Tally(patterns), time.monotonic()
     with (tempfile.TemporaryDirectory() as temp, Program(args.program, args.timeout) as program,

@@ -66,6 +66,8 @@ def options(type_name):
 
 
 class Tracker(unittest.TestCase):
+    maxDiff = None
+
     @classmethod
     def setUpClass(cls):
         cls.page = Page(PAGE.read_text())

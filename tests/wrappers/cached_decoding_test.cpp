@@ -95,7 +95,9 @@ class CachedDecoding : public testing::TestWithParam<std::tuple<Part, Part, Part
 TEST_P(CachedDecoding, EqualsUncached) {
   const auto& [positions, memory, heads] = GetParam();
   const auto model = make_model(positions, memory, heads);
-  EXPECT_EQ(model->cache_refusal(), "");
+  // Not cached, as memory key/values then stand in the middle of all positions; decoding falls back by itself.
+  const bool is_refused = std::string(positions.name) == "Xpos" && std::string(memory.name) == "MemKv";
+  EXPECT_EQ(!model->cache_refusal().empty(), is_refused) << model->cache_refusal();
   const at::NoGradGuard no_grad;
   at::manual_seed(7);
   const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt + kMore}, at::kLong);

@@ -71,6 +71,8 @@ Value call_layers(AttentionLayers& layers, const std::string& method, Arguments&
 
 Value call_attention(Attention& attention, const std::string& method, Arguments& arguments) {
   require_forward("Attention", method);
+  // A module as an argument of a call.
+  require(!arguments.has("rel_pos"), "kwargs.rel_pos: not built yet");
   AttentionInputs inputs;
   inputs.x = arguments.required_tensor("x");
   inputs.context = arguments.tensor("context");

@@ -103,8 +103,9 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   if (inputs.polar_angles.defined()) {
     state.polar = PolarInputs{inputs.polar_angles, inputs.polar_angles + inputs.polar_key_bias};
   } else if (polar_pos_emb_) {
+    const auto turned_keys = cache && options_.attn.use_latent_kv ? all_keys() : new_keys;
     state.polar = PolarInputs{polar_pos_emb_->forward(queries),
-                              polar_pos_emb_->forward(new_keys).unsqueeze(1) + polar_pos_emb_->key_bias()};
+                              polar_pos_emb_->forward(turned_keys).unsqueeze(1) + polar_pos_emb_->key_bias()};
   }
 
   if (is_static) state.attn_mask = (all_keys() <= queries.unsqueeze(-1));

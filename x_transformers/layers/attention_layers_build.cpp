@@ -172,6 +172,9 @@ std::string AttentionLayersImpl::cache_refusal() const {
   if (options_.rotary_xpos && options_.attn.l2_distance) {
     return "rotary_xpos scales keys by the length of the sequence, which l2_distance sees";
   }
+  if (options_.rotary_xpos && options_.attn.num_mem_kv > 0) {
+    return "rotary_xpos places memory key/values in the middle of the sequence, which moves as it grows";
+  }
   for (const auto& layer : layers_) {
     if (const auto reason = layer.block->cache_refusal(); !reason.empty()) return reason;
   }

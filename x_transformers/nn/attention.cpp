@@ -257,6 +257,9 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
   }
   if (inputs.polar) {
     p.q = apply_polar_pos_emb(p.q, inputs.polar->queries);
+    // The angles of keys have a bias for each query head.
+    p.k = repeat_heads(p.k, options_.heads);
+    p.v = repeat_heads(p.v, options_.heads);
     p.k = apply_polar_pos_emb(p.k, inputs.polar->keys);
   }
 }
@@ -312,7 +315,7 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
     }
     mem_k = without_position(inputs, mem_k);
     // Memories have no place of their own: polar positions leave them at angle zero.
-    if (inputs.polar) mem_k = apply_polar_pos_emb(mem_k, at::zeros({1, 1, options_.dim_head}, mem_k.options()));
+    if (inputs.polar) mem_k = apply_polar_pos_emb(mem_k, at::zeros(mem_k.sizes(), mem_k.options()));
     const auto mem_v = mem_v_.unsqueeze(0);
     p.k = at::cat({repeat_heads(mem_k, p.k.size(1)).expand({batch, -1, -1, -1}), p.k}, 2);
     p.v = at::cat({repeat_heads(mem_v, p.v.size(1)).expand({batch, -1, -1, -1}), p.v}, 2);

@@ -198,6 +198,8 @@ def draw_wrapper(draw):
     net = draw.stack()
     config = dict(type='TransformerWrapper', num_tokens=V, max_seq_len=12, attn_layers=net)
     config |= draw.table('TransformerWrapper', WRAPPER)
+    if config.get('tie_embedding'):
+        config.pop('emb_dim', None)
     if net['type'] == 'Encoder' and draw.chance(0.4):
         config |= draw.rng.choice(POOLING)
     inputs, kwargs = dict(x=tok(B, N)), {}

@@ -1,0 +1,389 @@
+#!/usr/bin/env python3
+"""The program from outside: exit statuses, messages, and what it leaves behind.
+
+    python3 tests/program/cli_test.py PROGRAM
+
+Exit status 2 is for what the user gave, 1 for what failed on the way. Messages are one line on
+stderr, and stdout holds results only. A model of a few hundred weights, trained for a few steps."""
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else 'build/x-transformers'
+SEQ = 16
+MODEL = {'type': 'AutoregressiveWrapper',
+         'net': {'type': 'TransformerWrapper', 'num_tokens': 256, 'max_seq_len': SEQ,
+                 'attn_layers': {'type': 'Decoder', 'dim': 16, 'depth': 1, 'heads': 2,
+                                 'attn_dim_head': 8, 'rotary_pos_emb': True}}}
+TEXT = 'the quick brown fox jumps over the lazy dog and runs away from it\n' * 40
+
+
+def run(*arguments, timeout=120):
+    return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, timeout=timeout,
+                          check=False)
+
+
+def write_safetensors(path, tensors):
+    """float32 tensors by name: (shape, values)."""
+    header, data = {}, b''
+    for name, (shape, values) in tensors.items():
+        packed = struct.pack(f'<{len(values)}f', *values)
+        header[name] = {'dtype': 'F32', 'shape': shape,
+                        'data_offsets': [len(data), len(data) + len(packed)]}
+        data += packed
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack('<Q', len(text)) + text + data)
+
+
+def read_header(path):
+    content = path.read_bytes()
+    length, = struct.unpack('<Q', content[:8])
+    return json.loads(content[8:8 + length])
+
+
+def checkpoint_steps(folder):
+    """The steps of metrics.jsonl that have a training loss."""
+    lines = (folder / 'metrics.jsonl').read_text().splitlines()
+    return [line['step'] for line in map(json.loads, lines) if 'step' in line]
+
+
+def setUpModule():
+    """One folder and one trained model for all tests."""
+    ProgramTest.folder = Path(tempfile.mkdtemp(prefix='cli_test.'))
+    ProgramTest.text = ProgramTest.folder / 'text.txt'
+    ProgramTest.text.write_text(TEXT)
+    ProgramTest.config = ProgramTest.write_config('run.json')
+    ProgramTest.trained = ProgramTest.folder / 'trained'
+    done = ProgramTest.train('--out', ProgramTest.trained, '--steps', 3)
+    if done.returncode != 0:
+        raise AssertionError(f'training failed: {done.stderr.decode()}')
+
+
+def tearDownModule():
+    shutil.rmtree(ProgramTest.folder)
+
+
+class ProgramTest(unittest.TestCase):
+    @classmethod
+    def write_config(cls, name, model=None, data=None, train=None):
+        path = cls.folder / name
+        path.write_text(json.dumps({
+            'model': MODEL if model is None else model,
+            'data': {'batch_size': 2, 'val_batches': 1} | (data or {}),
+            'train': {'steps': 3, 'log_every': 1, 'eval_every': 1000, 'sample_every': 0,
+                      'tensorboard': False, 'plot': False, 'threads': 1} | (train or {})}))
+        return path
+
+    @classmethod
+    def train(cls, *arguments, config=None, data=None):
+        return run('train', '--config', config or cls.config, '--data', data or cls.text,
+                   *arguments)
+
+    def out(self):
+        """A folder of this test that does not exist yet."""
+        return self.folder / self.id().split('.')[-1]
+
+    def assert_refused(self, done, *parts, status=2):
+        """One line on stderr with all of the parts, nothing on stdout."""
+        message = done.stderr.decode()
+        self.assertEqual(done.returncode, status, message)
+        self.assertEqual(done.stdout, b'')
+        self.assertEqual(message.strip().count('\n'), 0, message)
+        for part in parts:
+            self.assertIn(str(part), message)
+
+    def assert_done(self, done):
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+
+
+class BadData(ProgramTest):
+    def test_missing_file(self):
+        self.assert_refused(self.train('--out', self.out(), data=self.folder / 'none.txt'),
+                            'none.txt', 'No such file')
+
+    def test_empty_file(self):
+        path = self.folder / 'empty.txt'
+        path.touch()
+        self.assert_refused(self.train('--out', self.out(), data=path), 'empty.txt', 'is empty')
+
+    def test_text_shorter_than_a_sequence(self):
+        path = self.folder / 'short.txt'
+        path.write_text('too short')
+        self.assert_refused(self.train('--out', self.out(), data=path), f'at least {SEQ + 1}')
+
+    def test_token_out_of_range(self):
+        path = self.folder / 'tokens.bin'
+        path.write_bytes(struct.pack('<200H', *[7] * 123, 300, *[7] * 76))
+        self.assert_refused(self.train('--out', self.out(), data=path),
+                            'tokens.bin', 'token 300 at position 123', 'num_tokens is 256')
+
+    def test_invalid_utf8_is_bytes(self):
+        path = self.folder / 'invalid.txt'
+        path.write_bytes(bytes(range(256)) * 8)
+        self.assert_done(self.train('--out', self.out(), '--steps', 1, data=path))
+
+
+class BadConfig(ProgramTest):
+    def refused(self, *parts, **config):
+        path = self.write_config(f'{self.id().split(".")[-1]}.json', **config)
+        self.assert_refused(self.train('--out', self.out(), config=path), *parts)
+
+    def with_layers(self, **options):
+        net = MODEL['net']
+        return MODEL | {'net': net | {'attn_layers': net['attn_layers'] | options}}
+
+    def test_missing(self):
+        self.assert_refused(self.train('--out', self.out(), config=self.folder / 'none.json'),
+                            'none.json')
+
+    def test_not_json(self):
+        path = self.folder / 'broken.json'
+        path.write_text('{"model": \n {,}}')
+        self.assert_refused(self.train('--out', self.out(), config=path), 'broken.json:2', 'JSON')
+
+    def test_unknown_option_of_the_model(self):
+        self.refused("unknown key 'rotary_pos_embb'", "nearest known one is 'rotary_pos_emb'",
+                     model=self.with_layers(rotary_pos_embb=True))
+
+    def test_unknown_option_of_training(self):
+        self.refused("'learning_rat'", "nearest known one is 'learning_rate'", train={'learning_rat': 1})
+
+    def test_wrong_type(self):
+        self.refused('depth', 'an integer', model=self.with_layers(depth='two'))
+
+    def test_impossible_combination(self):
+        self.refused('at most one', model=self.with_layers(attn_sigmoid=True, attn_hard=True))
+
+    def test_sequence_longer_than_the_model_allows(self):
+        self.refused(f'max_seq_len = {SEQ}', data={'seq_len': SEQ + 1})
+
+    def test_unknown_type(self):
+        self.refused("'AutoregresiveWrapper'", model=MODEL | {'type': 'AutoregresiveWrapper'})
+
+    def test_set(self):
+        self.assert_refused(self.train('--out', self.out(), '--set', 'train.stepz=1'), 'stepz',
+                            'steps')
+
+
+class BadArguments(ProgramTest):
+    def test_no_subcommand(self):
+        self.assert_refused(run(), 'subcommand')
+
+    def test_unknown_subcommand(self):
+        self.assertEqual(run('trian').returncode, 2)
+
+    def test_unknown_flag(self):
+        self.assert_refused(self.train('--out', self.out(), '--stepz', 1), 'stepz')
+
+    def test_needs_config(self):
+        self.assert_refused(run('train'), '--config')
+
+
+class Weights(ProgramTest):
+    def forward(self, config, weights):
+        inputs = self.folder / 'inputs.safetensors'
+        write_safetensors(inputs, {'x': ([1, 2], [0.5, -1.])})
+        outputs = self.folder / 'outputs.safetensors'
+        outputs.unlink(missing_ok=True)
+        return run('forward', '--config', config, '--weights', weights, '--inputs', inputs,
+                   '--outputs', outputs), outputs
+
+    def setUp(self):
+        self.norm = self.folder / 'norm.json'
+        self.norm.write_text(json.dumps({'type': 'FeedForward', 'dim': 2, 'no_bias': True}))
+        self.weights = self.folder / 'norm.safetensors'
+        write_safetensors(self.weights, {'ff.0.0.weight': ([8, 2], [0.1] * 16),
+                                         'ff.2.weight': ([2, 8], [0.2] * 16)})
+
+    def test_forward(self):
+        done, outputs = self.forward(self.norm, self.weights)
+        self.assert_done(done)
+        self.assertEqual(read_header(outputs)['out']['shape'], [1, 2])
+
+    def test_truncated(self):
+        whole = self.weights.read_bytes()
+        path = self.folder / 'truncated.safetensors'
+        for length in (len(whole) - 1, len(whole) - 64, 20, 8, 3, 0):
+            with self.subTest(length=length):
+                path.write_bytes(whole[:length])
+                self.assert_refused(self.forward(self.norm, path)[0], 'truncated.safetensors')
+
+    def test_hostile_header(self):
+        path = self.folder / 'hostile.safetensors'
+        for header in (b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 99999]}}',
+                       b'{"a": {"dtype": "F99", "shape": [1], "data_offsets": [0, 4]}}',
+                       b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+                       b'[' * 64):
+            with self.subTest(header=header):
+                path.write_bytes(struct.pack('<Q', len(header)) + header + bytes(4))
+                self.assert_refused(self.forward(self.norm, path)[0], 'hostile.safetensors')
+        path.write_bytes(struct.pack('<Q', 2 ** 63) + b'{}')
+        self.assert_refused(self.forward(self.norm, path)[0], 'hostile.safetensors')
+
+    def test_of_another_model(self):
+        path = self.folder / 'other.safetensors'
+        write_safetensors(path, {'ff.0.0.weight': ([8, 3], [0.1] * 24), 'more': ([1], [1.])})
+        self.assert_refused(self.forward(self.norm, path)[0], 'do not fit the model',
+                            'ff.0.0.weight', 'ff.2.weight', 'more')
+
+    def test_convert(self):
+        path = self.folder / 'converted.safetensors'
+        done = run('convert', self.weights, path, '--config', self.norm)
+        self.assert_done(done)
+        self.assertIn(b'2 tensors', done.stdout)
+        self.assertEqual(set(read_header(path)) - {'__metadata__'},
+                         {'ff.0.0.weight', 'ff.2.weight'})
+
+    def test_convert_to_another_format(self):
+        self.assert_refused(run('convert', self.weights, self.folder / 'weights.pt'),
+                            '.safetensors')
+
+    def test_type_that_is_not_built(self):
+        path = self.folder / 'later.json'
+        path.write_text(json.dumps({'type': 'NeoMLP', 'dim_in': 3}))
+        self.assert_refused(self.forward(path, self.weights)[0], 'NeoMLP', 'not built yet')
+
+
+class Runs(ProgramTest):
+    def test_stdout_holds_the_result(self):
+        done = self.train('--out', self.out(), '--json')
+        self.assert_done(done)
+        result = json.loads(done.stdout)
+        self.assertEqual((result['reason'], result['step']), ('finished', 3))
+        self.assertGreater(result['loss'], 0)
+
+    def test_second_run_in_one_folder(self):
+        before = sorted(self.trained.rglob('*'))
+        self.assert_refused(self.train('--out', self.trained), 'step 3', '--resume')
+        self.assertEqual(sorted(self.trained.rglob('*')), before)
+
+    def test_resume(self):
+        out = self.out()
+        shutil.copytree(self.trained, out, symlinks=True)
+        done = self.train('--out', out, '--resume', '--steps', 5, '--json')
+        self.assert_done(done)
+        self.assertEqual(json.loads(done.stdout)['step'], 5)
+        self.assertIn(b'resumed at step 3', done.stderr)
+        steps = checkpoint_steps(out)
+        self.assertEqual(sorted(set(steps)), [1, 2, 3, 4, 5])
+
+    def test_checkpoint_of_another_model(self):
+        out = self.out()
+        shutil.copytree(self.trained, out, symlinks=True)
+        self.assert_refused(self.train('--out', out, '--resume', '--steps', 5, '--set',
+                                       'model.net.attn_layers.dim=8'),
+                            'another model', 'dim')
+
+    def test_folder_of_something_else(self):
+        out = self.out()
+        out.write_text('a file')
+        done = self.train('--out', out)
+        self.assertIn(done.returncode, (1, 2))
+        self.assertEqual(out.read_text(), 'a file')
+
+    def test_sigterm_saves(self):
+        out = self.out()
+        process = subprocess.Popen([PROGRAM, 'train', '--config', str(self.config), '--data',
+                                    str(self.text), '--out', str(out), '--steps', '1000000',
+                                    '--json'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        end = time.monotonic() + 60
+        metrics = out / 'metrics.jsonl'
+        while not (metrics.exists() and metrics.read_text().count('\n') > 3):
+            self.assertIsNone(process.poll(), 'the program ended')
+            self.assertLess(time.monotonic(), end, 'no metrics after a minute')
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, stderr)
+        result = json.loads(stdout)
+        self.assertEqual(result['reason'], 'signal')
+        more = self.train('--out', out, '--resume', '--steps', result['step'] + 2, '--json')
+        self.assert_done(more)
+        self.assertIn(f'resumed at step {result["step"]}', more.stderr.decode())
+
+
+class Generation(ProgramTest):
+    def test_json(self):
+        done = run('generate', self.trained, '--prompt', 'the ', '--tokens', 8, '--json')
+        self.assert_done(done)
+        result = json.loads(done.stdout)
+        self.assertEqual(result['prompt'], 'the ')
+        self.assertIsInstance(result['text'], str)
+
+    def test_greedy_twice(self):
+        first, second = (run('generate', self.trained, '--prompt', 'the ', '--tokens', 8,
+                             '--greedy') for _ in range(2))
+        self.assert_done(first)
+        self.assertEqual(first.stdout, second.stdout)
+        self.assertTrue(first.stdout.startswith(b'the '))
+
+    def test_seed(self):
+        texts = [run('generate', self.trained, '--prompt', 'the ', '--tokens', 12, '--temperature',
+                     2, '--seed', seed).stdout for seed in (1, 1, 2)]
+        self.assertEqual(texts[0], texts[1])
+        self.assertNotEqual(texts[0], texts[2])
+
+    def test_prompt_too_long(self):
+        self.assert_refused(run('generate', self.trained, '--json', '--prompt', 'a' * (SEQ + 1)),
+                            f'{SEQ + 1} tokens', f'max_seq_len = {SEQ}')
+
+    def test_prompt_empty(self):
+        done = run('generate', self.trained, '--tokens', 4, '--json')
+        self.assert_done(done)
+        self.assertEqual(json.loads(done.stdout)['prompt'], '')
+
+    def test_folder_missing(self):
+        self.assert_refused(run('generate', self.folder / 'nowhere', '--prompt', 'a'), 'nowhere')
+
+    def test_truncated_checkpoint(self):
+        out = self.out()
+        shutil.copytree(self.trained, out, symlinks=True)
+        for model in out.rglob('model.safetensors'):
+            if not model.is_symlink():
+                os.truncate(model, model.stat().st_size - 100)
+        self.assert_refused(run('generate', out, '--prompt', 'a'), 'model.safetensors')
+
+
+class Reports(ProgramTest):
+    def test_options(self):
+        done = run('options')
+        self.assert_done(done)
+        self.assertIn(b'TransformerWrapper', done.stdout)
+
+    def test_options_of_a_type(self):
+        done = run('options', 'Decoder')
+        self.assert_done(done)
+        self.assertIn(b'rotary_pos_emb', done.stdout)
+
+    def test_options_of_an_unknown_type(self):
+        self.assert_refused(run('options', 'Decodr'), 'Decodr', 'Decoder')
+
+    def test_info(self):
+        done = run('info', self.trained, '--json')
+        self.assert_done(done)
+        info = json.loads(done.stdout)
+        self.assertEqual(info['type'], 'AutoregressiveWrapper')
+        self.assertEqual(info['parameters'], sum(info['parameters_by_part'].values()))
+
+    def test_doctor(self):
+        done = run('doctor', '--json')
+        self.assert_done(done)
+        self.assertEqual(json.loads(done.stdout)['weights_compatible_with'], '2.16.1')
+
+    def test_help(self):
+        done = run('--help')
+        self.assert_done(done)
+        for name in (b'train', b'generate', b'forward', b'info', b'options', b'convert', b'doctor'):
+            self.assertIn(name, done.stdout)
+
+
+if __name__ == '__main__':
+    unittest.main()

@@ -1,0 +1,46 @@
+// The small modules of Python's x_transformers.py and attend.py as types of the interchange, each
+// alone.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "x_transformers/interchange/registry.h"
+
+namespace x_transformers {
+
+/// The methods of a part by their Python names; most parts have only forward.
+using PartMethods = std::map<std::string, std::function<Value(Arguments&)>>;
+
+/// A model of one module. `type` is for error messages.
+std::shared_ptr<Model> make_part(const std::string& type, std::shared_ptr<torch::nn::Module> module,
+                                 PartMethods methods);
+
+/// Registers a type whose constructor takes `OptionsType`; `make` turns options into a model.
+template <class OptionsType, class Make>
+void register_part(ModelTypes& types, const std::string& name, Make make) {
+  types[name] = {[make](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
+                   const auto options = options_from_json<OptionsType>(config, where);
+                   try {
+                     return make(options);
+                   } catch (const InputError& error) {
+                     throw InputError(where + ": " + error.what());
+                   }
+                 },
+                 [] { return options_help<OptionsType>(); }};
+}
+
+/// Throws InputError unless `value`, the option `name`, is at least 1.
+void require_positive(const char* name, int64_t value);
+
+void register_norms(ModelTypes& types);
+void register_residuals(ModelTypes& types);
+void register_positions(ModelTypes& types);
+void register_blocks(ModelTypes& types);
+void register_attend(ModelTypes& types);
+
+}  // namespace x_transformers

@@ -1,0 +1,51 @@
+// Attend in the interchange.
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/parts.h"
+#include "x_transformers/interchange/parts_blocks_options.h"
+#include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/nn/attend.h"
+
+namespace x_transformers {
+namespace {
+
+std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
+  if (!spec) return nullptr;
+  require(spec->type == "CoPE", "cope: expected a CoPE, got '" + spec->type + "'");
+  const auto options = options_from_json<CoPEOptions>(Json::parse(spec->arguments), "cope");
+  require_positive("cope.dim", options.dim);
+  require_positive("cope.heads", options.heads);
+  require_positive("cope.max_pos", options.max_pos);
+  return std::make_shared<CoPE>(options.dim, options.heads, options.max_pos, options.soft_onehot,
+                                options.talking_heads, options.soft_onehot_temp);
+}
+
+Value call_attend(Attend& attend, bool flash, Arguments& arguments) {
+  const auto q = arguments.required_tensor("q"), k = arguments.required_tensor("k"),
+             v = arguments.required_tensor("v");
+  Attend::Call call;
+  call.mask = arguments.tensor("mask");
+  call.attn_bias = arguments.tensor("attn_bias");
+  call.prev_attn = arguments.tensor("prev_attn");
+  call.keep_maps = !flash;  // Python has none with flash
+  const auto result = attend.forward(q, k, v, call);
+  Value intermediates;
+  intermediates.add("qk_similarities", result.maps.qk_similarities);
+  intermediates.add("pre_softmax_attn", result.maps.pre_softmax_attn);
+  intermediates.add("post_softmax_attn", result.maps.post_softmax_attn);
+  return Value::list(std::vector<Value>{result.out, intermediates});
+}
+
+}  // namespace
+
+void register_attend(ModelTypes& types) {
+  register_part<AttendPartOptions>(types, "Attend", [](const AttendPartOptions& options) {
+    const auto attend = std::make_shared<Attend>(options, make_cope(options.cope));
+    return make_part("Attend", attend,
+                     {{"forward", [attend, flash = options.flash](Arguments& arguments) {
+                         return call_attend(*attend, flash, arguments);
+                       }}});
+  });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,232 @@
+// Activations, and what is wrapped around another module (`fn`), in the interchange.
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/parts.h"
+#include "x_transformers/interchange/parts_blocks_options.h"
+#include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/nn/activations.h"
+#include "x_transformers/nn/blocks.h"
+#include "x_transformers/nn/linear.h"
+
+namespace x_transformers {
+namespace {
+
+/// Any model as a block, under its own names.
+class ModelBlock : public Block {
+ public:
+  explicit ModelBlock(const ModuleSpec& spec) : type_(spec.type) {
+    auto config = Json::parse(spec.arguments);
+    config["type"] = spec.type;
+    model_ = build_model(config, "fn");
+    auto& inner = model_->module();
+    for (const auto& child : inner.named_children()) register_module(child.key(), child.value());
+    for (const auto& parameter : inner.named_parameters(/*recurse=*/false)) {
+      register_parameter(parameter.key(), parameter.value(), parameter.value().requires_grad());
+    }
+    for (const auto& buffer : inner.named_buffers(/*recurse=*/false))
+      register_buffer(buffer.key(), buffer.value());
+  }
+
+  void train(bool on = true) override {
+    Block::train(on);
+    model_->module().train(on);
+  }
+
+  /// The arguments of the next run other than x, and than those that were taken before.
+  void take(Arguments& arguments, bool with_condition) {
+    given_.clear();
+    for (const char* name :
+         {"mask", "context", "context_mask", "attn_mask", "attn_bias", "deep_embed"}) {
+      if (const auto tensor = arguments.tensor(name); tensor.defined()) given_[name] = tensor;
+    }
+    if (!with_condition) return;
+    if (const auto tensor = arguments.tensor("condition"); tensor.defined())
+      given_["condition"] = tensor;
+  }
+
+  AttentionOutput run(const BlockInputs& inputs) override {
+    auto tensors = given_;
+    tensors[first_argument()] = inputs.attention.x;
+    Arguments arguments(std::move(tensors), Json::object());
+    const auto result = model_->call("forward", arguments);
+    arguments.finish();
+    require(result.tensor.defined(), "fn: expected a module that returns one tensor, got " + type_);
+    AttentionOutput output;
+    output.out = result.tensor;
+    return output;
+  }
+
+ private:
+  /// Python gives x by position.
+  const char* first_argument() const {
+    if (type_ == "AttentionPool") return "context";
+    return type_ == "Identity" ? "t" : "x";
+  }
+
+  std::string type_;
+  std::shared_ptr<Model> model_;
+  TensorMap given_;
+};
+
+/// A block around `fn`; `condition` is the block's own.
+std::shared_ptr<Model> wrapped_part(const std::string& type, const std::shared_ptr<Block>& block,
+                                    const std::shared_ptr<ModelBlock>& fn,
+                                    bool takes_condition = false) {
+  return make_part(type, block,
+                   {{"forward", [block, fn, takes_condition](Arguments& arguments) -> Value {
+                       BlockInputs inputs;
+                       inputs.attention.x = arguments.required_tensor("x");
+                       inputs.attention.mask = arguments.tensor("mask");
+                       if (takes_condition)
+                         inputs.condition = arguments.required_tensor("condition");
+                       fn->take(arguments, !takes_condition);
+                       return block->run(inputs).out;
+                     }}});
+}
+
+/// The sequence as `axial_dim` interleaved ones, padded with zeros at the end: token t goes to
+/// sequence t % axial_dim.
+class FoldAxially : public WrappedBlock {
+ public:
+  FoldAxially(int64_t axial_dim, std::shared_ptr<Block> fn)
+      : WrappedBlock(std::move(fn)), axial_dim_(axial_dim) {}
+
+  AttentionOutput run(const BlockInputs& inputs) override {
+    if (axial_dim_ == 1) return fn_->run(inputs);
+    const auto& x = inputs.attention.x;
+    const auto length = x.size(1), missing = (axial_dim_ - length % axial_dim_) % axial_dim_;
+    auto sizes = x.sizes().vec();
+    sizes[1] = missing;
+    const auto padded = at::cat({x, at::zeros(sizes, x.options())}, 1);
+    auto folded = inputs;
+    folded.attention.x = padded.unflatten(1, {-1, axial_dim_}).transpose(1, 2).flatten(0, 1);
+    auto result = fn_->run(folded);
+    const auto unfolded = result.out.unflatten(0, {-1, axial_dim_}).transpose(1, 2).flatten(1, 2);
+    result.out = unfolded.narrow(1, 0, length);
+    return result;
+  }
+
+ private:
+  int64_t axial_dim_;
+};
+
+/// An earlier layer's output and this one, side by side, brought back to `dim` features.
+class ConcatCombine : public torch::nn::Module {
+ public:
+  explicit ConcatCombine(int64_t dim)
+      : combine_(register_module("combine", linear_no_bias(dim * 2, dim))) {}
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& skip) {
+    return combine_->forward(at::cat({skip, x}, -1));
+  }
+
+ private:
+  torch::nn::Linear combine_{nullptr};
+};
+
+/// A projection, half of which gates the other half (arXiv:2002.05202).
+class GLU : public torch::nn::Module {
+ public:
+  explicit GLU(const GLUOptions& options)
+      : act_(register_module("act", make_activation(options.activation))),
+        proj_(register_module("proj", torch::nn::Linear(options.dim_in, options.dim_out * 2))) {
+    if (options.mult_bias)
+      mult_bias_ = register_parameter("mult_bias", at::ones({options.dim_out}));
+  }
+
+  at::Tensor forward(const at::Tensor& x) {
+    const auto halves = proj_->forward(x).chunk(2, -1);
+    const auto gated = halves[0] * act_->forward(halves[1]);
+    return mult_bias_.defined() ? gated * mult_bias_ : gated;
+  }
+
+ private:
+  std::shared_ptr<ActivationModule> act_;
+  torch::nn::Linear proj_{nullptr};
+  at::Tensor mult_bias_;
+};
+
+template <class M>
+std::shared_ptr<Model> function_part(const std::string& type, const std::shared_ptr<M>& module,
+                                     const char* argument = "x") {
+  return make_part(type, module, {{"forward", [module, argument](Arguments& arguments) -> Value {
+                                     return module->forward(arguments.required_tensor(argument));
+                                   }}});
+}
+
+std::shared_ptr<Model> concat_combine_part(const ConcatCombineOptions& options) {
+  require_positive("dim", options.dim);
+  const auto combine = std::make_shared<ConcatCombine>(options.dim);
+  return make_part("ConcatCombine", combine,
+                   {{"forward", [combine, options](Arguments& arguments) -> Value {
+                       const auto x = arguments.required_tensor("x");
+                       const auto layers = arguments.tensors("prev_layers");
+                       const auto count = static_cast<int64_t>(layers.size());
+                       // As in Python, a negative index counts from the last layer.
+                       auto index = options.prev_layer_ind;
+                       if (index < 0) index += count;
+                       require(index >= 0 && index < count,
+                               "prev_layers: expected layer " +
+                                   std::to_string(options.prev_layer_ind) + " among them, got " +
+                                   std::to_string(count) + " layers");
+                       return combine->forward(x, layers[index]);
+                     }}});
+}
+
+void register_activations(ModelTypes& types) {
+  register_part<NoOptions>(types, "ReluSquared", [](const NoOptions&) {
+    return function_part("ReluSquared", make_activation(Activation::relu_squared));
+  });
+  register_part<NoOptions>(types, "Identity", [](const NoOptions&) {
+    return function_part("Identity", make_activation(ModuleSpec{"Identity"}), "t");
+  });
+  register_part<DimOptions>(types, "SoLU", [](const DimOptions& options) {
+    require_positive("dim", options.dim);
+    return function_part("SoLU", std::make_shared<SoLU>(options.dim));
+  });
+  register_part<GLUOptions>(types, "GLU", [](const GLUOptions& options) {
+    require_positive("dim_in", options.dim_in);
+    require_positive("dim_out", options.dim_out);
+    return function_part("GLU", std::make_shared<GLU>(options));
+  });
+}
+
+std::shared_ptr<Model> adaptive_layer_scale_part(const AdaptiveLayerScaleOptions& options) {
+  require_positive("dim", options.dim);
+  const auto fn = std::make_shared<ModelBlock>(options.fn);
+  const auto block = std::make_shared<AdaptiveLayerScale>(
+      fn, options.dim, options.dim_condition.value_or(options.dim));
+  const torch::NoGradGuard no_grad;
+  block->named_parameters()["to_gamma.bias"].fill_(options.init_bias_value);
+  return wrapped_part("AdaptiveLayerScale", block, fn, /*takes_condition=*/true);
+}
+
+}  // namespace
+
+void register_blocks(ModelTypes& types) {
+  register_activations(types);
+  register_part<ScaleOptions>(types, "Scale", [](const ScaleOptions& options) {
+    const auto fn = std::make_shared<ModelBlock>(options.fn);
+    return wrapped_part("Scale", std::make_shared<Scale>(options.value, fn), fn);
+  });
+  register_part<ShiftTokensOptions>(types, "ShiftTokens", [](const ShiftTokensOptions& options) {
+    require(!options.shifts.empty(), "shifts: expected at least one, got []");
+    const auto fn = std::make_shared<ModelBlock>(options.fn);
+    return wrapped_part("ShiftTokens", std::make_shared<ShiftTokens>(options.shifts, fn), fn);
+  });
+  register_part<FoldAxiallyOptions>(types, "FoldAxially", [](const FoldAxiallyOptions& options) {
+    require_positive("axial_dim", options.axial_dim);
+    const auto fn = std::make_shared<ModelBlock>(options.fn);
+    return wrapped_part("FoldAxially", std::make_shared<FoldAxially>(options.axial_dim, fn), fn);
+  });
+  register_part<LayerScaleOptions>(types, "LayerScale", [](const LayerScaleOptions& options) {
+    require_positive("dim", options.dim);
+    const auto fn = std::make_shared<ModelBlock>(options.fn);
+    const auto block =
+        std::make_shared<LayerScale>(fn, options.dim, options.init_value, options.unit_offset);
+    return wrapped_part("LayerScale", block, fn);
+  });
+  register_part<AdaptiveLayerScaleOptions>(types, "AdaptiveLayerScale", adaptive_layer_scale_part);
+  register_part<ConcatCombineOptions>(types, "ConcatCombine", concat_combine_part);
+}
+
+}  // namespace x_transformers

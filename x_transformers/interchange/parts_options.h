@@ -1,0 +1,334 @@
+// Constructor arguments of the parts that can be built alone, in Python's names, order and
+// defaults.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "x_transformers/core/options.h"
+
+namespace x_transformers {
+
+struct NoOptions {
+  template <class Visitor>
+  void fields(Visitor&) {}
+};
+
+// Norms
+
+struct NormOptions {
+  int64_t dim = 0;
+  bool unit_offset = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("unit_offset", unit_offset, "the gain is stored as an offset from one");
+  }
+};
+
+struct AdaptiveNormOptions {
+  int64_t dim = 0;
+  std::optional<int64_t> dim_condition = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("dim_condition", dim_condition, "features of the condition; default: dim");
+  }
+};
+
+struct DimOptions {
+  int64_t dim = 0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+  }
+};
+
+struct MultiheadRMSNormOptions {
+  int64_t dim = 0;
+  int64_t heads = 0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features of a head");
+    v("heads", heads, "attention heads");
+  }
+};
+
+struct DynamicTanhOptions {
+  int64_t dim = 0;
+  double init_alpha = 1.0;
+  double gamma = 1.0;
+  double beta = 0.0;
+  bool unit_offset = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("init_alpha", init_alpha, "factor inside of tanh at the start", "arXiv:2503.10622");
+    v("gamma", gamma, "no effect, as in Python: the gain starts at one");
+    v("beta", beta, "no effect, as in Python: the shift starts at zero");
+    v("unit_offset", unit_offset,
+      "the gain is stored as an offset from one, the factor as one from init_alpha");
+  }
+};
+
+struct DerfOptions {
+  int64_t dim = 0;
+  double init_alpha = 0.5;
+  double init_bias = 0.0;
+  bool unit_offset = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("init_alpha", init_alpha, "factor inside of erf at the start", "arXiv:2512.10938");
+    v("init_bias", init_bias, "shift inside of erf at the start");
+    v("unit_offset", unit_offset, "gain and factor are stored as offsets from one");
+  }
+};
+
+// Residuals
+
+struct ResidualOptions {
+  int64_t dim = 0;
+  bool scale_residual = false;
+  double scale_residual_constant = 1.0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("scale_residual", scale_residual, "a learned factor of the residual for each feature");
+    v("scale_residual_constant", scale_residual_constant, "a constant factor of the residual");
+  }
+};
+
+struct GRUGatingOptions {
+  int64_t dim = 0;
+  bool scale_residual = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("scale_residual", scale_residual, "a learned factor of the residual for each feature");
+  }
+};
+
+struct HyperConnectionOptions {
+  int64_t dim = 0;
+  int64_t layer_index = 0;
+  int64_t num_residual_streams = 0;
+  int64_t num_input_views = 1;
+  int64_t sinkhorn_iters = 5;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("layer_index", layer_index,
+      "the stream that the branch reads at the start, modulo their number");
+    v("num_residual_streams", num_residual_streams, "residual streams", "arXiv:2409.19606");
+    v("num_input_views", num_input_views, "how many mixes of the streams the branch gets");
+    // Python normalises a matrix of one row, so that every weight is 1 after any number of
+    // iterations.
+    v("sinkhorn_iters", sinkhorn_iters, "no effect, as in Python", "arXiv:2512.24880");
+  }
+};
+
+struct DynamicLIMeOptions {
+  int64_t dim = 0;
+  int64_t num_layers = 0;
+  int64_t num_views = 1;
+  bool norm = true;
+  bool use_softmax = true;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("num_layers", num_layers, "earlier layers", "arXiv:2502.09245");
+    v("num_views", num_views, "mixes that are made");
+    v("norm", norm, "an RMSNorm before the weights are computed");
+    v("use_softmax", use_softmax, "weights by softmax over the layers; else by ReLU");
+  }
+};
+
+// Embeddings and positions
+
+struct TokenEmbeddingOptions {
+  int64_t dim = 0;
+  int64_t num_tokens = 0;
+  bool l2norm_embed = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("num_tokens", num_tokens, "size of the vocabulary");
+    v("l2norm_embed", l2norm_embed, "vectors of length one");
+  }
+};
+
+struct AbsolutePositionalEmbeddingOptions {
+  int64_t dim = 0;
+  int64_t max_seq_len = 0;
+  bool l2norm_embed = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("max_seq_len", max_seq_len, "how many positions there are");
+    v("l2norm_embed", l2norm_embed, "vectors of length one");
+  }
+};
+
+struct ScaledSinusoidalEmbeddingOptions {
+  int64_t dim = 0;
+  double theta = 10000.0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features, an even number");
+    v("theta", theta, "base of the frequencies");
+  }
+};
+
+struct RelativePositionBiasOptions {
+  double scale = 0.0;
+  bool causal = false;
+  int64_t num_buckets = 32;
+  int64_t max_distance = 128;
+  int64_t heads = 8;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("scale", scale, "factor of the bias");
+    v("causal", causal, "all buckets are for keys before the query", "arXiv:1910.10683");
+    v("num_buckets", num_buckets, "buckets of distances");
+    v("max_distance", max_distance, "distance from which all share a bucket");
+    v("heads", heads, "attention heads");
+  }
+};
+
+struct DynamicPositionBiasOptions {
+  int64_t dim = 0;
+  int64_t heads = 0;
+  int64_t depth = 0;
+  bool log_distance = false;
+  bool norm = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "hidden features", "arXiv:2111.09883");
+    v("heads", heads, "attention heads");
+    v("depth", depth, "hidden layers");
+    v("log_distance", log_distance, "the logarithm of the distance goes in");
+    v("norm", norm, "layer norms");
+  }
+};
+
+struct AlibiPositionalBiasOptions {
+  int64_t heads = 0;
+  std::optional<int64_t> total_heads = std::nullopt;
+  std::optional<std::vector<double>> slopes = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("heads", heads, "heads with a slope", "arXiv:2108.12409");
+    v("total_heads", total_heads, "all heads; default: heads");
+    v("slopes", slopes, "a slope for each head; default: those of the paper");
+  }
+};
+
+/// More than the options that Attention has for it.
+struct DataDependentAlibiPartOptions {
+  int64_t dim = 0;
+  int64_t heads = 0;
+  bool causal = true;
+  double bias_init = 5.0;
+  double post_log_scale = 1.0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("heads", heads, "attention heads");
+    v("causal", causal, "forget gates in one direction only");
+    v("bias_init", bias_init, "bias of the gates at the start");
+    v("post_log_scale", post_log_scale, "factor of the gates' logarithm");
+  }
+};
+
+struct PerRowDataDependentAlibiOptions {
+  int64_t dim = 0;
+  int64_t heads = 0;
+  bool causal = true;
+  int64_t dim_head = 8;
+  double post_log_scale = 1.0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("heads", heads, "attention heads");
+    v("causal", causal, "must be true");
+    v("dim_head", dim_head, "features of the small queries and keys");
+    v("post_log_scale", post_log_scale, "factor of the gates' logarithm");
+  }
+};
+
+struct RotaryEmbeddingOptions {
+  int64_t dim = 0;
+  bool use_xpos = false;
+  double scale_base = 512.0;
+  double interpolation_factor = 1.0;
+  double base = 10000.0;
+  double base_rescale_factor = 1.0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features that are turned", "arXiv:2104.09864");
+    v("use_xpos", use_xpos, "a decay with the distance", "arXiv:2212.10554");
+    v("scale_base", scale_base, "of the decay");
+    v("interpolation_factor", interpolation_factor, "positions are divided by it",
+      "arXiv:2306.15595");
+    v("base", base, "base of the frequencies");
+    v("base_rescale_factor", base_rescale_factor, "NTK-aware rescaling of the base");
+  }
+};
+
+struct PolarEmbeddingOptions {
+  int64_t dim = 0;
+  int64_t heads = 0;
+  bool bias_uniform_init = false;
+  double base = 10000.0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features of a head", "arXiv:2509.10534");
+    v("heads", heads, "attention heads");
+    v("bias_uniform_init", bias_uniform_init, "the bias of the keys starts at random; else zero");
+    v("base", base, "base of the frequencies");
+  }
+};
+
+struct CoPEOptions {
+  int64_t dim = 0;
+  int64_t heads = 0;
+  int64_t max_pos = 0;
+  bool soft_onehot = false;
+  bool talking_heads = false;
+  double soft_onehot_temp = 5e-2;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features of a head", "arXiv:2405.18719");
+    v("heads", heads, "attention heads");
+    v("max_pos", max_pos, "greatest position");
+    v("soft_onehot", soft_onehot, "all positions weighted by closeness, not the two around");
+    v("talking_heads", talking_heads, "heads mixed before positions are counted");
+    v("soft_onehot_temp", soft_onehot_temp, "temperature of soft_onehot");
+  }
+};
+
+}  // namespace x_transformers

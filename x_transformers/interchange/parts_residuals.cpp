@@ -1,0 +1,116 @@
+// Residuals and mixes of earlier layers in the interchange.
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/parts.h"
+#include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/nn/linear.h"
+#include "x_transformers/nn/residuals.h"
+
+namespace x_transformers {
+namespace {
+
+Value prepared_value(const ResidualBase::Prepared& prepared) {
+  Value rest;
+  if (prepared.beta.defined()) rest.add("beta", prepared.beta);
+  return Value::list(std::vector<Value>{prepared.branch_input, prepared.residual, rest});
+}
+
+/// forward(x, residual) and prepare(residual).
+std::shared_ptr<Model> residual_part(const std::string& type,
+                                     const std::shared_ptr<ResidualBase>& residual) {
+  return make_part(
+      type, residual,
+      {{"forward",
+        [residual](Arguments& arguments) -> Value {
+          const auto x = arguments.required_tensor("x");
+          return residual->forward(x, {{}, arguments.required_tensor("residual"), {}});
+        }},
+       {"prepare", [residual](Arguments& arguments) -> Value {
+          return prepared_value(residual->prepare(arguments.required_tensor("residual")));
+        }}});
+}
+
+std::shared_ptr<Model> hyper_connection_part(const HyperConnectionOptions& options) {
+  require_positive("dim", options.dim);
+  require_positive("num_residual_streams", options.num_residual_streams);
+  require_positive("num_input_views", options.num_input_views);
+  require(options.layer_index >= 0,
+          "layer_index: expected at least 0, got " + std::to_string(options.layer_index));
+  const auto hyper = std::make_shared<HyperConnection>(
+      options.dim, options.layer_index, options.num_residual_streams, options.num_input_views);
+  return make_part(
+      "HyperConnection", hyper,
+      {{"forward",
+        [hyper](Arguments& arguments) -> Value {
+          const auto x = arguments.required_tensor("x");
+          const auto residuals = arguments.required_tensor("residuals");
+          return hyper->forward(x, {{}, residuals, arguments.required_tensor("beta")});
+        }},
+       {"prepare", [hyper](Arguments& arguments) -> Value {
+          return prepared_value(hyper->prepare(arguments.required_tensor("residuals")));
+        }}});
+}
+
+/// `hiddens` as one tensor [layers, b, n, d] or as a list.
+std::vector<at::Tensor> take_hiddens(Arguments& arguments) {
+  const auto listed = arguments.tensors("hiddens");
+  return listed.empty() ? arguments.required_tensor("hiddens").unbind(0) : listed;
+}
+
+/// DynamicLIMe without its norm, which no stack uses.
+class UnnormedLIMe : public torch::nn::Module {
+ public:
+  explicit UnnormedLIMe(const DynamicLIMeOptions& options) : options_(options) {
+    auto scope = register_module("to_weights", make_scope());
+    linear_ = scope->register_module(
+        "0", torch::nn::Linear(options.dim, options.num_views * options.num_layers));
+  }
+
+  at::Tensor forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
+    require(static_cast<int64_t>(hiddens.size()) == options_.num_layers,
+            "hiddens: expected " + std::to_string(options_.num_layers) + " layers, got " +
+                std::to_string(hiddens.size()));
+    auto weights = linear_->forward(x).unflatten(-1, {options_.num_views, options_.num_layers});
+    weights = options_.use_softmax ? weights.softmax(-1) : weights.relu();
+    const auto out = at::einsum("l b n d, b n v l -> v b n d", {at::stack(hiddens), weights});
+    return options_.num_views > 1 ? out : out.squeeze(0);
+  }
+
+ private:
+  DynamicLIMeOptions options_;
+  torch::nn::Linear linear_{nullptr};
+};
+
+template <class Lime>
+std::shared_ptr<Model> lime_part(const std::shared_ptr<Lime>& lime) {
+  return make_part("DynamicLIMe", lime, {{"forward", [lime](Arguments& arguments) -> Value {
+                                            const auto x = arguments.required_tensor("x");
+                                            return lime->forward(x, take_hiddens(arguments));
+                                          }}});
+}
+
+}  // namespace
+
+void register_residuals(ModelTypes& types) {
+  register_part<ResidualOptions>(types, "Residual", [](const ResidualOptions& options) {
+    require_positive("dim", options.dim);
+    return residual_part("Residual", std::make_shared<Residual>(options.dim, options.scale_residual,
+                                                                options.scale_residual_constant));
+  });
+  register_part<GRUGatingOptions>(types, "GRUGating", [](const GRUGatingOptions& options) {
+    require_positive("dim", options.dim);
+    return residual_part("GRUGating",
+                         std::make_shared<GRUGating>(options.dim, options.scale_residual));
+  });
+  register_part<HyperConnectionOptions>(types, "HyperConnection", hyper_connection_part);
+  register_part<DynamicLIMeOptions>(types, "DynamicLIMe", [](const DynamicLIMeOptions& options) {
+    require_positive("dim", options.dim);
+    require_positive("num_layers", options.num_layers);
+    require_positive("num_views", options.num_views);
+    if (!options.norm) return lime_part(std::make_shared<UnnormedLIMe>(options));
+    return lime_part(std::make_shared<DynamicLIMe>(options.dim, options.num_layers,
+                                                   options.num_views, options.use_softmax));
+  });
+}
+
+}  // namespace x_transformers
