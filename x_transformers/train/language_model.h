@@ -43,7 +43,7 @@ struct TextGeneration {
   std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
 };
 
-/// Continues the prompt and returns the new text. InputError for a prompt that is empty, longer than max_seq_len, or has
+/// Continues the prompt and returns the new text. An empty prompt stands for a line end. InputError for one longer than max_seq_len, or has
 /// tokens that the model does not know.
 std::string write_text(LanguageModel& language_model, const TextGeneration& generation);
 
