@@ -120,7 +120,7 @@ class ConcatCombine : public torch::nn::Module {
   }
 
  private:
-  torch::nn::Linear combine_{nullptr};
+  Linear combine_{nullptr};
 };
 
 /// A projection, half of which gates the other half (arXiv:2002.05202).
@@ -128,7 +128,7 @@ class GLU : public torch::nn::Module {
  public:
   explicit GLU(const GLUOptions& options)
       : act_(register_module("act", make_activation(options.activation))),
-        proj_(register_module("proj", torch::nn::Linear(options.dim_in, options.dim_out * 2))) {
+        proj_(register_module("proj", Linear(options.dim_in, options.dim_out * 2))) {
     if (options.mult_bias)
       mult_bias_ = register_parameter("mult_bias", at::ones({options.dim_out}));
   }
@@ -141,7 +141,7 @@ class GLU : public torch::nn::Module {
 
  private:
   std::shared_ptr<ActivationModule> act_;
-  torch::nn::Linear proj_{nullptr};
+  Linear proj_{nullptr};
   at::Tensor mult_bias_;
 };
 

@@ -63,7 +63,7 @@ class UnnormedLIMe : public torch::nn::Module {
   explicit UnnormedLIMe(const DynamicLIMeOptions& options) : options_(options) {
     auto scope = register_module("to_weights", make_scope());
     linear_ = scope->register_module(
-        "0", torch::nn::Linear(options.dim, options.num_views * options.num_layers));
+        "0", Linear(options.dim, options.num_views * options.num_layers));
   }
 
   at::Tensor forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
@@ -78,7 +78,7 @@ class UnnormedLIMe : public torch::nn::Module {
 
  private:
   DynamicLIMeOptions options_;
-  torch::nn::Linear linear_{nullptr};
+  Linear linear_{nullptr};
 };
 
 template <class Lime>

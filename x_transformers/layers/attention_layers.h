@@ -2,7 +2,6 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
 
 #include <memory>
 #include <optional>
@@ -14,6 +13,7 @@
 #include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/layers/layer_plan.h"
 #include "x_transformers/nn/block.h"
+#include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -90,7 +90,7 @@ class AttentionLayersImpl : public torch::nn::Module {
     std::shared_ptr<Norm> pre_norm, post_branch_norm, post_main_norm;
     std::shared_ptr<Block> block;
     std::shared_ptr<ResidualBase> residual;
-    torch::nn::Linear skip_combine{nullptr};
+    Linear skip_combine{nullptr};
     std::shared_ptr<DynamicLIMe> integrator;
   };
   struct State;
@@ -123,7 +123,7 @@ class AttentionLayersImpl : public torch::nn::Module {
   std::shared_ptr<RotaryEmbedding> rotary_pos_emb_;
   std::shared_ptr<PolarEmbedding> polar_pos_emb_;
   std::shared_ptr<PositionBias> rel_pos_;
-  torch::nn::Linear condition_mlp_{nullptr}, reinject_input_proj_{nullptr}, reinject_input_gate_{nullptr};
+  Linear condition_mlp_{nullptr}, reinject_input_proj_{nullptr}, reinject_input_gate_{nullptr};
   at::Tensor stream_emb_;
 };
 TORCH_MODULE(AttentionLayers);

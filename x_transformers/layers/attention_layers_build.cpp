@@ -177,6 +177,10 @@ std::string AttentionLayersImpl::cache_refusal() const {
   }
   for (const auto& layer : layers_) {
     if (const auto reason = layer.block->cache_refusal(); !reason.empty()) return reason;
+    const auto* attention = layer.block->attention();
+    if (layer.step.type == LayerType::cross_attention && attention && attention->options().max_attend_past) {
+      return "max_attend_past in cross attention counts back from the last query, which moves as the sequence grows";
+    }
   }
   return {};
 }

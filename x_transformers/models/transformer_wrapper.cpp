@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/ops/linear.h"
 
 namespace x_transformers {
 
@@ -181,7 +182,7 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output) {
     x = to_mixture_->forward(x).unflatten(-1, {options_.mixture_of_softmax_k, -1});
     output.mixture = x;
   }
-  if (options_.tie_embedding) output.logits = {at::matmul(x, token_emb_->weight().t())};
+  if (options_.tie_embedding) output.logits = {linear(x, token_emb_->weight(), at::Tensor())};
   for (auto& head : to_logits_) output.logits.push_back(head->forward(x));
   for (auto& logits : output.logits) {
     if (options_.sigsoftmax_logits) logits = logits + logits.sigmoid().log();

@@ -3,7 +3,6 @@
 
 #include <torch/nn/module.h>
 #include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/linear.h>
 
 #include <map>
 #include <memory>
@@ -15,6 +14,7 @@
 #include "x_transformers/layers/attention_pool.h"
 #include "x_transformers/models/transformer_wrapper_options.h"
 #include "x_transformers/nn/embeddings.h"
+#include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 
 namespace x_transformers {
@@ -114,9 +114,9 @@ class TransformerWrapperImpl : public torch::nn::Module {
   std::shared_ptr<PositionalEmbedding> pos_emb_;
   std::map<std::string, torch::nn::Embedding> embeds_;
   std::shared_ptr<LayerNorm> post_emb_norm_;
-  torch::nn::Linear project_emb_{nullptr}, recycled_proj_{nullptr}, combine_mixture_{nullptr}, to_mixture_{nullptr};
-  torch::nn::Linear next_embed_hidden_{nullptr}, next_embed_out_{nullptr};
-  std::vector<torch::nn::Linear> to_logits_;
+  Linear project_emb_{nullptr}, recycled_proj_{nullptr}, combine_mixture_{nullptr}, to_mixture_{nullptr};
+  Linear next_embed_hidden_{nullptr}, next_embed_out_{nullptr};
+  std::vector<Linear> to_logits_;
   AttentionLayers attn_layers_{nullptr};
   AttentionPool attn_pool_{nullptr};
   at::Tensor ff_deep_embed_, cls_token_, memory_tokens_;

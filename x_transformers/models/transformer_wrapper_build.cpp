@@ -59,7 +59,7 @@ void TransformerWrapperImpl::build_embeddings(int64_t dim) {
     ff_deep_embed_ = register_parameter("ff_deep_embed", at::ones({o.num_tokens, attn_layers_->plan().depth, dim}));
   }
   if (o.post_emb_norm) post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(emb_dim));
-  if (emb_dim != dim) project_emb_ = register_module("project_emb", torch::nn::Linear(emb_dim, dim));
+  if (emb_dim != dim) project_emb_ = register_module("project_emb", Linear(emb_dim, dim));
   const auto memory_tokens = memory_token_count();
   if (memory_tokens > 0) memory_tokens_ = register_parameter("memory_tokens", at::randn({memory_tokens, dim}));
   if (o.use_cls_token) {

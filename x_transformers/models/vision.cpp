@@ -37,11 +37,11 @@ ViTransformerWrapperImpl::ViTransformerWrapperImpl(ViTransformerWrapperOptions o
   }
   auto embedding = register_module("patch_to_embedding", make_scope());
   patch_norm_ = embedding->register_module("0", std::make_shared<LayerNorm>(patch_dim));
-  patch_projection_ = embedding->register_module("1", torch::nn::Linear(patch_dim, dim));
+  patch_projection_ = embedding->register_module("1", Linear(patch_dim, dim));
   embedding_norm_ = embedding->register_module("2", std::make_shared<LayerNorm>(dim));
   if (o.post_emb_norm) post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(dim));
   register_module("attn_layers", attn_layers_);
-  if (o.num_classes) mlp_head_ = register_module("mlp_head", torch::nn::Linear(dim, *o.num_classes));
+  if (o.num_classes) mlp_head_ = register_module("mlp_head", Linear(dim, *o.num_classes));
 }
 
 ViTransformerWrapperImpl::Output ViTransformerWrapperImpl::forward(const at::Tensor& img) {

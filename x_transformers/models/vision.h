@@ -2,12 +2,12 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
 
 #include <memory>
 #include <optional>
 
 #include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 
 namespace x_transformers {
@@ -53,7 +53,7 @@ class ViTransformerWrapperImpl : public torch::nn::Module {
   ViTransformerWrapperOptions options_;
   at::Tensor pos_embedding_, register_tokens_;
   std::shared_ptr<LayerNorm> patch_norm_, embedding_norm_, post_emb_norm_;
-  torch::nn::Linear patch_projection_{nullptr}, mlp_head_{nullptr};
+  Linear patch_projection_{nullptr}, mlp_head_{nullptr};
   AttentionLayers attn_layers_{nullptr};
 };
 TORCH_MODULE(ViTransformerWrapper);

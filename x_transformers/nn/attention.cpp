@@ -74,7 +74,7 @@ void AttentionImpl::build_projections() {
   }
   if (o.learned_value_residual_mix) {
     auto scope = register_module("to_value_residual_mix", make_scope());
-    to_value_residual_mix_ = scope->register_module("0", torch::nn::Linear(o.dim, o.heads));
+    to_value_residual_mix_ = scope->register_module("0", Linear(o.dim, o.heads));
   }
 }
 
@@ -83,7 +83,7 @@ void AttentionImpl::build_outputs() {
   constexpr double kOpenGate = 10.0;
   const auto out_dim = value_dim_head_ * o.heads;
   const auto open_gate = [&](const char* name, int64_t features) {
-    auto layer = register_module(name, torch::nn::Linear(o.dim, features));
+    auto layer = register_module(name, Linear(o.dim, features));
     torch::NoGradGuard no_grad;
     layer->weight.zero_();
     layer->bias.fill_(kOpenGate);

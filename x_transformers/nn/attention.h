@@ -2,7 +2,6 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
 
 #include <memory>
 #include <optional>
@@ -11,6 +10,7 @@
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/block.h"
+#include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/nn/positions/position_bias.h"
 
@@ -174,9 +174,9 @@ class AttentionImpl : public Block {
 
   AttentionOptions options_ = {};
   int64_t kv_heads_, value_dim_head_, rotate_num_heads_;
-  torch::nn::Linear to_q_{nullptr}, to_k_{nullptr}, to_v_{nullptr}, to_out_{nullptr};
-  torch::nn::Linear to_latent_q_{nullptr}, to_latent_kv_{nullptr}, to_rotateable_k_{nullptr};
-  torch::nn::Linear to_v_gate_{nullptr}, to_v_head_gate_{nullptr}, to_value_residual_mix_{nullptr};
+  Linear to_q_{nullptr}, to_k_{nullptr}, to_v_{nullptr}, to_out_{nullptr};
+  Linear to_latent_q_{nullptr}, to_latent_kv_{nullptr}, to_rotateable_k_{nullptr};
+  Linear to_v_gate_{nullptr}, to_v_head_gate_{nullptr}, to_value_residual_mix_{nullptr};
   at::Tensor qk_norm_q_scale_, qk_norm_k_scale_, head_scale_params_, mem_k_, mem_v_;
   std::shared_ptr<MultiheadRMSNorm> value_rmsnorm_;
   std::shared_ptr<DataDependentAlibi> data_dependent_alibi_;

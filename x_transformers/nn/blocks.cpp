@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "x_transformers/nn/linear.h"
+#include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -62,7 +63,7 @@ AttentionOutput AdaptiveLayerScale::run(const BlockInputs& inputs) {
   auto result = fn_->run(inputs);
   const auto& condition = inputs.condition;
   const auto expanded = condition.dim() == 2 ? condition.unsqueeze(1) : condition;
-  result.out = result.out * at::linear(expanded, weight_, bias_).sigmoid();
+  result.out = result.out * linear(expanded, weight_, bias_).sigmoid();
   return result;
 }
 

@@ -4,6 +4,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/linear.h"
+#include "x_transformers/ops/linear.h"
 
 namespace x_transformers {
 
@@ -36,18 +37,18 @@ FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::mov
   auto ff = register_module("ff", make_scope());
   auto first = ff->register_module("0", make_scope());
   if (options_.glu) {
-    proj_in_ = first->register_module("proj", torch::nn::Linear(options_.dim, inner_dim * 2));
+    proj_in_ = first->register_module("proj", Linear(options_.dim, inner_dim * 2));
     first->register_module("act", activation_);
     if (options_.glu_mult_bias) glu_mult_bias_ = first->register_parameter("mult_bias", at::ones({inner_dim}));
   } else {
     proj_in_ = first->register_module(
-        "0", torch::nn::Linear(torch::nn::LinearOptions(options_.dim, inner_dim).bias(bias)));
+        "0", Linear(torch::nn::LinearOptions(options_.dim, inner_dim).bias(bias)));
     first->register_module("1", activation_);
   }
   if (options_.post_act_ln) post_act_ln_ = ff->register_module("1", std::make_shared<LayerNorm>(inner_dim));
   proj_out_ = ff->register_module(
       options_.post_act_ln ? "3" : "2",
-      torch::nn::Linear(torch::nn::LinearOptions(inner_dim, options_.dim_out.value_or(options_.dim)).bias(bias)));
+      Linear(torch::nn::LinearOptions(inner_dim, options_.dim_out.value_or(options_.dim)).bias(bias)));
   if (options_.zero_init_output) zero_init(proj_out_);
 }
 
@@ -55,7 +56,7 @@ at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
   const auto plain = activation_->plain();
   // On the CPU the bias goes with the activation and saves a pass; elsewhere it is part of the product.
   const bool fuse_bias = plain && x.is_cpu() && proj_in_->bias.defined();
-  const auto projected = fuse_bias ? at::linear(x, proj_in_->weight) : proj_in_->forward(x);
+  const auto projected = fuse_bias ? linear(x, proj_in_->weight, at::Tensor()) : proj_in_->forward(x);
   const auto bias = fuse_bias ? proj_in_->bias : at::Tensor();
   if (!options_.glu) return plain ? activate(projected, *plain, bias) : activation_->forward(projected);
   at::Tensor gated;

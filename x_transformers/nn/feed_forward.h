@@ -2,13 +2,13 @@
 #pragma once
 
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
 
 #include <optional>
 
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/block.h"
+#include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
 
@@ -66,7 +66,7 @@ class FeedForwardImpl : public Block {
   at::Tensor hidden(const at::Tensor& x);
 
   FeedForwardOptions options_ = {};
-  torch::nn::Linear proj_in_{nullptr}, proj_out_{nullptr};
+  Linear proj_in_{nullptr}, proj_out_{nullptr};
   std::shared_ptr<ActivationModule> activation_;
   at::Tensor glu_mult_bias_;
   std::shared_ptr<LayerNorm> post_act_ln_;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/norm.h"
 
 namespace x_transformers {
@@ -28,7 +29,7 @@ AdaptiveLayerNorm::AdaptiveLayerNorm(int64_t dim, int64_t dim_condition) {
 }
 
 at::Tensor AdaptiveLayerNorm::forward(const at::Tensor& x, const at::Tensor& condition) {
-  return layer_norm(x, {}, 0.0) * (at::linear(with_sequence(condition), to_gamma_) + 1.0);
+  return layer_norm(x, {}, 0.0) * (linear(with_sequence(condition), to_gamma_, at::Tensor()) + 1.0);
 }
 
 RootMeanSquareNorm::RootMeanSquareNorm(int64_t gains, bool unit_offset) : offset_(unit_offset ? 1.0 : 0.0) {
@@ -43,7 +44,7 @@ AdaptiveRMSNorm::AdaptiveRMSNorm(int64_t dim, int64_t dim_condition) {
 }
 
 at::Tensor AdaptiveRMSNorm::forward(const at::Tensor& x, const at::Tensor& condition) {
-  return rms_norm(x, {}, 0.0) * (at::linear(with_sequence(condition), to_gamma_) + 1.0);
+  return rms_norm(x, {}, 0.0) * (linear(with_sequence(condition), to_gamma_, at::Tensor()) + 1.0);
 }
 
 MultiheadRMSNorm::MultiheadRMSNorm(int64_t dim, int64_t heads)

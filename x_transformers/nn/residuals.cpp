@@ -8,6 +8,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
+#include "x_transformers/ops/linear.h"
 
 namespace x_transformers {
 
@@ -86,7 +87,7 @@ DynamicLIMe::DynamicLIMe(int64_t dim, int64_t num_layers, int64_t num_views, boo
     : num_layers_(num_layers), num_views_(num_views), use_softmax_(use_softmax) {
   auto scope = register_module("to_weights", make_scope());
   norm_ = scope->register_module("0", std::make_shared<RootMeanSquareNorm>(dim, false));
-  auto linear = scope->register_module("1", torch::nn::Linear(dim, num_views * num_layers));
+  auto linear = scope->register_module("1", Linear(dim, num_views * num_layers));
   weight_ = linear->weight;
   bias_ = linear->bias;
 }
@@ -95,7 +96,7 @@ at::Tensor DynamicLIMe::forward(const at::Tensor& x, const std::vector<at::Tenso
   require(static_cast<int64_t>(hiddens.size()) == num_layers_,
           "integrate_layers: expected " + std::to_string(num_layers_) + " earlier layers, got " +
               std::to_string(hiddens.size()));
-  auto weights = at::linear(norm_->forward(x), weight_, bias_).unflatten(-1, {num_views_, num_layers_});
+  auto weights = linear(norm_->forward(x), weight_, bias_).unflatten(-1, {num_views_, num_layers_});
   weights = use_softmax_ ? weights.softmax(-1) : weights.relu();
   const auto out = at::einsum("l b n d, b n v l -> v b n d", {at::stack(hiddens), weights});
   return num_views_ > 1 ? out : out.squeeze(0);

@@ -167,6 +167,7 @@ for name, options, inputs, *kwargs in [
     ('mem_kv', dict(enc_attn_num_mem_kv=2, dec_attn_num_mem_kv=3, dec_cross_attn_num_mem_kv=1),
      BOTH | SRC_MASK),
     ('cross_residual', dict(dec_depth=2, dec_cross_residual_attn=True), BOTH),
+    ('cross_window', dict(dec_attn_max_attend_past=3), BOTH),
 ]:
     add(f'pair.{name}', PAIR | options, inputs, *kwargs)
 START = dict(seq_in=tok(B, N), seq_out_start=tok(B, 2))
@@ -177,6 +178,7 @@ for name, options, inputs, kwargs in [
     ('generate_rotary', dict(dec_rotary_pos_emb=True, dec_attn_kv_heads=2, dec_depth=2), START
      | SRC_MASK, {}),
     ('generate_no_cache', {}, START | SRC_MASK, dict(cache_kv=False)),
+    ('generate_cross_window', dict(dec_attn_max_attend_past=3), START, dict(cache_kv=False)),
     ('generate_top_k', dict(tie_token_emb=True), START,
      dict(temperature=1., filter_kwargs=dict(k=1))),
     ('generate_ragged', dict(enc_alibi_pos_bias=True, dec_alibi_pos_bias=True),

@@ -68,7 +68,7 @@ DynamicPositionBias::DynamicPositionBias(int64_t dim, int64_t heads, int64_t dep
   for (int64_t index = 0; index < depth; ++index) {
     auto scope = mlp->register_module(std::to_string(index), make_scope());
     Layer layer;
-    layer.linear = scope->register_module("0", torch::nn::Linear(index == 0 ? 1 : dim, dim));
+    layer.linear = scope->register_module("0", Linear(index == 0 ? 1 : dim, dim));
     // Python's first norm is the library's own, the later ones are torch's.
     if (norm && index == 0) layer.norm = scope->register_module("1", std::make_shared<LayerNorm>(dim));
     if (norm && index > 0) {
@@ -78,7 +78,7 @@ DynamicPositionBias::DynamicPositionBias(int64_t dim, int64_t heads, int64_t dep
     }
     layers_.push_back(layer);
   }
-  to_heads_ = mlp->register_module(std::to_string(depth), torch::nn::Linear(dim, heads));
+  to_heads_ = mlp->register_module(std::to_string(depth), Linear(dim, heads));
 }
 
 at::Tensor DynamicPositionBias::forward(const PositionPairs& positions) {
@@ -140,7 +140,7 @@ DataDependentAlibi::DataDependentAlibi(int64_t dim, int64_t heads, bool causal, 
                                        double post_log_scale)
     : causal_(causal), post_log_scale_(post_log_scale) {
   auto scope = register_module("to_forget_gates", make_scope());
-  linear_ = scope->register_module("0", torch::nn::Linear(dim, heads * (causal ? 1 : 2)));
+  linear_ = scope->register_module("0", Linear(dim, heads * (causal ? 1 : 2)));
   torch::NoGradGuard no_grad;
   linear_->bias.fill_(bias_init);
 }
@@ -175,7 +175,7 @@ CoPE::CoPE(int64_t dim, int64_t heads, int64_t max_pos, bool soft_onehot, bool t
       pos_emb_(register_parameter("pos_emb", at::zeros({max_pos, dim}))) {
   if (talking_heads) {
     auto scope = register_module("talking_heads", make_scope());
-    torch::nn::Linear start(torch::nn::LinearOptions(heads, heads).bias(false));
+    Linear start(torch::nn::LinearOptions(heads, heads).bias(false));
     talking_heads_ = scope->register_parameter("weight", start->weight.detach().clone().view({heads, heads, 1, 1}));
   }
   if (soft_onehot) positions_ = register_buffer("positions", at::arange(max_pos));

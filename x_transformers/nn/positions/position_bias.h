@@ -4,11 +4,12 @@
 
 #include <torch/nn/module.h>
 #include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/linear.h>
 
 #include <memory>
 #include <optional>
 #include <vector>
+
+#include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
 
@@ -49,13 +50,13 @@ class DynamicPositionBias : public PositionBias {
 
  private:
   struct Layer {
-    torch::nn::Linear linear{nullptr};
+    Linear linear{nullptr};
     std::shared_ptr<torch::nn::Module> norm;
     at::Tensor norm_weight, norm_bias;
   };
   bool log_distance_;
   std::vector<Layer> layers_;
-  torch::nn::Linear to_heads_{nullptr};
+  Linear to_heads_{nullptr};
 };
 
 /// Minus the distance times a fixed slope for each head (arXiv:2108.12409); heads past `heads` get none.
@@ -85,7 +86,7 @@ class DataDependentAlibi : public torch::nn::Module {
  private:
   bool causal_;
   double post_log_scale_;
-  torch::nn::Linear linear_{nullptr};
+  Linear linear_{nullptr};
 };
 
 /// The same with forget gates for each pair, from small queries and keys.
@@ -97,7 +98,7 @@ class PerRowDataDependentAlibi : public torch::nn::Module {
  private:
   int64_t heads_, dim_head_;
   double post_log_scale_;
-  torch::nn::Linear linear_{nullptr};
+  Linear linear_{nullptr};
 };
 
 /// Contextual positions: a token's position is how many tokens before it its query counts (arXiv:2405.18719).

@@ -1,0 +1,81 @@
+#include "x_transformers/ops/linear.h"
+
+#include <ATen/Context.h>
+
+#include "ops/compare_with_reference.h"
+#include "x_transformers/kernels/cpu/gemm.h"
+
+namespace x_transformers {
+namespace {
+
+at::Tensor apply(const Tensors& t) { return linear(t[0], t[1], t[2]); }
+at::Tensor reference(const Tensors& t) { return linear_reference(t[0], t[1], t[2]); }
+
+class LinearTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!kernels::can_gemm()) GTEST_SKIP() << "this processor has no bfloat16 tiles";
+    at::manual_seed(3);
+    x = at::randn({3, 50, 96});
+    weight = at::randn({80, 96});
+    bias = at::randn({80});
+  }
+
+  at::Tensor x, weight, bias;
+};
+
+TEST_F(LinearTest, OutputsAndGradientsAreThoseOfATen) {
+  ASSERT_EQ(linear_unsupported(x, weight, bias), "");
+  expect_like_reference(apply, reference, {x, weight, bias}, {1e-4, true});
+  expect_like_reference(apply, reference, {x, weight, at::Tensor()}, {1e-4, true});
+}
+
+TEST_F(LinearTest, TakesViews) {
+  const auto view = at::randn({50, 3, 100}).transpose(0, 1).narrow(2, 2, 96);
+  ASSERT_EQ(linear_unsupported(view, weight, bias), "");
+  expect_like_reference(apply, reference, {view, weight, bias}, {1e-4, false});
+  const at::NoGradGuard no_grad;
+  const auto turned = at::randn({96, 80}).t();
+  expect_close(linear(view, turned, bias), linear_reference(view, turned, bias), 1e-4);
+}
+
+TEST_F(LinearTest, GradientsThatAreViewsOfOneNumber) {
+  x.requires_grad_();
+  weight.requires_grad_();
+  linear(x, weight, bias).sum().backward();  // the gradient has strides of 0
+  expect_close(x.grad(), weight.sum(0).expand_as(x), 1e-4);
+  expect_close(weight.grad(), x.sum(at::IntArrayRef{0, 1}).expand_as(weight), 1e-4);
+}
+
+TEST_F(LinearTest, OnlyWantedGradients) {
+  x.requires_grad_();
+  linear(x, weight, bias).sum().backward();
+  EXPECT_TRUE(x.grad().defined());
+  EXPECT_FALSE(weight.grad().defined());
+}
+
+TEST_F(LinearTest, FollowsTheMatmulPrecision) {
+  const auto exact = linear(x, weight, bias);
+  at::globalContext().setFloat32MatmulPrecision("medium");
+  const auto coarse = linear(x, weight, bias);
+  at::globalContext().setFloat32MatmulPrecision("high");
+  const auto high = linear(x, weight, bias);
+  at::globalContext().setFloat32MatmulPrecision("highest");
+  const auto error = [&](const at::Tensor& y) { return (y - exact).abs().max().item<double>(); };
+  EXPECT_GT(error(coarse), 10 * error(high));
+  EXPECT_GT(error(high), 0);
+  EXPECT_LT(error(high), 2e-3);
+}
+
+TEST_F(LinearTest, LeavesTheRestToATen) {
+  EXPECT_NE(linear_unsupported(x.to(at::kDouble), weight, bias), "");
+  EXPECT_NE(linear_unsupported(x.narrow(1, 0, 1).narrow(0, 0, 1), weight, bias), "");
+  EXPECT_NE(linear_unsupported(x, weight, at::randn({80, 2}).select(1, 0)), "");
+  kernels::use_isa(kernels::Isa::baseline);
+  EXPECT_NE(linear_unsupported(x, weight, bias), "");
+  kernels::use_isa(kernels::usable_isas().back());
+  EXPECT_ANY_THROW(linear(x, at::randn({80, 95}), bias));
+}
+
+}  // namespace
+}  // namespace x_transformers

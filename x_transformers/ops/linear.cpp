@@ -1,0 +1,132 @@
+#include "x_transformers/ops/linear.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+
+#include <optional>
+
+#include "x_transformers/kernels/cpu/gemm.h"
+#include "x_transformers/ops/fast_path.h"
+
+namespace x_transformers {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Below these sizes packing costs more than the tiles save.
+constexpr int64_t kLeastLines = 16;
+constexpr int64_t kLeastProducts = int64_t{1} << 20;
+
+bool is_worth_tiles(int64_t m, int64_t n, int64_t k) {
+  return std::min({m, n, k}) >= kLeastLines && m * n * k >= kLeastProducts;
+}
+
+kernels::GemmPrecision precision() {
+  switch (at::globalContext().float32MatmulPrecision()) {
+    case at::Float32MatmulPrecision::HIGH:
+      return kernels::GemmPrecision::high;
+    case at::Float32MatmulPrecision::MEDIUM:
+      return kernels::GemmPrecision::medium;
+    default:
+      return kernels::GemmPrecision::highest;
+  }
+}
+
+bool has_dense_line(const at::Tensor& matrix) {
+  return (matrix.stride(1) == 1 && matrix.stride(0) >= matrix.size(1)) ||
+         (matrix.stride(0) == 1 && matrix.stride(1) >= matrix.size(0));
+}
+
+kernels::GemmOperand operand(const at::Tensor& matrix) {
+  return {matrix.const_data_ptr<float>(), matrix.stride(0), matrix.stride(1)};
+}
+
+/// a [m, k] b [k, n] + bias [n]
+at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias = {}) {
+  const auto m = a.size(0), k = a.size(1), n = b.size(1);
+  if (!is_worth_tiles(m, n, k) || !has_dense_line(a) || !has_dense_line(b)) {
+    return bias.defined() ? at::addmm(bias, a, b) : at::mm(a, b);
+  }
+  const auto out = at::empty({m, n}, a.options());
+  kernels::GemmParams params;
+  params.m = m;
+  params.n = n;
+  params.k = k;
+  params.a = operand(a);
+  params.b = operand(b);
+  params.bias = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
+  params.out = out.mutable_data_ptr<float>();
+  params.precision = precision();
+  kernels::gemm(params);
+  return out;
+}
+
+at::Tensor rows_of(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
+
+at::Tensor run_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  auto sizes = x.sizes().vec();
+  sizes.back() = weight.size(0);
+  return product(rows_of(x), weight.t(), bias).view(sizes);
+}
+
+class LinearFunction : public torch::autograd::Function<LinearFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias) {
+    ctx->save_for_backward({x, weight, bias.value_or(at::Tensor())});
+    return run_forward(x, weight, bias.value_or(at::Tensor()));
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &weight = saved[1], &bias = saved[2];
+    if (at::GradMode::is_enabled()) {
+      const auto reference = [](const variable_list& inputs) {
+        return linear_reference(inputs[0], inputs[1], inputs[2]);
+      };
+      return differentiable_gradients(reference, {x, weight, bias}, output_grads[0]);
+    }
+    const auto y_grad = rows_of(output_grads[0]);
+    variable_list gradients(3);
+    if (ctx->needs_input_grad(0)) gradients[0] = product(y_grad, weight).view(x.sizes());
+    if (ctx->needs_input_grad(1)) gradients[1] = product(y_grad.t(), rows_of(x));
+    if (bias.defined() && ctx->needs_input_grad(2)) gradients[2] = y_grad.sum(0);
+    return gradients;
+  }
+};
+
+}  // namespace
+
+std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
+                               const at::Tensor& bias) {
+  if (!kernels::can_gemm()) return "this processor has no bfloat16 tiles";
+  for (const auto* t : {&x, &weight, &bias}) {
+    if (!t->defined()) continue;
+    if (!t->device().is_cpu() || t->scalar_type() != at::kFloat || t->layout() != at::kStrided) {
+      return "not a dense float32 tensor on the CPU";
+    }
+  }
+  if (x.dim() < 1 || weight.dim() != 2 || x.size(-1) != weight.size(1))
+    return "the sizes do not fit";
+  if (bias.defined() &&
+      (bias.dim() != 1 || bias.size(0) != weight.size(0) || !bias.is_contiguous())) {
+    return "not a dense bias of dim_out entries";
+  }
+  if (x.size(-1) == 0 || !is_worth_tiles(x.numel() / x.size(-1), weight.size(0), weight.size(1))) {
+    return "too small";
+  }
+  return {};
+}
+
+at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
+}
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (!linear_unsupported(x, weight, bias).empty()) return linear_reference(x, weight, bias);
+  if (!records_gradient({x, weight, bias})) return run_forward(x, weight, bias);
+  return LinearFunction::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+}
+
+}  // namespace x_transformers

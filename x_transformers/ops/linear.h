@@ -1,0 +1,23 @@
+// Linear layers.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+namespace x_transformers {
+
+/// x weight^T + bias: x [..., dim_in], weight [dim_out, dim_in], bias [dim_out] or undefined;
+/// returns [..., dim_out]. On a processor with bfloat16 tiles, float32 products run on them, in as
+/// many parts as at::globalContext().float32MatmulPrecision() asks for; its default, highest, keeps
+/// the precision of float32.
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+/// Why `linear` leaves this product to ATen; empty: it runs on the processor's tiles.
+std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
+                               const at::Tensor& bias);
+
+/// What `linear` computes, by ATen.
+at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+}  // namespace x_transformers
