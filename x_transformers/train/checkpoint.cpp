@@ -98,21 +98,27 @@ std::vector<int64_t> CheckpointFolder::steps() const {
   return found;
 }
 
-void CheckpointFolder::prepare() {
+void CheckpointFolder::link_to_latest(const char* name) {
+  std::error_code error;
+  const fs::path link = directory_ / name;
+  const auto type = fs::symlink_status(link, error).type();
+  require(
+      type == fs::file_type::not_found || type == fs::file_type::symlink,
+      fmt::format(
+          "{}: is not of a training run and would be lost, move it away or choose another folder",
+          link.string()));
+  if (type == fs::file_type::not_found) replace_link(link, fs::path("checkpoints/latest") / name);
+}
+
+void CheckpointFolder::prepare(bool has_tokenizer) {
   std::error_code error;
   fs::create_directories(checkpoints_, error);
   check(checkpoints_, "make the folder", error);
   for (const char* name : {checkpoint_file::kModel, checkpoint_file::kOptimizer,
                            checkpoint_file::kState, checkpoint_file::kConfig}) {
-    const fs::path link = directory_ / name;
-    const auto type = fs::symlink_status(link, error).type();
-    require(
-        type == fs::file_type::not_found || type == fs::file_type::symlink,
-        fmt::format(
-            "{}: is not of a training run and would be lost, move it away or choose another folder",
-            link.string()));
-    if (type == fs::file_type::not_found) replace_link(link, fs::path("checkpoints/latest") / name);
+    link_to_latest(name);
   }
+  if (has_tokenizer) link_to_latest(checkpoint_file::kTokenizer);
   std::vector<fs::path> unfinished;
   for (const auto& entry : fs::directory_iterator(checkpoints_, error)) {
     if (entry.path().filename().string().ends_with(".tmp")) unfinished.push_back(entry.path());

@@ -17,19 +17,21 @@ inline constexpr const char* kOptimizer = "optimizer.safetensors";
 inline constexpr const char* kState = "state.json";
 inline constexpr const char* kConfig = "config.json";
 inline constexpr const char* kMetrics = "metrics.jsonl";
+/// Only where the tokens are of a learned vocabulary: the whole of it, as make_tokenizer reads it.
+inline constexpr const char* kTokenizer = "tokenizer.model";
 }  // namespace checkpoint_file
 
 /// A run's folder:
 ///
-///     DIR/checkpoints/step-00000100/   all five files, of step 100: what `generate` takes too
+///     DIR/checkpoints/step-00000100/   all files, of step 100: what `generate` takes too
 ///     DIR/checkpoints/latest           link to the newest of these folders
 ///     DIR/best                         link to the one with the lowest validation loss
-///     DIR/model.safetensors            link to checkpoints/latest/model.safetensors; so the
-///     optimizer, state and config DIR/metrics.jsonl                a file: the run goes on writing
-///     it
+///     DIR/model.safetensors            link to checkpoints/latest/model.safetensors; likewise the
+///                                      optimizer, the state, the config and the tokenizer
+///     DIR/metrics.jsonl                a file: the run goes on writing it
 ///
 /// A checkpoint is written whole into a folder `.step-N.tmp`, synced and renamed; then the link
-/// `latest` is replaced by one rename. So at any instant the four files that DIR names are those of
+/// `latest` is replaced by one rename. So at any instant the files that DIR links to are those of
 /// one step, the last that was saved whole; metrics.jsonl may be ahead of them, and its copy beside
 /// them is not. All links are relative: the folder can be moved.
 ///
@@ -38,10 +40,10 @@ class CheckpointFolder {
  public:
   explicit CheckpointFolder(std::filesystem::path directory);
 
-  /// Makes the folder ready for saving: removes what a killed run left unfinished. Throws
-  /// InputError when a file that is not ours stands where a link must go, RunError when the folder
-  /// cannot be written.
-  void prepare();
+  /// Makes the folder ready for saving checkpoints, with or without a tokenizer.model: removes what
+  /// a killed run left unfinished. Throws InputError when a file that is not ours stands where a
+  /// link must go, RunError when the folder cannot be written.
+  void prepare(bool has_tokenizer = false);
 
   const std::filesystem::path& directory() const { return directory_; }
   /// The newest checkpoint's folder and its step, if there is one.
@@ -63,6 +65,7 @@ class CheckpointFolder {
   std::vector<int64_t> steps() const;
   std::optional<int64_t> linked_step(const std::filesystem::path& link) const;
   void remove_folder(int64_t step);
+  void link_to_latest(const char* name);
 
   std::filesystem::path directory_, checkpoints_;
 };

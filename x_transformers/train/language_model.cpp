@@ -1,8 +1,10 @@
 #include "x_transformers/train/language_model.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
-#include "x_transformers/core/device.h"
+#include <limits>
+
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/generation/stop.h"
@@ -32,6 +34,17 @@ std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const st
 }
 
 at::Device device_of(AutoregressiveWrapper& model) { return model->parameters().at(0).device(); }
+
+/// No token comes that the tokenizer has no text for: a model may have more tokens than its
+/// tokenizer, for a round number.
+GenerateOptions within_vocabulary(GenerateOptions options, const LanguageModel& language_model) {
+  const auto& net = language_model.model->options().net;
+  const auto logits = net.logits_dim.value_or(net.num_tokens);
+  for (auto token = language_model.tokenizer->vocab_size(); token < logits; ++token) {
+    options.logit_bias[fmt::format("{}", token)] = -std::numeric_limits<double>::infinity();
+  }
+  return options;
+}
 
 /// Decodes what comes, ends at a stop string, and hands the text on.
 class TextStream {
@@ -91,19 +104,51 @@ std::filesystem::path checkpoint_folder(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path) ? path : path.parent_path();
 }
 
+/// What stands for data.tokenizer in a run that goes on: the vocabulary in its checkpoint, wherever
+/// the file that it came from may be now.
+std::string resumed_tokenizer(const std::string& given, const std::filesystem::path& directory) {
+  const auto latest = CheckpointFolder(directory).latest();
+  if (!latest || !std::filesystem::exists(*latest / checkpoint_file::kTokenizer)) return given;
+  const auto saved = (*latest / checkpoint_file::kTokenizer).string();
+  const bool is_moved = given != "bytes" && !std::filesystem::exists(given);
+  require(is_moved || make_tokenizer(given)->serialized() == make_tokenizer(saved)->serialized(),
+          fmt::format(
+              "data.tokenizer: {} is another vocabulary than the run was trained with, which is {}",
+              given, saved));
+  return saved;
+}
+
+/// The tokenizer of a checkpoint: the vocabulary in it; bytes, or the file that the run named,
+/// where there is none.
+std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& folder,
+                                                 const Json& config) {
+  const auto saved = folder / checkpoint_file::kTokenizer;
+  if (std::filesystem::exists(saved)) return make_tokenizer(saved.string());
+  return make_tokenizer(config.value(Json::json_pointer("/data/tokenizer"), std::string("bytes")));
+}
+
+AutoregressiveWrapperOptions read_options(const Json& config, const std::string& where) {
+  if (!config.is_object()) detail::wrong_type(where, "an object with a type", config);
+  const auto type = config.value("type", std::string("AutoregressiveWrapper"));
+  if (type == "TransformerWrapper") {
+    AutoregressiveWrapperOptions options;
+    options.net = options_from_json<TransformerWrapperOptions>(config, where);
+    return options;
+  }
+  require(
+      type == "AutoregressiveWrapper",
+      where + ".type: expected AutoregressiveWrapper or TransformerWrapper, got '" + type + "'");
+  return options_from_json<AutoregressiveWrapperOptions>(config, where);
+}
+
+std::string model_spelling(const std::string& model) {
+  return options_to_json(read_options(Json::parse(model), "model")).dump();
+}
+
 }  // namespace
 
 AutoregressiveWrapper build_language_model(const Json& config, const std::string& where) {
-  if (!config.is_object()) detail::wrong_type(where, "an object with a type", config);
-  const auto type = config.value("type", std::string("AutoregressiveWrapper"));
-  AutoregressiveWrapperOptions options;
-  if (type == "TransformerWrapper") {
-    options.net = options_from_json<TransformerWrapperOptions>(config, where);
-  } else {
-    require(type == "AutoregressiveWrapper",
-            where + ".type: expected AutoregressiveWrapper or TransformerWrapper, got '" + type + "'");
-    options = options_from_json<AutoregressiveWrapperOptions>(config, where);
-  }
+  const auto options = read_options(config, where);
   try {
     return AutoregressiveWrapper(options);
   } catch (const InputError& error) {
@@ -113,12 +158,12 @@ AutoregressiveWrapper build_language_model(const Json& config, const std::string
 
 TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume) {
   open_device(run.train.device);  // loads what CUDA needs before the trainer looks for it
-  open_device(run.train.device);
   at::manual_seed(static_cast<uint64_t>(run.train.seed));
   if (run.train.threads) at::set_num_threads(static_cast<int>(*run.train.threads));
   auto model = build_language_model(*run.model, "model");
   const auto& net = model->options().net;
   auto data_options = run.data;
+  if (resume) data_options.tokenizer = resumed_tokenizer(run.data.tokenizer, directory);
   // A sequence comes with the token after it, which the model sees only where its loss cannot spare it.
   const bool sees_one_more = model->net()->has_abs_pos_emb() && !model->leaves_out_last();
   if (!data_options.seq_len) data_options.seq_len = net.max_seq_len - (sees_one_more ? 1 : 0);
@@ -139,7 +184,9 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   parts.sample = sampler({model, data.tokenizer}, run.train);
   parts.bytes_per_token = data.bytes_per_token;
   parts.config = run_config_text(run);
+  parts.model_spelling = model_spelling;
   parts.data_fingerprint = std::to_string(data.train.fingerprint());
+  if (data.tokenizer) parts.tokenizer = data.tokenizer->serialized();
   parts.directory = directory;
   parts.resume = resume;
   Trainer trainer(*model, run.train, std::move(parts));
@@ -166,9 +213,7 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
     for (auto& parameter : loaded.model->parameters()) parameter.set_data(parameter.to(dtype));
   }
   loaded.model->eval();
-  auto tokenizer = config.value(Json::json_pointer("/data/tokenizer"), std::string("bytes"));
-  if (tokenizer != "bytes" && !std::filesystem::exists(tokenizer)) tokenizer = (folder / tokenizer).string();
-  loaded.tokenizer = make_tokenizer(tokenizer);
+  loaded.tokenizer = saved_tokenizer(folder, config);
   return loaded;
 }
 
@@ -178,7 +223,7 @@ std::string write_text(LanguageModel& language_model, const TextGeneration& gene
   inputs.prompts = at::tensor(tokens).unsqueeze(0).to(device_of(language_model.model));
   TextStream stream(language_model.tokenizer, generation);
   inputs.callback = [&](const at::Tensor& step, int64_t) { return stream.push(step.item<int64_t>()); };
-  language_model.model->generate(inputs, generation.options);
+  language_model.model->generate(inputs, within_vocabulary(generation.options, language_model));
   return stream.finish();
 }
 

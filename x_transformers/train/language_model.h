@@ -21,8 +21,10 @@ namespace x_transformers {
 /// another type, and for what the types themselves refuse.
 AutoregressiveWrapper build_language_model(const nlohmann::json& config, const std::string& where);
 
-/// Trains the model of a run and leaves the run's folder (checkpoint.h) in `directory`. With `resume` goes on from the
-/// folder's latest checkpoint. Throws as Trainer does.
+/// Trains the model of a run and leaves the run's folder (checkpoint.h) in `directory`. With
+/// `resume` goes on from the folder's latest checkpoint, with the vocabulary that is in it. Throws
+/// as Trainer does, and InputError when data.tokenizer names another vocabulary than that of the
+/// checkpoint.
 TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume);
 
 /// A trained model, loaded for writing.
@@ -31,8 +33,9 @@ struct LanguageModel {
   std::shared_ptr<const Tokenizer> tokenizer;
 };
 
-/// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json beside it. InputError where
-/// something is missing or does not fit.
+/// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json (and
+/// tokenizer.model, if it has one) beside it. InputError where something is missing or does not
+/// fit.
 LanguageModel load_language_model(const std::filesystem::path& path, at::Device device, at::ScalarType dtype);
 
 /// What text generation takes beside the options of sampling.

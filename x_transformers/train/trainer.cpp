@@ -81,7 +81,7 @@ std::optional<int64_t> Trainer::open_directory() {
           fmt::format(
               "{} holds a run at step {} already: go on with --resume, or write to another folder",
               parts_.directory.string(), step.value_or(0)));
-  folder_.prepare();
+  folder_.prepare(!parts_.tokenizer.empty());
   if (!step) return std::nullopt;
   // Lost or from before a kill: the copy in the checkpoint has all rows up to its step.
   const fs::path metrics = parts_.directory / checkpoint_file::kMetrics;
@@ -104,7 +104,8 @@ AdamW Trainer::make_optimizer() {
 std::vector<std::string> Trainer::load_checkpoint() {
   const fs::path folder = *folder_.latest();
   const std::string config = (folder / checkpoint_file::kConfig).string();
-  const auto changes = compare_configs(file_text(config), parts_.config, config);
+  const auto changes =
+      compare_configs(file_text(config), parts_.config, config, parts_.model_spelling);
   TrainState saved = load_train_state(folder / checkpoint_file::kState);
   require(saved.data_fingerprint == parts_.data_fingerprint || saved.data_fingerprint.empty() ||
               parts_.data_fingerprint.empty(),
@@ -289,6 +290,8 @@ void Trainer::save(bool is_best) {
     saved.tokens += window_.tokens;
     save_train_state(folder / checkpoint_file::kState, saved);
     write_file_atomically(folder / checkpoint_file::kConfig, parts_.config);
+    if (!parts_.tokenizer.empty())
+      write_file_atomically(folder / checkpoint_file::kTokenizer, parts_.tokenizer);
     write_file_atomically(folder / checkpoint_file::kMetrics,
                           file_text(parts_.directory / checkpoint_file::kMetrics));
   });

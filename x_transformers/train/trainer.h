@@ -35,8 +35,13 @@ struct TrainerParts {
   std::optional<double> bytes_per_token;
   /// Text of config.json, a JSON object.
   std::string config = "{}\n";
+  /// By which a resumed run tells whether its model is that of the checkpoint; empty: by the text.
+  ModelSpelling model_spelling;
   /// Hash of the training data; a run is resumed on the same only. Empty: not checked.
   std::string data_fingerprint;
+  /// Content of tokenizer.model, which makes the checkpoints whole. Empty: the tokens are bytes, or
+  /// not of text.
+  std::string tokenizer;
   std::filesystem::path directory;
   /// Go on from the latest checkpoint in `directory`, or start where there is none.
   bool resume = false;

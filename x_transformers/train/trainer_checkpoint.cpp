@@ -51,10 +51,12 @@ void load_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
 }
 
 std::vector<std::string> compare_configs(const std::string& saved, const std::string& now,
-                                         const std::string& where) {
+                                         const std::string& where, const ModelSpelling& spelling) {
   const auto parse = [&](const std::string& text) {
     Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
     require(config.is_object(), where + ": expected a JSON object");
+    if (spelling && config.contains("model"))
+      config["model"] = Json::parse(spelling(config["model"].dump()));
     return config.flatten();
   };
   Json before = parse(saved), after = parse(now);

@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -29,10 +30,15 @@ void save_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
 /// files do not fit.
 void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
 
-/// Throws InputError naming the first difference when the `model` part of the two config.json texts
-/// differs. Returns a line "train.steps = 200 (was 100)" for each value of other parts that
-/// differs.
+/// Turns the JSON text of a `model` into one that is the same for all that mean the same model:
+/// every option in one spelling, defaults included.
+using ModelSpelling = std::function<std::string(const std::string& model)>;
+
+/// Throws InputError naming the first difference when the `model` parts of the two config.json
+/// texts differ in that spelling (as they stand, where it is empty). Returns a line "train.steps =
+/// 200 (was 100)" for each value of other parts that differs.
 std::vector<std::string> compare_configs(const std::string& saved, const std::string& now,
-                                         const std::string& where);
+                                         const std::string& where,
+                                         const ModelSpelling& spelling = {});
 
 }  // namespace x_transformers

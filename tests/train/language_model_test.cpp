@@ -1,0 +1,211 @@
+// A language model from run file to text: training, resuming, loading, writing.
+#include "x_transformers/train/language_model.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "temporary_folder.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/io/safetensors.h"
+
+namespace x_transformers {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+using Json = nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr const char* kLine = "the quick brown fox jumps over the lazy dog.\n";
+
+class LanguageModelTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+    root_ = fs::path(temporary_folder()) / (std::string("language_model_") + info->name());
+    fs::create_directories(root_);
+    std::ofstream text(root_ / "text.txt");
+    for (int i = 0; i < 60; ++i) text << kLine;
+  }
+
+  /// A run of some seconds: dim 16, one layer, on one line that repeats.
+  Json run_file(int64_t steps) const {
+    const Json layers = {{"type", "Decoder"},  {"dim", 16},           {"depth", 1},
+                         {"heads", 2},         {"attn_dim_head", 8},  {"rotary_pos_emb", true},
+                         {"attn_flash", true}, {"attn_dropout", 0.1}, {"ff_dropout", 0.1}};
+    return {
+        {"model",
+         {{"type", "AutoregressiveWrapper"},
+          {"net",
+           {{"type", "TransformerWrapper"},
+            {"num_tokens", 256},
+            {"max_seq_len", 16},
+            {"attn_layers", layers}}}}},
+        {"data", {{"path", (root_ / "text.txt").string()}, {"batch_size", 8}, {"val_batches", 1}}},
+        {"train",
+         {{"steps", steps},
+          {"schedule", "constant"},
+          {"warmup_steps", 0},
+          {"learning_rate", 0.01},
+          {"log_every", 1},
+          {"eval_every", 10},
+          {"sample_every", 0},
+          {"tensorboard", false},
+          {"plot", false},
+          {"progress", "none"},
+          {"threads", 1}}}};
+  }
+
+  TrainResult train(const Json& file, const std::string& folder, bool resume = false) const {
+    return train_language_model(parse_run_options(file, "run.json"), root_ / folder, resume);
+  }
+
+  std::string write(const std::string& folder, const std::string& prompt, int64_t tokens) const {
+    auto loaded = load_language_model(root_ / folder, at::kCPU, at::kFloat);
+    TextGeneration generation;
+    generation.prompt = prompt;
+    generation.options.seq_len = tokens;
+    generation.options.temperature = 0;
+    return write_text(loaded, generation);
+  }
+
+  /// Learns a vocabulary from the text and returns its file.
+  fs::path learn_vocabulary(const std::string& name, int64_t size) const {
+    SentencePieceTrainingOptions options;
+    options.input = {(root_ / "text.txt").string()};
+    options.output = (root_ / name).string();
+    options.vocab_size = size;
+    options.model_type = "bpe";
+    options.threads = 1;
+    train_sentencepiece(options);
+    return options.output;
+  }
+
+  Json run_with_vocabulary(const fs::path& vocabulary, int64_t steps) const {
+    auto file = run_file(steps);
+    file["data"]["tokenizer"] = vocabulary.string();
+    file["model"]["net"]["num_tokens"] = 320;
+    return file;
+  }
+
+  fs::path root_;
+};
+
+std::string bytes_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// The loss of each logged step; a step that was logged again counts once.
+std::map<int64_t, double> losses(const fs::path& folder) {
+  std::map<int64_t, double> found;
+  std::ifstream file(folder / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const Json row = Json::parse(line);
+    if (row.contains("loss")) found[row["step"].get<int64_t>()] = row["loss"].get<double>();
+  }
+  return found;
+}
+
+TEST_F(LanguageModelTest, LearnsTheLineAndWritesIt) {
+  auto file = run_file(120);
+  file["model"]["net"]["attn_layers"].update({{"attn_dropout", 0.0}, {"ff_dropout", 0.0}});
+  const auto result = train(file, "run");
+  EXPECT_EQ(result.reason, StopReason::kFinished);
+  const auto loss = losses(root_ / "run");
+  ASSERT_EQ(loss.size(), 120u);
+  EXPECT_NEAR(loss.at(1), std::log(256.0), 1.0);
+  EXPECT_LT(loss.at(120), 0.5);
+  EXPECT_LT(result.best_val_loss.value(), 0.5);
+  EXPECT_EQ(write("run", "the quick brown ", 8), "fox jump");
+}
+
+TEST_F(LanguageModelTest, AResumedRunIsTheWholeRunBitForBit) {
+  train(run_file(12), "whole");
+  train(run_file(5), "parts");
+  const auto last = train(run_file(12), "parts", /*resume=*/true);
+  EXPECT_EQ(last.step, 12);
+  EXPECT_EQ(losses(root_ / "parts"), losses(root_ / "whole"));
+  for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
+    const auto whole = load_safetensors(root_ / "whole" / name).tensors;
+    const auto parts = load_safetensors(root_ / "parts" / name).tensors;
+    ASSERT_EQ(whole.size(), parts.size());
+    for (const auto& [key, value] : whole)
+      EXPECT_TRUE(at::equal(value, parts.at(key))) << name << " " << key;
+  }
+}
+
+TEST_F(LanguageModelTest, ResumeTakesTheSameModelInAnotherSpelling) {
+  train(run_file(2), "run");
+  auto file = run_file(3);
+  auto& layers = file["model"]["net"]["attn_layers"];
+  layers.erase("attn_flash");
+  layers.erase("attn_dropout");
+  layers["attn"] = {{"flash", true}, {"dropout", 0.1}};
+  layers["ff"] = {{"mult", 4}};          // the default
+  layers["use_scalenorm"] = false;       // the default
+  file["model"] = file["model"]["net"];  // a bare TransformerWrapper is wrapped
+  EXPECT_EQ(train(file, "run", /*resume=*/true).step, 3);
+}
+
+TEST_F(LanguageModelTest, ResumeRefusesAnotherModelAndNamesTheOption) {
+  train(run_file(2), "run");
+  auto file = run_file(3);
+  file["model"]["net"]["attn_layers"]["attn"] = {{"qk_norm", true}};
+  EXPECT_THAT(
+      [&] { train(file, "run", /*resume=*/true); },
+      ThrowsMessage<InputError>(HasSubstr("another model: model.net.attn_layers.attn_qk_norm")));
+}
+
+TEST_F(LanguageModelTest, ACheckpointCarriesItsVocabulary) {
+  const auto vocabulary = learn_vocabulary("text.model", 300);
+  const auto file = run_with_vocabulary(vocabulary, 4);
+  train(file, "run");
+  const auto before = write("run", "the lazy", 6);
+  const auto content = bytes_of(vocabulary);
+  fs::remove(vocabulary);
+  EXPECT_EQ(bytes_of(root_ / "run/tokenizer.model"), content);
+  EXPECT_EQ(write("run", "the lazy", 6), before);
+  EXPECT_EQ(write("run/best", "the lazy", 6), before);
+  fs::rename(root_ / "run", root_ / "moved");
+  EXPECT_EQ(write("moved/checkpoints/latest/model.safetensors", "the lazy", 6), before);
+
+  EXPECT_EQ(train(run_with_vocabulary(vocabulary, 6), "moved", /*resume=*/true).step, 6);
+  EXPECT_EQ(bytes_of(root_ / "moved/checkpoints/step-00000006/tokenizer.model"), content);
+}
+
+TEST_F(LanguageModelTest, ResumeRefusesAnotherVocabulary) {
+  train(run_with_vocabulary(learn_vocabulary("text.model", 300), 2), "run");
+  const auto other = learn_vocabulary("other.model", 310);
+  EXPECT_THAT([&] { train(run_with_vocabulary(other, 4), "run", /*resume=*/true); },
+              ThrowsMessage<InputError>(HasSubstr("another vocabulary")));
+  EXPECT_THAT([&] { train(run_with_vocabulary("bytes", 4), "run", /*resume=*/true); },
+              ThrowsMessage<InputError>(HasSubstr("another vocabulary")));
+}
+
+TEST_F(LanguageModelTest, WritesOnlyTokensThatTheTokenizerKnows) {
+  auto file = run_file(1);
+  file["model"]["net"]["num_tokens"] = 4096;  // most are no bytes
+  file["train"]["sample_every"] = 1;
+  train(file, "run");
+  auto loaded = load_language_model(root_ / "run", at::kCPU, at::kFloat);
+  TextGeneration generation;
+  generation.prompt = "the ";
+  generation.options.seq_len = 8;
+  generation.options.seed = 1;
+  EXPECT_EQ(write_text(loaded, generation).size(), 8u);
+}
+
+TEST_F(LanguageModelTest, BytesNeedNoVocabularyFile) {
+  train(run_file(1), "run");
+  EXPECT_FALSE(fs::exists(fs::symlink_status(root_ / "run/tokenizer.model")));
+  EXPECT_FALSE(fs::exists(root_ / "run/checkpoints/latest/tokenizer.model"));
+}
+
+}  // namespace
+}  // namespace x_transformers
