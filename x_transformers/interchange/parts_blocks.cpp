@@ -194,9 +194,7 @@ std::shared_ptr<Model> adaptive_layer_scale_part(const AdaptiveLayerScaleOptions
   require_positive("dim", options.dim);
   const auto fn = std::make_shared<ModelBlock>(options.fn);
   const auto block = std::make_shared<AdaptiveLayerScale>(
-      fn, options.dim, options.dim_condition.value_or(options.dim));
-  const torch::NoGradGuard no_grad;
-  block->named_parameters()["to_gamma.bias"].fill_(options.init_bias_value);
+      fn, options.dim, options.dim_condition.value_or(options.dim), options.init_bias_value);
   return wrapped_part("AdaptiveLayerScale", block, fn, /*takes_condition=*/true);
 }
 

@@ -139,23 +139,6 @@ struct HyperConnectionOptions {
   }
 };
 
-struct DynamicLIMeOptions {
-  int64_t dim = 0;
-  int64_t num_layers = 0;
-  int64_t num_views = 1;
-  bool norm = true;
-  bool use_softmax = true;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("dim", dim, "features");
-    v("num_layers", num_layers, "earlier layers", "arXiv:2502.09245");
-    v("num_views", num_views, "mixes that are made");
-    v("norm", norm, "an RMSNorm before the weights are computed");
-    v("use_softmax", use_softmax, "weights by softmax over the layers; else by ReLU");
-  }
-};
-
 // Embeddings and positions
 
 struct TokenEmbeddingOptions {

@@ -165,10 +165,8 @@ std::shared_ptr<Model> rotary_part(const RotaryEmbeddingOptions& options) {
 std::shared_ptr<Model> polar_part(const PolarEmbeddingOptions& options) {
   require_positive("dim", options.dim);
   require_positive("heads", options.heads);
-  const auto polar =
-      std::make_shared<PolarEmbedding>(options.dim, options.heads, options.bias_uniform_init);
-  const auto exponents = at::arange(0, options.dim, at::kFloat) / static_cast<double>(options.dim);
-  polar->named_buffers()["inv_freq"].copy_(1.0 / at::pow(options.base, exponents));
+  const auto polar = std::make_shared<PolarEmbedding>(options.dim, options.heads,
+                                                      options.bias_uniform_init, options.base);
   return make_part("PolarEmbedding", polar,
                    {{"forward", [polar](Arguments& arguments) -> Value {
                        arguments.integer("offset");  // Python takes it and uses it nowhere

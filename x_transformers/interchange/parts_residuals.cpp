@@ -3,7 +3,6 @@
 
 #include "x_transformers/interchange/parts.h"
 #include "x_transformers/interchange/parts_options.h"
-#include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/residuals.h"
 
 namespace x_transformers {
@@ -57,32 +56,11 @@ std::vector<at::Tensor> take_hiddens(Arguments& arguments) {
   return listed.empty() ? arguments.required_tensor("hiddens").unbind(0) : listed;
 }
 
-/// DynamicLIMe without its norm, which no stack uses.
-class UnnormedLIMe : public torch::nn::Module {
- public:
-  explicit UnnormedLIMe(const DynamicLIMeOptions& options) : options_(options) {
-    auto scope = register_module("to_weights", make_scope());
-    linear_ = scope->register_module(
-        "0", Linear(options.dim, options.num_views * options.num_layers));
-  }
-
-  at::Tensor forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
-    require(static_cast<int64_t>(hiddens.size()) == options_.num_layers,
-            "hiddens: expected " + std::to_string(options_.num_layers) + " layers, got " +
-                std::to_string(hiddens.size()));
-    auto weights = linear_->forward(x).unflatten(-1, {options_.num_views, options_.num_layers});
-    weights = options_.use_softmax ? weights.softmax(-1) : weights.relu();
-    const auto out = at::einsum("l b n d, b n v l -> v b n d", {at::stack(hiddens), weights});
-    return options_.num_views > 1 ? out : out.squeeze(0);
-  }
-
- private:
-  DynamicLIMeOptions options_;
-  Linear linear_{nullptr};
-};
-
-template <class Lime>
-std::shared_ptr<Model> lime_part(const std::shared_ptr<Lime>& lime) {
+std::shared_ptr<Model> lime_part(const DynamicLIMeOptions& options) {
+  require_positive("dim", options.dim);
+  require_positive("num_layers", options.num_layers);
+  require_positive("num_views", options.num_views);
+  const auto lime = std::make_shared<DynamicLIMe>(options);
   return make_part("DynamicLIMe", lime, {{"forward", [lime](Arguments& arguments) -> Value {
                                             const auto x = arguments.required_tensor("x");
                                             return lime->forward(x, take_hiddens(arguments));
@@ -103,14 +81,7 @@ void register_residuals(ModelTypes& types) {
                          std::make_shared<GRUGating>(options.dim, options.scale_residual));
   });
   register_part<HyperConnectionOptions>(types, "HyperConnection", hyper_connection_part);
-  register_part<DynamicLIMeOptions>(types, "DynamicLIMe", [](const DynamicLIMeOptions& options) {
-    require_positive("dim", options.dim);
-    require_positive("num_layers", options.num_layers);
-    require_positive("num_views", options.num_views);
-    if (!options.norm) return lime_part(std::make_shared<UnnormedLIMe>(options));
-    return lime_part(std::make_shared<DynamicLIMe>(options.dim, options.num_layers,
-                                                   options.num_views, options.use_softmax));
-  });
+  register_part<DynamicLIMeOptions>(types, "DynamicLIMe", lime_part);
 }
 
 }  // namespace x_transformers

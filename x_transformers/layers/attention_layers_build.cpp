@@ -151,9 +151,13 @@ void AttentionLayersImpl::build_layers() {
       layer.skip_combine = skip->register_module("combine", linear_no_bias(2 * o.dim, o.dim));
     }
     if (o.integrate_layers) {
-      layer.integrator = integrators_scope->register_module(
-          name, std::make_shared<DynamicLIMe>(o.dim, static_cast<int64_t>(i) + 1, layer.step.takes_views ? 3 : 1,
-                                              o.layer_integrate_use_softmax));
+      DynamicLIMeOptions lime;
+      lime.dim = o.dim;
+      lime.num_layers = static_cast<int64_t>(i) + 1;
+      lime.num_views = layer.step.takes_views ? 3 : 1;
+      lime.use_softmax = o.layer_integrate_use_softmax;
+      layer.integrator =
+          integrators_scope->register_module(name, std::make_shared<DynamicLIMe>(lime));
     }
     layers_.push_back(layer);
   }

@@ -51,12 +51,12 @@ AttentionOutput LayerScale::run(const BlockInputs& inputs) {
   return result;
 }
 
-AdaptiveLayerScale::AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim, int64_t dim_condition)
+AdaptiveLayerScale::AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim,
+                                       int64_t dim_condition, double init_bias_value)
     : WrappedBlock(std::move(fn)) {
-  constexpr double kInitBias = -2.0;
   auto scope = register_module("to_gamma", make_scope());
   weight_ = scope->register_parameter("weight", at::zeros({dim, dim_condition}));
-  bias_ = scope->register_parameter("bias", at::full({dim}, kInitBias));
+  bias_ = scope->register_parameter("bias", at::full({dim}, init_bias_value));
 }
 
 AttentionOutput AdaptiveLayerScale::run(const BlockInputs& inputs) {

@@ -58,7 +58,9 @@ class LayerScale : public WrappedBlock {
 /// The output times a factor computed from a condition (arXiv:2212.09748).
 class AdaptiveLayerScale : public WrappedBlock {
  public:
-  AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim, int64_t dim_condition);
+  /// The factor starts at the sigmoid of `init_bias_value`, whatever the condition.
+  AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim, int64_t dim_condition,
+                     double init_bias_value = -2.0);
   AttentionOutput run(const BlockInputs& inputs) override;
 
  private:

@@ -1,6 +1,7 @@
 #include "x_transformers/nn/residuals.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <torch/nn/modules/linear.h>
 
 #include <cmath>
@@ -83,23 +84,38 @@ at::Tensor HyperConnection::forward(const at::Tensor& out, const Prepared& prepa
   return joined.permute({0, 2, 1, 3}).flatten(0, 1);
 }
 
-DynamicLIMe::DynamicLIMe(int64_t dim, int64_t num_layers, int64_t num_views, bool use_softmax)
-    : num_layers_(num_layers), num_views_(num_views), use_softmax_(use_softmax) {
+DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) {
   auto scope = register_module("to_weights", make_scope());
+<<<<<<< HEAD
   norm_ = scope->register_module("0", std::make_shared<RootMeanSquareNorm>(dim, false));
   auto linear = scope->register_module("1", Linear(dim, num_views * num_layers));
+=======
+  if (options.norm)
+    norm_ = scope->register_module("0", std::make_shared<RootMeanSquareNorm>(options.dim, false));
+  auto linear = scope->register_module(
+      options.norm ? "1" : "0",
+      torch::nn::Linear(options.dim, options.num_views * options.num_layers));
+>>>>>>> 48f225d (Give the standalone modules all of Python's constructor arguments)
   weight_ = linear->weight;
   bias_ = linear->bias;
 }
 
 at::Tensor DynamicLIMe::forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
+<<<<<<< HEAD
   require(static_cast<int64_t>(hiddens.size()) == num_layers_,
           "integrate_layers: expected " + std::to_string(num_layers_) + " earlier layers, got " +
               std::to_string(hiddens.size()));
   auto weights = linear(norm_->forward(x), weight_, bias_).unflatten(-1, {num_views_, num_layers_});
   weights = use_softmax_ ? weights.softmax(-1) : weights.relu();
+=======
+  require(static_cast<int64_t>(hiddens.size()) == options_.num_layers,
+          fmt::format("hiddens: expected {} layers, got {}", options_.num_layers, hiddens.size()));
+  auto weights = at::linear(norm_ ? norm_->forward(x) : x, weight_, bias_)
+                     .unflatten(-1, {options_.num_views, options_.num_layers});
+  weights = options_.use_softmax ? weights.softmax(-1) : weights.relu();
+>>>>>>> 48f225d (Give the standalone modules all of Python's constructor arguments)
   const auto out = at::einsum("l b n d, b n v l -> v b n d", {at::stack(hiddens), weights});
-  return num_views_ > 1 ? out : out.squeeze(0);
+  return options_.num_views > 1 ? out : out.squeeze(0);
 }
 
 }  // namespace x_transformers

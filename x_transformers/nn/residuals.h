@@ -3,7 +3,9 @@
 
 #include <torch/nn/module.h>
 
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace x_transformers {
 
@@ -54,17 +56,34 @@ class HyperConnection : public ResidualBase {
   at::Tensor dynamic_beta_fn_, dynamic_beta_scale_;
 };
 
+struct DynamicLIMeOptions {
+  int64_t dim = 0;
+  int64_t num_layers = 0;
+  int64_t num_views = 1;
+  bool norm = true;
+  bool use_softmax = true;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("num_layers", num_layers, "earlier layers", "arXiv:2502.09245");
+    v("num_views", num_views, "mixes that are made");
+    v("norm", norm, "an RMSNorm before the weights are computed");
+    v("use_softmax", use_softmax, "weights by softmax over the layers; else by ReLU");
+  }
+};
+
 /// A layer's input as a mix of all earlier layers' outputs, weighted by the token (LIMe, arXiv:2502.09245).
 class DynamicLIMe : public torch::nn::Module {
  public:
-  DynamicLIMe(int64_t dim, int64_t num_layers, int64_t num_views, bool use_softmax);
-  /// x [b, n, dim], hiddens: num_layers tensors like x -> [b, n, dim], or [views, b, n, dim].
+  explicit DynamicLIMe(const DynamicLIMeOptions& options);
+  /// x [b, n, dim], hiddens: num_layers tensors like x -> [b, n, dim], or [num_views, b, n, dim]
+  /// for several views. Throws InputError for another number of hiddens.
   at::Tensor forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens);
 
  private:
-  int64_t num_layers_, num_views_;
-  bool use_softmax_;
-  std::shared_ptr<class RootMeanSquareNorm> norm_;
+  DynamicLIMeOptions options_;
+  std::shared_ptr<class RootMeanSquareNorm> norm_;  // empty without norm
   at::Tensor weight_, bias_;
 };
 

@@ -110,6 +110,8 @@ each_module('residual', {
     'lime_views': (dict(type='DynamicLIMe', dim=D, num_layers=3, num_views=3, norm=False,
                         use_softmax=False),
                    X | dict(hiddens=flt(3, B, N, D))),
+    'lime_unnormed': (dict(type='DynamicLIMe', dim=D, num_layers=2, norm=False),
+                      X | {'hiddens.0': flt(B, N, D), 'hiddens.1': flt(B, N, D)}),
     'layer_scale': (dict(type='LayerScale', fn=dict(type='LayerNorm', dim=D), dim=D,
                          init_value=0.3), X),
     'layer_scale_unit': (dict(type='LayerScale', fn=dict(type='LayerNorm', dim=D), dim=D,

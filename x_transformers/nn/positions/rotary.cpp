@@ -54,9 +54,9 @@ at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, 
   return at::cat({out.to(t.scalar_type()), t.narrow(-1, d, t.size(-1) - d)}, -1);
 }
 
-PolarEmbedding::PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init) {
-  constexpr double kBase = 10000.0;
-  inv_freq_ = register_buffer("inv_freq", 1.0 / at::pow(kBase, at::arange(0, dim, at::kFloat) / static_cast<double>(dim)));
+PolarEmbedding::PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init, double base) {
+  inv_freq_ = register_buffer(
+      "inv_freq", 1.0 / at::pow(base, at::arange(0, dim, at::kFloat) / static_cast<double>(dim)));
   learned_bias_ = register_parameter("learned_bias", at::zeros({heads, 1, dim}));
   torch::NoGradGuard no_grad;
   if (bias_uniform_init) learned_bias_.uniform_(-2 * M_PI, 0);

@@ -43,7 +43,8 @@ at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, 
 /// Positions as angles of the polar form of softplus(q) and softplus(k) (arXiv:2509.10534).
 class PolarEmbedding : public torch::nn::Module {
  public:
-  PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init);
+  /// The frequencies are base^(-i / dim); the bias of the keys starts at random or at zero.
+  PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init, double base = 10000.0);
   /// The angles [b or 1, n, dim] of positions [n] or [b, n].
   at::Tensor forward(const at::Tensor& positions) const;
   /// What keys add to their angles, [heads, 1, dim] in [-2 pi, 0].
