@@ -13,6 +13,7 @@
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/optim/parameters.h"
+#include "x_transformers/train/graph_step.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/trainer_evaluation.h"
 #include "x_transformers/train/trainer_step.h"
@@ -24,6 +25,7 @@ namespace {
 struct BenchCommand {
   std::string work, config, device = "cpu", precision = "fp32";
   int64_t batch = 16, seq = 128, prompt = 128, tokens = 128, steps = 7, threads = 0;
+  bool no_cuda_graph = false;
 };
 
 using Clock = std::chrono::steady_clock;
@@ -72,8 +74,14 @@ Json bench_train(const BenchCommand& command, const at::Device& device) {
   AdamW optimizer(parameters, AdamWOptions{}, masters);
   TrainStep step([&](const at::Tensor& tokens) { return model->forward(tokens).loss; }, optimizer, nullptr, 0.0);
   const auto tokens = at::randint(model->options().net.num_tokens, {command.batch, command.seq}, at::kLong).to(device);
-  const double ms = median_ms([&] { step({tokens}); }, 2, command.steps, device);
+  // As `train` runs its steps.
+  const bool is_graph = !command.no_cuda_graph && graph_step_refusal(*model, device).empty();
+  GraphStep captured(step, device);
+  const auto run = [&] { is_graph ? captured({tokens}) : step({tokens}); };
+  const double ms =
+      median_ms(run, is_graph ? GraphStep::kEagerSteps + 1 : 2, command.steps, device);
   return {{"ms_per_step", ms},
+          {"cuda_graph", is_graph},
           {"tokens_per_s", static_cast<double>(command.batch * command.seq) / ms * 1e3}};
 }
 
@@ -82,6 +90,7 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
   if (command.precision == "bf16") cast_parameters(trainable_parameters(*model), at::kBFloat16);
   GenerationInputs inputs;
   inputs.prompts = at::randint(model->options().net.num_tokens, {command.batch, command.prompt}, at::kLong).to(device);
+  if (command.no_cuda_graph) inputs.fixed_caches = false;
   GenerateOptions options;
   options.seq_len = command.tokens;
   options.temperature = 0;
@@ -105,6 +114,7 @@ void add_bench(CLI::App& app) {
   command->add_option("--threads", options->threads, "CPU threads; 0: as LibTorch chooses");
   command->add_option("--device", options->device, "cpu or cuda");
   command->add_option("--precision", options->precision, "fp32 or bf16")->check(CLI::IsMember({"fp32", "bf16"}));
+  command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->callback([options] {
     if (options->threads > 0) at::set_num_threads(static_cast<int>(options->threads));
     const auto device = open_device(options->device);

@@ -22,7 +22,7 @@ struct GenerateCommand {
   std::string path, prompt, prompt_file;
   GenerateOptions options;
   std::vector<std::string> stop;
-  bool json = false, greedy = false;
+  bool json = false, greedy = false, no_cuda_graph = false;
 };
 
 std::string read_file(const std::string& path) {
@@ -39,6 +39,7 @@ void run_generation(GenerateCommand& command) {
   generation.options = command.options;
   if (command.greedy) generation.options.temperature = 0;
   generation.stop = command.stop;
+  if (command.no_cuda_graph) generation.fixed_caches = false;
   if (!command.json) {
     std::fputs(generation.prompt.c_str(), stdout);
     generation.write = [](const std::string& piece) {
@@ -80,6 +81,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--repetition-penalty", sampling.repetition_penalty, "above 1 makes repetition less likely");
   add_filter(*command, "--eos", sampling.eos_token, "token that ends the text");
   command->add_option("--stop", options->stop, "text that ends the text; may be given several times");
+  command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON, at the end");
   add_call_options(*command, options->call);
   command->callback([options, command] {

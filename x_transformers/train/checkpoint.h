@@ -29,6 +29,7 @@ inline constexpr const char* kTokenizer = "tokenizer.model";
 ///     DIR/model.safetensors            link to checkpoints/latest/model.safetensors; likewise the
 ///                                      optimizer, the state, the config and the tokenizer
 ///     DIR/metrics.jsonl                a file: the run goes on writing it
+///     DIR/tokens/                      text as sentencepiece encoded it (token_cache.h)
 ///
 /// A checkpoint is written whole into a folder `.step-N.tmp`, synced and renamed; then the link
 /// `latest` is replaced by one rename. So at any instant the files that DIR links to are those of

@@ -12,6 +12,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/train/data_files.h"
 #include "x_transformers/train/data_random.h"
+#include "x_transformers/train/token_cache.h"
 
 namespace x_transformers {
 namespace {
@@ -48,26 +49,9 @@ int64_t find_outside(const TokenSegment& segment, int64_t begin, int64_t end, in
                   segment.file, token, position, vocab_size));
 }
 
-/// Encoded text as a segment of the narrowest type.
-template <class Token>
-TokenSegment pack(const std::vector<int64_t>& tokens, const std::string& file) {
-  const std::shared_ptr<Token[]> packed(new Token[tokens.size()]);
-  std::copy(tokens.begin(), tokens.end(), packed.get());
-  return {packed, packed.get(), static_cast<int64_t>(tokens.size()), sizeof(Token), file};
-}
-
-TokenSegment open_text(const std::string& path, const Tokenizer& tokenizer) {
+TokenSegment open_bytes(const std::string& path) {
   const auto file = open_file(path);
-  if (tokenizer.name() == "bytes") {
-    return {file.owner, file.bytes.data(), static_cast<int64_t>(file.bytes.size()), 1, path};
-  }
-  try {
-    const auto tokens = tokenizer.encode(file.bytes);
-    const bool narrow = tokenizer.vocab_size() <= 1 << 16;
-    return narrow ? pack<uint16_t>(tokens, path) : pack<uint32_t>(tokens, path);
-  } catch (const InputError& error) {
-    throw InputError(path + ": " + error.what());
-  }
+  return {file.owner, file.bytes.data(), static_cast<int64_t>(file.bytes.size()), 1, path};
 }
 
 TokenSegment open_tokens(const std::string& path) {
@@ -113,11 +97,19 @@ Source find_source(const std::string& path, const std::string& format) {
   return source;
 }
 
-TokenDataset open_source(const Source& source, const Tokenizer& tokenizer, int64_t num_tokens) {
+std::vector<TokenSegment> open_segments(const Source& source, const Tokenizer& tokenizer,
+                                        const std::filesystem::path& token_folder) {
+  const bool bytes = tokenizer.name() == "bytes";
+  if (!source.tokens && !bytes) return encode_files(source.files, tokenizer, token_folder);
   std::vector<TokenSegment> segments;
   for (const auto& file : source.files) {
-    segments.push_back(source.tokens ? open_tokens(file) : open_text(file, tokenizer));
+    segments.push_back(source.tokens ? open_tokens(file) : open_bytes(file));
   }
+  return segments;
+}
+
+TokenDataset as_dataset(std::vector<TokenSegment> segments, const Source& source,
+                        int64_t num_tokens) {
   TokenDataset dataset(std::move(segments), num_tokens);
   const auto& what = source.files.size() == 1 ? source.files[0] : "folder " + source.path;
   require(dataset.size() > 0, what + " is empty: expected text or tokens to train on");
@@ -262,7 +254,8 @@ uint64_t TokenDataset::fingerprint() const {
   return hash;
 }
 
-Data open_data(const DataOptions& options, int64_t num_tokens) {
+Data open_data(const DataOptions& options, int64_t num_tokens,
+               const std::filesystem::path& token_folder) {
   validate(options);
   require(options.seq_len.has_value(), "data.seq_len: expected a length, got nothing");
   require(num_tokens >= 1, fmt::format("num_tokens: expected 1 or more, got {}", num_tokens));
@@ -278,7 +271,7 @@ Data open_data(const DataOptions& options, int64_t num_tokens) {
   } else {
     validation_source = take_validation_files(source);
   }
-  auto train = open_source(source, *tokenizer, num_tokens);
+  auto train = as_dataset(open_segments(source, *tokenizer, token_folder), source, num_tokens);
   std::optional<TokenDataset> validation;
   std::string where = options.path;
   if (validation_source) {
@@ -286,7 +279,8 @@ Data open_data(const DataOptions& options, int64_t num_tokens) {
             fmt::format("data: {} holds {} and {} holds {}, expected both alike", options.path,
                         source.tokens ? "tokens" : "text", options.val_path,
                         source.tokens ? "text" : "tokens"));
-    validation = open_source(*validation_source, *tokenizer, num_tokens);
+    validation = as_dataset(open_segments(*validation_source, *tokenizer, token_folder),
+                            *validation_source, num_tokens);
     where = validation_source->path;
   } else if (options.val_fraction > 0) {
     const int64_t all = train.size();

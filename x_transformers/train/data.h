@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -151,7 +152,9 @@ struct Data {
 
 /// Opens the data of a run for a model of `num_tokens` tokens. Throws InputError naming the file:
 /// missing, empty, unreadable, not a regular file, no token file, tokens outside the vocabulary,
-/// invalid UTF-8 for sentencepiece, shorter than a sequence.
-Data open_data(const DataOptions& options, int64_t num_tokens);
+/// invalid UTF-8 for sentencepiece, shorter than a sequence. Text that sentencepiece encodes is
+/// kept in `token_folder`, for the next time (token_cache.h); empty: it is not.
+Data open_data(const DataOptions& options, int64_t num_tokens,
+               const std::filesystem::path& token_folder = {});
 
 }  // namespace x_transformers

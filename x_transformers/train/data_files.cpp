@@ -1,5 +1,6 @@
 #include "x_transformers/train/data_files.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -9,6 +10,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <limits>
 #include <system_error>
 
 #include "x_transformers/core/error.h"
@@ -133,6 +136,15 @@ TokenFile read_token_file(const FileContents& file) {
               "{} is no token file: it has {} bytes, an odd number, and uint16 tokens take 2 each",
               file.path, file.bytes.size()));
   return {file.bytes.data(), static_cast<int64_t>(file.bytes.size() / 2), 2};
+}
+
+std::array<int32_t, 256> token_file_header(int64_t tokens, int64_t bytes_per_token) {
+  const auto kind =
+      std::find_if(std::begin(kHeaderKinds), std::end(kHeaderKinds),
+                   [&](const HeaderKind& each) { return each.bytes_per_token == bytes_per_token; });
+  TORCH_CHECK(kind != std::end(kHeaderKinds) && tokens <= std::numeric_limits<int32_t>::max(),
+              "[token_file_header] no file of ", tokens, " tokens of ", bytes_per_token, " bytes");
+  return {kind->magic, kind->version, static_cast<int32_t>(tokens)};
 }
 
 }  // namespace x_transformers

@@ -1,6 +1,7 @@
 // Files of training data: finding them, and looking into them without copying.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -36,5 +37,8 @@ struct TokenFile {
 /// Llama 3 tokens). Throws InputError: odd or wrong size, unknown version, a file of llm.c that
 /// holds no tokens.
 TokenFile read_token_file(const FileContents& file);
+
+/// The header, of llm.c's kind, of a file of `tokens` < 2^31 tokens of 2 or 4 bytes each.
+std::array<int32_t, 256> token_file_header(int64_t tokens, int64_t bytes_per_token);
 
 }  // namespace x_transformers

@@ -91,10 +91,9 @@ std::function<std::string()> sampler(LanguageModel language_model, const TrainOp
 }
 
 /// On CUDA the whole step becomes a graph, unless something speaks against it.
-void capture_steps(Trainer& trainer, const TransformerWrapper& net) {
+void capture_steps(Trainer& trainer, AutoregressiveWrapperImpl& model) {
   if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
-  auto refusal = graph_refusal();
-  if (refusal.empty()) refusal = net->capture_refusal();
+  const auto refusal = graph_step_refusal(model, trainer.device());
   if (!refusal.empty()) return trainer.message("warning: steps run without a CUDA graph: " + refusal);
   const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device());
   trainer.set_step_function([step](const std::vector<at::Tensor>& batches, int64_t) { return (*step)(batches); });
@@ -156,6 +155,12 @@ AutoregressiveWrapper build_language_model(const Json& config, const std::string
   }
 }
 
+std::string graph_step_refusal(AutoregressiveWrapperImpl& model, const at::Device& device) {
+  if (!device.is_cuda()) return "the device is " + device.str();
+  const auto refusal = graph_refusal();
+  return refusal.empty() ? model.net()->capture_refusal() : refusal;
+}
+
 TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume) {
   open_device(run.train.device);  // loads what CUDA needs before the trainer looks for it
   at::manual_seed(static_cast<uint64_t>(run.train.seed));
@@ -170,7 +175,7 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   require(net.max_seq_len == 0 || *data_options.seq_len <= net.max_seq_len,
           "data.seq_len: " + std::to_string(*data_options.seq_len) + " is more than max_seq_len = " +
               std::to_string(net.max_seq_len));
-  const auto data = open_data(data_options, net.num_tokens);
+  const auto data = open_data(data_options, net.num_tokens, directory / "tokens");
   const auto training = std::make_shared<BatchSampler>(data.train, data_options);
 
   TrainerParts parts;
@@ -190,7 +195,7 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   parts.directory = directory;
   parts.resume = resume;
   Trainer trainer(*model, run.train, std::move(parts));
-  capture_steps(trainer, model->net());
+  capture_steps(trainer, *model);
   return trainer.run();
 }
 
@@ -221,6 +226,7 @@ std::string write_text(LanguageModel& language_model, const TextGeneration& gene
   const auto tokens = prompt_tokens(language_model, generation.prompt);
   GenerationInputs inputs;
   inputs.prompts = at::tensor(tokens).unsqueeze(0).to(device_of(language_model.model));
+  inputs.fixed_caches = generation.fixed_caches;
   TextStream stream(language_model.tokenizer, generation);
   inputs.callback = [&](const at::Tensor& step, int64_t) { return stream.push(step.item<int64_t>()); };
   language_model.model->generate(inputs, within_vocabulary(generation.options, language_model));

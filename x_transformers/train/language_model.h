@@ -27,6 +27,10 @@ AutoregressiveWrapper build_language_model(const nlohmann::json& config, const s
 /// checkpoint.
 TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume);
 
+/// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
+/// graph; empty: they can be captured.
+std::string graph_step_refusal(AutoregressiveWrapperImpl& model, const at::Device& device);
+
 /// A trained model, loaded for writing.
 struct LanguageModel {
   AutoregressiveWrapper model{nullptr};
@@ -44,6 +48,7 @@ struct TextGeneration {
   GenerateOptions options;
   std::vector<std::string> stop;                       ///< the text ends before the first of these
   std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
+  std::optional<bool> fixed_caches = std::nullopt;  ///< SessionOptions::fixed_caches: CUDA graphs
 };
 
 /// Continues the prompt and returns the new text. An empty prompt stands for a line end. InputError for one longer than max_seq_len, or has

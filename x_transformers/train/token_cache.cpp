@@ -1,0 +1,117 @@
+#include "x_transformers/train/token_cache.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <string_view>
+#include <system_error>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/io/atomic_file.h"
+#include "x_transformers/train/data_files.h"
+#include "x_transformers/train/data_random.h"
+
+namespace x_transformers {
+namespace {
+
+namespace fs = std::filesystem;
+
+uint64_t hash_text(uint64_t hash, std::string_view text) {
+  hash = mix_bits(hash ^ text.size());
+  while (!text.empty()) {
+    uint64_t word = 0;
+    const auto size = std::min(text.size(), sizeof word);
+    std::memcpy(&word, text.data(), size);
+    hash = mix_bits(hash ^ word);
+    text.remove_prefix(size);
+  }
+  return hash;
+}
+
+/// What the tokens depend on. `kVersion` changes when the same vocabulary encodes differently.
+std::string name_of(const std::vector<FileContents>& texts, const Tokenizer& tokenizer) {
+  constexpr uint64_t kVersion = 1;
+  uint64_t hash = hash_text(mix_bits(kVersion), tokenizer.serialized());
+  for (const auto& text : texts) hash = hash_text(hash, text.bytes);
+  return fmt::format("{:016x}.bin", hash);
+}
+
+/// Encoded text as a segment of the given type.
+template <class Token>
+TokenSegment pack(const std::vector<int64_t>& tokens, const std::string& file) {
+  const std::shared_ptr<Token[]> packed(new Token[tokens.size()]);
+  std::copy(tokens.begin(), tokens.end(), packed.get());
+  return {packed, packed.get(), static_cast<int64_t>(tokens.size()), sizeof(Token), file};
+}
+
+TokenSegment encode(const FileContents& text, const Tokenizer& tokenizer) {
+  try {
+    const auto tokens = tokenizer.encode(text.bytes);
+    const bool narrow = tokenizer.vocab_size() <= 1 << 16;
+    return narrow ? pack<uint16_t>(tokens, text.path) : pack<uint32_t>(tokens, text.path);
+  } catch (const InputError& error) {
+    throw InputError(text.path + ": " + error.what());
+  }
+}
+
+/// The token file at `path`, if there is one and it is whole.
+std::optional<TokenSegment> open_kept(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return std::nullopt;
+  try {
+    const auto file = open_file(path.string());
+    const auto tokens = read_token_file(file);
+    return TokenSegment{file.owner, tokens.data, tokens.size, tokens.bytes_per_token, file.path};
+  } catch (const InputError&) {
+    return std::nullopt;
+  }
+}
+
+/// Whether the segments now lie in a token file at `path`.
+bool keep(const std::vector<TokenSegment>& segments, const fs::path& path) {
+  const auto size =
+      std::accumulate(segments.begin(), segments.end(), int64_t{0},
+                      [](int64_t sum, const auto& segment) { return sum + segment.size; });
+  if (size > std::numeric_limits<int32_t>::max()) return false;
+  std::error_code error;
+  fs::create_directories(path.parent_path(), error);
+  if (error) return false;
+  try {
+    AtomicFile file(path);
+    const auto header = token_file_header(size, segments.front().bytes_per_token);
+    file.write(header.data(), header.size() * sizeof header[0]);
+    for (const auto& segment : segments) {
+      file.write(segment.data, static_cast<size_t>(segment.size * segment.bytes_per_token));
+    }
+    file.commit();
+  } catch (const RunError&) {  // disk full: the next start encodes again
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<TokenSegment> encode_files(const std::vector<std::string>& files,
+                                       const Tokenizer& tokenizer, const fs::path& folder) {
+  std::vector<FileContents> texts;
+  for (const auto& file : files) texts.push_back(open_file(file));
+  const auto path = folder.empty() ? fs::path() : folder / name_of(texts, tokenizer);
+  if (!folder.empty()) {
+    if (auto kept = open_kept(path)) return {std::move(*kept)};
+  }
+  std::vector<TokenSegment> segments;
+  for (const auto& text : texts) segments.push_back(encode(text, tokenizer));
+  if (!folder.empty() && keep(segments, path)) {
+    // From the file, whose pages can leave the memory.
+    if (auto kept = open_kept(path)) return {std::move(*kept)};
+  }
+  return segments;
+}
+
+}  // namespace x_transformers
