@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -28,7 +29,16 @@ struct GenerateCommand {
 std::string read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   require(file.good(), path + ": cannot be read");
+  require(!std::filesystem::is_directory(path), path + ": is a folder, not a text");
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+/// Options of the other way to call `generate`, which would change nothing in this one.
+void refuse_others(const CLI::App& command, const std::string& why,
+                   const std::vector<const char*>& names) {
+  for (const auto* name : names) {
+    require(command.count(name) == 0, fmt::format("generate: {} means nothing {}", name, why));
+  }
 }
 
 void run_generation(GenerateCommand& command) {
@@ -40,10 +50,16 @@ void run_generation(GenerateCommand& command) {
   if (command.greedy) generation.options.temperature = 0;
   generation.stop = command.stop;
   if (command.no_cuda_graph) generation.fixed_caches = false;
+  bool has_begun = false;
+  const auto write = [](const std::string& piece) {
+    std::fwrite(piece.data(), 1, piece.size(), stdout);
+  };
   if (!command.json) {
-    std::fputs(generation.prompt.c_str(), stdout);
-    generation.write = [](const std::string& piece) {
-      std::fwrite(piece.data(), 1, piece.size(), stdout);
+    // The prompt is shown once the first token has shown that it is a good one.
+    generation.write = [&](const std::string& piece) {
+      if (!has_begun) write(generation.prompt);
+      has_begun = true;
+      write(piece);
       std::fflush(stdout);
     };
   }
@@ -52,13 +68,14 @@ void run_generation(GenerateCommand& command) {
     const Json result = {{"prompt", generation.prompt}, {"text", text}};
     fmt::print("{}\n", result.dump(-1, ' ', false, Json::error_handler_t::replace));
   } else {
-    std::fputc('\n', stdout);
+    write(has_begun ? "\n" : generation.prompt + "\n");
   }
 }
 
 template <class T>
 void add_filter(CLI::App& command, const char* name, std::optional<T>& value, const char* help) {
-  command.add_option_function<T>(name, [&value](const T& given) { value = given; }, help);
+  command.add_option_function<T>(
+      name, [&value](const T& given) { value = given; }, help);
 }
 
 }  // namespace
@@ -68,25 +85,41 @@ void add_generate(CLI::App& app) {
   const auto options = std::make_shared<GenerateCommand>();
   auto& sampling = options->options;
   sampling.temperature = 0.8;
-  command->add_option("path", options->path, "folder of a run or checkpoint, or a model.safetensors beside its config.json");
+  command->add_option(
+      "path", options->path,
+      "folder of a run or checkpoint, or a model.safetensors beside its config.json");
   command->add_option("--prompt", options->prompt, "text to go on from");
   command->add_option("--prompt-file", options->prompt_file, "file with that text");
   command->add_option("--tokens", sampling.seq_len, "tokens to write at most");
-  command->add_option("--temperature", sampling.temperature, "divides the logits; 0: always the most probable token");
+  command->add_option("--temperature", sampling.temperature,
+                      "divides the logits; 0: always the most probable token");
   command->add_flag("--greedy", options->greedy, "the same as --temperature 0");
   add_filter(*command, "--top-k", sampling.top_k, "draw from this many tokens");
-  add_filter(*command, "--top-p", sampling.top_p, "draw from the most probable tokens up to this sum");
-  add_filter(*command, "--top-a", sampling.top_a, "draw from tokens of at least this times the highest probability squared");
-  add_filter(*command, "--min-p", sampling.min_p, "draw from tokens of at least this times the highest probability");
-  command->add_option("--repetition-penalty", sampling.repetition_penalty, "above 1 makes repetition less likely");
+  add_filter(*command, "--top-p", sampling.top_p,
+             "draw from the most probable tokens up to this sum");
+  add_filter(*command, "--top-a", sampling.top_a,
+             "draw from tokens of at least this times the highest probability squared");
+  add_filter(*command, "--min-p", sampling.min_p,
+             "draw from tokens of at least this times the highest probability");
+  command->add_option("--repetition-penalty", sampling.repetition_penalty,
+                      "above 1 makes repetition less likely");
   add_filter(*command, "--eos", sampling.eos_token, "token that ends the text");
-  command->add_option("--stop", options->stop, "text that ends the text; may be given several times");
+  command->add_option("--stop", options->stop,
+                      "text that ends the text; may be given several times");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON, at the end");
   add_call_options(*command, options->call);
   command->callback([options, command] {
-    if (!options->call.config.empty()) return run_call(options->call, "generate");
-    require(!options->path.empty(), "generate: a folder, or --config with --weights, --inputs and --outputs, is needed");
+    if (!options->call.config.empty()) {
+      refuse_others(*command, "with --config: give it in --kwargs",
+                    {"path", "--prompt", "--prompt-file", "--tokens", "--temperature", "--greedy",
+                     "--top-k", "--top-p", "--top-a", "--min-p", "--repetition-penalty", "--eos",
+                     "--stop", "--no-cuda-graph", "--json"});
+      return run_call(options->call, "generate");
+    }
+    refuse_others(*command, "without --config", {"--weights", "--inputs", "--kwargs", "--outputs"});
+    require(!options->path.empty(),
+            "generate: a folder, or --config with --weights, --inputs and --outputs, is needed");
     if (command->count("--seed") > 0) options->options.seed = options->call.seed;
     run_generation(*options);
   });

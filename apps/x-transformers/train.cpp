@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/json.h"
@@ -16,14 +17,14 @@ struct TrainCommand {
   std::string config, data, out = "runs/latest", device;
   std::vector<std::string> set;
   bool resume = false, skip_nonfinite = false, no_cuda_graph = false, json = false;
-  int64_t steps = 0;
+  std::optional<int64_t> steps;
 };
 
 std::vector<std::string> overrides(const TrainCommand& command) {
   auto all = command.set;
   if (!command.data.empty()) all.push_back("data.path=" + Json(command.data).dump());
   if (!command.device.empty()) all.push_back("train.device=" + command.device);
-  if (command.steps > 0) all.push_back("train.steps=" + std::to_string(command.steps));
+  if (command.steps) all.push_back("train.steps=" + std::to_string(*command.steps));
   if (command.skip_nonfinite) all.emplace_back("train.skip_nonfinite=true");
   if (command.no_cuda_graph) all.emplace_back("train.cuda_graph=false");
   return all;
@@ -31,15 +32,20 @@ std::vector<std::string> overrides(const TrainCommand& command) {
 
 const char* reason_name(StopReason reason) {
   switch (reason) {
-    case StopReason::kEarlyStopping: return "early stopping";
-    case StopReason::kSignal: return "signal";
-    case StopReason::kFinished: break;
+    case StopReason::kEarlyStopping:
+      return "early stopping";
+    case StopReason::kSignal:
+      return "signal";
+    case StopReason::kFinished:
+      break;
   }
   return "finished";
 }
 
 void print_result(const TrainCommand& command, const TrainResult& result) {
-  const auto number = [](const std::optional<double>& value) { return value ? Json(*value) : Json(); };
+  const auto number = [](const std::optional<double>& value) {
+    return value ? Json(*value) : Json();
+  };
   if (command.json) {
     fmt::print("{}\n", Json{{"directory", command.out},
                             {"reason", reason_name(result.reason)},
@@ -61,14 +67,19 @@ void print_result(const TrainCommand& command, const TrainResult& result) {
 void add_train(CLI::App& app) {
   auto* command = app.add_subcommand("train", "train a model on text or tokens");
   const auto options = std::make_shared<TrainCommand>();
-  command->add_option("--config", options->config, "run file: {\"model\": ..., \"data\": ..., \"train\": ...}")->required();
+  command
+      ->add_option("--config", options->config,
+                   "run file: {\"model\": ..., \"data\": ..., \"train\": ...}")
+      ->required();
   command->add_option("--data", options->data, "text or token file, or folder (data.path)");
   command->add_option("--out", options->out, "folder of the run");
-  command->add_option("--steps", options->steps, "updates of the weights (train.steps); 0: as the run file says");
+  command->add_option("--steps", options->steps, "updates of the weights (train.steps)");
   command->add_option("--device", options->device, "cpu or cuda (train.device)");
-  command->add_option("--set", options->set, "changes a value of the run file, as in --set train.learning_rate=1e-3");
+  command->add_option("--set", options->set,
+                      "changes a value of the run file, as in --set train.learning_rate=1e-3");
   command->add_flag("--resume", options->resume, "go on from the folder's latest checkpoint");
-  command->add_flag("--skip-nonfinite", options->skip_nonfinite, "pass over steps whose loss is not finite");
+  command->add_flag("--skip-nonfinite", options->skip_nonfinite,
+                    "pass over steps whose loss is not finite");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON");
   command->callback([options] {

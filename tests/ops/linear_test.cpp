@@ -1,8 +1,7 @@
 #include "x_transformers/ops/linear.h"
 
-#include <ATen/Context.h>
-
 #include "ops/compare_with_reference.h"
+#include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/gemm.h"
 
 namespace x_transformers {
@@ -56,11 +55,12 @@ TEST_F(LinearTest, OnlyWantedGradients) {
 
 TEST_F(LinearTest, FollowsTheMatmulPrecision) {
   const auto exact = linear(x, weight, bias);
-  at::globalContext().setFloat32MatmulPrecision("medium");
+  set_matmul_precision("medium");
   const auto coarse = linear(x, weight, bias);
-  at::globalContext().setFloat32MatmulPrecision("high");
+  set_matmul_precision("high");
   const auto high = linear(x, weight, bias);
-  at::globalContext().setFloat32MatmulPrecision("highest");
+  set_matmul_precision("highest");
+  EXPECT_THROW(set_matmul_precision("some"), InputError);
   const auto error = [&](const at::Tensor& y) { return (y - exact).abs().max().item<double>(); };
   EXPECT_GT(error(coarse), 10 * error(high));
   EXPECT_GT(error(high), 0);

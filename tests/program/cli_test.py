@@ -131,6 +131,28 @@ class BadData(ProgramTest):
         self.assert_done(self.train('--out', self.out(), '--steps', 1, data=path))
 
 
+class BadNumbers(ProgramTest):
+    def test_steps(self):
+        self.assert_refused(self.train('--out', self.out(), '--steps', -5), 'train.steps', '-5')
+
+    def test_sample_prompt_too_long(self):
+        config = self.write_config('sample.json', train={'sample_every': 2,
+                                                         'sample_prompt': 'a' * (SEQ + 1)})
+        self.assert_refused(self.train('--out', self.out(), config=config), 'prompt',
+                            f'max_seq_len = {SEQ}')
+
+    def test_matmul_precision(self):
+        config = self.write_config('matmul.json', train={'matmul_precision': 'some'})
+        self.assert_refused(self.train('--out', self.out(), config=config),
+                            'train.matmul_precision', 'highest', 'some')
+
+    def test_bench(self):
+        for flag in ('--steps', '--batch', '--seq', '--tokens', '--prompt'):
+            for value in (0, -9):
+                done = run('bench', 'train', '--config', self.config, flag, value)
+                self.assert_refused(done, flag)
+
+
 class BadConfig(ProgramTest):
     def refused(self, *parts, **config):
         path = self.write_config(f'{self.id().split(".")[-1]}.json', **config)
@@ -335,6 +357,18 @@ class Generation(ProgramTest):
     def test_prompt_too_long(self):
         self.assert_refused(run('generate', self.trained, '--json', '--prompt', 'a' * (SEQ + 1)),
                             f'{SEQ + 1} tokens', f'max_seq_len = {SEQ}')
+
+    def test_prompt_file_is_a_folder(self):
+        self.assert_refused(run('generate', self.trained, '--prompt-file', self.folder),
+                            'is a folder')
+
+    def test_flags_of_the_other_way_to_call(self):
+        self.assert_refused(run('generate', self.trained, '--weights', 'none.pt'), '--weights')
+        self.assert_refused(run('generate', '--config', self.config, '--outputs', 'out', '--greedy'),
+                            '--greedy')
+
+    def test_refused_prompt_leaves_stdout_empty(self):
+        self.assert_refused(run('generate', self.trained, '--prompt', 'a' * (SEQ + 1)), 'tokens')
 
     def test_prompt_empty(self):
         done = run('generate', self.trained, '--tokens', 4, '--json')

@@ -86,34 +86,21 @@ at::Tensor HyperConnection::forward(const at::Tensor& out, const Prepared& prepa
 
 DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) {
   auto scope = register_module("to_weights", make_scope());
-<<<<<<< HEAD
-  norm_ = scope->register_module("0", std::make_shared<RootMeanSquareNorm>(dim, false));
-  auto linear = scope->register_module("1", Linear(dim, num_views * num_layers));
-=======
   if (options.norm)
     norm_ = scope->register_module("0", std::make_shared<RootMeanSquareNorm>(options.dim, false));
   auto linear = scope->register_module(
       options.norm ? "1" : "0",
-      torch::nn::Linear(options.dim, options.num_views * options.num_layers));
->>>>>>> 48f225d (Give the standalone modules all of Python's constructor arguments)
+      Linear(options.dim, options.num_views * options.num_layers));
   weight_ = linear->weight;
   bias_ = linear->bias;
 }
 
 at::Tensor DynamicLIMe::forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
-<<<<<<< HEAD
-  require(static_cast<int64_t>(hiddens.size()) == num_layers_,
-          "integrate_layers: expected " + std::to_string(num_layers_) + " earlier layers, got " +
-              std::to_string(hiddens.size()));
-  auto weights = linear(norm_->forward(x), weight_, bias_).unflatten(-1, {num_views_, num_layers_});
-  weights = use_softmax_ ? weights.softmax(-1) : weights.relu();
-=======
   require(static_cast<int64_t>(hiddens.size()) == options_.num_layers,
           fmt::format("hiddens: expected {} layers, got {}", options_.num_layers, hiddens.size()));
-  auto weights = at::linear(norm_ ? norm_->forward(x) : x, weight_, bias_)
+  auto weights = linear(norm_ ? norm_->forward(x) : x, weight_, bias_)
                      .unflatten(-1, {options_.num_views, options_.num_layers});
   weights = options_.use_softmax ? weights.softmax(-1) : weights.relu();
->>>>>>> 48f225d (Give the standalone modules all of Python's constructor arguments)
   const auto out = at::einsum("l b n d, b n v l -> v b n d", {at::stack(hiddens), weights});
   return options_.num_views > 1 ? out : out.squeeze(0);
 }

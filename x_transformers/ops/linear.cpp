@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/gemm.h"
 #include "x_transformers/ops/fast_path.h"
 
@@ -97,6 +98,12 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
 };
 
 }  // namespace
+
+void set_matmul_precision(const std::string& name) {
+  require(name == "highest" || name == "high" || name == "medium",
+          "matmul_precision: expected highest, high or medium, got '" + name + "'");
+  at::globalContext().setFloat32MatmulPrecision(name);
+}
 
 std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias) {

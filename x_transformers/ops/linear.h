@@ -13,6 +13,11 @@ namespace x_transformers {
 /// the precision of float32.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
+/// Sets the float32MatmulPrecision of this process: "highest" (float32), "high" (on the CPU 16 bits
+/// of each number, on CUDA TF32) or "medium" (bfloat16; on CUDA as high). Throws InputError for any
+/// other name.
+void set_matmul_precision(const std::string& name);
+
 /// Why `linear` leaves this product to ATen; empty: it runs on the processor's tiles.
 std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias);

@@ -80,6 +80,9 @@ class TextStream {
 
 std::function<std::string()> sampler(LanguageModel language_model, const TrainOptions& options) {
   if (!language_model.tokenizer) return {};
+  if (options.sample_every.value_or(1) > 0) {
+    prompt_tokens(language_model, options.sample_prompt);  // wrong before the first step, not after many
+  }
   return [language_model, options]() mutable {
     TextGeneration generation;
     generation.prompt = options.sample_prompt;
@@ -172,9 +175,10 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   // A sequence comes with the token after it, which the model sees only where its loss cannot spare it.
   const bool sees_one_more = model->net()->has_abs_pos_emb() && !model->leaves_out_last();
   if (!data_options.seq_len) data_options.seq_len = net.max_seq_len - (sees_one_more ? 1 : 0);
-  require(net.max_seq_len == 0 || *data_options.seq_len <= net.max_seq_len,
-          "data.seq_len: " + std::to_string(*data_options.seq_len) + " is more than max_seq_len = " +
-              std::to_string(net.max_seq_len));
+  const auto longest = net.max_seq_len - (sees_one_more ? 1 : 0);
+  require(net.max_seq_len == 0 || *data_options.seq_len <= longest,
+          fmt::format("data.seq_len: expected at most {} (max_seq_len = {}{}), got {}", longest, net.max_seq_len,
+                      sees_one_more ? " less the token that only the loss needs" : "", *data_options.seq_len));
   const auto data = open_data(data_options, net.num_tokens, directory / "tokens");
   const auto training = std::make_shared<BatchSampler>(data.train, data_options);
 

@@ -11,6 +11,7 @@
 
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/ops/linear.h"
 #include "x_transformers/train/signals.h"
 
 namespace x_transformers {
@@ -20,7 +21,9 @@ namespace fs = std::filesystem;
 
 at::Device open_train_device(const TrainOptions& options) {
   if (options.threads) at::set_num_threads(static_cast<int>(*options.threads));
-  return open_device(options.device);
+  const auto device = open_device(options.device);
+  set_matmul_precision(options.matmul_precision);
+  return device;
 }
 
 std::string file_text(const fs::path& path) {
@@ -141,7 +144,7 @@ TrainResult Trainer::run() {
   settle();
   if (state_.step > folder_.latest_step().value_or(0)) save(/*is_best=*/false);
   report_->finish();
-  result_.reason = state_.step == options_.steps ? StopReason::kFinished
+  result_.reason = state_.step >= options_.steps ? StopReason::kFinished
                    : is_early_stopped()          ? StopReason::kEarlyStopping
                                                  : StopReason::kSignal;
   result_.step = state_.step;
@@ -178,8 +181,8 @@ void Trainer::after_step() {
   const bool is_stopped = StopSignals::received() != 0;
   if (is_stopped || is_due(options_.log_every)) log();
   const bool is_best = is_due(options_.eval_every) && evaluate() && options_.save_best;
-  if (is_due(options_.sample_every)) sample();
   if (is_best || is_due(options_.save_every)) save(is_best);
+  if (is_due(options_.sample_every)) sample();
 }
 
 void Trainer::settle() {

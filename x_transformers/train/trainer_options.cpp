@@ -49,6 +49,10 @@ void validate(const TrainOptions& o) {
                       o.ema_decay.value_or(0)));
   require(o.precision == "fp32" || o.precision == "bf16",
           fmt::format("train.precision: expected fp32 or bf16, got '{}'", o.precision));
+  require(o.matmul_precision == "highest" || o.matmul_precision == "high" ||
+              o.matmul_precision == "medium",
+          fmt::format("train.matmul_precision: expected highest, high or medium, got '{}'",
+                      o.matmul_precision));
   require(is_device(o.device),
           fmt::format("train.device: expected cpu, cuda or cuda:N, got '{}'", o.device));
   at_least("threads", o.threads, 1);

@@ -20,6 +20,7 @@ struct TrainOptions {
   int64_t grad_accum = 1;
   std::optional<double> ema_decay;
   std::string precision = "fp32";
+  std::string matmul_precision = "highest";
   std::string device = "cpu";
   bool cuda_graph = true;
   std::optional<int64_t> threads;
@@ -55,6 +56,10 @@ struct TrainOptions {
     v("precision", precision,
       "fp32, or bf16: parameters and compute in bf16, with fp32 master weights",
       "arXiv:1710.03740");
+    v("matmul_precision", matmul_precision,
+      "of products of fp32 matrices: highest (fp32), high (16 bits of each number; TF32 on cuda) or "
+      "medium (bf16)",
+      "arXiv:1904.06376");
     v("device", device, "cpu, cuda or cuda:N");
     v("cuda_graph", cuda_graph, "on cuda, capture the whole step in a CUDA graph");
     v("threads", threads, "CPU threads; default: one for each core");
