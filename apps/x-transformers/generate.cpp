@@ -20,8 +20,9 @@ namespace {
 
 struct GenerateCommand {
   CallOptions call;
-  std::string path, prompt, prompt_file;
+  std::string path, prompt, prompt_file, amateur;
   GenerateOptions options;
+  ContrastiveDecodeOptions contrastive;
   std::vector<std::string> stop;
   bool json = false, greedy = false, no_cuda_graph = false;
 };
@@ -41,6 +42,17 @@ void refuse_others(const CLI::App& command, const std::string& why,
   }
 }
 
+/// The model of another run that has the same tokens.
+AutoregressiveWrapper load_amateur(const GenerateCommand& command, const LanguageModel& expert,
+                                   at::Device device) {
+  const auto amateur =
+      load_language_model(command.amateur, device, parse_dtype(command.call.dtype));
+  require(
+      amateur.tokenizer->serialized() == expert.tokenizer->serialized(),
+      fmt::format("--amateur {}: its tokenizer is not that of {}", command.amateur, command.path));
+  return amateur.model;
+}
+
 void run_generation(GenerateCommand& command) {
   const auto device = open_device(command.call.device);
   auto model = load_language_model(command.path, device, parse_dtype(command.call.dtype));
@@ -48,6 +60,8 @@ void run_generation(GenerateCommand& command) {
   generation.prompt = command.prompt_file.empty() ? command.prompt : read_file(command.prompt_file);
   generation.options = command.options;
   if (command.greedy) generation.options.temperature = 0;
+  if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
+  generation.contrastive = command.contrastive;
   generation.stop = command.stop;
   if (command.no_cuda_graph) generation.fixed_caches = false;
   bool has_begun = false;
@@ -104,6 +118,12 @@ void add_generate(CLI::App& app) {
   command->add_option("--repetition-penalty", sampling.repetition_penalty,
                       "above 1 makes repetition less likely");
   add_filter(*command, "--eos", sampling.eos_token, "token that ends the text");
+  command->add_option("--amateur", options->amateur,
+                      "folder of a weaker model to decode against (contrastive decoding)");
+  command->add_option("--contrastive-beta", options->contrastive.beta,
+                      "how much the weaker model counts");
+  command->add_option("--contrastive-alpha", options->contrastive.alpha,
+                      "tokens below this share of the highest probability are ruled out");
   command->add_option("--stop", options->stop,
                       "text that ends the text; may be given several times");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
@@ -114,7 +134,7 @@ void add_generate(CLI::App& app) {
       refuse_others(*command, "with --config: give it in --kwargs",
                     {"path", "--prompt", "--prompt-file", "--tokens", "--temperature", "--greedy",
                      "--top-k", "--top-p", "--top-a", "--min-p", "--repetition-penalty", "--eos",
-                     "--stop", "--no-cuda-graph", "--json"});
+                     "--amateur", "--stop", "--no-cuda-graph", "--json"});
       return run_call(options->call, "generate");
     }
     refuse_others(*command, "without --config", {"--weights", "--inputs", "--kwargs", "--outputs"});

@@ -1,4 +1,5 @@
 #include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -6,6 +7,7 @@
 
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
 
 namespace x_transformers {
 
@@ -16,6 +18,30 @@ int report(const std::string& message, int status) {
   const auto line = message.substr(0, message.find('\n'));
   std::fprintf(stderr, "x-transformers: %s\n", line.c_str());
   return status;
+}
+
+/// The command that the arguments came to, of those within `app`.
+const CLI::App& innermost(const CLI::App& app) {
+  const auto* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  return *command;
+}
+
+/// What was wrong with the arguments. A name that no command knows is the likeliest reason of all,
+/// and comes with the nearest known one.
+std::string explain(const CLI::ParseError& error, const CLI::App& app) {
+  const auto unknown = app.remaining(/*recurse=*/true);
+  if (unknown.empty()) return error.what();
+  const auto& command = innermost(app);
+  std::vector<std::string> known;
+  if (unknown.front().starts_with('-')) {
+    for (const auto* option : command.get_options()) known.push_back(option->get_name());
+  } else {
+    for (const auto* each : command.get_subcommands([](const CLI::App*) { return true; }))
+      known.push_back(each->get_name());
+  }
+  const auto name = unknown.front().substr(0, unknown.front().find('='));
+  return fmt::format("unknown argument '{}'{}", name, detail::nearest_hint(name, known));
 }
 
 }  // namespace
@@ -37,7 +63,7 @@ int run_program(const std::vector<std::string>& arguments) {
   } catch (const CLI::CallForAllHelp& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    return report(std::string(error.what()) + " (--help lists what there is)", kWrongUse);
+    return report(explain(error, app) + " (--help lists what there is)", kWrongUse);
   } catch (const InputError& error) {
     return report(error.what(), kWrongUse);
   } catch (const c10::Error& error) {

@@ -7,6 +7,7 @@ Exit status 2 is for what the user gave, 1 for what failed on the way. Messages 
 stderr, and stdout holds results only. A model of a few hundred weights, trained for a few steps."""
 import json
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -191,6 +192,13 @@ class BadConfig(ProgramTest):
     def test_unknown_type(self):
         self.refused("'AutoregresiveWrapper'", model=MODEL | {'type': 'AutoregresiveWrapper'})
 
+    def test_net_that_is_not_built(self):
+        net = {'type': 'ContinuousTransformerWrapper', 'dim_in': 3}
+        self.refused('net.type: ContinuousTransformerWrapper: not built yet',
+                     model=MODEL | {'net': net})
+        self.refused("expected TransformerWrapper, got 'Decoder'",
+                     model=MODEL | {'net': MODEL['net']['attn_layers']})
+
     def test_set(self):
         self.assert_refused(self.train('--out', self.out(), '--set', 'train.stepz=1'), 'stepz',
                             'steps')
@@ -201,10 +209,15 @@ class BadArguments(ProgramTest):
         self.assert_refused(run(), 'subcommand')
 
     def test_unknown_subcommand(self):
-        self.assertEqual(run('trian').returncode, 2)
+        self.assert_refused(run('trian'), "'trian'", "nearest known one is 'train'")
 
     def test_unknown_flag(self):
-        self.assert_refused(self.train('--out', self.out(), '--stepz', 1), 'stepz')
+        self.assert_refused(self.train('--out', self.out(), '--stepz', 1), "'--stepz'",
+                            "nearest known one is '--steps'")
+
+    def test_unknown_flag_in_place_of_one_that_is_needed(self):
+        self.assert_refused(run('train', '--confg', self.config), "'--confg'",
+                            "nearest known one is '--config'")
 
     def test_needs_config(self):
         self.assert_refused(run('train'), '--config')
@@ -312,25 +325,105 @@ class Runs(ProgramTest):
         self.assertIn(done.returncode, (1, 2))
         self.assertEqual(out.read_text(), 'a file')
 
-    def test_sigterm_saves(self):
-        out = self.out()
+    def start_long_run(self, out):
+        """A run that has done some steps and goes on for a long time."""
         process = subprocess.Popen([PROGRAM, 'train', '--config', str(self.config), '--data',
                                     str(self.text), '--out', str(out), '--steps', '1000000',
                                     '--json'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.kill)
         end = time.monotonic() + 60
         metrics = out / 'metrics.jsonl'
         while not (metrics.exists() and metrics.read_text().count('\n') > 3):
             self.assertIsNone(process.poll(), 'the program ended')
             self.assertLess(time.monotonic(), end, 'no metrics after a minute')
             time.sleep(0.05)
+        return process
+
+    def test_signals_save(self):
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(signal=kind):
+                out = self.out().with_suffix(f'.{kind}')
+                process = self.start_long_run(out)
+                process.send_signal(kind)
+                stdout, stderr = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 0, stderr)
+                result = json.loads(stdout)
+                self.assertEqual(result['reason'], 'signal')
+                more = self.train('--out', out, '--resume', '--steps', result['step'] + 2, '--json')
+                self.assert_done(more)
+                self.assertIn(f'resumed at step {result["step"]}', more.stderr.decode())
+
+    def test_two_runs_at_once(self):
+        out = self.out()
+        process = self.start_long_run(out)
+        self.assert_refused(self.train('--out', out, '--resume'), 'another run is writing', out,
+                            f'pid {process.pid}')
         process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, 0, stderr)
-        result = json.loads(stdout)
-        self.assertEqual(result['reason'], 'signal')
-        more = self.train('--out', out, '--resume', '--steps', result['step'] + 2, '--json')
-        self.assert_done(more)
-        self.assertIn(f'resumed at step {result["step"]}', more.stderr.decode())
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0)
+
+    def test_resumed_run_is_the_whole_run(self):
+        config = self.write_config('resumed.json', train={'schedule': 'constant', 'warmup_steps': 0})
+        whole, parts = self.out().with_suffix('.whole'), self.out().with_suffix('.parts')
+        self.assert_done(self.train('--out', whole, '--steps', 8, config=config))
+        self.assert_done(self.train('--out', parts, '--steps', 4, config=config))
+        self.assert_done(self.train('--out', parts, '--steps', 8, '--resume', config=config))
+        for name in ('model.safetensors', 'optimizer.safetensors'):
+            self.assertEqual((whole / name).read_bytes(), (parts / name).read_bytes(), name)
+
+        def losses(folder):
+            rows = map(json.loads, (folder / 'metrics.jsonl').read_text().splitlines())
+            return {row['step']: row['loss'] for row in rows if 'loss' in row}
+        self.assertEqual(losses(whole), losses(parts))
+
+    def test_no_room_leaves_the_last_checkpoint(self):
+        out = self.out()
+        shutil.copytree(self.trained, out, symlinks=True)
+        before = (out / 'model.safetensors').read_bytes()
+
+        def allow_small_files():
+            size = len(before) // 2
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        done = subprocess.run([PROGRAM, 'train', '--config', str(self.config), '--data',
+                               str(self.text), '--out', str(out), '--steps', '5', '--resume'],
+                              capture_output=True, timeout=120, check=False, restore_signals=False,
+                              preexec_fn=allow_small_files)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(b'safetensors: cannot write: File too large', done.stderr)
+        self.assertEqual((out / 'model.safetensors').read_bytes(), before)
+        self.assertEqual(sorted(path.name for path in (out / 'checkpoints').iterdir()),
+                         ['latest', 'step-00000003'])
+        self.assert_done(self.train('--out', out, '--steps', 5, '--resume'))
+
+    def test_loss_that_is_not_finite(self):
+        config = self.write_config('diverges.json', train={
+            'learning_rate': 1e30, 'warmup_steps': 0, 'grad_clip': 0, 'schedule': 'constant'})
+        done = self.train('--out', self.out(), '--steps', 6, config=config)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        message = done.stderr.decode().splitlines()[-1]
+        for part in ('step 2', 'not finite', 'checkpoint', 'learning_rate', '--skip-nonfinite'):
+            self.assertIn(part, message)
+        on = self.train('--out', self.out().with_suffix('.on'), '--steps', 6, '--skip-nonfinite',
+                        '--json', config=config)
+        self.assert_done(on)
+        result = json.loads(on.stdout)
+        self.assertEqual((result['step'], result['skipped_steps']), (6, 5))
+
+    def test_early_stopping(self):
+        config = self.write_config('stalls.json', train={
+            'learning_rate': 1e-30, 'eval_every': 1, 'early_stopping_patience': 2})
+        done = self.train('--out', self.out(), '--steps', 50, '--json', config=config)
+        self.assert_done(done)
+        result = json.loads(done.stdout)
+        self.assertEqual((result['reason'], result['step']), ('early stopping', 3))
+
+    def test_starts_at_once(self):
+        """Seconds of work, which do not depend on what else the machine does."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.assert_done(self.train('--out', self.out(), '--steps', 1))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.assertLess(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 5)
 
 
 class Generation(ProgramTest):
@@ -347,6 +440,45 @@ class Generation(ProgramTest):
         self.assert_done(first)
         self.assertEqual(first.stdout, second.stdout)
         self.assertTrue(first.stdout.startswith(b'the '))
+
+    def greedy(self, *arguments):
+        done = run('generate', self.trained, '--prompt', 'the ', '--tokens', 8, '--greedy',
+                   '--json', *arguments)
+        self.assert_done(done)
+        return json.loads(done.stdout)['text']
+
+    def test_stop_strings(self):
+        config = self.write_config('learned.json', train={'learning_rate': 0.01, 'warmup_steps': 0})
+        out = self.out()
+        self.assert_done(self.train('--out', out, '--steps', 100, config=config))
+
+        def write(*arguments):
+            done = run('generate', out, '--prompt', 'the ', '--tokens', 10, '--greedy', '--json',
+                       *arguments)
+            self.assert_done(done)
+            return json.loads(done.stdout)['text']
+        text = write()
+        stop = text[4:6]
+        self.assertEqual(write('--stop', stop, '--stop', 'never'), text[:text.index(stop)])
+
+    def test_without_cuda_graph(self):
+        self.assertEqual(self.greedy('--no-cuda-graph'), self.greedy())
+
+    def test_amateur(self):
+        other = self.out()
+        self.assert_done(self.train('--out', other, '--set', 'train.seed=7', '--steps', 3))
+        # Against itself (1 + beta) * logits - beta * logits are the logits.
+        self.assertEqual(self.greedy('--amateur', self.trained), self.greedy())
+        self.assertNotEqual(self.greedy('--amateur', other, '--contrastive-beta', 50,
+                                        '--contrastive-alpha', 1e-9), self.greedy())
+
+    def test_amateur_missing(self):
+        self.assert_refused(run('generate', self.trained, '--prompt', 'a', '--amateur',
+                                self.folder / 'nowhere'), 'nowhere')
+
+    def test_amateur_setting_out_of_range(self):
+        self.assert_refused(run('generate', self.trained, '--json', '--prompt', 'a', '--amateur',
+                                self.trained, '--contrastive-alpha', 2), 'alpha')
 
     def test_seed(self):
         texts = [run('generate', self.trained, '--prompt', 'the ', '--tokens', 12, '--temperature',
@@ -407,6 +539,13 @@ class Reports(ProgramTest):
         info = json.loads(done.stdout)
         self.assertEqual(info['type'], 'AutoregressiveWrapper')
         self.assertEqual(info['parameters'], sum(info['parameters_by_part'].values()))
+
+    def test_bench(self):
+        for work, unit in (('train', 'ms_per_step'), ('generate', 'ms_per_token')):
+            done = run('bench', work, '--config', self.config, '--batch', 1, '--seq', 8, '--prompt',
+                       2, '--tokens', 3, '--steps', 1, '--no-cuda-graph')
+            self.assert_done(done)
+            self.assertGreater(json.loads(done.stdout)[unit], 0)
 
     def test_doctor(self):
         done = run('doctor', '--json')

@@ -28,6 +28,11 @@ bool Arguments::has(const std::string& name) const {
   return next != tensors_.end() && next->first.starts_with(name + ".");
 }
 
+bool Arguments::is_list(const std::string& name) const {
+  const auto found = values_->find(name);
+  return found != values_->end() && found->is_array();
+}
+
 at::Tensor Arguments::tensor(const std::string& name) {
   if (const auto* given = value(name)) detail::wrong_type("kwargs." + name, "a tensor among the inputs", *given);
   const auto found = tensors_.find(name);
@@ -110,6 +115,17 @@ std::map<std::string, double> Arguments::numbers_by_key(const std::string& name)
   std::map<std::string, double> result;
   if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
   return result;
+}
+
+std::vector<Json> Arguments::objects(const std::string& name) {
+  const auto* given = value(name);
+  if (!given) return {};
+  auto items = given->is_array() ? given->get<std::vector<Json>>() : std::vector<Json>{*given};
+  for (const auto& item : items) {
+    if (!item.is_object())
+      detail::wrong_type("kwargs." + name, "an object, or an array of them", item);
+  }
+  return items;
 }
 
 void Arguments::finish() const {

@@ -37,6 +37,8 @@ class Arguments {
   /// The tensors NAME.KEY by key.
   std::map<std::string, at::Tensor> tensors_by_key(const std::string& name);
   bool has(const std::string& name) const;
+  /// Whether the plain value `name` is an array.
+  bool is_list(const std::string& name) const;
 
   bool flag(const std::string& name, bool usual = false);
   std::optional<int64_t> integer(const std::string& name);
@@ -44,6 +46,8 @@ class Arguments {
   std::optional<std::string> text(const std::string& name);
   std::optional<std::vector<int64_t>> integers(const std::string& name);
   std::map<std::string, double> numbers_by_key(const std::string& name);
+  /// An object, or the objects of an array; empty where there is none.
+  std::vector<nlohmann::json> objects(const std::string& name);
 
   /// Throws InputError for an argument that was not taken, with the nearest of those that could have been.
   void finish() const;

@@ -1,6 +1,7 @@
 #include "x_transformers/interchange/interchange.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <set>
 
@@ -72,6 +73,15 @@ at::Tensor objective(const std::vector<std::pair<std::string, at::Tensor>>& resu
 
 void require_forward(const std::string& type, const std::string& method) {
   require(method == "forward", type + ": has no method '" + method + "'");
+}
+
+void require_type(const Json& config, const std::string& type, const std::string& where) {
+  if (!config.is_object() || !config.contains("type")) return;
+  const auto& given = config["type"];
+  if (!given.is_string()) detail::wrong_type(where + ".type", "the name of a class", given);
+  const auto name = given.get<std::string>();
+  require(!types_to_come().count(name), fmt::format("{}.type: {}: not built yet", where, name));
+  require(name == type, fmt::format("{}.type: expected {}, got '{}'", where, type, name));
 }
 
 std::shared_ptr<Model> build_model(const Json& config, const std::string& where) {

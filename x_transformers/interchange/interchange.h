@@ -34,6 +34,10 @@ std::shared_ptr<Model> build_model(const nlohmann::json& config, const std::stri
 TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs, const nlohmann::json& kwargs,
                     bool grads);
 
+/// Throws InputError unless the "type" of `config`, where it has one, is `type`. Of a Python class
+/// that no type here stands for it says that it is not built yet.
+void require_type(const nlohmann::json& config, const std::string& type, const std::string& where);
+
 /// The types that build_model knows, by name.
 std::vector<std::string> model_types();
 

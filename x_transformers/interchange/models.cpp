@@ -1,8 +1,10 @@
 // Whole models in the interchange.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "x_transformers/generation/align.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/vision.h"
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
@@ -152,6 +154,57 @@ GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompt
   return inputs;
 }
 
+/// A model to decode against, with those of `weights` whose names begin with `prefix`; freshly
+/// initialised without any.
+TransformerWrapper build_amateur(const Json& config, const TensorMap& weights,
+                                 const std::string& prefix) {
+  const std::string where = "kwargs.amateur_model";
+  const bool is_wrapped = config.value("type", Json()) == "AutoregressiveWrapper";
+  if (!is_wrapped) require_type(config, "TransformerWrapper", where);
+  auto wrapper =
+      is_wrapped
+          ? AutoregressiveWrapper(options_from_json<AutoregressiveWrapperOptions>(config, where))
+          : AutoregressiveWrapper(
+                TransformerWrapper(options_from_json<TransformerWrapperOptions>(config, where)),
+                AutoregressiveWrapperOptions{});
+  TensorMap own;
+  for (const auto& [name, tensor] : weights) {
+    if (name.starts_with(prefix)) own[name.substr(prefix.size())] = tensor;
+  }
+  if (own.empty()) return wrapper->net();
+  if (is_wrapped) {
+    load_state_dict(*wrapper, own);
+  } else {
+    load_state_dict(*wrapper->net(), own);
+  }
+  return wrapper->net();
+}
+
+/// Python's amateur_model and contrastive_decode_kwargs, one or several: the models by their
+/// configs, with their weights among the inputs, as amateur_model.NAME or amateur_model.INDEX.NAME.
+std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
+                                                     AutoregressiveWrapperImpl& expert) {
+  const bool is_list = arguments.is_list("amateur_model");
+  const auto configs = arguments.objects("amateur_model");
+  const auto settings = arguments.objects("contrastive_decode_kwargs");
+  require(settings.empty() || settings.size() == configs.size(),
+          fmt::format("contrastive_decode_kwargs: expected one for each amateur_model, {}, got {}",
+                      configs.size(), settings.size()));
+  const auto weights = arguments.tensors_by_key("amateur_model");
+  const auto like = expert.parameters().at(0);
+  std::vector<GenerationInputs::Amateur> amateurs;
+  for (size_t i = 0; i < configs.size(); ++i) {
+    ContrastiveDecodeOptions options;
+    if (!settings.empty())
+      options = options_from_json<ContrastiveDecodeOptions>(settings[i],
+                                                            "kwargs.contrastive_decode_kwargs");
+    auto net = build_amateur(configs[i], weights, is_list ? fmt::format("{}.", i) : "");
+    net->to(like.device(), like.scalar_type());
+    amateurs.push_back({net, options.beta, options.alpha});
+  }
+  return amateurs;
+}
+
 Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
   auto inputs = take_generation_inputs(arguments, "prompts", model->options().pad_value);
   BeamSearchOptions options;
@@ -176,6 +229,7 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
   if (method == "generate") {
     auto inputs = take_generation_inputs(arguments, "prompts", model->options().pad_value);
     const auto options = take_generate_options(arguments);
+    inputs.amateurs = take_amateurs(arguments, *model);
     inputs.net = take_transformer_inputs(arguments);
     arguments.flag("return_attn");  // Python hands it on to the model, whose maps nobody reads
     return model->generate(inputs, options);
@@ -252,6 +306,11 @@ void register_models(ModelTypes& types) {
   register_type<AutoregressiveWrapper, AutoregressiveWrapperOptions>(
       types, "AutoregressiveWrapper",
       [](const AutoregressiveWrapperOptions& options) { return AutoregressiveWrapper(options); }, call_autoregressive);
+  auto& build = types["AutoregressiveWrapper"].build;
+  build = [build](const Json& config, const std::string& where) {
+    if (config.contains("net")) require_type(config["net"], "TransformerWrapper", where + ".net");
+    return build(config, where);
+  };
   register_type<XTransformer, XTransformerOptions>(
       types, "XTransformer", [](const XTransformerOptions& options) { return XTransformer(options); },
       call_x_transformer);

@@ -8,6 +8,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/generation/stop.h"
+#include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/train/data.h"
 #include "x_transformers/train/graph_step.h"
@@ -131,15 +132,13 @@ std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& fo
 
 AutoregressiveWrapperOptions read_options(const Json& config, const std::string& where) {
   if (!config.is_object()) detail::wrong_type(where, "an object with a type", config);
-  const auto type = config.value("type", std::string("AutoregressiveWrapper"));
-  if (type == "TransformerWrapper") {
+  if (config.value("type", Json()) == "TransformerWrapper") {
     AutoregressiveWrapperOptions options;
     options.net = options_from_json<TransformerWrapperOptions>(config, where);
     return options;
   }
-  require(
-      type == "AutoregressiveWrapper",
-      where + ".type: expected AutoregressiveWrapper or TransformerWrapper, got '" + type + "'");
+  require_type(config, "AutoregressiveWrapper", where);
+  if (config.contains("net")) require_type(config["net"], "TransformerWrapper", where + ".net");
   return options_from_json<AutoregressiveWrapperOptions>(config, where);
 }
 
@@ -231,6 +230,10 @@ std::string write_text(LanguageModel& language_model, const TextGeneration& gene
   GenerationInputs inputs;
   inputs.prompts = at::tensor(tokens).unsqueeze(0).to(device_of(language_model.model));
   inputs.fixed_caches = generation.fixed_caches;
+  for (auto amateur : generation.amateurs) {
+    inputs.amateurs.push_back(
+        {amateur->net(), generation.contrastive.beta, generation.contrastive.alpha});
+  }
   TextStream stream(language_model.tokenizer, generation);
   inputs.callback = [&](const at::Tensor& step, int64_t) { return stream.push(step.item<int64_t>()); };
   language_model.model->generate(inputs, within_vocabulary(generation.options, language_model));

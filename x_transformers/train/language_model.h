@@ -48,11 +48,13 @@ struct TextGeneration {
   GenerateOptions options;
   std::vector<std::string> stop;                       ///< the text ends before the first of these
   std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
-  std::optional<bool> fixed_caches = std::nullopt;  ///< SessionOptions::fixed_caches: CUDA graphs
+  std::optional<bool> fixed_caches = std::nullopt;   ///< SessionOptions::fixed_caches: CUDA graphs
+  std::vector<AutoregressiveWrapper> amateurs = {};  ///< smaller models to decode against
+  ContrastiveDecodeOptions contrastive = {};         ///< how, for each of them
 };
 
-/// Continues the prompt and returns the new text. An empty prompt stands for a line end. InputError for one longer than max_seq_len, or has
-/// tokens that the model does not know.
+/// Continues the prompt and returns the new text. An empty prompt stands for a line end. InputError
+/// for one that is longer than max_seq_len or has tokens that the model does not know.
 std::string write_text(LanguageModel& language_model, const TextGeneration& generation);
 
 }  // namespace x_transformers
