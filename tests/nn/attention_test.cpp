@@ -1,0 +1,152 @@
+// Attention against the sum over keys, written out, and properties that hold for every option.
+#include "x_transformers/nn/attention.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace x_transformers {
+namespace {
+
+constexpr int64_t kDim = 8, kHeads = 4, kDimHead = 2, kTokens = 5;
+
+AttentionOptions options() {
+  AttentionOptions options;
+  options.dim = kDim;
+  options.heads = kHeads;
+  options.dim_head = kDimHead;
+  return options;
+}
+
+Attention make(const AttentionOptions& options) {
+  at::manual_seed(3);
+  Attention attention(options);
+  attention->eval();
+  return attention;
+}
+
+at::Tensor some(at::IntArrayRef shape, uint64_t seed = 5) {
+  at::manual_seed(seed);
+  return at::randn(shape);
+}
+
+at::Tensor run(Attention& attention, const at::Tensor& x, const at::Tensor& mask = {}) {
+  const torch::NoGradGuard no_grad;
+  AttentionInputs inputs;
+  inputs.x = x;
+  inputs.mask = mask;
+  return attention->forward(inputs).out;
+}
+
+void expect_close(const at::Tensor& got, const at::Tensor& expected) {
+  ASSERT_EQ(got.sizes(), expected.sizes());
+  EXPECT_TRUE(at::allclose(got, expected, 1e-5, 1e-5)) << (got - expected).abs().max();
+}
+
+/// Each query's mean of the values, weighted by exp(q k / sqrt(d)), one number after the other.
+at::Tensor by_hand(Attention& attention, const at::Tensor& x, int64_t kv_heads, bool causal) {
+  const torch::NoGradGuard no_grad;
+  const auto weights = attention->named_parameters();
+  const auto heads = [&](const char* name, int64_t count) {
+    return at::linear(x, weights[name]).unflatten(-1, {count, kDimHead});
+  };
+  const auto q = heads("to_q.weight", kHeads), k = heads("to_k.weight", kv_heads),
+             v = heads("to_v.weight", kv_heads);
+  auto out = at::zeros({x.size(0), kTokens, kHeads, kDimHead});
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    for (int64_t h = 0; h < kHeads; ++h) {
+      for (int64_t i = 0; i < kTokens; ++i) {
+        double total = 0;
+        for (int64_t j = 0; j < (causal ? i + 1 : kTokens); ++j) {
+          const auto score =
+              (q[b][i][h] * k[b][j][h % kv_heads]).sum().item<double>() / std::sqrt(kDimHead);
+          total += std::exp(score);
+          out[b][i][h] += v[b][j][h % kv_heads] * std::exp(score);
+        }
+        out[b][i][h] /= total;
+      }
+    }
+  }
+  return at::linear(out.flatten(-2), weights["to_out.weight"]);
+}
+
+TEST(Attention, IsTheWeightedMeanOfTheValues) {
+  for (const bool causal : {false, true}) {
+    for (const int64_t kv_heads : {kHeads, int64_t{2}, int64_t{1}}) {
+      auto given = options();
+      given.causal = causal;
+      given.kv_heads = kv_heads;
+      auto attention = make(given);
+      const auto x = some({2, kTokens, kDim});
+      expect_close(run(attention, x), by_hand(attention, x, kv_heads, causal));
+    }
+  }
+}
+
+TEST(Attention, WithoutPositionsTheOrderOfTheKeysDoesNotMatter) {
+  auto attention = make(options());
+  const auto x = some({1, kTokens, kDim});
+  const auto order = at::tensor({3, 0, 4, 1, 2}, at::kLong);
+  expect_close(run(attention, x.index_select(1, order)), run(attention, x).index_select(1, order));
+}
+
+TEST(Attention, ACausalQueryDoesNotSeeWhatComesAfter) {
+  auto given = options();
+  given.causal = true;
+  given.value_rmsnorm = given.gate_values = true;
+  auto attention = make(given);
+  const auto x = some({1, kTokens, kDim});
+  auto changed = x.clone();
+  changed.select(1, 3).add_(1);
+  const auto before = run(attention, x), after = run(attention, changed);
+  expect_close(after.narrow(1, 0, 3), before.narrow(1, 0, 3));
+  EXPECT_FALSE(at::allclose(after.select(1, 3), before.select(1, 3)));
+}
+
+TEST(Attention, AMaskedKeyDoesNotCount) {
+  auto attention = make(options());
+  const auto x = some({1, kTokens, kDim});
+  auto mask = at::ones({1, kTokens}, at::kBool);
+  mask[0][4] = false;
+  const auto shorter = run(attention, x.narrow(1, 0, 4));
+  expect_close(run(attention, x, mask).narrow(1, 0, 4), shorter);
+}
+
+TEST(Attention, WhereNoKeyIsLeftTheOutputIsZero) {
+  auto attention = make(options());
+  expect_close(run(attention, some({1, kTokens, kDim}), at::zeros({1, kTokens}, at::kBool)),
+               at::zeros({1, kTokens, kDim}));
+}
+
+TEST(Attention, AWindowIsAFullAttentionWhereItIsLongEnough) {
+  auto given = options();
+  given.causal = true;
+  auto whole = make(given);
+  given.max_attend_past = kTokens;
+  auto wide = make(given);
+  given.max_attend_past = 1;
+  auto narrow = make(given);
+  const auto x = some({1, kTokens, kDim});
+  expect_close(run(wide, x), run(whole, x));
+  // The last query sees itself and one before.
+  expect_close(run(narrow, x).narrow(1, 4, 1), run(whole, x.narrow(1, 3, 2)).narrow(1, 1, 1));
+}
+
+TEST(Attention, CrossAttentionReadsTheContext) {
+  auto given = options();
+  given.dim_context = 3;
+  auto attention = make(given);
+  const torch::NoGradGuard no_grad;
+  AttentionInputs inputs;
+  inputs.x = some({1, kTokens, kDim});
+  inputs.context = some({1, 1, 3});
+  // One key: every query gets its value.
+  const auto weights = attention->named_parameters();
+  const auto value =
+      at::linear(at::linear(inputs.context, weights["to_v.weight"]), weights["to_out.weight"]);
+  expect_close(attention->forward(inputs).out, value.expand({1, kTokens, kDim}));
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,102 @@
+// Encoder and decoder together.
+#include "x_transformers/systems/x_transformer.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+namespace {
+
+constexpr int64_t kSource = 11, kTarget = 13;
+
+XTransformerOptions options() {
+  XTransformerOptions options;
+  options.dim = 16;
+  for (auto* side : {&options.enc, &options.dec}) {
+    side->max_seq_len = 12;
+    side->attn_layers.depth = 1;
+    side->attn_layers.heads = 2;
+    side->attn_layers.attn.dim_head = 8;
+  }
+  options.enc.num_tokens = kSource;
+  options.dec.num_tokens = kTarget;
+  return options;
+}
+
+XTransformer make(const XTransformerOptions& options) {
+  at::manual_seed(3);
+  XTransformer model(options);
+  model->eval();
+  return model;
+}
+
+at::Tensor tokens(int64_t vocabulary, int64_t length) {
+  at::manual_seed(4);
+  return at::randint(vocabulary, {2, length}, at::kLong);
+}
+
+TEST(XTransformer, TheLossIsTheCrossEntropyOfTheNextTarget) {
+  const torch::NoGradGuard no_grad;
+  auto model = make(options());
+  const auto tgt = tokens(kTarget, 6);
+  const auto output = model->forward(tokens(kSource, 5), tgt);
+  const auto log_probabilities = output.logits.log_softmax(-1);
+  const auto expected = -log_probabilities.gather(-1, tgt.narrow(1, 1, 5).unsqueeze(-1)).mean();
+  EXPECT_NEAR(output.loss.item<double>(), expected.item<double>(), 1e-5);
+}
+
+TEST(XTransformer, AMaskedSourceTokenDoesNotMatter) {
+  const torch::NoGradGuard no_grad;
+  auto model = make(options());
+  const auto src = tokens(kSource, 5), tgt = tokens(kTarget, 6);
+  auto changed = src.clone();
+  changed.select(1, 4).add_(1).remainder_(kSource);
+  auto mask = at::ones({2, 5}, at::kBool);
+  mask.select(1, 4).fill_(false);
+  const auto loss = [&](const at::Tensor& source, const at::Tensor& given) {
+    return model->forward(source, tgt, given).loss.item<double>();
+  };
+  EXPECT_NEAR(loss(src, mask), loss(changed, mask), 1e-6);
+  EXPECT_GT(std::abs(loss(src, {}) - loss(changed, {})), 1e-6);
+}
+
+TEST(XTransformer, WritesTheSameWithAndWithoutCaches) {
+  auto model = make(options());
+  GenerateOptions greedy;
+  greedy.seq_len = 6;
+  greedy.temperature = 0;
+  GenerationInputs inputs;
+  inputs.prompts = tokens(kTarget, 2);
+  const auto src = tokens(kSource, 5);
+  const auto cached = model->generate(src, inputs, greedy);
+  EXPECT_EQ(cached.sizes(), at::IntArrayRef({2, 6}));
+  inputs.cache_kv = false;
+  EXPECT_TRUE(at::equal(model->generate(src, inputs, greedy), cached));
+}
+
+TEST(XTransformer, OneEmbeddingForBothSidesIsOneParameter) {
+  auto tied = options();
+  tied.tie_token_emb = true;
+  tied.enc.num_tokens = tied.dec.num_tokens;
+  const auto is_shared = [](const XTransformerOptions& given) {
+    const auto parameters = make(given)->named_parameters();
+    return parameters["encoder.token_emb.emb.weight"].is_same(
+        parameters["decoder.net.token_emb.emb.weight"]);
+  };
+  EXPECT_TRUE(is_shared(tied));
+  tied.tie_token_emb = false;
+  EXPECT_FALSE(is_shared(tied));
+}
+
+TEST(XTransformer, EverySideNeedsAVocabulary) {
+  auto missing = options();
+  missing.dec.num_tokens = 0;
+  EXPECT_THROW(XTransformer{missing}, InputError);
+}
+
+}  // namespace
+}  // namespace x_transformers
