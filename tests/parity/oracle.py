@@ -12,11 +12,13 @@ import torch
 from loguru import logger
 
 import formula
+import own_modules
 from compare import compare
 
 logger.remove()
 warnings.simplefilter('ignore')
 torch.set_num_threads(1)
+own_modules.install()
 
 MODULES = [f'x_transformers.{name}' for name in (
     'x_transformers', 'attend', 'autoregressive_wrapper', 'nonautoregressive_wrapper',
@@ -37,7 +39,7 @@ def find_class(name):
         found = getattr(importlib.import_module(module), name, None)
         if isinstance(found, type):
             return found
-    return getattr(torch.nn, name)
+    return getattr(own_modules, name, None) or getattr(torch.nn, name)
 
 
 def from_json(value):
@@ -159,7 +161,10 @@ def flatten(value, name='out'):
 
 def run(model, inputs, kwargs, mode='forward', grads=False):
     """The flattened return value and, if asked for, the gradients, as numpy arrays by name."""
-    args = {**unflatten(inputs), **{key: from_json(item) for key, item in kwargs.items()}}
+    args = unflatten(inputs)
+    for key, item in kwargs.items():  # tensors of a dict may stand among the inputs
+        item = from_json(item)
+        args[key] = {**args[key], **item} if isinstance(args.get(key), dict) else item
     if 'cache' in args:
         args['cache'] = to_cache(args['cache'])
     call = model if mode == 'forward' else getattr(model, args.pop('method', 'generate'))

@@ -42,7 +42,8 @@ const Part kMemories[] = {
     {"ZeroKv", [](O& o) { o.attn_layers.attn.add_zero_kv = true; }},
     {"Window", [](O& o) { o.attn_layers.attn.max_attend_past = 4; }},
     {"CrossAttention", [](O& o) { o.attn_layers.cross_attend = true; }},
-    {"CrossWindow", [](O& o) { o.attn_layers.cross_attend = true, o.attn_layers.attn.max_attend_past = 4; }},
+    {"CrossWindow",
+     [](O& o) { o.attn_layers.cross_attend = true, o.attn_layers.attn.max_attend_past = 4; }},
 };
 const Part kHeads[] = {
     {"AllHeads", [](O&) {}},
@@ -52,7 +53,47 @@ const Part kHeads[] = {
     {"QkNorm", [](O& o) { o.attn_layers.attn.qk_norm = true; }},
 };
 
-TransformerWrapper make_model(const Part& positions, const Part& memory, const Part& heads) {
+// What keeps more than keys and values. Data-dependent ALiBi goes with no other bias of positions.
+const Part kKept[] = {
+    {"Shift", [](O& o) { o.attn_layers.shift_tokens = 1; }},
+    {"ShiftEach",
+     [](O& o) {
+       o.attn_layers.shift_tokens = std::vector<int64_t>{2, 0, 7, 1};
+     }},
+    {"Gates", [](O& o) { o.attn_layers.attn.data_dependent_alibi = true; }},
+    {"GatesSigmoid",
+     [](O& o) { o.attn_layers.attn.data_dependent_alibi = o.attn_layers.attn.sigmoid = true; }},
+    {"GatesPerRow",
+     [](O& o) {
+       o.attn_layers.attn.data_dependent_alibi = o.attn_layers.attn.data_dependent_alibi_per_row =
+           true;
+     }},
+    {"GatesShift",
+     [](O& o) {
+       o.attn_layers.shift_tokens = 3;
+       o.attn_layers.attn.data_dependent_alibi = true;
+     }},
+    {"HybridGru",
+     [](O& o) {
+       o.attn_layers.attn.hybrid_fold_axial_dim = 1;
+       o.attn_layers.attn.hybrid_module = {
+           "GRU", R"({"input_size": 16, "hidden_size": 32, "batch_first": true})"};
+     }},
+    {"HybridFolded",
+     [](O& o) {
+       o.attn_layers.attn.hybrid_fold_axial_dim = 3;
+       o.attn_layers.attn.hybrid_learned_mix = true;
+       o.attn_layers.attn.hybrid_module = {"MinGRU", R"({"dim": 16, "dim_out": 32})"};
+     }},
+    {"HybridConvolution",
+     [](O& o) {
+       o.attn_layers.attn.hybrid_fold_axial_dim = 2;
+       o.attn_layers.attn.hybrid_module = {"CausalConv1d", R"({"dim": 16, "dim_out": 32})"};
+     }},
+};
+
+TransformerWrapper make_model(const Part& positions, const Part& memory, const Part& heads,
+                              const Part* kept = nullptr) {
   at::manual_seed(5);
   O options;
   options.num_tokens = kVocabulary;
@@ -63,6 +104,7 @@ TransformerWrapper make_model(const Part& positions, const Part& memory, const P
   options.attn_layers.heads = 4;
   options.attn_layers.attn.dim_head = 8;
   for (const auto& part : {positions, memory, heads}) part.set(options);
+  if (kept) kept->set(options);
   TransformerWrapper model(options);
   model->eval();
   torch::NoGradGuard no_grad;
@@ -91,16 +133,8 @@ std::vector<at::Tensor> decode(const TransformerWrapper& model, const at::Tensor
   return logits;
 }
 
-class CachedDecoding : public testing::TestWithParam<std::tuple<Part, Part, Part>> {};
-
-TEST_P(CachedDecoding, EqualsUncached) {
-  const auto& [positions, memory, heads] = GetParam();
-  const auto model = make_model(positions, memory, heads);
-  // Not cached, as memory key/values then stand in the middle of all positions, and a window on the context ends at the
-  // last query; decoding falls back by itself.
-  const bool is_refused = (std::string(positions.name) == "Xpos" && std::string(memory.name) == "MemKv") ||
-                          std::string(memory.name) == "CrossWindow";
-  EXPECT_EQ(!model->cache_refusal().empty(), is_refused) << model->cache_refusal();
+/// Decodes random tokens with and without caches, in two ways of chunks, ragged or not.
+void expect_cached_like_uncached(const TransformerWrapper& model) {
   const at::NoGradGuard no_grad;
   at::manual_seed(7);
   const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt + kMore}, at::kLong);
@@ -110,10 +144,80 @@ TEST_P(CachedDecoding, EqualsUncached) {
       const auto uncached = decode(model, tokens, chunks, false, ragged);
       for (size_t i = 0; i < cached.size(); ++i) {
         const auto scale = std::max(1.0, uncached[i].abs().max().item<double>());
-        EXPECT_LE((cached[i] - uncached[i]).abs().max().item<double>(), 1e-5 * scale) << (ragged ? "ragged, " : "") << "chunk " << i;
+        EXPECT_LE((cached[i] - uncached[i]).abs().max().item<double>(), 1e-5 * scale)
+            << (ragged ? "ragged, " : "") << "chunk " << i;
       }
     }
   }
+}
+
+class CachedDecoding : public testing::TestWithParam<std::tuple<Part, Part, Part>> {};
+
+TEST_P(CachedDecoding, EqualsUncached) {
+  const auto& [positions, memory, heads] = GetParam();
+  const auto model = make_model(positions, memory, heads);
+  // Not cached, as memory key/values then stand in the middle of all positions, and a window on the
+  // context ends at the last query; decoding falls back by itself.
+  const bool is_refused =
+      (std::string(positions.name) == "Xpos" && std::string(memory.name) == "MemKv") ||
+      std::string(memory.name) == "CrossWindow";
+  EXPECT_EQ(!model->cache_refusal().empty(), is_refused) << model->cache_refusal();
+  expect_cached_like_uncached(model);
+}
+
+class CachedDecodingKeepsMore : public testing::TestWithParam<std::tuple<Part, Part, Part, Part>> {
+};
+
+TEST_P(CachedDecodingKeepsMore, EqualsUncached) {
+  const auto& [positions, memory, heads, kept] = GetParam();
+  const auto model = make_model(positions, memory, heads, &kept);
+  // Cross attention to a context has no gates of its own order.
+  const bool is_refused =
+      std::string(memory.name) == "CrossAttention" && std::string(kept.name).starts_with("Gates");
+  EXPECT_EQ(!model->cache_refusal().empty(), is_refused) << model->cache_refusal();
+  if (!is_refused) expect_cached_like_uncached(model);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CachedDecodingKeepsMore,
+                         testing::Combine(testing::Values(kPositions[0], kPositions[2]),
+                                          testing::ValuesIn(kMemories, kMemories + 6),
+                                          testing::Values(kHeads[1], kHeads[3]),
+                                          testing::ValuesIn(kKept)),
+                         [](const auto& info) {
+                           return std::string(std::get<3>(info.param).name) +
+                                  std::get<0>(info.param).name + std::get<1>(info.param).name +
+                                  std::get<2>(info.param).name;
+                         });
+
+TEST(CachedDecoding, ReorderMovesWhatIsKeptBesides) {
+  for (const auto& kept : kKept) {
+    const auto model = make_model(kPositions[0], kMemories[0], kHeads[0], &kept);
+    const at::NoGradGuard no_grad;
+    const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt}, at::kLong);
+    const auto next = at::randint(kVocabulary, {4, 1}, at::kLong);
+    std::vector<at::Tensor> results;
+    for (const bool cache_kv : {true, false}) {
+      SessionOptions options;
+      options.cache_kv = cache_kv;
+      TransformerSession session(model, options);
+      session.append(tokens);
+      session.reorder(at::tensor({2, 0, 2, 1}));
+      results.push_back(session.append(next));
+    }
+    EXPECT_TRUE(at::allclose(results[0], results[1], 1e-4, 1e-5)) << kept.name;
+  }
+}
+
+TEST(CachedDecoding, HybridModulesThatLookAheadAreRefused) {
+  const Part both_ways{
+      "", [](O& o) {
+        o.attn_layers.attn.hybrid_fold_axial_dim = 1;
+        o.attn_layers.attn.hybrid_module = {
+            "GRU",
+            R"({"input_size": 16, "hidden_size": 16, "batch_first": true, "bidirectional": true})"};
+      }};
+  const auto model = make_model(kPositions[0], kMemories[0], kHeads[0], &both_ways);
+  EXPECT_EQ(model->cache_refusal(), "hybrid_module may look at later tokens");
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CachedDecoding,

@@ -96,6 +96,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"sink", R"({"attn_head_learned_sink": true})"},
         Case{"qk_norm", R"({"attn_qk_norm": true})"},
         Case{"value_residual", R"({"add_value_residual": true})"},
+        Case{"shift_tokens", R"({"shift_tokens": 2})"},
+        Case{"gates", R"({"attn_data_dependent_alibi": true})"},
+        Case{"gates_per_row",
+             R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true})"},
+        Case{"hybrid", R"({"attn_hybrid_fold_axial_dim": 2, "attn_hybrid_module":
+            {"type": "GRU", "input_size": 16, "hidden_size": 32, "batch_first": true}})"},
         Case{"cope_talking", R"({"attn_use_cope": true, "attn_cope_talking_heads": true})"}),
     [](const auto& info) { return std::string(info.param.name); });
 
@@ -196,10 +202,16 @@ TEST(StaticCache, ContextIsNotFixed) {
 
 TEST(StaticCache, Memories) {
   const at::NoGradGuard no_grad;
-  const auto net = make_net(R"({"rotary_pos_emb": true})", R"({"max_mem_len": 4})");
-  SessionOptions options;
-  options.inputs.mems = {at::randn({2, 4, 16}), at::randn({2, 4, 16})};
-  expect_fixed_like_growing(net, options, 9);
+  for (const char* layers :
+       {R"({"rotary_pos_emb": true})", R"({"attn_data_dependent_alibi": true, "shift_tokens": 1})",
+        R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true})",
+        R"({"attn_hybrid_fold_axial_dim": 1, "attn_hybrid_module":
+            {"type": "CausalConv1d", "dim": 16, "dim_out": 32}})"}) {
+    const auto net = make_net(layers, R"({"max_mem_len": 4})");
+    SessionOptions options;
+    options.inputs.mems = {at::randn({2, 4, 16}), at::randn({2, 4, 16})};
+    expect_fixed_like_growing(net, options, 9);
+  }
 }
 
 }  // namespace

@@ -2,97 +2,85 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 namespace x_transformers {
 
-namespace {
-constexpr int64_t kSequenceDim = -2;
-}
-
-void KeyValueCache::grow(at::Tensor& buffer, const at::Tensor& added, int64_t needed) const {
-  if (buffer.defined() && buffer.size(kSequenceDim) >= needed) return;
-  auto shape = added.sizes().vec();
-  shape[shape.size() - 2] = std::max({needed, reserved_, buffer.defined() ? 2 * buffer.size(kSequenceDim) : 0});
-  auto larger = at::empty(shape, added.options());
-  if (length_ > 0) larger.narrow(kSequenceDim, 0, length_).copy_(buffer.narrow(kSequenceDim, 0, length_));
-  buffer = larger;
-}
-
-std::pair<at::Tensor, at::Tensor> KeyValueCache::append(const at::Tensor& keys, const at::Tensor& values) {
-  const auto added = keys.defined() ? keys.size(kSequenceDim) : values.size(kSequenceDim);
-  if (position_.defined()) {
-    if (keys.defined()) keys_.index_copy_(keys_.dim() + kSequenceDim, position_, keys);
-    if (values.defined()) values_.index_copy_(values_.dim() + kSequenceDim, position_, values);
-    return {keys_, values_};
-  }
-  const bool records_gradients = at::GradMode::is_enabled();
-  const auto append_to = [&](at::Tensor& buffer, const at::Tensor& part) {
-    if (!part.defined()) return;
-    if (records_gradients) {
-      // Writing in place would spoil what autograd has saved.
-      buffer = length_ > 0 ? at::cat({buffer.narrow(kSequenceDim, 0, length_), part}, kSequenceDim) : part;
-      return;
-    }
-    grow(buffer, part, length_ + added);
-    buffer.narrow(kSequenceDim, length_, added).copy_(part);
-  };
-  append_to(keys_, keys);
-  append_to(values_, values);
-  length_ += added;
-  return view();
-}
-
-std::pair<at::Tensor, at::Tensor> KeyValueCache::view() const {
-  const auto part = [&](const at::Tensor& buffer) {
-    return buffer.defined() ? buffer.narrow(kSequenceDim, 0, length_) : buffer;
-  };
-  return {part(keys_), part(values_)};
+std::pair<at::Tensor, at::Tensor> KeyValueCache::append(const at::Tensor& keys,
+                                                        const at::Tensor& values) {
+  return {keys.defined() ? keys_.append(keys) : keys,
+          values.defined() ? values_.append(values) : values};
 }
 
 void KeyValueCache::reorder(const at::Tensor& rows) {
-  if (keys_.defined()) keys_ = keys_.index_select(0, rows);
-  if (values_.defined()) values_ = values_.index_select(0, rows);
+  for (auto* buffer : {&keys_, &values_, &gates, &hybrid_inputs}) buffer->reorder(rows);
 }
 
-void KeyValueCache::fix(const at::Tensor& position, int64_t capacity) {
-  for (auto* buffer : {&keys_, &values_}) {
-    if (!buffer->defined()) continue;
-    auto shape = buffer->sizes().vec();
-    shape[shape.size() - 2] = capacity;
-    // Zeros, as what lies past the position is multiplied by weights of zero.
-    auto fixed = at::zeros(shape, buffer->options());
-    fixed.narrow(kSequenceDim, 0, length_).copy_(buffer->narrow(kSequenceDim, 0, length_));
-    *buffer = fixed;
-  }
+void KeyValueCache::reserve(int64_t capacity) {
+  for (auto* buffer : {&keys_, &values_, &gates, &hybrid_inputs}) buffer->reserve(capacity);
+}
+
+void KeyValueCache::fix(const at::Tensor& position, int64_t filled, int64_t capacity) {
+  const auto fix_buffer = [&](TokenBuffer& buffer) {
+    // Memories stand before the tokens, and not every buffer has them.
+    const auto before = filled - buffer.length();
+    buffer.fix(position, before, capacity - before);
+  };
+  fix_buffer(gates);
+  fix_buffer(hybrid_inputs);
+  if (is_context) return;
+  fix_buffer(keys_);
+  fix_buffer(values_);
   position_ = position;
 }
 
 void KeyValueCache::release(int64_t length) {
+  for (auto* buffer : {&keys_, &values_, &gates, &hybrid_inputs}) buffer->release(length);
   position_ = at::Tensor();
-  length_ = length;
+}
+
+at::Tensor ShiftCache::extend(const at::Tensor& x, int64_t count) {
+  auto sizes = x.sizes().vec();
+  sizes[sizes.size() - 2] = count;
+  const auto before = last_.defined() ? last_ : at::zeros(sizes, x.options());
+  const auto all = at::cat({before, x}, -2);
+  const auto kept = all.narrow(-2, x.size(-2), count);
+  if (is_fixed_) {
+    last_.copy_(kept);
+  } else {
+    last_ = kept;
+  }
+  return all;
+}
+
+void ShiftCache::reorder(const at::Tensor& rows) {
+  if (last_.defined()) last_ = last_.index_select(last_.dim() - 3, rows);
+}
+
+void ShiftCache::fix() {
+  if (!last_.defined()) return;
+  last_ = last_.clone();
+  is_fixed_ = true;
 }
 
 void LayersCache::fix(int64_t new_capacity, const at::Device& device) {
   release();
   capacity = new_capacity;
-  position = at::full({1}, length + memory_length, at::TensorOptions().dtype(at::kLong).device(device));
-  for (auto& cache : attention) {
-    if (!cache.is_context) cache.fix(position, capacity);
-  }
+  const auto filled = length + memory_length;
+  position = at::full({1}, filled, at::TensorOptions().dtype(at::kLong).device(device));
+  for (auto& cache : attention) cache.fix(position, filled, capacity);
+  for (auto& cache : shifts) cache.fix();
 }
 
 void LayersCache::release() {
   if (!position.defined()) return;
-  for (auto& cache : attention) {
-    if (!cache.is_context) cache.release(length + memory_length);
-  }
+  for (auto& cache : attention) cache.release(length + memory_length);
+  for (auto& cache : shifts) cache.release();
   position = at::Tensor();
   capacity = 0;
 }
 
 void LayersCache::reorder(const at::Tensor& rows) {
   for (auto& cache : attention) cache.reorder(rows);
+  for (auto& cache : shifts) cache.reorder(rows);
 }
 
 }  // namespace x_transformers

@@ -3,30 +3,33 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/token_buffer.h"
+
 namespace x_transformers {
 
-/// Keys and values (or the latents they are made of) of one attention layer, [b, heads, length, d], in buffers that
-/// grow by doubling, so that appending a token copies a token.
+/// What one attention layer keeps: keys and values (or the latents they are made of), [b, heads,
+/// length, d], and what some options need besides.
 class KeyValueCache {
  public:
-  /// Appends along the sequence dimension and returns everything so far, [b, h, length, d]. Either part may be
-  /// undefined throughout. Gradients flow through when they are being recorded.
+  /// Appends along the sequence dimension and returns everything so far, [b, h, length, d]. Either
+  /// part may be undefined throughout.
   std::pair<at::Tensor, at::Tensor> append(const at::Tensor& keys, const at::Tensor& values);
   /// Everything so far.
-  std::pair<at::Tensor, at::Tensor> view() const;
-  int64_t length() const { return length_; }
+  std::pair<at::Tensor, at::Tensor> view() const { return {keys_.view(), values_.view()}; }
+  int64_t length() const { return std::max(keys_.length(), values_.length()); }
   /// Row r continues what was row rows[r]; rows is int64 [new batch].
   void reorder(const at::Tensor& rows);
   /// Room for `capacity` tokens at once, to be set before the first append.
-  void reserve(int64_t capacity) { reserved_ = capacity; }
-  /// From now on single tokens are written at `position` ([1] int64 on the device, moved on by the caller) and append
-  /// returns the whole buffers of `capacity` tokens: shapes and addresses stay the same from token to token, as a CUDA
-  /// graph needs.
-  void fix(const at::Tensor& position, int64_t capacity);
+  void reserve(int64_t capacity);
+  /// From now on the `filled` tokens so far are followed by single ones, written at `position`, and
+  /// append returns the whole buffers of `capacity` tokens (see TokenBuffer::fix). A context's keys
+  /// and values stay as they are.
+  void fix(const at::Tensor& position, int64_t filled, int64_t capacity);
   /// Undoes fix: the first `length` tokens are what is kept, and later ones are appended to them.
   void release(int64_t length);
   /// Where the next token is written if the buffers are fixed, else undefined.
@@ -34,17 +37,35 @@ class KeyValueCache {
 
   /// The cache of a cross attention: filled once by the context.
   bool is_context = false;
+  TokenBuffer gates;  ///< of data-dependent ALiBi: sums of forget gates, or what they are made of;
+                      ///< no memories
+  TokenBuffer hybrid_inputs;  ///< what a hybrid module has been given
 
  private:
-  void grow(at::Tensor& buffer, const at::Tensor& added, int64_t needed) const;
+  TokenBuffer keys_, values_;
+  at::Tensor position_;
+};
 
-  at::Tensor keys_, values_, position_;
-  int64_t length_ = 0, reserved_ = 0;
+/// The features of the last tokens, which token shift puts into later ones.
+class ShiftCache {
+ public:
+  /// The `count` tokens before `x` [..., n, d] (zeros where there were none) and x, [..., count +
+  /// n, d]; keeps the last `count` of them.
+  at::Tensor extend(const at::Tensor& x, int64_t count);
+  void reorder(const at::Tensor& rows);
+  /// While fixed, what is kept stays at one address.
+  void fix();
+  void release() { is_fixed_ = false; }
+
+ private:
+  at::Tensor last_;
+  bool is_fixed_ = false;
 };
 
 /// The caches of a stack: one for each attention layer in the order of execution, and how many tokens they cover.
 struct LayersCache {
   std::vector<KeyValueCache> attention;
+  std::vector<ShiftCache> shifts;  ///< one for each layer in the order of execution
   int64_t length = 0;
   /// Of the first tokens in the cache, how many are memories that have negative positions.
   int64_t memory_length = 0;

@@ -47,7 +47,8 @@ std::string type_word() {
   else if constexpr (std::integral<T>) return "an integer";
   else if constexpr (std::floating_point<T>) return "a number";
   else if constexpr (std::same_as<T, std::string>) return "a string";
-  else if constexpr (std::same_as<T, ModuleSpec>) return "a module's name, or an object with its type";
+  else if constexpr (std::derived_from<T, ModuleSpec>)
+    return "a module's name, or an object with its type";
   else if constexpr (is_optional<T>::value) return type_word<typename T::value_type>() + " or null";
   else if constexpr (is_vector<T>::value) return "an array of " + type_word<typename T::value_type>();
   else if constexpr (is_map<T>::value) return "an object of " + type_word<typename T::mapped_type>();
@@ -86,8 +87,8 @@ void read_value(const Json& value, T& out, const std::string& where) {
   } else if constexpr (std::same_as<T, std::string>) {
     if (!value.is_string()) detail::wrong_type(where, detail::type_word<T>(), value);
     out = value.get<std::string>();
-  } else if constexpr (std::same_as<T, ModuleSpec>) {
-    out = detail::read_module(value, where);
+  } else if constexpr (std::derived_from<T, ModuleSpec>) {
+    out = T{detail::read_module(value, where)};
   } else if constexpr (detail::is_optional<T>::value) {
     if (value.is_null()) {
       out.reset();
@@ -131,7 +132,11 @@ Json value_to_json(const T& value) {
     Json array = Json::array();
     for (typename T::value_type item : value) array.push_back(value_to_json(item));
     return array;
-  } else if constexpr (std::same_as<T, ModuleSpec>) {
+  } else if constexpr (std::derived_from<T, ModuleSpec>) {
+    if constexpr (requires { value.function; }) {
+      require(!value.type.empty(),
+              "a function given from C++ without a name cannot be written as JSON");
+    }
     Json object = Json::parse(value.arguments);
     object["type"] = value.type;
     return object;

@@ -12,7 +12,9 @@
 // Reading and writing JSON, help and comparison (core/json.h) are visitors over that list.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <optional>
@@ -66,6 +68,20 @@ struct ModuleSpec {
   std::string arguments = "{}";
 
   bool operator==(const ModuleSpec&) const = default;
+};
+
+/// A function given as a value, as in `custom_attn_fn`: in JSON a module as above, from C++ any
+/// callable.
+template <class Signature>
+struct FunctionSpec : ModuleSpec {
+  std::function<Signature> function = nullptr;
+
+  FunctionSpec() = default;
+  FunctionSpec(ModuleSpec spec)
+      : ModuleSpec(std::move(spec)) {}  // NOLINT: a named module is a function
+  template <class F>
+  requires std::constructible_from<std::function<Signature>, F> FunctionSpec(F callable)
+      : function(std::move(callable)) {}  // NOLINT: so is a callable
 };
 
 }  // namespace x_transformers

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
 
 namespace x_transformers {
 
@@ -126,6 +127,11 @@ std::vector<Json> Arguments::objects(const std::string& name) {
       detail::wrong_type("kwargs." + name, "an object, or an array of them", item);
   }
   return items;
+}
+
+std::shared_ptr<Model> Arguments::model(const std::string& name) {
+  const auto* given = value(name);
+  return given ? build_model(*given, "kwargs." + name) : nullptr;
 }
 
 void Arguments::finish() const {

@@ -17,6 +17,8 @@
 
 namespace x_transformers {
 
+class Model;
+
 /// The keyword arguments of a Python call: tensors (`mems.0` is the first of the list `mems`) and plain values. Each is
 /// taken by name; what nobody took is an error.
 class Arguments {
@@ -48,6 +50,10 @@ class Arguments {
   std::map<std::string, double> numbers_by_key(const std::string& name);
   /// An object, or the objects of an array; empty where there is none.
   std::vector<nlohmann::json> objects(const std::string& name);
+  /// What the JSON arguments say of `name`; null where they do not.
+  const nlohmann::json* json(const std::string& name) { return value(name); }
+  /// A module, as an object with its type; null where it is absent.
+  std::shared_ptr<Model> model(const std::string& name);
 
   /// Throws InputError for an argument that was not taken, with the nearest of those that could have been.
   void finish() const;

@@ -18,6 +18,7 @@ const ModelTypes& types() {
     register_layers(registered);
     register_models(registered);
     register_parts(registered);
+    register_as_callables(registered);
     return registered;
   }();
   return all;
@@ -40,14 +41,6 @@ const std::set<std::string>& types_to_come() {
                                               "XValAutoregressiveWrapper",
                                               "XValTransformerWrapper"};
   return names;
-}
-
-/// Arguments of Python's forwards that no type here takes yet.
-void refuse_arguments_to_come(const Arguments& arguments) {
-  for (const char* name : {"flash_pack_seq_kwargs", "flash_pack_seq_context_kwargs", "rel_pos", "to_logits_kwargs",
-                           "token_emb_kwargs"}) {
-    require(!arguments.has(name), std::string("kwargs: ") + name + ": not built yet");
-  }
 }
 
 const ModelType& find_type(const std::string& name, const std::string& where) {
@@ -94,7 +87,6 @@ std::shared_ptr<Model> build_model(const Json& config, const std::string& where)
 TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs, const Json& kwargs, bool grads) {
   require(mode == "forward" || mode == "generate", "mode: expected forward or generate, got '" + mode + "'");
   Arguments arguments(inputs, kwargs);
-  refuse_arguments_to_come(arguments);
   const auto method = mode == "generate" ? arguments.text("method").value_or("generate") : "forward";
   const at::AutoGradMode records(grads);
   const auto results = model.call(method, arguments).flatten();

@@ -71,8 +71,6 @@ Value call_layers(AttentionLayers& layers, const std::string& method, Arguments&
 
 Value call_attention(Attention& attention, const std::string& method, Arguments& arguments) {
   require_forward("Attention", method);
-  // A module as an argument of a call.
-  require(!arguments.has("rel_pos"), "kwargs.rel_pos: not built yet");
   AttentionInputs inputs;
   inputs.x = arguments.required_tensor("x");
   inputs.context = arguments.tensor("context");
@@ -80,6 +78,14 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
   inputs.context_mask = arguments.tensor("context_mask");
   inputs.attn_mask = arguments.tensor("attn_mask");
   inputs.attn_bias = arguments.tensor("attn_bias");
+  const auto rel_pos = arguments.model("rel_pos");
+  if (rel_pos) {
+    inputs.rel_pos = dynamic_cast<PositionBias*>(&rel_pos->module());
+    require(inputs.rel_pos != nullptr,
+            "kwargs.rel_pos: expected AlibiPositionalBias, RelativePositionBias or "
+            "DynamicPositionBias");
+  }
+  inputs.pos = arguments.tensor("pos");
   inputs.prev_attn = arguments.tensor("prev_attn");
   inputs.mem = arguments.tensor("mem");
   inputs.mem_mask = arguments.tensor("mem_mask");
@@ -108,6 +114,9 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
     cache.append(keys, cached.size() > 1 ? cached[1] : at::Tensor());
     inputs.cache = &cache;
   }
+  inputs.hybrid_hidden = arguments.tensor("cache.hybrid_hidden");
+  const auto packed = take_packed(arguments, "flash_pack_seq_kwargs");
+  if (packed) inputs.packed = &*packed;
   const bool return_intermediates = arguments.flag("return_intermediates");
   inputs.keep_maps = return_intermediates && !attention->options().flash;
   inputs.keep_unrotated = return_intermediates;
@@ -123,6 +132,7 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
     for (size_t part = 0; part < cached.size(); ++part) kept[part] = at::cat({cached[part], kept[part]}, 2);
   }
   intermediates.add("cached_kv", Value::list(kept));
+  intermediates.add("hybrid_hidden", output.hybrid_hidden);
   return Value::list(std::vector<Value>{output.out, intermediates});
 }
 
@@ -168,6 +178,8 @@ AttentionLayersInputs take_layers_inputs(Arguments& arguments) {
   inputs.additional_kv_mask = arguments.tensor("additional_kv_mask");
   inputs.detach_additional_kv = arguments.flag("detach_additional_kv");
   inputs.route_additional_kv_to_top = arguments.flag("route_additional_kv_to_top", true);
+  inputs.flash_pack_seq_kwargs = take_packed(arguments, "flash_pack_seq_kwargs");
+  inputs.flash_pack_seq_context_kwargs = take_packed(arguments, "flash_pack_seq_context_kwargs");
   inputs.layers_execute_order = arguments.integers("layers_execute_order");
   inputs.self_attn_kv_residuals = take_residuals(arguments, "self_attn_kv_residuals");
   inputs.cross_attn_kv_residuals = take_residuals(arguments, "cross_attn_kv_residuals");

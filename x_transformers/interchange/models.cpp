@@ -292,6 +292,8 @@ TransformerInputs take_transformer_inputs(Arguments& arguments) {
   inputs.embed_ids = arguments.tensors_by_key("embed_ids");
   inputs.sum_embeds = arguments.tensor("sum_embeds");
   inputs.seq_start_pos = arguments.tensor("seq_start_pos");
+  inputs.token_emb_kwargs = arguments.tensors_by_key("token_emb_kwargs");
+  inputs.to_logits_kwargs = arguments.tensors_by_key("to_logits_kwargs");
   inputs.layers = take_layers_inputs(arguments);
   return inputs;
 }

@@ -37,6 +37,7 @@ void register_parts(ModelTypes& types) {
   register_positions(types);
   register_blocks(types);
   register_attend(types);
+  register_callables(types);
 }
 
 }  // namespace x_transformers

@@ -42,5 +42,6 @@ void register_residuals(ModelTypes& types);
 void register_positions(ModelTypes& types);
 void register_blocks(ModelTypes& types);
 void register_attend(ModelTypes& types);
+void register_callables(ModelTypes& types);
 
 }  // namespace x_transformers

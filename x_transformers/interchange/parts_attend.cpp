@@ -20,13 +20,18 @@ std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
                                 options.talking_heads, options.soft_onehot_temp);
 }
 
-Value call_attend(Attend& attend, bool flash, Arguments& arguments) {
+Value call_attend(Attend& attend, bool flash, bool causal, Arguments& arguments) {
   const auto q = arguments.required_tensor("q"), k = arguments.required_tensor("k"),
              v = arguments.required_tensor("v");
   Attend::Call call;
   call.mask = arguments.tensor("mask");
   call.attn_bias = arguments.tensor("attn_bias");
   call.prev_attn = arguments.tensor("prev_attn");
+  const auto packed = take_packed(arguments, "flash_pack_seq_kwargs");
+  if (packed) {
+    validate(*packed, causal);
+    call.packed = &*packed;
+  }
   call.keep_maps = !flash;  // Python has none with flash
   const auto result = attend.forward(q, k, v, call);
   Value intermediates;
@@ -42,8 +47,9 @@ void register_attend(ModelTypes& types) {
   register_part<AttendPartOptions>(types, "Attend", [](const AttendPartOptions& options) {
     const auto attend = std::make_shared<Attend>(options, make_cope(options.cope));
     return make_part("Attend", attend,
-                     {{"forward", [attend, flash = options.flash](Arguments& arguments) {
-                         return call_attend(*attend, flash, arguments);
+                     {{"forward", [attend, flash = options.flash,
+                                   causal = options.causal](Arguments& arguments) {
+                         return call_attend(*attend, flash, causal, arguments);
                        }}});
   });
 }

@@ -84,32 +84,6 @@ std::shared_ptr<Model> wrapped_part(const std::string& type, const std::shared_p
                      }}});
 }
 
-/// The sequence as `axial_dim` interleaved ones, padded with zeros at the end: token t goes to
-/// sequence t % axial_dim.
-class FoldAxially : public WrappedBlock {
- public:
-  FoldAxially(int64_t axial_dim, std::shared_ptr<Block> fn)
-      : WrappedBlock(std::move(fn)), axial_dim_(axial_dim) {}
-
-  AttentionOutput run(const BlockInputs& inputs) override {
-    if (axial_dim_ == 1) return fn_->run(inputs);
-    const auto& x = inputs.attention.x;
-    const auto length = x.size(1), missing = (axial_dim_ - length % axial_dim_) % axial_dim_;
-    auto sizes = x.sizes().vec();
-    sizes[1] = missing;
-    const auto padded = at::cat({x, at::zeros(sizes, x.options())}, 1);
-    auto folded = inputs;
-    folded.attention.x = padded.unflatten(1, {-1, axial_dim_}).transpose(1, 2).flatten(0, 1);
-    auto result = fn_->run(folded);
-    const auto unfolded = result.out.unflatten(0, {-1, axial_dim_}).transpose(1, 2).flatten(1, 2);
-    result.out = unfolded.narrow(1, 0, length);
-    return result;
-  }
-
- private:
-  int64_t axial_dim_;
-};
-
 /// An earlier layer's output and this one, side by side, brought back to `dim` features.
 class ConcatCombine : public torch::nn::Module {
  public:
@@ -210,11 +184,6 @@ void register_blocks(ModelTypes& types) {
     require(!options.shifts.empty(), "shifts: expected at least one, got []");
     const auto fn = std::make_shared<ModelBlock>(options.fn);
     return wrapped_part("ShiftTokens", std::make_shared<ShiftTokens>(options.shifts, fn), fn);
-  });
-  register_part<FoldAxiallyOptions>(types, "FoldAxially", [](const FoldAxiallyOptions& options) {
-    require_positive("axial_dim", options.axial_dim);
-    const auto fn = std::make_shared<ModelBlock>(options.fn);
-    return wrapped_part("FoldAxially", std::make_shared<FoldAxially>(options.axial_dim, fn), fn);
   });
   register_part<LayerScaleOptions>(types, "LayerScale", [](const LayerScaleOptions& options) {
     require_positive("dim", options.dim);

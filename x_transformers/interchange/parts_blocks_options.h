@@ -116,7 +116,6 @@ struct AttendPartOptions : AttendOptions {
     score_fields(v);
     v("sdp_kwargs", sdp_kwargs, "which engines may run");
     v("cope", cope, "contextual positions: a CoPE", "arXiv:2405.18719");
-    v.not_built("onnxable");
   }
 };
 

@@ -141,19 +141,6 @@ struct HyperConnectionOptions {
 
 // Embeddings and positions
 
-struct TokenEmbeddingOptions {
-  int64_t dim = 0;
-  int64_t num_tokens = 0;
-  bool l2norm_embed = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("dim", dim, "features");
-    v("num_tokens", num_tokens, "size of the vocabulary");
-    v("l2norm_embed", l2norm_embed, "vectors of length one");
-  }
-};
-
 struct AbsolutePositionalEmbeddingOptions {
   int64_t dim = 0;
   int64_t max_seq_len = 0;

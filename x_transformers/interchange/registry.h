@@ -55,9 +55,13 @@ void require_forward(const std::string& type, const std::string& method);
 void register_layers(ModelTypes& types);
 void register_models(ModelTypes& types);
 void register_parts(ModelTypes& types);
+/// Makes every type known to make_callable: models as token_emb, hybrid_module and the like.
+void register_as_callables(const ModelTypes& types);
 
 /// A cache as Python's LayerIntermediates holds it; cuts x, which may include the old tokens, to the new ones.
 std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers, at::Tensor& x);
+/// flash_pack_seq_kwargs: what flash_attn's function takes, as tensors and as a JSON object.
+std::optional<PackedSequences> take_packed(Arguments& arguments, const std::string& name);
 /// Arguments of AttentionLayers.forward other than x and its cache.
 AttentionLayersInputs take_layers_inputs(Arguments& arguments);
 /// Arguments of TransformerWrapper.forward other than x, its cache and the return_ flags.

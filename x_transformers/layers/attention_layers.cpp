@@ -22,6 +22,7 @@ struct AttentionLayersImpl::State {
   at::Tensor prev_attn, prev_cross_attn;
   at::Tensor first_self_values, first_cross_values;
   std::vector<at::Tensor> skip_hiddens, layer_hiddens;
+  size_t layers = 0;
   size_t self_attentions = 0, cross_attentions = 0, feed_forwards = 0;
   LayersOutput output;
 };
@@ -217,6 +218,7 @@ AttentionOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& sta
   attention.additional_key_values = item_or_empty(state.additional_kv, index);
   attention.additional_key_value_mask = inputs.additional_kv_mask;
   attention.kv_input_residual = item_or_empty(inputs.self_attn_kv_residuals, index);
+  if (inputs.flash_pack_seq_kwargs) attention.packed = &*inputs.flash_pack_seq_kwargs;
   attention.keep_maps = inputs.keep_maps || options_.residual_attn;
   auto result = layer.block->run(block);
   if (!state.first_self_values.defined()) state.first_self_values = result.values;
@@ -239,6 +241,8 @@ AttentionOutput AttentionLayersImpl::run_cross_attention(Layer& layer, State& st
   attention.prev_attn = state.prev_cross_attn;
   if (options_.add_value_residual) attention.value_residual = state.first_cross_values;
   attention.kv_input_residual = item_or_empty(inputs.cross_attn_kv_residuals, index);
+  if (inputs.flash_pack_seq_context_kwargs)
+    attention.packed = &*inputs.flash_pack_seq_context_kwargs;
   attention.keep_maps = inputs.keep_maps || options_.cross_residual_attn;
   auto result = layer.block->run(block);
   if (!state.first_cross_values.defined()) state.first_cross_values = result.values;
@@ -251,6 +255,7 @@ AttentionOutput AttentionLayersImpl::run_branch(Layer& layer, State& state, cons
   BlockInputs block;
   block.attention.x = x;
   block.condition = state.condition;
+  if (inputs.cache) block.shift = &inputs.cache->shifts.at(state.layers++);
   if (layer.step.type == LayerType::feed_forward) {
     const auto index = static_cast<int64_t>(state.feed_forwards++);
     if (inputs.deep_embeds.defined() && index < inputs.deep_embeds.size(2)) {

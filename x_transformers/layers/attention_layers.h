@@ -47,6 +47,8 @@ struct AttentionLayersInputs {
   bool route_additional_kv_to_top = true;  ///< fewer pairs than layers go to the last layers
   std::optional<std::vector<int64_t>> layers_execute_order;
   std::vector<at::Tensor> self_attn_kv_residuals, cross_attn_kv_residuals;  ///< [b, n, dim] for each attention
+  std::optional<PackedSequences> flash_pack_seq_kwargs,
+      flash_pack_seq_context_kwargs;  ///< of self and cross attention
   LayersCache* cache = nullptr;      ///< appended to; positions go on where it ends
   bool keep_hiddens = false;         ///< fill the lists of LayersOutput
   bool keep_maps = false;            ///< fill the maps of LayersOutput::attention

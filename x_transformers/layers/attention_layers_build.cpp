@@ -182,8 +182,10 @@ std::string AttentionLayersImpl::cache_refusal() const {
   for (const auto& layer : layers_) {
     if (const auto reason = layer.block->cache_refusal(); !reason.empty()) return reason;
     const auto* attention = layer.block->attention();
-    if (layer.step.type == LayerType::cross_attention && attention && attention->options().max_attend_past) {
-      return "max_attend_past in cross attention counts back from the last query, which moves as the sequence grows";
+    if (layer.step.type == LayerType::cross_attention && attention &&
+        attention->options().max_attend_past) {
+      return "max_attend_past in cross attention counts back from the last query, which moves as "
+             "the sequence grows";
     }
   }
   return {};
@@ -198,12 +200,13 @@ std::string AttentionLayersImpl::capture_refusal() const {
 
 LayersCache AttentionLayersImpl::make_cache(int64_t capacity) const {
   LayersCache cache;
+  cache.shifts.resize(plan_.execute_order.size());
   for (const auto index : plan_.execute_order) {
     const auto type = layers_[static_cast<size_t>(index)].step.type;
     if (type == LayerType::feed_forward) continue;
     auto& added = cache.attention.emplace_back();
     added.is_context = type == LayerType::cross_attention;
-    if (!added.is_context) added.reserve(capacity);
+    added.reserve(capacity);
   }
   return cache;
 }

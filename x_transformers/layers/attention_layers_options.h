@@ -24,6 +24,21 @@ struct RelPosOptions {
   }
 };
 
+/// What Python hands on to the residual; of use with hyper-connections only, and there it must
+/// agree with the stack.
+struct ResidualFnOptions {
+  std::optional<int64_t> num_input_views = std::nullopt;
+  std::optional<int64_t> num_residual_streams = std::nullopt;
+  std::optional<int64_t> sinkhorn_iters = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("num_input_views", num_input_views, "must be 1, what the stack's branches take");
+    v("num_residual_streams", num_residual_streams, "must be the stack's own");
+    v("sinkhorn_iters", sinkhorn_iters, "has no effect, as hyper_conn_sinkhorn_iters");
+  }
+};
+
 /// Options of Encoder, Decoder, PrefixDecoder, CrossAttender and AttentionLayers. `attn`, `ff` and `cross_attn` hold
 /// what Python takes with the prefixes attn_, ff_ and cross_attn_.
 struct AttentionLayersOptions {
@@ -98,6 +113,7 @@ struct AttentionLayersOptions {
   bool add_value_residual = false;
   bool learned_value_residual_mix = true;
   RelPosOptions rel_pos_kwargs = {};
+  ResidualFnOptions residual_fn_kwargs = {};
   int64_t hyper_conn_sinkhorn_iters = 5;
   bool verbose = true;
   AttentionOptions attn = {};
@@ -207,7 +223,7 @@ struct AttentionLayersOptions {
       "arXiv:2512.24880");
     v("add_value_residual", add_value_residual, "the first layer's values are mixed in", "arXiv:2410.17897");
     v("learned_value_residual_mix", learned_value_residual_mix, "that mix is learned per token");
-    v.not_built("residual_fn_kwargs");
+    v("residual_fn_kwargs", residual_fn_kwargs, "further arguments of the residual");
   }
 };
 

@@ -65,6 +65,21 @@ void check_order(const AttentionLayersOptions& o) {
           "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
 }
 
+void check_residual_arguments(const AttentionLayersOptions& o) {
+  const auto& given = o.residual_fn_kwargs;
+  const auto views = given.num_input_views.value_or(1);
+  const bool has_views =
+      o.num_residual_streams > 1 && o.qkv_receive_diff_residuals && !o.integrate_layers;
+  require(views == 1 && !(given.num_input_views && has_views),
+          "residual_fn_kwargs.num_input_views: expected 1, and no qkv_receive_diff_residuals "
+          "beside it, got " +
+              std::to_string(views));
+  const auto streams = given.num_residual_streams.value_or(o.num_residual_streams);
+  require(o.num_residual_streams == 1 || streams == o.num_residual_streams,
+          "residual_fn_kwargs.num_residual_streams: expected num_residual_streams = " +
+              std::to_string(o.num_residual_streams) + ", got " + std::to_string(streams));
+}
+
 }  // namespace
 
 std::vector<std::string> AttentionLayersOptions::type_names() {
@@ -114,6 +129,7 @@ void validate(const AttentionLayersOptions& o) {
   check_positions(o);
   check_norms(o);
   check_order(o);
+  check_residual_arguments(o);
   validate(o.attn);
   if (o.cross_attend) validate(*o.cross_attn);
   validate(o.ff);

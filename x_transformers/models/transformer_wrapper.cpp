@@ -36,6 +36,13 @@ at::Tensor masked_mean(const at::Tensor& x, const at::Tensor& mask) {
 
 }  // namespace
 
+at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
+                                                const CallableModule::NamedTensors& arguments) {
+  if (given_token_emb_) return given_token_emb_(tokens, arguments);
+  require_no_arguments("token_emb_kwargs: TokenEmbedding", arguments);
+  return token_emb_->forward(tokens);
+}
+
 at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_t offset) {
   auto tokens = inputs.x;
   if (!tokens.defined()) {
@@ -43,7 +50,7 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
     tokens = at::empty({inputs.prepend_embeds.size(0), 0}, inputs.prepend_embeds.options().dtype(at::kLong));
   }
   require(tokens.dim() == 2 && !tokens.is_floating_point(), "x: expected tokens [batch, seq] of integers");
-  auto x = token_emb_->forward(tokens);
+  auto x = embed_tokens(tokens, inputs.token_emb_kwargs);
   const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
   if (is_embedded) {
     x = x + inputs.pos;
@@ -174,7 +181,9 @@ void TransformerWrapperImpl::pool(const TransformerInputs& inputs, const Sequenc
   output.embeddings = x;
 }
 
-void TransformerWrapperImpl::apply_heads(TransformerOutput& output) {
+void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
+                                         const CallableModule::NamedTensors& arguments) {
+  if (!given_to_logits_) require_no_arguments("to_logits_kwargs: the usual head", arguments);
   auto x = output.embeddings;
   at::Tensor weights;
   if (to_mixture_) {
@@ -183,6 +192,7 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output) {
     output.mixture = x;
   }
   if (options_.tie_embedding) output.logits = {linear(x, token_emb_->weight(), at::Tensor())};
+  if (given_to_logits_) output.logits = {given_to_logits_(x, arguments)};
   for (auto& head : to_logits_) output.logits.push_back(head->forward(x));
   for (auto& logits : output.logits) {
     if (options_.sigsoftmax_logits) logits = logits + logits.sigmoid().log();
@@ -233,15 +243,16 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& input
     require(options_.add_continuous_pred_head, "return_next_embed_pred: needs add_continuous_pred_head");
     output.next_embed_pred = next_embed_out_->forward(at::silu(next_embed_hidden_->forward(output.embeddings)));
   }
-  if (inputs.logits && !options_.return_only_embed) apply_heads(output);
+  if (inputs.logits && !options_.return_only_embed) apply_heads(output, inputs.to_logits_kwargs);
   return output;
 }
 
-at::Tensor TransformerWrapperImpl::head(const at::Tensor& embeddings) {
+at::Tensor TransformerWrapperImpl::head(const at::Tensor& embeddings,
+                                        const CallableModule::NamedTensors& arguments) {
   require(!options_.return_only_embed, "return_only_embed: the model has no head");
   TransformerOutput output;
   output.embeddings = embeddings;
-  apply_heads(output);
+  apply_heads(output, arguments);
   return output.logits[0];
 }
 

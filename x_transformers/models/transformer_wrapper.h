@@ -13,6 +13,7 @@
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/layers/attention_pool.h"
 #include "x_transformers/models/transformer_wrapper_options.h"
+#include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/embeddings.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
@@ -46,6 +47,8 @@ struct TransformerInputs {
   at::Tensor sum_embeds;       ///< [b, n, emb_dim], added to the embeddings
   at::Tensor seq_start_pos;    ///< [b] int64: tokens before are padding at the left
   TransformerCache* cache = nullptr;
+  std::map<std::string, at::Tensor> token_emb_kwargs,
+      to_logits_kwargs;  ///< for modules given in the options
   AttentionLayersInputs layers;
 
   double attn_z_loss_weight = 1e-4;  ///< of the z-loss, where a wrapper adds it
@@ -78,12 +81,17 @@ class TransformerWrapperImpl : public torch::nn::Module {
   TransformerOutput forward(const TransformerInputs& inputs);
   /// Tokens [b, n] to logits [b, n, logits_dim] of the first head.
   at::Tensor forward(const at::Tensor& tokens);
-  /// Embeddings [b, n, dim] to logits [b, n, logits_dim] of the first head.
-  at::Tensor head(const at::Tensor& embeddings);
+  /// Embeddings [b, n, dim] to logits [b, n, logits_dim] of the first head. `arguments` are for a
+  /// to_logits from the options.
+  at::Tensor head(const at::Tensor& embeddings,
+                  const std::map<std::string, at::Tensor>& arguments = {});
+  /// Whether a token's logits hang on its own embedding alone.
+  bool head_is_per_token() const { return !given_to_logits_ || given_to_logits_.is_per_token; }
 
   const TransformerWrapperOptions& options() const { return options_; }
   AttentionLayers& attn_layers() { return attn_layers_; }
   const AttentionLayers& attn_layers() const { return attn_layers_; }
+  /// The token embedding; empty where the options give another module.
   TokenEmbedding& token_emb() { return token_emb_; }
   /// Shares another model's token embedding, under both names.
   void set_token_emb(const TokenEmbedding& token_emb);
@@ -97,8 +105,11 @@ class TransformerWrapperImpl : public torch::nn::Module {
 
  private:
   struct Sequence;
+  void build_token_embedding(int64_t emb_dim);
   void build_embeddings(int64_t dim);
   void build_heads(int64_t dim);
+  void build_logits(int64_t dim);
+  at::Tensor embed_tokens(const at::Tensor& tokens, const CallableModule::NamedTensors& arguments);
   at::Tensor embed(const TransformerInputs& inputs, int64_t offset);
   void prepend(const TransformerInputs& inputs, Sequence& s) const;
   void add_cls_tokens(Sequence& s) const;
@@ -106,11 +117,13 @@ class TransformerWrapperImpl : public torch::nn::Module {
   LayersOutput run_layers(const TransformerInputs& inputs, const Sequence& s);
   at::Tensor remove_memory_tokens(const Sequence& s, at::Tensor x, TransformerOutput& output) const;
   void pool(const TransformerInputs& inputs, const Sequence& s, at::Tensor x, TransformerOutput& output);
-  void apply_heads(TransformerOutput& output);
+  void apply_heads(TransformerOutput& output, const CallableModule::NamedTensors& arguments);
   int64_t memory_token_count() const { return options_.num_memory_tokens.value_or(0); }
 
   TransformerWrapperOptions options_ = {};
   TokenEmbedding token_emb_{nullptr};
+  CallableModule given_token_emb_,
+      given_to_logits_;  // from the options; a TokenEmbedding is token_emb_ all the same
   std::shared_ptr<PositionalEmbedding> pos_emb_;
   std::map<std::string, torch::nn::Embedding> embeds_;
   std::shared_ptr<LayerNorm> post_emb_norm_;

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/linear.h"
 
@@ -20,6 +21,11 @@ void validate(const TransformerWrapperOptions& o) {
   require(o.num_memory_tokens.value_or(0) >= 0, "num_memory_tokens: expected 0 or more");
   require(!o.tie_embedding || o.emb_dim.value_or(o.attn_layers.dim) == o.attn_layers.dim,
           "tie_embedding: needs emb_dim = dim");
+  require(!o.tie_embedding || !o.token_emb || o.token_emb->type == "TokenEmbedding",
+          "tie_embedding: needs a TokenEmbedding as token_emb");
+  require(!o.to_logits || !(o.tie_embedding || o.return_only_embed || o.num_output_heads > 1),
+          "to_logits: not with tie_embedding, return_only_embed or num_output_heads > 1, which "
+          "leave it unused");
   if (o.memory_tokens_interspersed_every) {
     require(*o.memory_tokens_interspersed_every > 0, "memory_tokens_interspersed_every: expected a positive number");
     require(o.attn_layers.kind == LayersKind::decoder, "memory_tokens_interspersed_every: needs a Decoder");
@@ -35,11 +41,28 @@ TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options
   build_heads(dim);
 }
 
+void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
+  const auto& o = options_;
+  if (o.token_emb && o.token_emb->type != "TokenEmbedding") {
+    given_token_emb_ = make_callable(*o.token_emb, "token_emb");
+    register_module("token_emb", given_token_emb_.module);
+    return;
+  }
+  TokenEmbeddingOptions embedding{emb_dim, o.num_tokens, o.l2norm_embed};
+  if (o.token_emb) {
+    embedding =
+        options_from_json<TokenEmbeddingOptions>(Json::parse(o.token_emb->arguments), "token_emb");
+    require(embedding.dim > 0 && embedding.num_tokens > 0, "token_emb: needs dim and num_tokens");
+  }
+  token_emb_ = register_module(
+      "token_emb", TokenEmbedding(embedding.dim, embedding.num_tokens, embedding.l2norm_embed));
+  token_emb_->init();
+}
+
 void TransformerWrapperImpl::build_embeddings(int64_t dim) {
   const auto& o = options_;
   const auto emb_dim = o.emb_dim.value_or(dim);
-  token_emb_ = register_module("token_emb", TokenEmbedding(emb_dim, o.num_tokens, o.l2norm_embed));
-  token_emb_->init();
+  build_token_embedding(emb_dim);
   if (o.max_seq_len > 0 && o.use_abs_pos_emb && !attn_layers_->disable_abs_pos_emb()) {
     if (o.scaled_sinu_pos_emb) {
       pos_emb_ = std::make_shared<ScaledSinusoidalEmbedding>(emb_dim);
@@ -68,6 +91,23 @@ void TransformerWrapperImpl::build_embeddings(int64_t dim) {
   }
 }
 
+void TransformerWrapperImpl::build_logits(int64_t dim) {
+  const auto& o = options_;
+  const auto logits_dim = o.logits_dim.value_or(o.num_tokens);
+  if (o.to_logits) {
+    given_to_logits_ = make_callable(*o.to_logits, "to_logits");
+    register_module("to_logits", given_to_logits_.module);
+  } else if (o.num_output_heads > 1) {
+    auto scope = register_module("to_logits", make_scope());
+    for (int64_t head = 0; head < o.num_output_heads; ++head) {
+      to_logits_.push_back(
+          scope->register_module(std::to_string(head), linear_no_bias(dim, logits_dim)));
+    }
+  } else {
+    to_logits_.push_back(register_module("to_logits", linear_no_bias(dim, logits_dim)));
+  }
+}
+
 void TransformerWrapperImpl::build_heads(int64_t dim) {
   const auto& o = options_;
   if (o.recycling) recycled_proj_ = register_module("recycled_proj", linear_no_bias(dim, dim));
@@ -86,17 +126,7 @@ void TransformerWrapperImpl::build_heads(int64_t dim) {
     to_mixture_ = scope->register_module("0", linear_no_bias(dim, dim * o.mixture_of_softmax_k));
     combine_mixture_ = register_module("combine_mixture", linear_no_bias(dim, o.mixture_of_softmax_k));
   }
-  const auto logits_dim = o.logits_dim.value_or(o.num_tokens);
-  if (!o.return_only_embed && !o.tie_embedding) {
-    if (o.num_output_heads > 1) {
-      auto scope = register_module("to_logits", make_scope());
-      for (int64_t head = 0; head < o.num_output_heads; ++head) {
-        to_logits_.push_back(scope->register_module(std::to_string(head), linear_no_bias(dim, logits_dim)));
-      }
-    } else {
-      to_logits_.push_back(register_module("to_logits", linear_no_bias(dim, logits_dim)));
-    }
-  }
+  if (!o.return_only_embed && !o.tie_embedding) build_logits(dim);
   if (o.add_continuous_pred_head) {
     auto scope = register_module("to_next_embed_pred", make_scope());
     next_embed_hidden_ = scope->register_module("0", linear_no_bias(dim, dim));
@@ -105,6 +135,7 @@ void TransformerWrapperImpl::build_heads(int64_t dim) {
 }
 
 void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
+  require(!token_emb_.is_empty(), "set_token_emb: the model has a token_emb of its own");
   token_emb_ = token_emb;
   replace_module("token_emb", token_emb);
 }
@@ -115,6 +146,9 @@ std::string TransformerWrapperImpl::cache_refusal() const {
   if (options_.average_pool_embed || options_.use_cls_token || options_.attn_pool) {
     return "pooling needs the whole sequence";
   }
+  if (given_token_emb_ && !given_token_emb_.is_per_token)
+    return "token_emb may look at other tokens";
+  if (!head_is_per_token()) return "to_logits may look at other tokens";
   return attn_layers_->cache_refusal();
 }
 

@@ -43,10 +43,12 @@ struct TransformerWrapperOptions {
   int64_t attn_pool_depth = 1;
   std::optional<int64_t> dim_pooled_tokens = std::nullopt;
   bool squeeze_out_last_dim = false;
+  std::optional<ModuleSpec> token_emb = std::nullopt;
   bool mixture_of_softmax = false;
   int64_t mixture_of_softmax_k = 4;
   bool sigsoftmax_logits = false;
   bool ff_deep_embed = false;
+  std::optional<ModuleSpec> to_logits = std::nullopt;
   bool add_continuous_pred_head = false;
   bool input_not_include_cache = false;
 
@@ -82,14 +84,14 @@ struct TransformerWrapperOptions {
     v("attn_pool_depth", attn_pool_depth, "blocks of the pooling");
     v("dim_pooled_tokens", dim_pooled_tokens, "features of the pooled tokens; default: dim");
     v("squeeze_out_last_dim", squeeze_out_last_dim, "leave out a last dimension of size one");
+    v("token_emb", token_emb, "module that embeds the tokens; default: TokenEmbedding");
     v("mixture_of_softmax", mixture_of_softmax, "log of a mix of several softmaxes", "arXiv:1711.03953");
     v("mixture_of_softmax_k", mixture_of_softmax_k, "how many");
     v("sigsoftmax_logits", sigsoftmax_logits, "logits plus their log sigmoid", "arXiv:1805.10829");
     v("ff_deep_embed", ff_deep_embed, "an embedding for each token and layer scales feed-forwards");
+    v("to_logits", to_logits, "module that makes logits; default: Linear without bias");
     v("add_continuous_pred_head", add_continuous_pred_head, "a head that predicts the next token's embedding");
     v("input_not_include_cache", input_not_include_cache, "calls with a cache get new tokens only");
-    v.not_built("token_emb");
-    v.not_built("to_logits");
   }
 };
 

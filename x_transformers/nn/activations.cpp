@@ -41,6 +41,14 @@ class PReLU : public ActivationModule {
   at::Tensor weight_;
 };
 
+const std::map<std::string, Activation>& plain_activations() {
+  static const std::map<std::string, Activation> all = {{"GELU", Activation::gelu},
+                                                        {"SiLU", Activation::silu},
+                                                        {"ReLU", Activation::relu},
+                                                        {"ReluSquared", Activation::relu_squared}};
+  return all;
+}
+
 /// Arguments that have an effect, with torch's defaults.
 using Numbers = std::map<std::string, double>;
 
@@ -115,11 +123,16 @@ std::shared_ptr<ActivationModule> make_activation(Activation activation) {
   return std::make_shared<PlainActivation>(activation);
 }
 
+std::vector<std::string> activation_names() {
+  std::vector<std::string> known = {"PReLU"};
+  for (const auto& [name, value] : plain_activations()) known.push_back(name);
+  for (const auto& [name, function] : functions()) known.push_back(name);
+  for (const auto& [name, function] : parameterised()) known.push_back(name);
+  return known;
+}
+
 std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec) {
-  static const std::map<std::string, Activation> plain = {{"GELU", Activation::gelu},
-                                                          {"SiLU", Activation::silu},
-                                                          {"ReLU", Activation::relu},
-                                                          {"ReluSquared", Activation::relu_squared}};
+  const auto& plain = plain_activations();
   const auto arguments = Json::parse(spec.arguments);
   if (spec.type == "GELU" && arguments.value("approximate", "none") == "tanh") {
     return std::make_shared<FunctionActivation>([](const at::Tensor& x) { return at::gelu(x, "tanh"); });
@@ -136,12 +149,8 @@ std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec) {
   if (const auto found = functions().find(spec.type); found != functions().end()) {
     return std::make_shared<FunctionActivation>(found->second);
   }
-  std::vector<std::string> known = {"PReLU"};
-  for (const auto& [name, value] : plain) known.push_back(name);
-  for (const auto& [name, function] : functions()) known.push_back(name);
-  for (const auto& [name, function] : parameterised()) known.push_back(name);
   throw InputError("custom_activation: unknown activation '" + spec.type + "'" +
-                   detail::nearest_hint(spec.type, known));
+                   detail::nearest_hint(spec.type, activation_names()));
 }
 
 }  // namespace x_transformers

@@ -5,6 +5,8 @@
 
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/norms.h"
@@ -35,5 +37,8 @@ std::shared_ptr<ActivationModule> make_activation(Activation activation);
 /// An activation of torch.nn by its name: GELU, ReLU, SiLU, SELU, ELU, Tanh, Sigmoid, Softplus, Mish, ... or ReluSquared.
 /// Throws InputError, naming the known ones, for another.
 std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec);
+
+/// The names that make_activation knows.
+std::vector<std::string> activation_names();
 
 }  // namespace x_transformers

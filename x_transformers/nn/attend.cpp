@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/mask.h"
 
@@ -20,6 +21,9 @@ void validate(const ScoreOptions& options, bool causal) {
   require(options.dropout >= 0 && options.dropout < 1,
           "dropout: expected a number in [0, 1), got " + std::to_string(options.dropout));
   require(!options.sparse_topk || *options.sparse_topk > 0, "sparse_topk: expected a positive number");
+  require(!options.custom_attn_fn || normalisers == 0,
+          "custom_attn_fn: stands in place of sigmoid, hard, gumbel_softmax and sparse_topk, so "
+          "not beside them");
 }
 
 Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std::move(options)) {
@@ -31,6 +35,15 @@ Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std
   }
   if (options_.head_learned_sink) head_sink_ = register_parameter("head_attn_sink", at::zeros({options_.heads}));
   if (cope) cope_ = register_module("cope", cope);
+  if (options_.custom_attn_fn) build_custom_function();
+}
+
+void Attend::build_custom_function() {
+  custom_ = options_.custom_attn_fn->function;
+  if (custom_) return;
+  const auto callable = make_callable(*options_.custom_attn_fn, "custom_attn_fn");
+  register_module("attn_fn", callable.module);
+  custom_ = callable;
 }
 
 /// A 1x1 convolution that starts as identity.
@@ -65,6 +78,8 @@ ScoreProgram Attend::program(int64_t d, const Call& call) const {
   if (options_.hard) program.normaliser = Normaliser::hard;
   if (options_.gumbel_softmax) program.normaliser = Normaliser::gumbel_softmax;
   if (options_.sparse_topk) program.normaliser = Normaliser::sparse_topk;
+  if (custom_) program.normaliser = Normaliser::custom;
+  program.custom = custom_;
   program.sparse_topk = options_.sparse_topk.value_or(0);
   program.sparse_topk_straight_through = options_.sparse_topk_straight_through;
   program.gumbel_temperature = options_.gumbel_softmax_temp;
@@ -74,17 +89,49 @@ ScoreProgram Attend::program(int64_t d, const Call& call) const {
   return program;
 }
 
+namespace {
+
+/// The call with the mask and bias of its packed sequences.
+Attend::Call within_sequences(Attend::Call call, int64_t queries, int64_t keys) {
+  const auto& packed = *call.packed;
+  const auto own_keys = keys - call.shared_keys;
+  if (call.mask.defined() && call.mask.dim() == 2) call.mask = call.mask.unsqueeze(1).unsqueeze(1);
+  call.mask = mask_and(call.mask, pad_mask_left(packed.mask(queries, own_keys), call.shared_keys));
+  if (const auto bias = packed.bias(queries, own_keys); bias.defined()) {
+    const auto padded = at::constant_pad_nd(bias, {call.shared_keys, 0}, 0);
+    call.attn_bias = call.attn_bias.defined() ? call.attn_bias + padded : padded;
+  }
+  return call;
+}
+
+/// flash_attn's own scale and bound of the scores.
+void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& program) {
+  if (packed.softmax_scale)
+    program.scale *= *packed.softmax_scale * std::sqrt(static_cast<double>(d));
+  if (packed.softcap == 0) return;
+  require(!program.softclamp, "flash_pack_seq_kwargs.softcap: not beside softclamp_logits");
+  program.softclamp = packed.softcap;
+}
+
+}  // namespace
+
 AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given, const at::Tensor& v_given,
                              const Call& call) {
-  auto widened = call;
+  require(options_.flash_pack_seq == (call.packed != nullptr),
+          options_.flash_pack_seq ? "flash_pack_seq_kwargs: are needed, as flash_pack_seq is on"
+                                  : "flash_pack_seq_kwargs: given, but flash_pack_seq is off");
+  auto widened = call.packed ? within_sequences(call, q.size(2), k_given.size(2)) : call;
   auto k = k_given, v = v_given;
   if (options_.add_zero_kv) {
     k = at::constant_pad_nd(k, {0, 0, 1, 0}, 0);
     v = at::constant_pad_nd(v, {0, 0, 1, 0}, 0);
-    widened.mask = pad_mask_left(call.mask, 1);
-    if (call.attn_bias.defined()) widened.attn_bias = at::constant_pad_nd(call.attn_bias, {1, 0}, 0);
+    widened.mask = pad_mask_left(widened.mask, 1);
+    if (widened.attn_bias.defined())
+      widened.attn_bias = at::constant_pad_nd(widened.attn_bias, {1, 0}, 0);
   }
-  return attend(q, k, v, program(q.size(-1), widened), call.keep_maps);
+  auto scores = program(q.size(-1), widened);
+  if (call.packed) apply_packed_scale(*call.packed, q.size(-1), scores);
+  return attend(q, k, v, scores, call.keep_maps);
 }
 
 }  // namespace x_transformers

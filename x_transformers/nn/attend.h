@@ -3,11 +3,12 @@
 
 #include <torch/nn/module.h>
 
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 
 #include "x_transformers/core/options.h"
+#include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/ops/attend.h"
 
@@ -51,6 +52,9 @@ struct ScoreOptions {
   bool head_learned_sink = false;
   bool selective = false;
   bool hard = false;
+  std::optional<FunctionSpec<at::Tensor(const at::Tensor&)>> custom_attn_fn = std::nullopt;
+  bool flash_pack_seq = false;
+  bool onnxable = false;
   SdpOptions sdp_kwargs = {};
 
   template <class Visitor>
@@ -77,8 +81,14 @@ struct ScoreOptions {
     v("head_learned_sink", head_learned_sink, "a learned score for each head that takes weight and gives nothing");
     v("selective", selective, "tokens can stop later ones from attending to what they have seen", "arXiv:2410.02703");
     v("hard", hard, "one-hot weights with straight-through gradients");
-    v.not_built("custom_attn_fn");
-    v.not_built("flash_pack_seq");
+    v("onnxable", onnxable,
+      "accepted for Python's sake: causal masks are the same with and without");
+    v("custom_attn_fn", custom_attn_fn,
+      "scores to weights, in place of the softmax: a module, or from C++ any callable");
+    v("flash_pack_seq", flash_pack_seq,
+      "sequences packed into one row attend to themselves only: each call says which "
+      "(flash_pack_seq_kwargs)",
+      "arXiv:2307.08691");
   }
 };
 
@@ -112,6 +122,8 @@ class Attend : public torch::nn::Module {
     at::Tensor attn_bias;  ///< broadcastable to [b, h, i, j]
     at::Tensor prev_attn;  ///< [b, h, i, j]
     bool keep_maps = false;
+    const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and only there
+    int64_t shared_keys = 0;  ///< keys in front that belong to no packed sequence: all see them
   };
 
   /// `cope` may be null.
@@ -123,10 +135,12 @@ class Attend : public torch::nn::Module {
 
  private:
   at::Tensor add_talking_heads(const char* name);
+  void build_custom_function();
 
   AttendOptions options_;
   at::Tensor pre_talking_heads_, post_talking_heads_, pre_scale_post_talking_heads_, head_sink_;
   std::shared_ptr<CoPE> cope_;
+  std::function<at::Tensor(const at::Tensor&)> custom_;
 };
 
 }  // namespace x_transformers

@@ -2,9 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/nn/fold_axially.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/positions/rotary.h"
 #include "x_transformers/ops/mask.h"
@@ -104,6 +106,20 @@ void AttentionImpl::build_outputs() {
   if (o.zero_init_output) zero_init(to_out_);
 }
 
+void AttentionImpl::build_hybrid() {
+  const auto& o = options_;
+  hybrid_module_ =
+      fold_axially(*o.hybrid_fold_axial_dim, make_callable(*o.hybrid_module, "hybrid_module"));
+  register_module("hybrid_module", hybrid_module_.module);
+  auto norms = register_module("hybrid_norms", make_scope());
+  hybrid_out_norm_ =
+      norms->register_module("0", std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
+  hybrid_norm_ =
+      norms->register_module("1", std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
+  if (o.hybrid_learned_mix)
+    hybrid_mix_ = register_module("hybrid_mix", linear_no_bias(o.dim, o.heads));
+}
+
 AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(options)) {
   validate(options_);
   const auto& o = options_;
@@ -112,6 +128,7 @@ AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(opti
   rotate_num_heads_ = o.latent_rope_subheads.value_or(o.rotate_num_heads.value_or(o.heads));
   build_projections();
   build_outputs();
+  if (o.hybrid_module) build_hybrid();
 
   std::shared_ptr<CoPE> cope;
   if (o.use_cope) {
@@ -144,8 +161,12 @@ int64_t AttentionImpl::cached_features() const {
 }
 
 std::string AttentionImpl::cache_refusal() const {
+  if (options_.flash_pack_seq) return "flash_pack_seq: packed sequences are given whole";
+  if (hybrid_module_ && !hybrid_module_.is_causal) return "hybrid_module may look at later tokens";
   if (options_.selective) return "selective attention changes the scores of past queries";
-  if (options_.data_dependent_alibi) return "data_dependent_alibi needs the gates of all tokens";
+  if (options_.data_dependent_alibi && !options_.causal) {
+    return "data_dependent_alibi without causal needs the gates of later tokens";
+  }
   if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
     return "orthogonal projected values are taken over the whole sequence";
   }
@@ -367,10 +388,30 @@ at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queri
   return mask;
 }
 
-at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x, int64_t keys) {
-  auto bias = inputs.attn_bias;
-  if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x);
-  if (per_row_alibi_) bias = per_row_alibi_->forward(x);
+namespace {
+/// The bias of a rel_pos: queries stand at the end of the keys, or where `pos` says.
+at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys) {
+  require(!inputs.attn_bias.defined(), "rel_pos and attn_bias: at most one of them");
+  if (inputs.pos.defined()) {
+    require(dynamic_cast<AlibiPositionalBias*>(inputs.rel_pos) != nullptr,
+            "pos: of the position biases only AlibiPositionalBias takes positions from outside");
+    return inputs.rel_pos->forward({inputs.pos, inputs.pos, 0});
+  }
+  const auto options = at::TensorOptions().dtype(at::kLong).device(inputs.x.device());
+  return inputs.rel_pos->forward({at::arange(sequence_keys - queries, sequence_keys, options),
+                                  at::arange(sequence_keys, options),
+                                  std::max(queries, sequence_keys)});
+}
+}  // namespace
+
+at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x,
+                                        int64_t sequence_keys, int64_t keys) {
+  require(inputs.rel_pos || !inputs.pos.defined(),
+          "pos: needs rel_pos, the position bias that it is for");
+  auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys) : inputs.attn_bias;
+  auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
+  if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
+  if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
   if (!bias.defined() || bias.size(-1) == keys) return bias;
   return at::constant_pad_nd(bias, {keys - bias.size(-1), 0}, 0);
 }
@@ -383,6 +424,33 @@ at::Tensor AttentionImpl::gate(const at::Tensor& x, at::Tensor out) {
     out = out * to_v_head_gate_->forward(x).sigmoid().transpose(1, 2).unsqueeze(-1);
   }
   return out;
+}
+
+/// The heads' outputs [b, h, n, d] mixed with those of the hybrid module, both normed.
+at::Tensor AttentionImpl::mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x,
+                                     at::Tensor out, AttentionOutput& result) {
+  CallableModule::NamedTensors arguments;
+  if (!options_.causal && options_.hybrid_mask_kwarg && inputs.mask.defined()) {
+    arguments[*options_.hybrid_mask_kwarg] = inputs.mask;
+  }
+  if (inputs.hybrid_hidden.defined()) arguments["hx"] = inputs.hybrid_hidden;
+  const bool goes_on = inputs.cache && hybrid_module_.is_causal && !inputs.hybrid_hidden.defined();
+  auto hybrid = hybrid_module_.call(goes_on ? inputs.cache->hybrid_inputs.append(x) : x, arguments);
+  if (goes_on) {
+    const auto sequence = hybrid.out.dim() == 4 ? 2 : 1;
+    hybrid.out = hybrid.out.index_select(sequence, inputs.cache->hybrid_inputs.places(x.size(1)));
+  }
+  result.hybrid_hidden = hybrid.hidden;
+  const auto features = value_dim_head_ * options_.heads;
+  require(hybrid.out.dim() == 4 || hybrid.out.size(-1) == features,
+          "hybrid_module: expected heads * dim_head = " + std::to_string(features) +
+              " features, got " + std::to_string(hybrid.out.size(-1)));
+  const auto heads = hybrid.out.dim() == 4 ? hybrid.out : split_heads(hybrid.out, options_.heads);
+  out = hybrid_out_norm_->forward(out);
+  const auto other = hybrid_norm_->forward(heads);
+  if (!hybrid_mix_) return 0.5 * (out + other);
+  const auto mix = hybrid_mix_->forward(x).sigmoid().transpose(1, 2).unsqueeze(-1);
+  return at::lerp(out, other, mix);
 }
 
 at::Tensor AttentionImpl::project_orthogonally(const at::Tensor& out, const at::Tensor& values) const {
@@ -409,7 +477,18 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
   return out;
 }
 
+namespace {
+void check_packed(const AttentionInputs& inputs, bool causal) {
+  if (!inputs.packed) return;
+  validate(*inputs.packed, causal);
+  require(!inputs.cache, "flash_pack_seq_kwargs: packed sequences are given whole, not to a cache");
+  require(!causal || !inputs.mem.defined(),
+          "flash_pack_seq_kwargs: causal packed sequences take no mems");
+}
+}  // namespace
+
 AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
+  check_packed(inputs, options_.causal);
   // A context whose keys and values are cached is not projected again.
   const bool has_cached_context = inputs.context.defined() && inputs.cache && inputs.cache->length() > 0;
   auto used = inputs;
@@ -436,12 +515,16 @@ AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
   Attend::Call call;
   call.mask = pair_mask(used, queries, sequence_keys, keys);
   if (key_visible.defined()) call.mask = mask_and(call.mask, key_visible.unsqueeze(1).unsqueeze(1));
-  call.attn_bias = position_bias(used, p.x, keys);
+  call.attn_bias = position_bias(used, p.x, sequence_keys, keys);
   call.prev_attn = used.prev_attn;
   call.keep_maps = used.keep_maps;
+  call.packed = used.packed;
+  call.shared_keys = keys - sequence_keys;
   auto attended = attend_->forward(p.q, p.k, p.v, call);
 
-  result.out = output(p.x, p, merge_heads(gate(p.x, attended.out)));
+  auto heads = gate(p.x, attended.out);
+  if (hybrid_module_) heads = mix_hybrid(inputs, p.x, heads, result);
+  result.out = output(p.x, p, merge_heads(heads));
   if (!inputs.cache) result.out = zero_masked_rows(result.out, inputs.mask);
   result.maps = std::move(attended.maps);
   result.values = p.orig_values;

@@ -5,11 +5,13 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/block.h"
+#include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/nn/positions/position_bias.h"
@@ -73,6 +75,10 @@ struct AttentionOptions : ScoreOptions {
   bool use_latent_kv = false;
   std::optional<int64_t> dim_latent_kv = std::nullopt;
   std::optional<int64_t> latent_rope_subheads = std::nullopt;
+  std::optional<ModuleSpec> hybrid_module = std::nullopt;
+  std::optional<std::string> hybrid_mask_kwarg = std::nullopt;
+  std::optional<int64_t> hybrid_fold_axial_dim = std::nullopt;
+  bool hybrid_learned_mix = false;
 
   template <class Visitor>
   void fields(Visitor& v) {
@@ -124,11 +130,16 @@ struct AttentionOptions : ScoreOptions {
     v("dim_latent_kv", dim_latent_kv, "features of the key/value latent");
     v("latent_rope_subheads", latent_rope_subheads, "key heads that skip the latent and are rotated",
       "arXiv:2405.04434");
-    v.not_built("hybrid_module");
-    v.not_built("hybrid_mask_kwarg");
-    v.not_built("hybrid_fold_axial_dim");
-    v.not_built("hybrid_learned_mix");
-    v.not_built("onnxable");
+    v("hybrid_module", hybrid_module,
+      "a module beside attention, whose output is mixed with the heads' (GRU, MinGRU, "
+      "CausalConv1d, ...)",
+      "arXiv:2411.13676");
+    v("hybrid_mask_kwarg", hybrid_mask_kwarg,
+      "the module's argument that gets the mask, where attention is not causal");
+    v("hybrid_fold_axial_dim", hybrid_fold_axial_dim,
+      "the module sees this many interleaved sequences; 1: the sequence");
+    v("hybrid_learned_mix", hybrid_learned_mix,
+      "the mix is learned per token and head, in place of the mean");
   }
 };
 
@@ -167,8 +178,12 @@ class AttentionImpl : public Block {
   at::Tensor key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const;
   at::Tensor add_memory_key_values(const AttentionInputs& inputs, Projected& p, at::Tensor mask) const;
   at::Tensor pair_mask(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys, int64_t keys) const;
-  at::Tensor position_bias(const AttentionInputs& inputs, const at::Tensor& x, int64_t keys);
+  at::Tensor position_bias(const AttentionInputs& inputs, const at::Tensor& x,
+                           int64_t sequence_keys, int64_t keys);
   at::Tensor gate(const at::Tensor& x, at::Tensor out);
+  void build_hybrid();
+  at::Tensor mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x, at::Tensor out,
+                        AttentionOutput& result);
   at::Tensor project_orthogonally(const at::Tensor& out, const at::Tensor& values) const;
   at::Tensor output(const at::Tensor& x, const Projected& p, at::Tensor out);
 
@@ -181,6 +196,9 @@ class AttentionImpl : public Block {
   std::shared_ptr<MultiheadRMSNorm> value_rmsnorm_;
   std::shared_ptr<DataDependentAlibi> data_dependent_alibi_;
   std::shared_ptr<PerRowDataDependentAlibi> per_row_alibi_;
+  CallableModule hybrid_module_;
+  std::shared_ptr<MultiheadRMSNorm> hybrid_out_norm_, hybrid_norm_;
+  Linear hybrid_mix_{nullptr};
   std::shared_ptr<Attend> attend_;
 };
 TORCH_MODULE(Attention);

@@ -31,6 +31,16 @@ void check_latents(const AttentionOptions& o) {
           "use_latent_kv and qkv_receive_diff_residuals: only one of them");
 }
 
+void check_hybrid(const AttentionOptions& o) {
+  require(!o.hybrid_module || o.hybrid_fold_axial_dim,
+          "hybrid_module: needs hybrid_fold_axial_dim (1: the module sees the sequence as it is)");
+  require(o.hybrid_fold_axial_dim.value_or(1) > 0,
+          "hybrid_fold_axial_dim: expected a positive number");
+  require(
+      o.hybrid_module || !(o.hybrid_fold_axial_dim || o.hybrid_mask_kwarg || o.hybrid_learned_mix),
+      "hybrid_fold_axial_dim, hybrid_mask_kwarg and hybrid_learned_mix: need hybrid_module");
+}
+
 }  // namespace
 
 void validate(const AttentionOptions& o) {
@@ -40,6 +50,7 @@ void validate(const AttentionOptions& o) {
   require(o.num_mem_kv >= 0, "num_mem_kv: expected 0 or more, got " + std::to_string(o.num_mem_kv));
   check_heads(o);
   check_latents(o);
+  check_hybrid(o);
   validate(static_cast<const ScoreOptions&>(o), o.causal);
   if (o.qk_norm) {
     require(o.qk_norm_groups > 0 && o.dim_head % o.qk_norm_groups == 0,

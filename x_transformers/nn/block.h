@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "x_transformers/core/cache.h"
-#include "x_transformers/ops/attend.h"
+#include "x_transformers/nn/packed_sequences.h"
+#include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
+#include "x_transformers/ops/attend.h"
 
 namespace x_transformers {
 
@@ -34,6 +36,8 @@ struct AttentionInputs {
   at::Tensor context_mask;  ///< [b, m] bool: keys that exist
   at::Tensor attn_mask;     ///< [n, j], [h, n, j] or [b, h, n, j] bool
   at::Tensor attn_bias;     ///< broadcastable to [b, h, n, j]
+  PositionBias* rel_pos = nullptr;  ///< in place of attn_bias
+  at::Tensor pos;  ///< [n] or [b, n] int64: positions for rel_pos, which must be ALiBi then
   const RotaryInputs* rotary = nullptr;
   const PolarInputs* polar = nullptr;
   at::Tensor prev_attn;       ///< [b, h, n, j] scores of an earlier layer
@@ -42,6 +46,8 @@ struct AttentionInputs {
   std::pair<at::Tensor, at::Tensor> additional_key_values;  ///< [b, h', m, d] each, in front of everything
   at::Tensor additional_key_value_mask;                     ///< [b, m]
   at::Tensor kv_input_residual;                             ///< added to what keys and values are made of
+  const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and only there
+  at::Tensor hybrid_hidden;                 ///< where the hybrid module goes on, if not in a cache
   KeyValueCache* cache = nullptr;
   bool keep_maps = false;
   bool keep_unrotated = false;  ///< fill AttentionOutput::unrotated_kv
@@ -51,6 +57,7 @@ struct AttentionOutput {
   at::Tensor out;  ///< [b, n, dim_out]
   AttentionMaps maps;
   at::Tensor values;  ///< [b, kv_heads, n, d] before residual and norm
+  at::Tensor hybrid_hidden;  ///< where the hybrid module has come to, if it has a state
   std::pair<at::Tensor, at::Tensor> unrotated_kv;  ///< keys and values of the sequence, as Python caches them
 };
 
@@ -59,6 +66,7 @@ struct BlockInputs {
   AttentionInputs attention;
   at::Tensor deep_embed;  ///< [b, n, dim] factors of the feed-forward's output
   at::Tensor condition;   ///< [b, 1 or n, dim_condition]
+  ShiftCache* shift = nullptr;  ///< earlier tokens, for token shift
 };
 
 /// A layer's branch: attention, feed-forward, or something wrapped around one of them.

@@ -25,19 +25,35 @@ at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& mask) {
 }
 }  // namespace
 
+/// The same for tokens that follow earlier ones.
+at::Tensor ShiftTokens::shift_features(const at::Tensor& x, const at::Tensor& mask,
+                                       ShiftCache& earlier) const {
+  const auto groups = static_cast<int64_t>(shifts_.size());
+  const auto longest = *std::max_element(shifts_.begin(), shifts_.end());
+  const auto seen = earlier.extend(zero_masked_rows(x, mask), longest);
+  const auto features = x.size(-1) / groups;
+  auto parts = x.split(features, -1);
+  const auto shifted = seen.split(features, -1);
+  for (int64_t group = 0; group < groups; ++group) {
+    if (shifts_[group] > 0)
+      parts[group] = shifted[group].narrow(-2, longest - shifts_[group], x.size(-2));
+  }
+  return at::cat(parts, -1);
+}
+
 AttentionOutput ShiftTokens::run(const BlockInputs& inputs) {
+  auto shifted = inputs;
+  if (inputs.shift) {
+    shifted.attention.x = shift_features(inputs.attention.x, inputs.attention.mask, *inputs.shift);
+    return fn_->run(shifted);
+  }
   const auto groups = static_cast<int64_t>(shifts_.size());
   auto parts = inputs.attention.x.split(inputs.attention.x.size(-1) / groups, -1);
   for (int64_t group = 0; group < groups; ++group) {
     parts[group] = shift(parts[group], shifts_[group], inputs.attention.mask);
   }
-  auto shifted = inputs;
   shifted.attention.x = at::cat(parts, -1);
   return fn_->run(shifted);
-}
-
-std::string ShiftTokens::cache_refusal() const {
-  return "shift_tokens needs the features of earlier tokens, which caches do not keep yet";
 }
 
 LayerScale::LayerScale(std::shared_ptr<Block> fn, int64_t dim, double init_value, bool unit_offset)

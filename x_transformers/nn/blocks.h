@@ -38,9 +38,10 @@ class ShiftTokens : public WrappedBlock {
   ShiftTokens(std::vector<int64_t> shifts, std::shared_ptr<Block> fn)
       : WrappedBlock(std::move(fn)), shifts_(std::move(shifts)) {}
   AttentionOutput run(const BlockInputs& inputs) override;
-  std::string cache_refusal() const override;
 
  private:
+  at::Tensor shift_features(const at::Tensor& x, const at::Tensor& mask, ShiftCache& earlier) const;
+
   std::vector<int64_t> shifts_;
 };
 

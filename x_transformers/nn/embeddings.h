@@ -4,9 +4,23 @@
 #include <torch/nn/module.h>
 #include <torch/nn/modules/embedding.h>
 
+#include <cstdint>
 #include <memory>
 
 namespace x_transformers {
+
+struct TokenEmbeddingOptions {
+  int64_t dim = 0;
+  int64_t num_tokens = 0;
+  bool l2norm_embed = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "features");
+    v("num_tokens", num_tokens, "size of the vocabulary");
+    v("l2norm_embed", l2norm_embed, "vectors of length one");
+  }
+};
 
 /// A vector for each token: [b, n] int64 -> [b, n, dim]. With `l2norm_embed` the vectors have length one
 /// (https://arxiv.org/abs/1910.06611 uses it to stabilise small-norm initialisation).

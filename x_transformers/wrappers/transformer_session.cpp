@@ -22,8 +22,12 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
   }
   inputs.logits = false;
   const auto output = net_->forward(inputs);
+  const auto last = output.embeddings.size(1) - 1;
+  const auto& arguments = options_.inputs.to_logits_kwargs;
+  if (!net_->head_is_per_token())
+    return net_->head(output.embeddings, arguments).select(1, last).to(at::kFloat);
   // Only the last position goes through the head.
-  return net_->head(output.embeddings.narrow(1, output.embeddings.size(1) - 1, 1)).select(1, 0).to(at::kFloat);
+  return net_->head(output.embeddings.narrow(1, last, 1), arguments).select(1, 0).to(at::kFloat);
 }
 
 namespace {

@@ -1,6 +1,6 @@
 """A lone Attention, and its options within a stack."""
 from .base import (B, D, N, MASK, X, HIDDEN, add, bit, bools, dec, each, each_module, enc,
-                   flt, ints, lens, lm, mems,
+                   flt, ints, lens, lm, mems, nums, tok,
                    mem_masks, right)
 
 CONTEXT = dict(context=flt(B, 5, D), context_mask=lens(5, 5, 3))
@@ -11,6 +11,7 @@ def attn(**options):
 
 
 OUT = dict(return_intermediates=True)
+GRU = dict(type='GRU', input_size=D, hidden_size=32, batch_first=True)
 LOWER = bools([[j <= i for j in range(N)] for i in range(N)])
 each_module('attention', {
     'plain': (attn(), HIDDEN),
@@ -87,14 +88,29 @@ each_module('attention', {
                          hybrid_module=dict(type='Encoder', dim=D, depth=1, heads=2,
                                             attn_dim_head=8),
                          hybrid_fold_axial_dim=1, hybrid_mask_kwarg='mask'), HIDDEN | MASK),
+    'hybrid_gru': (attn(causal=True, hybrid_module=GRU, hybrid_fold_axial_dim=3), HIDDEN, OUT),
+    'hybrid_min_gru': (attn(causal=True, hybrid_module=dict(type='MinGRU', dim=D, dim_out=32),
+                            hybrid_fold_axial_dim=1, hybrid_learned_mix=True), HIDDEN, OUT),
+    'hybrid_convolution': (attn(hybrid_module=dict(type='CausalConv1d', dim=D, dim_out=32,
+                                                   kernel_size=3),
+                                hybrid_fold_axial_dim=2), HIDDEN | MASK, OUT),
+    'hybrid_depthwise': (attn(hybrid_module=dict(type='CausalConv1d', dim=D, dim_out=32,
+                                                 depthwise=True), hybrid_fold_axial_dim=1,
+                              kv_heads=2, on_attn=True, head_scale=True), HIDDEN),
+    'hybrid_context': (attn(hybrid_module=GRU, hybrid_fold_axial_dim=1), HIDDEN | CONTEXT),
+    'hybrid_goes_on': (attn(causal=True, hybrid_module=GRU, hybrid_fold_axial_dim=1),
+                       {'x': flt(B, 1, D), 'cache.hybrid_hidden': flt(1, B, 32)}
+                       | {f'cache.cached_kv.{i}': flt(B, 4, 4, 8) for i in range(2)}, OUT),
     'polar': (attn(), HIDDEN | {'polar_pos_emb.0': flt(1, N, 8), 'polar_pos_emb.1': flt(4, 1, 8)}),
     'one_token': (attn(causal=True), dict(x=flt(1, 1, D))),
     'custom_attn_fn': (attn(custom_attn_fn=dict(type='Softmax', dim=-1)), HIDDEN),
+    'custom_attn_fn_parameter': (attn(custom_attn_fn=dict(type='PReLU')), HIDDEN, OUT),
+    'custom_attn_fn_causal': (attn(custom_attn_fn=dict(type='Sigmoid'), causal=True, kv_heads=2),
+                              HIDDEN | MASK),
 })
 
 # each option of Attention in a stack
 SDP = dict(enable_flash=False, enable_math=True, enable_mem_efficient=False)
-GRU = dict(type='GRU', input_size=D, hidden_size=32, batch_first=True)
 each('attn', dec, {
     'plain': {},
     'flash': dict(attn_flash=True),
@@ -135,6 +151,8 @@ each('attn', dec, {
     'hybrid': dict(attn_hybrid_module=GRU, attn_hybrid_fold_axial_dim=2),
     'hybrid_learned_mix': dict(attn_hybrid_module=GRU, attn_hybrid_fold_axial_dim=1,
                                attn_hybrid_learned_mix=True),
+    'hybrid_convolution': dict(attn_hybrid_module=dict(type='CausalConv1d', dim=D, dim_out=32),
+                               attn_hybrid_fold_axial_dim=1),
     'add_zero_kv': dict(attn_add_zero_kv=True),
     'head_learned_sink': dict(attn_head_learned_sink=True),
     'rotate_num_heads': dict(rotary_pos_emb=True, rotate_num_heads=2),
@@ -168,6 +186,52 @@ each('attn', enc, {
         type='Encoder', dim=D, depth=1, heads=2, attn_dim_head=8), attn_hybrid_fold_axial_dim=1,
         attn_hybrid_mask_kwarg='mask'),
 }, X | MASK)
+
+
+
+def packed(queries, keys=None, name='flash_pack_seq_kwargs'):
+    """Boundaries of packed sequences."""
+    return {f'{name}.cu_seqlens_q': ints(queries), f'{name}.cu_seqlens_k': ints(keys or queries)}
+
+
+LENGTHS = dict(flash_pack_seq_kwargs=dict(max_seqlen_q=4, max_seqlen_k=4))
+PACK = dict(flash=True, flash_pack_seq=True)
+ROW, OTHER = dict(x=flt(1, N, D)), dict(context=flt(1, 5, D))
+each_module('packed', {
+    'attention': (attn(**PACK), ROW | packed([0, 3, 7]), LENGTHS),
+    'causal': (attn(causal=True, **PACK), ROW | packed([0, 3, 4, 7]), LENGTHS),
+    'one_sequence': (attn(causal=True, **PACK), ROW | packed([0, 7])),
+    'kv_heads': (attn(causal=True, kv_heads=2, qk_norm=True, **PACK), ROW | packed([0, 2, 7])),
+    'context': (attn(**PACK), ROW | OTHER | packed([0, 3, 7], [0, 4, 5])),
+    'window': (attn(**PACK), ROW | packed([0, 4, 7]),
+               dict(flash_pack_seq_kwargs=dict(window_size=[1, 2]))),
+    'window_context': (attn(**PACK), ROW | OTHER | packed([0, 3, 7], [0, 2, 5]),
+                       dict(flash_pack_seq_kwargs=dict(window_size=[2, -1]))),
+    'scale': (attn(causal=True, **PACK), ROW | packed([0, 4, 7]),
+              dict(flash_pack_seq_kwargs=dict(softmax_scale=0.7, deterministic=True))),
+    'softcap': (attn(qk_norm=True, **PACK), ROW | packed([0, 4, 7]),
+                dict(flash_pack_seq_kwargs=dict(softcap=1.5))),
+    'slopes': (attn(causal=True, **PACK), ROW | packed([0, 4, 7])
+               | {'flash_pack_seq_kwargs.alibi_slopes': nums([0.5, 0.3, 0.2, 0.1])}),
+    'slopes_context': (attn(**PACK), ROW | OTHER | packed([0, 3, 7], [0, 4, 5])
+                       | {'flash_pack_seq_kwargs.alibi_slopes': nums([0.5, 0.3, 0.2, 0.1])}),
+    'l2_distance': (attn(l2_distance=True, **PACK), ROW | packed([0, 3, 7])),
+    'attend': (dict(type='Attend', heads=4, causal=True, **PACK),
+               dict(q=flt(1, 4, N, 8), k=flt(1, 4, N, 8), v=flt(1, 4, N, 6)) | packed([0, 3, 7])),
+    'stack': (dec(rotary_pos_emb=True, attn_flash=True, attn_flash_pack_seq=True),
+              ROW | packed([0, 3, 7]), LENGTHS),
+    'encoder_xpos': (enc(rotary_pos_emb=True, attn_flash=True, attn_flash_pack_seq=True),
+                     ROW | packed([0, 5, 7])),
+    'cross': (dec(rotary_pos_emb=True, attn_flash=True, attn_flash_pack_seq=True,
+                  cross_attend=True),
+              ROW | OTHER | packed([0, 3, 7])
+              | packed([0, 3, 7], [0, 4, 5], 'flash_pack_seq_context_kwargs'), LENGTHS),
+    'wrapper': (lm(dec(rotary_pos_emb=True, attn_flash=True, attn_flash_pack_seq=True)),
+                dict(x=tok(1, N)) | packed([0, 2, 7]), LENGTHS),
+    'loss': (dict(type='AutoregressiveWrapper',
+                  net=lm(dec(rotary_pos_emb=True, attn_flash=True, attn_flash_pack_seq=True))),
+             dict(x=tok(1, N)) | packed([0, 2, 7])),
+})
 
 for name, options in {
     'flash': dict(attn_flash=True), 'mem_kv': dict(attn_num_mem_kv=2),

@@ -56,6 +56,11 @@ STACK = [
     (0.05, dict(attn_head_learned_sink=True)),
     (0.05, dict(attn_add_zero_kv=True)), (0.05, dict(attn_max_attend_past=3)),
     (0.05, dict(attn_laser=True)),
+    (0.06, [dict(attn_hybrid_module=dict(type='GRU')), dict(attn_hybrid_module=dict(type='MinGRU')),
+            dict(attn_hybrid_module=dict(type='CausalConv1d', kernel_size=3),
+                 attn_hybrid_learned_mix=True)]),
+    (0.04, [dict(attn_custom_attn_fn=dict(type='Softmax', dim=-1)),
+            dict(attn_custom_attn_fn=dict(type='Sigmoid'))]),
 ]
 FEED_FORWARD = [
     (0.4, [dict(ff_glu=True), dict(ff_glu=True, ff_glu_mult_bias=True)]),
@@ -131,7 +136,7 @@ def repair(net):
         net.setdefault('depth', 2)
     if net.get('attn_flash') or net.get('pre_norm') is False:
         for key in ('rel_pos_bias', 'dynamic_pos_bias', 'residual_attn', 'attn_sparse_topk',
-                    'attn_hard', 'attn_sigmoid',
+                    'attn_hard', 'attn_sigmoid', 'attn_custom_attn_fn',
                     'attn_softclamp_logits', 'attn_head_learned_sink', 'sandwich_norm',
                     'use_dynamic_tanh',
                     'attn_pre_talking_heads', 'attn_post_talking_heads'):
@@ -140,6 +145,16 @@ def repair(net):
         net.pop('ff_relu_squared', None)
     if 'attn_num_mem_kv' in net:
         net.pop('attn_value_dim_head', None)  # Python trips; ours has it
+    if 'attn_custom_attn_fn' in net:  # Python leaves these unused; ours refuses them
+        for key in ('attn_hard', 'attn_sigmoid', 'attn_sparse_topk'):
+            net.pop(key, None)
+    if 'attn_hybrid_module' in net:
+        net.pop('attn_value_dim_head', None)  # Python trips; ours has it
+        width = net['heads'] * net['attn_dim_head']
+        module = dict(net['attn_hybrid_module'])
+        module |= (dict(input_size=D, hidden_size=width, batch_first=True)
+                   if module['type'] == 'GRU' else dict(dim=D, dim_out=width))
+        net |= dict(attn_hybrid_module=module, attn_hybrid_fold_axial_dim=1 + width // 8 % 2)
     if net.get('layers_execute_order') and (net.get('weight_tie_layers') or net.get('depth') != 2
                                             or net.get('cross_attend')):
         net.pop('layers_execute_order')
@@ -200,6 +215,11 @@ def draw_wrapper(draw):
     config |= draw.table('TransformerWrapper', WRAPPER)
     if config.get('tie_embedding'):
         config.pop('emb_dim', None)
+    if draw.chance(0.1) and not {'tie_embedding', 'emb_dim'} & set(config):
+        config['token_emb'] = dict(type='Embedding', num_embeddings=V, embedding_dim=D)
+    if draw.chance(0.1) and not {'tie_embedding', 'num_output_heads', 'return_only_embed',
+                                 'logits_dim'} & set(config):
+        config['to_logits'] = dict(type='Linear', in_features=D, out_features=V)
     if net['type'] == 'Encoder' and draw.chance(0.4):
         config |= draw.rng.choice(POOLING)
     inputs, kwargs = dict(x=tok(B, N)), {}
@@ -238,6 +258,29 @@ def draw_loss(draw):
     wrapper = dict(type='AutoregressiveWrapper',
                    net=config) | draw.rng.choice([{}, dict(ignore_index=3), dict(pad_value=2)])
     return wrapper, inputs, kwargs, 'forward'
+
+
+def draw_packed(draw):
+    """Sequences packed into one row, as the flash_attn package has them."""
+    net = draw.stack(kinds=('Decoder', 'Encoder'))
+    for key in ('attn_num_mem_kv', 'cross_attn_num_mem_kv', 'attn_add_zero_kv',  # not in Python
+                'attn_sigmoid', 'attn_hard', 'attn_softclamp_logits', 'residual_attn',
+                'attn_pre_talking_heads', 'attn_post_talking_heads', 'attn_head_learned_sink',
+                'attn_sparse_topk', 'attn_max_attend_past', 'attn_custom_attn_fn', 'alibi_pos_bias',
+                'alibi_num_heads', 'dynamic_pos_bias', 'dynamic_pos_bias_log_distance',
+                'dynamic_pos_bias_norm', 'rel_pos_bias', 'attn_data_dependent_alibi'):
+        net.pop(key, None)
+    net |= dict(attn_flash=True, attn_flash_pack_seq=True)
+    net |= {} if net.get('polar_pos_emb') else dict(rotary_pos_emb=True)
+    cuts = sorted(draw.rng.sample(range(1, N), draw.rng.randint(0, 3)))
+    inputs = {'x': flt(1, N, D)}
+    boundaries = [0, *cuts, N]
+    inputs |= {f'flash_pack_seq_kwargs.cu_seqlens_{part}': ints(boundaries) for part in 'qk'}
+    if net.get('cross_attend'):
+        inputs |= {'context': flt(1, 9, D),
+                   'flash_pack_seq_context_kwargs.cu_seqlens_q': ints(boundaries),
+                   'flash_pack_seq_context_kwargs.cu_seqlens_k': ints([0, *cuts, 9])}
+    return net, inputs, {}, 'forward'
 
 
 def draw_generate(draw):
@@ -346,7 +389,7 @@ def draw_attention(draw):
 
 
 KINDS = [draw_wrapper] * 6 + [draw_stack] * 4 + [draw_generate] * 4
-KINDS += [draw_loss, draw_cached, draw_pair, draw_attention] * 2 + [draw_vision]
+KINDS += [draw_loss, draw_cached, draw_pair, draw_attention] * 2 + [draw_vision, draw_packed]
 
 
 def fuzz(seed, allowed=lambda config, kwargs=None: True):

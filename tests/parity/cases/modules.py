@@ -1,7 +1,7 @@
 """Modules usable alone: embeddings, positions, norms, residuals, feed-forward."""
 from .base import B, D, N, add, bit, bools, each_module, flt, ints, nums, tok
 
-X = dict(x=flt(B, N, D))
+X, INPUT = dict(x=flt(B, N, D)), dict(input=flt(B, N, D))
 TOKENS = dict(x=tok(B, N, bound=9))
 BRANCH = dict(x=flt(B, N, D), residual=flt(B, N, D))
 POSITIONS = ints([3, 0, 5, 1, 2, 8, 4])
@@ -173,6 +173,32 @@ each_module('activation', {
     'relu_squared': (dict(type='ReluSquared'), X),
     'solu': (dict(type='SoLU', dim=D), X),
     'identity': (dict(type='Identity'), dict(t=flt(B, N, D))),
+})
+
+each_module('callable', {
+    'linear': (dict(type='Linear', in_features=D, out_features=5), INPUT),
+    'linear_no_bias': (dict(type='Linear', in_features=D, out_features=5, bias=False), INPUT),
+    'embedding': (dict(type='Embedding', num_embeddings=9, embedding_dim=5),
+                  dict(input=tok(B, N, bound=9))),
+    'embedding_padding': (dict(type='Embedding', num_embeddings=4, embedding_dim=5, padding_idx=2),
+                          dict(input=tok(B, N, bound=4))),
+    'softmax': (dict(type='Softmax', dim=1), INPUT),
+    'gru': (dict(type='GRU', input_size=D, hidden_size=6, batch_first=True), INPUT),
+    'gru_time_first': (dict(type='GRU', input_size=D, hidden_size=6, bias=False), INPUT),
+    'gru_both_ways': (dict(type='GRU', input_size=D, hidden_size=6, num_layers=2, batch_first=True,
+                           bidirectional=True), INPUT),
+    'gru_goes_on': (dict(type='GRU', input_size=D, hidden_size=6, batch_first=True),
+                    INPUT | dict(hx=flt(1, B, 6))),
+    'min_gru': (dict(type='MinGRU', dim=D), X),
+    'min_gru_goes_on': (dict(type='MinGRU', dim=D, dim_out=3),
+                        X | dict(hx=nums([[[0.2, 1., 3.]], [[0.1, 0.7, 2.]]]))),
+    'convolution': (dict(type='CausalConv1d', dim=D, dim_out=5, kernel_size=3), X),
+    'convolution_depthwise': (dict(type='CausalConv1d', dim=D, dim_out=2 * D, depthwise=True), X),
+    'convolution_goes_on': (dict(type='CausalConv1d', dim=D), X | dict(hx=flt(B, 3, D))),
+    'convolution_one_token': (dict(type='CausalConv1d', dim=D, kernel_size=1), X),
+    'fold_axially_gru': (dict(type='FoldAxially', axial_dim=2,
+                              fn=dict(type='GRU', input_size=D, hidden_size=6, batch_first=True)),
+                         X),
 })
 
 QKV = dict(q=flt(B, 4, 5, 8), k=flt(B, 4, N, 8), v=flt(B, 4, N, 6))

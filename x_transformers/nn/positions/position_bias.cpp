@@ -145,9 +145,13 @@ DataDependentAlibi::DataDependentAlibi(int64_t dim, int64_t heads, bool causal, 
   linear_->bias.fill_(bias_init);
 }
 
-at::Tensor DataDependentAlibi::forward(const at::Tensor& x) {
+at::Tensor DataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* earlier) {
   const auto gates = at::log_sigmoid(linear_->forward(x).transpose(1, 2)) * post_log_scale_;
-  const auto sums = gates.cumsum(-1);
+  auto sums = gates.cumsum(-1);
+  if (earlier) {
+    if (const auto last = earlier->last(); last.defined()) sums = sums + last.squeeze(-1);
+    return sums.unsqueeze(-1) - earlier->append(sums.unsqueeze(-1)).transpose(-1, -2);
+  }
   const auto pairs = [](const at::Tensor& t) { return t.unsqueeze(-1) - t.unsqueeze(-2); };
   if (causal_) return pairs(sums);
   const auto directions = sums.chunk(2, 1);
@@ -161,12 +165,16 @@ PerRowDataDependentAlibi::PerRowDataDependentAlibi(int64_t dim, int64_t heads, i
   linear_ = scope->register_module("0", linear_no_bias(dim, heads * dim_head * 2));
 }
 
-at::Tensor PerRowDataDependentAlibi::forward(const at::Tensor& x) {
+at::Tensor PerRowDataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* earlier) {
   const auto qk = linear_->forward(x).unflatten(-1, {2, heads_, dim_head_}).permute({2, 0, 3, 1, 4});
-  const auto scores = at::matmul(qk[0], qk[1].transpose(-1, -2)) / std::sqrt(static_cast<double>(dim_head_));
+  const auto keys = earlier ? earlier->append(qk[1]) : qk[1];
+  const auto scores =
+      at::matmul(qk[0], keys.transpose(-1, -2)) / std::sqrt(static_cast<double>(dim_head_));
   const auto gates = at::log_sigmoid(scores) * post_log_scale_;
-  const auto earlier = at::ones({x.size(1), x.size(1)}, x.options().dtype(at::kBool)).tril(-1);
-  return gates.masked_fill(~earlier, 0).flip({-1}).cumsum(-1).flip({-1});
+  const auto places = at::arange(keys.size(-2), x.options().dtype(at::kLong));
+  const auto own = earlier ? earlier->places(x.size(1)) : places;
+  const auto is_before = places < own.unsqueeze(-1);
+  return gates.masked_fill(~is_before, 0).flip({-1}).cumsum(-1).flip({-1});
 }
 
 CoPE::CoPE(int64_t dim, int64_t heads, int64_t max_pos, bool soft_onehot, bool talking_heads,

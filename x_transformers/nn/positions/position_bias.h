@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "x_transformers/core/token_buffer.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
@@ -80,8 +81,9 @@ class AlibiPositionalBias : public PositionBias {
 class DataDependentAlibi : public torch::nn::Module {
  public:
   DataDependentAlibi(int64_t dim, int64_t heads, bool causal, double bias_init, double post_log_scale);
-  /// [b, n, dim] -> [b, heads, n, n]
-  at::Tensor forward(const at::Tensor& x);
+  /// [b, n, dim] -> [b, heads, n, n]. With `earlier`, which x is appended to and which causal gates
+  /// alone can have: the bias towards all tokens, [b, heads, n, all].
+  at::Tensor forward(const at::Tensor& x, TokenBuffer* earlier = nullptr);
 
  private:
   bool causal_;
@@ -93,7 +95,7 @@ class DataDependentAlibi : public torch::nn::Module {
 class PerRowDataDependentAlibi : public torch::nn::Module {
  public:
   PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head, double post_log_scale);
-  at::Tensor forward(const at::Tensor& x);
+  at::Tensor forward(const at::Tensor& x, TokenBuffer* earlier = nullptr);
 
  private:
   int64_t heads_, dim_head_;

@@ -1,0 +1,59 @@
+// Modules given as values (token_emb, to_logits, hybrid_module, custom_attn_fn), by the names of
+// their types. A C++ user adds types of their own:
+//
+//   register_callable("MyModule", [](const ModuleSpec& spec, const std::string& where) {
+//     auto module = std::make_shared<MyModule>(...);
+//     return CallableModule{module, [module](const at::Tensor& x, const auto&) {
+//                             return CallableModule::Result{module->forward(x), {}};
+//                           }};
+//   });
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "x_transformers/core/options.h"
+
+namespace x_transformers {
+
+/// A module and how it is called.
+struct CallableModule {
+  using NamedTensors = std::map<std::string, at::Tensor>;
+  struct Result {
+    at::Tensor out;
+    at::Tensor hidden;  ///< where a recurrent module has come to, which its argument `hx` takes
+  };
+  /// x and further arguments by name; one that the module does not take is an InputError.
+  using Call = std::function<Result(const at::Tensor& x, const NamedTensors& arguments)>;
+
+  std::shared_ptr<torch::nn::Module> module = nullptr;  ///< holds the parameters
+  Call call = nullptr;
+  bool is_per_token = false;      ///< what comes out for a token hangs on that token alone
+  bool is_causal = is_per_token;  ///< and not on later ones
+
+  explicit operator bool() const { return call != nullptr; }
+  at::Tensor operator()(const at::Tensor& x, const NamedTensors& arguments = {}) const {
+    return call(x, arguments).out;
+  }
+};
+
+/// Makes a module of `spec`; `where` is for error messages.
+using MakeCallable =
+    std::function<CallableModule(const ModuleSpec& spec, const std::string& where)>;
+
+/// Makes `type` known to make_callable. A type that is known already stays as it is.
+void register_callable(const std::string& type, MakeCallable make);
+
+/// The module that `spec` names: Linear, Embedding, TokenEmbedding, FeedForward, GRU, MinGRU,
+/// CausalConv1d, Softmax, an activation (nn/activations.h), or a registered type. Throws
+/// InputError, naming `where` and the nearest known type, for another.
+CallableModule make_callable(const ModuleSpec& spec, const std::string& where);
+
+/// Throws InputError unless `arguments` is empty; `type` is for the message.
+void require_no_arguments(const std::string& type, const CallableModule::NamedTensors& arguments);
+
+}  // namespace x_transformers

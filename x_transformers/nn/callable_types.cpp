@@ -1,0 +1,220 @@
+#include "x_transformers/nn/callable_types.h"
+
+#include <ATen/ATen.h>
+#include <torch/nn/modules/embedding.h>
+#include <torch/nn/modules/rnn.h>
+
+#include <cmath>
+
+#include "x_transformers/core/json.h"
+#include "x_transformers/nn/embeddings.h"
+#include "x_transformers/nn/feed_forward.h"
+#include "x_transformers/nn/linear.h"
+
+namespace x_transformers {
+namespace {
+
+using NamedTensors = CallableModule::NamedTensors;
+using Result = CallableModule::Result;
+
+/// The argument `name` if it is given; InputError for any other.
+at::Tensor only_argument(const std::string& type, const char* name, const NamedTensors& arguments) {
+  for (const auto& [given, tensor] : arguments) {
+    require(given == name, type + ": takes no argument '" + given + "', only '" + name + "'");
+  }
+  const auto found = arguments.find(name);
+  return found == arguments.end() ? at::Tensor() : found->second;
+}
+
+void require_positive(const char* name, int64_t value) {
+  require(value > 0,
+          std::string(name) + ": expected a positive number, got " + std::to_string(value));
+}
+
+/// A module that takes x alone, token by token.
+template <class Holder>
+CallableModule plain(const std::string& type, Holder holder) {
+  return {holder.ptr(),
+          [holder, type](const at::Tensor& x, const NamedTensors& arguments) mutable {
+            require_no_arguments(type, arguments);
+            return Result{holder->forward(x), {}};
+          },
+          /*is_per_token=*/true};
+}
+
+/// minGRU: h = (1 - z) h' + z g, where the gate z and the candidate g are of the input alone. All
+/// are positive, and their logarithms are summed, so that the whole sequence is computed at once.
+class MinGRU : public torch::nn::Module {
+ public:
+  explicit MinGRU(const MinGRUOptions& options)
+      : to_hidden_and_gate_(register_module(
+            "to_hidden_and_gate",
+            linear_no_bias(options.dim, 2 * options.dim_out.value_or(options.dim)))) {}
+
+  /// x [b, n, dim] and the last state [b, 1, dim_out] or none -> [b, n, dim_out]
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& last) {
+    const auto parts = to_hidden_and_gate_->forward(x).chunk(2, -1);
+    const auto &hidden = parts[0], &gate = parts[1];
+    auto log_kept = -at::softplus(gate);
+    auto log_added = -at::softplus(-gate) + log_positive(hidden);
+    if (last.defined()) {
+      log_added = at::cat({last.log(), log_added}, 1);
+      log_kept = at::constant_pad_nd(log_kept, {0, 0, 1, 0}, 0);
+    }
+    const auto sums = log_kept.cumsum(1);
+    const auto states = (sums + at::logcumsumexp(log_added - sums, 1)).exp();
+    return states.narrow(1, states.size(1) - x.size(1), x.size(1));
+  }
+
+ private:
+  /// log of x + 1/2 for positive x, and of sigmoid(x) for negative.
+  static at::Tensor log_positive(const at::Tensor& x) {
+    return at::where(x >= 0, (at::relu(x) + 0.5).log(), -at::softplus(-x));
+  }
+
+  decltype(linear_no_bias(1, 1)) to_hidden_and_gate_;
+};
+
+class CausalConv1d : public torch::nn::Module {
+ public:
+  explicit CausalConv1d(const CausalConv1dOptions& options)
+      : kernel_size_(options.kernel_size), groups_(options.depthwise ? options.dim : 1) {
+    const auto dim_out = options.dim_out.value_or(options.dim);
+    const auto inputs = options.dim / groups_;
+    const double bound = 1.0 / std::sqrt(static_cast<double>(inputs * kernel_size_));
+    weight_ = register_parameter(
+        "weight", at::empty({dim_out, inputs, kernel_size_}).uniform_(-bound, bound));
+    bias_ = register_parameter("bias", at::empty({dim_out}).uniform_(-bound, bound));
+  }
+
+  /// x [b, n, dim] and the kernel_size - 1 tokens before it, or none (zeros) -> [b, n, dim_out] and
+  /// the last tokens.
+  Result forward(const at::Tensor& x, const at::Tensor& before) {
+    const auto past = kernel_size_ - 1;
+    const auto seen =
+        before.defined() ? at::cat({before, x}, 1) : at::constant_pad_nd(x, {0, 0, past, 0}, 0);
+    const auto out =
+        at::convolution(seen.transpose(1, 2), weight_, bias_, {1}, {0}, {1}, false, {0}, groups_);
+    return {out.transpose(1, 2), seen.narrow(1, seen.size(1) - past, past)};
+  }
+
+ private:
+  int64_t kernel_size_, groups_;
+  at::Tensor weight_, bias_;
+};
+
+/// A type whose constructor takes `OptionsType`.
+template <class OptionsType>
+MakeCallable maker(CallableModule (*make)(const OptionsType&)) {
+  return [make](const ModuleSpec& spec, const std::string& where) {
+    const auto options = options_from_json<OptionsType>(Json::parse(spec.arguments), where);
+    try {
+      return make(options);
+    } catch (const InputError& error) {
+      throw InputError(where + ": " + error.what());
+    }
+  };
+}
+
+CallableModule make_token_embedding(const TokenEmbeddingOptions& options) {
+  require_positive("dim", options.dim);
+  require_positive("num_tokens", options.num_tokens);
+  return plain("TokenEmbedding",
+               TokenEmbedding(options.dim, options.num_tokens, options.l2norm_embed));
+}
+
+CallableModule make_feed_forward(const FeedForwardOptions& options) {
+  const auto feed_forward = std::make_shared<FeedForwardImpl>(options);
+  return {feed_forward,
+          [feed_forward](const at::Tensor& x, const NamedTensors& arguments) {
+            return Result{
+                feed_forward->forward(x, only_argument("FeedForward", "deep_embed", arguments)),
+                {}};
+          },
+          /*is_per_token=*/true};
+}
+
+}  // namespace
+
+CallableModule make_linear(const LinearModuleOptions& options) {
+  require_positive("in_features", options.in_features);
+  require_positive("out_features", options.out_features);
+  if (!options.bias)
+    return plain("Linear", linear_no_bias(options.in_features, options.out_features));
+  return plain("Linear", torch::nn::Linear(options.in_features, options.out_features));
+}
+
+CallableModule make_embedding(const EmbeddingModuleOptions& options) {
+  require_positive("num_embeddings", options.num_embeddings);
+  require_positive("embedding_dim", options.embedding_dim);
+  const auto& padding = options.padding_idx;
+  require(!padding || (*padding < options.num_embeddings && *padding >= -options.num_embeddings),
+          "padding_idx: is not below num_embeddings = " + std::to_string(options.num_embeddings));
+  torch::nn::EmbeddingOptions embedding(options.num_embeddings, options.embedding_dim);
+  embedding.padding_idx(padding);
+  return plain("Embedding", torch::nn::Embedding(embedding));
+}
+
+CallableModule make_softmax(const SoftmaxModuleOptions& options) {
+  return {make_scope(), [dim = options.dim](const at::Tensor& x, const NamedTensors& arguments) {
+            require_no_arguments("Softmax", arguments);
+            return Result{x.softmax(dim), {}};
+          }};
+}
+
+CallableModule make_gru(const GRUModuleOptions& options) {
+  require_positive("input_size", options.input_size);
+  require_positive("hidden_size", options.hidden_size);
+  require_positive("num_layers", options.num_layers);
+  require(options.dropout >= 0 && options.dropout < 1,
+          "dropout: expected a number in [0, 1), got " + std::to_string(options.dropout));
+  torch::nn::GRUOptions gru(options.input_size, options.hidden_size);
+  gru.num_layers(options.num_layers).bias(options.bias).batch_first(options.batch_first);
+  gru.dropout(options.dropout).bidirectional(options.bidirectional);
+  torch::nn::GRU module(gru);
+  return {module.ptr(),
+          [module](const at::Tensor& x, const NamedTensors& arguments) mutable {
+            const auto [out, hidden] = module->forward(x, only_argument("GRU", "hx", arguments));
+            return Result{out, hidden};
+          },
+          /*is_per_token=*/false, /*is_causal=*/options.batch_first && !options.bidirectional};
+}
+
+CallableModule make_min_gru(const MinGRUOptions& options) {
+  require_positive("dim", options.dim);
+  require_positive("dim_out", options.dim_out.value_or(options.dim));
+  const auto module = std::make_shared<MinGRU>(options);
+  return {module,
+          [module](const at::Tensor& x, const NamedTensors& arguments) {
+            const auto out = module->forward(x, only_argument("MinGRU", "hx", arguments));
+            return Result{out, out.narrow(1, out.size(1) - 1, 1)};
+          },
+          /*is_per_token=*/false, /*is_causal=*/true};
+}
+
+CallableModule make_causal_conv1d(const CausalConv1dOptions& options) {
+  require_positive("dim", options.dim);
+  require_positive("dim_out", options.dim_out.value_or(options.dim));
+  require_positive("kernel_size", options.kernel_size);
+  require(!options.depthwise || options.dim_out.value_or(options.dim) % options.dim == 0,
+          "dim_out: with depthwise expected a multiple of dim = " + std::to_string(options.dim));
+  const auto module = std::make_shared<CausalConv1d>(options);
+  return {module,
+          [module](const at::Tensor& x, const NamedTensors& arguments) {
+            return module->forward(x, only_argument("CausalConv1d", "hx", arguments));
+          },
+          /*is_per_token=*/false, /*is_causal=*/true};
+}
+
+std::map<std::string, MakeCallable> built_in_callables() {
+  return {{"Linear", maker(make_linear)},
+          {"Embedding", maker(make_embedding)},
+          {"Softmax", maker(make_softmax)},
+          {"GRU", maker(make_gru)},
+          {"MinGRU", maker(make_min_gru)},
+          {"CausalConv1d", maker(make_causal_conv1d)},
+          {"TokenEmbedding", maker(make_token_embedding)},
+          {"FeedForward", maker(make_feed_forward)}};
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,109 @@
+// The options of the modules that the library itself offers as values, in torch.nn's names where
+// torch.nn has the module.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "x_transformers/nn/callable_module.h"
+
+namespace x_transformers {
+
+struct LinearModuleOptions {
+  int64_t in_features = 0;
+  int64_t out_features = 0;
+  bool bias = true;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("in_features", in_features, "input features");
+    v("out_features", out_features, "output features");
+    v("bias", bias, "a learned offset");
+  }
+};
+
+struct EmbeddingModuleOptions {
+  int64_t num_embeddings = 0;
+  int64_t embedding_dim = 0;
+  std::optional<int64_t> padding_idx = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("num_embeddings", num_embeddings, "size of the vocabulary");
+    v("embedding_dim", embedding_dim, "features");
+    v("padding_idx", padding_idx, "the token whose vector gets no gradient");
+  }
+};
+
+struct SoftmaxModuleOptions {
+  int64_t dim = -1;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "the dimension whose entries sum to one");
+  }
+};
+
+/// torch.nn.GRU: gated recurrent units.
+struct GRUModuleOptions {
+  int64_t input_size = 0;
+  int64_t hidden_size = 0;
+  int64_t num_layers = 1;
+  bool bias = true;
+  bool batch_first = false;
+  double dropout = 0.0;
+  bool bidirectional = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("input_size", input_size, "input features");
+    v("hidden_size", hidden_size, "output features", "arXiv:1406.1078");
+    v("num_layers", num_layers, "units on top of each other");
+    v("bias", bias, "learned offsets");
+    v("batch_first", batch_first, "input [b, n, d]; else [n, b, d]");
+    v("dropout", dropout, "dropout between the layers");
+    v("bidirectional", bidirectional, "a second unit runs from the end");
+  }
+};
+
+/// A recurrence that is a scan: the gate and the candidate do not see the state (minGRU).
+struct MinGRUOptions {
+  int64_t dim = 0;
+  std::optional<int64_t> dim_out = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "input features", "arXiv:2410.01201");
+    v("dim_out", dim_out, "output features; default: dim");
+  }
+};
+
+/// Each token sees the last `kernel_size` tokens, itself among them.
+struct CausalConv1dOptions {
+  int64_t dim = 0;
+  std::optional<int64_t> dim_out = std::nullopt;
+  int64_t kernel_size = 4;
+  bool depthwise = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "input features", "arXiv:1609.03499");
+    v("dim_out", dim_out, "output features, with depthwise a multiple of dim; default: dim");
+    v("kernel_size", kernel_size, "tokens that one output sees");
+    v("depthwise", depthwise, "each feature is filtered by itself");
+  }
+};
+
+CallableModule make_linear(const LinearModuleOptions& options);
+CallableModule make_embedding(const EmbeddingModuleOptions& options);
+CallableModule make_softmax(const SoftmaxModuleOptions& options);
+CallableModule make_gru(const GRUModuleOptions& options);
+CallableModule make_min_gru(const MinGRUOptions& options);
+CallableModule make_causal_conv1d(const CausalConv1dOptions& options);
+
+/// The library's own types by name.
+std::map<std::string, MakeCallable> built_in_callables();
+
+}  // namespace x_transformers
