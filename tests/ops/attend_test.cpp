@@ -51,6 +51,84 @@ TEST(Attend, EnginesAgree) {
   }
 }
 
+struct ScoreOption {
+  const char* name;
+  void (*set)(ScoreProgram&, int64_t heads, int64_t keys);
+};
+
+/// Everything that a program can do to scores, but for what is drawn at random.
+const ScoreOption kScoreOptions[] = {
+    {"Plain", [](ScoreProgram&, int64_t, int64_t) {}},
+    {"L2Distance", [](ScoreProgram& p, int64_t, int64_t) { p.l2_distance = true; }},
+    {"PrevAttn", [](ScoreProgram& p, int64_t h, int64_t j) { p.prev_attn = at::randn({2, h, 6, j}); }},
+    {"PreScaleTalkingHeads",
+     [](ScoreProgram& p, int64_t h, int64_t) { p.pre_scale_post_talking_heads = at::randn({h, h}); }},
+    {"PreTalkingHeads", [](ScoreProgram& p, int64_t h, int64_t) { p.pre_talking_heads = at::randn({h, h}); }},
+    {"PostTalkingHeads", [](ScoreProgram& p, int64_t h, int64_t) { p.post_talking_heads = at::randn({h, h}); }},
+    {"Bias", [](ScoreProgram& p, int64_t h, int64_t j) { p.bias = at::randn({h, 6, j}); }},
+    {"Softclamp", [](ScoreProgram& p, int64_t, int64_t) { p.softclamp = 2.0; }},
+    {"CogSigned", [](ScoreProgram& p, int64_t, int64_t) { p.cog_signed = true; }},
+    {"Selective", [](ScoreProgram& p, int64_t, int64_t) { p.selective = true; }},
+    {"HeadSink", [](ScoreProgram& p, int64_t h, int64_t) { p.head_sink = at::randn({h}); }},
+    {"Sigmoid", [](ScoreProgram& p, int64_t, int64_t) { p.normaliser = Normaliser::sigmoid; }},
+    {"Hard", [](ScoreProgram& p, int64_t, int64_t) { p.normaliser = Normaliser::hard; }},
+    {"SparseTopk",
+     [](ScoreProgram& p, int64_t, int64_t) { p.normaliser = Normaliser::sparse_topk, p.sparse_topk = 3; }},
+};
+
+void PrintTo(const ScoreOption& option, std::ostream* out) { *out << option.name; }
+
+class AttendScoreOption : public testing::TestWithParam<ScoreOption> {
+ protected:
+  ScoreProgram program(int64_t heads, int64_t keys) const {
+    ScoreProgram program;
+    program.scale = 0.3;
+    GetParam().set(program, heads, keys);
+    return program;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Options, AttendScoreOption, testing::ValuesIn(kScoreOptions),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+/// A program whose tensors have another type.
+ScoreProgram cast(ScoreProgram program, at::ScalarType type) {
+  for (auto* t : {&program.prev_attn, &program.pre_scale_post_talking_heads, &program.pre_talking_heads, &program.bias,
+                  &program.head_sink, &program.post_talking_heads}) {
+    if (t->defined()) *t = t->to(type);
+  }
+  return program;
+}
+
+TEST_P(AttendScoreOption, LowPrecisionIsNearFloat32) {
+  at::manual_seed(3);
+  constexpr int64_t kHeads = 2, kKeys = 9;
+  auto exact = program(kHeads, kKeys);
+  exact.causal = true;
+  exact.mask = at::rand({2, 1, 1, kKeys}) < 0.7;
+  for (const auto type : {at::kBFloat16, at::kHalf}) {
+    // Values that both types hold, so that what is on top is on top in both.
+    const auto draw = [&](at::IntArrayRef shape) { return at::randn(shape).to(type); };
+    const auto q = draw({2, kHeads, 6, 8}), k = draw({2, kHeads, kKeys, 8}), v = draw({2, kHeads, kKeys, 8});
+    const auto low_program = cast(exact, type);
+    const auto same = cast(low_program, at::kFloat);
+    const auto expected = attend_reference(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), same).out;
+    for (const auto& low : {attend_reference(q, k, v, low_program).out, attend(q, k, v, low_program).out}) {
+      ASSERT_EQ(low.scalar_type(), type);
+      EXPECT_LE((low.to(at::kFloat) - expected).abs().max().item<double>(), 0.05 * expected.abs().max().item<double>())
+          << at::toString(type);
+    }
+  }
+}
+
+TEST(Attend, GumbelNoiseIsFiniteInLowPrecision) {
+  at::manual_seed(3);
+  ScoreProgram program;
+  program.normaliser = Normaliser::gumbel_softmax;
+  const auto q = at::randn({4, 8, 64, 8}).to(at::kBFloat16);
+  EXPECT_TRUE(at::isfinite(attend(q, q, q, program).out).all().item<bool>());
+}
+
 TEST(Attend, RowsWithoutKeysGiveZero) {
   const auto q = leaf({1, 2, 3, 8}), k = leaf({1, 2, 3, 8}), v = leaf({1, 2, 3, 8});
   ScoreProgram program;

@@ -1,19 +1,11 @@
 // Every score option as one stage over a materialised score matrix [b h i j].
 #include <ATen/ATen.h>
 
-#include <limits>
-
 #include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
 namespace {
-
-/// What a masked score is set to: finite, so that no stage makes NaN of it. The least float32 for every dtype that holds it.
-double masked_score(const at::Tensor& scores) {
-  const bool is_half = scores.scalar_type() == at::kHalf;
-  return is_half ? -65504.0 : -static_cast<double>(std::numeric_limits<float>::max());
-}
 
 /// Keys or values repeated so that query head h finds head h % kv_heads.
 at::Tensor repeat_heads(const at::Tensor& t, int64_t heads) {
@@ -27,7 +19,9 @@ at::Tensor mix_heads(const at::Tensor& weight, const at::Tensor& t) {
 
 at::Tensor similarities(const at::Tensor& q, const at::Tensor& k, const ScoreProgram& program) {
   if (!program.l2_distance) return at::matmul(q, k.transpose(-1, -2)) * program.scale;
-  const auto squared = at::cdist(q, k).square();
+  // cdist knows no type below float32.
+  const auto type = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const auto squared = at::cdist(q.to(type), k.to(type)).square().to(q.scalar_type());
   return squared * -program.scale;
 }
 
@@ -52,7 +46,7 @@ at::Tensor hard_weights(const at::Tensor& scores) {
 }
 
 at::Tensor sparse_topk_weights(const at::Tensor& scores, const ScoreProgram& program) {
-  const double masked = masked_score(scores);
+  const double masked = masked_score(scores.scalar_type());
   const auto kept = std::min(program.sparse_topk, scores.size(-1));
   const auto least = std::get<0>(scores.topk(kept, -1)).narrow(-1, kept - 1, 1);
   const auto is_top = (scores >= least) & (scores > masked);
@@ -63,7 +57,9 @@ at::Tensor sparse_topk_weights(const at::Tensor& scores, const ScoreProgram& pro
 }
 
 at::Tensor gumbel_weights(const at::Tensor& scores, const ScoreProgram& program) {
-  const auto noise = -at::empty_like(scores).exponential_().log();
+  // Drawn in float32: in bfloat16 a draw may be 0, whose logarithm is infinite.
+  const auto draws = at::empty_like(scores, scores.options().dtype(at::kFloat)).exponential_();
+  const auto noise = -draws.log().to(scores.scalar_type());
   const auto soft = ((scores + noise) / program.gumbel_temperature).softmax(-1);
   if (!program.gumbel_hard) return soft;
   const auto one_hot = at::zeros_like(scores).scatter(-1, soft.argmax(-1, true), 1.0);
@@ -100,7 +96,7 @@ AttendResult attend_reference(const at::Tensor& q, const at::Tensor& k_given, co
     weight_scale = mix_heads(program.pre_scale_post_talking_heads, scores);
   }
   if (program.pre_talking_heads.defined()) scores = scores + mix_heads(program.pre_talking_heads, scores);
-  if (program.bias.defined()) scores = scores + program.bias;
+  if (program.bias.defined()) scores = scores + program.bias.to(scores.scalar_type());
   if (program.softclamp) scores = (scores / *program.softclamp).tanh() * *program.softclamp;
 
   at::Tensor sign;
@@ -111,7 +107,7 @@ AttendResult attend_reference(const at::Tensor& q, const at::Tensor& k_given, co
 
   auto visible = program.mask;
   if (program.causal && i > 1) visible = mask_and(visible, causal_mask(i, j, q.device()));
-  if (visible.defined()) scores = scores.masked_fill(~visible, masked_score(scores));
+  if (visible.defined()) scores = scores.masked_fill(~visible, masked_score(scores.scalar_type()));
 
   if (program.cope) scores = scores + program.cope(q, scores);
   if (program.selective) scores = selective_scores(scores);

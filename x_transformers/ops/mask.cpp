@@ -2,6 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <limits>
+
+#include "x_transformers/core/error.h"
+
 namespace x_transformers {
 
 namespace {
@@ -29,6 +33,16 @@ at::Tensor mask_and(const at::Tensor& a, const at::Tensor& b) {
   if (!a.defined()) return b;
   if (!b.defined()) return a;
   return a & b;
+}
+
+double masked_score(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat: return std::numeric_limits<float>::lowest();
+    case at::kDouble: return std::numeric_limits<double>::lowest();
+    case at::kHalf: return std::numeric_limits<at::Half>::lowest();
+    case at::kBFloat16: return std::numeric_limits<at::BFloat16>::lowest();
+    default: throw InputError(std::string("scores: expected a floating type, got ") + at::toString(type));
+  }
 }
 
 at::Tensor zero_masked_rows(const at::Tensor& x, const at::Tensor& mask) {

@@ -7,6 +7,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
+#include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
 
@@ -195,7 +196,7 @@ at::Tensor CoPE::forward(const at::Tensor& query, const at::Tensor& scores_given
     const auto i = scores.size(-2), j = scores.size(-1);
     const auto later = at::ones({i, j}, scores.options().dtype(at::kBool)).triu(j - i + 1);
     scores = at::einsum("o h, b h i j -> b o i j", {talking_heads_.flatten(1), scores});
-    scores = scores.masked_fill(later, -std::numeric_limits<float>::max());
+    scores = scores.masked_fill(later, masked_score(scores.scalar_type()));
   }
   const auto position = scores.sigmoid().flip({-1}).cumsum(-1).flip({-1}).clamp_max(max_pos_ - 1);
   const auto logits = at::matmul(query, pos_emb_.t());  // (b h i p)

@@ -1,0 +1,82 @@
+// Models with bfloat16 parameters, as `train` with precision bf16 and `forward --dtype bfloat16` have them, against
+// float32: every option that touches scores.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "x_transformers/core/json.h"
+#include "x_transformers/models/transformer_wrapper.h"
+
+namespace x_transformers {
+namespace {
+
+struct Case {
+  const char* name;
+  const char* layers;
+};
+
+void PrintTo(const Case& item, std::ostream* out) { *out << item.name; }
+
+class LowPrecision : public testing::TestWithParam<Case> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Options, LowPrecision,
+    testing::Values(
+        Case{"Plain", "{}"}, Case{"Sigmoid", R"({"attn_sigmoid": true})"},
+        Case{"SigmoidAlibi", R"({"attn_sigmoid": true, "alibi_pos_bias": true})"},
+        Case{"SigmoidRelPos", R"({"attn_sigmoid": true, "rel_pos_bias": true})"},
+        Case{"SigmoidDynamicPos", R"({"attn_sigmoid": true, "dynamic_pos_bias": true})"},
+        Case{"PreTalkingHeads", R"({"attn_pre_talking_heads": true})"},
+        Case{"PostTalkingHeads", R"({"attn_post_talking_heads": true})"},
+        Case{"PreScalePostTalkingHeads", R"({"attn_pre_scale_post_talking_heads": true})"},
+        Case{"ResidualAttention", R"({"residual_attn": true})"},
+        Case{"LearnedSink", R"({"attn_head_learned_sink": true})"},
+        Case{"Selective", R"({"attn_selective": true})"}, Case{"CogSigned", R"({"attn_cog_signed": true})"},
+        Case{"Cope", R"({"attn_use_cope": true})"},
+        Case{"CopeSoftOnehot", R"({"attn_use_cope": true, "attn_cope_soft_onehot_pos": true})"},
+        Case{"CopeTalkingHeads", R"({"attn_use_cope": true, "attn_cope_talking_heads": true})"},
+        Case{"L2Distance", R"({"attn_l2_distance": true})"}, Case{"Softclamp", R"({"attn_softclamp_logits": true})"},
+        Case{"ZeroKv", R"({"attn_sigmoid": true, "attn_add_zero_kv": true})"},
+        Case{"QkNorm", R"({"attn_qk_norm": true, "attn_sigmoid": true})"},
+        Case{"DataDependentAlibi", R"({"attn_data_dependent_alibi": true, "attn_sigmoid": true})"},
+        Case{"PerRowAlibi",
+             R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true, "attn_sigmoid": true})"},
+        Case{"Polar", R"({"polar_pos_emb": true, "attn_sigmoid": true})"},
+        Case{"Rotary", R"({"rotary_pos_emb": true, "attn_sigmoid": true})"},
+        Case{"Xpos", R"({"rotary_xpos": true, "attn_sigmoid": true})"},
+        Case{"Laser", R"({"attn_laser": true, "attn_sigmoid": true})"},
+        Case{"OrthogonalValues", R"({"attn_orthog_projected_values": true})"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST_P(LowPrecision, IsNearFloat32) {
+  auto config = Json::parse(R"({"num_tokens": 19, "max_seq_len": 16, "attn_layers":
+      {"type": "Decoder", "dim": 32, "depth": 2, "heads": 4, "attn_dim_head": 8}})");
+  config["attn_layers"].update(Json::parse(GetParam().layers));
+  at::manual_seed(3);
+  TransformerWrapper exact(options_from_json<TransformerWrapperOptions>(config, "net"));
+  TransformerWrapper low(exact->options());
+  {
+    const at::NoGradGuard no_grad;
+    // Values that both types hold.
+    for (auto& parameter : exact->parameters()) {
+      parameter.copy_((parameter + 0.05 * at::randn_like(parameter)).to(at::kBFloat16));
+    }
+    const auto source = exact->parameters(), target = low->parameters();
+    for (size_t i = 0; i < source.size(); ++i) target[i].set_data(source[i].to(at::kBFloat16));
+  }
+  TransformerInputs inputs;
+  inputs.x = at::randint(19, {2, 9}, at::kLong);
+  inputs.layers.self_attn_kv_mask = at::arange(9) != at::tensor({3, 5}).unsqueeze(1);
+  const auto expected = exact->forward(inputs).logits[0], logits = low->forward(inputs).logits[0];
+  ASSERT_EQ(logits.scalar_type(), at::kBFloat16);
+  const auto error = (logits.to(at::kFloat) - expected).abs().mean().item<double>();
+  EXPECT_LE(error, 0.05 * expected.abs().mean().item<double>());
+  logits.to(at::kFloat).square().mean().backward();
+  for (const auto& item : low->named_parameters()) {
+    EXPECT_TRUE(!item.value().grad().defined() || at::isfinite(item.value().grad()).all().item<bool>()) << item.key();
+  }
+}
+
+}  // namespace
+}  // namespace x_transformers
