@@ -105,6 +105,30 @@ TEST(Json, WrongTypeNamesPathExpectedAndGiven) {
   EXPECT_EQ(error_of(R"([1])"), "file: expected an object, got [1]");
 }
 
+TEST(Json, AnOptionInBothSpellingsIsRefused) {
+  EXPECT_EQ(error_of(R"({"attn_flash": true, "attn": {"flash": false}})"),
+            "file.attn_flash: given twice, once in an object of its own");
+  EXPECT_EQ(error_of(R"({"cross_attn": {"dropout": 0.1}, "cross_attn_dropout": 0.1})"),
+            "file.cross_attn_dropout: given twice, once in an object of its own");
+  EXPECT_EQ(
+      error_of(R"({"attn_flash": true, "attn": {"dropout": 0.1}, "cross_attn": {"flash": false}})"),
+      "");
+}
+
+TEST(Json, AKeyGivenTwiceInOneObjectIsRefused) {
+  const auto path = testing::TempDir() + "twice.json";
+  std::ofstream(path) << R"({"a": {"depth": 1, "heads": 2, "depth": 3}})";
+  try {
+    read_json_file(path);
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("twice.json: key 'depth' is given twice"),
+              std::string::npos)
+        << error.what();
+  }
+  EXPECT_EQ(parse_json(R"({"a": {"b": 1}, "b": [{"a": 1}, {"a": 2}]})")["b"][1]["a"], 2);
+}
+
 TEST(Json, NotBuiltIsRefusedUnlessOff) {
   EXPECT_EQ(error_of(R"({"attn_later": 3})"), "file.attn_later: not built yet");
   EXPECT_EQ(error_of(R"({"attn_later": null, "attn": {"later": false}})"), "");

@@ -1,5 +1,5 @@
-// Models with bfloat16 parameters, as `train` with precision bf16 and `forward --dtype bfloat16` have them, against
-// float32: every option that touches scores.
+// Models with bfloat16 parameters, as `train` with precision bf16 and `forward --dtype bfloat16`
+// have them, against float32: every option that touches scores.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -32,16 +32,19 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"PreScalePostTalkingHeads", R"({"attn_pre_scale_post_talking_heads": true})"},
         Case{"ResidualAttention", R"({"residual_attn": true})"},
         Case{"LearnedSink", R"({"attn_head_learned_sink": true})"},
-        Case{"Selective", R"({"attn_selective": true})"}, Case{"CogSigned", R"({"attn_cog_signed": true})"},
+        Case{"Selective", R"({"attn_selective": true})"},
+        Case{"CogSigned", R"({"attn_cog_signed": true})"},
         Case{"Cope", R"({"attn_use_cope": true})"},
         Case{"CopeSoftOnehot", R"({"attn_use_cope": true, "attn_cope_soft_onehot_pos": true})"},
         Case{"CopeTalkingHeads", R"({"attn_use_cope": true, "attn_cope_talking_heads": true})"},
-        Case{"L2Distance", R"({"attn_l2_distance": true})"}, Case{"Softclamp", R"({"attn_softclamp_logits": true})"},
+        Case{"L2Distance", R"({"attn_l2_distance": true})"},
+        Case{"Softclamp", R"({"attn_softclamp_logits": true})"},
         Case{"ZeroKv", R"({"attn_sigmoid": true, "attn_add_zero_kv": true})"},
         Case{"QkNorm", R"({"attn_qk_norm": true, "attn_sigmoid": true})"},
         Case{"DataDependentAlibi", R"({"attn_data_dependent_alibi": true, "attn_sigmoid": true})"},
-        Case{"PerRowAlibi",
-             R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true, "attn_sigmoid": true})"},
+        Case{
+            "PerRowAlibi",
+            R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true, "attn_sigmoid": true})"},
         Case{"Polar", R"({"polar_pos_emb": true, "attn_sigmoid": true})"},
         Case{"Rotary", R"({"rotary_pos_emb": true, "attn_sigmoid": true})"},
         Case{"Xpos", R"({"rotary_xpos": true, "attn_sigmoid": true})"},
@@ -74,7 +77,9 @@ TEST_P(LowPrecision, IsNearFloat32) {
   EXPECT_LE(error, 0.05 * expected.abs().mean().item<double>());
   logits.to(at::kFloat).square().mean().backward();
   for (const auto& item : low->named_parameters()) {
-    EXPECT_TRUE(!item.value().grad().defined() || at::isfinite(item.value().grad()).all().item<bool>()) << item.key();
+    EXPECT_TRUE(!item.value().grad().defined() ||
+                at::isfinite(item.value().grad()).all().item<bool>())
+        << item.key();
   }
 }
 

@@ -9,14 +9,15 @@ namespace x_transformers {
 namespace {
 
 struct Heads {
-  int64_t query, key;
+  int64_t query, key, value;
 };
 
 at::Tensor leaf(at::IntArrayRef shape) { return at::randn(shape).requires_grad_(); }
 
 /// Outputs and gradients of the chosen engine and of the reference must agree.
 void expect_engines_agree(const ScoreProgram& program, Heads heads, int64_t i, int64_t j) {
-  const auto q = leaf({2, heads.query, i, 8}), k = leaf({2, heads.key, j, 8}), v = leaf({2, heads.key, j, 8});
+  const auto q = leaf({2, heads.query, i, 8}), k = leaf({2, heads.key, j, 8}),
+             v = leaf({2, heads.value, j, 8});
   const auto weight = at::randn({2, heads.query, i, 8});
   const auto run = [&](const AttendResult& result) {
     for (const auto& t : {q, k, v}) t.mutable_grad() = at::Tensor();
@@ -32,7 +33,8 @@ void expect_engines_agree(const ScoreProgram& program, Heads heads, int64_t i, i
 
 TEST(Attend, EnginesAgree) {
   at::manual_seed(1);
-  for (const auto& heads : {Heads{4, 4}, Heads{4, 2}, Heads{4, 1}}) {
+  for (const auto& heads :
+       {Heads{4, 4, 4}, Heads{4, 2, 2}, Heads{4, 1, 1}, Heads{4, 2, 4}, Heads{4, 1, 4}}) {
     for (const auto& [i, j] : std::vector<std::pair<int64_t, int64_t>>{{7, 7}, {3, 9}, {1, 9}, {6, 4}}) {
       for (const bool causal : {false, true}) {
         if (causal && i > j) continue;
@@ -43,6 +45,9 @@ TEST(Attend, EnginesAgree) {
         program.mask = at::rand({2, 1, i, j}) < 0.7;
         expect_engines_agree(program, heads, i, j);
         program.bias = at::randn({heads.query, i, j});
+        expect_engines_agree(program, heads, i, j);
+        program.bias
+            .requires_grad_();  // the CPU kernel leaves that to scaled_dot_product_attention
         expect_engines_agree(program, heads, i, j);
         program.softclamp = 2.0;
         expect_engines_agree(program, heads, i, j);
@@ -60,20 +65,34 @@ struct ScoreOption {
 const ScoreOption kScoreOptions[] = {
     {"Plain", [](ScoreProgram&, int64_t, int64_t) {}},
     {"L2Distance", [](ScoreProgram& p, int64_t, int64_t) { p.l2_distance = true; }},
-    {"PrevAttn", [](ScoreProgram& p, int64_t h, int64_t j) { p.prev_attn = at::randn({2, h, 6, j}); }},
+    {"PrevAttn",
+     [](ScoreProgram& p, int64_t h, int64_t j) {
+       p.prev_attn = at::randn({2, h, 6, j});
+     }},
     {"PreScaleTalkingHeads",
-     [](ScoreProgram& p, int64_t h, int64_t) { p.pre_scale_post_talking_heads = at::randn({h, h}); }},
-    {"PreTalkingHeads", [](ScoreProgram& p, int64_t h, int64_t) { p.pre_talking_heads = at::randn({h, h}); }},
-    {"PostTalkingHeads", [](ScoreProgram& p, int64_t h, int64_t) { p.post_talking_heads = at::randn({h, h}); }},
-    {"Bias", [](ScoreProgram& p, int64_t h, int64_t j) { p.bias = at::randn({h, 6, j}); }},
+     [](ScoreProgram& p, int64_t h, int64_t) {
+       p.pre_scale_post_talking_heads = at::randn({h, h});
+     }},
+    {"PreTalkingHeads",
+     [](ScoreProgram& p, int64_t h, int64_t) {
+       p.pre_talking_heads = at::randn({h, h});
+     }},
+    {"PostTalkingHeads",
+     [](ScoreProgram& p, int64_t h, int64_t) {
+       p.post_talking_heads = at::randn({h, h});
+     }},
+    {"Bias",
+     [](ScoreProgram& p, int64_t h, int64_t j) {
+       p.bias = at::randn({h, 6, j});
+     }},
     {"Softclamp", [](ScoreProgram& p, int64_t, int64_t) { p.softclamp = 2.0; }},
     {"CogSigned", [](ScoreProgram& p, int64_t, int64_t) { p.cog_signed = true; }},
     {"Selective", [](ScoreProgram& p, int64_t, int64_t) { p.selective = true; }},
     {"HeadSink", [](ScoreProgram& p, int64_t h, int64_t) { p.head_sink = at::randn({h}); }},
     {"Sigmoid", [](ScoreProgram& p, int64_t, int64_t) { p.normaliser = Normaliser::sigmoid; }},
     {"Hard", [](ScoreProgram& p, int64_t, int64_t) { p.normaliser = Normaliser::hard; }},
-    {"SparseTopk",
-     [](ScoreProgram& p, int64_t, int64_t) { p.normaliser = Normaliser::sparse_topk, p.sparse_topk = 3; }},
+    {"SparseTopk", [](ScoreProgram& p, int64_t,
+                      int64_t) { p.normaliser = Normaliser::sparse_topk, p.sparse_topk = 3; }},
 };
 
 void PrintTo(const ScoreOption& option, std::ostream* out) { *out << option.name; }
@@ -93,8 +112,9 @@ INSTANTIATE_TEST_SUITE_P(Options, AttendScoreOption, testing::ValuesIn(kScoreOpt
 
 /// A program whose tensors have another type.
 ScoreProgram cast(ScoreProgram program, at::ScalarType type) {
-  for (auto* t : {&program.prev_attn, &program.pre_scale_post_talking_heads, &program.pre_talking_heads, &program.bias,
-                  &program.head_sink, &program.post_talking_heads}) {
+  for (auto* t :
+       {&program.prev_attn, &program.pre_scale_post_talking_heads, &program.pre_talking_heads,
+        &program.bias, &program.head_sink, &program.post_talking_heads}) {
     if (t->defined()) *t = t->to(type);
   }
   return program;
@@ -109,13 +129,17 @@ TEST_P(AttendScoreOption, LowPrecisionIsNearFloat32) {
   for (const auto type : {at::kBFloat16, at::kHalf}) {
     // Values that both types hold, so that what is on top is on top in both.
     const auto draw = [&](at::IntArrayRef shape) { return at::randn(shape).to(type); };
-    const auto q = draw({2, kHeads, 6, 8}), k = draw({2, kHeads, kKeys, 8}), v = draw({2, kHeads, kKeys, 8});
+    const auto q = draw({2, kHeads, 6, 8}), k = draw({2, kHeads, kKeys, 8}),
+               v = draw({2, kHeads, kKeys, 8});
     const auto low_program = cast(exact, type);
     const auto same = cast(low_program, at::kFloat);
-    const auto expected = attend_reference(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), same).out;
-    for (const auto& low : {attend_reference(q, k, v, low_program).out, attend(q, k, v, low_program).out}) {
+    const auto expected =
+        attend_reference(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), same).out;
+    for (const auto& low :
+         {attend_reference(q, k, v, low_program).out, attend(q, k, v, low_program).out}) {
       ASSERT_EQ(low.scalar_type(), type);
-      EXPECT_LE((low.to(at::kFloat) - expected).abs().max().item<double>(), 0.05 * expected.abs().max().item<double>())
+      EXPECT_LE((low.to(at::kFloat) - expected).abs().max().item<double>(),
+                0.05 * expected.abs().max().item<double>())
           << at::toString(type);
     }
   }
@@ -141,6 +165,25 @@ TEST(Attend, RowsWithoutKeysGiveZero) {
     out.square().sum().backward();
     EXPECT_EQ(q.grad().select(2, 0).abs().sum().item<float>(), 0);
     EXPECT_TRUE(at::isfinite(k.grad()).all().item<bool>());
+  }
+}
+
+TEST_P(AttendScoreOption, RowsThatOnlyCausalityEmptiesGiveZero) {
+  at::manual_seed(3);
+  // Of four queries and two keys the first two queries stand before all keys.
+  const auto q = leaf({2, 2, 4, 8}), k = leaf({2, 2, 2, 8}), v = leaf({2, 2, 2, 8});
+  auto causal = program(2, 2);
+  causal.causal = true;
+  for (auto* t : {&causal.prev_attn, &causal.bias}) {
+    if (t->defined()) *t = t->narrow(-2, 0, 4);
+  }
+  for (const bool keep_maps : {false, true}) {
+    q.mutable_grad() = at::Tensor();
+    const auto out = attend(q, k, v, causal, keep_maps).out;
+    EXPECT_EQ(out.narrow(2, 0, 2).abs().sum().item<float>(), 0);
+    EXPECT_NE(out.narrow(2, 2, 2).abs().sum().item<float>(), 0);
+    out.square().sum().backward();
+    EXPECT_EQ(q.grad().narrow(2, 0, 2).abs().sum().item<float>(), 0);
   }
 }
 

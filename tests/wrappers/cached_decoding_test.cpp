@@ -34,6 +34,8 @@ const Part kPositions[] = {
     {"DynamicPos", [](O& o) { o.attn_layers.dynamic_pos_bias = true; }},
     {"Polar", [](O& o) { o.attn_layers.polar_pos_emb = true; }},
     {"None", [](O& o) { o.use_abs_pos_emb = false; }},
+    {"RotaryPartialDims",
+     [](O& o) { o.attn_layers.rotary_pos_emb = true, o.attn_layers.rotary_emb_dim = 2; }},
 };
 const Part kMemories[] = {
     {"NoMemory", [](O&) {}},
@@ -45,12 +47,37 @@ const Part kMemories[] = {
     {"CrossWindow",
      [](O& o) { o.attn_layers.cross_attend = true, o.attn_layers.attn.max_attend_past = 4; }},
 };
+/// With fewer schemes of positions.
+const Part kMoreMemories[] = {
+    {"TransformerXl", [](O& o) { o.max_mem_len = 3; }},
+    {"MemKvAndMemoryTokens",
+     [](O& o) { o.attn_layers.attn.num_mem_kv = 2, o.num_memory_tokens = 3; }},
+    {"TransformerXlAndMemKv", [](O& o) { o.max_mem_len = 3, o.attn_layers.attn.num_mem_kv = 2; }},
+};
 const Part kHeads[] = {
     {"AllHeads", [](O&) {}},
     {"KvHeads", [](O& o) { o.attn_layers.attn.kv_heads = 2; }},
     {"OneKvHead", [](O& o) { o.attn_layers.attn.one_kv_head = true; }},
     {"Latents", [](O& o) { o.attn_layers.attn.use_latent_kv = true, o.attn_layers.attn.dim_latent_kv = 6; }},
     {"QkNorm", [](O& o) { o.attn_layers.attn.qk_norm = true; }},
+};
+const Part kMoreHeads[] = {
+    {"RotateSomeHeads", [](O& o) { o.attn_layers.rotate_num_heads = 2; }},
+    {"ValueDim", [](O& o) { o.attn_layers.attn.value_dim_head = 6; }},
+    {"ValueNorm", [](O& o) { o.attn_layers.attn.value_rmsnorm = true; }},
+    {"ValueNormKvHeads",
+     [](O& o) { o.attn_layers.attn.value_rmsnorm = true, o.attn_layers.attn.kv_heads = 2; }},
+    {"ValueResidual",
+     [](O& o) {
+       o.attn_layers.add_value_residual = true, o.attn_layers.learned_value_residual_mix = false;
+     }},
+    {"LearnedValueResidualKvHeads",
+     [](O& o) { o.attn_layers.add_value_residual = true, o.attn_layers.attn.kv_heads = 2; }},
+    {"LatentsLearnedValueResidual",
+     [](O& o) {
+       o.attn_layers.attn.use_latent_kv = o.attn_layers.add_value_residual = true;
+       o.attn_layers.attn.dim_latent_kv = 6;
+     }},
 };
 
 // What keeps more than keys and values. Data-dependent ALiBi goes with no other bias of positions.
@@ -123,6 +150,12 @@ std::vector<at::Tensor> decode(const TransformerWrapper& model, const at::Tensor
     options.inputs.layers.context = at::randn({kBatch, 7, 16});
     options.inputs.layers.context_mask = at::arange(7) < at::tensor({7, 3, 5}).unsqueeze(1);
   }
+  if (model->options().max_mem_len > 0) {
+    at::manual_seed(12);
+    options.inputs.mems = {at::randn({kBatch, 3, 16}), at::randn({kBatch, 3, 16})};
+    const auto exists = at::arange(3) >= at::tensor({0, 2, 1}).unsqueeze(1);
+    options.inputs.mem_masks = {exists, exists};
+  }
   TransformerSession session(model, options);
   std::vector<at::Tensor> logits;
   int64_t begin = 0;
@@ -158,9 +191,10 @@ TEST_P(CachedDecoding, EqualsUncached) {
   const auto model = make_model(positions, memory, heads);
   // Not cached, as memory key/values then stand in the middle of all positions, and a window on the
   // context ends at the last query; decoding falls back by itself.
+  const std::string memory_name = memory.name;
   const bool is_refused =
-      (std::string(positions.name) == "Xpos" && std::string(memory.name) == "MemKv") ||
-      std::string(memory.name) == "CrossWindow";
+      (std::string(positions.name) == "Xpos" && memory_name.find("MemKv") != std::string::npos) ||
+      memory_name == "CrossWindow" || std::string(heads.name) == "LatentsLearnedValueResidual";
   EXPECT_EQ(!model->cache_refusal().empty(), is_refused) << model->cache_refusal();
   expect_cached_like_uncached(model);
 }
@@ -220,13 +254,25 @@ TEST(CachedDecoding, HybridModulesThatLookAheadAreRefused) {
   EXPECT_EQ(model->cache_refusal(), "hybrid_module may look at later tokens");
 }
 
+std::string parts_name(const testing::TestParamInfo<std::tuple<Part, Part, Part>>& info) {
+  const auto& [positions, memory, heads] = info.param;
+  return std::string(positions.name) + memory.name + heads.name;
+}
+
 INSTANTIATE_TEST_SUITE_P(All, CachedDecoding,
-                         testing::Combine(testing::ValuesIn(kPositions), testing::ValuesIn(kMemories),
+                         testing::Combine(testing::ValuesIn(kPositions),
+                                          testing::ValuesIn(kMemories), testing::ValuesIn(kHeads)),
+                         parts_name);
+const auto kSomePositions =
+    testing::Values(kPositions[0], kPositions[2], kPositions[3], kPositions[5]);
+INSTANTIATE_TEST_SUITE_P(MoreMemories, CachedDecoding,
+                         testing::Combine(kSomePositions, testing::ValuesIn(kMoreMemories),
                                           testing::ValuesIn(kHeads)),
-                         [](const auto& info) {
-                           return std::string(std::get<0>(info.param).name) + std::get<1>(info.param).name +
-                                  std::get<2>(info.param).name;
-                         });
+                         parts_name);
+INSTANTIATE_TEST_SUITE_P(MoreHeads, CachedDecoding,
+                         testing::Combine(kSomePositions, testing::ValuesIn(kMemories),
+                                          testing::ValuesIn(kMoreHeads)),
+                         parts_name);
 
 TEST(CachedDecoding, RaggedRowsEqualRowsAlone) {
   const auto model = make_model(kPositions[2], kMemories[0], kHeads[1]);
@@ -287,6 +333,32 @@ TEST(CachedDecoding, PrependedEmbeddingsWithMask) {
   }
   EXPECT_TRUE(at::allclose(results[0], results[1], 1e-4, 1e-5));
 }
+
+class CachedBeamSearch : public testing::TestWithParam<Part> {};
+
+TEST_P(CachedBeamSearch, EqualsUncached) {
+  auto part = GetParam();
+  AutoregressiveWrapper wrapper(make_model(kPositions[2], part, kHeads[0]),
+                                AutoregressiveWrapperOptions{});
+  at::manual_seed(7);
+  GenerationInputs inputs;
+  inputs.prompts = at::randint(kVocabulary, {kBatch, 4}, at::kLong);
+  if (part.name == std::string("CrossAttention"))
+    inputs.net.layers.context = at::randn({kBatch, 7, 16});
+  BeamSearchOptions options;
+  options.seq_len = 8;
+  options.beams = 3;
+  const auto cached = wrapper->beam_search(inputs, options);
+  inputs.cache_kv = false;
+  const auto uncached = wrapper->beam_search(inputs, options);
+  EXPECT_TRUE(cached.beams.equal(uncached.beams));
+  EXPECT_TRUE(at::allclose(cached.scores, uncached.scores, 1e-4, 1e-5));
+}
+
+INSTANTIATE_TEST_SUITE_P(Memories, CachedBeamSearch,
+                         testing::Values(kMemories[0], kMemories[1], kMemories[2], kMemories[4],
+                                         kMemories[5]),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Generate, GreedyIsTheArgmaxOfTheWholeForward) {
   AutoregressiveWrapperOptions options;

@@ -57,13 +57,29 @@ ModuleSpec read_module(const Json& value, const std::string& where) {
 
 }  // namespace detail
 
+Json parse_json(const std::string& text) {
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) keys.emplace_back();
+    if (event == Json::parse_event_t::object_end) keys.pop_back();
+    if (event == Json::parse_event_t::key) {
+      const auto key = value.get<std::string>();
+      require(keys.back().insert(key).second, "key '" + key + "' is given twice");
+    }
+    return true;
+  };
+  return Json::parse(text, watch);
+}
+
 Json read_json_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   require(file.good(), path + ": cannot be read");
   std::stringstream text;
   text << file.rdbuf();
   try {
-    return Json::parse(text.str());
+    return parse_json(text.str());
+  } catch (const InputError& error) {
+    throw InputError(path + ": " + error.what());
   } catch (const Json::parse_error& error) {
     const auto content = text.str();
     const auto end = content.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, content.size()));

@@ -160,6 +160,7 @@ class JsonReader {
     const auto found = object_.find(key);
     if (found == object_.end()) return;
     used_.insert(key);
+    give(key);
     read_value(*found, member, where_ + "." + key);
   }
 
@@ -174,6 +175,7 @@ class JsonReader {
       nested.skipped_ = {skipped.begin(), skipped.end()};
       member.fields(nested);
       nested.finish();
+      for (const auto& given : nested.given_) give(key + "_" + given);
     }
     const auto outer_prefix = prefix_;
     const auto outer_skipped = skipped_;
@@ -212,9 +214,16 @@ class JsonReader {
   }
 
  private:
+  /// Throws InputError where both spellings of an option are given.
+  void give(const std::string& key) {
+    require(given_.insert(key).second,
+            where_ + "." + key + ": given twice, once in an object of its own");
+  }
+
   const Json& object_;
   std::string where_, prefix_;
   std::set<std::string> used_, skipped_;
+  std::set<std::string> given_;  // options as they are spelled without objects
   std::vector<std::string> known_;
 };
 
@@ -335,6 +344,9 @@ std::vector<OptionHelp> options_help() {
   options.fields(writer);
   return writer.lines;
 }
+
+/// Parses JSON. Throws Json::parse_error, and InputError for a key given twice in one object.
+Json parse_json(const std::string& text);
 
 /// Reads a JSON file. Throws InputError with the file's name, and the line for a syntax error.
 Json read_json_file(const std::string& path);

@@ -4,6 +4,7 @@
 
 #include "x_transformers/generation/align.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/vision.h"
 #include "x_transformers/systems/x_transformer.h"
@@ -11,6 +12,15 @@
 
 namespace x_transformers {
 namespace {
+
+IdRange token_range(const TransformerWrapperOptions& options) {
+  return {options.num_tokens, "num_tokens"};
+}
+
+/// Tokens of a loss, where those that do not count have a value of their own.
+IdRange target_range(const AutoregressiveWrapperOptions& options) {
+  return {options.net.num_tokens, "num_tokens", options.ignore_index};
+}
 
 /// Which parts of a forward's result are returned.
 struct Returns {
@@ -120,6 +130,8 @@ Value call_transformer(TransformerWrapper& net, const std::string& method, Argum
   auto inputs = take_transformer_inputs(arguments);
   const auto returns = take_returns(arguments);
   inputs.x = x;
+  require_in_range(x, "x", token_range(net->options()));
+  require_in_range(inputs, *net);
   TransformerCache cache;
   if (given_cache) use_cache(cache, std::move(*given_cache), inputs);
   set_wants(inputs, returns);
@@ -138,16 +150,21 @@ GenerateOptions take_generate_options(Arguments& arguments) {
   return options;
 }
 
-GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompts_name, int64_t pad_value) {
+GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompts_name,
+                                        const AutoregressiveWrapperOptions& options) {
   GenerationInputs inputs;
   const auto list = arguments.tensors(prompts_name);
+  for (size_t i = 0; i < list.size(); ++i) {
+    require_in_range(list[i], fmt::format("{}.{}", prompts_name, i), token_range(options.net));
+  }
   if (list.empty()) {
     inputs.prompts = arguments.required_tensor(prompts_name);
   } else {
-    const auto joined = join_prompts(list, pad_value);
+    const auto joined = join_prompts(list, options.pad_value);
     inputs.prompts = joined.prompts;
     inputs.prompt_lens = joined.lens;
   }
+  if (list.empty()) require_in_range(inputs.prompts, prompts_name, token_range(options.net));
   if (list.empty()) inputs.prompt_lens = arguments.tensor_or_integers("prompt_lens");
   inputs.cache_kv = arguments.flag("cache_kv", true);
   inputs.restrict_to_max_seq_len = arguments.flag("restrict_to_max_seq_len", true);
@@ -206,7 +223,7 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
 }
 
 Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
-  auto inputs = take_generation_inputs(arguments, "prompts", model->options().pad_value);
+  auto inputs = take_generation_inputs(arguments, "prompts", model->options());
   BeamSearchOptions options;
   options.seq_len = arguments.integer("seq_len").value_or(options.seq_len);
   options.beams = arguments.integer("beams").value_or(options.beams);
@@ -219,6 +236,7 @@ Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
   options.length_penalty = arguments.number("length_penalty").value_or(options.length_penalty);
   options.seed = arguments.integer("seed");
   inputs.net = take_transformer_inputs(arguments);
+  require_in_range(inputs.net, *model->net());
   const auto result = model->beam_search(inputs, options);
   if (!options.return_beams_and_scores) return result.best();
   return Value::list(std::vector<at::Tensor>{result.beams, result.scores});
@@ -227,16 +245,19 @@ Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
 Value call_autoregressive(AutoregressiveWrapper& model, const std::string& method, Arguments& arguments) {
   if (method == "beam_search") return call_beam_search(model, arguments);
   if (method == "generate") {
-    auto inputs = take_generation_inputs(arguments, "prompts", model->options().pad_value);
+    auto inputs = take_generation_inputs(arguments, "prompts", model->options());
     const auto options = take_generate_options(arguments);
     inputs.amateurs = take_amateurs(arguments, *model);
     inputs.net = take_transformer_inputs(arguments);
+    require_in_range(inputs.net, *model->net());
     arguments.flag("return_attn");  // Python hands it on to the model, whose maps nobody reads
     return model->generate(inputs, options);
   }
   require_forward("AutoregressiveWrapper", method);
   const auto x = arguments.required_tensor("x");
   auto inputs = take_transformer_inputs(arguments);
+  require_in_range(x, "x", target_range(model->options()));
+  require_in_range(inputs, *model->net());
   inputs.keep_hiddens = true;
   Returns returns{};
   returns.attn_z_loss = model->options().add_attn_z_loss;
@@ -257,7 +278,8 @@ Value call_x_transformer(XTransformer& model, const std::string& method, Argumen
     const auto seq_in = arguments.required_tensor("seq_in");
     const auto mask = arguments.tensor("mask");
     const auto attn_mask = arguments.tensor("attn_mask");
-    auto inputs = take_generation_inputs(arguments, "seq_out_start", model->decoder()->options().pad_value);
+    auto inputs = take_generation_inputs(arguments, "seq_out_start", model->decoder()->options());
+    require_in_range(seq_in, "seq_in", token_range(model->encoder()->options()));
     return model->generate(seq_in, inputs, take_generate_options(arguments), mask, attn_mask);
   }
   require_forward("XTransformer", method);
@@ -265,6 +287,8 @@ Value call_x_transformer(XTransformer& model, const std::string& method, Argumen
   const auto tgt = arguments.required_tensor("tgt");
   const auto mask = arguments.tensor("mask");
   const auto attn_mask = arguments.tensor("attn_mask");
+  require_in_range(src, "src", token_range(model->encoder()->options()));
+  require_in_range(tgt, "tgt", target_range(model->decoder()->options()));
   return model->forward(src, tgt, mask, attn_mask, arguments.tensor("src_prepend_embeds")).loss;
 }
 

@@ -106,6 +106,9 @@ class AttentionLayersImpl : public torch::nn::Module {
   int64_t condition_features() const;
 
   void check(const AttentionLayersInputs& inputs) const;
+  void check_condition(const AttentionLayersInputs& inputs) const;
+  void check_mems(const AttentionLayersInputs& inputs) const;
+  void check_masks(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);
   void place(const AttentionLayersInputs& inputs, State& state) const;
   void bias_positions(const AttentionLayersInputs& inputs, State& state) const;

@@ -3,6 +3,7 @@
 #include <initializer_list>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/layers/attention_layers_options.h"
 
 namespace x_transformers {
@@ -37,12 +38,25 @@ void check_positions(const AttentionLayersOptions& o) {
           "rotary_emb_dim: expected an even positive number, got " + std::to_string(rotary_dim));
   require(o.rotary_interpolation_factor >= 1.0, "rotary_interpolation_factor: expected 1 or more, got " +
                                                     std::to_string(o.rotary_interpolation_factor));
+  require_positive(o.rotary_xpos_scale_base, "rotary_xpos_scale_base");
+  require_positive(o.rotary_base_rescale_factor, "rotary_base_rescale_factor");
+  // Half of the buckets hold one distance each; without causality there are as many for the other
+  // direction.
+  const int64_t least_buckets = !o.rel_pos_bias ? 1 : o.causal ? 2 : 4;
+  require_at_least(o.rel_pos_num_buckets, least_buckets, "rel_pos_num_buckets");
   require(o.rel_pos_num_buckets <= o.rel_pos_max_distance,
           "rel_pos_num_buckets: must not exceed rel_pos_max_distance");
+  require_positive(o.alibi_num_heads, "alibi_num_heads");
   require(!o.alibi_num_heads || *o.alibi_num_heads <= o.heads, "alibi_num_heads: must not exceed heads");
+  require(!o.polar_pos_emb || !o.attn.use_cope,
+          "polar_pos_emb and attn_use_cope: at most one of them, as polar queries do not fit "
+          "contextual positions");
 }
 
 void check_norms(const AttentionLayersOptions& o) {
+  require_positive(o.dim_condition, "dim_condition");
+  require_positive(o.adaptive_condition_mlp_expansion, "adaptive_condition_mlp_expansion");
+  require_positive(o.softclamp_output_value, "softclamp_output_value");
   at_most_one({o.use_scalenorm, o.use_rmsnorm, o.use_dynamic_tanh, o.use_derf, o.use_simple_rmsnorm,
                o.use_adaptive_layernorm, o.use_adaptive_rmsnorm},
               "use_scalenorm, use_rmsnorm, use_dynamic_tanh, use_derf, use_simple_rmsnorm, use_adaptive_layernorm "
@@ -53,13 +67,15 @@ void check_norms(const AttentionLayersOptions& o) {
 }
 
 void check_order(const AttentionLayersOptions& o) {
+  for (const double dropout : o.layer_dropout.values) require_fraction(dropout, "layer_dropout");
+  for (const auto shift : o.shift_tokens.values) require_at_least(shift, 0, "shift_tokens");
+  require_fraction(o.cross_attn_tokens_dropout, "cross_attn_tokens_dropout");
   require(!(o.layers_execute_order && o.custom_layers && o.depth),
           "layers_execute_order, custom_layers and depth: not all three");
   require(!o.weight_tie_layers || !(o.custom_layers || o.par_ratio || o.sandwich_coef || o.layers_execute_order),
           "weight_tie_layers: not with custom_layers, par_ratio, sandwich_coef or layers_execute_order");
   require(!o.weight_tie_layers || o.depth, "weight_tie_layers: needs depth");
-  require(o.num_residual_streams > 0, "num_residual_streams: expected 1 or more, got " +
-                                          std::to_string(o.num_residual_streams));
+  require_positive(o.num_residual_streams, "num_residual_streams");
   require(o.num_residual_streams == 1 || !o.gate_residual, "num_residual_streams and gate_residual: only one of them");
   require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
           "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
@@ -124,8 +140,8 @@ AttentionLayersOptions resolve(AttentionLayersOptions o) {
 }
 
 void validate(const AttentionLayersOptions& o) {
-  require(o.dim > 0, "dim: expected a positive number, got " + std::to_string(o.dim));
-  require(!o.depth || *o.depth > 0, "depth: expected a positive number, got " + std::to_string(o.depth.value_or(0)));
+  require_positive(o.dim, "dim");
+  require_positive(o.depth, "depth");
   check_positions(o);
   check_norms(o);
   check_order(o);

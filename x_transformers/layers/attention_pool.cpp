@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 
 namespace x_transformers {
 
@@ -10,7 +11,9 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
   const auto& o = options_;
   const bool squeeze = o.squeeze_output.value_or(false);
   const bool whole_blocks = o.use_transformer_blocks.value_or(o.depth > 1);
-  require(o.dim > 0, "dim: expected a positive number, got " + std::to_string(o.dim));
+  require_positive(o.dim, "dim");
+  require_positive(o.num_pooled_tokens, "num_pooled_tokens");
+  require_positive(o.depth, "depth");
   require(!squeeze || o.num_pooled_tokens == 1, "squeeze_output: needs num_pooled_tokens = 1");
   require(whole_blocks || o.depth == 1, "depth: more than 1 needs use_transformer_blocks");
   require(!whole_blocks || !o.add_residual, "add_residual: whole blocks have residuals of their own");

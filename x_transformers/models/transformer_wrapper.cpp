@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/linear.h"
 
 namespace x_transformers {
@@ -43,13 +44,38 @@ at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
   return token_emb_->forward(tokens);
 }
 
+/// What the stack does not see as it was given. Reads shapes and types only, never values.
+void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
+  require(inputs.x.defined() || inputs.prepend_embeds.defined(),
+          "x: is needed, unless there are prepend_embeds");
+  require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
+  const auto emb_dim = options_.emb_dim.value_or(options_.attn_layers.dim);
+  const auto batch = inputs.x.defined() ? inputs.x.size(0) : kAnySize;
+  require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
+                 {{"batch", batch}, {"prepended"}, {"emb_dim", emb_dim}});
+  if (inputs.prepend_embeds.defined()) {
+    require_tensor(inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
+                   {{"batch", batch}, {"prepended", inputs.prepend_embeds.size(1)}});
+  }
+  if (!inputs.x.defined()) return;
+  const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
+  const auto n = inputs.x.size(1);
+  require_tensor(inputs.mask, "mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"seq", goes_on ? kAnySize : n}});
+  require_tensor(inputs.seq_start_pos, "seq_start_pos", TensorKind::integer,
+                 {{"batch", batch, true}});
+  require_kind(inputs.sum_embeds, "sum_embeds", TensorKind::floating);
+  for (const auto& [name, ids] : inputs.embed_ids) {
+    require_tensor(ids, "embed_ids", TensorKind::integer,
+                   {{"batch", batch, true}, {"seq", n, true}});
+  }
+}
+
 at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_t offset) {
   auto tokens = inputs.x;
   if (!tokens.defined()) {
-    require(inputs.prepend_embeds.defined(), "x: is needed, unless there are prepend_embeds");
     tokens = at::empty({inputs.prepend_embeds.size(0), 0}, inputs.prepend_embeds.options().dtype(at::kLong));
   }
-  require(tokens.dim() == 2 && !tokens.is_floating_point(), "x: expected tokens [batch, seq] of integers");
   auto x = embed_tokens(tokens, inputs.token_emb_kwargs);
   const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
   if (is_embedded) {
@@ -77,9 +103,6 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
 void TransformerWrapperImpl::prepend(const TransformerInputs& inputs, Sequence& s) const {
   if (!inputs.prepend_embeds.defined()) return;
   const auto batch = s.x.size(0), added = inputs.prepend_embeds.size(1);
-  require(inputs.prepend_embeds.size(-1) == s.x.size(-1),
-          "prepend_embeds: expected " + std::to_string(s.x.size(-1)) + " features, got " +
-              std::to_string(inputs.prepend_embeds.size(-1)));
   s.x = at::cat({inputs.prepend_embeds, s.x}, 1);
   s.prefix += added;
   if (!inputs.prepend_mask.defined() && !s.mask.defined()) return;
@@ -206,10 +229,12 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
 
 TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& inputs) {
   const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
+  check(inputs);
   TransformerOutput output;
   Sequence s;
   s.x = embed(inputs, goes_on ? inputs.cache->length() : 0);
   s.mask = inputs.mask;
+  if (s.mask.defined()) s.mask = s.mask.expand({s.x.size(0), -1});
   s.tokens = s.x.size(1);
   prepend(inputs, s);
   if (options_.emb_frac_gradient < 1) {
@@ -226,7 +251,10 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& input
   }
   if (inputs.cache && !goes_on) {
     inputs.cache->prefix = s.prefix;
-    inputs.cache->mask = s.mask;
+    // Beside a mask of keys, the mask of tokens hides no keys.
+    const bool hides_keys =
+        !inputs.seq_start_pos.defined() && !inputs.layers.self_attn_kv_mask.defined();
+    inputs.cache->mask = hides_keys ? s.mask : at::Tensor();
   }
 
   auto shifted = inputs;

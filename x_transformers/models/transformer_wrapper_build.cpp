@@ -2,23 +2,42 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
 
+namespace {
+
+void check_sizes(const TransformerWrapperOptions& o) {
+  require_positive(o.num_tokens, "num_tokens");
+  require_at_least(o.max_seq_len, 0, "max_seq_len");
+  require_at_least(o.max_mem_len, 0, "max_mem_len");
+  require_at_least(o.shift_mem_down, 0, "shift_mem_down");
+  require_at_least(o.num_memory_tokens, 0, "num_memory_tokens");
+  require_positive(o.emb_dim, "emb_dim");
+  require_positive(o.logits_dim, "logits_dim");
+  require_positive(o.num_output_heads, "num_output_heads");
+  require_positive(o.num_cls_tokens, "num_cls_tokens");
+  require_positive(o.num_pooled_tokens, "num_pooled_tokens");
+  require_positive(o.attn_pool_depth, "attn_pool_depth");
+  require_positive(o.dim_pooled_tokens, "dim_pooled_tokens");
+  require_positive(o.mixture_of_softmax_k, "mixture_of_softmax_k");
+  require_positive(o.train_max_recycle_steps, "train_max_recycle_steps");
+  for (const auto& [name, count] : o.embed_num_tokens)
+    require_positive(count, ("embed_num_tokens." + name).c_str());
+  require_fraction(o.emb_dropout, "emb_dropout");
+}
+
+}  // namespace
+
 void validate(const TransformerWrapperOptions& o) {
-  require(o.num_tokens > 0, "num_tokens: expected a positive number, got " + std::to_string(o.num_tokens));
-  require(o.max_seq_len >= 0, "max_seq_len: expected 0 or more, got " + std::to_string(o.max_seq_len));
-  require(o.num_output_heads > 0, "num_output_heads: expected 1 or more, got " + std::to_string(o.num_output_heads));
+  check_sizes(o);
   require(!(o.average_pool_embed && o.use_cls_token), "average_pool_embed and use_cls_token: at most one of them");
   require(!(o.use_cls_token && o.attn_pool), "use_cls_token and attn_pool: at most one of them");
   require(!o.mixture_of_softmax || o.num_output_heads == 1, "mixture_of_softmax: needs num_output_heads = 1");
-  require(o.emb_frac_gradient > 0, "emb_frac_gradient: expected a positive number, got " +
-                                       std::to_string(o.emb_frac_gradient));
-  require(o.emb_dropout >= 0 && o.emb_dropout < 1,
-          "emb_dropout: expected a number in [0, 1), got " + std::to_string(o.emb_dropout));
-  require(o.num_memory_tokens.value_or(0) >= 0, "num_memory_tokens: expected 0 or more");
+  require_positive(o.emb_frac_gradient, "emb_frac_gradient");
   require(!o.tie_embedding || o.emb_dim.value_or(o.attn_layers.dim) == o.attn_layers.dim,
           "tie_embedding: needs emb_dim = dim");
   require(!o.tie_embedding || !o.token_emb || o.token_emb->type == "TokenEmbedding",
@@ -27,7 +46,7 @@ void validate(const TransformerWrapperOptions& o) {
           "to_logits: not with tie_embedding, return_only_embed or num_output_heads > 1, which "
           "leave it unused");
   if (o.memory_tokens_interspersed_every) {
-    require(*o.memory_tokens_interspersed_every > 0, "memory_tokens_interspersed_every: expected a positive number");
+    require_positive(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
     require(o.attn_layers.kind == LayersKind::decoder, "memory_tokens_interspersed_every: needs a Decoder");
   }
 }

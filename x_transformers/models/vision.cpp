@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
@@ -24,6 +25,10 @@ at::Tensor to_patches(const at::Tensor& img, int64_t patch) {
 ViTransformerWrapperImpl::ViTransformerWrapperImpl(ViTransformerWrapperOptions options)
     : options_(std::move(options)) {
   const auto& o = options_;
+  require_positive(o.channels, "channels");
+  require_positive(o.num_classes, "num_classes");
+  require_at_least(o.num_register_tokens, 0, "num_register_tokens");
+  require_fraction(o.emb_dropout, "emb_dropout");
   require(o.patch_size > 0 && o.image_size > 0 && o.image_size % o.patch_size == 0,
           "patch_size: " + std::to_string(o.patch_size) + " does not divide image_size = " +
               std::to_string(o.image_size));

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/mask.h"
@@ -18,9 +19,9 @@ void validate(const ScoreOptions& options, bool causal) {
   require(!options.selective || causal, "selective: needs causal attention");
   require(!options.softclamp_logits || options.logit_softclamp_value > 0,
           "logit_softclamp_value: expected a positive number, got " + std::to_string(options.logit_softclamp_value));
-  require(options.dropout >= 0 && options.dropout < 1,
-          "dropout: expected a number in [0, 1), got " + std::to_string(options.dropout));
-  require(!options.sparse_topk || *options.sparse_topk > 0, "sparse_topk: expected a positive number");
+  require_fraction(options.dropout, "dropout");
+  require_positive(options.sparse_topk, "sparse_topk");
+  require_positive(options.gumbel_softmax_temp, "gumbel_softmax_temp");
   require(!options.custom_attn_fn || normalisers == 0,
           "custom_attn_fn: stands in place of sigmoid, hard, gumbel_softmax and sparse_topk, so "
           "not beside them");

@@ -9,6 +9,7 @@
 #include "x_transformers/nn/fold_axially.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/positions/rotary.h"
+#include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/norm.h"
 
@@ -23,11 +24,6 @@ at::Tensor split_heads(const at::Tensor& t, int64_t heads) {
 
 /// [b, heads, n, d] -> [b, n, heads * d]
 at::Tensor merge_heads(const at::Tensor& t) { return t.transpose(1, 2).flatten(2); }
-
-/// Heads repeated so that query head h finds h % (heads given).
-at::Tensor repeat_heads(const at::Tensor& t, int64_t heads) {
-  return t.size(1) == heads ? t : t.repeat({1, heads / t.size(1), 1, 1});
-}
 
 /// What is left of x [b, ...] without its part along y, each flattened (in double, as small parts remain).
 at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
@@ -169,6 +165,10 @@ std::string AttentionImpl::cache_refusal() const {
   }
   if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
     return "orthogonal projected values are taken over the whole sequence";
+  }
+  if (options_.use_latent_kv && options_.learned_value_residual_mix) {
+    return "a learned value residual mix needs the inputs of all tokens, where latents are cached "
+           "in place of values";
   }
   return {};
 }
@@ -346,13 +346,13 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
   const auto added_k = without_position(inputs, inputs.additional_key_values.first);
   const auto& added_v = inputs.additional_key_values.second;
   const bool same_heads = added_k.size(1) == kv_heads_;
-  const auto heads = same_heads ? kv_heads_ : options_.heads;
+  const auto heads = same_heads ? p.k.size(1) : options_.heads;
   require(heads % added_k.size(1) == 0, "self_attn_additional_kv: " + std::to_string(added_k.size(1)) +
                                             " heads do not divide heads = " + std::to_string(options_.heads));
   const auto sequence_keys = p.k.size(2);
   p.k = at::cat({repeat_heads(added_k, heads), repeat_heads(p.k, heads)}, 2);
-  p.v = at::cat({repeat_heads(added_v, p.v.size(1) == options_.heads ? options_.heads : heads),
-                 repeat_heads(p.v, heads)}, 2);
+  const auto value_heads = std::max(heads, p.v.size(1));
+  p.v = at::cat({repeat_heads(added_v, value_heads), repeat_heads(p.v, value_heads)}, 2);
   const auto& added_mask = inputs.additional_key_value_mask;
   if (!added_mask.defined()) return pad_mask_left(mask, added_k.size(2));
   if (!mask.defined()) return at::constant_pad_nd(added_mask, {0, sequence_keys}, 1);
@@ -490,7 +490,8 @@ void check_packed(const AttentionInputs& inputs, bool causal) {
 AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
   check_packed(inputs, options_.causal);
   // A context whose keys and values are cached is not projected again.
-  const bool has_cached_context = inputs.context.defined() && inputs.cache && inputs.cache->length() > 0;
+  const bool goes_on = inputs.cache && inputs.cache->length() > 0;
+  const bool has_cached_context = inputs.context.defined() && goes_on;
   auto used = inputs;
   if (has_cached_context) {
     used.context = inputs.context.narrow(1, 0, 0);
@@ -525,7 +526,7 @@ AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
   auto heads = gate(p.x, attended.out);
   if (hybrid_module_) heads = mix_hybrid(inputs, p.x, heads, result);
   result.out = output(p.x, p, merge_heads(heads));
-  if (!inputs.cache) result.out = zero_masked_rows(result.out, inputs.mask);
+  if (!goes_on) result.out = zero_masked_rows(result.out, inputs.mask);
   result.maps = std::move(attended.maps);
   result.values = p.orig_values;
   return result;

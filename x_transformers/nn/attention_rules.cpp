@@ -1,14 +1,11 @@
 // What options of Attention go together.
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/attention.h"
 
 namespace x_transformers {
 
 namespace {
-
-void require_positive(int64_t value, const char* name) {
-  require(value > 0, std::string(name) + ": expected a positive number, got " + std::to_string(value));
-}
 
 void check_heads(const AttentionOptions& o) {
   require(!(o.kv_heads && o.one_kv_head), "kv_heads and one_kv_head: only one of them");
@@ -41,13 +38,28 @@ void check_hybrid(const AttentionOptions& o) {
       "hybrid_fold_axial_dim, hybrid_mask_kwarg and hybrid_learned_mix: need hybrid_module");
 }
 
-}  // namespace
-
-void validate(const AttentionOptions& o) {
+void check_sizes(const AttentionOptions& o) {
   require_positive(o.dim, "dim");
   require_positive(o.heads, "heads");
   require_positive(o.dim_head, "dim_head");
-  require(o.num_mem_kv >= 0, "num_mem_kv: expected 0 or more, got " + std::to_string(o.num_mem_kv));
+  require_positive(o.dim_context, "dim_context");
+  require_positive(o.dim_out, "dim_out");
+  require_positive(o.value_dim_head, "value_dim_head");
+  require_positive(o.dim_latent_q, "dim_latent_q");
+  require_positive(o.dim_latent_kv, "dim_latent_kv");
+  require_positive(o.cope_max_pos, "cope_max_pos");
+  require_positive(o.data_dependent_alibi_per_row_dim_head,
+                   "data_dependent_alibi_per_row_dim_head");
+  require_positive(o.laser_softclamp_value, "laser_softclamp_value");
+  require_at_least(o.num_mem_kv, 0, "num_mem_kv");
+  require_at_least(o.max_attend_past, 0, "max_attend_past");
+  require_fraction(o.sublayer_dropout, "sublayer_dropout");
+}
+
+}  // namespace
+
+void validate(const AttentionOptions& o) {
+  check_sizes(o);
   check_heads(o);
   check_latents(o);
   check_hybrid(o);
@@ -63,7 +75,6 @@ void validate(const AttentionOptions& o) {
   require(!o.use_cope || o.causal, "use_cope: needs causal attention");
   require(!o.data_dependent_alibi_per_row || !o.data_dependent_alibi || o.causal,
           "data_dependent_alibi_per_row: needs causal attention");
-  require(o.sublayer_dropout >= 0 && o.sublayer_dropout < 1, "sublayer_dropout: expected a number in [0, 1)");
 }
 
 }  // namespace x_transformers

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "x_transformers/ops/attend_cpu.h"
+#include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -107,14 +108,16 @@ AttendResult run_sdpa(const Problem& problem) {
   if (bias.defined()) bias = bias.expand({q_given.size(0), bias.size(1), i, j});
 
   auto q = q_given, k = k_given, v = v_given;
-  const bool is_decode = i == 1 && kv_heads < heads && (!bias.defined() || bias.size(1) == 1);
+  // Values that were mixed for each query head have all heads, while keys are still grouped.
+  const bool is_decode =
+      i == 1 && kv_heads < heads && v.size(1) == kv_heads && (!bias.defined() || bias.size(1) == 1);
   if (is_decode) {
     // One query: the heads of a group are rows of one small product, and no key is copied.
     q = q.unflatten(1, {heads / kv_heads, kv_heads}).squeeze(3).transpose(1, 2);
     if (bias.defined()) bias = bias.expand({bias.size(0), 1, heads / kv_heads, j});
-  } else if (kv_heads < heads) {
-    k = k.repeat({1, heads / kv_heads, 1, 1});
-    v = v.repeat({1, heads / kv_heads, 1, 1});
+  } else {
+    k = repeat_heads(k, heads);
+    v = repeat_heads(v, heads);
   }
   const auto attn_mask = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
   auto out = at::scaled_dot_product_attention(q, k, v, attn_mask, program.dropout, causal, program.scale);

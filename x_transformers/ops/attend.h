@@ -54,9 +54,9 @@ struct AttendResult {
   AttentionMaps maps;
 };
 
-/// Runs a program. Shapes: q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv]; query head h uses key/value
-/// head h % kv_heads. A query that may attend to nothing gets output 0 and gradient 0, on every engine.
-/// `keep_maps` needs the reference engine.
+/// Runs a program. Shapes: q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv] or [b, h,
+/// j, dv]; query head h uses key/value head h % kv_heads. A query that may attend to nothing gets
+/// output 0 and gradient 0, on every engine. `keep_maps` needs the reference engine.
 AttendResult attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const ScoreProgram& program,
                     bool keep_maps = false);
 

@@ -2,15 +2,11 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
 namespace {
-
-/// Keys or values repeated so that query head h finds head h % kv_heads.
-at::Tensor repeat_heads(const at::Tensor& t, int64_t heads) {
-  return t.size(1) == heads ? t : t.repeat({1, heads / t.size(1), 1, 1});
-}
 
 /// A 1x1 convolution over heads: out[o] = sum_h weight[o, h] * t[h].
 at::Tensor mix_heads(const at::Tensor& weight, const at::Tensor& t) {
@@ -132,7 +128,9 @@ AttendResult attend_reference(const at::Tensor& q, const at::Tensor& k_given, co
   if (weight_scale.defined()) weights = weights * weight_scale;
 
   result.out = at::matmul(weights, v);
-  if (program.mask.defined()) result.out = result.out.masked_fill(~visible.any(-1, true), 0);
+  // With no other mask, causal rows are without keys only where there are fewer keys than queries.
+  const bool may_see_nothing = program.mask.defined() || (visible.defined() && i > j);
+  if (may_see_nothing) result.out = result.out.masked_fill(~visible.any(-1, true), 0);
   return result;
 }
 

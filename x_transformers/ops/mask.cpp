@@ -37,11 +37,16 @@ at::Tensor mask_and(const at::Tensor& a, const at::Tensor& b) {
 
 double masked_score(at::ScalarType type) {
   switch (type) {
-    case at::kFloat: return std::numeric_limits<float>::lowest();
-    case at::kDouble: return std::numeric_limits<double>::lowest();
-    case at::kHalf: return std::numeric_limits<at::Half>::lowest();
-    case at::kBFloat16: return std::numeric_limits<at::BFloat16>::lowest();
-    default: throw InputError(std::string("scores: expected a floating type, got ") + at::toString(type));
+    case at::kFloat:
+      return std::numeric_limits<float>::lowest();
+    case at::kDouble:
+      return std::numeric_limits<double>::lowest();
+    case at::kHalf:
+      return std::numeric_limits<at::Half>::lowest();
+    case at::kBFloat16:
+      return std::numeric_limits<at::BFloat16>::lowest();
+    default:
+      throw InputError(std::string("scores: expected a floating type, got ") + at::toString(type));
   }
 }
 

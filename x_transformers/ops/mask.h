@@ -19,7 +19,8 @@ at::Tensor pad_mask_left(const at::Tensor& mask, int64_t count);
 /// `a` and `b` joined (both must allow); an undefined mask allows everything.
 at::Tensor mask_and(const at::Tensor& a, const at::Tensor& b);
 
-/// What a masked score of this type is set to: its least finite value, so that no later stage makes NaN of it.
+/// What a masked score of this type is set to: its least finite value, so that no later stage makes
+/// NaN of it.
 double masked_score(at::ScalarType type);
 
 /// Zeros the rows [b, n, d] of x where mask [b, n] is false; x itself where the mask is undefined.

@@ -1,12 +1,14 @@
 #include "x_transformers/wrappers/autoregressive.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <limits>
 #include <memory>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/transformer_session.h"
@@ -35,13 +37,20 @@ struct AlignedPrompts {
   at::Tensor prompts, seq_start_pos;
 };
 
-AlignedPrompts align_prompts(const GenerationInputs& inputs, int64_t pad_value) {
+AlignedPrompts align_prompts(const GenerationInputs& inputs,
+                             const AutoregressiveWrapperOptions& options) {
+  require(!inputs.net.seq_start_pos.defined(),
+          "seq_start_pos: generation sets it; give prompt_lens");
   require(inputs.prompts.defined() && (inputs.prompts.dim() == 1 || inputs.prompts.dim() == 2) &&
               !inputs.prompts.is_floating_point(),
           "prompts: expected tokens [batch, seq] or [seq] of integers");
   auto prompts = inputs.prompts.dim() == 1 ? inputs.prompts.unsqueeze(0) : inputs.prompts;
   if (!inputs.prompt_lens.defined()) return {prompts, {}};
   const auto lens = inputs.prompt_lens.to(at::kLong);
+  const auto pad_value = options.pad_value;
+  require(pad_value >= 0 && pad_value < options.net.num_tokens,
+          fmt::format("pad_value: {} pads the prompts, expected a token below num_tokens = {}",
+                      pad_value, options.net.num_tokens));
   return {align_right(prompts, lens, pad_value), (prompts.size(1) - lens).to(prompts.device())};
 }
 
@@ -65,8 +74,7 @@ AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(AutoregressiveWrapperOption
 AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net, AutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(register_module("net", std::move(net))) {
   options_.net = net_->options();
-  require(options_.mask_prob >= 0 && options_.mask_prob < 1,
-          "mask_prob: expected a number in [0, 1), got " + std::to_string(options_.mask_prob));
+  require_fraction(options_.mask_prob, "mask_prob");
 }
 
 /// Hides a part of the keys, but not the first (arXiv:2210.13432).
@@ -150,7 +158,7 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
 
 at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs, const GenerateOptions& options) {
   const Evaluation evaluation(*this);
-  const auto aligned = align_prompts(inputs, options_.pad_value);
+  const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
   std::vector<std::unique_ptr<TransformerSession>> amateur_sessions;
   GenerateInputs generation;
@@ -170,7 +178,7 @@ at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs, c
 BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& inputs,
                                                         const BeamSearchOptions& options) {
   const Evaluation evaluation(*this);
-  const auto aligned = align_prompts(inputs, options_.pad_value);
+  const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
   auto result = x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
   if (inputs.prompts.dim() == 1) result.beams = result.beams.squeeze(1);

@@ -3,23 +3,40 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/wrappers/step_inputs.h"
 
 namespace x_transformers {
 
 TransformerSession::TransformerSession(TransformerWrapper net, SessionOptions options)
-    : net_(std::move(net)), options_(std::move(options)),
-      can_cache_(options_.cache_kv && net_->cache_refusal().empty()) {}
+    : net_(std::move(net)),
+      options_(std::move(options)),
+      can_cache_(options_.cache_kv && net_->cache_refusal().empty() &&
+                 !needs_whole_sequence(options_.inputs)) {}
+
+/// The session's inputs for a call with the last tokens so far: the new ones, if it goes on from a
+/// cache.
+TransformerInputs TransformerSession::inputs_of_step(const at::Tensor& tokens, bool goes_on) const {
+  TokenSpan span;
+  span.count = tokens.size(1);
+  span.begin = tokens_.size(1) - span.count;
+  span.window = goes_on ? 0 : span.begin;
+  span.prompt = prompt_;
+  span.prefix = net_->options().num_memory_tokens.value_or(0);
+  if (options_.inputs.prepend_embeds.defined())
+    span.prefix += options_.inputs.prepend_embeds.size(1);
+  auto inputs = step_inputs(options_.inputs, span);
+  if (!goes_on) return inputs;
+  // The cache holds what stood before the tokens, and which of the first tokens exist.
+  inputs.prepend_embeds = inputs.prepend_mask = inputs.mask = at::Tensor();
+  inputs.mems.clear();
+  return inputs;
+}
 
 at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* cache) {
-  auto inputs = options_.inputs;
+  auto inputs = inputs_of_step(tokens, cache && cache->layers.length > 0);
   inputs.x = tokens;
   inputs.cache = cache;
   inputs.seq_start_pos = options_.seq_start_pos;
-  if (cache && cache->layers.length > 0) {
-    inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
-    inputs.mems.clear();
-    inputs.mem_masks.clear();
-  }
   inputs.logits = false;
   const auto output = net_->forward(inputs);
   const auto last = output.embeddings.size(1) - 1;
@@ -34,10 +51,8 @@ namespace {
 
 /// Whether a step with this model and these inputs reads the same memory each time, apart from its token.
 bool has_fixed_step(const TransformerWrapper& net, const TransformerInputs& inputs) {
-  const auto& layers = inputs.layers;
-  const bool varies = inputs.pos.defined() || inputs.sum_embeds.defined() || !inputs.embed_ids.empty() ||
-                      layers.attn_bias.defined() || layers.rotary_pos_emb.defined() || layers.polar_angles.defined() ||
-                      layers.prefix_attn_len.defined();
+  const bool varies = inputs.sum_embeds.defined() || !inputs.embed_ids.empty() ||
+                      inputs.layers.self_attn_kv_mask.defined();
   // Heads are mixed over keys that do not exist yet.
   const auto& attn = net->attn_layers()->options().attn;
   return !varies && !(attn.use_cope && attn.cope_talking_heads);
@@ -73,6 +88,7 @@ at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
 at::Tensor TransformerSession::append(const at::Tensor& tokens) {
   require(tokens.dim() == 2 && !tokens.is_floating_point(), "prompts: expected tokens [batch, seq] of integers");
   const auto max_seq_len = net_->options().max_seq_len;
+  if (!tokens_.defined()) prompt_ = tokens.size(1);
   tokens_ = tokens_.defined() ? at::cat({tokens_, tokens}, 1) : tokens;
   const auto length = tokens_.size(1);
   require(length > 0 || options_.inputs.prepend_embeds.defined(), "prompts: expected at least one token");
@@ -94,19 +110,11 @@ void TransformerSession::reorder(const at::Tensor& rows) {
   // Rows that move from step to step have no place of their own.
   step_.reset();
   can_fix_ = false;
-  const auto pick = [&](at::Tensor& t) {
-    if (t.defined()) t = t.index_select(0, rows);
-  };
-  pick(tokens_);
+  x_transformers::reorder(options_.inputs, rows, tokens_.size(0));
+  tokens_ = tokens_.index_select(0, rows);
   if (cache_) cache_->reorder(rows);
-  pick(options_.seq_start_pos);
-  auto& inputs = options_.inputs;
-  for (auto* t : {&inputs.prepend_embeds, &inputs.prepend_mask, &inputs.sum_embeds, &inputs.layers.context,
-                  &inputs.layers.context_mask, &inputs.layers.condition, &inputs.layers.in_attn_cond}) {
-    pick(*t);
-  }
-  for (auto& mem : inputs.mems) pick(mem);
-  for (auto& mask : inputs.mem_masks) pick(mask);
+  if (options_.seq_start_pos.defined())
+    options_.seq_start_pos = options_.seq_start_pos.index_select(0, rows);
 }
 
 }  // namespace x_transformers

@@ -32,6 +32,7 @@ class TransformerSession : public DecodingSession {
 
  private:
   at::Tensor run(const at::Tensor& tokens, TransformerCache* cache);
+  TransformerInputs inputs_of_step(const at::Tensor& tokens, bool goes_on) const;
   at::Tensor append_to_cache(const at::Tensor& tokens);
   bool fits_fixed_caches(const at::Tensor& tokens) const;
 
@@ -42,6 +43,7 @@ class TransformerSession : public DecodingSession {
   std::optional<TransformerCache> cache_ = std::nullopt;
   std::unique_ptr<DecodingStep> step_ = nullptr;  // after the cache that it holds fixed
   at::Tensor tokens_;  // [b, length] all so far
+  int64_t prompt_ = 0;  // tokens of the first step
 };
 
 }  // namespace x_transformers

@@ -1,0 +1,131 @@
+// Calls whose inputs are out of range or do not go together, by name as they come from files.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
+
+namespace x_transformers {
+namespace {
+
+constexpr const char* kNet = R"({"type": "TransformerWrapper", "num_tokens": 17, "max_seq_len": 16,
+    "embed_num_tokens": {"kind": 3}, "attn_layers": {"type": "Decoder", "dim": 16, "depth": 1, "heads": 2}})";
+constexpr const char* kPlainNet =
+    R"({"type": "TransformerWrapper", "num_tokens": 17, "max_seq_len": 16,
+    "attn_layers": {"type": "Decoder", "dim": 16, "depth": 1, "heads": 2}})";
+
+std::string call_refusal(const Json& config, const std::string& mode, const TensorMap& inputs,
+                         const Json& kwargs = Json::object()) {
+  const auto model = build_model(config);
+  model->module().eval();
+  try {
+    run_model(*model, mode, inputs, kwargs, false);
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+Json wrapped(int64_t pad_value = 0) {
+  return {
+      {"type", "AutoregressiveWrapper"}, {"net", Json::parse(kPlainNet)}, {"pad_value", pad_value}};
+}
+
+at::Tensor with(at::Tensor ids, int64_t row, int64_t column, int64_t value) {
+  ids[row][column] = value;
+  return ids;
+}
+
+TEST(TokensOutOfRange, AreNamedWithTheirPlace) {
+  const auto zeros = [] { return at::zeros({2, 4}, at::kLong); };
+  const auto net = Json::parse(kNet);
+  EXPECT_EQ(call_refusal(net, "forward", {{"x", zeros()}, {"embed_ids.kind", zeros()}}), "");
+  EXPECT_EQ(
+      call_refusal(net, "forward", {{"x", with(zeros(), 1, 2, 99)}, {"embed_ids.kind", zeros()}}),
+      "x: 99 at position [1, 2], expected 0 to 16 (num_tokens is 17)");
+  EXPECT_EQ(
+      call_refusal(net, "forward", {{"x", with(zeros(), 0, 3, -1)}, {"embed_ids.kind", zeros()}}),
+      "x: -1 at position [0, 3], expected 0 to 16 (num_tokens is 17)");
+  EXPECT_EQ(
+      call_refusal(net, "forward", {{"x", zeros()}, {"embed_ids.kind", with(zeros(), 1, 1, 3)}}),
+      "embed_ids.kind: 3 at position [1, 1], expected 0 to 2 (embed_num_tokens is 3)");
+  const auto pos = at::tensor({3, 2, 16, 1});
+  EXPECT_EQ(
+      call_refusal(net, "forward", {{"x", zeros()}, {"embed_ids.kind", zeros()}, {"pos", pos}}),
+      "pos: 16 at position [2], expected 0 to 15 (max_seq_len is 16)");
+  const TensorMap padded = {{"x", zeros()},
+                            {"embed_ids.kind", zeros()},
+                            {"pos", pos},
+                            {"seq_start_pos", at::tensor({1, 2})}};
+  EXPECT_EQ(call_refusal(net, "forward", padded), "");
+}
+
+TEST(TokensOutOfRange, IgnoredTargetsAreInRange) {
+  const auto x = with(at::zeros({2, 4}, at::kLong), 1, 3, -100);
+  EXPECT_EQ(call_refusal(wrapped(), "forward", {{"x", x}}), "");
+  EXPECT_EQ(call_refusal(wrapped(), "forward", {{"x", with(x, 0, 1, 17)}}),
+            "x: 17 at position [0, 1], expected 0 to 16 (num_tokens is 17)");
+}
+
+TEST(TokensOutOfRange, InPrompts) {
+  const Json kwargs = {{"seq_len", 2}};
+  const auto prompts = with(at::zeros({1, 3}, at::kLong), 0, 1, 300);
+  EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", prompts}}, kwargs),
+            "prompts: 300 at position [0, 1], expected 0 to 16 (num_tokens is 17)");
+  const TensorMap list = {{"prompts.0", at::zeros({2}, at::kLong)}, {"prompts.1", prompts[0]}};
+  EXPECT_EQ(call_refusal(wrapped(), "generate", list, kwargs),
+            "prompts.1: 300 at position [1], expected 0 to 16 (num_tokens is 17)");
+  const Json beams = {{"seq_len", 2}, {"method", "beam_search"}};
+  EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", prompts}}, beams),
+            "prompts: 300 at position [0, 1], expected 0 to 16 (num_tokens is 17)");
+}
+
+TEST(TokensOutOfRange, PaddingOfPrompts) {
+  const TensorMap inputs = {{"prompts", at::zeros({2, 3}, at::kLong)},
+                            {"prompt_lens", at::tensor({2, 3})}};
+  const Json kwargs = {{"seq_len", 2}};
+  EXPECT_EQ(call_refusal(wrapped(), "generate", inputs, kwargs), "");
+  EXPECT_EQ(call_refusal(wrapped(17), "generate", inputs, kwargs),
+            "pad_value: 17 pads the prompts, expected a token below num_tokens = 17");
+}
+
+TEST(TokensOutOfRange, OnBothSidesOfXTransformer) {
+  const auto config = Json::parse(
+      R"({"type": "XTransformer", "dim": 16, "enc_num_tokens": 17, "enc_max_seq_len": 16,
+      "enc_depth": 1, "enc_heads": 2, "dec_num_tokens": 19, "dec_max_seq_len": 16, "dec_depth": 1, "dec_heads": 2})");
+  const auto zeros = at::zeros({1, 3}, at::kLong), eighteen = at::full({1, 3}, 18, at::kLong);
+  EXPECT_EQ(call_refusal(config, "forward", {{"src", zeros}, {"tgt", eighteen}}), "");
+  EXPECT_EQ(call_refusal(config, "forward", {{"src", eighteen}, {"tgt", zeros}}),
+            "src: 18 at position [0, 0], expected 0 to 16 (num_tokens is 17)");
+  EXPECT_EQ(call_refusal(config, "forward", {{"src", zeros}, {"tgt", eighteen + 1}}),
+            "tgt: 19 at position [0, 0], expected 0 to 18 (num_tokens is 19)");
+  const Json kwargs = {{"seq_len", 1}};
+  EXPECT_EQ(
+      call_refusal(config, "generate", {{"seq_in", eighteen}, {"seq_out_start", zeros}}, kwargs),
+      "seq_in: 18 at position [0, 0], expected 0 to 16 (num_tokens is 17)");
+  EXPECT_EQ(call_refusal(config, "generate", {{"seq_in", zeros}, {"seq_out_start", eighteen + 1}},
+                         kwargs),
+            "seq_out_start: 19 at position [0, 0], expected 0 to 18 (num_tokens is 19)");
+}
+
+TEST(CallRefused, TwoKindsOfResultFromImages) {
+  const auto config = Json::parse(
+      R"({"type": "ViTransformerWrapper", "image_size": 8, "patch_size": 4, "attn_layers":
+      {"type": "Encoder", "dim": 16, "depth": 1, "heads": 2}})");
+  const Json both = {{"return_embeddings", true}, {"return_logits_and_embeddings", true}};
+  EXPECT_EQ(call_refusal(config, "forward", {{"img", at::zeros({1, 3, 8, 8})}}, both),
+            "return_embeddings and return_logits_and_embeddings: at most one of them");
+}
+
+TEST(CallRefused, StartsOfSequencesBesidePrompts) {
+  const TensorMap inputs = {{"prompts", at::zeros({2, 3}, at::kLong)},
+                            {"seq_start_pos", at::tensor({0, 1})}};
+  EXPECT_EQ(call_refusal(wrapped(), "generate", inputs, {{"seq_len", 1}}),
+            "seq_start_pos: generation sets it; give prompt_lens");
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,76 @@
+#include "x_transformers/core/tensor_check.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <string>
+#include <vector>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+namespace {
+
+bool is_of_kind(const at::Tensor& t, TensorKind kind) {
+  switch (kind) {
+    case TensorKind::boolean:
+      return t.scalar_type() == at::kBool;
+    case TensorKind::integer:
+      return at::isIntegralType(t.scalar_type(), /*includeBool=*/false);
+    case TensorKind::floating:
+      return t.is_floating_point();
+  }
+  return false;
+}
+
+const char* word(TensorKind kind) {
+  switch (kind) {
+    case TensorKind::boolean:
+      return "bool";
+    case TensorKind::integer:
+      return "integers";
+    case TensorKind::floating:
+      return "floats";
+  }
+  return "";
+}
+
+bool fits(const at::Tensor& t, std::initializer_list<Dimension> shape) {
+  if (t.dim() != static_cast<int64_t>(shape.size())) return false;
+  int64_t i = 0;
+  for (const auto& expected : shape) {
+    const auto size = t.size(i++);
+    if (expected.size != kAnySize && size != expected.size && !(expected.or_one && size == 1)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+std::string shown(std::initializer_list<Dimension> shape) {
+  std::vector<std::string> parts;
+  for (const auto& [name, size, or_one] : shape) {
+    parts.push_back(size == kAnySize ? name : fmt::format("{} = {}", name, size));
+  }
+  return fmt::format("[{}]", fmt::join(parts, ", "));
+}
+
+std::string shown(const at::Tensor& t) {
+  return fmt::format("{} [{}]", at::toString(t.scalar_type()), fmt::join(t.sizes(), ", "));
+}
+
+}  // namespace
+
+void require_tensor(const at::Tensor& t, const char* name, TensorKind kind,
+                    std::initializer_list<Dimension> shape) {
+  if (!t.defined() || (is_of_kind(t, kind) && fits(t, shape))) return;
+  throw InputError(
+      fmt::format("{}: expected {} {}, got {}", name, word(kind), shown(shape), shown(t)));
+}
+
+void require_kind(const at::Tensor& t, const char* name, TensorKind kind) {
+  if (!t.defined() || is_of_kind(t, kind)) return;
+  throw InputError(fmt::format("{}: expected {}, got {}", name, word(kind), shown(t)));
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,29 @@
+// What a call must give: types and shapes of tensors.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <initializer_list>
+
+namespace x_transformers {
+
+enum class TensorKind { boolean, integer, floating };
+
+inline constexpr int64_t kAnySize = -1;
+
+/// One dimension of a shape that is expected.
+struct Dimension {
+  const char* name;
+  int64_t size = kAnySize;
+  bool or_one = false;  ///< a size of one is broadcast
+};
+
+/// Throws InputError that names the tensor, what was expected and what came. An undefined tensor is
+/// absent, which is no error.
+void require_tensor(const at::Tensor& t, const char* name, TensorKind kind,
+                    std::initializer_list<Dimension> shape);
+/// The same for tensors whose shape says nothing by itself.
+void require_kind(const at::Tensor& t, const char* name, TensorKind kind);
+
+}  // namespace x_transformers

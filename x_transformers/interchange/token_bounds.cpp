@@ -1,0 +1,53 @@
+#include "x_transformers/interchange/token_bounds.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <vector>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+namespace {
+
+bool are_ids(const at::Tensor& t) {
+  return t.defined() && at::isIntegralType(t.scalar_type(), false);
+}
+
+}  // namespace
+
+void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range) {
+  if (!are_ids(ids) || ids.numel() == 0) return;
+  auto is_wrong = (ids < 0) | (ids >= range.count);
+  if (range.other) is_wrong = is_wrong & (ids != *range.other);
+  const auto wrong = is_wrong.cpu().nonzero();
+  if (wrong.size(0) == 0) return;
+  auto id = ids.cpu();
+  std::vector<int64_t> place;
+  for (int64_t dim = 0; dim < wrong.size(1); ++dim) {
+    place.push_back(wrong[0][dim].item<int64_t>());
+    id = id.select(0, place.back());
+  }
+  throw InputError(fmt::format("{}: {} at position [{}], expected 0 to {} ({} is {})", name,
+                               id.item<int64_t>(), fmt::join(place, ", "), range.count - 1,
+                               range.limit, range.count));
+}
+
+void require_in_range(const TransformerInputs& inputs, const TransformerWrapperImpl& net) {
+  const auto& options = net.options();
+  if (net.has_abs_pos_emb() && !options.scaled_sinu_pos_emb && are_ids(inputs.pos)) {
+    // Padding at the left may stand anywhere.
+    const bool is_padded = inputs.seq_start_pos.defined();
+    const auto pos =
+        is_padded ? (inputs.pos - inputs.seq_start_pos.unsqueeze(-1)).clamp_min(0) : inputs.pos;
+    require_in_range(pos, "pos", {options.max_seq_len, "max_seq_len"});
+  }
+  for (const auto& [name, ids] : inputs.embed_ids) {
+    const auto found = options.embed_num_tokens.find(name);
+    if (found == options.embed_num_tokens.end()) continue;
+    require_in_range(ids, "embed_ids." + name, {found->second, "embed_num_tokens"});
+  }
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,29 @@
+// Whether ids that come from outside are in range. A look at values, so it stands where tensors
+// enter from files, not in the models, where it would cost a training step a read from the device.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "x_transformers/models/transformer_wrapper.h"
+
+namespace x_transformers {
+
+/// Ids from 0 to `count` - 1, which the option `limit` sets, or `other`.
+struct IdRange {
+  int64_t count;
+  const char* limit;
+  std::optional<int64_t> other = std::nullopt;
+};
+
+/// Throws InputError that names the first id out of range and its place. What is undefined or holds
+/// no integers is for the model to judge.
+void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range);
+
+/// The same for the positions and further ids of a call.
+void require_in_range(const TransformerInputs& inputs, const TransformerWrapperImpl& net);
+
+}  // namespace x_transformers
