@@ -6,6 +6,5 @@
 int main(int argc, char** argv) {
   // Before the first tensor, and for every subcommand.
   x_transformers::kernels::keep_freed_memory();
-  x_transformers::kernels::prefer_huge_pages();
   return x_transformers::run_program({argv + 1, argv + argc});
 }

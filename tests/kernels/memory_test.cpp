@@ -25,15 +25,5 @@ TEST(MemoryTest, GreatBlocksAreNotMappedOneByOne) {
 #endif
 }
 
-TEST(MemoryTest, HugePagesArePreferredUnlessTheUserSaysOtherwise) {
-  constexpr const char* kVariable = "THP_MEM_ALLOC_ENABLE";
-  ::unsetenv(kVariable);
-  prefer_huge_pages();
-  EXPECT_STREQ(std::getenv(kVariable), "1");
-  ::setenv(kVariable, "0", 1);
-  prefer_huge_pages();
-  EXPECT_STREQ(std::getenv(kVariable), "0");
-}
-
 }  // namespace
 }  // namespace x_transformers::kernels

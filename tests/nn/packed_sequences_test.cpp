@@ -2,6 +2,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/attention.h"
 
@@ -122,7 +124,7 @@ TEST(PackedSequences, AreNeededWithTheOptionAndOnlyThere) {
   auto packing = make_attention([](AttentionOptions& o) { o.flash_pack_seq = true; });
   auto plain = make_attention([](AttentionOptions&) {});
   PackedSequences packed;
-  packed.cu_seqlens_q = packed.cu_seqlens_k = at::tensor({0, kLength});
+  packed.cu_seqlens_q = packed.cu_seqlens_k = at::tensor(std::vector<int64_t>{0, kLength});
   const auto x = at::randn({1, kLength, kDim});
   EXPECT_THROW(run(packing, x, nullptr), InputError);
   EXPECT_THROW(run(plain, x, &packed), InputError);

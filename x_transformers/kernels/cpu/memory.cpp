@@ -20,6 +20,4 @@ bool keep_freed_memory() {
 #endif
 }
 
-void prefer_huge_pages() { ::setenv("THP_MEM_ALLOC_ENABLE", "1", /*overwrite=*/0); }
-
 }  // namespace x_transformers::kernels
