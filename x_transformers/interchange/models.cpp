@@ -27,6 +27,8 @@ struct Returns {
   bool embeddings, logits_and_embeddings, intermediates, embeddings_and_intermediates, logit_entropies, next_embed_pred,
       mems, attn, attn_z_loss;
   double attn_z_loss_weight;
+
+  bool hands_out_intermediates() const { return intermediates || logit_entropies || attn_z_loss; }
 };
 
 Returns take_returns(Arguments& arguments) {
@@ -61,7 +63,7 @@ void add_late_fields(Value& value, const TransformerOutput& output, const Return
   if (returns.attn_z_loss) {
     value.add("attn_z_loss", attn_z_loss(output.layers, returns.attn_z_loss_weight));
   }
-  if (returns.mems) value.add("mems", mems);
+  if (returns.mems && returns.hands_out_intermediates()) value.add("mems", mems);
   value.add("last_layer_hiddens", output.last_layer_hiddens);
   value.add("attn_pooled_tokens", output.attn_pooled_tokens);
   value.add("memory_tokens", output.memory_tokens);
@@ -93,9 +95,8 @@ Value returned(TransformerWrapper& net, const TransformerOutput& output, const R
     const auto predicted = Value::list(std::vector<Value>{output.next_embed_pred, output.init_embed});
     out = Value::list(std::vector<Value>{out, predicted});
   }
-  const bool returns_intermediates = returns.intermediates || returns.logit_entropies || returns.attn_z_loss;
-  if (returns.mems && !returns_intermediates) return Value::list(std::vector<Value>{out, mems});
-  if (returns_intermediates) return Value::list(std::vector<Value>{out, intermediates});
+  if (returns.mems && !returns.hands_out_intermediates()) return Value::list(std::vector<Value>{out, mems});
+  if (returns.hands_out_intermediates()) return Value::list(std::vector<Value>{out, intermediates});
   if (!returns.attn) return out;
   // Python has no maps with flash attention; here whoever asks for keep_maps gets them, but Python's callers do not.
   std::vector<at::Tensor> maps;

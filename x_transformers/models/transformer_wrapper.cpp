@@ -308,9 +308,12 @@ at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {
 
 std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_mem_len) {
   std::vector<at::Tensor> mems;
-  for (size_t i = 0; i < output.layers.hiddens.size(); ++i) {
+  // As many as were given, as in Python: a layer that is run again may have had none of its own.
+  const auto count = output.mems.empty() ? output.layers.hiddens.size()
+                                         : std::min(output.mems.size(), output.layers.hiddens.size());
+  for (size_t i = 0; i < count; ++i) {
     auto mem = output.layers.hiddens[i];
-    if (i < output.mems.size()) mem = at::cat({output.mems[i], mem}, -2);
+    if (!output.mems.empty()) mem = at::cat({output.mems[i], mem}, -2);
     const auto length = mem.size(-2);
     const auto kept = max_mem_len > 0 ? std::min(max_mem_len, length) : length;
     mems.push_back(mem.narrow(-2, length - kept, kept).detach());

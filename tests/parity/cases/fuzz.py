@@ -162,6 +162,8 @@ def repair(net):
 
 
 def attention_count(net):
+    if 'layers_execute_order' in net:  # of a depth of 2: a f a f
+        return sum(index % 2 == 0 for index in net['layers_execute_order'])
     return net.get('custom_layers', ['a'] * (net.get('depth') or 1)).count('a')
 
 

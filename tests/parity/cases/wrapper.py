@@ -100,6 +100,8 @@ for name, config, inputs, *kwargs in [
     ('z_loss_weight', lm(enc(), attn_z_loss_weight=0.5), X,
      dict(return_attn_z_loss=True, attn_z_loss_weight=0.1)),
     ('mems', lm(dec(), max_mem_len=5), X, dict(return_mems=True)),
+    ('mems_embeddings_and_intermediates', lm(dec(), max_mem_len=5), X | mems(2),
+     dict(return_embeddings_and_intermediates=True, return_mems=True)),
     ('mems_given', lm(dec(), max_mem_len=5), X | mems(2), dict(return_mems=True)),
     ('mems_long', lm(dec(), max_mem_len=20), X | mems(2), dict(return_mems=True)),
     ('mems_0', lm(dec(), max_mem_len=0), X | mems(2), dict(return_mems=True)),
