@@ -50,6 +50,7 @@ void expect_same(const at::Tensor& got, const at::Tensor& expected) {
   ASSERT_EQ(got.sizes(), expected.sizes());
   const at::Tensor a = got.contiguous();
   const at::Tensor b = expected.contiguous();
+  if (a.nbytes() == 0) return;
   EXPECT_EQ(std::memcmp(a.const_data_ptr(), b.const_data_ptr(), a.nbytes()), 0);
 }
 
