@@ -30,6 +30,7 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--matmul-precision", default="highest", help="ours; highest is float32, as Python's default")
     args = parser.parse_args()
     peer = Path(__file__).with_name("peer.py")
     print(f"{'work':28} {'ours':>10} {'Python':>10} {'ratio':>7}   peak memory, ours / Python")
@@ -43,7 +44,8 @@ def main():
                 size = TRAIN[shape] if work == "train" else GENERATE
                 rounds = []
                 for _ in range(args.rounds):
-                    ours = run([args.program, "bench", work, "--config", config, "--threads", str(args.threads), *size])
+                    ours = run([args.program, "bench", work, "--config", config, "--threads", str(args.threads), *size,
+                                "--matmul-precision", args.matmul_precision])
                     theirs = run([args.python, peer, work, config, "--threads", str(args.threads), *size])
                     rounds.append((ours, theirs))
                 ms = [statistics.median(side[UNITS[work]] for side in sides) for sides in zip(*rounds)]
