@@ -13,8 +13,8 @@ namespace x_transformers {
 /// What a user gave wrongly gives 2, what failed on the way 1, else 0.
 inline constexpr int kDone = 0, kFailed = 1, kWrongUse = 2;
 
-/// Runs the program on its arguments (without its name) and returns its exit status. Results go to stdout, everything
-/// else to stderr.
+/// Runs the program on its arguments (without its name) and returns its exit status. Results go to
+/// stdout, everything else to stderr.
 int run_program(const std::vector<std::string>& arguments);
 
 // Each adds one subcommand, with its options and what it runs.

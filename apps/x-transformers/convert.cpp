@@ -18,13 +18,19 @@ struct ConvertCommand {
 }  // namespace
 
 void add_convert(CLI::App& app) {
-  auto* command = app.add_subcommand("convert", "write weights (.pt or .safetensors) as safetensors");
+  auto* command =
+      app.add_subcommand("convert", "write weights (.pt or .safetensors) as safetensors");
   const auto options = std::make_shared<ConvertCommand>();
-  command->add_option("from", options->from, "a state_dict saved by torch.save, or a .safetensors file")->required();
+  command
+      ->add_option("from", options->from,
+                   "a state_dict saved by torch.save, or a .safetensors file")
+      ->required();
   command->add_option("to", options->to, "the .safetensors file to write")->required();
-  command->add_option("--config", options->config, "model file: check that names and shapes fit it");
+  command->add_option("--config", options->config,
+                      "model file: check that names and shapes fit it");
   command->callback([options] {
-    require(options->to.ends_with(".safetensors"), "to: expected a name that ends in .safetensors, got " + options->to);
+    require(options->to.ends_with(".safetensors"),
+            "to: expected a name that ends in .safetensors, got " + options->to);
     const auto weights = load_model_weights(options->from);
     if (!options->config.empty()) {
       const auto model = build_model(read_json_file(options->config), options->config);

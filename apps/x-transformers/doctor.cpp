@@ -27,7 +27,8 @@ std::vector<std::string> loaded_libraries() {
   dl_iterate_phdr(
       [](dl_phdr_info* info, size_t, void* out) {
         const std::string_view path = info->dlpi_name;
-        for (const auto* part : {"libtorch", "libc10", "libcudart", "libcudnn", "libcublas", "libgomp", "libmkl"}) {
+        for (const auto* part :
+             {"libtorch", "libc10", "libcudart", "libcudnn", "libcublas", "libgomp", "libmkl"}) {
           if (path.find(part) != std::string_view::npos) {
             static_cast<std::vector<std::string>*>(out)->emplace_back(path);
             break;
@@ -55,12 +56,16 @@ Json examine() {
 
 void print_text(const Json& found) {
   fmt::print("LibTorch           {}\n", found["libtorch"].get<std::string>());
-  fmt::print("weights mean       x-transformers {}\n", found["weights_compatible_with"].get<std::string>());
-  fmt::print("CPU                {}, {} threads, {:.1f} GB of memory\n", found["cpu_capability"].get<std::string>(),
-             found["threads"].get<int>(), found["memory_bytes"].get<double>() / 1e9);
+  fmt::print("weights mean       x-transformers {}\n",
+             found["weights_compatible_with"].get<std::string>());
+  fmt::print("CPU                {}, {} threads, {:.1f} GB of memory\n",
+             found["cpu_capability"].get<std::string>(), found["threads"].get<int>(),
+             found["memory_bytes"].get<double>() / 1e9);
   const auto refusal = found["cuda_refusal"].get<std::string>();
-  fmt::print("CUDA               {}\n", refusal.empty() ? fmt::format("{} devices", found["cuda"].get<int>()) : refusal);
-  for (const auto& path : found["libraries"]) fmt::print("loaded             {}\n", path.get<std::string>());
+  fmt::print("CUDA               {}\n",
+             refusal.empty() ? fmt::format("{} devices", found["cuda"].get<int>()) : refusal);
+  for (const auto& path : found["libraries"])
+    fmt::print("loaded             {}\n", path.get<std::string>());
 }
 
 }  // namespace

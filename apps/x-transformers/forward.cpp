@@ -1,4 +1,5 @@
-// forward, and generate with --config: one call of a model with named tensors, the interchange that parity checks use.
+// forward, and generate with --config: one call of a model with named tensors, the interchange that
+// parity checks use.
 #include <ATen/ATen.h>
 #include <torch/utils.h>
 
@@ -36,8 +37,10 @@ at::ScalarType parse_dtype(const std::string& name) {
 
 void add_call_options(CLI::App& command, CallOptions& options) {
   command.add_option("--config", options.config, "model file (JSON)");
-  command.add_option("--weights", options.weights, "weights (.safetensors or .pt); default: freshly initialised");
-  command.add_option("--inputs", options.inputs, "tensors by the names of the arguments (.safetensors)");
+  command.add_option("--weights", options.weights,
+                     "weights (.safetensors or .pt); default: freshly initialised");
+  command.add_option("--inputs", options.inputs,
+                     "tensors by the names of the arguments (.safetensors)");
   command.add_option("--kwargs", options.kwargs, "further arguments as a JSON object");
   command.add_option("--outputs", options.outputs, "where the results go (.safetensors)");
   command.add_option("--seed", options.seed, "start of the random numbers");
@@ -52,7 +55,8 @@ void run_call(const CallOptions& options, const std::string& mode) {
   at::manual_seed(static_cast<uint64_t>(options.seed));
   const auto model = build_model(read_json_file(options.config), options.config);
   const auto dtype = parse_dtype(options.dtype);
-  if (!options.weights.empty()) load_state_dict(model->module(), load_model_weights(options.weights));
+  if (!options.weights.empty())
+    load_state_dict(model->module(), load_model_weights(options.weights));
   model->module().to(device, dtype);
   model->module().train(options.train);
   TensorMap inputs;
@@ -60,7 +64,8 @@ void run_call(const CallOptions& options, const std::string& mode) {
   for (auto& [name, tensor] : inputs) {
     tensor = tensor.is_floating_point() ? tensor.to(device, dtype) : tensor.to(device);
   }
-  save_safetensors(options.outputs, run_model(*model, mode, inputs, parse_kwargs(options.kwargs), options.grads));
+  save_safetensors(options.outputs,
+                   run_model(*model, mode, inputs, parse_kwargs(options.kwargs), options.grads));
 }
 
 void add_forward(CLI::App& app) {

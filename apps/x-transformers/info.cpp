@@ -45,25 +45,31 @@ Json model_config(const std::string& path) {
   return config.contains("model") ? Json(config["model"]) : config;
 }
 
-/// Which engine runs an attention in training on `seq` tokens, and what keeps the faster ones from it.
+/// Which engine runs an attention in training on `seq` tokens, and what keeps the faster ones from
+/// it.
 AttentionInfo describe(const std::string& name, const AttentionImpl& attention, int64_t seq) {
   const auto& o = attention.options();
-  const auto tensor = [&](int64_t heads, int64_t d) { return at::empty({1}).expand({1, heads, seq, d}); };
+  const auto tensor = [&](int64_t heads, int64_t d) {
+    return at::empty({1}).expand({1, heads, seq, d});
+  };
   const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
   const auto program = attention.attend_module().program(o.dim_head, {});
   AttentionInfo info{name, "", "", attention.cache_refusal()};
-  for (const auto& report : explain_attend(tensor(o.heads, o.dim_head), tensor(kv_heads, o.dim_head),
-                                           tensor(kv_heads, o.value_dim_head.value_or(o.dim_head)), program)) {
+  for (const auto& report :
+       explain_attend(tensor(o.heads, o.dim_head), tensor(kv_heads, o.dim_head),
+                      tensor(kv_heads, o.value_dim_head.value_or(o.dim_head)), program)) {
     if (report.reasons.empty()) {
       info.engine = report.engine;
       break;
     }
-    if (info.slower_because.empty()) info.slower_because = fmt::format("{}: {}", report.engine, fmt::join(report.reasons, ", "));
+    if (info.slower_because.empty())
+      info.slower_because = fmt::format("{}: {}", report.engine, fmt::join(report.reasons, ", "));
   }
   return info;
 }
 
-void add_attentions(const torch::nn::Module& module, const std::string& name, int64_t seq, ModelInfo& info) {
+void add_attentions(const torch::nn::Module& module, const std::string& name, int64_t seq,
+                    ModelInfo& info) {
   if (const auto* attention = dynamic_cast<const AttentionImpl*>(&module)) {
     const auto& o = attention->options();
     info.attentions.push_back(describe(name, *attention, seq));
@@ -73,16 +79,19 @@ void add_attentions(const torch::nn::Module& module, const std::string& name, in
     info.cache_bytes += attention->cached_features() * static_cast<int64_t>(sizeof(float));
   }
   for (const auto& child : module.named_children()) {
-    add_attentions(*child.value(), name.empty() ? child.key() : name + "." + child.key(), seq, info);
+    add_attentions(*child.value(), name.empty() ? child.key() : name + "." + child.key(), seq,
+                   info);
   }
 }
 
-/// The part of a model that a parameter belongs to: an attention, a feed-forward, or the name without layer numbers.
+/// The part of a model that a parameter belongs to: an attention, a feed-forward, or the name
+/// without layer numbers.
 std::string part_of(const torch::nn::Module& root, const std::string& name) {
   const torch::nn::Module* module = &root;
   std::string path;
   size_t begin = 0;
-  for (size_t dot = name.find('.'); dot != std::string::npos; begin = dot + 1, dot = name.find('.', begin)) {
+  for (size_t dot = name.find('.'); dot != std::string::npos;
+       begin = dot + 1, dot = name.find('.', begin)) {
     const auto child = name.substr(begin, dot - begin);
     module = module->named_children()[child].get();
     if (dynamic_cast<const AttentionImpl*>(module)) return path + "attention";
@@ -111,7 +120,8 @@ ModelInfo inspect(const Json& config, const std::string& where, int64_t seq) {
     info.parameters[part_of(model->module(), name)] += item.value().numel();
     info.total += item.value().numel();
     const bool is_lookup = name.ends_with("emb.weight") || name.ends_with("_embed.weight");
-    if (item.value().dim() == 2 && !is_lookup) info.matrix_flops += 2.0 * static_cast<double>(item.value().numel());
+    if (item.value().dim() == 2 && !is_lookup)
+      info.matrix_flops += 2.0 * static_cast<double>(item.value().numel());
   }
   add_attentions(model->module(), "", seq, info);
   return info;
@@ -120,7 +130,9 @@ ModelInfo inspect(const Json& config, const std::string& where, int64_t seq) {
 void print_json(const ModelInfo& info) {
   Json attentions = Json::array();
   for (const auto& a : info.attentions) {
-    attentions.push_back({{"name", a.name}, {"engine", a.engine}, {"slower_because", a.slower_because},
+    attentions.push_back({{"name", a.name},
+                          {"engine", a.engine},
+                          {"slower_because", a.slower_because},
                           {"cache_refusal", a.cache_refusal}});
   }
   fmt::print("{}\n", Json{{"type", info.type},
@@ -135,12 +147,15 @@ void print_json(const ModelInfo& info) {
 void print_text(const ModelInfo& info, int64_t seq) {
   constexpr double kMega = 1e6;
   fmt::print("{}\n", info.type);
-  fmt::print("  parameters        {:>14L} ({:.1f} MB in float32)\n", info.total, static_cast<double>(info.total) * 4 / kMega);
-  for (const auto& [group, count] : info.parameters) fmt::print("    {:<40} {:>14}\n", group, count);
+  fmt::print("  parameters        {:>14L} ({:.1f} MB in float32)\n", info.total,
+             static_cast<double>(info.total) * 4 / kMega);
+  for (const auto& [group, count] : info.parameters)
+    fmt::print("    {:<40} {:>14}\n", group, count);
   fmt::print("  training state    {:.1f} MB more in float32 (gradients and AdamW's moments)\n",
              static_cast<double>(info.total) * 12 / kMega);
   fmt::print("  FLOPs a token     {:.4g} M forward, {:.4g} M forward and backward (at {} tokens)\n",
-             (info.matrix_flops + info.attention_flops) / kMega, 3 * (info.matrix_flops + info.attention_flops) / kMega, seq);
+             (info.matrix_flops + info.attention_flops) / kMega,
+             3 * (info.matrix_flops + info.attention_flops) / kMega, seq);
   fmt::print("  cache             {} bytes a token in float32\n", info.cache_bytes);
   for (const auto& a : info.attentions) {
     fmt::print("  {:<40} engine {}{}{}\n", a.name, a.engine,
@@ -152,9 +167,11 @@ void print_text(const ModelInfo& info, int64_t seq) {
 }  // namespace
 
 void add_info(CLI::App& app) {
-  auto* command = app.add_subcommand("info", "parameters, memory, FLOPs and attention engines of a model");
+  auto* command =
+      app.add_subcommand("info", "parameters, memory, FLOPs and attention engines of a model");
   const auto options = std::make_shared<InfoCommand>();
-  command->add_option("model", options->path, "model file, run file, or folder of a run")->required();
+  command->add_option("model", options->path, "model file, run file, or folder of a run")
+      ->required();
   command->add_option("--seq", options->seq, "tokens of a sequence, for the cost of attention");
   command->add_flag("--json", options->json, "for machines");
   command->callback([options] {

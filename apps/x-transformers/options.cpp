@@ -45,8 +45,8 @@ void print_table(const std::string& type) {
       continue;
     }
     const auto paper = line.paper.empty() ? "" : "  [" + line.paper + "]";
-    fmt::print("{:<44} {}{}\n{:<44}   {}; default {}\n", line.name, line.meaning, paper, "", line.type,
-               line.default_value);
+    fmt::print("{:<44} {}{}\n{:<44}   {}; default {}\n", line.name, line.meaning, paper, "",
+               line.type, line.default_value);
   }
 }
 

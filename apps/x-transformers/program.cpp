@@ -47,12 +47,13 @@ std::string explain(const CLI::ParseError& error, const CLI::App& app) {
 }  // namespace
 
 int run_program(const std::vector<std::string>& arguments) {
-  CLI::App app{"Transformers with every idea of x-transformers as an option: train, measure, generate.",
-               "x-transformers"};
+  CLI::App app{
+      "Transformers with every idea of x-transformers as an option: train, measure, generate.",
+      "x-transformers"};
   app.require_subcommand(1);
   app.option_defaults()->always_capture_default();
-  for (const auto add : {add_train, add_generate, add_forward, add_info, add_options, add_convert, add_tokenizer,
-                         add_bench, add_doctor, add_serve}) {
+  for (const auto add : {add_train, add_generate, add_forward, add_info, add_options, add_convert,
+                         add_tokenizer, add_bench, add_doctor, add_serve}) {
     add(app);
   }
   try {

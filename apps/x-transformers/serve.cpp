@@ -1,5 +1,5 @@
-// serve: many calls in one process, as tests make them. A line in: a JSON list of arguments; a line out: a JSON list of
-// exit status and message.
+// serve: many calls in one process, as tests make them. A line in: a JSON list of arguments; a line
+// out: a JSON list of exit status and message.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -54,7 +54,8 @@ void serve() {
 }  // namespace
 
 void add_serve(CLI::App& app) {
-  app.add_subcommand("serve", "run commands from standard input, one JSON list of arguments a line")->callback(serve);
+  app.add_subcommand("serve", "run commands from standard input, one JSON list of arguments a line")
+      ->callback(serve);
 }
 
 }  // namespace x_transformers

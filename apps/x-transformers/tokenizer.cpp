@@ -18,7 +18,8 @@ void add_tokenizer(CLI::App& app) {
   command->add_option("--output", options->output, "the .model file to write");
   command->add_option("--vocab-size", options->vocab_size, "tokens in the vocabulary");
   command->add_option("--model-type", options->model_type, "unigram or bpe");
-  command->add_option("--character-coverage", options->character_coverage, "share of characters with tokens of their own");
+  command->add_option("--character-coverage", options->character_coverage,
+                      "share of characters with tokens of their own");
   command->add_option("--byte-fallback", options->byte_fallback, "spell other characters in bytes");
   command->add_option("--max-lines", options->max_lines, "lines to learn from; 0: all");
   command->add_option("--threads", options->threads, "threads to learn with");

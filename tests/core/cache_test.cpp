@@ -28,7 +28,8 @@ TEST(KeyValueCache, OnePartMayBeAbsent) {
 
 TEST(KeyValueCache, GradientsFlowThrough) {
   KeyValueCache cache;
-  const auto first = at::ones({1, 1, 2, 3}).requires_grad_(), second = at::ones({1, 1, 1, 3}).requires_grad_();
+  const auto first = at::ones({1, 1, 2, 3}).requires_grad_(),
+             second = at::ones({1, 1, 1, 3}).requires_grad_();
   cache.append(first, first);
   cache.append(second, second).first.sum().backward();
   EXPECT_TRUE(first.grad().equal(at::ones_like(first)));

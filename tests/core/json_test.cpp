@@ -40,7 +40,9 @@ struct OuterOptions {
   }
 };
 
-OuterOptions read(const char* text) { return options_from_json<OuterOptions>(Json::parse(text), "file"); }
+OuterOptions read(const char* text) {
+  return options_from_json<OuterOptions>(Json::parse(text), "file");
+}
 
 std::string error_of(const char* text) {
   try {
@@ -82,13 +84,15 @@ TEST(Json, OneValueOrOneForEachLayer) {
 
 TEST(Json, ModulesByNameOrObject) {
   EXPECT_EQ(read(R"({"custom_activation": "ReLU"})").custom_activation->type, "ReLU");
-  const auto spec = *read(R"({"custom_activation": {"type": "ELU", "alpha": 2}})").custom_activation;
+  const auto spec =
+      *read(R"({"custom_activation": {"type": "ELU", "alpha": 2}})").custom_activation;
   EXPECT_EQ(spec.type, "ELU");
   EXPECT_EQ(Json::parse(spec.arguments).at("alpha"), 2);
 }
 
 TEST(Json, UnknownKeyNamesPathAndNearest) {
-  EXPECT_EQ(error_of(R"({"haeds": 4})"), "file: unknown key 'haeds'; the nearest known one is 'heads'");
+  EXPECT_EQ(error_of(R"({"haeds": 4})"),
+            "file: unknown key 'haeds'; the nearest known one is 'heads'");
   EXPECT_EQ(error_of(R"({"attn_flahs": true})"),
             "file: unknown key 'attn_flahs'; the nearest known one is 'attn_flash'");
   EXPECT_EQ(error_of(R"({"attn": {"flahs": true}})"),
@@ -135,16 +139,19 @@ TEST(Json, NotBuiltIsRefusedUnlessOff) {
 }
 
 TEST(Json, WritesWhatItReads) {
-  const auto text = R"({"heads": 4, "attn_flash": true, "shift_tokens": [1, 2], "cross_attn_dropout": 0.5})";
+  const auto text =
+      R"({"heads": 4, "attn_flash": true, "shift_tokens": [1, 2], "cross_attn_dropout": 0.5})";
   const auto written = options_to_json(read(text), true);
-  EXPECT_EQ(options_to_json(options_from_json<OuterOptions>(written, "again")), options_to_json(read(text)));
+  EXPECT_EQ(options_to_json(options_from_json<OuterOptions>(written, "again")),
+            options_to_json(read(text)));
   EXPECT_EQ(written["heads"], 4);
   EXPECT_FALSE(written.contains("depth"));
 }
 
 TEST(Json, HelpListsEveryFieldOnce) {
   std::set<std::string> names;
-  for (const auto& line : options_help<OuterOptions>()) EXPECT_TRUE(names.insert(line.name).second) << line.name;
+  for (const auto& line : options_help<OuterOptions>())
+    EXPECT_TRUE(names.insert(line.name).second) << line.name;
   EXPECT_TRUE(names.count("attn_flash"));
   EXPECT_TRUE(names.count("cross_attn_dropout"));
   EXPECT_FALSE(names.count("attn_dim"));
@@ -157,7 +164,8 @@ TEST(Json, SyntaxErrorsNameTheLine) {
     read_json_file(path);
     FAIL();
   } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("broken.json:3: not valid JSON"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("broken.json:3: not valid JSON"), std::string::npos)
+        << error.what();
   }
   EXPECT_THROW(read_json_file(testing::TempDir() + "missing.json"), InputError);
 }

@@ -18,7 +18,9 @@ AttentionLayersOptions decoder(int64_t depth) {
 std::string letters(const AttentionLayersOptions& options) {
   std::string text;
   for (const auto& step : plan_layers(resolve(options)).layers) {
-    text += step.type == LayerType::attention ? 'a' : step.type == LayerType::cross_attention ? 'c' : 'f';
+    text += step.type == LayerType::attention         ? 'a'
+            : step.type == LayerType::cross_attention ? 'c'
+                                                      : 'f';
   }
   return text;
 }
@@ -50,7 +52,8 @@ TEST(LayerPlan, Sandwich) {
   options.sandwich_coef = 2;
   EXPECT_EQ(letters(options), "aaafafff");
   options.sandwich_coef = 5;
-  EXPECT_NE(refusal(options).find("sandwich_coef: expected 1 to depth = 4, got 5"), std::string::npos);
+  EXPECT_NE(refusal(options).find("sandwich_coef: expected 1 to depth = 4, got 5"),
+            std::string::npos);
 }
 
 TEST(LayerPlan, ParRatio) {
@@ -82,7 +85,8 @@ TEST(LayerPlan, WeightTyingRepeatsOneBlock) {
 TEST(LayerPlan, ExecutionOrderMustExist) {
   auto options = decoder(1);
   options.layers_execute_order = {{0, 2}};
-  EXPECT_NE(refusal(options).find("layers_execute_order: layer 2 of 2 does not exist"), std::string::npos);
+  EXPECT_NE(refusal(options).find("layers_execute_order: layer 2 of 2 does not exist"),
+            std::string::npos);
 }
 
 TEST(LayerPlan, SkipsJoinMirroredBlocks) {
@@ -130,37 +134,54 @@ using O = AttentionLayersOptions;
 INSTANTIATE_TEST_SUITE_P(
     All, Rules,
     testing::Values(
-        Rule{"rotary_pos_emb and polar_pos_emb", [](O& o) { o.rotary_pos_emb = o.polar_pos_emb = true; }},
-        Rule{"alibi_pos_bias, rel_pos_bias", [](O& o) { o.alibi_pos_bias = o.rel_pos_bias = true; }},
-        Rule{"attn_data_dependent_alibi", [](O& o) { o.alibi_pos_bias = o.attn.data_dependent_alibi = true; }},
-        Rule{"rotary_xpos: needs a causal", [](O& o) { o.rotary_xpos = true, o.kind = LayersKind::encoder; }},
+        Rule{"rotary_pos_emb and polar_pos_emb",
+             [](O& o) { o.rotary_pos_emb = o.polar_pos_emb = true; }},
+        Rule{"alibi_pos_bias, rel_pos_bias",
+             [](O& o) { o.alibi_pos_bias = o.rel_pos_bias = true; }},
+        Rule{"attn_data_dependent_alibi",
+             [](O& o) { o.alibi_pos_bias = o.attn.data_dependent_alibi = true; }},
+        Rule{"rotary_xpos: needs a causal",
+             [](O& o) { o.rotary_xpos = true, o.kind = LayersKind::encoder; }},
         Rule{"rotary_emb_dim: 65", [](O& o) { o.rotary_emb_dim = 65; }},
         Rule{"rotary_interpolation_factor", [](O& o) { o.rotary_interpolation_factor = 0.5; }},
         Rule{"rel_pos_num_buckets", [](O& o) { o.rel_pos_num_buckets = 256; }},
         Rule{"alibi_num_heads", [](O& o) { o.alibi_num_heads = 9; }},
         Rule{"use_scalenorm, use_rmsnorm", [](O& o) { o.use_scalenorm = o.use_rmsnorm = true; }},
-        Rule{"use_layerscale and use_adaptive", [](O& o) { o.use_layerscale = o.use_adaptive_layerscale = true; }},
-        Rule{"sandwich_norm: needs pre_norm", [](O& o) { o.sandwich_norm = true, o.pre_norm = false; }},
-        Rule{"use_dynamic_tanh: needs", [](O& o) { o.use_dynamic_tanh = true, o.pre_norm = false; }},
-        Rule{"not all three", [](O& o) { o.custom_layers = {{"a"}}, o.layers_execute_order = {{0}}; }},
+        Rule{"use_layerscale and use_adaptive",
+             [](O& o) { o.use_layerscale = o.use_adaptive_layerscale = true; }},
+        Rule{"sandwich_norm: needs pre_norm",
+             [](O& o) { o.sandwich_norm = true, o.pre_norm = false; }},
+        Rule{"use_dynamic_tanh: needs",
+             [](O& o) { o.use_dynamic_tanh = true, o.pre_norm = false; }},
+        Rule{"not all three",
+             [](O& o) { o.custom_layers = {{"a"}}, o.layers_execute_order = {{0}}; }},
         Rule{"weight_tie_layers", [](O& o) { o.weight_tie_layers = true, o.sandwich_coef = 1; }},
         Rule{"num_residual_streams: expected", [](O& o) { o.num_residual_streams = 0; }},
-        Rule{"num_residual_streams and gate", [](O& o) { o.num_residual_streams = 2, o.gate_residual = true; }},
-        Rule{"qkv_receive_diff_residuals: needs", [](O& o) { o.qkv_receive_diff_residuals = true; }},
-        Rule{"dim: expected", [](O& o) { o.dim = 0; }}, Rule{"depth: expected", [](O& o) { o.depth = 0; }},
-        Rule{"kv_heads and one_kv_head", [](O& o) { o.attn.kv_heads = 2, o.attn.one_kv_head = true; }},
+        Rule{"num_residual_streams and gate",
+             [](O& o) { o.num_residual_streams = 2, o.gate_residual = true; }},
+        Rule{"qkv_receive_diff_residuals: needs",
+             [](O& o) { o.qkv_receive_diff_residuals = true; }},
+        Rule{"dim: expected", [](O& o) { o.dim = 0; }},
+        Rule{"depth: expected", [](O& o) { o.depth = 0; }},
+        Rule{"kv_heads and one_kv_head",
+             [](O& o) { o.attn.kv_heads = 2, o.attn.one_kv_head = true; }},
         Rule{"kv_heads: 3 does not divide", [](O& o) { o.attn.kv_heads = 3; }},
         Rule{"rotate_num_heads: expected", [](O& o) { o.rotate_num_heads = 9; }},
-        Rule{"rotate_num_heads: rotating", [](O& o) { o.rotate_num_heads = 2, o.attn.kv_heads = 4; }},
+        Rule{"rotate_num_heads: rotating",
+             [](O& o) { o.rotate_num_heads = 2, o.attn.kv_heads = 4; }},
         Rule{"use_latent_q: needs", [](O& o) { o.attn.use_latent_q = true; }},
         Rule{"use_latent_kv: needs", [](O& o) { o.attn.use_latent_kv = true; }},
         Rule{"latent_rope_subheads: needs", [](O& o) { o.attn.latent_rope_subheads = 2; }},
         Rule{"qk_norm_groups: 7", [](O& o) { o.attn.qk_norm = true, o.attn.qk_norm_groups = 7; }},
-        Rule{"qk_norm_groups: leaves", [](O& o) { o.attn.qk_norm = true, o.attn.qk_norm_groups = 32; }},
-        Rule{"use_cope: needs causal", [](O& o) { o.attn.use_cope = true, o.kind = LayersKind::encoder; }},
-        Rule{"selective: needs causal", [](O& o) { o.attn.selective = true, o.kind = LayersKind::encoder; }},
+        Rule{"qk_norm_groups: leaves",
+             [](O& o) { o.attn.qk_norm = true, o.attn.qk_norm_groups = 32; }},
+        Rule{"use_cope: needs causal",
+             [](O& o) { o.attn.use_cope = true, o.kind = LayersKind::encoder; }},
+        Rule{"selective: needs causal",
+             [](O& o) { o.attn.selective = true, o.kind = LayersKind::encoder; }},
         Rule{"at most one of them", [](O& o) { o.attn.sigmoid = o.attn.hard = true; }},
-        Rule{"logit_softclamp_value", [](O& o) { o.attn.softclamp_logits = true, o.attn.logit_softclamp_value = 0; }},
+        Rule{"logit_softclamp_value",
+             [](O& o) { o.attn.softclamp_logits = true, o.attn.logit_softclamp_value = 0; }},
         Rule{"dropout: expected", [](O& o) { o.attn.dropout = 1; }},
         Rule{"ff_relu_squared and ff_solu", [](O& o) { o.ff.relu_squared = o.ff.solu = true; }}),
     [](const auto& info) { return "Rule" + std::to_string(info.index); });

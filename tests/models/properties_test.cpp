@@ -1,4 +1,5 @@
-// What must hold of every model, whatever its options: causality, and that masked tokens do not matter.
+// What must hold of every model, whatever its options: causality, and that masked tokens do not
+// matter.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 

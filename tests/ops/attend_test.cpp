@@ -22,7 +22,8 @@ void expect_engines_agree(const ScoreProgram& program, Heads heads, int64_t i, i
   const auto run = [&](const AttendResult& result) {
     for (const auto& t : {q, k, v}) t.mutable_grad() = at::Tensor();
     (result.out * weight).sum().backward();
-    return std::vector<at::Tensor>{result.out.detach(), q.grad().clone(), k.grad().clone(), v.grad().clone()};
+    return std::vector<at::Tensor>{result.out.detach(), q.grad().clone(), k.grad().clone(),
+                                   v.grad().clone()};
   };
   const auto chosen = run(attend(q, k, v, program));
   const auto reference = run(attend_reference(q, k, v, program));
@@ -35,7 +36,8 @@ TEST(Attend, EnginesAgree) {
   at::manual_seed(1);
   for (const auto& heads :
        {Heads{4, 4, 4}, Heads{4, 2, 2}, Heads{4, 1, 1}, Heads{4, 2, 4}, Heads{4, 1, 4}}) {
-    for (const auto& [i, j] : std::vector<std::pair<int64_t, int64_t>>{{7, 7}, {3, 9}, {1, 9}, {6, 4}}) {
+    for (const auto& [i, j] :
+         std::vector<std::pair<int64_t, int64_t>>{{7, 7}, {3, 9}, {1, 9}, {6, 4}}) {
       for (const bool causal : {false, true}) {
         if (causal && i > j) continue;
         ScoreProgram program;
@@ -157,7 +159,9 @@ TEST(Attend, RowsWithoutKeysGiveZero) {
   const auto q = leaf({1, 2, 3, 8}), k = leaf({1, 2, 3, 8}), v = leaf({1, 2, 3, 8});
   ScoreProgram program;
   program.causal = true;
-  program.mask = (at::arange(3) > 0).view({1, 1, 1, 3});  // the first query sees only the first key, which is masked
+  program.mask =
+      (at::arange(3) > 0)
+          .view({1, 1, 1, 3});  // the first query sees only the first key, which is masked
   for (const bool keep_maps : {false, true}) {
     const auto out = attend(q, k, v, program, keep_maps).out;
     EXPECT_EQ(out.select(2, 0).abs().sum().item<float>(), 0);
@@ -192,7 +196,9 @@ TEST(Attend, GroupedHeadsInterleave) {
   ScoreProgram program;
   const auto out = attend(q, k, v, program).out;
   for (int64_t head = 0; head < 4; ++head) {
-    const auto alone = attend(q.narrow(1, head, 1), k.narrow(1, head % 2, 1), v.narrow(1, head % 2, 1), program).out;
+    const auto alone =
+        attend(q.narrow(1, head, 1), k.narrow(1, head % 2, 1), v.narrow(1, head % 2, 1), program)
+            .out;
     EXPECT_TRUE(at::allclose(out.narrow(1, head, 1), alone, 1e-4, 1e-6)) << head;
   }
 }
@@ -218,8 +224,10 @@ TEST(Attend, NoFusedEngineRunsWhereTheyAreTurnedOff) {
 }
 
 TEST(Mask, StandsAtTheBottomRight) {
-  EXPECT_TRUE(causal_mask(2, 4, at::kCPU).equal(at::tensor({1, 1, 1, 0, 1, 1, 1, 1}).view({2, 4}).to(at::kBool)));
-  EXPECT_TRUE(window_mask(2, 4, 1, at::kCPU).equal(at::tensor({0, 1, 1, 1, 0, 0, 1, 1}).view({2, 4}).to(at::kBool)));
+  EXPECT_TRUE(causal_mask(2, 4, at::kCPU)
+                  .equal(at::tensor({1, 1, 1, 0, 1, 1, 1, 1}).view({2, 4}).to(at::kBool)));
+  EXPECT_TRUE(window_mask(2, 4, 1, at::kCPU)
+                  .equal(at::tensor({0, 1, 1, 1, 0, 0, 1, 1}).view({2, 4}).to(at::kBool)));
 }
 
 TEST(Mask, UndefinedMeansEverything) {

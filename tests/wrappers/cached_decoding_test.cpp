@@ -1,5 +1,6 @@
-// Decoding with caches gives what decoding without gives: every scheme of positions, with memories, grouped heads, cross
-// attention, ragged prompts; token by token and in chunks. (The Python library's largest family of bugs.)
+// Decoding with caches gives what decoding without gives: every scheme of positions, with memories,
+// grouped heads, cross attention, ragged prompts; token by token and in chunks. (The Python
+// library's largest family of bugs.)
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
@@ -58,7 +59,8 @@ const Part kHeads[] = {
     {"AllHeads", [](O&) {}},
     {"KvHeads", [](O& o) { o.attn_layers.attn.kv_heads = 2; }},
     {"OneKvHead", [](O& o) { o.attn_layers.attn.one_kv_head = true; }},
-    {"Latents", [](O& o) { o.attn_layers.attn.use_latent_kv = true, o.attn_layers.attn.dim_latent_kv = 6; }},
+    {"Latents",
+     [](O& o) { o.attn_layers.attn.use_latent_kv = true, o.attn_layers.attn.dim_latent_kv = 6; }},
     {"QkNorm", [](O& o) { o.attn_layers.attn.qk_norm = true; }},
 };
 const Part kMoreHeads[] = {
@@ -174,7 +176,8 @@ void expect_cached_like_uncached(const TransformerWrapper& model) {
   at::manual_seed(7);
   const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt + kMore}, at::kLong);
   for (const bool ragged : {false, true}) {
-    for (const auto& chunks : std::vector<std::vector<int64_t>>{{5, 1, 1, 1, 1, 1, 1}, {5, 3, 2, 1}}) {
+    for (const auto& chunks :
+         std::vector<std::vector<int64_t>>{{5, 1, 1, 1, 1, 1, 1}, {5, 3, 2, 1}}) {
       const auto cached = decode(model, tokens, chunks, true, ragged);
       const auto uncached = decode(model, tokens, chunks, false, ragged);
       for (size_t i = 0; i < cached.size(); ++i) {
@@ -287,7 +290,8 @@ TEST(CachedDecoding, RaggedRowsEqualRowsAlone) {
   const auto together = decode(model, tokens, {kPrompt}, true, true)[0];
   for (int64_t row = 0; row < kBatch; ++row) {
     TransformerSession alone(model, {});
-    const auto logits = alone.append(tokens.narrow(0, row, 1).narrow(1, 2 * row, kPrompt - 2 * row));
+    const auto logits =
+        alone.append(tokens.narrow(0, row, 1).narrow(1, 2 * row, kPrompt - 2 * row));
     EXPECT_TRUE(at::allclose(together[row], logits[0], 1e-4, 1e-5)) << row;
   }
 }
@@ -298,7 +302,8 @@ TEST(CachedDecoding, PastMaxSeqLenEqualsWholeWindows) {
   const auto tokens = at::randint(kVocabulary, {kBatch, 20}, at::kLong);
   const auto cached = decode(model, tokens, {15, 1, 1, 1, 1, 1}, true, false);
   const auto uncached = decode(model, tokens, {15, 1, 1, 1, 1, 1}, false, false);
-  for (size_t i = 0; i < cached.size(); ++i) EXPECT_TRUE(at::allclose(cached[i], uncached[i], 1e-4, 1e-5)) << i;
+  for (size_t i = 0; i < cached.size(); ++i)
+    EXPECT_TRUE(at::allclose(cached[i], uncached[i], 1e-4, 1e-5)) << i;
 }
 
 TEST(CachedDecoding, ReorderContinuesTheChosenRows) {

@@ -1,4 +1,5 @@
-// What decoding keeps of earlier tokens. The only thing a caller does with a cache is append new tokens.
+// What decoding keeps of earlier tokens. The only thing a caller does with a cache is append new
+// tokens.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -62,7 +63,8 @@ class ShiftCache {
   bool is_fixed_ = false;
 };
 
-/// The caches of a stack: one for each attention layer in the order of execution, and how many tokens they cover.
+/// The caches of a stack: one for each attention layer in the order of execution, and how many
+/// tokens they cover.
 struct LayersCache {
   std::vector<KeyValueCache> attention;
   std::vector<ShiftCache> shifts;  ///< one for each layer in the order of execution
@@ -70,13 +72,14 @@ struct LayersCache {
   /// Of the first tokens in the cache, how many are memories that have negative positions.
   int64_t memory_length = 0;
 
-  /// With a position ([1] int64 on the device) the buffers are fixed at `capacity` tokens (see KeyValueCache::fix).
+  /// With a position ([1] int64 on the device) the buffers are fixed at `capacity` tokens (see
+  /// KeyValueCache::fix).
   at::Tensor position;
   int64_t capacity = 0;
 
   void reorder(const at::Tensor& rows);
-  /// Fixes all buffers at `capacity` tokens and puts the position at the cache's end. Single tokens can be appended
-  /// then; the caller moves the position on after each, by one.
+  /// Fixes all buffers at `capacity` tokens and puts the position at the cache's end. Single tokens
+  /// can be appended then; the caller moves the position on after each, by one.
   void fix(int64_t capacity, const at::Device& device);
   /// Undoes fix.
   void release();

@@ -7,8 +7,9 @@
 
 namespace x_transformers {
 
-/// "cpu", "cuda" or "cuda:N". InputError, saying why, where there is no such device. The first call for a CUDA device must
-/// come before anything else that asks LibTorch for CUDA, such as at::manual_seed.
+/// "cpu", "cuda" or "cuda:N". InputError, saying why, where there is no such device. The first call
+/// for a CUDA device must come before anything else that asks LibTorch for CUDA, such as
+/// at::manual_seed.
 c10::Device open_device(const std::string& name);
 
 /// Why CUDA cannot be used here; empty: it can. Loads LibTorch's CUDA half.

@@ -12,7 +12,8 @@ class InputError : public std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
-/// A run that was set up rightly failed on the way: disk full, loss not finite. The program exits with 1.
+/// A run that was set up rightly failed on the way: disk full, loss not finite. The program exits
+/// with 1.
 class RunError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

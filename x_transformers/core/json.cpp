@@ -35,9 +35,9 @@ std::string shown(const Json& value) {
 
 std::string nearest_hint(const std::string& key, const std::vector<std::string>& known) {
   if (known.empty()) return "";
-  const auto nearest = std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
-    return edit_distance(key, a) < edit_distance(key, b);
-  });
+  const auto nearest = std::min_element(
+      known.begin(), known.end(),
+      [&](const auto& a, const auto& b) { return edit_distance(key, a) < edit_distance(key, b); });
   return "; the nearest known one is '" + *nearest + "'";
 }
 
@@ -82,7 +82,8 @@ Json read_json_file(const std::string& path) {
     throw InputError(path + ": " + error.what());
   } catch (const Json::parse_error& error) {
     const auto content = text.str();
-    const auto end = content.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, content.size()));
+    const auto end =
+        content.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, content.size()));
     const auto line = 1 + std::count(content.begin(), end, '\n');
     throw InputError(path + ":" + std::to_string(line) + ": not valid JSON: " + error.what());
   }

@@ -1,4 +1,5 @@
-// Options from and to JSON, by their field lists. For .cpp files: this header brings in all of nlohmann-json.
+// Options from and to JSON, by their field lists. For .cpp files: this header brings in all of
+// nlohmann-json.
 #pragma once
 
 #include <concepts>
@@ -43,26 +44,35 @@ struct is_map<std::map<std::string, T>> : std::true_type {};
 /// What a field of type T takes, in words.
 template <class T>
 std::string type_word() {
-  if constexpr (std::same_as<T, bool>) return "true or false";
-  else if constexpr (std::integral<T>) return "an integer";
-  else if constexpr (std::floating_point<T>) return "a number";
-  else if constexpr (std::same_as<T, std::string>) return "a string";
+  if constexpr (std::same_as<T, bool>)
+    return "true or false";
+  else if constexpr (std::integral<T>)
+    return "an integer";
+  else if constexpr (std::floating_point<T>)
+    return "a number";
+  else if constexpr (std::same_as<T, std::string>)
+    return "a string";
   else if constexpr (std::derived_from<T, ModuleSpec>)
     return "a module's name, or an object with its type";
-  else if constexpr (is_optional<T>::value) return type_word<typename T::value_type>() + " or null";
-  else if constexpr (is_vector<T>::value) return "an array of " + type_word<typename T::value_type>();
-  else if constexpr (is_map<T>::value) return "an object of " + type_word<typename T::mapped_type>();
+  else if constexpr (is_optional<T>::value)
+    return type_word<typename T::value_type>() + " or null";
+  else if constexpr (is_vector<T>::value)
+    return "an array of " + type_word<typename T::value_type>();
+  else if constexpr (is_map<T>::value)
+    return "an object of " + type_word<typename T::mapped_type>();
   else if constexpr (is_per_layer<T>::value) {
     using Item = typename decltype(T::values)::value_type;
     return type_word<Item>() + ", or an array with one for each layer";
-  } else return "an object";
+  } else
+    return "an object";
 }
 
 /// `value` shortened for a message.
 std::string shown(const Json& value);
 /// ", nearest is 'x'" or "", for a key that `known` lacks.
 std::string nearest_hint(const std::string& key, const std::vector<std::string>& known);
-[[noreturn]] void wrong_type(const std::string& where, const std::string& expected, const Json& got);
+[[noreturn]] void wrong_type(const std::string& where, const std::string& expected,
+                             const Json& got);
 ModuleSpec read_module(const Json& value, const std::string& where);
 
 }  // namespace detail
@@ -165,7 +175,8 @@ class JsonReader {
   }
 
   template <class T>
-  void prefix(const char* name, T& member, const char*, std::initializer_list<const char*> skipped = {}) {
+  void prefix(const char* name, T& member, const char*,
+              std::initializer_list<const char*> skipped = {}) {
     // Both spellings: attn_flash, and attn: {flash}.
     const std::string key = prefix_ + name;
     const auto found = object_.find(key);
@@ -201,7 +212,8 @@ class JsonReader {
     const auto found = object_.find(key);
     if (found == object_.end()) return;
     used_.insert(key);
-    const bool is_off = found->is_null() || *found == false || (found->is_object() && found->empty());
+    const bool is_off =
+        found->is_null() || *found == false || (found->is_object() && found->empty());
     require(is_off, where_ + "." + key + ": not built yet");
   }
 
@@ -237,7 +249,8 @@ class JsonWriter {
     if (!skipped_.count(name)) object_[prefix_ + name] = value_to_json(member);
   }
   template <class T>
-  void prefix(const char* name, T& member, const char*, std::initializer_list<const char*> skipped = {}) {
+  void prefix(const char* name, T& member, const char*,
+              std::initializer_list<const char*> skipped = {}) {
     const auto outer_prefix = prefix_;
     const auto outer_skipped = skipped_;
     prefix_ += std::string(name) + "_";
@@ -265,10 +278,12 @@ class HelpWriter {
   template <class T>
   void operator()(const char* name, T& member, const char* meaning, const char* paper = "") {
     if (skipped_.count(name)) return;
-    lines.push_back({prefix_ + name, detail::type_word<T>(), value_to_json(member).dump(), meaning, paper});
+    lines.push_back(
+        {prefix_ + name, detail::type_word<T>(), value_to_json(member).dump(), meaning, paper});
   }
   template <class T>
-  void prefix(const char* name, T& member, const char*, std::initializer_list<const char*> skipped = {}) {
+  void prefix(const char* name, T& member, const char*,
+              std::initializer_list<const char*> skipped = {}) {
     const auto outer_prefix = prefix_;
     const auto outer_skipped = skipped_;
     prefix_ += std::string(name) + "_";
@@ -283,7 +298,9 @@ class HelpWriter {
     T copy = base;
     prefix(name, copy, meaning, skipped);
   }
-  void not_built(const char* name) { lines.push_back({prefix_ + name, "", "", "not built yet", "", false}); }
+  void not_built(const char* name) {
+    lines.push_back({prefix_ + name, "", "", "not built yet", "", false});
+  }
 
   std::vector<OptionHelp> lines;
 
@@ -292,7 +309,8 @@ class HelpWriter {
   std::set<std::string> skipped_;
 };
 
-/// Options from a JSON object. Unknown keys, wrong types and unknown "type"s are InputErrors that name the path
+/// Options from a JSON object. Unknown keys, wrong types and unknown "type"s are InputErrors that
+/// name the path
 /// (`where` and below) and the nearest known key.
 template <Options T>
 T options_from_json(const Json& value, const std::string& where) {
@@ -305,7 +323,8 @@ T options_from_json(const Json& value, const std::string& where) {
       if (!type->is_string()) detail::wrong_type(where + ".type", "a string", *type);
       const auto name = type->template get<std::string>();
       if (std::find(names.begin(), names.end(), name) == names.end()) {
-        throw InputError(where + ".type: unknown type '" + name + "'" + detail::nearest_hint(name, names));
+        throw InputError(where + ".type: unknown type '" + name + "'" +
+                         detail::nearest_hint(name, names));
       }
       options.set_type(name);
     }

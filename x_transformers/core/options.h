@@ -1,12 +1,14 @@
 // The field list of an options struct.
 //
-// Every options struct of the library is a plain aggregate with one member function that names each of its fields once:
+// Every options struct of the library is a plain aggregate with one member function that names each
+// of its fields once:
 //
 //   template <class Visitor> void fields(Visitor& v) {
 //     v("heads", heads, "attention heads");
 //     v("qk_norm", qk_norm, "l2-normalise queries and keys", "arXiv:2010.04245");
-//     v.prefix("ff", ff, "feed-forward", {"dim"});     // ff_glu or ff: {glu}, less the fields that the owner sets
-//     v.not_built("gate_residual");                    // a Python parameter that is refused until it exists
+//     v.prefix("ff", ff, "feed-forward", {"dim"});     // ff_glu or ff: {glu}, less the fields that
+//     the owner sets v.not_built("gate_residual");                    // a Python parameter that is
+//     refused until it exists
 //   }
 //
 // Reading and writing JSON, help and comparison (core/json.h) are visitors over that list.
@@ -39,14 +41,16 @@ struct AnyVisitor {
 
 /// A struct with a field list.
 template <class T>
-concept Options = requires(T& options, detail::AnyVisitor& visitor) { options.fields(visitor); };
+concept Options = requires(T& options, detail::AnyVisitor& visitor) {
+  options.fields(visitor);
+};
 
 /// Options that stand for one of several Python classes, told apart by "type".
 template <class T>
 concept TypedOptions = Options<T> && requires(T& options, const std::string& name) {
-  { T::type_names() };
-  { options.set_type(name) };
-  { options.type_name() };
+  {T::type_names()};
+  {options.set_type(name)};
+  {options.type_name()};
 };
 
 /// One value for all layers, or one for each (Python's `value or tuple`).
@@ -62,7 +66,8 @@ struct PerLayer {
   bool operator==(const PerLayer&) const = default;
 };
 
-/// A module given as a value, as in `custom_activation`: a type's name and its keyword arguments as JSON text.
+/// A module given as a value, as in `custom_activation`: a type's name and its keyword arguments as
+/// JSON text.
 struct ModuleSpec {
   std::string type;
   std::string arguments = "{}";

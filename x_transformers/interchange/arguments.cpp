@@ -35,7 +35,8 @@ bool Arguments::is_list(const std::string& name) const {
 }
 
 at::Tensor Arguments::tensor(const std::string& name) {
-  if (const auto* given = value(name)) detail::wrong_type("kwargs." + name, "a tensor among the inputs", *given);
+  if (const auto* given = value(name))
+    detail::wrong_type("kwargs." + name, "a tensor among the inputs", *given);
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) return {};
   taken_tensors_.insert(name);
@@ -140,7 +141,8 @@ void Arguments::finish() const {
             "inputs: unknown argument '" + name + "'" + detail::nearest_hint(name, known_));
   }
   for (const auto& [name, given] : values_->items()) {
-    require(taken_values_.count(name), "kwargs: unknown argument '" + name + "'" + detail::nearest_hint(name, known_));
+    require(taken_values_.count(name),
+            "kwargs: unknown argument '" + name + "'" + detail::nearest_hint(name, known_));
   }
 }
 

@@ -1,12 +1,13 @@
-// Arguments and results of a call by name, in the form of the interchange files (docs/interchange.md).
+// Arguments and results of a call by name, in the form of the interchange files
+// (docs/interchange.md).
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <map>
-#include <nlohmann/json_fwd.hpp>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
 #include <string>
@@ -19,8 +20,8 @@ namespace x_transformers {
 
 class Model;
 
-/// The keyword arguments of a Python call: tensors (`mems.0` is the first of the list `mems`) and plain values. Each is
-/// taken by name; what nobody took is an error.
+/// The keyword arguments of a Python call: tensors (`mems.0` is the first of the list `mems`) and
+/// plain values. Each is taken by name; what nobody took is an error.
 class Arguments {
  public:
   Arguments(TensorMap tensors, const nlohmann::json& values);
@@ -55,7 +56,8 @@ class Arguments {
   /// A module, as an object with its type; null where it is absent.
   std::shared_ptr<Model> model(const std::string& name);
 
-  /// Throws InputError for an argument that was not taken, with the nearest of those that could have been.
+  /// Throws InputError for an argument that was not taken, with the nearest of those that could
+  /// have been.
   void finish() const;
 
  private:
@@ -67,7 +69,8 @@ class Arguments {
   std::vector<std::string> known_;
 };
 
-/// A Python return value: a tensor, or a list or record of values. Undefined tensors are Python's None.
+/// A Python return value: a tensor, or a list or record of values. Undefined tensors are Python's
+/// None.
 struct Value {
   at::Tensor tensor;
   std::vector<std::pair<std::string, Value>> items;

@@ -47,12 +47,14 @@ const ModelType& find_type(const std::string& name, const std::string& where) {
   const auto found = types().find(name);
   if (found == types().end()) {
     require(!types_to_come().count(name), where + ": " + name + ": not built yet");
-    throw InputError(where + ": unknown type '" + name + "'" + detail::nearest_hint(name, model_types()));
+    throw InputError(where + ": unknown type '" + name + "'" +
+                     detail::nearest_hint(name, model_types()));
   }
   return found->second;
 }
 
-/// What gradients are taken of: the first result, if a scalar, else the mean square of the first floating one.
+/// What gradients are taken of: the first result, if a scalar, else the mean square of the first
+/// floating one.
 at::Tensor objective(const std::vector<std::pair<std::string, at::Tensor>>& results) {
   require(!results.empty(), "grads: the call has no result");
   if (results[0].second.dim() == 0) return results[0].second;
@@ -84,10 +86,13 @@ std::shared_ptr<Model> build_model(const Json& config, const std::string& where)
   return find_type(type->get<std::string>(), where + ".type").build(config, where);
 }
 
-TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs, const Json& kwargs, bool grads) {
-  require(mode == "forward" || mode == "generate", "mode: expected forward or generate, got '" + mode + "'");
+TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs,
+                    const Json& kwargs, bool grads) {
+  require(mode == "forward" || mode == "generate",
+          "mode: expected forward or generate, got '" + mode + "'");
   Arguments arguments(inputs, kwargs);
-  const auto method = mode == "generate" ? arguments.text("method").value_or("generate") : "forward";
+  const auto method =
+      mode == "generate" ? arguments.text("method").value_or("generate") : "forward";
   const at::AutoGradMode records(grads);
   const auto results = model.call(method, arguments).flatten();
   arguments.finish();
@@ -110,6 +115,8 @@ std::vector<std::string> model_types() {
   return names;
 }
 
-std::vector<OptionHelp> model_options(const std::string& type) { return find_type(type, "options").help(); }
+std::vector<OptionHelp> model_options(const std::string& type) {
+  return find_type(type, "options").help();
+}
 
 }  // namespace x_transformers

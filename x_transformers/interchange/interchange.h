@@ -24,15 +24,17 @@ class Model {
   virtual Value call(const std::string& method, Arguments& arguments) = 0;
 };
 
-/// Builds the model that `config` describes ("type" and the arguments of its constructor). InputError names `where` and
-/// the path below it, what was expected, and the nearest known name.
-std::shared_ptr<Model> build_model(const nlohmann::json& config, const std::string& where = "config");
+/// Builds the model that `config` describes ("type" and the arguments of its constructor).
+/// InputError names `where` and the path below it, what was expected, and the nearest known name.
+std::shared_ptr<Model> build_model(const nlohmann::json& config,
+                                   const std::string& where = "config");
 
-/// Calls a model and returns its results flattened (`out`, `out.0`, ...). With `grads` the first result is
-/// differentiated (if it is not a scalar: the mean of the squares of the first floating one), and the gradients come as
-/// `grad.<parameter>`. `mode` is forward or generate; the argument `method` names another method.
-TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs, const nlohmann::json& kwargs,
-                    bool grads);
+/// Calls a model and returns its results flattened (`out`, `out.0`, ...). With `grads` the first
+/// result is differentiated (if it is not a scalar: the mean of the squares of the first floating
+/// one), and the gradients come as `grad.<parameter>`. `mode` is forward or generate; the argument
+/// `method` names another method.
+TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs,
+                    const nlohmann::json& kwargs, bool grads);
 
 /// Throws InputError unless the "type" of `config`, where it has one, is `type`. Of a Python class
 /// that no type here stands for it says that it is not built yet.

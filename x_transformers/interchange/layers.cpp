@@ -15,12 +15,14 @@ RotaryAngles take_rotary(Arguments& arguments, const std::string& name) {
   const auto batched = [](const at::Tensor& t) { return t.dim() == 2 ? t.unsqueeze(0) : t; };
   RotaryAngles angles;
   angles.freqs = batched(given[0]);
-  if (given.size() > 1) angles.scale = given[1].dim() >= 2 ? batched(given[1]) : given[1].expand_as(angles.freqs);
+  if (given.size() > 1)
+    angles.scale = given[1].dim() >= 2 ? batched(given[1]) : given[1].expand_as(angles.freqs);
   return angles;
 }
 
 /// Pairs NAME.LAYER.0 and NAME.LAYER.1.
-std::vector<std::pair<at::Tensor, at::Tensor>> take_pairs(Arguments& arguments, const std::string& name) {
+std::vector<std::pair<at::Tensor, at::Tensor>> take_pairs(Arguments& arguments,
+                                                          const std::string& name) {
   const auto given = arguments.tensors_by_key(name);
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs;
   for (int64_t layer = 0;; ++layer) {
@@ -129,7 +131,8 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
   intermediates.add("values", output.values);
   std::vector<at::Tensor> kept = {output.unrotated_kv.first, output.unrotated_kv.second};
   if (!cached.empty() && !attention->options().use_latent_kv) {
-    for (size_t part = 0; part < cached.size(); ++part) kept[part] = at::cat({cached[part], kept[part]}, 2);
+    for (size_t part = 0; part < cached.size(); ++part)
+      kept[part] = at::cat({cached[part], kept[part]}, 2);
   }
   intermediates.add("cached_kv", Value::list(kept));
   intermediates.add("hybrid_hidden", output.hybrid_hidden);
@@ -138,7 +141,8 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
 
 }  // namespace
 
-std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers, at::Tensor& x) {
+std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers,
+                                      at::Tensor& x) {
   const auto given = arguments.tensors_by_key("cache");
   const auto age = arguments.integer("cache_age").value_or(1);
   arguments.flag("input_not_include_cache");
@@ -189,18 +193,22 @@ AttentionLayersInputs take_layers_inputs(Arguments& arguments) {
 void register_layers(ModelTypes& types) {
   for (const auto& name : AttentionLayersOptions::type_names()) {
     register_type<AttentionLayers, AttentionLayersOptions>(
-        types, name, [](const AttentionLayersOptions& options) { return AttentionLayers(options); }, call_layers);
+        types, name, [](const AttentionLayersOptions& options) { return AttentionLayers(options); },
+        call_layers);
   }
   register_type<Attention, AttentionOptions>(
-      types, "Attention", [](const AttentionOptions& options) { return Attention(options); }, call_attention);
+      types, "Attention", [](const AttentionOptions& options) { return Attention(options); },
+      call_attention);
   register_type<FeedForward, FeedForwardOptions>(
       types, "FeedForward", [](const FeedForwardOptions& options) { return FeedForward(options); },
       [](FeedForward& feed_forward, const std::string& method, Arguments& arguments) -> Value {
         require_forward("FeedForward", method);
-        return feed_forward->forward(arguments.required_tensor("x"), arguments.tensor("deep_embed"));
+        return feed_forward->forward(arguments.required_tensor("x"),
+                                     arguments.tensor("deep_embed"));
       });
   register_type<AttentionPool, AttentionPoolOptions>(
-      types, "AttentionPool", [](const AttentionPoolOptions& options) { return AttentionPool(options); },
+      types, "AttentionPool",
+      [](const AttentionPoolOptions& options) { return AttentionPool(options); },
       [](AttentionPool& pool, const std::string& method, Arguments& arguments) -> Value {
         require_forward("AttentionPool", method);
         return pool->forward(arguments.required_tensor("context"), arguments.tensor("mask"));

@@ -24,8 +24,8 @@ IdRange target_range(const AutoregressiveWrapperOptions& options) {
 
 /// Which parts of a forward's result are returned.
 struct Returns {
-  bool embeddings, logits_and_embeddings, intermediates, embeddings_and_intermediates, logit_entropies, next_embed_pred,
-      mems, attn, attn_z_loss;
+  bool embeddings, logits_and_embeddings, intermediates, embeddings_and_intermediates,
+      logit_entropies, next_embed_pred, mems, attn, attn_z_loss;
   double attn_z_loss_weight;
 
   bool hands_out_intermediates() const { return intermediates || logit_entropies || attn_z_loss; }
@@ -58,8 +58,8 @@ Value intermediates_value(const TransformerOutput& output) {
 }
 
 /// The fields of LayerIntermediates that come after those of the stack.
-void add_late_fields(Value& value, const TransformerOutput& output, const Returns& returns, const Value& mems,
-                     bool returns_pooled) {
+void add_late_fields(Value& value, const TransformerOutput& output, const Returns& returns,
+                     const Value& mems, bool returns_pooled) {
   if (returns.attn_z_loss) {
     value.add("attn_z_loss", attn_z_loss(output.layers, returns.attn_z_loss_weight));
   }
@@ -74,9 +74,10 @@ void add_late_fields(Value& value, const TransformerOutput& output, const Return
 /// Python's nesting of what a forward of TransformerWrapper returns.
 Value returned(TransformerWrapper& net, const TransformerOutput& output, const Returns& returns) {
   const auto& options = net->options();
-  const bool returns_embeddings = returns.embeddings || returns.embeddings_and_intermediates || options.return_only_embed;
-  const bool returns_pooled = options.attn_pool && !net->attn_layers()->options().causal && !returns_embeddings &&
-                              !returns.logits_and_embeddings;
+  const bool returns_embeddings =
+      returns.embeddings || returns.embeddings_and_intermediates || options.return_only_embed;
+  const bool returns_pooled = options.attn_pool && !net->attn_layers()->options().causal &&
+                              !returns_embeddings && !returns.logits_and_embeddings;
   const auto mems = returns.mems ? Value::list(next_mems(output, options.max_mem_len)) : Value();
   Value out = logits_value(output);
   auto intermediates = intermediates_value(output);
@@ -92,17 +93,21 @@ Value returned(TransformerWrapper& net, const TransformerOutput& output, const R
     out = output.attn_pooled_tokens;
   }
   if (returns.next_embed_pred) {
-    const auto predicted = Value::list(std::vector<Value>{output.next_embed_pred, output.init_embed});
+    const auto predicted =
+        Value::list(std::vector<Value>{output.next_embed_pred, output.init_embed});
     out = Value::list(std::vector<Value>{out, predicted});
   }
-  if (returns.mems && !returns.hands_out_intermediates()) return Value::list(std::vector<Value>{out, mems});
+  if (returns.mems && !returns.hands_out_intermediates())
+    return Value::list(std::vector<Value>{out, mems});
   if (returns.hands_out_intermediates()) return Value::list(std::vector<Value>{out, intermediates});
   if (!returns.attn) return out;
-  // Python has no maps with flash attention; here whoever asks for keep_maps gets them, but Python's callers do not.
+  // Python has no maps with flash attention; here whoever asks for keep_maps gets them, but
+  // Python's callers do not.
   std::vector<at::Tensor> maps;
   const auto& layer_options = net->attn_layers()->options();
   for (const auto& attended : output.layers.attention) {
-    const bool is_flash = attended.is_cross ? layer_options.cross_attn->flash : layer_options.attn.flash;
+    const bool is_flash =
+        attended.is_cross ? layer_options.cross_attn->flash : layer_options.attn.flash;
     maps.push_back(is_flash ? at::Tensor() : attended.maps.post_softmax_attn);
   }
   return Value::list(std::vector<Value>{out, Value::list(maps)});
@@ -243,7 +248,8 @@ Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
   return Value::list(std::vector<at::Tensor>{result.beams, result.scores});
 }
 
-Value call_autoregressive(AutoregressiveWrapper& model, const std::string& method, Arguments& arguments) {
+Value call_autoregressive(AutoregressiveWrapper& model, const std::string& method,
+                          Arguments& arguments) {
   if (method == "beam_search") return call_beam_search(model, arguments);
   if (method == "generate") {
     auto inputs = take_generation_inputs(arguments, "prompts", model->options());
@@ -262,7 +268,8 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
   inputs.keep_hiddens = true;
   Returns returns{};
   returns.attn_z_loss = model->options().add_attn_z_loss;
-  inputs.attn_z_loss_weight = arguments.number("attn_z_loss_weight").value_or(inputs.attn_z_loss_weight);
+  inputs.attn_z_loss_weight =
+      arguments.number("attn_z_loss_weight").value_or(inputs.attn_z_loss_weight);
   returns.attn_z_loss_weight = inputs.attn_z_loss_weight;
   returns.logit_entropies = arguments.flag("return_logit_entropies");
   inputs.attn_pool = true;
@@ -271,7 +278,8 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
   if (!return_outputs) return output.loss;
   auto cache = intermediates_value(output.net);
   add_late_fields(cache, output.net, returns, {}, false);
-  return Value::list(std::vector<Value>{output.loss, Value::list(std::vector<Value>{output.logits, cache})});
+  return Value::list(
+      std::vector<Value>{output.loss, Value::list(std::vector<Value>{output.logits, cache})});
 }
 
 Value call_x_transformer(XTransformer& model, const std::string& method, Arguments& arguments) {
@@ -297,10 +305,12 @@ Value call_vision(ViTransformerWrapper& model, const std::string& method, Argume
   require_forward("ViTransformerWrapper", method);
   const bool embeddings = arguments.flag("return_embeddings");
   const bool both = arguments.flag("return_logits_and_embeddings");
-  require(!(embeddings && both), "return_embeddings and return_logits_and_embeddings: at most one of them");
+  require(!(embeddings && both),
+          "return_embeddings and return_logits_and_embeddings: at most one of them");
   const auto output = model->forward(arguments.required_tensor("img"));
   if (embeddings) return output.embeddings;
-  return both ? Value::list(std::vector<at::Tensor>{output.logits, output.embeddings}) : Value(output.logits);
+  return both ? Value::list(std::vector<at::Tensor>{output.logits, output.embeddings})
+              : Value(output.logits);
 }
 
 }  // namespace
@@ -326,21 +336,24 @@ TransformerInputs take_transformer_inputs(Arguments& arguments) {
 void register_models(ModelTypes& types) {
   register_type<TransformerWrapper, TransformerWrapperOptions>(
       types, "TransformerWrapper",
-      [](const TransformerWrapperOptions& options) { return TransformerWrapper(options); }, call_transformer);
+      [](const TransformerWrapperOptions& options) { return TransformerWrapper(options); },
+      call_transformer);
   register_type<ViTransformerWrapper, ViTransformerWrapperOptions>(
       types, "ViTransformerWrapper",
-      [](const ViTransformerWrapperOptions& options) { return ViTransformerWrapper(options); }, call_vision);
+      [](const ViTransformerWrapperOptions& options) { return ViTransformerWrapper(options); },
+      call_vision);
   register_type<AutoregressiveWrapper, AutoregressiveWrapperOptions>(
       types, "AutoregressiveWrapper",
-      [](const AutoregressiveWrapperOptions& options) { return AutoregressiveWrapper(options); }, call_autoregressive);
+      [](const AutoregressiveWrapperOptions& options) { return AutoregressiveWrapper(options); },
+      call_autoregressive);
   auto& build = types["AutoregressiveWrapper"].build;
   build = [build](const Json& config, const std::string& where) {
     if (config.contains("net")) require_type(config["net"], "TransformerWrapper", where + ".net");
     return build(config, where);
   };
   register_type<XTransformer, XTransformerOptions>(
-      types, "XTransformer", [](const XTransformerOptions& options) { return XTransformer(options); },
-      call_x_transformer);
+      types, "XTransformer",
+      [](const XTransformerOptions& options) { return XTransformer(options); }, call_x_transformer);
 }
 
 }  // namespace x_transformers

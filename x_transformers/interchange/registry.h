@@ -27,7 +27,9 @@ class ModuleModel : public Model {
   using Call = std::function<Value(Holder&, const std::string& method, Arguments&)>;
   ModuleModel(Holder holder, Call call) : holder_(std::move(holder)), call_(std::move(call)) {}
   torch::nn::Module& module() override { return *holder_; }
-  Value call(const std::string& method, Arguments& arguments) override { return call_(holder_, method, arguments); }
+  Value call(const std::string& method, Arguments& arguments) override {
+    return call_(holder_, method, arguments);
+  }
   Holder& holder() { return holder_; }
 
  private:
@@ -37,16 +39,18 @@ class ModuleModel : public Model {
 
 /// Registers a type whose constructor takes `OptionsType`.
 template <class Holder, class OptionsType, class Make>
-void register_type(ModelTypes& types, const std::string& name, Make make, typename ModuleModel<Holder>::Call call) {
-  types[name] = {[make, call](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
-                   const auto options = options_from_json<OptionsType>(config, where);
-                   try {
-                     return std::make_shared<ModuleModel<Holder>>(make(options), call);
-                   } catch (const InputError& error) {
-                     throw InputError(where + ": " + error.what());
-                   }
-                 },
-                 [] { return options_help<OptionsType>(); }};
+void register_type(ModelTypes& types, const std::string& name, Make make,
+                   typename ModuleModel<Holder>::Call call) {
+  types[name] = {
+      [make, call](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
+        const auto options = options_from_json<OptionsType>(config, where);
+        try {
+          return std::make_shared<ModuleModel<Holder>>(make(options), call);
+        } catch (const InputError& error) {
+          throw InputError(where + ": " + error.what());
+        }
+      },
+      [] { return options_help<OptionsType>(); }};
 }
 
 /// Throws InputError unless `method` is forward.
@@ -58,8 +62,10 @@ void register_parts(ModelTypes& types);
 /// Makes every type known to make_callable: models as token_emb, hybrid_module and the like.
 void register_as_callables(const ModelTypes& types);
 
-/// A cache as Python's LayerIntermediates holds it; cuts x, which may include the old tokens, to the new ones.
-std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers, at::Tensor& x);
+/// A cache as Python's LayerIntermediates holds it; cuts x, which may include the old tokens, to
+/// the new ones.
+std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers,
+                                      at::Tensor& x);
 /// flash_pack_seq_kwargs: what flash_attn's function takes, as tensors and as a JSON object.
 std::optional<PackedSequences> take_packed(Arguments& arguments, const std::string& name);
 /// Arguments of AttentionLayers.forward other than x and its cache.

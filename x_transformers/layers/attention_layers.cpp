@@ -118,9 +118,9 @@ void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   const auto& o = options_;
   require(inputs.x.defined() && inputs.x.dim() == 3 && inputs.x.size(-1) == o.dim,
           "x: expected [batch, seq, dim = " + std::to_string(o.dim) + "]");
-  require(o.cross_attend == inputs.context.defined(), o.cross_attend
-                                                          ? "context: is needed, as cross_attend is on"
-                                                          : "context: given, but cross_attend is off");
+  require(o.cross_attend == inputs.context.defined(),
+          o.cross_attend ? "context: is needed, as cross_attend is on"
+                         : "context: given, but cross_attend is off");
   check_condition(inputs);
   check_mems(inputs);
   check_masks(inputs);
@@ -128,8 +128,10 @@ void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
     require(o.causal, "cache: needs a causal stack (Decoder)");
     require(!inputs.attn_mask.defined(), "cache: cannot be combined with attn_mask");
   }
-  require(!inputs.attn_bias.defined() || !rel_pos_, "attn_bias: given, but the stack has a position bias of its own");
-  require(!inputs.in_attn_cond.defined() || !o.reinject_input, "in_attn_cond: cannot be combined with reinject_input");
+  require(!inputs.attn_bias.defined() || !rel_pos_,
+          "attn_bias: given, but the stack has a position bias of its own");
+  require(!inputs.in_attn_cond.defined() || !o.reinject_input,
+          "in_attn_cond: cannot be combined with reinject_input");
 }
 
 /// Positions of queries and keys: tables, angles and masks. Memories stand before position 0.
@@ -146,7 +148,8 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   }
   auto new_keys = queries;
   if (memory > 0 && !inputs.pos.defined()) {
-    new_keys = past > 0 ? at::cat({range(-memory, 0, inputs.x), queries}) : range(-memory, n, inputs.x);
+    new_keys =
+        past > 0 ? at::cat({range(-memory, 0, inputs.x), queries}) : range(-memory, n, inputs.x);
   }
   const auto cached_memory = cache ? cache->memory_length + memory : 0;
   const auto all_keys = [&] {
@@ -158,12 +161,14 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   } else if (rotary_pos_emb_) {
     const bool fixed_center = cache != nullptr;
     state.rotary.emplace().queries = rotary_pos_emb_->forward(queries, fixed_center);
-    state.rotary->keys =
-        new_keys.is_same(queries) ? state.rotary->queries : rotary_pos_emb_->forward(new_keys, fixed_center);
+    state.rotary->keys = new_keys.is_same(queries)
+                             ? state.rotary->queries
+                             : rotary_pos_emb_->forward(new_keys, fixed_center);
     if (fixed_center && (options_.attn.num_mem_kv > 0 || !inputs.self_attn_additional_kv.empty())) {
       state.rotary->scale_without_position = rotary_pos_emb_->scale_without_position(queries);
     }
-    if (cache && options_.attn.use_latent_kv) state.rotary->all_keys = rotary_pos_emb_->forward(all_keys(), fixed_center);
+    if (cache && options_.attn.use_latent_kv)
+      state.rotary->all_keys = rotary_pos_emb_->forward(all_keys(), fixed_center);
   }
   if (inputs.context_pos.defined() && state.rotary) {
     state.cross_rotary.emplace().queries = rotary_pos_emb_->forward(queries);
@@ -173,8 +178,9 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
     state.polar = PolarInputs{inputs.polar_angles, inputs.polar_angles + inputs.polar_key_bias};
   } else if (polar_pos_emb_) {
     const auto turned_keys = cache && options_.attn.use_latent_kv ? all_keys() : new_keys;
-    state.polar = PolarInputs{polar_pos_emb_->forward(queries),
-                              polar_pos_emb_->forward(turned_keys).unsqueeze(1) + polar_pos_emb_->key_bias()};
+    state.polar =
+        PolarInputs{polar_pos_emb_->forward(queries),
+                    polar_pos_emb_->forward(turned_keys).unsqueeze(1) + polar_pos_emb_->key_bias()};
   }
 
   if (is_static) state.attn_mask = (all_keys() <= queries.unsqueeze(-1));
@@ -194,7 +200,8 @@ void AttentionLayersImpl::bias_positions(const AttentionLayersInputs& inputs, St
   const auto* cache = inputs.cache;
   PositionPairs pairs;
   if (inputs.pos.defined()) {
-    require(!cache, "pos: positions from outside cannot be combined with a cache and a position bias");
+    require(!cache,
+            "pos: positions from outside cannot be combined with a cache and a position bias");
     require(std::dynamic_pointer_cast<AlibiPositionalBias>(rel_pos_) != nullptr,
             "pos: of the position biases only ALiBi takes positions from outside");
     pairs = {inputs.pos, inputs.pos, 0};
@@ -214,14 +221,16 @@ void AttentionLayersImpl::inject_input(const AttentionLayersInputs& inputs, Stat
   if (reinject_input_proj_) {
     state.inject = reinject_input_proj_->forward(inputs.x);
   } else if (inputs.in_attn_cond.defined()) {
-    state.inject = inputs.in_attn_cond.dim() == 3 ? inputs.in_attn_cond : inputs.in_attn_cond.unsqueeze(1);
+    state.inject =
+        inputs.in_attn_cond.dim() == 3 ? inputs.in_attn_cond : inputs.in_attn_cond.unsqueeze(1);
   }
   if (state.inject.defined() && reinject_input_gate_) {
     state.inject = state.inject * reinject_input_gate_->forward(inputs.x).sigmoid();
   }
 }
 
-void AttentionLayersImpl::route_additional_kv(const AttentionLayersInputs& inputs, State& state) const {
+void AttentionLayersImpl::route_additional_kv(const AttentionLayersInputs& inputs,
+                                              State& state) const {
   state.additional_kv = inputs.self_attn_additional_kv;
   if (state.additional_kv.empty()) return;
   if (!inputs.route_additional_kv_to_top) return;
@@ -233,9 +242,11 @@ void AttentionLayersImpl::route_additional_kv(const AttentionLayersInputs& input
   }
   const auto& order = inputs.layers_execute_order.value_or(plan_.execute_order);
   size_t layers = 0;
-  for (const auto index : order) layers += plan_.layers[static_cast<size_t>(index)].type == LayerType::attention;
+  for (const auto index : order)
+    layers += plan_.layers[static_cast<size_t>(index)].type == LayerType::attention;
   auto& given = state.additional_kv;
-  if (given.size() > layers) given.erase(given.begin(), given.end() - static_cast<std::ptrdiff_t>(layers));
+  if (given.size() > layers)
+    given.erase(given.begin(), given.end() - static_cast<std::ptrdiff_t>(layers));
   given.insert(given.begin(), layers - given.size(), {});
 }
 
@@ -254,7 +265,8 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
     state.attn_mask = mask_and(visible, inputs.attn_mask);
   }
   if (inputs.condition.defined()) {
-    state.condition = inputs.condition.dim() == 2 ? inputs.condition.unsqueeze(1) : inputs.condition;
+    state.condition =
+        inputs.condition.dim() == 2 ? inputs.condition.unsqueeze(1) : inputs.condition;
     if (condition_mlp_) state.condition = at::silu(condition_mlp_->forward(state.condition));
   }
   place(inputs, state);
@@ -262,12 +274,14 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
   inject_input(inputs, state);
   route_additional_kv(inputs, state);
   state.x = inputs.x;
-  if (stream_emb_.defined()) state.x = (inputs.x.unsqueeze(1) + stream_emb_.unsqueeze(1)).flatten(0, 1);
+  if (stream_emb_.defined())
+    state.x = (inputs.x.unsqueeze(1) + stream_emb_.unsqueeze(1)).flatten(0, 1);
   return state;
 }
 
 AttentionOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& state,
-                                                        const AttentionLayersInputs& inputs, BlockInputs block) {
+                                                        const AttentionLayersInputs& inputs,
+                                                        BlockInputs block) {
   const auto index = state.self_attentions++;
   auto& attention = block.attention;
   attention.mask = inputs.mask;
@@ -295,7 +309,8 @@ AttentionOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& sta
 }
 
 AttentionOutput AttentionLayersImpl::run_cross_attention(Layer& layer, State& state,
-                                                         const AttentionLayersInputs& inputs, BlockInputs block) {
+                                                         const AttentionLayersInputs& inputs,
+                                                         BlockInputs block) {
   const auto index = state.cross_attentions++;
   if (is_training() && options_.cross_attn_tokens_dropout > 0) {
     std::tie(state.context, state.context_mask) =
@@ -318,7 +333,8 @@ AttentionOutput AttentionLayersImpl::run_cross_attention(Layer& layer, State& st
   return result;
 }
 
-AttentionOutput AttentionLayersImpl::run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+AttentionOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
+                                                const AttentionLayersInputs& inputs,
                                                 const at::Tensor& x) {
   BlockInputs block;
   block.attention.x = x;
@@ -331,7 +347,9 @@ AttentionOutput AttentionLayersImpl::run_branch(Layer& layer, State& state, cons
     }
     return layer.block->run(block);
   }
-  if (inputs.cache) block.attention.cache = &inputs.cache->attention.at(state.self_attentions + state.cross_attentions);
+  if (inputs.cache)
+    block.attention.cache =
+        &inputs.cache->attention.at(state.self_attentions + state.cross_attentions);
   const bool is_cross = layer.step.type == LayerType::cross_attention;
   auto result = is_cross ? run_cross_attention(layer, state, inputs, block)
                          : run_self_attention(layer, state, inputs, block);
@@ -339,7 +357,8 @@ AttentionOutput AttentionLayersImpl::run_branch(Layer& layer, State& state, cons
   return result;
 }
 
-void AttentionLayersImpl::run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs) {
+void AttentionLayersImpl::run_layer(Layer& layer, State& state,
+                                    const AttentionLayersInputs& inputs) {
   if (options_.unet_skips) state.skip_hiddens.push_back(state.x);
   if (layer.skip_combine) {
     const auto& skip = state.skip_hiddens.at(static_cast<size_t>(*layer.step.skip_from));
@@ -386,8 +405,8 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
   const auto order = inputs.layers_execute_order.value_or(plan_.execute_order);
   for (const auto index : order) {
     require(index >= 0 && index < static_cast<int64_t>(layers_.size()),
-            "layers_execute_order: layer " + std::to_string(index) + " of " + std::to_string(layers_.size()) +
-                " does not exist");
+            "layers_execute_order: layer " + std::to_string(index) + " of " +
+                std::to_string(layers_.size()) + " does not exist");
     run_layer(layers_[static_cast<size_t>(index)], state, inputs);
   }
   if (inputs.keep_hiddens) state.layer_hiddens.push_back(state.x);
@@ -404,14 +423,16 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
 at::Tensor AttentionLayersImpl::rotate_cached_keys(const at::Tensor& keys) const {
   const auto positions = range(0, keys.size(-2), keys);
   if (polar_pos_emb_) {
-    return apply_polar_pos_emb(keys, polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
+    return apply_polar_pos_emb(
+        keys, polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
   }
   if (!rotary_pos_emb_ || options_.attn.use_latent_kv) return keys;
   const auto table = rotary_pos_emb_->forward(positions, true);
   const auto rotated = options_.attn.rotate_num_heads.value_or(options_.heads);
   const auto rest = keys.size(1) - rotated;
   if (rotated >= options_.heads) return apply_rotary(keys, table, true);
-  return at::cat({keys.narrow(1, 0, rest), apply_rotary(keys.narrow(1, rest, rotated), table, true)}, 1);
+  return at::cat(
+      {keys.narrow(1, 0, rest), apply_rotary(keys.narrow(1, rest, rotated), table, true)}, 1);
 }
 
 }  // namespace x_transformers

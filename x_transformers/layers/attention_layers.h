@@ -1,4 +1,5 @@
-// A stack of attention and feed-forward layers: Encoder, Decoder, PrefixDecoder, CrossAttender, AttentionLayers.
+// A stack of attention and feed-forward layers: Encoder, Decoder, PrefixDecoder, CrossAttender,
+// AttentionLayers.
 #pragma once
 
 #include <torch/nn/module.h>
@@ -23,47 +24,51 @@ namespace x_transformers {
 
 /// What one call of a stack takes; undefined tensors, empty vectors and null pointers are absent.
 struct AttentionLayersInputs {
-  at::Tensor x;                      ///< [b, n, dim]; with a cache only the new tokens
-  at::Tensor context;                ///< [b, m, dim_context], needed with cross_attend
-  at::Tensor mask;                   ///< [b, n] bool: tokens that exist
-  at::Tensor context_mask;           ///< [b, m] bool
-  at::Tensor attn_mask;              ///< [n, n], [h, n, n] or [b, h, n, n] bool
-  at::Tensor prefix_attn_len;        ///< [b] int64, for PrefixDecoder: tokens that all may see
-  at::Tensor self_attn_kv_mask;      ///< [b, n] bool: keys of self-attention that may be seen
-  std::vector<at::Tensor> mems;      ///< for each self-attention [b, m, dim]
-  std::vector<at::Tensor> mem_masks; ///< for each self-attention [b, m] bool
-  at::Tensor seq_start_pos;          ///< [b] int64: tokens before this place are padding at the left
-  at::Tensor pos;                    ///< [n] or [b, n]: positions from outside
-  at::Tensor context_pos;            ///< [m] or [b, m]: positions of the context, for rotary cross attention
-  at::Tensor attn_bias;              ///< broadcastable to [b, h, n, j]
-  RotaryAngles rotary_pos_emb;       ///< in place of the stack's own table
-  at::Tensor polar_angles, polar_key_bias;    ///< in place of the stack's own angles
-  at::Tensor condition;              ///< [b, dim_condition] or [b, n, dim_condition]
-  at::Tensor in_attn_cond;           ///< [b, dim] or [b, n, dim], added before every layer (arXiv:2105.04090)
-  at::Tensor deep_embeds;            ///< [b, n, depth, dim]: factors of the feed-forwards' outputs
-  std::vector<std::pair<at::Tensor, at::Tensor>> self_attn_additional_kv;  ///< [b, h, m, d] each, for self-attentions
-  at::Tensor additional_kv_mask;     ///< [b, m] bool
+  at::Tensor x;                       ///< [b, n, dim]; with a cache only the new tokens
+  at::Tensor context;                 ///< [b, m, dim_context], needed with cross_attend
+  at::Tensor mask;                    ///< [b, n] bool: tokens that exist
+  at::Tensor context_mask;            ///< [b, m] bool
+  at::Tensor attn_mask;               ///< [n, n], [h, n, n] or [b, h, n, n] bool
+  at::Tensor prefix_attn_len;         ///< [b] int64, for PrefixDecoder: tokens that all may see
+  at::Tensor self_attn_kv_mask;       ///< [b, n] bool: keys of self-attention that may be seen
+  std::vector<at::Tensor> mems;       ///< for each self-attention [b, m, dim]
+  std::vector<at::Tensor> mem_masks;  ///< for each self-attention [b, m] bool
+  at::Tensor seq_start_pos;  ///< [b] int64: tokens before this place are padding at the left
+  at::Tensor pos;            ///< [n] or [b, n]: positions from outside
+  at::Tensor context_pos;  ///< [m] or [b, m]: positions of the context, for rotary cross attention
+  at::Tensor attn_bias;    ///< broadcastable to [b, h, n, j]
+  RotaryAngles rotary_pos_emb;              ///< in place of the stack's own table
+  at::Tensor polar_angles, polar_key_bias;  ///< in place of the stack's own angles
+  at::Tensor condition;                     ///< [b, dim_condition] or [b, n, dim_condition]
+  at::Tensor
+      in_attn_cond;        ///< [b, dim] or [b, n, dim], added before every layer (arXiv:2105.04090)
+  at::Tensor deep_embeds;  ///< [b, n, depth, dim]: factors of the feed-forwards' outputs
+  std::vector<std::pair<at::Tensor, at::Tensor>>
+      self_attn_additional_kv;    ///< [b, h, m, d] each, for self-attentions
+  at::Tensor additional_kv_mask;  ///< [b, m] bool
   bool detach_additional_kv = false;
   bool route_additional_kv_to_top = true;  ///< fewer pairs than layers go to the last layers
   std::optional<std::vector<int64_t>> layers_execute_order;
-  std::vector<at::Tensor> self_attn_kv_residuals, cross_attn_kv_residuals;  ///< [b, n, dim] for each attention
+  std::vector<at::Tensor> self_attn_kv_residuals,
+      cross_attn_kv_residuals;  ///< [b, n, dim] for each attention
   std::optional<PackedSequences> flash_pack_seq_kwargs,
       flash_pack_seq_context_kwargs;  ///< of self and cross attention
-  LayersCache* cache = nullptr;      ///< appended to; positions go on where it ends
-  bool keep_hiddens = false;         ///< fill the lists of LayersOutput
-  bool keep_maps = false;            ///< fill the maps of LayersOutput::attention
+  LayersCache* cache = nullptr;       ///< appended to; positions go on where it ends
+  bool keep_hiddens = false;          ///< fill the lists of LayersOutput
+  bool keep_maps = false;             ///< fill the maps of LayersOutput::attention
 };
 
 /// What a stack computes. The lists are filled only when asked for.
 struct LayersOutput {
-  at::Tensor out;                             ///< [b, n, dim]
-  std::vector<at::Tensor> hiddens;            ///< inputs of the self-attentions
-  std::vector<at::Tensor> layer_hiddens;      ///< inputs of all layers, and the output before the final norm
+  at::Tensor out;                   ///< [b, n, dim]
+  std::vector<at::Tensor> hiddens;  ///< inputs of the self-attentions
+  std::vector<at::Tensor>
+      layer_hiddens;  ///< inputs of all layers, and the output before the final norm
   struct Attended {
     bool is_cross = false;
     AttentionMaps maps;
   };
-  std::vector<Attended> attention;            ///< one for each attention that ran
+  std::vector<Attended> attention;  ///< one for each attention that ran
 };
 
 class AttentionLayersImpl : public torch::nn::Module {
@@ -77,11 +82,13 @@ class AttentionLayersImpl : public torch::nn::Module {
   bool disable_abs_pos_emb() const;
   /// An empty cache for this stack, with room for `capacity` tokens at once.
   LayersCache make_cache(int64_t capacity = 0) const;
-  /// Keys [b, h, n, d] of positions 0..n-1, as Python caches them (not rotated), turned into what our caches hold.
+  /// Keys [b, h, n, d] of positions 0..n-1, as Python caches them (not rotated), turned into what
+  /// our caches hold.
   at::Tensor rotate_cached_keys(const at::Tensor& keys) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
-  /// Why a training step cannot be captured and replayed: what the host decides anew each time. Empty: it can.
+  /// Why a training step cannot be captured and replayed: what the host decides anew each time.
+  /// Empty: it can.
   std::string capture_refusal() const;
   /// The attentions in the order of execution.
   std::vector<AttentionImpl*> attentions() const;
@@ -115,10 +122,12 @@ class AttentionLayersImpl : public torch::nn::Module {
   void inject_input(const AttentionLayersInputs& inputs, State& state);
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
-  AttentionOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs, const at::Tensor& x);
-  AttentionOutput run_self_attention(Layer& layer, State& state, const AttentionLayersInputs& inputs, BlockInputs block);
-  AttentionOutput run_cross_attention(Layer& layer, State& state, const AttentionLayersInputs& inputs,
-                                      BlockInputs block);
+  AttentionOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+                             const at::Tensor& x);
+  AttentionOutput run_self_attention(Layer& layer, State& state,
+                                     const AttentionLayersInputs& inputs, BlockInputs block);
+  AttentionOutput run_cross_attention(Layer& layer, State& state,
+                                      const AttentionLayersInputs& inputs, BlockInputs block);
   LayersOutput finish(State& state);
 
   AttentionLayersOptions options_;

@@ -12,7 +12,8 @@
 
 namespace x_transformers {
 
-AttentionLayersImpl::AttentionLayersImpl(AttentionLayersOptions options) : options_(resolve(std::move(options))) {
+AttentionLayersImpl::AttentionLayersImpl(AttentionLayersOptions options)
+    : options_(resolve(std::move(options))) {
   validate(options_);
   plan_ = plan_layers(options_);
   build_positions();
@@ -55,20 +56,23 @@ void AttentionLayersImpl::build_positions() {
   if (o.rotary_pos_emb) {
     rotary_pos_emb_ = register_module(
         "rotary_pos_emb",
-        std::make_shared<RotaryEmbedding>(o.rotary_emb_dim.value_or(o.attn.dim_head / 2), o.rotary_xpos,
-                                          o.rotary_xpos_scale_base, o.rotary_interpolation_factor, 10000,
-                                          o.rotary_base_rescale_factor));
+        std::make_shared<RotaryEmbedding>(
+            o.rotary_emb_dim.value_or(o.attn.dim_head / 2), o.rotary_xpos, o.rotary_xpos_scale_base,
+            o.rotary_interpolation_factor, 10000, o.rotary_base_rescale_factor));
   }
   if (o.polar_pos_emb) {
     polar_pos_emb_ = register_module(
-        "polar_pos_emb", std::make_shared<PolarEmbedding>(o.attn.dim_head, o.heads, o.polar_bias_uniform_init));
+        "polar_pos_emb",
+        std::make_shared<PolarEmbedding>(o.attn.dim_head, o.heads, o.polar_bias_uniform_init));
   }
   if (o.rel_pos_bias) {
-    rel_pos_ = std::make_shared<RelativePositionBias>(std::sqrt(static_cast<double>(o.attn.dim_head)), o.causal,
-                                                      o.rel_pos_num_buckets, o.rel_pos_max_distance, o.heads);
+    rel_pos_ = std::make_shared<RelativePositionBias>(
+        std::sqrt(static_cast<double>(o.attn.dim_head)), o.causal, o.rel_pos_num_buckets,
+        o.rel_pos_max_distance, o.heads);
   } else if (o.dynamic_pos_bias) {
-    rel_pos_ = std::make_shared<DynamicPositionBias>(o.dim / 4, o.heads, o.dynamic_pos_bias_mlp_depth,
-                                                     o.dynamic_pos_bias_log_distance, o.dynamic_pos_bias_norm);
+    rel_pos_ = std::make_shared<DynamicPositionBias>(
+        o.dim / 4, o.heads, o.dynamic_pos_bias_mlp_depth, o.dynamic_pos_bias_log_distance,
+        o.dynamic_pos_bias_norm);
   } else if (o.alibi_pos_bias) {
     rel_pos_ = std::make_shared<AlibiPositionalBias>(o.alibi_num_heads.value_or(o.heads), o.heads,
                                                      o.rel_pos_kwargs.slopes);
@@ -81,13 +85,14 @@ void AttentionLayersImpl::build_condition() {
   const bool needs_condition = norm_choice().needs_condition() || o.use_adaptive_layerscale;
   if (needs_condition && o.adaptive_condition_mlp) {
     auto scope = register_module("adaptive_mlp", make_scope());
-    condition_mlp_ =
-        scope->register_module("0", linear_no_bias(o.dim_condition.value_or(o.dim), condition_features()));
+    condition_mlp_ = scope->register_module(
+        "0", linear_no_bias(o.dim_condition.value_or(o.dim), condition_features()));
   }
   if (o.pre_norm && o.pre_norm_has_final_norm) {
     final_norm_ = register_module("final_norm", make_norm(o.dim, norm_choice()));
   }
-  if (o.reinject_input) reinject_input_proj_ = register_module("reinject_input_proj", linear_no_bias(o.dim, o.dim));
+  if (o.reinject_input)
+    reinject_input_proj_ = register_module("reinject_input_proj", linear_no_bias(o.dim, o.dim));
   if (o.learned_reinject_input_gate) {
     reinject_input_gate_ = register_module("learned_reinject_input_gate", linear_no_bias(o.dim, 1));
   }
@@ -109,21 +114,25 @@ std::shared_ptr<Block> AttentionLayersImpl::build_block(const LayerStep& step) c
   if (step.is_half_step) block = std::make_shared<Scale>(0.5, block);
   if (step.shift_tokens > 0) {
     std::vector<int64_t> shifts;
-    for (int64_t s = o.causal ? 0 : -step.shift_tokens; s <= step.shift_tokens; ++s) shifts.push_back(s);
+    for (int64_t s = o.causal ? 0 : -step.shift_tokens; s <= step.shift_tokens; ++s)
+      shifts.push_back(s);
     block = std::make_shared<ShiftTokens>(shifts, block);
   }
   if (o.use_layerscale) {
-    block = std::make_shared<LayerScale>(block, o.dim, o.layerscale_init_value, o.norm_add_unit_offset);
+    block =
+        std::make_shared<LayerScale>(block, o.dim, o.layerscale_init_value, o.norm_add_unit_offset);
   } else if (o.use_adaptive_layerscale) {
     block = std::make_shared<AdaptiveLayerScale>(block, o.dim, condition_features());
   }
   return block;
 }
 
-std::shared_ptr<ResidualBase> AttentionLayersImpl::build_residual(const LayerStep& step, int64_t index) const {
+std::shared_ptr<ResidualBase> AttentionLayersImpl::build_residual(const LayerStep& step,
+                                                                  int64_t index) const {
   const auto& o = options_;
   if (o.num_residual_streams > 1) {
-    return std::make_shared<HyperConnection>(o.dim, index, o.num_residual_streams, step.hyper_connection_views);
+    return std::make_shared<HyperConnection>(o.dim, index, o.num_residual_streams,
+                                             step.hyper_connection_views);
   }
   if (o.gate_residual) return std::make_shared<GRUGating>(o.dim, o.scale_residual);
   return std::make_shared<Residual>(o.dim, o.scale_residual, o.scale_residual_constant);
@@ -140,12 +149,15 @@ void AttentionLayersImpl::build_layers() {
     layer.step = plan_.layers[i];
     auto scope = layers_scope->register_module(name, make_scope());
     auto norms = scope->register_module("0", make_scope());
-    const auto add_norm = [&](const char* place) { return norms->register_module(place, make_norm(o.dim, norm_choice())); };
+    const auto add_norm = [&](const char* place) {
+      return norms->register_module(place, make_norm(o.dim, norm_choice()));
+    };
     if (o.pre_norm) layer.pre_norm = add_norm("0");
     if (o.sandwich_norm) layer.post_branch_norm = add_norm("1");
     if (!o.pre_norm) layer.post_main_norm = add_norm("2");
     layer.block = scope->register_module("1", build_block(layer.step));
-    layer.residual = scope->register_module("2", build_residual(layer.step, static_cast<int64_t>(i)));
+    layer.residual =
+        scope->register_module("2", build_residual(layer.step, static_cast<int64_t>(i)));
     if (layer.step.skip_from) {
       auto skip = skips_scope->register_module(name, make_scope());
       layer.skip_combine = skip->register_module("combine", linear_no_bias(2 * o.dim, o.dim));
@@ -166,7 +178,8 @@ void AttentionLayersImpl::build_layers() {
 std::vector<AttentionImpl*> AttentionLayersImpl::attentions() const {
   std::vector<AttentionImpl*> found;
   for (const auto index : plan_.execute_order) {
-    if (auto* attention = layers_[static_cast<size_t>(index)].block->attention()) found.push_back(attention);
+    if (auto* attention = layers_[static_cast<size_t>(index)].block->attention())
+      found.push_back(attention);
   }
   return found;
 }
@@ -177,7 +190,8 @@ std::string AttentionLayersImpl::cache_refusal() const {
     return "rotary_xpos scales keys by the length of the sequence, which l2_distance sees";
   }
   if (options_.rotary_xpos && options_.attn.num_mem_kv > 0) {
-    return "rotary_xpos places memory key/values in the middle of the sequence, which moves as it grows";
+    return "rotary_xpos places memory key/values in the middle of the sequence, which moves as it "
+           "grows";
   }
   for (const auto& layer : layers_) {
     if (const auto reason = layer.block->cache_refusal(); !reason.empty()) return reason;

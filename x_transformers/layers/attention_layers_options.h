@@ -39,8 +39,8 @@ struct ResidualFnOptions {
   }
 };
 
-/// Options of Encoder, Decoder, PrefixDecoder, CrossAttender and AttentionLayers. `attn`, `ff` and `cross_attn` hold
-/// what Python takes with the prefixes attn_, ff_ and cross_attn_.
+/// Options of Encoder, Decoder, PrefixDecoder, CrossAttender and AttentionLayers. `attn`, `ff` and
+/// `cross_attn` hold what Python takes with the prefixes attn_, ff_ and cross_attn_.
 struct AttentionLayersOptions {
   LayersKind kind = LayersKind::attention_layers;
   int64_t dim = 0;
@@ -118,7 +118,8 @@ struct AttentionLayersOptions {
   bool verbose = true;
   AttentionOptions attn = {};
   FeedForwardOptions ff = {};
-  std::optional<AttentionOptions> cross_attn = std::nullopt;  ///< of cross attention; default: as attn, but not causal
+  std::optional<AttentionOptions> cross_attn =
+      std::nullopt;  ///< of cross attention; default: as attn, but not causal
 
   static std::vector<std::string> type_names();
   void set_type(const std::string& name);
@@ -138,11 +139,14 @@ struct AttentionLayersOptions {
     position_fields(v);
     order_fields(v);
     residual_fields(v);
-    v("layer_dropout", layer_dropout, "probability of leaving out a layer in training", "arXiv:1603.09382");
-    v("cross_attn_tokens_dropout", cross_attn_tokens_dropout, "part of the context left out in training");
+    v("layer_dropout", layer_dropout, "probability of leaving out a layer in training",
+      "arXiv:1603.09382");
+    v("cross_attn_tokens_dropout", cross_attn_tokens_dropout,
+      "part of the context left out in training");
     v("verbose", verbose, "accepted for Python's sake: warnings go to the caller of validate");
-    v.prefix("attn", attn, "attention", {"dim", "heads", "causal", "qkv_receive_diff_residuals",
-                                         "learned_value_residual_mix", "rotate_num_heads"});
+    v.prefix("attn", attn, "attention",
+             {"dim", "heads", "causal", "qkv_receive_diff_residuals", "learned_value_residual_mix",
+              "rotate_num_heads"});
     v.prefix("ff", ff, "feed-forward", {"dim"});
     v.prefix_over("cross_attn", cross_attn, attn, "cross attention", {"dim", "heads"});
   }
@@ -155,21 +159,28 @@ struct AttentionLayersOptions {
     v("use_dynamic_tanh", use_dynamic_tanh, "tanh in place of a norm", "arXiv:2503.10622");
     v("use_derf", use_derf, "error function in place of a norm", "arXiv:2512.10938");
     v("dynamic_tanh_init_alpha", dynamic_tanh_init_alpha, "start of dynamic tanh's scale");
-    v("use_simple_rmsnorm", use_simple_rmsnorm, "root-mean-square norm without gain", "arXiv:2307.14995");
-    v("use_adaptive_layernorm", use_adaptive_layernorm, "layer norm with gain from a condition", "arXiv:2212.09748");
+    v("use_simple_rmsnorm", use_simple_rmsnorm, "root-mean-square norm without gain",
+      "arXiv:2307.14995");
+    v("use_adaptive_layernorm", use_adaptive_layernorm, "layer norm with gain from a condition",
+      "arXiv:2212.09748");
     v("use_adaptive_rmsnorm", use_adaptive_rmsnorm, "RMS norm with gain from a condition");
-    v("use_adaptive_layerscale", use_adaptive_layerscale, "branch outputs scaled by a condition", "arXiv:2212.09748");
+    v("use_adaptive_layerscale", use_adaptive_layerscale, "branch outputs scaled by a condition",
+      "arXiv:2212.09748");
     v("norm_add_unit_offset", norm_add_unit_offset, "gains stored as offset from one");
     v("dim_condition", dim_condition, "features of the condition; default: dim");
-    v("adaptive_condition_mlp", adaptive_condition_mlp, "a layer on the condition before it is used");
-    v("adaptive_condition_mlp_expansion", adaptive_condition_mlp_expansion, "its hidden features, times dim_condition");
+    v("adaptive_condition_mlp", adaptive_condition_mlp,
+      "a layer on the condition before it is used");
+    v("adaptive_condition_mlp_expansion", adaptive_condition_mlp_expansion,
+      "its hidden features, times dim_condition");
     v("pre_norm", pre_norm, "norm before each branch (or after each residual)", "arXiv:2002.04745");
     v("pre_norm_has_final_norm", pre_norm_has_final_norm, "norm at the end");
     v("sandwich_norm", sandwich_norm, "norm after each branch as well", "arXiv:2105.13290");
-    v("softclamp_output", softclamp_output, "output held within a bound by tanh", "arXiv:2408.00118");
+    v("softclamp_output", softclamp_output, "output held within a bound by tanh",
+      "arXiv:2408.00118");
     v("softclamp_output_value", softclamp_output_value, "the bound of softclamp_output");
     v("zero_init_branch_output", zero_init_branch_output, "branches start with an output of zero");
-    v("use_layerscale", use_layerscale, "learned factor for each feature of a branch", "arXiv:2103.17239");
+    v("use_layerscale", use_layerscale, "learned factor for each feature of a branch",
+      "arXiv:2103.17239");
     v("layerscale_init_value", layerscale_init_value, "start of that factor");
   }
   template <class Visitor>
@@ -179,35 +190,47 @@ struct AttentionLayersOptions {
     v("rel_pos_bias", rel_pos_bias, "T5's learned bias for distances", "arXiv:1910.10683");
     v("rel_pos_num_buckets", rel_pos_num_buckets, "distances are put into this many buckets");
     v("rel_pos_max_distance", rel_pos_max_distance, "the last bucket begins here");
-    v("dynamic_pos_bias", dynamic_pos_bias, "a small network from distance to bias", "arXiv:2111.09883");
-    v("dynamic_pos_bias_log_distance", dynamic_pos_bias_log_distance, "the network sees the log of the distance");
+    v("dynamic_pos_bias", dynamic_pos_bias, "a small network from distance to bias",
+      "arXiv:2111.09883");
+    v("dynamic_pos_bias_log_distance", dynamic_pos_bias_log_distance,
+      "the network sees the log of the distance");
     v("dynamic_pos_bias_mlp_depth", dynamic_pos_bias_mlp_depth, "hidden layers of the network");
     v("dynamic_pos_bias_norm", dynamic_pos_bias_norm, "layer norms in the network");
     v("rotary_pos_emb", rotary_pos_emb, "queries and keys turned by position", "arXiv:2104.09864");
-    v("rotary_emb_dim", rotary_emb_dim, "features of a head that are turned; default: half of dim_head");
-    v("rotary_xpos", rotary_xpos, "rotary with a decay for length extrapolation", "arXiv:2212.10554");
-    v("rotary_interpolation_factor", rotary_interpolation_factor, "positions divided by this", "arXiv:2306.15595");
+    v("rotary_emb_dim", rotary_emb_dim,
+      "features of a head that are turned; default: half of dim_head");
+    v("rotary_xpos", rotary_xpos, "rotary with a decay for length extrapolation",
+      "arXiv:2212.10554");
+    v("rotary_interpolation_factor", rotary_interpolation_factor, "positions divided by this",
+      "arXiv:2306.15595");
     v("rotary_xpos_scale_base", rotary_xpos_scale_base, "length scale of the decay");
     v("rotary_base_rescale_factor", rotary_base_rescale_factor, "NTK-aware rescaling of the base");
     v("rotate_num_heads", rotate_num_heads, "heads, from the last, that are turned; default: all");
     v("polar_pos_emb", polar_pos_emb, "positions as angles of a polar form", "arXiv:2509.10534");
     v("polar_bias_uniform_init", polar_bias_uniform_init, "its learned bias starts uniform");
-    v("disable_abs_pos_emb", disable_abs_pos_emb, "no absolute positions; default: with rotary, polar or T5 bias");
+    v("disable_abs_pos_emb", disable_abs_pos_emb,
+      "no absolute positions; default: with rotary, polar or T5 bias");
     v("rel_pos_kwargs", rel_pos_kwargs, "further arguments of the position bias");
   }
   template <class Visitor>
   void order_fields(Visitor& v) {
     v("weight_tie_layers", weight_tie_layers, "one block, run depth times", "arXiv:1909.11942");
-    v("custom_layers", custom_layers, "layers by type: a attention, c cross attention, f feed-forward");
+    v("custom_layers", custom_layers,
+      "layers by type: a attention, c cross attention, f feed-forward");
     v("layers_execute_order", layers_execute_order, "indices of layers in the order of execution");
-    v("sandwich_coef", sandwich_coef, "attentions moved to the front, feed-forwards to the back", "arXiv:1911.03864");
+    v("sandwich_coef", sandwich_coef, "attentions moved to the front, feed-forwards to the back",
+      "arXiv:1911.03864");
     v("par_ratio", par_ratio, "part of attention layers, as of PAR", "arXiv:2009.04534");
     v("macaron", macaron, "half feed-forwards on both sides of attention", "arXiv:1906.02762");
-    v("shift_tokens", shift_tokens, "features shifted from this many earlier tokens", "arXiv:2305.13048");
+    v("shift_tokens", shift_tokens, "features shifted from this many earlier tokens",
+      "arXiv:2305.13048");
     v("unet_skips", unet_skips, "skips from the first to the second half", "arXiv:2210.09561");
-    v("integrate_layers", integrate_layers, "layers see a mix of all earlier ones", "arXiv:2502.09245");
-    v("layer_integrate_use_softmax", layer_integrate_use_softmax, "softmax over that mix (or ReLU)");
-    v("reinject_input", reinject_input, "the input is added before every layer", "arXiv:1909.01377");
+    v("integrate_layers", integrate_layers, "layers see a mix of all earlier ones",
+      "arXiv:2502.09245");
+    v("layer_integrate_use_softmax", layer_integrate_use_softmax,
+      "softmax over that mix (or ReLU)");
+    v("reinject_input", reinject_input, "the input is added before every layer",
+      "arXiv:1909.01377");
     v("learned_reinject_input_gate", learned_reinject_input_gate, "gated by the input");
   }
   template <class Visitor>
@@ -215,13 +238,17 @@ struct AttentionLayersOptions {
     v("residual_attn", residual_attn, "scores of the last attention are added", "arXiv:2012.11747");
     v("cross_residual_attn", cross_residual_attn, "the same for cross attention");
     v("gate_residual", gate_residual, "GRU gating of the residual", "arXiv:1910.06764");
-    v("scale_residual", scale_residual, "learned factor for each feature of the residual", "arXiv:2110.09456");
+    v("scale_residual", scale_residual, "learned factor for each feature of the residual",
+      "arXiv:2110.09456");
     v("scale_residual_constant", scale_residual_constant, "constant factor of the residual");
-    v("num_residual_streams", num_residual_streams, "hyper-connections' residual streams", "arXiv:2409.19606");
-    v("qkv_receive_diff_residuals", qkv_receive_diff_residuals, "queries, keys, values from different mixes");
-    v("hyper_conn_sinkhorn_iters", hyper_conn_sinkhorn_iters, "has no effect, as in Python 2.16.1 (see docs)",
-      "arXiv:2512.24880");
-    v("add_value_residual", add_value_residual, "the first layer's values are mixed in", "arXiv:2410.17897");
+    v("num_residual_streams", num_residual_streams, "hyper-connections' residual streams",
+      "arXiv:2409.19606");
+    v("qkv_receive_diff_residuals", qkv_receive_diff_residuals,
+      "queries, keys, values from different mixes");
+    v("hyper_conn_sinkhorn_iters", hyper_conn_sinkhorn_iters,
+      "has no effect, as in Python 2.16.1 (see docs)", "arXiv:2512.24880");
+    v("add_value_residual", add_value_residual, "the first layer's values are mixed in",
+      "arXiv:2410.17897");
     v("learned_value_residual_mix", learned_value_residual_mix, "that mix is learned per token");
     v("residual_fn_kwargs", residual_fn_kwargs, "further arguments of the residual");
   }

@@ -32,12 +32,14 @@ void check_positions(const AttentionLayersOptions& o) {
               "alibi_pos_bias, rel_pos_bias and attn_data_dependent_alibi");
   require(!o.rotary_xpos || o.causal, "rotary_xpos: needs a causal stack (Decoder)");
   const auto rotary_dim = o.rotary_emb_dim.value_or(o.attn.dim_head / 2);
-  require(rotary_dim <= o.attn.dim_head, "rotary_emb_dim: " + std::to_string(rotary_dim) +
-                                             " is more than attn_dim_head = " + std::to_string(o.attn.dim_head));
+  require(rotary_dim <= o.attn.dim_head,
+          "rotary_emb_dim: " + std::to_string(rotary_dim) +
+              " is more than attn_dim_head = " + std::to_string(o.attn.dim_head));
   require(!o.rotary_pos_emb || (rotary_dim > 0 && rotary_dim % 2 == 0),
           "rotary_emb_dim: expected an even positive number, got " + std::to_string(rotary_dim));
-  require(o.rotary_interpolation_factor >= 1.0, "rotary_interpolation_factor: expected 1 or more, got " +
-                                                    std::to_string(o.rotary_interpolation_factor));
+  require(o.rotary_interpolation_factor >= 1.0,
+          "rotary_interpolation_factor: expected 1 or more, got " +
+              std::to_string(o.rotary_interpolation_factor));
   require_positive(o.rotary_xpos_scale_base, "rotary_xpos_scale_base");
   require_positive(o.rotary_base_rescale_factor, "rotary_base_rescale_factor");
   // Half of the buckets hold one distance each; without causality there are as many for the other
@@ -47,7 +49,8 @@ void check_positions(const AttentionLayersOptions& o) {
   require(o.rel_pos_num_buckets <= o.rel_pos_max_distance,
           "rel_pos_num_buckets: must not exceed rel_pos_max_distance");
   require_positive(o.alibi_num_heads, "alibi_num_heads");
-  require(!o.alibi_num_heads || *o.alibi_num_heads <= o.heads, "alibi_num_heads: must not exceed heads");
+  require(!o.alibi_num_heads || *o.alibi_num_heads <= o.heads,
+          "alibi_num_heads: must not exceed heads");
   require(!o.polar_pos_emb || !o.attn.use_cope,
           "polar_pos_emb and attn_use_cope: at most one of them, as polar queries do not fit "
           "contextual positions");
@@ -59,9 +62,11 @@ void check_norms(const AttentionLayersOptions& o) {
   require_positive(o.softclamp_output_value, "softclamp_output_value");
   at_most_one({o.use_scalenorm, o.use_rmsnorm, o.use_dynamic_tanh, o.use_derf, o.use_simple_rmsnorm,
                o.use_adaptive_layernorm, o.use_adaptive_rmsnorm},
-              "use_scalenorm, use_rmsnorm, use_dynamic_tanh, use_derf, use_simple_rmsnorm, use_adaptive_layernorm "
+              "use_scalenorm, use_rmsnorm, use_dynamic_tanh, use_derf, use_simple_rmsnorm, "
+              "use_adaptive_layernorm "
               "and use_adaptive_rmsnorm");
-  at_most_one({o.use_layerscale, o.use_adaptive_layerscale}, "use_layerscale and use_adaptive_layerscale");
+  at_most_one({o.use_layerscale, o.use_adaptive_layerscale},
+              "use_layerscale and use_adaptive_layerscale");
   require(o.pre_norm || !o.sandwich_norm, "sandwich_norm: needs pre_norm");
   require(o.pre_norm || !o.use_dynamic_tanh, "use_dynamic_tanh: needs pre_norm");
 }
@@ -72,11 +77,14 @@ void check_order(const AttentionLayersOptions& o) {
   require_fraction(o.cross_attn_tokens_dropout, "cross_attn_tokens_dropout");
   require(!(o.layers_execute_order && o.custom_layers && o.depth),
           "layers_execute_order, custom_layers and depth: not all three");
-  require(!o.weight_tie_layers || !(o.custom_layers || o.par_ratio || o.sandwich_coef || o.layers_execute_order),
-          "weight_tie_layers: not with custom_layers, par_ratio, sandwich_coef or layers_execute_order");
+  require(!o.weight_tie_layers ||
+              !(o.custom_layers || o.par_ratio || o.sandwich_coef || o.layers_execute_order),
+          "weight_tie_layers: not with custom_layers, par_ratio, sandwich_coef or "
+          "layers_execute_order");
   require(!o.weight_tie_layers || o.depth, "weight_tie_layers: needs depth");
   require_positive(o.num_residual_streams, "num_residual_streams");
-  require(o.num_residual_streams == 1 || !o.gate_residual, "num_residual_streams and gate_residual: only one of them");
+  require(o.num_residual_streams == 1 || !o.gate_residual,
+          "num_residual_streams and gate_residual: only one of them");
   require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
           "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
 }

@@ -16,7 +16,8 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
   require_positive(o.depth, "depth");
   require(!squeeze || o.num_pooled_tokens == 1, "squeeze_output: needs num_pooled_tokens = 1");
   require(whole_blocks || o.depth == 1, "depth: more than 1 needs use_transformer_blocks");
-  require(!whole_blocks || !o.add_residual, "add_residual: whole blocks have residuals of their own");
+  require(!whole_blocks || !o.add_residual,
+          "add_residual: whole blocks have residuals of their own");
 
   constexpr double kInitScale = 1e-2;
   queries_ = register_parameter("queries", at::randn({o.num_pooled_tokens, o.dim}) * kInitScale);

@@ -21,7 +21,8 @@ struct AttentionPoolOptions {
   int64_t dim_head = kDefaultDimHead;
   std::optional<bool> use_transformer_blocks = std::nullopt;
   std::optional<bool> squeeze_output = std::nullopt;
-  AttentionOptions attn_kwargs = {};  ///< further options of the attention; as in Python without effect when depth > 1
+  AttentionOptions attn_kwargs =
+      {};  ///< further options of the attention; as in Python without effect when depth > 1
 
   template <class Visitor>
   void fields(Visitor& v) {
@@ -32,9 +33,11 @@ struct AttentionPoolOptions {
     v("depth", depth, "blocks");
     v("heads", heads, "attention heads");
     v("dim_head", dim_head, "features of each head");
-    v("use_transformer_blocks", use_transformer_blocks, "whole blocks with feed-forward; default: with depth > 1");
+    v("use_transformer_blocks", use_transformer_blocks,
+      "whole blocks with feed-forward; default: with depth > 1");
     v("squeeze_output", squeeze_output, "leave out the token dimension of a single pooled token");
-    v("attn_kwargs", attn_kwargs, "further options of the attention (without effect in whole blocks, as in Python)");
+    v("attn_kwargs", attn_kwargs,
+      "further options of the attention (without effect in whole blocks, as in Python)");
   }
 };
 

@@ -7,7 +7,8 @@
 
 namespace x_transformers {
 
-std::pair<at::Tensor, at::Tensor> dropout_seq(const at::Tensor& seq, const at::Tensor& mask, double dropout) {
+std::pair<at::Tensor, at::Tensor> dropout_seq(const at::Tensor& seq, const at::Tensor& mask,
+                                              double dropout) {
   const auto batch = seq.size(0), n = seq.size(1);
   const double keep_prob = 1.0 - dropout;
   const auto kept = std::max<int64_t>(1, static_cast<int64_t>(keep_prob * static_cast<double>(n)));

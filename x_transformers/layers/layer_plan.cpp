@@ -53,9 +53,11 @@ Types par_order(Types block, int64_t depth, int64_t par_ratio) {
   const auto depth_cut = par_depth * 2 / 3;
   const auto par_width = (depth_cut + depth_cut / par_attention) / par_attention;
   const auto fillers = par_width - static_cast<int64_t>(block.size());
-  require(fillers >= 0, fmt::format("par_ratio: a block of {} layers is too large for it", block.size()));
+  require(fillers >= 0,
+          fmt::format("par_ratio: a block of {} layers is too large for it", block.size()));
   const auto head = repeat(join(block, repeat({LayerType::feed_forward}, fillers)), par_attention);
-  return join(head, repeat({LayerType::feed_forward}, par_depth - static_cast<int64_t>(head.size())));
+  return join(head,
+              repeat({LayerType::feed_forward}, par_depth - static_cast<int64_t>(head.size())));
 }
 
 struct Order {
@@ -71,7 +73,8 @@ Order layer_order(const AttentionLayersOptions& options) {
   if (options.weight_tie_layers) {
     std::vector<int64_t> execute;
     for (int64_t i = 0; i < *options.depth; ++i) {
-      for (size_t layer = 0; layer < block.size(); ++layer) execute.push_back(static_cast<int64_t>(layer));
+      for (size_t layer = 0; layer < block.size(); ++layer)
+        execute.push_back(static_cast<int64_t>(layer));
     }
     order.execute = execute;
     order.depth = 1;
@@ -85,9 +88,11 @@ Order layer_order(const AttentionLayersOptions& options) {
     order.types = par_order(block, *order.depth, *options.par_ratio);
   } else if (options.sandwich_coef) {
     const auto coefficient = *options.sandwich_coef;
-    require(coefficient > 0 && coefficient <= *order.depth,
-            fmt::format("sandwich_coef: expected 1 to depth = {}, got {}", *order.depth, coefficient));
-    order.types = join(join(repeat({LayerType::attention}, coefficient), repeat(block, *order.depth - coefficient)),
+    require(
+        coefficient > 0 && coefficient <= *order.depth,
+        fmt::format("sandwich_coef: expected 1 to depth = {}, got {}", *order.depth, coefficient));
+    order.types = join(join(repeat({LayerType::attention}, coefficient),
+                            repeat(block, *order.depth - coefficient)),
                        repeat({LayerType::feed_forward}, coefficient));
   } else {
     order.types = repeat(block, *order.depth);
@@ -112,13 +117,15 @@ void add_skips(LayerPlan& plan, int64_t block_length) {
   }
   const auto halves = static_cast<int64_t>(joins.size());
   require(halves > 0 && plan.depth > 1, "unet_skips: needs a depth of at least 2");
-  for (int64_t i = 0; i < halves; ++i) plan.layers[joins[i]].skip_from = (halves - 1 - i) * block_length;
+  for (int64_t i = 0; i < halves; ++i)
+    plan.layers[joins[i]].skip_from = (halves - 1 - i) * block_length;
 }
 
 }  // namespace
 
 int64_t LayerPlan::count(LayerType type) const {
-  return std::count_if(layers.begin(), layers.end(), [&](const LayerStep& step) { return step.type == type; });
+  return std::count_if(layers.begin(), layers.end(),
+                       [&](const LayerStep& step) { return step.type == type; });
 }
 
 LayerPlan plan_layers(const AttentionLayersOptions& options) {
@@ -148,11 +155,13 @@ LayerPlan plan_layers(const AttentionLayersOptions& options) {
   if (order.execute) {
     plan.execute_order = *order.execute;
   } else {
-    for (size_t i = 0; i < plan.layers.size(); ++i) plan.execute_order.push_back(static_cast<int64_t>(i));
+    for (size_t i = 0; i < plan.layers.size(); ++i)
+      plan.execute_order.push_back(static_cast<int64_t>(i));
   }
   for (const auto index : plan.execute_order) {
     require(index >= 0 && index < static_cast<int64_t>(plan.layers.size()),
-            fmt::format("layers_execute_order: layer {} of {} does not exist", index, plan.layers.size()));
+            fmt::format("layers_execute_order: layer {} of {} does not exist", index,
+                        plan.layers.size()));
   }
   plan.depth = order.depth.value_or(static_cast<int64_t>(plan.execute_order.size()));
   if (options.unet_skips) add_skips(plan, order.block_length);

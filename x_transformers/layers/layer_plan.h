@@ -14,13 +14,14 @@ enum class LayerType { attention, cross_attention, feed_forward };
 /// One layer as it is to be built.
 struct LayerStep {
   LayerType type = LayerType::attention;
-  double dropout = 0.0;                        ///< probability of being left out in training
+  double dropout = 0.0;  ///< probability of being left out in training
   int64_t shift_tokens = 0;
-  bool is_half_step = false;                   ///< macaron: output times one half
+  bool is_half_step = false;  ///< macaron: output times one half
   bool learned_value_residual_mix = false;
-  bool takes_views = false;                    ///< queries, keys and values come from three views
+  bool takes_views = false;  ///< queries, keys and values come from three views
   int64_t hyper_connection_views = 1;
-  std::optional<int64_t> skip_from = std::nullopt;            ///< U-Net: joins the input of the step run at this place
+  std::optional<int64_t> skip_from =
+      std::nullopt;  ///< U-Net: joins the input of the step run at this place
 };
 
 struct LayerPlan {
@@ -31,7 +32,8 @@ struct LayerPlan {
   int64_t count(LayerType type) const;
 };
 
-/// The plan of resolved, valid options. Throws InputError where order options contradict each other.
+/// The plan of resolved, valid options. Throws InputError where order options contradict each
+/// other.
 LayerPlan plan_layers(const AttentionLayersOptions& options);
 
 }  // namespace x_transformers

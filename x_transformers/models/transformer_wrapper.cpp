@@ -13,9 +13,9 @@ namespace x_transformers {
 /// The embedded sequence on its way to the stack, and what was put around it.
 struct TransformerWrapperImpl::Sequence {
   at::Tensor x, mask;
-  int64_t tokens = 0;            ///< tokens of the caller
-  int64_t before_memory = 0;     ///< length before memory tokens
-  int64_t prefix = 0;            ///< cls tokens, memory tokens and prepended embeddings
+  int64_t tokens = 0;         ///< tokens of the caller
+  int64_t before_memory = 0;  ///< length before memory tokens
+  int64_t prefix = 0;         ///< cls tokens, memory tokens and prepended embeddings
   bool has_memory = false;
 };
 
@@ -74,7 +74,8 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
 at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_t offset) {
   auto tokens = inputs.x;
   if (!tokens.defined()) {
-    tokens = at::empty({inputs.prepend_embeds.size(0), 0}, inputs.prepend_embeds.options().dtype(at::kLong));
+    tokens = at::empty({inputs.prepend_embeds.size(0), 0},
+                       inputs.prepend_embeds.options().dtype(at::kLong));
   }
   auto x = embed_tokens(tokens, inputs.token_emb_kwargs);
   const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
@@ -83,7 +84,8 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
   } else if (pos_emb_) {
     auto positions = Positions{inputs.pos, inputs.seq_start_pos, offset};
     if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {
-      positions.pos = inputs.cache->layers.position - (inputs.cache->prefix + inputs.cache->layers.memory_length);
+      positions.pos = inputs.cache->layers.position -
+                      (inputs.cache->prefix + inputs.cache->layers.memory_length);
     }
     x = x + pos_emb_->forward(tokens.size(1), positions, x.device());
   }
@@ -106,7 +108,8 @@ void TransformerWrapperImpl::prepend(const TransformerInputs& inputs, Sequence& 
   s.x = at::cat({inputs.prepend_embeds, s.x}, 1);
   s.prefix += added;
   if (!inputs.prepend_mask.defined() && !s.mask.defined()) return;
-  const auto prepend_mask = inputs.prepend_mask.defined() ? inputs.prepend_mask : all_true(batch, added, s.x);
+  const auto prepend_mask =
+      inputs.prepend_mask.defined() ? inputs.prepend_mask : all_true(batch, added, s.x);
   const auto mask = s.mask.defined() ? s.mask : all_true(batch, s.tokens, s.x);
   s.mask = at::cat({prepend_mask, mask}, 1);
 }
@@ -118,7 +121,8 @@ void TransformerWrapperImpl::add_cls_tokens(Sequence& s) const {
   if (s.mask.defined()) s.mask = at::constant_pad_nd(s.mask, {options_.num_cls_tokens, 0}, 1);
 }
 
-/// In front of the sequence, or in front of each group of `memory_tokens_interspersed_every` tokens.
+/// In front of the sequence, or in front of each group of `memory_tokens_interspersed_every`
+/// tokens.
 void TransformerWrapperImpl::add_memory_tokens(Sequence& s) const {
   s.before_memory = s.x.size(1);
   if (!memory_tokens_.defined()) return;
@@ -132,14 +136,18 @@ void TransformerWrapperImpl::add_memory_tokens(Sequence& s) const {
     return;
   }
   const auto padding = (*every - s.x.size(1) % *every) % *every;
-  const auto groups = at::constant_pad_nd(s.x, {0, 0, 0, padding}, 0).unflatten(1, {-1, *every}).flatten(0, 1);
-  s.x = at::cat({expand_batch(memory_tokens_, groups.size(0)), groups}, 1).unflatten(0, {batch, -1}).flatten(1, 2);
+  const auto groups =
+      at::constant_pad_nd(s.x, {0, 0, 0, padding}, 0).unflatten(1, {-1, *every}).flatten(0, 1);
+  s.x = at::cat({expand_batch(memory_tokens_, groups.size(0)), groups}, 1)
+            .unflatten(0, {batch, -1})
+            .flatten(1, 2);
   if (!s.mask.defined()) return;
   const auto mask_groups = at::constant_pad_nd(s.mask, {0, padding}, 0).unflatten(1, {-1, *every});
   s.mask = at::constant_pad_nd(mask_groups, {count, 0}, 1).flatten(1);
 }
 
-LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs, const Sequence& s) {
+LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
+                                                const Sequence& s) {
   auto layers = inputs.layers;
   layers.x = s.x;
   layers.mask = s.mask;
@@ -150,8 +158,9 @@ LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
   if (inputs.cache) layers.cache = &inputs.cache->layers;
   if (inputs.cache && inputs.cache->mask.defined() && inputs.cache->layers.length > 0) {
     const auto& cache = *inputs.cache;
-    const auto total = cache.layers.position.defined() ? cache.layers.capacity - cache.layers.memory_length
-                                                       : cache.layers.length + s.x.size(1);
+    const auto total = cache.layers.position.defined()
+                           ? cache.layers.capacity - cache.layers.memory_length
+                           : cache.layers.length + s.x.size(1);
     layers.self_attn_kv_mask = at::constant_pad_nd(cache.mask, {0, total - cache.mask.size(1)}, 1);
   }
   layers.keep_hiddens = inputs.keep_hiddens;
@@ -162,7 +171,8 @@ LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
     return attn_layers_->forward(layers);
   }
   auto steps = inputs.recycle_steps;
-  if (!steps && is_training()) steps = at::randint(1, options_.train_max_recycle_steps + 1, {1}).item<int64_t>();
+  if (!steps && is_training())
+    steps = at::randint(1, options_.train_max_recycle_steps + 1, {1}).item<int64_t>();
   require(steps.value_or(0) > 0, "recycle_steps: is needed outside training");
   LayersOutput output;
   for (int64_t step = 0; step < *steps; ++step) {
@@ -198,7 +208,8 @@ void TransformerWrapperImpl::pool(const TransformerInputs& inputs, const Sequenc
   }
   if (attn_pool_ && (inputs.attn_pool || !attn_layers_->options().causal)) {
     auto mask = s.mask;
-    if (mask.defined() && mask.size(1) > x.size(1)) mask = mask.narrow(1, mask.size(1) - x.size(1), x.size(1));
+    if (mask.defined() && mask.size(1) > x.size(1))
+      mask = mask.narrow(1, mask.size(1) - x.size(1), x.size(1));
     output.attn_pooled_tokens = attn_pool_->forward(x, mask);
   }
   output.embeddings = x;
@@ -268,8 +279,10 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& input
   output.mems = shifted.mems;
   pool(inputs, s, remove_memory_tokens(s, output.layers.out, output), output);
   if (inputs.next_embed_pred) {
-    require(options_.add_continuous_pred_head, "return_next_embed_pred: needs add_continuous_pred_head");
-    output.next_embed_pred = next_embed_out_->forward(at::silu(next_embed_hidden_->forward(output.embeddings)));
+    require(options_.add_continuous_pred_head,
+            "return_next_embed_pred: needs add_continuous_pred_head");
+    output.next_embed_pred =
+        next_embed_out_->forward(at::silu(next_embed_hidden_->forward(output.embeddings)));
   }
   if (inputs.logits && !options_.return_only_embed) apply_heads(output, inputs.to_logits_kwargs);
   return output;
@@ -309,8 +322,9 @@ at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {
 std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_mem_len) {
   std::vector<at::Tensor> mems;
   // As many as were given, as in Python: a layer that is run again may have had none of its own.
-  const auto count = output.mems.empty() ? output.layers.hiddens.size()
-                                         : std::min(output.mems.size(), output.layers.hiddens.size());
+  const auto count = output.mems.empty()
+                         ? output.layers.hiddens.size()
+                         : std::min(output.mems.size(), output.layers.hiddens.size());
   for (size_t i = 0; i < count; ++i) {
     auto mem = output.layers.hiddens[i];
     if (!output.mems.empty()) mem = at::cat({output.mems[i], mem}, -2);

@@ -20,8 +20,8 @@
 
 namespace x_transformers {
 
-/// The caches of a token model. `prefix` of their tokens are not tokens of the sequence: memory tokens, cls tokens and
-/// prepended embeddings, which enter with the first call.
+/// The caches of a token model. `prefix` of their tokens are not tokens of the sequence: memory
+/// tokens, cls tokens and prepended embeddings, which enter with the first call.
 struct TransformerCache {
   LayersCache layers;
   int64_t prefix = 0;
@@ -33,19 +33,20 @@ struct TransformerCache {
   void reorder(const at::Tensor& rows);
 };
 
-/// What one call of a token model takes. What `layers` holds is handed on to the stack; its x, mask, mems, mem_masks,
-/// pos, seq_start_pos and cache are set by the model.
+/// What one call of a token model takes. What `layers` holds is handed on to the stack; its x,
+/// mask, mems, mem_masks, pos, seq_start_pos and cache are set by the model.
 struct TransformerInputs {
-  at::Tensor x;      ///< [b, n] int64; undefined with prepend_embeds alone; with a cache the new tokens
-  at::Tensor mask;   ///< [b, n] bool: tokens that exist
+  at::Tensor x;  ///< [b, n] int64; undefined with prepend_embeds alone; with a cache the new tokens
+  at::Tensor mask;  ///< [b, n] bool: tokens that exist
   std::vector<at::Tensor> mems, mem_masks;
   std::optional<int64_t> recycle_steps = std::nullopt;
-  at::Tensor pos;              ///< [n] or [b, n] int64 positions; or [.., n, emb_dim] float, embeddings of positions
-  at::Tensor prepend_embeds;   ///< [b, m, emb_dim]
-  at::Tensor prepend_mask;     ///< [b, m] bool
+  at::Tensor
+      pos;  ///< [n] or [b, n] int64 positions; or [.., n, emb_dim] float, embeddings of positions
+  at::Tensor prepend_embeds;  ///< [b, m, emb_dim]
+  at::Tensor prepend_mask;    ///< [b, m] bool
   std::map<std::string, at::Tensor> embed_ids;
-  at::Tensor sum_embeds;       ///< [b, n, emb_dim], added to the embeddings
-  at::Tensor seq_start_pos;    ///< [b] int64: tokens before are padding at the left
+  at::Tensor sum_embeds;     ///< [b, n, emb_dim], added to the embeddings
+  at::Tensor seq_start_pos;  ///< [b] int64: tokens before are padding at the left
   TransformerCache* cache = nullptr;
   std::map<std::string, at::Tensor> token_emb_kwargs,
       to_logits_kwargs;  ///< for modules given in the options
@@ -53,24 +54,26 @@ struct TransformerInputs {
 
   double attn_z_loss_weight = 1e-4;  ///< of the z-loss, where a wrapper adds it
 
-  bool logits = true;             ///< apply the head
-  bool next_embed_pred = false;   ///< apply the continuous head
-  bool attn_pool = false;         ///< pool also where the stack is causal
-  bool keep_hiddens = false;      ///< TransformerOutput::layers has hiddens
-  bool keep_maps = false;         ///< TransformerOutput::layers has attention maps
+  bool logits = true;            ///< apply the head
+  bool next_embed_pred = false;  ///< apply the continuous head
+  bool attn_pool = false;        ///< pool also where the stack is causal
+  bool keep_hiddens = false;     ///< TransformerOutput::layers has hiddens
+  bool keep_maps = false;        ///< TransformerOutput::layers has attention maps
 };
 
 /// What a token model computes; what was not asked for is undefined.
 struct TransformerOutput {
-  std::vector<at::Tensor> logits;    ///< one for each output head, [b, n, logits_dim]; log-probabilities with a mixture
-  at::Tensor embeddings;             ///< [b, n, dim] before the head; pooled with average pooling or cls tokens
-  at::Tensor mixture;                ///< [b, n, k, dim] what a mixture of softmaxes makes logits of
-  at::Tensor init_embed;             ///< [b, n, emb_dim] after embedding norm, before dropout and projection
-  at::Tensor next_embed_pred;        ///< [b, n, dim]
-  at::Tensor last_layer_hiddens;     ///< [b, n, dim] before pooling
-  at::Tensor attn_pooled_tokens;     ///< [b, pooled, dim]
-  at::Tensor memory_tokens;          ///< [b, memory tokens, dim] as the stack leaves them
-  std::vector<at::Tensor> mems;      ///< memories given, in the order the layers used them
+  std::vector<at::Tensor>
+      logits;  ///< one for each output head, [b, n, logits_dim]; log-probabilities with a mixture
+  at::Tensor
+      embeddings;      ///< [b, n, dim] before the head; pooled with average pooling or cls tokens
+  at::Tensor mixture;  ///< [b, n, k, dim] what a mixture of softmaxes makes logits of
+  at::Tensor init_embed;  ///< [b, n, emb_dim] after embedding norm, before dropout and projection
+  at::Tensor next_embed_pred;     ///< [b, n, dim]
+  at::Tensor last_layer_hiddens;  ///< [b, n, dim] before pooling
+  at::Tensor attn_pooled_tokens;  ///< [b, pooled, dim]
+  at::Tensor memory_tokens;       ///< [b, memory tokens, dim] as the stack leaves them
+  std::vector<at::Tensor> mems;   ///< memories given, in the order the layers used them
   LayersOutput layers;
 };
 
@@ -100,7 +103,8 @@ class TransformerWrapperImpl : public torch::nn::Module {
   /// Why the model cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
-  /// Why a training step cannot be captured and replayed: what the host decides anew each time. Empty: it can.
+  /// Why a training step cannot be captured and replayed: what the host decides anew each time.
+  /// Empty: it can.
   std::string capture_refusal() const;
 
  private:
@@ -117,7 +121,8 @@ class TransformerWrapperImpl : public torch::nn::Module {
   void add_memory_tokens(Sequence& s) const;
   LayersOutput run_layers(const TransformerInputs& inputs, const Sequence& s);
   at::Tensor remove_memory_tokens(const Sequence& s, at::Tensor x, TransformerOutput& output) const;
-  void pool(const TransformerInputs& inputs, const Sequence& s, at::Tensor x, TransformerOutput& output);
+  void pool(const TransformerInputs& inputs, const Sequence& s, at::Tensor x,
+            TransformerOutput& output);
   void apply_heads(TransformerOutput& output, const CallableModule::NamedTensors& arguments);
   int64_t memory_token_count() const { return options_.num_memory_tokens.value_or(0); }
 
@@ -128,7 +133,8 @@ class TransformerWrapperImpl : public torch::nn::Module {
   std::shared_ptr<PositionalEmbedding> pos_emb_;
   std::map<std::string, torch::nn::Embedding> embeds_;
   std::shared_ptr<LayerNorm> post_emb_norm_;
-  Linear project_emb_{nullptr}, recycled_proj_{nullptr}, combine_mixture_{nullptr}, to_mixture_{nullptr};
+  Linear project_emb_{nullptr}, recycled_proj_{nullptr}, combine_mixture_{nullptr},
+      to_mixture_{nullptr};
   Linear next_embed_hidden_{nullptr}, next_embed_out_{nullptr};
   std::vector<Linear> to_logits_;
   AttentionLayers attn_layers_{nullptr};
@@ -137,11 +143,12 @@ class TransformerWrapperImpl : public torch::nn::Module {
 };
 TORCH_MODULE(TransformerWrapper);
 
-/// Sum over layers of the logsumexp of the scores, squared, summed over heads, mean over tokens, times `weight`: keeps
-/// scores from growing (z-loss, arXiv:2202.08906). Needs the maps.
+/// Sum over layers of the logsumexp of the scores, squared, summed over heads, mean over tokens,
+/// times `weight`: keeps scores from growing (z-loss, arXiv:2202.08906). Needs the maps.
 at::Tensor attn_z_loss(const LayersOutput& layers, double weight);
 
-/// Memories for the next segment: the hiddens after the memories given, cut to `max_mem_len` (0: all), detached.
+/// Memories for the next segment: the hiddens after the memories given, cut to `max_mem_len` (0:
+/// all), detached.
 std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_mem_len);
 
 /// Entropy of softmax(logits) over the last dimension.

@@ -34,9 +34,11 @@ void check_sizes(const TransformerWrapperOptions& o) {
 
 void validate(const TransformerWrapperOptions& o) {
   check_sizes(o);
-  require(!(o.average_pool_embed && o.use_cls_token), "average_pool_embed and use_cls_token: at most one of them");
+  require(!(o.average_pool_embed && o.use_cls_token),
+          "average_pool_embed and use_cls_token: at most one of them");
   require(!(o.use_cls_token && o.attn_pool), "use_cls_token and attn_pool: at most one of them");
-  require(!o.mixture_of_softmax || o.num_output_heads == 1, "mixture_of_softmax: needs num_output_heads = 1");
+  require(!o.mixture_of_softmax || o.num_output_heads == 1,
+          "mixture_of_softmax: needs num_output_heads = 1");
   require_positive(o.emb_frac_gradient, "emb_frac_gradient");
   require(!o.tie_embedding || o.emb_dim.value_or(o.attn_layers.dim) == o.attn_layers.dim,
           "tie_embedding: needs emb_dim = dim");
@@ -47,11 +49,13 @@ void validate(const TransformerWrapperOptions& o) {
           "leave it unused");
   if (o.memory_tokens_interspersed_every) {
     require_positive(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
-    require(o.attn_layers.kind == LayersKind::decoder, "memory_tokens_interspersed_every: needs a Decoder");
+    require(o.attn_layers.kind == LayersKind::decoder,
+            "memory_tokens_interspersed_every: needs a Decoder");
   }
 }
 
-TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options) : options_(std::move(options)) {
+TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options)
+    : options_(std::move(options)) {
   validate(options_);
   attn_layers_ = AttentionLayers(options_.attn_layers);
   const auto dim = attn_layers_->options().dim;
@@ -86,7 +90,8 @@ void TransformerWrapperImpl::build_embeddings(int64_t dim) {
     if (o.scaled_sinu_pos_emb) {
       pos_emb_ = std::make_shared<ScaledSinusoidalEmbedding>(emb_dim);
     } else {
-      pos_emb_ = std::make_shared<AbsolutePositionalEmbedding>(emb_dim, o.max_seq_len, o.l2norm_embed);
+      pos_emb_ =
+          std::make_shared<AbsolutePositionalEmbedding>(emb_dim, o.max_seq_len, o.l2norm_embed);
     }
     register_module("pos_emb", pos_emb_);
     pos_emb_->init();
@@ -94,16 +99,20 @@ void TransformerWrapperImpl::build_embeddings(int64_t dim) {
   if (!o.embed_num_tokens.empty()) {
     auto scope = register_module("embeds", make_scope());
     for (const auto& [name, count] : o.embed_num_tokens) {
-      embeds_.emplace(name, scope->register_module(name + "_embed", torch::nn::Embedding(count, emb_dim)));
+      embeds_.emplace(
+          name, scope->register_module(name + "_embed", torch::nn::Embedding(count, emb_dim)));
     }
   }
   if (o.ff_deep_embed) {
-    ff_deep_embed_ = register_parameter("ff_deep_embed", at::ones({o.num_tokens, attn_layers_->plan().depth, dim}));
+    ff_deep_embed_ = register_parameter("ff_deep_embed",
+                                        at::ones({o.num_tokens, attn_layers_->plan().depth, dim}));
   }
-  if (o.post_emb_norm) post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(emb_dim));
+  if (o.post_emb_norm)
+    post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(emb_dim));
   if (emb_dim != dim) project_emb_ = register_module("project_emb", Linear(emb_dim, dim));
   const auto memory_tokens = memory_token_count();
-  if (memory_tokens > 0) memory_tokens_ = register_parameter("memory_tokens", at::randn({memory_tokens, dim}));
+  if (memory_tokens > 0)
+    memory_tokens_ = register_parameter("memory_tokens", at::randn({memory_tokens, dim}));
   if (o.use_cls_token) {
     constexpr double kInitScale = 0.02;
     cls_token_ = register_parameter("cls_token", at::randn({o.num_cls_tokens, dim}) * kInitScale);
@@ -143,7 +152,8 @@ void TransformerWrapperImpl::build_heads(int64_t dim) {
   if (o.mixture_of_softmax) {
     auto scope = register_module("to_mixture", make_scope());
     to_mixture_ = scope->register_module("0", linear_no_bias(dim, dim * o.mixture_of_softmax_k));
-    combine_mixture_ = register_module("combine_mixture", linear_no_bias(dim, o.mixture_of_softmax_k));
+    combine_mixture_ =
+        register_module("combine_mixture", linear_no_bias(dim, o.mixture_of_softmax_k));
   }
   if (!o.return_only_embed && !o.tie_embedding) build_logits(dim);
   if (o.add_continuous_pred_head) {
@@ -161,7 +171,8 @@ void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
 
 std::string TransformerWrapperImpl::cache_refusal() const {
   if (options_.recycling) return "recycling runs over the whole sequence";
-  if (options_.memory_tokens_interspersed_every) return "interspersed memory tokens regroup the sequence";
+  if (options_.memory_tokens_interspersed_every)
+    return "interspersed memory tokens regroup the sequence";
   if (options_.average_pool_embed || options_.use_cls_token || options_.attn_pool) {
     return "pooling needs the whole sequence";
   }

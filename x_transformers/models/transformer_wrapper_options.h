@@ -56,28 +56,40 @@ struct TransformerWrapperOptions {
   void fields(Visitor& v) {
     v("num_tokens", num_tokens, "tokens of the vocabulary");
     v("max_seq_len", max_seq_len, "tokens of the longest sequence; 0: no absolute positions");
-    v("attn_layers", attn_layers, "the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers");
-    v("embed_num_tokens", embed_num_tokens, "further embeddings that are added, by name, with their sizes");
+    v("attn_layers", attn_layers,
+      "the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers");
+    v("embed_num_tokens", embed_num_tokens,
+      "further embeddings that are added, by name, with their sizes");
     v("emb_dim", emb_dim, "features of the embeddings, projected to dim; default: dim");
-    v("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all", "arXiv:1901.02860");
-    v("shift_mem_down", shift_mem_down, "memories go to layers this much lower", "arXiv:2012.15688");
+    v("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
+      "arXiv:1901.02860");
+    v("shift_mem_down", shift_mem_down, "memories go to layers this much lower",
+      "arXiv:2012.15688");
     v("emb_dropout", emb_dropout, "dropout of the embeddings");
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings", "arXiv:2210.02414");
-    v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence", "arXiv:2006.11527");
-    v("memory_tokens_interspersed_every", memory_tokens_interspersed_every, "memory tokens also after every so many");
+    v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
+      "arXiv:2006.11527");
+    v("memory_tokens_interspersed_every", memory_tokens_interspersed_every,
+      "memory tokens also after every so many");
     v("tie_embedding", tie_embedding, "logits by the token embeddings", "arXiv:1608.05859");
     v("logits_dim", logits_dim, "features of the output; default: num_tokens");
     v("return_only_embed", return_only_embed, "no head: the output is embeddings");
     v("num_output_heads", num_output_heads, "output heads, each with logits of its own");
-    v("use_abs_pos_emb", use_abs_pos_emb, "learned absolute positions (where the stack has no others)");
-    v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale", "arXiv:2202.10447");
+    v("use_abs_pos_emb", use_abs_pos_emb,
+      "learned absolute positions (where the stack has no others)");
+    v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale",
+      "arXiv:2202.10447");
     v("l2norm_embed", l2norm_embed, "embeddings of length one");
-    v("recycling", recycling, "the output is fed back several times", "doi:10.1038/s41586-021-03819-2");
+    v("recycling", recycling, "the output is fed back several times",
+      "doi:10.1038/s41586-021-03819-2");
     v("train_max_recycle_steps", train_max_recycle_steps, "most times in training");
-    v("emb_frac_gradient", emb_frac_gradient, "part of the gradient that reaches the embeddings", "arXiv:2105.13290");
-    v("attn_z_loss_weight", attn_z_loss_weight, "has no effect, as in Python: the call's weight counts");
+    v("emb_frac_gradient", emb_frac_gradient, "part of the gradient that reaches the embeddings",
+      "arXiv:2105.13290");
+    v("attn_z_loss_weight", attn_z_loss_weight,
+      "has no effect, as in Python: the call's weight counts");
     v("average_pool_embed", average_pool_embed, "mean over the sequence before the head");
-    v("use_cls_token", use_cls_token, "learned tokens in front, whose outputs go to the head", "arXiv:1810.04805");
+    v("use_cls_token", use_cls_token, "learned tokens in front, whose outputs go to the head",
+      "arXiv:1810.04805");
     v("num_cls_tokens", num_cls_tokens, "how many of them");
     v("attn_pool", attn_pool, "attention pooling of the output", "arXiv:1810.00825");
     v("num_pooled_tokens", num_pooled_tokens, "pooled tokens");
@@ -85,12 +97,14 @@ struct TransformerWrapperOptions {
     v("dim_pooled_tokens", dim_pooled_tokens, "features of the pooled tokens; default: dim");
     v("squeeze_out_last_dim", squeeze_out_last_dim, "leave out a last dimension of size one");
     v("token_emb", token_emb, "module that embeds the tokens; default: TokenEmbedding");
-    v("mixture_of_softmax", mixture_of_softmax, "log of a mix of several softmaxes", "arXiv:1711.03953");
+    v("mixture_of_softmax", mixture_of_softmax, "log of a mix of several softmaxes",
+      "arXiv:1711.03953");
     v("mixture_of_softmax_k", mixture_of_softmax_k, "how many");
     v("sigsoftmax_logits", sigsoftmax_logits, "logits plus their log sigmoid", "arXiv:1805.10829");
     v("ff_deep_embed", ff_deep_embed, "an embedding for each token and layer scales feed-forwards");
     v("to_logits", to_logits, "module that makes logits; default: Linear without bias");
-    v("add_continuous_pred_head", add_continuous_pred_head, "a head that predicts the next token's embedding");
+    v("add_continuous_pred_head", add_continuous_pred_head,
+      "a head that predicts the next token's embedding");
     v("input_not_include_cache", input_not_include_cache, "calls with a cache get new tokens only");
   }
 };

@@ -30,31 +30,36 @@ ViTransformerWrapperImpl::ViTransformerWrapperImpl(ViTransformerWrapperOptions o
   require_at_least(o.num_register_tokens, 0, "num_register_tokens");
   require_fraction(o.emb_dropout, "emb_dropout");
   require(o.patch_size > 0 && o.image_size > 0 && o.image_size % o.patch_size == 0,
-          "patch_size: " + std::to_string(o.patch_size) + " does not divide image_size = " +
-              std::to_string(o.image_size));
+          "patch_size: " + std::to_string(o.patch_size) +
+              " does not divide image_size = " + std::to_string(o.image_size));
   attn_layers_ = AttentionLayers(o.attn_layers);
   const auto dim = attn_layers_->options().dim;
   const auto patches = (o.image_size / o.patch_size) * (o.image_size / o.patch_size);
   const auto patch_dim = o.channels * o.patch_size * o.patch_size;
   pos_embedding_ = register_parameter("pos_embedding", at::randn({1, patches, dim}));
   if (o.num_register_tokens > 0) {
-    register_tokens_ = register_parameter("register_tokens", at::randn({o.num_register_tokens, dim}));
+    register_tokens_ =
+        register_parameter("register_tokens", at::randn({o.num_register_tokens, dim}));
   }
   auto embedding = register_module("patch_to_embedding", make_scope());
   patch_norm_ = embedding->register_module("0", std::make_shared<LayerNorm>(patch_dim));
   patch_projection_ = embedding->register_module("1", Linear(patch_dim, dim));
   embedding_norm_ = embedding->register_module("2", std::make_shared<LayerNorm>(dim));
-  if (o.post_emb_norm) post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(dim));
+  if (o.post_emb_norm)
+    post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(dim));
   register_module("attn_layers", attn_layers_);
   if (o.num_classes) mlp_head_ = register_module("mlp_head", Linear(dim, *o.num_classes));
 }
 
 ViTransformerWrapperImpl::Output ViTransformerWrapperImpl::forward(const at::Tensor& img) {
   const auto patch = options_.patch_size;
-  require(img.dim() == 4 && img.size(1) == options_.channels && img.size(2) % patch == 0 && img.size(3) % patch == 0,
+  require(img.dim() == 4 && img.size(1) == options_.channels && img.size(2) % patch == 0 &&
+              img.size(3) % patch == 0,
           "img: expected [batch, channels = " + std::to_string(options_.channels) +
-              ", height, width] with sides that patch_size = " + std::to_string(patch) + " divides");
-  auto x = embedding_norm_->forward(patch_projection_->forward(patch_norm_->forward(to_patches(img, patch))));
+              ", height, width] with sides that patch_size = " + std::to_string(patch) +
+              " divides");
+  auto x = embedding_norm_->forward(
+      patch_projection_->forward(patch_norm_->forward(to_patches(img, patch))));
   const auto patches = x.size(1);
   require(patches <= pos_embedding_.size(1), "img: has more patches than image_size allows");
   x = x + pos_embedding_.narrow(1, 0, patches);

@@ -30,7 +30,8 @@ struct ViTransformerWrapperOptions {
     v("channels", channels, "channels of the images");
     v("num_classes", num_classes, "classes to predict; default: the output is embeddings");
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings");
-    v("num_register_tokens", num_register_tokens, "learned tokens after the patches", "arXiv:2309.16588");
+    v("num_register_tokens", num_register_tokens, "learned tokens after the patches",
+      "arXiv:2309.16588");
     v("emb_dropout", emb_dropout, "dropout of the embeddings");
   }
 };
@@ -45,7 +46,8 @@ class ViTransformerWrapperImpl : public torch::nn::Module {
 
   /// Throws InputError for impossible options.
   explicit ViTransformerWrapperImpl(ViTransformerWrapperOptions options);
-  /// img [b, channels, height, width], both multiples of patch_size and together at most image_size ** 2.
+  /// img [b, channels, height, width], both multiples of patch_size and together at most image_size
+  /// ** 2.
   Output forward(const at::Tensor& img);
   AttentionLayers& attn_layers() { return attn_layers_; }
 

@@ -59,41 +59,59 @@ struct Parameterised {
 
 const std::map<std::string, Parameterised>& parameterised() {
   static const std::map<std::string, Parameterised> all = {
-      {"ELU", {{{"alpha", 1}}, [](const at::Tensor& x, const Numbers& n) { return at::elu(x, n.at("alpha")); }}},
-      {"CELU", {{{"alpha", 1}}, [](const at::Tensor& x, const Numbers& n) { return at::celu(x, n.at("alpha")); }}},
+      {"ELU",
+       {{{"alpha", 1}},
+        [](const at::Tensor& x, const Numbers& n) { return at::elu(x, n.at("alpha")); }}},
+      {"CELU",
+       {{{"alpha", 1}},
+        [](const at::Tensor& x, const Numbers& n) { return at::celu(x, n.at("alpha")); }}},
       {"LeakyReLU",
        {{{"negative_slope", 0.01}},
-        [](const at::Tensor& x, const Numbers& n) { return at::leaky_relu(x, n.at("negative_slope")); }}},
+        [](const at::Tensor& x, const Numbers& n) {
+          return at::leaky_relu(x, n.at("negative_slope"));
+        }}},
       {"Softplus",
        {{{"beta", 1}, {"threshold", 20}},
-        [](const at::Tensor& x, const Numbers& n) { return at::softplus(x, n.at("beta"), n.at("threshold")); }}},
+        [](const at::Tensor& x, const Numbers& n) {
+          return at::softplus(x, n.at("beta"), n.at("threshold"));
+        }}},
       {"Hardtanh",
        {{{"min_val", -1}, {"max_val", 1}},
-        [](const at::Tensor& x, const Numbers& n) { return at::hardtanh(x, n.at("min_val"), n.at("max_val")); }}},
+        [](const at::Tensor& x, const Numbers& n) {
+          return at::hardtanh(x, n.at("min_val"), n.at("max_val"));
+        }}},
       {"Threshold",
        {{{"threshold", 0}, {"value", 0}},
-        [](const at::Tensor& x, const Numbers& n) { return at::threshold(x, n.at("threshold"), n.at("value")); }}},
+        [](const at::Tensor& x, const Numbers& n) {
+          return at::threshold(x, n.at("threshold"), n.at("value"));
+        }}},
       {"Hardshrink",
-       {{{"lambd", 0.5}}, [](const at::Tensor& x, const Numbers& n) { return at::hardshrink(x, n.at("lambd")); }}},
+       {{{"lambd", 0.5}},
+        [](const at::Tensor& x, const Numbers& n) { return at::hardshrink(x, n.at("lambd")); }}},
       {"Softshrink",
-       {{{"lambd", 0.5}}, [](const at::Tensor& x, const Numbers& n) { return at::softshrink(x, n.at("lambd")); }}},
+       {{{"lambd", 0.5}},
+        [](const at::Tensor& x, const Numbers& n) { return at::softshrink(x, n.at("lambd")); }}},
   };
   return all;
 }
 
 /// An activation with arguments; `inplace` has no meaning here.
-std::shared_ptr<ActivationModule> with_arguments(const std::string& type, const Parameterised& activation,
+std::shared_ptr<ActivationModule> with_arguments(const std::string& type,
+                                                 const Parameterised& activation,
                                                  const Json& arguments) {
   auto numbers = activation.defaults;
   std::vector<std::string> known;
   for (const auto& [name, value] : numbers) known.push_back(name);
   for (const auto& [name, value] : arguments.items()) {
     if (name == "inplace") continue;
-    require(numbers.count(name), type + ": unknown argument '" + name + "'" + detail::nearest_hint(name, known));
+    require(numbers.count(name),
+            type + ": unknown argument '" + name + "'" + detail::nearest_hint(name, known));
     read_value(value, numbers[name], type + "." + name);
   }
   return std::make_shared<FunctionActivation>(
-      [function = activation.function, numbers](const at::Tensor& x) { return function(x, numbers); });
+      [function = activation.function, numbers](const at::Tensor& x) {
+        return function(x, numbers);
+      });
 }
 
 const std::map<std::string, Function>& functions() {
@@ -135,7 +153,8 @@ std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec) {
   const auto& plain = plain_activations();
   const auto arguments = Json::parse(spec.arguments);
   if (spec.type == "GELU" && arguments.value("approximate", "none") == "tanh") {
-    return std::make_shared<FunctionActivation>([](const at::Tensor& x) { return at::gelu(x, "tanh"); });
+    return std::make_shared<FunctionActivation>(
+        [](const at::Tensor& x) { return at::gelu(x, "tanh"); });
   }
   if (const auto found = parameterised().find(spec.type); found != parameterised().end()) {
     return with_arguments(spec.type, found->second, arguments);
@@ -144,7 +163,8 @@ std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec) {
   others.erase("inplace");
   require(others.empty(),
           "custom_activation: arguments of " + spec.type + " are not built yet: " + spec.arguments);
-  if (const auto found = plain.find(spec.type); found != plain.end()) return make_activation(found->second);
+  if (const auto found = plain.find(spec.type); found != plain.end())
+    return make_activation(found->second);
   if (spec.type == "PReLU") return std::make_shared<PReLU>();
   if (const auto found = functions().find(spec.type); found != functions().end()) {
     return std::make_shared<FunctionActivation>(found->second);

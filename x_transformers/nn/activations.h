@@ -34,8 +34,8 @@ class SoLU : public ActivationModule {
 
 std::shared_ptr<ActivationModule> make_activation(Activation activation);
 
-/// An activation of torch.nn by its name: GELU, ReLU, SiLU, SELU, ELU, Tanh, Sigmoid, Softplus, Mish, ... or ReluSquared.
-/// Throws InputError, naming the known ones, for another.
+/// An activation of torch.nn by its name: GELU, ReLU, SiLU, SELU, ELU, Tanh, Sigmoid, Softplus,
+/// Mish, ... or ReluSquared. Throws InputError, naming the known ones, for another.
 std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec);
 
 /// The names that make_activation knows.

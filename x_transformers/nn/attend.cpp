@@ -13,12 +13,14 @@
 namespace x_transformers {
 
 void validate(const ScoreOptions& options, bool causal) {
-  const int normalisers = options.sigmoid + options.hard + options.gumbel_softmax + options.sparse_topk.has_value();
+  const int normalisers =
+      options.sigmoid + options.hard + options.gumbel_softmax + options.sparse_topk.has_value();
   require(normalisers + options.l2_distance <= 1,
           "sigmoid, hard, l2_distance, gumbel_softmax and sparse_topk: at most one of them");
   require(!options.selective || causal, "selective: needs causal attention");
   require(!options.softclamp_logits || options.logit_softclamp_value > 0,
-          "logit_softclamp_value: expected a positive number, got " + std::to_string(options.logit_softclamp_value));
+          "logit_softclamp_value: expected a positive number, got " +
+              std::to_string(options.logit_softclamp_value));
   require_fraction(options.dropout, "dropout");
   require_positive(options.sparse_topk, "sparse_topk");
   require_positive(options.gumbel_softmax_temp, "gumbel_softmax_temp");
@@ -29,12 +31,15 @@ void validate(const ScoreOptions& options, bool causal) {
 
 Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std::move(options)) {
   validate(options_, options_.causal);
-  if (options_.pre_talking_heads) pre_talking_heads_ = add_talking_heads("pre_softmax_talking_heads");
-  if (options_.post_talking_heads) post_talking_heads_ = add_talking_heads("post_softmax_talking_heads");
+  if (options_.pre_talking_heads)
+    pre_talking_heads_ = add_talking_heads("pre_softmax_talking_heads");
+  if (options_.post_talking_heads)
+    post_talking_heads_ = add_talking_heads("post_softmax_talking_heads");
   if (options_.pre_scale_post_talking_heads) {
     pre_scale_post_talking_heads_ = add_talking_heads("pre_scale_post_talking_heads");
   }
-  if (options_.head_learned_sink) head_sink_ = register_parameter("head_attn_sink", at::zeros({options_.heads}));
+  if (options_.head_learned_sink)
+    head_sink_ = register_parameter("head_attn_sink", at::zeros({options_.heads}));
   if (cope) cope_ = register_module("cope", cope);
   if (options_.custom_attn_fn) build_custom_function();
 }
@@ -51,7 +56,8 @@ void Attend::build_custom_function() {
 at::Tensor Attend::add_talking_heads(const char* name) {
   require(options_.heads > 0, "heads: talking heads need the number of heads");
   auto scope = register_module(name, make_scope());
-  return scope->register_parameter("weight", at::eye(options_.heads).view({options_.heads, options_.heads, 1, 1}));
+  return scope->register_parameter(
+      "weight", at::eye(options_.heads).view({options_.heads, options_.heads, 1, 1}));
 }
 
 ScoreProgram Attend::program(int64_t d, const Call& call) const {
@@ -68,10 +74,13 @@ ScoreProgram Attend::program(int64_t d, const Call& call) const {
   program.bias = call.attn_bias;
   if (options_.softclamp_logits) program.softclamp = options_.logit_softclamp_value;
   program.cog_signed = options_.cog_signed;
-  program.mask = call.mask.defined() && call.mask.dim() == 2 ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask;
+  program.mask =
+      call.mask.defined() && call.mask.dim() == 2 ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask;
   program.causal = options_.causal;
   if (cope_) {
-    program.cope = [cope = cope_](const at::Tensor& q, const at::Tensor& scores) { return cope->forward(q, scores); };
+    program.cope = [cope = cope_](const at::Tensor& q, const at::Tensor& scores) {
+      return cope->forward(q, scores);
+    };
   }
   program.selective = options_.selective;
   program.head_sink = head_sink_;
@@ -116,8 +125,8 @@ void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& 
 
 }  // namespace
 
-AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given, const at::Tensor& v_given,
-                             const Call& call) {
+AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
+                             const at::Tensor& v_given, const Call& call) {
   require(options_.flash_pack_seq == (call.packed != nullptr),
           options_.flash_pack_seq ? "flash_pack_seq_kwargs: are needed, as flash_pack_seq is on"
                                   : "flash_pack_seq_kwargs: given, but flash_pack_seq is off");

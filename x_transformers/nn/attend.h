@@ -1,4 +1,5 @@
-// The part of attention that works on scores: its options, its parameters, and the score program they make.
+// The part of attention that works on scores: its options, its parameters, and the score program
+// they make.
 #pragma once
 
 #include <torch/nn/module.h>
@@ -14,7 +15,8 @@
 
 namespace x_transformers {
 
-/// Which engines may run attention, in PyTorch's words. Without any of the fused ones the reference runs.
+/// Which engines may run attention, in PyTorch's words. Without any of the fused ones the reference
+/// runs.
 struct SdpOptions {
   bool enable_flash = true;
   bool enable_math = true;
@@ -24,7 +26,8 @@ struct SdpOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v("enable_flash", enable_flash, "fused flash kernels");
-    v("enable_math", enable_math, "accepted for Python's sake: the reference is there for what no other engine runs");
+    v("enable_math", enable_math,
+      "accepted for Python's sake: the reference is there for what no other engine runs");
     v("enable_mem_efficient", enable_mem_efficient, "fused memory-efficient kernels");
     v("enable_cudnn", enable_cudnn, "fused kernels of cuDNN");
   }
@@ -63,23 +66,29 @@ struct ScoreOptions {
       "arXiv:2205.14135");
     v("dropout", dropout, "dropout of the attention weights");
     v("pre_talking_heads", pre_talking_heads, "heads mixed before the softmax", "arXiv:2003.02436");
-    v("post_talking_heads", post_talking_heads, "heads mixed after the softmax", "arXiv:2003.02436");
+    v("post_talking_heads", post_talking_heads, "heads mixed after the softmax",
+      "arXiv:2003.02436");
     v("pre_scale_post_talking_heads", pre_scale_post_talking_heads,
       "heads mixed before the softmax scale the weights after it");
     v("sparse_topk", sparse_topk, "only the k best keys of each query", "arXiv:1912.11637");
-    v("sparse_topk_straight_through", sparse_topk_straight_through, "gradients also to the keys left out",
-      "arXiv:2505.22074");
-    v("l2_distance", l2_distance, "minus the squared distance of query and key as score", "arXiv:2006.04710");
+    v("sparse_topk_straight_through", sparse_topk_straight_through,
+      "gradients also to the keys left out", "arXiv:2505.22074");
+    v("l2_distance", l2_distance, "minus the squared distance of query and key as score",
+      "arXiv:2006.04710");
     v("sigmoid", sigmoid, "sigmoid in place of softmax", "arXiv:2409.04431");
     v("gumbel_softmax", gumbel_softmax, "Gumbel noise on the scores", "arXiv:1611.01144");
     v("gumbel_softmax_temp", gumbel_softmax_temp, "temperature of the Gumbel softmax");
-    v("gumbel_softmax_hard", gumbel_softmax_hard, "one-hot weights with straight-through gradients");
+    v("gumbel_softmax_hard", gumbel_softmax_hard,
+      "one-hot weights with straight-through gradients");
     v("cog_signed", cog_signed, "weights that keep the sign of their score", "arXiv:2411.07176");
-    v("softclamp_logits", softclamp_logits, "scores held within a bound by tanh", "arXiv:2408.00118");
+    v("softclamp_logits", softclamp_logits, "scores held within a bound by tanh",
+      "arXiv:2408.00118");
     v("logit_softclamp_value", logit_softclamp_value, "the bound of softclamp_logits");
     v("add_zero_kv", add_zero_kv, "one more key and value, all zero: attend to nothing");
-    v("head_learned_sink", head_learned_sink, "a learned score for each head that takes weight and gives nothing");
-    v("selective", selective, "tokens can stop later ones from attending to what they have seen", "arXiv:2410.02703");
+    v("head_learned_sink", head_learned_sink,
+      "a learned score for each head that takes weight and gives nothing");
+    v("selective", selective, "tokens can stop later ones from attending to what they have seen",
+      "arXiv:2410.02703");
     v("hard", hard, "one-hot weights with straight-through gradients");
     v("onnxable", onnxable,
       "accepted for Python's sake: causal masks are the same with and without");
@@ -129,7 +138,8 @@ class Attend : public torch::nn::Module {
   /// `cope` may be null.
   explicit Attend(AttendOptions options, std::shared_ptr<CoPE> cope = nullptr);
   /// q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv] -> [b, h, i, dv]
-  AttendResult forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const Call& call);
+  AttendResult forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       const Call& call);
   /// The score program of a call with `d` features a head.
   ScoreProgram program(int64_t d, const Call& call) const;
 

@@ -25,7 +25,8 @@ at::Tensor split_heads(const at::Tensor& t, int64_t heads) {
 /// [b, heads, n, d] -> [b, n, heads * d]
 at::Tensor merge_heads(const at::Tensor& t) { return t.transpose(1, 2).flatten(2); }
 
-/// What is left of x [b, ...] without its part along y, each flattened (in double, as small parts remain).
+/// What is left of x [b, ...] without its part along y, each flattened (in double, as small parts
+/// remain).
 at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
   const auto flat = x.flatten(1).to(at::kDouble);
   const auto direction = y.flatten(1).to(at::kDouble);
@@ -37,12 +38,12 @@ at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
 
 /// Queries, keys and values on their way through the steps of forward.
 struct AttentionImpl::Projected {
-  at::Tensor q, k, v;         ///< [b, h, n, d], [b, kv_heads, j, d], [b, kv_heads, j, dv]
-  at::Tensor x;               ///< [b, n, dim] the input as the queries see it
-  at::Tensor q_input;         ///< [b, n, d] what queries were made of
-  at::Tensor orig_values;     ///< values as projected
+  at::Tensor q, k, v;            ///< [b, h, n, d], [b, kv_heads, j, d], [b, kv_heads, j, dv]
+  at::Tensor x;                  ///< [b, n, dim] the input as the queries see it
+  at::Tensor q_input;            ///< [b, n, d] what queries were made of
+  at::Tensor orig_values;        ///< values as projected
   at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
-  int64_t mem_length = 0;     ///< keys at the front that are memory
+  int64_t mem_length = 0;        ///< keys at the front that are memory
 };
 
 void AttentionImpl::build_projections() {
@@ -51,20 +52,25 @@ void AttentionImpl::build_projections() {
   const auto dim_kv = o.dim_context.value_or(o.dim);
   const auto dim_kv_input = o.use_latent_kv ? *o.dim_latent_kv : dim_kv;
   const auto rope_subheads = o.latent_rope_subheads.value_or(0);
-  if (o.use_latent_q) to_latent_q_ = register_module("to_latent_q", linear_no_bias(o.dim, *o.dim_latent_q));
-  if (o.use_latent_kv) to_latent_kv_ = register_module("to_latent_kv", linear_no_bias(o.dim, *o.dim_latent_kv));
+  if (o.use_latent_q)
+    to_latent_q_ = register_module("to_latent_q", linear_no_bias(o.dim, *o.dim_latent_q));
+  if (o.use_latent_kv)
+    to_latent_kv_ = register_module("to_latent_kv", linear_no_bias(o.dim, *o.dim_latent_kv));
   if (rope_subheads > 0) {
-    to_rotateable_k_ = register_module("to_rotateable_k", linear_no_bias(o.dim, o.dim_head * rope_subheads));
+    to_rotateable_k_ =
+        register_module("to_rotateable_k", linear_no_bias(o.dim, o.dim_head * rope_subheads));
   }
   to_q_ = register_module("to_q", linear_no_bias(dim_q_input, o.dim_head * o.heads));
-  to_k_ = register_module("to_k", linear_no_bias(dim_kv_input, o.dim_head * (kv_heads_ - rope_subheads)));
+  to_k_ = register_module("to_k",
+                          linear_no_bias(dim_kv_input, o.dim_head * (kv_heads_ - rope_subheads)));
   to_v_ = register_module("to_v", linear_no_bias(dim_kv_input, value_dim_head_ * kv_heads_));
   if (o.qk_norm && o.qk_norm_dim_scale) {
     qk_norm_q_scale_ = register_parameter("qk_norm_q_scale", at::ones({o.heads, 1, o.dim_head}));
     qk_norm_k_scale_ = register_parameter("qk_norm_k_scale", at::ones({kv_heads_, 1, o.dim_head}));
   }
   if (o.value_rmsnorm) {
-    value_rmsnorm_ = register_module("value_rmsnorm", std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
+    value_rmsnorm_ = register_module("value_rmsnorm",
+                                     std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
   }
   if (o.num_mem_kv > 0) {
     mem_k_ = register_parameter("mem_k", at::randn({kv_heads_, o.num_mem_kv, o.dim_head}));
@@ -89,9 +95,11 @@ void AttentionImpl::build_outputs() {
   };
   if (o.gate_values) to_v_gate_ = open_gate("to_v_gate", out_dim);
   if (o.gate_value_heads) to_v_head_gate_ = open_gate("to_v_head_gate", o.heads);
-  if (o.head_scale) head_scale_params_ = register_parameter("head_scale_params", at::ones({1, o.heads, 1, 1}));
+  if (o.head_scale)
+    head_scale_params_ = register_parameter("head_scale_params", at::ones({1, o.heads, 1, 1}));
 
-  const auto copies = std::max(1, int{o.orthog_projected_values} + int{o.orthog_projected_values_per_head});
+  const auto copies =
+      std::max(1, int{o.orthog_projected_values} + int{o.orthog_projected_values_per_head});
   const auto dim_out = o.dim_out.value_or(o.dim);
   if (o.on_attn) {
     auto scope = register_module("to_out", make_scope());
@@ -128,17 +136,20 @@ AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(opti
 
   std::shared_ptr<CoPE> cope;
   if (o.use_cope) {
-    cope = std::make_shared<CoPE>(o.dim_head, o.heads, o.cope_max_pos, o.cope_soft_onehot_pos, o.cope_talking_heads);
+    cope = std::make_shared<CoPE>(o.dim_head, o.heads, o.cope_max_pos, o.cope_soft_onehot_pos,
+                                  o.cope_talking_heads);
   }
   const auto& alibi = o.data_dependent_alibi_kwargs;
   if (o.data_dependent_alibi && o.data_dependent_alibi_per_row) {
     per_row_alibi_ = register_module(
-        "data_dependent_alibi", std::make_shared<PerRowDataDependentAlibi>(
-                                    o.dim, o.heads, o.data_dependent_alibi_per_row_dim_head, alibi.post_log_scale));
-  } else if (o.data_dependent_alibi) {
-    data_dependent_alibi_ = register_module(
         "data_dependent_alibi",
-        std::make_shared<DataDependentAlibi>(o.dim, o.heads, o.causal, alibi.bias_init, alibi.post_log_scale));
+        std::make_shared<PerRowDataDependentAlibi>(
+            o.dim, o.heads, o.data_dependent_alibi_per_row_dim_head, alibi.post_log_scale));
+  } else if (o.data_dependent_alibi) {
+    data_dependent_alibi_ =
+        register_module("data_dependent_alibi",
+                        std::make_shared<DataDependentAlibi>(
+                            o.dim, o.heads, o.causal, alibi.bias_init, alibi.post_log_scale));
   }
 
   AttendOptions attend;
@@ -177,7 +188,8 @@ std::string AttentionImpl::cache_refusal() const {
 void AttentionImpl::project_latent(const AttentionInputs& inputs, Projected& p) {
   const auto kv_input = p.k;
   p.latent = to_latent_kv_->forward(kv_input);
-  if (to_rotateable_k_) p.sub_heads = split_heads(to_rotateable_k_->forward(kv_input), *options_.latent_rope_subheads);
+  if (to_rotateable_k_)
+    p.sub_heads = split_heads(to_rotateable_k_->forward(kv_input), *options_.latent_rope_subheads);
   if (inputs.cache) std::tie(p.latent, p.sub_heads) = inputs.cache->append(p.latent, p.sub_heads);
   p.k = split_heads(to_k_->forward(p.latent), to_k_->options.out_features() / options_.dim_head);
   p.v = split_heads(to_v_->forward(p.latent), kv_heads_);
@@ -225,7 +237,8 @@ void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
   if (inputs.value_residual.defined()) {
     if (to_value_residual_mix_) {
       const auto mix = to_value_residual_mix_->forward(p.x).sigmoid().transpose(1, 2).unsqueeze(-1);
-      p.v = at::lerp(repeat_heads(inputs.value_residual, options_.heads), repeat_heads(p.v, options_.heads), mix);
+      p.v = at::lerp(repeat_heads(inputs.value_residual, options_.heads),
+                     repeat_heads(p.v, options_.heads), mix);
     } else {
       p.v = at::lerp(inputs.value_residual, p.v, 0.5);
     }
@@ -251,15 +264,19 @@ at::Tensor AttentionImpl::turn_heads(const at::Tensor& t, Turn turn) const {
   return at::cat({t.narrow(1, 0, rest), turn(t.narrow(1, rest, rotate_num_heads_))}, 1);
 }
 
-at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles, int64_t new_tokens) const {
+at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
+                                      int64_t new_tokens) const {
   const auto used = angles.rows(keys.size(2), new_tokens);
   return turn_heads(keys, [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
 }
 
-/// What Python keeps in its cache of the tokens given: keys before rotation and values, memories left out.
+/// What Python keeps in its cache of the tokens given: keys before rotation and values, memories
+/// left out.
 std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const Projected& p) const {
   if (to_latent_kv_) return {p.latent, p.sub_heads};
-  const auto sequence = [&](const at::Tensor& t) { return t.narrow(2, p.mem_length, t.size(2) - p.mem_length); };
+  const auto sequence = [&](const at::Tensor& t) {
+    return t.narrow(2, p.mem_length, t.size(2) - p.mem_length);
+  };
   return {sequence(p.k), sequence(p.v)};
 }
 
@@ -268,12 +285,15 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
     const auto& angles = inputs.rotary->angles;
     const auto& context = inputs.rotary->context_angles;
     const auto& key_angles = inputs.context.defined() && context.defined() ? context : angles;
-    p.q = turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
-    p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary_angles(t, key_angles, true); });
+    p.q =
+        turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
+    p.k = turn_heads(p.k,
+                     [&](const at::Tensor& t) { return apply_rotary_angles(t, key_angles, true); });
   } else if (inputs.rotary) {
     const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
     const auto& key_table = rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys;
-    p.q = turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary(t, inputs.rotary->queries, false); });
+    p.q = turn_heads(
+        p.q, [&](const at::Tensor& t) { return apply_rotary(t, inputs.rotary->queries, false); });
     p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
   }
   if (inputs.polar) {
@@ -286,7 +306,8 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
 }
 
 /// Keys that have no position, as xpos scales them.
-at::Tensor AttentionImpl::without_position(const AttentionInputs& inputs, const at::Tensor& keys) const {
+at::Tensor AttentionImpl::without_position(const AttentionInputs& inputs,
+                                           const at::Tensor& keys) const {
   if (!inputs.rotary || !inputs.rotary->scale_without_position.defined()) return keys;
   const auto scale = inputs.rotary->scale_without_position.repeat_interleave(2);
   return turn_heads(keys, [&](const at::Tensor& t) {
@@ -303,7 +324,8 @@ void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p)
   }
   // Memories that come with later tokens stand before what is cached, and are not kept.
   const auto split = [&](const at::Tensor& t) {
-    return std::pair{t.narrow(2, 0, p.mem_length), t.narrow(2, p.mem_length, t.size(2) - p.mem_length)};
+    return std::pair{t.narrow(2, 0, p.mem_length),
+                     t.narrow(2, p.mem_length, t.size(2) - p.mem_length)};
   };
   const auto [mem_k, new_k] = split(p.k);
   const auto [mem_v, new_v] = split(p.v);
@@ -312,7 +334,8 @@ void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p)
   p.v = at::cat({mem_v, v}, 2);
 }
 
-/// Which keys of the sequence exist, [b, sequence_keys] or undefined; memories are in front of the sequence.
+/// Which keys of the sequence exist, [b, sequence_keys] or undefined; memories are in front of the
+/// sequence.
 at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const {
   auto mask = inputs.context_mask;
   if (!mask.defined() && !inputs.context.defined()) mask = inputs.mask;
@@ -325,8 +348,10 @@ at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequen
   return pad_mask_left(mask, sequence_keys - mask.size(-1));
 }
 
-/// Learned and given keys and values in front of the sequence; returns the key mask widened for them.
-at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, Projected& p, at::Tensor mask) const {
+/// Learned and given keys and values in front of the sequence; returns the key mask widened for
+/// them.
+at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, Projected& p,
+                                                at::Tensor mask) const {
   const auto batch = p.q.size(0);
   if (options_.num_mem_kv > 0) {
     auto mem_k = mem_k_.unsqueeze(0);
@@ -347,8 +372,9 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
   const auto& added_v = inputs.additional_key_values.second;
   const bool same_heads = added_k.size(1) == kv_heads_;
   const auto heads = same_heads ? p.k.size(1) : options_.heads;
-  require(heads % added_k.size(1) == 0, "self_attn_additional_kv: " + std::to_string(added_k.size(1)) +
-                                            " heads do not divide heads = " + std::to_string(options_.heads));
+  require(heads % added_k.size(1) == 0,
+          "self_attn_additional_kv: " + std::to_string(added_k.size(1)) +
+              " heads do not divide heads = " + std::to_string(options_.heads));
   const auto sequence_keys = p.k.size(2);
   p.k = at::cat({repeat_heads(added_k, heads), repeat_heads(p.k, heads)}, 2);
   const auto value_heads = std::max(heads, p.v.size(1));
@@ -361,7 +387,8 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
 
 namespace {
 /// Which keys are at most `max_attend_past` tokens before each query, [queries, keys].
-at::Tensor window_of(const AttentionInputs& inputs, int64_t queries, int64_t keys, int64_t max_attend_past) {
+at::Tensor window_of(const AttentionInputs& inputs, int64_t queries, int64_t keys,
+                     int64_t max_attend_past) {
   const bool is_fixed = inputs.cache && inputs.cache->position().defined();
   if (!is_fixed) return window_mask(queries, keys, max_attend_past, inputs.x.device());
   // The query does not stand at the last key, but where the cache has been filled to.
@@ -371,8 +398,8 @@ at::Tensor window_of(const AttentionInputs& inputs, int64_t queries, int64_t key
 }  // namespace
 
 /// Masks of pairs of query and key, broadcastable to [b, h, i, keys], or undefined.
-at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
-                                    int64_t keys) const {
+at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queries,
+                                    int64_t sequence_keys, int64_t keys) const {
   at::Tensor mask;
   if (inputs.attn_mask.defined()) {
     mask = inputs.attn_mask;
@@ -453,7 +480,8 @@ at::Tensor AttentionImpl::mix_hybrid(const AttentionInputs& inputs, const at::Te
   return at::lerp(out, other, mix);
 }
 
-at::Tensor AttentionImpl::project_orthogonally(const at::Tensor& out, const at::Tensor& values) const {
+at::Tensor AttentionImpl::project_orthogonally(const at::Tensor& out,
+                                               const at::Tensor& values) const {
   const auto own = merge_heads(repeat_heads(values, options_.heads));
   std::vector<at::Tensor> parts;
   // Python flattens tokens and heads before projecting, in both forms.
@@ -473,7 +501,8 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
   }
   out = to_out_->forward(out);
   if (options_.on_attn) out = at::glu(out, -1);
-  if (options_.sublayer_dropout > 0) out = at::dropout(out, options_.sublayer_dropout, is_training());
+  if (options_.sublayer_dropout > 0)
+    out = at::dropout(out, options_.sublayer_dropout, is_training());
   return out;
 }
 

@@ -90,26 +90,34 @@ struct AttentionOptions : ScoreOptions {
     score_fields(v);
     v("attend_sdp_kwargs", sdp_kwargs, "which engines may run");
     v("head_scale", head_scale, "learned factor for each head's output", "arXiv:2110.09456");
-    v("num_mem_kv", num_mem_kv, "learned keys and values in front of the sequence", "arXiv:1907.01470");
+    v("num_mem_kv", num_mem_kv, "learned keys and values in front of the sequence",
+      "arXiv:1907.01470");
     v("sublayer_dropout", sublayer_dropout, "dropout of the output");
     v("on_attn", on_attn, "attention on attention: a gated output projection", "arXiv:1908.06954");
-    v("gate_value_heads", gate_value_heads, "each head's output gated by the input", "arXiv:2306.12929");
+    v("gate_value_heads", gate_value_heads, "each head's output gated by the input",
+      "arXiv:2306.12929");
     v("swiglu_values", swiglu_values, "SiLU in place of sigmoid in gate_values");
-    v("gate_values", gate_values, "each output feature gated by the input", "doi:10.1038/s41586-021-03819-2");
+    v("gate_values", gate_values, "each output feature gated by the input",
+      "doi:10.1038/s41586-021-03819-2");
     v("zero_init_output", zero_init_output, "start with an output of zero");
     v("max_attend_past", max_attend_past, "keys further back than this are not seen");
     v("qk_norm", qk_norm, "l2-normalised queries and keys", "arXiv:2010.04245");
-    v("qk_norm_groups", qk_norm_groups, "groups of features that are normalised apart", "arXiv:2302.05442");
+    v("qk_norm_groups", qk_norm_groups, "groups of features that are normalised apart",
+      "arXiv:2302.05442");
     v("qk_norm_scale", qk_norm_scale, "factor of the scores with qk_norm");
-    v("qk_norm_dim_scale", qk_norm_dim_scale, "learned factor for each normalised feature", "arXiv:2302.05442");
+    v("qk_norm_dim_scale", qk_norm_dim_scale, "learned factor for each normalised feature",
+      "arXiv:2302.05442");
     v("value_rmsnorm", value_rmsnorm, "root-mean-square norm of the values");
     v("one_kv_head", one_kv_head, "one key/value head for all queries", "arXiv:1911.02150");
-    v("kv_heads", kv_heads, "key/value heads; query head h uses h % kv_heads; default: heads", "arXiv:2305.13245");
+    v("kv_heads", kv_heads, "key/value heads; query head h uses h % kv_heads; default: heads",
+      "arXiv:2305.13245");
     v("value_dim_head", value_dim_head, "features of each head's values; default: dim_head");
     v("dim_out", dim_out, "output features; default: dim");
     v("rotate_num_heads", rotate_num_heads, "heads, from the last, that are rotated; default: all");
-    v("data_dependent_alibi", data_dependent_alibi, "position bias from forget gates", "arXiv:2503.02130");
-    v("data_dependent_alibi_per_row", data_dependent_alibi_per_row, "forget gates for each pair of tokens");
+    v("data_dependent_alibi", data_dependent_alibi, "position bias from forget gates",
+      "arXiv:2503.02130");
+    v("data_dependent_alibi_per_row", data_dependent_alibi_per_row,
+      "forget gates for each pair of tokens");
     v("data_dependent_alibi_per_row_dim_head", data_dependent_alibi_per_row_dim_head,
       "features of the gates' queries and keys");
     v("data_dependent_alibi_kwargs", data_dependent_alibi_kwargs, "bias_init and post_log_scale");
@@ -117,19 +125,22 @@ struct AttentionOptions : ScoreOptions {
     v("cope_max_pos", cope_max_pos, "contextual positions end here");
     v("cope_soft_onehot_pos", cope_soft_onehot_pos, "soft one-hot in place of interpolation");
     v("cope_talking_heads", cope_talking_heads, "heads mixed before they count positions");
-    v("learned_value_residual_mix", learned_value_residual_mix, "mix with the first layer's values learned per token",
-      "arXiv:2410.17897");
-    v("orthog_projected_values", orthog_projected_values, "output orthogonal to the tokens' own values");
-    v("orthog_projected_values_per_head", orthog_projected_values_per_head, "the same for each head");
+    v("learned_value_residual_mix", learned_value_residual_mix,
+      "mix with the first layer's values learned per token", "arXiv:2410.17897");
+    v("orthog_projected_values", orthog_projected_values,
+      "output orthogonal to the tokens' own values");
+    v("orthog_projected_values_per_head", orthog_projected_values_per_head,
+      "the same for each head");
     v("laser", laser, "attention to exponentiated values", "arXiv:2411.03493");
     v("laser_softclamp_value", laser_softclamp_value, "bound of the values with laser");
-    v("qkv_receive_diff_residuals", qkv_receive_diff_residuals, "queries, keys and values from different views");
+    v("qkv_receive_diff_residuals", qkv_receive_diff_residuals,
+      "queries, keys and values from different views");
     v("use_latent_q", use_latent_q, "queries from a smaller latent", "arXiv:2405.04434");
     v("dim_latent_q", dim_latent_q, "features of the query latent");
     v("use_latent_kv", use_latent_kv, "keys and values from a smaller latent", "arXiv:2405.04434");
     v("dim_latent_kv", dim_latent_kv, "features of the key/value latent");
-    v("latent_rope_subheads", latent_rope_subheads, "key heads that skip the latent and are rotated",
-      "arXiv:2405.04434");
+    v("latent_rope_subheads", latent_rope_subheads,
+      "key heads that skip the latent and are rotated", "arXiv:2405.04434");
     v("hybrid_module", hybrid_module,
       "a module beside attention, whose output is mixed with the heads' (GRU, MinGRU, "
       "CausalConv1d, ...)",
@@ -155,8 +166,10 @@ class AttentionImpl : public Block {
 
   const AttentionOptions& options() const { return options_; }
   std::string cache_refusal() const override;
-  /// Keys [b, kv_heads, c, d] that Python cached, turned by the rows of `angles` that stand before its last `new_tokens`.
-  at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles, int64_t new_tokens) const;
+  /// Keys [b, kv_heads, c, d] that Python cached, turned by the rows of `angles` that stand before
+  /// its last `new_tokens`.
+  at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
+                         int64_t new_tokens) const;
   /// Features of one token that a cache keeps, keys and values together.
   int64_t cached_features() const;
   const Attend& attend_module() const { return *attend_; }
@@ -176,8 +189,10 @@ class AttentionImpl : public Block {
   at::Tensor without_position(const AttentionInputs& inputs, const at::Tensor& keys) const;
   void append_to_cache(const AttentionInputs& inputs, Projected& p) const;
   at::Tensor key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const;
-  at::Tensor add_memory_key_values(const AttentionInputs& inputs, Projected& p, at::Tensor mask) const;
-  at::Tensor pair_mask(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys, int64_t keys) const;
+  at::Tensor add_memory_key_values(const AttentionInputs& inputs, Projected& p,
+                                   at::Tensor mask) const;
+  at::Tensor pair_mask(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
+                       int64_t keys) const;
   at::Tensor position_bias(const AttentionInputs& inputs, const at::Tensor& x,
                            int64_t sequence_keys, int64_t keys);
   at::Tensor gate(const at::Tensor& x, at::Tensor out);

@@ -11,18 +11,21 @@ void check_heads(const AttentionOptions& o) {
   require(!(o.kv_heads && o.one_kv_head), "kv_heads and one_kv_head: only one of them");
   const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
   require_positive(kv_heads, "kv_heads");
-  require(o.heads % kv_heads == 0, "kv_heads: " + std::to_string(kv_heads) + " does not divide heads = " +
-                                       std::to_string(o.heads));
+  require(o.heads % kv_heads == 0, "kv_heads: " + std::to_string(kv_heads) +
+                                       " does not divide heads = " + std::to_string(o.heads));
   const auto rotated = o.latent_rope_subheads.value_or(o.rotate_num_heads.value_or(o.heads));
-  require(rotated > 0 && rotated <= o.heads, "rotate_num_heads: expected 1 to heads = " + std::to_string(o.heads) +
-                                                 ", got " + std::to_string(rotated));
-  require(rotated == o.heads || kv_heads == o.heads, "rotate_num_heads: rotating some heads needs kv_heads = heads");
+  require(rotated > 0 && rotated <= o.heads,
+          "rotate_num_heads: expected 1 to heads = " + std::to_string(o.heads) + ", got " +
+              std::to_string(rotated));
+  require(rotated == o.heads || kv_heads == o.heads,
+          "rotate_num_heads: rotating some heads needs kv_heads = heads");
 }
 
 void check_latents(const AttentionOptions& o) {
   require(!o.use_latent_q || o.dim_latent_q, "use_latent_q: needs dim_latent_q");
   require(!o.use_latent_kv || o.dim_latent_kv, "use_latent_kv: needs dim_latent_kv");
-  require(!o.latent_rope_subheads || !o.rotate_num_heads, "latent_rope_subheads and rotate_num_heads: only one of them");
+  require(!o.latent_rope_subheads || !o.rotate_num_heads,
+          "latent_rope_subheads and rotate_num_heads: only one of them");
   require(!o.latent_rope_subheads || o.use_latent_kv, "latent_rope_subheads: needs use_latent_kv");
   require(!o.use_latent_kv || !o.qkv_receive_diff_residuals,
           "use_latent_kv and qkv_receive_diff_residuals: only one of them");
@@ -66,8 +69,8 @@ void validate(const AttentionOptions& o) {
   validate(static_cast<const ScoreOptions&>(o), o.causal);
   if (o.qk_norm) {
     require(o.qk_norm_groups > 0 && o.dim_head % o.qk_norm_groups == 0,
-            "qk_norm_groups: " + std::to_string(o.qk_norm_groups) + " does not divide dim_head = " +
-                std::to_string(o.dim_head));
+            "qk_norm_groups: " + std::to_string(o.qk_norm_groups) +
+                " does not divide dim_head = " + std::to_string(o.dim_head));
     require(o.dim_head / o.qk_norm_groups > 2, "qk_norm_groups: leaves groups of " +
                                                    std::to_string(o.dim_head / o.qk_norm_groups) +
                                                    " features, expected more than 2");

@@ -16,11 +16,13 @@ namespace x_transformers {
 
 class AttentionImpl;
 
-/// Tables for the positions of queries, of the keys that are added, and of all keys (needed where latents are cached).
+/// Tables for the positions of queries, of the keys that are added, and of all keys (needed where
+/// latents are cached).
 struct RotaryInputs {
   RotaryTable queries, keys, all_keys;
-  at::Tensor scale_without_position;     ///< of memory keys (RotaryEmbedding::scale_without_position)
-  RotaryAngles angles, context_angles;   ///< from outside, in place of the tables; of the context for cross attention
+  at::Tensor scale_without_position;  ///< of memory keys (RotaryEmbedding::scale_without_position)
+  RotaryAngles angles,
+      context_angles;  ///< from outside, in place of the tables; of the context for cross attention
 };
 
 /// Angles of queries and keys for polar positions.
@@ -43,9 +45,10 @@ struct AttentionInputs {
   at::Tensor prev_attn;       ///< [b, h, n, j] scores of an earlier layer
   at::Tensor mem, mem_mask;   ///< [b, m, dim], [b, m]: Transformer-XL memory in front of the keys
   at::Tensor value_residual;  ///< [b, kv_heads, n, d] values of the first layer
-  std::pair<at::Tensor, at::Tensor> additional_key_values;  ///< [b, h', m, d] each, in front of everything
-  at::Tensor additional_key_value_mask;                     ///< [b, m]
-  at::Tensor kv_input_residual;                             ///< added to what keys and values are made of
+  std::pair<at::Tensor, at::Tensor>
+      additional_key_values;                ///< [b, h', m, d] each, in front of everything
+  at::Tensor additional_key_value_mask;     ///< [b, m]
+  at::Tensor kv_input_residual;             ///< added to what keys and values are made of
   const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and only there
   at::Tensor hybrid_hidden;                 ///< where the hybrid module goes on, if not in a cache
   KeyValueCache* cache = nullptr;
@@ -56,16 +59,18 @@ struct AttentionInputs {
 struct AttentionOutput {
   at::Tensor out;  ///< [b, n, dim_out]
   AttentionMaps maps;
-  at::Tensor values;  ///< [b, kv_heads, n, d] before residual and norm
+  at::Tensor values;         ///< [b, kv_heads, n, d] before residual and norm
   at::Tensor hybrid_hidden;  ///< where the hybrid module has come to, if it has a state
-  std::pair<at::Tensor, at::Tensor> unrotated_kv;  ///< keys and values of the sequence, as Python caches them
+  std::pair<at::Tensor, at::Tensor>
+      unrotated_kv;  ///< keys and values of the sequence, as Python caches them
 };
 
-/// What a block is called with: attention's inputs (x among them), and what feed-forward and wrappers need.
+/// What a block is called with: attention's inputs (x among them), and what feed-forward and
+/// wrappers need.
 struct BlockInputs {
   AttentionInputs attention;
-  at::Tensor deep_embed;  ///< [b, n, dim] factors of the feed-forward's output
-  at::Tensor condition;   ///< [b, 1 or n, dim_condition]
+  at::Tensor deep_embed;        ///< [b, n, dim] factors of the feed-forward's output
+  at::Tensor condition;         ///< [b, 1 or n, dim_condition]
   ShiftCache* shift = nullptr;  ///< earlier tokens, for token shift
 };
 

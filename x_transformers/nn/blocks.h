@@ -1,4 +1,5 @@
-// What may be wrapped around a layer's branch. The wrapped block is registered as "fn", as in Python.
+// What may be wrapped around a layer's branch. The wrapped block is registered as "fn", as in
+// Python.
 #pragma once
 
 #include <cstdint>

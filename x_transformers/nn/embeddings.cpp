@@ -15,7 +15,8 @@ constexpr double kTinyNorm = 1e-5;
 }
 
 TokenEmbeddingImpl::TokenEmbeddingImpl(int64_t dim, int64_t num_tokens, bool l2norm_embed)
-    : l2norm_embed_(l2norm_embed), emb_(register_module("emb", torch::nn::Embedding(num_tokens, dim))) {}
+    : l2norm_embed_(l2norm_embed),
+      emb_(register_module("emb", torch::nn::Embedding(num_tokens, dim))) {}
 
 at::Tensor TokenEmbeddingImpl::forward(const at::Tensor& tokens) {
   const auto embedded = emb_->forward(tokens.to(at::kLong));
@@ -34,12 +35,14 @@ void TokenEmbeddingImpl::init() {
 at::Tensor Positions::resolve(int64_t length, const at::Device& device) const {
   auto resolved = pos;
   if (!resolved.defined()) {
-    resolved = at::arange(offset, offset + length, at::TensorOptions().dtype(at::kLong).device(device));
+    resolved =
+        at::arange(offset, offset + length, at::TensorOptions().dtype(at::kLong).device(device));
   }
   return seq_start_pos.defined() ? resolved - seq_start_pos.unsqueeze(-1) : resolved;
 }
 
-AbsolutePositionalEmbedding::AbsolutePositionalEmbedding(int64_t dim, int64_t max_seq_len, bool l2norm_embed)
+AbsolutePositionalEmbedding::AbsolutePositionalEmbedding(int64_t dim, int64_t max_seq_len,
+                                                         bool l2norm_embed)
     : scale_(l2norm_embed ? 1.0 : 1.0 / std::sqrt(static_cast<double>(dim))),
       max_seq_len_(max_seq_len),
       l2norm_embed_(l2norm_embed),
@@ -47,9 +50,10 @@ AbsolutePositionalEmbedding::AbsolutePositionalEmbedding(int64_t dim, int64_t ma
 
 at::Tensor AbsolutePositionalEmbedding::forward(int64_t length, const Positions& positions,
                                                 const at::Device& device) {
-  require(length + (positions.pos.defined() ? 0 : positions.offset) <= max_seq_len_,
-          "sequence of " + std::to_string(length + positions.offset) +
-              " tokens: the learned positions end at max_seq_len = " + std::to_string(max_seq_len_));
+  require(
+      length + (positions.pos.defined() ? 0 : positions.offset) <= max_seq_len_,
+      "sequence of " + std::to_string(length + positions.offset) +
+          " tokens: the learned positions end at max_seq_len = " + std::to_string(max_seq_len_));
   auto pos = positions.resolve(length, device);
   if (positions.seq_start_pos.defined()) pos = pos.clamp_min(0);
   const auto embedded = emb_->forward(pos) * scale_;
@@ -62,12 +66,16 @@ void AbsolutePositionalEmbedding::init() {
 }
 
 ScaledSinusoidalEmbedding::ScaledSinusoidalEmbedding(int64_t dim, double theta)
-    : dim_(dim), theta_(theta),
-      scale_(register_parameter("scale", at::full({1}, 1.0 / std::sqrt(static_cast<double>(dim))))) {
-  require(dim % 2 == 0, "scaled_sinu_pos_emb: expected an even embedding dimension, got " + std::to_string(dim));
+    : dim_(dim),
+      theta_(theta),
+      scale_(
+          register_parameter("scale", at::full({1}, 1.0 / std::sqrt(static_cast<double>(dim))))) {
+  require(dim % 2 == 0,
+          "scaled_sinu_pos_emb: expected an even embedding dimension, got " + std::to_string(dim));
 }
 
-at::Tensor ScaledSinusoidalEmbedding::forward(int64_t length, const Positions& positions, const at::Device& device) {
+at::Tensor ScaledSinusoidalEmbedding::forward(int64_t length, const Positions& positions,
+                                              const at::Device& device) {
   const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
   const auto half = dim_ / 2;
   const auto inv_freq = at::pow(theta_, at::arange(half, options) / -static_cast<double>(half));

@@ -22,8 +22,8 @@ struct TokenEmbeddingOptions {
   }
 };
 
-/// A vector for each token: [b, n] int64 -> [b, n, dim]. With `l2norm_embed` the vectors have length one
-/// (https://arxiv.org/abs/1910.06611 uses it to stabilise small-norm initialisation).
+/// A vector for each token: [b, n] int64 -> [b, n, dim]. With `l2norm_embed` the vectors have
+/// length one (https://arxiv.org/abs/1910.06611 uses it to stabilise small-norm initialisation).
 class TokenEmbeddingImpl : public torch::nn::Module {
  public:
   TokenEmbeddingImpl(int64_t dim, int64_t num_tokens, bool l2norm_embed = false);
@@ -38,8 +38,8 @@ class TokenEmbeddingImpl : public torch::nn::Module {
 };
 TORCH_MODULE(TokenEmbedding);
 
-/// Where tokens stand: positions [n] or [b, n] if given, else 0, 1, ... from `offset`; less `seq_start_pos` [b] for
-/// sequences padded at the left.
+/// Where tokens stand: positions [n] or [b, n] if given, else 0, 1, ... from `offset`; less
+/// `seq_start_pos` [b] for sequences padded at the left.
 struct Positions {
   at::Tensor pos;
   at::Tensor seq_start_pos;
@@ -52,7 +52,8 @@ struct Positions {
 class PositionalEmbedding : public torch::nn::Module {
  public:
   /// [n, dim] or [b, n, dim] for `length` tokens.
-  virtual at::Tensor forward(int64_t length, const Positions& positions, const at::Device& device) = 0;
+  virtual at::Tensor forward(int64_t length, const Positions& positions,
+                             const at::Device& device) = 0;
   virtual void init() {}
 };
 

@@ -9,7 +9,8 @@
 namespace x_transformers {
 
 namespace {
-std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& options, int64_t inner_dim) {
+std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& options,
+                                                    int64_t inner_dim) {
   if (options.custom_activation) return make_activation(*options.custom_activation);
   if (options.relu_squared) return make_activation(Activation::relu_squared);
   if (options.solu) return std::make_shared<SoLU>(inner_dim);
@@ -20,7 +21,8 @@ std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& op
 void validate(const FeedForwardOptions& options) {
   require(options.dim > 0, "dim: expected a positive number, got " + std::to_string(options.dim));
   require(options.dim * options.mult >= 1, "ff_mult: leaves no hidden features");
-  require(!(options.relu_squared && options.solu), "ff_relu_squared and ff_solu: at most one of them");
+  require(!(options.relu_squared && options.solu),
+          "ff_relu_squared and ff_solu: at most one of them");
   for (const double dropout : {options.dropout, options.sublayer_dropout}) {
     require(dropout >= 0 && dropout < 1,
             "ff_dropout: expected a number in [0, 1), got " + std::to_string(dropout));
@@ -39,26 +41,32 @@ FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::mov
   if (options_.glu) {
     proj_in_ = first->register_module("proj", Linear(options_.dim, inner_dim * 2));
     first->register_module("act", activation_);
-    if (options_.glu_mult_bias) glu_mult_bias_ = first->register_parameter("mult_bias", at::ones({inner_dim}));
+    if (options_.glu_mult_bias)
+      glu_mult_bias_ = first->register_parameter("mult_bias", at::ones({inner_dim}));
   } else {
     proj_in_ = first->register_module(
         "0", Linear(torch::nn::LinearOptions(options_.dim, inner_dim).bias(bias)));
     first->register_module("1", activation_);
   }
-  if (options_.post_act_ln) post_act_ln_ = ff->register_module("1", std::make_shared<LayerNorm>(inner_dim));
+  if (options_.post_act_ln)
+    post_act_ln_ = ff->register_module("1", std::make_shared<LayerNorm>(inner_dim));
   proj_out_ = ff->register_module(
       options_.post_act_ln ? "3" : "2",
-      Linear(torch::nn::LinearOptions(inner_dim, options_.dim_out.value_or(options_.dim)).bias(bias)));
+      Linear(
+          torch::nn::LinearOptions(inner_dim, options_.dim_out.value_or(options_.dim)).bias(bias)));
   if (options_.zero_init_output) zero_init(proj_out_);
 }
 
 at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
   const auto plain = activation_->plain();
-  // On the CPU the bias goes with the activation and saves a pass; elsewhere it is part of the product.
+  // On the CPU the bias goes with the activation and saves a pass; elsewhere it is part of the
+  // product.
   const bool fuse_bias = plain && x.is_cpu() && proj_in_->bias.defined();
-  const auto projected = fuse_bias ? linear(x, proj_in_->weight, at::Tensor()) : proj_in_->forward(x);
+  const auto projected =
+      fuse_bias ? linear(x, proj_in_->weight, at::Tensor()) : proj_in_->forward(x);
   const auto bias = fuse_bias ? proj_in_->bias : at::Tensor();
-  if (!options_.glu) return plain ? activate(projected, *plain, bias) : activation_->forward(projected);
+  if (!options_.glu)
+    return plain ? activate(projected, *plain, bias) : activation_->forward(projected);
   at::Tensor gated;
   if (plain) {
     gated = glu(projected, *plain, bias);
@@ -74,7 +82,8 @@ at::Tensor FeedForwardImpl::forward(const at::Tensor& x, const at::Tensor& deep_
   if (post_act_ln_) h = post_act_ln_->forward(h);
   if (options_.dropout > 0) h = at::dropout(h, options_.dropout, is_training());
   auto out = proj_out_->forward(h);
-  if (options_.sublayer_dropout > 0) out = at::dropout(out, options_.sublayer_dropout, is_training());
+  if (options_.sublayer_dropout > 0)
+    out = at::dropout(out, options_.sublayer_dropout, is_training());
   return deep_embed.defined() ? out * deep_embed : out;
 }
 

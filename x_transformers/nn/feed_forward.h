@@ -33,7 +33,8 @@ struct FeedForwardOptions {
     v("dim", dim, "input features");
     v("dim_out", dim_out, "output features; default: dim");
     v("mult", mult, "hidden features as a multiple of dim");
-    v("glu", glu, "gated linear unit: half of the hidden projection gates the other half", "arXiv:2002.05202");
+    v("glu", glu, "gated linear unit: half of the hidden projection gates the other half",
+      "arXiv:2002.05202");
     v("glu_mult_bias", glu_mult_bias, "learned factor for each gated feature");
     v("swish", swish, "SiLU in place of GELU", "arXiv:1710.05941");
     v("relu_squared", relu_squared, "squared ReLU in place of GELU", "arXiv:2109.08668");
@@ -50,7 +51,8 @@ struct FeedForwardOptions {
 /// Throws InputError for impossible combinations.
 void validate(const FeedForwardOptions& options);
 
-/// dim -> dim * mult -> dim_out with an activation, gated or not, between: [b, n, dim] -> [b, n, dim_out].
+/// dim -> dim * mult -> dim_out with an activation, gated or not, between: [b, n, dim] -> [b, n,
+/// dim_out].
 class FeedForwardImpl : public Block {
  public:
   explicit FeedForwardImpl(FeedForwardOptions options);

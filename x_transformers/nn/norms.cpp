@@ -11,7 +11,9 @@ namespace x_transformers {
 
 namespace {
 /// A gain of one, stored less its offset.
-at::Tensor unit_gain(at::IntArrayRef shape, bool unit_offset) { return at::full(shape, unit_offset ? 0.0 : 1.0); }
+at::Tensor unit_gain(at::IntArrayRef shape, bool unit_offset) {
+  return at::full(shape, unit_offset ? 0.0 : 1.0);
+}
 
 at::Tensor with_sequence(const at::Tensor& condition) {
   return condition.dim() == 2 ? condition.unsqueeze(1) : condition;
@@ -19,9 +21,12 @@ at::Tensor with_sequence(const at::Tensor& condition) {
 }  // namespace
 
 LayerNorm::LayerNorm(int64_t dim, bool unit_offset)
-    : gamma_(register_parameter("gamma", unit_gain({dim}, unit_offset))), offset_(unit_offset ? 1.0 : 0.0) {}
+    : gamma_(register_parameter("gamma", unit_gain({dim}, unit_offset))),
+      offset_(unit_offset ? 1.0 : 0.0) {}
 
-at::Tensor LayerNorm::forward(const at::Tensor& x, const at::Tensor&) { return layer_norm(x, gamma_, offset_); }
+at::Tensor LayerNorm::forward(const at::Tensor& x, const at::Tensor&) {
+  return layer_norm(x, gamma_, offset_);
+}
 
 AdaptiveLayerNorm::AdaptiveLayerNorm(int64_t dim, int64_t dim_condition) {
   auto scope = register_module("to_gamma", std::make_shared<torch::nn::Module>());
@@ -32,11 +37,14 @@ at::Tensor AdaptiveLayerNorm::forward(const at::Tensor& x, const at::Tensor& con
   return layer_norm(x, {}, 0.0) * (linear(with_sequence(condition), to_gamma_, at::Tensor()) + 1.0);
 }
 
-RootMeanSquareNorm::RootMeanSquareNorm(int64_t gains, bool unit_offset) : offset_(unit_offset ? 1.0 : 0.0) {
+RootMeanSquareNorm::RootMeanSquareNorm(int64_t gains, bool unit_offset)
+    : offset_(unit_offset ? 1.0 : 0.0) {
   if (gains > 0) g_ = register_parameter("g", unit_gain({gains}, unit_offset));
 }
 
-at::Tensor RootMeanSquareNorm::forward(const at::Tensor& x, const at::Tensor&) { return rms_norm(x, g_, offset_); }
+at::Tensor RootMeanSquareNorm::forward(const at::Tensor& x, const at::Tensor&) {
+  return rms_norm(x, g_, offset_);
+}
 
 AdaptiveRMSNorm::AdaptiveRMSNorm(int64_t dim, int64_t dim_condition) {
   auto scope = register_module("to_gamma", std::make_shared<torch::nn::Module>());
@@ -55,7 +63,8 @@ at::Tensor MultiheadRMSNorm::forward(const at::Tensor& x, const at::Tensor&) {
 }
 
 DynamicTanh::DynamicTanh(int64_t dim, double init_alpha, bool unit_offset)
-    : pre_tanh_scale_(register_parameter("pre_tanh_scale", at::scalar_tensor(unit_offset ? 0.0 : init_alpha))),
+    : pre_tanh_scale_(
+          register_parameter("pre_tanh_scale", at::scalar_tensor(unit_offset ? 0.0 : init_alpha))),
       gamma_(register_parameter("gamma", unit_gain({dim}, unit_offset))),
       beta_(register_parameter("beta", at::zeros({dim}))),
       scale_offset_(unit_offset ? init_alpha : 0.0),
@@ -66,7 +75,8 @@ at::Tensor DynamicTanh::forward(const at::Tensor& x, const at::Tensor&) {
 }
 
 Derf::Derf(int64_t dim, bool unit_offset, double init_alpha, double init_bias)
-    : alpha_(register_parameter("alpha", at::scalar_tensor(init_alpha - (unit_offset ? 1.0 : 0.0)))),
+    : alpha_(
+          register_parameter("alpha", at::scalar_tensor(init_alpha - (unit_offset ? 1.0 : 0.0)))),
       s_(register_parameter("s", at::scalar_tensor(init_bias))),
       gamma_(register_parameter("gamma", unit_gain({dim}, unit_offset))),
       beta_(register_parameter("beta", at::zeros({dim}))),
@@ -79,15 +89,22 @@ at::Tensor Derf::forward(const at::Tensor& x, const at::Tensor&) {
 std::shared_ptr<Norm> make_norm(int64_t dim, const NormChoice& choice) {
   using Kind = NormChoice::Kind;
   switch (choice.kind) {
-    case Kind::scale_norm: return std::make_shared<RootMeanSquareNorm>(1, choice.unit_offset);
-    case Kind::rms_norm: return std::make_shared<RootMeanSquareNorm>(dim, choice.unit_offset);
-    case Kind::simple_rms_norm: return std::make_shared<RootMeanSquareNorm>(0, false);
+    case Kind::scale_norm:
+      return std::make_shared<RootMeanSquareNorm>(1, choice.unit_offset);
+    case Kind::rms_norm:
+      return std::make_shared<RootMeanSquareNorm>(dim, choice.unit_offset);
+    case Kind::simple_rms_norm:
+      return std::make_shared<RootMeanSquareNorm>(0, false);
     case Kind::dynamic_tanh:
       return std::make_shared<DynamicTanh>(dim, choice.dynamic_tanh_init_alpha, choice.unit_offset);
-    case Kind::derf: return std::make_shared<Derf>(dim, choice.unit_offset);
-    case Kind::adaptive_layer_norm: return std::make_shared<AdaptiveLayerNorm>(dim, choice.dim_condition);
-    case Kind::adaptive_rms_norm: return std::make_shared<AdaptiveRMSNorm>(dim, choice.dim_condition);
-    case Kind::layer_norm: break;
+    case Kind::derf:
+      return std::make_shared<Derf>(dim, choice.unit_offset);
+    case Kind::adaptive_layer_norm:
+      return std::make_shared<AdaptiveLayerNorm>(dim, choice.dim_condition);
+    case Kind::adaptive_rms_norm:
+      return std::make_shared<AdaptiveRMSNorm>(dim, choice.dim_condition);
+    case Kind::layer_norm:
+      break;
   }
   return std::make_shared<LayerNorm>(dim, choice.unit_offset);
 }

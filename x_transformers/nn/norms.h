@@ -1,4 +1,5 @@
-// Normalisation layers. Gains may be stored as an offset from one (`unit_offset`), so that weight decay pulls to identity.
+// Normalisation layers. Gains may be stored as an offset from one (`unit_offset`), so that weight
+// decay pulls to identity.
 #pragma once
 
 #include <torch/nn/module.h>
@@ -38,8 +39,8 @@ class AdaptiveLayerNorm : public Norm {
   at::Tensor to_gamma_;
 };
 
-/// x / ||x|| * sqrt(dim) * g with one gain (arXiv:1910.05895), a gain for each feature (RMSNorm, arXiv:1910.07467),
-/// or none (arXiv:2307.14995).
+/// x / ||x|| * sqrt(dim) * g with one gain (arXiv:1910.05895), a gain for each feature (RMSNorm,
+/// arXiv:1910.07467), or none (arXiv:2307.14995).
 class RootMeanSquareNorm : public Norm {
  public:
   /// `gains`: dim for RMSNorm, 1 for ScaleNorm, 0 for SimpleRMSNorm.
@@ -96,14 +97,23 @@ class Derf : public Norm {
 /// Which norm a stack uses, and with what.
 struct NormChoice {
   enum class Kind {
-    layer_norm, scale_norm, rms_norm, simple_rms_norm, dynamic_tanh, derf, adaptive_layer_norm, adaptive_rms_norm
+    layer_norm,
+    scale_norm,
+    rms_norm,
+    simple_rms_norm,
+    dynamic_tanh,
+    derf,
+    adaptive_layer_norm,
+    adaptive_rms_norm
   };
   Kind kind = Kind::layer_norm;
   bool unit_offset = true;
   double dynamic_tanh_init_alpha = 1.0;
   int64_t dim_condition = 0;
 
-  bool needs_condition() const { return kind == Kind::adaptive_layer_norm || kind == Kind::adaptive_rms_norm; }
+  bool needs_condition() const {
+    return kind == Kind::adaptive_layer_norm || kind == Kind::adaptive_rms_norm;
+  }
 };
 
 std::shared_ptr<Norm> make_norm(int64_t dim, const NormChoice& choice);

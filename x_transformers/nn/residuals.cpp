@@ -27,7 +27,9 @@ at::Tensor Residual::forward(const at::Tensor& out, const Prepared& prepared) {
 GRUGating::GRUGating(int64_t dim, bool scale_residual) {
   auto gru = register_module("gru", make_scope());
   const double bound = 1.0 / std::sqrt(static_cast<double>(dim));
-  const auto uniform = [&](at::IntArrayRef shape) { return at::empty(shape).uniform_(-bound, bound); };
+  const auto uniform = [&](at::IntArrayRef shape) {
+    return at::empty(shape).uniform_(-bound, bound);
+  };
   weight_ih_ = gru->register_parameter("weight_ih", uniform({3 * dim, dim}));
   weight_hh_ = gru->register_parameter("weight_hh", uniform({3 * dim, dim}));
   bias_ih_ = gru->register_parameter("bias_ih", uniform({3 * dim}));
@@ -38,8 +40,8 @@ GRUGating::GRUGating(int64_t dim, bool scale_residual) {
 at::Tensor GRUGating::forward(const at::Tensor& out, const Prepared& prepared) {
   auto residual = prepared.residual;
   if (residual_scale_.defined()) residual = residual * residual_scale_;
-  const auto gated =
-      at::gru_cell(out.flatten(0, 1), residual.flatten(0, 1), weight_ih_, weight_hh_, bias_ih_, bias_hh_);
+  const auto gated = at::gru_cell(out.flatten(0, 1), residual.flatten(0, 1), weight_ih_, weight_hh_,
+                                  bias_ih_, bias_hh_);
   return gated.view_as(out);
 }
 
@@ -54,22 +56,27 @@ HyperConnection::HyperConnection(int64_t dim, int64_t layer_index, int64_t num_r
   alpha_input.select(0, layer_index % streams_).fill_(1.0);
   static_alpha_ = register_parameter("static_alpha", at::cat({alpha_input, at::eye(streams_)}, 1));
   dynamic_alpha_fn_ = register_parameter("dynamic_alpha_fn", at::zeros({dim, streams_ + views_}));
-  dynamic_alpha_scale_ = register_parameter("dynamic_alpha_scale", at::scalar_tensor(kDynamicScale));
+  dynamic_alpha_scale_ =
+      register_parameter("dynamic_alpha_scale", at::scalar_tensor(kDynamicScale));
   dynamic_beta_fn_ = register_parameter("dynamic_beta_fn", at::zeros({dim}));
   dynamic_beta_scale_ = register_parameter("dynamic_beta_scale", at::scalar_tensor(kDynamicScale));
 }
 
 HyperConnection::Prepared HyperConnection::prepare(const at::Tensor& residuals_given) {
-  const auto residuals = residuals_given.unflatten(0, {-1, streams_}).permute({0, 2, 1, 3});  // (b n s d)
+  const auto residuals =
+      residuals_given.unflatten(0, {-1, streams_}).permute({0, 2, 1, 3});  // (b n s d)
   const auto normed = at::layer_norm(residuals, {residuals.size(-1)}, norm_weight_);
 
   const auto alpha = at::matmul(normed, dynamic_alpha_fn_) * dynamic_alpha_scale_ + static_alpha_;
   const auto alpha_input = alpha.narrow(-1, 0, views_).sigmoid();
-  // Python's Sinkhorn normalises over an axis of size one, which makes every mixing weight 1: each stream's residual is
-  // the sum of all. The weights keep their (zero) gradient through the softmax over that axis.
-  const auto alpha_residual = alpha.narrow(-1, views_, streams_).unsqueeze(-2).softmax(-2).squeeze(-2);
+  // Python's Sinkhorn normalises over an axis of size one, which makes every mixing weight 1: each
+  // stream's residual is the sum of all. The weights keep their (zero) gradient through the softmax
+  // over that axis.
+  const auto alpha_residual =
+      alpha.narrow(-1, views_, streams_).unsqueeze(-2).softmax(-2).squeeze(-2);
 
-  const auto dynamic_beta = at::matmul(normed, dynamic_beta_fn_).sigmoid() * 2 * dynamic_beta_scale_;
+  const auto dynamic_beta =
+      at::matmul(normed, dynamic_beta_fn_).sigmoid() * 2 * dynamic_beta_scale_;
   const auto beta = (dynamic_beta + static_beta_).sigmoid() * 2;
 
   const auto weights = at::cat({alpha_input, alpha_residual}, -1);
@@ -88,9 +95,8 @@ DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) 
   auto scope = register_module("to_weights", make_scope());
   if (options.norm)
     norm_ = scope->register_module("0", std::make_shared<RootMeanSquareNorm>(options.dim, false));
-  auto linear = scope->register_module(
-      options.norm ? "1" : "0",
-      Linear(options.dim, options.num_views * options.num_layers));
+  auto linear = scope->register_module(options.norm ? "1" : "0",
+                                       Linear(options.dim, options.num_views * options.num_layers));
   weight_ = linear->weight;
   bias_ = linear->bias;
 }

@@ -42,11 +42,12 @@ class GRUGating : public ResidualBase {
   at::Tensor residual_scale_, weight_ih_, weight_hh_, bias_ih_, bias_hh_;
 };
 
-/// Several residual streams, mixed by weights that depend on the token (arXiv:2409.19606, arXiv:2512.24880).
-/// Streams are folded into the batch: [b * streams, n, dim].
+/// Several residual streams, mixed by weights that depend on the token (arXiv:2409.19606,
+/// arXiv:2512.24880). Streams are folded into the batch: [b * streams, n, dim].
 class HyperConnection : public ResidualBase {
  public:
-  HyperConnection(int64_t dim, int64_t layer_index, int64_t num_residual_streams, int64_t num_input_views);
+  HyperConnection(int64_t dim, int64_t layer_index, int64_t num_residual_streams,
+                  int64_t num_input_views);
   Prepared prepare(const at::Tensor& residuals) override;
   at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
 
@@ -73,7 +74,8 @@ struct DynamicLIMeOptions {
   }
 };
 
-/// A layer's input as a mix of all earlier layers' outputs, weighted by the token (LIMe, arXiv:2502.09245).
+/// A layer's input as a mix of all earlier layers' outputs, weighted by the token (LIMe,
+/// arXiv:2502.09245).
 class DynamicLIMe : public torch::nn::Module {
  public:
   explicit DynamicLIMe(const DynamicLIMeOptions& options);

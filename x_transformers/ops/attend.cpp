@@ -69,7 +69,8 @@ std::vector<std::string> flash_cpu_unsupported(const Problem& problem) {
 }
 
 AttendResult run_flash_cpu(const Problem& problem) {
-  return {flash_attention_cpu(problem.q, problem.k, problem.v, flash_cpu_options(problem.program)), {}};
+  return {flash_attention_cpu(problem.q, problem.k, problem.v, flash_cpu_options(problem.program)),
+          {}};
 }
 
 std::vector<std::string> sdpa_unsupported(const Problem& problem) {
@@ -78,7 +79,6 @@ std::vector<std::string> sdpa_unsupported(const Problem& problem) {
   if (problem.k.size(2) == 0) reasons.emplace_back("there are no keys");
   return reasons;
 }
-
 
 /// scaled_dot_product_attention for a score program of scale, bias and masks.
 AttendResult run_sdpa(const Problem& problem) {
@@ -120,7 +120,8 @@ AttendResult run_sdpa(const Problem& problem) {
     v = repeat_heads(v, heads);
   }
   const auto attn_mask = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
-  auto out = at::scaled_dot_product_attention(q, k, v, attn_mask, program.dropout, causal, program.scale);
+  auto out =
+      at::scaled_dot_product_attention(q, k, v, attn_mask, program.dropout, causal, program.scale);
   if (is_decode) out = out.transpose(1, 2).flatten(1, 2).unsqueeze(2);
   if (has_keys.defined()) out = out.masked_fill(~has_keys, 0);
   return {out, {}};
@@ -144,8 +145,8 @@ const std::vector<Engine>& engines() {
 
 }  // namespace
 
-AttendResult attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const ScoreProgram& program,
-                    bool keep_maps) {
+AttendResult attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const ScoreProgram& program, bool keep_maps) {
   const Problem problem{q, k, v, program, keep_maps};
   for (const auto& engine : engines()) {
     if (engine.unsupported(problem).empty()) return engine.run(problem);
@@ -153,11 +154,13 @@ AttendResult attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
   return run_reference(problem);
 }
 
-std::vector<EngineReport> explain_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                         const ScoreProgram& program, bool keep_maps) {
+std::vector<EngineReport> explain_attend(const at::Tensor& q, const at::Tensor& k,
+                                         const at::Tensor& v, const ScoreProgram& program,
+                                         bool keep_maps) {
   const Problem problem{q, k, v, program, keep_maps};
   std::vector<EngineReport> reports;
-  for (const auto& engine : engines()) reports.push_back({engine.name, engine.unsupported(problem)});
+  for (const auto& engine : engines())
+    reports.push_back({engine.name, engine.unsupported(problem)});
   return reports;
 }
 

@@ -16,10 +16,10 @@ struct FlashAttentionCpuOptions {
   double scale = 1.0;
   at::Tensor bias = {};          ///< float32, broadcastable to [b, h, i, j], added to the scores
   at::Tensor alibi_slopes = {};  ///< float32 [h]: score -= slope * |key position - query position|
-                            ///< (arXiv:2108.12409)
-  double softclamp = 0.0;   ///< above 0: value * tanh(scores / value)
+                                 ///< (arXiv:2108.12409)
+  double softclamp = 0.0;        ///< above 0: value * tanh(scores / value)
   at::Tensor mask = {};          ///< bool, broadcastable to [b, h, i, j]: true means attend
-  bool causal = false;      ///< queries stand at the last key positions
+  bool causal = false;           ///< queries stand at the last key positions
 };
 
 /// softmax(scores) v for q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv], float32 on

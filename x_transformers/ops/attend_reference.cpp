@@ -21,13 +21,16 @@ at::Tensor similarities(const at::Tensor& q, const at::Tensor& k, const ScorePro
   return squared * -program.scale;
 }
 
-/// A token stops later queries from attending to what it has itself attended to (arXiv:2410.02703, section 3.3).
+/// A token stops later queries from attending to what it has itself attended to (arXiv:2410.02703,
+/// section 3.3).
 at::Tensor selective_scores(const at::Tensor& scores) {
   const auto i = scores.size(-2), j = scores.size(-1);
   const auto device = scores.device();
   const auto columns = at::arange(j, at::TensorOptions().dtype(at::kLong).device(device));
-  const auto rows = at::arange(i, at::TensorOptions().dtype(at::kLong).device(device)).unsqueeze(-1);
-  // Not the first token of the sequence, not the token itself, and not what a cache put before the sequence.
+  const auto rows =
+      at::arange(i, at::TensorOptions().dtype(at::kLong).device(device)).unsqueeze(-1);
+  // Not the first token of the sequence, not the token itself, and not what a cache put before the
+  // sequence.
   const auto excluded = (columns == j - i) | (columns - (j - i) == rows) | (columns < j - i);
   auto gate = at::relu(scores.select(1, 0)).masked_fill(excluded, 0);
   gate = at::constant_pad_nd(gate, {0, 0, 1, -1}).cumsum(-2);
@@ -64,12 +67,18 @@ at::Tensor gumbel_weights(const at::Tensor& scores, const ScoreProgram& program)
 
 at::Tensor normalise(const at::Tensor& scores, const ScoreProgram& program) {
   switch (program.normaliser) {
-    case Normaliser::sigmoid: return scores.sigmoid();
-    case Normaliser::hard: return hard_weights(scores);
-    case Normaliser::sparse_topk: return sparse_topk_weights(scores, program);
-    case Normaliser::gumbel_softmax: return gumbel_weights(scores, program);
-    case Normaliser::custom: return program.custom(scores);
-    case Normaliser::softmax: break;
+    case Normaliser::sigmoid:
+      return scores.sigmoid();
+    case Normaliser::hard:
+      return hard_weights(scores);
+    case Normaliser::sparse_topk:
+      return sparse_topk_weights(scores, program);
+    case Normaliser::gumbel_softmax:
+      return gumbel_weights(scores, program);
+    case Normaliser::custom:
+      return program.custom(scores);
+    case Normaliser::softmax:
+      break;
   }
   const bool is_low = scores.scalar_type() == at::kHalf || scores.scalar_type() == at::kBFloat16;
   return is_low ? at::softmax(scores, -1, at::kFloat).to(scores.scalar_type()) : scores.softmax(-1);
@@ -77,8 +86,9 @@ at::Tensor normalise(const at::Tensor& scores, const ScoreProgram& program) {
 
 }  // namespace
 
-AttendResult attend_reference(const at::Tensor& q, const at::Tensor& k_given, const at::Tensor& v_given,
-                              const ScoreProgram& program, bool keep_maps) {
+AttendResult attend_reference(const at::Tensor& q, const at::Tensor& k_given,
+                              const at::Tensor& v_given, const ScoreProgram& program,
+                              bool keep_maps) {
   const auto heads = q.size(1), i = q.size(2), j = k_given.size(2);
   const auto k = repeat_heads(k_given, heads), v = repeat_heads(v_given, heads);
   AttendResult result;
@@ -91,7 +101,8 @@ AttendResult attend_reference(const at::Tensor& q, const at::Tensor& k_given, co
   if (program.pre_scale_post_talking_heads.defined()) {
     weight_scale = mix_heads(program.pre_scale_post_talking_heads, scores);
   }
-  if (program.pre_talking_heads.defined()) scores = scores + mix_heads(program.pre_talking_heads, scores);
+  if (program.pre_talking_heads.defined())
+    scores = scores + mix_heads(program.pre_talking_heads, scores);
   if (program.bias.defined()) scores = scores + program.bias.to(scores.scalar_type());
   if (program.softclamp) scores = (scores / *program.softclamp).tanh() * *program.softclamp;
 
@@ -124,7 +135,8 @@ AttendResult attend_reference(const at::Tensor& q, const at::Tensor& k_given, co
 
   if (program.head_sink.defined()) weights = weights.narrow(-1, 1, j);
   if (program.dropout > 0) weights = at::dropout(weights, program.dropout, true);
-  if (program.post_talking_heads.defined()) weights = mix_heads(program.post_talking_heads, weights);
+  if (program.post_talking_heads.defined())
+    weights = mix_heads(program.post_talking_heads, weights);
   if (weight_scale.defined()) weights = weights * weight_scale;
 
   result.out = at::matmul(weights, v);

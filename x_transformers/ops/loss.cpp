@@ -210,10 +210,9 @@ at::Tensor cross_entropy_by_softmax(const at::Tensor& logits, const at::Tensor& 
   check_shapes("cross_entropy", logits, target);
   const auto rows = logits.reshape({target.numel(), logits.size(-1)});
   const auto row_target = target.reshape({-1});
-  const auto loss =
-      records_gradient({rows})
-          ? SoftmaxCrossEntropy::apply(rows, row_target, ignore_index, reduction)
-          : softmax_losses(rows, row_target, ignore_index, reduction).loss;
+  const auto loss = records_gradient({rows})
+                        ? SoftmaxCrossEntropy::apply(rows, row_target, ignore_index, reduction)
+                        : softmax_losses(rows, row_target, ignore_index, reduction).loss;
   return reduction == Reduction::none ? loss.reshape(target.sizes()) : loss;
 }
 

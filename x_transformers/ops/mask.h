@@ -1,4 +1,5 @@
-// Masks. One convention throughout: true means attend; queries stand at the last of the key positions (bottom right).
+// Masks. One convention throughout: true means attend; queries stand at the last of the key
+// positions (bottom right).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,13 +8,15 @@
 
 namespace x_transformers {
 
-/// The keys each query may see when every query sees itself and what lies before it: [i, j] bool, i <= j.
+/// The keys each query may see when every query sees itself and what lies before it: [i, j] bool, i
+/// <= j.
 at::Tensor causal_mask(int64_t i, int64_t j, const at::Device& device);
 
 /// The keys that lie at most `max_attend_past` positions before their query: [i, j] bool.
 at::Tensor window_mask(int64_t i, int64_t j, int64_t max_attend_past, const at::Device& device);
 
-/// A padding mask [b, j] widened at the left by `count` keys that are always visible (undefined stays undefined).
+/// A padding mask [b, j] widened at the left by `count` keys that are always visible (undefined
+/// stays undefined).
 at::Tensor pad_mask_left(const at::Tensor& mask, int64_t count);
 
 /// `a` and `b` joined (both must allow); an undefined mask allows everything.

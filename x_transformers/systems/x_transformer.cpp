@@ -36,7 +36,8 @@ XTransformerImpl::XTransformerImpl(XTransformerOptions options) : options_(std::
   encoder_ = register_module("encoder", TransformerWrapper(encoder));
   TransformerWrapper decoder(side_options(options_.dec, options_.dim));
   if (options_.tie_token_emb) {
-    require(options_.enc.num_tokens == options_.dec.num_tokens, "tie_token_emb: needs enc_num_tokens = dec_num_tokens");
+    require(options_.enc.num_tokens == options_.dec.num_tokens,
+            "tie_token_emb: needs enc_num_tokens = dec_num_tokens");
     decoder->set_token_emb(encoder_->token_emb());
   }
   AutoregressiveWrapperOptions wrapper;
@@ -45,8 +46,8 @@ XTransformerImpl::XTransformerImpl(XTransformerOptions options) : options_(std::
   decoder_ = register_module("decoder", AutoregressiveWrapper(decoder, wrapper));
 }
 
-at::Tensor XTransformerImpl::encode(const at::Tensor& src, const at::Tensor& mask, const at::Tensor& attn_mask,
-                                    const at::Tensor& prepend_embeds) {
+at::Tensor XTransformerImpl::encode(const at::Tensor& src, const at::Tensor& mask,
+                                    const at::Tensor& attn_mask, const at::Tensor& prepend_embeds) {
   TransformerInputs inputs;
   inputs.x = src;
   inputs.mask = mask;
@@ -55,8 +56,10 @@ at::Tensor XTransformerImpl::encode(const at::Tensor& src, const at::Tensor& mas
   return encoder_->forward(inputs).embeddings;
 }
 
-AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& src, const at::Tensor& tgt,
-                                                            const at::Tensor& mask_given, const at::Tensor& attn_mask,
+AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& src,
+                                                            const at::Tensor& tgt,
+                                                            const at::Tensor& mask_given,
+                                                            const at::Tensor& attn_mask,
                                                             const at::Tensor& src_prepend_embeds) {
   auto context = encode(src, mask_given, attn_mask, src_prepend_embeds);
   auto mask = mask_given;
@@ -70,8 +73,9 @@ AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& sr
   return decoder_->forward(tgt, inputs);
 }
 
-at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs inputs, const GenerateOptions& options,
-                                      const at::Tensor& mask, const at::Tensor& attn_mask) {
+at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs inputs,
+                                      const GenerateOptions& options, const at::Tensor& mask,
+                                      const at::Tensor& attn_mask) {
   torch::NoGradGuard no_grad;
   const bool was_training = is_training();
   eval();

@@ -27,7 +27,8 @@ struct XTransformerSideOptions {
     v("num_tokens", num_tokens, "tokens of the vocabulary");
     v("max_seq_len", max_seq_len, "tokens of the longest sequence");
     v("emb_dropout", emb_dropout, "dropout of the embeddings");
-    v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence", "arXiv:2006.11527");
+    v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
+      "arXiv:2006.11527");
     v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale");
     v("use_abs_pos_emb", use_abs_pos_emb, "learned absolute positions");
     attn_layers.fields(v);
@@ -49,27 +50,30 @@ struct XTransformerOptions {
     v("tie_token_emb", tie_token_emb, "one token embedding for both sides");
     v("ignore_index", ignore_index, "targets of this value do not count in the loss");
     v("pad_value", pad_value, "token that stands where there is none");
-    v("cross_attn_tokens_dropout", cross_attn_tokens_dropout, "part of the encoder's tokens left out in training",
-      "arXiv:2202.07765");
+    v("cross_attn_tokens_dropout", cross_attn_tokens_dropout,
+      "part of the encoder's tokens left out in training", "arXiv:2202.07765");
     v.prefix("enc", enc, "encoder", {"dim", "causal", "cross_attend", "only_cross"});
     v.prefix("dec", dec, "decoder", {"dim", "causal", "cross_attend"});
   }
 };
 
-/// Sequence to sequence (arXiv:1706.03762): an encoder reads src, a decoder writes tgt with cross attention to it.
+/// Sequence to sequence (arXiv:1706.03762): an encoder reads src, a decoder writes tgt with cross
+/// attention to it.
 class XTransformerImpl : public torch::nn::Module {
  public:
   /// Throws InputError for impossible options.
   explicit XTransformerImpl(XTransformerOptions options);
 
-  /// The decoder's loss for tgt [b, n] given src [b, m]. mask [b, m] bool and attn_mask are the encoder's;
-  /// src_prepend_embeds [b, k, dim] stand in front of src.
-  AutoregressiveWrapperImpl::Output forward(const at::Tensor& src, const at::Tensor& tgt, const at::Tensor& mask = {},
+  /// The decoder's loss for tgt [b, n] given src [b, m]. mask [b, m] bool and attn_mask are the
+  /// encoder's; src_prepend_embeds [b, k, dim] stand in front of src.
+  AutoregressiveWrapperImpl::Output forward(const at::Tensor& src, const at::Tensor& tgt,
+                                            const at::Tensor& mask = {},
                                             const at::Tensor& attn_mask = {},
                                             const at::Tensor& src_prepend_embeds = {});
   /// What follows inputs.prompts, given seq_in [b, m].
-  at::Tensor generate(const at::Tensor& seq_in, GenerationInputs inputs, const GenerateOptions& options,
-                      const at::Tensor& mask = {}, const at::Tensor& attn_mask = {});
+  at::Tensor generate(const at::Tensor& seq_in, GenerationInputs inputs,
+                      const GenerateOptions& options, const at::Tensor& mask = {},
+                      const at::Tensor& attn_mask = {});
 
   TransformerWrapper& encoder() { return encoder_; }
   AutoregressiveWrapper& decoder() { return decoder_; }

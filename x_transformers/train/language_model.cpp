@@ -24,8 +24,8 @@ std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const st
   const auto& net = language_model.model->options().net;
   require(!tokens.empty(), "prompt: has no tokens");
   require(net.max_seq_len == 0 || static_cast<int64_t>(tokens.size()) <= net.max_seq_len,
-          "prompt: " + std::to_string(tokens.size()) + " tokens are more than max_seq_len = " +
-              std::to_string(net.max_seq_len));
+          "prompt: " + std::to_string(tokens.size()) +
+              " tokens are more than max_seq_len = " + std::to_string(net.max_seq_len));
   for (size_t i = 0; i < tokens.size(); ++i) {
     require(tokens[i] >= 0 && tokens[i] < net.num_tokens,
             "prompt: token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
@@ -82,7 +82,8 @@ class TextStream {
 std::function<std::string()> sampler(LanguageModel language_model, const TrainOptions& options) {
   if (!language_model.tokenizer) return {};
   if (options.sample_every.value_or(1) > 0) {
-    prompt_tokens(language_model, options.sample_prompt);  // wrong before the first step, not after many
+    prompt_tokens(language_model,
+                  options.sample_prompt);  // wrong before the first step, not after many
   }
   return [language_model, options]() mutable {
     TextGeneration generation;
@@ -98,9 +99,11 @@ std::function<std::string()> sampler(LanguageModel language_model, const TrainOp
 void capture_steps(Trainer& trainer, AutoregressiveWrapperImpl& model) {
   if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
   const auto refusal = graph_step_refusal(model, trainer.device());
-  if (!refusal.empty()) return trainer.message("warning: steps run without a CUDA graph: " + refusal);
+  if (!refusal.empty())
+    return trainer.message("warning: steps run without a CUDA graph: " + refusal);
   const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device());
-  trainer.set_step_function([step](const std::vector<at::Tensor>& batches, int64_t) { return (*step)(batches); });
+  trainer.set_step_function(
+      [step](const std::vector<at::Tensor>& batches, int64_t) { return (*step)(batches); });
 }
 
 std::filesystem::path checkpoint_folder(const std::filesystem::path& path) {
@@ -163,7 +166,8 @@ std::string graph_step_refusal(AutoregressiveWrapperImpl& model, const at::Devic
   return refusal.empty() ? model.net()->capture_refusal() : refusal;
 }
 
-TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume) {
+TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory,
+                                 bool resume) {
   open_device(run.train.device);  // loads what CUDA needs before the trainer looks for it
   at::manual_seed(static_cast<uint64_t>(run.train.seed));
   if (run.train.threads) at::set_num_threads(static_cast<int>(*run.train.threads));
@@ -171,13 +175,16 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   const auto& net = model->options().net;
   auto data_options = run.data;
   if (resume) data_options.tokenizer = resumed_tokenizer(run.data.tokenizer, directory);
-  // A sequence comes with the token after it, which the model sees only where its loss cannot spare it.
+  // A sequence comes with the token after it, which the model sees only where its loss cannot spare
+  // it.
   const bool sees_one_more = model->net()->has_abs_pos_emb() && !model->leaves_out_last();
   if (!data_options.seq_len) data_options.seq_len = net.max_seq_len - (sees_one_more ? 1 : 0);
   const auto longest = net.max_seq_len - (sees_one_more ? 1 : 0);
-  require(net.max_seq_len == 0 || *data_options.seq_len <= longest,
-          fmt::format("data.seq_len: expected at most {} (max_seq_len = {}{}), got {}", longest, net.max_seq_len,
-                      sees_one_more ? " less the token that only the loss needs" : "", *data_options.seq_len));
+  require(
+      net.max_seq_len == 0 || *data_options.seq_len <= longest,
+      fmt::format("data.seq_len: expected at most {} (max_seq_len = {}{}), got {}", longest,
+                  net.max_seq_len, sees_one_more ? " less the token that only the loss needs" : "",
+                  *data_options.seq_len));
   const auto data = open_data(data_options, net.num_tokens, directory / "tokens");
   const auto training = std::make_shared<BatchSampler>(data.train, data_options);
 
@@ -202,17 +209,20 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   return trainer.run();
 }
 
-LanguageModel load_language_model(const std::filesystem::path& path, at::Device device, at::ScalarType dtype) {
+LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
+                                  at::ScalarType dtype) {
   require(std::filesystem::exists(path), path.string() + ": does not exist");
   const auto folder = checkpoint_folder(path);
   const auto config_path = folder / checkpoint_file::kConfig;
-  require(std::filesystem::exists(config_path), path.string() + ": there is no " + checkpoint_file::kConfig +
-                                                    " (expected the folder of a run or of a checkpoint)");
+  require(std::filesystem::exists(config_path),
+          path.string() + ": there is no " + checkpoint_file::kConfig +
+              " (expected the folder of a run or of a checkpoint)");
   const auto config = read_json_file(config_path.string());
   require(config.contains("model"), config_path.string() + ": has no 'model'");
   LanguageModel loaded;
   loaded.model = build_language_model(config["model"], config_path.string() + ": model");
-  const auto weights = std::filesystem::is_directory(path) ? folder / checkpoint_file::kModel : path;
+  const auto weights =
+      std::filesystem::is_directory(path) ? folder / checkpoint_file::kModel : path;
   load_state_dict(*loaded.model, load_model_weights(weights));
   for (auto& parameter : loaded.model->parameters()) parameter.set_requires_grad(false);
   loaded.model->to(device);
@@ -235,7 +245,9 @@ std::string write_text(LanguageModel& language_model, const TextGeneration& gene
         {amateur->net(), generation.contrastive.beta, generation.contrastive.alpha});
   }
   TextStream stream(language_model.tokenizer, generation);
-  inputs.callback = [&](const at::Tensor& step, int64_t) { return stream.push(step.item<int64_t>()); };
+  inputs.callback = [&](const at::Tensor& step, int64_t) {
+    return stream.push(step.item<int64_t>());
+  };
   language_model.model->generate(inputs, within_vocabulary(generation.options, language_model));
   return stream.finish();
 }

@@ -1,4 +1,5 @@
-// A language model as trained and written with: an autoregressive wrapper, its tokenizer, and where it came from.
+// A language model as trained and written with: an autoregressive wrapper, its tokenizer, and where
+// it came from.
 #pragma once
 
 #include <filesystem>
@@ -17,15 +18,16 @@
 
 namespace x_transformers {
 
-/// The model of a run file: an AutoregressiveWrapper, or a TransformerWrapper, which is wrapped in one. InputError for
-/// another type, and for what the types themselves refuse.
+/// The model of a run file: an AutoregressiveWrapper, or a TransformerWrapper, which is wrapped in
+/// one. InputError for another type, and for what the types themselves refuse.
 AutoregressiveWrapper build_language_model(const nlohmann::json& config, const std::string& where);
 
 /// Trains the model of a run and leaves the run's folder (checkpoint.h) in `directory`. With
 /// `resume` goes on from the folder's latest checkpoint, with the vocabulary that is in it. Throws
 /// as Trainer does, and InputError when data.tokenizer names another vocabulary than that of the
 /// checkpoint.
-TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory, bool resume);
+TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory,
+                                 bool resume);
 
 /// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
 /// graph; empty: they can be captured.
@@ -40,7 +42,8 @@ struct LanguageModel {
 /// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json (and
 /// tokenizer.model, if it has one) beside it. InputError where something is missing or does not
 /// fit.
-LanguageModel load_language_model(const std::filesystem::path& path, at::Device device, at::ScalarType dtype);
+LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
+                                  at::ScalarType dtype);
 
 /// What text generation takes beside the options of sampling.
 struct TextGeneration {

@@ -57,7 +57,8 @@ struct TrainOptions {
       "fp32, or bf16: parameters and compute in bf16, with fp32 master weights",
       "arXiv:1710.03740");
     v("matmul_precision", matmul_precision,
-      "of products of fp32 matrices: highest (fp32), high (16 bits of each number; TF32 on cuda) or "
+      "of products of fp32 matrices: highest (fp32), high (16 bits of each number; TF32 on cuda) "
+      "or "
       "medium (bf16)",
       "arXiv:1904.06376");
     v("device", device, "cpu, cuda or cuda:N");

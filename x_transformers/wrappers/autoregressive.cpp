@@ -19,7 +19,8 @@ namespace {
 /// Evaluation mode without gradients for as long as it lives.
 class Evaluation {
  public:
-  explicit Evaluation(torch::nn::Module& module) : module_(module), was_training_(module.is_training()) {
+  explicit Evaluation(torch::nn::Module& module)
+      : module_(module), was_training_(module.is_training()) {
     module_.eval();
   }
   ~Evaluation() { module_.train(was_training_); }
@@ -54,7 +55,8 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
   return {align_right(prompts, lens, pad_value), (prompts.size(1) - lens).to(prompts.device())};
 }
 
-std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net, const GenerationInputs& inputs,
+std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
+                                                 const GenerationInputs& inputs,
                                                  const AlignedPrompts& aligned, int64_t seq_len) {
   SessionOptions session;
   session.cache_kv = inputs.cache_kv;
@@ -71,7 +73,8 @@ std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net, 
 AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(AutoregressiveWrapperOptions options)
     : AutoregressiveWrapperImpl(TransformerWrapper(options.net), options) {}
 
-AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net, AutoregressiveWrapperOptions options)
+AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net,
+                                                     AutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(register_module("net", std::move(net))) {
   options_.net = net_->options();
   require_fraction(options_.mask_prob, "mask_prob");
@@ -80,14 +83,16 @@ AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net, Aut
 /// Hides a part of the keys, but not the first (arXiv:2210.13432).
 at::Tensor AutoregressiveWrapperImpl::random_key_mask(const at::Tensor& x) const {
   const auto n = x.size(1);
-  const auto hidden = std::min(static_cast<int64_t>(static_cast<double>(n) * options_.mask_prob), n - 1);
+  const auto hidden =
+      std::min(static_cast<int64_t>(static_cast<double>(n) * options_.mask_prob), n - 1);
   auto ranks = at::randn(x.sizes(), x.options().dtype(at::kFloat));
   ranks.select(1, 0).fill_(-std::numeric_limits<float>::max());
   const auto indices = std::get<1>(ranks.topk(hidden, -1));
   return at::ones(x.sizes(), x.options().dtype(at::kBool)).scatter(1, indices, false);
 }
 
-at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const {
+at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& output,
+                                                      const at::Tensor& target) const {
   const auto predicted = output.next_embed_pred.narrow(1, 0, output.next_embed_pred.size(1) - 1);
   const auto wanted = output.init_embed.narrow(1, 1, output.init_embed.size(1) - 1).detach();
   const auto counts = (target != options_.ignore_index).unsqueeze(-1);
@@ -96,20 +101,23 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
   return errors.sum() / (counts.sum() * predicted.size(-1));
 }
 
-/// Whether the loss is the same without the last token, which has no target: no token sees it, and neither what is given
-/// nor what is asked for has a place for it. Spares its work, and a copy of the logits of all others.
+/// Whether the loss is the same without the last token, which has no target: no token sees it, and
+/// neither what is given nor what is asked for has a place for it. Spares its work, and a copy of
+/// the logits of all others.
 bool AutoregressiveWrapperImpl::can_leave_out_last(const TransformerInputs& inputs) const {
   const auto& layers = inputs.layers;
-  for (const auto* given : {&inputs.mask, &inputs.pos, &inputs.sum_embeds, &layers.attn_mask, &layers.self_attn_kv_mask,
-                            &layers.pos, &layers.attn_bias, &layers.polar_angles,
-                            &layers.prefix_attn_len, &layers.deep_embeds, &layers.condition, &layers.in_attn_cond}) {
+  for (const auto* given :
+       {&inputs.mask, &inputs.pos, &inputs.sum_embeds, &layers.attn_mask, &layers.self_attn_kv_mask,
+        &layers.pos, &layers.attn_bias, &layers.polar_angles, &layers.prefix_attn_len,
+        &layers.deep_embeds, &layers.condition, &layers.in_attn_cond}) {
     if (given->defined()) return false;
   }
-  if (layers.rotary_pos_emb.defined() || !inputs.embed_ids.empty() || !layers.self_attn_kv_residuals.empty() ||
-      !layers.cross_attn_kv_residuals.empty()) {
+  if (layers.rotary_pos_emb.defined() || !inputs.embed_ids.empty() ||
+      !layers.self_attn_kv_residuals.empty() || !layers.cross_attn_kv_residuals.empty()) {
     return false;
   }
-  const bool is_asked_for = inputs.keep_maps || inputs.keep_hiddens || inputs.next_embed_pred || inputs.cache;
+  const bool is_asked_for =
+      inputs.keep_maps || inputs.keep_hiddens || inputs.next_embed_pred || inputs.cache;
   // Memories stand in the middle of xpos' positions, which the last token moves.
   if (net_->attn_layers()->options().rotary_xpos) return false;
   // What can be decoded with a cache never looks ahead.
@@ -123,8 +131,10 @@ bool AutoregressiveWrapperImpl::leaves_out_last() const {
   return options_.mask_prob == 0 && can_leave_out_last(inputs);
 }
 
-AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {
-  require(x.dim() == 2 && x.size(1) > 1, "x: expected tokens [batch, seq] with at least two in a sequence");
+AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x,
+                                                                     TransformerInputs inputs) {
+  require(x.dim() == 2 && x.size(1) > 1,
+          "x: expected tokens [batch, seq] with at least two in a sequence");
   const auto target = x.narrow(1, 1, x.size(1) - 1);
   if (options_.mask_prob > 0) inputs.layers.self_attn_kv_mask = random_key_mask(x);
   inputs.keep_maps = inputs.keep_maps || options_.add_attn_z_loss;
@@ -135,8 +145,8 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
 
   Output output;
   output.net = net_->forward(inputs);
-  require(output.net.logits.size() == 1, "net: expected one output head, got " +
-                                             std::to_string(output.net.logits.size()));
+  require(output.net.logits.size() == 1,
+          "net: expected one output head, got " + std::to_string(output.net.logits.size()));
   auto logits = output.net.logits[0];
   if (inputs.prepend_embeds.defined()) {
     const auto prepended = inputs.prepend_embeds.size(1);
@@ -144,19 +154,23 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
   }
   output.logits = logits.narrow(1, 0, target.size(1));
   // Where the last token is there, to pass over it is cheaper than to copy all other logits.
-  const auto targets = leaves_out_last ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
-  output.loss = net_->options().mixture_of_softmax ? nll(logits, targets, options_.ignore_index)
-                                                   : cross_entropy(logits, targets, options_.ignore_index);
+  const auto targets =
+      leaves_out_last ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
+  output.loss = net_->options().mixture_of_softmax
+                    ? nll(logits, targets, options_.ignore_index)
+                    : cross_entropy(logits, targets, options_.ignore_index);
   if (options_.add_attn_z_loss) {
     output.loss = output.loss + attn_z_loss(output.net.layers, inputs.attn_z_loss_weight);
   }
   if (inputs.next_embed_pred) {
-    output.loss = output.loss + next_embed_loss(output.net, target) * options_.next_embed_loss_weight;
+    output.loss =
+        output.loss + next_embed_loss(output.net, target) * options_.next_embed_loss_weight;
   }
   return output;
 }
 
-at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs, const GenerateOptions& options) {
+at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
+                                               const GenerateOptions& options) {
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
@@ -180,7 +194,8 @@ BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& 
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
-  auto result = x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
+  auto result =
+      x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
   if (inputs.prompts.dim() == 1) result.beams = result.beams.squeeze(1);
   return result;
 }

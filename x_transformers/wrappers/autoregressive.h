@@ -26,20 +26,23 @@ struct AutoregressiveWrapperOptions {
     v("net", net, "the model: TransformerWrapper");
     v("ignore_index", ignore_index, "targets of this value do not count in the loss");
     v("pad_value", pad_value, "token that stands where there is none");
-    v("mask_prob", mask_prob, "part of the keys hidden in each training sequence", "arXiv:2210.13432");
+    v("mask_prob", mask_prob, "part of the keys hidden in each training sequence",
+      "arXiv:2210.13432");
     v("add_attn_z_loss", add_attn_z_loss, "add the attention z-loss", "arXiv:2202.08906");
-    v("next_embed_loss_weight", next_embed_loss_weight, "weight of the next-embedding loss (add_continuous_pred_head)");
+    v("next_embed_loss_weight", next_embed_loss_weight,
+      "weight of the next-embedding loss (add_continuous_pred_head)");
   }
 };
 
 /// What generation takes beside the options of sampling.
 struct GenerationInputs {
   at::Tensor prompts;      ///< [b, n] or [n] int64
-  at::Tensor prompt_lens;  ///< [b] int64: tokens of each prompt; they stand at the left, padding at the right
+  at::Tensor prompt_lens;  ///< [b] int64: tokens of each prompt; they stand at the left, padding at
+                           ///< the right
   bool cache_kv = true;
   bool restrict_to_max_seq_len = true;
   std::optional<bool> fixed_caches = std::nullopt;  ///< SessionOptions::fixed_caches: CUDA graphs
-  TransformerInputs net;   ///< context, prepended embeddings and the like
+  TransformerInputs net;                            ///< context, prepended embeddings and the like
   TokenCallback callback;
   /// Contrastive decoding against these smaller models (arXiv:2210.15097), with their weights.
   struct Amateur {
@@ -61,15 +64,16 @@ class AutoregressiveWrapperImpl : public torch::nn::Module {
   /// A wrapper around a model that exists; options.net is the model's own.
   AutoregressiveWrapperImpl(TransformerWrapper net, AutoregressiveWrapperOptions options);
 
-  /// x [b, n] int64 -> the loss of predicting each token from those before it. `inputs` adds context and the like.
+  /// x [b, n] int64 -> the loss of predicting each token from those before it. `inputs` adds
+  /// context and the like.
   Output forward(const at::Tensor& x, TransformerInputs inputs = {});
 
   /// New tokens [b, m], m <= seq_len (or [m] for a prompt [n]).
   at::Tensor generate(const GenerationInputs& inputs, const GenerateOptions& options);
   BeamSearchResult beam_search(const GenerationInputs& inputs, const BeamSearchOptions& options);
 
-  /// Whether forward, given tokens alone, runs the model on all but the last of them: it has no target, and no other token
-  /// sees it.
+  /// Whether forward, given tokens alone, runs the model on all but the last of them: it has no
+  /// target, and no other token sees it.
   bool leaves_out_last() const;
 
   TransformerWrapper& net() { return net_; }

@@ -49,7 +49,8 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
 
 namespace {
 
-/// Whether a step with this model and these inputs reads the same memory each time, apart from its token.
+/// Whether a step with this model and these inputs reads the same memory each time, apart from its
+/// token.
 bool has_fixed_step(const TransformerWrapper& net, const TransformerInputs& inputs) {
   const bool varies = inputs.sum_embeds.defined() || !inputs.embed_ids.empty() ||
                       inputs.layers.self_attn_kv_mask.defined();
@@ -63,15 +64,18 @@ bool has_fixed_step(const TransformerWrapper& net, const TransformerInputs& inpu
 bool TransformerSession::fits_fixed_caches(const at::Tensor& tokens) const {
   const auto max_seq_len = net_->options().max_seq_len;
   // Positions that were not learned are refused by the eager step.
-  const bool has_position = !net_->has_abs_pos_emb() || max_seq_len == 0 || tokens_.size(1) <= max_seq_len;
+  const bool has_position =
+      !net_->has_abs_pos_emb() || max_seq_len == 0 || tokens_.size(1) <= max_seq_len;
   // Fixed caches are written in place, which autograd would not bear.
-  return can_fix_.value_or(false) && tokens.size(1) == 1 && has_position && !at::GradMode::is_enabled();
+  return can_fix_.value_or(false) && tokens.size(1) == 1 && has_position &&
+         !at::GradMode::is_enabled();
 }
 
 at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
   const auto device = tokens.device();
   if (!can_fix_ && tokens.size(1) == 1) {
-    const bool wanted = options_.fixed_caches ? *options_.fixed_caches : device.is_cuda() && graph_refusal().empty();
+    const bool wanted = options_.fixed_caches ? *options_.fixed_caches
+                                              : device.is_cuda() && graph_refusal().empty();
     can_fix_ = wanted && has_fixed_step(net_, options_.inputs);
   }
   if (!fits_fixed_caches(tokens)) {
@@ -79,19 +83,22 @@ at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
     return run(tokens, &*cache_);
   }
   if (!step_) {
-    step_ = std::make_unique<DecodingStep>(device, cache_->layers, options_.expected_length,
-                                           [this](const at::Tensor& token) { return run(token, &*cache_); });
+    step_ = std::make_unique<DecodingStep>(
+        device, cache_->layers, options_.expected_length,
+        [this](const at::Tensor& token) { return run(token, &*cache_); });
   }
   return (*step_)(tokens);
 }
 
 at::Tensor TransformerSession::append(const at::Tensor& tokens) {
-  require(tokens.dim() == 2 && !tokens.is_floating_point(), "prompts: expected tokens [batch, seq] of integers");
+  require(tokens.dim() == 2 && !tokens.is_floating_point(),
+          "prompts: expected tokens [batch, seq] of integers");
   const auto max_seq_len = net_->options().max_seq_len;
   if (!tokens_.defined()) prompt_ = tokens.size(1);
   tokens_ = tokens_.defined() ? at::cat({tokens_, tokens}, 1) : tokens;
   const auto length = tokens_.size(1);
-  require(length > 0 || options_.inputs.prepend_embeds.defined(), "prompts: expected at least one token");
+  require(length > 0 || options_.inputs.prepend_embeds.defined(),
+          "prompts: expected at least one token");
   const bool exceeds = options_.restrict_to_max_seq_len && max_seq_len > 0 && length > max_seq_len;
   if (exceeds) {
     step_.reset();

@@ -1,4 +1,5 @@
-// Decoding with a TransformerWrapper: caches where they give the uncached result, whole windows where not.
+// Decoding with a TransformerWrapper: caches where they give the uncached result, whole windows
+// where not.
 #pragma once
 
 #include <memory>
@@ -14,14 +15,17 @@ struct SessionOptions {
   bool cache_kv = true;                 ///< use caches (where the model can)
   bool restrict_to_max_seq_len = true;  ///< beyond max_seq_len tokens see only the last max_seq_len
   at::Tensor seq_start_pos;             ///< [b] int64: prompts are padded at the left up to here
-  TransformerInputs inputs;             ///< context, prepended embeddings and the like; x and cache are the session's
-  int64_t expected_length = 0;          ///< tokens that will be decoded, if known: caches are made for them at once
-  /// Decode single tokens on caches of fixed size, on CUDA as a graph; default: on CUDA, where graphs work.
+  TransformerInputs
+      inputs;  ///< context, prepended embeddings and the like; x and cache are the session's
+  int64_t expected_length =
+      0;  ///< tokens that will be decoded, if known: caches are made for them at once
+  /// Decode single tokens on caches of fixed size, on CUDA as a graph; default: on CUDA, where
+  /// graphs work.
   std::optional<bool> fixed_caches = std::nullopt;
 };
 
-/// The logits that follow, token by token. Beyond max_seq_len a sliding window changes what earlier tokens saw, so each
-/// step runs the whole window: the result equals that without caches.
+/// The logits that follow, token by token. Beyond max_seq_len a sliding window changes what earlier
+/// tokens saw, so each step runs the whole window: the result equals that without caches.
 class TransformerSession : public DecodingSession {
  public:
   TransformerSession(TransformerWrapper net, SessionOptions options);
@@ -42,8 +46,8 @@ class TransformerSession : public DecodingSession {
   std::optional<bool> can_fix_ = std::nullopt;  // found out when the first single token comes
   std::optional<TransformerCache> cache_ = std::nullopt;
   std::unique_ptr<DecodingStep> step_ = nullptr;  // after the cache that it holds fixed
-  at::Tensor tokens_;  // [b, length] all so far
-  int64_t prompt_ = 0;  // tokens of the first step
+  at::Tensor tokens_;                             // [b, length] all so far
+  int64_t prompt_ = 0;                            // tokens of the first step
 };
 
 }  // namespace x_transformers

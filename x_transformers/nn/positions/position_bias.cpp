@@ -32,9 +32,12 @@ at::Tensor spread(const at::Tensor& values, const PositionPairs& positions) {
 
 }  // namespace
 
-RelativePositionBias::RelativePositionBias(double scale, bool causal, int64_t num_buckets, int64_t max_distance,
-                                           int64_t heads)
-    : scale_(scale), causal_(causal), num_buckets_(num_buckets), max_distance_(max_distance),
+RelativePositionBias::RelativePositionBias(double scale, bool causal, int64_t num_buckets,
+                                           int64_t max_distance, int64_t heads)
+    : scale_(scale),
+      causal_(causal),
+      num_buckets_(num_buckets),
+      max_distance_(max_distance),
       relative_attention_bias_(
           register_module("relative_attention_bias", torch::nn::Embedding(num_buckets, heads))) {}
 
@@ -50,28 +53,36 @@ at::Tensor RelativePositionBias::buckets(const at::Tensor& query_minus_key) cons
     distance = distance.abs();
   }
   const auto max_exact = count / 2;
-  const double log_range = std::log(static_cast<double>(max_distance_) / static_cast<double>(max_exact));
-  const auto coarse = (at::log(distance.to(at::kFloat) / max_exact) / log_range * (count - max_exact)).to(at::kLong);
+  const double log_range =
+      std::log(static_cast<double>(max_distance_) / static_cast<double>(max_exact));
+  const auto coarse =
+      (at::log(distance.to(at::kFloat) / max_exact) / log_range * (count - max_exact))
+          .to(at::kLong);
   const auto large = (coarse + max_exact).clamp_max(count - 1);
   return offset + at::where(distance < max_exact, distance, large);
 }
 
 at::Tensor RelativePositionBias::forward(const PositionPairs& positions) {
-  const auto options = at::TensorOptions().dtype(at::kLong).device(relative_attention_bias_->weight.device());
-  const auto values = relative_attention_bias_->forward(buckets(all_distances(positions.span, options)));
+  const auto options =
+      at::TensorOptions().dtype(at::kLong).device(relative_attention_bias_->weight.device());
+  const auto values =
+      relative_attention_bias_->forward(buckets(all_distances(positions.span, options)));
   return spread(values * scale_, positions);
 }
 
-DynamicPositionBias::DynamicPositionBias(int64_t dim, int64_t heads, int64_t depth, bool log_distance, bool norm)
+DynamicPositionBias::DynamicPositionBias(int64_t dim, int64_t heads, int64_t depth,
+                                         bool log_distance, bool norm)
     : log_distance_(log_distance) {
-  require(depth >= 1, "dynamic_pos_bias_mlp_depth: expected at least 1, got " + std::to_string(depth));
+  require(depth >= 1,
+          "dynamic_pos_bias_mlp_depth: expected at least 1, got " + std::to_string(depth));
   auto mlp = register_module("mlp", make_scope());
   for (int64_t index = 0; index < depth; ++index) {
     auto scope = mlp->register_module(std::to_string(index), make_scope());
     Layer layer;
     layer.linear = scope->register_module("0", Linear(index == 0 ? 1 : dim, dim));
     // Python's first norm is the library's own, the later ones are torch's.
-    if (norm && index == 0) layer.norm = scope->register_module("1", std::make_shared<LayerNorm>(dim));
+    if (norm && index == 0)
+      layer.norm = scope->register_module("1", std::make_shared<LayerNorm>(dim));
     if (norm && index > 0) {
       layer.norm = scope->register_module("1", make_scope());
       layer.norm_weight = layer.norm->register_parameter("weight", at::ones({dim}));
@@ -103,7 +114,8 @@ AlibiPositionalBias::AlibiPositionalBias(int64_t heads, int64_t total_heads,
   require(static_cast<int64_t>(chosen.size()) <= total_heads,
           "rel_pos_kwargs.slopes: more slopes than heads (" + std::to_string(total_heads) + ")");
   auto values = at::zeros({total_heads, 1, 1});
-  for (size_t head = 0; head < chosen.size(); ++head) values[static_cast<int64_t>(head)] = chosen[head];
+  for (size_t head = 0; head < chosen.size(); ++head)
+    values[static_cast<int64_t>(head)] = chosen[head];
   slopes_ = values;
 }
 
@@ -111,14 +123,16 @@ std::vector<double> AlibiPositionalBias::default_slopes(int64_t heads) {
   const auto power_of_two = [](int64_t n) {
     const double start = std::pow(2.0, -std::pow(2.0, -(std::log2(static_cast<double>(n)) - 3)));
     std::vector<double> slopes;
-    for (int64_t head = 0; head < n; ++head) slopes.push_back(start * std::pow(start, static_cast<double>(head)));
+    for (int64_t head = 0; head < n; ++head)
+      slopes.push_back(start * std::pow(start, static_cast<double>(head)));
     return slopes;
   };
   int64_t closest = 1;
   while (closest * 2 <= heads) closest *= 2;
   auto slopes = power_of_two(closest);
   const auto finer = power_of_two(2 * closest);
-  for (size_t head = 0; static_cast<int64_t>(slopes.size()) < heads; head += 2) slopes.push_back(finer[head]);
+  for (size_t head = 0; static_cast<int64_t>(slopes.size()) < heads; head += 2)
+    slopes.push_back(finer[head]);
   return slopes;
 }
 
@@ -167,7 +181,8 @@ PerRowDataDependentAlibi::PerRowDataDependentAlibi(int64_t dim, int64_t heads, i
 }
 
 at::Tensor PerRowDataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* earlier) {
-  const auto qk = linear_->forward(x).unflatten(-1, {2, heads_, dim_head_}).permute({2, 0, 3, 1, 4});
+  const auto qk =
+      linear_->forward(x).unflatten(-1, {2, heads_, dim_head_}).permute({2, 0, 3, 1, 4});
   const auto keys = earlier ? earlier->append(qk[1]) : qk[1];
   const auto scores =
       at::matmul(qk[0], keys.transpose(-1, -2)) / std::sqrt(static_cast<double>(dim_head_));
@@ -180,12 +195,15 @@ at::Tensor PerRowDataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* e
 
 CoPE::CoPE(int64_t dim, int64_t heads, int64_t max_pos, bool soft_onehot, bool talking_heads,
            double soft_onehot_temp)
-    : max_pos_(max_pos), soft_onehot_(soft_onehot), soft_onehot_temp_(soft_onehot_temp),
+    : max_pos_(max_pos),
+      soft_onehot_(soft_onehot),
+      soft_onehot_temp_(soft_onehot_temp),
       pos_emb_(register_parameter("pos_emb", at::zeros({max_pos, dim}))) {
   if (talking_heads) {
     auto scope = register_module("talking_heads", make_scope());
     Linear start(torch::nn::LinearOptions(heads, heads).bias(false));
-    talking_heads_ = scope->register_parameter("weight", start->weight.detach().clone().view({heads, heads, 1, 1}));
+    talking_heads_ = scope->register_parameter(
+        "weight", start->weight.detach().clone().view({heads, heads, 1, 1}));
   }
   if (soft_onehot) positions_ = register_buffer("positions", at::arange(max_pos));
 }

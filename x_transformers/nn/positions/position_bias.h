@@ -1,5 +1,5 @@
-// Positions as a bias on attention scores. Every scheme takes explicit positions of queries and keys, so that memories,
-// caches and positions from outside cannot disagree.
+// Positions as a bias on attention scores. Every scheme takes explicit positions of queries and
+// keys, so that memories, caches and positions from outside cannot disagree.
 #pragma once
 
 #include <torch/nn/module.h>
@@ -31,7 +31,8 @@ class PositionBias : public torch::nn::Module {
 /// T5's learned bias for buckets of distance (arXiv:1910.10683).
 class RelativePositionBias : public PositionBias {
  public:
-  RelativePositionBias(double scale, bool causal, int64_t num_buckets, int64_t max_distance, int64_t heads);
+  RelativePositionBias(double scale, bool causal, int64_t num_buckets, int64_t max_distance,
+                       int64_t heads);
   at::Tensor forward(const PositionPairs& positions) override;
 
  private:
@@ -60,10 +61,12 @@ class DynamicPositionBias : public PositionBias {
   Linear to_heads_{nullptr};
 };
 
-/// Minus the distance times a fixed slope for each head (arXiv:2108.12409); heads past `heads` get none.
+/// Minus the distance times a fixed slope for each head (arXiv:2108.12409); heads past `heads` get
+/// none.
 class AlibiPositionalBias : public PositionBias {
  public:
-  AlibiPositionalBias(int64_t heads, int64_t total_heads, std::optional<std::vector<double>> slopes = std::nullopt);
+  AlibiPositionalBias(int64_t heads, int64_t total_heads,
+                      std::optional<std::vector<double>> slopes = std::nullopt);
   at::Tensor forward(const PositionPairs& positions) override;
   // The slopes move with the module, but are no buffer, which would be saved.
   using PositionBias::to;
@@ -77,10 +80,12 @@ class AlibiPositionalBias : public PositionBias {
   at::Tensor slopes_;  // [total_heads, 1, 1], zero where a head has none
 };
 
-/// Bias from forget gates of the tokens (Forgetting Transformer, https://openreview.net/forum?id=q2Lnyegkr8).
+/// Bias from forget gates of the tokens (Forgetting Transformer,
+/// https://openreview.net/forum?id=q2Lnyegkr8).
 class DataDependentAlibi : public torch::nn::Module {
  public:
-  DataDependentAlibi(int64_t dim, int64_t heads, bool causal, double bias_init, double post_log_scale);
+  DataDependentAlibi(int64_t dim, int64_t heads, bool causal, double bias_init,
+                     double post_log_scale);
   /// [b, n, dim] -> [b, heads, n, n]. With `earlier`, which x is appended to and which causal gates
   /// alone can have: the bias towards all tokens, [b, heads, n, all].
   at::Tensor forward(const at::Tensor& x, TokenBuffer* earlier = nullptr);
@@ -103,7 +108,8 @@ class PerRowDataDependentAlibi : public torch::nn::Module {
   Linear linear_{nullptr};
 };
 
-/// Contextual positions: a token's position is how many tokens before it its query counts (arXiv:2405.18719).
+/// Contextual positions: a token's position is how many tokens before it its query counts
+/// (arXiv:2405.18719).
 class CoPE : public torch::nn::Module {
  public:
   CoPE(int64_t dim, int64_t heads, int64_t max_pos, bool soft_onehot, bool talking_heads,

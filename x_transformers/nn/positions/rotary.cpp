@@ -8,8 +8,9 @@
 
 namespace x_transformers {
 
-RotaryEmbedding::RotaryEmbedding(int64_t dim, bool use_xpos, double scale_base, double interpolation_factor,
-                                 double base, double base_rescale_factor)
+RotaryEmbedding::RotaryEmbedding(int64_t dim, bool use_xpos, double scale_base,
+                                 double interpolation_factor, double base,
+                                 double base_rescale_factor)
     : scale_base_(scale_base), interpolation_factor_(interpolation_factor) {
   const auto d = static_cast<double>(dim);
   if (base_rescale_factor != 1.0) {
@@ -18,12 +19,14 @@ RotaryEmbedding::RotaryEmbedding(int64_t dim, bool use_xpos, double scale_base, 
   }
   const auto exponents = at::arange(0, dim, 2, at::kFloat) / d;
   inv_freq_ = register_buffer("inv_freq", 1.0 / at::pow(base, exponents));
-  if (use_xpos) scale_ = register_buffer("scale", (at::arange(0, dim, 2, at::kFloat) + 0.4 * d) / (1.4 * d));
+  if (use_xpos)
+    scale_ = register_buffer("scale", (at::arange(0, dim, 2, at::kFloat) + 0.4 * d) / (1.4 * d));
 }
 
 RotaryTable RotaryEmbedding::forward(const at::Tensor& positions, bool fixed_center) const {
   const auto center = fixed_center ? std::optional<double>(0.0) : std::nullopt;
-  return make_rotary_table(positions, inv_freq_.to(at::kFloat), interpolation_factor_, scale_, scale_base_, center);
+  return make_rotary_table(positions, inv_freq_.to(at::kFloat), interpolation_factor_, scale_,
+                           scale_base_, center);
 }
 
 at::Tensor RotaryEmbedding::scale_without_position(const at::Tensor& positions) const {
@@ -39,7 +42,8 @@ RotaryAngles RotaryAngles::rows(int64_t count, int64_t after) const {
   return {cut(freqs), cut(scale)};
 }
 
-at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, bool inverse_scale) {
+at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles,
+                               bool inverse_scale) {
   const auto used = angles.rows(t.size(2), 0);
   const auto freqs = used.freqs.unsqueeze(1);
   const auto d = freqs.size(-1);

@@ -9,17 +9,19 @@
 
 namespace x_transformers {
 
-/// Angles for pairs of features by position (arXiv:2104.09864), with xpos' decay (arXiv:2212.10554), interpolation
-/// (arXiv:2306.15595) and NTK-aware rescaling.
+/// Angles for pairs of features by position (arXiv:2104.09864), with xpos' decay
+/// (arXiv:2212.10554), interpolation (arXiv:2306.15595) and NTK-aware rescaling.
 class RotaryEmbedding : public torch::nn::Module {
  public:
-  RotaryEmbedding(int64_t dim, bool use_xpos = false, double scale_base = 512, double interpolation_factor = 1.0,
-                  double base = 10000, double base_rescale_factor = 1.0);
-  /// The table for positions [n] or [b, n]. xpos scales by the distance from a center: Python's, the middle of the
-  /// positions up to the greatest, or with `fixed_center` 0, so that keys in a cache keep the scale that they were given.
+  RotaryEmbedding(int64_t dim, bool use_xpos = false, double scale_base = 512,
+                  double interpolation_factor = 1.0, double base = 10000,
+                  double base_rescale_factor = 1.0);
+  /// The table for positions [n] or [b, n]. xpos scales by the distance from a center: Python's,
+  /// the middle of the positions up to the greatest, or with `fixed_center` 0, so that keys in a
+  /// cache keep the scale that they were given.
   RotaryTable forward(const at::Tensor& positions, bool fixed_center = false) const;
-  /// With xpos and a fixed center, what keys without a position are multiplied by, [dim / 2], so that they stand where
-  /// Python's center is; else undefined.
+  /// With xpos and a fixed center, what keys without a position are multiplied by, [dim / 2], so
+  /// that they stand where Python's center is; else undefined.
   at::Tensor scale_without_position(const at::Tensor& positions) const;
 
  private:
@@ -27,8 +29,8 @@ class RotaryEmbedding : public torch::nn::Module {
   at::Tensor inv_freq_, scale_;
 };
 
-/// Angles from outside, one for each feature and not for each pair: [b or 1, n, d], and xpos' scale of the same shape or
-/// undefined. The last rows count.
+/// Angles from outside, one for each feature and not for each pair: [b or 1, n, d], and xpos' scale
+/// of the same shape or undefined. The last rows count.
 struct RotaryAngles {
   at::Tensor freqs, scale;
 
@@ -37,7 +39,8 @@ struct RotaryAngles {
   RotaryAngles rows(int64_t count, int64_t after) const;
 };
 
-/// t [b, h, n, d] turned by the last n rows of `angles`; the scale divides with `inverse_scale` (keys).
+/// t [b, h, n, d] turned by the last n rows of `angles`; the scale divides with `inverse_scale`
+/// (keys).
 at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, bool inverse_scale);
 
 /// Positions as angles of the polar form of softplus(q) and softplus(k) (arXiv:2509.10534).
