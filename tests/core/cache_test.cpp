@@ -62,5 +62,27 @@ TEST(LayersCache, FixedBuffersAreWrittenAtThePosition) {
   EXPECT_EQ(keys.narrow(2, 4, 2).abs().sum().item<float>(), 0);
 }
 
+TEST(LayersCache, FilledKeysCountTheTokenThatIsWrittenNext) {
+  const at::NoGradGuard no_grad;
+  LayersCache cache;
+  cache.attention.resize(2);
+  const auto wide = at::randn({2, 3, 4, 8}), narrow = at::randn({2, 1, 4, 8});
+  cache.attention[0].append(wide, wide);
+  cache.attention[1].append(narrow, narrow);
+  cache.length = 4;
+  EXPECT_FALSE(cache.attention[0].filled_keys().defined());
+  cache.fix(10, at::kCPU);
+  const auto& many = cache.attention[0].filled_keys();
+  const auto& few = cache.attention[1].filled_keys();
+  EXPECT_TRUE(many.count.equal(at::full({6}, 5, at::kInt)));
+  EXPECT_TRUE(many.key_starts.equal(at::arange(7, at::kInt) * 10));
+  EXPECT_TRUE(few.query_starts.equal(at::arange(3, at::kInt)));
+  cache.advance();
+  EXPECT_TRUE(few.count.equal(at::full({2}, 6, at::kInt)));
+  EXPECT_EQ(cache.position.item<int64_t>(), 5);
+  cache.release();
+  EXPECT_FALSE(cache.attention[0].filled_keys().defined());
+}
+
 }  // namespace
 }  // namespace x_transformers

@@ -1,6 +1,7 @@
 // What needs a CUDA device: captured steps against eager ones, and CUDA against the CPU. Skipped
 // where there is none.
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -165,6 +166,42 @@ TEST_F(Cuda, CapturedDecodingEqualsUncached) {
       EXPECT_LT(difference, 1e-3) << layers << ", step " << step;
       tokens = at::randint(0, kVocabulary, {1, 1}).to(kCuda);
     }
+  }
+}
+
+/// One query on buffers of 40 keys, of which 21 exist.
+TEST_F(Cuda, FlashDecodeEqualsTheReference) {
+  at::manual_seed(4);
+  for (const int64_t kv_heads : {4, 2, 1}) {
+    LayersCache cache;
+    const auto options = at::TensorOptions(kCuda).dtype(at::kBFloat16);
+    const auto tokens = at::randn({3, kv_heads, 20, 16}, options);
+    const at::NoGradGuard no_grad;
+    cache.attention.emplace_back().append(tokens, tokens * 0.5);
+    cache.length = 20;
+    cache.fix(40, kCuda);
+    const auto next = at::randn({3, kv_heads, 1, 16}, options);
+    const auto [k, v] = cache.attention[0].append(next, next);
+    const auto q = at::randn({3, 4, 1, 16}, options);
+    ScoreProgram program;
+    program.scale = 0.25;
+    program.causal = true;
+    program.mask = (at::arange(40, at::TensorOptions(kCuda)) < 21).view({1, 1, 1, 40});
+    const auto expected =
+        attend_reference(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), program).out;
+    program.filled = cache.attention[0].filled_keys();
+    const auto reports = explain_attend(q, k, v, program);
+    EXPECT_EQ(reports[1].engine, "flash_decode");
+    EXPECT_THAT(reports[1].reasons, testing::IsEmpty());
+    EXPECT_LT((attend(q, k, v, program).out.to(at::kFloat) - expected).abs().max().item<double>(),
+              2e-2)
+        << "kv_heads " << kv_heads;
+    // The same, where a mask is made all the same.
+    EXPECT_LT((attend(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), program).out - expected)
+                  .abs()
+                  .max()
+                  .item<double>(),
+              1e-4);
   }
 }
 

@@ -147,7 +147,7 @@ TEST(StaticCache, CachesAreFixedAndReleased) {
   for (int64_t step = 0; step < 4; ++step) {
     const auto token = random_tokens(2, 1);
     expect_equal(run(fixed, token), run(growing, token), "fixed");
-    fixed.layers.position.add_(1);
+    fixed.layers.advance();
     EXPECT_EQ(fixed.layers.position.data_ptr(), address);
     EXPECT_EQ(fixed.layers.position.item<int64_t>(), 6 + step);
   }

@@ -4,6 +4,16 @@
 
 namespace x_transformers {
 
+FilledKeys FilledKeys::first(int64_t rows) const {
+  return {count.narrow(0, 0, rows), key_starts.narrow(0, 0, rows + 1),
+          query_starts.narrow(0, 0, rows + 1)};
+}
+
+int64_t KeyValueCache::rows() const {
+  const auto keys = keys_.view();
+  return keys.defined() && keys.dim() == 4 ? keys.size(0) * keys.size(1) : 0;
+}
+
 std::pair<at::Tensor, at::Tensor> KeyValueCache::append(const at::Tensor& keys,
                                                         const at::Tensor& values) {
   return {keys.defined() ? keys_.append(keys) : keys,
@@ -35,6 +45,7 @@ void KeyValueCache::fix(const at::Tensor& position, int64_t filled, int64_t capa
 void KeyValueCache::release(int64_t length) {
   for (auto* buffer : {&keys_, &values_, &gates, &hybrid_inputs}) buffer->release(length);
   position_ = at::Tensor();
+  filled_keys_ = {};
 }
 
 at::Tensor ShiftCache::extend(const at::Tensor& x, int64_t count) {
@@ -66,8 +77,24 @@ void LayersCache::fix(int64_t new_capacity, const at::Device& device) {
   capacity = new_capacity;
   const auto filled = length + memory_length;
   position = at::full({1}, filled, at::TensorOptions().dtype(at::kLong).device(device));
-  for (auto& cache : attention) cache.fix(position, filled, capacity);
+  int64_t rows = 0;
+  for (auto& cache : attention) {
+    cache.fix(position, filled, capacity);
+    if (!cache.is_context) rows = std::max(rows, cache.rows());
+  }
   for (auto& cache : shifts) cache.fix();
+  // One set of tensors for all layers, so that one addition moves all on.
+  const auto options = at::TensorOptions().dtype(at::kInt).device(device);
+  filled_keys_ = {at::full({rows}, filled + 1, options), at::arange(rows + 1, options) * capacity,
+                  at::arange(rows + 1, options)};
+  for (auto& cache : attention) {
+    if (!cache.is_context) cache.set_filled_keys(filled_keys_.first(cache.rows()));
+  }
+}
+
+void LayersCache::advance() {
+  position.add_(1);
+  filled_keys_.count.add_(1);
 }
 
 void LayersCache::release() {
@@ -75,6 +102,7 @@ void LayersCache::release() {
   for (auto& cache : attention) cache.release(length + memory_length);
   for (auto& cache : shifts) cache.release();
   position = at::Tensor();
+  filled_keys_ = {};
   capacity = 0;
 }
 

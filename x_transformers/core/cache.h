@@ -13,6 +13,19 @@
 
 namespace x_transformers {
 
+/// How many keys of a fixed buffer [b, h, capacity, d] exist, as kernels for sequences of different
+/// lengths want it: each of its b * h rows is a sequence that one query follows. int32, on the
+/// device; all undefined: there is no such buffer.
+struct FilledKeys {
+  at::Tensor count;         ///< [b * h] keys that exist, the query's own among them
+  at::Tensor key_starts;    ///< [b * h + 1] 0, capacity, 2 capacity ...
+  at::Tensor query_starts;  ///< [b * h + 1] 0, 1, 2 ...
+
+  bool defined() const { return count.defined(); }
+  /// The first `rows` rows.
+  FilledKeys first(int64_t rows) const;
+};
+
 /// What one attention layer keeps: keys and values (or the latents they are made of), [b, heads,
 /// length, d], and what some options need besides.
 class KeyValueCache {
@@ -35,6 +48,11 @@ class KeyValueCache {
   void release(int64_t length);
   /// Where the next token is written if the buffers are fixed, else undefined.
   const at::Tensor& position() const { return position_; }
+  /// Rows of keys, b * h, all of the same length; 0 before the first append, and of latents.
+  int64_t rows() const;
+  /// Which keys exist once the next token is written, if the buffers are fixed.
+  const FilledKeys& filled_keys() const { return filled_keys_; }
+  void set_filled_keys(const FilledKeys& keys) { filled_keys_ = keys; }
 
   /// The cache of a cross attention: filled once by the context.
   bool is_context = false;
@@ -45,6 +63,7 @@ class KeyValueCache {
  private:
   TokenBuffer keys_, values_;
   at::Tensor position_;
+  FilledKeys filled_keys_;
 };
 
 /// The features of the last tokens, which token shift puts into later ones.
@@ -79,10 +98,15 @@ struct LayersCache {
 
   void reorder(const at::Tensor& rows);
   /// Fixes all buffers at `capacity` tokens and puts the position at the cache's end. Single tokens
-  /// can be appended then; the caller moves the position on after each, by one.
+  /// can be appended then; the caller calls advance() after each.
   void fix(int64_t capacity, const at::Device& device);
+  /// Moves the position on by one token: work on the device alone, so that a graph can hold it.
+  void advance();
   /// Undoes fix.
   void release();
+
+ private:
+  FilledKeys filled_keys_;
 };
 
 }  // namespace x_transformers

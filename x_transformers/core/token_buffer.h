@@ -36,7 +36,7 @@ class TokenBuffer {
 
  private:
   void grow(const at::Tensor& added, int64_t needed);
-  at::Tensor place() const { return position_ - before_; }
+  at::Tensor place() const { return before_ == 0 ? position_ : position_ - before_; }
 
   at::Tensor buffer_, position_;
   int64_t length_ = 0, reserved_ = 0, before_ = 0;

@@ -76,6 +76,7 @@ ScoreProgram Attend::program(int64_t d, const Call& call) const {
   program.cog_signed = options_.cog_signed;
   program.mask =
       call.mask.defined() && call.mask.dim() == 2 ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask;
+  program.filled = call.filled;
   program.causal = options_.causal;
   if (cope_) {
     program.cope = [cope = cope_](const at::Tensor& q, const at::Tensor& scores) {
@@ -136,6 +137,7 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
     k = at::constant_pad_nd(k, {0, 0, 1, 0}, 0);
     v = at::constant_pad_nd(v, {0, 0, 1, 0}, 0);
     widened.mask = pad_mask_left(widened.mask, 1);
+    widened.filled = {};
     if (widened.attn_bias.defined())
       widened.attn_bias = at::constant_pad_nd(widened.attn_bias, {1, 0}, 0);
   }

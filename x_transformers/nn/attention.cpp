@@ -545,6 +545,10 @@ AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
   Attend::Call call;
   call.mask = pair_mask(used, queries, sequence_keys, keys);
   if (key_visible.defined()) call.mask = mask_and(call.mask, key_visible.unsqueeze(1).unsqueeze(1));
+  const bool only_filled = used.cache && !used.context.defined() && queries == 1 &&
+                           keys == sequence_keys && !key_visible.defined() &&
+                           !options_.max_attend_past;
+  if (only_filled) call.filled = used.cache->filled_keys();
   call.attn_bias = position_bias(used, p.x, sequence_keys, keys);
   call.prev_attn = used.prev_attn;
   call.keep_maps = used.keep_maps;

@@ -73,6 +73,46 @@ AttendResult run_flash_cpu(const Problem& problem) {
           {}};
 }
 
+std::vector<std::string> flash_decode_unsupported(const Problem& problem) {
+  const auto& [q, k, v, program, keep_maps] = problem;
+  if (!program.filled.defined()) return {"not one query on a cache of fixed size"};
+  auto reasons = needs_scores(problem);
+  const auto check = [&](bool is_wrong, const char* reason) {
+    if (is_wrong) reasons.emplace_back(reason);
+  };
+  constexpr int64_t kMostFeatures = 256, kMultiple = 8;
+  const auto d = q.size(3);
+  check(program.softclamp.has_value(), "softclamp_logits");
+  check(program.bias.defined(), "a bias");
+  check(program.dropout > 0, "dropout of the weights");
+  check(!q.is_cuda(), "not on a CUDA device");
+  check(q.scalar_type() != at::kBFloat16 && q.scalar_type() != at::kHalf, "not in 16 bits");
+  check(v.size(3) != d || d > kMostFeatures || d % kMultiple != 0, "the features of a head");
+  check(v.size(1) != k.size(1), "values with more heads than keys");
+  check(!k.is_contiguous() || !v.is_contiguous(), "keys or values are not dense");
+  check(at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad()),
+        "gradients");
+  return reasons;
+}
+
+/// Flash attention for sequences of different lengths: each row of the buffers is one, and no mask
+/// is made.
+AttendResult run_flash_decode(const Problem& problem) {
+  const auto& [q, k, v, program, keep_maps] = problem;
+  const auto batch = q.size(0), heads = q.size(1), d = q.size(3);
+  const auto kv_heads = k.size(1), capacity = k.size(2), groups = heads / kv_heads;
+  const auto rows = batch * kv_heads;
+  // Query head h uses key head h % kv_heads.
+  const auto queries =
+      q.reshape({batch, groups, kv_heads, d}).transpose(1, 2).reshape({rows, groups, d});
+  const auto& filled = program.filled;
+  const auto out = std::get<0>(at::_flash_attention_forward(
+      queries, k.view({rows * capacity, 1, d}), v.view({rows * capacity, 1, d}),
+      filled.query_starts, filled.key_starts, 1, capacity, 0.0, false, false, program.scale,
+      std::nullopt, std::nullopt, filled.count, std::nullopt));
+  return {out.view({batch, kv_heads, groups, d}).transpose(1, 2).reshape({batch, heads, 1, d}), {}};
+}
+
 std::vector<std::string> sdpa_unsupported(const Problem& problem) {
   auto reasons = needs_scores(problem);
   if (problem.program.softclamp) reasons.emplace_back("softclamp_logits");
@@ -94,7 +134,7 @@ AttendResult run_sdpa(const Problem& problem) {
   }
 
   at::Tensor has_keys;
-  if (program.mask.defined()) {
+  if (program.mask.defined() && !program.filled.defined()) {
     has_keys = mask.any(-1, true);
     mask = mask | ~has_keys;  // keeps NaN out of rows that are zeroed below
   }
@@ -137,6 +177,7 @@ AttendResult run_reference(const Problem& problem) {
 const std::vector<Engine>& engines() {
   static const std::vector<Engine> all = {
       {"flash_cpu", flash_cpu_unsupported, run_flash_cpu},
+      {"flash_decode", flash_decode_unsupported, run_flash_decode},
       {"sdpa", sdpa_unsupported, run_sdpa},
       {"reference", nothing_unsupported, run_reference},
   };

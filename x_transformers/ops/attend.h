@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/cache.h"
+
 namespace x_transformers {
 
 /// How scores become weights.
@@ -29,8 +31,11 @@ struct ScoreProgram {
   at::Tensor bias;                          ///< broadcastable to [b, h, i, j], added
   std::optional<double> softclamp;          ///< value * tanh(scores / value)
   bool cog_signed =
-      false;            ///< weights of |scores|, given the sign of the scores (arXiv:2411.07176)
-  at::Tensor mask;      ///< bool, broadcastable to [b, h, i, j]: true means attend
+      false;        ///< weights of |scores|, given the sign of the scores (arXiv:2411.07176)
+  at::Tensor mask;  ///< bool, broadcastable to [b, h, i, j]: true means attend
+  /// If defined, `mask` says no more than this: k and v are fixed buffers with this many keys, and
+  /// each row has one query.
+  FilledKeys filled;
   bool causal = false;  ///< queries stand at the last key positions
   std::function<at::Tensor(const at::Tensor& q, const at::Tensor& scores)>
       cope;                ///< what is added (arXiv:2405.18719)

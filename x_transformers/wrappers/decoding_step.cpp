@@ -28,7 +28,7 @@ void DecodingStep::fix(int64_t tokens) {
 
 at::Tensor DecodingStep::step() {
   const auto logits = run_(tokens_);
-  cache_.position.add_(1);
+  cache_.advance();
   return logits;
 }
 
