@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/dropout_seq.h"
@@ -128,7 +130,11 @@ void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
     require(o.causal, "cache: needs a causal stack (Decoder)");
     require(!inputs.attn_mask.defined(), "cache: cannot be combined with attn_mask");
   }
-  require(!inputs.attn_bias.defined() || !rel_pos_,
+  // Neither reaches cross attention.
+  const bool has_self_attention =
+      std::any_of(plan_.layers.begin(), plan_.layers.end(),
+                  [](const auto& step) { return step.type == LayerType::attention; });
+  require(!inputs.attn_bias.defined() || !rel_pos_ || !has_self_attention,
           "attn_bias: given, but the stack has a position bias of its own");
   require(!inputs.in_attn_cond.defined() || !o.reinject_input,
           "in_attn_cond: cannot be combined with reinject_input");

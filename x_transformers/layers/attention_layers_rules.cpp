@@ -154,7 +154,8 @@ void validate(const AttentionLayersOptions& o) {
   check_norms(o);
   check_order(o);
   check_residual_arguments(o);
-  validate(o.attn);
+  // Options of attentions that the stack does not have are nobody's: Python never builds those.
+  if (!(o.cross_attend && o.only_cross)) validate(o.attn);
   if (o.cross_attend) validate(*o.cross_attn);
   validate(o.ff);
 }
