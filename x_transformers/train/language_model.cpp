@@ -10,6 +10,7 @@
 #include "x_transformers/generation/stop.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/models/capture.h"
 #include "x_transformers/train/data.h"
 #include "x_transformers/train/graph_step.h"
 
@@ -163,7 +164,7 @@ AutoregressiveWrapper build_language_model(const Json& config, const std::string
 std::string graph_step_refusal(AutoregressiveWrapperImpl& model, const at::Device& device) {
   if (!device.is_cuda()) return "the device is " + device.str();
   const auto refusal = graph_refusal();
-  return refusal.empty() ? model.net()->capture_refusal() : refusal;
+  return refusal.empty() ? capture_refusal(model) : refusal;
 }
 
 TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory,

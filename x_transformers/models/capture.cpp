@@ -1,0 +1,20 @@
+#include "x_transformers/models/capture.h"
+
+#include "x_transformers/models/transformer_wrapper.h"
+
+namespace x_transformers {
+
+std::string capture_refusal(const torch::nn::Module& model) {
+  std::string reason;
+  if (const auto* wrapper = dynamic_cast<const TransformerWrapperImpl*>(&model))
+    reason = wrapper->capture_refusal();
+  if (const auto* layers = dynamic_cast<const AttentionLayersImpl*>(&model))
+    reason = layers->capture_refusal();
+  // Modules given as values (hybrid_module, token_emb) may be stacks and models too.
+  for (const auto& child : model.children()) {
+    if (reason.empty()) reason = capture_refusal(*child);
+  }
+  return reason;
+}
+
+}  // namespace x_transformers
