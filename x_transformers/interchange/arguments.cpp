@@ -7,8 +7,8 @@
 
 namespace x_transformers {
 
-Arguments::Arguments(TensorMap tensors, const Json& values)
-    : tensors_(std::move(tensors)), values_(std::make_unique<Json>(values)) {
+Arguments::Arguments(TensorMap tensors, const Json& values, ArgumentSource source)
+    : tensors_(std::move(tensors)), values_(std::make_unique<Json>(values)), source_(source) {
   if (values_->is_null()) *values_ = Json::object();
   if (!values_->is_object()) detail::wrong_type("kwargs", "an object", values);
 }

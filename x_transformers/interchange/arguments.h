@@ -20,11 +20,16 @@ namespace x_transformers {
 
 class Model;
 
+/// Where arguments come from: from outside, so that ids must be checked, or from a model that this
+/// one is a part of. A look at values would cost a step on a device its CUDA graph.
+enum class ArgumentSource { outside, model };
+
 /// The keyword arguments of a Python call: tensors (`mems.0` is the first of the list `mems`) and
 /// plain values. Each is taken by name; what nobody took is an error.
 class Arguments {
  public:
-  Arguments(TensorMap tensors, const nlohmann::json& values);
+  Arguments(TensorMap tensors, const nlohmann::json& values,
+            ArgumentSource source = ArgumentSource::outside);
   ~Arguments();
   Arguments(const Arguments&) = delete;
   Arguments& operator=(const Arguments&) = delete;
@@ -40,6 +45,7 @@ class Arguments {
   /// The tensors NAME.KEY by key.
   std::map<std::string, at::Tensor> tensors_by_key(const std::string& name);
   bool has(const std::string& name) const;
+  ArgumentSource source() const { return source_; }
   /// Whether the plain value `name` is an array.
   bool is_list(const std::string& name) const;
 
@@ -65,6 +71,7 @@ class Arguments {
 
   TensorMap tensors_;
   std::unique_ptr<nlohmann::json> values_;
+  ArgumentSource source_;
   std::set<std::string> taken_tensors_, taken_values_;
   std::vector<std::string> known_;
 };

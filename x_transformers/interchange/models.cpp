@@ -136,8 +136,10 @@ Value call_transformer(TransformerWrapper& net, const std::string& method, Argum
   auto inputs = take_transformer_inputs(arguments);
   const auto returns = take_returns(arguments);
   inputs.x = x;
-  require_in_range(x, "x", token_range(net->options()));
-  require_in_range(inputs, *net);
+  if (arguments.source() == ArgumentSource::outside) {
+    require_in_range(x, "x", token_range(net->options()));
+    require_in_range(inputs, *net);
+  }
   TransformerCache cache;
   if (given_cache) use_cache(cache, std::move(*given_cache), inputs);
   set_wants(inputs, returns);
@@ -263,8 +265,10 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
   require_forward("AutoregressiveWrapper", method);
   const auto x = arguments.required_tensor("x");
   auto inputs = take_transformer_inputs(arguments);
-  require_in_range(x, "x", target_range(model->options()));
-  require_in_range(inputs, *model->net());
+  if (arguments.source() == ArgumentSource::outside) {
+    require_in_range(x, "x", target_range(model->options()));
+    require_in_range(inputs, *model->net());
+  }
   inputs.keep_hiddens = true;
   Returns returns{};
   returns.attn_z_loss = model->options().add_attn_z_loss;
@@ -296,8 +300,10 @@ Value call_x_transformer(XTransformer& model, const std::string& method, Argumen
   const auto tgt = arguments.required_tensor("tgt");
   const auto mask = arguments.tensor("mask");
   const auto attn_mask = arguments.tensor("attn_mask");
-  require_in_range(src, "src", token_range(model->encoder()->options()));
-  require_in_range(tgt, "tgt", target_range(model->decoder()->options()));
+  if (arguments.source() == ArgumentSource::outside) {
+    require_in_range(src, "src", token_range(model->encoder()->options()));
+    require_in_range(tgt, "tgt", target_range(model->decoder()->options()));
+  }
   return model->forward(src, tgt, mask, attn_mask, arguments.tensor("src_prepend_embeds")).loss;
 }
 
