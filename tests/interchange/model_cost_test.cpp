@@ -1,0 +1,121 @@
+#include "x_transformers/interchange/model_cost.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/option_cost.h"
+#include "x_transformers/interchange/sample_call.h"
+
+namespace x_transformers {
+namespace {
+
+ModelCost cost_of(const char* config, std::optional<int64_t> seq = std::nullopt) {
+  return model_cost(Json::parse(config), "config", seq);
+}
+
+TEST(ModelCost, FeedForward) {
+  const auto cost = cost_of(R"({"type": "FeedForward", "dim": 8, "no_bias": true})");
+  EXPECT_EQ(cost.parameters, 2 * 8 * 32);
+  EXPECT_EQ(cost.flops.products, 2 * cost.parameters);
+  EXPECT_EQ(cost.flops.elements, 32);  // GELU
+}
+
+TEST(ModelCost, AttentionIsOfAllPairs) {
+  const auto cost = cost_of(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8})", 32);
+  EXPECT_EQ(cost.tokens, 32);
+  EXPECT_EQ(cost.parameters, 4 * 16 * 16);
+  EXPECT_EQ(cost.flops.products, 2 * 4 * 16 * 16 + 2 * 32 * 2 * (8 + 8));
+  const auto causal =
+      cost_of(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8, "causal": true})", 32);
+  EXPECT_EQ(causal.flops.total(), cost.flops.total());
+}
+
+TEST(ModelCost, SharedParametersCountOnce) {
+  const auto cost = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 100, "max_seq_len": 0,
+      "tie_embedding": true, "attn_layers": {"type": "Decoder", "dim": 8, "depth": 0}})");
+  EXPECT_EQ(cost.parameters, 100 * 8 + 8);
+  EXPECT_EQ(cost.flops.products, 2 * 100 * 8);
+}
+
+/// What the dry run counts is what a model that computes dispatches. In float64, which runs no
+/// kernels that the counter does not see.
+TEST(ModelCost, IsThatOfARealCall) {
+  const auto config = Json::parse(R"({"type": "AutoregressiveWrapper", "net": {
+      "type": "TransformerWrapper", "num_tokens": 50, "max_seq_len": 24, "num_memory_tokens": 2,
+      "attn_layers": {"type": "Decoder", "dim": 16, "depth": 2, "heads": 4, "attn_dim_head": 8,
+      "rotary_pos_emb": true, "attn_kv_heads": 2, "attn_pre_talking_heads": true, "ff_glu": true,
+      "attn_softclamp_logits": true, "use_rmsnorm": true, "rel_pos_bias": true, "macaron": true,
+      "attn_hybrid_module": {"type": "CausalConv1d", "dim": 16, "dim_out": 32, "kernel_size": 3},
+      "attn_hybrid_fold_axial_dim": 1, "num_residual_streams": 2, "add_value_residual": true}}})");
+  const auto cost = model_cost(config, "config");
+  ASSERT_EQ(cost.not_counted, "");
+  const auto model = build_model(config);
+  model->module().eval();
+  model->module().to(at::kDouble);
+  const auto call = sample_call(config, *model, std::nullopt);
+  const auto real = count_flops(
+      [&] { run_model(*model, "forward", call.inputs, Json::parse(call.kwargs), false); });
+  const auto tokens = static_cast<double>(cost.tokens);
+  EXPECT_EQ(cost.tokens, 24);
+  EXPECT_NEAR(cost.flops.products, real.products / tokens, 1e-6);
+  EXPECT_NEAR(cost.flops.elements, real.elements / tokens, 0.01 * cost.flops.elements);
+}
+
+TEST(ModelCost, NamesWhatKeepsAStepFromBeingAGraph) {
+  const char* config = R"({"type": "Decoder", "dim": 8, "depth": 1, "heads": 1, "attn_dim_head": 8,
+      "attn_hybrid_fold_axial_dim": 1, "attn_hybrid_module":
+      {"type": "Decoder", "dim": 8, "depth": 1, "heads": 1, "layer_dropout": 0.1}})";
+  EXPECT_TRUE(cost_of(config).capture_refusal.starts_with("layer_dropout: "));
+  EXPECT_EQ(cost_of(R"({"type": "Decoder", "dim": 8, "depth": 1})").capture_refusal, "");
+}
+
+TEST(ModelCost, OfATypeWithoutASampleCallIsNotCounted) {
+  const auto cost = cost_of(R"({"type": "Embedding", "num_embeddings": 5, "embedding_dim": 2})");
+  EXPECT_EQ(cost.parameters, 10);
+  EXPECT_NE(cost.not_counted, "");
+}
+
+/// The configs of all parity cases of whole models and blocks.
+TEST(ModelCost, OfEveryModelOfTheParityCases) {
+  const std::set<std::string> types = {"TransformerWrapper",
+                                       "AutoregressiveWrapper",
+                                       "XTransformer",
+                                       "ViTransformerWrapper",
+                                       "Encoder",
+                                       "Decoder",
+                                       "PrefixDecoder",
+                                       "CrossAttender",
+                                       "AttentionLayers",
+                                       "Attention",
+                                       "FeedForward",
+                                       "AttentionPool"};
+  std::set<Json> configs;
+  for (const auto& file : std::filesystem::directory_iterator(XT_TEST_DATA "/parity")) {
+    for (const auto& content : Json::parse(std::ifstream(file.path())).at("cases")) {
+      if (types.count(content.at("config").at("type").get<std::string>()))
+        configs.insert(content.at("config"));
+    }
+  }
+  ASSERT_GT(configs.size(), 100);
+  for (const auto& config : configs) {
+    try {
+      const auto cost = model_cost(config, "config", 8);
+      EXPECT_EQ(cost.not_counted, "") << config;
+      EXPECT_GT(cost.flops.total(), 0) << config;
+      option_costs(config, cost, 8);
+    } catch (const InputError& error) {
+      EXPECT_NE(std::string(error.what()).find("not built yet"), std::string::npos)
+          << error.what() << "\n"
+          << config;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,40 @@
+// What a model is made of and what it costs, found by a dry run.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "x_transformers/core/flop_counter.h"
+
+namespace x_transformers {
+
+/// An attention of a model, as it runs in training on the CPU.
+struct AttentionReport {
+  std::string name;
+  std::string engine;           ///< see ops/attend.h
+  std::string slower_because;   ///< what keeps the fastest engine from it; empty: nothing
+  std::string cache_refusal;    ///< why it cannot be decoded with a cache; empty: it can
+  int64_t cached_features = 0;  ///< numbers that a cache holds of a token
+};
+
+struct ModelCost {
+  std::string type;
+  std::map<std::string, int64_t> parameters_by_part;  ///< by attention, feed-forward and so on
+  int64_t parameters = 0;                             ///< shared ones once
+  FlopCount flops;          ///< of a forward pass in evaluation mode (count_flops), for each token
+  std::string not_counted;  ///< why there are no flops: the model could not be called; or empty
+  int64_t tokens = 0;       ///< in a sequence, as it was called
+  std::vector<AttentionReport> attentions;
+  std::string capture_refusal;  ///< why its training steps cannot be CUDA graphs; empty: they can
+};
+
+/// The cost of the model that `config` describes, with `seq` tokens in a sequence (default: see
+/// sample_call). No weights are made. InputError as of build_model.
+ModelCost model_cost(const nlohmann::json& config, const std::string& where,
+                     std::optional<int64_t> seq = std::nullopt);
+
+}  // namespace x_transformers
