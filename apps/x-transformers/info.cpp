@@ -1,41 +1,35 @@
-// info: what a model is made of and what it costs.
-#include <ATen/ATen.h>
+// info: what a model is made of, what it costs, and what each of its options does.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <memory>
 
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/json.h"
-#include "x_transformers/interchange/interchange.h"
-#include "x_transformers/layers/attention_layers.h"
-#include "x_transformers/nn/attention.h"
-#include "x_transformers/nn/feed_forward.h"
-#include "x_transformers/nn/norms.h"
+#include "x_transformers/interchange/model_cost.h"
+#include "x_transformers/interchange/option_cost.h"
 
 namespace x_transformers {
 
 namespace {
 
+constexpr int64_t kFloatBytes = 4;
+
 struct InfoCommand {
   std::string path;
-  int64_t seq = 1024;
+  std::optional<int64_t> seq;
   bool json = false;
 };
 
-struct AttentionInfo {
-  std::string name, engine, slower_because, cache_refusal;
-};
-
 struct ModelInfo {
-  std::string type;
-  std::map<std::string, int64_t> parameters;  // by the first parts of their names
-  int64_t total = 0, tied = 0;
-  double matrix_flops = 0, attention_flops = 0;
-  int64_t cache_bytes = 0;
-  std::vector<AttentionInfo> attentions;
+  ModelCost cost;
+  std::vector<OptionCost> options;
 };
 
 /// A model file, or a run's folder or run file, whose "model" it is.
@@ -45,142 +39,171 @@ Json model_config(const std::string& path) {
   return config.contains("model") ? Json(config["model"]) : config;
 }
 
-/// Which engine runs an attention in training on `seq` tokens, and what keeps the faster ones from
-/// it.
-AttentionInfo describe(const std::string& name, const AttentionImpl& attention, int64_t seq) {
-  const auto& o = attention.options();
-  const auto tensor = [&](int64_t heads, int64_t d) {
-    return at::empty({1}).expand({1, heads, seq, d});
-  };
-  const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
-  const auto program = attention.attend_module().program(o.dim_head, {});
-  AttentionInfo info{name, "", "", attention.cache_refusal()};
-  for (const auto& report :
-       explain_attend(tensor(o.heads, o.dim_head), tensor(kv_heads, o.dim_head),
-                      tensor(kv_heads, o.value_dim_head.value_or(o.dim_head)), program)) {
-    if (report.reasons.empty()) {
-      info.engine = report.engine;
-      break;
-    }
-    if (info.slower_because.empty())
-      info.slower_because = fmt::format("{}: {}", report.engine, fmt::join(report.reasons, ", "));
-  }
-  return info;
+int64_t cache_bytes(const ModelCost& cost) {
+  int64_t bytes = 0;
+  for (const auto& a : cost.attentions) bytes += a.cached_features * kFloatBytes;
+  return bytes;
 }
 
-void add_attentions(const torch::nn::Module& module, const std::string& name, int64_t seq,
-                    ModelInfo& info) {
-  if (const auto* attention = dynamic_cast<const AttentionImpl*>(&module)) {
-    const auto& o = attention->options();
-    info.attentions.push_back(describe(name, *attention, seq));
-    const auto keys = o.causal ? static_cast<double>(seq) / 2 : static_cast<double>(seq);
-    const auto d = static_cast<double>(o.dim_head + o.value_dim_head.value_or(o.dim_head));
-    info.attention_flops += 2 * static_cast<double>(o.heads) * d * keys;
-    info.cache_bytes += attention->cached_features() * static_cast<int64_t>(sizeof(float));
+Json option_json(const OptionCost& option) {
+  Json json = {{"value", Json::parse(option.value)}};
+  if (!option.refusal.empty()) {
+    json["refusal"] = option.refusal;
+    return json;
   }
-  for (const auto& child : module.named_children()) {
-    add_attentions(*child.value(), name.empty() ? child.key() : name + "." + child.key(), seq,
-                   info);
-  }
-}
-
-/// The part of a model that a parameter belongs to: an attention, a feed-forward, or the name
-/// without layer numbers.
-std::string part_of(const torch::nn::Module& root, const std::string& name) {
-  const torch::nn::Module* module = &root;
-  std::string path;
-  size_t begin = 0;
-  for (size_t dot = name.find('.'); dot != std::string::npos;
-       begin = dot + 1, dot = name.find('.', begin)) {
-    const auto child = name.substr(begin, dot - begin);
-    module = module->named_children()[child].get();
-    if (dynamic_cast<const AttentionImpl*>(module)) return path + "attention";
-    if (dynamic_cast<const FeedForwardImpl*>(module)) return path + "feed-forward";
-    if (dynamic_cast<const Norm*>(module)) return path + "norms";
-    if (child == "layers") {
-      path += "layers: ";
-    } else if (child.find_first_not_of("0123456789") != std::string::npos) {
-      path += child + ".";
-    }
-  }
-  return path + name.substr(begin);
-}
-
-ModelInfo inspect(const Json& config, const std::string& where, int64_t seq) {
-  const auto model = build_model(config, where);
-  ModelInfo info;
-  info.type = config["type"];
-  std::set<const void*> seen;
-  for (const auto& item : model->module().named_parameters()) {
-    if (!seen.insert(item.value().unsafeGetTensorImpl()).second) {
-      info.tied += item.value().numel();
-      continue;
-    }
-    const auto& name = item.key();
-    info.parameters[part_of(model->module(), name)] += item.value().numel();
-    info.total += item.value().numel();
-    const bool is_lookup = name.ends_with("emb.weight") || name.ends_with("_embed.weight");
-    if (item.value().dim() == 2 && !is_lookup)
-      info.matrix_flops += 2.0 * static_cast<double>(item.value().numel());
-  }
-  add_attentions(model->module(), "", seq, info);
-  return info;
+  json["parameters"] = option.parameters;
+  json["flops_per_token"] = option.flops;
+  if (!option.with.empty()) json["with"] = option.with;
+  if (!option.engine.empty())
+    json["engine"] = Json{{"with", option.engine}, {"without", option.engine_without}};
+  return json;
 }
 
 void print_json(const ModelInfo& info) {
-  Json attentions = Json::array();
-  for (const auto& a : info.attentions) {
+  const auto& cost = info.cost;
+  Json attentions = Json::array(), options = Json::object();
+  for (const auto& a : cost.attentions) {
     attentions.push_back({{"name", a.name},
                           {"engine", a.engine},
                           {"slower_because", a.slower_because},
                           {"cache_refusal", a.cache_refusal}});
   }
-  fmt::print("{}\n", Json{{"type", info.type},
-                          {"parameters", info.total},
-                          {"parameters_by_part", info.parameters},
-                          {"flops_per_token", info.matrix_flops + info.attention_flops},
-                          {"cache_bytes_per_token", info.cache_bytes},
-                          {"attentions", attentions}}
-                         .dump());
+  for (const auto& option : info.options) options[option.name] = option_json(option);
+  Json json = {{"type", cost.type},
+               {"parameters", cost.parameters},
+               {"parameters_by_part", cost.parameters_by_part},
+               {"tokens", cost.tokens},
+               {"cache_bytes_per_token", cache_bytes(cost)},
+               {"cuda_graph", cost.capture_refusal},
+               {"attentions", attentions},
+               {"options", options}};
+  if (cost.not_counted.empty()) {
+    json["flops_per_token"] = cost.flops.total();
+    json["matrix_flops_per_token"] = cost.flops.products;
+  } else {
+    json["flops_not_counted"] = cost.not_counted;
+  }
+  fmt::print("{}\n", json.dump());
 }
 
-void print_text(const ModelInfo& info, int64_t seq) {
-  constexpr double kMega = 1e6;
-  fmt::print("{}\n", info.type);
-  fmt::print("  parameters        {:>14L} ({:.1f} MB in float32)\n", info.total,
-             static_cast<double>(info.total) * 4 / kMega);
-  for (const auto& [group, count] : info.parameters)
-    fmt::print("    {:<40} {:>14}\n", group, count);
-  fmt::print("  training state    {:.1f} MB more in float32 (gradients and AdamW's moments)\n",
-             static_cast<double>(info.total) * 12 / kMega);
-  fmt::print("  FLOPs a token     {:.4g} M forward, {:.4g} M forward and backward (at {} tokens)\n",
-             (info.matrix_flops + info.attention_flops) / kMega,
-             3 * (info.matrix_flops + info.attention_flops) / kMega, seq);
-  fmt::print("  cache             {} bytes a token in float32\n", info.cache_bytes);
-  for (const auto& a : info.attentions) {
-    fmt::print("  {:<40} engine {}{}{}\n", a.name, a.engine,
-               a.slower_because.empty() ? "" : " (not " + a.slower_because + ")",
-               a.cache_refusal.empty() ? "" : "; no cache: " + a.cache_refusal);
+/// 1,234,567, with a sign before it where `sign` is '+'.
+std::string grouped(int64_t number, char sign = '-') {
+  auto digits = fmt::format("{}", std::abs(number));
+  for (auto place = static_cast<int64_t>(digits.size()) - 3; place > 0; place -= 3)
+    digits.insert(static_cast<size_t>(place), ",");
+  if (number < 0) return "-" + digits;
+  return number > 0 && sign == '+' ? "+" + digits : digits;
+}
+
+/// 1.23 M; with a sign where `sign` is '+'.
+std::string short_number(double number, char sign = '-') {
+  constexpr double kThousand = 1e3;
+  const char* unit = "";
+  for (const char* larger : {" k", " M", " G", " T"}) {
+    if (std::abs(number) < kThousand) break;
+    number /= kThousand;
+    unit = larger;
+  }
+  return number > 0 && sign == '+' ? fmt::format("+{:.4g}{}", number, unit)
+                                   : fmt::format("{:.4g}{}", number, unit);
+}
+
+void print_size(const ModelCost& cost) {
+  fmt::print("{}\n", cost.type);
+  fmt::print("  parameters      {} ({}B in float32)\n", grouped(cost.parameters),
+             short_number(static_cast<double>(cost.parameters * kFloatBytes)));
+  for (const auto& [group, count] : cost.parameters_by_part)
+    fmt::print("    {:<42} {:>14}\n", group, grouped(count));
+  fmt::print("  training state  {}B more in float32 (gradients and AdamW's moments)\n",
+             short_number(static_cast<double>(3 * cost.parameters * kFloatBytes)));
+}
+
+void print_work(const ModelCost& cost) {
+  if (cost.not_counted.empty()) {
+    fmt::print(
+        "  FLOPs a token   {} forward ({} in matrix products), three times that in training\n",
+        short_number(cost.flops.total()), short_number(cost.flops.products));
+    fmt::print("                  at {} tokens; causal attention in full: kernels skip near half\n",
+               grouped(cost.tokens));
+  } else {
+    fmt::print("  FLOPs a token   not counted: {}\n", cost.not_counted);
+  }
+  fmt::print("  cache           {} bytes a token in float32\n", grouped(cache_bytes(cost)));
+  fmt::print("  CUDA graph      {}\n", cost.capture_refusal.empty()
+                                           ? "a training step can be one"
+                                           : "none of a training step: " + cost.capture_refusal);
+}
+
+/// Attentions that run in the same way are one line.
+void print_attentions(const ModelCost& cost) {
+  std::map<std::string, std::vector<std::string>> alike;
+  for (const auto& a : cost.attentions) {
+    const auto text = fmt::format("engine {} on the CPU{}{}", a.engine,
+                                  a.slower_because.empty() ? "" : " (not " + a.slower_because + ")",
+                                  a.cache_refusal.empty() ? "" : "; no cache: " + a.cache_refusal);
+    alike[text].push_back(a.name);
+  }
+  for (const auto& [text, names] : alike) {
+    const auto which = alike.size() == 1 ? fmt::format("all {}", names.size())
+                                         : fmt::format("{}", fmt::join(names, " "));
+    fmt::print("  attention       {}: {}\n", which, text);
+  }
+}
+
+std::string what_else(const OptionCost& option) {
+  std::string text;
+  if (!option.with.empty()) text += fmt::format("; with {}", fmt::join(option.with, ", "));
+  if (!option.engine.empty())
+    text += fmt::format("; attention engine {}, not {}", option.engine, option.engine_without);
+  return text;
+}
+
+void print_options(const ModelInfo& info) {
+  if (info.options.empty()) return;
+  constexpr size_t kLongestValue = 24;
+  std::vector<std::string> titles;
+  size_t width = 0;
+  for (const auto& option : info.options) {
+    const bool is_long = option.value.size() > kLongestValue;
+    titles.push_back(option.name + " " +
+                     (is_long ? option.value.substr(0, kLongestValue - 3) + "..." : option.value));
+    width = std::max(width, titles.back().size());
+  }
+  fmt::print("  options, each against the model without it\n");
+  for (size_t i = 0; i < titles.size(); ++i) {
+    const auto& option = info.options[i];
+    fmt::print("    {:<{}}  ", titles[i], width);
+    if (!option.refusal.empty()) {
+      fmt::print("cannot be left out: {}\n", option.refusal);
+      continue;
+    }
+    fmt::print("{:>13} parameters", grouped(option.parameters, '+'));
+    if (info.cost.not_counted.empty())
+      fmt::print(" {:>10} FLOPs a token", short_number(option.flops, '+'));
+    fmt::print("{}\n", what_else(option));
   }
 }
 
 }  // namespace
 
 void add_info(CLI::App& app) {
-  auto* command =
-      app.add_subcommand("info", "parameters, memory, FLOPs and attention engines of a model");
+  auto* command = app.add_subcommand(
+      "info", "parameters, memory and FLOPs of a model and of each of its options");
   const auto options = std::make_shared<InfoCommand>();
   command->add_option("model", options->path, "model file, run file, or folder of a run")
       ->required();
-  command->add_option("--seq", options->seq, "tokens of a sequence, for the cost of attention");
+  command->add_option("--seq", options->seq, "tokens of a sequence; default: max_seq_len, or 1024")
+      ->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "for machines");
   command->callback([options] {
-    const auto info = inspect(model_config(options->path), options->path, options->seq);
-    if (options->json) {
-      print_json(info);
-    } else {
-      print_text(info, options->seq);
-    }
+    const auto config = model_config(options->path);
+    ModelInfo info{model_cost(config, options->path, options->seq), {}};
+    info.options = option_costs(config, info.cost, options->seq);
+    if (options->json) return print_json(info);
+    print_size(info.cost);
+    print_work(info.cost);
+    print_attentions(info.cost);
+    print_options(info);
   });
 }
 

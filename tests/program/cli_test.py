@@ -539,6 +539,58 @@ class Reports(ProgramTest):
         info = json.loads(done.stdout)
         self.assertEqual(info['type'], 'AutoregressiveWrapper')
         self.assertEqual(info['parameters'], sum(info['parameters_by_part'].values()))
+        self.assertEqual(info['tokens'], SEQ)
+        self.assertGreater(info['flops_per_token'], info['matrix_flops_per_token'])
+        self.assertEqual(info['cuda_graph'], '')
+        self.assertEqual(set(info['options']), {'attn_dim_head', 'rotary_pos_emb'})
+        rotary = info['options']['rotary_pos_emb']
+        self.assertEqual(rotary['parameters'], -SEQ * 16)
+        self.assertGreater(rotary['flops_per_token'], 0)
+
+    def test_info_says_what_each_option_costs(self):
+        model = json.loads(json.dumps(MODEL))
+        model['net']['attn_layers'].update({'ff': {'glu': True}, 'attn_sigmoid': True,
+                                            'layer_dropout': 0.1, 'ff_dropout': 0.0})
+        path = self.folder / 'options.json'
+        path.write_text(json.dumps(model))
+        done = run('info', path, '--json', '--seq', 8)
+        self.assert_done(done)
+        info = json.loads(done.stdout)
+        self.assertEqual(info['tokens'], 8)
+        self.assertIn('layer_dropout', info['cuda_graph'])
+        options = info['options']
+        self.assertNotIn('ff_dropout', options)
+        self.assertEqual(options['ff_glu']['parameters'], 17 * 64)
+        self.assertEqual(options['attn_sigmoid']['engine'],
+                         {'with': 'reference', 'without': 'flash_cpu'})
+        self.assertEqual(options['layer_dropout']['parameters'], 0)
+        done = run('info', path)
+        self.assert_done(done)
+        for line in (b'+1,088 parameters', b'layer_dropout: the host', b'engine reference'):
+            self.assertIn(line, done.stdout)
+
+    def test_info_refuses_what_is_no_length(self):
+        self.assert_refused(run('info', self.config, '--seq', 0), '--seq')
+
+    def test_info_of_any_type(self):
+        stack = {'type': 'Encoder', 'dim': 16, 'depth': 1, 'heads': 2}
+        models = (
+            stack,
+            {**stack, 'type': 'CrossAttender'},
+            {**stack, 'use_adaptive_rmsnorm': True, 'cross_attend': True},
+            {'type': 'FeedForward', 'dim': 16},
+            {'type': 'Attention', 'dim': 16, 'heads': 2, 'dim_context': 8},
+            {'type': 'ViTransformerWrapper', 'image_size': 8, 'patch_size': 4,
+             'attn_layers': stack},
+            {'type': 'XTransformer', 'dim': 16, 'enc_num_tokens': 9, 'enc_max_seq_len': 8,
+             'enc_depth': 1, 'enc_heads': 2, 'dec_num_tokens': 9, 'dec_max_seq_len': 8,
+             'dec_depth': 1, 'dec_heads': 2})
+        for model in models:
+            path = self.folder / 'any.json'
+            path.write_text(json.dumps(model))
+            done = run('info', path, '--json')
+            self.assert_done(done)
+            self.assertGreater(json.loads(done.stdout)['flops_per_token'], 0, model)
 
     def test_bench(self):
         for work, unit in (('train', 'ms_per_step'), ('generate', 'ms_per_token')):
