@@ -42,5 +42,15 @@ TEST(DryRun, NumbersThatTheHostReadsAreZero) {
   EXPECT_EQ((at::ones({3}, at::kLong) > 0).cpu().nonzero().size(0), 0);
 }
 
+TEST(DryRun, ResultsThatAreGivenToBeWrittenGetTheirSize) {
+  const DryRun dry;
+  const auto x = at::empty({3, 4}, at::kLong);
+  EXPECT_EQ(x.abs().sizes(), x.sizes());
+  EXPECT_EQ(x.to(at::kFloat).sign().sizes(), x.sizes());
+  auto out = at::empty({0}, at::kLong);
+  at::abs_out(out, x);
+  EXPECT_EQ(out.sizes(), x.sizes());
+}
+
 }  // namespace
 }  // namespace x_transformers

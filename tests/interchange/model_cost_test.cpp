@@ -37,10 +37,13 @@ TEST(ModelCost, AttentionIsOfAllPairs) {
 }
 
 TEST(ModelCost, SharedParametersCountOnce) {
-  const auto cost = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 100, "max_seq_len": 0,
-      "tie_embedding": true, "attn_layers": {"type": "Decoder", "dim": 8, "depth": 0}})");
-  EXPECT_EQ(cost.parameters, 100 * 8 + 8);
-  EXPECT_EQ(cost.flops.products, 2 * 100 * 8);
+  const auto tied = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 100, "max_seq_len": 9,
+      "tie_embedding": true, "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1}})");
+  const auto separate =
+      cost_of(R"({"type": "TransformerWrapper", "num_tokens": 100, "max_seq_len": 9,
+      "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1}})");
+  EXPECT_EQ(tied.parameters, separate.parameters - 100 * 8);
+  EXPECT_EQ(tied.flops.products, separate.flops.products);
 }
 
 /// What the dry run counts is what a model that computes dispatches. In float64, which runs no
@@ -97,18 +100,21 @@ TEST(ModelCost, OfEveryModelOfTheParityCases) {
                                        "AttentionPool"};
   std::set<Json> configs;
   for (const auto& file : std::filesystem::directory_iterator(XT_TEST_DATA "/parity")) {
-    for (const auto& content : Json::parse(std::ifstream(file.path())).at("cases")) {
-      if (types.count(content.at("config").at("type").get<std::string>()))
-        configs.insert(content.at("config"));
+    const auto golden = Json::parse(std::ifstream(file.path()));
+    for (const auto& content : golden.at("cases")) {
+      const auto& config = content.at("config");
+      // A module in place of the token embedding may want arguments that nobody knows here.
+      if (types.count(config.at("type").get<std::string>()) && !config.contains("token_emb"))
+        configs.insert(config);
     }
   }
   ASSERT_GT(configs.size(), 100);
   for (const auto& config : configs) {
     try {
-      const auto cost = model_cost(config, "config", 8);
+      const auto cost = model_cost(config, "config", 6);
       EXPECT_EQ(cost.not_counted, "") << config;
       EXPECT_GT(cost.flops.total(), 0) << config;
-      option_costs(config, cost, 8);
+      option_costs(config, cost, 6);
     } catch (const InputError& error) {
       EXPECT_NE(std::string(error.what()).find("not built yet"), std::string::npos)
           << error.what() << "\n"

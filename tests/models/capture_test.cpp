@@ -33,7 +33,7 @@ TEST(CaptureRefusal, RandomNumbersOfTheDeviceAreNoReason) {
 
 TEST(CaptureRefusal, NamesWhatTheHostDraws) {
   auto options = small();
-  options.attn_layers.layer_dropout = std::vector<double>{0.0, 0.5};
+  options.attn_layers.layer_dropout = std::vector<double>{0.0, 0.5, 0.0, 0.0};
   EXPECT_TRUE(refusal(options).starts_with("layer_dropout: ")) << refusal(options);
   options = small();
   options.recycling = true;

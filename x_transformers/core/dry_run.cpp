@@ -55,7 +55,8 @@ at::Tensor on_meta(const at::Tensor& t) {
   return at::empty_strided(t.sizes(), t.strides(), t.options().device(at::kMeta));
 }
 
-void replace_tensors(Stack& stack, size_t first, at::Tensor (*replaced)(const at::Tensor&)) {
+template <class Replaced>
+void replace_tensors(Stack& stack, size_t first, Replaced replaced) {
   for (size_t i = first; i < stack.size(); ++i) {
     auto& value = stack[i];
     if (value.isTensor()) {
@@ -68,15 +69,41 @@ void replace_tensors(Stack& stack, size_t first, at::Tensor (*replaced)(const at
   }
 }
 
-/// Runs `op` for the sizes of its results.
-void run_on_cpu(const c10::OperatorHandle& op, Stack& stack, size_t first) {
-  const c10::impl::ExcludeDispatchKeyGuard off(kMode);
-  replace_tensors(stack, first, on_cpu);
-  op.callBoxed(stack);
-  replace_tensors(stack, first, on_meta);
+using Values = std::vector<c10::IValue>;
+
+/// The arguments that `op` writes to, as they were given and as they were replaced.
+std::vector<std::pair<at::Tensor, at::Tensor>> written_to(const c10::OperatorHandle& op,
+                                                          const Values& given,
+                                                          const Values& replaced) {
+  std::vector<std::pair<at::Tensor, at::Tensor>> written;
+  const auto& arguments = op.schema().arguments();
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const auto* alias = arguments[i].alias_info();
+    if (alias && alias->isWrite() && given[i].isTensor() && is_meta(given[i]))
+      written.emplace_back(given[i].toTensor(), replaced[i].toTensor());
+  }
+  return written;
 }
 
-using Values = std::vector<c10::IValue>;
+/// Runs `op` for the sizes of its results, and of those arguments that it resizes.
+void run_on_cpu(const c10::OperatorHandle& op, Stack& stack, size_t first) {
+  const c10::impl::ExcludeDispatchKeyGuard off(kMode);
+  const auto arguments = [&] {
+    return Values(stack.begin() + static_cast<std::ptrdiff_t>(first), stack.end());
+  };
+  const auto given = arguments();
+  replace_tensors(stack, first, on_cpu);
+  const auto written = written_to(op, given, arguments());
+  op.callBoxed(stack);
+  for (const auto& [meta, real] : written)
+    if (meta.sizes() != real.sizes()) meta.resize_(real.sizes());
+  replace_tensors(stack, first, [&](const at::Tensor& result) {
+    for (const auto& [meta, real] : written)
+      if (result.is_same(real)) return meta;
+    return on_meta(result);
+  });
+}
+
 using Results = std::vector<at::Tensor> (*)(const Values& inputs);
 
 std::vector<at::Tensor> attended(const Values& inputs) {

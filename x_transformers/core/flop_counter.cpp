@@ -26,7 +26,12 @@ FlopCount product(const Values& inputs, const at::Tensor& output) {
   return {2 * elements_of(output) * static_cast<double>(inputs[index].toTensor().size(-1)), 0};
 }
 
-/// As above, with the whole kernel of an output channel in place of the last dimension.
+/// As above, with the operand in second place, and something added to each entry.
+FlopCount product_and_sum(const Values& inputs, const at::Tensor& output) {
+  return {product<1>(inputs, output).products, elements_of(output)};
+}
+
+/// As `product`, with the whole kernel of an output channel in place of the last dimension.
 FlopCount convolution(const Values& inputs, const at::Tensor& output) {
   const auto weight = inputs[1].toTensor();
   return {2 * elements_of(output) * elements_of(weight) / static_cast<double>(weight.size(0)), 0};
@@ -58,9 +63,9 @@ const std::map<std::string, Counter>& named_counters() {
       {"aten::bmm", product<0>},
       {"aten::mv", product<0>},
       {"aten::dot", product<0>},
-      {"aten::addmm", product<1>},
-      {"aten::baddbmm", product<1>},
-      {"aten::addmv", product<1>},
+      {"aten::addmm", product_and_sum},
+      {"aten::baddbmm", product_and_sum},
+      {"aten::addmv", product_and_sum},
       {"aten::_cdist_forward", product<0>},
       {"aten::convolution", convolution},
       {"aten::scaled_dot_product_attention", attention},

@@ -154,8 +154,10 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
     const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");
     if (k == given.end()) continue;  // as in Python, an attention may come without a cache
     const bool is_context = cache.attention[i].is_context;
-    cache.attention[i].append(is_context ? k->second : layers.rotate_cached_keys(k->second),
-                              v == given.end() ? at::Tensor() : v->second);
+    const auto values = v == given.end() ? at::Tensor() : v->second;
+    const auto [placed_k, placed_v] =
+        is_context ? std::pair{k->second, values} : layers.place_cached(k->second, values);
+    cache.attention[i].append(placed_k, placed_v);
     if (!is_context) cache.length = cache.attention[i].length();
   }
   if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);

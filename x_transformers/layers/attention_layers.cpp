@@ -10,6 +10,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -426,13 +427,22 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
   return finish(state);
 }
 
-at::Tensor AttentionLayersImpl::rotate_cached_keys(const at::Tensor& keys) const {
+std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
+    const at::Tensor& keys, const at::Tensor& values) const {
+  if (options_.attn.use_latent_kv) return {keys, values};
   const auto positions = range(0, keys.size(-2), keys);
   if (polar_pos_emb_) {
-    return apply_polar_pos_emb(
-        keys, polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
+    const auto angles =
+        polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias();
+    return {apply_polar_pos_emb(repeat_heads(keys, options_.heads), angles),
+            repeat_heads(values, options_.heads)};
   }
-  if (!rotary_pos_emb_ || options_.attn.use_latent_kv) return keys;
+  if (!rotary_pos_emb_) return {keys, values};
+  return {rotate_cached_keys(keys, positions), values};
+}
+
+at::Tensor AttentionLayersImpl::rotate_cached_keys(const at::Tensor& keys,
+                                                   const at::Tensor& positions) const {
   const auto table = rotary_pos_emb_->forward(positions, true);
   const auto rotated = options_.attn.rotate_num_heads.value_or(options_.heads);
   const auto rest = keys.size(1) - rotated;

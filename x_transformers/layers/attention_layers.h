@@ -82,9 +82,10 @@ class AttentionLayersImpl : public torch::nn::Module {
   bool disable_abs_pos_emb() const;
   /// An empty cache for this stack, with room for `capacity` tokens at once.
   LayersCache make_cache(int64_t capacity = 0) const;
-  /// Keys [b, h, n, d] of positions 0..n-1, as Python caches them (not rotated), turned into what
-  /// our caches hold.
-  at::Tensor rotate_cached_keys(const at::Tensor& keys) const;
+  /// Keys and values [b, h, n, d] of positions 0..n-1, as Python caches them (keys not turned),
+  /// made into what our caches hold.
+  std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys,
+                                                 const at::Tensor& values) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
   /// Why a training step cannot be captured and replayed: what the host decides anew each time.
@@ -120,6 +121,7 @@ class AttentionLayersImpl : public torch::nn::Module {
   void place(const AttentionLayersInputs& inputs, State& state) const;
   void bias_positions(const AttentionLayersInputs& inputs, State& state) const;
   void inject_input(const AttentionLayersInputs& inputs, State& state);
+  at::Tensor rotate_cached_keys(const at::Tensor& keys, const at::Tensor& positions) const;
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
   AttentionOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,

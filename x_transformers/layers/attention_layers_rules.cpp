@@ -5,6 +5,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/layers/attention_layers_options.h"
+#include "x_transformers/layers/layer_plan.h"
 
 namespace x_transformers {
 
@@ -154,10 +155,15 @@ void validate(const AttentionLayersOptions& o) {
   check_norms(o);
   check_order(o);
   check_residual_arguments(o);
-  // Options of attentions that the stack does not have are nobody's: Python never builds those.
-  if (!(o.cross_attend && o.only_cross)) validate(o.attn);
-  if (o.cross_attend) validate(*o.cross_attn);
-  validate(o.ff);
+  // As in Python, options of layers that there are not may contradict each other.
+  const auto layers = plan_layers(o).layers;
+  const auto has = [&](LayerType type) {
+    return std::any_of(layers.begin(), layers.end(),
+                       [&](const LayerStep& step) { return step.type == type; });
+  };
+  if (has(LayerType::attention)) validate(o.attn);
+  if (has(LayerType::cross_attention)) validate(*o.cross_attn);
+  if (has(LayerType::feed_forward)) validate(o.ff);
 }
 
 }  // namespace x_transformers

@@ -245,6 +245,8 @@ for name, config, inputs, *kwargs in [
     ('cache', dec(), FULL | cache(2, 4)),
     ('cache_rotary', dec(rotary_pos_emb=True), FULL | cache(2, 4), HID),
     ('cache_kv_heads', dec(attn_kv_heads=2, attn_num_mem_kv=2), FULL | cache(2, 4, 2)),
+    ('cache_polar_one_kv_head', dec(polar_pos_emb=True, attn_one_kv_head=True), FULL
+     | cache(2, 4, 1)),
     ('cache_value_dim_head', dec(attn_value_dim_head=5), FULL | cache(2, 4, 4, 8, 5)),
     ('cache_flash', dec(attn_flash=True), FULL | cache(2, 4)),
     ('cache_qk_norm', dec(attn_qk_norm=True, attn_qk_norm_dim_scale=True), FULL | cache(2, 4)),
