@@ -1,4 +1,5 @@
-// bench: how long a training step and a generated token take, for one model file.
+// bench: how long a training step and a generated token take, for one model file. A training step
+// of a language model needs nothing else; with named tensors, any model has one.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -7,11 +8,14 @@
 
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <ctime>
 #include <memory>
 
+#include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/optim/parameters.h"
 #include "x_transformers/train/graph_step.h"
@@ -24,8 +28,9 @@ namespace x_transformers {
 namespace {
 
 struct BenchCommand {
-  std::string work, config, device = "cpu", precision = "fp32", matmul_precision = "highest";
-  int64_t batch = 16, seq = 128, prompt = 128, tokens = 128, steps = 0, threads = 0;
+  std::string work, config, inputs, kwargs = "{}", device = "cpu", precision = "fp32",
+                                    matmul_precision = "highest";
+  int64_t batch = 16, seq = 128, prompt = 128, tokens = 128, warm_up = 2, steps = 0, threads = 0;
   bool no_cuda_graph = false;
 };
 
@@ -43,20 +48,32 @@ int64_t peak_memory(const at::Device& device) {
   return usage.ru_maxrss * 1024;
 }
 
-/// Median milliseconds of `step` after `warm_up` runs of it.
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// Medians of milliseconds: elapsed, and of the processor over all threads, which hardly changes
+/// where others use the machine too.
+struct Times {
+  double elapsed, processor;
+};
+
+/// Times `step` after `warm_up` runs of it.
 template <class Step>
-double median_ms(Step step, int64_t warm_up, int64_t count, const at::Device& device) {
-  std::vector<double> times;
+Times time_runs(Step step, int64_t warm_up, int64_t count, const at::Device& device) {
+  std::vector<double> elapsed, processor;
   for (int64_t i = 0; i < warm_up + count; ++i) {
     synchronize(device);
     const auto start = Clock::now();
+    const auto processor_start = std::clock();
     step();
     synchronize(device);
-    if (i >= warm_up)
-      times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+    if (i < warm_up) continue;
+    elapsed.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
+    processor.push_back(1e3 * static_cast<double>(std::clock() - processor_start) / CLOCKS_PER_SEC);
   }
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
+  return {median(elapsed), median(processor)};
 }
 
 AutoregressiveWrapper make_model(const BenchCommand& command, const at::Device& device) {
@@ -68,26 +85,65 @@ AutoregressiveWrapper make_model(const BenchCommand& command, const at::Device& 
   return model;
 }
 
-Json bench_train(const BenchCommand& command, const at::Device& device) {
-  auto model = make_model(command, device);
-  const auto parameters = trainable_parameters(*model);
+/// Times updates of `model` from `batch`.
+Json time_steps(const BenchCommand& command, torch::nn::Module& model, const LossFunction& loss,
+                const at::Tensor& batch, const at::Device& device) {
+  const auto parameters = trainable_parameters(model);
   std::vector<at::Tensor> masters;
   if (command.precision == "bf16") masters = cast_parameters(parameters, at::kBFloat16);
   AdamW optimizer(parameters, AdamWOptions{}, masters);
-  TrainStep step([&](const at::Tensor& tokens) { return model->forward(tokens).loss; }, optimizer,
-                 nullptr, 0.0);
+  TrainStep step(loss, optimizer, nullptr, 0.0);
+  const auto steps = command.steps > 0 ? command.steps : 7;
+  // As `train` runs its steps.
+  const auto refusal =
+      command.no_cuda_graph ? "--no-cuda-graph" : graph_step_refusal(model, device);
+  const bool is_graph = refusal.empty();
+  GraphStep captured(step, device);
+  const auto run = [&] { is_graph ? captured({batch}) : step({batch}); };
+  const auto warm_up =
+      is_graph ? std::max(command.warm_up, GraphStep::kEagerSteps + 1) : command.warm_up;
+  const auto times = time_runs(run, warm_up, steps, device);
+  Json result = {{"ms_per_step", times.elapsed},
+                 {"processor_ms_per_step", times.processor},
+                 {"cuda_graph", is_graph}};
+  if (!is_graph) result["graph_refusal"] = refusal;
+  return result;
+}
+
+/// Next-token prediction of random tokens.
+Json bench_tokens(const BenchCommand& command, const at::Device& device) {
+  auto model = make_model(command, device);
   const auto tokens =
       at::randint(model->options().net.num_tokens, {command.batch, command.seq}, at::kLong)
           .to(device);
-  const auto steps = command.steps > 0 ? command.steps : 7;
-  // As `train` runs its steps.
-  const bool is_graph = !command.no_cuda_graph && graph_step_refusal(*model, device).empty();
-  GraphStep captured(step, device);
-  const auto run = [&] { is_graph ? captured({tokens}) : step({tokens}); };
-  const double ms = median_ms(run, is_graph ? GraphStep::kEagerSteps + 1 : 2, steps, device);
-  return {{"ms_per_step", ms},
-          {"cuda_graph", is_graph},
-          {"tokens_per_s", static_cast<double>(command.batch * command.seq) / ms * 1e3}};
+  auto result = time_steps(
+      command, *model, [&](const at::Tensor& x) { return model->forward(x).loss; }, tokens, device);
+  result["tokens_per_s"] =
+      static_cast<double>(command.batch * command.seq) / result["ms_per_step"].get<double>() * 1e3;
+  result["batch"] = command.batch;
+  return result;
+}
+
+/// What `forward --grads` differentiates, of any model.
+Json bench_named(const BenchCommand& command, const at::Device& device) {
+  at::manual_seed(0);
+  const auto model = build_model(read_json_file(command.config), command.config);
+  model->module().to(device);
+  model->module().train();
+  const auto dtype = command.precision == "bf16" ? at::kBFloat16 : at::kFloat;
+  const auto inputs = load_inputs(command.inputs, device, dtype);
+  const auto kwargs = parse_kwargs(command.kwargs);
+  auto source = ArgumentSource::outside;
+  const auto loss = [&](const at::Tensor&) {
+    const auto result = run_objective(*model, inputs, kwargs, source);
+    source = ArgumentSource::checked;  // later calls have the same, and may stand in a graph
+    return result;
+  };
+  return time_steps(command, model->module(), loss, at::zeros({1}, device), device);
+}
+
+Json bench_train(const BenchCommand& command, const at::Device& device) {
+  return command.inputs.empty() ? bench_tokens(command, device) : bench_named(command, device);
 }
 
 Json bench_generate(const BenchCommand& command, const at::Device& device) {
@@ -102,8 +158,9 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
   options.seq_len = command.tokens;
   options.temperature = 0;
   const auto steps = command.steps > 0 ? command.steps : 3;
-  const double ms = median_ms([&] { model->generate(inputs, options); }, 1, steps, device);
-  return {{"ms_per_token", ms / static_cast<double>(command.tokens)},
+  const double ms = time_runs([&] { model->generate(inputs, options); }, 1, steps, device).elapsed;
+  return {{"batch", command.batch},
+          {"ms_per_token", ms / static_cast<double>(command.tokens)},
           {"tokens_per_s", static_cast<double>(command.batch * command.tokens) / ms * 1e3}};
 }
 
@@ -117,6 +174,9 @@ void add_bench(CLI::App& app) {
       ->required()
       ->check(CLI::IsMember({"train", "generate"}));
   command->add_option("--config", options->config, "model file or run file")->required();
+  command->add_option("--inputs", options->inputs,
+                      "train: tensors by the names of the arguments (.safetensors), of any model");
+  command->add_option("--kwargs", options->kwargs, "further arguments as a JSON object");
   command->add_option("--batch", options->batch, "sequences")->check(CLI::PositiveNumber);
   command->add_option("--seq", options->seq, "tokens of a training sequence")
       ->check(CLI::PositiveNumber);
@@ -128,6 +188,8 @@ void add_bench(CLI::App& app) {
       ->add_option("--steps", options->steps,
                    "steps, or generations, to take the median of; default: 7 or 3")
       ->check(CLI::PositiveNumber);
+  command->add_option("--warm-up", options->warm_up, "training steps before those")
+      ->check(CLI::NonNegativeNumber);
   command->add_option("--threads", options->threads, "CPU threads; 0: as LibTorch chooses")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--device", options->device, "cpu or cuda");
@@ -139,6 +201,7 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"highest", "high", "medium"}));
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->callback([options] {
+    require(options->work == "train" || options->inputs.empty(), "--inputs: only with train");
     if (options->threads > 0) at::set_num_threads(static_cast<int>(options->threads));
     const auto device = open_device(options->device);
     set_matmul_precision(options->matmul_precision);
@@ -146,7 +209,6 @@ void add_bench(CLI::App& app) {
         options->work == "train" ? bench_train(*options, device) : bench_generate(*options, device);
     result["memory_bytes"] = peak_memory(device);
     result["work"] = options->work;
-    result["batch"] = options->batch;
     fmt::print("{}\n", result.dump());
   });
 }

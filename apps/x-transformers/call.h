@@ -1,8 +1,14 @@
-// What forward and generate share when they are given a model file and tensors.
+// What forward, generate and bench share when they are given a model file and tensors.
 #pragma once
 
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
+
+#include "x_transformers/io/tensor_map.h"
 
 namespace CLI {
 class App;
@@ -17,6 +23,12 @@ struct CallOptions {
 };
 
 void add_call_options(CLI::App& command, CallOptions& options);
+
+/// The tensors of a .safetensors file on `device`, floating ones as `dtype`.
+TensorMap load_inputs(const std::string& path, const c10::Device& device, c10::ScalarType dtype);
+
+/// What --kwargs says.
+nlohmann::json parse_kwargs(const std::string& text);
 
 /// Runs the call and writes its results. `mode` is forward or generate.
 void run_call(const CallOptions& options, const std::string& mode);

@@ -16,8 +16,6 @@
 
 namespace x_transformers {
 
-namespace {
-
 Json parse_kwargs(const std::string& text) {
   try {
     return Json::parse(text);
@@ -26,7 +24,13 @@ Json parse_kwargs(const std::string& text) {
   }
 }
 
-}  // namespace
+TensorMap load_inputs(const std::string& path, const at::Device& device, at::ScalarType dtype) {
+  auto inputs = load_safetensors(path).tensors;
+  for (auto& [name, tensor] : inputs) {
+    tensor = tensor.is_floating_point() ? tensor.to(device, dtype) : tensor.to(device);
+  }
+  return inputs;
+}
 
 at::ScalarType parse_dtype(const std::string& name) {
   if (name == "float32") return at::kFloat;
@@ -60,10 +64,7 @@ void run_call(const CallOptions& options, const std::string& mode) {
   model->module().to(device, dtype);
   model->module().train(options.train);
   TensorMap inputs;
-  if (!options.inputs.empty()) inputs = load_safetensors(options.inputs).tensors;
-  for (auto& [name, tensor] : inputs) {
-    tensor = tensor.is_floating_point() ? tensor.to(device, dtype) : tensor.to(device);
-  }
+  if (!options.inputs.empty()) inputs = load_inputs(options.inputs, device, dtype);
   save_safetensors(options.outputs,
                    run_model(*model, mode, inputs, parse_kwargs(options.kwargs), options.grads));
 }

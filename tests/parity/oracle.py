@@ -1,6 +1,5 @@
 """Runs the Python library x-transformers on cases, with weights and inputs from a formula."""
 import dataclasses
-import importlib
 import inspect
 import random
 import warnings
@@ -13,6 +12,7 @@ from loguru import logger
 
 import formula
 import own_modules
+from calls import arguments, flatten, from_json, objective
 from compare import compare
 
 logger.remove()
@@ -20,38 +20,9 @@ warnings.simplefilter('ignore')
 torch.set_num_threads(1)
 own_modules.install()
 
-MODULES = [f'x_transformers.{name}' for name in (
-    'x_transformers', 'attend', 'autoregressive_wrapper', 'nonautoregressive_wrapper',
-    'xl_autoregressive_wrapper',
-    'continuous', 'xval', 'multi_input', 'belief_state_wrapper', 'dpo', 'neo_mlp',
-    'entropy_based_tokenizer',
-    'free_transformer', 'gpt_vae', 'up_wrapper')]
-
 
 class NoCase(Exception):
     """Python refuses the case, or its results depend on chance or rounding."""
-
-
-# from JSON to Python
-
-def find_class(name):
-    for module in MODULES:
-        found = getattr(importlib.import_module(module), name, None)
-        if isinstance(found, type):
-            return found
-    return getattr(own_modules, name, None) or getattr(torch.nn, name)
-
-
-def from_json(value):
-    """JSON arrays stand for tuples, objects with a "type" for modules."""
-    if isinstance(value, (list, tuple)):
-        return tuple(map(from_json, value))
-    if not isinstance(value, dict):
-        return value
-    value = {key: from_json(item) for key, item in value.items()}
-    if isinstance(value.get('type'), str):
-        return find_class(value.pop('type'))(**value)
-    return value
 
 
 def seed_all(seed):
@@ -102,71 +73,9 @@ def make_inputs(specs, seed):
             spec in specs.items()}
 
 
-# inputs
-
-def unflatten(flat):
-    """{'a.0': x, 'a.1': y, 'b.k': z} -> {'a': [x, y], 'b': {'k': z}}"""
-    tree = {}
-    for name, tensor in flat.items():
-        *path, last = name.split('.')
-        node = tree
-        for key in path:
-            node = node.setdefault(key, {})
-        node[last] = tensor
-
-    def lists(node):
-        if not isinstance(node, dict):
-            return node
-        node = {key: lists(item) for key, item in node.items()}
-        if all(key.isdigit() for key in node):
-            return [node[key] for key in sorted(node, key=int)]
-        return node
-
-    return {key: lists(item) for key, item in tree.items()}
-
-
-def to_cache(tree):
-    """The cache that forward takes: LayerIntermediates, or Intermediates for a lone Attention."""
-    if 'attn_intermediates' in tree:
-        tree['attn_intermediates'] = [to_cache(item) for item in tree['attn_intermediates']]
-        tree['cache_length'] = int(tree['cache_length'])
-        return find_class('LayerIntermediates')(**tree)
-    tree['cached_kv'] = (*tree['cached_kv'], None)[:2]
-    return find_class('Intermediates')(**tree)
-
-
-# outputs
-
-def fields(value):
-    """The names and parts of a tuple, dict, named tuple or dataclass that the contract flattens."""
-    if isinstance(value, (list, tuple)) and not hasattr(value, '_fields'):
-        return enumerate(value)
-    if dataclasses.is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    elif hasattr(value, '_fields'):
-        value = value._asdict()
-    if not isinstance(value, dict):
-        return ()
-    tensors = lambda item: torch.is_tensor(item) or isinstance(item, (list, tuple)) and all(
-        part is None or torch.is_tensor(part) for part in item)
-    return [(key, item) for key, item in value.items() if tensors(item)]
-
-
-def flatten(value, name='out'):
-    if torch.is_tensor(value):
-        return {name: value}
-    return {key: tensor for part, item in fields(value) for key,
-            tensor in flatten(item, f'{name}.{part}').items()}
-
-
 def run(model, inputs, kwargs, mode='forward', grads=False):
     """The flattened return value and, if asked for, the gradients, as numpy arrays by name."""
-    args = unflatten(inputs)
-    for key, item in kwargs.items():  # tensors of a dict may stand among the inputs
-        item = from_json(item)
-        args[key] = {**args[key], **item} if isinstance(args.get(key), dict) else item
-    if 'cache' in args:
-        args['cache'] = to_cache(args['cache'])
+    args = arguments(inputs, kwargs)
     call = model if mode == 'forward' else getattr(model, args.pop('method', 'generate'))
     model.zero_grad()
     out = flatten(call(**args))
@@ -174,11 +83,7 @@ def run(model, inputs, kwargs, mode='forward', grads=False):
         raise NoCase('no output')
     result = {name: tensor.detach().clone() for name, tensor in out.items()}
     if grads:
-        first = next(iter(out.values()))
-        if first.ndim > 0:
-            first = next(tensor for tensor in out.values()
-                         if tensor.is_floating_point()).float().pow(2).mean()
-        first.backward()
+        objective(out).backward()
         result.update({f'grad.{name}': param.grad.clone()
                        for name, param in model.named_parameters() if param.grad is not None})
     return {name: (t.to(torch.float32) if t.is_floating_point() else t).contiguous().numpy()

@@ -5,7 +5,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-import oracle
+from calls import MODULES
 
 PATH = Path(__file__).with_name('python_api.json')
 PLAIN = (bool, int, float, str, type(None))
@@ -39,7 +39,7 @@ def describe(cls):
 def text():
     """What python_api.json must hold."""
     classes = {}
-    for name in oracle.MODULES:
+    for name in MODULES:
         module = importlib.import_module(name)
         classes |= {key: dict(module=name, **describe(cls)) for key, cls in vars(module).items()
                     if inspect.isclass(cls) and cls.__module__ == name and not key.startswith('_')}

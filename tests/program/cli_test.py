@@ -599,6 +599,20 @@ class Reports(ProgramTest):
             self.assert_done(done)
             self.assertGreater(json.loads(done.stdout)[unit], 0)
 
+    def test_bench_with_inputs(self):
+        inputs, model = self.folder / 'bench.safetensors', self.folder / 'bench.json'
+        write_safetensors(inputs, {'x': ([1, 2, 2], [0.5, -1., 2., 0.])})
+        model.write_text(json.dumps({'type': 'Encoder', 'dim': 2, 'depth': 1, 'heads': 1}))
+        command = ('train', '--config', model, '--inputs', inputs, '--steps', 1, '--warm-up', 0)
+        done = run('bench', *command, '--kwargs', '{"return_hiddens": true}')
+        self.assert_done(done)
+        report = json.loads(done.stdout)
+        self.assertGreater(report['ms_per_step'], 0)
+        self.assertFalse(report['cuda_graph'])
+        self.assertIn('cpu', report['graph_refusal'])
+        self.assert_refused(run('bench', *command, '--kwargs', '{"msk": 1}'), 'msk')
+        self.assert_refused(run('bench', 'generate', *command[1:]), '--inputs')
+
     def test_doctor(self):
         done = run('doctor', '--json')
         self.assert_done(done)

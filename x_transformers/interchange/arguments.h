@@ -20,9 +20,10 @@ namespace x_transformers {
 
 class Model;
 
-/// Where arguments come from: from outside, so that ids must be checked, or from a model that this
-/// one is a part of. A look at values would cost a step on a device its CUDA graph.
-enum class ArgumentSource { outside, model };
+/// Where arguments come from: from outside, so that ids must be checked, or from who has done so,
+/// such as a model that this one is a part of. A look at values would cost a step on a device its
+/// CUDA graph.
+enum class ArgumentSource { outside, checked };
 
 /// The keyword arguments of a Python call: tensors (`mems.0` is the first of the list `mems`) and
 /// plain values. Each is taken by name; what nobody took is an error.

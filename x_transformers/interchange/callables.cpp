@@ -22,7 +22,7 @@ CallableModule model_callable(const ModuleSpec& spec, const std::string& where) 
       [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
         TensorMap tensors(given.begin(), given.end());
         tensors[first_argument(type)] = x;
-        Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::model);
+        Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked);
         const auto results = model->call("forward", arguments).flatten();
         arguments.finish();
         require(!results.empty(), type + ": returns nothing");

@@ -109,6 +109,14 @@ TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inpu
   return out;
 }
 
+at::Tensor run_objective(Model& model, const TensorMap& inputs, const Json& kwargs,
+                         ArgumentSource source) {
+  Arguments arguments(inputs, kwargs, source);
+  const auto results = model.call("forward", arguments).flatten();
+  arguments.finish();
+  return objective(results);
+}
+
 std::vector<std::string> model_types() {
   std::vector<std::string> names;
   for (const auto& [name, type] : types()) names.push_back(name);

@@ -36,6 +36,11 @@ std::shared_ptr<Model> build_model(const nlohmann::json& config,
 TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs,
                     const nlohmann::json& kwargs, bool grads);
 
+/// What run_model takes gradients of, with its graph: the loss of a training step. With
+/// a `source` that has looked at the ids among the inputs, nothing waits for the device.
+at::Tensor run_objective(Model& model, const TensorMap& inputs, const nlohmann::json& kwargs,
+                         ArgumentSource source = ArgumentSource::outside);
+
 /// Throws InputError unless the "type" of `config`, where it has one, is `type`. Of a Python class
 /// that no type here stands for it says that it is not built yet.
 void require_type(const nlohmann::json& config, const std::string& type, const std::string& where);

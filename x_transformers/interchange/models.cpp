@@ -114,7 +114,8 @@ Value returned(TransformerWrapper& net, const TransformerOutput& output, const R
 }
 
 void set_wants(TransformerInputs& inputs, const Returns& returns) {
-  inputs.keep_hiddens = true;
+  inputs.keep_hiddens =
+      returns.mems || returns.embeddings_and_intermediates || returns.hands_out_intermediates();
   inputs.keep_maps = returns.attn || returns.attn_z_loss;
   inputs.next_embed_pred = returns.next_embed_pred;
   inputs.attn_pool = returns.intermediates;
@@ -269,15 +270,14 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
     require_in_range(x, "x", target_range(model->options()));
     require_in_range(inputs, *model->net());
   }
-  inputs.keep_hiddens = true;
   Returns returns{};
   returns.attn_z_loss = model->options().add_attn_z_loss;
   inputs.attn_z_loss_weight =
       arguments.number("attn_z_loss_weight").value_or(inputs.attn_z_loss_weight);
   returns.attn_z_loss_weight = inputs.attn_z_loss_weight;
   returns.logit_entropies = arguments.flag("return_logit_entropies");
-  inputs.attn_pool = true;
   const bool return_outputs = arguments.flag("return_outputs");
+  inputs.keep_hiddens = inputs.attn_pool = return_outputs;
   const auto output = model->forward(x, inputs);
   if (!return_outputs) return output.loss;
   auto cache = intermediates_value(output.net);

@@ -47,7 +47,7 @@ class ModelBlock : public Block {
   AttentionOutput run(const BlockInputs& inputs) override {
     auto tensors = given_;
     tensors[first_argument()] = inputs.attention.x;
-    Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::model);
+    Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked);
     const auto result = model_->call("forward", arguments);
     arguments.finish();
     require(result.tensor.defined(), "fn: expected a module that returns one tensor, got " + type_);

@@ -62,13 +62,15 @@ SampleCall call_wrapper(const Json& config, Model&, Seq seq) {
   return call;
 }
 
-/// The call asks for hidden states, so the model runs on all tokens, though the last has no loss.
-SampleCall call_autoregressive(const Json& config, Model&, Seq seq) {
+/// The loss of the last token may need one more, which the model does not see.
+SampleCall call_autoregressive(const Json& config, Model& model, Seq seq) {
   const auto options = options_from_json<AutoregressiveWrapperOptions>(config, "config");
   SampleCall call;
   call.tokens = tokens_of(seq, options.net.max_seq_len);
   add_wrapper_inputs(options.net, call);
-  call.inputs["x"] = ids(call.tokens);
+  auto& wrapper = dynamic_cast<AutoregressiveWrapperImpl&>(model.module());
+  const bool has_more = call.inputs.count("condition") || !options.net.embed_num_tokens.empty();
+  call.inputs["x"] = ids(call.tokens + (wrapper.leaves_out_last() && !has_more ? 1 : 0));
   return call;
 }
 

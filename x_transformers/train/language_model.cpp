@@ -161,7 +161,7 @@ AutoregressiveWrapper build_language_model(const Json& config, const std::string
   }
 }
 
-std::string graph_step_refusal(AutoregressiveWrapperImpl& model, const at::Device& device) {
+std::string graph_step_refusal(torch::nn::Module& model, const at::Device& device) {
   if (!device.is_cuda()) return "the device is " + device.str();
   const auto refusal = graph_refusal();
   return refusal.empty() ? capture_refusal(model) : refusal;

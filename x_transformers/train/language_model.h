@@ -31,7 +31,7 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
 
 /// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
 /// graph; empty: they can be captured.
-std::string graph_step_refusal(AutoregressiveWrapperImpl& model, const at::Device& device);
+std::string graph_step_refusal(torch::nn::Module& model, const at::Device& device);
 
 /// A trained model, loaded for writing.
 struct LanguageModel {

@@ -1,0 +1,107 @@
+// A training step of every option that `make bench` measures (benchmarks/options.json): on the CPU,
+// and, where there is one, on a CUDA device as a graph.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <iostream>
+#include <memory>
+
+#include "train/option_list.h"
+#include "x_transformers/core/device.h"
+#include "x_transformers/core/graph.h"
+#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/train/graph_step.h"
+#include "x_transformers/train/language_model.h"
+
+namespace x_transformers {
+namespace {
+
+/// A model with its inputs on a device, ready to be trained.
+class Training {
+ public:
+  Training(const option_list::Entry& entry, const at::Device& device, at::ScalarType dtype)
+      : entry_(entry), device_(device), inputs_(entry.inputs) {
+    at::manual_seed(0);
+    model_ = build_model(entry.config, entry.name);
+    model_->module().to(device);
+    model_->module().train();
+    for (auto& [name, tensor] : inputs_)
+      tensor = tensor.is_floating_point() ? tensor.to(device, dtype) : tensor.to(device);
+    const auto parameters = trainable_parameters(model_->module());
+    std::vector<at::Tensor> masters;
+    if (dtype != at::kFloat) masters = cast_parameters(parameters, dtype);
+    optimizer_ = std::make_unique<AdamW>(parameters, AdamWOptions{}, masters);
+    step_ = std::make_unique<TrainStep>(
+        [this](const at::Tensor&) {
+          return run_objective(*model_, inputs_, entry_.kwargs, ArgumentSource::checked);
+        },
+        *optimizer_, nullptr, 0.0);
+  }
+
+  std::string graph_refusal() { return graph_step_refusal(model_->module(), device_); }
+  void run_eagerly() { expect_finite((*step_)({at::zeros({1}, device_)})); }
+  void run_captured() {
+    GraphStep captured(*step_, device_);
+    for (int64_t i = 0; i < GraphStep::kEagerSteps + 3; ++i)
+      expect_finite(captured({at::zeros({1}, device_)}));
+  }
+
+ private:
+  void expect_finite(const StepResult& result) {
+    EXPECT_TRUE(std::isfinite(result.loss.item<double>())) << entry_.name;
+    EXPECT_EQ(result.skipped.item<float>(), 0.0F) << entry_.name;
+  }
+
+  const option_list::Entry& entry_;
+  at::Device device_;
+  TensorMap inputs_;
+  std::shared_ptr<Model> model_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<TrainStep> step_;
+};
+
+template <class Run>
+void each_entry(Run run) {
+  for (const auto& entry : option_list::read()) {
+    try {
+      run(entry);
+    } catch (const std::exception& error) {
+      ADD_FAILURE() << entry.name << ": " << error.what();
+    }
+  }
+}
+
+TEST(EveryOption, IsTrainedOnTheCpu) {
+  each_entry([](const auto& entry) { Training(entry, at::kCPU, at::kFloat).run_eagerly(); });
+}
+
+void expect_captured(at::ScalarType dtype) {
+  const at::Device device(at::kCUDA, 0);
+  each_entry([&](const auto& entry) {
+    Training training(entry, device, dtype);
+    const auto refusal = training.graph_refusal();
+    if (refusal.empty()) return training.run_captured();
+    std::cout << entry.name << " runs without a graph: " << refusal << "\n";
+    training.run_eagerly();
+  });
+}
+
+/// Why there are no graphs here; empty: there are.
+std::string missing() {
+  const auto reason = cuda_refusal();
+  return reason.empty() ? graph_refusal() : reason;
+}
+
+TEST(EveryOptionOnCuda, IsCaptured) {
+  if (const auto reason = missing(); !reason.empty()) GTEST_SKIP() << reason;
+  expect_captured(at::kFloat);
+}
+
+TEST(EveryOptionOnCuda, IsCapturedInBfloat16) {
+  if (const auto reason = missing(); !reason.empty()) GTEST_SKIP() << reason;
+  expect_captured(at::kBFloat16);
+}
+
+}  // namespace
+}  // namespace x_transformers
