@@ -3,6 +3,7 @@
 #include "ops/compare_with_reference.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/gemm.h"
+#include "x_transformers/kernels/cpu/isa.h"
 
 namespace x_transformers {
 namespace {
@@ -75,6 +76,30 @@ TEST_F(LinearTest, LeavesTheRestToATen) {
   EXPECT_NE(linear_unsupported(x, weight, bias), "");
   kernels::use_isa(kernels::usable_isas().back());
   EXPECT_ANY_THROW(linear(x, at::randn({80, 95}), bias));
+}
+
+TEST(FewRowsLinear, IsThatOfATen) {
+  if (kernels::current_isa() == kernels::Isa::baseline)
+    GTEST_SKIP() << "no kernel for this processor";
+  const at::NoGradGuard no_grad;
+  at::manual_seed(3);
+  const auto weight = at::randn({90, 64}), bias = at::randn({90});
+  for (const auto& x : {at::randn({1, 1, 64}), at::randn({64}), at::randn({2, 2, 64}),
+                        at::randn({64, 3}).t(), at::randn({0, 64})}) {
+    ASSERT_EQ(few_rows_unsupported(x, weight, bias), "");
+    expect_close(linear(x, weight, bias), linear_reference(x, weight, bias), 1e-5);
+    const auto part = weight.narrow(0, 3, 80);
+    expect_close(linear(x, part, at::Tensor()), linear_reference(x, part, at::Tensor()), 1e-5);
+  }
+  const auto x = at::randn({1, 64});
+  EXPECT_NE(few_rows_unsupported(at::randn({5, 64}), weight, bias), "");
+  EXPECT_NE(few_rows_unsupported(x, at::randn({64, 90}).t(), bias), "");
+  EXPECT_NE(few_rows_unsupported(x, weight.to(at::kDouble), bias), "");
+}
+
+TEST(FewRowsLinear, GradientsAreThoseOfATen) {
+  expect_like_reference(apply, reference,
+                        {at::randn({2, 64}), at::randn({90, 64}), at::randn({90})}, {1e-4, true});
 }
 
 }  // namespace

@@ -6,7 +6,9 @@
 #include <optional>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/kernels/cpu/few_rows.h"
 #include "x_transformers/kernels/cpu/gemm.h"
+#include "x_transformers/kernels/cpu/isa.h"
 #include "x_transformers/ops/fast_path.h"
 
 namespace x_transformers {
@@ -65,6 +67,24 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& b
 
 at::Tensor rows_of(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
+at::Tensor run_few_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const auto rows = rows_of(x).contiguous();
+  auto sizes = x.sizes().vec();
+  sizes.back() = weight.size(0);
+  const auto out = at::empty(sizes, x.options());
+  kernels::FewRowsParams params;
+  params.m = rows.size(0);
+  params.n = weight.size(0);
+  params.k = weight.size(1);
+  params.x = rows.const_data_ptr<float>();
+  params.weight = weight.const_data_ptr<float>();
+  params.weight_stride = weight.stride(0);
+  params.bias = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
+  params.out = out.mutable_data_ptr<float>();
+  kernels::linear_few_rows(params);
+  return out;
+}
+
 at::Tensor run_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   auto sizes = x.sizes().vec();
   sizes.back() = weight.size(0);
@@ -105,9 +125,10 @@ void set_matmul_precision(const std::string& name) {
   at::globalContext().setFloat32MatmulPrecision(name);
 }
 
-std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
-                               const at::Tensor& bias) {
-  if (!kernels::can_gemm()) return "this processor has no bfloat16 tiles";
+namespace {
+/// What both of our ways ask of the operands.
+std::string operands_unsupported(const at::Tensor& x, const at::Tensor& weight,
+                                 const at::Tensor& bias) {
   for (const auto* t : {&x, &weight, &bias}) {
     if (!t->defined()) continue;
     if (!t->device().is_cpu() || t->scalar_type() != at::kFloat || t->layout() != at::kStrided) {
@@ -120,6 +141,26 @@ std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
       (bias.dim() != 1 || bias.size(0) != weight.size(0) || !bias.is_contiguous())) {
     return "not a dense bias of dim_out entries";
   }
+  return {};
+}
+}  // namespace
+
+std::string few_rows_unsupported(const at::Tensor& x, const at::Tensor& weight,
+                                 const at::Tensor& bias) {
+  // ATen is as fast as it gets on weights of a few KiB.
+  constexpr int64_t kLeastWeights = 1 << 12;
+  if (kernels::current_isa() == kernels::Isa::baseline) return "no kernel for this processor";
+  if (auto reason = operands_unsupported(x, weight, bias); !reason.empty()) return reason;
+  if (weight.numel() < kLeastWeights) return "too small";
+  if (x.numel() > kernels::kMostFewRows * x.size(-1)) return "more than a few rows";
+  if (weight.stride(1) != 1) return "the rows of the weight are not dense";
+  return {};
+}
+
+std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
+                               const at::Tensor& bias) {
+  if (!kernels::can_gemm()) return "this processor has no bfloat16 tiles";
+  if (auto reason = operands_unsupported(x, weight, bias); !reason.empty()) return reason;
   if (x.size(-1) == 0 || !is_worth_tiles(x.numel() / x.size(-1), weight.size(0), weight.size(1))) {
     return "too small";
   }
@@ -131,8 +172,11 @@ at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const bool records = records_gradient({x, weight, bias});
+  if (!records && few_rows_unsupported(x, weight, bias).empty())
+    return run_few_rows(x, weight, bias);
   if (!linear_unsupported(x, weight, bias).empty()) return linear_reference(x, weight, bias);
-  if (!records_gradient({x, weight, bias})) return run_forward(x, weight, bias);
+  if (!records) return run_forward(x, weight, bias);
   return LinearFunction::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
 }
 

@@ -10,7 +10,8 @@ namespace x_transformers {
 /// x weight^T + bias: x [..., dim_in], weight [dim_out, dim_in], bias [dim_out] or undefined;
 /// returns [..., dim_out]. On a processor with bfloat16 tiles, float32 products run on them, in as
 /// many parts as at::globalContext().float32MatmulPrecision() asks for; its default, highest, keeps
-/// the precision of float32.
+/// the precision of float32. A few rows, as in
+/// decoding, are multiplied as the weights are read, on every x86-64 processor with AVX2.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// Sets the float32MatmulPrecision of this process: "highest" (float32), "high" (on the CPU 16 bits
@@ -18,9 +19,14 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 /// other name.
 void set_matmul_precision(const std::string& name);
 
-/// Why `linear` leaves this product to ATen; empty: it runs on the processor's tiles.
+/// Why `linear` does not run this product on the processor's tiles; empty: it does.
 std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias);
+
+/// Why `linear` does not run this product as one of a few rows, which reads the weights once, as in
+/// decoding; empty: it does, where no gradients are recorded.
+std::string few_rows_unsupported(const at::Tensor& x, const at::Tensor& weight,
+                                 const at::Tensor& bias);
 
 /// What `linear` computes, by ATen.
 at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
