@@ -37,6 +37,8 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   target_include_directories(LibTorch::cpu SYSTEM INTERFACE
     "${LibTorch_INCLUDE_DIR}" "${LibTorch_INCLUDE_DIR}/torch/csrc/api/include")
   target_link_libraries(LibTorch::cpu INTERFACE "${LibTorch_cpu_LIBRARY}" "${LibTorch_c10_LIBRARY}")
+  # LibTorch was built with it, and without it classes in its headers (RecordFunction) have members that LibTorch's have not.
+  target_compile_definitions(LibTorch::cpu INTERFACE NDEBUG)
   foreach(_dir IN LISTS LibTorch_LIBRARY_DIR LibTorch_NVIDIA_DIRS)
     target_link_options(LibTorch::cpu INTERFACE "LINKER:-rpath-link,${_dir}" "LINKER:-rpath,${_dir}")
   endforeach()

@@ -41,7 +41,7 @@ function(xt_folder name)
     xt_compile(xt_${name})
     if(name STREQUAL "kernels")
       # No torch in kernels, so no precompiled header, which would fix the level of optimisation too.
-      set_target_properties(xt_kernels PROPERTIES DISABLE_PRECOMPILE_HEADERS ON)
+      set_target_properties(xt_kernels PROPERTIES DISABLE_PRECOMPILE_HEADERS ON UNITY_BUILD OFF)
       target_compile_options(xt_kernels PRIVATE $<$<CONFIG:Release>:-O3>)
     endif()
     set_property(GLOBAL APPEND PROPERTY XT_FOLDERS ${name})

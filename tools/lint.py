@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Checks format, includes and, with clang-tidy, the files changed since a commit: tools/lint.py [--since COMMIT] [--all]
 
-Default of --since: where this branch left origin/main, or HEAD. Needs build/compile_commands.json for clang-tidy.
+Default of --since: where this branch left origin/main, or HEAD. clang-tidy reads the commands of the preset dev, which
+compiles each file by itself; it is configured when it was not.
 """
 
 import argparse
@@ -60,9 +61,10 @@ def without_precompiled_header(build_dir):
 
 
 def tidy(files, jobs):
-    build_dir = ROOT / "build"
-    if not (build_dir / "compile_commands.json").exists():
-        sys.exit("lint: no build/compile_commands.json: run make build first")
+    build_dir = ROOT / "build-dev"
+    if not (build_dir / "compile_commands.json").exists() and subprocess.run(
+            ["cmake", "--preset", "dev"], cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
+        sys.exit("lint: cmake --preset dev: failed")
     folder, compiled = without_precompiled_header(build_dir)
     tool = find_tool("clang-tidy")
 

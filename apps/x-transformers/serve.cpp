@@ -27,7 +27,7 @@ std::string run_captured(const std::vector<std::string>& arguments, int& status)
   dup2(usual, STDERR_FILENO);
   close(usual);
   std::string text(static_cast<size_t>(std::ftell(captured)), '\0');
-  std::rewind(captured);
+  std::fseek(captured, 0, SEEK_SET);
   text.resize(std::fread(text.data(), 1, text.size(), captured));
   std::fclose(captured);
   while (!text.empty() && text.back() == '\n') text.pop_back();

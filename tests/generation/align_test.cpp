@@ -7,7 +7,7 @@
 #include "generation/fake_session.h"
 #include "x_transformers/core/error.h"
 
-namespace x_transformers {
+namespace x_transformers::align_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -60,4 +60,4 @@ TEST(JoinPrompts, RefusesWhatIsNoPrompt) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::align_test

@@ -14,7 +14,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/generation/generate.h"
 
-namespace x_transformers {
+namespace x_transformers::beam_search_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -324,4 +324,4 @@ TEST(BeamSearch, RefusesAnEmptyPrompt) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::beam_search_test

@@ -7,7 +7,7 @@
 
 #include "x_transformers/core/error.h"
 
-namespace x_transformers {
+namespace x_transformers::contrastive_test {
 namespace {
 
 at::Tensor expert() {
@@ -45,4 +45,4 @@ TEST(ContrastiveDecode, RefusesOptionsOutOfRange) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::contrastive_test

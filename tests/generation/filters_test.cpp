@@ -12,7 +12,7 @@
 
 #include "x_transformers/core/error.h"
 
-namespace x_transformers {
+namespace x_transformers::filters_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -127,4 +127,4 @@ TEST(LogitsFilter, RefusesValuesOutOfRange) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::filters_test

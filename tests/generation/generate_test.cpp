@@ -11,7 +11,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 
-namespace x_transformers {
+namespace x_transformers::generate_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -317,4 +317,4 @@ TEST(Generate, RefusesAnEmptyPrompt) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::generate_test

@@ -13,7 +13,7 @@
 
 #include "x_transformers/core/error.h"
 
-namespace x_transformers {
+namespace x_transformers::penalties_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -94,4 +94,4 @@ TEST(LogitBias, RefusesWhatIsNoTokenOrNumber) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::penalties_test

@@ -8,7 +8,7 @@
 
 #include "x_transformers/core/error.h"
 
-namespace x_transformers {
+namespace x_transformers::sampling_test {
 namespace {
 
 at::Tensor logits() {
@@ -83,4 +83,4 @@ TEST(GumbelNoise, HasTheMeanOfItsDistribution) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::sampling_test

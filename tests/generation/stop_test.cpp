@@ -7,7 +7,7 @@
 
 #include "x_transformers/core/error.h"
 
-namespace x_transformers {
+namespace x_transformers::stop_test {
 namespace {
 
 TEST(StopStrings, PassesTextWithoutStopStrings) {
@@ -77,4 +77,4 @@ TEST(StopStrings, TheLongestCountsWhereTwoEndTogether) {
 TEST(StopStrings, RefusesAnEmptyOne) { EXPECT_THROW(StopStrings({"a", ""}), InputError); }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::stop_test

@@ -6,7 +6,7 @@
 
 #include <cmath>
 
-namespace x_transformers {
+namespace x_transformers::attention_test {
 namespace {
 
 constexpr int64_t kDim = 8, kHeads = 4, kDimHead = 2, kTokens = 5;
@@ -149,4 +149,4 @@ TEST(Attention, CrossAttentionReadsTheContext) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::attention_test

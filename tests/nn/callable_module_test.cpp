@@ -8,7 +8,7 @@
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/fold_axially.h"
 
-namespace x_transformers {
+namespace x_transformers::callable_module_test {
 namespace {
 
 TEST(CallableModule, RegisteredTypesAreFoundByName) {
@@ -105,4 +105,4 @@ TEST(CustomAttnFn, OnlyNamedOnesCanBeWritten) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::callable_module_test

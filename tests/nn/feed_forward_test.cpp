@@ -6,7 +6,7 @@
 
 #include "x_transformers/core/error.h"
 
-namespace x_transformers {
+namespace x_transformers::feed_forward_test {
 namespace {
 
 constexpr int64_t kDim = 4;
@@ -83,4 +83,4 @@ TEST(FeedForward, TwoActivationsAreRefused) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::feed_forward_test

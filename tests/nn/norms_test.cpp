@@ -4,7 +4,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-namespace x_transformers {
+namespace x_transformers::norms_test {
 namespace {
 
 constexpr int64_t kDim = 6;
@@ -74,4 +74,4 @@ TEST(Norms, DynamicTanhIsItsFormula) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::norms_test

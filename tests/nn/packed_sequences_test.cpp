@@ -7,7 +7,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/attention.h"
 
-namespace x_transformers {
+namespace x_transformers::packed_sequences_test {
 namespace {
 
 constexpr int64_t kDim = 12, kLength = 9;
@@ -131,4 +131,4 @@ TEST(PackedSequences, AreNeededWithTheOptionAndOnlyThere) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::packed_sequences_test

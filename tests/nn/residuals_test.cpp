@@ -10,7 +10,7 @@
 #include "x_transformers/nn/blocks.h"
 #include "x_transformers/nn/positions/rotary.h"
 
-namespace x_transformers {
+namespace x_transformers::residuals_test {
 namespace {
 
 constexpr int64_t kDim = 4;
@@ -119,4 +119,4 @@ TEST(Positions, ThePolarBaseSetsTheFrequencies) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::residuals_test

@@ -10,7 +10,7 @@
 #include "x_transformers/train/data.h"
 #include "x_transformers/train/data_random.h"
 
-namespace x_transformers {
+namespace x_transformers::data_sampler_test {
 namespace {
 
 using testing::ElementsAre;
@@ -168,4 +168,4 @@ TEST(DataRandom, IndicesAreSpreadEvenly) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::data_sampler_test

@@ -14,7 +14,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/train/data_files.h"
 
-namespace x_transformers {
+namespace x_transformers::data_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -307,4 +307,4 @@ TEST_F(DataTest, FilesAreListedOnce) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::data_test

@@ -8,7 +8,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
-namespace x_transformers {
+namespace x_transformers::autoregressive_loss_test {
 namespace {
 
 AutoregressiveWrapper make_model(const std::string& layers, const std::string& net = "{}") {
@@ -73,4 +73,4 @@ TEST(AutoregressiveLossLength, WhatIsGivenForAllTokensIsUsed) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::autoregressive_loss_test

@@ -8,7 +8,7 @@
 #include "x_transformers/wrappers/autoregressive.h"
 #include "x_transformers/wrappers/transformer_session.h"
 
-namespace x_transformers {
+namespace x_transformers::cached_decoding_test {
 namespace {
 
 constexpr int64_t kVocabulary = 17, kBatch = 3, kPrompt = 5, kMore = 6;
@@ -387,4 +387,4 @@ TEST(Generate, GreedyIsTheArgmaxOfTheWholeForward) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::cached_decoding_test

@@ -11,7 +11,7 @@
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/wrappers/transformer_session.h"
 
-namespace x_transformers {
+namespace x_transformers::session_inputs_test {
 namespace {
 
 constexpr int64_t kBatch = 3, kPrompt = 4, kTokens = 8;
@@ -304,4 +304,4 @@ TEST(SessionWindow, InputsMoveWithItBeyondMaxSeqLen) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::session_inputs_test

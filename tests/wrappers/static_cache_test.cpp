@@ -11,7 +11,7 @@
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/wrappers/transformer_session.h"
 
-namespace x_transformers {
+namespace x_transformers::static_cache_test {
 namespace {
 
 constexpr int64_t kVocabulary = 23;
@@ -215,4 +215,4 @@ TEST(StaticCache, Memories) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::static_cache_test

@@ -25,21 +25,21 @@ struct OptionHelp {
 namespace detail {
 
 template <class T>
-struct is_optional : std::false_type {};
+struct IsOptional : std::false_type {};
 template <class T>
-struct is_optional<std::optional<T>> : std::true_type {};
+struct IsOptional<std::optional<T>> : std::true_type {};
 template <class T>
-struct is_vector : std::false_type {};
+struct IsVector : std::false_type {};
 template <class T>
-struct is_vector<std::vector<T>> : std::true_type {};
+struct IsVector<std::vector<T>> : std::true_type {};
 template <class T>
-struct is_per_layer : std::false_type {};
+struct IsPerLayer : std::false_type {};
 template <class T>
-struct is_per_layer<PerLayer<T>> : std::true_type {};
+struct IsPerLayer<PerLayer<T>> : std::true_type {};
 template <class T>
-struct is_map : std::false_type {};
+struct IsMap : std::false_type {};
 template <class T>
-struct is_map<std::map<std::string, T>> : std::true_type {};
+struct IsMap<std::map<std::string, T>> : std::true_type {};
 
 /// What a field of type T takes, in words.
 template <class T>
@@ -54,13 +54,13 @@ std::string type_word() {
     return "a string";
   else if constexpr (std::derived_from<T, ModuleSpec>)
     return "a module's name, or an object with its type";
-  else if constexpr (is_optional<T>::value)
+  else if constexpr (IsOptional<T>::value)
     return type_word<typename T::value_type>() + " or null";
-  else if constexpr (is_vector<T>::value)
+  else if constexpr (IsVector<T>::value)
     return "an array of " + type_word<typename T::value_type>();
-  else if constexpr (is_map<T>::value)
+  else if constexpr (IsMap<T>::value)
     return "an object of " + type_word<typename T::mapped_type>();
-  else if constexpr (is_per_layer<T>::value) {
+  else if constexpr (IsPerLayer<T>::value) {
     using Item = typename decltype(T::values)::value_type;
     return type_word<Item>() + ", or an array with one for each layer";
   } else
@@ -99,13 +99,13 @@ void read_value(const Json& value, T& out, const std::string& where) {
     out = value.get<std::string>();
   } else if constexpr (std::derived_from<T, ModuleSpec>) {
     out = T{detail::read_module(value, where)};
-  } else if constexpr (detail::is_optional<T>::value) {
+  } else if constexpr (detail::IsOptional<T>::value) {
     if (value.is_null()) {
       out.reset();
     } else {
       read_value(value, out.emplace(), where);
     }
-  } else if constexpr (detail::is_vector<T>::value) {
+  } else if constexpr (detail::IsVector<T>::value) {
     if (!value.is_array()) detail::wrong_type(where, detail::type_word<T>(), value);
     out.clear();
     for (size_t i = 0; i < value.size(); ++i) {
@@ -113,11 +113,11 @@ void read_value(const Json& value, T& out, const std::string& where) {
       read_value(value[i], item, where + "[" + std::to_string(i) + "]");
       out.push_back(std::move(item));
     }
-  } else if constexpr (detail::is_map<T>::value) {
+  } else if constexpr (detail::IsMap<T>::value) {
     if (!value.is_object()) detail::wrong_type(where, detail::type_word<T>(), value);
     out.clear();
     for (const auto& [key, item] : value.items()) read_value(item, out[key], where + "." + key);
-  } else if constexpr (detail::is_per_layer<T>::value) {
+  } else if constexpr (detail::IsPerLayer<T>::value) {
     if (value.is_array()) {
       read_value(value, out.values, where);
       require(!out.values.empty(), where + ": expected at least one value, got []");
@@ -134,11 +134,11 @@ void read_value(const Json& value, T& out, const std::string& where) {
 
 template <class T>
 Json value_to_json(const T& value) {
-  if constexpr (detail::is_optional<T>::value) {
+  if constexpr (detail::IsOptional<T>::value) {
     return value ? value_to_json(*value) : Json();
-  } else if constexpr (detail::is_per_layer<T>::value) {
+  } else if constexpr (detail::IsPerLayer<T>::value) {
     return value.uniform() ? value_to_json(value.values[0]) : value_to_json(value.values);
-  } else if constexpr (detail::is_vector<T>::value) {
+  } else if constexpr (detail::IsVector<T>::value) {
     Json array = Json::array();
     for (typename T::value_type item : value) array.push_back(value_to_json(item));
     return array;

@@ -15,7 +15,7 @@
 namespace x_transformers {
 namespace {
 
-constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
+constexpr double kNoScore = -std::numeric_limits<double>::infinity();
 
 /// Texts of one length limit with their scores.
 struct Beams {
@@ -72,8 +72,7 @@ class Search {
              {}};
     const int64_t beams = options_.beams;
     finished_ = {at::full({batch_, beams, options_.seq_len}, pad_value_, tokens_),
-                 at::full({batch_, beams}, kNegativeInfinity, scores),
-                 at::zeros({batch_, beams}, tokens_)};
+                 at::full({batch_, beams}, kNoScore, scores), at::zeros({batch_, beams}, tokens_)};
   }
 
   /// Chooses the next token of every beam by the logits [batch * beams, vocab].
@@ -123,7 +122,7 @@ class Search {
 
  private:
   /// Places without a text: fewer exist, or the filter leaves fewer.
-  static at::Tensor no_text(const at::Tensor& scores) { return scores == kNegativeInfinity; }
+  static at::Tensor no_text(const at::Tensor& scores) { return scores == kNoScore; }
 
   int64_t wanted() const { return options_.return_beams_and_scores ? options_.beams : 1; }
 
@@ -144,7 +143,7 @@ class Search {
     const auto [highest, tokens] = ranking.topk(each, -1);
     auto gained = log_probs.gather(-1, tokens);
     // With fewer tokens left by the filter than beams, the rest must never win.
-    if (noisy) gained = gained.masked_fill(highest == kNegativeInfinity, kNegativeInfinity);
+    if (noisy) gained = gained.masked_fill(highest == kNoScore, kNoScore);
     const auto scores = live_.scores.reshape({-1, 1}) + gained;
     const auto parent = at::arange(before, tokens_).repeat_interleave(each).expand({batch_, -1});
     return {scores.reshape({batch_, -1}), tokens.reshape({batch_, -1}), parent};
@@ -167,7 +166,7 @@ class Search {
     const auto goes_on = best.tokens != *options_.eos_token;
     auto texts = continued(best);
     texts.scores = (best.scores / length_penalty_divisor(length_, options_.length_penalty))
-                       .masked_fill(goes_on, kNegativeInfinity);
+                       .masked_fill(goes_on, kNoScore);
     texts.lengths = at::full(texts.scores.sizes(), length_, tokens_);
     finished_ = best_of(finished_, texts, options_.beams);
     const auto order =

@@ -121,7 +121,7 @@ void check_start(const std::filesystem::path& path) {
   throw BadPickle("not a file of torch.save");
 }
 
-TensorMap read_file(const std::filesystem::path& path) {
+TensorMap read_archive(const std::filesystem::path& path) {
   check_start(path);
   Archive archive(path.string(), std::filesystem::file_size(path));
   if (archive.holds("constants.pkl")) {
@@ -142,7 +142,7 @@ TensorMap load_pt(const std::filesystem::path& path) {
     throw InputError(fmt::format("{}: {}", path.string(), what.substr(0, what.find('\n'))));
   };
   try {
-    return read_file(path);
+    return read_archive(path);
   } catch (const BadPickle& error) {
     fail(error.what());
   } catch (const c10::Error& error) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
@@ -212,7 +213,7 @@ void TransformerWrapperImpl::pool(const TransformerInputs& inputs, const Sequenc
       mask = mask.narrow(1, mask.size(1) - x.size(1), x.size(1));
     output.attn_pooled_tokens = attn_pool_->forward(x, mask);
   }
-  output.embeddings = x;
+  output.embeddings = std::move(x);
 }
 
 void TransformerWrapperImpl::apply_heads(TransformerOutput& output,

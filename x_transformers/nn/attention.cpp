@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/fold_axially.h"
@@ -222,7 +223,7 @@ AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
   if (to_latent_q_) p.q_input = to_latent_q_->forward(p.q_input);
   p.q = split_heads(to_q_->forward(p.q_input), options_.heads);
   if (to_latent_kv_) {
-    p.k = k_input;
+    p.k = std::move(k_input);
     project_latent(inputs, p);
   } else {
     p.k = split_heads(to_k_->forward(k_input), kv_heads_);

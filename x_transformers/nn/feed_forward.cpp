@@ -20,7 +20,8 @@ std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& op
 
 void validate(const FeedForwardOptions& options) {
   require(options.dim > 0, "dim: expected a positive number, got " + std::to_string(options.dim));
-  require(options.dim * options.mult >= 1, "ff_mult: leaves no hidden features");
+  require(static_cast<double>(options.dim) * options.mult >= 1,
+          "ff_mult: leaves no hidden features");
   require(!(options.relu_squared && options.solu),
           "ff_relu_squared and ff_solu: at most one of them");
   for (const double dropout : {options.dropout, options.sublayer_dropout}) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/rotary.h"
 #include "x_transformers/ops/fast_path.h"
@@ -168,10 +170,9 @@ at::Tensor apply_rotary_reference(const at::Tensor& t, const RotaryTable& table,
     sin = sin * factor.unsqueeze(1);
   }
   const auto pairs = t.narrow(-1, 0, rotated).unflatten(-1, {rotated / 2, 2}).unbind(-1);
-  const auto turned =
-      at::stack({pairs[0] * cos - pairs[1] * sin, pairs[1] * cos + pairs[0] * sin}, -1)
-          .flatten(-2)
-          .to(t.scalar_type());
+  auto turned = at::stack({pairs[0] * cos - pairs[1] * sin, pairs[1] * cos + pairs[0] * sin}, -1)
+                    .flatten(-2)
+                    .to(t.scalar_type());
   if (rotated == t.size(-1)) return turned;
   return at::cat({turned, t.narrow(-1, rotated, t.size(-1) - rotated)}, -1);
 }

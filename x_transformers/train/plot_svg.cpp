@@ -115,8 +115,9 @@ std::vector<double> axis_ticks(double low, double high, int count) {
   const double factor = raw / power;
   const double gap = power * (factor < 1.5 ? 1 : factor < 3.5 ? 2 : factor < 7.5 ? 5 : 10);
   std::vector<double> ticks;
-  for (double i = std::ceil(low / gap - 1e-9); i * gap <= high + 1e-9 * gap; ++i) {
-    ticks.push_back(i * gap + 0.0);  // no -0
+  const auto first = static_cast<int64_t>(std::ceil(low / gap - 1e-9));
+  for (int64_t i = first; static_cast<double>(i) * gap <= high + 1e-9 * gap; ++i) {
+    ticks.push_back(static_cast<double>(i) * gap + 0.0);  // no -0
   }
   return ticks;
 }

@@ -16,7 +16,7 @@
 // sentencepiece writes over other settings of LibTorch at start. This one comes before either and
 // has room for both.
 extern "C" {
-alignas(16) char FLAGS_minloglevel[64];
+alignas(16) char FLAGS_minloglevel[64];  // NOLINT(readability-identifier-naming): its name
 }
 
 namespace x_transformers {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/linear.h"
@@ -116,7 +117,7 @@ AlibiPositionalBias::AlibiPositionalBias(int64_t heads, int64_t total_heads,
   auto values = at::zeros({total_heads, 1, 1});
   for (size_t head = 0; head < chosen.size(); ++head)
     values[static_cast<int64_t>(head)] = chosen[head];
-  slopes_ = values;
+  slopes_ = std::move(values);
 }
 
 std::vector<double> AlibiPositionalBias::default_slopes(int64_t heads) {
