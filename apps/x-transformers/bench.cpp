@@ -7,9 +7,12 @@
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <map>
 #include <memory>
+#include <vector>
 
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
@@ -174,22 +177,28 @@ void add_bench(CLI::App& app) {
       ->required()
       ->check(CLI::IsMember({"train", "generate"}));
   command->add_option("--config", options->config, "model file or run file")->required();
-  command->add_option("--inputs", options->inputs,
-                      "train: tensors by the names of the arguments (.safetensors), of any model");
-  command->add_option("--kwargs", options->kwargs, "further arguments as a JSON object");
-  command->add_option("--batch", options->batch, "sequences")->check(CLI::PositiveNumber);
-  command->add_option("--seq", options->seq, "tokens of a training sequence")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--prompt", options->prompt, "tokens of a prompt")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--tokens", options->tokens, "tokens to generate")
-      ->check(CLI::PositiveNumber);
+  auto* inputs = command->add_option(
+      "--inputs", options->inputs,
+      "train: tensors by the names of the arguments (.safetensors), of any model");
+  auto* kwargs = command->add_option("--kwargs", options->kwargs,
+                                     "with --inputs: further arguments as a JSON object");
+  kwargs->needs(inputs);
+  command->add_option("--batch", options->batch, "sequences")
+      ->check(CLI::PositiveNumber)
+      ->excludes(inputs);
+  auto* seq = command->add_option("--seq", options->seq, "tokens of a training sequence")
+                  ->check(CLI::PositiveNumber)
+                  ->excludes(inputs);
+  auto* prompt = command->add_option("--prompt", options->prompt, "tokens of a prompt")
+                     ->check(CLI::PositiveNumber);
+  auto* tokens = command->add_option("--tokens", options->tokens, "tokens to generate")
+                     ->check(CLI::PositiveNumber);
   command
       ->add_option("--steps", options->steps,
                    "steps, or generations, to take the median of; default: 7 or 3")
       ->check(CLI::PositiveNumber);
-  command->add_option("--warm-up", options->warm_up, "training steps before those")
-      ->check(CLI::NonNegativeNumber);
+  auto* warm_up = command->add_option("--warm-up", options->warm_up, "training steps before those")
+                      ->check(CLI::NonNegativeNumber);
   command->add_option("--threads", options->threads, "CPU threads; 0: as LibTorch chooses")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--device", options->device, "cpu or cuda");
@@ -200,8 +209,14 @@ void add_bench(CLI::App& app) {
                    "of fp32 products: highest, high or medium")
       ->check(CLI::IsMember({"highest", "high", "medium"}));
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
-  command->callback([options] {
-    require(options->work == "train" || options->inputs.empty(), "--inputs: only with train");
+  const std::map<std::string, std::vector<const CLI::Option*>> of_work = {
+      {"train", {inputs, kwargs, seq, warm_up}}, {"generate", {prompt, tokens}}};
+  command->callback([options, of_work] {
+    for (const auto& [work, given] : of_work) {
+      for (const auto* option : given)
+        require(work == options->work || option->count() == 0,
+                option->get_name() + ": only with " + work);
+    }
     if (options->threads > 0) at::set_num_threads(static_cast<int>(options->threads));
     const auto device = open_device(options->device);
     set_matmul_precision(options->matmul_precision);

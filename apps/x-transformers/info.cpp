@@ -52,7 +52,11 @@ Json option_json(const OptionCost& option) {
     return json;
   }
   json["parameters"] = option.parameters;
-  json["flops_per_token"] = option.flops;
+  if (option.not_counted.empty()) {
+    json["flops_per_token"] = option.flops;
+  } else {
+    json["flops_not_counted"] = option.not_counted;
+  }
   if (!option.with.empty()) json["with"] = option.with;
   if (!option.engine.empty())
     json["engine"] = Json{{"with", option.engine}, {"without", option.engine_without}};
@@ -178,8 +182,11 @@ void print_options(const ModelInfo& info) {
       continue;
     }
     fmt::print("{:>13} parameters", grouped(option.parameters, '+'));
-    if (info.cost.not_counted.empty())
+    if (option.not_counted.empty()) {
       fmt::print(" {:>10} FLOPs a token", short_number(option.flops, '+'));
+    } else if (info.cost.not_counted.empty()) {
+      fmt::print(" FLOPs not counted: {}", option.not_counted);
+    }
     fmt::print("{}\n", what_else(option));
   }
 }

@@ -84,5 +84,24 @@ TEST(LayersCache, FilledKeysCountTheTokenThatIsWrittenNext) {
   EXPECT_FALSE(cache.attention[0].filled_keys().defined());
 }
 
+TEST(LayersCache, FilledKeysAreOfBuffersWithHeadsAndAllTokens) {
+  const at::NoGradGuard no_grad;
+  LayersCache cache;
+  cache.attention.resize(3);
+  const auto latents = at::randn({2, 6, 8}), keys = at::randn({2, 3, 6, 8});
+  const auto without_memories = at::randn({2, 3, 4, 8});
+  cache.attention[0].append(latents, {});
+  cache.attention[1].append(without_memories, without_memories);
+  cache.attention[2].append(keys, keys);
+  cache.length = 4;
+  cache.memory_length = 2;
+  cache.fix(10, at::kCPU);
+  EXPECT_FALSE(cache.attention[0].filled_keys().defined());
+  EXPECT_FALSE(cache.attention[1].filled_keys().defined());
+  const auto& filled = cache.attention[2].filled_keys();
+  EXPECT_TRUE(filled.count.equal(at::full({6}, 7, at::kInt)));
+  EXPECT_EQ(filled.capacity, 10);
+}
+
 }  // namespace
 }  // namespace x_transformers

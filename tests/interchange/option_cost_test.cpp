@@ -11,7 +11,6 @@ namespace x_transformers {
 namespace {
 
 using testing::ElementsAre;
-using testing::HasSubstr;
 using testing::IsEmpty;
 
 constexpr int64_t kDim = 16, kDepth = 2, kTokens = 12, kVocabulary = 20;
@@ -88,10 +87,28 @@ TEST(OptionCosts, SayWhichEngineTheyBring) {
 }
 
 TEST(OptionCosts, WhatNeedsAnOptionGoesWithIt) {
-  const auto costs = costs_of(
-      model(R"({"add_value_residual": true, "use_adaptive_rmsnorm": true, "dim_condition": 8})"));
-  EXPECT_GT(costs.at("use_adaptive_rmsnorm").parameters, 0);
-  EXPECT_EQ(costs.at("add_value_residual").refusal, "");
+  const auto costs = costs_of(model(R"({"attn_selective": true, "num_residual_streams": 2,
+                                        "qkv_receive_diff_residuals": true})"));
+  EXPECT_THAT(costs.at("num_residual_streams").with, ElementsAre("qkv_receive_diff_residuals"));
+  EXPECT_EQ(costs.at("num_residual_streams").refusal, "");
+  EXPECT_THAT(costs.at("attn_selective").with, IsEmpty());
+}
+
+TEST(OptionCosts, EnginesAreThoseOfTrainingWithAllThatTheStackAdds) {
+  const auto engine_of = [](const char* layers) {
+    return model_cost(model(layers), "config").attentions.back().engine;
+  };
+  EXPECT_EQ(engine_of("{}"), "flash_cpu");
+  EXPECT_EQ(engine_of(R"({"attn_dropout": 0.1})"), "sdpa");
+  EXPECT_EQ(engine_of(R"({"rel_pos_bias": true})"), "sdpa");
+  EXPECT_EQ(engine_of(R"({"alibi_pos_bias": true})"), "flash_cpu");
+  EXPECT_EQ(engine_of(R"({"residual_attn": true})"), "reference");
+}
+
+TEST(OptionCosts, EnginesOfOtherAttentionsAreNotCompared) {
+  const auto costs = costs_of(model(R"({"macaron": true, "attn_sigmoid": true})"));
+  EXPECT_EQ(costs.at("macaron").engine, "");
+  EXPECT_EQ(costs.at("attn_sigmoid").engine, "reference");
 }
 
 TEST(OptionCosts, OfAnEncoderAndADecoder) {

@@ -169,6 +169,38 @@ TEST_F(Cuda, CapturedDecodingEqualsUncached) {
   }
 }
 
+/// In 16 bits, where flash attention decodes, and where it may not: latents, memory key/values.
+TEST_F(Cuda, DecodingInBfloat16EqualsUncached) {
+  const at::NoGradGuard no_grad;
+  auto variants = position_options();
+  variants.insert(
+      variants.end(),
+      {R"({"rotary_pos_emb": true, "attn_one_kv_head": true})",
+       R"({"heads": 1, "attn_use_latent_kv": true, "attn_dim_latent_kv": 16})",
+       R"({"attn_one_kv_head": true, "attn_use_latent_kv": true, "attn_dim_latent_kv": 16})",
+       R"({"polar_pos_emb": true, "attn_kv_heads": 2})", R"({"attn_add_zero_kv": true})",
+       R"({"attn_max_attend_past": 5})", R"({"attn": {"sdp_kwargs": {"enable_flash": false}}})"});
+  for (const auto& layers : variants) {
+    auto model = make_model(layers);
+    model->to(kCuda);
+    model->to(at::kBFloat16);
+    model->eval();
+    SessionOptions cached, uncached;
+    cached.fixed_caches = true;
+    uncached.cache_kv = false;
+    TransformerSession captured(model->net(), cached), whole(model->net(), uncached);
+    auto tokens = at::randint(0, kVocabulary, {3, 7}).to(kCuda);
+    for (int64_t step = 0; step < 80; ++step) {
+      const auto expected = whole.append(tokens).to(at::kFloat);
+      const auto difference =
+          (captured.append(tokens).to(at::kFloat) - expected).abs().max().item<double>();
+      EXPECT_LT(difference, 0.05 * expected.abs().max().item<double>())
+          << layers << ", step " << step;
+      tokens = at::randint(0, kVocabulary, {3, 1}).to(kCuda);
+    }
+  }
+}
+
 /// One query on buffers of 40 keys, of which 21 exist.
 TEST_F(Cuda, FlashDecodeEqualsTheReference) {
   at::manual_seed(4);

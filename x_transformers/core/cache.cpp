@@ -6,7 +6,7 @@ namespace x_transformers {
 
 FilledKeys FilledKeys::first(int64_t rows) const {
   return {count.narrow(0, 0, rows), key_starts.narrow(0, 0, rows + 1),
-          query_starts.narrow(0, 0, rows + 1)};
+          query_starts.narrow(0, 0, rows + 1), capacity};
 }
 
 int64_t KeyValueCache::rows() const {
@@ -77,19 +77,21 @@ void LayersCache::fix(int64_t new_capacity, const at::Device& device) {
   capacity = new_capacity;
   const auto filled = length + memory_length;
   position = at::full({1}, filled, at::TensorOptions().dtype(at::kLong).device(device));
+  std::vector<KeyValueCache*> whole;
   int64_t rows = 0;
   for (auto& cache : attention) {
+    if (!cache.is_context && cache.length() == filled && cache.rows() > 0) {
+      whole.push_back(&cache);
+      rows = std::max(rows, cache.rows());
+    }
     cache.fix(position, filled, capacity);
-    if (!cache.is_context) rows = std::max(rows, cache.rows());
   }
   for (auto& cache : shifts) cache.fix();
   // One set of tensors for all layers, so that one addition moves all on.
   const auto options = at::TensorOptions().dtype(at::kInt).device(device);
   filled_keys_ = {at::full({rows}, filled + 1, options), at::arange(rows + 1, options) * capacity,
-                  at::arange(rows + 1, options)};
-  for (auto& cache : attention) {
-    if (!cache.is_context) cache.set_filled_keys(filled_keys_.first(cache.rows()));
-  }
+                  at::arange(rows + 1, options), capacity};
+  for (auto* cache : whole) cache->set_filled_keys(filled_keys_.first(cache->rows()));
 }
 
 void LayersCache::advance() {

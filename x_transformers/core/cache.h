@@ -20,6 +20,7 @@ struct FilledKeys {
   at::Tensor count;         ///< [b * h] keys that exist, the query's own among them
   at::Tensor key_starts;    ///< [b * h + 1] 0, capacity, 2 capacity ...
   at::Tensor query_starts;  ///< [b * h + 1] 0, 1, 2 ...
+  int64_t capacity = 0;
 
   bool defined() const { return count.defined(); }
   /// The first `rows` rows.
@@ -48,9 +49,10 @@ class KeyValueCache {
   void release(int64_t length);
   /// Where the next token is written if the buffers are fixed, else undefined.
   const at::Tensor& position() const { return position_; }
-  /// Rows of keys, b * h, all of the same length; 0 before the first append, and of latents.
+  /// Rows of keys, b * h; 0 before the first append, and of latents.
   int64_t rows() const;
-  /// Which keys exist once the next token is written, if the buffers are fixed.
+  /// Which keys exist once the next token is written, if the buffers are fixed and hold every token
+  /// of the stack's cache: one without its memories has fewer.
   const FilledKeys& filled_keys() const { return filled_keys_; }
   void set_filled_keys(const FilledKeys& keys) { filled_keys_ = keys; }
 

@@ -1,6 +1,7 @@
 #include "x_transformers/core/dry_run.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ExpandUtils.h>
 #include <ATen/WrapDimUtils.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
@@ -42,12 +43,10 @@ bool has_meta(const c10::OperatorHandle& op) {
   return false;
 }
 
-/// A tensor like `t` with memory. Integers may be indices, so they are zero; the rest holds
-/// anything.
+/// Zeros like `t` with memory.
 at::Tensor on_cpu(const at::Tensor& t) {
   if (!t.defined() || !t.is_meta()) return t;
-  auto real = at::empty_strided(t.sizes(), t.strides(), t.options().device(at::kCPU));
-  return real.is_floating_point() ? real : real.zero_();
+  return at::empty_strided(t.sizes(), t.strides(), t.options().device(at::kCPU)).zero_();
 }
 
 at::Tensor on_meta(const at::Tensor& t) {
@@ -128,13 +127,31 @@ std::vector<at::Tensor> selected(const Values& inputs) {
   return {at::empty(sizes, x.options())};
 }
 
+std::vector<at::Tensor> distances(const Values& inputs) {
+  const auto x = inputs[0].toTensor(), y = inputs[1].toTensor();
+  auto sizes = at::infer_size(x.sizes().slice(0, x.dim() - 2), y.sizes().slice(0, y.dim() - 2));
+  sizes.push_back(x.size(-2));
+  sizes.push_back(y.size(-2));
+  return {at::empty(sizes, x.options())};
+}
+
+std::vector<at::Tensor> repeated(const Values& inputs) {
+  const auto x = inputs[0].toTensor();
+  auto sizes = inputs[1].toIntVector();
+  const auto added = static_cast<int64_t>(sizes.size()) - x.dim();
+  for (int64_t i = 0; i < x.dim(); ++i) sizes[static_cast<size_t>(added + i)] *= x.size(i);
+  return {at::empty(sizes, x.options())};
+}
+
 /// Results of what every model does, where PyTorch would compute them or does not know them. The
 /// rest of what it does not know is run.
 Results known_results(const c10::OperatorHandle& op) {
   static const std::map<std::string, Results> known = {
       {"aten::scaled_dot_product_attention", attended},
       {"aten::native_layer_norm", normed},
-      {"aten::index_select", selected}};
+      {"aten::index_select", selected},
+      {"aten::_cdist_forward", distances},
+      {"aten::repeat", repeated}};
   const auto found = known.find(op.operator_name().name);
   const bool is_out_variant = op.schema().is_mutable();
   return found == known.end() || is_out_variant ? nullptr : found->second;
@@ -144,6 +161,28 @@ void give_results(Results results, Stack& stack, size_t first) {
   const Values inputs(stack.begin() + static_cast<std::ptrdiff_t>(first), stack.end());
   stack.resize(first);
   for (auto& result : results(inputs)) stack.emplace_back(std::move(result));
+}
+
+bool records_gradient(const Stack& stack, size_t first) {
+  if (!at::GradMode::is_enabled()) return false;
+  const auto records = [](const at::Tensor& t) { return t.defined() && t.requires_grad(); };
+  return std::any_of(stack.begin() + static_cast<std::ptrdiff_t>(first), stack.end(),
+                     [&](const c10::IValue& value) {
+                       if (value.isTensor()) return records(value.toTensor());
+                       if (!value.isTensorList()) return false;
+                       const auto list = value.toTensorVector();
+                       return std::any_of(list.begin(), list.end(), records);
+                     });
+}
+
+/// Results that autograd did not see say all the same that they need a gradient; there is no going
+/// back through them.
+void mark_as_recorded(Stack& stack, size_t first) {
+  const c10::impl::ExcludeDispatchKeyGuard off(kMode);
+  replace_tensors(stack, first, [](const at::Tensor& t) {
+    if (!t.defined() || !t.is_floating_point() || t.requires_grad()) return t;
+    return t.detach().requires_grad_().clone();  // not a leaf, which nothing may write to
+  });
 }
 
 void run(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) {
@@ -156,7 +195,12 @@ void run(const c10::OperatorHandle& op, c10::DispatchKeySet keys, Stack* stack) 
     has_meta_input = has_meta_input || is_meta(value);
   }
   if (has_meta_input) {
-    if (const auto results = known_results(op)) return give_results(results, *stack, first);
+    if (const auto results = known_results(op)) {
+      const bool is_recorded = records_gradient(*stack, first);
+      give_results(results, *stack, first);
+      if (is_recorded) mark_as_recorded(*stack, first);
+      return;
+    }
     if (!has_meta(op)) return run_on_cpu(op, *stack, first);
   }
   const c10::DispatchKeySet below(c10::DispatchKeySet::FULL_AFTER, kMode);

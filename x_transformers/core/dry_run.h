@@ -6,9 +6,11 @@
 namespace x_transformers {
 
 /// While it lives, this thread makes its tensors on the meta device, wherever they are asked for:
-/// they have sizes and no memory, and operations on them compute nothing. A whole model is built
-/// and called in milliseconds. Numbers that the host reads are zero. What writes to a new tensor's
-/// memory by itself (at::tensor of values, data_ptr) must not run meanwhile.
+/// they have sizes and no memory, and operations on them compute nothing. The few operations whose
+/// shapes PyTorch does not know from C++ (convolutions and rare ones) are run on zeros that are
+/// given back at once. A whole model is built and called in milliseconds. Numbers that the host
+/// reads are zero. What writes to a new tensor's memory by itself (at::tensor of values, data_ptr)
+/// must not run meanwhile.
 class DryRun {
  public:
   DryRun();

@@ -17,9 +17,10 @@ struct FlopCount {
 };
 
 /// Runs `work` and counts what it dispatches on this thread, on any device and under DryRun too. An
-/// operation made of others is counted once. Attention is counted for all pairs of query and key,
-/// with a causal mask as without: fused kernels skip nearly half of them. Not seen are kernels that
-/// do not go through PyTorch, such as this library's own (none runs on meta or in float64).
+/// operation made of others is counted once, and one of a count within `work` not here.
+/// Attention is counted for all pairs of query and key, with a causal mask as without: fused
+/// kernels skip nearly half of them. Not seen are kernels that do not go through PyTorch, such as
+/// this library's own (none runs on meta or in float64).
 FlopCount count_flops(const std::function<void()>& work);
 
 }  // namespace x_transformers

@@ -6,9 +6,10 @@
 //   template <class Visitor> void fields(Visitor& v) {
 //     v("heads", heads, "attention heads");
 //     v("qk_norm", qk_norm, "l2-normalise queries and keys", "arXiv:2010.04245");
-//     v.prefix("ff", ff, "feed-forward", {"dim"});     // ff_glu or ff: {glu}, less the fields that
-//     the owner sets v.not_built("gate_residual");                    // a Python parameter that is
-//     refused until it exists
+//     // ff_glu or ff: {glu}, less the fields that the owner sets.
+//     v.prefix("ff", ff, "feed-forward", {"dim"});
+//     // A Python parameter that is refused until it exists.
+//     v.not_built("gate_residual");
 //   }
 //
 // Reading and writing JSON, help and comparison (core/json.h) are visitors over that list.

@@ -4,7 +4,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <map>
+#include <memory>
 #include <set>
+#include <utility>
 
 #include "x_transformers/core/dry_run.h"
 #include "x_transformers/core/json.h"
@@ -18,17 +22,51 @@
 namespace x_transformers {
 namespace {
 
-AttentionReport report(const std::string& name, const AttentionImpl& attention, int64_t tokens) {
+/// What an attention gave to its engine in a dry run.
+struct AttendCall {
+  at::Tensor q, k, v;
+  ScoreProgram program;
+  bool keep_maps = false;
+};
+
+using Attentions = std::vector<std::pair<std::string, AttentionImpl*>>;
+using AttendCalls = std::map<const AttentionImpl*, AttendCall>;
+
+void add_attentions(torch::nn::Module& module, const std::string& name, Attentions& found) {
+  if (auto* attention = dynamic_cast<AttentionImpl*>(&module)) found.emplace_back(name, attention);
+  for (const auto& child : module.named_children())
+    add_attentions(*child.value(), name.empty() ? child.key() : name + "." + child.key(), found);
+}
+
+/// A tensor of one number on the CPU that looks like `t`.
+at::Tensor stand_in(const at::Tensor& t) {
+  if (!t.defined()) return t;
+  const at::AutoGradMode records(true);
+  auto number = at::zeros({1}, t.options().device(at::kCPU));
+  if (t.requires_grad()) number.requires_grad_();
+  return number.expand(t.sizes());
+}
+
+/// The call of an attention that the dry run did not come by (layer_dropout may skip it).
+AttendCall usual_call(const AttentionImpl& attention, int64_t tokens) {
   const auto& o = attention.options();
   const auto tensor = [&](int64_t heads, int64_t d) {
-    return at::empty({1}).expand({1, heads, tokens, d});
+    return at::zeros({1}).expand({1, heads, tokens, d});
   };
   const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
-  const auto program = attention.attend_module().program(o.dim_head, {});
-  AttentionReport result{name, "", "", attention.cache_refusal(), attention.cached_features()};
-  for (const auto& engine :
-       explain_attend(tensor(o.heads, o.dim_head), tensor(kv_heads, o.dim_head),
-                      tensor(kv_heads, o.value_dim_head.value_or(o.dim_head)), program)) {
+  return {tensor(o.heads, o.dim_head), tensor(kv_heads, o.dim_head),
+          tensor(kv_heads, o.value_dim_head.value_or(o.dim_head)),
+          attention.attend_module().program(o.dim_head, {})};
+}
+
+AttentionReport report(const std::string& name, const AttentionImpl& attention, AttendCall call) {
+  AttentionReport result{name, attention.options().causal, "", "", attention.cache_refusal(), 0};
+  if (result.causal && result.cache_refusal.empty())
+    result.cached_features = attention.cached_features();
+  call.program.mask = stand_in(call.program.mask);
+  call.program.bias = stand_in(call.program.bias);
+  for (const auto& engine : explain_attend(stand_in(call.q), stand_in(call.k), stand_in(call.v),
+                                           call.program, call.keep_maps)) {
     if (engine.reasons.empty()) {
       result.engine = engine.engine;
       break;
@@ -37,13 +75,6 @@ AttentionReport report(const std::string& name, const AttentionImpl& attention, 
       result.slower_because = fmt::format("{}: {}", engine.engine, fmt::join(engine.reasons, ", "));
   }
   return result;
-}
-
-void add_attentions(const torch::nn::Module& module, const std::string& name, ModelCost& cost) {
-  if (const auto* attention = dynamic_cast<const AttentionImpl*>(&module))
-    cost.attentions.push_back(report(name, *attention, cost.tokens));
-  for (const auto& child : module.named_children())
-    add_attentions(*child.value(), name.empty() ? child.key() : name + "." + child.key(), cost);
 }
 
 /// The part of a model that a parameter belongs to: an attention, a feed-forward, or the name
@@ -77,27 +108,61 @@ void add_parameters(const torch::nn::Module& module, ModelCost& cost) {
   }
 }
 
-/// Calls the model once; under a DryRun.
-void add_flops(const Json& config, Model& model, std::optional<int64_t> seq, ModelCost& cost) {
-  const auto call = sample_call(config, model, seq);
+/// Calls the model once in evaluation mode; under a DryRun.
+void add_flops(Model& model, const SampleCall& call, ModelCost& cost) {
   cost.tokens = call.tokens;
+  model.module().eval();
   cost.flops = count_flops(
       [&] { run_model(model, "forward", call.inputs, Json::parse(call.kwargs), false); });
   cost.flops.products /= static_cast<double>(call.tokens);
   cost.flops.elements /= static_cast<double>(call.tokens);
 }
 
+/// What attentions give to their engines in the forward pass of a training step; under a DryRun.
+AttendCalls training_calls(Model& model, const SampleCall& call, const Attentions& attentions) {
+  const auto calls = std::make_shared<AttendCalls>();
+  for (const auto& item : attentions) {
+    auto* attention = item.second;
+    attention->attend_module().observe(
+        [calls, attention](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           const ScoreProgram& program, bool keep_maps) {
+          calls->try_emplace(attention, AttendCall{q, k, v, program, keep_maps});
+        });
+  }
+  model.module().train();
+  const at::AutoGradMode records(true);
+  run_objective(model, call.inputs, Json::parse(call.kwargs), ArgumentSource::checked);
+  for (const auto& item : attentions) item.second->attend_module().observe({});
+  return *calls;
+}
+
+/// Builds and calls the model without memory or arithmetic.
 std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
                                std::optional<int64_t> seq, ModelCost& cost) {
-  const DryRun dry;
-  auto model = build_model(config, where);
-  model->module().eval();
-  try {
-    add_flops(config, *model, seq, cost);
-  } catch (const InputError& error) {
-    cost.not_counted = error.what();
-  } catch (const c10::Error& error) {
-    cost.not_counted = error.what_without_backtrace();
+  AttendCalls calls;
+  Attentions attentions;
+  std::shared_ptr<Model> model;
+  {
+    const DryRun dry;
+    model = build_model(config, where);
+    add_attentions(model->module(), "", attentions);
+    try {
+      const auto call = sample_call(config, *model, seq);
+      add_flops(*model, call, cost);
+      calls = training_calls(*model, call, attentions);
+    } catch (const InputError& error) {
+      cost.not_counted = error.what();
+    } catch (const c10::Error& error) {
+      cost.not_counted = error.what_without_backtrace();
+    }
+  }
+  model->module().train();
+  for (const auto& [name, attention] : attentions) {
+    const auto call = calls.find(attention);
+    cost.attentions.push_back(report(name, *attention,
+                                     call == calls.end()
+                                         ? usual_call(*attention, std::max<int64_t>(cost.tokens, 1))
+                                         : call->second));
   }
   return model;
 }
@@ -109,7 +174,6 @@ ModelCost model_cost(const Json& config, const std::string& where, std::optional
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
   add_parameters(model->module(), cost);
-  add_attentions(model->module(), "", cost);
   cost.capture_refusal = capture_refusal(model->module());
   return cost;
 }

@@ -12,13 +12,15 @@
 
 namespace x_transformers {
 
-/// An attention of a model, as it runs in training on the CPU.
+/// An attention of a model, as it runs in a training step on the CPU.
 struct AttentionReport {
   std::string name;
-  std::string engine;           ///< see ops/attend.h
-  std::string slower_because;   ///< what keeps the fastest engine from it; empty: nothing
-  std::string cache_refusal;    ///< why it cannot be decoded with a cache; empty: it can
-  int64_t cached_features = 0;  ///< numbers that a cache holds of a token
+  bool causal = false;
+  std::string engine;          ///< see ops/attend.h
+  std::string slower_because;  ///< what keeps the fastest engine from it; empty: nothing
+  std::string cache_refusal;   ///< why it cannot be decoded with a cache; empty: it can
+  int64_t cached_features =
+      0;  ///< numbers that a cache holds of a token; 0 without a growing cache
 };
 
 struct ModelCost {

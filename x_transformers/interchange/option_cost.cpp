@@ -1,8 +1,12 @@
 #include "x_transformers/interchange/option_cost.h"
 
+#include <c10/util/Exception.h>
+
 #include <algorithm>
+#include <cctype>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
@@ -58,8 +62,10 @@ class Search {
   void add(const std::string& name, const Json::json_pointer& place, const Json& value) {
     const auto own_name = without_prefixes(name);
     // What cross attention does not set is as for attention, so there is no telling its defaults.
-    const bool is_default = name.find("cross_attn_") == std::string::npos &&
-                            value == Json::parse(defaults_.at(name), nullptr, false);
+    const bool is_of_cross_attention =
+        name.find("cross_attn_") != std::string::npos && own_name != "tokens_dropout";
+    const bool is_default =
+        !is_of_cross_attention && value == Json::parse(defaults_.at(name), nullptr, false);
     if (!is_size(own_name) && !is_default) found_.push_back({name, own_name, place, value});
   }
 
@@ -110,10 +116,16 @@ std::string reason_of(std::string message) {
   return message.starts_with(begin) ? message.substr(begin.size()) : message;
 }
 
-/// The first attention that runs on another engine without the option.
+/// The first attention that runs on another engine without the option; none where the option
+/// decides which attentions there are.
 void compare_engines(const ModelCost& with, const ModelCost& without, OptionCost& result) {
-  const auto count = std::min(with.attentions.size(), without.attentions.size());
-  for (size_t i = 0; i < count && result.engine.empty(); ++i) {
+  const bool are_the_same =
+      std::equal(with.attentions.begin(), with.attentions.end(), without.attentions.begin(),
+                 without.attentions.end(), [](const AttentionReport& a, const AttentionReport& b) {
+                   return a.name == b.name && a.causal == b.causal;
+                 });
+  if (!are_the_same) return;
+  for (size_t i = 0; i < with.attentions.size() && result.engine.empty(); ++i) {
     if (with.attentions[i].engine == without.attentions[i].engine) continue;
     result.engine = with.attentions[i].engine;
     result.engine_without = without.attentions[i].engine;
@@ -125,9 +137,8 @@ void compare(const ModelCost& whole, const ModelCost& without, OptionCost& resul
   result.refusal.clear();
   result.parameters = whole.parameters - without.parameters;
   compare_engines(whole, without, result);
-  if (!whole.not_counted.empty()) return;
-  result.refusal = without.not_counted;
-  result.flops = whole.flops.total() - without.flops.total();
+  result.not_counted = whole.not_counted.empty() ? without.not_counted : whole.not_counted;
+  if (result.not_counted.empty()) result.flops = whole.flops.total() - without.flops.total();
 }
 
 /// Leaves out an option, and with it those that a rule then speaks against.
@@ -144,6 +155,8 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
       return result;
     } catch (const InputError& error) {
       result.refusal = reason_of(error.what());
+    } catch (const c10::Error& error) {
+      result.refusal = error.what_without_backtrace();
     }
     const auto* needing = named_in(result.refusal, all, left_out);
     if (!needing) return result;

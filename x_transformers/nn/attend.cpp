@@ -66,6 +66,7 @@ ScoreProgram Attend::program(int64_t d, const Call& call) const {
   };
   ScoreProgram program;
   program.allow_fused = options_.sdp_kwargs.any_fused();
+  program.allow_flash = options_.sdp_kwargs.enable_flash;
   program.l2_distance = options_.l2_distance;
   program.scale = options_.scale.value_or(1.0 / std::sqrt(static_cast<double>(d)));
   program.prev_attn = call.prev_attn;
@@ -143,6 +144,7 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
   }
   auto scores = program(q.size(-1), widened);
   if (call.packed) apply_packed_scale(*call.packed, q.size(-1), scores);
+  if (observer_) observer_(q, k, v, scores, call.keep_maps);
   return attend(q, k, v, scores, call.keep_maps);
 }
 

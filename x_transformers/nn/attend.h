@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/packed_sequences.h"
@@ -141,6 +142,10 @@ class Attend : public torch::nn::Module {
   /// q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv] -> [b, h, i, dv]
   AttendResult forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const Call& call);
+  /// What forward gives to attend(), told before it does.
+  using Observer = std::function<void(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                      const ScoreProgram& program, bool keep_maps)>;
+  void observe(Observer observer) { observer_ = std::move(observer); }
   /// The score program of a call with `d` features a head.
   ScoreProgram program(int64_t d, const Call& call) const;
 
@@ -152,6 +157,7 @@ class Attend : public torch::nn::Module {
   at::Tensor pre_talking_heads_, post_talking_heads_, pre_scale_post_talking_heads_, head_sink_;
   std::shared_ptr<CoPE> cope_;
   std::function<at::Tensor(const at::Tensor&)> custom_;
+  Observer observer_;
 };
 
 }  // namespace x_transformers

@@ -172,7 +172,7 @@ class AttentionImpl : public Block {
                          int64_t new_tokens) const;
   /// Features of one token that a cache keeps, keys and values together.
   int64_t cached_features() const;
-  const Attend& attend_module() const { return *attend_; }
+  Attend& attend_module() const { return *attend_; }
 
  private:
   struct Projected;

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <limits>
+#include <mutex>
 #include <optional>
+#include <unordered_map>
 
 #include "x_transformers/ops/attend_cpu.h"
 #include "x_transformers/ops/heads.h"
@@ -73,6 +75,24 @@ AttendResult run_flash_cpu(const Problem& problem) {
           {}};
 }
 
+/// Whether flash attention is in this LibTorch and runs on this GPU: asked of it once, with a call.
+bool has_flash_attention(const at::Device& device) {
+  static std::mutex mutex;
+  static std::unordered_map<at::Device, bool> known;
+  const std::lock_guard lock(mutex);
+  const auto [found, is_new] = known.try_emplace(device, false);
+  if (!is_new) return found->second;
+  try {
+    const at::NoGradGuard no_grad;
+    const auto rows = at::zeros({1, 1, 8}, at::TensorOptions().dtype(at::kHalf).device(device));
+    const auto starts = at::arange(2, at::TensorOptions().dtype(at::kInt).device(device));
+    at::_flash_attention_forward(rows, rows, rows, starts, starts, 1, 1, 0.0, false, false);
+    found->second = true;
+  } catch (const c10::Error&) {
+  }
+  return found->second;
+}
+
 std::vector<std::string> flash_decode_unsupported(const Problem& problem) {
   const auto& [q, k, v, program, keep_maps] = problem;
   if (!program.filled.defined()) return {"not one query on a cache of fixed size"};
@@ -85,13 +105,19 @@ std::vector<std::string> flash_decode_unsupported(const Problem& problem) {
   check(program.softclamp.has_value(), "softclamp_logits");
   check(program.bias.defined(), "a bias");
   check(program.dropout > 0, "dropout of the weights");
+  check(!program.allow_flash || !at::globalContext().userEnabledFlashSDP(),
+        "flash attention is turned off");
   check(!q.is_cuda(), "not on a CUDA device");
   check(q.scalar_type() != at::kBFloat16 && q.scalar_type() != at::kHalf, "not in 16 bits");
   check(v.size(3) != d || d > kMostFeatures || d % kMultiple != 0, "the features of a head");
   check(v.size(1) != k.size(1), "values with more heads than keys");
+  check(q.size(2) != 1 || k.size(2) != program.filled.capacity ||
+            program.filled.count.numel() != k.size(0) * k.size(1),
+        "not one query on all keys of the cache");
   check(!k.is_contiguous() || !v.is_contiguous(), "keys or values are not dense");
   check(at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad()),
         "gradients");
+  if (reasons.empty()) check(!has_flash_attention(q.device()), "no flash attention on this GPU");
   return reasons;
 }
 

@@ -117,15 +117,6 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   }
 };
 
-}  // namespace
-
-void set_matmul_precision(const std::string& name) {
-  require(name == "highest" || name == "high" || name == "medium",
-          "matmul_precision: expected highest, high or medium, got '" + name + "'");
-  at::globalContext().setFloat32MatmulPrecision(name);
-}
-
-namespace {
 /// What both of our ways ask of the operands.
 std::string operands_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                  const at::Tensor& bias) {
@@ -143,7 +134,14 @@ std::string operands_unsupported(const at::Tensor& x, const at::Tensor& weight,
   }
   return {};
 }
+
 }  // namespace
+
+void set_matmul_precision(const std::string& name) {
+  require(name == "highest" || name == "high" || name == "medium",
+          "matmul_precision: expected highest, high or medium, got '" + name + "'");
+  at::globalContext().setFloat32MatmulPrecision(name);
+}
 
 std::string few_rows_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                  const at::Tensor& bias) {
