@@ -1,5 +1,6 @@
 // Every score option as one stage over a materialised score matrix [b h i j].
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/heads.h"
@@ -7,6 +8,29 @@
 
 namespace x_transformers {
 namespace {
+
+/// The values of `hard` with the gradient of `soft`, which is made only where one is recorded.
+template <class Soft>
+at::Tensor straight_through(const at::Tensor& hard, const at::Tensor& scores, Soft soft) {
+  struct Function : torch::autograd::Function<Function> {
+    static at::Tensor forward(torch::autograd::AutogradContext*, const at::Tensor& hard,
+                              const at::Tensor&) {
+      return hard.view_as(hard);
+    }
+    static torch::autograd::variable_list backward(torch::autograd::AutogradContext*,
+                                                   const torch::autograd::variable_list& grads) {
+      return {at::Tensor(), grads[0]};
+    }
+  };
+  const bool is_recorded = at::GradMode::is_enabled() && scores.requires_grad();
+  return is_recorded ? Function::apply(hard.detach(), soft(scores)) : hard;
+}
+
+at::Tensor softmax_of(const at::Tensor& scores) { return scores.softmax(-1); }
+
+at::Tensor one_hot_of_best(const at::Tensor& scores) {
+  return at::zeros_like(scores).scatter_(-1, scores.argmax(-1, true), 1.0);
+}
 
 /// A 1x1 convolution over heads: out[o] = sum_h weight[o, h] * t[h].
 at::Tensor mix_heads(const at::Tensor& weight, const at::Tensor& t) {
@@ -38,10 +62,7 @@ at::Tensor selective_scores(const at::Tensor& scores) {
 }
 
 at::Tensor hard_weights(const at::Tensor& scores) {
-  const auto best = scores.argmax(-1, true);
-  const auto one_hot = at::zeros_like(scores).scatter(-1, best, 1.0);
-  const auto soft = scores.softmax(-1);
-  return one_hot + soft - soft.detach();
+  return straight_through(one_hot_of_best(scores), scores, softmax_of);
 }
 
 at::Tensor sparse_topk_weights(const at::Tensor& scores, const ScoreProgram& program) {
@@ -51,18 +72,16 @@ at::Tensor sparse_topk_weights(const at::Tensor& scores, const ScoreProgram& pro
   const auto is_top = (scores >= least) & (scores > masked);
   const auto sparse = scores.masked_fill(~is_top, masked).softmax(-1);
   if (!program.sparse_topk_straight_through) return sparse;
-  const auto soft = scores.softmax(-1);
-  return sparse.detach() + soft - soft.detach();
+  return straight_through(sparse, scores, softmax_of);
 }
 
 at::Tensor gumbel_weights(const at::Tensor& scores, const ScoreProgram& program) {
   // Drawn in float32: in bfloat16 a draw may be 0, whose logarithm is infinite.
-  const auto draws = at::empty_like(scores, scores.options().dtype(at::kFloat)).exponential_();
-  const auto noise = -draws.log().to(scores.scalar_type());
-  const auto soft = ((scores + noise) / program.gumbel_temperature).softmax(-1);
-  if (!program.gumbel_hard) return soft;
-  const auto one_hot = at::zeros_like(scores).scatter(-1, soft.argmax(-1, true), 1.0);
-  return one_hot - soft.detach() + soft;
+  auto draws = at::empty_like(scores, scores.options().dtype(at::kFloat)).exponential_();
+  auto noisy = scores - draws.log_().to(scores.scalar_type());
+  if (program.gumbel_temperature != 1) noisy = noisy / program.gumbel_temperature;
+  if (!program.gumbel_hard) return softmax_of(noisy);
+  return straight_through(one_hot_of_best(noisy), noisy, softmax_of);
 }
 
 at::Tensor normalise(const at::Tensor& scores, const ScoreProgram& program) {
