@@ -4,11 +4,11 @@ import numpy as np
 import coverage
 from compare import magnitude
 
-# The projection is onto the values of the whole sequence: a later token changes earlier outputs.
+# The projection is onto the values of the whole sequence: a later or masked token changes earlier outputs.
 LOOKS_AHEAD = {'Attention.orthog_projected_values', 'Attention.orthog_projected_values_per_head'}
 STACKS = ('Decoder', 'Encoder', 'PrefixDecoder', 'CrossAttender')
 # A masked token's features pass to its neighbours, or bear on the scores of others.
-MASKED_TOKENS_MATTER = {'AttentionLayers.shift_tokens', 'Attention.data_dependent_alibi',
+MASKED_TOKENS_MATTER = {*LOOKS_AHEAD, 'AttentionLayers.shift_tokens', 'Attention.data_dependent_alibi',
                         'Attention.selective',
                         'Attention.hybrid_module', 'AttentionLayers.forward.self_attn_kv_mask',
                         'AttentionLayers.forward.seq_start_pos',

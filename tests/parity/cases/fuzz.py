@@ -32,21 +32,56 @@ NORMALISER = [dict(attn_sigmoid=True), dict(attn_l2_distance=True), dict(attn_sp
               dict(attn_hard=True)]
 RESIDUAL = [dict(scale_residual=True), dict(scale_residual_constant=0.7), dict(gate_residual=True),
             dict(num_residual_streams=2), dict(add_value_residual=True), dict(residual_attn=True),
-            dict(integrate_layers=True)]
+            dict(integrate_layers=True), dict(integrate_layers=True, layer_integrate_use_softmax=False),
+            dict(num_residual_streams=2, qkv_receive_diff_residuals=True),
+            dict(integrate_layers=True, qkv_receive_diff_residuals=True),
+            dict(num_residual_streams=3, hyper_conn_sinkhorn_iters=3),
+            dict(add_value_residual=True, learned_value_residual_mix=True)]
+ADAPTIVE = [dict(use_adaptive_layernorm=True), dict(use_adaptive_rmsnorm=True),
+            dict(use_adaptive_layerscale=True),
+            dict(use_adaptive_rmsnorm=True, adaptive_condition_mlp=True,
+                 adaptive_condition_mlp_expansion=2)]
+COPE = dict(attn_use_cope=True, attn_cope_max_pos=4)
+LATENT_Q = dict(attn_use_latent_q=True, attn_dim_latent_q=6)
+LATENT_KV = dict(attn_use_latent_kv=True, attn_dim_latent_kv=6)
+SCORES = [dict(attn_selective=True), dict(attn_cog_signed=True), COPE,
+          COPE | dict(attn_cope_talking_heads=True), COPE | dict(attn_cope_soft_onehot_pos=True),
+          dict(attn_pre_scale_post_talking_heads=True),
+          dict(attn_sparse_topk=3, attn_sparse_topk_straight_through=True),
+          dict(attn_data_dependent_alibi=True, attn_data_dependent_alibi_per_row=True),
+          dict(attn_data_dependent_alibi=True, attn_data_dependent_alibi_per_row=True,
+               attn_data_dependent_alibi_per_row_dim_head=4)]
+VALUES = [dict(attn_gate_values=True, attn_swiglu_values=True), dict(attn_value_rmsnorm=True),
+          dict(attn_orthog_projected_values=True), dict(attn_orthog_projected_values_per_head=True),
+          dict(attn_laser=True, attn_laser_softclamp_value=5.), dict(attn_sublayer_dropout=0.1),
+          LATENT_Q, LATENT_KV, LATENT_Q | LATENT_KV,
+          LATENT_KV | dict(attn_latent_rope_subheads=2, rotary_pos_emb=True)]
+CROSS = [dict(cross_attn_num_mem_kv=2), dict(cross_attn_kv_heads=2), dict(cross_residual_attn=True),
+         dict(only_cross=True), dict(cross_attn_tokens_dropout=0.3), dict(cross_attn_dim_head=6),
+         dict(cross_attn_gate_values=True), dict(cross_attn_value_rmsnorm=True),
+         dict(cross_attn_qk_norm=True), dict(cross_attn_softclamp_logits=True),
+         dict(cross_attn_add_zero_kv=True), dict(cross_attn_sigmoid=True),
+         dict(cross_attn_sparse_topk=2), dict(cross_attn_pre_talking_heads=True),
+         dict(cross_attn_head_learned_sink=True), dict(cross_attn_one_kv_head=True),
+         dict(cross_attn_head_scale=True), dict(cross_attn_on_attn=True),
+         dict(cross_attn_cog_signed=True), dict(cross_attn_laser=True),
+         dict(cross_attn_use_latent_kv=True, cross_attn_dim_latent_kv=5)]
 LAYOUT = [dict(macaron=True), dict(sandwich_coef=1), dict(custom_layers=['a', 'f', 'a']),
           dict(weight_tie_layers=True),
           dict(layers_execute_order=[0, 1, 2, 3, 0, 1]), dict(depth=3, par_ratio=3), dict(depth=1),
           dict(unet_skips=True)]
 STACK = [
     (0.5, NORMS), (0.6, POSITIONS), (0.4, HEADS), (0.25, QK_NORM), (0.1, NORMALISER),
-    (0.2, RESIDUAL), (0.2, LAYOUT),
+    (0.2, RESIDUAL), (0.2, LAYOUT), (0.15, SCORES), (0.2, VALUES), (0.08, ADAPTIVE),
     (0.25, dict(attn_flash=True)), (0.25, lambda r: dict(attn_num_mem_kv=r.randint(1, 3))),
     (0.15, dict(pre_norm=False)), (0.1, dict(sandwich_norm=True)),
     (0.1, dict(pre_norm_has_final_norm=False)),
     (0.1, dict(shift_tokens=1)), (0.1, dict(zero_init_branch_output=True)),
     (0.1, dict(use_layerscale=True)),
     (0.05, dict(softclamp_output=True, softclamp_output_value=3.)), (0.05, dict(layer_dropout=0.2)),
-    (0.05, dict(reinject_input=True)), (0.1, dict(attn_dropout=0.1, ff_dropout=0.1)),
+    (0.05, [dict(reinject_input=True),
+            dict(reinject_input=True, learned_reinject_input_gate=True)]),
+    (0.03, dict(layerscale_init_value=0.3, use_layerscale=True)), (0.1, dict(attn_dropout=0.1, ff_dropout=0.1)),
     (0.05, dict(attn_onnxable=True)),
     (0.05, dict(attn_zero_init_output=True)), (0.05, dict(attn_head_scale=True)),
     (0.05, dict(attn_gate_values=True)),
@@ -79,7 +114,9 @@ WRAPPER = [
             dict(return_only_embed=True)]),
     (0.2, lambda r: dict(num_memory_tokens=r.randint(1, 3))),
     (0.1, dict(embed_num_tokens=dict(part=3))),
-    (0.05, dict(mixture_of_softmax=True)), (0.05, dict(sigsoftmax_logits=True)),
+    (0.05, [dict(mixture_of_softmax=True), dict(mixture_of_softmax=True, mixture_of_softmax_k=3)]),
+    (0.05, dict(num_memory_tokens=2, memory_tokens_interspersed_every=3)),
+    (0.05, dict(add_continuous_pred_head=True)), (0.05, dict(sigsoftmax_logits=True)),
     (0.05, dict(ff_deep_embed=True)),
     (0.05, dict(emb_dropout=0.2)),
 ]
@@ -118,8 +155,8 @@ class Draw:
         net = dict(type=kind, dim=D, depth=2, heads=4, attn_dim_head=8)
         net |= self.table('AttentionLayers', STACK) | self.table('AttentionLayers', FEED_FORWARD)
         if cross and kind in ('Decoder', 'Encoder') and self.chance(0.25):
-            net |= dict(cross_attend=True) | self.rng.choice([{}, dict(cross_attn_num_mem_kv=2),
-                dict(cross_attn_kv_heads=2)])
+            more = self.rng.choice([{}, {}, *CROSS])
+            net |= dict(cross_attend=True) | (more if self.allowed(dict(type=kind, **more)) else {})
         if 'custom_layers' in net:
             net.pop('depth')
         return repair(net)
@@ -130,6 +167,15 @@ def repair(net):
     causal = net['type'] == 'Decoder'
     if not causal:
         net.pop('rotary_xpos', None)
+        net.pop('attn_selective', None)
+    if any(key.startswith('use_adaptive') for key in net):
+        net['dim_condition'] = 6
+        for key in ('use_rmsnorm', 'use_scalenorm', 'use_simple_rmsnorm', 'use_dynamic_tanh',
+                    'use_derf', 'norm_add_unit_offset', 'use_layerscale', 'layerscale_init_value'):
+            net.pop(key, None)
+    if net.get('attn_use_cope'):
+        for key in ('attn_data_dependent_alibi', 'attn_max_attend_past', 'attn_num_mem_kv'):
+            net.pop(key, None)
     if net['type'] == 'CrossAttender':
         for key in ('rel_pos_bias', 'residual_attn', 'custom_layers', 'sandwich_coef'):
             net.pop(key, None)
@@ -139,7 +185,10 @@ def repair(net):
                     'attn_hard', 'attn_sigmoid', 'attn_custom_attn_fn',
                     'attn_softclamp_logits', 'attn_head_learned_sink', 'sandwich_norm',
                     'use_dynamic_tanh',
-                    'attn_pre_talking_heads', 'attn_post_talking_heads'):
+                    'attn_pre_talking_heads', 'attn_post_talking_heads', 'attn_selective',
+                    'attn_cog_signed', 'attn_use_cope', 'attn_cope_max_pos',
+                    'attn_cope_talking_heads', 'attn_cope_soft_onehot_pos',
+                    'attn_pre_scale_post_talking_heads', 'attn_sparse_topk_straight_through'):
             net.pop(key, None)
     if net.get('ff_solu'):
         net.pop('ff_relu_squared', None)
@@ -170,6 +219,8 @@ def attention_count(net):
 def hidden_arguments(draw, net, inputs, length, kwargs, wrapped=False):
     """Arguments of AttentionLayers.forward, kept so that every row has a key."""
     rng, causal = draw.rng, net['type'] == 'Decoder'
+    if 'dim_condition' in net:
+        inputs['condition'] = flt(B, net['dim_condition'])
     one_key = net.get('attn_flash') or net.get('attn_num_mem_kv') or not causal
     window = net.get('attn_max_attend_past')  # may leave a row without keys
     if net['type'] == 'CrossAttender' or net.get('cross_attend'):
