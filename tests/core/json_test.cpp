@@ -170,5 +170,20 @@ TEST(Json, SyntaxErrorsNameTheLine) {
   EXPECT_THROW(read_json_file(testing::TempDir() + "missing.json"), InputError);
 }
 
+TEST(Json, SyntaxErrorsQuoteLittle) {
+  const auto path = testing::TempDir() + "truncated.json";
+  std::ofstream(path) << "{\"a\": \"" << std::string(5000, 'x') << "yz";
+  try {
+    read_json_file(path);
+    FAIL();
+  } catch (const InputError& error) {
+    const std::string message = error.what();
+    EXPECT_LT(message.size(), path.size() + 250) << message;
+    EXPECT_NE(message.find("missing closing quote; last read: '...xx"), std::string::npos)
+        << message;
+    EXPECT_EQ(message.substr(message.size() - 3), "yz'") << message;
+  }
+}
+
 }  // namespace
 }  // namespace x_transformers

@@ -71,6 +71,17 @@ Json parse_json(const std::string& text) {
   return Json::parse(text, watch);
 }
 
+std::string parse_reason(const Json::parse_error& error) {
+  constexpr size_t kLongest = 60;
+  const std::string reason = error.what(), quote = "last read: '";
+  const auto found = reason.find(quote);
+  if (found == std::string::npos) return reason;
+  const auto begin = found + quote.size(), end = std::max(reason.rfind('\''), begin);
+  if (end - begin <= kLongest) return reason;
+  // The end of what was read is where the error is.
+  return reason.substr(0, begin) + "..." + reason.substr(end - kLongest);
+}
+
 Json read_json_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   require(file.good(), path + ": cannot be read");
@@ -85,7 +96,8 @@ Json read_json_file(const std::string& path) {
     const auto end =
         content.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, content.size()));
     const auto line = 1 + std::count(content.begin(), end, '\n');
-    throw InputError(path + ":" + std::to_string(line) + ": not valid JSON: " + error.what());
+    throw InputError(path + ":" + std::to_string(line) +
+                     ": not valid JSON: " + parse_reason(error));
   }
 }
 

@@ -364,6 +364,8 @@ std::vector<OptionHelp> options_help() {
   return writer.lines;
 }
 
+/// What was wrong, with a long quotation of the text shortened.
+std::string parse_reason(const Json::parse_error& error);
 /// Parses JSON. Throws Json::parse_error, and InputError for a key given twice in one object.
 Json parse_json(const std::string& text);
 
