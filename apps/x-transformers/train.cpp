@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
 #include <memory>
 #include <optional>
 
@@ -42,24 +44,29 @@ const char* reason_name(StopReason reason) {
   return "finished";
 }
 
+/// A reader that is gone does not make a failure of a run that is saved.
+void print_line(const std::string& line) { std::fputs((line + "\n").c_str(), stdout); }
+
 void print_result(const TrainCommand& command, const TrainResult& result) {
   const auto number = [](const std::optional<double>& value) {
     return value ? Json(*value) : Json();
   };
   if (command.json) {
-    fmt::print("{}\n", Json{{"directory", command.out},
-                            {"reason", reason_name(result.reason)},
-                            {"step", result.step},
-                            {"loss", number(result.loss)},
-                            {"val_loss", number(result.val_loss)},
-                            {"best_val_loss", number(result.best_val_loss)},
-                            {"skipped_steps", result.skipped_steps}}
-                           .dump());
+    print_line(Json{{"directory", command.out},
+                    {"reason", reason_name(result.reason)},
+                    {"step", result.step},
+                    {"loss", number(result.loss)},
+                    {"val_loss", number(result.val_loss)},
+                    {"best_val_loss", number(result.best_val_loss)},
+                    {"skipped_steps", result.skipped_steps}}
+                   .dump());
     return;
   }
-  fmt::print("{}: {} after step {}", command.out, reason_name(result.reason), result.step);
-  if (result.best_val_loss) fmt::print(", best validation loss {:.4f}", *result.best_val_loss);
-  fmt::print("\n");
+  auto line =
+      fmt::format("{}: {} after step {}", command.out, reason_name(result.reason), result.step);
+  if (result.best_val_loss)
+    line += fmt::format(", best validation loss {:.4f}", *result.best_val_loss);
+  print_line(line);
 }
 
 }  // namespace
@@ -83,6 +90,7 @@ void add_train(CLI::App& app) {
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON");
   command->callback([options] {
+    std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run
     const auto run = read_run_file(options->config, overrides(*options));
     print_result(*options, train_language_model(run, options->out, options->resume));
   });

@@ -24,6 +24,22 @@ TEST(StopSignalsTest, TheFirstSetsAFlagAndTheHandlersComeBack) {
   EXPECT_EQ(std::signal(SIGTERM, before), SIG_IGN);
 }
 
+TEST(StopSignalsTest, AHangUpThatIsIgnoredStaysSo) {
+  const auto before = std::signal(SIGHUP, SIG_IGN);
+  {
+    const StopSignals signals;
+    std::raise(SIGHUP);
+    EXPECT_EQ(StopSignals::received(), 0);
+  }
+  std::signal(SIGHUP, SIG_DFL);
+  {
+    const StopSignals signals;
+    std::raise(SIGHUP);
+    EXPECT_EQ(StopSignals::received(), SIGHUP);
+  }
+  EXPECT_EQ(std::signal(SIGHUP, before), SIG_DFL);
+}
+
 TEST(StopSignalsDeathTest, TheSecondKills) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(

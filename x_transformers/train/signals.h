@@ -1,15 +1,16 @@
-// Stopping a run by SIGINT and SIGTERM.
+// Stopping a run by SIGINT, SIGTERM and SIGHUP.
 #pragma once
 
 #include <csignal>
 
 namespace x_transformers {
 
-/// While it lives, the first SIGINT or SIGTERM only sets a flag, so that a run can save and end by
-/// itself; the second kills the process as usual. One at a time in a process.
+/// While it lives, the first SIGINT, SIGTERM or SIGHUP only sets a flag, so that a run can save and
+/// end by itself; the second kills the process as usual. A SIGHUP that is ignored stays so. One at
+/// a time in a process.
 class StopSignals {
  public:
-  /// Clears the flag and takes the two signals.
+  /// Clears the flag and takes the signals.
   StopSignals();
   /// Gives the signals back to whoever had them.
   ~StopSignals();
@@ -22,6 +23,7 @@ class StopSignals {
  private:
   struct sigaction interrupt_before_ {};
   struct sigaction terminate_before_ {};
+  struct sigaction hang_up_before_ {};
 };
 
 }  // namespace x_transformers
