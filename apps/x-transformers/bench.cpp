@@ -200,7 +200,7 @@ void add_bench(CLI::App& app) {
   auto* warm_up = command->add_option("--warm-up", options->warm_up, "training steps before those")
                       ->check(CLI::NonNegativeNumber);
   command->add_option("--threads", options->threads, "CPU threads; 0: as LibTorch chooses")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, kMostThreads));
   command->add_option("--device", options->device, "cpu or cuda");
   command->add_option("--precision", options->precision, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));

@@ -106,6 +106,7 @@ TEST(RunOptionsTest, EveryRuleOfTrainHolds) {
                                                         {"device", "tpu"},
                                                         {"device", "cuda:x"},
                                                         {"threads", 0},
+                                                        {"threads", 1025},
                                                         {"log_every", 0},
                                                         {"eval_every", 0},
                                                         {"save_every", 0},

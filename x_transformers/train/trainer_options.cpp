@@ -55,7 +55,9 @@ void validate(const TrainOptions& o) {
                       o.matmul_precision));
   require(is_device(o.device),
           fmt::format("train.device: expected cpu, cuda or cuda:N, got '{}'", o.device));
-  at_least("threads", o.threads, 1);
+  require(!o.threads || (*o.threads >= 1 && *o.threads <= kMostThreads),
+          fmt::format("train.threads: expected an integer from 1 to {}, got {}", kMostThreads,
+                      o.threads.value_or(0)));
   at_least("log_every", o.log_every, 1);
   at_least("eval_every", o.eval_every, 1);
   at_least("early_stopping_patience", o.early_stopping_patience, 1);

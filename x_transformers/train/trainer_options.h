@@ -10,6 +10,9 @@
 
 namespace x_transformers {
 
+/// CPU threads that a run may ask for: more than any machine has use for, fewer than exhaust one.
+inline constexpr int64_t kMostThreads = 1024;
+
 struct TrainOptions {
   int64_t steps = 1000;
   AdamWOptions optimizer;
