@@ -130,17 +130,97 @@ TEST_F(CheckpointTest, WhatAKillLeftIsRemoved) {
   CheckpointFolder folder(directory_);
   folder.prepare();
   save(folder, 1);
-  // Killed while writing step 2, and, another time, between its rename and that of the link.
+  // Killed while writing step 2, while removing step 0, and between a rename and that of the link.
   fs::create_directory(directory_ / "checkpoints/.step-00000002.tmp");
+  fs::create_directory(directory_ / "checkpoints/.step-00000000.old.tmp");
   fs::create_directory(directory_ / "checkpoints/step-00000003");
   write_text(directory_ / "checkpoints/step-00000003", "3");
   fs::create_symlink("step-00000003", directory_ / "checkpoints/.latest.tmp");
   CheckpointFolder again(directory_);
   EXPECT_EQ(again.latest_step(), 1);
   again.prepare();
-  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000001"));
-  save(again, 3);
-  EXPECT_EQ(read("model.safetensors"), "3");
+  // What is whole stays until it is superseded.
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000001", "step-00000003"));
+  EXPECT_EQ(again.latest_step(), 1);
+  save(again, 2);
+  again.prune(1);
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000002", "step-00000003"));
+  EXPECT_THROW(again.save(3, false, [](const fs::path&) { throw RunError("disk full"); }),
+               RunError);
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000002", "step-00000003"));
+  again.save(3, false, [](const fs::path& path) { write_text(path, "new"); });
+  EXPECT_EQ(read("model.safetensors"), "new");
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000002", "step-00000003"));
+}
+
+TEST_F(CheckpointTest, WithoutItsLinkTheNewestWholeOneIsTheLatest) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  for (const int64_t step : {1, 2, 3, 4}) save(folder, step);
+  EXPECT_FALSE(folder.is_latest_lost());
+  fs::remove_all(directory_ / "checkpoints/step-00000004");
+  fs::remove(directory_ / "checkpoints/step-00000003/model.safetensors");
+  EXPECT_TRUE(folder.is_latest_lost());
+  EXPECT_EQ(folder.latest_step(), 2);
+  EXPECT_THROW(folder.check(/*resume=*/false), InputError);
+  folder.check(/*resume=*/true);
+  folder.prepare();
+  EXPECT_FALSE(folder.is_latest_lost());
+  EXPECT_EQ(read("model.safetensors"), "2");
+  folder.prune(1);
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000002", "step-00000003"));
+}
+
+TEST_F(CheckpointTest, LinksThatWereFollowedByACopyAreLinksAgain) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  save(folder, 1, /*is_best=*/true);
+  save(folder, 2);
+  const fs::path copied = directory_.string() + "_copied";
+  fs::remove_all(copied);
+  fs::copy(directory_, copied, fs::copy_options::recursive);
+  fs::remove_all(directory_);
+  fs::rename(copied, directory_);
+  ASSERT_FALSE(fs::is_symlink(directory_ / "best"));
+  folder.check(/*resume=*/true);
+  folder.prepare(/*has_tokenizer=*/false, /*best_step=*/1);
+  for (const char* name : {"best", "checkpoints/latest", "model.safetensors", "config.json"})
+    EXPECT_TRUE(fs::is_symlink(directory_ / name)) << name;
+  EXPECT_EQ(read("model.safetensors"), "2");
+  EXPECT_EQ(read("best/model.safetensors"), "1");
+}
+
+TEST_F(CheckpointTest, WhatIsNoCopyIsNotReplacedByALink) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  save(folder, 1, /*is_best=*/true);
+  fs::remove(directory_ / "best");
+  fs::create_directory(directory_ / "best");
+  std::ofstream(directory_ / "best/model.safetensors") << "mine";
+  EXPECT_THROW(folder.prepare(false, 1), InputError);
+  EXPECT_EQ(read("best/model.safetensors"), "mine");
+}
+
+TEST_F(CheckpointTest, RefusesFilesThatAreNotOfARunAndTouchesNothing) {
+  for (const char* name : {"model.safetensors", "metrics.jsonl", "loss.png", "loss.svg", "best",
+                           "tensorboard", "checkpoints"}) {
+    std::ofstream(directory_ / name) << "mine";
+    EXPECT_THROW(CheckpointFolder(directory_).check(/*resume=*/true), InputError) << name;
+    EXPECT_EQ(read(name), "mine");
+    fs::remove(directory_ / name);
+  }
+  EXPECT_TRUE(fs::is_empty(directory_));
+  std::ofstream(directory_ / "notes.txt") << "mine";
+  CheckpointFolder(directory_).check(false);
+  CheckpointFolder(directory_ / "none").check(false);
+}
+
+TEST_F(CheckpointTest, PruningLeavesWhatIsAskedFor) {
+  CheckpointFolder folder(directory_);
+  folder.prepare();
+  for (const int64_t step : {1, 2, 3, 4}) save(folder, step);
+  folder.prune(1, [](int64_t step) { return step == 2; });
+  EXPECT_THAT(saved(), ElementsAre("latest", "step-00000002", "step-00000004"));
 }
 
 TEST_F(CheckpointTest, AKillAtAnyInstantLeavesOneStep) {
@@ -231,8 +311,12 @@ TEST_F(CheckpointTest, TrainStateReadsBack) {
   EXPECT_EQ(again.random.cpu, state.random.cpu);
   EXPECT_EQ(again.random.device, std::nullopt);
   EXPECT_THROW(load_train_state(directory_ / "missing.json"), InputError);
-  std::ofstream(path) << "[1]";
-  EXPECT_THROW(load_train_state(path), InputError);
+  EXPECT_EQ(load_train_state(directory_, 12).step, 12);
+  EXPECT_THROW(load_train_state(directory_, 13), InputError);
+  for (const char* text : {"[1]", "{}", R"({"step": -1})", R"({"step": 1, "data_position": -1})"}) {
+    std::ofstream(path) << text;
+    EXPECT_THROW(load_train_state(path), InputError) << text;
+  }
 }
 
 }  // namespace

@@ -19,6 +19,12 @@ class RunError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// A file or folder could not be written.
+class WriteError : public RunError {
+ public:
+  using RunError::RunError;
+};
+
 /// Throws InputError with `message` unless `holds`.
 inline void require(bool holds, const std::string& message) {
   if (!holds) throw InputError(message);

@@ -133,7 +133,7 @@ void AtomicFile::discard() noexcept {
 void AtomicFile::fail(std::string_view action) {
   const std::string reason = std::strerror(errno);
   discard();
-  throw RunError(fmt::format("{}: {}: {}", path_.string(), action, reason));
+  throw WriteError(fmt::format("{}: {}: {}", path_.string(), action, reason));
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {

@@ -5,11 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <system_error>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/train/data_files.h"
 
 namespace x_transformers {
 namespace {
@@ -20,10 +22,10 @@ constexpr std::string_view kStepPrefix = "step-";
 
 [[noreturn]] void fail(const fs::path& path, std::string_view action,
                        const std::error_code& reason) {
-  throw RunError(fmt::format("{}: cannot {}: {}", path.string(), action, reason.message()));
+  throw WriteError(fmt::format("{}: cannot {}: {}", path.string(), action, reason.message()));
 }
 
-void check(const fs::path& path, std::string_view action, const std::error_code& error) {
+void check_error(const fs::path& path, std::string_view action, const std::error_code& error) {
   if (error) fail(path, action, error);
 }
 
@@ -42,7 +44,7 @@ void replace_link(const fs::path& link, const fs::path& target) {
   std::error_code error;
   fs::remove(aside, error);
   fs::create_symlink(target, aside, error);
-  check(link, "make the link", error);
+  check_error(link, "make the link", error);
   fs::rename(aside, link, error);
   if (error) {
     std::error_code ignored;
@@ -52,16 +54,69 @@ void replace_link(const fs::path& link, const fs::path& target) {
   sync_folder(link.parent_path());
 }
 
+std::string step_name(int64_t step) { return fmt::format("{}{:08}", kStepPrefix, step); }
+
 std::optional<int64_t> step_of(const std::string& name) {
   int64_t step = 0;
   if (!name.starts_with(kStepPrefix)) return std::nullopt;
   const char *begin = name.data() + kStepPrefix.size(), *end = name.data() + name.size();
   const auto [rest, error] = std::from_chars(begin, end, step);
-  return error == std::errc() && rest == end && begin != end ? std::optional(step) : std::nullopt;
+  const bool is_ours = error == std::errc() && rest == end && name == step_name(step);
+  return is_ours ? std::optional(step) : std::nullopt;
 }
 
-std::string step_name(int64_t step) { return fmt::format("{}{:08}", kStepPrefix, step); }
 std::string unfinished_name(int64_t step) { return fmt::format(".{}.tmp", step_name(step)); }
+std::string removed_name(int64_t step) { return fmt::format(".{}.old.tmp", step_name(step)); }
+
+/// Whether a name in checkpoints/ is of what a killed run left half done.
+bool is_unfinished(const std::string& name) {
+  return name == ".latest.tmp" || (name.starts_with(".step-") && name.ends_with(".tmp"));
+}
+
+/// The files that make a checkpoint.
+constexpr std::array kNeeded = {checkpoint_file::kModel, checkpoint_file::kOptimizer,
+                                checkpoint_file::kState, checkpoint_file::kConfig};
+
+/// What a run writes beside its checkpoints, and would overwrite or mix with.
+constexpr std::array kOfARun = {checkpoint_file::kMetrics, "loss.png", "loss.svg", "tensorboard",
+                                "best"};
+
+bool has_file(const fs::path& folder, const char* name) {
+  std::error_code error;
+  return fs::is_regular_file(folder / name, error);
+}
+
+bool is_whole(const fs::path& folder) {
+  return std::all_of(kNeeded.begin(), kNeeded.end(),
+                     [&](const char* name) { return has_file(folder, name); });
+}
+
+[[noreturn]] void refuse_foreign(const fs::path& path) {
+  throw InputError(fmt::format(
+      "{}: is not of a training run and would be lost, move it away or choose another folder",
+      path.string()));
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::symlink_status(path, error).type() != fs::file_type::not_found;
+}
+
+bool same_content(const fs::path& a, const fs::path& b) {
+  return open_file(a.string()).bytes == open_file(b.string()).bytes;
+}
+
+/// Whether `path` is a copy of the file or folder `original`, as copying a link's target leaves.
+bool is_copy(const fs::path& path, const fs::path& original) {
+  std::error_code error;
+  if (fs::is_regular_file(path, error))
+    return fs::is_regular_file(original, error) && same_content(path, original);
+  if (!fs::is_directory(path, error) || !fs::is_directory(original, error)) return false;
+  for (const auto& entry : fs::directory_iterator(path, error)) {
+    if (!is_copy(entry.path(), original / entry.path().filename())) return false;
+  }
+  return !error;
+}
 
 }  // namespace
 
@@ -80,7 +135,9 @@ std::optional<int64_t> CheckpointFolder::linked_step(const fs::path& link) const
 }
 
 std::optional<int64_t> CheckpointFolder::latest_step() const {
-  return linked_step(checkpoints_ / "latest");
+  if (const auto linked = linked_step(checkpoints_ / "latest")) return linked;
+  const auto whole = steps();
+  return whole.empty() ? std::nullopt : std::optional(whole.back());
 }
 
 std::optional<fs::path> CheckpointFolder::latest() const {
@@ -88,91 +145,143 @@ std::optional<fs::path> CheckpointFolder::latest() const {
   return step ? std::optional(step_folder(*step)) : std::nullopt;
 }
 
+bool CheckpointFolder::is_latest_lost() const {
+  return !linked_step(checkpoints_ / "latest") && !steps().empty();
+}
+
 std::vector<int64_t> CheckpointFolder::steps() const {
   std::vector<int64_t> found;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(checkpoints_, error)) {
-    if (const auto step = step_of(entry.path().filename().string())) found.push_back(*step);
+    const auto step = step_of(entry.path().filename().string());
+    if (step && is_whole(entry.path())) found.push_back(*step);
   }
   std::sort(found.begin(), found.end());
   return found;
 }
 
-void CheckpointFolder::link_to_latest(const char* name) {
+bool CheckpointFolder::is_run() const {
   std::error_code error;
-  const fs::path link = directory_ / name;
-  const auto type = fs::symlink_status(link, error).type();
-  require(
-      type == fs::file_type::not_found || type == fs::file_type::symlink,
-      fmt::format(
-          "{}: is not of a training run and would be lost, move it away or choose another folder",
-          link.string()));
-  if (type == fs::file_type::not_found) replace_link(link, fs::path("checkpoints/latest") / name);
+  return fs::read_symlink(directory_ / checkpoint_file::kState, error) ==
+             fs::path("checkpoints/latest") / checkpoint_file::kState ||
+         latest_step().has_value();
 }
 
-void CheckpointFolder::prepare(bool has_tokenizer) {
+void CheckpointFolder::check(bool resume) const {
+  const auto step = latest_step();
+  require(!step || resume,
+          fmt::format(
+              "{} holds a run at step {} already: go on with --resume, or write to another folder",
+              directory_.string(), step.value_or(0)));
   std::error_code error;
-  fs::create_directories(checkpoints_, error);
-  check(checkpoints_, "make the folder", error);
-  for (const char* name : {checkpoint_file::kModel, checkpoint_file::kOptimizer,
-                           checkpoint_file::kState, checkpoint_file::kConfig}) {
-    link_to_latest(name);
+  for (const auto& entry : fs::directory_iterator(checkpoints_, error)) {
+    const bool is_checkpoint = step_of(entry.path().filename().string()).has_value();
+    if (step || !is_checkpoint || !has_file(entry.path(), checkpoint_file::kState)) continue;
+    for (const char* name : kNeeded)
+      require(has_file(entry.path(), name),
+              fmt::format("{}: a checkpoint without {}, and no other is whole: put the file back, "
+                          "or write to another folder",
+                          entry.path().string(), name));
   }
-  if (has_tokenizer) link_to_latest(checkpoint_file::kTokenizer);
+  if (is_run()) return;
+  for (const char* name : kNeeded)
+    if (is_there(directory_ / name)) refuse_foreign(directory_ / name);
+  for (const char* name : kOfARun)
+    if (is_there(directory_ / name)) refuse_foreign(directory_ / name);
+  const bool is_empty = fs::is_empty(checkpoints_, error) && fs::is_directory(checkpoints_, error);
+  if (is_there(checkpoints_) && !is_empty) refuse_foreign(checkpoints_);
+}
+
+void CheckpointFolder::restore_link(const fs::path& link, const fs::path& target) {
+  std::error_code error;
+  if (is_there(link) && !fs::is_symlink(link, error)) {
+    // A copy that followed the link: a second one of what is kept.
+    if (!is_copy(link, link.parent_path() / target)) refuse_foreign(link);
+    fs::remove_all(link, error);
+    check_error(link, "remove", error);
+  }
+  replace_link(link, target);
+}
+
+void CheckpointFolder::remove_unfinished() {
+  std::error_code error;
   std::vector<fs::path> unfinished;
   for (const auto& entry : fs::directory_iterator(checkpoints_, error)) {
-    if (entry.path().filename().string().ends_with(".tmp")) unfinished.push_back(entry.path());
+    if (is_unfinished(entry.path().filename().string())) unfinished.push_back(entry.path());
   }
   for (const fs::path& path : unfinished) fs::remove_all(path, error);
-  // Folders that are whole but were never linked: the run was killed just before.
-  for (const int64_t step : steps()) {
-    if (step > latest_step().value_or(-1)) remove_folder(step);
+}
+
+void CheckpointFolder::prepare(bool has_tokenizer, std::optional<int64_t> best_step) {
+  std::error_code error;
+  fs::create_directories(checkpoints_, error);
+  check_error(checkpoints_, "make the folder", error);
+  remove_unfinished();
+  // `latest` first: what the others are compared with.
+  const fs::path latest = checkpoints_ / "latest", best = directory_ / "best";
+  if (is_latest_lost()) restore_link(latest, step_name(*latest_step()));
+  std::vector<const char*> names(kNeeded.begin(), kNeeded.end());
+  if (has_tokenizer) names.push_back(checkpoint_file::kTokenizer);
+  for (const char* name : names) {
+    if (!fs::is_symlink(directory_ / name, error))
+      restore_link(directory_ / name, fs::path("checkpoints/latest") / name);
+  }
+  if (best_step && is_whole(step_folder(*best_step))) {
+    if (!linked_step(best)) restore_link(best, fs::path("checkpoints") / step_name(*best_step));
+  } else if (is_there(best) && !fs::is_symlink(best, error)) {
+    refuse_foreign(best);
   }
 }
 
 void CheckpointFolder::remove_folder(int64_t step) {
   // Renamed first, so that a folder half removed never looks like a checkpoint.
-  const fs::path aside = checkpoints_ / unfinished_name(step);
+  const fs::path aside = checkpoints_ / removed_name(step);
   std::error_code error;
   fs::remove_all(aside, error);
   fs::rename(step_folder(step), aside, error);
-  check(step_folder(step), "remove", error);
+  check_error(step_folder(step), "remove", error);
   fs::remove_all(aside, error);
-  check(aside, "remove", error);
+  check_error(aside, "remove", error);
 }
 
 void CheckpointFolder::save(int64_t step, bool is_best,
                             const std::function<void(const fs::path&)>& write) {
-  if (latest_step() != step) {
+  const fs::path latest = checkpoints_ / "latest";
+  if (linked_step(latest) != step) {
     const fs::path aside = checkpoints_ / unfinished_name(step);
     std::error_code error;
     fs::remove_all(aside, error);
+    bool is_ours = false;  // what stands in the step's folder, and not one of before
     try {
       fs::create_directory(aside, error);
-      check(aside, "make the folder", error);
+      check_error(aside, "make the folder", error);
       write(aside);
       sync_folder(aside);
       if (fs::exists(step_folder(step))) remove_folder(step);
       fs::rename(aside, step_folder(step), error);
-      check(step_folder(step), "rename", error);
+      check_error(step_folder(step), "rename", error);
+      is_ours = true;
       sync_folder(checkpoints_);
-      replace_link(checkpoints_ / "latest", step_name(step));
+      replace_link(latest, step_name(step));
     } catch (...) {
       fs::remove_all(aside, error);
-      if (latest_step() != step) fs::remove_all(step_folder(step), error);
+      if (is_ours && linked_step(latest) != step) fs::remove_all(step_folder(step), error);
       throw;
     }
   }
   if (is_best) replace_link(directory_ / "best", fs::path("checkpoints") / step_name(step));
 }
 
-void CheckpointFolder::prune(int64_t keep_last) {
+void CheckpointFolder::prune(int64_t keep_last, const std::function<bool(int64_t)>& spares) {
+  const auto best = linked_step(directory_ / "best"), newest = latest_step();
   auto removable = steps();
+  // Later ones are of before the run went on from an earlier step.
+  std::erase_if(removable, [&](int64_t step) { return step > newest; });
   removable.resize(removable.size() -
                    std::min<size_t>(removable.size(), static_cast<size_t>(keep_last)));
-  const auto best = linked_step(directory_ / "best"), newest = latest_step();
   for (const int64_t step : removable) {
-    if (step != best && step != newest) remove_folder(step);
+    const bool is_spared = step == best || step == newest || (spares && spares(step));
+    if (!is_spared) remove_folder(step);
   }
 }
 

@@ -41,15 +41,26 @@ class CheckpointFolder {
  public:
   explicit CheckpointFolder(std::filesystem::path directory);
 
+  /// Throws InputError where a run cannot start here or, with `resume`, go on: the folder holds a
+  /// run already, or files of something else that a run would overwrite. Touches nothing.
+  void check(bool resume) const;
+
   /// Makes the folder ready for saving checkpoints, with or without a tokenizer.model: removes what
-  /// a killed run left unfinished. Throws InputError when a file that is not ours stands where a
-  /// link must go, RunError when the folder cannot be written.
-  void prepare(bool has_tokenizer = false);
+  /// a killed run left unfinished, and puts lost links back, `best` to `best_step`, also where a
+  /// copy of the run has followed them. Checkpoints stay. Throws InputError when a file that is not
+  /// ours stands where a link must go, RunError when the folder cannot be written.
+  void prepare(bool has_tokenizer = false, std::optional<int64_t> best_step = std::nullopt);
 
   const std::filesystem::path& directory() const { return directory_; }
-  /// The newest checkpoint's folder and its step, if there is one.
+  /// The newest checkpoint's folder and its step, if there is one: what `latest` points to or,
+  /// where that link is lost, the newest that is whole.
   std::optional<std::filesystem::path> latest() const;
   std::optional<int64_t> latest_step() const;
+  /// Whether there are checkpoints, but `latest` points to none of them.
+  bool is_latest_lost() const;
+  /// The steps of the checkpoints that are whole, in their order.
+  std::vector<int64_t> steps() const;
+  std::filesystem::path step_folder(int64_t step) const;
 
   /// Saves a checkpoint: `write(folder)` must put its files there. With `is_best` DIR/best points
   /// to it as well. A step that is the latest already is not written again. When anything fails,
@@ -58,15 +69,16 @@ class CheckpointFolder {
   void save(int64_t step, bool is_best,
             const std::function<void(const std::filesystem::path& folder)>& write);
 
-  /// Removes all checkpoints but the newest `keep_last` and the best one.
-  void prune(int64_t keep_last);
+  /// Removes all checkpoints up to the newest but the last `keep_last` of them, the best one and
+  /// those whose step `spares` names.
+  void prune(int64_t keep_last, const std::function<bool(int64_t step)>& spares = {});
 
  private:
-  std::filesystem::path step_folder(int64_t step) const;
-  std::vector<int64_t> steps() const;
   std::optional<int64_t> linked_step(const std::filesystem::path& link) const;
+  bool is_run() const;
   void remove_folder(int64_t step);
-  void link_to_latest(const char* name);
+  void remove_unfinished();
+  void restore_link(const std::filesystem::path& link, const std::filesystem::path& target);
 
   std::filesystem::path directory_, checkpoints_;
 };

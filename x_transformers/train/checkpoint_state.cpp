@@ -9,6 +9,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/train/checkpoint.h"
 
 namespace x_transformers {
 namespace {
@@ -106,7 +107,29 @@ void save_train_state(const std::filesystem::path& path, const TrainState& state
 }
 
 TrainState load_train_state(const std::filesystem::path& path) {
-  return options_from_json<TrainState>(read_json_file(path.string()), path.string());
+  const std::string where = path.string();
+  const Json json = read_json_file(where);
+  const auto state = options_from_json<TrainState>(json, where);
+  require(json.contains("step"), where + ": 'step' is missing");
+  const auto not_negative = [&](const char* name, int64_t value) {
+    require(value >= 0, fmt::format("{}: {}: expected 0 or more, got {}", where, name, value));
+  };
+  not_negative("step", state.step);
+  not_negative("data_position", state.data_position);
+  not_negative("tokens", state.tokens);
+  not_negative("skipped_steps", state.skipped_steps);
+  not_negative("evaluated_step", state.evaluated_step);
+  not_negative("evaluations_without_gain", state.evaluations_without_gain);
+  return state;
+}
+
+TrainState load_train_state(const std::filesystem::path& folder, int64_t step) {
+  const auto path = folder / checkpoint_file::kState;
+  auto state = load_train_state(path);
+  require(state.step == step,
+          fmt::format("{}: step: expected {}, as the folder's name says, got {}", path.string(),
+                      step, state.step));
+  return state;
 }
 
 }  // namespace x_transformers

@@ -78,6 +78,8 @@ struct TrainState {
 void save_train_state(const std::filesystem::path& path, const TrainState& state);
 /// Throws InputError when the file is missing or no such state.
 TrainState load_train_state(const std::filesystem::path& path);
+/// The same of a checkpoint in its `folder`, which must be of `step`.
+TrainState load_train_state(const std::filesystem::path& folder, int64_t step);
 
 /// Base64 (RFC 4648) of a uint8 tensor, and back; throws InputError for text that is none.
 std::string base64_encode(const at::Tensor& bytes);

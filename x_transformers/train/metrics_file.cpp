@@ -15,7 +15,8 @@ namespace x_transformers {
 namespace {
 
 [[noreturn]] void fail(const std::string& path, int error) {
-  throw RunError(fmt::format("cannot write {}: {}", path, std::generic_category().message(error)));
+  throw WriteError(
+      fmt::format("cannot write {}: {}", path, std::generic_category().message(error)));
 }
 
 }  // namespace
