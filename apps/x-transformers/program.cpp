@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "apps/x-transformers/commands.h"
+#include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 
@@ -67,9 +68,11 @@ int run_program(const std::vector<std::string>& arguments) {
     return report(explain(error, app) + " (--help lists what there is)", kWrongUse);
   } catch (const InputError& error) {
     return report(error.what(), kWrongUse);
-  } catch (const c10::Error& error) {
-    return report(error.what_without_backtrace(), kFailed);
   } catch (const std::exception& error) {
+    if (const auto reason = out_of_memory(error))
+      return report("out of memory: " + *reason, kFailed);
+    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+    if (torch_error) return report(torch_error->what_without_backtrace(), kFailed);
     return report(error.what(), kFailed);
   }
   return kDone;

@@ -136,6 +136,25 @@ TEST_F(ResumeTest, WithoutACheckpointStartsAnew) {
                train(make_options(5), root_ / "other", true));
 }
 
+TEST_F(ResumeTest, GoesOnFromTheNewestCheckpointThatIsLeft) {
+  auto options = make_options(20);
+  const Outcome whole = train(options, root_ / "whole", false);
+  options.save_every = 4;
+  train(options, root_ / "parts", false, 13);
+  fs::remove_all(root_ / "parts/checkpoints/step-00000013");
+  expect_equal(whole, train(options, root_ / "parts", true));
+}
+
+TEST_F(ResumeTest, RefusesAStateOfAnotherStepBeforeItTouchesAnything) {
+  train(make_options(4), root_, false);
+  auto state = load_train_state(root_ / "state.json");
+  state.step = 3;
+  save_train_state(root_ / "state.json", state);
+  fs::remove(root_ / "metrics.jsonl");
+  EXPECT_THROW(train(make_options(8), root_, true), InputError);
+  EXPECT_FALSE(fs::exists(root_ / "metrics.jsonl"));
+}
+
 TEST_F(ResumeTest, KeepsTheRowsWhenTheirFileIsLost) {
   auto options = make_options(6);
   train(options, root_, false);

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <csignal>
 #include <fstream>
+#include <iterator>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "tests/train/trainer_test_model.h"
@@ -194,6 +196,155 @@ TEST_F(TrainerTest, ANonFiniteLossEndsTheRun) {
     EXPECT_TRUE(at::isfinite(weight).all().item<bool>());
 }
 
+/// The loss of training is NaN after `step` steps.
+TrainerParts make_dying_parts(BigramModelImpl& model, const fs::path& root, int64_t step) {
+  auto parts = make_parts(model, root);
+  parts.loss = [&model, step, calls = int64_t{0}](const at::Tensor& tokens) mutable {
+    const at::Tensor loss = model.loss(tokens);
+    if (!model.is_training()) return loss;
+    return ++calls > step ? loss * -std::nan("") : loss;
+  };
+  return parts;
+}
+
+TEST_F(TrainerTest, ANonFiniteValidationLossEndsTheRun) {
+  BigramModelImpl model;
+  auto options = make_options(20);
+  options.eval_every = 4;
+  options.save_every = 3;
+  auto parts = make_parts(model, root_);
+  parts.loss = [&](const at::Tensor& tokens) {
+    const at::Tensor loss = model.loss(tokens);
+    return model.is_training() ? loss : loss * -std::nan("");
+  };
+  Trainer trainer(model, options, parts);
+  const std::string message = message_of<RunError>([&] { trainer.run(); });
+  EXPECT_THAT(message, HasSubstr("step 4: validation loss nan: not finite"));
+  EXPECT_THAT(message, HasSubstr("step-00000003"));
+  EXPECT_EQ(CheckpointFolder(root_).latest_step(), 3);
+}
+
+TEST_F(TrainerTest, SkippingGoesOnWithoutSampleAndValidation) {
+  BigramModelImpl model;
+  auto options = make_options(6);
+  options.skip_nonfinite = true;
+  options.eval_every = 2;
+  options.sample_every = 2;
+  auto parts = make_parts(model, root_);
+  parts.loss = [&](const at::Tensor& tokens) { return model.loss(tokens) * std::nan(""); };
+  parts.sample = []() -> std::string { throw RunError("sampling: the logits hold NaN"); };
+  const TrainResult result = Trainer(model, options, parts).run();
+  EXPECT_EQ(result.step, 6);
+  EXPECT_EQ(result.skipped_steps, 6);
+}
+
+TEST_F(TrainerTest, WeightsThatAreNotFiniteAreNotSaved) {
+  for (const bool skip : {false, true}) {
+    BigramModelImpl model;
+    auto options = make_options(8);
+    options.save_every = 2;
+    options.skip_nonfinite = skip;
+    auto parts = make_parts(model, root_ / (skip ? "skip" : "stop"));
+    parts.validation_batches = 0;
+    Trainer trainer(model, options, parts);
+    trainer.set_step_function([&](const std::vector<at::Tensor>& batches, int64_t step) {
+      const auto result = trainer.eager_step()(batches);
+      const at::NoGradGuard no_grad;
+      if (step == 4) model.hidden->weight[0][0].fill_(INFINITY);
+      return result;
+    });
+    if (skip) {
+      EXPECT_EQ(trainer.run().step, 8);
+    } else {
+      const std::string message = message_of<RunError>([&] { trainer.run(); });
+      EXPECT_THAT(message, HasSubstr("step 4: weights: not finite"));
+      EXPECT_THAT(message, HasSubstr("the last good checkpoint is"));
+      EXPECT_THAT(message, HasSubstr("step-00000002"));
+    }
+    EXPECT_THAT(CheckpointFolder(parts.directory).steps(), testing::ElementsAre(2));
+  }
+}
+
+TEST_F(TrainerTest, TheLastCheckpointOfAFiniteLossIsNotPruned) {
+  BigramModelImpl model;
+  auto options = make_options(12);
+  options.skip_nonfinite = true;
+  options.save_every = 1;
+  options.keep_last = 1;
+  options.save_best = false;
+  // The weights of step 4 gave a finite loss in step 5; those of step 5 never did.
+  auto parts = make_dying_parts(model, root_, 5);
+  parts.validation_batches = 0;
+  Trainer(model, options, parts).run();
+  EXPECT_THAT(CheckpointFolder(root_).steps(), testing::ElementsAre(4, 12));
+}
+
+TEST_F(TrainerTest, ARunThatIsDeadFromItsStartKeepsFewCheckpointsOfItsOwn) {
+  auto options = make_options(12);
+  options.skip_nonfinite = true;
+  options.save_every = 1;
+  options.save_best = false;
+  {
+    BigramModelImpl model;
+    auto first = options;
+    first.steps = 3;
+    first.keep_last = 3;
+    auto parts = make_parts(model, root_);
+    parts.validation_batches = 0;
+    Trainer(model, first, parts).run();
+  }
+  BigramModelImpl model;
+  auto parts = make_dying_parts(model, root_, 0);
+  parts.validation_batches = 0;
+  parts.resume = true;
+  Trainer(model, options, parts).run();
+  EXPECT_THAT(CheckpointFolder(root_).steps(), testing::ElementsAre(1, 2, 3, 11, 12));
+}
+
+TEST_F(TrainerTest, NamesTheCheckpointBeforeTheDeadOne) {
+  BigramModelImpl model;
+  auto options = make_options(12);
+  options.save_every = 1;
+  options.log_every = 1;
+  auto parts = make_dying_parts(model, root_, 5);
+  parts.validation_batches = 0;
+  Trainer trainer(model, options, parts);
+  const std::string message = message_of<RunError>([&] { trainer.run(); });
+  EXPECT_THAT(message, HasSubstr("step 6: loss nan"));
+  EXPECT_THAT(message, HasSubstr("the last good checkpoint is"));
+  EXPECT_THAT(message, HasSubstr("step-00000004 (no later one"));
+}
+
+TEST_F(TrainerTest, MemoryThatRunsOutIsSaidInOneLine) {
+  const std::function<void()> causes[] = {
+      [] { at::empty({int64_t{1} << 50}, at::kByte); },
+      [] { throw std::bad_alloc(); },
+  };
+  for (const auto& cause : causes) {
+    BigramModelImpl model;
+    auto parts = make_parts(model, root_);
+    parts.loss = [&](const at::Tensor& tokens) {
+      cause();
+      return model.loss(tokens);
+    };
+    Trainer trainer(model, make_options(4), parts);
+    const std::string message = message_of<RunError>([&] { trainer.run(); });
+    EXPECT_THAT(message, HasSubstr("step 1: out of memory on cpu"));
+    EXPECT_THAT(message, HasSubstr("data.batch_size"));
+    EXPECT_THAT(message, testing::Not(HasSubstr("enforce")));
+    EXPECT_THAT(message, testing::Not(HasSubstr("\n")));
+  }
+}
+
+TEST_F(TrainerTest, RefusesAFolderOfSomethingElseAndLeavesNothing) {
+  BigramModelImpl model;
+  std::ofstream(root_ / "metrics.jsonl") << "mine";
+  EXPECT_THAT(
+      message_of<InputError>([&] { Trainer(model, make_options(4), make_parts(model, root_)); }),
+      HasSubstr("metrics.jsonl"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(root_), {}), 1);
+}
+
 TEST_F(TrainerTest, SkippingPassesOverNonFiniteSteps) {
   BigramModelImpl model;
   auto options = make_options(12);
@@ -248,10 +399,11 @@ TEST_F(TrainerTest, AFullDiskLeavesTheLastCheckpoint) {
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const rlimit low{size - 100, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
-  const std::string message = message_of<RunError>([&] { trainer.run(); });
+  const std::string message = message_of<InputError>([&] { trainer.run(); });
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   EXPECT_THAT(message, HasSubstr("optimizer.safetensors"));
+  EXPECT_THAT(message, HasSubstr("checkpoints/step-00000004, is intact"));
   EXPECT_EQ(CheckpointFolder(root_).latest_step(), 4);
   EXPECT_EQ(load_train_state(root_ / "state.json").step, 4);
   EXPECT_NO_THROW(load_model_weights(root_ / "model.safetensors"));

@@ -2,7 +2,10 @@
 
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
+
+#include <new>
 
 #include "x_transformers/core/error.h"
 
@@ -22,6 +25,21 @@ std::string cuda_refusal() {
     return "LibTorch was asked for CUDA before its CUDA half was loaded, or sees no device";
   if (at::detail::getCUDAHooks().deviceCount() == 0) return "no CUDA device is visible";
   return {};
+}
+
+std::optional<std::string> out_of_memory(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error)) return "the system gives no more";
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  if (!torch_error) return std::nullopt;
+  std::string text = torch_error->what_without_backtrace();
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error)) return text.substr(0, text.find('\n'));
+  // LibTorch's CPU allocator has no type of its own: "[enforce fail at alloc_cpu.cpp:127] err == 0.
+  // DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. ..."
+  const auto allocator = text.find("DefaultCPUAllocator: ");
+  if (allocator == std::string::npos) return std::nullopt;
+  const auto tried = text.find("you tried to allocate ", allocator);
+  if (tried == std::string::npos) return "the system gives no more";
+  return text.substr(tried, text.find_first_of(".\n", tried) - tried);
 }
 
 c10::Device open_device(const std::string& name) {

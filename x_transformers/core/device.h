@@ -3,6 +3,8 @@
 
 #include <c10/core/Device.h>
 
+#include <exception>
+#include <optional>
 #include <string>
 
 namespace x_transformers {
@@ -11,6 +13,10 @@ namespace x_transformers {
 /// for a CUDA device must come before anything else that asks LibTorch for CUDA, such as
 /// at::manual_seed.
 c10::Device open_device(const std::string& name);
+
+/// Where `error` says that memory ran out, on the CPU or a device: its words, in one line. Else
+/// nothing.
+std::optional<std::string> out_of_memory(const std::exception& error);
 
 /// Why CUDA cannot be used here; empty: it can. Loads LibTorch's CUDA half.
 std::string cuda_refusal();

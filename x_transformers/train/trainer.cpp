@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <numbers>
@@ -50,7 +51,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
       parts_(std::move(parts)),
       device_(open_train_device(options_)),
       folder_(parts_.directory),
-      resumed_step_(open_directory()),
+      resumed_(open_directory()),
       optimizer_(make_optimizer()),
       ema_(options_.ema_decay
                ? std::optional<Ema>(std::in_place, optimizer_.weights(), *options_.ema_decay)
@@ -62,35 +63,41 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   TORCH_CHECK(parts_.loss && parts_.training_batch, "[Trainer] needs a loss and training batches");
   at::manual_seed(static_cast<uint64_t>(options_.seed));
   state_.data_fingerprint = parts_.data_fingerprint;
-  std::vector<std::string> lines;
-  if (resumed_step_) {
-    lines = load_checkpoint();
+  if (resumed_) {
+    load_checkpoint();
   } else if (parts_.resume) {
-    lines = {fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string())};
+    notes_.push_back(
+        fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string()));
   }
   // Last, because it drops the rows after the checkpoint: a refused run leaves them.
-  report_.emplace(parts_.directory, options_, resumed_step_);
-  for (const std::string& line : lines) report_->message(line);
+  report_.emplace(parts_.directory, options_,
+                  resumed_ ? std::optional(resumed_->step) : std::nullopt);
+  for (const std::string& line : notes_) report_->message(line);
 }
 
-std::optional<int64_t> Trainer::open_directory() {
+std::optional<TrainState> Trainer::open_directory() {
+  folder_.check(parts_.resume);  // leaves nothing in a folder that it refuses
   std::error_code error;
   fs::create_directories(parts_.directory, error);
   require(!error, fmt::format("{}: cannot make the folder: {}", parts_.directory.string(),
                               error.message()));
   lock_.emplace(parts_.directory);
+  folder_.check(parts_.resume);  // what another run did until the lock was ours
   const auto step = folder_.latest_step();
-  require(!step || parts_.resume,
-          fmt::format(
-              "{} holds a run at step {} already: go on with --resume, or write to another folder",
-              parts_.directory.string(), step.value_or(0)));
-  folder_.prepare(!parts_.tokenizer.empty());
+  std::optional<TrainState> state;
+  if (step) state = load_train_state(folder_.step_folder(*step), *step);
+  if (folder_.is_latest_lost()) {
+    notes_.push_back(fmt::format(
+        "{}: the link checkpoints/latest is lost, going on from the newest whole checkpoint",
+        parts_.directory.string()));
+  }
+  folder_.prepare(!parts_.tokenizer.empty(), state ? state->best_step : std::nullopt);
   if (!step) return std::nullopt;
   // Lost or from before a kill: the copy in the checkpoint has all rows up to its step.
   const fs::path metrics = parts_.directory / checkpoint_file::kMetrics;
   if (!fs::exists(metrics))
     write_file_atomically(metrics, file_text(*folder_.latest() / checkpoint_file::kMetrics));
-  return step;
+  return state;
 }
 
 AdamW Trainer::make_optimizer() {
@@ -104,42 +111,60 @@ AdamW Trainer::make_optimizer() {
   return AdamW(parameters, options_.optimizer, std::move(masters));
 }
 
-std::vector<std::string> Trainer::load_checkpoint() {
+void Trainer::load_checkpoint() {
   const fs::path folder = *folder_.latest();
   const std::string config = (folder / checkpoint_file::kConfig).string();
   const auto changes =
       compare_configs(file_text(config), parts_.config, config, parts_.model_spelling);
-  TrainState saved = load_train_state(folder / checkpoint_file::kState);
+  TrainState saved = *resumed_;
   require(saved.data_fingerprint == parts_.data_fingerprint || saved.data_fingerprint.empty() ||
               parts_.data_fingerprint.empty(),
           fmt::format("{}: the run was trained on other data than what is given now",
                       parts_.directory.string()));
   load_tensors(folder, tensors());
-  set_random_state(saved.random, device_);
+  try {
+    set_random_state(saved.random, device_);
+  } catch (const InputError& error) {
+    throw InputError(
+        fmt::format("{}: {}", (folder / checkpoint_file::kState).string(), error.what()));
+  }
   saved.data_fingerprint = parts_.data_fingerprint;
   state_ = std::move(saved);
-  std::vector<std::string> lines{fmt::format("resumed at step {}", state_.step)};
-  for (const std::string& change : changes) lines.push_back("resumed with " + change);
-  return lines;
+  notes_.push_back(fmt::format("resumed at step {}", state_.step));
+  for (const std::string& change : changes) notes_.push_back("resumed with " + change);
 }
 
 TrainResult Trainer::run() {
+  try {
+    return run_steps();
+  } catch (const WriteError& error) {
+    const auto last = folder_.latest();
+    throw InputError(fmt::format(
+        "{}; {}", error.what(),
+        last ? fmt::format(
+                   "the last good checkpoint, {}, is intact: make room and go on with --resume",
+                   last->string())
+             : "no checkpoint was saved yet"));
+  } catch (const std::exception& error) {
+    const auto reason = out_of_memory(error);
+    if (!reason) throw;
+    throw RunError(
+        fmt::format("step {}: out of memory on {}; try a smaller data.batch_size with a larger "
+                    "train.grad_accum, a shorter data.seq_len, or train.precision bf16 ({})",
+                    state_.step + 1, device_.str(), *reason));
+  }
+}
+
+TrainResult Trainer::run_steps() {
   const StopSignals signals;
   model_.train();
   window_ = {};
   clock_ = Clock::now();
   const bool lacks_evaluation = state_.step > state_.evaluated_step && is_due(options_.eval_every);
-  try {
-    if (lacks_evaluation && evaluate() && options_.save_best) save(/*is_best=*/true);
-    while (state_.step < options_.steps && !is_early_stopped() && StopSignals::received() == 0) {
-      train_step();
-      after_step();
-    }
-  } catch (const c10::OutOfMemoryError& error) {
-    throw RunError(
-        fmt::format("step {}: out of memory on {}; try a smaller data.batch_size with a larger "
-                    "train.grad_accum, a shorter data.seq_len, or train.precision bf16 ({})",
-                    state_.step + 1, device_.str(), error.what_without_backtrace()));
+  if (lacks_evaluation && evaluate() && options_.save_best) save(/*is_best=*/true);
+  while (state_.step < options_.steps && !is_early_stopped() && StopSignals::received() == 0) {
+    train_step();
+    after_step();
   }
   settle();
   if (state_.step > folder_.latest_step().value_or(0)) save(/*is_best=*/false);
@@ -195,11 +220,15 @@ void Trainer::settle() {
   const StepRecord* first_skipped = nullptr;
   for (const StepRecord& record : records) {
     if (record.skipped) {
-      if (!options_.skip_nonfinite) fail_nonfinite(record);
+      if (!options_.skip_nonfinite) {
+        fail_nonfinite(record.step,
+                       fmt::format("loss {}, gradient norm {}", record.loss, record.grad_norm));
+      }
       ++state_.skipped_steps;
       if (first_skipped == nullptr) first_skipped = &record;
       continue;
     }
+    last_finite_ = std::max(last_finite_, record.step - 1);
     window_.loss += record.loss;
     window_.grad_norm += record.grad_norm;
     ++window_.steps;
@@ -210,20 +239,36 @@ void Trainer::settle() {
       first_skipped->step, first_skipped->loss, first_skipped->grad_norm, state_.skipped_steps));
 }
 
-void Trainer::fail_nonfinite(const StepRecord& record) const {
-  const auto last = folder_.latest();
-  const std::string kept = last ? fmt::format("the last good checkpoint is {}", last->string())
-                                : "no checkpoint was saved yet";
-  throw RunError(
-      fmt::format("step {}: loss {}, gradient norm {}: not finite; {}. Try a lower "
-                  "train.learning_rate (now {}), a longer "
-                  "train.warmup_steps (now {}), {}{}or --skip-nonfinite to pass over such steps",
-                  record.step, record.loss, record.grad_norm, kept,
-                  options_.optimizer.learning_rate, *options_.warmup_steps,
-                  options_.grad_clip == 0
-                      ? "train.grad_clip 1.0, "
-                      : fmt::format("a lower train.grad_clip (now {}), ", options_.grad_clip),
-                  options_.precision == "bf16" ? "train.precision fp32, " : ""));
+std::optional<int64_t> Trainer::good_step() const {
+  auto good = folder_.steps();
+  std::erase_if(good, [&](int64_t step) { return step > last_finite_; });
+  return good.empty() ? std::nullopt : std::optional(good.back());
+}
+
+std::string Trainer::good_checkpoint() const {
+  const auto good = good_step(), latest = folder_.latest_step();
+  if (!latest) return "no checkpoint was saved yet";
+  if (!good) {
+    return fmt::format("no checkpoint has given a finite loss in this run, the latest is {}",
+                       folder_.step_folder(*latest).string());
+  }
+  return fmt::format("the last good checkpoint is {}{}", folder_.step_folder(*good).string(),
+                     *good == *latest
+                         ? ""
+                         : " (no later one has given a finite loss: without them --resume goes on "
+                           "from it)");
+}
+
+void Trainer::fail_nonfinite(int64_t step, const std::string& what) const {
+  throw RunError(fmt::format(
+      "step {}: {}: not finite; {}. Try a lower "
+      "train.learning_rate (now {}), a longer "
+      "train.warmup_steps (now {}), {}{}or --skip-nonfinite to pass over such steps",
+      step, what, good_checkpoint(), options_.optimizer.learning_rate, *options_.warmup_steps,
+      options_.grad_clip == 0
+          ? "train.grad_clip 1.0, "
+          : fmt::format("a lower train.grad_clip (now {}), ", options_.grad_clip),
+      options_.precision == "bf16" ? "train.precision fp32, " : ""));
 }
 
 void Trainer::log() {
@@ -233,8 +278,8 @@ void Trainer::log() {
       static_cast<double>(window_.steps);  // 0: all were passed over, and the means are NaN
   TrainingLog log;
   log.step = state_.step;
-  log.loss = window_.loss / steps;
-  log.grad_norm = window_.grad_norm / steps;
+  log.loss = unsigned_nan(window_.loss / steps);
+  log.grad_norm = unsigned_nan(window_.grad_norm / steps);
   log.learning_rate = optimizer_.learning_rate();
   log.tokens_per_second = static_cast<double>(window_.tokens) / window_.seconds;
   log.tokens = state_.tokens;
@@ -269,23 +314,41 @@ bool Trainer::evaluate() {
   if (parts_.bytes_per_token)
     log.bits_per_byte = *loss / std::numbers::ln2 / *parts_.bytes_per_token;
   report_->evaluation(log);
+  if (std::isfinite(*loss)) {
+    last_finite_ = state_.step;
+  } else if (options_.skip_nonfinite) {
+    report_->message(fmt::format("step {}: validation loss {}: going on", state_.step, *loss));
+  } else {
+    fail_nonfinite(state_.step, fmt::format("validation loss {}", *loss));
+  }
   return is_best;
 }
 
 void Trainer::sample() {
   if (!parts_.sample) return;
   settle();
-  std::string text;
-  {
-    const EvaluationScope scope(model_, optimizer_, ema());
-    text = parts_.sample();
+  try {
+    std::string text;
+    {
+      const EvaluationScope scope(model_, optimizer_, ema());
+      text = parts_.sample();
+    }
+    report_->sample(state_.step, text);
+  } catch (const RunError& error) {
+    // What makes logits NaN is told by the loss.
+    report_->message(fmt::format("step {}: no sample: {}", state_.step, error.what()));
   }
-  report_->sample(state_.step, text);
   clock_ = Clock::now();
 }
 
 void Trainer::save(bool is_best) {
   settle();
+  if (!are_weights_finite(tensors())) {
+    if (!options_.skip_nonfinite) fail_nonfinite(state_.step, "weights");
+    report_->message(fmt::format("step {}: weights not finite: no checkpoint is saved; {}",
+                                 state_.step, good_checkpoint()));
+    return;
+  }
   state_.random = random_state(device_);
   folder_.save(state_.step, is_best, [&](const fs::path& folder) {
     save_tensors(folder, tensors());
@@ -298,7 +361,11 @@ void Trainer::save(bool is_best) {
     write_file_atomically(folder / checkpoint_file::kMetrics,
                           file_text(parts_.directory / checkpoint_file::kMetrics));
   });
-  folder_.prune(options_.keep_last);
+  // Until this run has seen which of the checkpoints it found is good, all of them may be.
+  const auto good = good_step();
+  folder_.prune(options_.keep_last, [&](int64_t step) {
+    return good ? step == *good : resumed_ && step <= resumed_->step;
+  });
   report_->draw_curve();
   clock_ = Clock::now();
 }

@@ -76,9 +76,10 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  /// Trains until all steps are done, the validation loss has not fallen for long enough, or SIGINT
-  /// or SIGTERM came; each time with a checkpoint of the last step. Throws RunError: loss not
-  /// finite, out of device memory, disk full; the last checkpoint is intact.
+  /// Trains until all steps are done, the validation loss has not fallen for long enough, or
+  /// SIGINT, SIGTERM or SIGHUP came; each time with a checkpoint of the last step, unless its
+  /// weights are not finite. Throws RunError: loss, validation loss or weights not finite, out of
+  /// memory; and InputError: no room in the folder. The last checkpoint is intact.
   TrainResult run();
 
   /// The eager step, for capture.
@@ -104,9 +105,10 @@ class Trainer {
   };
 
   AdamW make_optimizer();
-  std::optional<int64_t> open_directory();
-  /// Returns lines that tell what changed.
-  std::vector<std::string> load_checkpoint();
+  /// The state to go on from, if there is one.
+  std::optional<TrainState> open_directory();
+  void load_checkpoint();
+  TrainResult run_steps();
   void train_step();
   void after_step();
   /// Reads the results of steps so far; throws RunError where one is not finite and may not be.
@@ -118,7 +120,10 @@ class Trainer {
   void save(bool is_best);
   bool is_due(const std::optional<int64_t>& every) const;
   bool is_early_stopped() const;
-  [[noreturn]] void fail_nonfinite(const StepRecord& record) const;
+  /// The newest checkpoint of whose weights this run has seen a finite loss.
+  std::optional<int64_t> good_step() const;
+  std::string good_checkpoint() const;
+  [[noreturn]] void fail_nonfinite(int64_t step, const std::string& what) const;
   TrainedTensors tensors() { return {model_, optimizer_, ema()}; }
 
   torch::nn::Module& model_;
@@ -127,7 +132,8 @@ class Trainer {
   at::Device device_;
   std::optional<FolderLock> lock_;
   CheckpointFolder folder_;
-  std::optional<int64_t> resumed_step_;
+  std::vector<std::string> notes_;  ///< lines for the user, from before there is a report
+  std::optional<TrainState> resumed_;
   AdamW optimizer_;
   std::optional<Ema> ema_;
   TrainStep eager_step_;
@@ -135,6 +141,7 @@ class Trainer {
   StepHistory history_;
   std::optional<TrainReport> report_;
   TrainState state_;
+  int64_t last_finite_ = -1;  ///< last step whose weights gave a finite loss in this run
   Window window_;
   Clock::time_point clock_;
   TrainResult result_;

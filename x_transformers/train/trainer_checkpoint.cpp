@@ -30,6 +30,18 @@ void save_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
   save_model(folder / checkpoint_file::kModel, tensors.model);
 }
 
+bool are_weights_finite(const TrainedTensors& tensors) {
+  const at::NoGradGuard no_grad;
+  auto values = tensors.optimizer.weights().tensors;
+  if (tensors.ema != nullptr) {
+    const auto averages = tensors.ema->averages();
+    values.insert(values.end(), averages.begin(), averages.end());
+  }
+  std::vector<at::Tensor> finite;
+  for (const at::Tensor& value : values) finite.push_back(at::isfinite(value).all());
+  return finite.empty() || at::stack(finite).all().item<bool>();
+}
+
 void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors) {
   const NamedTensors& weights = tensors.optimizer.weights();
   const TensorMap state = load_safetensors(folder / checkpoint_file::kOptimizer).tensors;

@@ -26,6 +26,9 @@ struct TrainedTensors {
 /// `weights.<name>`, the weights that are not averaged.
 void save_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
 
+/// Whether all weights, and their averages, are finite numbers. Waits for the device.
+bool are_weights_finite(const TrainedTensors& tensors);
+
 /// Reads what save_tensors wrote. An Ema that was not saved starts anew. Throws InputError when the
 /// files do not fit.
 void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);

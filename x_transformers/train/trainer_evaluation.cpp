@@ -45,7 +45,7 @@ std::optional<double> mean_loss(const LossFunction& loss, const BatchFunction& b
     sum.add_(loss(tokens).detach().to(at::kFloat), tokens.size(0));
     rows += tokens.size(0);
   }
-  return sum.item<double>() / static_cast<double>(rows);
+  return unsigned_nan(sum.item<double>() / static_cast<double>(rows));
 }
 
 }  // namespace x_transformers

@@ -2,6 +2,9 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+#include <limits>
+
 namespace x_transformers {
 
 TrainStep::TrainStep(LossFunction loss, AdamW& optimizer, Ema* ema, double grad_clip)
@@ -39,6 +42,10 @@ StepResult TrainStep::operator()(const std::vector<at::Tensor>& micro_batches) {
   return {loss, norm, skipped};
 }
 
+double unsigned_nan(double value) {
+  return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value;
+}
+
 StepHistory::StepHistory(int64_t capacity, const at::Device& device)
     : results_(at::empty({capacity, 3}, at::TensorOptions(device).dtype(at::kFloat))) {}
 
@@ -57,8 +64,8 @@ std::vector<StepRecord> StepHistory::drain() {
   const at::Tensor read = results_.narrow(0, 0, static_cast<int64_t>(steps_.size())).cpu();
   const auto values = read.accessor<float, 2>();
   for (int64_t i = 0; i < read.size(0); ++i) {
-    records.push_back(
-        {steps_[static_cast<size_t>(i)], values[i][0], values[i][1], values[i][2] != 0.0F});
+    records.push_back({steps_[static_cast<size_t>(i)], unsigned_nan(values[i][0]),
+                       unsigned_nan(values[i][1]), values[i][2] != 0.0F});
   }
   steps_.clear();
   return records;

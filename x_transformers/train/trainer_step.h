@@ -49,6 +49,9 @@ class TrainStep {
   GradientCollector collector_;
 };
 
+/// `value`, but a NaN without a sign, which would be printed.
+double unsigned_nan(double value);
+
 /// What a step left, read from the device.
 struct StepRecord {
   int64_t step = 0;
