@@ -201,6 +201,38 @@ TEST_F(LanguageModelTest, WritesOnlyTokensThatTheTokenizerKnows) {
   EXPECT_EQ(write_text(loaded, generation).size(), 8u);
 }
 
+TEST_F(LanguageModelTest, ModelErrorsNameTheFileAndTheOption) {
+  auto file = run_file(1);
+  file["model"]["net"]["logits_dim"] = 100;
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(HasSubstr("run.json: model.net.logits_dim")));
+  file = run_file(1);
+  file["model"]["net"]["use_cls_token"] = true;
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(HasSubstr("run.json: model.net.use_cls_token")));
+  file["model"]["net"]["attn_layers"]["dimm"] = 1;
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(HasSubstr("run.json: model.net.attn_layers: unknown key")));
+  EXPECT_FALSE(fs::exists(root_ / "run"));
+}
+
+TEST_F(LanguageModelTest, RefusesAnOutputInsideItsData) {
+  auto file = run_file(1);
+  fs::create_directory(root_ / "data");
+  fs::copy(root_ / "text.txt", root_ / "data/text.txt");
+  file["data"]["path"] = (root_ / "data").string();
+  for (const char* folder : {"data", "data/run", "data/more/run"}) {
+    EXPECT_THAT([&] { train(file, folder); },
+                ThrowsMessage<InputError>(HasSubstr("inside data.path")))
+        << folder;
+  }
+  EXPECT_EQ(train(file, "database").step, 1);
+  EXPECT_EQ(train(file, "data/../run").step, 1);
+  EXPECT_EQ(train(file, "data/.run").step, 1);
+  std::ofstream(root_ / "data/tokens.bin") << std::string(2000, '\0');  // only such are read then
+  EXPECT_EQ(train(file, "data/run").step, 1);
+}
+
 TEST_F(LanguageModelTest, BytesNeedNoVocabularyFile) {
   train(run_file(1), "run");
   EXPECT_FALSE(fs::exists(fs::symlink_status(root_ / "run/tokenizer.model")));

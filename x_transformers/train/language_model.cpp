@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "x_transformers/core/device.h"
@@ -12,6 +13,7 @@
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/capture.h"
 #include "x_transformers/train/data.h"
+#include "x_transformers/train/data_files.h"
 #include "x_transformers/train/graph_step.h"
 
 namespace x_transformers {
@@ -150,6 +152,52 @@ std::string model_spelling(const std::string& model) {
   return options_to_json(read_options(Json::parse(model), "model")).dump();
 }
 
+/// Throws InputError naming an option of `net` with which it has no logits for each next token.
+void require_next_tokens(const TransformerWrapperOptions& net, const std::string& where) {
+  const auto refuse = [&](bool is_given, const char* name, const char* effect) {
+    require(!is_given,
+            fmt::format("{}.{}: cannot train a language model, {}", where, name, effect));
+  };
+  const auto logits = net.logits_dim.value_or(net.num_tokens);
+  require(logits >= net.num_tokens,
+          fmt::format("{}.logits_dim: expected at least num_tokens = {} to train a language model, "
+                      "got {}",
+                      where, net.num_tokens, logits));
+  refuse(net.use_cls_token, "use_cls_token", "the logits are of the CLS tokens alone");
+  refuse(net.average_pool_embed, "average_pool_embed", "the logits are of the mean of all tokens");
+  refuse(net.attn_pool, "attn_pool", "the logits are of the pooled tokens");
+  refuse(net.return_only_embed, "return_only_embed", "there are no logits");
+  refuse(net.num_output_heads > 1, "num_output_heads", "the loss is of one head");
+  refuse(!net.embed_num_tokens.empty(), "embed_num_tokens", "the data has no further ids");
+}
+
+bool holds_token_files(const std::string& folder) {
+  const auto files = list_files(folder);
+  return std::any_of(files.begin(), files.end(), [](const std::string& file) {
+    return std::filesystem::path(file).extension() == ".bin";
+  });
+}
+
+/// Throws InputError where the files of the run in `directory` would be read as text of `data`, the
+/// folder that `option` names.
+void require_outside(const std::filesystem::path& directory, const DataOptions& options,
+                     const std::string& data, const char* option) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (data.empty() || !fs::is_directory(data, error) || options.format == "bin") return;
+  const auto inside =
+      fs::weakly_canonical(fs::absolute(directory)).lexically_relative(fs::canonical(data));
+  for (const auto& part : inside) {
+    // Hidden folders are no data.
+    if (part == ".." || (part != "." && part.native().starts_with('.'))) return;
+  }
+  require(
+      options.format == "auto" && holds_token_files(data),
+      fmt::format("--out {}: is inside {} {}, whose files are all read as text; choose a folder "
+                  "outside it",
+                  directory.string(), option, data));
+}
+
 }  // namespace
 
 AutoregressiveWrapper build_language_model(const Json& config, const std::string& where) {
@@ -172,8 +220,12 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   open_device(run.train.device);  // loads what CUDA needs before the trainer looks for it
   at::manual_seed(static_cast<uint64_t>(run.train.seed));
   if (run.train.threads) at::set_num_threads(static_cast<int>(*run.train.threads));
-  auto model = build_language_model(*run.model, "model");
+  CheckpointFolder(directory).check(resume);
+  require_outside(directory, run.data, run.data.path, "data.path");
+  require_outside(directory, run.data, run.data.val_path, "data.val_path");
+  auto model = build_language_model(*run.model, run.model_name);
   const auto& net = model->options().net;
+  require_next_tokens(net, run.model->contains("net") ? run.model_name + ".net" : run.model_name);
   auto data_options = run.data;
   if (resume) data_options.tokenizer = resumed_tokenizer(run.data.tokenizer, directory);
   // A sequence comes with the token after it, which the model sees only where its loss cannot spare

@@ -76,6 +76,7 @@ RunOptions parse_run_options(const Json& run, const std::string& where) {
   };
   RunOptions options;
   options.model = std::make_shared<const Json>(run["model"]);
+  options.model_name = where + ": model";
   options.data = options_from_json<DataOptions>(part("data"), where + ": data");
   options.train = options_from_json<TrainOptions>(part("train"), where + ": train");
   try {

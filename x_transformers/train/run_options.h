@@ -14,6 +14,8 @@ namespace x_transformers {
 struct RunOptions {
   /// The constructor call that `model` is, as given; never null.
   std::shared_ptr<const nlohmann::json> model;
+  /// What messages call the model: the run file and "model".
+  std::string model_name = "model";
   DataOptions data;
   TrainOptions train;
 };
