@@ -120,6 +120,15 @@ class BadData(ProgramTest):
         path.write_text('too short')
         self.assert_refused(self.train('--out', self.out(), data=path), f'at least {SEQ + 1}')
 
+    def test_folder_that_holds_the_output(self):
+        data = self.folder / 'texts'
+        data.mkdir()
+        shutil.copy(self.text, data / 'text.txt')
+        self.assert_refused(self.train('--out', data / 'run', data=data), '--out', data / 'run',
+                            'inside data.path')
+        self.assertFalse((data / 'run').exists())
+        self.assert_done(self.train('--out', data / '.run', '--steps', 1, data=data))
+
     def test_token_out_of_range(self):
         path = self.folder / 'tokens.bin'
         path.write_bytes(struct.pack('<200H', *[7] * 123, 300, *[7] * 76))
@@ -147,6 +156,12 @@ class BadNumbers(ProgramTest):
         self.assert_refused(self.train('--out', self.out(), config=config),
                             'train.matmul_precision', 'highest', 'some')
 
+    def test_threads(self):
+        self.assert_refused(self.train('--out', self.out(), '--set', 'train.threads=100000'),
+                            'train.threads', '1024', '100000')
+        self.assert_refused(run('bench', 'train', '--config', self.config, '--threads', 100000),
+                            '--threads', '1024', '100000')
+
     def test_bench(self):
         for flag in ('--steps', '--batch', '--seq', '--tokens', '--prompt'):
             for value in (0, -9):
@@ -173,7 +188,7 @@ class BadConfig(ProgramTest):
         self.assert_refused(self.train('--out', self.out(), config=path), 'broken.json:2', 'JSON')
 
     def test_unknown_option_of_the_model(self):
-        self.refused("unknown key 'rotary_pos_embb'", "nearest known one is 'rotary_pos_emb'",
+        self.refused('model.json: model.net.attn_layers', "unknown key 'rotary_pos_embb'", "nearest known one is 'rotary_pos_emb'",
                      model=self.with_layers(rotary_pos_embb=True))
 
     def test_unknown_option_of_training(self):
@@ -221,6 +236,24 @@ class BadArguments(ProgramTest):
 
     def test_needs_config(self):
         self.assert_refused(run('train'), '--config')
+
+
+class NoLanguageModel(BadConfig):
+    """Options that build, but have no loss of the next token."""
+
+    def net(self, **options):
+        return MODEL | {'net': MODEL['net'] | options}
+
+    def test_names_the_option(self):
+        self.refused('model.net.logits_dim', 'num_tokens = 256', '100',
+                     model=self.net(logits_dim=100))
+        for name, value in (('use_cls_token', True), ('average_pool_embed', True),
+                            ('attn_pool', True), ('return_only_embed', True),
+                            ('num_output_heads', 2), ('embed_num_tokens', {'pos': 4})):
+            with self.subTest(option=name):
+                self.refused('.json: model.net.' + name, 'language model',
+                             model=self.net(**{name: value}))
+        self.assertFalse(self.out().exists())
 
 
 class Weights(ProgramTest):
@@ -340,7 +373,7 @@ class Runs(ProgramTest):
         return process
 
     def test_signals_save(self):
-        for kind in (signal.SIGTERM, signal.SIGINT):
+        for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with self.subTest(signal=kind):
                 out = self.out().with_suffix(f'.{kind}')
                 process = self.start_long_run(out)
@@ -352,6 +385,112 @@ class Runs(ProgramTest):
                 more = self.train('--out', out, '--resume', '--steps', result['step'] + 2, '--json')
                 self.assert_done(more)
                 self.assertIn(f'resumed at step {result["step"]}', more.stderr.decode())
+
+    def test_closed_output_does_not_stop_a_run(self):
+        out = self.out()
+        process = self.start_long_run(out)
+        process.stdout.close()
+        process.stderr.close()
+        rows = (out / 'metrics.jsonl').read_text().count('\n')
+        end = time.monotonic() + 60
+        while (out / 'metrics.jsonl').read_text().count('\n') < rows + 20:
+            self.assertIsNone(process.poll(), 'the program ended')
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
+        self.assertTrue((out / 'state.json').exists())
+
+    def test_lost_link(self):
+        """What a run saved is gone on from, whatever became of its links."""
+        out = self.out()
+        config = self.write_config('lost.json', train={'save_every': 1, 'keep_last': 3})
+        self.assert_done(self.train('--out', out, config=config))
+        shutil.rmtree(out / 'checkpoints/step-00000003')
+        before = sorted((out / 'checkpoints').rglob('*'))
+        self.assert_refused(self.train('--out', out, config=config), 'step 2', '--resume')
+        self.assertEqual(sorted((out / 'checkpoints').rglob('*')), before)
+        done = self.train('--out', out, '--resume', '--steps', 4, config=config)
+        self.assert_done(done)
+        self.assertIn(b'resumed at step 2', done.stderr)
+        self.assertIn(b'lost', done.stderr)
+        self.assertEqual((out / 'checkpoints/latest').resolve().name, 'step-00000004')
+
+    def test_copy_without_links(self):
+        for follows in (False, True):
+            with self.subTest(follows=follows):
+                out = self.out().with_suffix(f'.{follows}')
+                shutil.copytree(self.trained, out, symlinks=not follows)
+                if not follows:
+                    for path in list(out.rglob('*')):
+                        if path.is_symlink():
+                            path.unlink()
+                self.assert_refused(self.train('--out', out), 'step 3', '--resume')
+                done = self.train('--out', out, '--resume', '--steps', 5)
+                self.assert_done(done)
+                self.assertIn(b'resumed at step 3', done.stderr)
+                for name in ('checkpoints/latest', 'model.safetensors', 'state.json', 'best'):
+                    self.assertTrue((out / name).is_symlink(), name)
+                self.assertTrue((out / 'checkpoints/step-00000003/state.json').exists())
+
+    def test_checkpoint_that_lacks_a_file(self):
+        out = self.out()
+        shutil.copytree(self.trained, out, symlinks=True)
+        (out / 'checkpoints/latest').unlink()
+        (out / 'checkpoints/step-00000003/model.safetensors').unlink()
+        for flags in ((), ('--resume',)):
+            self.assert_refused(self.train('--out', out, *flags), 'step-00000003',
+                                'model.safetensors')
+        self.assertTrue((out / 'checkpoints/step-00000003/state.json').exists())
+
+    def test_files_of_something_else(self):
+        for name in ('metrics.jsonl', 'loss.png', 'model.safetensors', 'best/notes',
+                     'tensorboard/events', 'checkpoints/step-7/notes', 'checkpoints/mine.tmp/notes'):
+            with self.subTest(name=name):
+                out = self.out() / name.replace('/', '.')
+                (out / name).parent.mkdir(parents=True)
+                (out / name).write_text('mine')
+                self.assert_refused(self.train('--out', out), name.split('/')[0],
+                                    'not of a training run')
+                self.assertEqual([path for path in out.rglob('*') if path.is_file()], [out / name])
+                self.assertEqual((out / name).read_text(), 'mine')
+
+    def test_state_without_sense(self):
+        state = json.loads((self.trained / 'state.json').read_text())
+        for name, change in (('missing', {'step': None}), ('negative', {'step': -3}),
+                             ('other', {'step': 2}), ('tokens', {'tokens': -1})):
+            with self.subTest(state=name):
+                out = self.out().with_suffix('.' + name)
+                shutil.copytree(self.trained, out, symlinks=True)
+                values = {key: value for key, value in (state | change).items()
+                          if value is not None or key != 'step'}
+                (out / 'state.json').write_text(json.dumps(values))
+                metrics = (out / 'metrics.jsonl').read_text()
+                self.assert_refused(self.train('--out', out, '--resume', '--steps', 5),
+                                    'state.json', next(iter(change)))
+                self.assertEqual((out / 'metrics.jsonl').read_text(), metrics)
+
+    def test_truncated_state(self):
+        out = self.out()
+        shutil.copytree(self.trained, out, symlinks=True)
+        text = (out / 'state.json').read_text()
+        (out / 'state.json').write_text(text[:len(text) * 2 // 3])
+        done = self.train('--out', out, '--resume', '--steps', 5)
+        self.assert_refused(done, 'state.json', 'not valid JSON', 'last read')
+        self.assertLess(len(done.stderr), 400)
+
+    def test_out_of_memory(self):
+        limit = 16 << 30
+        done = subprocess.run(
+            [PROGRAM, 'train', '--config', str(self.config), '--data', str(self.text), '--out',
+             str(self.out()), '--set', 'data.batch_size=1000000000'], capture_output=True,
+            timeout=120, check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+        self.assertEqual(done.returncode, 1, done.stderr)
+        message = done.stderr.decode().splitlines()[-1]
+        for part in ('out of memory on cpu', 'batch_size', 'bf16'):
+            self.assertIn(part, message)
+        self.assertNotIn('enforce', message)
 
     def test_two_runs_at_once(self):
         out = self.out()
@@ -383,14 +522,15 @@ class Runs(ProgramTest):
 
         def allow_small_files():
             size = len(before) // 2
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         done = subprocess.run([PROGRAM, 'train', '--config', str(self.config), '--data',
                                str(self.text), '--out', str(out), '--steps', '5', '--resume'],
-                              capture_output=True, timeout=120, check=False, restore_signals=False,
+                              capture_output=True, timeout=120, check=False,
                               preexec_fn=allow_small_files)
-        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(done.returncode, 2, done.stderr)
         self.assertIn(b'safetensors: cannot write: File too large', done.stderr)
+        self.assertIn(f'last good checkpoint, {out}/checkpoints/step-00000003, is intact',
+                      done.stderr.decode())
         self.assertEqual((out / 'model.safetensors').read_bytes(), before)
         self.assertEqual(sorted(path.name for path in (out / 'checkpoints').iterdir()),
                          ['latest', 'step-00000003'])
@@ -398,7 +538,8 @@ class Runs(ProgramTest):
 
     def test_loss_that_is_not_finite(self):
         config = self.write_config('diverges.json', train={
-            'learning_rate': 1e30, 'warmup_steps': 0, 'grad_clip': 0, 'schedule': 'constant'})
+            'learning_rate': 1e30, 'warmup_steps': 0, 'grad_clip': 0, 'schedule': 'constant',
+            'sample_every': 2})
         done = self.train('--out', self.out(), '--steps', 6, config=config)
         self.assertEqual(done.returncode, 1, done.stderr)
         message = done.stderr.decode().splitlines()[-1]
@@ -409,6 +550,21 @@ class Runs(ProgramTest):
         self.assert_done(on)
         result = json.loads(on.stdout)
         self.assertEqual((result['step'], result['skipped_steps']), (6, 5))
+        self.assertIn(b'step 4: no sample', on.stderr)
+        self.assertIn(b'validation loss nan: going on', on.stderr)
+        self.assertNotIn(b'-nan', done.stderr + on.stderr)
+
+    def test_validation_loss_that_is_not_finite(self):
+        config = self.write_config('dead.json', train={
+            'learning_rate': 1e30, 'warmup_steps': 0, 'grad_clip': 0, 'schedule': 'constant',
+            'eval_every': 1, 'save_every': 1})
+        out = self.out()
+        done = self.train('--out', out, '--steps', 6, config=config)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        message = done.stderr.decode().splitlines()[-1]
+        for part in ('step 1: validation loss nan: not finite', 'no checkpoint', 'learning_rate'):
+            self.assertIn(part, message)
+        self.assertEqual(list((out / 'checkpoints').glob('step-*')), [])
 
     def test_early_stopping(self):
         config = self.write_config('stalls.json', train={
