@@ -749,9 +749,10 @@ class Reports(ProgramTest):
             self.assertGreater(json.loads(done.stdout)['flops_per_token'], 0, model)
 
     def test_bench(self):
-        for work, unit in (('train', 'ms_per_step'), ('generate', 'ms_per_token')):
-            done = run('bench', work, '--config', self.config, '--batch', 1, '--seq', 8, '--prompt',
-                       2, '--tokens', 3, '--steps', 1, '--no-cuda-graph')
+        for work, unit, *flags in (('train', 'ms_per_step', '--seq', 8),
+                                   ('generate', 'ms_per_token', '--prompt', 2, '--tokens', 3)):
+            done = run('bench', work, '--config', self.config, '--batch', 1, *flags, '--steps', 1,
+                       '--no-cuda-graph')
             self.assert_done(done)
             self.assertGreater(json.loads(done.stdout)[unit], 0)
 
