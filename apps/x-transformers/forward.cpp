@@ -20,7 +20,7 @@ Json parse_kwargs(const std::string& text) {
   try {
     return Json::parse(text);
   } catch (const Json::parse_error& error) {
-    throw InputError(std::string("--kwargs: not valid JSON: ") + parse_reason(error));
+    throw InputError(std::string("--kwargs: not valid JSON: ") + detail::reason(error));
   }
 }
 

@@ -126,11 +126,61 @@ TEST(Json, AKeyGivenTwiceInOneObjectIsRefused) {
     read_json_file(path);
     FAIL();
   } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("twice.json: key 'depth' is given twice"),
+    EXPECT_NE(std::string(error.what()).find("twice.json: key \"depth\" is given twice"),
               std::string::npos)
         << error.what();
   }
   EXPECT_EQ(parse_json(R"({"a": {"b": 1}, "b": [{"a": 1}, {"a": 2}]})")["b"][1]["a"], 2);
+}
+
+std::string parse_error_of(const std::string& text) {
+  try {
+    parse_json_argument(text, "given");
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Json, DeepNestingIsRefused) {
+  const auto nested = [](size_t levels, const std::string& open, const std::string& close) {
+    std::string text;
+    for (size_t i = 0; i < levels; ++i) text += open;
+    text += "1";
+    for (size_t i = 0; i < levels; ++i) text += close;
+    return text;
+  };
+  EXPECT_EQ(parse_error_of(nested(kDeepestJson, "[", "]")), "");
+  EXPECT_EQ(parse_error_of(nested(kDeepestJson + 1, "[", "]")), "given: nested too deeply");
+  EXPECT_EQ(parse_error_of(nested(200000, "[", "]")), "given: nested too deeply");
+  EXPECT_EQ(parse_error_of(nested(100000, "{\"a\":", "}")), "given: nested too deeply");
+}
+
+TEST(Json, SyntaxErrorsAreShortAndInOurWords) {
+  for (const std::string text : {"", "{", "[1,]", "1e999", "\"\xff\"", "nul\n"}) {
+    const auto message = parse_error_of(text);
+    EXPECT_TRUE(message.starts_with("given: not valid JSON: ")) << message;
+    EXPECT_EQ(message.find("json.exception"), std::string::npos) << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+  }
+  EXPECT_LT(parse_error_of("\"" + std::string(100000, 'a')).size(), 300U);
+  EXPECT_LT(parse_error_of(std::string(100000, '9') + "e9").size(), 300U);
+}
+
+TEST(Json, FoldersAreNoFiles) {
+  try {
+    read_json_file(testing::TempDir());
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("is a folder, expected a JSON file"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(Json, APartIsAnObject) {
+  EXPECT_EQ(error_of(R"({"attn": [1]})"), "file.attn: expected an object, got [1]");
+  EXPECT_EQ(error_of(R"({"cross_attn": null})"), "file.cross_attn: expected an object, got null");
 }
 
 TEST(Json, NotBuiltIsRefusedUnlessOff) {

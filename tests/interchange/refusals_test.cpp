@@ -48,6 +48,8 @@ TEST_P(RefusedNet, NamesTheRule) {
 INSTANTIATE_TEST_SUITE_P(
     All, RefusedNet,
     testing::Values(
+        Case{R"({"attn_layers": {"depth": -2}})",
+             "config: attn_layers.depth: expected a positive number, got -2"},
         Case{R"({"average_pool_embed": true, "use_cls_token": true})",
              "average_pool_embed and use_cls_token"},
         Case{R"({"use_cls_token": true, "attn_pool": true})", "use_cls_token and attn_pool"},
@@ -134,6 +136,9 @@ INSTANTIATE_TEST_SUITE_P(
             "data_dependent_alibi_per_row: needs causal"},
         Case{R"({"par_ratio": 2, "cross_attend": true})",
              "par_ratio: a block of 2 layers is too large"},
+        Case{R"({"depth": 1000000000})", "depth: expected 10000 or less, got 1000000000"},
+        Case{R"({"dim": 1000000000})", "dim: expected 100000000 or less, got 1000000000"},
+        Case{R"({"attn": [1]})", "config.attn: expected an object, got [1]"},
         Case{R"({"weight_tie_layers": true, "depth": null})", "weight_tie_layers: needs depth"},
         Case{R"({"weight_tie_layers": true, "layers_execute_order": [0, 1]})",
              "weight_tie_layers: not with"}));
@@ -201,7 +206,9 @@ TEST_P(RefusedPair, NamesTheRule) {
       "enc_heads": 2, "dec_num_tokens": 19, "dec_max_seq_len": 16, "dec_depth": 1, "dec_heads": 2})"));
 }
 INSTANTIATE_TEST_SUITE_P(All, RefusedPair,
-                         testing::Values(Case{R"({"enc_dim": 16})", "unknown key 'enc_dim'"},
+                         testing::Values(Case{R"({"dec_depth": 0})",
+                                              "dec.attn_layers.depth: expected a positive number"},
+                                         Case{R"({"enc_dim": 16})", "unknown key 'enc_dim'"},
                                          Case{R"({"dec_dim": 16})", "unknown key 'dec_dim'"},
                                          Case{R"({"tie_token_emb": true})",
                                               "tie_token_emb: needs enc_num_tokens"}));

@@ -1,6 +1,7 @@
 #include "x_transformers/core/json.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <sstream>
@@ -23,6 +24,13 @@ size_t edit_distance(const std::string& a, const std::string& b) {
     }
   }
   return row.back();
+}
+
+/// `key` for a message: ASCII, and short however long a file makes it.
+std::string quoted(const Json& key) {
+  constexpr size_t kLongest = 60;
+  const auto text = key.dump(-1, ' ', true, Json::error_handler_t::replace);
+  return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
 }
 
 }  // namespace
@@ -55,36 +63,53 @@ ModuleSpec read_module(const Json& value, const std::string& where) {
   return {value["type"].get<std::string>(), arguments.dump()};
 }
 
+std::string reason(const Json::exception& error) {
+  constexpr size_t kLongestQuotation = 60;
+  std::string text = error.what();
+  const auto name_end = text.find("] ");
+  if (text.starts_with("[json.exception.") && name_end != std::string::npos)
+    text.erase(0, name_end + 2);
+  const auto quote = text.find('\'');
+  if (quote == std::string::npos) return text;
+  const auto begin = quote + 1, end = std::max(text.rfind('\''), begin);
+  if (end - begin <= kLongestQuotation) return text;
+  // The end of what was read is where the error is.
+  return text.substr(0, begin) + "..." + text.substr(end - kLongestQuotation);
+}
+
 }  // namespace detail
 
-Json parse_json(const std::string& text) {
+Json parse_json(std::string_view text, int deepest) {
+  using Event = Json::parse_event_t;
   std::vector<std::set<std::string>> keys;  // of the objects that are open
-  const auto watch = [&](int, Json::parse_event_t event, Json& value) {
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key) {
-      const auto key = value.get<std::string>();
-      require(keys.back().insert(key).second, "key '" + key + "' is given twice");
+  const auto watch = [&](int depth, Event event, Json& value) {
+    if (event == Event::object_start || event == Event::array_start)
+      require(depth < deepest, "nested too deeply");
+    if (event == Event::object_start) keys.emplace_back();
+    if (event == Event::object_end) keys.pop_back();
+    if (event == Event::key) {
+      require(keys.back().insert(value.get<std::string>()).second,
+              "key " + detail::quoted(value) + " is given twice");
     }
     return true;
   };
   return Json::parse(text, watch);
 }
 
-std::string parse_reason(const Json::parse_error& error) {
-  constexpr size_t kLongest = 60;
-  const std::string reason = error.what(), quote = "last read: '";
-  const auto found = reason.find(quote);
-  if (found == std::string::npos) return reason;
-  const auto begin = found + quote.size(), end = std::max(reason.rfind('\''), begin);
-  if (end - begin <= kLongest) return reason;
-  // The end of what was read is where the error is.
-  return reason.substr(0, begin) + "..." + reason.substr(end - kLongest);
+Json parse_json_argument(std::string_view text, const std::string& where) {
+  try {
+    return parse_json(text);
+  } catch (const InputError& error) {
+    throw InputError(where + ": " + error.what());
+  } catch (const Json::exception& error) {
+    throw InputError(where + ": not valid JSON: " + detail::reason(error));
+  }
 }
 
 Json read_json_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   require(file.good(), path + ": cannot be read");
+  require(!std::filesystem::is_directory(path), path + ": is a folder, expected a JSON file");
   std::stringstream text;
   text << file.rdbuf();
   try {
@@ -97,7 +122,9 @@ Json read_json_file(const std::string& path) {
         content.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, content.size()));
     const auto line = 1 + std::count(content.begin(), end, '\n');
     throw InputError(path + ":" + std::to_string(line) +
-                     ": not valid JSON: " + parse_reason(error));
+                     ": not valid JSON: " + detail::reason(error));
+  } catch (const Json::exception& error) {
+    throw InputError(path + ": not valid JSON: " + detail::reason(error));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -74,6 +75,8 @@ std::string nearest_hint(const std::string& key, const std::vector<std::string>&
 [[noreturn]] void wrong_type(const std::string& where, const std::string& expected,
                              const Json& got);
 ModuleSpec read_module(const Json& value, const std::string& where);
+/// What the parser says, without its name for the error, and with a long quotation shortened.
+std::string reason(const Json::exception& error);
 
 }  // namespace detail
 
@@ -180,7 +183,8 @@ class JsonReader {
     // Both spellings: attn_flash, and attn: {flash}.
     const std::string key = prefix_ + name;
     const auto found = object_.find(key);
-    if (found != object_.end() && found->is_object()) {
+    if (found != object_.end()) {
+      if (!found->is_object()) detail::wrong_type(where_ + "." + key, "an object", *found);
       used_.insert(key);
       JsonReader nested(*found, where_ + "." + key);
       nested.skipped_ = {skipped.begin(), skipped.end()};
@@ -364,10 +368,16 @@ std::vector<OptionHelp> options_help() {
   return writer.lines;
 }
 
-/// What was wrong, with a long quotation of the text shortened.
-std::string parse_reason(const Json::parse_error& error);
-/// Parses JSON. Throws Json::parse_error, and InputError for a key given twice in one object.
-Json parse_json(const std::string& text);
+/// Levels of arrays and objects in what a user may give: many more than a model has, and few enough
+/// for functions that call themselves.
+inline constexpr int kDeepestJson = 100;
+
+/// Parses JSON. Throws Json::exception, and InputError for a key given twice in one object and for
+/// more than `deepest` levels.
+Json parse_json(std::string_view text, int deepest = kDeepestJson);
+
+/// Parses JSON given as `where`. Throws InputError that begins with it.
+Json parse_json_argument(std::string_view text, const std::string& where);
 
 /// Reads a JSON file. Throws InputError with the file's name, and the line for a syntax error.
 Json read_json_file(const std::string& path);

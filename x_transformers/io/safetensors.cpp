@@ -12,8 +12,6 @@
 #include <cstring>
 #include <limits>
 #include <memory>
-#include <nlohmann/json.hpp>
-#include <set>
 #include <stdexcept>
 #include <string_view>
 #include <tuple>
@@ -21,6 +19,7 @@
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/io/mapped_file.h"
 
@@ -111,23 +110,13 @@ json parse_header(std::string_view text) {
   if (text.empty() || text.front() != '{' || text.find('\0') != text.npos) {
     throw Malformed("header: expected a JSON object");
   }
-  std::vector<std::set<std::string>> keys;
-  const auto check = [&keys](int depth, json::parse_event_t event, json& parsed) {
-    using Event = json::parse_event_t;
-    if (event == Event::object_start || event == Event::array_start) {
-      if (depth > 2) throw Malformed("header: nested too deeply");
-      if (event == Event::object_start) keys.emplace_back();
-    } else if (event == Event::object_end) {
-      keys.pop_back();
-    } else if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) {
-      throw Malformed(fmt::format("header: key {} stands twice", shown(parsed)));
-    }
-    return true;
-  };
+  constexpr int kDeepest = 3;
   try {
-    return json::parse(text, check);
-  } catch (const json::exception& error) {
+    return parse_json(text, kDeepest);
+  } catch (const InputError& error) {
     throw Malformed(fmt::format("header: {}", error.what()));
+  } catch (const json::exception& error) {
+    throw Malformed(fmt::format("header: {}", detail::reason(error)));
   }
 }
 

@@ -149,8 +149,12 @@ AttentionLayersOptions resolve(AttentionLayersOptions o) {
 }
 
 void validate(const AttentionLayersOptions& o) {
+  // Beyond any model, and within what can be planned and sized in time.
+  constexpr int64_t kMostBlocks = 10'000, kMostFeatures = 100'000'000;
   require_positive(o.dim, "dim");
   require_positive(o.depth, "depth");
+  require_at_most(o.dim, kMostFeatures, "dim");
+  require_at_most(o.depth, kMostBlocks, "depth");
   check_positions(o);
   check_norms(o);
   check_order(o);

@@ -57,7 +57,7 @@ void validate(const TransformerWrapperOptions& o) {
 TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options)
     : options_(std::move(options)) {
   validate(options_);
-  attn_layers_ = AttentionLayers(options_.attn_layers);
+  attn_layers_ = make_part("attn_layers", [&] { return AttentionLayers(options_.attn_layers); });
   const auto dim = attn_layers_->options().dim;
   build_embeddings(dim);
   register_module("attn_layers", attn_layers_);

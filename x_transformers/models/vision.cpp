@@ -32,7 +32,7 @@ ViTransformerWrapperImpl::ViTransformerWrapperImpl(ViTransformerWrapperOptions o
   require(o.patch_size > 0 && o.image_size > 0 && o.image_size % o.patch_size == 0,
           "patch_size: " + std::to_string(o.patch_size) +
               " does not divide image_size = " + std::to_string(o.image_size));
-  attn_layers_ = AttentionLayers(o.attn_layers);
+  attn_layers_ = make_part("attn_layers", [&] { return AttentionLayers(o.attn_layers); });
   const auto dim = attn_layers_->options().dim;
   const auto patches = (o.image_size / o.patch_size) * (o.image_size / o.patch_size);
   const auto patch_dim = o.channels * o.patch_size * o.patch_size;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/ops/mask.h"
 
@@ -33,8 +34,10 @@ XTransformerSideOptions XTransformerSideOptions::of(LayersKind kind) {
 XTransformerImpl::XTransformerImpl(XTransformerOptions options) : options_(std::move(options)) {
   auto encoder = side_options(options_.enc, options_.dim);
   encoder.return_only_embed = true;
-  encoder_ = register_module("encoder", TransformerWrapper(encoder));
-  TransformerWrapper decoder(side_options(options_.dec, options_.dim));
+  encoder_ =
+      register_module("encoder", make_part("enc", [&] { return TransformerWrapper(encoder); }));
+  const auto decoder_options = side_options(options_.dec, options_.dim);
+  auto decoder = make_part("dec", [&] { return TransformerWrapper(decoder_options); });
   if (options_.tie_token_emb) {
     require(options_.enc.num_tokens == options_.dec.num_tokens,
             "tie_token_emb: needs enc_num_tokens = dec_num_tokens");

@@ -58,8 +58,13 @@ void apply_override(Json& run, const std::string& assignment) {
     require(!key.empty(), fmt::format("--set {}: the path has an empty part", assignment));
     node = &child(*node, key, assignment);
   }
-  Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  *node = value.is_discarded() ? Json(text) : std::move(value);
+  try {
+    *node = parse_json(text);
+  } catch (const Json::exception&) {
+    *node = text;
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("--set {}: {}", assignment.substr(0, equals), error.what()));
+  }
 }
 
 RunOptions parse_run_options(const Json& run, const std::string& where) {

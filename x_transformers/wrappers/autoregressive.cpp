@@ -71,7 +71,8 @@ std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
 }  // namespace
 
 AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(AutoregressiveWrapperOptions options)
-    : AutoregressiveWrapperImpl(TransformerWrapper(options.net), options) {}
+    : AutoregressiveWrapperImpl(make_part("net", [&] { return TransformerWrapper(options.net); }),
+                                options) {}
 
 AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net,
                                                      AutoregressiveWrapperOptions options)
