@@ -89,6 +89,32 @@ TEST_F(StateDictTest, StrictListsWhatDoesNotFitAndChangesNothing) {
   EXPECT_EQ(model.scale.item<float>(), 1.0F);
 }
 
+TEST_F(StateDictTest, IntegersAreNoWeights) {
+  Model model;
+  TensorMap weights = fresh_weights();
+  weights["left.weight"] = at::ones({2, 3}, at::kLong);
+  weights["left.count"] = at::ones({1}, at::kFloat);
+  const std::string message = message_of<InputError>([&] { load_state_dict(model, weights); });
+  EXPECT_EQ(message,
+            "the weights do not fit the model: 2 of another dtype: left.count: expected Long, got "
+            "Float, left.weight: expected Float, got Long");
+  const LoadReport report = load_state_dict(model, weights, /*strict=*/false);
+  EXPECT_THAT(report.mistyped, ElementsAre("left.count: expected Long, got Float",
+                                           "left.weight: expected Float, got Long"));
+  EXPECT_TRUE(at::equal(model.shared->weight, at::arange(6, at::kFloat).view({2, 3})));
+}
+
+TEST_F(StateDictTest, EveryFloatingTypeBecomesTheModels) {
+  for (const auto dtype : {at::kHalf, at::kBFloat16, at::kFloat, at::kDouble}) {
+    Model model;
+    TensorMap weights = fresh_weights();
+    weights["left.weight"] = at::full({2, 3}, 7, dtype);
+    weights["left.count"] = at::ones({1}, at::kInt);
+    EXPECT_TRUE(load_state_dict(model, weights).clean()) << dtype;
+    EXPECT_TRUE(at::equal(model.shared->weight, at::full({2, 3}, 7.0))) << dtype;
+  }
+}
+
 TEST_F(StateDictTest, WithoutStrictWhatFitsIsCopied) {
   Model model;
   TensorMap weights = fresh_weights();

@@ -64,6 +64,17 @@ bool holds(const TensorMap& tensors, const std::string& name) {
   return found != tensors.end() && found->second.defined();
 }
 
+// Whether values of one dtype may become values of the other: not where integers, truth values or
+// complex numbers would pass for something else.
+bool same_kind(at::ScalarType a, at::ScalarType b) {
+  return at::isFloatingType(a) == at::isFloatingType(b) &&
+         at::isComplexType(a) == at::isComplexType(b) && (a == at::kBool) == (b == at::kBool);
+}
+
+bool fits(const at::Tensor& own, const at::Tensor& given) {
+  return given.sizes() == own.sizes() && same_kind(given.scalar_type(), own.scalar_type());
+}
+
 LoadReport compare(const TensorMap& own, const TensorMap& weights) {
   const auto first = first_names(own);
   std::set<std::string> given;  // by first name
@@ -78,6 +89,10 @@ LoadReport compare(const TensorMap& own, const TensorMap& weights) {
       report.misshapen.push_back(fmt::format("{}: expected [{}], got [{}]", name,
                                              fmt::join(tensor.sizes(), ", "),
                                              fmt::join(weights.at(name).sizes(), ", ")));
+    } else if (holds(weights, name) && !fits(tensor, weights.at(name))) {
+      report.mistyped.push_back(fmt::format("{}: expected {}, got {}", name,
+                                            c10::toString(tensor.scalar_type()),
+                                            c10::toString(weights.at(name).scalar_type())));
     }
   }
   for (const auto& [name, tensor] : weights) {
@@ -139,6 +154,7 @@ std::string LoadReport::describe() const {
   if (!missing.empty()) parts.push_back(listed("missing", missing));
   if (!unexpected.empty()) parts.push_back(listed("unexpected", unexpected));
   if (!misshapen.empty()) parts.push_back(listed("misshapen", misshapen));
+  if (!mistyped.empty()) parts.push_back(listed("of another dtype", mistyped));
   return fmt::format("{}", fmt::join(parts, "; "));
 }
 
@@ -150,7 +166,7 @@ LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, 
   }
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : own) {
-    if (!holds(weights, name) || weights.at(name).sizes() != tensor.sizes()) continue;
+    if (!holds(weights, name) || !fits(tensor, weights.at(name))) continue;
     at::Tensor target = tensor;
     target.copy_(weights.at(name));
   }

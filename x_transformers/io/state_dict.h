@@ -26,20 +26,23 @@ struct LoadReport {
   std::vector<std::string> missing;     ///< names of the module that the weights lack
   std::vector<std::string> unexpected;  ///< names of the weights that the module lacks
   std::vector<std::string> misshapen;   ///< "NAME: expected [2, 3], got [3, 2]"
+  std::vector<std::string> mistyped;    ///< "NAME: expected Float, got Long"
 
   /// True when everything fits.
-  bool clean() const { return missing.empty() && unexpected.empty() && misshapen.empty(); }
+  bool clean() const {
+    return missing.empty() && unexpected.empty() && misshapen.empty() && mistyped.empty();
+  }
   /// One line for people: what does not fit, by kind, with counts and at most 20 names of each; ""
   /// when clean.
   std::string describe() const;
 };
 
-/// Copies `weights` into the parameters and buffers of `module`, converting dtype and device,
-/// without a gradient.
+/// Copies `weights` into the parameters and buffers of `module`, converting device
+/// and, among floating-point and among integer types, dtype; without a gradient.
 ///
 /// A name that is missing counts as present when another name of the same tensor is there. With
-/// `strict`, anything missing, unexpected or misshapen is an InputError that lists it, and the
-/// module stays as it was; without, what fits is copied and the rest reported.
+/// `strict`, anything missing, unexpected, misshapen or mistyped is an InputError that lists it,
+/// and the module stays as it was; without, what fits is copied and the rest reported.
 LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, bool strict = true);
 
 /// Writes `weights` as safetensors with the metadata that every weight file of ours carries, beside
