@@ -256,6 +256,14 @@ TEST(BeamSearch, TheLengthPenaltyDividesScores) {
   EXPECT_DOUBLE_EQ(length_penalty_divisor(1, 0.7), 1);
 }
 
+TEST(BeamSearch, ABiasRulesTokensOut) {
+  auto options = search_options(6, 3);
+  options.logit_bias["0"] = -std::numeric_limits<double>::infinity();
+  const auto result = search(prompts(), options);
+  EXPECT_FALSE((result.beams == 0).any().item<bool>());
+  EXPECT_TRUE(result.scores.isfinite().all().item<bool>());
+}
+
 TEST(BeamSearch, MoreBeamsThanTokensFillUpStepByStep) {
   const auto result = search(tokens({{1, 2}}), search_options(3, 40), 3);
   EXPECT_EQ(result.beams.size(0), 27);

@@ -127,5 +127,19 @@ TEST(CallRefused, StartsOfSequencesBesidePrompts) {
             "seq_start_pos: generation sets it; give prompt_lens");
 }
 
+TEST(Calls, AnEosIsATokenOfTheModel) {
+  const auto x = at::zeros({1, 2}, at::kLong);
+  for (const int64_t eos : {-1, 17, 999}) {
+    for (const char* method : {"generate", "beam_search"}) {
+      const Json kwargs = {{"seq_len", 1}, {"eos_token", eos}, {"method", method}};
+      EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", x}}, kwargs),
+                "eos_token: expected a token from 0 to 16, got " + std::to_string(eos));
+    }
+  }
+  EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", x}},
+                         Json{{"seq_len", 1}, {"eos_token", 16}}),
+            "");
+}
+
 }  // namespace
 }  // namespace x_transformers

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/generation/penalties.h"
 #include "x_transformers/generation/sampling.h"
 
 namespace x_transformers {
@@ -77,7 +78,7 @@ class Search {
 
   /// Chooses the next token of every beam by the logits [batch * beams, vocab].
   void advance(const at::Tensor& logits) {
-    auto candidates = ranked(proposed(logits));
+    auto candidates = ranked(proposed(biased(logits)));
     ++length_;
     if (ends()) candidates = without_ended(candidates);
     take(candidates.first(kept_));
@@ -128,6 +129,13 @@ class Search {
 
   /// Whether every continuation may be an eos, which no beam goes on from.
   bool ends() const { return options_.eos_token.has_value(); }
+
+  at::Tensor biased(const at::Tensor& logits) {
+    if (options_.logit_bias.empty()) return logits;
+    if (!bias_.defined())
+      bias_ = logit_bias_tensor(options_.logit_bias, logits.size(-1)).to(logits.device());
+    return logits + bias_;
+  }
 
   /// The highest tokens of each beam, all beams of a prompt side by side.
   Candidates proposed(const at::Tensor& logits) {
@@ -196,7 +204,7 @@ class Search {
   int64_t length_ = 0;
   int64_t kept_ = 1;  // live beams of a prompt: fewer than asked for where there are no more
   Beams live_, finished_;
-  at::Tensor rows_;
+  at::Tensor rows_, bias_;
 };
 
 }  // namespace

@@ -23,6 +23,7 @@ struct BeamSearchOptions {
   std::string filter_logits_fn = "identity";
   std::map<std::string, double> filter_kwargs;
   double length_penalty = 0;
+  std::map<std::string, double> logit_bias;
   std::optional<int64_t> seed;
 
   template <class Visitor>
@@ -43,6 +44,7 @@ struct BeamSearchOptions {
     v("length_penalty", length_penalty,
       "scores are divided by ((5 + length) / 6) to this power; above 0 favours longer text",
       "arXiv:1609.08144");
+    v("logit_bias", logit_bias, "token to what is added to its logit");
     v("seed", seed, "start of the random numbers; default: the device's own generator");
   }
 };

@@ -41,7 +41,8 @@ at::Device device_of(AutoregressiveWrapper& model) { return model->parameters().
 
 /// No token comes that the tokenizer has no text for: a model may have more tokens than its
 /// tokenizer, for a round number.
-GenerateOptions within_vocabulary(GenerateOptions options, const LanguageModel& language_model) {
+template <class Options>
+Options within_vocabulary(Options options, const LanguageModel& language_model) {
   const auto& net = language_model.model->options().net;
   const auto logits = net.logits_dim.value_or(net.num_tokens);
   for (auto token = language_model.tokenizer->vocab_size(); token < logits; ++token) {
@@ -81,6 +82,25 @@ class TextStream {
   const TextGeneration& generation_;
   std::string text_;
 };
+
+/// The best text of a beam search goes to `stream`.
+void search_text(LanguageModel& language_model, const GenerationInputs& inputs,
+                 const TextGeneration& generation, TextStream& stream) {
+  BeamSearchOptions options;
+  options.seq_len = generation.options.seq_len;
+  options.eos_token = generation.options.eos_token;
+  options.beams = *generation.beams;
+  options.length_penalty = generation.length_penalty;
+  const auto best =
+      language_model.model->beam_search(inputs, within_vocabulary(options, language_model))
+          .best()
+          .reshape(-1)
+          .to(at::kCPU);
+  for (int64_t i = 0; i < best.numel(); ++i) {
+    const auto token = best[i].item<int64_t>();
+    if (stream.push(token) || token == options.eos_token) break;
+  }
+}
 
 std::function<std::string()> sampler(LanguageModel language_model, const TrainOptions& options) {
   if (!language_model.tokenizer) return {};
@@ -143,6 +163,7 @@ AutoregressiveWrapperOptions read_options(const Json& config, const std::string&
     options.net = options_from_json<TransformerWrapperOptions>(config, where);
     return options;
   }
+  require(config.contains("type"), where + ".type: expected the name of a class, got none");
   require_type(config, "AutoregressiveWrapper", where);
   if (config.contains("net")) require_type(config["net"], "TransformerWrapper", where + ".net");
   return options_from_json<AutoregressiveWrapperOptions>(config, where);
@@ -301,6 +322,10 @@ std::string write_text(LanguageModel& language_model, const TextGeneration& gene
   inputs.callback = [&](const at::Tensor& step, int64_t) {
     return stream.push(step.item<int64_t>());
   };
+  if (generation.beams) {
+    search_text(language_model, inputs, generation, stream);
+    return stream.finish();
+  }
   language_model.model->generate(inputs, within_vocabulary(generation.options, language_model));
   return stream.finish();
 }

@@ -54,6 +54,10 @@ struct TextGeneration {
   std::optional<bool> fixed_caches = std::nullopt;   ///< SessionOptions::fixed_caches: CUDA graphs
   std::vector<AutoregressiveWrapper> amateurs = {};  ///< smaller models to decode against
   ContrastiveDecodeOptions contrastive = {};         ///< how, for each of them
+  /// Beam search instead of sampling, with seq_len and eos_token of `options`: all of the text
+  /// comes at the end.
+  std::optional<int64_t> beams = std::nullopt;
+  double length_penalty = 0;  ///< of beam search
 };
 
 /// Continues the prompt and returns the new text. An empty prompt stands for a line end. InputError

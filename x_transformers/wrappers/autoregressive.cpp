@@ -55,6 +55,14 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
   return {align_right(prompts, lens, pad_value), (prompts.size(1) - lens).to(prompts.device())};
 }
 
+/// A token that the model never writes ends nothing.
+void require_eos(const std::optional<int64_t>& eos_token, const TransformerWrapperOptions& net) {
+  if (!eos_token || net.to_logits) return;
+  const auto tokens = net.logits_dim.value_or(net.num_tokens);
+  require(*eos_token >= 0 && *eos_token < tokens,
+          fmt::format("eos_token: expected a token from 0 to {}, got {}", tokens - 1, *eos_token));
+}
+
 std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
                                                  const GenerationInputs& inputs,
                                                  const AlignedPrompts& aligned, int64_t seq_len) {
@@ -172,6 +180,7 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
 
 at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
                                                const GenerateOptions& options) {
+  require_eos(options.eos_token, net_->options());
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
@@ -192,6 +201,7 @@ at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
 
 BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& inputs,
                                                         const BeamSearchOptions& options) {
+  require_eos(options.eos_token, net_->options());
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
