@@ -2,6 +2,7 @@
 #include <sentencepiece_trainer.h>
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <unordered_map>
 
@@ -84,10 +85,18 @@ std::vector<std::string_view> choose_lines(const std::vector<FileContents>& file
   return lines;
 }
 
-/// What sentencepiece says without the place in its source: file(line) [condition] reason.
-std::string_view reason(std::string_view message) {
+/// What sentencepiece says without the place in its source, file(line) [condition] reason, and with
+/// our spelling of its --option_names.
+std::string reason(std::string_view message) {
   const size_t end = message.rfind("] ");
-  return end == std::string_view::npos ? message : message.substr(end + 2);
+  std::string text(end == std::string_view::npos ? message : message.substr(end + 2));
+  for (size_t at = text.find("--"); at != std::string::npos; at = text.find("--", at)) {
+    for (; at < text.size() && (text[at] == '-' || text[at] == '_' ||
+                                std::isalnum(static_cast<unsigned char>(text[at])));
+         ++at)
+      if (text[at] == '_') text[at] = '-';
+  }
+  return text;
 }
 
 void validate(const SentencePieceTrainingOptions& options) {
