@@ -14,6 +14,7 @@
 #include <memory>
 #include <vector>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
@@ -36,6 +37,8 @@ struct BenchCommand {
   int64_t batch = 16, seq = 128, prompt = 128, tokens = 128, warm_up = 2, steps = 0, threads = 0;
   bool no_cuda_graph = false;
 };
+
+constexpr int64_t kMostBenchThreads = 1024;
 
 using Clock = std::chrono::steady_clock;
 
@@ -80,8 +83,7 @@ Times time_runs(Step step, int64_t warm_up, int64_t count, const at::Device& dev
 }
 
 AutoregressiveWrapper make_model(const BenchCommand& command, const at::Device& device) {
-  auto config = read_json_file(command.config);
-  if (config.contains("model")) config = Json(config["model"]);
+  const auto config = read_model_file(command.config);
   at::manual_seed(0);
   auto model = build_language_model(config, command.config);
   model->to(device);
@@ -130,7 +132,7 @@ Json bench_tokens(const BenchCommand& command, const at::Device& device) {
 /// What `forward --grads` differentiates, of any model.
 Json bench_named(const BenchCommand& command, const at::Device& device) {
   at::manual_seed(0);
-  const auto model = build_model(read_json_file(command.config), command.config);
+  const auto model = build_model(read_model_file(command.config), command.config);
   model->module().to(device);
   model->module().train();
   const auto dtype = command.precision == "bf16" ? at::kBFloat16 : at::kFloat;
@@ -184,23 +186,23 @@ void add_bench(CLI::App& app) {
                                      "with --inputs: further arguments as a JSON object");
   kwargs->needs(inputs);
   command->add_option("--batch", options->batch, "sequences")
-      ->check(CLI::PositiveNumber)
+      ->check(integer_from(1))
       ->excludes(inputs);
   auto* seq = command->add_option("--seq", options->seq, "tokens of a training sequence")
-                  ->check(CLI::PositiveNumber)
+                  ->check(integer_from(1))
                   ->excludes(inputs);
   auto* prompt = command->add_option("--prompt", options->prompt, "tokens of a prompt")
-                     ->check(CLI::PositiveNumber);
+                     ->check(integer_from(1));
   auto* tokens = command->add_option("--tokens", options->tokens, "tokens to generate")
-                     ->check(CLI::PositiveNumber);
+                     ->check(integer_from(1));
   command
       ->add_option("--steps", options->steps,
                    "steps, or generations, to take the median of; default: 7 or 3")
-      ->check(CLI::PositiveNumber);
+      ->check(integer_from(1));
   auto* warm_up = command->add_option("--warm-up", options->warm_up, "training steps before those")
-                      ->check(CLI::NonNegativeNumber);
+                      ->check(integer_from(0));
   command->add_option("--threads", options->threads, "CPU threads; 0: as LibTorch chooses")
-      ->check(CLI::Range(int64_t{0}, kMostThreads));
+      ->check(integer_from(0, kMostBenchThreads));
   command->add_option("--device", options->device, "cpu or cuda");
   command->add_option("--precision", options->precision, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));

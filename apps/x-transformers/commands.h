@@ -15,7 +15,7 @@ inline constexpr int kDone = 0, kFailed = 1, kWrongUse = 2;
 
 /// Runs the program on its arguments (without its name) and returns its exit status. Results go to
 /// stdout, everything else to stderr.
-int run_program(const std::vector<std::string>& arguments);
+int run_program(std::vector<std::string> arguments);
 
 // Each adds one subcommand, with its options and what it runs.
 void add_train(CLI::App& app);

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
@@ -27,13 +28,14 @@ void add_convert(CLI::App& app) {
       ->required();
   command->add_option("to", options->to, "the .safetensors file to write")->required();
   command->add_option("--config", options->config,
-                      "model file: check that names and shapes fit it");
+                      "model file or run file: check that names, shapes and dtypes fit it");
   command->callback([options] {
     require(options->to.ends_with(".safetensors"),
             "to: expected a name that ends in .safetensors, got " + options->to);
+    require_output("to", options->to, {options->from, options->config});
     const auto weights = load_model_weights(options->from);
     if (!options->config.empty()) {
-      const auto model = build_model(read_json_file(options->config), options->config);
+      const auto model = build_model(read_model_file(options->config), options->config);
       load_state_dict(model->module(), weights);
     }
     save_weights(options->to, weights);

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
@@ -16,13 +17,7 @@
 
 namespace x_transformers {
 
-Json parse_kwargs(const std::string& text) {
-  try {
-    return Json::parse(text);
-  } catch (const Json::parse_error& error) {
-    throw InputError(std::string("--kwargs: not valid JSON: ") + detail::reason(error));
-  }
-}
+Json parse_kwargs(const std::string& text) { return parse_json_argument(text, "--kwargs"); }
 
 TensorMap load_inputs(const std::string& path, const at::Device& device, at::ScalarType dtype) {
   auto inputs = load_safetensors(path).tensors;
@@ -40,7 +35,7 @@ at::ScalarType parse_dtype(const std::string& name) {
 }
 
 void add_call_options(CLI::App& command, CallOptions& options) {
-  command.add_option("--config", options.config, "model file (JSON)");
+  command.add_option("--config", options.config, "model file or run file (JSON)");
   command.add_option("--weights", options.weights,
                      "weights (.safetensors or .pt); default: freshly initialised");
   command.add_option("--inputs", options.inputs,
@@ -55,9 +50,10 @@ void add_call_options(CLI::App& command, CallOptions& options) {
 void run_call(const CallOptions& options, const std::string& mode) {
   require(!options.config.empty(), "--config: is needed");
   require(!options.outputs.empty(), "--outputs: is needed");
+  require_output("--outputs", options.outputs, {options.config, options.weights, options.inputs});
   const auto device = open_device(options.device);
   at::manual_seed(static_cast<uint64_t>(options.seed));
-  const auto model = build_model(read_json_file(options.config), options.config);
+  const auto model = build_model(read_model_file(options.config), options.config);
   const auto dtype = parse_dtype(options.dtype);
   if (!options.weights.empty())
     load_state_dict(model->module(), load_model_weights(options.weights));

@@ -2,12 +2,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
@@ -23,6 +25,8 @@ struct GenerateCommand {
   std::string path, prompt, prompt_file, amateur;
   GenerateOptions options;
   ContrastiveDecodeOptions contrastive;
+  std::optional<int64_t> beams;
+  double length_penalty = 0;
   std::vector<std::string> stop;
   bool json = false, greedy = false, no_cuda_graph = false;
 };
@@ -53,15 +57,26 @@ AutoregressiveWrapper load_amateur(const GenerateCommand& command, const Languag
   return amateur.model;
 }
 
+/// Which tokens there are is known only once the model is.
+void require_eos(const GenerateCommand& command, const AutoregressiveWrapperOptions& model) {
+  if (!command.options.eos_token) return;
+  const auto tokens = model.net.logits_dim.value_or(model.net.num_tokens);
+  const auto problem = integer_from(0, tokens - 1)(std::to_string(*command.options.eos_token));
+  require(problem.empty(), "--eos: " + problem);
+}
+
 void run_generation(GenerateCommand& command) {
   const auto device = open_device(command.call.device);
   auto model = load_language_model(command.path, device, parse_dtype(command.call.dtype));
+  require_eos(command, model.model->options());
   TextGeneration generation;
   generation.prompt = command.prompt_file.empty() ? command.prompt : read_file(command.prompt_file);
   generation.options = command.options;
   if (command.greedy) generation.options.temperature = 0;
   if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
   generation.contrastive = command.contrastive;
+  generation.beams = command.beams;
+  generation.length_penalty = command.length_penalty;
   generation.stop = command.stop;
   if (command.no_cuda_graph) generation.fixed_caches = false;
   bool has_begun = false;
@@ -87,9 +102,81 @@ void run_generation(GenerateCommand& command) {
 }
 
 template <class T>
-void add_filter(CLI::App& command, const char* name, std::optional<T>& value, const char* help) {
-  command.add_option_function<T>(
+CLI::Option* add_optional(CLI::App& command, const char* name, std::optional<T>& value,
+                          const char* help) {
+  return command.add_option_function<T>(
       name, [&value](const T& given) { value = given; }, help);
+}
+
+/// Options of drawing tokens, which mean nothing where none are drawn.
+std::vector<CLI::Option*> add_sampling(CLI::App& command, GenerateOptions& sampling) {
+  const auto is_positive = [](double value) { return value > 0 && std::isfinite(value); };
+  sampling.temperature = 0.8;
+  return {command
+              .add_option("--temperature", sampling.temperature,
+                          "divides the logits; 0: always the most probable token")
+              ->check(number_that([](double value) { return value >= 0 && std::isfinite(value); },
+                                  "a number of at least 0")),
+          add_optional(command, "--top-k", sampling.top_k, "draw from this many tokens")
+              ->check(integer_from(1)),
+          add_optional(command, "--top-p", sampling.top_p,
+                       "draw from the most probable tokens up to this sum")
+              ->check(number_from(0, 1)),
+          add_optional(command, "--top-a", sampling.top_a,
+                       "draw from tokens of at least this times the highest probability squared")
+              ->check(number_from(0, 1)),
+          add_optional(command, "--min-p", sampling.min_p,
+                       "draw from tokens of at least this times the highest probability")
+              ->check(number_from(0, 1)),
+          command
+              .add_option("--repetition-penalty", sampling.repetition_penalty,
+                          "above 1 makes repetition less likely")
+              ->check(number_that(is_positive, "a number above 0"))};
+}
+
+std::vector<CLI::Option*> add_contrastive(CLI::App& command, GenerateCommand& options) {
+  auto* amateur =
+      command.add_option("--amateur", options.amateur,
+                         "folder of a weaker model to decode against (contrastive decoding)");
+  auto* beta = command
+                   .add_option("--contrastive-beta", options.contrastive.beta,
+                               "how much the weaker model counts")
+                   ->check(number_that([](double value) { return std::isfinite(value); },
+                                       "a finite number"));
+  auto* alpha = command
+                    .add_option("--contrastive-alpha", options.contrastive.alpha,
+                                "tokens below this share of the highest probability are ruled out")
+                    ->check(number_that([](double value) { return value > 0 && value <= 1; },
+                                        "a number above 0 and up to 1"));
+  beta->needs(amateur);
+  alpha->needs(amateur);
+  return {amateur, beta, alpha};
+}
+
+CLI::Option* add_beams(CLI::App& command, GenerateCommand& options) {
+  auto* beams = add_optional(command, "--beams", options.beams,
+                             "beam search: continuations kept; the text comes at the end")
+                    ->check(integer_from(1));
+  command
+      .add_option("--length-penalty", options.length_penalty,
+                  "of beam search: above 0 favours longer texts (they need --eos), below 0 shorter")
+      ->check(number_that([](double value) { return std::isfinite(value); }, "a finite number"))
+      ->needs(beams);
+  return beams;
+}
+
+void add_decoding(CLI::App& command, GenerateCommand& options) {
+  auto* greedy = command.add_flag("--greedy", options.greedy, "the same as --temperature 0");
+  const auto sampling = add_sampling(command, options.options);
+  auto* beams = add_beams(command, options);
+  const auto contrastive = add_contrastive(command, options);
+  beams->excludes(greedy);
+  for (auto* option : sampling) {
+    beams->excludes(option);
+    // Greedy decoding has its penalty, too.
+    if (option->get_name() != "--repetition-penalty") greedy->excludes(option);
+  }
+  for (auto* option : contrastive) beams->excludes(option);
 }
 
 }  // namespace
@@ -97,44 +184,28 @@ void add_filter(CLI::App& command, const char* name, std::optional<T>& value, co
 void add_generate(CLI::App& app) {
   auto* command = app.add_subcommand("generate", "write with a trained model");
   const auto options = std::make_shared<GenerateCommand>();
-  auto& sampling = options->options;
-  sampling.temperature = 0.8;
   command->add_option(
       "path", options->path,
       "folder of a run or checkpoint, or a model.safetensors beside its config.json");
-  command->add_option("--prompt", options->prompt, "text to go on from");
-  command->add_option("--prompt-file", options->prompt_file, "file with that text");
-  command->add_option("--tokens", sampling.seq_len, "tokens to write at most");
-  command->add_option("--temperature", sampling.temperature,
-                      "divides the logits; 0: always the most probable token");
-  command->add_flag("--greedy", options->greedy, "the same as --temperature 0");
-  add_filter(*command, "--top-k", sampling.top_k, "draw from this many tokens");
-  add_filter(*command, "--top-p", sampling.top_p,
-             "draw from the most probable tokens up to this sum");
-  add_filter(*command, "--top-a", sampling.top_a,
-             "draw from tokens of at least this times the highest probability squared");
-  add_filter(*command, "--min-p", sampling.min_p,
-             "draw from tokens of at least this times the highest probability");
-  command->add_option("--repetition-penalty", sampling.repetition_penalty,
-                      "above 1 makes repetition less likely");
-  add_filter(*command, "--eos", sampling.eos_token, "token that ends the text");
-  command->add_option("--amateur", options->amateur,
-                      "folder of a weaker model to decode against (contrastive decoding)");
-  command->add_option("--contrastive-beta", options->contrastive.beta,
-                      "how much the weaker model counts");
-  command->add_option("--contrastive-alpha", options->contrastive.alpha,
-                      "tokens below this share of the highest probability are ruled out");
+  auto* prompt = command->add_option("--prompt", options->prompt, "text to go on from");
+  command->add_option("--prompt-file", options->prompt_file, "file with that text")
+      ->excludes(prompt);
+  command->add_option("--tokens", options->options.seq_len, "tokens to write at most")
+      ->check(integer_from(0));
+  add_decoding(*command, *options);
+  add_optional(*command, "--eos", options->options.eos_token, "token that ends the text");
   command->add_option("--stop", options->stop,
                       "text that ends the text; may be given several times");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON, at the end");
   add_call_options(*command, options->call);
+  command->get_option("--seed")->default_str("another each time; 0 with --config");
   command->callback([options, command] {
     if (!options->call.config.empty()) {
       refuse_others(*command, "with --config: give it in --kwargs",
                     {"path", "--prompt", "--prompt-file", "--tokens", "--temperature", "--greedy",
                      "--top-k", "--top-p", "--top-a", "--min-p", "--repetition-penalty", "--eos",
-                     "--amateur", "--stop", "--no-cuda-graph", "--json"});
+                     "--amateur", "--beams", "--stop", "--no-cuda-graph", "--json"});
       return run_call(options->call, "generate");
     }
     refuse_others(*command, "without --config", {"--weights", "--inputs", "--kwargs", "--outputs"});

@@ -6,10 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <filesystem>
 #include <map>
 #include <memory>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/model_cost.h"
@@ -31,13 +31,6 @@ struct ModelInfo {
   ModelCost cost;
   std::vector<OptionCost> options;
 };
-
-/// A model file, or a run's folder or run file, whose "model" it is.
-Json model_config(const std::string& path) {
-  const auto file = std::filesystem::is_directory(path) ? path + "/config.json" : path;
-  auto config = read_json_file(file);
-  return config.contains("model") ? Json(config["model"]) : config;
-}
 
 int64_t cache_bytes(const ModelCost& cost) {
   int64_t bytes = 0;
@@ -200,10 +193,10 @@ void add_info(CLI::App& app) {
   command->add_option("model", options->path, "model file, run file, or folder of a run")
       ->required();
   command->add_option("--seq", options->seq, "tokens of a sequence; default: max_seq_len, or 1024")
-      ->check(CLI::PositiveNumber);
+      ->check(integer_from(1));
   command->add_flag("--json", options->json, "for machines");
   command->callback([options] {
-    const auto config = model_config(options->path);
+    const auto config = read_model_file(options->path);
     ModelInfo info{model_cost(config, options->path, options->seq), {}};
     info.options = option_costs(config, info.cost, options->seq);
     if (options->json) return print_json(info);

@@ -1,13 +1,42 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
-#include <string>
+#include <cstdio>
+#include <cstring>
 
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/kernels/cpu/memory.h"
 
+namespace {
+
+/// Takes up the numbers of standard streams that are closed, or the first files opened would get
+/// them, and what is printed. What takes them up can be neither read nor written.
+void occupy_closed_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(stream, F_GETFD) == -1 && errno == EBADF)
+      open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
+}
+
+/// A result that did not reach its reader is a failure.
+int check_written(int status) {
+  const bool is_flushed = std::fflush(stdout) == 0;
+  const int reason = errno;
+  if (status != x_transformers::kDone || (is_flushed && !std::ferror(stdout))) return status;
+  std::fprintf(stderr, "x-transformers: standard output: cannot write%s%s\n",
+               is_flushed ? "" : ": ", is_flushed ? "" : std::strerror(reason));
+  return x_transformers::kFailed;
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  occupy_closed_streams();
   // A file that grows too long is then an error of the write, with a message.
   std::signal(SIGXFSZ, SIG_IGN);
   // Before the first tensor, and for every subcommand.
   x_transformers::kernels::keep_freed_memory();
-  return x_transformers::run_program({argv + 1, argv + argc});
+  return check_written(x_transformers::run_program({argv + 1, argv + argc}));
 }

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
@@ -47,7 +48,12 @@ std::string explain(const CLI::ParseError& error, const CLI::App& app) {
 
 }  // namespace
 
-int run_program(const std::vector<std::string>& arguments) {
+int run_program(std::vector<std::string> arguments) {
+  // As other programs with subcommands take it: help, and help train.
+  if (!arguments.empty() && arguments.front() == "help") {
+    arguments.erase(arguments.begin());
+    arguments.emplace_back("--help");
+  }
   CLI::App app{
       "Transformers with every idea of x-transformers as an option: train, measure, generate.",
       "x-transformers"};
@@ -57,6 +63,7 @@ int run_program(const std::vector<std::string>& arguments) {
                          add_tokenizer, add_bench, add_doctor, add_serve}) {
     add(app);
   }
+  refuse_what_is_no_number(app);
   try {
     // CLI11 takes its arguments last first.
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

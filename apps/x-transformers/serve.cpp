@@ -40,14 +40,16 @@ void serve() {
     int status = kWrongUse;
     std::string message;
     try {
-      const auto request = Json::parse(line);
-      if (!request.is_array()) throw InputError("serve: expected a JSON list of arguments");
-      message = run_captured(request.get<std::vector<std::string>>(), status);
+      const auto request = parse_json_argument(line, "serve");
+      std::vector<std::string> arguments;
+      read_value(request, arguments, "serve");
+      message = run_captured(arguments, status);
     } catch (const std::exception& error) {
       message = error.what();
     }
     fmt::print("{}\n", Json{status, message}.dump(-1, ' ', false, Json::error_handler_t::replace));
-    std::fflush(stdout);
+    if (std::fflush(stdout) != 0)
+      return;  // nobody listens any more; the program says so at its end
   }
 }
 

@@ -32,12 +32,13 @@ def run(*arguments, timeout=120):
                           check=False)
 
 
-def write_safetensors(path, tensors):
-    """float32 tensors by name: (shape, values)."""
+def write_safetensors(path, tensors, dtype='F32'):
+    """Tensors by name: (shape, values)."""
     header, data = {}, b''
+    code = {'F16': 'e', 'F32': 'f', 'F64': 'd', 'I64': 'q'}[dtype]
     for name, (shape, values) in tensors.items():
-        packed = struct.pack(f'<{len(values)}f', *values)
-        header[name] = {'dtype': 'F32', 'shape': shape,
+        packed = struct.pack(f'<{len(values)}{code}', *values)
+        header[name] = {'dtype': dtype, 'shape': shape,
                         'data_offsets': [len(data), len(data) + len(packed)]}
         data += packed
     text = json.dumps(header).encode()
@@ -219,7 +220,177 @@ class BadConfig(ProgramTest):
                             'steps')
 
 
+    def test_nested_too_deeply(self):
+        path = self.folder / 'deep.json'
+        model = json.dumps(MODEL)
+        for text in ('[' * 200000 + ']' * 200000,
+                     '{"type": "Residual", "a": ' * 100000 + '1' + '}' * 100000,
+                     '{"model": ' + '[' * 100000 + ']' * 100000 + '}',
+                     f'{{"model": {model}, "train": {{"seed": {"[" * 1000 + "]" * 1000}}}}}'):
+            path.write_text(text)
+            self.assert_refused(run('info', path), 'deep.json', 'nested too deeply')
+            self.assert_refused(self.train('--out', self.out(), config=path), 'deep.json',
+                                'nested too deeply')
+        self.assert_refused(run('forward', '--config', self.config, '--outputs', self.out(),
+                                '--kwargs', '[' * 50000 + ']' * 50000),
+                            '--kwargs: nested too deeply')
+
+    def test_set_nested_too_deeply(self):
+        self.assert_refused(self.train('--out', self.out(), '--set', 'model.net=' + '[' * 50000 +
+                                       ']' * 50000), '--set model.net: nested too deeply')
+
+    def test_sizes_beyond_any_model(self):
+        for name in ('depth', 'dim'):
+            path = self.write_config('large.json', model=self.with_layers(**{name: 10 ** 9}))
+            for done in (run('info', path), self.train('--out', self.out(), config=path)):
+                self.assert_refused(done, f'net.attn_layers.{name}: expected', 'got 1000000000')
+
+    def test_values_are_named_by_their_path(self):
+        path = self.write_config('negative.json', model=self.with_layers(depth=-2))
+        self.assert_refused(run('info', path), 'negative.json: net.attn_layers.depth: expected')
+        path = self.write_config('list.json', model=self.with_layers(attn=[1]))
+        self.assert_refused(run('info', path), 'net.attn_layers.attn: expected an object, got [1]')
+
+    def test_type_is_missing(self):
+        path = self.folder / 'typeless.json'
+        for text in ('{}', '{"model": {}}'):
+            path.write_text(text)
+            for done in (run('info', path), run('bench', 'train', '--config', path)):
+                self.assert_refused(done, 'type: expected the name of a class')
+        self.assert_refused(self.train('--out', self.out(), config=path),
+                            'type: expected the name of a class')
+
+    def test_not_a_model_file(self):
+        weights = next(self.trained.rglob('model.safetensors'))
+        for done in (run('info', weights), run('bench', 'train', '--config', weights)):
+            self.assert_refused(done, 'expected a model file or a run file')
+        self.assert_refused(self.train('--out', self.out(), config=self.folder), 'is a folder')
+        self.assert_refused(run('forward', '--config', self.config, '--outputs', self.out(),
+                                '--kwargs', '{'), '--kwargs: not valid JSON: parse error')
+
+
 class BadArguments(ProgramTest):
+    def test_integers(self):
+        bench = ('bench', 'train', '--config', self.config)
+        generate = ('generate', self.trained)
+        train = ('train', '--config', self.config)
+        large = '99999999999999999999'
+        for arguments, expected in (
+                (('info', self.config, '--seq', 0),
+                 '--seq: expected an integer of at least 1, got 0'),
+                ((*bench, '--batch', 0), '--batch: expected an integer of at least 1, got 0'),
+                ((*bench, '--threads', -1), '--threads: expected an integer from 0 to 1024'),
+                ((*bench, '--steps', large), '--steps: expected an integer of at most 64 bits'),
+                ((*bench, '--steps', ''), "--steps: expected an integer, got ''"),
+                ((*bench, '--steps', '1.5'), '--steps: expected an integer, got 1.5'),
+                ((*generate, '--seed', large), '--seed: expected an integer of at most 64 bits'),
+                ((*generate, '--top-p', ''), "--top-p: expected a number, got ''"),
+                ((*train, '--steps', large), '--steps: expected an integer of at most 64 bits'),
+                ((*train, '--steps', ''), "--steps: expected an integer, got ''")):
+            with self.subTest(arguments=arguments):
+                self.assert_refused(run(*arguments), expected)
+
+    def test_integers_are_decimal(self):
+        done = run('info', self.config, '--seq', '010', '--json')
+        self.assert_done(done)
+        self.assertEqual(json.loads(done.stdout)['tokens'], 10)
+
+    def test_help_as_a_word(self):
+        for arguments, option in ((('help',), b'generate'), (('help', 'train'), b'--resume')):
+            done = run(*arguments)
+            self.assert_done(done)
+            self.assertIn(option, done.stdout)
+
+    def test_serve(self):
+        lines = '[1]\n{\n["options", "Decodr"]\n["info", ""]\n'
+        done = subprocess.run([PROGRAM, 'serve'], input=lines.encode(), capture_output=True,
+                              timeout=60, check=True)
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([status for status, _ in answers], [2, 2, 2, 2])
+        self.assertEqual(answers[0][1], 'serve[0]: expected a string, got 1')
+        self.assertIn('serve: not valid JSON: parse error', answers[1][1])
+        self.assertIn('Decoder', answers[2][1])
+
+
+class Outputs(ProgramTest):
+    """What is written never costs what is read, and what cannot be written is a failure."""
+
+    def refused_untouched(self, path, *arguments):
+        before = path.read_bytes()
+        self.assert_refused(run(*arguments), 'expected another file than those that are read')
+        self.assertEqual(path.read_bytes(), before)
+
+    def test_output_is_an_input(self):
+        model, weights = self.folder / 'ff.json', self.folder / 'ff.safetensors'
+        inputs = self.folder / 'ff.x.safetensors'
+        model.write_text(json.dumps({'type': 'FeedForward', 'dim': 2, 'no_bias': True}))
+        write_safetensors(weights, {'ff.0.0.weight': ([8, 2], [0.1] * 16),
+                                    'ff.2.weight': ([2, 8], [0.2] * 16)})
+        write_safetensors(inputs, {'x': ([1, 2], [0.5, -1.])})
+        link = self.folder / 'link.safetensors'
+        link.symlink_to(weights)
+        call = ('forward', '--config', model, '--weights', weights, '--inputs', inputs, '--outputs')
+        for path in (model, weights, inputs, link, f'{self.folder}/./ff.safetensors'):
+            self.refused_untouched(Path(path), *call, path)
+        self.refused_untouched(weights, 'convert', weights, weights)
+        self.refused_untouched(weights, 'convert', weights, link)
+        for source in (self.text, self.folder):
+            self.refused_untouched(self.text, 'tokenizer', 'train', source, '--output', self.text)
+
+    def test_no_place_to_write(self):
+        model, weights = self.folder / 'ff2.json', self.folder / 'ff2.safetensors'
+        model.write_text(json.dumps({'type': 'FeedForward', 'dim': 2, 'no_bias': True}))
+        write_safetensors(weights, {'x': ([1, 2], [0.5, -1.])})
+        folder = self.folder / 'folder.safetensors'
+        folder.mkdir()
+        for path in (folder, self.folder / 'nowhere' / 'k.safetensors'):
+            for command in (('convert', weights),
+                            ('tokenizer', 'train', self.text, '--output'),
+                            ('forward', '--config', model, '--inputs', weights, '--outputs')):
+                with self.subTest(path=path, command=command):
+                    self.assert_refused(run(*command, path), path, 'expected a file')
+
+    def test_stdout_that_takes_nothing(self):
+        for arguments in (('--help',), ('options',), ('options', 'Decoder'), ('doctor',),
+                          ('info', self.config), ('info', self.config, '--json'),
+                          ('generate', self.trained, '--tokens', '2', '--json'),
+                          ('generate', self.trained, '--tokens', '2')):
+            for redirection in ('>/dev/full', '>&-'):
+                with self.subTest(arguments=arguments, redirection=redirection):
+                    done = subprocess.run(['bash', '-c', f'"$0" "$@" {redirection}', PROGRAM,
+                                           *map(str, arguments)], capture_output=True, timeout=60,
+                                          check=False)
+                    self.assert_refused(done, 'x-transformers: ', status=1)
+
+    def test_closed_streams_take_no_results(self):
+        inputs, outputs = self.folder / 'closed.safetensors', self.folder / 'closed.out.safetensors'
+        model = self.folder / 'closed.json'
+        model.write_text(json.dumps({'type': 'FeedForward', 'dim': 2, 'no_bias': True}))
+        write_safetensors(inputs, {'x': ([1, 2], [0.5, -1.])})
+        done = subprocess.run(['bash', '-c', '"$0" "$@" <&- >&- 2>&-', PROGRAM, 'forward',
+                               '--config', model, '--inputs', inputs, '--outputs', outputs],
+                              timeout=60, check=False)
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(read_header(outputs)['out']['shape'], [1, 2])
+
+    def test_run_files_as_models(self):
+        path = self.folder / 'run.x.safetensors'
+        write_safetensors(path, {'x': ([1, 3], [1, 2, 3])}, 'I64')
+        out = self.folder / 'run.out.safetensors'
+        self.assert_done(run('forward', '--config', self.config, '--inputs', path, '--outputs',
+                             out))
+        self.assertEqual(read_header(out)['out']['shape'], [])
+        weights = next(self.trained.rglob('model.safetensors'))
+        self.assert_done(run('convert', weights, self.folder / 'run.w.safetensors', '--config',
+                             self.config))
+
+    def test_options_of_a_vocabulary(self):
+        train = ('tokenizer', 'train', self.text, '--output', self.folder / 'v.model')
+        for option, value in (('--vocab-size', 0), ('--threads', 0), ('--max-lines', -1),
+                              ('--character-coverage', 2), ('--model-type', 'word')):
+            self.assert_refused(run(*train, option, value), f'{option}: ')
+
+
     def test_no_subcommand(self):
         self.assert_refused(run(), 'subcommand')
 
@@ -296,6 +467,17 @@ class Weights(ProgramTest):
                 self.assert_refused(self.forward(self.norm, path)[0], 'hostile.safetensors')
         path.write_bytes(struct.pack('<Q', 2 ** 63) + b'{}')
         self.assert_refused(self.forward(self.norm, path)[0], 'hostile.safetensors')
+
+    def test_dtypes(self):
+        path = self.folder / 'dtypes.safetensors'
+        for dtype, value in (('F16', 1.), ('F64', 1.), ('I64', 1)):
+            write_safetensors(path, {'ff.0.0.weight': ([8, 2], [value] * 16),
+                                     'ff.2.weight': ([2, 8], [value] * 16)}, dtype)
+            done, _ = self.forward(self.norm, path)
+            if dtype != 'I64':
+                self.assert_done(done)
+        self.assert_refused(done, 'do not fit the model', '2 of another dtype',
+                            'ff.0.0.weight: expected Float, got Long')
 
     def test_of_another_model(self):
         path = self.folder / 'other.safetensors'
@@ -642,6 +824,51 @@ class Generation(ProgramTest):
         self.assertEqual(texts[0], texts[1])
         self.assertNotEqual(texts[0], texts[2])
 
+    def test_seed_is_said_to_be_another_each_time(self):
+        self.assertIn(b'--seed INT=another each time', run('generate', '--help').stdout)
+        self.assertIn(b'--seed INT=0', run('forward', '--help').stdout)
+
+    def test_options_out_of_range(self):
+        for arguments, expected in (
+                (('--tokens', -1), '--tokens: expected an integer of at least 0, got -1'),
+                (('--temperature', -1), '--temperature: expected a number of at least 0, got -1'),
+                (('--top-k', 0), '--top-k: expected an integer of at least 1, got 0'),
+                (('--top-p', 1.1), '--top-p: expected a number from 0 to 1, got 1.1'),
+                (('--top-a', -1), '--top-a: expected a number from 0 to 1, got -1'),
+                (('--min-p', 2), '--min-p: expected a number from 0 to 1, got 2'),
+                (('--repetition-penalty', 0), '--repetition-penalty: expected a number above 0'),
+                (('--amateur', self.trained, '--contrastive-alpha', 2), '--contrastive-alpha: '),
+                (('--eos', 256), '--eos: expected an integer from 0 to 255, got 256'),
+                (('--eos', -1), '--eos: expected an integer from 0 to 255, got -1'),
+                (('--beams', 0), '--beams: expected an integer of at least 1, got 0')):
+            with self.subTest(arguments=arguments):
+                self.assert_refused(run('generate', self.trained, *arguments), expected)
+
+    def test_options_that_do_not_go_together(self):
+        path = self.folder / 'prompt.txt'
+        path.write_text('a')
+        for arguments in (('--prompt', 'a', '--prompt-file', path),
+                          ('--greedy', '--temperature', 1), ('--greedy', '--top-k', 3),
+                          ('--greedy', '--top-p', 0.5), ('--greedy', '--beams', 2),
+                          ('--beams', 2, '--temperature', 1), ('--beams', 2, '--amateur', 'x'),
+                          ('--contrastive-alpha', 0.5), ('--contrastive-beta', 0.5),
+                          ('--length-penalty', 1)):
+            with self.subTest(arguments=arguments):
+                named = [part for part in arguments if str(part).startswith('--')]
+                self.assert_refused(run('generate', self.trained, *arguments), *named)
+
+    def test_beams(self):
+        def write(*arguments):
+            done = run('generate', self.trained, '--prompt', 'the ', '--tokens', 8, *arguments)
+            self.assert_done(done)
+            return done.stdout
+        self.assertEqual(write('--beams', 1), write('--greedy'))
+        text = json.loads(write('--beams', 3, '--json'))['text']
+        self.assertEqual(json.loads(write('--beams', 3, '--json'))['text'], text)
+        self.assertEqual(len(write('--beams', 3, '--length-penalty', 1)), len('the ') + 8 + 1)
+        eos = text.encode()[3]
+        self.assertNotIn(eos, write('--beams', 3, '--eos', eos)[len('the '):])
+
     def test_prompt_too_long(self):
         self.assert_refused(run('generate', self.trained, '--json', '--prompt', 'a' * (SEQ + 1)),
                             f'{SEQ + 1} tokens', f'max_seq_len = {SEQ}')
@@ -749,9 +976,9 @@ class Reports(ProgramTest):
             self.assertGreater(json.loads(done.stdout)['flops_per_token'], 0, model)
 
     def test_bench(self):
-        for work, unit, *flags in (('train', 'ms_per_step', '--seq', 8),
-                                   ('generate', 'ms_per_token', '--prompt', 2, '--tokens', 3)):
-            done = run('bench', work, '--config', self.config, '--batch', 1, *flags, '--steps', 1,
+        for work, unit, sizes in (('train', 'ms_per_step', ('--seq', 8)),
+                                  ('generate', 'ms_per_token', ('--prompt', 2, '--tokens', 3))):
+            done = run('bench', work, '--config', self.config, '--batch', 1, *sizes, '--steps', 1,
                        '--no-cuda-graph')
             self.assert_done(done)
             self.assertGreater(json.loads(done.stdout)[unit], 0)

@@ -1,0 +1,115 @@
+#include "apps/x-transformers/arguments.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <string_view>
+
+#include "x_transformers/core/json.h"
+
+namespace x_transformers {
+
+namespace {
+
+/// All of `text` as a number, or what is wrong with it.
+template <class T>
+std::string read_number(std::string_view text, T& value) {
+  if (text.starts_with('+')) text.remove_prefix(1);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc::result_out_of_range) return "out of range";
+  const bool is_whole = error == std::errc() && end == text.data() + text.size();
+  return is_whole ? "" : "no number";
+}
+
+std::string refuse(const std::string& expected, const std::string& given) {
+  return fmt::format("expected {}, got {}", expected, given.empty() ? "''" : given);
+}
+
+/// Decimal, as a reader of the command line takes it: CLI11 would read 010 as eight.
+std::string plain_integer(std::string& text) {
+  int64_t value = 0;
+  const auto problem = read_number(text, value);
+  if (problem == "out of range") return refuse("an integer of at most 64 bits", text);
+  if (!problem.empty()) return refuse("an integer", text);
+  text = std::to_string(value);
+  return "";
+}
+
+std::string plain_number(std::string& text) {
+  double value = 0;
+  const auto problem = read_number(text, value);
+  if (problem == "out of range") return refuse("a number that fits in 64 bits", text);
+  return problem.empty() ? "" : refuse("a number", text);
+}
+
+}  // namespace
+
+CLI::Validator integer_from(int64_t least, int64_t most) {
+  const auto expected = most == std::numeric_limits<int64_t>::max()
+                            ? fmt::format("an integer of at least {}", least)
+                            : fmt::format("an integer from {} to {}", least, most);
+  return {[=](std::string& text) {
+            int64_t value = 0;
+            const bool fits = read_number(text, value).empty() && value >= least && value <= most;
+            return fits ? std::string() : refuse(expected, text);
+          },
+          ""};
+}
+
+CLI::Validator number_that(std::function<bool(double)> holds, const std::string& expected) {
+  return {[=](std::string& text) {
+            double value = 0;
+            const bool fits = read_number(text, value).empty() && holds(value);
+            return fits ? std::string() : refuse(expected, text);
+          },
+          ""};
+}
+
+CLI::Validator number_from(double least, double most) {
+  return number_that([=](double value) { return value >= least && value <= most; },
+                     fmt::format("a number from {} to {}", least, most));
+}
+
+void refuse_what_is_no_number(CLI::App& app) {
+  for (auto* option : app.get_options()) {
+    const auto type = option->get_type_name();
+    if (type.starts_with("INT")) option->transform(CLI::Validator(plain_integer, ""));
+    if (type.starts_with("FLOAT")) option->transform(CLI::Validator(plain_number, ""));
+  }
+  for (auto* command : app.get_subcommands([](CLI::App*) { return true; }))
+    refuse_what_is_no_number(*command);
+}
+
+void require_output(const std::string& option, const std::string& path,
+                    const std::vector<std::string>& inputs) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  require(!path.empty(), option + ": expected the name of a file to write, got ''");
+  require(!fs::is_directory(path, ignored),
+          fmt::format("{}: expected a file to write, got the folder {}", option, path));
+  const auto folder = fs::path(path).parent_path();
+  require(folder.empty() || fs::is_directory(folder, ignored),
+          fmt::format("{}: expected a file in a folder that exists, got {}", option, path));
+  if (!fs::is_regular_file(path, ignored)) return;
+  for (const auto& input : inputs) {
+    require(
+        input.empty() || !fs::equivalent(path, input, ignored),
+        fmt::format("{}: expected another file than those that are read, got {}", option, path));
+  }
+}
+
+Json read_model_file(const std::string& path) {
+  namespace fs = std::filesystem;
+  const auto extension = fs::path(path).extension();
+  require(
+      extension != ".safetensors" && extension != ".pt" && extension != ".pth",
+      path + ": expected a model file or a run file (JSON), or the folder of a run, got weights");
+  std::error_code ignored;
+  const auto file = fs::is_directory(path, ignored) ? path + "/config.json" : path;
+  auto config = read_json_file(file);
+  return config.contains("model") ? Json(config["model"]) : config;
+}
+
+}  // namespace x_transformers

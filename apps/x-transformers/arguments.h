@@ -1,0 +1,33 @@
+// What the subcommands ask of their arguments.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace x_transformers {
+
+/// An integer from `least` to `most`.
+CLI::Validator integer_from(int64_t least, int64_t most = std::numeric_limits<int64_t>::max());
+
+/// A number for which `holds`; `expected` says in words which ones those are.
+CLI::Validator number_that(std::function<bool(double)> holds, const std::string& expected);
+CLI::Validator number_from(double least, double most);
+
+/// Has every option of `app` and its subcommands that takes a number refuse what is none: nothing
+/// at all, more than 64 bits, and other bases than ten.
+void refuse_what_is_no_number(CLI::App& app);
+
+/// Throws InputError, before any work, unless `path`, given as `option`, can be a file to write: in
+/// a folder that exists, no folder itself, and none of the files that are read.
+void require_output(const std::string& option, const std::string& path,
+                    const std::vector<std::string>& inputs);
+
+/// A model file, or a run's folder or run file, whose "model" it is.
+nlohmann::json read_model_file(const std::string& path);
+
+}  // namespace x_transformers
