@@ -269,6 +269,14 @@ class BadConfig(ProgramTest):
                                 '--kwargs', '{'), '--kwargs: not valid JSON: parse error')
 
 
+    def test_part_that_is_no_object(self):
+        path = self.folder / 'parts.json'
+        path.write_text(json.dumps({'model': MODEL, 'train': [1]}))
+        done = self.train('--out', self.out(), '--steps', 1, config=path)
+        self.assert_refused(done, 'cannot set train.steps=1')
+        self.assertNotIn(b'--set', done.stderr)
+
+
 class BadArguments(ProgramTest):
     def test_integers(self):
         bench = ('bench', 'train', '--config', self.config)

@@ -28,18 +28,19 @@ std::vector<std::string> split_path(const std::string& path) {
   return keys;
 }
 
-/// The place of `key` in `node`, made where an object lacks it.
+/// The place of `key` in `node`, made where an object lacks it. An assignment may stand for an
+/// option of its own, as --steps, so that messages about the file do not speak of --set.
 Json& child(Json& node, const std::string& key, const std::string& assignment) {
   if (node.is_null()) node = Json::object();
   if (node.is_object()) return node[key];
   require(node.is_array(),
-          fmt::format("--set {}: '{}' is inside {}, expected an object or an array", assignment,
-                      key, detail::shown(node)));
+          fmt::format("cannot set {}: '{}' is inside {}, expected an object or an array",
+                      assignment, key, detail::shown(node)));
   const bool is_index =
       !key.empty() && key.size() < 10 && std::all_of(key.begin(), key.end(), ::isdigit);
-  require(
-      is_index && std::stoul(key) < node.size(),
-      fmt::format("--set {}: expected an index below {}, got '{}'", assignment, node.size(), key));
+  require(is_index && std::stoul(key) < node.size(),
+          fmt::format("cannot set {}: expected an index below {}, got '{}'", assignment,
+                      node.size(), key));
   return node[std::stoul(key)];
 }
 
