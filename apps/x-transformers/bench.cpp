@@ -25,6 +25,7 @@
 #include "x_transformers/train/graph_step.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/trainer_evaluation.h"
+#include "x_transformers/train/trainer_options.h"
 #include "x_transformers/train/trainer_step.h"
 
 namespace x_transformers {
@@ -37,8 +38,6 @@ struct BenchCommand {
   int64_t batch = 16, seq = 128, prompt = 128, tokens = 128, warm_up = 2, steps = 0, threads = 0;
   bool no_cuda_graph = false;
 };
-
-constexpr int64_t kMostBenchThreads = 1024;
 
 using Clock = std::chrono::steady_clock;
 
@@ -202,7 +201,7 @@ void add_bench(CLI::App& app) {
   auto* warm_up = command->add_option("--warm-up", options->warm_up, "training steps before those")
                       ->check(integer_from(0));
   command->add_option("--threads", options->threads, "CPU threads; 0: as LibTorch chooses")
-      ->check(integer_from(0, kMostBenchThreads));
+      ->check(integer_from(0, kMostThreads));
   command->add_option("--device", options->device, "cpu or cuda");
   command->add_option("--precision", options->precision, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));

@@ -179,7 +179,8 @@ TEST_F(Cuda, DecodingInBfloat16EqualsUncached) {
        R"({"heads": 1, "attn_use_latent_kv": true, "attn_dim_latent_kv": 16})",
        R"({"attn_one_kv_head": true, "attn_use_latent_kv": true, "attn_dim_latent_kv": 16})",
        R"({"polar_pos_emb": true, "attn_kv_heads": 2})", R"({"attn_add_zero_kv": true})",
-       R"({"attn_max_attend_past": 5})", R"({"attn": {"attend_sdp_kwargs": {"enable_flash": false}}})"});
+       R"({"attn_max_attend_past": 5})",
+       R"({"attn": {"attend_sdp_kwargs": {"enable_flash": false}}})"});
   for (const auto& layers : variants) {
     auto model = make_model(layers);
     model->to(kCuda);

@@ -93,6 +93,9 @@ struct LayersCache {
   /// Of the first tokens in the cache, how many are memories that have negative positions.
   int64_t memory_length = 0;
 
+  /// The position whose keys and queries xpos leaves as long as they are.
+  double xpos_center = 0;
+
   /// With a position ([1] int64 on the device) the buffers are fixed at `capacity` tokens (see
   /// KeyValueCache::fix).
   at::Tensor position;

@@ -149,6 +149,10 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   arguments.integer("seq_pos_offset");
   if (given.empty()) return std::nullopt;
   auto cache = layers.make_cache();
+  if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);
+  // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
+  if (const auto first = given.find("attn_intermediates.0.cached_kv.0"); first != given.end())
+    cache.xpos_center = static_cast<double>((first->second.size(-2) + x.size(1)) / 2);
   for (size_t i = 0; i < cache.attention.size(); ++i) {
     const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
     const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");
@@ -156,11 +160,11 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
     const bool is_context = cache.attention[i].is_context;
     const auto values = v == given.end() ? at::Tensor() : v->second;
     const auto [placed_k, placed_v] =
-        is_context ? std::pair{k->second, values} : layers.place_cached(k->second, values);
+        is_context ? std::pair{k->second, values}
+                   : layers.place_cached(k->second, values, cache.xpos_center);
     cache.attention[i].append(placed_k, placed_v);
     if (!is_context) cache.length = cache.attention[i].length();
   }
-  if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);
   return cache;
 }
 

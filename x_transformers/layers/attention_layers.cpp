@@ -166,16 +166,16 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   if (inputs.rotary_pos_emb.defined()) {
     state.rotary.emplace().angles = inputs.rotary_pos_emb;
   } else if (rotary_pos_emb_) {
-    const bool fixed_center = cache != nullptr;
-    state.rotary.emplace().queries = rotary_pos_emb_->forward(queries, fixed_center);
-    state.rotary->keys = new_keys.is_same(queries)
-                             ? state.rotary->queries
-                             : rotary_pos_emb_->forward(new_keys, fixed_center);
-    if (fixed_center && (options_.attn.num_mem_kv > 0 || !inputs.self_attn_additional_kv.empty())) {
-      state.rotary->scale_without_position = rotary_pos_emb_->scale_without_position(queries);
+    const auto center = cache ? std::optional(cache->xpos_center) : std::nullopt;
+    state.rotary.emplace().queries = rotary_pos_emb_->forward(queries, center);
+    state.rotary->keys = new_keys.is_same(queries) ? state.rotary->queries
+                                                   : rotary_pos_emb_->forward(new_keys, center);
+    if (cache && (options_.attn.num_mem_kv > 0 || !inputs.self_attn_additional_kv.empty())) {
+      state.rotary->scale_without_position =
+          rotary_pos_emb_->scale_without_position(queries, cache->xpos_center);
     }
     if (cache && options_.attn.use_latent_kv)
-      state.rotary->all_keys = rotary_pos_emb_->forward(all_keys(), fixed_center);
+      state.rotary->all_keys = rotary_pos_emb_->forward(all_keys(), center);
   }
   if (inputs.context_pos.defined() && state.rotary) {
     state.cross_rotary.emplace().queries = rotary_pos_emb_->forward(queries);
@@ -427,8 +427,9 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
   return finish(state);
 }
 
-std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
-    const at::Tensor& keys, const at::Tensor& values) const {
+std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(const at::Tensor& keys,
+                                                                    const at::Tensor& values,
+                                                                    double xpos_center) const {
   if (options_.attn.use_latent_kv) return {keys, values};
   const auto positions = range(0, keys.size(-2), keys);
   if (polar_pos_emb_) {
@@ -438,12 +439,13 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
             repeat_heads(values, options_.heads)};
   }
   if (!rotary_pos_emb_) return {keys, values};
-  return {rotate_cached_keys(keys, positions), values};
+  return {rotate_cached_keys(keys, positions, xpos_center), values};
 }
 
 at::Tensor AttentionLayersImpl::rotate_cached_keys(const at::Tensor& keys,
-                                                   const at::Tensor& positions) const {
-  const auto table = rotary_pos_emb_->forward(positions, true);
+                                                   const at::Tensor& positions,
+                                                   double xpos_center) const {
+  const auto table = rotary_pos_emb_->forward(positions, xpos_center);
   const auto rotated = options_.attn.rotate_num_heads.value_or(options_.heads);
   const auto rest = keys.size(1) - rotated;
   if (rotated >= options_.heads) return apply_rotary(keys, table, true);

@@ -83,9 +83,9 @@ class AttentionLayersImpl : public torch::nn::Module {
   /// An empty cache for this stack, with room for `capacity` tokens at once.
   LayersCache make_cache(int64_t capacity = 0) const;
   /// Keys and values [b, h, n, d] of positions 0..n-1, as Python caches them (keys not turned),
-  /// made into what our caches hold.
-  std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys,
-                                                 const at::Tensor& values) const;
+  /// made into what caches with this xpos_center hold.
+  std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys, const at::Tensor& values,
+                                                 double xpos_center) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
   /// Why a training step cannot be captured and replayed: what the host decides anew each time.
@@ -121,7 +121,8 @@ class AttentionLayersImpl : public torch::nn::Module {
   void place(const AttentionLayersInputs& inputs, State& state) const;
   void bias_positions(const AttentionLayersInputs& inputs, State& state) const;
   void inject_input(const AttentionLayersInputs& inputs, State& state);
-  at::Tensor rotate_cached_keys(const at::Tensor& keys, const at::Tensor& positions) const;
+  at::Tensor rotate_cached_keys(const at::Tensor& keys, const at::Tensor& positions,
+                                double xpos_center) const;
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
   AttentionOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,

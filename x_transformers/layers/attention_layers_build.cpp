@@ -189,6 +189,9 @@ std::string AttentionLayersImpl::cache_refusal() const {
   if (options_.rotary_xpos && options_.attn.l2_distance) {
     return "rotary_xpos scales keys by the length of the sequence, which l2_distance sees";
   }
+  if (options_.rotary_xpos && options_.attn.use_cope) {
+    return "rotary_xpos scales queries by the length of the sequence, which cope sees";
+  }
   if (options_.rotary_xpos && options_.attn.num_mem_kv > 0) {
     return "rotary_xpos places memory key/values in the middle of the sequence, which moves as it "
            "grows";

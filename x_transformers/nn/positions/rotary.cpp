@@ -23,16 +23,17 @@ RotaryEmbedding::RotaryEmbedding(int64_t dim, bool use_xpos, double scale_base,
     scale_ = register_buffer("scale", (at::arange(0, dim, 2, at::kFloat) + 0.4 * d) / (1.4 * d));
 }
 
-RotaryTable RotaryEmbedding::forward(const at::Tensor& positions, bool fixed_center) const {
-  const auto center = fixed_center ? std::optional<double>(0.0) : std::nullopt;
+RotaryTable RotaryEmbedding::forward(const at::Tensor& positions,
+                                     std::optional<double> center) const {
   return make_rotary_table(positions, inv_freq_.to(at::kFloat), interpolation_factor_, scale_,
                            scale_base_, center);
 }
 
-at::Tensor RotaryEmbedding::scale_without_position(const at::Tensor& positions) const {
+at::Tensor RotaryEmbedding::scale_without_position(const at::Tensor& positions,
+                                                   double center) const {
   if (!scale_.defined()) return {};
-  const auto center = at::floor_divide(positions.max() + 1, 2);
-  return at::pow(scale_, -center / scale_base_);
+  const auto middle = at::floor_divide(positions.max() + 1, 2);
+  return at::pow(scale_, (center - middle) / scale_base_);
 }
 
 RotaryAngles RotaryAngles::rows(int64_t count, int64_t after) const {

@@ -17,12 +17,13 @@ class RotaryEmbedding : public torch::nn::Module {
                   double interpolation_factor = 1.0, double base = 10000,
                   double base_rescale_factor = 1.0);
   /// The table for positions [n] or [b, n]. xpos scales by the distance from a center: Python's,
-  /// the middle of the positions up to the greatest, or with `fixed_center` 0, so that keys in a
-  /// cache keep the scale that they were given.
-  RotaryTable forward(const at::Tensor& positions, bool fixed_center = false) const;
-  /// With xpos and a fixed center, what keys without a position are multiplied by, [dim / 2], so
+  /// the middle of the positions up to the greatest, or a fixed `center`, so that keys in a cache
+  /// keep the scale that they were given.
+  RotaryTable forward(const at::Tensor& positions,
+                      std::optional<double> center = std::nullopt) const;
+  /// With xpos and a fixed `center`, what keys without a position are multiplied by, [dim / 2], so
   /// that they stand where Python's center is; else undefined.
-  at::Tensor scale_without_position(const at::Tensor& positions) const;
+  at::Tensor scale_without_position(const at::Tensor& positions, double center) const;
 
  private:
   double scale_base_, interpolation_factor_;
