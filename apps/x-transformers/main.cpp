@@ -24,6 +24,8 @@ void occupy_closed_streams() {
 int check_written(int status) {
   const bool is_flushed = std::fflush(stdout) == 0;
   const int reason = errno;
+  // A reader that has gone wanted no more; only where a run outlives its reader is this seen.
+  if (!is_flushed && reason == EPIPE) return status;
   if (status != x_transformers::kDone || (is_flushed && !std::ferror(stdout))) return status;
   std::fprintf(stderr, "x-transformers: standard output: cannot write%s%s\n",
                is_flushed ? "" : ": ", is_flushed ? "" : std::strerror(reason));

@@ -1,6 +1,8 @@
 // Stacks of layers and their parts in the interchange.
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/layers/attention_pool.h"
@@ -52,7 +54,7 @@ Value attended_list(const LayersOutput& output) {
 Value call_layers(AttentionLayers& layers, const std::string& method, Arguments& arguments) {
   require_forward(layers->options().type_name(), method);
   auto x = arguments.required_tensor("x");
-  auto cache = take_cache(arguments, *layers, x);
+  auto cache = take_cache(arguments, *layers, x, CacheTaker::stack);
   auto inputs = take_layers_inputs(arguments);
   inputs.x = x;
   inputs.mask = arguments.tensor("mask");
@@ -142,17 +144,23 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
 }  // namespace
 
 std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers,
-                                      at::Tensor& x) {
+                                      at::Tensor& x, CacheTaker taker) {
   const auto given = arguments.tensors_by_key("cache");
   const auto age = arguments.integer("cache_age").value_or(1);
-  arguments.flag("input_not_include_cache");
-  arguments.integer("seq_pos_offset");
+  const bool is_new = arguments.flag("input_not_include_cache");
+  const auto given_offset = arguments.integer("seq_pos_offset");
   if (given.empty()) return std::nullopt;
   auto cache = layers.make_cache();
-  if (age > 0 && age < x.size(1)) x = x.narrow(1, x.size(1) - age, age);
-  // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
-  if (const auto first = given.find("attn_intermediates.0.cached_kv.0"); first != given.end())
-    cache.xpos_center = static_cast<double>((first->second.size(-2) + x.size(1)) / 2);
+  const auto before = x.size(1);
+  if (age > 0 && age < before) x = x.narrow(1, before - age, age);
+  if (const auto keys = given.find("attn_intermediates.0.cached_kv.0"); keys != given.end()) {
+    // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
+    const auto length = keys->second.size(-2), count = length + x.size(1);
+    const auto offset =
+        taker == CacheTaker::stack ? given_offset.value_or(length) : (is_new ? length : 0);
+    const auto counted = std::max(before + offset, count);
+    cache.xpos_center = static_cast<double>(counted / 2 - (counted - count));
+  }
   for (size_t i = 0; i < cache.attention.size(); ++i) {
     const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
     const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");

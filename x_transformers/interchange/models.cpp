@@ -133,7 +133,7 @@ void use_cache(TransformerCache& cache, LayersCache layers, TransformerInputs& i
 Value call_transformer(TransformerWrapper& net, const std::string& method, Arguments& arguments) {
   require_forward("TransformerWrapper", method);
   auto x = arguments.tensor("x");
-  auto given_cache = take_cache(arguments, *net->attn_layers(), x);
+  auto given_cache = take_cache(arguments, *net->attn_layers(), x, CacheTaker::wrapper);
   auto inputs = take_transformer_inputs(arguments);
   const auto returns = take_returns(arguments);
   inputs.x = x;

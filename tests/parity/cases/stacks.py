@@ -249,7 +249,7 @@ for name, config, inputs, *kwargs in [
      | cache(2, 4, 1)),
     ('cache_xpos_l2', dec(rotary_xpos=True, attn_l2_distance=True), FULL | cache(2, 4)),
     ('cache_xpos_cope', dec(rotary_xpos=True, attn_use_cope=True, attn_cope_max_pos=4),
-     FULL | cache(2, 4)),
+     LATER | cache(2, 4), dict(cache_age=2)),
     ('cache_value_dim_head', dec(attn_value_dim_head=5), FULL | cache(2, 4, 4, 8, 5)),
     ('cache_flash', dec(attn_flash=True), FULL | cache(2, 4)),
     ('cache_qk_norm', dec(attn_qk_norm=True, attn_qk_norm_dim_scale=True), FULL | cache(2, 4)),
