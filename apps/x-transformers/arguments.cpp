@@ -109,7 +109,9 @@ Json read_model_file(const std::string& path) {
   std::error_code ignored;
   const auto file = fs::is_directory(path, ignored) ? path + "/config.json" : path;
   auto config = read_json_file(file);
-  return config.contains("model") ? Json(config["model"]) : config;
+  // Wrappers of models have a model too, but also a type.
+  const bool run_file = config.contains("model") && !config.contains("type");
+  return run_file ? Json(config["model"]) : config;
 }
 
 }  // namespace x_transformers

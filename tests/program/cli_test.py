@@ -507,8 +507,10 @@ class Weights(ProgramTest):
 
     def test_type_that_is_not_built(self):
         path = self.folder / 'later.json'
-        path.write_text(json.dumps({'type': 'NeoMLP', 'dim_in': 3}))
-        self.assert_refused(self.forward(path, self.weights)[0], 'NeoMLP', 'not built yet')
+        for model in ({'type': 'NeoMLP', 'dim_in': 3}, {'type': 'DPO', 'model': MODEL['net']}):
+            path.write_text(json.dumps(model))
+            self.assert_refused(self.forward(path, self.weights)[0], model['type'],
+                                'not built yet')
 
 
 class Runs(ProgramTest):
