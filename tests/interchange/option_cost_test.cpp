@@ -81,9 +81,9 @@ TEST(OptionCosts, OptionsWithoutParametersHaveWork) {
 }
 
 TEST(OptionCosts, SayWhichEngineTheyBring) {
-  const auto costs = costs_of(model(R"({"attn_sigmoid": true})"));
-  EXPECT_EQ(costs.at("attn_sigmoid").engine, "reference");
-  EXPECT_EQ(costs.at("attn_sigmoid").engine_without, "flash_cpu");
+  const auto costs = costs_of(model(R"({"attn_hard": true})"));
+  EXPECT_EQ(costs.at("attn_hard").engine, "reference");
+  EXPECT_EQ(costs.at("attn_hard").engine_without, "flash_cpu");
 }
 
 TEST(OptionCosts, WhatNeedsAnOptionGoesWithIt) {
@@ -99,16 +99,16 @@ TEST(OptionCosts, EnginesAreThoseOfTrainingWithAllThatTheStackAdds) {
     return model_cost(model(layers), "config").attentions.back().engine;
   };
   EXPECT_EQ(engine_of("{}"), "flash_cpu");
-  EXPECT_EQ(engine_of(R"({"attn_dropout": 0.1})"), "sdpa");
-  EXPECT_EQ(engine_of(R"({"rel_pos_bias": true})"), "sdpa");
+  EXPECT_EQ(engine_of(R"({"attn_dropout": 0.1})"), "flash_cpu");
+  EXPECT_EQ(engine_of(R"({"rel_pos_bias": true})"), "flash_cpu");
   EXPECT_EQ(engine_of(R"({"alibi_pos_bias": true})"), "flash_cpu");
   EXPECT_EQ(engine_of(R"({"residual_attn": true})"), "reference");
 }
 
 TEST(OptionCosts, EnginesOfOtherAttentionsAreNotCompared) {
-  const auto costs = costs_of(model(R"({"macaron": true, "attn_sigmoid": true})"));
+  const auto costs = costs_of(model(R"({"macaron": true, "attn_hard": true})"));
   EXPECT_EQ(costs.at("macaron").engine, "");
-  EXPECT_EQ(costs.at("attn_sigmoid").engine, "reference");
+  EXPECT_EQ(costs.at("attn_hard").engine, "reference");
 }
 
 TEST(OptionCosts, OfAnEncoderAndADecoder) {

@@ -1,5 +1,7 @@
 #include "x_transformers/ops/attend_cpu.h"
 
+#include <cmath>
+
 #include "ops/compare_with_reference.h"
 #include "x_transformers/core/error.h"
 
@@ -29,6 +31,27 @@ void expect_attention(const Shape& s, const FlashAttentionCpuOptions& options,
       [&](const Tensors& t) { return flash_attention_cpu(t[0], t[1], t[2], options); },
       [&](const Tensors& t) { return flash_attention_cpu_reference(t[0], t[1], t[2], options); },
       qkv, compared);
+}
+
+/// As expect_attention, with gradients by the bias and the sinks that `options` has.
+void expect_all_gradients(const Shape& s, const FlashAttentionCpuOptions& options,
+                          const Compared& compared = {}) {
+  auto inputs = random_qkv(s);
+  inputs.push_back(options.bias);
+  inputs.push_back(options.sinks);
+  const auto with_inputs = [&](const Tensors& t) {
+    auto given = options;
+    given.bias = t[3];
+    given.sinks = t[4];
+    return given;
+  };
+  ASSERT_EQ(flash_attention_cpu_unsupported(inputs[0], inputs[1], inputs[2], options), "");
+  expect_like_reference(
+      [&](const Tensors& t) { return flash_attention_cpu(t[0], t[1], t[2], with_inputs(t)); },
+      [&](const Tensors& t) {
+        return flash_attention_cpu_reference(t[0], t[1], t[2], with_inputs(t));
+      },
+      inputs, compared);
 }
 
 class FlashAttentionCpuTest : public testing::TestWithParam<Shape> {
@@ -69,6 +92,123 @@ TEST_P(FlashAttentionCpuTest, EverythingTogether) {
   options.mask = at::rand({s.batch, 1, 1, s.keys}) < 0.8;
   options.causal = true;
   expect_attention(s, options, {5e-5});
+}
+
+TEST_P(FlashAttentionCpuTest, Sinks) {
+  const auto& s = GetParam();
+  auto mask = at::rand({s.batch, 1, s.queries, s.keys}) < 0.5;
+  mask.select(2, s.queries / 2).fill_(false);
+  FlashAttentionCpuOptions options{.scale = 0.3, .sinks = at::randn({s.heads})};
+  expect_all_gradients(s, options);
+  options.mask = mask;
+  options.causal = true;
+  expect_all_gradients(s, options);
+}
+
+TEST_P(FlashAttentionCpuTest, Sigmoid) {
+  const auto& s = GetParam();
+  expect_attention(s, {.scale = 0.3, .sigmoid = true}, {5e-5});
+  const auto mask = at::rand({s.batch, 1, 1, s.keys}) < 0.5;
+  expect_attention(
+      s, {.scale = 0.3, .softclamp = 2.0, .mask = mask, .causal = true, .sigmoid = true}, {5e-5});
+}
+
+TEST_P(FlashAttentionCpuTest, CogSigned) {
+  const auto& s = GetParam();
+  const auto mask = at::rand({s.batch, 1, 1, s.keys}) < 0.5;
+  for (const bool sigmoid : {false, true}) {
+    expect_attention(s, {.scale = 0.3, .cog_signed = true, .sigmoid = sigmoid}, {5e-5});
+    expect_attention(s,
+                     {.scale = 0.3,
+                      .softclamp = 2.0,
+                      .cog_signed = true,
+                      .mask = mask,
+                      .causal = true,
+                      .sigmoid = sigmoid},
+                     {5e-5});
+  }
+}
+
+TEST_P(FlashAttentionCpuTest, Dropout) {
+  const auto& s = GetParam();
+  expect_attention(s, {.scale = 0.3, .dropout = 0.3, .dropout_seed = 7});
+  expect_all_gradients(s,
+                       {.scale = 0.3,
+                        .bias = at::randn({s.heads, s.queries, s.keys}),
+                        .softclamp = 3.0,
+                        .cog_signed = true,
+                        .causal = true,
+                        .sinks = at::randn({s.heads}),
+                        .dropout = 0.6,
+                        .dropout_seed = -3},
+                       {5e-5});
+  expect_attention(s, {.sigmoid = true, .dropout = 0.5}, {5e-5});
+  expect_attention(s, {.dropout = 1.0});
+}
+
+TEST_P(FlashAttentionCpuTest, GradientsOfABias) {
+  const auto& s = GetParam();
+  const auto mask = at::rand({s.batch, 1, 1, s.keys}) < 0.5;
+  for (const auto& sizes : {std::vector<int64_t>{s.heads, s.queries, s.keys},
+                            {s.batch, s.heads, s.queries, s.keys},
+                            {s.batch, s.heads, 1, s.keys},
+                            {s.heads, s.queries, 1},
+                            {s.heads, 1, 1}}) {
+    expect_all_gradients(s, {.scale = 0.3, .bias = at::randn(sizes)});
+    expect_all_gradients(
+        s, {.scale = 0.3, .bias = at::randn(sizes), .softclamp = 2.0, .mask = mask, .causal = true},
+        {5e-5});
+  }
+  if (s.kv_heads > 1) return;
+  expect_all_gradients(s, {.scale = 0.3, .bias = at::randn({s.queries, s.keys})});
+  expect_all_gradients(s, {.scale = 0.3, .bias = at::randn({s.keys}), .causal = true});
+}
+
+TEST(FlashAttentionCpuTest, OfABiasWhereNothingElseWantsAGradient) {
+  const auto bias = at::randn({2, 30, 30}).requires_grad_(), sinks = at::randn({2});
+  const auto qkv = random_qkv({3, 2, 1, 30, 30, 8, 8});
+  const FlashAttentionCpuOptions options{.bias = bias, .sinks = sinks};
+  const auto grad = [&](const at::Tensor& out) {
+    return torch::autograd::grad({out.square().sum()}, {bias})[0];
+  };
+  expect_close(grad(flash_attention_cpu(qkv[0], qkv[1], qkv[2], options)),
+               grad(flash_attention_cpu_reference(qkv[0], qkv[1], qkv[2], options)));
+}
+
+/// What dropout leaves of equal weights: 0 or 1/(1-p) each, [b, h, i, j].
+at::Tensor kept_weights(at::IntArrayRef sizes, double dropout, int64_t seed) {
+  const auto q = at::zeros({sizes[0], sizes[1], sizes[2], 1});
+  const auto k = at::zeros({sizes[0], sizes[1], sizes[3], 1});
+  const auto v = at::eye(sizes[3]).expand({sizes[0], sizes[1], sizes[3], sizes[3]});
+  return flash_attention_cpu(q, k, v, {.dropout = dropout, .dropout_seed = seed}) *
+         static_cast<double>(sizes[3]);
+}
+
+TEST(FlashAttentionCpuTest, DropoutIsFairAndIndependent) {
+  const std::vector<int64_t> sizes = {4, 4, 64, 200};
+  const double count = 4 * 4 * 64 * 200;
+  for (const double p : {0.1, 0.5, 0.9}) {
+    const auto weights = kept_weights(sizes, p, 11);
+    const auto kept = weights > 0;
+    expect_close(weights.masked_select(kept), at::full({kept.sum().item<int64_t>()}, 1 / (1 - p)));
+    const auto deviation = (kept.to(at::kDouble) - (1 - p)) / std::sqrt(p * (1 - p));
+    const auto expect_uncorrelated = [&](const at::Tensor& a, const at::Tensor& b) {
+      const double n = static_cast<double>(a.numel());
+      EXPECT_LT(std::abs((a * b).sum().item<double>()) / std::sqrt(n), 4.5) << p;
+    };
+    EXPECT_LT(std::abs(deviation.sum().item<double>()) / std::sqrt(count), 4.5) << p;
+    for (int64_t dimension = 0; dimension < 4; ++dimension) {
+      const auto pairs = sizes[dimension] - 1;
+      expect_uncorrelated(deviation.narrow(dimension, 0, pairs),
+                          deviation.narrow(dimension, 1, pairs));
+    }
+    const auto other = (kept_weights(sizes, p, 12) > 0).to(at::kDouble) - (1 - p);
+    expect_uncorrelated(deviation, other / std::sqrt(p * (1 - p)));
+    // Nothing repeats from row to row: as many keys are kept together as chance has it.
+    const auto rows = deviation.flatten(0, 2);
+    const auto products = at::matmul(rows, rows.t()).triu(1).abs().max().item<double>();
+    EXPECT_LT(products / std::sqrt(200.0), 7.5) << p;
+  }
 }
 
 TEST(FlashAttentionCpuTest, BiasAndMaskOfEveryBroadcastShape) {
@@ -143,6 +283,13 @@ TEST(FlashAttentionCpuTest, NotANumberIsNotHidden) {
 
 TEST(FlashAttentionCpuTest, GradientsOfGradients) {
   expect_attention({1, 2, 1, 20, 23, 8, 8}, {.scale = 0.3, .causal = true}, {1e-4, true});
+  expect_all_gradients({2, 2, 1, 9, 13, 8, 8},
+                       {.scale = 0.3,
+                        .bias = at::randn({2, 9, 13}),
+                        .cog_signed = true,
+                        .sinks = at::randn({2}),
+                        .dropout = 0.3},
+                       {1e-4, true});
 }
 
 TEST(FlashAttentionCpuTest, SaysWhatItCannotRun) {
@@ -160,6 +307,11 @@ TEST(FlashAttentionCpuTest, SaysWhatItCannotRun) {
   EXPECT_NE(flash_attention_cpu_unsupported(q, at::randn({2, 2, 5, 8}), k), "");
   EXPECT_NE(flash_attention_cpu_unsupported(at::randn({1, 4, 5, 300}), k, k), "");
   EXPECT_NE(why({.bias = at::randn({5, 5}).requires_grad_()}), "");
+  EXPECT_EQ(why({.bias = at::randn({4, 5, 5}).requires_grad_()}), "");
+  EXPECT_NE(why({.alibi_slopes = at::randn({4}).requires_grad_()}), "");
+  EXPECT_NE(why({.sinks = at::randn({3})}), "");
+  EXPECT_NE(why({.sinks = at::randn({4}), .sigmoid = true}), "");
+  EXPECT_NE(why({.dropout = 1.5}), "");
   EXPECT_NE(why({.bias = at::randn({4, 5})}), "");
   EXPECT_NE(why({.alibi_slopes = at::randn({3})}), "");
   EXPECT_NE(why({.mask = at::ones({5, 5})}), "");

@@ -7,6 +7,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "x_transformers/kernels/cpu/attention.h"
 #include "x_transformers/ops/attend_cpu.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
@@ -26,25 +27,42 @@ struct Engine {
   AttendResult (*run)(const Problem&);
 };
 
-/// Why only an engine that holds the whole score matrix can run this, softclamp aside.
-std::vector<std::string> needs_scores(const Problem& problem) {
+/// Reasons, each with what it is about.
+class Reasons {
+ public:
+  void add_if(bool is_on, const char* reason) {
+    if (is_on) list.emplace_back(reason);
+  }
+  std::vector<std::string> list;
+};
+
+/// Why only an engine that holds the whole score matrix can run this.
+Reasons needs_scores(const Problem& problem) {
   const auto& program = problem.program;
-  std::vector<std::string> reasons;
-  const auto check = [&](bool is_on, const char* reason) {
-    if (is_on) reasons.emplace_back(reason);
-  };
-  check(!program.allow_fused, "sdp_kwargs turns fused engines off");
-  check(problem.keep_maps, "the attention map is asked for");
-  check(program.l2_distance, "l2_distance");
-  check(program.prev_attn.defined(), "residual attention");
-  check(program.pre_scale_post_talking_heads.defined(), "pre_scale_post_talking_heads");
-  check(program.pre_talking_heads.defined(), "pre_talking_heads");
-  check(program.cog_signed, "cog_signed");
-  check(static_cast<bool>(program.cope), "cope");
-  check(program.selective, "selective");
-  check(program.head_sink.defined(), "head_learned_sink");
-  check(program.normaliser != Normaliser::softmax, "a normaliser other than softmax");
-  check(program.post_talking_heads.defined(), "post_talking_heads");
+  Reasons reasons;
+  reasons.add_if(!program.allow_fused, "sdp_kwargs turns fused engines off");
+  reasons.add_if(problem.keep_maps, "the attention map is asked for");
+  reasons.add_if(program.prev_attn.defined(), "residual attention");
+  reasons.add_if(program.pre_scale_post_talking_heads.defined(), "pre_scale_post_talking_heads");
+  reasons.add_if(program.pre_talking_heads.defined(), "pre_talking_heads");
+  reasons.add_if(static_cast<bool>(program.cope), "cope");
+  reasons.add_if(program.selective, "selective");
+  reasons.add_if(
+      program.normaliser != Normaliser::softmax && program.normaliser != Normaliser::sigmoid,
+      "a normaliser other than softmax and sigmoid");
+  reasons.add_if(program.post_talking_heads.defined(), "post_talking_heads");
+  return reasons;
+}
+
+/// As needs_scores, for engines that know a bias, masks and the softmax.
+Reasons needs_more_than_softmax(const Problem& problem) {
+  const auto& program = problem.program;
+  auto reasons = needs_scores(problem);
+  reasons.add_if(program.l2_distance, "l2_distance");
+  reasons.add_if(program.softclamp.has_value(), "softclamp_logits");
+  reasons.add_if(program.cog_signed, "cog_signed");
+  reasons.add_if(program.head_sink.defined(), "head_learned_sink");
+  reasons.add_if(program.normaliser == Normaliser::sigmoid, "sigmoid");
   return reasons;
 }
 
@@ -53,26 +71,45 @@ FlashAttentionCpuOptions flash_cpu_options(const ScoreProgram& program) {
   options.scale = program.scale;
   options.bias = program.bias;
   options.softclamp = program.softclamp.value_or(0.0);
+  options.cog_signed = program.cog_signed;
   options.mask = program.mask;
   options.causal = program.causal;
+  options.sinks = program.cog_signed && program.head_sink.defined() ? program.head_sink.abs()
+                                                                    : program.head_sink;
+  options.sigmoid = program.normaliser == Normaliser::sigmoid;
+  options.dropout = program.dropout;
   return options;
 }
 
+/// Queries and keys whose product is minus half the squared distance of q and k.
+std::pair<at::Tensor, at::Tensor> distance_features(const at::Tensor& q, const at::Tensor& k) {
+  const auto half_square = [](const at::Tensor& t) { return t.square().sum(-1, true) * -0.5; };
+  const auto ones = [](const at::Tensor& t) { return at::ones_like(t.narrow(-1, 0, 1)); };
+  return {at::cat({q, half_square(q), ones(q)}, -1), at::cat({k, ones(k), half_square(k)}, -1)};
+}
+
 std::vector<std::string> flash_cpu_unsupported(const Problem& problem) {
-  auto reasons = needs_scores(problem);
   const auto& [q, k, v, program, keep_maps] = problem;
-  if (program.dropout > 0) reasons.emplace_back("dropout of the weights");
-  if (program.bias.defined() && program.bias.requires_grad() && at::GradMode::is_enabled()) {
-    reasons.emplace_back("the bias needs a gradient");
-  }
+  auto reasons = needs_scores(problem).list;
   const auto reason = flash_attention_cpu_unsupported(q, k, v, flash_cpu_options(program));
   if (!reason.empty()) reasons.push_back(reason);
+  if (program.l2_distance && q.size(3) + 2 > kernels::kMostHeadFeatures) {
+    reasons.emplace_back("l2_distance needs two features more than there may be");
+  }
   return reasons;
 }
 
+/// Draws from PyTorch's generator, so that seeds and resumed runs know of it.
+int64_t draw_seed() { return at::empty({}, at::kLong).random_().item<int64_t>(); }
+
 AttendResult run_flash_cpu(const Problem& problem) {
-  return {flash_attention_cpu(problem.q, problem.k, problem.v, flash_cpu_options(problem.program)),
-          {}};
+  const auto& [q, k, v, program, keep_maps] = problem;
+  auto options = flash_cpu_options(program);
+  if (options.dropout > 0) options.dropout_seed = draw_seed();
+  if (!program.l2_distance) return {flash_attention_cpu(q, k, v, options), {}};
+  options.scale *= 2;
+  const auto [distance_q, distance_k] = distance_features(q, k);
+  return {flash_attention_cpu(distance_q, distance_k, v, options), {}};
 }
 
 /// Whether flash attention is in this LibTorch and runs on this GPU: asked of it once, with a call.
@@ -96,29 +133,29 @@ bool has_flash_attention(const at::Device& device) {
 std::vector<std::string> flash_decode_unsupported(const Problem& problem) {
   const auto& [q, k, v, program, keep_maps] = problem;
   if (!program.filled.defined()) return {"not one query on a cache of fixed size"};
-  auto reasons = needs_scores(problem);
-  const auto check = [&](bool is_wrong, const char* reason) {
-    if (is_wrong) reasons.emplace_back(reason);
-  };
+  auto reasons = needs_more_than_softmax(problem);
   constexpr int64_t kMostFeatures = 256, kMultiple = 8;
   const auto d = q.size(3);
-  check(program.softclamp.has_value(), "softclamp_logits");
-  check(program.bias.defined(), "a bias");
-  check(program.dropout > 0, "dropout of the weights");
-  check(!program.allow_flash || !at::globalContext().userEnabledFlashSDP(),
-        "flash attention is turned off");
-  check(!q.is_cuda(), "not on a CUDA device");
-  check(q.scalar_type() != at::kBFloat16 && q.scalar_type() != at::kHalf, "not in 16 bits");
-  check(v.size(3) != d || d > kMostFeatures || d % kMultiple != 0, "the features of a head");
-  check(v.size(1) != k.size(1), "values with more heads than keys");
-  check(q.size(2) != 1 || k.size(2) != program.filled.capacity ||
-            program.filled.count.numel() != k.size(0) * k.size(1),
-        "not one query on all keys of the cache");
-  check(!k.is_contiguous() || !v.is_contiguous(), "keys or values are not dense");
-  check(at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad()),
-        "gradients");
-  if (reasons.empty()) check(!has_flash_attention(q.device()), "no flash attention on this GPU");
-  return reasons;
+  reasons.add_if(program.bias.defined(), "a bias");
+  reasons.add_if(program.dropout > 0, "dropout of the weights");
+  reasons.add_if(!program.allow_flash || !at::globalContext().userEnabledFlashSDP(),
+                 "flash attention is turned off");
+  reasons.add_if(!q.is_cuda(), "not on a CUDA device");
+  reasons.add_if(q.scalar_type() != at::kBFloat16 && q.scalar_type() != at::kHalf,
+                 "not in 16 bits");
+  reasons.add_if(v.size(3) != d || d > kMostFeatures || d % kMultiple != 0,
+                 "the features of a head");
+  reasons.add_if(v.size(1) != k.size(1), "values with more heads than keys");
+  reasons.add_if(q.size(2) != 1 || k.size(2) != program.filled.capacity ||
+                     program.filled.count.numel() != k.size(0) * k.size(1),
+                 "not one query on all keys of the cache");
+  reasons.add_if(!k.is_contiguous() || !v.is_contiguous(), "keys or values are not dense");
+  reasons.add_if(
+      at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad()),
+      "gradients");
+  if (reasons.list.empty())
+    reasons.add_if(!has_flash_attention(q.device()), "no flash attention on this GPU");
+  return reasons.list;
 }
 
 /// Flash attention for sequences of different lengths: each row of the buffers is one, and no mask
@@ -140,10 +177,9 @@ AttendResult run_flash_decode(const Problem& problem) {
 }
 
 std::vector<std::string> sdpa_unsupported(const Problem& problem) {
-  auto reasons = needs_scores(problem);
-  if (problem.program.softclamp) reasons.emplace_back("softclamp_logits");
-  if (problem.k.size(2) == 0) reasons.emplace_back("there are no keys");
-  return reasons;
+  auto reasons = needs_more_than_softmax(problem);
+  reasons.add_if(problem.k.size(2) == 0, "there are no keys");
+  return reasons.list;
 }
 
 /// scaled_dot_product_attention for a score program of scale, bias and masks.

@@ -1,6 +1,11 @@
 #include "x_transformers/ops/attend_cpu.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ExpandUtils.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <optional>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/attention.h"
@@ -39,11 +44,16 @@ at::Tensor empty_in_order_of(const at::Tensor& t) {
   return empty_positions_first(t.sizes(), t.options());
 }
 
+at::Tensor with_four_dimensions(const at::Tensor& t) {
+  auto view = t;
+  while (view.dim() < 4) view = view.unsqueeze(0);
+  return view;
+}
+
 /// A mask or bias as a view [b, h, i, j] whose last dimension is dense; undefined stays undefined.
 at::Tensor for_each_score(const at::Tensor& t, at::IntArrayRef sizes) {
   if (!t.defined()) return t;
-  auto view = t;
-  while (view.dim() < 4) view = view.unsqueeze(0);
+  auto view = with_four_dimensions(t);
   view = view.expand({view.size(0), view.size(1), view.size(2), sizes[3]});
   if (sizes[3] > 1 && view.stride(3) != 1) view = view.contiguous();
   return view.expand(sizes);
@@ -59,9 +69,12 @@ Prepared prepare(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                  const FlashAttentionCpuOptions& options) {
   Prepared p{with_dense_features(q), with_dense_features(k), with_dense_features(v), options};
   const std::vector<int64_t> sizes = {q.size(0), q.size(1), q.size(2), k.size(2)};
-  p.options.bias = for_each_score(options.bias, sizes);
+  const auto values = [](const at::Tensor& t) { return t.defined() ? t.detach() : t; };
+  const auto dense = [&](const at::Tensor& t) { return t.defined() ? values(t).contiguous() : t; };
+  p.options.bias = for_each_score(values(options.bias), sizes);
   p.options.mask = for_each_score(options.mask, sizes);
-  if (options.alibi_slopes.defined()) p.options.alibi_slopes = options.alibi_slopes.contiguous();
+  p.options.alibi_slopes = dense(options.alibi_slopes);
+  p.options.sinks = dense(options.sinks);
   return p;
 }
 
@@ -78,11 +91,16 @@ kernels::AttentionScores scores_of(const FlashAttentionCpuOptions& options) {
     scores.alibi_slopes = options.alibi_slopes.const_data_ptr<float>();
   }
   scores.softclamp = static_cast<float>(options.softclamp);
+  scores.cog_signed = options.cog_signed;
   if (options.mask.defined()) {
     const void* bytes = options.mask.const_data_ptr();
     scores.mask = head_rows<const uint8_t>(options.mask, static_cast<const uint8_t*>(bytes));
   }
   scores.causal = options.causal;
+  if (options.sinks.defined()) scores.sinks = options.sinks.const_data_ptr<float>();
+  scores.sigmoid = options.sigmoid;
+  scores.dropout = options.dropout;
+  scores.dropout_seed = static_cast<uint64_t>(options.dropout_seed);
   return scores;
 }
 
@@ -111,42 +129,94 @@ Attended run_forward(const Prepared& p, bool keep_log_sum_exp) {
   return result;
 }
 
-variable_list run_backward(const Prepared& p, const at::Tensor& out, const at::Tensor& log_sum_exp,
-                           const at::Tensor& out_grad) {
+/// The sum over what a bias was broadcast over, gathered while the scores are there.
+class BiasGradient {
+ public:
+  /// `bias` as it was given, undefined where no gradient is wanted.
+  BiasGradient(const at::Tensor& bias, const kernels::AttentionShape& shape) : bias_(bias) {
+    if (!bias.defined()) return;
+    const auto given = with_four_dimensions(bias);
+    // Entries of a batch that share a bias are summed one after the other, by as many threads as
+    // the heads leave idle.
+    const auto idle = std::clamp<int64_t>(at::get_num_threads() / shape.kv_heads, 1, shape.batch);
+    slices_ = given.size(0) == shape.batch ? shape.batch : idle;
+    sums_ = at::zeros({slices_, given.size(1), given.size(2), shape.keys}, bias.options());
+    rows_ = sums_.expand({slices_, shape.heads, shape.queries, shape.keys});
+  }
+  void request(kernels::AttentionBackward& params) const {
+    if (!bias_.defined()) return;
+    params.bias_grad = rows_to(rows_);
+    params.bias_slices = slices_;
+  }
+  at::Tensor result() const {
+    if (!bias_.defined()) return {};
+    const bool shared = slices_ > 1 && with_four_dimensions(bias_).size(0) == 1;
+    return at::sum_to(shared ? sums_.sum(0, true) : sums_, bias_.sizes());
+  }
+
+ private:
+  at::Tensor bias_, sums_, rows_;
+  int64_t slices_ = 1;
+};
+
+/// A sink has a share of each softmax and no value: its gradient is minus that share times the mean
+/// gradient of the weights.
+at::Tensor sink_gradient(const at::Tensor& sinks, const Attended& attended,
+                         const at::Tensor& out_grad) {
+  const auto share = (sinks.view({-1, 1}) - attended.log_sum_exp).exp_();
+  return (share * (attended.out * out_grad).sum(-1)).sum(at::IntArrayRef{0, 2}).neg_();
+}
+
+/// Gradients by q, k, v, `bias` and the sinks; the last two undefined where not wanted.
+variable_list run_backward(const Prepared& p, const Attended& attended, const at::Tensor& bias,
+                           bool wants_sinks, const at::Tensor& out_grad) {
   const auto shape = shape_of(p);
-  if (shape.queries == 0 || shape.keys == 0) {
-    return {at::zeros_like(p.q), at::zeros_like(p.k), at::zeros_like(p.v)};
+  if (shape.queries == 0 || shape.keys == 0 || shape.batch == 0) {
+    return {at::zeros_like(p.q), at::zeros_like(p.k), at::zeros_like(p.v),
+            bias.defined() ? at::zeros_like(bias) : bias,
+            wants_sinks ? at::zeros_like(p.options.sinks) : at::Tensor()};
   }
   const auto q_grad = empty_in_order_of(p.q);
   const auto k_grad = empty_in_order_of(p.k);
   const auto v_grad = empty_in_order_of(p.v);
   const auto dense_out_grad = with_dense_features(out_grad);
+  const BiasGradient bias_gradient(bias, shape);
   kernels::AttentionBackward params;
   params.shape = shape;
   params.scores = scores_of(p.options);
   params.q = rows_of(p.q);
   params.k = rows_of(p.k);
   params.v = rows_of(p.v);
-  params.out = rows_of(out);
+  params.out = rows_of(attended.out);
   params.out_grad = rows_of(dense_out_grad);
-  params.log_sum_exp = log_sum_exp.const_data_ptr<float>();
+  params.log_sum_exp = attended.log_sum_exp.const_data_ptr<float>();
   params.q_grad = rows_to(q_grad);
   params.k_grad = rows_to(k_grad);
   params.v_grad = rows_to(v_grad);
+  bias_gradient.request(params);
   kernels::attention_backward(params);
-  return {q_grad, k_grad, v_grad};
+  return {q_grad, k_grad, v_grad, bias_gradient.result(),
+          wants_sinks ? sink_gradient(p.options.sinks, attended, out_grad) : at::Tensor()};
 }
 
+/// `bias` and `sinks` are options.bias and options.sinks as given, for autograd to see.
 class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
-                            const at::Tensor& v, const FlashAttentionCpuOptions& options) {
+                            const at::Tensor& v, const std::optional<at::Tensor>& bias,
+                            const std::optional<at::Tensor>& sinks,
+                            const FlashAttentionCpuOptions& options) {
     const auto attended = run_forward({q, k, v, options}, true);
     ctx->save_for_backward({q, k, v, attended.out, attended.log_sum_exp, options.bias,
-                            options.alibi_slopes, options.mask});
+                            options.alibi_slopes, options.mask, options.sinks,
+                            bias.value_or(at::Tensor()), sinks.value_or(at::Tensor())});
     ctx->saved_data["scale"] = options.scale;
     ctx->saved_data["softclamp"] = options.softclamp;
+    ctx->saved_data["cog_signed"] = options.cog_signed;
     ctx->saved_data["causal"] = options.causal;
+    ctx->saved_data["sigmoid"] = options.sigmoid;
+    ctx->saved_data["dropout"] = options.dropout;
+    ctx->saved_data["dropout_seed"] = options.dropout_seed;
     return attended.out;
   }
 
@@ -155,29 +225,54 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
     FlashAttentionCpuOptions options;
     options.scale = ctx->saved_data["scale"].toDouble();
     options.softclamp = ctx->saved_data["softclamp"].toDouble();
+    options.cog_signed = ctx->saved_data["cog_signed"].toBool();
     options.causal = ctx->saved_data["causal"].toBool();
+    options.sigmoid = ctx->saved_data["sigmoid"].toBool();
+    options.dropout = ctx->saved_data["dropout"].toDouble();
+    options.dropout_seed = ctx->saved_data["dropout_seed"].toInt();
     options.bias = saved[5];
     options.alibi_slopes = saved[6];
     options.mask = saved[7];
-    const variable_list inputs = {saved[0], saved[1], saved[2]};
+    options.sinks = saved[8];
+    const at::Tensor &bias = saved[9], &sinks = saved[10];
     const auto reference = [&](const variable_list& in) {
-      return flash_attention_cpu_reference(in[0], in[1], in[2], options);
+      auto given = options;
+      given.bias = in[3];
+      given.sinks = in[4];
+      return flash_attention_cpu_reference(in[0], in[1], in[2], given);
     };
-    auto gradients = at::GradMode::is_enabled()
-                         ? differentiable_gradients(reference, inputs, output_grads[0])
-                         : run_backward({inputs[0], inputs[1], inputs[2], options}, saved[3],
-                                        saved[4], output_grads[0]);
+    const auto wants = [](const at::Tensor& t) { return t.defined() && t.requires_grad(); };
+    auto gradients =
+        at::GradMode::is_enabled()
+            ? differentiable_gradients(reference, {saved[0], saved[1], saved[2], bias, sinks},
+                                       output_grads[0])
+            : run_backward({saved[0], saved[1], saved[2], options}, {saved[3], saved[4]},
+                           wants(bias) ? bias : at::Tensor(), wants(sinks), output_grads[0]);
     gradients.emplace_back();
     return gradients;
   }
 };
+
+/// What dropout multiplies the weights [b, h, i, j] by.
+at::Tensor dropout_factors(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) {
+  auto factors = at::empty(sizes, at::kFloat);
+  kernels::AttentionShape shape;
+  shape.batch = sizes[0];
+  shape.heads = sizes[1];
+  shape.queries = sizes[2];
+  shape.keys = sizes[3];
+  kernels::AttentionScores scores;
+  scores.dropout = options.dropout;
+  scores.dropout_seed = static_cast<uint64_t>(options.dropout_seed);
+  kernels::attention_dropout(shape, scores, factors.mutable_data_ptr<float>());
+  return factors;
+}
 
 std::string score_tensor_unsupported(const at::Tensor& t, const std::string& name,
                                      at::ScalarType dtype, at::IntArrayRef sizes) {
   if (!t.defined()) return {};
   if (!t.device().is_cpu()) return name + " is not on the CPU";
   if (t.scalar_type() != dtype) return name + " is not " + at::toString(dtype);
-  if (t.requires_grad()) return name + " wants a gradient";
   if (t.dim() > static_cast<int64_t>(sizes.size())) return name + " has too many dimensions";
   for (int64_t i = 1; i <= t.dim(); ++i) {
     const int64_t size = t.size(t.dim() - i);
@@ -208,14 +303,25 @@ std::string flash_attention_cpu_unsupported(const at::Tensor& q, const at::Tenso
   if (k.size(3) != q.size(3)) return "q and k have different features";
   if (kv_heads == 0 || q.size(1) % kv_heads != 0) return "kv heads do not divide the heads";
   if (options.softclamp < 0) return "softclamp is negative";
+  if (!(options.dropout >= 0 && options.dropout <= 1)) return "dropout is no probability";
+  if (options.sigmoid && options.sinks.defined()) return "a sigmoid has no sinks";
   const std::vector<int64_t> sizes = {q.size(0), q.size(1), q.size(2), k.size(2)};
   auto reason = score_tensor_unsupported(options.bias, "bias", at::kFloat, sizes);
   if (reason.empty()) {
     reason =
         score_tensor_unsupported(options.alibi_slopes, "alibi_slopes", at::kFloat, {q.size(1)});
   }
+  if (reason.empty()) {
+    reason = score_tensor_unsupported(options.sinks, "sinks", at::kFloat, {q.size(1)});
+  }
   if (reason.empty()) reason = score_tensor_unsupported(options.mask, "mask", at::kBool, sizes);
-  return reason;
+  if (!reason.empty()) return reason;
+  if (records_gradient({options.alibi_slopes})) return "alibi_slopes wants a gradient";
+  if (records_gradient({options.bias}) && kv_heads > 1 &&
+      with_four_dimensions(options.bias).size(1) == 1) {
+    return "a bias that the heads share wants a gradient";
+  }
+  return {};
 }
 
 at::Tensor flash_attention_cpu(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -223,8 +329,9 @@ at::Tensor flash_attention_cpu(const at::Tensor& q, const at::Tensor& k, const a
   const auto reason = flash_attention_cpu_unsupported(q, k, v, options);
   require(reason.empty(), "[flash_attention_cpu] " + reason);
   const auto p = prepare(q, k, v, options);
-  if (records_gradient({p.q, p.k, p.v})) {
-    return FlashAttentionFunction::apply(p.q, p.k, p.v, p.options);
+  if (records_gradient({p.q, p.k, p.v, options.bias, options.sinks})) {
+    return FlashAttentionFunction::apply(p.q, p.k, p.v, std::optional(options.bias),
+                                         std::optional(options.sinks), p.options);
   }
   return run_forward(p, false).out;
 }
@@ -246,12 +353,31 @@ at::Tensor flash_attention_cpu_reference(const at::Tensor& q, const at::Tensor& 
   if (options.softclamp > 0) {
     scores = (scores / options.softclamp).tanh() * options.softclamp;
   }
+  at::Tensor sign;
+  if (options.cog_signed) {
+    sign = scores.sign();
+    scores = scores.abs();
+  }
   auto allowed = options.causal ? distance <= 0 : at::ones_like(distance, at::kBool);
   if (options.mask.defined()) allowed = allowed.logical_and(options.mask);
   // Rows without any key: finite on the way, so that no NaN reaches a gradient, then 0.
-  const auto weights = scores.masked_fill(allowed.logical_not(), -1e30)
-                           .softmax(-1)
-                           .masked_fill(allowed.logical_not(), 0.0);
+  scores = scores.masked_fill(allowed.logical_not(), -1e30);
+  at::Tensor weights;
+  if (options.sigmoid) {
+    weights = scores.sigmoid();
+  } else if (options.sinks.defined()) {
+    const auto sinks = options.sinks.to(scores.scalar_type()).view({1, -1, 1, 1});
+    const auto with_sinks = at::cat({scores, sinks.expand({q.size(0), q.size(1), i, 1})}, -1);
+    weights = with_sinks.softmax(-1).narrow(-1, 0, j);
+  } else {
+    weights = scores.softmax(-1);
+  }
+  weights = weights.masked_fill(allowed.logical_not(), 0.0);
+  if (sign.defined()) weights = weights * sign;
+  if (options.dropout > 0) {
+    const auto factors = dropout_factors({q.size(0), q.size(1), i, j}, options);
+    weights = weights * factors.to(weights.options());
+  }
   return at::matmul(weights, values);
 }
 

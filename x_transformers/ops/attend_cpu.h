@@ -10,19 +10,25 @@
 
 namespace x_transformers {
 
-/// What is done to the scores, in the order of the members. Undefined tensors are off; none but q,
-/// k and v gets a gradient.
+/// What is done to the scores, in the order of the members, and how they become weights. Undefined
+/// tensors are off; q, k, v, bias and sinks get gradients.
 struct FlashAttentionCpuOptions {
   double scale = 1.0;
   at::Tensor bias = {};          ///< float32, broadcastable to [b, h, i, j], added to the scores
   at::Tensor alibi_slopes = {};  ///< float32 [h]: score -= slope * |key position - query position|
                                  ///< (arXiv:2108.12409)
   double softclamp = 0.0;        ///< above 0: value * tanh(scores / value)
-  at::Tensor mask = {};          ///< bool, broadcastable to [b, h, i, j]: true means attend
-  bool causal = false;           ///< queries stand at the last key positions
+  bool cog_signed =
+      false;              ///< weights of |scores|, given the sign of the scores (arXiv:2411.07176)
+  at::Tensor mask = {};   ///< bool, broadcastable to [b, h, i, j]: true means attend
+  bool causal = false;    ///< queries stand at the last key positions
+  at::Tensor sinks = {};  ///< float32 [h]: score of a key without value
+  bool sigmoid = false;   ///< sigmoids in place of a softmax
+  double dropout = 0.0;   ///< of the weights
+  int64_t dropout_seed = 0;  ///< which of them: the same for the same shapes, on every machine
 };
 
-/// softmax(scores) v for q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv], float32 on
+/// weights(scores) v for q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv], float32 on
 /// the CPU, any strides with a dense last dimension (others are copied). Query head h uses
 /// key/value head h % kv_heads. A query that may attend to nothing gets output 0 and gradient 0.
 /// The result [b, h, i, dv] lies in memory as [b, i, h, dv], so that merging the heads copies

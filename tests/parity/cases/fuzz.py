@@ -317,6 +317,7 @@ def draw_packed(draw):
     """Sequences packed into one row, as the flash_attn package has them."""
     net = draw.stack(kinds=('Decoder', 'Encoder'))
     for key in ('attn_num_mem_kv', 'cross_attn_num_mem_kv', 'attn_add_zero_kv',  # not in Python
+                'cross_attn_add_zero_kv',
                 'attn_sigmoid', 'attn_hard', 'attn_softclamp_logits', 'residual_attn',
                 'attn_pre_talking_heads', 'attn_post_talking_heads', 'attn_head_learned_sink',
                 'attn_sparse_topk', 'attn_max_attend_past', 'attn_custom_attn_fn', 'alibi_pos_bias',
@@ -345,9 +346,10 @@ def draw_generate(draw):
                               'embed_num_tokens', 'max_seq_len')}
     inputs, kwargs = dict(prompts=tok(B, 4)), dict(seq_len=draw.rng.randint(3, 6))
     ragged = draw.rng.random()
-    # Python fails with left-padded sinusoidal positions, masks memory tokens, shifts padding in
+    # Python fails with left-padded sinusoidal positions, masks memory tokens, shifts padding in,
+    # shows it to hybrid modules
     may_pad = not (config.get('scaled_sinu_pos_emb') or config.get('num_memory_tokens')
-                   or net.get('shift_tokens'))
+                   or net.get('shift_tokens') or net.get('attn_hybrid_module'))
     if ragged < 0.15 and may_pad:
         inputs['prompt_lens'] = ints([4, 2])
     elif ragged < 0.3 and may_pad:

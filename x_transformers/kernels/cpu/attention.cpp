@@ -24,6 +24,8 @@ struct AttentionLoops {
                         float* states);
   int64_t (*backward_scratch_size)(const AttentionShape&);
   void (*backward_group)(const AttentionBackward&, int64_t batch, int64_t kv_head, float* memory);
+  void (*dropout_factors)(const AttentionShape&, const AttentionScores&, int64_t batch,
+                          int64_t head, int64_t query, float* factors);
 };
 
 }  // namespace
@@ -101,12 +103,28 @@ void attention_forward(const AttentionForward& params) {
 void attention_backward(const AttentionBackward& params) {
   const auto& shape = params.shape;
   const auto& loops = XT_SELECT(kAttentionLoops);
-  at::parallel_for(0, shape.batch * shape.kv_heads, 1, [&](int64_t first, int64_t last) {
+  const bool has_slices = params.bias_grad.data != nullptr;
+  const int64_t slices = has_slices ? params.bias_slices : shape.batch;
+  at::parallel_for(0, slices * shape.kv_heads, 1, [&](int64_t first, int64_t last) {
     float* memory = thread_scratch<AttentionShape>(loops.backward_scratch_size(shape));
-    for (int64_t group = first; group < last; ++group) {
-      loops.backward_group(params, group / shape.kv_heads, group % shape.kv_heads, memory);
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t slice = i / shape.kv_heads, end = (slice + 1) * shape.batch / slices;
+      auto of_slice = params;
+      if (has_slices) of_slice.bias_grad.data = params.bias_grad.row(slice, 0, 0);
+      for (int64_t batch = slice * shape.batch / slices; batch < end; ++batch) {
+        loops.backward_group(of_slice, batch, i % shape.kv_heads, memory);
+      }
     }
   });
+}
+
+void attention_dropout(const AttentionShape& shape, const AttentionScores& scores, float* factors) {
+  const auto& loops = XT_SELECT(kAttentionLoops);
+  for (int64_t i = 0; i < shape.batch * shape.heads * shape.queries; ++i) {
+    const int64_t head = i / shape.queries;
+    loops.dropout_factors(shape, scores, head / shape.heads, head % shape.heads, i % shape.queries,
+                          factors + i * shape.keys);
+  }
 }
 
 }  // namespace x_transformers::kernels

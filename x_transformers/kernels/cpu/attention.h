@@ -34,14 +34,19 @@ struct AttentionShape {
   int64_t value_dim = 0;
 };
 
-/// What is done to the scores q·k, in this order: scale, bias, ALiBi, softclamp, mask, causal mask.
+/// What is done to the scores q·k, in the order of the members, and how they become weights.
 struct AttentionScores {
   float scale = 1.0f;
   HeadRows<const float> bias;           ///< [batch, heads, queries, keys], data nullptr: none
   const float* alibi_slopes = nullptr;  ///< [heads]
   float softclamp = 0.0f;               ///< 0: none
-  HeadRows<const uint8_t> mask;         ///< as bias; nonzero means attend
+  bool cog_signed = false;       ///< weights of |score|, which then get the sign of the score
+  HeadRows<const uint8_t> mask;  ///< as bias; nonzero means attend
   bool causal = false;
+  const float* sinks = nullptr;  ///< [heads]: score of a key without value, in every softmax
+  bool sigmoid = false;          ///< weights are sigmoids, not a softmax; takes no sinks
+  double dropout = 0.0;       ///< a weight becomes 0 with this probability, else grows by 1/(1-p)
+  uint64_t dropout_seed = 0;  ///< which weights: a function of this and of their place
 };
 
 struct AttentionForward {
@@ -58,10 +63,19 @@ struct AttentionBackward {
   HeadRows<const float> q, k, v, out, out_grad;
   const float* log_sum_exp = nullptr;
   HeadRows<float> q_grad, k_grad, v_grad;
+  /// Added to, by [slice, head, query, key]; data nullptr: not wanted. A slice sums over the batch
+  /// entries slice*batch/slices up to (slice+1)*batch/slices. Strides may be 0, that of heads only
+  /// with one kv head.
+  HeadRows<float> bias_grad;
+  int64_t bias_slices = 1;
 };
 
-/// A query that may attend to no key gets output 0, log_sum_exp +inf and no gradient.
+/// A query that may attend to no key gets output 0, log_sum_exp +inf (without sinks) and no
+/// gradient. With sigmoid, log_sum_exp means nothing.
 void attention_forward(const AttentionForward& params);
 void attention_backward(const AttentionBackward& params);
+
+/// What dropout multiplies the weights by, 0 or 1/(1-p): dense [batch, heads, queries, keys].
+void attention_dropout(const AttentionShape& shape, const AttentionScores& scores, float* factors);
 
 }  // namespace x_transformers::kernels
