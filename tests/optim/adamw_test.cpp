@@ -139,6 +139,33 @@ TEST(AdamWTest, AParameterWithoutGradientStays) {
   EXPECT_EQ(optimizer.state_dict().at("step.vector").item<float>(), 1.0F);
 }
 
+TEST(AdamWTest, MomentsAreMadeByTheFirstGradient) {
+  const auto whole = make_parameters(), second = make_parameters();
+  AdamW optimizer(whole, {});
+  EXPECT_EQ(optimizer.count_moments(), 0);
+  const auto gradients_at = [&](int64_t step) {
+    auto gradients = make_gradients(whole, step);
+    if (step < 3) gradients[0].reset();
+    return gradients;
+  };
+  for (int64_t step = 1; step <= 2; ++step) optimizer.step(gradients_at(step));
+  EXPECT_EQ(optimizer.count_moments(), 2);
+  const auto state = optimizer.state_dict();
+  EXPECT_FALSE(state.contains("exp_avg.matrix"));
+
+  AdamW resumed(second, {});
+  resumed.step(make_gradients(second, 9));  // has moments that the state has not
+  for (size_t i = 0; i < 3; ++i) second.tensors[i].detach().copy_(whole.tensors[i].detach());
+  resumed.load_state_dict(state);
+  EXPECT_EQ(resumed.count_moments(), 2);
+  for (int64_t step = 3; step <= 5; ++step) {
+    optimizer.step(gradients_at(step));
+    resumed.step(gradients_at(step));
+  }
+  EXPECT_EQ(optimizer.count_moments(), 3);
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(whole.tensors[i], second.tensors[i]));
+}
+
 TEST(AdamWTest, MastersKeepWhatBfloat16Loses) {
   const auto full = make_parameters(), low = make_parameters();
   auto masters = cast_parameters(low, at::kBFloat16);
@@ -174,7 +201,9 @@ TEST(AdamWTest, StateGoesOnWhereItWasSaved) {
 }
 
 TEST(AdamWTest, RefusesAStateThatDoesNotFit) {
-  AdamW optimizer(make_parameters(), {});
+  const auto parameters = make_parameters();
+  AdamW optimizer(parameters, {});
+  optimizer.step(make_gradients(parameters, 1));
   auto state = optimizer.state_dict();
   state["exp_avg.vector"] = at::zeros({3});
   EXPECT_THROW(optimizer.load_state_dict(state), InputError);

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/optim/state.h"
 
@@ -37,12 +39,21 @@ AdamW::AdamW(NamedTensors parameters, AdamWOptions options, std::vector<at::Tens
   weights_ = has_masters_ ? NamedTensors{parameters_.names, std::move(masters)} : parameters_;
   const at::NoGradGuard no_grad;
   const auto scalar = parameters_.tensors.front().options().dtype(at::kFloat).requires_grad(false);
-  for (const at::Tensor& weight : weights_.tensors) {
-    exp_avgs_.push_back(at::zeros_like(weight));
-    exp_avg_sqs_.push_back(at::zeros_like(weight));
-    steps_.push_back(at::zeros({}, scalar));
-  }
+  exp_avgs_.resize(weights_.tensors.size());
+  exp_avg_sqs_.resize(weights_.tensors.size());
+  for (size_t i = 0; i < weights_.tensors.size(); ++i) steps_.push_back(at::zeros({}, scalar));
   if (scalar.device().is_cuda()) device_learning_rate_ = at::full({}, learning_rate_, scalar);
+}
+
+void AdamW::make_moments(size_t i) {
+  if (exp_avgs_[i].defined()) return;
+  exp_avgs_[i] = at::zeros_like(weights_.tensors[i]);
+  exp_avg_sqs_[i] = at::zeros_like(weights_.tensors[i]);
+}
+
+int64_t AdamW::count_moments() const {
+  return std::count_if(exp_avgs_.begin(), exp_avgs_.end(),
+                       [](const at::Tensor& moment) { return moment.defined(); });
 }
 
 void AdamW::set_learning_rate(double learning_rate) {
@@ -58,6 +69,7 @@ void AdamW::step(const std::vector<at::Tensor>& gradients, const at::Tensor& gra
   Group decayed, undecayed;
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (!gradients[i].defined()) continue;
+    make_moments(i);
     Group& group = weights_.tensors[i].dim() >= 2 ? decayed : undecayed;
     group.weights.push_back(weights_.tensors[i]);
     group.gradients.push_back(gradients[i]);
@@ -98,15 +110,28 @@ void AdamW::write_parameters() {
 std::map<std::string, at::Tensor> AdamW::state_dict() const {
   std::map<std::string, at::Tensor> state;
   for (size_t i = 0; i < weights_.names.size(); ++i) {
+    state["step." + weights_.names[i]] = steps_[i];
+    if (!exp_avgs_[i].defined()) continue;
     state["exp_avg." + weights_.names[i]] = exp_avgs_[i];
     state["exp_avg_sq." + weights_.names[i]] = exp_avg_sqs_[i];
-    state["step." + weights_.names[i]] = steps_[i];
   }
   return state;
 }
 
 void AdamW::load_state_dict(const std::map<std::string, at::Tensor>& state) {
-  for (auto& [name, tensor] : state_dict()) copy_state(state, name, tensor);
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < weights_.names.size(); ++i) {
+    const auto& name = weights_.names[i];
+    copy_state(state, "step." + name, steps_[i]);
+    if (steps_[i].item<float>() == 0 && !state.contains("exp_avg." + name)) {
+      exp_avgs_[i].reset();
+      exp_avg_sqs_[i].reset();
+      continue;
+    }
+    make_moments(i);
+    copy_state(state, "exp_avg." + name, exp_avgs_[i]);
+    copy_state(state, "exp_avg_sq." + name, exp_avg_sqs_[i]);
+  }
 }
 
 }  // namespace x_transformers

@@ -59,14 +59,19 @@ class AdamW {
   /// Rewrites the parameters from the masters; nothing without masters.
   void write_parameters();
 
-  /// `exp_avg.<name>`, `exp_avg_sq.<name>` and `step.<name>` for each parameter; what
-  /// load_state_dict takes. The weights are not among them.
+  /// Parameters that have had a gradient: the first one makes their two moments, so that what is
+  /// never trained costs no memory.
+  int64_t count_moments() const;
+
+  /// `step.<name>` for each parameter, `exp_avg.<name>` and `exp_avg_sq.<name>` for each that has
+  /// had a gradient; what load_state_dict takes. The weights are not among them.
   std::map<std::string, at::Tensor> state_dict() const;
   /// Throws InputError for a tensor that is missing or has another shape.
   void load_state_dict(const std::map<std::string, at::Tensor>& state);
 
  private:
   struct Group;
+  void make_moments(size_t i);
   void update(const Group& group, double weight_decay, const at::Tensor& grad_scale,
               const at::Tensor& found_inf);
 
@@ -74,8 +79,9 @@ class AdamW {
   bool has_masters_;
   AdamWOptions options_;
   double learning_rate_;
-  at::Tensor device_learning_rate_;  // CUDA only
-  std::vector<at::Tensor> exp_avgs_, exp_avg_sqs_, steps_;
+  at::Tensor device_learning_rate_;                 // CUDA only
+  std::vector<at::Tensor> exp_avgs_, exp_avg_sqs_;  // undefined before the first gradient
+  std::vector<at::Tensor> steps_;
 };
 
 }  // namespace x_transformers

@@ -19,6 +19,7 @@ bool GraphStep::fits(const std::vector<at::Tensor>& micro_batches) const {
 
 void GraphStep::capture(const std::vector<at::Tensor>& micro_batches) {
   for (const at::Tensor& batch : micro_batches) tokens_.push_back(at::empty_like(batch));
+  const auto moments = eager_.optimizer().count_moments();
   try {
     // No gradient lives on from before: the graph allocates its own, at places of its own.
     graph_ = capture_graph(
@@ -26,6 +27,12 @@ void GraphStep::capture(const std::vector<at::Tensor>& micro_batches) {
   } catch (const RunError& error) {
     throw RunError(std::string("training step: ") + error.what() +
                    "; run with --no-cuda-graph (train.cuda_graph false)");
+  }
+  // Moments made within the graph would be made anew by each replay.
+  if (eager_.optimizer().count_moments() != moments) {
+    throw RunError(
+        "training step: a parameter had its first gradient while the step was captured; run with "
+        "--no-cuda-graph (train.cuda_graph false)");
   }
 }
 

@@ -38,6 +38,7 @@ class TrainStep {
   TrainStep(LossFunction loss, AdamW& optimizer, Ema* ema, double grad_clip);
 
   StepResult operator()(const std::vector<at::Tensor>& micro_batches);
+  const AdamW& optimizer() const { return optimizer_; }
 
  private:
   at::Tensor accumulate(const std::vector<at::Tensor>& micro_batches);
