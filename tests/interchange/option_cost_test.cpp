@@ -81,9 +81,9 @@ TEST(OptionCosts, OptionsWithoutParametersHaveWork) {
 }
 
 TEST(OptionCosts, SayWhichEngineTheyBring) {
-  const auto costs = costs_of(model(R"({"attn_hard": true})"));
-  EXPECT_EQ(costs.at("attn_hard").engine, "reference");
-  EXPECT_EQ(costs.at("attn_hard").engine_without, "flash_cpu");
+  const auto costs = costs_of(model(R"({"attn_sparse_topk": 2})"));
+  EXPECT_EQ(costs.at("attn_sparse_topk").engine, "reference");
+  EXPECT_EQ(costs.at("attn_sparse_topk").engine_without, "flash_cpu");
 }
 
 TEST(OptionCosts, WhatNeedsAnOptionGoesWithIt) {
@@ -106,9 +106,9 @@ TEST(OptionCosts, EnginesAreThoseOfTrainingWithAllThatTheStackAdds) {
 }
 
 TEST(OptionCosts, EnginesOfOtherAttentionsAreNotCompared) {
-  const auto costs = costs_of(model(R"({"macaron": true, "attn_hard": true})"));
+  const auto costs = costs_of(model(R"({"macaron": true, "attn_sparse_topk": 2})"));
   EXPECT_EQ(costs.at("macaron").engine, "");
-  EXPECT_EQ(costs.at("attn_hard").engine, "reference");
+  EXPECT_EQ(costs.at("attn_sparse_topk").engine, "reference");
 }
 
 TEST(OptionCosts, OfAnEncoderAndADecoder) {

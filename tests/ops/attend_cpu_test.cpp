@@ -129,9 +129,52 @@ TEST_P(FlashAttentionCpuTest, CogSigned) {
   }
 }
 
+TEST_P(FlashAttentionCpuTest, Hard) {
+  const auto& s = GetParam();
+  auto mask = at::rand({s.batch, 1, s.queries, s.keys}) < 0.5;
+  mask.select(2, s.queries / 2).fill_(false);
+  expect_attention(s, {.scale = 0.3, .hard = true});
+  expect_attention(s, {.scale = 0.3, .mask = mask, .causal = true, .hard = true});
+  expect_all_gradients(s,
+                       {.scale = 0.3,
+                        .bias = at::randn({s.heads, s.queries, s.keys}),
+                        .softclamp = 3.0,
+                        .cog_signed = true,
+                        .mask = mask,
+                        .sinks = at::randn({s.heads}),
+                        .hard = true,
+                        .dropout = 0.3},
+                       {5e-5});
+}
+
+TEST_P(FlashAttentionCpuTest, Gumbel) {
+  const auto& s = GetParam();
+  const auto mask = at::rand({s.batch, 1, 1, s.keys}) < 0.5;
+  expect_attention(s, {.scale = 0.3, .gumbel = true, .seed = 5}, {5e-5});
+  expect_attention(
+      s,
+      {.scale = 0.3, .mask = mask, .causal = true, .gumbel = true, .temperature = 0.7, .seed = 6},
+      {5e-5});
+  expect_attention(
+      s,
+      {.scale = 0.3, .gumbel = true, .temperature = 1.5, .hard = true, .dropout = 0.2, .seed = 7},
+      {5e-5});
+}
+
+TEST(FlashAttentionCpuTest, GumbelNoiseChoosesAsTheSoftmaxWeighs) {
+  constexpr int64_t kQueries = 40000;
+  const auto scores = at::tensor({0.0, 1.0, -2.0, 3.0, 2.5}, at::kFloat);
+  const auto q = at::ones({1, 1, kQueries, 1}), k = scores.view({1, 1, 5, 1});
+  const auto v = at::eye(5).view({1, 1, 5, 5});
+  const auto chosen = flash_attention_cpu(q, k, v, {.gumbel = true, .hard = true, .seed = 21});
+  const auto share = chosen.mean(at::IntArrayRef{0, 1, 2}), expected = scores.softmax(0);
+  const auto deviation = (expected * (1 - expected) / static_cast<double>(kQueries)).sqrt();
+  EXPECT_LT(((share - expected) / deviation).abs().max().item<double>(), 4.5);
+}
+
 TEST_P(FlashAttentionCpuTest, Dropout) {
   const auto& s = GetParam();
-  expect_attention(s, {.scale = 0.3, .dropout = 0.3, .dropout_seed = 7});
+  expect_attention(s, {.scale = 0.3, .dropout = 0.3, .seed = 7});
   expect_all_gradients(s,
                        {.scale = 0.3,
                         .bias = at::randn({s.heads, s.queries, s.keys}),
@@ -140,7 +183,7 @@ TEST_P(FlashAttentionCpuTest, Dropout) {
                         .causal = true,
                         .sinks = at::randn({s.heads}),
                         .dropout = 0.6,
-                        .dropout_seed = -3},
+                        .seed = -3},
                        {5e-5});
   expect_attention(s, {.sigmoid = true, .dropout = 0.5}, {5e-5});
   expect_attention(s, {.dropout = 1.0});
@@ -180,7 +223,7 @@ at::Tensor kept_weights(at::IntArrayRef sizes, double dropout, int64_t seed) {
   const auto q = at::zeros({sizes[0], sizes[1], sizes[2], 1});
   const auto k = at::zeros({sizes[0], sizes[1], sizes[3], 1});
   const auto v = at::eye(sizes[3]).expand({sizes[0], sizes[1], sizes[3], sizes[3]});
-  return flash_attention_cpu(q, k, v, {.dropout = dropout, .dropout_seed = seed}) *
+  return flash_attention_cpu(q, k, v, {.dropout = dropout, .seed = seed}) *
          static_cast<double>(sizes[3]);
 }
 
@@ -276,6 +319,7 @@ TEST(FlashAttentionCpuTest, NotANumberIsNotHidden) {
     k[0][0][5][0] = NAN;
     const auto q = at::randn({1, 1, queries, 8}), v = at::randn({1, 1, 30, 8});
     EXPECT_TRUE(flash_attention_cpu(q, k, v).isnan().all().item<bool>());
+    EXPECT_TRUE(flash_attention_cpu(q, k, v, {.hard = true}).isnan().all().item<bool>());
     k.fill_(NAN);
     EXPECT_TRUE(flash_attention_cpu(q, k, v).isnan().all().item<bool>());
   }
@@ -312,6 +356,8 @@ TEST(FlashAttentionCpuTest, SaysWhatItCannotRun) {
   EXPECT_NE(why({.sinks = at::randn({3})}), "");
   EXPECT_NE(why({.sinks = at::randn({4}), .sigmoid = true}), "");
   EXPECT_NE(why({.dropout = 1.5}), "");
+  EXPECT_NE(why({.gumbel = true, .temperature = 0.0}), "");
+  EXPECT_NE(why({.cog_signed = true, .gumbel = true}), "");
   EXPECT_NE(why({.bias = at::randn({4, 5})}), "");
   EXPECT_NE(why({.alibi_slopes = at::randn({3})}), "");
   EXPECT_NE(why({.mask = at::ones({5, 5})}), "");

@@ -64,6 +64,9 @@ TEST(Attend, EnginesAgree) {
         auto sigmoid = program;
         sigmoid.normaliser = Normaliser::sigmoid;
         expect_engines_agree(sigmoid, heads, i, j);
+        auto hard = program;
+        hard.normaliser = Normaliser::hard;
+        expect_engines_agree(hard, heads, i, j);
         program.head_sink = leaf({heads.query});
         expect_engines_agree(program, heads, i, j);
         program.l2_distance = true;
@@ -238,10 +241,9 @@ TEST(Attend, ExplainNamesWhatKeepsAFasterEngineAway) {
   const auto q = at::randn({1, 2, 3, 8});
   ScoreProgram program;
   EXPECT_TRUE(explain_attend(q, q, q, program).front().reasons.empty());
-  program.normaliser = Normaliser::hard;
+  program.normaliser = Normaliser::sparse_topk;
   const auto reports = explain_attend(q, q, q, program);
-  EXPECT_EQ(reports.front().reasons,
-            std::vector<std::string>{"a normaliser other than softmax and sigmoid"});
+  EXPECT_EQ(reports.front().reasons, std::vector<std::string>{"sparse_topk"});
   EXPECT_EQ(reports.back().engine, "reference");
   EXPECT_TRUE(reports.back().reasons.empty());
 }

@@ -942,7 +942,7 @@ class Reports(ProgramTest):
 
     def test_info_says_what_each_option_costs(self):
         model = json.loads(json.dumps(MODEL))
-        model['net']['attn_layers'].update({'ff': {'glu': True}, 'attn_hard': True,
+        model['net']['attn_layers'].update({'ff': {'glu': True}, 'attn_sparse_topk': 2,
                                             'layer_dropout': 0.1, 'ff_dropout': 0.0})
         path = self.folder / 'options.json'
         path.write_text(json.dumps(model))
@@ -954,7 +954,7 @@ class Reports(ProgramTest):
         options = info['options']
         self.assertNotIn('ff_dropout', options)
         self.assertEqual(options['ff_glu']['parameters'], 17 * 64)
-        self.assertEqual(options['attn_hard']['engine'],
+        self.assertEqual(options['attn_sparse_topk']['engine'],
                          {'with': 'reference', 'without': 'flash_cpu'})
         self.assertEqual(options['layer_dropout']['parameters'], 0)
         done = run('info', path)

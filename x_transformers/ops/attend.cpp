@@ -47,9 +47,8 @@ Reasons needs_scores(const Problem& problem) {
   reasons.add_if(program.pre_talking_heads.defined(), "pre_talking_heads");
   reasons.add_if(static_cast<bool>(program.cope), "cope");
   reasons.add_if(program.selective, "selective");
-  reasons.add_if(
-      program.normaliser != Normaliser::softmax && program.normaliser != Normaliser::sigmoid,
-      "a normaliser other than softmax and sigmoid");
+  reasons.add_if(program.normaliser == Normaliser::sparse_topk, "sparse_topk");
+  reasons.add_if(program.normaliser == Normaliser::custom, "custom_attn_fn");
   reasons.add_if(program.post_talking_heads.defined(), "post_talking_heads");
   return reasons;
 }
@@ -62,7 +61,7 @@ Reasons needs_more_than_softmax(const Problem& problem) {
   reasons.add_if(program.softclamp.has_value(), "softclamp_logits");
   reasons.add_if(program.cog_signed, "cog_signed");
   reasons.add_if(program.head_sink.defined(), "head_learned_sink");
-  reasons.add_if(program.normaliser == Normaliser::sigmoid, "sigmoid");
+  reasons.add_if(program.normaliser != Normaliser::softmax, "a normaliser other than softmax");
   return reasons;
 }
 
@@ -76,7 +75,10 @@ FlashAttentionCpuOptions flash_cpu_options(const ScoreProgram& program) {
   options.causal = program.causal;
   options.sinks = program.cog_signed && program.head_sink.defined() ? program.head_sink.abs()
                                                                     : program.head_sink;
+  options.gumbel = program.normaliser == Normaliser::gumbel_softmax;
+  options.temperature = program.gumbel_temperature;
   options.sigmoid = program.normaliser == Normaliser::sigmoid;
+  options.hard = program.normaliser == Normaliser::hard || (options.gumbel && program.gumbel_hard);
   options.dropout = program.dropout;
   return options;
 }
@@ -105,7 +107,7 @@ int64_t draw_seed() { return at::empty({}, at::kLong).random_().item<int64_t>();
 AttendResult run_flash_cpu(const Problem& problem) {
   const auto& [q, k, v, program, keep_maps] = problem;
   auto options = flash_cpu_options(program);
-  if (options.dropout > 0) options.dropout_seed = draw_seed();
+  if (options.dropout > 0 || options.gumbel) options.seed = draw_seed();
   if (!program.l2_distance) return {flash_attention_cpu(q, k, v, options), {}};
   options.scale *= 2;
   const auto [distance_q, distance_k] = distance_features(q, k);

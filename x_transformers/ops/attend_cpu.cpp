@@ -98,18 +98,24 @@ kernels::AttentionScores scores_of(const FlashAttentionCpuOptions& options) {
   }
   scores.causal = options.causal;
   if (options.sinks.defined()) scores.sinks = options.sinks.const_data_ptr<float>();
+  scores.gumbel = options.gumbel;
+  scores.temperature = static_cast<float>(options.temperature);
   scores.sigmoid = options.sigmoid;
+  scores.hard = options.hard;
   scores.dropout = options.dropout;
-  scores.dropout_seed = static_cast<uint64_t>(options.dropout_seed);
+  scores.seed = static_cast<uint64_t>(options.seed);
   return scores;
 }
 
 struct Attended {
   at::Tensor out;
   at::Tensor log_sum_exp;  ///< [b, h, i]
+  at::Tensor soft_out;     ///< the output that the softmax has: with hard not out
+  at::Tensor chosen;       ///< int32 [b, h, i], with hard
 };
 
-Attended run_forward(const Prepared& p, bool keep_log_sum_exp) {
+/// `for_backward`: with all members, else only the output.
+Attended run_forward(const Prepared& p, bool for_backward) {
   const auto shape = shape_of(p);
   Attended result;
   result.out = empty_positions_first({shape.batch, shape.heads, shape.queries, shape.value_dim},
@@ -121,9 +127,17 @@ Attended run_forward(const Prepared& p, bool keep_log_sum_exp) {
   params.k = rows_of(p.k);
   params.v = rows_of(p.v);
   params.out = rows_to(result.out);
-  if (keep_log_sum_exp) {
-    result.log_sum_exp = at::empty({shape.batch, shape.heads, shape.queries}, p.q.options());
+  const std::vector<int64_t> rows = {shape.batch, shape.heads, shape.queries};
+  if (for_backward) {
+    result.log_sum_exp = at::empty(rows, p.q.options());
     params.log_sum_exp = result.log_sum_exp.mutable_data_ptr<float>();
+    result.soft_out = result.out;
+  }
+  if (for_backward && p.options.hard) {
+    result.soft_out = at::empty_like(result.out);
+    params.soft_out = rows_to(result.soft_out);
+    result.chosen = at::empty(rows, p.q.options().dtype(at::kInt));
+    params.chosen = result.chosen.mutable_data_ptr<int32_t>();
   }
   kernels::attention_forward(params);
   return result;
@@ -164,7 +178,7 @@ class BiasGradient {
 at::Tensor sink_gradient(const at::Tensor& sinks, const Attended& attended,
                          const at::Tensor& out_grad) {
   const auto share = (sinks.view({-1, 1}) - attended.log_sum_exp).exp_();
-  return (share * (attended.out * out_grad).sum(-1)).sum(at::IntArrayRef{0, 2}).neg_();
+  return (share * (attended.soft_out * out_grad).sum(-1)).sum(at::IntArrayRef{0, 2}).neg_();
 }
 
 /// Gradients by q, k, v, `bias` and the sinks; the last two undefined where not wanted.
@@ -187,7 +201,8 @@ variable_list run_backward(const Prepared& p, const Attended& attended, const at
   params.q = rows_of(p.q);
   params.k = rows_of(p.k);
   params.v = rows_of(p.v);
-  params.out = rows_of(attended.out);
+  params.out = rows_of(attended.soft_out);
+  if (attended.chosen.defined()) params.chosen = attended.chosen.const_data_ptr<int32_t>();
   params.out_grad = rows_of(dense_out_grad);
   params.log_sum_exp = attended.log_sum_exp.const_data_ptr<float>();
   params.q_grad = rows_to(q_grad);
@@ -207,16 +222,19 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
                             const std::optional<at::Tensor>& sinks,
                             const FlashAttentionCpuOptions& options) {
     const auto attended = run_forward({q, k, v, options}, true);
-    ctx->save_for_backward({q, k, v, attended.out, attended.log_sum_exp, options.bias,
-                            options.alibi_slopes, options.mask, options.sinks,
+    ctx->save_for_backward({q, k, v, attended.soft_out, attended.log_sum_exp, attended.chosen,
+                            options.bias, options.alibi_slopes, options.mask, options.sinks,
                             bias.value_or(at::Tensor()), sinks.value_or(at::Tensor())});
     ctx->saved_data["scale"] = options.scale;
     ctx->saved_data["softclamp"] = options.softclamp;
     ctx->saved_data["cog_signed"] = options.cog_signed;
     ctx->saved_data["causal"] = options.causal;
+    ctx->saved_data["gumbel"] = options.gumbel;
+    ctx->saved_data["temperature"] = options.temperature;
     ctx->saved_data["sigmoid"] = options.sigmoid;
+    ctx->saved_data["hard"] = options.hard;
     ctx->saved_data["dropout"] = options.dropout;
-    ctx->saved_data["dropout_seed"] = options.dropout_seed;
+    ctx->saved_data["seed"] = options.seed;
     return attended.out;
   }
 
@@ -227,14 +245,18 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
     options.softclamp = ctx->saved_data["softclamp"].toDouble();
     options.cog_signed = ctx->saved_data["cog_signed"].toBool();
     options.causal = ctx->saved_data["causal"].toBool();
+    options.gumbel = ctx->saved_data["gumbel"].toBool();
+    options.temperature = ctx->saved_data["temperature"].toDouble();
     options.sigmoid = ctx->saved_data["sigmoid"].toBool();
+    options.hard = ctx->saved_data["hard"].toBool();
     options.dropout = ctx->saved_data["dropout"].toDouble();
-    options.dropout_seed = ctx->saved_data["dropout_seed"].toInt();
-    options.bias = saved[5];
-    options.alibi_slopes = saved[6];
-    options.mask = saved[7];
-    options.sinks = saved[8];
-    const at::Tensor &bias = saved[9], &sinks = saved[10];
+    options.seed = ctx->saved_data["seed"].toInt();
+    const Attended attended{{}, saved[4], saved[3], saved[5]};
+    options.bias = saved[6];
+    options.alibi_slopes = saved[7];
+    options.mask = saved[8];
+    options.sinks = saved[9];
+    const at::Tensor &bias = saved[10], &sinks = saved[11];
     const auto reference = [&](const variable_list& in) {
       auto given = options;
       given.bias = in[3];
@@ -246,16 +268,20 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
         at::GradMode::is_enabled()
             ? differentiable_gradients(reference, {saved[0], saved[1], saved[2], bias, sinks},
                                        output_grads[0])
-            : run_backward({saved[0], saved[1], saved[2], options}, {saved[3], saved[4]},
+            : run_backward({saved[0], saved[1], saved[2], options}, attended,
                            wants(bias) ? bias : at::Tensor(), wants(sinks), output_grads[0]);
     gradients.emplace_back();
     return gradients;
   }
 };
 
-/// What dropout multiplies the weights [b, h, i, j] by.
-at::Tensor dropout_factors(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) {
-  auto factors = at::empty(sizes, at::kFloat);
+/// What dropout multiplies the weights by, and the noise of the scores: [b, h, i, j] each.
+struct Randomness {
+  at::Tensor factors, noise;
+};
+
+Randomness draw(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) {
+  Randomness drawn{at::empty(sizes, at::kFloat), at::empty(sizes, at::kFloat)};
   kernels::AttentionShape shape;
   shape.batch = sizes[0];
   shape.heads = sizes[1];
@@ -263,9 +289,11 @@ at::Tensor dropout_factors(at::IntArrayRef sizes, const FlashAttentionCpuOptions
   shape.keys = sizes[3];
   kernels::AttentionScores scores;
   scores.dropout = options.dropout;
-  scores.dropout_seed = static_cast<uint64_t>(options.dropout_seed);
-  kernels::attention_dropout(shape, scores, factors.mutable_data_ptr<float>());
-  return factors;
+  scores.gumbel = options.gumbel;
+  scores.seed = static_cast<uint64_t>(options.seed);
+  kernels::attention_random(shape, scores, drawn.factors.mutable_data_ptr<float>(),
+                            drawn.noise.mutable_data_ptr<float>());
+  return drawn;
 }
 
 std::string score_tensor_unsupported(const at::Tensor& t, const std::string& name,
@@ -305,6 +333,11 @@ std::string flash_attention_cpu_unsupported(const at::Tensor& q, const at::Tenso
   if (options.softclamp < 0) return "softclamp is negative";
   if (!(options.dropout >= 0 && options.dropout <= 1)) return "dropout is no probability";
   if (options.sigmoid && options.sinks.defined()) return "a sigmoid has no sinks";
+  if (options.sigmoid && options.hard) return "sigmoid and hard";
+  if (options.gumbel && (options.sinks.defined() || options.cog_signed || options.sigmoid)) {
+    return "Gumbel noise beside sinks, cog_signed or sigmoid";
+  }
+  if (!(options.temperature > 0)) return "temperature is not positive";
   const std::vector<int64_t> sizes = {q.size(0), q.size(1), q.size(2), k.size(2)};
   auto reason = score_tensor_unsupported(options.bias, "bias", at::kFloat, sizes);
   if (reason.empty()) {
@@ -358,26 +391,24 @@ at::Tensor flash_attention_cpu_reference(const at::Tensor& q, const at::Tensor& 
     sign = scores.sign();
     scores = scores.abs();
   }
+  const auto drawn = draw({q.size(0), q.size(1), i, j}, options);
+  if (options.gumbel) scores = (scores + drawn.noise.to(scores.options())) / options.temperature;
   auto allowed = options.causal ? distance <= 0 : at::ones_like(distance, at::kBool);
   if (options.mask.defined()) allowed = allowed.logical_and(options.mask);
   // Rows without any key: finite on the way, so that no NaN reaches a gradient, then 0.
   scores = scores.masked_fill(allowed.logical_not(), -1e30);
-  at::Tensor weights;
-  if (options.sigmoid) {
-    weights = scores.sigmoid();
-  } else if (options.sinks.defined()) {
+  if (options.sinks.defined()) {
     const auto sinks = options.sinks.to(scores.scalar_type()).view({1, -1, 1, 1});
-    const auto with_sinks = at::cat({scores, sinks.expand({q.size(0), q.size(1), i, 1})}, -1);
-    weights = with_sinks.softmax(-1).narrow(-1, 0, j);
-  } else {
-    weights = scores.softmax(-1);
+    scores = at::cat({scores, sinks.expand({q.size(0), q.size(1), i, 1})}, -1);
   }
-  weights = weights.masked_fill(allowed.logical_not(), 0.0);
+  auto weights = options.sigmoid ? scores.sigmoid() : scores.softmax(-1);
+  if (options.hard) {
+    const auto best = at::zeros_like(weights).scatter_(-1, scores.argmax(-1, true), 1.0);
+    weights = best + (weights - weights.detach());
+  }
+  weights = weights.narrow(-1, 0, j).masked_fill(allowed.logical_not(), 0.0);
   if (sign.defined()) weights = weights * sign;
-  if (options.dropout > 0) {
-    const auto factors = dropout_factors({q.size(0), q.size(1), i, j}, options);
-    weights = weights * factors.to(weights.options());
-  }
+  if (options.dropout > 0) weights = weights * drawn.factors.to(weights.options());
   return at::matmul(weights, values);
 }
 

@@ -23,9 +23,12 @@ struct FlashAttentionCpuOptions {
   at::Tensor mask = {};   ///< bool, broadcastable to [b, h, i, j]: true means attend
   bool causal = false;    ///< queries stand at the last key positions
   at::Tensor sinks = {};  ///< float32 [h]: score of a key without value
-  bool sigmoid = false;   ///< sigmoids in place of a softmax
-  double dropout = 0.0;   ///< of the weights
-  int64_t dropout_seed = 0;  ///< which of them: the same for the same shapes, on every machine
+  bool gumbel = false;    ///< Gumbel noise is added to the scores (arXiv:1611.01144)
+  double temperature = 1.0;  ///< of the softmax with Gumbel noise
+  bool sigmoid = false;      ///< sigmoids in place of a softmax
+  bool hard = false;         ///< all weight on the greatest score, with the gradient of the softmax
+  double dropout = 0.0;      ///< of the weights
+  int64_t seed = 0;  ///< of noise and dropout: the same for the same shapes, on every machine
 };
 
 /// weights(scores) v for q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv], float32 on

@@ -34,7 +34,9 @@ at::Tensor one_hot_of_best(const at::Tensor& scores) {
 
 /// A 1x1 convolution over heads: out[o] = sum_h weight[o, h] * t[h].
 at::Tensor mix_heads(const at::Tensor& weight, const at::Tensor& t) {
-  return at::einsum("o h, b h i j -> b o i j", {weight, t});
+  const auto b = t.size(0), h = t.size(1);
+  const auto mixed = at::bmm(weight.to(t.scalar_type()).expand({b, h, h}), t.flatten(2));
+  return mixed.view(t.sizes());
 }
 
 at::Tensor similarities(const at::Tensor& q, const at::Tensor& k, const ScoreProgram& program) {

@@ -24,8 +24,8 @@ struct AttentionLoops {
                         float* states);
   int64_t (*backward_scratch_size)(const AttentionShape&);
   void (*backward_group)(const AttentionBackward&, int64_t batch, int64_t kv_head, float* memory);
-  void (*dropout_factors)(const AttentionShape&, const AttentionScores&, int64_t batch,
-                          int64_t head, int64_t query, float* factors);
+  void (*random_values)(const AttentionShape&, const AttentionScores&, int64_t batch, int64_t head,
+                        int64_t query, float* factors, float* noise);
 };
 
 }  // namespace
@@ -87,9 +87,10 @@ void attention_forward(const AttentionForward& params) {
   if (shape.batch * shape.heads * shape.queries == 0) return;
   if (shape.keys == 0) return fill_without_keys(params);
   const int64_t rows = shape.heads / shape.kv_heads * shape.queries;
-  if (rows <= kMostDecodeRows) return decode(params, loops);
+  if (rows <= kMostDecodeRows && !params.scores.hard) return decode(params, loops);
   const int64_t groups = shape.batch * shape.kv_heads;
-  const int64_t parts = std::clamp<int64_t>(2 * at::get_num_threads() / groups, 1, rows / 16);
+  const int64_t parts =
+      std::clamp<int64_t>(2 * at::get_num_threads() / groups, 1, std::max<int64_t>(1, rows / 16));
   at::parallel_for(0, groups * parts, 1, [&](int64_t first, int64_t last) {
     float* memory = thread_scratch<AttentionShape>(loops.forward_scratch_size(shape));
     for (int64_t i = first; i < last; ++i) {
@@ -118,12 +119,14 @@ void attention_backward(const AttentionBackward& params) {
   });
 }
 
-void attention_dropout(const AttentionShape& shape, const AttentionScores& scores, float* factors) {
+void attention_random(const AttentionShape& shape, const AttentionScores& scores, float* factors,
+                      float* noise) {
   const auto& loops = XT_SELECT(kAttentionLoops);
   for (int64_t i = 0; i < shape.batch * shape.heads * shape.queries; ++i) {
     const int64_t head = i / shape.queries;
-    loops.dropout_factors(shape, scores, head / shape.heads, head % shape.heads, i % shape.queries,
-                          factors + i * shape.keys);
+    loops.random_values(shape, scores, head / shape.heads, head % shape.heads, i % shape.queries,
+                        factors ? factors + i * shape.keys : nullptr,
+                        noise ? noise + i * shape.keys : nullptr);
   }
 }
 

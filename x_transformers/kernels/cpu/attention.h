@@ -44,9 +44,12 @@ struct AttentionScores {
   HeadRows<const uint8_t> mask;  ///< as bias; nonzero means attend
   bool causal = false;
   const float* sinks = nullptr;  ///< [heads]: score of a key without value, in every softmax
+  bool gumbel = false;           ///< Gumbel noise is added; takes no sinks and no cog_signed
+  float temperature = 1.0f;      ///< of the softmax with Gumbel noise
   bool sigmoid = false;          ///< weights are sigmoids, not a softmax; takes no sinks
-  double dropout = 0.0;       ///< a weight becomes 0 with this probability, else grows by 1/(1-p)
-  uint64_t dropout_seed = 0;  ///< which weights: a function of this and of their place
+  bool hard = false;     ///< weight 1 for the greatest score; the gradient is that of the softmax
+  double dropout = 0.0;  ///< a weight becomes 0 with this probability, else grows by 1/(1-p)
+  uint64_t seed = 0;     ///< of noise and dropout, which are functions of this and of the place
 };
 
 struct AttentionForward {
@@ -55,13 +58,17 @@ struct AttentionForward {
   HeadRows<const float> q, k, v;
   HeadRows<float> out;
   float* log_sum_exp = nullptr;  ///< dense [batch, heads, queries], nullptr: not wanted
+  /// With hard, what the backward needs; nullptr: not wanted.
+  HeadRows<float> soft_out;   ///< the output that the softmax would have
+  int32_t* chosen = nullptr;  ///< dense [batch, heads, queries]: the key, -1 for none
 };
 
 struct AttentionBackward {
   AttentionShape shape;
   AttentionScores scores;
-  HeadRows<const float> q, k, v, out, out_grad;
+  HeadRows<const float> q, k, v, out, out_grad;  ///< with hard, out is soft_out
   const float* log_sum_exp = nullptr;
+  const int32_t* chosen = nullptr;  ///< with hard
   HeadRows<float> q_grad, k_grad, v_grad;
   /// Added to, by [slice, head, query, key]; data nullptr: not wanted. A slice sums over the batch
   /// entries slice*batch/slices up to (slice+1)*batch/slices. Strides may be 0, that of heads only
@@ -75,7 +82,9 @@ struct AttentionBackward {
 void attention_forward(const AttentionForward& params);
 void attention_backward(const AttentionBackward& params);
 
-/// What dropout multiplies the weights by, 0 or 1/(1-p): dense [batch, heads, queries, keys].
-void attention_dropout(const AttentionShape& shape, const AttentionScores& scores, float* factors);
+/// What dropout multiplies the weights by, 0 or 1/(1-p), and the Gumbel noise: each dense [batch,
+/// heads, queries, keys], or nullptr where not wanted.
+void attention_random(const AttentionShape& shape, const AttentionScores& scores, float* factors,
+                      float* noise);
 
 }  // namespace x_transformers::kernels
