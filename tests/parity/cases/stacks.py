@@ -16,6 +16,9 @@ each('layers', dec, {
     'alibi_slopes': dict(alibi_pos_bias=True, rel_pos_kwargs=dict(slopes=[0.4, 0.3, 0.2, 0.1])),
     'rotary': dict(rotary_pos_emb=True),
     'rotary_emb_dim': dict(rotary_pos_emb=True, rotary_emb_dim=6),
+    'rotary_emb_dim_odd': dict(rotary_pos_emb=True, attn_dim_head=6),  # 3: turns two pairs
+    'rotary_emb_dim_odd_xpos': dict(rotary_xpos=True, rotary_emb_dim=5, rotate_num_heads=2,
+                                    rotary_base_rescale_factor=2.),
     'rotary_interpolation': dict(rotary_pos_emb=True, rotary_interpolation_factor=2.),
     'rotary_base_rescale': dict(rotary_pos_emb=True, rotary_base_rescale_factor=3.),
     'rotary_xpos': dict(rotary_xpos=True),
