@@ -374,9 +374,11 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   const bool is_attention = layer.step.type == LayerType::attention;
   if (is_training() && layer.step.dropout > 0 && at::rand({}).item<double>() < layer.step.dropout) {
     // A layer left out is the identity, and what counts layers goes on counting.
-    if (options_.integrate_layers) state.layer_hiddens.push_back(state.x);
+    if (options_.integrate_layers)
+      state.layer_hiddens.push_back(layer.residual->prepare(state.x).branch_input);
     if (is_attention) ++state.self_attentions;
     if (layer.step.type == LayerType::cross_attention) ++state.cross_attentions;
+    if (layer.step.type == LayerType::feed_forward) ++state.feed_forwards;
     return;
   }
   if (is_attention && inputs.keep_hiddens) state.output.hiddens.push_back(state.x);
