@@ -161,6 +161,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   const auto cached_memory = cache ? cache->memory_length + memory : 0;
   const auto all_keys = [&] {
     const auto total = is_static ? cache->capacity : cached_memory + past + n;
+    if (inputs.pos.defined() && inputs.pos.size(-1) == total) return inputs.pos;
     return range(-cached_memory, total - cached_memory, inputs.x);
   };
   if (inputs.rotary_pos_emb.defined()) {
@@ -177,8 +178,10 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
     if (cache && options_.attn.use_latent_kv)
       state.rotary->all_keys = rotary_pos_emb_->forward(all_keys(), center);
   }
-  if (inputs.context_pos.defined() && state.rotary) {
-    state.cross_rotary.emplace().queries = rotary_pos_emb_->forward(queries);
+  if (inputs.context_pos.defined() && rotary_pos_emb_) {
+    state.cross_rotary.emplace().angles = inputs.rotary_pos_emb;
+    if (!inputs.rotary_pos_emb.defined())
+      state.cross_rotary->queries = rotary_pos_emb_->forward(queries);
     state.cross_rotary->keys = rotary_pos_emb_->forward(inputs.context_pos);
   }
   if (inputs.polar_angles.defined()) {
@@ -431,9 +434,10 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
 
 std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(const at::Tensor& keys,
                                                                     const at::Tensor& values,
+                                                                    const at::Tensor& pos,
                                                                     double xpos_center) const {
   if (options_.attn.use_latent_kv) return {keys, values};
-  const auto positions = range(0, keys.size(-2), keys);
+  const auto positions = pos.defined() ? pos : range(0, keys.size(-2), keys);
   if (polar_pos_emb_) {
     const auto angles =
         polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias();
