@@ -132,10 +132,7 @@ void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
     require(!inputs.attn_mask.defined(), "cache: cannot be combined with attn_mask");
   }
   // Neither reaches cross attention.
-  const bool has_self_attention =
-      std::any_of(plan_.layers.begin(), plan_.layers.end(),
-                  [](const auto& step) { return step.type == LayerType::attention; });
-  require(!inputs.attn_bias.defined() || !rel_pos_ || !has_self_attention,
+  require(!inputs.attn_bias.defined() || !rel_pos_ || plan_.count(LayerType::attention) == 0,
           "attn_bias: given, but the stack has a position bias of its own");
   require(!inputs.in_attn_cond.defined() || !o.reinject_input,
           "in_attn_cond: cannot be combined with reinject_input");
@@ -205,7 +202,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
 /// The bias of positions, the same for every layer.
 void AttentionLayersImpl::bias_positions(const AttentionLayersInputs& inputs, State& state) const {
   state.attn_bias = inputs.attn_bias;
-  if (!rel_pos_) return;
+  if (!rel_pos_ || plan_.count(LayerType::attention) == 0) return;  // none reaches cross attention
   const auto n = inputs.x.size(1);
   const auto* cache = inputs.cache;
   PositionPairs pairs;

@@ -193,6 +193,8 @@ for name, config, inputs, *kwargs in [
     ('rotate_num_heads_cross', cross(rotary_pos_emb=True, rotate_num_heads=2, attn_kv_heads=2),
      HIDDEN | CONTEXT),
     ('attn_bias_cross', cross(alibi_pos_bias=True), HIDDEN | CONTEXT | dict(attn_bias=flt(4, N, N))),
+    ('pos_cross', cross(rel_pos_bias=True), HIDDEN | CONTEXT
+     | dict(pos=ints([0, 2, 3, 5, 6, 7, 9]))),
     ('attn_bias_flash', dec(attn_flash=True), HIDDEN | dict(attn_bias=flt(B, 1, N, N))),
     ('execute_order', dec(), HIDDEN, dict(layers_execute_order=[0, 1, 0, 1, 2, 3])),
     ('execute_order_part', dec(), HIDDEN, dict(layers_execute_order=[2, 3])),
