@@ -166,6 +166,8 @@ for name, config, inputs, *kwargs in [
     ('prepend_rotary', lm(dec(rotary_pos_emb=True)), X | dict(prepend_embeds=flt(B, 3, D))),
     ('prepend_only', lm(dec()), dict(prepend_embeds=flt(B, 3, D)), dict(x=None)),
     ('recycling', lm(dec(), recycling=True), X, dict(recycle_steps=3)),
+    ('recycling_deep_embed', lm(dec(), recycling=True, ff_deep_embed=True), X,
+     dict(recycle_steps=2)),
     ('recycling_train_steps', lm(enc(), recycling=True, train_max_recycle_steps=2), X | MASK,
      dict(recycle_steps=2)),
     ('recycle_steps_1', lm(dec()), X, dict(recycle_steps=1)),
