@@ -84,6 +84,15 @@ INSTANTIATE_TEST_SUITE_P(
              "mixture_of_softmax_k: expected a positive number, got 0"},
         Case{R"({"recycling": true, "train_max_recycle_steps": 0})",
              "train_max_recycle_steps: expected a positive number, got 0"},
+        Case{R"({"tie_embedding": true, "token_emb": {"type": "Embedding", "num_embeddings": 17,
+                 "embedding_dim": 16}})",
+             "tie_embedding: needs a TokenEmbedding as token_emb"},
+        Case{R"({"tie_embedding": true, "to_logits": {"type": "Linear", "in_features": 16,
+                 "out_features": 17}})",
+             "to_logits: not with tie_embedding"},
+        Case{R"({"attn_layers": {"unet_skips": true, "depth": 1}})", "unet_skips: needs a depth"},
+        Case{R"({"attn_layers": {"depth": null}})", "depth: is needed (or custom_layers)"},
+        Case{R"({"attn_layers": {"par_ratio": 1}})", "par_ratio: expected 2 to 4, got 1"},
         Case{R"({"emb_dropout": 1})", "emb_dropout: expected a number in [0, 1), got 1"}));
 
 class RefusedLayers : public Refused {};
@@ -104,6 +113,10 @@ INSTANTIATE_TEST_SUITE_P(
              "alibi_num_heads: expected a positive number, got -1"},
         Case{R"({"alibi_pos_bias": true, "alibi_num_heads": 5})",
              "alibi_num_heads: must not exceed heads"},
+        Case{R"({"rotary_pos_emb": true, "rotary_emb_dim": 0})",
+             "rotary_emb_dim: expected a positive number, got 0"},
+        Case{R"({"rotary_pos_emb": true, "attn_dim_head": 5, "rotary_emb_dim": 5})",
+             "rotary_emb_dim: 5 turns pairs of features"},
         Case{R"({"rel_pos_num_buckets": 0})", "rel_pos_num_buckets: expected 1 or more, got 0"},
         Case{R"({"rel_pos_bias": true, "rel_pos_num_buckets": 1})",
              "rel_pos_num_buckets: expected 2 or more, got 1"},
@@ -149,7 +162,13 @@ TEST_P(RefusedAttention, NamesTheRule) {
 }
 INSTANTIATE_TEST_SUITE_P(
     All, RefusedAttention,
-    testing::Values(Case{R"({"use_latent_kv": true, "dim_latent_kv": 6, "latent_rope_subheads": 2,
+    testing::Values(Case{R"({"hybrid_module": {"type": "MinGRU", "dim": 16, "dim_out": 32}})",
+                         "hybrid_module: needs hybrid_fold_axial_dim"},
+                    Case{R"({"hybrid_learned_mix": true})", "need hybrid_module"},
+                    Case{R"({"use_latent_kv": true, "dim_latent_kv": 6,
+                             "qkv_receive_diff_residuals": true})",
+                         "use_latent_kv and qkv_receive_diff_residuals: only one"},
+                    Case{R"({"use_latent_kv": true, "dim_latent_kv": 6, "latent_rope_subheads": 2,
                              "rotate_num_heads": 2})",
                          "latent_rope_subheads and rotate_num_heads"},
                     Case{R"({"use_latent_kv": true, "dim_latent_kv": 0})",

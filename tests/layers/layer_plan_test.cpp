@@ -116,6 +116,15 @@ TEST(LayerPlan, PerLayerListsMustFit) {
   EXPECT_NE(refusal(options).find("shift_tokens: expected one value or 4"), std::string::npos);
 }
 
+TEST(Rules, OptionsOfPartsThatThereAreNotMayBeAny) {
+  auto options = decoder(2);
+  options.alibi_num_heads = 9;
+  EXPECT_EQ(refusal(options), "");
+  options.kind = LayersKind::cross_attender;
+  options.qkv_receive_diff_residuals = true;
+  EXPECT_EQ(refusal(options), "");
+}
+
 struct Rule {
   const char* name;
   void (*set)(AttentionLayersOptions&);
@@ -145,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"rotary_emb_dim: 65", [](O& o) { o.rotary_emb_dim = 65; }},
         Rule{"rotary_interpolation_factor", [](O& o) { o.rotary_interpolation_factor = 0.5; }},
         Rule{"rel_pos_num_buckets", [](O& o) { o.rel_pos_num_buckets = 256; }},
-        Rule{"alibi_num_heads", [](O& o) { o.alibi_num_heads = 9; }},
+        Rule{"alibi_num_heads", [](O& o) { o.alibi_pos_bias = true, o.alibi_num_heads = 9; }},
         Rule{"use_scalenorm, use_rmsnorm", [](O& o) { o.use_scalenorm = o.use_rmsnorm = true; }},
         Rule{"use_layerscale and use_adaptive",
              [](O& o) { o.use_layerscale = o.use_adaptive_layerscale = true; }},

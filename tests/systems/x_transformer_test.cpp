@@ -4,7 +4,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 
@@ -90,6 +92,37 @@ TEST(XTransformer, OneEmbeddingForBothSidesIsOneParameter) {
   EXPECT_TRUE(is_shared(tied));
   tied.tie_token_emb = false;
   EXPECT_FALSE(is_shared(tied));
+}
+
+TEST(XTransformer, TheSourceMayHaveMoreTokensThanTheTarget) {
+  auto tied = options();
+  tied.tie_token_emb = true;
+  tied.enc.num_tokens = kTarget + 3;
+  auto model = make(tied);
+  EXPECT_EQ(model->forward(tokens(kTarget + 3, 5), tokens(kTarget, 6)).logits.size(-1), kTarget);
+}
+
+TEST(XTransformer, TokensOfTheSourceAreLeftOutInTraining) {
+  const torch::NoGradGuard no_grad;
+  auto dropping = options();
+  dropping.cross_attn_tokens_dropout = 0.5;
+  auto model = make(dropping);
+  const auto src = tokens(kSource, 3).narrow(0, 0, 1), tgt = tokens(kTarget, 6).narrow(0, 0, 1);
+  const auto encoded = model->encoder()->forward(src);
+  std::vector<at::Tensor> expected;
+  for (int64_t token = 0; token < 3; ++token) {
+    TransformerInputs inputs;
+    inputs.layers.context = encoded.narrow(1, token, 1);
+    expected.push_back(model->decoder()->forward(tgt, inputs).loss);
+  }
+  const auto whole = model->forward(src, tgt).loss;
+  const auto fits = [&](const at::Tensor& loss) {
+    return std::any_of(expected.begin(), expected.end(),
+                       [&](const at::Tensor& one) { return at::allclose(loss, one, 1e-5, 1e-6); });
+  };
+  EXPECT_FALSE(fits(whole)) << "left out in eval mode";
+  model->train();
+  for (int i = 0; i < 20; ++i) EXPECT_TRUE(fits(model->forward(src, tgt).loss));
 }
 
 TEST(XTransformer, EverySideNeedsAVocabulary) {

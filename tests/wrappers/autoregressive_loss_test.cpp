@@ -2,7 +2,9 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
@@ -70,6 +72,40 @@ TEST(AutoregressiveLossLength, WhatIsGivenForAllTokensIsUsed) {
   inputs.mask = at::ones({2, 12}, at::kBool);
   EXPECT_TRUE(
       at::allclose(model->forward(tokens, inputs).loss, model->forward(tokens).loss, 1e-5, 1e-6));
+}
+
+// Half of four keys, but never the first: two of three, each pair as likely. In eval mode too, as
+// in Python.
+TEST(MaskProb, HidesThatPartOfTheKeysAndNeverTheFirst) {
+  const torch::NoGradGuard no_grad;
+  auto plain = make_model(R"({"rotary_pos_emb": true})");
+  AutoregressiveWrapperOptions options;
+  options.mask_prob = 0.5;
+  AutoregressiveWrapper masked(plain->net(), options);
+  const auto tokens = at::randint(0, 19, {1, 4});
+  std::vector<at::Tensor> expected;
+  for (int64_t seen = 1; seen < 4; ++seen) {
+    TransformerInputs inputs;
+    inputs.layers.self_attn_kv_mask = at::zeros({1, 4}, at::kBool);
+    for (const auto key : {int64_t{0}, seen}) inputs.layers.self_attn_kv_mask[0][key] = true;
+    expected.push_back(plain->forward(tokens, inputs).loss);
+  }
+  constexpr int64_t kCalls = 300;
+  at::manual_seed(11);
+  std::vector<int64_t> counts(expected.size());
+  for (int64_t i = 0; i < kCalls; ++i) {
+    const auto loss = masked->forward(tokens).loss;
+    int64_t fitting = 0;
+    for (size_t which = 0; which < expected.size(); ++which) {
+      if (!at::allclose(loss, expected[which], 1e-5, 1e-6)) continue;
+      ++counts[which];
+      ++fitting;
+    }
+    ASSERT_EQ(fitting, 1) << "another part of the keys is hidden";
+  }
+  // A third each, within five standard deviations.
+  for (const auto count : counts)
+    EXPECT_NEAR(static_cast<double>(count) / kCalls, 1.0 / 3, 5 * std::sqrt(2.0 / 9 / kCalls));
 }
 
 }  // namespace

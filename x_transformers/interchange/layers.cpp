@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/layers/attention_layers.h"
@@ -153,6 +154,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   auto cache = layers.make_cache();
   const auto before = x.size(1);
   if (age > 0 && age < before) x = x.narrow(1, before - age, age);
+  at::Tensor cached_pos;
   if (const auto keys = given.find("attn_intermediates.0.cached_kv.0"); keys != given.end()) {
     // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
     const auto length = keys->second.size(-2), count = length + x.size(1);
@@ -160,6 +162,11 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
         taker == CacheTaker::stack ? given_offset.value_or(length) : (is_new ? length : 0);
     const auto counted = std::max(before + offset, count);
     cache.xpos_center = static_cast<double>(counted / 2 - (counted - count));
+    const auto pos = arguments.tensor("pos");
+    if (pos.defined() && !pos.is_floating_point() && pos.size(-1) >= count) {
+      cached_pos = pos.narrow(-1, pos.size(-1) - count, length);
+      cache.xpos_center = std::floor((pos.max().item<double>() + 1) / 2);
+    }
   }
   for (size_t i = 0; i < cache.attention.size(); ++i) {
     const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
@@ -169,7 +176,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
     const auto values = v == given.end() ? at::Tensor() : v->second;
     const auto [placed_k, placed_v] =
         is_context ? std::pair{k->second, values}
-                   : layers.place_cached(k->second, values, cache.xpos_center);
+                   : layers.place_cached(k->second, values, cached_pos, cache.xpos_center);
     cache.attention[i].append(placed_k, placed_v);
     if (!is_context) cache.length = cache.attention[i].length();
   }

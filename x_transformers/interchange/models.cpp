@@ -121,10 +121,21 @@ void set_wants(TransformerInputs& inputs, const Returns& returns) {
   inputs.attn_pool = returns.intermediates;
 }
 
+/// What is given for each token of a sequence goes with those of its last `count` that are new.
+void keep_last(TransformerInputs& inputs, int64_t count) {
+  const auto cut = [&](at::Tensor& t, int64_t dim) {
+    if (t.defined() && t.size(dim) > count) t = t.narrow(dim, t.size(dim) - count, count);
+  };
+  cut(inputs.sum_embeds, -2);
+  for (auto& [name, ids] : inputs.embed_ids) cut(ids, -1);
+  if (inputs.pos.defined() && inputs.pos.is_floating_point()) cut(inputs.pos, -2);
+}
+
 /// A cache from outside covers the prepended embeddings too.
 void use_cache(TransformerCache& cache, LayersCache layers, TransformerInputs& inputs) {
   cache.layers = std::move(layers);
   inputs.cache = &cache;
+  keep_last(inputs, inputs.x.size(1));
   if (!inputs.prepend_embeds.defined()) return;
   cache.prefix = inputs.prepend_embeds.size(1);
   inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();

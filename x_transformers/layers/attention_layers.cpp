@@ -132,10 +132,7 @@ void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
     require(!inputs.attn_mask.defined(), "cache: cannot be combined with attn_mask");
   }
   // Neither reaches cross attention.
-  const bool has_self_attention =
-      std::any_of(plan_.layers.begin(), plan_.layers.end(),
-                  [](const auto& step) { return step.type == LayerType::attention; });
-  require(!inputs.attn_bias.defined() || !rel_pos_ || !has_self_attention,
+  require(!inputs.attn_bias.defined() || !rel_pos_ || plan_.count(LayerType::attention) == 0,
           "attn_bias: given, but the stack has a position bias of its own");
   require(!inputs.in_attn_cond.defined() || !o.reinject_input,
           "in_attn_cond: cannot be combined with reinject_input");
@@ -161,6 +158,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   const auto cached_memory = cache ? cache->memory_length + memory : 0;
   const auto all_keys = [&] {
     const auto total = is_static ? cache->capacity : cached_memory + past + n;
+    if (inputs.pos.defined() && inputs.pos.size(-1) == total) return inputs.pos;
     return range(-cached_memory, total - cached_memory, inputs.x);
   };
   if (inputs.rotary_pos_emb.defined()) {
@@ -177,8 +175,10 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
     if (cache && options_.attn.use_latent_kv)
       state.rotary->all_keys = rotary_pos_emb_->forward(all_keys(), center);
   }
-  if (inputs.context_pos.defined() && state.rotary) {
-    state.cross_rotary.emplace().queries = rotary_pos_emb_->forward(queries);
+  if (inputs.context_pos.defined() && rotary_pos_emb_) {
+    state.cross_rotary.emplace().angles = inputs.rotary_pos_emb;
+    if (!inputs.rotary_pos_emb.defined())
+      state.cross_rotary->queries = rotary_pos_emb_->forward(queries);
     state.cross_rotary->keys = rotary_pos_emb_->forward(inputs.context_pos);
   }
   if (inputs.polar_angles.defined()) {
@@ -202,7 +202,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
 /// The bias of positions, the same for every layer.
 void AttentionLayersImpl::bias_positions(const AttentionLayersInputs& inputs, State& state) const {
   state.attn_bias = inputs.attn_bias;
-  if (!rel_pos_) return;
+  if (!rel_pos_ || plan_.count(LayerType::attention) == 0) return;  // none reaches cross attention
   const auto n = inputs.x.size(1);
   const auto* cache = inputs.cache;
   PositionPairs pairs;
@@ -374,9 +374,11 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   const bool is_attention = layer.step.type == LayerType::attention;
   if (is_training() && layer.step.dropout > 0 && at::rand({}).item<double>() < layer.step.dropout) {
     // A layer left out is the identity, and what counts layers goes on counting.
-    if (options_.integrate_layers) state.layer_hiddens.push_back(state.x);
+    if (options_.integrate_layers)
+      state.layer_hiddens.push_back(layer.residual->prepare(state.x).branch_input);
     if (is_attention) ++state.self_attentions;
     if (layer.step.type == LayerType::cross_attention) ++state.cross_attentions;
+    if (layer.step.type == LayerType::feed_forward) ++state.feed_forwards;
     return;
   }
   if (is_attention && inputs.keep_hiddens) state.output.hiddens.push_back(state.x);
@@ -429,9 +431,10 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
 
 std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(const at::Tensor& keys,
                                                                     const at::Tensor& values,
+                                                                    const at::Tensor& pos,
                                                                     double xpos_center) const {
   if (options_.attn.use_latent_kv) return {keys, values};
-  const auto positions = range(0, keys.size(-2), keys);
+  const auto positions = pos.defined() ? pos : range(0, keys.size(-2), keys);
   if (polar_pos_emb_) {
     const auto angles =
         polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias();

@@ -34,7 +34,7 @@ struct AttentionLayersInputs {
   std::vector<at::Tensor> mems;       ///< for each self-attention [b, m, dim]
   std::vector<at::Tensor> mem_masks;  ///< for each self-attention [b, m] bool
   at::Tensor seq_start_pos;  ///< [b] int64: tokens before this place are padding at the left
-  at::Tensor pos;            ///< [n] or [b, n]: positions from outside
+  at::Tensor pos;  ///< [n] or [b, n]: positions from outside, of what is cached too if longer
   at::Tensor context_pos;  ///< [m] or [b, m]: positions of the context, for rotary cross attention
   at::Tensor attn_bias;    ///< broadcastable to [b, h, n, j]
   RotaryAngles rotary_pos_emb;              ///< in place of the stack's own table
@@ -82,10 +82,10 @@ class AttentionLayersImpl : public torch::nn::Module {
   bool disable_abs_pos_emb() const;
   /// An empty cache for this stack, with room for `capacity` tokens at once.
   LayersCache make_cache(int64_t capacity = 0) const;
-  /// Keys and values [b, h, n, d] of positions 0..n-1, as Python caches them (keys not turned),
-  /// made into what caches with this xpos_center hold.
+  /// Keys and values [b, h, n, d] at the positions `pos` ([n] or [b, n]; undefined: 0 to n - 1), as
+  /// Python caches them (keys not turned), made into what caches with this xpos_center hold.
   std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys, const at::Tensor& values,
-                                                 double xpos_center) const;
+                                                 const at::Tensor& pos, double xpos_center) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
   /// Why a training step cannot be captured and replayed: what the host decides anew each time.

@@ -36,8 +36,14 @@ void check_positions(const AttentionLayersOptions& o) {
   require(rotary_dim <= o.attn.dim_head,
           "rotary_emb_dim: " + std::to_string(rotary_dim) +
               " is more than attn_dim_head = " + std::to_string(o.attn.dim_head));
-  require(!o.rotary_pos_emb || (rotary_dim > 0 && rotary_dim % 2 == 0),
-          "rotary_emb_dim: expected an even positive number, got " + std::to_string(rotary_dim));
+  if (o.rotary_pos_emb) {
+    require_positive(rotary_dim, "rotary_emb_dim");
+    // An odd one turns the pair that it begins.
+    require(rotary_dim + rotary_dim % 2 <= o.attn.dim_head,
+            "rotary_emb_dim: " + std::to_string(rotary_dim) +
+                " turns pairs of features, and the last has one in attn_dim_head = " +
+                std::to_string(o.attn.dim_head));
+  }
   require(o.rotary_interpolation_factor >= 1.0,
           "rotary_interpolation_factor: expected 1 or more, got " +
               std::to_string(o.rotary_interpolation_factor));
@@ -50,7 +56,7 @@ void check_positions(const AttentionLayersOptions& o) {
   require(o.rel_pos_num_buckets <= o.rel_pos_max_distance,
           "rel_pos_num_buckets: must not exceed rel_pos_max_distance");
   require_positive(o.alibi_num_heads, "alibi_num_heads");
-  require(!o.alibi_num_heads || *o.alibi_num_heads <= o.heads,
+  require(!o.alibi_pos_bias || o.alibi_num_heads.value_or(o.heads) <= o.heads,
           "alibi_num_heads: must not exceed heads");
   require(!o.polar_pos_emb || !o.attn.use_cope,
           "polar_pos_emb and attn_use_cope: at most one of them, as polar queries do not fit "
@@ -86,8 +92,6 @@ void check_order(const AttentionLayersOptions& o) {
   require_positive(o.num_residual_streams, "num_residual_streams");
   require(o.num_residual_streams == 1 || !o.gate_residual,
           "num_residual_streams and gate_residual: only one of them");
-  require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
-          "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
 }
 
 void check_residual_arguments(const AttentionLayersOptions& o) {
@@ -165,7 +169,11 @@ void validate(const AttentionLayersOptions& o) {
     return std::any_of(layers.begin(), layers.end(),
                        [&](const LayerStep& step) { return step.type == type; });
   };
-  if (has(LayerType::attention)) validate(o.attn);
+  if (has(LayerType::attention)) {
+    require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
+            "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
+    validate(o.attn);
+  }
   if (has(LayerType::cross_attention)) validate(*o.cross_attn);
   if (has(LayerType::feed_forward)) validate(o.ff);
 }

@@ -84,6 +84,10 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
     x = x + inputs.pos;
   } else if (pos_emb_) {
     auto positions = Positions{inputs.pos, inputs.seq_start_pos, offset};
+    const auto count = tokens.size(1);
+    if (inputs.cache && inputs.pos.defined() && inputs.pos.size(-1) > count)
+      positions.pos =
+          inputs.pos.narrow(-1, inputs.pos.size(-1) - count, count);  // others are cached
     if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {
       positions.pos = inputs.cache->layers.position -
                       (inputs.cache->prefix + inputs.cache->layers.memory_length);

@@ -47,7 +47,7 @@ void validate(const TransformerWrapperOptions& o) {
   require(!o.to_logits || !(o.tie_embedding || o.return_only_embed || o.num_output_heads > 1),
           "to_logits: not with tie_embedding, return_only_embed or num_output_heads > 1, which "
           "leave it unused");
-  if (o.memory_tokens_interspersed_every) {
+  if (o.memory_tokens_interspersed_every && o.num_memory_tokens.value_or(0) > 0) {
     require_positive(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
     require(o.attn_layers.kind == LayersKind::decoder,
             "memory_tokens_interspersed_every: needs a Decoder");

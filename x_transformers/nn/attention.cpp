@@ -288,8 +288,11 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
     const auto& key_angles = inputs.context.defined() && context.defined() ? context : angles;
     p.q =
         turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
-    p.k = turn_heads(p.k,
-                     [&](const at::Tensor& t) { return apply_rotary_angles(t, key_angles, true); });
+    const bool has_table = inputs.context.defined() && inputs.rotary->keys.cos.defined();
+    p.k = turn_heads(p.k, [&](const at::Tensor& t) {
+      return has_table ? apply_rotary(t, inputs.rotary->keys, true)
+                       : apply_rotary_angles(t, key_angles, true);
+    });
   } else if (inputs.rotary) {
     const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
     const auto& key_table = rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys;

@@ -39,8 +39,9 @@ XTransformerImpl::XTransformerImpl(XTransformerOptions options) : options_(std::
   const auto decoder_options = side_options(options_.dec, options_.dim);
   auto decoder = make_part("dec", [&] { return TransformerWrapper(decoder_options); });
   if (options_.tie_token_emb) {
-    require(options_.enc.num_tokens == options_.dec.num_tokens,
-            "tie_token_emb: needs enc_num_tokens = dec_num_tokens");
+    require(options_.enc.num_tokens >= options_.dec.num_tokens,
+            "tie_token_emb: needs enc_num_tokens of at least dec_num_tokens, as the decoder reads "
+            "the encoder's embedding");
     decoder->set_token_emb(encoder_->token_emb());
   }
   AutoregressiveWrapperOptions wrapper;

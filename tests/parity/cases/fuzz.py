@@ -316,8 +316,8 @@ def draw_loss(draw):
 def draw_packed(draw):
     """Sequences packed into one row, as the flash_attn package has them."""
     net = draw.stack(kinds=('Decoder', 'Encoder'))
-    for key in ('attn_num_mem_kv', 'cross_attn_num_mem_kv', 'attn_add_zero_kv',  # not in Python
-                'cross_attn_add_zero_kv',
+    for key in ('attn_num_mem_kv', 'cross_attn_num_mem_kv',  # not in Python
+                'attn_add_zero_kv', 'cross_attn_add_zero_kv',
                 'attn_sigmoid', 'attn_hard', 'attn_softclamp_logits', 'residual_attn',
                 'attn_pre_talking_heads', 'attn_post_talking_heads', 'attn_head_learned_sink',
                 'attn_sparse_topk', 'attn_max_attend_past', 'attn_custom_attn_fn', 'alibi_pos_bias',

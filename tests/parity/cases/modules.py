@@ -240,6 +240,11 @@ each_module('attend', {
     'selective': (attend(selective=True, causal=True), QKV | dict(q=flt(B, 4, N, 8))),
     'cope': (attend(cope=dict(type='CoPE', dim=8, heads=4, max_pos=4), causal=True), QKV
              | dict(q=flt(B, 4, N, 8))),
+    'order_of_scores': (attend(pre_talking_heads=True, post_talking_heads=True,
+                               pre_scale_post_talking_heads=True, softclamp_logits=True,
+                               logit_softclamp_value=2., cog_signed=True, causal=True,
+                               head_learned_sink=True), QKV
+                        | dict(prev_attn=flt(B, 4, 5, N), attn_bias=flt(4, 5, N), mask=bit(B, N))),
     'onnxable': (attend(onnxable=True, causal=True), QKV),
     'custom_attn_fn': (attend(custom_attn_fn=dict(type='Sigmoid')), QKV),
     'sdp_kwargs': (attend(flash=True,

@@ -16,6 +16,9 @@ each('layers', dec, {
     'alibi_slopes': dict(alibi_pos_bias=True, rel_pos_kwargs=dict(slopes=[0.4, 0.3, 0.2, 0.1])),
     'rotary': dict(rotary_pos_emb=True),
     'rotary_emb_dim': dict(rotary_pos_emb=True, rotary_emb_dim=6),
+    'rotary_emb_dim_odd': dict(rotary_pos_emb=True, attn_dim_head=6),  # 3: turns two pairs
+    'rotary_emb_dim_odd_xpos': dict(rotary_xpos=True, rotary_emb_dim=5, rotate_num_heads=2,
+                                    rotary_base_rescale_factor=2.),
     'rotary_interpolation': dict(rotary_pos_emb=True, rotary_interpolation_factor=2.),
     'rotary_base_rescale': dict(rotary_pos_emb=True, rotary_base_rescale_factor=3.),
     'rotary_xpos': dict(rotary_xpos=True),
@@ -126,6 +129,12 @@ for name, config, inputs, *kwargs in [
      | dict(context_pos=ints([0, 1, 3, 5, 6]))),
     ('context_pos_batch', enc(cross_attend=True, rotary_pos_emb=True),
      HIDDEN | CONTEXT | dict(context_pos=ints([[0, 1, 3, 5, 6], [2, 3, 4, 5, 6]]))),
+    ('context_pos_rotary_given', dec(cross_attend=True, rotary_pos_emb=True), HIDDEN | CONTEXT
+     | {'rotary_pos_emb.0': flt(1, N, 4), 'rotary_pos_emb.1': flt(1, N, 4),
+        'context_pos': ints([0, 1, 3, 5, 6])}),
+    ('context_pos_unused', dec(cross_attend=True), HIDDEN | CONTEXT
+     | {'rotary_pos_emb.0': flt(1, N, 4), 'rotary_pos_emb.1': flt(1, N, 4),
+        'context_pos': ints([0, 1, 3, 5, 6])}),
     ('context_rotary_unused', dec(cross_attend=True, rotary_pos_emb=True), HIDDEN | CONTEXT),
     ('hiddens', dec(), HIDDEN, dict(return_hiddens=True)),
     ('hiddens_post_norm', enc(pre_norm=False), HIDDEN, dict(return_hiddens=True)),
@@ -184,6 +193,8 @@ for name, config, inputs, *kwargs in [
     ('rotate_num_heads_cross', cross(rotary_pos_emb=True, rotate_num_heads=2, attn_kv_heads=2),
      HIDDEN | CONTEXT),
     ('attn_bias_cross', cross(alibi_pos_bias=True), HIDDEN | CONTEXT | dict(attn_bias=flt(4, N, N))),
+    ('pos_cross', cross(rel_pos_bias=True), HIDDEN | CONTEXT
+     | dict(pos=ints([0, 2, 3, 5, 6, 7, 9]))),
     ('attn_bias_flash', dec(attn_flash=True), HIDDEN | dict(attn_bias=flt(B, 1, N, N))),
     ('execute_order', dec(), HIDDEN, dict(layers_execute_order=[0, 1, 0, 1, 2, 3])),
     ('execute_order_part', dec(), HIDDEN, dict(layers_execute_order=[2, 3])),
@@ -240,6 +251,7 @@ def cache(layer_count, length, heads=4, dim_head=8, value_dim_head=None):
 
 
 FULL, LATER = dict(x=flt(B, 5, D)), dict(x=flt(B, 2, D))
+SPREAD = dict(pos=ints([0, 2, 3, 5, 9]))
 HID = dict(return_hiddens=True)
 for name, config, inputs, *kwargs in [
     ('cache', dec(), FULL | cache(2, 4)),
@@ -261,6 +273,16 @@ for name, config, inputs, *kwargs in [
     ('cache_age_start', dec(attn_flash=True), dict(x=flt(B, 2, D)) | cache(2, 4)
      | dict(seq_start_pos=ints([0, 2])),
      dict(cache_age=2)),
+    ('cache_pos_rotary', dec(rotary_pos_emb=True, attn_kv_heads=2), FULL | SPREAD | cache(2, 4, 2)),
+    ('cache_pos_rotary_batch', dec(rotary_pos_emb=True), FULL | cache(2, 4)
+     | dict(pos=ints([[0, 2, 3, 5, 9], [4, 5, 6, 0, 1]]))),
+    ('cache_pos_xpos', dec(rotary_xpos=True, rotary_xpos_scale_base=16), FULL | SPREAD
+     | cache(2, 4)),
+    ('cache_pos_polar', dec(polar_pos_emb=True), FULL | SPREAD | cache(2, 4)),
+    ('cache_pos_latent', dec(rotary_pos_emb=True, attn_use_latent_kv=True, attn_dim_latent_kv=6,
+                             attn_latent_rope_subheads=2), FULL | SPREAD
+     | {name: flt(B, 2, 4, 8) if name.endswith('.1') else flt(B, 4, 6)
+        for name in cache(2, 4) if 'kv' in name} | {'cache.cache_length': ints(4)}),
     ('cache_cross', dec(cross_attend=True, depth=1), FULL | CONTEXT | cache(1, 4)
      | {f'cache.attn_intermediates.1.cached_kv.{part}': flt(B, 4, 5, 8) for part in range(2)}),
 ]:

@@ -132,6 +132,7 @@ for name, config, inputs, *kwargs in [
     ('memory_tokens_every_exact',
      lm(dec(rotary_pos_emb=True), num_memory_tokens=1, memory_tokens_interspersed_every=2),
      dict(x=tok(B, 6))),
+    ('memory_tokens_none_every', lm(enc(), memory_tokens_interspersed_every=3), X),
     ('memory_tokens_prepend', lm(enc(), num_memory_tokens=2), X | MASK
      | dict(prepend_embeds=flt(B, 3, D))),
     ('cls', lm(enc(), use_cls_token=True), X),
@@ -165,6 +166,8 @@ for name, config, inputs, *kwargs in [
     ('prepend_rotary', lm(dec(rotary_pos_emb=True)), X | dict(prepend_embeds=flt(B, 3, D))),
     ('prepend_only', lm(dec()), dict(prepend_embeds=flt(B, 3, D)), dict(x=None)),
     ('recycling', lm(dec(), recycling=True), X, dict(recycle_steps=3)),
+    ('recycling_deep_embed', lm(dec(), recycling=True, ff_deep_embed=True), X,
+     dict(recycle_steps=2)),
     ('recycling_train_steps', lm(enc(), recycling=True, train_max_recycle_steps=2), X | MASK,
      dict(recycle_steps=2)),
     ('recycle_steps_1', lm(dec()), X, dict(recycle_steps=1)),
@@ -186,6 +189,15 @@ for name, config, inputs, *kwargs in [
      | cache(2, 4)),
     ('cache_start', lm(dec(attn_flash=True)), dict(x=tok(B, 5)) | cache(2, 4)
      | dict(seq_start_pos=ints([0, 2]))),
+    ('cache_pos', lm(dec()), dict(x=tok(B, 5), pos=ints([0, 2, 3, 5, 6])) | cache(2, 4)),
+    ('cache_pos_rotary', lm(dec(rotary_pos_emb=True)),
+     dict(x=tok(B, 2), pos=ints([0, 2, 3, 5, 6, 9])) | cache(2, 4),
+     dict(input_not_include_cache=True, cache_age=2)),
+    ('cache_pos_embedding', lm(dec()), dict(x=tok(B, 6), pos=flt(B, 6, D)) | cache(2, 4),
+     dict(cache_age=2)),
+    ('cache_sum_embeds', lm(dec(), embed_num_tokens=dict(part=3)),
+     {'x': tok(B, 5), 'sum_embeds': flt(B, 5, D), 'embed_ids.part': tok(B, 5, bound=3)}
+     | cache(2, 4)),
     ('cache_not_included', lm(dec(), input_not_include_cache=True), dict(x=tok(B, 1))
      | cache(2, 4)),
     ('cache_not_included_age', lm(dec()), dict(x=tok(B, 2)) | cache(2, 4),
