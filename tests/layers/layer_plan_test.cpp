@@ -89,6 +89,17 @@ TEST(LayerPlan, ExecutionOrderMustExist) {
             std::string::npos);
 }
 
+TEST(LayerPlan, ExecutionOrderCountsFromTheEndWhereNegative) {
+  auto options = decoder(1);
+  options.layers_execute_order = {{-1, 0, -2}};
+  const auto plan = plan_layers(resolve(options));
+  EXPECT_EQ(plan.execute_order, (std::vector<int64_t>{1, 0, 0}));
+  EXPECT_EQ(plan.order_of({{0, -1}}), (std::vector<int64_t>{0, 1}));
+  options.layers_execute_order = {{-3}};
+  EXPECT_NE(refusal(options).find("layers_execute_order: layer -3 of 2 does not exist"),
+            std::string::npos);
+}
+
 TEST(LayerPlan, SkipsJoinMirroredBlocks) {
   auto options = decoder(5);
   options.unet_skips = true;
@@ -162,6 +173,10 @@ INSTANTIATE_TEST_SUITE_P(
              [](O& o) { o.sandwich_norm = true, o.pre_norm = false; }},
         Rule{"use_dynamic_tanh: needs",
              [](O& o) { o.use_dynamic_tanh = true, o.pre_norm = false; }},
+        Rule{"resi_dual and sandwich_norm", [](O& o) { o.resi_dual = o.sandwich_norm = true; }},
+        Rule{"resi_dual and num_residual_streams",
+             [](O& o) { o.resi_dual = true, o.num_residual_streams = 2; }},
+        Rule{"resi_dual_scale: expected", [](O& o) { o.resi_dual_scale = 1.5; }},
         Rule{"not all three",
              [](O& o) { o.custom_layers = {{"a"}}, o.layers_execute_order = {{0}}; }},
         Rule{"weight_tie_layers", [](O& o) { o.weight_tie_layers = true, o.sandwich_coef = 1; }},

@@ -10,6 +10,7 @@
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/feed_forward.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
 
@@ -295,6 +296,51 @@ void expect_cross_attention_without(void (*set)(AttentionLayersOptions&)) {
   expect_close(module->forward(inputs).out, plain->forward(inputs).out);
   inputs.layers_execute_order = {{0}};
   EXPECT_FALSE(at::allclose(module->forward(inputs).out, plain->forward(inputs).out, 1e-3, 1e-3));
+}
+
+/// The parameters of `module` whose names begin with `prefix`, into `part`.
+template <class Part>
+void copy_part(Part& part, AttentionLayers& module, const std::string& prefix) {
+  const torch::NoGradGuard no_grad;
+  const auto given = module->named_parameters();
+  for (auto& item : part->named_parameters()) item.value().copy_(given[prefix + item.key()]);
+}
+
+// arXiv:2304.14802, section 2: x and the dual residual start as the input, y = x + LN(dual).
+TEST(MeantInstead, ResiDualHasTwoResiduals) {
+  const torch::NoGradGuard no_grad;
+  auto options = stack(LayersKind::decoder);
+  options.depth = 1;
+  options.resi_dual = true;
+  options.resi_dual_scale = 0.25;
+  auto module = make<AttentionLayers>(options);
+  auto attention_options = attention();
+  attention_options.causal = true;
+  Attention attention_block(attention_options);
+  copy_part(attention_block, module, "layers.0.1.");
+  FeedForwardOptions feed_forward_options;
+  feed_forward_options.dim = kDim;
+  FeedForward feed_forward(feed_forward_options);
+  copy_part(feed_forward, module, "layers.1.1.");
+  const auto norm = [&](const at::Tensor& x, const char* gamma) {
+    return at::layer_norm(x, {kDim}, module->named_parameters()[gamma] + 1.0);
+  };
+
+  const auto input = some({kBatch, kTokens, kDim});
+  auto x = input, dual = input * 0.25;
+  const auto add = [&](const at::Tensor& branch, const char* gamma) {
+    x = norm(x + branch, gamma);
+    dual = dual + branch * 0.25;
+  };
+  add(attention_block->forward(inputs_of(x)).out, "layers.0.0.2.gamma");
+  add(feed_forward->forward(x), "layers.1.0.2.gamma");
+  expect_close(module->forward(layers_of(input)).out, x + norm(dual, "final_norm.gamma"));
+
+  auto cache = module->make_cache();
+  auto first = layers_of(input.narrow(1, 0, 3)), second = layers_of(input.narrow(1, 3, 2));
+  first.cache = second.cache = &cache;
+  const auto cached = at::cat({module->forward(first).out, module->forward(second).out}, 1);
+  expect_close(cached, module->forward(layers_of(input)).out);
 }
 
 TEST(MeantInstead, SelectiveAttentionWithCrossAttend) {

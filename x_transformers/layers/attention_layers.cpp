@@ -18,6 +18,7 @@ namespace x_transformers {
 /// What layers read and change as they run.
 struct AttentionLayersImpl::State {
   at::Tensor x;
+  at::Tensor dual;  ///< the second residual of resi_dual
   at::Tensor condition, inject;
   at::Tensor context, context_mask;
   at::Tensor attn_mask, attn_bias, self_attn_kv_mask;
@@ -247,9 +248,8 @@ void AttentionLayersImpl::route_additional_kv(const AttentionLayersInputs& input
       v = v.detach();
     }
   }
-  const auto& order = inputs.layers_execute_order.value_or(plan_.execute_order);
   size_t layers = 0;
-  for (const auto index : order)
+  for (const auto index : plan_.order_of(inputs.layers_execute_order))
     layers += plan_.layers[static_cast<size_t>(index)].type == LayerType::attention;
   auto& given = state.additional_kv;
   if (given.size() > layers)
@@ -283,6 +283,7 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
   state.x = inputs.x;
   if (stream_emb_.defined())
     state.x = (inputs.x.unsqueeze(1) + stream_emb_.unsqueeze(1)).flatten(0, 1);
+  if (options_.resi_dual) state.dual = inputs.x * options_.resi_dual_scale;
   return state;
 }
 
@@ -393,6 +394,7 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   auto out = run_branch(layer, state, inputs, x).out;
   if (layer.post_branch_norm) out = layer.post_branch_norm->forward(out, state.condition);
   state.x = layer.residual->forward(out, prepared);
+  if (state.dual.defined()) state.dual = state.dual + out * options_.resi_dual_scale;
   if (layer.post_main_norm) state.x = layer.post_main_norm->forward(state.x, state.condition);
 }
 
@@ -402,7 +404,11 @@ LayersOutput AttentionLayersImpl::finish(State& state) {
     x = (x / options_.softclamp_output_value).tanh() * options_.softclamp_output_value;
   }
   if (stream_emb_.defined()) x = x.unflatten(0, {-1, options_.num_residual_streams}).sum(1);
-  if (final_norm_) x = final_norm_->forward(x, state.condition);
+  if (state.dual.defined()) {
+    x = x + final_norm_->forward(state.dual, state.condition);
+  } else if (final_norm_) {
+    x = final_norm_->forward(x, state.condition);
+  }
   state.output.layer_hiddens = std::move(state.layer_hiddens);
   state.output.out = x;
   return std::move(state.output);
@@ -411,13 +417,8 @@ LayersOutput AttentionLayersImpl::finish(State& state) {
 LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
   check(inputs);
   auto state = begin(inputs);
-  const auto order = inputs.layers_execute_order.value_or(plan_.execute_order);
-  for (const auto index : order) {
-    require(index >= 0 && index < static_cast<int64_t>(layers_.size()),
-            "layers_execute_order: layer " + std::to_string(index) + " of " +
-                std::to_string(layers_.size()) + " does not exist");
+  for (const auto index : plan_.order_of(inputs.layers_execute_order))
     run_layer(layers_[static_cast<size_t>(index)], state, inputs);
-  }
   if (inputs.keep_hiddens) state.layer_hiddens.push_back(state.x);
   if (inputs.cache) {
     inputs.cache->length += inputs.x.size(1);

@@ -88,7 +88,7 @@ void AttentionLayersImpl::build_condition() {
     condition_mlp_ = scope->register_module(
         "0", linear_no_bias(o.dim_condition.value_or(o.dim), condition_features()));
   }
-  if (o.pre_norm && o.pre_norm_has_final_norm) {
+  if (o.resi_dual || (o.pre_norm && o.pre_norm_has_final_norm)) {
     final_norm_ = register_module("final_norm", make_norm(o.dim, norm_choice()));
   }
   if (o.reinject_input)
@@ -152,9 +152,10 @@ void AttentionLayersImpl::build_layers() {
     const auto add_norm = [&](const char* place) {
       return norms->register_module(place, make_norm(o.dim, norm_choice()));
     };
-    if (o.pre_norm) layer.pre_norm = add_norm("0");
+    const bool is_post_norm = o.resi_dual || !o.pre_norm;
+    if (!is_post_norm) layer.pre_norm = add_norm("0");
     if (o.sandwich_norm) layer.post_branch_norm = add_norm("1");
-    if (!o.pre_norm) layer.post_main_norm = add_norm("2");
+    if (is_post_norm) layer.post_main_norm = add_norm("2");
     layer.block = scope->register_module("1", build_block(layer.step));
     layer.residual =
         scope->register_module("2", build_residual(layer.step, static_cast<int64_t>(i)));

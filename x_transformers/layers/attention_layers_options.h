@@ -95,6 +95,8 @@ struct AttentionLayersOptions {
   double scale_residual_constant = 1.0;
   PerLayer<int64_t> shift_tokens = 0;
   bool sandwich_norm = false;
+  bool resi_dual = false;
+  double resi_dual_scale = 1.0;
   bool softclamp_output = false;
   double softclamp_output_value = 30.0;
   bool zero_init_branch_output = false;
@@ -175,6 +177,11 @@ struct AttentionLayersOptions {
     v("pre_norm", pre_norm, "norm before each branch (or after each residual)", "arXiv:2002.04745");
     v("pre_norm_has_final_norm", pre_norm_has_final_norm, "norm at the end");
     v("sandwich_norm", sandwich_norm, "norm after each branch as well", "arXiv:2105.13290");
+    v("resi_dual", resi_dual,
+      "norm after each residual, beside a second residual that is normed at the end only",
+      "arXiv:2304.14802");
+    v("resi_dual_scale", resi_dual_scale,
+      "factor of the second residual, which keeps it in range in float16");
     v("softclamp_output", softclamp_output, "output held within a bound by tanh",
       "arXiv:2408.00118");
     v("softclamp_output_value", softclamp_output_value, "the bound of softclamp_output");
@@ -210,7 +217,7 @@ struct AttentionLayersOptions {
     v("polar_bias_uniform_init", polar_bias_uniform_init, "its learned bias starts uniform");
     v("disable_abs_pos_emb", disable_abs_pos_emb,
       "no absolute positions; default: with rotary, polar or T5 bias");
-    v("rel_pos_kwargs", rel_pos_kwargs, "further arguments of the position bias");
+    v("rel_pos_kwargs", rel_pos_kwargs, "further arguments of the position bias: slopes, of ALiBi");
   }
   template <class Visitor>
   void order_fields(Visitor& v) {

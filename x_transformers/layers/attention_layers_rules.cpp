@@ -76,6 +76,12 @@ void check_norms(const AttentionLayersOptions& o) {
               "use_layerscale and use_adaptive_layerscale");
   require(o.pre_norm || !o.sandwich_norm, "sandwich_norm: needs pre_norm");
   require(o.pre_norm || !o.use_dynamic_tanh, "use_dynamic_tanh: needs pre_norm");
+  require(!o.resi_dual || !o.sandwich_norm, "resi_dual and sandwich_norm: only one of them");
+  require(!o.resi_dual || o.num_residual_streams == 1,
+          "resi_dual and num_residual_streams: only one of them");
+  require(o.resi_dual_scale > 0 && o.resi_dual_scale <= 1,
+          "resi_dual_scale: expected a number above 0 and at most 1, got " +
+              std::to_string(o.resi_dual_scale));
 }
 
 void check_order(const AttentionLayersOptions& o) {

@@ -123,6 +123,18 @@ void add_skips(LayerPlan& plan, int64_t block_length) {
 
 }  // namespace
 
+std::vector<int64_t> LayerPlan::order_of(const std::optional<std::vector<int64_t>>& given) const {
+  if (!given) return execute_order;
+  const auto count = static_cast<int64_t>(layers.size());
+  auto order = *given;
+  for (auto& index : order) {
+    require(index >= -count && index < count,
+            fmt::format("layers_execute_order: layer {} of {} does not exist", index, count));
+    if (index < 0) index += count;
+  }
+  return order;
+}
+
 int64_t LayerPlan::count(LayerType type) const {
   return std::count_if(layers.begin(), layers.end(),
                        [&](const LayerStep& step) { return step.type == type; });
@@ -153,15 +165,10 @@ LayerPlan plan_layers(const AttentionLayersOptions& options) {
   }
 
   if (order.execute) {
-    plan.execute_order = *order.execute;
+    plan.execute_order = plan.order_of(order.execute);
   } else {
     for (size_t i = 0; i < plan.layers.size(); ++i)
       plan.execute_order.push_back(static_cast<int64_t>(i));
-  }
-  for (const auto index : plan.execute_order) {
-    require(index >= 0 && index < static_cast<int64_t>(plan.layers.size()),
-            fmt::format("layers_execute_order: layer {} of {} does not exist", index,
-                        plan.layers.size()));
   }
   plan.depth = order.depth.value_or(static_cast<int64_t>(plan.execute_order.size()));
   if (options.unet_skips) add_skips(plan, order.block_length);

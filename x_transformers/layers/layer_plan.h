@@ -30,6 +30,9 @@ struct LayerPlan {
   int64_t depth = 0;                   ///< Python's `depth` attribute, which sizes deep embeddings
 
   int64_t count(LayerType type) const;
+  /// `given`, where -1 is the last layer, or else execute_order. Throws InputError for a layer that
+  /// does not exist.
+  std::vector<int64_t> order_of(const std::optional<std::vector<int64_t>>& given) const;
 };
 
 /// The plan of resolved, valid options. Throws InputError where order options contradict each

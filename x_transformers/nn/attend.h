@@ -85,9 +85,10 @@ struct ScoreOptions {
     v("softclamp_logits", softclamp_logits, "scores held within a bound by tanh",
       "arXiv:2408.00118");
     v("logit_softclamp_value", logit_softclamp_value, "the bound of softclamp_logits");
-    v("add_zero_kv", add_zero_kv, "one more key and value, all zero: attend to nothing");
+    v("add_zero_kv", add_zero_kv, "one more key and value, all zero: attend to nothing",
+      "evanmiller.org/attention-is-off-by-one.html");
     v("head_learned_sink", head_learned_sink,
-      "a learned score for each head that takes weight and gives nothing");
+      "a learned score for each head that takes weight and gives nothing", "arXiv:2508.10925");
     v("selective", selective, "tokens can stop later ones from attending to what they have seen",
       "arXiv:2410.02703");
     v("hard", hard, "one-hot weights with straight-through gradients");

@@ -100,7 +100,8 @@ struct AttentionOptions : ScoreOptions {
     v("gate_values", gate_values, "each output feature gated by the input",
       "doi:10.1038/s41586-021-03819-2");
     v("zero_init_output", zero_init_output, "start with an output of zero");
-    v("max_attend_past", max_attend_past, "keys further back than this are not seen");
+    v("max_attend_past", max_attend_past, "keys further back than this are not seen",
+      "arXiv:2004.05150");
     v("qk_norm", qk_norm, "l2-normalised queries and keys", "arXiv:2010.04245");
     v("qk_norm_groups", qk_norm_groups, "groups of features that are normalised apart",
       "arXiv:2302.05442");
@@ -128,7 +129,7 @@ struct AttentionOptions : ScoreOptions {
     v("learned_value_residual_mix", learned_value_residual_mix,
       "mix with the first layer's values learned per token", "arXiv:2410.17897");
     v("orthog_projected_values", orthog_projected_values,
-      "output orthogonal to the tokens' own values");
+      "output orthogonal to the tokens' own values", "openreview:Ard2QzPAUK");
     v("orthog_projected_values_per_head", orthog_projected_values_per_head,
       "the same for each head");
     v("laser", laser, "attention to exponentiated values", "arXiv:2411.03493");

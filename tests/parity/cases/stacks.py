@@ -198,6 +198,7 @@ for name, config, inputs, *kwargs in [
     ('attn_bias_flash', dec(attn_flash=True), HIDDEN | dict(attn_bias=flt(B, 1, N, N))),
     ('execute_order', dec(), HIDDEN, dict(layers_execute_order=[0, 1, 0, 1, 2, 3])),
     ('execute_order_part', dec(), HIDDEN, dict(layers_execute_order=[2, 3])),
+    ('execute_order_from_end', dec(), HIDDEN, dict(layers_execute_order=[0, -3, -2, -1])),
     ('deep_embeds', dec(), HIDDEN
      | {'deep_embeds_and_ids.0': flt(9, 2, D), 'deep_embeds_and_ids.1': tok(B, N, bound=9)}),
     ('in_attn_cond', dec(), HIDDEN | dict(in_attn_cond=flt(B, D))),
