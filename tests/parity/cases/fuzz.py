@@ -195,7 +195,7 @@ def repair(net):
     if 'attn_num_mem_kv' in net:
         net.pop('attn_value_dim_head', None)  # Python trips; ours has it
     if 'attn_custom_attn_fn' in net:  # Python leaves these unused; ours refuses them
-        for key in ('attn_hard', 'attn_sigmoid', 'attn_sparse_topk'):
+        for key in ('attn_hard', 'attn_sigmoid', 'attn_sparse_topk', 'cross_attn_sigmoid'):
             net.pop(key, None)
     if 'attn_hybrid_module' in net:
         net.pop('attn_value_dim_head', None)  # Python trips; ours has it
