@@ -103,6 +103,12 @@ TEST(OptionCosts, EnginesAreThoseOfTrainingWithAllThatTheStackAdds) {
   EXPECT_EQ(engine_of(R"({"rel_pos_bias": true})"), "flash_cpu");
   EXPECT_EQ(engine_of(R"({"alibi_pos_bias": true})"), "flash_cpu");
   EXPECT_EQ(engine_of(R"({"residual_attn": true})"), "reference");
+  for (const char* layers : {R"({"attn_head_learned_sink": true})", R"({"attn_sigmoid": true})",
+                             R"({"attn_hard": true})", R"({"attn_gumbel_softmax": true})",
+                             R"({"attn_l2_distance": true})",
+                             R"({"attn_cog_signed": true, "attn_head_learned_sink": true})"}) {
+    EXPECT_EQ(engine_of(layers), "flash_cpu") << layers;
+  }
 }
 
 TEST(OptionCosts, EnginesOfOtherAttentionsAreNotCompared) {

@@ -21,6 +21,12 @@ struct Gapped {
     cells = seed == 0 ? std::vector<float>(batch * heads * rows * (features + 1), kGap)
                       : random_floats(batch * heads * rows * (features + 1), seed);
   }
+  /// All but the gaps becomes 0.
+  void clear() {
+    for (size_t i = 0; i < cells.size(); ++i) {
+      if (static_cast<int64_t>(i) % (features + 1) != features) cells[i] = 0.0f;
+    }
+  }
   HeadRows<float> view() {
     const int64_t row = features + 1;
     return {cells.data(), heads * rows * row, rows * row, row};
@@ -49,7 +55,7 @@ TEST_F(AttentionKernelTest, WritesItsRowsAndNothingElse) {
       const Gapped out_grad(2, 4, queries, value_dim, 4);
       Gapped out(2, 4, queries, value_dim, 0), q_grad(2, 4, queries, dim, 0);
       Gapped k_grad(2, 2, keys, dim, 0), v_grad(2, 2, keys, value_dim, 0);
-      Guarded log_sum_exp(2 * 4 * queries);
+      std::vector<SoftmaxState> softmax(2 * 4 * queries);
       AttentionForward forward;
       forward.shape = shape;
       forward.scores.scale = 0.2f;
@@ -57,7 +63,7 @@ TEST_F(AttentionKernelTest, WritesItsRowsAndNothingElse) {
       forward.k = k.const_view();
       forward.v = v.const_view();
       forward.out = out.view();
-      forward.log_sum_exp = log_sum_exp.data();
+      forward.softmax = softmax.data();
       attention_forward(forward);
       out.expect_written();
       AttentionBackward backward;
@@ -68,7 +74,7 @@ TEST_F(AttentionKernelTest, WritesItsRowsAndNothingElse) {
       backward.v = forward.v;
       backward.out = out.const_view();
       backward.out_grad = out_grad.const_view();
-      backward.log_sum_exp = log_sum_exp.data();
+      backward.softmax = softmax.data();
       backward.q_grad = q_grad.view();
       backward.k_grad = k_grad.view();
       backward.v_grad = v_grad.view();
@@ -80,20 +86,83 @@ TEST_F(AttentionKernelTest, WritesItsRowsAndNothingElse) {
   });
 }
 
-TEST_F(AttentionKernelTest, LogSumExpOfEqualScores) {
+TEST_F(AttentionKernelTest, WritesWhatHardAndBiasesAskForAndNothingElse) {
+  for_each_isa([] {
+    for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{60, 61}, {3, 40}, {31, 300}}) {
+      const AttentionShape shape{3, 4, 2, queries, keys, 8, 9};
+      const Gapped q(3, 4, queries, 8, 1), k(3, 2, keys, 8, 2), v(3, 2, keys, 9, 3);
+      const Gapped bias(1, 4, queries, keys, 6), out_grad(3, 4, queries, 9, 4);
+      Gapped out(3, 4, queries, 9, 0), soft_out(3, 4, queries, 9, 0);
+      std::vector<SoftmaxState> softmax(3 * 4 * queries);
+      std::vector<int32_t> chosen(3 * 4 * queries + 1, -7);
+      const auto sinks = random_floats(4, 8);
+      AttentionForward forward;
+      forward.shape = shape;
+      forward.scores.bias = bias.const_view();
+      forward.scores.bias.batch_stride = 0;
+      forward.scores.sinks = sinks.data();
+      forward.scores.hard = true;
+      forward.scores.dropout = 0.2;
+      forward.q = q.const_view();
+      forward.k = k.const_view();
+      forward.v = v.const_view();
+      forward.out = out.view();
+      forward.soft_out = soft_out.view();
+      forward.softmax = softmax.data();
+      forward.chosen = chosen.data();
+      attention_forward(forward);
+      out.expect_written();
+      soft_out.expect_written();
+      EXPECT_EQ(chosen.back(), -7);
+      for (size_t i = 0; i + 1 < chosen.size(); ++i) {
+        ASSERT_GE(chosen[i], -1);
+        ASSERT_LT(chosen[i], keys);
+      }
+
+      // Two slices for three batch entries.
+      Gapped q_grad(3, 4, queries, 8, 0), k_grad(3, 2, keys, 8, 0), v_grad(3, 2, keys, 9, 0);
+      Gapped bias_grad(2, 4, queries, keys, 0);
+      bias_grad.clear();
+      AttentionBackward backward;
+      backward.shape = shape;
+      backward.scores = forward.scores;
+      backward.q = forward.q;
+      backward.k = forward.k;
+      backward.v = forward.v;
+      backward.out = soft_out.const_view();
+      backward.out_grad = out_grad.const_view();
+      backward.softmax = softmax.data();
+      backward.chosen = chosen.data();
+      backward.q_grad = q_grad.view();
+      backward.k_grad = k_grad.view();
+      backward.v_grad = v_grad.view();
+      backward.bias_grad = bias_grad.view();
+      backward.bias_slices = 2;
+      attention_backward(backward);
+      q_grad.expect_written();
+      k_grad.expect_written();
+      v_grad.expect_written();
+      bias_grad.expect_written();
+    }
+  });
+}
+
+TEST_F(AttentionKernelTest, SoftmaxOfEqualScores) {
   for_each_isa([] {
     const std::vector<float> zeros(600, 0.0f), values = random_floats(600, 5);
     for (const int64_t queries : {1, 30}) {
-      Guarded out(queries * 3), log_sum_exp(queries);
+      Guarded out(queries * 3);
+      std::vector<SoftmaxState> softmax(queries);
       AttentionForward params;
       params.shape = {1, 1, 1, queries, 200, 3, 3};
       params.q = params.k = {zeros.data(), 600, 600, 3};
       params.v = {values.data(), 600, 600, 3};
       params.out = {out.data(), queries * 3, queries * 3, 3};
-      params.log_sum_exp = log_sum_exp.data();
+      params.softmax = softmax.data();
       params.scores.causal = true;  // the last query sees all 200 keys
       attention_forward(params);
-      EXPECT_NEAR(log_sum_exp[queries - 1], std::log(200.0), 1e-5);
+      EXPECT_EQ(softmax[queries - 1].greatest, 0.0f);
+      EXPECT_NEAR(softmax[queries - 1].inverse, 1.0 / 200.0, 1e-7);
       double mean = 0.0;
       for (int64_t key = 0; key < 200; ++key) mean += values[key * 3] / 200.0;
       EXPECT_NEAR(out[(queries - 1) * 3], mean, 1e-5);

@@ -3,6 +3,7 @@
 // often each comes.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <string>
@@ -296,6 +297,7 @@ TEST(TrainTime, RecyclesAnyNumberOfTimesUpToTheMost) {
 }
 
 TEST(TrainTime, OnlyTheLastRecyclingStepHasAGradient) {
+  at::manual_seed(4);
   TransformerWrapperOptions options;
   options.num_tokens = 16;
   options.max_seq_len = 8;
@@ -303,12 +305,40 @@ TEST(TrainTime, OnlyTheLastRecyclingStepHasAGradient) {
   options.recycling = true;
   TransformerWrapper model(options);
   model->eval();
+  model->to(at::kDouble);
   TransformerInputs inputs;
   inputs.x = at::randint(16, {1, 8}, at::kLong);
+  const auto loss = [&] { return model->forward(inputs).logits[0].square().mean(); };
+  const auto gamma = model->named_parameters()["attn_layers.final_norm.gamma"];
+  // The derivative along the gains, of all steps, by a difference.
+  const auto all_steps = [&] {
+    const torch::NoGradGuard no_grad;
+    constexpr double kStep = 1e-5;
+    gamma.add_(kStep);
+    const auto more = loss();
+    gamma.sub_(2 * kStep);
+    const auto less = loss();
+    gamma.add_(kStep);
+    return (more - less).item<double>() / (2 * kStep);
+  };
+  const auto recorded = [&] {
+    return torch::autograd::grad({loss()}, {gamma})[0].sum().item<double>();
+  };
+  inputs.recycle_steps = 1;
+  EXPECT_NEAR(recorded(), all_steps(), 1e-5 * std::abs(all_steps()));
   inputs.recycle_steps = 2;
-  const auto recycled = model->forward(inputs).embeddings;
-  recycled.sum().backward();
-  EXPECT_TRUE(model->named_parameters()["recycled_proj.weight"].grad().defined());
+  EXPECT_GT(std::abs(recorded() - all_steps()), 1e-2 * std::abs(all_steps()));
+}
+
+TEST(TrainTime, LayerDropoutLeavesMemoriesTheirPlaces) {
+  auto options = stack();
+  options.depth = 3;
+  options.layer_dropout = 0.5;
+  AttentionLayers module(options);
+  AttentionLayersInputs inputs;
+  inputs.x = some({2, 3, 8});
+  inputs.keep_hiddens = true;
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(module->forward(inputs).hiddens.size(), 3);
 }
 
 /// Weights of two keys by gumbel softmax: values that show them.

@@ -208,6 +208,9 @@ TEST_P(FlashAttentionCpuTest, GradientsOfABias) {
 }
 
 TEST(FlashAttentionCpuTest, OfABiasWhereNothingElseWantsAGradient) {
+  // More threads than kv heads: the batch is cut into slices.
+  const auto threads = at::get_num_threads();
+  at::set_num_threads(3);
   const auto bias = at::randn({2, 30, 30}).requires_grad_(), sinks = at::randn({2});
   const auto qkv = random_qkv({3, 2, 1, 30, 30, 8, 8});
   const FlashAttentionCpuOptions options{.bias = bias, .sinks = sinks};
@@ -216,6 +219,25 @@ TEST(FlashAttentionCpuTest, OfABiasWhereNothingElseWantsAGradient) {
   };
   expect_close(grad(flash_attention_cpu(qkv[0], qkv[1], qkv[2], options)),
                grad(flash_attention_cpu_reference(qkv[0], qkv[1], qkv[2], options)));
+  at::set_num_threads(threads);
+}
+
+TEST(FlashAttentionCpuTest, RowsOfVeryLowScoresHaveTheirGradients) {
+  auto bias = at::zeros({6, 20});
+  bias.select(0, 2).fill_(-1e9);
+  bias.select(0, 4).fill_(-3e38);
+  expect_attention({1, 2, 2, 6, 20, 8, 8}, {.scale = 0.0, .bias = bias});
+}
+
+TEST(FlashAttentionCpuTest, HardChoosesNoMaskedKeyBesideAnInfiniteScore) {
+  auto bias = at::zeros({1, 20});
+  bias[0][5] = INFINITY;
+  const auto mask = at::arange(20) > 0;
+  const auto q = at::ones({1, 1, 1, 1}), v = at::arange(20, at::kFloat).view({1, 1, 20, 1});
+  const auto out =
+      flash_attention_cpu(q, at::ones({1, 1, 20, 1}), v,
+                          {.bias = bias, .cog_signed = true, .mask = mask, .hard = true});
+  EXPECT_EQ(out.item<float>(), 5.0F);
 }
 
 /// What dropout leaves of equal weights: 0 or 1/(1-p) each, [b, h, i, j].
@@ -354,6 +376,9 @@ TEST(FlashAttentionCpuTest, SaysWhatItCannotRun) {
   EXPECT_EQ(why({.bias = at::randn({4, 5, 5}).requires_grad_()}), "");
   EXPECT_NE(why({.alibi_slopes = at::randn({4}).requires_grad_()}), "");
   EXPECT_NE(why({.sinks = at::randn({3})}), "");
+  EXPECT_NE(why({.sinks = at::randn({1})}), "");
+  EXPECT_NE(why({.sinks = at::randn({})}), "");
+  EXPECT_NE(why({.alibi_slopes = at::randn({1})}), "");
   EXPECT_NE(why({.sinks = at::randn({4}), .sigmoid = true}), "");
   EXPECT_NE(why({.dropout = 1.5}), "");
   EXPECT_NE(why({.gumbel = true, .temperature = 0.0}), "");

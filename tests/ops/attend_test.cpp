@@ -57,6 +57,11 @@ TEST(Attend, EnginesAgree) {
         expect_engines_agree(program, heads, i, j);
         program.bias.requires_grad_();
         expect_engines_agree(program, heads, i, j);
+        for (const std::vector<int64_t>& sizes : {std::vector<int64_t>{i, j}, {j}, {1}}) {
+          auto shared = program;
+          shared.bias = leaf(sizes);
+          expect_engines_agree(shared, heads, i, j);
+        }
         program.softclamp = 2.0;
         expect_engines_agree(program, heads, i, j);
         program.cog_signed = true;
@@ -76,6 +81,42 @@ TEST(Attend, EnginesAgree) {
         expect_engines_agree(program, heads, i, j);
       }
     }
+  }
+}
+
+TEST(Attend, ScoreOptionsThatTheCpuKernelTakes) {
+  const auto q = at::randn({1, 2, 30, 8});
+  const auto expect_taken = [&](const ScoreProgram& program) {
+    const auto report = explain_attend(q, q, q, program).front();
+    EXPECT_EQ(report.engine, "flash_cpu");
+    EXPECT_EQ(report.reasons, std::vector<std::string>{});
+  };
+  ScoreProgram program;
+  program.bias = leaf({2, 30, 30});
+  program.dropout = 0.1;
+  program.softclamp = 2.0;
+  program.l2_distance = true;
+  for (const auto normaliser :
+       {Normaliser::softmax, Normaliser::sigmoid, Normaliser::hard, Normaliser::gumbel_softmax}) {
+    program.normaliser = normaliser;
+    expect_taken(program);
+  }
+  program.normaliser = Normaliser::softmax;
+  program.cog_signed = true;
+  program.head_sink = leaf({2});
+  expect_taken(program);
+}
+
+TEST(Attend, DistancesOfFarPointsAreExact) {
+  at::manual_seed(2);
+  ScoreProgram program;
+  program.l2_distance = true;
+  for (const int64_t kv_heads : {4, 2, 1}) {
+    const auto q = at::randn({2, 4, 20, 8}) + 100, k = at::randn({2, kv_heads, 20, 8}) + 100;
+    const auto got = attend(q, k, k, program).out;
+    const auto expected =
+        attend_reference(q.to(at::kDouble), k.to(at::kDouble), k.to(at::kDouble), program).out;
+    EXPECT_LT((got - expected).abs().max().item<double>(), 1e-3) << kv_heads;
   }
 }
 

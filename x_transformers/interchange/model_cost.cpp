@@ -65,6 +65,7 @@ AttentionReport report(const std::string& name, const AttentionImpl& attention, 
     result.cached_features = attention.cached_features();
   call.program.mask = stand_in(call.program.mask);
   call.program.bias = stand_in(call.program.bias);
+  call.program.head_sink = stand_in(call.program.head_sink);
   for (const auto& engine : explain_attend(stand_in(call.q), stand_in(call.k), stand_in(call.v),
                                            call.program, call.keep_maps)) {
     if (engine.reasons.empty()) {

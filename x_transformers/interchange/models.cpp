@@ -124,7 +124,8 @@ void set_wants(TransformerInputs& inputs, const Returns& returns) {
 /// What is given for each token of a sequence goes with those of its last `count` that are new.
 void keep_last(TransformerInputs& inputs, int64_t count) {
   const auto cut = [&](at::Tensor& t, int64_t dim) {
-    if (t.defined() && t.size(dim) > count) t = t.narrow(dim, t.size(dim) - count, count);
+    if (t.defined() && t.dim() >= -dim && t.size(dim) > count)
+      t = t.narrow(dim, t.size(dim) - count, count);
   };
   cut(inputs.sum_embeds, -2);
   for (auto& [name, ids] : inputs.embed_ids) cut(ids, -1);

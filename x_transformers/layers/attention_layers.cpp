@@ -373,6 +373,8 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
     state.x = layer.skip_combine->forward(at::cat({skip, state.x}, -1));
   }
   const bool is_attention = layer.step.type == LayerType::attention;
+  // Also of a layer that is left out: the memories of the next call are picked by their places.
+  if (is_attention && inputs.keep_hiddens) state.output.hiddens.push_back(state.x);
   if (is_training() && layer.step.dropout > 0 && at::rand({}).item<double>() < layer.step.dropout) {
     // A layer left out is the identity, and what counts layers goes on counting.
     if (options_.integrate_layers)
@@ -382,7 +384,6 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
     if (layer.step.type == LayerType::feed_forward) ++state.feed_forwards;
     return;
   }
-  if (is_attention && inputs.keep_hiddens) state.output.hiddens.push_back(state.x);
 
   const auto prepared = layer.residual->prepare(state.x);
   auto x = prepared.branch_input;

@@ -1,4 +1,6 @@
 // What options of a stack go together, and what follows from them.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <initializer_list>
 
@@ -76,9 +78,19 @@ void check_norms(const AttentionLayersOptions& o) {
               "use_layerscale and use_adaptive_layerscale");
   require(o.pre_norm || !o.sandwich_norm, "sandwich_norm: needs pre_norm");
   require(o.pre_norm || !o.use_dynamic_tanh, "use_dynamic_tanh: needs pre_norm");
-  require(!o.resi_dual || !o.sandwich_norm, "resi_dual and sandwich_norm: only one of them");
-  require(!o.resi_dual || o.num_residual_streams == 1,
-          "resi_dual and num_residual_streams: only one of them");
+  const auto not_beside_resi_dual = [&](const char* name, bool is_on) {
+    require(!o.resi_dual || !is_on, fmt::format("resi_dual and {}: only one of them", name));
+  };
+  not_beside_resi_dual("sandwich_norm", o.sandwich_norm);
+  not_beside_resi_dual("use_dynamic_tanh", o.use_dynamic_tanh);
+  not_beside_resi_dual("num_residual_streams", o.num_residual_streams > 1);
+  not_beside_resi_dual("gate_residual", o.gate_residual);
+  not_beside_resi_dual("scale_residual", o.scale_residual);
+  not_beside_resi_dual("unet_skips", o.unet_skips);
+  not_beside_resi_dual("softclamp_output", o.softclamp_output);
+  require(!o.resi_dual || o.pre_norm_has_final_norm,
+          "pre_norm_has_final_norm: resi_dual needs its final norm");
+  require(o.resi_dual || o.resi_dual_scale == 1, "resi_dual_scale: needs resi_dual");
   require(o.resi_dual_scale > 0 && o.resi_dual_scale <= 1,
           "resi_dual_scale: expected a number above 0 and at most 1, got " +
               std::to_string(o.resi_dual_scale));

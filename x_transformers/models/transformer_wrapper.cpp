@@ -85,7 +85,8 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
   } else if (pos_emb_) {
     auto positions = Positions{inputs.pos, inputs.seq_start_pos, offset};
     const auto count = tokens.size(1);
-    if (inputs.cache && inputs.pos.defined() && inputs.pos.size(-1) > count)
+    const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
+    if (goes_on && inputs.pos.defined() && inputs.pos.size(-1) > count)
       positions.pos =
           inputs.pos.narrow(-1, inputs.pos.size(-1) - count, count);  // others are cached
     if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {

@@ -73,8 +73,7 @@ FlashAttentionCpuOptions flash_cpu_options(const ScoreProgram& program) {
   options.cog_signed = program.cog_signed;
   options.mask = program.mask;
   options.causal = program.causal;
-  options.sinks = program.cog_signed && program.head_sink.defined() ? program.head_sink.abs()
-                                                                    : program.head_sink;
+  options.sinks = program.head_sink;
   options.gumbel = program.normaliser == Normaliser::gumbel_softmax;
   options.temperature = program.gumbel_temperature;
   options.sigmoid = program.normaliser == Normaliser::sigmoid;
@@ -83,11 +82,18 @@ FlashAttentionCpuOptions flash_cpu_options(const ScoreProgram& program) {
   return options;
 }
 
-/// Queries and keys whose product is minus half the squared distance of q and k.
+/// Queries and keys whose product is minus half the squared distance of q and k. Distances do not
+/// change where both are moved: by the mean query of a key's head, as what all share would be lost
+/// in the difference of great numbers.
 std::pair<at::Tensor, at::Tensor> distance_features(const at::Tensor& q, const at::Tensor& k) {
+  const auto heads = q.size(1), kv_heads = k.size(1);
+  const auto grouped = q.detach().unflatten(1, {heads / kv_heads, kv_heads});
+  const auto shared = grouped.mean(at::IntArrayRef{1, 3}).unsqueeze(2);
+  const auto near_q = q - repeat_heads(shared, heads), near_k = k - shared;
   const auto half_square = [](const at::Tensor& t) { return t.square().sum(-1, true) * -0.5; };
   const auto ones = [](const at::Tensor& t) { return at::ones_like(t.narrow(-1, 0, 1)); };
-  return {at::cat({q, half_square(q), ones(q)}, -1), at::cat({k, ones(k), half_square(k)}, -1)};
+  return {at::cat({near_q, half_square(near_q), ones(q)}, -1),
+          at::cat({near_k, ones(k), half_square(near_k)}, -1)};
 }
 
 std::vector<std::string> flash_cpu_unsupported(const Problem& problem) {
@@ -107,6 +113,7 @@ int64_t draw_seed() { return at::empty({}, at::kLong).random_().item<int64_t>();
 AttendResult run_flash_cpu(const Problem& problem) {
   const auto& [q, k, v, program, keep_maps] = problem;
   auto options = flash_cpu_options(program);
+  if (program.cog_signed && options.sinks.defined()) options.sinks = options.sinks.abs();
   if (options.dropout > 0 || options.gumbel) options.seed = draw_seed();
   if (!program.l2_distance) return {flash_attention_cpu(q, k, v, options), {}};
   options.scale *= 2;
@@ -207,7 +214,7 @@ AttendResult run_sdpa(const Problem& problem) {
   if (program.bias.defined()) {
     bias = program.bias.to(q_given.scalar_type());
     if (mask.defined()) bias = bias.masked_fill(~mask, -std::numeric_limits<double>::infinity());
-    if (bias.dim() == 3) bias = bias.unsqueeze(0);
+    while (bias.dim() < 4) bias = bias.unsqueeze(0);
   }
   if (bias.defined()) bias = bias.expand({q_given.size(0), bias.size(1), i, j});
 

@@ -23,7 +23,7 @@ enum class Normaliser { softmax, sigmoid, hard, sparse_topk, gumbel_softmax, cus
 /// empty optionals are off.
 struct ScoreProgram {
   bool allow_fused = true;   ///< false: the reference engine runs
-  bool allow_flash = true;   ///< false: no flash attention
+  bool allow_flash = true;   ///< false: no flash attention of LibTorch
   bool l2_distance = false;  ///< minus the squared distance of q and k in place of their product
   double scale = 1.0;
   at::Tensor prev_attn;                     ///< added: the scores of an earlier layer

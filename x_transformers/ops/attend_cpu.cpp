@@ -109,9 +109,9 @@ kernels::AttentionScores scores_of(const FlashAttentionCpuOptions& options) {
 
 struct Attended {
   at::Tensor out;
-  at::Tensor log_sum_exp;  ///< [b, h, i]
-  at::Tensor soft_out;     ///< the output that the softmax has: with hard not out
-  at::Tensor chosen;       ///< int32 [b, h, i], with hard
+  at::Tensor softmax;   ///< [b, h, i, 2]: the kernel's SoftmaxState of each query
+  at::Tensor soft_out;  ///< the output that the softmax has: with hard not out
+  at::Tensor chosen;    ///< int32 [b, h, i], with hard
 };
 
 /// `for_backward`: with all members, else only the output.
@@ -129,8 +129,8 @@ Attended run_forward(const Prepared& p, bool for_backward) {
   params.out = rows_to(result.out);
   const std::vector<int64_t> rows = {shape.batch, shape.heads, shape.queries};
   if (for_backward) {
-    result.log_sum_exp = at::empty(rows, p.q.options());
-    params.log_sum_exp = result.log_sum_exp.mutable_data_ptr<float>();
+    result.softmax = at::empty({shape.batch, shape.heads, shape.queries, 2}, p.q.options());
+    params.softmax = static_cast<kernels::SoftmaxState*>(result.softmax.mutable_data_ptr());
     result.soft_out = result.out;
   }
   if (for_backward && p.options.hard) {
@@ -177,7 +177,8 @@ class BiasGradient {
 /// gradient of the weights.
 at::Tensor sink_gradient(const at::Tensor& sinks, const Attended& attended,
                          const at::Tensor& out_grad) {
-  const auto share = (sinks.view({-1, 1}) - attended.log_sum_exp).exp_();
+  const auto greatest = attended.softmax.select(-1, 0), inverse = attended.softmax.select(-1, 1);
+  const auto share = (sinks.view({-1, 1}) - greatest).exp_().mul_(inverse);
   return (share * (attended.soft_out * out_grad).sum(-1)).sum(at::IntArrayRef{0, 2}).neg_();
 }
 
@@ -204,7 +205,7 @@ variable_list run_backward(const Prepared& p, const Attended& attended, const at
   params.out = rows_of(attended.soft_out);
   if (attended.chosen.defined()) params.chosen = attended.chosen.const_data_ptr<int32_t>();
   params.out_grad = rows_of(dense_out_grad);
-  params.log_sum_exp = attended.log_sum_exp.const_data_ptr<float>();
+  params.softmax = static_cast<const kernels::SoftmaxState*>(attended.softmax.const_data_ptr());
   params.q_grad = rows_to(q_grad);
   params.k_grad = rows_to(k_grad);
   params.v_grad = rows_to(v_grad);
@@ -222,7 +223,7 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
                             const std::optional<at::Tensor>& sinks,
                             const FlashAttentionCpuOptions& options) {
     const auto attended = run_forward({q, k, v, options}, true);
-    ctx->save_for_backward({q, k, v, attended.soft_out, attended.log_sum_exp, attended.chosen,
+    ctx->save_for_backward({q, k, v, attended.soft_out, attended.softmax, attended.chosen,
                             options.bias, options.alibi_slopes, options.mask, options.sinks,
                             bias.value_or(at::Tensor()), sinks.value_or(at::Tensor())});
     ctx->saved_data["scale"] = options.scale;
@@ -296,6 +297,16 @@ Randomness draw(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) 
   return drawn;
 }
 
+/// Of a number for each head.
+std::string head_tensor_unsupported(const at::Tensor& t, const std::string& name,
+                                    const at::Tensor& q) {
+  if (!t.defined()) return {};
+  if (!t.device().is_cpu()) return name + " is not on the CPU";
+  if (t.scalar_type() != at::kFloat) return name + " is not Float";
+  if (t.dim() != 1 || t.size(0) != q.size(1)) return name + " is not one number for each head";
+  return {};
+}
+
 std::string score_tensor_unsupported(const at::Tensor& t, const std::string& name,
                                      at::ScalarType dtype, at::IntArrayRef sizes) {
   if (!t.defined()) return {};
@@ -340,13 +351,8 @@ std::string flash_attention_cpu_unsupported(const at::Tensor& q, const at::Tenso
   if (!(options.temperature > 0)) return "temperature is not positive";
   const std::vector<int64_t> sizes = {q.size(0), q.size(1), q.size(2), k.size(2)};
   auto reason = score_tensor_unsupported(options.bias, "bias", at::kFloat, sizes);
-  if (reason.empty()) {
-    reason =
-        score_tensor_unsupported(options.alibi_slopes, "alibi_slopes", at::kFloat, {q.size(1)});
-  }
-  if (reason.empty()) {
-    reason = score_tensor_unsupported(options.sinks, "sinks", at::kFloat, {q.size(1)});
-  }
+  if (reason.empty()) reason = head_tensor_unsupported(options.alibi_slopes, "alibi_slopes", q);
+  if (reason.empty()) reason = head_tensor_unsupported(options.sinks, "sinks", q);
   if (reason.empty()) reason = score_tensor_unsupported(options.mask, "mask", at::kBool, sizes);
   if (!reason.empty()) return reason;
   if (records_gradient({options.alibi_slopes})) return "alibi_slopes wants a gradient";

@@ -1,6 +1,6 @@
 // Attention on the CPU that never holds the whole score matrix: blocks of queries against blocks of
-// keys, with the softmax carried along (FlashAttention, arXiv:2205.14135). Only the log-sum-exp of
-// each row is kept for the backward.
+// keys, with the softmax carried along (FlashAttention, arXiv:2205.14135). For the backward two
+// numbers of each row are kept, with `hard` also the output that the softmax would have.
 #pragma once
 
 #include <ATen/core/Tensor.h>

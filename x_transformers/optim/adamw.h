@@ -59,8 +59,8 @@ class AdamW {
   /// Rewrites the parameters from the masters; nothing without masters.
   void write_parameters();
 
-  /// Parameters that have had a gradient: the first one makes their two moments, so that what is
-  /// never trained costs no memory.
+  /// Parameters that have their two moments: the first gradient makes them, so that what is never
+  /// trained costs no memory.
   int64_t count_moments() const;
 
   /// `step.<name>` for each parameter, `exp_avg.<name>` and `exp_avg_sq.<name>` for each that has

@@ -48,9 +48,14 @@ void fill_without_keys(const AttentionForward& params) {
     const int64_t head = i / shape.queries;
     float* out = params.out.row(head / shape.heads, head % shape.heads, i % shape.queries);
     std::fill_n(out, shape.value_dim, 0.0f);
-    if (params.log_sum_exp != nullptr) {
-      params.log_sum_exp[i] = std::numeric_limits<float>::infinity();
+    if (params.softmax != nullptr) {
+      params.softmax[i] = {std::numeric_limits<float>::infinity(), 0.0f};
     }
+    if (params.soft_out.data != nullptr) {
+      std::fill_n(params.soft_out.row(head / shape.heads, head % shape.heads, i % shape.queries),
+                  shape.value_dim, 0.0f);
+    }
+    if (params.chosen != nullptr) params.chosen[i] = -1;
   }
 }
 

@@ -1,5 +1,5 @@
 // Attention on the CPU in blocks of queries and keys, float32. Nothing of the size queries x keys
-// is ever stored.
+// is stored but what is asked for: the gradient of a bias.
 #pragma once
 
 #include <cstdint>
@@ -52,12 +52,20 @@ struct AttentionScores {
   uint64_t seed = 0;     ///< of noise and dropout, which are functions of this and of the place
 };
 
+/// The softmax of one query: its weights are exp(score - greatest) * inverse. Kept apart, as the
+/// logarithm of the sum is lost beside a great score. Without keys {+inf, 0}; of no meaning with
+/// sigmoid.
+struct SoftmaxState {
+  float greatest = 0.0f;
+  float inverse = 0.0f;
+};
+
 struct AttentionForward {
   AttentionShape shape;
   AttentionScores scores;
   HeadRows<const float> q, k, v;
   HeadRows<float> out;
-  float* log_sum_exp = nullptr;  ///< dense [batch, heads, queries], nullptr: not wanted
+  SoftmaxState* softmax = nullptr;  ///< dense [batch, heads, queries], nullptr: not wanted
   /// With hard, what the backward needs; nullptr: not wanted.
   HeadRows<float> soft_out;   ///< the output that the softmax would have
   int32_t* chosen = nullptr;  ///< dense [batch, heads, queries]: the key, -1 for none
@@ -67,7 +75,7 @@ struct AttentionBackward {
   AttentionShape shape;
   AttentionScores scores;
   HeadRows<const float> q, k, v, out, out_grad;  ///< with hard, out is soft_out
-  const float* log_sum_exp = nullptr;
+  const SoftmaxState* softmax = nullptr;
   const int32_t* chosen = nullptr;  ///< with hard
   HeadRows<float> q_grad, k_grad, v_grad;
   /// Added to, by [slice, head, query, key]; data nullptr: not wanted. A slice sums over the batch
@@ -77,8 +85,7 @@ struct AttentionBackward {
   int64_t bias_slices = 1;
 };
 
-/// A query that may attend to no key gets output 0, log_sum_exp +inf (without sinks) and no
-/// gradient. With sigmoid, log_sum_exp means nothing.
+/// A query that may attend to no key gets output 0 and no gradient.
 void attention_forward(const AttentionForward& params);
 void attention_backward(const AttentionBackward& params);
 
