@@ -347,9 +347,11 @@ def draw_generate(draw):
     inputs, kwargs = dict(prompts=tok(B, 4)), dict(seq_len=draw.rng.randint(3, 6))
     ragged = draw.rng.random()
     # Python fails with left-padded sinusoidal positions, masks memory tokens, shifts padding in,
-    # shows it to hybrid modules
+    # shows it to hybrid modules; orthogonal projections are over the whole sequence, padding too
     may_pad = not (config.get('scaled_sinu_pos_emb') or config.get('num_memory_tokens')
-                   or net.get('shift_tokens') or net.get('attn_hybrid_module'))
+                   or net.get('shift_tokens') or net.get('attn_hybrid_module')
+                   or net.get('attn_orthog_projected_values')
+                   or net.get('attn_orthog_projected_values_per_head'))
     if ragged < 0.15 and may_pad:
         inputs['prompt_lens'] = ints([4, 2])
     elif ragged < 0.3 and may_pad:
