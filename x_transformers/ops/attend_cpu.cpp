@@ -397,7 +397,8 @@ at::Tensor flash_attention_cpu_reference(const at::Tensor& q, const at::Tensor& 
     sign = scores.sign();
     scores = scores.abs();
   }
-  const auto drawn = draw({q.size(0), q.size(1), i, j}, options);
+  Randomness drawn;
+  if (options.gumbel || options.dropout > 0) drawn = draw({q.size(0), q.size(1), i, j}, options);
   if (options.gumbel) scores = (scores + drawn.noise.to(scores.options())) / options.temperature;
   auto allowed = options.causal ? distance <= 0 : at::ones_like(distance, at::kBool);
   if (options.mask.defined()) allowed = allowed.logical_and(options.mask);
