@@ -119,7 +119,9 @@ void read_value(const Json& value, T& out, const std::string& where) {
   } else if constexpr (detail::IsMap<T>::value) {
     if (!value.is_object()) detail::wrong_type(where, detail::type_word<T>(), value);
     out.clear();
-    for (const auto& [key, item] : value.items()) read_value(item, out[key], where + "." + key);
+    const auto inside = where + ".";
+    for (const auto& [key, item] : value.items())
+      read_value(item, out[key], std::string(inside).append(key));
   } else if constexpr (detail::IsPerLayer<T>::value) {
     if (value.is_array()) {
       read_value(value, out.values, where);
@@ -190,7 +192,8 @@ class JsonReader {
       nested.skipped_ = {skipped.begin(), skipped.end()};
       member.fields(nested);
       nested.finish();
-      for (const auto& given : nested.given_) give(key + "_" + given);
+      const auto prefix = key + "_";
+      for (const auto& given : nested.given_) give(std::string(prefix).append(given));
     }
     const auto outer_prefix = prefix_;
     const auto outer_skipped = skipped_;
