@@ -44,6 +44,38 @@ struct Gapped {
   }
 };
 
+/// Two floats a query, with guards around all.
+SoftmaxState* states_in(Guarded& floats) { return reinterpret_cast<SoftmaxState*>(floats.data()); }
+
+AttentionForward forward_of(const AttentionShape& shape, const Gapped& q, const Gapped& k,
+                            const Gapped& v, Gapped& out) {
+  AttentionForward forward;
+  forward.shape = shape;
+  forward.q = q.const_view();
+  forward.k = k.const_view();
+  forward.v = v.const_view();
+  forward.out = out.view();
+  return forward;
+}
+
+/// What follows `forward`, save for its output.
+AttentionBackward backward_of(const AttentionForward& forward, const Gapped& out_grad,
+                              Gapped& q_grad, Gapped& k_grad, Gapped& v_grad) {
+  AttentionBackward backward;
+  backward.shape = forward.shape;
+  backward.scores = forward.scores;
+  backward.q = forward.q;
+  backward.k = forward.k;
+  backward.v = forward.v;
+  backward.softmax = forward.softmax;
+  backward.chosen = forward.chosen;
+  backward.out_grad = out_grad.const_view();
+  backward.q_grad = q_grad.view();
+  backward.k_grad = k_grad.view();
+  backward.v_grad = v_grad.view();
+  return backward;
+}
+
 TEST_F(AttentionKernelTest, WritesItsRowsAndNothingElse) {
   for_each_isa([] {
     for (const auto& [queries, keys, dim, value_dim] :
@@ -55,29 +87,14 @@ TEST_F(AttentionKernelTest, WritesItsRowsAndNothingElse) {
       const Gapped out_grad(2, 4, queries, value_dim, 4);
       Gapped out(2, 4, queries, value_dim, 0), q_grad(2, 4, queries, dim, 0);
       Gapped k_grad(2, 2, keys, dim, 0), v_grad(2, 2, keys, value_dim, 0);
-      std::vector<SoftmaxState> softmax(2 * 4 * queries);
-      AttentionForward forward;
-      forward.shape = shape;
+      Guarded softmax(2 * 2 * 4 * queries);
+      auto forward = forward_of(shape, q, k, v, out);
       forward.scores.scale = 0.2f;
-      forward.q = q.const_view();
-      forward.k = k.const_view();
-      forward.v = v.const_view();
-      forward.out = out.view();
-      forward.softmax = softmax.data();
+      forward.softmax = states_in(softmax);
       attention_forward(forward);
       out.expect_written();
-      AttentionBackward backward;
-      backward.shape = shape;
-      backward.scores = forward.scores;
-      backward.q = forward.q;
-      backward.k = forward.k;
-      backward.v = forward.v;
+      auto backward = backward_of(forward, out_grad, q_grad, k_grad, v_grad);
       backward.out = out.const_view();
-      backward.out_grad = out_grad.const_view();
-      backward.softmax = softmax.data();
-      backward.q_grad = q_grad.view();
-      backward.k_grad = k_grad.view();
-      backward.v_grad = v_grad.view();
       attention_backward(backward);
       q_grad.expect_written();
       k_grad.expect_written();
@@ -93,22 +110,17 @@ TEST_F(AttentionKernelTest, WritesWhatHardAndBiasesAskForAndNothingElse) {
       const Gapped q(3, 4, queries, 8, 1), k(3, 2, keys, 8, 2), v(3, 2, keys, 9, 3);
       const Gapped bias(1, 4, queries, keys, 6), out_grad(3, 4, queries, 9, 4);
       Gapped out(3, 4, queries, 9, 0), soft_out(3, 4, queries, 9, 0);
-      std::vector<SoftmaxState> softmax(3 * 4 * queries);
+      Guarded softmax(2 * 3 * 4 * queries);
       std::vector<int32_t> chosen(3 * 4 * queries + 1, -7);
       const auto sinks = random_floats(4, 8);
-      AttentionForward forward;
-      forward.shape = shape;
+      auto forward = forward_of(shape, q, k, v, out);
       forward.scores.bias = bias.const_view();
       forward.scores.bias.batch_stride = 0;
       forward.scores.sinks = sinks.data();
       forward.scores.hard = true;
       forward.scores.dropout = 0.2;
-      forward.q = q.const_view();
-      forward.k = k.const_view();
-      forward.v = v.const_view();
-      forward.out = out.view();
       forward.soft_out = soft_out.view();
-      forward.softmax = softmax.data();
+      forward.softmax = states_in(softmax);
       forward.chosen = chosen.data();
       attention_forward(forward);
       out.expect_written();
@@ -123,19 +135,8 @@ TEST_F(AttentionKernelTest, WritesWhatHardAndBiasesAskForAndNothingElse) {
       Gapped q_grad(3, 4, queries, 8, 0), k_grad(3, 2, keys, 8, 0), v_grad(3, 2, keys, 9, 0);
       Gapped bias_grad(2, 4, queries, keys, 0);
       bias_grad.clear();
-      AttentionBackward backward;
-      backward.shape = shape;
-      backward.scores = forward.scores;
-      backward.q = forward.q;
-      backward.k = forward.k;
-      backward.v = forward.v;
+      auto backward = backward_of(forward, out_grad, q_grad, k_grad, v_grad);
       backward.out = soft_out.const_view();
-      backward.out_grad = out_grad.const_view();
-      backward.softmax = softmax.data();
-      backward.chosen = chosen.data();
-      backward.q_grad = q_grad.view();
-      backward.k_grad = k_grad.view();
-      backward.v_grad = v_grad.view();
       backward.bias_grad = bias_grad.view();
       backward.bias_slices = 2;
       attention_backward(backward);
@@ -152,17 +153,17 @@ TEST_F(AttentionKernelTest, SoftmaxOfEqualScores) {
     const std::vector<float> zeros(600, 0.0f), values = random_floats(600, 5);
     for (const int64_t queries : {1, 30}) {
       Guarded out(queries * 3);
-      std::vector<SoftmaxState> softmax(queries);
+      Guarded softmax(2 * queries);
       AttentionForward params;
       params.shape = {1, 1, 1, queries, 200, 3, 3};
       params.q = params.k = {zeros.data(), 600, 600, 3};
       params.v = {values.data(), 600, 600, 3};
       params.out = {out.data(), queries * 3, queries * 3, 3};
-      params.softmax = softmax.data();
+      params.softmax = states_in(softmax);
       params.scores.causal = true;  // the last query sees all 200 keys
       attention_forward(params);
-      EXPECT_EQ(softmax[queries - 1].greatest, 0.0f);
-      EXPECT_NEAR(softmax[queries - 1].inverse, 1.0 / 200.0, 1e-7);
+      EXPECT_EQ(states_in(softmax)[queries - 1].greatest, 0.0f);
+      EXPECT_NEAR(states_in(softmax)[queries - 1].inverse, 1.0 / 200.0, 1e-7);
       double mean = 0.0;
       for (int64_t key = 0; key < 200; ++key) mean += values[key * 3] / 200.0;
       EXPECT_NEAR(out[(queries - 1) * 3], mean, 1e-5);
