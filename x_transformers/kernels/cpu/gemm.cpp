@@ -14,11 +14,11 @@ namespace {
 constexpr int64_t kPanel = 16;  // rows of a tile
 constexpr int64_t kBlock = 2 * kPanel;
 constexpr int64_t kStep = 32;  // k of a tile
-// A part of b that stays in the second-level cache while panels of a pass by.
-constexpr int64_t kCachedSteps = 384 / kStep;
+// A part of b that stays in the second-level cache while panels of a pass by. Slices have no more
+// steps, so that what was packed is read while the caches still hold it.
+constexpr int64_t kMostSteps = 384 / kStep;
 constexpr int64_t kCachedColumns = 512;
 // Packed operands beyond this are packed in slices.
-constexpr int64_t kMostSteps = 2048 / kStep;
 constexpr int64_t kMostPackedBytes = int64_t{24} << 20;
 
 int64_t ceil_div(int64_t value, int64_t by) { return (value + by - 1) / by; }
@@ -47,7 +47,8 @@ class PackedGemm {
         columns_{params.b.data, params.b.column_stride, params.b.row_stride, params.n} {}
 
   void run() {
-    const int64_t steps = ceil_div(params_.k, kStep), slice_steps = std::min(steps, kMostSteps);
+    const int64_t steps = ceil_div(params_.k, kStep);
+    const int64_t slice_steps = ceil_div(steps, ceil_div(steps, kMostSteps));
     const int64_t panel_bytes = slice_steps * tiles_.parts * kTileBytes;
     const int64_t most = std::max<int64_t>(1, kMostPackedBytes / panel_bytes / 2) * kBlock;
     if (is_a_packed()) {
@@ -120,34 +121,29 @@ class PackedGemm {
     const int64_t groups = ceil_div(slice.columns, kCachedColumns);
     at::parallel_for(0, row_blocks * groups, 1, [&](int64_t begin, int64_t end) {
       tiles_.begin();
-      for (int64_t step = 0; step < slice.steps; step += kCachedSteps) {
-        for (int64_t task = begin; task < end; ++task) {
-          multiply_rows(slice, task % row_blocks * kBlock, task / row_blocks * kCachedColumns,
-                        step);
-        }
+      for (int64_t task = begin; task < end; ++task) {
+        multiply_rows(slice, task % row_blocks * kBlock, task / row_blocks * kCachedColumns);
       }
       tiles_.end();
     });
   }
 
-  void multiply_rows(const Slice& slice, int64_t row, int64_t first_column, int64_t step) const {
+  void multiply_rows(const Slice& slice, int64_t row, int64_t first_column) const {
     TileBlock block;
-    block.steps = std::min(kCachedSteps, slice.steps - step);
-    block.is_first = slice.step + step == 0;
+    block.steps = slice.steps;
+    block.is_first = slice.step == 0;
     block.rows = std::min(kBlock, params_.m - slice.row - row);
     block.out_stride = params_.n;
     if (is_a_packed()) {
-      block.a = panel(a_, row / kPanel, slice, step);
-      block.a_stride = panel_entries(slice.steps);
+      block.a = panel(a_, row / kPanel, slice);
     } else {
-      block.a = pack_rows(slice.row + row, slice.step + step, block.steps);
-      block.a_stride = panel_entries(block.steps);
+      block.a = pack_rows(slice, row);
     }
-    block.b_stride = panel_entries(slice.steps);
+    block.a_stride = block.b_stride = slice.steps * tiles_.parts * kTileEntries;
     const int64_t last_column = std::min(slice.columns, first_column + kCachedColumns);
     for (int64_t column = first_column; column < last_column; column += kBlock) {
       const int64_t out_column = slice.column + column;
-      block.b = panel(b_, column / kPanel, slice, step);
+      block.b = panel(b_, column / kPanel, slice);
       block.columns = std::min(kBlock, params_.n - out_column);
       block.bias = params_.bias == nullptr ? nullptr : params_.bias + out_column;
       block.out = params_.out + (slice.row + row) * params_.n + out_column;
@@ -157,12 +153,12 @@ class PackedGemm {
 
   /// A block of rows in memory of this thread, which its cache still holds when the rows are
   /// multiplied.
-  const uint16_t* pack_rows(int64_t row, int64_t first_step, int64_t steps) const {
-    auto* packed = scratch<struct PackedRows>(2 * kCachedSteps * tiles_.parts * kTileBytes);
+  const uint16_t* pack_rows(const Slice& slice, int64_t row) const {
+    auto* packed = scratch<struct PackedRows>(2 * kMostSteps * tiles_.parts * kTileBytes);
     for (int64_t index = 0; index < 2; ++index) {
-      for (int64_t step = 0; step < steps; ++step) {
-        pack_tile(rows_, row + index * kPanel, first_step + step, tiles_.pack_a,
-                  packed + index * panel_entries(steps) + step * tiles_.parts * kTileEntries);
+      for (int64_t step = 0; step < slice.steps; ++step) {
+        pack_tile(rows_, slice.row + row + index * kPanel, slice.step + step, tiles_.pack_a,
+                  panel(packed, index, slice, step));
       }
     }
     return packed;
@@ -171,8 +167,6 @@ class PackedGemm {
   /// Where rows are dense, packing a few at a time reads few memory pages; else all are packed at
   /// once.
   bool is_a_packed() const { return rows_.k_stride != 1; }
-
-  int64_t panel_entries(int64_t steps) const { return steps * tiles_.parts * kTileEntries; }
 
   const GemmParams& params_;
   const TileKernels& tiles_;
