@@ -78,36 +78,42 @@ AttentionReport report(const std::string& name, const AttentionImpl& attention, 
   return result;
 }
 
-/// The part of a model that a parameter belongs to: an attention, a feed-forward, or the name
-/// without layer numbers.
-std::string part_of(const torch::nn::Module& root, const std::string& name) {
-  const torch::nn::Module* module = &root;
-  std::string path;
-  size_t begin = 0;
-  for (size_t dot = name.find('.'); dot != std::string::npos;
-       begin = dot + 1, dot = name.find('.', begin)) {
-    const auto child = name.substr(begin, dot - begin);
-    module = module->named_children()[child].get();
-    if (dynamic_cast<const AttentionImpl*>(module)) return path + "attention";
-    if (dynamic_cast<const FeedForwardImpl*>(module)) return path + "feed-forward";
-    if (dynamic_cast<const Norm*>(module)) return path + "norms";
-    if (child == "layers") {
-      path += "layers: ";
-    } else if (child.find_first_not_of("0123456789") != std::string::npos) {
-      path += child + ".";
+/// Adds up parameters by the part of a model that they belong to: an attention, a feed-forward, or
+/// their name without layer numbers.
+class PartSizes {
+ public:
+  explicit PartSizes(ModelCost& cost) : cost_(cost) {}
+
+  /// `path` leads to the module; `part` is the one that all within belongs to, empty: none yet.
+  void add(const torch::nn::Module& module, const std::string& path = "",
+           const std::string& part = "") {
+    for (const auto& item : module.named_parameters(/*recurse=*/false)) {
+      if (!seen_.insert(item.value().unsafeGetTensorImpl()).second) continue;
+      cost_.parameters_by_part[part.empty() ? path + item.key() : part] += item.value().numel();
+      cost_.parameters += item.value().numel();
+    }
+    for (const auto& child : module.named_children()) {
+      const auto& inner = *child.value();
+      add(inner, path + step_of(child.key()), part.empty() ? part_of(inner, path) : part);
     }
   }
-  return path + name.substr(begin);
-}
 
-void add_parameters(const torch::nn::Module& module, ModelCost& cost) {
-  std::set<const void*> seen;
-  for (const auto& item : module.named_parameters()) {
-    if (!seen.insert(item.value().unsafeGetTensorImpl()).second) continue;
-    cost.parameters_by_part[part_of(module, item.key())] += item.value().numel();
-    cost.parameters += item.value().numel();
+ private:
+  static std::string step_of(const std::string& name) {
+    if (name == "layers") return "layers: ";
+    return name.find_first_not_of("0123456789") == std::string::npos ? "" : name + ".";
   }
-}
+
+  static std::string part_of(const torch::nn::Module& module, const std::string& path) {
+    if (dynamic_cast<const AttentionImpl*>(&module)) return path + "attention";
+    if (dynamic_cast<const FeedForwardImpl*>(&module)) return path + "feed-forward";
+    if (dynamic_cast<const Norm*>(&module)) return path + "norms";
+    return {};
+  }
+
+  ModelCost& cost_;
+  std::set<const void*> seen_;
+};
 
 /// Calls the model once in evaluation mode; under a DryRun.
 void add_flops(Model& model, const SampleCall& call, ModelCost& cost) {
@@ -174,7 +180,7 @@ ModelCost model_cost(const Json& config, const std::string& where, std::optional
   ModelCost cost;
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
-  add_parameters(model->module(), cost);
+  PartSizes(cost).add(model->module());
   cost.capture_refusal = capture_refusal(model->module());
   return cost;
 }
