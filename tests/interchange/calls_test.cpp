@@ -111,6 +111,66 @@ TEST(TokensOutOfRange, OnBothSidesOfXTransformer) {
             "seq_out_start: 19 at position [0, 0], expected 0 to 18 (num_tokens is 19)");
 }
 
+TEST(CallRefused, EntropiesOfLogitsThatAreNotComputed) {
+  const TensorMap inputs = {{"x", at::zeros({2, 4}, at::kLong)}};
+  const Json kwargs = {{"return_embeddings", true}, {"return_logit_entropies", true}};
+  EXPECT_NE(call_refusal(Json::parse(kPlainNet), "forward", inputs, kwargs)
+                .find("return_logit_entropies: needs logits"),
+            std::string::npos);
+}
+
+TEST(CallRefused, AdditionalKeysWithoutValues) {
+  const TensorMap inputs = {{"x", at::zeros({2, 4}, at::kLong)},
+                            {"self_attn_additional_kv.0.0", at::zeros({2, 2, 3, 64})}};
+  EXPECT_NE(call_refusal(Json::parse(kPlainNet), "forward", inputs)
+                .find("self_attn_additional_kv: needs both keys (.0.0) and values (.0.1)"),
+            std::string::npos);
+}
+
+/// The one tensor, or the first of several, that a call in evaluation mode gives.
+at::Tensor result_of(Model& model, const TensorMap& inputs, const Json& kwargs = Json::object()) {
+  model.module().eval();
+  return run_model(model, "forward", inputs, kwargs, false).begin()->second;
+}
+
+TEST(Calls, OneNumberOfAttnBiasIsForAllKeys) {
+  const auto model = build_model(Json::parse(
+      R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8, "sigmoid": true, "num_mem_kv": 1})"));
+  const auto x = at::randn({2, 5, 16}), bias = at::randn({2, 1, 1});
+  EXPECT_TRUE(at::equal(result_of(*model, {{"x", x}, {"attn_bias", bias}}),
+                        result_of(*model, {{"x", x}, {"attn_bias", bias.expand({2, 5, 5})}})));
+}
+
+TEST(Calls, MasksOfMemoriesThatAreNotGivenHideNothing) {
+  const auto model = build_model(Json::parse(kPlainNet));
+  const auto x = at::arange(8).view({2, 4});
+  const auto mask = at::zeros({2, 3}, at::kBool);
+  EXPECT_TRUE(at::equal(result_of(*model, {{"x", x}, {"mem_masks.0", mask}}),
+                        result_of(*model, {{"x", x}})));
+}
+
+TEST(Calls, AttendTakesOneKeyHeadWithoutItsDimension) {
+  const auto model = build_model(Json::parse(R"({"type": "Attend", "heads": 4})"));
+  const auto q = at::randn({2, 4, 5, 8}), k = at::randn({2, 9, 8}), v = at::randn({2, 9, 8});
+  EXPECT_TRUE(
+      at::equal(result_of(*model, {{"q", q}, {"k", k}, {"v", v}}),
+                result_of(*model, {{"q", q}, {"k", k.unsqueeze(1)}, {"v", v.unsqueeze(1)}})));
+}
+
+TEST(Calls, CachesOfLayersThatRunTwice) {
+  const auto model = build_model(Json::parse(kPlainNet));
+  const auto key_values = [] { return at::randn({1, 2, 3, 64}); };
+  const TensorMap inputs = {{"x", at::zeros({1, 4}, at::kLong)},
+                            {"cache.attn_intermediates.0.cached_kv.0", key_values()},
+                            {"cache.attn_intermediates.0.cached_kv.1", key_values()},
+                            {"cache.attn_intermediates.1.cached_kv.0", key_values()},
+                            {"cache.attn_intermediates.1.cached_kv.1", key_values()}};
+  auto other = inputs;
+  other["cache.attn_intermediates.1.cached_kv.1"] = key_values();
+  const Json kwargs = {{"layers_execute_order", {0, 1, 0}}};
+  EXPECT_FALSE(at::allclose(result_of(*model, inputs, kwargs), result_of(*model, other, kwargs)));
+}
+
 TEST(CallRefused, TwoKindsOfResultFromImages) {
   const auto config = Json::parse(
       R"({"type": "ViTransformerWrapper", "image_size": 8, "patch_size": 4, "attn_layers":

@@ -109,6 +109,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{R"({"cross_attn_tokens_dropout": 1})",
              "cross_attn_tokens_dropout: expected a number in [0, 1), got 1"},
         Case{R"({"shift_tokens": -1})", "shift_tokens: expected 0 or more, got -1"},
+        Case{R"({"shift_tokens": 1000000000})", "shift_tokens: 1000000000 cuts dim ="},
         Case{R"({"alibi_pos_bias": true, "alibi_num_heads": -1})",
              "alibi_num_heads: expected a positive number, got -1"},
         Case{R"({"alibi_pos_bias": true, "alibi_num_heads": 5})",

@@ -101,6 +101,8 @@ INSTANTIATE_TEST_SUITE_P(
                          [](I& i) {
                            i.mems = {at::zeros({2, 3, kDim})};
                          }},
+                    Call{"prefix_attn_len: is for a PrefixDecoder", [](O&) {},
+                         [](I& i) { i.layers.prefix_attn_len = at::ones({2}, at::kLong); }},
                     Call{"layers_execute_order: layer 4 of 4 does not exist", [](O&) {},
                          [](I& i) {
                            i.layers.layers_execute_order = {{0, 4}};

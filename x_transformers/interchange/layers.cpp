@@ -31,7 +31,9 @@ std::vector<std::pair<at::Tensor, at::Tensor>> take_pairs(Arguments& arguments,
   for (int64_t layer = 0;; ++layer) {
     const auto key = std::to_string(layer) + ".";
     const auto k = given.find(key + "0"), v = given.find(key + "1");
-    if (k == given.end() || v == given.end()) return pairs;
+    if (k == given.end() && v == given.end()) return pairs;
+    require(k != given.end() && v != given.end(),
+            name + ": needs both keys (." + key + "0) and values (." + key + "1)");
     pairs.emplace_back(k->second, v->second);
   }
 }
@@ -151,7 +153,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   const bool is_new = arguments.flag("input_not_include_cache");
   const auto given_offset = arguments.integer("seq_pos_offset");
   if (given.empty()) return std::nullopt;
-  auto cache = layers.make_cache();
+  auto cache = layers.make_cache(0, arguments.integers("layers_execute_order"));
   const auto before = x.size(1);
   if (age > 0 && age < before) x = x.narrow(1, before - age, age);
   at::Tensor cached_pos;

@@ -20,9 +20,13 @@ std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
                                 options.talking_heads, options.soft_onehot_temp);
 }
 
+/// One key/value head may come without a dimension for it.
+at::Tensor heads_of(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(1) : t; }
+
 Value call_attend(Attend& attend, bool flash, bool causal, Arguments& arguments) {
-  const auto q = arguments.required_tensor("q"), k = arguments.required_tensor("k"),
-             v = arguments.required_tensor("v");
+  const auto q = arguments.required_tensor("q");
+  const auto k = heads_of(arguments.required_tensor("k")),
+             v = heads_of(arguments.required_tensor("v"));
   Attend::Call call;
   call.mask = arguments.tensor("mask");
   call.attn_bias = arguments.tensor("attn_bias");

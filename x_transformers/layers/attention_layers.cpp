@@ -105,6 +105,8 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
   require_kind(inputs.attn_mask, "attn_mask", TensorKind::boolean);
   require_kind(inputs.attn_bias, "attn_bias", TensorKind::floating);
   require_kind(inputs.prefix_attn_len, "prefix_attn_len", TensorKind::integer);
+  require(!inputs.prefix_attn_len.defined() || options_.kind == LayersKind::prefix_decoder,
+          "prefix_attn_len: is for a PrefixDecoder");
   require_tensor(inputs.seq_start_pos, "seq_start_pos", TensorKind::integer,
                  {{"batch", batch, true}});
   require_tensor(inputs.additional_kv_mask, "additional_kv_mask", TensorKind::boolean,
@@ -444,18 +446,10 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(const at::Te
             repeat_heads(values, options_.heads)};
   }
   if (!rotary_pos_emb_) return {keys, values};
-  return {rotate_cached_keys(keys, positions, xpos_center), values};
-}
-
-at::Tensor AttentionLayersImpl::rotate_cached_keys(const at::Tensor& keys,
-                                                   const at::Tensor& positions,
-                                                   double xpos_center) const {
   const auto table = rotary_pos_emb_->forward(positions, xpos_center);
-  const auto rotated = options_.attn.rotate_num_heads.value_or(options_.heads);
-  const auto rest = keys.size(1) - rotated;
-  if (rotated >= options_.heads) return apply_rotary(keys, table, true);
-  return at::cat(
-      {keys.narrow(1, 0, rest), apply_rotary(keys.narrow(1, rest, rotated), table, true)}, 1);
+  const auto count = options_.attn.rotate_num_heads.value_or(options_.heads);
+  const auto rotate = [&](const at::Tensor& t) { return apply_rotary(t, table, true); };
+  return {turn_last_heads(keys, count, options_.heads, rotate), values};
 }
 
 }  // namespace x_transformers

@@ -80,8 +80,11 @@ class AttentionLayersImpl : public torch::nn::Module {
   const AttentionLayersOptions& options() const { return options_; }
   const LayerPlan& plan() const { return plan_; }
   bool disable_abs_pos_emb() const;
-  /// An empty cache for this stack, with room for `capacity` tokens at once.
-  LayersCache make_cache(int64_t capacity = 0) const;
+  /// An empty cache for this stack, with room for `capacity` tokens at once; for calls with
+  /// `layers_execute_order` where one is given.
+  LayersCache make_cache(
+      int64_t capacity = 0,
+      const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;
   /// Keys and values [b, h, n, d] at the positions `pos` ([n] or [b, n]; undefined: 0 to n - 1), as
   /// Python caches them (keys not turned), made into what caches with this xpos_center hold.
   std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys, const at::Tensor& values,
@@ -121,8 +124,6 @@ class AttentionLayersImpl : public torch::nn::Module {
   void place(const AttentionLayersInputs& inputs, State& state) const;
   void bias_positions(const AttentionLayersInputs& inputs, State& state) const;
   void inject_input(const AttentionLayersInputs& inputs, State& state);
-  at::Tensor rotate_cached_keys(const at::Tensor& keys, const at::Tensor& positions,
-                                double xpos_center) const;
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
   AttentionOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,

@@ -216,10 +216,12 @@ std::string AttentionLayersImpl::capture_refusal() const {
   return {};
 }
 
-LayersCache AttentionLayersImpl::make_cache(int64_t capacity) const {
+LayersCache AttentionLayersImpl::make_cache(
+    int64_t capacity, const std::optional<std::vector<int64_t>>& layers_execute_order) const {
   LayersCache cache;
-  cache.shifts.resize(plan_.execute_order.size());
-  for (const auto index : plan_.execute_order) {
+  const auto order = plan_.order_of(layers_execute_order);
+  cache.shifts.resize(order.size());
+  for (const auto index : order) {
     const auto type = layers_[static_cast<size_t>(index)].step.type;
     if (type == LayerType::feed_forward) continue;
     auto& added = cache.attention.emplace_back();

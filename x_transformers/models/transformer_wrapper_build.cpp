@@ -18,7 +18,9 @@ void check_sizes(const TransformerWrapperOptions& o) {
   require_at_least(o.num_memory_tokens, 0, "num_memory_tokens");
   require_positive(o.emb_dim, "emb_dim");
   require_positive(o.logits_dim, "logits_dim");
+  constexpr int64_t kMostHeads = 10000;
   require_positive(o.num_output_heads, "num_output_heads");
+  require_at_most(o.num_output_heads, kMostHeads, "num_output_heads");
   require_positive(o.num_cls_tokens, "num_cls_tokens");
   require_positive(o.num_pooled_tokens, "num_pooled_tokens");
   require_positive(o.attn_pool_depth, "attn_pool_depth");

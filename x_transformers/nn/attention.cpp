@@ -257,12 +257,9 @@ void AttentionImpl::normalise_qk(Projected& p) const {
   }
 }
 
-/// The last rotate_num_heads heads are turned.
-template <class Turn>
-at::Tensor AttentionImpl::turn_heads(const at::Tensor& t, Turn turn) const {
-  const auto rest = t.size(1) - rotate_num_heads_;
-  if (rotate_num_heads_ >= options_.heads) return turn(t);
-  return at::cat({t.narrow(1, 0, rest), turn(t.narrow(1, rest, rotate_num_heads_))}, 1);
+at::Tensor AttentionImpl::turn_heads(
+    const at::Tensor& t, const std::function<at::Tensor(const at::Tensor&)>& turn) const {
+  return turn_last_heads(t, rotate_num_heads_, options_.heads, turn);
 }
 
 at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
@@ -343,7 +340,7 @@ void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p)
 at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const {
   auto mask = inputs.context_mask;
   if (!mask.defined() && !inputs.context.defined()) mask = inputs.mask;
-  if (inputs.mem_mask.defined()) {
+  if (inputs.mem.defined() && inputs.mem_mask.defined()) {
     const auto rest = sequence_keys - inputs.mem_mask.size(-1);
     if (!mask.defined()) return at::constant_pad_nd(inputs.mem_mask, {0, rest}, 1);
     if (mask.size(-1) == rest) return at::cat({inputs.mem_mask, mask}, -1);
@@ -444,6 +441,11 @@ at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at:
   if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
   if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
   if (!bias.defined() || bias.size(-1) == keys) return bias;
+  if (bias.size(-1) == 1) {  // one number for all keys
+    auto sizes = bias.sizes().vec();
+    sizes.back() = sequence_keys;
+    bias = bias.expand(sizes);
+  }
   return at::constant_pad_nd(bias, {keys - bias.size(-1), 0}, 0);
 }
 

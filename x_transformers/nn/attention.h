@@ -3,6 +3,7 @@
 
 #include <torch/nn/module.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -185,8 +186,8 @@ class AttentionImpl : public Block {
   void mix_values(const AttentionInputs& inputs, Projected& p);
   void normalise_qk(Projected& p) const;
   void rotate(const AttentionInputs& inputs, Projected& p) const;
-  template <class Turn>
-  at::Tensor turn_heads(const at::Tensor& t, Turn turn) const;
+  at::Tensor turn_heads(const at::Tensor& t,
+                        const std::function<at::Tensor(const at::Tensor&)>& turn) const;
   at::Tensor without_position(const AttentionInputs& inputs, const at::Tensor& keys) const;
   void append_to_cache(const AttentionInputs& inputs, Projected& p) const;
   at::Tensor key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const;

@@ -1,13 +1,20 @@
-// Grouped heads: query head h uses key and value head h % (heads given).
+// Heads as the second dimension of a tensor.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 
 namespace x_transformers {
 
-/// t [b, some heads, n, d] repeated to `heads` heads; t itself where it has them.
+/// t [b, some heads, n, d] repeated to `heads` heads, as grouped heads ask for (query head h uses
+/// key and value head h % (heads given)); t itself where it has them.
 at::Tensor repeat_heads(const at::Tensor& t, int64_t heads);
+
+/// t [b, some heads, n, d] with its last `count` heads given through `turn`; all of them where
+/// `count` is not below `heads`, the heads of the queries.
+at::Tensor turn_last_heads(const at::Tensor& t, int64_t count, int64_t heads,
+                           const std::function<at::Tensor(const at::Tensor&)>& turn);
 
 }  // namespace x_transformers
