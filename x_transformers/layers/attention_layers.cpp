@@ -302,7 +302,9 @@ AttentionOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& sta
   attention.polar = state.polar ? &*state.polar : nullptr;
   attention.prev_attn = state.prev_attn;
   attention.mem = item_or_empty(inputs.mems, index);
-  attention.mem_mask = item_or_empty(inputs.mem_masks, index);
+  const bool holds_memories = inputs.cache && inputs.cache->memory_length > 0;
+  if (attention.mem.defined() || holds_memories)
+    attention.mem_mask = item_or_empty(inputs.mem_masks, index);
   if (attention.mem.defined() && layer.pre_norm) {
     attention.mem = layer.pre_norm->forward(attention.mem, state.condition);
   }

@@ -340,7 +340,8 @@ void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p)
 at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const {
   auto mask = inputs.context_mask;
   if (!mask.defined() && !inputs.context.defined()) mask = inputs.mask;
-  if (inputs.mem.defined() && inputs.mem_mask.defined()) {
+  const bool goes_on = inputs.cache && inputs.cache->length() > 0;  // may hold memories
+  if (inputs.mem_mask.defined() && (inputs.mem.defined() || goes_on)) {
     const auto rest = sequence_keys - inputs.mem_mask.size(-1);
     if (!mask.defined()) return at::constant_pad_nd(inputs.mem_mask, {0, rest}, 1);
     if (mask.size(-1) == rest) return at::cat({inputs.mem_mask, mask}, -1);
