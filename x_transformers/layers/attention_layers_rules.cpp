@@ -100,9 +100,9 @@ void check_order(const AttentionLayersOptions& o) {
   for (const double dropout : o.layer_dropout.values) require_fraction(dropout, "layer_dropout");
   for (const auto shift : o.shift_tokens.values) {
     require_at_least(shift, 0, "shift_tokens");
-    const auto parts = o.causal ? shift + 1 : 2 * shift + 1;
-    require(shift <= o.dim && parts <= o.dim,
-            fmt::format("shift_tokens: {} cuts dim = {} into {} parts", shift, o.dim, parts));
+    const auto most = (o.dim - 1) / (o.causal ? 1 : 2);  // a part of the features for each shift
+    require(shift <= most,
+            fmt::format("shift_tokens: {} cuts dim = {} into too many parts", shift, o.dim));
   }
   require_fraction(o.cross_attn_tokens_dropout, "cross_attn_tokens_dropout");
   require(!(o.layers_execute_order && o.custom_layers && o.depth),

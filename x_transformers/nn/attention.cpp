@@ -340,8 +340,8 @@ void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p)
 at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const {
   auto mask = inputs.context_mask;
   if (!mask.defined() && !inputs.context.defined()) mask = inputs.mask;
-  const bool goes_on = inputs.cache && inputs.cache->length() > 0;  // may hold memories
-  if (inputs.mem_mask.defined() && (inputs.mem.defined() || goes_on)) {
+  const bool may_have_memories = inputs.mem.defined() || inputs.cache;
+  if (inputs.mem_mask.defined() && may_have_memories) {
     const auto rest = sequence_keys - inputs.mem_mask.size(-1);
     if (!mask.defined()) return at::constant_pad_nd(inputs.mem_mask, {0, rest}, 1);
     if (mask.size(-1) == rest) return at::cat({inputs.mem_mask, mask}, -1);
@@ -431,22 +431,27 @@ at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t seque
                                   at::arange(sequence_keys, options),
                                   std::max(queries, sequence_keys)});
 }
+
+/// The attn_bias of a call; one number for all keys becomes one for each.
+at::Tensor given_bias(const AttentionInputs& inputs, int64_t sequence_keys) {
+  const auto& bias = inputs.attn_bias;
+  if (!bias.defined() || bias.size(-1) != 1) return bias;
+  auto sizes = bias.sizes().vec();
+  sizes.back() = sequence_keys;
+  return bias.expand(sizes);
+}
 }  // namespace
 
 at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x,
                                         int64_t sequence_keys, int64_t keys) {
   require(inputs.rel_pos || !inputs.pos.defined(),
           "pos: needs rel_pos, the position bias that it is for");
-  auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys) : inputs.attn_bias;
+  auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys)
+                             : given_bias(inputs, sequence_keys);
   auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
   if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
   if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
   if (!bias.defined() || bias.size(-1) == keys) return bias;
-  if (bias.size(-1) == 1) {  // one number for all keys
-    auto sizes = bias.sizes().vec();
-    sizes.back() = sequence_keys;
-    bias = bias.expand(sizes);
-  }
   return at::constant_pad_nd(bias, {keys - bias.size(-1), 0}, 0);
 }
 
