@@ -258,6 +258,11 @@ std::vector<std::pair<std::string, ScoreProgram>> score_programs() {
   });
   add("bias", [&](auto& p) { p.bias = at::randn({kHeads, kQueries, kKeys}); });
   add("l2_distance", [](auto& p) { p.l2_distance = true; });
+  add("l2_distance, causal, bias and mask", [&](auto& p) {
+    p.l2_distance = p.causal = true;
+    p.bias = at::randn({kHeads, kQueries, kKeys});
+    p.mask = at::rand({2, 1, 1, kKeys}) > 0.4;
+  });
   add("prev_attn", [&](auto& p) { p.prev_attn = at::randn({2, kHeads, kQueries, kKeys}); });
   add("talking heads", [&](auto& p) {
     p.pre_scale_post_talking_heads = heads();
@@ -298,6 +303,37 @@ TEST_F(Cuda, ScoreOptionsEqualTheCpu) {
           << name << ", kv_heads " << kv_heads;
     }
   }
+}
+
+TEST_F(Cuda, DistancesInBfloat16AreAsGoodAsTheReferences) {
+  at::manual_seed(5);
+  ScoreProgram program;
+  program.l2_distance = program.causal = true;
+  program.scale = 0.125;
+  const auto options = at::TensorOptions().device(kCuda).dtype(at::kBFloat16);
+  const auto q = at::randn({2, 4, 100, 64}, options), k = at::randn({2, 2, 100, 64}, options),
+             v = at::randn({2, 2, 100, 64}, options);
+  EXPECT_THAT(explain_attend(q, k, v, program)[2].reasons, testing::IsEmpty());
+  using Attention = AttendResult (*)(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                     const ScoreProgram&, bool);
+  // The output and the gradients of q, k and v.
+  const auto results = [&](Attention run, at::ScalarType type) {
+    std::vector<at::Tensor> leaves;
+    for (const auto& t : {q, k, v}) leaves.push_back(t.to(type).detach().requires_grad_());
+    const auto out = run(leaves[0], leaves[1], leaves[2], program, false).out;
+    out.square().sum().backward();
+    std::vector<at::Tensor> all = {out.detach().to(at::kDouble)};
+    for (const auto& leaf : leaves) all.push_back(leaf.grad().to(at::kDouble));
+    return all;
+  };
+  const auto exact = results(attend_reference, at::kDouble);
+  const auto given = results(attend, at::kBFloat16);
+  const auto reference = results(attend_reference, at::kBFloat16);
+  const auto error = [](const at::Tensor& a, const at::Tensor& b) {
+    return (a - b).norm().item<double>() / b.norm().item<double>();
+  };
+  for (size_t i = 0; i < exact.size(); ++i)
+    EXPECT_LT(error(given[i], exact[i]), 2 * error(reference[i], exact[i])) << "result " << i;
 }
 
 TEST_F(Cuda, CrossEntropyOfBfloat16IsThatOfFloat32) {

@@ -9,6 +9,7 @@
 
 #include "x_transformers/kernels/cpu/attention.h"
 #include "x_transformers/ops/attend_cpu.h"
+#include "x_transformers/ops/distance_features.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
 
@@ -57,7 +58,6 @@ Reasons needs_scores(const Problem& problem) {
 Reasons needs_more_than_softmax(const Problem& problem) {
   const auto& program = problem.program;
   auto reasons = needs_scores(problem);
-  reasons.add_if(program.l2_distance, "l2_distance");
   reasons.add_if(program.softclamp.has_value(), "softclamp_logits");
   reasons.add_if(program.cog_signed, "cog_signed");
   reasons.add_if(program.head_sink.defined(), "head_learned_sink");
@@ -82,27 +82,13 @@ FlashAttentionCpuOptions flash_cpu_options(const ScoreProgram& program) {
   return options;
 }
 
-/// Queries and keys whose product is minus half the squared distance of q and k. Distances do not
-/// change where both are moved: by the mean query of a key's head, as what all share would be lost
-/// in the difference of great numbers.
-std::pair<at::Tensor, at::Tensor> distance_features(const at::Tensor& q, const at::Tensor& k) {
-  const auto heads = q.size(1), kv_heads = k.size(1);
-  const auto grouped = q.detach().unflatten(1, {heads / kv_heads, kv_heads});
-  const auto shared = grouped.mean(at::IntArrayRef{1, 3}).unsqueeze(2);
-  const auto near_q = q - repeat_heads(shared, heads), near_k = k - shared;
-  const auto half_square = [](const at::Tensor& t) { return t.square().sum(-1, true) * -0.5; };
-  const auto ones = [](const at::Tensor& t) { return at::ones_like(t.narrow(-1, 0, 1)); };
-  return {at::cat({near_q, half_square(near_q), ones(q)}, -1),
-          at::cat({near_k, ones(k), half_square(near_k)}, -1)};
-}
-
 std::vector<std::string> flash_cpu_unsupported(const Problem& problem) {
   const auto& [q, k, v, program, keep_maps] = problem;
   auto reasons = needs_scores(problem).list;
   const auto reason = flash_attention_cpu_unsupported(q, k, v, flash_cpu_options(program));
   if (!reason.empty()) reasons.push_back(reason);
-  if (program.l2_distance && q.size(3) + 2 > kernels::kMostHeadFeatures) {
-    reasons.emplace_back("l2_distance needs two features more than there may be");
+  if (program.l2_distance && q.size(3) + distance_feature_count(q) > kernels::kMostHeadFeatures) {
+    reasons.emplace_back("l2_distance needs more features than there may be");
   }
   return reasons;
 }
@@ -117,8 +103,8 @@ AttendResult run_flash_cpu(const Problem& problem) {
   if (options.dropout > 0 || options.gumbel) options.seed = draw_seed();
   if (!program.l2_distance) return {flash_attention_cpu(q, k, v, options), {}};
   options.scale *= 2;
-  const auto [distance_q, distance_k] = distance_features(q, k);
-  return {flash_attention_cpu(distance_q, distance_k, v, options), {}};
+  const auto features = distance_features(q, k);
+  return {flash_attention_cpu(features.q, features.k, v, options), {}};
 }
 
 /// Whether flash attention is in this LibTorch and runs on this GPU: asked of it once, with a call.
@@ -145,6 +131,7 @@ std::vector<std::string> flash_decode_unsupported(const Problem& problem) {
   auto reasons = needs_more_than_softmax(problem);
   constexpr int64_t kMostFeatures = 256, kMultiple = 8;
   const auto d = q.size(3);
+  reasons.add_if(program.l2_distance, "l2_distance");
   reasons.add_if(program.bias.defined(), "a bias");
   reasons.add_if(program.dropout > 0, "dropout of the weights");
   reasons.add_if(!program.allow_flash || !at::globalContext().userEnabledFlashSDP(),
@@ -187,12 +174,31 @@ AttendResult run_flash_decode(const Problem& problem) {
 
 std::vector<std::string> sdpa_unsupported(const Problem& problem) {
   auto reasons = needs_more_than_softmax(problem);
+  // On the CPU LibTorch's kernels hold the scores anyway.
+  reasons.add_if(problem.program.l2_distance && !problem.q.is_cuda(), "l2_distance");
   reasons.add_if(problem.k.size(2) == 0, "there are no keys");
   return reasons.list;
 }
 
+AttendResult run_sdpa(const Problem& problem);
+
+/// Distances as products. LibTorch's flash attention wants as many features of values as of keys,
+/// and a multiple of eight.
+AttendResult run_sdpa_of_distances(const Problem& problem) {
+  constexpr int64_t kMultiple = 8;
+  const auto& [q, k, v, program, keep_maps] = problem;
+  const auto features = distance_features(q, k, v.size(-1), kMultiple);
+  const auto padded = at::constant_pad_nd(v, {0, features.q.size(-1) - v.size(-1)}, 0);
+  auto products = program;
+  products.l2_distance = false;
+  products.scale *= 2;
+  const auto result = run_sdpa({features.q, features.k, padded, products, keep_maps});
+  return {result.out.narrow(-1, 0, v.size(-1)), {}};
+}
+
 /// scaled_dot_product_attention for a score program of scale, bias and masks.
 AttendResult run_sdpa(const Problem& problem) {
+  if (problem.program.l2_distance) return run_sdpa_of_distances(problem);
   const auto& [q_given, k_given, v_given, program, keep_maps] = problem;
   const auto heads = q_given.size(1), kv_heads = k_given.size(1);
   const auto i = q_given.size(2), j = k_given.size(2);
