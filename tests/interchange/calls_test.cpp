@@ -138,7 +138,16 @@ TEST(Calls, OneNumberOfAttnBiasIsForAllKeys) {
       R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8, "sigmoid": true, "num_mem_kv": 1})"));
   const auto x = at::randn({2, 5, 16}), bias = at::randn({2, 1, 1});
   EXPECT_TRUE(at::equal(result_of(*model, {{"x", x}, {"attn_bias", bias}}),
-                        result_of(*model, {{"x", x}, {"attn_bias", bias.expand({2, 5, 5})}})));
+                        result_of(*model, {{"x", x}, {"attn_bias", bias.expand({2, 5, 6})}})));
+}
+
+TEST(Calls, OneEntryOfAttnMaskIsForAllKeys) {
+  const auto model = build_model(Json::parse(
+      R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8, "num_mem_kv": 1})"));
+  const auto x = at::randn({2, 5, 16});
+  const auto mask = (at::arange(5) != 2).unsqueeze(-1);
+  EXPECT_TRUE(at::equal(result_of(*model, {{"x", x}, {"attn_mask", mask}}),
+                        result_of(*model, {{"x", x}, {"attn_mask", mask.expand({5, 6})}})));
 }
 
 TEST(Calls, MasksOfMemoriesThatAreNotGivenHideNothing) {
@@ -169,6 +178,101 @@ TEST(Calls, CachesOfLayersThatRunTwice) {
   other["cache.attn_intermediates.1.cached_kv.1"] = key_values();
   const Json kwargs = {{"layers_execute_order", {0, 1, 0}}};
   EXPECT_FALSE(at::allclose(result_of(*model, inputs, kwargs), result_of(*model, other, kwargs)));
+}
+
+Json net_with(const std::string& options, const std::string& layer_options = "") {
+  return Json::parse(R"({"type": "TransformerWrapper", "num_tokens": 17, "max_seq_len": 16, )" +
+                     options + R"("attn_layers": {"type": "Decoder", "dim": 16, "depth": 2, )" +
+                     layer_options + R"("heads": 2, "attn_dim_head": 8}})");
+}
+
+/// A cache of two attentions.
+TensorMap cache_of(int64_t tokens, int64_t kv_heads = 2, int64_t dim_head = 8) {
+  TensorMap cache;
+  for (const char* place : {"0.cached_kv.0", "0.cached_kv.1", "1.cached_kv.0", "1.cached_kv.1"}) {
+    cache[std::string("cache.attn_intermediates.") + place] =
+        at::randn({2, kv_heads, tokens, dim_head});
+  }
+  return cache;
+}
+
+TensorMap join(TensorMap a, const TensorMap& b) {
+  a.insert(b.begin(), b.end());
+  return a;
+}
+
+TEST(CallRefused, CachesThatDoNotFitTheSequence) {
+  const auto net = net_with("");
+  const TensorMap x = {{"x", at::zeros({2, 6}, at::kLong)}};
+  const auto refusal = [&](int64_t cached, const Json& kwargs) {
+    return call_refusal(net, "forward", join(x, cache_of(cached)), kwargs);
+  };
+  EXPECT_EQ(refusal(5, Json::object()), "");
+  EXPECT_EQ(refusal(3, {{"cache_age", 3}}), "");
+  EXPECT_EQ(refusal(9, {{"cache_age", 6}, {"input_not_include_cache", true}}), "");
+  EXPECT_EQ(refusal(9, {{"cache_age", 0}, {"input_not_include_cache", true}}), "");
+  EXPECT_EQ(refusal(9, Json::object()),
+            "cache: holds 9 tokens, which does not fit an x of 6, the last 1 (cache_age) of which "
+            "are new: expected 1 or 10");
+  EXPECT_NE(refusal(4, {{"input_not_include_cache", true}}).find("input_not_include_cache says"),
+            std::string::npos);
+  EXPECT_EQ(refusal(5, {{"cache_age", -1}}), "cache_age: expected 0 or more, got -1");
+}
+
+TEST(CallRefused, CachesThatDoNotFitTheModel) {
+  const TensorMap x = {{"x", at::zeros({2, 6}, at::kLong)}};
+  EXPECT_EQ(call_refusal(net_with(""), "forward", join(x, cache_of(5, 1))),
+            "cache.attn_intermediates.0.cached_kv.0: expected floats [batch = 2, kv_heads = 2, "
+            "tokens, dim_head = 8], got Float [2, 1, 5, 8]");
+  EXPECT_NE(call_refusal(net_with(""), "forward", join(x, cache_of(5, 2, 7))).find("dim_head = 8"),
+            std::string::npos);
+  auto without_values = join(x, cache_of(5));
+  without_values.erase("cache.attn_intermediates.1.cached_kv.1");
+  EXPECT_EQ(call_refusal(net_with(""), "forward", without_values),
+            "cache.attn_intermediates.1.cached_kv.1: is needed beside the keys");
+  auto uneven = join(x, cache_of(5));
+  for (const char* part : {"0", "1"})
+    uneven[std::string("cache.attn_intermediates.1.cached_kv.") + part] = at::randn({2, 2, 4, 8});
+  EXPECT_EQ(call_refusal(net_with(""), "forward", uneven),
+            "cache: attention 1 has 4 tokens, one before it has 5");
+  for (const char* option :
+       {R"("use_cls_token": true, )", R"("average_pool_embed": true, )", R"("recycling": true, )",
+        R"("num_memory_tokens": 2, "memory_tokens_interspersed_every": 3, )"}) {
+    const auto cached = std::string(option).find("memory") == std::string::npos ? 5 : 7;
+    EXPECT_NE(call_refusal(net_with(option), "forward", join(x, cache_of(cached)))
+                  .find("needs the whole sequence"),
+              std::string::npos)
+        << option;
+  }
+  EXPECT_EQ(call_refusal(Json::parse(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8,
+                                         "causal": true})"),
+                         "forward",
+                         {{"x", at::randn({2, 1, 16})},
+                          {"cache.cached_kv.0", at::randn({2, 3, 4, 8})},
+                          {"cache.cached_kv.1", at::randn({2, 3, 4, 8})}}),
+            "cache.cached_kv.0: expected floats [batch = 2, kv_heads = 2, tokens, dim_head = 8], "
+            "got Float [2, 3, 4, 8]");
+}
+
+TEST(Calls, WhatIsGivenForEachTokenIsCutToTheNewOnes) {
+  const auto config = net_with(R"("num_memory_tokens": 2, "emb_dim": 12, )",
+                               R"("use_adaptive_rmsnorm": true, "rotary_pos_emb": true, )");
+  const auto model = build_model(config);
+  const int64_t tokens = 6, old = 4;
+  // Two memory tokens and three prepended embeddings are cached as well.
+  auto inputs = join(cache_of(old + 2 + 3), {{"x", at::arange(2 * tokens).view({2, tokens})},
+                                             {"prepend_embeds", at::randn({2, 3, 12})},
+                                             {"condition", at::randn({2, tokens, 16})},
+                                             {"in_attn_cond", at::randn({2, tokens, 16})},
+                                             {"self_attn_kv_residuals", at::randn({2, tokens, 16})},
+                                             {"sum_embeds", at::randn({2, tokens, 12})}});
+  const auto whole = result_of(*model, inputs, {{"cache_age", tokens - old}});
+  EXPECT_EQ(whole.size(1), tokens - old);
+  for (const char* name :
+       {"x", "condition", "in_attn_cond", "self_attn_kv_residuals", "sum_embeds"})
+    inputs[name] = inputs[name].narrow(1, old, tokens - old);
+  const Json kwargs = {{"cache_age", tokens - old}, {"input_not_include_cache", true}};
+  EXPECT_TRUE(at::equal(whole, result_of(*model, inputs, kwargs)));
 }
 
 TEST(CallRefused, TwoKindsOfResultFromImages) {

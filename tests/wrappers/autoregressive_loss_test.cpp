@@ -108,5 +108,37 @@ TEST(MaskProb, HidesThatPartOfTheKeysAndNeverTheFirst) {
     EXPECT_NEAR(static_cast<double>(count) / kCalls, 1.0 / 3, 5 * std::sqrt(2.0 / 9 / kCalls));
 }
 
+TEST(AutoregressiveLoss, NextEmbeddingsPassOverPrependedOnes) {
+  auto model = make_model("{}", R"({"add_continuous_pred_head": true})");
+  const auto tokens = at::randint(0, 19, {2, 6});
+  TransformerInputs inputs;
+  inputs.prepend_embeds = at::randn({2, 3, 16});
+  const auto output = model->forward(tokens, inputs);
+  const auto of_tokens =
+      at::cross_entropy_loss(output.logits.flatten(0, 1), tokens.narrow(1, 1, 5).flatten());
+  const auto errors =
+      (output.net.next_embed_pred.narrow(1, 3, 5) -
+       model->net()->token_emb()->forward(tokens).narrow(1, 1, 5) -
+       model->net()->named_parameters()["pos_emb.emb.weight"].narrow(0, 1, 5) * 0.25)
+          .abs();
+  EXPECT_TRUE(at::allclose(output.loss, of_tokens + errors.mean() * 0.1, 1e-5, 1e-6));
+}
+
+TEST(AutoregressiveLoss, NeedsLogitsOfEachToken) {
+  for (const auto& [option, config] :
+       {std::pair{"use_cls_token", R"({"use_cls_token": true})"},
+        std::pair{"average_pool_embed", R"({"average_pool_embed": true})"},
+        std::pair{"squeeze_out_last_dim", R"({"squeeze_out_last_dim": true, "logits_dim": 1})"}}) {
+    try {
+      make_model("{}", config);
+      ADD_FAILURE() << option << " was taken";
+    } catch (const InputError& error) {
+      EXPECT_EQ(
+          std::string(error.what()),
+          std::string("net.") + option + ": leaves no logits of each token to predict the next by");
+    }
+  }
+}
+
 }  // namespace
 }  // namespace x_transformers::autoregressive_loss_test

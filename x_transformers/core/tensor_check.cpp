@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -35,16 +36,25 @@ const char* word(TensorKind kind) {
   return "";
 }
 
+bool fits(int64_t size, const Dimension& expected) {
+  return expected.size == kAnySize || size == expected.size || (expected.or_one && size == 1);
+}
+
 bool fits(const at::Tensor& t, std::initializer_list<Dimension> shape) {
   if (t.dim() != static_cast<int64_t>(shape.size())) return false;
   int64_t i = 0;
-  for (const auto& expected : shape) {
+  return std::all_of(shape.begin(), shape.end(),
+                     [&](const Dimension& expected) { return fits(t.size(i++), expected); });
+}
+
+bool can_be_broadcast(const at::Tensor& t, std::initializer_list<Dimension> shape) {
+  const auto left_out = static_cast<int64_t>(shape.size()) - t.dim();
+  if (left_out < 0) return false;
+  int64_t i = 0;
+  return std::all_of(shape.begin() + left_out, shape.end(), [&](const Dimension& expected) {
     const auto size = t.size(i++);
-    if (expected.size != kAnySize && size != expected.size && !(expected.or_one && size == 1)) {
-      return false;
-    }
-  }
-  return true;
+    return size == 1 || fits(size, expected);
+  });
 }
 
 std::string shown(std::initializer_list<Dimension> shape) {
@@ -66,6 +76,13 @@ void require_tensor(const at::Tensor& t, const char* name, TensorKind kind,
   if (!t.defined() || (is_of_kind(t, kind) && fits(t, shape))) return;
   throw InputError(
       fmt::format("{}: expected {} {}, got {}", name, word(kind), shown(shape), shown(t)));
+}
+
+void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind,
+                       std::initializer_list<Dimension> shape) {
+  if (!t.defined() || (is_of_kind(t, kind) && can_be_broadcast(t, shape))) return;
+  throw InputError(fmt::format("{}: expected {} broadcast to {}, got {}", name, word(kind),
+                               shown(shape), shown(t)));
 }
 
 void require_kind(const at::Tensor& t, const char* name, TensorKind kind) {

@@ -23,6 +23,10 @@ struct Dimension {
 /// absent, which is no error.
 void require_tensor(const at::Tensor& t, const char* name, TensorKind kind,
                     std::initializer_list<Dimension> shape);
+/// The same for a tensor that is broadcast to `shape`: the first dimensions may be left out, and
+/// any may be one.
+void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind,
+                       std::initializer_list<Dimension> shape);
 /// The same for tensors whose shape says nothing by itself.
 void require_kind(const at::Tensor& t, const char* name, TensorKind kind);
 

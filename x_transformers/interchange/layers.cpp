@@ -1,10 +1,10 @@
 // Stacks of layers and their parts in the interchange.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
-
+#include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/layers/attention_pool.h"
 
@@ -57,8 +57,9 @@ Value attended_list(const LayersOutput& output) {
 Value call_layers(AttentionLayers& layers, const std::string& method, Arguments& arguments) {
   require_forward(layers->options().type_name(), method);
   auto x = arguments.required_tensor("x");
-  auto cache = take_cache(arguments, *layers, x, CacheTaker::stack);
+  auto cache = take_cache(arguments, *layers, x, {CacheTaker::stack, 0});
   auto inputs = take_layers_inputs(arguments);
+  if (cache) keep_last(inputs, x.size(1));
   inputs.x = x;
   inputs.mask = arguments.tensor("mask");
   inputs.mems = arguments.tensors("mems");
@@ -67,7 +68,11 @@ Value call_layers(AttentionLayers& layers, const std::string& method, Arguments&
   inputs.seq_start_pos = arguments.tensor("seq_start_pos");
   if (cache) inputs.cache = &*cache;
   if (const auto deep = arguments.tensors("deep_embeds_and_ids"); deep.size() == 2) {
+    require(deep[1].dim() == 2 && deep[1].size(1) >= x.size(1),
+            fmt::format("deep_embeds_and_ids: expected ids [batch, seq = {}]", x.size(1)));
     const auto ids = deep[1].narrow(1, deep[1].size(1) - x.size(1), x.size(1));
+    if (arguments.source() == ArgumentSource::outside)
+      require_in_range(ids, "deep_embeds_and_ids", {deep[0].size(0), "the number of factors"});
     inputs.deep_embeds = deep[0].index({ids});
   }
   inputs.keep_hiddens = arguments.flag("return_hiddens");
@@ -112,7 +117,8 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
     inputs.polar = &*polar;
   }
   KeyValueCache cache;
-  const auto cached = arguments.tensors("cache.cached_kv");
+  const auto cached =
+      take_cached_kv(arguments, attention->options(), inputs.x.dim() > 0 ? inputs.x.size(0) : 0);
   if (!cached.empty()) {
     auto keys = cached[0];
     if (inputs.rotary && !attention->options().use_latent_kv) {
@@ -145,45 +151,6 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
 }
 
 }  // namespace
-
-std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers,
-                                      at::Tensor& x, CacheTaker taker) {
-  const auto given = arguments.tensors_by_key("cache");
-  const auto age = arguments.integer("cache_age").value_or(1);
-  const bool is_new = arguments.flag("input_not_include_cache");
-  const auto given_offset = arguments.integer("seq_pos_offset");
-  if (given.empty()) return std::nullopt;
-  auto cache = layers.make_cache(0, arguments.integers("layers_execute_order"));
-  const auto before = x.size(1);
-  if (age > 0 && age < before) x = x.narrow(1, before - age, age);
-  at::Tensor cached_pos;
-  if (const auto keys = given.find("attn_intermediates.0.cached_kv.0"); keys != given.end()) {
-    // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
-    const auto length = keys->second.size(-2), count = length + x.size(1);
-    const auto offset =
-        taker == CacheTaker::stack ? given_offset.value_or(length) : (is_new ? length : 0);
-    const auto counted = std::max(before + offset, count);
-    cache.xpos_center = static_cast<double>(counted / 2 - (counted - count));
-    const auto pos = arguments.tensor("pos");
-    if (pos.defined() && !pos.is_floating_point() && pos.size(-1) >= count) {
-      cached_pos = pos.narrow(-1, pos.size(-1) - count, length);
-      cache.xpos_center = std::floor((pos.max().item<double>() + 1) / 2);
-    }
-  }
-  for (size_t i = 0; i < cache.attention.size(); ++i) {
-    const auto prefix = "attn_intermediates." + std::to_string(i) + ".cached_kv.";
-    const auto k = given.find(prefix + "0"), v = given.find(prefix + "1");
-    if (k == given.end()) continue;  // as in Python, an attention may come without a cache
-    const bool is_context = cache.attention[i].is_context;
-    const auto values = v == given.end() ? at::Tensor() : v->second;
-    const auto [placed_k, placed_v] =
-        is_context ? std::pair{k->second, values}
-                   : layers.place_cached(k->second, values, cached_pos, cache.xpos_center);
-    cache.attention[i].append(placed_k, placed_v);
-    if (!is_context) cache.length = cache.attention[i].length();
-  }
-  return cache;
-}
 
 AttentionLayersInputs take_layers_inputs(Arguments& arguments) {
   AttentionLayersInputs inputs;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "x_transformers/generation/align.h"
+#include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/io/state_dict.h"
@@ -137,20 +138,35 @@ void keep_last(TransformerInputs& inputs, int64_t count) {
   if (inputs.pos.defined() && inputs.pos.is_floating_point()) cut(inputs.pos, -2);
 }
 
-/// A cache from outside covers the prepended embeddings too.
-void use_cache(TransformerCache& cache, LayersCache layers, TransformerInputs& inputs) {
+/// What stands in front of the tokens in a cache from outside.
+int64_t cached_prefix(const TransformerWrapperOptions& options, const at::Tensor& prepend_embeds) {
+  const auto prepended = prepend_embeds.defined() ? prepend_embeds.size(1) : 0;
+  return options.num_memory_tokens.value_or(0) + prepended;
+}
+
+void use_cache(TransformerCache& cache, LayersCache layers, int64_t prefix,
+               const TransformerWrapperOptions& options, TransformerInputs& inputs) {
+  const auto refuse = [](const char* option, bool is_on) {
+    require(!is_on, fmt::format("cache: {} needs the whole sequence", option));
+  };
+  refuse("recycling", options.recycling);
+  refuse("average_pool_embed", options.average_pool_embed);
+  refuse("use_cls_token", options.use_cls_token);
+  refuse("memory_tokens_interspersed_every",
+         options.memory_tokens_interspersed_every && options.num_memory_tokens.value_or(0) > 0);
   cache.layers = std::move(layers);
+  cache.prefix = prefix;
   inputs.cache = &cache;
-  keep_last(inputs, inputs.x.size(1));
-  if (!inputs.prepend_embeds.defined()) return;
-  cache.prefix = inputs.prepend_embeds.size(1);
   inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
+  keep_last(inputs, inputs.x.size(1));
+  keep_last(inputs.layers, inputs.x.size(1));
 }
 
 Value call_transformer(TransformerWrapper& net, const std::string& method, Arguments& arguments) {
   require_forward("TransformerWrapper", method);
   auto x = arguments.tensor("x");
-  auto given_cache = take_cache(arguments, *net->attn_layers(), x, CacheTaker::wrapper);
+  const auto prefix = cached_prefix(net->options(), arguments.tensor("prepend_embeds"));
+  auto given_cache = take_cache(arguments, *net->attn_layers(), x, {CacheTaker::wrapper, prefix});
   auto inputs = take_transformer_inputs(arguments);
   const auto returns = take_returns(arguments);
   inputs.x = x;
@@ -159,7 +175,7 @@ Value call_transformer(TransformerWrapper& net, const std::string& method, Argum
     require_in_range(inputs, *net);
   }
   TransformerCache cache;
-  if (given_cache) use_cache(cache, std::move(*given_cache), inputs);
+  if (given_cache) use_cache(cache, std::move(*given_cache), prefix, net->options(), inputs);
   set_wants(inputs, returns);
   inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
   return returned(net, net->forward(inputs), returns);

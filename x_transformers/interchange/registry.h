@@ -62,12 +62,6 @@ void register_parts(ModelTypes& types);
 /// Makes every type known to make_callable: models as token_emb, hybrid_module and the like.
 void register_as_callables(const ModelTypes& types);
 
-/// Whose forward takes a cache: a stack's counts x after the cached tokens, also where x has them.
-enum class CacheTaker { stack, wrapper };
-/// A cache as Python's LayerIntermediates holds it; cuts x, which may include the old tokens, to
-/// the new ones.
-std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers,
-                                      at::Tensor& x, CacheTaker taker);
 /// flash_pack_seq_kwargs: what flash_attn's function takes, as tensors and as a JSON object.
 std::optional<PackedSequences> take_packed(Arguments& arguments, const std::string& name);
 /// Arguments of AttentionLayers.forward other than x and its cache.

@@ -7,7 +7,6 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/ops/heads.h"
@@ -40,106 +39,11 @@ T item_or_empty(const std::vector<T>& items, size_t index) {
   return index < items.size() ? items[index] : T();
 }
 
-/// Tokens of Transformer-XL memory that come with this call.
-int64_t memory_given(const AttentionLayersInputs& inputs) {
-  return !inputs.mems.empty() && inputs.mems[0].defined() ? inputs.mems[0].size(1) : 0;
-}
-
 at::Tensor range(int64_t begin, int64_t end, const at::Tensor& like) {
   return at::arange(begin, end, at::TensorOptions().dtype(at::kLong).device(like.device()));
 }
 
 }  // namespace
-
-void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) const {
-  const auto& o = options_;
-  const bool needs_condition = norm_choice().needs_condition() || o.use_adaptive_layerscale;
-  require(needs_condition == inputs.condition.defined(),
-          needs_condition ? "condition: is needed by the adaptive norm or scale"
-                          : "condition: given, but no adaptive norm or scale is on");
-  if (!needs_condition) return;
-  const auto expected = o.dim_condition.value_or(o.dim);
-  require(inputs.condition.size(-1) == expected, "condition: expected " + std::to_string(expected) +
-                                                     " features, got " +
-                                                     std::to_string(inputs.condition.size(-1)));
-}
-
-void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const {
-  const auto batch = inputs.x.size(0);
-  const bool has_rank =
-      !inputs.mems.empty() && inputs.mems[0].defined() && inputs.mems[0].dim() == 3;
-  const auto memory = has_rank ? inputs.mems[0].size(1) : kAnySize;
-  bool is_given = false;
-  for (const auto& mem : inputs.mems) {
-    require_tensor(mem, "mems", TensorKind::floating,
-                   {{"batch", batch}, {"memory", memory}, {"dim", options_.dim}});
-    is_given = is_given || mem.defined();
-  }
-  for (size_t i = 0; i < inputs.mem_masks.size() && i < inputs.mems.size(); ++i) {
-    if (!inputs.mems[i].defined()) continue;
-    require_tensor(inputs.mem_masks[i], "mem_masks", TensorKind::boolean,
-                   {{"batch", batch, true}, {"memory", inputs.mems[i].size(1)}});
-  }
-  if (!is_given) return;
-  for (const auto& step : plan_.layers) {
-    require(!step.learned_value_residual_mix,
-            "mems: cannot be combined with add_value_residual, whose learned mix has no input for "
-            "memories "
-            "(learned_value_residual_mix = false works)");
-  }
-}
-
-void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const {
-  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
-  const bool goes_on = inputs.cache && inputs.cache->length > 0;
-  require_tensor(inputs.mask, "mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"seq", goes_on ? kAnySize : n}});
-  require_tensor(inputs.self_attn_kv_mask, "self_attn_kv_mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"seq", kAnySize}});
-  if (inputs.self_attn_kv_mask.defined() && !goes_on) {
-    const auto keys = memory_given(inputs) + n, given = inputs.self_attn_kv_mask.size(1);
-    require(
-        given <= keys,
-        fmt::format("self_attn_kv_mask: has entries for {} keys, but there are {}", given, keys));
-  }
-  require_kind(inputs.attn_mask, "attn_mask", TensorKind::boolean);
-  require_kind(inputs.attn_bias, "attn_bias", TensorKind::floating);
-  require_kind(inputs.prefix_attn_len, "prefix_attn_len", TensorKind::integer);
-  require(!inputs.prefix_attn_len.defined() || options_.kind == LayersKind::prefix_decoder,
-          "prefix_attn_len: is for a PrefixDecoder");
-  require_tensor(inputs.seq_start_pos, "seq_start_pos", TensorKind::integer,
-                 {{"batch", batch, true}});
-  require_tensor(inputs.additional_kv_mask, "additional_kv_mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"keys", kAnySize}});
-  if (!inputs.context.defined()) return;
-  require_tensor(inputs.context, "context", TensorKind::floating,
-                 {{"batch", batch, true},
-                  {"context", kAnySize},
-                  {"dim_context", options_.cross_attn->dim_context.value_or(options_.dim)}});
-  require_tensor(inputs.context_mask, "context_mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"context", inputs.context.size(1)}});
-}
-
-void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
-  const auto& o = options_;
-  require(inputs.x.defined() && inputs.x.dim() == 3 && inputs.x.size(-1) == o.dim,
-          "x: expected [batch, seq, dim = " + std::to_string(o.dim) + "]");
-  require(o.cross_attend == inputs.context.defined(),
-          o.cross_attend ? "context: is needed, as cross_attend is on"
-                         : "context: given, but cross_attend is off");
-  check_condition(inputs);
-  check_mems(inputs);
-  check_masks(inputs);
-  if (inputs.cache) {
-    require(o.causal, "cache: needs a causal stack (Decoder)");
-    require(!inputs.attn_mask.defined(), "cache: cannot be combined with attn_mask");
-  }
-  // Neither reaches cross attention.
-  require(!inputs.attn_bias.defined() || !rel_pos_ || plan_.count(LayerType::attention) == 0,
-          "attn_bias: given, but the stack has a position bias of its own");
-  require(!inputs.in_attn_cond.defined() || !o.reinject_input,
-          "in_attn_cond: cannot be combined with reinject_input");
-}
 
 /// Positions of queries and keys: tables, angles and masks. Memories stand before position 0.
 void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& state) const {
@@ -147,7 +51,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   const auto* cache = inputs.cache;
   const bool is_static = cache && cache->position.defined();
   const auto past = cache ? cache->length : 0;
-  const auto memory = memory_given(inputs);
+  const auto memory = inputs.memory_given();
 
   auto queries = inputs.pos;
   if (!queries.defined()) {
@@ -195,7 +99,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
 
   if (is_static) state.attn_mask = (all_keys() <= queries.unsqueeze(-1));
   if (inputs.seq_start_pos.defined()) {
-    const auto total = is_static ? cache->capacity - cache->memory_length : past + n;
+    const auto total = inputs.token_keys();
     auto& mask = state.self_attn_kv_mask;
     if (mask.defined()) mask = pad_mask_left(mask, total - mask.size(-1));
     mask = mask_and(mask, range(0, total, inputs.x) >= inputs.seq_start_pos.unsqueeze(-1));
@@ -216,7 +120,7 @@ void AttentionLayersImpl::bias_positions(const AttentionLayersInputs& inputs, St
             "pos: of the position biases only ALiBi takes positions from outside");
     pairs = {inputs.pos, inputs.pos, 0};
   } else {
-    const auto before = memory_given(inputs) + (cache ? cache->memory_length + cache->length : 0);
+    const auto before = inputs.memory_given() + (cache ? cache->memory_length + cache->length : 0);
     const bool is_static = cache && cache->position.defined();
     const auto total = is_static ? cache->capacity : before + n;
     pairs.queries = is_static ? cache->position : range(before, before + n, inputs.x);
@@ -263,8 +167,14 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
   State state;
   state.context = inputs.context;
   state.context_mask = inputs.context_mask;
+  if (state.context_mask.defined())
+    state.context_mask = state.context_mask.expand({-1, inputs.context.size(1)});
   state.attn_mask = inputs.attn_mask;
   state.self_attn_kv_mask = inputs.self_attn_kv_mask;
+  if (inputs.self_attn_kv_mask.defined() && inputs.self_attn_kv_mask.size(1) == 1) {
+    const auto keys = inputs.memory_keys() + inputs.token_keys();
+    state.self_attn_kv_mask = inputs.self_attn_kv_mask.expand({-1, keys});
+  }
   if (options_.kind == LayersKind::prefix_decoder) {
     const auto n = inputs.x.size(1);
     auto visible = causal_mask(n, n, inputs.x.device());

@@ -56,6 +56,15 @@ struct AttentionLayersInputs {
   LayersCache* cache = nullptr;       ///< appended to; positions go on where it ends
   bool keep_hiddens = false;          ///< fill the lists of LayersOutput
   bool keep_maps = false;             ///< fill the maps of LayersOutput::attention
+
+  /// Tokens of Transformer-XL memory that come with this call.
+  int64_t memory_given() const { return !mems.empty() && mems[0].defined() ? mems[0].size(1) : 0; }
+  /// Keys that self-attention has of memories, and those it has of tokens; cached ones count.
+  int64_t memory_keys() const { return memory_given() + (cache ? cache->memory_length : 0); }
+  int64_t token_keys() const {
+    if (cache && cache->position.defined()) return cache->capacity - memory_keys();
+    return (cache ? cache->length : 0) + x.size(1);
+  }
 };
 
 /// What a stack computes. The lists are filled only when asked for.
@@ -95,7 +104,8 @@ class AttentionLayersImpl : public torch::nn::Module {
   /// Empty: it can.
   std::string capture_refusal() const;
   /// The attentions in the order of execution.
-  std::vector<AttentionImpl*> attentions() const;
+  std::vector<AttentionImpl*> attentions(
+      const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;
 
  private:
   struct Layer {
@@ -118,7 +128,10 @@ class AttentionLayersImpl : public torch::nn::Module {
 
   void check(const AttentionLayersInputs& inputs) const;
   void check_condition(const AttentionLayersInputs& inputs) const;
+  void check_context(const AttentionLayersInputs& inputs) const;
+  void check_layers(const AttentionLayersInputs& inputs) const;
   void check_mems(const AttentionLayersInputs& inputs) const;
+  void check_positions(const AttentionLayersInputs& inputs) const;
   void check_masks(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);
   void place(const AttentionLayersInputs& inputs, State& state) const;

@@ -176,9 +176,10 @@ void AttentionLayersImpl::build_layers() {
   }
 }
 
-std::vector<AttentionImpl*> AttentionLayersImpl::attentions() const {
+std::vector<AttentionImpl*> AttentionLayersImpl::attentions(
+    const std::optional<std::vector<int64_t>>& layers_execute_order) const {
   std::vector<AttentionImpl*> found;
-  for (const auto index : plan_.execute_order) {
+  for (const auto index : plan_.order_of(layers_execute_order)) {
     if (auto* attention = layers_[static_cast<size_t>(index)].block->attention())
       found.push_back(attention);
   }

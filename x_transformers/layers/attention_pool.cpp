@@ -4,6 +4,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/tensor_check.h"
 
 namespace x_transformers {
 
@@ -43,6 +44,11 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
 }
 
 at::Tensor AttentionPoolImpl::forward(const at::Tensor& context, const at::Tensor& mask) {
+  require_tensor(
+      context, "context", TensorKind::floating,
+      {{"batch"}, {"seq"}, {"dim_context", options_.dim_context.value_or(options_.dim)}});
+  require_tensor(mask, "mask", TensorKind::boolean,
+                 {{"batch", context.size(0), true}, {"seq", context.size(1)}});
   const auto queries = queries_.unsqueeze(0).expand({context.size(0), -1, -1});
   at::Tensor pooled;
   if (blocks_) {

@@ -1,6 +1,7 @@
 #include "x_transformers/models/transformer_wrapper.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
 
@@ -61,15 +63,40 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   if (!inputs.x.defined()) return;
   const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
   const auto n = inputs.x.size(1);
+  const bool prepends = inputs.prepend_embeds.defined() && inputs.prepend_embeds.size(1) > 0;
+  require(!(ff_deep_embed_.defined() && prepends),
+          "prepend_embeds: have no token, so that ff_deep_embed has no factors for them");
+  require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
+          "average_pool_embed: the mean over the tokens of a mask has no place for prepend_embeds");
   require_tensor(inputs.mask, "mask", TensorKind::boolean,
                  {{"batch", batch, true}, {"seq", goes_on ? kAnySize : n}});
   require_tensor(inputs.seq_start_pos, "seq_start_pos", TensorKind::integer,
                  {{"batch", batch, true}});
-  require_kind(inputs.sum_embeds, "sum_embeds", TensorKind::floating);
+  require_broadcast(inputs.sum_embeds, "sum_embeds", TensorKind::floating,
+                    {{"batch", batch}, {"seq", n}, {"emb_dim", emb_dim}});
+  check_positions(inputs);
   for (const auto& [name, ids] : inputs.embed_ids) {
     require_tensor(ids, "embed_ids", TensorKind::integer,
                    {{"batch", batch, true}, {"seq", n, true}});
   }
+}
+
+/// Positions of the tokens, or embeddings of them.
+void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs) const {
+  const auto& pos = inputs.pos;
+  if (!pos.defined()) return;
+  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
+  if (pos.is_floating_point()) {
+    const auto emb_dim = options_.emb_dim.value_or(options_.attn_layers.dim);
+    require_broadcast(pos, "pos", TensorKind::floating,
+                      {{"batch", batch}, {"seq", n}, {"emb_dim", emb_dim}});
+    return;
+  }
+  if (!pos_emb_) return;
+  const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
+  // With a cache also those of its tokens.
+  const auto length = goes_on ? std::max(n, pos.dim() > 0 ? pos.size(-1) : 0) : n;
+  require_broadcast(pos, "pos", TensorKind::integer, {{"batch", batch}, {"seq", length}});
 }
 
 at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_t offset) {
@@ -97,8 +124,8 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
   }
 
   require(inputs.embed_ids.size() == embeds_.size(),
-          "embed_ids: expected " + std::to_string(embeds_.size()) + " (embed_num_tokens), got " +
-              std::to_string(inputs.embed_ids.size()));
+          fmt::format("embed_ids: expected {} (embed_num_tokens), got {}", embeds_.size(),
+                      inputs.embed_ids.size()));
   for (const auto& [name, ids] : inputs.embed_ids) {
     const auto found = embeds_.find(name);
     require(found != embeds_.end(), "embed_ids: '" + name + "' is not in embed_num_tokens");
@@ -169,6 +196,13 @@ LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
                            : cache.layers.length + s.x.size(1);
     layers.self_attn_kv_mask = at::constant_pad_nd(cache.mask, {0, total - cache.mask.size(1)}, 1);
   }
+  // What is given for the tokens says nothing of what stands before them.
+  const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
+  const auto tokens = (goes_on ? inputs.cache->length() : 0) + s.tokens;
+  const auto& kv_mask = inputs.layers.self_attn_kv_mask;
+  if (kv_mask.defined() && kv_mask.dim() == 2 && kv_mask.size(1) == tokens) {
+    layers.self_attn_kv_mask = pad_mask_left(kv_mask, goes_on ? inputs.cache->prefix : s.prefix);
+  }
   layers.keep_hiddens = inputs.keep_hiddens;
   layers.keep_maps = inputs.keep_maps;
   if (!recycled_proj_) {
@@ -205,6 +239,8 @@ at::Tensor TransformerWrapperImpl::remove_memory_tokens(const Sequence& s, at::T
 void TransformerWrapperImpl::pool(const TransformerInputs& inputs, const Sequence& s, at::Tensor x,
                                   TransformerOutput& output) {
   output.last_layer_hiddens = x;
+  require(!(attn_pool_ && inputs.attn_pool && options_.average_pool_embed),
+          "attn_pool: average_pool_embed leaves no sequence to pool");
   if (options_.average_pool_embed) x = masked_mean(x, inputs.mask);
   if (cls_token_.defined()) {
     const auto count = options_.num_cls_tokens;

@@ -110,6 +110,7 @@ class TransformerWrapperImpl : public torch::nn::Module {
  private:
   struct Sequence;
   void check(const TransformerInputs& inputs) const;
+  void check_positions(const TransformerInputs& inputs) const;
   void build_token_embedding(int64_t emb_dim);
   void build_embeddings(int64_t dim);
   void build_heads(int64_t dim);

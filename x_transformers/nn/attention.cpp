@@ -1,12 +1,14 @@
 #include "x_transformers/nn/attention.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/nn/fold_axially.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -201,8 +203,6 @@ AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
   Projected p;
   at::Tensor k_input, v_input;
   if (options_.qkv_receive_diff_residuals) {
-    require(!inputs.context.defined(), "qkv_receive_diff_residuals: only for self-attention");
-    require(inputs.x.dim() == 4 && inputs.x.size(0) == 3, "x: expected three views [3, b, n, dim]");
     p.q_input = inputs.x[0];
     k_input = inputs.x[1];
     v_input = inputs.x[2];
@@ -236,6 +236,11 @@ AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
 /// Value residual (arXiv:2410.17897) and value norm.
 void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
   if (inputs.value_residual.defined()) {
+    require_broadcast(inputs.value_residual, "value_residual", TensorKind::floating,
+                      {{"batch", p.v.size(0)},
+                       {"heads", to_value_residual_mix_ ? kAnySize : p.v.size(1)},
+                       {"keys", p.v.size(2)},
+                       {"value_dim_head", p.v.size(3)}});
     if (to_value_residual_mix_) {
       const auto mix = to_value_residual_mix_->forward(p.x).sigmoid().transpose(1, 2).unsqueeze(-1);
       p.v = at::lerp(repeat_heads(inputs.value_residual, options_.heads),
@@ -283,9 +288,14 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
     const auto& angles = inputs.rotary->angles;
     const auto& context = inputs.rotary->context_angles;
     const auto& key_angles = inputs.context.defined() && context.defined() ? context : angles;
+    const bool has_table = inputs.context.defined() && inputs.rotary->keys.cos.defined();
+    require_angles(angles.freqs, p.q, "rotary_pos_emb");
+    if (!has_table) {
+      require_angles(key_angles.freqs, p.k,
+                     context.defined() ? "context_rotary_pos_emb" : "rotary_pos_emb");
+    }
     p.q =
         turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
-    const bool has_table = inputs.context.defined() && inputs.rotary->keys.cos.defined();
     p.k = turn_heads(p.k, [&](const at::Tensor& t) {
       return has_table ? apply_rotary(t, inputs.rotary->keys, true)
                        : apply_rotary_angles(t, key_angles, true);
@@ -298,6 +308,8 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
     p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
   }
   if (inputs.polar) {
+    require_angles(inputs.polar->queries, p.q, "polar_pos_emb");
+    require_angles(inputs.polar->keys, p.k, "polar_pos_emb");
     p.q = apply_polar_pos_emb(p.q, inputs.polar->queries);
     // The angles of keys have a bias for each query head.
     p.k = repeat_heads(p.k, options_.heads);
@@ -340,14 +352,20 @@ void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p)
 at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const {
   auto mask = inputs.context_mask;
   if (!mask.defined() && !inputs.context.defined()) mask = inputs.mask;
-  const bool may_have_memories = inputs.mem.defined() || inputs.cache;
+  const auto memory = inputs.mem.defined() ? inputs.mem.size(1) : 0;
+  const bool may_have_memories = memory > 0 || inputs.cache;
   if (inputs.mem_mask.defined() && may_have_memories) {
     const auto rest = sequence_keys - inputs.mem_mask.size(-1);
     if (!mask.defined()) return at::constant_pad_nd(inputs.mem_mask, {0, rest}, 1);
     if (mask.size(-1) == rest) return at::cat({inputs.mem_mask, mask}, -1);
   }
   if (!mask.defined()) return mask;
-  return pad_mask_left(mask, sequence_keys - mask.size(-1));
+  if (mask.size(-1) == 1) return mask.expand({-1, sequence_keys});
+  const auto missing = sequence_keys - mask.size(-1);
+  require(missing == 0 || missing == memory || (inputs.cache && missing > 0),
+          fmt::format("context_mask: expected one entry for each of {} keys, got {}",
+                      sequence_keys - memory, mask.size(-1)));
+  return pad_mask_left(mask, missing);
 }
 
 /// Learned and given keys and values in front of the sequence; returns the key mask widened for
@@ -374,9 +392,6 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
   const auto& added_v = inputs.additional_key_values.second;
   const bool same_heads = added_k.size(1) == kv_heads_;
   const auto heads = same_heads ? p.k.size(1) : options_.heads;
-  require(heads % added_k.size(1) == 0,
-          "self_attn_additional_kv: " + std::to_string(added_k.size(1)) +
-              " heads do not divide heads = " + std::to_string(options_.heads));
   const auto sequence_keys = p.k.size(2);
   p.k = at::cat({repeat_heads(added_k, heads), repeat_heads(p.k, heads)}, 2);
   const auto value_heads = std::max(heads, p.v.size(1));
@@ -388,6 +403,15 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
 }
 
 namespace {
+/// What is given for pairs of query and key, where one entry stands for all keys, with one for
+/// each.
+at::Tensor spread_over_keys(const at::Tensor& pairs, int64_t sequence_keys, int64_t keys) {
+  if (!pairs.defined() || pairs.size(-1) != 1 || sequence_keys == 1) return pairs;
+  auto sizes = pairs.sizes().vec();
+  sizes.back() = keys;
+  return pairs.expand(sizes);
+}
+
 /// Which keys are at most `max_attend_past` tokens before each query, [queries, keys].
 at::Tensor window_of(const AttentionInputs& inputs, int64_t queries, int64_t keys,
                      int64_t max_attend_past) {
@@ -405,9 +429,8 @@ at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queri
   at::Tensor mask;
   if (inputs.attn_mask.defined()) {
     mask = inputs.attn_mask;
-    require(mask.dim() >= 2 && mask.dim() <= 4,
-            "attn_mask: expected 2 to 4 dimensions, got " + std::to_string(mask.dim()));
     while (mask.dim() < 4) mask = mask.unsqueeze(0);
+    mask = spread_over_keys(mask, sequence_keys, keys);
     mask = pad_mask_left(mask, keys - mask.size(-1));
   }
   if (options_.max_attend_past) {
@@ -432,14 +455,6 @@ at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t seque
                                   std::max(queries, sequence_keys)});
 }
 
-/// The attn_bias of a call; one number for all keys becomes one for each.
-at::Tensor given_bias(const AttentionInputs& inputs, int64_t sequence_keys) {
-  const auto& bias = inputs.attn_bias;
-  if (!bias.defined() || bias.size(-1) != 1) return bias;
-  auto sizes = bias.sizes().vec();
-  sizes.back() = sequence_keys;
-  return bias.expand(sizes);
-}
 }  // namespace
 
 at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x,
@@ -447,10 +462,13 @@ at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at:
   require(inputs.rel_pos || !inputs.pos.defined(),
           "pos: needs rel_pos, the position bias that it is for");
   auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys)
-                             : given_bias(inputs, sequence_keys);
+                             : spread_over_keys(inputs.attn_bias, sequence_keys, keys);
   auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
   if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
   if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
+  require(!inputs.rel_pos || bias.size(-3) == options_.heads,
+          fmt::format("rel_pos: has {} heads, expected heads = {}",
+                      inputs.rel_pos ? bias.size(-3) : 0, options_.heads));
   if (!bias.defined() || bias.size(-1) == keys) return bias;
   return at::constant_pad_nd(bias, {keys - bias.size(-1), 0}, 0);
 }
@@ -482,8 +500,8 @@ at::Tensor AttentionImpl::mix_hybrid(const AttentionInputs& inputs, const at::Te
   result.hybrid_hidden = hybrid.hidden;
   const auto features = value_dim_head_ * options_.heads;
   require(hybrid.out.dim() == 4 || hybrid.out.size(-1) == features,
-          "hybrid_module: expected heads * dim_head = " + std::to_string(features) +
-              " features, got " + std::to_string(hybrid.out.size(-1)));
+          fmt::format("hybrid_module: expected heads * dim_head = {} features, got {}", features,
+                      hybrid.out.size(-1)));
   const auto heads = hybrid.out.dim() == 4 ? hybrid.out : split_heads(hybrid.out, options_.heads);
   out = hybrid_out_norm_->forward(out);
   const auto other = hybrid_norm_->forward(heads);
@@ -508,6 +526,10 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
     out = out * (options_.swiglu_values ? at::silu(gates) : gates.sigmoid());
   }
   if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
+    require(p.orig_values.size(2) >= out.size(1),
+            fmt::format("orthog_projected_values: need a value for each of {} queries, but the "
+                        "context has {}",
+                        out.size(1), p.orig_values.size(2)));
     const auto own = p.orig_values.narrow(2, p.orig_values.size(2) - out.size(1), out.size(1));
     out = project_orthogonally(out, own);
   }
@@ -518,18 +540,8 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
   return out;
 }
 
-namespace {
-void check_packed(const AttentionInputs& inputs, bool causal) {
-  if (!inputs.packed) return;
-  validate(*inputs.packed, causal);
-  require(!inputs.cache, "flash_pack_seq_kwargs: packed sequences are given whole, not to a cache");
-  require(!causal || !inputs.mem.defined(),
-          "flash_pack_seq_kwargs: causal packed sequences take no mems");
-}
-}  // namespace
-
 AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
-  check_packed(inputs, options_.causal);
+  check(inputs);
   // A context whose keys and values are cached is not projected again.
   const bool goes_on = inputs.cache && inputs.cache->length() > 0;
   const bool has_cached_context = inputs.context.defined() && goes_on;
@@ -550,6 +562,7 @@ AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
   const auto queries = p.q.size(2), sequence_keys = p.k.size(2);
   const auto key_visible = add_memory_key_values(used, p, key_mask(used, sequence_keys));
   const auto keys = p.k.size(2);
+  check_pairs(used, queries, sequence_keys, keys);
   if (options_.laser) {
     p.v = ((p.v / options_.laser_softclamp_value).tanh() * options_.laser_softclamp_value).exp();
   }

@@ -159,6 +159,11 @@ struct AttentionOptions : ScoreOptions {
 /// Throws InputError for impossible combinations.
 void validate(const AttentionOptions& options);
 
+/// Throws InputError, with `name`, unless keys and values given from outside fit: [batch, h, m,
+/// dim_head] and [batch, h, m, value_dim_head], where h divides heads. Undefined keys are absent.
+void require_key_values(const std::pair<at::Tensor, at::Tensor>& given,
+                        const AttentionOptions& options, int64_t batch, const char* name);
+
 class AttentionImpl : public Block {
  public:
   explicit AttentionImpl(AttentionOptions options);
@@ -178,6 +183,10 @@ class AttentionImpl : public Block {
 
  private:
   struct Projected;
+  void check(const AttentionInputs& inputs) const;
+  void check_sequences(const AttentionInputs& inputs) const;
+  void check_pairs(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
+                   int64_t keys) const;
   std::pair<at::Tensor, at::Tensor> unrotated(const Projected& p) const;
   void build_projections();
   void build_outputs();

@@ -1,6 +1,9 @@
 #include "x_transformers/nn/feed_forward.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ExpandUtils.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/linear.h"
@@ -79,13 +82,20 @@ at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
 }
 
 at::Tensor FeedForwardImpl::forward(const at::Tensor& x, const at::Tensor& deep_embed) {
+  require(x.is_floating_point() && x.dim() > 0 && x.size(-1) == options_.dim,
+          fmt::format("x: expected floats [..., dim = {}], got {} [{}]", options_.dim,
+                      at::toString(x.scalar_type()), fmt::join(x.sizes(), ", ")));
   auto h = hidden(x);
   if (post_act_ln_) h = post_act_ln_->forward(h);
   if (options_.dropout > 0) h = at::dropout(h, options_.dropout, is_training());
   auto out = proj_out_->forward(h);
   if (options_.sublayer_dropout > 0)
     out = at::dropout(out, options_.sublayer_dropout, is_training());
-  return deep_embed.defined() ? out * deep_embed : out;
+  if (!deep_embed.defined()) return out;
+  require(at::are_expandable(deep_embed.sizes(), out.sizes()),
+          fmt::format("deep_embed: expected factors of [{}], got [{}]",
+                      fmt::join(out.sizes(), ", "), fmt::join(deep_embed.sizes(), ", ")));
+  return out * deep_embed;
 }
 
 }  // namespace x_transformers

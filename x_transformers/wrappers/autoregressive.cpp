@@ -63,6 +63,18 @@ void require_eos(const std::optional<int64_t>& eos_token, const TransformerWrapp
           fmt::format("eos_token: expected a token from 0 to {}, got {}", tokens - 1, *eos_token));
 }
 
+/// A model that predicts tokens has logits for each.
+void require_logits_of_tokens(const TransformerWrapperOptions& net) {
+  const auto refuse = [](const char* option, bool is_on) {
+    require(!is_on,
+            fmt::format("net.{}: leaves no logits of each token to predict the next by", option));
+  };
+  refuse("use_cls_token", net.use_cls_token);
+  refuse("average_pool_embed", net.average_pool_embed);
+  refuse("squeeze_out_last_dim",
+         net.squeeze_out_last_dim && net.logits_dim.value_or(net.num_tokens) == 1);
+}
+
 std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
                                                  const GenerationInputs& inputs,
                                                  const AlignedPrompts& aligned, int64_t seq_len) {
@@ -87,6 +99,7 @@ AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net,
     : options_(std::move(options)), net_(register_module("net", std::move(net))) {
   options_.net = net_->options();
   require_fraction(options_.mask_prob, "mask_prob");
+  require_logits_of_tokens(options_.net);
 }
 
 /// Hides a part of the keys, but not the first (arXiv:2210.13432).
@@ -102,8 +115,10 @@ at::Tensor AutoregressiveWrapperImpl::random_key_mask(const at::Tensor& x) const
 
 at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& output,
                                                       const at::Tensor& target) const {
-  const auto predicted = output.next_embed_pred.narrow(1, 0, output.next_embed_pred.size(1) - 1);
-  const auto wanted = output.init_embed.narrow(1, 1, output.init_embed.size(1) - 1).detach();
+  // Prepended embeddings stand in front of both, and have no target.
+  const auto count = target.size(1), prepended = output.init_embed.size(1) - count - 1;
+  const auto predicted = output.next_embed_pred.narrow(1, prepended, count);
+  const auto wanted = output.init_embed.narrow(1, prepended + 1, count).detach();
   const auto counts = (target != options_.ignore_index).unsqueeze(-1);
   // A mean over the entries that count, without the host learning how many.
   const auto errors = (predicted - wanted).abs() * counts;

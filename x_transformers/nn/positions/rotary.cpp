@@ -1,6 +1,8 @@
 #include "x_transformers/nn/positions/rotary.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cmath>
 
@@ -41,6 +43,16 @@ RotaryAngles RotaryAngles::rows(int64_t count, int64_t after) const {
     return t.defined() ? t.narrow(1, t.size(1) - after - count, count) : t;
   };
   return {cut(freqs), cut(scale)};
+}
+
+void require_angles(const at::Tensor& angles, const at::Tensor& t, const char* name) {
+  const auto batch = t.size(0), positions = t.size(2), features = t.size(3);
+  const bool fits = angles.is_floating_point() && angles.dim() >= 3 &&
+                    angles.size(-2) >= positions && angles.size(-1) <= features &&
+                    (angles.size(0) == 1 || angles.size(0) == batch);
+  require(fits, fmt::format("{}: expected angles [1 or batch = {}, positions = {} or more, "
+                            "features = {} or less], got [{}]",
+                            name, batch, positions, features, fmt::join(angles.sizes(), ", ")));
 }
 
 at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles,

@@ -40,6 +40,10 @@ struct RotaryAngles {
   RotaryAngles rows(int64_t count, int64_t after) const;
 };
 
+/// Throws InputError, with `name`, unless angles [.., positions, features] from outside have a
+/// position for each of t [b, h, n, d], no more features, and one sequence or b.
+void require_angles(const at::Tensor& angles, const at::Tensor& t, const char* name);
+
 /// t [b, h, n, d] turned by the last n rows of `angles`; the scale divides with `inverse_scale`
 /// (keys).
 at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, bool inverse_scale);

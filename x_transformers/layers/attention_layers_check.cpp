@@ -1,0 +1,187 @@
+// What a call of a stack must give: shapes and types by name, and what goes together. Reads no
+// values.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
+#include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/nn/attention.h"
+
+namespace x_transformers {
+
+namespace {
+
+bool goes_on(const AttentionLayersInputs& inputs) {
+  return inputs.cache && inputs.cache->length > 0;
+}
+
+/// What is [batch, features], or has a part for each token, [batch, seq, features].
+void require_vectors(const at::Tensor& t, const char* name, const AttentionLayersInputs& inputs,
+                     const Dimension& features) {
+  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
+  if (t.defined() && t.dim() == 3) {
+    require_tensor(t, name, TensorKind::floating,
+                   {{"batch", batch, true}, {"seq", n, true}, features});
+  } else {
+    require_tensor(t, name, TensorKind::floating, {{"batch", batch, true}, features});
+  }
+}
+
+/// Positions [seq] or [batch, seq] of at least `count` tokens; the last ones count.
+void require_positions(const at::Tensor& pos, const char* name, const char* tokens, int64_t batch,
+                       int64_t count) {
+  if (!pos.defined()) return;
+  const bool fits =
+      (pos.dim() == 1 || (pos.dim() == 2 && (pos.size(0) == 1 || pos.size(0) == batch))) &&
+      pos.size(-1) >= count;
+  require(fits,
+          fmt::format("{}: expected positions [seq = {}] or [batch = {}, seq], one for each {}, "
+                      "got [{}]",
+                      name, count, batch, tokens, fmt::join(pos.sizes(), ", ")));
+}
+
+}  // namespace
+
+void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) const {
+  const auto& o = options_;
+  const bool needs_condition = norm_choice().needs_condition() || o.use_adaptive_layerscale;
+  require(needs_condition == inputs.condition.defined(),
+          needs_condition ? "condition: is needed by the adaptive norm or scale"
+                          : "condition: given, but no adaptive norm or scale is on");
+  require_vectors(inputs.condition, "condition", inputs,
+                  {"dim_condition", o.dim_condition.value_or(o.dim)});
+  require(!inputs.in_attn_cond.defined() || !o.reinject_input,
+          "in_attn_cond: cannot be combined with reinject_input");
+  require_vectors(inputs.in_attn_cond, "in_attn_cond", inputs, {"dim", o.dim});
+}
+
+void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const {
+  const auto batch = inputs.x.size(0);
+  const bool has_rank =
+      !inputs.mems.empty() && inputs.mems[0].defined() && inputs.mems[0].dim() == 3;
+  const auto memory = has_rank ? inputs.mems[0].size(1) : kAnySize;
+  bool is_given = false;
+  for (const auto& mem : inputs.mems) {
+    require_tensor(mem, "mems", TensorKind::floating,
+                   {{"batch", batch}, {"memory", memory}, {"dim", options_.dim}});
+    is_given = is_given || mem.defined();
+  }
+  for (size_t i = 0; i < inputs.mem_masks.size() && i < inputs.mems.size(); ++i) {
+    if (!inputs.mems[i].defined()) continue;
+    require_tensor(inputs.mem_masks[i], "mem_masks", TensorKind::boolean,
+                   {{"batch", batch, true}, {"memory", inputs.mems[i].size(1)}});
+  }
+  if (!is_given) return;
+  for (const auto& step : plan_.layers) {
+    require(!step.learned_value_residual_mix,
+            "mems: cannot be combined with add_value_residual, whose learned mix has no input for "
+            "memories (learned_value_residual_mix = false works)");
+  }
+}
+
+void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const {
+  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
+  require_tensor(inputs.mask, "mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"seq", goes_on(inputs) ? kAnySize : n}});
+  require_tensor(inputs.self_attn_kv_mask, "self_attn_kv_mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"seq"}});
+  if (inputs.self_attn_kv_mask.defined()) {
+    const auto tokens = inputs.token_keys(), all = tokens + inputs.memory_keys();
+    const auto given = inputs.self_attn_kv_mask.size(1);
+    require(
+        given == tokens || given == all || given == 1,
+        fmt::format("self_attn_kv_mask: has entries for {} keys, but there are {}", given, all));
+  }
+  require_kind(inputs.attn_mask, "attn_mask", TensorKind::boolean);
+  require_kind(inputs.attn_bias, "attn_bias", TensorKind::floating);
+  require_kind(inputs.prefix_attn_len, "prefix_attn_len", TensorKind::integer);
+  require(!inputs.prefix_attn_len.defined() || options_.kind == LayersKind::prefix_decoder,
+          "prefix_attn_len: is for a PrefixDecoder");
+  const auto prefixes = inputs.prefix_attn_len.defined() ? inputs.prefix_attn_len.numel() : 1;
+  require(prefixes == 1 || prefixes == batch,
+          fmt::format("prefix_attn_len: expected one length or {}, one for each sequence, got {}",
+                      batch, prefixes));
+  require_tensor(inputs.seq_start_pos, "seq_start_pos", TensorKind::integer,
+                 {{"batch", batch, true}});
+}
+
+void AttentionLayersImpl::check_context(const AttentionLayersInputs& inputs) const {
+  const auto& o = options_;
+  require(o.cross_attend == inputs.context.defined(),
+          o.cross_attend ? "context: is needed, as cross_attend is on"
+                         : "context: given, but cross_attend is off");
+  if (!inputs.context.defined()) return;
+  const auto batch = inputs.x.size(0);
+  const auto dim_context = o.cross_attn->dim_context.value_or(o.dim);
+  require_tensor(inputs.context, "context", TensorKind::floating,
+                 {{"batch", batch, true}, {"context"}, {"dim_context", dim_context}});
+  const auto length = inputs.context.size(1);
+  require_tensor(inputs.context_mask, "context_mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"context", length, true}});
+  if (goes_on(inputs)) return;  // its keys and values are cached
+  require_positions(inputs.context_pos, "context_pos", "token of the context", batch, length);
+  for (const auto& residual : inputs.cross_attn_kv_residuals) {
+    require_broadcast(residual, "cross_attn_kv_residuals", TensorKind::floating,
+                      {{"batch", batch}, {"context", length}, {"dim_context", dim_context}});
+  }
+}
+
+void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) const {
+  const auto& pos = inputs.pos;
+  const bool turns = rotary_pos_emb_ || polar_pos_emb_;
+  if (!pos.defined() || !(turns || rel_pos_)) return;
+  const auto memory = inputs.memory_given(), n = inputs.x.size(1);
+  require_positions(pos, "pos",
+                    "token (memory tokens, cls tokens, prepended embeddings and mems among them)",
+                    inputs.x.size(0), memory + n);
+  require(
+      !rel_pos_ || pos.size(-1) == n,
+      fmt::format("pos: a position bias takes {} positions, one for each token, and no mems, got "
+                  "{}",
+                  n, pos.size(-1)));
+}
+
+void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) const {
+  const auto& o = options_;
+  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
+  for (const auto& residual : inputs.self_attn_kv_residuals) {
+    require_broadcast(residual, "self_attn_kv_residuals", TensorKind::floating,
+                      {{"batch", batch}, {"seq", n}, {"dim", o.dim}});
+  }
+  int64_t additional_keys = kAnySize;
+  for (const auto& pair : inputs.self_attn_additional_kv) {
+    require_key_values(pair, o.attn, batch, "self_attn_additional_kv");
+    if (pair.first.defined()) additional_keys = pair.first.size(2);
+  }
+  require_tensor(inputs.additional_kv_mask, "additional_kv_mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"keys", additional_keys}});
+  require_tensor(inputs.deep_embeds, "deep_embeds_and_ids", TensorKind::floating,
+                 {{"batch", batch}, {"seq", n}, {"depth"}, {"dim", o.dim}});
+  if (!o.integrate_layers) return;
+  const auto order = plan_.order_of(inputs.layers_execute_order);
+  for (size_t i = 0; i < order.size(); ++i) {
+    require(order[i] == static_cast<int64_t>(i),
+            "integrate_layers: each layer weighs those before it, so that layers_execute_order can "
+            "neither repeat nor move layers");
+  }
+}
+
+void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
+  require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
+  check_context(inputs);
+  check_condition(inputs);
+  check_mems(inputs);
+  check_masks(inputs);
+  check_positions(inputs);
+  check_layers(inputs);
+  if (inputs.cache) {
+    require(options_.causal, "cache: needs a causal stack (Decoder)");
+    require(!inputs.attn_mask.defined(), "cache: cannot be combined with attn_mask");
+  }
+  // Neither reaches cross attention.
+  require(!inputs.attn_bias.defined() || !rel_pos_ || plan_.count(LayerType::attention) == 0,
+          "attn_bias: given, but the stack has a position bias of its own");
+}
+
+}  // namespace x_transformers

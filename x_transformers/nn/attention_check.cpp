@@ -1,0 +1,98 @@
+// What a call of Attention must give: shapes, by name. Reads no values.
+#include <fmt/format.h>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
+#include "x_transformers/nn/attention.h"
+
+namespace x_transformers {
+
+void require_key_values(const std::pair<at::Tensor, at::Tensor>& given, const AttentionOptions& o,
+                        int64_t batch, const char* name) {
+  const auto& [k, v] = given;
+  require_tensor(k, name, TensorKind::floating,
+                 {{"batch", batch}, {"heads"}, {"keys"}, {"dim_head", o.dim_head}});
+  if (!k.defined()) return;
+  const auto heads = k.size(1);
+  require(heads > 0 && o.heads % heads == 0,
+          fmt::format("{}: {} heads do not divide heads = {}", name, heads, o.heads));
+  require_tensor(v, name, TensorKind::floating,
+                 {{"batch", batch},
+                  {"heads", heads},
+                  {"keys", k.size(2)},
+                  {"value_dim_head", o.value_dim_head.value_or(o.dim_head)}});
+}
+
+void AttentionImpl::check_sequences(const AttentionInputs& inputs) const {
+  const auto& o = options_;
+  if (o.qkv_receive_diff_residuals) {
+    require(!inputs.context.defined(), "qkv_receive_diff_residuals: only for self-attention");
+    require(inputs.x.dim() == 4 && inputs.x.size(0) == 3, "x: expected three views [3, b, n, dim]");
+  } else {
+    require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", o.dim}});
+  }
+  const auto batch = inputs.x.size(-3);
+  // Latents are made of `dim` features, whatever the context.
+  const auto dim_kv = o.use_latent_kv ? o.dim : o.dim_context.value_or(o.dim);
+  require_tensor(inputs.context, "context", TensorKind::floating,
+                 {{"batch", batch, true}, {"context"}, {"dim_context", dim_kv}});
+  require(inputs.context.defined() || dim_kv == o.dim,
+          fmt::format("dim_context: {} is not dim = {}, so a context is needed", dim_kv, o.dim));
+  require_tensor(inputs.mem, "mem", TensorKind::floating,
+                 {{"batch", batch}, {"memory"}, {"dim", dim_kv}});
+  const auto length = inputs.context.defined() ? inputs.context.size(1) : inputs.x.size(-2);
+  require_broadcast(inputs.kv_input_residual, "kv_input_residual", TensorKind::floating,
+                    {{"batch", batch}, {"seq", length}, {"dim", dim_kv}});
+}
+
+void AttentionImpl::check(const AttentionInputs& inputs) const {
+  check_sequences(inputs);
+  const auto batch = inputs.x.size(-3), n = inputs.x.size(-2);
+  const bool goes_on = inputs.cache && inputs.cache->length() > 0;
+  require_tensor(inputs.mask, "mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"seq", goes_on ? kAnySize : n}});
+  require_tensor(inputs.context_mask, "context_mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"keys"}});
+  if (inputs.mem.defined()) {
+    require_tensor(inputs.mem_mask, "mem_mask", TensorKind::boolean,
+                   {{"batch", batch, true}, {"memory", inputs.mem.size(1)}});
+  }
+  const auto& additional = inputs.additional_key_values;
+  require_key_values(additional, options_, batch, "additional_key_values");
+  if (additional.first.defined()) {
+    require_tensor(inputs.additional_key_value_mask, "additional_key_value_mask",
+                   TensorKind::boolean,
+                   {{"batch", batch, true}, {"keys", additional.first.size(2)}});
+  }
+  if (!inputs.packed) return;
+  validate(*inputs.packed, options_.causal);
+  require(!inputs.cache, "flash_pack_seq_kwargs: packed sequences are given whole, not to a cache");
+  require(!options_.causal || !inputs.mem.defined(),
+          "flash_pack_seq_kwargs: causal packed sequences take no mems");
+}
+
+/// What is given for pairs of query and key. Keys that are memories may be left out.
+void AttentionImpl::check_pairs(const AttentionInputs& inputs, int64_t queries,
+                                int64_t sequence_keys, int64_t keys) const {
+  const auto batch = inputs.x.size(-3);
+  const auto tokens = sequence_keys - (inputs.mem.defined() ? inputs.mem.size(1) : 0);
+  const auto require_pairs = [&](const at::Tensor& t, const char* name, TensorKind kind) {
+    if (!t.defined()) return;
+    const auto given = t.dim() == 0 ? 1 : t.size(-1);
+    const bool fits = given == keys || given == sequence_keys || (inputs.cache && given <= keys);
+    require_broadcast(t, name, kind,
+                      {{"batch", batch},
+                       {"heads", options_.heads},
+                       {"queries", queries},
+                       {"keys", fits ? given : tokens}});
+  };
+  require(!inputs.attn_mask.defined() || inputs.attn_mask.dim() >= 2,
+          "attn_mask: expected 2 to 4 dimensions, got 1");
+  require_pairs(inputs.attn_mask, "attn_mask", TensorKind::boolean);
+  require_pairs(inputs.attn_bias, "attn_bias", TensorKind::floating);
+  require_broadcast(
+      inputs.prev_attn, "prev_attn", TensorKind::floating,
+      {{"batch", batch}, {"heads", options_.heads}, {"queries", queries}, {"keys", keys}});
+}
+
+}  // namespace x_transformers
