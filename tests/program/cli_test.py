@@ -426,12 +426,17 @@ class NoLanguageModel(BadConfig):
     def test_names_the_option(self):
         self.refused('model.net.logits_dim', 'num_tokens = 256', '100',
                      model=self.net(logits_dim=100))
-        for name, value in (('use_cls_token', True), ('average_pool_embed', True),
-                            ('attn_pool', True), ('return_only_embed', True),
+        for name, value in (('attn_pool', True), ('return_only_embed', True),
                             ('num_output_heads', 2), ('embed_num_tokens', {'pos': 4})):
             with self.subTest(option=name):
                 self.refused('.json: model.net.' + name, 'language model',
                              model=self.net(**{name: value}))
+        for name in ('use_cls_token', 'average_pool_embed'):
+            with self.subTest(option=name):
+                self.refused('.json: model.net.' + name, 'no logits of each token',
+                             model=self.net(**{name: True}))
+                bare = self.net(**{name: True})['net']
+                self.refused('.json: model.' + name, 'no logits of each token', model=bare)
         self.assertFalse(self.out().exists())
 
 

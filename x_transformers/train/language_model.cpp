@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/generation/stop.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
@@ -184,8 +185,6 @@ void require_next_tokens(const TransformerWrapperOptions& net, const std::string
           fmt::format("{}.logits_dim: expected at least num_tokens = {} to train a language model, "
                       "got {}",
                       where, net.num_tokens, logits));
-  refuse(net.use_cls_token, "use_cls_token", "the logits are of the CLS tokens alone");
-  refuse(net.average_pool_embed, "average_pool_embed", "the logits are of the mean of all tokens");
   refuse(net.attn_pool, "attn_pool", "the logits are of the pooled tokens");
   refuse(net.return_only_embed, "return_only_embed", "there are no logits");
   refuse(net.num_output_heads > 1, "num_output_heads", "the loss is of one head");
@@ -226,7 +225,12 @@ AutoregressiveWrapper build_language_model(const Json& config, const std::string
   try {
     return AutoregressiveWrapper(options);
   } catch (const InputError& error) {
-    throw InputError(where + ": " + error.what());
+    const std::string within_wrapper = "net.";
+    std::string message = error.what();
+    const bool is_wrapped = config["type"] == "AutoregressiveWrapper";
+    if (!is_wrapped && message.starts_with(within_wrapper)) message.erase(0, within_wrapper.size());
+    const bool has_path = where.find(": ") != std::string::npos;  // FILE: path
+    throw InputError(has_path ? within_part(where.c_str(), message) : where + ": " + message);
   }
 }
 
