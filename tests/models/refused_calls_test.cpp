@@ -296,6 +296,11 @@ TEST(RefusedCall, OfPartsAlone) {
          [](Inputs& i) {
            i.prev_attn = at::zeros({2, 2, 4, 3});
          });
+  options.add_zero_kv = true;
+  auto with_zero_key = inputs;
+  with_zero_key.prev_attn = at::zeros({2, 2, 4, 5});
+  EXPECT_EQ(refusal(options, with_zero_key), "");
+  options.add_zero_kv = false;
   options.dim_context = 8;
   EXPECT_EQ(refusal(options, inputs), "dim_context: 8 is not dim = 16, so a context is needed");
   options.dim_context.reset();

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 namespace x_transformers {
 namespace {
 
@@ -36,11 +38,12 @@ at::Tensor clip_grad_norm(const std::vector<at::Tensor>& gradients, double max_n
 
 GradientCollector::GradientCollector(std::vector<at::Tensor> parameters)
     : parameters_(std::move(parameters)), gradients_(parameters_.size()) {
-  for (const at::Tensor& parameter : parameters_) {
-    if (parameter.scalar_type() == at::kFloat || parameter.scalar_type() == at::kDouble) continue;
-    buffers_.push_back(at::empty_like(parameter, at::kFloat));
-  }
-  TORCH_CHECK(buffers_.empty() || buffers_.size() == parameters_.size(),
+  const auto is_low = [](const at::Tensor& parameter) {
+    return parameter.scalar_type() != at::kFloat && parameter.scalar_type() != at::kDouble;
+  };
+  const auto low = std::count_if(parameters_.begin(), parameters_.end(), is_low);
+  is_low_precision_ = low > 0;
+  TORCH_CHECK(low == 0 || low == static_cast<int64_t>(parameters_.size()),
               "[GradientCollector] parameters must share one type");
 }
 
@@ -52,20 +55,20 @@ void GradientCollector::begin() {
 }
 
 void GradientCollector::collect() {
-  if (!buffers_.empty()) return add_to_buffers();
+  if (is_low_precision_) return add_in_fp32();
   for (size_t i = 0; i < parameters_.size(); ++i) gradients_[i] = parameters_[i].grad();
 }
 
-void GradientCollector::add_to_buffers() {
+void GradientCollector::add_in_fp32() {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> fresh, fresh_from, summed, summed_from;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     at::Tensor& gradient = parameters_[i].mutable_grad();
     if (!gradient.defined()) continue;
     const bool is_first = !gradients_[i].defined();
-    (is_first ? fresh : summed).push_back(buffers_[i]);
+    if (is_first) gradients_[i] = at::empty_like(parameters_[i], at::kFloat);
+    (is_first ? fresh : summed).push_back(gradients_[i]);
     (is_first ? fresh_from : summed_from).push_back(gradient);
-    gradients_[i] = buffers_[i];
     gradient.reset();
   }
   if (!fresh.empty()) at::_foreach_copy_(fresh, fresh_from);

@@ -25,8 +25,9 @@ at::Tensor clip_grad_norm(const std::vector<at::Tensor>& gradients, double max_n
 ///   for (batch : micro_batches) { (loss(batch) / micro_batches.size()).backward();
 ///   collector.collect(); } use(collector.gradients());
 ///
-/// fp32 parameters add up in their own `.grad`; those of a smaller type in buffers, since sums in
-/// bf16 lose what later passes add.
+/// fp32 parameters add up in their own `.grad`; those of a smaller type in fp32 tensors, since sums
+/// in bf16 lose what later passes add. None lives while a forward pass holds its activations,
+/// unless a pass before has filled it.
 class GradientCollector {
  public:
   /// `parameters` share one type.
@@ -39,8 +40,9 @@ class GradientCollector {
   const std::vector<at::Tensor>& gradients() const { return gradients_; }
 
  private:
-  void add_to_buffers();
-  std::vector<at::Tensor> parameters_, buffers_, gradients_;
+  void add_in_fp32();
+  std::vector<at::Tensor> parameters_, gradients_;
+  bool is_low_precision_ = false;
 };
 
 }  // namespace x_transformers
