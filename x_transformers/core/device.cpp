@@ -33,6 +33,11 @@ std::optional<std::string> out_of_memory(const std::exception& error) {
   if (!torch_error) return std::nullopt;
   std::string text = torch_error->what_without_backtrace();
   if (dynamic_cast<const c10::OutOfMemoryError*>(&error)) return text.substr(0, text.find('\n'));
+  // Sizes whose product 64 bits do not hold: "Storage size calculation overflowed with sizes=[...]"
+  // or "numel: integer multiplication overflow".
+  if (text.find("size calculation overflow") != std::string::npos ||
+      text.find("integer multiplication overflow") != std::string::npos)
+    return "a tensor of more bytes than 64 bits count";
   // LibTorch's CPU allocator has no type of its own: "[enforce fail at alloc_cpu.cpp:127] err == 0.
   // DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. ..."
   const auto allocator = text.find("DefaultCPUAllocator: ");

@@ -21,6 +21,7 @@ using Json = nlohmann::json;
 struct OptionHelp {
   std::string name, type, default_value, meaning, paper;
   bool built = true;
+  bool required = false;
 };
 
 namespace detail {
@@ -180,6 +181,12 @@ class JsonReader {
   }
 
   template <class T>
+  void required(const char* name, T& member, const char* meaning, const char* paper = "") {
+    if (!skipped_.count(name)) required_.push_back(prefix_ + name);
+    (*this)(name, member, meaning, paper);
+  }
+
+  template <class T>
   void prefix(const char* name, T& member, const char*,
               std::initializer_list<const char*> skipped = {}) {
     // Both spellings: attn_flash, and attn: {flash}.
@@ -232,6 +239,12 @@ class JsonReader {
     }
   }
 
+  /// Throws InputError for an option that must be given and is not, in either spelling.
+  void require_all() const {
+    for (const auto& key : required_)
+      require(given_.count(key), where_ + "." + key + ": is needed");
+  }
+
  private:
   /// Throws InputError where both spellings of an option are given.
   void give(const std::string& key) {
@@ -243,7 +256,7 @@ class JsonReader {
   std::string where_, prefix_;
   std::set<std::string> used_, skipped_;
   std::set<std::string> given_;  // options as they are spelled without objects
-  std::vector<std::string> known_;
+  std::vector<std::string> known_, required_;
 };
 
 /// Visitor that writes options as a JSON object.
@@ -254,6 +267,11 @@ class JsonWriter {
   template <class T>
   void operator()(const char* name, T& member, const char*, const char* = "") {
     if (!skipped_.count(name)) object_[prefix_ + name] = value_to_json(member);
+  }
+  template <class T>
+  void required(const char* name, T& member, const char* meaning, const char* = "") {
+    (*this)(name, member, meaning);
+    required_.insert(prefix_ + name);
   }
   template <class T>
   void prefix(const char* name, T& member, const char*,
@@ -272,11 +290,12 @@ class JsonWriter {
     if (member) prefix(name, *member, meaning, skipped);
   }
   void not_built(const char*) {}
+  bool is_required(const std::string& key) const { return required_.count(key) > 0; }
 
  private:
   Json& object_;
   std::string prefix_;
-  std::set<std::string> skipped_;
+  std::set<std::string> skipped_, required_;
 };
 
 /// Visitor that lists the fields for help.
@@ -287,6 +306,12 @@ class HelpWriter {
     if (skipped_.count(name)) return;
     lines.push_back(
         {prefix_ + name, detail::type_word<T>(), value_to_json(member).dump(), meaning, paper});
+  }
+  template <class T>
+  void required(const char* name, T& member, const char* meaning, const char* paper = "") {
+    if (skipped_.count(name)) return;
+    (*this)(name, member, meaning, paper);
+    lines.back().required = true;
   }
   template <class T>
   void prefix(const char* name, T& member, const char*,
@@ -339,6 +364,7 @@ T options_from_json(const Json& value, const std::string& where) {
   JsonReader reader(value, where);
   options.fields(reader);
   reader.finish();
+  reader.require_all();
   return options;
 }
 
@@ -355,6 +381,7 @@ Json options_to_json(const T& options, bool only_changed) {
     JsonWriter usual_writer(usual);
     defaults.fields(usual_writer);
     for (const auto& [key, value] : usual.items()) {
+      if (usual_writer.is_required(key)) continue;
       if (object.contains(key) && object[key] == value) object.erase(key);
     }
   }

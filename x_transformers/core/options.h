@@ -4,6 +4,7 @@
 // of its fields once:
 //
 //   template <class Visitor> void fields(Visitor& v) {
+//     v.required("dim", dim, "features");  // must be given
 //     v("heads", heads, "attention heads");
 //     v("qk_norm", qk_norm, "l2-normalise queries and keys", "arXiv:2010.04245");
 //     // ff_glu or ff: {glu}, less the fields that the owner sets.
@@ -31,6 +32,8 @@ namespace detail {
 struct AnyVisitor {
   template <class T>
   void operator()(const char*, T&, const char*, const char* = "") {}
+  template <class T>
+  void required(const char*, T&, const char*, const char* = "") {}
   template <class T>
   void prefix(const char*, T&, const char*, std::initializer_list<const char*> = {}) {}
   template <class T>

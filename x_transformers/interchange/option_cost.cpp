@@ -155,6 +155,8 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
       return result;
     } catch (const InputError& error) {
       result.refusal = reason_of(error.what());
+    } catch (const RunError& error) {
+      result.refusal = reason_of(error.what());
     } catch (const c10::Error& error) {
       result.refusal = error.what_without_backtrace();
     }

@@ -27,10 +27,6 @@ std::shared_ptr<Model> make_part(const std::string& type, std::shared_ptr<torch:
   return std::make_shared<PartModel>(type, std::move(module), std::move(methods));
 }
 
-void require_positive(const char* name, int64_t value) {
-  require(value >= 1, std::string(name) + ": expected at least 1, got " + std::to_string(value));
-}
-
 void register_parts(ModelTypes& types) {
   register_norms(types);
   register_residuals(types);

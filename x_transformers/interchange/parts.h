@@ -27,15 +27,12 @@ void register_part(ModelTypes& types, const std::string& name, Make make) {
                    const auto options = options_from_json<OptionsType>(config, where);
                    try {
                      return make(options);
-                   } catch (const InputError& error) {
-                     throw InputError(where + ": " + error.what());
+                   } catch (...) {
+                     rethrow_at(where);
                    }
                  },
                  [] { return options_help<OptionsType>(); }};
 }
-
-/// Throws InputError unless `value`, the option `name`, is at least 1.
-void require_positive(const char* name, int64_t value);
 
 void register_norms(ModelTypes& types);
 void register_residuals(ModelTypes& types);

@@ -13,9 +13,9 @@ std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
   if (!spec) return nullptr;
   require(spec->type == "CoPE", "cope: expected a CoPE, got '" + spec->type + "'");
   const auto options = options_from_json<CoPEOptions>(Json::parse(spec->arguments), "cope");
-  require_positive("cope.dim", options.dim);
-  require_positive("cope.heads", options.heads);
-  require_positive("cope.max_pos", options.max_pos);
+  require_size(options.dim, "cope.dim");
+  require_size(options.heads, "cope.heads");
+  require_size(options.max_pos, "cope.max_pos");
   return std::make_shared<CoPE>(options.dim, options.heads, options.max_pos, options.soft_onehot,
                                 options.talking_heads, options.soft_onehot_temp);
 }

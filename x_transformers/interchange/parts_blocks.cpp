@@ -128,7 +128,7 @@ std::shared_ptr<Model> function_part(const std::string& type, const std::shared_
 }
 
 std::shared_ptr<Model> concat_combine_part(const ConcatCombineOptions& options) {
-  require_positive("dim", options.dim);
+  require_size(options.dim, "dim");
   const auto combine = std::make_shared<ConcatCombine>(options.dim);
   return make_part("ConcatCombine", combine,
                    {{"forward", [combine, options](Arguments& arguments) -> Value {
@@ -154,18 +154,19 @@ void register_activations(ModelTypes& types) {
     return function_part("Identity", make_activation(ModuleSpec{"Identity"}), "t");
   });
   register_part<DimOptions>(types, "SoLU", [](const DimOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return function_part("SoLU", std::make_shared<SoLU>(options.dim));
   });
   register_part<GLUOptions>(types, "GLU", [](const GLUOptions& options) {
-    require_positive("dim_in", options.dim_in);
-    require_positive("dim_out", options.dim_out);
+    require_size(options.dim_in, "dim_in");
+    require_size(options.dim_out, "dim_out");
     return function_part("GLU", std::make_shared<GLU>(options));
   });
 }
 
 std::shared_ptr<Model> adaptive_layer_scale_part(const AdaptiveLayerScaleOptions& options) {
-  require_positive("dim", options.dim);
+  require_size(options.dim, "dim");
+  require_size(options.dim_condition, "dim_condition");
   const auto fn = std::make_shared<ModelBlock>(options.fn);
   const auto block = std::make_shared<AdaptiveLayerScale>(
       fn, options.dim, options.dim_condition.value_or(options.dim), options.init_bias_value);
@@ -186,7 +187,7 @@ void register_blocks(ModelTypes& types) {
     return wrapped_part("ShiftTokens", std::make_shared<ShiftTokens>(options.shifts, fn), fn);
   });
   register_part<LayerScaleOptions>(types, "LayerScale", [](const LayerScaleOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     const auto fn = std::make_shared<ModelBlock>(options.fn);
     const auto block =
         std::make_shared<LayerScale>(fn, options.dim, options.init_value, options.unit_offset);

@@ -20,7 +20,7 @@ struct ScaleOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v("value", value, "factor of the output");
-    v("fn", fn, "module whose output is scaled");
+    v.required("fn", fn, "module whose output is scaled");
   }
 };
 
@@ -31,7 +31,7 @@ struct ShiftTokensOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v("shifts", shifts, "for each group of features, how many tokens later it comes");
-    v("fn", fn, "module that gets the shifted features");
+    v.required("fn", fn, "module that gets the shifted features");
   }
 };
 
@@ -41,8 +41,8 @@ struct FoldAxiallyOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("axial_dim", axial_dim, "the sequence is folded to this many interleaved ones");
-    v("fn", fn, "module that gets the folded sequence");
+    v.required("axial_dim", axial_dim, "the sequence is folded to this many interleaved ones");
+    v.required("fn", fn, "module that gets the folded sequence");
   }
 };
 
@@ -54,8 +54,8 @@ struct LayerScaleOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("fn", fn, "module whose output is scaled");
-    v("dim", dim, "features of the output");
+    v.required("fn", fn, "module whose output is scaled");
+    v.required("dim", dim, "features of the output");
     v("init_value", init_value, "factor at the start", "arXiv:2103.17239");
     v("unit_offset", unit_offset, "the factor is stored as an offset from one");
   }
@@ -69,8 +69,8 @@ struct AdaptiveLayerScaleOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("fn", fn, "module whose output is scaled");
-    v("dim", dim, "features of the output");
+    v.required("fn", fn, "module whose output is scaled");
+    v.required("dim", dim, "features of the output");
     v("dim_condition", dim_condition, "features of the condition; default: dim",
       "arXiv:2212.09748");
     v("init_bias_value", init_bias_value, "the factor starts at the sigmoid of it");
@@ -83,7 +83,7 @@ struct ConcatCombineOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
     v("prev_layer_ind", prev_layer_ind, "the earlier layer whose output is joined in");
   }
 };
@@ -96,8 +96,8 @@ struct GLUOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim_in", dim_in, "input features");
-    v("dim_out", dim_out, "output features");
+    v.required("dim_in", dim_in, "input features");
+    v.required("dim_out", dim_out, "output features");
     v("activation", activation, "activation of the gate", "arXiv:2002.05202");
     v("mult_bias", mult_bias, "a learned factor for each feature");
   }

@@ -24,14 +24,16 @@ std::shared_ptr<Model> adaptive_part(const std::string& type, const std::shared_
 void register_adaptive_norms(ModelTypes& types) {
   register_part<AdaptiveNormOptions>(
       types, "AdaptiveLayerNorm", [](const AdaptiveNormOptions& options) {
-        require_positive("dim", options.dim);
+        require_size(options.dim, "dim");
+        require_size(options.dim_condition, "dim_condition");
         const auto dim_condition = options.dim_condition.value_or(options.dim);
         return adaptive_part("AdaptiveLayerNorm",
                              std::make_shared<AdaptiveLayerNorm>(options.dim, dim_condition));
       });
   register_part<AdaptiveNormOptions>(
       types, "AdaptiveRMSNorm", [](const AdaptiveNormOptions& options) {
-        require_positive("dim", options.dim);
+        require_size(options.dim, "dim");
+        require_size(options.dim_condition, "dim_condition");
         const auto dim_condition = options.dim_condition.value_or(options.dim);
         return adaptive_part("AdaptiveRMSNorm",
                              std::make_shared<AdaptiveRMSNorm>(options.dim, dim_condition));
@@ -40,12 +42,12 @@ void register_adaptive_norms(ModelTypes& types) {
 
 void register_saturating_norms(ModelTypes& types) {
   register_part<DynamicTanhOptions>(types, "DynamicTanh", [](const DynamicTanhOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return norm_part("DynamicTanh", std::make_shared<DynamicTanh>(options.dim, options.init_alpha,
                                                                   options.unit_offset));
   });
   register_part<DerfOptions>(types, "Derf", [](const DerfOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return norm_part("Derf", std::make_shared<Derf>(options.dim, options.unit_offset,
                                                     options.init_alpha, options.init_bias));
   });
@@ -55,26 +57,26 @@ void register_saturating_norms(ModelTypes& types) {
 
 void register_norms(ModelTypes& types) {
   register_part<NormOptions>(types, "LayerNorm", [](const NormOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return norm_part("LayerNorm", std::make_shared<LayerNorm>(options.dim, options.unit_offset));
   });
   register_part<NormOptions>(types, "ScaleNorm", [](const NormOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return norm_part("ScaleNorm", std::make_shared<RootMeanSquareNorm>(1, options.unit_offset));
   });
   register_part<NormOptions>(types, "RMSNorm", [](const NormOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return norm_part("RMSNorm",
                      std::make_shared<RootMeanSquareNorm>(options.dim, options.unit_offset));
   });
   register_part<DimOptions>(types, "SimpleRMSNorm", [](const DimOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return norm_part("SimpleRMSNorm", std::make_shared<RootMeanSquareNorm>(0, false));
   });
   register_part<MultiheadRMSNormOptions>(
       types, "MultiheadRMSNorm", [](const MultiheadRMSNormOptions& options) {
-        require_positive("dim", options.dim);
-        require_positive("heads", options.heads);
+        require_size(options.dim, "dim");
+        require_size(options.heads, "heads");
         return norm_part("MultiheadRMSNorm",
                          std::make_shared<MultiheadRMSNorm>(options.dim, options.heads));
       });

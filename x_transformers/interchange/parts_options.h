@@ -24,7 +24,7 @@ struct NormOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
     v("unit_offset", unit_offset, "the gain is stored as an offset from one");
   }
 };
@@ -35,7 +35,7 @@ struct AdaptiveNormOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
     v("dim_condition", dim_condition, "features of the condition; default: dim");
   }
 };
@@ -45,7 +45,7 @@ struct DimOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
   }
 };
 
@@ -55,8 +55,8 @@ struct MultiheadRMSNormOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features of a head");
-    v("heads", heads, "attention heads");
+    v.required("dim", dim, "features of a head");
+    v.required("heads", heads, "attention heads");
   }
 };
 
@@ -69,7 +69,7 @@ struct DynamicTanhOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
     v("init_alpha", init_alpha, "factor inside of tanh at the start", "arXiv:2503.10622");
     v("gamma", gamma, "no effect, as in Python: the gain starts at one");
     v("beta", beta, "no effect, as in Python: the shift starts at zero");
@@ -86,7 +86,7 @@ struct DerfOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
     v("init_alpha", init_alpha, "factor inside of erf at the start", "arXiv:2512.10938");
     v("init_bias", init_bias, "shift inside of erf at the start");
     v("unit_offset", unit_offset, "gain and factor are stored as offsets from one");
@@ -102,7 +102,7 @@ struct ResidualOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
     v("scale_residual", scale_residual, "a learned factor of the residual for each feature");
     v("scale_residual_constant", scale_residual_constant, "a constant factor of the residual");
   }
@@ -114,7 +114,7 @@ struct GRUGatingOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
     v("scale_residual", scale_residual, "a learned factor of the residual for each feature");
   }
 };
@@ -128,10 +128,11 @@ struct HyperConnectionOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
+    v.required("dim", dim, "features");
     v("layer_index", layer_index,
       "the stream that the branch reads at the start, modulo their number");
-    v("num_residual_streams", num_residual_streams, "residual streams", "arXiv:2409.19606");
+    v.required("num_residual_streams", num_residual_streams, "residual streams",
+               "arXiv:2409.19606");
     v("num_input_views", num_input_views, "how many mixes of the streams the branch gets");
     // Python normalises a matrix of one row, so that every weight is 1 after any number of
     // iterations.
@@ -148,8 +149,8 @@ struct AbsolutePositionalEmbeddingOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
-    v("max_seq_len", max_seq_len, "how many positions there are");
+    v.required("dim", dim, "features");
+    v.required("max_seq_len", max_seq_len, "how many positions there are");
     v("l2norm_embed", l2norm_embed, "vectors of length one");
   }
 };
@@ -160,7 +161,7 @@ struct ScaledSinusoidalEmbeddingOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features, an even number");
+    v.required("dim", dim, "features, an even number");
     v("theta", theta, "base of the frequencies");
   }
 };
@@ -191,9 +192,9 @@ struct DynamicPositionBiasOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "hidden features", "arXiv:2111.09883");
-    v("heads", heads, "attention heads");
-    v("depth", depth, "hidden layers");
+    v.required("dim", dim, "hidden features", "arXiv:2111.09883");
+    v.required("heads", heads, "attention heads");
+    v.required("depth", depth, "hidden layers");
     v("log_distance", log_distance, "the logarithm of the distance goes in");
     v("norm", norm, "layer norms");
   }
@@ -206,7 +207,7 @@ struct AlibiPositionalBiasOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("heads", heads, "heads with a slope", "arXiv:2108.12409");
+    v.required("heads", heads, "heads with a slope", "arXiv:2108.12409");
     v("total_heads", total_heads, "all heads; default: heads");
     v("slopes", slopes, "a slope for each head; default: those of the paper");
   }
@@ -222,8 +223,8 @@ struct DataDependentAlibiPartOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
-    v("heads", heads, "attention heads");
+    v.required("dim", dim, "features");
+    v.required("heads", heads, "attention heads");
     v("causal", causal, "forget gates in one direction only");
     v("bias_init", bias_init, "bias of the gates at the start");
     v("post_log_scale", post_log_scale, "factor of the gates' logarithm");
@@ -239,8 +240,8 @@ struct PerRowDataDependentAlibiOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
-    v("heads", heads, "attention heads");
+    v.required("dim", dim, "features");
+    v.required("heads", heads, "attention heads");
     v("causal", causal, "must be true");
     v("dim_head", dim_head, "features of the small queries and keys");
     v("post_log_scale", post_log_scale, "factor of the gates' logarithm");
@@ -257,7 +258,7 @@ struct RotaryEmbeddingOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features that are turned", "arXiv:2104.09864");
+    v.required("dim", dim, "features that are turned", "arXiv:2104.09864");
     v("use_xpos", use_xpos, "a decay with the distance", "arXiv:2212.10554");
     v("scale_base", scale_base, "of the decay");
     v("interpolation_factor", interpolation_factor, "positions are divided by it",
@@ -275,8 +276,8 @@ struct PolarEmbeddingOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features of a head", "arXiv:2509.10534");
-    v("heads", heads, "attention heads");
+    v.required("dim", dim, "features of a head", "arXiv:2509.10534");
+    v.required("heads", heads, "attention heads");
     v("bias_uniform_init", bias_uniform_init, "the bias of the keys starts at random; else zero");
     v("base", base, "base of the frequencies");
   }
@@ -292,9 +293,9 @@ struct CoPEOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features of a head", "arXiv:2405.18719");
-    v("heads", heads, "attention heads");
-    v("max_pos", max_pos, "greatest position");
+    v.required("dim", dim, "features of a head", "arXiv:2405.18719");
+    v.required("heads", heads, "attention heads");
+    v.required("max_pos", max_pos, "greatest position");
     v("soft_onehot", soft_onehot, "all positions weighted by closeness, not the two around");
     v("talking_heads", talking_heads, "heads mixed before positions are counted");
     v("soft_onehot_temp", soft_onehot_temp, "temperature of soft_onehot");

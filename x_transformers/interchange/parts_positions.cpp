@@ -1,5 +1,6 @@
 // Embeddings and positions in the interchange.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 
@@ -29,7 +30,7 @@ std::shared_ptr<Model> embedding_part(const std::string& type,
 int64_t required_length(Arguments& arguments, const char* name) {
   const auto length = arguments.integer(name);
   require(length.has_value(), std::string("kwargs: '") + name + "' is needed");
-  require_positive(name, *length);
+  require_positive(*length, name);
   return *length;
 }
 
@@ -43,7 +44,8 @@ PartMethods bias_methods(const std::shared_ptr<PositionBias>& bias) {
 }
 
 std::shared_ptr<Model> alibi_part(const AlibiPositionalBiasOptions& options) {
-  require_positive("heads", options.heads);
+  require_size(options.heads, "heads");
+  require_size(options.total_heads, "total_heads");
   const auto total_heads = options.total_heads.value_or(options.heads);
   const auto bias =
       std::make_shared<AlibiPositionalBias>(options.heads, total_heads, options.slopes);
@@ -58,11 +60,10 @@ std::shared_ptr<Model> alibi_part(const AlibiPositionalBiasOptions& options) {
 void register_biases(ModelTypes& types) {
   register_part<RelativePositionBiasOptions>(
       types, "RelativePositionBias", [](const RelativePositionBiasOptions& options) {
-        require_positive("heads", options.heads);
+        require_size(options.heads, "heads");
         const int64_t fewest = options.causal ? 2 : 4;
-        require(options.num_buckets >= fewest, "num_buckets: expected at least " +
-                                                   std::to_string(fewest) + ", got " +
-                                                   std::to_string(options.num_buckets));
+        require_at_least(options.num_buckets, fewest, "num_buckets");
+        require_at_most(options.num_buckets, kLargestSize, "num_buckets");
         const auto bias = std::make_shared<RelativePositionBias>(
             options.scale, options.causal, options.num_buckets, options.max_distance,
             options.heads);
@@ -70,9 +71,9 @@ void register_biases(ModelTypes& types) {
       });
   register_part<DynamicPositionBiasOptions>(
       types, "DynamicPositionBias", [](const DynamicPositionBiasOptions& options) {
-        require_positive("dim", options.dim);
-        require_positive("heads", options.heads);
-        require_positive("depth", options.depth);
+        require_size(options.dim, "dim");
+        require_size(options.heads, "heads");
+        require_modules(options.depth, "depth");
         const auto bias = std::make_shared<DynamicPositionBias>(
             options.dim, options.heads, options.depth, options.log_distance, options.norm);
         return make_part("DynamicPositionBias", bias, bias_methods(bias));
@@ -91,8 +92,8 @@ std::shared_ptr<Model> data_alibi_part(const std::string& type,
 void register_data_biases(ModelTypes& types) {
   register_part<DataDependentAlibiPartOptions>(
       types, "DataDependentAlibi", [](const DataDependentAlibiPartOptions& options) {
-        require_positive("dim", options.dim);
-        require_positive("heads", options.heads);
+        require_size(options.dim, "dim");
+        require_size(options.heads, "heads");
         return data_alibi_part(
             "DataDependentAlibi",
             std::make_shared<DataDependentAlibi>(options.dim, options.heads, options.causal,
@@ -100,9 +101,9 @@ void register_data_biases(ModelTypes& types) {
       });
   register_part<PerRowDataDependentAlibiOptions>(
       types, "PerRowDataDependentAlibi", [](const PerRowDataDependentAlibiOptions& options) {
-        require_positive("dim", options.dim);
-        require_positive("heads", options.heads);
-        require_positive("dim_head", options.dim_head);
+        require_size(options.dim, "dim");
+        require_size(options.heads, "heads");
+        require_size(options.dim_head, "dim_head");
         require(options.causal, "causal: must be true, gates for each pair look back only");
         return data_alibi_part(
             "PerRowDataDependentAlibi",
@@ -110,9 +111,9 @@ void register_data_biases(ModelTypes& types) {
                                                        options.post_log_scale));
       });
   register_part<CoPEOptions>(types, "CoPE", [](const CoPEOptions& options) {
-    require_positive("dim", options.dim);
-    require_positive("heads", options.heads);
-    require_positive("max_pos", options.max_pos);
+    require_size(options.dim, "dim");
+    require_size(options.heads, "heads");
+    require_size(options.max_pos, "max_pos");
     const auto cope =
         std::make_shared<CoPE>(options.dim, options.heads, options.max_pos, options.soft_onehot,
                                options.talking_heads, options.soft_onehot_temp);
@@ -144,9 +145,10 @@ Value rotary_value(const RotaryEmbedding& rotary, const RotaryEmbeddingOptions& 
 }
 
 std::shared_ptr<Model> rotary_part(const RotaryEmbeddingOptions& options) {
-  require_positive("dim", options.dim);
-  require(options.interpolation_factor >= 1, "interpolation_factor: expected at least 1, got " +
-                                                 std::to_string(options.interpolation_factor));
+  require_size(options.dim, "dim");
+  require(options.interpolation_factor >= 1,
+          fmt::format("interpolation_factor: expected 1 or more, got {}",
+                      options.interpolation_factor));
   const auto rotary = std::make_shared<RotaryEmbedding>(
       options.dim, options.use_xpos, options.scale_base, options.interpolation_factor, options.base,
       options.base_rescale_factor);
@@ -163,8 +165,8 @@ std::shared_ptr<Model> rotary_part(const RotaryEmbeddingOptions& options) {
 }
 
 std::shared_ptr<Model> polar_part(const PolarEmbeddingOptions& options) {
-  require_positive("dim", options.dim);
-  require_positive("heads", options.heads);
+  require_size(options.dim, "dim");
+  require_size(options.heads, "heads");
   const auto polar = std::make_shared<PolarEmbedding>(options.dim, options.heads,
                                                       options.bias_uniform_init, options.base);
   return make_part("PolarEmbedding", polar,
@@ -178,8 +180,8 @@ std::shared_ptr<Model> polar_part(const PolarEmbeddingOptions& options) {
 void register_embeddings(ModelTypes& types) {
   register_part<TokenEmbeddingOptions>(
       types, "TokenEmbedding", [](const TokenEmbeddingOptions& options) {
-        require_positive("dim", options.dim);
-        require_positive("num_tokens", options.num_tokens);
+        require_size(options.dim, "dim");
+        require_size(options.num_tokens, "num_tokens");
         const auto embedding = std::make_shared<TokenEmbeddingImpl>(options.dim, options.num_tokens,
                                                                     options.l2norm_embed);
         return make_part("TokenEmbedding", embedding,
@@ -189,15 +191,15 @@ void register_embeddings(ModelTypes& types) {
       });
   register_part<AbsolutePositionalEmbeddingOptions>(
       types, "AbsolutePositionalEmbedding", [](const AbsolutePositionalEmbeddingOptions& options) {
-        require_positive("dim", options.dim);
-        require_positive("max_seq_len", options.max_seq_len);
+        require_size(options.dim, "dim");
+        require_size(options.max_seq_len, "max_seq_len");
         return embedding_part("AbsolutePositionalEmbedding",
                               std::make_shared<AbsolutePositionalEmbedding>(
                                   options.dim, options.max_seq_len, options.l2norm_embed));
       });
   register_part<ScaledSinusoidalEmbeddingOptions>(
       types, "ScaledSinusoidalEmbedding", [](const ScaledSinusoidalEmbeddingOptions& options) {
-        require_positive("dim", options.dim);
+        require_size(options.dim, "dim");
         return embedding_part(
             "ScaledSinusoidalEmbedding",
             std::make_shared<ScaledSinusoidalEmbedding>(options.dim, options.theta));

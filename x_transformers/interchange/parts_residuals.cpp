@@ -30,11 +30,10 @@ std::shared_ptr<Model> residual_part(const std::string& type,
 }
 
 std::shared_ptr<Model> hyper_connection_part(const HyperConnectionOptions& options) {
-  require_positive("dim", options.dim);
-  require_positive("num_residual_streams", options.num_residual_streams);
-  require_positive("num_input_views", options.num_input_views);
-  require(options.layer_index >= 0,
-          "layer_index: expected at least 0, got " + std::to_string(options.layer_index));
+  require_size(options.dim, "dim");
+  require_size(options.num_residual_streams, "num_residual_streams");
+  require_size(options.num_input_views, "num_input_views");
+  require_at_least(options.layer_index, 0, "layer_index");
   const auto hyper = std::make_shared<HyperConnection>(
       options.dim, options.layer_index, options.num_residual_streams, options.num_input_views);
   return make_part(
@@ -57,9 +56,9 @@ std::vector<at::Tensor> take_hiddens(Arguments& arguments) {
 }
 
 std::shared_ptr<Model> lime_part(const DynamicLIMeOptions& options) {
-  require_positive("dim", options.dim);
-  require_positive("num_layers", options.num_layers);
-  require_positive("num_views", options.num_views);
+  require_size(options.dim, "dim");
+  require_size(options.num_layers, "num_layers");
+  require_size(options.num_views, "num_views");
   const auto lime = std::make_shared<DynamicLIMe>(options);
   return make_part("DynamicLIMe", lime, {{"forward", [lime](Arguments& arguments) -> Value {
                                             const auto x = arguments.required_tensor("x");
@@ -71,12 +70,12 @@ std::shared_ptr<Model> lime_part(const DynamicLIMeOptions& options) {
 
 void register_residuals(ModelTypes& types) {
   register_part<ResidualOptions>(types, "Residual", [](const ResidualOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return residual_part("Residual", std::make_shared<Residual>(options.dim, options.scale_residual,
                                                                 options.scale_residual_constant));
   });
   register_part<GRUGatingOptions>(types, "GRUGating", [](const GRUGatingOptions& options) {
-    require_positive("dim", options.dim);
+    require_size(options.dim, "dim");
     return residual_part("GRUGating",
                          std::make_shared<GRUGating>(options.dim, options.scale_residual));
   });

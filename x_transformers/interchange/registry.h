@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/models/transformer_wrapper.h"
@@ -46,8 +47,8 @@ void register_type(ModelTypes& types, const std::string& name, Make make,
         const auto options = options_from_json<OptionsType>(config, where);
         try {
           return std::make_shared<ModuleModel<Holder>>(make(options), call);
-        } catch (const InputError& error) {
-          throw InputError(where + ": " + error.what());
+        } catch (...) {
+          rethrow_at(where);
         }
       },
       [] { return options_help<OptionsType>(); }};

@@ -129,7 +129,7 @@ struct AttentionLayersOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features of the sequence");
+    v.required("dim", dim, "features of the sequence");
     v("depth", depth, "blocks of attention and feed-forward");
     v("heads", heads, "attention heads");
     if (kind == LayersKind::attention_layers) v("causal", causal, "no token sees a later one");

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <set>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
@@ -27,6 +28,22 @@ void at_most_one(std::initializer_list<bool> set, const std::string& names) {
   require(std::count(set.begin(), set.end(), true) <= 1, names + ": at most one of them");
 }
 
+void check_sizes(const AttentionLayersOptions& o) {
+  require_size(o.dim, "dim");
+  require_modules(o.depth, "depth");
+  // Without attention none of a head's features is as good as some.
+  require_at_most(o.heads, kLargestSize, "heads");
+  require_at_most(o.attn.dim_head, kLargestSize, "attn_dim_head");
+  if (o.attn.dim_head != 0) require_positive(o.attn.dim_head, "attn_dim_head");
+  require_size(o.num_residual_streams, "num_residual_streams");
+  require_size(o.dim_condition, "dim_condition");
+  require_size(o.adaptive_condition_mlp_expansion, "adaptive_condition_mlp_expansion");
+  require_positive(o.alibi_num_heads, "alibi_num_heads");
+  if (o.rel_pos_bias) require_at_most(o.rel_pos_num_buckets, kLargestSize, "rel_pos_num_buckets");
+  if (o.dynamic_pos_bias)
+    require_modules(o.dynamic_pos_bias_mlp_depth, "dynamic_pos_bias_mlp_depth");
+}
+
 void check_positions(const AttentionLayersOptions& o) {
   at_most_one({o.rotary_pos_emb, o.polar_pos_emb}, "rotary_pos_emb and polar_pos_emb");
   at_most_one({o.alibi_pos_bias, o.rel_pos_bias, o.dynamic_pos_bias},
@@ -36,19 +53,19 @@ void check_positions(const AttentionLayersOptions& o) {
   require(!o.rotary_xpos || o.causal, "rotary_xpos: needs a causal stack (Decoder)");
   const auto rotary_dim = o.rotary_emb_dim.value_or(o.attn.dim_head / 2);
   require(rotary_dim <= o.attn.dim_head,
-          "rotary_emb_dim: " + std::to_string(rotary_dim) +
-              " is more than attn_dim_head = " + std::to_string(o.attn.dim_head));
+          fmt::format("rotary_emb_dim: {} is more than attn_dim_head = {}", rotary_dim,
+                      o.attn.dim_head));
   if (o.rotary_pos_emb) {
     require_positive(rotary_dim, "rotary_emb_dim");
     // An odd one turns the pair that it begins.
     require(rotary_dim + rotary_dim % 2 <= o.attn.dim_head,
-            "rotary_emb_dim: " + std::to_string(rotary_dim) +
-                " turns pairs of features, and the last has one in attn_dim_head = " +
-                std::to_string(o.attn.dim_head));
+            fmt::format("rotary_emb_dim: {} turns pairs of features, and the last has one in "
+                        "attn_dim_head = {}",
+                        rotary_dim, o.attn.dim_head));
   }
   require(o.rotary_interpolation_factor >= 1.0,
-          "rotary_interpolation_factor: expected 1 or more, got " +
-              std::to_string(o.rotary_interpolation_factor));
+          fmt::format("rotary_interpolation_factor: expected 1 or more, got {}",
+                      o.rotary_interpolation_factor));
   require_positive(o.rotary_xpos_scale_base, "rotary_xpos_scale_base");
   require_positive(o.rotary_base_rescale_factor, "rotary_base_rescale_factor");
   // Half of the buckets hold one distance each; without causality there are as many for the other
@@ -57,7 +74,6 @@ void check_positions(const AttentionLayersOptions& o) {
   require_at_least(o.rel_pos_num_buckets, least_buckets, "rel_pos_num_buckets");
   require(o.rel_pos_num_buckets <= o.rel_pos_max_distance,
           "rel_pos_num_buckets: must not exceed rel_pos_max_distance");
-  require_positive(o.alibi_num_heads, "alibi_num_heads");
   require(!o.alibi_pos_bias || o.alibi_num_heads.value_or(o.heads) <= o.heads,
           "alibi_num_heads: must not exceed heads");
   require(!o.polar_pos_emb || !o.attn.use_cope,
@@ -66,8 +82,6 @@ void check_positions(const AttentionLayersOptions& o) {
 }
 
 void check_norms(const AttentionLayersOptions& o) {
-  require_positive(o.dim_condition, "dim_condition");
-  require_positive(o.adaptive_condition_mlp_expansion, "adaptive_condition_mlp_expansion");
   require_positive(o.softclamp_output_value, "softclamp_output_value");
   at_most_one({o.use_scalenorm, o.use_rmsnorm, o.use_dynamic_tanh, o.use_derf, o.use_simple_rmsnorm,
                o.use_adaptive_layernorm, o.use_adaptive_rmsnorm},
@@ -92,8 +106,8 @@ void check_norms(const AttentionLayersOptions& o) {
           "pre_norm_has_final_norm: resi_dual needs its final norm");
   require(o.resi_dual || o.resi_dual_scale == 1, "resi_dual_scale: needs resi_dual");
   require(o.resi_dual_scale > 0 && o.resi_dual_scale <= 1,
-          "resi_dual_scale: expected a number above 0 and at most 1, got " +
-              std::to_string(o.resi_dual_scale));
+          fmt::format("resi_dual_scale: expected a number above 0 and at most 1, got {}",
+                      o.resi_dual_scale));
 }
 
 void check_order(const AttentionLayersOptions& o) {
@@ -112,7 +126,6 @@ void check_order(const AttentionLayersOptions& o) {
           "weight_tie_layers: not with custom_layers, par_ratio, sandwich_coef or "
           "layers_execute_order");
   require(!o.weight_tie_layers || o.depth, "weight_tie_layers: needs depth");
-  require_positive(o.num_residual_streams, "num_residual_streams");
   require(o.num_residual_streams == 1 || !o.gate_residual,
           "num_residual_streams and gate_residual: only one of them");
 }
@@ -123,13 +136,66 @@ void check_residual_arguments(const AttentionLayersOptions& o) {
   const bool has_views =
       o.num_residual_streams > 1 && o.qkv_receive_diff_residuals && !o.integrate_layers;
   require(views == 1 && !(given.num_input_views && has_views),
-          "residual_fn_kwargs.num_input_views: expected 1, and no qkv_receive_diff_residuals "
-          "beside it, got " +
-              std::to_string(views));
+          fmt::format("residual_fn_kwargs.num_input_views: expected 1, and no "
+                      "qkv_receive_diff_residuals beside it, got {}",
+                      views));
   const auto streams = given.num_residual_streams.value_or(o.num_residual_streams);
   require(o.num_residual_streams == 1 || streams == o.num_residual_streams,
-          "residual_fn_kwargs.num_residual_streams: expected num_residual_streams = " +
-              std::to_string(o.num_residual_streams) + ", got " + std::to_string(streams));
+          fmt::format("residual_fn_kwargs.num_residual_streams: expected num_residual_streams = "
+                      "{}, got {}",
+                      o.num_residual_streams, streams));
+}
+
+/// Cross attention takes attention's options but for what belongs to one causal sequence.
+AttentionOptions as_cross_attention(AttentionOptions attn) {
+  attn.causal = false;
+  attn.rotate_num_heads.reset();
+  attn.selective = attn.use_cope = false;
+  return attn;
+}
+
+/// What is wrong with the options of one block; empty: nothing.
+template <class BlockOptions>
+std::string refusal(const BlockOptions& options) {
+  try {
+    validate(options);
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return {};
+}
+
+/// The names of `message` as the stack spells them.
+template <class BlockOptions>
+std::string spelled(const std::string& prefix, const BlockOptions& options,
+                    const std::string& message) {
+  // What the stack has under the same name, and causal, which messages use as a word.
+  const std::set<std::string> same = {"dim", "heads", "causal"};
+  auto owners = same;
+  if (prefix == "attn_") {
+    owners.insert({"qkv_receive_diff_residuals", "learned_value_residual_mix", "rotate_num_heads"});
+  }
+  return with_prefix(prefix, options, owners, message);
+}
+
+void check_attention(const AttentionLayersOptions& o) {
+  require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
+          "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
+  const auto message = refusal(o.attn);
+  require(message.empty(), spelled("attn_", o.attn, message));
+}
+
+void check_cross_attention(const AttentionLayersOptions& o) {
+  const auto message = refusal(*o.cross_attn);
+  if (message.empty()) return;
+  // Of an option that cross attention has from attention, the name that was given is attention's.
+  const bool is_attentions = message == refusal(as_cross_attention(o.attn));
+  throw InputError(spelled(is_attentions ? "attn_" : "cross_attn_", *o.cross_attn, message));
+}
+
+void check_feed_forward(const AttentionLayersOptions& o) {
+  const auto message = refusal(o.ff);
+  require(message.empty(), spelled("ff_", o.ff, message));
 }
 
 }  // namespace
@@ -161,9 +227,7 @@ AttentionLayersOptions resolve(AttentionLayersOptions o) {
   o.attn.heads = o.heads;
   if (o.zero_init_branch_output) o.attn.zero_init_output = o.ff.zero_init_output = true;
 
-  // Cross attention takes attention's options but for what belongs to one causal sequence.
-  auto cross = o.cross_attn.value_or(o.attn);
-  if (!o.cross_attn) cross.causal = false;
+  auto cross = o.cross_attn.value_or(as_cross_attention(o.attn));
   cross.dim = o.dim;
   cross.heads = o.heads;
   if (!cross.causal) cross.selective = cross.use_cope = false;
@@ -176,12 +240,7 @@ AttentionLayersOptions resolve(AttentionLayersOptions o) {
 }
 
 void validate(const AttentionLayersOptions& o) {
-  // Beyond any model, and within what can be planned and sized in time.
-  constexpr int64_t kMostBlocks = 10'000, kMostFeatures = 100'000'000;
-  require_positive(o.dim, "dim");
-  require_positive(o.depth, "depth");
-  require_at_most(o.dim, kMostFeatures, "dim");
-  require_at_most(o.depth, kMostBlocks, "depth");
+  check_sizes(o);
   check_positions(o);
   check_norms(o);
   check_order(o);
@@ -192,13 +251,9 @@ void validate(const AttentionLayersOptions& o) {
     return std::any_of(layers.begin(), layers.end(),
                        [&](const LayerStep& step) { return step.type == type; });
   };
-  if (has(LayerType::attention)) {
-    require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
-            "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
-    validate(o.attn);
-  }
-  if (has(LayerType::cross_attention)) validate(*o.cross_attn);
-  if (has(LayerType::feed_forward)) validate(o.ff);
+  if (has(LayerType::attention)) check_attention(o);
+  if (has(LayerType::cross_attention)) check_cross_attention(o);
+  if (has(LayerType::feed_forward)) check_feed_forward(o);
 }
 
 }  // namespace x_transformers

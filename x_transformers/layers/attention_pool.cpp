@@ -7,14 +7,30 @@
 #include "x_transformers/core/tensor_check.h"
 
 namespace x_transformers {
+namespace {
+
+Attention make_attention(const AttentionOptions& options) {
+  try {
+    return Attention(options);
+  } catch (const InputError& error) {
+    throw InputError(with_prefix("attn_kwargs.", options,
+                                 {"dim", "dim_context", "heads", "dim_head", "causal"},
+                                 error.what()));
+  }
+}
+
+}  // namespace
 
 AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(std::move(options)) {
   const auto& o = options_;
   const bool squeeze = o.squeeze_output.value_or(false);
   const bool whole_blocks = o.use_transformer_blocks.value_or(o.depth > 1);
-  require_positive(o.dim, "dim");
-  require_positive(o.num_pooled_tokens, "num_pooled_tokens");
-  require_positive(o.depth, "depth");
+  require_size(o.dim, "dim");
+  require_size(o.num_pooled_tokens, "num_pooled_tokens");
+  require_size(o.dim_context, "dim_context");
+  require_modules(o.depth, "depth");
+  require_size(o.heads, "heads");
+  require_size(o.dim_head, "dim_head");
   require(!squeeze || o.num_pooled_tokens == 1, "squeeze_output: needs num_pooled_tokens = 1");
   require(whole_blocks || o.depth == 1, "depth: more than 1 needs use_transformer_blocks");
   require(!whole_blocks || !o.add_residual,
@@ -39,7 +55,7 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
     attention.dim_context = dim_context;
     attention.heads = o.heads;
     attention.dim_head = o.dim_head;
-    attention_ = register_module("pooler", Attention(attention));
+    attention_ = register_module("pooler", make_attention(attention));
   }
 }
 

@@ -26,7 +26,7 @@ struct AttentionPoolOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features of the pooled tokens");
+    v.required("dim", dim, "features of the pooled tokens");
     v("num_pooled_tokens", num_pooled_tokens, "pooled tokens", "arXiv:1810.00825");
     v("dim_context", dim_context, "features of the sequence; default: dim");
     v("add_residual", add_residual, "add the queries to the result");

@@ -11,24 +11,22 @@ namespace x_transformers {
 namespace {
 
 void check_sizes(const TransformerWrapperOptions& o) {
-  require_positive(o.num_tokens, "num_tokens");
+  require_size(o.num_tokens, "num_tokens");
   require_at_least(o.max_seq_len, 0, "max_seq_len");
   require_at_least(o.max_mem_len, 0, "max_mem_len");
   require_at_least(o.shift_mem_down, 0, "shift_mem_down");
-  require_at_least(o.num_memory_tokens, 0, "num_memory_tokens");
-  require_positive(o.emb_dim, "emb_dim");
-  require_positive(o.logits_dim, "logits_dim");
-  constexpr int64_t kMostHeads = 10000;
-  require_positive(o.num_output_heads, "num_output_heads");
-  require_at_most(o.num_output_heads, kMostHeads, "num_output_heads");
-  require_positive(o.num_cls_tokens, "num_cls_tokens");
-  require_positive(o.num_pooled_tokens, "num_pooled_tokens");
-  require_positive(o.attn_pool_depth, "attn_pool_depth");
-  require_positive(o.dim_pooled_tokens, "dim_pooled_tokens");
-  require_positive(o.mixture_of_softmax_k, "mixture_of_softmax_k");
-  require_positive(o.train_max_recycle_steps, "train_max_recycle_steps");
+  require_count(o.num_memory_tokens, "num_memory_tokens");
+  require_size(o.emb_dim, "emb_dim");
+  require_size(o.logits_dim, "logits_dim");
+  require_modules(o.num_output_heads, "num_output_heads");
+  require_size(o.num_cls_tokens, "num_cls_tokens");
+  require_size(o.num_pooled_tokens, "num_pooled_tokens");
+  require_modules(o.attn_pool_depth, "attn_pool_depth");
+  require_size(o.dim_pooled_tokens, "dim_pooled_tokens");
+  require_size(o.mixture_of_softmax_k, "mixture_of_softmax_k");
+  require_size(o.train_max_recycle_steps, "train_max_recycle_steps");
   for (const auto& [name, count] : o.embed_num_tokens)
-    require_positive(count, ("embed_num_tokens." + name).c_str());
+    require_size(count, ("embed_num_tokens." + name).c_str());
   require_fraction(o.emb_dropout, "emb_dropout");
 }
 
@@ -38,6 +36,11 @@ void validate(const TransformerWrapperOptions& o) {
   check_sizes(o);
   require(!(o.average_pool_embed && o.use_cls_token),
           "average_pool_embed and use_cls_token: at most one of them");
+  const auto& layers = o.attn_layers;
+  const bool is_causal = layers.kind == LayersKind::decoder ||
+                         (layers.kind == LayersKind::attention_layers && layers.causal);
+  require(!(o.average_pool_embed && o.attn_pool) || is_causal,
+          "average_pool_embed and attn_pool: at most one of them, unless the stack is causal");
   require(!(o.use_cls_token && o.attn_pool), "use_cls_token and attn_pool: at most one of them");
   require(!o.mixture_of_softmax || o.num_output_heads == 1,
           "mixture_of_softmax: needs num_output_heads = 1");
@@ -50,7 +53,7 @@ void validate(const TransformerWrapperOptions& o) {
           "to_logits: not with tie_embedding, return_only_embed or num_output_heads > 1, which "
           "leave it unused");
   if (o.memory_tokens_interspersed_every && o.num_memory_tokens.value_or(0) > 0) {
-    require_positive(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
+    require_size(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
     require(o.attn_layers.kind == LayersKind::decoder,
             "memory_tokens_interspersed_every: needs a Decoder");
   }
@@ -70,6 +73,10 @@ void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
   const auto& o = options_;
   if (o.token_emb && o.token_emb->type != "TokenEmbedding") {
     given_token_emb_ = make_callable(*o.token_emb, "token_emb");
+    given_token_emb_.call = [call = given_token_emb_.call](
+                                const at::Tensor& x, const CallableModule::NamedTensors& given) {
+      return make_part("token_emb", [&] { return call(x, given); });
+    };
     register_module("token_emb", given_token_emb_.module);
     return;
   }
@@ -77,7 +84,8 @@ void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
   if (o.token_emb) {
     embedding =
         options_from_json<TokenEmbeddingOptions>(Json::parse(o.token_emb->arguments), "token_emb");
-    require(embedding.dim > 0 && embedding.num_tokens > 0, "token_emb: needs dim and num_tokens");
+    require_size(embedding.dim, "token_emb.dim");
+    require_size(embedding.num_tokens, "token_emb.num_tokens");
   }
   token_emb_ = register_module(
       "token_emb", TokenEmbedding(embedding.dim, embedding.num_tokens, embedding.l2norm_embed));
@@ -92,6 +100,7 @@ void TransformerWrapperImpl::build_embeddings(int64_t dim) {
     if (o.scaled_sinu_pos_emb) {
       pos_emb_ = std::make_shared<ScaledSinusoidalEmbedding>(emb_dim);
     } else {
+      require_size(o.max_seq_len, "max_seq_len");  // elsewhere it sizes nothing
       pos_emb_ =
           std::make_shared<AbsolutePositionalEmbedding>(emb_dim, o.max_seq_len, o.l2norm_embed);
     }

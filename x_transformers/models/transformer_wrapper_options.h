@@ -54,10 +54,11 @@ struct TransformerWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("num_tokens", num_tokens, "tokens of the vocabulary");
-    v("max_seq_len", max_seq_len, "tokens of the longest sequence; 0: no absolute positions");
-    v("attn_layers", attn_layers,
-      "the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers");
+    v.required("num_tokens", num_tokens, "tokens of the vocabulary");
+    v.required("max_seq_len", max_seq_len,
+               "tokens of the longest sequence; 0: no absolute positions");
+    v.required("attn_layers", attn_layers,
+               "the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers");
     v("embed_num_tokens", embed_num_tokens,
       "further embeddings that are added, by name, with their sizes");
     v("emb_dim", emb_dim, "features of the embeddings, projected to dim; default: dim");

@@ -1,6 +1,7 @@
 #include "x_transformers/models/vision.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
@@ -20,18 +21,28 @@ at::Tensor to_patches(const at::Tensor& img, int64_t patch) {
       .flatten(1, 2);
 }
 
+void check(const ViTransformerWrapperOptions& o) {
+  require_size(o.image_size, "image_size");
+  require_size(o.patch_size, "patch_size");
+  require_size(o.channels, "channels");
+  require_size(o.num_classes, "num_classes");
+  require_count(o.num_register_tokens, "num_register_tokens");
+  require_fraction(o.emb_dropout, "emb_dropout");
+  require(
+      o.image_size % o.patch_size == 0,
+      fmt::format("patch_size: {} does not divide image_size = {}", o.patch_size, o.image_size));
+  const auto pixels = o.patch_size * o.patch_size;
+  require(pixels <= kLargestSize / o.channels,
+          fmt::format("patch_size: {} pixels of channels = {} are more than {} features", pixels,
+                      o.channels, kLargestSize));
+}
+
 }  // namespace
 
 ViTransformerWrapperImpl::ViTransformerWrapperImpl(ViTransformerWrapperOptions options)
     : options_(std::move(options)) {
   const auto& o = options_;
-  require_positive(o.channels, "channels");
-  require_positive(o.num_classes, "num_classes");
-  require_at_least(o.num_register_tokens, 0, "num_register_tokens");
-  require_fraction(o.emb_dropout, "emb_dropout");
-  require(o.patch_size > 0 && o.image_size > 0 && o.image_size % o.patch_size == 0,
-          "patch_size: " + std::to_string(o.patch_size) +
-              " does not divide image_size = " + std::to_string(o.image_size));
+  check(o);
   attn_layers_ = make_part("attn_layers", [&] { return AttentionLayers(o.attn_layers); });
   const auto dim = attn_layers_->options().dim;
   const auto patches = (o.image_size / o.patch_size) * (o.image_size / o.patch_size);
@@ -55,9 +66,9 @@ ViTransformerWrapperImpl::Output ViTransformerWrapperImpl::forward(const at::Ten
   const auto patch = options_.patch_size;
   require(img.dim() == 4 && img.size(1) == options_.channels && img.size(2) % patch == 0 &&
               img.size(3) % patch == 0,
-          "img: expected [batch, channels = " + std::to_string(options_.channels) +
-              ", height, width] with sides that patch_size = " + std::to_string(patch) +
-              " divides");
+          fmt::format("img: expected [batch, channels = {}, height, width] with sides that "
+                      "patch_size = {} divides",
+                      options_.channels, patch));
   auto x = embedding_norm_->forward(
       patch_projection_->forward(patch_norm_->forward(to_patches(img, patch))));
   const auto patches = x.size(1);

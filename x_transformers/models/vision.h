@@ -24,9 +24,9 @@ struct ViTransformerWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("image_size", image_size, "height and width of the images, in pixels");
-    v("patch_size", patch_size, "height and width of a patch, in pixels");
-    v("attn_layers", attn_layers, "the stack: Encoder");
+    v.required("image_size", image_size, "height and width of the images, in pixels");
+    v.required("patch_size", patch_size, "height and width of a patch, in pixels");
+    v.required("attn_layers", attn_layers, "the stack: Encoder");
     v("channels", channels, "channels of the images");
     v("num_classes", num_classes, "classes to predict; default: the output is embeddings");
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings");

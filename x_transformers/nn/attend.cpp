@@ -1,6 +1,7 @@
 #include "x_transformers/nn/attend.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <cmath>
 
@@ -19,8 +20,8 @@ void validate(const ScoreOptions& options, bool causal) {
           "sigmoid, hard, l2_distance, gumbel_softmax and sparse_topk: at most one of them");
   require(!options.selective || causal, "selective: needs causal attention");
   require(!options.softclamp_logits || options.logit_softclamp_value > 0,
-          "logit_softclamp_value: expected a positive number, got " +
-              std::to_string(options.logit_softclamp_value));
+          fmt::format("logit_softclamp_value: expected a positive number, got {}",
+                      options.logit_softclamp_value));
   require_fraction(options.dropout, "dropout");
   require_positive(options.sparse_topk, "sparse_topk");
   require_positive(options.gumbel_softmax_temp, "gumbel_softmax_temp");
@@ -38,6 +39,7 @@ Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std
   if (options_.pre_scale_post_talking_heads) {
     pre_scale_post_talking_heads_ = add_talking_heads("pre_scale_post_talking_heads");
   }
+  if (options_.head_learned_sink) require_count(options_.heads, "heads");
   if (options_.head_learned_sink)
     head_sink_ = register_parameter("head_attn_sink", at::zeros({options_.heads}));
   if (cope) cope_ = register_module("cope", cope);
@@ -55,6 +57,7 @@ void Attend::build_custom_function() {
 /// A 1x1 convolution that starts as identity.
 at::Tensor Attend::add_talking_heads(const char* name) {
   require(options_.heads > 0, "heads: talking heads need the number of heads");
+  require_at_most(options_.heads, kLargestSize, "heads");
   auto scope = register_module(name, make_scope());
   return scope->register_parameter(
       "weight", at::eye(options_.heads).view({options_.heads, options_.heads, 1, 1}));
@@ -127,6 +130,18 @@ void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& 
 
 }  // namespace
 
+/// Throws InputError unless the scores of the layer before, which are added, are of as many keys.
+void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
+  if (!prev_attn.defined() || prev_attn.dim() == 0) return;
+  const auto given = prev_attn.size(-1);
+  require(given == keys || given == 1 || keys == 1,
+          fmt::format("prev_attn: has scores of {} keys, expected {}{}", given, keys,
+                      options_.head_learned_sink && given == keys + 1
+                          ? "; head_learned_sink is one more, so not with residual attention "
+                            "(residual_attn, cross_residual_attn) from layer to layer"
+                          : ""));
+}
+
 AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
                              const at::Tensor& v_given, const Call& call) {
   require(options_.flash_pack_seq == (call.packed != nullptr),
@@ -134,6 +149,7 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
                                   : "flash_pack_seq_kwargs: given, but flash_pack_seq is off");
   auto widened = call.packed ? within_sequences(call, q.size(2), k_given.size(2)) : call;
   auto k = k_given, v = v_given;
+  check_previous(call.prev_attn, k.size(2) + (options_.add_zero_kv ? 1 : 0));
   if (options_.add_zero_kv) {
     k = at::constant_pad_nd(k, {0, 0, 1, 0}, 0);
     v = at::constant_pad_nd(v, {0, 0, 1, 0}, 0);

@@ -153,6 +153,7 @@ class Attend : public torch::nn::Module {
  private:
   at::Tensor add_talking_heads(const char* name);
   void build_custom_function();
+  void check_previous(const at::Tensor& prev_attn, int64_t keys) const;
 
   AttendOptions options_;
   at::Tensor pre_talking_heads_, post_talking_heads_, pre_scale_post_talking_heads_, head_sink_;

@@ -1,4 +1,6 @@
 // What options of Attention go together.
+#include <fmt/format.h>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/nn/attention.h"
@@ -11,14 +13,15 @@ void check_heads(const AttentionOptions& o) {
   require(!(o.kv_heads && o.one_kv_head), "kv_heads and one_kv_head: only one of them");
   const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
   require_positive(kv_heads, "kv_heads");
-  require(o.heads % kv_heads == 0, "kv_heads: " + std::to_string(kv_heads) +
-                                       " does not divide heads = " + std::to_string(o.heads));
+  require(o.heads % kv_heads == 0,
+          fmt::format("kv_heads: {} does not divide heads = {}", kv_heads, o.heads));
   const auto rotated = o.latent_rope_subheads.value_or(o.rotate_num_heads.value_or(o.heads));
   require(rotated > 0 && rotated <= o.heads,
-          "rotate_num_heads: expected 1 to heads = " + std::to_string(o.heads) + ", got " +
-              std::to_string(rotated));
+          fmt::format("{}: expected 1 to heads = {}, got {}",
+                      o.latent_rope_subheads ? "latent_rope_subheads" : "rotate_num_heads", o.heads,
+                      rotated));
   require(rotated == o.heads || kv_heads == o.heads,
-          "rotate_num_heads: rotating some heads needs kv_heads = heads");
+          "rotate_num_heads: fewer than heads need kv_heads = heads");
 }
 
 void check_latents(const AttentionOptions& o) {
@@ -34,27 +37,25 @@ void check_latents(const AttentionOptions& o) {
 void check_hybrid(const AttentionOptions& o) {
   require(!o.hybrid_module || o.hybrid_fold_axial_dim,
           "hybrid_module: needs hybrid_fold_axial_dim (1: the module sees the sequence as it is)");
-  require(o.hybrid_fold_axial_dim.value_or(1) > 0,
-          "hybrid_fold_axial_dim: expected a positive number");
+  require_size(o.hybrid_fold_axial_dim, "hybrid_fold_axial_dim");
   require(
       o.hybrid_module || !(o.hybrid_fold_axial_dim || o.hybrid_mask_kwarg || o.hybrid_learned_mix),
       "hybrid_fold_axial_dim, hybrid_mask_kwarg and hybrid_learned_mix: need hybrid_module");
 }
 
 void check_sizes(const AttentionOptions& o) {
-  require_positive(o.dim, "dim");
-  require_positive(o.heads, "heads");
-  require_positive(o.dim_head, "dim_head");
-  require_positive(o.dim_context, "dim_context");
-  require_positive(o.dim_out, "dim_out");
-  require_positive(o.value_dim_head, "value_dim_head");
-  require_positive(o.dim_latent_q, "dim_latent_q");
-  require_positive(o.dim_latent_kv, "dim_latent_kv");
-  require_positive(o.cope_max_pos, "cope_max_pos");
-  require_positive(o.data_dependent_alibi_per_row_dim_head,
-                   "data_dependent_alibi_per_row_dim_head");
+  require_size(o.dim, "dim");
+  require_size(o.heads, "heads");
+  require_size(o.dim_head, "dim_head");
+  require_size(o.dim_context, "dim_context");
+  require_size(o.dim_out, "dim_out");
+  require_size(o.value_dim_head, "value_dim_head");
+  require_size(o.dim_latent_q, "dim_latent_q");
+  require_size(o.dim_latent_kv, "dim_latent_kv");
+  require_size(o.cope_max_pos, "cope_max_pos");
+  require_size(o.data_dependent_alibi_per_row_dim_head, "data_dependent_alibi_per_row_dim_head");
   require_positive(o.laser_softclamp_value, "laser_softclamp_value");
-  require_at_least(o.num_mem_kv, 0, "num_mem_kv");
+  require_count(o.num_mem_kv, "num_mem_kv");
   require_at_least(o.max_attend_past, 0, "max_attend_past");
   require_fraction(o.sublayer_dropout, "sublayer_dropout");
 }
@@ -69,11 +70,11 @@ void validate(const AttentionOptions& o) {
   validate(static_cast<const ScoreOptions&>(o), o.causal);
   if (o.qk_norm) {
     require(o.qk_norm_groups > 0 && o.dim_head % o.qk_norm_groups == 0,
-            "qk_norm_groups: " + std::to_string(o.qk_norm_groups) +
-                " does not divide dim_head = " + std::to_string(o.dim_head));
-    require(o.dim_head / o.qk_norm_groups > 2, "qk_norm_groups: leaves groups of " +
-                                                   std::to_string(o.dim_head / o.qk_norm_groups) +
-                                                   " features, expected more than 2");
+            fmt::format("qk_norm_groups: {} does not divide dim_head = {}", o.qk_norm_groups,
+                        o.dim_head));
+    require(o.dim_head / o.qk_norm_groups > 2,
+            fmt::format("qk_norm_groups: leaves groups of {} features, expected more than 2",
+                        o.dim_head / o.qk_norm_groups));
   }
   require(!o.use_cope || o.causal, "use_cope: needs causal attention");
   require(!o.data_dependent_alibi_per_row || !o.data_dependent_alibi || o.causal,

@@ -1,12 +1,15 @@
 #include "x_transformers/nn/callable_types.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/rnn.h>
 
 #include <cmath>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/embeddings.h"
 #include "x_transformers/nn/feed_forward.h"
 #include "x_transformers/nn/linear.h"
@@ -26,17 +29,20 @@ at::Tensor only_argument(const std::string& type, const char* name, const NamedT
   return found == arguments.end() ? at::Tensor() : found->second;
 }
 
-void require_positive(const char* name, int64_t value) {
-  require(value > 0,
-          std::string(name) + ": expected a positive number, got " + std::to_string(value));
+/// Throws InputError unless x is floats, or integers for what embeds.
+void require_floats(const std::string& type, const at::Tensor& x, bool is_wanted = true) {
+  require(at::isIntegralType(x.scalar_type(), /*includeBool=*/true) != is_wanted,
+          fmt::format("{}: expected {}, got {} [{}]", type, is_wanted ? "floats" : "integers",
+                      at::toString(x.scalar_type()), fmt::join(x.sizes(), ", ")));
 }
 
-/// A module that takes x alone, token by token.
+/// A module that takes x alone, token by token: floats, or else integers.
 template <class Holder>
-CallableModule plain(const std::string& type, Holder holder) {
+CallableModule plain(const std::string& type, Holder holder, bool takes_floats) {
   return {holder.ptr(),
-          [holder, type](const at::Tensor& x, const NamedTensors& arguments) mutable {
+          [holder, type, takes_floats](const at::Tensor& x, const NamedTensors& arguments) mutable {
             require_no_arguments(type, arguments);
+            require_floats(type, x, takes_floats);
             return Result{holder->forward(x), {}};
           },
           /*is_per_token=*/true};
@@ -110,23 +116,25 @@ MakeCallable maker(CallableModule (*make)(const OptionsType&)) {
     const auto options = options_from_json<OptionsType>(Json::parse(spec.arguments), where);
     try {
       return make(options);
-    } catch (const InputError& error) {
-      throw InputError(where + ": " + error.what());
+    } catch (...) {
+      rethrow_at(where);
     }
   };
 }
 
 CallableModule make_token_embedding(const TokenEmbeddingOptions& options) {
-  require_positive("dim", options.dim);
-  require_positive("num_tokens", options.num_tokens);
+  require_size(options.dim, "dim");
+  require_size(options.num_tokens, "num_tokens");
   return plain("TokenEmbedding",
-               TokenEmbedding(options.dim, options.num_tokens, options.l2norm_embed));
+               TokenEmbedding(options.dim, options.num_tokens, options.l2norm_embed),
+               /*takes_floats=*/false);
 }
 
 CallableModule make_feed_forward(const FeedForwardOptions& options) {
   const auto feed_forward = std::make_shared<FeedForwardImpl>(options);
   return {feed_forward,
           [feed_forward](const at::Tensor& x, const NamedTensors& arguments) {
+            require_floats("FeedForward", x);
             return Result{
                 feed_forward->forward(x, only_argument("FeedForward", "deep_embed", arguments)),
                 {}};
@@ -137,43 +145,47 @@ CallableModule make_feed_forward(const FeedForwardOptions& options) {
 }  // namespace
 
 CallableModule make_linear(const LinearModuleOptions& options) {
-  require_positive("in_features", options.in_features);
-  require_positive("out_features", options.out_features);
+  require_size(options.in_features, "in_features");
+  require_size(options.out_features, "out_features");
   if (!options.bias)
-    return plain("Linear", linear_no_bias(options.in_features, options.out_features));
-  return plain("Linear", torch::nn::Linear(options.in_features, options.out_features));
+    return plain("Linear", linear_no_bias(options.in_features, options.out_features),
+                 /*takes_floats=*/true);
+  return plain("Linear", torch::nn::Linear(options.in_features, options.out_features),
+               /*takes_floats=*/true);
 }
 
 CallableModule make_embedding(const EmbeddingModuleOptions& options) {
-  require_positive("num_embeddings", options.num_embeddings);
-  require_positive("embedding_dim", options.embedding_dim);
+  require_size(options.num_embeddings, "num_embeddings");
+  require_size(options.embedding_dim, "embedding_dim");
   const auto& padding = options.padding_idx;
   require(!padding || (*padding < options.num_embeddings && *padding >= -options.num_embeddings),
-          "padding_idx: is not below num_embeddings = " + std::to_string(options.num_embeddings));
+          fmt::format("padding_idx: {} is not below num_embeddings = {}", padding.value_or(0),
+                      options.num_embeddings));
   torch::nn::EmbeddingOptions embedding(options.num_embeddings, options.embedding_dim);
   embedding.padding_idx(padding);
-  return plain("Embedding", torch::nn::Embedding(embedding));
+  return plain("Embedding", torch::nn::Embedding(embedding), /*takes_floats=*/false);
 }
 
 CallableModule make_softmax(const SoftmaxModuleOptions& options) {
   return {make_scope(), [dim = options.dim](const at::Tensor& x, const NamedTensors& arguments) {
             require_no_arguments("Softmax", arguments);
+            require_floats("Softmax", x);
             return Result{x.softmax(dim), {}};
           }};
 }
 
 CallableModule make_gru(const GRUModuleOptions& options) {
-  require_positive("input_size", options.input_size);
-  require_positive("hidden_size", options.hidden_size);
-  require_positive("num_layers", options.num_layers);
-  require(options.dropout >= 0 && options.dropout < 1,
-          "dropout: expected a number in [0, 1), got " + std::to_string(options.dropout));
+  require_size(options.input_size, "input_size");
+  require_size(options.hidden_size, "hidden_size");
+  require_modules(options.num_layers, "num_layers");
+  require_fraction(options.dropout, "dropout");
   torch::nn::GRUOptions gru(options.input_size, options.hidden_size);
   gru.num_layers(options.num_layers).bias(options.bias).batch_first(options.batch_first);
   gru.dropout(options.dropout).bidirectional(options.bidirectional);
   torch::nn::GRU module(gru);
   return {module.ptr(),
           [module](const at::Tensor& x, const NamedTensors& arguments) mutable {
+            require_floats("GRU", x);
             const auto [out, hidden] = module->forward(x, only_argument("GRU", "hx", arguments));
             return Result{out, hidden};
           },
@@ -181,11 +193,12 @@ CallableModule make_gru(const GRUModuleOptions& options) {
 }
 
 CallableModule make_min_gru(const MinGRUOptions& options) {
-  require_positive("dim", options.dim);
-  require_positive("dim_out", options.dim_out.value_or(options.dim));
+  require_size(options.dim, "dim");
+  require_size(options.dim_out, "dim_out");
   const auto module = std::make_shared<MinGRU>(options);
   return {module,
           [module](const at::Tensor& x, const NamedTensors& arguments) {
+            require_floats("MinGRU", x);
             const auto out = module->forward(x, only_argument("MinGRU", "hx", arguments));
             return Result{out, out.narrow(1, out.size(1) - 1, 1)};
           },
@@ -193,14 +206,16 @@ CallableModule make_min_gru(const MinGRUOptions& options) {
 }
 
 CallableModule make_causal_conv1d(const CausalConv1dOptions& options) {
-  require_positive("dim", options.dim);
-  require_positive("dim_out", options.dim_out.value_or(options.dim));
-  require_positive("kernel_size", options.kernel_size);
+  require_size(options.dim, "dim");
+  require_size(options.dim_out, "dim_out");
+  require_size(options.kernel_size, "kernel_size");
   require(!options.depthwise || options.dim_out.value_or(options.dim) % options.dim == 0,
-          "dim_out: with depthwise expected a multiple of dim = " + std::to_string(options.dim));
+          fmt::format("dim_out: with depthwise expected a multiple of dim = {}, got {}",
+                      options.dim, options.dim_out.value_or(options.dim)));
   const auto module = std::make_shared<CausalConv1d>(options);
   return {module,
           [module](const at::Tensor& x, const NamedTensors& arguments) {
+            require_floats("CausalConv1d", x);
             return module->forward(x, only_argument("CausalConv1d", "hx", arguments));
           },
           /*is_per_token=*/false, /*is_causal=*/true};

@@ -18,8 +18,8 @@ struct LinearModuleOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("in_features", in_features, "input features");
-    v("out_features", out_features, "output features");
+    v.required("in_features", in_features, "input features");
+    v.required("out_features", out_features, "output features");
     v("bias", bias, "a learned offset");
   }
 };
@@ -31,8 +31,8 @@ struct EmbeddingModuleOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("num_embeddings", num_embeddings, "size of the vocabulary");
-    v("embedding_dim", embedding_dim, "features");
+    v.required("num_embeddings", num_embeddings, "size of the vocabulary");
+    v.required("embedding_dim", embedding_dim, "features");
     v("padding_idx", padding_idx, "the token whose vector gets no gradient");
   }
 };
@@ -58,8 +58,8 @@ struct GRUModuleOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("input_size", input_size, "input features");
-    v("hidden_size", hidden_size, "output features", "arXiv:1406.1078");
+    v.required("input_size", input_size, "input features");
+    v.required("hidden_size", hidden_size, "output features", "arXiv:1406.1078");
     v("num_layers", num_layers, "units on top of each other");
     v("bias", bias, "learned offsets");
     v("batch_first", batch_first, "input [b, n, d]; else [n, b, d]");
@@ -75,7 +75,7 @@ struct MinGRUOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "input features", "arXiv:2410.01201");
+    v.required("dim", dim, "input features", "arXiv:2410.01201");
     v("dim_out", dim_out, "output features; default: dim");
   }
 };
@@ -89,7 +89,7 @@ struct CausalConv1dOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "input features", "arXiv:1609.03499");
+    v.required("dim", dim, "input features", "arXiv:1609.03499");
     v("dim_out", dim_out, "output features, with depthwise a multiple of dim; default: dim");
     v("kernel_size", kernel_size, "tokens that one output sees");
     v("depthwise", depthwise, "each feature is filtered by itself");

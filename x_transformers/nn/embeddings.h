@@ -16,8 +16,8 @@ struct TokenEmbeddingOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
-    v("num_tokens", num_tokens, "size of the vocabulary");
+    v.required("dim", dim, "features");
+    v.required("num_tokens", num_tokens, "size of the vocabulary");
     v("l2norm_embed", l2norm_embed, "vectors of length one");
   }
 };

@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/linear.h"
 
@@ -22,15 +23,17 @@ std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& op
 }  // namespace
 
 void validate(const FeedForwardOptions& options) {
-  require(options.dim > 0, "dim: expected a positive number, got " + std::to_string(options.dim));
-  require(static_cast<double>(options.dim) * options.mult >= 1,
-          "ff_mult: leaves no hidden features");
-  require(!(options.relu_squared && options.solu),
-          "ff_relu_squared and ff_solu: at most one of them");
-  for (const double dropout : {options.dropout, options.sublayer_dropout}) {
-    require(dropout >= 0 && dropout < 1,
-            "ff_dropout: expected a number in [0, 1), got " + std::to_string(dropout));
-  }
+  require_size(options.dim, "dim");
+  require_size(options.dim_out, "dim_out");
+  const auto hidden = static_cast<double>(options.dim) * options.mult;
+  require(hidden >= 1, fmt::format("mult: {} leaves no hidden features", options.mult));
+  require(hidden <= kLargestSize,
+          fmt::format("mult: expected {} hidden features or fewer, got dim * {} = {}", kLargestSize,
+                      options.mult, hidden));
+  require(!(options.relu_squared && options.solu), "relu_squared and solu: at most one of them");
+  require_fraction(options.dropout, "dropout");
+  require_fraction(options.sublayer_dropout, "sublayer_dropout");
+  if (options.custom_activation) make_activation(*options.custom_activation);
 }
 
 FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::move(options)) {

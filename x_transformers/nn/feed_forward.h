@@ -30,7 +30,7 @@ struct FeedForwardOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "input features");
+    v.required("dim", dim, "input features");
     v("dim_out", dim_out, "output features; default: dim");
     v("mult", mult, "hidden features as a multiple of dim");
     v("glu", glu, "gated linear unit: half of the hidden projection gates the other half",

@@ -2,7 +2,7 @@
 
 #include <ATen/ATen.h>
 
-#include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
@@ -23,7 +23,7 @@ at::Tensor unfold(const at::Tensor& t, int64_t parts, int64_t length) {
 }  // namespace
 
 CallableModule fold_axially(int64_t axial_dim, const CallableModule& fn) {
-  require(axial_dim > 0, "axial_dim: expected a positive number, got " + std::to_string(axial_dim));
+  require_size(axial_dim, "axial_dim");
   auto module = make_scope();
   module->register_module("fn", fn.module);
   if (axial_dim == 1) return {module, fn.call, fn.is_per_token, fn.is_causal};

@@ -66,8 +66,8 @@ struct DynamicLIMeOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features");
-    v("num_layers", num_layers, "earlier layers", "arXiv:2502.09245");
+    v.required("dim", dim, "features");
+    v.required("num_layers", num_layers, "earlier layers", "arXiv:2502.09245");
     v("num_views", num_views, "mixes that are made");
     v("norm", norm, "an RMSNorm before the weights are computed");
     v("use_softmax", use_softmax, "weights by softmax over the layers; else by ReLU");

@@ -22,6 +22,24 @@ TransformerWrapperOptions side_options(const XTransformerSideOptions& side, int6
   options.attn_layers.dim = dim;
   return options;
 }
+
+/// What `make` makes of the side `name`; its errors name options as they are given, with the side
+/// in front.
+template <class Make>
+auto make_side(const char* name, const XTransformerSideOptions& side, Make make) {
+  try {
+    return make();
+  } catch (const InputError& error) {
+    std::string message = error.what();
+    for (const std::string layers : {"attn_layers.", "attn_layers: "}) {
+      if (message.starts_with(layers)) message.erase(0, layers.size());
+    }
+    throw InputError(
+        with_prefix(name + std::string("_"), side, {"dim", "causal", "cross_attend"}, message));
+  } catch (...) {
+    rethrow_within(name);
+  }
+}
 }  // namespace
 
 XTransformerSideOptions XTransformerSideOptions::of(LayersKind kind) {
@@ -34,10 +52,11 @@ XTransformerSideOptions XTransformerSideOptions::of(LayersKind kind) {
 XTransformerImpl::XTransformerImpl(XTransformerOptions options) : options_(std::move(options)) {
   auto encoder = side_options(options_.enc, options_.dim);
   encoder.return_only_embed = true;
-  encoder_ =
-      register_module("encoder", make_part("enc", [&] { return TransformerWrapper(encoder); }));
+  encoder_ = register_module(
+      "encoder", make_side("enc", options_.enc, [&] { return TransformerWrapper(encoder); }));
   const auto decoder_options = side_options(options_.dec, options_.dim);
-  auto decoder = make_part("dec", [&] { return TransformerWrapper(decoder_options); });
+  auto decoder =
+      make_side("dec", options_.dec, [&] { return TransformerWrapper(decoder_options); });
   if (options_.tie_token_emb) {
     require(options_.enc.num_tokens >= options_.dec.num_tokens,
             "tie_token_emb: needs enc_num_tokens of at least dec_num_tokens, as the decoder reads "

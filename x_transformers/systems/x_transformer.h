@@ -24,8 +24,8 @@ struct XTransformerSideOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("num_tokens", num_tokens, "tokens of the vocabulary");
-    v("max_seq_len", max_seq_len, "tokens of the longest sequence");
+    v.required("num_tokens", num_tokens, "tokens of the vocabulary");
+    v.required("max_seq_len", max_seq_len, "tokens of the longest sequence");
     v("emb_dropout", emb_dropout, "dropout of the embeddings");
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
@@ -46,7 +46,7 @@ struct XTransformerOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features of both sides");
+    v.required("dim", dim, "features of both sides");
     v("tie_token_emb", tie_token_emb, "one token embedding for both sides");
     v("ignore_index", ignore_index, "targets of this value do not count in the loss");
     v("pad_value", pad_value, "token that stands where there is none");

@@ -231,6 +231,8 @@ AutoregressiveWrapper build_language_model(const Json& config, const std::string
     if (!is_wrapped && message.starts_with(within_wrapper)) message.erase(0, within_wrapper.size());
     const bool has_path = where.find(": ") != std::string::npos;  // FILE: path
     throw InputError(has_path ? within_part(where.c_str(), message) : where + ": " + message);
+  } catch (...) {
+    rethrow_at(where);
   }
 }
 

@@ -23,7 +23,7 @@ struct AutoregressiveWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("net", net, "the model: TransformerWrapper");
+    v.required("net", net, "the model: TransformerWrapper");
     v("ignore_index", ignore_index, "targets of this value do not count in the loss");
     v("pad_value", pad_value, "token that stands where there is none");
     v("mask_prob", mask_prob, "part of the keys hidden in each training sequence",
