@@ -190,12 +190,13 @@ void add_info(CLI::App& app) {
   auto* command = app.add_subcommand(
       "info", "parameters, memory and FLOPs of a model and of each of its options");
   const auto options = std::make_shared<InfoCommand>();
-  command->add_option("model", options->path, "model file, run file, or folder of a run")
-      ->required();
+  command->add_option("model,--config", options->path,
+                      "model file, run file, or folder of a run, with or without --config");
   command->add_option("--seq", options->seq, "tokens of a sequence; default: max_seq_len, or 1024")
       ->check(integer_from(1));
   command->add_flag("--json", options->json, "for machines");
   command->callback([options] {
+    require(!options->path.empty(), "model: is needed, a model file, run file, or folder of a run");
     const auto config = read_model_file(options->path);
     ModelInfo info{model_cost(config, options->path, options->seq), {}};
     info.options = option_costs(config, info.cost, options->seq);

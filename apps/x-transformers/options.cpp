@@ -33,20 +33,23 @@ void print_json(const std::string& type) {
                        {"default", line.default_value},
                        {"meaning", line.meaning},
                        {"paper", line.paper},
+                       {"required", line.required},
                        {"built", line.built}});
   }
   fmt::print("{}\n", Json{{"type", type}, {"options", options}}.dump());
 }
 
 void print_table(const std::string& type) {
-  for (const auto& line : model_options(type)) {
+  const auto lines = model_options(type);
+  if (lines.empty()) fmt::print("{} has no options\n", type);
+  for (const auto& line : lines) {
     if (!line.built) {
       fmt::print("{:<44} not built yet\n", line.name);
       continue;
     }
     const auto paper = line.paper.empty() ? "" : "  [" + line.paper + "]";
-    fmt::print("{:<44} {}{}\n{:<44}   {}; default {}\n", line.name, line.meaning, paper, "",
-               line.type, line.default_value);
+    fmt::print("{:<44} {}{}\n{:<44}   {}; {}\n", line.name, line.meaning, paper, "", line.type,
+               line.required ? "needed" : "default " + line.default_value);
   }
 }
 

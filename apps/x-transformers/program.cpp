@@ -58,6 +58,7 @@ int run_program(std::vector<std::string> arguments) {
       "Transformers with every idea of x-transformers as an option: train, measure, generate.",
       "x-transformers"};
   app.require_subcommand(1);
+  app.set_version_flag("--version", "x-transformers " XT_VERSION, "name and version");
   app.option_defaults()->always_capture_default();
   for (const auto add : {add_train, add_generate, add_forward, add_info, add_options, add_convert,
                          add_tokenizer, add_bench, add_doctor, add_serve}) {
@@ -67,10 +68,8 @@ int run_program(std::vector<std::string> arguments) {
   try {
     // CLI11 takes its arguments last first.
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-  } catch (const CLI::CallForHelp& help) {
-    return app.exit(help);
-  } catch (const CLI::CallForAllHelp& help) {
-    return app.exit(help);
+  } catch (const CLI::Success& asked) {  // help or the version
+    return app.exit(asked);
   } catch (const CLI::ParseError& error) {
     return report(explain(error, app) + " (--help lists what there is)", kWrongUse);
   } catch (const InputError& error) {

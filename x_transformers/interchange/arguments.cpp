@@ -2,10 +2,23 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
 
 namespace x_transformers {
+
+namespace {
+
+/// Whether `key` is NAME.0, NAME.1 or the like, of a list alone or of one within.
+bool is_index_of(const std::string& name, const std::string& key) {
+  if (!key.starts_with(name + ".")) return false;
+  const auto index = key.substr(name.size() + 1);
+  return !index.empty() && index.find_first_not_of("0123456789") == std::string::npos;
+}
+
+}  // namespace
 
 Arguments::Arguments(TensorMap tensors, const Json& values, ArgumentSource source)
     : tensors_(std::move(tensors)), values_(std::make_unique<Json>(values)), source_(source) {
@@ -61,6 +74,7 @@ at::Tensor Arguments::tensor_or_integers(const std::string& name) {
 
 std::vector<at::Tensor> Arguments::tensors(const std::string& name) {
   known_.push_back(name);
+  several_.emplace(name, name + ".0, " + name + ".1, ...");
   if (values_->contains(name) && (*values_)[name].is_null()) taken_values_.insert(name);
   std::vector<at::Tensor> found;
   while (tensors_.count(name + "." + std::to_string(found.size()))) {
@@ -68,11 +82,17 @@ std::vector<at::Tensor> Arguments::tensors(const std::string& name) {
     taken_tensors_.insert(key);
     found.push_back(tensors_.at(key));
   }
+  const auto first = name + ".0";
+  const auto next = tensors_.lower_bound(name + ".");
+  require(!found.empty() || next == tensors_.end() || !is_index_of(name, next->first),
+          "inputs: '" + first + "' is needed where there is '" +
+              (next == tensors_.end() ? "" : next->first) + "'");
   return found;
 }
 
 std::map<std::string, at::Tensor> Arguments::tensors_by_key(const std::string& name) {
   known_.push_back(name);
+  several_.emplace(name, name + ".NAME");
   if (values_->contains(name) && (*values_)[name].empty()) taken_values_.insert(name);
   std::map<std::string, at::Tensor> found;
   const auto prefix = name + ".";
@@ -137,13 +157,26 @@ std::shared_ptr<Model> Arguments::model(const std::string& name) {
 
 void Arguments::finish() const {
   for (const auto& [name, tensor] : tensors_) {
-    require(taken_tensors_.count(name),
-            "inputs: unknown argument '" + name + "'" + detail::nearest_hint(name, known_));
+    if (taken_tensors_.count(name)) continue;
+    require_known_place("inputs." + name, name);
+    throw InputError("inputs: unknown argument '" + name + "'" +
+                     detail::nearest_hint(name, known_));
   }
   for (const auto& [name, given] : values_->items()) {
-    require(taken_values_.count(name),
-            "kwargs: unknown argument '" + name + "'" + detail::nearest_hint(name, known_));
+    if (taken_values_.count(name)) continue;
+    require_known_place("kwargs." + name, name);
+    throw InputError("kwargs: unknown argument '" + name + "'" +
+                     detail::nearest_hint(name, known_));
   }
+}
+
+/// Throws InputError that says where and how the argument `name` is given, if there is one.
+void Arguments::require_known_place(const std::string& where, const std::string& name) const {
+  const auto several = several_.find(name);
+  require(several == several_.end(), where + ": expected tensors among the inputs, named " +
+                                         (several == several_.end() ? "" : several->second));
+  require(std::find(known_.begin(), known_.end(), name) == known_.end(),
+          where + ": expected a value among the kwargs, got a tensor");
 }
 
 Value Value::list(std::vector<Value> values) {

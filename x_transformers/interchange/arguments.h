@@ -69,12 +69,14 @@ class Arguments {
 
  private:
   const nlohmann::json* value(const std::string& name);
+  void require_known_place(const std::string& where, const std::string& name) const;
 
   TensorMap tensors_;
   std::unique_ptr<nlohmann::json> values_;
   ArgumentSource source_;
   std::set<std::string> taken_tensors_, taken_values_;
   std::vector<std::string> known_;
+  std::map<std::string, std::string> several_;  // how the tensors of a list or by key are named
 };
 
 /// A Python return value: a tensor, or a list or record of values. Undefined tensors are Python's
