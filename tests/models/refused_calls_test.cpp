@@ -167,7 +167,7 @@ INSTANTIATE_TEST_SUITE_P(
              [](I& i) {
                i.sum_embeds = at::zeros({2, 3, kDim});
              }},
-        Call{"prepend_embeds: have no token, so that ff_deep_embed has no factors",
+        Call{"ff_deep_embed: has no factors for what is no token",
              [](O& o) { o.ff_deep_embed = true; },
              [](I& i) {
                i.prepend_embeds = at::zeros({2, 3, kDim});

@@ -21,6 +21,8 @@ std::pair<at::Tensor, at::Tensor> KeyValueCache::append(const at::Tensor& keys,
 }
 
 void KeyValueCache::reorder(const at::Tensor& rows) {
+  const auto keys = keys_.view();
+  if (is_context && keys.defined() && keys.size(0) == 1) return;  // one row stands for all
   for (auto* buffer : {&keys_, &values_, &gates, &hybrid_inputs}) buffer->reorder(rows);
 }
 

@@ -21,14 +21,16 @@ struct CachedPair {
   at::Tensor keys, values;
 };
 
-void check_shapes(const CachedPair& cached, const AttentionOptions& o, int64_t batch,
+void check_shapes(const CachedPair& cached, const AttentionOptions& o, const Dimension& batch,
                   const std::string& name) {
   const auto first = name + ".0", second = name + ".1";
   if (o.use_latent_kv) {
     require_tensor(cached.keys, first.c_str(), TensorKind::floating,
-                   {{"batch", batch}, {"tokens"}, {"dim_latent_kv", *o.dim_latent_kv}});
+                   {batch, {"tokens"}, {"dim_latent_kv", *o.dim_latent_kv}});
+    require(cached.values.defined() || !o.latent_rope_subheads,
+            second + ": is needed beside the latents, for latent_rope_subheads");
     require_tensor(cached.values, second.c_str(), TensorKind::floating,
-                   {{"batch", batch},
+                   {batch,
                     {"latent_rope_subheads", o.latent_rope_subheads.value_or(0)},
                     {"tokens", cached.keys.size(1)},
                     {"dim_head", o.dim_head}});
@@ -36,12 +38,12 @@ void check_shapes(const CachedPair& cached, const AttentionOptions& o, int64_t b
   }
   const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
   require_tensor(cached.keys, first.c_str(), TensorKind::floating,
-                 {{"batch", batch}, {"kv_heads", kv_heads}, {"tokens"}, {"dim_head", o.dim_head}});
+                 {batch, {"kv_heads", kv_heads}, {"tokens"}, {"dim_head", o.dim_head}});
   require(cached.values.defined(), second + ": is needed beside the keys");
   // Mixed or normed values have a head for each query head.
   const bool has_all_heads = cached.values.dim() == 4 && cached.values.size(1) == o.heads;
   require_tensor(cached.values, second.c_str(), TensorKind::floating,
-                 {{"batch", batch},
+                 {batch,
                   {"kv_heads", has_all_heads ? o.heads : kv_heads},
                   {"tokens", cached.keys.size(2)},
                   {"value_dim_head", o.value_dim_head.value_or(o.dim_head)}});
@@ -49,7 +51,8 @@ void check_shapes(const CachedPair& cached, const AttentionOptions& o, int64_t b
 
 /// One for each attention in the order of execution; as in Python, one may come without a cache.
 std::vector<CachedPair> cached_pairs(const NamedTensors& given,
-                                     const std::vector<AttentionImpl*>& attentions, int64_t batch) {
+                                     const std::vector<AttentionImpl*>& attentions,
+                                     const LayersCache& cache, int64_t batch) {
   std::vector<CachedPair> pairs;
   for (size_t i = 0; i < attentions.size(); ++i) {
     const auto name = fmt::format("attn_intermediates.{}.cached_kv", i);
@@ -57,7 +60,9 @@ std::vector<CachedPair> cached_pairs(const NamedTensors& given,
     auto& pair = pairs.emplace_back();
     if (k == given.end()) continue;
     pair = {k->second, v == given.end() ? at::Tensor() : v->second};
-    check_shapes(pair, attentions[i]->options(), batch, "cache." + name);
+    // A context may have one row for all.
+    const Dimension rows = {"batch", batch, cache.attention[i].is_context};
+    check_shapes(pair, attentions[i]->options(), rows, "cache." + name);
   }
   return pairs;
 }
@@ -76,7 +81,9 @@ int64_t cached_length(const NamedTensors& given, const std::vector<CachedPair>& 
   }
   if (length) return *length;
   const auto said = given.find("cache_length");
-  return said == given.end() ? 0 : said->second.item<int64_t>();
+  if (said == given.end()) return 0;
+  require(said->second.numel() == 1, "cache.cache_length: expected one number");
+  return said->second.item<int64_t>();
 }
 
 /// How many of the last tokens of x are new: Python's cache_age, which 0 turns off. A cache fits
@@ -109,7 +116,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
 
   const auto order = arguments.integers("layers_execute_order");
   auto cache = layers.make_cache(0, order);
-  const auto pairs = cached_pairs(given, layers.attentions(order), x.size(0));
+  const auto pairs = cached_pairs(given, layers.attentions(order), cache, x.size(0));
   const auto before = x.size(1), length = cached_length(given, pairs, cache);
   const auto added = count_new(arguments, before, length, use.prefix), count = length + added;
   x = x.narrow(1, before - added, added);
@@ -121,10 +128,11 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   const auto counted = std::max(before + offset, count);
   cache.xpos_center = static_cast<double>(counted / 2 - (counted - count));
   const auto pos = arguments.tensor("pos");
-  if (pos.defined() && !pos.is_floating_point() && pos.size(-1) >= count) {
+  if (pos.defined() && !pos.is_floating_point() && pos.dim() > 0 && pos.size(-1) >= count) {
     cached_pos = pos.narrow(-1, pos.size(-1) - count, length);
     cache.xpos_center = std::floor((pos.max().item<double>() + 1) / 2);
   }
+  cache.length = length;
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto& [keys, values] = pairs[i];
     if (!keys.defined()) continue;
@@ -136,7 +144,6 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
     const auto [placed_k, placed_v] =
         layers.place_cached(keys, values, cached_pos, cache.xpos_center);
     attention.append(placed_k, placed_v);
-    cache.length = length;
   }
   return cache;
 }
@@ -145,19 +152,28 @@ std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionOpti
                                        int64_t batch) {
   const auto given = arguments.tensors("cache.cached_kv");
   if (given.empty()) return given;
-  check_shapes({given[0], given.size() > 1 ? given[1] : at::Tensor()}, options, batch,
+  check_shapes({given[0], given.size() > 1 ? given[1] : at::Tensor()}, options, {"batch", batch},
                "cache.cached_kv");
   return given;
 }
 
-void keep_last(AttentionLayersInputs& inputs, int64_t count) {
-  const auto cut = [&](at::Tensor& t, int64_t rank, int64_t dim) {
-    if (t.defined() && t.dim() >= rank && t.size(dim) > count)
-      t = t.narrow(dim, t.size(dim) - count, count);
+void NewTokens::cut(at::Tensor& t, int64_t dim, const char* name) const {
+  if (!t.defined() || t.dim() < -dim) return;
+  const auto given = t.size(dim);
+  require(given == 1 || given == count || given == all || given == all - prefix,
+          fmt::format("{}: has entries for {} tokens, but x and the cache have {}, of which {} are "
+                      "new",
+                      name, given, all - prefix, count));
+  if (given > count) t = t.narrow(dim, given - count, count);
+}
+
+void NewTokens::keep(AttentionLayersInputs& inputs) const {
+  const auto cut_rows = [&](at::Tensor& t, const char* name) {
+    if (t.defined() && t.dim() == 3) cut(t, -2, name);
   };
-  cut(inputs.condition, 3, 1);
-  cut(inputs.in_attn_cond, 3, 1);
-  for (auto& residual : inputs.self_attn_kv_residuals) cut(residual, 2, -2);
+  cut_rows(inputs.condition, "condition");
+  cut_rows(inputs.in_attn_cond, "in_attn_cond");
+  for (auto& residual : inputs.self_attn_kv_residuals) cut(residual, -2, "self_attn_kv_residuals");
 }
 
 }  // namespace x_transformers

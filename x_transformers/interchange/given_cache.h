@@ -33,7 +33,18 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
 std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionOptions& options,
                                        int64_t batch);
 
-/// What is given for each token of a sequence goes with those of its last `count` that are new.
-void keep_last(AttentionLayersInputs& inputs, int64_t count);
+/// What of a sequence is new beside a cache. What is given for each token goes with the new ones.
+struct NewTokens {
+  int64_t count;  ///< new tokens, the last ones
+  int64_t all;    ///< they and all that is cached
+  int64_t
+      prefix;  ///< of those, what stands before the tokens (memory tokens, prepended embeddings)
+
+  /// Keeps the last `count` entries along `dim`, counted from the end. Throws InputError, with
+  /// `name`, unless there is one entry, or one for each new token, each token, or each of all.
+  void cut(at::Tensor& t, int64_t dim, const char* name) const;
+  /// Cuts the arguments of a stack.
+  void keep(AttentionLayersInputs& inputs) const;
+};
 
 }  // namespace x_transformers

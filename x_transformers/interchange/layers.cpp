@@ -1,7 +1,10 @@
 // Stacks of layers and their parts in the interchange.
 #include <ATen/ATen.h>
+#include <ATen/ExpandUtils.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/token_bounds.h"
@@ -15,12 +18,30 @@ namespace {
 RotaryAngles take_rotary(Arguments& arguments, const std::string& name) {
   const auto given = arguments.tensors(name);
   if (given.empty()) return {};
-  const auto batched = [](const at::Tensor& t) { return t.dim() == 2 ? t.unsqueeze(0) : t; };
+  // [n, d], [b, n, d] or [b, 1, n, d]
+  const auto batched = [](const at::Tensor& t) {
+    if (t.dim() == 2) return t.unsqueeze(0);
+    return t.dim() == 4 && t.size(1) == 1 ? t.squeeze(1) : t;
+  };
   RotaryAngles angles;
   angles.freqs = batched(given[0]);
-  if (given.size() > 1)
-    angles.scale = given[1].dim() >= 2 ? batched(given[1]) : given[1].expand_as(angles.freqs);
+  if (given.size() == 1) return angles;
+  const auto scale = batched(given[1]);
+  require(at::is_expandable_to(scale.sizes(), angles.freqs.sizes()),
+          fmt::format("{}: expected a scale of [{}], got [{}]", name,
+                      fmt::join(angles.freqs.sizes(), ", "), fmt::join(scale.sizes(), ", ")));
+  angles.scale = scale.expand_as(angles.freqs);
   return angles;
+}
+
+/// NAME.0 and NAME.1, or nothing.
+std::optional<std::pair<at::Tensor, at::Tensor>> take_pair(Arguments& arguments,
+                                                           const std::string& name) {
+  const auto given = arguments.tensors(name);
+  if (given.empty()) return std::nullopt;
+  require(given.size() == 2, fmt::format("{}: expected two tensors, {}.0 and {}.1, got {}", name,
+                                         name, name, given.size()));
+  return std::pair{given[0], given[1]};
 }
 
 /// Pairs NAME.LAYER.0 and NAME.LAYER.1.
@@ -59,7 +80,7 @@ Value call_layers(AttentionLayers& layers, const std::string& method, Arguments&
   auto x = arguments.required_tensor("x");
   auto cache = take_cache(arguments, *layers, x, {CacheTaker::stack, 0});
   auto inputs = take_layers_inputs(arguments);
-  if (cache) keep_last(inputs, x.size(1));
+  if (cache) NewTokens{x.size(1), cache->length + x.size(1), 0}.keep(inputs);
   inputs.x = x;
   inputs.mask = arguments.tensor("mask");
   inputs.mems = arguments.tensors("mems");
@@ -67,13 +88,15 @@ Value call_layers(AttentionLayers& layers, const std::string& method, Arguments&
   inputs.pos = arguments.tensor("pos");
   inputs.seq_start_pos = arguments.tensor("seq_start_pos");
   if (cache) inputs.cache = &*cache;
-  if (const auto deep = arguments.tensors("deep_embeds_and_ids"); deep.size() == 2) {
-    require(deep[1].dim() == 2 && deep[1].size(1) >= x.size(1),
+  if (const auto deep = take_pair(arguments, "deep_embeds_and_ids")) {
+    const auto& [factors, all_ids] = *deep;
+    require_kind(all_ids, "deep_embeds_and_ids", TensorKind::integer);
+    require(all_ids.dim() == 2 && all_ids.size(1) >= x.size(1),
             fmt::format("deep_embeds_and_ids: expected ids [batch, seq = {}]", x.size(1)));
-    const auto ids = deep[1].narrow(1, deep[1].size(1) - x.size(1), x.size(1));
+    const auto ids = all_ids.narrow(1, all_ids.size(1) - x.size(1), x.size(1));
     if (arguments.source() == ArgumentSource::outside)
-      require_in_range(ids, "deep_embeds_and_ids", {deep[0].size(0), "the number of factors"});
-    inputs.deep_embeds = deep[0].index({ids});
+      require_in_range(ids, "deep_embeds_and_ids", {factors.size(0), "the number of factors"});
+    inputs.deep_embeds = factors.index({ids});
   }
   inputs.keep_hiddens = arguments.flag("return_hiddens");
   const auto output = layers->forward(inputs);
@@ -104,25 +127,28 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
   inputs.value_residual = arguments.tensor("value_residual");
   inputs.kv_input_residual = arguments.tensor("kv_input_residual");
   inputs.additional_key_value_mask = arguments.tensor("additional_key_value_mask");
-  const auto additional = arguments.tensors("additional_key_values");
-  if (additional.size() == 2) inputs.additional_key_values = {additional[0], additional[1]};
+  if (const auto additional = take_pair(arguments, "additional_key_values"))
+    inputs.additional_key_values = *additional;
   RotaryInputs rotary;
   rotary.angles = take_rotary(arguments, "rotary_pos_emb");
   rotary.context_angles = take_rotary(arguments, "context_rotary_pos_emb");
   if (rotary.angles.defined()) inputs.rotary = &rotary;
   std::optional<PolarInputs> polar;
-  if (const auto given = arguments.tensors("polar_pos_emb"); given.size() == 2) {
-    const auto angles = given[0].dim() == 3 ? given[0].unsqueeze(1) : given[0];
-    polar = PolarInputs{angles, angles + given[1]};
+  if (const auto given = take_pair(arguments, "polar_pos_emb")) {
+    const auto& o = attention->options();
+    require_broadcast(given->second, "polar_pos_emb", TensorKind::floating,
+                      {{"heads", o.heads}, {"one", 1}, {"dim_head", o.dim_head}});
+    const auto angles = given->first.dim() == 3 ? given->first.unsqueeze(1) : given->first;
+    polar = PolarInputs{angles, angles + given->second};
     inputs.polar = &*polar;
   }
   KeyValueCache cache;
-  const auto cached =
-      take_cached_kv(arguments, attention->options(), inputs.x.dim() > 0 ? inputs.x.size(0) : 0);
+  require(inputs.x.dim() >= 3, "x: expected [batch, seq, dim]");
+  const auto cached = take_cached_kv(arguments, attention->options(), inputs.x.size(-3));
   if (!cached.empty()) {
     auto keys = cached[0];
     if (inputs.rotary && !attention->options().use_latent_kv) {
-      keys = attention->rotate_keys(keys, rotary.angles, inputs.x.size(1));
+      keys = attention->rotate_keys(keys, rotary.angles, inputs.x.size(-2));
     }
     cache.append(keys, cached.size() > 1 ? cached[1] : at::Tensor());
     inputs.cache = &cache;
@@ -164,9 +190,9 @@ AttentionLayersInputs take_layers_inputs(Arguments& arguments) {
   inputs.in_attn_cond = arguments.tensor("in_attn_cond");
   inputs.prefix_attn_len = arguments.tensor_or_integers("prefix_attn_len");
   inputs.rotary_pos_emb = take_rotary(arguments, "rotary_pos_emb");
-  if (const auto polar = arguments.tensors("polar_pos_emb"); polar.size() == 2) {
-    inputs.polar_angles = polar[0].dim() == 3 ? polar[0].unsqueeze(1) : polar[0];
-    inputs.polar_key_bias = polar[1];
+  if (const auto polar = take_pair(arguments, "polar_pos_emb")) {
+    inputs.polar_angles = polar->first.dim() == 3 ? polar->first.unsqueeze(1) : polar->first;
+    inputs.polar_key_bias = polar->second;
   }
   inputs.self_attn_additional_kv = take_pairs(arguments, "self_attn_additional_kv");
   inputs.additional_kv_mask = arguments.tensor("additional_kv_mask");

@@ -2,12 +2,14 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/vision.h"
+#include "x_transformers/ops/mask.h"
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
@@ -127,39 +129,43 @@ void set_wants(TransformerInputs& inputs, const Returns& returns) {
   inputs.attn_pool = returns.intermediates;
 }
 
-/// What is given for each token of a sequence goes with those of its last `count` that are new.
-void keep_last(TransformerInputs& inputs, int64_t count) {
-  const auto cut = [&](at::Tensor& t, int64_t dim) {
-    if (t.defined() && t.dim() >= -dim && t.size(dim) > count)
-      t = t.narrow(dim, t.size(dim) - count, count);
-  };
-  cut(inputs.sum_embeds, -2);
-  for (auto& [name, ids] : inputs.embed_ids) cut(ids, -1);
-  if (inputs.pos.defined() && inputs.pos.is_floating_point()) cut(inputs.pos, -2);
-}
-
 /// What stands in front of the tokens in a cache from outside.
 int64_t cached_prefix(const TransformerWrapperOptions& options, const at::Tensor& prepend_embeds) {
+  require_tensor(
+      prepend_embeds, "prepend_embeds", TensorKind::floating,
+      {{"batch"}, {"prepended"}, {"emb_dim", options.emb_dim.value_or(options.attn_layers.dim)}});
   const auto prepended = prepend_embeds.defined() ? prepend_embeds.size(1) : 0;
   return options.num_memory_tokens.value_or(0) + prepended;
 }
 
+/// Embeddings that are cached are not prepended again; which of them exist goes into the mask of
+/// all keys.
+void drop_prepended(TransformerInputs& inputs, const NewTokens& tokens) {
+  if (inputs.prepend_mask.defined()) {
+    require_tensor(inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
+                   {{"batch", inputs.x.size(0)}, {"prepended", inputs.prepend_embeds.size(1)}});
+    const auto count = tokens.all - tokens.prefix;
+    const auto mask =
+        inputs.mask.defined()
+            ? pad_mask_left(inputs.mask, count - inputs.mask.size(-1))
+            : at::ones({inputs.x.size(0), count}, inputs.x.options().dtype(at::kBool));
+    const auto joined = at::cat({inputs.prepend_mask, mask.expand({inputs.x.size(0), -1})}, 1);
+    inputs.mask = pad_mask_left(joined, tokens.all - joined.size(1));
+  }
+  inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
+}
+
 void use_cache(TransformerCache& cache, LayersCache layers, int64_t prefix,
-               const TransformerWrapperOptions& options, TransformerInputs& inputs) {
-  const auto refuse = [](const char* option, bool is_on) {
-    require(!is_on, fmt::format("cache: {} needs the whole sequence", option));
-  };
-  refuse("recycling", options.recycling);
-  refuse("average_pool_embed", options.average_pool_embed);
-  refuse("use_cls_token", options.use_cls_token);
-  refuse("memory_tokens_interspersed_every",
-         options.memory_tokens_interspersed_every && options.num_memory_tokens.value_or(0) > 0);
+               TransformerInputs& inputs) {
+  const NewTokens tokens = {inputs.x.size(1), layers.length + inputs.x.size(1), prefix};
   cache.layers = std::move(layers);
   cache.prefix = prefix;
   inputs.cache = &cache;
-  inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
-  keep_last(inputs, inputs.x.size(1));
-  keep_last(inputs.layers, inputs.x.size(1));
+  drop_prepended(inputs, tokens);
+  tokens.cut(inputs.sum_embeds, -2, "sum_embeds");
+  for (auto& [name, ids] : inputs.embed_ids) tokens.cut(ids, -1, "embed_ids");
+  if (inputs.pos.defined() && inputs.pos.is_floating_point()) tokens.cut(inputs.pos, -2, "pos");
+  tokens.keep(inputs.layers);
 }
 
 Value call_transformer(TransformerWrapper& net, const std::string& method, Arguments& arguments) {
@@ -175,7 +181,7 @@ Value call_transformer(TransformerWrapper& net, const std::string& method, Argum
     require_in_range(inputs, *net);
   }
   TransformerCache cache;
-  if (given_cache) use_cache(cache, std::move(*given_cache), prefix, net->options(), inputs);
+  if (given_cache) use_cache(cache, std::move(*given_cache), prefix, inputs);
   set_wants(inputs, returns);
   inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
   return returned(net, net->forward(inputs), returns);

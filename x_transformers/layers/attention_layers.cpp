@@ -99,10 +99,12 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
 
   if (is_static) state.attn_mask = (all_keys() <= queries.unsqueeze(-1));
   if (inputs.seq_start_pos.defined()) {
-    const auto total = inputs.token_keys();
+    const auto tokens = inputs.token_keys();
+    auto started = range(0, tokens, inputs.x) >= inputs.seq_start_pos.unsqueeze(-1);
     auto& mask = state.self_attn_kv_mask;
-    if (mask.defined()) mask = pad_mask_left(mask, total - mask.size(-1));
-    mask = mask_and(mask, range(0, total, inputs.x) >= inputs.seq_start_pos.unsqueeze(-1));
+    // A mask that has memories too is wider.
+    if (mask.defined()) started = pad_mask_left(started, mask.size(-1) - tokens);
+    mask = mask_and(mask, started);
   }
 }
 
@@ -223,6 +225,7 @@ AttentionOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& sta
   attention.additional_key_value_mask = inputs.additional_kv_mask;
   attention.kv_input_residual = item_or_empty(inputs.self_attn_kv_residuals, index);
   if (inputs.flash_pack_seq_kwargs) attention.packed = &*inputs.flash_pack_seq_kwargs;
+  attention.cached_memory = inputs.cache ? inputs.cache->memory_length : 0;
   attention.keep_maps = inputs.keep_maps || options_.residual_attn;
   auto result = layer.block->run(block);
   if (!state.first_self_values.defined()) state.first_self_values = result.values;

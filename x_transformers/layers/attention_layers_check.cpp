@@ -82,17 +82,19 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
 
 void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const {
   const auto batch = inputs.x.size(0), n = inputs.x.size(1);
-  require_tensor(inputs.mask, "mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"seq", goes_on(inputs) ? kAnySize : n}});
-  require_tensor(inputs.self_attn_kv_mask, "self_attn_kv_mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"seq"}});
-  if (inputs.self_attn_kv_mask.defined()) {
-    const auto tokens = inputs.token_keys(), all = tokens + inputs.memory_keys();
-    const auto given = inputs.self_attn_kv_mask.size(1);
-    require(
-        given == tokens || given == all || given == 1,
-        fmt::format("self_attn_kv_mask: has entries for {} keys, but there are {}", given, all));
+  const auto tokens = inputs.token_keys(), all = tokens + inputs.memory_keys();
+  const auto require_keys = [&](const at::Tensor& mask, const char* name, bool may_be_new) {
+    require_tensor(mask, name, TensorKind::boolean, {{"batch", batch, true}, {"seq"}});
+    const auto given = mask.defined() ? mask.size(1) : 1;
+    require(given == tokens || given == all || given == 1 || (may_be_new && given == n),
+            fmt::format("{}: has entries for {} keys, but there are {}", name, given, all));
+  };
+  if (goes_on(inputs)) {
+    require_keys(inputs.mask, "mask", /*may_be_new=*/true);
+  } else {
+    require_tensor(inputs.mask, "mask", TensorKind::boolean, {{"batch", batch, true}, {"seq", n}});
   }
+  require_keys(inputs.self_attn_kv_mask, "self_attn_kv_mask", /*may_be_new=*/false);
   require_kind(inputs.attn_mask, "attn_mask", TensorKind::boolean);
   require_kind(inputs.attn_bias, "attn_bias", TensorKind::floating);
   require_kind(inputs.prefix_attn_len, "prefix_attn_len", TensorKind::integer);
@@ -120,7 +122,8 @@ void AttentionLayersImpl::check_context(const AttentionLayersInputs& inputs) con
   require_tensor(inputs.context_mask, "context_mask", TensorKind::boolean,
                  {{"batch", batch, true}, {"context", length, true}});
   if (goes_on(inputs)) return;  // its keys and values are cached
-  require_positions(inputs.context_pos, "context_pos", "token of the context", batch, length);
+  if (rotary_pos_emb_)
+    require_positions(inputs.context_pos, "context_pos", "token of the context", batch, length);
   for (const auto& residual : inputs.cross_attn_kv_residuals) {
     require_broadcast(residual, "cross_attn_kv_residuals", TensorKind::floating,
                       {{"batch", batch}, {"context", length}, {"dim_context", dim_context}});
@@ -157,7 +160,9 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   require_tensor(inputs.additional_kv_mask, "additional_kv_mask", TensorKind::boolean,
                  {{"batch", batch, true}, {"keys", additional_keys}});
   require_tensor(inputs.deep_embeds, "deep_embeds_and_ids", TensorKind::floating,
-                 {{"batch", batch}, {"seq", n}, {"depth"}, {"dim", o.dim}});
+                 {{"batch", batch, true}, {"seq", n}, {"depth"}, {"dim", o.dim}});
+  require_broadcast(inputs.polar_key_bias, "polar_pos_emb", TensorKind::floating,
+                    {{"heads", o.heads}, {"one", 1}, {"dim_head", o.attn.dim_head}});
   if (!o.integrate_layers) return;
   const auto order = plan_.order_of(inputs.layers_execute_order);
   for (size_t i = 0; i < order.size(); ++i) {

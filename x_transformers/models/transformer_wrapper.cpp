@@ -16,6 +16,7 @@ namespace x_transformers {
 /// The embedded sequence on its way to the stack, and what was put around it.
 struct TransformerWrapperImpl::Sequence {
   at::Tensor x, mask;
+  at::Tensor kv_mask;         ///< a self_attn_kv_mask that was given for the tokens alone
   int64_t tokens = 0;         ///< tokens of the caller
   int64_t before_memory = 0;  ///< length before memory tokens
   int64_t prefix = 0;         ///< cls tokens, memory tokens and prepended embeddings
@@ -30,6 +31,14 @@ at::Tensor expand_batch(const at::Tensor& tokens, int64_t batch) {
 
 at::Tensor all_true(int64_t batch, int64_t length, const at::Tensor& like) {
   return at::ones({batch, length}, like.options().dtype(at::kBool));
+}
+
+/// The self_attn_kv_mask, if it is one of the tokens alone, cached ones among them.
+at::Tensor kv_mask_of_tokens(const TransformerInputs& inputs) {
+  const auto& mask = inputs.layers.self_attn_kv_mask;
+  const auto tokens =
+      (inputs.goes_on() ? inputs.cache->length() : 0) + (inputs.x.defined() ? inputs.x.size(1) : 0);
+  return mask.defined() && mask.dim() == 2 && mask.size(1) == tokens ? mask : at::Tensor();
 }
 
 at::Tensor masked_mean(const at::Tensor& x, const at::Tensor& mask) {
@@ -61,15 +70,28 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
                    {{"batch", batch}, {"prepended", inputs.prepend_embeds.size(1)}});
   }
   if (!inputs.x.defined()) return;
-  const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
   const auto n = inputs.x.size(1);
+  if (inputs.goes_on()) {
+    const auto& o = options_;
+    const auto refuse = [](const char* option, bool is_on) {
+      require(!is_on, fmt::format("cache: {} needs the whole sequence", option));
+    };
+    refuse("recycling", o.recycling && inputs.recycle_steps != 1);
+    refuse("average_pool_embed", o.average_pool_embed);
+    refuse("use_cls_token", o.use_cls_token);
+    refuse("memory_tokens_interspersed_every",
+           o.memory_tokens_interspersed_every && memory_token_count() > 0);
+  }
   const bool prepends = inputs.prepend_embeds.defined() && inputs.prepend_embeds.size(1) > 0;
-  require(!(ff_deep_embed_.defined() && prepends),
-          "prepend_embeds: have no token, so that ff_deep_embed has no factors for them");
+  const bool has_no_tokens = prepends || (!inputs.goes_on() && memory_token_count() > 0) ||
+                             (!inputs.goes_on() && cls_token_.defined());
+  require(!(ff_deep_embed_.defined() && has_no_tokens),
+          "ff_deep_embed: has no factors for what is no token (prepend_embeds, num_memory_tokens, "
+          "use_cls_token)");
   require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
           "average_pool_embed: the mean over the tokens of a mask has no place for prepend_embeds");
   require_tensor(inputs.mask, "mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"seq", goes_on ? kAnySize : n}});
+                 {{"batch", batch, true}, {"seq", inputs.goes_on() ? kAnySize : n}});
   require_tensor(inputs.seq_start_pos, "seq_start_pos", TensorKind::integer,
                  {{"batch", batch, true}});
   require_broadcast(inputs.sum_embeds, "sum_embeds", TensorKind::floating,
@@ -93,9 +115,8 @@ void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs) co
     return;
   }
   if (!pos_emb_) return;
-  const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
   // With a cache also those of its tokens.
-  const auto length = goes_on ? std::max(n, pos.dim() > 0 ? pos.size(-1) : 0) : n;
+  const auto length = inputs.goes_on() ? std::max(n, pos.dim() > 0 ? pos.size(-1) : 0) : n;
   require_broadcast(pos, "pos", TensorKind::integer, {{"batch", batch}, {"seq", length}});
 }
 
@@ -112,8 +133,8 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
   } else if (pos_emb_) {
     auto positions = Positions{inputs.pos, inputs.seq_start_pos, offset};
     const auto count = tokens.size(1);
-    const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
-    if (goes_on && inputs.pos.defined() && inputs.pos.size(-1) > count)
+    const bool has_cached = inputs.goes_on() && inputs.pos.defined() && inputs.pos.dim() > 0;
+    if (has_cached && inputs.pos.size(-1) > count)
       positions.pos =
           inputs.pos.narrow(-1, inputs.pos.size(-1) - count, count);  // others are cached
     if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {
@@ -140,6 +161,7 @@ void TransformerWrapperImpl::prepend(const TransformerInputs& inputs, Sequence& 
   const auto batch = s.x.size(0), added = inputs.prepend_embeds.size(1);
   s.x = at::cat({inputs.prepend_embeds, s.x}, 1);
   s.prefix += added;
+  s.kv_mask = pad_mask_left(s.kv_mask, added);
   if (!inputs.prepend_mask.defined() && !s.mask.defined()) return;
   const auto prepend_mask =
       inputs.prepend_mask.defined() ? inputs.prepend_mask : all_true(batch, added, s.x);
@@ -151,7 +173,7 @@ void TransformerWrapperImpl::add_cls_tokens(Sequence& s) const {
   if (!cls_token_.defined()) return;
   s.x = at::cat({expand_batch(cls_token_, s.x.size(0)), s.x}, 1);
   s.prefix += options_.num_cls_tokens;
-  if (s.mask.defined()) s.mask = at::constant_pad_nd(s.mask, {options_.num_cls_tokens, 0}, 1);
+  for (auto* mask : {&s.mask, &s.kv_mask}) *mask = pad_mask_left(*mask, options_.num_cls_tokens);
 }
 
 /// In front of the sequence, or in front of each group of `memory_tokens_interspersed_every`
@@ -165,7 +187,7 @@ void TransformerWrapperImpl::add_memory_tokens(Sequence& s) const {
   if (!every) {
     s.x = at::cat({expand_batch(memory_tokens_, batch), s.x}, 1);
     s.prefix += count;
-    if (s.mask.defined()) s.mask = at::constant_pad_nd(s.mask, {count, 0}, 1);
+    for (auto* mask : {&s.mask, &s.kv_mask}) *mask = pad_mask_left(*mask, count);
     return;
   }
   const auto padding = (*every - s.x.size(1) % *every) % *every;
@@ -174,9 +196,11 @@ void TransformerWrapperImpl::add_memory_tokens(Sequence& s) const {
   s.x = at::cat({expand_batch(memory_tokens_, groups.size(0)), groups}, 1)
             .unflatten(0, {batch, -1})
             .flatten(1, 2);
-  if (!s.mask.defined()) return;
-  const auto mask_groups = at::constant_pad_nd(s.mask, {0, padding}, 0).unflatten(1, {-1, *every});
-  s.mask = at::constant_pad_nd(mask_groups, {count, 0}, 1).flatten(1);
+  for (auto* mask : {&s.mask, &s.kv_mask}) {
+    if (!mask->defined()) continue;
+    const auto of_groups = at::constant_pad_nd(*mask, {0, padding}, 0).unflatten(1, {-1, *every});
+    *mask = at::constant_pad_nd(of_groups, {count, 0}, 1).flatten(1);
+  }
 }
 
 LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
@@ -189,20 +213,12 @@ LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
   if (inputs.pos.defined() && !inputs.pos.is_floating_point()) layers.pos = inputs.pos;
   layers.seq_start_pos = inputs.seq_start_pos;
   if (inputs.cache) layers.cache = &inputs.cache->layers;
-  if (inputs.cache && inputs.cache->mask.defined() && inputs.cache->layers.length > 0) {
-    const auto& cache = *inputs.cache;
-    const auto total = cache.layers.position.defined()
-                           ? cache.layers.capacity - cache.layers.memory_length
-                           : cache.layers.length + s.x.size(1);
-    layers.self_attn_kv_mask = at::constant_pad_nd(cache.mask, {0, total - cache.mask.size(1)}, 1);
+  if (inputs.goes_on() && inputs.cache->mask.defined()) {
+    const auto& mask = inputs.cache->mask;
+    layers.self_attn_kv_mask =
+        at::constant_pad_nd(mask, {0, layers.token_keys() - mask.size(1)}, 1);
   }
-  // What is given for the tokens says nothing of what stands before them.
-  const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
-  const auto tokens = (goes_on ? inputs.cache->length() : 0) + s.tokens;
-  const auto& kv_mask = inputs.layers.self_attn_kv_mask;
-  if (kv_mask.defined() && kv_mask.dim() == 2 && kv_mask.size(1) == tokens) {
-    layers.self_attn_kv_mask = pad_mask_left(kv_mask, goes_on ? inputs.cache->prefix : s.prefix);
-  }
+  if (s.kv_mask.defined()) layers.self_attn_kv_mask = s.kv_mask;
   layers.keep_hiddens = inputs.keep_hiddens;
   layers.keep_maps = inputs.keep_maps;
   if (!recycled_proj_) {
@@ -281,14 +297,14 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
 }
 
 TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& inputs) {
-  const bool goes_on = inputs.cache && inputs.cache->layers.length > 0;
   check(inputs);
   TransformerOutput output;
   Sequence s;
-  s.x = embed(inputs, goes_on ? inputs.cache->length() : 0);
+  s.x = embed(inputs, inputs.goes_on() ? inputs.cache->length() : 0);
   s.mask = inputs.mask;
   if (s.mask.defined()) s.mask = s.mask.expand({s.x.size(0), -1});
   s.tokens = s.x.size(1);
+  s.kv_mask = kv_mask_of_tokens(inputs);
   prepend(inputs, s);
   if (options_.emb_frac_gradient < 1) {
     s.x = s.x * options_.emb_frac_gradient + s.x.detach() * (1 - options_.emb_frac_gradient);
@@ -296,13 +312,17 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& input
   output.init_embed = s.x;
   if (options_.emb_dropout > 0) s.x = at::dropout(s.x, options_.emb_dropout, is_training());
   if (project_emb_) s.x = project_emb_->forward(s.x);
-  if (!goes_on) {
+  if (!inputs.goes_on()) {
     add_cls_tokens(s);
     add_memory_tokens(s);
   } else {
     s.before_memory = s.x.size(1);
+    s.kv_mask = pad_mask_left(s.kv_mask, inputs.cache->prefix);
+    const bool is_of_tokens =
+        s.mask.defined() && s.mask.size(1) == inputs.cache->length() + s.tokens;
+    if (is_of_tokens) s.mask = pad_mask_left(s.mask, inputs.cache->prefix);
   }
-  if (inputs.cache && !goes_on) {
+  if (inputs.cache && !inputs.goes_on()) {
     inputs.cache->prefix = s.prefix;
     // Beside a mask of keys, the mask of tokens hides no keys.
     const bool hides_keys =

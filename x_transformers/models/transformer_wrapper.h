@@ -59,6 +59,9 @@ struct TransformerInputs {
   bool attn_pool = false;        ///< pool also where the stack is causal
   bool keep_hiddens = false;     ///< TransformerOutput::layers has hiddens
   bool keep_maps = false;        ///< TransformerOutput::layers has attention maps
+
+  /// Whether the cache has tokens before these.
+  bool goes_on() const { return cache && cache->layers.length > 0; }
 };
 
 /// What a token model computes; what was not asked for is undefined.

@@ -236,9 +236,12 @@ AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
 /// Value residual (arXiv:2410.17897) and value norm.
 void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
   if (inputs.value_residual.defined()) {
-    require_broadcast(inputs.value_residual, "value_residual", TensorKind::floating,
+    const auto& residual = inputs.value_residual;
+    const bool has_all_heads =
+        to_value_residual_mix_ && residual.dim() == 4 && residual.size(1) == options_.heads;
+    require_broadcast(residual, "value_residual", TensorKind::floating,
                       {{"batch", p.v.size(0)},
-                       {"heads", to_value_residual_mix_ ? kAnySize : p.v.size(1)},
+                       {"heads", has_all_heads ? options_.heads : p.v.size(1)},
                        {"keys", p.v.size(2)},
                        {"value_dim_head", p.v.size(3)}});
     if (to_value_residual_mix_) {
@@ -269,6 +272,11 @@ at::Tensor AttentionImpl::turn_heads(
 
 at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
                                       int64_t new_tokens) const {
+  const auto positions = angles.freqs.size(-2), needed = keys.size(2) + new_tokens;
+  require(positions >= needed,
+          fmt::format("rotary_pos_emb: expected angles of {} positions, cached "
+                      "ones among them, got {}",
+                      needed, positions));
   const auto used = angles.rows(keys.size(2), new_tokens);
   return turn_heads(keys, [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
 }
@@ -361,11 +369,12 @@ at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequen
   }
   if (!mask.defined()) return mask;
   if (mask.size(-1) == 1) return mask.expand({-1, sequence_keys});
-  const auto missing = sequence_keys - mask.size(-1);
-  require(missing == 0 || missing == memory || (inputs.cache && missing > 0),
-          fmt::format("context_mask: expected one entry for each of {} keys, got {}",
-                      sequence_keys - memory, mask.size(-1)));
-  return pad_mask_left(mask, missing);
+  const auto given = mask.size(-1), tokens = sequence_keys - memory - inputs.cached_memory;
+  const bool is_of_new = inputs.cache && given == inputs.x.size(-2);
+  require(given == sequence_keys || given == tokens || is_of_new,
+          fmt::format("{}: expected one entry for each of {} keys, got {}",
+                      inputs.context_mask.defined() ? "context_mask" : "mask", tokens, given));
+  return pad_mask_left(mask, sequence_keys - given);
 }
 
 /// Learned and given keys and values in front of the sequence; returns the key mask widened for
@@ -406,6 +415,7 @@ namespace {
 /// What is given for pairs of query and key, where one entry stands for all keys, with one for
 /// each.
 at::Tensor spread_over_keys(const at::Tensor& pairs, int64_t sequence_keys, int64_t keys) {
+  if (pairs.defined() && pairs.dim() == 0) return pairs.expand({keys});
   if (!pairs.defined() || pairs.size(-1) != 1 || sequence_keys == 1) return pairs;
   auto sizes = pairs.sizes().vec();
   sizes.back() = keys;

@@ -75,11 +75,12 @@ void AttentionImpl::check(const AttentionInputs& inputs) const {
 void AttentionImpl::check_pairs(const AttentionInputs& inputs, int64_t queries,
                                 int64_t sequence_keys, int64_t keys) const {
   const auto batch = inputs.x.size(-3);
-  const auto tokens = sequence_keys - (inputs.mem.defined() ? inputs.mem.size(1) : 0);
+  const auto memory = inputs.cached_memory + (inputs.mem.defined() ? inputs.mem.size(1) : 0);
+  const auto tokens = sequence_keys - memory;
   const auto require_pairs = [&](const at::Tensor& t, const char* name, TensorKind kind) {
     if (!t.defined()) return;
     const auto given = t.dim() == 0 ? 1 : t.size(-1);
-    const bool fits = given == keys || given == sequence_keys || (inputs.cache && given <= keys);
+    const bool fits = given == keys || given == sequence_keys;
     require_broadcast(t, name, kind,
                       {{"batch", batch},
                        {"heads", options_.heads},

@@ -52,6 +52,7 @@ struct AttentionInputs {
   const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and only there
   at::Tensor hybrid_hidden;                 ///< where the hybrid module goes on, if not in a cache
   KeyValueCache* cache = nullptr;
+  int64_t cached_memory = 0;  ///< keys at the front of the cache that are memory
   bool keep_maps = false;
   bool keep_unrotated = false;  ///< fill AttentionOutput::unrotated_kv
 };

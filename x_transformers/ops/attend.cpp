@@ -176,6 +176,8 @@ std::vector<std::string> sdpa_unsupported(const Problem& problem) {
   auto reasons = needs_more_than_softmax(problem);
   // On the CPU LibTorch's kernels hold the scores anyway.
   reasons.add_if(problem.program.l2_distance && !problem.q.is_cuda(), "l2_distance");
+  reasons.add_if(problem.program.l2_distance && problem.q.scalar_type() == at::kHalf,
+                 "l2_distance in float16, whose range its squares leave");
   reasons.add_if(problem.k.size(2) == 0, "there are no keys");
   return reasons.list;
 }

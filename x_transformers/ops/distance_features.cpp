@@ -10,10 +10,8 @@
 namespace x_transformers {
 namespace {
 
-/// Terms that a square is a sum of; in 16 bits each has eight binary digits or more.
-int64_t term_count(const at::Tensor& t) {
-  return t.scalar_type() == at::kHalf || t.scalar_type() == at::kBFloat16 ? 3 : 1;
-}
+/// Terms that a square is a sum of; one of bfloat16 has eight binary digits.
+int64_t term_count(const at::Tensor& t) { return t.scalar_type() == at::kBFloat16 ? 3 : 1; }
 
 /// Minus half the squared length of each row, [.., 1] each, as terms of a sum.
 std::vector<at::Tensor> half_squares(const at::Tensor& t) {

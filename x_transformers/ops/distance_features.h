@@ -11,12 +11,13 @@ struct DistanceFeatures {
   at::Tensor q, k;  ///< [b, h, i, features], [b, kv_heads, j, features]
 };
 
-/// Features beside those of q and k: a square of each, in 16 bits in three parts, which together
+/// Features beside those of q and k: a square of each, in bfloat16 in three parts, which together
 /// have the digits of a float32.
 int64_t distance_feature_count(const at::Tensor& q);
 
-/// q [b, h, i, d] and k [b, kv_heads, j, d] as features whose product is minus half the squared
-/// distance of q and k; at least `least` features, and a multiple of `multiple`.
+/// q [b, h, i, d] and k [b, kv_heads, j, d], not in float16, whose range squares leave, as features
+/// whose product is minus half the squared distance of q and k; at least `least` features, and a
+/// multiple of `multiple`.
 DistanceFeatures distance_features(const at::Tensor& q, const at::Tensor& k, int64_t least = 1,
                                    int64_t multiple = 1);
 

@@ -71,6 +71,9 @@ void require_logits_of_tokens(const TransformerWrapperOptions& net) {
   };
   refuse("use_cls_token", net.use_cls_token);
   refuse("average_pool_embed", net.average_pool_embed);
+  require(!net.add_continuous_pred_head ||
+              net.emb_dim.value_or(net.attn_layers.dim) == net.attn_layers.dim,
+          "net.add_continuous_pred_head: predicts embeddings, so it needs emb_dim = dim");
   refuse("squeeze_out_last_dim",
          net.squeeze_out_last_dim && net.logits_dim.value_or(net.num_tokens) == 1);
 }

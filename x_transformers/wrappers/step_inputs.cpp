@@ -42,6 +42,7 @@ void cut_pairs(at::Tensor& t, const TokenSpan& span, const char* name) {
 /// A mask [b, n] of the first step's tokens with what came since, without what the step cannot see.
 void grow_mask(at::Tensor& mask, const TokenSpan& span) {
   if (!mask.defined() || mask.dim() != 2) return;
+  if (mask.size(1) == 1 && span.prompt != 1) return;  // one entry stands for all
   const auto grown = std::max<int64_t>(span.end() - span.prompt, 0);
   if (grown > 0) mask = at::constant_pad_nd(mask, {0, grown}, 1);
   const auto prefix = mask.size(1) - span.end();
