@@ -245,6 +245,28 @@ class BadConfig(ProgramTest):
             for done in (run('info', path), self.train('--out', self.out(), config=path)):
                 self.assert_refused(done, f'net.attn_layers.{name}: expected', 'got 1000000000')
 
+    def test_sizes_that_no_memory_holds(self):
+        path = self.folder / 'huge.json'
+        for sizes, reason in (({'in_features': 10 ** 8, 'out_features': 10 ** 8},
+                               'tried to allocate 40000000000000000 bytes'),
+                              ({'in_features': 10 ** 12, 'out_features': 1}, None)):
+            path.write_text(json.dumps({'type': 'Linear', **sizes}))
+            done = run('forward', '--config', path, '--outputs', self.out())
+            if reason:
+                self.assert_refused(done, 'huge.json: out of memory:', reason, status=1)
+            else:
+                self.assert_refused(done, 'huge.json: in_features: expected 100000000 or less')
+        path = self.write_config('large.json', model=self.with_layers(dim=10 ** 7, heads=10 ** 8))
+        self.assert_refused(self.train('--out', self.out(), config=path),
+                            'net.attn_layers: out of memory:', status=1)
+
+    def test_what_is_needed(self):
+        for name in ('num_tokens', 'max_seq_len', 'attn_layers'):
+            net = {key: value for key, value in MODEL['net'].items() if key != name}
+            path = self.write_config('needed.json', model=MODEL | {'net': net})
+            for done in (run('info', path), self.train('--out', self.out(), config=path)):
+                self.assert_refused(done, f'net.{name}: is needed')
+
     def test_values_are_named_by_their_path(self):
         path = self.write_config('negative.json', model=self.with_layers(depth=-2))
         self.assert_refused(run('info', path), 'negative.json: net.attn_layers.depth: expected')
@@ -929,6 +951,9 @@ class Reports(ProgramTest):
         self.assertIn(b'rotary_pos_emb', done.stdout)
 
     def test_options_of_an_unknown_type(self):
+        for name in ('Identity', 'ReluSquared'):
+            self.assertEqual(run('options', name).stdout.decode(), f'{name} has no options\n')
+        self.assertIn(b'an integer; needed', run('options', 'FeedForward').stdout)
         self.assert_refused(run('options', 'Decodr'), 'Decodr', 'Decoder')
 
     def test_info(self):
@@ -966,6 +991,13 @@ class Reports(ProgramTest):
         self.assert_done(done)
         for line in (b'+1,088 parameters', b'layer_dropout: the host', b'engine reference'):
             self.assertIn(line, done.stdout)
+
+    def test_info_takes_its_model_as_other_commands_do(self):
+        done = run('info', '--config', self.config)
+        self.assert_done(done)
+        self.assertEqual(done.stdout, run('info', self.config).stdout)
+        self.assertIn(b'--config', run('info', '--help').stdout)
+        self.assert_refused(run('info'), 'model: is needed')
 
     def test_info_refuses_what_is_no_length(self):
         self.assert_refused(run('info', self.config, '--seq', 0), '--seq')
@@ -1016,6 +1048,11 @@ class Reports(ProgramTest):
         done = run('doctor', '--json')
         self.assert_done(done)
         self.assertEqual(json.loads(done.stdout)['weights_compatible_with'], '2.16.1')
+
+    def test_version(self):
+        done = run('--version')
+        self.assert_done(done)
+        self.assertRegex(done.stdout.decode(), r'^x-transformers \d+\.\d+\.\d+\n$')
 
     def test_help(self):
         done = run('--help')

@@ -1,5 +1,6 @@
 #include "x_transformers/core/rules.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <cctype>
@@ -9,7 +10,8 @@
 namespace x_transformers {
 namespace {
 
-/// Throws the exception in flight on, with `place` of its message; lack of memory as a RunError.
+/// Throws the exception in flight on, with `place` of its message; what LibTorch says, lack
+/// of memory above all, as a RunError.
 template <class Place>
 [[noreturn]] void rethrow(Place place) {
   try {
@@ -19,9 +21,12 @@ template <class Place>
   } catch (const RunError& error) {
     throw RunError(place(error.what()));
   } catch (const std::exception& error) {
-    const auto reason = out_of_memory(error);
-    if (!reason) throw;
-    throw RunError(place("out of memory: " + *reason));
+    if (const auto reason = out_of_memory(error))
+      throw RunError(place("out of memory: " + *reason));
+    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+    if (!torch_error) throw;
+    const std::string text = torch_error->what_without_backtrace();
+    throw RunError(place(text.substr(0, text.find('\n'))));
   }
 }
 
