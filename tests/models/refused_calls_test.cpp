@@ -292,10 +292,9 @@ TEST(RefusedCall, OfPartsAlone) {
          [](Inputs& i) {
            i.value_residual = at::zeros({2, 2, 3, 8});
          });
-  expect("prev_attn: expected floats broadcast to [batch = 2, heads = 2, queries = 4, keys = 4]",
-         [](Inputs& i) {
-           i.prev_attn = at::zeros({2, 2, 4, 3});
-         });
+  expect("prev_attn: has scores of 3 keys, expected 4", [](Inputs& i) {
+    i.prev_attn = at::zeros({2, 2, 4, 3});
+  });
   options.add_zero_kv = true;
   auto with_zero_key = inputs;
   with_zero_key.prev_attn = at::zeros({2, 2, 4, 5});

@@ -160,7 +160,7 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   require_tensor(inputs.additional_kv_mask, "additional_kv_mask", TensorKind::boolean,
                  {{"batch", batch, true}, {"keys", additional_keys}});
   require_tensor(inputs.deep_embeds, "deep_embeds_and_ids", TensorKind::floating,
-                 {{"batch", batch, true}, {"seq", n}, {"depth"}, {"dim", o.dim}});
+                 {{"batch", batch, true}, {"seq", n, true}, {"depth"}, {"dim", o.dim}});
   require_broadcast(inputs.polar_key_bias, "polar_pos_emb", TensorKind::floating,
                     {{"heads", o.heads}, {"one", 1}, {"dim_head", o.attn.dim_head}});
   if (!o.integrate_layers) return;

@@ -85,7 +85,8 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   const bool prepends = inputs.prepend_embeds.defined() && inputs.prepend_embeds.size(1) > 0;
   const bool has_no_tokens = prepends || (!inputs.goes_on() && memory_token_count() > 0) ||
                              (!inputs.goes_on() && cls_token_.defined());
-  require(!(ff_deep_embed_.defined() && has_no_tokens),
+  // The factors of a single token are broadcast.
+  require(!(ff_deep_embed_.defined() && has_no_tokens && n != 1),
           "ff_deep_embed: has no factors for what is no token (prepend_embeds, num_memory_tokens, "
           "use_cls_token)");
   require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),

@@ -91,11 +91,9 @@ void AttentionImpl::check_pairs(const AttentionInputs& inputs, int64_t queries,
           "attn_mask: expected 2 to 4 dimensions, got 1");
   require_pairs(inputs.attn_mask, "attn_mask", TensorKind::boolean);
   require_pairs(inputs.attn_bias, "attn_bias", TensorKind::floating);
-  // The scores of an earlier layer have one of the zero key too.
-  const auto scored = keys + int64_t{options_.add_zero_kv};
-  require_broadcast(
-      inputs.prev_attn, "prev_attn", TensorKind::floating,
-      {{"batch", batch}, {"heads", options_.heads}, {"queries", queries}, {"keys", scored}});
+  // How many keys have scores, Attend knows.
+  require_broadcast(inputs.prev_attn, "prev_attn", TensorKind::floating,
+                    {{"batch", batch}, {"heads", options_.heads}, {"queries", queries}, {"keys"}});
 }
 
 }  // namespace x_transformers
