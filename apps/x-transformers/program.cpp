@@ -22,6 +22,15 @@ int report(const std::string& message, int status) {
   return status;
 }
 
+/// Warnings as one line each, like errors.
+class WarningsInOneLine : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning& warning) override {
+    const auto line = warning.msg().substr(0, warning.msg().find('\n'));
+    std::fprintf(stderr, "x-transformers: warning: %s\n", line.c_str());
+  }
+};
+
 /// The command that the arguments came to, of those within `app`.
 const CLI::App& innermost(const CLI::App& app) {
   const auto* command = &app;
@@ -65,6 +74,8 @@ int run_program(std::vector<std::string> arguments) {
     add(app);
   }
   refuse_what_is_no_number(app);
+  WarningsInOneLine in_one_line;
+  const c10::WarningUtils::WarningHandlerGuard guard(&in_one_line);
   try {
     // CLI11 takes its arguments last first.
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

@@ -253,9 +253,6 @@ TEST(RefusedCall, OfPartsAlone) {
   AttentionInputs inputs;
   inputs.x = at::zeros({2, kTokens, kDim});
   EXPECT_EQ(refusal(options, inputs), "");
-  auto with_pos = inputs;
-  with_pos.pos = at::arange(kTokens);
-  EXPECT_EQ(refusal(options, with_pos), "pos: needs rel_pos, the position bias that it is for");
   auto given = inputs;
   given.additional_key_values = {at::zeros({2, 3, 1, 8}), at::zeros({2, 3, 1, 8})};
   EXPECT_NE(refusal(options, given).find("3 heads do not divide heads = 2"), std::string::npos);

@@ -2,8 +2,10 @@
 #include "x_transformers/nn/callable_module.h"
 
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "warnings.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/fold_axially.h"
@@ -91,10 +93,16 @@ TEST(CustomAttnFn, TakesAnyCallable) {
   EXPECT_TRUE(at::allclose(named.forward(q, k, v, {}).out, expected, 1e-5, 1e-6));
 }
 
-TEST(CustomAttnFn, StandsBesideNoOtherNormaliser) {
+TEST(CustomAttnFn, StandsInPlaceOfAnyNormaliser) {
   auto options = custom(ModuleSpec{"Sigmoid"});
+  Attend alone(options);
   options.hard = true;
-  EXPECT_THROW(Attend{options}, InputError);
+  const CollectedWarnings warnings;
+  Attend beside(options);
+  EXPECT_THAT(warnings.messages(), testing::ElementsAre("hard: changes nothing, custom_attn_fn "
+                                                        "stands in its place"));
+  const auto q = at::randn({1, 2, 3, 4}), k = at::randn({1, 2, 5, 4}), v = at::randn({1, 2, 5, 4});
+  EXPECT_TRUE(beside.forward(q, k, v, {}).out.equal(alone.forward(q, k, v, {}).out));
 }
 
 TEST(CustomAttnFn, OnlyNamedOnesCanBeWritten) {

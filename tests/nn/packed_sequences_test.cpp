@@ -1,9 +1,11 @@
 // Packed sequences: each as if it were alone.
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <vector>
 
+#include "warnings.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/nn/attention.h"
 
@@ -120,14 +122,17 @@ TEST(PackedSequences, RefusesBoundariesThatDoNotFit) {
   EXPECT_NE(refusal(packed, false).find("one shape"), std::string::npos);
 }
 
-TEST(PackedSequences, AreNeededWithTheOptionAndOnlyThere) {
+TEST(PackedSequences, AreNeededWithTheOptionAndReadOnlyThere) {
   auto packing = make_attention([](AttentionOptions& o) { o.flash_pack_seq = true; });
   auto plain = make_attention([](AttentionOptions&) {});
   PackedSequences packed;
   packed.cu_seqlens_q = packed.cu_seqlens_k = at::tensor(std::vector<int64_t>{0, kLength});
   const auto x = at::randn({1, kLength, kDim});
   EXPECT_THROW(run(packing, x, nullptr), InputError);
-  EXPECT_THROW(run(plain, x, &packed), InputError);
+  const CollectedWarnings warnings;
+  EXPECT_TRUE(run(plain, x, &packed).equal(run(plain, x, nullptr)));
+  EXPECT_THAT(warnings.messages(), testing::ElementsAre("flash_pack_seq_kwargs: change nothing, "
+                                                        "flash_pack_seq is off"));
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "x_transformers/core/error.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/blocks.h"
@@ -156,7 +156,11 @@ void AttentionLayersImpl::build_layers() {
     if (!is_post_norm) layer.pre_norm = add_norm("0");
     if (o.sandwich_norm) layer.post_branch_norm = add_norm("1");
     if (is_post_norm) layer.post_main_norm = add_norm("2");
-    layer.block = scope->register_module("1", build_block(layer.step));
+    const auto spell = [&](const std::string& message) {
+      return spelled_by_stack(o, layer.step.type, message);
+    };
+    layer.block =
+        scope->register_module("1", make_spelled(spell, [&] { return build_block(layer.step); }));
     layer.residual =
         scope->register_module("2", build_residual(layer.step, static_cast<int64_t>(i)));
     if (layer.step.skip_from) {

@@ -267,4 +267,9 @@ AttentionLayersOptions resolve(AttentionLayersOptions options);
 /// Throws InputError for impossible combinations (of resolved options).
 void validate(const AttentionLayersOptions& options);
 
+enum class LayerType;
+/// `message` of a block of this type, with the names that the stack's options have.
+std::string spelled_by_stack(const AttentionLayersOptions& options, LayerType type,
+                             const std::string& message);
+
 }  // namespace x_transformers

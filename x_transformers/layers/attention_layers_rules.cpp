@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <initializer_list>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/layers/layer_plan.h"
 
@@ -154,15 +157,15 @@ AttentionOptions as_cross_attention(AttentionOptions attn) {
   return attn;
 }
 
-/// What is wrong with the options of one block; empty: nothing.
-template <class BlockOptions>
-std::string refusal(const BlockOptions& options) {
+/// What is said of the options of one attention.
+std::vector<std::string> complaints(const AttentionOptions& options) {
+  auto messages = unused_options(options);
   try {
     validate(options);
   } catch (const InputError& error) {
-    return error.what();
+    messages.emplace_back(error.what());
   }
-  return {};
+  return messages;
 }
 
 /// The names of `message` as the stack spells them.
@@ -178,27 +181,23 @@ std::string spelled(const std::string& prefix, const BlockOptions& options,
   return with_prefix(prefix, options, owners, message);
 }
 
-void check_attention(const AttentionLayersOptions& o) {
+void check_views(const AttentionLayersOptions& o) {
   require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
           "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
-  const auto message = refusal(o.attn);
-  require(message.empty(), spelled("attn_", o.attn, message));
-}
-
-void check_cross_attention(const AttentionLayersOptions& o) {
-  const auto message = refusal(*o.cross_attn);
-  if (message.empty()) return;
-  // Of an option that cross attention has from attention, the name that was given is attention's.
-  const bool is_attentions = message == refusal(as_cross_attention(o.attn));
-  throw InputError(spelled(is_attentions ? "attn_" : "cross_attn_", *o.cross_attn, message));
-}
-
-void check_feed_forward(const AttentionLayersOptions& o) {
-  const auto message = refusal(o.ff);
-  require(message.empty(), spelled("ff_", o.ff, message));
 }
 
 }  // namespace
+
+std::string spelled_by_stack(const AttentionLayersOptions& o, LayerType type,
+                             const std::string& message) {
+  if (type == LayerType::feed_forward) return spelled("ff_", o.ff, message);
+  if (type == LayerType::attention) return spelled("attn_", o.attn, message);
+  // Of an option that cross attention has from attention, the name that was given is attention's.
+  const auto of_attention = complaints(as_cross_attention(o.attn));
+  const bool is_of_attention =
+      std::find(of_attention.begin(), of_attention.end(), message) != of_attention.end();
+  return spelled(is_of_attention ? "attn_" : "cross_attn_", *o.cross_attn, message);
+}
 
 std::vector<std::string> AttentionLayersOptions::type_names() {
   std::vector<std::string> names;
@@ -246,14 +245,16 @@ void validate(const AttentionLayersOptions& o) {
   check_order(o);
   check_residual_arguments(o);
   // As in Python, options of layers that there are not may contradict each other.
-  const auto layers = plan_layers(o).layers;
-  const auto has = [&](LayerType type) {
-    return std::any_of(layers.begin(), layers.end(),
-                       [&](const LayerStep& step) { return step.type == type; });
+  const auto plan = plan_layers(o);
+  const auto check = [&](LayerType type, const auto& block_options) {
+    if (plan.count(type) > 0)
+      make_spelled([&](const std::string& message) { return spelled_by_stack(o, type, message); },
+                   [&] { validate(block_options); });
   };
-  if (has(LayerType::attention)) check_attention(o);
-  if (has(LayerType::cross_attention)) check_cross_attention(o);
-  if (has(LayerType::feed_forward)) check_feed_forward(o);
+  if (plan.count(LayerType::attention) > 0) check_views(o);
+  check(LayerType::attention, o.attn);
+  check(LayerType::cross_attention, *o.cross_attn);
+  check(LayerType::feed_forward, o.ff);
 }
 
 }  // namespace x_transformers

@@ -5,18 +5,17 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
 
 namespace x_transformers {
 namespace {
 
 Attention make_attention(const AttentionOptions& options) {
-  try {
-    return Attention(options);
-  } catch (const InputError& error) {
-    throw InputError(with_prefix("attn_kwargs.", options,
-                                 {"dim", "dim_context", "heads", "dim_head", "causal"},
-                                 error.what()));
-  }
+  const auto spell = [&](const std::string& message) {
+    return with_prefix("attn_kwargs.", options,
+                       {"dim", "dim_context", "heads", "dim_head", "causal"}, message);
+  };
+  return make_spelled(spell, [&] { return Attention(options); });
 }
 
 }  // namespace

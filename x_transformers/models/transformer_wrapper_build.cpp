@@ -1,8 +1,10 @@
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/linear.h"
 
@@ -49,9 +51,6 @@ void validate(const TransformerWrapperOptions& o) {
           "tie_embedding: needs emb_dim = dim");
   require(!o.tie_embedding || !o.token_emb || o.token_emb->type == "TokenEmbedding",
           "tie_embedding: needs a TokenEmbedding as token_emb");
-  require(!o.to_logits || !(o.tie_embedding || o.return_only_embed || o.num_output_heads > 1),
-          "to_logits: not with tie_embedding, return_only_embed or num_output_heads > 1, which "
-          "leave it unused");
   if (o.memory_tokens_interspersed_every && o.num_memory_tokens.value_or(0) > 0) {
     require_size(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
     require(o.attn_layers.kind == LayersKind::decoder,
@@ -59,9 +58,27 @@ void validate(const TransformerWrapperOptions& o) {
   }
 }
 
+namespace {
+
+void warn_of_unused(const TransformerWrapperOptions& o) {
+  UnusedOptions unused("the weight given to forward counts", true);
+  unused.add("attn_z_loss_weight",
+             o.attn_z_loss_weight != TransformerWrapperOptions{}.attn_z_loss_weight);
+  warn_unused(unused.messages());
+  if (!o.to_logits || o.uses_to_logits()) return;
+  make_callable(*o.to_logits, "to_logits");  // what it is, is judged all the same
+  const char* reason = o.return_only_embed ? "return_only_embed makes no logits"
+                       : o.tie_embedding   ? "tie_embedding makes the logits"
+                                           : "num_output_heads > 1 makes heads of its own";
+  warn_unused(fmt::format("to_logits: changes nothing, {}", reason));
+}
+
+}  // namespace
+
 TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options)
     : options_(std::move(options)) {
   validate(options_);
+  warn_of_unused(options_);
   attn_layers_ = make_part("attn_layers", [&] { return AttentionLayers(options_.attn_layers); });
   const auto dim = attn_layers_->options().dim;
   build_embeddings(dim);
@@ -133,7 +150,7 @@ void TransformerWrapperImpl::build_embeddings(int64_t dim) {
 void TransformerWrapperImpl::build_logits(int64_t dim) {
   const auto& o = options_;
   const auto logits_dim = o.logits_dim.value_or(o.num_tokens);
-  if (o.to_logits) {
+  if (o.uses_to_logits()) {
     given_to_logits_ = make_callable(*o.to_logits, "to_logits");
     register_module("to_logits", given_to_logits_.module);
   } else if (o.num_output_heads > 1) {

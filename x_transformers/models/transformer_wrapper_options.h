@@ -52,6 +52,12 @@ struct TransformerWrapperOptions {
   bool add_continuous_pred_head = false;
   bool input_not_include_cache = false;
 
+  /// Whether `to_logits` makes the logits: as in Python, the other options that make them, or none,
+  /// go before it.
+  bool uses_to_logits() const {
+    return to_logits && !return_only_embed && !tie_embedding && num_output_heads == 1;
+  }
+
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("num_tokens", num_tokens, "tokens of the vocabulary");

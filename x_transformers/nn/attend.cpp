@@ -7,6 +7,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/mask.h"
@@ -25,13 +26,20 @@ void validate(const ScoreOptions& options, bool causal) {
   require_fraction(options.dropout, "dropout");
   require_positive(options.sparse_topk, "sparse_topk");
   require_positive(options.gumbel_softmax_temp, "gumbel_softmax_temp");
-  require(!options.custom_attn_fn || normalisers == 0,
-          "custom_attn_fn: stands in place of sigmoid, hard, gumbel_softmax and sparse_topk, so "
-          "not beside them");
+}
+
+std::vector<std::string> unused_options(const ScoreOptions& options) {
+  UnusedOptions unused("custom_attn_fn stands in its place", options.custom_attn_fn.has_value());
+  unused.add("sigmoid", options.sigmoid);
+  unused.add("hard", options.hard);
+  unused.add("gumbel_softmax", options.gumbel_softmax);
+  unused.add("sparse_topk", options.sparse_topk.has_value());
+  return unused.messages();
 }
 
 Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std::move(options)) {
   validate(options_, options_.causal);
+  warn_unused(unused_options(options_));
   if (options_.pre_talking_heads)
     pre_talking_heads_ = add_talking_heads("pre_softmax_talking_heads");
   if (options_.post_talking_heads)
@@ -144,10 +152,12 @@ void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
 
 AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
                              const at::Tensor& v_given, const Call& call) {
-  require(options_.flash_pack_seq == (call.packed != nullptr),
-          options_.flash_pack_seq ? "flash_pack_seq_kwargs: are needed, as flash_pack_seq is on"
-                                  : "flash_pack_seq_kwargs: given, but flash_pack_seq is off");
-  auto widened = call.packed ? within_sequences(call, q.size(2), k_given.size(2)) : call;
+  require(!options_.flash_pack_seq || call.packed,
+          "flash_pack_seq_kwargs: are needed, as flash_pack_seq is on");
+  const auto* packed = options_.flash_pack_seq ? call.packed : nullptr;
+  if (call.packed && !packed)
+    warn_unused("flash_pack_seq_kwargs: change nothing, flash_pack_seq is off");
+  auto widened = packed ? within_sequences(call, q.size(2), k_given.size(2)) : call;
   auto k = k_given, v = v_given;
   check_previous(call.prev_attn, k.size(2) + (options_.add_zero_kv ? 1 : 0));
   if (options_.add_zero_kv) {
@@ -159,7 +169,7 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
       widened.attn_bias = at::constant_pad_nd(widened.attn_bias, {1, 0}, 0);
   }
   auto scores = program(q.size(-1), widened);
-  if (call.packed) apply_packed_scale(*call.packed, q.size(-1), scores);
+  if (packed) apply_packed_scale(*packed, q.size(-1), scores);
   if (observer_) observer_(q, k, v, scores, call.keep_maps);
   return attend(q, k, v, scores, call.keep_maps);
 }

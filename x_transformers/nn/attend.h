@@ -123,6 +123,8 @@ struct AttendOptions : ScoreOptions {
 
 /// Throws InputError for impossible combinations.
 void validate(const ScoreOptions& options, bool causal);
+/// What the options say that changes nothing beside the others, a message each.
+std::vector<std::string> unused_options(const ScoreOptions& options);
 
 /// Scores to weighted values, with the parameters that some options have.
 class Attend : public torch::nn::Module {
@@ -134,7 +136,7 @@ class Attend : public torch::nn::Module {
     at::Tensor attn_bias;  ///< broadcastable to [b, h, i, j]
     at::Tensor prev_attn;  ///< [b, h, i, j]
     bool keep_maps = false;
-    const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and only there
+    const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and read only there
     int64_t shared_keys = 0;  ///< keys in front that belong to no packed sequence: all see them
   };
 

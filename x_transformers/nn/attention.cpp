@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/nn/fold_axially.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -129,6 +130,7 @@ void AttentionImpl::build_hybrid() {
 
 AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(options)) {
   validate(options_);
+  warn_unused(unused_options(options_));
   const auto& o = options_;
   kv_heads_ = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
   value_dim_head_ = o.value_dim_head.value_or(o.dim_head);
@@ -469,8 +471,8 @@ at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t seque
 
 at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x,
                                         int64_t sequence_keys, int64_t keys) {
-  require(inputs.rel_pos || !inputs.pos.defined(),
-          "pos: needs rel_pos, the position bias that it is for");
+  if (inputs.pos.defined() && !inputs.rel_pos)
+    warn_unused("pos: changes nothing, there is no rel_pos to take it");
   auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys)
                              : spread_over_keys(inputs.attn_bias, sequence_keys, keys);
   auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;

@@ -158,6 +158,8 @@ struct AttentionOptions : ScoreOptions {
 
 /// Throws InputError for impossible combinations.
 void validate(const AttentionOptions& options);
+/// What the options say that changes nothing beside the others, a message each.
+std::vector<std::string> unused_options(const AttentionOptions& options);
 
 /// Throws InputError, with `name`, unless keys and values given from outside fit: [batch, h, m,
 /// dim_head] and [batch, h, m, value_dim_head], where h divides heads. Undefined keys are absent.

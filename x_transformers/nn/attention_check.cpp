@@ -64,7 +64,7 @@ void AttentionImpl::check(const AttentionInputs& inputs) const {
                    TensorKind::boolean,
                    {{"batch", batch, true}, {"keys", additional.first.size(2)}});
   }
-  if (!inputs.packed) return;
+  if (!inputs.packed || !options_.flash_pack_seq) return;
   validate(*inputs.packed, options_.causal);
   require(!inputs.cache, "flash_pack_seq_kwargs: packed sequences are given whole, not to a cache");
   require(!options_.causal || !inputs.mem.defined(),

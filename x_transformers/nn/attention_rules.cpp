@@ -3,6 +3,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/nn/attention.h"
 
 namespace x_transformers {
@@ -38,9 +39,6 @@ void check_hybrid(const AttentionOptions& o) {
   require(!o.hybrid_module || o.hybrid_fold_axial_dim,
           "hybrid_module: needs hybrid_fold_axial_dim (1: the module sees the sequence as it is)");
   require_size(o.hybrid_fold_axial_dim, "hybrid_fold_axial_dim");
-  require(
-      o.hybrid_module || !(o.hybrid_fold_axial_dim || o.hybrid_mask_kwarg || o.hybrid_learned_mix),
-      "hybrid_fold_axial_dim, hybrid_mask_kwarg and hybrid_learned_mix: need hybrid_module");
 }
 
 void check_sizes(const AttentionOptions& o) {
@@ -79,6 +77,16 @@ void validate(const AttentionOptions& o) {
   require(!o.use_cope || o.causal, "use_cope: needs causal attention");
   require(!o.data_dependent_alibi_per_row || !o.data_dependent_alibi || o.causal,
           "data_dependent_alibi_per_row: needs causal attention");
+}
+
+std::vector<std::string> unused_options(const AttentionOptions& o) {
+  auto messages = unused_options(static_cast<const ScoreOptions&>(o));
+  UnusedOptions unused("there is no hybrid_module", !o.hybrid_module);
+  unused.add("hybrid_fold_axial_dim", o.hybrid_fold_axial_dim.has_value());
+  unused.add("hybrid_mask_kwarg", o.hybrid_mask_kwarg.has_value());
+  unused.add("hybrid_learned_mix", o.hybrid_learned_mix);
+  for (const auto& message : unused.messages()) messages.push_back(message);
+  return messages;
 }
 
 }  // namespace x_transformers

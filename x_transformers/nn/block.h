@@ -49,7 +49,7 @@ struct AttentionInputs {
       additional_key_values;                ///< [b, h', m, d] each, in front of everything
   at::Tensor additional_key_value_mask;     ///< [b, m]
   at::Tensor kv_input_residual;             ///< added to what keys and values are made of
-  const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and only there
+  const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and read only there
   at::Tensor hybrid_hidden;                 ///< where the hybrid module goes on, if not in a cache
   KeyValueCache* cache = nullptr;
   int64_t cached_memory = 0;  ///< keys at the front of the cache that are memory

@@ -4,6 +4,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/ops/mask.h"
 
@@ -23,19 +24,20 @@ TransformerWrapperOptions side_options(const XTransformerSideOptions& side, int6
   return options;
 }
 
-/// What `make` makes of the side `name`; its errors name options as they are given, with the side
+/// What `make` makes of the side `name`; its messages name options as they are given, with the side
 /// in front.
 template <class Make>
 auto make_side(const char* name, const XTransformerSideOptions& side, Make make) {
-  try {
-    return make();
-  } catch (const InputError& error) {
-    std::string message = error.what();
+  const auto spell = [&](std::string message) {
     for (const std::string layers : {"attn_layers.", "attn_layers: "}) {
       if (message.starts_with(layers)) message.erase(0, layers.size());
     }
-    throw InputError(
-        with_prefix(name + std::string("_"), side, {"dim", "causal", "cross_attend"}, message));
+    return with_prefix(name + std::string("_"), side, {"dim", "causal", "cross_attend"}, message);
+  };
+  try {
+    return make_spelled(spell, make);
+  } catch (const InputError&) {
+    throw;
   } catch (...) {
     rethrow_within(name);
   }

@@ -57,7 +57,7 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
 
 /// A token that the model never writes ends nothing.
 void require_eos(const std::optional<int64_t>& eos_token, const TransformerWrapperOptions& net) {
-  if (!eos_token || net.to_logits) return;
+  if (!eos_token || net.uses_to_logits()) return;
   const auto tokens = net.logits_dim.value_or(net.num_tokens);
   require(*eos_token >= 0 && *eos_token < tokens,
           fmt::format("eos_token: expected a token from 0 to {}, got {}", tokens - 1, *eos_token));

@@ -107,6 +107,15 @@ each_module('attention', {
     'custom_attn_fn_parameter': (attn(custom_attn_fn=dict(type='PReLU')), HIDDEN, OUT),
     'custom_attn_fn_causal': (attn(custom_attn_fn=dict(type='Sigmoid'), causal=True, kv_heads=2),
                               HIDDEN | MASK),
+    # what changes nothing is taken, as in Python
+    'unused_hybrid': (attn(hybrid_fold_axial_dim=2, hybrid_mask_kwarg='mask',
+                           hybrid_learned_mix=True), HIDDEN | MASK),
+    'unused_pos': (attn(causal=True), HIDDEN | dict(pos=ints([0, 2, 3, 5, 6, 7, 9]))),
+    'unused_sigmoid': (attn(custom_attn_fn=dict(type='Softmax', dim=-1), sigmoid=True), HIDDEN),
+    'unused_hard': (attn(custom_attn_fn=dict(type='Sigmoid'), hard=True), HIDDEN),
+    'unused_gumbel_softmax': (attn(custom_attn_fn=dict(type='Sigmoid'), gumbel_softmax=True),
+                              HIDDEN),
+    'unused_sparse_topk': (attn(custom_attn_fn=dict(type='Softmax', dim=-1), sparse_topk=2), HIDDEN),
 })
 
 # each option of Attention in a stack
@@ -216,6 +225,8 @@ each_module('packed', {
     'slopes_context': (attn(**PACK), ROW | OTHER | packed([0, 3, 7], [0, 4, 5])
                        | {'flash_pack_seq_kwargs.alibi_slopes': nums([0.5, 0.3, 0.2, 0.1])}),
     'l2_distance': (attn(l2_distance=True, **PACK), ROW | packed([0, 3, 7])),
+    'unused': (attn(causal=True), ROW | packed([0, 3, 7])),
+    'unused_in_stack': (dec(rotary_pos_emb=True), ROW | packed([0, 3, 7])),
     'attend': (dict(type='Attend', heads=4, causal=True, **PACK),
                dict(q=flt(1, 4, N, 8), k=flt(1, 4, N, 8), v=flt(1, 4, N, 6)) | packed([0, 3, 7])),
     'stack': (dec(rotary_pos_emb=True, attn_flash=True, attn_flash_pack_seq=True),

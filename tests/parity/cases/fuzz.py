@@ -194,9 +194,6 @@ def repair(net):
         net.pop('ff_relu_squared', None)
     if 'attn_num_mem_kv' in net:
         net.pop('attn_value_dim_head', None)  # Python trips; ours has it
-    if 'attn_custom_attn_fn' in net:  # Python leaves these unused; ours refuses them
-        for key in ('attn_hard', 'attn_sigmoid', 'attn_sparse_topk', 'cross_attn_sigmoid'):
-            net.pop(key, None)
     if 'attn_hybrid_module' in net:
         net.pop('attn_value_dim_head', None)  # Python trips; ours has it
         width = net['heads'] * net['attn_dim_head']
@@ -270,8 +267,7 @@ def draw_wrapper(draw):
         config.pop('emb_dim', None)
     if draw.chance(0.1) and not {'tie_embedding', 'emb_dim'} & set(config):
         config['token_emb'] = dict(type='Embedding', num_embeddings=V, embedding_dim=D)
-    if draw.chance(0.1) and not {'tie_embedding', 'num_output_heads', 'return_only_embed',
-                                 'logits_dim'} & set(config):
+    if draw.chance(0.1) and 'logits_dim' not in config:
         config['to_logits'] = dict(type='Linear', in_features=D, out_features=V)
     if net['type'] == 'Encoder' and draw.chance(0.4):
         config |= draw.rng.choice(POOLING)

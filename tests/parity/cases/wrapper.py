@@ -3,6 +3,7 @@ from .base import (B, CONTEXT, D, MASK, N, V, X, add, bit, cross, dec, enc, flt,
                    mem_masks, mems, pre, tok)
 from .stacks import ADDED, cache
 
+LINEAR = dict(type='Linear', in_features=D, out_features=9)
 HID = dict(return_intermediates=True)
 TYPE = {'embed_ids.part': tok(B, N, bound=3), 'embed_ids.kind': tok(B, N, bound=4)}
 for name, config, inputs, *kwargs in [
@@ -36,13 +37,15 @@ for name, config, inputs, *kwargs in [
                                     l2norm_embed=True)), X),
     ('token_emb_torch', lm(dec(),
                            token_emb=dict(type='Embedding', num_embeddings=V, embedding_dim=D)), X),
-    ('to_logits', lm(dec(), to_logits=dict(type='Linear', in_features=D, out_features=9)), X),
+    ('to_logits', lm(dec(), to_logits=LINEAR), X),
     ('to_logits_feed_forward', lm(dec(), to_logits=dict(type='FeedForward', dim=D, mult=1)),
      X | {'to_logits_kwargs.deep_embed': flt(B, N, D)}),
     ('to_logits_recurrent', lm(dec(), to_logits=dict(type='MinGRU', dim=D, dim_out=6)), X,
      dict(return_embeddings=True)),
-    ('to_logits_mixture', lm(dec(), mixture_of_softmax=True,
-                             to_logits=dict(type='Linear', in_features=D, out_features=9)), X),
+    ('to_logits_mixture', lm(dec(), mixture_of_softmax=True, to_logits=LINEAR), X),
+    ('to_logits_tied', lm(dec(), tie_embedding=True, to_logits=LINEAR), X),
+    ('to_logits_only_embed', lm(dec(), return_only_embed=True, to_logits=LINEAR), X),
+    ('to_logits_heads', lm(dec(), num_output_heads=2, to_logits=LINEAR), X),
     ('token_emb_tied', lm(dec(), tie_embedding=True,
                           token_emb=dict(type='TokenEmbedding', dim=D, num_tokens=V)), X),
     ('token_emb_convolution',

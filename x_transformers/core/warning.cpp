@@ -1,0 +1,52 @@
+#include "x_transformers/core/warning.h"
+
+#include <c10/util/Exception.h>
+
+#include <mutex>
+#include <set>
+#include <utility>
+#include <vector>
+
+namespace x_transformers {
+namespace {
+
+std::vector<std::function<std::string(const std::string&)>>& spellings() {
+  thread_local std::vector<std::function<std::string(const std::string&)>> stack;
+  return stack;
+}
+
+bool is_new(const std::string& message) {
+  static std::mutex mutex;
+  static std::set<std::string> seen;
+  const std::lock_guard lock(mutex);
+  return seen.insert(message).second;
+}
+
+}  // namespace
+
+void warn_unused(const std::string& message) {
+  auto spelled = message;
+  for (auto spell = spellings().rbegin(); spell != spellings().rend(); ++spell)
+    spelled = (*spell)(spelled);
+  if (is_new(spelled) || c10::WarningUtils::get_warnAlways()) TORCH_WARN(spelled);
+}
+
+void warn_unused(const std::vector<std::string>& messages) {
+  for (const auto& message : messages) warn_unused(message);
+}
+
+UnusedOptions::UnusedOptions(std::string reason, bool applies)
+    : reason_(std::move(reason)), applies_(applies) {}
+
+void UnusedOptions::add(const char* name, bool is_given) {
+  if (applies_ && is_given)
+    messages_.push_back(std::string(name) + ": changes nothing, " + reason_);
+}
+
+WarningSpelling::WarningSpelling(std::function<std::string(const std::string&)> spell) {
+  spellings().push_back(std::move(spell));
+}
+
+WarningSpelling::~WarningSpelling() { spellings().pop_back(); }
+
+}  // namespace x_transformers
