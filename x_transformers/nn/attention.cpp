@@ -9,10 +9,6 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
-#include "x_transformers/core/warning.h"
-#include "x_transformers/nn/fold_axially.h"
-#include "x_transformers/nn/linear.h"
-#include "x_transformers/nn/positions/rotary.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/norm.h"
@@ -39,132 +35,6 @@ at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
 }
 
 }  // namespace
-
-/// Queries, keys and values on their way through the steps of forward.
-struct AttentionImpl::Projected {
-  at::Tensor q, k, v;            ///< [b, h, n, d], [b, kv_heads, j, d], [b, kv_heads, j, dv]
-  at::Tensor x;                  ///< [b, n, dim] the input as the queries see it
-  at::Tensor q_input;            ///< [b, n, d] what queries were made of
-  at::Tensor orig_values;        ///< values as projected
-  at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
-  int64_t mem_length = 0;        ///< keys at the front that are memory
-};
-
-void AttentionImpl::build_projections() {
-  const auto& o = options_;
-  const auto dim_q_input = o.use_latent_q ? *o.dim_latent_q : o.dim;
-  const auto dim_kv = o.dim_context.value_or(o.dim);
-  const auto dim_kv_input = o.use_latent_kv ? *o.dim_latent_kv : dim_kv;
-  const auto rope_subheads = o.latent_rope_subheads.value_or(0);
-  if (o.use_latent_q)
-    to_latent_q_ = register_module("to_latent_q", linear_no_bias(o.dim, *o.dim_latent_q));
-  if (o.use_latent_kv)
-    to_latent_kv_ = register_module("to_latent_kv", linear_no_bias(o.dim, *o.dim_latent_kv));
-  if (rope_subheads > 0) {
-    to_rotateable_k_ =
-        register_module("to_rotateable_k", linear_no_bias(o.dim, o.dim_head * rope_subheads));
-  }
-  to_q_ = register_module("to_q", linear_no_bias(dim_q_input, o.dim_head * o.heads));
-  to_k_ = register_module("to_k",
-                          linear_no_bias(dim_kv_input, o.dim_head * (kv_heads_ - rope_subheads)));
-  to_v_ = register_module("to_v", linear_no_bias(dim_kv_input, value_dim_head_ * kv_heads_));
-  if (o.qk_norm && o.qk_norm_dim_scale) {
-    qk_norm_q_scale_ = register_parameter("qk_norm_q_scale", at::ones({o.heads, 1, o.dim_head}));
-    qk_norm_k_scale_ = register_parameter("qk_norm_k_scale", at::ones({kv_heads_, 1, o.dim_head}));
-  }
-  if (o.value_rmsnorm) {
-    value_rmsnorm_ = register_module("value_rmsnorm",
-                                     std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
-  }
-  if (o.num_mem_kv > 0) {
-    mem_k_ = register_parameter("mem_k", at::randn({kv_heads_, o.num_mem_kv, o.dim_head}));
-    mem_v_ = register_parameter("mem_v", at::randn({kv_heads_, o.num_mem_kv, value_dim_head_}));
-  }
-  if (o.learned_value_residual_mix) {
-    auto scope = register_module("to_value_residual_mix", make_scope());
-    to_value_residual_mix_ = scope->register_module("0", Linear(o.dim, o.heads));
-  }
-}
-
-void AttentionImpl::build_outputs() {
-  const auto& o = options_;
-  constexpr double kOpenGate = 10.0;
-  const auto out_dim = value_dim_head_ * o.heads;
-  const auto open_gate = [&](const char* name, int64_t features) {
-    auto layer = register_module(name, Linear(o.dim, features));
-    torch::NoGradGuard no_grad;
-    layer->weight.zero_();
-    layer->bias.fill_(kOpenGate);
-    return layer;
-  };
-  if (o.gate_values) to_v_gate_ = open_gate("to_v_gate", out_dim);
-  if (o.gate_value_heads) to_v_head_gate_ = open_gate("to_v_head_gate", o.heads);
-  if (o.head_scale)
-    head_scale_params_ = register_parameter("head_scale_params", at::ones({1, o.heads, 1, 1}));
-
-  const auto copies =
-      std::max(1, int{o.orthog_projected_values} + int{o.orthog_projected_values_per_head});
-  const auto dim_out = o.dim_out.value_or(o.dim);
-  if (o.on_attn) {
-    auto scope = register_module("to_out", make_scope());
-    to_out_ = scope->register_module("0", linear_no_bias(out_dim * copies, dim_out * 2));
-  } else {
-    to_out_ = register_module("to_out", linear_no_bias(out_dim * copies, dim_out));
-  }
-  if (o.zero_init_output) zero_init(to_out_);
-}
-
-void AttentionImpl::build_hybrid() {
-  const auto& o = options_;
-  hybrid_module_ =
-      fold_axially(*o.hybrid_fold_axial_dim, make_callable(*o.hybrid_module, "hybrid_module"));
-  register_module("hybrid_module", hybrid_module_.module);
-  auto norms = register_module("hybrid_norms", make_scope());
-  hybrid_out_norm_ =
-      norms->register_module("0", std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
-  hybrid_norm_ =
-      norms->register_module("1", std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
-  if (o.hybrid_learned_mix)
-    hybrid_mix_ = register_module("hybrid_mix", linear_no_bias(o.dim, o.heads));
-}
-
-AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(options)) {
-  validate(options_);
-  warn_unused(unused_options(options_));
-  const auto& o = options_;
-  kv_heads_ = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
-  value_dim_head_ = o.value_dim_head.value_or(o.dim_head);
-  rotate_num_heads_ = o.latent_rope_subheads.value_or(o.rotate_num_heads.value_or(o.heads));
-  build_projections();
-  build_outputs();
-  if (o.hybrid_module) build_hybrid();
-
-  std::shared_ptr<CoPE> cope;
-  if (o.use_cope) {
-    cope = std::make_shared<CoPE>(o.dim_head, o.heads, o.cope_max_pos, o.cope_soft_onehot_pos,
-                                  o.cope_talking_heads);
-  }
-  const auto& alibi = o.data_dependent_alibi_kwargs;
-  if (o.data_dependent_alibi && o.data_dependent_alibi_per_row) {
-    per_row_alibi_ = register_module(
-        "data_dependent_alibi",
-        std::make_shared<PerRowDataDependentAlibi>(
-            o.dim, o.heads, o.data_dependent_alibi_per_row_dim_head, alibi.post_log_scale));
-  } else if (o.data_dependent_alibi) {
-    data_dependent_alibi_ =
-        register_module("data_dependent_alibi",
-                        std::make_shared<DataDependentAlibi>(
-                            o.dim, o.heads, o.causal, alibi.bias_init, alibi.post_log_scale));
-  }
-
-  AttendOptions attend;
-  static_cast<ScoreOptions&>(attend) = o;
-  attend.heads = o.heads;
-  attend.causal = o.causal;
-  attend.qk_norm = o.qk_norm;
-  attend.scale = o.qk_norm ? o.qk_norm_scale : 1.0 / std::sqrt(static_cast<double>(o.dim_head));
-  attend_ = register_module("attend", std::make_shared<Attend>(attend, cope));
-}
 
 int64_t AttentionImpl::cached_features() const {
   const auto& o = options_;
@@ -267,22 +137,6 @@ void AttentionImpl::normalise_qk(Projected& p) const {
   }
 }
 
-at::Tensor AttentionImpl::turn_heads(
-    const at::Tensor& t, const std::function<at::Tensor(const at::Tensor&)>& turn) const {
-  return turn_last_heads(t, rotate_num_heads_, options_.heads, turn);
-}
-
-at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
-                                      int64_t new_tokens) const {
-  const auto positions = angles.freqs.size(-2), needed = keys.size(2) + new_tokens;
-  require(positions >= needed,
-          fmt::format("rotary_pos_emb: expected angles of {} positions, cached "
-                      "ones among them, got {}",
-                      needed, positions));
-  const auto used = angles.rows(keys.size(2), new_tokens);
-  return turn_heads(keys, [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
-}
-
 /// What Python keeps in its cache of the tokens given: keys before rotation and values, memories
 /// left out.
 std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const Projected& p) const {
@@ -291,52 +145,6 @@ std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const Projected& p) c
     return t.narrow(2, p.mem_length, t.size(2) - p.mem_length);
   };
   return {sequence(p.k), sequence(p.v)};
-}
-
-void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
-  if (inputs.rotary && inputs.rotary->angles.defined()) {
-    const auto& angles = inputs.rotary->angles;
-    const auto& context = inputs.rotary->context_angles;
-    const auto& key_angles = inputs.context.defined() && context.defined() ? context : angles;
-    const bool has_table = inputs.context.defined() && inputs.rotary->keys.cos.defined();
-    require_angles(angles.freqs, p.q, "rotary_pos_emb");
-    if (!has_table) {
-      require_angles(key_angles.freqs, p.k,
-                     context.defined() ? "context_rotary_pos_emb" : "rotary_pos_emb");
-    }
-    p.q =
-        turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
-    p.k = turn_heads(p.k, [&](const at::Tensor& t) {
-      return has_table ? apply_rotary(t, inputs.rotary->keys, true)
-                       : apply_rotary_angles(t, key_angles, true);
-    });
-  } else if (inputs.rotary) {
-    const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
-    const auto& key_table = rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys;
-    p.q = turn_heads(
-        p.q, [&](const at::Tensor& t) { return apply_rotary(t, inputs.rotary->queries, false); });
-    p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
-  }
-  if (inputs.polar) {
-    require_angles(inputs.polar->queries, p.q, "polar_pos_emb");
-    require_angles(inputs.polar->keys, p.k, "polar_pos_emb");
-    p.q = apply_polar_pos_emb(p.q, inputs.polar->queries);
-    // The angles of keys have a bias for each query head.
-    p.k = repeat_heads(p.k, options_.heads);
-    p.v = repeat_heads(p.v, options_.heads);
-    p.k = apply_polar_pos_emb(p.k, inputs.polar->keys);
-  }
-}
-
-/// Keys that have no position, as xpos scales them.
-at::Tensor AttentionImpl::without_position(const AttentionInputs& inputs,
-                                           const at::Tensor& keys) const {
-  if (!inputs.rotary || !inputs.rotary->scale_without_position.defined()) return keys;
-  const auto scale = inputs.rotary->scale_without_position.repeat_interleave(2);
-  return turn_heads(keys, [&](const at::Tensor& t) {
-    const auto d = scale.size(0);
-    return at::cat({t.narrow(-1, 0, d) * scale, t.narrow(-1, d, t.size(-1) - d)}, -1);
-  });
 }
 
 void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p) const {
@@ -414,16 +222,6 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
 }
 
 namespace {
-/// What is given for pairs of query and key, where one entry stands for all keys, with one for
-/// each.
-at::Tensor spread_over_keys(const at::Tensor& pairs, int64_t sequence_keys, int64_t keys) {
-  if (pairs.defined() && pairs.dim() == 0) return pairs.expand({keys});
-  if (!pairs.defined() || pairs.size(-1) != 1 || sequence_keys == 1) return pairs;
-  auto sizes = pairs.sizes().vec();
-  sizes.back() = keys;
-  return pairs.expand(sizes);
-}
-
 /// Which keys are at most `max_attend_past` tokens before each query, [queries, keys].
 at::Tensor window_of(const AttentionInputs& inputs, int64_t queries, int64_t keys,
                      int64_t max_attend_past) {
@@ -450,39 +248,6 @@ at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queri
     mask = mask_and(mask, pad_mask_left(window, keys - sequence_keys).unsqueeze(0).unsqueeze(0));
   }
   return mask;
-}
-
-namespace {
-/// The bias of a rel_pos: queries stand at the end of the keys, or where `pos` says.
-at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys) {
-  require(!inputs.attn_bias.defined(), "rel_pos and attn_bias: at most one of them");
-  if (inputs.pos.defined()) {
-    require(dynamic_cast<AlibiPositionalBias*>(inputs.rel_pos) != nullptr,
-            "pos: of the position biases only AlibiPositionalBias takes positions from outside");
-    return inputs.rel_pos->forward({inputs.pos, inputs.pos, 0});
-  }
-  const auto options = at::TensorOptions().dtype(at::kLong).device(inputs.x.device());
-  return inputs.rel_pos->forward({at::arange(sequence_keys - queries, sequence_keys, options),
-                                  at::arange(sequence_keys, options),
-                                  std::max(queries, sequence_keys)});
-}
-
-}  // namespace
-
-at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x,
-                                        int64_t sequence_keys, int64_t keys) {
-  if (inputs.pos.defined() && !inputs.rel_pos)
-    warn_unused("pos: changes nothing, there is no rel_pos to take it");
-  auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys)
-                             : spread_over_keys(inputs.attn_bias, sequence_keys, keys);
-  auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
-  if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
-  if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
-  require(!inputs.rel_pos || bias.size(-3) == options_.heads,
-          fmt::format("rel_pos: has {} heads, expected heads = {}",
-                      inputs.rel_pos ? bias.size(-3) : 0, options_.heads));
-  if (!bias.defined() || bias.size(-1) == keys) return bias;
-  return at::constant_pad_nd(bias, {keys - bias.size(-1), 0}, 0);
 }
 
 /// Factors and gates on the heads' outputs [b, h, n, d].

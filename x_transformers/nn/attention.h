@@ -184,7 +184,15 @@ class AttentionImpl : public Block {
   Attend& attend_module() const { return *attend_; }
 
  private:
-  struct Projected;
+  /// Queries, keys and values on their way through the steps of forward.
+  struct Projected {
+    at::Tensor q, k, v;            ///< [b, h, n, d], [b, kv_heads, j, d], [b, kv_heads, j, dv]
+    at::Tensor x;                  ///< [b, n, dim] the input as the queries see it
+    at::Tensor q_input;            ///< [b, n, d] what queries were made of
+    at::Tensor orig_values;        ///< values as projected
+    at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
+    int64_t mem_length = 0;        ///< keys at the front that are memory
+  };
   void check(const AttentionInputs& inputs) const;
   void check_sequences(const AttentionInputs& inputs) const;
   void check_pairs(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,

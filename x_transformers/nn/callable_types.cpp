@@ -6,7 +6,9 @@
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/rnn.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
@@ -109,6 +111,11 @@ class CausalConv1d : public torch::nn::Module {
   at::Tensor weight_, bias_;
 };
 
+bool share_storage(const std::vector<at::Tensor>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [&](const at::Tensor& t) { return t.is_alias_of(tensors.front()); });
+}
+
 /// A type whose constructor takes `OptionsType`.
 template <class OptionsType>
 MakeCallable maker(CallableModule (*make)(const OptionsType&)) {
@@ -186,6 +193,8 @@ CallableModule make_gru(const GRUModuleOptions& options) {
   return {module.ptr(),
           [module](const at::Tensor& x, const NamedTensors& arguments) mutable {
             require_floats("GRU", x);
+            // cuDNN gathers the weights at each call, unless they lie together.
+            if (x.is_cuda() && !share_storage(module->parameters())) module->flatten_parameters();
             const auto [out, hidden] = module->forward(x, only_argument("GRU", "hx", arguments));
             return Result{out, hidden};
           },

@@ -29,6 +29,14 @@ at::Tensor pad_mask_left(const at::Tensor& mask, int64_t count) {
   return at::constant_pad_nd(mask, {count, 0}, 1);
 }
 
+at::Tensor spread_over_keys(const at::Tensor& pairs, int64_t sequence_keys, int64_t keys) {
+  if (pairs.defined() && pairs.dim() == 0) return pairs.expand({keys});
+  if (!pairs.defined() || pairs.size(-1) != 1 || sequence_keys == 1) return pairs;
+  auto sizes = pairs.sizes().vec();
+  sizes.back() = keys;
+  return pairs.expand(sizes);
+}
+
 at::Tensor mask_and(const at::Tensor& a, const at::Tensor& b) {
   if (!a.defined()) return b;
   if (!b.defined()) return a;

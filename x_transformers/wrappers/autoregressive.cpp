@@ -71,9 +71,6 @@ void require_logits_of_tokens(const TransformerWrapperOptions& net) {
   };
   refuse("use_cls_token", net.use_cls_token);
   refuse("average_pool_embed", net.average_pool_embed);
-  require(!net.add_continuous_pred_head ||
-              net.emb_dim.value_or(net.attn_layers.dim) == net.attn_layers.dim,
-          "net.add_continuous_pred_head: predicts embeddings, so it needs emb_dim = dim");
   refuse("squeeze_out_last_dim",
          net.squeeze_out_last_dim && net.logits_dim.value_or(net.num_tokens) == 1);
 }
@@ -162,10 +159,15 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
                                                                      TransformerInputs inputs) {
   require(x.dim() == 2 && x.size(1) > 1,
           "x: expected tokens [batch, seq] with at least two in a sequence");
+  const auto& net = net_->options();
+  require(!net.add_continuous_pred_head ||
+              net.emb_dim.value_or(net.attn_layers.dim) == net.attn_layers.dim,
+          "net.add_continuous_pred_head: its loss compares what it predicts with embeddings, so it "
+          "needs emb_dim = dim");
   const auto target = x.narrow(1, 1, x.size(1) - 1);
   if (options_.mask_prob > 0) inputs.layers.self_attn_kv_mask = random_key_mask(x);
   inputs.keep_maps = inputs.keep_maps || options_.add_attn_z_loss;
-  inputs.next_embed_pred = net_->options().add_continuous_pred_head;
+  inputs.next_embed_pred = net.add_continuous_pred_head;
   const bool leaves_out_last = can_leave_out_last(inputs);
   const auto tokens = leaves_out_last ? x.narrow(1, 0, x.size(1) - 1) : x;
   inputs.x = tokens.masked_fill(tokens == options_.ignore_index, options_.pad_value);
@@ -183,9 +185,8 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
   // Where the last token is there, to pass over it is cheaper than to copy all other logits.
   const auto targets =
       leaves_out_last ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
-  output.loss = net_->options().mixture_of_softmax
-                    ? nll(logits, targets, options_.ignore_index)
-                    : cross_entropy(logits, targets, options_.ignore_index);
+  output.loss = net.mixture_of_softmax ? nll(logits, targets, options_.ignore_index)
+                                       : cross_entropy(logits, targets, options_.ignore_index);
   if (options_.add_attn_z_loss) {
     output.loss = output.loss + attn_z_loss(output.net.layers, inputs.attn_z_loss_weight);
   }

@@ -1,0 +1,116 @@
+// Where queries and keys stand: turned by rotary or polar angles, or with a bias of their scores.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <string>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/warning.h"
+#include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/positions/rotary.h"
+#include "x_transformers/ops/heads.h"
+#include "x_transformers/ops/mask.h"
+
+namespace x_transformers {
+
+at::Tensor AttentionImpl::turn_heads(
+    const at::Tensor& t, const std::function<at::Tensor(const at::Tensor&)>& turn) const {
+  return turn_last_heads(t, rotate_num_heads_, options_.heads, turn);
+}
+
+at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
+                                      int64_t new_tokens) const {
+  const auto positions = angles.freqs.size(-2), needed = keys.size(2) + new_tokens;
+  require(positions >= needed,
+          fmt::format("rotary_pos_emb: expected angles of {} positions, cached "
+                      "ones among them, got {}",
+                      needed, positions));
+  const auto used = angles.rows(keys.size(2), new_tokens);
+  return turn_heads(keys, [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
+}
+
+void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
+  if (inputs.rotary && inputs.rotary->angles.defined()) {
+    const auto& angles = inputs.rotary->angles;
+    const auto& context = inputs.rotary->context_angles;
+    const auto& key_angles = inputs.context.defined() && context.defined() ? context : angles;
+    const bool has_table = inputs.context.defined() && inputs.rotary->keys.cos.defined();
+    require_angles(angles.freqs, p.q, "rotary_pos_emb");
+    if (!has_table) {
+      require_angles(key_angles.freqs, p.k,
+                     context.defined() ? "context_rotary_pos_emb" : "rotary_pos_emb");
+    }
+    p.q =
+        turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
+    p.k = turn_heads(p.k, [&](const at::Tensor& t) {
+      return has_table ? apply_rotary(t, inputs.rotary->keys, true)
+                       : apply_rotary_angles(t, key_angles, true);
+    });
+  } else if (inputs.rotary) {
+    const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
+    const auto& key_table = rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys;
+    p.q = turn_heads(
+        p.q, [&](const at::Tensor& t) { return apply_rotary(t, inputs.rotary->queries, false); });
+    p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
+  }
+  if (inputs.polar) {
+    require_angles(inputs.polar->queries, p.q, "polar_pos_emb");
+    require_angles(inputs.polar->keys, p.k, "polar_pos_emb");
+    p.q = apply_polar_pos_emb(p.q, inputs.polar->queries);
+    // The angles of keys have a bias for each query head.
+    p.k = repeat_heads(p.k, options_.heads);
+    p.v = repeat_heads(p.v, options_.heads);
+    p.k = apply_polar_pos_emb(p.k, inputs.polar->keys);
+  }
+}
+
+/// Keys that have no position, as xpos scales them.
+at::Tensor AttentionImpl::without_position(const AttentionInputs& inputs,
+                                           const at::Tensor& keys) const {
+  if (!inputs.rotary || !inputs.rotary->scale_without_position.defined()) return keys;
+  const auto scale = inputs.rotary->scale_without_position.repeat_interleave(2);
+  return turn_heads(keys, [&](const at::Tensor& t) {
+    const auto d = scale.size(0);
+    return at::cat({t.narrow(-1, 0, d) * scale, t.narrow(-1, d, t.size(-1) - d)}, -1);
+  });
+}
+
+namespace {
+/// The bias of a rel_pos: queries stand at the end of the keys, or where `pos` says.
+at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys) {
+  require(!inputs.attn_bias.defined(), "rel_pos and attn_bias: at most one of them");
+  if (inputs.pos.defined()) {
+    require(dynamic_cast<AlibiPositionalBias*>(inputs.rel_pos) != nullptr,
+            "pos: of the position biases only AlibiPositionalBias takes positions from outside");
+    return inputs.rel_pos->forward({inputs.pos, inputs.pos, 0});
+  }
+  const auto options = at::TensorOptions().dtype(at::kLong).device(inputs.x.device());
+  return inputs.rel_pos->forward({at::arange(sequence_keys - queries, sequence_keys, options),
+                                  at::arange(sequence_keys, options),
+                                  std::max(queries, sequence_keys)});
+}
+
+}  // namespace
+
+at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x,
+                                        int64_t sequence_keys, int64_t keys) {
+  if (inputs.pos.defined() && !inputs.rel_pos)
+    warn_unused("pos: changes nothing, there is no rel_pos to take it");
+  auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys)
+                             : spread_over_keys(inputs.attn_bias, sequence_keys, keys);
+  if (bias.defined() && (data_dependent_alibi_ || per_row_alibi_))
+    warn_unused(std::string(inputs.rel_pos ? "rel_pos" : "attn_bias") +
+                ": changes nothing, data_dependent_alibi stands in its place");
+  auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
+  if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
+  if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
+  require(!inputs.rel_pos || bias.size(-3) == options_.heads,
+          fmt::format("rel_pos: has {} heads, expected heads = {}",
+                      inputs.rel_pos ? bias.size(-3) : 0, options_.heads));
+  if (!bias.defined() || bias.size(-1) == keys) return bias;
+  return at::constant_pad_nd(bias, {keys - bias.size(-1), 0}, 0);
+}
+
+}  // namespace x_transformers
