@@ -98,6 +98,9 @@ TEST(LogitsFilter, TakesPythonsKeywordArguments) {
   EXPECT_EQ(with("top_k", {{"k", 3}}), "01010010 10000011 ");
   EXPECT_EQ(with("top_k", {{"frac_num_tokens", 0.3}}), "01010010 10000011 ");
   EXPECT_EQ(with("top_p", {{"thres", 0.5}}), "01000010 10000001 ");
+  // More than all is all.
+  EXPECT_EQ(with("top_k", {{"frac_num_tokens", 1e30}}), with("top_k", {{"frac_num_tokens", 1}}));
+  EXPECT_EQ(with("top_p", {{"thres", 1.5}}), with("top_k", {{"frac_num_tokens", 1}}));
   EXPECT_EQ(with("top_a", {{"min_p_pow", 1.5}, {"min_p_ratio", 0.4}}), "01010010 10000001 ");
   EXPECT_EQ(with("min_p", {{"min_p", 0.4}}), "01010010 10000001 ");
   EXPECT_EQ(with("identity", {}), "11111111 11111111 ");
@@ -118,8 +121,8 @@ TEST(LogitsFilter, RefusesUnknownNamesWithTheNearest) {
 TEST(LogitsFilter, RefusesValuesOutOfRange) {
   expect_refused("top_k", {{"k", 0}}, "top_k.k: expected at least 1, got 0");
   expect_refused("top_k", {{"k", 2.5}}, "expected an integer, got 2.5");
-  expect_refused("top_k", {{"frac_num_tokens", 0}}, "expected above 0 and up to 1, got 0");
-  expect_refused("top_p", {{"thres", 1.5}}, "top_p.thres: expected 0 to 1, got 1.5");
+  expect_refused("top_k", {{"frac_num_tokens", 0}}, "expected above 0, got 0");
+  expect_refused("top_p", {{"thres", -0.5}}, "top_p.thres: expected 0 or more, got -0.5");
   expect_refused("top_p", {{"thres", std::nan("")}}, "got nan");
   expect_refused("top_a", {{"min_p_pow", -1}}, "top_a.min_p_pow");
   expect_refused("top_a", {{"min_p_ratio", 2}}, "top_a.min_p_ratio");

@@ -1,9 +1,11 @@
 // Calls whose inputs are out of range or do not go together, by name as they come from files.
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
 
+#include "warnings.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
@@ -291,18 +293,49 @@ TEST(CallRefused, StartsOfSequencesBesidePrompts) {
             "seq_start_pos: generation sets it; give prompt_lens");
 }
 
-TEST(Calls, AnEosIsATokenOfTheModel) {
+TEST(Calls, TokensAreThoseOfTheEmbeddingThatIsThere) {
+  auto model = Json::parse(wrapped().dump())["net"];
+  model["num_tokens"] = 5;
+  model["logits_dim"] = 9;
+  model["token_emb"] = {{"type", "Embedding"}, {"num_embeddings", 9}, {"embedding_dim", 16}};
+  EXPECT_EQ(call_refusal(model, "forward", {{"x", at::full({1, 2}, 8)}}, {}), "");
+  EXPECT_EQ(call_refusal(model, "forward", {{"x", at::full({1, 2}, 9)}}, {}),
+            "x: 9 at position [0, 0], expected 0 to 8 (num_embeddings is 9)");
+  model["logits_dim"] = 4;
+  const Json loss = {{"type", "AutoregressiveWrapper"}, {"net", model}};
+  EXPECT_EQ(call_refusal(loss, "forward", {{"x", at::tensor({8L, 3L}).unsqueeze(0)}}, {}), "");
+  EXPECT_EQ(call_refusal(loss, "forward", {{"x", at::tensor({3L, 4L}).unsqueeze(0)}}, {}),
+            "x[:, 1:]: 4 at position [0, 0], expected 0 to 3 (logits_dim is 4)");
+}
+
+TEST(Calls, MemoriesBeyondThoseOfTheFirstHaveNoPosition) {
+  auto stack = Json::parse(wrapped().dump())["net"]["attn_layers"];
+  stack["rotary_pos_emb"] = true;
+  EXPECT_EQ(call_refusal(stack, "forward",
+                         {{"x", at::zeros({1, 2, 16})},
+                          {"mems.0", at::zeros({1, 3, 16})},
+                          {"mems.1", at::zeros({1, 5, 16})}},
+                         {}),
+            "mems: the first has 3 tokens, and so the most of which positions are known, got 5");
+}
+
+TEST(Calls, AnEosThatIsNoTokenEndsNothing) {
   const auto x = at::zeros({1, 2}, at::kLong);
   for (const int64_t eos : {-1, 17, 999}) {
     for (const char* method : {"generate", "beam_search"}) {
       const Json kwargs = {{"seq_len", 1}, {"eos_token", eos}, {"method", method}};
-      EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", x}}, kwargs),
-                "eos_token: expected a token from 0 to 16, got " + std::to_string(eos));
+      const CollectedWarnings warnings;
+      EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", x}}, kwargs), "");
+      EXPECT_THAT(warnings.messages(),
+                  testing::ElementsAre("eos_token: changes nothing, as " + std::to_string(eos) +
+                                       " is no token from 0 to 16"));
     }
   }
+  const CollectedWarnings warnings;
   EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", x}},
                          Json{{"seq_len", 1}, {"eos_token", 16}}),
             "");
+  EXPECT_TRUE(warnings.messages().empty());
 }
 
 }  // namespace

@@ -163,7 +163,8 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"rotary_xpos: needs a causal",
              [](O& o) { o.rotary_xpos = true, o.kind = LayersKind::encoder; }},
         Rule{"rotary_emb_dim: 65", [](O& o) { o.rotary_emb_dim = 65; }},
-        Rule{"rotary_interpolation_factor", [](O& o) { o.rotary_interpolation_factor = 0.5; }},
+        Rule{"rotary_interpolation_factor",
+             [](O& o) { o.rotary_pos_emb = true, o.rotary_interpolation_factor = 0.5; }},
         Rule{"rel_pos_num_buckets", [](O& o) { o.rel_pos_num_buckets = 256; }},
         Rule{"alibi_num_heads", [](O& o) { o.alibi_pos_bias = true, o.alibi_num_heads = 9; }},
         Rule{"use_scalenorm, use_rmsnorm", [](O& o) { o.use_scalenorm = o.use_rmsnorm = true; }},
@@ -192,7 +193,7 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"qkv_receive_diff_residuals: needs",
              [](O& o) { o.qkv_receive_diff_residuals = true; }},
         Rule{"dim: expected", [](O& o) { o.dim = 0; }},
-        Rule{"depth: expected", [](O& o) { o.depth = 0; }},
+        Rule{"depth: expected", [](O& o) { o.depth = -1; }},
         Rule{"attn_kv_heads and attn_one_kv_head",
              [](O& o) { o.attn.kv_heads = 2, o.attn.one_kv_head = true; }},
         Rule{"kv_heads: 3 does not divide", [](O& o) { o.attn.kv_heads = 3; }},
@@ -212,7 +213,7 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"at most one of them", [](O& o) { o.attn.sigmoid = o.attn.hard = true; }},
         Rule{"logit_softclamp_value",
              [](O& o) { o.attn.softclamp_logits = true, o.attn.logit_softclamp_value = 0; }},
-        Rule{"dropout: expected", [](O& o) { o.attn.dropout = 1; }},
+        Rule{"dropout: expected", [](O& o) { o.attn.dropout = 1.5; }},
         Rule{"ff_relu_squared and ff_solu", [](O& o) { o.ff.relu_squared = o.ff.solu = true; }}),
     [](const auto& info) { return "Rule" + std::to_string(info.index); });
 

@@ -224,11 +224,6 @@ INSTANTIATE_TEST_SUITE_P(
              [](I& i) {
                i.embed_ids["part"] = at::zeros({2, kTokens}, at::kLong);
              }},
-        Call{"shift_mem_down: is more than the number of memories",
-             [](O& o) { o.shift_mem_down = 2; },
-             [](I& i) {
-               i.mems = {at::zeros({2, 3, kDim})};
-             }},
         Call{"prefix_attn_len: is for a PrefixDecoder", [](O&) {},
              [](I& i) { i.layers.prefix_attn_len = at::ones({2}, at::kLong); }},
         Call{"layers_execute_order: layer 4 of 4 does not exist", [](O&) {},

@@ -43,6 +43,8 @@ def spread(name, param, louder):
     A constant tensor keeps its constant and gets noise; a large constant (saturated gates) is
     brought to +-1."""
     value = param.detach().double()
+    if value.numel() == 0:
+        return 0., 1.
     first = value.flatten()[0].item()
     constant = bool((value == first).all())
     base = first if constant and abs(first) <= 2 else np.sign(first) if constant else 0.

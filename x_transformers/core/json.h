@@ -90,8 +90,9 @@ Json options_to_json(const T& options, bool only_changed = false);
 template <class T>
 void read_value(const Json& value, T& out, const std::string& where) {
   if constexpr (std::same_as<T, bool>) {
-    if (!value.is_boolean()) detail::wrong_type(where, detail::type_word<T>(), value);
-    out = value.get<bool>();
+    if (!value.is_boolean() && !value.is_null())
+      detail::wrong_type(where, detail::type_word<T>(), value);
+    out = value == true;  // null is Python's None, which is false
   } else if constexpr (std::integral<T>) {
     if (!value.is_number_integer()) detail::wrong_type(where, detail::type_word<T>(), value);
     out = value.get<T>();

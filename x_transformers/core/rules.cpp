@@ -89,6 +89,11 @@ void require_modules(const std::optional<int64_t>& value, const char* name) {
   if (value) require_modules(*value, name);
 }
 
+void require_probability(double value, const char* name) {
+  require(value >= 0 && value <= 1,
+          fmt::format("{}: expected a number in [0, 1], got {}", name, value));
+}
+
 void require_fraction(double value, const char* name) {
   require(value >= 0 && value < 1,
           fmt::format("{}: expected a number in [0, 1), got {}", name, value));

@@ -33,6 +33,8 @@ void require_count(const std::optional<int64_t>& value, const char* name);
 /// How many modules of a kind there are: from 1 to kMostModules.
 void require_modules(int64_t value, const char* name);
 void require_modules(const std::optional<int64_t>& value, const char* name);
+/// In [0, 1].
+void require_probability(double value, const char* name);
 /// A probability that is not certainty: in [0, 1).
 void require_fraction(double value, const char* name);
 

@@ -102,17 +102,17 @@ at::Tensor top_k(const at::Tensor& logits, double frac_num_tokens, std::optional
   if (k) {
     require(*k >= 1, fmt::format("top_k.k: expected at least 1, got {}", *k));
   } else {
-    require(frac_num_tokens > 0 && frac_num_tokens <= 1,
-            fmt::format("top_k.frac_num_tokens: expected above 0 and up to 1, got {}",
-                        frac_num_tokens));
-    k = static_cast<int64_t>(std::ceil(frac_num_tokens * static_cast<double>(num_tokens)));
+    require(frac_num_tokens > 0,
+            fmt::format("top_k.frac_num_tokens: expected above 0, got {}", frac_num_tokens));
+    const auto part = std::min(frac_num_tokens, 1.0);
+    k = static_cast<int64_t>(std::ceil(part * static_cast<double>(num_tokens)));
   }
   const auto [values, indices] = logits.topk(std::min(*k, num_tokens), -1);
   return at::full_like(logits, kNegativeInfinity).scatter_(-1, indices, values);
 }
 
 at::Tensor top_p(const at::Tensor& logits, double thres) {
-  require_within("top_p.thres", thres, 0, 1);
+  require(thres >= 0, fmt::format("top_p.thres: expected 0 or more, got {}", thres));
   const auto [values, indices] = logits.sort(-1, /*descending=*/true);
   // A token goes when those before it already pass the threshold: the comparison, moved by one.
   const auto passed = values.softmax(-1).cumsum(-1) > thres;

@@ -135,8 +135,20 @@ std::optional<std::vector<int64_t>> Arguments::integers(const std::string& name)
 
 std::map<std::string, double> Arguments::numbers_by_key(const std::string& name) {
   std::map<std::string, double> result;
-  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  const auto* given = value(name);
+  if (!given) return result;
+  auto numbers = *given;
+  // null is the default.
+  for (auto item = numbers.begin(); item != numbers.end();) {
+    item = item->is_null() && numbers.is_object() ? numbers.erase(item) : std::next(item);
+  }
+  read_value(numbers, result, "kwargs." + name);
   return result;
+}
+
+void Arguments::absent(const std::string& name, const std::string& reason) {
+  require(!has(name), name + ": " + reason);
+  value(name);
 }
 
 std::vector<Json> Arguments::objects(const std::string& name) {

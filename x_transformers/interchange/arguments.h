@@ -60,6 +60,8 @@ class Arguments {
   std::vector<nlohmann::json> objects(const std::string& name);
   /// What the JSON arguments say of `name`; null where they do not.
   const nlohmann::json* json(const std::string& name) { return value(name); }
+  /// Throws InputError with `reason` if `name` is given, and not as null.
+  void absent(const std::string& name, const std::string& reason);
   /// A module, as an object with its type; null where it is absent.
   std::shared_ptr<Model> model(const std::string& name);
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/interchange/registry.h"
@@ -16,13 +17,17 @@
 namespace x_transformers {
 namespace {
 
-IdRange token_range(const TransformerWrapperOptions& options) {
-  return {options.num_tokens, "num_tokens"};
-}
-
-/// Tokens of a loss, where those that do not count have a value of their own.
-IdRange target_range(const AutoregressiveWrapperOptions& options) {
-  return {options.net.num_tokens, "num_tokens", options.ignore_index};
+/// Throws InputError unless the model embeds the tokens of a loss and has logits for the targets;
+/// those that do not count have a value of their own.
+void require_tokens_of_loss(const at::Tensor& x, const char* name,
+                            const AutoregressiveWrapperOptions& options) {
+  auto embedded = token_range(options.net), predicted = logits_range(options.net);
+  embedded.other = predicted.other = options.ignore_index;
+  require_in_range(x, name, embedded);
+  if (x.dim() == 2 && x.size(1) > 1) {
+    const auto targets = x.narrow(1, 1, x.size(1) - 1);
+    require_in_range(targets, std::string(name) + "[:, 1:]", predicted);
+  }
 }
 
 /// Which parts of a forward's result are returned.
@@ -252,7 +257,9 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
   const bool is_list = arguments.is_list("amateur_model");
   const auto configs = arguments.objects("amateur_model");
   const auto settings = arguments.objects("contrastive_decode_kwargs");
-  require(settings.empty() || settings.size() == configs.size(),
+  if (configs.empty() && !settings.empty())
+    warn_unused("contrastive_decode_kwargs: change nothing, there is no amateur_model");
+  require(settings.empty() || configs.empty() || settings.size() == configs.size(),
           fmt::format("contrastive_decode_kwargs: expected one for each amateur_model, {}, got {}",
                       configs.size(), settings.size()));
   const auto weights = arguments.tensors_by_key("amateur_model");
@@ -268,6 +275,14 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
     amateurs.push_back({net, options.beta, options.alpha});
   }
   return amateurs;
+}
+
+/// What Python hands on to the model, and nobody reads there.
+void take_without_effect(Arguments& arguments) {
+  arguments.flag("return_attn");
+  arguments.flag("return_mems");
+  arguments.flag("input_not_include_cache");
+  arguments.integer("cache_age");
 }
 
 Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
@@ -299,14 +314,16 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
     inputs.amateurs = take_amateurs(arguments, *model);
     inputs.net = take_transformer_inputs(arguments);
     require_in_range(inputs.net, *model->net());
-    arguments.flag("return_attn");  // Python hands it on to the model, whose maps nobody reads
+    take_without_effect(arguments);
+    arguments.number("attn_z_loss_weight");
+    arguments.flag("return_logit_entropies");
     return model->generate(inputs, options);
   }
   require_forward("AutoregressiveWrapper", method);
   const auto x = arguments.required_tensor("x");
   auto inputs = take_transformer_inputs(arguments);
   if (arguments.source() == ArgumentSource::outside) {
-    require_in_range(x, "x", target_range(model->options()));
+    require_tokens_of_loss(x, "x", model->options());
     require_in_range(inputs, *model->net());
   }
   Returns returns{};
@@ -315,12 +332,18 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
       arguments.number("attn_z_loss_weight").value_or(inputs.attn_z_loss_weight);
   returns.attn_z_loss_weight = inputs.attn_z_loss_weight;
   returns.logit_entropies = arguments.flag("return_logit_entropies");
+  returns.intermediates = true;
   const bool return_outputs = arguments.flag("return_outputs");
+  returns.mems = arguments.flag("return_mems") && return_outputs;
+  take_without_effect(arguments);
+  arguments.absent("cache", "the loss of a sequence takes no cache");
   inputs.keep_hiddens = inputs.attn_pool = return_outputs;
   const auto output = model->forward(x, inputs);
   if (!return_outputs) return output.loss;
   auto cache = intermediates_value(output.net);
-  add_late_fields(cache, output.net, returns, {}, false);
+  const auto mems =
+      returns.mems ? Value::list(next_mems(output.net, model->options().net.max_mem_len)) : Value();
+  add_late_fields(cache, output.net, returns, mems, false);
   return Value::list(
       std::vector<Value>{output.loss, Value::list(std::vector<Value>{output.logits, cache})});
 }
@@ -341,7 +364,7 @@ Value call_x_transformer(XTransformer& model, const std::string& method, Argumen
   const auto attn_mask = arguments.tensor("attn_mask");
   if (arguments.source() == ArgumentSource::outside) {
     require_in_range(src, "src", token_range(model->encoder()->options()));
-    require_in_range(tgt, "tgt", target_range(model->decoder()->options()));
+    require_tokens_of_loss(tgt, "tgt", model->decoder()->options());
   }
   return model->forward(src, tgt, mask, attn_mask, arguments.tensor("src_prepend_embeds")).loss;
 }

@@ -38,11 +38,11 @@ at::Tensor as_tensor(const std::optional<std::vector<T>>& values) {
 }  // namespace
 
 std::optional<PackedSequences> take_packed(Arguments& arguments, const std::string& name) {
+  const auto* object = arguments.json(name);
   if (!arguments.has(name)) return std::nullopt;
   const auto tensors = arguments.tensors_by_key(name);
   PackedArguments given;
-  if (const auto* object = arguments.json(name))
-    given = options_from_json<PackedArguments>(*object, "kwargs." + name);
+  if (object) given = options_from_json<PackedArguments>(*object, "kwargs." + name);
   const auto pick = [&](const char* key, const at::Tensor& otherwise) {
     const auto found = tensors.find(key);
     return found == tensors.end() ? otherwise : found->second;

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <limits>
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
 
 namespace x_transformers {
 namespace {
@@ -15,7 +17,32 @@ bool are_ids(const at::Tensor& t) {
   return t.defined() && at::isIntegralType(t.scalar_type(), false);
 }
 
+constexpr auto kAnyId = std::numeric_limits<int64_t>::max();
+
+/// Of an embedding given as a module.
+IdRange range_of(const ModuleSpec& token_emb) {
+  const auto arguments = Json::parse(token_emb.arguments);
+  for (const char* limit : {"num_embeddings", "num_tokens"}) {
+    if (arguments.contains(limit)) return {arguments[limit].get<int64_t>(), limit};
+  }
+  return {kAnyId, "token_emb"};
+}
+
 }  // namespace
+
+IdRange token_range(const TransformerWrapperOptions& options) {
+  const IdRange own = {options.num_tokens, "num_tokens"};
+  if (!options.token_emb) return own;
+  const auto given = range_of(*options.token_emb);
+  return options.ff_deep_embed && own.count < given.count ? own : given;
+}
+
+IdRange logits_range(const TransformerWrapperOptions& options) {
+  if (options.uses_to_logits()) return {kAnyId, "to_logits"};
+  if (options.tie_embedding) return token_range(options);
+  if (options.logits_dim) return {*options.logits_dim, "logits_dim"};
+  return {options.num_tokens, "num_tokens"};
+}
 
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range) {
   if (!are_ids(ids) || ids.numel() == 0) return;

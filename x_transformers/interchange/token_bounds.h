@@ -19,6 +19,10 @@ struct IdRange {
   std::optional<int64_t> other = std::nullopt;
 };
 
+/// The ids that the model embeds, and those that it has logits for.
+IdRange token_range(const TransformerWrapperOptions& options);
+IdRange logits_range(const TransformerWrapperOptions& options);
+
 /// Throws InputError that names the first id out of range and its place. What is undefined or holds
 /// no integers is for the model to judge.
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range);

@@ -108,10 +108,14 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   }
 }
 
-/// The bias of positions, the same for every layer.
-void AttentionLayersImpl::bias_positions(const AttentionLayersInputs& inputs, State& state) const {
-  state.attn_bias = inputs.attn_bias;
-  if (!rel_pos_ || plan_.count(LayerType::attention) == 0) return;  // none reaches cross attention
+/// Whether self-attentions get a bias of positions; none reaches cross attention.
+bool AttentionLayersImpl::has_position_bias() const {
+  return rel_pos_ && plan_.count(LayerType::attention) > 0;
+}
+
+/// The bias of positions in a layer with `memory` tokens of memory given.
+at::Tensor AttentionLayersImpl::bias_of_positions(const AttentionLayersInputs& inputs,
+                                                  int64_t memory) const {
   const auto n = inputs.x.size(1);
   const auto* cache = inputs.cache;
   PositionPairs pairs;
@@ -122,14 +126,14 @@ void AttentionLayersImpl::bias_positions(const AttentionLayersInputs& inputs, St
             "pos: of the position biases only ALiBi takes positions from outside");
     pairs = {inputs.pos, inputs.pos, 0};
   } else {
-    const auto before = inputs.memory_given() + (cache ? cache->memory_length + cache->length : 0);
+    const auto before = memory + (cache ? cache->memory_length + cache->length : 0);
     const bool is_static = cache && cache->position.defined();
     const auto total = is_static ? cache->capacity : before + n;
     pairs.queries = is_static ? cache->position : range(before, before + n, inputs.x);
     pairs.keys = range(0, total, inputs.x);
     pairs.span = total;
   }
-  state.attn_bias = rel_pos_->forward(pairs);
+  return rel_pos_->forward(pairs);
 }
 
 /// What is added before every layer: the input projected, or a condition.
@@ -191,7 +195,8 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
     if (condition_mlp_) state.condition = at::silu(condition_mlp_->forward(state.condition));
   }
   place(inputs, state);
-  bias_positions(inputs, state);
+  state.attn_bias =
+      has_position_bias() ? bias_of_positions(inputs, inputs.memory_given()) : inputs.attn_bias;
   inject_input(inputs, state);
   route_additional_kv(inputs, state);
   state.x = inputs.x;
@@ -214,6 +219,9 @@ AttentionOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& sta
   attention.polar = state.polar ? &*state.polar : nullptr;
   attention.prev_attn = state.prev_attn;
   attention.mem = item_or_empty(inputs.mems, index);
+  const auto memory = attention.mem.defined() ? attention.mem.size(1) : 0;
+  if (memory != inputs.memory_given() && has_position_bias())
+    attention.attn_bias = bias_of_positions(inputs, memory);
   const bool holds_memories = inputs.cache && inputs.cache->memory_length > 0;
   if (attention.mem.defined() || holds_memories)
     attention.mem_mask = item_or_empty(inputs.mem_masks, index);

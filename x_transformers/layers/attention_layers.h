@@ -135,7 +135,8 @@ class AttentionLayersImpl : public torch::nn::Module {
   void check_masks(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);
   void place(const AttentionLayersInputs& inputs, State& state) const;
-  void bias_positions(const AttentionLayersInputs& inputs, State& state) const;
+  bool has_position_bias() const;
+  at::Tensor bias_of_positions(const AttentionLayersInputs& inputs, int64_t memory) const;
   void inject_input(const AttentionLayersInputs& inputs, State& state);
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);

@@ -53,12 +53,17 @@ void AttentionLayersImpl::build_positions() {
   if (o.num_residual_streams > 1) {
     stream_emb_ = register_parameter("stream_emb", at::zeros({o.num_residual_streams, o.dim}));
   }
-  if (o.rotary_pos_emb) {
+  const auto rotary_dim = o.rotary_emb_dim.value_or(o.attn.dim_head / 2);
+  if (o.rotary_pos_emb && rotary_dim == 0) {
+    // It turns nothing, and is there in name.
+    auto scope = register_module("rotary_pos_emb", make_scope());
+    scope->register_buffer("inv_freq", at::empty({0}));
+    if (o.rotary_xpos) scope->register_buffer("scale", at::empty({0}));
+  } else if (o.rotary_pos_emb) {
     rotary_pos_emb_ = register_module(
-        "rotary_pos_emb",
-        std::make_shared<RotaryEmbedding>(
-            o.rotary_emb_dim.value_or(o.attn.dim_head / 2), o.rotary_xpos, o.rotary_xpos_scale_base,
-            o.rotary_interpolation_factor, 10000, o.rotary_base_rescale_factor));
+        "rotary_pos_emb", std::make_shared<RotaryEmbedding>(
+                              rotary_dim, o.rotary_xpos, o.rotary_xpos_scale_base,
+                              o.rotary_interpolation_factor, 10000, o.rotary_base_rescale_factor));
   }
   if (o.polar_pos_emb) {
     polar_pos_emb_ = register_module(

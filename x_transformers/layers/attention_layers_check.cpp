@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/attention_layers.h"
@@ -58,23 +60,33 @@ void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) c
 
 void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const {
   const auto batch = inputs.x.size(0);
-  const bool has_rank =
-      !inputs.mems.empty() && inputs.mems[0].defined() && inputs.mems[0].dim() == 3;
-  const auto memory = has_rank ? inputs.mems[0].size(1) : kAnySize;
+  const auto used = std::min(inputs.mems.size(), attentions(inputs.layers_execute_order).size());
   bool is_given = false;
-  for (const auto& mem : inputs.mems) {
+  for (size_t i = 0; i < used; ++i) {
+    const auto& mem = inputs.mems[i];
     require_tensor(mem, "mems", TensorKind::floating,
-                   {{"batch", batch}, {"memory", memory}, {"dim", options_.dim}});
+                   {{"batch", batch}, {"memory"}, {"dim", options_.dim}});
     is_given = is_given || mem.defined();
+    const auto memory = mem.defined() ? mem.size(1) : 0;
+    const bool is_placed = inputs.cache || rotary_pos_emb_ || polar_pos_emb_ ||
+                           inputs.rotary_pos_emb.defined() || inputs.polar_angles.defined();
+    require(!is_placed || memory <= inputs.memory_given(),
+            fmt::format("mems: the first has {} tokens, and so the most of which positions are "
+                        "known, got {}",
+                        inputs.memory_given(), memory));
+    require(!inputs.cache || memory == inputs.memory_given(),
+            fmt::format("mems: beside a cache expected {} tokens in each, as in the first, got {}",
+                        inputs.memory_given(), memory));
   }
-  for (size_t i = 0; i < inputs.mem_masks.size() && i < inputs.mems.size(); ++i) {
+  for (size_t i = 0; i < inputs.mem_masks.size() && i < used; ++i) {
     if (!inputs.mems[i].defined()) continue;
     require_tensor(inputs.mem_masks[i], "mem_masks", TensorKind::boolean,
                    {{"batch", batch, true}, {"memory", inputs.mems[i].size(1)}});
   }
   if (!is_given) return;
   for (const auto& step : plan_.layers) {
-    require(!step.learned_value_residual_mix,
+    // The mix of a single token is for memories too.
+    require(!step.learned_value_residual_mix || inputs.x.size(1) == 1,
             "mems: cannot be combined with add_value_residual, whose learned mix has no input for "
             "memories (learned_value_residual_mix = false works)");
   }

@@ -33,7 +33,7 @@ struct ResidualFnOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("num_input_views", num_input_views, "must be 1, what the stack's branches take");
+    v("num_input_views", num_input_views, "must be what the stack's branches take");
     v("num_residual_streams", num_residual_streams, "must be the stack's own");
     v("sinkhorn_iters", sinkhorn_iters, "has no effect, as hyper_conn_sinkhorn_iters");
   }
@@ -132,7 +132,8 @@ struct AttentionLayersOptions {
     v.required("dim", dim, "features of the sequence");
     v("depth", depth, "blocks of attention and feed-forward");
     v("heads", heads, "attention heads");
-    if (kind == LayersKind::attention_layers) v("causal", causal, "no token sees a later one");
+    if (kind == LayersKind::attention_layers || kind == LayersKind::cross_attender)
+      v("causal", causal, "no token sees a later one");
     if (kind != LayersKind::cross_attender) {
       v("cross_attend", cross_attend, "cross attention to a context in every block");
       v("only_cross", only_cross, "cross attention in place of self-attention");
@@ -146,9 +147,13 @@ struct AttentionLayersOptions {
     v("cross_attn_tokens_dropout", cross_attn_tokens_dropout,
       "part of the context left out in training");
     v("verbose", verbose, "accepted for Python's sake: warnings go to the caller of validate");
-    v.prefix("attn", attn, "attention",
-             {"dim", "heads", "causal", "qkv_receive_diff_residuals", "learned_value_residual_mix",
-              "rotate_num_heads"});
+    if (kind == LayersKind::cross_attender) {
+      v.prefix("attn", attn, "attention", {"dim", "heads", "qkv_receive_diff_residuals"});
+    } else {
+      v.prefix("attn", attn, "attention",
+               {"dim", "heads", "causal", "qkv_receive_diff_residuals",
+                "learned_value_residual_mix", "rotate_num_heads"});
+    }
     v.prefix("ff", ff, "feed-forward", {"dim"});
     v.prefix_over("cross_attn", cross_attn, attn, "cross attention", {"dim", "heads"});
   }

@@ -33,18 +33,30 @@ void at_most_one(std::initializer_list<bool> set, const std::string& names) {
 
 void check_sizes(const AttentionLayersOptions& o) {
   require_size(o.dim, "dim");
-  require_modules(o.depth, "depth");
+  require_at_least(o.depth, 0, "depth");
+  require_at_most(o.depth, kMostModules, "depth");
   // Without attention none of a head's features is as good as some.
   require_at_most(o.heads, kLargestSize, "heads");
   require_at_most(o.attn.dim_head, kLargestSize, "attn_dim_head");
   if (o.attn.dim_head != 0) require_positive(o.attn.dim_head, "attn_dim_head");
   require_size(o.num_residual_streams, "num_residual_streams");
-  require_size(o.dim_condition, "dim_condition");
-  require_size(o.adaptive_condition_mlp_expansion, "adaptive_condition_mlp_expansion");
-  require_positive(o.alibi_num_heads, "alibi_num_heads");
+  const bool needs_condition =
+      o.use_adaptive_layernorm || o.use_adaptive_rmsnorm || o.use_adaptive_layerscale;
+  if (needs_condition) require_size(o.dim_condition, "dim_condition");
+  if (needs_condition && o.adaptive_condition_mlp)
+    require_size(o.adaptive_condition_mlp_expansion, "adaptive_condition_mlp_expansion");
+  if (o.alibi_pos_bias) require_positive(o.alibi_num_heads, "alibi_num_heads");
   if (o.rel_pos_bias) require_at_most(o.rel_pos_num_buckets, kLargestSize, "rel_pos_num_buckets");
-  if (o.dynamic_pos_bias)
+  if (o.dynamic_pos_bias) {
     require_modules(o.dynamic_pos_bias_mlp_depth, "dynamic_pos_bias_mlp_depth");
+    require(o.dim >= 4, fmt::format("dynamic_pos_bias: needs a dim of 4 or more, got {}", o.dim));
+  }
+  for (const auto& [name, dim_out] : {std::pair{"attn_dim_out", o.attn.dim_out},
+                                      {"cross_attn_dim_out", o.cross_attn->dim_out},
+                                      {"ff_dim_out", o.ff.dim_out}}) {
+    require(dim_out.value_or(o.dim) == o.dim,
+            fmt::format("{}: the residual has dim = {}, got {}", name, o.dim, dim_out.value_or(0)));
+  }
 }
 
 void check_positions(const AttentionLayersOptions& o) {
@@ -59,22 +71,24 @@ void check_positions(const AttentionLayersOptions& o) {
           fmt::format("rotary_emb_dim: {} is more than attn_dim_head = {}", rotary_dim,
                       o.attn.dim_head));
   if (o.rotary_pos_emb) {
-    require_positive(rotary_dim, "rotary_emb_dim");
+    require_at_least(rotary_dim, 0, "rotary_emb_dim");  // 0 turns nothing
     // An odd one turns the pair that it begins.
     require(rotary_dim + rotary_dim % 2 <= o.attn.dim_head,
             fmt::format("rotary_emb_dim: {} turns pairs of features, and the last has one in "
                         "attn_dim_head = {}",
                         rotary_dim, o.attn.dim_head));
   }
-  require(o.rotary_interpolation_factor >= 1.0,
-          fmt::format("rotary_interpolation_factor: expected 1 or more, got {}",
-                      o.rotary_interpolation_factor));
-  require_positive(o.rotary_xpos_scale_base, "rotary_xpos_scale_base");
-  require_positive(o.rotary_base_rescale_factor, "rotary_base_rescale_factor");
+  if (o.rotary_pos_emb) {
+    require(o.rotary_interpolation_factor >= 1.0,
+            fmt::format("rotary_interpolation_factor: expected 1 or more, got {}",
+                        o.rotary_interpolation_factor));
+    require_positive(o.rotary_base_rescale_factor, "rotary_base_rescale_factor");
+  }
+  if (o.rotary_xpos) require_positive(o.rotary_xpos_scale_base, "rotary_xpos_scale_base");
   // Half of the buckets hold one distance each; without causality there are as many for the other
   // direction.
-  const int64_t least_buckets = !o.rel_pos_bias ? 1 : o.causal ? 2 : 4;
-  require_at_least(o.rel_pos_num_buckets, least_buckets, "rel_pos_num_buckets");
+  if (o.rel_pos_bias)
+    require_at_least(o.rel_pos_num_buckets, o.causal ? 2 : 4, "rel_pos_num_buckets");
   require(o.rel_pos_num_buckets <= o.rel_pos_max_distance,
           "rel_pos_num_buckets: must not exceed rel_pos_max_distance");
   require(!o.alibi_pos_bias || o.alibi_num_heads.value_or(o.heads) <= o.heads,
@@ -85,7 +99,7 @@ void check_positions(const AttentionLayersOptions& o) {
 }
 
 void check_norms(const AttentionLayersOptions& o) {
-  require_positive(o.softclamp_output_value, "softclamp_output_value");
+  if (o.softclamp_output) require_positive(o.softclamp_output_value, "softclamp_output_value");
   at_most_one({o.use_scalenorm, o.use_rmsnorm, o.use_dynamic_tanh, o.use_derf, o.use_simple_rmsnorm,
                o.use_adaptive_layernorm, o.use_adaptive_rmsnorm},
               "use_scalenorm, use_rmsnorm, use_dynamic_tanh, use_derf, use_simple_rmsnorm, "
@@ -114,14 +128,14 @@ void check_norms(const AttentionLayersOptions& o) {
 }
 
 void check_order(const AttentionLayersOptions& o) {
-  for (const double dropout : o.layer_dropout.values) require_fraction(dropout, "layer_dropout");
+  for (const double dropout : o.layer_dropout.values) require_probability(dropout, "layer_dropout");
   for (const auto shift : o.shift_tokens.values) {
     require_at_least(shift, 0, "shift_tokens");
     const auto most = (o.dim - 1) / (o.causal ? 1 : 2);  // a part of the features for each shift
     require(shift <= most,
             fmt::format("shift_tokens: {} cuts dim = {} into too many parts", shift, o.dim));
   }
-  require_fraction(o.cross_attn_tokens_dropout, "cross_attn_tokens_dropout");
+  require_probability(o.cross_attn_tokens_dropout, "cross_attn_tokens_dropout");
   require(!(o.layers_execute_order && o.custom_layers && o.depth),
           "layers_execute_order, custom_layers and depth: not all three");
   require(!o.weight_tie_layers ||
@@ -135,22 +149,26 @@ void check_order(const AttentionLayersOptions& o) {
 
 void check_residual_arguments(const AttentionLayersOptions& o) {
   const auto& given = o.residual_fn_kwargs;
-  const auto views = given.num_input_views.value_or(1);
-  const bool has_views =
-      o.num_residual_streams > 1 && o.qkv_receive_diff_residuals && !o.integrate_layers;
-  require(views == 1 && !(given.num_input_views && has_views),
-          fmt::format("residual_fn_kwargs.num_input_views: expected 1, and no "
-                      "qkv_receive_diff_residuals beside it, got {}",
-                      views));
+  if (o.num_residual_streams == 1) return;
+  const bool has_views = o.qkv_receive_diff_residuals && !o.integrate_layers;
+  for (const auto& step : plan_layers(o).layers) {
+    const int64_t views = has_views && step.type == LayerType::attention ? 3 : 1;
+    require(given.num_input_views.value_or(views) == views,
+            fmt::format("residual_fn_kwargs.num_input_views: expected {}, what each branch takes, "
+                        "got {}",
+                        views, given.num_input_views.value_or(views)));
+  }
   const auto streams = given.num_residual_streams.value_or(o.num_residual_streams);
-  require(o.num_residual_streams == 1 || streams == o.num_residual_streams,
+  require(streams == o.num_residual_streams,
           fmt::format("residual_fn_kwargs.num_residual_streams: expected num_residual_streams = "
                       "{}, got {}",
                       o.num_residual_streams, streams));
 }
 
-/// Cross attention takes attention's options but for what belongs to one causal sequence.
-AttentionOptions as_cross_attention(AttentionOptions attn) {
+/// Cross attention takes attention's options but for what belongs to one causal sequence; where
+/// there is no other attention, these were given for it.
+AttentionOptions as_cross_attention(AttentionOptions attn, LayersKind kind) {
+  if (kind == LayersKind::cross_attender) return attn;
   attn.causal = false;
   attn.rotate_num_heads.reset();
   attn.selective = attn.use_cope = false;
@@ -193,7 +211,7 @@ std::string spelled_by_stack(const AttentionLayersOptions& o, LayerType type,
   if (type == LayerType::feed_forward) return spelled("ff_", o.ff, message);
   if (type == LayerType::attention) return spelled("attn_", o.attn, message);
   // Of an option that cross attention has from attention, the name that was given is attention's.
-  const auto of_attention = complaints(as_cross_attention(o.attn));
+  const auto of_attention = complaints(as_cross_attention(o.attn, o.kind));
   const bool is_of_attention =
       std::find(of_attention.begin(), of_attention.end(), message) != of_attention.end();
   return spelled(is_of_attention ? "attn_" : "cross_attn_", *o.cross_attn, message);
@@ -219,14 +237,16 @@ std::string AttentionLayersOptions::type_name() const {
 }
 
 AttentionLayersOptions resolve(AttentionLayersOptions o) {
-  if (o.kind != LayersKind::attention_layers) o.causal = o.kind == LayersKind::decoder;
+  const bool may_be_either =
+      o.kind == LayersKind::attention_layers || o.kind == LayersKind::cross_attender;
+  if (!may_be_either) o.causal = o.kind == LayersKind::decoder;
   if (o.kind == LayersKind::cross_attender) o.cross_attend = o.only_cross = true;
   o.rotary_pos_emb = o.rotary_pos_emb || o.rotary_xpos;
   o.attn.dim = o.ff.dim = o.dim;
   o.attn.heads = o.heads;
   if (o.zero_init_branch_output) o.attn.zero_init_output = o.ff.zero_init_output = true;
 
-  auto cross = o.cross_attn.value_or(as_cross_attention(o.attn));
+  auto cross = o.cross_attn.value_or(as_cross_attention(o.attn, o.kind));
   cross.dim = o.dim;
   cross.heads = o.heads;
   if (!cross.causal) cross.selective = cross.use_cope = false;

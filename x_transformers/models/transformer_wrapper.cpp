@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <utility>
@@ -51,7 +52,14 @@ at::Tensor masked_mean(const at::Tensor& x, const at::Tensor& mask) {
 
 at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
                                                 const CallableModule::NamedTensors& arguments) {
-  if (given_token_emb_) return given_token_emb_(tokens, arguments);
+  if (given_token_emb_) {
+    const auto embedded = given_token_emb_(tokens, arguments);
+    require_tensor(embedded, "token_emb", TensorKind::floating,
+                   {{"batch", tokens.size(0)},
+                    {"seq", tokens.size(1)},
+                    {"emb_dim", options_.emb_dim.value_or(options_.attn_layers.dim)}});
+    return embedded;
+  }
   require_no_arguments("token_emb_kwargs: TokenEmbedding", arguments);
   return token_emb_->forward(tokens);
 }
@@ -60,7 +68,13 @@ at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
 void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   require(inputs.x.defined() || inputs.prepend_embeds.defined(),
           "x: is needed, unless there are prepend_embeds");
-  require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
+  if (!given_token_emb_) {
+    require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
+  } else if (inputs.x.defined()) {
+    // What it embeds is its own affair.
+    require(inputs.x.dim() >= 2, fmt::format("x: expected [batch, seq, ...], got [{}]",
+                                             fmt::join(inputs.x.sizes(), ", ")));
+  }
   const auto emb_dim = options_.emb_dim.value_or(options_.attn_layers.dim);
   const auto batch = inputs.x.defined() ? inputs.x.size(0) : kAnySize;
   require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
@@ -99,8 +113,7 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
                     {{"batch", batch}, {"seq", n}, {"emb_dim", emb_dim}});
   check_positions(inputs);
   for (const auto& [name, ids] : inputs.embed_ids) {
-    require_tensor(ids, "embed_ids", TensorKind::integer,
-                   {{"batch", batch, true}, {"seq", n, true}});
+    require_broadcast(ids, "embed_ids", TensorKind::integer, {{"batch", batch}, {"seq", n}});
   }
 }
 
@@ -332,12 +345,14 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& input
   }
 
   auto shifted = inputs;
-  if (options_.shift_mem_down > 0 && !inputs.mems.empty()) {
-    const auto shift = static_cast<std::ptrdiff_t>(options_.shift_mem_down);
-    require(options_.shift_mem_down <= static_cast<int64_t>(inputs.mems.size()),
-            "shift_mem_down: is more than the number of memories");
-    std::rotate(shifted.mems.begin(), shifted.mems.begin() + shift, shifted.mems.end());
-  }
+  // As a slice of Python: from the end where negative, and no more than there are.
+  const auto count = static_cast<int64_t>(inputs.mems.size());
+  const auto down =
+      options_.shift_mem_down < 0 ? count + options_.shift_mem_down : options_.shift_mem_down;
+  std::rotate(
+      shifted.mems.begin(),
+      shifted.mems.begin() + static_cast<std::ptrdiff_t>(std::clamp<int64_t>(down, 0, count)),
+      shifted.mems.end());
   output.layers = run_layers(shifted, s);
   output.mems = shifted.mems;
   pool(inputs, s, remove_memory_tokens(s, output.layers.out, output), output);

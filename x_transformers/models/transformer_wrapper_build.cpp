@@ -13,23 +13,27 @@ namespace x_transformers {
 namespace {
 
 void check_sizes(const TransformerWrapperOptions& o) {
-  require_size(o.num_tokens, "num_tokens");
+  // An embedding and a head of one's own may leave it unused.
+  const bool is_used = !o.token_emb || !(o.logits_dim || o.uses_to_logits() || o.return_only_embed);
+  if (is_used) require_positive(o.num_tokens, "num_tokens");
+  require_count(o.num_tokens, "num_tokens");
   require_at_least(o.max_seq_len, 0, "max_seq_len");
   require_at_least(o.max_mem_len, 0, "max_mem_len");
-  require_at_least(o.shift_mem_down, 0, "shift_mem_down");
   require_count(o.num_memory_tokens, "num_memory_tokens");
   require_size(o.emb_dim, "emb_dim");
   require_size(o.logits_dim, "logits_dim");
   require_modules(o.num_output_heads, "num_output_heads");
-  require_size(o.num_cls_tokens, "num_cls_tokens");
-  require_size(o.num_pooled_tokens, "num_pooled_tokens");
-  require_modules(o.attn_pool_depth, "attn_pool_depth");
-  require_size(o.dim_pooled_tokens, "dim_pooled_tokens");
-  require_size(o.mixture_of_softmax_k, "mixture_of_softmax_k");
-  require_size(o.train_max_recycle_steps, "train_max_recycle_steps");
+  if (o.use_cls_token) require_size(o.num_cls_tokens, "num_cls_tokens");
+  if (o.attn_pool) {
+    require_size(o.num_pooled_tokens, "num_pooled_tokens");
+    require_modules(o.attn_pool_depth, "attn_pool_depth");
+    require_size(o.dim_pooled_tokens, "dim_pooled_tokens");
+  }
+  if (o.mixture_of_softmax) require_size(o.mixture_of_softmax_k, "mixture_of_softmax_k");
+  if (o.recycling) require_size(o.train_max_recycle_steps, "train_max_recycle_steps");
   for (const auto& [name, count] : o.embed_num_tokens)
     require_size(count, ("embed_num_tokens." + name).c_str());
-  require_fraction(o.emb_dropout, "emb_dropout");
+  require_probability(o.emb_dropout, "emb_dropout");
 }
 
 }  // namespace
@@ -38,18 +42,16 @@ void validate(const TransformerWrapperOptions& o) {
   check_sizes(o);
   require(!(o.average_pool_embed && o.use_cls_token),
           "average_pool_embed and use_cls_token: at most one of them");
-  const auto& layers = o.attn_layers;
-  const bool is_causal = layers.kind == LayersKind::decoder ||
-                         (layers.kind == LayersKind::attention_layers && layers.causal);
-  require(!(o.average_pool_embed && o.attn_pool) || is_causal,
+  require(!(o.average_pool_embed && o.attn_pool) || resolve(o.attn_layers).causal,
           "average_pool_embed and attn_pool: at most one of them, unless the stack is causal");
   require(!(o.use_cls_token && o.attn_pool), "use_cls_token and attn_pool: at most one of them");
   require(!o.mixture_of_softmax || o.num_output_heads == 1,
           "mixture_of_softmax: needs num_output_heads = 1");
   require_positive(o.emb_frac_gradient, "emb_frac_gradient");
-  require(!o.tie_embedding || o.emb_dim.value_or(o.attn_layers.dim) == o.attn_layers.dim,
+  const bool ties = o.tie_embedding && !o.return_only_embed;
+  require(!ties || o.emb_dim.value_or(o.attn_layers.dim) == o.attn_layers.dim,
           "tie_embedding: needs emb_dim = dim");
-  require(!o.tie_embedding || !o.token_emb || o.token_emb->type == "TokenEmbedding",
+  require(!ties || !o.token_emb || o.token_emb->type == "TokenEmbedding",
           "tie_embedding: needs a TokenEmbedding as token_emb");
   if (o.memory_tokens_interspersed_every && o.num_memory_tokens.value_or(0) > 0) {
     require_size(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");

@@ -27,7 +27,7 @@ void check(const ViTransformerWrapperOptions& o) {
   require_size(o.channels, "channels");
   require_size(o.num_classes, "num_classes");
   require_count(o.num_register_tokens, "num_register_tokens");
-  require_fraction(o.emb_dropout, "emb_dropout");
+  require_probability(o.emb_dropout, "emb_dropout");
   require(
       o.image_size % o.patch_size == 0,
       fmt::format("patch_size: {} does not divide image_size = {}", o.patch_size, o.image_size));

@@ -23,9 +23,9 @@ void validate(const ScoreOptions& options, bool causal) {
   require(!options.softclamp_logits || options.logit_softclamp_value > 0,
           fmt::format("logit_softclamp_value: expected a positive number, got {}",
                       options.logit_softclamp_value));
-  require_fraction(options.dropout, "dropout");
+  require_probability(options.dropout, "dropout");
   require_positive(options.sparse_topk, "sparse_topk");
-  require_positive(options.gumbel_softmax_temp, "gumbel_softmax_temp");
+  if (options.gumbel_softmax) require_positive(options.gumbel_softmax_temp, "gumbel_softmax_temp");
 }
 
 std::vector<std::string> unused_options(const ScoreOptions& options) {
@@ -47,7 +47,7 @@ Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std
   if (options_.pre_scale_post_talking_heads) {
     pre_scale_post_talking_heads_ = add_talking_heads("pre_scale_post_talking_heads");
   }
-  if (options_.head_learned_sink) require_count(options_.heads, "heads");
+  if (options_.head_learned_sink) require_size(options_.heads, "heads");
   if (options_.head_learned_sink)
     head_sink_ = register_parameter("head_attn_sink", at::zeros({options_.heads}));
   if (cope) cope_ = register_module("cope", cope);
@@ -76,7 +76,9 @@ ScoreProgram Attend::program(int64_t d, const Call& call) const {
     return convolution.defined() ? convolution.flatten(1) : convolution;
   };
   ScoreProgram program;
-  program.allow_fused = options_.sdp_kwargs.any_fused();
+  program.dropout = is_training() ? options_.dropout : 0.0;
+  // Where all weights are dropped, no kernel has the factor 1 / (1 - p).
+  program.allow_fused = options_.sdp_kwargs.any_fused() && program.dropout < 1;
   program.allow_flash = options_.sdp_kwargs.enable_flash;
   program.l2_distance = options_.l2_distance;
   program.scale = options_.scale.value_or(1.0 / std::sqrt(static_cast<double>(d)));
@@ -107,7 +109,6 @@ ScoreProgram Attend::program(int64_t d, const Call& call) const {
   program.sparse_topk_straight_through = options_.sparse_topk_straight_through;
   program.gumbel_temperature = options_.gumbel_softmax_temp;
   program.gumbel_hard = options_.gumbel_softmax_hard;
-  program.dropout = is_training() ? options_.dropout : 0.0;
   program.post_talking_heads = matrix(post_talking_heads_);
   return program;
 }
@@ -152,8 +153,11 @@ void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
 
 AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
                              const at::Tensor& v_given, const Call& call) {
-  require(!options_.flash_pack_seq || call.packed,
-          "flash_pack_seq_kwargs: are needed, as flash_pack_seq is on");
+  if (options_.flash_pack_seq && !call.packed) {
+    require(!options_.flash,
+            "flash_pack_seq_kwargs: are needed, as flash_pack_seq and flash are on");
+    warn_unused("flash_pack_seq: changes nothing, as there are no flash_pack_seq_kwargs");
+  }
   const auto* packed = options_.flash_pack_seq ? call.packed : nullptr;
   if (call.packed && !packed)
     warn_unused("flash_pack_seq_kwargs: change nothing, flash_pack_seq is off");

@@ -66,7 +66,9 @@ void AttentionImpl::project_latent(const AttentionInputs& inputs, Projected& p) 
   if (to_rotateable_k_)
     p.sub_heads = split_heads(to_rotateable_k_->forward(kv_input), *options_.latent_rope_subheads);
   if (inputs.cache) std::tie(p.latent, p.sub_heads) = inputs.cache->append(p.latent, p.sub_heads);
-  p.k = split_heads(to_k_->forward(p.latent), to_k_->options.out_features() / options_.dim_head);
+  // There may be none: all heads may skip the latent.
+  const auto latent_heads = to_k_->options.out_features() / options_.dim_head;
+  p.k = to_k_->forward(p.latent).unflatten(-1, {latent_heads, options_.dim_head}).transpose(1, 2);
   p.v = split_heads(to_v_->forward(p.latent), kv_heads_);
   if (p.sub_heads.defined()) p.k = at::cat({p.k, p.sub_heads}, 1);
 }

@@ -49,7 +49,7 @@ struct AttentionOptions : ScoreOptions {
   std::optional<int64_t> max_attend_past = std::nullopt;
   bool qk_norm = false;
   int64_t qk_norm_groups = 1;
-  double qk_norm_scale = 10.0;
+  std::optional<double> qk_norm_scale = 10.0;
   bool qk_norm_dim_scale = false;
   bool value_rmsnorm = false;
   bool one_kv_head = false;
@@ -106,7 +106,7 @@ struct AttentionOptions : ScoreOptions {
     v("qk_norm", qk_norm, "l2-normalised queries and keys", "arXiv:2010.04245");
     v("qk_norm_groups", qk_norm_groups, "groups of features that are normalised apart",
       "arXiv:2302.05442");
-    v("qk_norm_scale", qk_norm_scale, "factor of the scores with qk_norm");
+    v("qk_norm_scale", qk_norm_scale, "factor of the scores with qk_norm; null: dim_head ** -0.5");
     v("qk_norm_dim_scale", qk_norm_dim_scale, "learned factor for each normalised feature",
       "arXiv:2302.05442");
     v("value_rmsnorm", value_rmsnorm, "root-mean-square norm of the values");

@@ -106,7 +106,7 @@ at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at:
   auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
   if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
   if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
-  require(!inputs.rel_pos || bias.size(-3) == options_.heads,
+  require(!inputs.rel_pos || bias.size(-3) == options_.heads || bias.size(-3) == 1,
           fmt::format("rel_pos: has {} heads, expected heads = {}",
                       inputs.rel_pos ? bias.size(-3) : 0, options_.heads));
   if (!bias.defined() || bias.size(-1) == keys) return bias;

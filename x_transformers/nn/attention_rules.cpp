@@ -26,11 +26,17 @@ void check_heads(const AttentionOptions& o) {
 }
 
 void check_latents(const AttentionOptions& o) {
+  if (o.use_latent_q) require_size(o.dim_latent_q, "dim_latent_q");
+  if (o.use_latent_kv) require_size(o.dim_latent_kv, "dim_latent_kv");
   require(!o.use_latent_q || o.dim_latent_q, "use_latent_q: needs dim_latent_q");
   require(!o.use_latent_kv || o.dim_latent_kv, "use_latent_kv: needs dim_latent_kv");
   require(!o.latent_rope_subheads || !o.rotate_num_heads,
           "latent_rope_subheads and rotate_num_heads: only one of them");
   require(!o.latent_rope_subheads || o.use_latent_kv, "latent_rope_subheads: needs use_latent_kv");
+  const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
+  require(o.latent_rope_subheads.value_or(0) <= kv_heads,
+          fmt::format("latent_rope_subheads: {} of them are more than kv_heads = {}",
+                      o.latent_rope_subheads.value_or(0), kv_heads));
   require(!o.use_latent_kv || !o.qkv_receive_diff_residuals,
           "use_latent_kv and qkv_receive_diff_residuals: only one of them");
 }
@@ -48,14 +54,13 @@ void check_sizes(const AttentionOptions& o) {
   require_size(o.dim_context, "dim_context");
   require_size(o.dim_out, "dim_out");
   require_size(o.value_dim_head, "value_dim_head");
-  require_size(o.dim_latent_q, "dim_latent_q");
-  require_size(o.dim_latent_kv, "dim_latent_kv");
-  require_size(o.cope_max_pos, "cope_max_pos");
-  require_size(o.data_dependent_alibi_per_row_dim_head, "data_dependent_alibi_per_row_dim_head");
-  require_positive(o.laser_softclamp_value, "laser_softclamp_value");
+  if (o.use_cope) require_size(o.cope_max_pos, "cope_max_pos");
+  if (o.data_dependent_alibi && o.data_dependent_alibi_per_row)
+    require_size(o.data_dependent_alibi_per_row_dim_head, "data_dependent_alibi_per_row_dim_head");
+  if (o.laser) require_positive(o.laser_softclamp_value, "laser_softclamp_value");
   require_count(o.num_mem_kv, "num_mem_kv");
   require_at_least(o.max_attend_past, 0, "max_attend_past");
-  require_fraction(o.sublayer_dropout, "sublayer_dropout");
+  require_probability(o.sublayer_dropout, "sublayer_dropout");
 }
 
 }  // namespace

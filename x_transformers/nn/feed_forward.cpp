@@ -31,8 +31,8 @@ void validate(const FeedForwardOptions& options) {
           fmt::format("mult: expected {} hidden features or fewer, got dim * {} = {}", kLargestSize,
                       options.mult, hidden));
   require(!(options.relu_squared && options.solu), "relu_squared and solu: at most one of them");
-  require_fraction(options.dropout, "dropout");
-  require_fraction(options.sublayer_dropout, "sublayer_dropout");
+  require_probability(options.dropout, "dropout");
+  require_probability(options.sublayer_dropout, "sublayer_dropout");
   if (options.custom_activation) make_activation(*options.custom_activation);
 }
 

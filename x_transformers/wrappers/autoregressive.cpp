@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/transformer_session.h"
@@ -33,6 +34,13 @@ class Evaluation {
   torch::NoGradGuard no_grad_;
 };
 
+/// Texts [b, n] with the leading dimensions of the prompts.
+at::Tensor as_prompts(const at::Tensor& texts, const at::Tensor& prompts) {
+  auto sizes = prompts.sizes().vec();
+  sizes.back() = texts.size(-1);
+  return texts.reshape(sizes);
+}
+
 /// Prompts [b, n] with the padding at the left, and where each begins.
 struct AlignedPrompts {
   at::Tensor prompts, seq_start_pos;
@@ -42,10 +50,11 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
                              const AutoregressiveWrapperOptions& options) {
   require(!inputs.net.seq_start_pos.defined(),
           "seq_start_pos: generation sets it; give prompt_lens");
-  require(inputs.prompts.defined() && (inputs.prompts.dim() == 1 || inputs.prompts.dim() == 2) &&
-              !inputs.prompts.is_floating_point(),
-          "prompts: expected tokens [batch, seq] or [seq] of integers");
-  auto prompts = inputs.prompts.dim() == 1 ? inputs.prompts.unsqueeze(0) : inputs.prompts;
+  require(inputs.prompts.defined() && inputs.prompts.dim() > 0 &&
+              at::isIntegralType(inputs.prompts.scalar_type(), /*includeBool=*/false),
+          "prompts: expected tokens [..., seq] of integers");
+  auto prompts =
+      inputs.prompts.dim() == 1 ? inputs.prompts.unsqueeze(0) : inputs.prompts.flatten(0, -2);
   if (!inputs.prompt_lens.defined()) return {prompts, {}};
   const auto lens = inputs.prompt_lens.to(at::kLong);
   const auto pad_value = options.pad_value;
@@ -55,12 +64,14 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
   return {align_right(prompts, lens, pad_value), (prompts.size(1) - lens).to(prompts.device())};
 }
 
-/// A token that the model never writes ends nothing.
-void require_eos(const std::optional<int64_t>& eos_token, const TransformerWrapperOptions& net) {
+/// A token that the model never writes ends nothing, as in Python.
+void check_eos(const std::optional<int64_t>& eos_token, const TransformerWrapperOptions& net) {
   if (!eos_token || net.uses_to_logits()) return;
   const auto tokens = net.logits_dim.value_or(net.num_tokens);
-  require(*eos_token >= 0 && *eos_token < tokens,
-          fmt::format("eos_token: expected a token from 0 to {}, got {}", tokens - 1, *eos_token));
+  if (*eos_token < 0 || *eos_token >= tokens) {
+    warn_unused(fmt::format("eos_token: changes nothing, as {} is no token from 0 to {}",
+                            *eos_token, tokens - 1));
+  }
 }
 
 /// A model that predicts tokens has logits for each.
@@ -199,7 +210,7 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
 
 at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
                                                const GenerateOptions& options) {
-  require_eos(options.eos_token, net_->options());
+  check_eos(options.eos_token, net_->options());
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
@@ -215,18 +226,20 @@ at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
     generation.amateurs.push_back({amateur_sessions.back().get(), amateur.beta, amateur.alpha});
   }
   const auto out = x_transformers::generate(*session, generation, options);
-  return inputs.prompts.dim() == 1 ? out.squeeze(0) : out;
+  return as_prompts(out, inputs.prompts);
 }
 
 BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& inputs,
                                                         const BeamSearchOptions& options) {
-  require_eos(options.eos_token, net_->options());
+  check_eos(options.eos_token, net_->options());
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
   auto result =
       x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
-  if (inputs.prompts.dim() == 1) result.beams = result.beams.squeeze(1);
+  std::vector<at::Tensor> beams;
+  for (const auto& beam : result.beams.unbind()) beams.push_back(as_prompts(beam, inputs.prompts));
+  result.beams = at::stack(beams);
   return result;
 }
 

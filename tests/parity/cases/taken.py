@@ -1,0 +1,87 @@
+"""What is easily refused and Python takes: values of options that are off, borders, other shapes."""
+from .base import B, CONTEXT, D, HIDDEN, N, V, X, add, ar, cross, dec, enc, flt, lm, mems, tok
+
+EMBEDDING = dict(type='Embedding', num_embeddings=V, embedding_dim=D)
+FEW = dict(num_tokens=5, logits_dim=V, token_emb=EMBEDDING)
+HYPER = dict(num_residual_streams=2, qkv_receive_diff_residuals=True)
+ALL_SUBHEADS = dict(attn_use_latent_kv=True, attn_dim_latent_kv=6, attn_latent_rope_subheads=4)
+OUT_OF_USE = dict(
+    attn_dim_latent_q=0, attn_dim_latent_kv=-3, attn_cope_max_pos=0, attn_laser_softclamp_value=0.,
+    attn_data_dependent_alibi_per_row_dim_head=0, attn_gumbel_softmax_temp=0., alibi_num_heads=0,
+    rotary_interpolation_factor=0.5, rotary_xpos_scale_base=0, softclamp_output_value=0.,
+    dim_condition=0, adaptive_condition_mlp_expansion=0, rel_pos_num_buckets=0)
+WRAPPER_OUT_OF_USE = dict(num_cls_tokens=0, num_pooled_tokens=0, attn_pool_depth=0,
+                          dim_pooled_tokens=0, mixture_of_softmax_k=0, train_max_recycle_steps=0)
+for name, config, inputs, *kwargs in [
+    ('out_of_use', dec(**OUT_OF_USE), HIDDEN),
+    ('out_of_use_wrapper', lm(dec(), **WRAPPER_OUT_OF_USE), X),
+    ('null_is_false', dec(pre_norm=None, attn_qk_norm=None), HIDDEN),
+    ('qk_norm_scale_null', dec(attn_qk_norm=True, attn_qk_norm_scale=None), HIDDEN),
+    ('dropout_1', dec(attn_dropout=1., ff_dropout=1., layer_dropout=1., attn_sublayer_dropout=1.),
+     HIDDEN),
+    ('emb_dropout_1', lm(dec(), emb_dropout=1.), X),
+    ('depth_0', dec(0), HIDDEN),
+    ('depth_0_wrapper', lm(enc(0)), X),
+    ('rotary_of_nothing', dec(rotary_pos_emb=True, rotary_emb_dim=0), HIDDEN),
+    ('rotary_of_nothing_xpos', dec(rotary_xpos=True, rotary_emb_dim=0), HIDDEN),
+    ('rotary_of_one_feature', dec(rotary_pos_emb=True, attn_dim_head=1), HIDDEN),
+    ('all_subheads', dec(rotary_pos_emb=True, **ALL_SUBHEADS), HIDDEN),
+    ('causal_cross_attender', cross(causal=True, shift_tokens=1), HIDDEN | CONTEXT),
+    ('causal_cross_attender_xpos', cross(causal=True, rotary_xpos=True), HIDDEN | CONTEXT),
+    ('not_causal_cross_attender', cross(causal=False, shift_tokens=1), HIDDEN | CONTEXT),
+    ('cross_attender_attn_causal', cross(attn_causal=True),
+     HIDDEN | dict(context=flt(B, N + 2, D))),
+    ('cross_attender_attn_mix', cross(attn_learned_value_residual_mix=True), HIDDEN | CONTEXT),
+    ('residual_views', dec(None, custom_layers=['a', 'a'], **HYPER,
+                           residual_fn_kwargs=dict(num_input_views=3)), HIDDEN),
+    ('residual_views_unused', dec(residual_fn_kwargs=dict(num_input_views=3)), HIDDEN),
+    ('mems_of_two_lengths', dec(), HIDDEN | {'mems.0': flt(B, 3, D), 'mems.1': flt(B, 5, D)}),
+    ('mems_of_two_lengths_rotary', dec(rotary_pos_emb=True),
+     HIDDEN | {'mems.0': flt(B, 5, D), 'mems.1': flt(B, 3, D)}),
+    ('mems_of_two_lengths_alibi', dec(alibi_pos_bias=True),
+     HIDDEN | {'mems.0': flt(B, 3, D), 'mems.1': flt(B, 5, D)}),
+    ('mems_of_no_layer', dec(), HIDDEN | mems(2) | {'mems.2': flt(B, 9, D)}),
+    ('mems_one_layer_alibi', dec(alibi_pos_bias=True), HIDDEN | mems(1)),
+    ('mems_one_layer_t5', dec(rel_pos_bias=True), HIDDEN | mems(1)),
+    ('mems_one_layer_dynamic', enc(dynamic_pos_bias=True), HIDDEN | mems(1)),
+    ('mems_value_residual', dec(add_value_residual=True), dict(x=flt(B, 1, D)) | mems(2)),
+    ('shift_mem_down_all', lm(dec(), shift_mem_down=2), X | {'mems.0': flt(B, 3, D)}),
+    ('shift_mem_down_more', lm(dec(3), shift_mem_down=9), X | mems(3)),
+    ('shift_mem_up', lm(dec(3), shift_mem_down=-1), X | mems(3)),
+    ('few_tokens', lm(dec(), **FEW), X),
+    ('no_tokens', lm(dec(), **FEW | dict(num_tokens=0)), X),
+    ('few_tokens_loss', ar(lm(dec(), **FEW)), X),
+    ('embedded_features', lm(dec(), token_emb=dict(type='Linear', in_features=5, out_features=D)),
+     dict(x=flt(B, N, 5))),
+    ('embed_ids_for_all', lm(dec(), embed_num_tokens=dict(part=3)),
+     X | {'embed_ids.part': tok(N, bound=3)}),
+    ('tied_only_embed', lm(dec(), tie_embedding=True, emb_dim=10, return_only_embed=True), X),
+    ('loss_mems', ar(lm(dec(), max_mem_len=4)), X, dict(return_outputs=True, return_mems=True)),
+    ('loss_without_effect', ar(lm(dec())), X, dict(return_attn=True, input_not_include_cache=True,
+                                                   cache_age=2)),
+    ('nulls', dec(), HIDDEN, dict(flash_pack_seq_kwargs=None, flash_pack_seq_context_kwargs=None)),
+    ('rel_pos_of_one_head', dict(type='Attention', dim=D, heads=4, dim_head=8), HIDDEN,
+     dict(rel_pos=dict(type='AlibiPositionalBias', heads=1, total_heads=1))),
+    ('flash_pack_seq_alone', dec(rotary_pos_emb=True, attn_flash_pack_seq=True), HIDDEN),
+]:
+    add(f'taken.{name}', config, inputs, *kwargs)
+
+GREEDY = dict(temperature=0., seq_len=5)
+for name, inputs, kwargs, *wrapped in [
+    ('prompts_of_rank_3', dict(prompts=tok(2, 3, 4)), {}),
+    ('prompts_of_rank_3_beams', dict(prompts=tok(2, 3, 4)), dict(method='beam_search')),
+    ('eos_never', dict(prompts=tok(B, 4)), dict(eos_token=-1)),
+    ('filter_null', dict(prompts=tok(B, 4)),
+     dict(temperature=1., filter_kwargs=dict(k=None, frac_num_tokens=0.01))),
+    ('contrastive_alone', dict(prompts=tok(B, 4)),
+     dict(contrastive_decode_kwargs=dict(alpha=0.1, beta=0.5))),
+    ('generate_without_effect', dict(prompts=tok(B, 4)),
+     dict(input_not_include_cache=True, cache_age=2, attn_z_loss_weight=0.1,
+          return_logit_entropies=True)),
+    ('continuous_head', dict(prompts=tok(B, 4)), {},
+     dict(emb_dim=10, add_continuous_pred_head=True)),
+]:
+    beams = kwargs.get('method') == 'beam_search'
+    add(f'taken.{name}', ar(lm(dec(), **(wrapped[0] if wrapped else {}))), inputs,
+        (dict(seq_len=5) if beams else GREEDY) | kwargs, mode='generate', grads=False,
+        louder={'to_logits.weight': 3., 'token_emb.emb.weight': 2.})
