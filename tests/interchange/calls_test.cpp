@@ -311,6 +311,7 @@ TEST(Calls, TokensAreThoseOfTheEmbeddingThatIsThere) {
 TEST(Calls, MemoriesBeyondThoseOfTheFirstHaveNoPosition) {
   auto stack = Json::parse(wrapped().dump())["net"]["attn_layers"];
   stack["rotary_pos_emb"] = true;
+  stack["depth"] = 2;
   EXPECT_EQ(call_refusal(stack, "forward",
                          {{"x", at::zeros({1, 2, 16})},
                           {"mems.0", at::zeros({1, 3, 16})},
