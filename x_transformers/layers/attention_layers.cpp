@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/ops/heads.h"
@@ -340,7 +341,16 @@ LayersOutput AttentionLayersImpl::finish(State& state) {
   return std::move(state.output);
 }
 
-LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
+LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
+  auto inputs = given;
+  // As in Python, one row beside several is repeated; with a cache it stands for itself.
+  if (!inputs.cache) {
+    inputs.x =
+        with_rows_of(inputs.x, {inputs.context, inputs.mask, inputs.context_mask,
+                                inputs.self_attn_kv_mask, inputs.condition, inputs.in_attn_cond,
+                                inputs.deep_embeds, item_or_empty(inputs.mems, 0),
+                                of_rank(3, item_or_empty(inputs.cross_attn_kv_residuals, 0))});
+  }
   check(inputs);
   auto state = begin(inputs);
   for (const auto index : plan_.order_of(inputs.layers_execute_order))

@@ -167,7 +167,10 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   int64_t additional_keys = kAnySize;
   for (const auto& pair : inputs.self_attn_additional_kv) {
     require_key_values(pair, o.attn, batch, "self_attn_additional_kv");
-    if (pair.first.defined()) additional_keys = pair.first.size(2);
+    if (!pair.first.defined()) continue;
+    additional_keys = pair.first.size(2);
+    require(!polar_pos_emb_ && !inputs.polar_angles.defined(),
+            "self_attn_additional_kv: has no polar positions, so not beside polar_pos_emb");
   }
   require_tensor(inputs.additional_kv_mask, "additional_kv_mask", TensorKind::boolean,
                  {{"batch", batch, true}, {"keys", additional_keys}});

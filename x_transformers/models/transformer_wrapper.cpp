@@ -83,6 +83,8 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
     require_tensor(inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
                    {{"batch", batch}, {"prepended", inputs.prepend_embeds.size(1)}});
   }
+  require(inputs.x.defined() || !ff_deep_embed_.defined(),
+          "x: is needed, as ff_deep_embed has a factor for each token");
   if (!inputs.x.defined()) return;
   const auto n = inputs.x.size(1);
   if (inputs.goes_on()) {
@@ -310,7 +312,18 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
   }
 }
 
-TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& inputs) {
+TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given) {
+  auto inputs = given;
+  // As in Python, one row beside several is repeated; with a cache it stands for itself.
+  if (!inputs.cache) {
+    const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
+    const auto pos = of_rank(is_embedded ? 3 : 2, inputs.pos);
+    inputs.x = with_rows_of(inputs.x,
+                            {of_rank(3, inputs.sum_embeds), pos, inputs.mask, inputs.layers.context,
+                             inputs.layers.context_mask, inputs.layers.self_attn_kv_mask,
+                             inputs.layers.condition, inputs.layers.in_attn_cond});
+    for (const auto& [name, ids] : inputs.embed_ids) inputs.x = with_rows_of(inputs.x, {ids});
+  }
   check(inputs);
   TransformerOutput output;
   Sequence s;

@@ -119,6 +119,11 @@ void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
                        {"keys", p.v.size(2)},
                        {"value_dim_head", p.v.size(3)}});
     if (to_value_residual_mix_) {
+      const auto mixes = p.x.size(1), values = p.v.size(2);
+      require(mixes == 1 || mixes == values,
+              fmt::format("learned_value_residual_mix: has a mix for each of {} queries, but there "
+                          "are {} values",
+                          mixes, values));
       const auto mix = to_value_residual_mix_->forward(p.x).sigmoid().transpose(1, 2).unsqueeze(-1);
       p.v = at::lerp(repeat_heads(inputs.value_residual, options_.heads),
                      repeat_heads(p.v, options_.heads), mix);
@@ -319,7 +324,11 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
   return out;
 }
 
-AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
+AttentionOutput AttentionImpl::forward(const AttentionInputs& given) {
+  auto inputs = given;
+  // As in Python, one row beside several is repeated; with a cache it stands for itself.
+  if (!inputs.cache && inputs.x.dim() == 3)
+    inputs.x = with_rows_of(inputs.x, {inputs.context, inputs.mem});
   check(inputs);
   // A context whose keys and values are cached is not projected again.
   const bool goes_on = inputs.cache && inputs.cache->length() > 0;

@@ -59,6 +59,8 @@ void AttentionImpl::check(const AttentionInputs& inputs) const {
   }
   const auto& additional = inputs.additional_key_values;
   require_key_values(additional, options_, batch, "additional_key_values");
+  require(!inputs.polar || !additional.first.defined(),
+          "additional_key_values: have no polar positions, so not beside polar_pos_emb");
   if (additional.first.defined()) {
     require_tensor(inputs.additional_key_value_mask, "additional_key_value_mask",
                    TensorKind::boolean,

@@ -20,7 +20,7 @@ namespace {
 /// Tokens moved `amount` positions later (earlier if negative), zeros moved in.
 at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& mask) {
   if (amount == 0) return t;
-  amount = std::min(amount, t.size(1));
+  amount = std::clamp(amount, -t.size(1), t.size(1));
   return at::constant_pad_nd(zero_masked_rows(t, mask), {0, 0, amount, -amount}, 0);
 }
 }  // namespace

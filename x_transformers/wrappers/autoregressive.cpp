@@ -188,6 +188,9 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
   require(output.net.logits.size() == 1,
           "net: expected one output head, got " + std::to_string(output.net.logits.size()));
   auto logits = output.net.logits[0];
+  require(
+      logits.size(0) == x.size(0),
+      fmt::format("x: has {} sequences, but what else is given has {}", x.size(0), logits.size(0)));
   if (inputs.prepend_embeds.defined()) {
     const auto prepended = inputs.prepend_embeds.size(1);
     logits = logits.narrow(1, prepended, logits.size(1) - prepended);

@@ -1,5 +1,5 @@
 """What is easily refused and Python takes: values of options that are off, borders, other shapes."""
-from .base import B, CONTEXT, D, HIDDEN, N, V, X, add, ar, cross, dec, enc, flt, lm, mems, tok
+from .base import B, CONTEXT, D, HIDDEN, MASK, N, V, X, add, ar, cross, dec, enc, flt, lm, mems, tok
 
 EMBEDDING = dict(type='Embedding', num_embeddings=V, embedding_dim=D)
 FEW = dict(num_tokens=5, logits_dim=V, token_emb=EMBEDDING)
@@ -62,6 +62,15 @@ for name, config, inputs, *kwargs in [
     ('nulls', dec(), HIDDEN, dict(flash_pack_seq_kwargs=None, flash_pack_seq_context_kwargs=None)),
     ('rel_pos_of_one_head', dict(type='Attention', dim=D, heads=4, dim_head=8), HIDDEN,
      dict(rel_pos=dict(type='AlibiPositionalBias', heads=1, total_heads=1))),
+    ('one_row_context', dec(cross_attend=True), dict(x=flt(1, N, D)) | CONTEXT),
+    ('one_row_condition', dec(use_adaptive_rmsnorm=True), dict(x=flt(1, N, D), condition=flt(B, D))),
+    ('one_row_in_attn_cond', dec(), dict(x=flt(1, N, D), in_attn_cond=flt(B, N, D))),
+    ('one_row_mask', enc(), dict(x=flt(1, N, D)) | MASK),
+    ('one_row_attention', dict(type='Attention', dim=D, heads=4, dim_head=8),
+     dict(x=flt(1, N, D), context=flt(B, 5, D))),
+    ('one_row_sum_embeds', lm(dec()), dict(x=tok(1, N), sum_embeds=flt(B, N, D))),
+    ('one_row_pos', lm(dec()), dict(x=tok(1, N), pos=tok(B, N, bound=12))),
+    ('one_row_wrapper_context', lm(dec(cross_attend=True)), dict(x=tok(1, N)) | CONTEXT),
     ('flash_pack_seq_alone', dec(rotary_pos_emb=True, attn_flash_pack_seq=True), HIDDEN),
 ]:
     add(f'taken.{name}', config, inputs, *kwargs)
