@@ -1,6 +1,7 @@
 #include "x_transformers/wrappers/transformer_session.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/wrappers/step_inputs.h"
@@ -39,6 +40,9 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
   inputs.seq_start_pos = options_.seq_start_pos;
   inputs.logits = false;
   const auto output = net_->forward(inputs);
+  require(output.embeddings.size(0) == tokens.size(0),
+          fmt::format("prompts: are {}, but what else is given has {} rows", tokens.size(0),
+                      output.embeddings.size(0)));
   const auto last = output.embeddings.size(1) - 1;
   const auto& arguments = options_.inputs.to_logits_kwargs;
   if (!net_->head_is_per_token())

@@ -1,0 +1,172 @@
+// Masks, contexts, angles and caches in the shapes that Python's callers give them: each the same
+// as the plain shape, or refused by name.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
+
+namespace x_transformers::given_rows_test {
+namespace {
+
+const Json kStack =
+    Json::parse(R"({"type": "Decoder", "dim": 16, "depth": 2, "heads": 2, "attn_dim_head": 8})");
+
+Json net(const Json& stack = Json::object()) {
+  Json config = {{"type", "TransformerWrapper"}, {"num_tokens", 17}, {"max_seq_len", 16}};
+  config["attn_layers"] = kStack;
+  config["attn_layers"].update(stack);
+  return config;
+}
+
+Json generator(const Json& stack = Json::object()) {
+  return {{"type", "AutoregressiveWrapper"}, {"net", net(stack)}};
+}
+
+TensorMap results(Model& model, const std::string& mode, const TensorMap& inputs,
+                  const Json& kwargs = Json::object()) {
+  model.module().eval();
+  return run_model(model, mode, inputs, kwargs, false);
+}
+
+at::Tensor out(Model& model, const TensorMap& inputs, const Json& kwargs = Json::object()) {
+  return results(model, "forward", inputs, kwargs).begin()->second;
+}
+
+std::string refusal(const Json& config, const std::string& mode, const TensorMap& inputs,
+                    const Json& kwargs = Json::object()) {
+  const auto model = build_model(config);
+  try {
+    results(*model, mode, inputs, kwargs);
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+at::Tensor tokens(int64_t rows, int64_t length) {
+  return at::arange(rows * length).remainder(17).view({rows, length});
+}
+
+TEST(GivenCache, MaskedPrependedEmbeddingsStayMasked) {
+  const auto model = build_model(net());
+  constexpr int64_t kPrepended = 3, kOld = 4;
+  TensorMap inputs = {{"x", tokens(1, kOld + 1)},
+                      {"prepend_embeds", at::randn({1, kPrepended, 16})},
+                      {"prepend_mask", at::tensor({1, 0, 1}).to(at::kBool).unsqueeze(0)}};
+  for (const char* place : {"0.cached_kv.0", "0.cached_kv.1", "1.cached_kv.0", "1.cached_kv.1"}) {
+    inputs[std::string("cache.attn_intermediates.") + place] =
+        at::randn({1, 2, kPrepended + kOld, 8});
+  }
+  const auto changed_at = [&](int64_t key) {
+    auto other = inputs;
+    auto& keys = other["cache.attn_intermediates.0.cached_kv.0"];
+    keys = keys.clone();
+    keys.select(2, key).add_(1);
+    return other;
+  };
+  const auto expected = out(*model, inputs);
+  EXPECT_TRUE(out(*model, changed_at(1)).equal(expected));
+  EXPECT_FALSE(out(*model, changed_at(0)).equal(expected));
+  EXPECT_FALSE(out(*model, changed_at(kPrepended)).equal(expected));
+}
+
+TEST(SeqStartPos, GoesWithAMaskOfMemoriesToo) {
+  const auto model = build_model(kStack);
+  constexpr int64_t kMemory = 3, kTokens = 5;
+  TensorMap inputs = {{"x", at::randn({1, kTokens, 16})},
+                      {"mems.0", at::randn({1, kMemory, 16})},
+                      {"mems.1", at::randn({1, kMemory, 16})},
+                      {"self_attn_kv_mask", at::arange(kMemory + kTokens).ne(1).unsqueeze(0)},
+                      {"seq_start_pos", at::tensor({2})}};
+  const auto last = [&](const TensorMap& given) { return out(*model, given).select(1, -1); };
+  const auto expected = last(inputs);
+  auto other = inputs;
+  other["x"] = inputs["x"].clone();
+  other["x"].narrow(1, 0, 2).add_(1);  // before the start
+  EXPECT_TRUE(last(other).equal(expected));
+  for (const auto& [memory, is_seen] : {std::pair{0, true}, {1, false}}) {
+    other = inputs;
+    other["mems.0"] = inputs["mems.0"].clone();
+    other["mems.0"].select(1, memory).mul_(at::randn({16}));
+    EXPECT_EQ(!last(other).equal(expected), is_seen) << memory;
+  }
+}
+
+TEST(Generation, AMaskOfOneEntryIsForAllKeys) {
+  const auto model = build_model(generator());
+  const Json kwargs = {{"seq_len", 5}, {"temperature", 0}};
+  const TensorMap prompts = {{"prompts", tokens(2, 3)}};
+  auto masked = prompts;
+  masked["self_attn_kv_mask"] = at::ones({2, 1}, at::kBool);
+  EXPECT_TRUE(results(*model, "generate", masked, kwargs)
+                  .begin()
+                  ->second.equal(results(*model, "generate", prompts, kwargs).begin()->second));
+}
+
+TEST(Generation, OneContextIsForAllBeams) {
+  const auto model = build_model(generator({{"cross_attend", true}}));
+  const Json kwargs = {{"seq_len", 4}, {"method", "beam_search"}, {"beams", 3}};
+  const auto context = at::randn({1, 6, 16});
+  TensorMap one = {{"prompts", tokens(2, 3)}, {"context", context}};
+  auto each = one;
+  each["context"] = context.expand({2, -1, -1});
+  EXPECT_TRUE(results(*model, "generate", one, kwargs)
+                  .begin()
+                  ->second.equal(results(*model, "generate", each, kwargs).begin()->second));
+}
+
+TEST(OneRow, OfALossOrPromptStandsBesideNoOthers) {
+  const auto config = generator({{"cross_attend", true}});
+  const auto context = at::randn({2, 6, 16});
+  EXPECT_EQ(refusal(config, "forward", {{"x", tokens(1, 5)}, {"context", context}}),
+            "x: has 1 sequences, but what else is given has 2");
+  EXPECT_EQ(refusal(config, "generate", {{"prompts", tokens(1, 5)}, {"context", context}},
+                    {{"seq_len", 2}, {"cache_kv", false}}),
+            "prompts: are 1, but what else is given has 2 rows");
+  EXPECT_NE(refusal(config, "generate", {{"prompts", tokens(1, 5)}, {"context", context}},
+                    {{"seq_len", 2}}),
+            "");
+}
+
+TEST(Attention, HalfAPairIsNamed) {
+  const auto attention =
+      Json::parse(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8})");
+  const auto expect_other_half = [&](const std::string& pair, const at::Tensor& half) {
+    for (const char* given : {".0", ".1"}) {
+      const auto message =
+          refusal(attention, "forward", {{"x", at::randn({1, 4, 16})}, {pair + given, half}});
+      EXPECT_NE(message.find(pair), std::string::npos) << pair << given << ": " << message;
+    }
+  };
+  expect_other_half("additional_key_values", at::randn({1, 2, 3, 8}));
+  expect_other_half("polar_pos_emb", at::randn({1, 4, 8}));
+}
+
+TEST(Attention, AnglesMayHaveADimensionOfHeads) {
+  const auto model = build_model(kStack);
+  const auto x = at::randn({2, 5, 16}), angles = at::randn({1, 5, 4});
+  EXPECT_TRUE(out(*model, {{"x", x}, {"rotary_pos_emb.0", angles.unsqueeze(1)}})
+                  .equal(out(*model, {{"x", x}, {"rotary_pos_emb.0", angles}})));
+}
+
+TEST(Attention, ThreeViewsGoOnFromACache) {
+  const auto model = build_model(Json::parse(
+      R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8, "causal": true,
+          "qkv_receive_diff_residuals": true})"));
+  constexpr int64_t kTokens = 5;
+  const auto x = at::randn({3, 2, kTokens, 16});
+  const auto whole = out(*model, {{"x", x}});
+  const auto first = results(*model, "forward", {{"x", x.narrow(2, 0, kTokens - 1)}},
+                             {{"return_intermediates", true}});
+  const auto last = out(*model, {{"x", x.narrow(2, kTokens - 1, 1)},
+                                 {"cache.cached_kv.0", first.at("out.1.cached_kv.0")},
+                                 {"cache.cached_kv.1", first.at("out.1.cached_kv.1")}});
+  EXPECT_TRUE(at::allclose(last, whole.narrow(1, kTokens - 1, 1), 1e-5, 1e-6));
+}
+
+}  // namespace
+}  // namespace x_transformers::given_rows_test
