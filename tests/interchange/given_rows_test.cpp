@@ -110,13 +110,15 @@ TEST(Generation, AMaskOfOneEntryIsForAllKeys) {
 TEST(Generation, OneContextIsForAllBeams) {
   const auto model = build_model(generator({{"cross_attend", true}}));
   const Json kwargs = {{"seq_len", 4}, {"method", "beam_search"}, {"beams", 3}};
-  const auto context = at::randn({1, 6, 16});
-  TensorMap one = {{"prompts", tokens(2, 3)}, {"context", context}};
-  auto each = one;
-  each["context"] = context.expand({2, -1, -1});
-  EXPECT_TRUE(results(*model, "generate", one, kwargs)
-                  .begin()
-                  ->second.equal(results(*model, "generate", each, kwargs).begin()->second));
+  for (const int64_t rows : {1, 2}) {
+    TensorMap one = {{"prompts", tokens(rows, 3)}, {"context", at::randn({1, 6, 16})}};
+    const auto texts = results(*model, "generate", one, kwargs).begin()->second;
+    auto uncached = kwargs;
+    uncached["cache_kv"] = false;
+    EXPECT_TRUE(results(*model, "generate", one, uncached).begin()->second.equal(texts)) << rows;
+    one["context"] = one["context"].expand({rows, -1, -1});
+    EXPECT_TRUE(results(*model, "generate", one, kwargs).begin()->second.equal(texts)) << rows;
+  }
 }
 
 TEST(OneRow, OfALossOrPromptStandsBesideNoOthers) {

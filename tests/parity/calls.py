@@ -62,6 +62,8 @@ def unflatten(flat):
 
 def to_cache(tree):
     """The cache that forward takes: LayerIntermediates, or Intermediates for a lone Attention."""
+    if tree is None:
+        return None
     if 'attn_intermediates' in tree:
         tree['attn_intermediates'] = [to_cache(item) for item in tree['attn_intermediates']]
         tree['cache_length'] = int(tree['cache_length'])

@@ -86,11 +86,13 @@ int64_t cached_length(const NamedTensors& given, const std::vector<CachedPair>& 
   return said->second.item<int64_t>();
 }
 
+constexpr const char* kCacheIsTensors =
+    "is given as tensors among the inputs, named as cache.attn_intermediates.0.cached_kv.0";
+
 /// How many of the last tokens of x are new: Python's cache_age, which 0 turns off. A cache fits
 /// where x is those alone, or they and all that is cached.
-int64_t count_new(Arguments& arguments, int64_t tokens, int64_t cached, int64_t prefix) {
-  const auto age = arguments.integer("cache_age").value_or(1);
-  const bool leaves_out_cached = arguments.flag("input_not_include_cache");
+int64_t count_new(int64_t age, bool leaves_out_cached, int64_t tokens, int64_t cached,
+                  int64_t prefix) {
   require(age >= 0, fmt::format("cache_age: expected 0 or more, got {}", age));
   const auto count = age > 0 ? std::min(age, tokens) : tokens;
   const bool has_all = !leaves_out_cached && prefix + tokens == cached + count;
@@ -110,15 +112,19 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   const auto given = arguments.tensors_by_key("cache");
   const auto given_offset = arguments.integer("seq_pos_offset");
   const bool leaves_out_cached = arguments.flag("input_not_include_cache");
-  arguments.integer("cache_age");  // as in Python, without a cache it says nothing
-  if (given.empty()) return std::nullopt;
+  const auto age = arguments.integer("cache_age").value_or(1);
+  if (given.empty()) {
+    arguments.absent("cache", kCacheIsTensors);
+    return std::nullopt;
+  }
   require(x.defined() && x.dim() >= 2, "cache: needs x [batch, seq, ...]");
 
   const auto order = arguments.integers("layers_execute_order");
   auto cache = layers.make_cache(0, order);
   const auto pairs = cached_pairs(given, layers.attentions(order), cache, x.size(0));
   const auto before = x.size(1), length = cached_length(given, pairs, cache);
-  const auto added = count_new(arguments, before, length, use.prefix), count = length + added;
+  const auto added = count_new(age, leaves_out_cached, before, length, use.prefix),
+             count = length + added;
   x = x.narrow(1, before - added, added);
 
   // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
@@ -151,7 +157,11 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
 std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionOptions& options,
                                        int64_t batch) {
   const auto given = arguments.tensors("cache.cached_kv");
-  if (given.empty()) return given;
+  if (given.empty()) {
+    // A hidden state alone is a cache too.
+    if (!arguments.has("cache.hybrid_hidden")) arguments.absent("cache", kCacheIsTensors);
+    return given;
+  }
   check_shapes({given[0], given.size() > 1 ? given[1] : at::Tensor()}, options, {"batch", batch},
                "cache.cached_kv");
   return given;

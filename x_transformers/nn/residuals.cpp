@@ -103,9 +103,7 @@ DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) 
 
 at::Tensor DynamicLIMe::forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
   require(static_cast<int64_t>(hiddens.size()) == options_.num_layers,
-          fmt::format("hiddens: expected {} layers, got {} (integrate_layers runs each layer once, "
-                      "so not with weight_tie_layers or another layers_execute_order)",
-                      options_.num_layers, hiddens.size()));
+          fmt::format("hiddens: expected {} layers, got {}", options_.num_layers, hiddens.size()));
   auto weights = linear(norm_ ? norm_->forward(x) : x, weight_, bias_)
                      .unflatten(-1, {options_.num_views, options_.num_layers});
   weights = options_.use_softmax ? weights.softmax(-1) : weights.relu();

@@ -112,7 +112,8 @@ void reorder(TransformerInputs& inputs, const at::Tensor& rows, int64_t batch) {
   pick_all(inputs.mem_masks, 2);
 
   auto& layers = inputs.layers;
-  pick(layers.context, 3);
+  // As in the cache of its keys and values, one row stays one.
+  if (batch > 1) pick(layers.context, 3);
   for (auto* t : {&layers.context_mask, &layers.context_pos, &layers.self_attn_kv_mask,
                   &layers.additional_kv_mask, &layers.condition, &layers.in_attn_cond}) {
     pick(*t, 2);
