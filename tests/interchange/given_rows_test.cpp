@@ -108,7 +108,11 @@ TEST(Generation, AMaskOfOneEntryIsForAllKeys) {
 }
 
 TEST(Generation, OneContextIsForAllBeams) {
-  const auto model = build_model(generator({{"cross_attend", true}}));
+  // The hybrid module of cross attention reads what the queries are made of, which has all rows.
+  const auto model = build_model(
+      generator({{"cross_attend", true},
+                 {"attn_hybrid_module", {{"type", "MinGRU"}, {"dim", 16}, {"dim_out", 16}}},
+                 {"attn_hybrid_fold_axial_dim", 1}}));
   const Json kwargs = {{"seq_len", 4}, {"method", "beam_search"}, {"beams", 3}};
   for (const int64_t rows : {1, 2}) {
     TensorMap one = {{"prompts", tokens(rows, 3)}, {"context", at::randn({1, 6, 16})}};

@@ -21,9 +21,10 @@ std::pair<at::Tensor, at::Tensor> KeyValueCache::append(const at::Tensor& keys,
 }
 
 void KeyValueCache::reorder(const at::Tensor& rows) {
+  for (auto* buffer : {&gates, &hybrid_inputs}) buffer->reorder(rows);
   const auto keys = keys_.view();
   if (is_context && keys.defined() && keys.size(0) == 1) return;  // one row stands for all
-  for (auto* buffer : {&keys_, &values_, &gates, &hybrid_inputs}) buffer->reorder(rows);
+  for (auto* buffer : {&keys_, &values_}) buffer->reorder(rows);
 }
 
 void KeyValueCache::reserve(int64_t capacity) {
