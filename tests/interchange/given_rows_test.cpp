@@ -125,6 +125,19 @@ TEST(Generation, OneContextIsForAllBeams) {
   }
 }
 
+TEST(Generation, ActivationsThatSeeOtherTokensAreNotCached) {
+  const Json softmax = {{"type", "Softmax"}, {"dim", 1}};
+  const auto model = build_model(generator({{"ff_custom_activation", softmax}}));
+  const TensorMap prompts = {{"prompts", tokens(2, 3)}};
+  const auto text = [&](bool cache_kv) {
+    return results(*model, "generate", prompts,
+                   {{"seq_len", 6}, {"temperature", 0}, {"cache_kv", cache_kv}})
+        .begin()
+        ->second;
+  };
+  EXPECT_TRUE(text(true).equal(text(false)));
+}
+
 TEST(OneRow, OfALossOrPromptStandsBesideNoOthers) {
   const auto config = generator({{"cross_attend", true}});
   const auto context = at::randn({2, 6, 16});

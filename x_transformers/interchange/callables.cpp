@@ -68,6 +68,9 @@ void register_callables(ModelTypes& types) {
   register_callable_part(types, "Embedding", "input", make_embedding);
   register_callable_part(types, "Softmax", "input", make_softmax);
   register_callable_part(types, "GRU", "input", make_gru);
+  register_callable_part(types, "LSTM", "input", make_lstm);
+  register_callable_part(types, "RNN", "input", make_rnn);
+  register_callable_part(types, "Dropout", "input", make_dropout);
   register_callable_part(types, "MinGRU", "x", make_min_gru);
   register_callable_part(types, "CausalConv1d", "x", make_causal_conv1d);
   register_part<FoldAxiallyOptions>(types, "FoldAxially", [](const FoldAxiallyOptions& options) {

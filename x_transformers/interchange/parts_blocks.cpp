@@ -6,6 +6,7 @@
 #include "x_transformers/interchange/parts_options.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/blocks.h"
+#include "x_transformers/nn/callable_activation.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
@@ -101,8 +102,9 @@ class ConcatCombine : public torch::nn::Module {
 class GLU : public torch::nn::Module {
  public:
   explicit GLU(const GLUOptions& options)
-      : act_(register_module("act", make_activation(options.activation))),
+      : act_(make_callable_activation(options.activation)),
         proj_(register_module("proj", Linear(options.dim_in, options.dim_out * 2))) {
+    register_module("act", act_->registered());
     if (options.mult_bias)
       mult_bias_ = register_parameter("mult_bias", at::ones({options.dim_out}));
   }

@@ -20,6 +20,10 @@ class ActivationModule : public torch::nn::Module {
   virtual at::Tensor forward(const at::Tensor& x) = 0;
   /// The plain function that this is, if it is one that fused kernels know.
   virtual std::optional<Activation> plain() const { return std::nullopt; }
+  /// Whether what comes out for a token hangs on that token alone.
+  virtual bool is_per_token() const { return true; }
+  /// The module whose parameters these are.
+  virtual std::shared_ptr<torch::nn::Module> registered() { return shared_from_this(); }
 };
 
 /// softmax(x) * x, then a layer norm (https://transformer-circuits.pub/2022/solu).

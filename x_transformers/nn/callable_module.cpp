@@ -40,7 +40,7 @@ CallableModule activation_callable(const ModuleSpec& spec) {
             require_no_arguments(type, arguments);
             return CallableModule::Result{activation->forward(x), {}};
           },
-          /*is_per_token=*/true};
+          activation->is_per_token()};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <torch/nn/modules/dropout.h>
 #include <torch/nn/modules/embedding.h>
 #include <torch/nn/modules/rnn.h>
 
@@ -146,7 +147,7 @@ CallableModule make_feed_forward(const FeedForwardOptions& options) {
                 feed_forward->forward(x, only_argument("FeedForward", "deep_embed", arguments)),
                 {}};
           },
-          /*is_per_token=*/true};
+          /*is_per_token=*/feed_forward->cache_refusal().empty()};
 }
 
 }  // namespace
@@ -169,7 +170,9 @@ CallableModule make_embedding(const EmbeddingModuleOptions& options) {
           fmt::format("padding_idx: {} is not below num_embeddings = {}", padding.value_or(0),
                       options.num_embeddings));
   torch::nn::EmbeddingOptions embedding(options.num_embeddings, options.embedding_dim);
-  embedding.padding_idx(padding);
+  require(!options.sparse, "sparse: gradients are dense, expected false");
+  embedding.padding_idx(padding).max_norm(options.max_norm).norm_type(options.norm_type);
+  embedding.scale_grad_by_freq(options.scale_grad_by_freq);
   return plain("Embedding", torch::nn::Embedding(embedding), /*takes_floats=*/false);
 }
 
@@ -181,24 +184,84 @@ CallableModule make_softmax(const SoftmaxModuleOptions& options) {
           }};
 }
 
-CallableModule make_gru(const GRUModuleOptions& options) {
+namespace {
+
+void check_recurrent(const GRUModuleOptions& options) {
   require_size(options.input_size, "input_size");
   require_size(options.hidden_size, "hidden_size");
   require_modules(options.num_layers, "num_layers");
-  require_fraction(options.dropout, "dropout");
-  torch::nn::GRUOptions gru(options.input_size, options.hidden_size);
-  gru.num_layers(options.num_layers).bias(options.bias).batch_first(options.batch_first);
-  gru.dropout(options.dropout).bidirectional(options.bidirectional);
-  torch::nn::GRU module(gru);
+  require_probability(options.dropout, "dropout");
+}
+
+/// The options of torch.nn's recurrent modules, which share their names.
+template <class TorchOptions>
+TorchOptions recurrent_options(const GRUModuleOptions& options) {
+  check_recurrent(options);
+  TorchOptions recurrent(options.input_size, options.hidden_size);
+  recurrent.num_layers(options.num_layers).bias(options.bias).batch_first(options.batch_first);
+  recurrent.dropout(options.dropout).bidirectional(options.bidirectional);
+  return recurrent;
+}
+
+/// The callable of a recurrent module; `run` gives its output and its last state.
+template <class Holder, class Run>
+CallableModule recurrent(const std::string& type, Holder module, const GRUModuleOptions& options,
+                         Run run) {
   return {module.ptr(),
-          [module](const at::Tensor& x, const NamedTensors& arguments) mutable {
-            require_floats("GRU", x);
+          [module, type, run](const at::Tensor& x, const NamedTensors& arguments) mutable {
+            require_floats(type, x);
             // cuDNN gathers the weights at each call, unless they lie together.
             if (x.is_cuda() && !share_storage(module->parameters())) module->flatten_parameters();
-            const auto [out, hidden] = module->forward(x, only_argument("GRU", "hx", arguments));
-            return Result{out, hidden};
+            return run(module, x, arguments);
           },
           /*is_per_token=*/false, /*is_causal=*/options.batch_first && !options.bidirectional};
+}
+
+/// Of a recurrence whose state is one tensor.
+template <class Holder>
+CallableModule with_one_state(const std::string& type, Holder module,
+                              const GRUModuleOptions& options) {
+  return recurrent(type, module, options,
+                   [type](Holder& holder, const at::Tensor& x, const NamedTensors& arguments) {
+                     const auto [out, hidden] =
+                         holder->forward(x, only_argument(type, "hx", arguments));
+                     return Result{out, hidden};
+                   });
+}
+
+}  // namespace
+
+CallableModule make_gru(const GRUModuleOptions& options) {
+  return with_one_state("GRU", torch::nn::GRU(recurrent_options<torch::nn::GRUOptions>(options)),
+                        options);
+}
+
+CallableModule make_rnn(const RNNModuleOptions& options) {
+  auto rnn = recurrent_options<torch::nn::RNNOptions>(options);
+  require(options.nonlinearity == "tanh" || options.nonlinearity == "relu",
+          "nonlinearity: expected tanh or relu, got '" + options.nonlinearity + "'");
+  if (options.nonlinearity == "tanh")
+    rnn.nonlinearity(torch::kTanh);
+  else
+    rnn.nonlinearity(torch::kReLU);
+  return with_one_state("RNN", torch::nn::RNN(rnn), options);
+}
+
+/// Its state is two tensors, of which Python's callers get and give the first alone; so none can be
+/// given.
+CallableModule make_lstm(const LSTMModuleOptions& options) {
+  torch::nn::LSTM lstm(recurrent_options<torch::nn::LSTMOptions>(options));
+  return recurrent("LSTM", lstm, options,
+                   [](torch::nn::LSTM& holder, const at::Tensor& x, const NamedTensors& arguments) {
+                     require_no_arguments("LSTM", arguments);
+                     const auto [out, state] = holder->forward(x);
+                     return Result{out, std::get<0>(state)};
+                   });
+}
+
+CallableModule make_dropout(const DropoutModuleOptions& options) {
+  require_probability(options.p, "p");
+  return plain("Dropout", torch::nn::Dropout(options.p), /*takes_floats=*/true);
 }
 
 CallableModule make_min_gru(const MinGRUOptions& options) {
@@ -235,6 +298,9 @@ std::map<std::string, MakeCallable> built_in_callables() {
           {"Embedding", maker(make_embedding)},
           {"Softmax", maker(make_softmax)},
           {"GRU", maker(make_gru)},
+          {"LSTM", maker(make_lstm)},
+          {"RNN", maker(make_rnn)},
+          {"Dropout", maker(make_dropout)},
           {"MinGRU", maker(make_min_gru)},
           {"CausalConv1d", maker(make_causal_conv1d)},
           {"TokenEmbedding", maker(make_token_embedding)},

@@ -28,12 +28,21 @@ struct EmbeddingModuleOptions {
   int64_t num_embeddings = 0;
   int64_t embedding_dim = 0;
   std::optional<int64_t> padding_idx = std::nullopt;
+  std::optional<double> max_norm = std::nullopt;
+  double norm_type = 2.0;
+  bool scale_grad_by_freq = false;
+  bool sparse = false;
 
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("num_embeddings", num_embeddings, "size of the vocabulary");
     v.required("embedding_dim", embedding_dim, "features");
     v("padding_idx", padding_idx, "the token whose vector gets no gradient");
+    v("max_norm", max_norm, "longer vectors are shortened to it as they are looked up");
+    v("norm_type", norm_type, "the p of that norm");
+    v("scale_grad_by_freq", scale_grad_by_freq,
+      "gradients are divided by how often their token came");
+    v("sparse", sparse, "must be false: gradients are dense");
   }
 };
 
@@ -65,6 +74,31 @@ struct GRUModuleOptions {
     v("batch_first", batch_first, "input [b, n, d]; else [n, b, d]");
     v("dropout", dropout, "dropout between the layers");
     v("bidirectional", bidirectional, "a second unit runs from the end");
+  }
+};
+
+/// torch.nn.LSTM: long short-term memory.
+struct LSTMModuleOptions : GRUModuleOptions {};
+
+/// torch.nn.RNN: a plain recurrence.
+struct RNNModuleOptions : GRUModuleOptions {
+  std::string nonlinearity = "tanh";
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    GRUModuleOptions::fields(v);
+    v("nonlinearity", nonlinearity, "tanh or relu");
+  }
+};
+
+struct DropoutModuleOptions {
+  double p = 0.5;
+  bool inplace = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("p", p, "the part that becomes zero in training");
+    v("inplace", inplace, "accepted: it changes no number");
   }
 };
 
@@ -100,6 +134,9 @@ CallableModule make_linear(const LinearModuleOptions& options);
 CallableModule make_embedding(const EmbeddingModuleOptions& options);
 CallableModule make_softmax(const SoftmaxModuleOptions& options);
 CallableModule make_gru(const GRUModuleOptions& options);
+CallableModule make_lstm(const LSTMModuleOptions& options);
+CallableModule make_rnn(const RNNModuleOptions& options);
+CallableModule make_dropout(const DropoutModuleOptions& options);
 CallableModule make_min_gru(const MinGRUOptions& options);
 CallableModule make_causal_conv1d(const CausalConv1dOptions& options);
 

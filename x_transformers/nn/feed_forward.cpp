@@ -5,8 +5,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <utility>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/nn/callable_activation.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/linear.h"
 
@@ -15,7 +18,7 @@ namespace x_transformers {
 namespace {
 std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& options,
                                                     int64_t inner_dim) {
-  if (options.custom_activation) return make_activation(*options.custom_activation);
+  if (options.custom_activation) return make_callable_activation(*options.custom_activation);
   if (options.relu_squared) return make_activation(Activation::relu_squared);
   if (options.solu) return std::make_shared<SoLU>(inner_dim);
   return make_activation(options.swish ? Activation::silu : Activation::gelu);
@@ -33,7 +36,11 @@ void validate(const FeedForwardOptions& options) {
   require(!(options.relu_squared && options.solu), "relu_squared and solu: at most one of them");
   require_probability(options.dropout, "dropout");
   require_probability(options.sublayer_dropout, "sublayer_dropout");
-  if (options.custom_activation) make_activation(*options.custom_activation);
+  if (options.custom_activation) make_callable_activation(*options.custom_activation);
+}
+
+std::string FeedForwardImpl::cache_refusal() const {
+  return activation_->is_per_token() ? "" : "ff_custom_activation may look at other tokens";
 }
 
 FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::move(options)) {
@@ -47,13 +54,13 @@ FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::mov
   auto first = ff->register_module("0", make_scope());
   if (options_.glu) {
     proj_in_ = first->register_module("proj", Linear(options_.dim, inner_dim * 2));
-    first->register_module("act", activation_);
+    first->register_module("act", activation_->registered());
     if (options_.glu_mult_bias)
       glu_mult_bias_ = first->register_parameter("mult_bias", at::ones({inner_dim}));
   } else {
     proj_in_ = first->register_module(
         "0", Linear(torch::nn::LinearOptions(options_.dim, inner_dim).bias(bias)));
-    first->register_module("1", activation_);
+    first->register_module("1", activation_->registered());
   }
   if (options_.post_act_ln)
     post_act_ln_ = ff->register_module("1", std::make_shared<LayerNorm>(inner_dim));

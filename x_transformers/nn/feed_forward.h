@@ -63,6 +63,7 @@ class FeedForwardImpl : public Block {
     output.out = forward(inputs.attention.x, inputs.deep_embed);
     return output;
   }
+  std::string cache_refusal() const override;
 
  private:
   at::Tensor hidden(const at::Tensor& x);

@@ -1,6 +1,29 @@
 """What is easily refused and Python takes: values of options that are off, borders, other shapes."""
 from .base import B, CONTEXT, D, HIDDEN, MASK, N, V, X, add, ar, cross, dec, enc, flt, lm, mems, tok
 
+WIDTH = 4 * D
+ACTIVATIONS = dict(
+    gelu=dict(type='GELU', approximate='none'), prelu=dict(type='PReLU', init=0.5),
+    prelu_of_places=dict(type='PReLU', num_parameters=N), softmax=dict(type='Softmax', dim=-1),
+    softmax_of_places=dict(type='Softmax', dim=1), softmin=dict(type='Softmin', dim=2),
+    log_softmax=dict(type='LogSoftmax', dim=-1), solu=dict(type='SoLU', dim=WIDTH),
+    rrelu=dict(type='RReLU', lower=0.1, upper=0.5), dropout=dict(type='Dropout', p=0.5),
+    linear=dict(type='Linear', in_features=WIDTH, out_features=WIDTH),
+    feed_forward=dict(type='FeedForward', dim=WIDTH, mult=1), norm=dict(type='RMSNorm', dim=WIDTH))
+for name, activation in ACTIVATIONS.items():
+    make = enc if name.endswith('of_places') else dec
+    add(f'taken.activation_{name}', make(1, ff_custom_activation=activation, ff_glu=name == 'solu'),
+        HIDDEN)
+for name, module in dict(lstm=dict(type='LSTM'), rnn=dict(type='RNN'),
+                         rnn_relu=dict(type='RNN', nonlinearity='relu', num_layers=2)).items():
+    add(f'taken.hybrid_{name}', dec(1, attn_hybrid_fold_axial_dim=1, attn_hybrid_module=dict(
+        input_size=D, hidden_size=32, batch_first=True, **module)), HIDDEN)
+for name, options in dict(max_norm=dict(max_norm=0.5), max_norm_1=dict(max_norm=0.5, norm_type=1),
+                          by_frequency=dict(scale_grad_by_freq=True),
+                          nulls=dict(max_norm=None, padding_idx=None, sparse=False)).items():
+    add(f'taken.embedding_{name}', lm(dec(1), token_emb=dict(
+        type='Embedding', num_embeddings=V, embedding_dim=D, **options)), X)
+
 EMBEDDING = dict(type='Embedding', num_embeddings=V, embedding_dim=D)
 FEW = dict(num_tokens=5, logits_dim=V, token_emb=EMBEDDING)
 HYPER = dict(num_residual_streams=2, qkv_receive_diff_residuals=True)
