@@ -5,6 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <string>
+#include <vector>
+
 #include "warnings.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/nn/attend.h"
@@ -47,6 +51,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         ModuleSpec{"GRU",
                    R"({"input_size": 4, "hidden_size": 6, "batch_first": true, "num_layers": 2})"},
+        ModuleSpec{"RNN", R"({"input_size": 4, "hidden_size": 6, "batch_first": true,
+                              "nonlinearity": "relu"})"},
         ModuleSpec{"MinGRU", R"({"dim": 4, "dim_out": 6})"},
         ModuleSpec{"CausalConv1d", R"({"dim": 4, "kernel_size": 3})"},
         ModuleSpec{"CausalConv1d", R"({"dim": 4, "dim_out": 8, "depthwise": true})"}),
@@ -74,6 +80,178 @@ TEST_P(Recurrent, SeesNoLaterToken) {
     const auto out = seen(x), other = seen(changed);
     EXPECT_TRUE(out.narrow(1, 0, 5).equal(other.narrow(1, 0, 5)));
     EXPECT_FALSE(out.narrow(1, 5, 2).equal(other.narrow(1, 5, 2)));
+  }
+}
+
+TEST(LSTM, SeesNoLaterTokenAndTakesNoState) {
+  const at::NoGradGuard no_grad;
+  const auto module = make_callable(
+      {"LSTM", R"({"input_size": 4, "hidden_size": 6, "proj_size": 3, "batch_first": true})"},
+      "here");
+  EXPECT_TRUE(module.is_causal);
+  const auto x = at::randn({2, 7, 4});
+  const auto whole = module.call(x, {});
+  EXPECT_EQ(whole.hidden.sizes(), at::IntArrayRef({1, 2, 3}));
+  EXPECT_TRUE(at::allclose(module(x.narrow(1, 0, 5)), whole.out.narrow(1, 0, 5), 1e-5, 1e-6));
+  EXPECT_THROW(module(x, {{"hx", whole.hidden}}), InputError);
+  for (const char* options : {R"({"batch_first": true, "bidirectional": true})", "{}"}) {
+    auto arguments = Json::parse(options);
+    arguments["input_size"] = arguments["hidden_size"] = 4;
+    EXPECT_FALSE(make_callable({"LSTM", arguments.dump()}, "here").is_causal);
+  }
+}
+
+TEST(Embedding, ShortensWhatIsLookedUp) {
+  const at::NoGradGuard no_grad;
+  const auto module = make_callable({"Embedding", R"({"num_embeddings": 5, "embedding_dim": 8,
+                                                      "max_norm": 0.5, "norm_type": 1})"},
+                                    "here");
+  const auto weight = module.module->named_parameters()["weight"];
+  weight.fill_(1);
+  EXPECT_TRUE(at::allclose(module(at::tensor({1, 3})), at::full({2, 8}, 0.5 / 8), 1e-4));
+  EXPECT_TRUE(weight[2].equal(at::ones({8})));
+}
+
+TEST(Dropout, ChangesNothingOutOfTraining) {
+  const auto x = at::ones({4, 50, 20});
+  for (const char* type :
+       {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}) {
+    const auto dropout = make_callable({type, R"({"p": 0.5, "inplace": true})"}, "here");
+    EXPECT_FALSE(dropout(x).equal(x)) << type;
+    dropout.module->eval();
+    EXPECT_TRUE(dropout(x).equal(x)) << type;
+  }
+}
+
+TEST(Dropout, OfFeaturesDropsEntriesOfTheSecondDimensionWhole) {
+  const auto x = at::ones({4, 50, 20});
+  for (const char* type : {"Dropout1d", "Dropout2d", "FeatureAlphaDropout"}) {
+    const auto out = make_callable({type}, "here")(x);
+    EXPECT_TRUE(out.equal(out.narrow(2, 0, 1).expand_as(out))) << type;
+    EXPECT_GT(out.select(2, 0).std().item<double>(), 0) << type;
+  }
+}
+
+TEST(Norms, AreOfEachTokenAlone) {
+  const auto x = at::randn({2, 3, 8});
+  for (const char* type : {"LayerNorm", "RMSNorm", "ScaleNorm", "SimpleRMSNorm"}) {
+    const auto norm = make_callable({type, R"({"dim": 8, "unit_offset": true})"}, "here");
+    EXPECT_TRUE(norm.is_per_token) << type;
+    EXPECT_NEAR(norm(x).square().mean().item<double>(), 1, 0.05) << type;
+    EXPECT_THROW(norm(at::randn({2, 3, 4})), InputError) << type;
+  }
+}
+
+TEST(Identity, LeavesUnusedWhatComesBeside) {
+  const auto identity = make_callable({"Identity"}, "here");
+  EXPECT_TRUE(identity.is_per_token);
+  const auto tokens = at::tensor({1, 2});
+  EXPECT_TRUE(identity(tokens, {{"mask", tokens}}).equal(tokens));
+}
+
+struct ActivationCase {
+  ModuleSpec spec;
+  std::function<at::Tensor(const at::Tensor&)> expected;
+  bool is_per_token = true;
+};
+
+/// [b, n, d]
+const std::vector<ActivationCase>& activation_cases() {
+  static const std::vector<ActivationCase> all = {
+      {{"GELU", R"({"approximate": "tanh"})"}, [](const auto& x) { return at::gelu(x, "tanh"); }},
+      {{"ReLU", R"({"inplace": true})"}, [](const auto& x) { return x.clamp_min(0); }},
+      {{"ELU", R"({"alpha": 2, "inplace": false})"},
+       [](const auto& x) { return at::where(x > 0, x, 2 * x.expm1()); }},
+      {{"CELU", R"({"alpha": 2})"},
+       [](const auto& x) { return at::where(x > 0, x, 2 * (x / 2).expm1()); }},
+      {{"LeakyReLU", R"({"negative_slope": 0.3})"},
+       [](const auto& x) { return at::where(x > 0, x, 0.3 * x); }},
+      {{"PReLU", R"({"init": 0.1})"}, [](const auto& x) { return at::where(x > 0, x, 0.1 * x); }},
+      {{"PReLU", R"({"num_parameters": 3, "init": 0.1})"},
+       [](const auto& x) { return at::where(x > 0, x, 0.1 * x); },
+       false},
+      {{"RReLU", R"({"lower": 0.2, "upper": 0.4})"},
+       [](const auto& x) { return at::where(x > 0, x, 0.3 * x); }},
+      {{"Hardtanh", R"({"min_val": -0.5, "max_value": 0.25})"},
+       [](const auto& x) { return x.clamp(-0.5, 0.25); }},
+      {{"Softplus", R"({"beta": 2, "threshold": 1})"},
+       [](const auto& x) { return at::where(2 * x > 1, x, (2 * x).exp().log1p() / 2); }},
+      {{"Threshold", R"({"threshold": 0.5, "value": 7})"},
+       [](const auto& x) { return at::where(x > 0.5, x, at::full_like(x, 7)); }},
+      {{"Hardshrink", R"({"lambd": 0.2})"},
+       [](const auto& x) { return at::where(x.abs() > 0.2, x, at::zeros_like(x)); }},
+      {{"Softshrink", R"({"lambd": 0.2})"},
+       [](const auto& x) { return x.sign() * (x.abs() - 0.2).clamp_min(0); }},
+      {{"Softmax", R"({"dim": -1})"}, [](const auto& x) { return x.softmax(2); }},
+      {{"Softmax", R"({"dim": 1})"}, [](const auto& x) { return x.softmax(1); }, false},
+      {{"Softmax", R"({"dim": null})"}, [](const auto& x) { return x.softmax(0); }, false},
+      {{"Softmax2d"}, [](const auto& x) { return x.softmax(0); }, false},
+      {{"Softmin", R"({"dim": 2})"}, [](const auto& x) { return (-x).softmax(2); }},
+      {{"LogSoftmax", R"({"dim": -1})"}, [](const auto& x) { return x.softmax(2).log(); }},
+  };
+  return all;
+}
+
+TEST(Activations, TakeTorchsArguments) {
+  at::manual_seed(2);
+  const auto x = at::randn({2, 3, 16});
+  for (const auto& [spec, expected, is_per_token] : activation_cases()) {
+    const auto activation = make_callable(spec, "here");
+    activation.module->eval();
+    const auto what = spec.type + spec.arguments;
+    EXPECT_TRUE(at::allclose(activation(x), expected(x), 1e-4, 1e-5)) << what;
+    EXPECT_EQ(activation.is_per_token, is_per_token) << what;
+  }
+}
+
+TEST(Activations, LeaveTheirInputAsItIs) {
+  const auto x = at::randn({2, 3, 4}), before = x.clone();
+  make_callable({"ReLU", R"({"inplace": true})"}, "here")(x);
+  EXPECT_TRUE(x.equal(before));
+}
+
+TEST(Activations, NameTheirParametersAsTorch) {
+  const auto names = make_callable({"PReLU"}, "here").module->named_parameters().keys();
+  EXPECT_THAT(names, testing::ElementsAre("weight"));
+  EXPECT_THAT(make_callable({"SoLU", R"({"dim": 4})"}, "here").module->named_parameters().keys(),
+              testing::ElementsAre("norm.gamma"));
+}
+
+struct Refused {
+  ModuleSpec spec;
+  const char* message;
+};
+
+TEST(Arguments, ThatCannotBeAreRefusedByName) {
+  const std::vector<Refused> all = {
+      {{"ELU", R"({"alhpa": 1})"}, "here: unknown key 'alhpa'; the nearest known one is 'alpha'"},
+      {{"ELU", R"({"alpha": "x"})"}, "here.alpha: expected a number, got"},
+      {{"Softplus", R"({"inplace": true})"}, "here: unknown key 'inplace'"},
+      {{"Tanh", R"({"inplace": true})"}, "here: Tanh takes no arguments, got {\"inplace\":true}"},
+      {{"ReLU", R"({"inplace": 3})"}, "here.inplace: expected true or false, got 3"},
+      {{"Hardtanh", R"({"min_val": 2})"}, "here.max_val: expected more than min_val = 2, got 1"},
+      {{"Softshrink", R"({"lambd": -1})"}, "lambd: expected a number of 0 or more, got -1"},
+      {{"CELU", R"({"alpha": 0})"}, "here.alpha: expected a number other than 0"},
+      {{"Threshold", R"({"threshold": 1})"}, "here.value: is needed"},
+      {{"LogSoftmax", R"({"dim": 1.5})"}, "here.dim: expected an integer, got 1.5"},
+      {{"GELU", R"({"approximate": "erf"})"}, "here.approximate: expected none or tanh, got 'erf'"},
+      {{"Embedding", R"({"num_embeddings": 4, "embedding_dim": 2, "sparse": true})"},
+       "sparse: not built yet"},
+      {{"LSTM", R"({"input_size": 4, "hidden_size": 6, "proj_size": 6})"},
+       "proj_size: expected 0, or a size below hidden_size = 6, got 6"},
+      {{"GRU", R"({"input_size": 4, "hidden_size": 6, "proj_size": 3})"},
+       "unknown key 'proj_size'"},
+      {{"RNN", R"({"input_size": 4, "hidden_size": 6, "nonlinearity": "gelu"})"},
+       "nonlinearity: expected tanh or relu, got 'gelu'"},
+      {{"Dropout", R"({"p": 2})"}, "p: expected a number in [0, 1], got 2"},
+  };
+  for (const auto& [spec, message] : all) {
+    try {
+      make_callable(spec, "here");
+      ADD_FAILURE() << spec.type << spec.arguments;
+    } catch (const InputError& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(message));
+    }
   }
 }
 

@@ -3,8 +3,10 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
+#include <set>
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
@@ -105,6 +107,34 @@ struct GELUOptions {
   }
 };
 
+/// Softmax and its kin.
+struct SoftmaxOptions {
+  std::optional<int64_t> dim = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "the dimension whose entries sum to one; default: torch's choice");
+  }
+};
+
+struct ThresholdOptions {
+  double threshold = 0.0;
+  double value = 0.0;
+  bool inplace = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("threshold", threshold, "entries that are not above it are replaced");
+    v.required("value", value, "what they become");
+    v("inplace", inplace, "accepted: it changes no number");
+  }
+};
+
+struct NoArguments {
+  template <class Visitor>
+  void fields(Visitor&) {}
+};
+
 struct SoLUOptions {
   int64_t dim = 0;
 
@@ -115,36 +145,37 @@ struct SoLUOptions {
 };
 
 const std::map<std::string, Activation>& plain_activations() {
-  static const std::map<std::string, Activation> all = {{"GELU", Activation::gelu},
-                                                        {"SiLU", Activation::silu},
+  static const std::map<std::string, Activation> all = {{"SiLU", Activation::silu},
                                                         {"ReLU", Activation::relu},
                                                         {"ReluSquared", Activation::relu_squared}};
   return all;
 }
 
-/// Arguments that have an effect, with torch's defaults.
+/// Arguments that are numbers, with torch's defaults.
 using Numbers = std::map<std::string, double>;
 
 struct Parameterised {
   Numbers defaults;
   std::function<at::Tensor(const at::Tensor&, const Numbers&)> function;
+  bool has_inplace = false;
 };
-
-int64_t dim_of(const Numbers& numbers) { return static_cast<int64_t>(numbers.at("dim")); }
 
 const std::map<std::string, Parameterised>& parameterised() {
   static const std::map<std::string, Parameterised> all = {
       {"ELU",
        {{{"alpha", 1}},
-        [](const at::Tensor& x, const Numbers& n) { return at::elu(x, n.at("alpha")); }}},
+        [](const at::Tensor& x, const Numbers& n) { return at::elu(x, n.at("alpha")); },
+        /*has_inplace=*/true}},
       {"CELU",
        {{{"alpha", 1}},
-        [](const at::Tensor& x, const Numbers& n) { return at::celu(x, n.at("alpha")); }}},
+        [](const at::Tensor& x, const Numbers& n) { return at::celu(x, n.at("alpha")); },
+        /*has_inplace=*/true}},
       {"LeakyReLU",
        {{{"negative_slope", 0.01}},
         [](const at::Tensor& x, const Numbers& n) {
           return at::leaky_relu(x, n.at("negative_slope"));
-        }}},
+        },
+        /*has_inplace=*/true}},
       {"Softplus",
        {{{"beta", 1}, {"threshold", 20}},
         [](const at::Tensor& x, const Numbers& n) {
@@ -154,23 +185,11 @@ const std::map<std::string, Parameterised>& parameterised() {
        {{{"min_val", -1}, {"max_val", 1}},
         [](const at::Tensor& x, const Numbers& n) {
           return at::hardtanh(x, n.at("min_val"), n.at("max_val"));
-        }}},
-      {"Threshold",
-       {{{"threshold", 0}, {"value", 0}},
-        [](const at::Tensor& x, const Numbers& n) {
-          return at::threshold(x, n.at("threshold"), n.at("value"));
-        }}},
+        },
+        /*has_inplace=*/true}},
       {"Hardshrink",
        {{{"lambd", 0.5}},
         [](const at::Tensor& x, const Numbers& n) { return at::hardshrink(x, n.at("lambd")); }}},
-      {"Softmax",
-       {{{"dim", -1}}, [](const at::Tensor& x, const Numbers& n) { return x.softmax(dim_of(n)); }}},
-      {"Softmin",
-       {{{"dim", -1}},
-        [](const at::Tensor& x, const Numbers& n) { return (-x).softmax(dim_of(n)); }}},
-      {"LogSoftmax",
-       {{{"dim", -1}},
-        [](const at::Tensor& x, const Numbers& n) { return x.log_softmax(dim_of(n)); }}},
       {"Softshrink",
        {{{"lambd", 0.5}},
         [](const at::Tensor& x, const Numbers& n) { return at::softshrink(x, n.at("lambd")); }}},
@@ -178,25 +197,129 @@ const std::map<std::string, Parameterised>& parameterised() {
   return all;
 }
 
-/// An activation with arguments; `inplace` has no meaning here.
-std::shared_ptr<ActivationModule> with_arguments(const std::string& type,
-                                                 const Parameterised& activation,
-                                                 const Json& arguments) {
+void check_numbers(const std::string& type, const Numbers& numbers) {
+  if (type == "Hardtanh")
+    require(numbers.at("max_val") > numbers.at("min_val"),
+            fmt::format("max_val: expected more than min_val = {}, got {}", numbers.at("min_val"),
+                        numbers.at("max_val")));
+  if (type == "Softshrink")
+    require(numbers.at("lambd") >= 0,
+            fmt::format("lambd: expected a number of 0 or more, got {}", numbers.at("lambd")));
+  if (type == "CELU")
+    require(numbers.at("alpha") != 0, "alpha: expected a number other than 0, got 0");
+}
+
+/// Hardtanh's bounds as older versions of torch name them, which newer ones still take.
+std::string newer_name(const std::string& type, const std::string& name) {
+  if (type == "Hardtanh" && name == "min_value") return "min_val";
+  if (type == "Hardtanh" && name == "max_value") return "max_val";
+  return name;
+}
+
+/// Removes `inplace`, which changes no number.
+void take_inplace(Json& arguments, const std::string& where) {
+  bool inplace = false;
+  if (!arguments.contains("inplace")) return;
+  read_value(arguments["inplace"], inplace, where + ".inplace");
+  arguments.erase("inplace");
+}
+
+std::shared_ptr<ActivationModule> with_numbers(const std::string& type,
+                                               const Parameterised& activation, Json arguments,
+                                               const std::string& where) {
   auto numbers = activation.defaults;
   std::vector<std::string> known;
   for (const auto& [name, value] : numbers) known.push_back(name);
-  for (const auto& [name, value] : arguments.items()) {
-    if (name == "inplace") continue;
-    require(numbers.count(name),
-            type + ": unknown argument '" + name + "'" + detail::nearest_hint(name, known));
-    read_value(value, numbers[name], type + "." + name);
+  if (activation.has_inplace) take_inplace(arguments, where);
+  for (const auto& [given, value] : arguments.items()) {
+    const auto found = numbers.find(newer_name(type, given));
+    require(found != numbers.end(), fmt::format("{}: unknown key '{}'{}", where, given,
+                                                detail::nearest_hint(given, known)));
+    read_value(value, found->second, fmt::format("{}.{}", where, given));
   }
-  const bool is_per_token = !numbers.count("dim") || dim_of(numbers) == -1 || dim_of(numbers) == 2;
+  make_part(where.c_str(), [&] { check_numbers(type, numbers); });
   return std::make_shared<FunctionActivation>(
       [function = activation.function, numbers](const at::Tensor& x) {
         return function(x, numbers);
+      });
+}
+
+/// Makes an activation; the string is the place of its specification, for errors.
+using Make =
+    std::function<std::shared_ptr<ActivationModule>(const ModuleSpec&, const std::string&)>;
+
+template <Options T>
+Make from_options(std::shared_ptr<ActivationModule> (*make)(const T&)) {
+  return [make](const ModuleSpec& spec, const std::string& where) {
+    const auto options = options_from_json<T>(Json::parse(spec.arguments), where);
+    return make_part(where.c_str(), [&] { return make(options); });
+  };
+}
+
+std::shared_ptr<ActivationModule> make_gelu(const GELUOptions& options) {
+  require(options.approximate == "none" || options.approximate == "tanh",
+          "approximate: expected none or tanh, got '" + options.approximate + "'");
+  return make_activation(options.approximate == "tanh" ? Activation::gelu_tanh : Activation::gelu);
+}
+
+std::shared_ptr<ActivationModule> make_prelu(const PReLUOptions& options) {
+  return std::make_shared<PReLU>(options);
+}
+
+std::shared_ptr<ActivationModule> make_rrelu(const RReLUOptions& options) {
+  return std::make_shared<RReLU>(options);
+}
+
+std::shared_ptr<ActivationModule> make_solu(const SoLUOptions& options) {
+  require_size(options.dim, "dim");
+  return std::make_shared<SoLU>(options.dim);
+}
+
+std::shared_ptr<ActivationModule> make_threshold(const ThresholdOptions& options) {
+  return std::make_shared<FunctionActivation>([options](const at::Tensor& x) {
+    return at::threshold(x, options.threshold, options.value);
+  });
+}
+
+/// The dimension that torch.nn's softmaxes take where none is given.
+int64_t implicit_softmax_dim(int64_t dims) { return dims == 0 || dims == 1 || dims == 3 ? 0 : 1; }
+
+/// A function of the entries of a dimension together.
+Make over_dim(std::function<at::Tensor(const at::Tensor&, int64_t)> function) {
+  return [function](const ModuleSpec& spec, const std::string& where) {
+    const auto dim = options_from_json<SoftmaxOptions>(Json::parse(spec.arguments), where).dim;
+    return std::make_shared<FunctionActivation>(
+        [function, dim](const at::Tensor& x) {
+          return function(x, dim.value_or(implicit_softmax_dim(x.dim())));
+        },
+        /*is_per_token=*/dim == -1 || dim == 2);
+  };
+}
+
+/// Over the features of [b, features, h, w], or of [features, h, w].
+std::shared_ptr<ActivationModule> make_softmax_2d(const NoArguments&) {
+  return std::make_shared<FunctionActivation>(
+      [](const at::Tensor& x) {
+        require(x.dim() == 3 || x.dim() == 4,
+                fmt::format("Softmax2d: expected 3 or 4 dimensions, got {}", x.dim()));
+        return x.softmax(-3);
       },
-      is_per_token);
+      /*is_per_token=*/false);
+}
+
+const std::map<std::string, Make>& with_options() {
+  static const std::map<std::string, Make> all = {
+      {"GELU", from_options(make_gelu)},
+      {"PReLU", from_options(make_prelu)},
+      {"RReLU", from_options(make_rrelu)},
+      {"SoLU", from_options(make_solu)},
+      {"Threshold", from_options(make_threshold)},
+      {"Softmax", over_dim([](const at::Tensor& x, int64_t dim) { return x.softmax(dim); })},
+      {"Softmin", over_dim([](const at::Tensor& x, int64_t dim) { return (-x).softmax(dim); })},
+      {"LogSoftmax", over_dim([](const at::Tensor& x, int64_t dim) { return x.log_softmax(dim); })},
+      {"Softmax2d", from_options(make_softmax_2d)},
+  };
+  return all;
 }
 
 const std::map<std::string, Function>& functions() {
@@ -216,6 +339,13 @@ const std::map<std::string, Function>& functions() {
   return all;
 }
 
+/// Those without other arguments that take `inplace` in torch.nn.
+const std::set<std::string>& with_inplace() {
+  static const std::set<std::string> all = {"ReLU", "SiLU",      "SELU",       "ReLU6",
+                                            "Mish", "Hardswish", "Hardsigmoid"};
+  return all;
+}
+
 }  // namespace
 
 SoLU::SoLU(int64_t dim) : norm_(register_module("norm", std::make_shared<LayerNorm>(dim))) {}
@@ -227,56 +357,33 @@ std::shared_ptr<ActivationModule> make_activation(Activation activation) {
 }
 
 std::vector<std::string> activation_names() {
-  std::vector<std::string> known = {"PReLU", "RReLU", "SoLU"};
+  std::vector<std::string> known;
+  for (const auto& [name, make] : with_options()) known.push_back(name);
   for (const auto& [name, value] : plain_activations()) known.push_back(name);
   for (const auto& [name, function] : functions()) known.push_back(name);
   for (const auto& [name, function] : parameterised()) known.push_back(name);
   return known;
 }
 
-namespace {
-
-template <Options T>
-T options_of(const ModuleSpec& spec) {
-  return options_from_json<T>(Json::parse(spec.arguments), "custom_activation");
-}
-
-std::shared_ptr<ActivationModule> make_gelu(const GELUOptions& options) {
-  if (options.approximate == "none") return make_activation(Activation::gelu);
-  require(
-      options.approximate == "tanh",
-      "custom_activation.approximate: expected none or tanh, got '" + options.approximate + "'");
-  return std::make_shared<FunctionActivation>(
-      [](const at::Tensor& x) { return at::gelu(x, "tanh"); });
-}
-
-}  // namespace
-
-std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec) {
-  const auto& plain = plain_activations();
-  const auto arguments = Json::parse(spec.arguments);
-  if (spec.type == "GELU") return make_gelu(options_of<GELUOptions>(spec));
-  if (spec.type == "PReLU") return std::make_shared<PReLU>(options_of<PReLUOptions>(spec));
-  if (spec.type == "RReLU") return std::make_shared<RReLU>(options_of<RReLUOptions>(spec));
-  if (spec.type == "SoLU") {
-    const auto options = options_of<SoLUOptions>(spec);
-    require_size(options.dim, "SoLU.dim");
-    return std::make_shared<SoLU>(options.dim);
+std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec,
+                                                  const std::string& where) {
+  const auto& type = spec.type;
+  auto arguments = Json::parse(spec.arguments);
+  if (const auto found = with_options().find(type); found != with_options().end()) {
+    return found->second(spec, where);
   }
-  if (const auto found = parameterised().find(spec.type); found != parameterised().end()) {
-    return with_arguments(spec.type, found->second, arguments);
+  if (const auto found = parameterised().find(type); found != parameterised().end()) {
+    return with_numbers(type, found->second, arguments, where);
   }
-  auto others = arguments;
-  others.erase("inplace");
-  require(others.empty(),
-          "custom_activation: " + spec.type + " takes no arguments, got " + others.dump());
-  if (const auto found = plain.find(spec.type); found != plain.end())
-    return make_activation(found->second);
-  if (const auto found = functions().find(spec.type); found != functions().end()) {
-    return std::make_shared<FunctionActivation>(found->second);
-  }
-  throw InputError("custom_activation: unknown activation '" + spec.type + "'" +
-                   detail::nearest_hint(spec.type, activation_names()));
+  const auto plain = plain_activations().find(type);
+  const auto function = functions().find(type);
+  require(plain != plain_activations().end() || function != functions().end(),
+          where + ": unknown activation '" + type + "'" +
+              detail::nearest_hint(type, activation_names()));
+  if (with_inplace().count(type)) take_inplace(arguments, where);
+  require(arguments.empty(), where + ": " + type + " takes no arguments, got " + arguments.dump());
+  if (plain != plain_activations().end()) return make_activation(plain->second);
+  return std::make_shared<FunctionActivation>(function->second);
 }
 
 }  // namespace x_transformers

@@ -38,9 +38,11 @@ class SoLU : public ActivationModule {
 
 std::shared_ptr<ActivationModule> make_activation(Activation activation);
 
-/// An activation of torch.nn by its name: GELU, ReLU, SiLU, SELU, ELU, Tanh, Sigmoid, Softplus,
-/// Mish, ... or ReluSquared. Throws InputError, naming the known ones, for another.
-std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec);
+/// An activation of torch.nn by its name and arguments: GELU, ReLU, SiLU, SELU, ELU, Tanh, Sigmoid,
+/// Softplus, Mish, ... or ReluSquared, SoLU. Throws InputError, naming `where` and the nearest
+/// known one, for another.
+std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec,
+                                                  const std::string& where = "custom_activation");
 
 /// The names that make_activation knows.
 std::vector<std::string> activation_names();

@@ -1,5 +1,6 @@
 #include "x_transformers/nn/callable_module.h"
 
+#include <algorithm>
 #include <mutex>
 
 #include "x_transformers/core/json.h"
@@ -33,8 +34,8 @@ std::vector<std::string> known_types() {
   return names;
 }
 
-CallableModule activation_callable(const ModuleSpec& spec) {
-  const auto activation = make_activation(spec);
+CallableModule activation_callable(const ModuleSpec& spec, const std::string& where) {
+  const auto activation = make_activation(spec, where);
   return {activation,
           [activation, type = spec.type](const at::Tensor& x, const auto& arguments) {
             require_no_arguments(type, arguments);
@@ -54,7 +55,7 @@ CallableModule make_callable(const ModuleSpec& spec, const std::string& where) {
   if (const auto make = find_type(spec.type)) return make(spec, where);
   const auto activations = activation_names();
   if (std::find(activations.begin(), activations.end(), spec.type) != activations.end()) {
-    return activation_callable(spec);
+    return activation_callable(spec, where);
   }
   throw InputError(where + ".type: unknown type '" + spec.type + "'" +
                    detail::nearest_hint(spec.type, known_types()));

@@ -48,8 +48,8 @@ using MakeCallable =
 /// Makes `type` known to make_callable. A type that is known already stays as it is.
 void register_callable(const std::string& type, MakeCallable make);
 
-/// The module that `spec` names: Linear, Embedding, TokenEmbedding, FeedForward, GRU, MinGRU,
-/// CausalConv1d, Softmax, an activation (nn/activations.h), or a registered type. Throws
+/// The module that `spec` names: one of nn/callable_types.h (Linear, Embedding, FeedForward, norms,
+/// dropouts, GRU, LSTM, ...), an activation (nn/activations.h), or a registered type. Throws
 /// InputError, naming `where` and the nearest known type, for another.
 CallableModule make_callable(const ModuleSpec& spec, const std::string& where);
 

@@ -13,9 +13,11 @@
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/embeddings.h"
 #include "x_transformers/nn/feed_forward.h"
 #include "x_transformers/nn/linear.h"
+#include "x_transformers/nn/norms.h"
 
 namespace x_transformers {
 namespace {
@@ -26,7 +28,7 @@ using Result = CallableModule::Result;
 /// The argument `name` if it is given; InputError for any other.
 at::Tensor only_argument(const std::string& type, const char* name, const NamedTensors& arguments) {
   for (const auto& [given, tensor] : arguments) {
-    require(given == name, type + ": takes no argument '" + given + "', only '" + name + "'");
+    require(given == name, fmt::format("{}: takes no argument '{}', only '{}'", type, given, name));
   }
   const auto found = arguments.find(name);
   return found == arguments.end() ? at::Tensor() : found->second;
@@ -169,19 +171,24 @@ CallableModule make_embedding(const EmbeddingModuleOptions& options) {
   require(!padding || (*padding < options.num_embeddings && *padding >= -options.num_embeddings),
           fmt::format("padding_idx: {} is not below num_embeddings = {}", padding.value_or(0),
                       options.num_embeddings));
+  require(!options.sparse, "sparse: not built yet, expected false (gradients are dense)");
   torch::nn::EmbeddingOptions embedding(options.num_embeddings, options.embedding_dim);
-  require(!options.sparse, "sparse: gradients are dense, expected false");
   embedding.padding_idx(padding).max_norm(options.max_norm).norm_type(options.norm_type);
   embedding.scale_grad_by_freq(options.scale_grad_by_freq);
   return plain("Embedding", torch::nn::Embedding(embedding), /*takes_floats=*/false);
 }
 
 CallableModule make_softmax(const SoftmaxModuleOptions& options) {
-  return {make_scope(), [dim = options.dim](const at::Tensor& x, const NamedTensors& arguments) {
-            require_no_arguments("Softmax", arguments);
+  auto arguments = Json::object();
+  if (options.dim) arguments["dim"] = *options.dim;
+  const auto softmax = make_activation(ModuleSpec{"Softmax", arguments.dump()});
+  return {softmax,
+          [softmax](const at::Tensor& x, const NamedTensors& given) {
+            require_no_arguments("Softmax", given);
             require_floats("Softmax", x);
-            return Result{x.softmax(dim), {}};
-          }};
+            return Result{softmax->forward(x), {}};
+          },
+          softmax->is_per_token()};
 }
 
 namespace {
@@ -250,7 +257,12 @@ CallableModule make_rnn(const RNNModuleOptions& options) {
 /// Its state is two tensors, of which Python's callers get and give the first alone; so none can be
 /// given.
 CallableModule make_lstm(const LSTMModuleOptions& options) {
-  torch::nn::LSTM lstm(recurrent_options<torch::nn::LSTMOptions>(options));
+  auto projected = recurrent_options<torch::nn::LSTMOptions>(options);
+  require(options.proj_size >= 0 && options.proj_size < options.hidden_size,
+          fmt::format("proj_size: expected 0, or a size below hidden_size = {}, got {}",
+                      options.hidden_size, options.proj_size));
+  projected.proj_size(options.proj_size);
+  torch::nn::LSTM lstm(projected);
   return recurrent("LSTM", lstm, options,
                    [](torch::nn::LSTM& holder, const at::Tensor& x, const NamedTensors& arguments) {
                      require_no_arguments("LSTM", arguments);
@@ -259,9 +271,96 @@ CallableModule make_lstm(const LSTMModuleOptions& options) {
                    });
 }
 
-CallableModule make_dropout(const DropoutModuleOptions& options) {
+namespace {
+
+template <class Holder>
+CallableModule dropout_of(const char* type, const DropoutModuleOptions& options) {
   require_probability(options.p, "p");
-  return plain("Dropout", torch::nn::Dropout(options.p), /*takes_floats=*/true);
+  return plain(type, Holder(options.p), /*takes_floats=*/true);
+}
+
+/// Drops entries of the second dimension whole. LibTorch's own Dropout2d takes [b, n, d] for a
+/// batch of one, and Python's does not.
+class FeatureDropoutImpl : public torch::nn::Module {
+ public:
+  explicit FeatureDropoutImpl(double p) : p_(p) {}
+  at::Tensor forward(const at::Tensor& x) { return at::feature_dropout(x, p_, is_training()); }
+
+ private:
+  double p_;
+};
+TORCH_MODULE(FeatureDropout);
+
+CallableModule make_feature_dropout(const DropoutModuleOptions& options) {
+  return dropout_of<FeatureDropout>("Dropout2d", options);
+}
+
+CallableModule make_dropout_3d(const DropoutModuleOptions& options) {
+  return dropout_of<torch::nn::Dropout3d>("Dropout3d", options);
+}
+
+CallableModule make_alpha_dropout(const DropoutModuleOptions& options) {
+  return dropout_of<torch::nn::AlphaDropout>("AlphaDropout", options);
+}
+
+CallableModule make_feature_alpha_dropout(const DropoutModuleOptions& options) {
+  return dropout_of<torch::nn::FeatureAlphaDropout>("FeatureAlphaDropout", options);
+}
+
+/// A norm of `dim` features; where it has one gain or none, that does not tell them.
+CallableModule norm_callable(const std::string& type, const std::shared_ptr<Norm>& norm,
+                             int64_t dim) {
+  return {norm,
+          [norm, type, dim](const at::Tensor& x, const NamedTensors& arguments) {
+            require_no_arguments(type, arguments);
+            require_floats(type, x);
+            require(x.dim() > 0 && x.size(-1) == dim,
+                    fmt::format("{}: expected [..., dim = {}], got [{}]", type, dim,
+                                fmt::join(x.sizes(), ", ")));
+            return Result{norm->forward(x), {}};
+          },
+          /*is_per_token=*/true};
+}
+
+CallableModule make_layer_norm(const NormModuleOptions& options) {
+  require_size(options.dim, "dim");
+  return norm_callable("LayerNorm", std::make_shared<LayerNorm>(options.dim, options.unit_offset),
+                       options.dim);
+}
+
+/// RMSNorm with a gain for each feature, ScaleNorm with one, SimpleRMSNorm with none.
+CallableModule root_mean_square_norm(const std::string& type, int64_t gains,
+                                     const NormModuleOptions& options) {
+  require_size(options.dim, "dim");
+  return norm_callable(type, std::make_shared<RootMeanSquareNorm>(gains, options.unit_offset),
+                       options.dim);
+}
+
+CallableModule make_rms_norm(const NormModuleOptions& options) {
+  return root_mean_square_norm("RMSNorm", options.dim, options);
+}
+
+CallableModule make_scale_norm(const NormModuleOptions& options) {
+  return root_mean_square_norm("ScaleNorm", 1, options);
+}
+
+CallableModule make_simple_rms_norm(const NormModuleOptions& options) {
+  return root_mean_square_norm("SimpleRMSNorm", 0, options);
+}
+
+}  // namespace
+
+CallableModule make_dropout(const DropoutModuleOptions& options) {
+  return dropout_of<torch::nn::Dropout>("Dropout", options);
+}
+
+/// As in Python, whatever comes beside x is left unused.
+CallableModule make_identity(const IdentityModuleOptions&) {
+  return {make_scope(),
+          [](const at::Tensor& x, const NamedTensors&) {
+            return Result{x, {}};
+          },
+          /*is_per_token=*/true};
 }
 
 CallableModule make_min_gru(const MinGRUOptions& options) {
@@ -301,6 +400,16 @@ std::map<std::string, MakeCallable> built_in_callables() {
           {"LSTM", maker(make_lstm)},
           {"RNN", maker(make_rnn)},
           {"Dropout", maker(make_dropout)},
+          {"Dropout1d", maker(make_feature_dropout)},
+          {"Dropout2d", maker(make_feature_dropout)},
+          {"Dropout3d", maker(make_dropout_3d)},
+          {"AlphaDropout", maker(make_alpha_dropout)},
+          {"FeatureAlphaDropout", maker(make_feature_alpha_dropout)},
+          {"Identity", maker(make_identity)},
+          {"LayerNorm", maker(make_layer_norm)},
+          {"RMSNorm", maker(make_rms_norm)},
+          {"ScaleNorm", maker(make_scale_norm)},
+          {"SimpleRMSNorm", maker(make_simple_rms_norm)},
           {"MinGRU", maker(make_min_gru)},
           {"CausalConv1d", maker(make_causal_conv1d)},
           {"TokenEmbedding", maker(make_token_embedding)},

@@ -47,11 +47,11 @@ struct EmbeddingModuleOptions {
 };
 
 struct SoftmaxModuleOptions {
-  int64_t dim = -1;
+  std::optional<int64_t> dim = std::nullopt;
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "the dimension whose entries sum to one");
+    v("dim", dim, "the dimension whose entries sum to one; default: torch's choice");
   }
 };
 
@@ -78,7 +78,16 @@ struct GRUModuleOptions {
 };
 
 /// torch.nn.LSTM: long short-term memory.
-struct LSTMModuleOptions : GRUModuleOptions {};
+struct LSTMModuleOptions : GRUModuleOptions {
+  int64_t proj_size = 0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    GRUModuleOptions::fields(v);
+    v("proj_size", proj_size, "output features that the state is projected to; 0: hidden_size",
+      "arXiv:1402.1128");
+  }
+};
 
 /// torch.nn.RNN: a plain recurrence.
 struct RNNModuleOptions : GRUModuleOptions {
@@ -100,6 +109,23 @@ struct DropoutModuleOptions {
     v("p", p, "the part that becomes zero in training");
     v("inplace", inplace, "accepted: it changes no number");
   }
+};
+
+/// The norms of nn/norms.h by their dimension.
+struct NormModuleOptions {
+  int64_t dim = 0;
+  bool unit_offset = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("dim", dim, "features");
+    v("unit_offset", unit_offset, "gains are stored as an offset from one");
+  }
+};
+
+struct IdentityModuleOptions {
+  template <class Visitor>
+  void fields(Visitor&) {}
 };
 
 /// A recurrence that is a scan: the gate and the candidate do not see the state (minGRU).
@@ -137,6 +163,7 @@ CallableModule make_gru(const GRUModuleOptions& options);
 CallableModule make_lstm(const LSTMModuleOptions& options);
 CallableModule make_rnn(const RNNModuleOptions& options);
 CallableModule make_dropout(const DropoutModuleOptions& options);
+CallableModule make_identity(const IdentityModuleOptions& options);
 CallableModule make_min_gru(const MinGRUOptions& options);
 CallableModule make_causal_conv1d(const CausalConv1dOptions& options);
 

@@ -1,5 +1,5 @@
 """A lone Attention, and its options within a stack."""
-from .base import (B, D, N, MASK, X, HIDDEN, add, bit, bools, dec, each, each_module, enc,
+from .base import (B, D, N, V, MASK, X, HIDDEN, add, bit, bools, dec, each, each_module, enc,
                    flt, ints, lens, lm, mems, nums, tok,
                    mem_masks, right)
 
@@ -12,6 +12,12 @@ def attn(**options):
 
 OUT = dict(return_intermediates=True)
 GRU = dict(type='GRU', input_size=D, hidden_size=32, batch_first=True)
+
+
+def lstm(**options):
+    return GRU | dict(type='LSTM') | options
+
+
 LOWER = bools([[j <= i for j in range(N)] for i in range(N)])
 each_module('attention', {
     'plain': (attn(), HIDDEN),
@@ -98,6 +104,25 @@ each_module('attention', {
                                                  depthwise=True), hybrid_fold_axial_dim=1,
                               kv_heads=2, on_attn=True, head_scale=True), HIDDEN),
     'hybrid_context': (attn(hybrid_module=GRU, hybrid_fold_axial_dim=1), HIDDEN | CONTEXT),
+    'hybrid_lstm': (attn(causal=True, hybrid_module=lstm(), hybrid_fold_axial_dim=3), HIDDEN, OUT),
+    'hybrid_lstm_layers': (attn(hybrid_module=lstm(num_layers=2, bias=False, dropout=0.2),
+                                hybrid_fold_axial_dim=1, hybrid_learned_mix=True), HIDDEN, OUT),
+    'hybrid_lstm_both_ways': (attn(hybrid_module=lstm(hidden_size=16, bidirectional=True),
+                                   hybrid_fold_axial_dim=1), HIDDEN | MASK),
+    'hybrid_lstm_time_first': (attn(hybrid_module=lstm(batch_first=False),
+                                    hybrid_fold_axial_dim=1), HIDDEN),
+    'hybrid_lstm_projected': (attn(causal=True, hybrid_module=lstm(hidden_size=40, proj_size=32),
+                                   hybrid_fold_axial_dim=1), HIDDEN, OUT),
+    'hybrid_rnn': (attn(causal=True, hybrid_module=GRU | dict(type='RNN'),
+                        hybrid_fold_axial_dim=2), HIDDEN, OUT),
+    'hybrid_rnn_goes_on': (attn(causal=True, hybrid_module=GRU | dict(
+        type='RNN', nonlinearity='relu', num_layers=2), hybrid_fold_axial_dim=1),
+        {'x': flt(B, 1, D), 'cache.hybrid_hidden': flt(2, B, 32)}
+        | {f'cache.cached_kv.{i}': flt(B, 4, 4, 8) for i in range(2)}, OUT),
+    'hybrid_identity': (attn(hybrid_module=dict(type='Identity'), hybrid_fold_axial_dim=1,
+                             dim_head=4), HIDDEN),
+    'hybrid_rms_norm': (attn(hybrid_module=dict(type='RMSNorm', dim=D), hybrid_fold_axial_dim=1,
+                             dim_head=4), HIDDEN),
     'hybrid_goes_on': (attn(causal=True, hybrid_module=GRU, hybrid_fold_axial_dim=1),
                        {'x': flt(B, 1, D), 'cache.hybrid_hidden': flt(1, B, 32)}
                        | {f'cache.cached_kv.{i}': flt(B, 4, 4, 8) for i in range(2)}, OUT),
@@ -105,6 +130,8 @@ each_module('attention', {
     'one_token': (attn(causal=True), dict(x=flt(1, 1, D))),
     'custom_attn_fn': (attn(custom_attn_fn=dict(type='Softmax', dim=-1)), HIDDEN),
     'custom_attn_fn_parameter': (attn(custom_attn_fn=dict(type='PReLU')), HIDDEN, OUT),
+    'custom_attn_fn_no_dim': (attn(custom_attn_fn=dict(type='Softmax')), HIDDEN),
+    'custom_attn_fn_celu': (attn(custom_attn_fn=dict(type='CELU', alpha=0.5)), HIDDEN),
     'custom_attn_fn_causal': (attn(custom_attn_fn=dict(type='Sigmoid'), causal=True, kv_heads=2),
                               HIDDEN | MASK),
     # what changes nothing is taken, as in Python
@@ -253,3 +280,18 @@ for name, options in {
     add(f'attn.mems_{name}', lm(dec(**options), max_mem_len=4), X | mems(2) | mem_masks(2, 3, 1)
         | MASK,
         dict(return_mems=True))
+
+# modules given as arguments, in generation
+for name, net, options in [
+    ('lstm', dec(attn_hybrid_module=lstm(), attn_hybrid_fold_axial_dim=1), {}),
+    ('rnn', dec(attn_hybrid_module=GRU | dict(type='RNN'), attn_hybrid_fold_axial_dim=2), {}),
+    ('lstm_both_ways', dec(attn_hybrid_module=lstm(hidden_size=16, bidirectional=True),
+                           attn_hybrid_fold_axial_dim=1), {}),
+    ('activation_norm', dec(ff_custom_activation=dict(type='RMSNorm', dim=4 * D)), {}),
+    ('activation_of_places', dec(ff_custom_activation=dict(type='Softmax', dim=1)), {}),
+    ('max_norm', dec(), dict(token_emb=dict(type='Embedding', num_embeddings=V, embedding_dim=D,
+                                            max_norm=0.9))),
+]:
+    model = dict(type='AutoregressiveWrapper', net=lm(net, **options))
+    add(f'generate.given_{name}', model, dict(prompts=tok(B, 4)), dict(temperature=0., seq_len=6),
+        mode='generate', grads=False, louder={'to_logits.weight': 3.})
