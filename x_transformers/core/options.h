@@ -93,4 +93,10 @@ struct FunctionSpec : ModuleSpec {
       : function(std::move(callable)) {}  // NOLINT: so is a callable
 };
 
+/// Of what has no options.
+struct NoOptions {
+  template <class Visitor>
+  void fields(Visitor&) {}
+};
+
 }  // namespace x_transformers

@@ -139,9 +139,8 @@ std::map<std::string, double> Arguments::numbers_by_key(const std::string& name)
   if (!given) return result;
   auto numbers = *given;
   // null is the default.
-  for (auto item = numbers.begin(); item != numbers.end();) {
-    item = item->is_null() && numbers.is_object() ? numbers.erase(item) : std::next(item);
-  }
+  for (auto item = numbers.begin(); numbers.is_object() && item != numbers.end();)
+    item = item->is_null() ? numbers.erase(item) : std::next(item);
   read_value(numbers, result, "kwargs." + name);
   return result;
 }

@@ -71,6 +71,9 @@ void register_callables(ModelTypes& types) {
   register_callable_part(types, "LSTM", "input", make_lstm);
   register_callable_part(types, "RNN", "input", make_rnn);
   register_callable_part(types, "Dropout", "input", make_dropout);
+  register_callable_part(types, "LayerNorm", "x", make_layer_norm);
+  register_callable_part(types, "RMSNorm", "x", make_rms_norm);
+  register_callable_part(types, "ScaleNorm", "x", make_scale_norm);
   register_callable_part(types, "MinGRU", "x", make_min_gru);
   register_callable_part(types, "CausalConv1d", "x", make_causal_conv1d);
   register_part<FoldAxiallyOptions>(types, "FoldAxially", [](const FoldAxiallyOptions& options) {

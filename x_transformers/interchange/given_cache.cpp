@@ -36,7 +36,7 @@ void check_shapes(const CachedPair& cached, const AttentionOptions& o, const Dim
                     {"dim_head", o.dim_head}});
     return;
   }
-  const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
+  const auto kv_heads = key_value_heads(o);
   require_tensor(cached.keys, first.c_str(), TensorKind::floating,
                  {batch, {"kv_heads", kv_heads}, {"tokens"}, {"dim_head", o.dim_head}});
   require(cached.values.defined(), second + ": is needed beside the keys");

@@ -53,7 +53,7 @@ AttendCall usual_call(const AttentionImpl& attention, int64_t tokens) {
   const auto tensor = [&](int64_t heads, int64_t d) {
     return at::zeros({1}).expand({1, heads, tokens, d});
   };
-  const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
+  const auto kv_heads = key_value_heads(o);
   return {tensor(o.heads, o.dim_head), tensor(kv_heads, o.dim_head),
           tensor(kv_heads, o.value_dim_head.value_or(o.dim_head)),
           attention.attend_module().program(o.dim_head, {})};

@@ -280,7 +280,6 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
 /// What Python hands on to the model, and nobody reads there.
 void take_without_effect(Arguments& arguments) {
   arguments.flag("return_attn");
-  arguments.flag("return_mems");
   arguments.flag("input_not_include_cache");
   arguments.integer("cache_age");
 }
@@ -315,6 +314,7 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
     inputs.net = take_transformer_inputs(arguments);
     require_in_range(inputs.net, *model->net());
     take_without_effect(arguments);
+    arguments.flag("return_mems");
     arguments.number("attn_z_loss_weight");
     arguments.flag("return_logit_entropies");
     return model->generate(inputs, options);

@@ -1,7 +1,5 @@
-// Norms of the interchange.
+// Norms of the interchange; those that are callables too: callables.cpp.
 #include <ATen/ATen.h>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "x_transformers/interchange/parts.h"
 #include "x_transformers/interchange/parts_options.h"
@@ -13,18 +11,6 @@ namespace {
 std::shared_ptr<Model> norm_part(const std::string& type, const std::shared_ptr<Norm>& norm) {
   return make_part(type, norm, {{"forward", [norm](Arguments& arguments) -> Value {
                                    return norm->forward(arguments.required_tensor("x"));
-                                 }}});
-}
-
-/// A norm whose gain, being one or fitting one feature too, does not tell the features.
-std::shared_ptr<Model> norm_of(const std::string& type, const std::shared_ptr<Norm>& norm,
-                               int64_t dim) {
-  return make_part(type, norm, {{"forward", [norm, dim](Arguments& arguments) -> Value {
-                                   const auto x = arguments.required_tensor("x");
-                                   require(x.dim() > 0 && x.size(-1) == dim,
-                                           fmt::format("x: expected [..., dim = {}], got [{}]", dim,
-                                                       fmt::join(x.sizes(), ", ")));
-                                   return norm->forward(x);
                                  }}});
 }
 
@@ -70,21 +56,6 @@ void register_saturating_norms(ModelTypes& types) {
 }  // namespace
 
 void register_norms(ModelTypes& types) {
-  register_part<NormOptions>(types, "LayerNorm", [](const NormOptions& options) {
-    require_size(options.dim, "dim");
-    return norm_part("LayerNorm", std::make_shared<LayerNorm>(options.dim, options.unit_offset));
-  });
-  register_part<NormOptions>(types, "ScaleNorm", [](const NormOptions& options) {
-    require_size(options.dim, "dim");
-    return norm_of("ScaleNorm", std::make_shared<RootMeanSquareNorm>(1, options.unit_offset),
-                   options.dim);
-  });
-  register_part<NormOptions>(types, "RMSNorm", [](const NormOptions& options) {
-    require_size(options.dim, "dim");
-    return norm_of("RMSNorm",
-                   std::make_shared<RootMeanSquareNorm>(options.dim, options.unit_offset),
-                   options.dim);
-  });
   register_part<DimOptions>(types, "SimpleRMSNorm", [](const DimOptions& options) {
     require_size(options.dim, "dim");
     return norm_part("SimpleRMSNorm", std::make_shared<RootMeanSquareNorm>(0, false));

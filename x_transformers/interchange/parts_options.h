@@ -11,23 +11,7 @@
 
 namespace x_transformers {
 
-struct NoOptions {
-  template <class Visitor>
-  void fields(Visitor&) {}
-};
-
 // Norms
-
-struct NormOptions {
-  int64_t dim = 0;
-  bool unit_offset = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("unit_offset", unit_offset, "the gain is stored as an offset from one");
-  }
-};
 
 struct AdaptiveNormOptions {
   int64_t dim = 0;

@@ -77,8 +77,6 @@ void check_positions(const AttentionLayersOptions& o) {
             fmt::format("rotary_emb_dim: {} turns pairs of features, and the last has one in "
                         "attn_dim_head = {}",
                         rotary_dim, o.attn.dim_head));
-  }
-  if (o.rotary_pos_emb) {
     require(o.rotary_interpolation_factor >= 1.0,
             fmt::format("rotary_interpolation_factor: expected 1 or more, got {}",
                         o.rotary_interpolation_factor));
@@ -143,15 +141,17 @@ void check_order(const AttentionLayersOptions& o) {
           "weight_tie_layers: not with custom_layers, par_ratio, sandwich_coef or "
           "layers_execute_order");
   require(!o.weight_tie_layers || o.depth, "weight_tie_layers: needs depth");
+  require(!o.unet_skips || o.custom_layers || !(o.par_ratio || o.sandwich_coef),
+          "unet_skips: par_ratio and sandwich_coef leave no blocks to mirror, so not beside them");
   require(o.num_residual_streams == 1 || !o.gate_residual,
           "num_residual_streams and gate_residual: only one of them");
 }
 
-void check_residual_arguments(const AttentionLayersOptions& o) {
+void check_residual_arguments(const AttentionLayersOptions& o, const LayerPlan& plan) {
   const auto& given = o.residual_fn_kwargs;
   if (o.num_residual_streams == 1) return;
   const bool has_views = o.qkv_receive_diff_residuals && !o.integrate_layers;
-  for (const auto& step : plan_layers(o).layers) {
+  for (const auto& step : plan.layers) {
     const int64_t views = has_views && step.type == LayerType::attention ? 3 : 1;
     require(given.num_input_views.value_or(views) == views,
             fmt::format("residual_fn_kwargs.num_input_views: expected {}, what each branch takes, "
@@ -263,9 +263,9 @@ void validate(const AttentionLayersOptions& o) {
   check_positions(o);
   check_norms(o);
   check_order(o);
-  check_residual_arguments(o);
-  // As in Python, options of layers that there are not may contradict each other.
   const auto plan = plan_layers(o);
+  check_residual_arguments(o, plan);
+  // As in Python, options of layers that there are not may contradict each other.
   const auto check = [&](LayerType type, const auto& block_options) {
     if (plan.count(type) > 0)
       make_spelled([&](const std::string& message) { return spelled_by_stack(o, type, message); },

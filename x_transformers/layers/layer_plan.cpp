@@ -109,7 +109,7 @@ void check_per_layer(const PerLayer<T>& values, size_t layers, const char* name)
 }
 
 /// U-Net: each block of the latter half takes the input of its mirror block in the first half.
-void add_skips(LayerPlan& plan, int64_t block_length, bool has_other_order) {
+void add_skips(LayerPlan& plan, int64_t block_length) {
   std::vector<size_t> joins;
   for (size_t i = 0; i < plan.layers.size(); ++i) {
     const auto index = static_cast<int64_t>(i);
@@ -117,8 +117,6 @@ void add_skips(LayerPlan& plan, int64_t block_length, bool has_other_order) {
   }
   const auto halves = static_cast<int64_t>(joins.size());
   require(halves > 0 && plan.depth > 1, "unet_skips: needs a depth of at least 2");
-  require(!has_other_order,
-          "unet_skips: par_ratio and sandwich_coef leave no blocks to mirror, so not beside them");
   for (int64_t i = 0; i < halves; ++i)
     plan.layers[joins[i]].skip_from = (halves - 1 - i) * block_length;
 }
@@ -173,10 +171,7 @@ LayerPlan plan_layers(const AttentionLayersOptions& options) {
       plan.execute_order.push_back(static_cast<int64_t>(i));
   }
   plan.depth = order.depth.value_or(static_cast<int64_t>(plan.execute_order.size()));
-  if (options.unet_skips) {
-    add_skips(plan, order.block_length,
-              !options.custom_layers && (options.par_ratio || options.sandwich_coef));
-  }
+  if (options.unet_skips) add_skips(plan, order.block_length);
   return plan;
 }
 

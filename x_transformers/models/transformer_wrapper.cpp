@@ -357,17 +357,16 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given
     inputs.cache->mask = hides_keys ? s.mask : at::Tensor();
   }
 
-  auto shifted = inputs;
   // As a slice of Python: from the end where negative, and no more than there are.
   const auto count = static_cast<int64_t>(inputs.mems.size());
   const auto down =
       options_.shift_mem_down < 0 ? count + options_.shift_mem_down : options_.shift_mem_down;
   std::rotate(
-      shifted.mems.begin(),
-      shifted.mems.begin() + static_cast<std::ptrdiff_t>(std::clamp<int64_t>(down, 0, count)),
-      shifted.mems.end());
-  output.layers = run_layers(shifted, s);
-  output.mems = shifted.mems;
+      inputs.mems.begin(),
+      inputs.mems.begin() + static_cast<std::ptrdiff_t>(std::clamp<int64_t>(down, 0, count)),
+      inputs.mems.end());
+  output.layers = run_layers(inputs, s);
+  output.mems = inputs.mems;
   pool(inputs, s, remove_memory_tokens(s, output.layers.out, output), output);
   if (inputs.next_embed_pred) {
     require(options_.add_continuous_pred_head,

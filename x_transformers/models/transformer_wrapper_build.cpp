@@ -63,10 +63,8 @@ void validate(const TransformerWrapperOptions& o) {
 namespace {
 
 void warn_of_unused(const TransformerWrapperOptions& o) {
-  UnusedOptions unused("the weight given to forward counts", true);
-  unused.add("attn_z_loss_weight",
-             o.attn_z_loss_weight != TransformerWrapperOptions{}.attn_z_loss_weight);
-  warn_unused(unused.messages());
+  if (o.attn_z_loss_weight != TransformerWrapperOptions{}.attn_z_loss_weight)
+    warn_unused("attn_z_loss_weight: changes nothing, the weight given to forward counts");
   if (!o.to_logits || o.uses_to_logits()) return;
   make_callable(*o.to_logits, "to_logits");  // what it is, is judged all the same
   const char* reason = o.return_only_embed ? "return_only_embed makes no logits"

@@ -107,16 +107,6 @@ struct GELUOptions {
   }
 };
 
-/// Softmax and its kin.
-struct SoftmaxOptions {
-  std::optional<int64_t> dim = std::nullopt;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("dim", dim, "the dimension whose entries sum to one; default: torch's choice");
-  }
-};
-
 struct ThresholdOptions {
   double threshold = 0.0;
   double value = 0.0;
@@ -128,11 +118,6 @@ struct ThresholdOptions {
     v.required("value", value, "what they become");
     v("inplace", inplace, "accepted: it changes no number");
   }
-};
-
-struct NoArguments {
-  template <class Visitor>
-  void fields(Visitor&) {}
 };
 
 struct SoLUOptions {
@@ -285,19 +270,25 @@ std::shared_ptr<ActivationModule> make_threshold(const ThresholdOptions& options
 int64_t implicit_softmax_dim(int64_t dims) { return dims == 0 || dims == 1 || dims == 3 ? 0 : 1; }
 
 /// A function of the entries of a dimension together.
-Make over_dim(std::function<at::Tensor(const at::Tensor&, int64_t)> function) {
-  return [function](const ModuleSpec& spec, const std::string& where) {
-    const auto dim = options_from_json<SoftmaxOptions>(Json::parse(spec.arguments), where).dim;
-    return std::make_shared<FunctionActivation>(
-        [function, dim](const at::Tensor& x) {
-          return function(x, dim.value_or(implicit_softmax_dim(x.dim())));
-        },
-        /*is_per_token=*/dim == -1 || dim == 2);
-  };
+template <class F>
+std::shared_ptr<ActivationModule> over_dim(const SoftmaxOptions& options, F function) {
+  return std::make_shared<FunctionActivation>(
+      [function, dim = options.dim](const at::Tensor& x) {
+        return function(x, dim.value_or(implicit_softmax_dim(x.dim())));
+      },
+      /*is_per_token=*/options.dim == -1 || options.dim == 2);
+}
+
+std::shared_ptr<ActivationModule> make_softmin(const SoftmaxOptions& options) {
+  return over_dim(options, [](const at::Tensor& x, int64_t dim) { return (-x).softmax(dim); });
+}
+
+std::shared_ptr<ActivationModule> make_log_softmax(const SoftmaxOptions& options) {
+  return over_dim(options, [](const at::Tensor& x, int64_t dim) { return x.log_softmax(dim); });
 }
 
 /// Over the features of [b, features, h, w], or of [features, h, w].
-std::shared_ptr<ActivationModule> make_softmax_2d(const NoArguments&) {
+std::shared_ptr<ActivationModule> make_softmax_2d(const NoOptions&) {
   return std::make_shared<FunctionActivation>(
       [](const at::Tensor& x) {
         require(x.dim() == 3 || x.dim() == 4,
@@ -314,9 +305,9 @@ const std::map<std::string, Make>& with_options() {
       {"RReLU", from_options(make_rrelu)},
       {"SoLU", from_options(make_solu)},
       {"Threshold", from_options(make_threshold)},
-      {"Softmax", over_dim([](const at::Tensor& x, int64_t dim) { return x.softmax(dim); })},
-      {"Softmin", over_dim([](const at::Tensor& x, int64_t dim) { return (-x).softmax(dim); })},
-      {"LogSoftmax", over_dim([](const at::Tensor& x, int64_t dim) { return x.log_softmax(dim); })},
+      {"Softmax", from_options(make_softmax_activation)},
+      {"Softmin", from_options(make_softmin)},
+      {"LogSoftmax", from_options(make_log_softmax)},
       {"Softmax2d", from_options(make_softmax_2d)},
   };
   return all;
@@ -351,6 +342,10 @@ const std::set<std::string>& with_inplace() {
 SoLU::SoLU(int64_t dim) : norm_(register_module("norm", std::make_shared<LayerNorm>(dim))) {}
 
 at::Tensor SoLU::forward(const at::Tensor& x) { return norm_->forward(x.softmax(-1) * x); }
+
+std::shared_ptr<ActivationModule> make_softmax_activation(const SoftmaxOptions& options) {
+  return over_dim(options, [](const at::Tensor& x, int64_t dim) { return x.softmax(dim); });
+}
 
 std::shared_ptr<ActivationModule> make_activation(Activation activation) {
   return std::make_shared<PlainActivation>(activation);

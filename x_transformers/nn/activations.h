@@ -36,6 +36,18 @@ class SoLU : public ActivationModule {
   std::shared_ptr<LayerNorm> norm_;
 };
 
+/// torch.nn.Softmax and its kin.
+struct SoftmaxOptions {
+  std::optional<int64_t> dim = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "the dimension whose entries sum to one; default: torch's choice");
+  }
+};
+
+std::shared_ptr<ActivationModule> make_softmax_activation(const SoftmaxOptions& options);
+
 std::shared_ptr<ActivationModule> make_activation(Activation activation);
 
 /// An activation of torch.nn by its name and arguments: GELU, ReLU, SiLU, SELU, ELU, Tanh, Sigmoid,

@@ -332,40 +332,38 @@ AttentionOutput AttentionImpl::forward(const AttentionInputs& given) {
   check(inputs);
   // A context whose keys and values are cached is not projected again.
   const bool goes_on = inputs.cache && inputs.cache->length() > 0;
-  const bool has_cached_context = inputs.context.defined() && goes_on;
-  auto used = inputs;
-  if (has_cached_context) {
-    used.context = inputs.context.narrow(1, 0, 0);
-    used.kv_input_residual = at::Tensor();
+  if (inputs.context.defined() && goes_on) {
+    inputs.context = inputs.context.narrow(1, 0, 0);
+    inputs.kv_input_residual = at::Tensor();
   }
 
-  auto p = project(used);
-  mix_values(used, p);
+  auto p = project(inputs);
+  mix_values(inputs, p);
   normalise_qk(p);
   AttentionOutput result;
   if (inputs.keep_unrotated) result.unrotated_kv = unrotated(p);
-  rotate(used, p);
-  append_to_cache(used, p);
+  rotate(inputs, p);
+  append_to_cache(inputs, p);
 
   const auto queries = p.q.size(2), sequence_keys = p.k.size(2);
-  const auto key_visible = add_memory_key_values(used, p, key_mask(used, sequence_keys));
+  const auto key_visible = add_memory_key_values(inputs, p, key_mask(inputs, sequence_keys));
   const auto keys = p.k.size(2);
-  check_pairs(used, queries, sequence_keys, keys);
+  check_pairs(inputs, queries, sequence_keys, keys);
   if (options_.laser) {
     p.v = ((p.v / options_.laser_softclamp_value).tanh() * options_.laser_softclamp_value).exp();
   }
 
   Attend::Call call;
-  call.mask = pair_mask(used, queries, sequence_keys, keys);
+  call.mask = pair_mask(inputs, queries, sequence_keys, keys);
   if (key_visible.defined()) call.mask = mask_and(call.mask, key_visible.unsqueeze(1).unsqueeze(1));
-  const bool only_filled = used.cache && !used.context.defined() && queries == 1 &&
+  const bool only_filled = inputs.cache && !inputs.context.defined() && queries == 1 &&
                            keys == sequence_keys && !key_visible.defined() &&
                            !options_.max_attend_past;
-  if (only_filled) call.filled = used.cache->filled_keys();
-  call.attn_bias = position_bias(used, p.x, sequence_keys, keys);
-  call.prev_attn = used.prev_attn;
-  call.keep_maps = used.keep_maps;
-  call.packed = used.packed;
+  if (only_filled) call.filled = inputs.cache->filled_keys();
+  call.attn_bias = position_bias(inputs, p.x, sequence_keys, keys);
+  call.prev_attn = inputs.prev_attn;
+  call.keep_maps = inputs.keep_maps;
+  call.packed = inputs.packed;
   call.shared_keys = keys - sequence_keys;
   auto attended = attend_->forward(p.q, p.k, p.v, call);
 

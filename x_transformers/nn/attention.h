@@ -156,6 +156,11 @@ struct AttentionOptions : ScoreOptions {
   }
 };
 
+/// Heads of the keys and values, as kv_heads or one_kv_head says.
+inline int64_t key_value_heads(const AttentionOptions& options) {
+  return options.one_kv_head ? 1 : options.kv_heads.value_or(options.heads);
+}
+
 /// Throws InputError for impossible combinations.
 void validate(const AttentionOptions& options);
 /// What the options say that changes nothing beside the others, a message each.

@@ -94,7 +94,7 @@ AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(opti
   validate(options_);
   warn_unused(unused_options(options_));
   const auto& o = options_;
-  kv_heads_ = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
+  kv_heads_ = key_value_heads(o);
   value_dim_head_ = o.value_dim_head.value_or(o.dim_head);
   rotate_num_heads_ = o.latent_rope_subheads.value_or(o.rotate_num_heads.value_or(o.heads));
   build_projections();

@@ -12,7 +12,7 @@ namespace {
 
 void check_heads(const AttentionOptions& o) {
   require(!(o.kv_heads && o.one_kv_head), "kv_heads and one_kv_head: only one of them");
-  const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
+  const auto kv_heads = key_value_heads(o);
   require_positive(kv_heads, "kv_heads");
   require(o.heads % kv_heads == 0,
           fmt::format("kv_heads: {} does not divide heads = {}", kv_heads, o.heads));
@@ -33,7 +33,7 @@ void check_latents(const AttentionOptions& o) {
   require(!o.latent_rope_subheads || !o.rotate_num_heads,
           "latent_rope_subheads and rotate_num_heads: only one of them");
   require(!o.latent_rope_subheads || o.use_latent_kv, "latent_rope_subheads: needs use_latent_kv");
-  const auto kv_heads = o.one_kv_head ? 1 : o.kv_heads.value_or(o.heads);
+  const auto kv_heads = key_value_heads(o);
   require(o.latent_rope_subheads.value_or(0) <= kv_heads,
           fmt::format("latent_rope_subheads: {} of them are more than kv_heads = {}",
                       o.latent_rope_subheads.value_or(0), kv_heads));

@@ -178,10 +178,8 @@ CallableModule make_embedding(const EmbeddingModuleOptions& options) {
   return plain("Embedding", torch::nn::Embedding(embedding), /*takes_floats=*/false);
 }
 
-CallableModule make_softmax(const SoftmaxModuleOptions& options) {
-  auto arguments = Json::object();
-  if (options.dim) arguments["dim"] = *options.dim;
-  const auto softmax = make_activation(ModuleSpec{"Softmax", arguments.dump()});
+CallableModule make_softmax(const SoftmaxOptions& options) {
+  const auto softmax = make_softmax_activation(options);
   return {softmax,
           [softmax](const at::Tensor& x, const NamedTensors& given) {
             require_no_arguments("Softmax", given);
@@ -322,17 +320,23 @@ CallableModule norm_callable(const std::string& type, const std::shared_ptr<Norm
           /*is_per_token=*/true};
 }
 
-CallableModule make_layer_norm(const NormModuleOptions& options) {
-  require_size(options.dim, "dim");
-  return norm_callable("LayerNorm", std::make_shared<LayerNorm>(options.dim, options.unit_offset),
-                       options.dim);
-}
-
 /// RMSNorm with a gain for each feature, ScaleNorm with one, SimpleRMSNorm with none.
 CallableModule root_mean_square_norm(const std::string& type, int64_t gains,
                                      const NormModuleOptions& options) {
   require_size(options.dim, "dim");
   return norm_callable(type, std::make_shared<RootMeanSquareNorm>(gains, options.unit_offset),
+                       options.dim);
+}
+
+CallableModule make_simple_rms_norm(const NormModuleOptions& options) {
+  return root_mean_square_norm("SimpleRMSNorm", 0, options);
+}
+
+}  // namespace
+
+CallableModule make_layer_norm(const NormModuleOptions& options) {
+  require_size(options.dim, "dim");
+  return norm_callable("LayerNorm", std::make_shared<LayerNorm>(options.dim, options.unit_offset),
                        options.dim);
 }
 
@@ -344,18 +348,12 @@ CallableModule make_scale_norm(const NormModuleOptions& options) {
   return root_mean_square_norm("ScaleNorm", 1, options);
 }
 
-CallableModule make_simple_rms_norm(const NormModuleOptions& options) {
-  return root_mean_square_norm("SimpleRMSNorm", 0, options);
-}
-
-}  // namespace
-
 CallableModule make_dropout(const DropoutModuleOptions& options) {
   return dropout_of<torch::nn::Dropout>("Dropout", options);
 }
 
 /// As in Python, whatever comes beside x is left unused.
-CallableModule make_identity(const IdentityModuleOptions&) {
+CallableModule make_identity(const NoOptions&) {
   return {make_scope(),
           [](const at::Tensor& x, const NamedTensors&) {
             return Result{x, {}};

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/callable_module.h"
 
 namespace x_transformers {
@@ -43,15 +44,6 @@ struct EmbeddingModuleOptions {
     v("scale_grad_by_freq", scale_grad_by_freq,
       "gradients are divided by how often their token came");
     v("sparse", sparse, "must be false: gradients are dense");
-  }
-};
-
-struct SoftmaxModuleOptions {
-  std::optional<int64_t> dim = std::nullopt;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("dim", dim, "the dimension whose entries sum to one; default: torch's choice");
   }
 };
 
@@ -123,11 +115,6 @@ struct NormModuleOptions {
   }
 };
 
-struct IdentityModuleOptions {
-  template <class Visitor>
-  void fields(Visitor&) {}
-};
-
 /// A recurrence that is a scan: the gate and the candidate do not see the state (minGRU).
 struct MinGRUOptions {
   int64_t dim = 0;
@@ -158,12 +145,15 @@ struct CausalConv1dOptions {
 
 CallableModule make_linear(const LinearModuleOptions& options);
 CallableModule make_embedding(const EmbeddingModuleOptions& options);
-CallableModule make_softmax(const SoftmaxModuleOptions& options);
+CallableModule make_softmax(const SoftmaxOptions& options);
 CallableModule make_gru(const GRUModuleOptions& options);
 CallableModule make_lstm(const LSTMModuleOptions& options);
 CallableModule make_rnn(const RNNModuleOptions& options);
 CallableModule make_dropout(const DropoutModuleOptions& options);
-CallableModule make_identity(const IdentityModuleOptions& options);
+CallableModule make_layer_norm(const NormModuleOptions& options);
+CallableModule make_rms_norm(const NormModuleOptions& options);
+CallableModule make_scale_norm(const NormModuleOptions& options);
+CallableModule make_identity(const NoOptions& options);
 CallableModule make_min_gru(const MinGRUOptions& options);
 CallableModule make_causal_conv1d(const CausalConv1dOptions& options);
 

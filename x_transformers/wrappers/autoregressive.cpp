@@ -34,10 +34,12 @@ class Evaluation {
   torch::NoGradGuard no_grad_;
 };
 
-/// Texts [b, n] with the leading dimensions of the prompts.
+/// Texts [..., b, n] with the leading dimensions of the prompts in place of b.
 at::Tensor as_prompts(const at::Tensor& texts, const at::Tensor& prompts) {
-  auto sizes = prompts.sizes().vec();
-  sizes.back() = texts.size(-1);
+  auto sizes = texts.sizes().slice(0, texts.dim() - 2).vec();
+  const auto leading = prompts.sizes().slice(0, prompts.dim() - 1);
+  sizes.insert(sizes.end(), leading.begin(), leading.end());
+  sizes.push_back(texts.size(-1));
   return texts.reshape(sizes);
 }
 
@@ -240,9 +242,7 @@ BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& 
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
   auto result =
       x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
-  std::vector<at::Tensor> beams;
-  for (const auto& beam : result.beams.unbind()) beams.push_back(as_prompts(beam, inputs.prompts));
-  result.beams = at::stack(beams);
+  result.beams = as_prompts(result.beams, inputs.prompts);
   return result;
 }
 
