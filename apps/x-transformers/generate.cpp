@@ -58,17 +58,18 @@ AutoregressiveWrapper load_amateur(const GenerateCommand& command, const Languag
 }
 
 /// Which tokens there are is known only once the model is.
-void require_eos(const GenerateCommand& command, const AutoregressiveWrapperOptions& model) {
-  if (!command.options.eos_token) return;
-  const auto tokens = model.net.logits_dim.value_or(model.net.num_tokens);
-  const auto problem = integer_from(0, tokens - 1)(std::to_string(*command.options.eos_token));
+void require_eos(const GenerateCommand& command, AutoregressiveWrapperImpl& model) {
+  const auto tokens = model.net()->predicted_tokens();
+  if (!command.options.eos_token || !tokens) return;
+  const auto problem =
+      integer_from(0, tokens->count - 1)(std::to_string(*command.options.eos_token));
   require(problem.empty(), "--eos: " + problem);
 }
 
 void run_generation(GenerateCommand& command) {
   const auto device = open_device(command.call.device);
   auto model = load_language_model(command.path, device, parse_dtype(command.call.dtype));
-  require_eos(command, model.model->options());
+  require_eos(command, *model.model);
   TextGeneration generation;
   generation.prompt = command.prompt_file.empty() ? command.prompt : read_file(command.prompt_file);
   generation.options = command.options;

@@ -10,6 +10,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/warning.h"
 
 namespace x_transformers {
 
@@ -76,6 +77,7 @@ int run_program(std::vector<std::string> arguments) {
   refuse_what_is_no_number(app);
   WarningsInOneLine in_one_line;
   const c10::WarningUtils::WarningHandlerGuard guard(&in_one_line);
+  forget_warnings();
   try {
     // CLI11 takes its arguments last first.
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));

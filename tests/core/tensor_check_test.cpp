@@ -24,16 +24,6 @@ TEST(TensorCheck, AbsentAndFittingTensorsPass) {
   EXPECT_EQ(refusal(at::ones({2, 3, 0}, at::kBFloat16), TensorKind::floating), "");
 }
 
-TEST(TensorCheck, OneRowIsRepeatedBesideSeveral) {
-  const auto one = at::ones({1, 4}), three = at::ones({3, 5}), two = at::ones({2, 5});
-  EXPECT_EQ(with_rows_of(one, {{}, one, three, two}).sizes(), at::IntArrayRef({3, 4}));
-  EXPECT_TRUE(with_rows_of(two, {three}).is_same(two));
-  EXPECT_TRUE(with_rows_of(one, {at::ones({3})}).is_same(one));
-  EXPECT_FALSE(with_rows_of({}, {three}).defined());
-  EXPECT_TRUE(of_rank(2, two).is_same(two));
-  EXPECT_FALSE(of_rank(3, two).defined());
-}
-
 TEST(TensorCheck, NamesWhatWasExpectedAndWhatCame) {
   EXPECT_EQ(refusal(at::ones({2, 3, 5}), TensorKind::boolean),
             "mask: expected bool [batch = 2, seq = 3, any], got Float [2, 3, 5]");

@@ -30,6 +30,9 @@ TEST(Warning, ComesOnceUnlessAskedForAlways) {
   warn_unused("gumbel: unused");
   warn_unused("gumbel: unused");
   EXPECT_EQ(warnings.messages().size(), 3U);
+  forget_warnings();
+  warn_unused("gumbel: unused");
+  EXPECT_EQ(warnings.messages().size(), 4U);
 }
 
 TEST(Warning, ErrorsAreSpelledTheSame) {

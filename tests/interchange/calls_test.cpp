@@ -300,7 +300,7 @@ TEST(Calls, TokensAreThoseOfTheEmbeddingThatIsThere) {
   model["token_emb"] = {{"type", "Embedding"}, {"num_embeddings", 9}, {"embedding_dim", 16}};
   EXPECT_EQ(call_refusal(model, "forward", {{"x", at::full({1, 2}, 8)}}, {}), "");
   EXPECT_EQ(call_refusal(model, "forward", {{"x", at::full({1, 2}, 9)}}, {}),
-            "x: 9 at position [0, 0], expected 0 to 8 (num_embeddings is 9)");
+            "x: 9 at position [0, 0], expected 0 to 8 (token_emb.num_embeddings is 9)");
   model["logits_dim"] = 4;
   const Json loss = {{"type", "AutoregressiveWrapper"}, {"net", model}};
   EXPECT_EQ(call_refusal(loss, "forward", {{"x", at::tensor({8L, 3L}).unsqueeze(0)}}, {}), "");
@@ -312,12 +312,13 @@ TEST(Calls, MemoriesBeyondThoseOfTheFirstHaveNoPosition) {
   auto stack = Json::parse(wrapped().dump())["net"]["attn_layers"];
   stack["rotary_pos_emb"] = true;
   stack["depth"] = 2;
-  EXPECT_EQ(call_refusal(stack, "forward",
-                         {{"x", at::zeros({1, 2, 16})},
-                          {"mems.0", at::zeros({1, 3, 16})},
-                          {"mems.1", at::zeros({1, 5, 16})}},
-                         {}),
-            "mems: the first has 3 tokens, and so the most of which positions are known, got 5");
+  EXPECT_EQ(
+      call_refusal(stack, "forward",
+                   {{"x", at::zeros({1, 2, 16})},
+                    {"mems.0", at::zeros({1, 3, 16})},
+                    {"mems.1", at::zeros({1, 5, 16})}},
+                   {}),
+      "mems: none may be longer than the first (3 tokens), as far as positions go back, got 5");
 }
 
 TEST(Calls, AnEosThatIsNoTokenEndsNothing) {

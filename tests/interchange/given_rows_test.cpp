@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
@@ -125,6 +126,101 @@ TEST(Generation, OneContextIsForAllBeams) {
   }
 }
 
+TEST(Generation, OneRowOfEveryInputIsForAllBeams) {
+  const auto model = build_model(generator({{"cross_attend", true},
+                                            {"rotary_pos_emb", true},
+                                            {"attn_num_mem_kv", 1},
+                                            {"cross_attn_num_mem_kv", 2}}));
+  const Json kwargs = {{"seq_len", 4}, {"method", "beam_search"}, {"beams", 3}};
+  const TensorMap one = {{"context", at::randn({1, 6, 16})},
+                         {"context_mask", at::arange(6).lt(5).unsqueeze(0)},
+                         {"context_pos", at::arange(6).mul(2).unsqueeze(0)},
+                         {"prepend_embeds", at::randn({1, 2, 16})},
+                         {"mems.0", at::randn({1, 3, 16})},
+                         {"mems.1", at::randn({1, 3, 16})},
+                         {"mem_masks.0", at::arange(3).ne(1).unsqueeze(0)}};
+  for (const int64_t rows : {1, 2}) {
+    TensorMap all;
+    for (const auto& [name, t] : one) {
+      auto sizes = t.sizes().vec();
+      sizes[0] = rows;
+      all[name] = t.expand(sizes).contiguous();
+    }
+    at::Tensor expected;
+    for (auto inputs : {all, one}) {
+      for (const bool cache_kv : {true, false}) {
+        inputs["prompts"] = tokens(rows, 3);
+        auto asked = kwargs;
+        asked["cache_kv"] = cache_kv;
+        const auto texts = results(*model, "generate", inputs, asked).begin()->second;
+        if (!expected.defined()) expected = texts;
+        EXPECT_TRUE(texts.equal(expected)) << rows << cache_kv;
+      }
+    }
+  }
+}
+
+TEST(Generation, MemoriesOfTwoLengthsAreDecodedUncached) {
+  const auto model = build_model(generator());
+  const Json kwargs = {{"seq_len", 4}, {"temperature", 0}};
+  const TensorMap inputs = {{"prompts", tokens(2, 3)},
+                            {"mems.0", at::randn({2, 5, 16})},
+                            {"mems.1", at::randn({2, 3, 16})}};
+  auto uncached = kwargs;
+  uncached["cache_kv"] = false;
+  EXPECT_TRUE(results(*model, "generate", inputs, kwargs)
+                  .begin()
+                  ->second.equal(results(*model, "generate", inputs, uncached).begin()->second));
+}
+
+TEST(Generation, BeamsAndScoresHaveTheShapeOfThePrompts) {
+  const auto model = build_model(generator());
+  const std::vector<std::vector<int64_t>> shapes = {{4}, {2, 4}, {2, 3, 4}};
+  for (const auto& shape : shapes) {
+    const auto prompts = at::ones(shape, at::kLong);
+    const auto found = results(*model, "generate", {{"prompts", prompts}},
+                               {{"method", "beam_search"},
+                                {"seq_len", 2},
+                                {"beams", 3},
+                                {"return_beams_and_scores", true}});
+    auto expected = shape;
+    expected.back() = 2;
+    expected.insert(expected.begin(), 3);
+    EXPECT_EQ(found.at("out.0").sizes(), at::IntArrayRef(expected));
+    expected.pop_back();
+    EXPECT_EQ(found.at("out.1").sizes(), at::IntArrayRef(expected));
+  }
+}
+
+TEST(Generation, ATokenWithoutAnEmbeddingIsNamed) {
+  auto config = generator();
+  config["net"]["logits_dim"] = 40;
+  const auto message = refusal(config, "generate", {{"prompts", tokens(2, 3)}},
+                               {{"seq_len", 30}, {"temperature", 1}});
+  EXPECT_NE(message.find("num_tokens: expected embeddings of all tokens that the model writes"),
+            std::string::npos)
+      << message;
+}
+
+TEST(Mems, OfTwoLengthsGoWithNothingThatHasAllKeys) {
+  const auto refused = [](const Json& stack, const std::string& name, const at::Tensor& given) {
+    auto config = kStack;
+    config.update(stack);
+    TensorMap inputs = {{"x", at::randn({2, 5, 16})},
+                        {"mems.0", at::randn({2, 4, 16})},
+                        {"mems.1", at::randn({2, 3, 16})}};
+    if (given.defined()) inputs[name] = given;
+    const auto message = refusal(config, "forward", inputs);
+    EXPECT_EQ(message.find(name + ": has the keys of one layer"), 0U) << message;
+  };
+  refused(Json::object(), "self_attn_kv_mask", at::ones({2, 9}, at::kBool));
+  refused(Json::object(), "attn_mask", at::ones({5, 9}, at::kBool));
+  refused(Json::object(), "attn_bias", at::ones({5, 9}));
+  refused({{"residual_attn", true}}, "residual_attn", {});
+  refused({{"add_value_residual", true}, {"learned_value_residual_mix", false}},
+          "add_value_residual", {});
+}
+
 TEST(Generation, ActivationsThatSeeOtherTokensAreNotCached) {
   const Json softmax = {{"type", "Softmax"}, {"dim", 1}};
   const auto model = build_model(generator({{"ff_custom_activation", softmax}}));
@@ -142,13 +238,43 @@ TEST(OneRow, OfALossOrPromptStandsBesideNoOthers) {
   const auto config = generator({{"cross_attend", true}});
   const auto context = at::randn({2, 6, 16});
   EXPECT_EQ(refusal(config, "forward", {{"x", tokens(1, 5)}, {"context", context}}),
-            "x: has 1 sequences, but what else is given has 2");
+            "x: batch = 1, but what is given beside it has 2 rows");
   EXPECT_EQ(refusal(config, "generate", {{"prompts", tokens(1, 5)}, {"context", context}},
                     {{"seq_len", 2}, {"cache_kv", false}}),
-            "prompts: are 1, but what else is given has 2 rows");
+            "prompts: batch = 1, but what is given beside them has 2 rows");
   EXPECT_NE(refusal(config, "generate", {{"prompts", tokens(1, 5)}, {"context", context}},
                     {{"seq_len", 2}}),
             "");
+}
+
+TEST(OneRow, OfXStandsBesideAllInputs) {
+  auto cross = kStack;
+  cross.update({{"cross_attend", true}, {"rotary_pos_emb", true}, {"cross_attn_num_mem_kv", 2}});
+  const auto attention =
+      Json::parse(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8})");
+  const auto context = at::randn({1, 6, 16});
+  const std::vector<std::pair<Json, TensorMap>> calls = {
+      {kStack,
+       {{"additional_kv_mask", at::arange(6).ne(2).view({2, 3})},
+        {"self_attn_additional_kv.0.0", at::randn({2, 2, 3, 8})},
+        {"self_attn_additional_kv.0.1", at::randn({2, 2, 3, 8})}}},
+      {kStack, {{"mems.0", at::randn({2, 3, 16})}}},
+      {cross, {{"context", context}, {"pos", at::arange(10).view({2, 5})}}},
+      {cross, {{"context", context}, {"context_pos", at::arange(12).view({2, 6})}}},
+      {attention,
+       {{"context", context},
+        {"additional_key_values.0", at::randn({2, 2, 3, 8})},
+        {"additional_key_values.1", at::randn({2, 2, 3, 8})}}}};
+  for (const auto& [config, inputs] : calls) {
+    const auto model = build_model(config);
+    auto one = inputs, two = inputs;
+    one["x"] = at::randn({1, 5, 16});
+    two["x"] = one["x"].expand({2, -1, -1}).contiguous();
+    const auto expected = out(*model, two);
+    ASSERT_EQ(expected.size(0), 2);
+    EXPECT_FALSE(expected[0].equal(expected[1])) << config;
+    EXPECT_TRUE(out(*model, one).equal(expected)) << config;
+  }
 }
 
 TEST(Attention, HalfAPairIsNamed) {

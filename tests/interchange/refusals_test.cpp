@@ -391,8 +391,7 @@ INSTANTIATE_TEST_SUITE_P(
              "config: enc_attn_sigmoid, enc_attn_hard, enc_attn_l2_distance,"},
         Case{R"({"enc_depth": null})", "config: enc_depth: is needed (or enc_custom_layers)"},
         Case{R"({"enc_dim": 16})", "unknown key 'enc_dim'"},
-        Case{R"({"dec_dim": 16})", "unknown key 'dec_dim'"},
-        Case{R"({"tie_token_emb": true})", "tie_token_emb: needs enc_num_tokens"}));
+        Case{R"({"dec_dim": 16})", "unknown key 'dec_dim'"}));
 
 /// A config that lacks what its type needs.
 class RefusedWithout : public testing::TestWithParam<Case> {};

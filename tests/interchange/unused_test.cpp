@@ -56,6 +56,55 @@ TEST(UnusedOptions, NameTheSideOfAnEncoderDecoder) {
                           "enc_attn_hybrid_module"));
 }
 
+/// The warnings of a call of the model.
+std::vector<std::string> warnings_of_call(const Json& config, const TensorMap& inputs,
+                                          const std::string& mode = "forward",
+                                          const Json& kwargs = Json::object()) {
+  const auto model = build_model(config);
+  model->module().eval();
+  const CollectedWarnings warnings;
+  run_model(*model, mode, inputs, kwargs, false);
+  return warnings.messages();
+}
+
+TEST(UnusedInputs, OfAStackAreNamedAsGiven) {
+  const auto x = at::randn({1, 5, 16});
+  const auto ends = at::tensor({0, 5}).to(at::kInt);
+  auto packed = kStack;
+  packed["attn_flash_pack_seq"] = true;
+  EXPECT_THAT(warnings_of_call(kStack, {{"x", x}}), ElementsAre());
+  EXPECT_THAT(
+      warnings_of_call(packed, {{"x", x}}),
+      ElementsAre("attn_flash_pack_seq: changes nothing, as there are no flash_pack_seq_kwargs"));
+  EXPECT_THAT(warnings_of_call(kStack, {{"x", x}, {"pos", at::arange(5)}}),
+              ElementsAre("pos: changes nothing, the stack has no positions to take it"));
+  auto gated = kStack;
+  gated["attn_data_dependent_alibi"] = true;
+  EXPECT_THAT(
+      warnings_of_call(gated, {{"x", x}, {"attn_bias", at::randn({5, 5})}}),
+      ElementsAre("attn_bias: changes nothing, attn_data_dependent_alibi stands in its place"));
+}
+
+TEST(UnusedInputs, OfGeneration) {
+  const Json model = {
+      {"type", "AutoregressiveWrapper"},
+      {"net",
+       {{"type", "TransformerWrapper"},
+        {"num_tokens", 17},
+        {"max_seq_len", 8},
+        {"tie_embedding", true},
+        {"token_emb", {{"type", "TokenEmbedding"}, {"dim", 16}, {"num_tokens", 25}}},
+        {"attn_layers", kStack}}}};
+  const TensorMap prompts = {{"prompts", at::ones({1, 2}, at::kLong)}};
+  // Tied, the tokens of the embedding have logits.
+  EXPECT_THAT(warnings_of_call(model, prompts, "generate", {{"seq_len", 1}, {"eos_token", 24}}),
+              ElementsAre());
+  EXPECT_THAT(warnings_of_call(model, prompts, "generate",
+                               {{"seq_len", 1}, {"eos_token", 25}, {"return_attn", true}}),
+              ElementsAre("return_attn: changes nothing, nothing that is returned hangs on it",
+                          "eos_token: changes nothing, as 25 is no token from 0 to 24"));
+}
+
 TEST(UnusedOptions, AHeadOfOnesOwnBesideWhatMakesTheLogits) {
   const auto model =
       Json{{"type", "TransformerWrapper"},

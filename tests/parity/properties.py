@@ -54,7 +54,9 @@ def of(made, inputs):
         return
     mask = inputs.get('mask')
     pooled = out.ndim <= 2 or out.shape[1] != length and 'prepend_embeds' not in inputs
-    if mask is not None and (by_position or pooled):
+    # A mask of several rows beside one row of x has no x to change.
+    fits = mask is not None and mask.shape[0] == x.shape[0]
+    if fits and (by_position or pooled):
         hidden = np.where(mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), x, other(x))
         yield 'a masked token matters', inputs | dict(x=hidden), same_where(name,
             lambda out: out[mask] if by_position else out)

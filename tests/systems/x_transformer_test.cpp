@@ -102,6 +102,16 @@ TEST(XTransformer, TheSourceMayHaveMoreTokensThanTheTarget) {
   EXPECT_EQ(model->forward(tokens(kTarget + 3, 5), tokens(kTarget, 6)).logits.size(-1), kTarget);
 }
 
+TEST(XTransformer, TheTargetMayHaveMoreTokensThanTheSourceWhereTheyAreNotWritten) {
+  auto tied = options();
+  tied.tie_token_emb = true;
+  tied.enc.num_tokens = kTarget - 3;
+  auto model = make(tied);
+  EXPECT_EQ(model->decoder()->net()->embedded_tokens()->count, kTarget - 3);
+  EXPECT_EQ(model->forward(tokens(kTarget - 3, 5), tokens(kTarget - 3, 6)).logits.size(-1),
+            kTarget);
+}
+
 TEST(XTransformer, TokensOfTheSourceAreLeftOutInTraining) {
   const torch::NoGradGuard no_grad;
   auto dropping = options();

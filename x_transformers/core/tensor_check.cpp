@@ -85,21 +85,6 @@ void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind,
                                shown(shape), shown(t)));
 }
 
-at::Tensor of_rank(int64_t rank, const at::Tensor& t) {
-  return t.defined() && t.dim() == rank ? t : at::Tensor();
-}
-
-at::Tensor with_rows_of(const at::Tensor& x, std::initializer_list<at::Tensor> others) {
-  if (!x.defined() || x.dim() < 2 || x.size(0) != 1) return x;
-  for (const auto& other : others) {
-    if (!other.defined() || other.dim() < 2 || other.size(0) <= 1) continue;
-    auto sizes = x.sizes().vec();
-    sizes[0] = other.size(0);
-    return x.expand(sizes);
-  }
-  return x;
-}
-
 void require_kind(const at::Tensor& t, const char* name, TensorKind kind) {
   if (!t.defined() || is_of_kind(t, kind)) return;
   throw InputError(fmt::format("{}: expected {}, got {}", name, word(kind), shown(t)));

@@ -30,10 +30,4 @@ void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind,
 /// The same for tensors whose shape says nothing by itself.
 void require_kind(const at::Tensor& t, const char* name, TensorKind kind);
 
-/// t if it has so many dimensions, else an undefined tensor.
-at::Tensor of_rank(int64_t rank, const at::Tensor& t);
-/// x [1, ...] with as many rows as the first of `others` that has several; else x. Undefined ones
-/// have none.
-at::Tensor with_rows_of(const at::Tensor& x, std::initializer_list<at::Tensor> others);
-
 }  // namespace x_transformers

@@ -15,11 +15,20 @@ std::vector<std::function<std::string(const std::string&)>>& spellings() {
   return stack;
 }
 
+/// The warnings that came.
+struct Seen {
+  std::mutex mutex;
+  std::set<std::string> messages;
+};
+
+Seen& seen() {
+  static Seen instance;
+  return instance;
+}
+
 bool is_new(const std::string& message) {
-  static std::mutex mutex;
-  static std::set<std::string> seen;
-  const std::lock_guard lock(mutex);
-  return seen.insert(message).second;
+  const std::lock_guard lock(seen().mutex);
+  return seen().messages.insert(message).second;
 }
 
 }  // namespace
@@ -33,6 +42,11 @@ void warn_unused(const std::string& message) {
 
 void warn_unused(const std::vector<std::string>& messages) {
   for (const auto& message : messages) warn_unused(message);
+}
+
+void forget_warnings() {
+  const std::lock_guard lock(seen().mutex);
+  seen().messages.clear();
 }
 
 UnusedOptions::UnusedOptions(std::string reason, bool applies)

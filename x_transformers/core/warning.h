@@ -15,6 +15,8 @@ namespace x_transformers {
 /// `c10::WarningUtils::WarnAlways`.
 void warn_unused(const std::string& message);
 void warn_unused(const std::vector<std::string>& messages);
+/// Forgets what was warned of: the next command of the process warns anew.
+void forget_warnings();
 
 /// Collects the options that change nothing for one reason.
 class UnusedOptions {

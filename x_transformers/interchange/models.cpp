@@ -2,6 +2,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <initializer_list>
+
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
@@ -11,6 +13,7 @@
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/vision.h"
 #include "x_transformers/ops/mask.h"
+#include "x_transformers/ops/rows.h"
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
@@ -20,9 +23,9 @@ namespace {
 /// Throws InputError unless the model embeds the tokens of a loss and has logits for the targets;
 /// those that do not count have a value of their own.
 void require_tokens_of_loss(const at::Tensor& x, const char* name,
-                            const AutoregressiveWrapperOptions& options) {
-  auto embedded = token_range(options.net), predicted = logits_range(options.net);
-  embedded.other = predicted.other = options.ignore_index;
+                            AutoregressiveWrapperImpl& model) {
+  auto embedded = token_range(*model.net()), predicted = logits_range(*model.net());
+  embedded.other = predicted.other = model.options().ignore_index;
   require_in_range(x, name, embedded);
   if (x.dim() == 2 && x.size(1) > 1) {
     const auto targets = x.narrow(1, 1, x.size(1) - 1);
@@ -147,14 +150,14 @@ int64_t cached_prefix(const TransformerWrapperOptions& options, const at::Tensor
 /// all keys.
 void drop_prepended(TransformerInputs& inputs, const NewTokens& tokens) {
   if (inputs.prepend_mask.defined()) {
-    require_tensor(inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
-                   {{"batch", inputs.x.size(0)}, {"prepended", inputs.prepend_embeds.size(1)}});
+    require_tensor(
+        inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
+        {{"batch", inputs.x.size(0), true}, {"prepended", inputs.prepend_embeds.size(1)}});
     const auto count = tokens.all - tokens.prefix;
-    const auto mask =
-        inputs.mask.defined()
-            ? pad_mask_left(inputs.mask, count - inputs.mask.size(-1))
-            : at::ones({inputs.x.size(0), count}, inputs.x.options().dtype(at::kBool));
-    const auto joined = at::cat({inputs.prepend_mask, mask.expand({inputs.x.size(0), -1})}, 1);
+    const auto mask = inputs.mask.defined()
+                          ? pad_mask_left(inputs.mask, count - inputs.mask.size(-1))
+                          : at::ones({1, count}, inputs.x.options().dtype(at::kBool));
+    const auto joined = cat_rows(inputs.prepend_mask, mask, 1);
     inputs.mask = pad_mask_left(joined, tokens.all - joined.size(1));
   }
   inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
@@ -182,7 +185,7 @@ Value call_transformer(TransformerWrapper& net, const std::string& method, Argum
   const auto returns = take_returns(arguments);
   inputs.x = x;
   if (arguments.source() == ArgumentSource::outside) {
-    require_in_range(x, "x", token_range(net->options()));
+    require_in_range(x, "x", token_range(*net));
     require_in_range(inputs, *net);
   }
   TransformerCache cache;
@@ -204,20 +207,21 @@ GenerateOptions take_generate_options(Arguments& arguments) {
 }
 
 GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompts_name,
-                                        const AutoregressiveWrapperOptions& options) {
+                                        AutoregressiveWrapperImpl& model) {
   GenerationInputs inputs;
+  const auto embedded = token_range(*model.net());
   const auto list = arguments.tensors(prompts_name);
   for (size_t i = 0; i < list.size(); ++i) {
-    require_in_range(list[i], fmt::format("{}.{}", prompts_name, i), token_range(options.net));
+    require_in_range(list[i], fmt::format("{}.{}", prompts_name, i), embedded);
   }
   if (list.empty()) {
     inputs.prompts = arguments.required_tensor(prompts_name);
   } else {
-    const auto joined = join_prompts(list, options.pad_value);
+    const auto joined = join_prompts(list, model.options().pad_value);
     inputs.prompts = joined.prompts;
     inputs.prompt_lens = joined.lens;
   }
-  if (list.empty()) require_in_range(inputs.prompts, prompts_name, token_range(options.net));
+  if (list.empty()) require_in_range(inputs.prompts, prompts_name, embedded);
   if (list.empty()) inputs.prompt_lens = arguments.tensor_or_integers("prompt_lens");
   inputs.cache_kv = arguments.flag("cache_kv", true);
   inputs.restrict_to_max_seq_len = arguments.flag("restrict_to_max_seq_len", true);
@@ -277,15 +281,16 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
   return amateurs;
 }
 
-/// What Python hands on to the model, and nobody reads there.
-void take_without_effect(Arguments& arguments) {
-  arguments.flag("return_attn");
-  arguments.flag("input_not_include_cache");
-  arguments.integer("cache_age");
+/// What Python hands on to the model, and nobody reads there: flags, and cache_age.
+void take_without_effect(Arguments& arguments, std::initializer_list<const char*> flags) {
+  UnusedOptions unused("nothing that is returned hangs on it", true);
+  for (const auto* flag : flags) unused.add(flag, arguments.flag(flag));
+  unused.add("cache_age", arguments.integer("cache_age").has_value());
+  warn_unused(unused.messages());
 }
 
 Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
-  auto inputs = take_generation_inputs(arguments, "prompts", model->options());
+  auto inputs = take_generation_inputs(arguments, "prompts", *model);
   BeamSearchOptions options;
   options.seq_len = arguments.integer("seq_len").value_or(options.seq_len);
   options.beams = arguments.integer("beams").value_or(options.beams);
@@ -308,22 +313,22 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
                           Arguments& arguments) {
   if (method == "beam_search") return call_beam_search(model, arguments);
   if (method == "generate") {
-    auto inputs = take_generation_inputs(arguments, "prompts", model->options());
+    auto inputs = take_generation_inputs(arguments, "prompts", *model);
     const auto options = take_generate_options(arguments);
     inputs.amateurs = take_amateurs(arguments, *model);
     inputs.net = take_transformer_inputs(arguments);
     require_in_range(inputs.net, *model->net());
-    take_without_effect(arguments);
-    arguments.flag("return_mems");
-    arguments.number("attn_z_loss_weight");
-    arguments.flag("return_logit_entropies");
+    take_without_effect(arguments, {"return_attn", "input_not_include_cache", "return_mems",
+                                    "return_logit_entropies"});
+    if (arguments.number("attn_z_loss_weight"))
+      warn_unused("attn_z_loss_weight: changes nothing, generation has no loss");
     return model->generate(inputs, options);
   }
   require_forward("AutoregressiveWrapper", method);
   const auto x = arguments.required_tensor("x");
   auto inputs = take_transformer_inputs(arguments);
   if (arguments.source() == ArgumentSource::outside) {
-    require_tokens_of_loss(x, "x", model->options());
+    require_tokens_of_loss(x, "x", *model);
     require_in_range(inputs, *model->net());
   }
   Returns returns{};
@@ -335,7 +340,7 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
   returns.intermediates = true;
   const bool return_outputs = arguments.flag("return_outputs");
   returns.mems = arguments.flag("return_mems") && return_outputs;
-  take_without_effect(arguments);
+  take_without_effect(arguments, {"return_attn", "input_not_include_cache"});
   arguments.absent("cache", "the loss of a sequence takes no cache");
   inputs.keep_hiddens = inputs.attn_pool = return_outputs;
   const auto output = model->forward(x, inputs);
@@ -353,8 +358,8 @@ Value call_x_transformer(XTransformer& model, const std::string& method, Argumen
     const auto seq_in = arguments.required_tensor("seq_in");
     const auto mask = arguments.tensor("mask");
     const auto attn_mask = arguments.tensor("attn_mask");
-    auto inputs = take_generation_inputs(arguments, "seq_out_start", model->decoder()->options());
-    require_in_range(seq_in, "seq_in", token_range(model->encoder()->options()));
+    auto inputs = take_generation_inputs(arguments, "seq_out_start", *model->decoder());
+    require_in_range(seq_in, "seq_in", token_range(*model->encoder()));
     return model->generate(seq_in, inputs, take_generate_options(arguments), mask, attn_mask);
   }
   require_forward("XTransformer", method);
@@ -363,8 +368,8 @@ Value call_x_transformer(XTransformer& model, const std::string& method, Argumen
   const auto mask = arguments.tensor("mask");
   const auto attn_mask = arguments.tensor("attn_mask");
   if (arguments.source() == ArgumentSource::outside) {
-    require_in_range(src, "src", token_range(model->encoder()->options()));
-    require_tokens_of_loss(tgt, "tgt", model->decoder()->options());
+    require_in_range(src, "src", token_range(*model->encoder()));
+    require_tokens_of_loss(tgt, "tgt", *model->decoder());
   }
   return model->forward(src, tgt, mask, attn_mask, arguments.tensor("src_prepend_embeds")).loss;
 }

@@ -23,7 +23,7 @@ std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
 /// One key/value head may come without a dimension for it.
 at::Tensor heads_of(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(1) : t; }
 
-Value call_attend(Attend& attend, bool flash, bool causal, Arguments& arguments) {
+Value call_attend(Attend& attend, const AttendPartOptions& options, Arguments& arguments) {
   const auto q = arguments.required_tensor("q");
   const auto k = heads_of(arguments.required_tensor("k")),
              v = heads_of(arguments.required_tensor("v"));
@@ -32,11 +32,12 @@ Value call_attend(Attend& attend, bool flash, bool causal, Arguments& arguments)
   call.attn_bias = arguments.tensor("attn_bias");
   call.prev_attn = arguments.tensor("prev_attn");
   const auto packed = take_packed(arguments, "flash_pack_seq_kwargs");
+  warn_of_packing(options, packed.has_value());
   if (packed) {
-    validate(*packed, causal);
+    validate(*packed, options.causal);
     call.packed = &*packed;
   }
-  call.keep_maps = !flash;  // Python has none with flash
+  call.keep_maps = !options.flash;  // Python has none with flash
   const auto result = attend.forward(q, k, v, call);
   Value intermediates;
   intermediates.add("qk_similarities", result.maps.qk_similarities);
@@ -50,11 +51,9 @@ Value call_attend(Attend& attend, bool flash, bool causal, Arguments& arguments)
 void register_attend(ModelTypes& types) {
   register_part<AttendPartOptions>(types, "Attend", [](const AttendPartOptions& options) {
     const auto attend = std::make_shared<Attend>(options, make_cope(options.cope));
-    return make_part("Attend", attend,
-                     {{"forward", [attend, flash = options.flash,
-                                   causal = options.causal](Arguments& arguments) {
-                         return call_attend(*attend, flash, causal, arguments);
-                       }}});
+    return make_part("Attend", attend, {{"forward", [attend, options](Arguments& arguments) {
+                                           return call_attend(*attend, options, arguments);
+                                         }}});
   });
 }
 

@@ -4,11 +4,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <limits>
 #include <vector>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/json.h"
 
 namespace x_transformers {
 namespace {
@@ -17,36 +15,20 @@ bool are_ids(const at::Tensor& t) {
   return t.defined() && at::isIntegralType(t.scalar_type(), false);
 }
 
-constexpr auto kAnyId = std::numeric_limits<int64_t>::max();
-
-/// Of an embedding given as a module.
-IdRange range_of(const ModuleSpec& token_emb) {
-  const auto arguments = Json::parse(token_emb.arguments);
-  for (const char* limit : {"num_embeddings", "num_tokens"}) {
-    if (arguments.contains(limit)) return {arguments[limit].get<int64_t>(), limit};
-  }
-  return {kAnyId, "token_emb"};
+IdRange range_of(const std::optional<TokenLimit>& limit) {
+  return limit ? IdRange{limit->count, limit->option} : IdRange{};
 }
 
 }  // namespace
 
-IdRange token_range(const TransformerWrapperOptions& options) {
-  const IdRange own = {options.num_tokens, "num_tokens"};
-  if (!options.token_emb) return own;
-  const auto given = range_of(*options.token_emb);
-  return options.ff_deep_embed && own.count < given.count ? own : given;
-}
+IdRange token_range(const TransformerWrapperImpl& net) { return range_of(net.embedded_tokens()); }
 
-IdRange logits_range(const TransformerWrapperOptions& options) {
-  if (options.uses_to_logits()) return {kAnyId, "to_logits"};
-  if (options.tie_embedding) return token_range(options);
-  if (options.logits_dim) return {*options.logits_dim, "logits_dim"};
-  return {options.num_tokens, "num_tokens"};
-}
+IdRange logits_range(const TransformerWrapperImpl& net) { return range_of(net.predicted_tokens()); }
 
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range) {
   if (!are_ids(ids) || ids.numel() == 0) return;
-  auto is_wrong = (ids < 0) | (ids >= range.count);
+  auto is_wrong = ids < 0;
+  if (range.count) is_wrong = is_wrong | (ids >= *range.count);
   if (range.other) is_wrong = is_wrong & (ids != *range.other);
   const auto wrong = is_wrong.cpu().nonzero();
   if (wrong.size(0) == 0) return;
@@ -56,9 +38,11 @@ void require_in_range(const at::Tensor& ids, const std::string& name, const IdRa
     place.push_back(wrong[0][dim].item<int64_t>());
     id = id.select(0, place.back());
   }
-  throw InputError(fmt::format("{}: {} at position [{}], expected 0 to {} ({} is {})", name,
-                               id.item<int64_t>(), fmt::join(place, ", "), range.count - 1,
-                               range.limit, range.count));
+  const auto expected =
+      range.count ? fmt::format("0 to {} ({} is {})", *range.count - 1, range.limit, *range.count)
+                  : "0 or more";
+  throw InputError(fmt::format("{}: {} at position [{}], expected {}", name, id.item<int64_t>(),
+                               fmt::join(place, ", "), expected));
 }
 
 void require_in_range(const TransformerInputs& inputs, const TransformerWrapperImpl& net) {

@@ -12,16 +12,17 @@
 
 namespace x_transformers {
 
-/// Ids from 0 to `count` - 1, which the option `limit` sets, or `other`.
+/// Ids from 0 to `count` - 1, which the option `limit` sets (without a count: any from 0), or
+/// `other`.
 struct IdRange {
-  int64_t count;
-  const char* limit;
+  std::optional<int64_t> count = std::nullopt;
+  const char* limit = nullptr;
   std::optional<int64_t> other = std::nullopt;
 };
 
 /// The ids that the model embeds, and those that it has logits for.
-IdRange token_range(const TransformerWrapperOptions& options);
-IdRange logits_range(const TransformerWrapperOptions& options);
+IdRange token_range(const TransformerWrapperImpl& net);
+IdRange logits_range(const TransformerWrapperImpl& net);
 
 /// Throws InputError that names the first id out of range and its place. What is undefined or holds
 /// no integers is for the model to judge.

@@ -7,11 +7,12 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/dropout_seq.h"
+#include "x_transformers/layers/input_rows.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
+#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
@@ -341,15 +342,35 @@ LayersOutput AttentionLayersImpl::finish(State& state) {
   return std::move(state.output);
 }
 
-LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
-  auto inputs = given;
+/// How many rows the layers that run find in what is given beside x.
+int64_t AttentionLayersImpl::rows_read(const AttentionLayersInputs& inputs) const {
+  bool attends = false, crosses = false, feeds_forward = false;
+  for (const auto index : plan_.order_of(inputs.layers_execute_order)) {
+    const auto type = plan_.layers[static_cast<size_t>(index)].type;
+    attends = attends || type == LayerType::attention;
+    crosses = crosses || type == LayerType::cross_attention;
+    feeds_forward = feeds_forward || type == LayerType::feed_forward;
+  }
+  RowCount count;
+  visit_rows(inputs, [&](const at::Tensor& t, int64_t rank, ReadBy read_by) {
+    const bool is_read = read_by == ReadBy::all ||
+                         (read_by == ReadBy::attention && (attends || crosses)) ||
+                         (read_by == ReadBy::self_attention && attends) ||
+                         (read_by == ReadBy::cross_attention && crosses) ||
+                         (read_by == ReadBy::feed_forward && feeds_forward);
+    if (is_read) count.add(t, rank);
+  });
+  return count.rows();
+}
+
+LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
+  require(inputs.x.defined(), "x: is needed");
   // As in Python, one row beside several is repeated; with a cache it stands for itself.
-  if (!inputs.cache) {
-    inputs.x =
-        with_rows_of(inputs.x, {inputs.context, inputs.mask, inputs.context_mask,
-                                inputs.self_attn_kv_mask, inputs.condition, inputs.in_attn_cond,
-                                inputs.deep_embeds, item_or_empty(inputs.mems, 0),
-                                of_rank(3, item_or_empty(inputs.cross_attn_kv_residuals, 0))});
+  const bool may_repeat = !inputs.cache && inputs.x.dim() == 3 && inputs.x.size(0) == 1;
+  if (const auto rows = may_repeat ? rows_read(inputs) : 1; rows > 1) {
+    auto repeated = inputs;
+    repeated.x = with_rows(inputs.x, rows);
+    return forward(repeated);
   }
   check(inputs);
   auto state = begin(inputs);

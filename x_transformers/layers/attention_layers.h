@@ -89,6 +89,8 @@ class AttentionLayersImpl : public torch::nn::Module {
   const AttentionLayersOptions& options() const { return options_; }
   const LayerPlan& plan() const { return plan_; }
   bool disable_abs_pos_emb() const;
+  /// Whether some layer reads positions that are given.
+  bool takes_positions() const;
   /// An empty cache for this stack, with room for `capacity` tokens at once; for calls with
   /// `layers_execute_order` where one is given.
   LayersCache make_cache(
@@ -126,11 +128,14 @@ class AttentionLayersImpl : public torch::nn::Module {
   NormChoice norm_choice() const;
   int64_t condition_features() const;
 
+  int64_t rows_read(const AttentionLayersInputs& inputs) const;
   void check(const AttentionLayersInputs& inputs) const;
+  void warn_of_unused(const AttentionLayersInputs& inputs) const;
   void check_condition(const AttentionLayersInputs& inputs) const;
   void check_context(const AttentionLayersInputs& inputs) const;
   void check_layers(const AttentionLayersInputs& inputs) const;
   void check_mems(const AttentionLayersInputs& inputs) const;
+  void check_mems_of_two_lengths(const AttentionLayersInputs& inputs) const;
   void check_positions(const AttentionLayersInputs& inputs) const;
   void check_masks(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);

@@ -1,6 +1,8 @@
 // Building a stack: names and order of construction are Python's.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "x_transformers/core/warning.h"
@@ -15,7 +17,19 @@ namespace x_transformers {
 AttentionLayersImpl::AttentionLayersImpl(AttentionLayersOptions options)
     : options_(resolve(std::move(options))) {
   validate(options_);
+  if (options_.dynamic_pos_bias && options_.attn.data_dependent_alibi)
+    warn_unused("dynamic_pos_bias: changes nothing, attn_data_dependent_alibi stands in its place");
   plan_ = plan_layers(options_);
+  const auto warn_of_rest = [&](const char* name, size_t values) {
+    const auto layers = plan_.layers.size();
+    if (values > std::max<size_t>(layers, 1))
+      warn_unused(
+          fmt::format("{}: of its {} values those after the first {} change nothing, as "
+                      "there are no more layers",
+                      name, values, layers));
+  };
+  warn_of_rest("shift_tokens", options_.shift_tokens.values.size());
+  warn_of_rest("layer_dropout", options_.layer_dropout.values.size());
   build_positions();
   build_condition();
   build_layers();

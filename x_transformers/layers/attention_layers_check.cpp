@@ -7,12 +7,23 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/layers/input_rows.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
 namespace {
+
+/// Rows of the batch: those of x, or of what no layer reads beside its one row.
+int64_t batch_of(const AttentionLayersInputs& inputs) {
+  if (inputs.cache || inputs.x.size(0) != 1) return inputs.x.size(0);
+  RowCount count;
+  visit_rows(inputs, [&](const at::Tensor& t, int64_t rank, ReadBy) { count.add(t, rank); });
+  return count.rows();
+}
 
 bool goes_on(const AttentionLayersInputs& inputs) {
   return inputs.cache && inputs.cache->length > 0;
@@ -21,7 +32,7 @@ bool goes_on(const AttentionLayersInputs& inputs) {
 /// What is [batch, features], or has a part for each token, [batch, seq, features].
 void require_vectors(const at::Tensor& t, const char* name, const AttentionLayersInputs& inputs,
                      const Dimension& features) {
-  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
+  const auto batch = batch_of(inputs), n = inputs.x.size(1);
   if (t.defined() && t.dim() == 3) {
     require_tensor(t, name, TensorKind::floating,
                    {{"batch", batch, true}, {"seq", n, true}, features});
@@ -59,30 +70,35 @@ void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) c
 }
 
 void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const {
-  const auto batch = inputs.x.size(0);
+  const auto batch = batch_of(inputs);
   const auto used = std::min(inputs.mems.size(), attentions(inputs.layers_execute_order).size());
-  bool is_given = false;
+  for (size_t i = 0; i < used; ++i) {
+    require_tensor(inputs.mems[i], "mems", TensorKind::floating,
+                   {{"batch", batch, true}, {"memory"}, {"dim", options_.dim}});
+  }
+  const auto first = inputs.memory_given();
+  bool is_given = false, has_two_lengths = false;
   for (size_t i = 0; i < used; ++i) {
     const auto& mem = inputs.mems[i];
-    require_tensor(mem, "mems", TensorKind::floating,
-                   {{"batch", batch}, {"memory"}, {"dim", options_.dim}});
     is_given = is_given || mem.defined();
     const auto memory = mem.defined() ? mem.size(1) : 0;
-    const bool is_placed = inputs.cache || rotary_pos_emb_ || polar_pos_emb_ ||
-                           inputs.rotary_pos_emb.defined() || inputs.polar_angles.defined();
-    require(!is_placed || memory <= inputs.memory_given(),
-            fmt::format("mems: the first has {} tokens, and so the most of which positions are "
-                        "known, got {}",
-                        inputs.memory_given(), memory));
-    require(!inputs.cache || memory == inputs.memory_given(),
+    has_two_lengths = has_two_lengths || memory != first;
+    const bool is_placed = rotary_pos_emb_ || polar_pos_emb_ || inputs.rotary_pos_emb.defined() ||
+                           inputs.polar_angles.defined();
+    require(!is_placed || memory <= first,
+            fmt::format("mems: none may be longer than the first ({} tokens), as far as positions "
+                        "go back, got {}",
+                        first, memory));
+    require(!inputs.cache || memory == first,
             fmt::format("mems: beside a cache expected {} tokens in each, as in the first, got {}",
-                        inputs.memory_given(), memory));
+                        first, memory));
   }
   for (size_t i = 0; i < inputs.mem_masks.size() && i < used; ++i) {
     if (!inputs.mems[i].defined()) continue;
     require_tensor(inputs.mem_masks[i], "mem_masks", TensorKind::boolean,
                    {{"batch", batch, true}, {"memory", inputs.mems[i].size(1)}});
   }
+  if (has_two_lengths) check_mems_of_two_lengths(inputs);
   if (!is_given) return;
   for (const auto& step : plan_.layers) {
     // The mix of a single token is for memories too.
@@ -92,8 +108,28 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
   }
 }
 
+/// What has an entry for each key means something in layers of as many keys alone.
+void AttentionLayersImpl::check_mems_of_two_lengths(const AttentionLayersInputs& inputs) const {
+  const auto refuse = [&](const char* name, bool has_memories) {
+    require(!has_memories,
+            fmt::format("{}: has the keys of one layer, so mems must all be of one length, and one "
+                        "for each self-attention",
+                        name));
+  };
+  const auto tokens = inputs.token_keys();
+  const auto is_wider = [&](const at::Tensor& t) {
+    return t.defined() && t.dim() > 0 && t.size(-1) > std::max<int64_t>(tokens, 1);
+  };
+  refuse("self_attn_kv_mask", is_wider(inputs.self_attn_kv_mask));
+  refuse("attn_mask", is_wider(inputs.attn_mask));
+  refuse("attn_bias", is_wider(inputs.attn_bias));
+  // The values and scores of a single key are for all.
+  refuse("add_value_residual", options_.add_value_residual && tokens > 1);
+  refuse("residual_attn", options_.residual_attn && tokens > 1);
+}
+
 void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const {
-  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
+  const auto batch = batch_of(inputs), n = inputs.x.size(1);
   const auto tokens = inputs.token_keys(), all = tokens + inputs.memory_keys();
   const auto require_keys = [&](const at::Tensor& mask, const char* name, bool may_be_new) {
     require_tensor(mask, name, TensorKind::boolean, {{"batch", batch, true}, {"seq"}});
@@ -126,7 +162,7 @@ void AttentionLayersImpl::check_context(const AttentionLayersInputs& inputs) con
           o.cross_attend ? "context: is needed, as cross_attend is on"
                          : "context: given, but cross_attend is off");
   if (!inputs.context.defined()) return;
-  const auto batch = inputs.x.size(0);
+  const auto batch = batch_of(inputs);
   const auto dim_context = o.cross_attn->dim_context.value_or(o.dim);
   require_tensor(inputs.context, "context", TensorKind::floating,
                  {{"batch", batch, true}, {"context"}, {"dim_context", dim_context}});
@@ -142,14 +178,17 @@ void AttentionLayersImpl::check_context(const AttentionLayersInputs& inputs) con
   }
 }
 
+bool AttentionLayersImpl::takes_positions() const {
+  return rotary_pos_emb_ || polar_pos_emb_ || rel_pos_;
+}
+
 void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) const {
   const auto& pos = inputs.pos;
-  const bool turns = rotary_pos_emb_ || polar_pos_emb_;
-  if (!pos.defined() || !(turns || rel_pos_)) return;
+  if (!pos.defined() || !takes_positions()) return;
   const auto memory = inputs.memory_given(), n = inputs.x.size(1);
   require_positions(pos, "pos",
                     "token (memory tokens, cls tokens, prepended embeddings and mems among them)",
-                    inputs.x.size(0), memory + n);
+                    batch_of(inputs), memory + n);
   require(
       !rel_pos_ || pos.size(-1) == n,
       fmt::format("pos: a position bias takes {} positions, one for each token, and no mems, got "
@@ -159,7 +198,7 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
 
 void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) const {
   const auto& o = options_;
-  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
+  const auto batch = batch_of(inputs), n = inputs.x.size(1);
   for (const auto& residual : inputs.self_attn_kv_residuals) {
     require_broadcast(residual, "self_attn_kv_residuals", TensorKind::floating,
                       {{"batch", batch}, {"seq", n}, {"dim", o.dim}});
@@ -187,8 +226,40 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   }
 }
 
+/// As in Python, what no layer reads is taken.
+void AttentionLayersImpl::warn_of_unused(const AttentionLayersInputs& inputs) const {
+  const auto attentions = plan_.count(LayerType::attention);
+  const auto warn = [](const char* name, bool is_unused, const char* reason) {
+    if (is_unused) warn_unused(fmt::format("{}: changes nothing, {}", name, reason));
+  };
+  warn("pos", inputs.pos.defined() && !takes_positions(), "the stack has no positions to take it");
+  warn("context_pos", inputs.context_pos.defined() && !(options_.cross_attend && rotary_pos_emb_),
+       "it is for cross_attend beside rotary_pos_emb");
+  warn("context_mask", inputs.context_mask.defined() && !inputs.context.defined(),
+       "there is no context");
+  warn("attn_bias",
+       inputs.attn_bias.defined() && attentions > 0 && options_.attn.data_dependent_alibi,
+       "attn_data_dependent_alibi stands in its place");
+  warn("mem_masks", !inputs.mem_masks.empty() && inputs.mems.empty() && !inputs.cache,
+       "there are no mems");
+  warn("additional_kv_mask",
+       inputs.additional_kv_mask.defined() && inputs.self_attn_additional_kv.empty(),
+       "there is no self_attn_additional_kv");
+  warn("cross_attn_kv_residuals", !inputs.cross_attn_kv_residuals.empty() && !options_.cross_attend,
+       "cross_attend is off");
+  if (attentions > 0)
+    warn_of_packing(options_.attn, inputs.flash_pack_seq_kwargs.has_value(), "attn_");
+  if (!options_.cross_attend) return;
+  // What cross attention has from attention was given under attention's name.
+  const auto& cross_attn = *options_.cross_attn;
+  const bool is_own = cross_attn.flash_pack_seq != options_.attn.flash_pack_seq;
+  warn_of_packing(cross_attn, inputs.flash_pack_seq_context_kwargs.has_value(),
+                  is_own ? "cross_attn_" : "attn_", "flash_pack_seq_context_kwargs");
+}
+
 void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
+  warn_of_unused(inputs);
   check_context(inputs);
   check_condition(inputs);
   check_mems(inputs);

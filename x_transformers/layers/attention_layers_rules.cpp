@@ -51,12 +51,6 @@ void check_sizes(const AttentionLayersOptions& o) {
     require_modules(o.dynamic_pos_bias_mlp_depth, "dynamic_pos_bias_mlp_depth");
     require(o.dim >= 4, fmt::format("dynamic_pos_bias: needs a dim of 4 or more, got {}", o.dim));
   }
-  for (const auto& [name, dim_out] : {std::pair{"attn_dim_out", o.attn.dim_out},
-                                      {"cross_attn_dim_out", o.cross_attn->dim_out},
-                                      {"ff_dim_out", o.ff.dim_out}}) {
-    require(dim_out.value_or(o.dim) == o.dim,
-            fmt::format("{}: the residual has dim = {}, got {}", name, o.dim, dim_out.value_or(0)));
-  }
 }
 
 void check_positions(const AttentionLayersOptions& o) {
@@ -269,7 +263,12 @@ void validate(const AttentionLayersOptions& o) {
   const auto check = [&](LayerType type, const auto& block_options) {
     if (plan.count(type) > 0)
       make_spelled([&](const std::string& message) { return spelled_by_stack(o, type, message); },
-                   [&] { validate(block_options); });
+                   [&] {
+                     validate(block_options);
+                     require(block_options.dim_out.value_or(o.dim) == o.dim,
+                             fmt::format("dim_out: the residual has dim = {}, got {}", o.dim,
+                                         block_options.dim_out.value_or(0)));
+                   });
   };
   if (plan.count(LayerType::attention) > 0) check_views(o);
   check(LayerType::attention, o.attn);

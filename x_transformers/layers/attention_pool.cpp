@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
@@ -39,6 +40,10 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
   queries_ = register_parameter("queries", at::randn({o.num_pooled_tokens, o.dim}) * kInitScale);
   const auto dim_context = o.dim_context.value_or(o.dim);
   if (whole_blocks) {
+    if (options_to_json(o.attn_kwargs) != options_to_json(AttentionOptions{}))
+      warn_unused(
+          "attn_kwargs: change nothing, whole blocks (use_transformer_blocks, depth > 1) "
+          "have attention of their own");
     AttentionLayersOptions blocks;
     blocks.kind = LayersKind::cross_attender;
     blocks.dim = o.dim;

@@ -103,7 +103,7 @@ Order layer_order(const AttentionLayersOptions& options) {
 
 template <class T>
 void check_per_layer(const PerLayer<T>& values, size_t layers, const char* name) {
-  require(values.uniform() || values.values.size() == layers,
+  require(values.uniform() || values.values.size() >= layers,
           fmt::format("{}: expected one value or {}, one for each layer, got {}", name, layers,
                       values.values.size()));
 }

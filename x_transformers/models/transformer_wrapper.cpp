@@ -9,8 +9,11 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
+#include "x_transformers/models/transformer_input_rows.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/mask.h"
+#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
@@ -30,8 +33,19 @@ at::Tensor expand_batch(const at::Tensor& tokens, int64_t batch) {
   return tokens.unsqueeze(0).expand({batch, -1, -1});
 }
 
-at::Tensor all_true(int64_t batch, int64_t length, const at::Tensor& like) {
-  return at::ones({batch, length}, like.options().dtype(at::kBool));
+/// A mask [1, length] that hides nothing.
+at::Tensor all_true(int64_t length, const at::Tensor& like) {
+  return at::ones({1, length}, like.options().dtype(at::kBool));
+}
+
+/// Rows of the batch: those of x, or, beside one row of it that no cache goes on from, of what else
+/// is embedded.
+int64_t batch_of(const TransformerInputs& inputs) {
+  if (!inputs.x.defined()) return kAnySize;
+  if (inputs.cache || inputs.x.size(0) != 1) return inputs.x.size(0);
+  RowCount count;
+  visit_own_rows(inputs, [&](const at::Tensor& t, int64_t rank, ReadBy) { count.add(t, rank); });
+  return count.rows();
 }
 
 /// The self_attn_kv_mask, if it is one of the tokens alone, cached ones among them.
@@ -71,17 +85,21 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   if (!given_token_emb_) {
     require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   } else if (inputs.x.defined()) {
+    if (ff_deep_embed_.defined())
+      require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
     // What it embeds is its own affair.
     require(inputs.x.dim() >= 2, fmt::format("x: expected [batch, seq, ...], got [{}]",
                                              fmt::join(inputs.x.sizes(), ", ")));
   }
   const auto emb_dim = options_.emb_dim.value_or(options_.attn_layers.dim);
-  const auto batch = inputs.x.defined() ? inputs.x.size(0) : kAnySize;
+  const auto batch = batch_of(inputs);
   require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
-                 {{"batch", batch}, {"prepended"}, {"emb_dim", emb_dim}});
+                 {{"batch", batch, true}, {"prepended"}, {"emb_dim", emb_dim}});
   if (inputs.prepend_embeds.defined()) {
     require_tensor(inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
-                   {{"batch", batch}, {"prepended", inputs.prepend_embeds.size(1)}});
+                   {{"batch", batch, true}, {"prepended", inputs.prepend_embeds.size(1)}});
+  } else if (inputs.prepend_mask.defined()) {
+    warn_unused("prepend_mask: changes nothing, there are no prepend_embeds");
   }
   require(inputs.x.defined() || !ff_deep_embed_.defined(),
           "x: is needed, as ff_deep_embed has a factor for each token");
@@ -123,13 +141,15 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
 void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs) const {
   const auto& pos = inputs.pos;
   if (!pos.defined()) return;
-  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
+  const auto batch = batch_of(inputs), n = inputs.x.size(1);
   if (pos.is_floating_point()) {
     const auto emb_dim = options_.emb_dim.value_or(options_.attn_layers.dim);
     require_broadcast(pos, "pos", TensorKind::floating,
                       {{"batch", batch}, {"seq", n}, {"emb_dim", emb_dim}});
     return;
   }
+  if (!pos_emb_ && !attn_layers_->takes_positions())
+    warn_unused("pos: changes nothing, the model has no positions to take it");
   if (!pos_emb_) return;
   // With a cache also those of its tokens.
   const auto length = inputs.goes_on() ? std::max(n, pos.dim() > 0 ? pos.size(-1) : 0) : n;
@@ -174,15 +194,15 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
 
 void TransformerWrapperImpl::prepend(const TransformerInputs& inputs, Sequence& s) const {
   if (!inputs.prepend_embeds.defined()) return;
-  const auto batch = s.x.size(0), added = inputs.prepend_embeds.size(1);
-  s.x = at::cat({inputs.prepend_embeds, s.x}, 1);
+  const auto added = inputs.prepend_embeds.size(1);
+  s.x = cat_rows(inputs.prepend_embeds, s.x, 1);
   s.prefix += added;
   s.kv_mask = pad_mask_left(s.kv_mask, added);
   if (!inputs.prepend_mask.defined() && !s.mask.defined()) return;
   const auto prepend_mask =
-      inputs.prepend_mask.defined() ? inputs.prepend_mask : all_true(batch, added, s.x);
-  const auto mask = s.mask.defined() ? s.mask : all_true(batch, s.tokens, s.x);
-  s.mask = at::cat({prepend_mask, mask}, 1);
+      inputs.prepend_mask.defined() ? inputs.prepend_mask : all_true(added, s.x);
+  const auto mask = s.mask.defined() ? s.mask : all_true(s.tokens, s.x);
+  s.mask = cat_rows(prepend_mask, mask, 1);
 }
 
 void TransformerWrapperImpl::add_cls_tokens(Sequence& s) const {
@@ -226,7 +246,8 @@ LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
   layers.mask = s.mask;
   layers.mems = inputs.mems;
   layers.mem_masks = inputs.mem_masks;
-  if (inputs.pos.defined() && !inputs.pos.is_floating_point()) layers.pos = inputs.pos;
+  if (inputs.pos.defined() && !inputs.pos.is_floating_point() && attn_layers_->takes_positions())
+    layers.pos = inputs.pos;
   layers.seq_start_pos = inputs.seq_start_pos;
   if (inputs.cache) layers.cache = &inputs.cache->layers;
   if (inputs.goes_on() && inputs.cache->mask.defined()) {
@@ -314,22 +335,11 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
 
 TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given) {
   auto inputs = given;
-  // As in Python, one row beside several is repeated; with a cache it stands for itself.
-  if (!inputs.cache) {
-    const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
-    const auto pos = of_rank(is_embedded ? 3 : 2, inputs.pos);
-    inputs.x = with_rows_of(inputs.x,
-                            {of_rank(3, inputs.sum_embeds), pos, inputs.mask, inputs.layers.context,
-                             inputs.layers.context_mask, inputs.layers.self_attn_kv_mask,
-                             inputs.layers.condition, inputs.layers.in_attn_cond});
-    for (const auto& [name, ids] : inputs.embed_ids) inputs.x = with_rows_of(inputs.x, {ids});
-  }
   check(inputs);
   TransformerOutput output;
   Sequence s;
   s.x = embed(inputs, inputs.goes_on() ? inputs.cache->length() : 0);
   s.mask = inputs.mask;
-  if (s.mask.defined()) s.mask = s.mask.expand({s.x.size(0), -1});
   s.tokens = s.x.size(1);
   s.kv_mask = kv_mask_of_tokens(inputs);
   prepend(inputs, s);
@@ -396,7 +406,7 @@ at::Tensor TransformerWrapperImpl::forward(const at::Tensor& tokens) {
 
 void TransformerCache::reorder(const at::Tensor& rows) {
   layers.reorder(rows);
-  if (mask.defined()) mask = mask.index_select(0, rows);
+  if (mask.defined() && mask.size(0) > 1) mask = mask.index_select(0, rows);
 }
 
 at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {
@@ -417,7 +427,7 @@ std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_m
                          : std::min(output.mems.size(), output.layers.hiddens.size());
   for (size_t i = 0; i < count; ++i) {
     auto mem = output.layers.hiddens[i];
-    if (!output.mems.empty()) mem = at::cat({output.mems[i], mem}, -2);
+    if (!output.mems.empty()) mem = cat_rows(output.mems[i], mem, -2);
     const auto length = mem.size(-2);
     const auto kept = max_mem_len > 0 ? std::min(max_mem_len, length) : length;
     mems.push_back(mem.narrow(-2, length - kept, kept).detach());

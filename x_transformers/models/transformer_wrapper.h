@@ -80,6 +80,12 @@ struct TransformerOutput {
   LayersOutput layers;
 };
 
+/// Tokens 0 to `count` - 1, as the option `option` has it.
+struct TokenLimit {
+  int64_t count;
+  const char* option;
+};
+
 class TransformerWrapperImpl : public torch::nn::Module {
  public:
   explicit TransformerWrapperImpl(TransformerWrapperOptions options);
@@ -99,6 +105,10 @@ class TransformerWrapperImpl : public torch::nn::Module {
   const AttentionLayers& attn_layers() const { return attn_layers_; }
   /// The token embedding; empty where the options give another module.
   TokenEmbedding& token_emb() { return token_emb_; }
+  /// The tokens that have an embedding, and those that have logits; empty where a module from the
+  /// options decides.
+  std::optional<TokenLimit> embedded_tokens() const;
+  std::optional<TokenLimit> predicted_tokens() const;
   /// Shares another model's token embedding, under both names.
   void set_token_emb(const TokenEmbedding& token_emb);
   /// Whether positions beyond max_seq_len mean something.

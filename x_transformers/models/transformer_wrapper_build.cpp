@@ -64,7 +64,7 @@ namespace {
 
 void warn_of_unused(const TransformerWrapperOptions& o) {
   if (o.attn_z_loss_weight != TransformerWrapperOptions{}.attn_z_loss_weight)
-    warn_unused("attn_z_loss_weight: changes nothing, the weight given to forward counts");
+    warn_unused("attn_z_loss_weight: changes nothing, as in Python; that of a call counts");
   if (!o.to_logits || o.uses_to_logits()) return;
   make_callable(*o.to_logits, "to_logits");  // what it is, is judged all the same
   const char* reason = o.return_only_embed ? "return_only_embed makes no logits"
@@ -189,6 +189,29 @@ void TransformerWrapperImpl::build_heads(int64_t dim) {
     next_embed_hidden_ = scope->register_module("0", linear_no_bias(dim, dim));
     next_embed_out_ = scope->register_module("2", linear_no_bias(dim, dim));
   }
+}
+
+std::optional<TokenLimit> TransformerWrapperImpl::embedded_tokens() const {
+  std::optional<TokenLimit> limit;
+  if (!given_token_emb_) {
+    limit = {token_emb_->weight().size(0),
+             options_.token_emb ? "token_emb.num_tokens" : "num_tokens"};
+  } else if (const auto* embedding =
+                 dynamic_cast<const torch::nn::EmbeddingImpl*>(given_token_emb_.module.get())) {
+    limit = {embedding->options.num_embeddings(), "token_emb.num_embeddings"};
+  }
+  const bool has_fewer_factors =
+      ff_deep_embed_.defined() && (!limit || options_.num_tokens < limit->count);
+  return has_fewer_factors ? TokenLimit{options_.num_tokens, "num_tokens"} : limit;
+}
+
+std::optional<TokenLimit> TransformerWrapperImpl::predicted_tokens() const {
+  if (given_to_logits_) return std::nullopt;
+  if (options_.tie_embedding)
+    return TokenLimit{token_emb_->weight().size(0),
+                      options_.token_emb ? "token_emb.num_tokens" : "num_tokens"};
+  return TokenLimit{options_.logits_dim.value_or(options_.num_tokens),
+                    options_.logits_dim ? "logits_dim" : "num_tokens"};
 }
 
 void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {

@@ -37,6 +37,19 @@ std::vector<std::string> unused_options(const ScoreOptions& options) {
   return unused.messages();
 }
 
+void warn_of_packing(const ScoreOptions& options, bool is_given, const std::string& prefix,
+                     const std::string& arguments) {
+  if (options.flash_pack_seq == is_given) return;
+  const auto option = prefix + "flash_pack_seq";
+  if (is_given) {
+    warn_unused(fmt::format("{}: change nothing, {} is off", arguments, option));
+    return;
+  }
+  require(!options.flash,
+          fmt::format("{}: are needed, as {} and {}flash are on", arguments, option, prefix));
+  warn_unused(fmt::format("{}: changes nothing, as there are no {}", option, arguments));
+}
+
 Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std::move(options)) {
   validate(options_, options_.causal);
   warn_unused(unused_options(options_));
@@ -153,14 +166,7 @@ void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
 
 AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
                              const at::Tensor& v_given, const Call& call) {
-  if (options_.flash_pack_seq && !call.packed) {
-    require(!options_.flash,
-            "flash_pack_seq_kwargs: are needed, as flash_pack_seq and flash are on");
-    warn_unused("flash_pack_seq: changes nothing, as there are no flash_pack_seq_kwargs");
-  }
   const auto* packed = options_.flash_pack_seq ? call.packed : nullptr;
-  if (call.packed && !packed)
-    warn_unused("flash_pack_seq_kwargs: change nothing, flash_pack_seq is off");
   auto widened = packed ? within_sequences(call, q.size(2), k_given.size(2)) : call;
   auto k = k_given, v = v_given;
   check_previous(call.prev_attn, k.size(2) + (options_.add_zero_kv ? 1 : 0));

@@ -125,6 +125,10 @@ struct AttendOptions : ScoreOptions {
 void validate(const ScoreOptions& options, bool causal);
 /// What the options say that changes nothing beside the others, a message each.
 std::vector<std::string> unused_options(const ScoreOptions& options);
+/// Warns where packed sequences are on but not given, or given but not on: `prefix` stands before
+/// the options' names, `arguments` is what gives them. Throws InputError where flash needs them.
+void warn_of_packing(const ScoreOptions& options, bool is_given, const std::string& prefix = "",
+                     const std::string& arguments = "flash_pack_seq_kwargs");
 
 /// Scores to weighted values, with the parameters that some options have.
 class Attend : public torch::nn::Module {

@@ -12,6 +12,7 @@
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/norm.h"
+#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
@@ -90,8 +91,8 @@ AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
   }
   if (inputs.mem.defined()) {
     p.mem_length = inputs.mem.size(1);
-    v_input = at::cat({inputs.mem, v_input}, 1);
-    k_input = options_.qkv_receive_diff_residuals ? at::cat({inputs.mem, k_input}, 1) : v_input;
+    v_input = cat_rows(inputs.mem, v_input, 1);
+    k_input = options_.qkv_receive_diff_residuals ? cat_rows(inputs.mem, k_input, 1) : v_input;
   }
   p.x = p.q_input;
   if (to_latent_q_) p.q_input = to_latent_q_->forward(p.q_input);
@@ -182,7 +183,7 @@ at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequen
   if (inputs.mem_mask.defined() && may_have_memories) {
     const auto rest = sequence_keys - inputs.mem_mask.size(-1);
     if (!mask.defined()) return at::constant_pad_nd(inputs.mem_mask, {0, rest}, 1);
-    if (mask.size(-1) == rest) return at::cat({inputs.mem_mask, mask}, -1);
+    if (mask.size(-1) == rest) return cat_rows(inputs.mem_mask, mask, -1);
   }
   if (!mask.defined()) return mask;
   if (mask.size(-1) == 1) return mask.expand({-1, sequence_keys});
@@ -198,7 +199,6 @@ at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequen
 /// them.
 at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, Projected& p,
                                                 at::Tensor mask) const {
-  const auto batch = p.q.size(0);
   if (options_.num_mem_kv > 0) {
     auto mem_k = mem_k_.unsqueeze(0);
     if (options_.qk_norm) {
@@ -209,8 +209,8 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
     // Memories have no place of their own: polar positions leave them at angle zero.
     if (inputs.polar) mem_k = apply_polar_pos_emb(mem_k, at::zeros(mem_k.sizes(), mem_k.options()));
     const auto mem_v = mem_v_.unsqueeze(0);
-    p.k = at::cat({repeat_heads(mem_k, p.k.size(1)).expand({batch, -1, -1, -1}), p.k}, 2);
-    p.v = at::cat({repeat_heads(mem_v, p.v.size(1)).expand({batch, -1, -1, -1}), p.v}, 2);
+    p.k = cat_rows(repeat_heads(mem_k, p.k.size(1)), p.k, 2);
+    p.v = cat_rows(repeat_heads(mem_v, p.v.size(1)), p.v, 2);
     mask = pad_mask_left(mask, options_.num_mem_kv);
   }
   if (!inputs.additional_key_values.first.defined()) return mask;
@@ -219,13 +219,13 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
   const bool same_heads = added_k.size(1) == kv_heads_;
   const auto heads = same_heads ? p.k.size(1) : options_.heads;
   const auto sequence_keys = p.k.size(2);
-  p.k = at::cat({repeat_heads(added_k, heads), repeat_heads(p.k, heads)}, 2);
+  p.k = cat_rows(repeat_heads(added_k, heads), repeat_heads(p.k, heads), 2);
   const auto value_heads = std::max(heads, p.v.size(1));
-  p.v = at::cat({repeat_heads(added_v, value_heads), repeat_heads(p.v, value_heads)}, 2);
+  p.v = cat_rows(repeat_heads(added_v, value_heads), repeat_heads(p.v, value_heads), 2);
   const auto& added_mask = inputs.additional_key_value_mask;
   if (!added_mask.defined()) return pad_mask_left(mask, added_k.size(2));
   if (!mask.defined()) return at::constant_pad_nd(added_mask, {0, sequence_keys}, 1);
-  return at::cat({added_mask, mask}, -1);
+  return cat_rows(added_mask, mask, -1);
 }
 
 namespace {
@@ -324,11 +324,18 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
   return out;
 }
 
-AttentionOutput AttentionImpl::forward(const AttentionInputs& given) {
-  auto inputs = given;
+AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
+  warn_of_unused(inputs);
+  BlockInputs block;
+  block.attention = inputs;
+  return run(block);
+}
+
+AttentionOutput AttentionImpl::run(const BlockInputs& block) {
+  auto inputs = block.attention;
   // As in Python, one row beside several is repeated; with a cache it stands for itself.
-  if (!inputs.cache && inputs.x.dim() == 3)
-    inputs.x = with_rows_of(inputs.x, {inputs.context, inputs.mem});
+  if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
+    inputs.x = with_rows(inputs.x, rows_beside_x(inputs), inputs.x.dim() - 3);
   check(inputs);
   // A context whose keys and values are cached is not projected again.
   const bool goes_on = inputs.cache && inputs.cache->length() > 0;

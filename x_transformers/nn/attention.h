@@ -174,8 +174,9 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given,
 class AttentionImpl : public Block {
  public:
   explicit AttentionImpl(AttentionOptions options);
+  /// Warns of what is given and changes nothing, which `run` leaves to the stack.
   AttentionOutput forward(const AttentionInputs& inputs);
-  AttentionOutput run(const BlockInputs& inputs) override { return forward(inputs.attention); }
+  AttentionOutput run(const BlockInputs& inputs) override;
   AttentionImpl* attention() override { return this; }
 
   const AttentionOptions& options() const { return options_; }
@@ -198,6 +199,8 @@ class AttentionImpl : public Block {
     at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
     int64_t mem_length = 0;        ///< keys at the front that are memory
   };
+  void warn_of_unused(const AttentionInputs& inputs) const;
+  static int64_t rows_beside_x(const AttentionInputs& inputs);
   void check(const AttentionInputs& inputs) const;
   void check_sequences(const AttentionInputs& inputs) const;
   void check_pairs(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
@@ -209,6 +212,7 @@ class AttentionImpl : public Block {
   void project_latent(const AttentionInputs& inputs, Projected& p);
   void mix_values(const AttentionInputs& inputs, Projected& p);
   void normalise_qk(Projected& p) const;
+  static void repeat_keys(Projected& p, int64_t rows);
   void rotate(const AttentionInputs& inputs, Projected& p) const;
   at::Tensor turn_heads(const at::Tensor& t,
                         const std::function<at::Tensor(const at::Tensor&)>& turn) const;

@@ -3,7 +3,9 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
@@ -11,16 +13,49 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given, const At
                         int64_t batch, const char* name) {
   const auto& [k, v] = given;
   require_tensor(k, name, TensorKind::floating,
-                 {{"batch", batch}, {"heads"}, {"keys"}, {"dim_head", o.dim_head}});
+                 {{"batch", batch, true}, {"heads"}, {"keys"}, {"dim_head", o.dim_head}});
   if (!k.defined()) return;
   const auto heads = k.size(1);
   require(heads > 0 && o.heads % heads == 0,
           fmt::format("{}: {} heads do not divide heads = {}", name, heads, o.heads));
   require_tensor(v, name, TensorKind::floating,
-                 {{"batch", batch},
+                 {{"batch", batch, true},
                   {"heads", heads},
                   {"keys", k.size(2)},
                   {"value_dim_head", o.value_dim_head.value_or(o.dim_head)}});
+}
+
+void AttentionImpl::warn_of_unused(const AttentionInputs& inputs) const {
+  warn_of_packing(options_, inputs.packed != nullptr);
+  if (inputs.pos.defined() && !inputs.rel_pos)
+    warn_unused("pos: changes nothing, there is no rel_pos to take it");
+  if (!options_.data_dependent_alibi) return;
+  UnusedOptions unused("data_dependent_alibi stands in its place", true);
+  unused.add("attn_bias", inputs.attn_bias.defined());
+  unused.add("rel_pos", inputs.rel_pos != nullptr);
+  warn_unused(unused.messages());
+}
+
+/// How many rows there are in what is given beside x.
+int64_t AttentionImpl::rows_beside_x(const AttentionInputs& inputs) {
+  RowCount count;
+  for (const auto* t : {&inputs.mask, &inputs.context_mask, &inputs.mem_mask,
+                        &inputs.additional_key_value_mask, &inputs.pos})
+    count.add(*t, 2);
+  for (const auto* t : {&inputs.context, &inputs.mem, &inputs.kv_input_residual}) count.add(*t, 3);
+  for (const auto* t :
+       {&inputs.attn_mask, &inputs.attn_bias, &inputs.prev_attn, &inputs.value_residual,
+        &inputs.additional_key_values.first, &inputs.additional_key_values.second})
+    count.add(*t, 4);
+  if (inputs.rotary) {
+    count.add(inputs.rotary->angles.freqs, 3);
+    count.add(inputs.rotary->context_angles.freqs, 3);
+  }
+  if (inputs.polar) {
+    count.add(inputs.polar->queries, 4);
+    count.add(inputs.polar->keys, 4);
+  }
+  return count.rows();
 }
 
 void AttentionImpl::check_sequences(const AttentionInputs& inputs) const {
@@ -39,7 +74,7 @@ void AttentionImpl::check_sequences(const AttentionInputs& inputs) const {
   require(inputs.context.defined() || dim_kv == o.dim,
           fmt::format("dim_context: {} is not dim = {}, so a context is needed", dim_kv, o.dim));
   require_tensor(inputs.mem, "mem", TensorKind::floating,
-                 {{"batch", batch}, {"memory"}, {"dim", dim_kv}});
+                 {{"batch", batch, true}, {"memory"}, {"dim", dim_kv}});
   const auto length = inputs.context.defined() ? inputs.context.size(1) : inputs.x.size(-2);
   require_broadcast(inputs.kv_input_residual, "kv_input_residual", TensorKind::floating,
                     {{"batch", batch}, {"seq", length}, {"dim", dim_kv}});

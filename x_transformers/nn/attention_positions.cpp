@@ -7,11 +7,11 @@
 #include <string>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/warning.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/positions/rotary.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
+#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
@@ -31,6 +31,12 @@ at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles
   return turn_heads(keys, [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
 }
 
+/// Keys and values of one context, in as many rows as their positions have.
+void AttentionImpl::repeat_keys(Projected& p, int64_t rows) {
+  p.k = with_rows(p.k, rows);
+  p.v = with_rows(p.v, rows);
+}
+
 void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
   if (inputs.rotary && inputs.rotary->angles.defined()) {
     const auto& angles = inputs.rotary->angles;
@@ -38,6 +44,7 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
     const auto& key_angles = inputs.context.defined() && context.defined() ? context : angles;
     const bool has_table = inputs.context.defined() && inputs.rotary->keys.cos.defined();
     require_angles(angles.freqs, p.q, "rotary_pos_emb");
+    repeat_keys(p, has_table ? inputs.rotary->keys.cos.size(0) : key_angles.freqs.size(0));
     if (!has_table) {
       require_angles(key_angles.freqs, p.k,
                      context.defined() ? "context_rotary_pos_emb" : "rotary_pos_emb");
@@ -51,12 +58,14 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
   } else if (inputs.rotary) {
     const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
     const auto& key_table = rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys;
+    repeat_keys(p, key_table.cos.size(0));
     p.q = turn_heads(
         p.q, [&](const at::Tensor& t) { return apply_rotary(t, inputs.rotary->queries, false); });
     p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
   }
   if (inputs.polar) {
     require_angles(inputs.polar->queries, p.q, "polar_pos_emb");
+    repeat_keys(p, inputs.polar->keys.size(0));
     require_angles(inputs.polar->keys, p.k, "polar_pos_emb");
     p.q = apply_polar_pos_emb(p.q, inputs.polar->queries);
     // The angles of keys have a bias for each query head.
@@ -96,13 +105,8 @@ at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t seque
 
 at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x,
                                         int64_t sequence_keys, int64_t keys) {
-  if (inputs.pos.defined() && !inputs.rel_pos)
-    warn_unused("pos: changes nothing, there is no rel_pos to take it");
   auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys)
                              : spread_over_keys(inputs.attn_bias, sequence_keys, keys);
-  if (bias.defined() && (data_dependent_alibi_ || per_row_alibi_))
-    warn_unused(std::string(inputs.rel_pos ? "rel_pos" : "attn_bias") +
-                ": changes nothing, data_dependent_alibi stands in its place");
   auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
   if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
   if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);

@@ -59,12 +59,7 @@ XTransformerImpl::XTransformerImpl(XTransformerOptions options) : options_(std::
   const auto decoder_options = side_options(options_.dec, options_.dim);
   auto decoder =
       make_side("dec", options_.dec, [&] { return TransformerWrapper(decoder_options); });
-  if (options_.tie_token_emb) {
-    require(options_.enc.num_tokens >= options_.dec.num_tokens,
-            "tie_token_emb: needs enc_num_tokens of at least dec_num_tokens, as the decoder reads "
-            "the encoder's embedding");
-    decoder->set_token_emb(encoder_->token_emb());
-  }
+  if (options_.tie_token_emb) decoder->set_token_emb(encoder_->token_emb());
   AutoregressiveWrapperOptions wrapper;
   wrapper.ignore_index = options_.ignore_index;
   wrapper.pad_value = options_.pad_value;

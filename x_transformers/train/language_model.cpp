@@ -44,8 +44,9 @@ at::Device device_of(AutoregressiveWrapper& model) { return model->parameters().
 /// tokenizer, for a round number.
 template <class Options>
 Options within_vocabulary(Options options, const LanguageModel& language_model) {
-  const auto& net = language_model.model->options().net;
-  const auto logits = net.logits_dim.value_or(net.num_tokens);
+  const auto& net = language_model.model->net();
+  const auto predicted = net->predicted_tokens();
+  const auto logits = predicted ? predicted->count : net->options().num_tokens;
   for (auto token = language_model.tokenizer->vocab_size(); token < logits; ++token) {
     options.logit_bias[fmt::format("{}", token)] = -std::numeric_limits<double>::infinity();
   }

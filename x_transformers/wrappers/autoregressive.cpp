@@ -53,10 +53,10 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
   require(!inputs.net.seq_start_pos.defined(),
           "seq_start_pos: generation sets it; give prompt_lens");
   require(inputs.prompts.defined() && inputs.prompts.dim() > 0 &&
-              at::isIntegralType(inputs.prompts.scalar_type(), /*includeBool=*/false),
+              at::isIntegralType(inputs.prompts.scalar_type(), /*includeBool=*/true),
           "prompts: expected tokens [..., seq] of integers");
-  auto prompts =
-      inputs.prompts.dim() == 1 ? inputs.prompts.unsqueeze(0) : inputs.prompts.flatten(0, -2);
+  const auto tokens = inputs.prompts.to(at::kLong);
+  auto prompts = tokens.dim() == 1 ? tokens.unsqueeze(0) : tokens.flatten(0, -2);
   if (!inputs.prompt_lens.defined()) return {prompts, {}};
   const auto lens = inputs.prompt_lens.to(at::kLong);
   const auto pad_value = options.pad_value;
@@ -67,25 +67,24 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
 }
 
 /// A token that the model never writes ends nothing, as in Python.
-void check_eos(const std::optional<int64_t>& eos_token, const TransformerWrapperOptions& net) {
-  if (!eos_token || net.uses_to_logits()) return;
-  const auto tokens = net.logits_dim.value_or(net.num_tokens);
-  if (*eos_token < 0 || *eos_token >= tokens) {
-    warn_unused(fmt::format("eos_token: changes nothing, as {} is no token from 0 to {}",
-                            *eos_token, tokens - 1));
-  }
+void check_eos(const std::optional<int64_t>& eos_token, const TransformerWrapper& net) {
+  const auto tokens = net->predicted_tokens();
+  if (!eos_token || !tokens || (*eos_token >= 0 && *eos_token < tokens->count)) return;
+  warn_unused(fmt::format("eos_token: changes nothing, as {} is no token from 0 to {}", *eos_token,
+                          tokens->count - 1));
 }
 
 /// A model that predicts tokens has logits for each.
-void require_logits_of_tokens(const TransformerWrapperOptions& net) {
+void require_logits_of_tokens(const TransformerWrapper& net) {
+  const auto& options = net->options();
   const auto refuse = [](const char* option, bool is_on) {
     require(!is_on,
             fmt::format("net.{}: leaves no logits of each token to predict the next by", option));
   };
-  refuse("use_cls_token", net.use_cls_token);
-  refuse("average_pool_embed", net.average_pool_embed);
-  refuse("squeeze_out_last_dim",
-         net.squeeze_out_last_dim && net.logits_dim.value_or(net.num_tokens) == 1);
+  refuse("use_cls_token", options.use_cls_token);
+  refuse("average_pool_embed", options.average_pool_embed);
+  const auto tokens = net->predicted_tokens();
+  refuse("squeeze_out_last_dim", options.squeeze_out_last_dim && tokens && tokens->count == 1);
 }
 
 std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
@@ -112,7 +111,7 @@ AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net,
     : options_(std::move(options)), net_(register_module("net", std::move(net))) {
   options_.net = net_->options();
   require_fraction(options_.mask_prob, "mask_prob");
-  require_logits_of_tokens(options_.net);
+  require_logits_of_tokens(net_);
 }
 
 /// Hides a part of the keys, but not the first (arXiv:2210.13432).
@@ -190,9 +189,9 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
   require(output.net.logits.size() == 1,
           "net: expected one output head, got " + std::to_string(output.net.logits.size()));
   auto logits = output.net.logits[0];
-  require(
-      logits.size(0) == x.size(0),
-      fmt::format("x: has {} sequences, but what else is given has {}", x.size(0), logits.size(0)));
+  require(logits.size(0) == x.size(0),
+          fmt::format("x: batch = {}, but what is given beside it has {} rows", x.size(0),
+                      logits.size(0)));
   if (inputs.prepend_embeds.defined()) {
     const auto prepended = inputs.prepend_embeds.size(1);
     logits = logits.narrow(1, prepended, logits.size(1) - prepended);
@@ -215,7 +214,7 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
 
 at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
                                                const GenerateOptions& options) {
-  check_eos(options.eos_token, net_->options());
+  check_eos(options.eos_token, net_);
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
@@ -236,13 +235,14 @@ at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
 
 BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& inputs,
                                                         const BeamSearchOptions& options) {
-  check_eos(options.eos_token, net_->options());
+  check_eos(options.eos_token, net_);
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
   const auto session = make_session(net_, inputs, aligned, options.seq_len);
   auto result =
       x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
   result.beams = as_prompts(result.beams, inputs.prompts);
+  result.scores = result.scores.reshape(result.beams.sizes().slice(0, result.beams.dim() - 1));
   return result;
 }
 

@@ -77,6 +77,7 @@ class AutoregressiveWrapperImpl : public torch::nn::Module {
   bool leaves_out_last() const;
 
   TransformerWrapper& net() { return net_; }
+  const TransformerWrapper& net() const { return net_; }
   const AutoregressiveWrapperOptions& options() const { return options_; }
 
  private:

@@ -4,10 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <utility>
-#include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/models/transformer_input_rows.h"
 
 namespace x_transformers {
 namespace {
@@ -86,48 +85,27 @@ TransformerInputs step_inputs(const TransformerInputs& given, const TokenSpan& s
 
 bool needs_whole_sequence(const TransformerInputs& inputs) {
   const auto& layers = inputs.layers;
-  return inputs.pos.defined() || layers.attn_mask.defined() || layers.attn_bias.defined() ||
-         layers.rotary_pos_emb.defined() || layers.polar_angles.defined() ||
-         layers.deep_embeds.defined() || has_entry_for_each_token(layers.condition) ||
+  const auto memory = [](const at::Tensor& mem) {
+    return mem.defined() && mem.dim() == 3 ? mem.size(1) : 0;
+  };
+  const bool has_mems_of_two_lengths = std::any_of(
+      inputs.mems.begin(), inputs.mems.end(),
+      [&](const at::Tensor& mem) { return memory(mem) != memory(inputs.mems.front()); });
+  return has_mems_of_two_lengths || inputs.pos.defined() || layers.attn_mask.defined() ||
+         layers.attn_bias.defined() || layers.rotary_pos_emb.defined() ||
+         layers.polar_angles.defined() || layers.deep_embeds.defined() ||
+         has_entry_for_each_token(layers.condition) ||
          has_entry_for_each_token(layers.in_attn_cond) || !layers.self_attn_kv_residuals.empty() ||
          layers.layers_execute_order.has_value();
 }
 
 void reorder(TransformerInputs& inputs, const at::Tensor& rows, int64_t batch) {
-  // `rank` is that of a tensor with rows; one with fewer dimensions, or with one row for all, has
-  // none.
-  const auto pick = [&](at::Tensor& t, int64_t rank) {
+  if (batch == 1) return;  // one row stands for all, as many as there will be
+  const auto pick = [&](at::Tensor& t, int64_t rank, ReadBy) {
     if (t.defined() && t.dim() >= rank && t.size(0) == batch) t = t.index_select(0, rows);
   };
-  const auto pick_all = [&](std::vector<at::Tensor>& all, int64_t rank) {
-    for (auto& t : all) pick(t, rank);
-  };
-  const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
-  pick(inputs.pos, is_embedded ? 3 : 2);
-  for (auto* t : {&inputs.mask, &inputs.prepend_mask}) pick(*t, 2);
-  for (auto* t : {&inputs.prepend_embeds, &inputs.sum_embeds}) pick(*t, 3);
-  pick(inputs.seq_start_pos, 1);
-  for (auto& [name, ids] : inputs.embed_ids) pick(ids, 2);
-  pick_all(inputs.mems, 3);
-  pick_all(inputs.mem_masks, 2);
-
-  auto& layers = inputs.layers;
-  // As in the cache of its keys and values, one row stays one.
-  if (batch > 1) pick(layers.context, 3);
-  for (auto* t : {&layers.context_mask, &layers.context_pos, &layers.self_attn_kv_mask,
-                  &layers.additional_kv_mask, &layers.condition, &layers.in_attn_cond}) {
-    pick(*t, 2);
-  }
-  pick(layers.prefix_attn_len, 1);
-  for (auto* t : {&layers.attn_mask, &layers.attn_bias, &layers.deep_embeds, &layers.polar_angles})
-    pick(*t, 4);
-  for (auto* t : {&layers.rotary_pos_emb.freqs, &layers.rotary_pos_emb.scale}) pick(*t, 3);
-  for (auto& [k, v] : layers.self_attn_additional_kv) {
-    pick(k, 4);
-    pick(v, 4);
-  }
-  pick_all(layers.self_attn_kv_residuals, 3);
-  pick_all(layers.cross_attn_kv_residuals, 3);
+  visit_own_rows(inputs, pick);
+  visit_rows(inputs.layers, pick);
 }
 
 }  // namespace x_transformers

@@ -12,7 +12,10 @@ TransformerSession::TransformerSession(TransformerWrapper net, SessionOptions op
     : net_(std::move(net)),
       options_(std::move(options)),
       can_cache_(options_.cache_kv && net_->cache_refusal().empty() &&
-                 !needs_whole_sequence(options_.inputs)) {}
+                 !needs_whole_sequence(options_.inputs)) {
+  const auto embedded = net_->embedded_tokens(), predicted = net_->predicted_tokens();
+  if (embedded && (!predicted || predicted->count > embedded->count)) embedded_ = embedded;
+}
 
 /// The session's inputs for a call with the last tokens so far: the new ones, if it goes on from a
 /// cache.
@@ -41,8 +44,8 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
   inputs.logits = false;
   const auto output = net_->forward(inputs);
   require(output.embeddings.size(0) == tokens.size(0),
-          fmt::format("prompts: are {}, but what else is given has {} rows", tokens.size(0),
-                      output.embeddings.size(0)));
+          fmt::format("prompts: batch = {}, but what is given beside them has {} rows",
+                      tokens.size(0), output.embeddings.size(0)));
   const auto last = output.embeddings.size(1) - 1;
   const auto& arguments = options_.inputs.to_logits_kwargs;
   if (!net_->head_is_per_token())
@@ -99,6 +102,13 @@ at::Tensor TransformerSession::append(const at::Tensor& tokens) {
           "prompts: expected tokens [batch, seq] of integers");
   const auto max_seq_len = net_->options().max_seq_len;
   if (!tokens_.defined()) prompt_ = tokens.size(1);
+  if (embedded_ && tokens.numel() > 0) {
+    const auto highest = tokens.max().item<int64_t>();
+    require(highest < embedded_->count,
+            fmt::format("{}: expected embeddings of all tokens that the model writes, among them "
+                        "{}, got {}",
+                        embedded_->option, highest, embedded_->count));
+  }
   tokens_ = tokens_.defined() ? at::cat({tokens_, tokens}, 1) : tokens;
   const auto length = tokens_.size(1);
   require(length > 0 || options_.inputs.prepend_embeds.defined(),

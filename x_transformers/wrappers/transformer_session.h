@@ -43,6 +43,7 @@ class TransformerSession : public DecodingSession {
   TransformerWrapper net_;
   SessionOptions options_;
   bool can_cache_;
+  std::optional<TokenLimit> embedded_;  // where the model may write tokens that it cannot embed
   std::optional<bool> can_fix_ = std::nullopt;  // found out when the first single token comes
   std::optional<TransformerCache> cache_ = std::nullopt;
   std::unique_ptr<DecodingStep> step_ = nullptr;  // after the cache that it holds fixed

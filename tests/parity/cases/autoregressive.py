@@ -153,6 +153,8 @@ for name, options, inputs, *kwargs in [
     ('tied', dict(tie_token_emb=True), BOTH | SRC_MASK),
     ('tied_fewer_targets', dict(tie_token_emb=True, dec_num_tokens=9),
      dict(src=tok(B, N), tgt=tok(B, 6, bound=9))),
+    ('tied_fewer_sources', dict(tie_token_emb=True, enc_num_tokens=9),
+     dict(src=tok(B, N, bound=9), tgt=tok(B, 6, bound=9))),
     ('ignore_index', dict(ignore_index=3, pad_value=2), BOTH),
     ('cross_attn_tokens_dropout', dict(cross_attn_tokens_dropout=0.3), BOTH),
     ('attn_mask', {}, BOTH | dict(attn_mask=bit(N, N))),

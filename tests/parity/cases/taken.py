@@ -1,5 +1,6 @@
 """What is easily refused and Python takes: values of options that are off, borders, other shapes."""
-from .base import B, CONTEXT, D, HIDDEN, MASK, N, V, X, add, ar, cross, dec, enc, flt, lm, mems, tok
+from .base import (B, CONTEXT, D, HIDDEN, MASK, N, V, X, add, ar, bit, cross, dec, enc, flt, ints,
+                   lens, lm, mems, pre, tok)
 
 WIDTH = 4 * D
 ACTIVATIONS = dict(
@@ -24,6 +25,7 @@ for name, options in dict(max_norm=dict(max_norm=0.5), max_norm_1=dict(max_norm=
     add(f'taken.embedding_{name}', lm(dec(1), token_emb=dict(
         type='Embedding', num_embeddings=V, embedding_dim=D, **options)), X)
 
+ONE = dict(x=flt(1, N, D))
 EMBEDDING = dict(type='Embedding', num_embeddings=V, embedding_dim=D)
 FEW = dict(num_tokens=5, logits_dim=V, token_emb=EMBEDDING)
 HYPER = dict(num_residual_streams=2, qkv_receive_diff_residuals=True)
@@ -98,12 +100,42 @@ for name, config, inputs, *kwargs in [
     ('one_row_sum_embeds', lm(dec()), dict(x=tok(1, N), sum_embeds=flt(B, N, D))),
     ('one_row_pos', lm(dec()), dict(x=tok(1, N), pos=tok(B, N, bound=12))),
     ('one_row_wrapper_context', lm(dec(cross_attend=True)), dict(x=tok(1, N)) | CONTEXT),
+    ('one_row_attn_mask', enc(), ONE | dict(attn_mask=bit(B, 1, N, N))),
+    ('one_row_attn_bias', enc(), ONE | dict(attn_bias=flt(B, 4, N, N))),
+    ('one_row_seq_start_pos', enc(), ONE | dict(seq_start_pos=ints([0, 3]))),
+    ('one_row_prefix', pre(), ONE | dict(prefix_attn_len=ints([2, 4]))),
+    ('one_row_pos_alibi', enc(alibi_pos_bias=True), ONE | dict(pos=tok(B, N, bound=12))),
+    ('one_row_kv_residuals', dec(), ONE | dict(self_attn_kv_residuals=flt(2, B, N, D))),
+    ('one_row_unread', enc(None, custom_layers=['f', 'f']), ONE | MASK),
+    ('one_row_unread_depth_0', enc(0), ONE | MASK),
+    ('one_row_unread_wrapper', lm(enc(None, custom_layers=['f'])), dict(x=tok(1, N)) | MASK),
+    ('dim_out_of_no_layer', enc(None, custom_layers=['f'], attn_dim_out=5), HIDDEN),
     ('flash_pack_seq_alone', dec(rotary_pos_emb=True, attn_flash_pack_seq=True), HIDDEN),
 ]:
     add(f'taken.{name}', config, inputs, *kwargs)
 
+ATTENTION = dict(type='Attention', dim=D, heads=4, dim_head=8)
+for name, inputs in [
+    ('mask', MASK), ('context_mask', dict(context=flt(1, 5, D), context_mask=lens(5, 5, 3))),
+    ('attn_mask', dict(attn_mask=bit(B, 1, N, N))), ('attn_bias', dict(attn_bias=flt(B, 4, N, N))),
+    ('prev_attn', dict(prev_attn=flt(B, 4, N, N))),
+    ('value_residual', dict(value_residual=flt(B, 4, N, 8))),
+    ('kv_input_residual', dict(kv_input_residual=flt(B, N, D))),
+]:
+    add(f'taken.one_row_attention_{name}', ATTENTION, ONE | inputs)
+
 GREEDY = dict(temperature=0., seq_len=5)
+CROSS = dict(cross_attend=True, rotary_pos_emb=True)
+for name, cached in [('', True), ('_uncached', False)]:
+    add(f'taken.one_prompt_beams{name}', ar(lm(dec(**CROSS))),
+        dict(prompts=tok(1, 4), context=flt(1, 5, D), context_mask=lens(5, 4),
+             context_pos=ints([[0, 2, 3, 5, 8]])),
+        dict(method='beam_search', seq_len=5, beams=3, cache_kv=cached), mode='generate',
+        grads=False, louder={'to_logits.weight': 3., 'token_emb.emb.weight': 2.})
 for name, inputs, kwargs, *wrapped in [
+    ('prompts_of_bools', dict(prompts=bit(B, 4)), {}),
+    ('generate_mems_of_two_lengths', dict(prompts=tok(B, 4))
+     | {'mems.0': flt(B, 5, D), 'mems.1': flt(B, 3, D)}, {}),
     ('prompts_of_rank_3', dict(prompts=tok(2, 3, 4)), {}),
     ('prompts_of_rank_3_beams', dict(prompts=tok(2, 3, 4)), dict(method='beam_search')),
     ('eos_never', dict(prompts=tok(B, 4)), dict(eos_token=-1)),
