@@ -4,6 +4,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/gemm.h"
 #include "x_transformers/kernels/cpu/isa.h"
+#include "x_transformers/ops/onednn_product.h"
 
 namespace x_transformers {
 namespace {
@@ -14,7 +15,8 @@ at::Tensor reference(const Tensors& t) { return linear_reference(t[0], t[1], t[2
 class LinearTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (!kernels::can_gemm()) GTEST_SKIP() << "this processor has no bfloat16 tiles";
+    if (!kernels::can_gemm() && !prefers_onednn())
+      GTEST_SKIP() << "ATen has the fastest products of this processor";
     at::manual_seed(3);
     x = at::randn({3, 50, 96});
     weight = at::randn({80, 96});
@@ -28,6 +30,15 @@ TEST_F(LinearTest, OutputsAndGradientsAreThoseOfATen) {
   ASSERT_EQ(linear_unsupported(x, weight, bias), "");
   expect_like_reference(apply, reference, {x, weight, bias}, {1e-4, true});
   expect_like_reference(apply, reference, {x, weight, at::Tensor()}, {1e-4, true});
+}
+
+TEST_F(LinearTest, OfFarMoreOrFewerFeatures) {
+  const auto more_rows = at::randn({6, 50, 96});
+  for (const int64_t features : {40, 250}) {
+    const auto wide = at::randn({features, 96});
+    ASSERT_EQ(linear_unsupported(more_rows, wide, at::Tensor()), "");
+    expect_like_reference(apply, reference, {more_rows, wide, at::Tensor()}, {1e-4, true});
+  }
 }
 
 TEST_F(LinearTest, TakesViews) {
@@ -55,6 +66,7 @@ TEST_F(LinearTest, OnlyWantedGradients) {
 }
 
 TEST_F(LinearTest, FollowsTheMatmulPrecision) {
+  if (!kernels::can_gemm()) GTEST_SKIP() << "this processor has no bfloat16 tiles";
   const auto exact = linear(x, weight, bias);
   set_matmul_precision("medium");
   const auto coarse = linear(x, weight, bias);

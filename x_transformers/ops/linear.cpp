@@ -10,6 +10,7 @@
 #include "x_transformers/kernels/cpu/gemm.h"
 #include "x_transformers/kernels/cpu/isa.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/onednn_product.h"
 
 namespace x_transformers {
 namespace {
@@ -45,12 +46,25 @@ kernels::GemmOperand operand(const at::Tensor& matrix) {
   return {matrix.const_data_ptr<float>(), matrix.stride(0), matrix.stride(1)};
 }
 
+at::Tensor aten_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
+  return bias.defined() ? at::addmm(bias, a, b) : at::mm(a, b);
+}
+
+/// By oneDNN, which copies an `a` whose rows are not dense: the smaller of two such factors, where
+/// that is little beside the product.
+at::Tensor product_by_onednn(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
+  if (a.stride(1) == 1) return onednn_product(a, b, bias);
+  const auto m = a.size(0), n = b.size(1);
+  if (bias.defined() || 2 * std::min(m, n) > std::max(m, n)) return aten_product(a, b, bias);
+  return m < n ? onednn_product(a, b, bias) : onednn_product(b.t(), a.t(), bias).t();
+}
+
 /// a [m, k] b [k, n] + bias [n]
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias = {}) {
   const auto m = a.size(0), k = a.size(1), n = b.size(1);
-  if (!is_worth_tiles(m, n, k) || !has_dense_line(a) || !has_dense_line(b)) {
-    return bias.defined() ? at::addmm(bias, a, b) : at::mm(a, b);
-  }
+  if (!is_worth_tiles(m, n, k) || !has_dense_line(a) || !has_dense_line(b))
+    return aten_product(a, b, bias);
+  if (!kernels::can_gemm()) return product_by_onednn(a, b, bias);
   const auto out = at::empty({m, n}, a.options());
   kernels::GemmParams params;
   params.m = m;
@@ -157,7 +171,8 @@ std::string few_rows_unsupported(const at::Tensor& x, const at::Tensor& weight,
 
 std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias) {
-  if (!kernels::can_gemm()) return "this processor has no bfloat16 tiles";
+  if (!kernels::can_gemm() && !prefers_onednn())
+    return "this processor has no bfloat16 tiles, and ATen's products are as fast as oneDNN's";
   if (auto reason = operands_unsupported(x, weight, bias); !reason.empty()) return reason;
   if (x.size(-1) == 0 || !is_worth_tiles(x.numel() / x.size(-1), weight.size(0), weight.size(1))) {
     return "too small";

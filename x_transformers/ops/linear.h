@@ -10,8 +10,8 @@ namespace x_transformers {
 /// x weight^T + bias: x [..., dim_in], weight [dim_out, dim_in], bias [dim_out] or undefined;
 /// returns [..., dim_out]. On a processor with bfloat16 tiles, float32 products run on them, in as
 /// many parts as at::globalContext().float32MatmulPrecision() asks for; its default, highest, keeps
-/// the precision of float32. A few rows, as in decoding, are multiplied as the weights are read, on
-/// every x86-64 processor with AVX2.
+/// the precision of float32. On AMD's with AVX-512 they run in oneDNN. A few rows, as in decoding,
+/// are multiplied as the weights are read, on every x86-64 processor with AVX2.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// Sets the float32MatmulPrecision of this process: "highest" (float32), "high" (on the CPU 16 bits
@@ -19,7 +19,8 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 /// other name.
 void set_matmul_precision(const std::string& name);
 
-/// Why `linear` does not run this product on the processor's tiles; empty: it does.
+/// Why `linear` leaves this product to ATen, whose float32 products are MKL's; empty: the
+/// processor's tiles or oneDNN run it.
 std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias);
 

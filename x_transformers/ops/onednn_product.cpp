@@ -1,0 +1,46 @@
+#include "x_transformers/ops/onednn_product.h"
+
+#include <ATen/core/List.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/Scalar.h>
+
+#include <optional>
+#include <string_view>
+
+#include "x_transformers/kernels/cpu/isa.h"
+
+namespace x_transformers {
+namespace {
+
+using Scalars = c10::List<std::optional<at::Scalar>>;
+using LinearPointwise = at::Tensor(const at::Tensor& x, const at::Tensor& weight,
+                                   const std::optional<at::Tensor>& bias,
+                                   std::string_view activation, Scalars scalars,
+                                   std::optional<std::string_view> algorithm);
+
+std::optional<c10::OperatorHandle> linear_pointwise() {
+  return c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+}
+
+bool is_amd() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+bool prefers_onednn() {
+  static const bool can = is_amd() && linear_pointwise().has_value();
+  return can && kernels::current_isa() == kernels::Isa::avx512;
+}
+
+at::Tensor onednn_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
+  static const auto call = linear_pointwise()->typed<LinearPointwise>();
+  return call.call(a, b.t(), bias.defined() ? std::optional(bias) : std::nullopt, "none", Scalars(),
+                   "");
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,16 @@
+// Matrix products by oneDNN, which LibTorch holds beside MKL.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace x_transformers {
+
+/// Whether oneDNN multiplies float32 matrices faster than ATen's mm, which calls MKL: on AMD's
+/// processors with AVX-512, where the LibTorch that is loaded has oneDNN.
+bool prefers_onednn();
+
+/// a [m, k] b [k, n] + bias [n] (or undefined), float32 on the CPU, of any strides; a is copied
+/// unless its rows are dense. Needs `prefers_onednn()`. Records no gradients.
+at::Tensor onednn_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias);
+
+}  // namespace x_transformers
