@@ -277,6 +277,115 @@ TEST(OneRow, OfXStandsBesideAllInputs) {
   }
 }
 
+TEST(OneRow, OfXStaysOneBesideWhatNoLayerReads) {
+  const auto mem = [](int64_t rows) { return at::randn({rows, 3, 16}); };
+  auto gated = kStack, no_layers = kStack, cross = kStack;
+  gated["attn_data_dependent_alibi"] = true;
+  no_layers["depth"] = 0;
+  const auto attention =
+      Json::parse(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8})");
+  const std::vector<std::pair<Json, TensorMap>> calls = {
+      {kStack, {{"context_mask", at::ones({2, 4}, at::kBool)}}},
+      {kStack, {{"pos", at::arange(10).view({2, 5})}}},
+      {kStack, {{"additional_kv_mask", at::ones({2, 3}, at::kBool)}}},
+      {kStack, {{"mem_masks.0", at::ones({2, 3}, at::kBool)}}},
+      {kStack, {{"mems.0", mem(1)}, {"mems.1", mem(1)}, {"mems.2", mem(2)}}},
+      {gated, {{"attn_bias", at::randn({2, 2, 5, 5})}}},
+      {no_layers, {{"in_attn_cond", at::randn({2, 16})}, {"mask", at::ones({2, 5}, at::kBool)}}},
+      {attention, {{"pos", at::arange(10).view({2, 5})}}},
+      {attention, {{"mem_mask", at::ones({2, 3}, at::kBool)}}},
+      {attention, {{"additional_key_value_mask", at::ones({2, 3}, at::kBool)}}}};
+  for (const auto& [config, inputs] : calls) {
+    const auto model = build_model(config);
+    auto given = inputs;
+    given["x"] = at::randn({1, 5, 16});
+    EXPECT_EQ(out(*model, given).size(0), 1) << config << inputs.begin()->first;
+  }
+}
+
+TEST(OneRow, OfPackedSequencesIsForAllAndSeveralRepeatX) {
+  auto packed = kStack;
+  packed["attn_flash_pack_seq"] = true;
+  const auto model = build_model(packed);
+  const auto ends = at::tensor({0, 2, 5, 0, 4, 5}).to(at::kInt).view({2, 3});
+  const auto given = [&](const at::Tensor& x, const at::Tensor& boundaries) {
+    return TensorMap{{"x", x},
+                     {"flash_pack_seq_kwargs.cu_seqlens_q", boundaries},
+                     {"flash_pack_seq_kwargs.cu_seqlens_k", boundaries}};
+  };
+  const auto x = at::randn({1, 5, 16}), two = x.expand({2, -1, -1}).contiguous();
+  EXPECT_TRUE(out(*model, given(x, ends)).equal(out(*model, given(two, ends))));
+  EXPECT_NE(refusal(packed, "forward", given(at::randn({3, 5, 16}), ends))
+                .find("flash_pack_seq_kwargs: expected boundaries and slopes of one row or batch"),
+            std::string::npos);
+}
+
+TEST(OneRow, OfContextOrItsMaskIsForAllInTraining) {
+  auto cross = kStack;
+  cross.update({{"cross_attend", true}, {"cross_attn_tokens_dropout", 0.5}});
+  const auto model = build_model(cross);
+  model->module().train();
+  const auto x = at::randn({2, 5, 16});
+  for (const auto& [context, mask] : {std::pair<int64_t, int64_t>{1, 2}, {2, 1}}) {
+    const auto result = run_model(*model, "forward",
+                                  {{"x", x},
+                                   {"context", at::randn({context, 6, 16})},
+                                   {"context_mask", at::ones({mask, 6}, at::kBool)}},
+                                  Json::object(), false);
+    EXPECT_EQ(result.begin()->second.size(0), 2);
+  }
+}
+
+TEST(OneRow, OfValuesTakesAResidualOfSeveral) {
+  const auto attention =
+      build_model(Json::parse(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8})"));
+  TensorMap inputs = {{"x", at::randn({2, 5, 16})},
+                      {"context", at::randn({1, 4, 16})},
+                      {"value_residual", at::randn({2, 2, 4, 8})}};
+  const auto expected = out(*attention, inputs);
+  inputs["context"] = inputs["context"].expand({2, -1, -1}).contiguous();
+  EXPECT_TRUE(at::allclose(out(*attention, inputs), expected, 1e-5, 1e-6));
+}
+
+TEST(OneRow, OfAPooledContextTakesAMaskOfSeveral) {
+  for (const int64_t depth : {1, 2}) {
+    const auto pool = build_model({{"type", "AttentionPool"}, {"dim", 16}, {"depth", depth}});
+    TensorMap inputs = {{"context", at::randn({1, 5, 16})},
+                        {"mask", at::arange(10).ne(3).view({2, 5})}};
+    const auto expected = out(*pool, inputs);
+    EXPECT_EQ(expected.size(0), 2);
+    inputs["context"] = inputs["context"].expand({2, -1, -1}).contiguous();
+    EXPECT_TRUE(at::allclose(out(*pool, inputs), expected, 1e-5, 1e-6));
+  }
+}
+
+TEST(Generation, MemoriesOfSomeLayersAreDecodedUncached) {
+  for (const char* bias : {"alibi_pos_bias", "rel_pos_bias", "dynamic_pos_bias"}) {
+    const auto model = build_model(generator({{bias, true}}));
+    const Json kwargs = {{"seq_len", 4}, {"temperature", 0}};
+    const TensorMap inputs = {{"prompts", tokens(2, 3)}, {"mems.0", at::randn({2, 3, 16})}};
+    auto uncached = kwargs;
+    uncached["cache_kv"] = false;
+    EXPECT_TRUE(results(*model, "generate", inputs, kwargs)
+                    .begin()
+                    ->second.equal(results(*model, "generate", inputs, uncached).begin()->second))
+        << bias;
+  }
+}
+
+TEST(Tokens, MayBeBools) {
+  const auto model = build_model(net());
+  const auto x = at::tensor({0, 1, 1, 0}).view({2, 2});
+  EXPECT_TRUE(out(*model, {{"x", x.to(at::kBool)}}).equal(out(*model, {{"x", x}})));
+  const auto writer = build_model(generator());
+  const Json kwargs = {{"seq_len", 3}, {"temperature", 0}};
+  const auto list = [&](at::ScalarType type) {
+    const TensorMap prompts = {{"prompts.0", x[0].to(type)}, {"prompts.1", at::ones({3}).to(type)}};
+    return results(*writer, "generate", prompts, kwargs).begin()->second;
+  };
+  EXPECT_TRUE(list(at::kBool).equal(list(at::kLong)));
+}
+
 TEST(Attention, HalfAPairIsNamed) {
   const auto attention =
       Json::parse(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8})");

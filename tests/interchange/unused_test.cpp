@@ -77,7 +77,7 @@ TEST(UnusedInputs, OfAStackAreNamedAsGiven) {
       warnings_of_call(packed, {{"x", x}}),
       ElementsAre("attn_flash_pack_seq: changes nothing, as there are no flash_pack_seq_kwargs"));
   EXPECT_THAT(warnings_of_call(kStack, {{"x", x}, {"pos", at::arange(5)}}),
-              ElementsAre("pos: changes nothing, the stack has no positions to take it"));
+              ElementsAre("pos: changes nothing, no layer has positions to take it"));
   auto gated = kStack;
   gated["attn_data_dependent_alibi"] = true;
   EXPECT_THAT(
@@ -103,6 +103,9 @@ TEST(UnusedInputs, OfGeneration) {
                                {{"seq_len", 1}, {"eos_token", 25}, {"return_attn", true}}),
               ElementsAre("return_attn: changes nothing, nothing that is returned hangs on it",
                           "eos_token: changes nothing, as 25 is no token from 0 to 24"));
+  EXPECT_THAT(warnings_of_call(model, prompts, "generate",
+                               {{"seq_len", 1}, {"method", "beam_search"}, {"return_mems", true}}),
+              ElementsAre("return_mems: changes nothing, nothing that is returned hangs on it"));
 }
 
 TEST(UnusedOptions, AHeadOfOnesOwnBesideWhatMakesTheLogits) {

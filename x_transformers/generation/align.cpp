@@ -41,7 +41,7 @@ PromptBatch join_prompts(const std::vector<at::Tensor>& prompts, int64_t pad_val
             fmt::format("prompts[{}]: expected one dimension, got {}", i, prompt.dim()));
     require(prompt.size(0) > 0,
             fmt::format("prompts[{}]: expected at least one token, got none", i));
-    require(at::isIntegralType(prompt.scalar_type(), /*includeBool=*/false),
+    require(at::isIntegralType(prompt.scalar_type(), /*includeBool=*/true),
             fmt::format("prompts[{}]: expected integers", i));
     lens.push_back(prompt.size(0));
   }

@@ -160,6 +160,8 @@ void drop_prepended(TransformerInputs& inputs, const NewTokens& tokens) {
     const auto joined = cat_rows(inputs.prepend_mask, mask, 1);
     inputs.mask = pad_mask_left(joined, tokens.all - joined.size(1));
   }
+  require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
+                 {{"batch", inputs.x.size(0), true}, {"prepended"}, {"emb_dim"}});
   inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
 }
 
@@ -289,6 +291,13 @@ void take_without_effect(Arguments& arguments, std::initializer_list<const char*
   warn_unused(unused.messages());
 }
 
+void take_without_effect_in_generation(Arguments& arguments) {
+  take_without_effect(arguments, {"return_attn", "input_not_include_cache", "return_mems",
+                                  "return_logit_entropies"});
+  if (arguments.number("attn_z_loss_weight"))
+    warn_unused("attn_z_loss_weight: changes nothing, generation has no loss");
+}
+
 Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
   auto inputs = take_generation_inputs(arguments, "prompts", *model);
   BeamSearchOptions options;
@@ -303,6 +312,7 @@ Value call_beam_search(AutoregressiveWrapper& model, Arguments& arguments) {
   options.length_penalty = arguments.number("length_penalty").value_or(options.length_penalty);
   options.seed = arguments.integer("seed");
   inputs.net = take_transformer_inputs(arguments);
+  take_without_effect_in_generation(arguments);
   require_in_range(inputs.net, *model->net());
   const auto result = model->beam_search(inputs, options);
   if (!options.return_beams_and_scores) return result.best();
@@ -318,10 +328,7 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
     inputs.amateurs = take_amateurs(arguments, *model);
     inputs.net = take_transformer_inputs(arguments);
     require_in_range(inputs.net, *model->net());
-    take_without_effect(arguments, {"return_attn", "input_not_include_cache", "return_mems",
-                                    "return_logit_entropies"});
-    if (arguments.number("attn_z_loss_weight"))
-      warn_unused("attn_z_loss_weight: changes nothing, generation has no loss");
+    take_without_effect_in_generation(arguments);
     return model->generate(inputs, options);
   }
   require_forward("AutoregressiveWrapper", method);

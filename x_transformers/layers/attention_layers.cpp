@@ -342,35 +342,18 @@ LayersOutput AttentionLayersImpl::finish(State& state) {
   return std::move(state.output);
 }
 
-/// How many rows the layers that run find in what is given beside x.
-int64_t AttentionLayersImpl::rows_read(const AttentionLayersInputs& inputs) const {
-  bool attends = false, crosses = false, feeds_forward = false;
-  for (const auto index : plan_.order_of(inputs.layers_execute_order)) {
-    const auto type = plan_.layers[static_cast<size_t>(index)].type;
-    attends = attends || type == LayerType::attention;
-    crosses = crosses || type == LayerType::cross_attention;
-    feeds_forward = feeds_forward || type == LayerType::feed_forward;
-  }
-  RowCount count;
-  visit_rows(inputs, [&](const at::Tensor& t, int64_t rank, ReadBy read_by) {
-    const bool is_read = read_by == ReadBy::all ||
-                         (read_by == ReadBy::attention && (attends || crosses)) ||
-                         (read_by == ReadBy::self_attention && attends) ||
-                         (read_by == ReadBy::cross_attention && crosses) ||
-                         (read_by == ReadBy::feed_forward && feeds_forward);
-    if (is_read) count.add(t, rank);
-  });
-  return count.rows();
-}
-
-LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& inputs) {
-  require(inputs.x.defined(), "x: is needed");
+LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
+  require(given.x.defined(), "x: is needed");
+  require(options_.cross_attend == given.context.defined(),
+          options_.cross_attend ? "context: is needed, as cross_attend is on"
+                                : "context: given, but cross_attend is off");
+  auto inputs = given;
+  drop_unread(inputs);
   // As in Python, one row beside several is repeated; with a cache it stands for itself.
-  const bool may_repeat = !inputs.cache && inputs.x.dim() == 3 && inputs.x.size(0) == 1;
-  if (const auto rows = may_repeat ? rows_read(inputs) : 1; rows > 1) {
-    auto repeated = inputs;
-    repeated.x = with_rows(inputs.x, rows);
-    return forward(repeated);
+  if (!inputs.cache && inputs.x.dim() == 3 && inputs.x.size(0) == 1) {
+    RowCount count;
+    visit_rows(inputs, [&](const at::Tensor& t, int64_t rank) { count.add(t, rank); });
+    inputs.x = with_rows(inputs.x, count.rows());
   }
   check(inputs);
   auto state = begin(inputs);

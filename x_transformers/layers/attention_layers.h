@@ -128,9 +128,13 @@ class AttentionLayersImpl : public torch::nn::Module {
   NormChoice norm_choice() const;
   int64_t condition_features() const;
 
-  int64_t rows_read(const AttentionLayersInputs& inputs) const;
+  size_t layers_run(LayerType type,
+                    const std::optional<std::vector<int64_t>>& layers_execute_order) const;
+  /// Drops what no layer reads, which Python takes and leaves, with a warning.
+  void drop_unread(AttentionLayersInputs& inputs) const;
+  void drop_unread_by_self_attention(AttentionLayersInputs& inputs, size_t attentions) const;
+  void drop_unread_by_cross_attention(AttentionLayersInputs& inputs, size_t crosses) const;
   void check(const AttentionLayersInputs& inputs) const;
-  void warn_of_unused(const AttentionLayersInputs& inputs) const;
   void check_condition(const AttentionLayersInputs& inputs) const;
   void check_context(const AttentionLayersInputs& inputs) const;
   void check_layers(const AttentionLayersInputs& inputs) const;

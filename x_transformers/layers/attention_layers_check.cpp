@@ -7,23 +7,12 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
-#include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
-#include "x_transformers/layers/input_rows.h"
 #include "x_transformers/nn/attention.h"
-#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
 namespace {
-
-/// Rows of the batch: those of x, or of what no layer reads beside its one row.
-int64_t batch_of(const AttentionLayersInputs& inputs) {
-  if (inputs.cache || inputs.x.size(0) != 1) return inputs.x.size(0);
-  RowCount count;
-  visit_rows(inputs, [&](const at::Tensor& t, int64_t rank, ReadBy) { count.add(t, rank); });
-  return count.rows();
-}
 
 bool goes_on(const AttentionLayersInputs& inputs) {
   return inputs.cache && inputs.cache->length > 0;
@@ -32,7 +21,7 @@ bool goes_on(const AttentionLayersInputs& inputs) {
 /// What is [batch, features], or has a part for each token, [batch, seq, features].
 void require_vectors(const at::Tensor& t, const char* name, const AttentionLayersInputs& inputs,
                      const Dimension& features) {
-  const auto batch = batch_of(inputs), n = inputs.x.size(1);
+  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
   if (t.defined() && t.dim() == 3) {
     require_tensor(t, name, TensorKind::floating,
                    {{"batch", batch, true}, {"seq", n, true}, features});
@@ -70,14 +59,17 @@ void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) c
 }
 
 void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const {
-  const auto batch = batch_of(inputs);
-  const auto used = std::min(inputs.mems.size(), attentions(inputs.layers_execute_order).size());
-  for (size_t i = 0; i < used; ++i) {
-    require_tensor(inputs.mems[i], "mems", TensorKind::floating,
+  const auto batch = inputs.x.size(0);
+  const auto used = inputs.mems.size();
+  for (const auto& mem : inputs.mems) {
+    require_tensor(mem, "mems", TensorKind::floating,
                    {{"batch", batch, true}, {"memory"}, {"dim", options_.dim}});
   }
   const auto first = inputs.memory_given();
-  bool is_given = false, has_two_lengths = false;
+  bool is_given = false;
+  // A layer that gets none has no memory.
+  bool has_two_lengths =
+      first > 0 && used < layers_run(LayerType::attention, inputs.layers_execute_order);
   for (size_t i = 0; i < used; ++i) {
     const auto& mem = inputs.mems[i];
     is_given = is_given || mem.defined();
@@ -129,7 +121,7 @@ void AttentionLayersImpl::check_mems_of_two_lengths(const AttentionLayersInputs&
 }
 
 void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const {
-  const auto batch = batch_of(inputs), n = inputs.x.size(1);
+  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
   const auto tokens = inputs.token_keys(), all = tokens + inputs.memory_keys();
   const auto require_keys = [&](const at::Tensor& mask, const char* name, bool may_be_new) {
     require_tensor(mask, name, TensorKind::boolean, {{"batch", batch, true}, {"seq"}});
@@ -158,11 +150,8 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
 
 void AttentionLayersImpl::check_context(const AttentionLayersInputs& inputs) const {
   const auto& o = options_;
-  require(o.cross_attend == inputs.context.defined(),
-          o.cross_attend ? "context: is needed, as cross_attend is on"
-                         : "context: given, but cross_attend is off");
   if (!inputs.context.defined()) return;
-  const auto batch = batch_of(inputs);
+  const auto batch = inputs.x.size(0);
   const auto dim_context = o.cross_attn->dim_context.value_or(o.dim);
   require_tensor(inputs.context, "context", TensorKind::floating,
                  {{"batch", batch, true}, {"context"}, {"dim_context", dim_context}});
@@ -178,17 +167,13 @@ void AttentionLayersImpl::check_context(const AttentionLayersInputs& inputs) con
   }
 }
 
-bool AttentionLayersImpl::takes_positions() const {
-  return rotary_pos_emb_ || polar_pos_emb_ || rel_pos_;
-}
-
 void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) const {
   const auto& pos = inputs.pos;
   if (!pos.defined() || !takes_positions()) return;
   const auto memory = inputs.memory_given(), n = inputs.x.size(1);
   require_positions(pos, "pos",
                     "token (memory tokens, cls tokens, prepended embeddings and mems among them)",
-                    batch_of(inputs), memory + n);
+                    inputs.x.size(0), memory + n);
   require(
       !rel_pos_ || pos.size(-1) == n,
       fmt::format("pos: a position bias takes {} positions, one for each token, and no mems, got "
@@ -198,7 +183,7 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
 
 void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) const {
   const auto& o = options_;
-  const auto batch = batch_of(inputs), n = inputs.x.size(1);
+  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
   for (const auto& residual : inputs.self_attn_kv_residuals) {
     require_broadcast(residual, "self_attn_kv_residuals", TensorKind::floating,
                       {{"batch", batch}, {"seq", n}, {"dim", o.dim}});
@@ -226,40 +211,8 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   }
 }
 
-/// As in Python, what no layer reads is taken.
-void AttentionLayersImpl::warn_of_unused(const AttentionLayersInputs& inputs) const {
-  const auto attentions = plan_.count(LayerType::attention);
-  const auto warn = [](const char* name, bool is_unused, const char* reason) {
-    if (is_unused) warn_unused(fmt::format("{}: changes nothing, {}", name, reason));
-  };
-  warn("pos", inputs.pos.defined() && !takes_positions(), "the stack has no positions to take it");
-  warn("context_pos", inputs.context_pos.defined() && !(options_.cross_attend && rotary_pos_emb_),
-       "it is for cross_attend beside rotary_pos_emb");
-  warn("context_mask", inputs.context_mask.defined() && !inputs.context.defined(),
-       "there is no context");
-  warn("attn_bias",
-       inputs.attn_bias.defined() && attentions > 0 && options_.attn.data_dependent_alibi,
-       "attn_data_dependent_alibi stands in its place");
-  warn("mem_masks", !inputs.mem_masks.empty() && inputs.mems.empty() && !inputs.cache,
-       "there are no mems");
-  warn("additional_kv_mask",
-       inputs.additional_kv_mask.defined() && inputs.self_attn_additional_kv.empty(),
-       "there is no self_attn_additional_kv");
-  warn("cross_attn_kv_residuals", !inputs.cross_attn_kv_residuals.empty() && !options_.cross_attend,
-       "cross_attend is off");
-  if (attentions > 0)
-    warn_of_packing(options_.attn, inputs.flash_pack_seq_kwargs.has_value(), "attn_");
-  if (!options_.cross_attend) return;
-  // What cross attention has from attention was given under attention's name.
-  const auto& cross_attn = *options_.cross_attn;
-  const bool is_own = cross_attn.flash_pack_seq != options_.attn.flash_pack_seq;
-  warn_of_packing(cross_attn, inputs.flash_pack_seq_context_kwargs.has_value(),
-                  is_own ? "cross_attn_" : "attn_", "flash_pack_seq_context_kwargs");
-}
-
 void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
-  warn_of_unused(inputs);
   check_context(inputs);
   check_condition(inputs);
   check_mems(inputs);

@@ -7,6 +7,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 namespace {
@@ -67,9 +68,13 @@ at::Tensor AttentionPoolImpl::forward(const at::Tensor& context, const at::Tenso
   require_tensor(
       context, "context", TensorKind::floating,
       {{"batch"}, {"seq"}, {"dim_context", options_.dim_context.value_or(options_.dim)}});
+  RowCount count;
+  count.add(context, 3);
+  count.add(mask, 2);
+  const auto batch = context.size(0) == 1 ? count.rows() : context.size(0);
   require_tensor(mask, "mask", TensorKind::boolean,
-                 {{"batch", context.size(0), true}, {"seq", context.size(1)}});
-  const auto queries = queries_.unsqueeze(0).expand({context.size(0), -1, -1});
+                 {{"batch", batch, true}, {"seq", context.size(1)}});
+  const auto queries = queries_.unsqueeze(0).expand({batch, -1, -1});
   at::Tensor pooled;
   if (blocks_) {
     AttentionLayersInputs inputs;

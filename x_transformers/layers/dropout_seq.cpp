@@ -5,10 +5,17 @@
 #include <algorithm>
 #include <limits>
 
+#include "x_transformers/ops/rows.h"
+
 namespace x_transformers {
 
-std::pair<at::Tensor, at::Tensor> dropout_seq(const at::Tensor& seq, const at::Tensor& mask,
+std::pair<at::Tensor, at::Tensor> dropout_seq(const at::Tensor& given, const at::Tensor& given_mask,
                                               double dropout) {
+  auto seq = given, mask = given_mask;
+  if (mask.defined()) {
+    seq = with_rows(given, given_mask.size(0));
+    mask = with_rows(given_mask, given.size(0));
+  }
   const auto batch = seq.size(0), n = seq.size(1);
   const double keep_prob = 1.0 - dropout;
   const auto kept = std::max<int64_t>(1, static_cast<int64_t>(keep_prob * static_cast<double>(n)));

@@ -1,7 +1,6 @@
 // Which inputs of a token model have a row for each sequence (layers/input_rows.h of the stack's).
 #pragma once
 
-#include "x_transformers/layers/input_rows.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
@@ -9,14 +8,13 @@ namespace x_transformers {
 /// visit_rows for what the model takes beside x and `layers`.
 template <class Inputs, class Visit>
 void visit_own_rows(Inputs& inputs, Visit visit) {
-  const auto own = [&](auto& t, int64_t rank) { visit(t, rank, ReadBy::all); };
-  own(inputs.seq_start_pos, 1);
-  for (auto* t : {&inputs.mask, &inputs.prepend_mask}) own(*t, 2);
-  for (auto* t : {&inputs.prepend_embeds, &inputs.sum_embeds}) own(*t, 3);
-  own(inputs.pos, inputs.pos.defined() && inputs.pos.is_floating_point() ? 3 : 2);
-  for (auto& [name, ids] : inputs.embed_ids) own(ids, 2);
-  for (auto& mem : inputs.mems) own(mem, 3);
-  for (auto& mask : inputs.mem_masks) own(mask, 2);
+  visit(inputs.seq_start_pos, 1);
+  for (auto* t : {&inputs.mask, &inputs.prepend_mask}) visit(*t, 2);
+  for (auto* t : {&inputs.prepend_embeds, &inputs.sum_embeds}) visit(*t, 3);
+  visit(inputs.pos, inputs.pos.defined() && inputs.pos.is_floating_point() ? 3 : 2);
+  for (auto& [name, ids] : inputs.embed_ids) visit(ids, 2);
+  for (auto& mem : inputs.mems) visit(mem, 3);
+  for (auto& mask : inputs.mem_masks) visit(mask, 2);
 }
 
 }  // namespace x_transformers

@@ -44,7 +44,7 @@ int64_t batch_of(const TransformerInputs& inputs) {
   if (!inputs.x.defined()) return kAnySize;
   if (inputs.cache || inputs.x.size(0) != 1) return inputs.x.size(0);
   RowCount count;
-  visit_own_rows(inputs, [&](const at::Tensor& t, int64_t rank, ReadBy) { count.add(t, rank); });
+  visit_own_rows(inputs, [&](const at::Tensor& t, int64_t rank) { count.add(t, rank); });
   return count.rows();
 }
 
@@ -335,6 +335,8 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
 
 TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given) {
   auto inputs = given;
+  if (!given_token_emb_ && inputs.x.defined() && inputs.x.scalar_type() == at::kBool)
+    inputs.x = inputs.x.to(at::kLong);
   check(inputs);
   TransformerOutput output;
   Sequence s;

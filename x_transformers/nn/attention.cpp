@@ -115,7 +115,7 @@ void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
     const bool has_all_heads =
         to_value_residual_mix_ && residual.dim() == 4 && residual.size(1) == options_.heads;
     require_broadcast(residual, "value_residual", TensorKind::floating,
-                      {{"batch", p.v.size(0)},
+                      {{"batch", p.q.size(0)},
                        {"heads", has_all_heads ? options_.heads : p.v.size(1)},
                        {"keys", p.v.size(2)},
                        {"value_dim_head", p.v.size(3)}});
@@ -131,6 +131,7 @@ void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
     } else {
       p.v = at::lerp(inputs.value_residual, p.v, 0.5);
     }
+    p.k = with_rows(p.k, p.v.size(0));
   }
   if (value_rmsnorm_) p.v = value_rmsnorm_->forward(repeat_heads(p.v, options_.heads));
 }
@@ -325,9 +326,9 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
 }
 
 AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
-  warn_of_unused(inputs);
   BlockInputs block;
   block.attention = inputs;
+  drop_unread(block.attention);
   return run(block);
 }
 

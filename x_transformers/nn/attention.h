@@ -174,7 +174,7 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given,
 class AttentionImpl : public Block {
  public:
   explicit AttentionImpl(AttentionOptions options);
-  /// Warns of what is given and changes nothing, which `run` leaves to the stack.
+  /// What is given and not read is dropped with a warning, which `run` leaves to the stack.
   AttentionOutput forward(const AttentionInputs& inputs);
   AttentionOutput run(const BlockInputs& inputs) override;
   AttentionImpl* attention() override { return this; }
@@ -199,7 +199,7 @@ class AttentionImpl : public Block {
     at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
     int64_t mem_length = 0;        ///< keys at the front that are memory
   };
-  void warn_of_unused(const AttentionInputs& inputs) const;
+  void drop_unread(AttentionInputs& inputs) const;
   static int64_t rows_beside_x(const AttentionInputs& inputs);
   void check(const AttentionInputs& inputs) const;
   void check_sequences(const AttentionInputs& inputs) const;

@@ -25,15 +25,24 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given, const At
                   {"value_dim_head", o.value_dim_head.value_or(o.dim_head)}});
 }
 
-void AttentionImpl::warn_of_unused(const AttentionInputs& inputs) const {
+void AttentionImpl::drop_unread(AttentionInputs& inputs) const {
   warn_of_packing(options_, inputs.packed != nullptr);
-  if (inputs.pos.defined() && !inputs.rel_pos)
-    warn_unused("pos: changes nothing, there is no rel_pos to take it");
+  if (!options_.flash_pack_seq) inputs.packed = nullptr;
+  const auto drop = [](at::Tensor& t, bool is_unread, const char* name, const char* reason) {
+    if (!is_unread || !t.defined()) return;
+    warn_unused(fmt::format("{}: changes nothing, {}", name, reason));
+    t = at::Tensor();
+  };
+  drop(inputs.pos, !inputs.rel_pos, "pos", "there is no rel_pos to take it");
+  drop(inputs.mem_mask, !inputs.mem.defined() && !inputs.cache, "mem_mask", "there is no mem");
+  drop(inputs.additional_key_value_mask, !inputs.additional_key_values.first.defined(),
+       "additional_key_value_mask", "there are no additional_key_values");
   if (!options_.data_dependent_alibi) return;
-  UnusedOptions unused("data_dependent_alibi stands in its place", true);
-  unused.add("attn_bias", inputs.attn_bias.defined());
-  unused.add("rel_pos", inputs.rel_pos != nullptr);
-  warn_unused(unused.messages());
+  const char* reason = "data_dependent_alibi stands in its place";
+  drop(inputs.attn_bias, true, "attn_bias", reason);
+  if (inputs.rel_pos) warn_unused(fmt::format("rel_pos: changes nothing, {}", reason));
+  inputs.rel_pos = nullptr;
+  inputs.pos = at::Tensor();
 }
 
 /// How many rows there are in what is given beside x.
@@ -50,6 +59,11 @@ int64_t AttentionImpl::rows_beside_x(const AttentionInputs& inputs) {
   if (inputs.rotary) {
     count.add(inputs.rotary->angles.freqs, 3);
     count.add(inputs.rotary->context_angles.freqs, 3);
+  }
+  if (inputs.packed) {
+    for (const auto* t :
+         {&inputs.packed->cu_seqlens_q, &inputs.packed->cu_seqlens_k, &inputs.packed->alibi_slopes})
+      count.add(*t, 2);
   }
   if (inputs.polar) {
     count.add(inputs.polar->queries, 4);
@@ -103,6 +117,14 @@ void AttentionImpl::check(const AttentionInputs& inputs) const {
   }
   if (!inputs.packed || !options_.flash_pack_seq) return;
   validate(*inputs.packed, options_.causal);
+  for (const auto* t :
+       {&inputs.packed->cu_seqlens_q, &inputs.packed->cu_seqlens_k, &inputs.packed->alibi_slopes}) {
+    const auto rows = t->defined() && t->dim() == 2 ? t->size(0) : 1;
+    require(rows == 1 || rows == batch,
+            fmt::format("flash_pack_seq_kwargs: expected boundaries and slopes of one row or batch "
+                        "= {}, got {}",
+                        batch, rows));
+  }
   require(!inputs.cache, "flash_pack_seq_kwargs: packed sequences are given whole, not to a cache");
   require(!options_.causal || !inputs.mem.defined(),
           "flash_pack_seq_kwargs: causal packed sequences take no mems");

@@ -24,18 +24,22 @@ TransformerWrapperOptions side_options(const XTransformerSideOptions& side, int6
   return options;
 }
 
-/// What `make` makes of the side `name`; its messages name options as they are given, with the side
-/// in front.
-template <class Make>
-auto make_side(const char* name, const XTransformerSideOptions& side, Make make) {
-  const auto spell = [&](std::string message) {
+/// Names options as they are given, with the side `name` in front.
+auto spelling(const char* name, const XTransformerSideOptions& side) {
+  return [name, &side](std::string message) {
     for (const std::string layers : {"attn_layers.", "attn_layers: "}) {
       if (message.starts_with(layers)) message.erase(0, layers.size());
     }
     return with_prefix(name + std::string("_"), side, {"dim", "causal", "cross_attend"}, message);
   };
+}
+
+/// What `make` makes of the side `name`; its messages name options as they are given, with the side
+/// in front.
+template <class Make>
+auto make_side(const char* name, const XTransformerSideOptions& side, Make make) {
   try {
-    return make_spelled(spell, make);
+    return make_spelled(spelling(name, side), make);
   } catch (const InputError&) {
     throw;
   } catch (...) {
@@ -73,6 +77,7 @@ at::Tensor XTransformerImpl::encode(const at::Tensor& src, const at::Tensor& mas
   inputs.mask = mask;
   inputs.prepend_embeds = prepend_embeds;
   inputs.layers.attn_mask = attn_mask;
+  const WarningSpelling spelled(spelling("enc", options_.enc));
   return encoder_->forward(inputs).embeddings;
 }
 
@@ -90,6 +95,7 @@ AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& sr
   TransformerInputs inputs;
   inputs.layers.context = context;
   inputs.layers.context_mask = mask;
+  const WarningSpelling spelled(spelling("dec", options_.dec));
   return decoder_->forward(tgt, inputs);
 }
 
@@ -101,6 +107,7 @@ at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs
   eval();
   inputs.net.layers.context = encode(seq_in, mask, attn_mask, {});
   inputs.net.layers.context_mask = mask;
+  const WarningSpelling spelled(spelling("dec", options_.dec));
   auto out = decoder_->generate(inputs, options);
   train(was_training);
   return out;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/layers/input_rows.h"
 #include "x_transformers/models/transformer_input_rows.h"
 
 namespace x_transformers {
@@ -83,14 +84,17 @@ TransformerInputs step_inputs(const TransformerInputs& given, const TokenSpan& s
   return inputs;
 }
 
-bool needs_whole_sequence(const TransformerInputs& inputs) {
+bool needs_whole_sequence(const TransformerInputs& inputs, size_t attentions) {
   const auto& layers = inputs.layers;
   const auto memory = [](const at::Tensor& mem) {
     return mem.defined() && mem.dim() == 3 ? mem.size(1) : 0;
   };
-  const bool has_mems_of_two_lengths = std::any_of(
-      inputs.mems.begin(), inputs.mems.end(),
-      [&](const at::Tensor& mem) { return memory(mem) != memory(inputs.mems.front()); });
+  const bool lacks_mems =
+      inputs.mems.size() < attentions && !inputs.mems.empty() && memory(inputs.mems.front()) > 0;
+  const bool has_mems_of_two_lengths =
+      lacks_mems || std::any_of(inputs.mems.begin(), inputs.mems.end(), [&](const at::Tensor& mem) {
+        return memory(mem) != memory(inputs.mems.front());
+      });
   return has_mems_of_two_lengths || inputs.pos.defined() || layers.attn_mask.defined() ||
          layers.attn_bias.defined() || layers.rotary_pos_emb.defined() ||
          layers.polar_angles.defined() || layers.deep_embeds.defined() ||
@@ -101,7 +105,7 @@ bool needs_whole_sequence(const TransformerInputs& inputs) {
 
 void reorder(TransformerInputs& inputs, const at::Tensor& rows, int64_t batch) {
   if (batch == 1) return;  // one row stands for all, as many as there will be
-  const auto pick = [&](at::Tensor& t, int64_t rank, ReadBy) {
+  const auto pick = [&](at::Tensor& t, int64_t rank) {
     if (t.defined() && t.dim() >= rank && t.size(0) == batch) t = t.index_select(0, rows);
   };
   visit_own_rows(inputs, pick);

@@ -25,7 +25,8 @@ TransformerInputs step_inputs(const TransformerInputs& inputs, const TokenSpan& 
 
 /// Whether some input relates tokens to each other in a way that a cache does not know: whole
 /// sequences must be run.
-bool needs_whole_sequence(const TransformerInputs& inputs);
+/// `attentions` is the number of self-attentions that may have mems.
+bool needs_whole_sequence(const TransformerInputs& inputs, size_t attentions);
 
 /// Row r of everything with a row for each of the `batch` sequences is what was row rows[r].
 void reorder(TransformerInputs& inputs, const at::Tensor& rows, int64_t batch);
