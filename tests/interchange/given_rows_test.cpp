@@ -279,7 +279,9 @@ TEST(OneRow, OfXStandsBesideAllInputs) {
 
 TEST(OneRow, OfXStaysOneBesideWhatNoLayerReads) {
   const auto mem = [](int64_t rows) { return at::randn({rows, 3, 16}); };
-  auto gated = kStack, no_layers = kStack, cross = kStack;
+  auto gated = kStack, no_layers = kStack, feeds_forward = kStack;
+  feeds_forward.erase("depth");
+  feeds_forward["custom_layers"] = {"f"};
   gated["attn_data_dependent_alibi"] = true;
   no_layers["depth"] = 0;
   const auto attention =
@@ -292,6 +294,7 @@ TEST(OneRow, OfXStaysOneBesideWhatNoLayerReads) {
       {kStack, {{"mems.0", mem(1)}, {"mems.1", mem(1)}, {"mems.2", mem(2)}}},
       {gated, {{"attn_bias", at::randn({2, 2, 5, 5})}}},
       {no_layers, {{"in_attn_cond", at::randn({2, 16})}, {"mask", at::ones({2, 5}, at::kBool)}}},
+      {feeds_forward, {{"rotary_pos_emb.0", at::randn({2, 5, 4})}}},
       {attention, {{"pos", at::arange(10).view({2, 5})}}},
       {attention, {{"mem_mask", at::ones({2, 3}, at::kBool)}}},
       {attention, {{"additional_key_value_mask", at::ones({2, 3}, at::kBool)}}}};
@@ -360,8 +363,10 @@ TEST(OneRow, OfAPooledContextTakesAMaskOfSeveral) {
 }
 
 TEST(Generation, MemoriesOfSomeLayersAreDecodedUncached) {
-  for (const char* bias : {"alibi_pos_bias", "rel_pos_bias", "dynamic_pos_bias"}) {
-    const auto model = build_model(generator({{bias, true}}));
+  for (const Json& stack : {Json{{"alibi_pos_bias", true}}, Json{{"rel_pos_bias", true}},
+                            Json{{"dynamic_pos_bias", true}},
+                            Json{{"alibi_pos_bias", true}, {"weight_tie_layers", true}}}) {
+    const auto model = build_model(generator(stack));
     const Json kwargs = {{"seq_len", 4}, {"temperature", 0}};
     const TensorMap inputs = {{"prompts", tokens(2, 3)}, {"mems.0", at::randn({2, 3, 16})}};
     auto uncached = kwargs;
@@ -369,7 +374,7 @@ TEST(Generation, MemoriesOfSomeLayersAreDecodedUncached) {
     EXPECT_TRUE(results(*model, "generate", inputs, kwargs)
                     .begin()
                     ->second.equal(results(*model, "generate", inputs, uncached).begin()->second))
-        << bias;
+        << stack;
   }
 }
 

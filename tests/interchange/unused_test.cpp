@@ -85,6 +85,29 @@ TEST(UnusedInputs, OfAStackAreNamedAsGiven) {
       ElementsAre("attn_bias: changes nothing, attn_data_dependent_alibi stands in its place"));
 }
 
+TEST(UnusedInputs, AreNotThoseOfTheModelAroundTheStack) {
+  const auto warnings_of_stack = [](const Json& layers, TensorMap inputs,
+                                    const Json& more = Json::object()) {
+    Json model = {{"type", "TransformerWrapper"},
+                  {"num_tokens", 17},
+                  {"max_seq_len", 8},
+                  {"attn_layers", {{"type", "Decoder"}, {"dim", 16}, {"heads", 4}}}};
+    model["attn_layers"].update(layers);
+    model.update(more);
+    inputs["x"] = at::ones({2, 5}, at::kLong);
+    return warnings_of_call(model, inputs);
+  };
+  const TensorMap pos = {{"pos", at::arange(5)}};
+  EXPECT_THAT(warnings_of_stack({{"depth", 0}, {"alibi_pos_bias", true}}, pos), ElementsAre());
+  EXPECT_THAT(warnings_of_stack({{"custom_layers", {"f"}}, {"rotary_pos_emb", true}}, pos),
+              ElementsAre("pos: changes nothing, the model has no positions to take it"));
+  EXPECT_THAT(warnings_of_stack({{"custom_layers", {"a"}}}, {}, {{"ff_deep_embed", true}}),
+              ElementsAre());
+  EXPECT_THAT(warnings_of_stack({{"custom_layers", {"f"}}}, {{"mask", at::ones({2, 5}, at::kBool)}},
+                                {{"average_pool_embed", true}}),
+              ElementsAre());
+}
+
 TEST(UnusedInputs, OfGeneration) {
   const Json model = {
       {"type", "AutoregressiveWrapper"},

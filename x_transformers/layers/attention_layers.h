@@ -89,8 +89,11 @@ class AttentionLayersImpl : public torch::nn::Module {
   const AttentionLayersOptions& options() const { return options_; }
   const LayerPlan& plan() const { return plan_; }
   bool disable_abs_pos_emb() const;
-  /// Whether some layer reads positions that are given.
-  bool takes_positions() const;
+  /// Whether some layer that runs would read positions given beside `inputs`.
+  bool reads_positions(const AttentionLayersInputs& inputs) const;
+  /// How many layers of a type run.
+  size_t layers_run(LayerType type,
+                    const std::optional<std::vector<int64_t>>& layers_execute_order) const;
   /// An empty cache for this stack, with room for `capacity` tokens at once; for calls with
   /// `layers_execute_order` where one is given.
   LayersCache make_cache(
@@ -128,8 +131,7 @@ class AttentionLayersImpl : public torch::nn::Module {
   NormChoice norm_choice() const;
   int64_t condition_features() const;
 
-  size_t layers_run(LayerType type,
-                    const std::optional<std::vector<int64_t>>& layers_execute_order) const;
+  bool places_context(const AttentionLayersInputs& inputs) const;
   /// Drops what no layer reads, which Python takes and leaves, with a warning.
   void drop_unread(AttentionLayersInputs& inputs) const;
   void drop_unread_by_self_attention(AttentionLayersInputs& inputs, size_t attentions) const;

@@ -169,7 +169,7 @@ void AttentionLayersImpl::check_context(const AttentionLayersInputs& inputs) con
 
 void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) const {
   const auto& pos = inputs.pos;
-  if (!pos.defined() || !takes_positions()) return;
+  if (!pos.defined()) return;
   const auto memory = inputs.memory_given(), n = inputs.x.size(1);
   require_positions(pos, "pos",
                     "token (memory tokens, cls tokens, prepended embeddings and mems among them)",

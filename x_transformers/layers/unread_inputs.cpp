@@ -40,8 +40,15 @@ size_t AttentionLayersImpl::layers_run(
   return count;
 }
 
-bool AttentionLayersImpl::takes_positions() const {
-  return rotary_pos_emb_ || polar_pos_emb_ || rel_pos_;
+bool AttentionLayersImpl::places_context(const AttentionLayersInputs& inputs) const {
+  return rotary_pos_emb_ && inputs.context_pos.defined() &&
+         layers_run(LayerType::cross_attention, inputs.layers_execute_order) > 0;
+}
+
+bool AttentionLayersImpl::reads_positions(const AttentionLayersInputs& inputs) const {
+  const bool has_positions = rotary_pos_emb_ || polar_pos_emb_ || rel_pos_;
+  return places_context(inputs) ||
+         (has_positions && layers_run(LayerType::attention, inputs.layers_execute_order) > 0);
 }
 
 void AttentionLayersImpl::drop_unread(AttentionLayersInputs& inputs) const {
@@ -56,9 +63,10 @@ void AttentionLayersImpl::drop_unread(AttentionLayersInputs& inputs) const {
   keep_if(has_feed_forward, inputs.deep_embeds, "deep_embeds_and_ids", "there is no feed-forward");
   keep_if(attentions + crosses > 0 || has_feed_forward, inputs.in_attn_cond, "in_attn_cond",
           "there are no layers");
-  const bool places_context = crosses > 0 && rotary_pos_emb_ && inputs.context_pos.defined();
-  keep_if(attentions > 0 ? takes_positions() : places_context, inputs.pos, "pos",
-          "no layer has positions to take it");
+  keep_if(reads_positions(inputs), inputs.pos, "pos", "no layer has positions to take it");
+  const bool reads_angles = attentions > 0 || places_context(inputs);
+  keep_if(reads_angles, inputs.rotary_pos_emb.freqs, "rotary_pos_emb", kNoSelfAttention);
+  keep_if(reads_angles, inputs.rotary_pos_emb.scale, "rotary_pos_emb", nullptr);
 }
 
 void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& inputs,
@@ -73,14 +81,14 @@ void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& i
           "attn_data_dependent_alibi stands in its place");
   keep_if(attends, inputs.prefix_attn_len, "prefix_attn_len", kNoSelfAttention);
   keep_if(attends, inputs.polar_angles, "polar_pos_emb", kNoSelfAttention);
+  keep_if(attends, inputs.polar_key_bias, "polar_pos_emb", nullptr);
 
   keep_first(attentions, inputs.mems, "mems", "self-attentions");
   // Memories that are cached are not given again, and their masks are.
-  const bool has_mems = inputs.cache || !inputs.mems.empty();
+  const bool has_cached = inputs.cache && inputs.cache->memory_length > 0;
   for (size_t i = 0; i < inputs.mem_masks.size(); ++i) {
     const bool has_mem = i < inputs.mems.size() && inputs.mems[i].defined();
-    keep_if(inputs.cache || has_mem, inputs.mem_masks[i], "mem_masks",
-            has_mems ? "it is of no mems" : "there are no mems");
+    keep_if(has_cached || has_mem, inputs.mem_masks[i], "mem_masks", "it is of no mems");
   }
   keep_first(attentions, inputs.self_attn_kv_residuals, "self_attn_kv_residuals",
              "self-attentions");
@@ -108,7 +116,7 @@ void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& i
 void AttentionLayersImpl::drop_unread_by_cross_attention(AttentionLayersInputs& inputs,
                                                          size_t crosses) const {
   const bool is_read = crosses > 0;
-  keep_if(is_read, inputs.context, "context", "no cross attention runs");
+  keep_if(is_read, inputs.context, "context", nullptr);  // it must be given all the same
   keep_if(is_read, inputs.context_mask, "context_mask", kNoCrossAttention);
   keep_if(is_read, inputs.context_pos, "context_pos", kNoCrossAttention);
   keep_if(rotary_pos_emb_ != nullptr, inputs.context_pos, "context_pos",

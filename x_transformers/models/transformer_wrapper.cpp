@@ -148,7 +148,7 @@ void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs) co
                       {{"batch", batch}, {"seq", n}, {"emb_dim", emb_dim}});
     return;
   }
-  if (!pos_emb_ && !attn_layers_->takes_positions())
+  if (!pos_emb_ && !attn_layers_->reads_positions(inputs.layers))
     warn_unused("pos: changes nothing, the model has no positions to take it");
   if (!pos_emb_) return;
   // With a cache also those of its tokens.
@@ -246,7 +246,8 @@ LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
   layers.mask = s.mask;
   layers.mems = inputs.mems;
   layers.mem_masks = inputs.mem_masks;
-  if (inputs.pos.defined() && !inputs.pos.is_floating_point() && attn_layers_->takes_positions())
+  if (inputs.pos.defined() && !inputs.pos.is_floating_point() &&
+      attn_layers_->reads_positions(layers))
     layers.pos = inputs.pos;
   layers.seq_start_pos = inputs.seq_start_pos;
   if (inputs.cache) layers.cache = &inputs.cache->layers;
@@ -260,7 +261,10 @@ LayersOutput TransformerWrapperImpl::run_layers(const TransformerInputs& inputs,
   layers.keep_maps = inputs.keep_maps;
   if (!recycled_proj_) {
     require(inputs.recycle_steps.value_or(1) == 1, "recycle_steps: needs a model with recycling");
-    if (ff_deep_embed_.defined()) layers.deep_embeds = ff_deep_embed_.index({inputs.x});
+    const bool feeds_forward =
+        attn_layers_->layers_run(LayerType::feed_forward, layers.layers_execute_order) > 0;
+    if (ff_deep_embed_.defined() && feeds_forward)
+      layers.deep_embeds = ff_deep_embed_.index({inputs.x});
     return attn_layers_->forward(layers);
   }
   auto steps = inputs.recycle_steps;

@@ -12,9 +12,10 @@ TransformerSession::TransformerSession(TransformerWrapper net, SessionOptions op
     : net_(std::move(net)),
       options_(std::move(options)),
       can_cache_(options_.cache_kv && net_->cache_refusal().empty() &&
-                 !needs_whole_sequence(options_.inputs,
-                                       static_cast<size_t>(net_->attn_layers()->plan().count(
-                                           LayerType::attention)))) {
+                 !needs_whole_sequence(
+                     options_.inputs,
+                     net_->attn_layers()->layers_run(
+                         LayerType::attention, options_.inputs.layers.layers_execute_order))) {
   const auto embedded = net_->embedded_tokens(), predicted = net_->predicted_tokens();
   if (embedded && (!predicted || predicted->count > embedded->count)) embedded_ = embedded;
 }
