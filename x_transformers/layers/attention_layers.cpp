@@ -162,12 +162,9 @@ void AttentionLayersImpl::route_additional_kv(const AttentionLayersInputs& input
       v = v.detach();
     }
   }
-  size_t layers = 0;
-  for (const auto index : plan_.order_of(inputs.layers_execute_order))
-    layers += plan_.layers[static_cast<size_t>(index)].type == LayerType::attention;
+  // Of more pairs than layers, drop_unread has left the last.
+  const auto layers = layers_run(LayerType::attention, inputs.layers_execute_order);
   auto& given = state.additional_kv;
-  if (given.size() > layers)
-    given.erase(given.begin(), given.end() - static_cast<std::ptrdiff_t>(layers));
   given.insert(given.begin(), layers - given.size(), {});
 }
 

@@ -5,18 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/unread_input.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
 
 namespace x_transformers {
 namespace {
-
-/// Drops `t` where nothing reads it, and says so if there is a reason to give.
-void keep_if(bool is_read, at::Tensor& t, const char* name, const char* reason) {
-  if (is_read || !t.defined()) return;
-  if (reason) warn_unused(fmt::format("{}: changes nothing, {}", name, reason));
-  t = at::Tensor();
-}
 
 /// Drops what is given for more layers than there are.
 template <class T>
@@ -58,37 +52,38 @@ void AttentionLayersImpl::drop_unread(AttentionLayersInputs& inputs) const {
   drop_unread_by_self_attention(inputs, attentions);
   drop_unread_by_cross_attention(inputs, crosses);
   // A model and its wrappers hand these on to any stack.
-  keep_if(attentions + crosses > 0, inputs.mask, "mask", nullptr);
+  drop_unless(attentions + crosses > 0, inputs.mask, "mask", nullptr);
   const bool has_feed_forward = layers_run(LayerType::feed_forward, order) > 0;
-  keep_if(has_feed_forward, inputs.deep_embeds, "deep_embeds_and_ids", "there is no feed-forward");
-  keep_if(attentions + crosses > 0 || has_feed_forward, inputs.in_attn_cond, "in_attn_cond",
-          "there are no layers");
-  keep_if(reads_positions(inputs), inputs.pos, "pos", "no layer has positions to take it");
+  drop_unless(has_feed_forward, inputs.deep_embeds, "deep_embeds_and_ids",
+              "there is no feed-forward");
+  drop_unless(attentions + crosses > 0 || has_feed_forward, inputs.in_attn_cond, "in_attn_cond",
+              "there are no layers");
+  drop_unless(reads_positions(inputs), inputs.pos, "pos", "no layer has positions to take it");
   const bool reads_angles = attentions > 0 || places_context(inputs);
-  keep_if(reads_angles, inputs.rotary_pos_emb.freqs, "rotary_pos_emb", kNoSelfAttention);
-  keep_if(reads_angles, inputs.rotary_pos_emb.scale, "rotary_pos_emb", nullptr);
+  drop_unless(reads_angles, inputs.rotary_pos_emb.freqs, "rotary_pos_emb", kNoSelfAttention);
+  drop_unless(reads_angles, inputs.rotary_pos_emb.scale, "rotary_pos_emb", nullptr);
 }
 
 void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& inputs,
                                                         size_t attentions) const {
   const bool attends = attentions > 0;
-  keep_if(attends, inputs.seq_start_pos, "seq_start_pos", nullptr);
-  keep_if(attends, inputs.self_attn_kv_mask, "self_attn_kv_mask", nullptr);
-  keep_if(attends, inputs.attn_mask, "attn_mask", kNoSelfAttention);
-  keep_if(attends, inputs.attn_bias, "attn_bias", kNoSelfAttention);
+  drop_unless(attends, inputs.seq_start_pos, "seq_start_pos", nullptr);
+  drop_unless(attends, inputs.self_attn_kv_mask, "self_attn_kv_mask", nullptr);
+  drop_unless(attends, inputs.attn_mask, "attn_mask", kNoSelfAttention);
+  drop_unless(attends, inputs.attn_bias, "attn_bias", kNoSelfAttention);
   // Beside a bias of the stack's own it is refused.
-  keep_if(!options_.attn.data_dependent_alibi || rel_pos_, inputs.attn_bias, "attn_bias",
-          "attn_data_dependent_alibi stands in its place");
-  keep_if(attends, inputs.prefix_attn_len, "prefix_attn_len", kNoSelfAttention);
-  keep_if(attends, inputs.polar_angles, "polar_pos_emb", kNoSelfAttention);
-  keep_if(attends, inputs.polar_key_bias, "polar_pos_emb", nullptr);
+  drop_unless(!options_.attn.data_dependent_alibi || rel_pos_, inputs.attn_bias, "attn_bias",
+              "attn_data_dependent_alibi stands in its place");
+  drop_unless(attends, inputs.prefix_attn_len, "prefix_attn_len", kNoSelfAttention);
+  drop_unless(attends, inputs.polar_angles, "polar_pos_emb", kNoSelfAttention);
+  drop_unless(attends, inputs.polar_key_bias, "polar_pos_emb", nullptr);
 
   keep_first(attentions, inputs.mems, "mems", "self-attentions");
   // Memories that are cached are not given again, and their masks are.
   const bool has_cached = inputs.cache && inputs.cache->memory_length > 0;
   for (size_t i = 0; i < inputs.mem_masks.size(); ++i) {
     const bool has_mem = i < inputs.mems.size() && inputs.mems[i].defined();
-    keep_if(has_cached || has_mem, inputs.mem_masks[i], "mem_masks", "it is of no mems");
+    drop_unless(has_cached || has_mem, inputs.mem_masks[i], "mem_masks", "it is of no mems");
   }
   keep_first(attentions, inputs.self_attn_kv_residuals, "self_attn_kv_residuals",
              "self-attentions");
@@ -101,8 +96,8 @@ void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& i
     additional.resize(attentions);  // as many layers, as in Python
   const bool has_additional = std::any_of(additional.begin(), additional.end(),
                                           [](const auto& pair) { return pair.first.defined(); });
-  keep_if(has_additional, inputs.additional_kv_mask, "additional_kv_mask",
-          "there is no self_attn_additional_kv");
+  drop_unless(has_additional, inputs.additional_kv_mask, "additional_kv_mask",
+              "there is no self_attn_additional_kv");
 
   if (attends) {
     warn_of_packing(options_.attn, inputs.flash_pack_seq_kwargs.has_value(), "attn_");
@@ -116,11 +111,11 @@ void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& i
 void AttentionLayersImpl::drop_unread_by_cross_attention(AttentionLayersInputs& inputs,
                                                          size_t crosses) const {
   const bool is_read = crosses > 0;
-  keep_if(is_read, inputs.context, "context", nullptr);  // it must be given all the same
-  keep_if(is_read, inputs.context_mask, "context_mask", kNoCrossAttention);
-  keep_if(is_read, inputs.context_pos, "context_pos", kNoCrossAttention);
-  keep_if(rotary_pos_emb_ != nullptr, inputs.context_pos, "context_pos",
-          "it is for rotary_pos_emb");
+  drop_unless(is_read, inputs.context, "context", nullptr);  // it must be given all the same
+  drop_unless(is_read, inputs.context_mask, "context_mask", kNoCrossAttention);
+  drop_unless(is_read, inputs.context_pos, "context_pos", kNoCrossAttention);
+  drop_unless(rotary_pos_emb_ != nullptr, inputs.context_pos, "context_pos",
+              "it is for rotary_pos_emb");
   keep_first(crosses, inputs.cross_attn_kv_residuals, "cross_attn_kv_residuals",
              "cross attentions");
   auto& packed = inputs.flash_pack_seq_context_kwargs;

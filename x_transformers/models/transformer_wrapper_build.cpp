@@ -191,11 +191,16 @@ void TransformerWrapperImpl::build_heads(int64_t dim) {
   }
 }
 
+namespace {
+TokenLimit tokens_of(const TokenEmbedding& token_emb, const TransformerWrapperOptions& options) {
+  return {token_emb->weight().size(0), options.token_emb ? "token_emb.num_tokens" : "num_tokens"};
+}
+}  // namespace
+
 std::optional<TokenLimit> TransformerWrapperImpl::embedded_tokens() const {
   std::optional<TokenLimit> limit;
   if (!given_token_emb_) {
-    limit = {token_emb_->weight().size(0),
-             options_.token_emb ? "token_emb.num_tokens" : "num_tokens"};
+    limit = tokens_of(token_emb_, options_);
   } else if (const auto* embedding =
                  dynamic_cast<const torch::nn::EmbeddingImpl*>(given_token_emb_.module.get())) {
     limit = {embedding->options.num_embeddings(), "token_emb.num_embeddings"};
@@ -207,9 +212,7 @@ std::optional<TokenLimit> TransformerWrapperImpl::embedded_tokens() const {
 
 std::optional<TokenLimit> TransformerWrapperImpl::predicted_tokens() const {
   if (given_to_logits_) return std::nullopt;
-  if (options_.tie_embedding)
-    return TokenLimit{token_emb_->weight().size(0),
-                      options_.token_emb ? "token_emb.num_tokens" : "num_tokens"};
+  if (options_.tie_embedding) return tokens_of(token_emb_, options_);
   return TokenLimit{options_.logits_dim.value_or(options_.num_tokens),
                     options_.logits_dim ? "logits_dim" : "num_tokens"};
 }

@@ -3,6 +3,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/unread_input.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/ops/rows.h"
@@ -28,18 +29,13 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given, const At
 void AttentionImpl::drop_unread(AttentionInputs& inputs) const {
   warn_of_packing(options_, inputs.packed != nullptr);
   if (!options_.flash_pack_seq) inputs.packed = nullptr;
-  const auto drop = [](at::Tensor& t, bool is_unread, const char* name, const char* reason) {
-    if (!is_unread || !t.defined()) return;
-    warn_unused(fmt::format("{}: changes nothing, {}", name, reason));
-    t = at::Tensor();
-  };
-  drop(inputs.pos, !inputs.rel_pos, "pos", "there is no rel_pos to take it");
-  drop(inputs.mem_mask, !inputs.mem.defined() && !inputs.cache, "mem_mask", "there is no mem");
-  drop(inputs.additional_key_value_mask, !inputs.additional_key_values.first.defined(),
-       "additional_key_value_mask", "there are no additional_key_values");
+  drop_unless(inputs.rel_pos != nullptr, inputs.pos, "pos", "there is no rel_pos to take it");
+  drop_unless(inputs.mem.defined() || inputs.cache, inputs.mem_mask, "mem_mask", "there is no mem");
+  drop_unless(inputs.additional_key_values.first.defined(), inputs.additional_key_value_mask,
+              "additional_key_value_mask", "there are no additional_key_values");
   if (!options_.data_dependent_alibi) return;
   const char* reason = "data_dependent_alibi stands in its place";
-  drop(inputs.attn_bias, true, "attn_bias", reason);
+  drop_unless(false, inputs.attn_bias, "attn_bias", reason);
   if (inputs.rel_pos) warn_unused(fmt::format("rel_pos: changes nothing, {}", reason));
   inputs.rel_pos = nullptr;
   inputs.pos = at::Tensor();
