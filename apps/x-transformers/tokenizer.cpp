@@ -6,8 +6,8 @@
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
-#include "x_transformers/train/data_files.h"
-#include "x_transformers/train/tokenizer.h"
+#include "x_transformers/data/files.h"
+#include "x_transformers/data/tokenizer.h"
 
 namespace x_transformers {
 

@@ -1,6 +1,6 @@
 // The answers of Python x-transformers to the cases of tests/parity, one test each: names and
 // shapes of the weights, outputs, and every gradient. tests/parity/make_golden.py writes
-// tests/data/parity/*.json.
+// tests/golden/parity/*.json.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-"""Writes Python's answers to the hand-picked cases: tests/data/parity/*.json, for golden_test.cpp.
+"""Writes Python's answers to the hand-picked cases: tests/golden/parity/*.json, for golden_test.cpp.
 
 make_golden.py [--check]    --check: nothing is written; the stored answers must agree with Python's
 Weights and inputs are not stored, only what the formula needs. Cases that need what not_built.txt
@@ -17,7 +17,7 @@ import oracle
 from cases import CASES
 from compare import bound
 
-FOLDER = Path(__file__).parents[1] / 'data' / 'parity'
+FOLDER = Path(__file__).parents[1] / 'golden' / 'parity'
 # entries up to which the first output, or another array, is stored whole
 WHOLE_FIRST, WHOLE = 120, 12
 

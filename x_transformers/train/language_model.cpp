@@ -9,12 +9,12 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/data/data.h"
+#include "x_transformers/data/files.h"
 #include "x_transformers/generation/stop.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/capture.h"
-#include "x_transformers/train/data.h"
-#include "x_transformers/train/data_files.h"
 #include "x_transformers/train/graph_step.h"
 
 namespace x_transformers {

@@ -10,9 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/data/tokenizer.h"
 #include "x_transformers/generation/generate.h"
 #include "x_transformers/train/run_options.h"
-#include "x_transformers/train/tokenizer.h"
 #include "x_transformers/train/trainer.h"
 #include "x_transformers/wrappers/autoregressive.h"
 

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "x_transformers/io/atomic_file.h"
-#include "x_transformers/train/checkpoint.h"
-#include "x_transformers/train/checkpoint_state.h"
-#include "x_transformers/train/trainer_checkpoint.h"
+#include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/runs/checkpoint_state.h"
+#include "x_transformers/runs/checkpoint_tensors.h"
 #include "x_transformers/train/trainer_evaluation.h"
 #include "x_transformers/train/trainer_options.h"
 #include "x_transformers/train/trainer_report.h"

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/DeviceAccelerator.h>
 
-#include "x_transformers/train/progress.h"
+#include "x_transformers/runs/progress.h"
 
 namespace x_transformers {
 

@@ -10,7 +10,7 @@
 
 #include "x_transformers/optim/adamw.h"
 #include "x_transformers/optim/ema.h"
-#include "x_transformers/train/checkpoint_state.h"
+#include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/train/trainer_step.h"
 
 namespace x_transformers {

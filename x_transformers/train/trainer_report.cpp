@@ -4,8 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "x_transformers/train/checkpoint.h"
-#include "x_transformers/train/plot.h"
+#include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/runs/plot.h"
 
 namespace x_transformers {
 namespace {

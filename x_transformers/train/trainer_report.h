@@ -6,9 +6,9 @@
 #include <optional>
 #include <string>
 
-#include "x_transformers/train/metrics.h"
-#include "x_transformers/train/progress.h"
-#include "x_transformers/train/tensorboard.h"
+#include "x_transformers/runs/metrics.h"
+#include "x_transformers/runs/progress.h"
+#include "x_transformers/runs/tensorboard.h"
 #include "x_transformers/train/trainer_options.h"
 
 namespace x_transformers {

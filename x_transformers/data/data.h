@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "x_transformers/train/tokenizer.h"
+#include "x_transformers/data/tokenizer.h"
 
 namespace x_transformers {
 

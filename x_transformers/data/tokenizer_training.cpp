@@ -7,9 +7,9 @@
 #include <unordered_map>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/files.h"
+#include "x_transformers/data/tokenizer.h"
 #include "x_transformers/io/atomic_file.h"
-#include "x_transformers/train/data_files.h"
-#include "x_transformers/train/tokenizer.h"
 
 namespace x_transformers {
 namespace {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/train/data.h"
-#include "x_transformers/train/data_random.h"
+#include "x_transformers/data/data.h"
+#include "x_transformers/data/random.h"
 
 namespace x_transformers {
 namespace {

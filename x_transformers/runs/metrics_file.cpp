@@ -1,4 +1,4 @@
-#include "x_transformers/train/metrics_file.h"
+#include "x_transformers/runs/metrics_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-#include "x_transformers/train/token_cache.h"
+#include "x_transformers/data/token_cache.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "x_transformers/train/data.h"
+#include "x_transformers/data/data.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -12,7 +12,7 @@
 
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
-#include "x_transformers/train/data_files.h"
+#include "x_transformers/data/files.h"
 
 namespace x_transformers::data_test {
 namespace {

@@ -1,4 +1,4 @@
-#include "x_transformers/train/plot.h"
+#include "x_transformers/runs/plot.h"
 
 #include <fmt/format.h>
 
@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/tokenizer.h"
 #include "x_transformers/io/atomic_file.h"
-#include "x_transformers/train/metrics.h"
-#include "x_transformers/train/plot_curves.h"
-#include "x_transformers/train/tokenizer.h"
+#include "x_transformers/runs/metrics.h"
+#include "x_transformers/runs/plot_curves.h"
 
 namespace x_transformers {
 namespace {

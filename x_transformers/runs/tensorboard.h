@@ -6,7 +6,7 @@
 #include <string>
 #include <string_view>
 
-#include "x_transformers/train/metrics_file.h"
+#include "x_transformers/runs/metrics_file.h"
 
 namespace x_transformers {
 

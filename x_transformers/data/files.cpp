@@ -1,4 +1,4 @@
-#include "x_transformers/train/data_files.h"
+#include "x_transformers/data/files.h"
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>

@@ -7,8 +7,8 @@
 #include <set>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/train/data.h"
-#include "x_transformers/train/data_random.h"
+#include "x_transformers/data/data.h"
+#include "x_transformers/data/random.h"
 
 namespace x_transformers::data_sampler_test {
 namespace {

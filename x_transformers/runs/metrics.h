@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "x_transformers/train/metrics_file.h"
+#include "x_transformers/runs/metrics_file.h"
 
 namespace x_transformers {
 

@@ -1,4 +1,4 @@
-#include "x_transformers/train/trainer_checkpoint.h"
+#include "x_transformers/runs/checkpoint_tensors.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -10,7 +10,7 @@
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/optim/state.h"
-#include "x_transformers/train/checkpoint.h"
+#include "x_transformers/runs/checkpoint.h"
 
 namespace x_transformers {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "x_transformers/train/plot_curves.h"
+#include "x_transformers/runs/plot_curves.h"
 
 namespace x_transformers {
 namespace {

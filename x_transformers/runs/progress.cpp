@@ -1,4 +1,4 @@
-#include "x_transformers/train/progress.h"
+#include "x_transformers/runs/progress.h"
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>

@@ -1,4 +1,4 @@
-#include "x_transformers/train/tokenizer.h"
+#include "x_transformers/data/tokenizer.h"
 
 #include <c10/util/Logging.h>
 #include <gmock/gmock.h>

@@ -1,4 +1,4 @@
-#include "x_transformers/train/tokenizer.h"
+#include "x_transformers/data/tokenizer.h"
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/train/data_files.h"
+#include "x_transformers/data/files.h"
 
 // libsentencepiece.so and libc10.so each define a global variable of this name, of 32 and of 4
 // bytes, and the dynamic linker gives both libraries the one it meets first: with libc10 first,

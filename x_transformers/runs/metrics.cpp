@@ -1,4 +1,4 @@
-#include "x_transformers/train/metrics.h"
+#include "x_transformers/runs/metrics.h"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/files.h"
 #include "x_transformers/io/atomic_file.h"
-#include "x_transformers/train/data_files.h"
 
 namespace x_transformers {
 namespace {

@@ -1,4 +1,4 @@
-#include "x_transformers/train/data.h"
+#include "x_transformers/data/data.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -10,9 +10,9 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/train/data_files.h"
-#include "x_transformers/train/data_random.h"
-#include "x_transformers/train/token_cache.h"
+#include "x_transformers/data/files.h"
+#include "x_transformers/data/random.h"
+#include "x_transformers/data/token_cache.h"
 
 namespace x_transformers {
 namespace {

@@ -1,4 +1,4 @@
-#include "x_transformers/train/checkpoint.h"
+#include "x_transformers/runs/checkpoint.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -11,7 +11,7 @@
 #include <system_error>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/train/data_files.h"
+#include "x_transformers/data/files.h"
 
 namespace x_transformers {
 namespace {

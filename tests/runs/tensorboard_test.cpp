@@ -1,4 +1,4 @@
-#include "x_transformers/train/tensorboard.h"
+#include "x_transformers/runs/tensorboard.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "x_transformers/train/checkpoint_state.h"
+#include "x_transformers/runs/checkpoint_state.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -9,7 +9,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/io/atomic_file.h"
-#include "x_transformers/train/checkpoint.h"
+#include "x_transformers/runs/checkpoint.h"
 
 namespace x_transformers {
 namespace {

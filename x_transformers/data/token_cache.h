@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "x_transformers/train/data.h"
-#include "x_transformers/train/tokenizer.h"
+#include "x_transformers/data/data.h"
+#include "x_transformers/data/tokenizer.h"
 
 namespace x_transformers {
 

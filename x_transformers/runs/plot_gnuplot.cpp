@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <memory>
 
-#include "x_transformers/train/plot_curves.h"
+#include "x_transformers/runs/plot_curves.h"
 
 extern char** environ;
 

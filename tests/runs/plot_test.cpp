@@ -1,4 +1,4 @@
-#include "x_transformers/train/plot.h"
+#include "x_transformers/runs/plot.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
-#include "x_transformers/train/plot_curves.h"
+#include "x_transformers/runs/plot_curves.h"
 
 namespace x_transformers {
 namespace {

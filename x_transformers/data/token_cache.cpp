@@ -1,4 +1,4 @@
-#include "x_transformers/train/token_cache.h"
+#include "x_transformers/data/token_cache.h"
 
 #include <fmt/format.h>
 
@@ -12,9 +12,9 @@
 #include <system_error>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/files.h"
+#include "x_transformers/data/random.h"
 #include "x_transformers/io/atomic_file.h"
-#include "x_transformers/train/data_files.h"
-#include "x_transformers/train/data_random.h"
 
 namespace x_transformers {
 namespace {

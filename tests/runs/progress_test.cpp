@@ -1,4 +1,4 @@
-#include "x_transformers/train/progress.h"
+#include "x_transformers/runs/progress.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

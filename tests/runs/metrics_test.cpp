@@ -1,4 +1,4 @@
-#include "x_transformers/train/metrics.h"
+#include "x_transformers/runs/metrics.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "x_transformers/train/checkpoint.h"
+#include "x_transformers/runs/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/atomic_file.h"
-#include "x_transformers/train/checkpoint_state.h"
+#include "x_transformers/runs/checkpoint_state.h"
 
 namespace x_transformers {
 namespace {
