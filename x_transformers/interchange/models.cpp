@@ -4,16 +4,13 @@
 
 #include <initializer_list>
 
-#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
-#include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/vision.h"
-#include "x_transformers/ops/mask.h"
-#include "x_transformers/ops/rows.h"
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
@@ -137,61 +134,11 @@ void set_wants(TransformerInputs& inputs, const Returns& returns) {
   inputs.attn_pool = returns.intermediates;
 }
 
-/// What stands in front of the tokens in a cache from outside.
-int64_t cached_prefix(const TransformerWrapperOptions& options, const at::Tensor& prepend_embeds) {
-  require_tensor(
-      prepend_embeds, "prepend_embeds", TensorKind::floating,
-      {{"batch"}, {"prepended"}, {"emb_dim", options.emb_dim.value_or(options.attn_layers.dim)}});
-  const auto prepended = prepend_embeds.defined() ? prepend_embeds.size(1) : 0;
-  return options.num_memory_tokens.value_or(0) + prepended;
-}
-
-/// Embeddings that are cached are not prepended again; which of them exist goes into the mask of
-/// all keys.
-void drop_prepended(TransformerInputs& inputs, const NewTokens& tokens) {
-  if (inputs.prepend_mask.defined()) {
-    require_tensor(
-        inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
-        {{"batch", inputs.x.size(0), true}, {"prepended", inputs.prepend_embeds.size(1)}});
-    const auto count = tokens.all - tokens.prefix;
-    const auto mask = inputs.mask.defined()
-                          ? pad_mask_left(inputs.mask, count - inputs.mask.size(-1))
-                          : at::ones({1, count}, inputs.x.options().dtype(at::kBool));
-    const auto joined = cat_rows(inputs.prepend_mask, mask, 1);
-    inputs.mask = pad_mask_left(joined, tokens.all - joined.size(1));
-  }
-  require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
-                 {{"batch", inputs.x.size(0), true}, {"prepended"}, {"emb_dim"}});
-  inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
-}
-
-void use_cache(TransformerCache& cache, LayersCache layers, int64_t prefix,
-               TransformerInputs& inputs) {
-  const NewTokens tokens = {inputs.x.size(1), layers.length + inputs.x.size(1), prefix};
-  cache.layers = std::move(layers);
-  cache.prefix = prefix;
-  inputs.cache = &cache;
-  drop_prepended(inputs, tokens);
-  tokens.cut(inputs.sum_embeds, -2, "sum_embeds");
-  for (auto& [name, ids] : inputs.embed_ids) tokens.cut(ids, -1, "embed_ids");
-  if (inputs.pos.defined() && inputs.pos.is_floating_point()) tokens.cut(inputs.pos, -2, "pos");
-  tokens.keep(inputs.layers);
-}
-
 Value call_transformer(TransformerWrapper& net, const std::string& method, Arguments& arguments) {
   require_forward("TransformerWrapper", method);
-  auto x = arguments.tensor("x");
-  const auto prefix = cached_prefix(net->options(), arguments.tensor("prepend_embeds"));
-  auto given_cache = take_cache(arguments, *net->attn_layers(), x, {CacheTaker::wrapper, prefix});
-  auto inputs = take_transformer_inputs(arguments);
+  TransformerCall call(arguments, *net);
+  auto& inputs = call.inputs;
   const auto returns = take_returns(arguments);
-  inputs.x = x;
-  if (arguments.source() == ArgumentSource::outside) {
-    require_in_range(x, "x", token_range(*net));
-    require_in_range(inputs, *net);
-  }
-  TransformerCache cache;
-  if (given_cache) use_cache(cache, std::move(*given_cache), prefix, inputs);
   set_wants(inputs, returns);
   inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
   return returned(net, net->forward(inputs), returns);
@@ -394,24 +341,6 @@ Value call_vision(ViTransformerWrapper& model, const std::string& method, Argume
 }
 
 }  // namespace
-
-TransformerInputs take_transformer_inputs(Arguments& arguments) {
-  TransformerInputs inputs;
-  inputs.mask = arguments.tensor("mask");
-  inputs.mems = arguments.tensors("mems");
-  inputs.mem_masks = arguments.tensors("mem_masks");
-  inputs.recycle_steps = arguments.integer("recycle_steps");
-  inputs.pos = arguments.tensor("pos");
-  inputs.prepend_embeds = arguments.tensor("prepend_embeds");
-  inputs.prepend_mask = arguments.tensor("prepend_mask");
-  inputs.embed_ids = arguments.tensors_by_key("embed_ids");
-  inputs.sum_embeds = arguments.tensor("sum_embeds");
-  inputs.seq_start_pos = arguments.tensor("seq_start_pos");
-  inputs.token_emb_kwargs = arguments.tensors_by_key("token_emb_kwargs");
-  inputs.to_logits_kwargs = arguments.tensors_by_key("to_logits_kwargs");
-  inputs.layers = take_layers_inputs(arguments);
-  return inputs;
-}
 
 void register_models(ModelTypes& types) {
   register_type<TransformerWrapper, TransformerWrapperOptions>(

@@ -1,7 +1,9 @@
 // flash_pack_seq_kwargs in the interchange.
 #include <ATen/ATen.h>
 
-#include "x_transformers/interchange/registry.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/interchange/take_inputs.h"
 
 namespace x_transformers {
 namespace {

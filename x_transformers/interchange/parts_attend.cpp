@@ -4,6 +4,7 @@
 #include "x_transformers/interchange/parts.h"
 #include "x_transformers/interchange/parts_blocks_options.h"
 #include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/nn/attend.h"
 
 namespace x_transformers {

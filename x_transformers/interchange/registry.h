@@ -63,11 +63,4 @@ void register_parts(ModelTypes& types);
 /// Makes every type known to make_callable: models as token_emb, hybrid_module and the like.
 void register_as_callables(const ModelTypes& types);
 
-/// flash_pack_seq_kwargs: what flash_attn's function takes, as tensors and as a JSON object.
-std::optional<PackedSequences> take_packed(Arguments& arguments, const std::string& name);
-/// Arguments of AttentionLayers.forward other than x and its cache.
-AttentionLayersInputs take_layers_inputs(Arguments& arguments);
-/// Arguments of TransformerWrapper.forward other than x, its cache and the return_ flags.
-TransformerInputs take_transformer_inputs(Arguments& arguments);
-
 }  // namespace x_transformers
