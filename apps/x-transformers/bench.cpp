@@ -18,7 +18,10 @@
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
+#include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/generation/generate.h"
+#include "x_transformers/generation/token_writer.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/optim/parameters.h"
@@ -81,18 +84,17 @@ Times time_runs(Step step, int64_t warm_up, int64_t count, const at::Device& dev
   return {median(elapsed), median(processor)};
 }
 
-AutoregressiveWrapper make_model(const BenchCommand& command, const at::Device& device) {
-  const auto config = read_model_file(command.config);
+std::shared_ptr<Model> make_model(const BenchCommand& command, const at::Device& device) {
   at::manual_seed(0);
-  auto model = build_language_model(config, command.config);
-  model->to(device);
+  auto model = build_trainable_model(read_model_file(command.config), command.config);
+  model->module().to(device);
   return model;
 }
 
 /// Times updates of `model` from `batch`.
-Json time_steps(const BenchCommand& command, torch::nn::Module& model, const LossFunction& loss,
+Json time_steps(const BenchCommand& command, Model& model, const LossFunction& loss,
                 const at::Tensor& batch, const at::Device& device) {
-  const auto parameters = trainable_parameters(model);
+  const auto parameters = trainable_parameters(model.module());
   std::vector<at::Tensor> masters;
   if (command.precision == "bf16") masters = cast_parameters(parameters, at::kBFloat16);
   AdamW optimizer(parameters, AdamWOptions{}, masters);
@@ -114,16 +116,36 @@ Json time_steps(const BenchCommand& command, torch::nn::Module& model, const Los
   return result;
 }
 
-/// Next-token prediction of random tokens.
-Json bench_tokens(const BenchCommand& command, const at::Device& device) {
-  auto model = make_model(command, device);
-  const auto tokens =
-      at::randint(model->options().net.num_tokens, {command.batch, command.seq}, at::kLong)
-          .to(device);
-  auto result = time_steps(
-      command, *model, [&](const at::Tensor& x) { return model->forward(x).loss; }, tokens, device);
+/// The model's sample call, once for each sequence of the batch, with random tokens where the model
+/// learns from tokens.
+SampleCall batch_of(const BenchCommand& command, Model& model, const at::Device& device) {
+  auto call = model.sample_call(command.seq);
+  for (auto& [name, tensor] : call.inputs) {
+    auto sizes = std::vector<int64_t>(static_cast<size_t>(tensor.dim()), 1);
+    if (!sizes.empty() && tensor.size(0) == 1) sizes[0] = command.batch;
+    tensor = tensor.repeat(sizes);
+  }
+  if (const auto task = model.token_task()) {
+    call.tokens = command.seq;
+    call.inputs[task->input] =
+        at::randint(task->num_tokens, {command.batch, command.seq}, at::kLong);
+  }
+  for (auto& [name, tensor] : call.inputs) tensor = tensor.to(device);
+  return call;
+}
+
+Json bench_sample(const BenchCommand& command, const at::Device& device) {
+  const auto model = make_model(command, device);
+  model->module().train();
+  const auto call = batch_of(command, *model, device);
+  const auto kwargs = Json::parse(call.kwargs);
+  const auto loss = [&](const at::Tensor&) {
+    return kwargs.empty() ? model->loss(call.inputs)
+                          : run_objective(*model, call.inputs, kwargs, ArgumentSource::checked);
+  };
+  auto result = time_steps(command, *model, loss, at::zeros({1}, device), device);
   result["tokens_per_s"] =
-      static_cast<double>(command.batch * command.seq) / result["ms_per_step"].get<double>() * 1e3;
+      static_cast<double>(command.batch * call.tokens) / result["ms_per_step"].get<double>() * 1e3;
   result["batch"] = command.batch;
   return result;
 }
@@ -143,26 +165,33 @@ Json bench_named(const BenchCommand& command, const at::Device& device) {
     source = ArgumentSource::checked;  // later calls have the same, and may stand in a graph
     return result;
   };
-  return time_steps(command, model->module(), loss, at::zeros({1}, device), device);
+  return time_steps(command, *model, loss, at::zeros({1}, device), device);
 }
 
 Json bench_train(const BenchCommand& command, const at::Device& device) {
-  return command.inputs.empty() ? bench_tokens(command, device) : bench_named(command, device);
+  return command.inputs.empty() ? bench_sample(command, device) : bench_named(command, device);
 }
 
 Json bench_generate(const BenchCommand& command, const at::Device& device) {
-  auto model = make_model(command, device);
-  if (command.precision == "bf16") cast_parameters(trainable_parameters(*model), at::kBFloat16);
-  GenerationInputs inputs;
-  inputs.prompts =
-      at::randint(model->options().net.num_tokens, {command.batch, command.prompt}, at::kLong)
-          .to(device);
-  if (command.no_cuda_graph) inputs.fixed_caches = false;
+  const auto model = make_model(command, device);
+  auto* writer = model->writer();
+  require(writer != nullptr, command.config + ": type: cannot write");
+  if (command.precision == "bf16")
+    cast_parameters(trainable_parameters(model->module()), at::kBFloat16);
+  const auto readable = writer->readable_tokens();
+  require(readable.has_value(), command.config + ": token_emb: does not say which tokens it takes");
+  const auto prompts =
+      at::randint(readable->count, {command.batch, command.prompt}, at::kLong).to(device);
+  SessionRequest request;
+  request.expected_tokens = command.tokens;
+  if (command.no_cuda_graph) request.fixed_caches = false;
   GenerateOptions options;
   options.seq_len = command.tokens;
   options.temperature = 0;
   const auto steps = command.steps > 0 ? command.steps : 3;
-  const double ms = time_runs([&] { model->generate(inputs, options); }, 1, steps, device).elapsed;
+  const Evaluation evaluation(model->module());
+  const auto run = [&] { generate(*writer->start_session(request), prompts, options); };
+  const double ms = time_runs(run, 1, steps, device).elapsed;
   return {{"batch", command.batch},
           {"ms_per_token", ms / static_cast<double>(command.tokens)},
           {"tokens_per_s", static_cast<double>(command.batch * command.tokens) / ms * 1e3}};

@@ -47,8 +47,8 @@ void refuse_others(const CLI::App& command, const std::string& why,
 }
 
 /// The model of another run that has the same tokens.
-AutoregressiveWrapper load_amateur(const GenerateCommand& command, const LanguageModel& expert,
-                                   at::Device device) {
+std::shared_ptr<Model> load_amateur(const GenerateCommand& command, const LanguageModel& expert,
+                                    at::Device device) {
   const auto amateur =
       load_language_model(command.amateur, device, parse_dtype(command.call.dtype));
   require(
@@ -58,8 +58,8 @@ AutoregressiveWrapper load_amateur(const GenerateCommand& command, const Languag
 }
 
 /// Which tokens there are is known only once the model is.
-void require_eos(const GenerateCommand& command, AutoregressiveWrapperImpl& model) {
-  const auto tokens = model.net()->predicted_tokens();
+void require_eos(const GenerateCommand& command, const TokenWriter& writer) {
+  const auto tokens = writer.written_tokens();
   if (!command.options.eos_token || !tokens) return;
   const auto problem =
       integer_from(0, tokens->count - 1)(std::to_string(*command.options.eos_token));
@@ -69,7 +69,7 @@ void require_eos(const GenerateCommand& command, AutoregressiveWrapperImpl& mode
 void run_generation(GenerateCommand& command) {
   const auto device = open_device(command.call.device);
   auto model = load_language_model(command.path, device, parse_dtype(command.call.dtype));
-  require_eos(command, *model.model);
+  require_eos(command, model.writer());
   TextGeneration generation;
   generation.prompt = command.prompt_file.empty() ? command.prompt : read_file(command.prompt_file);
   generation.options = command.options;

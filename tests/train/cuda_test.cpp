@@ -12,11 +12,11 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/graph.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/models/transformer_session.h"
 #include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/train/graph_step.h"
 #include "x_transformers/wrappers/autoregressive.h"
-#include "x_transformers/wrappers/transformer_session.h"
 
 namespace x_transformers {
 namespace {
@@ -38,10 +38,9 @@ AutoregressiveWrapper make_model(const std::string& layers) {
   auto config = Json::parse(R"({"num_tokens": 61, "max_seq_len": 128, "attn_layers":
       {"type": "Decoder", "dim": 64, "depth": 2, "heads": 4, "attn_dim_head": 16}})");
   config["attn_layers"].update(Json::parse(layers));
-  AutoregressiveWrapperOptions options;
-  options.net = options_from_json<TransformerWrapperOptions>(config, "net");
   at::manual_seed(5);
-  return AutoregressiveWrapper(options);
+  return AutoregressiveWrapper(
+      TransformerWrapper(options_from_json<TransformerWrapperOptions>(config, "net")));
 }
 
 const std::vector<std::string>& position_options() {
@@ -158,11 +157,12 @@ TEST_F(Cuda, CapturedDecodingEqualsUncached) {
     SessionOptions cached, uncached;
     cached.fixed_caches = true;
     uncached.cache_kv = false;
-    TransformerSession captured(model->net(), cached), whole(model->net(), uncached);
+    const auto captured = model->net()->start_session(cached),
+               whole = model->net()->start_session(uncached);
     auto tokens = at::randint(0, kVocabulary, {1, 7}).to(kCuda);
     for (int64_t step = 0; step < 80; ++step) {
       const auto difference =
-          (captured.append(tokens) - whole.append(tokens)).abs().max().item<double>();
+          (captured->append(tokens) - whole->append(tokens)).abs().max().item<double>();
       EXPECT_LT(difference, 1e-3) << layers << ", step " << step;
       tokens = at::randint(0, kVocabulary, {1, 1}).to(kCuda);
     }
@@ -189,12 +189,13 @@ TEST_F(Cuda, DecodingInBfloat16EqualsUncached) {
     SessionOptions cached, uncached;
     cached.fixed_caches = true;
     uncached.cache_kv = false;
-    TransformerSession captured(model->net(), cached), whole(model->net(), uncached);
+    const auto captured = model->net()->start_session(cached),
+               whole = model->net()->start_session(uncached);
     auto tokens = at::randint(0, kVocabulary, {3, 7}).to(kCuda);
     for (int64_t step = 0; step < 80; ++step) {
-      const auto expected = whole.append(tokens).to(at::kFloat);
+      const auto expected = whole->append(tokens).to(at::kFloat);
       const auto difference =
-          (captured.append(tokens).to(at::kFloat) - expected).abs().max().item<double>();
+          (captured->append(tokens).to(at::kFloat) - expected).abs().max().item<double>();
       EXPECT_LT(difference, 0.05 * expected.abs().max().item<double>())
           << layers << ", step " << step;
       tokens = at::randint(0, kVocabulary, {3, 1}).to(kCuda);

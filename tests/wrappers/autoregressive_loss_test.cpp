@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -18,19 +19,22 @@ AutoregressiveWrapper make_model(const std::string& layers, const std::string& n
       {"type": "Decoder", "dim": 16, "depth": 2, "heads": 2, "attn_dim_head": 8}})");
   config["attn_layers"].update(Json::parse(layers));
   config.update(Json::parse(net));
-  AutoregressiveWrapperOptions options;
-  options.net = options_from_json<TransformerWrapperOptions>(config, "net");
   at::manual_seed(7);
-  AutoregressiveWrapper model(options);
+  AutoregressiveWrapper model(
+      TransformerWrapper(options_from_json<TransformerWrapperOptions>(config, "net")));
   model->eval();
   return model;
+}
+
+TransformerWrapper net_of(AutoregressiveWrapper& model) {
+  return TransformerWrapper(std::dynamic_pointer_cast<TransformerWrapperImpl>(model->net()));
 }
 
 at::Tensor defined_loss(AutoregressiveWrapper& model, const at::Tensor& tokens,
                         int64_t ignore_index) {
   const auto n = tokens.size(1);
   const auto logits =
-      model->net()->forward(tokens.masked_fill(tokens == ignore_index, 0)).narrow(1, 0, n - 1);
+      net_of(model)->forward(tokens.masked_fill(tokens == ignore_index, 0)).narrow(1, 0, n - 1);
   return at::cross_entropy_loss(logits.flatten(0, 1), tokens.narrow(1, 1, n - 1).flatten(), {},
                                 at::Reduction::Mean, ignore_index);
 }
@@ -118,8 +122,8 @@ TEST(AutoregressiveLoss, NextEmbeddingsPassOverPrependedOnes) {
       at::cross_entropy_loss(output.logits.flatten(0, 1), tokens.narrow(1, 1, 5).flatten());
   const auto errors =
       (output.net.next_embed_pred.narrow(1, 3, 5) -
-       model->net()->token_emb()->forward(tokens).narrow(1, 1, 5) -
-       model->net()->named_parameters()["pos_emb.emb.weight"].narrow(0, 1, 5) * 0.25)
+       net_of(model)->token_emb()->forward(tokens).narrow(1, 1, 5) -
+       net_of(model)->named_parameters()["pos_emb.emb.weight"].narrow(0, 1, 5) * 0.25)
           .abs();
   EXPECT_TRUE(at::allclose(output.loss, of_tokens + errors.mean() * 0.1, 1e-5, 1e-6));
 }

@@ -5,8 +5,8 @@
 #include <gtest/gtest.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/models/transformer_session.h"
 #include "x_transformers/wrappers/autoregressive.h"
-#include "x_transformers/wrappers/transformer_session.h"
 
 namespace x_transformers::cached_decoding_test {
 namespace {
@@ -349,8 +349,7 @@ class CachedBeamSearch : public testing::TestWithParam<Part> {};
 
 TEST_P(CachedBeamSearch, EqualsUncached) {
   auto part = GetParam();
-  AutoregressiveWrapper wrapper(make_model(kPositions[2], part, kHeads[0]),
-                                AutoregressiveWrapperOptions{});
+  AutoregressiveWrapper wrapper(make_model(kPositions[2], part, kHeads[0]));
   at::manual_seed(7);
   GenerationInputs inputs;
   inputs.prompts = at::randint(kVocabulary, {kBatch, 4}, at::kLong);
@@ -372,8 +371,8 @@ INSTANTIATE_TEST_SUITE_P(Memories, CachedBeamSearch,
                          [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Generate, GreedyIsTheArgmaxOfTheWholeForward) {
-  AutoregressiveWrapperOptions options;
-  AutoregressiveWrapper wrapper(make_model(kPositions[2], kMemories[0], kHeads[1]), options);
+  auto net = make_model(kPositions[2], kMemories[0], kHeads[1]);
+  AutoregressiveWrapper wrapper(net);
   GenerationInputs inputs;
   inputs.prompts = at::randint(kVocabulary, {2, 3}, at::kLong);
   GenerateOptions greedy;
@@ -382,7 +381,7 @@ TEST(Generate, GreedyIsTheArgmaxOfTheWholeForward) {
   const auto out = wrapper->generate(inputs, greedy);
   const at::NoGradGuard no_grad;
   const auto whole = at::cat({inputs.prompts, out}, 1);
-  const auto expected = wrapper->net()->forward(whole.narrow(1, 0, 8)).argmax(-1).narrow(1, 2, 6);
+  const auto expected = net->forward(whole.narrow(1, 0, 8)).argmax(-1).narrow(1, 2, 6);
   EXPECT_TRUE(out.equal(expected));
 }
 

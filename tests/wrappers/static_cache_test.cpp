@@ -8,8 +8,8 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/models/transformer_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
-#include "x_transformers/wrappers/transformer_session.h"
 
 namespace x_transformers::static_cache_test {
 namespace {

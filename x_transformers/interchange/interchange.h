@@ -1,28 +1,18 @@
 // Models by the names of their Python classes: JSON in, tensors by name in and out.
 #pragma once
 
-#include <torch/nn/module.h>
-
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
 #include "x_transformers/interchange/arguments.h"
+#include "x_transformers/interchange/model.h"
 #include "x_transformers/io/tensor_map.h"
 
 namespace x_transformers {
 
 struct OptionHelp;
-
-/// A model that can be called with named arguments.
-class Model {
- public:
-  virtual ~Model() = default;
-  virtual torch::nn::Module& module() = 0;
-  /// `method` is forward, generate or beam_search. InputError where the model has no such method.
-  virtual Value call(const std::string& method, Arguments& arguments) = 0;
-};
 
 /// Builds the model that `config` describes ("type" and the arguments of its constructor).
 /// InputError names `where` and the path below it, what was expected, and the nearest known name.
@@ -41,9 +31,12 @@ TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inpu
 at::Tensor run_objective(Model& model, const TensorMap& inputs, const nlohmann::json& kwargs,
                          ArgumentSource source = ArgumentSource::outside);
 
-/// Throws InputError unless the "type" of `config`, where it has one, is `type`. Of a Python class
-/// that no type here stands for it says that it is not built yet.
-void require_type(const nlohmann::json& config, const std::string& type, const std::string& where);
+/// Whether the model that `config` describes is a net over tokens, for wrappers to take.
+bool is_net(const nlohmann::json& config);
+
+/// The valid `config` with every option of the model and of the models within it, each spelled in
+/// one way: equal for equal models.
+nlohmann::json spell_out(const nlohmann::json& config);
 
 /// The types that build_model knows, by name.
 std::vector<std::string> model_types();

@@ -13,8 +13,6 @@
 #include "x_transformers/core/dry_run.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
-#include "x_transformers/interchange/sample_call.h"
-#include "x_transformers/models/capture.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/feed_forward.h"
 #include "x_transformers/nn/norms.h"
@@ -154,7 +152,7 @@ std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
     model = build_model(config, where);
     add_attentions(model->module(), "", attentions);
     try {
-      const auto call = sample_call(config, *model, seq);
+      const auto call = model->sample_call(seq);
       add_flops(*model, call, cost);
       calls = training_calls(*model, call, attentions);
     } catch (const InputError& error) {
@@ -177,11 +175,13 @@ std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
 }  // namespace
 
 ModelCost model_cost(const Json& config, const std::string& where, std::optional<int64_t> seq) {
+  require(!seq || *seq > 0,
+          fmt::format("seq: expected a positive number, got {}", seq.value_or(0)));
   ModelCost cost;
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
   PartSizes(cost).add(model->module());
-  cost.capture_refusal = capture_refusal(model->module());
+  cost.capture_refusal = model->capture_refusal();
   return cost;
 }
 

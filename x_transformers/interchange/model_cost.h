@@ -35,7 +35,7 @@ struct ModelCost {
 };
 
 /// The cost of the model that `config` describes, with `seq` tokens in a sequence (default: see
-/// sample_call). No weights are made. InputError as of build_model.
+/// Model::sample_call). No weights are made. InputError as of build_model.
 ModelCost model_cost(const nlohmann::json& config, const std::string& where,
                      std::optional<int64_t> seq = std::nullopt);
 

@@ -10,6 +10,7 @@
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/registry.h"
 
 namespace x_transformers {
 namespace {
@@ -30,17 +31,11 @@ bool is_size(const std::string& own_name) {
   return sizes.count(own_name) > 0;
 }
 
-/// The type of the options that stand below `key` of a model file; empty: none do.
-std::string type_below(const std::string& key, const Json& value) {
-  if (key != "net" && key != "attn_layers") return {};
-  return value.value("type", std::string(key == "net" ? "TransformerWrapper" : "AttentionLayers"));
-}
-
 /// Finds the set options of an object of `type`.
 class Search {
  public:
   Search(const std::string& type, std::vector<SetOption>& found) : found_(found) {
-    for (const auto& line : model_options(type)) defaults_[line.name] = line.default_value;
+    for (const auto& line : model_options(type)) lines_[line.name] = line;
   }
 
   /// `prefix` is that of objects like attn: {flash}, which may also be spelled attn_flash.
@@ -48,9 +43,9 @@ class Search {
     for (const auto& [key, value] : object.items()) {
       if (key == "type") continue;
       const auto here = place / key;
-      if (const auto type = type_below(key, value); !type.empty()) {
+      if (const auto type = type_below(prefix + key, value); is_model_type(type)) {
         Search(type, found_).visit(value, here);
-      } else if (defaults_.count(prefix + key)) {
+      } else if (lines_.count(prefix + key)) {
         add(prefix + key, here, value);
       } else if (value.is_object()) {
         visit(value, here, prefix + key + "_");
@@ -59,13 +54,25 @@ class Search {
   }
 
  private:
+  /// The type of the model that must be given as option `name`, and so is looked into; empty: it
+  /// is no such option. A module that need not be given is an idea by itself.
+  std::string type_below(const std::string& name, const Json& value) const {
+    const auto line = lines_.find(name);
+    if (line == lines_.end() || !line->second.required || !value.is_object()) return {};
+    const auto usual = Json::parse(line->second.default_value, nullptr, false);
+    for (const auto* each : {&value, &usual}) {
+      if (each->is_object() && each->contains("type")) return each->at("type").get<std::string>();
+    }
+    return {};
+  }
+
   void add(const std::string& name, const Json::json_pointer& place, const Json& value) {
     const auto own_name = without_prefixes(name);
     // What cross attention does not set is as for attention, so there is no telling its defaults.
     const bool is_of_cross_attention =
         name.find("cross_attn_") != std::string::npos && own_name != "tokens_dropout";
-    const bool is_default =
-        !is_of_cross_attention && value == Json::parse(defaults_.at(name), nullptr, false);
+    const bool is_default = !is_of_cross_attention &&
+                            value == Json::parse(lines_.at(name).default_value, nullptr, false);
     if (!is_size(own_name) && !is_default) found_.push_back({name, own_name, place, value});
   }
 
@@ -77,7 +84,7 @@ class Search {
   }
 
   std::vector<SetOption>& found_;
-  std::map<std::string, std::string> defaults_;
+  std::map<std::string, OptionHelp> lines_;
 };
 
 std::set<std::string> words_of(const std::string& text) {

@@ -1,66 +1,91 @@
-// How types enter the interchange.
+// The types that model files name: how each is built, and what its options are.
 #pragma once
 
+#include <concepts>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/interchange/interchange.h"
-#include "x_transformers/layers/attention_layers.h"
-#include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/interchange/model.h"
+#include "x_transformers/nn/callable_module.h"
 
 namespace x_transformers {
 
+/// Where a model stands in what the user gave, and the release of Python that the whole means.
+struct ModelPlace {
+  std::string where;  ///< errors begin with it
+  Compat compat = {};
+
+  ModelPlace below(const std::string& key) const { return {where + "." + key, compat}; }
+};
+
 struct ModelType {
-  std::function<std::shared_ptr<Model>(const Json& config, const std::string& where)> build;
+  std::function<std::shared_ptr<Model>(const Json& config, const ModelPlace& place)> build;
   std::function<std::vector<OptionHelp>()> help;
+  /// Every option of a valid config, each spelled in one way.
+  std::function<Json(const Json& config)> spell_out;
+  bool is_net = false;  ///< whether wrappers over tokens take it (Model::token_model)
 };
 using ModelTypes = std::map<std::string, ModelType>;
 
-/// A model made of a module and a function for each method.
-template <class Holder>
-class ModuleModel : public Model {
- public:
-  using Call = std::function<Value(Holder&, const std::string& method, Arguments&)>;
-  ModuleModel(Holder holder, Call call) : holder_(std::move(holder)), call_(std::move(call)) {}
-  torch::nn::Module& module() override { return *holder_; }
-  Value call(const std::string& method, Arguments& arguments) override {
-    return call_(holder_, method, arguments);
-  }
-  Holder& holder() { return holder_; }
-
- private:
-  Holder holder_;
-  Call call_;
-};
-
-/// Registers a type whose constructor takes `OptionsType`.
-template <class Holder, class OptionsType, class Make>
-void register_type(ModelTypes& types, const std::string& name, Make make,
-                   typename ModuleModel<Holder>::Call call) {
-  types[name] = {
-      [make, call](const Json& config, const std::string& where) -> std::shared_ptr<Model> {
-        const auto options = options_from_json<OptionsType>(config, where);
-        try {
-          return std::make_shared<ModuleModel<Holder>>(make(options), call);
-        } catch (...) {
-          rethrow_at(where);
-        }
-      },
-      [] { return options_help<OptionsType>(); }};
+/// A type whose constructor takes `OptionsType`; `make(options, config, place)` or `make(options)`
+/// returns the model.
+template <class OptionsType, class Make>
+ModelType model_type(Make make) {
+  ModelType type;
+  type.build = [make](const Json& config, const ModelPlace& place) -> std::shared_ptr<Model> {
+    auto options = options_from_json<OptionsType>(config, place.where);
+    if constexpr (requires { options.compat; }) options.compat = place.compat;
+    if constexpr (std::invocable<Make, const OptionsType&, const Json&, const ModelPlace&>) {
+      return make(options, config, place);
+    } else {
+      try {
+        return make(options);
+      } catch (...) {
+        rethrow_at(place.where);
+      }
+    }
+  };
+  type.help = [] { return options_help<OptionsType>(); };
+  type.spell_out = [](const Json& config) {
+    return options_to_json(options_from_json<OptionsType>(config, "config"));
+  };
+  return type;
 }
+
+/// Adds a class of the user's own, or of a test's, to the types that model files may name, before
+/// the first model is built. InputError where the name is taken.
+void register_model_type(const std::string& name, ModelType type);
 
 /// Throws InputError unless `method` is forward.
 void require_forward(const std::string& type, const std::string& method);
 
+/// build_model for what stands within another model.
+std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place);
+
+/// Whether model files may name this type.
+bool is_model_type(const std::string& name);
+
+/// A type of model files as a module given as a value.
+CallableModule model_callable(const ModuleSpec& spec, const std::string& where);
+
+// The library's own types, by the file that translates them.
+void register_attend(ModelTypes& types);
+void register_autoregressive(ModelTypes& types);
+void register_blocks(ModelTypes& types);
+void register_callables(ModelTypes& types);
 void register_layers(ModelTypes& types);
-void register_models(ModelTypes& types);
-void register_parts(ModelTypes& types);
-/// Makes every type known to make_callable: models as token_emb, hybrid_module and the like.
-void register_as_callables(const ModelTypes& types);
+void register_norms(ModelTypes& types);
+void register_positions(ModelTypes& types);
+void register_residuals(ModelTypes& types);
+void register_transformer_wrapper(ModelTypes& types);
+void register_vision(ModelTypes& types);
+void register_x_transformer(ModelTypes& types);
 
 }  // namespace x_transformers

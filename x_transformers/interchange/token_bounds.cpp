@@ -21,9 +21,9 @@ IdRange range_of(const std::optional<TokenLimit>& limit) {
 
 }  // namespace
 
-IdRange token_range(const TransformerWrapperImpl& net) { return range_of(net.embedded_tokens()); }
+IdRange token_range(const TokenModel& net) { return range_of(net.embedded_tokens()); }
 
-IdRange logits_range(const TransformerWrapperImpl& net) { return range_of(net.predicted_tokens()); }
+IdRange logits_range(const TokenModel& net) { return range_of(net.predicted_tokens()); }
 
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range) {
   if (!are_ids(ids) || ids.numel() == 0) return;
@@ -45,18 +45,19 @@ void require_in_range(const at::Tensor& ids, const std::string& name, const IdRa
                                fmt::join(place, ", "), expected));
 }
 
-void require_in_range(const TransformerInputs& inputs, const TransformerWrapperImpl& net) {
-  const auto& options = net.options();
-  if (net.has_abs_pos_emb() && !options.scaled_sinu_pos_emb && are_ids(inputs.pos)) {
+void require_in_range(const TransformerInputs& inputs, const TokenModel& net) {
+  const auto positions = net.embedded_positions();
+  if (positions && are_ids(inputs.pos)) {
     // Padding at the left may stand anywhere.
     const bool is_padded = inputs.seq_start_pos.defined();
     const auto pos =
         is_padded ? (inputs.pos - inputs.seq_start_pos.unsqueeze(-1)).clamp_min(0) : inputs.pos;
-    require_in_range(pos, "pos", {options.max_seq_len, "max_seq_len"});
+    require_in_range(pos, "pos", range_of(positions));
   }
+  const auto limits = net.further_ids();
   for (const auto& [name, ids] : inputs.embed_ids) {
-    const auto found = options.embed_num_tokens.find(name);
-    if (found == options.embed_num_tokens.end()) continue;
+    const auto found = limits.find(name);
+    if (found == limits.end()) continue;
     require_in_range(ids, "embed_ids." + name, {found->second, "embed_num_tokens"});
   }
 }

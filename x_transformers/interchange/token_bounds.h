@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/models/token_model.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
@@ -21,14 +22,14 @@ struct IdRange {
 };
 
 /// The ids that the model embeds, and those that it has logits for.
-IdRange token_range(const TransformerWrapperImpl& net);
-IdRange logits_range(const TransformerWrapperImpl& net);
+IdRange token_range(const TokenModel& net);
+IdRange logits_range(const TokenModel& net);
 
 /// Throws InputError that names the first id out of range and its place. What is undefined or holds
 /// no integers is for the model to judge.
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range);
 
 /// The same for the positions and further ids of a call.
-void require_in_range(const TransformerInputs& inputs, const TransformerWrapperImpl& net);
+void require_in_range(const TransformerInputs& inputs, const TokenModel& net);
 
 }  // namespace x_transformers

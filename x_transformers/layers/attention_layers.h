@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "x_transformers/core/cache.h"
+#include "x_transformers/core/capture_check.h"
 #include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/layers/layer_plan.h"
 #include "x_transformers/nn/block.h"
@@ -80,7 +81,7 @@ struct LayersOutput {
   std::vector<Attended> attention;  ///< one for each attention that ran
 };
 
-class AttentionLayersImpl : public torch::nn::Module {
+class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
  public:
   explicit AttentionLayersImpl(AttentionLayersOptions options);
   LayersOutput forward(const AttentionLayersInputs& inputs);
@@ -105,9 +106,7 @@ class AttentionLayersImpl : public torch::nn::Module {
                                                  const at::Tensor& pos, double xpos_center) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
-  /// Why a training step cannot be captured and replayed: what the host decides anew each time.
-  /// Empty: it can.
-  std::string capture_refusal() const;
+  std::string capture_refusal() const override;
   /// The attentions in the order of execution.
   std::vector<AttentionImpl*> attentions(
       const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;

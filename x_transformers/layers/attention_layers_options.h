@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/feed_forward.h"
@@ -121,7 +122,8 @@ struct AttentionLayersOptions {
   AttentionOptions attn = {};
   FeedForwardOptions ff = {};
   std::optional<AttentionOptions> cross_attn =
-      std::nullopt;  ///< of cross attention; default: as attn, but not causal
+      std::nullopt;    ///< of cross attention; default: as attn, but not causal
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   static std::vector<std::string> type_names();
   void set_type(const std::string& name);

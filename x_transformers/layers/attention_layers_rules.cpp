@@ -238,11 +238,13 @@ AttentionLayersOptions resolve(AttentionLayersOptions o) {
   o.rotary_pos_emb = o.rotary_pos_emb || o.rotary_xpos;
   o.attn.dim = o.ff.dim = o.dim;
   o.attn.heads = o.heads;
+  o.attn.compat = o.ff.compat = o.compat;
   if (o.zero_init_branch_output) o.attn.zero_init_output = o.ff.zero_init_output = true;
 
   auto cross = o.cross_attn.value_or(as_cross_attention(o.attn, o.kind));
   cross.dim = o.dim;
   cross.heads = o.heads;
+  cross.compat = o.compat;
   if (!cross.causal) cross.selective = cross.use_cope = false;
   if (o.zero_init_branch_output) cross.zero_init_output = true;
   o.cross_attn = cross;

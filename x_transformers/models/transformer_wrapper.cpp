@@ -425,7 +425,7 @@ at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {
   return sum.square().sum(1).mean() * weight;
 }
 
-std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_mem_len) {
+std::vector<at::Tensor> next_mems(const TransformerOutput& output, std::optional<int64_t> most) {
   std::vector<at::Tensor> mems;
   // As many as were given, as in Python: a layer that is run again may have had none of its own.
   const auto count = output.mems.empty()
@@ -435,7 +435,7 @@ std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_m
     auto mem = output.layers.hiddens[i];
     if (!output.mems.empty()) mem = cat_rows(output.mems[i], mem, -2);
     const auto length = mem.size(-2);
-    const auto kept = max_mem_len > 0 ? std::min(max_mem_len, length) : length;
+    const auto kept = std::min(most.value_or(length), length);
     mems.push_back(mem.narrow(-2, length - kept, kept).detach());
   }
   return mems;

@@ -10,8 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/capture_check.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/layers/attention_pool.h"
+#include "x_transformers/models/token_model.h"
 #include "x_transformers/models/transformer_wrapper_options.h"
 #include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/embeddings.h"
@@ -80,17 +82,10 @@ struct TransformerOutput {
   LayersOutput layers;
 };
 
-/// Tokens 0 to `count` - 1, as the option `option` has it.
-struct TokenLimit {
-  int64_t count;
-  const char* option;
-};
-
-class TransformerWrapperImpl : public torch::nn::Module {
+class TransformerWrapperImpl : public TokenModel, public CaptureCheck {
  public:
   explicit TransformerWrapperImpl(TransformerWrapperOptions options);
-  /// Throws InputError for inputs that do not fit the options.
-  TransformerOutput forward(const TransformerInputs& inputs);
+  TransformerOutput forward(const TransformerInputs& inputs) override;
   /// Tokens [b, n] to logits [b, n, logits_dim] of the first head.
   at::Tensor forward(const at::Tensor& tokens);
   /// Embeddings [b, n, dim] to logits [b, n, logits_dim] of the first head. `arguments` are for a
@@ -105,10 +100,15 @@ class TransformerWrapperImpl : public torch::nn::Module {
   const AttentionLayers& attn_layers() const { return attn_layers_; }
   /// The token embedding; empty where the options give another module.
   TokenEmbedding& token_emb() { return token_emb_; }
-  /// The tokens that have an embedding, and those that have logits; empty where a module from the
-  /// options decides.
-  std::optional<TokenLimit> embedded_tokens() const;
-  std::optional<TokenLimit> predicted_tokens() const;
+  TokenModelTraits traits() const override;
+  std::optional<TokenLimit> embedded_tokens() const override;
+  std::optional<TokenLimit> predicted_tokens() const override;
+  std::optional<TokenLimit> embedded_positions() const override;
+  std::map<std::string, int64_t> further_ids() const override { return options_.embed_num_tokens; }
+  void require_next_token_logits() const override;
+  void require_language_model() const override;
+  bool hides_last_token() const override;
+  std::unique_ptr<DecodingSession> start_session(SessionOptions options) override;
   /// Shares another model's token embedding, under both names.
   void set_token_emb(const TokenEmbedding& token_emb);
   /// Whether positions beyond max_seq_len mean something.
@@ -116,9 +116,7 @@ class TransformerWrapperImpl : public torch::nn::Module {
   /// Why the model cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
-  /// Why a training step cannot be captured and replayed: what the host decides anew each time.
-  /// Empty: it can.
-  std::string capture_refusal() const;
+  std::string capture_refusal() const override;
 
  private:
   struct Sequence;
@@ -161,9 +159,9 @@ TORCH_MODULE(TransformerWrapper);
 /// times `weight`: keeps scores from growing (z-loss, arXiv:2202.08906). Needs the maps.
 at::Tensor attn_z_loss(const LayersOutput& layers, double weight);
 
-/// Memories for the next segment: the hiddens after the memories given, cut to `max_mem_len` (0:
-/// all), detached.
-std::vector<at::Tensor> next_mems(const TransformerOutput& output, int64_t max_mem_len);
+/// Memories for the next segment: the hiddens after the memories given, detached, the last `most`
+/// tokens of them; empty: all.
+std::vector<at::Tensor> next_mems(const TransformerOutput& output, std::optional<int64_t> most);
 
 /// Entropy of softmax(logits) over the last dimension.
 at::Tensor logit_entropies(const at::Tensor& logits);

@@ -5,6 +5,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/models/transformer_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/linear.h"
 
@@ -77,6 +78,7 @@ void warn_of_unused(const TransformerWrapperOptions& o) {
 
 TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options)
     : options_(std::move(options)) {
+  options_.attn_layers.compat = options_.compat;
   validate(options_);
   warn_of_unused(options_);
   attn_layers_ = make_part("attn_layers", [&] { return AttentionLayers(options_.attn_layers); });
@@ -215,6 +217,62 @@ std::optional<TokenLimit> TransformerWrapperImpl::predicted_tokens() const {
   if (options_.tie_embedding) return tokens_of(token_emb_, options_);
   return TokenLimit{options_.logits_dim.value_or(options_.num_tokens),
                     options_.logits_dim ? "logits_dim" : "num_tokens"};
+}
+
+std::optional<TokenLimit> TransformerWrapperImpl::embedded_positions() const {
+  if (!pos_emb_ || options_.scaled_sinu_pos_emb) return std::nullopt;
+  return TokenLimit{options_.max_seq_len, "max_seq_len"};
+}
+
+TokenModelTraits TransformerWrapperImpl::traits() const {
+  const auto& o = options_;
+  TokenModelTraits traits;
+  traits.num_tokens = o.num_tokens;
+  traits.max_seq_len = o.max_seq_len;
+  if (o.max_mem_len > 0 || !o.compat.meaning().zero_max_mem_len_keeps_all)
+    traits.kept_mems = o.max_mem_len;
+  traits.has_abs_pos_emb = pos_emb_ != nullptr;
+  traits.predicts_log_probs = o.mixture_of_softmax;
+  traits.predicts_next_embed = o.add_continuous_pred_head;
+  return traits;
+}
+
+void TransformerWrapperImpl::require_next_token_logits() const {
+  const auto refuse = [](const char* option, bool is_on) {
+    require(!is_on,
+            fmt::format("{}: leaves no logits of each token to predict the next by", option));
+  };
+  refuse("use_cls_token", options_.use_cls_token);
+  refuse("average_pool_embed", options_.average_pool_embed);
+  const auto tokens = predicted_tokens();
+  refuse("squeeze_out_last_dim", options_.squeeze_out_last_dim && tokens && tokens->count == 1);
+}
+
+void TransformerWrapperImpl::require_language_model() const {
+  const auto& o = options_;
+  const auto refuse = [](const char* option, bool is_on, const char* effect) {
+    require(!is_on, fmt::format("{}: cannot train a language model, {}", option, effect));
+  };
+  const auto logits = o.logits_dim.value_or(o.num_tokens);
+  require(logits >= o.num_tokens,
+          fmt::format("logits_dim: expected at least num_tokens = {} to train a language model, "
+                      "got {}",
+                      o.num_tokens, logits));
+  refuse("attn_pool", o.attn_pool, "the logits are of the pooled tokens");
+  refuse("return_only_embed", o.return_only_embed, "there are no logits");
+  refuse("num_output_heads", o.num_output_heads > 1, "the loss is of one head");
+  refuse("embed_num_tokens", !o.embed_num_tokens.empty(), "the data has no further ids");
+}
+
+/// What can be decoded with a cache never looks ahead; but memories stand in the middle of xpos'
+/// positions, which the last token moves.
+bool TransformerWrapperImpl::hides_last_token() const {
+  return !attn_layers_->options().rotary_xpos && cache_refusal().empty();
+}
+
+std::unique_ptr<DecodingSession> TransformerWrapperImpl::start_session(SessionOptions options) {
+  const auto self = std::dynamic_pointer_cast<TransformerWrapperImpl>(shared_from_this());
+  return std::make_unique<TransformerSession>(TransformerWrapper(self), std::move(options));
 }
 
 void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {

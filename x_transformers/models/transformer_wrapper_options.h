@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/layers/attention_layers_options.h"
 
@@ -51,6 +52,7 @@ struct TransformerWrapperOptions {
   std::optional<ModuleSpec> to_logits = std::nullopt;
   bool add_continuous_pred_head = false;
   bool input_not_include_cache = false;
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   /// Whether `to_logits` makes the logits: as in Python, the other options that make them, or none,
   /// go before it.

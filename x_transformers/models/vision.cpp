@@ -41,6 +41,7 @@ void check(const ViTransformerWrapperOptions& o) {
 
 ViTransformerWrapperImpl::ViTransformerWrapperImpl(ViTransformerWrapperOptions options)
     : options_(std::move(options)) {
+  options_.attn_layers.compat = options_.compat;
   const auto& o = options_;
   check(o);
   attn_layers_ = make_part("attn_layers", [&] { return AttentionLayers(o.attn_layers); });

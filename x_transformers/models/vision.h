@@ -21,6 +21,7 @@ struct ViTransformerWrapperOptions {
   bool post_emb_norm = false;
   int64_t num_register_tokens = 0;
   double emb_dropout = 0.0;
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>
   void fields(Visitor& v) {
@@ -50,6 +51,7 @@ class ViTransformerWrapperImpl : public torch::nn::Module {
   /// ** 2.
   Output forward(const at::Tensor& img);
   AttentionLayers& attn_layers() { return attn_layers_; }
+  const ViTransformerWrapperOptions& options() const { return options_; }
 
  private:
   ViTransformerWrapperOptions options_;

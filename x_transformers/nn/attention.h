@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/block.h"
@@ -80,6 +81,7 @@ struct AttentionOptions : ScoreOptions {
   std::optional<std::string> hybrid_mask_kwarg = std::nullopt;
   std::optional<int64_t> hybrid_fold_axial_dim = std::nullopt;
   bool hybrid_learned_mix = false;
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>
   void fields(Visitor& v) {

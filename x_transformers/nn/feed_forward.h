@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/block.h"
@@ -27,6 +28,7 @@ struct FeedForwardOptions {
   double sublayer_dropout = 0.0;
   bool no_bias = false;
   bool zero_init_output = false;
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>
   void fields(Visitor& v) {
@@ -64,6 +66,7 @@ class FeedForwardImpl : public Block {
     return output;
   }
   std::string cache_refusal() const override;
+  const FeedForwardOptions& options() const { return options_; }
 
  private:
   at::Tensor hidden(const at::Tensor& x);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/layers/dropout_seq.h"
@@ -11,7 +12,8 @@
 namespace x_transformers {
 
 namespace {
-TransformerWrapperOptions side_options(const XTransformerSideOptions& side, int64_t dim) {
+TransformerWrapperOptions side_options(const XTransformerSideOptions& side,
+                                       const XTransformerOptions& whole) {
   TransformerWrapperOptions options;
   options.num_tokens = side.num_tokens;
   options.max_seq_len = side.max_seq_len;
@@ -20,7 +22,8 @@ TransformerWrapperOptions side_options(const XTransformerSideOptions& side, int6
   options.scaled_sinu_pos_emb = side.scaled_sinu_pos_emb;
   options.use_abs_pos_emb = side.use_abs_pos_emb;
   options.attn_layers = side.attn_layers;
-  options.attn_layers.dim = dim;
+  options.attn_layers.dim = whole.dim;
+  options.compat = whole.compat;
   return options;
 }
 
@@ -56,11 +59,11 @@ XTransformerSideOptions XTransformerSideOptions::of(LayersKind kind) {
 }
 
 XTransformerImpl::XTransformerImpl(XTransformerOptions options) : options_(std::move(options)) {
-  auto encoder = side_options(options_.enc, options_.dim);
+  auto encoder = side_options(options_.enc, options_);
   encoder.return_only_embed = true;
   encoder_ = register_module(
       "encoder", make_side("enc", options_.enc, [&] { return TransformerWrapper(encoder); }));
-  const auto decoder_options = side_options(options_.dec, options_.dim);
+  const auto decoder_options = side_options(options_.dec, options_);
   auto decoder =
       make_side("dec", options_.dec, [&] { return TransformerWrapper(decoder_options); });
   if (options_.tie_token_emb) decoder->set_token_emb(encoder_->token_emb());
@@ -102,15 +105,11 @@ AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& sr
 at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs inputs,
                                       const GenerateOptions& options, const at::Tensor& mask,
                                       const at::Tensor& attn_mask) {
-  torch::NoGradGuard no_grad;
-  const bool was_training = is_training();
-  eval();
+  const Evaluation evaluation(*this);
   inputs.net.layers.context = encode(seq_in, mask, attn_mask, {});
   inputs.net.layers.context_mask = mask;
   const WarningSpelling spelled(spelling("dec", options_.dec));
-  auto out = decoder_->generate(inputs, options);
-  train(was_training);
-  return out;
+  return decoder_->generate(inputs, options);
 }
 
 }  // namespace x_transformers

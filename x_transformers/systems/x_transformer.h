@@ -43,6 +43,7 @@ struct XTransformerOptions {
   double cross_attn_tokens_dropout = 0.0;
   XTransformerSideOptions enc = XTransformerSideOptions::of(LayersKind::encoder);
   XTransformerSideOptions dec = XTransformerSideOptions::of(LayersKind::decoder);
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>
   void fields(Visitor& v) {

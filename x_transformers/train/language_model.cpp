@@ -7,14 +7,19 @@
 #include <limits>
 
 #include "x_transformers/core/device.h"
+#include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/data/data.h"
 #include "x_transformers/data/files.h"
+#include "x_transformers/generation/beam_search.h"
 #include "x_transformers/generation/stop.h"
+#include "x_transformers/generation/token_writer.h"
 #include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/models/autoregressive.h"
+#include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/io/state_dict.h"
-#include "x_transformers/models/capture.h"
+#include "x_transformers/models/token_model.h"
 #include "x_transformers/train/graph_step.h"
 
 namespace x_transformers {
@@ -25,28 +30,30 @@ constexpr const char* kEmptyPrompt = "\n";
 
 std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const std::string& prompt) {
   const auto tokens = language_model.tokenizer->encode(prompt.empty() ? kEmptyPrompt : prompt);
-  const auto& net = language_model.model->options().net;
+  const auto& writer = language_model.writer();
+  const auto longest = writer.max_seq_len();
   require(!tokens.empty(), "prompt: has no tokens");
-  require(net.max_seq_len == 0 || static_cast<int64_t>(tokens.size()) <= net.max_seq_len,
-          "prompt: " + std::to_string(tokens.size()) +
-              " tokens are more than max_seq_len = " + std::to_string(net.max_seq_len));
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    require(tokens[i] >= 0 && tokens[i] < net.num_tokens,
-            "prompt: token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
-                " is out of range for num_tokens = " + std::to_string(net.num_tokens));
+  require(longest == 0 || static_cast<int64_t>(tokens.size()) <= longest,
+          fmt::format("prompt: {} tokens are more than max_seq_len = {}", tokens.size(), longest));
+  const auto readable = writer.readable_tokens();
+  for (size_t i = 0; i < tokens.size() && readable; ++i) {
+    require(tokens[i] >= 0 && tokens[i] < readable->count,
+            fmt::format("prompt: token {} at position {} is out of range for {} = {}", tokens[i], i,
+                        readable->option, readable->count));
   }
   return tokens;
 }
 
-at::Device device_of(AutoregressiveWrapper& model) { return model->parameters().at(0).device(); }
+at::Device device_of(const LanguageModel& language_model) {
+  return language_model.model->module().parameters().at(0).device();
+}
 
 /// No token comes that the tokenizer has no text for: a model may have more tokens than its
 /// tokenizer, for a round number.
 template <class Options>
 Options within_vocabulary(Options options, const LanguageModel& language_model) {
-  const auto& net = language_model.model->net();
-  const auto predicted = net->predicted_tokens();
-  const auto logits = predicted ? predicted->count : net->options().num_tokens;
+  const auto written = language_model.writer().written_tokens();
+  const auto logits = written ? written->count : 0;
   for (auto token = language_model.tokenizer->vocab_size(); token < logits; ++token) {
     options.logit_bias[fmt::format("{}", token)] = -std::numeric_limits<double>::infinity();
   }
@@ -86,18 +93,19 @@ class TextStream {
 };
 
 /// The best text of a beam search goes to `stream`.
-void search_text(LanguageModel& language_model, const GenerationInputs& inputs,
-                 const TextGeneration& generation, TextStream& stream) {
+void search_text(DecodingSession& session, const at::Tensor& prompt,
+                 const LanguageModel& language_model, const TextGeneration& generation,
+                 TextStream& stream) {
   BeamSearchOptions options;
   options.seq_len = generation.options.seq_len;
   options.eos_token = generation.options.eos_token;
   options.beams = *generation.beams;
   options.length_penalty = generation.length_penalty;
-  const auto best =
-      language_model.model->beam_search(inputs, within_vocabulary(options, language_model))
-          .best()
-          .reshape(-1)
-          .to(at::kCPU);
+  const auto best = beam_search(session, {prompt, language_model.writer().pad_value(), {}},
+                                within_vocabulary(options, language_model))
+                        .best()
+                        .reshape(-1)
+                        .to(at::kCPU);
   for (int64_t i = 0; i < best.numel(); ++i) {
     const auto token = best[i].item<int64_t>();
     if (stream.push(token) || token == options.eos_token) break;
@@ -121,7 +129,7 @@ std::function<std::string()> sampler(LanguageModel language_model, const TrainOp
 }
 
 /// On CUDA the whole step becomes a graph, unless something speaks against it.
-void capture_steps(Trainer& trainer, AutoregressiveWrapperImpl& model) {
+void capture_steps(Trainer& trainer, Model& model) {
   if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
   const auto refusal = graph_step_refusal(model, trainer.device());
   if (!refusal.empty())
@@ -158,38 +166,11 @@ std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& fo
   return make_tokenizer(config.value(Json::json_pointer("/data/tokenizer"), std::string("bytes")));
 }
 
-AutoregressiveWrapperOptions read_options(const Json& config, const std::string& where) {
-  if (!config.is_object()) detail::wrong_type(where, "an object with a type", config);
-  if (config.value("type", Json()) == "TransformerWrapper") {
-    AutoregressiveWrapperOptions options;
-    options.net = options_from_json<TransformerWrapperOptions>(config, where);
-    return options;
-  }
-  require(config.contains("type"), where + ".type: expected the name of a class, got none");
-  require_type(config, "AutoregressiveWrapper", where);
-  if (config.contains("net")) require_type(config["net"], "TransformerWrapper", where + ".net");
-  return options_from_json<AutoregressiveWrapperOptions>(config, where);
-}
-
+/// The model as it is trained, in one spelling.
 std::string model_spelling(const std::string& model) {
-  return options_to_json(read_options(Json::parse(model), "model")).dump();
-}
-
-/// Throws InputError naming an option of `net` with which it has no logits for each next token.
-void require_next_tokens(const TransformerWrapperOptions& net, const std::string& where) {
-  const auto refuse = [&](bool is_given, const char* name, const char* effect) {
-    require(!is_given,
-            fmt::format("{}.{}: cannot train a language model, {}", where, name, effect));
-  };
-  const auto logits = net.logits_dim.value_or(net.num_tokens);
-  require(logits >= net.num_tokens,
-          fmt::format("{}.logits_dim: expected at least num_tokens = {} to train a language model, "
-                      "got {}",
-                      where, net.num_tokens, logits));
-  refuse(net.attn_pool, "attn_pool", "the logits are of the pooled tokens");
-  refuse(net.return_only_embed, "return_only_embed", "there are no logits");
-  refuse(net.num_output_heads > 1, "num_output_heads", "the loss is of one head");
-  refuse(!net.embed_num_tokens.empty(), "embed_num_tokens", "the data has no further ids");
+  auto config = Json::parse(model);
+  if (is_net(config)) config = {{"type", "AutoregressiveWrapper"}, {"net", config}};
+  return spell_out(config).dump();
 }
 
 bool holds_token_files(const std::string& folder) {
@@ -221,26 +202,19 @@ void require_outside(const std::filesystem::path& directory, const DataOptions& 
 
 }  // namespace
 
-AutoregressiveWrapper build_language_model(const Json& config, const std::string& where) {
-  const auto options = read_options(config, where);
-  try {
-    return AutoregressiveWrapper(options);
-  } catch (const InputError& error) {
-    const std::string within_wrapper = "net.";
-    std::string message = error.what();
-    const bool is_wrapped = config["type"] == "AutoregressiveWrapper";
-    if (!is_wrapped && message.starts_with(within_wrapper)) message.erase(0, within_wrapper.size());
-    const bool has_path = where.find(": ") != std::string::npos;  // FILE: path
-    throw InputError(has_path ? within_part(where.c_str(), message) : where + ": " + message);
-  } catch (...) {
-    rethrow_at(where);
-  }
+std::shared_ptr<Model> build_trainable_model(const Json& config, const std::string& where) {
+  auto model = build_model(config, where);
+  if (!is_net(config)) return model;
+  return built_at(where, [&] {
+    model->token_model()->require_next_token_logits();
+    return wrap_autoregressive(model);
+  });
 }
 
-std::string graph_step_refusal(torch::nn::Module& model, const at::Device& device) {
+std::string graph_step_refusal(Model& model, const at::Device& device) {
   if (!device.is_cuda()) return "the device is " + device.str();
   const auto refusal = graph_refusal();
-  return refusal.empty() ? capture_refusal(model) : refusal;
+  return refusal.empty() ? model.capture_refusal() : refusal;
 }
 
 TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory,
@@ -251,33 +225,29 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   CheckpointFolder(directory).check(resume);
   require_outside(directory, run.data, run.data.path, "data.path");
   require_outside(directory, run.data, run.data.val_path, "data.val_path");
-  auto model = build_language_model(*run.model, run.model_name);
-  const auto& net = model->options().net;
-  require_next_tokens(net, run.model->contains("net") ? run.model_name + ".net" : run.model_name);
+  const auto model = build_trainable_model(*run.model, run.model_name);
+  const auto task = built_at(run.model_name, [&] { return model->token_task(); });
+  require(task.has_value(), run.model_name + ".type: cannot train on tokens");
   auto data_options = run.data;
   if (resume) data_options.tokenizer = resumed_tokenizer(run.data.tokenizer, directory);
-  // A sequence comes with the token after it, which the model sees only where its loss cannot spare
-  // it.
-  const bool sees_one_more = model->net()->has_abs_pos_emb() && !model->leaves_out_last();
-  if (!data_options.seq_len) data_options.seq_len = net.max_seq_len - (sees_one_more ? 1 : 0);
-  const auto longest = net.max_seq_len - (sees_one_more ? 1 : 0);
-  require(
-      net.max_seq_len == 0 || *data_options.seq_len <= longest,
-      fmt::format("data.seq_len: expected at most {} (max_seq_len = {}{}), got {}", longest,
-                  net.max_seq_len, sees_one_more ? " less the token that only the loss needs" : "",
-                  *data_options.seq_len));
-  const auto data = open_data(data_options, net.num_tokens, directory / "tokens");
+  if (!data_options.seq_len) data_options.seq_len = task->longest.value_or(0);
+  require(!task->longest || *data_options.seq_len <= *task->longest,
+          fmt::format("data.seq_len: expected at most {} ({}), got {}", *task->longest,
+                      task->limited_by, *data_options.seq_len));
+  const auto data = open_data(data_options, task->num_tokens, directory / "tokens");
   const auto training = std::make_shared<BatchSampler>(data.train, data_options);
 
   TrainerParts parts;
-  parts.loss = [&model](const at::Tensor& tokens) { return model->forward(tokens).loss; };
+  parts.loss = [&model, &task](const at::Tensor& tokens) {
+    return model->loss({{task->input, tokens}});
+  };
   parts.training_batch = [training](int64_t index) { return training->batch(index); };
   if (data.validation) {
     const auto validation = std::make_shared<ValidationSampler>(*data.validation, data_options);
     parts.validation_batch = [validation](int64_t index) { return validation->batch(index); };
     parts.validation_batches = validation->batches();
   }
-  parts.sample = sampler({model, data.tokenizer}, run.train);
+  if (model->writer()) parts.sample = sampler({model, data.tokenizer}, run.train);
   parts.bytes_per_token = data.bytes_per_token;
   parts.config = run_config_text(run);
   parts.model_spelling = model_spelling;
@@ -285,7 +255,7 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
   if (data.tokenizer) parts.tokenizer = data.tokenizer->serialized();
   parts.directory = directory;
   parts.resume = resume;
-  Trainer trainer(*model, run.train, std::move(parts));
+  Trainer trainer(model->module(), run.train, std::move(parts));
   capture_steps(trainer, *model);
   return trainer.run();
 }
@@ -301,39 +271,47 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
   const auto config = read_json_file(config_path.string());
   require(config.contains("model"), config_path.string() + ": has no 'model'");
   LanguageModel loaded;
-  loaded.model = build_language_model(config["model"], config_path.string() + ": model");
+  loaded.model = build_trainable_model(config["model"], config_path.string() + ": model");
+  require(loaded.model->writer() != nullptr, config_path.string() + ": model.type: cannot write");
+  auto& module = loaded.model->module();
   const auto weights =
       std::filesystem::is_directory(path) ? folder / checkpoint_file::kModel : path;
-  load_state_dict(*loaded.model, load_model_weights(weights));
-  for (auto& parameter : loaded.model->parameters()) parameter.set_requires_grad(false);
-  loaded.model->to(device);
+  load_state_dict(module, load_model_weights(weights));
+  for (auto& parameter : module.parameters()) parameter.set_requires_grad(false);
+  module.to(device);
   if (dtype != at::kFloat) {
     // Buffers (rotary frequencies) keep their precision.
-    for (auto& parameter : loaded.model->parameters()) parameter.set_data(parameter.to(dtype));
+    for (auto& parameter : module.parameters()) parameter.set_data(parameter.to(dtype));
   }
-  loaded.model->eval();
+  module.eval();
   loaded.tokenizer = saved_tokenizer(folder, config);
   return loaded;
 }
 
 std::string write_text(LanguageModel& language_model, const TextGeneration& generation) {
   const auto tokens = prompt_tokens(language_model, generation.prompt);
-  GenerationInputs inputs;
-  inputs.prompts = at::tensor(tokens).unsqueeze(0).to(device_of(language_model.model));
-  inputs.fixed_caches = generation.fixed_caches;
-  for (auto amateur : generation.amateurs) {
-    inputs.amateurs.push_back(
-        {amateur->net(), generation.contrastive.beta, generation.contrastive.alpha});
-  }
+  const auto prompt = at::tensor(tokens).unsqueeze(0).to(device_of(language_model));
+  const Evaluation evaluation(language_model.model->module());
+  const SessionRequest request = {generation.options.seq_len, generation.fixed_caches};
+  const auto session = language_model.writer().start_session(request);
   TextStream stream(language_model.tokenizer, generation);
+  if (generation.beams) {
+    search_text(*session, prompt, language_model, generation, stream);
+    return stream.finish();
+  }
+  GenerateInputs inputs;
+  inputs.prompts = prompt;
+  inputs.pad_value = language_model.writer().pad_value();
   inputs.callback = [&](const at::Tensor& step, int64_t) {
     return stream.push(step.item<int64_t>());
   };
-  if (generation.beams) {
-    search_text(language_model, inputs, generation, stream);
-    return stream.finish();
+  std::vector<std::unique_ptr<DecodingSession>> amateurs;
+  for (const auto& amateur : generation.amateurs) {
+    amateurs.push_back(amateur->writer()->start_session(request));
+    inputs.amateurs.push_back(
+        {amateurs.back().get(), generation.contrastive.beta, generation.contrastive.alpha});
   }
-  language_model.model->generate(inputs, within_vocabulary(generation.options, language_model));
+  generate(*session, inputs, within_vocabulary(generation.options, language_model));
   return stream.finish();
 }
 

@@ -12,15 +12,17 @@
 
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/generation/generate.h"
+#include "x_transformers/generation/token_writer.h"
+#include "x_transformers/interchange/model.h"
 #include "x_transformers/train/run_options.h"
 #include "x_transformers/train/trainer.h"
-#include "x_transformers/wrappers/autoregressive.h"
 
 namespace x_transformers {
 
-/// The model of a run file: an AutoregressiveWrapper, or a TransformerWrapper, which is wrapped in
-/// one. InputError for another type, and for what the types themselves refuse.
-AutoregressiveWrapper build_language_model(const nlohmann::json& config, const std::string& where);
+/// The model of a run file. A net over tokens, such as a TransformerWrapper, comes within an
+/// AutoregressiveWrapper. InputError as of build_model.
+std::shared_ptr<Model> build_trainable_model(const nlohmann::json& config,
+                                             const std::string& where);
 
 /// Trains the model of a run and leaves the run's folder (checkpoint.h) in `directory`. With
 /// `resume` goes on from the folder's latest checkpoint, with the vocabulary that is in it. Throws
@@ -31,12 +33,14 @@ TrainResult train_language_model(const RunOptions& run, const std::filesystem::p
 
 /// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
 /// graph; empty: they can be captured.
-std::string graph_step_refusal(torch::nn::Module& model, const at::Device& device);
+std::string graph_step_refusal(Model& model, const at::Device& device);
 
 /// A trained model, loaded for writing.
 struct LanguageModel {
-  AutoregressiveWrapper model{nullptr};
+  std::shared_ptr<Model> model;  ///< one with a writer
   std::shared_ptr<const Tokenizer> tokenizer;
+
+  TokenWriter& writer() const { return *model->writer(); }
 };
 
 /// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json (and
@@ -51,9 +55,9 @@ struct TextGeneration {
   GenerateOptions options;
   std::vector<std::string> stop;                       ///< the text ends before the first of these
   std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
-  std::optional<bool> fixed_caches = std::nullopt;   ///< SessionOptions::fixed_caches: CUDA graphs
-  std::vector<AutoregressiveWrapper> amateurs = {};  ///< smaller models to decode against
-  ContrastiveDecodeOptions contrastive = {};         ///< how, for each of them
+  std::optional<bool> fixed_caches = std::nullopt;    ///< SessionOptions::fixed_caches: CUDA graphs
+  std::vector<std::shared_ptr<Model>> amateurs = {};  ///< smaller models to decode against
+  ContrastiveDecodeOptions contrastive = {};          ///< how, for each of them
   /// Beam search instead of sampling, with seq_len and eos_token of `options`: all of the text
   /// comes at the end.
   std::optional<int64_t> beams = std::nullopt;

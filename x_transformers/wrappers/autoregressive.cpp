@@ -8,31 +8,15 @@
 #include <memory>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
+#include "x_transformers/models/transformer_session.h"
 #include "x_transformers/ops/loss.h"
-#include "x_transformers/wrappers/transformer_session.h"
 
 namespace x_transformers {
 namespace {
-
-/// Evaluation mode without gradients for as long as it lives.
-class Evaluation {
- public:
-  explicit Evaluation(torch::nn::Module& module)
-      : module_(module), was_training_(module.is_training()) {
-    module_.eval();
-  }
-  ~Evaluation() { module_.train(was_training_); }
-  Evaluation(const Evaluation&) = delete;
-  Evaluation& operator=(const Evaluation&) = delete;
-
- private:
-  torch::nn::Module& module_;
-  bool was_training_;
-  torch::NoGradGuard no_grad_;
-};
 
 /// Texts [..., b, n] with the leading dimensions of the prompts in place of b.
 at::Tensor as_prompts(const at::Tensor& texts, const at::Tensor& prompts) {
@@ -48,8 +32,8 @@ struct AlignedPrompts {
   at::Tensor prompts, seq_start_pos;
 };
 
-AlignedPrompts align_prompts(const GenerationInputs& inputs,
-                             const AutoregressiveWrapperOptions& options) {
+AlignedPrompts align_prompts(const GenerationInputs& inputs, int64_t pad_value,
+                             int64_t num_tokens) {
   require(!inputs.net.seq_start_pos.defined(),
           "seq_start_pos: generation sets it; give prompt_lens");
   require(inputs.prompts.defined() && inputs.prompts.dim() > 0 &&
@@ -59,37 +43,22 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
   auto prompts = tokens.dim() == 1 ? tokens.unsqueeze(0) : tokens.flatten(0, -2);
   if (!inputs.prompt_lens.defined()) return {prompts, {}};
   const auto lens = inputs.prompt_lens.to(at::kLong);
-  const auto pad_value = options.pad_value;
-  require(pad_value >= 0 && pad_value < options.net.num_tokens,
+  require(pad_value >= 0 && pad_value < num_tokens,
           fmt::format("pad_value: {} pads the prompts, expected a token below num_tokens = {}",
-                      pad_value, options.net.num_tokens));
+                      pad_value, num_tokens));
   return {align_right(prompts, lens, pad_value), (prompts.size(1) - lens).to(prompts.device())};
 }
 
 /// A token that the model never writes ends nothing, as in Python.
-void check_eos(const std::optional<int64_t>& eos_token, const TransformerWrapper& net) {
-  const auto tokens = net->predicted_tokens();
+void check_eos(const std::optional<int64_t>& eos_token, const TokenModel& net) {
+  const auto tokens = net.predicted_tokens();
   if (!eos_token || !tokens || (*eos_token >= 0 && *eos_token < tokens->count)) return;
   warn_unused(fmt::format("eos_token: changes nothing, as {} is no token from 0 to {}", *eos_token,
                           tokens->count - 1));
 }
 
-/// A model that predicts tokens has logits for each.
-void require_logits_of_tokens(const TransformerWrapper& net) {
-  const auto& options = net->options();
-  const auto refuse = [](const char* option, bool is_on) {
-    require(!is_on,
-            fmt::format("net.{}: leaves no logits of each token to predict the next by", option));
-  };
-  refuse("use_cls_token", options.use_cls_token);
-  refuse("average_pool_embed", options.average_pool_embed);
-  const auto tokens = net->predicted_tokens();
-  refuse("squeeze_out_last_dim", options.squeeze_out_last_dim && tokens && tokens->count == 1);
-}
-
-std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
-                                                 const GenerationInputs& inputs,
-                                                 const AlignedPrompts& aligned, int64_t seq_len) {
+std::unique_ptr<DecodingSession> make_session(TokenModel& net, const GenerationInputs& inputs,
+                                              const AlignedPrompts& aligned, int64_t seq_len) {
   SessionOptions session;
   session.cache_kv = inputs.cache_kv;
   session.restrict_to_max_seq_len = inputs.restrict_to_max_seq_len;
@@ -97,22 +66,26 @@ std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
   session.seq_start_pos = aligned.seq_start_pos;
   session.inputs = inputs.net;
   session.expected_length = seq_len;
-  return std::make_unique<TransformerSession>(net, session);
+  return net.start_session(std::move(session));
 }
 
 }  // namespace
 
-AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(AutoregressiveWrapperOptions options)
-    : AutoregressiveWrapperImpl(make_part("net", [&] { return TransformerWrapper(options.net); }),
-                                options) {}
-
-AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net,
+AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(std::shared_ptr<TokenModel> net,
                                                      AutoregressiveWrapperOptions options)
-    : options_(std::move(options)), net_(register_module("net", std::move(net))) {
-  options_.net = net_->options();
+    : options_(std::move(options)), net_(std::move(net)) {
+  require(net_ != nullptr, "net: is needed");
+  register_module("net", net_);
   require_fraction(options_.mask_prob, "mask_prob");
-  require_logits_of_tokens(net_);
+  make_part("net", [&] {
+    net_->require_next_token_logits();
+    return true;
+  });
 }
+
+AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(const TransformerWrapper& net,
+                                                     AutoregressiveWrapperOptions options)
+    : AutoregressiveWrapperImpl(std::shared_ptr<TokenModel>(net.ptr()), std::move(options)) {}
 
 /// Hides a part of the keys, but not the first (arXiv:2210.13432).
 at::Tensor AutoregressiveWrapperImpl::random_key_mask(const at::Tensor& x) const {
@@ -129,6 +102,9 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
                                                       const at::Tensor& target) const {
   // Prepended embeddings stand in front of both, and have no target.
   const auto count = target.size(1), prepended = output.init_embed.size(1) - count - 1;
+  require(output.next_embed_pred.size(-1) == output.init_embed.size(-1),
+          "net.add_continuous_pred_head: its loss compares what it predicts with embeddings, so it "
+          "needs emb_dim = dim");
   const auto predicted = output.next_embed_pred.narrow(1, prepended, count);
   const auto wanted = output.init_embed.narrow(1, prepended + 1, count).detach();
   const auto counts = (target != options_.ignore_index).unsqueeze(-1);
@@ -140,7 +116,7 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
 /// Whether the loss is the same without the last token, which has no target: no token sees it, and
 /// neither what is given nor what is asked for has a place for it. Spares its work, and a copy of
 /// the logits of all others.
-bool AutoregressiveWrapperImpl::can_leave_out_last(const TransformerInputs& inputs) const {
+bool AutoregressiveWrapperImpl::leaves_out_last(const TransformerInputs& inputs) const {
   const auto& layers = inputs.layers;
   for (const auto* given :
        {&inputs.mask, &inputs.pos, &inputs.sum_embeds, &layers.attn_mask, &layers.self_attn_kv_mask,
@@ -152,36 +128,22 @@ bool AutoregressiveWrapperImpl::can_leave_out_last(const TransformerInputs& inpu
       !layers.self_attn_kv_residuals.empty() || !layers.cross_attn_kv_residuals.empty()) {
     return false;
   }
-  const bool is_asked_for =
-      inputs.keep_maps || inputs.keep_hiddens || inputs.next_embed_pred || inputs.cache;
-  // Memories stand in the middle of xpos' positions, which the last token moves.
-  if (net_->attn_layers()->options().rotary_xpos) return false;
-  // What can be decoded with a cache never looks ahead.
-  return !is_asked_for && net_->cache_refusal().empty();
-}
-
-bool AutoregressiveWrapperImpl::leaves_out_last() const {
-  TransformerInputs inputs;
-  inputs.keep_maps = options_.add_attn_z_loss;
-  inputs.next_embed_pred = net_->options().add_continuous_pred_head;
-  return options_.mask_prob == 0 && can_leave_out_last(inputs);
+  const bool is_asked_for = inputs.keep_maps || options_.add_attn_z_loss || inputs.keep_hiddens ||
+                            net_->traits().predicts_next_embed || inputs.cache;
+  return !is_asked_for && options_.mask_prob == 0 && net_->hides_last_token();
 }
 
 AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x,
                                                                      TransformerInputs inputs) {
   require(x.dim() == 2 && x.size(1) > 1,
           "x: expected tokens [batch, seq] with at least two in a sequence");
-  const auto& net = net_->options();
-  require(!net.add_continuous_pred_head ||
-              net.emb_dim.value_or(net.attn_layers.dim) == net.attn_layers.dim,
-          "net.add_continuous_pred_head: its loss compares what it predicts with embeddings, so it "
-          "needs emb_dim = dim");
+  const auto traits = net_->traits();
   const auto target = x.narrow(1, 1, x.size(1) - 1);
   if (options_.mask_prob > 0) inputs.layers.self_attn_kv_mask = random_key_mask(x);
   inputs.keep_maps = inputs.keep_maps || options_.add_attn_z_loss;
-  inputs.next_embed_pred = net.add_continuous_pred_head;
-  const bool leaves_out_last = can_leave_out_last(inputs);
-  const auto tokens = leaves_out_last ? x.narrow(1, 0, x.size(1) - 1) : x;
+  inputs.next_embed_pred = traits.predicts_next_embed;
+  const bool is_last_left_out = leaves_out_last(inputs);
+  const auto tokens = is_last_left_out ? x.narrow(1, 0, x.size(1) - 1) : x;
   inputs.x = tokens.masked_fill(tokens == options_.ignore_index, options_.pad_value);
 
   Output output;
@@ -199,9 +161,9 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
   output.logits = logits.narrow(1, 0, target.size(1));
   // Where the last token is there, to pass over it is cheaper than to copy all other logits.
   const auto targets =
-      leaves_out_last ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
-  output.loss = net.mixture_of_softmax ? nll(logits, targets, options_.ignore_index)
-                                       : cross_entropy(logits, targets, options_.ignore_index);
+      is_last_left_out ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
+  output.loss = traits.predicts_log_probs ? nll(logits, targets, options_.ignore_index)
+                                          : cross_entropy(logits, targets, options_.ignore_index);
   if (options_.add_attn_z_loss) {
     output.loss = output.loss + attn_z_loss(output.net.layers, inputs.attn_z_loss_weight);
   }
@@ -214,19 +176,19 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
 
 at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
                                                const GenerateOptions& options) {
-  check_eos(options.eos_token, net_);
+  check_eos(options.eos_token, *net_);
   const Evaluation evaluation(*this);
-  const auto aligned = align_prompts(inputs, options_);
-  const auto session = make_session(net_, inputs, aligned, options.seq_len);
-  std::vector<std::unique_ptr<TransformerSession>> amateur_sessions;
+  const auto aligned = align_prompts(inputs, options_.pad_value, net_->traits().num_tokens);
+  const auto session = make_session(*net_, inputs, aligned, options.seq_len);
+  std::vector<std::unique_ptr<DecodingSession>> amateur_sessions;
   GenerateInputs generation;
   generation.prompts = aligned.prompts;
   generation.prompt_lens = inputs.prompt_lens;
   generation.pad_value = options_.pad_value;
   generation.callback = inputs.callback;
-  for (auto amateur : inputs.amateurs) {
+  for (const auto& amateur : inputs.amateurs) {
     amateur.net->eval();
-    amateur_sessions.push_back(make_session(amateur.net, inputs, aligned, options.seq_len));
+    amateur_sessions.push_back(make_session(*amateur.net, inputs, aligned, options.seq_len));
     generation.amateurs.push_back({amateur_sessions.back().get(), amateur.beta, amateur.alpha});
   }
   const auto out = x_transformers::generate(*session, generation, options);
@@ -235,15 +197,23 @@ at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
 
 BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& inputs,
                                                         const BeamSearchOptions& options) {
-  check_eos(options.eos_token, net_);
+  check_eos(options.eos_token, *net_);
   const Evaluation evaluation(*this);
-  const auto aligned = align_prompts(inputs, options_);
-  const auto session = make_session(net_, inputs, aligned, options.seq_len);
+  const auto aligned = align_prompts(inputs, options_.pad_value, net_->traits().num_tokens);
+  const auto session = make_session(*net_, inputs, aligned, options.seq_len);
   auto result =
       x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
   result.beams = as_prompts(result.beams, inputs.prompts);
   result.scores = result.scores.reshape(result.beams.sizes().slice(0, result.beams.dim() - 1));
   return result;
+}
+
+std::unique_ptr<DecodingSession> AutoregressiveWrapperImpl::start_session(
+    const SessionRequest& request) {
+  SessionOptions session;
+  session.expected_length = request.expected_tokens;
+  session.fixed_caches = request.fixed_caches;
+  return net_->start_session(std::move(session));
 }
 
 }  // namespace x_transformers

@@ -3,18 +3,21 @@
 
 #include <torch/nn/module.h>
 
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "x_transformers/core/options.h"
 #include "x_transformers/generation/beam_search.h"
 #include "x_transformers/generation/generate.h"
+#include "x_transformers/generation/token_writer.h"
+#include "x_transformers/models/token_model.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
 
+/// Python's arguments beside the net.
 struct AutoregressiveWrapperOptions {
-  TransformerWrapperOptions net = {};
   int64_t ignore_index = -100;
   int64_t pad_value = 0;
   double mask_prob = 0.0;
@@ -23,7 +26,6 @@ struct AutoregressiveWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v.required("net", net, "the model: TransformerWrapper");
     v("ignore_index", ignore_index, "targets of this value do not count in the loss");
     v("pad_value", pad_value, "token that stands where there is none");
     v("mask_prob", mask_prob, "part of the keys hidden in each training sequence",
@@ -46,13 +48,13 @@ struct GenerationInputs {
   TokenCallback callback;
   /// Contrastive decoding against these smaller models (arXiv:2210.15097), with their weights.
   struct Amateur {
-    TransformerWrapper net{nullptr};
+    std::shared_ptr<TokenModel> net;
     double beta = 0.5, alpha = 0.1;
   };
   std::vector<Amateur> amateurs;
 };
 
-class AutoregressiveWrapperImpl : public torch::nn::Module {
+class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
  public:
   struct Output {
     at::Tensor loss;    ///< mean over the targets that count, in nats a token
@@ -60,9 +62,12 @@ class AutoregressiveWrapperImpl : public torch::nn::Module {
     TransformerOutput net;
   };
 
-  explicit AutoregressiveWrapperImpl(AutoregressiveWrapperOptions options);
-  /// A wrapper around a model that exists; options.net is the model's own.
-  AutoregressiveWrapperImpl(TransformerWrapper net, AutoregressiveWrapperOptions options);
+  /// A wrapper around `net`, which it shares. InputError for impossible options, and for a net
+  /// that has no logits of each token.
+  explicit AutoregressiveWrapperImpl(std::shared_ptr<TokenModel> net,
+                                     AutoregressiveWrapperOptions options = {});
+  explicit AutoregressiveWrapperImpl(const TransformerWrapper& net,
+                                     AutoregressiveWrapperOptions options = {});
 
   /// x [b, n] int64 -> the loss of predicting each token from those before it. `inputs` adds
   /// context and the like.
@@ -72,21 +77,26 @@ class AutoregressiveWrapperImpl : public torch::nn::Module {
   at::Tensor generate(const GenerationInputs& inputs, const GenerateOptions& options);
   BeamSearchResult beam_search(const GenerationInputs& inputs, const BeamSearchOptions& options);
 
-  /// Whether forward, given tokens alone, runs the model on all but the last of them: it has no
-  /// target, and no other token sees it.
-  bool leaves_out_last() const;
+  /// Whether forward with these inputs runs the model on all but the last token: it has no target,
+  /// and no other token sees it.
+  bool leaves_out_last(const TransformerInputs& inputs = {}) const;
 
-  TransformerWrapper& net() { return net_; }
-  const TransformerWrapper& net() const { return net_; }
+  // As a writer.
+  std::optional<TokenLimit> readable_tokens() const override { return net_->embedded_tokens(); }
+  std::optional<TokenLimit> written_tokens() const override { return net_->predicted_tokens(); }
+  int64_t max_seq_len() const override { return net_->traits().max_seq_len; }
+  int64_t pad_value() const override { return options_.pad_value; }
+  std::unique_ptr<DecodingSession> start_session(const SessionRequest& request) override;
+
+  const std::shared_ptr<TokenModel>& net() const { return net_; }
   const AutoregressiveWrapperOptions& options() const { return options_; }
 
  private:
   at::Tensor next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const;
   at::Tensor random_key_mask(const at::Tensor& x) const;
-  bool can_leave_out_last(const TransformerInputs& inputs) const;
 
   AutoregressiveWrapperOptions options_;
-  TransformerWrapper net_{nullptr};
+  std::shared_ptr<TokenModel> net_;
 };
 TORCH_MODULE(AutoregressiveWrapper);
 

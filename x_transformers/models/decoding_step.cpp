@@ -1,4 +1,4 @@
-#include "x_transformers/wrappers/decoding_step.h"
+#include "x_transformers/models/decoding_step.h"
 
 #include <ATen/ATen.h>
 

@@ -1,24 +1,25 @@
 // Norms of the interchange; those that are callables too: callables.cpp.
 #include <ATen/ATen.h>
 
-#include "x_transformers/interchange/parts.h"
-#include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/nn/norms.h"
 
 namespace x_transformers {
 namespace {
 
 std::shared_ptr<Model> norm_part(const std::string& type, const std::shared_ptr<Norm>& norm) {
-  return make_part(type, norm, {{"forward", [norm](Arguments& arguments) -> Value {
-                                   return norm->forward(arguments.required_tensor("x"));
-                                 }}});
+  return model_of_methods(type, norm, {{"forward", [norm](Arguments& arguments) -> Value {
+                                          return norm->forward(arguments.required_tensor("x"));
+                                        }}});
 }
 
 std::shared_ptr<Model> adaptive_part(const std::string& type, const std::shared_ptr<Norm>& norm) {
-  return make_part(type, norm, {{"forward", [norm](Arguments& arguments) -> Value {
-                                   const auto x = arguments.required_tensor("x");
-                                   return norm->forward(x, arguments.required_tensor("condition"));
-                                 }}});
+  return model_of_methods(type, norm, {{"forward", [norm](Arguments& arguments) -> Value {
+                                          const auto x = arguments.required_tensor("x");
+                                          return norm->forward(
+                                              x, arguments.required_tensor("condition"));
+                                        }}});
 }
 
 void register_adaptive_norms(ModelTypes& types) {

@@ -1,8 +1,8 @@
 // Residuals and mixes of earlier layers in the interchange.
 #include <ATen/ATen.h>
 
-#include "x_transformers/interchange/parts.h"
-#include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/nn/residuals.h"
 
 namespace x_transformers {
@@ -17,7 +17,7 @@ Value prepared_value(const ResidualBase::Prepared& prepared) {
 /// forward(x, residual) and prepare(residual).
 std::shared_ptr<Model> residual_part(const std::string& type,
                                      const std::shared_ptr<ResidualBase>& residual) {
-  return make_part(
+  return model_of_methods(
       type, residual,
       {{"forward",
         [residual](Arguments& arguments) -> Value {
@@ -36,7 +36,7 @@ std::shared_ptr<Model> hyper_connection_part(const HyperConnectionOptions& optio
   require_at_least(options.layer_index, 0, "layer_index");
   const auto hyper = std::make_shared<HyperConnection>(
       options.dim, options.layer_index, options.num_residual_streams, options.num_input_views);
-  return make_part(
+  return model_of_methods(
       "HyperConnection", hyper,
       {{"forward",
         [hyper](Arguments& arguments) -> Value {
@@ -60,10 +60,10 @@ std::shared_ptr<Model> lime_part(const DynamicLIMeOptions& options) {
   require_size(options.num_layers, "num_layers");
   require_size(options.num_views, "num_views");
   const auto lime = std::make_shared<DynamicLIMe>(options);
-  return make_part("DynamicLIMe", lime, {{"forward", [lime](Arguments& arguments) -> Value {
-                                            const auto x = arguments.required_tensor("x");
-                                            return lime->forward(x, take_hiddens(arguments));
-                                          }}});
+  return model_of_methods("DynamicLIMe", lime, {{"forward", [lime](Arguments& arguments) -> Value {
+                                                   const auto x = arguments.required_tensor("x");
+                                                   return lime->forward(x, take_hiddens(arguments));
+                                                 }}});
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "x_transformers/wrappers/step_inputs.h"
+#include "x_transformers/models/step_inputs.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>

@@ -1,9 +1,9 @@
 // Activations, and what is wrapped around another module (`fn`), in the interchange.
 #include <ATen/ATen.h>
 
-#include "x_transformers/interchange/parts.h"
-#include "x_transformers/interchange/parts_blocks_options.h"
-#include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/interchange/parts/block_options.h"
+#include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/blocks.h"
 #include "x_transformers/nn/callable_activation.h"
@@ -47,7 +47,7 @@ class ModelBlock : public Block {
 
   AttentionOutput run(const BlockInputs& inputs) override {
     auto tensors = given_;
-    tensors[first_argument()] = inputs.attention.x;
+    tensors[model_->first_argument()] = inputs.attention.x;
     Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked);
     const auto result = model_->call("forward", arguments);
     arguments.finish();
@@ -58,12 +58,6 @@ class ModelBlock : public Block {
   }
 
  private:
-  /// Python gives x by position.
-  const char* first_argument() const {
-    if (type_ == "AttentionPool") return "context";
-    return type_ == "Identity" ? "t" : "x";
-  }
-
   std::string type_;
   std::shared_ptr<Model> model_;
   TensorMap given_;
@@ -73,16 +67,16 @@ class ModelBlock : public Block {
 std::shared_ptr<Model> wrapped_part(const std::string& type, const std::shared_ptr<Block>& block,
                                     const std::shared_ptr<ModelBlock>& fn,
                                     bool takes_condition = false) {
-  return make_part(type, block,
-                   {{"forward", [block, fn, takes_condition](Arguments& arguments) -> Value {
-                       BlockInputs inputs;
-                       inputs.attention.x = arguments.required_tensor("x");
-                       inputs.attention.mask = arguments.tensor("mask");
-                       if (takes_condition)
-                         inputs.condition = arguments.required_tensor("condition");
-                       fn->take(arguments, !takes_condition);
-                       return block->run(inputs).out;
-                     }}});
+  return model_of_methods(type, block,
+                          {{"forward", [block, fn, takes_condition](Arguments& arguments) -> Value {
+                              BlockInputs inputs;
+                              inputs.attention.x = arguments.required_tensor("x");
+                              inputs.attention.mask = arguments.tensor("mask");
+                              if (takes_condition)
+                                inputs.condition = arguments.required_tensor("condition");
+                              fn->take(arguments, !takes_condition);
+                              return block->run(inputs).out;
+                            }}});
 }
 
 /// An earlier layer's output and this one, side by side, brought back to `dim` features.
@@ -124,28 +118,31 @@ class GLU : public torch::nn::Module {
 template <class M>
 std::shared_ptr<Model> function_part(const std::string& type, const std::shared_ptr<M>& module,
                                      const char* argument = "x") {
-  return make_part(type, module, {{"forward", [module, argument](Arguments& arguments) -> Value {
-                                     return module->forward(arguments.required_tensor(argument));
-                                   }}});
+  return model_of_methods(type, module,
+                          {{"forward",
+                            [module, argument](Arguments& arguments) -> Value {
+                              return module->forward(arguments.required_tensor(argument));
+                            }}},
+                          argument);
 }
 
 std::shared_ptr<Model> concat_combine_part(const ConcatCombineOptions& options) {
   require_size(options.dim, "dim");
   const auto combine = std::make_shared<ConcatCombine>(options.dim);
-  return make_part("ConcatCombine", combine,
-                   {{"forward", [combine, options](Arguments& arguments) -> Value {
-                       const auto x = arguments.required_tensor("x");
-                       const auto layers = arguments.tensors("prev_layers");
-                       const auto count = static_cast<int64_t>(layers.size());
-                       // As in Python, a negative index counts from the last layer.
-                       auto index = options.prev_layer_ind;
-                       if (index < 0) index += count;
-                       require(index >= 0 && index < count,
-                               "prev_layers: expected layer " +
-                                   std::to_string(options.prev_layer_ind) + " among them, got " +
-                                   std::to_string(count) + " layers");
-                       return combine->forward(x, layers[index]);
-                     }}});
+  return model_of_methods("ConcatCombine", combine,
+                          {{"forward", [combine, options](Arguments& arguments) -> Value {
+                              const auto x = arguments.required_tensor("x");
+                              const auto layers = arguments.tensors("prev_layers");
+                              const auto count = static_cast<int64_t>(layers.size());
+                              // As in Python, a negative index counts from the last layer.
+                              auto index = options.prev_layer_ind;
+                              if (index < 0) index += count;
+                              require(index >= 0 && index < count,
+                                      "prev_layers: expected layer " +
+                                          std::to_string(options.prev_layer_ind) +
+                                          " among them, got " + std::to_string(count) + " layers");
+                              return combine->forward(x, layers[index]);
+                            }}});
 }
 
 void register_activations(ModelTypes& types) {

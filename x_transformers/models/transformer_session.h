@@ -6,8 +6,8 @@
 #include <optional>
 
 #include "x_transformers/generation/decoding_session.h"
+#include "x_transformers/models/decoding_step.h"
 #include "x_transformers/models/transformer_wrapper.h"
-#include "x_transformers/wrappers/decoding_step.h"
 
 namespace x_transformers {
 

@@ -1,35 +1,11 @@
 // Types of the interchange as modules given as values, and modules given as values as types.
-#include "x_transformers/interchange/parts.h"
-#include "x_transformers/interchange/parts_blocks_options.h"
+#include "x_transformers/interchange/parts/block_options.h"
+#include "x_transformers/interchange/parts/part_model.h"
 #include "x_transformers/nn/callable_types.h"
 #include "x_transformers/nn/fold_axially.h"
 
 namespace x_transformers {
 namespace {
-
-/// The name of x in Python's forward, which gives it by position.
-const char* first_argument(const std::string& type) {
-  if (type == "AttentionPool") return "context";
-  return type == "Identity" ? "t" : "x";
-}
-
-CallableModule model_callable(const ModuleSpec& spec, const std::string& where) {
-  auto config = Json::parse(spec.arguments);
-  config["type"] = spec.type;
-  const auto model = build_model(config, where);
-  return {
-      model->module().shared_from_this(),
-      [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
-        TensorMap tensors(given.begin(), given.end());
-        tensors[first_argument(type)] = x;
-        Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked);
-        const auto results = model->call("forward", arguments).flatten();
-        arguments.finish();
-        require(!results.empty(), type + ": returns nothing");
-        return CallableModule::Result{results[0].second,
-                                      results.size() > 1 ? results[1].second : at::Tensor()};
-      }};
-}
 
 /// The tensors among the arguments that modules given as values take beside x.
 CallableModule::NamedTensors take_rest(Arguments& arguments) {
@@ -44,13 +20,16 @@ CallableModule::NamedTensors take_rest(Arguments& arguments) {
 /// `input` is what the module's forward calls x in Python.
 std::shared_ptr<Model> callable_part(const std::string& type, const CallableModule& callable,
                                      const std::string& input) {
-  return make_part(type, callable.module,
-                   {{"forward", [callable, input](Arguments& arguments) -> Value {
-                       const auto x = arguments.required_tensor(input);
-                       const auto result = callable.call(x, take_rest(arguments));
-                       if (!result.hidden.defined()) return result.out;
-                       return Value::list(std::vector<at::Tensor>{result.out, result.hidden});
-                     }}});
+  return model_of_methods(
+      type, callable.module,
+      {{"forward",
+        [callable, input](Arguments& arguments) -> Value {
+          const auto x = arguments.required_tensor(input);
+          const auto result = callable.call(x, take_rest(arguments));
+          if (!result.hidden.defined()) return result.out;
+          return Value::list(std::vector<at::Tensor>{result.out, result.hidden});
+        }}},
+      input);
 }
 
 template <class OptionsType>
@@ -62,6 +41,24 @@ void register_callable_part(ModelTypes& types, const std::string& name, const st
 }
 
 }  // namespace
+
+CallableModule model_callable(const ModuleSpec& spec, const std::string& where) {
+  auto config = Json::parse(spec.arguments);
+  config["type"] = spec.type;
+  const auto model = build_model(config, where);
+  return {
+      model->module().shared_from_this(),
+      [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
+        TensorMap tensors(given.begin(), given.end());
+        tensors[model->first_argument()] = x;
+        Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked);
+        const auto results = model->call("forward", arguments).flatten();
+        arguments.finish();
+        require(!results.empty(), type + ": returns nothing");
+        return CallableModule::Result{results[0].second,
+                                      results.size() > 1 ? results[1].second : at::Tensor()};
+      }};
+}
 
 void register_callables(ModelTypes& types) {
   register_callable_part(types, "Linear", "input", make_linear);
@@ -80,10 +77,6 @@ void register_callables(ModelTypes& types) {
     return callable_part("FoldAxially",
                          fold_axially(options.axial_dim, make_callable(options.fn, "fn")), "x");
   });
-}
-
-void register_as_callables(const ModelTypes& types) {
-  for (const auto& [name, type] : types) register_callable(name, model_callable);
 }
 
 }  // namespace x_transformers

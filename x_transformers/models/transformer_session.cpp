@@ -1,10 +1,10 @@
-#include "x_transformers/wrappers/transformer_session.h"
+#include "x_transformers/models/transformer_session.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/wrappers/step_inputs.h"
+#include "x_transformers/models/step_inputs.h"
 
 namespace x_transformers {
 

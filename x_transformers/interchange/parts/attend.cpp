@@ -1,9 +1,9 @@
 // Attend in the interchange.
 #include <ATen/ATen.h>
 
-#include "x_transformers/interchange/parts.h"
-#include "x_transformers/interchange/parts_blocks_options.h"
-#include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/interchange/parts/block_options.h"
+#include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/nn/attend.h"
 
@@ -52,9 +52,9 @@ Value call_attend(Attend& attend, const AttendPartOptions& options, Arguments& a
 void register_attend(ModelTypes& types) {
   register_part<AttendPartOptions>(types, "Attend", [](const AttendPartOptions& options) {
     const auto attend = std::make_shared<Attend>(options, make_cope(options.cope));
-    return make_part("Attend", attend, {{"forward", [attend, options](Arguments& arguments) {
-                                           return call_attend(*attend, options, arguments);
-                                         }}});
+    return model_of_methods("Attend", attend, {{"forward", [attend, options](Arguments& arguments) {
+                                                  return call_attend(*attend, options, arguments);
+                                                }}});
   });
 }
 

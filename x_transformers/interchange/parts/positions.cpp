@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "x_transformers/interchange/parts.h"
-#include "x_transformers/interchange/parts_options.h"
+#include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/nn/embeddings.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -16,15 +16,16 @@ namespace {
 /// forward(x, pos, seq_start_pos, offset); of x only the length counts.
 std::shared_ptr<Model> embedding_part(const std::string& type,
                                       const std::shared_ptr<PositionalEmbedding>& embedding) {
-  return make_part(type, embedding, {{"forward", [embedding](Arguments& arguments) -> Value {
-                                        const auto x = arguments.required_tensor("x");
-                                        require(x.dim() >= 2, "x: expected [batch, seq, ...]");
-                                        Positions positions;
-                                        positions.pos = arguments.tensor("pos");
-                                        positions.seq_start_pos = arguments.tensor("seq_start_pos");
-                                        positions.offset = arguments.integer("offset").value_or(0);
-                                        return embedding->forward(x.size(1), positions, x.device());
-                                      }}});
+  return model_of_methods(type, embedding,
+                          {{"forward", [embedding](Arguments& arguments) -> Value {
+                              const auto x = arguments.required_tensor("x");
+                              require(x.dim() >= 2, "x: expected [batch, seq, ...]");
+                              Positions positions;
+                              positions.pos = arguments.tensor("pos");
+                              positions.seq_start_pos = arguments.tensor("seq_start_pos");
+                              positions.offset = arguments.integer("offset").value_or(0);
+                              return embedding->forward(x.size(1), positions, x.device());
+                            }}});
 }
 
 int64_t required_length(Arguments& arguments, const char* name) {
@@ -35,7 +36,7 @@ int64_t required_length(Arguments& arguments, const char* name) {
 }
 
 /// forward(i, j): i queries that stand at the last of j keys.
-PartMethods bias_methods(const std::shared_ptr<PositionBias>& bias) {
+NamedMethods bias_methods(const std::shared_ptr<PositionBias>& bias) {
   return {{"forward", [bias](Arguments& arguments) -> Value {
              const auto i = required_length(arguments, "i"), j = required_length(arguments, "j");
              return bias->forward(
@@ -54,7 +55,7 @@ std::shared_ptr<Model> alibi_part(const AlibiPositionalBiasOptions& options) {
     const auto queries = arguments.required_tensor("pos_i"), keys = arguments.tensor("pos_j");
     return bias->forward({queries, keys.defined() ? keys : queries, 0});
   };
-  return make_part("AlibiPositionalBias", bias, std::move(methods));
+  return model_of_methods("AlibiPositionalBias", bias, std::move(methods));
 }
 
 void register_biases(ModelTypes& types) {
@@ -67,7 +68,7 @@ void register_biases(ModelTypes& types) {
         const auto bias = std::make_shared<RelativePositionBias>(
             options.scale, options.causal, options.num_buckets, options.max_distance,
             options.heads);
-        return make_part("RelativePositionBias", bias, bias_methods(bias));
+        return model_of_methods("RelativePositionBias", bias, bias_methods(bias));
       });
   register_part<DynamicPositionBiasOptions>(
       types, "DynamicPositionBias", [](const DynamicPositionBiasOptions& options) {
@@ -76,7 +77,7 @@ void register_biases(ModelTypes& types) {
         require_modules(options.depth, "depth");
         const auto bias = std::make_shared<DynamicPositionBias>(
             options.dim, options.heads, options.depth, options.log_distance, options.norm);
-        return make_part("DynamicPositionBias", bias, bias_methods(bias));
+        return model_of_methods("DynamicPositionBias", bias, bias_methods(bias));
       });
   register_part<AlibiPositionalBiasOptions>(types, "AlibiPositionalBias", alibi_part);
 }
@@ -84,9 +85,9 @@ void register_biases(ModelTypes& types) {
 template <class Alibi>
 std::shared_ptr<Model> data_alibi_part(const std::string& type,
                                        const std::shared_ptr<Alibi>& alibi) {
-  return make_part(type, alibi, {{"forward", [alibi](Arguments& arguments) -> Value {
-                                    return alibi->forward(arguments.required_tensor("x"));
-                                  }}});
+  return model_of_methods(type, alibi, {{"forward", [alibi](Arguments& arguments) -> Value {
+                                           return alibi->forward(arguments.required_tensor("x"));
+                                         }}});
 }
 
 void register_data_biases(ModelTypes& types) {
@@ -117,11 +118,11 @@ void register_data_biases(ModelTypes& types) {
     const auto cope =
         std::make_shared<CoPE>(options.dim, options.heads, options.max_pos, options.soft_onehot,
                                options.talking_heads, options.soft_onehot_temp);
-    return make_part("CoPE", cope, {{"forward", [cope](Arguments& arguments) -> Value {
-                                       const auto query = arguments.required_tensor("query");
-                                       return cope->forward(
-                                           query, arguments.required_tensor("attn_logits"));
-                                     }}});
+    return model_of_methods("CoPE", cope, {{"forward", [cope](Arguments& arguments) -> Value {
+                                              const auto query = arguments.required_tensor("query");
+                                              return cope->forward(
+                                                  query, arguments.required_tensor("attn_logits"));
+                                            }}});
   });
 }
 
@@ -152,16 +153,17 @@ std::shared_ptr<Model> rotary_part(const RotaryEmbeddingOptions& options) {
   const auto rotary = std::make_shared<RotaryEmbedding>(
       options.dim, options.use_xpos, options.scale_base, options.interpolation_factor, options.base,
       options.base_rescale_factor);
-  return make_part("RotaryEmbedding", rotary,
-                   {{"forward",
-                     [rotary, options](Arguments& arguments) -> Value {
-                       arguments.integer("offset");  // Python takes it and uses it nowhere
-                       return rotary_value(*rotary, options, arguments.required_tensor("t"));
-                     }},
-                    {"forward_from_seq_len", [rotary, options](Arguments& arguments) -> Value {
-                       const auto length = required_length(arguments, "seq_len");
-                       return rotary_value(*rotary, options, at::arange(length, at::kLong));
-                     }}});
+  return model_of_methods(
+      "RotaryEmbedding", rotary,
+      {{"forward",
+        [rotary, options](Arguments& arguments) -> Value {
+          arguments.integer("offset");  // Python takes it and uses it nowhere
+          return rotary_value(*rotary, options, arguments.required_tensor("t"));
+        }},
+       {"forward_from_seq_len", [rotary, options](Arguments& arguments) -> Value {
+          const auto length = required_length(arguments, "seq_len");
+          return rotary_value(*rotary, options, at::arange(length, at::kLong));
+        }}});
 }
 
 std::shared_ptr<Model> polar_part(const PolarEmbeddingOptions& options) {
@@ -169,12 +171,13 @@ std::shared_ptr<Model> polar_part(const PolarEmbeddingOptions& options) {
   require_size(options.heads, "heads");
   const auto polar = std::make_shared<PolarEmbedding>(options.dim, options.heads,
                                                       options.bias_uniform_init, options.base);
-  return make_part("PolarEmbedding", polar,
-                   {{"forward", [polar](Arguments& arguments) -> Value {
-                       arguments.integer("offset");  // Python takes it and uses it nowhere
-                       const auto angles = polar->forward(arguments.required_tensor("t"));
-                       return Value::list(std::vector<at::Tensor>{angles, polar->key_bias()});
-                     }}});
+  return model_of_methods(
+      "PolarEmbedding", polar,
+      {{"forward", [polar](Arguments& arguments) -> Value {
+          arguments.integer("offset");  // Python takes it and uses it nowhere
+          const auto angles = polar->forward(arguments.required_tensor("t"));
+          return Value::list(std::vector<at::Tensor>{angles, polar->key_bias()});
+        }}});
 }
 
 void register_embeddings(ModelTypes& types) {
@@ -184,10 +187,10 @@ void register_embeddings(ModelTypes& types) {
         require_size(options.num_tokens, "num_tokens");
         const auto embedding = std::make_shared<TokenEmbeddingImpl>(options.dim, options.num_tokens,
                                                                     options.l2norm_embed);
-        return make_part("TokenEmbedding", embedding,
-                         {{"forward", [embedding](Arguments& arguments) -> Value {
-                             return embedding->forward(arguments.required_tensor("x"));
-                           }}});
+        return model_of_methods("TokenEmbedding", embedding,
+                                {{"forward", [embedding](Arguments& arguments) -> Value {
+                                    return embedding->forward(arguments.required_tensor("x"));
+                                  }}});
       });
   register_part<AbsolutePositionalEmbeddingOptions>(
       types, "AbsolutePositionalEmbedding", [](const AbsolutePositionalEmbeddingOptions& options) {

@@ -1,0 +1,15 @@
+#include "x_transformers/core/capture_check.h"
+
+namespace x_transformers {
+
+std::string capture_refusal(const torch::nn::Module& model) {
+  if (const auto* check = dynamic_cast<const CaptureCheck*>(&model)) {
+    if (auto reason = check->capture_refusal(); !reason.empty()) return reason;
+  }
+  for (const auto& child : model.children()) {
+    if (auto reason = capture_refusal(*child); !reason.empty()) return reason;
+  }
+  return {};
+}
+
+}  // namespace x_transformers

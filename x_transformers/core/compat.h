@@ -1,0 +1,41 @@
+// Whose numbers a model has: the release of Python's x-transformers that its options and weights
+// mean.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace x_transformers {
+
+/// What releases of Python's x-transformers do in different ways. A module that one of these
+/// concerns reads its value, and never asks for the release.
+struct PythonMeaning {
+  bool zero_max_mem_len_keeps_all = true;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("zero_max_mem_len_keeps_all", zero_max_mem_len_keeps_all,
+      "max_mem_len = 0 keeps all memories, and not none");
+  }
+};
+
+/// The two keys that a model file has beside those of its type, as values. They hold for the whole
+/// file.
+struct Compat {
+  std::string xt_compat = "2.16.1";
+  /// Python's numbers also where Python is plainly wrong (docs/python-to-cpp.md), and not what is
+  /// meant. None of the classes built so far has such a place.
+  bool python_quirks = false;
+
+  /// What the release means.
+  const PythonMeaning& meaning() const;
+  bool operator==(const Compat&) const = default;
+};
+
+/// The releases that there is a meaning of, oldest first.
+std::vector<std::string> known_releases();
+
+/// Throws InputError, naming `where`, unless the release is a known one.
+void require_known_release(const std::string& xt_compat, const std::string& where);
+
+}  // namespace x_transformers

@@ -1,0 +1,37 @@
+// What writing asks of a model.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "x_transformers/core/token_limit.h"
+#include "x_transformers/generation/decoding_session.h"
+
+namespace x_transformers {
+
+/// What is known before a session's first token.
+struct SessionRequest {
+  int64_t expected_tokens = 0;  ///< after the prompt, if known: caches get room at once
+  /// Decode on caches of fixed size, on CUDA as a graph; default: where that works.
+  std::optional<bool> fixed_caches = std::nullopt;
+};
+
+/// A model that predicts the next token of a sequence.
+class TokenWriter {
+ public:
+  virtual ~TokenWriter() = default;
+  /// The tokens that it can read, and those that it has logits for; empty where a module from the
+  /// options decides.
+  virtual std::optional<TokenLimit> readable_tokens() const = 0;
+  virtual std::optional<TokenLimit> written_tokens() const = 0;
+  /// Tokens of the longest prompt; 0: of any length.
+  virtual int64_t max_seq_len() const = 0;
+  /// The token that stands where there is none.
+  virtual int64_t pad_value() const = 0;
+  /// A batch of sequences to be continued, for a caller that has the model in evaluation mode and
+  /// records no gradients.
+  virtual std::unique_ptr<DecodingSession> start_session(const SessionRequest& request) = 0;
+};
+
+}  // namespace x_transformers

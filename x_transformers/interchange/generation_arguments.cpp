@@ -1,0 +1,140 @@
+#include "x_transformers/interchange/generation_arguments.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
+#include "x_transformers/core/warning.h"
+#include "x_transformers/generation/align.h"
+#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/model.h"
+#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/io/state_dict.h"
+
+namespace x_transformers {
+
+GenerateOptions take_generate_options(Arguments& arguments) {
+  GenerateOptions options;
+  options.seq_len = arguments.integer("seq_len").value_or(options.seq_len);
+  options.temperature = arguments.number("temperature").value_or(options.temperature);
+  options.eos_token = arguments.integer("eos_token");
+  options.filter_logits_fn = arguments.text("filter_logits_fn");
+  options.filter_kwargs = arguments.numbers_by_key("filter_kwargs");
+  options.seed = arguments.integer("seed");
+  return options;
+}
+
+BeamSearchOptions take_beam_search_options(Arguments& arguments) {
+  BeamSearchOptions options;
+  options.seq_len = arguments.integer("seq_len").value_or(options.seq_len);
+  options.beams = arguments.integer("beams").value_or(options.beams);
+  options.return_beams_and_scores = arguments.flag("return_beams_and_scores");
+  options.eos_token = arguments.integer("eos_token");
+  options.temperature = arguments.number("temperature").value_or(options.temperature);
+  options.stochastic = arguments.flag("stochastic");
+  options.filter_logits_fn = arguments.text("filter_logits_fn").value_or(options.filter_logits_fn);
+  options.filter_kwargs = arguments.numbers_by_key("filter_kwargs");
+  options.length_penalty = arguments.number("length_penalty").value_or(options.length_penalty);
+  options.seed = arguments.integer("seed");
+  return options;
+}
+
+GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompts_name,
+                                        AutoregressiveWrapperImpl& model) {
+  GenerationInputs inputs;
+  const auto embedded = token_range(*model.net());
+  const auto list = arguments.tensors(prompts_name);
+  for (size_t i = 0; i < list.size(); ++i) {
+    require_in_range(list[i], fmt::format("{}.{}", prompts_name, i), embedded);
+  }
+  if (list.empty()) {
+    inputs.prompts = arguments.required_tensor(prompts_name);
+  } else {
+    const auto joined = join_prompts(list, model.options().pad_value);
+    inputs.prompts = joined.prompts;
+    inputs.prompt_lens = joined.lens;
+  }
+  if (list.empty()) require_in_range(inputs.prompts, prompts_name, embedded);
+  if (list.empty()) inputs.prompt_lens = arguments.tensor_or_integers("prompt_lens");
+  inputs.cache_kv = arguments.flag("cache_kv", true);
+  inputs.restrict_to_max_seq_len = arguments.flag("restrict_to_max_seq_len", true);
+  return inputs;
+}
+
+namespace {
+
+/// The net of a model to decode against, with those of `weights` whose names begin with `prefix`;
+/// freshly initialised without any.
+std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& weights,
+                                          const std::string& prefix) {
+  const std::string where = "kwargs.amateur_model";
+  const auto model = build_model(config, where);
+  const auto net = model->token_model();
+  require(net != nullptr, where + ".type: expected a model that predicts tokens, got '" +
+                              config.value("type", std::string()) + "'");
+  make_part(where.c_str(), [&] {
+    net->require_next_token_logits();
+    return true;
+  });
+  TensorMap own;
+  for (const auto& [name, tensor] : weights) {
+    if (name.starts_with(prefix)) own[name.substr(prefix.size())] = tensor;
+  }
+  if (!own.empty()) load_state_dict(model->module(), own);
+  return net;
+}
+
+}  // namespace
+
+std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
+                                                     AutoregressiveWrapperImpl& expert) {
+  const bool is_list = arguments.is_list("amateur_model");
+  const auto configs = arguments.objects("amateur_model");
+  const auto settings = arguments.objects("contrastive_decode_kwargs");
+  if (configs.empty() && !settings.empty())
+    warn_unused("contrastive_decode_kwargs: change nothing, there is no amateur_model");
+  require(settings.empty() || configs.empty() || settings.size() == configs.size(),
+          fmt::format("contrastive_decode_kwargs: expected one for each amateur_model, {}, got {}",
+                      configs.size(), settings.size()));
+  const auto weights = arguments.tensors_by_key("amateur_model");
+  const auto like = expert.parameters().at(0);
+  std::vector<GenerationInputs::Amateur> amateurs;
+  for (size_t i = 0; i < configs.size(); ++i) {
+    ContrastiveDecodeOptions options;
+    if (!settings.empty())
+      options = options_from_json<ContrastiveDecodeOptions>(settings[i],
+                                                            "kwargs.contrastive_decode_kwargs");
+    const auto net = build_amateur(configs[i], weights, is_list ? fmt::format("{}.", i) : "");
+    net->to(like.device(), like.scalar_type());
+    amateurs.push_back({net, options.beta, options.alpha});
+  }
+  return amateurs;
+}
+
+void take_without_effect(Arguments& arguments, std::initializer_list<const char*> flags) {
+  UnusedOptions unused("nothing that is returned hangs on it", true);
+  for (const auto* flag : flags) unused.add(flag, arguments.flag(flag));
+  unused.add("cache_age", arguments.integer("cache_age").has_value());
+  warn_unused(unused.messages());
+}
+
+void take_without_effect_in_generation(Arguments& arguments) {
+  take_without_effect(arguments, {"return_attn", "input_not_include_cache", "return_mems",
+                                  "return_logit_entropies"});
+  if (arguments.number("attn_z_loss_weight"))
+    warn_unused("attn_z_loss_weight: changes nothing, generation has no loss");
+}
+
+void require_tokens_of_loss(const at::Tensor& x, const char* name,
+                            const AutoregressiveWrapperImpl& model) {
+  auto embedded = token_range(*model.net()), predicted = logits_range(*model.net());
+  embedded.other = predicted.other = model.options().ignore_index;
+  require_in_range(x, name, embedded);
+  if (x.dim() == 2 && x.size(1) > 1) {
+    const auto targets = x.narrow(1, 1, x.size(1) - 1);
+    require_in_range(targets, std::string(name) + "[:, 1:]", predicted);
+  }
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,22 @@
+#include "x_transformers/interchange/model.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "x_transformers/core/capture_check.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
+
+namespace x_transformers {
+
+SampleCall Model::sample_call(std::optional<int64_t>) {
+  throw InputError("no sample call is known of this type");
+}
+
+at::Tensor Model::loss(const TensorMap& batch) {
+  return run_objective(*this, batch, Json::object(), ArgumentSource::checked);
+}
+
+std::string Model::capture_refusal() { return x_transformers::capture_refusal(module()); }
+
+}  // namespace x_transformers

@@ -1,0 +1,76 @@
+// A model as programs see it: built from JSON, called by name, trained, measured and, where it can
+// write, decoded. Everything that works with any model asks this interface and nothing else.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "x_transformers/interchange/arguments.h"
+#include "x_transformers/io/tensor_map.h"
+
+namespace x_transformers {
+
+class TokenModel;
+class TokenWriter;
+
+/// Arguments of a forward that shows what a model does and costs: one sequence, or several, with
+/// what else the options ask for.
+struct SampleCall {
+  TensorMap inputs;
+  std::string kwargs = "{}";  ///< a JSON object
+  int64_t tokens = 0;         ///< in a sequence, as the model runs on them
+};
+
+/// Tokens in a sequence of a sample call where the model has no max_seq_len.
+inline constexpr int64_t kUsualTokens = 1024;
+
+/// What a model that learns from sequences of tokens takes of them.
+struct TokenTask {
+  std::string input = "x";  ///< the argument [batch, seq + 1] of its loss
+  int64_t num_tokens = 0;   ///< tokens are 0 to num_tokens - 1
+  /// Tokens that it learns from at once, without the one that only the loss needs; empty: any.
+  std::optional<int64_t> longest = std::nullopt;
+  std::string limited_by = {};  ///< the option that sets `longest`, and how, for messages
+};
+
+/// A model of one type, for one caller at a time.
+class Model {
+ public:
+  virtual ~Model() = default;
+  /// Parameters and buffers, under Python's names.
+  virtual torch::nn::Module& module() = 0;
+
+  /// Calls a method: forward, or another that the Python class has (generate, beam_search, ...).
+  /// InputError where the model has none of that name.
+  virtual Value call(const std::string& method, Arguments& arguments) = 0;
+  /// The argument of forward that Python's callers give by position.
+  virtual std::string first_argument() const { return "x"; }
+
+  /// A forward of one sequence of `seq` tokens; default: max_seq_len, or kUsualTokens without one.
+  /// InputError where none is known.
+  virtual SampleCall sample_call(std::optional<int64_t> seq);
+
+  /// What a training step makes small, for a batch of tensors by the names of forward's arguments:
+  /// the result of forward if that is one number, else the mean square of its first floating
+  /// result. Reads nothing from the device.
+  virtual at::Tensor loss(const TensorMap& batch);
+
+  /// The tokens that the loss is of; empty: the model learns from other tensors. InputError, naming
+  /// the option, where the model has tokens but no loss of each next one.
+  virtual std::optional<TokenTask> token_task() { return std::nullopt; }
+
+  /// Why a training step cannot be a CUDA graph; empty: it can.
+  virtual std::string capture_refusal();
+
+  /// The model as one that writes; null: it does not.
+  virtual TokenWriter* writer() { return nullptr; }
+
+  /// The model as a net that wrappers take; null: it is none.
+  virtual std::shared_ptr<TokenModel> token_model() { return nullptr; }
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,144 @@
+#include "x_transformers/interchange/models/autoregressive.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "x_transformers/interchange/generation_arguments.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/interchange/transformer_returns.h"
+
+namespace x_transformers {
+namespace {
+
+/// The arguments of Python's constructor.
+struct AutoregressiveArguments : AutoregressiveWrapperOptions {
+  ModuleSpec net = {"TransformerWrapper"};
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("net", net, "the model, such as a TransformerWrapper");
+    AutoregressiveWrapperOptions::fields(v);
+  }
+};
+
+Value call_beam_search(AutoregressiveWrapperImpl& model, Arguments& arguments) {
+  auto inputs = take_generation_inputs(arguments, "prompts", model);
+  const auto options = take_beam_search_options(arguments);
+  inputs.net = take_transformer_inputs(arguments);
+  take_without_effect_in_generation(arguments);
+  require_in_range(inputs.net, *model.net());
+  const auto result = model.beam_search(inputs, options);
+  if (!options.return_beams_and_scores) return result.best();
+  return Value::list(std::vector<at::Tensor>{result.beams, result.scores});
+}
+
+Value call_generate(AutoregressiveWrapperImpl& model, Arguments& arguments) {
+  auto inputs = take_generation_inputs(arguments, "prompts", model);
+  const auto options = take_generate_options(arguments);
+  inputs.amateurs = take_amateurs(arguments, model);
+  inputs.net = take_transformer_inputs(arguments);
+  require_in_range(inputs.net, *model.net());
+  take_without_effect_in_generation(arguments);
+  return model.generate(inputs, options);
+}
+
+Value call_forward(AutoregressiveWrapperImpl& model, Arguments& arguments) {
+  const auto x = arguments.required_tensor("x");
+  auto inputs = take_transformer_inputs(arguments);
+  if (arguments.source() == ArgumentSource::outside) {
+    require_tokens_of_loss(x, "x", model);
+    require_in_range(inputs, *model.net());
+  }
+  Returns returns{};
+  returns.attn_z_loss = model.options().add_attn_z_loss;
+  inputs.attn_z_loss_weight =
+      arguments.number("attn_z_loss_weight").value_or(inputs.attn_z_loss_weight);
+  returns.attn_z_loss_weight = inputs.attn_z_loss_weight;
+  returns.logit_entropies = arguments.flag("return_logit_entropies");
+  returns.intermediates = true;
+  const bool return_outputs = arguments.flag("return_outputs");
+  returns.mems = arguments.flag("return_mems") && return_outputs;
+  take_without_effect(arguments, {"return_attn", "input_not_include_cache"});
+  arguments.absent("cache", "the loss of a sequence takes no cache");
+  inputs.keep_hiddens = inputs.attn_pool = return_outputs;
+  const auto output = model.forward(x, inputs);
+  if (!return_outputs) return output.loss;
+  auto cache = intermediates_value(output.net);
+  const auto mems =
+      returns.mems ? Value::list(next_mems(output.net, model.net()->traits().kept_mems)) : Value();
+  add_late_fields(cache, output.net, returns, mems, false);
+  return Value::list(
+      std::vector<Value>{output.loss, Value::list(std::vector<Value>{output.logits, cache})});
+}
+
+class AutoregressiveModel : public HolderModel<AutoregressiveWrapper> {
+ public:
+  AutoregressiveModel(std::shared_ptr<Model> net, const AutoregressiveWrapperOptions& options)
+      : HolderModel(AutoregressiveWrapper(net->token_model(), options)), net_(std::move(net)) {}
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    if (method == "beam_search") return call_beam_search(*holder_, arguments);
+    if (method == "generate") return call_generate(*holder_, arguments);
+    require_forward("AutoregressiveWrapper", method);
+    return call_forward(*holder_, arguments);
+  }
+
+  /// The net's, with one token more where the loss of the last needs one that the net does not see.
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    auto call = net_->sample_call(seq);
+    Arguments arguments(call.inputs, Json::parse(call.kwargs), ArgumentSource::checked);
+    if (holder_->leaves_out_last(take_transformer_inputs(arguments)))
+      call.inputs["x"] = at::zeros({1, call.tokens + 1}, at::kLong);
+    return call;
+  }
+
+  at::Tensor loss(const TensorMap& batch) override {
+    if (batch.size() > 1 || !batch.count("x")) return Model::loss(batch);
+    return holder_->forward(batch.at("x")).loss;
+  }
+
+  std::optional<TokenTask> token_task() override {
+    make_part("net", [&] {
+      holder_->net()->require_language_model();
+      return true;
+    });
+    const auto traits = holder_->net()->traits();
+    TokenTask task;
+    task.num_tokens = traits.num_tokens;
+    if (traits.max_seq_len == 0) return task;
+    // A sequence comes with the token after it, which the model sees only where its loss cannot
+    // spare it.
+    const bool sees_one_more = traits.has_abs_pos_emb && !holder_->leaves_out_last();
+    task.longest = traits.max_seq_len - (sees_one_more ? 1 : 0);
+    task.limited_by = fmt::format("max_seq_len = {}{}", traits.max_seq_len,
+                                  sees_one_more ? " less the token that only the loss needs" : "");
+    return task;
+  }
+
+  TokenWriter* writer() override { return holder_.get(); }
+  std::shared_ptr<TokenModel> token_model() override { return holder_->net(); }
+
+ private:
+  std::shared_ptr<Model> net_;
+};
+
+}  // namespace
+
+std::shared_ptr<Model> wrap_autoregressive(std::shared_ptr<Model> net,
+                                           const AutoregressiveWrapperOptions& options) {
+  return std::make_shared<AutoregressiveModel>(std::move(net), options);
+}
+
+void register_autoregressive(ModelTypes& types) {
+  types["AutoregressiveWrapper"] = model_type<AutoregressiveArguments>(
+      [](const AutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
+        const auto net = build_net(config, "net", place);
+        return built_at(place.where, [&] { return wrap_autoregressive(net, options); });
+      });
+}
+
+}  // namespace x_transformers

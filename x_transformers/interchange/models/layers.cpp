@@ -1,0 +1,150 @@
+// Stacks of layers and their parts in the interchange.
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/stack_sample.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/layers/attention_pool.h"
+
+namespace x_transformers {
+namespace {
+
+Value attended_list(const LayersOutput& output) {
+  Value value;
+  value.add("hiddens", Value::list(output.hiddens));
+  value.add("last_hidden", output.out);
+  value.add("layer_hiddens", Value::list(output.layer_hiddens));
+  return value;
+}
+
+class LayersModel : public HolderModel<AttentionLayers> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward(holder_->options().type_name(), method);
+    StackCall call(arguments, *holder_);
+    auto& inputs = call.inputs;
+    inputs.keep_hiddens = arguments.flag("return_hiddens");
+    const auto output = holder_->forward(inputs);
+    if (!inputs.keep_hiddens) return output.out;
+    return Value::list(std::vector<Value>{output.out, attended_list(output)});
+  }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    SampleCall call;
+    call.tokens = sample_tokens(seq);
+    call.inputs["x"] = at::zeros({1, call.tokens, holder_->options().dim});
+    add_stack_sample(*holder_, call);
+    return call;
+  }
+};
+
+/// Python's Intermediates.
+Value intermediates_of(const AttentionOutput& output, const AttentionCall& call,
+                       const AttentionOptions& options) {
+  Value intermediates;
+  intermediates.add("qk_similarities", output.maps.qk_similarities);
+  intermediates.add("pre_softmax_attn", output.maps.pre_softmax_attn);
+  intermediates.add("post_softmax_attn", output.maps.post_softmax_attn);
+  intermediates.add("values", output.values);
+  std::vector<at::Tensor> kept = {output.unrotated_kv.first, output.unrotated_kv.second};
+  if (!options.use_latent_kv) {
+    for (size_t part = 0; part < call.cached.size(); ++part)
+      kept[part] = at::cat({call.cached[part], kept[part]}, 2);
+  }
+  intermediates.add("cached_kv", Value::list(kept));
+  intermediates.add("hybrid_hidden", output.hybrid_hidden);
+  return intermediates;
+}
+
+class AttentionModel : public HolderModel<Attention> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward("Attention", method);
+    const auto& options = holder_->options();
+    AttentionCall call(arguments, *holder_);
+    const bool return_intermediates = arguments.flag("return_intermediates");
+    call.inputs.keep_maps = return_intermediates && !options.flash;
+    call.inputs.keep_unrotated = return_intermediates;
+    const auto output = holder_->forward(call.inputs);
+    if (!return_intermediates) return output.out;
+    return Value::list(std::vector<Value>{output.out, intermediates_of(output, call, options)});
+  }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    const auto& o = holder_->options();
+    SampleCall call;
+    call.tokens = sample_tokens(seq);
+    const auto features = [&](int64_t dim) { return at::zeros({1, call.tokens, dim}); };
+    call.inputs["x"] = features(o.dim);
+    if (o.qkv_receive_diff_residuals) call.inputs["x"] = at::zeros({3, 1, call.tokens, o.dim});
+    if (o.dim_context) call.inputs["context"] = features(*o.dim_context);
+    if (o.flash_pack_seq) add_packed_sample("flash_pack_seq_kwargs", call);
+    return call;
+  }
+};
+
+class FeedForwardModel : public HolderModel<FeedForward> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward("FeedForward", method);
+    return holder_->forward(arguments.required_tensor("x"), arguments.tensor("deep_embed"));
+  }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    SampleCall call;
+    call.tokens = sample_tokens(seq);
+    call.inputs["x"] = at::zeros({1, call.tokens, holder_->options().dim});
+    return call;
+  }
+};
+
+class PoolModel : public HolderModel<AttentionPool> {
+ public:
+  PoolModel(AttentionPool pool, int64_t dim_context)
+      : HolderModel(std::move(pool)), dim_context_(dim_context) {}
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward("AttentionPool", method);
+    return holder_->forward(arguments.required_tensor("context"), arguments.tensor("mask"));
+  }
+  std::string first_argument() const override { return "context"; }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    SampleCall call;
+    call.tokens = sample_tokens(seq);
+    call.inputs["context"] = at::zeros({1, call.tokens, dim_context_});
+    return call;
+  }
+
+ private:
+  int64_t dim_context_;
+};
+
+}  // namespace
+
+void register_layers(ModelTypes& types) {
+  for (const auto& name : AttentionLayersOptions::type_names()) {
+    types[name] = model_type<AttentionLayersOptions>([](const AttentionLayersOptions& options) {
+      return std::make_shared<LayersModel>(AttentionLayers(options));
+    });
+  }
+  types["Attention"] = model_type<AttentionOptions>([](const AttentionOptions& options) {
+    return std::make_shared<AttentionModel>(Attention(options));
+  });
+  types["FeedForward"] = model_type<FeedForwardOptions>([](const FeedForwardOptions& options) {
+    return std::make_shared<FeedForwardModel>(FeedForward(options));
+  });
+  types["AttentionPool"] = model_type<AttentionPoolOptions>([](const AttentionPoolOptions& o) {
+    return std::make_shared<PoolModel>(AttentionPool(o), o.dim_context.value_or(o.dim));
+  });
+}
+
+}  // namespace x_transformers

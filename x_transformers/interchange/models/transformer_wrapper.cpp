@@ -1,0 +1,55 @@
+// TransformerWrapper in the interchange.
+#include "x_transformers/models/transformer_wrapper.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/stack_sample.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/transformer_returns.h"
+
+namespace x_transformers {
+namespace {
+
+class TransformerWrapperModel : public HolderModel<TransformerWrapper> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward("TransformerWrapper", method);
+    TransformerCall call(arguments, *holder_);
+    auto& inputs = call.inputs;
+    const auto returns = take_returns(arguments);
+    set_wants(inputs, returns);
+    inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
+    return returned(holder_, holder_->forward(inputs), returns);
+  }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    const auto& o = holder_->options();
+    SampleCall call;
+    call.tokens = sample_tokens(seq, o.max_seq_len);
+    call.inputs["x"] = at::zeros({1, call.tokens}, at::kLong);
+    add_stack_sample(*holder_->attn_layers(), call);
+    for (const auto& [name, count] : o.embed_num_tokens)
+      call.inputs["embed_ids." + name] = at::zeros({1, call.tokens}, at::kLong);
+    // As often as it may come to in training.
+    if (o.recycling) call.kwargs = Json{{"recycle_steps", o.train_max_recycle_steps}}.dump();
+    return call;
+  }
+
+  std::shared_ptr<TokenModel> token_model() override { return holder_.ptr(); }
+};
+
+}  // namespace
+
+void register_transformer_wrapper(ModelTypes& types) {
+  types["TransformerWrapper"] =
+      model_type<TransformerWrapperOptions>([](const TransformerWrapperOptions& options) {
+        return std::make_shared<TransformerWrapperModel>(TransformerWrapper(options));
+      });
+  types["TransformerWrapper"].is_net = true;
+}
+
+}  // namespace x_transformers

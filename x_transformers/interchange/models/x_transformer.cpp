@@ -1,0 +1,64 @@
+// XTransformer in the interchange.
+#include "x_transformers/systems/x_transformer.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/generation_arguments.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/token_bounds.h"
+
+namespace x_transformers {
+namespace {
+
+Value call_x_transformer(XTransformerImpl& model, const std::string& method, Arguments& arguments) {
+  if (method == "generate") {
+    const auto seq_in = arguments.required_tensor("seq_in");
+    const auto mask = arguments.tensor("mask");
+    const auto attn_mask = arguments.tensor("attn_mask");
+    auto inputs = take_generation_inputs(arguments, "seq_out_start", *model.decoder());
+    require_in_range(seq_in, "seq_in", token_range(*model.encoder()));
+    return model.generate(seq_in, inputs, take_generate_options(arguments), mask, attn_mask);
+  }
+  require_forward("XTransformer", method);
+  const auto src = arguments.required_tensor("src");
+  const auto tgt = arguments.required_tensor("tgt");
+  const auto mask = arguments.tensor("mask");
+  const auto attn_mask = arguments.tensor("attn_mask");
+  if (arguments.source() == ArgumentSource::outside) {
+    require_in_range(src, "src", token_range(*model.encoder()));
+    require_tokens_of_loss(tgt, "tgt", *model.decoder());
+  }
+  return model.forward(src, tgt, mask, attn_mask, arguments.tensor("src_prepend_embeds")).loss;
+}
+
+class XTransformerModel : public HolderModel<XTransformer> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    return call_x_transformer(*holder_, method, arguments);
+  }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    auto& decoder = holder_->decoder();
+    SampleCall call;
+    call.tokens = sample_tokens(seq, decoder->max_seq_len());
+    const auto src = sample_tokens(seq, holder_->encoder()->traits().max_seq_len);
+    call.inputs["src"] = at::zeros({1, src}, at::kLong);
+    // The loss of the last token may need one more, which the decoder does not see.
+    const auto more = decoder->leaves_out_last() ? 1 : 0;
+    call.inputs["tgt"] = at::zeros({1, call.tokens + more}, at::kLong);
+    return call;
+  }
+};
+
+}  // namespace
+
+void register_x_transformer(ModelTypes& types) {
+  types["XTransformer"] = model_type<XTransformerOptions>([](const XTransformerOptions& options) {
+    return std::make_shared<XTransformerModel>(XTransformer(options));
+  });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,19 @@
+#include "x_transformers/interchange/net_argument.h"
+
+#include "x_transformers/interchange/interchange.h"
+
+namespace x_transformers {
+
+std::shared_ptr<Model> build_net(const Json& config, const char* key, const ModelPlace& place) {
+  const auto below = place.below(key);
+  auto given = config.at(key);
+  if (!given.is_object()) detail::wrong_type(below.where, "an object with a type", given);
+  if (!given.contains("type")) given["type"] = "TransformerWrapper";
+  auto net = build_part(given, below);
+  require(is_net(given),
+          below.where + ".type: expected a net over tokens, such as TransformerWrapper, got '" +
+              given["type"].get<std::string>() + "'");
+  return net;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,148 @@
+#include "x_transformers/interchange/registry.h"
+
+#include <algorithm>
+#include <set>
+
+#include "x_transformers/nn/callable_module.h"
+
+namespace x_transformers {
+namespace {
+
+/// Classes of the Python library that have no type here yet.
+const std::set<std::string>& types_to_come() {
+  static const std::set<std::string> names = {"BeliefStateWrapper",
+                                              "ContinuousAutoregressiveWrapper",
+                                              "ContinuousTransformerWrapper",
+                                              "DPO",
+                                              "EntropyBasedTokenizer",
+                                              "FreeTransformer",
+                                              "GPTVAE",
+                                              "MultiInputTransformerWrapper",
+                                              "NeoMLP",
+                                              "NonAutoregressiveWrapper",
+                                              "UniversalPretrainWrapper",
+                                              "XLAutoregressiveWrapper",
+                                              "XValAutoregressiveWrapper",
+                                              "XValTransformerWrapper"};
+  return names;
+}
+
+ModelTypes own_types() {
+  ModelTypes types;
+  register_norms(types);
+  register_residuals(types);
+  register_positions(types);
+  register_blocks(types);
+  register_attend(types);
+  register_callables(types);
+  register_layers(types);
+  register_transformer_wrapper(types);
+  register_vision(types);
+  register_autoregressive(types);
+  register_x_transformer(types);
+  return types;
+}
+
+/// All types; those of the library can be given as modules too (token_emb, hybrid_module, ...).
+ModelTypes& types() {
+  static ModelTypes all = [] {
+    auto own = own_types();
+    for (const auto& [name, type] : own) register_callable(name, model_callable);
+    return own;
+  }();
+  return all;
+}
+
+const ModelType& find_type(const std::string& name, const std::string& where) {
+  const auto found = types().find(name);
+  if (found == types().end()) {
+    require(!types_to_come().count(name), where + ": " + name + ": not built yet");
+    throw InputError(where + ": unknown type '" + name + "'" +
+                     detail::nearest_hint(name, model_types()));
+  }
+  return found->second;
+}
+
+std::string type_of(const Json& config, const std::string& where) {
+  if (!config.is_object()) detail::wrong_type(where, "an object with a type", config);
+  const auto type = config.find("type");
+  require(type != config.end() && type->is_string(), where + ".type: expected the name of a class");
+  return type->get<std::string>();
+}
+
+/// Takes the keys that hold for the whole file out of `config`.
+Compat take_compat(Json& config, const std::string& where) {
+  Compat compat;
+  if (!config.is_object()) return compat;
+  if (config.contains("xt_compat"))
+    read_value(config["xt_compat"], compat.xt_compat, where + ".xt_compat");
+  if (config.contains("python_quirks"))
+    read_value(config["python_quirks"], compat.python_quirks, where + ".python_quirks");
+  require_known_release(compat.xt_compat, where + ".xt_compat");
+  config.erase("xt_compat");
+  config.erase("python_quirks");
+  return compat;
+}
+
+/// Whether `value` is a model given as a value of another.
+bool is_model(const Json& value) {
+  return value.is_object() && value.contains("type") && value["type"].is_string() &&
+         is_model_type(value["type"].get<std::string>());
+}
+
+}  // namespace
+
+void register_model_type(const std::string& name, ModelType type) {
+  require(types().emplace(name, std::move(type)).second, name + ": is a type already");
+  register_callable(name, model_callable);
+}
+
+bool is_model_type(const std::string& name) { return types().count(name) > 0; }
+
+std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place) {
+  const auto& type = find_type(type_of(config, place.where), place.where + ".type");
+  return type.build(config, place);
+}
+
+std::shared_ptr<Model> build_model(const Json& config, const std::string& where) {
+  ModelPlace place{where};
+  auto own = config;
+  place.compat = take_compat(own, where);
+  return build_part(own, place);
+}
+
+bool is_net(const Json& config) {
+  return find_type(type_of(config, "config"), "config.type").is_net;
+}
+
+Json spell_out(const Json& config) {
+  const auto type = type_of(config, "config");
+  auto own = config;
+  const auto compat = take_compat(own, "config");
+  auto spelled = find_type(type, "config.type").spell_out(own);
+  for (auto& value : spelled) {
+    if (is_model(value)) value = spell_out(value);
+  }
+  spelled["type"] = type;
+  if (compat != Compat()) {
+    spelled["xt_compat"] = compat.xt_compat;
+    spelled["python_quirks"] = compat.python_quirks;
+  }
+  return spelled;
+}
+
+std::vector<std::string> model_types() {
+  std::vector<std::string> names;
+  for (const auto& [name, type] : types()) names.push_back(name);
+  return names;
+}
+
+std::vector<OptionHelp> model_options(const std::string& type) {
+  return find_type(type, "options").help();
+}
+
+void require_forward(const std::string& type, const std::string& method) {
+  require(method == "forward", type + ": has no method '" + method + "'");
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,61 @@
+// What wrappers, decoding and checks need of a net: tokens in, the logits of the next ones out.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "x_transformers/core/token_limit.h"
+
+namespace x_transformers {
+
+class DecodingSession;
+struct SessionOptions;
+struct TransformerInputs;
+struct TransformerOutput;
+
+/// What is fixed when a net is built.
+struct TokenModelTraits {
+  int64_t num_tokens = 0;
+  int64_t max_seq_len = 0;                          ///< 0: any
+  std::optional<int64_t> kept_mems = std::nullopt;  ///< tokens of memory that are kept; empty: all
+  /// Whether it adds embeddings of positions, which may end at max_seq_len.
+  bool has_abs_pos_emb = false;
+  bool predicts_log_probs = false;   ///< in place of logits
+  bool predicts_next_embed = false;  ///< has a head for the next token's embedding
+};
+
+/// A net over tokens. Wrappers hold one that they need not have built.
+class TokenModel : public torch::nn::Module {
+ public:
+  /// Throws InputError for inputs that do not fit the options.
+  virtual TransformerOutput forward(const TransformerInputs& inputs) = 0;
+  virtual TokenModelTraits traits() const = 0;
+
+  /// The tokens that have an embedding, and those that have logits; empty where a module from the
+  /// options decides.
+  virtual std::optional<TokenLimit> embedded_tokens() const = 0;
+  virtual std::optional<TokenLimit> predicted_tokens() const = 0;
+  /// The positions that have an embedding; empty: any.
+  virtual std::optional<TokenLimit> embedded_positions() const = 0;
+  /// How many ids each of its further embeddings has, by name (embed_num_tokens).
+  virtual std::map<std::string, int64_t> further_ids() const { return {}; }
+
+  /// Throws InputError, naming the option, unless there are logits of each token to predict the
+  /// next by.
+  virtual void require_next_token_logits() const = 0;
+  /// The same unless tokens alone are enough to train on, with a single head that has logits for
+  /// each of them.
+  virtual void require_language_model() const = 0;
+  /// Whether the results of other tokens are the same without the last one.
+  virtual bool hides_last_token() const = 0;
+
+  /// A batch of sequences to be decoded.
+  virtual std::unique_ptr<DecodingSession> start_session(SessionOptions options) = 0;
+};
+
+}  // namespace x_transformers
