@@ -357,7 +357,7 @@ TEST(MeantInstead, ContextualPositionsWithSoftOneHot) {
   const torch::NoGradGuard no_grad;
   constexpr int64_t kMost = 4;
   constexpr double kTemperature = 0.05;
-  CoPE cope(kDimHead, 1, kMost, true, false);
+  CoPE cope({.dim = kDimHead, .heads = 1, .max_pos = kMost, .soft_onehot = true});
   cope.parameters()[0].normal_();
   const auto learned = cope.parameters()[0];
   const auto q = some({1, 1, kTokens, kDimHead}), scores = some({1, 1, kTokens, kTokens});
@@ -377,7 +377,7 @@ TEST(MeantInstead, ContextualPositionsWithSoftOneHot) {
 TEST(MeantInstead, PolarEmbeddingWithUniformBiasInit) {
   const torch::NoGradGuard no_grad;
   at::manual_seed(3);
-  const PolarEmbedding module(64, 8, true);
+  const PolarEmbedding module({.dim = 64, .heads = 8, .bias_uniform_init = true});
   const auto bias = module.key_bias();
   EXPECT_LE(bias.max().item<double>(), 0);
   EXPECT_GE(bias.min().item<double>(), -2 * M_PI);

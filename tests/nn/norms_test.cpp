@@ -30,7 +30,7 @@ TEST(Norms, LayerNormIsCentredAndScaled) {
   const auto x = some({2, 3, kDim}), gain = at::arange(1, kDim + 1).to(at::kFloat);
   const auto centred = x - x.mean(-1, true);
   const auto expected = centred / (centred.square().mean(-1, true) + 1e-5).sqrt() * gain;
-  LayerNorm plain(kDim), offset(kDim, /*unit_offset=*/true);
+  LayerNorm plain(kDim), offset(NormModuleOptions{.dim = kDim, .unit_offset = true});
   set(plain, "gamma", gain);
   set(offset, "gamma", gain - 1);
   expect_close(plain.forward(x), expected);
@@ -39,7 +39,7 @@ TEST(Norms, LayerNormIsCentredAndScaled) {
 
 TEST(Norms, RootMeanSquareHasAGainForEachFeatureOneOrNone) {
   const auto x = some({2, 3, kDim}), gain = at::arange(1, kDim + 1).to(at::kFloat);
-  RootMeanSquareNorm each(kDim, false), one(1, false), none(0, false);
+  RootMeanSquareNorm each({kDim}), one({1}), none({});
   set(each, "g", gain);
   set(one, "g", at::full({1}, 3.0));
   expect_close(each.forward(x), unit_rows(x) * gain);
@@ -59,15 +59,15 @@ TEST(Norms, ARowOfZerosStaysFinite) {
 
 TEST(Norms, AdaptiveNormsStartWithoutTheCondition) {
   const auto x = some({2, 3, kDim}), condition = some({2, 1, 4});
-  AdaptiveLayerNorm layer(kDim, 4);
-  AdaptiveRMSNorm root(kDim, 4);
+  AdaptiveLayerNorm layer({kDim, 4});
+  AdaptiveRMSNorm root({kDim, 4});
   expect_close(layer.forward(x, condition), LayerNorm(kDim).forward(x));
   expect_close(root.forward(x, condition), unit_rows(x));
 }
 
 TEST(Norms, DynamicTanhIsItsFormula) {
   const auto x = some({2, 3, kDim});
-  DynamicTanh norm(kDim, 0.5, /*unit_offset=*/false);
+  DynamicTanh norm({.dim = kDim, .init_alpha = 0.5});
   set(norm, "gamma", at::full({kDim}, 2.0));
   set(norm, "beta", at::full({kDim}, 0.25));
   expect_close(norm.forward(x), (x * 0.5).tanh() * 2 + 0.25);

@@ -36,7 +36,7 @@ struct Identity : Block {
 
 TEST(Residuals, TheResidualIsAddedScaled) {
   const auto out = some({1, 2, kDim}), residual = some({1, 2, kDim}, 6);
-  Residual plain(kDim, false, 0.5), scaled(kDim, true, 0.5);
+  Residual plain({kDim, false, 0.5}), scaled({kDim, true, 0.5});
   const torch::NoGradGuard no_grad;
   scaled.named_parameters()["residual_scale"].fill_(3);
   expect_close(plain.forward(out, plain.prepare(residual)), out + residual * 0.5);
@@ -45,7 +45,7 @@ TEST(Residuals, TheResidualIsAddedScaled) {
 
 TEST(Residuals, GatingIsAGruCell) {
   const auto out = some({1, 2, kDim}), residual = some({1, 2, kDim}, 6);
-  GRUGating gating(kDim, false);
+  GRUGating gating({kDim});
   const auto weights = gating.named_parameters();
   const auto part = [&](const char* name, const at::Tensor& x) {
     const std::string end = name;
@@ -83,7 +83,7 @@ TEST(Residuals, LimeMixesTheLayersByWeightsOfTheToken) {
 
 TEST(Residuals, HyperConnectionsKeepEveryStream) {
   constexpr int64_t kStreams = 3;
-  HyperConnection hyper(kDim, 0, kStreams, 1);
+  HyperConnection hyper({.dim = kDim, .num_residual_streams = kStreams});
   const auto streams = some({2 * kStreams, 2, kDim});
   const auto prepared = hyper.prepare(streams);
   EXPECT_EQ(prepared.branch_input.sizes(), at::IntArrayRef({2, 2, kDim}));
@@ -107,7 +107,7 @@ TEST(Blocks, TheAdaptiveScaleStartsAtTheSigmoidOfItsBias) {
 }
 
 TEST(Positions, ThePolarBaseSetsTheFrequencies) {
-  const PolarEmbedding polar(4, 2, false, 100.0);
+  const PolarEmbedding polar({.dim = 4, .heads = 2, .base = 100.0});
   const auto angles = polar.forward(at::arange(3))[0];
   for (int64_t position = 0; position < 3; ++position) {
     for (int64_t i = 0; i < 4; ++i) {

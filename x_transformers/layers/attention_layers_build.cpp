@@ -74,27 +74,36 @@ void AttentionLayersImpl::build_positions() {
     scope->register_buffer("inv_freq", at::empty({0}));
     if (o.rotary_xpos) scope->register_buffer("scale", at::empty({0}));
   } else if (o.rotary_pos_emb) {
-    rotary_pos_emb_ = register_module(
-        "rotary_pos_emb", std::make_shared<RotaryEmbedding>(
-                              rotary_dim, o.rotary_xpos, o.rotary_xpos_scale_base,
-                              o.rotary_interpolation_factor, 10000, o.rotary_base_rescale_factor));
+    rotary_pos_emb_ = register_module("rotary_pos_emb",
+                                      std::make_shared<RotaryEmbedding>(RotaryEmbeddingOptions{
+                                          .dim = rotary_dim,
+                                          .use_xpos = o.rotary_xpos,
+                                          .scale_base = o.rotary_xpos_scale_base,
+                                          .interpolation_factor = o.rotary_interpolation_factor,
+                                          .base_rescale_factor = o.rotary_base_rescale_factor}));
   }
   if (o.polar_pos_emb) {
-    polar_pos_emb_ = register_module(
-        "polar_pos_emb",
-        std::make_shared<PolarEmbedding>(o.attn.dim_head, o.heads, o.polar_bias_uniform_init));
+    polar_pos_emb_ =
+        register_module("polar_pos_emb", std::make_shared<PolarEmbedding>(PolarEmbeddingOptions{
+                                             o.attn.dim_head, o.heads, o.polar_bias_uniform_init}));
   }
   if (o.rel_pos_bias) {
     rel_pos_ = std::make_shared<RelativePositionBias>(
-        std::sqrt(static_cast<double>(o.attn.dim_head)), o.causal, o.rel_pos_num_buckets,
-        o.rel_pos_max_distance, o.heads);
+        RelativePositionBiasOptions{.scale = std::sqrt(static_cast<double>(o.attn.dim_head)),
+                                    .causal = o.causal,
+                                    .num_buckets = o.rel_pos_num_buckets,
+                                    .max_distance = o.rel_pos_max_distance,
+                                    .heads = o.heads});
   } else if (o.dynamic_pos_bias) {
     rel_pos_ = std::make_shared<DynamicPositionBias>(
-        o.dim / 4, o.heads, o.dynamic_pos_bias_mlp_depth, o.dynamic_pos_bias_log_distance,
-        o.dynamic_pos_bias_norm);
+        DynamicPositionBiasOptions{.dim = o.dim / 4,
+                                   .heads = o.heads,
+                                   .depth = o.dynamic_pos_bias_mlp_depth,
+                                   .log_distance = o.dynamic_pos_bias_log_distance,
+                                   .norm = o.dynamic_pos_bias_norm});
   } else if (o.alibi_pos_bias) {
-    rel_pos_ = std::make_shared<AlibiPositionalBias>(o.alibi_num_heads.value_or(o.heads), o.heads,
-                                                     o.rel_pos_kwargs.slopes);
+    rel_pos_ = std::make_shared<AlibiPositionalBias>(AlibiPositionalBiasOptions{
+        o.alibi_num_heads.value_or(o.heads), o.heads, o.rel_pos_kwargs.slopes});
   }
   if (rel_pos_) register_module("rel_pos", rel_pos_);
 }
@@ -150,11 +159,16 @@ std::shared_ptr<ResidualBase> AttentionLayersImpl::build_residual(const LayerSte
                                                                   int64_t index) const {
   const auto& o = options_;
   if (o.num_residual_streams > 1) {
-    return std::make_shared<HyperConnection>(o.dim, index, o.num_residual_streams,
-                                             step.hyper_connection_views);
+    return std::make_shared<HyperConnection>(
+        HyperConnectionOptions{.dim = o.dim,
+                               .layer_index = index,
+                               .num_residual_streams = o.num_residual_streams,
+                               .num_input_views = step.hyper_connection_views});
   }
-  if (o.gate_residual) return std::make_shared<GRUGating>(o.dim, o.scale_residual);
-  return std::make_shared<Residual>(o.dim, o.scale_residual, o.scale_residual_constant);
+  if (o.gate_residual)
+    return std::make_shared<GRUGating>(GRUGatingOptions{o.dim, o.scale_residual});
+  return std::make_shared<Residual>(
+      ResidualOptions{o.dim, o.scale_residual, o.scale_residual_constant});
 }
 
 void AttentionLayersImpl::build_layers() {

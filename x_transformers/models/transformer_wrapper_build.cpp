@@ -106,8 +106,7 @@ void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
     require_size(embedding.dim, "token_emb.dim");
     require_size(embedding.num_tokens, "token_emb.num_tokens");
   }
-  token_emb_ = register_module(
-      "token_emb", TokenEmbedding(embedding.dim, embedding.num_tokens, embedding.l2norm_embed));
+  token_emb_ = register_module("token_emb", TokenEmbedding(embedding));
   token_emb_->init();
 }
 
@@ -117,11 +116,12 @@ void TransformerWrapperImpl::build_embeddings(int64_t dim) {
   build_token_embedding(emb_dim);
   if (o.max_seq_len > 0 && o.use_abs_pos_emb && !attn_layers_->disable_abs_pos_emb()) {
     if (o.scaled_sinu_pos_emb) {
-      pos_emb_ = std::make_shared<ScaledSinusoidalEmbedding>(emb_dim);
+      pos_emb_ =
+          std::make_shared<ScaledSinusoidalEmbedding>(ScaledSinusoidalEmbeddingOptions{emb_dim});
     } else {
       require_size(o.max_seq_len, "max_seq_len");  // elsewhere it sizes nothing
-      pos_emb_ =
-          std::make_shared<AbsolutePositionalEmbedding>(emb_dim, o.max_seq_len, o.l2norm_embed);
+      pos_emb_ = std::make_shared<AbsolutePositionalEmbedding>(
+          AbsolutePositionalEmbeddingOptions{emb_dim, o.max_seq_len, o.l2norm_embed});
     }
     register_module("pos_emb", pos_emb_);
     pos_emb_->init();

@@ -35,8 +35,9 @@ void AttentionImpl::build_projections() {
     qk_norm_k_scale_ = register_parameter("qk_norm_k_scale", at::ones({kv_heads_, 1, o.dim_head}));
   }
   if (o.value_rmsnorm) {
-    value_rmsnorm_ = register_module("value_rmsnorm",
-                                     std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
+    value_rmsnorm_ = register_module(
+        "value_rmsnorm",
+        std::make_shared<MultiheadRMSNorm>(MultiheadRMSNormOptions{value_dim_head_, o.heads}));
   }
   if (o.num_mem_kv > 0) {
     mem_k_ = register_parameter("mem_k", at::randn({kv_heads_, o.num_mem_kv, o.dim_head}));
@@ -82,10 +83,10 @@ void AttentionImpl::build_hybrid() {
       fold_axially(*o.hybrid_fold_axial_dim, make_callable(*o.hybrid_module, "hybrid_module"));
   register_module("hybrid_module", hybrid_module_.module);
   auto norms = register_module("hybrid_norms", make_scope());
-  hybrid_out_norm_ =
-      norms->register_module("0", std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
-  hybrid_norm_ =
-      norms->register_module("1", std::make_shared<MultiheadRMSNorm>(value_dim_head_, o.heads));
+  hybrid_out_norm_ = norms->register_module(
+      "0", std::make_shared<MultiheadRMSNorm>(MultiheadRMSNormOptions{value_dim_head_, o.heads}));
+  hybrid_norm_ = norms->register_module(
+      "1", std::make_shared<MultiheadRMSNorm>(MultiheadRMSNormOptions{value_dim_head_, o.heads}));
   if (o.hybrid_learned_mix)
     hybrid_mix_ = register_module("hybrid_mix", linear_no_bias(o.dim, o.heads));
 }
@@ -103,20 +104,26 @@ AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(opti
 
   std::shared_ptr<CoPE> cope;
   if (o.use_cope) {
-    cope = std::make_shared<CoPE>(o.dim_head, o.heads, o.cope_max_pos, o.cope_soft_onehot_pos,
-                                  o.cope_talking_heads);
+    cope = std::make_shared<CoPE>(CoPEOptions{.dim = o.dim_head,
+                                              .heads = o.heads,
+                                              .max_pos = o.cope_max_pos,
+                                              .soft_onehot = o.cope_soft_onehot_pos,
+                                              .talking_heads = o.cope_talking_heads});
   }
   const auto& alibi = o.data_dependent_alibi_kwargs;
   if (o.data_dependent_alibi && o.data_dependent_alibi_per_row) {
-    per_row_alibi_ = register_module(
-        "data_dependent_alibi",
-        std::make_shared<PerRowDataDependentAlibi>(
-            o.dim, o.heads, o.data_dependent_alibi_per_row_dim_head, alibi.post_log_scale));
+    per_row_alibi_ =
+        register_module("data_dependent_alibi",
+                        std::make_shared<PerRowDataDependentAlibi>(PerRowDataDependentAlibiOptions{
+                            .dim = o.dim,
+                            .heads = o.heads,
+                            .dim_head = o.data_dependent_alibi_per_row_dim_head,
+                            .post_log_scale = alibi.post_log_scale}));
   } else if (o.data_dependent_alibi) {
     data_dependent_alibi_ =
         register_module("data_dependent_alibi",
-                        std::make_shared<DataDependentAlibi>(
-                            o.dim, o.heads, o.causal, alibi.bias_init, alibi.post_log_scale));
+                        std::make_shared<DataDependentAlibi>(DataDependentAlibiModuleOptions{
+                            o.dim, o.heads, o.causal, alibi.bias_init, alibi.post_log_scale}));
   }
 
   AttendOptions attend;

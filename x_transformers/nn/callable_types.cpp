@@ -135,8 +135,7 @@ MakeCallable maker(CallableModule (*make)(const OptionsType&)) {
 CallableModule make_token_embedding(const TokenEmbeddingOptions& options) {
   require_size(options.dim, "dim");
   require_size(options.num_tokens, "num_tokens");
-  return plain("TokenEmbedding",
-               TokenEmbedding(options.dim, options.num_tokens, options.l2norm_embed),
+  return plain("TokenEmbedding", TokenEmbedding(options),
                /*takes_floats=*/false);
 }
 
@@ -324,8 +323,10 @@ CallableModule norm_callable(const std::string& type, const std::shared_ptr<Norm
 CallableModule root_mean_square_norm(const std::string& type, int64_t gains,
                                      const NormModuleOptions& options) {
   require_size(options.dim, "dim");
-  return norm_callable(type, std::make_shared<RootMeanSquareNorm>(gains, options.unit_offset),
-                       options.dim);
+  return norm_callable(
+      type,
+      std::make_shared<RootMeanSquareNorm>(RootMeanSquareNorm::Options{gains, options.unit_offset}),
+      options.dim);
 }
 
 CallableModule make_simple_rms_norm(const NormModuleOptions& options) {
@@ -336,8 +337,7 @@ CallableModule make_simple_rms_norm(const NormModuleOptions& options) {
 
 CallableModule make_layer_norm(const NormModuleOptions& options) {
   require_size(options.dim, "dim");
-  return norm_callable("LayerNorm", std::make_shared<LayerNorm>(options.dim, options.unit_offset),
-                       options.dim);
+  return norm_callable("LayerNorm", std::make_shared<LayerNorm>(options), options.dim);
 }
 
 CallableModule make_rms_norm(const NormModuleOptions& options) {

@@ -9,6 +9,7 @@
 
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/callable_module.h"
+#include "x_transformers/nn/norm_options.h"
 
 namespace x_transformers {
 
@@ -100,18 +101,6 @@ struct DropoutModuleOptions {
   void fields(Visitor& v) {
     v("p", p, "the part that becomes zero in training");
     v("inplace", inplace, "accepted: it changes no number");
-  }
-};
-
-/// The norms of nn/norms.h by their dimension.
-struct NormModuleOptions {
-  int64_t dim = 0;
-  bool unit_offset = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("unit_offset", unit_offset, "gains are stored as an offset from one");
   }
 };
 

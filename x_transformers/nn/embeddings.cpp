@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/ops/norm.h"
 
 namespace x_transformers {
@@ -14,9 +15,12 @@ namespace {
 constexpr double kTinyNorm = 1e-5;
 }
 
-TokenEmbeddingImpl::TokenEmbeddingImpl(int64_t dim, int64_t num_tokens, bool l2norm_embed)
-    : l2norm_embed_(l2norm_embed),
-      emb_(register_module("emb", torch::nn::Embedding(num_tokens, dim))) {}
+TokenEmbeddingImpl::TokenEmbeddingImpl(const TokenEmbeddingOptions& o)
+    : l2norm_embed_(o.l2norm_embed) {
+  require_size(o.dim, "dim");
+  require_size(o.num_tokens, "num_tokens");
+  emb_ = register_module("emb", torch::nn::Embedding(o.num_tokens, o.dim));
+}
 
 at::Tensor TokenEmbeddingImpl::forward(const at::Tensor& tokens) {
   const auto embedded = emb_->forward(tokens.to(at::kLong));
@@ -41,12 +45,15 @@ at::Tensor Positions::resolve(int64_t length, const at::Device& device) const {
   return seq_start_pos.defined() ? resolved - seq_start_pos.unsqueeze(-1) : resolved;
 }
 
-AbsolutePositionalEmbedding::AbsolutePositionalEmbedding(int64_t dim, int64_t max_seq_len,
-                                                         bool l2norm_embed)
-    : scale_(l2norm_embed ? 1.0 : 1.0 / std::sqrt(static_cast<double>(dim))),
-      max_seq_len_(max_seq_len),
-      l2norm_embed_(l2norm_embed),
-      emb_(register_module("emb", torch::nn::Embedding(max_seq_len, dim))) {}
+AbsolutePositionalEmbedding::AbsolutePositionalEmbedding(
+    const AbsolutePositionalEmbeddingOptions& o)
+    : scale_(o.l2norm_embed ? 1.0 : 1.0 / std::sqrt(static_cast<double>(o.dim))),
+      max_seq_len_(o.max_seq_len),
+      l2norm_embed_(o.l2norm_embed) {
+  require_size(o.dim, "dim");
+  require_size(o.max_seq_len, "max_seq_len");
+  emb_ = register_module("emb", torch::nn::Embedding(o.max_seq_len, o.dim));
+}
 
 at::Tensor AbsolutePositionalEmbedding::forward(int64_t length, const Positions& positions,
                                                 const at::Device& device) {
@@ -65,11 +72,11 @@ void AbsolutePositionalEmbedding::init() {
   if (l2norm_embed_) emb_->weight.normal_(0.0, kTinyNorm);
 }
 
-ScaledSinusoidalEmbedding::ScaledSinusoidalEmbedding(int64_t dim, double theta)
-    : dim_(dim),
-      theta_(theta),
-      scale_(
-          register_parameter("scale", at::full({1}, 1.0 / std::sqrt(static_cast<double>(dim))))) {
+ScaledSinusoidalEmbedding::ScaledSinusoidalEmbedding(const ScaledSinusoidalEmbeddingOptions& o)
+    : dim_(o.dim), theta_(o.theta) {
+  const auto dim = o.dim;
+  require_size(dim, "dim");
+  scale_ = register_parameter("scale", at::full({1}, 1.0 / std::sqrt(static_cast<double>(dim))));
   require(dim % 2 == 0,
           "scaled_sinu_pos_emb: expected an even embedding dimension, got " + std::to_string(dim));
 }

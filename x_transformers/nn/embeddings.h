@@ -7,26 +7,15 @@
 #include <cstdint>
 #include <memory>
 
+#include "x_transformers/nn/embedding_options.h"
+
 namespace x_transformers {
-
-struct TokenEmbeddingOptions {
-  int64_t dim = 0;
-  int64_t num_tokens = 0;
-  bool l2norm_embed = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v.required("num_tokens", num_tokens, "size of the vocabulary");
-    v("l2norm_embed", l2norm_embed, "vectors of length one");
-  }
-};
 
 /// A vector for each token: [b, n] int64 -> [b, n, dim]. With `l2norm_embed` the vectors have
 /// length one (https://arxiv.org/abs/1910.06611 uses it to stabilise small-norm initialisation).
 class TokenEmbeddingImpl : public torch::nn::Module {
  public:
-  TokenEmbeddingImpl(int64_t dim, int64_t num_tokens, bool l2norm_embed = false);
+  explicit TokenEmbeddingImpl(const TokenEmbeddingOptions& options);
   at::Tensor forward(const at::Tensor& tokens);
   /// The start that TransformerWrapper gives: Kaiming normal, or nearly zero with `l2norm_embed`.
   void init();
@@ -60,7 +49,7 @@ class PositionalEmbedding : public torch::nn::Module {
 /// A learned vector for each position up to `max_seq_len`, times dim ** -0.5.
 class AbsolutePositionalEmbedding : public PositionalEmbedding {
  public:
-  AbsolutePositionalEmbedding(int64_t dim, int64_t max_seq_len, bool l2norm_embed = false);
+  explicit AbsolutePositionalEmbedding(const AbsolutePositionalEmbeddingOptions& options);
   at::Tensor forward(int64_t length, const Positions& positions, const at::Device& device) override;
   void init() override;
 
@@ -74,7 +63,7 @@ class AbsolutePositionalEmbedding : public PositionalEmbedding {
 /// Sines and cosines with a learned scale (arXiv:2202.10447 keeps the scale small at the start).
 class ScaledSinusoidalEmbedding : public PositionalEmbedding {
  public:
-  explicit ScaledSinusoidalEmbedding(int64_t dim, double theta = 10000);
+  explicit ScaledSinusoidalEmbedding(const ScaledSinusoidalEmbeddingOptions& options);
   at::Tensor forward(int64_t length, const Positions& positions, const at::Device& device) override;
 
  private:

@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/nn/norm_options.h"
+
 namespace x_transformers {
 
 /// A normalisation of the last dimension, [..., dim] -> [..., dim].
@@ -21,7 +23,8 @@ class Norm : public torch::nn::Module {
 /// Layer normalisation without bias (arXiv:1607.06450).
 class LayerNorm : public Norm {
  public:
-  explicit LayerNorm(int64_t dim, bool unit_offset = false);
+  explicit LayerNorm(const NormModuleOptions& options);
+  explicit LayerNorm(int64_t dim) : LayerNorm(NormModuleOptions{dim}) {}
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) override;
 
  private:
@@ -32,7 +35,7 @@ class LayerNorm : public Norm {
 /// Layer normalisation with a gain computed from a condition (DiT, arXiv:2212.09748).
 class AdaptiveLayerNorm : public Norm {
  public:
-  AdaptiveLayerNorm(int64_t dim, int64_t dim_condition);
+  explicit AdaptiveLayerNorm(const AdaptiveNormOptions& options);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition) override;
 
  private:
@@ -43,8 +46,11 @@ class AdaptiveLayerNorm : public Norm {
 /// arXiv:1910.07467), or none (arXiv:2307.14995).
 class RootMeanSquareNorm : public Norm {
  public:
-  /// `gains`: dim for RMSNorm, 1 for ScaleNorm, 0 for SimpleRMSNorm.
-  RootMeanSquareNorm(int64_t gains, bool unit_offset);
+  struct Options {
+    int64_t gains = 0;  ///< dim for RMSNorm, 1 for ScaleNorm, 0 for SimpleRMSNorm
+    bool unit_offset = false;
+  };
+  explicit RootMeanSquareNorm(const Options& options);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) override;
 
  private:
@@ -55,7 +61,7 @@ class RootMeanSquareNorm : public Norm {
 /// RMSNorm with a gain computed from a condition.
 class AdaptiveRMSNorm : public Norm {
  public:
-  AdaptiveRMSNorm(int64_t dim, int64_t dim_condition);
+  explicit AdaptiveRMSNorm(const AdaptiveNormOptions& options);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition) override;
 
  private:
@@ -65,7 +71,7 @@ class AdaptiveRMSNorm : public Norm {
 /// RMSNorm of each head with its own gain, stored as an offset from one: [b, heads, n, dim].
 class MultiheadRMSNorm : public Norm {
  public:
-  MultiheadRMSNorm(int64_t dim, int64_t heads);
+  explicit MultiheadRMSNorm(const MultiheadRMSNormOptions& options);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) override;
 
  private:
@@ -75,7 +81,7 @@ class MultiheadRMSNorm : public Norm {
 /// tanh(alpha * x) * gamma + beta in place of a norm (arXiv:2503.10622).
 class DynamicTanh : public Norm {
  public:
-  DynamicTanh(int64_t dim, double init_alpha, bool unit_offset);
+  explicit DynamicTanh(const DynamicTanhOptions& options);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) override;
 
  private:
@@ -86,7 +92,7 @@ class DynamicTanh : public Norm {
 /// erf(alpha * x + s) * gamma + beta in place of a norm (arXiv:2512.10938).
 class Derf : public Norm {
  public:
-  Derf(int64_t dim, bool unit_offset, double init_alpha = 0.5, double init_bias = 0.0);
+  explicit Derf(const DerfOptions& options);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) override;
 
  private:

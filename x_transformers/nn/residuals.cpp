@@ -7,15 +7,16 @@
 #include <cmath>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/ops/linear.h"
 
 namespace x_transformers {
 
-Residual::Residual(int64_t dim, bool scale_residual, double scale_residual_constant)
-    : constant_(scale_residual_constant) {
-  if (scale_residual) residual_scale_ = register_parameter("residual_scale", at::ones({dim}));
+Residual::Residual(const ResidualOptions& o) : constant_(o.scale_residual_constant) {
+  require_size(o.dim, "dim");
+  if (o.scale_residual) residual_scale_ = register_parameter("residual_scale", at::ones({o.dim}));
 }
 
 at::Tensor Residual::forward(const at::Tensor& out, const Prepared& prepared) {
@@ -24,7 +25,9 @@ at::Tensor Residual::forward(const at::Tensor& out, const Prepared& prepared) {
   return constant_ == 1.0 ? out + residual : at::add(out, residual, constant_);
 }
 
-GRUGating::GRUGating(int64_t dim, bool scale_residual) {
+GRUGating::GRUGating(const GRUGatingOptions& o) {
+  require_size(o.dim, "dim");
+  const auto dim = o.dim;
   auto gru = register_module("gru", make_scope());
   const double bound = 1.0 / std::sqrt(static_cast<double>(dim));
   const auto uniform = [&](at::IntArrayRef shape) {
@@ -34,7 +37,7 @@ GRUGating::GRUGating(int64_t dim, bool scale_residual) {
   weight_hh_ = gru->register_parameter("weight_hh", uniform({3 * dim, dim}));
   bias_ih_ = gru->register_parameter("bias_ih", uniform({3 * dim}));
   bias_hh_ = gru->register_parameter("bias_hh", uniform({3 * dim}));
-  if (scale_residual) residual_scale_ = register_parameter("residual_scale", at::ones({dim}));
+  if (o.scale_residual) residual_scale_ = register_parameter("residual_scale", at::ones({dim}));
 }
 
 at::Tensor GRUGating::forward(const at::Tensor& out, const Prepared& prepared) {
@@ -45,9 +48,13 @@ at::Tensor GRUGating::forward(const at::Tensor& out, const Prepared& prepared) {
   return gated.view_as(out);
 }
 
-HyperConnection::HyperConnection(int64_t dim, int64_t layer_index, int64_t num_residual_streams,
-                                 int64_t num_input_views)
-    : streams_(num_residual_streams), views_(num_input_views) {
+HyperConnection::HyperConnection(const HyperConnectionOptions& o)
+    : streams_(o.num_residual_streams), views_(o.num_input_views) {
+  require_size(o.dim, "dim");
+  require_size(o.num_residual_streams, "num_residual_streams");
+  require_size(o.num_input_views, "num_input_views");
+  require_at_least(o.layer_index, 0, "layer_index");
+  const auto dim = o.dim, layer_index = o.layer_index;
   constexpr double kDynamicScale = 1e-2;
   auto norm = register_module("norm", make_scope());
   norm_weight_ = norm->register_parameter("weight", at::ones({dim}));
@@ -92,9 +99,13 @@ at::Tensor HyperConnection::forward(const at::Tensor& out, const Prepared& prepa
 }
 
 DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) {
+  require_size(options.dim, "dim");
+  require_size(options.num_layers, "num_layers");
+  require_size(options.num_views, "num_views");
   auto scope = register_module("to_weights", make_scope());
   if (options.norm)
-    norm_ = scope->register_module("0", std::make_shared<RootMeanSquareNorm>(options.dim, false));
+    norm_ = scope->register_module(
+        "0", std::make_shared<RootMeanSquareNorm>(RootMeanSquareNorm::Options{options.dim}));
   auto linear = scope->register_module(options.norm ? "1" : "0",
                                        Linear(options.dim, options.num_views * options.num_layers));
   weight_ = linear->weight;

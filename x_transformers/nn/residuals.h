@@ -7,6 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include "x_transformers/nn/residual_options.h"
+
 namespace x_transformers {
 
 /// The two ends of a residual connection: what the branch gets, and how its output comes back.
@@ -24,7 +26,7 @@ class ResidualBase : public torch::nn::Module {
 /// out + residual, the residual scaled by a constant and by a learned factor for each feature.
 class Residual : public ResidualBase {
  public:
-  Residual(int64_t dim, bool scale_residual, double scale_residual_constant);
+  explicit Residual(const ResidualOptions& options);
   at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
 
  private:
@@ -35,7 +37,7 @@ class Residual : public ResidualBase {
 /// A GRU cell decides what of the output enters the residual (arXiv:1910.06764).
 class GRUGating : public ResidualBase {
  public:
-  GRUGating(int64_t dim, bool scale_residual);
+  explicit GRUGating(const GRUGatingOptions& options);
   at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
 
  private:
@@ -46,8 +48,7 @@ class GRUGating : public ResidualBase {
 /// arXiv:2512.24880). Streams are folded into the batch: [b * streams, n, dim].
 class HyperConnection : public ResidualBase {
  public:
-  HyperConnection(int64_t dim, int64_t layer_index, int64_t num_residual_streams,
-                  int64_t num_input_views);
+  explicit HyperConnection(const HyperConnectionOptions& options);
   Prepared prepare(const at::Tensor& residuals) override;
   at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
 
@@ -55,23 +56,6 @@ class HyperConnection : public ResidualBase {
   int64_t streams_, views_;
   at::Tensor norm_weight_, static_beta_, static_alpha_, dynamic_alpha_fn_, dynamic_alpha_scale_;
   at::Tensor dynamic_beta_fn_, dynamic_beta_scale_;
-};
-
-struct DynamicLIMeOptions {
-  int64_t dim = 0;
-  int64_t num_layers = 0;
-  int64_t num_views = 1;
-  bool norm = true;
-  bool use_softmax = true;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v.required("num_layers", num_layers, "earlier layers", "arXiv:2502.09245");
-    v("num_views", num_views, "mixes that are made");
-    v("norm", norm, "an RMSNorm before the weights are computed");
-    v("use_softmax", use_softmax, "weights by softmax over the layers; else by ReLU");
-  }
 };
 
 /// A layer's input as a mix of all earlier layers' outputs, weighted by the token (LIMe,

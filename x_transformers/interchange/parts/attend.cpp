@@ -3,7 +3,6 @@
 
 #include "x_transformers/interchange/parts/block_options.h"
 #include "x_transformers/interchange/parts/part_model.h"
-#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/nn/attend.h"
 
@@ -14,11 +13,7 @@ std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
   if (!spec) return nullptr;
   require(spec->type == "CoPE", "cope: expected a CoPE, got '" + spec->type + "'");
   const auto options = options_from_json<CoPEOptions>(Json::parse(spec->arguments), "cope");
-  require_size(options.dim, "cope.dim");
-  require_size(options.heads, "cope.heads");
-  require_size(options.max_pos, "cope.max_pos");
-  return std::make_shared<CoPE>(options.dim, options.heads, options.max_pos, options.soft_onehot,
-                                options.talking_heads, options.soft_onehot_temp);
+  return make_part("cope", [&] { return std::make_shared<CoPE>(options); });
 }
 
 /// One key/value head may come without a dimension for it.

@@ -77,32 +77,6 @@ struct AdaptiveLayerScaleOptions {
   }
 };
 
-struct ConcatCombineOptions {
-  int64_t dim = 0;
-  int64_t prev_layer_ind = 0;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("prev_layer_ind", prev_layer_ind, "the earlier layer whose output is joined in");
-  }
-};
-
-struct GLUOptions {
-  int64_t dim_in = 0;
-  int64_t dim_out = 0;
-  ModuleSpec activation = {};
-  bool mult_bias = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim_in", dim_in, "input features");
-    v.required("dim_out", dim_out, "output features");
-    v("activation", activation, "activation of the gate", "arXiv:2002.05202");
-    v("mult_bias", mult_bias, "a learned factor for each feature");
-  }
-};
-
 /// Attend's options and a module for cope, which Attention makes by itself.
 struct AttendPartOptions : AttendOptions {
   std::optional<ModuleSpec> cope = std::nullopt;

@@ -3,11 +3,10 @@
 
 #include "x_transformers/interchange/parts/block_options.h"
 #include "x_transformers/interchange/parts/part_model.h"
-#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/blocks.h"
-#include "x_transformers/nn/callable_activation.h"
-#include "x_transformers/nn/linear.h"
+#include "x_transformers/nn/concat_combine.h"
+#include "x_transformers/nn/glu.h"
 
 namespace x_transformers {
 namespace {
@@ -79,42 +78,6 @@ std::shared_ptr<Model> wrapped_part(const std::string& type, const std::shared_p
                             }}});
 }
 
-/// An earlier layer's output and this one, side by side, brought back to `dim` features.
-class ConcatCombine : public torch::nn::Module {
- public:
-  explicit ConcatCombine(int64_t dim)
-      : combine_(register_module("combine", linear_no_bias(dim * 2, dim))) {}
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& skip) {
-    return combine_->forward(at::cat({skip, x}, -1));
-  }
-
- private:
-  Linear combine_{nullptr};
-};
-
-/// A projection, half of which gates the other half (arXiv:2002.05202).
-class GLU : public torch::nn::Module {
- public:
-  explicit GLU(const GLUOptions& options)
-      : act_(make_callable_activation(options.activation)),
-        proj_(register_module("proj", Linear(options.dim_in, options.dim_out * 2))) {
-    register_module("act", act_->registered());
-    if (options.mult_bias)
-      mult_bias_ = register_parameter("mult_bias", at::ones({options.dim_out}));
-  }
-
-  at::Tensor forward(const at::Tensor& x) {
-    const auto halves = proj_->forward(x).chunk(2, -1);
-    const auto gated = halves[0] * act_->forward(halves[1]);
-    return mult_bias_.defined() ? gated * mult_bias_ : gated;
-  }
-
- private:
-  std::shared_ptr<ActivationModule> act_;
-  Linear proj_{nullptr};
-  at::Tensor mult_bias_;
-};
-
 template <class M>
 std::shared_ptr<Model> function_part(const std::string& type, const std::shared_ptr<M>& module,
                                      const char* argument = "x") {
@@ -127,8 +90,7 @@ std::shared_ptr<Model> function_part(const std::string& type, const std::shared_
 }
 
 std::shared_ptr<Model> concat_combine_part(const ConcatCombineOptions& options) {
-  require_size(options.dim, "dim");
-  const auto combine = std::make_shared<ConcatCombine>(options.dim);
+  const auto combine = std::make_shared<ConcatCombine>(options);
   return model_of_methods("ConcatCombine", combine,
                           {{"forward", [combine, options](Arguments& arguments) -> Value {
                               const auto x = arguments.required_tensor("x");
@@ -157,8 +119,6 @@ void register_activations(ModelTypes& types) {
     return function_part("SoLU", std::make_shared<SoLU>(options.dim));
   });
   register_part<GLUOptions>(types, "GLU", [](const GLUOptions& options) {
-    require_size(options.dim_in, "dim_in");
-    require_size(options.dim_out, "dim_out");
     return function_part("GLU", std::make_shared<GLU>(options));
   });
 }

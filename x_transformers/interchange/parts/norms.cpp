@@ -2,7 +2,6 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/interchange/parts/part_model.h"
-#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/nn/norms.h"
 
 namespace x_transformers {
@@ -22,35 +21,18 @@ std::shared_ptr<Model> adaptive_part(const std::string& type, const std::shared_
                                         }}});
 }
 
-void register_adaptive_norms(ModelTypes& types) {
-  register_part<AdaptiveNormOptions>(
-      types, "AdaptiveLayerNorm", [](const AdaptiveNormOptions& options) {
-        require_size(options.dim, "dim");
-        require_size(options.dim_condition, "dim_condition");
-        const auto dim_condition = options.dim_condition.value_or(options.dim);
-        return adaptive_part("AdaptiveLayerNorm",
-                             std::make_shared<AdaptiveLayerNorm>(options.dim, dim_condition));
-      });
-  register_part<AdaptiveNormOptions>(
-      types, "AdaptiveRMSNorm", [](const AdaptiveNormOptions& options) {
-        require_size(options.dim, "dim");
-        require_size(options.dim_condition, "dim_condition");
-        const auto dim_condition = options.dim_condition.value_or(options.dim);
-        return adaptive_part("AdaptiveRMSNorm",
-                             std::make_shared<AdaptiveRMSNorm>(options.dim, dim_condition));
-      });
+/// A type whose options are those of the norm `N`.
+template <class N, class OptionsType>
+void register_norm(ModelTypes& types, const char* name) {
+  register_part<OptionsType>(types, name, [name](const OptionsType& options) {
+    return norm_part(name, std::make_shared<N>(options));
+  });
 }
 
-void register_saturating_norms(ModelTypes& types) {
-  register_part<DynamicTanhOptions>(types, "DynamicTanh", [](const DynamicTanhOptions& options) {
-    require_size(options.dim, "dim");
-    return norm_part("DynamicTanh", std::make_shared<DynamicTanh>(options.dim, options.init_alpha,
-                                                                  options.unit_offset));
-  });
-  register_part<DerfOptions>(types, "Derf", [](const DerfOptions& options) {
-    require_size(options.dim, "dim");
-    return norm_part("Derf", std::make_shared<Derf>(options.dim, options.unit_offset,
-                                                    options.init_alpha, options.init_bias));
+template <class N>
+void register_adaptive_norm(ModelTypes& types, const char* name) {
+  register_part<AdaptiveNormOptions>(types, name, [name](const AdaptiveNormOptions& options) {
+    return adaptive_part(name, std::make_shared<N>(options));
   });
 }
 
@@ -59,17 +41,14 @@ void register_saturating_norms(ModelTypes& types) {
 void register_norms(ModelTypes& types) {
   register_part<DimOptions>(types, "SimpleRMSNorm", [](const DimOptions& options) {
     require_size(options.dim, "dim");
-    return norm_part("SimpleRMSNorm", std::make_shared<RootMeanSquareNorm>(0, false));
+    return norm_part("SimpleRMSNorm",
+                     std::make_shared<RootMeanSquareNorm>(RootMeanSquareNorm::Options{}));
   });
-  register_part<MultiheadRMSNormOptions>(
-      types, "MultiheadRMSNorm", [](const MultiheadRMSNormOptions& options) {
-        require_size(options.dim, "dim");
-        require_size(options.heads, "heads");
-        return norm_part("MultiheadRMSNorm",
-                         std::make_shared<MultiheadRMSNorm>(options.dim, options.heads));
-      });
-  register_adaptive_norms(types);
-  register_saturating_norms(types);
+  register_norm<MultiheadRMSNorm, MultiheadRMSNormOptions>(types, "MultiheadRMSNorm");
+  register_norm<DynamicTanh, DynamicTanhOptions>(types, "DynamicTanh");
+  register_norm<Derf, DerfOptions>(types, "Derf");
+  register_adaptive_norm<AdaptiveLayerNorm>(types, "AdaptiveLayerNorm");
+  register_adaptive_norm<AdaptiveRMSNorm>(types, "AdaptiveRMSNorm");
 }
 
 }  // namespace x_transformers

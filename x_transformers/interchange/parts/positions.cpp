@@ -5,7 +5,6 @@
 #include <algorithm>
 
 #include "x_transformers/interchange/parts/part_model.h"
-#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/nn/embeddings.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -45,11 +44,7 @@ NamedMethods bias_methods(const std::shared_ptr<PositionBias>& bias) {
 }
 
 std::shared_ptr<Model> alibi_part(const AlibiPositionalBiasOptions& options) {
-  require_size(options.heads, "heads");
-  require_size(options.total_heads, "total_heads");
-  const auto total_heads = options.total_heads.value_or(options.heads);
-  const auto bias =
-      std::make_shared<AlibiPositionalBias>(options.heads, total_heads, options.slopes);
+  const auto bias = std::make_shared<AlibiPositionalBias>(options);
   auto methods = bias_methods(bias);
   methods["forward_custom_pos"] = [bias](Arguments& arguments) -> Value {
     const auto queries = arguments.required_tensor("pos_i"), keys = arguments.tensor("pos_j");
@@ -58,66 +53,38 @@ std::shared_ptr<Model> alibi_part(const AlibiPositionalBiasOptions& options) {
   return model_of_methods("AlibiPositionalBias", bias, std::move(methods));
 }
 
+/// A type whose options are those of the bias `B`.
+template <class B, class OptionsType>
+void register_bias(ModelTypes& types, const char* name) {
+  register_part<OptionsType>(types, name, [name](const OptionsType& options) {
+    const auto bias = std::make_shared<B>(options);
+    return model_of_methods(name, bias, bias_methods(bias));
+  });
+}
+
 void register_biases(ModelTypes& types) {
-  register_part<RelativePositionBiasOptions>(
-      types, "RelativePositionBias", [](const RelativePositionBiasOptions& options) {
-        require_size(options.heads, "heads");
-        const int64_t fewest = options.causal ? 2 : 4;
-        require_at_least(options.num_buckets, fewest, "num_buckets");
-        require_at_most(options.num_buckets, kLargestSize, "num_buckets");
-        const auto bias = std::make_shared<RelativePositionBias>(
-            options.scale, options.causal, options.num_buckets, options.max_distance,
-            options.heads);
-        return model_of_methods("RelativePositionBias", bias, bias_methods(bias));
-      });
-  register_part<DynamicPositionBiasOptions>(
-      types, "DynamicPositionBias", [](const DynamicPositionBiasOptions& options) {
-        require_size(options.dim, "dim");
-        require_size(options.heads, "heads");
-        require_modules(options.depth, "depth");
-        const auto bias = std::make_shared<DynamicPositionBias>(
-            options.dim, options.heads, options.depth, options.log_distance, options.norm);
-        return model_of_methods("DynamicPositionBias", bias, bias_methods(bias));
-      });
+  register_bias<RelativePositionBias, RelativePositionBiasOptions>(types, "RelativePositionBias");
+  register_bias<DynamicPositionBias, DynamicPositionBiasOptions>(types, "DynamicPositionBias");
   register_part<AlibiPositionalBiasOptions>(types, "AlibiPositionalBias", alibi_part);
 }
 
-template <class Alibi>
-std::shared_ptr<Model> data_alibi_part(const std::string& type,
-                                       const std::shared_ptr<Alibi>& alibi) {
-  return model_of_methods(type, alibi, {{"forward", [alibi](Arguments& arguments) -> Value {
-                                           return alibi->forward(arguments.required_tensor("x"));
-                                         }}});
+template <class Alibi, class OptionsType>
+void register_data_alibi(ModelTypes& types, const char* name) {
+  register_part<OptionsType>(types, name, [name](const OptionsType& options) {
+    const auto alibi = std::make_shared<Alibi>(options);
+    return model_of_methods(name, alibi, {{"forward", [alibi](Arguments& arguments) -> Value {
+                                             return alibi->forward(arguments.required_tensor("x"));
+                                           }}});
+  });
 }
 
 void register_data_biases(ModelTypes& types) {
-  register_part<DataDependentAlibiPartOptions>(
-      types, "DataDependentAlibi", [](const DataDependentAlibiPartOptions& options) {
-        require_size(options.dim, "dim");
-        require_size(options.heads, "heads");
-        return data_alibi_part(
-            "DataDependentAlibi",
-            std::make_shared<DataDependentAlibi>(options.dim, options.heads, options.causal,
-                                                 options.bias_init, options.post_log_scale));
-      });
-  register_part<PerRowDataDependentAlibiOptions>(
-      types, "PerRowDataDependentAlibi", [](const PerRowDataDependentAlibiOptions& options) {
-        require_size(options.dim, "dim");
-        require_size(options.heads, "heads");
-        require_size(options.dim_head, "dim_head");
-        require(options.causal, "causal: must be true, gates for each pair look back only");
-        return data_alibi_part(
-            "PerRowDataDependentAlibi",
-            std::make_shared<PerRowDataDependentAlibi>(options.dim, options.heads, options.dim_head,
-                                                       options.post_log_scale));
-      });
+  register_data_alibi<DataDependentAlibi, DataDependentAlibiModuleOptions>(types,
+                                                                           "DataDependentAlibi");
+  register_data_alibi<PerRowDataDependentAlibi, PerRowDataDependentAlibiOptions>(
+      types, "PerRowDataDependentAlibi");
   register_part<CoPEOptions>(types, "CoPE", [](const CoPEOptions& options) {
-    require_size(options.dim, "dim");
-    require_size(options.heads, "heads");
-    require_size(options.max_pos, "max_pos");
-    const auto cope =
-        std::make_shared<CoPE>(options.dim, options.heads, options.max_pos, options.soft_onehot,
-                               options.talking_heads, options.soft_onehot_temp);
+    const auto cope = std::make_shared<CoPE>(options);
     return model_of_methods("CoPE", cope, {{"forward", [cope](Arguments& arguments) -> Value {
                                               const auto query = arguments.required_tensor("query");
                                               return cope->forward(
@@ -146,13 +113,7 @@ Value rotary_value(const RotaryEmbedding& rotary, const RotaryEmbeddingOptions& 
 }
 
 std::shared_ptr<Model> rotary_part(const RotaryEmbeddingOptions& options) {
-  require_size(options.dim, "dim");
-  require(options.interpolation_factor >= 1,
-          fmt::format("interpolation_factor: expected 1 or more, got {}",
-                      options.interpolation_factor));
-  const auto rotary = std::make_shared<RotaryEmbedding>(
-      options.dim, options.use_xpos, options.scale_base, options.interpolation_factor, options.base,
-      options.base_rescale_factor);
+  const auto rotary = std::make_shared<RotaryEmbedding>(options);
   return model_of_methods(
       "RotaryEmbedding", rotary,
       {{"forward",
@@ -167,10 +128,7 @@ std::shared_ptr<Model> rotary_part(const RotaryEmbeddingOptions& options) {
 }
 
 std::shared_ptr<Model> polar_part(const PolarEmbeddingOptions& options) {
-  require_size(options.dim, "dim");
-  require_size(options.heads, "heads");
-  const auto polar = std::make_shared<PolarEmbedding>(options.dim, options.heads,
-                                                      options.bias_uniform_init, options.base);
+  const auto polar = std::make_shared<PolarEmbedding>(options);
   return model_of_methods(
       "PolarEmbedding", polar,
       {{"forward", [polar](Arguments& arguments) -> Value {
@@ -180,33 +138,26 @@ std::shared_ptr<Model> polar_part(const PolarEmbeddingOptions& options) {
         }}});
 }
 
+template <class Embedding, class OptionsType>
+void register_position_embedding(ModelTypes& types, const char* name) {
+  register_part<OptionsType>(types, name, [name](const OptionsType& options) {
+    return embedding_part(name, std::make_shared<Embedding>(options));
+  });
+}
+
 void register_embeddings(ModelTypes& types) {
   register_part<TokenEmbeddingOptions>(
       types, "TokenEmbedding", [](const TokenEmbeddingOptions& options) {
-        require_size(options.dim, "dim");
-        require_size(options.num_tokens, "num_tokens");
-        const auto embedding = std::make_shared<TokenEmbeddingImpl>(options.dim, options.num_tokens,
-                                                                    options.l2norm_embed);
+        const auto embedding = std::make_shared<TokenEmbeddingImpl>(options);
         return model_of_methods("TokenEmbedding", embedding,
                                 {{"forward", [embedding](Arguments& arguments) -> Value {
                                     return embedding->forward(arguments.required_tensor("x"));
                                   }}});
       });
-  register_part<AbsolutePositionalEmbeddingOptions>(
-      types, "AbsolutePositionalEmbedding", [](const AbsolutePositionalEmbeddingOptions& options) {
-        require_size(options.dim, "dim");
-        require_size(options.max_seq_len, "max_seq_len");
-        return embedding_part("AbsolutePositionalEmbedding",
-                              std::make_shared<AbsolutePositionalEmbedding>(
-                                  options.dim, options.max_seq_len, options.l2norm_embed));
-      });
-  register_part<ScaledSinusoidalEmbeddingOptions>(
-      types, "ScaledSinusoidalEmbedding", [](const ScaledSinusoidalEmbeddingOptions& options) {
-        require_size(options.dim, "dim");
-        return embedding_part(
-            "ScaledSinusoidalEmbedding",
-            std::make_shared<ScaledSinusoidalEmbedding>(options.dim, options.theta));
-      });
+  register_position_embedding<AbsolutePositionalEmbedding, AbsolutePositionalEmbeddingOptions>(
+      types, "AbsolutePositionalEmbedding");
+  register_position_embedding<ScaledSinusoidalEmbedding, ScaledSinusoidalEmbeddingOptions>(
+      types, "ScaledSinusoidalEmbedding");
 }
 
 }  // namespace

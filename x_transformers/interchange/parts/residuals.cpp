@@ -2,7 +2,6 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/interchange/parts/part_model.h"
-#include "x_transformers/interchange/parts/part_options.h"
 #include "x_transformers/nn/residuals.h"
 
 namespace x_transformers {
@@ -30,12 +29,7 @@ std::shared_ptr<Model> residual_part(const std::string& type,
 }
 
 std::shared_ptr<Model> hyper_connection_part(const HyperConnectionOptions& options) {
-  require_size(options.dim, "dim");
-  require_size(options.num_residual_streams, "num_residual_streams");
-  require_size(options.num_input_views, "num_input_views");
-  require_at_least(options.layer_index, 0, "layer_index");
-  const auto hyper = std::make_shared<HyperConnection>(
-      options.dim, options.layer_index, options.num_residual_streams, options.num_input_views);
+  const auto hyper = std::make_shared<HyperConnection>(options);
   return model_of_methods(
       "HyperConnection", hyper,
       {{"forward",
@@ -56,9 +50,6 @@ std::vector<at::Tensor> take_hiddens(Arguments& arguments) {
 }
 
 std::shared_ptr<Model> lime_part(const DynamicLIMeOptions& options) {
-  require_size(options.dim, "dim");
-  require_size(options.num_layers, "num_layers");
-  require_size(options.num_views, "num_views");
   const auto lime = std::make_shared<DynamicLIMe>(options);
   return model_of_methods("DynamicLIMe", lime, {{"forward", [lime](Arguments& arguments) -> Value {
                                                    const auto x = arguments.required_tensor("x");
@@ -70,14 +61,10 @@ std::shared_ptr<Model> lime_part(const DynamicLIMeOptions& options) {
 
 void register_residuals(ModelTypes& types) {
   register_part<ResidualOptions>(types, "Residual", [](const ResidualOptions& options) {
-    require_size(options.dim, "dim");
-    return residual_part("Residual", std::make_shared<Residual>(options.dim, options.scale_residual,
-                                                                options.scale_residual_constant));
+    return residual_part("Residual", std::make_shared<Residual>(options));
   });
   register_part<GRUGatingOptions>(types, "GRUGating", [](const GRUGatingOptions& options) {
-    require_size(options.dim, "dim");
-    return residual_part("GRUGating",
-                         std::make_shared<GRUGating>(options.dim, options.scale_residual));
+    return residual_part("GRUGating", std::make_shared<GRUGating>(options));
   });
   register_part<HyperConnectionOptions>(types, "HyperConnection", hyper_connection_part);
   register_part<DynamicLIMeOptions>(types, "DynamicLIMe", lime_part);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/ops/mask.h"
@@ -33,14 +34,18 @@ at::Tensor spread(const at::Tensor& values, const PositionPairs& positions) {
 
 }  // namespace
 
-RelativePositionBias::RelativePositionBias(double scale, bool causal, int64_t num_buckets,
-                                           int64_t max_distance, int64_t heads)
-    : scale_(scale),
-      causal_(causal),
-      num_buckets_(num_buckets),
-      max_distance_(max_distance),
-      relative_attention_bias_(
-          register_module("relative_attention_bias", torch::nn::Embedding(num_buckets, heads))) {}
+RelativePositionBias::RelativePositionBias(const RelativePositionBiasOptions& o)
+    : scale_(o.scale),
+      causal_(o.causal),
+      num_buckets_(o.num_buckets),
+      max_distance_(o.max_distance) {
+  require_size(o.heads, "heads");
+  // Half of the buckets hold one distance each, of each direction.
+  require_at_least(o.num_buckets, o.causal ? 2 : 4, "num_buckets");
+  require_at_most(o.num_buckets, kLargestSize, "num_buckets");
+  relative_attention_bias_ =
+      register_module("relative_attention_bias", torch::nn::Embedding(o.num_buckets, o.heads));
+}
 
 at::Tensor RelativePositionBias::buckets(const at::Tensor& query_minus_key) const {
   auto distance = query_minus_key;
@@ -71,27 +76,28 @@ at::Tensor RelativePositionBias::forward(const PositionPairs& positions) {
   return spread(values * scale_, positions);
 }
 
-DynamicPositionBias::DynamicPositionBias(int64_t dim, int64_t heads, int64_t depth,
-                                         bool log_distance, bool norm)
-    : log_distance_(log_distance) {
-  require(depth >= 1,
-          "dynamic_pos_bias_mlp_depth: expected at least 1, got " + std::to_string(depth));
+DynamicPositionBias::DynamicPositionBias(const DynamicPositionBiasOptions& o)
+    : log_distance_(o.log_distance) {
+  require_size(o.dim, "dim");
+  require_size(o.heads, "heads");
+  require_modules(o.depth, "depth");
+  const auto dim = o.dim, depth = o.depth;
   auto mlp = register_module("mlp", make_scope());
   for (int64_t index = 0; index < depth; ++index) {
     auto scope = mlp->register_module(std::to_string(index), make_scope());
     Layer layer;
     layer.linear = scope->register_module("0", Linear(index == 0 ? 1 : dim, dim));
     // Python's first norm is the library's own, the later ones are torch's.
-    if (norm && index == 0)
+    if (o.norm && index == 0)
       layer.norm = scope->register_module("1", std::make_shared<LayerNorm>(dim));
-    if (norm && index > 0) {
+    if (o.norm && index > 0) {
       layer.norm = scope->register_module("1", make_scope());
       layer.norm_weight = layer.norm->register_parameter("weight", at::ones({dim}));
       layer.norm_bias = layer.norm->register_parameter("bias", at::zeros({dim}));
     }
     layers_.push_back(layer);
   }
-  to_heads_ = mlp->register_module(std::to_string(depth), Linear(dim, heads));
+  to_heads_ = mlp->register_module(std::to_string(depth), Linear(dim, o.heads));
 }
 
 at::Tensor DynamicPositionBias::forward(const PositionPairs& positions) {
@@ -109,9 +115,11 @@ at::Tensor DynamicPositionBias::forward(const PositionPairs& positions) {
   return spread(to_heads_->forward(h), positions);
 }
 
-AlibiPositionalBias::AlibiPositionalBias(int64_t heads, int64_t total_heads,
-                                         std::optional<std::vector<double>> slopes) {
-  const auto chosen = slopes.value_or(default_slopes(heads));
+AlibiPositionalBias::AlibiPositionalBias(const AlibiPositionalBiasOptions& o) {
+  require_size(o.heads, "heads");
+  require_size(o.total_heads, "total_heads");
+  const auto total_heads = o.total_heads.value_or(o.heads);
+  const auto chosen = o.slopes.value_or(default_slopes(o.heads));
   require(static_cast<int64_t>(chosen.size()) <= total_heads,
           "rel_pos_kwargs.slopes: more slopes than heads (" + std::to_string(total_heads) + ")");
   auto values = at::zeros({total_heads, 1, 1});
@@ -152,13 +160,14 @@ void AlibiPositionalBias::to(torch::Device device, bool non_blocking) {
   slopes_ = slopes_.to(device);
 }
 
-DataDependentAlibi::DataDependentAlibi(int64_t dim, int64_t heads, bool causal, double bias_init,
-                                       double post_log_scale)
-    : causal_(causal), post_log_scale_(post_log_scale) {
+DataDependentAlibi::DataDependentAlibi(const DataDependentAlibiModuleOptions& o)
+    : causal_(o.causal), post_log_scale_(o.post_log_scale) {
+  require_size(o.dim, "dim");
+  require_size(o.heads, "heads");
   auto scope = register_module("to_forget_gates", make_scope());
-  linear_ = scope->register_module("0", Linear(dim, heads * (causal ? 1 : 2)));
+  linear_ = scope->register_module("0", Linear(o.dim, o.heads * (o.causal ? 1 : 2)));
   torch::NoGradGuard no_grad;
-  linear_->bias.fill_(bias_init);
+  linear_->bias.fill_(o.bias_init);
 }
 
 at::Tensor DataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* earlier) {
@@ -174,11 +183,14 @@ at::Tensor DataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* earlier
   return pairs(directions[0]).tril() + pairs(directions[1]).neg().triu();
 }
 
-PerRowDataDependentAlibi::PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head,
-                                                   double post_log_scale)
-    : heads_(heads), dim_head_(dim_head), post_log_scale_(post_log_scale) {
+PerRowDataDependentAlibi::PerRowDataDependentAlibi(const PerRowDataDependentAlibiOptions& o)
+    : heads_(o.heads), dim_head_(o.dim_head), post_log_scale_(o.post_log_scale) {
+  require_size(o.dim, "dim");
+  require_size(o.heads, "heads");
+  require_size(o.dim_head, "dim_head");
+  require(o.causal, "causal: must be true, gates for each pair look back only");
   auto scope = register_module("to_forget_gates", make_scope());
-  linear_ = scope->register_module("0", linear_no_bias(dim, heads * dim_head * 2));
+  linear_ = scope->register_module("0", linear_no_bias(o.dim, o.heads * o.dim_head * 2));
 }
 
 at::Tensor PerRowDataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* earlier) {
@@ -194,19 +206,20 @@ at::Tensor PerRowDataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* e
   return gates.masked_fill(~is_before, 0).flip({-1}).cumsum(-1).flip({-1});
 }
 
-CoPE::CoPE(int64_t dim, int64_t heads, int64_t max_pos, bool soft_onehot, bool talking_heads,
-           double soft_onehot_temp)
-    : max_pos_(max_pos),
-      soft_onehot_(soft_onehot),
-      soft_onehot_temp_(soft_onehot_temp),
-      pos_emb_(register_parameter("pos_emb", at::zeros({max_pos, dim}))) {
-  if (talking_heads) {
+CoPE::CoPE(const CoPEOptions& o)
+    : max_pos_(o.max_pos), soft_onehot_(o.soft_onehot), soft_onehot_temp_(o.soft_onehot_temp) {
+  require_size(o.dim, "dim");
+  require_size(o.heads, "heads");
+  require_size(o.max_pos, "max_pos");
+  const auto heads = o.heads;
+  pos_emb_ = register_parameter("pos_emb", at::zeros({o.max_pos, o.dim}));
+  if (o.talking_heads) {
     auto scope = register_module("talking_heads", make_scope());
     Linear start(torch::nn::LinearOptions(heads, heads).bias(false));
     talking_heads_ = scope->register_parameter(
         "weight", start->weight.detach().clone().view({heads, heads, 1, 1}));
   }
-  if (soft_onehot) positions_ = register_buffer("positions", at::arange(max_pos));
+  if (o.soft_onehot) positions_ = register_buffer("positions", at::arange(o.max_pos));
 }
 
 at::Tensor CoPE::forward(const at::Tensor& query, const at::Tensor& scores_given) {

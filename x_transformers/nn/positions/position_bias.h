@@ -11,6 +11,7 @@
 
 #include "x_transformers/core/token_buffer.h"
 #include "x_transformers/nn/linear.h"
+#include "x_transformers/nn/positions/position_options.h"
 
 namespace x_transformers {
 
@@ -31,8 +32,7 @@ class PositionBias : public torch::nn::Module {
 /// T5's learned bias for buckets of distance (arXiv:1910.10683).
 class RelativePositionBias : public PositionBias {
  public:
-  RelativePositionBias(double scale, bool causal, int64_t num_buckets, int64_t max_distance,
-                       int64_t heads);
+  explicit RelativePositionBias(const RelativePositionBiasOptions& options);
   at::Tensor forward(const PositionPairs& positions) override;
 
  private:
@@ -47,7 +47,7 @@ class RelativePositionBias : public PositionBias {
 /// A small network from distance to bias (arXiv:2111.09883).
 class DynamicPositionBias : public PositionBias {
  public:
-  DynamicPositionBias(int64_t dim, int64_t heads, int64_t depth, bool log_distance, bool norm);
+  explicit DynamicPositionBias(const DynamicPositionBiasOptions& options);
   at::Tensor forward(const PositionPairs& positions) override;
 
  private:
@@ -65,8 +65,7 @@ class DynamicPositionBias : public PositionBias {
 /// none.
 class AlibiPositionalBias : public PositionBias {
  public:
-  AlibiPositionalBias(int64_t heads, int64_t total_heads,
-                      std::optional<std::vector<double>> slopes = std::nullopt);
+  explicit AlibiPositionalBias(const AlibiPositionalBiasOptions& options);
   at::Tensor forward(const PositionPairs& positions) override;
   // The slopes move with the module, but are no buffer, which would be saved.
   using PositionBias::to;
@@ -84,8 +83,7 @@ class AlibiPositionalBias : public PositionBias {
 /// https://openreview.net/forum?id=q2Lnyegkr8).
 class DataDependentAlibi : public torch::nn::Module {
  public:
-  DataDependentAlibi(int64_t dim, int64_t heads, bool causal, double bias_init,
-                     double post_log_scale);
+  explicit DataDependentAlibi(const DataDependentAlibiModuleOptions& options);
   /// [b, n, dim] -> [b, heads, n, n]. With `earlier`, which x is appended to and which causal gates
   /// alone can have: the bias towards all tokens, [b, heads, n, all].
   at::Tensor forward(const at::Tensor& x, TokenBuffer* earlier = nullptr);
@@ -99,7 +97,7 @@ class DataDependentAlibi : public torch::nn::Module {
 /// The same with forget gates for each pair, from small queries and keys.
 class PerRowDataDependentAlibi : public torch::nn::Module {
  public:
-  PerRowDataDependentAlibi(int64_t dim, int64_t heads, int64_t dim_head, double post_log_scale);
+  explicit PerRowDataDependentAlibi(const PerRowDataDependentAlibiOptions& options);
   at::Tensor forward(const at::Tensor& x, TokenBuffer* earlier = nullptr);
 
  private:
@@ -112,8 +110,7 @@ class PerRowDataDependentAlibi : public torch::nn::Module {
 /// (arXiv:2405.18719).
 class CoPE : public torch::nn::Module {
  public:
-  CoPE(int64_t dim, int64_t heads, int64_t max_pos, bool soft_onehot, bool talking_heads,
-       double soft_onehot_temp = 5e-2);
+  explicit CoPE(const CoPEOptions& options);
   /// What is added to the masked scores [b, h, i, j] of the queries [b, h, i, d].
   at::Tensor forward(const at::Tensor& query, const at::Tensor& scores);
 

@@ -7,21 +7,25 @@
 #include <cmath>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 
 namespace x_transformers {
 
-RotaryEmbedding::RotaryEmbedding(int64_t dim, bool use_xpos, double scale_base,
-                                 double interpolation_factor, double base,
-                                 double base_rescale_factor)
-    : scale_base_(scale_base), interpolation_factor_(interpolation_factor) {
+RotaryEmbedding::RotaryEmbedding(const RotaryEmbeddingOptions& o)
+    : scale_base_(o.scale_base), interpolation_factor_(o.interpolation_factor) {
+  const auto dim = o.dim;
+  require_size(dim, "dim");
+  require(o.interpolation_factor >= 1,
+          fmt::format("interpolation_factor: expected 1 or more, got {}", o.interpolation_factor));
   const auto d = static_cast<double>(dim);
-  if (base_rescale_factor != 1.0) {
+  auto base = o.base;
+  if (o.base_rescale_factor != 1.0) {
     require(dim != 2, "rotary_base_rescale_factor: needs another rotary_emb_dim than 2");
-    base *= std::pow(base_rescale_factor, d / (d - 2));
+    base *= std::pow(o.base_rescale_factor, d / (d - 2));
   }
   const auto exponents = at::arange(0, dim, 2, at::kFloat) / d;
   inv_freq_ = register_buffer("inv_freq", 1.0 / at::pow(base, exponents));
-  if (use_xpos)
+  if (o.use_xpos)
     scale_ = register_buffer("scale", (at::arange(0, dim, 2, at::kFloat) + 0.4 * d) / (1.4 * d));
 }
 
@@ -72,12 +76,14 @@ at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles,
   return at::cat({out.to(t.scalar_type()), t.narrow(-1, d, t.size(-1) - d)}, -1);
 }
 
-PolarEmbedding::PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init, double base) {
-  inv_freq_ = register_buffer(
-      "inv_freq", 1.0 / at::pow(base, at::arange(0, dim, at::kFloat) / static_cast<double>(dim)));
-  learned_bias_ = register_parameter("learned_bias", at::zeros({heads, 1, dim}));
+PolarEmbedding::PolarEmbedding(const PolarEmbeddingOptions& o) {
+  require_size(o.dim, "dim");
+  require_size(o.heads, "heads");
+  const auto exponents = at::arange(0, o.dim, at::kFloat) / static_cast<double>(o.dim);
+  inv_freq_ = register_buffer("inv_freq", 1.0 / at::pow(o.base, exponents));
+  learned_bias_ = register_parameter("learned_bias", at::zeros({o.heads, 1, o.dim}));
   torch::NoGradGuard no_grad;
-  if (bias_uniform_init) learned_bias_.uniform_(-2 * M_PI, 0);
+  if (o.bias_uniform_init) learned_bias_.uniform_(-2 * M_PI, 0);
 }
 
 at::Tensor PolarEmbedding::forward(const at::Tensor& positions) const {

@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "x_transformers/nn/positions/position_options.h"
 #include "x_transformers/ops/rotary.h"
 
 namespace x_transformers {
@@ -13,9 +14,7 @@ namespace x_transformers {
 /// (arXiv:2212.10554), interpolation (arXiv:2306.15595) and NTK-aware rescaling.
 class RotaryEmbedding : public torch::nn::Module {
  public:
-  RotaryEmbedding(int64_t dim, bool use_xpos = false, double scale_base = 512,
-                  double interpolation_factor = 1.0, double base = 10000,
-                  double base_rescale_factor = 1.0);
+  explicit RotaryEmbedding(const RotaryEmbeddingOptions& options);
   /// The table for positions [n] or [b, n]. xpos scales by the distance from a center: Python's,
   /// the middle of the positions up to the greatest, or a fixed `center`, so that keys in a cache
   /// keep the scale that they were given.
@@ -52,7 +51,7 @@ at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, 
 class PolarEmbedding : public torch::nn::Module {
  public:
   /// The frequencies are base^(-i / dim); the bias of the keys starts at random or at zero.
-  PolarEmbedding(int64_t dim, int64_t heads, bool bias_uniform_init, double base = 10000.0);
+  explicit PolarEmbedding(const PolarEmbeddingOptions& options);
   /// The angles [b or 1, n, dim] of positions [n] or [b, n].
   at::Tensor forward(const at::Tensor& positions) const;
   /// What keys add to their angles, [heads, 1, dim] in [-2 pi, 0].

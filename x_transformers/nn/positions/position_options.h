@@ -1,154 +1,14 @@
-// Constructor arguments of the parts that can be built alone, in Python's names, order and
+// Options of position biases, rotary, polar and contextual positions, in Python's names and
 // defaults.
 #pragma once
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "x_transformers/core/options.h"
 
 namespace x_transformers {
-
-// Norms
-
-struct AdaptiveNormOptions {
-  int64_t dim = 0;
-  std::optional<int64_t> dim_condition = std::nullopt;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("dim_condition", dim_condition, "features of the condition; default: dim");
-  }
-};
-
-struct DimOptions {
-  int64_t dim = 0;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-  }
-};
-
-struct MultiheadRMSNormOptions {
-  int64_t dim = 0;
-  int64_t heads = 0;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features of a head");
-    v.required("heads", heads, "attention heads");
-  }
-};
-
-struct DynamicTanhOptions {
-  int64_t dim = 0;
-  double init_alpha = 1.0;
-  double gamma = 1.0;
-  double beta = 0.0;
-  bool unit_offset = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("init_alpha", init_alpha, "factor inside of tanh at the start", "arXiv:2503.10622");
-    v("gamma", gamma, "no effect, as in Python: the gain starts at one");
-    v("beta", beta, "no effect, as in Python: the shift starts at zero");
-    v("unit_offset", unit_offset,
-      "the gain is stored as an offset from one, the factor as one from init_alpha");
-  }
-};
-
-struct DerfOptions {
-  int64_t dim = 0;
-  double init_alpha = 0.5;
-  double init_bias = 0.0;
-  bool unit_offset = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("init_alpha", init_alpha, "factor inside of erf at the start", "arXiv:2512.10938");
-    v("init_bias", init_bias, "shift inside of erf at the start");
-    v("unit_offset", unit_offset, "gain and factor are stored as offsets from one");
-  }
-};
-
-// Residuals
-
-struct ResidualOptions {
-  int64_t dim = 0;
-  bool scale_residual = false;
-  double scale_residual_constant = 1.0;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("scale_residual", scale_residual, "a learned factor of the residual for each feature");
-    v("scale_residual_constant", scale_residual_constant, "a constant factor of the residual");
-  }
-};
-
-struct GRUGatingOptions {
-  int64_t dim = 0;
-  bool scale_residual = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("scale_residual", scale_residual, "a learned factor of the residual for each feature");
-  }
-};
-
-struct HyperConnectionOptions {
-  int64_t dim = 0;
-  int64_t layer_index = 0;
-  int64_t num_residual_streams = 0;
-  int64_t num_input_views = 1;
-  int64_t sinkhorn_iters = 5;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v("layer_index", layer_index,
-      "the stream that the branch reads at the start, modulo their number");
-    v.required("num_residual_streams", num_residual_streams, "residual streams",
-               "arXiv:2409.19606");
-    v("num_input_views", num_input_views, "how many mixes of the streams the branch gets");
-    // Python normalises a matrix of one row, so that every weight is 1 after any number of
-    // iterations.
-    v("sinkhorn_iters", sinkhorn_iters, "no effect, as in Python", "arXiv:2512.24880");
-  }
-};
-
-// Embeddings and positions
-
-struct AbsolutePositionalEmbeddingOptions {
-  int64_t dim = 0;
-  int64_t max_seq_len = 0;
-  bool l2norm_embed = false;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features");
-    v.required("max_seq_len", max_seq_len, "how many positions there are");
-    v("l2norm_embed", l2norm_embed, "vectors of length one");
-  }
-};
-
-struct ScaledSinusoidalEmbeddingOptions {
-  int64_t dim = 0;
-  double theta = 10000.0;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v.required("dim", dim, "features, an even number");
-    v("theta", theta, "base of the frequencies");
-  }
-};
 
 struct RelativePositionBiasOptions {
   double scale = 0.0;
@@ -197,8 +57,8 @@ struct AlibiPositionalBiasOptions {
   }
 };
 
-/// More than the options that Attention has for it.
-struct DataDependentAlibiPartOptions {
+/// With those that Attention has from its own options.
+struct DataDependentAlibiModuleOptions {
   int64_t dim = 0;
   int64_t heads = 0;
   bool causal = true;

@@ -1,0 +1,43 @@
+// Gated linear units as a module of their own.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "x_transformers/core/options.h"
+#include "x_transformers/nn/activations.h"
+#include "x_transformers/nn/linear.h"
+
+namespace x_transformers {
+
+struct GLUOptions {
+  int64_t dim_in = 0;
+  int64_t dim_out = 0;
+  ModuleSpec activation = {};
+  bool mult_bias = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("dim_in", dim_in, "input features");
+    v.required("dim_out", dim_out, "output features");
+    v("activation", activation, "activation of the gate", "arXiv:2002.05202");
+    v("mult_bias", mult_bias, "a learned factor for each feature");
+  }
+};
+
+/// A projection, half of which gates the other half (arXiv:2002.05202).
+class GLU : public torch::nn::Module {
+ public:
+  explicit GLU(const GLUOptions& options);
+  /// [..., dim_in] -> [..., dim_out]
+  at::Tensor forward(const at::Tensor& x);
+
+ private:
+  std::shared_ptr<ActivationModule> act_;
+  Linear proj_{nullptr};
+  at::Tensor mult_bias_;
+};
+
+}  // namespace x_transformers
