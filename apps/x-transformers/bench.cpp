@@ -91,7 +91,7 @@ AutoregressiveWrapper make_model(const BenchCommand& command, const at::Device& 
 
 /// Times updates of `model` from `batch`.
 Json time_steps(const BenchCommand& command, torch::nn::Module& model, const LossFunction& loss,
-                const at::Tensor& batch, const at::Device& device) {
+                const Batch& batch, const at::Device& device) {
   const auto parameters = trainable_parameters(model);
   std::vector<at::Tensor> masters;
   if (command.precision == "bf16") masters = cast_parameters(parameters, at::kBFloat16);
@@ -121,7 +121,9 @@ Json bench_tokens(const BenchCommand& command, const at::Device& device) {
       at::randint(model->options().net.num_tokens, {command.batch, command.seq}, at::kLong)
           .to(device);
   auto result = time_steps(
-      command, *model, [&](const at::Tensor& x) { return model->forward(x).loss; }, tokens, device);
+      command, *model,
+      [&](const Batch& batch) { return model->forward(batch.tensors.at("x")).loss; },
+      {{{"x", tokens}}, tokens.numel()}, device);
   result["tokens_per_s"] =
       static_cast<double>(command.batch * command.seq) / result["ms_per_step"].get<double>() * 1e3;
   result["batch"] = command.batch;
@@ -138,12 +140,12 @@ Json bench_named(const BenchCommand& command, const at::Device& device) {
   const auto inputs = load_inputs(command.inputs, device, dtype);
   const auto kwargs = parse_kwargs(command.kwargs);
   auto source = ArgumentSource::outside;
-  const auto loss = [&](const at::Tensor&) {
+  const auto loss = [&](const Batch&) {
     const auto result = run_objective(*model, inputs, kwargs, source);
     source = ArgumentSource::checked;  // later calls have the same, and may stand in a graph
     return result;
   };
-  return time_steps(command, model->module(), loss, at::zeros({1}, device), device);
+  return time_steps(command, model->module(), loss, Batch{}, device);
 }
 
 Json bench_train(const BenchCommand& command, const at::Device& device) {

@@ -1,19 +1,14 @@
-// A language model as trained and written with: an autoregressive wrapper, its tokenizer, and where
-// it came from.
+// A language model: an autoregressive wrapper and its tokenizer, and how a checkpoint becomes one.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "x_transformers/data/tokenizer.h"
-#include "x_transformers/generation/generate.h"
-#include "x_transformers/train/run_options.h"
-#include "x_transformers/train/trainer.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
 namespace x_transformers {
@@ -22,16 +17,9 @@ namespace x_transformers {
 /// one. InputError for another type, and for what the types themselves refuse.
 AutoregressiveWrapper build_language_model(const nlohmann::json& config, const std::string& where);
 
-/// Trains the model of a run and leaves the run's folder (checkpoint.h) in `directory`. With
-/// `resume` goes on from the folder's latest checkpoint, with the vocabulary that is in it. Throws
-/// as Trainer does, and InputError when data.tokenizer names another vocabulary than that of the
-/// checkpoint.
-TrainResult train_language_model(const RunOptions& run, const std::filesystem::path& directory,
-                                 bool resume);
-
-/// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
-/// graph; empty: they can be captured.
-std::string graph_step_refusal(torch::nn::Module& model, const at::Device& device);
+/// The JSON text of such a model with every option in one spelling, defaults included (a
+/// ModelSpelling of checkpoint_tensors.h).
+std::string language_model_spelling(const std::string& model);
 
 /// A trained model, loaded for writing.
 struct LanguageModel {
@@ -44,24 +32,5 @@ struct LanguageModel {
 /// fit.
 LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
                                   at::ScalarType dtype);
-
-/// What text generation takes beside the options of sampling.
-struct TextGeneration {
-  std::string prompt;
-  GenerateOptions options;
-  std::vector<std::string> stop;                       ///< the text ends before the first of these
-  std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
-  std::optional<bool> fixed_caches = std::nullopt;   ///< SessionOptions::fixed_caches: CUDA graphs
-  std::vector<AutoregressiveWrapper> amateurs = {};  ///< smaller models to decode against
-  ContrastiveDecodeOptions contrastive = {};         ///< how, for each of them
-  /// Beam search instead of sampling, with seq_len and eos_token of `options`: all of the text
-  /// comes at the end.
-  std::optional<int64_t> beams = std::nullopt;
-  double length_penalty = 0;  ///< of beam search
-};
-
-/// Continues the prompt and returns the new text. An empty prompt stands for a line end. InputError
-/// for one that is longer than max_seq_len or has tokens that the model does not know.
-std::string write_text(LanguageModel& language_model, const TextGeneration& generation);
 
 }  // namespace x_transformers
