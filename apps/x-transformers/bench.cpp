@@ -2,14 +2,10 @@
 // of a language model needs nothing else; with named tensors, any model has one.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
-#include <chrono>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <vector>
@@ -25,11 +21,10 @@
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/optim/parameters.h"
-#include "x_transformers/train/graph_step.h"
 #include "x_transformers/train/language_model.h"
+#include "x_transformers/train/measure_step.h"
 #include "x_transformers/train/trainer_evaluation.h"
 #include "x_transformers/train/trainer_options.h"
-#include "x_transformers/train/trainer_step.h"
 
 namespace x_transformers {
 
@@ -42,46 +37,12 @@ struct BenchCommand {
   bool no_cuda_graph = false;
 };
 
-using Clock = std::chrono::steady_clock;
-
-void synchronize(const at::Device& device) {
-  if (device.is_cuda()) at::detail::getCUDAHooks().deviceSynchronize(device.index());
-}
-
 /// Most memory in use so far: on the device, or of the process.
 int64_t peak_memory(const at::Device& device) {
   if (!device.is_cpu()) return memory_in_use(device).value_or(0);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return usage.ru_maxrss * 1024;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-/// Medians of milliseconds: elapsed, and of the processor over all threads, which hardly changes
-/// where others use the machine too.
-struct Times {
-  double elapsed, processor;
-};
-
-/// Times `step` after `warm_up` runs of it.
-template <class Step>
-Times time_runs(Step step, int64_t warm_up, int64_t count, const at::Device& device) {
-  std::vector<double> elapsed, processor;
-  for (int64_t i = 0; i < warm_up + count; ++i) {
-    synchronize(device);
-    const auto start = Clock::now();
-    const auto processor_start = std::clock();
-    step();
-    synchronize(device);
-    if (i < warm_up) continue;
-    elapsed.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
-    processor.push_back(1e3 * static_cast<double>(std::clock() - processor_start) / CLOCKS_PER_SEC);
-  }
-  return {median(elapsed), median(processor)};
 }
 
 std::shared_ptr<Model> make_model(const BenchCommand& command, const at::Device& device) {
@@ -91,59 +52,36 @@ std::shared_ptr<Model> make_model(const BenchCommand& command, const at::Device&
   return model;
 }
 
-/// Times updates of `model` from `batch`.
+StepMeasurement measurement(const BenchCommand& command) {
+  StepMeasurement how;
+  how.warm_up = command.warm_up;
+  if (command.steps > 0) how.steps = command.steps;
+  how.bf16 = command.precision == "bf16";
+  how.cuda_graph = !command.no_cuda_graph;
+  return how;
+}
+
 Json time_steps(const BenchCommand& command, Model& model, const LossFunction& loss,
-                const at::Tensor& batch, const at::Device& device) {
-  const auto parameters = trainable_parameters(model.module());
-  std::vector<at::Tensor> masters;
-  if (command.precision == "bf16") masters = cast_parameters(parameters, at::kBFloat16);
-  AdamW optimizer(parameters, AdamWOptions{}, masters);
-  TrainStep step(loss, optimizer, nullptr, 0.0);
-  const auto steps = command.steps > 0 ? command.steps : 7;
-  // As `train` runs its steps.
-  const auto refusal =
-      command.no_cuda_graph ? "--no-cuda-graph" : graph_step_refusal(model, device);
-  const bool is_graph = refusal.empty();
-  GraphStep captured(step, device);
-  const auto run = [&] { is_graph ? captured({batch}) : step({batch}); };
-  const auto warm_up =
-      is_graph ? std::max(command.warm_up, GraphStep::kEagerSteps + 1) : command.warm_up;
-  const auto times = time_runs(run, warm_up, steps, device);
+                const Batch& batch, const at::Device& device) {
+  const auto times = measure_step(model, loss, batch, device, measurement(command));
   Json result = {{"ms_per_step", times.elapsed},
                  {"processor_ms_per_step", times.processor},
-                 {"cuda_graph", is_graph}};
-  if (!is_graph) result["graph_refusal"] = refusal;
+                 {"cuda_graph", times.graph_refusal.empty()}};
+  if (!times.graph_refusal.empty()) result["graph_refusal"] = times.graph_refusal;
   return result;
 }
 
-/// The model's sample call, once for each sequence of the batch, with random tokens where the model
-/// learns from tokens.
-SampleCall batch_of(const BenchCommand& command, Model& model, const at::Device& device) {
-  auto call = model.sample_call(command.seq);
-  for (auto& [name, tensor] : call.inputs) {
-    auto sizes = std::vector<int64_t>(static_cast<size_t>(tensor.dim()), 1);
-    if (!sizes.empty() && tensor.size(0) == 1) sizes[0] = command.batch;
-    tensor = tensor.repeat(sizes);
-  }
-  if (const auto task = model.token_task()) {
-    call.tokens = command.seq;
-    call.inputs[task->input] =
-        at::randint(task->num_tokens, {command.batch, command.seq}, at::kLong);
-  }
-  for (auto& [name, tensor] : call.inputs) tensor = tensor.to(device);
-  return call;
-}
-
+/// The model's sample call, once for each sequence of the batch.
 Json bench_sample(const BenchCommand& command, const at::Device& device) {
   const auto model = make_model(command, device);
-  model->module().train();
-  const auto call = batch_of(command, *model, device);
+  const auto call = sample_batch(*model, command.batch, command.seq, device);
   const auto kwargs = Json::parse(call.kwargs);
-  const auto loss = [&](const at::Tensor&) {
-    return kwargs.empty() ? model->loss(call.inputs)
-                          : run_objective(*model, call.inputs, kwargs, ArgumentSource::checked);
+  const auto loss = [&](const Batch& batch) {
+    return kwargs.empty() ? model->loss(batch.tensors)
+                          : run_objective(*model, batch.tensors, kwargs, ArgumentSource::checked);
   };
-  auto result = time_steps(command, *model, loss, at::zeros({1}, device), device);
+  auto result =
+      time_steps(command, *model, loss, {call.inputs, command.batch * call.tokens}, device);
   result["tokens_per_s"] =
       static_cast<double>(command.batch * call.tokens) / result["ms_per_step"].get<double>() * 1e3;
   result["batch"] = command.batch;
@@ -155,17 +93,16 @@ Json bench_named(const BenchCommand& command, const at::Device& device) {
   at::manual_seed(0);
   const auto model = build_model(read_model_file(command.config), command.config);
   model->module().to(device);
-  model->module().train();
   const auto dtype = command.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   const auto inputs = load_inputs(command.inputs, device, dtype);
   const auto kwargs = parse_kwargs(command.kwargs);
   auto source = ArgumentSource::outside;
-  const auto loss = [&](const at::Tensor&) {
+  const auto loss = [&](const Batch&) {
     const auto result = run_objective(*model, inputs, kwargs, source);
     source = ArgumentSource::checked;  // later calls have the same, and may stand in a graph
     return result;
   };
-  return time_steps(command, *model, loss, at::zeros({1}, device), device);
+  return time_steps(command, *model, loss, Batch{}, device);
 }
 
 Json bench_train(const BenchCommand& command, const at::Device& device) {
@@ -191,7 +128,7 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
   const auto steps = command.steps > 0 ? command.steps : 3;
   const Evaluation evaluation(model->module());
   const auto run = [&] { generate(*writer->start_session(request), prompts, options); };
-  const double ms = time_runs(run, 1, steps, device).elapsed;
+  const double ms = time_work(run, 1, steps, device).elapsed;
   return {{"batch", command.batch},
           {"ms_per_token", ms / static_cast<double>(command.tokens)},
           {"tokens_per_s", static_cast<double>(command.batch * command.tokens) / ms * 1e3}};

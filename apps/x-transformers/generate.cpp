@@ -15,6 +15,7 @@
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/train/language_model.h"
+#include "x_transformers/train/text_generation.h"
 
 namespace x_transformers {
 

@@ -4,12 +4,15 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <optional>
 
 #include "apps/x-transformers/commands.h"
+#include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/core/json.h"
-#include "x_transformers/train/language_model.h"
+#include "x_transformers/train/process.h"
+#include "x_transformers/train/train_model.h"
 
 namespace x_transformers {
 
@@ -36,7 +39,7 @@ const char* reason_name(StopReason reason) {
   switch (reason) {
     case StopReason::kEarlyStopping:
       return "early stopping";
-    case StopReason::kSignal:
+    case StopReason::kStopped:
       return "signal";
     case StopReason::kFinished:
       break;
@@ -46,6 +49,16 @@ const char* reason_name(StopReason reason) {
 
 /// A reader that is gone does not make a failure of a run that is saved.
 void print_line(const std::string& line) { std::fputs((line + "\n").c_str(), stdout); }
+
+/// Whether a signal has asked to stop. Takes the signals when it is first asked, which is when
+/// training starts: until then, as while data is read, a signal ends the program at once.
+std::function<bool()> stop_on_signals() {
+  const auto signals = std::make_shared<std::optional<StopSignals>>();
+  return [signals] {
+    if (!*signals) signals->emplace();
+    return StopSignals::received() != 0;
+  };
+}
 
 void print_result(const TrainCommand& command, const TrainResult& result) {
   const auto number = [](const std::optional<double>& value) {
@@ -72,7 +85,8 @@ void print_result(const TrainCommand& command, const TrainResult& result) {
 }  // namespace
 
 void add_train(CLI::App& app) {
-  auto* command = app.add_subcommand("train", "train a model on text or tokens");
+  auto* command =
+      app.add_subcommand("train", "train a model on text, tokens or examples of tensors");
   const auto options = std::make_shared<TrainCommand>();
   command
       ->add_option("--config", options->config,
@@ -92,7 +106,10 @@ void add_train(CLI::App& app) {
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run
     const auto run = read_run_file(options->config, overrides(*options));
-    print_result(*options, train_language_model(run, options->out, options->resume));
+    set_up_process(run.train);
+    RunContext context;
+    context.wants_stop = stop_on_signals();
+    print_result(*options, train_model(run, options->out, options->resume, context));
   });
 }
 

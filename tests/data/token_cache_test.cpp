@@ -7,6 +7,7 @@
 
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/token_data.h"
 
 namespace x_transformers {
 namespace {

@@ -59,7 +59,7 @@ Progress halfway() {
   progress.loss = 1.53218;
   progress.grad_norm = 0.4712;
   progress.learning_rate = 3e-4;
-  progress.tokens_per_second = 12345;
+  progress.targets_per_second = 12345;
   progress.memory_bytes = 1234567890;
   progress.seconds_left = 192;
   return progress;

@@ -72,17 +72,18 @@ Trained train(const std::string& layers, at::ScalarType dtype, bool captured, in
   AdamW optimizer(parameters, {}, masters);
   Ema ema(optimizer.weights(), 0.9);
   const auto factor = at::ones({}, at::TensorOptions(kCuda).dtype(at::kFloat));
-  TrainStep eager([&](const at::Tensor& tokens) { return model->forward(tokens).loss * factor; },
-                  optimizer, &ema, 1.0);
+  TrainStep eager(
+      [&](const Batch& batch) { return model->forward(batch.tensors.at("x")).loss * factor; },
+      optimizer, &ema, 1.0);
   GraphStep graph(eager, kCuda);
   at::manual_seed(11);
   Trained result;
   for (int64_t step = 0; step < kSteps; ++step) {
     optimizer.set_learning_rate(1e-3 * static_cast<double>(step + 1));
     factor.fill_(step == broken ? INFINITY : 1.0);
-    std::vector<at::Tensor> batches;
+    std::vector<Batch> batches;
     for (int64_t i = 0; i < kAccumulated; ++i)
-      batches.push_back(at::randint(0, kVocabulary, {4, 33}).to(kCuda));
+      batches.push_back({{{"x", at::randint(0, kVocabulary, {4, 33}).to(kCuda)}}, 4 * 32});
     const auto left = captured ? graph(batches) : eager(batches);
     EXPECT_EQ(left.skipped.item<float>(), step == broken ? 1.0F : 0.0F);
     result.losses.push_back(left.loss.item<double>());

@@ -13,7 +13,6 @@
 #include "x_transformers/core/graph.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/train/graph_step.h"
-#include "x_transformers/train/language_model.h"
 
 namespace x_transformers {
 namespace {
@@ -34,18 +33,17 @@ class Training {
     if (dtype != at::kFloat) masters = cast_parameters(parameters, dtype);
     optimizer_ = std::make_unique<AdamW>(parameters, AdamWOptions{}, masters);
     step_ = std::make_unique<TrainStep>(
-        [this](const at::Tensor&) {
+        [this](const Batch&) {
           return run_objective(*model_, inputs_, entry_.kwargs, ArgumentSource::checked);
         },
         *optimizer_, nullptr, 0.0);
   }
 
-  std::string graph_refusal() { return graph_step_refusal(model_->module(), device_); }
-  void run_eagerly() { expect_finite((*step_)({at::zeros({1}, device_)})); }
+  std::string graph_refusal() { return graph_step_refusal(*model_, device_); }
+  void run_eagerly() { expect_finite((*step_)({Batch{}})); }
   void run_captured() {
     GraphStep captured(*step_, device_);
-    for (int64_t i = 0; i < GraphStep::kEagerSteps + 3; ++i)
-      expect_finite(captured({at::zeros({1}, device_)}));
+    for (int64_t i = 0; i < GraphStep::kEagerSteps + 3; ++i) expect_finite(captured({Batch{}}));
   }
 
  private:

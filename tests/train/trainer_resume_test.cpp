@@ -2,7 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "tests/train/trainer_test_model.h"
@@ -36,9 +35,9 @@ Outcome outcome_of(BigramModelImpl& model, Trainer& trainer, const TrainResult& 
   return outcome;
 }
 
-/// Runs to the end or until a signal, which comes during step `signal_step`.
+/// Runs to the end, or is asked to stop during step `stop_step`.
 Outcome train(const TrainOptions& options, const fs::path& directory, bool resume,
-              int64_t signal_step = 0) {
+              int64_t stop_step = 0) {
   BigramModelImpl model;
   if (CheckpointFolder(directory).latest_step()) {
     const at::NoGradGuard no_grad;
@@ -47,9 +46,11 @@ Outcome train(const TrainOptions& options, const fs::path& directory, bool resum
   }
   auto parts = make_parts(model, directory);
   parts.resume = resume;
+  bool is_asked = false;
+  parts.context.wants_stop = [&] { return is_asked; };
   Trainer trainer(model, options, parts);
-  trainer.set_step_function([&](const std::vector<at::Tensor>& batches, int64_t step) {
-    if (step == signal_step) std::raise(SIGTERM);
+  trainer.set_step_function([&](const std::vector<Batch>& batches, int64_t step) {
+    if (step == stop_step) is_asked = true;
     return trainer.eager_step()(batches);
   });
   const TrainResult result = trainer.run();
@@ -66,13 +67,13 @@ void expect_equal(const Outcome& whole, const Outcome& resumed) {
 
 class ResumeTest : public TrainerTest {
  protected:
-  /// The whole run against one that signals stop in the midst of the given steps.
+  /// The whole run against one that is stopped in the midst of the given steps.
   void compare(const TrainOptions& options, const std::vector<int64_t>& stops) {
     const Outcome whole = train(options, root_ / "whole", false);
     bool resume = false;
     for (const int64_t stop : stops) {
       const Outcome part = train(options, root_ / "parts", resume, stop);
-      EXPECT_EQ(part.result.reason, StopReason::kSignal);
+      EXPECT_EQ(part.result.reason, StopReason::kStopped);
       EXPECT_EQ(part.result.step, stop);
       resume = true;
     }
@@ -105,7 +106,7 @@ TEST_F(ResumeTest, IsBitwiseFromAnEarlierCheckpointAfterAKill) {
     // metrics.jsonl.
     BigramModelImpl model;
     Trainer trainer(model, options, make_parts(model, root_ / "parts"));
-    trainer.set_step_function([&](const std::vector<at::Tensor>& batches, int64_t step) {
+    trainer.set_step_function([&](const std::vector<Batch>& batches, int64_t step) {
       if (step == 12) throw std::logic_error("killed");
       return trainer.eager_step()(batches);
     });

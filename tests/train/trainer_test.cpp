@@ -1,5 +1,6 @@
 #include "x_transformers/train/trainer.h"
 
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -19,10 +20,12 @@ namespace x_transformers {
 namespace {
 
 using testing::HasSubstr;
+using trainer_test::as_batch;
 using trainer_test::BigramModelImpl;
 using trainer_test::make_batch;
 using trainer_test::make_options;
 using trainer_test::make_parts;
+using trainer_test::make_tokens;
 using trainer_test::TrainerTest;
 namespace fs = std::filesystem;
 
@@ -73,9 +76,9 @@ TEST_F(TrainerTest, LossesAreMeansOfTheirWindow) {
   auto parts = make_parts(model, root_);
   std::vector<double> losses;
   Trainer trainer(model, options, parts);
-  trainer.set_step_function([&](const std::vector<at::Tensor>& batches, int64_t step) {
+  trainer.set_step_function([&](const std::vector<Batch>& batches, int64_t step) {
     EXPECT_EQ(batches.size(), 1U);
-    EXPECT_TRUE(at::equal(batches[0], make_batch(step - 1)));
+    EXPECT_TRUE(at::equal(batches[0].tensors.at("x"), make_tokens(step - 1)));
     const StepResult result = trainer.eager_step()(batches);
     losses.push_back(result.loss.item<double>());
     return result;
@@ -98,7 +101,7 @@ TEST_F(TrainerTest, GradientsAccumulateToThoseOfOneBatch) {
     options.grad_accum = accumulate;
     if (accumulate == 1) {
       parts.training_batch = [](int64_t index) {
-        return at::cat({make_batch(2 * index), make_batch(2 * index + 1)});
+        return as_batch(at::cat({make_tokens(2 * index), make_tokens(2 * index + 1)}));
       };
     }
     Trainer(model, options, parts).run();
@@ -153,6 +156,59 @@ TEST_F(TrainerTest, TheSavedModelIsTheAveragedOne) {
   }
 }
 
+TEST_F(TrainerTest, TakesTheProcessAsItIs) {
+  const auto weights_of = [&](uint64_t process_seed, int64_t option_seed) {
+    BigramModelImpl model;
+    auto options = make_options(4);
+    options.seed = option_seed;
+    options.threads = at::get_num_threads() + 1;
+    const auto threads = at::get_num_threads();
+    at::manual_seed(process_seed);
+    fs::remove_all(root_ / "run");
+    Trainer(model, options, make_parts(model, root_ / "run")).run();
+    EXPECT_EQ(at::get_num_threads(), threads);
+    return model.hidden->weight.detach().clone();
+  };
+  const auto weights = weights_of(1, 0);
+  EXPECT_TRUE(at::equal(weights, weights_of(1, 5)));
+  EXPECT_FALSE(at::equal(weights, weights_of(2, 0)));  // of dropout
+}
+
+TEST_F(TrainerTest, ValidationIsAMeanOverTargets) {
+  BigramModelImpl model;
+  model.dropout->options.p(0.0);
+  auto options = make_options(1);
+  options.optimizer.learning_rate = 1e-12;
+  auto parts = make_parts(model, root_);
+  parts.validation_batch = [](int64_t index) {
+    auto batch = make_batch(100000 + index);
+    batch.targets = index == 0 ? 30 : 10;
+    return batch;
+  };
+  const double first = model.loss(make_batch(100000)).item<double>();
+  const double second = model.loss(make_batch(100001)).item<double>();
+  const auto result = Trainer(model, options, parts).run();
+  EXPECT_NEAR(*result.val_loss, (3 * first + second) / 4, 1e-5);
+}
+
+TEST_F(TrainerTest, ReportsTheTargetsOfItsBatchesByTheirUnit) {
+  BigramModelImpl model;
+  auto options = make_options(3);
+  auto parts = make_parts(model, root_);
+  parts.target_unit = "examples";
+  parts.training_batch = [](int64_t index) {
+    auto batch = make_batch(index);
+    batch.targets = 4;
+    return batch;
+  };
+  Trainer(model, options, parts).run();
+  const auto row = read_metrics((root_ / "metrics.jsonl").string()).at(0);
+  EXPECT_EQ(row["examples"], 12);
+  EXPECT_TRUE(row.contains("examples_per_second"));
+  EXPECT_FALSE(row.contains("tokens"));
+  EXPECT_EQ(load_train_state(root_ / "state.json").targets, 12);
+}
+
 TEST_F(TrainerTest, StopsWhenTheValidationLossNoLongerFalls) {
   BigramModelImpl model;
   auto options = make_options(500);
@@ -182,8 +238,8 @@ TEST_F(TrainerTest, ANonFiniteLossEndsTheRun) {
   auto parts = make_parts(model, root_);
   parts.validation_batches = 0;
   int64_t calls = 0;
-  parts.loss = [&](const at::Tensor& tokens) {
-    const at::Tensor loss = model.loss(tokens);
+  parts.loss = [&](const Batch& batch) {
+    const at::Tensor loss = model.loss(batch);
     return ++calls == 6 ? loss * std::nan("") : loss;
   };
   Trainer trainer(model, options, parts);
@@ -199,8 +255,8 @@ TEST_F(TrainerTest, ANonFiniteLossEndsTheRun) {
 /// The loss of training is NaN after `step` steps.
 TrainerParts make_dying_parts(BigramModelImpl& model, const fs::path& root, int64_t step) {
   auto parts = make_parts(model, root);
-  parts.loss = [&model, step, calls = int64_t{0}](const at::Tensor& tokens) mutable {
-    const at::Tensor loss = model.loss(tokens);
+  parts.loss = [&model, step, calls = int64_t{0}](const Batch& batch) mutable {
+    const at::Tensor loss = model.loss(batch);
     if (!model.is_training()) return loss;
     return ++calls > step ? loss * -std::nan("") : loss;
   };
@@ -213,8 +269,8 @@ TEST_F(TrainerTest, ANonFiniteValidationLossEndsTheRun) {
   options.eval_every = 4;
   options.save_every = 3;
   auto parts = make_parts(model, root_);
-  parts.loss = [&](const at::Tensor& tokens) {
-    const at::Tensor loss = model.loss(tokens);
+  parts.loss = [&](const Batch& batch) {
+    const at::Tensor loss = model.loss(batch);
     return model.is_training() ? loss : loss * -std::nan("");
   };
   Trainer trainer(model, options, parts);
@@ -231,7 +287,7 @@ TEST_F(TrainerTest, SkippingGoesOnWithoutSampleAndValidation) {
   options.eval_every = 2;
   options.sample_every = 2;
   auto parts = make_parts(model, root_);
-  parts.loss = [&](const at::Tensor& tokens) { return model.loss(tokens) * std::nan(""); };
+  parts.loss = [&](const Batch& batch) { return model.loss(batch) * std::nan(""); };
   parts.sample = []() -> std::string { throw RunError("sampling: the logits hold NaN"); };
   const TrainResult result = Trainer(model, options, parts).run();
   EXPECT_EQ(result.step, 6);
@@ -247,7 +303,7 @@ TEST_F(TrainerTest, WeightsThatAreNotFiniteAreNotSaved) {
     auto parts = make_parts(model, root_ / (skip ? "skip" : "stop"));
     parts.validation_batches = 0;
     Trainer trainer(model, options, parts);
-    trainer.set_step_function([&](const std::vector<at::Tensor>& batches, int64_t step) {
+    trainer.set_step_function([&](const std::vector<Batch>& batches, int64_t step) {
       const auto result = trainer.eager_step()(batches);
       const at::NoGradGuard no_grad;
       if (step == 4) model.hidden->weight[0][0].fill_(INFINITY);
@@ -323,9 +379,9 @@ TEST_F(TrainerTest, MemoryThatRunsOutIsSaidInOneLine) {
   for (const auto& cause : causes) {
     BigramModelImpl model;
     auto parts = make_parts(model, root_);
-    parts.loss = [&](const at::Tensor& tokens) {
+    parts.loss = [&](const Batch& batch) {
       cause();
-      return model.loss(tokens);
+      return model.loss(batch);
     };
     Trainer trainer(model, make_options(4), parts);
     const std::string message = message_of<RunError>([&] { trainer.run(); });
@@ -352,9 +408,9 @@ TEST_F(TrainerTest, SkippingPassesOverNonFiniteSteps) {
   auto parts = make_parts(model, root_);
   int64_t calls = 0;
   parts.validation_batches = 0;
-  parts.loss = [&](const at::Tensor& tokens) {
+  parts.loss = [&](const Batch& batch) {
     ++calls;
-    const at::Tensor loss = model.loss(tokens);
+    const at::Tensor loss = model.loss(batch);
     return calls == 2 || calls == 7 ? loss * INFINITY : loss;
   };
   Trainer trainer(model, options, parts);

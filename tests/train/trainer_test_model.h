@@ -29,7 +29,8 @@ struct BigramModelImpl : torch::nn::Module {
     frozen = register_parameter("frozen", at::ones({8}), /*requires_grad=*/false);
     buffer = register_buffer("buffer", at::zeros({1}));
   }
-  at::Tensor loss(const at::Tensor& tokens) {
+  at::Tensor loss(const Batch& batch) {
+    const at::Tensor& tokens = batch.tensors.at("x");
     const int64_t length = tokens.size(1) - 1;
     const at::Tensor x = embedding(tokens.narrow(1, 0, length)) * frozen;
     const at::Tensor logits = at::matmul(dropout(at::gelu(hidden(x))), tied.t());
@@ -45,11 +46,19 @@ struct BigramModelImpl : torch::nn::Module {
 
 /// Tokens that depend on `index` alone: each row counts upwards from a random start, with a few
 /// mistakes.
-inline at::Tensor make_batch(int64_t index, int64_t rows = 4) {
+inline at::Tensor make_tokens(int64_t index, int64_t rows = 4) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(1000 + index));
   const at::Tensor start = at::randint(0, kVocabulary, {rows, 1}, generator, at::kLong);
   const at::Tensor noise = at::randint(0, 10, {rows, 7}, generator, at::kLong).eq(0).to(at::kLong);
   return (start + at::arange(7) + noise).remainder(kVocabulary);
+}
+
+inline Batch as_batch(const at::Tensor& tokens) {
+  return {{{"x", tokens}}, tokens.size(0) * (tokens.size(1) - 1)};
+}
+
+inline Batch make_batch(int64_t index, int64_t rows = 4) {
+  return as_batch(make_tokens(index, rows));
 }
 
 inline TrainOptions make_options(int64_t steps) {
@@ -68,7 +77,7 @@ inline TrainOptions make_options(int64_t steps) {
 
 inline TrainerParts make_parts(BigramModelImpl& model, const std::filesystem::path& directory) {
   TrainerParts parts;
-  parts.loss = [&model](const at::Tensor& tokens) { return model.loss(tokens); };
+  parts.loss = [&model](const Batch& batch) { return model.loss(batch); };
   parts.training_batch = [](int64_t index) { return make_batch(index); };
   parts.validation_batch = [](int64_t index) {
     return make_batch(100000 + index, index == 1 ? 2 : 4);

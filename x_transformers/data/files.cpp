@@ -2,51 +2,19 @@
 
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <limits>
 #include <system_error>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/io/mapped_file.h"
 
 namespace x_transformers {
 namespace {
-
-// Smaller files are read: a process may hold only some 65000 mappings.
-constexpr size_t kMapFrom = size_t{1} << 20;
-
-[[noreturn]] void fail(const std::string& path, int error) {
-  throw InputError(fmt::format("cannot read {}: {}", path, std::generic_category().message(error)));
-}
-
-/// The bytes of a small file.
-std::shared_ptr<const void> read_file(const std::string& path, size_t size) {
-  const std::shared_ptr<char[]> buffer(new char[size]);
-  std::ifstream file(path, std::ios::binary);
-  if (!file) fail(path, errno);
-  require(static_cast<bool>(file.read(buffer.get(), static_cast<std::streamsize>(size))),
-          "cannot read " + path + ": it ended before its size");
-  return {buffer, buffer.get()};
-}
-
-std::shared_ptr<const void> map_file(const std::string& path) {
-  const auto mapping = std::make_shared<const MappedFile>(path);
-  return {mapping, mapping->data()};
-}
-
-struct stat file_status(const std::string& path) {
-  struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) fail(path, errno);
-  return status;
-}
 
 std::vector<std::string> list_folder(const std::string& folder) {
   namespace fs = std::filesystem;
@@ -105,23 +73,18 @@ TokenFile read_headed_tokens(const FileContents& file, const HeaderKind& kind) {
 
 }  // namespace
 
-FileContents open_file(const std::string& path) {
-  const auto status = file_status(path);
-  require(!S_ISDIR(status.st_mode), "cannot read " + path + ": it is a folder, expected a file");
-  require(S_ISREG(status.st_mode), "cannot read " + path + ": not a regular file");
-  const auto size = static_cast<size_t>(status.st_size);
-  FileContents contents;
-  contents.path = path;
-  contents.owner = size < kMapFrom ? read_file(path, size) : map_file(path);
-  contents.bytes = {static_cast<const char*>(contents.owner.get()), size};
-  return contents;
+std::vector<std::string> list_files(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (error) throw InputError(fmt::format("cannot read {}: {}", path, error.message()));
+  if (std::filesystem::is_directory(status)) return list_folder(path);
+  require(std::filesystem::is_regular_file(status),
+          "cannot read " + path + ": neither a regular file nor a folder");
+  return {path};
 }
 
-std::vector<std::string> list_files(const std::string& path) {
-  const auto status = file_status(path);
-  if (S_ISDIR(status.st_mode)) return list_folder(path);
-  require(S_ISREG(status.st_mode), "cannot read " + path + ": neither a regular file nor a folder");
-  return {path};
+bool is_token_file(const std::string& path) {
+  return std::filesystem::path(path).extension() == ".bin";
 }
 
 TokenFile read_token_file(const FileContents& file) {

@@ -1,29 +1,22 @@
-// Files of training data: finding them, and looking into them without copying.
+// Files of training data: finding them, and the tokens in them.
 #pragma once
 
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include "x_transformers/io/file_contents.h"
+
 namespace x_transformers {
-
-/// A whole file in memory, read-only: small ones read, others mapped. Copies share it.
-struct FileContents {
-  std::shared_ptr<const void> owner;
-  std::string_view bytes;
-  std::string path;
-};
-
-/// Throws InputError naming `path`: missing, a folder, not a regular file, unreadable.
-FileContents open_file(const std::string& path);
 
 /// The files that `path` stands for: itself, or all regular files in the folder and the folders in
 /// it, in the order of their paths; names that start with a dot are passed over. Throws InputError
 /// when `path` is missing or neither, and when the folder holds no file.
 std::vector<std::string> list_files(const std::string& path);
+
+/// Whether the name says that a file holds tokens: `.bin`.
+bool is_token_file(const std::string& path);
 
 /// The tokens of a token file, within its bytes.
 struct TokenFile {

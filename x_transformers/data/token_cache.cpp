@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -13,7 +12,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/data/files.h"
-#include "x_transformers/data/random.h"
+#include "x_transformers/data/hash.h"
 #include "x_transformers/io/atomic_file.h"
 
 namespace x_transformers {
@@ -21,23 +20,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-uint64_t hash_text(uint64_t hash, std::string_view text) {
-  hash = mix_bits(hash ^ text.size());
-  while (!text.empty()) {
-    uint64_t word = 0;
-    const auto size = std::min(text.size(), sizeof word);
-    std::memcpy(&word, text.data(), size);
-    hash = mix_bits(hash ^ word);
-    text.remove_prefix(size);
-  }
-  return hash;
-}
-
 /// What the tokens depend on. `kVersion` changes when the same vocabulary encodes differently.
 std::string name_of(const std::vector<FileContents>& texts, const Tokenizer& tokenizer) {
   constexpr uint64_t kVersion = 1;
-  uint64_t hash = hash_text(mix_bits(kVersion), tokenizer.serialized());
-  for (const auto& text : texts) hash = hash_text(hash, text.bytes);
+  uint64_t hash = hash_bytes(mix_bits(kVersion), tokenizer.serialized());
+  for (const auto& text : texts) hash = hash_bytes(hash, text.bytes);
   return fmt::format("{:016x}.bin", hash);
 }
 

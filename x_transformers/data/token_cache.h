@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "x_transformers/data/data.h"
+#include "x_transformers/data/token_dataset.h"
 #include "x_transformers/data/tokenizer.h"
 
 namespace x_transformers {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/utf8.h"
 #include "x_transformers/data/files.h"
 
 // libsentencepiece.so and libc10.so each define a global variable of this name, of 32 and of 4
@@ -25,27 +26,6 @@ namespace {
 constexpr std::string_view kSpaceMark = "\u2581";
 // Texts from twice this size on are encoded in pieces.
 constexpr size_t kPiece = size_t{1} << 18;
-
-bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
-
-/// Bytes of the UTF-8 sequence at `text[at]`: 0 when it is invalid, -1 when it is cut off by the
-/// end.
-int utf8_length(std::string_view text, size_t at) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[at + i]); };
-  const unsigned char lead = byte(0);
-  if (lead < 0x80) return 1;
-  const int length = lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : lead < 0xF5 ? 4 : 0;
-  for (int i = 1; i < length; ++i) {
-    if (at + static_cast<size_t>(i) >= text.size()) return -1;
-    if (!is_continuation(text[at + static_cast<size_t>(i)])) return 0;
-    // Overlong forms, surrogates and what lies above U+10FFFF show in the second byte.
-    if (i == 1 && ((lead == 0xE0 && byte(1) < 0xA0) || (lead == 0xED && byte(1) > 0x9F) ||
-                   (lead == 0xF0 && byte(1) < 0x90) || (lead == 0xF4 && byte(1) > 0x8F))) {
-      return 0;
-    }
-  }
-  return length;
-}
 
 void require_token(int64_t token, const Tokenizer& tokenizer) {
   require(token >= 0 && token < tokenizer.vocab_size(),
@@ -65,7 +45,7 @@ std::vector<size_t> piece_starts(std::string_view text) {
     if (at == high) {
       at = text.rfind('\n', high - 1) + 1;  // 0 where there is none
       if (at < low) at = low;
-      while (is_continuation(text[at])) ++at;
+      while (is_utf8_continuation(text[at])) ++at;
     }
     starts.push_back(at);
   }
@@ -86,15 +66,6 @@ std::string without_marks(std::string_view piece) {
 }
 
 }  // namespace
-
-std::optional<size_t> find_invalid_utf8(std::string_view text) {
-  for (size_t at = 0; at < text.size();) {
-    const int length = utf8_length(text, at);
-    if (length <= 0) return at;
-    at += static_cast<size_t>(length);
-  }
-  return std::nullopt;
-}
 
 std::string Tokenizer::decode(std::span<const int64_t> tokens) const {
   std::string text;

@@ -102,9 +102,6 @@ class StreamingDecoder {
   bool drop_space_;
 };
 
-/// The offset of the first byte of `text` that is not valid UTF-8, if there is one.
-std::optional<size_t> find_invalid_utf8(std::string_view text);
-
 /// Options of `x-transformers tokenizer train`.
 struct SentencePieceTrainingOptions {
   std::vector<std::string> input;

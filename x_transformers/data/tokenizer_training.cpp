@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/utf8.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/io/atomic_file.h"

@@ -11,7 +11,7 @@
 #include <system_error>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/data/files.h"
+#include "x_transformers/io/file_contents.h"
 
 namespace x_transformers {
 namespace {

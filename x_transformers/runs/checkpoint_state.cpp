@@ -116,7 +116,7 @@ TrainState load_train_state(const std::filesystem::path& path) {
   };
   not_negative("step", state.step);
   not_negative("data_position", state.data_position);
-  not_negative("tokens", state.tokens);
+  not_negative("tokens", state.targets);
   not_negative("skipped_steps", state.skipped_steps);
   not_negative("evaluated_step", state.evaluated_step);
   not_negative("evaluations_without_gain", state.evaluations_without_gain);

@@ -47,7 +47,7 @@ struct TrainState {
   int64_t step = 0;
   int64_t data_position = 0;
   std::string data_fingerprint;
-  int64_t tokens = 0;
+  int64_t targets = 0;
   double seconds = 0;
   int64_t skipped_steps = 0;
   int64_t evaluated_step = 0;
@@ -62,7 +62,7 @@ struct TrainState {
     v("data_position", data_position, "training batches taken");
     v("data_fingerprint", data_fingerprint,
       "hash of the training data, where the program gave one");
-    v("tokens", tokens, "tokens trained on");
+    v("tokens", targets, "targets trained on: of text, tokens");
     v("seconds", seconds, "time spent in training steps");
     v("skipped_steps", skipped_steps,
       "updates passed over because a loss or gradient was not finite");

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/data/files.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/io/file_contents.h"
 
 namespace x_transformers {
 namespace {

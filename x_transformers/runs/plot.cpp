@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/data/tokenizer.h"
+#include "x_transformers/core/utf8.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/metrics.h"
 #include "x_transformers/runs/plot_curves.h"

@@ -51,8 +51,9 @@ std::vector<std::string> format_values(const Progress& progress) {
   std::vector<std::string> values;
   if (progress.loss) values.push_back(fmt::format("loss {:.4f}", *progress.loss));
   if (progress.seconds_left) values.push_back(format_duration(*progress.seconds_left) + " left");
-  if (progress.tokens_per_second) {
-    values.push_back(format_count(*progress.tokens_per_second) + " tok/s");
+  if (progress.targets_per_second) {
+    const std::string unit = progress.target_unit == "tokens" ? "tok" : progress.target_unit;
+    values.push_back(fmt::format("{} {}/s", format_count(*progress.targets_per_second), unit));
   }
   if (progress.grad_norm) values.push_back(fmt::format("grad {:.3g}", *progress.grad_norm));
   if (progress.learning_rate) values.push_back(fmt::format("lr {:.3g}", *progress.learning_rate));

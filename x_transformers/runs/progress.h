@@ -15,7 +15,8 @@ struct Progress {
   std::optional<double> loss;
   std::optional<double> grad_norm;
   std::optional<double> learning_rate;
-  std::optional<double> tokens_per_second;
+  std::optional<double> targets_per_second;
+  std::string target_unit = "tokens";
   std::optional<int64_t> memory_bytes;
   std::optional<double> seconds_left;
 };

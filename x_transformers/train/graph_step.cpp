@@ -2,28 +2,59 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
+namespace {
+
+bool are_alike(const TensorMap& captured, const TensorMap& given) {
+  return std::equal(captured.begin(), captured.end(), given.begin(), given.end(),
+                    [](const auto& one, const auto& other) {
+                      return one.first == other.first &&
+                             one.second.sizes() == other.second.sizes() &&
+                             one.second.scalar_type() == other.second.scalar_type();
+                    });
+}
+
+}  // namespace
+
+std::string graph_step_refusal(Model& model, const at::Device& device) {
+  if (!device.is_cuda()) return "the device is " + device.str();
+  const auto refusal = graph_refusal();
+  return refusal.empty() ? model.capture_refusal() : refusal;
+}
 
 GraphStep::GraphStep(TrainStep& eager, const c10::Device& device)
     : eager_(eager), device_(device) {}
 
-bool GraphStep::fits(const std::vector<at::Tensor>& micro_batches) const {
-  if (micro_batches.size() != tokens_.size()) return false;
-  for (size_t i = 0; i < tokens_.size(); ++i) {
-    if (micro_batches[i].sizes() != tokens_[i].sizes()) return false;
-  }
-  return true;
+bool GraphStep::fits(const std::vector<Batch>& micro_batches) const {
+  return std::equal(inputs_.begin(), inputs_.end(), micro_batches.begin(), micro_batches.end(),
+                    [](const Batch& captured, const Batch& given) {
+                      return are_alike(captured.tensors, given.tensors);
+                    });
 }
 
-void GraphStep::capture(const std::vector<at::Tensor>& micro_batches) {
-  for (const at::Tensor& batch : micro_batches) tokens_.push_back(at::empty_like(batch));
+void GraphStep::capture(const std::vector<Batch>& micro_batches, bool with_shares) {
+  graph_.reset();  // its memory goes before that of the next
+  inputs_.clear();
+  for (const Batch& batch : micro_batches) {
+    auto& input = inputs_.emplace_back();
+    for (const auto& [name, tensor] : batch.tensors) input.tensors[name] = at::empty_like(tensor);
+  }
+  if (with_shares)
+    shares_ = at::empty({static_cast<int64_t>(inputs_.size())},
+                        at::TensorOptions(device_).dtype(at::kFloat));
   const auto moments = eager_.optimizer().count_moments();
   try {
     // No gradient lives on from before: the graph allocates its own, at places of its own.
     graph_ = capture_graph(
-        device_, [this] { result_ = eager_(tokens_); }, /*warm_up=*/0);
+        device_,
+        [this] {
+          result_ = shares_.defined() ? eager_.with_shares(inputs_, shares_) : eager_(inputs_);
+        },
+        /*warm_up=*/0);
   } catch (const RunError& error) {
     throw RunError(std::string("training step: ") + error.what() +
                    "; run with --no-cuda-graph (train.cuda_graph false)");
@@ -36,12 +67,29 @@ void GraphStep::capture(const std::vector<at::Tensor>& micro_batches) {
   }
 }
 
-StepResult GraphStep::operator()(const std::vector<at::Tensor>& micro_batches) {
-  if (calls_++ < kEagerSteps) return eager_(micro_batches);
-  if (!graph_) capture(micro_batches);
+void GraphStep::fill_inputs(const std::vector<Batch>& micro_batches,
+                            const std::vector<double>& shares) {
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    for (auto& [name, tensor] : inputs_[i].tensors)
+      tensor.copy_(micro_batches[i].tensors.at(name), /*non_blocking=*/true);
+  }
+  if (!shares_.defined()) return;
+  if (shares.empty()) {
+    shares_.fill_(1.0 / static_cast<double>(inputs_.size()));
+  } else {
+    shares_.copy_(at::tensor(shares, at::kFloat), /*non_blocking=*/true);
+  }
+}
+
+StepResult GraphStep::operator()(const std::vector<Batch>& micro_batches) {
+  const auto shares = batch_shares(micro_batches);
+  // A mean over no targets is no number, and so is its product with a share of 0.
+  const bool has_empty = std::find(shares.begin(), shares.end(), 0.0) != shares.end();
+  if (calls_++ < kEagerSteps || has_empty) return eager_(micro_batches);
+  const bool needs_shares = !shares.empty() && !shares_.defined();
+  if (!graph_ || needs_shares) capture(micro_batches, needs_shares);
   if (!fits(micro_batches)) return eager_(micro_batches);
-  for (size_t i = 0; i < tokens_.size(); ++i)
-    tokens_[i].copy_(micro_batches[i], /*non_blocking=*/true);
+  fill_inputs(micro_batches, shares);
   graph_->replay();
   return result_;
 }

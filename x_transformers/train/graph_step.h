@@ -2,16 +2,23 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "x_transformers/core/graph.h"
+#include "x_transformers/interchange/model.h"
 #include "x_transformers/train/trainer_step.h"
 
 namespace x_transformers {
 
+/// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
+/// graph; empty: they can be captured.
+std::string graph_step_refusal(Model& model, const at::Device& device);
+
 /// Runs a step eagerly a few times, so that libraries set themselves up, then captures it and
 /// replays it. Every call is one update of the weights, and the updates are those of the eager step
-/// up to rounding. Batches of another shape than those captured run eagerly.
+/// up to rounding. Batches whose names, shapes or types are not those that were captured run
+/// eagerly, and so do micro-batches of which one has no targets while others have some.
 class GraphStep {
  public:
   /// Calls before the capture.
@@ -21,17 +28,19 @@ class GraphStep {
   GraphStep(TrainStep& eager, const c10::Device& device);
   /// The result lies where the next call writes its own. Throws RunError where the step cannot be
   /// captured.
-  StepResult operator()(const std::vector<at::Tensor>& micro_batches);
+  StepResult operator()(const std::vector<Batch>& micro_batches);
 
  private:
-  bool fits(const std::vector<at::Tensor>& micro_batches) const;
-  void capture(const std::vector<at::Tensor>& micro_batches);
+  bool fits(const std::vector<Batch>& micro_batches) const;
+  void capture(const std::vector<Batch>& micro_batches, bool with_shares);
+  void fill_inputs(const std::vector<Batch>& micro_batches, const std::vector<double>& shares);
 
   TrainStep& eager_;
   c10::Device device_;
   int64_t calls_ = 0;
-  std::vector<at::Tensor> tokens_;  // what the graph reads
-  StepResult result_;               // what it writes
+  std::vector<Batch> inputs_;  // what the graph reads
+  at::Tensor shares_;          // too, [micro-batches], once their numbers of targets have differed
+  StepResult result_;          // what it writes
   std::unique_ptr<DeviceGraph> graph_ = nullptr;
 };
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "x_transformers/data/data.h"
+#include "x_transformers/data/data_options.h"
 #include "x_transformers/train/trainer_options.h"
 
 namespace x_transformers {

@@ -1,7 +1,6 @@
 #include "x_transformers/train/trainer.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,20 +11,11 @@
 
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
-#include "x_transformers/ops/linear.h"
-#include "x_transformers/train/signals.h"
 
 namespace x_transformers {
 namespace {
 
 namespace fs = std::filesystem;
-
-at::Device open_train_device(const TrainOptions& options) {
-  if (options.threads) at::set_num_threads(static_cast<int>(*options.threads));
-  const auto device = open_device(options.device);
-  set_matmul_precision(options.matmul_precision);
-  return device;
-}
 
 std::string file_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -33,6 +23,10 @@ std::string file_text(const fs::path& path) {
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
+}
+
+ReportOptions report_options(const TrainOptions& options, const std::string& target_unit) {
+  return {options.steps, target_unit, options.progress, options.tensorboard, options.plot};
 }
 
 /// The parameters that are not trained compute in the type of those that are.
@@ -49,19 +43,19 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
     : model_(model),
       options_(derived(options)),
       parts_(std::move(parts)),
-      device_(open_train_device(options_)),
+      device_(open_device(options_.device)),
       folder_(parts_.directory),
       resumed_(open_directory()),
       optimizer_(make_optimizer()),
       ema_(options_.ema_decay
                ? std::optional<Ema>(std::in_place, optimizer_.weights(), *options_.ema_decay)
                : std::nullopt),
-      eager_step_(parts_.loss, optimizer_, ema(), options_.grad_clip),
+      eager_step_(parts_.loss, optimizer_, ema(), options_.grad_clip,
+                  parts_.context.reduce_gradients),
       step_function_(
-          [this](const std::vector<at::Tensor>& batches, int64_t) { return eager_step_(batches); }),
+          [this](const std::vector<Batch>& batches, int64_t) { return eager_step_(batches); }),
       history_(*options_.log_every, device_) {
   TORCH_CHECK(parts_.loss && parts_.training_batch, "[Trainer] needs a loss and training batches");
-  at::manual_seed(static_cast<uint64_t>(options_.seed));
   state_.data_fingerprint = parts_.data_fingerprint;
   if (resumed_) {
     load_checkpoint();
@@ -69,13 +63,14 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
     notes_.push_back(
         fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string()));
   }
+  if (!parts_.context.place.is_first()) return;
   // Last, because it drops the rows after the checkpoint: a refused run leaves them.
-  report_.emplace(parts_.directory, options_,
+  report_.emplace(parts_.directory, report_options(options_, parts_.target_unit),
                   resumed_ ? std::optional(resumed_->step) : std::nullopt);
-  for (const std::string& line : notes_) report_->message(line);
+  for (const std::string& line : notes_) message(line);
 }
 
-std::optional<TrainState> Trainer::open_directory() {
+void Trainer::take_directory() {
   folder_.check(parts_.resume);  // leaves nothing in a folder that it refuses
   std::error_code error;
   fs::create_directories(parts_.directory, error);
@@ -83,6 +78,12 @@ std::optional<TrainState> Trainer::open_directory() {
                               error.message()));
   lock_.emplace(parts_.directory);
   folder_.check(parts_.resume);  // what another run did until the lock was ours
+}
+
+std::optional<TrainState> Trainer::open_directory() {
+  const bool writes = parts_.context.place.is_first();
+  if (writes) take_directory();
+  if (!writes && !parts_.resume) return std::nullopt;
   const auto step = folder_.latest_step();
   std::optional<TrainState> state;
   if (step) state = load_train_state(folder_.step_folder(*step), *step);
@@ -91,8 +92,8 @@ std::optional<TrainState> Trainer::open_directory() {
         "{}: the link checkpoints/latest is lost, going on from the newest whole checkpoint",
         parts_.directory.string()));
   }
-  folder_.prepare(!parts_.tokenizer.empty(), state ? state->best_step : std::nullopt);
-  if (!step) return std::nullopt;
+  if (writes) folder_.prepare(!parts_.tokenizer.empty(), state ? state->best_step : std::nullopt);
+  if (!step || !writes) return state;
   // Lost or from before a kill: the copy in the checkpoint has all rows up to its step.
   const fs::path metrics = parts_.directory / checkpoint_file::kMetrics;
   if (!fs::exists(metrics))
@@ -156,22 +157,21 @@ TrainResult Trainer::run() {
 }
 
 TrainResult Trainer::run_steps() {
-  const StopSignals signals;
   model_.train();
   window_ = {};
   clock_ = Clock::now();
   const bool lacks_evaluation = state_.step > state_.evaluated_step && is_due(options_.eval_every);
   if (lacks_evaluation && evaluate() && options_.save_best) save(/*is_best=*/true);
-  while (state_.step < options_.steps && !is_early_stopped() && StopSignals::received() == 0) {
+  while (state_.step < options_.steps && !is_early_stopped() && !is_stopped()) {
     train_step();
     after_step();
   }
   settle();
   if (state_.step > folder_.latest_step().value_or(0)) save(/*is_best=*/false);
-  report_->finish();
+  if (report_) report_->finish();
   result_.reason = state_.step >= options_.steps ? StopReason::kFinished
                    : is_early_stopped()          ? StopReason::kEarlyStopping
-                                                 : StopReason::kSignal;
+                                                 : StopReason::kStopped;
   result_.step = state_.step;
   result_.best_val_loss = state_.best_val_loss;
   result_.skipped_steps = state_.skipped_steps;
@@ -180,10 +180,10 @@ TrainResult Trainer::run_steps() {
 
 void Trainer::train_step() {
   const int64_t step = state_.step + 1;
-  std::vector<at::Tensor> micro_batches;
+  std::vector<Batch> micro_batches;
   for (int64_t i = 0; i < options_.grad_accum; ++i) {
     micro_batches.push_back(to_device(parts_.training_batch(state_.data_position + i), device_));
-    window_.tokens += micro_batches.back().size(0) * (micro_batches.back().size(1) - 1);
+    window_.targets += micro_batches.back().targets;
   }
   optimizer_.set_learning_rate(learning_rate_at(options_, step));
   history_.record(step, step_function_(micro_batches, step));
@@ -193,8 +193,7 @@ void Trainer::train_step() {
 
 bool Trainer::is_due(const std::optional<int64_t>& every) const {
   const bool is_last = state_.step == options_.steps;
-  return every.value_or(0) > 0 && (is_last || state_.step % *every == 0) &&
-         StopSignals::received() == 0;
+  return every.value_or(0) > 0 && (is_last || state_.step % *every == 0) && !is_stopped();
 }
 
 bool Trainer::is_early_stopped() const {
@@ -203,8 +202,7 @@ bool Trainer::is_early_stopped() const {
 }
 
 void Trainer::after_step() {
-  const bool is_stopped = StopSignals::received() != 0;
-  if (is_stopped || is_due(options_.log_every)) log();
+  if (is_stopped() || is_due(options_.log_every)) log();
   const bool is_best = is_due(options_.eval_every) && evaluate() && options_.save_best;
   if (is_best || is_due(options_.save_every)) save(is_best);
   if (is_due(options_.sample_every)) sample();
@@ -234,7 +232,7 @@ void Trainer::settle() {
     ++window_.steps;
   }
   if (first_skipped == nullptr) return;
-  report_->message(fmt::format(
+  message(fmt::format(
       "step {}: passed over, loss {}, gradient norm {}; {} steps passed over so far",
       first_skipped->step, first_skipped->loss, first_skipped->grad_norm, state_.skipped_steps));
 }
@@ -273,7 +271,7 @@ void Trainer::fail_nonfinite(int64_t step, const std::string& what) const {
 
 void Trainer::log() {
   settle();
-  state_.tokens += window_.tokens;
+  state_.targets += window_.targets;
   const auto steps =
       static_cast<double>(window_.steps);  // 0: all were passed over, and the means are NaN
   TrainingLog log;
@@ -281,12 +279,12 @@ void Trainer::log() {
   log.loss = unsigned_nan(window_.loss / steps);
   log.grad_norm = unsigned_nan(window_.grad_norm / steps);
   log.learning_rate = optimizer_.learning_rate();
-  log.tokens_per_second = static_cast<double>(window_.tokens) / window_.seconds;
-  log.tokens = state_.tokens;
+  log.targets_per_second = static_cast<double>(window_.targets) / window_.seconds;
+  log.targets = state_.targets;
   log.seconds = state_.seconds;
   log.skipped_steps = state_.skipped_steps;
   log.memory_bytes = memory_in_use(device_);
-  report_->log(log);
+  if (report_) report_->log(log);
   if (window_.steps > 0) result_.loss = log.loss;
   window_ = {};
 }
@@ -298,7 +296,7 @@ bool Trainer::evaluate() {
   {
     const EvaluationScope scope(model_, optimizer_, ema());
     loss = mean_loss(parts_.loss, parts_.validation_batch, parts_.validation_batches, device_,
-                     [] { return StopSignals::received() != 0; });
+                     [this] { return is_stopped(); });
   }
   clock_ = Clock::now();
   if (!loss) return false;
@@ -313,11 +311,11 @@ bool Trainer::evaluate() {
   EvaluationLog log{state_.step, *loss, {}, is_best};
   if (parts_.bytes_per_token)
     log.bits_per_byte = *loss / std::numbers::ln2 / *parts_.bytes_per_token;
-  report_->evaluation(log);
+  if (report_) report_->evaluation(log);
   if (std::isfinite(*loss)) {
     last_finite_ = state_.step;
   } else if (options_.skip_nonfinite) {
-    report_->message(fmt::format("step {}: validation loss {}: going on", state_.step, *loss));
+    message(fmt::format("step {}: validation loss {}: going on", state_.step, *loss));
   } else {
     fail_nonfinite(state_.step, fmt::format("validation loss {}", *loss));
   }
@@ -325,7 +323,7 @@ bool Trainer::evaluate() {
 }
 
 void Trainer::sample() {
-  if (!parts_.sample) return;
+  if (!parts_.sample || !report_) return;
   settle();
   try {
     std::string text;
@@ -336,7 +334,7 @@ void Trainer::sample() {
     report_->sample(state_.step, text);
   } catch (const RunError& error) {
     // What makes logits NaN is told by the loss.
-    report_->message(fmt::format("step {}: no sample: {}", state_.step, error.what()));
+    message(fmt::format("step {}: no sample: {}", state_.step, error.what()));
   }
   clock_ = Clock::now();
 }
@@ -345,15 +343,16 @@ void Trainer::save(bool is_best) {
   settle();
   if (!are_weights_finite(tensors())) {
     if (!options_.skip_nonfinite) fail_nonfinite(state_.step, "weights");
-    report_->message(fmt::format("step {}: weights not finite: no checkpoint is saved; {}",
-                                 state_.step, good_checkpoint()));
+    message(fmt::format("step {}: weights not finite: no checkpoint is saved; {}", state_.step,
+                        good_checkpoint()));
     return;
   }
+  if (!report_) return;
   state_.random = random_state(device_);
   folder_.save(state_.step, is_best, [&](const fs::path& folder) {
     save_tensors(folder, tensors());
     TrainState saved = state_;
-    saved.tokens += window_.tokens;
+    saved.targets += window_.targets;
     save_train_state(folder / checkpoint_file::kState, saved);
     write_file_atomically(folder / checkpoint_file::kConfig, parts_.config);
     if (!parts_.tokenizer.empty())

@@ -10,25 +10,41 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/world_place.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/runs/checkpoint_tensors.h"
+#include "x_transformers/runs/run_report.h"
 #include "x_transformers/train/trainer_evaluation.h"
 #include "x_transformers/train/trainer_options.h"
-#include "x_transformers/train/trainer_report.h"
 #include "x_transformers/train/trainer_step.h"
 
 namespace x_transformers {
 
+/// What the program around a run decides while it goes on.
+struct RunContext {
+  /// Asked before each step and each batch of a validation: whether to save and end. It must say
+  /// the same on every rank. Empty: never.
+  std::function<bool()> wants_stop = {};
+  /// Which of the processes that train this model this one is. Rank 0 alone writes the folder,
+  /// reports and samples.
+  WorldPlace place = {};
+  /// Combines the gradients of these processes; empty: there is one.
+  GradientReduction reduce_gradients = {};
+};
+
 /// What a Trainer is given beside the model and the options.
 struct TrainerParts {
   LossFunction loss;
-  /// Batch `index` of the run, from 0; step `s` (from 1) takes those from (s - 1) * grad_accum on.
+  /// This process's share of batch `index` of the run, from 0; step `s` (from 1) takes those from
+  /// (s - 1) * grad_accum on.
   BatchFunction training_batch;
   /// Empty: no validation.
   BatchFunction validation_batch;
   int64_t validation_batches = 0;
+  /// What the targets of a batch are, in reports.
+  std::string target_unit = "tokens";
   /// Writes a text with the model; empty: no samples. Called in eval mode, without gradients.
   std::function<std::string()> sample;
   /// Bytes of text that a token stands for; turns nats a token into bits a byte.
@@ -45,20 +61,25 @@ struct TrainerParts {
   std::filesystem::path directory;
   /// Go on from the latest checkpoint in `directory`, or start where there is none.
   bool resume = false;
+  RunContext context;
 };
 
-enum class StopReason { kFinished, kEarlyStopping, kSignal };
+enum class StopReason { kFinished, kEarlyStopping, kStopped };
 
 struct TrainResult {
   StopReason reason = StopReason::kFinished;
   int64_t step = 0;                ///< updates done in all
-  std::optional<double> loss;      ///< of the last log line, nats a token
+  std::optional<double> loss;      ///< of the last log line, a mean over its targets
   std::optional<double> val_loss;  ///< of the last validation of this run
   std::optional<double> best_val_loss;
   int64_t skipped_steps = 0;
 };
 
-/// Trains a module on token batches, and keeps its run in a folder (checkpoint.h).
+/// Trains a module on batches of named tensors, and keeps its run in a folder (checkpoint.h).
+///
+/// Nothing of the process is changed: seed, threads and precision are as whoever made the process
+/// has set them (process.h), and random numbers are drawn from the default generators as they
+/// stand.
 ///
 /// Bitwise resume: a run of N steps, and one that is stopped after k and resumed, end with the same
 /// weights on the CPU, whatever the intervals of logging, validation, sampling and saving. Between
@@ -76,9 +97,9 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  /// Trains until all steps are done, the validation loss has not fallen for long enough, or
-  /// SIGINT, SIGTERM or SIGHUP came; each time with a checkpoint of the last step, unless its
-  /// weights are not finite. Throws RunError: loss, validation loss or weights not finite, out of
+  /// Trains until all steps are done, the validation loss has not fallen for long enough, or it is
+  /// asked to stop; each time with a checkpoint of the last step, unless its weights are not
+  /// finite. Throws RunError: loss, validation loss or weights not finite, out of
   /// memory; and InputError: no room in the folder. The last checkpoint is intact.
   TrainResult run();
 
@@ -88,7 +109,9 @@ class Trainer {
   void set_step_function(StepFunction step) { step_function_ = std::move(step); }
 
   /// A line for the user, between the progress.
-  void message(const std::string& line) { report_->message(line); }
+  void message(const std::string& line) {
+    if (report_) report_->message(line);
+  }
 
   const TrainOptions& options() const { return options_; }
   const TrainState& state() const { return state_; }
@@ -101,12 +124,14 @@ class Trainer {
   /// Sums over the steps since the last log line.
   struct Window {
     double loss = 0, grad_norm = 0, seconds = 0;
-    int64_t steps = 0, tokens = 0;
+    int64_t steps = 0, targets = 0;
   };
 
   AdamW make_optimizer();
   /// The state to go on from, if there is one.
   std::optional<TrainState> open_directory();
+  /// Makes the folder ready to be written, by this process alone.
+  void take_directory();
   void load_checkpoint();
   TrainResult run_steps();
   void train_step();
@@ -119,6 +144,7 @@ class Trainer {
   void sample();
   void save(bool is_best);
   bool is_due(const std::optional<int64_t>& every) const;
+  bool is_stopped() const { return parts_.context.wants_stop && parts_.context.wants_stop(); }
   bool is_early_stopped() const;
   /// The newest checkpoint of whose weights this run has seen a finite loss.
   std::optional<int64_t> good_step() const;
@@ -139,7 +165,7 @@ class Trainer {
   TrainStep eager_step_;
   StepFunction step_function_;
   StepHistory history_;
-  std::optional<TrainReport> report_;
+  std::optional<RunReport> report_;  ///< of rank 0
   TrainState state_;
   int64_t last_finite_ = -1;  ///< last step whose weights gave a finite loss in this run
   Window window_;

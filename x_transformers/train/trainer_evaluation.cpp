@@ -23,9 +23,12 @@ EvaluationScope::EvaluationScope(torch::nn::Module& model, const AdamW& optimize
 
 EvaluationScope::~EvaluationScope() { model_.train(was_training_); }
 
-at::Tensor to_device(const at::Tensor& tokens, const at::Device& device) {
-  if (tokens.device() == device) return tokens;
-  return (tokens.is_cpu() ? tokens.pin_memory() : tokens).to(device, /*non_blocking=*/true);
+Batch to_device(Batch batch, const at::Device& device) {
+  for (auto& [name, tensor] : batch.tensors) {
+    if (tensor.device() == device) continue;
+    tensor = (tensor.is_cpu() ? tensor.pin_memory() : tensor).to(device, /*non_blocking=*/true);
+  }
+  return batch;
 }
 
 std::optional<int64_t> memory_in_use(const at::Device& device) {
@@ -37,15 +40,18 @@ std::optional<int64_t> memory_in_use(const at::Device& device) {
 
 std::optional<double> mean_loss(const LossFunction& loss, const BatchFunction& batch, int64_t count,
                                 const at::Device& device, const std::function<bool()>& stop) {
-  at::Tensor sum = at::zeros({}, at::TensorOptions(device).dtype(at::kFloat));
-  int64_t rows = 0;
+  // In double: the targets of all batches may be more than a float can count.
+  at::Tensor sum = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
+  int64_t targets = 0;
   for (int64_t i = 0; i < count; ++i) {
     if (stop()) return std::nullopt;
-    const at::Tensor tokens = to_device(batch(i), device);
-    sum.add_(loss(tokens).detach().to(at::kFloat), tokens.size(0));
-    rows += tokens.size(0);
+    const Batch given = to_device(batch(i), device);
+    const int64_t weight = given.targets;
+    if (weight == 0) continue;  // a mean over none
+    sum.add_(loss(given).detach().to(at::kDouble), weight);
+    targets += weight;
   }
-  return unsigned_nan(sum.item<double>() / static_cast<double>(rows));
+  return unsigned_nan(sum.item<double>() / static_cast<double>(targets));
 }
 
 }  // namespace x_transformers

@@ -15,8 +15,8 @@
 
 namespace x_transformers {
 
-/// Batch `index` of tokens, int64 `[batch, seq + 1]`, on the CPU.
-using BatchFunction = std::function<at::Tensor(int64_t index)>;
+/// Batch `index`, from 0, on the CPU.
+using BatchFunction = std::function<Batch(int64_t index)>;
 
 /// While it lives the model is in eval mode, records no gradients and has the averaged weights
 /// where there are some; then everything is as it was, the random states too.
@@ -35,14 +35,14 @@ class EvaluationScope {
   std::unique_ptr<ScopedWeights> averaged_;
 };
 
-/// `tokens` on `device`, without waiting for the copy.
-at::Tensor to_device(const at::Tensor& tokens, const at::Device& device);
+/// `batch` on `device`, without waiting for the copy.
+Batch to_device(Batch batch, const at::Device& device);
 
 /// Bytes that the process holds on `device`: the peak of allocated memory on an accelerator, what
 /// is resident on the CPU.
 std::optional<int64_t> memory_in_use(const at::Device& device);
 
-/// The mean loss over `count` batches, weighted by their rows, nats a token. Asks `stop` before
+/// The mean loss over the targets of `count` batches. Asks `stop` before
 /// each batch and gives nothing where it says yes.
 std::optional<double> mean_loss(const LossFunction& loss, const BatchFunction& batch, int64_t count,
                                 const at::Device& device, const std::function<bool()>& stop);

@@ -7,20 +7,28 @@
 #include <functional>
 #include <vector>
 
+#include "x_transformers/data/batch.h"
 #include "x_transformers/optim/adamw.h"
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/gradients.h"
 
 namespace x_transformers {
 
-/// The mean loss of `tokens` (int64 `[batch, seq + 1]`, on the device of the model), nats a token:
-/// a scalar tensor with gradients.
-using LossFunction = std::function<at::Tensor(const at::Tensor& tokens)>;
+/// The mean loss over the targets of `batch` that count (nats a token, of a language model): a
+/// scalar tensor with gradients. The batch is on the device of the model.
+using LossFunction = std::function<at::Tensor(const Batch& batch)>;
+
+/// Combines in place what each device of a run has: its gradients, one for each parameter (fp32,
+/// undefined where no pass reached it), and its loss, an fp32 scalar. Called after the backward
+/// passes of all micro-batches and before clipping; captured with the rest of the step, so it must
+/// not wait for the device.
+using GradientReduction =
+    std::function<void(const std::vector<at::Tensor>& gradients, at::Tensor& loss)>;
 
 /// What a step leaves: fp32 scalars on the device. Whoever needs them later copies them, since a
 /// captured step writes the next ones to the same place.
 struct StepResult {
-  at::Tensor loss;       ///< mean over the micro-batches
+  at::Tensor loss;       ///< mean over the targets of all micro-batches
   at::Tensor grad_norm;  ///< before clipping
   at::Tensor skipped;  ///< 1 where loss or gradient was not finite and nothing was updated, else 0
 };
@@ -28,25 +36,40 @@ struct StepResult {
 /// One update from the micro-batches of `step` (counted from 1), which are on the device. The
 /// learning rate is in the optimizer already. Must not wait for the device.
 using StepFunction =
-    std::function<StepResult(const std::vector<at::Tensor>& micro_batches, int64_t step)>;
+    std::function<StepResult(const std::vector<Batch>& micro_batches, int64_t step)>;
 
-/// Forward and backward of each micro-batch, clipping, AdamW and the moving average. Reads nothing
-/// from the device, so that a call can be captured in a CUDA graph.
+/// The share of each micro-batch in the update of all: its targets over those of all. Empty where
+/// all have the same number, and so the same share.
+std::vector<double> batch_shares(const std::vector<Batch>& micro_batches);
+
+/// Forward and backward of each micro-batch, reduction, clipping, AdamW and the moving average.
+/// Reads nothing from the device, so that a call can be captured in a CUDA graph. Micro-batches
+/// weigh by their targets, so that the update is that of one batch of them all.
 class TrainStep {
  public:
-  /// `ema` may be null; `grad_clip` 0 does not clip. `optimizer` and `ema` must outlive this.
-  TrainStep(LossFunction loss, AdamW& optimizer, Ema* ema, double grad_clip);
+  /// `ema` may be null; `grad_clip` 0 does not clip; without `reduce` there is one device.
+  /// `optimizer` and `ema` must outlive this.
+  TrainStep(LossFunction loss, AdamW& optimizer, Ema* ema, double grad_clip,
+            GradientReduction reduce = {});
 
-  StepResult operator()(const std::vector<at::Tensor>& micro_batches);
+  StepResult operator()(const std::vector<Batch>& micro_batches);
+  /// The same with the shares read from the device, fp32 `[micro-batches]`, so that each replay of
+  /// a captured step has its own.
+  StepResult with_shares(const std::vector<Batch>& micro_batches, const at::Tensor& shares);
   const AdamW& optimizer() const { return optimizer_; }
 
  private:
-  at::Tensor accumulate(const std::vector<at::Tensor>& micro_batches);
+  /// What makes the loss of micro-batch `index` its part of the step's; undefined: it has none.
+  using ShareOf = std::function<at::Tensor(const at::Tensor& loss, int64_t index)>;
+
+  at::Tensor accumulate(const std::vector<Batch>& micro_batches, const ShareOf& share_of);
+  StepResult update(at::Tensor loss);
 
   LossFunction loss_;
   AdamW& optimizer_;
   Ema* ema_;
   double grad_clip_;
+  GradientReduction reduce_;
   GradientCollector collector_;
 };
 

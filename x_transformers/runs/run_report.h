@@ -9,18 +9,26 @@
 #include "x_transformers/runs/metrics.h"
 #include "x_transformers/runs/progress.h"
 #include "x_transformers/runs/tensorboard.h"
-#include "x_transformers/train/trainer_options.h"
 
 namespace x_transformers {
+
+/// What a run tells, and how.
+struct ReportOptions {
+  int64_t total_steps = 0;
+  std::string target_unit = "tokens";  ///< what is counted and is a loss's unit: tokens, examples
+  std::string progress = "auto";       ///< ProgressOptions::style
+  bool tensorboard = true;
+  bool plot = true;
+};
 
 /// The steps since the last log line.
 struct TrainingLog {
   int64_t step = 0;
-  double loss = 0;       ///< mean, nats a token
+  double loss = 0;       ///< mean over the targets
   double grad_norm = 0;  ///< mean, before clipping
   double learning_rate = 0;
-  double tokens_per_second = 0;
-  int64_t tokens = 0;         ///< of the run so far
+  double targets_per_second = 0;
+  int64_t targets = 0;        ///< of the run so far
   double seconds = 0;         ///< in training steps so far
   int64_t skipped_steps = 0;  ///< of the run so far
   std::optional<int64_t> memory_bytes;
@@ -29,17 +37,17 @@ struct TrainingLog {
 /// One validation.
 struct EvaluationLog {
   int64_t step = 0;
-  double val_loss = 0;  ///< nats a token
+  double val_loss = 0;  ///< mean over the targets
   std::optional<double> bits_per_byte;
   bool is_best = false;
 };
 
-class TrainReport {
+class RunReport {
  public:
   /// Writes into `directory`: metrics.jsonl, tensorboard/ and loss.png. With `resumed_step` goes on
   /// after that step.
-  TrainReport(std::filesystem::path directory, const TrainOptions& options,
-              std::optional<int64_t> resumed_step);
+  RunReport(std::filesystem::path directory, const ReportOptions& options,
+            std::optional<int64_t> resumed_step);
 
   void log(const TrainingLog& log);
   void evaluation(const EvaluationLog& evaluation);
@@ -52,8 +60,7 @@ class TrainReport {
 
  private:
   std::filesystem::path directory_;
-  int64_t total_steps_;
-  bool draws_curve_;
+  ReportOptions options_;
   MetricsWriter metrics_;
   std::optional<EventWriter> events_;
   ProgressReporter progress_;

@@ -1,4 +1,4 @@
-#include "x_transformers/data/data.h"
+#include "x_transformers/data/token_data.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -12,7 +12,9 @@
 
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/data_source.h"
 #include "x_transformers/data/files.h"
+#include "x_transformers/data/token_sampler.h"
 
 namespace x_transformers::data_test {
 namespace {
@@ -304,6 +306,25 @@ TEST_F(DataTest, FilesAreListedOnce) {
   fs::create_directory_symlink(folder_, folder_ + "/loop");
   EXPECT_THAT(list_files(folder_), ElementsAre(path));
   expect_input_error([&] { open_file(folder_); }, folder_, "it is a folder");
+}
+
+TEST_F(DataTest, ATokenSourceGivesNamedSequencesAndTheirTargets) {
+  auto given = options(write("a.txt", std::string(80, 'a') + std::string(20, 'b')));
+  given.val_fraction = 0.2;
+  const auto source = open_data_source(given, {.num_tokens = 256});
+  const auto batch = source->training_batch(3);
+  ASSERT_EQ(batch.tensors.size(), 1u);
+  EXPECT_EQ(batch.tensors.at("x").sizes(), (at::IntArrayRef{2, 5}));
+  EXPECT_EQ(batch.targets, 2 * 4);
+  EXPECT_TRUE(batch.tensors.at("x").eq('a').all().item<bool>());
+  EXPECT_TRUE(source->validation_batch(0).tensors.at("x").eq('b').all().item<bool>());
+  const auto data = open_data(given, 256);
+  EXPECT_TRUE(at::equal(batch.tensors.at("x"), BatchSampler(data.train, given).batch(3)));
+  EXPECT_EQ(source->validation_batches(), ValidationSampler(*data.validation, given).batches());
+  EXPECT_EQ(source->fingerprint(), std::to_string(data.train.fingerprint()));
+  EXPECT_EQ(source->target_unit(), "tokens");
+  EXPECT_EQ(source->tokenizer()->name(), "bytes");
+  EXPECT_EQ(source->bytes_per_token(), 1.0);
 }
 
 }  // namespace

@@ -1,3 +1,5 @@
+#include "x_transformers/data/token_sampler.h"
+
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
@@ -5,7 +7,6 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/data/data.h"
 #include "x_transformers/data/random.h"
 
 namespace x_transformers {
@@ -26,31 +27,27 @@ int64_t positive(const char* name, int64_t value) {
 
 }  // namespace
 
-BatchSampler::BatchSampler(TokenDataset data, const DataOptions& options)
+BatchSampler::BatchSampler(TokenDataset data, const DataOptions& options, const WorldPlace& place)
     : data_(std::move(data)),
       batch_size_(positive("batch_size", options.batch_size)),
+      share_(share_of(batch_size_, place)),
       seq_len_(positive("seq_len", options.seq_len.value_or(0))),
       seed_(static_cast<uint64_t>(options.seed)),
       epochs_(options.order == "epoch"),
-      windows_(count_windows(data_.size(), seq_len_)) {
-  require(epochs_ || options.order == "random",
-          "data.order: expected random or epoch, got '" + options.order + "'");
+      windows_(count_windows(data_.size(), seq_len_)),
+      order_(epochs_ ? windows_ : data_.size() - seq_len_, epochs_, seed_) {
+  require(epochs_ || options.order == "random" || options.order == "auto",
+          "data.order: expected auto, random or epoch, got '" + options.order + "'");
 }
 
 int64_t BatchSampler::offset(int64_t sequence) const {
-  if (!epochs_) {
-    const uint64_t key = random_bits(seed_, static_cast<uint64_t>(sequence));
-    return static_cast<int64_t>(random_index(key, static_cast<uint64_t>(data_.size() - seq_len_)));
-  }
-  const auto epoch = static_cast<uint64_t>(sequence / windows_);
-  const auto place = static_cast<uint64_t>(sequence % windows_);
+  if (!epochs_) return order_.place(sequence);
   // The tokens left over lie at the front of one epoch and at the end of another.
   const int64_t left_over = data_.size() - 1 - windows_ * seq_len_;
+  const auto epoch = static_cast<uint64_t>(sequence / windows_);
   const auto shift =
       random_index(random_bits(seed_, 2 * epoch), static_cast<uint64_t>(left_over + 1));
-  const auto window =
-      permuted_index(place, static_cast<uint64_t>(windows_), random_bits(seed_, 2 * epoch + 1));
-  return static_cast<int64_t>(shift) + static_cast<int64_t>(window) * seq_len_;
+  return static_cast<int64_t>(shift) + order_.place(sequence) * seq_len_;
 }
 
 at::Tensor BatchSampler::sequences(int64_t first, int64_t count) const {
@@ -83,12 +80,8 @@ at::Tensor ValidationSampler::batch(int64_t index) const {
   const int64_t count = std::min(batch_size_, windows_ - first);
   auto rows = at::empty({count, seq_len_ + 1}, at::kLong);
   auto* out = rows.mutable_data_ptr<int64_t>();
-  // Window i starts at i * last_offset / gaps, computed without overflow.
-  const int64_t last_offset = data_.size() - seq_len_ - 1;
-  const int64_t gaps = std::max<int64_t>(windows_ - 1, 1);
   for (int64_t row = 0; row < count; ++row) {
-    const int64_t window = first + row;
-    const int64_t offset = window * (last_offset / gaps) + window * (last_offset % gaps) / gaps;
+    const int64_t offset = evenly_spaced(first + row, windows_, data_.size() - seq_len_);
     data_.read(offset, seq_len_ + 1, out + row * (seq_len_ + 1));
   }
   return rows;

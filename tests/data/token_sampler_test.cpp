@@ -7,8 +7,8 @@
 #include <set>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/data/data.h"
 #include "x_transformers/data/random.h"
+#include "x_transformers/data/token_sampler.h"
 
 namespace x_transformers::data_sampler_test {
 namespace {
@@ -70,6 +70,27 @@ TEST(Sampling, BatchesOfAnySizeCutTheSameSequences) {
       parts(numbered(1000), order("random", 2, 8));
   EXPECT_TRUE(
       at::equal(whole.batch(1), at::cat({parts.batch(4), parts.batch(5), parts.sequences(12, 4)})));
+}
+
+TEST(Sampling, RanksShareTheBatchOfOne) {
+  for (const auto* name : {"random", "epoch"}) {
+    const auto options = order(name, 6, 8);
+    const BatchSampler whole(numbered(1000), options);
+    for (const int64_t world : {2, 3}) {
+      for (const int64_t step : {0, 5}) {
+        std::vector<at::Tensor> shares;
+        for (int64_t rank = 0; rank < world; ++rank)
+          shares.push_back(BatchSampler(numbered(1000), options, {rank, world}).batch(step));
+        EXPECT_EQ(shares[0].size(0), 6 / world);
+        EXPECT_TRUE(at::equal(at::cat(shares), whole.batch(step)));
+      }
+    }
+  }
+  expect_input_error(
+      [] {
+        BatchSampler(numbered(1000), order("random", 6, 8), {1, 4});
+      },
+      "data.batch_size: expected a multiple of the 4 processes");
 }
 
 TEST(Sampling, TheOrderIsThatOfEveryVersion) {

@@ -1,5 +1,5 @@
 // A language model from run file to text: training, resuming, loading, writing.
-#include "x_transformers/train/language_model.h"
+#include "x_transformers/train/train_model.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -12,6 +12,8 @@
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/safetensors.h"
+#include "x_transformers/train/process.h"
+#include "x_transformers/train/text_generation.h"
 
 namespace x_transformers {
 namespace {
@@ -62,7 +64,9 @@ class LanguageModelTest : public testing::Test {
   }
 
   TrainResult train(const Json& file, const std::string& folder, bool resume = false) const {
-    return train_language_model(parse_run_options(file, "run.json"), root_ / folder, resume);
+    const auto run = parse_run_options(file, "run.json");
+    set_up_process(run.train);
+    return train_model(run, root_ / folder, resume);
   }
 
   std::string write(const std::string& folder, const std::string& prompt, int64_t tokens) const {
@@ -231,6 +235,56 @@ TEST_F(LanguageModelTest, RefusesAnOutputInsideItsData) {
   EXPECT_EQ(train(file, "data/.run").step, 1);
   std::ofstream(root_ / "data/tokens.bin") << std::string(2000, '\0');  // only such are read then
   EXPECT_EQ(train(file, "data/run").step, 1);
+}
+
+/// The run file on examples whose x are sequences of the text.
+class LanguageModelOnTensorsTest : public LanguageModelTest {
+ protected:
+  fs::path write_examples(const at::Tensor& tokens, const std::string& name = "x") const {
+    const auto path = root_ / "examples.safetensors";
+    save_safetensors(path, {{name, tokens}});
+    return path;
+  }
+  static at::Tensor sequences(int64_t length = 17) {
+    const std::string line = kLine;
+    auto tokens = at::empty({40, length}, at::kLong);
+    for (int64_t i = 0; i < tokens.numel(); ++i)
+      tokens.view(-1)[i] = static_cast<int64_t>(line[static_cast<size_t>(i) % line.size()]);
+    return tokens;
+  }
+  Json run_on(const fs::path& path, int64_t steps) const {
+    auto file = run_file(steps);
+    file["data"]["path"] = path.string();
+    return file;
+  }
+};
+
+TEST_F(LanguageModelOnTensorsTest, TrainsAndResumesBitForBit) {
+  const auto path = write_examples(sequences());
+  train(run_on(path, 12), "whole");
+  train(run_on(path, 5), "parts");
+  EXPECT_EQ(train(run_on(path, 12), "parts", /*resume=*/true).step, 12);
+  EXPECT_EQ(losses(root_ / "parts"), losses(root_ / "whole"));
+  EXPECT_LT(losses(root_ / "whole").at(12), losses(root_ / "whole").at(1));
+  const auto weights = load_safetensors(root_ / "whole/model.safetensors").tensors;
+  for (const auto& [name, tensor] : load_safetensors(root_ / "parts/model.safetensors").tensors)
+    EXPECT_TRUE(at::equal(tensor, weights.at(name))) << name;
+  write_examples(sequences().flip(0));
+  EXPECT_THAT([&] { train(run_on(path, 14), "parts", /*resume=*/true); },
+              ThrowsMessage<InputError>(HasSubstr("other data")));
+}
+
+TEST_F(LanguageModelOnTensorsTest, RefusesWhatIsNoSequenceOfItsTokens) {
+  const auto refuses = [&](const at::Tensor& tokens, const std::string& part,
+                           const std::string& name = "x") {
+    EXPECT_THAT([&] { train(run_on(write_examples(tokens, name), 1), "run"); },
+                ThrowsMessage<InputError>(HasSubstr(part)));
+    EXPECT_FALSE(fs::exists(root_ / "run"));
+  };
+  refuses(sequences(), "examples.safetensors: has no tensor x", "y");
+  refuses(sequences().to(at::kFloat), "expected int64");
+  refuses(sequences(18), "expected at most 16 tokens (max_seq_len = 16)");
+  refuses(sequences() + 200, "tokens from 0 to 255 (num_tokens = 256)");
 }
 
 TEST_F(LanguageModelTest, BytesNeedNoVocabularyFile) {

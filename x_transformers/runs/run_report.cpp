@@ -1,4 +1,4 @@
-#include "x_transformers/train/trainer_report.h"
+#include "x_transformers/runs/run_report.h"
 
 #include <fmt/format.h>
 
@@ -21,23 +21,23 @@ std::string printable(std::string text) {
 
 }  // namespace
 
-TrainReport::TrainReport(std::filesystem::path directory, const TrainOptions& options,
-                         std::optional<int64_t> resumed_step)
+RunReport::RunReport(std::filesystem::path directory, const ReportOptions& options,
+                     std::optional<int64_t> resumed_step)
     : directory_(std::move(directory)),
-      total_steps_(options.steps),
-      draws_curve_(options.plot),
+      options_(options),
       metrics_((directory_ / checkpoint_file::kMetrics).string(), resumed_step),
       progress_(ProgressOptions{.style = options.progress}) {
   if (options.tensorboard) events_.emplace((directory_ / "tensorboard").string(), resumed_step);
 }
 
-void TrainReport::log(const TrainingLog& log) {
+void RunReport::log(const TrainingLog& log) {
+  const std::string per_second = options_.target_unit + "_per_second";
   nlohmann::ordered_json row{{metric::kStep, log.step},
                              {metric::kLoss, log.loss},
                              {metric::kGradNorm, log.grad_norm},
                              {metric::kLearningRate, log.learning_rate},
-                             {"tokens_per_second", log.tokens_per_second},
-                             {"tokens", log.tokens},
+                             {per_second, log.targets_per_second},
+                             {options_.target_unit, log.targets},
                              {"seconds", log.seconds}};
   if (log.memory_bytes) row["memory_bytes"] = *log.memory_bytes;
   if (log.skipped_steps > 0) row["skipped_steps"] = log.skipped_steps;
@@ -46,20 +46,21 @@ void TrainReport::log(const TrainingLog& log) {
     events_->add_scalar("train/loss", log.loss, log.step);
     events_->add_scalar("train/grad_norm", log.grad_norm, log.step);
     events_->add_scalar("train/learning_rate", log.learning_rate, log.step);
-    events_->add_scalar("train/tokens_per_second", log.tokens_per_second, log.step);
+    events_->add_scalar("train/" + per_second, log.targets_per_second, log.step);
   }
   Progress progress;
   progress.step = log.step;
-  progress.total_steps = total_steps_;
+  progress.total_steps = options_.total_steps;
   progress.loss = log.loss;
   progress.grad_norm = log.grad_norm;
   progress.learning_rate = log.learning_rate;
-  progress.tokens_per_second = log.tokens_per_second;
+  progress.targets_per_second = log.targets_per_second;
+  progress.target_unit = options_.target_unit;
   progress.memory_bytes = log.memory_bytes;
   progress_.update(progress);
 }
 
-void TrainReport::evaluation(const EvaluationLog& evaluation) {
+void RunReport::evaluation(const EvaluationLog& evaluation) {
   nlohmann::ordered_json row{{metric::kStep, evaluation.step},
                              {metric::kValLoss, evaluation.val_loss}};
   std::string line =
@@ -77,19 +78,19 @@ void TrainReport::evaluation(const EvaluationLog& evaluation) {
   message(line + (evaluation.is_best ? ", the lowest so far" : ""));
 }
 
-void TrainReport::sample(int64_t step, const std::string& text) {
+void RunReport::sample(int64_t step, const std::string& text) {
   message(fmt::format("step {}: a sample\n{}", step, printable(text)));
 }
 
-void TrainReport::draw_curve() {
-  if (!draws_curve_) return;
+void RunReport::draw_curve() {
+  if (!options_.plot) return;
   try {
     PlotOptions options;
     options.title = "Training of " + directory_.filename().string();
     plot_metrics((directory_ / checkpoint_file::kMetrics).string(),
                  (directory_ / "loss.png").string(), options);
   } catch (const std::exception& error) {
-    draws_curve_ = false;
+    options_.plot = false;
     message(fmt::format("the loss curve cannot be drawn: {}", error.what()));
   }
 }

@@ -1,4 +1,4 @@
-#include "x_transformers/train/signals.h"
+#include "apps/x-transformers/stop_signals.h"
 
 namespace x_transformers {
 namespace {

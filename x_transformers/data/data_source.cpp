@@ -1,0 +1,55 @@
+#include "x_transformers/data/data_source.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/data/files.h"
+#include "x_transformers/data/tensor_source.h"
+#include "x_transformers/data/token_source.h"
+
+namespace x_transformers {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool holds_token_files(const std::string& folder) {
+  const auto files = list_files(folder);
+  return std::any_of(files.begin(), files.end(),
+                     [](const std::string& file) { return is_token_file(file); });
+}
+
+/// The same for `data`, the folder that `option` names.
+void require_outside(const fs::path& directory, const DataOptions& options, const std::string& data,
+                     const char* option) {
+  std::error_code error;
+  if (data.empty() || !fs::is_directory(data, error) || options.format == "bin") return;
+  const auto inside =
+      fs::weakly_canonical(fs::absolute(directory)).lexically_relative(fs::canonical(data));
+  for (const auto& part : inside) {
+    // Hidden folders are no data.
+    if (part == ".." || (part != "." && part.native().starts_with('.'))) return;
+  }
+  require(
+      options.format == "auto" && holds_token_files(data),
+      fmt::format("--out {}: is inside {} {}, whose files are all read as text; choose a folder "
+                  "outside it",
+                  directory.string(), option, data));
+}
+
+}  // namespace
+
+std::shared_ptr<const DataSource> open_data_source(const DataOptions& options,
+                                                   const DataContext& context) {
+  validate(options);
+  if (holds_tensors(options)) return open_tensor_source(options, context);
+  return open_token_source(options, context);
+}
+
+void require_outside_data(const fs::path& directory, const DataOptions& options) {
+  require_outside(directory, options, options.path, "data.path");
+  require_outside(directory, options, options.val_path, "data.val_path");
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,58 @@
+// Where batches come from: the interface between what a run trains on and what trains.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "x_transformers/core/world_place.h"
+#include "x_transformers/data/batch.h"
+#include "x_transformers/data/data_options.h"
+#include "x_transformers/data/tokenizer.h"
+
+namespace x_transformers {
+
+/// The data of a run, as batches on the CPU. A batch depends on the options and its index alone:
+/// there is no state, so a run goes on at any batch. Safe to use from several threads.
+class DataSource {
+ public:
+  virtual ~DataSource() = default;
+
+  /// This process's share of training batch `index` of the run, from 0. The shares of all
+  /// processes, by rank, are the batch that one process alone would get.
+  virtual Batch training_batch(int64_t index) const = 0;
+
+  /// Batches of one validation; 0: there is no validation data.
+  virtual int64_t validation_batches() const = 0;
+  /// Batch `index` of a validation, the same for each validation and each process.
+  virtual Batch validation_batch(int64_t index) const = 0;
+
+  /// A hash of the training data, by which a run that goes on notices other data.
+  virtual std::string fingerprint() const = 0;
+  /// What the targets of a batch are, in reports: "tokens" or "examples".
+  virtual std::string target_unit() const = 0;
+
+  /// Null where the data are not of text, or nobody says how it became tokens.
+  virtual std::shared_ptr<const Tokenizer> tokenizer() const { return nullptr; }
+  /// Bytes of text that a target stands for; turns nats a token into bits a byte.
+  virtual std::optional<double> bytes_per_token() const { return std::nullopt; }
+};
+
+/// What opening data takes beside the options.
+struct DataContext {
+  int64_t num_tokens = 0;  ///< of the model; data of tokens must stay below it
+  /// Where text is kept as tokens for the next time (token_cache.h); empty: nowhere.
+  std::filesystem::path token_folder = {};
+  WorldPlace place = {};
+};
+
+/// Opens the data that `options` describe. Throws InputError naming the option or the file.
+std::shared_ptr<const DataSource> open_data_source(const DataOptions& options,
+                                                   const DataContext& context);
+
+/// Throws InputError where the files of a run in `directory` would be read as its own data.
+void require_outside_data(const std::filesystem::path& directory, const DataOptions& options);
+
+}  // namespace x_transformers

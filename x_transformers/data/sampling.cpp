@@ -1,0 +1,36 @@
+#include "x_transformers/data/sampling.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+
+BatchShare share_of(int64_t batch_size, const WorldPlace& place) {
+  require(place.world >= 1 && place.rank >= 0 && place.rank < place.world,
+          fmt::format("rank {} of {} processes: expected a rank below their number", place.rank,
+                      place.world));
+  require(batch_size % place.world == 0,
+          fmt::format("data.batch_size: expected a multiple of the {} processes that share each "
+                      "batch, got {}",
+                      place.world, batch_size));
+  const int64_t count = batch_size / place.world;
+  return {place.rank * count, count};
+}
+
+int64_t SampleOrder::place(int64_t index) const {
+  const auto at = static_cast<uint64_t>(index);
+  if (!epochs_) return static_cast<int64_t>(random_index(random_bits(seed_, at), size_));
+  const auto key = random_bits(seed_, 2 * (at / size_) + 1);
+  return static_cast<int64_t>(permuted_index(at % size_, size_, key));
+}
+
+int64_t evenly_spaced(int64_t index, int64_t count, int64_t size) {
+  // index * (size - 1) / gaps, computed without overflow.
+  const int64_t last = size - 1, gaps = std::max<int64_t>(count - 1, 1);
+  return index * (last / gaps) + index * (last % gaps) / gaps;
+}
+
+}  // namespace x_transformers

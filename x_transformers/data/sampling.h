@@ -1,0 +1,40 @@
+// Which sample comes when: orders, shares and even spacing, for data of every kind.
+#pragma once
+
+#include <cstdint>
+
+#include "x_transformers/core/world_place.h"
+#include "x_transformers/data/random.h"
+
+namespace x_transformers {
+
+/// A process's rows of a batch: `count` of them from row `first` on.
+struct BatchShare {
+  int64_t first = 0, count = 0;
+};
+
+/// The share of a batch of `batch_size` rows at `place`. Throws InputError where the rows do not go
+/// into equal shares.
+BatchShare share_of(int64_t batch_size, const WorldPlace& place);
+
+/// Draws one of `size` samples for each index of a run. With `epochs` each comes once before any
+/// comes again; else each draw is from all of them. The k-th depends on the seed and k alone.
+class SampleOrder {
+ public:
+  SampleOrder(int64_t size, bool epochs, uint64_t seed)
+      : size_(static_cast<uint64_t>(size)), epochs_(epochs), seed_(seed) {}
+
+  /// The sample that is drawn at `index`, from 0.
+  int64_t place(int64_t index) const;
+
+ private:
+  uint64_t size_;
+  bool epochs_;
+  uint64_t seed_;
+};
+
+/// Where the `index`-th of `count` <= `size` samples lies that are spaced evenly over `size`, from
+/// the first to the last.
+int64_t evenly_spaced(int64_t index, int64_t count, int64_t size);
+
+}  // namespace x_transformers

@@ -1,0 +1,47 @@
+#include "x_transformers/data/token_source.h"
+
+#include <utility>
+
+#include "x_transformers/data/token_data.h"
+#include "x_transformers/data/token_sampler.h"
+
+namespace x_transformers {
+namespace {
+
+Batch as_batch(at::Tensor tokens) {
+  const int64_t targets = tokens.size(0) * (tokens.size(1) - 1);
+  return {{{kTokenTensor, std::move(tokens)}}, targets};
+}
+
+class TokenSource : public DataSource {
+ public:
+  TokenSource(TokenData data, const DataOptions& options, const WorldPlace& place)
+      : data_(std::move(data)), training_(data_.train, options, place) {
+    if (data_.validation) validation_.emplace(*data_.validation, options);
+  }
+
+  Batch training_batch(int64_t index) const override { return as_batch(training_.batch(index)); }
+  int64_t validation_batches() const override { return validation_ ? validation_->batches() : 0; }
+  Batch validation_batch(int64_t index) const override {
+    return as_batch(validation_.value().batch(index));
+  }
+  std::string fingerprint() const override { return std::to_string(data_.train.fingerprint()); }
+  std::string target_unit() const override { return "tokens"; }
+  std::shared_ptr<const Tokenizer> tokenizer() const override { return data_.tokenizer; }
+  std::optional<double> bytes_per_token() const override { return data_.bytes_per_token; }
+
+ private:
+  TokenData data_;
+  BatchSampler training_;
+  std::optional<ValidationSampler> validation_;
+};
+
+}  // namespace
+
+std::shared_ptr<const DataSource> open_token_source(const DataOptions& options,
+                                                    const DataContext& context) {
+  return std::make_shared<TokenSource>(open_data(options, context.num_tokens, context.token_folder),
+                                       options, context.place);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,19 @@
+#include "x_transformers/train/process.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "x_transformers/core/device.h"
+#include "x_transformers/ops/linear.h"
+
+namespace x_transformers {
+
+void set_up_process(const TrainOptions& options) {
+  validate(options);
+  open_device(options.device);
+  at::manual_seed(static_cast<uint64_t>(options.seed));
+  if (options.threads) at::set_num_threads(static_cast<int>(*options.threads));
+  set_matmul_precision(options.matmul_precision);
+}
+
+}  // namespace x_transformers

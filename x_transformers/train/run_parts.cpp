@@ -1,0 +1,48 @@
+#include "x_transformers/train/run_parts.h"
+
+#include <utility>
+
+#include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/train/graph_step.h"
+
+namespace x_transformers {
+
+void check_folder(const RunOptions& run, const std::filesystem::path& directory, bool resume,
+                  const WorldPlace& place) {
+  if (!place.is_first()) return;
+  CheckpointFolder(directory).check(resume);
+  require_outside_data(directory, run.data);
+}
+
+TrainerParts make_parts(const RunOptions& run, const std::filesystem::path& directory, bool resume,
+                        const RunContext& context) {
+  TrainerParts parts;
+  parts.config = run_config_text(run);
+  parts.directory = directory;
+  parts.resume = resume;
+  parts.context = context;
+  return parts;
+}
+
+void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data) {
+  parts.training_batch = [data](int64_t index) { return data->training_batch(index); };
+  parts.validation_batches = data->validation_batches();
+  if (parts.validation_batches > 0)
+    parts.validation_batch = [data](int64_t index) { return data->validation_batch(index); };
+  parts.target_unit = data->target_unit();
+  parts.bytes_per_token = data->bytes_per_token();
+  parts.data_fingerprint = data->fingerprint();
+  if (const auto tokenizer = data->tokenizer()) parts.tokenizer = tokenizer->serialized();
+}
+
+void capture_steps(Trainer& trainer, Model& model) {
+  if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
+  const auto refusal = graph_step_refusal(model, trainer.device());
+  if (!refusal.empty())
+    return trainer.message("warning: steps run without a CUDA graph: " + refusal);
+  const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device());
+  trainer.set_step_function(
+      [step](const std::vector<Batch>& batches, int64_t) { return (*step)(batches); });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,133 @@
+#include "x_transformers/train/text_generation.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <limits>
+#include <memory>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/evaluation.h"
+#include "x_transformers/generation/beam_search.h"
+#include "x_transformers/generation/stop.h"
+
+namespace x_transformers {
+namespace {
+
+/// A token that starts a text where there is no prompt.
+constexpr const char* kEmptyPrompt = "\n";
+
+at::Device device_of(const LanguageModel& language_model) {
+  return language_model.model->module().parameters().at(0).device();
+}
+
+/// No token comes that the tokenizer has no text for: a model may have more tokens than its
+/// tokenizer, for a round number.
+template <class Options>
+Options within_vocabulary(Options options, const LanguageModel& language_model) {
+  const auto written = language_model.writer().written_tokens();
+  const auto logits = written ? written->count : 0;
+  for (auto token = language_model.tokenizer->vocab_size(); token < logits; ++token) {
+    options.logit_bias[fmt::format("{}", token)] = -std::numeric_limits<double>::infinity();
+  }
+  return options;
+}
+
+/// Decodes what comes, ends at a stop string, and hands the text on.
+class TextStream {
+ public:
+  TextStream(const std::shared_ptr<const Tokenizer>& tokenizer, const TextGeneration& generation)
+      : decoder_(tokenizer, true), stop_(generation.stop), generation_(generation) {}
+
+  /// Whether a stop string has come.
+  bool push(int64_t token) {
+    if (generation_.options.eos_token == token) return false;
+    emit(stop_.push(decoder_.push(token)));
+    return stop_.stopped();
+  }
+  std::string finish() {
+    if (!stop_.stopped()) {
+      emit(stop_.push(decoder_.flush()));
+      emit(stop_.finish());
+    }
+    return text_;
+  }
+
+ private:
+  void emit(const std::string& piece) {
+    text_ += piece;
+    if (generation_.write && !piece.empty()) generation_.write(piece);
+  }
+
+  StreamingDecoder decoder_;
+  StopStrings stop_;
+  const TextGeneration& generation_;
+  std::string text_;
+};
+
+/// The best text of a beam search goes to `stream`.
+void search_text(DecodingSession& session, const at::Tensor& prompt,
+                 const LanguageModel& language_model, const TextGeneration& generation,
+                 TextStream& stream) {
+  BeamSearchOptions options;
+  options.seq_len = generation.options.seq_len;
+  options.eos_token = generation.options.eos_token;
+  options.beams = *generation.beams;
+  options.length_penalty = generation.length_penalty;
+  const auto best = beam_search(session, {prompt, language_model.writer().pad_value(), {}},
+                                within_vocabulary(options, language_model))
+                        .best()
+                        .reshape(-1)
+                        .to(at::kCPU);
+  for (int64_t i = 0; i < best.numel(); ++i) {
+    const auto token = best[i].item<int64_t>();
+    if (stream.push(token) || token == options.eos_token) break;
+  }
+}
+
+}  // namespace
+
+std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const std::string& prompt) {
+  const auto tokens = language_model.tokenizer->encode(prompt.empty() ? kEmptyPrompt : prompt);
+  const auto& writer = language_model.writer();
+  const auto longest = writer.max_seq_len();
+  require(!tokens.empty(), "prompt: has no tokens");
+  require(longest == 0 || static_cast<int64_t>(tokens.size()) <= longest,
+          fmt::format("prompt: {} tokens are more than max_seq_len = {}", tokens.size(), longest));
+  const auto readable = writer.readable_tokens();
+  for (size_t i = 0; i < tokens.size() && readable; ++i) {
+    require(tokens[i] >= 0 && tokens[i] < readable->count,
+            fmt::format("prompt: token {} at position {} is out of range for {} = {}", tokens[i], i,
+                        readable->option, readable->count));
+  }
+  return tokens;
+}
+
+std::string write_text(LanguageModel& language_model, const TextGeneration& generation) {
+  const auto tokens = prompt_tokens(language_model, generation.prompt);
+  const auto prompt = at::tensor(tokens).unsqueeze(0).to(device_of(language_model));
+  const Evaluation evaluation(language_model.model->module());
+  const SessionRequest request = {generation.options.seq_len, generation.fixed_caches};
+  const auto session = language_model.writer().start_session(request);
+  TextStream stream(language_model.tokenizer, generation);
+  if (generation.beams) {
+    search_text(*session, prompt, language_model, generation, stream);
+    return stream.finish();
+  }
+  GenerateInputs inputs;
+  inputs.prompts = prompt;
+  inputs.pad_value = language_model.writer().pad_value();
+  inputs.callback = [&](const at::Tensor& step, int64_t) {
+    return stream.push(step.item<int64_t>());
+  };
+  std::vector<std::unique_ptr<DecodingSession>> amateurs;
+  for (const auto& amateur : generation.amateurs) {
+    amateurs.push_back(amateur->writer()->start_session(request));
+    inputs.amateurs.push_back(
+        {amateurs.back().get(), generation.contrastive.beta, generation.contrastive.alpha});
+  }
+  generate(*session, inputs, within_vocabulary(generation.options, language_model));
+  return stream.finish();
+}
+
+}  // namespace x_transformers

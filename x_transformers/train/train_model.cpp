@@ -1,0 +1,145 @@
+#include "x_transformers/train/train_model.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <utility>
+
+#include "x_transformers/core/device.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/data/data_source.h"
+#include "x_transformers/data/token_source.h"
+#include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/train/language_model.h"
+#include "x_transformers/train/run_parts.h"
+#include "x_transformers/train/run_tokenizer.h"
+#include "x_transformers/train/text_generation.h"
+
+namespace x_transformers {
+namespace {
+
+std::shared_ptr<Model> open_model(const RunOptions& run) {
+  return build_apart(open_device(run.train.device),
+                     [&] { return build_trainable_model(*run.model, run.model_name); });
+}
+
+/// The options of token data with the vocabulary of the run and a length that the model takes.
+DataOptions token_options(const RunOptions& run, const std::filesystem::path& directory,
+                          bool resume, const TokenTask& task) {
+  DataOptions options = run.data;
+  if (resume) options.tokenizer = resumed_tokenizer(options.tokenizer, directory);
+  if (!options.seq_len) options.seq_len = task.longest.value_or(0);
+  require(!task.longest || *options.seq_len <= *task.longest,
+          fmt::format("data.seq_len: expected at most {} ({}), got {}", task.longest.value_or(0),
+                      task.limited_by, *options.seq_len));
+  return options;
+}
+
+/// Throws InputError unless the tokens of `batch` are sequences that the model can learn from.
+void require_sequences(const Batch& batch, const TokenTask& task, const std::string& path) {
+  const auto& name = task.input;
+  const auto found = batch.tensors.find(name);
+  require(found != batch.tensors.end(),
+          fmt::format("{}: has no tensor {}, from whose tokens the model learns", path, name));
+  const at::Tensor& tokens = found->second;
+  require(
+      tokens.scalar_type() == at::kLong && tokens.dim() == 2 && tokens.size(1) >= 2,
+      fmt::format("{}: tensor {}: expected int64 [examples, 2 or more tokens], got {} [{}]", path,
+                  name, c10::toString(tokens.scalar_type()), fmt::join(tokens.sizes(), ", ")));
+  require(!task.longest || tokens.size(1) - 1 <= *task.longest,
+          fmt::format("{}: tensor {}: expected at most {} tokens ({}) and the one after them, got "
+                      "{}",
+                      path, name, task.longest.value_or(0), task.limited_by, tokens.size(1)));
+  require(tokens.ge(0).logical_and(tokens.lt(task.num_tokens)).all().item<bool>(),
+          fmt::format("{}: tensor {}: expected tokens from 0 to {} (num_tokens = {}), got {} to {}",
+                      path, name, task.num_tokens - 1, task.num_tokens,
+                      tokens.min().item<int64_t>(), tokens.max().item<int64_t>()));
+}
+
+/// Examples of tensors. Where the model learns from tokens, these are looked at as each batch is
+/// drawn.
+void use_examples(TrainerParts& parts, const RunOptions& run,
+                  const std::optional<TokenTask>& task) {
+  use_data(parts, open_data_source(run.data, {.place = parts.context.place}));
+  const auto check = [&](const BatchFunction& batch, const std::string& path) -> BatchFunction {
+    if (!batch || !task) return batch;
+    return [task = *task, batch, path](int64_t index) {
+      Batch drawn = batch(index);
+      require_sequences(drawn, task, path);
+      return drawn;
+    };
+  };
+  const auto& val_path = run.data.val_path.empty() ? run.data.path : run.data.val_path;
+  parts.training_batch = check(parts.training_batch, run.data.path);
+  parts.validation_batch = check(parts.validation_batch, val_path);
+  parts.training_batch(0);  // wrong before the folder is made
+}
+
+/// Writes the samples of a run.
+std::function<std::string()> sample_writer(LanguageModel language_model,
+                                           const TrainOptions& options) {
+  if (options.sample_every.value_or(1) > 0) {
+    prompt_tokens(language_model,
+                  options.sample_prompt);  // wrong before the first step, not after many
+  }
+  return [language_model, options]() mutable {
+    TextGeneration generation;
+    generation.prompt = options.sample_prompt;
+    generation.options.seq_len = options.sample_length;
+    generation.options.temperature = 0.8;
+    generation.options.seed = options.seed;
+    return options.sample_prompt + write_text(language_model, generation);
+  };
+}
+
+/// `batch` with its tokens named as the model's loss takes them.
+BatchFunction renamed(const BatchFunction& batch, const std::string& input) {
+  if (!batch || input == kTokenTensor) return batch;
+  return [batch, input](int64_t index) {
+    Batch drawn = batch(index);
+    auto tokens = drawn.tensors.extract(kTokenTensor);
+    tokens.key() = input;
+    drawn.tensors.insert(std::move(tokens));
+    return drawn;
+  };
+}
+
+/// Text or token files; a model that writes gives samples where there is a tokenizer.
+void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_ptr<Model>& model,
+                const TokenTask& task) {
+  const auto options = token_options(run, parts.directory, parts.resume, task);
+  const auto data = open_data_source(options, {.num_tokens = task.num_tokens,
+                                               .token_folder = parts.directory / "tokens",
+                                               .place = parts.context.place});
+  use_data(parts, data);
+  parts.training_batch = renamed(parts.training_batch, task.input);
+  parts.validation_batch = renamed(parts.validation_batch, task.input);
+  if (data->tokenizer() && model->writer())
+    parts.sample = sample_writer({model, data->tokenizer()}, run.train);
+}
+
+}  // namespace
+
+TrainResult train_model(const RunOptions& run, const std::filesystem::path& directory, bool resume,
+                        const RunContext& context) {
+  check_folder(run, directory, resume, context.place);
+  const auto model = open_model(run);
+  const auto task = built_at(run.model_name, [&] { return model->token_task(); });
+  TrainerParts parts = make_parts(run, directory, resume, context);
+  if (holds_tensors(run.data)) {
+    use_examples(parts, run, task);
+  } else {
+    require(task.has_value(), run.model_name +
+                                  ": does not learn from tokens; its data are examples of tensors "
+                                  "(data.format tensors)");
+    use_tokens(parts, run, model, *task);
+  }
+  parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };
+  parts.model_spelling = trainable_model_spelling;
+  Trainer trainer(model->module(), run.train, std::move(parts));
+  capture_steps(trainer, *model);
+  return trainer.run();
+}
+
+}  // namespace x_transformers
