@@ -1,17 +1,22 @@
 // Times each op's fast CPU path against the ATen calls that Python x-transformers makes in its
-// place, forward alone and with the backward. Shapes: dim 384, 6 heads, batch 8, length 256.
+// place, forward alone and with the backward. Shapes: dim 384, 6 heads, batch 8, length 256. On a
+// machine with a GPU also the engines of ops that have a CUDA kernel of ours, in bytes a second of
+// what has to be read and written.
 //
 //   ops_bench [--benchmark_filter=glu] [--benchmark_repetitions=5]
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/grad_mode.h>
 
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/device.h"
 #include "x_transformers/kernels/cpu/isa.h"
 #include "x_transformers/kernels/cpu/memory.h"
 #include "x_transformers/ops/activation.h"
@@ -61,6 +66,66 @@ void add_case(const std::string& name, const Tensors& inputs, const Op& fast, co
     if (pass == Pass::forward_backward && !has_backward) continue;
     add("fast", fast, pass);
     add("aten", aten, pass);
+  }
+}
+
+/// Where there is a CUDA driver, why LibTorch runs nothing on it. Asked before anything is drawn.
+std::string no_cuda() {
+  return std::filesystem::exists("/dev/nvidiactl") ? cuda_refusal() : "no CUDA driver";
+}
+
+/// Calls the op many times between two waits for the device; `bytes` are those of one call.
+void time_on_cuda(benchmark::State& state, const std::function<void()>& call, int64_t bytes) {
+  constexpr int kCalls = 50;
+  const c10::impl::VirtualGuardImpl device(c10::DeviceType::CUDA);
+  for (int i = 0; i < 3; ++i) call();
+  device.synchronizeDevice(0);
+  for (auto _ : state) {
+    for (int i = 0; i < kCalls; ++i) call();
+    device.synchronizeDevice(0);
+  }
+  state.SetItemsProcessed(state.iterations() * kCalls);
+  state.SetBytesProcessed(state.iterations() * kCalls * bytes);
+}
+
+/// rms_norm by an engine, forward alone and with the backward: x, y and, with the backward, y_grad,
+/// x_grad and x once more.
+void add_rms_norm_on_cuda(const std::string& engine, at::ScalarType type, int64_t rows,
+                          int64_t dim) {
+  const auto options = at::TensorOptions(at::Device(at::kCUDA, 0)).dtype(type);
+  const int64_t size = rows * dim * static_cast<int64_t>(c10::elementSize(type));
+  const auto name = "cuda_rms_norm_" + std::to_string(rows) + "x" + std::to_string(dim) + "_" +
+                    at::toString(type);
+  const auto add = [&](const char* pass, int64_t bytes, const auto& body) {
+    benchmark::RegisterBenchmark((name + "/" + pass + "/" + engine).c_str(),
+                                 [=](benchmark::State& state) { body(state, bytes); })
+        ->UseRealTime()
+        ->Unit(benchmark::kMillisecond);
+  };
+  add("forward", 2 * size, [=](benchmark::State& state, int64_t bytes) {
+    const at::NoGradGuard no_grad;
+    const auto x = at::randn({rows, dim}, options), gamma = at::randn({dim}, options);
+    time_on_cuda(
+        state, [&] { rms_norm_on(engine, x, gamma, 1.0); }, bytes);
+  });
+  add("forward_backward", 5 * size, [=](benchmark::State& state, int64_t bytes) {
+    const auto x = at::randn({rows, dim}, options).requires_grad_(),
+               gamma = at::randn({dim}, options).requires_grad_();
+    const auto y_grad = at::randn({rows, dim}, options);
+    const auto call = [&] {
+      torch::autograd::grad({rms_norm_on(engine, x, gamma, 1.0)}, {x, gamma}, {y_grad});
+    };
+    time_on_cuda(state, call, bytes);
+  });
+}
+
+void add_norms_on_cuda() {
+  for (const auto& [rows, dim] :
+       {std::pair<int64_t, int64_t>{65536, 768}, {16384, 768}, {16384, 2048}, {512, 768}}) {
+    for (const auto type : {at::kBFloat16, at::kFloat}) {
+      for (const auto* engine : {"cuda", "aten_cuda", "reference"})
+        add_rms_norm_on_cuda(engine, type, rows, dim);
+    }
   }
 }
 
@@ -182,12 +247,14 @@ void add_attention() {
 int main(int argc, char** argv) {
   using namespace x_transformers;
   kernels::keep_freed_memory();
+  const auto cuda_missing = no_cuda();
   at::manual_seed(1);
   add_norms();
   add_activations();
   add_rotary();
   add_loss();
   add_attention();
+  if (cuda_missing.empty()) add_norms_on_cuda();
   benchmark::AddCustomContext("instruction set", kernels::name_of(kernels::current_isa()));
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;

@@ -78,23 +78,35 @@ function(xt_library)
   target_link_libraries(x_transformers PUBLIC xt_settings)
 endfunction()
 
-# xt_plugin(NAME DEPENDENCY...): libx_transformers_NAME.so of x_transformers/NAME, with CUDA. It uses the headers of its
-# dependencies and none of their objects.
+# xt_plugin(NAME DEPENDENCY...): libx_transformers_NAME.so of x_transformers/NAME and of the kernels in kernels/NAME, with
+# CUDA. It uses the headers of its dependencies and none of their objects.
 function(xt_plugin name)
   find_package(CUDAToolkit REQUIRED)
   if(NOT TARGET LibTorch::cuda)
     message(FATAL_ERROR "XT_CUDA: the LibTorch in ${LibTorch_LIBRARY_DIR} has no CUDA half")
   endif()
+  # Kernels know raw pointers and CUDA: no header of LibTorch, and so none of its settings.
+  file(GLOB_RECURSE kernels CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/x_transformers/kernels/${name}/*.cu")
+  add_library(xt_kernels_${name} OBJECT ${kernels})
+  target_include_directories(xt_kernels_${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+  target_compile_options(xt_kernels_${name} PRIVATE -Xcompiler=-Wall,-Wextra $<$<CONFIG:Release>:-O3>
+    $<$<BOOL:${XT_WERROR}>:-Werror=all-warnings> $<$<BOOL:${XT_WERROR}>:-Xcompiler=-Werror>)
+  set_target_properties(xt_kernels_${name} PROPERTIES UNITY_BUILD OFF CUDA_VISIBILITY_PRESET hidden
+    CUDA_STANDARD 17 CUDA_EXTENSIONS OFF) # CMake before 3.27 knows no C++20 of newer nvcc
+
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/x_transformers/${name}/*.cpp")
-  add_library(x_transformers_${name} SHARED ${sources})
+  add_library(x_transformers_${name} SHARED ${sources} $<TARGET_OBJECTS:xt_kernels_${name}>)
   target_include_directories(x_transformers_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-  target_link_libraries(x_transformers_${name} PRIVATE LibTorch::cuda xt_settings xt_private_settings)
+  target_link_libraries(x_transformers_${name} PRIVATE LibTorch::cuda CUDA::cudart xt_settings xt_private_settings)
   set_target_properties(x_transformers_${name} PROPERTIES
-    LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}" CXX_VISIBILITY_PRESET hidden)
-  # Beside the program, which looks for it there.
+    LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}" CXX_VISIBILITY_PRESET hidden LINKER_LANGUAGE CXX)
+  # Programs in the build folder and below it look there (core/cuda_plugin.h); those of a project that adds this one are
+  # told of the folder, as those of a project that uses an installed one are (cmake/XtInstall.cmake).
   if(PROJECT_IS_TOP_LEVEL)
     include(GNUInstallDirs)
     set_target_properties(x_transformers_${name} PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
-    install(TARGETS x_transformers_${name} LIBRARY DESTINATION "${CMAKE_INSTALL_BINDIR}")
+    install(TARGETS x_transformers_${name} LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+  else()
+    target_link_options(x_transformers INTERFACE "LINKER:-rpath,${PROJECT_BINARY_DIR}")
   endif()
 endfunction()

@@ -5,6 +5,8 @@ include(CMakePackageConfigHelpers)
 set(_package "${CMAKE_INSTALL_LIBDIR}/cmake/x_transformers")
 
 set_target_properties(xt_settings PROPERTIES EXPORT_NAME settings)
+# Where programs of others find what is loaded at run time, such as libx_transformers_cuda.so.
+target_link_options(x_transformers INTERFACE "$<INSTALL_INTERFACE:LINKER:-rpath,$<INSTALL_PREFIX>/${CMAKE_INSTALL_LIBDIR}>")
 install(TARGETS x_transformers xt_settings EXPORT x_transformersTargets
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
@@ -12,8 +14,10 @@ install(EXPORT x_transformersTargets NAMESPACE x_transformers:: DESTINATION "${_
 install(DIRECTORY "${PROJECT_SOURCE_DIR}/x_transformers" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
   FILES_MATCHING PATTERN "*.h")
 
-# The installed program finds LibTorch where the built one does: LibTorch::cpu carries that path.
-set_target_properties(x-transformers PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
+# The installed program finds LibTorch where the built one does: LibTorch::cpu carries that path; and beside bin/ what is
+# loaded at run time.
+set_target_properties(x-transformers PROPERTIES BUILD_WITH_INSTALL_RPATH ON
+  INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 install(TARGETS x-transformers RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 
 get_filename_component(LibTorch_ROOT_DIR "${LibTorch_LIBRARY_DIR}" DIRECTORY)

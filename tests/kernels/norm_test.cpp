@@ -38,7 +38,7 @@ void check_forward(int64_t dim, bool centred) {
   NormForward params;
   params.x = x.data();
   params.y = y.data();
-  params.weight = weight.data();
+  params.gain = {weight.data(), 0.5f, false};
   params.mean = mean.data();
   params.inverse = inverse.data();
   params.epsilon = centred ? 1e-5f : 1e-12f;
@@ -54,7 +54,7 @@ void check_forward(int64_t dim, bool centred) {
     }
     for (int64_t i = 0; i < dim; ++i) {
       const double normed = (x[row * dim + i] - expected.mean) * expected.inverse;
-      const double want = normed * weight[i] * (centred ? 1.0 : 3.0);
+      const double want = normed * (weight[i] + 0.5) * (centred ? 1.0 : 3.0);
       ASSERT_NEAR(y[row * dim + i], want, 2e-5) << "dim " << dim << " row " << row << " at " << i;
     }
   }
@@ -98,6 +98,7 @@ TEST_F(NormKernelTest, WeightGradientChunksAddUp) {
     backward.mean = mean.data();
     backward.inverse = inverse.data();
     backward.weight_grad = weight_grad.data();
+    backward.chunks = chunks;
     backward.rows = kManyRows;
     backward.dim = kDim;
     layer_norm_backward(backward);
@@ -109,6 +110,25 @@ TEST_F(NormKernelTest, WeightGradientChunksAddUp) {
       for (int64_t chunk = 0; chunk < chunks; ++chunk) got += weight_grad[chunk * kDim + i];
       EXPECT_NEAR(got, want, 1e-4);
     }
+  });
+}
+
+TEST_F(NormKernelTest, OneGainStandsForAllFeatures) {
+  for_each_isa([] {
+    const auto x = random_floats(3 * 5, 6);
+    const float two = 2.0f;
+    Guarded y(3 * 5), plain(3 * 5);
+    NormForward params;
+    params.x = x.data();
+    params.y = plain.data();
+    params.rows = 3;
+    params.dim = 5;
+    params.epsilon = 1e-12f;
+    l2_norm_forward(params);
+    params.y = y.data();
+    params.gain = {&two, 1.0f, true};
+    l2_norm_forward(params);
+    for (int64_t i = 0; i < 15; ++i) EXPECT_FLOAT_EQ(y[i], 3 * plain[i]);
   });
 }
 

@@ -21,9 +21,9 @@ void expect_engines_agree(const ScoreProgram& program, Heads heads, int64_t i, i
              v = leaf({2, heads.value, j, 8});
   const auto weight = at::randn({2, heads.query, i, 8});
   std::vector<at::Tensor> leaves = {q, k, v};
-  for (const auto& t : {program.bias, program.head_sink}) {
-    if (t.defined() && t.requires_grad()) leaves.push_back(t);
-  }
+  if (const auto* bias = program.find<stages::Bias>(); bias && bias->bias.requires_grad())
+    leaves.push_back(bias->bias);
+  if (const auto* sink = program.find<stages::HeadSink>()) leaves.push_back(sink->scores);
   const auto run = [&](const AttendResult& result) {
     auto results =
         torch::autograd::grad({(result.out * weight).sum()}, leaves, {}, std::nullopt, false, true);
@@ -48,36 +48,32 @@ TEST(Attend, EnginesAgree) {
       for (const bool causal : {false, true}) {
         if (causal && i > j) continue;
         ScoreProgram program;
-        program.scale = 0.3;
-        program.causal = causal;
+        program.set(stages::DotProduct{0.3});
+        if (causal) program.set(stages::Causal());
         expect_engines_agree(program, heads, i, j);
-        program.mask = at::rand({2, 1, i, j}) < 0.7;
+        program.set(stages::Mask{at::rand({2, 1, i, j}) < 0.7});
         expect_engines_agree(program, heads, i, j);
-        program.bias = at::randn({heads.query, i, j});
+        program.set(stages::Bias{at::randn({heads.query, i, j})});
         expect_engines_agree(program, heads, i, j);
-        program.bias.requires_grad_();
-        expect_engines_agree(program, heads, i, j);
-        for (const std::vector<int64_t>& sizes : {std::vector<int64_t>{i, j}, {j}, {1}}) {
-          auto shared = program;
-          shared.bias = leaf(sizes);
-          expect_engines_agree(shared, heads, i, j);
+        for (const std::vector<int64_t>& sizes :
+             {std::vector<int64_t>{i, j}, {j}, {1}, {heads.query, i, j}}) {
+          program.set(stages::Bias{leaf(sizes)});
+          expect_engines_agree(program, heads, i, j);
         }
-        program.softclamp = 2.0;
+        program.set(stages::Softclamp{2.0});
         expect_engines_agree(program, heads, i, j);
-        program.cog_signed = true;
+        auto distances = program;
+        distances.set(stages::L2Distance{0.3}).set(stages::HeadSink{leaf({heads.query})});
+        expect_engines_agree(distances, heads, i, j);
+        program.set(stages::CogSigned());
         expect_engines_agree(program, heads, i, j);
         auto sigmoid = program;
-        sigmoid.normaliser = Normaliser::sigmoid;
-        expect_engines_agree(sigmoid, heads, i, j);
+        expect_engines_agree(sigmoid.set(stages::Sigmoid()), heads, i, j);
         auto hard = program;
-        hard.normaliser = Normaliser::hard;
-        expect_engines_agree(hard, heads, i, j);
-        program.head_sink = leaf({heads.query});
+        expect_engines_agree(hard.set(stages::Hard()), heads, i, j);
+        program.set(stages::HeadSink{leaf({heads.query})});
         expect_engines_agree(program, heads, i, j);
-        program.l2_distance = true;
-        expect_engines_agree(program, heads, i, j);
-        program.cog_signed = false;
-        program.softclamp.reset();
+        program.set(stages::L2Distance{0.3});
         expect_engines_agree(program, heads, i, j);
       }
     }
@@ -92,25 +88,19 @@ TEST(Attend, ScoreOptionsThatTheCpuKernelTakes) {
     EXPECT_EQ(report.reasons, std::vector<std::string>{});
   };
   ScoreProgram program;
-  program.bias = leaf({2, 30, 30});
-  program.dropout = 0.1;
-  program.softclamp = 2.0;
-  program.l2_distance = true;
-  for (const auto normaliser :
-       {Normaliser::softmax, Normaliser::sigmoid, Normaliser::hard, Normaliser::gumbel_softmax}) {
-    program.normaliser = normaliser;
-    expect_taken(program);
-  }
-  program.normaliser = Normaliser::softmax;
-  program.cog_signed = true;
-  program.head_sink = leaf({2});
+  program.set(stages::Bias{leaf({2, 30, 30})}).set(stages::Dropout{0.1});
+  program.set(stages::Softclamp{2.0}).set(stages::L2Distance());
   expect_taken(program);
+  expect_taken(ScoreProgram(program).set(stages::Sigmoid()));
+  expect_taken(ScoreProgram(program).set(stages::Hard()));
+  expect_taken(ScoreProgram(program).set(stages::GumbelSoftmax()));
+  expect_taken(program.set(stages::CogSigned()).set(stages::HeadSink{leaf({2})}));
 }
 
 TEST(Attend, DistancesOfFarPointsAreExact) {
   at::manual_seed(2);
   ScoreProgram program;
-  program.l2_distance = true;
+  program.set(stages::L2Distance());
   for (const int64_t kv_heads : {4, 2, 1}) {
     const auto q = at::randn({2, 4, 20, 8}) + 100, k = at::randn({2, kv_heads, 20, 8}) + 100;
     const auto got = attend(q, k, k, program).out;
@@ -123,7 +113,7 @@ TEST(Attend, DistancesOfFarPointsAreExact) {
 TEST(Attend, DropoutIsDrawnAnewAndBySeed) {
   const auto q = at::randn({1, 2, 40, 8}), v = at::ones({1, 2, 40, 8});
   ScoreProgram program;
-  program.dropout = 0.5;
+  program.set(stages::Dropout{0.5});
   at::manual_seed(3);
   const auto first = attend(q, q, v, program).out, second = attend(q, q, v, program).out;
   EXPECT_FALSE(first.equal(second));
@@ -133,99 +123,10 @@ TEST(Attend, DropoutIsDrawnAnewAndBySeed) {
   EXPECT_NEAR(first.mean().item<double>(), 1.0, 0.1);
 }
 
-struct ScoreOption {
-  const char* name;
-  void (*set)(ScoreProgram&, int64_t heads, int64_t keys);
-};
-
-/// Everything that a program can do to scores, but for what is drawn at random.
-const ScoreOption kScoreOptions[] = {
-    {"Plain", [](ScoreProgram&, int64_t, int64_t) {}},
-    {"L2Distance", [](ScoreProgram& p, int64_t, int64_t) { p.l2_distance = true; }},
-    {"PrevAttn",
-     [](ScoreProgram& p, int64_t h, int64_t j) {
-       p.prev_attn = at::randn({2, h, 6, j});
-     }},
-    {"PreScaleTalkingHeads",
-     [](ScoreProgram& p, int64_t h, int64_t) {
-       p.pre_scale_post_talking_heads = at::randn({h, h});
-     }},
-    {"PreTalkingHeads",
-     [](ScoreProgram& p, int64_t h, int64_t) {
-       p.pre_talking_heads = at::randn({h, h});
-     }},
-    {"PostTalkingHeads",
-     [](ScoreProgram& p, int64_t h, int64_t) {
-       p.post_talking_heads = at::randn({h, h});
-     }},
-    {"Bias",
-     [](ScoreProgram& p, int64_t h, int64_t j) {
-       p.bias = at::randn({h, 6, j});
-     }},
-    {"Softclamp", [](ScoreProgram& p, int64_t, int64_t) { p.softclamp = 2.0; }},
-    {"CogSigned", [](ScoreProgram& p, int64_t, int64_t) { p.cog_signed = true; }},
-    {"Selective", [](ScoreProgram& p, int64_t, int64_t) { p.selective = true; }},
-    {"HeadSink", [](ScoreProgram& p, int64_t h, int64_t) { p.head_sink = at::randn({h}); }},
-    {"Sigmoid", [](ScoreProgram& p, int64_t, int64_t) { p.normaliser = Normaliser::sigmoid; }},
-    {"Hard", [](ScoreProgram& p, int64_t, int64_t) { p.normaliser = Normaliser::hard; }},
-    {"SparseTopk", [](ScoreProgram& p, int64_t,
-                      int64_t) { p.normaliser = Normaliser::sparse_topk, p.sparse_topk = 3; }},
-};
-
-void PrintTo(const ScoreOption& option, std::ostream* out) { *out << option.name; }
-
-class AttendScoreOption : public testing::TestWithParam<ScoreOption> {
- protected:
-  ScoreProgram program(int64_t heads, int64_t keys) const {
-    ScoreProgram program;
-    program.scale = 0.3;
-    GetParam().set(program, heads, keys);
-    return program;
-  }
-};
-
-INSTANTIATE_TEST_SUITE_P(Options, AttendScoreOption, testing::ValuesIn(kScoreOptions),
-                         [](const auto& info) { return std::string(info.param.name); });
-
-/// A program whose tensors have another type.
-ScoreProgram cast(ScoreProgram program, at::ScalarType type) {
-  for (auto* t :
-       {&program.prev_attn, &program.pre_scale_post_talking_heads, &program.pre_talking_heads,
-        &program.bias, &program.head_sink, &program.post_talking_heads}) {
-    if (t->defined()) *t = t->to(type);
-  }
-  return program;
-}
-
-TEST_P(AttendScoreOption, LowPrecisionIsNearFloat32) {
-  at::manual_seed(3);
-  constexpr int64_t kHeads = 2, kKeys = 9;
-  auto exact = program(kHeads, kKeys);
-  exact.causal = true;
-  exact.mask = at::rand({2, 1, 1, kKeys}) < 0.7;
-  for (const auto type : {at::kBFloat16, at::kHalf}) {
-    // Values that both types hold, so that what is on top is on top in both.
-    const auto draw = [&](at::IntArrayRef shape) { return at::randn(shape).to(type); };
-    const auto q = draw({2, kHeads, 6, 8}), k = draw({2, kHeads, kKeys, 8}),
-               v = draw({2, kHeads, kKeys, 8});
-    const auto low_program = cast(exact, type);
-    const auto same = cast(low_program, at::kFloat);
-    const auto expected =
-        attend_reference(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), same).out;
-    for (const auto& low :
-         {attend_reference(q, k, v, low_program).out, attend(q, k, v, low_program).out}) {
-      ASSERT_EQ(low.scalar_type(), type);
-      EXPECT_LE((low.to(at::kFloat) - expected).abs().max().item<double>(),
-                0.05 * expected.abs().max().item<double>())
-          << at::toString(type);
-    }
-  }
-}
-
 TEST(Attend, GumbelNoiseIsFiniteInLowPrecision) {
   at::manual_seed(3);
   ScoreProgram program;
-  program.normaliser = Normaliser::gumbel_softmax;
+  program.set(stages::GumbelSoftmax());
   const auto q = at::randn({4, 8, 64, 8}).to(at::kBFloat16);
   EXPECT_TRUE(at::isfinite(attend(q, q, q, program).out).all().item<bool>());
 }
@@ -233,10 +134,8 @@ TEST(Attend, GumbelNoiseIsFiniteInLowPrecision) {
 TEST(Attend, RowsWithoutKeysGiveZero) {
   const auto q = leaf({1, 2, 3, 8}), k = leaf({1, 2, 3, 8}), v = leaf({1, 2, 3, 8});
   ScoreProgram program;
-  program.causal = true;
-  program.mask =
-      (at::arange(3) > 0)
-          .view({1, 1, 1, 3});  // the first query sees only the first key, which is masked
+  // The first query sees only the first key, which is masked.
+  program.set(stages::Causal()).set(stages::Mask{(at::arange(3) > 0).view({1, 1, 1, 3})});
   for (const bool keep_maps : {false, true}) {
     const auto out = attend(q, k, v, program, keep_maps).out;
     EXPECT_EQ(out.select(2, 0).abs().sum().item<float>(), 0);
@@ -244,25 +143,6 @@ TEST(Attend, RowsWithoutKeysGiveZero) {
     out.square().sum().backward();
     EXPECT_EQ(q.grad().select(2, 0).abs().sum().item<float>(), 0);
     EXPECT_TRUE(at::isfinite(k.grad()).all().item<bool>());
-  }
-}
-
-TEST_P(AttendScoreOption, RowsThatOnlyCausalityEmptiesGiveZero) {
-  at::manual_seed(3);
-  // Of four queries and two keys the first two queries stand before all keys.
-  const auto q = leaf({2, 2, 4, 8}), k = leaf({2, 2, 2, 8}), v = leaf({2, 2, 2, 8});
-  auto causal = program(2, 2);
-  causal.causal = true;
-  for (auto* t : {&causal.prev_attn, &causal.bias}) {
-    if (t->defined()) *t = t->narrow(-2, 0, 4);
-  }
-  for (const bool keep_maps : {false, true}) {
-    q.mutable_grad() = at::Tensor();
-    const auto out = attend(q, k, v, causal, keep_maps).out;
-    EXPECT_EQ(out.narrow(2, 0, 2).abs().sum().item<float>(), 0);
-    EXPECT_NE(out.narrow(2, 2, 2).abs().sum().item<float>(), 0);
-    out.square().sum().backward();
-    EXPECT_EQ(q.grad().narrow(2, 0, 2).abs().sum().item<float>(), 0);
   }
 }
 
@@ -282,7 +162,7 @@ TEST(Attend, ExplainNamesWhatKeepsAFasterEngineAway) {
   const auto q = at::randn({1, 2, 3, 8});
   ScoreProgram program;
   EXPECT_TRUE(explain_attend(q, q, q, program).front().reasons.empty());
-  program.normaliser = Normaliser::sparse_topk;
+  program.set(stages::SparseTopk{2});
   const auto reports = explain_attend(q, q, q, program);
   EXPECT_EQ(reports.front().reasons, std::vector<std::string>{"sparse_topk"});
   EXPECT_EQ(reports.back().engine, "reference");

@@ -94,17 +94,15 @@ TEST(NormTest, RowsOfZeros) {
   }
 }
 
-TEST(NormTest, BFloat16IsComputedInFloat) {
-  const auto x = at::randn({9, 40}), gamma = at::randn({40});
-  const auto rounded = x.to(at::kBFloat16), rounded_gamma = gamma.to(at::kBFloat16);
-  for (const auto& norm :
-       {+[](const at::Tensor&t, const at::Tensor&g) { return layer_norm(t, g); },
-        +[](const at::Tensor&t, const at::Tensor&g) { return rms_norm(t, g); }}) {
-    const auto got = norm(rounded, rounded_gamma);
-    EXPECT_EQ(got.scalar_type(), at::kBFloat16);
-    expect_close(got.to(at::kFloat), norm(rounded.to(at::kFloat), rounded_gamma.to(at::kFloat)),
-                 1e-6, 1.0 / 256);
-  }
+TEST(NormTest, BFloat16IsAsGoodAsTheReference) {
+  const Tensors inputs = {at::randn({9, 40}), at::randn({40})};
+  expect_as_good_as_reference(
+      [](const Tensors& t) { return layer_norm(t[0], t[1], 1.0); },
+      [](const Tensors& t) { return layer_norm_reference(t[0], t[1], 1.0); }, inputs,
+      at::kBFloat16);
+  expect_as_good_as_reference([](const Tensors& t) { return rms_norm(t[0], t[1], 1.0); },
+                              [](const Tensors& t) { return rms_norm_reference(t[0], t[1], 1.0); },
+                              inputs, at::kBFloat16);
 }
 
 TEST(NormTest, WhatTheKernelsCannotRunGoesToTheReference) {

@@ -1,69 +1,13 @@
 #include "x_transformers/core/graph.h"
 
 #include <c10/util/Exception.h>
-#include <dlfcn.h>
-#include <fmt/format.h>
 
-#include <filesystem>
-#include <vector>
-
+#include "x_transformers/core/cuda_plugin.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
 namespace {
-
-constexpr const char* kLibrary = "libx_transformers_cuda.so";
-
-struct Plugin {
-  CaptureCudaGraph capture = nullptr;
-  std::string refusal;
-};
-
-std::vector<std::string> library_paths() {
-  namespace fs = std::filesystem;
-  std::error_code error;
-  const auto program = fs::read_symlink("/proc/self/exe", error);
-  std::vector<std::string> paths;
-  if (!error) {
-    const auto folder = program.parent_path();
-    for (const auto& place : {folder, folder.parent_path(), folder.parent_path() / "lib"}) {
-      if (fs::exists(place / kLibrary, error)) paths.push_back((place / kLibrary).string());
-    }
-  }
-  paths.emplace_back(kLibrary);
-  return paths;
-}
-
-std::string last_dl_error() {
-  const char* reason = dlerror();
-  return reason ? reason : "unknown reason";
-}
-
-Plugin load_plugin() {
-  Plugin plugin;
-  void* library = nullptr;
-  for (const auto& path : library_paths()) {
-    library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library) break;
-    if (plugin.refusal.empty()) plugin.refusal = last_dl_error();
-  }
-  if (!library) {
-    plugin.refusal =
-        fmt::format("CUDA graphs need {} (built with -DXT_CUDA=ON): {}", kLibrary, plugin.refusal);
-    return plugin;
-  }
-  plugin.refusal.clear();
-  plugin.capture = reinterpret_cast<CaptureCudaGraph>(dlsym(library, kCaptureCudaGraph));
-  if (!plugin.capture)
-    plugin.refusal = fmt::format("{} is of another version: {}", kLibrary, last_dl_error());
-  return plugin;
-}
-
-const Plugin& plugin() {
-  static const Plugin loaded = load_plugin();
-  return loaded;
-}
 
 class RepeatedWork : public DeviceGraph {
  public:
@@ -78,7 +22,7 @@ class RepeatedWork : public DeviceGraph {
 
 std::string graph_refusal() {
   if (auto reason = cuda_refusal(); !reason.empty()) return reason;
-  return plugin().refusal;
+  return cuda_plugin_symbol(kCaptureCudaGraph).refusal;
 }
 
 std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
@@ -90,8 +34,10 @@ std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
   require(device.is_cuda(), "capture_graph: expected a cpu or cuda device, got " + device.str());
   const auto refusal = graph_refusal();
   require(refusal.empty(), "capture_graph: " + refusal);
+  const auto capture =
+      reinterpret_cast<CaptureCudaGraph>(cuda_plugin_symbol(kCaptureCudaGraph).address);
   try {
-    return std::unique_ptr<DeviceGraph>(plugin().capture(device, work, warm_up));
+    return std::unique_ptr<DeviceGraph>(capture(device, work, warm_up));
   } catch (const c10::OutOfMemoryError&) {
     throw;  // its own remedies
   } catch (const c10::Error& error) {

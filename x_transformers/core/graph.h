@@ -18,8 +18,8 @@ class DeviceGraph {
   virtual void replay() = 0;
 };
 
-/// Why work on CUDA cannot be captured here; empty: it can. Loads libx_transformers_cuda.so, which
-/// is looked for beside the program, one folder up, in ../lib, and where the system looks.
+/// Why work on CUDA cannot be captured here; empty: it can. Loads libx_transformers_cuda.so
+/// (core/cuda_plugin.h).
 std::string graph_refusal();
 
 /// Runs `work` `warm_up` times on a stream of its own, then captures it, which runs nothing: each

@@ -61,9 +61,7 @@ AttentionReport report(const std::string& name, const AttentionImpl& attention, 
   AttentionReport result{name, attention.options().causal, "", "", attention.cache_refusal(), 0};
   if (result.causal && result.cache_refusal.empty())
     result.cached_features = attention.cached_features();
-  call.program.mask = stand_in(call.program.mask);
-  call.program.bias = stand_in(call.program.bias);
-  call.program.head_sink = stand_in(call.program.head_sink);
+  call.program = call.program.with_tensors(stand_in);
   for (const auto& engine : explain_attend(stand_in(call.q), stand_in(call.k), stand_in(call.v),
                                            call.program, call.keep_maps)) {
     if (engine.reasons.empty()) {

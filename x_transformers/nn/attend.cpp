@@ -84,45 +84,70 @@ at::Tensor Attend::add_talking_heads(const char* name) {
       "weight", at::eye(options_.heads).view({options_.heads, options_.heads, 1, 1}));
 }
 
-ScoreProgram Attend::program(int64_t d, const Call& call) const {
-  const auto matrix = [](const at::Tensor& convolution) {
-    return convolution.defined() ? convolution.flatten(1) : convolution;
-  };
-  ScoreProgram program;
-  program.dropout = is_training() ? options_.dropout : 0.0;
-  // Where all weights are dropped, no kernel has the factor 1 / (1 - p).
-  program.allow_fused = options_.sdp_kwargs.any_fused() && program.dropout < 1;
-  program.allow_flash = options_.sdp_kwargs.enable_flash;
-  program.l2_distance = options_.l2_distance;
-  program.scale = options_.scale.value_or(1.0 / std::sqrt(static_cast<double>(d)));
-  program.prev_attn = call.prev_attn;
-  program.pre_scale_post_talking_heads = matrix(pre_scale_post_talking_heads_);
-  program.pre_talking_heads = matrix(pre_talking_heads_);
-  program.bias = call.attn_bias;
-  if (options_.softclamp_logits) program.softclamp = options_.logit_softclamp_value;
-  program.cog_signed = options_.cog_signed;
-  program.mask =
-      call.mask.defined() && call.mask.dim() == 2 ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask;
-  program.filled = call.filled;
-  program.causal = options_.causal;
-  if (cope_) {
-    program.cope = [cope = cope_](const at::Tensor& q, const at::Tensor& scores) {
-      return cope->forward(q, scores);
-    };
+namespace {
+
+/// The matrix of a 1x1 convolution.
+at::Tensor matrix_of(const at::Tensor& convolution) { return convolution.flatten(1); }
+
+}  // namespace
+
+void Attend::set_scores(int64_t d, const Call& call, ScoreProgram& program) const {
+  const double scale = options_.scale.value_or(1.0 / std::sqrt(static_cast<double>(d)));
+  if (options_.l2_distance) {
+    program.set(stages::L2Distance{scale});
+  } else {
+    program.set(stages::DotProduct{scale});
   }
-  program.selective = options_.selective;
-  program.head_sink = head_sink_;
-  if (options_.sigmoid) program.normaliser = Normaliser::sigmoid;
-  if (options_.hard) program.normaliser = Normaliser::hard;
-  if (options_.gumbel_softmax) program.normaliser = Normaliser::gumbel_softmax;
-  if (options_.sparse_topk) program.normaliser = Normaliser::sparse_topk;
-  if (custom_) program.normaliser = Normaliser::custom;
-  program.custom = custom_;
-  program.sparse_topk = options_.sparse_topk.value_or(0);
-  program.sparse_topk_straight_through = options_.sparse_topk_straight_through;
-  program.gumbel_temperature = options_.gumbel_softmax_temp;
-  program.gumbel_hard = options_.gumbel_softmax_hard;
-  program.post_talking_heads = matrix(post_talking_heads_);
+  if (call.prev_attn.defined()) program.set(stages::PrevAttn{call.prev_attn});
+  if (pre_scale_post_talking_heads_.defined()) {
+    program.set(stages::PreScalePostTalkingHeads{matrix_of(pre_scale_post_talking_heads_)});
+  }
+  if (pre_talking_heads_.defined())
+    program.set(stages::PreTalkingHeads{matrix_of(pre_talking_heads_)});
+  if (call.attn_bias.defined()) program.set(stages::Bias{call.attn_bias});
+  if (options_.softclamp_logits) program.set(stages::Softclamp{options_.logit_softclamp_value});
+  if (options_.cog_signed) program.set(stages::CogSigned());
+}
+
+void Attend::set_masks(const Call& call, ScoreProgram& program) const {
+  if (call.mask.defined() || call.filled.defined()) {
+    const bool is_of_keys = call.mask.defined() && call.mask.dim() == 2;
+    program.set(
+        stages::Mask{is_of_keys ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask, call.filled});
+  }
+  if (options_.causal) program.set(stages::Causal());
+  if (cope_) {
+    program.set(stages::Cope{[cope = cope_](const at::Tensor& q, const at::Tensor& scores) {
+      return cope->forward(q, scores);
+    }});
+  }
+  if (options_.selective) program.set(stages::Selective());
+  if (head_sink_.defined()) program.set(stages::HeadSink{head_sink_});
+}
+
+void Attend::set_weights(ScoreProgram& program) const {
+  if (options_.sigmoid) program.set(stages::Sigmoid());
+  if (options_.hard) program.set(stages::Hard());
+  if (options_.gumbel_softmax) {
+    program.set(stages::GumbelSoftmax{options_.gumbel_softmax_temp, options_.gumbel_softmax_hard});
+  }
+  if (options_.sparse_topk)
+    program.set(stages::SparseTopk{*options_.sparse_topk, options_.sparse_topk_straight_through});
+  if (custom_) program.set(stages::CustomNormaliser{custom_});
+  if (is_training() && options_.dropout > 0) program.set(stages::Dropout{options_.dropout});
+  if (post_talking_heads_.defined())
+    program.set(stages::PostTalkingHeads{matrix_of(post_talking_heads_)});
+}
+
+ScoreProgram Attend::program(int64_t d, const Call& call) const {
+  ScoreProgram program;
+  // Where all weights are dropped, no kernel has the factor 1 / (1 - p).
+  const bool drops_all = is_training() && options_.dropout >= 1;
+  program.allow_fused = options_.sdp_kwargs.any_fused() && !drops_all;
+  program.allow_flash = options_.sdp_kwargs.enable_flash;
+  set_scores(d, call, program);
+  set_masks(call, program);
+  set_weights(program);
   return program;
 }
 
@@ -143,11 +168,18 @@ Attend::Call within_sequences(Attend::Call call, int64_t queries, int64_t keys) 
 
 /// flash_attn's own scale and bound of the scores.
 void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& program) {
-  if (packed.softmax_scale)
-    program.scale *= *packed.softmax_scale * std::sqrt(static_cast<double>(d));
+  if (packed.softmax_scale) {
+    const double factor = *packed.softmax_scale * std::sqrt(static_cast<double>(d));
+    if (const auto* distance = program.find<stages::L2Distance>()) {
+      program.set(stages::L2Distance{distance->scale * factor});
+    } else {
+      program.set(stages::DotProduct{program.find<stages::DotProduct>()->scale * factor});
+    }
+  }
   if (packed.softcap == 0) return;
-  require(!program.softclamp, "flash_pack_seq_kwargs.softcap: not beside softclamp_logits");
-  program.softclamp = packed.softcap;
+  require(!program.find<stages::Softclamp>(),
+          "flash_pack_seq_kwargs.softcap: not beside softclamp_logits");
+  program.set(stages::Softclamp{packed.softcap});
 }
 
 }  // namespace

@@ -136,7 +136,7 @@ class Attend : public torch::nn::Module {
   /// What one call adds to the options.
   struct Call {
     at::Tensor mask;       ///< bool, [b, j] or broadcastable to [b, h, i, j]: true means attend
-    FilledKeys filled;     ///< if defined, the mask says no more than this (see ScoreProgram)
+    FilledKeys filled;     ///< if defined, the mask says no more than this (see stages::Mask)
     at::Tensor attn_bias;  ///< broadcastable to [b, h, i, j]
     at::Tensor prev_attn;  ///< [b, h, i, j]
     bool keep_maps = false;
@@ -159,6 +159,9 @@ class Attend : public torch::nn::Module {
  private:
   at::Tensor add_talking_heads(const char* name);
   void build_custom_function();
+  void set_scores(int64_t d, const Call& call, ScoreProgram& program) const;
+  void set_masks(const Call& call, ScoreProgram& program) const;
+  void set_weights(ScoreProgram& program) const;
   void check_previous(const at::Tensor& prev_attn, int64_t keys) const;
 
   AttendOptions options_;

@@ -5,6 +5,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/activation.h"
 #include "x_transformers/kernels/cpu/row_chunks.h"
+#include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 
 namespace x_transformers {
@@ -130,6 +131,25 @@ at::Tensor fused(const at::Tensor& x, Activation activation, const at::Tensor& b
   return run_forward(dense, dense_bias(optional_bias), activation, gated);
 }
 
+struct ActivationCall {
+  const at::Tensor &x, &bias;
+  Activation activation;
+  bool gated;
+};
+
+const Engines<ActivationCall, at::Tensor>& activation_engines() {
+  using Call = ActivationCall;
+  static const Engines<Call, at::Tensor> all(
+      {{"cpu", [](const Call& call) { return Reasons(activation_unsupported(call.x, call.bias)); },
+        [](const Call& call) { return fused(call.x, call.activation, call.bias, call.gated); }},
+       {"reference", [](const Call&) { return Reasons(); },
+        [](const Call& call) {
+          return call.gated ? glu_reference(call.x, call.activation, call.bias)
+                            : activate_reference(call.x, call.activation, call.bias);
+        }}});
+  return all;
+}
+
 void check_bias(const at::Tensor& x, const at::Tensor& bias) {
   if (!bias.defined()) return;
   require(x.dim() > 0 && bias.dim() == 1 && bias.size(0) == x.size(-1),
@@ -158,8 +178,7 @@ at::Tensor glu_reference(const at::Tensor& x, Activation activation, const at::T
 at::Tensor activate(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
   check_bias(x, bias);
   if (activation == Activation::identity && !bias.defined()) return x;
-  if (activation_unsupported(x, bias).empty()) return fused(x, activation, bias, false);
-  return activate_reference(x, activation, bias);
+  return activation_engines().run({x, bias, activation, false});
 }
 
 at::Tensor glu(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
@@ -167,8 +186,7 @@ at::Tensor glu(const at::Tensor& x, Activation activation, const at::Tensor& bia
           "[glu] expected an even number of features to halve, got " +
               std::to_string(x.dim() > 0 ? x.size(-1) : 1));
   check_bias(x, bias);
-  if (activation_unsupported(x, bias).empty()) return fused(x, activation, bias, true);
-  return glu_reference(x, activation, bias);
+  return activation_engines().run({x, bias, activation, true});
 }
 
 }  // namespace x_transformers

@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/attention.h"
+#include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/fast_path.h"
 
 namespace x_transformers {
@@ -297,6 +298,45 @@ Randomness draw(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) 
   return drawn;
 }
 
+/// The bias with what alibi_slopes take off, for scores of these sizes; undefined: none.
+at::Tensor whole_bias(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) {
+  if (!options.alibi_slopes.defined()) return options.bias;
+  const auto i = sizes[2], j = sizes[3];
+  const auto keys = at::arange(j, at::kLong), queries = at::arange(j - i, j, at::kLong);
+  const auto alibi =
+      options.alibi_slopes.view({-1, 1, 1}) * (keys - queries.unsqueeze(1)).abs().neg();
+  return options.bias.defined() ? options.bias + alibi : alibi;
+}
+
+void set_normaliser(const FlashAttentionCpuOptions& options, const at::Tensor& noise,
+                    ScoreProgram& program) {
+  if (options.gumbel) {
+    program.set(stages::GumbelSoftmax{options.temperature, options.hard, noise});
+  } else if (options.hard) {
+    program.set(stages::Hard());
+  } else if (options.sigmoid) {
+    program.set(stages::Sigmoid());
+  }
+}
+
+/// The options as a score program for scores [b, h, i, j] of these sizes, with what the kernel
+/// draws.
+ScoreProgram program_of(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) {
+  ScoreProgram program;
+  program.set(stages::DotProduct{options.scale});
+  if (const auto bias = whole_bias(sizes, options); bias.defined()) program.set(stages::Bias{bias});
+  if (options.softclamp > 0) program.set(stages::Softclamp{options.softclamp});
+  if (options.cog_signed) program.set(stages::CogSigned());
+  if (options.mask.defined()) program.set(stages::Mask{options.mask});
+  if (options.causal) program.set(stages::Causal());
+  if (options.sinks.defined()) program.set(stages::HeadSink{options.sinks});
+  Randomness drawn;
+  if (options.gumbel || options.dropout > 0) drawn = draw(sizes, options);
+  set_normaliser(options, drawn.noise, program);
+  if (options.dropout > 0) program.set(stages::Dropout{options.dropout, drawn.factors});
+  return program;
+}
+
 /// Of a number for each head.
 std::string head_tensor_unsupported(const at::Tensor& t, const std::string& name,
                                     const at::Tensor& q) {
@@ -367,10 +407,13 @@ at::Tensor flash_attention_cpu(const at::Tensor& q, const at::Tensor& k, const a
                                const FlashAttentionCpuOptions& options) {
   const auto reason = flash_attention_cpu_unsupported(q, k, v, options);
   require(reason.empty(), "[flash_attention_cpu] " + reason);
-  const auto p = prepare(q, k, v, options);
-  if (records_gradient({p.q, p.k, p.v, options.bias, options.sinks})) {
+  auto p = prepare(q, k, v, options);
+  const bool abs_sinks = options.cog_signed && options.sinks.defined();
+  const auto sinks = abs_sinks ? options.sinks.abs() : options.sinks;
+  if (abs_sinks) p.options.sinks = sinks.detach();
+  if (records_gradient({p.q, p.k, p.v, options.bias, sinks})) {
     return FlashAttentionFunction::apply(p.q, p.k, p.v, std::optional(options.bias),
-                                         std::optional(options.sinks), p.options);
+                                         std::optional(sinks), p.options);
   }
   return run_forward(p, false).out;
 }
@@ -378,45 +421,8 @@ at::Tensor flash_attention_cpu(const at::Tensor& q, const at::Tensor& k, const a
 at::Tensor flash_attention_cpu_reference(const at::Tensor& q, const at::Tensor& k,
                                          const at::Tensor& v,
                                          const FlashAttentionCpuOptions& options) {
-  const int64_t groups = q.size(1) / k.size(1), i = q.size(2), j = k.size(2);
-  const auto keys = k.repeat({1, groups, 1, 1}), values = v.repeat({1, groups, 1, 1});
-  auto scores = at::matmul(q, keys.transpose(2, 3)) * options.scale;
-  if (options.bias.defined()) scores = scores + options.bias.to(scores.scalar_type());
-  const auto key_positions = at::arange(j, q.options().dtype(at::kLong));
-  const auto distance =
-      key_positions - (at::arange(i, key_positions.options()) + (j - i)).unsqueeze(1);
-  if (options.alibi_slopes.defined()) {
-    const auto slopes = options.alibi_slopes.to(scores.scalar_type()).view({-1, 1, 1});
-    scores = scores - slopes * distance.abs();
-  }
-  if (options.softclamp > 0) {
-    scores = (scores / options.softclamp).tanh() * options.softclamp;
-  }
-  at::Tensor sign;
-  if (options.cog_signed) {
-    sign = scores.sign();
-    scores = scores.abs();
-  }
-  Randomness drawn;
-  if (options.gumbel || options.dropout > 0) drawn = draw({q.size(0), q.size(1), i, j}, options);
-  if (options.gumbel) scores = (scores + drawn.noise.to(scores.options())) / options.temperature;
-  auto allowed = options.causal ? distance <= 0 : at::ones_like(distance, at::kBool);
-  if (options.mask.defined()) allowed = allowed.logical_and(options.mask);
-  // Rows without any key: finite on the way, so that no NaN reaches a gradient, then 0.
-  scores = scores.masked_fill(allowed.logical_not(), -1e30);
-  if (options.sinks.defined()) {
-    const auto sinks = options.sinks.to(scores.scalar_type()).view({1, -1, 1, 1});
-    scores = at::cat({scores, sinks.expand({q.size(0), q.size(1), i, 1})}, -1);
-  }
-  auto weights = options.sigmoid ? scores.sigmoid() : scores.softmax(-1);
-  if (options.hard) {
-    const auto best = at::zeros_like(weights).scatter_(-1, scores.argmax(-1, true), 1.0);
-    weights = best + (weights - weights.detach());
-  }
-  weights = weights.narrow(-1, 0, j).masked_fill(allowed.logical_not(), 0.0);
-  if (sign.defined()) weights = weights * sign;
-  if (options.dropout > 0) weights = weights * drawn.factors.to(weights.options());
-  return at::matmul(weights, values);
+  const auto program = program_of({q.size(0), q.size(1), q.size(2), k.size(2)}, options);
+  return attend_reference(q, k, v, program).out;
 }
 
 }  // namespace x_transformers

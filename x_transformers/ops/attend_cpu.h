@@ -22,7 +22,8 @@ struct FlashAttentionCpuOptions {
       false;              ///< weights of |scores|, given the sign of the scores (arXiv:2411.07176)
   at::Tensor mask = {};   ///< bool, broadcastable to [b, h, i, j]: true means attend
   bool causal = false;    ///< queries stand at the last key positions
-  at::Tensor sinks = {};  ///< float32 [h]: score of a key without value
+  at::Tensor sinks = {};  ///< float32 [h]: score of a key without value; with cog_signed its
+                          ///< magnitude
   bool gumbel = false;    ///< Gumbel noise is added to the scores (arXiv:1611.01144)
   double temperature = 1.0;  ///< of the softmax with Gumbel noise
   bool sigmoid = false;      ///< sigmoids in place of a softmax
@@ -45,7 +46,8 @@ std::string flash_attention_cpu_unsupported(const at::Tensor& q, const at::Tenso
                                             const at::Tensor& v,
                                             const FlashAttentionCpuOptions& options = {});
 
-/// The same made of ATen calls, for every device, dtype and order of gradient.
+/// The same as a score program of the reference (attend_reference), for every dtype and order of
+/// gradient.
 at::Tensor flash_attention_cpu_reference(const at::Tensor& q, const at::Tensor& k,
                                          const at::Tensor& v,
                                          const FlashAttentionCpuOptions& options = {});

@@ -25,7 +25,8 @@ std::string cpu_kernel_unsupported(const at::Tensor& x, const std::string& name)
 }
 
 kernels::Element element_of(const at::Tensor& x) {
-  return x.scalar_type() == at::kFloat ? kernels::Element::float32 : kernels::Element::bfloat16;
+  if (x.scalar_type() == at::kFloat) return kernels::Element::float32;
+  return x.scalar_type() == at::kHalf ? kernels::Element::float16 : kernels::Element::bfloat16;
 }
 
 torch::autograd::variable_list differentiable_gradients(

@@ -1,4 +1,4 @@
-// What the fast CPU paths of the ops share: when they apply, and gradients of gradients by way of
+// What the fast paths of the ops share: when they apply, and gradients of gradients by way of
 // the reference.
 #pragma once
 
@@ -9,7 +9,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "x_transformers/kernels/cpu/element.h"
+#include "x_transformers/kernels/element.h"
 
 namespace x_transformers {
 
@@ -21,7 +21,7 @@ bool records_gradient(std::initializer_list<at::Tensor> inputs);
 /// empty: they can.
 std::string cpu_kernel_unsupported(const at::Tensor& x, const std::string& name);
 
-/// The number format of a tensor that `cpu_kernel_unsupported` has nothing against.
+/// The number format of a tensor of float32, bfloat16 or float16.
 kernels::Element element_of(const at::Tensor& x);
 
 using Reference = std::function<at::Tensor(const torch::autograd::variable_list&)>;

@@ -9,6 +9,7 @@
 #include "x_transformers/kernels/cpu/few_rows.h"
 #include "x_transformers/kernels/cpu/gemm.h"
 #include "x_transformers/kernels/cpu/isa.h"
+#include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/onednn_product.h"
 
@@ -184,13 +185,40 @@ at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const
   return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
 }
 
+namespace {
+
+struct LinearCall {
+  const at::Tensor &x, &weight, &bias;
+  bool records;  ///< gradients
+};
+
+const Engines<LinearCall, at::Tensor>& linear_engines() {
+  using Call = LinearCall;
+  static const Engines<Call, at::Tensor> all(
+      {{"few_rows",
+        [](const Call& call) {
+          if (call.records) return Reasons("gradients are recorded");
+          return Reasons(few_rows_unsupported(call.x, call.weight, call.bias));
+        },
+        [](const Call& call) { return run_few_rows(call.x, call.weight, call.bias); }},
+       {"cpu",
+        [](const Call& call) {
+          return Reasons(linear_unsupported(call.x, call.weight, call.bias));
+        },
+        [](const Call& call) {
+          if (!call.records) return run_forward(call.x, call.weight, call.bias);
+          return LinearFunction::apply(
+              call.x, call.weight, call.bias.defined() ? std::optional(call.bias) : std::nullopt);
+        }},
+       {"reference", [](const Call&) { return Reasons(); },
+        [](const Call& call) { return linear_reference(call.x, call.weight, call.bias); }}});
+  return all;
+}
+
+}  // namespace
+
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const bool records = records_gradient({x, weight, bias});
-  if (!records && few_rows_unsupported(x, weight, bias).empty())
-    return run_few_rows(x, weight, bias);
-  if (!linear_unsupported(x, weight, bias).empty()) return linear_reference(x, weight, bias);
-  if (!records) return run_forward(x, weight, bias);
-  return LinearFunction::apply(x, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  return linear_engines().run({x, weight, bias, records_gradient({x, weight, bias})});
 }
 
 }  // namespace x_transformers

@@ -6,6 +6,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/cross_entropy.h"
+#include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 
 namespace x_transformers {
@@ -229,16 +230,52 @@ at::Tensor cross_entropy_reference(const at::Tensor& logits, const at::Tensor& t
   return reduction == Reduction::none ? loss.reshape(target.sizes()) : loss;
 }
 
+namespace {
+
+struct CrossEntropyCall {
+  const at::Tensor &logits, &target;
+  int64_t ignore_index;
+  Reduction reduction;
+};
+
+Reasons fused_reasons(const CrossEntropyCall& call) {
+  Reasons reasons(cross_entropy_unsupported(call.logits));
+  reasons.add_if(!call.target.device().is_cpu(), "the targets are not on the CPU");
+  return reasons;
+}
+
+Reasons softmax_reasons(const CrossEntropyCall& call) {
+  const auto type = call.logits.scalar_type();
+  Reasons reasons;
+  reasons.add_if(!call.logits.is_cuda() || (type != at::kBFloat16 && type != at::kHalf),
+                 "not 16 bits on a CUDA device");
+  return reasons;
+}
+
+const Engines<CrossEntropyCall, at::Tensor>& cross_entropy_engines() {
+  using Call = CrossEntropyCall;
+  static const Engines<Call, at::Tensor> all(
+      {{"cpu", fused_reasons,
+        [](const Call& c) {
+          return fused_cross_entropy(c.logits, c.target, c.ignore_index, c.reduction);
+        }},
+       {"by_softmax", softmax_reasons,
+        [](const Call& c) {
+          return cross_entropy_by_softmax(c.logits, c.target, c.ignore_index, c.reduction);
+        }},
+       {"reference", [](const Call&) { return Reasons(); },
+        [](const Call& c) {
+          return cross_entropy_reference(c.logits, c.target, c.ignore_index, c.reduction);
+        }}});
+  return all;
+}
+
+}  // namespace
+
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
                          Reduction reduction) {
   check_shapes("cross_entropy", logits, target);
-  if (cross_entropy_unsupported(logits).empty() && target.device().is_cpu()) {
-    return fused_cross_entropy(logits, target, ignore_index, reduction);
-  }
-  const bool is_half = logits.scalar_type() == at::kBFloat16 || logits.scalar_type() == at::kHalf;
-  if (logits.is_cuda() && is_half)
-    return cross_entropy_by_softmax(logits, target, ignore_index, reduction);
-  return cross_entropy_reference(logits, target, ignore_index, reduction);
+  return cross_entropy_engines().run({logits, target, ignore_index, reduction});
 }
 
 at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target, int64_t ignore_index,

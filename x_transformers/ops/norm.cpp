@@ -7,6 +7,8 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/norm.h"
 #include "x_transformers/kernels/cpu/row_chunks.h"
+#include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 
 namespace x_transformers {
@@ -27,24 +29,50 @@ struct NormKind {
   double epsilon() const { return centred ? kLayerNormEpsilon : kLeastNorm; }
 };
 
-/// The gain as kernels want it: float32 [dim], dense; undefined for none.
-at::Tensor dense_weight(const std::optional<at::Tensor>& gamma, const NormKind& kind, int64_t dim) {
-  if (!gamma.has_value()) return {};
-  auto weight = gamma->detach().to(at::kFloat);
-  if (kind.gamma_offset != 0.0) weight = weight + kind.gamma_offset;
-  return weight.expand({dim}).contiguous();
+struct NormCall {
+  const at::Tensor &x, &gamma;
+  NormKind kind;
+};
+
+using NormEngines = Engines<NormCall, at::Tensor>;
+
+/// gamma is dense or undefined.
+kernels::NormGain gain_of(const at::Tensor& gamma, const NormKind& kind) {
+  if (!gamma.defined()) return {};
+  return {gamma.const_data_ptr(), static_cast<float>(kind.gamma_offset), gamma.numel() == 1};
 }
 
-const float* data_or_null(const at::Tensor& t) {
-  return t.defined() ? t.const_data_ptr<float>() : nullptr;
+float* data_or_null(const at::Tensor& t) {
+  return t.defined() ? t.mutable_data_ptr<float>() : nullptr;
+}
+
+void launch(const kernels::NormForward& params, const NormKind& kind, const at::Device& device) {
+  if (device.is_cuda()) {
+    our_cuda_kernels().launchers->l2_norm_forward(params, device.index());
+  } else {
+    kind.centred ? kernels::layer_norm_forward(params) : kernels::l2_norm_forward(params);
+  }
+}
+
+void launch(const kernels::NormBackward& params, const NormKind& kind, const at::Device& device) {
+  if (device.is_cuda()) {
+    our_cuda_kernels().launchers->l2_norm_backward(params, device.index());
+  } else {
+    kind.centred ? kernels::layer_norm_backward(params) : kernels::l2_norm_backward(params);
+  }
+}
+
+int64_t chunks_of(int64_t rows, int64_t dim, const at::Device& device) {
+  return device.is_cuda() ? our_cuda_kernels().launchers->norm_chunks(rows, dim)
+                          : kernels::row_chunks(rows);
 }
 
 struct NormResult {
   at::Tensor y, mean, inverse;
 };
 
-/// x dense, float32 or bfloat16.
-NormResult run_forward(const at::Tensor& x, const at::Tensor& weight, const NormKind& kind,
+/// x and gamma dense, gamma perhaps undefined.
+NormResult run_forward(const at::Tensor& x, const at::Tensor& gamma, const NormKind& kind,
                        bool keep_statistics) {
   NormResult result{at::empty_like(x), {}, {}};
   if (x.numel() == 0) return result;
@@ -52,20 +80,19 @@ NormResult run_forward(const at::Tensor& x, const at::Tensor& weight, const Norm
   params.x = x.const_data_ptr();
   params.y = result.y.mutable_data_ptr();
   params.element = element_of(x);
-  params.weight = data_or_null(weight);
+  params.gain = gain_of(gamma, kind);
   params.epsilon = static_cast<float>(kind.epsilon());
   params.scale = static_cast<float>(kind.scale);
   params.dim = x.size(-1);
   params.rows = x.numel() / params.dim;
   if (keep_statistics) {
-    result.inverse = at::empty({params.rows}, at::kFloat);
-    params.inverse = result.inverse.mutable_data_ptr<float>();
-    if (kind.centred) {
-      result.mean = at::empty({params.rows}, at::kFloat);
-      params.mean = result.mean.mutable_data_ptr<float>();
-    }
+    const auto floats = x.options().dtype(at::kFloat);
+    result.inverse = at::empty({params.rows}, floats);
+    if (kind.centred) result.mean = at::empty({params.rows}, floats);
+    params.inverse = data_or_null(result.inverse);
+    params.mean = data_or_null(result.mean);
   }
-  kind.centred ? kernels::layer_norm_forward(params) : kernels::l2_norm_forward(params);
+  launch(params, kind, x.device());
   return result;
 }
 
@@ -79,9 +106,8 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
                             const std::optional<at::Tensor>& gamma, const NormKind& kind) {
-    const auto weight = dense_weight(gamma, kind, x.size(-1));
-    const auto result = run_forward(x, weight, kind, true);
-    ctx->save_for_backward({x, gamma.value_or(at::Tensor()), weight, result.mean, result.inverse});
+    const auto result = run_forward(x, dense(gamma.value_or(at::Tensor())), kind, true);
+    ctx->save_for_backward({x, gamma.value_or(at::Tensor()), result.mean, result.inverse});
     ctx->saved_data["centred"] = kind.centred;
     ctx->saved_data["scale"] = kind.scale;
     ctx->saved_data["gamma_offset"] = kind.gamma_offset;
@@ -95,14 +121,15 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     if (at::GradMode::is_enabled()) return with_graph(saved, kind, output_grads[0]);
     const auto &x = saved[0], &gamma = saved[1];
     const bool wants_gamma = gamma.defined() && ctx->needs_input_grad(1);
-    const auto y_grad = output_grads[0].contiguous();
+    const auto y_grad = output_grads[0].contiguous(), dense_gamma = dense(gamma);
     const auto x_grad = at::empty_like(x);
     at::Tensor partial;
     kernels::NormBackward params;
     params.dim = x.size(-1);
     params.rows = x.numel() / std::max<int64_t>(1, params.dim);
+    params.chunks = chunks_of(params.rows, params.dim, x.device());
     if (wants_gamma) {
-      partial = at::empty({kernels::row_chunks(params.rows), params.dim}, at::kFloat);
+      partial = at::empty({params.chunks, params.dim}, x.options().dtype(at::kFloat));
       params.weight_grad = partial.mutable_data_ptr<float>();
     }
     if (x.numel() > 0) {
@@ -110,17 +137,21 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
       params.y_grad = y_grad.const_data_ptr();
       params.x_grad = x_grad.mutable_data_ptr();
       params.element = element_of(x);
-      params.weight = data_or_null(saved[2]);
-      params.mean = data_or_null(saved[3]);
-      params.inverse = data_or_null(saved[4]);
+      params.gain = gain_of(dense_gamma, kind);
+      params.mean = data_or_null(saved[2]);
+      params.inverse = data_or_null(saved[3]);
       params.epsilon = static_cast<float>(kind.epsilon());
       params.scale = static_cast<float>(kind.scale);
-      kind.centred ? kernels::layer_norm_backward(params) : kernels::l2_norm_backward(params);
+      launch(params, kind, x.device());
     }
     return {x_grad, wants_gamma ? sum_chunks(partial, gamma) : at::Tensor(), {}};
   }
 
  private:
+  static at::Tensor dense(const at::Tensor& gamma) {
+    return gamma.defined() ? gamma.contiguous() : gamma;
+  }
+
   static variable_list with_graph(const variable_list& saved, const NormKind& kind,
                                   const at::Tensor& output_grad) {
     const auto reference = [&](const variable_list& inputs) {
@@ -133,29 +164,113 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
   }
 };
 
-at::Tensor fused_norm(const at::Tensor& x, const at::Tensor& gamma, const NormKind& kind) {
-  const auto gain = gamma.defined() ? std::optional(gamma) : std::nullopt;
-  const auto dense = x.contiguous();
-  if (records_gradient({dense, gamma})) return NormFunction::apply(dense, gain, kind);
-  return run_forward(dense, dense_weight(gain, kind, x.size(-1)), kind, false).y;
+/// By a kernel of ours, on the CPU or on CUDA.
+at::Tensor fused_norm(const NormCall& call) {
+  const auto& gamma = call.gamma;
+  const auto x = call.x.contiguous();
+  if (records_gradient({x, gamma})) {
+    return NormFunction::apply(x, gamma.defined() ? std::optional(gamma) : std::nullopt, call.kind);
+  }
+  return run_forward(x, gamma.defined() ? gamma.contiguous() : gamma, call.kind, false).y;
+}
+
+Reasons cpu_reasons(const NormCall& call) { return Reasons(norm_unsupported(call.x, call.gamma)); }
+
+bool is_on_cuda(const at::Tensor& t) {
+  const auto type = t.scalar_type();
+  return t.is_cuda() && t.layout() == at::kStrided && !t.is_neg() && !t._fw_grad(0).defined() &&
+         (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf);
+}
+
+Reasons cuda_reasons(const NormCall& call) {
+  const auto &x = call.x, &gamma = call.gamma;
+  if (!x.is_cuda()) return Reasons("x is not on a CUDA device");
+  Reasons reasons(our_cuda_kernels().refusal);
+  reasons.add_if(!is_on_cuda(x), "x is not a plain tensor of float32, bfloat16 or float16");
+  reasons.add_if(x.dim() == 0 || x.size(-1) == 0 || x.size(-1) > kernels::kMostCudaNormFeatures,
+                 "no or too many features");
+  if (!gamma.defined()) return reasons;
+  reasons.add_if(gamma.device() != x.device() || !is_on_cuda(gamma),
+                 "gamma is not a plain tensor beside x");
+  reasons.add_if(gamma.scalar_type() != x.scalar_type(), "gamma and x have different dtypes");
+  reasons.add_if(gamma.dim() != 1 || gamma.size(0) != x.size(-1), "gamma is not [dim]");
+  return reasons;
 }
 
 /// CUDA's fused kernel divides by sqrt(|x|^2 + eps) in place of max(|x|, eps): equal in float32
 /// unless |x| < 1e-9.
-bool has_cuda_rms_norm(const at::Tensor& x, const at::Tensor& gamma) {
-  if (!x.is_cuda() || !x.is_floating_point() || x.scalar_type() == at::kDouble) return false;
-  return !gamma.defined() || (gamma.dim() == 1 && gamma.size(0) == x.size(-1) &&
-                              gamma.scalar_type() == x.scalar_type());
-}
-
-at::Tensor cuda_rms_norm(const at::Tensor& x, const at::Tensor& weight) {
-  const double epsilon = kLeastNorm * kLeastNorm / static_cast<double>(x.size(-1));
-  const auto gain = weight.defined() ? std::optional(weight) : std::nullopt;
-  return std::get<0>(at::_fused_rms_norm(x, {x.size(-1)}, gain, epsilon));
+Reasons aten_reasons(const NormCall& call) {
+  const auto &x = call.x, &gamma = call.gamma;
+  Reasons reasons;
+  reasons.add_if(!x.is_cuda() || !x.is_floating_point() || x.scalar_type() == at::kDouble,
+                 "x is not on a CUDA device in float32 or less");
+  reasons.add_if(gamma.defined() && (gamma.dim() != 1 || gamma.size(0) != x.size(-1) ||
+                                     gamma.scalar_type() != x.scalar_type()),
+                 "gamma is not [dim] of the dtype of x");
+  return reasons;
 }
 
 at::Tensor with_offset(const at::Tensor& gamma, double offset) {
   return gamma.defined() && offset != 0.0 ? gamma + offset : gamma;
+}
+
+/// rms_norm by LibTorch's kernel.
+at::Tensor aten_rms_norm(const NormCall& call) {
+  const auto& x = call.x;
+  const double epsilon = kLeastNorm * kLeastNorm / static_cast<double>(x.size(-1));
+  const auto weight = with_offset(call.gamma, call.kind.gamma_offset);
+  const auto gain = weight.defined() ? std::optional(weight) : std::nullopt;
+  return std::get<0>(at::_fused_rms_norm(x, {x.size(-1)}, gain, epsilon));
+}
+
+/// A gain of a shape of its own, such as one for each head, after the kernel.
+Reasons gain_apart_reasons(const NormCall& call) {
+  Reasons reasons(norm_unsupported(call.x));
+  reasons.add_if(!call.gamma.defined(), "there is no gain");
+  return reasons;
+}
+
+at::Tensor norm_then_gain(const NormCall& call) {
+  const at::Tensor none;
+  return fused_norm({call.x, none, {false, call.kind.scale, 0.0}}) *
+         with_offset(call.gamma, call.kind.gamma_offset);
+}
+
+Reasons no_reasons(const NormCall&) { return {}; }
+
+const NormEngines& layer_norm_engines() {
+  static const NormEngines all(
+      {{"cpu", cpu_reasons, fused_norm}, {"reference", no_reasons, [](const NormCall& call) {
+                                            return layer_norm_reference(call.x, call.gamma,
+                                                                        call.kind.gamma_offset);
+                                          }}});
+  return all;
+}
+
+const NormEngines& rms_norm_engines() {
+  static const NormEngines all({{"cpu", cpu_reasons, fused_norm},
+                                {"cpu_gain_apart", gain_apart_reasons, norm_then_gain},
+                                {"cuda", cuda_reasons, fused_norm},
+                                {"aten_cuda", aten_reasons, aten_rms_norm},
+                                {"reference", no_reasons, [](const NormCall& call) {
+                                   return rms_norm_reference(call.x, call.gamma,
+                                                             call.kind.gamma_offset);
+                                 }}});
+  return all;
+}
+
+/// Of rows, not groups.
+const NormEngines& l2norm_engines() {
+  static const NormEngines all({{"cpu", cpu_reasons, fused_norm},
+                                {"cuda", cuda_reasons, fused_norm},
+                                {"reference", no_reasons, [](const NormCall& call) {
+                                   return l2norm_reference(call.x, 1);
+                                 }}});
+  return all;
+}
+
+NormKind rms_kind(const at::Tensor& x, double gamma_offset) {
+  return {false, std::sqrt(static_cast<double>(x.size(-1))), gamma_offset};
 }
 
 void check_dim(const at::Tensor& x, const char* op) {
@@ -195,19 +310,23 @@ at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& gamma, doub
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset) {
   check_dim(x, "layer_norm");
-  if (!norm_unsupported(x, gamma).empty()) return layer_norm_reference(x, gamma, gamma_offset);
-  return fused_norm(x, gamma, {true, 1.0, gamma_offset});
+  return layer_norm_engines().run({x, gamma, {true, 1.0, gamma_offset}});
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset) {
   check_dim(x, "rms_norm");
-  const double scale = std::sqrt(static_cast<double>(x.size(-1)));
-  if (norm_unsupported(x, gamma).empty()) return fused_norm(x, gamma, {false, scale, gamma_offset});
-  if (gamma.defined() && norm_unsupported(x).empty()) {  // a gain of a shape of its own
-    return fused_norm(x, {}, {false, scale, 0.0}) * with_offset(gamma, gamma_offset);
-  }
-  if (has_cuda_rms_norm(x, gamma)) return cuda_rms_norm(x, with_offset(gamma, gamma_offset));
-  return rms_norm_reference(x, gamma, gamma_offset);
+  return rms_norm_engines().run({x, gamma, rms_kind(x, gamma_offset)});
+}
+
+at::Tensor rms_norm_on(const std::string& engine, const at::Tensor& x, const at::Tensor& gamma,
+                       double gamma_offset) {
+  check_dim(x, "rms_norm");
+  return rms_norm_engines().run_on(engine, {x, gamma, rms_kind(x, gamma_offset)});
+}
+
+std::vector<EngineReport> explain_rms_norm(const at::Tensor& x, const at::Tensor& gamma) {
+  check_dim(x, "rms_norm");
+  return rms_norm_engines().explain({x, gamma, rms_kind(x, 0.0)});
 }
 
 at::Tensor l2norm(const at::Tensor& x, int64_t groups) {
@@ -215,10 +334,11 @@ at::Tensor l2norm(const at::Tensor& x, int64_t groups) {
   require(groups > 0 && x.size(-1) % groups == 0,
           "[l2norm] expected groups that divide the last dimension " + std::to_string(x.size(-1)) +
               ", got " + std::to_string(groups));
-  if (!norm_unsupported(x).empty()) return l2norm_reference(x, groups);
-  if (groups == 1) return fused_norm(x, {}, {false, 1.0, 0.0});
+  const at::Tensor no_gain;
+  const NormKind kind{false, 1.0, 0.0};
+  if (groups == 1) return l2norm_engines().run({x, no_gain, kind});
   const auto grouped = x.unflatten(-1, {groups, x.size(-1) / groups});
-  return fused_norm(grouped, {}, {false, 1.0, 0.0}).flatten(-2);
+  return l2norm_engines().run({grouped, no_gain, kind}).flatten(-2);
 }
 
 }  // namespace x_transformers

@@ -1,11 +1,14 @@
-// Normalisation of the last dimension. CPU float32 and bfloat16 run fused kernels, all else plain
-// ATen calls.
+// Normalisation of the last dimension. CPU float32 and bfloat16 run fused kernels, and so do
+// RMSNorm and the l2 norm on CUDA; all else runs plain ATen calls.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "x_transformers/ops/engines.h"
 
 namespace x_transformers {
 
@@ -23,6 +26,12 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma = {}, double ga
 /// x / max(|x|, 1e-12), separately in each of `groups` equal parts of the last dimension.
 /// Throws InputError where that dimension cannot be split so.
 at::Tensor l2norm(const at::Tensor& x, int64_t groups = 1);
+
+/// As rms_norm, by the engine of this name. Throws InputError with the reasons where it cannot run.
+at::Tensor rms_norm_on(const std::string& engine, const at::Tensor& x, const at::Tensor& gamma = {},
+                       double gamma_offset = 0.0);
+/// The engines of rms_norm in order of preference, each with its reasons against.
+std::vector<EngineReport> explain_rms_norm(const at::Tensor& x, const at::Tensor& gamma = {});
 
 /// Why the fused CPU kernels cannot run a norm of x with this gamma; empty: they can.
 std::string norm_unsupported(const at::Tensor& x, const at::Tensor& gamma = {});

@@ -6,6 +6,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/rotary.h"
+#include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 
 namespace x_transformers {
@@ -177,13 +178,38 @@ at::Tensor apply_rotary_reference(const at::Tensor& t, const RotaryTable& table,
   return at::cat({turned, t.narrow(-1, rotated, t.size(-1) - rotated)}, -1);
 }
 
+namespace {
+
+struct RotaryCall {
+  const at::Tensor& t;
+  const RotaryTable& table;
+  bool inverse_scale;
+};
+
+at::Tensor fused_rotary(const RotaryCall& call) {
+  const auto rows = dense(last_rows(call.table, call.t.size(2)));
+  const auto input = with_dense_features(call.t);
+  if (records_gradient({input})) return RotaryFunction::apply(input, rows, call.inverse_scale);
+  return run_forward(input, rows, call.inverse_scale);
+}
+
+const Engines<RotaryCall, at::Tensor>& rotary_engines() {
+  using Call = RotaryCall;
+  static const Engines<Call, at::Tensor> all(
+      {{"cpu", [](const Call& call) { return Reasons(rotary_unsupported(call.t, call.table)); },
+        fused_rotary},
+       {"reference", [](const Call&) { return Reasons(); },
+        [](const Call& call) {
+          return apply_rotary_reference(call.t, call.table, call.inverse_scale);
+        }}});
+  return all;
+}
+
+}  // namespace
+
 at::Tensor apply_rotary(const at::Tensor& t, const RotaryTable& table, bool inverse_scale) {
   check(t, table);
-  if (!rotary_unsupported(t, table).empty()) return apply_rotary_reference(t, table, inverse_scale);
-  const auto rows = dense(last_rows(table, t.size(2)));
-  const auto input = with_dense_features(t);
-  if (records_gradient({input})) return RotaryFunction::apply(input, rows, inverse_scale);
-  return run_forward(input, rows, inverse_scale);
+  return rotary_engines().run({t, table, inverse_scale});
 }
 
 }  // namespace x_transformers

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "x_transformers/kernels/cpu/element.h"
+#include "x_transformers/kernels/element.h"
 
 namespace x_transformers::kernels {
 

@@ -1,0 +1,36 @@
+// The table of kernels/cuda_launchers.h: the launchers of kernels/cuda on LibTorch's streams.
+#include "x_transformers/kernels/cuda_launchers.h"
+
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "x_transformers/kernels/cuda/norm.cuh"
+
+namespace x_transformers::kernels {
+namespace {
+
+/// A launcher on the current stream of a device.
+template <class Params, cudaError_t (*launch)(const Params&, cudaStream_t)>
+void on_current_stream(const Params& params, int8_t device) {
+  const c10::cuda::CUDAGuard guard(device);
+  C10_CUDA_CHECK(launch(params, c10::cuda::getCurrentCUDAStream(device)));
+}
+
+constexpr CudaLaunchers make_table() {
+  CudaLaunchers table;
+  table.l2_norm_forward = on_current_stream<NormForward, cuda::l2_norm_forward>;
+  table.l2_norm_backward = on_current_stream<NormBackward, cuda::l2_norm_backward>;
+  table.norm_chunks = cuda::norm_chunks;
+  return table;
+}
+
+constexpr CudaLaunchers kTable = make_table();
+
+}  // namespace
+}  // namespace x_transformers::kernels
+
+extern "C" __attribute__((visibility("default"))) const x_transformers::kernels::CudaLaunchers*
+x_transformers_cuda_launchers() {
+  return &x_transformers::kernels::kTable;
+}

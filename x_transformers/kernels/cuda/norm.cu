@@ -1,0 +1,247 @@
+// A row belongs to one group of threads: a warp, with four groups a block, or a block where the row
+// is long. Each thread keeps its part of the row in registers, so x is read once, and the backward
+// sums the gradient of the gain there over all rows of its group.
+#include "x_transformers/kernels/cuda/norm.cuh"
+
+#include <algorithm>
+
+#include "x_transformers/kernels/cuda/device/row_sum.cuh"
+#include "x_transformers/kernels/cuda/device/vector.cuh"
+
+namespace x_transformers::kernels::cuda {
+namespace {
+
+constexpr int kWarpsOfShortRows = 4;
+constexpr int kMostThreads = 1024;
+
+/// How a kernel goes over a row: thread t of the group has the vectors t, t + threads, ... of
+/// kSize numbers, at most kParts of them.
+template <class T, int size, int parts>
+struct Layout {
+  using Element = T;
+  static constexpr int kSize = size;
+  static constexpr int kParts = parts;
+  static constexpr int kLaunchBound = kMostThreads / (size * sizeof(T) == 16 ? size / 4 : 1);
+};
+
+struct Forward {
+  const void *x, *weight;
+  void* y;
+  float* inverse;
+  float epsilon, scale, offset;
+  int64_t rows;
+  int dim;
+};
+
+struct Backward {
+  const void *x, *y_grad, *weight;
+  void* x_grad;
+  const float* inverse;
+  float* weight_grad;
+  float epsilon, scale, offset;
+  int64_t rows;
+  int dim;
+};
+
+__device__ int64_t group_of_thread() { return int64_t{blockIdx.x} * blockDim.y + threadIdx.y; }
+
+/// Calls body(part, first feature) for the vectors of this thread.
+template <class L, class Body>
+__device__ void for_parts(int dim, const Body& body) {
+#pragma unroll
+  for (int part = 0; part < L::kParts; ++part) {
+    const int at = (part * blockDim.x + threadIdx.x) * L::kSize;
+    if (at < dim) body(part, at);
+  }
+}
+
+/// The gain of the features at, at + 1, ...
+template <class T, int kSize>
+__device__ void load_gain(const void* weight, float offset, int at, float (&gain)[kSize]) {
+  if (weight == nullptr) {
+    for (int i = 0; i < kSize; ++i) gain[i] = 1.0f;
+    return;
+  }
+  const auto loaded = Vector<T, kSize>::load(static_cast<const T*>(weight) + at);
+  for (int i = 0; i < kSize; ++i) gain[i] = to_float(loaded.values[i]) + offset;
+}
+
+template <class L>
+__global__ void __launch_bounds__(L::kLaunchBound) l2_norm_forward_kernel(Forward p) {
+  using T = typename L::Element;
+  using Part = Vector<T, L::kSize>;
+  __shared__ float room[kWarp];
+  const int64_t row = group_of_thread();
+  if (row >= p.rows) return;  // whole groups
+  const T* x = static_cast<const T*>(p.x) + row * p.dim;
+  T* y = static_cast<T*>(p.y) + row * p.dim;
+  Part kept[L::kParts];
+  float squares = 0;
+  for_parts<L>(p.dim, [&](int part, int at) {
+    kept[part] = Part::load(x + at);
+    for (int i = 0; i < L::kSize; ++i) {
+      const float value = to_float(kept[part].values[i]);
+      squares += value * value;
+    }
+  });
+  const float norm = sqrtf(row_sum(squares, room));
+  const float inverse = 1.0f / (norm < p.epsilon ? p.epsilon : norm);  // keeps NaN
+  const float factor = inverse * p.scale;
+  for_parts<L>(p.dim, [&](int part, int at) {
+    float gain[L::kSize];
+    load_gain<T>(p.weight, p.offset, at, gain);
+    for (int i = 0; i < L::kSize; ++i)
+      kept[part].values[i] = from_float<T>(to_float(kept[part].values[i]) * factor * gain[i]);
+    kept[part].store(y + at);
+  });
+  if (p.inverse != nullptr && threadIdx.x == 0) p.inverse[row] = inverse;
+}
+
+/// With n = x * inverse and g = y_grad * gain * scale: x_grad = inverse * (g - n * sum(g n)),
+/// without the second term where the norm was below epsilon and so constant.
+template <class L, bool kWantsWeight>
+__global__ void __launch_bounds__(L::kLaunchBound) l2_norm_backward_kernel(Backward p) {
+  using T = typename L::Element;
+  using Part = Vector<T, L::kSize>;
+  __shared__ float room[kWarp];
+  const int64_t groups = int64_t{gridDim.x} * blockDim.y, group = group_of_thread();
+  float sums[kWantsWeight ? L::kParts : 1][L::kSize] = {};
+  for (int64_t row = group; row < p.rows; row += groups) {
+    const T* x = static_cast<const T*>(p.x) + row * p.dim;
+    const T* y_grad = static_cast<const T*>(p.y_grad) + row * p.dim;
+    T* x_grad = static_cast<T*>(p.x_grad) + row * p.dim;
+    const float inverse = p.inverse[row], factor = inverse * p.scale;
+    Part kept[L::kParts], grads[L::kParts];
+    float along = 0;
+    for_parts<L>(p.dim, [&](int part, int at) {
+      kept[part] = Part::load(x + at);
+      grads[part] = Part::load(y_grad + at);
+      float gain[L::kSize];
+      load_gain<T>(p.weight, p.offset, at, gain);
+      for (int i = 0; i < L::kSize; ++i) {
+        const float value = to_float(kept[part].values[i]);
+        const float grad = to_float(grads[part].values[i]);
+        along += grad * gain[i] * value;
+        if (kWantsWeight) sums[part][i] += grad * (value * factor);
+      }
+    });
+    along = row_sum(along, room);
+    const float back = inverse >= 1.0f / p.epsilon ? 0.0f : along * inverse * inverse;
+    for_parts<L>(p.dim, [&](int part, int at) {
+      float gain[L::kSize];
+      load_gain<T>(p.weight, p.offset, at, gain);
+      for (int i = 0; i < L::kSize; ++i) {
+        const float weighted = to_float(grads[part].values[i]) * gain[i];
+        const float value = to_float(kept[part].values[i]);
+        grads[part].values[i] = from_float<T>((weighted - value * back) * factor);
+      }
+      grads[part].store(x_grad + at);
+    });
+  }
+  if (!kWantsWeight) return;
+  for_parts<L>(p.dim, [&](int part, int at) {
+    for (int i = 0; i < L::kSize; ++i)
+      p.weight_grad[group * p.dim + at + i] = sums[kWantsWeight ? part : 0][i];
+  });
+}
+
+struct Grid {
+  dim3 blocks, threads;
+};
+
+/// Groups of threads for rows of `dim` numbers, in vectors of `size`, `parts` for a thread.
+Grid grid_for(int64_t groups, int64_t dim, int size, int parts) {
+  const int64_t per_warp = int64_t{size} * parts * kWarp;
+  const auto warps = static_cast<unsigned>((dim + per_warp - 1) / per_warp);
+  const unsigned rows = warps == 1 ? kWarpsOfShortRows : 1;
+  return {dim3(static_cast<unsigned>((groups + rows - 1) / rows)), dim3(warps * kWarp, rows)};
+}
+
+template <class L>
+cudaError_t launch(const NormForward& params, cudaStream_t stream) {
+  const Forward p{params.x,           params.gain.weight, params.y,
+                  params.inverse,     params.epsilon,     params.scale,
+                  params.gain.offset, params.rows,        static_cast<int>(params.dim)};
+  const auto grid = grid_for(params.rows, params.dim, L::kSize, L::kParts);
+  l2_norm_forward_kernel<L><<<grid.blocks, grid.threads, 0, stream>>>(p);
+  return cudaGetLastError();
+}
+
+template <class L>
+cudaError_t launch(const NormBackward& params, cudaStream_t stream) {
+  const Backward p{params.x,
+                   params.y_grad,
+                   params.gain.weight,
+                   params.x_grad,
+                   params.inverse,
+                   params.weight_grad,
+                   params.epsilon,
+                   params.scale,
+                   params.gain.offset,
+                   params.rows,
+                   static_cast<int>(params.dim)};
+  const auto grid = grid_for(params.chunks, params.dim, L::kSize, L::kParts);
+  if (params.weight_grad != nullptr) {
+    l2_norm_backward_kernel<L, true><<<grid.blocks, grid.threads, 0, stream>>>(p);
+  } else {
+    l2_norm_backward_kernel<L, false><<<grid.blocks, grid.threads, 0, stream>>>(p);
+  }
+  return cudaGetLastError();
+}
+
+bool is_aligned(const void* memory) { return reinterpret_cast<uintptr_t>(memory) % 16 == 0; }
+
+bool has_vectors(const NormForward& params, int size) {
+  return params.dim % size == 0 && is_aligned(params.x) && is_aligned(params.y) &&
+         is_aligned(params.gain.weight);
+}
+
+bool has_vectors(const NormBackward& params, int size) {
+  return params.dim % size == 0 && is_aligned(params.x) && is_aligned(params.y_grad) &&
+         is_aligned(params.x_grad) && is_aligned(params.gain.weight);
+}
+
+template <class T, class Params>
+cudaError_t launch_with_layout(const Params& params, cudaStream_t stream) {
+  constexpr int kSize = 16 / sizeof(T);
+  constexpr int kParts = 4, kPartsOfSingles = 16;
+  if (has_vectors(params, kSize)) return launch<Layout<T, kSize, kParts>>(params, stream);
+  return launch<Layout<T, 1, kPartsOfSingles>>(params, stream);
+}
+
+template <class Params>
+cudaError_t launch_with_types(const Params& params, cudaStream_t stream) {
+  switch (params.element) {
+    case Element::float32:
+      return launch_with_layout<float>(params, stream);
+    case Element::bfloat16:
+      return launch_with_layout<__nv_bfloat16>(params, stream);
+    case Element::float16:
+      return launch_with_layout<__half>(params, stream);
+  }
+  return cudaErrorInvalidValue;
+}
+
+}  // namespace
+
+cudaError_t l2_norm_forward(const NormForward& params, cudaStream_t stream) {
+  if (params.rows == 0 || params.dim == 0) return cudaSuccess;
+  return launch_with_types(params, stream);
+}
+
+cudaError_t l2_norm_backward(const NormBackward& params, cudaStream_t stream) {
+  if (params.rows == 0 || params.dim == 0) return cudaSuccess;
+  return launch_with_types(params, stream);
+}
+
+int64_t norm_chunks(int64_t rows, int64_t dim) {
+  // Some 16 warps on each of some 128 multiprocessors, and few sums to add up for short inputs.
+  constexpr int64_t kMostGroups = 1024, kFeaturesOfAWarp = 1024;
+  const auto groups =
+      std::max<int64_t>(128, kMostGroups * kFeaturesOfAWarp / std::max(dim, kFeaturesOfAWarp));
+  // Whole blocks of short rows, so that every group writes its sums where they are read.
+  const auto whole = (rows + kWarpsOfShortRows - 1) / kWarpsOfShortRows * kWarpsOfShortRows;
+  return std::min(whole, groups);
+}
+
+}  // namespace x_transformers::kernels::cuda

@@ -1,0 +1,17 @@
+// Normalisation of rows on CUDA: float32, bfloat16 and float16, sums in float32.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include "x_transformers/kernels/norm.h"
+
+namespace x_transformers::kernels::cuda {
+
+/// y = x / max(|x|, epsilon) * scale * gain. The gain is not shared; dim <= kMostCudaNormFeatures.
+cudaError_t l2_norm_forward(const NormForward& params, cudaStream_t stream);
+cudaError_t l2_norm_backward(const NormBackward& params, cudaStream_t stream);
+
+/// The `chunks` that l2_norm_backward wants: so many groups of threads go over the rows.
+int64_t norm_chunks(int64_t rows, int64_t dim);
+
+}  // namespace x_transformers::kernels::cuda

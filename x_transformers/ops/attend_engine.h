@@ -1,0 +1,101 @@
+// What the engines of attention are made of.
+#pragma once
+
+#include <vector>
+
+#include "x_transformers/ops/attend.h"
+
+namespace x_transformers {
+
+struct AttendCall {
+  const at::Tensor &q, &k, &v;
+  const ScoreProgram& program;
+  bool keep_maps;
+};
+
+/// The stages that an engine knows, each with how it is told of it: what it writes into the
+/// engine's own Parameters. So no stage is known and forgotten, and none that is not known is run.
+template <class Parameters>
+class KnownStages {
+ public:
+  /// `read` may add reasons why the engine cannot run this stage after all.
+  template <class Stage>
+  using Read = void (*)(const Stage& stage, const AttendCall& call, Parameters& parameters,
+                        Reasons& reasons);
+
+  template <class Stage>
+  KnownStages& add(Read<Stage> read) {
+    entries_.push_back({stage_type<Stage>(), reinterpret_cast<Erased>(read), &call_read<Stage>});
+    return *this;
+  }
+  /// Of a stage that has nothing to tell.
+  template <class Stage>
+  KnownStages& add() {
+    return add<Stage>([](const Stage&, const AttendCall&, Parameters&, Reasons&) {});
+  }
+
+  bool contains(StageType type) const {
+    for (const auto& entry : entries_) {
+      if (entry.type == type) return true;
+    }
+    return false;
+  }
+
+  /// What the program says; adds to `reasons` the names of stages that are not known.
+  Parameters read(const AttendCall& call, Reasons& reasons) const {
+    Parameters parameters;
+    for (const auto& stage : call.program.stages()) {
+      const Entry* known = nullptr;
+      for (const auto& entry : entries_) {
+        if (entry.type == stage->type()) known = &entry;
+      }
+      if (known) {
+        known->call(known->read, *stage, call, parameters, reasons);
+      } else {
+        reasons.add(stage->name());
+      }
+    }
+    return parameters;
+  }
+  Parameters read(const AttendCall& call) const {
+    Reasons unread;
+    return read(call, unread);
+  }
+
+ private:
+  using Erased = void (*)();
+  struct Entry {
+    StageType type;
+    Erased read;
+    void (*call)(Erased, const HeldStage&, const AttendCall&, Parameters&, Reasons&);
+  };
+
+  template <class Stage>
+  static void call_read(Erased read, const HeldStage& held, const AttendCall& call,
+                        Parameters& parameters, Reasons& reasons) {
+    reinterpret_cast<Read<Stage>>(read)(static_cast<const Held<Stage>&>(held).stage(), call,
+                                        parameters, reasons);
+  }
+
+  std::vector<Entry> entries_;
+};
+
+using AttendEngine = Engines<AttendCall, AttendResult>::Engine;
+
+/// An engine and which stages it knows.
+struct ListedEngine {
+  AttendEngine engine;
+  bool (*knows)(StageType stage);
+};
+
+/// Why an engine that never holds the whole score matrix cannot run a call, whatever its stages.
+Reasons reasons_against_fused(const AttendCall& call);
+
+/// Blocks of queries against blocks of keys, float32 on the CPU (attend_cpu.h).
+ListedEngine flash_cpu_engine();
+/// LibTorch's flash attention for one query on a cache of fixed size, on CUDA.
+ListedEngine flash_decode_engine();
+/// LibTorch's scaled_dot_product_attention.
+ListedEngine sdpa_engine();
+
+}  // namespace x_transformers

@@ -1,0 +1,90 @@
+// The engine on attend_cpu.h: which stages it knows.
+#include <ATen/ATen.h>
+
+#include "x_transformers/kernels/cpu/attention.h"
+#include "x_transformers/ops/attend_cpu.h"
+#include "x_transformers/ops/attend_engine.h"
+#include "x_transformers/ops/distance_features.h"
+
+namespace x_transformers {
+namespace {
+
+struct FlashCpuParameters {
+  FlashAttentionCpuOptions options;
+  bool l2_distance = false;
+};
+
+/// Randomness that is given: the kernel draws its own.
+void refuse_given(const at::Tensor& given, const char* reason, Reasons& reasons) {
+  reasons.add_if(given.defined(), reason);
+}
+
+const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
+  using Call = AttendCall;
+  using P = FlashCpuParameters;
+  using R = Reasons;
+  static const auto all =
+      KnownStages<FlashCpuParameters>()
+          .add<stages::DotProduct>(
+              [](const auto& s, const Call&, P& p, R&) { p.options.scale = s.scale; })
+          .add<stages::L2Distance>([](const auto& s, const Call& call, P& p, R& reasons) {
+            p.options.scale = s.scale;
+            p.l2_distance = true;
+            reasons.add_if(call.q.dim() == 4 && call.q.size(3) + distance_feature_count(call.q) >
+                                                    kernels::kMostHeadFeatures,
+                           "l2_distance needs more features than there may be");
+          })
+          .add<stages::Bias>([](const auto& s, const Call&, P& p, R&) { p.options.bias = s.bias; })
+          .add<stages::Softclamp>(
+              [](const auto& s, const Call&, P& p, R&) { p.options.softclamp = s.bound; })
+          .add<stages::CogSigned>(
+              [](const auto&, const Call&, P& p, R&) { p.options.cog_signed = true; })
+          .add<stages::Mask>(
+              [](const auto& s, const Call&, P& p, R&) { p.options.mask = s.allowed; })
+          .add<stages::Causal>([](const auto&, const Call&, P& p, R&) { p.options.causal = true; })
+          .add<stages::HeadSink>(
+              [](const auto& s, const Call&, P& p, R&) { p.options.sinks = s.scores; })
+          .add<stages::Softmax>()
+          .add<stages::Sigmoid>(
+              [](const auto&, const Call&, P& p, R&) { p.options.sigmoid = true; })
+          .add<stages::Hard>([](const auto&, const Call&, P& p, R&) { p.options.hard = true; })
+          .add<stages::GumbelSoftmax>([](const auto& s, const Call&, P& p, R& reasons) {
+            p.options.gumbel = true;
+            p.options.temperature = s.temperature;
+            p.options.hard = s.hard;
+            refuse_given(s.noise, "the noise is given", reasons);
+          })
+          .add<stages::Dropout>([](const auto& s, const Call&, P& p, R& reasons) {
+            p.options.dropout = s.probability;
+            refuse_given(s.factors, "the factors of dropout are given", reasons);
+          });
+  return all;
+}
+
+Reasons flash_cpu_reasons(const AttendCall& call) {
+  auto reasons = reasons_against_fused(call);
+  const auto parameters = flash_cpu_stages().read(call, reasons);
+  reasons.add(flash_attention_cpu_unsupported(call.q, call.k, call.v, parameters.options));
+  return reasons;
+}
+
+/// Draws from PyTorch's generator, so that seeds and resumed runs know of it.
+int64_t draw_seed() { return at::empty({}, at::kLong).random_().item<int64_t>(); }
+
+AttendResult run_flash_cpu(const AttendCall& call) {
+  auto [options, l2_distance] = flash_cpu_stages().read(call);
+  if (options.dropout > 0 || options.gumbel) options.seed = draw_seed();
+  if (!l2_distance) return {flash_attention_cpu(call.q, call.k, call.v, options), {}};
+  options.scale *= 2;
+  const auto features = distance_features(call.q, call.k);
+  return {flash_attention_cpu(features.q, features.k, call.v, options), {}};
+}
+
+}  // namespace
+
+ListedEngine flash_cpu_engine() {
+  return {{"flash_cpu", flash_cpu_reasons, run_flash_cpu},
+          [](StageType stage) { return flash_cpu_stages().contains(stage); }};
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,20 @@
+// Our CUDA kernels, from libx_transformers_cuda.so.
+#pragma once
+
+#include <string>
+
+#include "x_transformers/kernels/cuda_launchers.h"
+
+namespace x_transformers {
+
+/// The table of launchers, or why there is none.
+struct OurCudaKernels {
+  const kernels::CudaLaunchers* launchers = nullptr;
+  std::string refusal;
+};
+
+/// Loads the library at the first call, which must come after that of LibTorch's CUDA half: call
+/// it for tensors on a CUDA device.
+const OurCudaKernels& our_cuda_kernels();
+
+}  // namespace x_transformers

@@ -1,0 +1,271 @@
+// The stages of a score program: plain structs, each with its name (that of its option), its place
+// and what it does to the whole matrix of scores, which is the reference of every engine.
+//
+// To add one: a struct here, in `All` and with a place in ScorePlace; `apply` in score_stages.cpp;
+// the option in nn/attend; a case in tests/ops/attend_stages_test.cpp. Engines that do not know it
+// say so.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <tuple>
+#include <type_traits>
+
+#include "x_transformers/core/cache.h"
+
+namespace x_transformers {
+
+/// The places of stages, and of what stages put off, in the order of Python's Attend.
+enum class ScorePlace {
+  similarity,
+  prev_attn,
+  keep_similarities,
+  pre_scale_post_talking_heads,
+  pre_talking_heads,
+  bias,
+  softclamp,
+  cog_signed,
+  mask,
+  causal,
+  hide,
+  cope,
+  selective,
+  head_sink,
+  keep_scores,
+  normaliser,
+  give_signs,
+  keep_weights,
+  drop_sink,
+  dropout,
+  post_talking_heads,
+  scale_weights,
+  end,
+};
+
+/// The scores on their way through the stages of a program; behind the normaliser, the weights.
+class ScoreMatrix {
+ public:
+  using Step = std::function<void(ScoreMatrix&)>;
+
+  at::Tensor q, k;     ///< [b, h, i, d], [b, h, j, d]
+  at::Tensor scores;   ///< [b, h, i, j]; one key more in front between head_sink and drop_sink
+  at::Tensor visible;  ///< bool, broadcastable to [b, h, i, j]: what all masks allow; or undefined
+  at::Tensor signs;    ///< of the scores, for the weights to be given; undefined: none
+  bool may_see_nothing = false;  ///< whether there may be queries that nothing is visible to
+
+  /// Lets queries attend only where `mask` is true too.
+  void allow(const at::Tensor& mask);
+  /// Keeps what was added to masked scores within what their type can hold.
+  void bound_masked();
+  /// Puts a step off until all stages before `place` are done.
+  void later(ScorePlace place, Step step);
+  /// Does what was put off until places before `place`.
+  void run_until(ScorePlace place);
+
+ private:
+  std::multimap<ScorePlace, Step> put_off_;
+};
+
+namespace stages {
+
+/// q·k times `scale`.
+struct DotProduct {
+  static constexpr const char* kName = "dot product";
+  static constexpr ScorePlace kPlace = ScorePlace::similarity;
+  double scale = 1.0;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Minus the squared distance of q and k, times `scale` (arXiv:2006.04710).
+struct L2Distance {
+  static constexpr const char* kName = "l2_distance";
+  static constexpr ScorePlace kPlace = ScorePlace::similarity;
+  double scale = 1.0;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Adds the scores of an earlier layer, [b, h, i, j] (arXiv:2012.11747).
+struct PrevAttn {
+  static constexpr const char* kName = "residual attention";
+  static constexpr ScorePlace kPlace = ScorePlace::prev_attn;
+  at::Tensor prev_attn;
+  void each_tensor(const auto& visit) { visit(prev_attn); }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Heads mixed by `heads` [h, h] here scale the weights at the end.
+struct PreScalePostTalkingHeads {
+  static constexpr const char* kName = "pre_scale_post_talking_heads";
+  static constexpr ScorePlace kPlace = ScorePlace::pre_scale_post_talking_heads;
+  at::Tensor heads;
+  void each_tensor(const auto& visit) { visit(heads); }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Adds the heads mixed by `heads` [h, h] (arXiv:2003.02436).
+struct PreTalkingHeads {
+  static constexpr const char* kName = "pre_talking_heads";
+  static constexpr ScorePlace kPlace = ScorePlace::pre_talking_heads;
+  at::Tensor heads;
+  void each_tensor(const auto& visit) { visit(heads); }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Adds `bias`, broadcastable to [b, h, i, j].
+struct Bias {
+  static constexpr const char* kName = "a bias";
+  static constexpr ScorePlace kPlace = ScorePlace::bias;
+  at::Tensor bias;
+  void each_tensor(const auto& visit) { visit(bias); }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// bound * tanh(scores / bound) (arXiv:2408.00118).
+struct Softclamp {
+  static constexpr const char* kName = "softclamp_logits";
+  static constexpr ScorePlace kPlace = ScorePlace::softclamp;
+  double bound = 50.0;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Weights of |scores|, given the sign of the scores (arXiv:2411.07176).
+struct CogSigned {
+  static constexpr const char* kName = "cog_signed";
+  static constexpr ScorePlace kPlace = ScorePlace::cog_signed;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Hides the keys where `allowed`, bool and broadcastable to [b, h, i, j], is false.
+struct Mask {
+  static constexpr const char* kName = "a mask";
+  static constexpr ScorePlace kPlace = ScorePlace::mask;
+  at::Tensor allowed;
+  /// If defined, `allowed` says no more than this: k and v are fixed buffers with this many keys,
+  /// and each row has one query.
+  FilledKeys filled = {};
+  void each_tensor(const auto& visit) {
+    visit(allowed);
+    visit(filled.count);
+    visit(filled.key_starts);
+    visit(filled.query_starts);
+  }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Hides the keys behind their query; queries stand at the last key positions.
+struct Causal {
+  static constexpr const char* kName = "causal";
+  static constexpr ScorePlace kPlace = ScorePlace::causal;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Adds added(q, scores) to the masked scores (arXiv:2405.18719).
+struct Cope {
+  static constexpr const char* kName = "cope";
+  static constexpr ScorePlace kPlace = ScorePlace::cope;
+  std::function<at::Tensor(const at::Tensor& q, const at::Tensor& scores)> added;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// A token stops later queries from attending to what it has itself attended to (arXiv:2410.02703,
+/// section 3.3).
+struct Selective {
+  static constexpr const char* kName = "selective";
+  static constexpr ScorePlace kPlace = ScorePlace::selective;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// One key more, with these scores [h] and without a value (arXiv:2508.10925).
+struct HeadSink {
+  static constexpr const char* kName = "head_learned_sink";
+  static constexpr ScorePlace kPlace = ScorePlace::head_sink;
+  at::Tensor scores;
+  void each_tensor(const auto& visit) { visit(scores); }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+struct Softmax {
+  static constexpr const char* kName = "softmax";
+  static constexpr ScorePlace kPlace = ScorePlace::normaliser;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// arXiv:2409.04431
+struct Sigmoid {
+  static constexpr const char* kName = "sigmoid";
+  static constexpr ScorePlace kPlace = ScorePlace::normaliser;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// All weight on the greatest score, with the gradient of the softmax.
+struct Hard {
+  static constexpr const char* kName = "hard";
+  static constexpr ScorePlace kPlace = ScorePlace::normaliser;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Softmax of the `count` greatest scores (arXiv:1912.11637); `straight_through` gives the others
+/// the gradient of the full softmax (arXiv:2505.22074).
+struct SparseTopk {
+  static constexpr const char* kName = "sparse_topk";
+  static constexpr ScorePlace kPlace = ScorePlace::normaliser;
+  int64_t count = 1;
+  bool straight_through = false;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Softmax of scores with Gumbel noise (arXiv:1611.01144); with `hard` as Hard.
+struct GumbelSoftmax {
+  static constexpr const char* kName = "gumbel_softmax";
+  static constexpr ScorePlace kPlace = ScorePlace::normaliser;
+  double temperature = 1.0;
+  bool hard = true;
+  at::Tensor noise = {};  ///< [b, h, i, j]; undefined: drawn
+  void each_tensor(const auto& visit) { visit(noise); }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// weights = function(scores)
+struct CustomNormaliser {
+  static constexpr const char* kName = "custom_attn_fn";
+  static constexpr ScorePlace kPlace = ScorePlace::normaliser;
+  std::function<at::Tensor(const at::Tensor& scores)> function;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Dropout of the weights.
+struct Dropout {
+  static constexpr const char* kName = "dropout of the weights";
+  static constexpr ScorePlace kPlace = ScorePlace::dropout;
+  double probability = 0.0;
+  at::Tensor factors = {};  ///< [b, h, i, j]: 0 or 1 / (1 - probability) each; undefined: drawn
+  void each_tensor(const auto& visit) { visit(factors); }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Weights mixed over heads by `heads` [h, h] (arXiv:2003.02436).
+struct PostTalkingHeads {
+  static constexpr const char* kName = "post_talking_heads";
+  static constexpr ScorePlace kPlace = ScorePlace::post_talking_heads;
+  at::Tensor heads;
+  void each_tensor(const auto& visit) { visit(heads); }
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Every stage. Tests have a case for each.
+using All =
+    std::tuple<DotProduct, L2Distance, PrevAttn, PreScalePostTalkingHeads, PreTalkingHeads, Bias,
+               Softclamp, CogSigned, Mask, Causal, Cope, Selective, HeadSink, Softmax, Sigmoid,
+               Hard, SparseTopk, GumbelSoftmax, CustomNormaliser, Dropout, PostTalkingHeads>;
+
+template <class Stage, class List = All>
+inline constexpr bool kIsListed = false;
+template <class Stage, class... Listed>
+inline constexpr bool kIsListed<Stage, std::tuple<Listed...>> = (std::is_same_v<Stage, Listed> ||
+                                                                 ...);
+
+}  // namespace stages
+}  // namespace x_transformers
