@@ -13,10 +13,10 @@ const char* first_argument(const std::string& type) {
   return type == "Identity" ? "t" : "x";
 }
 
-CallableModule model_callable(const ModuleSpec& spec, const std::string& where) {
+CallableModule model_callable(const ModuleSpec& spec) {
   auto config = Json::parse(spec.arguments);
   config["type"] = spec.type;
-  const auto model = build_model(config, where);
+  const auto model = build_model(config, /*where=*/"");
   return {
       model->module().shared_from_this(),
       [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
@@ -77,8 +77,10 @@ void register_callables(ModelTypes& types) {
   register_callable_part(types, "MinGRU", "x", make_min_gru);
   register_callable_part(types, "CausalConv1d", "x", make_causal_conv1d);
   register_part<FoldAxiallyOptions>(types, "FoldAxially", [](const FoldAxiallyOptions& options) {
-    return callable_part("FoldAxially",
-                         fold_axially(options.axial_dim, make_callable(options.fn, "fn")), "x");
+    return callable_part(
+        "FoldAxially",
+        fold_axially(options.axial_dim, within("fn", [&] { return make_callable(options.fn); })),
+        "x");
   });
 }
 

@@ -43,12 +43,11 @@ const std::set<std::string>& types_to_come() {
   return names;
 }
 
-const ModelType& find_type(const std::string& name, const std::string& where) {
+const ModelType& find_type(const std::string& name, const OptionPath& where) {
   const auto found = types().find(name);
   if (found == types().end()) {
-    require(!types_to_come().count(name), where + ": " + name + ": not built yet");
-    throw InputError(where + ": unknown type '" + name + "'" +
-                     detail::nearest_hint(name, model_types()));
+    require(!types_to_come().count(name), at(where), "{}: not built yet", name);
+    detail::unknown(where, "type", name, model_types());
   }
   return found->second;
 }
@@ -70,20 +69,21 @@ void require_forward(const std::string& type, const std::string& method) {
   require(method == "forward", type + ": has no method '" + method + "'");
 }
 
-void require_type(const Json& config, const std::string& type, const std::string& where) {
+void require_type(const Json& config, const std::string& type, const OptionPath& where) {
   if (!config.is_object() || !config.contains("type")) return;
   const auto& given = config["type"];
-  if (!given.is_string()) detail::wrong_type(where + ".type", "the name of a class", given);
+  if (!given.is_string()) detail::wrong_type(where / "type", "the name of a class", given);
   const auto name = given.get<std::string>();
-  require(!types_to_come().count(name), fmt::format("{}.type: {}: not built yet", where, name));
-  require(name == type, fmt::format("{}.type: expected {}, got '{}'", where, type, name));
+  require(!types_to_come().count(name), at(where / "type"), "{}: not built yet", name);
+  expect(name == type, at(where / "type"), name, "{}", type);
 }
 
 std::shared_ptr<Model> build_model(const Json& config, const std::string& where) {
   if (!config.is_object()) detail::wrong_type(where, "an object with a type", config);
   const auto type = config.find("type");
-  require(type != config.end() && type->is_string(), where + ".type: expected the name of a class");
-  return find_type(type->get<std::string>(), where + ".type").build(config, where);
+  require(type != config.end() && type->is_string(), at(OptionPath(where) / "type"),
+          "expected the name of a class");
+  return find_type(type->get<std::string>(), OptionPath(where) / "type").build(config, where);
 }
 
 TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs,

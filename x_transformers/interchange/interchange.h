@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/io/tensor_map.h"
 
@@ -43,7 +44,7 @@ at::Tensor run_objective(Model& model, const TensorMap& inputs, const nlohmann::
 
 /// Throws InputError unless the "type" of `config`, where it has one, is `type`. Of a Python class
 /// that no type here stands for it says that it is not built yet.
-void require_type(const nlohmann::json& config, const std::string& type, const std::string& where);
+void require_type(const nlohmann::json& config, const std::string& type, const OptionPath& where);
 
 /// The types that build_model knows, by name.
 std::vector<std::string> model_types();

@@ -288,7 +288,7 @@ void take_without_effect(Arguments& arguments, std::initializer_list<const char*
   UnusedOptions unused("nothing that is returned hangs on it", true);
   for (const auto* flag : flags) unused.add(flag, arguments.flag(flag));
   unused.add("cache_age", arguments.integer("cache_age").has_value());
-  warn_unused(unused.messages());
+  warn_unused(unused.notices());
 }
 
 void take_without_effect_in_generation(Arguments& arguments) {
@@ -428,7 +428,8 @@ void register_models(ModelTypes& types) {
       call_autoregressive);
   auto& build = types["AutoregressiveWrapper"].build;
   build = [build](const Json& config, const std::string& where) {
-    if (config.contains("net")) require_type(config["net"], "TransformerWrapper", where + ".net");
+    if (config.contains("net"))
+      require_type(config["net"], "TransformerWrapper", OptionPath(where) / "net");
     return build(config, where);
   };
   register_type<XTransformer, XTransformerOptions>(

@@ -102,7 +102,7 @@ class ConcatCombine : public torch::nn::Module {
 class GLU : public torch::nn::Module {
  public:
   explicit GLU(const GLUOptions& options)
-      : act_(make_callable_activation(options.activation)),
+      : act_(within("activation", [&] { return make_callable_activation(options.activation); })),
         proj_(register_module("proj", Linear(options.dim_in, options.dim_out * 2))) {
     register_module("act", act_->registered());
     if (options.mult_bias)

@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/models/transformer_wrapper.h"

@@ -9,6 +9,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/generation/stop.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
@@ -223,17 +224,16 @@ void require_outside(const std::filesystem::path& directory, const DataOptions& 
 
 AutoregressiveWrapper build_language_model(const Json& config, const std::string& where) {
   const auto options = read_options(config, where);
+  // A TransformerWrapper alone has its options where a wrapper has `net`.
+  const bool is_wrapped = config["type"] == "AutoregressiveWrapper";
+  const auto spelling = spelled_by([&](const OptionPath& path) {
+    const bool is_of_net = !is_wrapped && !path.empty() && path.front() == "net";
+    return where / (is_of_net ? path.without_front() : path);
+  });
   try {
     return AutoregressiveWrapper(options);
-  } catch (const InputError& error) {
-    const std::string within_wrapper = "net.";
-    std::string message = error.what();
-    const bool is_wrapped = config["type"] == "AutoregressiveWrapper";
-    if (!is_wrapped && message.starts_with(within_wrapper)) message.erase(0, within_wrapper.size());
-    const bool has_path = where.find(": ") != std::string::npos;  // FILE: path
-    throw InputError(has_path ? within_part(where.c_str(), message) : where + ": " + message);
   } catch (...) {
-    rethrow_at(where);
+    rethrow_built(spelling);
   }
 }
 

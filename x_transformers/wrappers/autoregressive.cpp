@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/ops/loss.h"
@@ -60,9 +61,9 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
   if (!inputs.prompt_lens.defined()) return {prompts, {}};
   const auto lens = inputs.prompt_lens.to(at::kLong);
   const auto pad_value = options.pad_value;
-  require(pad_value >= 0 && pad_value < options.net.num_tokens,
-          fmt::format("pad_value: {} pads the prompts, expected a token below num_tokens = {}",
-                      pad_value, options.net.num_tokens));
+  require(pad_value >= 0 && pad_value < options.net.num_tokens, at("pad_value"),
+          "{} pads the prompts, expected a token below {} = {}", pad_value, option("num_tokens"),
+          options.net.num_tokens);
   return {align_right(prompts, lens, pad_value), (prompts.size(1) - lens).to(prompts.device())};
 }
 
@@ -70,16 +71,16 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs,
 void check_eos(const std::optional<int64_t>& eos_token, const TransformerWrapper& net) {
   const auto tokens = net->predicted_tokens();
   if (!eos_token || !tokens || (*eos_token >= 0 && *eos_token < tokens->count)) return;
-  warn_unused(fmt::format("eos_token: changes nothing, as {} is no token from 0 to {}", *eos_token,
-                          tokens->count - 1));
+  warn_unused(at("eos_token"), "changes nothing, as {} is no token from 0 to {}", *eos_token,
+              tokens->count - 1);
 }
 
 /// A model that predicts tokens has logits for each.
 void require_logits_of_tokens(const TransformerWrapper& net) {
   const auto& options = net->options();
-  const auto refuse = [](const char* option, bool is_on) {
-    require(!is_on,
-            fmt::format("net.{}: leaves no logits of each token to predict the next by", option));
+  const auto refuse = [](const char* name, bool is_on) {
+    require(!is_on, at(OptionPath("net") / name),
+            "leaves no logits of each token to predict the next by");
   };
   refuse("use_cls_token", options.use_cls_token);
   refuse("average_pool_embed", options.average_pool_embed);
@@ -103,7 +104,7 @@ std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
 }  // namespace
 
 AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(AutoregressiveWrapperOptions options)
-    : AutoregressiveWrapperImpl(make_part("net", [&] { return TransformerWrapper(options.net); }),
+    : AutoregressiveWrapperImpl(within("net", [&] { return TransformerWrapper(options.net); }),
                                 options) {}
 
 AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(TransformerWrapper net,
@@ -174,8 +175,9 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
   const auto& net = net_->options();
   require(!net.add_continuous_pred_head ||
               net.emb_dim.value_or(net.attn_layers.dim) == net.attn_layers.dim,
-          "net.add_continuous_pred_head: its loss compares what it predicts with embeddings, so it "
-          "needs emb_dim = dim");
+          at(OptionPath("net") / "add_continuous_pred_head"),
+          "its loss compares what it predicts with embeddings, so it needs {} = {}",
+          option(OptionPath("net") / "emb_dim"), option(OptionPath("net") / "attn_layers" / "dim"));
   const auto target = x.narrow(1, 1, x.size(1) - 1);
   if (options_.mask_prob > 0) inputs.layers.self_attn_kv_mask = random_key_mask(x);
   inputs.keep_maps = inputs.keep_maps || options_.add_attn_z_loss;

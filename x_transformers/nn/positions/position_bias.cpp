@@ -74,8 +74,7 @@ at::Tensor RelativePositionBias::forward(const PositionPairs& positions) {
 DynamicPositionBias::DynamicPositionBias(int64_t dim, int64_t heads, int64_t depth,
                                          bool log_distance, bool norm)
     : log_distance_(log_distance) {
-  require(depth >= 1,
-          "dynamic_pos_bias_mlp_depth: expected at least 1, got " + std::to_string(depth));
+  expect(depth >= 1, at("dynamic_pos_bias_mlp_depth"), depth, "at least 1");
   auto mlp = register_module("mlp", make_scope());
   for (int64_t index = 0; index < depth; ++index) {
     auto scope = mlp->register_module(std::to_string(index), make_scope());
@@ -112,8 +111,9 @@ at::Tensor DynamicPositionBias::forward(const PositionPairs& positions) {
 AlibiPositionalBias::AlibiPositionalBias(int64_t heads, int64_t total_heads,
                                          std::optional<std::vector<double>> slopes) {
   const auto chosen = slopes.value_or(default_slopes(heads));
-  require(static_cast<int64_t>(chosen.size()) <= total_heads,
-          "rel_pos_kwargs.slopes: more slopes than heads (" + std::to_string(total_heads) + ")");
+  expect(static_cast<int64_t>(chosen.size()) <= total_heads,
+         at(OptionPath("rel_pos_kwargs") / "slopes"), chosen.size(), "at most {} = {} of them",
+         option("heads"), total_heads);
   auto values = at::zeros({total_heads, 1, 1});
   for (size_t head = 0; head < chosen.size(); ++head)
     values[static_cast<int64_t>(head)] = chosen[head];

@@ -16,7 +16,8 @@ RotaryEmbedding::RotaryEmbedding(int64_t dim, bool use_xpos, double scale_base,
     : scale_base_(scale_base), interpolation_factor_(interpolation_factor) {
   const auto d = static_cast<double>(dim);
   if (base_rescale_factor != 1.0) {
-    require(dim != 2, "rotary_base_rescale_factor: needs another rotary_emb_dim than 2");
+    require(dim != 2, at("rotary_base_rescale_factor"), "needs another {} than 2",
+            option("rotary_emb_dim"));
     base *= std::pow(base_rescale_factor, d / (d - 2));
   }
   const auto exponents = at::arange(0, dim, 2, at::kFloat) / d;
