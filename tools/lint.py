@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks format, includes and, with clang-tidy, the files changed since a commit: tools/lint.py [--since COMMIT] [--all]
+"""Checks format, includes, errors and, with clang-tidy, the files changed since a commit: tools/lint.py [--since COMMIT] [--all]
 
 Default of --since: where this branch left origin/main, or HEAD. clang-tidy reads the commands of the preset dev, which
 compiles each file by itself; it is configured when it was not.
@@ -90,6 +90,8 @@ def main():
         failed.append("format (make format mends it)")
     if subprocess.run([sys.executable, str(ROOT / "tools/check_includes.py")]).returncode:
         failed.append("includes")
+    if subprocess.run([sys.executable, str(ROOT / "tools/check_errors.py")]).returncode:
+        failed.append("errors")
     if not tidy(files if arguments.all else changed_files(arguments.since), arguments.jobs):
         failed.append("clang-tidy")
     print("lint: " + ("found something: " + ", ".join(failed) if failed else "clean"))

@@ -91,7 +91,7 @@ Json bench_sample(const BenchCommand& command, const at::Device& device) {
 /// What `forward --grads` differentiates, of any model.
 Json bench_named(const BenchCommand& command, const at::Device& device) {
   at::manual_seed(0);
-  const auto model = build_model(read_model_file(command.config), command.config);
+  const auto model = build_model(read_model_file(command.config), command.config + ":");
   model->module().to(device);
   const auto dtype = command.precision == "bf16" ? at::kBFloat16 : at::kFloat;
   const auto inputs = load_inputs(command.inputs, device, dtype);

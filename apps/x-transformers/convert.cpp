@@ -35,7 +35,7 @@ void add_convert(CLI::App& app) {
     require_output("to", options->to, {options->from, options->config});
     const auto weights = load_model_weights(options->from);
     if (!options->config.empty()) {
-      const auto model = build_model(read_model_file(options->config), options->config);
+      const auto model = build_model(read_model_file(options->config), options->config + ":");
       load_state_dict(model->module(), weights);
     }
     save_weights(options->to, weights);

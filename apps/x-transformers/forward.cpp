@@ -53,7 +53,7 @@ void run_call(const CallOptions& options, const std::string& mode) {
   require_output("--outputs", options.outputs, {options.config, options.weights, options.inputs});
   const auto device = open_device(options.device);
   at::manual_seed(static_cast<uint64_t>(options.seed));
-  const auto model = build_model(read_model_file(options.config), options.config);
+  const auto model = build_model(read_model_file(options.config), options.config + ":");
   const auto dtype = parse_dtype(options.dtype);
   if (!options.weights.empty())
     load_state_dict(model->module(), load_model_weights(options.weights));

@@ -198,7 +198,7 @@ void add_info(CLI::App& app) {
   command->callback([options] {
     require(!options->path.empty(), "model: is needed, a model file, run file, or folder of a run");
     const auto config = read_model_file(options->path);
-    ModelInfo info{model_cost(config, options->path, options->seq), {}};
+    ModelInfo info{model_cost(config, options->path + ":", options->seq), {}};
     info.options = option_costs(config, info.cost, options->seq);
     if (options->json) return print_json(info);
     print_size(info.cost);

@@ -4,20 +4,31 @@
 #include <gtest/gtest.h>
 
 #include "warnings.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
 
 using testing::ElementsAre;
 
-std::string in_stack(const std::string& message) { return "attn_" + message; }
-std::string in_encoder(const std::string& message) { return "enc_" + message; }
+const Notice kUnused{at("hard"), text("changes nothing, there is no {}", option("soft"))};
+const auto kInStack = prefixed("attn_", {"hard", "soft"});
+const auto kInEncoder = prefixed("enc_", {"attn_hard", "attn_soft"});
 
 TEST(Warning, IsSpelledFromTheInnermostPartOutwards) {
   const CollectedWarnings warnings;
-  make_spelled(in_encoder, [] { make_spelled(in_stack, [] { warn_unused("hard: unused"); }); });
-  warn_unused("hard: unused");
-  EXPECT_THAT(warnings.messages(), ElementsAre("enc_attn_hard: unused", "hard: unused"));
+  spelled(kInEncoder, [] { spelled(kInStack, [] { warn_unused(kUnused); }); });
+  warn_unused(kUnused);
+  EXPECT_THAT(warnings.messages(),
+              ElementsAre("enc_attn_hard: changes nothing, there is no enc_attn_soft",
+                          "hard: changes nothing, there is no soft"));
+}
+
+TEST(Warning, OfAnArgumentIsNotSpelled) {
+  const CollectedWarnings warnings;
+  spelled(kInStack, [] { warn_unused("hard: changes nothing"); });
+  EXPECT_THAT(warnings.messages(), ElementsAre("hard: changes nothing"));
 }
 
 TEST(Warning, ComesOnceUnlessAskedForAlways) {
@@ -35,13 +46,14 @@ TEST(Warning, ComesOnceUnlessAskedForAlways) {
   EXPECT_EQ(warnings.messages().size(), 4U);
 }
 
-TEST(Warning, ErrorsAreSpelledTheSame) {
+TEST(Warning, SpellingEndsWithAnError) {
   const CollectedWarnings warnings;
-  const auto fail = [] { make_spelled(in_stack, [] { throw InputError("hard: refused"); }); };
+  const auto fail = [] {
+    spelled(kInStack, [] { throw InputError(Notice{at("hard"), "refused"}); });
+  };
   EXPECT_THAT(fail, testing::ThrowsMessage<InputError>("attn_hard: refused"));
-  // The spelling ends with the error.
-  warn_unused("hard: unused");
-  EXPECT_THAT(warnings.messages(), ElementsAre("hard: unused"));
+  warn_unused(kUnused);
+  EXPECT_THAT(warnings.messages(), ElementsAre("hard: changes nothing, there is no soft"));
 }
 
 TEST(UnusedOptions, AreThoseGivenWhereTheReasonApplies) {
@@ -50,8 +62,9 @@ TEST(UnusedOptions, AreThoseGivenWhereTheReasonApplies) {
     options->add("a", true);
     options->add("c", false);
   }
-  EXPECT_THAT(unused.messages(), ElementsAre("a: changes nothing, b stands in its place"));
-  EXPECT_THAT(used.messages(), ElementsAre());
+  EXPECT_THAT(unused.notices(),
+              ElementsAre(Notice{at("a"), "changes nothing, b stands in its place"}));
+  EXPECT_THAT(used.notices(), ElementsAre());
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "warnings.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/fold_axially.h"
 
@@ -18,18 +19,18 @@ namespace x_transformers::callable_module_test {
 namespace {
 
 TEST(CallableModule, RegisteredTypesAreFoundByName) {
-  register_callable("Doubled", [](const ModuleSpec&, const std::string&) {
+  register_callable("Doubled", [](const ModuleSpec&) {
     return CallableModule{std::make_shared<torch::nn::Module>(),
                           [](const at::Tensor& x, const auto&) {
                             return CallableModule::Result{2 * x, {}};
                           }};
   });
-  EXPECT_EQ(make_callable({"Doubled"}, "here")(at::ones({1})).item<float>(), 2);
+  EXPECT_EQ(make_callable({"Doubled"})(at::ones({1})).item<float>(), 2);
 }
 
 TEST(CallableModule, UnknownTypesNameTheNearest) {
   try {
-    make_callable({"Linaer"}, "to_logits");
+    within("to_logits", [] { return make_callable({"Linaer"}); });
     FAIL();
   } catch (const InputError& error) {
     EXPECT_EQ(std::string(error.what()),
@@ -38,10 +39,10 @@ TEST(CallableModule, UnknownTypesNameTheNearest) {
 }
 
 TEST(CallableModule, ArgumentsThatAModuleDoesNotTakeAreErrors) {
-  const auto linear = make_callable({"Linear", R"({"in_features": 2, "out_features": 3})"}, "here");
+  const auto linear = make_callable({"Linear", R"({"in_features": 2, "out_features": 3})"});
   EXPECT_EQ(linear(at::ones({1, 2})).size(-1), 3);
   EXPECT_THROW(linear(at::ones({1, 2}), {{"hx", at::ones({1})}}), InputError);
-  EXPECT_THROW(make_callable({"Linear", R"({"in": 2})"}, "here"), InputError);
+  EXPECT_THROW(make_callable({"Linear", R"({"in": 2})"}), InputError);
 }
 
 class Recurrent : public testing::TestWithParam<ModuleSpec> {};
@@ -61,7 +62,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_P(Recurrent, GoesOnFromItsState) {
   const at::NoGradGuard no_grad;
   at::manual_seed(1);
-  const auto module = make_callable(GetParam(), "here");
+  const auto module = make_callable(GetParam());
   const auto x = at::randn({2, 7, 4});
   const auto whole = module(x);
   const auto first = module.call(x.narrow(1, 0, 4), {});
@@ -71,7 +72,7 @@ TEST_P(Recurrent, GoesOnFromItsState) {
 
 TEST_P(Recurrent, SeesNoLaterToken) {
   const at::NoGradGuard no_grad;
-  const auto module = make_callable(GetParam(), "here");
+  const auto module = make_callable(GetParam());
   EXPECT_TRUE(module.is_causal);
   const auto folded = fold_axially(2, module);
   auto x = at::randn({2, 7, 4}), changed = x.clone();
@@ -86,8 +87,7 @@ TEST_P(Recurrent, SeesNoLaterToken) {
 TEST(LSTM, SeesNoLaterTokenAndTakesNoState) {
   const at::NoGradGuard no_grad;
   const auto module = make_callable(
-      {"LSTM", R"({"input_size": 4, "hidden_size": 6, "proj_size": 3, "batch_first": true})"},
-      "here");
+      {"LSTM", R"({"input_size": 4, "hidden_size": 6, "proj_size": 3, "batch_first": true})"});
   EXPECT_TRUE(module.is_causal);
   const auto x = at::randn({2, 7, 4});
   const auto whole = module.call(x, {});
@@ -97,15 +97,14 @@ TEST(LSTM, SeesNoLaterTokenAndTakesNoState) {
   for (const char* options : {R"({"batch_first": true, "bidirectional": true})", "{}"}) {
     auto arguments = Json::parse(options);
     arguments["input_size"] = arguments["hidden_size"] = 4;
-    EXPECT_FALSE(make_callable({"LSTM", arguments.dump()}, "here").is_causal);
+    EXPECT_FALSE(make_callable({"LSTM", arguments.dump()}).is_causal);
   }
 }
 
 TEST(Embedding, ShortensWhatIsLookedUp) {
   const at::NoGradGuard no_grad;
   const auto module = make_callable({"Embedding", R"({"num_embeddings": 5, "embedding_dim": 8,
-                                                      "max_norm": 0.5, "norm_type": 1})"},
-                                    "here");
+                                                      "max_norm": 0.5, "norm_type": 1})"});
   const auto weight = module.module->named_parameters()["weight"];
   weight.fill_(1);
   EXPECT_TRUE(at::allclose(module(at::tensor({1, 3})), at::full({2, 8}, 0.5 / 8), 1e-4));
@@ -116,7 +115,7 @@ TEST(Dropout, ChangesNothingOutOfTraining) {
   const auto x = at::ones({4, 50, 20});
   for (const char* type :
        {"Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}) {
-    const auto dropout = make_callable({type, R"({"p": 0.5, "inplace": true})"}, "here");
+    const auto dropout = make_callable({type, R"({"p": 0.5, "inplace": true})"});
     EXPECT_FALSE(dropout(x).equal(x)) << type;
     dropout.module->eval();
     EXPECT_TRUE(dropout(x).equal(x)) << type;
@@ -126,7 +125,7 @@ TEST(Dropout, ChangesNothingOutOfTraining) {
 TEST(Dropout, OfFeaturesDropsEntriesOfTheSecondDimensionWhole) {
   const auto x = at::ones({4, 50, 20});
   for (const char* type : {"Dropout1d", "Dropout2d", "FeatureAlphaDropout"}) {
-    const auto out = make_callable({type}, "here")(x);
+    const auto out = make_callable({type})(x);
     EXPECT_TRUE(out.equal(out.narrow(2, 0, 1).expand_as(out))) << type;
     EXPECT_GT(out.select(2, 0).std().item<double>(), 0) << type;
   }
@@ -135,7 +134,7 @@ TEST(Dropout, OfFeaturesDropsEntriesOfTheSecondDimensionWhole) {
 TEST(Norms, AreOfEachTokenAlone) {
   const auto x = at::randn({2, 3, 8});
   for (const char* type : {"LayerNorm", "RMSNorm", "ScaleNorm", "SimpleRMSNorm"}) {
-    const auto norm = make_callable({type, R"({"dim": 8, "unit_offset": true})"}, "here");
+    const auto norm = make_callable({type, R"({"dim": 8, "unit_offset": true})"});
     EXPECT_TRUE(norm.is_per_token) << type;
     EXPECT_NEAR(norm(x).square().mean().item<double>(), 1, 0.05) << type;
     EXPECT_THROW(norm(at::randn({2, 3, 4})), InputError) << type;
@@ -143,7 +142,7 @@ TEST(Norms, AreOfEachTokenAlone) {
 }
 
 TEST(Identity, LeavesUnusedWhatComesBeside) {
-  const auto identity = make_callable({"Identity"}, "here");
+  const auto identity = make_callable({"Identity"});
   EXPECT_TRUE(identity.is_per_token);
   const auto tokens = at::tensor({1, 2});
   EXPECT_TRUE(identity(tokens, {{"mask", tokens}}).equal(tokens));
@@ -196,7 +195,7 @@ TEST(Activations, TakeTorchsArguments) {
   at::manual_seed(2);
   const auto x = at::randn({2, 3, 16});
   for (const auto& [spec, expected, is_per_token] : activation_cases()) {
-    const auto activation = make_callable(spec, "here");
+    const auto activation = make_callable(spec);
     activation.module->eval();
     const auto what = spec.type + spec.arguments;
     EXPECT_TRUE(at::allclose(activation(x), expected(x), 1e-4, 1e-5)) << what;
@@ -206,14 +205,14 @@ TEST(Activations, TakeTorchsArguments) {
 
 TEST(Activations, LeaveTheirInputAsItIs) {
   const auto x = at::randn({2, 3, 4}), before = x.clone();
-  make_callable({"ReLU", R"({"inplace": true})"}, "here")(x);
+  make_callable({"ReLU", R"({"inplace": true})"})(x);
   EXPECT_TRUE(x.equal(before));
 }
 
 TEST(Activations, NameTheirParametersAsTorch) {
-  const auto names = make_callable({"PReLU"}, "here").module->named_parameters().keys();
+  const auto names = make_callable({"PReLU"}).module->named_parameters().keys();
   EXPECT_THAT(names, testing::ElementsAre("weight"));
-  EXPECT_THAT(make_callable({"SoLU", R"({"dim": 4})"}, "here").module->named_parameters().keys(),
+  EXPECT_THAT(make_callable({"SoLU", R"({"dim": 4})"}).module->named_parameters().keys(),
               testing::ElementsAre("norm.gamma"));
 }
 
@@ -245,12 +244,12 @@ TEST(Arguments, ThatCannotBeAreRefusedByName) {
        "nonlinearity: expected tanh or relu, got 'gelu'"},
       {{"Dropout", R"({"p": 2})"}, "p: expected a number in [0, 1], got 2"},
   };
-  for (const auto& [spec, message] : all) {
+  for (const auto& item : all) {
     try {
-      make_callable(spec, "here");
-      ADD_FAILURE() << spec.type << spec.arguments;
+      within("here", [&] { return make_callable(item.spec); });
+      ADD_FAILURE() << item.spec.type << item.spec.arguments;
     } catch (const InputError& error) {
-      EXPECT_THAT(error.what(), testing::HasSubstr(message));
+      EXPECT_THAT(error.what(), testing::HasSubstr(item.message));
     }
   }
 }

@@ -37,13 +37,12 @@ std::vector<std::string> known_releases() {
   return names;
 }
 
-void require_known_release(const std::string& xt_compat, const std::string& where) {
+void require_known_release(const std::string& xt_compat, const OptionPath& where) {
   if (releases().count(xt_compat)) return;
-  require(!releases_to_come().count(xt_compat),
-          fmt::format("{}: {} is not built yet, expected {}", where, xt_compat,
-                      fmt::join(known_releases(), " or ")));
-  throw InputError(fmt::format("{}: expected {}, got '{}'", where,
-                               fmt::join(known_releases(), " or "), xt_compat));
+  const auto known = fmt::format("{}", fmt::join(known_releases(), " or "));
+  require(!releases_to_come().count(xt_compat), at(where), "{} is not built yet, expected {}",
+          xt_compat, known);
+  expect(false, at(where), xt_compat, "{}", known);
 }
 
 }  // namespace x_transformers

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
+
 namespace x_transformers {
 
 /// What releases of Python's x-transformers do in different ways. A module that one of these
@@ -36,6 +38,6 @@ struct Compat {
 std::vector<std::string> known_releases();
 
 /// Throws InputError, naming `where`, unless the release is a known one.
-void require_known_release(const std::string& xt_compat, const std::string& where);
+void require_known_release(const std::string& xt_compat, const OptionPath& where);
 
 }  // namespace x_transformers

@@ -1,22 +1,36 @@
 // Errors that a user can do something about.
 #pragma once
 
+#include <memory>
 #include <stdexcept>
 #include <string>
+
+#include "x_transformers/core/notice.h"
 
 namespace x_transformers {
 
 /// What the caller gave cannot be used: a wrong option, file or argument. The program exits with 2.
 class InputError : public std::invalid_argument {
  public:
-  using std::invalid_argument::invalid_argument;
+  /// Of what is no option: a file, a device, an argument of a call.
+  explicit InputError(const std::string& message) : InputError(Notice{{}, message}) {}
+  explicit InputError(Notice notice);
+  const Notice& notice() const { return *notice_; }
+
+ private:
+  std::shared_ptr<const Notice> notice_;  // shared: errors are copied while they fly
 };
 
 /// A run that was set up rightly failed on the way: disk full, loss not finite. The program exits
 /// with 1.
 class RunError : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit RunError(const std::string& message) : RunError(Notice{{}, message}) {}
+  explicit RunError(Notice notice);
+  const Notice& notice() const { return *notice_; }
+
+ private:
+  std::shared_ptr<const Notice> notice_;
 };
 
 /// A file or folder could not be written.
@@ -28,6 +42,30 @@ class WriteError : public RunError {
 /// Throws InputError with `message` unless `holds`.
 inline void require(bool holds, const std::string& message) {
   if (!holds) throw InputError(message);
+}
+inline void require(bool holds, const char* message) {
+  if (!holds) throw InputError(message);
+}
+
+/// Throws InputError about options unless `holds`, as in
+/// require(o.pre_norm, at("sandwich_norm"), "needs {}", option("pre_norm")).
+template <class... Args>
+void require(bool holds, const About& about, detail::PatternFor<Args...> pattern,
+             const Args&... args) {
+  if (!holds)
+    throw InputError(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
+}
+
+/// Throws InputError that says what was expected and what was given unless `holds`, as in
+/// expect(n <= o.heads, at("n"), n, "1 to {} = {}", option("heads"), o.heads).
+template <class Given, class... Args>
+void expect(bool holds, const About& about, const Given& given,
+            detail::PatternFor<Args...> expected, const Args&... args) {
+  if (holds) return;
+  throw InputError(Notice{about,
+                          {},
+                          Text::filled(expected.text, {detail::piece_of(args)...}),
+                          detail::given_of(given)});
 }
 
 }  // namespace x_transformers

@@ -41,19 +41,39 @@ std::string shown(const Json& value) {
   return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
 }
 
-std::string nearest_hint(const std::string& key, const std::vector<std::string>& known) {
+std::string nearest(const std::string& key, const std::vector<std::string>& known) {
   if (known.empty()) return "";
-  const auto nearest = std::min_element(
+  const auto found = std::min_element(
       known.begin(), known.end(),
       [&](const auto& a, const auto& b) { return edit_distance(key, a) < edit_distance(key, b); });
-  return "; the nearest known one is '" + *nearest + "'";
+  return "the nearest known one is '" + *found + "'";
 }
 
-void wrong_type(const std::string& where, const std::string& expected, const Json& got) {
-  throw InputError(where + ": expected " + expected + ", got " + shown(got));
+std::string nearest_hint(const std::string& key, const std::vector<std::string>& known) {
+  const auto hint = nearest(key, known);
+  return hint.empty() ? "" : "; " + hint;
 }
 
-ModuleSpec read_module(const Json& value, const std::string& where) {
+void unknown(const OptionPath& where, const std::string& word, const std::string& name,
+             const std::vector<std::string>& known) {
+  Notice notice{at(where), "unknown " + word + " '" + name + "'"};
+  notice.hint = nearest(name, known);
+  throw InputError(std::move(notice));
+}
+
+void wrong_type(const OptionPath& where, const std::string& expected, const Json& got) {
+  throw InputError(Notice{at(where), {}, expected, shown(got)});
+}
+
+OptionPath entry(const OptionPath& where, size_t index) {
+  auto names = where.names();
+  const auto place = "[" + std::to_string(index) + "]";
+  if (names.empty()) return OptionPath(place);
+  names.back() += place;
+  return OptionPath(std::move(names));
+}
+
+ModuleSpec read_module(const Json& value, const OptionPath& where) {
   if (value.is_string()) return {value.get<std::string>()};
   if (!value.is_object() || !value.contains("type") || !value["type"].is_string()) {
     wrong_type(where, type_word<ModuleSpec>(), value);

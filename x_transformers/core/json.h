@@ -71,24 +71,30 @@ std::string type_word() {
 
 /// `value` shortened for a message.
 std::string shown(const Json& value);
-/// ", nearest is 'x'" or "", for a key that `known` lacks.
+/// "the nearest known one is 'x'" or "", for a key that `known` lacks.
+std::string nearest(const std::string& key, const std::vector<std::string>& known);
+/// The same at the end of a message: "; the nearest ...".
 std::string nearest_hint(const std::string& key, const std::vector<std::string>& known);
-[[noreturn]] void wrong_type(const std::string& where, const std::string& expected,
-                             const Json& got);
-ModuleSpec read_module(const Json& value, const std::string& where);
+/// Throws InputError for a `word` (key, type, ...) that is none of those `known`.
+[[noreturn]] void unknown(const OptionPath& where, const std::string& word, const std::string& name,
+                          const std::vector<std::string>& known);
+[[noreturn]] void wrong_type(const OptionPath& where, const std::string& expected, const Json& got);
+ModuleSpec read_module(const Json& value, const OptionPath& where);
+/// The entry of a list that stands at `where`.
+OptionPath entry(const OptionPath& where, size_t index);
 /// What the parser says, without its name for the error, and with a long quotation shortened.
 std::string reason(const Json::exception& error);
 
 }  // namespace detail
 
 template <Options T>
-T options_from_json(const Json& value, const std::string& where);
+T options_from_json(const Json& value, const OptionPath& where);
 template <Options T>
 Json options_to_json(const T& options, bool only_changed = false);
 
 /// Reads `value` into `out`; throws InputError that names `where` and what was expected.
 template <class T>
-void read_value(const Json& value, T& out, const std::string& where) {
+void read_value(const Json& value, T& out, const OptionPath& where) {
   if constexpr (std::same_as<T, bool>) {
     if (!value.is_boolean() && !value.is_null())
       detail::wrong_type(where, detail::type_word<T>(), value);
@@ -115,19 +121,17 @@ void read_value(const Json& value, T& out, const std::string& where) {
     out.clear();
     for (size_t i = 0; i < value.size(); ++i) {
       typename T::value_type item{};
-      read_value(value[i], item, where + "[" + std::to_string(i) + "]");
+      read_value(value[i], item, detail::entry(where, i));
       out.push_back(std::move(item));
     }
   } else if constexpr (detail::IsMap<T>::value) {
     if (!value.is_object()) detail::wrong_type(where, detail::type_word<T>(), value);
     out.clear();
-    const auto inside = where + ".";
-    for (const auto& [key, item] : value.items())
-      read_value(item, out[key], std::string(inside).append(key));
+    for (const auto& [key, item] : value.items()) read_value(item, out[key], where / key);
   } else if constexpr (detail::IsPerLayer<T>::value) {
     if (value.is_array()) {
       read_value(value, out.values, where);
-      require(!out.values.empty(), where + ": expected at least one value, got []");
+      if (out.values.empty()) detail::wrong_type(where, "at least one value", value);
     } else {
       out.values.resize(1);
       typename decltype(out.values)::value_type item{};
@@ -167,7 +171,7 @@ Json value_to_json(const T& value) {
 /// Visitor that fills options from a JSON object and remembers which keys it used.
 class JsonReader {
  public:
-  JsonReader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {}
+  JsonReader(const Json& object, OptionPath where) : object_(object), where_(std::move(where)) {}
 
   template <class T>
   void operator()(const char* name, T& member, const char*, const char* = "") {
@@ -178,7 +182,7 @@ class JsonReader {
     if (found == object_.end()) return;
     used_.insert(key);
     give(key);
-    read_value(*found, member, where_ + "." + key);
+    read_value(*found, member, where_ / key);
   }
 
   template <class T>
@@ -194,9 +198,9 @@ class JsonReader {
     const std::string key = prefix_ + name;
     const auto found = object_.find(key);
     if (found != object_.end()) {
-      if (!found->is_object()) detail::wrong_type(where_ + "." + key, "an object", *found);
+      if (!found->is_object()) detail::wrong_type(where_ / key, "an object", *found);
       used_.insert(key);
-      JsonReader nested(*found, where_ + "." + key);
+      JsonReader nested(*found, where_ / key);
       nested.skipped_ = {skipped.begin(), skipped.end()};
       member.fields(nested);
       nested.finish();
@@ -229,32 +233,32 @@ class JsonReader {
     used_.insert(key);
     const bool is_off =
         found->is_null() || *found == false || (found->is_object() && found->empty());
-    require(is_off, where_ + "." + key + ": not built yet");
+    require(is_off, at(where_ / key), "not built yet");
   }
 
   /// Throws InputError for a key that no field took.
   void finish() const {
     for (const auto& [key, value] : object_.items()) {
       if (key == "type" || used_.count(key)) continue;
-      throw InputError(where_ + ": unknown key '" + key + "'" + detail::nearest_hint(key, known_));
+      detail::unknown(where_, "key", key, known_);
     }
   }
 
   /// Throws InputError for an option that must be given and is not, in either spelling.
   void require_all() const {
-    for (const auto& key : required_)
-      require(given_.count(key), where_ + "." + key + ": is needed");
+    for (const auto& key : required_) require(given_.count(key) > 0, at(where_ / key), "is needed");
   }
 
  private:
   /// Throws InputError where both spellings of an option are given.
   void give(const std::string& key) {
-    require(given_.insert(key).second,
-            where_ + "." + key + ": given twice, once in an object of its own");
+    require(given_.insert(key).second, at(where_ / key),
+            "given twice, once in an object of its own");
   }
 
   const Json& object_;
-  std::string where_, prefix_;
+  OptionPath where_;
+  std::string prefix_;
   std::set<std::string> used_, skipped_;
   std::set<std::string> given_;  // options as they are spelled without objects
   std::vector<std::string> known_, required_;
@@ -342,23 +346,20 @@ class HelpWriter {
   std::set<std::string> skipped_;
 };
 
-/// Options from a JSON object. Unknown keys, wrong types and unknown "type"s are InputErrors that
-/// name the path
-/// (`where` and below) and the nearest known key.
+/// Options from a JSON object. Unknown keys, wrong types and unknown "type"s are InputErrors with
+/// the path (`where` and below) and the nearest known key.
 template <Options T>
-T options_from_json(const Json& value, const std::string& where) {
+T options_from_json(const Json& value, const OptionPath& where) {
   if (!value.is_object()) detail::wrong_type(where, "an object", value);
   T options{};
   if constexpr (TypedOptions<T>) {
     const auto type = value.find("type");
     if (type != value.end()) {
       const auto names = T::type_names();
-      if (!type->is_string()) detail::wrong_type(where + ".type", "a string", *type);
+      if (!type->is_string()) detail::wrong_type(where / "type", "a string", *type);
       const auto name = type->template get<std::string>();
-      if (std::find(names.begin(), names.end(), name) == names.end()) {
-        throw InputError(where + ".type: unknown type '" + name + "'" +
-                         detail::nearest_hint(name, names));
-      }
+      if (std::find(names.begin(), names.end(), name) == names.end())
+        detail::unknown(where / "type", "type", name, names);
       options.set_type(name);
     }
   }

@@ -5,20 +5,16 @@
 #include <mutex>
 #include <set>
 #include <utility>
-#include <vector>
+
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
 
-std::vector<std::function<std::string(const std::string&)>>& spellings() {
-  thread_local std::vector<std::function<std::string(const std::string&)>> stack;
-  return stack;
-}
-
 /// The warnings that came.
 struct Seen {
   std::mutex mutex;
-  std::set<std::string> messages;
+  std::set<std::string> lines;
 };
 
 Seen& seen() {
@@ -26,41 +22,34 @@ Seen& seen() {
   return instance;
 }
 
-bool is_new(const std::string& message) {
+bool is_new(const std::string& line) {
   const std::lock_guard lock(seen().mutex);
-  return seen().messages.insert(message).second;
+  return seen().lines.insert(line).second;
 }
 
 }  // namespace
 
-void warn_unused(const std::string& message) {
-  auto spelled = message;
-  for (auto spell = spellings().rbegin(); spell != spellings().rend(); ++spell)
-    spelled = (*spell)(spelled);
-  if (is_new(spelled) || c10::WarningUtils::get_warnAlways()) TORCH_WARN(spelled);
+void warn_unused(const Notice& notice) {
+  const auto line = WarningSpelling::spelled(notice).line();
+  if (is_new(line) || c10::WarningUtils::get_warnAlways()) TORCH_WARN(line);
 }
 
-void warn_unused(const std::vector<std::string>& messages) {
-  for (const auto& message : messages) warn_unused(message);
+void warn_unused(const std::vector<Notice>& notices) {
+  for (const auto& notice : notices) warn_unused(notice);
 }
+
+void warn_unused(const std::string& message) { warn_unused(Notice{{}, message}); }
 
 void forget_warnings() {
   const std::lock_guard lock(seen().mutex);
-  seen().messages.clear();
+  seen().lines.clear();
 }
 
-UnusedOptions::UnusedOptions(std::string reason, bool applies)
+UnusedOptions::UnusedOptions(Text reason, bool applies)
     : reason_(std::move(reason)), applies_(applies) {}
 
 void UnusedOptions::add(const char* name, bool is_given) {
-  if (applies_ && is_given)
-    messages_.push_back(std::string(name) + ": changes nothing, " + reason_);
+  if (applies_ && is_given) notices_.push_back({at(name), "changes nothing, " + reason_});
 }
-
-WarningSpelling::WarningSpelling(std::function<std::string(const std::string&)> spell) {
-  spellings().push_back(std::move(spell));
-}
-
-WarningSpelling::~WarningSpelling() { spellings().pop_back(); }
 
 }  // namespace x_transformers

@@ -2,19 +2,28 @@
 // silence.
 #pragma once
 
-#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "x_transformers/core/error.h"
+#include "x_transformers/core/notice.h"
 
 namespace x_transformers {
 
 /// Warns through LibTorch's warning handler (stderr, unless the thread has another) of something
-/// given that changes nothing. A message comes once in a process, and each time under
+/// given that changes nothing; options are named as the WarningSpellings of the thread say
+/// (core/spelling.h). A warning comes once in a process, and each time under
 /// `c10::WarningUtils::WarnAlways`.
+void warn_unused(const Notice& notice);
+void warn_unused(const std::vector<Notice>& notices);
+/// Of what is no option: an argument of a call.
 void warn_unused(const std::string& message);
-void warn_unused(const std::vector<std::string>& messages);
+/// Of options, as in warn_unused(at("to_logits"), "changes nothing, {} makes the logits",
+/// option("tie_embedding")).
+template <class... Args>
+void warn_unused(const About& about, detail::PatternFor<Args...> pattern, const Args&... args) {
+  warn_unused(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
+}
 /// Forgets what was warned of: the next command of the process warns anew.
 void forget_warnings();
 
@@ -22,34 +31,14 @@ void forget_warnings();
 class UnusedOptions {
  public:
   /// `applies`: whether the reason does.
-  UnusedOptions(std::string reason, bool applies);
+  UnusedOptions(Text reason, bool applies);
   void add(const char* name, bool is_given);
-  const std::vector<std::string>& messages() const { return messages_; }
+  const std::vector<Notice>& notices() const { return notices_; }
 
  private:
-  std::string reason_;
+  Text reason_;
   bool applies_;
-  std::vector<std::string> messages_;
+  std::vector<Notice> notices_;
 };
-
-/// While it lives, the warnings of this thread are spelled by `spell`, the innermost first.
-class WarningSpelling {
- public:
-  explicit WarningSpelling(std::function<std::string(const std::string&)> spell);
-  ~WarningSpelling();
-  WarningSpelling(const WarningSpelling&) = delete;
-  WarningSpelling& operator=(const WarningSpelling&) = delete;
-};
-
-/// What `make` returns; the options in its warnings and InputErrors are named as `spell` says.
-template <class Spell, class Make>
-auto make_spelled(Spell spell, Make make) {
-  const WarningSpelling spelling(spell);
-  try {
-    return make();
-  } catch (const InputError& error) {
-    throw InputError(spell(error.what()));
-  }
-}
 
 }  // namespace x_transformers

@@ -210,13 +210,12 @@ class Search {
 }  // namespace
 
 void validate(const BeamSearchOptions& options) {
-  require(options.seq_len >= 1,
-          fmt::format("seq_len: expected at least 1, got {}", options.seq_len));
-  require(options.beams >= 1, fmt::format("beams: expected at least 1, got {}", options.beams));
-  require(options.temperature >= 0 && std::isfinite(options.temperature),
-          fmt::format("temperature: expected at least 0, got {}", options.temperature));
-  require(std::isfinite(options.length_penalty),
-          fmt::format("length_penalty: expected a finite number, got {}", options.length_penalty));
+  expect(options.seq_len >= 1, at("seq_len"), options.seq_len, "at least 1");
+  expect(options.beams >= 1, at("beams"), options.beams, "at least 1");
+  expect(options.temperature >= 0 && std::isfinite(options.temperature), at("temperature"),
+         options.temperature, "at least 0");
+  expect(std::isfinite(options.length_penalty), at("length_penalty"), options.length_penalty,
+         "a finite number");
   logits_filter(options.filter_logits_fn, options.filter_kwargs);
 }
 

@@ -12,12 +12,10 @@
 namespace x_transformers {
 
 void validate(const ContrastiveDecodeOptions& options) {
-  require(options.alpha > 0 && options.alpha <= 1,
-          fmt::format("contrastive_decode_kwargs.alpha: expected above 0 and up to 1, got {}",
-                      options.alpha));
-  require(std::isfinite(options.beta),
-          fmt::format("contrastive_decode_kwargs.beta: expected a finite number, got {}",
-                      options.beta));
+  const OptionPath where = "contrastive_decode_kwargs";
+  expect(options.alpha > 0 && options.alpha <= 1, at(where / "alpha"), options.alpha,
+         "above 0 and up to 1");
+  expect(std::isfinite(options.beta), at(where / "beta"), options.beta, "a finite number");
 }
 
 at::Tensor contrastive_decode_fn(const at::Tensor& expert_logits, const at::Tensor& amateur_logits,

@@ -19,9 +19,8 @@ constexpr double kNegativeInfinity = -std::numeric_limits<double>::infinity();
 
 using Kwargs = std::map<std::string, double>;
 
-void require_within(const char* name, double value, double low, double high) {
-  if (value >= low && value <= high) return;
-  throw InputError(fmt::format("{}: expected {} to {}, got {}", name, low, high, value));
+void require_within(const OptionPath& name, double value, double low, double high) {
+  expect(value >= low && value <= high, at(name), value, "{} to {}", low, high);
 }
 
 /// -inf where the probability is below `limit` ([..., 1]).
@@ -46,14 +45,15 @@ void check_names(const std::string& name, const Kwargs& kwargs) {
   if (known == known_kwargs().end()) {
     std::vector<std::string> names;
     for (const auto& entry : known_kwargs()) names.push_back(entry.first);
-    throw InputError("filter_logits_fn: unknown filter '" + name + "'" +
-                     detail::nearest_hint(name, names));
+    detail::unknown("filter_logits_fn", "filter", name, names);
   }
   const auto& names = known->second;
   for (const auto& [key, value] : kwargs) {
     if (std::find(names.begin(), names.end(), key) != names.end()) continue;
-    throw InputError(fmt::format("filter_kwargs.{}: {} takes [{}]{}", key, name,
-                                 fmt::join(names, ", "), detail::nearest_hint(key, names)));
+    Notice notice{at(OptionPath("filter_kwargs") / key),
+                  fmt::format("{} takes [{}]", name, fmt::join(names, ", "))};
+    notice.hint = detail::nearest(key, names);
+    throw InputError(std::move(notice));
   }
 }
 
@@ -67,7 +67,7 @@ std::optional<int64_t> whole_number(const Kwargs& kwargs, const char* name) {
   if (found == kwargs.end()) return std::nullopt;
   const double value = found->second;
   const bool is_whole = std::abs(value) < 1e15 && value == std::floor(value);
-  require(is_whole, fmt::format("filter_kwargs.{}: expected an integer, got {}", name, value));
+  expect(is_whole, at(OptionPath("filter_kwargs") / name), value, "an integer");
   return static_cast<int64_t>(value);
 }
 
@@ -100,10 +100,10 @@ LogitsFilter bind(const std::string& name, const Kwargs& kwargs) {
 at::Tensor top_k(const at::Tensor& logits, double frac_num_tokens, std::optional<int64_t> k) {
   const int64_t num_tokens = logits.size(-1);
   if (k) {
-    require(*k >= 1, fmt::format("top_k.k: expected at least 1, got {}", *k));
+    expect(*k >= 1, at(OptionPath("top_k") / "k"), *k, "at least 1");
   } else {
-    require(frac_num_tokens > 0,
-            fmt::format("top_k.frac_num_tokens: expected above 0, got {}", frac_num_tokens));
+    expect(frac_num_tokens > 0, at(OptionPath("top_k") / "frac_num_tokens"), frac_num_tokens,
+           "above 0");
     const auto part = std::min(frac_num_tokens, 1.0);
     k = static_cast<int64_t>(std::ceil(part * static_cast<double>(num_tokens)));
   }
@@ -112,7 +112,7 @@ at::Tensor top_k(const at::Tensor& logits, double frac_num_tokens, std::optional
 }
 
 at::Tensor top_p(const at::Tensor& logits, double thres) {
-  require(thres >= 0, fmt::format("top_p.thres: expected 0 or more, got {}", thres));
+  expect(thres >= 0, at(OptionPath("top_p") / "thres"), thres, "0 or more");
   const auto [values, indices] = logits.sort(-1, /*descending=*/true);
   // A token goes when those before it already pass the threshold: the comparison, moved by one.
   const auto passed = values.softmax(-1).cumsum(-1) > thres;
@@ -122,8 +122,9 @@ at::Tensor top_p(const at::Tensor& logits, double thres) {
 }
 
 at::Tensor top_a(const at::Tensor& logits, double min_p_pow, double min_p_ratio) {
-  require_within("top_a.min_p_pow", min_p_pow, 0, std::numeric_limits<double>::max());
-  require_within("top_a.min_p_ratio", min_p_ratio, 0, 1);
+  require_within(OptionPath("top_a") / "min_p_pow", min_p_pow, 0,
+                 std::numeric_limits<double>::max());
+  require_within(OptionPath("top_a") / "min_p_ratio", min_p_ratio, 0, 1);
   const auto probs = logits.softmax(-1);
   const auto max_probs = probs.amax(-1, /*keepdim=*/true);
   // Below a power of 1 the limit can pass the highest probability, which would leave nothing.
@@ -132,7 +133,7 @@ at::Tensor top_a(const at::Tensor& logits, double min_p_pow, double min_p_ratio)
 }
 
 at::Tensor min_p(const at::Tensor& logits, double min_p) {
-  require_within("min_p.min_p", min_p, 0, 1);
+  require_within(OptionPath("min_p") / "min_p", min_p, 0, 1);
   const auto probs = logits.softmax(-1);
   return keep_probable(logits, probs, min_p * probs.amax(-1, /*keepdim=*/true));
 }

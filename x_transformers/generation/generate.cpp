@@ -115,17 +115,15 @@ at::Tensor pad_after_eos(const at::Tensor& tokens, int64_t eos_token, int64_t pa
 }  // namespace
 
 void validate(const GenerateOptions& options) {
-  require(options.seq_len >= 0,
-          fmt::format("seq_len: expected at least 0, got {}", options.seq_len));
-  require(options.temperature >= 0 && std::isfinite(options.temperature),
-          fmt::format("temperature: expected at least 0, got {}", options.temperature));
-  require(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
-          fmt::format("repetition_penalty: expected above 0, got {}", options.repetition_penalty));
+  expect(options.seq_len >= 0, at("seq_len"), options.seq_len, "at least 0");
+  expect(options.temperature >= 0 && std::isfinite(options.temperature), at("temperature"),
+         options.temperature, "at least 0");
+  expect(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
+         at("repetition_penalty"), options.repetition_penalty, "above 0");
   const bool named = options.filter_logits_fn || !options.filter_kwargs.empty();
-  require(!(named && names_own_filter(options)),
-          "filter_logits_fn and filter_kwargs: expected none beside top_k, top_p, top_a and min_p, "
-          "which name filters "
-          "themselves");
+  require(!(named && names_own_filter(options)), among({"filter_logits_fn", "filter_kwargs"}),
+          "expected none beside {}, {}, {} and {}, which name filters themselves", option("top_k"),
+          option("top_p"), option("top_a"), option("min_p"));
   logits_filter(options);
 }
 

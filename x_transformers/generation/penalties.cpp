@@ -1,7 +1,6 @@
 #include "x_transformers/generation/penalties.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <charconv>
 #include <limits>
@@ -13,7 +12,7 @@ namespace x_transformers {
 
 RepetitionPenalty::RepetitionPenalty(double penalty, at::Tensor prompts, at::Tensor prompt_lens)
     : penalty_(penalty), prompts_(std::move(prompts)), prompt_lens_(std::move(prompt_lens)) {
-  require(penalty > 0, fmt::format("repetition_penalty: expected above 0, got {}", penalty));
+  expect(penalty > 0, at("repetition_penalty"), penalty, "above 0");
 }
 
 void RepetitionPenalty::count_prompts(const at::Tensor& logits) {
@@ -47,9 +46,9 @@ at::Tensor logit_bias_tensor(const std::map<std::string, double>& logit_bias, in
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
     const bool is_token =
         error == std::errc() && end == key.data() + key.size() && token >= 0 && token < vocab;
-    require(is_token, fmt::format("logit_bias: expected tokens 0 to {}, got '{}'", vocab - 1, key));
-    require(value < std::numeric_limits<double>::infinity(),
-            fmt::format("logit_bias.{}: expected a number or -inf, got {}", key, value));
+    expect(is_token, at("logit_bias"), key, "tokens 0 to {}", vocab - 1);
+    expect(value < std::numeric_limits<double>::infinity(), at(OptionPath("logit_bias") / key),
+           value, "a number or -inf");
     values[token] = static_cast<float>(value);
   }
   return bias;

@@ -10,7 +10,7 @@ namespace x_transformers {
 StopStrings::StopStrings(std::vector<std::string> stop_strings)
     : stop_strings_(std::move(stop_strings)) {
   for (const auto& stop : stop_strings_)
-    require(!stop.empty(), "stop: expected text, got an empty string");
+    require(!stop.empty(), at("stop"), "expected text, got an empty string");
 }
 
 size_t StopStrings::ended_by() const {

@@ -5,10 +5,10 @@
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
-#include "x_transformers/interchange/interchange.h"
-#include "x_transformers/interchange/model.h"
+#include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/io/state_dict.h"
 
@@ -68,12 +68,12 @@ namespace {
 /// freshly initialised without any.
 std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& weights,
                                           const std::string& prefix) {
-  const std::string where = "kwargs.amateur_model";
-  const auto model = build_model(config, where);
+  const auto where = OptionPath("kwargs") / "amateur_model";
+  const auto model = build_part(config, {where});
   const auto net = model->token_model();
-  require(net != nullptr, where + ".type: expected a model that predicts tokens, got '" +
-                              config.value("type", std::string()) + "'");
-  make_part(where.c_str(), [&] {
+  expect(net != nullptr, at(where / "type"), config.value("type", std::string()),
+         "a model that predicts tokens");
+  within(where, [&] {
     net->require_next_token_logits();
     return true;
   });
@@ -116,7 +116,7 @@ void take_without_effect(Arguments& arguments, std::initializer_list<const char*
   UnusedOptions unused("nothing that is returned hangs on it", true);
   for (const auto* flag : flags) unused.add(flag, arguments.flag(flag));
   unused.add("cache_age", arguments.integer("cache_age").has_value());
-  warn_unused(unused.messages());
+  warn_unused(unused.notices());
 }
 
 void take_without_effect_in_generation(Arguments& arguments) {

@@ -10,9 +10,8 @@ std::shared_ptr<Model> build_net(const Json& config, const char* key, const Mode
   if (!given.is_object()) detail::wrong_type(below.where, "an object with a type", given);
   if (!given.contains("type")) given["type"] = "TransformerWrapper";
   auto net = build_part(given, below);
-  require(is_net(given),
-          below.where + ".type: expected a net over tokens, such as TransformerWrapper, got '" +
-              given["type"].get<std::string>() + "'");
+  expect(is_net(given), at(below.where / "type"), given["type"].get<std::string>(),
+         "a net over tokens, such as TransformerWrapper");
   return net;
 }
 

@@ -14,14 +14,4 @@ namespace x_transformers {
 /// net that wrappers take, one that has logits of each token.
 std::shared_ptr<Model> build_net(const Json& config, const char* key, const ModelPlace& place);
 
-/// What `make` returns; its errors begin with `where`.
-template <class Make>
-auto built_at(const std::string& where, Make make) {
-  try {
-    return make();
-  } catch (...) {
-    rethrow_at(where);
-  }
-}
-
 }  // namespace x_transformers

@@ -3,12 +3,11 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 #include <set>
-#include <utility>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/registry.h"
 
@@ -87,26 +86,13 @@ class Search {
   std::map<std::string, OptionHelp> lines_;
 };
 
-std::set<std::string> words_of(const std::string& text) {
-  std::set<std::string> words;
-  std::string word;
-  for (const char c : text + " ") {
-    if (std::isalnum(static_cast<unsigned char>(c)) || c == '_') {
-      word += c;
-    } else if (!word.empty()) {
-      words.insert(std::exchange(word, {}));
-    }
-  }
-  return words;
-}
-
-/// A set option that a rule's message names and that is not left out yet; null: there is none.
-const SetOption* named_in(const std::string& message, const std::vector<SetOption>& options,
+/// A set option that a rule names and that is not left out yet; null: there is none.
+const SetOption* named_in(const Notice& notice, const std::vector<SetOption>& options,
                           const std::set<std::string>& left_out) {
-  const auto words = words_of(message);
+  std::set<std::string> names;
+  for (const auto& path : notice.named()) names.insert(path.names().begin(), path.names().end());
   for (const auto& option : options) {
-    const bool is_named = words.count(option.name) || words.count(option.own_name);
-    if (is_named && !left_out.count(option.name)) return &option;
+    if (names.count(option.name) && !left_out.count(option.name)) return &option;
   }
   return nullptr;
 }
@@ -117,10 +103,12 @@ void erase(Json& config, const Json::json_pointer& place) {
 
 constexpr const char* kWhere = "without it";
 
-/// Why a model cannot be built or called, without the place where its message begins.
-std::string reason_of(std::string message) {
-  const auto begin = std::string(kWhere) + ": ";
-  return message.starts_with(begin) ? message.substr(begin.size()) : message;
+/// Why a model cannot be built or called, as its file spells it.
+Notice without_place(const Notice& notice) {
+  return respelled(notice, [](const OptionPath& path) {
+    const bool has_place = !path.empty() && path.front() == kWhere;
+    return has_place ? path.without_front() : path;
+  });
 }
 
 /// The first attention that runs on another engine without the option; none where the option
@@ -157,17 +145,19 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
   std::set<std::string> left_out = {option.name};
   erase(config, option.place);
   while (true) {
+    Notice reason;
     try {
       compare(whole, model_cost(config, kWhere, seq), result);
       return result;
     } catch (const InputError& error) {
-      result.refusal = reason_of(error.what());
+      reason = without_place(error.notice());
     } catch (const RunError& error) {
-      result.refusal = reason_of(error.what());
+      reason = without_place(error.notice());
     } catch (const c10::Error& error) {
-      result.refusal = error.what_without_backtrace();
+      reason.text = error.what_without_backtrace();
     }
-    const auto* needing = named_in(result.refusal, all, left_out);
+    result.refusal = reason.line();
+    const auto* needing = named_in(reason, all, left_out);
     if (!needing) return result;
     left_out.insert(needing->name);
     result.with.push_back(needing->name);

@@ -53,32 +53,32 @@ ModelTypes& types() {
   return all;
 }
 
-const ModelType& find_type(const std::string& name, const std::string& where) {
+const ModelType& find_type(const std::string& name, const OptionPath& where) {
   const auto found = types().find(name);
   if (found == types().end()) {
-    require(!types_to_come().count(name), where + ": " + name + ": not built yet");
-    throw InputError(where + ": unknown type '" + name + "'" +
-                     detail::nearest_hint(name, model_types()));
+    require(!types_to_come().count(name), at(where), "{}: not built yet", name);
+    detail::unknown(where, "type", name, model_types());
   }
   return found->second;
 }
 
-std::string type_of(const Json& config, const std::string& where) {
+std::string type_of(const Json& config, const OptionPath& where) {
   if (!config.is_object()) detail::wrong_type(where, "an object with a type", config);
   const auto type = config.find("type");
-  require(type != config.end() && type->is_string(), where + ".type: expected the name of a class");
+  require(type != config.end() && type->is_string(), at(where / "type"),
+          "expected the name of a class");
   return type->get<std::string>();
 }
 
 /// Takes the keys that hold for the whole file out of `config`.
-Compat take_compat(Json& config, const std::string& where) {
+Compat take_compat(Json& config, const OptionPath& where) {
   Compat compat;
   if (!config.is_object()) return compat;
   if (config.contains("xt_compat"))
-    read_value(config["xt_compat"], compat.xt_compat, where + ".xt_compat");
+    read_value(config["xt_compat"], compat.xt_compat, where / "xt_compat");
   if (config.contains("python_quirks"))
-    read_value(config["python_quirks"], compat.python_quirks, where + ".python_quirks");
-  require_known_release(compat.xt_compat, where + ".xt_compat");
+    read_value(config["python_quirks"], compat.python_quirks, where / "python_quirks");
+  require_known_release(compat.xt_compat, where / "xt_compat");
   config.erase("xt_compat");
   config.erase("python_quirks");
   return compat;
@@ -100,26 +100,26 @@ void register_model_type(const std::string& name, ModelType type) {
 bool is_model_type(const std::string& name) { return types().count(name) > 0; }
 
 std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place) {
-  const auto& type = find_type(type_of(config, place.where), place.where + ".type");
+  const auto& type = find_type(type_of(config, place.where), place.where / "type");
   return type.build(config, place);
 }
 
 std::shared_ptr<Model> build_model(const Json& config, const std::string& where) {
   ModelPlace place{where};
   auto own = config;
-  place.compat = take_compat(own, where);
+  place.compat = take_compat(own, place.where);
   return build_part(own, place);
 }
 
 bool is_net(const Json& config) {
-  return find_type(type_of(config, "config"), "config.type").is_net;
+  return find_type(type_of(config, "config"), OptionPath("config") / "type").is_net;
 }
 
 Json spell_out(const Json& config) {
   const auto type = type_of(config, "config");
   auto own = config;
   const auto compat = take_compat(own, "config");
-  auto spelled = find_type(type, "config.type").spell_out(own);
+  auto spelled = find_type(type, OptionPath("config") / "type").spell_out(own);
   for (auto& value : spelled) {
     if (is_model(value)) value = spell_out(value);
   }

@@ -11,6 +11,7 @@
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/nn/callable_module.h"
@@ -19,10 +20,10 @@ namespace x_transformers {
 
 /// Where a model stands in what the user gave, and the release of Python that the whole means.
 struct ModelPlace {
-  std::string where;  ///< errors begin with it
+  OptionPath where;  ///< errors begin with it
   Compat compat = {};
 
-  ModelPlace below(const std::string& key) const { return {where + "." + key, compat}; }
+  ModelPlace below(const std::string& key) const { return {where / key, compat}; }
 };
 
 struct ModelType {
@@ -45,11 +46,7 @@ ModelType model_type(Make make) {
     if constexpr (std::invocable<Make, const OptionsType&, const Json&, const ModelPlace&>) {
       return make(options, config, place);
     } else {
-      try {
-        return make(options);
-      } catch (...) {
-        rethrow_at(place.where);
-      }
+      return built(below(place.where), [&] { return make(options); });
     }
   };
   type.help = [] { return options_help<OptionsType>(); };
@@ -73,7 +70,7 @@ std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place);
 bool is_model_type(const std::string& name);
 
 /// A type of model files as a module given as a value.
-CallableModule model_callable(const ModuleSpec& spec, const std::string& where);
+CallableModule model_callable(const ModuleSpec& spec);
 
 // The library's own types, by the file that translates them.
 void register_attend(ModelTypes& types);

@@ -1,10 +1,10 @@
 // Building a stack: names and order of construction are Python's.
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/nn/attention.h"
@@ -18,15 +18,16 @@ AttentionLayersImpl::AttentionLayersImpl(AttentionLayersOptions options)
     : options_(resolve(std::move(options))) {
   validate(options_);
   if (options_.dynamic_pos_bias && options_.attn.data_dependent_alibi)
-    warn_unused("dynamic_pos_bias: changes nothing, attn_data_dependent_alibi stands in its place");
+    warn_unused(at("dynamic_pos_bias"), "changes nothing, {} stands in its place",
+                option("attn_data_dependent_alibi"));
   plan_ = plan_layers(options_);
   const auto warn_of_rest = [&](const char* name, size_t values) {
     const auto layers = plan_.layers.size();
     if (values > std::max<size_t>(layers, 1))
-      warn_unused(
-          fmt::format("{}: of its {} values those after the first {} change nothing, as "
-                      "there are no more layers",
-                      name, values, layers));
+      warn_unused(at(name),
+                  "of its {} values those after the first {} change nothing, as there are no more "
+                  "layers",
+                  values, layers);
   };
   warn_of_rest("shift_tokens", options_.shift_tokens.values.size());
   warn_of_rest("layer_dropout", options_.layer_dropout.values.size());
@@ -189,11 +190,8 @@ void AttentionLayersImpl::build_layers() {
     if (!is_post_norm) layer.pre_norm = add_norm("0");
     if (o.sandwich_norm) layer.post_branch_norm = add_norm("1");
     if (is_post_norm) layer.post_main_norm = add_norm("2");
-    const auto spell = [&](const std::string& message) {
-      return spelled_by_stack(o, layer.step.type, message);
-    };
-    layer.block =
-        scope->register_module("1", make_spelled(spell, [&] { return build_block(layer.step); }));
+    layer.block = scope->register_module(
+        "1", spelled(block_spelling(o, layer.step.type), [&] { return build_block(layer.step); }));
     layer.residual =
         scope->register_module("2", build_residual(layer.step, static_cast<int64_t>(i)));
     if (layer.step.skip_from) {

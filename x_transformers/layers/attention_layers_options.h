@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/feed_forward.h"
 
@@ -275,8 +276,7 @@ AttentionLayersOptions resolve(AttentionLayersOptions options);
 void validate(const AttentionLayersOptions& options);
 
 enum class LayerType;
-/// `message` of a block of this type, with the names that the stack's options have.
-std::string spelled_by_stack(const AttentionLayersOptions& options, LayerType type,
-                             const std::string& message);
+/// How the stack spells the options of its blocks of this type. For as long as `options` lives.
+Spelling block_spelling(const AttentionLayersOptions& options, LayerType type);
 
 }  // namespace x_transformers

@@ -1,15 +1,13 @@
 // What options of a stack go together, and what follows from them.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <initializer_list>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/option_names.h"
 #include "x_transformers/core/rules.h"
-#include "x_transformers/core/warning.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/layers/layer_plan.h"
 
@@ -27,8 +25,19 @@ constexpr KindName kKindNames[] = {{LayersKind::attention_layers, "AttentionLaye
                                    {LayersKind::prefix_decoder, "PrefixDecoder"},
                                    {LayersKind::cross_attender, "CrossAttender"}};
 
-void at_most_one(std::initializer_list<bool> set, const std::string& names) {
-  require(std::count(set.begin(), set.end(), true) <= 1, names + ": at most one of them");
+struct Switch {
+  const char* name;
+  bool is_on;
+};
+
+void at_most_one(std::initializer_list<Switch> switches) {
+  About about;
+  int64_t count = 0;
+  for (const auto& [name, is_on] : switches) {
+    about.options.emplace_back(name);
+    count += is_on;
+  }
+  require(count <= 1, about, "at most one of them");
 }
 
 void check_sizes(const AttentionLayersOptions& o) {
@@ -49,31 +58,31 @@ void check_sizes(const AttentionLayersOptions& o) {
   if (o.rel_pos_bias) require_at_most(o.rel_pos_num_buckets, kLargestSize, "rel_pos_num_buckets");
   if (o.dynamic_pos_bias) {
     require_modules(o.dynamic_pos_bias_mlp_depth, "dynamic_pos_bias_mlp_depth");
-    require(o.dim >= 4, fmt::format("dynamic_pos_bias: needs a dim of 4 or more, got {}", o.dim));
+    require(o.dim >= 4, at("dynamic_pos_bias"), "needs a {} of 4 or more, got {}", option("dim"),
+            o.dim);
   }
 }
 
 void check_positions(const AttentionLayersOptions& o) {
-  at_most_one({o.rotary_pos_emb, o.polar_pos_emb}, "rotary_pos_emb and polar_pos_emb");
-  at_most_one({o.alibi_pos_bias, o.rel_pos_bias, o.dynamic_pos_bias},
-              "alibi_pos_bias, rel_pos_bias and dynamic_pos_bias");
-  at_most_one({o.alibi_pos_bias, o.rel_pos_bias, o.attn.data_dependent_alibi},
-              "alibi_pos_bias, rel_pos_bias and attn_data_dependent_alibi");
-  require(!o.rotary_xpos || o.causal, "rotary_xpos: needs a causal stack (Decoder)");
+  at_most_one({{"rotary_pos_emb", o.rotary_pos_emb}, {"polar_pos_emb", o.polar_pos_emb}});
+  at_most_one({{"alibi_pos_bias", o.alibi_pos_bias},
+               {"rel_pos_bias", o.rel_pos_bias},
+               {"dynamic_pos_bias", o.dynamic_pos_bias}});
+  at_most_one({{"alibi_pos_bias", o.alibi_pos_bias},
+               {"rel_pos_bias", o.rel_pos_bias},
+               {"attn_data_dependent_alibi", o.attn.data_dependent_alibi}});
+  require(!o.rotary_xpos || o.causal, at("rotary_xpos"), "needs a causal stack (Decoder)");
   const auto rotary_dim = o.rotary_emb_dim.value_or(o.attn.dim_head / 2);
-  require(rotary_dim <= o.attn.dim_head,
-          fmt::format("rotary_emb_dim: {} is more than attn_dim_head = {}", rotary_dim,
-                      o.attn.dim_head));
+  expect(rotary_dim <= o.attn.dim_head, at("rotary_emb_dim"), rotary_dim, "at most {} = {}",
+         option("attn_dim_head"), o.attn.dim_head);
   if (o.rotary_pos_emb) {
     require_at_least(rotary_dim, 0, "rotary_emb_dim");  // 0 turns nothing
     // An odd one turns the pair that it begins.
-    require(rotary_dim + rotary_dim % 2 <= o.attn.dim_head,
-            fmt::format("rotary_emb_dim: {} turns pairs of features, and the last has one in "
-                        "attn_dim_head = {}",
-                        rotary_dim, o.attn.dim_head));
-    require(o.rotary_interpolation_factor >= 1.0,
-            fmt::format("rotary_interpolation_factor: expected 1 or more, got {}",
-                        o.rotary_interpolation_factor));
+    require(rotary_dim + rotary_dim % 2 <= o.attn.dim_head, at("rotary_emb_dim"),
+            "{} turns pairs of features, and the last has one in {} = {}", rotary_dim,
+            option("attn_dim_head"), o.attn.dim_head);
+    expect(o.rotary_interpolation_factor >= 1.0, at("rotary_interpolation_factor"),
+           o.rotary_interpolation_factor, "1 or more");
     require_positive(o.rotary_base_rescale_factor, "rotary_base_rescale_factor");
   }
   if (o.rotary_xpos) require_positive(o.rotary_xpos_scale_base, "rotary_xpos_scale_base");
@@ -81,28 +90,33 @@ void check_positions(const AttentionLayersOptions& o) {
   // direction.
   if (o.rel_pos_bias)
     require_at_least(o.rel_pos_num_buckets, o.causal ? 2 : 4, "rel_pos_num_buckets");
-  require(o.rel_pos_num_buckets <= o.rel_pos_max_distance,
-          "rel_pos_num_buckets: must not exceed rel_pos_max_distance");
+  require(o.rel_pos_num_buckets <= o.rel_pos_max_distance, at("rel_pos_num_buckets"),
+          "must not exceed {} = {}", option("rel_pos_max_distance"), o.rel_pos_max_distance);
   require(!o.alibi_pos_bias || o.alibi_num_heads.value_or(o.heads) <= o.heads,
-          "alibi_num_heads: must not exceed heads");
-  require(!o.polar_pos_emb || !o.attn.use_cope,
-          "polar_pos_emb and attn_use_cope: at most one of them, as polar queries do not fit "
-          "contextual positions");
+          at("alibi_num_heads"), "must not exceed {} = {}", option("heads"), o.heads);
+  require(!o.polar_pos_emb || !o.attn.use_cope, among({"polar_pos_emb", "attn_use_cope"}),
+          "at most one of them, as polar queries do not fit contextual positions");
 }
 
 void check_norms(const AttentionLayersOptions& o) {
   if (o.softclamp_output) require_positive(o.softclamp_output_value, "softclamp_output_value");
-  at_most_one({o.use_scalenorm, o.use_rmsnorm, o.use_dynamic_tanh, o.use_derf, o.use_simple_rmsnorm,
-               o.use_adaptive_layernorm, o.use_adaptive_rmsnorm},
-              "use_scalenorm, use_rmsnorm, use_dynamic_tanh, use_derf, use_simple_rmsnorm, "
-              "use_adaptive_layernorm "
-              "and use_adaptive_rmsnorm");
-  at_most_one({o.use_layerscale, o.use_adaptive_layerscale},
-              "use_layerscale and use_adaptive_layerscale");
-  require(o.pre_norm || !o.sandwich_norm, "sandwich_norm: needs pre_norm");
-  require(o.pre_norm || !o.use_dynamic_tanh, "use_dynamic_tanh: needs pre_norm");
+  at_most_one({{"use_scalenorm", o.use_scalenorm},
+               {"use_rmsnorm", o.use_rmsnorm},
+               {"use_dynamic_tanh", o.use_dynamic_tanh},
+               {"use_derf", o.use_derf},
+               {"use_simple_rmsnorm", o.use_simple_rmsnorm},
+               {"use_adaptive_layernorm", o.use_adaptive_layernorm},
+               {"use_adaptive_rmsnorm", o.use_adaptive_rmsnorm}});
+  at_most_one({{"use_layerscale", o.use_layerscale},
+               {"use_adaptive_layerscale", o.use_adaptive_layerscale}});
+  require(o.pre_norm || !o.sandwich_norm, at("sandwich_norm"), "needs {}", option("pre_norm"));
+  require(o.pre_norm || !o.use_dynamic_tanh, at("use_dynamic_tanh"), "needs {}",
+          option("pre_norm"));
+}
+
+void check_resi_dual(const AttentionLayersOptions& o) {
   const auto not_beside_resi_dual = [&](const char* name, bool is_on) {
-    require(!o.resi_dual || !is_on, fmt::format("resi_dual and {}: only one of them", name));
+    require(!o.resi_dual || !is_on, among({"resi_dual", name}), "only one of them");
   };
   not_beside_resi_dual("sandwich_norm", o.sandwich_norm);
   not_beside_resi_dual("use_dynamic_tanh", o.use_dynamic_tanh);
@@ -111,12 +125,12 @@ void check_norms(const AttentionLayersOptions& o) {
   not_beside_resi_dual("scale_residual", o.scale_residual);
   not_beside_resi_dual("unet_skips", o.unet_skips);
   not_beside_resi_dual("softclamp_output", o.softclamp_output);
-  require(!o.resi_dual || o.pre_norm_has_final_norm,
-          "pre_norm_has_final_norm: resi_dual needs its final norm");
-  require(o.resi_dual || o.resi_dual_scale == 1, "resi_dual_scale: needs resi_dual");
-  require(o.resi_dual_scale > 0 && o.resi_dual_scale <= 1,
-          fmt::format("resi_dual_scale: expected a number above 0 and at most 1, got {}",
-                      o.resi_dual_scale));
+  require(!o.resi_dual || o.pre_norm_has_final_norm, at("pre_norm_has_final_norm"),
+          "{} needs its final norm", option("resi_dual"));
+  require(o.resi_dual || o.resi_dual_scale == 1, at("resi_dual_scale"), "needs {}",
+          option("resi_dual"));
+  expect(o.resi_dual_scale > 0 && o.resi_dual_scale <= 1, at("resi_dual_scale"), o.resi_dual_scale,
+         "a number above 0 and at most 1");
 }
 
 void check_order(const AttentionLayersOptions& o) {
@@ -124,21 +138,22 @@ void check_order(const AttentionLayersOptions& o) {
   for (const auto shift : o.shift_tokens.values) {
     require_at_least(shift, 0, "shift_tokens");
     const auto most = (o.dim - 1) / (o.causal ? 1 : 2);  // a part of the features for each shift
-    require(shift <= most,
-            fmt::format("shift_tokens: {} cuts dim = {} into too many parts", shift, o.dim));
+    require(shift <= most, at("shift_tokens"), "{} cuts {} = {} into too many parts", shift,
+            option("dim"), o.dim);
   }
   require_probability(o.cross_attn_tokens_dropout, "cross_attn_tokens_dropout");
   require(!(o.layers_execute_order && o.custom_layers && o.depth),
-          "layers_execute_order, custom_layers and depth: not all three");
+          among({"layers_execute_order", "custom_layers", "depth"}), "not all three");
   require(!o.weight_tie_layers ||
               !(o.custom_layers || o.par_ratio || o.sandwich_coef || o.layers_execute_order),
-          "weight_tie_layers: not with custom_layers, par_ratio, sandwich_coef or "
-          "layers_execute_order");
-  require(!o.weight_tie_layers || o.depth, "weight_tie_layers: needs depth");
-  require(!o.unet_skips || o.custom_layers || !(o.par_ratio || o.sandwich_coef),
-          "unet_skips: par_ratio and sandwich_coef leave no blocks to mirror, so not beside them");
+          at("weight_tie_layers"), "not with {}, {}, {} or {}", option("custom_layers"),
+          option("par_ratio"), option("sandwich_coef"), option("layers_execute_order"));
+  require(!o.weight_tie_layers || o.depth, at("weight_tie_layers"), "needs {}", option("depth"));
+  require(!o.unet_skips || o.custom_layers || !(o.par_ratio || o.sandwich_coef), at("unet_skips"),
+          "{} and {} leave no blocks to mirror, so not beside them", option("par_ratio"),
+          option("sandwich_coef"));
   require(o.num_residual_streams == 1 || !o.gate_residual,
-          "num_residual_streams and gate_residual: only one of them");
+          among({"num_residual_streams", "gate_residual"}), "only one of them");
 }
 
 void check_residual_arguments(const AttentionLayersOptions& o, const LayerPlan& plan) {
@@ -147,16 +162,14 @@ void check_residual_arguments(const AttentionLayersOptions& o, const LayerPlan& 
   const bool has_views = o.qkv_receive_diff_residuals && !o.integrate_layers;
   for (const auto& step : plan.layers) {
     const int64_t views = has_views && step.type == LayerType::attention ? 3 : 1;
-    require(given.num_input_views.value_or(views) == views,
-            fmt::format("residual_fn_kwargs.num_input_views: expected {}, what each branch takes, "
-                        "got {}",
-                        views, given.num_input_views.value_or(views)));
+    const auto given_views = given.num_input_views.value_or(views);
+    expect(given_views == views, at(OptionPath("residual_fn_kwargs") / "num_input_views"),
+           given_views, "{}, what each branch takes", views);
   }
   const auto streams = given.num_residual_streams.value_or(o.num_residual_streams);
-  require(streams == o.num_residual_streams,
-          fmt::format("residual_fn_kwargs.num_residual_streams: expected num_residual_streams = "
-                      "{}, got {}",
-                      o.num_residual_streams, streams));
+  expect(streams == o.num_residual_streams,
+         at(OptionPath("residual_fn_kwargs") / "num_residual_streams"), streams, "{} = {}",
+         option("num_residual_streams"), o.num_residual_streams);
 }
 
 /// Cross attention takes attention's options but for what belongs to one causal sequence; where
@@ -169,46 +182,45 @@ AttentionOptions as_cross_attention(AttentionOptions attn, LayersKind kind) {
   return attn;
 }
 
-/// What is said of the options of one attention.
-std::vector<std::string> complaints(const AttentionOptions& options) {
-  auto messages = unused_options(options);
-  try {
-    validate(options);
-  } catch (const InputError& error) {
-    messages.emplace_back(error.what());
+/// The options of a block that the stack has with `prefix` in front: not those that it has under
+/// the same name.
+template <class BlockOptions>
+Spelling prefixed_options(const std::string& prefix, const BlockOptions& options) {
+  auto names = option_names(options);
+  for (const char* own : {"dim", "heads", "causal"}) names.erase(own);
+  if (prefix == "attn_") {
+    for (const char* own :
+         {"qkv_receive_diff_residuals", "learned_value_residual_mix", "rotate_num_heads"})
+      names.erase(own);
   }
-  return messages;
+  return prefixed(prefix, names);
 }
 
-/// The names of `message` as the stack spells them.
-template <class BlockOptions>
-std::string spelled(const std::string& prefix, const BlockOptions& options,
-                    const std::string& message) {
-  // What the stack has under the same name, and causal, which messages use as a word.
-  const std::set<std::string> same = {"dim", "heads", "causal"};
-  auto owners = same;
-  if (prefix == "attn_") {
-    owners.insert({"qkv_receive_diff_residuals", "learned_value_residual_mix", "rotate_num_heads"});
-  }
-  return with_prefix(prefix, options, owners, message);
+/// The options of cross attention, which has from attention what it is not given itself: what is
+/// said of those alone that it has from attention was given as attention's.
+Spelling cross_attention_spelling(const AttentionLayersOptions& o) {
+  return [&o](const Notice& notice) {
+    const auto own = differing_options(*o.cross_attn, as_cross_attention(o.attn, o.kind));
+    const auto named = notice.named();
+    const bool is_own = std::any_of(named.begin(), named.end(), [&](const OptionPath& path) {
+      return !path.empty() && own.count(path.front()) > 0;
+    });
+    return prefixed_options(is_own ? "cross_attn_" : "attn_", *o.cross_attn)(notice);
+  };
 }
 
 void check_views(const AttentionLayersOptions& o) {
   require(!o.qkv_receive_diff_residuals || o.integrate_layers || o.num_residual_streams > 1,
-          "qkv_receive_diff_residuals: needs num_residual_streams > 1 or integrate_layers");
+          at("qkv_receive_diff_residuals"), "needs {} > 1 or {}", option("num_residual_streams"),
+          option("integrate_layers"));
 }
 
 }  // namespace
 
-std::string spelled_by_stack(const AttentionLayersOptions& o, LayerType type,
-                             const std::string& message) {
-  if (type == LayerType::feed_forward) return spelled("ff_", o.ff, message);
-  if (type == LayerType::attention) return spelled("attn_", o.attn, message);
-  // Of an option that cross attention has from attention, the name that was given is attention's.
-  const auto of_attention = complaints(as_cross_attention(o.attn, o.kind));
-  const bool is_of_attention =
-      std::find(of_attention.begin(), of_attention.end(), message) != of_attention.end();
-  return spelled(is_of_attention ? "attn_" : "cross_attn_", *o.cross_attn, message);
+Spelling block_spelling(const AttentionLayersOptions& o, LayerType type) {
+  if (type == LayerType::feed_forward) return prefixed_options("ff_", o.ff);
+  if (type == LayerType::attention) return prefixed_options("attn_", o.attn);
+  return cross_attention_spelling(o);
 }
 
 std::vector<std::string> AttentionLayersOptions::type_names() {
@@ -258,19 +270,19 @@ void validate(const AttentionLayersOptions& o) {
   check_sizes(o);
   check_positions(o);
   check_norms(o);
+  check_resi_dual(o);
   check_order(o);
   const auto plan = plan_layers(o);
   check_residual_arguments(o, plan);
   // As in Python, options of layers that there are not may contradict each other.
   const auto check = [&](LayerType type, const auto& block_options) {
-    if (plan.count(type) > 0)
-      make_spelled([&](const std::string& message) { return spelled_by_stack(o, type, message); },
-                   [&] {
-                     validate(block_options);
-                     require(block_options.dim_out.value_or(o.dim) == o.dim,
-                             fmt::format("dim_out: the residual has dim = {}, got {}", o.dim,
-                                         block_options.dim_out.value_or(0)));
-                   });
+    if (plan.count(type) == 0) return;
+    spelled(block_spelling(o, type), [&] {
+      validate(block_options);
+      require(block_options.dim_out.value_or(o.dim) == o.dim, at("dim_out"),
+              "the residual has {} = {}, got {}", option("dim"), o.dim,
+              block_options.dim_out.value_or(0));
+    });
   };
   if (plan.count(LayerType::attention) > 0) check_views(o);
   check(LayerType::attention, o.attn);

@@ -2,9 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
+#include <string>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/ops/rows.h"
@@ -12,12 +16,15 @@
 namespace x_transformers {
 namespace {
 
+/// Options of the pool's attention: within attn_kwargs, but for those that the pool has itself.
+OptionPath spell_attention(const OptionPath& path) {
+  static const std::set<std::string> own = {"dim", "dim_context", "heads", "dim_head"};
+  const bool is_own = path.empty() || own.count(path.front()) > 0;
+  return is_own ? path : OptionPath("attn_kwargs") / path;
+}
+
 Attention make_attention(const AttentionOptions& options) {
-  const auto spell = [&](const std::string& message) {
-    return with_prefix("attn_kwargs.", options,
-                       {"dim", "dim_context", "heads", "dim_head", "causal"}, message);
-  };
-  return make_spelled(spell, [&] { return Attention(options); });
+  return spelled(spelled_by(spell_attention), [&] { return Attention(options); });
 }
 
 }  // namespace
@@ -32,19 +39,21 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
   require_modules(o.depth, "depth");
   require_size(o.heads, "heads");
   require_size(o.dim_head, "dim_head");
-  require(!squeeze || o.num_pooled_tokens == 1, "squeeze_output: needs num_pooled_tokens = 1");
-  require(whole_blocks || o.depth == 1, "depth: more than 1 needs use_transformer_blocks");
-  require(!whole_blocks || !o.add_residual,
-          "add_residual: whole blocks have residuals of their own");
+  require(!squeeze || o.num_pooled_tokens == 1, at("squeeze_output"), "needs {} = 1",
+          option("num_pooled_tokens"));
+  require(whole_blocks || o.depth == 1, at("depth"), "more than 1 needs {}",
+          option("use_transformer_blocks"));
+  require(!whole_blocks || !o.add_residual, at("add_residual"),
+          "whole blocks have residuals of their own");
 
   constexpr double kInitScale = 1e-2;
   queries_ = register_parameter("queries", at::randn({o.num_pooled_tokens, o.dim}) * kInitScale);
   const auto dim_context = o.dim_context.value_or(o.dim);
   if (whole_blocks) {
     if (options_to_json(o.attn_kwargs) != options_to_json(AttentionOptions{}))
-      warn_unused(
-          "attn_kwargs: change nothing, whole blocks (use_transformer_blocks, depth > 1) "
-          "have attention of their own");
+      warn_unused(at("attn_kwargs"),
+                  "change nothing, whole blocks ({}, {} > 1) have attention of their own",
+                  option("use_transformer_blocks"), option("depth"));
     AttentionLayersOptions blocks;
     blocks.kind = LayersKind::cross_attender;
     blocks.dim = o.dim;

@@ -1,7 +1,5 @@
 #include "x_transformers/layers/layer_plan.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
@@ -34,8 +32,8 @@ Types default_block(const AttentionLayersOptions& options) {
 Types from_letters(const std::vector<std::string>& letters) {
   Types types;
   for (const auto& letter : letters) {
-    require(letter == "a" || letter == "c" || letter == "f",
-            fmt::format("custom_layers: expected a, c or f, got '{}'", letter));
+    expect(letter == "a" || letter == "c" || letter == "f", at("custom_layers"), letter,
+           "a, c or f");
     types.push_back(letter == "a"   ? LayerType::attention
                     : letter == "c" ? LayerType::cross_attention
                                     : LayerType::feed_forward);
@@ -46,15 +44,13 @@ Types from_letters(const std::vector<std::string>& letters) {
 /// Attention thinned out towards the end (PAR, arXiv:2009.04534).
 Types par_order(Types block, int64_t depth, int64_t par_ratio) {
   const auto par_depth = depth * static_cast<int64_t>(block.size());
-  require(1 < par_ratio && par_ratio <= par_depth,
-          fmt::format("par_ratio: expected 2 to {}, got {}", par_depth, par_ratio));
+  expect(1 < par_ratio && par_ratio <= par_depth, at("par_ratio"), par_ratio, "2 to {}", par_depth);
   std::erase(block, LayerType::feed_forward);
   const auto par_attention = par_depth / par_ratio;
   const auto depth_cut = par_depth * 2 / 3;
   const auto par_width = (depth_cut + depth_cut / par_attention) / par_attention;
   const auto fillers = par_width - static_cast<int64_t>(block.size());
-  require(fillers >= 0,
-          fmt::format("par_ratio: a block of {} layers is too large for it", block.size()));
+  require(fillers >= 0, at("par_ratio"), "a block of {} layers is too large for it", block.size());
   const auto head = repeat(join(block, repeat({LayerType::feed_forward}, fillers)), par_attention);
   return join(head,
               repeat({LayerType::feed_forward}, par_depth - static_cast<int64_t>(head.size())));
@@ -83,14 +79,13 @@ Order layer_order(const AttentionLayersOptions& options) {
     order.types = from_letters(*options.custom_layers);
     return order;
   }
-  require(order.depth.has_value(), "depth: is needed (or custom_layers)");
+  require(order.depth.has_value(), at("depth"), "is needed (or {})", option("custom_layers"));
   if (options.par_ratio) {
     order.types = par_order(block, *order.depth, *options.par_ratio);
   } else if (options.sandwich_coef) {
     const auto coefficient = *options.sandwich_coef;
-    require(
-        coefficient > 0 && coefficient <= *order.depth,
-        fmt::format("sandwich_coef: expected 1 to depth = {}, got {}", *order.depth, coefficient));
+    expect(coefficient > 0 && coefficient <= *order.depth, at("sandwich_coef"), coefficient,
+           "1 to {} = {}", option("depth"), *order.depth);
     order.types = join(join(repeat({LayerType::attention}, coefficient),
                             repeat(block, *order.depth - coefficient)),
                        repeat({LayerType::feed_forward}, coefficient));
@@ -103,9 +98,8 @@ Order layer_order(const AttentionLayersOptions& options) {
 
 template <class T>
 void check_per_layer(const PerLayer<T>& values, size_t layers, const char* name) {
-  require(values.uniform() || values.values.size() >= layers,
-          fmt::format("{}: expected one value or {}, one for each layer, got {}", name, layers,
-                      values.values.size()));
+  expect(values.uniform() || values.values.size() >= layers, at(name), values.values.size(),
+         "one value or {}, one for each layer", layers);
 }
 
 /// U-Net: each block of the latter half takes the input of its mirror block in the first half.
@@ -116,7 +110,8 @@ void add_skips(LayerPlan& plan, int64_t block_length) {
     if (index % block_length == 0 && 2 * (index / block_length) >= plan.depth) joins.push_back(i);
   }
   const auto halves = static_cast<int64_t>(joins.size());
-  require(halves > 0 && plan.depth > 1, "unet_skips: needs a depth of at least 2");
+  require(halves > 0 && plan.depth > 1, at("unet_skips"), "needs a {} of at least 2",
+          option("depth"));
   for (int64_t i = 0; i < halves; ++i)
     plan.layers[joins[i]].skip_from = (halves - 1 - i) * block_length;
 }
@@ -128,8 +123,8 @@ std::vector<int64_t> LayerPlan::order_of(const std::optional<std::vector<int64_t
   const auto count = static_cast<int64_t>(layers.size());
   auto order = *given;
   for (auto& index : order) {
-    require(index >= -count && index < count,
-            fmt::format("layers_execute_order: layer {} of {} does not exist", index, count));
+    require(index >= -count && index < count, at("layers_execute_order"),
+            "layer {} of {} does not exist", index, count);
     if (index < 0) index += count;
   }
   return order;

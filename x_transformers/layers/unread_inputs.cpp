@@ -73,7 +73,7 @@ void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& i
   drop_unless(attends, inputs.attn_bias, "attn_bias", kNoSelfAttention);
   // Beside a bias of the stack's own it is refused.
   drop_unless(!options_.attn.data_dependent_alibi || rel_pos_, inputs.attn_bias, "attn_bias",
-              "attn_data_dependent_alibi stands in its place");
+              text("{} stands in its place", option("attn_data_dependent_alibi")));
   drop_unless(attends, inputs.prefix_attn_len, "prefix_attn_len", kNoSelfAttention);
   drop_unless(attends, inputs.polar_angles, "polar_pos_emb", kNoSelfAttention);
   drop_unless(attends, inputs.polar_key_bias, "polar_pos_emb", nullptr);

@@ -1,9 +1,9 @@
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
@@ -33,7 +33,7 @@ void check_sizes(const TransformerWrapperOptions& o) {
   if (o.mixture_of_softmax) require_size(o.mixture_of_softmax_k, "mixture_of_softmax_k");
   if (o.recycling) require_size(o.train_max_recycle_steps, "train_max_recycle_steps");
   for (const auto& [name, count] : o.embed_num_tokens)
-    require_size(count, ("embed_num_tokens." + name).c_str());
+    require_size(count, OptionPath("embed_num_tokens") / name);
   require_probability(o.emb_dropout, "emb_dropout");
 }
 
@@ -42,36 +42,45 @@ void check_sizes(const TransformerWrapperOptions& o) {
 void validate(const TransformerWrapperOptions& o) {
   check_sizes(o);
   require(!(o.average_pool_embed && o.use_cls_token),
-          "average_pool_embed and use_cls_token: at most one of them");
+          among({"average_pool_embed", "use_cls_token"}), "at most one of them");
   require(!(o.average_pool_embed && o.attn_pool) || resolve(o.attn_layers).causal,
-          "average_pool_embed and attn_pool: at most one of them, unless the stack is causal");
-  require(!(o.use_cls_token && o.attn_pool), "use_cls_token and attn_pool: at most one of them");
-  require(!o.mixture_of_softmax || o.num_output_heads == 1,
-          "mixture_of_softmax: needs num_output_heads = 1");
+          among({"average_pool_embed", "attn_pool"}),
+          "at most one of them, unless the stack is causal");
+  require(!(o.use_cls_token && o.attn_pool), among({"use_cls_token", "attn_pool"}),
+          "at most one of them");
+  require(!o.mixture_of_softmax || o.num_output_heads == 1, at("mixture_of_softmax"),
+          "needs {} = 1", option("num_output_heads"));
   require_positive(o.emb_frac_gradient, "emb_frac_gradient");
   const bool ties = o.tie_embedding && !o.return_only_embed;
-  require(!ties || o.emb_dim.value_or(o.attn_layers.dim) == o.attn_layers.dim,
-          "tie_embedding: needs emb_dim = dim");
-  require(!ties || !o.token_emb || o.token_emb->type == "TokenEmbedding",
-          "tie_embedding: needs a TokenEmbedding as token_emb");
+  require(!ties || o.emb_dim.value_or(o.attn_layers.dim) == o.attn_layers.dim, at("tie_embedding"),
+          "needs {} = {}", option("emb_dim"), option(OptionPath("attn_layers") / "dim"));
+  require(!ties || !o.token_emb || o.token_emb->type == "TokenEmbedding", at("tie_embedding"),
+          "needs a TokenEmbedding as {}", option("token_emb"));
   if (o.memory_tokens_interspersed_every && o.num_memory_tokens.value_or(0) > 0) {
     require_size(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
-    require(o.attn_layers.kind == LayersKind::decoder,
-            "memory_tokens_interspersed_every: needs a Decoder");
+    require(o.attn_layers.kind == LayersKind::decoder, at("memory_tokens_interspersed_every"),
+            "needs a Decoder");
   }
 }
 
 namespace {
 
+CallableModule make_to_logits(const TransformerWrapperOptions& o) {
+  return within("to_logits", [&] { return make_callable(*o.to_logits); });
+}
+
 void warn_of_unused(const TransformerWrapperOptions& o) {
   if (o.attn_z_loss_weight != TransformerWrapperOptions{}.attn_z_loss_weight)
-    warn_unused("attn_z_loss_weight: changes nothing, as in Python; that of a call counts");
+    warn_unused(at("attn_z_loss_weight"), "changes nothing, as in Python; that of a call counts");
   if (!o.to_logits || o.uses_to_logits()) return;
-  make_callable(*o.to_logits, "to_logits");  // what it is, is judged all the same
-  const char* reason = o.return_only_embed ? "return_only_embed makes no logits"
-                       : o.tie_embedding   ? "tie_embedding makes the logits"
-                                           : "num_output_heads > 1 makes heads of its own";
-  warn_unused(fmt::format("to_logits: changes nothing, {}", reason));
+  make_to_logits(o);  // what it is, is judged all the same
+  const auto reason = o.return_only_embed ? text("{} makes no logits", option("return_only_embed"))
+                      : o.tie_embedding
+                          ? text("{} makes the logits", option("tie_embedding"))
+                          : text("{} > 1 makes heads of its own", option("num_output_heads"));
+  UnusedOptions unused(reason, true);
+  unused.add("to_logits", true);
+  warn_unused(unused.notices());
 }
 
 }  // namespace
@@ -81,7 +90,7 @@ TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options
   options_.attn_layers.compat = options_.compat;
   validate(options_);
   warn_of_unused(options_);
-  attn_layers_ = make_part("attn_layers", [&] { return AttentionLayers(options_.attn_layers); });
+  attn_layers_ = within("attn_layers", [&] { return AttentionLayers(options_.attn_layers); });
   const auto dim = attn_layers_->options().dim;
   build_embeddings(dim);
   register_module("attn_layers", attn_layers_);
@@ -91,10 +100,10 @@ TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options
 void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
   const auto& o = options_;
   if (o.token_emb && o.token_emb->type != "TokenEmbedding") {
-    given_token_emb_ = make_callable(*o.token_emb, "token_emb");
+    given_token_emb_ = within("token_emb", [&] { return make_callable(*o.token_emb); });
     given_token_emb_.call = [call = given_token_emb_.call](
                                 const at::Tensor& x, const CallableModule::NamedTensors& given) {
-      return make_part("token_emb", [&] { return call(x, given); });
+      return within("token_emb", [&] { return call(x, given); });
     };
     register_module("token_emb", given_token_emb_.module);
     return;
@@ -103,8 +112,8 @@ void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
   if (o.token_emb) {
     embedding =
         options_from_json<TokenEmbeddingOptions>(Json::parse(o.token_emb->arguments), "token_emb");
-    require_size(embedding.dim, "token_emb.dim");
-    require_size(embedding.num_tokens, "token_emb.num_tokens");
+    require_size(embedding.dim, OptionPath("token_emb") / "dim");
+    require_size(embedding.num_tokens, OptionPath("token_emb") / "num_tokens");
   }
   token_emb_ = register_module("token_emb", TokenEmbedding(embedding));
   token_emb_->init();
@@ -153,7 +162,7 @@ void TransformerWrapperImpl::build_logits(int64_t dim) {
   const auto& o = options_;
   const auto logits_dim = o.logits_dim.value_or(o.num_tokens);
   if (o.uses_to_logits()) {
-    given_to_logits_ = make_callable(*o.to_logits, "to_logits");
+    given_to_logits_ = make_to_logits(o);
     register_module("to_logits", given_to_logits_.module);
   } else if (o.num_output_heads > 1) {
     auto scope = register_module("to_logits", make_scope());
@@ -238,9 +247,8 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
 }
 
 void TransformerWrapperImpl::require_next_token_logits() const {
-  const auto refuse = [](const char* option, bool is_on) {
-    require(!is_on,
-            fmt::format("{}: leaves no logits of each token to predict the next by", option));
+  const auto refuse = [](const char* name, bool is_on) {
+    require(!is_on, at(name), "leaves no logits of each token to predict the next by");
   };
   refuse("use_cls_token", options_.use_cls_token);
   refuse("average_pool_embed", options_.average_pool_embed);
@@ -250,14 +258,12 @@ void TransformerWrapperImpl::require_next_token_logits() const {
 
 void TransformerWrapperImpl::require_language_model() const {
   const auto& o = options_;
-  const auto refuse = [](const char* option, bool is_on, const char* effect) {
-    require(!is_on, fmt::format("{}: cannot train a language model, {}", option, effect));
+  const auto refuse = [](const char* name, bool is_on, const char* effect) {
+    require(!is_on, at(name), "cannot train a language model, {}", effect);
   };
   const auto logits = o.logits_dim.value_or(o.num_tokens);
-  require(logits >= o.num_tokens,
-          fmt::format("logits_dim: expected at least num_tokens = {} to train a language model, "
-                      "got {}",
-                      o.num_tokens, logits));
+  expect(logits >= o.num_tokens, at("logits_dim"), logits,
+         "at least {} = {} to train a language model", option("num_tokens"), o.num_tokens);
   refuse("attn_pool", o.attn_pool, "the logits are of the pooled tokens");
   refuse("return_only_embed", o.return_only_embed, "there are no logits");
   refuse("num_output_heads", o.num_output_heads > 1, "the loss is of one head");

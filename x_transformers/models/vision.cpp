@@ -5,6 +5,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
@@ -28,13 +29,11 @@ void check(const ViTransformerWrapperOptions& o) {
   require_size(o.num_classes, "num_classes");
   require_count(o.num_register_tokens, "num_register_tokens");
   require_probability(o.emb_dropout, "emb_dropout");
-  require(
-      o.image_size % o.patch_size == 0,
-      fmt::format("patch_size: {} does not divide image_size = {}", o.patch_size, o.image_size));
+  require_divides(o.patch_size, "patch_size", o.image_size, "image_size");
   const auto pixels = o.patch_size * o.patch_size;
-  require(pixels <= kLargestSize / o.channels,
-          fmt::format("patch_size: {} pixels of channels = {} are more than {} features", pixels,
-                      o.channels, kLargestSize));
+  require(pixels <= kLargestSize / o.channels, at("patch_size"),
+          "{} pixels of {} = {} are more than {} features", pixels, option("channels"), o.channels,
+          kLargestSize);
 }
 
 }  // namespace
@@ -44,7 +43,7 @@ ViTransformerWrapperImpl::ViTransformerWrapperImpl(ViTransformerWrapperOptions o
   options_.attn_layers.compat = options_.compat;
   const auto& o = options_;
   check(o);
-  attn_layers_ = make_part("attn_layers", [&] { return AttentionLayers(o.attn_layers); });
+  attn_layers_ = within("attn_layers", [&] { return AttentionLayers(o.attn_layers); });
   const auto dim = attn_layers_->options().dim;
   const auto patches = (o.image_size / o.patch_size) * (o.image_size / o.patch_size);
   const auto patch_dim = o.channels * o.patch_size * o.patch_size;

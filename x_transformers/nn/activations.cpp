@@ -87,8 +87,8 @@ struct RReLUOptions {
 class RReLU : public ActivationModule {
  public:
   explicit RReLU(const RReLUOptions& options) : options_(options) {
-    require(options.lower <= options.upper,
-            fmt::format("lower: {} is more than upper = {}", options.lower, options.upper));
+    expect(options.lower <= options.upper, at("lower"), options.lower, "at most {} = {}",
+           option("upper"), options.upper);
   }
   at::Tensor forward(const at::Tensor& x) override {
     return at::rrelu(x, options_.lower, options_.upper, is_training());
@@ -184,14 +184,12 @@ const std::map<std::string, Parameterised>& parameterised() {
 
 void check_numbers(const std::string& type, const Numbers& numbers) {
   if (type == "Hardtanh")
-    require(numbers.at("max_val") > numbers.at("min_val"),
-            fmt::format("max_val: expected more than min_val = {}, got {}", numbers.at("min_val"),
-                        numbers.at("max_val")));
+    expect(numbers.at("max_val") > numbers.at("min_val"), at("max_val"), numbers.at("max_val"),
+           "more than {} = {}", option("min_val"), numbers.at("min_val"));
   if (type == "Softshrink")
-    require(numbers.at("lambd") >= 0,
-            fmt::format("lambd: expected a number of 0 or more, got {}", numbers.at("lambd")));
+    expect(numbers.at("lambd") >= 0, at("lambd"), numbers.at("lambd"), "a number of 0 or more");
   if (type == "CELU")
-    require(numbers.at("alpha") != 0, "alpha: expected a number other than 0, got 0");
+    expect(numbers.at("alpha") != 0, at("alpha"), numbers.at("alpha"), "a number other than 0");
 }
 
 /// Hardtanh's bounds as older versions of torch name them, which newer ones still take.
@@ -202,48 +200,43 @@ std::string newer_name(const std::string& type, const std::string& name) {
 }
 
 /// Removes `inplace`, which changes no number.
-void take_inplace(Json& arguments, const std::string& where) {
+void take_inplace(Json& arguments) {
   bool inplace = false;
   if (!arguments.contains("inplace")) return;
-  read_value(arguments["inplace"], inplace, where + ".inplace");
+  read_value(arguments["inplace"], inplace, "inplace");
   arguments.erase("inplace");
 }
 
 std::shared_ptr<ActivationModule> with_numbers(const std::string& type,
-                                               const Parameterised& activation, Json arguments,
-                                               const std::string& where) {
+                                               const Parameterised& activation, Json arguments) {
   auto numbers = activation.defaults;
   std::vector<std::string> known;
   for (const auto& [name, value] : numbers) known.push_back(name);
-  if (activation.has_inplace) take_inplace(arguments, where);
+  if (activation.has_inplace) take_inplace(arguments);
   for (const auto& [given, value] : arguments.items()) {
     const auto found = numbers.find(newer_name(type, given));
-    require(found != numbers.end(), fmt::format("{}: unknown key '{}'{}", where, given,
-                                                detail::nearest_hint(given, known)));
-    read_value(value, found->second, fmt::format("{}.{}", where, given));
+    if (found == numbers.end()) detail::unknown({}, "key", given, known);
+    read_value(value, found->second, given);
   }
-  make_part(where.c_str(), [&] { check_numbers(type, numbers); });
+  check_numbers(type, numbers);
   return std::make_shared<FunctionActivation>(
       [function = activation.function, numbers](const at::Tensor& x) {
         return function(x, numbers);
       });
 }
 
-/// Makes an activation; the string is the place of its specification, for errors.
-using Make =
-    std::function<std::shared_ptr<ActivationModule>(const ModuleSpec&, const std::string&)>;
+using Make = std::function<std::shared_ptr<ActivationModule>(const ModuleSpec&)>;
 
 template <Options T>
 Make from_options(std::shared_ptr<ActivationModule> (*make)(const T&)) {
-  return [make](const ModuleSpec& spec, const std::string& where) {
-    const auto options = options_from_json<T>(Json::parse(spec.arguments), where);
-    return make_part(where.c_str(), [&] { return make(options); });
+  return [make](const ModuleSpec& spec) {
+    return make(options_from_json<T>(Json::parse(spec.arguments), OptionPath()));
   };
 }
 
 std::shared_ptr<ActivationModule> make_gelu(const GELUOptions& options) {
-  require(options.approximate == "none" || options.approximate == "tanh",
-          "approximate: expected none or tanh, got '" + options.approximate + "'");
+  expect(options.approximate == "none" || options.approximate == "tanh", at("approximate"),
+         options.approximate, "none or tanh");
   return make_activation(options.approximate == "tanh" ? Activation::gelu_tanh : Activation::gelu);
 }
 
@@ -360,23 +353,19 @@ std::vector<std::string> activation_names() {
   return known;
 }
 
-std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec,
-                                                  const std::string& where) {
+std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec) {
   const auto& type = spec.type;
   auto arguments = Json::parse(spec.arguments);
-  if (const auto found = with_options().find(type); found != with_options().end()) {
-    return found->second(spec, where);
-  }
-  if (const auto found = parameterised().find(type); found != parameterised().end()) {
-    return with_numbers(type, found->second, arguments, where);
-  }
+  if (const auto found = with_options().find(type); found != with_options().end())
+    return found->second(spec);
+  if (const auto found = parameterised().find(type); found != parameterised().end())
+    return with_numbers(type, found->second, arguments);
   const auto plain = plain_activations().find(type);
   const auto function = functions().find(type);
-  require(plain != plain_activations().end() || function != functions().end(),
-          where + ": unknown activation '" + type + "'" +
-              detail::nearest_hint(type, activation_names()));
-  if (with_inplace().count(type)) take_inplace(arguments, where);
-  require(arguments.empty(), where + ": " + type + " takes no arguments, got " + arguments.dump());
+  if (plain == plain_activations().end() && function == functions().end())
+    detail::unknown({}, "activation", type, activation_names());
+  if (with_inplace().count(type)) take_inplace(arguments);
+  require(arguments.empty(), About{}, "{} takes no arguments, got {}", type, arguments.dump());
   if (plain != plain_activations().end()) return make_activation(plain->second);
   return std::make_shared<FunctionActivation>(function->second);
 }

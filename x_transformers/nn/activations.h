@@ -51,10 +51,9 @@ std::shared_ptr<ActivationModule> make_softmax_activation(const SoftmaxOptions& 
 std::shared_ptr<ActivationModule> make_activation(Activation activation);
 
 /// An activation of torch.nn by its name and arguments: GELU, ReLU, SiLU, SELU, ELU, Tanh, Sigmoid,
-/// Softplus, Mish, ... or ReluSquared, SoLU. Throws InputError, naming `where` and the nearest
-/// known one, for another.
-std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec,
-                                                  const std::string& where = "custom_activation");
+/// Softplus, Mish, ... or ReluSquared, SoLU. Throws InputError, with the nearest known one, for
+/// another.
+std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec);
 
 /// The names that make_activation knows.
 std::vector<std::string> activation_names();

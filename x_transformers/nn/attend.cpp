@@ -7,6 +7,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/linear.h"
@@ -18,36 +19,37 @@ void validate(const ScoreOptions& options, bool causal) {
   const int normalisers =
       options.sigmoid + options.hard + options.gumbel_softmax + options.sparse_topk.has_value();
   require(normalisers + options.l2_distance <= 1,
-          "sigmoid, hard, l2_distance, gumbel_softmax and sparse_topk: at most one of them");
-  require(!options.selective || causal, "selective: needs causal attention");
-  require(!options.softclamp_logits || options.logit_softclamp_value > 0,
-          fmt::format("logit_softclamp_value: expected a positive number, got {}",
-                      options.logit_softclamp_value));
+          among({"sigmoid", "hard", "l2_distance", "gumbel_softmax", "sparse_topk"}),
+          "at most one of them");
+  require(!options.selective || causal, at("selective"), "needs causal attention");
+  if (options.softclamp_logits)
+    require_positive(options.logit_softclamp_value, "logit_softclamp_value");
   require_probability(options.dropout, "dropout");
   require_positive(options.sparse_topk, "sparse_topk");
   if (options.gumbel_softmax) require_positive(options.gumbel_softmax_temp, "gumbel_softmax_temp");
 }
 
-std::vector<std::string> unused_options(const ScoreOptions& options) {
-  UnusedOptions unused("custom_attn_fn stands in its place", options.custom_attn_fn.has_value());
+std::vector<Notice> unused_options(const ScoreOptions& options) {
+  UnusedOptions unused(text("{} stands in its place", option("custom_attn_fn")),
+                       options.custom_attn_fn.has_value());
   unused.add("sigmoid", options.sigmoid);
   unused.add("hard", options.hard);
   unused.add("gumbel_softmax", options.gumbel_softmax);
   unused.add("sparse_topk", options.sparse_topk.has_value());
-  return unused.messages();
+  return unused.notices();
 }
 
 void warn_of_packing(const ScoreOptions& options, bool is_given, const std::string& prefix,
                      const std::string& arguments) {
   if (options.flash_pack_seq == is_given) return;
-  const auto option = prefix + "flash_pack_seq";
+  const auto packs = option(prefix + "flash_pack_seq");
   if (is_given) {
-    warn_unused(fmt::format("{}: change nothing, {} is off", arguments, option));
+    warn_unused(About{}, "{}: change nothing, {} is off", arguments, packs);
     return;
   }
-  require(!options.flash,
-          fmt::format("{}: are needed, as {} and {}flash are on", arguments, option, prefix));
-  warn_unused(fmt::format("{}: changes nothing, as there are no {}", option, arguments));
+  require(!options.flash, About{}, "{}: are needed, as {} and {} are on", arguments, packs,
+          option(prefix + "flash"));
+  warn_unused(at(packs), "changes nothing, as there are no {}", arguments);
 }
 
 Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std::move(options)) {
@@ -70,14 +72,15 @@ Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std
 void Attend::build_custom_function() {
   custom_ = options_.custom_attn_fn->function;
   if (custom_) return;
-  const auto callable = make_callable(*options_.custom_attn_fn, "custom_attn_fn");
+  const auto callable =
+      within("custom_attn_fn", [&] { return make_callable(*options_.custom_attn_fn); });
   register_module("attn_fn", callable.module);
   custom_ = callable;
 }
 
 /// A 1x1 convolution that starts as identity.
 at::Tensor Attend::add_talking_heads(const char* name) {
-  require(options_.heads > 0, "heads: talking heads need the number of heads");
+  require(options_.heads > 0, at("heads"), "talking heads need the number of heads");
   require_at_most(options_.heads, kLargestSize, "heads");
   auto scope = register_module(name, make_scope());
   return scope->register_parameter(

@@ -9,6 +9,7 @@
 #include <optional>
 #include <utility>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/position_bias.h"
@@ -123,8 +124,8 @@ struct AttendOptions : ScoreOptions {
 
 /// Throws InputError for impossible combinations.
 void validate(const ScoreOptions& options, bool causal);
-/// What the options say that changes nothing beside the others, a message each.
-std::vector<std::string> unused_options(const ScoreOptions& options);
+/// What the options say that changes nothing beside the others.
+std::vector<Notice> unused_options(const ScoreOptions& options);
 /// Warns where packed sequences are on but not given, or given but not on: `prefix` stands before
 /// the options' names, `arguments` is what gives them. Throws InputError where flash needs them.
 void warn_of_packing(const ScoreOptions& options, bool is_given, const std::string& prefix = "",

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/notice.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/block.h"
@@ -165,8 +166,8 @@ inline int64_t key_value_heads(const AttentionOptions& options) {
 
 /// Throws InputError for impossible combinations.
 void validate(const AttentionOptions& options);
-/// What the options say that changes nothing beside the others, a message each.
-std::vector<std::string> unused_options(const AttentionOptions& options);
+/// What the options say that changes nothing beside the others.
+std::vector<Notice> unused_options(const AttentionOptions& options);
 
 /// Throws InputError, with `name`, unless keys and values given from outside fit: [batch, h, m,
 /// dim_head] and [batch, h, m, value_dim_head], where h divides heads. Undefined keys are absent.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/fold_axially.h"
@@ -79,8 +80,8 @@ void AttentionImpl::build_outputs() {
 
 void AttentionImpl::build_hybrid() {
   const auto& o = options_;
-  hybrid_module_ =
-      fold_axially(*o.hybrid_fold_axial_dim, make_callable(*o.hybrid_module, "hybrid_module"));
+  const auto hybrid = within("hybrid_module", [&] { return make_callable(*o.hybrid_module); });
+  hybrid_module_ = fold_axially(*o.hybrid_fold_axial_dim, hybrid);
   register_module("hybrid_module", hybrid_module_.module);
   auto norms = register_module("hybrid_norms", make_scope());
   hybrid_out_norm_ = norms->register_module(

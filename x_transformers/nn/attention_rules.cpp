@@ -1,6 +1,4 @@
 // What options of Attention go together.
-#include <fmt/format.h>
-
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/warning.h"
@@ -11,39 +9,40 @@ namespace x_transformers {
 namespace {
 
 void check_heads(const AttentionOptions& o) {
-  require(!(o.kv_heads && o.one_kv_head), "kv_heads and one_kv_head: only one of them");
+  require(!(o.kv_heads && o.one_kv_head), among({"kv_heads", "one_kv_head"}), "only one of them");
   const auto kv_heads = key_value_heads(o);
   require_positive(kv_heads, "kv_heads");
-  require(o.heads % kv_heads == 0,
-          fmt::format("kv_heads: {} does not divide heads = {}", kv_heads, o.heads));
+  require_divides(kv_heads, "kv_heads", o.heads, "heads");
   const auto rotated = o.latent_rope_subheads.value_or(o.rotate_num_heads.value_or(o.heads));
-  require(rotated > 0 && rotated <= o.heads,
-          fmt::format("{}: expected 1 to heads = {}, got {}",
-                      o.latent_rope_subheads ? "latent_rope_subheads" : "rotate_num_heads", o.heads,
-                      rotated));
-  require(rotated == o.heads || kv_heads == o.heads,
-          "rotate_num_heads: fewer than heads need kv_heads = heads");
+  expect(rotated > 0 && rotated <= o.heads,
+         at(o.latent_rope_subheads ? "latent_rope_subheads" : "rotate_num_heads"), rotated,
+         "1 to {} = {}", option("heads"), o.heads);
+  require(rotated == o.heads || kv_heads == o.heads, at("rotate_num_heads"),
+          "fewer than {} need {} = {}", option("heads"), option("kv_heads"), option("heads"));
 }
 
 void check_latents(const AttentionOptions& o) {
   if (o.use_latent_q) require_size(o.dim_latent_q, "dim_latent_q");
   if (o.use_latent_kv) require_size(o.dim_latent_kv, "dim_latent_kv");
-  require(!o.use_latent_q || o.dim_latent_q, "use_latent_q: needs dim_latent_q");
-  require(!o.use_latent_kv || o.dim_latent_kv, "use_latent_kv: needs dim_latent_kv");
+  require(!o.use_latent_q || o.dim_latent_q, at("use_latent_q"), "needs {}",
+          option("dim_latent_q"));
+  require(!o.use_latent_kv || o.dim_latent_kv, at("use_latent_kv"), "needs {}",
+          option("dim_latent_kv"));
   require(!o.latent_rope_subheads || !o.rotate_num_heads,
-          "latent_rope_subheads and rotate_num_heads: only one of them");
-  require(!o.latent_rope_subheads || o.use_latent_kv, "latent_rope_subheads: needs use_latent_kv");
+          among({"latent_rope_subheads", "rotate_num_heads"}), "only one of them");
+  require(!o.latent_rope_subheads || o.use_latent_kv, at("latent_rope_subheads"), "needs {}",
+          option("use_latent_kv"));
   const auto kv_heads = key_value_heads(o);
-  require(o.latent_rope_subheads.value_or(0) <= kv_heads,
-          fmt::format("latent_rope_subheads: {} of them are more than kv_heads = {}",
-                      o.latent_rope_subheads.value_or(0), kv_heads));
+  const auto rotated = o.latent_rope_subheads.value_or(0);
+  expect(rotated <= kv_heads, at("latent_rope_subheads"), rotated, "at most {} = {}",
+         option("kv_heads"), kv_heads);
   require(!o.use_latent_kv || !o.qkv_receive_diff_residuals,
-          "use_latent_kv and qkv_receive_diff_residuals: only one of them");
+          among({"use_latent_kv", "qkv_receive_diff_residuals"}), "only one of them");
 }
 
 void check_hybrid(const AttentionOptions& o) {
-  require(!o.hybrid_module || o.hybrid_fold_axial_dim,
-          "hybrid_module: needs hybrid_fold_axial_dim (1: the module sees the sequence as it is)");
+  require(!o.hybrid_module || o.hybrid_fold_axial_dim, at("hybrid_module"),
+          "needs {} (1: the module sees the sequence as it is)", option("hybrid_fold_axial_dim"));
   require_size(o.hybrid_fold_axial_dim, "hybrid_fold_axial_dim");
 }
 
@@ -72,26 +71,23 @@ void validate(const AttentionOptions& o) {
   check_hybrid(o);
   validate(static_cast<const ScoreOptions&>(o), o.causal);
   if (o.qk_norm) {
-    require(o.qk_norm_groups > 0 && o.dim_head % o.qk_norm_groups == 0,
-            fmt::format("qk_norm_groups: {} does not divide dim_head = {}", o.qk_norm_groups,
-                        o.dim_head));
-    require(o.dim_head / o.qk_norm_groups > 2,
-            fmt::format("qk_norm_groups: leaves groups of {} features, expected more than 2",
-                        o.dim_head / o.qk_norm_groups));
+    require_divides(o.qk_norm_groups, "qk_norm_groups", o.dim_head, "dim_head");
+    require(o.dim_head / o.qk_norm_groups > 2, at("qk_norm_groups"),
+            "leaves groups of {} features, expected more than 2", o.dim_head / o.qk_norm_groups);
   }
-  require(!o.use_cope || o.causal, "use_cope: needs causal attention");
+  require(!o.use_cope || o.causal, at("use_cope"), "needs causal attention");
   require(!o.data_dependent_alibi_per_row || !o.data_dependent_alibi || o.causal,
-          "data_dependent_alibi_per_row: needs causal attention");
+          at("data_dependent_alibi_per_row"), "needs causal attention");
 }
 
-std::vector<std::string> unused_options(const AttentionOptions& o) {
-  auto messages = unused_options(static_cast<const ScoreOptions&>(o));
-  UnusedOptions unused("there is no hybrid_module", !o.hybrid_module);
+std::vector<Notice> unused_options(const AttentionOptions& o) {
+  auto notices = unused_options(static_cast<const ScoreOptions&>(o));
+  UnusedOptions unused(text("there is no {}", option("hybrid_module")), !o.hybrid_module);
   unused.add("hybrid_fold_axial_dim", o.hybrid_fold_axial_dim.has_value());
   unused.add("hybrid_mask_kwarg", o.hybrid_mask_kwarg.has_value());
   unused.add("hybrid_learned_mix", o.hybrid_learned_mix);
-  for (const auto& message : unused.messages()) messages.push_back(message);
-  return messages;
+  for (const auto& notice : unused.notices()) notices.push_back(notice);
+  return notices;
 }
 
 }  // namespace x_transformers

@@ -24,7 +24,7 @@ class CallableActivation : public ActivationModule {
 std::shared_ptr<ActivationModule> make_callable_activation(const ModuleSpec& spec) {
   const auto names = activation_names();
   if (std::find(names.begin(), names.end(), spec.type) != names.end()) return make_activation(spec);
-  return std::make_shared<CallableActivation>(make_callable(spec, "custom_activation"));
+  return std::make_shared<CallableActivation>(make_callable(spec));
 }
 
 }  // namespace x_transformers

@@ -34,8 +34,8 @@ std::vector<std::string> known_types() {
   return names;
 }
 
-CallableModule activation_callable(const ModuleSpec& spec, const std::string& where) {
-  const auto activation = make_activation(spec, where);
+CallableModule activation_callable(const ModuleSpec& spec) {
+  const auto activation = make_activation(spec);
   return {activation,
           [activation, type = spec.type](const at::Tensor& x, const auto& arguments) {
             require_no_arguments(type, arguments);
@@ -51,14 +51,12 @@ void register_callable(const std::string& type, MakeCallable make) {
   registry().types.emplace(type, std::move(make));
 }
 
-CallableModule make_callable(const ModuleSpec& spec, const std::string& where) {
-  if (const auto make = find_type(spec.type)) return make(spec, where);
+CallableModule make_callable(const ModuleSpec& spec) {
+  if (const auto make = find_type(spec.type)) return make(spec);
   const auto activations = activation_names();
-  if (std::find(activations.begin(), activations.end(), spec.type) != activations.end()) {
-    return activation_callable(spec, where);
-  }
-  throw InputError(where + ".type: unknown type '" + spec.type + "'" +
-                   detail::nearest_hint(spec.type, known_types()));
+  if (std::find(activations.begin(), activations.end(), spec.type) != activations.end())
+    return activation_callable(spec);
+  detail::unknown("type", "type", spec.type, known_types());
 }
 
 void require_no_arguments(const std::string& type, const CallableModule::NamedTensors& arguments) {

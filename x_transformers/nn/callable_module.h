@@ -1,7 +1,7 @@
 // Modules given as values (token_emb, to_logits, hybrid_module, custom_attn_fn), by the names of
 // their types. A C++ user adds types of their own:
 //
-//   register_callable("MyModule", [](const ModuleSpec& spec, const std::string& where) {
+//   register_callable("MyModule", [](const ModuleSpec& spec) {
 //     auto module = std::make_shared<MyModule>(...);
 //     return CallableModule{module, [module](const at::Tensor& x, const auto&) {
 //                             return CallableModule::Result{module->forward(x), {}};
@@ -41,17 +41,17 @@ struct CallableModule {
   }
 };
 
-/// Makes a module of `spec`; `where` is for error messages.
-using MakeCallable =
-    std::function<CallableModule(const ModuleSpec& spec, const std::string& where)>;
+/// Makes a module of `spec`; its errors are of the options within it.
+using MakeCallable = std::function<CallableModule(const ModuleSpec& spec)>;
 
 /// Makes `type` known to make_callable. A type that is known already stays as it is.
 void register_callable(const std::string& type, MakeCallable make);
 
 /// The module that `spec` names: one of nn/callable_types.h (Linear, Embedding, FeedForward, norms,
 /// dropouts, GRU, LSTM, ...), an activation (nn/activations.h), or a registered type. Throws
-/// InputError, naming `where` and the nearest known type, for another.
-CallableModule make_callable(const ModuleSpec& spec, const std::string& where);
+/// InputError, with the nearest known type, for another; the caller says of which option
+/// (core/spelling.h, within).
+CallableModule make_callable(const ModuleSpec& spec);
 
 /// Throws InputError unless `arguments` is empty; `type` is for the message.
 void require_no_arguments(const std::string& type, const CallableModule::NamedTensors& arguments);

@@ -122,13 +122,8 @@ bool share_storage(const std::vector<at::Tensor>& tensors) {
 /// A type whose constructor takes `OptionsType`.
 template <class OptionsType>
 MakeCallable maker(CallableModule (*make)(const OptionsType&)) {
-  return [make](const ModuleSpec& spec, const std::string& where) {
-    const auto options = options_from_json<OptionsType>(Json::parse(spec.arguments), where);
-    try {
-      return make(options);
-    } catch (...) {
-      rethrow_at(where);
-    }
+  return [make](const ModuleSpec& spec) {
+    return make(options_from_json<OptionsType>(Json::parse(spec.arguments), OptionPath()));
   };
 }
 
@@ -168,9 +163,9 @@ CallableModule make_embedding(const EmbeddingModuleOptions& options) {
   require_size(options.embedding_dim, "embedding_dim");
   const auto& padding = options.padding_idx;
   require(!padding || (*padding < options.num_embeddings && *padding >= -options.num_embeddings),
-          fmt::format("padding_idx: {} is not below num_embeddings = {}", padding.value_or(0),
-                      options.num_embeddings));
-  require(!options.sparse, "sparse: not built yet, expected false (gradients are dense)");
+          at("padding_idx"), "{} is not below {} = {}", padding.value_or(0),
+          option("num_embeddings"), options.num_embeddings);
+  require(!options.sparse, at("sparse"), "not built yet, expected false (gradients are dense)");
   torch::nn::EmbeddingOptions embedding(options.num_embeddings, options.embedding_dim);
   embedding.padding_idx(padding).max_norm(options.max_norm).norm_type(options.norm_type);
   embedding.scale_grad_by_freq(options.scale_grad_by_freq);
@@ -242,8 +237,8 @@ CallableModule make_gru(const GRUModuleOptions& options) {
 
 CallableModule make_rnn(const RNNModuleOptions& options) {
   auto rnn = recurrent_options<torch::nn::RNNOptions>(options);
-  require(options.nonlinearity == "tanh" || options.nonlinearity == "relu",
-          "nonlinearity: expected tanh or relu, got '" + options.nonlinearity + "'");
+  expect(options.nonlinearity == "tanh" || options.nonlinearity == "relu", at("nonlinearity"),
+         options.nonlinearity, "tanh or relu");
   if (options.nonlinearity == "tanh")
     rnn.nonlinearity(torch::kTanh);
   else
@@ -255,9 +250,9 @@ CallableModule make_rnn(const RNNModuleOptions& options) {
 /// given.
 CallableModule make_lstm(const LSTMModuleOptions& options) {
   auto projected = recurrent_options<torch::nn::LSTMOptions>(options);
-  require(options.proj_size >= 0 && options.proj_size < options.hidden_size,
-          fmt::format("proj_size: expected 0, or a size below hidden_size = {}, got {}",
-                      options.hidden_size, options.proj_size));
+  expect(options.proj_size >= 0 && options.proj_size < options.hidden_size, at("proj_size"),
+         options.proj_size, "0, or a size below {} = {}", option("hidden_size"),
+         options.hidden_size);
   projected.proj_size(options.proj_size);
   torch::nn::LSTM lstm(projected);
   return recurrent("LSTM", lstm, options,
@@ -378,9 +373,9 @@ CallableModule make_causal_conv1d(const CausalConv1dOptions& options) {
   require_size(options.dim, "dim");
   require_size(options.dim_out, "dim_out");
   require_size(options.kernel_size, "kernel_size");
-  require(!options.depthwise || options.dim_out.value_or(options.dim) % options.dim == 0,
-          fmt::format("dim_out: with depthwise expected a multiple of dim = {}, got {}",
-                      options.dim, options.dim_out.value_or(options.dim)));
+  const auto dim_out = options.dim_out.value_or(options.dim);
+  expect(!options.depthwise || dim_out % options.dim == 0, at("dim_out"), dim_out,
+         "a multiple of {} = {} with {}", option("dim"), options.dim, option("depthwise"));
   const auto module = std::make_shared<CausalConv1d>(options);
   return {module,
           [module](const at::Tensor& x, const NamedTensors& arguments) {

@@ -77,8 +77,7 @@ ScaledSinusoidalEmbedding::ScaledSinusoidalEmbedding(const ScaledSinusoidalEmbed
   const auto dim = o.dim;
   require_size(dim, "dim");
   scale_ = register_parameter("scale", at::full({1}, 1.0 / std::sqrt(static_cast<double>(dim))));
-  require(dim % 2 == 0,
-          "scaled_sinu_pos_emb: expected an even embedding dimension, got " + std::to_string(dim));
+  expect(dim % 2 == 0, at("scaled_sinu_pos_emb"), dim, "an even embedding dimension");
 }
 
 at::Tensor ScaledSinusoidalEmbedding::forward(int64_t length, const Positions& positions,

@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/callable_activation.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/linear.h"
@@ -16,9 +17,13 @@
 namespace x_transformers {
 
 namespace {
+std::shared_ptr<ActivationModule> make_custom_activation(const ModuleSpec& spec) {
+  return within("custom_activation", [&] { return make_callable_activation(spec); });
+}
+
 std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& options,
                                                     int64_t inner_dim) {
-  if (options.custom_activation) return make_callable_activation(*options.custom_activation);
+  if (options.custom_activation) return make_custom_activation(*options.custom_activation);
   if (options.relu_squared) return make_activation(Activation::relu_squared);
   if (options.solu) return std::make_shared<SoLU>(inner_dim);
   return make_activation(options.swish ? Activation::silu : Activation::gelu);
@@ -29,14 +34,15 @@ void validate(const FeedForwardOptions& options) {
   require_size(options.dim, "dim");
   require_size(options.dim_out, "dim_out");
   const auto hidden = static_cast<double>(options.dim) * options.mult;
-  require(hidden >= 1, fmt::format("mult: {} leaves no hidden features", options.mult));
-  require(hidden <= kLargestSize,
-          fmt::format("mult: expected {} hidden features or fewer, got dim * {} = {}", kLargestSize,
-                      options.mult, hidden));
-  require(!(options.relu_squared && options.solu), "relu_squared and solu: at most one of them");
+  require(hidden >= 1, at("mult"), "{} leaves no hidden features", options.mult);
+  require(hidden <= kLargestSize, at("mult"),
+          "expected {} hidden features or fewer, got {} * {} = {}", kLargestSize, option("dim"),
+          options.mult, hidden);
+  require(!(options.relu_squared && options.solu), among({"relu_squared", "solu"}),
+          "at most one of them");
   require_probability(options.dropout, "dropout");
   require_probability(options.sublayer_dropout, "sublayer_dropout");
-  if (options.custom_activation) make_callable_activation(*options.custom_activation);
+  if (options.custom_activation) make_custom_activation(*options.custom_activation);
 }
 
 std::string FeedForwardImpl::cache_refusal() const {

@@ -33,7 +33,7 @@ void ScoreProgram::put(std::shared_ptr<const HeldStage> stage) {
   *next = std::move(stage);
 }
 
-ScoreProgram ScoreProgram::with_tensors(const TensorMap& map) const {
+ScoreProgram ScoreProgram::with_tensors(const TensorFunction& map) const {
   auto changed = *this;
   for (auto& stage : changed.stages_) stage = stage->with_tensors(map);
   return changed;

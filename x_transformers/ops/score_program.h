@@ -23,7 +23,7 @@ StageType stage_type() {
   return &tag;
 }
 
-using TensorMap = std::function<at::Tensor(const at::Tensor&)>;
+using TensorFunction = std::function<at::Tensor(const at::Tensor&)>;
 
 /// A stage of any type, as a program holds it.
 class HeldStage {
@@ -35,7 +35,7 @@ class HeldStage {
   /// What the stage does, in the reference.
   virtual void apply(ScoreMatrix& matrix) const = 0;
   /// The stage with `map` of each of its tensors.
-  virtual std::shared_ptr<const HeldStage> with_tensors(const TensorMap& map) const = 0;
+  virtual std::shared_ptr<const HeldStage> with_tensors(const TensorFunction& map) const = 0;
 
  protected:
   HeldStage(StageType type, const char* name, ScorePlace place)
@@ -54,7 +54,7 @@ class Held final : public HeldStage {
       : HeldStage(stage_type<Stage>(), Stage::kName, Stage::kPlace), stage_(std::move(stage)) {}
   const Stage& stage() const { return stage_; }
   void apply(ScoreMatrix& matrix) const override { stage_.apply(matrix); }
-  std::shared_ptr<const HeldStage> with_tensors(const TensorMap& map) const override {
+  std::shared_ptr<const HeldStage> with_tensors(const TensorFunction& map) const override {
     auto changed = stage_;
     const auto change = [&](at::Tensor& t) {
       if (t.defined()) t = map(t);
@@ -101,7 +101,7 @@ class ScoreProgram {
 
   const Stages& stages() const { return stages_; }
   /// The program with `map` of each tensor of its stages.
-  ScoreProgram with_tensors(const TensorMap& map) const;
+  ScoreProgram with_tensors(const TensorFunction& map) const;
 
  private:
   void put(std::shared_ptr<const HeldStage> stage);

@@ -17,7 +17,7 @@ struct AdamW::Group {
 
 void validate(const AdamWOptions& options) {
   const auto check = [](const char* name, double value, bool holds, const char* expected) {
-    require(holds, fmt::format("{}: expected {}, got {}", name, expected, value));
+    expect(holds, at(name), value, "{}", expected);
   };
   const auto& o = options;
   check("learning_rate", o.learning_rate, o.learning_rate > 0, "a number above 0");

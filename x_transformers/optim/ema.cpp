@@ -1,7 +1,6 @@
 #include "x_transformers/optim/ema.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/optim/state.h"
@@ -9,8 +8,7 @@
 namespace x_transformers {
 
 Ema::Ema(NamedTensors weights, double decay) : weights_(std::move(weights)), decay_(decay) {
-  require(decay > 0.0 && decay < 1.0,
-          fmt::format("ema_decay: expected a number between 0 and 1, got {}", decay));
+  expect(decay > 0.0 && decay < 1.0, at("ema_decay"), decay, "a number between 0 and 1");
   const at::NoGradGuard no_grad;
   for (const at::Tensor& weight : weights_.tensors)
     sums_.push_back(at::zeros_like(weight, at::kFloat));

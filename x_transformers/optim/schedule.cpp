@@ -12,7 +12,7 @@ ScheduleShape schedule_shape(const std::string& name) {
   if (name == "constant") return ScheduleShape::kConstant;
   if (name == "cosine") return ScheduleShape::kCosine;
   if (name == "linear") return ScheduleShape::kLinear;
-  throw InputError("schedule: expected constant, cosine or linear, got '" + name + "'");
+  throw InputError(Notice{at("schedule"), {}, "constant, cosine or linear", "'" + name + "'"});
 }
 
 double Schedule::ratio(int64_t step) const {

@@ -2,10 +2,11 @@
 
 #include <ATen/ATen.h>
 
-#include "x_transformers/core/error.h"
+#include <string>
+#include <utility>
+
 #include "x_transformers/core/evaluation.h"
-#include "x_transformers/core/rules.h"
-#include "x_transformers/core/warning.h"
+#include "x_transformers/core/option_names.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/ops/mask.h"
 
@@ -27,27 +28,25 @@ TransformerWrapperOptions side_options(const XTransformerSideOptions& side,
   return options;
 }
 
-/// Names options as they are given, with the side `name` in front.
-auto spelling(const char* name, const XTransformerSideOptions& side) {
-  return [name, &side](std::string message) {
-    for (const std::string layers : {"attn_layers.", "attn_layers: "}) {
-      if (message.starts_with(layers)) message.erase(0, layers.size());
-    }
-    return with_prefix(name + std::string("_"), side, {"dim", "causal", "cross_attend"}, message);
-  };
+/// How the model spells the options of its side `name`, and of that side's stack.
+Spelling spelling(const char* name, const XTransformerSideOptions& side) {
+  auto names = option_names(side);
+  for (const char* own : {"dim", "causal", "cross_attend"}) names.erase(own);
+  return spelled_by([name, names](const OptionPath& path) {
+    const bool is_of_stack = !path.empty() && path.front() == "attn_layers";
+    const auto given = is_of_stack ? path.without_front() : path;
+    const bool is_of_side = !given.empty() && names.count(given.front()) > 0;
+    return is_of_side ? given.with_front(std::string(name) + "_" + given.front()) : given;
+  });
 }
 
-/// What `make` makes of the side `name`; its messages name options as they are given, with the side
-/// in front.
-template <class Make>
-auto make_side(const char* name, const XTransformerSideOptions& side, Make make) {
-  try {
-    return make_spelled(spelling(name, side), make);
-  } catch (const InputError&) {
-    throw;
-  } catch (...) {
-    rethrow_within(name);
-  }
+/// The same for building the side: what is said of no option is said of the side.
+Spelling building(const char* name, const Spelling& spelling) {
+  return [name, spelling](const Notice& notice) {
+    auto result = spelling(notice);
+    if (result.about.options.empty()) result.about = at(name);
+    return result;
+  };
 }
 }  // namespace
 
@@ -58,14 +57,17 @@ XTransformerSideOptions XTransformerSideOptions::of(LayersKind kind) {
   return side;
 }
 
-XTransformerImpl::XTransformerImpl(XTransformerOptions options) : options_(std::move(options)) {
+XTransformerImpl::XTransformerImpl(XTransformerOptions options)
+    : options_(std::move(options)),
+      encoder_spelling_(spelling("enc", options_.enc)),
+      decoder_spelling_(spelling("dec", options_.dec)) {
   auto encoder = side_options(options_.enc, options_);
   encoder.return_only_embed = true;
-  encoder_ = register_module(
-      "encoder", make_side("enc", options_.enc, [&] { return TransformerWrapper(encoder); }));
+  encoder_ = register_module("encoder", built(building("enc", encoder_spelling_),
+                                              [&] { return TransformerWrapper(encoder); }));
   const auto decoder_options = side_options(options_.dec, options_);
-  auto decoder =
-      make_side("dec", options_.dec, [&] { return TransformerWrapper(decoder_options); });
+  auto decoder = built(building("dec", decoder_spelling_),
+                       [&] { return TransformerWrapper(decoder_options); });
   if (options_.tie_token_emb) decoder->set_token_emb(encoder_->token_emb());
   AutoregressiveWrapperOptions wrapper;
   wrapper.ignore_index = options_.ignore_index;
@@ -80,8 +82,7 @@ at::Tensor XTransformerImpl::encode(const at::Tensor& src, const at::Tensor& mas
   inputs.mask = mask;
   inputs.prepend_embeds = prepend_embeds;
   inputs.layers.attn_mask = attn_mask;
-  const WarningSpelling spelled(spelling("enc", options_.enc));
-  return encoder_->forward(inputs).embeddings;
+  return spelled(encoder_spelling_, [&] { return encoder_->forward(inputs).embeddings; });
 }
 
 AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& src,
@@ -98,8 +99,7 @@ AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& sr
   TransformerInputs inputs;
   inputs.layers.context = context;
   inputs.layers.context_mask = mask;
-  const WarningSpelling spelled(spelling("dec", options_.dec));
-  return decoder_->forward(tgt, inputs);
+  return spelled(decoder_spelling_, [&] { return decoder_->forward(tgt, inputs); });
 }
 
 at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs inputs,
@@ -108,8 +108,7 @@ at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs
   const Evaluation evaluation(*this);
   inputs.net.layers.context = encode(seq_in, mask, attn_mask, {});
   inputs.net.layers.context_mask = mask;
-  const WarningSpelling spelled(spelling("dec", options_.dec));
-  return decoder_->generate(inputs, options);
+  return spelled(decoder_spelling_, [&] { return decoder_->generate(inputs, options); });
 }
 
 }  // namespace x_transformers

@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 
 #include "x_transformers/core/options.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
@@ -84,6 +85,7 @@ class XTransformerImpl : public torch::nn::Module {
                     const at::Tensor& prepend_embeds);
 
   XTransformerOptions options_;
+  Spelling encoder_spelling_, decoder_spelling_;
   TransformerWrapper encoder_{nullptr};
   AutoregressiveWrapper decoder_{nullptr};
 };

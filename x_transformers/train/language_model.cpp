@@ -4,9 +4,9 @@
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/models/autoregressive.h"
-#include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/runs/checkpoint.h"
@@ -24,7 +24,7 @@ std::filesystem::path checkpoint_folder(const std::filesystem::path& path) {
 std::shared_ptr<Model> build_trainable_model(const Json& config, const std::string& where) {
   auto model = build_model(config, where);
   if (!is_net(config)) return model;
-  return built_at(where, [&] {
+  return within(where, [&] {
     model->token_model()->require_next_token_logits();
     return wrap_autoregressive(model);
   });

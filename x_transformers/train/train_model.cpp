@@ -8,9 +8,9 @@
 
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/token_source.h"
-#include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/run_parts.h"
 #include "x_transformers/train/run_tokenizer.h"
@@ -125,7 +125,7 @@ TrainResult train_model(const RunOptions& run, const std::filesystem::path& dire
                         const RunContext& context) {
   check_folder(run, directory, resume, context.place);
   const auto model = open_model(run);
-  const auto task = built_at(run.model_name, [&] { return model->token_task(); });
+  const auto task = within(run.model_name, [&] { return model->token_task(); });
   TrainerParts parts = make_parts(run, directory, resume, context);
   if (holds_tensors(run.data)) {
     use_examples(parts, run, task);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
@@ -30,12 +31,10 @@ bool is_device(const std::string& name) {
 }  // namespace
 
 void validate(const TrainOptions& o) {
-  try {
+  spelled(below("train"), [&] {
     validate(o.optimizer);
     schedule_shape(o.schedule);
-  } catch (const InputError& error) {
-    throw InputError(std::string("train.") + error.what());
-  }
+  });
   at_least("steps", o.steps, 1);
   at_least("warmup_steps", o.warmup_steps, 0);
   require(o.warmup_steps.value_or(0) <= o.steps,

@@ -10,6 +10,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/models/transformer_session.h"
@@ -43,9 +44,9 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs, int64_t pad_value,
   auto prompts = tokens.dim() == 1 ? tokens.unsqueeze(0) : tokens.flatten(0, -2);
   if (!inputs.prompt_lens.defined()) return {prompts, {}};
   const auto lens = inputs.prompt_lens.to(at::kLong);
-  require(pad_value >= 0 && pad_value < num_tokens,
-          fmt::format("pad_value: {} pads the prompts, expected a token below num_tokens = {}",
-                      pad_value, num_tokens));
+  require(pad_value >= 0 && pad_value < num_tokens, at("pad_value"),
+          "{} pads the prompts, expected a token below {} = {}", pad_value, option("num_tokens"),
+          num_tokens);
   return {align_right(prompts, lens, pad_value), (prompts.size(1) - lens).to(prompts.device())};
 }
 
@@ -53,8 +54,8 @@ AlignedPrompts align_prompts(const GenerationInputs& inputs, int64_t pad_value,
 void check_eos(const std::optional<int64_t>& eos_token, const TokenModel& net) {
   const auto tokens = net.predicted_tokens();
   if (!eos_token || !tokens || (*eos_token >= 0 && *eos_token < tokens->count)) return;
-  warn_unused(fmt::format("eos_token: changes nothing, as {} is no token from 0 to {}", *eos_token,
-                          tokens->count - 1));
+  warn_unused(at("eos_token"), "changes nothing, as {} is no token from 0 to {}", *eos_token,
+              tokens->count - 1);
 }
 
 std::unique_ptr<DecodingSession> make_session(TokenModel& net, const GenerationInputs& inputs,
@@ -74,10 +75,10 @@ std::unique_ptr<DecodingSession> make_session(TokenModel& net, const GenerationI
 AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(std::shared_ptr<TokenModel> net,
                                                      AutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(std::move(net)) {
-  require(net_ != nullptr, "net: is needed");
+  require(net_ != nullptr, at("net"), "is needed");
   register_module("net", net_);
   require_fraction(options_.mask_prob, "mask_prob");
-  make_part("net", [&] {
+  within("net", [&] {
     net_->require_next_token_logits();
     return true;
   });
@@ -103,8 +104,9 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
   // Prepended embeddings stand in front of both, and have no target.
   const auto count = target.size(1), prepended = output.init_embed.size(1) - count - 1;
   require(output.next_embed_pred.size(-1) == output.init_embed.size(-1),
-          "net.add_continuous_pred_head: its loss compares what it predicts with embeddings, so it "
-          "needs emb_dim = dim");
+          at(OptionPath("net") / "add_continuous_pred_head"),
+          "its loss compares what it predicts with embeddings, so it needs {} = {}",
+          option(OptionPath("net") / "emb_dim"), option(OptionPath("net") / "attn_layers" / "dim"));
   const auto predicted = output.next_embed_pred.narrow(1, prepended, count);
   const auto wanted = output.init_embed.narrow(1, prepended + 1, count).detach();
   const auto counts = (target != options_.ignore_index).unsqueeze(-1);

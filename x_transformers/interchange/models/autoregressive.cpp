@@ -102,7 +102,7 @@ class AutoregressiveModel : public HolderModel<AutoregressiveWrapper> {
   }
 
   std::optional<TokenTask> token_task() override {
-    make_part("net", [&] {
+    within("net", [&] {
       holder_->net()->require_language_model();
       return true;
     });
@@ -137,7 +137,7 @@ void register_autoregressive(ModelTypes& types) {
   types["AutoregressiveWrapper"] = model_type<AutoregressiveArguments>(
       [](const AutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
         const auto net = build_net(config, "net", place);
-        return built_at(place.where, [&] { return wrap_autoregressive(net, options); });
+        return within(place.where, [&] { return wrap_autoregressive(net, options); });
       });
 }
 

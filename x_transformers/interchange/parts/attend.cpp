@@ -13,7 +13,7 @@ std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
   if (!spec) return nullptr;
   require(spec->type == "CoPE", "cope: expected a CoPE, got '" + spec->type + "'");
   const auto options = options_from_json<CoPEOptions>(Json::parse(spec->arguments), "cope");
-  return make_part("cope", [&] { return std::make_shared<CoPE>(options); });
+  return within("cope", [&] { return std::make_shared<CoPE>(options); });
 }
 
 /// One key/value head may come without a dimension for it.

@@ -42,10 +42,10 @@ void register_callable_part(ModelTypes& types, const std::string& name, const st
 
 }  // namespace
 
-CallableModule model_callable(const ModuleSpec& spec, const std::string& where) {
+CallableModule model_callable(const ModuleSpec& spec) {
   auto config = Json::parse(spec.arguments);
   config["type"] = spec.type;
-  const auto model = build_model(config, where);
+  const auto model = build_part(config, {});
   return {
       model->module().shared_from_this(),
       [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
@@ -74,8 +74,10 @@ void register_callables(ModelTypes& types) {
   register_callable_part(types, "MinGRU", "x", make_min_gru);
   register_callable_part(types, "CausalConv1d", "x", make_causal_conv1d);
   register_part<FoldAxiallyOptions>(types, "FoldAxially", [](const FoldAxiallyOptions& options) {
-    return callable_part("FoldAxially",
-                         fold_axially(options.axial_dim, make_callable(options.fn, "fn")), "x");
+    return callable_part(
+        "FoldAxially",
+        fold_axially(options.axial_dim, within("fn", [&] { return make_callable(options.fn); })),
+        "x");
   });
 }
 

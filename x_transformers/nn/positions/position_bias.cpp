@@ -120,8 +120,9 @@ AlibiPositionalBias::AlibiPositionalBias(const AlibiPositionalBiasOptions& o) {
   require_size(o.total_heads, "total_heads");
   const auto total_heads = o.total_heads.value_or(o.heads);
   const auto chosen = o.slopes.value_or(default_slopes(o.heads));
-  require(static_cast<int64_t>(chosen.size()) <= total_heads,
-          "rel_pos_kwargs.slopes: more slopes than heads (" + std::to_string(total_heads) + ")");
+  expect(static_cast<int64_t>(chosen.size()) <= total_heads,
+         at(OptionPath("rel_pos_kwargs") / "slopes"), chosen.size(), "at most {} = {} of them",
+         option("heads"), total_heads);
   auto values = at::zeros({total_heads, 1, 1});
   for (size_t head = 0; head < chosen.size(); ++head)
     values[static_cast<int64_t>(head)] = chosen[head];
@@ -188,7 +189,7 @@ PerRowDataDependentAlibi::PerRowDataDependentAlibi(const PerRowDataDependentAlib
   require_size(o.dim, "dim");
   require_size(o.heads, "heads");
   require_size(o.dim_head, "dim_head");
-  require(o.causal, "causal: must be true, gates for each pair look back only");
+  require(o.causal, at("causal"), "must be true, gates for each pair look back only");
   auto scope = register_module("to_forget_gates", make_scope());
   linear_ = scope->register_module("0", linear_no_bias(o.dim, o.heads * o.dim_head * 2));
 }

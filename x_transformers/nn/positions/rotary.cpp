@@ -15,12 +15,13 @@ RotaryEmbedding::RotaryEmbedding(const RotaryEmbeddingOptions& o)
     : scale_base_(o.scale_base), interpolation_factor_(o.interpolation_factor) {
   const auto dim = o.dim;
   require_size(dim, "dim");
-  require(o.interpolation_factor >= 1,
-          fmt::format("interpolation_factor: expected 1 or more, got {}", o.interpolation_factor));
+  expect(o.interpolation_factor >= 1, at("interpolation_factor"), o.interpolation_factor,
+         "1 or more");
   const auto d = static_cast<double>(dim);
   auto base = o.base;
   if (o.base_rescale_factor != 1.0) {
-    require(dim != 2, "rotary_base_rescale_factor: needs another rotary_emb_dim than 2");
+    require(dim != 2, at("rotary_base_rescale_factor"), "needs another {} than 2",
+            option("rotary_emb_dim"));
     base *= std::pow(o.base_rescale_factor, d / (d - 2));
   }
   const auto exponents = at::arange(0, dim, 2, at::kFloat) / d;

@@ -1,0 +1,178 @@
+// What is said of options: as data, as its owners respell it, and as the line it becomes.
+#include "x_transformers/core/notice.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <new>
+#include <string>
+#include <vector>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/option_names.h"
+#include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
+
+namespace x_transformers {
+namespace {
+
+using testing::ElementsAre;
+using testing::ThrowsMessage;
+
+OptionPath path(std::vector<std::string> names) { return OptionPath(std::move(names)); }
+
+/// What `call` refuses.
+template <class Call>
+Notice refusal(Call call) {
+  try {
+    call();
+  } catch (const InputError& error) {
+    EXPECT_EQ(error.what(), error.notice().line());
+    return error.notice();
+  }
+  ADD_FAILURE() << "nothing was refused";
+  return {};
+}
+
+TEST(Notice, HoldsWhatWasExpectedAndGiven) {
+  const auto notice =
+      refusal([] { expect(false, at("rotated"), 9, "1 to {} = {}", option("heads"), 4); });
+  EXPECT_EQ(notice.about, at("rotated"));
+  EXPECT_EQ(notice.expected, text("1 to {} = {}", option("heads"), 4));
+  EXPECT_EQ(notice.given, "9");
+  EXPECT_THAT(notice.named(), ElementsAre(OptionPath("rotated"), OptionPath("heads")));
+  EXPECT_EQ(notice.line(), "rotated: expected 1 to heads = 4, got 9");
+}
+
+TEST(Notice, OfSeveralOptionsListsThem) {
+  const auto notice = [](std::vector<OptionPath> paths) {
+    return Notice{among(std::move(paths)), "at most one of them"}.line();
+  };
+  EXPECT_EQ(notice({"a", "b"}), "a and b: at most one of them");
+  EXPECT_EQ(notice({"a", "b", "c"}), "a, b and c: at most one of them");
+  EXPECT_EQ(notice({path({"net", "a"}), path({"net", "b"})}), "net: a and b: at most one of them");
+  EXPECT_EQ(notice({path({"net", "a"}), "b"}), "net.a and b: at most one of them");
+}
+
+TEST(Notice, NamesOptionsFromTheObjectOfItsRule) {
+  const auto line = [](const OptionPath& about, const OptionPath& named) {
+    return Notice{at(about), text("needs {}", option(named))}.line();
+  };
+  EXPECT_EQ(line(path({"net", "layers", "a"}), path({"net", "layers", "b"})),
+            "net.layers.a: needs b");
+  EXPECT_EQ(line(path({"net", "a"}), path({"net", "layers", "b"})), "net.a: needs layers.b");
+  EXPECT_EQ(line(path({"net", "cope", "a"}), path({"net", "b"})), "net.cope.a: needs b");
+  EXPECT_EQ(line("", "b"), "needs b");
+}
+
+TEST(Notice, OfAFileHasItsNameInFront) {
+  const auto layers = path({"model.json:", "layers"});
+  EXPECT_EQ((Notice{at("model.json:"), "is empty"}.line()), "model.json: is empty");
+  EXPECT_EQ((Notice{at(layers / "a"), text("needs {}", option(layers / "b"))}.line()),
+            "model.json: layers.a: needs b");
+  EXPECT_EQ(
+      (Notice{among({path({"model.json:", "a"}), path({"model.json:", "b"})}), "not both"}.line()),
+      "model.json: a and b: not both");
+}
+
+TEST(Notice, PlainTextIsLeftAsItIs) {
+  const Notice notice{{}, "cannot read {} of 'heads'"};
+  EXPECT_EQ(notice.line(), "cannot read {} of 'heads'");
+  EXPECT_EQ(respelled(notice, [](const OptionPath& p) { return p; }), notice);
+  EXPECT_EQ(text("{}, {} and {}", "a{}", 2, 0.5), Text("a{}, 2 and 0.5"));
+}
+
+TEST(Notice, EndsWithItsHint) {
+  Notice notice{at("config"), "unknown key 'haeds'"};
+  notice.hint = "the nearest known one is 'heads'";
+  EXPECT_EQ(notice.line(), "config: unknown key 'haeds'; the nearest known one is 'heads'");
+}
+
+void refuse_kv_heads() { require_divides(3, "kv_heads", 4, "heads"); }
+
+TEST(Spelling, IsAppliedFromTheInnermostPartOutwards) {
+  const auto in_stack = [] { spelled(prefixed("attn_", {"kv_heads"}), refuse_kv_heads); };
+  const auto in_model = [&] { within("attn_layers", in_stack); };
+  const auto in_file = [&] {
+    try {
+      in_model();
+    } catch (...) {
+      rethrow_at("run.json: model");
+    }
+  };
+  EXPECT_EQ(refusal(refuse_kv_heads).line(), "kv_heads: expected a divisor of heads = 4, got 3");
+  EXPECT_EQ(refusal(in_stack).line(), "attn_kv_heads: expected a divisor of heads = 4, got 3");
+  const auto notice = refusal(in_file);
+  EXPECT_EQ(notice.about, at(path({"run.json: model", "attn_layers", "attn_kv_heads"})));
+  EXPECT_EQ(notice.expected, text("a divisor of {} = {}",
+                                  option(path({"run.json: model", "attn_layers", "heads"})), 4));
+  EXPECT_EQ(notice.line(),
+            "run.json: model.attn_layers.attn_kv_heads: expected a divisor of heads = 4, got 3");
+}
+
+TEST(Spelling, OfAPartNamesItWhereNoOptionIs) {
+  EXPECT_THAT([] { within("net", [] { throw InputError("x: is needed"); }); },
+              ThrowsMessage<InputError>("net: x: is needed"));
+  EXPECT_THAT([] { within("net", [] { throw RunError("disk full"); }); },
+              ThrowsMessage<RunError>("net: disk full"));
+  EXPECT_THAT([] { within("net", [] { throw std::bad_alloc(); }); },
+              ThrowsMessage<RunError>(testing::HasSubstr("net: out of memory: ")));
+  EXPECT_THROW(within("net", [] { throw std::logic_error("ours"); }), std::logic_error);
+  // A part without options of its own says nothing of where it is.
+  EXPECT_THAT([] { spelled(prefixed("attn_", {"a"}), [] { throw InputError("x: is needed"); }); },
+              ThrowsMessage<InputError>("x: is needed"));
+}
+
+TEST(Spelling, MayLeaveOutAnObjectThatTheFileDoesNotHave) {
+  const auto flat = spelled_by(
+      [](const OptionPath& p) { return !p.empty() && p.front() == "net" ? p.without_front() : p; });
+  const auto refuse = [](const About& about) {
+    return [about] { within("net", [&] { throw InputError(Notice{about, "refused"}); }); };
+  };
+  EXPECT_EQ(refusal([&] { spelled(flat, refuse(at("a"))); }).line(), "a: refused");
+  EXPECT_EQ(refusal([&] { spelled(flat, refuse(About{})); }).line(), "refused");
+}
+
+TEST(Spelling, LeavesOptionsWithinAnotherObjectAlone) {
+  const auto make = [] {
+    spelled(prefixed("attn_", {"dim", "module"}), [] {
+      within("module", [] { expect(false, at("p"), 2, "less than {}", option("dim")); });
+    });
+  };
+  EXPECT_EQ(refusal(make).line(), "attn_module.p: expected less than dim, got 2");
+}
+
+struct SomeOptions {
+  int heads = 4;
+  std::optional<double> scale = std::nullopt;
+  struct Inner {
+    bool on = false;
+    template <class Visitor>
+    void fields(Visitor& v) {
+      v("on", on, "");
+    }
+  } inner = {};
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("heads", heads, "");
+    v("scale", scale, "");
+    v("inner", inner, "");
+    v.not_built("later");
+  }
+};
+
+TEST(OptionNames, AreThoseOfTheFieldList) {
+  EXPECT_THAT(option_names(SomeOptions{}), ElementsAre("heads", "inner", "scale"));
+}
+
+TEST(OptionNames, DifferWhereTheValuesDo) {
+  SomeOptions changed;
+  EXPECT_THAT(differing_options(SomeOptions{}, changed), ElementsAre());
+  changed.scale = 0.5;
+  EXPECT_THAT(differing_options(SomeOptions{}, changed), ElementsAre("scale"));
+  changed.inner.on = true;
+  EXPECT_THAT(differing_options(changed, SomeOptions{}), ElementsAre("inner", "scale"));
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,103 @@
+#include "x_transformers/core/spelling.h"
+
+#include <c10/util/Exception.h>
+
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "x_transformers/core/device.h"
+
+namespace x_transformers {
+namespace {
+
+std::vector<Spelling>& spellings() {
+  thread_local std::vector<Spelling> stack;
+  return stack;
+}
+
+Text respelled(const Text& text, const PathSpelling& spell) {
+  auto pieces = text.pieces();
+  for (auto& piece : pieces) {
+    if (auto* path = std::get_if<OptionPath>(&piece)) *path = spell(*path);
+  }
+  return Text(std::move(pieces));
+}
+
+/// What LibTorch says, without where in it.
+std::string first_line(const std::string& text) {
+  std::istringstream lines(text);
+  std::string line;
+  std::getline(lines, line);
+  return line;
+}
+
+}  // namespace
+
+Notice respelled(const Notice& notice, const PathSpelling& spell) {
+  auto result = notice;
+  for (auto& path : result.about.options) path = spell(path);
+  // An object that its owner's file does not have.
+  std::erase_if(result.about.options, [](const OptionPath& path) { return path.empty(); });
+  if (notice.about.options.empty()) {
+    if (auto part = spell({}); !part.empty()) result.about = at(std::move(part));
+  }
+  result.text = respelled(notice.text, spell);
+  result.expected = respelled(notice.expected, spell);
+  return result;
+}
+
+Spelling spelled_by(PathSpelling spell) {
+  return [spell = std::move(spell)](const Notice& notice) { return respelled(notice, spell); };
+}
+
+Spelling below(OptionPath place) {
+  return spelled_by([place = std::move(place)](const OptionPath& path) { return place / path; });
+}
+
+Spelling prefixed(std::string prefix, std::set<std::string> names) {
+  return spelled_by([prefix = std::move(prefix), names = std::move(names)](const OptionPath& path) {
+    const bool is_prefixed = !path.empty() && names.count(path.front());
+    return is_prefixed ? path.with_front(prefix + path.front()) : path;
+  });
+}
+
+WarningSpelling::WarningSpelling(Spelling spelling) { spellings().push_back(std::move(spelling)); }
+
+WarningSpelling::~WarningSpelling() { spellings().pop_back(); }
+
+Notice WarningSpelling::spelled(Notice notice) {
+  for (auto spelling = spellings().rbegin(); spelling != spellings().rend(); ++spelling)
+    notice = (*spelling)(notice);
+  return notice;
+}
+
+void rethrow_spelled(const Spelling& spelling) {
+  try {
+    throw;
+  } catch (const InputError& error) {
+    throw InputError(spelling(error.notice()));
+  } catch (const RunError& error) {
+    throw RunError(spelling(error.notice()));
+  }
+}
+
+void rethrow_built(const Spelling& spelling) {
+  try {
+    throw;
+  } catch (const InputError&) {
+    rethrow_spelled(spelling);
+  } catch (const RunError&) {
+    rethrow_spelled(spelling);
+  } catch (const std::exception& error) {
+    if (const auto reason = out_of_memory(error))
+      throw RunError(spelling({{}, "out of memory: " + *reason}));
+    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+    if (!torch_error) throw;
+    throw RunError(spelling({{}, first_line(torch_error->what_without_backtrace())}));
+  }
+}
+
+void rethrow_at(const std::string& where) { rethrow_built(below(where)); }
+
+}  // namespace x_transformers
