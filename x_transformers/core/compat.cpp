@@ -3,8 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <map>
+#include <array>
 #include <set>
 
 #include "x_transformers/core/error.h"
@@ -12,11 +11,18 @@
 namespace x_transformers {
 namespace {
 
-/// One column for each release; the rows are the fields of PythonMeaning.
-const std::map<std::string, PythonMeaning>& releases() {
-  static const std::map<std::string, PythonMeaning> all = {{"2.16.1", {}}};
+struct Release {
+  const char* name;
+  PythonMeaning meaning;
+};
+
+/// A column for each release, in the order of PythonRelease; the rows are PythonMeaning's fields.
+const std::array<Release, 1>& releases() {
+  static const std::array<Release, 1> all = {{{"2.16.1", {}}}};
   return all;
 }
+
+const Release& release(PythonRelease which) { return releases().at(static_cast<size_t>(which)); }
 
 /// Releases that are to come.
 const std::set<std::string>& releases_to_come() {
@@ -26,23 +32,25 @@ const std::set<std::string>& releases_to_come() {
 
 }  // namespace
 
-const PythonMeaning& Compat::meaning() const {
-  require_known_release(xt_compat, "xt_compat");
-  return releases().at(xt_compat);
-}
+const PythonMeaning& Compat::meaning() const { return release(xt_compat).meaning; }
 
-std::vector<std::string> known_releases() {
+std::vector<std::string> release_names() {
   std::vector<std::string> names;
-  for (const auto& [name, meaning] : releases()) names.push_back(name);
+  for (const auto& each : releases()) names.emplace_back(each.name);
   return names;
 }
 
-void require_known_release(const std::string& xt_compat, const OptionPath& where) {
-  if (releases().count(xt_compat)) return;
-  const auto known = fmt::format("{}", fmt::join(known_releases(), " or "));
-  require(!releases_to_come().count(xt_compat), at(where), "{} is not built yet, expected {}",
-          xt_compat, known);
-  expect(false, at(where), xt_compat, "{}", known);
+std::string name_of(PythonRelease which) { return release(which).name; }
+
+PythonRelease release_named(const std::string& name, const OptionPath& where) {
+  for (size_t i = 0; i < releases().size(); ++i) {
+    if (releases().at(i).name == name) return static_cast<PythonRelease>(i);
+  }
+  const auto known = fmt::format("{}", fmt::join(release_names(), " or "));
+  require(!releases_to_come().count(name), at(where), "{} is not built yet, expected {}", name,
+          known);
+  expect(false, at(where), name, "{}", known);
+  return {};
 }
 
 }  // namespace x_transformers

@@ -21,10 +21,13 @@ struct PythonMeaning {
   }
 };
 
+/// The releases that there is a meaning of, oldest first.
+enum class PythonRelease { v2_16_1 };
+
 /// The two keys that a model file has beside those of its type, as values. They hold for the whole
 /// file.
 struct Compat {
-  std::string xt_compat = "2.16.1";
+  PythonRelease xt_compat = PythonRelease::v2_16_1;
   /// Python's numbers also where Python is plainly wrong (docs/python-to-cpp.md), and not what is
   /// meant. None of the classes built so far has such a place.
   bool python_quirks = false;
@@ -34,10 +37,11 @@ struct Compat {
   bool operator==(const Compat&) const = default;
 };
 
-/// The releases that there is a meaning of, oldest first.
-std::vector<std::string> known_releases();
+/// Names as in "2.16.1".
+std::vector<std::string> release_names();
+std::string name_of(PythonRelease release);
 
-/// Throws InputError, naming `where`, unless the release is a known one.
-void require_known_release(const std::string& xt_compat, const OptionPath& where);
+/// Throws InputError, naming `where`, unless there is such a release.
+PythonRelease release_named(const std::string& name, const OptionPath& where);
 
 }  // namespace x_transformers

@@ -74,11 +74,13 @@ std::string type_of(const Json& config, const OptionPath& where) {
 Compat take_compat(Json& config, const OptionPath& where) {
   Compat compat;
   if (!config.is_object()) return compat;
-  if (config.contains("xt_compat"))
-    read_value(config["xt_compat"], compat.xt_compat, where / "xt_compat");
+  if (config.contains("xt_compat")) {
+    std::string name;
+    read_value(config["xt_compat"], name, where / "xt_compat");
+    compat.xt_compat = release_named(name, where / "xt_compat");
+  }
   if (config.contains("python_quirks"))
     read_value(config["python_quirks"], compat.python_quirks, where / "python_quirks");
-  require_known_release(compat.xt_compat, where / "xt_compat");
   config.erase("xt_compat");
   config.erase("python_quirks");
   return compat;
@@ -125,7 +127,7 @@ Json spell_out(const Json& config) {
   }
   spelled["type"] = type;
   if (compat != Compat()) {
-    spelled["xt_compat"] = compat.xt_compat;
+    spelled["xt_compat"] = name_of(compat.xt_compat);
     spelled["python_quirks"] = compat.python_quirks;
   }
   return spelled;
