@@ -1,7 +1,5 @@
 #include "x_transformers/core/warning.h"
 
-#include <c10/util/Exception.h>
-
 #include <mutex>
 #include <set>
 #include <utility>
@@ -13,6 +11,18 @@ namespace {
 std::vector<std::function<std::string(const std::string&)>>& spellings() {
   thread_local std::vector<std::function<std::string(const std::string&)>> stack;
   return stack;
+}
+
+thread_local int warnings_off = 0;
+
+class Silence : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning&) override {}
+};
+
+c10::WarningHandler* silence() {
+  static Silence handler;
+  return &handler;
 }
 
 /// The warnings that came.
@@ -34,6 +44,7 @@ bool is_new(const std::string& message) {
 }  // namespace
 
 void warn_unused(const std::string& message) {
+  if (warnings_off > 0) return;  // and it stays new
   auto spelled = message;
   for (auto spell = spellings().rbegin(); spell != spellings().rend(); ++spell)
     spelled = (*spell)(spelled);
@@ -48,6 +59,10 @@ void forget_warnings() {
   const std::lock_guard lock(seen().mutex);
   seen().messages.clear();
 }
+
+WarningsOff::WarningsOff() : silence_(silence()) { ++warnings_off; }
+
+WarningsOff::~WarningsOff() { --warnings_off; }
 
 UnusedOptions::UnusedOptions(std::string reason, bool applies)
     : reason_(std::move(reason)), applies_(applies) {}

@@ -3,10 +3,9 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include <set>
-
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/types_to_come.h"
 #include "x_transformers/io/state_dict.h"
 
 namespace x_transformers {
@@ -22,25 +21,6 @@ const ModelTypes& types() {
     return registered;
   }();
   return all;
-}
-
-/// Classes of the Python library that have no type here yet.
-const std::set<std::string>& types_to_come() {
-  static const std::set<std::string> names = {"BeliefStateWrapper",
-                                              "ContinuousAutoregressiveWrapper",
-                                              "ContinuousTransformerWrapper",
-                                              "DPO",
-                                              "EntropyBasedTokenizer",
-                                              "FreeTransformer",
-                                              "GPTVAE",
-                                              "MultiInputTransformerWrapper",
-                                              "NeoMLP",
-                                              "NonAutoregressiveWrapper",
-                                              "UniversalPretrainWrapper",
-                                              "XLAutoregressiveWrapper",
-                                              "XValAutoregressiveWrapper",
-                                              "XValTransformerWrapper"};
-  return names;
 }
 
 const ModelType& find_type(const std::string& name, const std::string& where) {

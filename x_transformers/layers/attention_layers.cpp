@@ -23,6 +23,7 @@ struct AttentionLayersImpl::State {
   at::Tensor condition, inject;
   at::Tensor context, context_mask;
   at::Tensor attn_mask, attn_bias, self_attn_kv_mask;
+  at::Tensor started;  ///< [b, n] bool: new tokens that are no padding at the left
   std::optional<RotaryInputs> rotary, cross_rotary;
   std::optional<PolarInputs> polar;
   std::vector<std::pair<at::Tensor, at::Tensor>> additional_kv;
@@ -55,20 +56,27 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   const auto past = cache ? cache->length : 0;
   const auto memory = inputs.memory_given();
 
-  auto queries = inputs.pos;
-  if (!queries.defined()) {
-    queries = is_static ? cache->position - cache->memory_length : range(past, past + n, inputs.x);
-  }
+  const auto places =
+      is_static ? cache->position - cache->memory_length : range(past, past + n, inputs.x);
+  const auto& start = inputs.seq_start_pos;
+  if (start.defined()) state.started = places >= start.unsqueeze(-1);
+  // Beside keys that have no position, it matters from where positions count.
+  const bool counts_from_start = start.defined() && options_.attn.num_mem_kv > 0;
+  const auto count_from_start = [&](const at::Tensor& positions) {
+    return counts_from_start ? positions - start.unsqueeze(-1) : positions;
+  };
+  auto queries = inputs.pos.defined() ? inputs.pos : count_from_start(places);
   auto new_keys = queries;
   if (memory > 0 && !inputs.pos.defined()) {
-    new_keys =
-        past > 0 ? at::cat({range(-memory, 0, inputs.x), queries}) : range(-memory, n, inputs.x);
+    new_keys = past > 0 ? at::cat({count_from_start(range(-memory, 0, inputs.x)), queries}, -1)
+                        : count_from_start(range(-memory, n, inputs.x));
   }
   const auto cached_memory = cache ? cache->memory_length + memory : 0;
+  const auto total = is_static ? cache->capacity : cached_memory + past + n;
+  const auto all_places = [&] { return range(-cached_memory, total - cached_memory, inputs.x); };
   const auto all_keys = [&] {
-    const auto total = is_static ? cache->capacity : cached_memory + past + n;
     if (inputs.pos.defined() && inputs.pos.size(-1) == total) return inputs.pos;
-    return range(-cached_memory, total - cached_memory, inputs.x);
+    return count_from_start(all_places());
   };
   if (inputs.rotary_pos_emb.defined()) {
     state.rotary.emplace().angles = inputs.rotary_pos_emb;
@@ -99,7 +107,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
                     polar_pos_emb_->forward(turned_keys).unsqueeze(1) + polar_pos_emb_->key_bias()};
   }
 
-  if (is_static) state.attn_mask = (all_keys() <= queries.unsqueeze(-1));
+  if (is_static) state.attn_mask = (all_places() <= places.unsqueeze(-1));
   if (inputs.seq_start_pos.defined()) {
     const auto tokens = inputs.token_keys();
     auto started = range(0, tokens, inputs.x) >= inputs.seq_start_pos.unsqueeze(-1);
@@ -270,7 +278,9 @@ AttentionOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
                                                 const at::Tensor& x) {
   BlockInputs block;
   block.attention.x = x;
+  block.attention.seq_start_pos = inputs.seq_start_pos;
   block.condition = state.condition;
+  block.started = state.started;
   if (inputs.cache) block.shift = &inputs.cache->shifts.at(state.layers++);
   if (layer.step.type == LayerType::feed_forward) {
     const auto index = static_cast<int64_t>(state.feed_forwards++);

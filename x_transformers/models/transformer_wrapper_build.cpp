@@ -236,6 +236,15 @@ std::string TransformerWrapperImpl::cache_refusal() const {
   return attn_layers_->cache_refusal();
 }
 
+std::string TransformerWrapperImpl::padding_refusal() const {
+  if (options_.num_memory_tokens.value_or(0) > 0) return "memory tokens stand before the padding";
+  const auto& attn = options_.attn_layers.attn;
+  if (attn.use_cope && attn.cope_talking_heads)
+    return "cope_talking_heads mixes the scores of padding into the others";
+  // What needs the whole sequence would take the padding for a part of it.
+  return cache_refusal();
+}
+
 std::string TransformerWrapperImpl::capture_refusal() const {
   if (options_.recycling) return "recycling: the host draws how often the model recycles";
   return attn_layers_->capture_refusal();

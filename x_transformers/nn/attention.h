@@ -227,6 +227,7 @@ class AttentionImpl : public Block {
                            int64_t sequence_keys, int64_t keys);
   at::Tensor gate(const at::Tensor& x, at::Tensor out);
   void build_hybrid();
+  CallableModule::Result run_hybrid(const AttentionInputs& inputs, const at::Tensor& x) const;
   at::Tensor mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x, at::Tensor out,
                         AttentionOutput& result);
   at::Tensor project_orthogonally(const at::Tensor& out, const at::Tensor& values) const;

@@ -39,7 +39,8 @@ struct AttentionInputs {
   at::Tensor attn_mask;     ///< [n, j], [h, n, j] or [b, h, n, j] bool
   at::Tensor attn_bias;     ///< broadcastable to [b, h, n, j]
   PositionBias* rel_pos = nullptr;  ///< in place of attn_bias
-  at::Tensor pos;  ///< [n] or [b, n] int64: positions for rel_pos, which must be ALiBi then
+  at::Tensor
+      pos;  ///< [n], [b, n] or [b, heads, n] int64: positions for rel_pos, which must be ALiBi
   const RotaryInputs* rotary = nullptr;
   const PolarInputs* polar = nullptr;
   at::Tensor prev_attn;       ///< [b, h, n, j] scores of an earlier layer
@@ -49,6 +50,7 @@ struct AttentionInputs {
       additional_key_values;                ///< [b, h', m, d] each, in front of everything
   at::Tensor additional_key_value_mask;     ///< [b, m]
   at::Tensor kv_input_residual;             ///< added to what keys and values are made of
+  at::Tensor seq_start_pos;                 ///< [b] int64: tokens of x before are padding
   const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and read only there
   at::Tensor hybrid_hidden;                 ///< where the hybrid module goes on, if not in a cache
   KeyValueCache* cache = nullptr;
@@ -73,6 +75,7 @@ struct BlockInputs {
   at::Tensor deep_embed;        ///< [b, n, dim] factors of the feed-forward's output
   at::Tensor condition;         ///< [b, 1 or n, dim_condition]
   ShiftCache* shift = nullptr;  ///< earlier tokens, for token shift
+  at::Tensor started;           ///< [b, n] bool: tokens of x that are no padding at the left
 };
 
 /// A layer's branch: attention, feed-forward, or something wrapped around one of them.

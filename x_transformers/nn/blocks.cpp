@@ -18,19 +18,19 @@ AttentionOutput Scale::run(const BlockInputs& inputs) {
 
 namespace {
 /// Tokens moved `amount` positions later (earlier if negative), zeros moved in.
-at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& mask) {
+at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& exists) {
   if (amount == 0) return t;
-  amount = std::clamp(amount, -t.size(1), t.size(1));
-  return at::constant_pad_nd(zero_masked_rows(t, mask), {0, 0, amount, -amount}, 0);
+  amount = std::clamp(amount, -t.size(-2), t.size(-2));
+  return at::constant_pad_nd(zero_masked_rows(t, exists), {0, 0, amount, -amount}, 0);
 }
 }  // namespace
 
 /// The same for tokens that follow earlier ones.
-at::Tensor ShiftTokens::shift_features(const at::Tensor& x, const at::Tensor& mask,
+at::Tensor ShiftTokens::shift_features(const at::Tensor& x, const at::Tensor& exists,
                                        ShiftCache& earlier) const {
   const auto groups = static_cast<int64_t>(shifts_.size());
   const auto longest = *std::max_element(shifts_.begin(), shifts_.end());
-  const auto seen = earlier.extend(zero_masked_rows(x, mask), longest);
+  const auto seen = earlier.extend(zero_masked_rows(x, exists), longest);
   const auto features = x.size(-1) / groups;
   auto parts = x.split(features, -1);
   const auto shifted = seen.split(features, -1);
@@ -43,14 +43,16 @@ at::Tensor ShiftTokens::shift_features(const at::Tensor& x, const at::Tensor& ma
 
 AttentionOutput ShiftTokens::run(const BlockInputs& inputs) {
   auto shifted = inputs;
+  // What does not exist is zero where it is shifted to, padding before a prompt among it.
+  const auto exists = mask_and(inputs.attention.mask, inputs.started);
   if (inputs.shift) {
-    shifted.attention.x = shift_features(inputs.attention.x, inputs.attention.mask, *inputs.shift);
+    shifted.attention.x = shift_features(inputs.attention.x, exists, *inputs.shift);
     return fn_->run(shifted);
   }
   const auto groups = static_cast<int64_t>(shifts_.size());
   auto parts = inputs.attention.x.split(inputs.attention.x.size(-1) / groups, -1);
   for (int64_t group = 0; group < groups; ++group) {
-    parts[group] = shift(parts[group], shifts_[group], inputs.attention.mask);
+    parts[group] = shift(parts[group], shifts_[group], exists);
   }
   shifted.attention.x = at::cat(parts, -1);
   return fn_->run(shifted);

@@ -41,7 +41,8 @@ class ShiftTokens : public WrappedBlock {
   AttentionOutput run(const BlockInputs& inputs) override;
 
  private:
-  at::Tensor shift_features(const at::Tensor& x, const at::Tensor& mask, ShiftCache& earlier) const;
+  at::Tensor shift_features(const at::Tensor& x, const at::Tensor& exists,
+                            ShiftCache& earlier) const;
 
   std::vector<int64_t> shifts_;
 };

@@ -12,7 +12,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/ops/loss.h"
-#include "x_transformers/wrappers/transformer_session.h"
+#include "x_transformers/wrappers/length_session.h"
 
 namespace x_transformers {
 namespace {
@@ -87,9 +87,9 @@ void require_logits_of_tokens(const TransformerWrapper& net) {
   refuse("squeeze_out_last_dim", options.squeeze_out_last_dim && tokens && tokens->count == 1);
 }
 
-std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
-                                                 const GenerationInputs& inputs,
-                                                 const AlignedPrompts& aligned, int64_t seq_len) {
+std::unique_ptr<DecodingSession> session_of(const TransformerWrapper& net,
+                                            const GenerationInputs& inputs,
+                                            const AlignedPrompts& aligned, int64_t seq_len) {
   SessionOptions session;
   session.cache_kv = inputs.cache_kv;
   session.restrict_to_max_seq_len = inputs.restrict_to_max_seq_len;
@@ -97,7 +97,7 @@ std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
   session.seq_start_pos = aligned.seq_start_pos;
   session.inputs = inputs.net;
   session.expected_length = seq_len;
-  return std::make_unique<TransformerSession>(net, session);
+  return make_session(net, session);
 }
 
 }  // namespace
@@ -217,8 +217,8 @@ at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
   check_eos(options.eos_token, net_);
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
-  const auto session = make_session(net_, inputs, aligned, options.seq_len);
-  std::vector<std::unique_ptr<TransformerSession>> amateur_sessions;
+  const auto session = session_of(net_, inputs, aligned, options.seq_len);
+  std::vector<std::unique_ptr<DecodingSession>> amateur_sessions;
   GenerateInputs generation;
   generation.prompts = aligned.prompts;
   generation.prompt_lens = inputs.prompt_lens;
@@ -226,7 +226,7 @@ at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
   generation.callback = inputs.callback;
   for (auto amateur : inputs.amateurs) {
     amateur.net->eval();
-    amateur_sessions.push_back(make_session(amateur.net, inputs, aligned, options.seq_len));
+    amateur_sessions.push_back(session_of(amateur.net, inputs, aligned, options.seq_len));
     generation.amateurs.push_back({amateur_sessions.back().get(), amateur.beta, amateur.alpha});
   }
   const auto out = x_transformers::generate(*session, generation, options);
@@ -238,7 +238,7 @@ BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& 
   check_eos(options.eos_token, net_);
   const Evaluation evaluation(*this);
   const auto aligned = align_prompts(inputs, options_);
-  const auto session = make_session(net_, inputs, aligned, options.seq_len);
+  const auto session = session_of(net_, inputs, aligned, options.seq_len);
   auto result =
       x_transformers::beam_search(*session, {aligned.prompts, options_.pad_value, {}}, options);
   result.beams = as_prompts(result.beams, inputs.prompts);
