@@ -60,10 +60,10 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
       is_static ? cache->position - cache->memory_length : range(past, past + n, inputs.x);
   const auto& start = inputs.seq_start_pos;
   if (start.defined()) state.started = places >= start.unsqueeze(-1);
-  // Beside keys that have no position, it matters from where positions count.
-  const bool counts_from_start = start.defined() && options_.attn.num_mem_kv > 0;
+  // What has no position, or one of its own (memory key/values, CoPE, a context), sees from where
+  // those of the tokens count.
   const auto count_from_start = [&](const at::Tensor& positions) {
-    return counts_from_start ? positions - start.unsqueeze(-1) : positions;
+    return start.defined() ? positions - start.unsqueeze(-1) : positions;
   };
   auto queries = inputs.pos.defined() ? inputs.pos : count_from_start(places);
   auto new_keys = queries;

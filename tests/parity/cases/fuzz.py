@@ -255,7 +255,8 @@ def sees_padding(net):
                 or net.get('attn_orthog_projected_values') or net.get('attn_selective')
                 or net.get('attn_orthog_projected_values_per_head')
                 or net.get('attn_cope_talking_heads')
-                or count_positions and net.get('attn_num_mem_kv'))
+                or count_positions and (net.get('attn_num_mem_kv') or net.get('attn_use_cope')
+                                        or net.get('cross_attend')))
 
 
 def draw_stack(draw):
