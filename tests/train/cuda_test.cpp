@@ -210,11 +210,13 @@ TEST_F(Cuda, FlashDecodeEqualsTheReference) {
     const auto options = at::TensorOptions(kCuda).dtype(at::kBFloat16);
     const auto tokens = at::randn({3, kv_heads, 20, 16}, options);
     const at::NoGradGuard no_grad;
-    cache.attention.emplace_back().append(tokens, tokens * 0.5);
+    cache.layers.push_back(std::make_unique<KeyValueCache>());
+    auto& keys = *cache.key_values()[0];
+    keys.append(tokens, tokens * 0.5);
     cache.length = 20;
     cache.fix(40, kCuda);
     const auto next = at::randn({3, kv_heads, 1, 16}, options);
-    const auto [k, v] = cache.attention[0].append(next, next);
+    const auto [k, v] = keys.append(next, next);
     const auto q = at::randn({3, 4, 1, 16}, options);
     ScoreProgram program;
     program.scale = 0.25;
@@ -222,7 +224,7 @@ TEST_F(Cuda, FlashDecodeEqualsTheReference) {
     program.mask = (at::arange(40, at::TensorOptions(kCuda)) < 21).view({1, 1, 1, 40});
     const auto expected =
         attend_reference(q.to(at::kFloat), k.to(at::kFloat), v.to(at::kFloat), program).out;
-    program.filled = cache.attention[0].filled_keys();
+    program.filled = keys.filled_keys();
     const auto reports = explain_attend(q, k, v, program);
     EXPECT_EQ(reports[1].engine, "flash_decode");
     EXPECT_THAT(reports[1].reasons, testing::IsEmpty());

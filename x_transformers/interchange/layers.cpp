@@ -142,7 +142,7 @@ Value call_attention(Attention& attention, const std::string& method, Arguments&
     polar = PolarInputs{angles, angles + given->second};
     inputs.polar = &*polar;
   }
-  KeyValueCache cache;
+  AttentionState cache;
   require(inputs.x.dim() >= 3, "x: expected [batch, seq, dim]");
   const auto cached = take_cached_kv(arguments, attention->options(), inputs.x.size(-3));
   if (!cached.empty()) {

@@ -152,12 +152,12 @@ class AttentionLayersImpl : public torch::nn::Module {
   void inject_input(const AttentionLayersInputs& inputs, State& state);
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
-  AttentionOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
-                             const at::Tensor& x);
-  AttentionOutput run_self_attention(Layer& layer, State& state,
-                                     const AttentionLayersInputs& inputs, BlockInputs block);
-  AttentionOutput run_cross_attention(Layer& layer, State& state,
-                                      const AttentionLayersInputs& inputs, BlockInputs block);
+  BranchOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+                          const at::Tensor& x);
+  BranchOutput run_self_attention(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+                                  BranchInputs branch);
+  BranchOutput run_cross_attention(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+                                   BranchInputs branch);
   LayersOutput finish(State& state);
 
   AttentionLayersOptions options_;

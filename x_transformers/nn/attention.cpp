@@ -362,14 +362,27 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
 }
 
 AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
-  BlockInputs block;
-  block.attention = inputs;
-  drop_unread(block.attention);
-  return run(block);
+  auto read = inputs;
+  drop_unread(read);
+  return attend(std::move(read));
 }
 
-AttentionOutput AttentionImpl::run(const BlockInputs& block) {
-  auto inputs = block.attention;
+BranchOutput AttentionImpl::run(const BranchInputs& branch) {
+  AttentionInputs inputs;
+  static_cast<BranchInputs&>(inputs) = branch;
+  if (branch.mixing) static_cast<MixingInputs&>(inputs) = *branch.mixing;
+  inputs.cache = static_cast<AttentionState*>(branch.state);
+  return attend(std::move(inputs));
+}
+
+std::unique_ptr<BlockState> AttentionImpl::make_state(const StateOptions& options) const {
+  auto state = std::make_unique<AttentionState>();
+  state->is_context = options.has_context;
+  state->reserve(options.capacity);
+  return state;
+}
+
+AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   // As in Python, one row beside several is repeated; with a cache it stands for itself.
   if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
     inputs.x = with_rows(inputs.x, rows_beside_x(inputs), inputs.x.dim() - 3);
