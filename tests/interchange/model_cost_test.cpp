@@ -11,7 +11,6 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/option_cost.h"
-#include "x_transformers/interchange/sample_call.h"
 
 namespace x_transformers {
 namespace {
@@ -62,7 +61,7 @@ TEST(ModelCost, IsThatOfARealCall) {
   const auto model = build_model(config);
   model->module().eval();
   model->module().to(at::kDouble);
-  const auto call = sample_call(config, *model, std::nullopt);
+  const auto call = model->sample_call(std::nullopt);
   const auto real = count_flops(
       [&] { run_model(*model, "forward", call.inputs, Json::parse(call.kwargs), false); });
   const auto tokens = static_cast<double>(cost.tokens);

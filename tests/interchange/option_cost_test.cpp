@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "warnings.h"
 #include "x_transformers/core/json.h"
 
 namespace x_transformers {
@@ -40,6 +41,18 @@ TEST(OptionCosts, DefaultsAndSizesHaveNone) {
   EXPECT_THAT(costs_of(model(R"({"ff_mult": 4.0, "rotary_pos_emb": false, "attn_kv_heads": null})",
                              R"({"emb_dropout": 0})")),
               IsEmpty());
+}
+
+TEST(OptionCosts, OnlyTheModelItselfIsWarnedOf) {
+  // Without its module the mix means nothing, but nobody has such a model.
+  const auto hybrid = model(R"({"attn_hybrid_fold_axial_dim": 1, "attn_hybrid_learned_mix": true,
+      "attn_hybrid_module": {"type": "MinGRU", "dim": 16, "dim_out": 16}})");
+  const CollectedWarnings none;
+  costs_of(hybrid);
+  EXPECT_THAT(none.messages(), IsEmpty());
+  const CollectedWarnings own;
+  costs_of(model(R"({"attn_hybrid_learned_mix": true, "ff_glu": true})"));
+  EXPECT_THAT(own.messages(), ElementsAre(testing::HasSubstr("attn_hybrid_learned_mix")));
 }
 
 TEST(OptionCosts, AreDifferencesOfTwoModels) {

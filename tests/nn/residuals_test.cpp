@@ -27,9 +27,9 @@ void expect_close(const at::Tensor& got, const at::Tensor& expected) {
 
 /// Passes its input on.
 struct Identity : Block {
-  AttentionOutput run(const BlockInputs& inputs) override {
-    AttentionOutput output;
-    output.out = inputs.attention.x;
+  BranchOutput run(const BranchInputs& inputs) override {
+    BranchOutput output;
+    output.out = inputs.x;
     return output;
   }
 };
@@ -96,14 +96,14 @@ TEST(Residuals, HyperConnectionsKeepEveryStream) {
 }
 
 TEST(Blocks, TheAdaptiveScaleStartsAtTheSigmoidOfItsBias) {
-  BlockInputs inputs;
-  inputs.attention.x = some({2, 3, kDim});
+  BranchInputs inputs;
+  inputs.x = some({2, 3, kDim});
   inputs.condition = some({2, 6});
   AdaptiveLayerScale usual(std::make_shared<Identity>(), kDim, 6);
   AdaptiveLayerScale open(std::make_shared<Identity>(), kDim, 6, 1.0);
   const auto factor = [](double bias) { return 1 / (1 + std::exp(-bias)); };
-  expect_close(usual.run(inputs).out, inputs.attention.x * factor(-2));
-  expect_close(open.run(inputs).out, inputs.attention.x * factor(1));
+  expect_close(usual.run(inputs).out, inputs.x * factor(-2));
+  expect_close(open.run(inputs).out, inputs.x * factor(1));
 }
 
 TEST(Positions, ThePolarBaseSetsTheFrequencies) {

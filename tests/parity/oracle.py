@@ -95,8 +95,11 @@ def run(model, inputs, kwargs, mode='forward', grads=False):
 def run_rows(model, inputs, kwargs, mode):
     """Ragged prompts one by one, each without padding."""
     lengths = inputs['prompt_lens'].tolist()
-    rows = [run(model, {'prompts': inputs['prompts'][i:i + 1, :length]}, kwargs, mode) for i,
-            length in enumerate(lengths)]
+    others = {name: tensor for name, tensor in inputs.items()
+              if name not in ('prompts', 'prompt_lens')}
+    rows = [run(model, {name: tensor[i:i + 1] for name, tensor in others.items()}
+                | {'prompts': inputs['prompts'][i:i + 1, :length]}, kwargs, mode)
+            for i, length in enumerate(lengths)]
     return {'out': np.concatenate([row['out'] for row in rows])}
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import coverage
 from cases import CASES
 
-PAGE = Path(__file__).parents[2] / 'docs' / 'python-to-cpp.md'
+TREE = Path(__file__).parents[2]
+PAGE = TREE / 'docs' / 'python-to-cpp.md'
 CALLS = ('forward', 'generate', 'beam_search', 'generate_with_suffix_cond')
 PROGRAM = ''
 
@@ -26,12 +27,14 @@ def cells(line):
 class Page:
     """What the tables of docs/python-to-cpp.md say.
 
-    A row of a table whose second column is headed `parameters` speaks of those parameters of the
+    A row of a table whose second column is headed `ours` speaks of functions: Python's names, ours,
+    and the files that have them. A row of a table whose second column is headed `parameters` speaks of those parameters of the
     classes (or Class.method) in its first; other rows speak of the classes in their first cell."""
 
     def __init__(self, text):
         self.classes, self.classes_not_built = set(), set()
         self.parameters, self.not_built = set(), set()
+        self.functions, self.rooms, self.placed = [], set(), set()
         section, header = '', None
         for line in text.splitlines():
             if line.startswith('#'):
@@ -42,9 +45,14 @@ class Page:
                 header = [cell.strip().lower() for cell in line.strip().strip('|').split('|')]
             elif 'parameters' in header[1:2]:
                 self.read_parameters(line, 'not built' in section)
+            elif 'ours' in header[1:2]:
+                self.functions.append(tuple(cells(line)[:3]))
             else:
                 names = set(cells(line)[0])
                 self.classes |= names
+                self.placed |= set(re.findall(r'`(\w+)` in `([\w/.]+)`', line))
+                if 'not built yet' not in line:
+                    self.rooms |= {name for name in cells(line)[1] if '/' in name}
                 self.classes_not_built |= names if 'not built yet' in line else set()
 
     def read_parameters(self, line, not_built):
@@ -52,6 +60,25 @@ class Page:
         found = {f'{owner}.{name}' for owner in first for name in second}
         self.parameters |= found
         self.not_built |= found if not_built else set()
+
+
+def has_word(path, word):
+    """Whether a file, or one below a folder, has the word."""
+    place = next(base / path for base in (TREE / 'x_transformers', TREE) if (base / path).exists())
+    files = place.rglob('*.*') if place.is_dir() else [place]
+    return any(re.search(rf'\b{word}\b', file.read_text()) for file in files)
+
+
+def exists(path):
+    return any((base / path).exists() for base in (TREE / 'x_transformers', TREE))
+
+
+@cache
+def answer(type_name):
+    """What the program says of a type: 'built', 'not built yet' or 'unknown'."""
+    done = subprocess.run([PROGRAM, 'options', type_name, '--json'], capture_output=True, text=True)
+    return ('built' if done.returncode == 0 else
+            'not built yet' if 'not built yet' in done.stderr else 'unknown')
 
 
 @cache
@@ -86,6 +113,32 @@ class Tracker(unittest.TestCase):
     def test_every_class_has_a_row(self):
         missing = sorted(set(self.api) - self.page.classes)
         self.assertEqual(missing, [], f'classes without a row in {PAGE.name}')
+
+    def test_every_file_that_the_page_names_exists(self):
+        rooms = self.page.rooms | {path for _, path in self.page.placed}
+        rooms |= {path for _, _, files in self.page.functions for path in files}
+        self.assertEqual(sorted(path for path in rooms if not exists(path)), [])
+
+    def test_every_name_that_the_page_calls_ours_is_there(self):
+        self.assertGreater(len(self.page.functions), 15)
+        missing = [name for _, ours, files in self.page.functions for name in ours
+                   if not any(has_word(path, name) for path in files)]
+        missing += [f'{name} in {path}' for name, path in sorted(self.page.placed)
+                    if not has_word(path, name)]
+        self.assertEqual(missing, [], f'{PAGE.name} names them, and no file it gives has them')
+
+    def test_a_class_that_is_not_built_is_called_that(self):
+        wrong = [name for name in sorted(self.page.classes_not_built)
+                 if answer(name) != 'not built yet']
+        self.assertEqual(wrong, [], f'not built yet in {PAGE.name}, and the program says otherwise')
+        unknown = [name for name in self.api
+                   if {'Module', 'Function'} & self.ancestors(name) and answer(name) == 'unknown']
+        self.assertEqual(unknown, [], 'classes of Python that the program does not know')
+
+    def test_types_to_come_are_those_of_the_page(self):
+        source = (TREE / 'x_transformers' / 'interchange' / 'types_to_come.cpp').read_text()
+        self.assertEqual(sorted(re.findall(r'"(\w+)"', source)),
+                         sorted(self.page.classes_not_built))
 
     def test_every_option_is_built_or_explained(self):
         missing = [f'{cls}.{name}' for cls, methods in self.modules().items()

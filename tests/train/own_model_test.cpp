@@ -14,6 +14,7 @@
 #include "x_transformers/interchange/model_cost.h"
 #include "x_transformers/interchange/option_cost.h"
 #include "x_transformers/io/safetensors.h"
+#include "x_transformers/train/language_model.h"
 #include "x_transformers/train/measure_step.h"
 #include "x_transformers/train/train_model.h"
 
@@ -75,8 +76,11 @@ TEST_F(OwnModel, IsBuiltFromJsonAndCalled) {
   const auto out = run_model(*model, "forward", {{"x", at::ones({2, 5, 3})}}, Json::object(), true);
   EXPECT_EQ(out.at("out").sizes(), at::IntArrayRef({2, 5}));
   EXPECT_EQ(out.at("grad.in.weight").sizes(), at::IntArrayRef({8, 3}));
-  EXPECT_THAT([] { build_model({{"type", "Toy"}, {"dim", 3}, {"hiden", 4}}, "toy.json"); },
-              ThrowsMessage<InputError>(HasSubstr("nearest is 'hidden'")));
+  EXPECT_THAT(
+      [] {
+        build_model({{"type", "Toy"}, {"dim", 3}, {"hiden", 4}}, "toy.json");
+      },
+      ThrowsMessage<InputError>(HasSubstr("nearest is 'hidden'")));
   EXPECT_THAT(model_types(), testing::Contains("Toy"));
   EXPECT_EQ(model_options("Toy").size(), 3u);
   EXPECT_EQ(spell_out(kToy), (Json{{"type", "Toy"}, {"dim", 3}, {"hidden", 8}, {"squared", true}}));

@@ -284,15 +284,23 @@ INSTANTIATE_TEST_SUITE_P(MoreHeads, CachedDecoding,
                          parts_name);
 
 TEST(CachedDecoding, RaggedRowsEqualRowsAlone) {
-  const auto model = make_model(kPositions[2], kMemories[0], kHeads[1]);
-  const at::NoGradGuard no_grad;
-  const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt}, at::kLong);
-  const auto together = decode(model, tokens, {kPrompt}, true, true)[0];
-  for (int64_t row = 0; row < kBatch; ++row) {
-    TransformerSession alone(model, {});
-    const auto logits =
-        alone.append(tokens.narrow(0, row, 1).narrow(1, 2 * row, kPrompt - 2 * row));
-    EXPECT_TRUE(at::allclose(together[row], logits[0], 1e-4, 1e-5)) << row;
+  for (const auto& kept : kKept) {
+    const auto model = make_model(kPositions[0], kMemories[0], kHeads[1], &kept);
+    const at::NoGradGuard no_grad;
+    const auto tokens = at::randint(kVocabulary, {kBatch, kPrompt + 1}, at::kLong);
+    // The first chunk is padding alone for the last row.
+    const auto together = decode(model, tokens, {3, kPrompt - 3, 1}, true, true);
+    for (int64_t row = 0; row < kBatch; ++row) {
+      TransformerSession alone(model, {});
+      const auto own = tokens.narrow(0, row, 1);
+      for (int64_t step = 0; step < 2; ++step) {
+        const auto begin = step == 0 ? 2 * row : kPrompt, end = kPrompt + step;
+        const auto logits = alone.append(own.narrow(1, begin, end - begin));
+        EXPECT_TRUE(
+            at::allclose(together[static_cast<size_t>(1 + step)][row], logits[0], 1e-4, 1e-5))
+            << kept.name << row;
+      }
+    }
   }
 }
 
@@ -365,6 +373,8 @@ TEST_P(CachedBeamSearch, EqualsUncached) {
   EXPECT_TRUE(at::allclose(cached.scores, uncached.scores, 1e-4, 1e-5));
 }
 
+INSTANTIATE_TEST_SUITE_P(KeepsMore, CachedBeamSearch, testing::ValuesIn(kKept),
+                         [](const auto& info) { return std::string(info.param.name); });
 INSTANTIATE_TEST_SUITE_P(Memories, CachedBeamSearch,
                          testing::Values(kMemories[0], kMemories[1], kMemories[2], kMemories[4],
                                          kMemories[5]),

@@ -155,7 +155,7 @@ TEST(StaticCache, CachesAreFixedAndReleased) {
   EXPECT_FALSE(fixed.layers.position.defined());
   const auto more = random_tokens(2, 3);
   expect_equal(run(fixed, more), run(growing, more), "released");
-  EXPECT_EQ(fixed.layers.attention[0].length(), 12);
+  EXPECT_EQ(fixed.layers.key_values()[0]->length(), 12);
 }
 
 TEST(StaticCache, SeveralTokensAndReorderFallBack) {

@@ -21,58 +21,39 @@ std::pair<at::Tensor, at::Tensor> KeyValueCache::append(const at::Tensor& keys,
 }
 
 void KeyValueCache::reorder(const at::Tensor& rows) {
-  for (auto* buffer : {&gates, &hybrid_inputs}) buffer->reorder(rows);
   const auto keys = keys_.view();
   if (is_context && keys.defined() && keys.size(0) == 1) return;  // one row stands for all
   for (auto* buffer : {&keys_, &values_}) buffer->reorder(rows);
 }
 
 void KeyValueCache::reserve(int64_t capacity) {
-  for (auto* buffer : {&keys_, &values_, &gates, &hybrid_inputs}) buffer->reserve(capacity);
+  for (auto* buffer : {&keys_, &values_}) buffer->reserve(capacity);
 }
 
-void KeyValueCache::fix(const at::Tensor& position, int64_t filled, int64_t capacity) {
-  const auto fix_buffer = [&](TokenBuffer& buffer) {
-    // Memories stand before the tokens, and not every buffer has them.
-    const auto before = filled - buffer.length();
-    buffer.fix(position, before, capacity - before);
-  };
-  fix_buffer(gates);
-  fix_buffer(hybrid_inputs);
+void fix_buffer(TokenBuffer& buffer, const StaticPlace& place) {
+  const auto before = place.filled - buffer.length();
+  buffer.fix(place.position, before, place.capacity - before);
+}
+
+void KeyValueCache::fix(const StaticPlace& place) {
   if (is_context) return;
-  fix_buffer(keys_);
-  fix_buffer(values_);
-  position_ = position;
+  for (auto* buffer : {&keys_, &values_}) fix_buffer(*buffer, place);
+  position_ = place.position;
 }
 
 void KeyValueCache::release(int64_t length) {
-  for (auto* buffer : {&keys_, &values_, &gates, &hybrid_inputs}) buffer->release(length);
+  for (auto* buffer : {&keys_, &values_}) buffer->release(length);
   position_ = at::Tensor();
   filled_keys_ = {};
 }
 
-at::Tensor ShiftCache::extend(const at::Tensor& x, int64_t count) {
-  auto sizes = x.sizes().vec();
-  sizes[sizes.size() - 2] = count;
-  const auto before = last_.defined() ? last_ : at::zeros(sizes, x.options());
-  const auto all = at::cat({before, x}, -2);
-  const auto kept = all.narrow(-2, x.size(-2), count);
-  if (is_fixed_) {
-    last_.copy_(kept);
-  } else {
-    last_ = kept;
+std::vector<KeyValueCache*> LayersCache::key_values() const {
+  std::vector<KeyValueCache*> found;
+  for (const auto& state : layers) {
+    auto* keys = state ? state->key_values() : nullptr;
+    if (keys) found.push_back(keys);
   }
-  return all;
-}
-
-void ShiftCache::reorder(const at::Tensor& rows) {
-  if (last_.defined()) last_ = last_.index_select(last_.dim() - 3, rows);
-}
-
-void ShiftCache::fix() {
-  if (!last_.defined()) return;
-  last_ = last_.clone();
-  is_fixed_ = true;
+  return found;
 }
 
 void LayersCache::fix(int64_t new_capacity, const at::Device& device) {
@@ -82,19 +63,19 @@ void LayersCache::fix(int64_t new_capacity, const at::Device& device) {
   position = at::full({1}, filled, at::TensorOptions().dtype(at::kLong).device(device));
   std::vector<KeyValueCache*> whole;
   int64_t rows = 0;
-  for (auto& cache : attention) {
-    if (!cache.is_context && cache.length() == filled && cache.rows() > 0) {
-      whole.push_back(&cache);
-      rows = std::max(rows, cache.rows());
-    }
-    cache.fix(position, filled, capacity);
+  for (auto* keys : key_values()) {
+    if (keys->is_context || keys->length() != filled || keys->rows() == 0) continue;
+    whole.push_back(keys);
+    rows = std::max(rows, keys->rows());
   }
-  for (auto& cache : shifts) cache.fix();
+  for (const auto& state : layers) {
+    if (state) state->fix({position, filled, capacity});
+  }
   // One set of tensors for all layers, so that one addition moves all on.
   const auto options = at::TensorOptions().dtype(at::kInt).device(device);
   filled_keys_ = {at::full({rows}, filled + 1, options), at::arange(rows + 1, options) * capacity,
                   at::arange(rows + 1, options), capacity};
-  for (auto* cache : whole) cache->set_filled_keys(filled_keys_.first(cache->rows()));
+  for (auto* keys : whole) keys->set_filled_keys(filled_keys_.first(keys->rows()));
 }
 
 void LayersCache::advance() {
@@ -104,16 +85,18 @@ void LayersCache::advance() {
 
 void LayersCache::release() {
   if (!position.defined()) return;
-  for (auto& cache : attention) cache.release(length + memory_length);
-  for (auto& cache : shifts) cache.release();
+  for (const auto& state : layers) {
+    if (state) state->release(length + memory_length);
+  }
   position = at::Tensor();
   filled_keys_ = {};
   capacity = 0;
 }
 
 void LayersCache::reorder(const at::Tensor& rows) {
-  for (auto& cache : attention) cache.reorder(rows);
-  for (auto& cache : shifts) cache.reorder(rows);
+  for (const auto& state : layers) {
+    if (state) state->reorder(rows);
+  }
 }
 
 }  // namespace x_transformers

@@ -1,7 +1,5 @@
 #include "x_transformers/core/warning.h"
 
-#include <c10/util/Exception.h>
-
 #include <mutex>
 #include <set>
 #include <utility>
@@ -10,6 +8,18 @@
 
 namespace x_transformers {
 namespace {
+
+thread_local int warnings_off = 0;
+
+class Silence : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning&) override {}
+};
+
+c10::WarningHandler* silence() {
+  static Silence handler;
+  return &handler;
+}
 
 /// The warnings that came.
 struct Seen {
@@ -30,6 +40,7 @@ bool is_new(const std::string& line) {
 }  // namespace
 
 void warn_unused(const Notice& notice) {
+  if (warnings_off > 0) return;  // and it stays new
   const auto line = WarningSpelling::spelled(notice).line();
   if (is_new(line) || c10::WarningUtils::get_warnAlways()) TORCH_WARN(line);
 }
@@ -44,6 +55,10 @@ void forget_warnings() {
   const std::lock_guard lock(seen().mutex);
   seen().lines.clear();
 }
+
+WarningsOff::WarningsOff() : silence_(silence()) { ++warnings_off; }
+
+WarningsOff::~WarningsOff() { --warnings_off; }
 
 UnusedOptions::UnusedOptions(Text reason, bool applies)
     : reason_(std::move(reason)), applies_(applies) {}

@@ -2,6 +2,8 @@
 // silence.
 #pragma once
 
+#include <c10/util/Exception.h>
+
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +28,19 @@ void warn_unused(const About& about, detail::PatternFor<Args...> pattern, const 
 }
 /// Forgets what was warned of: the next command of the process warns anew.
 void forget_warnings();
+
+/// While it lives, this thread warns of nothing: for models and calls that the user did not ask
+/// for.
+class WarningsOff {
+ public:
+  WarningsOff();
+  ~WarningsOff();
+  WarningsOff(const WarningsOff&) = delete;
+  WarningsOff& operator=(const WarningsOff&) = delete;
+
+ private:
+  c10::WarningUtils::WarningHandlerGuard silence_;
+};
 
 /// Collects the options that change nothing for one reason.
 class UnusedOptions {

@@ -61,7 +61,7 @@ std::vector<CachedPair> cached_pairs(const NamedTensors& given,
     if (k == given.end()) continue;
     pair = {k->second, v == given.end() ? at::Tensor() : v->second};
     // A context may have one row for all.
-    const Dimension rows = {"batch", batch, cache.attention[i].is_context};
+    const Dimension rows = {"batch", batch, cache.key_values()[i]->is_context};
     check_shapes(pair, attentions[i]->options(), rows, "cache." + name);
   }
   return pairs;
@@ -72,7 +72,7 @@ int64_t cached_length(const NamedTensors& given, const std::vector<CachedPair>& 
                       const LayersCache& cache) {
   std::optional<int64_t> length;
   for (size_t i = 0; i < pairs.size(); ++i) {
-    if (!pairs[i].keys.defined() || cache.attention[i].is_context) continue;
+    if (!pairs[i].keys.defined() || cache.key_values()[i]->is_context) continue;
     const auto tokens = pairs[i].keys.size(-2);
     require(length.value_or(tokens) == tokens,
             fmt::format("cache: attention {} has {} tokens, one before it has {}", i, tokens,
@@ -142,7 +142,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto& [keys, values] = pairs[i];
     if (!keys.defined()) continue;
-    auto& attention = cache.attention[i];
+    auto& attention = *cache.key_values()[i];
     if (attention.is_context) {
       attention.append(keys, values);
       continue;

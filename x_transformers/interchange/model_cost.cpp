@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/dry_run.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/feed_forward.h"
@@ -149,6 +150,7 @@ std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
     const DryRun dry;
     model = build_model(config, where);
     add_attentions(model->module(), "", attentions);
+    const WarningsOff off;  // the call is not the user's
     try {
       const auto call = model->sample_call(seq);
       add_flops(*model, call, cost);

@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/registry.h"
 
@@ -172,6 +173,7 @@ std::vector<OptionCost> option_costs(const Json& config, const ModelCost& cost,
   std::vector<SetOption> options;
   Search(cost.type, options).visit(config, Json::json_pointer());
   std::vector<OptionCost> costs;
+  const WarningsOff off;  // models without an option are not the user's
   for (const auto& option : options) costs.push_back(cost_of(option, options, config, cost, seq));
   return costs;
 }

@@ -1,31 +1,12 @@
 #include "x_transformers/interchange/registry.h"
 
 #include <algorithm>
-#include <set>
 
+#include "x_transformers/interchange/types_to_come.h"
 #include "x_transformers/nn/callable_module.h"
 
 namespace x_transformers {
 namespace {
-
-/// Classes of the Python library that have no type here yet.
-const std::set<std::string>& types_to_come() {
-  static const std::set<std::string> names = {"BeliefStateWrapper",
-                                              "ContinuousAutoregressiveWrapper",
-                                              "ContinuousTransformerWrapper",
-                                              "DPO",
-                                              "EntropyBasedTokenizer",
-                                              "FreeTransformer",
-                                              "GPTVAE",
-                                              "MultiInputTransformerWrapper",
-                                              "NeoMLP",
-                                              "NonAutoregressiveWrapper",
-                                              "UniversalPretrainWrapper",
-                                              "XLAutoregressiveWrapper",
-                                              "XValAutoregressiveWrapper",
-                                              "XValTransformerWrapper"};
-  return names;
-}
 
 ModelTypes own_types() {
   ModelTypes types;

@@ -26,7 +26,7 @@ struct AttentionCall {
   RotaryInputs rotary_;
   std::optional<PolarInputs> polar_;
   std::optional<PackedSequences> packed_;
-  KeyValueCache cache_;
+  AttentionState cache_;
 };
 
 /// Arguments of AttentionLayers.forward, with the cache that its inputs point to.

@@ -23,6 +23,7 @@ struct AttentionLayersImpl::State {
   at::Tensor condition, inject;
   at::Tensor context, context_mask;
   at::Tensor attn_mask, attn_bias, self_attn_kv_mask;
+  at::Tensor started;  ///< [b, n] bool: new tokens that are no padding at the left
   std::optional<RotaryInputs> rotary, cross_rotary;
   std::optional<PolarInputs> polar;
   std::vector<std::pair<at::Tensor, at::Tensor>> additional_kv;
@@ -55,20 +56,27 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   const auto past = cache ? cache->length : 0;
   const auto memory = inputs.memory_given();
 
-  auto queries = inputs.pos;
-  if (!queries.defined()) {
-    queries = is_static ? cache->position - cache->memory_length : range(past, past + n, inputs.x);
-  }
+  const auto places =
+      is_static ? cache->position - cache->memory_length : range(past, past + n, inputs.x);
+  const auto& start = inputs.seq_start_pos;
+  if (start.defined()) state.started = places >= start.unsqueeze(-1);
+  // What has no position, or one of its own (memory key/values, CoPE, a context), sees from where
+  // those of the tokens count.
+  const auto count_from_start = [&](const at::Tensor& positions) {
+    return start.defined() ? positions - start.unsqueeze(-1) : positions;
+  };
+  auto queries = inputs.pos.defined() ? inputs.pos : count_from_start(places);
   auto new_keys = queries;
   if (memory > 0 && !inputs.pos.defined()) {
-    new_keys =
-        past > 0 ? at::cat({range(-memory, 0, inputs.x), queries}) : range(-memory, n, inputs.x);
+    new_keys = past > 0 ? at::cat({count_from_start(range(-memory, 0, inputs.x)), queries}, -1)
+                        : count_from_start(range(-memory, n, inputs.x));
   }
   const auto cached_memory = cache ? cache->memory_length + memory : 0;
+  const auto total = is_static ? cache->capacity : cached_memory + past + n;
+  const auto all_places = [&] { return range(-cached_memory, total - cached_memory, inputs.x); };
   const auto all_keys = [&] {
-    const auto total = is_static ? cache->capacity : cached_memory + past + n;
     if (inputs.pos.defined() && inputs.pos.size(-1) == total) return inputs.pos;
-    return range(-cached_memory, total - cached_memory, inputs.x);
+    return count_from_start(all_places());
   };
   if (inputs.rotary_pos_emb.defined()) {
     state.rotary.emplace().angles = inputs.rotary_pos_emb;
@@ -99,7 +107,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
                     polar_pos_emb_->forward(turned_keys).unsqueeze(1) + polar_pos_emb_->key_bias()};
   }
 
-  if (is_static) state.attn_mask = (all_keys() <= queries.unsqueeze(-1));
+  if (is_static) state.attn_mask = (all_places() <= places.unsqueeze(-1));
   if (inputs.seq_start_pos.defined()) {
     const auto tokens = inputs.token_keys();
     auto started = range(0, tokens, inputs.x) >= inputs.seq_start_pos.unsqueeze(-1);
@@ -205,86 +213,86 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
   return state;
 }
 
-AttentionOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& state,
-                                                        const AttentionLayersInputs& inputs,
-                                                        BlockInputs block) {
+BranchOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& state,
+                                                     const AttentionLayersInputs& inputs,
+                                                     BranchInputs branch) {
   const auto index = state.self_attentions++;
-  auto& attention = block.attention;
-  attention.mask = inputs.mask;
-  attention.context_mask = state.self_attn_kv_mask;
-  attention.attn_mask = state.attn_mask;
-  attention.attn_bias = state.attn_bias;
-  attention.rotary = state.rotary ? &*state.rotary : nullptr;
-  attention.polar = state.polar ? &*state.polar : nullptr;
-  attention.prev_attn = state.prev_attn;
-  attention.mem = item_or_empty(inputs.mems, index);
-  const auto memory = attention.mem.defined() ? attention.mem.size(1) : 0;
+  MixingInputs mixing;
+  branch.mixing = &mixing;
+  branch.context_mask = state.self_attn_kv_mask;
+  mixing.attn_mask = state.attn_mask;
+  mixing.attn_bias = state.attn_bias;
+  mixing.rotary = state.rotary ? &*state.rotary : nullptr;
+  mixing.polar = state.polar ? &*state.polar : nullptr;
+  mixing.prev_attn = state.prev_attn;
+  mixing.mem = item_or_empty(inputs.mems, index);
+  const auto memory = mixing.mem.defined() ? mixing.mem.size(1) : 0;
   if (memory != inputs.memory_given() && has_position_bias())
-    attention.attn_bias = bias_of_positions(inputs, memory);
+    mixing.attn_bias = bias_of_positions(inputs, memory);
   const bool holds_memories = inputs.cache && inputs.cache->memory_length > 0;
-  if (attention.mem.defined() || holds_memories)
-    attention.mem_mask = item_or_empty(inputs.mem_masks, index);
-  if (attention.mem.defined() && layer.pre_norm) {
-    attention.mem = layer.pre_norm->forward(attention.mem, state.condition);
+  if (mixing.mem.defined() || holds_memories)
+    mixing.mem_mask = item_or_empty(inputs.mem_masks, index);
+  if (mixing.mem.defined() && layer.pre_norm) {
+    mixing.mem = layer.pre_norm->forward(mixing.mem, state.condition);
   }
-  if (options_.add_value_residual) attention.value_residual = state.first_self_values;
-  attention.additional_key_values = item_or_empty(state.additional_kv, index);
-  attention.additional_key_value_mask = inputs.additional_kv_mask;
-  attention.kv_input_residual = item_or_empty(inputs.self_attn_kv_residuals, index);
-  if (inputs.flash_pack_seq_kwargs) attention.packed = &*inputs.flash_pack_seq_kwargs;
-  attention.cached_memory = inputs.cache ? inputs.cache->memory_length : 0;
-  attention.keep_maps = inputs.keep_maps || options_.residual_attn;
-  auto result = layer.block->run(block);
+  if (options_.add_value_residual) mixing.value_residual = state.first_self_values;
+  mixing.additional_key_values = item_or_empty(state.additional_kv, index);
+  mixing.additional_key_value_mask = inputs.additional_kv_mask;
+  mixing.kv_input_residual = item_or_empty(inputs.self_attn_kv_residuals, index);
+  if (inputs.flash_pack_seq_kwargs) mixing.packed = &*inputs.flash_pack_seq_kwargs;
+  mixing.cached_memory = inputs.cache ? inputs.cache->memory_length : 0;
+  mixing.keep_maps = inputs.keep_maps || options_.residual_attn;
+  auto result = layer.block->run(branch);
   if (!state.first_self_values.defined()) state.first_self_values = result.values;
   if (options_.residual_attn) state.prev_attn = result.maps.pre_softmax_attn;
   return result;
 }
 
-AttentionOutput AttentionLayersImpl::run_cross_attention(Layer& layer, State& state,
-                                                         const AttentionLayersInputs& inputs,
-                                                         BlockInputs block) {
+BranchOutput AttentionLayersImpl::run_cross_attention(Layer& layer, State& state,
+                                                      const AttentionLayersInputs& inputs,
+                                                      BranchInputs branch) {
   const auto index = state.cross_attentions++;
   if (is_training() && options_.cross_attn_tokens_dropout > 0) {
     std::tie(state.context, state.context_mask) =
         dropout_seq(state.context, state.context_mask, options_.cross_attn_tokens_dropout);
   }
-  auto& attention = block.attention;
-  attention.context = state.context;
-  attention.mask = inputs.mask;
-  attention.context_mask = state.context_mask;
-  attention.rotary = state.cross_rotary ? &*state.cross_rotary : nullptr;
-  attention.prev_attn = state.prev_cross_attn;
-  if (options_.add_value_residual) attention.value_residual = state.first_cross_values;
-  attention.kv_input_residual = item_or_empty(inputs.cross_attn_kv_residuals, index);
-  if (inputs.flash_pack_seq_context_kwargs)
-    attention.packed = &*inputs.flash_pack_seq_context_kwargs;
-  attention.keep_maps = inputs.keep_maps || options_.cross_residual_attn;
-  auto result = layer.block->run(block);
+  MixingInputs mixing;
+  branch.mixing = &mixing;
+  branch.context = state.context;
+  branch.context_mask = state.context_mask;
+  mixing.rotary = state.cross_rotary ? &*state.cross_rotary : nullptr;
+  mixing.prev_attn = state.prev_cross_attn;
+  if (options_.add_value_residual) mixing.value_residual = state.first_cross_values;
+  mixing.kv_input_residual = item_or_empty(inputs.cross_attn_kv_residuals, index);
+  if (inputs.flash_pack_seq_context_kwargs) mixing.packed = &*inputs.flash_pack_seq_context_kwargs;
+  mixing.keep_maps = inputs.keep_maps || options_.cross_residual_attn;
+  auto result = layer.block->run(branch);
   if (!state.first_cross_values.defined()) state.first_cross_values = result.values;
   if (options_.cross_residual_attn) state.prev_cross_attn = result.maps.pre_softmax_attn;
   return result;
 }
 
-AttentionOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
-                                                const AttentionLayersInputs& inputs,
-                                                const at::Tensor& x) {
-  BlockInputs block;
-  block.attention.x = x;
-  block.condition = state.condition;
-  if (inputs.cache) block.shift = &inputs.cache->shifts.at(state.layers++);
+BranchOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
+                                             const AttentionLayersInputs& inputs,
+                                             const at::Tensor& x) {
+  BranchInputs branch;
+  branch.x = x;
+  branch.seq_start_pos = inputs.seq_start_pos;
+  branch.started = state.started;
+  branch.condition = state.condition;
+  if (inputs.cache) branch.state = inputs.cache->layers.at(state.layers).get();
+  ++state.layers;
   if (layer.step.type == LayerType::feed_forward) {
     const auto index = static_cast<int64_t>(state.feed_forwards++);
     if (inputs.deep_embeds.defined() && index < inputs.deep_embeds.size(2)) {
-      block.deep_embed = inputs.deep_embeds.select(2, index);
+      branch.deep_embed = inputs.deep_embeds.select(2, index);
     }
-    return layer.block->run(block);
+    return layer.block->run(branch);
   }
-  if (inputs.cache)
-    block.attention.cache =
-        &inputs.cache->attention.at(state.self_attentions + state.cross_attentions);
+  branch.mask = inputs.mask;
   const bool is_cross = layer.step.type == LayerType::cross_attention;
-  auto result = is_cross ? run_cross_attention(layer, state, inputs, block)
-                         : run_self_attention(layer, state, inputs, block);
+  auto result = is_cross ? run_cross_attention(layer, state, inputs, branch)
+                         : run_self_attention(layer, state, inputs, branch);
   if (inputs.keep_maps) state.output.attention.push_back({is_cross, result.maps});
   return result;
 }
@@ -306,6 +314,7 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
     if (is_attention) ++state.self_attentions;
     if (layer.step.type == LayerType::cross_attention) ++state.cross_attentions;
     if (layer.step.type == LayerType::feed_forward) ++state.feed_forwards;
+    ++state.layers;
     return;
   }
 

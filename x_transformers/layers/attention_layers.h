@@ -35,7 +35,8 @@ struct AttentionLayersInputs {
   std::vector<at::Tensor> mems;       ///< for each self-attention [b, m, dim]
   std::vector<at::Tensor> mem_masks;  ///< for each self-attention [b, m] bool
   at::Tensor seq_start_pos;  ///< [b] int64: tokens before this place are padding at the left
-  at::Tensor pos;  ///< [n] or [b, n]: positions from outside, of what is cached too if longer
+  at::Tensor pos;  ///< [n] or [b, n]: positions from outside, of what is cached too if longer; for
+                   ///< ALiBi alone also [b, heads, n]
   at::Tensor context_pos;  ///< [m] or [b, m]: positions of the context, for rotary cross attention
   at::Tensor attn_bias;    ///< broadcastable to [b, h, n, j]
   RotaryAngles rotary_pos_emb;              ///< in place of the stack's own table
@@ -150,12 +151,12 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   void inject_input(const AttentionLayersInputs& inputs, State& state);
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
-  AttentionOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
-                             const at::Tensor& x);
-  AttentionOutput run_self_attention(Layer& layer, State& state,
-                                     const AttentionLayersInputs& inputs, BlockInputs block);
-  AttentionOutput run_cross_attention(Layer& layer, State& state,
-                                      const AttentionLayersInputs& inputs, BlockInputs block);
+  BranchOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+                          const at::Tensor& x);
+  BranchOutput run_self_attention(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+                                  BranchInputs branch);
+  BranchOutput run_cross_attention(Layer& layer, State& state, const AttentionLayersInputs& inputs,
+                                   BranchInputs branch);
   LayersOutput finish(State& state);
 
   AttentionLayersOptions options_;

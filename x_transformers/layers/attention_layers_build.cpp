@@ -215,8 +215,8 @@ std::vector<AttentionImpl*> AttentionLayersImpl::attentions(
     const std::optional<std::vector<int64_t>>& layers_execute_order) const {
   std::vector<AttentionImpl*> found;
   for (const auto index : plan_.order_of(layers_execute_order)) {
-    if (auto* attention = layers_[static_cast<size_t>(index)].block->attention())
-      found.push_back(attention);
+    auto& block = layers_[static_cast<size_t>(index)].block->innermost();
+    if (auto* attention = dynamic_cast<AttentionImpl*>(&block)) found.push_back(attention);
   }
   return found;
 }
@@ -235,7 +235,7 @@ std::string AttentionLayersImpl::cache_refusal() const {
   }
   for (const auto& layer : layers_) {
     if (const auto reason = layer.block->cache_refusal(); !reason.empty()) return reason;
-    const auto* attention = layer.block->attention();
+    const auto* attention = dynamic_cast<AttentionImpl*>(&layer.block->innermost());
     if (layer.step.type == LayerType::cross_attention && attention &&
         attention->options().max_attend_past) {
       return "max_attend_past in cross attention counts back from the last query, which moves as "
@@ -255,14 +255,10 @@ std::string AttentionLayersImpl::capture_refusal() const {
 LayersCache AttentionLayersImpl::make_cache(
     int64_t capacity, const std::optional<std::vector<int64_t>>& layers_execute_order) const {
   LayersCache cache;
-  const auto order = plan_.order_of(layers_execute_order);
-  cache.shifts.resize(order.size());
-  for (const auto index : order) {
-    const auto type = layers_[static_cast<size_t>(index)].step.type;
-    if (type == LayerType::feed_forward) continue;
-    auto& added = cache.attention.emplace_back();
-    added.is_context = type == LayerType::cross_attention;
-    added.reserve(capacity);
+  for (const auto index : plan_.order_of(layers_execute_order)) {
+    const auto& layer = layers_[static_cast<size_t>(index)];
+    const bool has_context = layer.step.type == LayerType::cross_attention;
+    cache.layers.push_back(layer.block->make_state({capacity, has_context}));
   }
   return cache;
 }

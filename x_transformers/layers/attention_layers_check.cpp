@@ -171,6 +171,13 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
   const auto& pos = inputs.pos;
   if (!pos.defined()) return;
   const auto memory = inputs.memory_given(), n = inputs.x.size(1);
+  if (pos.dim() == 3) {
+    require(rel_pos_ && !rotary_pos_emb_ && !polar_pos_emb_,
+            "pos: positions of each head are for alibi_pos_bias alone");
+    require_tensor(pos, "pos", TensorKind::integer,
+                   {{"batch", inputs.x.size(0), true}, {"heads"}, {"seq", n}});
+    return;
+  }
   require_positions(pos, "pos",
                     "token (memory tokens, cls tokens, prepended embeddings and mems among them)",
                     inputs.x.size(0), memory + n);

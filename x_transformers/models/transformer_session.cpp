@@ -25,9 +25,9 @@ TransformerSession::TransformerSession(TransformerWrapper net, SessionOptions op
 TransformerInputs TransformerSession::inputs_of_step(const at::Tensor& tokens, bool goes_on) const {
   TokenSpan span;
   span.count = tokens.size(1);
-  span.begin = tokens_.size(1) - span.count;
-  span.window = goes_on ? 0 : span.begin;
-  span.prompt = prompt_;
+  span.begin = options_.first_token + tokens_.size(1) - span.count;
+  span.window = goes_on ? options_.first_token : span.begin;
+  span.prompt = options_.first_token + prompt_;
   span.prefix = net_->options().num_memory_tokens.value_or(0);
   if (options_.inputs.prepend_embeds.defined())
     span.prefix += options_.inputs.prepend_embeds.size(1);
@@ -44,6 +44,9 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
   inputs.x = tokens;
   inputs.cache = cache;
   inputs.seq_start_pos = options_.seq_start_pos;
+  if (const auto left_out = tokens_.size(1) - tokens.size(1); !cache && left_out > 0)
+    if (inputs.seq_start_pos.defined())
+      inputs.seq_start_pos = (inputs.seq_start_pos - left_out).clamp_min(0);
   inputs.logits = false;
   const auto output = net_->forward(inputs);
   require(output.embeddings.size(0) == tokens.size(0),

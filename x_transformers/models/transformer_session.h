@@ -15,6 +15,7 @@ struct SessionOptions {
   bool cache_kv = true;                 ///< use caches (where the model can)
   bool restrict_to_max_seq_len = true;  ///< beyond max_seq_len tokens see only the last max_seq_len
   at::Tensor seq_start_pos;             ///< [b] int64: prompts are padded at the left up to here
+  int64_t first_token = 0;  ///< entries for tokens that inputs have before the session's first
   TransformerInputs
       inputs;  ///< context, prepended embeddings and the like; x and cache are the session's
   int64_t expected_length =

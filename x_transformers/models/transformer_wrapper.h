@@ -115,6 +115,9 @@ class TransformerWrapperImpl : public TokenModel, public CaptureCheck {
   bool has_abs_pos_emb() const { return pos_emb_ != nullptr; }
   /// Why the model cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
+  /// Why prompts of different lengths, padded at the left (seq_start_pos), are not seen each as it
+  /// would be alone; empty: they are.
+  std::string padding_refusal() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
   std::string capture_refusal() const override;
 

@@ -5,7 +5,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
-#include "x_transformers/models/transformer_session.h"
+#include "x_transformers/models/length_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/linear.h"
 
@@ -278,7 +278,7 @@ bool TransformerWrapperImpl::hides_last_token() const {
 
 std::unique_ptr<DecodingSession> TransformerWrapperImpl::start_session(SessionOptions options) {
   const auto self = std::dynamic_pointer_cast<TransformerWrapperImpl>(shared_from_this());
-  return std::make_unique<TransformerSession>(TransformerWrapper(self), std::move(options));
+  return make_session(TransformerWrapper(self), options);
 }
 
 void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
@@ -298,6 +298,15 @@ std::string TransformerWrapperImpl::cache_refusal() const {
     return "token_emb may look at other tokens";
   if (!head_is_per_token()) return "to_logits may look at other tokens";
   return attn_layers_->cache_refusal();
+}
+
+std::string TransformerWrapperImpl::padding_refusal() const {
+  if (options_.num_memory_tokens.value_or(0) > 0) return "memory tokens stand before the padding";
+  const auto& attn = options_.attn_layers.attn;
+  if (attn.use_cope && attn.cope_talking_heads)
+    return "cope_talking_heads mixes the scores of padding into the others";
+  // What needs the whole sequence would take the padding for a part of it.
+  return cache_refusal();
 }
 
 std::string TransformerWrapperImpl::capture_refusal() const {

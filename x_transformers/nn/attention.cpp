@@ -268,20 +268,56 @@ at::Tensor AttentionImpl::gate(const at::Tensor& x, at::Tensor out) {
   return out;
 }
 
-/// The heads' outputs [b, h, n, d] mixed with those of the hybrid module, both normed.
-at::Tensor AttentionImpl::mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x,
-                                     at::Tensor out, AttentionOutput& result) {
+namespace {
+/// x [b, n, d] with each row's tokens from `start` [b or 1] on in front, and what stood before them
+/// at the end.
+at::Tensor from_start(const at::Tensor& x, const at::Tensor& start) {
+  const auto n = x.size(1);
+  const auto source = (at::arange(n, start.options()) + start.unsqueeze(-1)).remainder(n);
+  return x.gather(1, source.unsqueeze(-1).expand_as(x));
+}
+
+/// The entries `places` ([b or 1, count]) of t [b, n, d] or [b, h, n, d].
+at::Tensor entries_at(const at::Tensor& t, const at::Tensor& places) {
+  auto sizes = t.sizes().vec();
+  sizes[sizes.size() - 2] = places.size(-1);
+  auto index = places.unsqueeze(-1);
+  if (t.dim() == 4) index = index.unsqueeze(1);
+  return t.gather(-2, index.expand(sizes));
+}
+}  // namespace
+
+/// What the hybrid module makes of the tokens x, seeing the earlier ones in a cache.
+CallableModule::Result AttentionImpl::run_hybrid(const AttentionInputs& inputs,
+                                                 const at::Tensor& x) const {
   CallableModule::NamedTensors arguments;
   if (!options_.causal && options_.hybrid_mask_kwarg && inputs.mask.defined()) {
     arguments[*options_.hybrid_mask_kwarg] = inputs.mask;
   }
   if (inputs.hybrid_hidden.defined()) arguments["hx"] = inputs.hybrid_hidden;
-  const bool goes_on = inputs.cache && hybrid_module_.is_causal && !inputs.hybrid_hidden.defined();
-  auto hybrid = hybrid_module_.call(goes_on ? inputs.cache->hybrid_inputs.append(x) : x, arguments);
-  if (goes_on) {
-    const auto sequence = hybrid.out.dim() == 4 ? 2 : 1;
-    hybrid.out = hybrid.out.index_select(sequence, inputs.cache->hybrid_inputs.places(x.size(1)));
+  const bool starts = hybrid_module_.is_causal && !inputs.hybrid_hidden.defined();
+  const bool goes_on = inputs.cache && starts;
+  auto tokens = goes_on ? inputs.cache->hybrid_inputs.append(x) : x;
+  // A causal module does not see the padding where it stands after a prompt.
+  const bool is_padded = starts && inputs.seq_start_pos.defined() && !hybrid_module_.is_per_token;
+  if (is_padded) tokens = from_start(tokens, inputs.seq_start_pos);
+  auto hybrid = hybrid_module_.call(tokens, arguments);
+  if (!goes_on && !is_padded) return hybrid;
+  auto places = goes_on ? inputs.cache->hybrid_inputs.places(x.size(1))
+                        : at::arange(x.size(1), inputs.seq_start_pos.options());
+  if (is_padded) {
+    places = (places - inputs.seq_start_pos.unsqueeze(-1)).remainder(tokens.size(1));
+    hybrid.out = entries_at(hybrid.out, places);
+  } else {
+    hybrid.out = hybrid.out.index_select(-2, places);
   }
+  return hybrid;
+}
+
+/// The heads' outputs [b, h, n, d] mixed with those of the hybrid module, both normed.
+at::Tensor AttentionImpl::mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x,
+                                     at::Tensor out, AttentionOutput& result) {
+  const auto hybrid = run_hybrid(inputs, x);
   result.hybrid_hidden = hybrid.hidden;
   const auto features = value_dim_head_ * options_.heads;
   require(hybrid.out.dim() == 4 || hybrid.out.size(-1) == features,
@@ -326,14 +362,27 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
 }
 
 AttentionOutput AttentionImpl::forward(const AttentionInputs& inputs) {
-  BlockInputs block;
-  block.attention = inputs;
-  drop_unread(block.attention);
-  return run(block);
+  auto read = inputs;
+  drop_unread(read);
+  return attend(std::move(read));
 }
 
-AttentionOutput AttentionImpl::run(const BlockInputs& block) {
-  auto inputs = block.attention;
+BranchOutput AttentionImpl::run(const BranchInputs& branch) {
+  AttentionInputs inputs;
+  static_cast<BranchInputs&>(inputs) = branch;
+  if (branch.mixing) static_cast<MixingInputs&>(inputs) = *branch.mixing;
+  inputs.cache = static_cast<AttentionState*>(branch.state);
+  return attend(std::move(inputs));
+}
+
+std::unique_ptr<BlockState> AttentionImpl::make_state(const StateOptions& options) const {
+  auto state = std::make_unique<AttentionState>();
+  state->is_context = options.has_context;
+  state->reserve(options.capacity);
+  return state;
+}
+
+AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   // As in Python, one row beside several is repeated; with a cache it stands for itself.
   if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
     inputs.x = with_rows(inputs.x, rows_beside_x(inputs), inputs.x.dim() - 3);

@@ -13,6 +13,7 @@
 #include "x_transformers/core/notice.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/attend.h"
+#include "x_transformers/nn/attention_state.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/linear.h"
@@ -174,13 +175,27 @@ std::vector<Notice> unused_options(const AttentionOptions& options);
 void require_key_values(const std::pair<at::Tensor, at::Tensor>& given,
                         const AttentionOptions& options, int64_t batch, const char* name);
 
+/// What one call of Attention takes.
+struct AttentionInputs : BranchInputs, MixingInputs {
+  at::Tensor hybrid_hidden;         ///< where the hybrid module goes on, if not in a cache
+  AttentionState* cache = nullptr;  ///< earlier tokens, appended to; a stack gives it as `state`
+  bool keep_unrotated = false;      ///< fill AttentionOutput::unrotated_kv
+};
+
+/// What one call of Attention computes.
+struct AttentionOutput : BranchOutput {
+  at::Tensor hybrid_hidden;  ///< where the hybrid module has come to, if it has a state
+  std::pair<at::Tensor, at::Tensor>
+      unrotated_kv;  ///< keys and values of the sequence, as Python caches them
+};
+
 class AttentionImpl : public Block {
  public:
   explicit AttentionImpl(AttentionOptions options);
   /// What is given and not read is dropped with a warning, which `run` leaves to the stack.
   AttentionOutput forward(const AttentionInputs& inputs);
-  AttentionOutput run(const BlockInputs& inputs) override;
-  AttentionImpl* attention() override { return this; }
+  BranchOutput run(const BranchInputs& branch) override;
+  std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
 
   const AttentionOptions& options() const { return options_; }
   std::string cache_refusal() const override;
@@ -202,6 +217,7 @@ class AttentionImpl : public Block {
     at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
     int64_t mem_length = 0;        ///< keys at the front that are memory
   };
+  AttentionOutput attend(AttentionInputs inputs);
   void drop_unread(AttentionInputs& inputs) const;
   static int64_t rows_beside_x(const AttentionInputs& inputs);
   void check(const AttentionInputs& inputs) const;
@@ -230,6 +246,7 @@ class AttentionImpl : public Block {
                            int64_t sequence_keys, int64_t keys);
   at::Tensor gate(const at::Tensor& x, at::Tensor out);
   void build_hybrid();
+  CallableModule::Result run_hybrid(const AttentionInputs& inputs, const at::Tensor& x) const;
   at::Tensor mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x, at::Tensor out,
                         AttentionOutput& result);
   at::Tensor project_orthogonally(const at::Tensor& out, const at::Tensor& values) const;

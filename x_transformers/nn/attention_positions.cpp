@@ -1,6 +1,7 @@
 // Where queries and keys stand: turned by rotary or polar angles, or with a bias of their scores.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <functional>
@@ -93,6 +94,14 @@ at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t seque
   if (inputs.pos.defined()) {
     require(dynamic_cast<AlibiPositionalBias*>(inputs.rel_pos) != nullptr,
             "pos: of the position biases only AlibiPositionalBias takes positions from outside");
+    const auto& pos = inputs.pos;
+    const auto batch = inputs.x.size(-3);
+    const bool fits = pos.dim() >= 1 && pos.dim() <= 3 &&
+                      (pos.size(-1) == queries || pos.size(-1) == 1) &&
+                      (pos.dim() == 1 || pos.size(0) == 1 || pos.size(0) == batch);
+    require(fits, fmt::format("pos: expected positions [seq = {}], [batch = {}, seq] or [batch, "
+                              "heads, seq], got [{}]",
+                              queries, batch, fmt::join(pos.sizes(), ", ")));
     return inputs.rel_pos->forward({inputs.pos, inputs.pos, 0});
   }
   const auto options = at::TensorOptions().dtype(at::kLong).device(inputs.x.device());

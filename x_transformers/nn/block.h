@@ -3,6 +3,7 @@
 
 #include <torch/nn/module.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -13,8 +14,6 @@
 #include "x_transformers/ops/attend.h"
 
 namespace x_transformers {
-
-class AttentionImpl;
 
 /// Tables for the positions of queries, of the keys that are added, and of all keys (needed where
 /// latents are cached).
@@ -30,16 +29,14 @@ struct PolarInputs {
   at::Tensor queries, keys;
 };
 
-/// What one call of Attention takes; undefined tensors and null pointers are absent.
-struct AttentionInputs {
-  at::Tensor x;             ///< [b, n, dim]; with qkv_receive_diff_residuals [3, b, n, dim]
-  at::Tensor context;       ///< [b, m, dim_context] for cross attention
-  at::Tensor mask;          ///< [b, n] bool: queries (and, without context_mask, keys) that exist
-  at::Tensor context_mask;  ///< [b, m] bool: keys that exist
-  at::Tensor attn_mask;     ///< [n, j], [h, n, j] or [b, h, n, j] bool
-  at::Tensor attn_bias;     ///< broadcastable to [b, h, n, j]
+/// What a block takes that lets tokens see each other, beside what every block takes; undefined
+/// tensors and null pointers are absent.
+struct MixingInputs {
+  at::Tensor attn_mask;             ///< [n, j], [h, n, j] or [b, h, n, j] bool
+  at::Tensor attn_bias;             ///< broadcastable to [b, h, n, j]
   PositionBias* rel_pos = nullptr;  ///< in place of attn_bias
-  at::Tensor pos;  ///< [n] or [b, n] int64: positions for rel_pos, which must be ALiBi then
+  at::Tensor pos;  ///< [n], [b, n] or [b, heads, n] int64: positions for rel_pos, which must be
+                   ///< ALiBi
   const RotaryInputs* rotary = nullptr;
   const PolarInputs* polar = nullptr;
   at::Tensor prev_attn;       ///< [b, h, n, j] scores of an earlier layer
@@ -50,39 +47,47 @@ struct AttentionInputs {
   at::Tensor additional_key_value_mask;     ///< [b, m]
   at::Tensor kv_input_residual;             ///< added to what keys and values are made of
   const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and read only there
-  at::Tensor hybrid_hidden;                 ///< where the hybrid module goes on, if not in a cache
-  KeyValueCache* cache = nullptr;
-  int64_t cached_memory = 0;  ///< keys at the front of the cache that are memory
+  int64_t cached_memory = 0;                ///< keys at the front of the cache that are memory
   bool keep_maps = false;
-  bool keep_unrotated = false;  ///< fill AttentionOutput::unrotated_kv
 };
 
-struct AttentionOutput {
+/// What every block takes; undefined tensors and null pointers are absent.
+struct BranchInputs {
+  at::Tensor x;              ///< [b, n, dim]; with qkv_receive_diff_residuals [3, b, n, dim]
+  at::Tensor context;        ///< [b, m, dim_context] for cross attention
+  at::Tensor mask;           ///< [b, n] bool: tokens that exist (keys too, without context_mask)
+  at::Tensor context_mask;   ///< [b, m] bool: keys that exist
+  at::Tensor seq_start_pos;  ///< [b] int64: tokens of the sequence before are padding
+  at::Tensor started;        ///< [b, n] bool: tokens of x that are no such padding
+  at::Tensor condition;      ///< [b, 1 or n, dim_condition]
+  at::Tensor deep_embed;     ///< [b, n, dim] factors of the feed-forward's output
+  const MixingInputs* mixing = nullptr;  ///< of a layer where tokens see each other
+  BlockState* state = nullptr;           ///< made by the block's make_state, appended to
+};
+
+/// What a block computes; a feed-forward has `out` alone.
+struct BranchOutput {
   at::Tensor out;  ///< [b, n, dim_out]
   AttentionMaps maps;
-  at::Tensor values;         ///< [b, kv_heads, n, d] before residual and norm
-  at::Tensor hybrid_hidden;  ///< where the hybrid module has come to, if it has a state
-  std::pair<at::Tensor, at::Tensor>
-      unrotated_kv;  ///< keys and values of the sequence, as Python caches them
+  at::Tensor values;  ///< [b, kv_heads, n, d] before residual and norm, for later layers
 };
 
-/// What a block is called with: attention's inputs (x among them), and what feed-forward and
-/// wrappers need.
-struct BlockInputs {
-  AttentionInputs attention;
-  at::Tensor deep_embed;        ///< [b, n, dim] factors of the feed-forward's output
-  at::Tensor condition;         ///< [b, 1 or n, dim_condition]
-  ShiftCache* shift = nullptr;  ///< earlier tokens, for token shift
+/// What is known of a state when it is made.
+struct StateOptions {
+  int64_t capacity = 0;      ///< room for so many tokens at once
+  bool has_context = false;  ///< the keys are those of a context
 };
 
 /// A layer's branch: attention, feed-forward, or something wrapped around one of them.
 class Block : public torch::nn::Module {
  public:
-  virtual AttentionOutput run(const BlockInputs& inputs) = 0;
+  virtual BranchOutput run(const BranchInputs& inputs) = 0;
   /// Why the block cannot be run token by token; empty: it can.
   virtual std::string cache_refusal() const { return {}; }
-  /// The attention inside; null in a feed-forward.
-  virtual AttentionImpl* attention() { return nullptr; }
+  /// What the block keeps of earlier tokens, empty as yet; null: it needs none of them.
+  virtual std::unique_ptr<BlockState> make_state(const StateOptions&) const { return nullptr; }
+  /// The block inside all that is wrapped around it.
+  virtual Block& innermost() { return *this; }
 };
 
 }  // namespace x_transformers

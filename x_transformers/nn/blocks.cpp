@@ -10,7 +10,7 @@
 
 namespace x_transformers {
 
-AttentionOutput Scale::run(const BlockInputs& inputs) {
+BranchOutput Scale::run(const BranchInputs& inputs) {
   auto result = fn_->run(inputs);
   result.out = result.out * value_;
   return result;
@@ -18,19 +18,49 @@ AttentionOutput Scale::run(const BlockInputs& inputs) {
 
 namespace {
 /// Tokens moved `amount` positions later (earlier if negative), zeros moved in.
-at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& mask) {
+at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& exists) {
   if (amount == 0) return t;
-  amount = std::clamp(amount, -t.size(1), t.size(1));
-  return at::constant_pad_nd(zero_masked_rows(t, mask), {0, 0, amount, -amount}, 0);
+  amount = std::clamp(amount, -t.size(-2), t.size(-2));
+  return at::constant_pad_nd(zero_masked_rows(t, exists), {0, 0, amount, -amount}, 0);
 }
 }  // namespace
 
+at::Tensor ShiftState::extend(const at::Tensor& x, int64_t count) {
+  auto sizes = x.sizes().vec();
+  sizes[sizes.size() - 2] = count;
+  const auto before = last_.defined() ? last_ : at::zeros(sizes, x.options());
+  const auto all = at::cat({before, x}, -2);
+  const auto kept = all.narrow(-2, x.size(-2), count);
+  if (is_static_) {
+    last_.copy_(kept);
+  } else {
+    last_ = kept;
+  }
+  return all;
+}
+
+void ShiftState::reorder(const at::Tensor& rows) {
+  if (last_.defined()) last_ = last_.index_select(last_.dim() - 3, rows);
+  if (inner_) inner_->reorder(rows);
+}
+
+void ShiftState::fix(const StaticPlace& place) {
+  if (last_.defined()) last_ = last_.clone();
+  is_static_ = last_.defined();
+  if (inner_) inner_->fix(place);
+}
+
+void ShiftState::release(int64_t length) {
+  is_static_ = false;
+  if (inner_) inner_->release(length);
+}
+
 /// The same for tokens that follow earlier ones.
-at::Tensor ShiftTokens::shift_features(const at::Tensor& x, const at::Tensor& mask,
-                                       ShiftCache& earlier) const {
+at::Tensor ShiftTokens::shift_features(const at::Tensor& x, const at::Tensor& exists,
+                                       ShiftState& earlier) const {
   const auto groups = static_cast<int64_t>(shifts_.size());
   const auto longest = *std::max_element(shifts_.begin(), shifts_.end());
-  const auto seen = earlier.extend(zero_masked_rows(x, mask), longest);
+  const auto seen = earlier.extend(zero_masked_rows(x, exists), longest);
   const auto features = x.size(-1) / groups;
   auto parts = x.split(features, -1);
   const auto shifted = seen.split(features, -1);
@@ -41,18 +71,21 @@ at::Tensor ShiftTokens::shift_features(const at::Tensor& x, const at::Tensor& ma
   return at::cat(parts, -1);
 }
 
-AttentionOutput ShiftTokens::run(const BlockInputs& inputs) {
+BranchOutput ShiftTokens::run(const BranchInputs& inputs) {
   auto shifted = inputs;
-  if (inputs.shift) {
-    shifted.attention.x = shift_features(inputs.attention.x, inputs.attention.mask, *inputs.shift);
+  // What does not exist is zero where it is shifted to, padding before a prompt among it.
+  const auto exists = mask_and(inputs.mask, inputs.started);
+  if (auto* state = static_cast<ShiftState*>(inputs.state)) {
+    shifted.x = shift_features(inputs.x, exists, *state);
+    shifted.state = state->inner();
     return fn_->run(shifted);
   }
   const auto groups = static_cast<int64_t>(shifts_.size());
-  auto parts = inputs.attention.x.split(inputs.attention.x.size(-1) / groups, -1);
+  auto parts = inputs.x.split(inputs.x.size(-1) / groups, -1);
   for (int64_t group = 0; group < groups; ++group) {
-    parts[group] = shift(parts[group], shifts_[group], inputs.attention.mask);
+    parts[group] = shift(parts[group], shifts_[group], exists);
   }
-  shifted.attention.x = at::cat(parts, -1);
+  shifted.x = at::cat(parts, -1);
   return fn_->run(shifted);
 }
 
@@ -61,7 +94,7 @@ LayerScale::LayerScale(std::shared_ptr<Block> fn, int64_t dim, double init_value
   gamma_ = register_parameter("gamma", at::full({dim}, init_value - offset_));
 }
 
-AttentionOutput LayerScale::run(const BlockInputs& inputs) {
+BranchOutput LayerScale::run(const BranchInputs& inputs) {
   auto result = fn_->run(inputs);
   result.out = result.out * (gamma_ + offset_);
   return result;
@@ -75,7 +108,7 @@ AdaptiveLayerScale::AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim,
   bias_ = scope->register_parameter("bias", at::full({dim}, init_bias_value));
 }
 
-AttentionOutput AdaptiveLayerScale::run(const BlockInputs& inputs) {
+BranchOutput AdaptiveLayerScale::run(const BranchInputs& inputs) {
   auto result = fn_->run(inputs);
   const auto& condition = inputs.condition;
   const auto expanded = condition.dim() == 2 ? condition.unsqueeze(1) : condition;

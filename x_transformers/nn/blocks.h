@@ -16,7 +16,10 @@ class WrappedBlock : public Block {
  public:
   explicit WrappedBlock(std::shared_ptr<Block> fn) : fn_(register_module("fn", std::move(fn))) {}
   std::string cache_refusal() const override { return fn_->cache_refusal(); }
-  AttentionImpl* attention() override { return fn_->attention(); }
+  std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
+    return fn_->make_state(options);
+  }
+  Block& innermost() override { return fn_->innermost(); }
 
  protected:
   std::shared_ptr<Block> fn_;
@@ -26,10 +29,30 @@ class WrappedBlock : public Block {
 class Scale : public WrappedBlock {
  public:
   Scale(double value, std::shared_ptr<Block> fn) : WrappedBlock(std::move(fn)), value_(value) {}
-  AttentionOutput run(const BlockInputs& inputs) override;
+  BranchOutput run(const BranchInputs& inputs) override;
 
  private:
   double value_;
+};
+
+/// What token shift keeps: the features of the last tokens, which it puts into later ones, and the
+/// state of the block inside.
+class ShiftState : public BlockState {
+ public:
+  explicit ShiftState(std::unique_ptr<BlockState> inner) : inner_(std::move(inner)) {}
+  /// The `count` tokens before `x` [..., n, d] (zeros where there were none) and x, [..., count +
+  /// n, d]; keeps the last `count` of them.
+  at::Tensor extend(const at::Tensor& x, int64_t count);
+  void reorder(const at::Tensor& rows) override;
+  void fix(const StaticPlace& place) override;
+  void release(int64_t length) override;
+  KeyValueCache* key_values() override { return inner_ ? inner_->key_values() : nullptr; }
+  BlockState* inner() const { return inner_.get(); }
+
+ private:
+  std::unique_ptr<BlockState> inner_;
+  at::Tensor last_;
+  bool is_static_ = false;  // what is kept stays at one address
 };
 
 /// Groups of features come from neighbouring tokens (token shift, arXiv:2305.13048).
@@ -38,10 +61,14 @@ class ShiftTokens : public WrappedBlock {
   /// Group g of the features comes from the token shifts[g] positions before.
   ShiftTokens(std::vector<int64_t> shifts, std::shared_ptr<Block> fn)
       : WrappedBlock(std::move(fn)), shifts_(std::move(shifts)) {}
-  AttentionOutput run(const BlockInputs& inputs) override;
+  BranchOutput run(const BranchInputs& inputs) override;
+  std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
+    return std::make_unique<ShiftState>(fn_->make_state(options));
+  }
 
  private:
-  at::Tensor shift_features(const at::Tensor& x, const at::Tensor& mask, ShiftCache& earlier) const;
+  at::Tensor shift_features(const at::Tensor& x, const at::Tensor& exists,
+                            ShiftState& earlier) const;
 
   std::vector<int64_t> shifts_;
 };
@@ -50,7 +77,7 @@ class ShiftTokens : public WrappedBlock {
 class LayerScale : public WrappedBlock {
  public:
   LayerScale(std::shared_ptr<Block> fn, int64_t dim, double init_value, bool unit_offset);
-  AttentionOutput run(const BlockInputs& inputs) override;
+  BranchOutput run(const BranchInputs& inputs) override;
 
  private:
   at::Tensor gamma_;
@@ -63,7 +90,7 @@ class AdaptiveLayerScale : public WrappedBlock {
   /// The factor starts at the sigmoid of `init_bias_value`, whatever the condition.
   AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim, int64_t dim_condition,
                      double init_bias_value = -2.0);
-  AttentionOutput run(const BlockInputs& inputs) override;
+  BranchOutput run(const BranchInputs& inputs) override;
 
  private:
   at::Tensor weight_, bias_;

@@ -60,9 +60,9 @@ class FeedForwardImpl : public Block {
   explicit FeedForwardImpl(FeedForwardOptions options);
   /// `deep_embed` [b, n, dim_out] multiplies the output; undefined: none.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& deep_embed = {});
-  AttentionOutput run(const BlockInputs& inputs) override {
-    AttentionOutput output;
-    output.out = forward(inputs.attention.x, inputs.deep_embed);
+  BranchOutput run(const BranchInputs& inputs) override {
+    BranchOutput output;
+    output.out = forward(inputs.x, inputs.deep_embed);
     return output;
   }
   std::string cache_refusal() const override;

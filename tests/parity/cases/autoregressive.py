@@ -137,6 +137,22 @@ gen('beam_ragged', inputs=RAGGED, kwargs=BEAMS | dict(beams=3), **EACH_ROW)
 gen('beam_ragged_rotary', dec(rotary_pos_emb=True, attn_kv_heads=2), RAGGED, BEAMS | dict(beams=3),
     **EACH_ROW)
 gen('ragged_each_row', dec(rotary_pos_emb=True), RAGGED, **EACH_ROW)
+# Python shows the padding to what does not look through a mask
+gen('ragged_shift_tokens', dec(shift_tokens=2), RAGGED, **EACH_ROW)
+gen('beam_ragged_shift_tokens', dec(shift_tokens=1), RAGGED, BEAMS | dict(beams=3), **EACH_ROW)
+gen('ragged_hybrid', dec(attn_hybrid_module=dict(type='GRU', input_size=D, hidden_size=32,
+                                                 batch_first=True), attn_hybrid_fold_axial_dim=2),
+    RAGGED, **EACH_ROW)
+gen('ragged_selective', dec(attn_selective=True, rotary_pos_emb=True), RAGGED, **EACH_ROW)
+gen('ragged_orthog', dec(attn_orthog_projected_values=True), RAGGED, **EACH_ROW)
+gen('ragged_cope_talking_heads', dec(attn_use_cope=True, attn_cope_max_pos=4,
+                                     attn_cope_talking_heads=True), RAGGED, **EACH_ROW)
+gen('ragged_data_dependent_alibi', dec(attn_data_dependent_alibi=True), RAGGED, **EACH_ROW)
+gen('ragged_mem_kv_each_row', dec(attn_num_mem_kv=2, rotary_pos_emb=True), RAGGED, **EACH_ROW)
+gen('ragged_memory_tokens', dec(rotary_pos_emb=True), RAGGED, wrap=dict(num_memory_tokens=2),
+    **EACH_ROW)
+gen('beam_ragged_memory_tokens', inputs=RAGGED, kwargs=BEAMS | dict(beams=3),
+    wrap=dict(num_memory_tokens=2), **EACH_ROW)
 gen('beam_unrestricted', dec(rotary_pos_emb=True), kwargs=BEAMS
     | dict(restrict_to_max_seq_len=False),
     python=dict(restrict_to_max_seq_len='leave out'))

@@ -236,7 +236,7 @@ def hidden_arguments(draw, net, inputs, length, kwargs, wrapped=False):
         inputs['attn_mask'] = bit(length, length)
     if draw.chance(0.1) and not wrapped and not window:
         inputs['self_attn_kv_mask'] = bit(B, length)
-    elif draw.chance(0.1) and one_key and not wrapped:
+    elif draw.chance(0.1) and one_key and not wrapped and not sees_padding(net):
         inputs['seq_start_pos'] = ints([0, 2])
     elif draw.chance(0.1) and not net.get('shift_tokens'):
         inputs['pos'] = ints([0, 1, 3, 4, 5, 7, 8])
@@ -246,6 +246,17 @@ def hidden_arguments(draw, net, inputs, length, kwargs, wrapped=False):
         inputs |= mems(count)
         if draw.chance(0.5):
             inputs |= mem_masks(count, 1, 2)
+
+
+def sees_padding(net):
+    """Whether Python shows the padding before a shorter prompt to something, which ours does not."""
+    count_positions = net.get('rotary_pos_emb') or net.get('rotary_xpos') or net.get('polar_pos_emb')
+    return bool(net.get('shift_tokens') or net.get('attn_hybrid_module')
+                or net.get('attn_orthog_projected_values') or net.get('attn_selective')
+                or net.get('attn_orthog_projected_values_per_head')
+                or net.get('attn_cope_talking_heads')
+                or count_positions and (net.get('attn_num_mem_kv') or net.get('attn_use_cope')
+                                        or net.get('cross_attend')))
 
 
 def draw_stack(draw):
@@ -342,14 +353,13 @@ def draw_generate(draw):
                               'embed_num_tokens', 'max_seq_len')}
     inputs, kwargs = dict(prompts=tok(B, 4)), dict(seq_len=draw.rng.randint(3, 6))
     ragged = draw.rng.random()
-    # Python fails with left-padded sinusoidal positions, masks memory tokens, shifts padding in,
-    # shows it to hybrid modules; orthogonal projections are over the whole sequence, padding too
+    # Python fails with left-padded sinusoidal positions and masks memory tokens
     may_pad = not (config.get('scaled_sinu_pos_emb') or config.get('num_memory_tokens')
-                   or net.get('shift_tokens') or net.get('attn_hybrid_module')
-                   or net.get('attn_orthog_projected_values')
-                   or net.get('attn_orthog_projected_values_per_head'))
-    if ragged < 0.15 and may_pad:
+                   or sees_padding(net))
+    python = {}
+    if ragged < 0.15:
         inputs['prompt_lens'] = ints([4, 2])
+        python = {} if may_pad else dict(prompt_lens='each row')
     elif ragged < 0.3 and may_pad:
         inputs = {'prompts.0': tok(3), 'prompts.1': tok(5)}
     elif ragged < 0.4:
@@ -365,7 +375,7 @@ def draw_generate(draw):
     else:
         kwargs |= draw.rng.choice([dict(temperature=0.), dict(temperature=0.),
                                    dict(temperature=0.6, filter_kwargs=dict(k=1))])
-    return dict(type='AutoregressiveWrapper', net=config), inputs, kwargs, 'generate'
+    return dict(type='AutoregressiveWrapper', net=config), inputs, kwargs, 'generate', python
 
 
 def draw_cached(draw):
@@ -451,9 +461,9 @@ def fuzz(seed, allowed=lambda config, kwargs=None: True):
     while True:
         draw = Draw(f'{seed}/{index}', allowed)
         kind = draw.rng.choice(KINDS)
-        config, inputs, kwargs, mode = kind(draw)
+        config, inputs, kwargs, mode, *python = kind(draw)
         yield Case(f'random.{kind.__name__[5:]}_{seed}_{index}', config, inputs, kwargs, mode,
-                   grads=mode == 'forward',
+                   grads=mode == 'forward', python=python[0] if python else {},
                    louder={'to_logits.weight': 3., 'token_emb.emb.weight': 2.}
                    if mode == 'generate' else {})
         index += 1

@@ -182,6 +182,10 @@ for name, config, inputs, *kwargs in [
     ('pos_alibi', dec(alibi_pos_bias=True), HIDDEN | dict(pos=ints([0, 2, 3, 5, 6, 7, 9]))),
     ('pos_alibi_batch', enc(alibi_pos_bias=True, alibi_num_heads=3),
      HIDDEN | dict(pos=ints([[0, 2, 3, 5, 6, 7, 9], [4, 5, 6, 0, 1, 2, 3]]))),
+    ('pos_alibi_heads', enc(alibi_pos_bias=True, alibi_num_heads=3),
+     HIDDEN | dict(pos=tok(B, 3, N, bound=12))),
+    ('pos_alibi_one_head', dec(alibi_pos_bias=True, attn_num_mem_kv=2, cross_attend=True),
+     HIDDEN | CONTEXT | dict(pos=tok(B, 1, N, bound=12))),
     ('pos_alibi_mem_kv', dec(alibi_pos_bias=True, attn_num_mem_kv=2), HIDDEN
      | dict(pos=ints([0, 2, 3, 5, 6, 7, 9]))),
     ('rotary_pos_emb_given', dec(rotary_pos_emb=True), HIDDEN

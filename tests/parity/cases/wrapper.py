@@ -66,6 +66,8 @@ for name, config, inputs, *kwargs in [
     ('pos_alibi', lm(dec(alibi_pos_bias=True)), X | dict(pos=ints([2, 3, 4, 5, 6, 7, 9]))),
     ('pos_alibi_batch', lm(dec(alibi_pos_bias=True, attn_flash=True)),
      X | dict(pos=ints([[0, 2, 3, 5, 6, 7, 9], [0, 1, 2, 3, 4, 5, 6]]))),
+    ('pos_alibi_heads', lm(dec(alibi_pos_bias=True), use_abs_pos_emb=False),
+     X | dict(pos=tok(1, 4, N, bound=12))),
     ('seq_start_pos', lm(enc()), X | dict(seq_start_pos=ints([0, 3]))),
     ('seq_start_pos_l2norm', lm(enc(), l2norm_embed=True), X | dict(seq_start_pos=ints([0, 3]))),
     ('seq_start_pos_flash', lm(dec(attn_flash=True)), X | dict(seq_start_pos=ints([2, 3]))),

@@ -44,14 +44,14 @@ class ModelBlock : public Block {
       given_["condition"] = tensor;
   }
 
-  AttentionOutput run(const BlockInputs& inputs) override {
+  BranchOutput run(const BranchInputs& inputs) override {
     auto tensors = given_;
-    tensors[model_->first_argument()] = inputs.attention.x;
+    tensors[model_->first_argument()] = inputs.x;
     Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked);
     const auto result = model_->call("forward", arguments);
     arguments.finish();
     require(result.tensor.defined(), "fn: expected a module that returns one tensor, got " + type_);
-    AttentionOutput output;
+    BranchOutput output;
     output.out = result.tensor;
     return output;
   }
@@ -68,9 +68,9 @@ std::shared_ptr<Model> wrapped_part(const std::string& type, const std::shared_p
                                     bool takes_condition = false) {
   return model_of_methods(type, block,
                           {{"forward", [block, fn, takes_condition](Arguments& arguments) -> Value {
-                              BlockInputs inputs;
-                              inputs.attention.x = arguments.required_tensor("x");
-                              inputs.attention.mask = arguments.tensor("mask");
+                              BranchInputs inputs;
+                              inputs.x = arguments.required_tensor("x");
+                              inputs.mask = arguments.tensor("mask");
                               if (takes_condition)
                                 inputs.condition = arguments.required_tensor("condition");
                               fn->take(arguments, !takes_condition);

@@ -1,7 +1,9 @@
 #include "x_transformers/nn/positions/position_bias.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -15,7 +17,7 @@ namespace x_transformers {
 
 namespace {
 
-/// Query position minus key position: [i, j] or [b, i, j].
+/// Query position minus key position: [i, j], [b, i, j] or [b, heads, i, j].
 at::Tensor distances(const PositionPairs& positions) {
   return positions.queries.unsqueeze(-1) - positions.keys.unsqueeze(-2);
 }
@@ -127,6 +129,7 @@ AlibiPositionalBias::AlibiPositionalBias(const AlibiPositionalBiasOptions& o) {
   for (size_t head = 0; head < chosen.size(); ++head)
     values[static_cast<int64_t>(head)] = chosen[head];
   slopes_ = std::move(values);
+  heads_ = static_cast<int64_t>(chosen.size());
 }
 
 std::vector<double> AlibiPositionalBias::default_slopes(int64_t heads) {
@@ -147,8 +150,19 @@ std::vector<double> AlibiPositionalBias::default_slopes(int64_t heads) {
 }
 
 at::Tensor AlibiPositionalBias::forward(const PositionPairs& positions) {
-  const auto distance = distances(positions).abs().to(at::kFloat).unsqueeze(-3);
-  return distance * -slopes_;
+  const auto dims = std::max(positions.queries.dim(), positions.keys.dim());
+  require(dims <= 2 || positions.queries.dim() == positions.keys.dim(),
+          "pos: expected positions of each head for queries and keys, or for neither");
+  const auto distance = distances(positions).abs().to(at::kFloat);
+  if (dims <= 2) return distance.unsqueeze(-3) * -slopes_;
+  const auto given = distance.size(-3), all = slopes_.size(0);
+  require(given == 1 || given == heads_ || given == all,
+          fmt::format("pos: expected positions of one head, or of {} (those that ALiBi biases), "
+                      "got {}",
+                      heads_, given));
+  if (given != heads_) return distance * -slopes_;
+  return at::constant_pad_nd(distance * -slopes_.narrow(0, 0, heads_),
+                             {0, 0, 0, 0, 0, all - heads_}, 0);
 }
 
 void AlibiPositionalBias::to(torch::Device device, torch::Dtype dtype, bool non_blocking) {

@@ -62,7 +62,8 @@ class DynamicPositionBias : public PositionBias {
 };
 
 /// Minus the distance times a fixed slope for each head (arXiv:2108.12409); heads past `heads` get
-/// none.
+/// none. Positions may differ from head to head: [b, heads, i], where heads is 1, the number of
+/// slopes, or that of all heads.
 class AlibiPositionalBias : public PositionBias {
  public:
   explicit AlibiPositionalBias(const AlibiPositionalBiasOptions& options);
@@ -77,6 +78,7 @@ class AlibiPositionalBias : public PositionBias {
 
  private:
   at::Tensor slopes_;  // [total_heads, 1, 1], zero where a head has none
+  int64_t heads_;      // those that have a slope
 };
 
 /// Bias from forget gates of the tokens (Forgetting Transformer,

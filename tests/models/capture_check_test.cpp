@@ -1,4 +1,4 @@
-#include "x_transformers/models/capture.h"
+#include "x_transformers/core/capture_check.h"
 
 #include <gtest/gtest.h>
 
