@@ -10,7 +10,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
 
-namespace x_transformers {
+namespace x_transformers::error_data_test {
 namespace {
 
 using testing::ElementsAreArray;
@@ -213,4 +213,4 @@ TEST(ErrorData, HoldsWhatWasExpectedAndWhatWasGiven) {
 }
 
 }  // namespace
-}  // namespace x_transformers
+}  // namespace x_transformers::error_data_test
