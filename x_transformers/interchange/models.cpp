@@ -141,6 +141,8 @@ Value call_transformer(TransformerWrapper& net, const std::string& method, Argum
   const auto returns = take_returns(arguments);
   set_wants(inputs, returns);
   inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
+  if (!inputs.to_logits_kwargs.empty() && (!inputs.logits || net->options().return_only_embed))
+    warn_unused("to_logits_kwargs: change nothing, no logits are computed");
   return returned(net, net->forward(inputs), returns);
 }
 
@@ -159,12 +161,15 @@ GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompt
                                         AutoregressiveWrapperImpl& model) {
   GenerationInputs inputs;
   const auto embedded = token_range(*model.net());
-  const auto list = arguments.tensors(prompts_name);
+  auto list = arguments.tensors(prompts_name);
   for (size_t i = 0; i < list.size(); ++i) {
-    require_in_range(list[i], fmt::format("{}.{}", prompts_name, i), embedded);
+    const auto name = fmt::format("{}.{}", prompts_name, i);
+    list[i] = as_tokens(list[i], name, arguments, *model.net());
+    require_in_range(list[i], name, embedded);
   }
   if (list.empty()) {
-    inputs.prompts = arguments.required_tensor(prompts_name);
+    inputs.prompts =
+        as_tokens(arguments.required_tensor(prompts_name), prompts_name, arguments, *model.net());
   } else {
     const auto joined = join_prompts(list, model.options().pad_value);
     inputs.prompts = joined.prompts;
@@ -177,10 +182,8 @@ GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompt
   return inputs;
 }
 
-/// A model to decode against, with those of `weights` whose names begin with `prefix`; freshly
-/// initialised without any.
-TransformerWrapper build_amateur(const Json& config, const TensorMap& weights,
-                                 const std::string& prefix) {
+/// A model to decode against, with its weights; freshly initialised without any.
+TransformerWrapper build_amateur(const Json& config, const TensorMap& weights) {
   const std::string where = "kwargs.amateur_model";
   const bool is_wrapped = config.value("type", Json()) == "AutoregressiveWrapper";
   if (!is_wrapped) require_type(config, "TransformerWrapper", where);
@@ -190,15 +193,11 @@ TransformerWrapper build_amateur(const Json& config, const TensorMap& weights,
           : AutoregressiveWrapper(
                 TransformerWrapper(options_from_json<TransformerWrapperOptions>(config, where)),
                 AutoregressiveWrapperOptions{});
-  TensorMap own;
-  for (const auto& [name, tensor] : weights) {
-    if (name.starts_with(prefix)) own[name.substr(prefix.size())] = tensor;
-  }
-  if (own.empty()) return wrapper->net();
+  if (weights.empty()) return wrapper->net();
   if (is_wrapped) {
-    load_state_dict(*wrapper, own);
+    load_state_dict(*wrapper, weights);
   } else {
-    load_state_dict(*wrapper->net(), own);
+    load_state_dict(*wrapper->net(), weights);
   }
   return wrapper->net();
 }
@@ -215,7 +214,6 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
   require(settings.empty() || configs.empty() || settings.size() == configs.size(),
           fmt::format("contrastive_decode_kwargs: expected one for each amateur_model, {}, got {}",
                       configs.size(), settings.size()));
-  const auto weights = arguments.tensors_by_key("amateur_model");
   const auto like = expert.parameters().at(0);
   std::vector<GenerationInputs::Amateur> amateurs;
   for (size_t i = 0; i < configs.size(); ++i) {
@@ -223,7 +221,8 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
     if (!settings.empty())
       options = options_from_json<ContrastiveDecodeOptions>(settings[i],
                                                             "kwargs.contrastive_decode_kwargs");
-    auto net = build_amateur(configs[i], weights, is_list ? fmt::format("{}.", i) : "");
+    const auto name = is_list ? fmt::format("amateur_model.{}", i) : "amateur_model";
+    auto net = build_amateur(configs[i], arguments.tensors_by_key(name));
     net->to(like.device(), like.scalar_type());
     amateurs.push_back({net, options.beta, options.alpha});
   }
@@ -279,7 +278,7 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
     return model->generate(inputs, options);
   }
   require_forward("AutoregressiveWrapper", method);
-  const auto x = arguments.required_tensor("x");
+  const auto x = as_tokens(arguments.required_tensor("x"), "x", arguments, *model->net());
   auto inputs = take_transformer_inputs(arguments);
   if (arguments.source() == ArgumentSource::outside) {
     require_tokens_of_loss(x, "x", *model);
@@ -309,7 +308,8 @@ Value call_autoregressive(AutoregressiveWrapper& model, const std::string& metho
 
 Value call_x_transformer(XTransformer& model, const std::string& method, Arguments& arguments) {
   if (method == "generate") {
-    const auto seq_in = arguments.required_tensor("seq_in");
+    const auto seq_in =
+        as_tokens(arguments.required_tensor("seq_in"), "seq_in", arguments, *model->encoder());
     const auto mask = arguments.tensor("mask");
     const auto attn_mask = arguments.tensor("attn_mask");
     auto inputs = take_generation_inputs(arguments, "seq_out_start", *model->decoder());
@@ -317,8 +317,9 @@ Value call_x_transformer(XTransformer& model, const std::string& method, Argumen
     return model->generate(seq_in, inputs, take_generate_options(arguments), mask, attn_mask);
   }
   require_forward("XTransformer", method);
-  const auto src = arguments.required_tensor("src");
-  const auto tgt = arguments.required_tensor("tgt");
+  const auto src = as_tokens(arguments.required_tensor("src"), "src", arguments, *model->encoder());
+  const auto tgt =
+      as_tokens(arguments.required_tensor("tgt"), "tgt", arguments, *model->decoder()->net());
   const auto mask = arguments.tensor("mask");
   const auto attn_mask = arguments.tensor("attn_mask");
   if (arguments.source() == ArgumentSource::outside) {

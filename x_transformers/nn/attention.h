@@ -181,6 +181,9 @@ class AttentionImpl : public Block {
 
   const AttentionOptions& options() const { return options_; }
   std::string cache_refusal() const override;
+  /// Why a cache as Python's, of keys, values and perhaps a `hybrid_hidden`, is not all that is
+  /// needed of earlier tokens; empty: it is.
+  std::string given_cache_refusal(bool has_hybrid_hidden) const;
   /// Keys [b, kv_heads, c, d] that Python cached, turned by the rows of `angles` that stand before
   /// its last `new_tokens`.
   at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
@@ -200,9 +203,11 @@ class AttentionImpl : public Block {
     int64_t mem_length = 0;        ///< keys at the front that are memory
   };
   void drop_unread(AttentionInputs& inputs) const;
-  static int64_t rows_beside_x(const AttentionInputs& inputs);
   void check(const AttentionInputs& inputs) const;
   void check_sequences(const AttentionInputs& inputs) const;
+  void check_packed(const AttentionInputs& inputs) const;
+  int64_t dim_kv() const;
+  std::string whole_sequence_refusal() const;
   void check_pairs(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
                    int64_t keys) const;
   std::pair<at::Tensor, at::Tensor> unrotated(const Projected& p) const;

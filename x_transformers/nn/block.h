@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "x_transformers/core/cache.h"
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -23,11 +24,23 @@ struct RotaryInputs {
   at::Tensor scale_without_position;  ///< of memory keys (RotaryEmbedding::scale_without_position)
   RotaryAngles angles,
       context_angles;  ///< from outside, in place of the tables; of the context for cross attention
+
+  template <class Self, class Visit>
+  static void tensors(Self& self, Visit& visit) {
+    RotaryAngles::tensors(self.angles, visit);
+    RotaryAngles::tensors(self.context_angles, visit);
+  }
 };
 
 /// Angles of queries and keys for polar positions.
 struct PolarInputs {
   at::Tensor queries, keys;
+
+  template <class Self, class Visit>
+  static void tensors(Self& self, Visit& visit) {
+    for (auto* t : {&self.queries, &self.keys})
+      if (t->defined()) visit(*t);
+  }
 };
 
 /// What one call of Attention takes; undefined tensors and null pointers are absent.
@@ -55,6 +68,37 @@ struct AttentionInputs {
   int64_t cached_memory = 0;  ///< keys at the front of the cache that are memory
   bool keep_maps = false;
   bool keep_unrotated = false;  ///< fill AttentionOutput::unrotated_kv
+
+  /// All but x, by which the others are measured (core/inputs.h).
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& v) {
+    using enum TensorKind;
+    constexpr auto batch = Axis::batch;
+    constexpr InputField kPairs = {.axes = {batch, Axis::heads, Axis::tokens, Axis::keys},
+                                   .fit = Fit::by_rule};
+    v("context", self.context,
+      {.kind = floating, .axes = {batch, Axis::context, Axis::dim_context}});
+    v("mask", self.mask, {.kind = boolean, .axes = {batch, Axis::tokens}});
+    v("context_mask", self.context_mask, {.kind = boolean, .axes = {batch, Axis::keys}});
+    v("attn_mask", self.attn_mask, kPairs);
+    v("attn_bias", self.attn_bias, kPairs);
+    v("pos", self.pos, {.axes = {optional(batch), Axis::tokens}, .fit = Fit::by_rule});
+    v("prev_attn", self.prev_attn, kPairs);
+    v("mem", self.mem, {.kind = floating, .axes = {batch, Axis::memory, Axis::dim_kv}});
+    v("mem_mask", self.mem_mask, {.kind = boolean, .axes = {batch, Axis::memory}});
+    v("value_residual", self.value_residual, kPairs);
+    v("kv_input_residual", self.kv_input_residual,
+      {.kind = floating, .axes = {batch, Axis::kv_tokens, Axis::dim_kv}, .fit = Fit::broadcast});
+    v("additional_key_values", self.additional_key_values, kPairs);
+    v("additional_key_value_mask", self.additional_key_value_mask,
+      {.kind = boolean, .axes = {batch, Axis::added_keys}});
+    v.made("rotary_pos_emb", self.rotary,
+           {.axes = {batch, Axis::tokens, Axis::other}, .fit = Fit::by_rule});
+    v.made("polar_pos_emb", self.polar, kPairs);
+    v.made("flash_pack_seq_kwargs", self.packed,
+           {.axes = {batch, Axis::other}, .fit = Fit::by_rule});
+    v("cache.hybrid_hidden", self.hybrid_hidden, {.fit = Fit::by_rule});
+  }
 };
 
 struct AttentionOutput {

@@ -12,6 +12,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/step_inputs.h"
 #include "x_transformers/wrappers/transformer_session.h"
 
 namespace x_transformers {
@@ -141,17 +142,7 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
 /// neither what is given nor what is asked for has a place for it. Spares its work, and a copy of
 /// the logits of all others.
 bool AutoregressiveWrapperImpl::can_leave_out_last(const TransformerInputs& inputs) const {
-  const auto& layers = inputs.layers;
-  for (const auto* given :
-       {&inputs.mask, &inputs.pos, &inputs.sum_embeds, &layers.attn_mask, &layers.self_attn_kv_mask,
-        &layers.pos, &layers.attn_bias, &layers.polar_angles, &layers.prefix_attn_len,
-        &layers.deep_embeds, &layers.condition, &layers.in_attn_cond}) {
-    if (given->defined()) return false;
-  }
-  if (layers.rotary_pos_emb.defined() || !inputs.embed_ids.empty() ||
-      !layers.self_attn_kv_residuals.empty() || !layers.cross_attn_kv_residuals.empty()) {
-    return false;
-  }
+  if (is_about_tokens(inputs)) return false;
   const bool is_asked_for =
       inputs.keep_maps || inputs.keep_hiddens || inputs.next_embed_pred || inputs.cache;
   // Memories stand in the middle of xpos' positions, which the last token moves.
