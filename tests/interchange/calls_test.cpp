@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
 
 #include "warnings.h"
@@ -111,6 +112,54 @@ TEST(TokensOutOfRange, OnBothSidesOfXTransformer) {
   EXPECT_EQ(call_refusal(config, "generate", {{"seq_in", zeros}, {"seq_out_start", eighteen + 1}},
                          kwargs),
             "seq_out_start: 19 at position [0, 0], expected 0 to 18 (num_tokens is 19)");
+}
+
+TEST(Calls, TokensMayBeFloatsThatAreWhole) {
+  const auto x = at::arange(8).view({2, 4});
+  const auto same = [](const Json& config, const std::string& mode, const TensorMap& inputs,
+                       const char* name, const Json& kwargs = Json::object()) {
+    const auto model = build_model(config);
+    model->module().eval();
+    auto floats = inputs;
+    floats[name] = floats[name].to(at::kFloat);
+    EXPECT_TRUE(at::equal(run_model(*model, mode, inputs, kwargs, false).begin()->second,
+                          run_model(*model, mode, floats, kwargs, false).begin()->second))
+        << name;
+    floats[name] = floats[name] + 0.25;
+    EXPECT_EQ(
+        call_refusal(config, mode, floats, kwargs),
+        std::string(name) + (floats[name].dim() == 1
+                                 ? ": expected ids, whole numbers, got 0.25 at position [0]"
+                                 : ": expected ids, whole numbers, got 0.25 at position [0, 0]"));
+    floats[name].fill_(std::numeric_limits<float>::quiet_NaN());
+    EXPECT_NE(call_refusal(config, mode, floats, kwargs).find("whole numbers, got nan"),
+              std::string::npos);
+    floats[name].fill_(99);
+    EXPECT_NE(call_refusal(config, mode, floats, kwargs).find("99 at position"), std::string::npos);
+  };
+  same(Json::parse(kPlainNet), "forward", {{"x", x}}, "x");
+  same(wrapped(), "forward", {{"x", x}}, "x");
+  const Json greedy = {{"seq_len", 2}, {"temperature", 0}};
+  same(wrapped(), "generate", {{"prompts", x}}, "prompts", greedy);
+  same(wrapped(), "generate", {{"prompts.0", x[0]}, {"prompts.1", x[1]}}, "prompts.0", greedy);
+  const auto pair = Json::parse(R"({"type": "XTransformer", "dim": 16, "enc_num_tokens": 17,
+      "enc_max_seq_len": 8, "enc_depth": 1, "enc_heads": 2, "dec_num_tokens": 17,
+      "dec_max_seq_len": 8, "dec_depth": 1, "dec_heads": 2})");
+  for (const char* name : {"src", "tgt"}) same(pair, "forward", {{"src", x}, {"tgt", x}}, name);
+  for (const char* name : {"seq_in", "seq_out_start"})
+    same(pair, "generate", {{"seq_in", x}, {"seq_out_start", x}}, name, greedy);
+}
+
+TEST(CallRefused, WeightsOfNoAmateur) {
+  const TensorMap inputs = {{"prompts", at::zeros({2, 3}, at::kLong)},
+                            {"amateur_model.1.token_emb.emb.weight", at::zeros({17, 16})}};
+  const Json kwargs = {{"seq_len", 1}, {"amateur_model", {Json::parse(kPlainNet)}}};
+  EXPECT_NE(call_refusal(wrapped(), "generate", inputs, kwargs)
+                .find("unknown argument 'amateur_model.1.token_emb.emb.weight'"),
+            std::string::npos);
+  EXPECT_NE(call_refusal(wrapped(), "generate", inputs, {{"seq_len", 1}})
+                .find("unknown argument 'amateur_model.1.token_emb.emb.weight'"),
+            std::string::npos);
 }
 
 TEST(CallRefused, EntropiesOfLogitsThatAreNotComputed) {

@@ -54,7 +54,7 @@ def unflatten(flat):
             return node
         node = {key: lists(item) for key, item in node.items()}
         if all(key.isdigit() for key in node):
-            return [node[key] for key in sorted(node, key=int)]
+            return [node.get(str(i)) for i in range(1 + max(map(int, node)))]
         return node
 
     return {key: lists(item) for key, item in tree.items()}

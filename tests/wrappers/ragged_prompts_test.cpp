@@ -11,10 +11,8 @@
 #include "train/option_list.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
-#include "x_transformers/layers/input_rows.h"
 #include "x_transformers/models/length_session.h"
 #include "x_transformers/models/step_inputs.h"
-#include "x_transformers/models/transformer_input_rows.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
 namespace x_transformers::ragged_prompts_test {

@@ -20,6 +20,8 @@ bool is_of_kind(const at::Tensor& t, TensorKind kind) {
       return at::isIntegralType(t.scalar_type(), /*includeBool=*/false);
     case TensorKind::floating:
       return t.is_floating_point();
+    case TensorKind::any:
+      return true;
   }
   return false;
 }
@@ -32,6 +34,8 @@ const char* word(TensorKind kind) {
       return "integers";
     case TensorKind::floating:
       return "floats";
+    case TensorKind::any:
+      return "a tensor";
   }
   return "";
 }
@@ -40,14 +44,14 @@ bool fits(int64_t size, const Dimension& expected) {
   return expected.size == kAnySize || size == expected.size || (expected.or_one && size == 1);
 }
 
-bool fits(const at::Tensor& t, std::initializer_list<Dimension> shape) {
+bool fits(const at::Tensor& t, Dimensions shape) {
   if (t.dim() != static_cast<int64_t>(shape.size())) return false;
   int64_t i = 0;
   return std::all_of(shape.begin(), shape.end(),
                      [&](const Dimension& expected) { return fits(t.size(i++), expected); });
 }
 
-bool can_be_broadcast(const at::Tensor& t, std::initializer_list<Dimension> shape) {
+bool can_be_broadcast(const at::Tensor& t, Dimensions shape) {
   const auto left_out = static_cast<int64_t>(shape.size()) - t.dim();
   if (left_out < 0) return false;
   int64_t i = 0;
@@ -57,7 +61,7 @@ bool can_be_broadcast(const at::Tensor& t, std::initializer_list<Dimension> shap
   });
 }
 
-std::string shown(std::initializer_list<Dimension> shape) {
+std::string shown(Dimensions shape) {
   std::vector<std::string> parts;
   for (const auto& [name, size, or_one] : shape) {
     parts.push_back(size == kAnySize ? name : fmt::format("{} = {}", name, size));
@@ -71,15 +75,13 @@ std::string shown(const at::Tensor& t) {
 
 }  // namespace
 
-void require_tensor(const at::Tensor& t, const char* name, TensorKind kind,
-                    std::initializer_list<Dimension> shape) {
+void require_tensor(const at::Tensor& t, const char* name, TensorKind kind, Dimensions shape) {
   if (!t.defined() || (is_of_kind(t, kind) && fits(t, shape))) return;
   throw InputError(
       fmt::format("{}: expected {} {}, got {}", name, word(kind), shown(shape), shown(t)));
 }
 
-void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind,
-                       std::initializer_list<Dimension> shape) {
+void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind, Dimensions shape) {
   if (!t.defined() || (is_of_kind(t, kind) && can_be_broadcast(t, shape))) return;
   throw InputError(fmt::format("{}: expected {} broadcast to {}, got {}", name, word(kind),
                                shown(shape), shown(t)));

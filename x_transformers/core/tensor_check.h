@@ -5,10 +5,11 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <span>
 
 namespace x_transformers {
 
-enum class TensorKind { boolean, integer, floating };
+enum class TensorKind : uint8_t { boolean, integer, floating, any };
 
 inline constexpr int64_t kAnySize = -1;
 
@@ -18,16 +19,24 @@ struct Dimension {
   int64_t size = kAnySize;
   bool or_one = false;  ///< a size of one is broadcast
 };
+using Dimensions = std::span<const Dimension>;
 
 /// Throws InputError that names the tensor, what was expected and what came. An undefined tensor is
 /// absent, which is no error.
-void require_tensor(const at::Tensor& t, const char* name, TensorKind kind,
-                    std::initializer_list<Dimension> shape);
+void require_tensor(const at::Tensor& t, const char* name, TensorKind kind, Dimensions shape);
 /// The same for a tensor that is broadcast to `shape`: the first dimensions may be left out, and
 /// any may be one.
-void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind,
-                       std::initializer_list<Dimension> shape);
+void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind, Dimensions shape);
 /// The same for tensors whose shape says nothing by itself.
 void require_kind(const at::Tensor& t, const char* name, TensorKind kind);
+
+inline void require_tensor(const at::Tensor& t, const char* name, TensorKind kind,
+                           std::initializer_list<Dimension> shape) {
+  require_tensor(t, name, kind, Dimensions(shape.begin(), shape.size()));
+}
+inline void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind,
+                              std::initializer_list<Dimension> shape) {
+  require_broadcast(t, name, kind, Dimensions(shape.begin(), shape.size()));
+}
 
 }  // namespace x_transformers

@@ -11,11 +11,16 @@ namespace x_transformers {
 
 namespace {
 
-/// Whether `key` is NAME.0, NAME.1 or the like, of a list alone or of one within.
-bool is_index_of(const std::string& name, const std::string& key) {
-  if (!key.starts_with(name + ".")) return false;
-  const auto index = key.substr(name.size() + 1);
-  return !index.empty() && index.find_first_not_of("0123456789") == std::string::npos;
+/// I, if `key` is NAME.I followed by `after`, or, where that is empty, by nothing.
+std::optional<size_t> index_in(const std::string& key, const std::string& name,
+                               const std::string& after) {
+  constexpr size_t kMostDigits = 6;
+  const auto begin = name.size() + 1;
+  const auto end = std::min(key.find_first_not_of("0123456789", begin), key.size());
+  const bool is_index = key.starts_with(name + ".") && end > begin && end - begin <= kMostDigits;
+  const bool fits = after.empty() ? end == key.size() : key.compare(end, after.size(), after) == 0;
+  if (!is_index || !fits) return std::nullopt;
+  return std::stoul(key.substr(begin, end - begin));
 }
 
 }  // namespace
@@ -72,34 +77,65 @@ at::Tensor Arguments::tensor_or_integers(const std::string& name) {
   return at::tensor(items);
 }
 
-std::vector<at::Tensor> Arguments::tensors(const std::string& name) {
+/// Tensors that stand among the inputs under several `names`; as a value, only null.
+void Arguments::expect_several(const std::string& name, const std::string& names) {
   known_.push_back(name);
-  several_.emplace(name, name + ".0, " + name + ".1, ...");
+  several_.emplace(name, names);
   if (values_->contains(name) && (*values_)[name].is_null()) taken_values_.insert(name);
-  std::vector<at::Tensor> found;
-  while (tensors_.count(name + "." + std::to_string(found.size()))) {
-    const auto key = name + "." + std::to_string(found.size());
-    taken_tensors_.insert(key);
-    found.push_back(tensors_.at(key));
+}
+
+/// One more than the greatest I of the names NAME.I with `after` behind; 0 without any.
+size_t Arguments::length(const std::string& name, const std::string& after) const {
+  size_t length = 0;
+  for (auto it = tensors_.lower_bound(name + "."); it != tensors_.end(); ++it) {
+    if (!it->first.starts_with(name + ".")) break;
+    if (const auto index = index_in(it->first, name, after)) length = std::max(length, *index + 1);
   }
-  const auto first = name + ".0";
-  const auto next = tensors_.lower_bound(name + ".");
-  require(!found.empty() || next == tensors_.end() || !is_index_of(name, next->first),
-          "inputs: '" + first + "' is needed where there is '" +
-              (next == tensors_.end() ? "" : next->first) + "'");
+  return length;
+}
+
+std::vector<at::Tensor> Arguments::tensors(const std::string& name) {
+  expect_several(name, name + ".0, " + name + ".1, ...");
+  const auto count = length(name, "");
+  std::vector<at::Tensor> found;
+  while (found.size() < count) {
+    const auto key = name + "." + std::to_string(found.size());
+    found.push_back(tensor(key));
+    require(found.back().defined(), "inputs: '" + key + "' is needed where there is '" + name +
+                                        "." + std::to_string(count - 1) + "'");
+  }
   return found;
 }
 
+std::pair<at::Tensor, at::Tensor> Arguments::tensor_pair(const std::string& name) {
+  expect_several(name, name + ".0 and " + name + ".1");
+  std::pair<at::Tensor, at::Tensor> pair = {tensor(name + ".0"), tensor(name + ".1")};
+  require(pair.first.defined() == pair.second.defined(),
+          name + ": expected two tensors, " + name + ".0 and " + name + ".1, got one");
+  return pair;
+}
+
+std::vector<std::pair<at::Tensor, at::Tensor>> Arguments::tensor_pairs(const std::string& name) {
+  expect_several(name, name + ".LAYER.0 and " + name + ".LAYER.1");
+  std::vector<std::pair<at::Tensor, at::Tensor>> pairs(length(name, "."));
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    const auto key = "." + std::to_string(i);
+    pairs[i] = {tensor(name + key + ".0"), tensor(name + key + ".1")};
+    require(pairs[i].first.defined() == pairs[i].second.defined(),
+            name + ": needs both keys (" + key + ".0) and values (" + key + ".1)");
+  }
+  return pairs;
+}
+
 std::map<std::string, at::Tensor> Arguments::tensors_by_key(const std::string& name) {
-  known_.push_back(name);
-  several_.emplace(name, name + ".NAME");
+  expect_several(name, name + ".NAME");
   if (values_->contains(name) && (*values_)[name].empty()) taken_values_.insert(name);
   std::map<std::string, at::Tensor> found;
   const auto prefix = name + ".";
-  for (const auto& [key, tensor] : tensors_) {
-    if (!key.starts_with(prefix)) continue;
-    taken_tensors_.insert(key);
-    found[key.substr(prefix.size())] = tensor;
+  for (auto it = tensors_.lower_bound(prefix);
+       it != tensors_.end() && it->first.starts_with(prefix); ++it) {
+    taken_tensors_.insert(it->first);
+    found[it->first.substr(prefix.size())] = it->second;
   }
   return found;
 }

@@ -1,5 +1,4 @@
-// Arguments and results of a call by name, in the form of the interchange files
-// (docs/interchange.md).
+// Arguments and results of a call by name, in the form of the interchange files.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -43,6 +42,11 @@ class Arguments {
   at::Tensor tensor_or_integers(const std::string& name);
   /// The tensors NAME.0, NAME.1, ... in order; empty where there are none.
   std::vector<at::Tensor> tensors(const std::string& name);
+  /// The pair NAME.0 and NAME.1; undefined tensors where there is none.
+  std::pair<at::Tensor, at::Tensor> tensor_pair(const std::string& name);
+  /// The pairs NAME.I.0 and NAME.I.1, up to the greatest I; undefined where there is none, as
+  /// Python's None.
+  std::vector<std::pair<at::Tensor, at::Tensor>> tensor_pairs(const std::string& name);
   /// The tensors NAME.KEY by key.
   std::map<std::string, at::Tensor> tensors_by_key(const std::string& name);
   bool has(const std::string& name) const;
@@ -71,6 +75,8 @@ class Arguments {
 
  private:
   const nlohmann::json* value(const std::string& name);
+  void expect_several(const std::string& name, const std::string& names);
+  size_t length(const std::string& name, const std::string& after) const;
   void require_known_place(const std::string& where, const std::string& name) const;
 
   TensorMap tensors_;

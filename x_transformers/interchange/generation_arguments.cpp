@@ -9,6 +9,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/io/state_dict.h"
 
@@ -44,12 +45,15 @@ GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompt
                                         AutoregressiveWrapperImpl& model) {
   GenerationInputs inputs;
   const auto embedded = token_range(*model.net());
-  const auto list = arguments.tensors(prompts_name);
+  auto list = arguments.tensors(prompts_name);
   for (size_t i = 0; i < list.size(); ++i) {
-    require_in_range(list[i], fmt::format("{}.{}", prompts_name, i), embedded);
+    const auto name = fmt::format("{}.{}", prompts_name, i);
+    list[i] = as_tokens(list[i], name, arguments, *model.net());
+    require_in_range(list[i], name, embedded);
   }
   if (list.empty()) {
-    inputs.prompts = arguments.required_tensor(prompts_name);
+    inputs.prompts =
+        as_tokens(arguments.required_tensor(prompts_name), prompts_name, arguments, *model.net());
   } else {
     const auto joined = join_prompts(list, model.options().pad_value);
     inputs.prompts = joined.prompts;
@@ -64,10 +68,8 @@ GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompt
 
 namespace {
 
-/// The net of a model to decode against, with those of `weights` whose names begin with `prefix`;
-/// freshly initialised without any.
-std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& weights,
-                                          const std::string& prefix) {
+/// The net of a model to decode against, with its weights; freshly initialised without any.
+std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& weights) {
   const auto where = OptionPath("kwargs") / "amateur_model";
   const auto model = build_part(config, {where});
   const auto net = model->token_model();
@@ -77,11 +79,7 @@ std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& w
     net->require_next_token_logits();
     return true;
   });
-  TensorMap own;
-  for (const auto& [name, tensor] : weights) {
-    if (name.starts_with(prefix)) own[name.substr(prefix.size())] = tensor;
-  }
-  if (!own.empty()) load_state_dict(model->module(), own);
+  if (!weights.empty()) load_state_dict(model->module(), weights);
   return net;
 }
 
@@ -97,7 +95,6 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
   require(settings.empty() || configs.empty() || settings.size() == configs.size(),
           fmt::format("contrastive_decode_kwargs: expected one for each amateur_model, {}, got {}",
                       configs.size(), settings.size()));
-  const auto weights = arguments.tensors_by_key("amateur_model");
   const auto like = expert.parameters().at(0);
   std::vector<GenerationInputs::Amateur> amateurs;
   for (size_t i = 0; i < configs.size(); ++i) {
@@ -105,7 +102,8 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
     if (!settings.empty())
       options = options_from_json<ContrastiveDecodeOptions>(settings[i],
                                                             "kwargs.contrastive_decode_kwargs");
-    const auto net = build_amateur(configs[i], weights, is_list ? fmt::format("{}.", i) : "");
+    const auto name = is_list ? fmt::format("amateur_model.{}", i) : "amateur_model";
+    const auto net = build_amateur(configs[i], arguments.tensors_by_key(name));
     net->to(like.device(), like.scalar_type());
     amateurs.push_back({net, options.beta, options.alpha});
   }

@@ -4,26 +4,49 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
-#include <map>
 #include <string>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/interchange/take_inputs.h"
 
 namespace x_transformers {
 namespace {
 
-using NamedTensors = std::map<std::string, at::Tensor>;
-
-/// What Python keeps of one attention: keys and values, or latents and the key heads beside them.
-struct CachedPair {
-  at::Tensor keys, values;
+/// What Python keeps of one attention: keys and values, or latents and the key heads beside them,
+/// and where a hybrid module has come to.
+struct CachedAttention {
+  at::Tensor keys, values, hybrid_hidden;
 };
 
-void check_shapes(const CachedPair& cached, const AttentionOptions& o, const Dimension& batch,
+/// Tensors of Python's dataclasses that a call gives back with the rest, and reads in no cache.
+constexpr std::array kOfAttention = {"qk_similarities", "pre_softmax_attn", "post_softmax_attn",
+                                     "values"};
+constexpr std::array kOfLayers = {
+    "last_hidden",     "attn_z_loss", "last_layer_hiddens", "attn_pooled_tokens", "memory_tokens",
+    "logit_entropies", "logits"};
+constexpr std::array kListsOfLayers = {"hiddens", "layer_hiddens", "mems"};
+
+constexpr const char* kCacheIsTensors =
+    "is given as tensors among the inputs, named as cache.attn_intermediates.0.cached_kv.0";
+
+/// Takes keys, values and hidden state below `name`, and what is not read there.
+CachedAttention take_attention(Arguments& arguments, const std::string& name) {
+  CachedAttention cached = {arguments.tensor(name + ".cached_kv.0"),
+                            arguments.tensor(name + ".cached_kv.1"),
+                            arguments.tensor(name + ".hybrid_hidden")};
+  for (const auto* part : kOfAttention) arguments.tensor(name + "." + part);
+  require(cached.keys.defined() || (!cached.values.defined() && !cached.hybrid_hidden.defined()),
+          fmt::format("{0}.cached_kv.0: is needed where there is {0}.{1}", name,
+                      cached.values.defined() ? "cached_kv.1" : "hybrid_hidden"));
+  return cached;
+}
+
+void check_shapes(const CachedAttention& cached, const AttentionOptions& o, const Dimension& batch,
                   const std::string& name) {
-  const auto first = name + ".0", second = name + ".1";
+  const auto first = name + ".cached_kv.0", second = name + ".cached_kv.1";
   if (o.use_latent_kv) {
     require_tensor(cached.keys, first.c_str(), TensorKind::floating,
                    {batch, {"tokens"}, {"dim_latent_kv", *o.dim_latent_kv}});
@@ -49,45 +72,57 @@ void check_shapes(const CachedPair& cached, const AttentionOptions& o, const Dim
                   {"value_dim_head", o.value_dim_head.value_or(o.dim_head)}});
 }
 
-/// One for each attention in the order of execution; as in Python, one may come without a cache.
-std::vector<CachedPair> cached_pairs(const NamedTensors& given,
-                                     const std::vector<AttentionImpl*>& attentions,
-                                     const LayersCache& cache, int64_t batch) {
-  std::vector<CachedPair> pairs;
+/// What is cached of a stack.
+struct CachedStack {
+  std::vector<CachedAttention> attentions;  ///< in the order of execution; one may have no cache
+  at::Tensor length;                        ///< [] or [1], if the cache says it
+};
+
+CachedStack take_stack(Arguments& arguments, size_t attentions) {
+  CachedStack cached;
+  for (size_t i = 0; i < attentions; ++i) {
+    cached.attentions.push_back(
+        take_attention(arguments, fmt::format("cache.attn_intermediates.{}", i)));
+  }
+  cached.length = arguments.tensor("cache.cache_length");
+  for (const auto* name : kOfLayers) arguments.tensor(std::string("cache.") + name);
+  for (const auto* name : kListsOfLayers) arguments.tensors(std::string("cache.") + name);
+  return cached;
+}
+
+/// As in Python, an attention may come without a cache.
+void check_shapes(const CachedStack& cached, const std::vector<AttentionImpl*>& attentions,
+                  const LayersCache& cache, int64_t batch) {
   for (size_t i = 0; i < attentions.size(); ++i) {
-    const auto name = fmt::format("attn_intermediates.{}.cached_kv", i);
-    const auto k = given.find(name + ".0"), v = given.find(name + ".1");
-    auto& pair = pairs.emplace_back();
-    if (k == given.end()) continue;
-    pair = {k->second, v == given.end() ? at::Tensor() : v->second};
+    if (!cached.attentions[i].keys.defined()) continue;
     // A context may have one row for all.
     const Dimension rows = {"batch", batch, cache.key_values()[i]->is_context};
-    check_shapes(pair, attentions[i]->options(), rows, "cache." + name);
+    check_shapes(cached.attentions[i], attentions[i]->options(), rows,
+                 fmt::format("cache.attn_intermediates.{}", i));
   }
-  return pairs;
 }
 
 /// Tokens that all self-attentions have cached; without any, what the cache says of itself.
-int64_t cached_length(const NamedTensors& given, const std::vector<CachedPair>& pairs,
-                      const LayersCache& cache) {
+int64_t cached_length(const CachedStack& cached, const LayersCache& cache) {
   std::optional<int64_t> length;
-  for (size_t i = 0; i < pairs.size(); ++i) {
-    if (!pairs[i].keys.defined() || cache.key_values()[i]->is_context) continue;
-    const auto tokens = pairs[i].keys.size(-2);
+  for (size_t i = 0; i < cached.attentions.size(); ++i) {
+    const auto& keys = cached.attentions[i].keys;
+    if (!keys.defined() || cache.key_values()[i]->is_context) continue;
+    const auto tokens = keys.size(-2);
     require(length.value_or(tokens) == tokens,
             fmt::format("cache: attention {} has {} tokens, one before it has {}", i, tokens,
                         length.value_or(0)));
     length = tokens;
   }
-  if (length) return *length;
-  const auto said = given.find("cache_length");
-  if (said == given.end()) return 0;
-  require(said->second.numel() == 1, "cache.cache_length: expected one number");
-  return said->second.item<int64_t>();
+  if (!cached.length.defined()) return length.value_or(0);
+  require(cached.length.numel() == 1, "cache.cache_length: expected one number");
+  const auto said = cached.length.item<int64_t>();
+  require(
+      length.value_or(said) == said,
+      fmt::format("cache.cache_length: expected the tokens that the attentions have, {}, got {}",
+                  length.value_or(0), said));
+  return said;
 }
-
-constexpr const char* kCacheIsTensors =
-    "is given as tensors among the inputs, named as cache.attn_intermediates.0.cached_kv.0";
 
 /// How many of the last tokens of x are new: Python's cache_age, which 0 turns off. A cache fits
 /// where x is those alone, or they and all that is cached.
@@ -109,61 +144,75 @@ int64_t count_new(int64_t age, bool leaves_out_cached, int64_t tokens, int64_t c
 
 std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers,
                                       at::Tensor& x, const CacheUse& use) {
-  const auto given = arguments.tensors_by_key("cache");
   const auto given_offset = arguments.integer("seq_pos_offset");
-  const bool leaves_out_cached = arguments.flag("input_not_include_cache");
+  const bool leaves_out_cached = arguments.flag("input_not_include_cache", use.leaves_out_cached);
   const auto age = arguments.integer("cache_age").value_or(1);
-  if (given.empty()) {
-    arguments.absent("cache", kCacheIsTensors);
-    return std::nullopt;
-  }
+  require(!arguments.json("cache"), std::string("cache: ") + kCacheIsTensors);
+  if (!arguments.has("cache")) return std::nullopt;
   require(x.defined() && x.dim() >= 2, "cache: needs x [batch, seq, ...]");
 
   const auto order = arguments.integers("layers_execute_order");
   auto cache = layers.make_cache(0, order);
-  const auto pairs = cached_pairs(given, layers.attentions(order), cache, x.size(0));
-  const auto before = x.size(1), length = cached_length(given, pairs, cache);
+  const auto attentions = layers.attentions(order);
+  const auto cached = take_stack(arguments, attentions.size());
+  check_shapes(cached, attentions, cache, x.size(0));
+  const auto before = x.size(1), length = cached_length(cached, cache);
   const auto added = count_new(age, leaves_out_cached, before, length, use.prefix),
              count = length + added;
   x = x.narrow(1, before - added, added);
+  if (length > 0) {
+    std::vector<bool> has_hidden;
+    for (const auto& each : cached.attentions) has_hidden.push_back(each.hybrid_hidden.defined());
+    const auto reason = layers.given_cache_refusal(has_hidden, order);
+    require(reason.empty(), "cache: " + reason);
+  }
 
   // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
-  at::Tensor cached_pos;
+  CachedPlaces places;
+  places.new_tokens = added;
+  places.rotary = take_rotary(arguments, "rotary_pos_emb");
+  if (const auto [angles, key_bias] = take_polar(arguments, "polar_pos_emb"); angles.defined())
+    places.polar = angles + key_bias;
   const auto offset = use.taker == CacheTaker::stack ? given_offset.value_or(length)
                                                      : (leaves_out_cached ? length : 0);
   const auto counted = std::max(before + offset, count);
   cache.xpos_center = static_cast<double>(counted / 2 - (counted - count));
   const auto pos = arguments.tensor("pos");
   if (pos.defined() && !pos.is_floating_point() && pos.dim() > 0 && pos.size(-1) >= count) {
-    cached_pos = pos.narrow(-1, pos.size(-1) - count, length);
+    places.pos = pos.narrow(-1, pos.size(-1) - count, length);
     cache.xpos_center = std::floor((pos.max().item<double>() + 1) / 2);
   }
   cache.length = length;
-  for (size_t i = 0; i < pairs.size(); ++i) {
-    const auto& [keys, values] = pairs[i];
+  places.xpos_center = cache.xpos_center;
+  for (size_t i = 0; i < cached.attentions.size(); ++i) {
+    const auto& [keys, values, hybrid_hidden] = cached.attentions[i];
     if (!keys.defined()) continue;
-    auto& attention = *cache.key_values()[i];
+    auto& attention = dynamic_cast<AttentionState&>(*cache.key_values()[i]);
+    attention.hybrid_hidden = hybrid_hidden;
     if (attention.is_context) {
       attention.append(keys, values);
       continue;
     }
-    const auto [placed_k, placed_v] =
-        layers.place_cached(keys, values, cached_pos, cache.xpos_center);
+    const auto [placed_k, placed_v] = layers.place_cached(keys, values, places);
     attention.append(placed_k, placed_v);
   }
   return cache;
 }
 
-std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionOptions& options,
+std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl& attention,
                                        int64_t batch) {
+  require(!arguments.json("cache"), std::string("cache: ") + kCacheIsTensors);
+  // A hidden state alone is a cache too.
+  const bool has_hidden = arguments.has("cache.hybrid_hidden");
   const auto given = arguments.tensors("cache.cached_kv");
-  if (given.empty()) {
-    // A hidden state alone is a cache too.
-    if (!arguments.has("cache.hybrid_hidden")) arguments.absent("cache", kCacheIsTensors);
-    return given;
-  }
-  check_shapes({given[0], given.size() > 1 ? given[1] : at::Tensor()}, options, {"batch", batch},
-               "cache.cached_kv");
+  for (const auto* part : kOfAttention) arguments.tensor(std::string("cache.") + part);
+  if (given.empty()) return given;
+  require(given.size() <= 2,
+          fmt::format("cache.cached_kv: expected keys and values, got {} tensors", given.size()));
+  check_shapes({given[0], given.size() > 1 ? given[1] : at::Tensor(), {}}, attention.options(),
+               {"batch", batch}, "cache");
+  const auto reason = attention.given_cache_refusal(has_hidden);
+  require(given[0].size(-2) == 0 || reason.empty(), "cache: " + reason);
   return given;
 }
 
@@ -175,15 +224,6 @@ void NewTokens::cut(at::Tensor& t, int64_t dim, const char* name) const {
                       "new",
                       name, given, all - prefix, count));
   if (given > count) t = t.narrow(dim, given - count, count);
-}
-
-void NewTokens::keep(AttentionLayersInputs& inputs) const {
-  const auto cut_rows = [&](at::Tensor& t, const char* name) {
-    if (t.defined() && t.dim() == 3) cut(t, -2, name);
-  };
-  cut_rows(inputs.condition, "condition");
-  cut_rows(inputs.in_attn_cond, "in_attn_cond");
-  for (auto& residual : inputs.self_attn_kv_residuals) cut(residual, -2, "self_attn_kv_residuals");
 }
 
 }  // namespace x_transformers

@@ -4,8 +4,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <optional>
+#include <string>
 #include <vector>
 
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/nn/attention.h"
@@ -15,22 +17,24 @@ namespace x_transformers {
 /// Python's stack counts positions from the cache's end, its wrapper from the start of the input.
 enum class CacheTaker { stack, wrapper };
 
-/// For whom a cache is taken, and how many of its tokens stand before those of x (memory tokens,
-/// prepended embeddings).
+/// For whom a cache is taken.
 struct CacheUse {
   CacheTaker taker;
-  int64_t prefix = 0;
+  int64_t prefix = 0;  ///< cached tokens before those of x: memory tokens, prepended embeddings
+  bool leaves_out_cached = false;  ///< input_not_include_cache, unless the arguments say otherwise
 };
 
 /// The cache among the arguments, if there is one; x [b, n, ...] then becomes its new tokens
-/// (cache_age, input_not_include_cache). Throws InputError for shapes that do not fit the stack and
-/// for a length that does not fit x.
+/// (cache_age, input_not_include_cache). Throws InputError for shapes that do not fit the stack,
+/// for a length that does not fit x, and with the reason where keys and values are not all that
+/// the layers need of earlier tokens.
 std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayersImpl& layers,
                                       at::Tensor& x, const CacheUse& use);
 
-/// The cache of a lone Attention among the arguments (cache.cached_kv); empty without one.
-/// Throws InputError for shapes that do not fit.
-std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionOptions& options,
+/// The cache of a lone Attention among the arguments (cache.cached_kv); empty without one. Throws
+/// InputError for shapes that do not fit, and with the reason where the attention needs more of
+/// earlier tokens.
+std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl& attention,
                                        int64_t batch);
 
 /// What of a sequence is new beside a cache. What is given for each token goes with the new ones.
@@ -43,8 +47,14 @@ struct NewTokens {
   /// Keeps the last `count` entries along `dim`, counted from the end. Throws InputError, with
   /// `name`, unless there is one entry, or one for each new token, each token, or each of all.
   void cut(at::Tensor& t, int64_t dim, const char* name) const;
-  /// Cuts the arguments of a stack.
-  void keep(AttentionLayersInputs& inputs) const;
+  /// The same for all inputs that have an entry for each token.
+  template <class Inputs>
+  void cut(Inputs& inputs) const {
+    each_input(inputs, [&](const char* name, at::Tensor& t, const InputField& field) {
+      const auto dim = find_axis(t, field, Axis::tokens);
+      if (field.beside_cache == BesideCache::cut && dim != 0) cut(t, dim, name);
+    });
+  }
 };
 
 }  // namespace x_transformers

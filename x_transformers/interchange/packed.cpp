@@ -42,17 +42,12 @@ at::Tensor as_tensor(const std::optional<std::vector<T>>& values) {
 std::optional<PackedSequences> take_packed(Arguments& arguments, const std::string& name) {
   const auto* object = arguments.json(name);
   if (!arguments.has(name)) return std::nullopt;
-  const auto tensors = arguments.tensors_by_key(name);
   PackedArguments given;
   if (object) given = options_from_json<PackedArguments>(*object, "kwargs." + name);
   const auto pick = [&](const char* key, const at::Tensor& otherwise) {
-    const auto found = tensors.find(key);
-    return found == tensors.end() ? otherwise : found->second;
+    const auto tensor = arguments.tensor(name + "." + key);
+    return tensor.defined() ? tensor : otherwise;
   };
-  for (const auto& [key, tensor] : tensors) {
-    const bool is_known = key == "cu_seqlens_q" || key == "cu_seqlens_k" || key == "alibi_slopes";
-    require(is_known, "inputs: " + name + ": unknown argument '" + key + "'");
-  }
   require(given.window_size.size() == 2, "kwargs." + name + ".window_size: expected two integers");
   PackedSequences packed;
   packed.cu_seqlens_q = pick("cu_seqlens_q", as_tensor(given.cu_seqlens_q));

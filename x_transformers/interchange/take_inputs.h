@@ -1,16 +1,104 @@
 // The inputs of a call, taken by name from the tensors and values of the interchange.
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/attention.h"
 
 namespace x_transformers {
+
+/// Token ids by name, as Python takes them: floats that are whole numbers too. InputError names
+/// the first that is none.
+at::Tensor whole_ids(const at::Tensor& ids, const std::string& name);
+/// The argument `name` as the tokens of a model: ids, unless a module from its options embeds them,
+/// which may take anything.
+at::Tensor as_tokens(const at::Tensor& given, const std::string& name, const Arguments& arguments,
+                     const TokenModel& net);
+
+/// Rotary angles NAME.0, [n, d], [b, n, d] or [b, 1, n, d], and their scale NAME.1, if there is
+/// one.
+RotaryAngles take_rotary(Arguments& arguments, const std::string& name);
+/// Polar angles [b, 1 or h, n, d] NAME.0, of [b, n, d] too, and what keys add, NAME.1.
+std::pair<at::Tensor, at::Tensor> take_polar(Arguments& arguments, const std::string& name);
+/// A tensor [b, n, d] for one layer, or [layers, b, n, d].
+std::vector<at::Tensor> take_stacked(Arguments& arguments, const std::string& name);
+/// flash_pack_seq_kwargs: what flash_attn's function takes, as tensors and as a JSON object.
+std::optional<PackedSequences> take_packed(Arguments& arguments, const std::string& name);
+
+/// Visitor that takes each input of a field list by its name, but for those that were made of
+/// others.
+class InputTaker {
+ public:
+  explicit InputTaker(Arguments& arguments, std::initializer_list<const char*> skipped = {})
+      : arguments_(arguments), skipped_(skipped.begin(), skipped.end()) {}
+
+  template <class T>
+  void operator()(const char* name, T& member, const InputField& field) {
+    if (!is_skipped(name)) take(name, member, field);
+  }
+  template <class T>
+  void made(const char*, T&, const InputField&) {}
+  void value(const char* name, bool& member) { member = arguments_.flag(name, member); }
+  void value(const char* name, std::optional<int64_t>& member) {
+    member = arguments_.integer(name);
+  }
+  void value(const char* name, std::optional<std::vector<int64_t>>& member) {
+    member = arguments_.integers(name);
+  }
+  template <class Inputs>
+  void nested(Inputs& inputs, std::initializer_list<const char*> set_by_owner) {
+    InputTaker taker(arguments_, set_by_owner);
+    Inputs::fields(inputs, taker);
+  }
+
+ private:
+  bool is_skipped(const std::string& name) const {
+    return std::find(skipped_.begin(), skipped_.end(), name) != skipped_.end();
+  }
+  void take(const char* name, at::Tensor& t, const InputField& field) {
+    const bool may_be_numbers = field.kind == TensorKind::integer;
+    t = may_be_numbers ? arguments_.tensor_or_integers(name) : arguments_.tensor(name);
+  }
+  void take(const char* name, std::vector<at::Tensor>& items, const InputField& field) {
+    items = field.is_stacked ? take_stacked(arguments_, name) : arguments_.tensors(name);
+  }
+  void take(const char* name, std::pair<at::Tensor, at::Tensor>& pair, const InputField&) {
+    pair = arguments_.tensor_pair(name);
+  }
+  void take(const char* name, std::vector<std::pair<at::Tensor, at::Tensor>>& pairs,
+            const InputField&) {
+    pairs = arguments_.tensor_pairs(name);
+  }
+  void take(const char* name, std::map<std::string, at::Tensor>& items, const InputField&) {
+    items = arguments_.tensors_by_key(name);
+  }
+  void take(const char* name, RotaryAngles& angles, const InputField&) {
+    angles = take_rotary(arguments_, name);
+  }
+  void take(const char* name, std::optional<PackedSequences>& packed, const InputField&) {
+    packed = take_packed(arguments_, name);
+  }
+
+  Arguments& arguments_;
+  std::vector<std::string> skipped_;
+};
+
+/// Takes all of an inputs struct but x and what is made of other arguments.
+template <class Inputs>
+void take_inputs(Arguments& arguments, Inputs& inputs) {
+  InputTaker taker(arguments);
+  Inputs::fields(inputs, taker);
+}
 
 /// Arguments of Attention.forward, with what its inputs point to.
 struct AttentionCall {
@@ -56,7 +144,5 @@ struct TransformerCall {
 
 /// Arguments of TransformerWrapper.forward other than x, its cache and the return_ flags.
 TransformerInputs take_transformer_inputs(Arguments& arguments);
-/// flash_pack_seq_kwargs: what flash_attn's function takes, as tensors and as a JSON object.
-std::optional<PackedSequences> take_packed(Arguments& arguments, const std::string& name);
 
 }  // namespace x_transformers

@@ -8,7 +8,6 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/layers/dropout_seq.h"
-#include "x_transformers/layers/input_rows.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
@@ -356,11 +355,8 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
   auto inputs = given;
   drop_unread(inputs);
   // As in Python, one row beside several is repeated; with a cache it stands for itself.
-  if (!inputs.cache && inputs.x.dim() == 3 && inputs.x.size(0) == 1) {
-    RowCount count;
-    visit_rows(inputs, [&](const at::Tensor& t, int64_t rank) { count.add(t, rank); });
-    inputs.x = with_rows(inputs.x, count.rows());
-  }
+  if (!inputs.cache && inputs.x.dim() == 3 && inputs.x.size(0) == 1)
+    inputs.x = with_rows(inputs.x, count_batch_entries(inputs));
   check(inputs);
   auto state = begin(inputs);
   for (const auto index : plan_.order_of(inputs.layers_execute_order))
@@ -376,23 +372,40 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
   return finish(state);
 }
 
-std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(const at::Tensor& keys,
-                                                                    const at::Tensor& values,
-                                                                    const at::Tensor& pos,
-                                                                    double xpos_center) const {
+std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
+    const at::Tensor& keys, const at::Tensor& values, const CachedPlaces& places) const {
   if (options_.attn.use_latent_kv) return {keys, values};
-  const auto positions = pos.defined() ? pos : range(0, keys.size(-2), keys);
-  if (polar_pos_emb_) {
-    const auto angles =
-        polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias();
-    return {apply_polar_pos_emb(repeat_heads(keys, options_.heads), angles),
-            repeat_heads(values, options_.heads)};
+  const auto count = keys.size(-2);
+  const auto polar = [&](const at::Tensor& angles) {
+    return std::pair{apply_polar_pos_emb(repeat_heads(keys, options_.heads), angles),
+                     repeat_heads(values, options_.heads)};
+  };
+  const auto turned = options_.attn.rotate_num_heads.value_or(options_.heads);
+  const auto turn = [&](const auto& rotate) {
+    return std::pair{turn_last_heads(keys, turned, options_.heads, rotate), values};
+  };
+  const auto require_rows = [&](const at::Tensor& angles, const char* name) {
+    const auto given = angles.size(-2), needed = count + places.new_tokens;
+    require(given >= needed, fmt::format("{}: expected angles of {} positions, cached ones among "
+                                         "them, got {}",
+                                         name, needed, given));
+  };
+  if (places.polar.defined()) {
+    require_rows(places.polar, "polar_pos_emb");
+    const auto begin = places.polar.size(-2) - places.new_tokens - count;
+    return polar(places.polar.narrow(-2, begin, count));
   }
+  if (places.rotary.defined()) {
+    require_rows(places.rotary.freqs, "rotary_pos_emb");
+    const auto used = places.rotary.rows(count, places.new_tokens);
+    return turn([&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
+  }
+  const auto positions = places.pos.defined() ? places.pos : range(0, count, keys);
+  if (polar_pos_emb_)
+    return polar(polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
   if (!rotary_pos_emb_) return {keys, values};
-  const auto table = rotary_pos_emb_->forward(positions, xpos_center);
-  const auto count = options_.attn.rotate_num_heads.value_or(options_.heads);
-  const auto rotate = [&](const at::Tensor& t) { return apply_rotary(t, table, true); };
-  return {turn_last_heads(keys, count, options_.heads, rotate), values};
+  const auto table = rotary_pos_emb_->forward(positions, places.xpos_center);
+  return turn([&](const at::Tensor& t) { return apply_rotary(t, table, true); });
 }
 
 }  // namespace x_transformers

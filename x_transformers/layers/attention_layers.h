@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/cache.h"
 #include "x_transformers/core/capture_check.h"
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/layers/layer_plan.h"
 #include "x_transformers/nn/block.h"
@@ -59,6 +60,10 @@ struct AttentionLayersInputs {
   bool keep_hiddens = false;          ///< fill the lists of LayersOutput
   bool keep_maps = false;             ///< fill the maps of LayersOutput::attention
 
+  /// All but x, by which the others are measured (core/inputs.h).
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& v);
+
   /// Tokens of Transformer-XL memory that come with this call.
   int64_t memory_given() const { return !mems.empty() && mems[0].defined() ? mems[0].size(1) : 0; }
   /// Keys that self-attention has of memories, and those it has of tokens; cached ones count.
@@ -68,6 +73,125 @@ struct AttentionLayersInputs {
     return (cache ? cache->length : 0) + x.size(1);
   }
 };
+
+template <class Self, class Visitor>
+void AttentionLayersInputs::fields(Self& self, Visitor& v) {
+  using enum TensorKind;
+  using enum Axis;
+  using enum Fit;
+  constexpr Readers kSelf = {Reader::self_attention}, kCross = {Reader::cross_attention},
+                    kAttention = {Reader::self_attention, Reader::cross_attention},
+                    kLayers = {Reader::self_attention, Reader::cross_attention,
+                               Reader::feed_forward};
+  constexpr auto cut = BesideCache::cut, whole = BesideCache::whole, grown = BesideCache::grown;
+  // The context must be given all the same.
+  v("context", self.context,
+    {.kind = floating,
+     .axes = {batch, context, dim_context},
+     .read_by = kCross,
+     .is_silent = true});
+  v("context_mask", self.context_mask,
+    {.kind = boolean, .axes = {batch, or_one(context)}, .read_by = kCross});
+  v("context_pos", self.context_pos,
+    {.axes = {optional(batch), context}, .fit = by_rule, .read_by = kCross});
+  v("mask", self.mask,
+    {.kind = boolean,
+     .axes = {batch, tokens},
+     .fit = by_rule,
+     .beside_cache = grown,
+     .read_by = kAttention,
+     .is_silent = true});
+  v("self_attn_kv_mask", self.self_attn_kv_mask,
+    {.kind = boolean,
+     .axes = {batch, keys},
+     .fit = by_rule,
+     .beside_cache = grown,
+     .read_by = kSelf,
+     .is_silent = true});
+  v("attn_mask", self.attn_mask,
+    {.kind = boolean,
+     .axes = {batch, heads, tokens, keys},
+     .fit = by_rule,
+     .beside_cache = whole,
+     .read_by = kSelf});
+  v("attn_bias", self.attn_bias,
+    {.kind = floating,
+     .axes = {batch, heads, tokens, keys},
+     .fit = by_rule,
+     .beside_cache = whole,
+     .read_by = kSelf});
+  v("prefix_attn_len", self.prefix_attn_len,
+    {.kind = integer, .axes = {batch}, .fit = by_rule, .read_by = kSelf});
+  v("mems", self.mems,
+    {.kind = floating,
+     .axes = {batch, memory, dim},
+     .beside_cache = BesideCache::first,
+     .read_by = kSelf,
+     .is_per_layer = true});
+  v("mem_masks", self.mem_masks, {.kind = boolean, .axes = {batch, memory}, .fit = by_rule});
+  v("seq_start_pos", self.seq_start_pos,
+    {.kind = integer, .axes = {batch}, .read_by = kSelf, .is_silent = true});
+  v("pos", self.pos,
+    {.axes = {optional(batch), tokens},
+     .fit = by_rule,
+     .beside_cache = whole,
+     .read_by = {Reader::positions}});
+  v("rotary_pos_emb", self.rotary_pos_emb,
+    {.axes = {batch, tokens, other},
+     .fit = by_rule,
+     .beside_cache = whole,
+     .read_by = {Reader::angles}});
+  v.made("polar_pos_emb", self.polar_angles,
+         {.axes = {batch, heads, tokens, dim_head},
+          .fit = by_rule,
+          .beside_cache = whole,
+          .read_by = kSelf});
+  v.made("polar_pos_emb", self.polar_key_bias,
+         {.kind = floating,
+          .axes = {heads, one, dim_head},
+          .fit = broadcast,
+          .read_by = kSelf,
+          .is_silent = true});
+  v("condition", self.condition,
+    {.kind = floating,
+     .axes = {batch, or_one(optional(tokens)), dim_condition},
+     .beside_cache = cut});
+  v("in_attn_cond", self.in_attn_cond,
+    {.kind = floating,
+     .axes = {batch, or_one(optional(tokens)), dim},
+     .beside_cache = cut,
+     .read_by = kLayers});
+  v.made("deep_embeds_and_ids", self.deep_embeds,
+         {.kind = floating,
+          .axes = {batch, or_one(tokens), depth, dim},
+          .beside_cache = cut,
+          .read_by = {Reader::feed_forward}});
+  v("self_attn_additional_kv", self.self_attn_additional_kv,
+    {.axes = {batch, heads, added_keys, dim_head}, .fit = by_rule});
+  v("additional_kv_mask", self.additional_kv_mask, {.kind = boolean, .axes = {batch, added_keys}});
+  v.value("detach_additional_kv", self.detach_additional_kv);
+  v.value("route_additional_kv_to_top", self.route_additional_kv_to_top);
+  v.value("layers_execute_order", self.layers_execute_order);
+  v("self_attn_kv_residuals", self.self_attn_kv_residuals,
+    {.kind = floating,
+     .axes = {batch, tokens, dim},
+     .fit = broadcast,
+     .beside_cache = cut,
+     .read_by = kSelf,
+     .is_per_layer = true,
+     .is_stacked = true});
+  v("cross_attn_kv_residuals", self.cross_attn_kv_residuals,
+    {.kind = floating,
+     .axes = {batch, context, dim_context},
+     .fit = broadcast,
+     .read_by = kCross,
+     .is_per_layer = true,
+     .is_stacked = true});
+  v("flash_pack_seq_kwargs", self.flash_pack_seq_kwargs,
+    {.axes = {batch, other}, .fit = by_rule, .read_by = kSelf});
+  v("flash_pack_seq_context_kwargs", self.flash_pack_seq_context_kwargs,
+    {.axes = {batch, other}, .fit = by_rule, .read_by = kCross});
+}
 
 /// What a stack computes. The lists are filled only when asked for.
 struct LayersOutput {
@@ -80,6 +204,15 @@ struct LayersOutput {
     AttentionMaps maps;
   };
   std::vector<Attended> attention;  ///< one for each attention that ran
+};
+
+/// Where cached tokens stand.
+struct CachedPlaces {
+  at::Tensor pos;  ///< [n] or [b, n] their positions; undefined: 0 to n - 1
+  double xpos_center = 0;
+  RotaryAngles rotary;  ///< from outside, in place of the stack's own; new tokens' rows at the end
+  at::Tensor polar;     ///< the same: angles of keys [b, h, n, d]
+  int64_t new_tokens = 0;  ///< how many
 };
 
 class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
@@ -101,12 +234,17 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   LayersCache make_cache(
       int64_t capacity = 0,
       const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;
-  /// Keys and values [b, h, n, d] at the positions `pos` ([n] or [b, n]; undefined: 0 to n - 1), as
-  /// Python caches them (keys not turned), made into what caches with this xpos_center hold.
+  /// Keys and values [b, h, n, d] as Python caches them (keys not turned), made into what caches
+  /// with this xpos_center hold.
   std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys, const at::Tensor& values,
-                                                 const at::Tensor& pos, double xpos_center) const;
+                                                 const CachedPlaces& places) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_refusal() const;
+  /// Why keys and values, and a hybrid module's state in the attentions that `has_hybrid_hidden`
+  /// tells, are not all that the layers need of earlier tokens; empty: they are.
+  std::string given_cache_refusal(
+      const std::vector<bool>& has_hybrid_hidden,
+      const std::optional<std::vector<int64_t>>& layers_execute_order) const;
   std::string capture_refusal() const override;
   /// The attentions in the order of execution.
   std::vector<AttentionImpl*> attentions(
@@ -135,10 +273,11 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   /// Drops what no layer reads, which Python takes and leaves, with a warning.
   void drop_unread(AttentionLayersInputs& inputs) const;
   void drop_unread_by_self_attention(AttentionLayersInputs& inputs, size_t attentions) const;
-  void drop_unread_by_cross_attention(AttentionLayersInputs& inputs, size_t crosses) const;
+  void drop_unread_by_cross_attention(AttentionLayersInputs& inputs) const;
+  AxisSizes sizes_of(const AttentionLayersInputs& inputs) const;
   void check(const AttentionLayersInputs& inputs) const;
+  void check_additional_kv(const AttentionLayersInputs& inputs) const;
   void check_condition(const AttentionLayersInputs& inputs) const;
-  void check_context(const AttentionLayersInputs& inputs) const;
   void check_layers(const AttentionLayersInputs& inputs) const;
   void check_mems(const AttentionLayersInputs& inputs) const;
   void check_mems_of_two_lengths(const AttentionLayersInputs& inputs) const;

@@ -245,6 +245,25 @@ std::string AttentionLayersImpl::cache_refusal() const {
   return {};
 }
 
+std::string AttentionLayersImpl::given_cache_refusal(
+    const std::vector<bool>& has_hybrid_hidden,
+    const std::optional<std::vector<int64_t>>& layers_execute_order) const {
+  size_t attentions = 0;
+  for (const auto index : plan_.order_of(layers_execute_order)) {
+    const auto& layer = layers_[static_cast<size_t>(index)];
+    if (layer.step.shift_tokens > 0) {
+      return "shift_tokens puts features of earlier tokens into later ones, which keys and values "
+             "do not tell";
+    }
+    const auto* attention = dynamic_cast<AttentionImpl*>(&layer.block->innermost());
+    const auto reason = attention
+                            ? attention->given_cache_refusal(has_hybrid_hidden.at(attentions++))
+                            : layer.block->cache_refusal();
+    if (!reason.empty()) return reason;
+  }
+  return {};
+}
+
 std::string AttentionLayersImpl::capture_refusal() const {
   for (const auto& layer : layers_) {
     if (layer.step.dropout > 0) return "layer_dropout: the host draws which layers are left out";

@@ -18,18 +18,6 @@ bool goes_on(const AttentionLayersInputs& inputs) {
   return inputs.cache && inputs.cache->length > 0;
 }
 
-/// What is [batch, features], or has a part for each token, [batch, seq, features].
-void require_vectors(const at::Tensor& t, const char* name, const AttentionLayersInputs& inputs,
-                     const Dimension& features) {
-  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
-  if (t.defined() && t.dim() == 3) {
-    require_tensor(t, name, TensorKind::floating,
-                   {{"batch", batch, true}, {"seq", n, true}, features});
-  } else {
-    require_tensor(t, name, TensorKind::floating, {{"batch", batch, true}, features});
-  }
-}
-
 /// Positions [seq] or [batch, seq] of at least `count` tokens; the last ones count.
 void require_positions(const at::Tensor& pos, const char* name, const char* tokens, int64_t batch,
                        int64_t count) {
@@ -51,20 +39,13 @@ void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) c
   require(needs_condition == inputs.condition.defined(),
           needs_condition ? "condition: is needed by the adaptive norm or scale"
                           : "condition: given, but no adaptive norm or scale is on");
-  require_vectors(inputs.condition, "condition", inputs,
-                  {"dim_condition", o.dim_condition.value_or(o.dim)});
   require(!inputs.in_attn_cond.defined() || !o.reinject_input,
           "in_attn_cond: cannot be combined with reinject_input");
-  require_vectors(inputs.in_attn_cond, "in_attn_cond", inputs, {"dim", o.dim});
 }
 
 void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const {
   const auto batch = inputs.x.size(0);
   const auto used = inputs.mems.size();
-  for (const auto& mem : inputs.mems) {
-    require_tensor(mem, "mems", TensorKind::floating,
-                   {{"batch", batch, true}, {"memory"}, {"dim", options_.dim}});
-  }
   const auto first = inputs.memory_given();
   bool is_given = false;
   // A layer that gets none has no memory.
@@ -135,39 +116,18 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
     require_tensor(inputs.mask, "mask", TensorKind::boolean, {{"batch", batch, true}, {"seq", n}});
   }
   require_keys(inputs.self_attn_kv_mask, "self_attn_kv_mask", /*may_be_new=*/false);
-  require_kind(inputs.attn_mask, "attn_mask", TensorKind::boolean);
-  require_kind(inputs.attn_bias, "attn_bias", TensorKind::floating);
-  require_kind(inputs.prefix_attn_len, "prefix_attn_len", TensorKind::integer);
   require(!inputs.prefix_attn_len.defined() || options_.kind == LayersKind::prefix_decoder,
           "prefix_attn_len: is for a PrefixDecoder");
   const auto prefixes = inputs.prefix_attn_len.defined() ? inputs.prefix_attn_len.numel() : 1;
   require(prefixes == 1 || prefixes == batch,
           fmt::format("prefix_attn_len: expected one length or {}, one for each sequence, got {}",
                       batch, prefixes));
-  require_tensor(inputs.seq_start_pos, "seq_start_pos", TensorKind::integer,
-                 {{"batch", batch, true}});
-}
-
-void AttentionLayersImpl::check_context(const AttentionLayersInputs& inputs) const {
-  const auto& o = options_;
-  if (!inputs.context.defined()) return;
-  const auto batch = inputs.x.size(0);
-  const auto dim_context = o.cross_attn->dim_context.value_or(o.dim);
-  require_tensor(inputs.context, "context", TensorKind::floating,
-                 {{"batch", batch, true}, {"context"}, {"dim_context", dim_context}});
-  const auto length = inputs.context.size(1);
-  require_tensor(inputs.context_mask, "context_mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"context", length, true}});
-  if (goes_on(inputs)) return;  // its keys and values are cached
-  if (rotary_pos_emb_)
-    require_positions(inputs.context_pos, "context_pos", "token of the context", batch, length);
-  for (const auto& residual : inputs.cross_attn_kv_residuals) {
-    require_broadcast(residual, "cross_attn_kv_residuals", TensorKind::floating,
-                      {{"batch", batch}, {"context", length}, {"dim_context", dim_context}});
-  }
 }
 
 void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) const {
+  if (inputs.context_pos.defined() && !goes_on(inputs))
+    require_positions(inputs.context_pos, "context_pos", "token of the context", inputs.x.size(0),
+                      inputs.context.size(1));
   const auto& pos = inputs.pos;
   if (!pos.defined()) return;
   const auto memory = inputs.memory_given(), n = inputs.x.size(1);
@@ -188,27 +148,29 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
                   n, pos.size(-1)));
 }
 
+/// The sizes that the inputs must have.
+AxisSizes AttentionLayersImpl::sizes_of(const AttentionLayersInputs& inputs) const {
+  const auto& o = options_;
+  AxisSizes sizes;
+  sizes[Axis::batch] = inputs.x.size(0);
+  sizes[Axis::tokens] = inputs.x.size(1);
+  sizes[Axis::dim] = o.dim;
+  sizes[Axis::dim_condition] = o.dim_condition.value_or(o.dim);
+  sizes[Axis::heads] = o.heads;
+  sizes[Axis::one] = 1;
+  sizes[Axis::dim_head] = o.attn.dim_head;
+  if (inputs.context.defined()) {
+    sizes[Axis::dim_context] = o.cross_attn->dim_context.value_or(o.dim);
+    if (inputs.context.dim() == 3) sizes[Axis::context] = inputs.context.size(1);
+  }
+  for (const auto& [k, v] : inputs.self_attn_additional_kv) {
+    if (k.defined()) sizes[Axis::added_keys] = k.size(2);
+  }
+  return sizes;
+}
+
 void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) const {
   const auto& o = options_;
-  const auto batch = inputs.x.size(0), n = inputs.x.size(1);
-  for (const auto& residual : inputs.self_attn_kv_residuals) {
-    require_broadcast(residual, "self_attn_kv_residuals", TensorKind::floating,
-                      {{"batch", batch}, {"seq", n}, {"dim", o.dim}});
-  }
-  int64_t additional_keys = kAnySize;
-  for (const auto& pair : inputs.self_attn_additional_kv) {
-    require_key_values(pair, o.attn, batch, "self_attn_additional_kv");
-    if (!pair.first.defined()) continue;
-    additional_keys = pair.first.size(2);
-    require(!polar_pos_emb_ && !inputs.polar_angles.defined(),
-            "self_attn_additional_kv: has no polar positions, so not beside polar_pos_emb");
-  }
-  require_tensor(inputs.additional_kv_mask, "additional_kv_mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"keys", additional_keys}});
-  require_tensor(inputs.deep_embeds, "deep_embeds_and_ids", TensorKind::floating,
-                 {{"batch", batch, true}, {"seq", n, true}, {"depth"}, {"dim", o.dim}});
-  require_broadcast(inputs.polar_key_bias, "polar_pos_emb", TensorKind::floating,
-                    {{"heads", o.heads}, {"one", 1}, {"dim_head", o.attn.dim_head}});
   if (!o.integrate_layers) return;
   const auto order = plan_.order_of(inputs.layers_execute_order);
   for (size_t i = 0; i < order.size(); ++i) {
@@ -218,9 +180,18 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   }
 }
 
+void AttentionLayersImpl::check_additional_kv(const AttentionLayersInputs& inputs) const {
+  for (const auto& pair : inputs.self_attn_additional_kv) {
+    require_key_values(pair, options_.attn, inputs.x.size(0), "self_attn_additional_kv");
+    require(!pair.first.defined() || (!polar_pos_emb_ && !inputs.polar_angles.defined()),
+            "self_attn_additional_kv: has no polar positions, so not beside polar_pos_emb");
+  }
+}
+
 void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
-  check_context(inputs);
+  check_additional_kv(inputs);
+  require_inputs(inputs, sizes_of(inputs));
   check_condition(inputs);
   check_mems(inputs);
   check_masks(inputs);

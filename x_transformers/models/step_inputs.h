@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
@@ -16,17 +17,34 @@ struct TokenSpan {
   int64_t prompt = 0;  ///< tokens of the first step, for which masks of keys were given
   int64_t prefix =
       0;  ///< entries of the stack in front of token 0: memory tokens and prepended embeddings
+  bool has_prefix = true;  ///< the step runs them too; else they are cached
 };
 
-/// The inputs of a step. Masks of tokens and keys grow: what was generated exists. Everything else
-/// with an entry for each token is cut to the step's tokens; InputError names what has too few
+/// Cuts an input with an entry for each token, after span.prefix others, to those of the step; a
+/// mask of tokens or keys grows: what was generated exists. InputError names what has too few
 /// entries, as it cannot grow.
+void cut_to_step(at::Tensor& t, const char* name, const InputField& field, const TokenSpan& span);
+/// The same for all of `inputs`.
+template <class Inputs>
+void cut_to_step(Inputs& inputs, const TokenSpan& span) {
+  each_input(inputs, [&](const char* name, at::Tensor& t, const InputField& field) {
+    cut_to_step(t, name, field, span);
+  });
+}
+
+/// The inputs of a step.
 TransformerInputs step_inputs(const TransformerInputs& inputs, const TokenSpan& span);
 
 /// Whether some input relates tokens to each other in a way that a cache does not know: whole
 /// sequences must be run.
 /// `attentions` is the number of self-attentions that may have mems.
 bool needs_whole_sequence(const TransformerInputs& inputs, size_t attentions);
+
+/// Whether a step that goes on from a cache is given something else than the one before it.
+bool varies_by_step(const TransformerInputs& inputs);
+
+/// Whether some input is about tokens one by one, so that none of them can be left out.
+bool is_about_tokens(const TransformerInputs& inputs);
 
 /// Row r of everything with a row for each of the `batch` sequences is what was row rows[r].
 void reorder(TransformerInputs& inputs, const at::Tensor& rows, int64_t batch);

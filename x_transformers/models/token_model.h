@@ -23,6 +23,7 @@ struct TokenModelTraits {
   int64_t num_tokens = 0;
   int64_t max_seq_len = 0;                          ///< 0: any
   std::optional<int64_t> kept_mems = std::nullopt;  ///< tokens of memory that are kept; empty: all
+  bool embeds_ids = true;  ///< and no module from the options embeds anything else
   /// Whether it adds embeddings of positions, which may end at max_seq_len.
   bool has_abs_pos_emb = false;
   bool predicts_log_probs = false;   ///< in place of logits

@@ -31,11 +31,11 @@ TransformerInputs TransformerSession::inputs_of_step(const at::Tensor& tokens, b
   span.prefix = net_->options().num_memory_tokens.value_or(0);
   if (options_.inputs.prepend_embeds.defined())
     span.prefix += options_.inputs.prepend_embeds.size(1);
+  span.has_prefix = !goes_on;
   auto inputs = step_inputs(options_.inputs, span);
   if (!goes_on) return inputs;
-  // The cache holds what stood before the tokens, and which of the first tokens exist.
-  inputs.prepend_embeds = inputs.prepend_mask = inputs.mask = at::Tensor();
-  inputs.mems.clear();
+  drop_cached(inputs);
+  inputs.mask = at::Tensor();  // the cache holds which of the first tokens exist
   return inputs;
 }
 
@@ -65,11 +65,9 @@ namespace {
 /// Whether a step with this model and these inputs reads the same memory each time, apart from its
 /// token.
 bool has_fixed_step(const TransformerWrapper& net, const TransformerInputs& inputs) {
-  const bool varies = inputs.sum_embeds.defined() || !inputs.embed_ids.empty() ||
-                      inputs.layers.self_attn_kv_mask.defined();
   // Heads are mixed over keys that do not exist yet.
   const auto& attn = net->attn_layers()->options().attn;
-  return !varies && !(attn.use_cope && attn.cope_talking_heads);
+  return !varies_by_step(inputs) && !(attn.use_cope && attn.cope_talking_heads);
 }
 
 }  // namespace

@@ -9,8 +9,8 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/unread_input.h"
 #include "x_transformers/core/warning.h"
-#include "x_transformers/models/transformer_input_rows.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/rows.h"
@@ -43,9 +43,7 @@ at::Tensor all_true(int64_t length, const at::Tensor& like) {
 int64_t batch_of(const TransformerInputs& inputs) {
   if (!inputs.x.defined()) return kAnySize;
   if (inputs.cache || inputs.x.size(0) != 1) return inputs.x.size(0);
-  RowCount count;
-  visit_own_rows(inputs, [&](const at::Tensor& t, int64_t rank) { count.add(t, rank); });
-  return count.rows();
+  return count_batch_entries(inputs);
 }
 
 /// The self_attn_kv_mask, if it is one of the tokens alone, cached ones among them.
@@ -91,30 +89,20 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
     require(inputs.x.dim() >= 2, fmt::format("x: expected [batch, seq, ...], got [{}]",
                                              fmt::join(inputs.x.sizes(), ", ")));
   }
-  const auto emb_dim = options_.emb_dim.value_or(options_.attn_layers.dim);
-  const auto batch = batch_of(inputs);
-  require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
-                 {{"batch", batch, true}, {"prepended"}, {"emb_dim", emb_dim}});
-  if (inputs.prepend_embeds.defined()) {
-    require_tensor(inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
-                   {{"batch", batch, true}, {"prepended", inputs.prepend_embeds.size(1)}});
-  } else if (inputs.prepend_mask.defined()) {
-    warn_unused("prepend_mask: changes nothing, there are no prepend_embeds");
-  }
+  AxisSizes sizes;
+  sizes[Axis::batch] = batch_of(inputs);
+  if (inputs.x.defined()) sizes[Axis::tokens] = inputs.x.size(1);
+  sizes[Axis::emb_dim] = options_.emb_dim.value_or(options_.attn_layers.dim);
+  if (inputs.prepend_embeds.defined() && inputs.prepend_embeds.dim() == 3)
+    sizes[Axis::prepended] = inputs.prepend_embeds.size(1);
+  require_inputs(inputs, sizes);
   require(inputs.x.defined() || !ff_deep_embed_.defined(),
           "x: is needed, as ff_deep_embed has a factor for each token");
   if (!inputs.x.defined()) return;
   const auto n = inputs.x.size(1);
   if (inputs.goes_on()) {
-    const auto& o = options_;
-    const auto refuse = [](const char* option, bool is_on) {
-      require(!is_on, fmt::format("cache: {} needs the whole sequence", option));
-    };
-    refuse("recycling", o.recycling && inputs.recycle_steps != 1);
-    refuse("average_pool_embed", o.average_pool_embed);
-    refuse("use_cls_token", o.use_cls_token);
-    refuse("memory_tokens_interspersed_every",
-           o.memory_tokens_interspersed_every && memory_token_count() > 0);
+    const auto reason = own_cache_refusal(inputs.recycle_steps, inputs.attn_pool);
+    require(reason.empty(), "cache: " + reason);
   }
   const bool prepends = inputs.prepend_embeds.defined() && inputs.prepend_embeds.size(1) > 0;
   const bool has_no_tokens = prepends || (!inputs.goes_on() && memory_token_count() > 0) ||
@@ -126,28 +114,15 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
           "average_pool_embed: the mean over the tokens of a mask has no place for prepend_embeds");
   require_tensor(inputs.mask, "mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"seq", inputs.goes_on() ? kAnySize : n}});
-  require_tensor(inputs.seq_start_pos, "seq_start_pos", TensorKind::integer,
-                 {{"batch", batch, true}});
-  require_broadcast(inputs.sum_embeds, "sum_embeds", TensorKind::floating,
-                    {{"batch", batch}, {"seq", n}, {"emb_dim", emb_dim}});
+                 {{"batch", sizes[Axis::batch], true}, {"seq", inputs.goes_on() ? kAnySize : n}});
   check_positions(inputs);
-  for (const auto& [name, ids] : inputs.embed_ids) {
-    require_broadcast(ids, "embed_ids", TensorKind::integer, {{"batch", batch}, {"seq", n}});
-  }
 }
 
 /// Positions of the tokens, or embeddings of them.
 void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs) const {
   const auto& pos = inputs.pos;
-  if (!pos.defined()) return;
+  if (!pos.defined() || pos.is_floating_point()) return;
   const auto batch = batch_of(inputs), n = inputs.x.size(1);
-  if (pos.is_floating_point()) {
-    const auto emb_dim = options_.emb_dim.value_or(options_.attn_layers.dim);
-    require_broadcast(pos, "pos", TensorKind::floating,
-                      {{"batch", batch}, {"seq", n}, {"emb_dim", emb_dim}});
-    return;
-  }
   if (!pos_emb_ && !attn_layers_->reads_positions(inputs.layers))
     warn_unused("pos: changes nothing, the model has no positions to take it");
   if (!pos_emb_) return;
@@ -341,6 +316,8 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given
   auto inputs = given;
   if (!given_token_emb_ && inputs.x.defined() && inputs.x.scalar_type() == at::kBool)
     inputs.x = inputs.x.to(at::kLong);
+  drop_unless(inputs.prepend_embeds.defined(), inputs.prepend_mask, "prepend_mask",
+              "there are no prepend_embeds");
   check(inputs);
   TransformerOutput output;
   Sequence s;

@@ -64,7 +64,46 @@ struct TransformerInputs {
 
   /// Whether the cache has tokens before these.
   bool goes_on() const { return cache && cache->layers.length > 0; }
+
+  /// All but x, by which the others are measured (core/inputs.h).
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& v);
 };
+
+template <class Self, class Visitor>
+void TransformerInputs::fields(Self& self, Visitor& v) {
+  using enum TensorKind;
+  using enum Axis;
+  using enum Fit;
+  constexpr auto first = BesideCache::first;
+  constexpr InputField kEmbeds = {.kind = floating,
+                                  .axes = {batch, tokens, emb_dim},
+                                  .fit = broadcast,
+                                  .beside_cache = BesideCache::cut};
+  v("mask", self.mask,
+    {.kind = boolean, .axes = {batch, tokens}, .fit = by_rule, .beside_cache = BesideCache::grown});
+  v("mems", self.mems, {.axes = {batch, memory, dim}, .fit = by_rule, .beside_cache = first});
+  v("mem_masks", self.mem_masks, {.axes = {batch, memory}, .fit = by_rule});
+  v.value("recycle_steps", self.recycle_steps);
+  if (self.pos.defined() && self.pos.is_floating_point()) {
+    v("pos", self.pos, kEmbeds);
+  } else {
+    v("pos", self.pos,
+      {.axes = {optional(batch), tokens}, .fit = by_rule, .beside_cache = BesideCache::whole});
+  }
+  v("prepend_embeds", self.prepend_embeds,
+    {.kind = floating, .axes = {batch, prepended, emb_dim}, .beside_cache = first});
+  v("prepend_mask", self.prepend_mask,
+    {.kind = boolean, .axes = {batch, prepended}, .beside_cache = first});
+  v("embed_ids", self.embed_ids,
+    {.kind = integer, .axes = {batch, tokens}, .fit = broadcast, .beside_cache = BesideCache::cut});
+  v("sum_embeds", self.sum_embeds, kEmbeds);
+  v("seq_start_pos", self.seq_start_pos, {.kind = integer, .axes = {batch}});
+  v("token_emb_kwargs", self.token_emb_kwargs, {.fit = by_rule});
+  v("to_logits_kwargs", self.to_logits_kwargs, {.fit = by_rule});
+  // The model sets these.
+  v.nested(self.layers, {"mask", "mems", "mem_masks", "pos", "seq_start_pos"});
+}
 
 /// What a token model computes; what was not asked for is undefined.
 struct TransformerOutput {
@@ -123,6 +162,7 @@ class TransformerWrapperImpl : public TokenModel, public CaptureCheck {
 
  private:
   struct Sequence;
+  std::string own_cache_refusal(std::optional<int64_t> recycle_steps, bool pools) const;
   void check(const TransformerInputs& inputs) const;
   void check_positions(const TransformerInputs& inputs) const;
   void build_token_embedding(int64_t emb_dim);

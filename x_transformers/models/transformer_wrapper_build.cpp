@@ -240,6 +240,7 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.max_seq_len = o.max_seq_len;
   if (o.max_mem_len > 0 || !o.compat.meaning().zero_max_mem_len_keeps_all)
     traits.kept_mems = o.max_mem_len;
+  traits.embeds_ids = !token_emb_.is_empty();
   traits.has_abs_pos_emb = pos_emb_ != nullptr;
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;
@@ -287,17 +288,29 @@ void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
   replace_module("token_emb", token_emb);
 }
 
-std::string TransformerWrapperImpl::cache_refusal() const {
-  if (options_.recycling) return "recycling runs over the whole sequence";
-  if (options_.memory_tokens_interspersed_every)
-    return "interspersed memory tokens regroup the sequence";
-  if (options_.average_pool_embed || options_.use_cls_token || options_.attn_pool) {
-    return "pooling needs the whole sequence";
+/// What around the stack needs the whole sequence, in calls with these recycle_steps, which may
+/// pool what the stack gives.
+std::string TransformerWrapperImpl::own_cache_refusal(std::optional<int64_t> recycle_steps,
+                                                      bool pools) const {
+  const auto& o = options_;
+  const std::pair<const char*, bool> whole[] = {
+      {"recycling", o.recycling && recycle_steps != 1},
+      {"memory_tokens_interspersed_every",
+       o.memory_tokens_interspersed_every && memory_token_count() > 0},
+      {"average_pool_embed", o.average_pool_embed},
+      {"use_cls_token", o.use_cls_token},
+      {"attn_pool", o.attn_pool && pools}};
+  for (const auto& [option, is_on] : whole) {
+    if (is_on) return std::string(option) + " needs the whole sequence";
   }
   if (given_token_emb_ && !given_token_emb_.is_per_token)
     return "token_emb may look at other tokens";
-  if (!head_is_per_token()) return "to_logits may look at other tokens";
-  return attn_layers_->cache_refusal();
+  return head_is_per_token() ? "" : "to_logits may look at other tokens";
+}
+
+std::string TransformerWrapperImpl::cache_refusal() const {
+  auto reason = own_cache_refusal(std::nullopt, /*pools=*/true);
+  return reason.empty() ? attn_layers_->cache_refusal() : reason;
 }
 
 std::string TransformerWrapperImpl::padding_refusal() const {

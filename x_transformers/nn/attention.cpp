@@ -44,8 +44,13 @@ int64_t AttentionImpl::cached_features() const {
 }
 
 std::string AttentionImpl::cache_refusal() const {
-  if (options_.flash_pack_seq) return "flash_pack_seq: packed sequences are given whole";
   if (hybrid_module_ && !hybrid_module_.is_causal) return "hybrid_module may look at later tokens";
+  return whole_sequence_refusal();
+}
+
+/// What but a hybrid module needs the whole sequence.
+std::string AttentionImpl::whole_sequence_refusal() const {
+  if (options_.flash_pack_seq) return "flash_pack_seq: packed sequences are given whole";
   if (options_.selective) return "selective attention changes the scores of past queries";
   if (options_.data_dependent_alibi && !options_.causal) {
     return "data_dependent_alibi without causal needs the gates of later tokens";
@@ -58,6 +63,17 @@ std::string AttentionImpl::cache_refusal() const {
            "in place of values";
   }
   return {};
+}
+
+std::string AttentionImpl::given_cache_refusal(bool has_hybrid_hidden) const {
+  if (options_.data_dependent_alibi) {
+    return "data_dependent_alibi needs the gates of earlier tokens, which keys and values do not "
+           "tell";
+  }
+  if (!hybrid_module_) return cache_refusal();
+  if (!has_hybrid_hidden)
+    return "hybrid_module needs its state, hybrid_hidden, beside the keys and values";
+  return whole_sequence_refusal();
 }
 
 /// Multi-latent attention: what keys and values are made of is itself what is cached.
@@ -372,6 +388,7 @@ BranchOutput AttentionImpl::run(const BranchInputs& branch) {
   static_cast<BranchInputs&>(inputs) = branch;
   if (branch.mixing) static_cast<MixingInputs&>(inputs) = *branch.mixing;
   inputs.cache = static_cast<AttentionState*>(branch.state);
+  if (inputs.cache) inputs.hybrid_hidden = inputs.cache->hybrid_hidden;
   return attend(std::move(inputs));
 }
 
@@ -385,7 +402,7 @@ std::unique_ptr<BlockState> AttentionImpl::make_state(const StateOptions& option
 AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   // As in Python, one row beside several is repeated; with a cache it stands for itself.
   if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
-    inputs.x = with_rows(inputs.x, rows_beside_x(inputs), inputs.x.dim() - 3);
+    inputs.x = with_rows(inputs.x, count_batch_entries(inputs), inputs.x.dim() - 3);
   check(inputs);
   // A context whose keys and values are cached is not projected again.
   const bool goes_on = inputs.cache && inputs.cache->length() > 0;

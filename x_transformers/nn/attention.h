@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/core/notice.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/attend.h"
@@ -180,6 +181,37 @@ struct AttentionInputs : BranchInputs, MixingInputs {
   at::Tensor hybrid_hidden;         ///< where the hybrid module goes on, if not in a cache
   AttentionState* cache = nullptr;  ///< earlier tokens, appended to; a stack gives it as `state`
   bool keep_unrotated = false;      ///< fill AttentionOutput::unrotated_kv
+
+  /// All but x, by which the others are measured (core/inputs.h).
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& v) {
+    using enum TensorKind;
+    constexpr auto batch = Axis::batch;
+    constexpr InputField kPairs = {.axes = {batch, Axis::heads, Axis::tokens, Axis::keys},
+                                   .fit = Fit::by_rule};
+    v("context", self.context,
+      {.kind = floating, .axes = {batch, Axis::context, Axis::dim_context}});
+    v("mask", self.mask, {.kind = boolean, .axes = {batch, Axis::tokens}});
+    v("context_mask", self.context_mask, {.kind = boolean, .axes = {batch, Axis::keys}});
+    v("attn_mask", self.attn_mask, kPairs);
+    v("attn_bias", self.attn_bias, kPairs);
+    v("pos", self.pos, {.axes = {optional(batch), Axis::tokens}, .fit = Fit::by_rule});
+    v("prev_attn", self.prev_attn, kPairs);
+    v("mem", self.mem, {.kind = floating, .axes = {batch, Axis::memory, Axis::dim_kv}});
+    v("mem_mask", self.mem_mask, {.kind = boolean, .axes = {batch, Axis::memory}});
+    v("value_residual", self.value_residual, kPairs);
+    v("kv_input_residual", self.kv_input_residual,
+      {.kind = floating, .axes = {batch, Axis::kv_tokens, Axis::dim_kv}, .fit = Fit::broadcast});
+    v("additional_key_values", self.additional_key_values, kPairs);
+    v("additional_key_value_mask", self.additional_key_value_mask,
+      {.kind = boolean, .axes = {batch, Axis::added_keys}});
+    v.made("rotary_pos_emb", self.rotary,
+           {.axes = {batch, Axis::tokens, Axis::other}, .fit = Fit::by_rule});
+    v.made("polar_pos_emb", self.polar, kPairs);
+    v.made("flash_pack_seq_kwargs", self.packed,
+           {.axes = {batch, Axis::other}, .fit = Fit::by_rule});
+    v("cache.hybrid_hidden", self.hybrid_hidden, {.fit = Fit::by_rule});
+  }
 };
 
 /// What one call of Attention computes.
@@ -199,6 +231,9 @@ class AttentionImpl : public Block {
 
   const AttentionOptions& options() const { return options_; }
   std::string cache_refusal() const override;
+  /// Why a cache as Python's, of keys, values and perhaps a `hybrid_hidden`, is not all that is
+  /// needed of earlier tokens; empty: it is.
+  std::string given_cache_refusal(bool has_hybrid_hidden) const;
   /// Keys [b, kv_heads, c, d] that Python cached, turned by the rows of `angles` that stand before
   /// its last `new_tokens`.
   at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
@@ -219,9 +254,11 @@ class AttentionImpl : public Block {
   };
   AttentionOutput attend(AttentionInputs inputs);
   void drop_unread(AttentionInputs& inputs) const;
-  static int64_t rows_beside_x(const AttentionInputs& inputs);
   void check(const AttentionInputs& inputs) const;
   void check_sequences(const AttentionInputs& inputs) const;
+  void check_packed(const AttentionInputs& inputs) const;
+  int64_t dim_kv() const;
+  std::string whole_sequence_refusal() const;
   void check_pairs(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
                    int64_t keys) const;
   std::pair<at::Tensor, at::Tensor> unrotated(const Projected& p) const;

@@ -6,7 +6,6 @@
 #include "x_transformers/core/unread_input.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/nn/attention.h"
-#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
@@ -41,33 +40,6 @@ void AttentionImpl::drop_unread(AttentionInputs& inputs) const {
   inputs.pos = at::Tensor();
 }
 
-/// How many rows there are in what is given beside x.
-int64_t AttentionImpl::rows_beside_x(const AttentionInputs& inputs) {
-  RowCount count;
-  for (const auto* t : {&inputs.mask, &inputs.context_mask, &inputs.mem_mask,
-                        &inputs.additional_key_value_mask, &inputs.pos})
-    count.add(*t, 2);
-  for (const auto* t : {&inputs.context, &inputs.mem, &inputs.kv_input_residual}) count.add(*t, 3);
-  for (const auto* t :
-       {&inputs.attn_mask, &inputs.attn_bias, &inputs.prev_attn, &inputs.value_residual,
-        &inputs.additional_key_values.first, &inputs.additional_key_values.second})
-    count.add(*t, 4);
-  if (inputs.rotary) {
-    count.add(inputs.rotary->angles.freqs, 3);
-    count.add(inputs.rotary->context_angles.freqs, 3);
-  }
-  if (inputs.packed) {
-    for (const auto* t :
-         {&inputs.packed->cu_seqlens_q, &inputs.packed->cu_seqlens_k, &inputs.packed->alibi_slopes})
-      count.add(*t, 2);
-  }
-  if (inputs.polar) {
-    count.add(inputs.polar->queries, 4);
-    count.add(inputs.polar->keys, 4);
-  }
-  return count.rows();
-}
-
 void AttentionImpl::check_sequences(const AttentionInputs& inputs) const {
   const auto& o = options_;
   if (o.qkv_receive_diff_residuals) {
@@ -76,51 +48,47 @@ void AttentionImpl::check_sequences(const AttentionInputs& inputs) const {
   } else {
     require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", o.dim}});
   }
-  const auto batch = inputs.x.size(-3);
+  require(inputs.context.defined() || dim_kv() == o.dim,
+          fmt::format("dim_context: {} is not dim = {}, so a context is needed", dim_kv(), o.dim));
+}
+
+/// Features of what keys and values are made of.
+int64_t AttentionImpl::dim_kv() const {
   // Latents are made of `dim` features, whatever the context.
-  const auto dim_kv = o.use_latent_kv ? o.dim : o.dim_context.value_or(o.dim);
-  require_tensor(inputs.context, "context", TensorKind::floating,
-                 {{"batch", batch, true}, {"context"}, {"dim_context", dim_kv}});
-  require(inputs.context.defined() || dim_kv == o.dim,
-          fmt::format("dim_context: {} is not dim = {}, so a context is needed", dim_kv, o.dim));
-  require_tensor(inputs.mem, "mem", TensorKind::floating,
-                 {{"batch", batch, true}, {"memory"}, {"dim", dim_kv}});
-  const auto length = inputs.context.defined() ? inputs.context.size(1) : inputs.x.size(-2);
-  require_broadcast(inputs.kv_input_residual, "kv_input_residual", TensorKind::floating,
-                    {{"batch", batch}, {"seq", length}, {"dim", dim_kv}});
+  return options_.use_latent_kv ? options_.dim : options_.dim_context.value_or(options_.dim);
 }
 
 void AttentionImpl::check(const AttentionInputs& inputs) const {
   check_sequences(inputs);
   const auto batch = inputs.x.size(-3), n = inputs.x.size(-2);
   const bool goes_on = inputs.cache && inputs.cache->length() > 0;
-  require_tensor(inputs.mask, "mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"seq", goes_on ? kAnySize : n}});
-  require_tensor(inputs.context_mask, "context_mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"keys"}});
-  if (inputs.mem.defined()) {
-    require_tensor(inputs.mem_mask, "mem_mask", TensorKind::boolean,
-                   {{"batch", batch, true}, {"memory", inputs.mem.size(1)}});
-  }
+  const auto& context = inputs.context;
   const auto& additional = inputs.additional_key_values;
   require_key_values(additional, options_, batch, "additional_key_values");
+  AxisSizes sizes;
+  sizes[Axis::batch] = batch;
+  sizes[Axis::tokens] = goes_on ? kAnySize : n;
+  sizes[Axis::dim_context] = sizes[Axis::dim_kv] = dim_kv();
+  sizes[Axis::kv_tokens] = context.defined() && context.dim() == 3 ? context.size(1) : n;
+  if (inputs.mem.defined() && inputs.mem.dim() == 3) sizes[Axis::memory] = inputs.mem.size(1);
+  if (additional.first.defined()) sizes[Axis::added_keys] = additional.first.size(2);
+  require_inputs(inputs, sizes);
   require(!inputs.polar || !additional.first.defined(),
           "additional_key_values: have no polar positions, so not beside polar_pos_emb");
-  if (additional.first.defined()) {
-    require_tensor(inputs.additional_key_value_mask, "additional_key_value_mask",
-                   TensorKind::boolean,
-                   {{"batch", batch, true}, {"keys", additional.first.size(2)}});
-  }
-  if (!inputs.packed || !options_.flash_pack_seq) return;
+  if (inputs.packed && options_.flash_pack_seq) check_packed(inputs);
+}
+
+void AttentionImpl::check_packed(const AttentionInputs& inputs) const {
+  const auto batch = inputs.x.size(-3);
   validate(*inputs.packed, options_.causal);
-  for (const auto* t :
-       {&inputs.packed->cu_seqlens_q, &inputs.packed->cu_seqlens_k, &inputs.packed->alibi_slopes}) {
-    const auto rows = t->defined() && t->dim() == 2 ? t->size(0) : 1;
+  const auto check_batch = [&](const at::Tensor& t) {
+    const auto rows = t.dim() == 2 ? t.size(0) : 1;
     require(rows == 1 || rows == batch,
             fmt::format("flash_pack_seq_kwargs: expected boundaries and slopes of one row or batch "
                         "= {}, got {}",
                         batch, rows));
-  }
+  };
+  PackedSequences::tensors(*inputs.packed, check_batch);
   require(!inputs.cache, "flash_pack_seq_kwargs: packed sequences are given whole, not to a cache");
   require(!options_.causal || !inputs.mem.defined(),
           "flash_pack_seq_kwargs: causal packed sequences take no mems");

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "x_transformers/core/cache.h"
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -22,11 +23,23 @@ struct RotaryInputs {
   at::Tensor scale_without_position;  ///< of memory keys (RotaryEmbedding::scale_without_position)
   RotaryAngles angles,
       context_angles;  ///< from outside, in place of the tables; of the context for cross attention
+
+  template <class Self, class Visit>
+  static void tensors(Self& self, Visit& visit) {
+    RotaryAngles::tensors(self.angles, visit);
+    RotaryAngles::tensors(self.context_angles, visit);
+  }
 };
 
 /// Angles of queries and keys for polar positions.
 struct PolarInputs {
   at::Tensor queries, keys;
+
+  template <class Self, class Visit>
+  static void tensors(Self& self, Visit& visit) {
+    for (auto* t : {&self.queries, &self.keys})
+      if (t->defined()) visit(*t);
+  }
 };
 
 /// What a block takes that lets tokens see each other, beside what every block takes; undefined

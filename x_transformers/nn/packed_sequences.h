@@ -22,6 +22,12 @@ struct PackedSequences {
       -1, -1};              ///< keys seen before and after a query's own place; -1: all
   at::Tensor alibi_slopes;  ///< [h] or [b, h]: scores fall by this with each token of distance
 
+  template <class Self, class Visit>
+  static void tensors(Self& self, Visit& visit) {
+    for (auto* t : {&self.cu_seqlens_q, &self.cu_seqlens_k, &self.alibi_slopes})
+      if (t->defined()) visit(*t);
+  }
+
   /// Which keys each query may see, [1 or b, 1, queries, keys] bool.
   at::Tensor mask(int64_t queries, int64_t keys) const;
   /// What alibi_slopes add to the scores, [1 or b, h, queries, keys]; undefined without.

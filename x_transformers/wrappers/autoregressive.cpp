@@ -13,6 +13,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
+#include "x_transformers/models/step_inputs.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/ops/loss.h"
 
@@ -119,17 +120,7 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
 /// neither what is given nor what is asked for has a place for it. Spares its work, and a copy of
 /// the logits of all others.
 bool AutoregressiveWrapperImpl::leaves_out_last(const TransformerInputs& inputs) const {
-  const auto& layers = inputs.layers;
-  for (const auto* given :
-       {&inputs.mask, &inputs.pos, &inputs.sum_embeds, &layers.attn_mask, &layers.self_attn_kv_mask,
-        &layers.pos, &layers.attn_bias, &layers.polar_angles, &layers.prefix_attn_len,
-        &layers.deep_embeds, &layers.condition, &layers.in_attn_cond}) {
-    if (given->defined()) return false;
-  }
-  if (layers.rotary_pos_emb.defined() || !inputs.embed_ids.empty() ||
-      !layers.self_attn_kv_residuals.empty() || !layers.cross_attn_kv_residuals.empty()) {
-    return false;
-  }
+  if (is_about_tokens(inputs)) return false;
   const bool is_asked_for = inputs.keep_maps || options_.add_attn_z_loss || inputs.keep_hiddens ||
                             net_->traits().predicts_next_embed || inputs.cache;
   return !is_asked_for && options_.mask_prob == 0 && net_->hides_last_token();

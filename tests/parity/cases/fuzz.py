@@ -382,6 +382,10 @@ def draw_cached(draw):
     """The logits of later tokens, given any cache."""
     net = draw.stack(kinds=('Decoder',), cross=False)
     net.pop('attn_value_dim_head', None)
+    # refused: keys and values are not all that these need of earlier tokens
+    for option in [name for name in net if name == 'shift_tokens' or name.startswith((
+            'attn_selective', 'attn_data_dependent_alibi', 'attn_orthog', 'attn_hybrid'))]:
+        net.pop(option)
     heads = 1 if net.get('attn_one_kv_head') else net.get('attn_kv_heads', net['heads'])
     new, old = draw.rng.randint(1, 3), 4
     inputs = {f'cache.attn_intermediates.{layer}.cached_kv.{part}': flt(B, heads, old,

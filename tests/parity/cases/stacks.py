@@ -241,6 +241,8 @@ for name, config, inputs, *kwargs in [
     ('additional_kv_mask_alone', dec(attn_num_mem_kv=2), HIDDEN | ADDED | GIVEN),
     ('additional_kv_top', dec(), HIDDEN | LAST),
     ('additional_kv_bottom', dec(), HIDDEN | LAST, dict(route_additional_kv_to_top=False)),
+    ('additional_kv_second', dec(), HIDDEN | {name: spec for name, spec in ADDED.items()
+                                              if '.1.' in name}),
     ('additional_kv_detached', dec(), HIDDEN | ADDED, dict(detach_additional_kv=True)),
     ('additional_kv_rotary', dec(rotary_pos_emb=True), HIDDEN | ADDED),
 ]:
@@ -288,6 +290,13 @@ for name, config, inputs, *kwargs in [
                              attn_latent_rope_subheads=2), FULL | SPREAD
      | {name: flt(B, 2, 4, 8) if name.endswith('.1') else flt(B, 4, 6)
         for name in cache(2, 4) if 'kv' in name} | {'cache.cache_length': ints(4)}),
+    ('cache_given_polar', dec(), FULL | cache(2, 4)
+     | {'polar_pos_emb.0': flt(1, 5, 8), 'polar_pos_emb.1': flt(4, 1, 8)}),
+    ('cache_given_rotary', dec(), FULL | cache(2, 4)
+     | {'rotary_pos_emb.0': flt(1, 5, 8), 'rotary_pos_emb.1': flt(1, 5, 8)}),
+    ('cache_hybrid', dec(attn_hybrid_fold_axial_dim=1, attn_hybrid_module=dict(
+        type='GRU', input_size=D, hidden_size=32, batch_first=True)), FULL | cache(2, 4)
+     | {f'cache.attn_intermediates.{layer}.hybrid_hidden': flt(1, B, 32) for layer in range(2)}),
     ('cache_cross', dec(cross_attend=True, depth=1), FULL | CONTEXT | cache(1, 4)
      | {f'cache.attn_intermediates.1.cached_kv.{part}': flt(B, 4, 5, 8) for part in range(2)}),
 ]:

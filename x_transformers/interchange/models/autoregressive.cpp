@@ -47,7 +47,7 @@ Value call_generate(AutoregressiveWrapperImpl& model, Arguments& arguments) {
 }
 
 Value call_forward(AutoregressiveWrapperImpl& model, Arguments& arguments) {
-  const auto x = arguments.required_tensor("x");
+  const auto x = as_tokens(arguments.required_tensor("x"), "x", arguments, *model.net());
   auto inputs = take_transformer_inputs(arguments);
   if (arguments.source() == ArgumentSource::outside) {
     require_tokens_of_loss(x, "x", model);

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/stack_sample.h"
@@ -23,6 +24,9 @@ class TransformerWrapperModel : public HolderModel<TransformerWrapper> {
     const auto returns = take_returns(arguments);
     set_wants(inputs, returns);
     inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
+    const bool has_logits = inputs.logits && !holder_->options().return_only_embed;
+    if (!inputs.to_logits_kwargs.empty() && !has_logits)
+      warn_unused("to_logits_kwargs: change nothing, no logits are computed");
     return returned(holder_, holder_->forward(inputs), returns);
   }
 

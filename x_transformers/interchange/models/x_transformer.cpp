@@ -6,6 +6,7 @@
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/interchange/token_bounds.h"
 
 namespace x_transformers {
@@ -13,7 +14,8 @@ namespace {
 
 Value call_x_transformer(XTransformerImpl& model, const std::string& method, Arguments& arguments) {
   if (method == "generate") {
-    const auto seq_in = arguments.required_tensor("seq_in");
+    const auto seq_in =
+        as_tokens(arguments.required_tensor("seq_in"), "seq_in", arguments, *model.encoder());
     const auto mask = arguments.tensor("mask");
     const auto attn_mask = arguments.tensor("attn_mask");
     auto inputs = take_generation_inputs(arguments, "seq_out_start", *model.decoder());
@@ -21,8 +23,9 @@ Value call_x_transformer(XTransformerImpl& model, const std::string& method, Arg
     return model.generate(seq_in, inputs, take_generate_options(arguments), mask, attn_mask);
   }
   require_forward("XTransformer", method);
-  const auto src = arguments.required_tensor("src");
-  const auto tgt = arguments.required_tensor("tgt");
+  const auto src = as_tokens(arguments.required_tensor("src"), "src", arguments, *model.encoder());
+  const auto tgt =
+      as_tokens(arguments.required_tensor("tgt"), "tgt", arguments, *model.decoder()->net());
   const auto mask = arguments.tensor("mask");
   const auto attn_mask = arguments.tensor("attn_mask");
   if (arguments.source() == ArgumentSource::outside) {

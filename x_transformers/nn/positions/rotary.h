@@ -34,6 +34,11 @@ class RotaryEmbedding : public torch::nn::Module {
 struct RotaryAngles {
   at::Tensor freqs, scale;
 
+  template <class Self, class Visit>
+  static void tensors(Self& self, Visit& visit) {
+    for (auto* t : {&self.freqs, &self.scale})
+      if (t->defined()) visit(*t);
+  }
   bool defined() const { return freqs.defined(); }
   /// The `count` rows that stand before the last `after`.
   RotaryAngles rows(int64_t count, int64_t after) const;

@@ -1,0 +1,256 @@
+// A cache given among the inputs of a call, as Python's: what of it is read, and what is refused.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
+
+namespace x_transformers::given_cache_test {
+namespace {
+
+constexpr int64_t kOld = 4;
+
+Json stack(const std::string& options) {
+  auto config =
+      Json::parse(R"({"type": "Decoder", "dim": 16, "depth": 2, "heads": 2, "attn_dim_head": 8})");
+  config.update(Json::parse(options));
+  return config;
+}
+
+const Json kGru = Json::parse(R"({"attn_hybrid_fold_axial_dim": 1, "attn_hybrid_module":
+    {"type": "GRU", "input_size": 16, "hidden_size": 16, "batch_first": true}})");
+
+/// The last of five tokens, and a cache of the others in both attentions.
+TensorMap last_token() {
+  TensorMap inputs = {{"x", at::randn({2, kOld + 1, 16})}};
+  for (const char* place : {"0.cached_kv.0", "0.cached_kv.1", "1.cached_kv.0", "1.cached_kv.1"}) {
+    inputs[std::string("cache.attn_intermediates.") + place] = at::randn({2, 2, kOld, 8});
+  }
+  return inputs;
+}
+
+TensorMap with(TensorMap inputs, const TensorMap& more) {
+  for (const auto& [name, tensor] : more) inputs[name] = tensor;
+  return inputs;
+}
+
+at::Tensor out(Model& model, const TensorMap& inputs, const Json& kwargs = Json::object()) {
+  model.module().eval();
+  return run_model(model, "forward", inputs, kwargs, false).at("out");
+}
+
+std::string refusal(const Json& config, const TensorMap& inputs,
+                    const Json& kwargs = Json::object()) {
+  const auto model = build_model(config);
+  try {
+    out(*model, inputs, kwargs);
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(GivenCache, HybridModulesGoOnFromTheirState) {
+  auto config = stack("{}");
+  config.update(kGru);
+  const auto model = build_model(config);
+  const auto states =
+      with(last_token(), {{"cache.attn_intermediates.0.hybrid_hidden", at::randn({1, 2, 16})},
+                          {"cache.attn_intermediates.1.hybrid_hidden", at::randn({1, 2, 16})}});
+  for (const char* layer : {"0", "1"}) {
+    const auto name = std::string("cache.attn_intermediates.") + layer + ".hybrid_hidden";
+    EXPECT_FALSE(at::allclose(out(*model, states),
+                              out(*model, with(states, {{name, at::randn({1, 2, 16})}}))))
+        << name;
+  }
+}
+
+TEST(GivenCache, OneAttentionOfAStackIsThatAttentionAlone) {
+  auto layer =
+      Json::parse(R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8, "causal": true,
+      "hybrid_fold_axial_dim": 1, "hybrid_module": {"type": "GRU", "input_size": 16, "hidden_size": 16,
+      "batch_first": true}})");
+  auto config = stack(R"({"custom_layers": ["a"], "pre_norm_has_final_norm": false})");
+  config.erase("depth");
+  config.update(kGru);
+  const auto lone = build_model(layer), whole = build_model(config);
+  const auto from = lone->module().named_parameters();
+  torch::NoGradGuard no_grad;
+  for (auto& item : whole->module().named_parameters()) {
+    const auto name = item.key().substr(std::string("layers.0.1.").size());
+    if (const auto* value = from.find(name)) item.value().copy_(*value);
+  }
+  const auto x = at::randn({2, 1, 16}), k = at::randn({2, 2, kOld, 8}),
+             v = at::randn({2, 2, kOld, 8}), hidden = at::randn({1, 2, 16});
+  const auto expected = out(*lone, {{"x", at::layer_norm(x, {16})},
+                                    {"cache.cached_kv.0", k},
+                                    {"cache.cached_kv.1", v},
+                                    {"cache.hybrid_hidden", hidden}});
+  const auto got = out(*whole, {{"x", x},
+                                {"cache.attn_intermediates.0.cached_kv.0", k},
+                                {"cache.attn_intermediates.0.cached_kv.1", v},
+                                {"cache.attn_intermediates.0.hybrid_hidden", hidden}});
+  EXPECT_TRUE(at::allclose(got, expected + x, 1e-5, 1e-6));
+}
+
+TEST(GivenCache, EveryNameIsReadOrRefused) {
+  const auto config = stack("{}");
+  ASSERT_EQ(refusal(config, last_token()), "");
+  const struct {
+    const char* name;
+    const char* nearest;
+  } cases[] = {
+      {"cache.nonsense.5", "'cache."},
+      {"cache.attn_intermediate.0.cached_kv.0", "'cache.attn_intermediates.0.cached_kv.0'"},
+      {"cache.attn_intermediates.0.cached_kv.2", "'cache.attn_intermediates.0.cached_kv.0'"},
+      {"cache.attn_intermediates.2.cached_kv.0", "'cache.attn_intermediates.0.cached_kv.0'"},
+      {"cache.attn_intermediates.0.hybrid_hiden", "'cache.attn_intermediates.0.hybrid_hidden'"},
+      {"cache.cache_lenght", "'cache.cache_length'"},
+  };
+  for (const auto& [name, nearest] : cases) {
+    const auto message = refusal(config, with(last_token(), {{name, at::randn({2, 2, kOld, 8})}}));
+    EXPECT_NE(message.find(std::string("inputs: unknown argument '") + name +
+                           "'; the nearest known one is " + nearest),
+              std::string::npos)
+        << message;
+  }
+}
+
+TEST(GivenCache, WhatACallGivesBackIsTakenWhole) {
+  const auto model = build_model(stack(R"({"attn_flash": false})"));
+  const auto inputs = last_token();
+  const auto more =
+      with(inputs, {{"cache.hiddens.0", at::randn({2, kOld, 16})},
+                    {"cache.last_hidden", at::randn({2, kOld, 16})},
+                    {"cache.cache_length", at::tensor(kOld)},
+                    {"cache.attn_intermediates.0.values", at::randn({2, 2, kOld, 8})}});
+  EXPECT_TRUE(at::equal(out(*model, inputs), out(*model, more)));
+}
+
+TEST(GivenCache, ItsLengthIsThatOfItsTokens) {
+  EXPECT_EQ(refusal(stack("{}"), with(last_token(), {{"cache.cache_length", at::tensor(3)}})),
+            "cache.cache_length: expected the tokens that the attentions have, 4, got 3");
+  auto inputs = last_token();
+  inputs.erase("cache.attn_intermediates.0.cached_kv.0");
+  EXPECT_EQ(refusal(stack("{}"), inputs),
+            "cache.attn_intermediates.0.cached_kv.0: is needed where there is "
+            "cache.attn_intermediates.0.cached_kv.1");
+}
+
+TEST(GivenCache, KeysAndValuesAloneAreRefusedWhereLayersNeedMore) {
+  const struct {
+    const char* options;
+    const char* reason;
+  } cases[] = {
+      {R"({"shift_tokens": 1})", "cache: shift_tokens puts features of earlier tokens"},
+      {R"({"shift_tokens": [0, 1, 0, 0]})", "cache: shift_tokens puts features of earlier tokens"},
+      {R"({"attn_selective": true})", "cache: selective attention changes the scores"},
+      {R"({"attn_data_dependent_alibi": true})", "cache: data_dependent_alibi needs the gates"},
+      {R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true})",
+       "cache: data_dependent_alibi needs the gates"},
+      {R"({"attn_orthog_projected_values": true})", "cache: orthogonal projected values"},
+      {R"({"attn_orthog_projected_values_per_head": true})", "cache: orthogonal projected values"},
+      {R"({"attn_hybrid_fold_axial_dim": 1, "attn_hybrid_module":
+           {"type": "CausalConv1d", "dim": 16, "dim_out": 16, "kernel_size": 3}})",
+       "cache: hybrid_module needs its state, hybrid_hidden"},
+  };
+  for (const auto& [options, reason] : cases) {
+    const auto message = refusal(stack(options), last_token());
+    EXPECT_NE(message.find(reason), std::string::npos) << options << ": " << message;
+    // The same in a model.
+    auto inputs = last_token();
+    inputs["x"] = at::arange(2 * (kOld + 1)).view({2, kOld + 1});
+    const Json net = {{"type", "TransformerWrapper"},
+                      {"num_tokens", 17},
+                      {"max_seq_len", 16},
+                      {"attn_layers", stack(options)}};
+    EXPECT_NE(refusal(net, inputs).find(reason), std::string::npos) << options;
+    // An empty cache lacks nothing.
+    for (auto& [name, tensor] : inputs) {
+      if (name != "x") tensor = tensor.narrow(2, 0, 0);
+    }
+    EXPECT_EQ(refusal(net, inputs, {{"cache_age", 0}}), "") << options;
+  }
+}
+
+TEST(GivenCache, LoneAttentionsRefuseTheSame) {
+  const auto config = [](const std::string& option) {
+    return Json::parse(
+        R"({"type": "Attention", "dim": 16, "heads": 2, "dim_head": 8, "causal": true, )" + option +
+        "}");
+  };
+  const TensorMap inputs = {{"x", at::randn({2, 1, 16})},
+                            {"cache.cached_kv.0", at::randn({2, 2, kOld, 8})},
+                            {"cache.cached_kv.1", at::randn({2, 2, kOld, 8})}};
+  ASSERT_EQ(refusal(config(R"("head_scale": true)"), inputs), "");
+  for (const char* option : {"selective", "data_dependent_alibi", "orthog_projected_values"})
+    EXPECT_NE(refusal(config(std::string("\"") + option + "\": true"), inputs).find("cache: "),
+              std::string::npos)
+        << option;
+  EXPECT_NE(refusal(config(R"("head_scale": true)"),
+                    with(inputs, {{"cache.cached_kv.2", at::zeros({1})}}))
+                .find("expected keys and values, got 3 tensors"),
+            std::string::npos);
+}
+
+TEST(GivenCache, OfAModelThatIsGivenNewTokensOnly) {
+  const Json net = {{"type", "TransformerWrapper"},
+                    {"num_tokens", 17},
+                    {"max_seq_len", 16},
+                    {"input_not_include_cache", true},
+                    {"attn_layers", stack("{}")}};
+  auto inputs = last_token();
+  inputs["x"] = at::arange(2 * (kOld + 1)).view({2, kOld + 1});
+  EXPECT_NE(refusal(net, inputs).find("new ones alone, as input_not_include_cache says"),
+            std::string::npos);
+  EXPECT_EQ(refusal(net, inputs, {{"input_not_include_cache", false}}), "");
+}
+
+TEST(GivenPairs, OfTheSecondLayerAloneAreRead) {
+  const auto model = build_model(stack("{}"));
+  const TensorMap x = {{"x", at::randn({2, 5, 16})}};
+  const TensorMap pair = {{"self_attn_additional_kv.1.0", at::randn({2, 2, 3, 8})},
+                          {"self_attn_additional_kv.1.1", at::randn({2, 2, 3, 8})}};
+  const auto result = out(*model, with(x, pair));
+  EXPECT_FALSE(at::allclose(result, out(*model, x)));
+  // As the only pair it goes to the last layer too.
+  EXPECT_TRUE(at::equal(
+      result,
+      out(*model,
+          with(x, {{"self_attn_additional_kv.0.0", pair.at("self_attn_additional_kv.1.0")},
+                   {"self_attn_additional_kv.0.1", pair.at("self_attn_additional_kv.1.1")}}))));
+}
+
+TEST(GivenLists, EveryNameIsReadOrRefused) {
+  const auto config = stack("{}");
+  const TensorMap x = {{"x", at::randn({2, 5, 16})}};
+  const auto some = at::randn({2, 2, 3, 8});
+  const auto refused = [&](const char* name) { return refusal(config, with(x, {{name, some}})); };
+  EXPECT_EQ(refused("self_attn_additional_kv.0.0"),
+            "self_attn_additional_kv: needs both keys (.0.0) and values (.0.1)");
+  const auto pairs =
+      with(x, {{"self_attn_additional_kv.0.0", some}, {"self_attn_additional_kv.0.1", some}});
+  EXPECT_NE(refusal(config, with(pairs, {{"self_attn_additional_kv.0.2", some}}))
+                .find("unknown argument 'self_attn_additional_kv.0.2'; the nearest known one is "
+                      "'self_attn_additional_kv.0."),
+            std::string::npos);
+  EXPECT_NE(refused("self_attn_additional_kv.keys").find("unknown argument"), std::string::npos);
+  EXPECT_EQ(refused("mems.1"), "inputs: 'mems.0' is needed where there is 'mems.1'");
+  const auto mem = at::randn({2, 3, 16});
+  EXPECT_EQ(refusal(config, with(x, {{"mems.0", mem}, {"mems.2", mem}})),
+            "inputs: 'mems.1' is needed where there is 'mems.2'");
+  const auto angles = at::randn({5, 8});
+  EXPECT_EQ(refusal(config, with(x, {{"rotary_pos_emb.0", angles},
+                                     {"rotary_pos_emb.1", angles},
+                                     {"rotary_pos_emb.2", angles}})),
+            "rotary_pos_emb: expected angles and a scale, got 3 tensors");
+  EXPECT_NE(refused("flash_pack_seq_kwargs.cu_seqlen_q")
+                .find("the nearest known one is 'flash_pack_seq_kwargs.cu_seqlens_q'"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace x_transformers::given_cache_test

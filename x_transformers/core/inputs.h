@@ -1,0 +1,375 @@
+// The field list of an inputs struct.
+//
+// Every inputs struct of the library is a plain aggregate that names each of its inputs once, as
+// an options struct names its options (core/options.h):
+//
+//   template <class Self, class Visitor> static void fields(Self& self, Visitor& v) {
+//     v("condition", self.condition,
+//       {.kind = TensorKind::floating,
+//        .axes = {Axis::batch, optional(Axis::tokens), Axis::dim_condition},
+//        .beside_cache = BesideCache::cut});
+//     // The name in a file belongs to what this is made of.
+//     v.made("deep_embeds_and_ids", self.deep_embeds, {...});
+//     // What is no tensor: a flag, a number, a list of numbers.
+//     v.value("detach_additional_kv", self.detach_additional_kv);
+//   }
+//
+// An input is a tensor, or a list, a pair or a map of tensors, or a struct whose `tensors(self,
+// visit)` hands over each. Checking shapes, counting and reordering batch entries, cutting to the
+// tokens of a step, dropping what nothing reads and taking tensors from files are visitors over
+// that list. Rules that relate several inputs to each other are code beside the struct.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "x_transformers/core/tensor_check.h"
+
+namespace x_transformers {
+
+/// What the entries along one dimension of an input stand for.
+enum class Axis : uint8_t {
+  batch,
+  tokens,     ///< of the call; with a cache the new tokens
+  keys,       ///< of self-attention: tokens, cached ones too, and memories
+  context,    ///< tokens of the context
+  kv_tokens,  ///< tokens that keys and values are made of
+  memory,     ///< tokens of Transformer-XL memory
+  prepended,  ///< embeddings in front of the tokens
+  added_keys,
+  heads,
+  depth,
+  one,  ///< a dimension of size one
+  dim,
+  dim_kv,  ///< what keys and values are made of
+  dim_context,
+  dim_condition,
+  dim_head,
+  emb_dim,
+  other,
+};
+inline constexpr size_t kAxes = static_cast<size_t>(Axis::other) + 1;
+
+/// A dimension of an input. One batch entry stands for all.
+struct InputAxis {
+  Axis axis = Axis::other;
+  bool or_one = false;       ///< one entry stands for all
+  bool is_optional = false;  ///< may be left out
+
+  constexpr InputAxis() = default;
+  constexpr InputAxis(Axis a) : axis(a), or_one(a == Axis::batch) {}  // NOLINT: the usual case
+};
+constexpr InputAxis or_one(InputAxis axis) {
+  axis.or_one = true;
+  return axis;
+}
+constexpr InputAxis optional(InputAxis axis) {
+  axis.is_optional = true;
+  return axis;
+}
+
+/// The dimensions of an input, four at most.
+class InputAxes {
+ public:
+  constexpr InputAxes() = default;
+  constexpr InputAxes(std::initializer_list<InputAxis> axes) {
+    for (const auto& axis : axes) items_[size_++] = axis;
+  }
+  constexpr size_t size() const { return size_; }
+  constexpr const InputAxis& operator[](size_t i) const { return items_[i]; }
+  constexpr const InputAxis* begin() const { return items_.data(); }
+  constexpr const InputAxis* end() const { return items_.data() + size_; }
+
+ private:
+  std::array<InputAxis, 4> items_ = {};
+  size_t size_ = 0;
+};
+
+/// How a tensor's shape is held against its axes.
+enum class Fit : uint8_t {
+  exact,
+  broadcast,  ///< the first dimensions may be left out, and any may be one
+  by_rule,    ///< only the type is checked; code beside the struct looks at the shape
+};
+
+/// What an input means to a call that goes on from a cache.
+enum class BesideCache : uint8_t {
+  kept,   ///< the same for each call
+  first,  ///< enters with the first call: the cache holds it afterwards
+  cut,    ///< an entry for each token: a call takes those of its own
+  grown,  ///< a mask of what exists: what was generated since does
+  whole,  ///< relates tokens to each other: decoding runs whole sequences
+};
+
+/// Who reads inputs.
+enum class Reader : uint8_t {
+  self_attention,
+  cross_attention,
+  feed_forward,
+  positions,  ///< layers that take positions from outside
+  angles,     ///< layers that take rotary angles from outside
+};
+inline constexpr size_t kReaders = static_cast<size_t>(Reader::angles) + 1;
+
+/// Some of the readers.
+class Readers {
+ public:
+  constexpr Readers() = default;
+  constexpr Readers(std::initializer_list<Reader> readers) {
+    for (const auto reader : readers) bits_ |= bit(reader);
+  }
+  constexpr bool has(Reader reader) const { return bits_ & bit(reader); }
+  constexpr bool empty() const { return bits_ == 0; }
+  constexpr bool operator==(const Readers&) const = default;
+
+ private:
+  static constexpr uint32_t bit(Reader reader) { return 1U << static_cast<uint32_t>(reader); }
+  uint32_t bits_ = 0;
+};
+
+/// What is known of one input beside its name.
+struct InputField {
+  TensorKind kind = TensorKind::any;
+  InputAxes axes = {};
+  Fit fit = Fit::exact;
+  BesideCache beside_cache = BesideCache::kept;
+  Readers read_by = {};       ///< none: the struct's own module
+  bool is_silent = false;     ///< models hand it on to any stack: unread, it is dropped unsaid
+  bool is_per_layer = false;  ///< a list with one for each of the first of `read_by`
+  bool is_stacked = false;  ///< such a list is one tensor in files, layers first, or for one layer
+};
+
+namespace detail {
+
+template <class F>
+void each_tensor(const at::Tensor& t, F& f) {
+  if (t.defined()) f(t);
+}
+template <class F>
+void each_tensor(at::Tensor& t, F& f) {
+  if (t.defined()) f(t);
+}
+template <class T, class F>
+void each_tensor(const std::vector<T>& items, F& f) {
+  for (const auto& item : items) each_tensor(item, f);
+}
+template <class T, class F>
+void each_tensor(std::vector<T>& items, F& f) {
+  for (auto& item : items) each_tensor(item, f);
+}
+template <class Pair, class F>
+requires requires(Pair& p) { p.first, p.second; }
+void each_tensor(Pair& pair, F& f) {
+  each_tensor(pair.first, f);
+  each_tensor(pair.second, f);
+}
+template <class F>
+void each_tensor(const std::map<std::string, at::Tensor>& items, F& f) {
+  for (const auto& [key, item] : items) each_tensor(item, f);
+}
+template <class F>
+void each_tensor(std::map<std::string, at::Tensor>& items, F& f) {
+  for (auto& [key, item] : items) each_tensor(item, f);
+}
+template <class T, class F>
+requires requires(T& t, F& f) { T::tensors(t, f); }
+void each_tensor(T& t, F& f) { T::tensors(t, f); }
+template <class T, class F>
+void each_tensor(std::optional<T>& t, F& f) {
+  if (t) each_tensor(*t, f);
+}
+template <class T, class F>
+void each_tensor(const std::optional<T>& t, F& f) {
+  if (t) each_tensor(*t, f);
+}
+template <class T, class F>
+void each_tensor(T* const& t, F& f) {
+  if (t) each_tensor(*t, f);
+}
+
+/// Visitor that hands each tensor that is given to f(name, tensor, field).
+template <class F>
+struct TensorVisitor {
+  F& f;
+
+  template <class T>
+  void operator()(const char* name, T& member, const InputField& field) {
+    auto visit = [&](auto& t) { f(name, t, field); };
+    each_tensor(member, visit);
+  }
+  template <class T>
+  void made(const char* name, T& member, const InputField& field) {
+    (*this)(name, member, field);
+  }
+  template <class T>
+  void value(const char*, T&) {}
+  template <class T>
+  void nested(T&, std::initializer_list<const char*>) {}
+};
+
+}  // namespace detail
+
+/// Calls f(name, tensor, field) for each tensor that is given, but not for those of an inputs
+/// struct within.
+template <class Inputs, class F>
+void each_input(Inputs& inputs, F f) {
+  detail::TensorVisitor<F> visitor{f};
+  Inputs::fields(inputs, visitor);
+}
+
+/// How many entries there are along each axis, where that is known.
+class AxisSizes {
+ public:
+  AxisSizes() { sizes_.fill(kAnySize); }
+  int64_t& operator[](Axis axis) { return sizes_[static_cast<size_t>(axis)]; }
+  int64_t operator[](Axis axis) const { return sizes_[static_cast<size_t>(axis)]; }
+
+ private:
+  std::array<int64_t, kAxes> sizes_;
+};
+
+/// The place, from the end, of the dimension of `t` that has an entry for each of `axis`; 0: none.
+int64_t find_axis(const at::Tensor& t, const InputField& field, Axis axis);
+/// Whether t has an entry for each token, and not one for all.
+bool has_entry_for_each_token(const at::Tensor& t, const InputField& field);
+/// Whether t has batch entries, be it one for all.
+bool has_batch(const at::Tensor& t, const InputField& field);
+
+/// Throws InputError that names the input, unless type and shape are those of the field.
+void require_input(const at::Tensor& t, const char* name, const InputField& field,
+                   const AxisSizes& sizes);
+/// The same for all of `inputs`.
+template <class Inputs>
+void require_inputs(const Inputs& inputs, const AxisSizes& sizes) {
+  each_input(inputs, [&](const char* name, const at::Tensor& t, const InputField& field) {
+    require_input(t, name, field, sizes);
+  });
+}
+
+/// Batch entries of the first input that has several; 1 where none has.
+template <class Inputs>
+int64_t count_batch_entries(const Inputs& inputs) {
+  int64_t count = 1;
+  each_input(inputs, [&](const char*, const at::Tensor& t, const InputField& field) {
+    if (count == 1 && has_batch(t, field)) count = t.size(0);
+  });
+  return count;
+}
+
+/// Makes batch entry r of everything that has one for each of `batch` what was entry rows[r].
+template <class Inputs>
+void reorder_batch(Inputs& inputs, const at::Tensor& rows, int64_t batch) {
+  if (batch == 1) return;  // one stands for all, as many as there will be
+  each_input(inputs, [&](const char*, at::Tensor& t, const InputField& field) {
+    if (has_batch(t, field) && t.size(0) == batch) t = t.index_select(0, rows);
+  });
+}
+
+/// How many of each reader a call has.
+class ReaderCounts {
+ public:
+  size_t& operator[](Reader reader) { return counts_[static_cast<size_t>(reader)]; }
+  size_t operator[](Reader reader) const { return counts_[static_cast<size_t>(reader)]; }
+  bool any_of(Readers readers) const;
+  /// How many there are of the first of `readers`.
+  size_t first_of(Readers readers) const;
+
+ private:
+  std::array<size_t, kReaders> counts_ = {};
+};
+
+namespace detail {
+
+void warn_of_unread(const char* name, Readers readers);
+void warn_of_too_many(const char* name, Readers readers, size_t given, size_t read);
+
+/// Visitor that drops what enters with the first call.
+struct CachedDropper {
+  template <class T>
+  void operator()(const char*, T& member, const InputField& field) {
+    if (field.beside_cache == BesideCache::first) member = T();
+  }
+  template <class T>
+  void made(const char* name, T& member, const InputField& field) {
+    (*this)(name, member, field);
+  }
+  template <class T>
+  void value(const char*, T&) {}
+  template <class T>
+  void nested(T&, std::initializer_list<const char*>) {}
+};
+
+/// Visitor that drops what nothing reads.
+struct UnreadDropper {
+  const ReaderCounts& running;
+
+  template <class T>
+  void operator()(const char* name, T& member, const InputField& field) {
+    if (field.read_by.empty() || !is_given(member)) return;
+    if (field.is_per_layer) {
+      drop_excess(name, member, field);
+    } else if (!running.any_of(field.read_by)) {
+      if (!field.is_silent) warn_of_unread(name, field.read_by);
+      member = T();
+    }
+  }
+  template <class T>
+  void made(const char* name, T& member, const InputField& field) {
+    (*this)(name, member, field);
+  }
+  template <class T>
+  void value(const char*, T&) {}
+  template <class T>
+  void nested(T&, std::initializer_list<const char*>) {}
+
+ private:
+  static bool is_given(const at::Tensor& t) { return t.defined(); }
+  template <class T>
+  static bool is_given(const std::vector<T>& items) {
+    return !items.empty();
+  }
+  template <class T>
+  static bool is_given(const std::optional<T>& t) {
+    return t.has_value();
+  }
+  template <class T>
+  requires requires(const T& t) { t.defined(); }
+  static bool is_given(const T& t) { return t.defined(); }
+
+  template <class T>
+  void drop_excess(const char* name, std::vector<T>& items, const InputField& field) {
+    const auto read = running.first_of(field.read_by);
+    if (items.size() <= read) return;
+    if (!field.is_silent) warn_of_too_many(name, field.read_by, items.size(), read);
+    items.resize(read);
+  }
+  template <class T>
+  void drop_excess(const char*, T&, const InputField&) {}
+};
+
+}  // namespace detail
+
+/// Drops what entered with the first call, in a later one: the cache holds it.
+template <class Inputs>
+void drop_cached(Inputs& inputs) {
+  detail::CachedDropper dropper;
+  Inputs::fields(inputs, dropper);
+}
+
+/// Drops what none of the readers that run reads, with a warning: nothing counts or checks it then.
+template <class Inputs>
+void drop_unread_inputs(Inputs& inputs, const ReaderCounts& running) {
+  detail::UnreadDropper dropper{running};
+  Inputs::fields(inputs, dropper);
+}
+
+}  // namespace x_transformers
