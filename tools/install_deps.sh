@@ -2,7 +2,8 @@
 # Installs what the build needs and the machine lacks: Debian packages (as root or with passwordless sudo), and the
 # LibTorch wheel into .deps/. Does nothing the second time.
 #
-#   tools/install_deps.sh [--cuda]      --cuda: also the CUDA libraries that a run on a GPU needs (about 2.5 GB)
+#   tools/install_deps.sh [--cuda] [--lint]
+#       --cuda: also the CUDA libraries that a run on a GPU needs (about 2.5 GB); --lint: also what `make lint` needs
 #
 # An existing LibTorch is honoured, and nothing is downloaded, where LIBTORCH_ROOT or CMAKE_PREFIX_PATH leads to one.
 # Exit code 2: something is missing that only its user can install; one line says what.
@@ -38,11 +39,12 @@ with_cuda=no
 for argument in "$@"; do
   case $argument in
     --cuda) with_cuda=yes ;;
+    --lint) needed+=(command:clang-format:clang-format command:clang-tidy:clang-tidy) ;;
     -h | --help)
       sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
       exit 0
       ;;
-    *) refuse "unknown argument '$argument' (the only one is --cuda)" ;;
+    *) refuse "unknown argument '$argument' (there are --cuda and --lint)" ;;
   esac
 done
 

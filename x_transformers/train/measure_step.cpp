@@ -72,8 +72,7 @@ SampleCall sample_batch(Model& model, int64_t sequences, std::optional<int64_t> 
   }
   if (const auto task = model.token_task()) {
     if (tokens) call.tokens = *tokens;
-    call.inputs[task->input] =
-        at::randint(task->num_tokens, {sequences, call.tokens}, at::kLong);
+    call.inputs[task->input] = at::randint(task->num_tokens, {sequences, call.tokens}, at::kLong);
   }
   for (auto& [name, tensor] : call.inputs) tensor = tensor.to(device);
   return call;
