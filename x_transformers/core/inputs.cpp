@@ -33,9 +33,9 @@ size_t expected_shape(const at::Tensor& t, const InputField& field, const AxisSi
                       std::array<Dimension, 4>& shape) {
   const bool is_short = leaves_out(t, field);
   size_t count = 0;
-  for (const auto& [axis, or_one, is_optional] : field.axes) {
+  for (const auto& [axis, or_one, is_optional, is_free] : field.axes) {
     if (is_optional && is_short) continue;
-    shape[count++] = {axis_name(axis), sizes[axis], or_one};
+    shape[count++] = {axis_name(axis), is_free ? kAnySize : sizes[axis], or_one};
   }
   return count;
 }

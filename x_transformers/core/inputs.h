@@ -64,6 +64,7 @@ struct InputAxis {
   Axis axis = Axis::other;
   bool or_one = false;       ///< one entry stands for all
   bool is_optional = false;  ///< may be left out
+  bool is_free = false;      ///< of any size, which others are held to
 
   constexpr InputAxis() = default;
   constexpr InputAxis(Axis a) : axis(a), or_one(a == Axis::batch) {}  // NOLINT: the usual case
@@ -74,6 +75,10 @@ constexpr InputAxis or_one(InputAxis axis) {
 }
 constexpr InputAxis optional(InputAxis axis) {
   axis.is_optional = true;
+  return axis;
+}
+constexpr InputAxis any_size(InputAxis axis) {
+  axis.is_free = true;
   return axis;
 }
 

@@ -87,7 +87,7 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
   // The context must be given all the same.
   v("context", self.context,
     {.kind = floating,
-     .axes = {batch, context, dim_context},
+     .axes = {batch, any_size(context), dim_context},
      .read_by = kCross,
      .is_silent = true});
   v("context_mask", self.context_mask,

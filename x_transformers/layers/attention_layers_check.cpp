@@ -191,10 +191,10 @@ void AttentionLayersImpl::check_additional_kv(const AttentionLayersInputs& input
 void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
   check_additional_kv(inputs);
+  check_masks(inputs);
   require_inputs(inputs, sizes_of(inputs));
   check_condition(inputs);
   check_mems(inputs);
-  check_masks(inputs);
   check_positions(inputs);
   check_layers(inputs);
   if (inputs.cache) {

@@ -95,6 +95,10 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   sizes[Axis::emb_dim] = options_.emb_dim.value_or(options_.attn_layers.dim);
   if (inputs.prepend_embeds.defined() && inputs.prepend_embeds.dim() == 3)
     sizes[Axis::prepended] = inputs.prepend_embeds.size(1);
+  const bool may_be_longer = inputs.goes_on();  // the mask of cached tokens too
+  require_tensor(inputs.mask, "mask", TensorKind::boolean,
+                 {{"batch", sizes[Axis::batch], true},
+                  {"seq", may_be_longer ? kAnySize : sizes[Axis::tokens]}});
   require_inputs(inputs, sizes);
   require(inputs.x.defined() || !ff_deep_embed_.defined(),
           "x: is needed, as ff_deep_embed has a factor for each token");
@@ -113,8 +117,6 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
           "use_cls_token)");
   require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
           "average_pool_embed: the mean over the tokens of a mask has no place for prepend_embeds");
-  require_tensor(inputs.mask, "mask", TensorKind::boolean,
-                 {{"batch", sizes[Axis::batch], true}, {"seq", inputs.goes_on() ? kAnySize : n}});
   check_positions(inputs);
 }
 

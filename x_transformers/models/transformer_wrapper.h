@@ -92,7 +92,7 @@ void TransformerInputs::fields(Self& self, Visitor& v) {
       {.axes = {optional(batch), tokens}, .fit = by_rule, .beside_cache = BesideCache::whole});
   }
   v("prepend_embeds", self.prepend_embeds,
-    {.kind = floating, .axes = {batch, prepended, emb_dim}, .beside_cache = first});
+    {.kind = floating, .axes = {batch, any_size(prepended), emb_dim}, .beside_cache = first});
   v("prepend_mask", self.prepend_mask,
     {.kind = boolean, .axes = {batch, prepended}, .beside_cache = first});
   v("embed_ids", self.embed_ids,

@@ -197,7 +197,7 @@ struct AttentionInputs : BranchInputs, MixingInputs {
     v("attn_bias", self.attn_bias, kPairs);
     v("pos", self.pos, {.axes = {optional(batch), Axis::tokens}, .fit = Fit::by_rule});
     v("prev_attn", self.prev_attn, kPairs);
-    v("mem", self.mem, {.kind = floating, .axes = {batch, Axis::memory, Axis::dim_kv}});
+    v("mem", self.mem, {.kind = floating, .axes = {batch, any_size(Axis::memory), Axis::dim_kv}});
     v("mem_mask", self.mem_mask, {.kind = boolean, .axes = {batch, Axis::memory}});
     v("value_residual", self.value_residual, kPairs);
     v("kv_input_residual", self.kv_input_residual,

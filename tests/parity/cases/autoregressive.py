@@ -97,7 +97,6 @@ gen('ragged_rotary', dec(rotary_pos_emb=True), RAGGED)
 gen('ragged_xpos', dec(rotary_xpos=True, rotary_xpos_scale_base=16), RAGGED)
 gen('ragged_alibi', dec(alibi_pos_bias=True), RAGGED)
 gen('ragged_alibi_flash', dec(alibi_pos_bias=True, attn_flash=True, attn_kv_heads=2), LISTED)
-gen('ragged_mem_kv', dec(attn_num_mem_kv=2, attn_kv_heads=2, rotary_pos_emb=True), LISTED)
 gen('ragged_t5', dec(rel_pos_bias=True), RAGGED)
 gen('ragged_no_cache', inputs=RAGGED, kwargs=dict(cache_kv=False))
 gen('ragged_cross', dec(cross_attend=True), RAGGED
