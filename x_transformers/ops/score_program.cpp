@@ -1,5 +1,7 @@
 #include "x_transformers/ops/score_program.h"
 
+#include <iterator>
+
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
