@@ -10,6 +10,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/take_inputs.h"
 
 namespace x_transformers {
@@ -84,6 +85,14 @@ CachedStack take_stack(Arguments& arguments, size_t attentions) {
     cached.attentions.push_back(
         take_attention(arguments, fmt::format("cache.attn_intermediates.{}", i)));
   }
+  // As in Python, those of attentions that there are not change nothing.
+  auto next = attentions;
+  while (arguments.has(fmt::format("cache.attn_intermediates.{}", next)))
+    take_attention(arguments, fmt::format("cache.attn_intermediates.{}", next++));
+  if (next > attentions)
+    warn_unused(fmt::format("cache.attn_intermediates: of {} those after the first {} change "
+                            "nothing, there are no more attentions",
+                            next, attentions));
   cached.length = arguments.tensor("cache.cache_length");
   for (const auto* name : kOfLayers) arguments.tensor(std::string("cache.") + name);
   for (const auto* name : kListsOfLayers) arguments.tensors(std::string("cache.") + name);
