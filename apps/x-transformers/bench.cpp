@@ -66,8 +66,8 @@ Json time_steps(const BenchCommand& command, Model& model, const LossFunction& l
   const auto times = measure_step(model, loss, batch, device, measurement(command));
   Json result = {{"ms_per_step", times.elapsed},
                  {"processor_ms_per_step", times.processor},
-                 {"cuda_graph", times.graph_refusal.empty()}};
-  if (!times.graph_refusal.empty()) result["graph_refusal"] = times.graph_refusal;
+                 {"cuda_graph", times.graph_unsupported.empty()}};
+  if (!times.graph_unsupported.empty()) result["graph_refusal"] = times.graph_unsupported;
   return result;
 }
 
@@ -121,7 +121,7 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
       at::randint(readable->count, {command.batch, command.prompt}, at::kLong).to(device);
   SessionRequest request;
   request.expected_tokens = command.tokens;
-  if (command.no_cuda_graph) request.fixed_caches = false;
+  if (command.no_cuda_graph) request.static_caches = false;
   GenerateOptions options;
   options.seq_len = command.tokens;
   options.temperature = 0;

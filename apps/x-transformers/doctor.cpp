@@ -41,7 +41,7 @@ std::vector<std::string> loaded_libraries() {
 }
 
 Json examine() {
-  const auto refusal = cuda_refusal();
+  const auto reason = cuda_unsupported();
   const auto pages = sysconf(_SC_PHYS_PAGES);
   const auto page_size = sysconf(_SC_PAGE_SIZE);
   return {{"libtorch", TORCH_VERSION},
@@ -49,8 +49,8 @@ Json examine() {
           {"cpu_capability", at::get_cpu_capability()},
           {"threads", at::get_num_threads()},
           {"memory_bytes", pages * page_size},
-          {"cuda", refusal.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
-          {"cuda_refusal", refusal},
+          {"cuda", reason.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
+          {"cuda_refusal", reason},
           {"libraries", loaded_libraries()}};
 }
 
@@ -61,9 +61,9 @@ void print_text(const Json& found) {
   fmt::print("CPU                {}, {} threads, {:.1f} GB of memory\n",
              found["cpu_capability"].get<std::string>(), found["threads"].get<int>(),
              found["memory_bytes"].get<double>() / 1e9);
-  const auto refusal = found["cuda_refusal"].get<std::string>();
+  const auto reason = found["cuda_refusal"].get<std::string>();
   fmt::print("CUDA               {}\n",
-             refusal.empty() ? fmt::format("{} devices", found["cuda"].get<int>()) : refusal);
+             reason.empty() ? fmt::format("{} devices", found["cuda"].get<int>()) : reason);
   for (const auto& path : found["libraries"])
     fmt::print("loaded             {}\n", path.get<std::string>());
 }

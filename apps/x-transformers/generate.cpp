@@ -80,7 +80,7 @@ void run_generation(GenerateCommand& command) {
   generation.beams = command.beams;
   generation.length_penalty = command.length_penalty;
   generation.stop = command.stop;
-  if (command.no_cuda_graph) generation.fixed_caches = false;
+  if (command.no_cuda_graph) generation.static_caches = false;
   bool has_begun = false;
   const auto write = [](const std::string& piece) {
     std::fwrite(piece.data(), 1, piece.size(), stdout);

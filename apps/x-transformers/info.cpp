@@ -40,8 +40,8 @@ int64_t cache_bytes(const ModelCost& cost) {
 
 Json option_json(const OptionCost& option) {
   Json json = {{"value", Json::parse(option.value)}};
-  if (!option.refusal.empty()) {
-    json["refusal"] = option.refusal;
+  if (!option.reason.empty()) {
+    json["refusal"] = option.reason;
     return json;
   }
   json["parameters"] = option.parameters;
@@ -63,7 +63,7 @@ void print_json(const ModelInfo& info) {
     attentions.push_back({{"name", a.name},
                           {"engine", a.engine},
                           {"slower_because", a.slower_because},
-                          {"cache_refusal", a.cache_refusal}});
+                          {"cache_refusal", a.cache_unsupported}});
   }
   for (const auto& option : info.options) options[option.name] = option_json(option);
   Json json = {{"type", cost.type},
@@ -71,7 +71,7 @@ void print_json(const ModelInfo& info) {
                {"parameters_by_part", cost.parameters_by_part},
                {"tokens", cost.tokens},
                {"cache_bytes_per_token", cache_bytes(cost)},
-               {"cuda_graph", cost.capture_refusal},
+               {"cuda_graph", cost.capture_unsupported},
                {"attentions", attentions},
                {"options", options}};
   if (cost.not_counted.empty()) {
@@ -126,18 +126,20 @@ void print_work(const ModelCost& cost) {
     fmt::print("  FLOPs a token   not counted: {}\n", cost.not_counted);
   }
   fmt::print("  cache           {} bytes a token in float32\n", grouped(cache_bytes(cost)));
-  fmt::print("  CUDA graph      {}\n", cost.capture_refusal.empty()
-                                           ? "a training step can be one"
-                                           : "none of a training step: " + cost.capture_refusal);
+  fmt::print("  CUDA graph      {}\n",
+             cost.capture_unsupported.empty()
+                 ? "a training step can be one"
+                 : "none of a training step: " + cost.capture_unsupported);
 }
 
 /// Attentions that run in the same way are one line.
 void print_attentions(const ModelCost& cost) {
   std::map<std::string, std::vector<std::string>> alike;
   for (const auto& a : cost.attentions) {
-    const auto text = fmt::format("engine {} on the CPU{}{}", a.engine,
-                                  a.slower_because.empty() ? "" : " (not " + a.slower_because + ")",
-                                  a.cache_refusal.empty() ? "" : "; no cache: " + a.cache_refusal);
+    const auto text =
+        fmt::format("engine {} on the CPU{}{}", a.engine,
+                    a.slower_because.empty() ? "" : " (not " + a.slower_because + ")",
+                    a.cache_unsupported.empty() ? "" : "; no cache: " + a.cache_unsupported);
     alike[text].push_back(a.name);
   }
   for (const auto& [text, names] : alike) {
@@ -170,8 +172,8 @@ void print_options(const ModelInfo& info) {
   for (size_t i = 0; i < titles.size(); ++i) {
     const auto& option = info.options[i];
     fmt::print("    {:<{}}  ", titles[i], width);
-    if (!option.refusal.empty()) {
-      fmt::print("cannot be left out: {}\n", option.refusal);
+    if (!option.reason.empty()) {
+      fmt::print("cannot be left out: {}\n", option.reason);
       continue;
     }
     fmt::print("{:>13} parameters", grouped(option.parameters, '+'));

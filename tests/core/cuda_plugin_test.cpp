@@ -16,7 +16,7 @@ TEST(CudaPlugin, IsLookedForBesideThisProgramAndAbove) {
 }
 
 TEST(CudaPlugin, SaysWhereAnUnknownNameIsMissing) {
-  EXPECT_FALSE(cuda_plugin_symbol("x_transformers_no_such_thing").refusal.empty());
+  EXPECT_FALSE(cuda_plugin_symbol("x_transformers_no_such_thing").reason.empty());
 }
 
 }  // namespace

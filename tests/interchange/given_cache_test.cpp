@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "warnings.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
@@ -106,7 +107,6 @@ TEST(GivenCache, EveryNameIsReadOrRefused) {
       {"cache.nonsense.5", "'cache."},
       {"cache.attn_intermediate.0.cached_kv.0", "'cache.attn_intermediates.0.cached_kv.0'"},
       {"cache.attn_intermediates.0.cached_kv.2", "'cache.attn_intermediates.0.cached_kv.0'"},
-      {"cache.attn_intermediates.2.cached_kv.0", "'cache.attn_intermediates.0.cached_kv.0'"},
       {"cache.attn_intermediates.0.hybrid_hiden", "'cache.attn_intermediates.0.hybrid_hidden'"},
       {"cache.cache_lenght", "'cache.cache_length'"},
   };
@@ -117,6 +117,19 @@ TEST(GivenCache, EveryNameIsReadOrRefused) {
               std::string::npos)
         << message;
   }
+}
+
+TEST(GivenCache, OfAttentionsThatDoNotExistChangesNothing) {
+  // Python takes the cache of a deeper stack.
+  const auto model = build_model(stack("{}"));
+  const auto usual = last_token();
+  auto more = usual;
+  for (const char* part : {"0", "1"})
+    more[std::string("cache.attn_intermediates.2.cached_kv.") + part] = at::randn({2, 2, kOld, 8});
+  const CollectedWarnings warnings;
+  EXPECT_TRUE(at::equal(out(*model, more), out(*model, usual)));
+  EXPECT_THAT(warnings.messages(),
+              testing::ElementsAre(testing::HasSubstr("there are no more attentions")));
 }
 
 TEST(GivenCache, WhatACallGivesBackIsTakenWhole) {

@@ -74,8 +74,8 @@ TEST(ModelCost, NamesWhatKeepsAStepFromBeingAGraph) {
   const char* config = R"({"type": "Decoder", "dim": 8, "depth": 1, "heads": 1, "attn_dim_head": 8,
       "attn_hybrid_fold_axial_dim": 1, "attn_hybrid_module":
       {"type": "Decoder", "dim": 8, "depth": 1, "heads": 1, "layer_dropout": 0.1}})";
-  EXPECT_TRUE(cost_of(config).capture_refusal.starts_with("layer_dropout: "));
-  EXPECT_EQ(cost_of(R"({"type": "Decoder", "dim": 8, "depth": 1})").capture_refusal, "");
+  EXPECT_TRUE(cost_of(config).capture_unsupported.starts_with("layer_dropout: "));
+  EXPECT_EQ(cost_of(R"({"type": "Decoder", "dim": 8, "depth": 1})").capture_unsupported, "");
 }
 
 TEST(ModelCost, OfATypeWithoutASampleCallIsNotCounted) {
@@ -124,7 +124,7 @@ TEST(ModelCost, OfEveryModelOfTheParityCases) {
         if (!has_module && !option.not_counted.starts_with("hybrid_module: expected")) {
           EXPECT_EQ(option.not_counted, "") << option.name << " of " << config;
         }
-        if (!option.refusal.empty()) refused.insert(option.name);
+        if (!option.reason.empty()) refused.insert(option.name);
       }
     } catch (const InputError& error) {
       EXPECT_NE(std::string(error.what()).find("not built yet"), std::string::npos)

@@ -30,20 +30,21 @@ TEST(UnusedOptions, AreNamedAsTheStackSpellsThem) {
   EXPECT_THAT(warnings_of(kStack, "{}"), ElementsAre());
   EXPECT_THAT(
       warnings_of(kStack, R"({"attn_custom_attn_fn": {"type": "Sigmoid"}, "attn_hard": true})"),
-      ElementsAre("attn_hard: changes nothing, attn_custom_attn_fn stands in its place"));
+      ElementsAre("config.attn_hard: changes nothing, attn_custom_attn_fn stands in its place"));
   EXPECT_THAT(
       warnings_of(kStack, R"({"attn_hybrid_learned_mix": true, "attn_hybrid_mask_kwarg": "mask"})"),
-      ElementsAre("attn_hybrid_learned_mix: changes nothing, there is no attn_hybrid_module",
-                  "attn_hybrid_mask_kwarg: changes nothing, there is no attn_hybrid_module"));
+      ElementsAre(
+          "config.attn_hybrid_learned_mix: changes nothing, there is no attn_hybrid_module",
+          "config.attn_hybrid_mask_kwarg: changes nothing, there is no attn_hybrid_module"));
 }
 
 TEST(UnusedOptions, OfCrossAttentionAreItsOwnOrAttentions) {
   EXPECT_THAT(warnings_of(kStack, R"({"cross_attend": true, "attn_hybrid_fold_axial_dim": 2})"),
-              ElementsAre("attn_hybrid_fold_axial_dim: changes nothing, there is no "
+              ElementsAre("config.attn_hybrid_fold_axial_dim: changes nothing, there is no "
                           "attn_hybrid_module"));
   EXPECT_THAT(
       warnings_of(kStack, R"({"cross_attend": true, "cross_attn_hybrid_fold_axial_dim": 2})"),
-      ElementsAre("cross_attn_hybrid_fold_axial_dim: changes nothing, there is no "
+      ElementsAre("config.cross_attn_hybrid_fold_axial_dim: changes nothing, there is no "
                   "cross_attn_hybrid_module"));
 }
 
@@ -52,7 +53,7 @@ TEST(UnusedOptions, NameTheSideOfAnEncoderDecoder) {
       "enc_max_seq_len": 8, "enc_depth": 1, "enc_heads": 2, "dec_num_tokens": 7,
       "dec_max_seq_len": 8, "dec_depth": 1, "dec_heads": 2})");
   EXPECT_THAT(warnings_of(model, R"({"enc_attn_hybrid_learned_mix": true})"),
-              ElementsAre("enc_attn_hybrid_learned_mix: changes nothing, there is no "
+              ElementsAre("config.enc_attn_hybrid_learned_mix: changes nothing, there is no "
                           "enc_attn_hybrid_module"));
 }
 
@@ -75,14 +76,16 @@ TEST(UnusedInputs, OfAStackAreNamedAsGiven) {
   EXPECT_THAT(warnings_of_call(kStack, {{"x", x}}), ElementsAre());
   EXPECT_THAT(
       warnings_of_call(packed, {{"x", x}}),
-      ElementsAre("attn_flash_pack_seq: changes nothing, as there are no flash_pack_seq_kwargs"));
+      ElementsAre(
+          "config.attn_flash_pack_seq: changes nothing, as there are no flash_pack_seq_kwargs"));
   EXPECT_THAT(warnings_of_call(kStack, {{"x", x}, {"pos", at::arange(5)}}),
               ElementsAre("pos: changes nothing, no layer has positions to take it"));
   auto gated = kStack;
   gated["attn_data_dependent_alibi"] = true;
   EXPECT_THAT(
       warnings_of_call(gated, {{"x", x}, {"attn_bias", at::randn({5, 5})}}),
-      ElementsAre("attn_bias: changes nothing, attn_data_dependent_alibi stands in its place"));
+      ElementsAre(
+          "config.attn_bias: changes nothing, attn_data_dependent_alibi stands in its place"));
 }
 
 TEST(UnusedInputs, AreNotThoseOfTheModelAroundTheStack) {
@@ -140,12 +143,13 @@ TEST(UnusedOptions, AHeadOfOnesOwnBesideWhatMakesTheLogits) {
            {"to_logits", {{"type", "Linear"}, {"in_features", 16}, {"out_features", 9}}}};
   EXPECT_THAT(warnings_of(model, "{}"), ElementsAre());
   EXPECT_THAT(warnings_of(model, R"({"tie_embedding": true})"),
-              ElementsAre("to_logits: changes nothing, tie_embedding makes the logits"));
+              ElementsAre("config.to_logits: changes nothing, tie_embedding makes the logits"));
   EXPECT_THAT(warnings_of(model, R"({"return_only_embed": true})"),
-              ElementsAre("to_logits: changes nothing, return_only_embed makes no logits"));
-  EXPECT_THAT(warnings_of(model, R"({"num_output_heads": 2})"),
-              ElementsAre("to_logits: changes nothing, num_output_heads > 1 makes heads of its "
-                          "own"));
+              ElementsAre("config.to_logits: changes nothing, return_only_embed makes no logits"));
+  EXPECT_THAT(
+      warnings_of(model, R"({"num_output_heads": 2})"),
+      ElementsAre("config.to_logits: changes nothing, num_output_heads > 1 makes heads of its "
+                  "own"));
 }
 
 }  // namespace

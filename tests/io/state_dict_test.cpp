@@ -169,7 +169,7 @@ TEST_F(StateDictTest, PartsOfOneMemoryAreNotTied) {
   const at::Tensor flat = at::arange(4, at::kFloat);
   save_weights(path, {{"all", flat},
                       {"square", flat.view({2, 2})},
-                      {"turned", flat.view({2, 2}).t()},
+                      {"rotated", flat.view({2, 2}).t()},
                       {"first", flat.narrow(0, 0, 2)},
                       {"second", flat.narrow(0, 2, 2)},
                       {"empty", flat.narrow(0, 0, 0)},

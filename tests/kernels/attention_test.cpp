@@ -162,7 +162,7 @@ TEST_F(AttentionKernelTest, SoftmaxOfEqualScores) {
       params.softmax = states_in(softmax);
       params.scores.causal = true;  // the last query sees all 200 keys
       attention_forward(params);
-      EXPECT_EQ(states_in(softmax)[queries - 1].greatest, 0.0f);
+      EXPECT_EQ(states_in(softmax)[queries - 1].maximum, 0.0f);
       EXPECT_NEAR(states_in(softmax)[queries - 1].inverse, 1.0 / 200.0, 1e-7);
       double mean = 0.0;
       for (int64_t key = 0; key < 200; ++key) mean += values[key * 3] / 200.0;

@@ -80,12 +80,12 @@ TEST_F(RotaryKernelTest, BackwardsUndoesForwards) {
       cos.push_back(std::cos(angle));
       sin.push_back(std::sin(angle));
     }
-    Guarded turned(72), back(72);
-    auto params = params_for(s, x, turned);
+    Guarded rotated(72), back(72);
+    auto params = params_for(s, x, rotated);
     params.cos = cos.data();
     params.sin = sin.data();
     rotary(params);
-    params.x = turned.data();
+    params.x = rotated.data();
     params.y = back.data();
     std::swap(params.x_strides, params.y_strides);
     params.backwards = true;

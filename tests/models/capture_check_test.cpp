@@ -19,7 +19,7 @@ TransformerWrapperOptions small() {
 }
 
 std::string refusal(const TransformerWrapperOptions& options) {
-  return capture_refusal(*TransformerWrapper(options));
+  return capture_unsupported(*TransformerWrapper(options));
 }
 
 TEST(CaptureRefusal, RandomNumbersOfTheDeviceAreNoReason) {
@@ -45,7 +45,7 @@ TEST(CaptureRefusal, LooksIntoTheModulesOfAnyModule) {
   options.recycling = true;
   torch::nn::Module outer;
   outer.register_module("net", TransformerWrapper(options));
-  EXPECT_TRUE(capture_refusal(outer).starts_with("recycling: "));
+  EXPECT_TRUE(capture_unsupported(outer).starts_with("recycling: "));
 }
 
 }  // namespace

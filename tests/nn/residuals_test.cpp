@@ -99,8 +99,9 @@ TEST(Blocks, TheAdaptiveScaleStartsAtTheSigmoidOfItsBias) {
   BranchInputs inputs;
   inputs.x = some({2, 3, kDim});
   inputs.condition = some({2, 6});
-  AdaptiveLayerScale usual(std::make_shared<Identity>(), kDim, 6);
-  AdaptiveLayerScale open(std::make_shared<Identity>(), kDim, 6, 1.0);
+  AdaptiveLayerScale usual({.dim = kDim, .dim_condition = 6}, std::make_shared<Identity>());
+  AdaptiveLayerScale open({.dim = kDim, .dim_condition = 6, .init_bias_value = 1.0},
+                          std::make_shared<Identity>());
   const auto factor = [](double bias) { return 1 / (1 + std::exp(-bias)); };
   expect_close(usual.run(inputs).out, inputs.x * factor(-2));
   expect_close(open.run(inputs).out, inputs.x * factor(1));

@@ -46,8 +46,8 @@ TEST_F(LinearTest, TakesViews) {
   ASSERT_EQ(linear_unsupported(view, weight, bias), "");
   expect_like_reference(apply, reference, {view, weight, bias}, {1e-4, false});
   const at::NoGradGuard no_grad;
-  const auto turned = at::randn({96, 80}).t();
-  expect_close(linear(view, turned, bias), linear_reference(view, turned, bias), 1e-4);
+  const auto rotated = at::randn({96, 80}).t();
+  expect_close(linear(view, rotated, bias), linear_reference(view, rotated, bias), 1e-4);
 }
 
 TEST_F(LinearTest, GradientsThatAreViewsOfOneNumber) {

@@ -18,7 +18,7 @@ class NormOnCuda : public testing::Test {
  protected:
   void SetUp() override {
     if (!no_cuda().empty()) GTEST_SKIP() << no_cuda();
-    if (!our_cuda_kernels().refusal.empty()) GTEST_SKIP() << our_cuda_kernels().refusal;
+    if (!our_cuda_kernels().reason.empty()) GTEST_SKIP() << our_cuda_kernels().reason;
     at::manual_seed(4);
   }
 };

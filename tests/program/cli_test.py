@@ -212,7 +212,7 @@ class BadConfig(ProgramTest):
         net = {'type': 'ContinuousTransformerWrapper', 'dim_in': 3}
         self.refused('net.type: ContinuousTransformerWrapper: not built yet',
                      model=MODEL | {'net': net})
-        self.refused("expected TransformerWrapper, got 'Decoder'",
+        self.refused("expected a net over tokens, such as TransformerWrapper, got 'Decoder'",
                      model=MODEL | {'net': MODEL['net']['attn_layers']})
 
     def test_set(self):

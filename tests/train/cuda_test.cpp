@@ -25,10 +25,10 @@ const at::Device kCuda(at::kCUDA, 0);
 class Cuda : public testing::Test {
  protected:
   void SetUp() override {
-    if (const auto reason = cuda_refusal(); !reason.empty()) GTEST_SKIP() << reason;
+    if (const auto reason = cuda_unsupported(); !reason.empty()) GTEST_SKIP() << reason;
   }
   /// Skips where the device is there and the library that captures is not.
-  static std::string needs_graphs() { return graph_refusal(); }
+  static std::string needs_graphs() { return graph_unsupported(); }
 };
 
 constexpr int64_t kVocabulary = 61;
@@ -155,7 +155,7 @@ TEST_F(Cuda, CapturedDecodingEqualsUncached) {
     model->to(kCuda);
     model->eval();
     SessionOptions cached, uncached;
-    cached.fixed_caches = true;
+    cached.static_caches = true;
     uncached.cache_kv = false;
     const auto captured = model->net()->start_session(cached),
                whole = model->net()->start_session(uncached);
@@ -187,7 +187,7 @@ TEST_F(Cuda, DecodingInBfloat16EqualsUncached) {
     model->to(at::kBFloat16);
     model->eval();
     SessionOptions cached, uncached;
-    cached.fixed_caches = true;
+    cached.static_caches = true;
     uncached.cache_kv = false;
     const auto captured = model->net()->start_session(cached),
                whole = model->net()->start_session(uncached);

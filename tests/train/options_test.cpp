@@ -39,7 +39,7 @@ class Training {
         *optimizer_, nullptr, 0.0);
   }
 
-  std::string graph_refusal() { return graph_step_refusal(*model_, device_); }
+  std::string graph_unsupported() { return graph_step_unsupported(*model_, device_); }
   void run_eagerly() { expect_finite((*step_)({Batch{}})); }
   void run_captured() {
     GraphStep captured(*step_, device_);
@@ -83,7 +83,7 @@ void expect_captured(at::ScalarType dtype) {
   const at::Device device(at::kCUDA, 0);
   each_entry([&](const auto& entry) {
     Training training(entry, device, dtype);
-    const auto refusal = training.graph_refusal();
+    const auto refusal = training.graph_unsupported();
     EXPECT_EQ(refusal.empty(), kOptionsOfTheHost.count(entry.name) == 0)
         << entry.name << ": " << refusal;
     refusal.empty() ? training.run_captured() : training.run_eagerly();
@@ -92,8 +92,8 @@ void expect_captured(at::ScalarType dtype) {
 
 /// Why there are no graphs here; empty: there are.
 std::string missing() {
-  const auto reason = cuda_refusal();
-  return reason.empty() ? graph_refusal() : reason;
+  const auto reason = cuda_unsupported();
+  return reason.empty() ? graph_unsupported() : reason;
 }
 
 TEST(EveryOptionOnCuda, IsCaptured) {

@@ -80,7 +80,7 @@ TEST_F(OwnModel, IsBuiltFromJsonAndCalled) {
       [] {
         build_model({{"type", "Toy"}, {"dim", 3}, {"hiden", 4}}, "toy.json");
       },
-      ThrowsMessage<InputError>(HasSubstr("nearest is 'hidden'")));
+      ThrowsMessage<InputError>(HasSubstr("the nearest known one is 'hidden'")));
   EXPECT_THAT(model_types(), testing::Contains("Toy"));
   EXPECT_EQ(model_options("Toy").size(), 3u);
   EXPECT_EQ(spell_out(kToy), (Json{{"type", "Toy"}, {"dim", 3}, {"hidden", 8}, {"squared", true}}));
@@ -110,7 +110,7 @@ TEST_F(OwnModel, HasCosts) {
   EXPECT_EQ(cost.tokens, 4);
   EXPECT_EQ(cost.not_counted, "");
   EXPECT_EQ(cost.flops.products, 2 * (8 * 3 + 8));
-  EXPECT_EQ(cost.capture_refusal, "");
+  EXPECT_EQ(cost.capture_unsupported, "");
   const auto options = option_costs(kToy, cost);
   ASSERT_EQ(options.size(), 1u);
   EXPECT_EQ(options[0].name, "squared");

@@ -94,7 +94,7 @@ TransformerInputs inputs_of(const option_list::Entry& entry, const TransformerWr
 std::unique_ptr<DecodingSession> session_of(const TransformerWrapper& net, SessionOptions options,
                                             Caches caches) {
   options.cache_kv = caches != Caches::none;
-  options.fixed_caches = caches == Caches::fixed;
+  options.static_caches = caches == Caches::fixed;
   return make_session(net, options);
 }
 

@@ -1,4 +1,4 @@
-// Caches of fixed size, as CUDA graphs need them, against caches that grow and against no caches:
+// Static caches, as CUDA graphs need them, against caches that grow and against no caches:
 // token by token.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -38,7 +38,7 @@ at::Tensor random_tokens(int64_t batch, int64_t length) {
 std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
                                                  SessionOptions options, bool fixed,
                                                  bool cached = true) {
-  options.fixed_caches = fixed;
+  options.static_caches = fixed;
   options.cache_kv = cached;
   return std::make_unique<TransformerSession>(net, options);
 }

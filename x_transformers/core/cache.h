@@ -88,8 +88,8 @@ class KeyValueCache : public BlockState {
   FilledKeys filled_keys_;
 };
 
-/// Makes a buffer static at `place`. It may lack the first tokens: memories stand before the
-/// others, and not every buffer has them.
+/// Makes a buffer static at `place`. A buffer without memories is shorter than one with them: it
+/// then starts at the first token.
 void fix_buffer(TokenBuffer& buffer, const StaticPlace& place);
 
 /// The cache of a stack.
@@ -100,7 +100,7 @@ struct LayersCache {
   int64_t length = 0;
   /// Memories in front of the tokens, at negative positions.
   int64_t memory_length = 0;
-  /// The position whose keys and queries xpos leaves as long as they are.
+  /// The position at which xpos scales keys and queries by 1.
   double xpos_center = 0;
   /// Of a static cache: where the next token is written (StaticPlace), else undefined.
   at::Tensor position;

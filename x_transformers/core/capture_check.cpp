@@ -2,12 +2,12 @@
 
 namespace x_transformers {
 
-std::string capture_refusal(const torch::nn::Module& model) {
+std::string capture_unsupported(const torch::nn::Module& model) {
   if (const auto* check = dynamic_cast<const CaptureCheck*>(&model)) {
-    if (auto reason = check->capture_refusal(); !reason.empty()) return reason;
+    if (auto reason = check->capture_unsupported(); !reason.empty()) return reason;
   }
   for (const auto& child : model.children()) {
-    if (auto reason = capture_refusal(*child); !reason.empty()) return reason;
+    if (auto reason = capture_unsupported(*child); !reason.empty()) return reason;
   }
   return {};
 }

@@ -13,10 +13,10 @@ class CaptureCheck {
   virtual ~CaptureCheck() = default;
   /// The option whose algorithm has the host decide anew in each step, and why. Empty: there is
   /// none in this module itself.
-  virtual std::string capture_refusal() const = 0;
+  virtual std::string capture_unsupported() const = 0;
 };
 
 /// The first reason that `model` or a module within it has; empty: its step can be captured.
-std::string capture_refusal(const torch::nn::Module& model);
+std::string capture_unsupported(const torch::nn::Module& model);
 
 }  // namespace x_transformers

@@ -33,7 +33,7 @@ std::string last_dl_error() {
 
 struct Plugin {
   void* library = nullptr;
-  std::string refusal;
+  std::string reason;
 };
 
 Plugin load_plugin() {
@@ -44,10 +44,10 @@ Plugin load_plugin() {
     if (is_path && !fs::exists(path, error)) continue;
     plugin.library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (plugin.library) return {plugin.library, ""};
-    if (plugin.refusal.empty()) plugin.refusal = last_dl_error();
+    if (plugin.reason.empty()) plugin.reason = last_dl_error();
   }
-  plugin.refusal =
-      fmt::format("this needs {} (built with -DXT_CUDA=ON): {}", kLibrary, plugin.refusal);
+  plugin.reason =
+      fmt::format("this needs {} (built with -DXT_CUDA=ON): {}", kLibrary, plugin.reason);
   return plugin;
 }
 
@@ -66,7 +66,7 @@ std::vector<std::string> cuda_plugin_paths() {
 
 CudaPluginSymbol cuda_plugin_symbol(const char* name) {
   static const Plugin plugin = load_plugin();
-  if (!plugin.library) return {nullptr, plugin.refusal};
+  if (!plugin.library) return {nullptr, plugin.reason};
   void* address = dlsym(plugin.library, name);
   if (address) return {address, ""};
   return {nullptr, fmt::format("{} is of another version: {}", kLibrary, last_dl_error())};

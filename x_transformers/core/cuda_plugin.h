@@ -10,10 +10,11 @@ namespace x_transformers {
 /// What the library exports under `name`, or why it cannot be had.
 struct CudaPluginSymbol {
   void* address = nullptr;
-  std::string refusal;  ///< empty: there is an address
+  std::string reason;  ///< empty: there is an address
 };
 
-/// Loads the library at the first call. LibTorch's CUDA half must be loaded before (cuda_refusal).
+/// Loads the library at the first call. LibTorch's CUDA half must be loaded before
+/// (cuda_unsupported).
 CudaPluginSymbol cuda_plugin_symbol(const char* name);
 
 /// Where the library is looked for: beside the program or shared library that holds this code, one

@@ -11,7 +11,7 @@
 
 namespace x_transformers {
 
-std::string cuda_refusal() {
+std::string cuda_unsupported() {
   // Registering the CUDA backend is a matter of loading its library. LibTorch asks for its hooks
   // once and for good, so nothing here may ask before.
   static const std::string load_error = [] {
@@ -57,8 +57,8 @@ c10::Device open_device(const std::string& name) {
   require(device.is_cpu() || device.is_cuda(),
           "device: expected cpu, cuda or cuda:N, got '" + name + "'");
   if (device.is_cpu()) return device;
-  const auto refusal = cuda_refusal();
-  require(refusal.empty(), "device: " + name + " cannot be used: " + refusal);
+  const auto reason = cuda_unsupported();
+  require(reason.empty(), "device: " + name + " cannot be used: " + reason);
   const auto count = at::detail::getCUDAHooks().deviceCount();
   require(device.index() < count,
           "device: " + name + " does not exist, there are " + std::to_string(count));

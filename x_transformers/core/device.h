@@ -19,6 +19,6 @@ c10::Device open_device(const std::string& name);
 std::optional<std::string> out_of_memory(const std::exception& error);
 
 /// Why CUDA cannot be used here; empty: it can. Loads LibTorch's CUDA half.
-std::string cuda_refusal();
+std::string cuda_unsupported();
 
 }  // namespace x_transformers

@@ -9,18 +9,20 @@ struct FlopCount {
   /// Multiplications and additions of matrix products, convolutions and attention: 2 m n k for
   /// [m, k] by [k, n].
   double products = 0;
-  /// One for each element that elementwise operations, reductions and softmaxes read or make,
-  /// whichever are more. Copies, views, indexing and integers are not counted.
+  /// Elementwise operations, reductions and softmaxes: for each operation, the number of elements
+  /// of its input or of its output, the larger of the two. Copies, views, indexing and integer
+  /// operations count 0.
   double elements = 0;
 
   double total() const { return products + elements; }
 };
 
-/// Runs `work` and counts what it dispatches on this thread, on any device and under DryRun too. An
-/// operation made of others is counted once, and one of a count within `work` not here.
-/// Attention is counted for all pairs of query and key, with a causal mask as without: fused
-/// kernels skip nearly half of them. Not seen are kernels that do not go through PyTorch, such as
-/// this library's own (none runs on meta or in float64).
+/// Runs `work` and counts the operations that it dispatches on this thread, on any device and under
+/// DryRun. A composite operation is counted once. Operations inside another count_flops within
+/// `work` are counted there only. Attention counts all pairs of query and key, causal or not,
+/// although fused kernels skip nearly half of a causal mask. Kernels that bypass PyTorch's
+/// dispatcher, such as this library's own, are not counted; on meta and in float64 none of them
+/// runs.
 FlopCount count_flops(const std::function<void()>& work);
 
 }  // namespace x_transformers

@@ -20,9 +20,9 @@ class RepeatedWork : public DeviceGraph {
 
 }  // namespace
 
-std::string graph_refusal() {
-  if (auto reason = cuda_refusal(); !reason.empty()) return reason;
-  return cuda_plugin_symbol(kCaptureCudaGraph).refusal;
+std::string graph_unsupported() {
+  if (auto reason = cuda_unsupported(); !reason.empty()) return reason;
+  return cuda_plugin_symbol(kCaptureCudaGraph).reason;
 }
 
 std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
@@ -32,8 +32,8 @@ std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
     return std::make_unique<RepeatedWork>(work);
   }
   require(device.is_cuda(), "capture_graph: expected a cpu or cuda device, got " + device.str());
-  const auto refusal = graph_refusal();
-  require(refusal.empty(), "capture_graph: " + refusal);
+  const auto reason = graph_unsupported();
+  require(reason.empty(), "capture_graph: " + reason);
   const auto capture =
       reinterpret_cast<CaptureCudaGraph>(cuda_plugin_symbol(kCaptureCudaGraph).address);
   try {

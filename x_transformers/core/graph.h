@@ -20,13 +20,14 @@ class DeviceGraph {
 
 /// Why work on CUDA cannot be captured here; empty: it can. Loads libx_transformers_cuda.so
 /// (core/cuda_plugin.h).
-std::string graph_refusal();
+std::string graph_unsupported();
 
 /// Runs `work` `warm_up` times on a stream of its own, then captures it, which runs nothing: each
 /// replay does. What `work` does on the host is done when it is captured and not by a replay. It
 /// must not read from the device, nor allocate what must outlive the graph's memory. Random numbers
 /// of the default generator go on from replay to replay. On the CPU a replay calls `work` again.
-/// Throws InputError where graph_refusal() has a reason, RunError where `work` cannot be captured.
+/// Throws InputError where graph_unsupported() has a reason, RunError where `work` cannot be
+/// captured.
 std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
                                            const std::function<void()>& work, int warm_up = 3);
 

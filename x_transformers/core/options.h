@@ -93,7 +93,7 @@ struct FunctionSpec : ModuleSpec {
       : function(std::move(callable)) {}  // NOLINT: so is a callable
 };
 
-/// Of what has no options.
+/// The options of a type that has none.
 struct NoOptions {
   template <class Visitor>
   void fields(Visitor&) {}

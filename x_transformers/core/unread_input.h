@@ -1,4 +1,4 @@
-// What a call gives and nothing reads.
+// Inputs of a call that no part of the model reads.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,10 +7,10 @@
 
 namespace x_transformers {
 
-/// Drops `t`, if it is given and not read, so that nothing counts or checks it, with a warning that
-/// it changes nothing for `reason`; null: without a word.
+/// Unless `is_read`, resets a given `t`, so that no later check sees it, and warns that it changes
+/// nothing, with the reason; a null reason: no warning.
 void drop_unless(bool is_read, at::Tensor& t, const char* name, const char* reason);
-/// The same for a reason that names options.
+/// The same with a reason that names options.
 void drop_unless(bool is_read, at::Tensor& t, const char* name, const Text& reason);
 
 }  // namespace x_transformers

@@ -1,13 +1,12 @@
 #include "x_transformers/data/data_options.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <filesystem>
 #include <string_view>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
@@ -20,24 +19,27 @@ bool is_one_of(const Names& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-}  // namespace
+void at_least(const char* name, int64_t least, int64_t value) {
+  expect(value >= least, at(name), value, "{} or more", least);
+}
 
-void validate(const DataOptions& options) {
-  const auto at_least = [](const char* name, int64_t least, int64_t value) {
-    require(value >= least,
-            fmt::format("data.{}: expected {} or more, got {}", name, least, value));
-  };
-  require(!options.path.empty(), "data.path: expected a file or a folder to train on, got nothing");
-  require(is_one_of(kFormats, options.format),
-          "data.format: expected auto, text, bin or tensors, got '" + options.format + "'");
-  require(is_one_of(kOrders, options.order),
-          "data.order: expected auto, random or epoch, got '" + options.order + "'");
-  require(options.val_fraction >= 0 && options.val_fraction < 1,
-          fmt::format("data.val_fraction: expected 0 or more and below 1, got {}",
-                      options.val_fraction));
+void check_rules(const DataOptions& options) {
+  require(!options.path.empty(), at("path"),
+          "expected a file or a folder to train on, got nothing");
+  expect(is_one_of(kFormats, options.format), at("format"), options.format,
+         "auto, text, bin or tensors");
+  expect(is_one_of(kOrders, options.order), at("order"), options.order, "auto, random or epoch");
+  expect(options.val_fraction >= 0 && options.val_fraction < 1, at("val_fraction"),
+         options.val_fraction, "0 or more and below 1");
   at_least("val_batches", 0, options.val_batches);
   at_least("batch_size", 1, options.batch_size);
   if (options.seq_len) at_least("seq_len", 1, *options.seq_len);
+}
+
+}  // namespace
+
+void validate(const DataOptions& options) {
+  spelled(below("data"), [&] { check_rules(options); });
 }
 
 bool holds_tensors(const DataOptions& options) {

@@ -13,8 +13,8 @@ namespace x_transformers {
 /// What is known before a session's first token.
 struct SessionRequest {
   int64_t expected_tokens = 0;  ///< after the prompt, if known: caches get room at once
-  /// Decode on caches of fixed size, on CUDA as a graph; default: where that works.
-  std::optional<bool> fixed_caches = std::nullopt;
+  /// Decode on static caches, on CUDA as a graph; default: where that works.
+  std::optional<bool> static_caches = std::nullopt;
 };
 
 /// A model that predicts the next token of a sequence.

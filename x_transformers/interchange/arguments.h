@@ -44,7 +44,7 @@ class Arguments {
   std::vector<at::Tensor> tensors(const std::string& name);
   /// The pair NAME.0 and NAME.1; undefined tensors where there is none.
   std::pair<at::Tensor, at::Tensor> tensor_pair(const std::string& name);
-  /// The pairs NAME.I.0 and NAME.I.1, up to the greatest I; undefined where there is none, as
+  /// The pairs NAME.I.0 and NAME.I.1, up to the largest I; undefined where there is none, as
   /// Python's None.
   std::vector<std::pair<at::Tensor, at::Tensor>> tensor_pairs(const std::string& name);
   /// The tensors NAME.KEY by key.

@@ -85,14 +85,15 @@ CachedStack take_stack(Arguments& arguments, size_t attentions) {
     cached.attentions.push_back(
         take_attention(arguments, fmt::format("cache.attn_intermediates.{}", i)));
   }
-  // As in Python, those of attentions that there are not change nothing.
+  // As in Python, those of attentions that do not exist change nothing.
   auto next = attentions;
   while (arguments.has(fmt::format("cache.attn_intermediates.{}", next)))
     take_attention(arguments, fmt::format("cache.attn_intermediates.{}", next++));
   if (next > attentions)
-    warn_unused(fmt::format("cache.attn_intermediates: of {} those after the first {} change "
-                            "nothing, there are no more attentions",
-                            next, attentions));
+    warn_unused(
+        fmt::format("cache.attn_intermediates: of {} those after the first {} change "
+                    "nothing, there are no more attentions",
+                    next, attentions));
   cached.length = arguments.tensor("cache.cache_length");
   for (const auto* name : kOfLayers) arguments.tensor(std::string("cache.") + name);
   for (const auto* name : kListsOfLayers) arguments.tensors(std::string("cache.") + name);
@@ -172,7 +173,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   if (length > 0) {
     std::vector<bool> has_hidden;
     for (const auto& each : cached.attentions) has_hidden.push_back(each.hybrid_hidden.defined());
-    const auto reason = layers.given_cache_refusal(has_hidden, order);
+    const auto reason = layers.given_cache_unsupported(has_hidden, order);
     require(reason.empty(), "cache: " + reason);
   }
 
@@ -220,7 +221,7 @@ std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl
           fmt::format("cache.cached_kv: expected keys and values, got {} tensors", given.size()));
   check_shapes({given[0], given.size() > 1 ? given[1] : at::Tensor(), {}}, attention.options(),
                {"batch", batch}, "cache");
-  const auto reason = attention.given_cache_refusal(has_hidden);
+  const auto reason = attention.given_cache_unsupported(has_hidden);
   require(given[0].size(-2) == 0 || reason.empty(), "cache: " + reason);
   return given;
 }

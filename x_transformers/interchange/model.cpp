@@ -17,6 +17,6 @@ at::Tensor Model::loss(const TensorMap& batch) {
   return run_objective(*this, batch, Json::object(), ArgumentSource::checked);
 }
 
-std::string Model::capture_refusal() { return x_transformers::capture_refusal(module()); }
+std::string Model::capture_unsupported() { return x_transformers::capture_unsupported(module()); }
 
 }  // namespace x_transformers

@@ -64,7 +64,7 @@ class Model {
   virtual std::optional<TokenTask> token_task() { return std::nullopt; }
 
   /// Why a training step cannot be a CUDA graph; empty: it can.
-  virtual std::string capture_refusal();
+  virtual std::string capture_unsupported();
 
   /// The model as one that writes; null: it does not.
   virtual TokenWriter* writer() { return nullptr; }

@@ -59,8 +59,9 @@ AttendCall usual_call(const AttentionImpl& attention, int64_t tokens) {
 }
 
 AttentionReport report(const std::string& name, const AttentionImpl& attention, AttendCall call) {
-  AttentionReport result{name, attention.options().causal, "", "", attention.cache_refusal(), 0};
-  if (result.causal && result.cache_refusal.empty())
+  AttentionReport result{name, attention.options().causal,    "",
+                         "",   attention.cache_unsupported(), 0};
+  if (result.causal && result.cache_unsupported.empty())
     result.cached_features = attention.cached_features();
   call.program = call.program.with_tensors(stand_in);
   for (const auto& engine : explain_attend(stand_in(call.q), stand_in(call.k), stand_in(call.v),
@@ -181,7 +182,7 @@ ModelCost model_cost(const Json& config, const std::string& where, std::optional
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
   PartSizes(cost).add(model->module());
-  cost.capture_refusal = model->capture_refusal();
+  cost.capture_unsupported = model->capture_unsupported();
   return cost;
 }
 

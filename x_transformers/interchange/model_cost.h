@@ -16,9 +16,9 @@ namespace x_transformers {
 struct AttentionReport {
   std::string name;
   bool causal = false;
-  std::string engine;          ///< see ops/attend.h
-  std::string slower_because;  ///< what keeps the fastest engine from it; empty: nothing
-  std::string cache_refusal;   ///< why it cannot be decoded with a cache; empty: it can
+  std::string engine;             ///< see ops/attend.h
+  std::string slower_because;     ///< what keeps the fastest engine from it; empty: nothing
+  std::string cache_unsupported;  ///< why it cannot be decoded with a cache; empty: it can
   int64_t cached_features =
       0;  ///< numbers that a cache holds of a token; 0 without a growing cache
 };
@@ -31,7 +31,8 @@ struct ModelCost {
   std::string not_counted;  ///< why there are no flops: the model could not be called; or empty
   int64_t tokens = 0;       ///< in a sequence, as it was called
   std::vector<AttentionReport> attentions;
-  std::string capture_refusal;  ///< why its training steps cannot be CUDA graphs; empty: they can
+  std::string
+      capture_unsupported;  ///< why its training steps cannot be CUDA graphs; empty: they can
 };
 
 /// The cost of the model that `config` describes, with `seq` tokens in a sequence (default: see

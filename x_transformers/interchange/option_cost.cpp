@@ -130,7 +130,7 @@ void compare_engines(const ModelCost& with, const ModelCost& without, OptionCost
 
 /// What `without` says of an option of `whole`.
 void compare(const ModelCost& whole, const ModelCost& without, OptionCost& result) {
-  result.refusal.clear();
+  result.reason.clear();
   result.parameters = whole.parameters - without.parameters;
   compare_engines(whole, without, result);
   result.not_counted = whole.not_counted.empty() ? without.not_counted : whole.not_counted;
@@ -157,7 +157,7 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
     } catch (const c10::Error& error) {
       reason.text = error.what_without_backtrace();
     }
-    result.refusal = reason.line();
+    result.reason = reason.line();
     const auto* needing = named_in(reason, all, left_out);
     if (!needing) return result;
     left_out.insert(needing->name);

@@ -21,7 +21,7 @@ struct OptionCost {
   /// The engine of its attention and that without it, where they differ; else empty.
   std::string engine, engine_without;
   std::string not_counted;  ///< why there are no flops: the model without it could not be called
-  std::string refusal;      ///< why there is no model without it, and so no costs; empty: there is
+  std::string reason;       ///< why there is no model without it, and so no costs; empty: there is
 };
 
 /// The cost of each option that `config` sets to another value than its default: at all levels, but

@@ -380,9 +380,9 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
     return std::pair{apply_polar_pos_emb(repeat_heads(keys, options_.heads), angles),
                      repeat_heads(values, options_.heads)};
   };
-  const auto turned = options_.attn.rotate_num_heads.value_or(options_.heads);
+  const auto rotated = options_.attn.rotate_num_heads.value_or(options_.heads);
   const auto turn = [&](const auto& rotate) {
-    return std::pair{turn_last_heads(keys, turned, options_.heads, rotate), values};
+    return std::pair{rotate_last_heads(keys, rotated, options_.heads, rotate), values};
   };
   const auto require_rows = [&](const at::Tensor& angles, const char* name) {
     const auto given = angles.size(-2), needed = count + places.new_tokens;

@@ -15,6 +15,7 @@
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/layers/layer_plan.h"
+#include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
@@ -64,8 +65,11 @@ struct AttentionLayersInputs {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& v);
 
-  /// Tokens of Transformer-XL memory that come with this call.
-  int64_t memory_given() const { return !mems.empty() && mems[0].defined() ? mems[0].size(1) : 0; }
+  /// Tokens of Transformer-XL memory that come with this call, as the first layer has them; 0 for
+  /// what is no [b, m, dim].
+  int64_t memory_given() const {
+    return !mems.empty() && mems[0].defined() && mems[0].dim() == 3 ? mems[0].size(1) : 0;
+  }
   /// Keys that self-attention has of memories, and those it has of tokens; cached ones count.
   int64_t memory_keys() const { return memory_given() + (cache ? cache->memory_length : 0); }
   int64_t token_keys() const {
@@ -234,18 +238,18 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   LayersCache make_cache(
       int64_t capacity = 0,
       const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;
-  /// Keys and values [b, h, n, d] as Python caches them (keys not turned), made into what caches
+  /// Keys and values [b, h, n, d] as Python caches them (keys not rotated), made into what caches
   /// with this xpos_center hold.
   std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys, const at::Tensor& values,
                                                  const CachedPlaces& places) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
-  std::string cache_refusal() const;
+  std::string cache_unsupported() const;
   /// Why keys and values, and a hybrid module's state in the attentions that `has_hybrid_hidden`
   /// tells, are not all that the layers need of earlier tokens; empty: they are.
-  std::string given_cache_refusal(
+  std::string given_cache_unsupported(
       const std::vector<bool>& has_hybrid_hidden,
       const std::optional<std::vector<int64_t>>& layers_execute_order) const;
-  std::string capture_refusal() const override;
+  std::string capture_unsupported() const override;
   /// The attentions in the order of execution.
   std::vector<AttentionImpl*> attentions(
       const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;

@@ -140,18 +140,21 @@ std::shared_ptr<Block> AttentionLayersImpl::build_block(const LayerStep& step) c
   } else {
     block = std::make_shared<FeedForwardImpl>(o.ff);
   }
-  if (step.is_half_step) block = std::make_shared<Scale>(0.5, block);
+  if (step.is_half_step) block = std::make_shared<Scale>(ScaleOptions{.value = 0.5}, block);
   if (step.shift_tokens > 0) {
-    std::vector<int64_t> shifts;
+    ShiftTokensOptions options;
     for (int64_t s = o.causal ? 0 : -step.shift_tokens; s <= step.shift_tokens; ++s)
-      shifts.push_back(s);
-    block = std::make_shared<ShiftTokens>(shifts, block);
+      options.shifts.push_back(s);
+    block = std::make_shared<ShiftTokens>(options, block);
   }
   if (o.use_layerscale) {
-    block =
-        std::make_shared<LayerScale>(block, o.dim, o.layerscale_init_value, o.norm_add_unit_offset);
+    block = std::make_shared<LayerScale>(LayerScaleOptions{.dim = o.dim,
+                                                           .init_value = o.layerscale_init_value,
+                                                           .unit_offset = o.norm_add_unit_offset},
+                                         block);
   } else if (o.use_adaptive_layerscale) {
-    block = std::make_shared<AdaptiveLayerScale>(block, o.dim, condition_features());
+    block = std::make_shared<AdaptiveLayerScale>(
+        AdaptiveLayerScaleOptions{.dim = o.dim, .dim_condition = condition_features()}, block);
   }
   return block;
 }
@@ -221,7 +224,7 @@ std::vector<AttentionImpl*> AttentionLayersImpl::attentions(
   return found;
 }
 
-std::string AttentionLayersImpl::cache_refusal() const {
+std::string AttentionLayersImpl::cache_unsupported() const {
   if (!options_.causal) return "the stack is not causal";
   if (options_.rotary_xpos && options_.attn.l2_distance) {
     return "rotary_xpos scales keys by the length of the sequence, which l2_distance sees";
@@ -234,7 +237,7 @@ std::string AttentionLayersImpl::cache_refusal() const {
            "grows";
   }
   for (const auto& layer : layers_) {
-    if (const auto reason = layer.block->cache_refusal(); !reason.empty()) return reason;
+    if (const auto reason = layer.block->cache_unsupported(); !reason.empty()) return reason;
     const auto* attention = dynamic_cast<AttentionImpl*>(&layer.block->innermost());
     if (layer.step.type == LayerType::cross_attention && attention &&
         attention->options().max_attend_past) {
@@ -245,7 +248,7 @@ std::string AttentionLayersImpl::cache_refusal() const {
   return {};
 }
 
-std::string AttentionLayersImpl::given_cache_refusal(
+std::string AttentionLayersImpl::given_cache_unsupported(
     const std::vector<bool>& has_hybrid_hidden,
     const std::optional<std::vector<int64_t>>& layers_execute_order) const {
   size_t attentions = 0;
@@ -257,14 +260,14 @@ std::string AttentionLayersImpl::given_cache_refusal(
     }
     const auto* attention = dynamic_cast<AttentionImpl*>(&layer.block->innermost());
     const auto reason = attention
-                            ? attention->given_cache_refusal(has_hybrid_hidden.at(attentions++))
-                            : layer.block->cache_refusal();
+                            ? attention->given_cache_unsupported(has_hybrid_hidden.at(attentions++))
+                            : layer.block->cache_unsupported();
     if (!reason.empty()) return reason;
   }
   return {};
 }
 
-std::string AttentionLayersImpl::capture_refusal() const {
+std::string AttentionLayersImpl::capture_unsupported() const {
   for (const auto& layer : layers_) {
     if (layer.step.dropout > 0) return "layer_dropout: the host draws which layers are left out";
   }

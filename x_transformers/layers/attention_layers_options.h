@@ -9,8 +9,8 @@
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/core/spelling.h"
-#include "x_transformers/nn/attention.h"
-#include "x_transformers/nn/feed_forward.h"
+#include "x_transformers/nn/attention_options.h"
+#include "x_transformers/nn/feed_forward_options.h"
 
 namespace x_transformers {
 
@@ -211,16 +211,16 @@ struct AttentionLayersOptions {
       "the network sees the log of the distance");
     v("dynamic_pos_bias_mlp_depth", dynamic_pos_bias_mlp_depth, "hidden layers of the network");
     v("dynamic_pos_bias_norm", dynamic_pos_bias_norm, "layer norms in the network");
-    v("rotary_pos_emb", rotary_pos_emb, "queries and keys turned by position", "arXiv:2104.09864");
+    v("rotary_pos_emb", rotary_pos_emb, "queries and keys rotated by position", "arXiv:2104.09864");
     v("rotary_emb_dim", rotary_emb_dim,
-      "features of a head that are turned; default: half of dim_head");
+      "features of a head that are rotated; default: half of dim_head");
     v("rotary_xpos", rotary_xpos, "rotary with a decay for length extrapolation",
       "arXiv:2212.10554");
     v("rotary_interpolation_factor", rotary_interpolation_factor, "positions divided by this",
       "arXiv:2306.15595");
     v("rotary_xpos_scale_base", rotary_xpos_scale_base, "length scale of the decay");
     v("rotary_base_rescale_factor", rotary_base_rescale_factor, "NTK-aware rescaling of the base");
-    v("rotate_num_heads", rotate_num_heads, "heads, from the last, that are turned; default: all");
+    v("rotate_num_heads", rotate_num_heads, "heads, from the last, that are rotated; default: all");
     v("polar_pos_emb", polar_pos_emb, "positions as angles of a polar form", "arXiv:2509.10534");
     v("polar_bias_uniform_init", polar_bias_uniform_init, "its learned bias starts uniform");
     v("disable_abs_pos_emb", disable_abs_pos_emb,

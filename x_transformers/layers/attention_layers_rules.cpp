@@ -274,7 +274,7 @@ void validate(const AttentionLayersOptions& o) {
   check_order(o);
   const auto plan = plan_layers(o);
   check_residual_arguments(o, plan);
-  // As in Python, options of layers that there are not may contradict each other.
+  // As in Python, options of layers that do not exist may contradict each other.
   const auto check = [&](LayerType type, const auto& block_options) {
     if (plan.count(type) == 0) return;
     spelled(block_spelling(o, type), [&] {

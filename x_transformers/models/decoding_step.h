@@ -1,4 +1,4 @@
-// Decoding token by token on caches of fixed size, as a CUDA graph.
+// Decoding token by token on static caches, as a CUDA graph.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -20,9 +20,9 @@ std::vector<int64_t> on_host(const at::Tensor& t) {
 
 }  // namespace
 
-std::string LengthSession::padding_refusal(const TransformerWrapper& net,
-                                           const TransformerInputs& inputs) {
-  if (const auto reason = net->padding_refusal(); !reason.empty()) return reason;
+std::string LengthSession::padding_unsupported(const TransformerWrapper& net,
+                                               const TransformerInputs& inputs) {
+  if (const auto reason = net->padding_unsupported(); !reason.empty()) return reason;
   const auto is_given = [](const at::Tensor& t) { return t.defined(); };
   if (is_given(inputs.prepend_embeds)) return "prepend_embeds stand before the padding";
   if (!inputs.mems.empty()) return "mems stand before the padding";
@@ -98,7 +98,7 @@ void LengthSession::reorder(const at::Tensor& rows) {
 std::unique_ptr<DecodingSession> make_session(const TransformerWrapper& net,
                                               const SessionOptions& options) {
   const bool is_padded = options.seq_start_pos.defined() && options.seq_start_pos.numel() > 0;
-  if (is_padded && !LengthSession::padding_refusal(net, options.inputs).empty())
+  if (is_padded && !LengthSession::padding_unsupported(net, options.inputs).empty())
     return std::make_unique<LengthSession>(net, options);
   return std::make_unique<TransformerSession>(net, options);
 }

@@ -21,8 +21,8 @@ class LengthSession : public DecodingSession {
 
   /// Why prompts of different lengths cannot be padded and decoded together by one
   /// TransformerSession; empty: they can.
-  static std::string padding_refusal(const TransformerWrapper& net,
-                                     const TransformerInputs& inputs);
+  static std::string padding_unsupported(const TransformerWrapper& net,
+                                         const TransformerInputs& inputs);
 
  private:
   struct Group {

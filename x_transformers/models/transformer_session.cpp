@@ -11,7 +11,7 @@ namespace x_transformers {
 TransformerSession::TransformerSession(TransformerWrapper net, SessionOptions options)
     : net_(std::move(net)),
       options_(std::move(options)),
-      can_cache_(options_.cache_kv && net_->cache_refusal().empty() &&
+      can_cache_(options_.cache_kv && net_->cache_unsupported().empty() &&
                  !needs_whole_sequence(
                      options_.inputs,
                      net_->attn_layers()->layers_run(
@@ -72,7 +72,7 @@ bool has_fixed_step(const TransformerWrapper& net, const TransformerInputs& inpu
 
 }  // namespace
 
-bool TransformerSession::fits_fixed_caches(const at::Tensor& tokens) const {
+bool TransformerSession::fits_static_caches(const at::Tensor& tokens) const {
   const auto max_seq_len = net_->options().max_seq_len;
   // Positions that were not learned are refused by the eager step.
   const bool has_position =
@@ -85,11 +85,11 @@ bool TransformerSession::fits_fixed_caches(const at::Tensor& tokens) const {
 at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
   const auto device = tokens.device();
   if (!can_fix_ && tokens.size(1) == 1) {
-    const bool wanted = options_.fixed_caches ? *options_.fixed_caches
-                                              : device.is_cuda() && graph_refusal().empty();
+    const bool wanted = options_.static_caches ? *options_.static_caches
+                                               : device.is_cuda() && graph_unsupported().empty();
     can_fix_ = wanted && has_fixed_step(net_, options_.inputs);
   }
-  if (!fits_fixed_caches(tokens)) {
+  if (!fits_static_caches(tokens)) {
     step_.reset();
     return run(tokens, &*cache_);
   }

@@ -20,9 +20,9 @@ struct SessionOptions {
       inputs;  ///< context, prepended embeddings and the like; x and cache are the session's
   int64_t expected_length =
       0;  ///< tokens that will be decoded, if known: caches are made for them at once
-  /// Decode single tokens on caches of fixed size, on CUDA as a graph; default: on CUDA, where
+  /// Decode single tokens on static caches, on CUDA as a graph; default: on CUDA, where
   /// graphs work.
-  std::optional<bool> fixed_caches = std::nullopt;
+  std::optional<bool> static_caches = std::nullopt;
 };
 
 /// The logits that follow, token by token. Beyond max_seq_len a sliding window changes what earlier
@@ -39,7 +39,7 @@ class TransformerSession : public DecodingSession {
   at::Tensor run(const at::Tensor& tokens, TransformerCache* cache);
   TransformerInputs inputs_of_step(const at::Tensor& tokens, bool goes_on) const;
   at::Tensor append_to_cache(const at::Tensor& tokens);
-  bool fits_fixed_caches(const at::Tensor& tokens) const;
+  bool fits_static_caches(const at::Tensor& tokens) const;
 
   TransformerWrapper net_;
   SessionOptions options_;

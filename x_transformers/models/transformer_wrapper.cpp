@@ -105,7 +105,7 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   if (!inputs.x.defined()) return;
   const auto n = inputs.x.size(1);
   if (inputs.goes_on()) {
-    const auto reason = own_cache_refusal(inputs.recycle_steps, inputs.attn_pool);
+    const auto reason = own_cache_unsupported(inputs.recycle_steps, inputs.attn_pool);
     require(reason.empty(), "cache: " + reason);
   }
   const bool prepends = inputs.prepend_embeds.defined() && inputs.prepend_embeds.size(1) > 0;

@@ -35,8 +35,8 @@ struct TransformerCache {
   void reorder(const at::Tensor& rows);
 };
 
-/// What one call of a token model takes. What `layers` holds is handed on to the stack; its x,
-/// mask, mems, mem_masks, pos, seq_start_pos and cache are set by the model.
+/// The inputs of one call of a token model. `layers` goes on to the stack, but for its x, mask,
+/// mems, mem_masks, pos, seq_start_pos and cache, which the model sets.
 struct TransformerInputs {
   at::Tensor x;  ///< [b, n] int64; undefined with prepend_embeds alone; with a cache the new tokens
   at::Tensor mask;  ///< [b, n] bool: tokens that exist
@@ -153,16 +153,16 @@ class TransformerWrapperImpl : public TokenModel, public CaptureCheck {
   /// Whether positions beyond max_seq_len mean something.
   bool has_abs_pos_emb() const { return pos_emb_ != nullptr; }
   /// Why the model cannot be decoded with a cache; empty: it can.
-  std::string cache_refusal() const;
+  std::string cache_unsupported() const;
   /// Why prompts of different lengths, padded at the left (seq_start_pos), are not seen each as it
   /// would be alone; empty: they are.
-  std::string padding_refusal() const;
+  std::string padding_unsupported() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
-  std::string capture_refusal() const override;
+  std::string capture_unsupported() const override;
 
  private:
   struct Sequence;
-  std::string own_cache_refusal(std::optional<int64_t> recycle_steps, bool pools) const;
+  std::string own_cache_unsupported(std::optional<int64_t> recycle_steps, bool pools) const;
   void check(const TransformerInputs& inputs) const;
   void check_positions(const TransformerInputs& inputs) const;
   void build_token_embedding(int64_t emb_dim);

@@ -274,7 +274,7 @@ void TransformerWrapperImpl::require_language_model() const {
 /// What can be decoded with a cache never looks ahead; but memories stand in the middle of xpos'
 /// positions, which the last token moves.
 bool TransformerWrapperImpl::hides_last_token() const {
-  return !attn_layers_->options().rotary_xpos && cache_refusal().empty();
+  return !attn_layers_->options().rotary_xpos && cache_unsupported().empty();
 }
 
 std::unique_ptr<DecodingSession> TransformerWrapperImpl::start_session(SessionOptions options) {
@@ -290,8 +290,8 @@ void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
 
 /// What around the stack needs the whole sequence, in calls with these recycle_steps, which may
 /// pool what the stack gives.
-std::string TransformerWrapperImpl::own_cache_refusal(std::optional<int64_t> recycle_steps,
-                                                      bool pools) const {
+std::string TransformerWrapperImpl::own_cache_unsupported(std::optional<int64_t> recycle_steps,
+                                                          bool pools) const {
   const auto& o = options_;
   const std::pair<const char*, bool> whole[] = {
       {"recycling", o.recycling && recycle_steps != 1},
@@ -308,23 +308,23 @@ std::string TransformerWrapperImpl::own_cache_refusal(std::optional<int64_t> rec
   return head_is_per_token() ? "" : "to_logits may look at other tokens";
 }
 
-std::string TransformerWrapperImpl::cache_refusal() const {
-  auto reason = own_cache_refusal(std::nullopt, /*pools=*/true);
-  return reason.empty() ? attn_layers_->cache_refusal() : reason;
+std::string TransformerWrapperImpl::cache_unsupported() const {
+  auto reason = own_cache_unsupported(std::nullopt, /*pools=*/true);
+  return reason.empty() ? attn_layers_->cache_unsupported() : reason;
 }
 
-std::string TransformerWrapperImpl::padding_refusal() const {
+std::string TransformerWrapperImpl::padding_unsupported() const {
   if (options_.num_memory_tokens.value_or(0) > 0) return "memory tokens stand before the padding";
   const auto& attn = options_.attn_layers.attn;
   if (attn.use_cope && attn.cope_talking_heads)
     return "cope_talking_heads mixes the scores of padding into the others";
   // What needs the whole sequence would take the padding for a part of it.
-  return cache_refusal();
+  return cache_unsupported();
 }
 
-std::string TransformerWrapperImpl::capture_refusal() const {
+std::string TransformerWrapperImpl::capture_unsupported() const {
   if (options_.recycling) return "recycling: the host draws how often the model recycles";
-  return attn_layers_->capture_refusal();
+  return attn_layers_->capture_unsupported();
 }
 
 TransformerCache TransformerWrapperImpl::make_cache(int64_t capacity) const {

@@ -78,7 +78,7 @@ struct RReLUOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v("lower", lower, "the least slope");
-    v("upper", upper, "the greatest slope");
+    v("upper", upper, "the maximum slope");
     v("inplace", inplace, "accepted: it changes no number");
   }
 };

@@ -43,13 +43,13 @@ int64_t AttentionImpl::cached_features() const {
   return kv_heads_ * (o.dim_head + value_dim_head_);
 }
 
-std::string AttentionImpl::cache_refusal() const {
+std::string AttentionImpl::cache_unsupported() const {
   if (hybrid_module_ && !hybrid_module_.is_causal) return "hybrid_module may look at later tokens";
-  return whole_sequence_refusal();
+  return whole_sequence_unsupported();
 }
 
 /// What but a hybrid module needs the whole sequence.
-std::string AttentionImpl::whole_sequence_refusal() const {
+std::string AttentionImpl::whole_sequence_unsupported() const {
   if (options_.flash_pack_seq) return "flash_pack_seq: packed sequences are given whole";
   if (options_.selective) return "selective attention changes the scores of past queries";
   if (options_.data_dependent_alibi && !options_.causal) {
@@ -65,15 +65,15 @@ std::string AttentionImpl::whole_sequence_refusal() const {
   return {};
 }
 
-std::string AttentionImpl::given_cache_refusal(bool has_hybrid_hidden) const {
+std::string AttentionImpl::given_cache_unsupported(bool has_hybrid_hidden) const {
   if (options_.data_dependent_alibi) {
     return "data_dependent_alibi needs the gates of earlier tokens, which keys and values do not "
            "tell";
   }
-  if (!hybrid_module_) return cache_refusal();
+  if (!hybrid_module_) return cache_unsupported();
   if (!has_hybrid_hidden)
     return "hybrid_module needs its state, hybrid_hidden, beside the keys and values";
-  return whole_sequence_refusal();
+  return whole_sequence_unsupported();
 }
 
 /// Multi-latent attention: what keys and values are made of is itself what is cached.

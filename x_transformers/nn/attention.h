@@ -9,11 +9,10 @@
 #include <string>
 #include <utility>
 
-#include "x_transformers/core/compat.h"
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/core/notice.h"
-#include "x_transformers/core/options.h"
 #include "x_transformers/nn/attend.h"
+#include "x_transformers/nn/attention_options.h"
 #include "x_transformers/nn/attention_state.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/callable_module.h"
@@ -22,154 +21,6 @@
 #include "x_transformers/nn/positions/position_bias.h"
 
 namespace x_transformers {
-
-inline constexpr int64_t kDefaultDimHead = 64;
-
-struct DataDependentAlibiOptions {
-  double bias_init = 5.0;
-  double post_log_scale = 1.0;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("bias_init", bias_init, "start of the gates' bias");
-    v("post_log_scale", post_log_scale, "factor of the log gates");
-  }
-};
-
-struct AttentionOptions : ScoreOptions {
-  int64_t dim = 0;
-  int64_t dim_head = kDefaultDimHead;
-  std::optional<int64_t> dim_context = std::nullopt;
-  int64_t heads = 8;
-  bool causal = false;
-  bool head_scale = false;
-  int64_t num_mem_kv = 0;
-  double sublayer_dropout = 0.0;
-  bool on_attn = false;
-  bool gate_value_heads = false;
-  bool swiglu_values = false;
-  bool gate_values = false;
-  bool zero_init_output = false;
-  std::optional<int64_t> max_attend_past = std::nullopt;
-  bool qk_norm = false;
-  int64_t qk_norm_groups = 1;
-  std::optional<double> qk_norm_scale = 10.0;
-  bool qk_norm_dim_scale = false;
-  bool value_rmsnorm = false;
-  bool one_kv_head = false;
-  std::optional<int64_t> kv_heads = std::nullopt;
-  std::optional<int64_t> value_dim_head = std::nullopt;
-  std::optional<int64_t> dim_out = std::nullopt;
-  std::optional<int64_t> rotate_num_heads = std::nullopt;
-  bool data_dependent_alibi = false;
-  bool data_dependent_alibi_per_row = false;
-  int64_t data_dependent_alibi_per_row_dim_head = 8;
-  DataDependentAlibiOptions data_dependent_alibi_kwargs = {};
-  bool use_cope = false;
-  int64_t cope_max_pos = 16;
-  bool cope_soft_onehot_pos = false;
-  bool cope_talking_heads = false;
-  bool learned_value_residual_mix = false;
-  bool orthog_projected_values = false;
-  bool orthog_projected_values_per_head = false;
-  bool laser = false;
-  double laser_softclamp_value = 15.0;
-  bool qkv_receive_diff_residuals = false;
-  bool use_latent_q = false;
-  std::optional<int64_t> dim_latent_q = std::nullopt;
-  bool use_latent_kv = false;
-  std::optional<int64_t> dim_latent_kv = std::nullopt;
-  std::optional<int64_t> latent_rope_subheads = std::nullopt;
-  std::optional<ModuleSpec> hybrid_module = std::nullopt;
-  std::optional<std::string> hybrid_mask_kwarg = std::nullopt;
-  std::optional<int64_t> hybrid_fold_axial_dim = std::nullopt;
-  bool hybrid_learned_mix = false;
-  Compat compat = {};  ///< of the whole model; no option of the class
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("dim", dim, "features of the sequence");
-    v("dim_head", dim_head, "features of each head's queries and keys");
-    v("dim_context", dim_context, "features of the context; default: dim");
-    v("heads", heads, "attention heads", "arXiv:1706.03762");
-    v("causal", causal, "no key after its query");
-    score_fields(v);
-    v("attend_sdp_kwargs", sdp_kwargs, "which engines may run");
-    v("head_scale", head_scale, "learned factor for each head's output", "arXiv:2110.09456");
-    v("num_mem_kv", num_mem_kv, "learned keys and values in front of the sequence",
-      "arXiv:1907.01470");
-    v("sublayer_dropout", sublayer_dropout, "dropout of the output");
-    v("on_attn", on_attn, "attention on attention: a gated output projection", "arXiv:1908.06954");
-    v("gate_value_heads", gate_value_heads, "each head's output gated by the input",
-      "arXiv:2306.12929");
-    v("swiglu_values", swiglu_values, "SiLU in place of sigmoid in gate_values");
-    v("gate_values", gate_values, "each output feature gated by the input",
-      "doi:10.1038/s41586-021-03819-2");
-    v("zero_init_output", zero_init_output, "start with an output of zero");
-    v("max_attend_past", max_attend_past, "keys further back than this are not seen",
-      "arXiv:2004.05150");
-    v("qk_norm", qk_norm, "l2-normalised queries and keys", "arXiv:2010.04245");
-    v("qk_norm_groups", qk_norm_groups, "groups of features that are normalised apart",
-      "arXiv:2302.05442");
-    v("qk_norm_scale", qk_norm_scale, "factor of the scores with qk_norm; null: dim_head ** -0.5");
-    v("qk_norm_dim_scale", qk_norm_dim_scale, "learned factor for each normalised feature",
-      "arXiv:2302.05442");
-    v("value_rmsnorm", value_rmsnorm, "root-mean-square norm of the values");
-    v("one_kv_head", one_kv_head, "one key/value head for all queries", "arXiv:1911.02150");
-    v("kv_heads", kv_heads, "key/value heads; query head h uses h % kv_heads; default: heads",
-      "arXiv:2305.13245");
-    v("value_dim_head", value_dim_head, "features of each head's values; default: dim_head");
-    v("dim_out", dim_out, "output features; default: dim");
-    v("rotate_num_heads", rotate_num_heads, "heads, from the last, that are rotated; default: all");
-    v("data_dependent_alibi", data_dependent_alibi, "position bias from forget gates",
-      "arXiv:2503.02130");
-    v("data_dependent_alibi_per_row", data_dependent_alibi_per_row,
-      "forget gates for each pair of tokens");
-    v("data_dependent_alibi_per_row_dim_head", data_dependent_alibi_per_row_dim_head,
-      "features of the gates' queries and keys");
-    v("data_dependent_alibi_kwargs", data_dependent_alibi_kwargs, "bias_init and post_log_scale");
-    v("use_cope", use_cope, "contextual positions", "arXiv:2405.18719");
-    v("cope_max_pos", cope_max_pos, "contextual positions end here");
-    v("cope_soft_onehot_pos", cope_soft_onehot_pos, "soft one-hot in place of interpolation");
-    v("cope_talking_heads", cope_talking_heads, "heads mixed before they count positions");
-    v("learned_value_residual_mix", learned_value_residual_mix,
-      "mix with the first layer's values learned per token", "arXiv:2410.17897");
-    v("orthog_projected_values", orthog_projected_values,
-      "output orthogonal to the tokens' own values", "openreview:Ard2QzPAUK");
-    v("orthog_projected_values_per_head", orthog_projected_values_per_head,
-      "the same for each head");
-    v("laser", laser, "attention to exponentiated values", "arXiv:2411.03493");
-    v("laser_softclamp_value", laser_softclamp_value, "bound of the values with laser");
-    v("qkv_receive_diff_residuals", qkv_receive_diff_residuals,
-      "queries, keys and values from different views");
-    v("use_latent_q", use_latent_q, "queries from a smaller latent", "arXiv:2405.04434");
-    v("dim_latent_q", dim_latent_q, "features of the query latent");
-    v("use_latent_kv", use_latent_kv, "keys and values from a smaller latent", "arXiv:2405.04434");
-    v("dim_latent_kv", dim_latent_kv, "features of the key/value latent");
-    v("latent_rope_subheads", latent_rope_subheads,
-      "key heads that skip the latent and are rotated", "arXiv:2405.04434");
-    v("hybrid_module", hybrid_module,
-      "a module beside attention, whose output is mixed with the heads' (GRU, MinGRU, "
-      "CausalConv1d, ...)",
-      "arXiv:2411.13676");
-    v("hybrid_mask_kwarg", hybrid_mask_kwarg,
-      "the module's argument that gets the mask, where attention is not causal");
-    v("hybrid_fold_axial_dim", hybrid_fold_axial_dim,
-      "the module sees this many interleaved sequences; 1: the sequence");
-    v("hybrid_learned_mix", hybrid_learned_mix,
-      "the mix is learned per token and head, in place of the mean");
-  }
-};
-
-/// Heads of the keys and values, as kv_heads or one_kv_head says.
-inline int64_t key_value_heads(const AttentionOptions& options) {
-  return options.one_kv_head ? 1 : options.kv_heads.value_or(options.heads);
-}
-
-/// Throws InputError for impossible combinations.
-void validate(const AttentionOptions& options);
-/// What the options say that changes nothing beside the others.
-std::vector<Notice> unused_options(const AttentionOptions& options);
 
 /// Throws InputError, with `name`, unless keys and values given from outside fit: [batch, h, m,
 /// dim_head] and [batch, h, m, value_dim_head], where h divides heads. Undefined keys are absent.
@@ -230,11 +81,11 @@ class AttentionImpl : public Block {
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
 
   const AttentionOptions& options() const { return options_; }
-  std::string cache_refusal() const override;
+  std::string cache_unsupported() const override;
   /// Why a cache as Python's, of keys, values and perhaps a `hybrid_hidden`, is not all that is
   /// needed of earlier tokens; empty: it is.
-  std::string given_cache_refusal(bool has_hybrid_hidden) const;
-  /// Keys [b, kv_heads, c, d] that Python cached, turned by the rows of `angles` that stand before
+  std::string given_cache_unsupported(bool has_hybrid_hidden) const;
+  /// Keys [b, kv_heads, c, d] that Python cached, rotated by the rows of `angles` that stand before
   /// its last `new_tokens`.
   at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
                          int64_t new_tokens) const;
@@ -258,7 +109,7 @@ class AttentionImpl : public Block {
   void check_sequences(const AttentionInputs& inputs) const;
   void check_packed(const AttentionInputs& inputs) const;
   int64_t dim_kv() const;
-  std::string whole_sequence_refusal() const;
+  std::string whole_sequence_unsupported() const;
   void check_pairs(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
                    int64_t keys) const;
   std::pair<at::Tensor, at::Tensor> unrotated(const Projected& p) const;
@@ -270,8 +121,8 @@ class AttentionImpl : public Block {
   void normalise_qk(Projected& p) const;
   static void repeat_keys(Projected& p, int64_t rows);
   void rotate(const AttentionInputs& inputs, Projected& p) const;
-  at::Tensor turn_heads(const at::Tensor& t,
-                        const std::function<at::Tensor(const at::Tensor&)>& turn) const;
+  at::Tensor rotate_heads(const at::Tensor& t,
+                          const std::function<at::Tensor(const at::Tensor&)>& turn) const;
   at::Tensor without_position(const AttentionInputs& inputs, const at::Tensor& keys) const;
   void append_to_cache(const AttentionInputs& inputs, Projected& p) const;
   at::Tensor key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const;

@@ -1,4 +1,4 @@
-// Where queries and keys stand: turned by rotary or polar angles, or with a bias of their scores.
+// Where queries and keys stand: rotated by rotary or polar angles, or with a bias of their scores.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -16,9 +16,9 @@
 
 namespace x_transformers {
 
-at::Tensor AttentionImpl::turn_heads(
+at::Tensor AttentionImpl::rotate_heads(
     const at::Tensor& t, const std::function<at::Tensor(const at::Tensor&)>& turn) const {
-  return turn_last_heads(t, rotate_num_heads_, options_.heads, turn);
+  return rotate_last_heads(t, rotate_num_heads_, options_.heads, turn);
 }
 
 at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
@@ -29,7 +29,8 @@ at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles
                       "ones among them, got {}",
                       needed, positions));
   const auto used = angles.rows(keys.size(2), new_tokens);
-  return turn_heads(keys, [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
+  return rotate_heads(keys,
+                      [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
 }
 
 /// Keys and values of one context, in as many rows as their positions have.
@@ -50,9 +51,9 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
       require_angles(key_angles.freqs, p.k,
                      context.defined() ? "context_rotary_pos_emb" : "rotary_pos_emb");
     }
-    p.q =
-        turn_heads(p.q, [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
-    p.k = turn_heads(p.k, [&](const at::Tensor& t) {
+    p.q = rotate_heads(p.q,
+                       [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
+    p.k = rotate_heads(p.k, [&](const at::Tensor& t) {
       return has_table ? apply_rotary(t, inputs.rotary->keys, true)
                        : apply_rotary_angles(t, key_angles, true);
     });
@@ -60,9 +61,9 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
     const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
     const auto& key_table = rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys;
     repeat_keys(p, key_table.cos.size(0));
-    p.q = turn_heads(
+    p.q = rotate_heads(
         p.q, [&](const at::Tensor& t) { return apply_rotary(t, inputs.rotary->queries, false); });
-    p.k = turn_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
+    p.k = rotate_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
   }
   if (inputs.polar) {
     require_angles(inputs.polar->queries, p.q, "polar_pos_emb");
@@ -81,7 +82,7 @@ at::Tensor AttentionImpl::without_position(const AttentionInputs& inputs,
                                            const at::Tensor& keys) const {
   if (!inputs.rotary || !inputs.rotary->scale_without_position.defined()) return keys;
   const auto scale = inputs.rotary->scale_without_position.repeat_interleave(2);
-  return turn_heads(keys, [&](const at::Tensor& t) {
+  return rotate_heads(keys, [&](const at::Tensor& t) {
     const auto d = scale.size(0);
     return at::cat({t.narrow(-1, 0, d) * scale, t.narrow(-1, d, t.size(-1) - d)}, -1);
   });

@@ -96,7 +96,7 @@ class Block : public torch::nn::Module {
  public:
   virtual BranchOutput run(const BranchInputs& inputs) = 0;
   /// Why the block cannot be run token by token; empty: it can.
-  virtual std::string cache_refusal() const { return {}; }
+  virtual std::string cache_unsupported() const { return {}; }
   /// What the block keeps of earlier tokens, empty as yet; null: it needs none of them.
   virtual std::unique_ptr<BlockState> make_state(const StateOptions&) const { return nullptr; }
   /// The block inside all that is wrapped around it.

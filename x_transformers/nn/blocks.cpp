@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/mask.h"
@@ -25,6 +27,11 @@ at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& exists) 
 }
 }  // namespace
 
+ShiftTokens::ShiftTokens(const ShiftTokensOptions& options, std::shared_ptr<Block> fn)
+    : WrappedBlock(std::move(fn)), shifts_(options.shifts) {
+  require(!shifts_.empty(), "shifts: expected at least one, got []");
+}
+
 at::Tensor ShiftState::extend(const at::Tensor& x, int64_t count) {
   auto sizes = x.sizes().vec();
   sizes[sizes.size() - 2] = count;
@@ -34,7 +41,7 @@ at::Tensor ShiftState::extend(const at::Tensor& x, int64_t count) {
   if (is_static_) {
     last_.copy_(kept);
   } else {
-    last_ = kept;
+    last_ = kept.clone();  // a view would keep all tokens in memory
   }
   return all;
 }
@@ -89,9 +96,10 @@ BranchOutput ShiftTokens::run(const BranchInputs& inputs) {
   return fn_->run(shifted);
 }
 
-LayerScale::LayerScale(std::shared_ptr<Block> fn, int64_t dim, double init_value, bool unit_offset)
-    : WrappedBlock(std::move(fn)), offset_(unit_offset ? 1.0 : 0.0) {
-  gamma_ = register_parameter("gamma", at::full({dim}, init_value - offset_));
+LayerScale::LayerScale(const LayerScaleOptions& options, std::shared_ptr<Block> fn)
+    : WrappedBlock(std::move(fn)), offset_(options.unit_offset ? 1.0 : 0.0) {
+  require_size(options.dim, "dim");
+  gamma_ = register_parameter("gamma", at::full({options.dim}, options.init_value - offset_));
 }
 
 BranchOutput LayerScale::run(const BranchInputs& inputs) {
@@ -100,12 +108,15 @@ BranchOutput LayerScale::run(const BranchInputs& inputs) {
   return result;
 }
 
-AdaptiveLayerScale::AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim,
-                                       int64_t dim_condition, double init_bias_value)
+AdaptiveLayerScale::AdaptiveLayerScale(const AdaptiveLayerScaleOptions& options,
+                                       std::shared_ptr<Block> fn)
     : WrappedBlock(std::move(fn)) {
+  require_size(options.dim, "dim");
+  require_size(options.dim_condition, "dim_condition");
   auto scope = register_module("to_gamma", make_scope());
-  weight_ = scope->register_parameter("weight", at::zeros({dim, dim_condition}));
-  bias_ = scope->register_parameter("bias", at::full({dim}, init_bias_value));
+  weight_ = scope->register_parameter(
+      "weight", at::zeros({options.dim, options.dim_condition.value_or(options.dim)}));
+  bias_ = scope->register_parameter("bias", at::full({options.dim}, options.init_bias_value));
 }
 
 BranchOutput AdaptiveLayerScale::run(const BranchInputs& inputs) {

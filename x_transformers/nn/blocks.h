@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "x_transformers/nn/block.h"
+#include "x_transformers/nn/block_options.h"
 
 namespace x_transformers {
 
@@ -15,7 +16,7 @@ namespace x_transformers {
 class WrappedBlock : public Block {
  public:
   explicit WrappedBlock(std::shared_ptr<Block> fn) : fn_(register_module("fn", std::move(fn))) {}
-  std::string cache_refusal() const override { return fn_->cache_refusal(); }
+  std::string cache_unsupported() const override { return fn_->cache_unsupported(); }
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
     return fn_->make_state(options);
   }
@@ -28,7 +29,8 @@ class WrappedBlock : public Block {
 /// The output times a constant.
 class Scale : public WrappedBlock {
  public:
-  Scale(double value, std::shared_ptr<Block> fn) : WrappedBlock(std::move(fn)), value_(value) {}
+  Scale(const ScaleOptions& options, std::shared_ptr<Block> fn)
+      : WrappedBlock(std::move(fn)), value_(options.value) {}
   BranchOutput run(const BranchInputs& inputs) override;
 
  private:
@@ -58,9 +60,9 @@ class ShiftState : public BlockState {
 /// Groups of features come from neighbouring tokens (token shift, arXiv:2305.13048).
 class ShiftTokens : public WrappedBlock {
  public:
-  /// Group g of the features comes from the token shifts[g] positions before.
-  ShiftTokens(std::vector<int64_t> shifts, std::shared_ptr<Block> fn)
-      : WrappedBlock(std::move(fn)), shifts_(std::move(shifts)) {}
+  /// Group g of the features comes from the token shifts[g] positions before. Throws InputError for
+  /// no shifts.
+  ShiftTokens(const ShiftTokensOptions& options, std::shared_ptr<Block> fn);
   BranchOutput run(const BranchInputs& inputs) override;
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
     return std::make_unique<ShiftState>(fn_->make_state(options));
@@ -76,7 +78,8 @@ class ShiftTokens : public WrappedBlock {
 /// The output times a learned factor for each feature (arXiv:2103.17239).
 class LayerScale : public WrappedBlock {
  public:
-  LayerScale(std::shared_ptr<Block> fn, int64_t dim, double init_value, bool unit_offset);
+  /// Throws InputError unless dim is 1 or more.
+  LayerScale(const LayerScaleOptions& options, std::shared_ptr<Block> fn);
   BranchOutput run(const BranchInputs& inputs) override;
 
  private:
@@ -87,9 +90,9 @@ class LayerScale : public WrappedBlock {
 /// The output times a factor computed from a condition (arXiv:2212.09748).
 class AdaptiveLayerScale : public WrappedBlock {
  public:
-  /// The factor starts at the sigmoid of `init_bias_value`, whatever the condition.
-  AdaptiveLayerScale(std::shared_ptr<Block> fn, int64_t dim, int64_t dim_condition,
-                     double init_bias_value = -2.0);
+  /// The factor starts at the sigmoid of `init_bias_value`, whatever the condition. Throws
+  /// InputError unless the sizes are 1 or more.
+  AdaptiveLayerScale(const AdaptiveLayerScaleOptions& options, std::shared_ptr<Block> fn);
   BranchOutput run(const BranchInputs& inputs) override;
 
  private:

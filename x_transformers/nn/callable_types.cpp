@@ -143,7 +143,7 @@ CallableModule make_feed_forward(const FeedForwardOptions& options) {
                 feed_forward->forward(x, only_argument("FeedForward", "deep_embed", arguments)),
                 {}};
           },
-          /*is_per_token=*/feed_forward->cache_refusal().empty()};
+          /*is_per_token=*/feed_forward->cache_unsupported().empty()};
 }
 
 }  // namespace

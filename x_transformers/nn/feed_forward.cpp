@@ -45,7 +45,7 @@ void validate(const FeedForwardOptions& options) {
   if (options.custom_activation) make_custom_activation(*options.custom_activation);
 }
 
-std::string FeedForwardImpl::cache_refusal() const {
+std::string FeedForwardImpl::cache_unsupported() const {
   return activation_->is_per_token() ? "" : "ff_custom_activation may look at other tokens";
 }
 

@@ -178,8 +178,8 @@ class BiasGradient {
 /// gradient of the weights.
 at::Tensor sink_gradient(const at::Tensor& sinks, const Attended& attended,
                          const at::Tensor& out_grad) {
-  const auto greatest = attended.softmax.select(-1, 0), inverse = attended.softmax.select(-1, 1);
-  const auto share = (sinks.view({-1, 1}) - greatest).exp_().mul_(inverse);
+  const auto maximum = attended.softmax.select(-1, 0), inverse = attended.softmax.select(-1, 1);
+  const auto share = (sinks.view({-1, 1}) - maximum).exp_().mul_(inverse);
   return (share * (attended.soft_out * out_grad).sum(-1)).sum(at::IntArrayRef{0, 2}).neg_();
 }
 

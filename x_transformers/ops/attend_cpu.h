@@ -27,7 +27,7 @@ struct FlashAttentionCpuOptions {
   bool gumbel = false;    ///< Gumbel noise is added to the scores (arXiv:1611.01144)
   double temperature = 1.0;  ///< of the softmax with Gumbel noise
   bool sigmoid = false;      ///< sigmoids in place of a softmax
-  bool hard = false;         ///< all weight on the greatest score, with the gradient of the softmax
+  bool hard = false;         ///< all weight on the maximum score, with the gradient of the softmax
   double dropout = 0.0;      ///< of the weights
   int64_t seed = 0;  ///< of noise and dropout: the same for the same shapes, on every machine
 };

@@ -14,11 +14,6 @@ struct FlashCpuParameters {
   bool l2_distance = false;
 };
 
-/// Randomness that is given: the kernel draws its own.
-void refuse_given(const at::Tensor& given, const char* reason, Reasons& reasons) {
-  reasons.add_if(given.defined(), reason);
-}
-
 const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
   using Call = AttendCall;
   using P = FlashCpuParameters;
@@ -52,11 +47,12 @@ const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
             p.options.gumbel = true;
             p.options.temperature = s.temperature;
             p.options.hard = s.hard;
-            refuse_given(s.noise, "the noise is given", reasons);
+            // The kernel draws its own.
+            reasons.add_if(s.noise.defined(), "the noise is given");
           })
           .add<stages::Dropout>([](const auto& s, const Call&, P& p, R& reasons) {
             p.options.dropout = s.probability;
-            refuse_given(s.factors, "the factors of dropout are given", reasons);
+            reasons.add_if(s.factors.defined(), "the factors of dropout are given");
           });
   return all;
 }

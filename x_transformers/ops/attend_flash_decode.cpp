@@ -1,4 +1,4 @@
-// Flash attention of LibTorch for one query on a cache of fixed size.
+// Flash attention of LibTorch for one query on a static cache.
 #include <ATen/ATen.h>
 
 #include <mutex>
@@ -63,7 +63,7 @@ void add_reasons_of_shape(const AttendCall& call, const FilledKeys& filled, Reas
 Reasons flash_decode_reasons(const AttendCall& call) {
   const auto &q = call.q, &k = call.k, &v = call.v;
   const auto* mask = call.program.find<stages::Mask>();
-  if (!mask || !mask->filled.defined()) return Reasons("not one query on a cache of fixed size");
+  if (!mask || !mask->filled.defined()) return Reasons("not one query on a static cache");
   auto reasons = reasons_against_fused(call);
   const auto parameters = flash_decode_stages().read(call, reasons);
   reasons.add_if(!call.program.allow_flash || !at::globalContext().userEnabledFlashSDP(),

@@ -7,7 +7,7 @@ namespace {
 
 OurCudaKernels find_kernels() {
   const auto symbol = cuda_plugin_symbol(kernels::kCudaLaunchers);
-  if (!symbol.address) return {nullptr, symbol.refusal};
+  if (!symbol.address) return {nullptr, symbol.reason};
   const auto* table = reinterpret_cast<kernels::GetCudaLaunchers>(symbol.address)();
   if (table->layout != kernels::CudaLaunchers().layout)
     return {nullptr, "libx_transformers_cuda.so is of another version"};

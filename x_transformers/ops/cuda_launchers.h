@@ -10,7 +10,7 @@ namespace x_transformers {
 /// The table of launchers, or why there is none.
 struct OurCudaKernels {
   const kernels::CudaLaunchers* launchers = nullptr;
-  std::string refusal;
+  std::string reason;
 };
 
 /// Loads the library at the first call, which must come after that of LibTorch's CUDA half: call

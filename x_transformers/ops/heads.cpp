@@ -8,8 +8,8 @@ at::Tensor repeat_heads(const at::Tensor& t, int64_t heads) {
   return t.size(1) == heads ? t : t.repeat({1, heads / t.size(1), 1, 1});
 }
 
-at::Tensor turn_last_heads(const at::Tensor& t, int64_t count, int64_t heads,
-                           const std::function<at::Tensor(const at::Tensor&)>& turn) {
+at::Tensor rotate_last_heads(const at::Tensor& t, int64_t count, int64_t heads,
+                             const std::function<at::Tensor(const at::Tensor&)>& turn) {
   if (count >= heads) return turn(t);
   const auto rest = t.size(1) - count;
   return at::cat({t.narrow(1, 0, rest), turn(t.narrow(1, rest, count))}, 1);

@@ -14,7 +14,7 @@ at::Tensor repeat_heads(const at::Tensor& t, int64_t heads);
 
 /// t [b, some heads, n, d] with its last `count` heads given through `turn`; all of them where
 /// `count` is not below `heads`, the heads of the queries.
-at::Tensor turn_last_heads(const at::Tensor& t, int64_t count, int64_t heads,
-                           const std::function<at::Tensor(const at::Tensor&)>& turn);
+at::Tensor rotate_last_heads(const at::Tensor& t, int64_t count, int64_t heads,
+                             const std::function<at::Tensor(const at::Tensor&)>& turn);
 
 }  // namespace x_transformers

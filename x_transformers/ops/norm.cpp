@@ -186,7 +186,7 @@ bool is_on_cuda(const at::Tensor& t) {
 Reasons cuda_reasons(const NormCall& call) {
   const auto &x = call.x, &gamma = call.gamma;
   if (!x.is_cuda()) return Reasons("x is not on a CUDA device");
-  Reasons reasons(our_cuda_kernels().refusal);
+  Reasons reasons(our_cuda_kernels().reason);
   reasons.add_if(!is_on_cuda(x), "x is not a plain tensor of float32, bfloat16 or float16");
   reasons.add_if(x.dim() == 0 || x.size(-1) == 0 || x.size(-1) > kernels::kMostCudaNormFeatures,
                  "no or too many features");

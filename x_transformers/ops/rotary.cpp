@@ -163,19 +163,19 @@ at::Tensor apply_rotary_reference(const at::Tensor& t, const RotaryTable& table,
                                   bool inverse_scale) {
   check(t, table);
   const auto rows = last_rows(table, t.size(2));
-  const int64_t rotated = 2 * rows.cos.size(2);
+  const int64_t features = 2 * rows.cos.size(2);
   auto cos = rows.cos.unsqueeze(1), sin = rows.sin.unsqueeze(1);  // (b 1 n r/2)
   if (rows.scale.defined()) {
     const auto factor = inverse_scale ? rows.scale.reciprocal() : rows.scale;
     cos = cos * factor.unsqueeze(1);
     sin = sin * factor.unsqueeze(1);
   }
-  const auto pairs = t.narrow(-1, 0, rotated).unflatten(-1, {rotated / 2, 2}).unbind(-1);
-  auto turned = at::stack({pairs[0] * cos - pairs[1] * sin, pairs[1] * cos + pairs[0] * sin}, -1)
-                    .flatten(-2)
-                    .to(t.scalar_type());
-  if (rotated == t.size(-1)) return turned;
-  return at::cat({turned, t.narrow(-1, rotated, t.size(-1) - rotated)}, -1);
+  const auto pairs = t.narrow(-1, 0, features).unflatten(-1, {features / 2, 2}).unbind(-1);
+  auto rotated = at::stack({pairs[0] * cos - pairs[1] * sin, pairs[1] * cos + pairs[0] * sin}, -1)
+                     .flatten(-2)
+                     .to(t.scalar_type());
+  if (features == t.size(-1)) return rotated;
+  return at::cat({rotated, t.narrow(-1, features, t.size(-1) - features)}, -1);
 }
 
 namespace {

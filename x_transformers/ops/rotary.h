@@ -21,7 +21,7 @@ struct RotaryTable {
 /// Angles positions * inv_freq / interpolation_factor (arXiv:2306.15595) for positions [n] or [b,
 /// n], integers or floats, and inv_freq [rot_dim / 2]. With xpos_scale [rot_dim / 2], scale =
 /// xpos_scale ^ ((position - center) / scale_base); `center` defaults to half (rounded down) of the
-/// greatest position plus one. No wait for the device.
+/// maximum position plus one. No wait for the device.
 RotaryTable make_rotary_table(const at::Tensor& positions, const at::Tensor& inv_freq,
                               double interpolation_factor = 1.0, const at::Tensor& xpos_scale = {},
                               double scale_base = 512.0,

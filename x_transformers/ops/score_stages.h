@@ -200,14 +200,14 @@ struct Sigmoid {
   void apply(ScoreMatrix& matrix) const;
 };
 
-/// All weight on the greatest score, with the gradient of the softmax.
+/// All weight on the maximum score, with the gradient of the softmax.
 struct Hard {
   static constexpr const char* kName = "hard";
   static constexpr ScorePlace kPlace = ScorePlace::normaliser;
   void apply(ScoreMatrix& matrix) const;
 };
 
-/// Softmax of the `count` greatest scores (arXiv:1912.11637); `straight_through` gives the others
+/// Softmax of the `count` largest scores (arXiv:1912.11637); `straight_through` gives the others
 /// the gradient of the full softmax (arXiv:2505.22074).
 struct SparseTopk {
   static constexpr const char* kName = "sparse_topk";

@@ -20,10 +20,10 @@ bool are_alike(const TensorMap& captured, const TensorMap& given) {
 
 }  // namespace
 
-std::string graph_step_refusal(Model& model, const at::Device& device) {
+std::string graph_step_unsupported(Model& model, const at::Device& device) {
   if (!device.is_cuda()) return "the device is " + device.str();
-  const auto refusal = graph_refusal();
-  return refusal.empty() ? model.capture_refusal() : refusal;
+  const auto reason = graph_unsupported();
+  return reason.empty() ? model.capture_unsupported() : reason;
 }
 
 GraphStep::GraphStep(TrainStep& eager, const c10::Device& device)
@@ -87,8 +87,9 @@ StepResult GraphStep::operator()(const std::vector<Batch>& micro_batches) {
   const bool has_empty = std::find(shares.begin(), shares.end(), 0.0) != shares.end();
   if (calls_++ < kEagerSteps || has_empty) return eager_(micro_batches);
   const bool needs_shares = !shares.empty() && !shares_.defined();
+  // An odd batch must not become the one that is captured.
+  if (graph_ && !fits(micro_batches)) return eager_(micro_batches);
   if (!graph_ || needs_shares) capture(micro_batches, needs_shares);
-  if (!fits(micro_batches)) return eager_(micro_batches);
   fill_inputs(micro_batches, shares);
   graph_->replay();
   return result_;

@@ -13,7 +13,7 @@ namespace x_transformers {
 
 /// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
 /// graph; empty: they can be captured.
-std::string graph_step_refusal(Model& model, const at::Device& device);
+std::string graph_step_unsupported(Model& model, const at::Device& device);
 
 /// Runs a step eagerly a few times, so that libraries set themselves up, then captures it and
 /// replays it. Every call is one update of the weights, and the updates are those of the eager step
@@ -24,7 +24,7 @@ class GraphStep {
   /// Calls before the capture.
   static constexpr int64_t kEagerSteps = 3;
 
-  /// `eager` must outlive this. Needs graph_refusal() to be empty on CUDA.
+  /// `eager` must outlive this. Needs graph_unsupported() to be empty on CUDA.
   GraphStep(TrainStep& eager, const c10::Device& device);
   /// The result lies where the next call writes its own. Throws RunError where the step cannot be
   /// captured.

@@ -25,7 +25,9 @@ std::shared_ptr<Model> build_trainable_model(const Json& config, const std::stri
   auto model = build_model(config, where);
   if (!is_net(config)) return model;
   return within(where, [&] {
-    model->token_model()->require_next_token_logits();
+    const auto net = model->token_model();
+    require(net != nullptr, at("type"), "is registered as a net, but offers no token_model");
+    net->require_next_token_logits();
     return wrap_autoregressive(model);
   });
 }

@@ -51,14 +51,14 @@ StepTimes measure_step(Model& model, const LossFunction& loss, const Batch& batc
   if (how.bf16) masters = cast_parameters(parameters, at::kBFloat16);
   AdamW optimizer(parameters, AdamWOptions{}, masters);
   TrainStep step(loss, optimizer, nullptr, 0.0);
-  const auto refusal =
-      how.cuda_graph ? graph_step_refusal(model, device) : std::string("turned off");
+  const auto reason =
+      how.cuda_graph ? graph_step_unsupported(model, device) : std::string("turned off");
   GraphStep captured(step, device);
-  const bool is_graph = refusal.empty();
+  const bool is_graph = reason.empty();
   const auto work = [&] { is_graph ? captured({batch}) : step({batch}); };
   const auto warm_up = is_graph ? std::max(how.warm_up, GraphStep::kEagerSteps + 1) : how.warm_up;
   auto times = time_work(work, warm_up, how.steps, device);
-  times.graph_refusal = refusal;
+  times.graph_unsupported = reason;
   return times;
 }
 

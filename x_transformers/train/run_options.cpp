@@ -6,6 +6,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
@@ -85,12 +86,10 @@ RunOptions parse_run_options(const Json& run, const std::string& where) {
   options.model_name = where + ": model";
   options.data = options_from_json<DataOptions>(part("data"), where + ": data");
   options.train = options_from_json<TrainOptions>(part("train"), where + ": train");
-  try {
+  spelled(below(where + ":"), [&] {
     validate(options.data);
     options.train = derived(options.train);
-  } catch (const InputError& error) {
-    throw InputError(where + ": " + error.what());
-  }
+  });
   return options;
 }
 

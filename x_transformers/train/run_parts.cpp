@@ -37,9 +37,8 @@ void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data
 
 void capture_steps(Trainer& trainer, Model& model) {
   if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
-  const auto refusal = graph_step_refusal(model, trainer.device());
-  if (!refusal.empty())
-    return trainer.message("warning: steps run without a CUDA graph: " + refusal);
+  const auto reason = graph_step_unsupported(model, trainer.device());
+  if (!reason.empty()) return trainer.message("warning: steps run without a CUDA graph: " + reason);
   const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device());
   trainer.set_step_function(
       [step](const std::vector<Batch>& batches, int64_t) { return (*step)(batches); });

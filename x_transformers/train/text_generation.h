@@ -19,7 +19,7 @@ struct TextGeneration {
   GenerateOptions options;
   std::vector<std::string> stop;                       ///< the text ends before the first of these
   std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
-  std::optional<bool> fixed_caches = std::nullopt;    ///< SessionRequest::fixed_caches: CUDA graphs
+  std::optional<bool> static_caches = std::nullopt;  ///< SessionRequest::static_caches: CUDA graphs
   std::vector<std::shared_ptr<Model>> amateurs = {};  ///< smaller models to decode against
   ContrastiveDecodeOptions contrastive = {};          ///< how, for each of them
   /// Beam search instead of sampling, with seq_len and eos_token of `options`: all of the text

@@ -1,7 +1,5 @@
 #include "x_transformers/train/trainer_options.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
@@ -11,14 +9,12 @@ namespace x_transformers {
 namespace {
 
 void at_least(const char* name, std::optional<int64_t> value, int64_t least) {
-  require(!value || *value >= least,
-          fmt::format("train.{}: expected an integer of at least {}, got {}", name, least,
-                      value.value_or(0)));
+  expect(!value || *value >= least, at(name), value.value_or(0), "an integer of at least {}",
+         least);
 }
 
-void within(const char* name, double value, double low, double high) {
-  require(value >= low && value <= high,
-          fmt::format("train.{}: expected a number from {} to {}, got {}", name, low, high, value));
+void in_range(const char* name, double value, double low, double high) {
+  expect(value >= low && value <= high, at(name), value, "a number from {} to {}", low, high);
 }
 
 bool is_device(const std::string& name) {
@@ -28,35 +24,27 @@ bool is_device(const std::string& name) {
          std::all_of(digits.begin(), digits.end(), ::isdigit);
 }
 
-}  // namespace
-
-void validate(const TrainOptions& o) {
-  spelled(below("train"), [&] {
-    validate(o.optimizer);
-    schedule_shape(o.schedule);
-  });
+void check_rules(const TrainOptions& o) {
+  validate(o.optimizer);
+  schedule_shape(o.schedule);
   at_least("steps", o.steps, 1);
   at_least("warmup_steps", o.warmup_steps, 0);
-  require(o.warmup_steps.value_or(0) <= o.steps,
-          fmt::format("train.warmup_steps: expected at most train.steps = {}, got {}", o.steps,
-                      o.warmup_steps.value_or(0)));
-  within("min_learning_rate_ratio", o.min_learning_rate_ratio, 0, 1);
-  within("grad_clip", o.grad_clip, 0, 1e30);
+  const auto warmup_steps = o.warmup_steps.value_or(0);
+  expect(warmup_steps <= o.steps, at("warmup_steps"), warmup_steps, "at most {} = {}",
+         option("steps"), o.steps);
+  in_range("min_learning_rate_ratio", o.min_learning_rate_ratio, 0, 1);
+  in_range("grad_clip", o.grad_clip, 0, 1e30);
   at_least("grad_accum", o.grad_accum, 1);
-  require(!o.ema_decay || (*o.ema_decay > 0 && *o.ema_decay < 1),
-          fmt::format("train.ema_decay: expected a number between 0 and 1, got {}",
-                      o.ema_decay.value_or(0)));
-  require(o.precision == "fp32" || o.precision == "bf16",
-          fmt::format("train.precision: expected fp32 or bf16, got '{}'", o.precision));
-  require(o.matmul_precision == "highest" || o.matmul_precision == "high" ||
-              o.matmul_precision == "medium",
-          fmt::format("train.matmul_precision: expected highest, high or medium, got '{}'",
-                      o.matmul_precision));
-  require(is_device(o.device),
-          fmt::format("train.device: expected cpu, cuda or cuda:N, got '{}'", o.device));
-  require(!o.threads || (*o.threads >= 1 && *o.threads <= kMostThreads),
-          fmt::format("train.threads: expected an integer from 1 to {}, got {}", kMostThreads,
-                      o.threads.value_or(0)));
+  expect(!o.ema_decay || (*o.ema_decay > 0 && *o.ema_decay < 1), at("ema_decay"),
+         o.ema_decay.value_or(0), "a number between 0 and 1");
+  expect(o.precision == "fp32" || o.precision == "bf16", at("precision"), o.precision,
+         "fp32 or bf16");
+  expect(o.matmul_precision == "highest" || o.matmul_precision == "high" ||
+             o.matmul_precision == "medium",
+         at("matmul_precision"), o.matmul_precision, "highest, high or medium");
+  expect(is_device(o.device), at("device"), o.device, "cpu, cuda or cuda:N");
+  expect(!o.threads || (*o.threads >= 1 && *o.threads <= kMostThreads), at("threads"),
+         o.threads.value_or(0), "an integer from 1 to {}", kMostThreads);
   at_least("log_every", o.log_every, 1);
   at_least("eval_every", o.eval_every, 1);
   at_least("early_stopping_patience", o.early_stopping_patience, 1);
@@ -64,9 +52,15 @@ void validate(const TrainOptions& o) {
   at_least("sample_length", o.sample_length, 1);
   at_least("save_every", o.save_every, 1);
   at_least("keep_last", o.keep_last, 1);
-  require(
+  expect(
       o.progress == "bar" || o.progress == "lines" || o.progress == "none" || o.progress == "auto",
-      fmt::format("train.progress: expected bar, lines, none or auto, got '{}'", o.progress));
+      at("progress"), o.progress, "bar, lines, none or auto");
+}
+
+}  // namespace
+
+void validate(const TrainOptions& options) {
+  spelled(below("train"), [&] { check_rules(options); });
 }
 
 TrainOptions derived(TrainOptions options) {

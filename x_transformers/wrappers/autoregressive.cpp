@@ -64,7 +64,7 @@ std::unique_ptr<DecodingSession> make_session(TokenModel& net, const GenerationI
   SessionOptions session;
   session.cache_kv = inputs.cache_kv;
   session.restrict_to_max_seq_len = inputs.restrict_to_max_seq_len;
-  session.fixed_caches = inputs.fixed_caches;
+  session.static_caches = inputs.static_caches;
   session.seq_start_pos = aligned.seq_start_pos;
   session.inputs = inputs.net;
   session.expected_length = seq_len;
@@ -205,7 +205,7 @@ std::unique_ptr<DecodingSession> AutoregressiveWrapperImpl::start_session(
     const SessionRequest& request) {
   SessionOptions session;
   session.expected_length = request.expected_tokens;
-  session.fixed_caches = request.fixed_caches;
+  session.static_caches = request.static_caches;
   return net_->start_session(std::move(session));
 }
 

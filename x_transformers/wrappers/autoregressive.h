@@ -43,8 +43,8 @@ struct GenerationInputs {
                            ///< the right
   bool cache_kv = true;
   bool restrict_to_max_seq_len = true;
-  std::optional<bool> fixed_caches = std::nullopt;  ///< SessionOptions::fixed_caches: CUDA graphs
-  TransformerInputs net;                            ///< context, prepended embeddings and the like
+  std::optional<bool> static_caches = std::nullopt;  ///< SessionOptions::static_caches: CUDA graphs
+  TransformerInputs net;                             ///< context, prepended embeddings and the like
   TokenCallback callback;
   /// Contrastive decoding against these smaller models (arXiv:2210.15097), with their weights.
   struct Amateur {

@@ -7,6 +7,8 @@
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/layers/attention_pool.h"
+#include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/feed_forward.h"
 
 namespace x_transformers {
 namespace {

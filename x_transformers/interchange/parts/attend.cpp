@@ -1,13 +1,28 @@
 // Attend in the interchange.
 #include <ATen/ATen.h>
 
-#include "x_transformers/interchange/parts/block_options.h"
 #include "x_transformers/interchange/parts/part_model.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/nn/attend.h"
 
 namespace x_transformers {
 namespace {
+
+/// Attend's options and a module for cope, which Attention makes by itself.
+struct AttendPartOptions : AttendOptions {
+  std::optional<ModuleSpec> cope = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("heads", heads, "attention heads");
+    v("causal", causal, "no key after its query");
+    v("qk_norm", qk_norm, "queries and keys are normalised");
+    v("scale", scale, "factor of the scores; default: dim_head ** -0.5");
+    score_fields(v);
+    v("sdp_kwargs", sdp_kwargs, "which engines may run");
+    v("cope", cope, "contextual positions: a CoPE", "arXiv:2405.18719");
+  }
+};
 
 std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
   if (!spec) return nullptr;

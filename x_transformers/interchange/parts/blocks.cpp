@@ -1,7 +1,7 @@
 // Activations, and what is wrapped around another module (`fn`), in the interchange.
 #include <ATen/ATen.h>
 
-#include "x_transformers/interchange/parts/block_options.h"
+#include "x_transformers/interchange/parts/around_fn.h"
 #include "x_transformers/interchange/parts/part_model.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/blocks.h"
@@ -123,36 +123,25 @@ void register_activations(ModelTypes& types) {
   });
 }
 
-std::shared_ptr<Model> adaptive_layer_scale_part(const AdaptiveLayerScaleOptions& options) {
-  require_size(options.dim, "dim");
-  require_size(options.dim_condition, "dim_condition");
-  const auto fn = std::make_shared<ModelBlock>(options.fn);
-  const auto block = std::make_shared<AdaptiveLayerScale>(
-      fn, options.dim, options.dim_condition.value_or(options.dim), options.init_bias_value);
-  return wrapped_part("AdaptiveLayerScale", block, fn, /*takes_condition=*/true);
+/// Makes a block that is wrapped around another module known as `type`.
+template <class Wrapping, class Options>
+void register_wrapping(ModelTypes& types, const std::string& type, bool takes_condition = false) {
+  register_part<AroundFn<Options>>(
+      types, type, [type, takes_condition](const AroundFn<Options>& options) {
+        const auto fn = std::make_shared<ModelBlock>(options.fn);
+        return wrapped_part(type, std::make_shared<Wrapping>(options, fn), fn, takes_condition);
+      });
 }
 
 }  // namespace
 
 void register_blocks(ModelTypes& types) {
   register_activations(types);
-  register_part<ScaleOptions>(types, "Scale", [](const ScaleOptions& options) {
-    const auto fn = std::make_shared<ModelBlock>(options.fn);
-    return wrapped_part("Scale", std::make_shared<Scale>(options.value, fn), fn);
-  });
-  register_part<ShiftTokensOptions>(types, "ShiftTokens", [](const ShiftTokensOptions& options) {
-    require(!options.shifts.empty(), "shifts: expected at least one, got []");
-    const auto fn = std::make_shared<ModelBlock>(options.fn);
-    return wrapped_part("ShiftTokens", std::make_shared<ShiftTokens>(options.shifts, fn), fn);
-  });
-  register_part<LayerScaleOptions>(types, "LayerScale", [](const LayerScaleOptions& options) {
-    require_size(options.dim, "dim");
-    const auto fn = std::make_shared<ModelBlock>(options.fn);
-    const auto block =
-        std::make_shared<LayerScale>(fn, options.dim, options.init_value, options.unit_offset);
-    return wrapped_part("LayerScale", block, fn);
-  });
-  register_part<AdaptiveLayerScaleOptions>(types, "AdaptiveLayerScale", adaptive_layer_scale_part);
+  register_wrapping<Scale, ScaleOptions>(types, "Scale");
+  register_wrapping<ShiftTokens, ShiftTokensOptions>(types, "ShiftTokens");
+  register_wrapping<LayerScale, LayerScaleOptions>(types, "LayerScale");
+  register_wrapping<AdaptiveLayerScale, AdaptiveLayerScaleOptions>(types, "AdaptiveLayerScale",
+                                                                   /*takes_condition=*/true);
   register_part<ConcatCombineOptions>(types, "ConcatCombine", concat_combine_part);
 }
 

@@ -1,6 +1,7 @@
 // Types of the interchange as modules given as values, and modules given as values as types.
-#include "x_transformers/interchange/parts/block_options.h"
+#include "x_transformers/interchange/parts/around_fn.h"
 #include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/nn/block_options.h"
 #include "x_transformers/nn/callable_types.h"
 #include "x_transformers/nn/fold_axially.h"
 
@@ -73,7 +74,8 @@ void register_callables(ModelTypes& types) {
   register_callable_part(types, "ScaleNorm", "x", make_scale_norm);
   register_callable_part(types, "MinGRU", "x", make_min_gru);
   register_callable_part(types, "CausalConv1d", "x", make_causal_conv1d);
-  register_part<FoldAxiallyOptions>(types, "FoldAxially", [](const FoldAxiallyOptions& options) {
+  using FoldAxially = AroundFn<FoldAxiallyOptions>;
+  register_part<FoldAxially>(types, "FoldAxially", [](const FoldAxially& options) {
     return callable_part(
         "FoldAxially",
         fold_axially(options.axial_dim, within("fn", [&] { return make_callable(options.fn); })),

@@ -47,16 +47,16 @@ struct AttentionScores {
   bool gumbel = false;           ///< Gumbel noise is added; takes no sinks and no cog_signed
   float temperature = 1.0f;      ///< of the softmax with Gumbel noise
   bool sigmoid = false;          ///< weights are sigmoids, not a softmax; takes no sinks
-  bool hard = false;     ///< weight 1 for the greatest score; the gradient is that of the softmax
+  bool hard = false;     ///< weight 1 for the maximum score; the gradient is that of the softmax
   double dropout = 0.0;  ///< a weight becomes 0 with this probability, else grows by 1/(1-p)
   uint64_t seed = 0;     ///< of noise and dropout, which are functions of this and of the place
 };
 
-/// The softmax of one query: its weights are exp(score - greatest) * inverse. Kept apart, as the
+/// The softmax of one query: its weights are exp(score - maximum) * inverse. Kept apart, as the
 /// logarithm of the sum is lost beside a great score. Without keys {+inf, 0}; of no meaning with
 /// sigmoid.
 struct SoftmaxState {
-  float greatest = 0.0f;
+  float maximum = 0.0f;
   float inverse = 0.0f;
 };
 

@@ -102,7 +102,7 @@ struct RotaryEmbeddingOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v.required("dim", dim, "features that are turned", "arXiv:2104.09864");
+    v.required("dim", dim, "features that are rotated", "arXiv:2104.09864");
     v("use_xpos", use_xpos, "a decay with the distance", "arXiv:2212.10554");
     v("scale_base", scale_base, "of the decay");
     v("interpolation_factor", interpolation_factor, "positions are divided by it",
@@ -139,7 +139,7 @@ struct CoPEOptions {
   void fields(Visitor& v) {
     v.required("dim", dim, "features of a head", "arXiv:2405.18719");
     v.required("heads", heads, "attention heads");
-    v.required("max_pos", max_pos, "greatest position");
+    v.required("max_pos", max_pos, "maximum position");
     v("soft_onehot", soft_onehot, "all positions weighted by closeness, not the two around");
     v("talking_heads", talking_heads, "heads mixed before positions are counted");
     v("soft_onehot_temp", soft_onehot_temp, "temperature of soft_onehot");

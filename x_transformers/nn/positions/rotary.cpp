@@ -65,11 +65,12 @@ at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles,
   const auto used = angles.rows(t.size(2), 0);
   const auto freqs = used.freqs.unsqueeze(1);
   const auto d = freqs.size(-1);
-  require(d % 2 == 0, fmt::format("rotary_pos_emb: turns pairs of features, got angles of {}", d));
-  const auto turned = t.narrow(-1, 0, d);
-  const auto pairs = turned.unflatten(-1, {-1, 2});
-  const auto half_turned = at::stack({-pairs.select(-1, 1), pairs.select(-1, 0)}, -1).flatten(-2);
-  auto out = turned * freqs.cos() + half_turned * freqs.sin();
+  require(d % 2 == 0,
+          fmt::format("rotary_pos_emb: rotates pairs of features, got angles of {}", d));
+  const auto rotated = t.narrow(-1, 0, d);
+  const auto pairs = rotated.unflatten(-1, {-1, 2});
+  const auto half_rotated = at::stack({-pairs.select(-1, 1), pairs.select(-1, 0)}, -1).flatten(-2);
+  auto out = rotated * freqs.cos() + half_rotated * freqs.sin();
   if (used.scale.defined()) {
     const auto scale = used.scale.unsqueeze(1);
     out = inverse_scale ? out / scale : out * scale;

@@ -16,7 +16,7 @@ class RotaryEmbedding : public torch::nn::Module {
  public:
   explicit RotaryEmbedding(const RotaryEmbeddingOptions& options);
   /// The table for positions [n] or [b, n]. xpos scales by the distance from a center: Python's,
-  /// the middle of the positions up to the greatest, or a fixed `center`, so that keys in a cache
+  /// the middle of the positions up to the maximum, or a fixed `center`, so that keys in a cache
   /// keep the scale that they were given.
   RotaryTable forward(const at::Tensor& positions,
                       std::optional<double> center = std::nullopt) const;
@@ -48,7 +48,7 @@ struct RotaryAngles {
 /// position for each of t [b, h, n, d], no more features, and one sequence or b.
 void require_angles(const at::Tensor& angles, const at::Tensor& t, const char* name);
 
-/// t [b, h, n, d] turned by the last n rows of `angles`; the scale divides with `inverse_scale`
+/// t [b, h, n, d] rotated by the last n rows of `angles`; the scale divides with `inverse_scale`
 /// (keys).
 at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles, bool inverse_scale);
 
