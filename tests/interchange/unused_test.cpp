@@ -76,16 +76,14 @@ TEST(UnusedInputs, OfAStackAreNamedAsGiven) {
   EXPECT_THAT(warnings_of_call(kStack, {{"x", x}}), ElementsAre());
   EXPECT_THAT(
       warnings_of_call(packed, {{"x", x}}),
-      ElementsAre(
-          "config.attn_flash_pack_seq: changes nothing, as there are no flash_pack_seq_kwargs"));
+      ElementsAre("attn_flash_pack_seq: changes nothing, as there are no flash_pack_seq_kwargs"));
   EXPECT_THAT(warnings_of_call(kStack, {{"x", x}, {"pos", at::arange(5)}}),
               ElementsAre("pos: changes nothing, no layer has positions to take it"));
   auto gated = kStack;
   gated["attn_data_dependent_alibi"] = true;
   EXPECT_THAT(
       warnings_of_call(gated, {{"x", x}, {"attn_bias", at::randn({5, 5})}}),
-      ElementsAre(
-          "config.attn_bias: changes nothing, attn_data_dependent_alibi stands in its place"));
+      ElementsAre("attn_bias: changes nothing, attn_data_dependent_alibi stands in its place"));
 }
 
 TEST(UnusedInputs, AreNotThoseOfTheModelAroundTheStack) {

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <vector>
 
 #include "x_transformers/kernels/cpu/isa.h"
@@ -93,8 +94,15 @@ inline void expect_like_reference(const Op& fast, const Op& reference, const Ten
   }
 }
 
+/// How far rounding to this type can take a number, as a share of it.
+inline double half_unit(at::ScalarType type) {
+  if (type == at::kBFloat16) return 0.5 * std::numeric_limits<at::BFloat16>::epsilon();
+  if (type == at::kHalf) return 0.5 * std::numeric_limits<at::Half>::epsilon();
+  return 0.5 * std::numeric_limits<float>::epsilon();
+}
+
 /// In this type and on this device the op's output and gradients are at most twice as far from the
-/// exact ones as the reference's in the same type, or as the exact ones rounded to it: of few
+/// exact ones as the reference's in the same type, or as rounding to it can take them: of few
 /// numbers the reference's may be near by chance.
 inline void expect_as_good_as_reference(const Op& op, const Op& reference, const Tensors& inputs,
                                         at::ScalarType type,
@@ -117,7 +125,7 @@ inline void expect_as_good_as_reference(const Op& op, const Op& reference, const
   const auto got = results(run);
   for (size_t i = 0; i < got.size(); ++i) {
     const auto error = [&](const Tensors& r) { return (r[i] - exact[i]).norm().item<double>(); };
-    const double rounding = (exact[i].to(type).to(at::kDouble) - exact[i]).norm().item<double>();
+    const double rounding = half_unit(type) * exact[i].norm().item<double>();
     // Where both are exact by chance, the last digits of float32.
     const double least = 1e-6 * (1 + exact[i].norm().item<double>());
     EXPECT_LE(error(got), 2 * std::max(error(by_reference), rounding) + least)
