@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "x_transformers/kernels/cpu/isa.h"
@@ -36,8 +37,10 @@ struct OpRun {
   Tensors second;  ///< gradients of the sum of the squares of the first gradients
 };
 
-/// `inputs` become leaves of the given dtype where they are floats.
-inline OpRun run_op(const Op& op, const Tensors& inputs, at::ScalarType dtype, bool second_order) {
+/// `inputs` become leaves of the given dtype where they are floats. The output's gradient holds
+/// numbers of `gradient_type`, by default the output's.
+inline OpRun run_op(const Op& op, const Tensors& inputs, at::ScalarType dtype, bool second_order,
+                    std::optional<at::ScalarType> gradient_type = std::nullopt) {
   Tensors leaves, wanted;
   for (const auto& input : inputs) {
     const bool wants = input.defined() && input.is_floating_point();
@@ -48,6 +51,7 @@ inline OpRun run_op(const Op& op, const Tensors& inputs, at::ScalarType dtype, b
   run.output = op(leaves);
   const auto weights = at::cos(at::arange(run.output.numel(), at::kDouble))
                            .view(run.output.sizes())
+                           .to(gradient_type.value_or(run.output.scalar_type()))
                            .to(run.output.options());
   run.gradients = torch::autograd::grad({run.output}, wanted, {weights}, true, second_order);
   if (!second_order) return run;
@@ -118,7 +122,7 @@ inline void expect_as_good_as_reference(const Op& op, const Op& reference, const
     for (auto& result : run.gradients) result = result.cpu().to(at::kDouble);
     return run.gradients;
   };
-  const auto exact = results(run_op(reference, rounded, at::kDouble, false)),
+  const auto exact = results(run_op(reference, rounded, at::kDouble, false, type)),
              by_reference = results(run_op(reference, low, type, false));
   const auto run = run_op(op, low, type, false);
   EXPECT_EQ(run.output.scalar_type(), type);
