@@ -25,7 +25,7 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 std::string write_file(const std::string& name, const std::string& content) {
-  const auto path = temporary_folder() + "tokenizer_" + name;
+  auto path = temporary_folder() + "tokenizer_" + name;
   std::ofstream(path, std::ios::binary) << content;
   return path;
 }
@@ -233,7 +233,7 @@ TEST(SentencePieceTokenizer, LeavesTheSettingsOfLibTorchAlone) {
 }
 
 TEST(MakeTokenizer, RefusesWhatIsNoTokenizer) {
-  const auto folder = temporary_folder();
+  const auto& folder = temporary_folder();
   EXPECT_THAT([&] { make_tokenizer(folder + "missing.model"); },
               ThrowsMessage<InputError>(HasSubstr("missing.model")));
   EXPECT_THAT([&] { make_tokenizer(folder); }, ThrowsMessage<InputError>(HasSubstr("folder")));

@@ -1,5 +1,6 @@
 // A cache given among the inputs of a call, as Python's: what of it is read, and what is refused.
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>

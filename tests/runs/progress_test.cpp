@@ -13,9 +13,7 @@
 namespace x_transformers {
 namespace {
 
-using testing::EndsWith;
 using testing::HasSubstr;
-using testing::Not;
 using testing::ThrowsMessage;
 
 /// What is written to the returned descriptor can be read back.

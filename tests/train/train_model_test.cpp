@@ -241,7 +241,7 @@ TEST_F(LanguageModelTest, RefusesAnOutputInsideItsData) {
 class LanguageModelOnTensorsTest : public LanguageModelTest {
  protected:
   fs::path write_examples(const at::Tensor& tokens, const std::string& name = "x") const {
-    const auto path = root_ / "examples.safetensors";
+    auto path = root_ / "examples.safetensors";
     save_safetensors(path, {{name, tokens}});
     return path;
   }

@@ -87,7 +87,7 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
                     kAttention = {Reader::self_attention, Reader::cross_attention},
                     kLayers = {Reader::self_attention, Reader::cross_attention,
                                Reader::feed_forward};
-  constexpr auto cut = BesideCache::cut, whole = BesideCache::whole, grown = BesideCache::grown;
+  using BesideCache::cut, BesideCache::whole, BesideCache::grown;
   // The context must be given all the same.
   v("context", self.context,
     {.kind = floating,

@@ -75,7 +75,7 @@ void TransformerInputs::fields(Self& self, Visitor& v) {
   using enum TensorKind;
   using enum Axis;
   using enum Fit;
-  constexpr auto first = BesideCache::first;
+  using BesideCache::first;
   constexpr InputField kEmbeds = {.kind = floating,
                                   .axes = {batch, tokens, emb_dim},
                                   .fit = broadcast,

@@ -37,7 +37,7 @@ struct AttentionInputs : BranchInputs, MixingInputs {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& v) {
     using enum TensorKind;
-    constexpr auto batch = Axis::batch;
+    using Axis::batch;
     constexpr InputField kPairs = {.axes = {batch, Axis::heads, Axis::tokens, Axis::keys},
                                    .fit = Fit::by_rule};
     v("context", self.context,

@@ -61,9 +61,13 @@ class Engines {
     for (const auto& engine : engines_) {
       if (engine.name != name) continue;
       const auto reasons = engine.reasons(call);
-      std::string listed;
-      for (const auto& reason : reasons.list()) listed += (listed.empty() ? "" : ", ") + reason;
-      require(reasons.empty(), name + " cannot run this: " + listed);
+      auto message = name + " cannot run this";
+      const char* separator = ": ";
+      for (const auto& reason : reasons.list()) {
+        message.append(separator).append(reason);
+        separator = ", ";
+      }
+      require(reasons.empty(), message);
       return engine.run(call);
     }
     throw InputError("engine: expected one of " + names() + ", got '" + name + "'");
