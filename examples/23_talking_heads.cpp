@@ -1,0 +1,27 @@
+// Talking-Heads Attention (arXiv:2003.02436). Heads are mixed before and after the softmax.
+#include <ATen/ATen.h>
+
+#include "examples/example.h"
+#include "x_transformers/models/transformer_wrapper.h"
+
+using namespace x_transformers;
+
+int main(int argc, char** argv) {
+  const example::CommandLine line(argc, argv);
+
+  TransformerWrapperOptions options;
+  options.num_tokens = 20000;
+  options.max_seq_len = 1024;
+  options.attn_layers.kind = LayersKind::decoder;
+  options.attn_layers.dim = 512;
+  options.attn_layers.depth = 6;
+  options.attn_layers.heads = 8;
+  options.attn_layers.attn.pre_talking_heads = true;
+  options.attn_layers.attn.post_talking_heads = true;
+  line.apply(options);
+
+  TransformerWrapper model(options);
+  const auto x = at::randint(0, options.num_tokens, {1, options.max_seq_len}, at::kLong);
+  example::show("logits", model->forward(x));  // [1, 1024, 20000]
+  return 0;
+}

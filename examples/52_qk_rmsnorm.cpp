@@ -1,0 +1,27 @@
+// QK RMSNorm (arXiv:2302.05442). With learned gains for each feature.
+#include <ATen/ATen.h>
+
+#include "examples/example.h"
+#include "x_transformers/models/transformer_wrapper.h"
+
+using namespace x_transformers;
+
+int main(int argc, char** argv) {
+  const example::CommandLine line(argc, argv);
+
+  TransformerWrapperOptions options;
+  options.num_tokens = 20000;
+  options.max_seq_len = 1024;
+  options.attn_layers.kind = LayersKind::decoder;
+  options.attn_layers.dim = 512;
+  options.attn_layers.depth = 12;
+  options.attn_layers.heads = 8;
+  options.attn_layers.attn.qk_norm = true;
+  options.attn_layers.attn.qk_norm_dim_scale = true;
+  line.apply(options);
+
+  TransformerWrapper model(options);
+  const auto x = at::randint(0, options.num_tokens, {1, options.max_seq_len}, at::kLong);
+  example::show("logits", model->forward(x));  // [1, 1024, 20000]
+  return 0;
+}

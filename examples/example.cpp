@@ -1,0 +1,101 @@
+#include "examples/example.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <iostream>
+#include <string_view>
+
+#include "x_transformers/core/json.h"
+#include "x_transformers/models/transformer_wrapper_options.h"
+#include "x_transformers/models/vision.h"
+#include "x_transformers/systems/x_transformer.h"
+#include "x_transformers/wrappers/autoregressive.h"
+
+namespace example {
+namespace {
+
+using namespace x_transformers;
+
+constexpr int64_t kSmallDim = 32, kSmallVocabulary = 50, kSmallLength = 24, kSmallMemory = 40;
+
+void shrink(AttentionLayersOptions& options) {
+  options.dim = kSmallDim;
+  if (options.depth) options.depth = std::min<int64_t>(*options.depth, 12);
+  options.heads = std::min<int64_t>(options.heads, 8);
+  options.attn.dim_head = std::min(options.attn.dim_head, kDefaultDimHead);
+}
+
+void shrink(TransformerWrapperOptions& options) {
+  options.num_tokens = std::min(options.num_tokens, kSmallVocabulary);
+  options.max_seq_len = kSmallLength;
+  options.max_mem_len = std::min(options.max_mem_len, kSmallMemory);
+  shrink(options.attn_layers);
+}
+
+void shrink(ViTransformerWrapperOptions& options) {
+  options.image_size = 32;
+  options.patch_size = 8;
+  if (options.num_classes) options.num_classes = 10;
+  shrink(options.attn_layers);
+}
+
+void shrink(XTransformerOptions& options) {
+  options.dim = kSmallDim;
+  for (auto* side : {&options.enc, &options.dec}) {
+    side->num_tokens = std::min(side->num_tokens, kSmallVocabulary);
+    side->max_seq_len = kSmallLength;
+    const auto dim = side->attn_layers.dim;
+    shrink(side->attn_layers);
+    side->attn_layers.dim = dim;  // the model sets it
+  }
+}
+
+void shrink(AutoregressiveWrapperOptions&) {}
+
+template <class Options>
+void apply_to(Options& options, bool small, bool config) {
+  if (config) std::cout << options_to_json(options, true).dump() << "\n";
+  if (small) shrink(options);
+}
+
+}  // namespace
+
+CommandLine::CommandLine(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument == "--small") {
+      small_ = true;
+    } else if (argument == "--config") {
+      config_ = true;
+    } else {
+      std::cerr << argv[0] << ": unknown argument '" << argument
+                << "'. --small: a size at which it runs at once; --config: prints the options\n";
+      std::exit(2);
+    }
+  }
+}
+
+void CommandLine::apply(AttentionLayersOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(AutoregressiveWrapperOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(TransformerWrapperOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(ViTransformerWrapperOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(XTransformerOptions& options) const { apply_to(options, small_, config_); }
+
+void show(const std::string& name, const at::Tensor& result) {
+  std::cout << name << ": ";
+  if (result.numel() == 1) {
+    std::cout << result.item<double>() << "\n";
+  } else {
+    std::cout << result.sizes() << "\n";
+  }
+}
+
+}  // namespace example

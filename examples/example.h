@@ -1,0 +1,38 @@
+// What the examples share: a command line that can make them small, and a line for each result.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+namespace x_transformers {
+struct AttentionLayersOptions;
+struct AutoregressiveWrapperOptions;
+struct TransformerWrapperOptions;
+struct ViTransformerWrapperOptions;
+struct XTransformerOptions;
+}  // namespace x_transformers
+
+namespace example {
+
+/// The arguments of an example. Of unknown ones it says what there is, and leaves with exit code 2.
+class CommandLine {
+ public:
+  CommandLine(int argc, char** argv);
+
+  /// Makes the options small with --small, and prints them as JSON with --config.
+  void apply(x_transformers::AttentionLayersOptions& options) const;
+  void apply(x_transformers::AutoregressiveWrapperOptions& options) const;
+  void apply(x_transformers::TransformerWrapperOptions& options) const;
+  void apply(x_transformers::ViTransformerWrapperOptions& options) const;
+  void apply(x_transformers::XTransformerOptions& options) const;
+
+ private:
+  bool small_ = false;
+  bool config_ = false;
+};
+
+/// Prints a result's name, and its shape or, of a single number, its value.
+void show(const std::string& name, const at::Tensor& result);
+
+}  // namespace example
