@@ -8,8 +8,8 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
-#include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
 

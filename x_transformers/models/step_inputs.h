@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "x_transformers/core/inputs.h"
-#include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/models/token_inputs.h"
 
 namespace x_transformers {
 

@@ -14,6 +14,7 @@
 namespace x_transformers {
 
 class DecodingSession;
+// Of models/token_inputs.h, which whoever implements or calls a net includes.
 struct SessionOptions;
 struct TransformerInputs;
 struct TransformerOutput;

@@ -7,23 +7,10 @@
 
 #include "x_transformers/generation/decoding_session.h"
 #include "x_transformers/models/decoding_step.h"
+#include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
-
-struct SessionOptions {
-  bool cache_kv = true;                 ///< use caches (where the model can)
-  bool restrict_to_max_seq_len = true;  ///< beyond max_seq_len tokens see only the last max_seq_len
-  at::Tensor seq_start_pos;             ///< [b] int64: prompts are padded at the left up to here
-  int64_t first_token = 0;  ///< entries for tokens that inputs have before the session's first
-  TransformerInputs
-      inputs;  ///< context, prepended embeddings and the like; x and cache are the session's
-  int64_t expected_length =
-      0;  ///< tokens that will be decoded, if known: caches are made for them at once
-  /// Decode single tokens on static caches, on CUDA as a graph; default: on CUDA, where
-  /// graphs work.
-  std::optional<bool> static_caches = std::nullopt;
-};
 
 /// The logits that follow, token by token. Beyond max_seq_len a sliding window changes what earlier
 /// tokens saw, so each step runs the whole window: the result equals that without caches.

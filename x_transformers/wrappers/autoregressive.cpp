@@ -14,7 +14,6 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/models/step_inputs.h"
-#include "x_transformers/models/transformer_session.h"
 #include "x_transformers/ops/loss.h"
 
 namespace x_transformers {
@@ -84,10 +83,6 @@ AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(std::shared_ptr<TokenModel>
     return true;
   });
 }
-
-AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(const TransformerWrapper& net,
-                                                     AutoregressiveWrapperOptions options)
-    : AutoregressiveWrapperImpl(std::shared_ptr<TokenModel>(net.ptr()), std::move(options)) {}
 
 /// Hides a part of the keys, but not the first (arXiv:2210.13432).
 at::Tensor AutoregressiveWrapperImpl::random_key_mask(const at::Tensor& x) const {

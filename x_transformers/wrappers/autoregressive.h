@@ -2,6 +2,7 @@
 #pragma once
 
 #include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
 
 #include <memory>
 #include <optional>
@@ -11,8 +12,8 @@
 #include "x_transformers/generation/beam_search.h"
 #include "x_transformers/generation/generate.h"
 #include "x_transformers/generation/token_writer.h"
+#include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
-#include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
 
@@ -66,8 +67,11 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
   /// that has no logits of each token.
   explicit AutoregressiveWrapperImpl(std::shared_ptr<TokenModel> net,
                                      AutoregressiveWrapperOptions options = {});
-  explicit AutoregressiveWrapperImpl(const TransformerWrapper& net,
-                                     AutoregressiveWrapperOptions options = {});
+  /// The same of a module holder, such as TransformerWrapper.
+  template <class Net>
+  explicit AutoregressiveWrapperImpl(const torch::nn::ModuleHolder<Net>& net,
+                                     AutoregressiveWrapperOptions options = {})
+      : AutoregressiveWrapperImpl(std::shared_ptr<TokenModel>(net.ptr()), options) {}
 
   /// x [b, n] int64 -> the loss of predicting each token from those before it. `inputs` adds
   /// context and the like.
