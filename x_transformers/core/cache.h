@@ -38,6 +38,12 @@ struct StaticPlace {
 
 class KeyValueCache;
 
+/// What a caller gives of a block's earlier tokens, as Python keeps it.
+struct GivenState {
+  at::Tensor keys, values;  ///< [b, heads, length, d], or what the block makes them of
+  at::Tensor hidden;        ///< where a recurrent module has come to
+};
+
 /// What one block keeps of earlier tokens. A block makes its own (Block::make_state) and alone
 /// knows what is in it.
 class BlockState {
@@ -59,6 +65,8 @@ class KeyValueCache : public BlockState {
   /// Appends along the sequence dimension and returns everything so far, [b, h, length, d]. Either
   /// part may be undefined throughout.
   std::pair<at::Tensor, at::Tensor> append(const at::Tensor& keys, const at::Tensor& values);
+  /// Appends what a caller gives.
+  virtual void append_given(const GivenState& given) { append(given.keys, given.values); }
   /// Everything so far.
   std::pair<at::Tensor, at::Tensor> view() const { return {keys_.view(), values_.view()}; }
   int64_t length() const { return std::max(keys_.length(), values_.length()); }

@@ -22,6 +22,8 @@ struct OptionHelp {
   std::string name, type, default_value, meaning, paper;
   bool built = true;
   bool required = false;
+  bool is_size = false;     ///< how large a model is: no idea that it could be without
+  bool has_default = true;  ///< false: where it is not given, another option's value stands for it
 };
 
 namespace detail {
@@ -192,6 +194,11 @@ class JsonReader {
   }
 
   template <class T>
+  void size(const char* name, T& member, const char* meaning, const char* paper = "") {
+    (*this)(name, member, meaning, paper);
+  }
+
+  template <class T>
   void prefix(const char* name, T& member, const char*,
               std::initializer_list<const char*> skipped = {}) {
     // Both spellings: attn_flash, and attn: {flash}.
@@ -279,6 +286,10 @@ class JsonWriter {
     required_.insert(prefix_ + name);
   }
   template <class T>
+  void size(const char* name, T& member, const char* meaning, const char* = "") {
+    (*this)(name, member, meaning);
+  }
+  template <class T>
   void prefix(const char* name, T& member, const char*,
               std::initializer_list<const char*> skipped = {}) {
     const auto outer_prefix = prefix_;
@@ -319,6 +330,12 @@ class HelpWriter {
     lines.back().required = true;
   }
   template <class T>
+  void size(const char* name, T& member, const char* meaning, const char* paper = "") {
+    if (skipped_.count(name)) return;
+    (*this)(name, member, meaning, paper);
+    lines.back().is_size = true;
+  }
+  template <class T>
   void prefix(const char* name, T& member, const char*,
               std::initializer_list<const char*> skipped = {}) {
     const auto outer_prefix = prefix_;
@@ -333,7 +350,9 @@ class HelpWriter {
   void prefix_over(const char* name, std::optional<T>&, const T& base, const char* meaning,
                    std::initializer_list<const char*> skipped = {}) {
     T copy = base;
+    const auto first = lines.size();
     prefix(name, copy, meaning, skipped);
+    for (auto i = first; i < lines.size(); ++i) lines[i].has_default = false;
   }
   void not_built(const char* name) {
     lines.push_back({prefix_ + name, "", "", "not built yet", "", false});

@@ -28,6 +28,10 @@ struct FieldCollector {
     (*this)(name, member, meaning);
   }
   template <class T>
+  void size(const char* name, T& member, const char* meaning, const char* = "") {
+    (*this)(name, member, meaning);
+  }
+  template <class T>
   void prefix(const char* name, T& member, const char*,
               std::initializer_list<const char*> skipped = {}) {
     FieldCollector inner{{}, prefix_so_far + name + "_"};
@@ -63,6 +67,10 @@ struct DifferenceCollector {
   }
   template <class T>
   void required(const char* name, T& member, const char* meaning, const char* = "") {
+    (*this)(name, member, meaning);
+  }
+  template <class T>
+  void size(const char* name, T& member, const char* meaning, const char* = "") {
     (*this)(name, member, meaning);
   }
   void not_built(const char*) {}

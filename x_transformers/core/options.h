@@ -5,7 +5,7 @@
 //
 //   template <class Visitor> void fields(Visitor& v) {
 //     v.required("dim", dim, "features");  // must be given
-//     v("heads", heads, "attention heads");
+//     v.size("heads", heads, "attention heads");  // how large, not an idea to be without
 //     v("qk_norm", qk_norm, "l2-normalise queries and keys", "arXiv:2010.04245");
 //     // ff_glu or ff: {glu}, less the fields that the owner sets.
 //     v.prefix("ff", ff, "feed-forward", {"dim"});
@@ -34,6 +34,8 @@ struct AnyVisitor {
   void operator()(const char*, T&, const char*, const char* = "") {}
   template <class T>
   void required(const char*, T&, const char*, const char* = "") {}
+  template <class T>
+  void size(const char*, T&, const char*, const char* = "") {}
   template <class T>
   void prefix(const char*, T&, const char*, std::initializer_list<const char*> = {}) {}
   template <class T>

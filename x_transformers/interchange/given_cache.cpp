@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 #include <string>
+#include <tuple>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
@@ -15,12 +16,6 @@
 
 namespace x_transformers {
 namespace {
-
-/// What Python keeps of one attention: keys and values, or latents and the key heads beside them,
-/// and where a hybrid module has come to.
-struct CachedAttention {
-  at::Tensor keys, values, hybrid_hidden;
-};
 
 /// Tensors of Python's dataclasses that a call gives back with the rest, and reads in no cache.
 constexpr std::array kOfAttention = {"qk_similarities", "pre_softmax_attn", "post_softmax_attn",
@@ -34,49 +29,21 @@ constexpr const char* kCacheIsTensors =
     "is given as tensors among the inputs, named as cache.attn_intermediates.0.cached_kv.0";
 
 /// Takes keys, values and hidden state below `name`, and what is not read there.
-CachedAttention take_attention(Arguments& arguments, const std::string& name) {
-  CachedAttention cached = {arguments.tensor(name + ".cached_kv.0"),
-                            arguments.tensor(name + ".cached_kv.1"),
-                            arguments.tensor(name + ".hybrid_hidden")};
+GivenState take_attention(Arguments& arguments, const std::string& name) {
+  GivenState given = {arguments.tensor(name + ".cached_kv.0"),
+                      arguments.tensor(name + ".cached_kv.1"),
+                      arguments.tensor(name + ".hybrid_hidden")};
   for (const auto* part : kOfAttention) arguments.tensor(name + "." + part);
-  require(cached.keys.defined() || (!cached.values.defined() && !cached.hybrid_hidden.defined()),
+  require(given.keys.defined() || (!given.values.defined() && !given.hidden.defined()),
           fmt::format("{0}.cached_kv.0: is needed where there is {0}.{1}", name,
-                      cached.values.defined() ? "cached_kv.1" : "hybrid_hidden"));
-  return cached;
-}
-
-void check_shapes(const CachedAttention& cached, const AttentionOptions& o, const Dimension& batch,
-                  const std::string& name) {
-  const auto first = name + ".cached_kv.0", second = name + ".cached_kv.1";
-  if (o.use_latent_kv) {
-    require_tensor(cached.keys, first.c_str(), TensorKind::floating,
-                   {batch, {"tokens"}, {"dim_latent_kv", *o.dim_latent_kv}});
-    require(cached.values.defined() || !o.latent_rope_subheads,
-            second + ": is needed beside the latents, for latent_rope_subheads");
-    require_tensor(cached.values, second.c_str(), TensorKind::floating,
-                   {batch,
-                    {"latent_rope_subheads", o.latent_rope_subheads.value_or(0)},
-                    {"tokens", cached.keys.size(1)},
-                    {"dim_head", o.dim_head}});
-    return;
-  }
-  const auto kv_heads = key_value_heads(o);
-  require_tensor(cached.keys, first.c_str(), TensorKind::floating,
-                 {batch, {"kv_heads", kv_heads}, {"tokens"}, {"dim_head", o.dim_head}});
-  require(cached.values.defined(), second + ": is needed beside the keys");
-  // Mixed or normed values have a head for each query head.
-  const bool has_all_heads = cached.values.dim() == 4 && cached.values.size(1) == o.heads;
-  require_tensor(cached.values, second.c_str(), TensorKind::floating,
-                 {batch,
-                  {"kv_heads", has_all_heads ? o.heads : kv_heads},
-                  {"tokens", cached.keys.size(2)},
-                  {"value_dim_head", o.value_dim_head.value_or(o.dim_head)}});
+                      given.values.defined() ? "cached_kv.1" : "hybrid_hidden"));
+  return given;
 }
 
 /// What is cached of a stack.
 struct CachedStack {
-  std::vector<CachedAttention> attentions;  ///< in the order of execution; one may have no cache
-  at::Tensor length;                        ///< [] or [1], if the cache says it
+  std::vector<GivenState> attentions;  ///< in the order of execution; one may have no cache
+  at::Tensor length;                   ///< [] or [1], if the cache says it
 };
 
 CachedStack take_stack(Arguments& arguments, size_t attentions) {
@@ -101,14 +68,14 @@ CachedStack take_stack(Arguments& arguments, size_t attentions) {
 }
 
 /// As in Python, an attention may come without a cache.
-void check_shapes(const CachedStack& cached, const std::vector<AttentionImpl*>& attentions,
+void check_shapes(const CachedStack& cached, const std::vector<const Block*>& attentions,
                   const LayersCache& cache, int64_t batch) {
   for (size_t i = 0; i < attentions.size(); ++i) {
     if (!cached.attentions[i].keys.defined()) continue;
-    // A context may have one row for all.
-    const Dimension rows = {"batch", batch, cache.key_values()[i]->is_context};
-    check_shapes(cached.attentions[i], attentions[i]->options(), rows,
-                 fmt::format("cache.attn_intermediates.{}", i));
+    // A context may have one batch entry for all.
+    const Dimension entries = {"batch", batch, cache.key_values()[i]->is_context};
+    attentions[i]->check_given(cached.attentions[i], entries,
+                               fmt::format("cache.attn_intermediates.{}", i));
   }
 }
 
@@ -171,9 +138,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
              count = length + added;
   x = x.narrow(1, before - added, added);
   if (length > 0) {
-    std::vector<bool> has_hidden;
-    for (const auto& each : cached.attentions) has_hidden.push_back(each.hybrid_hidden.defined());
-    const auto reason = layers.given_cache_unsupported(has_hidden, order);
+    const auto reason = layers.given_cache_unsupported(cached.attentions, order);
     require(reason.empty(), "cache: " + reason);
   }
 
@@ -195,16 +160,12 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   cache.length = length;
   places.xpos_center = cache.xpos_center;
   for (size_t i = 0; i < cached.attentions.size(); ++i) {
-    const auto& [keys, values, hybrid_hidden] = cached.attentions[i];
-    if (!keys.defined()) continue;
-    auto& attention = dynamic_cast<AttentionState&>(*cache.key_values()[i]);
-    attention.hybrid_hidden = hybrid_hidden;
-    if (attention.is_context) {
-      attention.append(keys, values);
-      continue;
-    }
-    const auto [placed_k, placed_v] = layers.place_cached(keys, values, places);
-    attention.append(placed_k, placed_v);
+    auto given = cached.attentions[i];
+    if (!given.keys.defined()) continue;
+    auto& state = *cache.key_values()[i];
+    if (!state.is_context)
+      std::tie(given.keys, given.values) = layers.place_cached(given.keys, given.values, places);
+    state.append_given(given);
   }
   return cache;
 }
@@ -212,16 +173,15 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
 std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl& attention,
                                        int64_t batch) {
   require(!arguments.json("cache"), std::string("cache: ") + kCacheIsTensors);
-  // A hidden state alone is a cache too.
-  const bool has_hidden = arguments.has("cache.hybrid_hidden");
   const auto given = arguments.tensors("cache.cached_kv");
   for (const auto* part : kOfAttention) arguments.tensor(std::string("cache.") + part);
   if (given.empty()) return given;
   require(given.size() <= 2,
           fmt::format("cache.cached_kv: expected keys and values, got {} tensors", given.size()));
-  check_shapes({given[0], given.size() > 1 ? given[1] : at::Tensor(), {}}, attention.options(),
-               {"batch", batch}, "cache");
-  const auto reason = attention.given_cache_unsupported(has_hidden);
+  const GivenState state = {given[0], given.size() > 1 ? given[1] : at::Tensor(),
+                            arguments.tensor("cache.hybrid_hidden")};
+  attention.check_given(state, {"batch", batch}, "cache");
+  const auto reason = attention.given_cache_unsupported(state);
   require(given[0].size(-2) == 0 || reason.empty(), "cache: " + reason);
   return given;
 }

@@ -10,29 +10,21 @@
 #include <set>
 #include <utility>
 
+#include "x_transformers/core/cost_part.h"
 #include "x_transformers/core/dry_run.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
-#include "x_transformers/nn/attention.h"
-#include "x_transformers/nn/feed_forward.h"
-#include "x_transformers/nn/norms.h"
+#include "x_transformers/nn/attend_user.h"
 
 namespace x_transformers {
 namespace {
 
-/// What an attention gave to its engine in a dry run.
-struct AttendCall {
-  at::Tensor q, k, v;
-  ScoreProgram program;
-  bool keep_maps = false;
-};
-
-using Attentions = std::vector<std::pair<std::string, AttentionImpl*>>;
-using AttendCalls = std::map<const AttentionImpl*, AttendCall>;
+using Attentions = std::vector<std::pair<std::string, AttendUser*>>;
+using AttendCalls = std::map<const AttendUser*, AttendCall>;
 
 void add_attentions(torch::nn::Module& module, const std::string& name, Attentions& found) {
-  if (auto* attention = dynamic_cast<AttentionImpl*>(&module)) found.emplace_back(name, attention);
+  if (auto* attention = dynamic_cast<AttendUser*>(&module)) found.emplace_back(name, attention);
   for (const auto& child : module.named_children())
     add_attentions(*child.value(), name.empty() ? child.key() : name + "." + child.key(), found);
 }
@@ -46,21 +38,8 @@ at::Tensor stand_in(const at::Tensor& t) {
   return number.expand(t.sizes());
 }
 
-/// The call of an attention that the dry run did not come by (layer_dropout may skip it).
-AttendCall usual_call(const AttentionImpl& attention, int64_t tokens) {
-  const auto& o = attention.options();
-  const auto tensor = [&](int64_t heads, int64_t d) {
-    return at::zeros({1}).expand({1, heads, tokens, d});
-  };
-  const auto kv_heads = key_value_heads(o);
-  return {tensor(o.heads, o.dim_head), tensor(kv_heads, o.dim_head),
-          tensor(kv_heads, o.value_dim_head.value_or(o.dim_head)),
-          attention.attend_module().program(o.dim_head, {})};
-}
-
-AttentionReport report(const std::string& name, const AttentionImpl& attention, AttendCall call) {
-  AttentionReport result{name, attention.options().causal,    "",
-                         "",   attention.cache_unsupported(), 0};
+AttentionReport report(const std::string& name, const AttendUser& attention, AttendCall call) {
+  AttentionReport result{name, attention.is_causal(), "", "", attention.decoding_unsupported(), 0};
   if (result.causal && result.cache_unsupported.empty())
     result.cached_features = attention.cached_features();
   call.program = call.program.with_tensors(stand_in);
@@ -103,7 +82,7 @@ class PartSizes {
   }
 
   static std::string part_of(const torch::nn::Module& module, const std::string& path) {
-    if (dynamic_cast<const AttentionImpl*>(&module)) return path + "attention";
+    if (dynamic_cast<const AttendUser*>(&module)) return path + "attention";
     if (dynamic_cast<const FeedForwardImpl*>(&module)) return path + "feed-forward";
     if (dynamic_cast<const Norm*>(&module)) return path + "norms";
     return {};
@@ -166,8 +145,9 @@ std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
   for (const auto& [name, attention] : attentions) {
     const auto call = calls.find(attention);
     cost.attentions.push_back(report(name, *attention,
+                                     // The dry run may not have come by it (layer_dropout).
                                      call == calls.end()
-                                         ? usual_call(*attention, std::max<int64_t>(cost.tokens, 1))
+                                         ? attention->usual_call(std::max<int64_t>(cost.tokens, 1))
                                          : call->second));
   }
   return model;

@@ -17,19 +17,10 @@ namespace {
 
 /// An option that a model file sets to another value than its default.
 struct SetOption {
-  std::string name;      ///< with its prefixes
-  std::string own_name;  ///< without
+  std::string name;  ///< with its prefixes
   Json::json_pointer place;
   Json value;
 };
-
-/// Sizes of a model, which are no ideas that it could be without.
-bool is_size(const std::string& own_name) {
-  static const std::set<std::string> sizes = {"dim",        "depth",       "heads",
-                                              "num_tokens", "max_seq_len", "image_size",
-                                              "patch_size", "channels",    "num_classes"};
-  return sizes.count(own_name) > 0;
-}
 
 /// Finds the set options of an object of `type`.
 class Search {
@@ -66,21 +57,12 @@ class Search {
     return {};
   }
 
+  /// What must be given, and what says how large the model is, are no ideas to be without.
   void add(const std::string& name, const Json::json_pointer& place, const Json& value) {
-    const auto own_name = without_prefixes(name);
-    // What cross attention does not set is as for attention, so there is no telling its defaults.
-    const bool is_of_cross_attention =
-        name.find("cross_attn_") != std::string::npos && own_name != "tokens_dropout";
-    const bool is_default = !is_of_cross_attention &&
-                            value == Json::parse(lines_.at(name).default_value, nullptr, false);
-    if (!is_size(own_name) && !is_default) found_.push_back({name, own_name, place, value});
-  }
-
-  static std::string without_prefixes(std::string name) {
-    for (const char* prefix : {"enc_", "dec_", "cross_attn_", "attn_", "ff_"}) {
-      if (name.starts_with(prefix)) name = name.substr(std::string(prefix).size());
-    }
-    return name;
+    const auto& line = lines_.at(name);
+    const bool is_default =
+        line.has_default && value == Json::parse(line.default_value, nullptr, false);
+    if (!line.required && !line.is_size && !is_default) found_.push_back({name, place, value});
   }
 
   std::vector<SetOption>& found_;

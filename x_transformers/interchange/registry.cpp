@@ -67,6 +67,14 @@ Compat take_compat(Json& config, const OptionPath& where) {
   return compat;
 }
 
+/// The type whose wrap_net trains nets.
+const ModelTypes::value_type& net_wrapper() {
+  const auto found = std::find_if(types().begin(), types().end(),
+                                  [](const auto& item) { return item.second.wrap_net != nullptr; });
+  require(found != types().end(), "no type wraps nets that are given alone");
+  return *found;
+}
+
 /// Whether `value` is a model given as a value of another.
 bool is_model(const Json& value) {
   return value.is_object() && value.contains("type") && value["type"].is_string() &&
@@ -97,6 +105,12 @@ std::shared_ptr<Model> build_model(const Json& config, const std::string& where)
 bool is_net(const Json& config) {
   return find_type(type_of(config, "config"), OptionPath("config") / "type").is_net;
 }
+
+std::shared_ptr<Model> wrap_net(std::shared_ptr<Model> net) {
+  return net_wrapper().second.wrap_net(std::move(net));
+}
+
+Json wrapped_net(const Json& config) { return {{"type", net_wrapper().first}, {"net", config}}; }
 
 Json spell_out(const Json& config) {
   const auto type = type_of(config, "config");

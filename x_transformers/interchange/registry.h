@@ -32,6 +32,9 @@ struct ModelType {
   /// Every option of a valid config, each spelled in one way.
   std::function<Json(const Json& config)> spell_out;
   bool is_net = false;  ///< whether wrappers over tokens take it (Model::token_model)
+  /// Makes the wrapper around a net, its option "net", in which nets are trained that are given
+  /// alone. One type has it.
+  std::function<std::shared_ptr<Model>(std::shared_ptr<Model> net)> wrap_net = nullptr;
 };
 using ModelTypes = std::map<std::string, ModelType>;
 

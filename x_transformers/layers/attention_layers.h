@@ -60,14 +60,15 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
                                                  const CachedPlaces& places) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_unsupported() const;
-  /// Why keys and values, and a hybrid module's state in the attentions that `has_hybrid_hidden`
-  /// tells, are not all that the layers need of earlier tokens; empty: they are.
+  /// Why what a caller gives of each attention is not all that the layers need of earlier tokens;
+  /// empty: it is.
   std::string given_cache_unsupported(
-      const std::vector<bool>& has_hybrid_hidden,
+      const std::vector<GivenState>& given,
       const std::optional<std::vector<int64_t>>& layers_execute_order) const;
   std::string capture_unsupported() const override;
-  /// The attentions in the order of execution.
-  std::vector<AttentionImpl*> attentions(
+  /// The blocks of self and cross attention in the order of execution, as LayersCache::key_values
+  /// has their states.
+  std::vector<const Block*> attentions(
       const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;
 
  private:

@@ -214,12 +214,12 @@ void AttentionLayersImpl::build_layers() {
   }
 }
 
-std::vector<AttentionImpl*> AttentionLayersImpl::attentions(
+std::vector<const Block*> AttentionLayersImpl::attentions(
     const std::optional<std::vector<int64_t>>& layers_execute_order) const {
-  std::vector<AttentionImpl*> found;
+  std::vector<const Block*> found;
   for (const auto index : plan_.order_of(layers_execute_order)) {
-    auto& block = layers_[static_cast<size_t>(index)].block->innermost();
-    if (auto* attention = dynamic_cast<AttentionImpl*>(&block)) found.push_back(attention);
+    const auto& layer = layers_[static_cast<size_t>(index)];
+    if (layer.step.type != LayerType::feed_forward) found.push_back(layer.block.get());
   }
   return found;
 }
@@ -237,31 +237,23 @@ std::string AttentionLayersImpl::cache_unsupported() const {
            "grows";
   }
   for (const auto& layer : layers_) {
-    if (const auto reason = layer.block->cache_unsupported(); !reason.empty()) return reason;
-    const auto* attention = dynamic_cast<AttentionImpl*>(&layer.block->innermost());
-    if (layer.step.type == LayerType::cross_attention && attention &&
-        attention->options().max_attend_past) {
-      return "max_attend_past in cross attention counts back from the last query, which moves as "
-             "the sequence grows";
-    }
+    const bool has_context = layer.step.type == LayerType::cross_attention;
+    const auto reason =
+        has_context ? layer.block->context_cache_unsupported() : layer.block->cache_unsupported();
+    if (!reason.empty()) return reason;
   }
   return {};
 }
 
 std::string AttentionLayersImpl::given_cache_unsupported(
-    const std::vector<bool>& has_hybrid_hidden,
+    const std::vector<GivenState>& given,
     const std::optional<std::vector<int64_t>>& layers_execute_order) const {
   size_t attentions = 0;
   for (const auto index : plan_.order_of(layers_execute_order)) {
     const auto& layer = layers_[static_cast<size_t>(index)];
-    if (layer.step.shift_tokens > 0) {
-      return "shift_tokens puts features of earlier tokens into later ones, which keys and values "
-             "do not tell";
-    }
-    const auto* attention = dynamic_cast<AttentionImpl*>(&layer.block->innermost());
-    const auto reason = attention
-                            ? attention->given_cache_unsupported(has_hybrid_hidden.at(attentions++))
-                            : layer.block->cache_unsupported();
+    const bool is_attention = layer.step.type != LayerType::feed_forward;
+    const auto reason =
+        layer.block->given_cache_unsupported(is_attention ? given.at(attentions++) : GivenState{});
     if (!reason.empty()) return reason;
   }
   return {};

@@ -133,8 +133,8 @@ struct AttentionLayersOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("dim", dim, "features of the sequence");
-    v("depth", depth, "blocks of attention and feed-forward");
-    v("heads", heads, "attention heads");
+    v.size("depth", depth, "blocks of attention and feed-forward");
+    v.size("heads", heads, "attention heads");
     if (kind == LayersKind::attention_layers || kind == LayersKind::cross_attender)
       v("causal", causal, "no token sees a later one");
     if (kind != LayersKind::cross_attender) {

@@ -30,8 +30,8 @@ struct AttentionPoolOptions {
     v("num_pooled_tokens", num_pooled_tokens, "pooled tokens", "arXiv:1810.00825");
     v("dim_context", dim_context, "features of the sequence; default: dim");
     v("add_residual", add_residual, "add the queries to the result");
-    v("depth", depth, "blocks");
-    v("heads", heads, "attention heads");
+    v.size("depth", depth, "blocks");
+    v.size("heads", heads, "attention heads");
     v("dim_head", dim_head, "features of each head");
     v("use_transformer_blocks", use_transformer_blocks,
       "whole blocks with feed-forward; default: with depth > 1");

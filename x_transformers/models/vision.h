@@ -28,8 +28,8 @@ struct ViTransformerWrapperOptions {
     v.required("image_size", image_size, "height and width of the images, in pixels");
     v.required("patch_size", patch_size, "height and width of a patch, in pixels");
     v.required("attn_layers", attn_layers, "the stack: Encoder");
-    v("channels", channels, "channels of the images");
-    v("num_classes", num_classes, "classes to predict; default: the output is embeddings");
+    v.size("channels", channels, "channels of the images");
+    v.size("num_classes", num_classes, "classes to predict; default: the output is embeddings");
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings");
     v("num_register_tokens", num_register_tokens, "learned tokens after the patches",
       "arXiv:2309.16588");

@@ -107,7 +107,7 @@ struct AttendOptions : ScoreOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("heads", heads, "attention heads");
+    v.size("heads", heads, "attention heads");
     v("causal", causal, "no key after its query");
     v("qk_norm", qk_norm, "queries and keys are normalised");
     v("scale", scale, "factor of the scores; default: dim_head ** -0.5");

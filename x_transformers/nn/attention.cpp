@@ -43,6 +43,14 @@ int64_t AttentionImpl::cached_features() const {
   return kv_heads_ * (o.dim_head + value_dim_head_);
 }
 
+AttendCall AttentionImpl::usual_call(int64_t tokens) const {
+  const auto tensor = [&](int64_t heads, int64_t d) {
+    return at::zeros({1}).expand({1, heads, tokens, d});
+  };
+  return {tensor(options_.heads, options_.dim_head), tensor(kv_heads_, options_.dim_head),
+          tensor(kv_heads_, value_dim_head_), attend_->program(options_.dim_head, {})};
+}
+
 std::string AttentionImpl::cache_unsupported() const {
   if (hybrid_module_ && !hybrid_module_.is_causal) return "hybrid_module may look at later tokens";
   return whole_sequence_unsupported();
@@ -65,13 +73,20 @@ std::string AttentionImpl::whole_sequence_unsupported() const {
   return {};
 }
 
-std::string AttentionImpl::given_cache_unsupported(bool has_hybrid_hidden) const {
+std::string AttentionImpl::context_cache_unsupported() const {
+  const auto reason = cache_unsupported();
+  if (!reason.empty() || !options_.max_attend_past) return reason;
+  return "max_attend_past in cross attention counts back from the last query, which moves as the "
+         "sequence grows";
+}
+
+std::string AttentionImpl::given_cache_unsupported(const GivenState& given) const {
   if (options_.data_dependent_alibi) {
     return "data_dependent_alibi needs the gates of earlier tokens, which keys and values do not "
            "tell";
   }
   if (!hybrid_module_) return cache_unsupported();
-  if (!has_hybrid_hidden)
+  if (!given.hidden.defined())
     return "hybrid_module needs its state, hybrid_hidden, beside the keys and values";
   return whole_sequence_unsupported();
 }

@@ -9,9 +9,11 @@
 #include <string>
 #include <utility>
 
+#include "x_transformers/core/cost_part.h"
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/core/notice.h"
 #include "x_transformers/nn/attend.h"
+#include "x_transformers/nn/attend_user.h"
 #include "x_transformers/nn/attention_options.h"
 #include "x_transformers/nn/attention_state.h"
 #include "x_transformers/nn/block.h"
@@ -72,7 +74,7 @@ struct AttentionOutput : BranchOutput {
       unrotated_kv;  ///< keys and values of the sequence, as Python caches them
 };
 
-class AttentionImpl : public Block {
+class AttentionImpl : public Block, public AttendUser, public CostPart {
  public:
   explicit AttentionImpl(AttentionOptions options);
   /// What is given and not read is dropped with a warning, which `run` leaves to the stack.
@@ -82,16 +84,22 @@ class AttentionImpl : public Block {
 
   const AttentionOptions& options() const { return options_; }
   std::string cache_unsupported() const override;
-  /// Why a cache as Python's, of keys, values and perhaps a `hybrid_hidden`, is not all that is
-  /// needed of earlier tokens; empty: it is.
-  std::string given_cache_unsupported(bool has_hybrid_hidden) const;
+  std::string context_cache_unsupported() const override;
+  std::string given_cache_unsupported(const GivenState& given) const override;
+  void check_given(const GivenState& given, const Dimension& batch,
+                   const std::string& name) const override;
   /// Keys [b, kv_heads, c, d] that Python cached, rotated by the rows of `angles` that stand before
   /// its last `new_tokens`.
   at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
                          int64_t new_tokens) const;
-  /// Features of one token that a cache keeps, keys and values together.
-  int64_t cached_features() const;
-  Attend& attend_module() const { return *attend_; }
+  const char* cost_part() const override { return "attention"; }
+
+  // As what runs an Attend.
+  Attend& attend_module() const override { return *attend_; }
+  bool is_causal() const override { return options_.causal; }
+  std::string decoding_unsupported() const override { return cache_unsupported(); }
+  int64_t cached_features() const override;
+  AttendCall usual_call(int64_t tokens) const override;
 
  private:
   /// Queries, keys and values on their way through the steps of forward.

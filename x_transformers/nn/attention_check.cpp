@@ -119,4 +119,32 @@ void AttentionImpl::check_pairs(const AttentionInputs& inputs, int64_t queries,
                     {{"batch", batch}, {"heads", options_.heads}, {"queries", queries}, {"keys"}});
 }
 
+void AttentionImpl::check_given(const GivenState& given, const Dimension& batch,
+                                const std::string& name) const {
+  const auto& o = options_;
+  const auto first = name + ".cached_kv.0", second = name + ".cached_kv.1";
+  if (o.use_latent_kv) {
+    require_tensor(given.keys, first.c_str(), TensorKind::floating,
+                   {batch, {"tokens"}, {"dim_latent_kv", *o.dim_latent_kv}});
+    require(given.values.defined() || !o.latent_rope_subheads,
+            second + ": is needed beside the latents, for latent_rope_subheads");
+    require_tensor(given.values, second.c_str(), TensorKind::floating,
+                   {batch,
+                    {"latent_rope_subheads", o.latent_rope_subheads.value_or(0)},
+                    {"tokens", given.keys.size(1)},
+                    {"dim_head", o.dim_head}});
+    return;
+  }
+  require_tensor(given.keys, first.c_str(), TensorKind::floating,
+                 {batch, {"kv_heads", kv_heads_}, {"tokens"}, {"dim_head", o.dim_head}});
+  require(given.values.defined(), second + ": is needed beside the keys");
+  // Mixed or normed values have a head for each query head.
+  const bool has_all_heads = given.values.dim() == 4 && given.values.size(1) == o.heads;
+  require_tensor(given.values, second.c_str(), TensorKind::floating,
+                 {batch,
+                  {"kv_heads", has_all_heads ? o.heads : kv_heads_},
+                  {"tokens", given.keys.size(2)},
+                  {"value_dim_head", value_dim_head_}});
+}
+
 }  // namespace x_transformers

@@ -78,10 +78,10 @@ struct AttentionOptions : ScoreOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("dim", dim, "features of the sequence");
+    v.size("dim", dim, "features of the sequence");
     v("dim_head", dim_head, "features of each head's queries and keys");
     v("dim_context", dim_context, "features of the context; default: dim");
-    v("heads", heads, "attention heads", "arXiv:1706.03762");
+    v.size("heads", heads, "attention heads", "arXiv:1706.03762");
     v("causal", causal, "no key after its query");
     score_fields(v);
     v("attend_sdp_kwargs", sdp_kwargs, "which engines may run");

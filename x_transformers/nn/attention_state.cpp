@@ -17,6 +17,11 @@ void AttentionState::release(int64_t length) {
   for (auto* buffer : {&gates, &hybrid_inputs}) buffer->release(length);
 }
 
+void AttentionState::append_given(const GivenState& given) {
+  KeyValueCache::append_given(given);
+  hybrid_hidden = given.hidden;
+}
+
 void AttentionState::reserve(int64_t capacity) {
   KeyValueCache::reserve(capacity);
   for (auto* buffer : {&gates, &hybrid_inputs}) buffer->reserve(capacity);

@@ -13,6 +13,7 @@ class AttentionState : public KeyValueCache {
   void reorder(const at::Tensor& rows) override;
   void fix(const StaticPlace& place) override;
   void release(int64_t length) override;
+  void append_given(const GivenState& given) override;
   /// Room for `capacity` tokens at once, to be set before the first token.
   void reserve(int64_t capacity);
 

@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/cache.h"
 #include "x_transformers/core/inputs.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -97,10 +98,18 @@ class Block : public torch::nn::Module {
   virtual BranchOutput run(const BranchInputs& inputs) = 0;
   /// Why the block cannot be run token by token; empty: it can.
   virtual std::string cache_unsupported() const { return {}; }
+  /// The same where its keys are those of a context, which come whole with the first token.
+  virtual std::string context_cache_unsupported() const { return cache_unsupported(); }
+  /// Why what a caller gives is not all that the block needs of earlier tokens; empty: it is.
+  virtual std::string given_cache_unsupported(const GivenState&) const {
+    return cache_unsupported();
+  }
+  /// Throws InputError, with `name`, unless what a caller gives has the shapes of the block's
+  /// state.
+  virtual void check_given(const GivenState&, const Dimension& /*batch*/,
+                           const std::string& /*name*/) const {}
   /// What the block keeps of earlier tokens, empty as yet; null: it needs none of them.
   virtual std::unique_ptr<BlockState> make_state(const StateOptions&) const { return nullptr; }
-  /// The block inside all that is wrapped around it.
-  virtual Block& innermost() { return *this; }
 };
 
 }  // namespace x_transformers

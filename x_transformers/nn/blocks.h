@@ -20,7 +20,16 @@ class WrappedBlock : public Block {
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
     return fn_->make_state(options);
   }
-  Block& innermost() override { return fn_->innermost(); }
+  std::string context_cache_unsupported() const override {
+    return fn_->context_cache_unsupported();
+  }
+  std::string given_cache_unsupported(const GivenState& given) const override {
+    return fn_->given_cache_unsupported(given);
+  }
+  void check_given(const GivenState& given, const Dimension& batch,
+                   const std::string& name) const override {
+    fn_->check_given(given, batch, name);
+  }
 
  protected:
   std::shared_ptr<Block> fn_;
@@ -66,6 +75,10 @@ class ShiftTokens : public WrappedBlock {
   BranchOutput run(const BranchInputs& inputs) override;
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
     return std::make_unique<ShiftState>(fn_->make_state(options));
+  }
+  std::string given_cache_unsupported(const GivenState&) const override {
+    return "shift_tokens puts features of earlier tokens into later ones, which keys and values "
+           "do not tell";
   }
 
  private:

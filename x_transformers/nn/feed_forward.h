@@ -5,6 +5,7 @@
 
 #include <memory>
 
+#include "x_transformers/core/cost_part.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/feed_forward_options.h"
@@ -14,7 +15,7 @@ namespace x_transformers {
 
 /// dim -> dim * mult -> dim_out with an activation, gated or not, between: [b, n, dim] -> [b, n,
 /// dim_out].
-class FeedForwardImpl : public Block {
+class FeedForwardImpl : public Block, public CostPart {
  public:
   explicit FeedForwardImpl(FeedForwardOptions options);
   /// `deep_embed` [b, n, dim_out] multiplies the output; undefined: none.
@@ -25,6 +26,7 @@ class FeedForwardImpl : public Block {
     return output;
   }
   std::string cache_unsupported() const override;
+  const char* cost_part() const override { return "feed-forward"; }
   const FeedForwardOptions& options() const { return options_; }
 
  private:

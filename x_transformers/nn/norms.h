@@ -9,15 +9,17 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/core/cost_part.h"
 #include "x_transformers/nn/norm_options.h"
 
 namespace x_transformers {
 
 /// A normalisation of the last dimension, [..., dim] -> [..., dim].
-class Norm : public torch::nn::Module {
+class Norm : public torch::nn::Module, public CostPart {
  public:
   /// `condition` [b, 1 or n, dim_condition] is for the adaptive norms; the others ignore it.
   virtual at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) = 0;
+  const char* cost_part() const override { return "norms"; }
 };
 
 /// Layer normalisation without bias (arXiv:1607.06450).

@@ -6,7 +6,6 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
-#include "x_transformers/interchange/models/autoregressive.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/runs/checkpoint.h"
@@ -28,13 +27,13 @@ std::shared_ptr<Model> build_trainable_model(const Json& config, const std::stri
     const auto net = model->token_model();
     require(net != nullptr, at("type"), "is registered as a net, but offers no token_model");
     net->require_next_token_logits();
-    return wrap_autoregressive(model);
+    return wrap_net(model);
   });
 }
 
 std::string trainable_model_spelling(const std::string& model) {
   auto config = Json::parse(model);
-  if (is_net(config)) config = {{"type", "AutoregressiveWrapper"}, {"net", config}};
+  if (is_net(config)) config = wrapped_net(config);
   return spell_out(config).dump();
 }
 

@@ -15,7 +15,7 @@
 namespace x_transformers {
 
 /// The model of a run file, as it is trained: a net over tokens, such as a TransformerWrapper,
-/// comes within an AutoregressiveWrapper. InputError as of build_model.
+/// comes within a wrapper (wrap_net). InputError as of build_model.
 std::shared_ptr<Model> build_trainable_model(const nlohmann::json& config,
                                              const std::string& where);
 

@@ -1,4 +1,5 @@
-#include "x_transformers/interchange/models/autoregressive.h"
+// AutoregressiveWrapper in the interchange.
+#include "x_transformers/wrappers/autoregressive.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -128,17 +129,16 @@ class AutoregressiveModel : public HolderModel<AutoregressiveWrapper> {
 
 }  // namespace
 
-std::shared_ptr<Model> wrap_autoregressive(std::shared_ptr<Model> net,
-                                           const AutoregressiveWrapperOptions& options) {
-  return std::make_shared<AutoregressiveModel>(std::move(net), options);
-}
-
 void register_autoregressive(ModelTypes& types) {
   types["AutoregressiveWrapper"] = model_type<AutoregressiveArguments>(
       [](const AutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
         const auto net = build_net(config, "net", place);
-        return within(place.where, [&] { return wrap_autoregressive(net, options); });
+        return within(place.where,
+                      [&] { return std::make_shared<AutoregressiveModel>(net, options); });
       });
+  types["AutoregressiveWrapper"].wrap_net = [](std::shared_ptr<Model> net) {
+    return std::make_shared<AutoregressiveModel>(std::move(net), AutoregressiveWrapperOptions{});
+  };
 }
 
 }  // namespace x_transformers

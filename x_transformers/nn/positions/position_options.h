@@ -23,7 +23,7 @@ struct RelativePositionBiasOptions {
     v("causal", causal, "all buckets are for keys before the query", "arXiv:1910.10683");
     v("num_buckets", num_buckets, "buckets of distances");
     v("max_distance", max_distance, "distance from which all share a bucket");
-    v("heads", heads, "attention heads");
+    v.size("heads", heads, "attention heads");
   }
 };
 

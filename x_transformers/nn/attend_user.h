@@ -1,0 +1,34 @@
+// What runs an Attend, as reports of engines and caches see it.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+
+#include "x_transformers/nn/attend.h"
+
+namespace x_transformers {
+
+/// What an Attend gives to its engine.
+struct AttendCall {
+  at::Tensor q, k, v;
+  ScoreProgram program;
+  bool keep_maps = false;
+};
+
+/// A module that runs an Attend.
+class AttendUser {
+ public:
+  virtual ~AttendUser() = default;
+  virtual Attend& attend_module() const = 0;
+  virtual bool is_causal() const = 0;
+  /// Why it cannot be decoded with a cache; empty: it can.
+  virtual std::string decoding_unsupported() const = 0;
+  /// Features of one token that a cache keeps, keys and values together.
+  virtual int64_t cached_features() const = 0;
+  /// A call with one sequence of `tokens` tokens.
+  virtual AttendCall usual_call(int64_t tokens) const = 0;
+};
+
+}  // namespace x_transformers
