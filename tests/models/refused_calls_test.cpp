@@ -159,8 +159,8 @@ INSTANTIATE_TEST_SUITE_P(
              }},
         Call{"polar_pos_emb: expected angles [1 or batch = 2, positions = 4 or more", [](O&) {},
              [](I& i) {
-               i.layers.polar_angles = at::zeros({1, 1, 3, 8});
-               i.layers.polar_key_bias = at::zeros({2, 1, 8});
+               i.layers.polar_pos_emb.angles = at::zeros({1, 1, 3, 8});
+               i.layers.polar_pos_emb.key_bias = at::zeros({2, 1, 8});
              }},
         Call{"sum_embeds: expected floats broadcast to [batch = 2, seq = 4, emb_dim = 16]",
              [](O&) {},

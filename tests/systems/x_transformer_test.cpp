@@ -60,7 +60,7 @@ TEST(XTransformer, AMaskedSourceTokenDoesNotMatter) {
   auto mask = at::ones({2, 5}, at::kBool);
   mask.select(1, 4).fill_(false);
   const auto loss = [&](const at::Tensor& source, const at::Tensor& given) {
-    return model->forward(source, tgt, given).loss.item<double>();
+    return model->forward(source, tgt, {.mask = given}).loss.item<double>();
   };
   EXPECT_NEAR(loss(src, mask), loss(changed, mask), 1e-6);
   EXPECT_GT(std::abs(loss(src, {}) - loss(changed, {})), 1e-6);

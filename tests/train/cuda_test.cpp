@@ -13,6 +13,7 @@
 #include "x_transformers/core/graph.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/models/transformer_session.h"
+#include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/train/graph_step.h"
 #include "x_transformers/wrappers/autoregressive.h"

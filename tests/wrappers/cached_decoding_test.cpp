@@ -6,6 +6,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/models/transformer_session.h"
+#include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
 namespace x_transformers::cached_decoding_test {
@@ -160,7 +161,7 @@ std::vector<at::Tensor> decode(const TransformerWrapper& model, const at::Tensor
     const auto exists = at::arange(3) >= at::tensor({0, 2, 1}).unsqueeze(1);
     options.inputs.mem_masks = {exists, exists};
   }
-  TransformerSession session(model, options);
+  TransformerSession session(model.ptr(), options);
   std::vector<at::Tensor> logits;
   int64_t begin = 0;
   for (const auto chunk : chunks) {
@@ -242,7 +243,7 @@ TEST(CachedDecoding, ReorderMovesWhatIsKeptBesides) {
     for (const bool cache_kv : {true, false}) {
       SessionOptions options;
       options.cache_kv = cache_kv;
-      TransformerSession session(model, options);
+      TransformerSession session(model.ptr(), options);
       session.append(tokens);
       session.reorder(at::tensor({2, 0, 2, 1}));
       results.push_back(session.append(next));
@@ -291,7 +292,7 @@ TEST(CachedDecoding, RaggedRowsEqualRowsAlone) {
     // The first chunk is padding alone for the last row.
     const auto together = decode(model, tokens, {3, kPrompt - 3, 1}, true, true);
     for (int64_t row = 0; row < kBatch; ++row) {
-      TransformerSession alone(model, {});
+      TransformerSession alone(model.ptr(), {});
       const auto own = tokens.narrow(0, row, 1);
       for (int64_t step = 0; step < 2; ++step) {
         const auto begin = step == 0 ? 2 * row : kPrompt, end = kPrompt + step;
@@ -326,7 +327,7 @@ TEST(CachedDecoding, ReorderContinuesTheChosenRows) {
     options.cache_kv = cache_kv;
     at::manual_seed(1);
     options.inputs.layers.context = at::randn({kBatch, 4, 16});
-    TransformerSession session(model, options);
+    TransformerSession session(model.ptr(), options);
     session.append(tokens);
     session.reorder(rows);
     results.push_back(session.append(next));
@@ -346,7 +347,7 @@ TEST(CachedDecoding, PrependedEmbeddingsWithMask) {
     at::manual_seed(1);
     options.inputs.prepend_embeds = at::randn({kBatch, 3, 16});
     options.inputs.prepend_mask = at::arange(3) < at::tensor({3, 1, 2}).unsqueeze(1);
-    TransformerSession session(model, options);
+    TransformerSession session(model.ptr(), options);
     session.append(tokens.narrow(1, 0, 3));
     results.push_back(session.append(tokens.narrow(1, 3, 1)));
   }

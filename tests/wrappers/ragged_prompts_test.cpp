@@ -14,6 +14,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/models/length_session.h"
 #include "x_transformers/models/step_inputs.h"
+#include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
 namespace x_transformers::ragged_prompts_test {
@@ -95,7 +96,7 @@ std::unique_ptr<DecodingSession> session_of(const TransformerWrapper& net, Sessi
                                             Caches caches) {
   options.cache_kv = caches != Caches::none;
   options.static_caches = caches == Caches::fixed;
-  return make_session(net, options);
+  return make_session(net.ptr(), options);
 }
 
 /// Only what stands for the row's own tokens, in one row.
@@ -256,7 +257,7 @@ TEST(RaggedPrompts, PaddingIsNotSeenBeyondMaxSeqLen) {
   const auto tokens = at::randint(23, {2, 12}, at::kLong);
   SessionOptions options;
   options.seq_start_pos = at::tensor({0, 4}, at::kLong);
-  const auto together = make_session(net, options), alone = make_session(net, {});
+  const auto together = make_session(net.ptr(), options), alone = make_session(net.ptr(), {});
   for (int64_t begin = 0; begin < 12; begin += begin == 0 ? 6 : 1) {
     const auto end = begin == 0 ? 6 : begin + 1, own = std::max<int64_t>(begin, 4);
     const auto logits = together->append(tokens.narrow(1, begin, end - begin));

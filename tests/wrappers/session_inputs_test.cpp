@@ -195,7 +195,7 @@ class SessionInputs : public testing::TestWithParam<Case> {
     SessionOptions options;
     options.inputs = given;
     options.cache_kv = cache_kv;
-    return TransformerSession(net_, options);
+    return TransformerSession(net_.ptr(), options);
   }
 
   TransformerWrapper net_ = make_net(GetParam());
@@ -286,7 +286,7 @@ TEST(SessionWindow, InputsMoveWithItBeyondMaxSeqLen) {
     (of_keys ? given.layers.self_attn_kv_mask : given.mask) = ~hidden;
     SessionOptions options;
     options.inputs = given;
-    TransformerSession session(net, options);
+    TransformerSession session(net.ptr(), options);
     at::Tensor logits;
     int64_t begin = 0;
     for (const int64_t count : {4, 14, 1}) {

@@ -40,7 +40,7 @@ std::unique_ptr<TransformerSession> make_session(const TransformerWrapper& net,
                                                  bool cached = true) {
   options.static_caches = fixed;
   options.cache_kv = cached;
-  return std::make_unique<TransformerSession>(net, options);
+  return std::make_unique<TransformerSession>(net.ptr(), options);
 }
 
 void expect_equal(const at::Tensor& given, const at::Tensor& expected, const std::string& where) {

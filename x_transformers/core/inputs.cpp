@@ -13,9 +13,9 @@ namespace {
 /// As messages name it.
 const char* axis_name(Axis axis) {
   constexpr std::array<const char*, kAxes> kNames = {
-      "batch",     "seq",         "keys",          "context",  "seq",     "memory",
-      "prepended", "keys",        "heads",         "depth",    "one",     "dim",
-      "dim",       "dim_context", "dim_condition", "dim_head", "emb_dim", "size"};
+      "batch",  "seq",         "seq",           "keys",     "context", "seq",
+      "memory", "prepended",   "keys",          "heads",    "depth",   "dim",
+      "dim",    "dim_context", "dim_condition", "dim_head", "emb_dim", "size"};
   return kNames[static_cast<size_t>(axis)];
 }
 
@@ -74,8 +74,9 @@ const char* reason(Readers readers) {
 
 int64_t find_axis(const at::Tensor& t, const InputField& field, Axis axis) {
   const auto& axes = field.axes;
-  const auto rank = static_cast<int64_t>(axes.size());
-  for (int64_t i = 0; i < rank; ++i) {
+  const auto known = static_cast<int64_t>(axes.size());
+  const auto rank = field.has_more_axes ? std::max(known, t.dim()) : known;
+  for (int64_t i = 0; i < known; ++i) {
     const auto& found = axes[static_cast<size_t>(i)];
     if (found.axis != axis) continue;
     const bool is_there = found.is_optional ? t.dim() == rank : t.dim() >= rank - i;
@@ -85,8 +86,11 @@ int64_t find_axis(const at::Tensor& t, const InputField& field, Axis axis) {
 }
 
 bool has_entry_for_each_token(const at::Tensor& t, const InputField& field) {
-  const auto dim = find_axis(t, field, Axis::tokens);
-  return dim != 0 && t.size(dim) > 1;
+  const auto has_several = [&](Axis axis) {
+    const auto dim = find_axis(t, field, axis);
+    return dim != 0 && t.size(dim) > 1;
+  };
+  return has_several(Axis::tokens) || has_several(Axis::outputs);
 }
 
 bool has_batch(const at::Tensor& t, const InputField& field) {

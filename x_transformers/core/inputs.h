@@ -9,9 +9,11 @@
 //        .axes = {Axis::batch, optional(Axis::tokens), Axis::dim_condition},
 //        .beside_cache = BesideCache::cut});
 //     // The name in a file belongs to what this is made of.
-//     v.made("deep_embeds_and_ids", self.deep_embeds, {...});
+//     v.made("rotary_pos_emb", self.rotary, {...});
 //     // What is no tensor: a flag, a number, a list of numbers.
 //     v.value("detach_additional_kv", self.detach_additional_kv);
+//     // An inputs struct within, less the fields that the owner sets.
+//     v.nested(self.layers, {"mask"});
 //   }
 //
 // An input is a tensor, or a list, a pair or a map of tensors, or a struct whose `tensors(self,
@@ -29,6 +31,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -40,6 +43,7 @@ namespace x_transformers {
 enum class Axis : uint8_t {
   batch,
   tokens,     ///< of the call; with a cache the new tokens
+  outputs,    ///< tokens and the embeddings prepended to them: what has logits
   keys,       ///< of self-attention: tokens, cached ones too, and memories
   context,    ///< tokens of the context
   kv_tokens,  ///< tokens that keys and values are made of
@@ -48,7 +52,6 @@ enum class Axis : uint8_t {
   added_keys,
   heads,
   depth,
-  one,  ///< a dimension of size one
   dim,
   dim_kv,  ///< what keys and values are made of
   dim_context,
@@ -112,6 +115,7 @@ enum class BesideCache : uint8_t {
   first,  ///< enters with the first call: the cache holds it afterwards
   cut,    ///< an entry for each token: a call takes those of its own
   grown,  ///< a mask of what exists: what was generated since does
+  held,   ///< such a mask, which a cache holds after the first call
   whole,  ///< relates tokens to each other: decoding runs whole sequences
 };
 
@@ -151,6 +155,10 @@ struct InputField {
   bool is_silent = false;     ///< models hand it on to any stack: unread, it is dropped unsaid
   bool is_per_layer = false;  ///< a list with one for each of the first of `read_by`
   bool is_stacked = false;  ///< such a list is one tensor in files, layers first, or for one layer
+  bool is_looked_up = false;   ///< in files a table and ids [batch, seq] of its rows
+  bool has_more_axes = false;  ///< further dimensions may follow
+  /// Why prompts of different lengths cannot be padded at the left beside it; null: they can.
+  const char* beside_padding = nullptr;
 };
 
 namespace detail {
@@ -201,8 +209,9 @@ void each_tensor(T* const& t, F& f) {
   if (t) each_tensor(*t, f);
 }
 
-/// Visitor that hands each tensor that is given to f(name, tensor, field).
-template <class F>
+/// Visitor that hands each tensor that is given to f(name, tensor, field); `goes_within`: also
+/// those of inputs structs within.
+template <class F, bool goes_within = false>
 struct TensorVisitor {
   F& f;
 
@@ -216,9 +225,45 @@ struct TensorVisitor {
     (*this)(name, member, field);
   }
   template <class T>
-  void value(const char*, T&) {}
+  void value(const char*, T&, const InputField& = {}) {}
   template <class T>
-  void nested(T&, std::initializer_list<const char*>) {}
+  void nested(T& inner, std::initializer_list<const char*>) {
+    if constexpr (goes_within) std::remove_const_t<T>::fields(inner, *this);
+  }
+};
+
+/// Visitor that asks `is_wanted(name, field)` of each input that is given, values among them, and
+/// those of inputs structs within.
+template <class F>
+struct GivenVisitor {
+  F& is_wanted;
+  bool found = false;
+
+  template <class T>
+  void operator()(const char* name, T& member, const InputField& field) {
+    bool is_given = false;
+    auto note = [&](const at::Tensor&) { is_given = true; };
+    each_tensor(member, note);
+    found = found || (is_given && is_wanted(name, field));
+  }
+  template <class T>
+  void made(const char* name, T& member, const InputField& field) {
+    (*this)(name, member, field);
+  }
+  template <class T>
+  void value(const char*, T&, const InputField& = {}) {}
+  template <class T>
+  void value(const char* name, std::optional<T>& member, const InputField& field = {}) {
+    found = found || (member.has_value() && is_wanted(name, field));
+  }
+  template <class T>
+  void value(const char* name, const std::optional<T>& member, const InputField& field = {}) {
+    found = found || (member.has_value() && is_wanted(name, field));
+  }
+  template <class T>
+  void nested(T& inner, std::initializer_list<const char*>) {
+    std::remove_const_t<T>::fields(inner, *this);
+  }
 };
 
 }  // namespace detail
@@ -229,6 +274,20 @@ template <class Inputs, class F>
 void each_input(Inputs& inputs, F f) {
   detail::TensorVisitor<F> visitor{f};
   Inputs::fields(inputs, visitor);
+}
+/// The same with those of inputs structs within.
+template <class Inputs, class F>
+void each_input_within(Inputs& inputs, F f) {
+  detail::TensorVisitor<F, /*goes_within=*/true> visitor{f};
+  Inputs::fields(inputs, visitor);
+}
+
+/// Whether something is given, be it a tensor or a value, of which is_wanted(name, field) is true.
+template <class Inputs, class F>
+bool any_given(const Inputs& inputs, F is_wanted) {
+  detail::GivenVisitor<F> visitor{is_wanted};
+  Inputs::fields(inputs, visitor);
+  return visitor.found;
 }
 
 /// How many entries there are along each axis, where that is known.
@@ -270,11 +329,12 @@ int64_t count_batch_entries(const Inputs& inputs) {
   return count;
 }
 
-/// Makes batch entry r of everything that has one for each of `batch` what was entry rows[r].
+/// Makes batch entry r of everything that has one for each of `batch` what was entry rows[r], also
+/// in inputs structs within.
 template <class Inputs>
 void reorder_batch(Inputs& inputs, const at::Tensor& rows, int64_t batch) {
   if (batch == 1) return;  // one stands for all, as many as there will be
-  each_input(inputs, [&](const char*, at::Tensor& t, const InputField& field) {
+  each_input_within(inputs, [&](const char*, at::Tensor& t, const InputField& field) {
     if (has_batch(t, field) && t.size(0) == batch) t = t.index_select(0, rows);
   });
 }
@@ -297,18 +357,19 @@ namespace detail {
 void warn_of_unread(const char* name, Readers readers);
 void warn_of_too_many(const char* name, Readers readers, size_t given, size_t read);
 
-/// Visitor that drops what enters with the first call.
+/// Visitor that drops what a cache holds after the first call.
 struct CachedDropper {
   template <class T>
   void operator()(const char*, T& member, const InputField& field) {
-    if (field.beside_cache == BesideCache::first) member = T();
+    const auto kind = field.beside_cache;
+    if (kind == BesideCache::first || kind == BesideCache::held) member = T();
   }
   template <class T>
   void made(const char* name, T& member, const InputField& field) {
     (*this)(name, member, field);
   }
   template <class T>
-  void value(const char*, T&) {}
+  void value(const char*, T&, const InputField& = {}) {}
   template <class T>
   void nested(T&, std::initializer_list<const char*>) {}
 };
@@ -332,7 +393,7 @@ struct UnreadDropper {
     (*this)(name, member, field);
   }
   template <class T>
-  void value(const char*, T&) {}
+  void value(const char*, T&, const InputField& = {}) {}
   template <class T>
   void nested(T&, std::initializer_list<const char*>) {}
 
@@ -363,7 +424,7 @@ struct UnreadDropper {
 
 }  // namespace detail
 
-/// Drops what entered with the first call, in a later one: the cache holds it.
+/// Drops what entered with the first call, in a later one, where the cache holds it.
 template <class Inputs>
 void drop_cached(Inputs& inputs) {
   detail::CachedDropper dropper;

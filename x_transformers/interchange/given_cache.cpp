@@ -12,7 +12,6 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
-#include "x_transformers/interchange/take_inputs.h"
 
 namespace x_transformers {
 namespace {
@@ -128,7 +127,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   if (!arguments.has("cache")) return std::nullopt;
   require(x.defined() && x.dim() >= 2, "cache: needs x [batch, seq, ...]");
 
-  const auto order = arguments.integers("layers_execute_order");
+  const auto& order = use.inputs.layers_execute_order;
   auto cache = layers.make_cache(0, order);
   const auto attentions = layers.attentions(order);
   const auto cached = take_stack(arguments, attentions.size());
@@ -145,14 +144,13 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
   CachedPlaces places;
   places.new_tokens = added;
-  places.rotary = take_rotary(arguments, "rotary_pos_emb");
-  if (const auto [angles, key_bias] = take_polar(arguments, "polar_pos_emb"); angles.defined())
-    places.polar = angles + key_bias;
+  places.rotary = use.inputs.rotary_pos_emb;
+  if (use.inputs.polar_pos_emb.defined()) places.polar = use.inputs.polar_pos_emb.of_keys();
   const auto offset = use.taker == CacheTaker::stack ? given_offset.value_or(length)
                                                      : (leaves_out_cached ? length : 0);
   const auto counted = std::max(before + offset, count);
   cache.xpos_center = static_cast<double>(counted / 2 - (counted - count));
-  const auto pos = arguments.tensor("pos");
+  const auto& pos = use.pos;
   if (pos.defined() && !pos.is_floating_point() && pos.dim() > 0 && pos.size(-1) >= count) {
     places.pos = pos.narrow(-1, pos.size(-1) - count, length);
     cache.xpos_center = std::floor((pos.max().item<double>() + 1) / 2);
@@ -189,7 +187,8 @@ std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl
 void NewTokens::cut(at::Tensor& t, int64_t dim, const char* name) const {
   if (!t.defined() || t.dim() < -dim) return;
   const auto given = t.size(dim);
-  require(given == 1 || given == count || given == all || given == all - prefix,
+  require(given == 1 || given == count || given == all || given == all - prefix ||
+              given == all - prefix + prepended,
           fmt::format("{}: has entries for {} tokens, but x and the cache have {}, of which {} are "
                       "new",
                       name, given, all - prefix, count));

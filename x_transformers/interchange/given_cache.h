@@ -20,6 +20,8 @@ enum class CacheTaker { stack, wrapper };
 /// For whom a cache is taken.
 struct CacheUse {
   CacheTaker taker;
+  const AttentionLayersInputs& inputs;  ///< what else the stack is given
+  const at::Tensor& pos;
   int64_t prefix = 0;  ///< cached tokens before those of x: memory tokens, prepended embeddings
   bool leaves_out_cached = false;  ///< input_not_include_cache, unless the arguments say otherwise
 };
@@ -41,18 +43,20 @@ std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl
 struct NewTokens {
   int64_t count;  ///< new tokens, the last ones
   int64_t all;    ///< they and all that is cached
-  int64_t
-      prefix;  ///< of those, what stands before the tokens (memory tokens, prepended embeddings)
+  /// Of those, what stands before the tokens (memory tokens, prepended embeddings).
+  int64_t prefix;
+  int64_t prepended = 0;  ///< of these, the embeddings, which have outputs
 
   /// Keeps the last `count` entries along `dim`, counted from the end. Throws InputError, with
   /// `name`, unless there is one entry, or one for each new token, each token, or each of all.
   void cut(at::Tensor& t, int64_t dim, const char* name) const;
-  /// The same for all inputs that have an entry for each token.
+  /// The same for all inputs that have an entry for each token, also those of structs within.
   template <class Inputs>
   void cut(Inputs& inputs) const {
-    each_input(inputs, [&](const char* name, at::Tensor& t, const InputField& field) {
-      const auto dim = find_axis(t, field, Axis::tokens);
-      if (field.beside_cache == BesideCache::cut && dim != 0) cut(t, dim, name);
+    each_input_within(inputs, [&](const char* name, at::Tensor& t, const InputField& field) {
+      if (field.beside_cache != BesideCache::cut) return;
+      if (const auto dim = find_axis(t, field, Axis::tokens); dim != 0) cut(t, dim, name);
+      if (const auto dim = find_axis(t, field, Axis::outputs); dim != 0) cut(t, dim, name);
     });
   }
 };

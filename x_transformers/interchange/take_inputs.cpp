@@ -5,8 +5,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <tuple>
-
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/interchange/given_cache.h"
@@ -61,35 +59,22 @@ std::vector<at::Tensor> take_stacked(Arguments& arguments, const std::string& na
   return given.unbind(0);
 }
 
-std::pair<at::Tensor, at::Tensor> take_polar(Arguments& arguments, const std::string& name) {
+PolarAngles take_polar(Arguments& arguments, const std::string& name) {
   auto [angles, key_bias] = arguments.tensor_pair(name);
   if (angles.defined() && angles.dim() == 3) angles = angles.unsqueeze(1);
   return {angles, key_bias};
 }
 
-namespace {
-
-/// The rows of factors that the ids of the last `count` tokens name.
-at::Tensor take_deep_embeds(Arguments& arguments, int64_t count) {
-  const auto [factors, all_ids] = arguments.tensor_pair("deep_embeds_and_ids");
-  if (!factors.defined()) return {};
-  require_kind(all_ids, "deep_embeds_and_ids", TensorKind::integer);
-  require(all_ids.dim() == 2 && all_ids.size(1) >= count,
-          fmt::format("deep_embeds_and_ids: expected ids [batch, seq = {}]", count));
-  const auto ids = all_ids.narrow(1, all_ids.size(1) - count, count);
+at::Tensor take_looked_up(Arguments& arguments, const std::string& name) {
+  const auto [table, ids] = arguments.tensor_pair(name);
+  if (!table.defined()) return {};
+  require_tensor(ids, name.c_str(), TensorKind::integer, {{"batch"}, {"seq"}});
   if (arguments.source() == ArgumentSource::outside)
-    require_in_range(ids, "deep_embeds_and_ids", {factors.size(0), "the number of factors"});
-  return factors.index({ids});
+    require_in_range(ids, name, {table.size(0), "the number of rows of its table"});
+  return table.index({ids});
 }
 
-/// What stands in front of the tokens in a cache from outside.
-int64_t cached_prefix(const TransformerWrapperOptions& options, const at::Tensor& prepend_embeds) {
-  require_tensor(
-      prepend_embeds, "prepend_embeds", TensorKind::floating,
-      {{"batch"}, {"prepended"}, {"emb_dim", options.emb_dim.value_or(options.attn_layers.dim)}});
-  const auto prepended = prepend_embeds.defined() ? prepend_embeds.size(1) : 0;
-  return options.num_memory_tokens.value_or(0) + prepended;
-}
+namespace {
 
 /// Embeddings that are cached are not prepended again; which of them exist goes into the mask of
 /// all keys.
@@ -112,13 +97,13 @@ void drop_prepended(TransformerInputs& inputs, const NewTokens& tokens) {
 
 void use_cache(TransformerCache& cache, LayersCache layers, int64_t prefix,
                TransformerInputs& inputs) {
-  const NewTokens tokens = {inputs.x.size(1), layers.length + inputs.x.size(1), prefix};
+  const auto prepended = inputs.prepend_embeds.defined() ? inputs.prepend_embeds.size(1) : 0;
+  const NewTokens tokens = {inputs.x.size(1), layers.length + inputs.x.size(1), prefix, prepended};
   cache.layers = std::move(layers);
   cache.prefix = prefix;
   inputs.cache = &cache;
   drop_prepended(inputs, tokens);
   tokens.cut(inputs);
-  tokens.cut(inputs.layers);
 }
 
 }  // namespace
@@ -133,39 +118,33 @@ AttentionCall::AttentionCall(Arguments& arguments, const AttentionImpl& attentio
             "kwargs.rel_pos: expected AlibiPositionalBias, RelativePositionBias or "
             "DynamicPositionBias");
   }
-  rotary_.angles = take_rotary(arguments, "rotary_pos_emb");
-  rotary_.context_angles = take_rotary(arguments, "context_rotary_pos_emb");
+  rotary_.angles = inputs.rotary_pos_emb;
+  rotary_.context_angles = inputs.context_rotary_pos_emb;
   if (rotary_.angles.defined()) inputs.rotary = &rotary_;
-  if (const auto [angles, key_bias] = take_polar(arguments, "polar_pos_emb"); angles.defined()) {
+  if (const auto& polar = inputs.polar_pos_emb; polar.defined()) {
     const auto& o = attention.options();
-    require_broadcast(key_bias, "polar_pos_emb", TensorKind::floating,
+    require_broadcast(polar.key_bias, "polar_pos_emb", TensorKind::floating,
                       {{"heads", o.heads}, {"one", 1}, {"dim_head", o.dim_head}});
-    polar_ = PolarInputs{angles, angles + key_bias};
-    inputs.polar = &*polar_;
+    polar_ = {polar.angles, polar.of_keys()};
+    inputs.polar = &polar_;
   }
+  if (inputs.flash_pack_seq_kwargs) inputs.packed = &*inputs.flash_pack_seq_kwargs;
   require(inputs.x.dim() >= 3, "x: expected [batch, seq, dim]");
   cached = take_cached_kv(arguments, attention, inputs.x.size(-3));
-  if (!cached.empty()) {
-    auto keys = cached[0];
-    if (inputs.rotary && !attention.options().use_latent_kv) {
-      keys = attention.rotate_keys(keys, rotary_.angles, inputs.x.size(-2));
-    }
-    cache_.append(keys, cached.size() > 1 ? cached[1] : at::Tensor());
-    inputs.cache = &cache_;
-  }
-  packed_ = take_packed(arguments, "flash_pack_seq_kwargs");
-  if (packed_) inputs.packed = &*packed_;
+  if (cached.empty()) return;
+  auto keys = cached[0];
+  if (inputs.rotary && !attention.options().use_latent_kv)
+    keys = attention.rotate_keys(keys, rotary_.angles, inputs.x.size(-2));
+  cache_.append(keys, cached.size() > 1 ? cached[1] : at::Tensor());
+  inputs.cache = &cache_;
 }
 
 StackCall::StackCall(Arguments& arguments, const AttentionLayersImpl& layers) {
-  auto x = arguments.required_tensor("x");
-  cache_ = take_cache(arguments, layers, x, {CacheTaker::stack, 0});
+  inputs.x = arguments.required_tensor("x");
   take_inputs(arguments, inputs);
-  std::tie(inputs.polar_angles, inputs.polar_key_bias) = take_polar(arguments, "polar_pos_emb");
-  inputs.deep_embeds = take_deep_embeds(arguments, x.size(1));
-  inputs.x = x;
+  cache_ = take_cache(arguments, layers, inputs.x, {CacheTaker::stack, inputs, inputs.pos});
   if (!cache_) return;
-  NewTokens{x.size(1), cache_->length + x.size(1), 0}.cut(inputs);
+  NewTokens{inputs.x.size(1), cache_->length + inputs.x.size(1), 0}.cut(inputs);
   inputs.cache = &*cache_;
 }
 
@@ -177,11 +156,11 @@ at::Tensor as_tokens(const at::Tensor& given, const std::string& name, const Arg
 
 TransformerCall::TransformerCall(Arguments& arguments, TransformerWrapperImpl& net) {
   auto x = as_tokens(arguments.tensor("x"), "x", arguments, net);
-  const auto prefix = cached_prefix(net.options(), arguments.tensor("prepend_embeds"));
-  auto given_cache =
-      take_cache(arguments, *net.attn_layers(), x,
-                 {CacheTaker::wrapper, prefix, net.options().input_not_include_cache});
   inputs = take_transformer_inputs(arguments);
+  const auto prefix = net.entries_before_tokens(inputs);
+  auto given_cache = take_cache(arguments, *net.attn_layers(), x,
+                                {CacheTaker::wrapper, inputs.layers, inputs.pos, prefix,
+                                 net.options().input_not_include_cache});
   inputs.x = x;
   if (arguments.source() == ArgumentSource::outside) {
     require_in_range(x, "x", token_range(net));
@@ -193,8 +172,6 @@ TransformerCall::TransformerCall(Arguments& arguments, TransformerWrapperImpl& n
 TransformerInputs take_transformer_inputs(Arguments& arguments) {
   TransformerInputs inputs;
   take_inputs(arguments, inputs);
-  std::tie(inputs.layers.polar_angles, inputs.layers.polar_key_bias) =
-      take_polar(arguments, "polar_pos_emb");
   return inputs;
 }
 

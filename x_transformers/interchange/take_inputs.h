@@ -29,7 +29,9 @@ at::Tensor as_tokens(const at::Tensor& given, const std::string& name, const Arg
 /// one.
 RotaryAngles take_rotary(Arguments& arguments, const std::string& name);
 /// Polar angles [b, 1 or h, n, d] NAME.0, of [b, n, d] too, and what keys add, NAME.1.
-std::pair<at::Tensor, at::Tensor> take_polar(Arguments& arguments, const std::string& name);
+PolarAngles take_polar(Arguments& arguments, const std::string& name);
+/// The rows of a table NAME.0 that the ids [batch, seq] NAME.1 name.
+at::Tensor take_looked_up(Arguments& arguments, const std::string& name);
 /// A tensor [b, n, d] for one layer, or [layers, b, n, d].
 std::vector<at::Tensor> take_stacked(Arguments& arguments, const std::string& name);
 /// flash_pack_seq_kwargs: what flash_attn's function takes, as tensors and as a JSON object.
@@ -48,11 +50,14 @@ class InputTaker {
   }
   template <class T>
   void made(const char*, T&, const InputField&) {}
-  void value(const char* name, bool& member) { member = arguments_.flag(name, member); }
-  void value(const char* name, std::optional<int64_t>& member) {
+  void value(const char* name, bool& member, const InputField& = {}) {
+    member = arguments_.flag(name, member);
+  }
+  void value(const char* name, std::optional<int64_t>& member, const InputField& = {}) {
     member = arguments_.integer(name);
   }
-  void value(const char* name, std::optional<std::vector<int64_t>>& member) {
+  void value(const char* name, std::optional<std::vector<int64_t>>& member,
+             const InputField& = {}) {
     member = arguments_.integers(name);
   }
   template <class Inputs>
@@ -67,7 +72,10 @@ class InputTaker {
   }
   void take(const char* name, at::Tensor& t, const InputField& field) {
     const bool may_be_numbers = field.kind == TensorKind::integer;
-    t = may_be_numbers ? arguments_.tensor_or_integers(name) : arguments_.tensor(name);
+    if (field.is_looked_up)
+      t = take_looked_up(arguments_, name);
+    else
+      t = may_be_numbers ? arguments_.tensor_or_integers(name) : arguments_.tensor(name);
   }
   void take(const char* name, std::vector<at::Tensor>& items, const InputField& field) {
     items = field.is_stacked ? take_stacked(arguments_, name) : arguments_.tensors(name);
@@ -85,6 +93,9 @@ class InputTaker {
   void take(const char* name, RotaryAngles& angles, const InputField&) {
     angles = take_rotary(arguments_, name);
   }
+  void take(const char* name, PolarAngles& angles, const InputField&) {
+    angles = take_polar(arguments_, name);
+  }
   void take(const char* name, std::optional<PackedSequences>& packed, const InputField&) {
     packed = take_packed(arguments_, name);
   }
@@ -93,12 +104,33 @@ class InputTaker {
   std::vector<std::string> skipped_;
 };
 
-/// Takes all of an inputs struct but x and what is made of other arguments.
+/// Takes all of an inputs struct but x, what is made of other arguments, and what `skipped` names.
 template <class Inputs>
-void take_inputs(Arguments& arguments, Inputs& inputs) {
-  InputTaker taker(arguments);
+void take_inputs(Arguments& arguments, Inputs& inputs,
+                 std::initializer_list<const char*> skipped = {}) {
+  InputTaker taker(arguments, skipped);
   Inputs::fields(inputs, taker);
 }
+
+/// What a call of Attention takes, and what its inputs point to.
+struct AttentionArguments : AttentionInputs {
+  RotaryAngles rotary_pos_emb, context_rotary_pos_emb;
+  PolarAngles polar_pos_emb;
+  std::optional<PackedSequences> flash_pack_seq_kwargs;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& v) {
+    using enum Axis;
+    AttentionInputs::fields(self, v);
+    constexpr InputField kRotary = {.axes = {batch, tokens, other}, .fit = Fit::by_rule};
+    v("rotary_pos_emb", self.rotary_pos_emb, kRotary);
+    v("context_rotary_pos_emb", self.context_rotary_pos_emb, kRotary);
+    v("polar_pos_emb", self.polar_pos_emb,
+      {.axes = {batch, heads, tokens, dim_head}, .fit = Fit::by_rule});
+    v("flash_pack_seq_kwargs", self.flash_pack_seq_kwargs,
+      {.axes = {batch, other}, .fit = Fit::by_rule});
+  }
+};
 
 /// Arguments of Attention.forward, with what its inputs point to.
 struct AttentionCall {
@@ -106,14 +138,13 @@ struct AttentionCall {
   AttentionCall(const AttentionCall&) = delete;
   AttentionCall& operator=(const AttentionCall&) = delete;
 
-  AttentionInputs inputs;
+  AttentionArguments inputs;
   std::vector<at::Tensor> cached;  ///< keys and values as given, if there is a cache
 
  private:
   std::shared_ptr<Model> rel_pos_;
   RotaryInputs rotary_;
-  std::optional<PolarInputs> polar_;
-  std::optional<PackedSequences> packed_;
+  PolarInputs polar_;
   AttentionState cache_;
 };
 

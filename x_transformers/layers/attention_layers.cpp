@@ -97,8 +97,8 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
       state.cross_rotary->queries = rotary_pos_emb_->forward(queries);
     state.cross_rotary->keys = rotary_pos_emb_->forward(inputs.context_pos);
   }
-  if (inputs.polar_angles.defined()) {
-    state.polar = PolarInputs{inputs.polar_angles, inputs.polar_angles + inputs.polar_key_bias};
+  if (inputs.polar_pos_emb.defined()) {
+    state.polar = PolarInputs{inputs.polar_pos_emb.angles, inputs.polar_pos_emb.of_keys()};
   } else if (polar_pos_emb_) {
     const auto turned_keys = cache && options_.attn.use_latent_kv ? all_keys() : new_keys;
     state.polar =

@@ -60,6 +60,10 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
                                                  const CachedPlaces& places) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_unsupported() const;
+  /// Why its static caches do not give the numbers of growing ones, and why padding at the left is
+  /// seen; empty: they do, it is not.
+  std::string static_cache_unsupported() const;
+  std::string padding_unsupported() const;
   /// Why what a caller gives of each attention is not all that the layers need of earlier tokens;
   /// empty: it is.
   std::string given_cache_unsupported(

@@ -245,6 +245,18 @@ std::string AttentionLayersImpl::cache_unsupported() const {
   return {};
 }
 
+std::string AttentionLayersImpl::static_cache_unsupported() const {
+  const auto& attn = options_.attn;
+  if (!attn.use_cope || !attn.cope_talking_heads) return {};
+  return "cope_talking_heads mixes heads over keys that do not exist yet";
+}
+
+std::string AttentionLayersImpl::padding_unsupported() const {
+  const auto& attn = options_.attn;
+  if (!attn.use_cope || !attn.cope_talking_heads) return {};
+  return "cope_talking_heads mixes the scores of padding into the others";
+}
+
 std::string AttentionLayersImpl::given_cache_unsupported(
     const std::vector<GivenState>& given,
     const std::optional<std::vector<int64_t>>& layers_execute_order) const {

@@ -57,7 +57,7 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
     const auto memory = mem.defined() ? mem.size(1) : 0;
     has_two_lengths = has_two_lengths || memory != first;
     const bool is_placed = rotary_pos_emb_ || polar_pos_emb_ || inputs.rotary_pos_emb.defined() ||
-                           inputs.polar_angles.defined();
+                           inputs.polar_pos_emb.defined();
     require(!is_placed || memory <= first,
             fmt::format("mems: none may be longer than the first ({} tokens), as far as positions "
                         "go back, got {}",
@@ -128,6 +128,8 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
   if (inputs.context_pos.defined() && !goes_on(inputs))
     require_positions(inputs.context_pos, "context_pos", "token of the context", inputs.x.size(0),
                       inputs.context.size(1));
+  require_broadcast(inputs.polar_pos_emb.key_bias, "polar_pos_emb", TensorKind::floating,
+                    {{"heads", options_.heads}, {"one", 1}, {"dim_head", options_.attn.dim_head}});
   const auto& pos = inputs.pos;
   if (!pos.defined()) return;
   const auto memory = inputs.memory_given(), n = inputs.x.size(1);
@@ -157,7 +159,6 @@ AxisSizes AttentionLayersImpl::sizes_of(const AttentionLayersInputs& inputs) con
   sizes[Axis::dim] = o.dim;
   sizes[Axis::dim_condition] = o.dim_condition.value_or(o.dim);
   sizes[Axis::heads] = o.heads;
-  sizes[Axis::one] = 1;
   sizes[Axis::dim_head] = o.attn.dim_head;
   if (inputs.context.defined()) {
     sizes[Axis::dim_context] = o.cross_attn->dim_context.value_or(o.dim);
@@ -183,7 +184,7 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
 void AttentionLayersImpl::check_additional_kv(const AttentionLayersInputs& inputs) const {
   for (const auto& pair : inputs.self_attn_additional_kv) {
     require_key_values(pair, options_.attn, inputs.x.size(0), "self_attn_additional_kv");
-    require(!pair.first.defined() || (!polar_pos_emb_ && !inputs.polar_angles.defined()),
+    require(!pair.first.defined() || (!polar_pos_emb_ && !inputs.polar_pos_emb.defined()),
             "self_attn_additional_kv: has no polar positions, so not beside polar_pos_emb");
   }
 }

@@ -32,9 +32,9 @@ struct AttentionLayersInputs {
                    ///< ALiBi alone also [b, heads, n]
   at::Tensor context_pos;  ///< [m] or [b, m]: positions of the context, for rotary cross attention
   at::Tensor attn_bias;    ///< broadcastable to [b, h, n, j]
-  RotaryAngles rotary_pos_emb;              ///< in place of the stack's own table
-  at::Tensor polar_angles, polar_key_bias;  ///< in place of the stack's own angles
-  at::Tensor condition;                     ///< [b, dim_condition] or [b, n, dim_condition]
+  RotaryAngles rotary_pos_emb;  ///< in place of the stack's own table
+  PolarAngles polar_pos_emb;    ///< in place of the stack's own angles
+  at::Tensor condition;         ///< [b, dim_condition] or [b, n, dim_condition]
   at::Tensor
       in_attn_cond;        ///< [b, dim] or [b, n, dim], added before every layer (arXiv:2105.04090)
   at::Tensor deep_embeds;  ///< [b, n, depth, dim]: factors of the feed-forwards' outputs
@@ -116,7 +116,11 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
      .beside_cache = whole,
      .read_by = kSelf});
   v("prefix_attn_len", self.prefix_attn_len,
-    {.kind = integer, .axes = {batch}, .fit = by_rule, .read_by = kSelf});
+    {.kind = integer,
+     .axes = {batch},
+     .fit = by_rule,
+     .read_by = kSelf,
+     .beside_padding = "counts the padding"});
   v("mems", self.mems,
     {.kind = floating,
      .axes = {batch, memory, dim},
@@ -136,17 +140,11 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
      .fit = by_rule,
      .beside_cache = whole,
      .read_by = {Reader::angles}});
-  v.made("polar_pos_emb", self.polar_angles,
-         {.axes = {batch, heads, tokens, dim_head},
-          .fit = by_rule,
-          .beside_cache = whole,
-          .read_by = kSelf});
-  v.made("polar_pos_emb", self.polar_key_bias,
-         {.kind = floating,
-          .axes = {heads, one, dim_head},
-          .fit = broadcast,
-          .read_by = kSelf,
-          .is_silent = true});
+  v("polar_pos_emb", self.polar_pos_emb,
+    {.axes = {batch, heads, tokens, dim_head},
+     .fit = by_rule,
+     .beside_cache = whole,
+     .read_by = kSelf});
   v("condition", self.condition,
     {.kind = floating,
      .axes = {batch, or_one(optional(tokens)), dim_condition},
@@ -156,17 +154,20 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
      .axes = {batch, or_one(optional(tokens)), dim},
      .beside_cache = cut,
      .read_by = kLayers});
-  v.made("deep_embeds_and_ids", self.deep_embeds,
-         {.kind = floating,
-          .axes = {batch, or_one(tokens), depth, dim},
-          .beside_cache = cut,
-          .read_by = {Reader::feed_forward}});
+  v("deep_embeds_and_ids", self.deep_embeds,
+    {.kind = floating,
+     .axes = {batch, or_one(tokens), depth, dim},
+     .beside_cache = cut,
+     .read_by = {Reader::feed_forward},
+     .is_looked_up = true});
   v("self_attn_additional_kv", self.self_attn_additional_kv,
-    {.axes = {batch, heads, added_keys, dim_head}, .fit = by_rule});
+    {.axes = {batch, heads, added_keys, dim_head},
+     .fit = by_rule,
+     .beside_padding = "stand before the padding"});
   v("additional_kv_mask", self.additional_kv_mask, {.kind = boolean, .axes = {batch, added_keys}});
   v.value("detach_additional_kv", self.detach_additional_kv);
   v.value("route_additional_kv_to_top", self.route_additional_kv_to_top);
-  v.value("layers_execute_order", self.layers_execute_order);
+  v.value("layers_execute_order", self.layers_execute_order, {.beside_cache = whole});
   v("self_attn_kv_residuals", self.self_attn_kv_residuals,
     {.kind = floating,
      .axes = {batch, tokens, dim},

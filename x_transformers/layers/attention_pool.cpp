@@ -11,7 +11,6 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
-#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 namespace {
@@ -73,29 +72,28 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
   }
 }
 
-at::Tensor AttentionPoolImpl::forward(const at::Tensor& context, const at::Tensor& mask) {
+at::Tensor AttentionPoolImpl::forward(const AttentionPoolInputs& given) {
+  const auto& context = given.context;
   require_tensor(
       context, "context", TensorKind::floating,
       {{"batch"}, {"seq"}, {"dim_context", options_.dim_context.value_or(options_.dim)}});
-  RowCount count;
-  count.add(context, 3);
-  count.add(mask, 2);
-  const auto batch = context.size(0) == 1 ? count.rows() : context.size(0);
-  require_tensor(mask, "mask", TensorKind::boolean,
-                 {{"batch", batch, true}, {"seq", context.size(1)}});
-  const auto queries = queries_.unsqueeze(0).expand({batch, -1, -1});
+  AxisSizes sizes;
+  sizes[Axis::batch] = context.size(0) == 1 ? count_batch_entries(given) : context.size(0);
+  sizes[Axis::tokens] = context.size(1);
+  require_inputs(given, sizes);
+  const auto queries = queries_.unsqueeze(0).expand({sizes[Axis::batch], -1, -1});
   at::Tensor pooled;
   if (blocks_) {
     AttentionLayersInputs inputs;
     inputs.x = queries;
     inputs.context = context;
-    inputs.context_mask = mask;
+    inputs.context_mask = given.mask;
     pooled = blocks_->forward(inputs).out;
   } else {
     AttentionInputs inputs;
     inputs.x = queries;
     inputs.context = context;
-    inputs.context_mask = mask;
+    inputs.context_mask = given.mask;
     pooled = attention_->forward(inputs).out;
   }
   if (options_.add_residual) pooled = pooled + queries;

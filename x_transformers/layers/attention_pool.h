@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/nn/attention.h"
@@ -41,12 +42,23 @@ struct AttentionPoolOptions {
   }
 };
 
+/// What one call of AttentionPool takes.
+struct AttentionPoolInputs {
+  at::Tensor context;  ///< [b, n, dim_context]
+  at::Tensor mask;     ///< [b, n] bool, may be undefined
+
+  /// All but the context, by which the others are measured (core/inputs.h).
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& v) {
+    v("mask", self.mask, {.kind = TensorKind::boolean, .axes = {Axis::batch, Axis::tokens}});
+  }
+};
+
 /// Learned queries that pool a sequence: [b, n, dim_context] -> [b, num_pooled_tokens, dim].
 class AttentionPoolImpl : public torch::nn::Module {
  public:
   explicit AttentionPoolImpl(AttentionPoolOptions options);
-  /// mask [b, n] bool, may be undefined.
-  at::Tensor forward(const at::Tensor& context, const at::Tensor& mask = {});
+  at::Tensor forward(const AttentionPoolInputs& inputs);
 
  private:
   AttentionPoolOptions options_;

@@ -20,20 +20,8 @@ std::vector<int64_t> on_host(const at::Tensor& t) {
 
 }  // namespace
 
-std::string LengthSession::padding_unsupported(const TransformerWrapper& net,
-                                               const TransformerInputs& inputs) {
-  if (const auto reason = net->padding_unsupported(); !reason.empty()) return reason;
-  const auto is_given = [](const at::Tensor& t) { return t.defined(); };
-  if (is_given(inputs.prepend_embeds)) return "prepend_embeds stand before the padding";
-  if (!inputs.mems.empty()) return "mems stand before the padding";
-  if (!inputs.layers.self_attn_additional_kv.empty())
-    return "self_attn_additional_kv stand before the padding";
-  if (is_given(inputs.mask)) return "mask hides no keys beside padding";
-  if (is_given(inputs.layers.prefix_attn_len)) return "prefix_attn_len counts the padding";
-  return {};
-}
-
-LengthSession::LengthSession(const TransformerWrapper& net, const SessionOptions& options) {
+LengthSession::LengthSession(const std::shared_ptr<CachedTokenModel>& net,
+                             const SessionOptions& options) {
   require(options.seq_start_pos.defined(), "seq_start_pos: is needed, for prompts of each length");
   const auto padding = on_host(options.seq_start_pos);
   std::map<int64_t, std::vector<int64_t>> rows_of;
@@ -44,7 +32,7 @@ LengthSession::LengthSession(const TransformerWrapper& net, const SessionOptions
     own.seq_start_pos = at::Tensor();
     own.first_token += count;
     const auto index = at::tensor(rows, options.seq_start_pos.options().dtype(at::kLong));
-    x_transformers::reorder(own.inputs, index, static_cast<int64_t>(padding.size()));
+    reorder_batch(own.inputs, index, static_cast<int64_t>(padding.size()));
     groups_.push_back({count, index, std::make_unique<TransformerSession>(net, std::move(own))});
   }
 }
@@ -95,10 +83,10 @@ void LengthSession::reorder(const at::Tensor& rows) {
   groups_ = std::move(kept);
 }
 
-std::unique_ptr<DecodingSession> make_session(const TransformerWrapper& net,
+std::unique_ptr<DecodingSession> make_session(const std::shared_ptr<CachedTokenModel>& net,
                                               const SessionOptions& options) {
   const bool is_padded = options.seq_start_pos.defined() && options.seq_start_pos.numel() > 0;
-  if (is_padded && !LengthSession::padding_unsupported(net, options.inputs).empty())
+  if (is_padded && !net->padding_unsupported(options.inputs).empty())
     return std::make_unique<LengthSession>(net, options);
   return std::make_unique<TransformerSession>(net, options);
 }

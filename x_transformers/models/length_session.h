@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "x_transformers/generation/decoding_session.h"
+#include "x_transformers/models/cached_token_model.h"
 #include "x_transformers/models/transformer_session.h"
 
 namespace x_transformers {
@@ -15,14 +16,9 @@ namespace x_transformers {
 class LengthSession : public DecodingSession {
  public:
   /// Throws InputError without seq_start_pos. The first tokens appended must be whole prompts.
-  LengthSession(const TransformerWrapper& net, const SessionOptions& options);
+  LengthSession(const std::shared_ptr<CachedTokenModel>& net, const SessionOptions& options);
   at::Tensor append(const at::Tensor& tokens) override;
   void reorder(const at::Tensor& rows) override;
-
-  /// Why prompts of different lengths cannot be padded and decoded together by one
-  /// TransformerSession; empty: they can.
-  static std::string padding_unsupported(const TransformerWrapper& net,
-                                         const TransformerInputs& inputs);
 
  private:
   struct Group {
@@ -37,7 +33,7 @@ class LengthSession : public DecodingSession {
 
 /// A session of `net`: a TransformerSession, or a LengthSession for padded prompts whose padding it
 /// would see.
-std::unique_ptr<DecodingSession> make_session(const TransformerWrapper& net,
+std::unique_ptr<DecodingSession> make_session(const std::shared_ptr<CachedTokenModel>& net,
                                               const SessionOptions& options);
 
 }  // namespace x_transformers

@@ -49,27 +49,28 @@ void grow_mask(at::Tensor& mask, const TokenSpan& span) {
     mask = entries(mask, 1, prefix, span.window, span.end() - span.window);
 }
 
-/// Whether an input of the model or its stack is `is_wanted`.
+/// Whether a tensor of the model's or its stack's is `is_wanted`.
 template <class IsWanted>
-bool any_input(const TransformerInputs& inputs, IsWanted is_wanted) {
+bool any_tensor(const TransformerInputs& inputs, IsWanted is_wanted) {
   bool result = false;
-  const auto look = [&](const char*, const at::Tensor& t, const InputField& field) {
+  each_input_within(inputs, [&](const char*, const at::Tensor& t, const InputField& field) {
     result = result || is_wanted(t, field);
-  };
-  each_input(inputs, look);
-  each_input(inputs.layers, look);
+  });
   return result;
 }
 
 }  // namespace
 
 void cut_to_step(at::Tensor& t, const char* name, const InputField& field, const TokenSpan& span) {
-  if (field.beside_cache == BesideCache::grown) {
+  const auto kind = field.beside_cache;
+  if (kind == BesideCache::grown || kind == BesideCache::held) {
     grow_mask(t, span);
   } else if (find_axis(t, field, Axis::keys) != 0) {
     cut_pairs(t, span, name);
   } else if (const auto dim = find_axis(t, field, Axis::tokens); dim != 0) {
     cut(t, dim, span, span.prefix, name);
+  } else if (const auto outputs = find_axis(t, field, Axis::outputs); outputs != 0) {
+    cut(t, outputs, span, span.prepended, name);
   }
 }
 
@@ -83,39 +84,19 @@ TransformerInputs step_inputs(const TransformerInputs& given, const TokenSpan& s
   return inputs;
 }
 
-bool needs_whole_sequence(const TransformerInputs& inputs, size_t attentions) {
-  const auto memory = [](const at::Tensor& mem) {
-    return mem.defined() && mem.dim() == 3 ? mem.size(1) : 0;
-  };
-  const bool lacks_mems =
-      inputs.mems.size() < attentions && !inputs.mems.empty() && memory(inputs.mems.front()) > 0;
-  const bool has_mems_of_two_lengths =
-      lacks_mems || std::any_of(inputs.mems.begin(), inputs.mems.end(), [&](const at::Tensor& mem) {
-        return memory(mem) != memory(inputs.mems.front());
-      });
-  return has_mems_of_two_lengths || inputs.layers.layers_execute_order.has_value() ||
-         any_input(inputs, [](const at::Tensor&, const InputField& field) {
-           return field.beside_cache == BesideCache::whole;
-         });
-}
-
 bool varies_by_step(const TransformerInputs& inputs) {
-  return inputs.layers.self_attn_kv_mask.defined() ||
-         any_input(inputs, [](const at::Tensor& t, const InputField& field) {
-           return field.beside_cache == BesideCache::cut && has_entry_for_each_token(t, field);
-         });
-}
-
-bool is_about_tokens(const TransformerInputs& inputs) {
-  return any_input(inputs, [](const at::Tensor&, const InputField& field) {
+  return any_tensor(inputs, [](const at::Tensor& t, const InputField& field) {
     const auto kind = field.beside_cache;
-    return kind == BesideCache::cut || kind == BesideCache::grown || kind == BesideCache::whole;
+    return kind == BesideCache::grown ||
+           (kind == BesideCache::cut && has_entry_for_each_token(t, field));
   });
 }
 
-void reorder(TransformerInputs& inputs, const at::Tensor& rows, int64_t batch) {
-  reorder_batch(inputs, rows, batch);
-  reorder_batch(inputs.layers, rows, batch);
+bool is_about_tokens(const TransformerInputs& inputs) {
+  return any_tensor(inputs, [](const at::Tensor&, const InputField& field) {
+    const auto kind = field.beside_cache;
+    return kind != BesideCache::kept && kind != BesideCache::first;
+  });
 }
 
 }  // namespace x_transformers

@@ -17,6 +17,7 @@ struct TokenSpan {
   int64_t prompt = 0;  ///< tokens of the first step, for which masks of keys were given
   int64_t prefix =
       0;  ///< entries of the stack in front of token 0: memory tokens and prepended embeddings
+  int64_t prepended = 0;   ///< of those, the prepended embeddings, which have outputs
   bool has_prefix = true;  ///< the step runs them too; else they are cached
 };
 
@@ -35,18 +36,10 @@ void cut_to_step(Inputs& inputs, const TokenSpan& span) {
 /// The inputs of a step.
 TransformerInputs step_inputs(const TransformerInputs& inputs, const TokenSpan& span);
 
-/// Whether some input relates tokens to each other in a way that a cache does not know: whole
-/// sequences must be run.
-/// `attentions` is the number of self-attentions that may have mems.
-bool needs_whole_sequence(const TransformerInputs& inputs, size_t attentions);
-
 /// Whether a step that goes on from a cache is given something else than the one before it.
 bool varies_by_step(const TransformerInputs& inputs);
 
 /// Whether some input is about tokens one by one, so that none of them can be left out.
 bool is_about_tokens(const TransformerInputs& inputs);
-
-/// Row r of everything with a row for each of the `batch` sequences is what was row rows[r].
-void reorder(TransformerInputs& inputs, const at::Tensor& rows, int64_t batch);
 
 }  // namespace x_transformers

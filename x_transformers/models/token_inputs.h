@@ -43,8 +43,10 @@ struct TransformerInputs {
   at::Tensor sum_embeds;     ///< [b, n, emb_dim], added to the embeddings
   at::Tensor seq_start_pos;  ///< [b] int64: tokens before are padding at the left
   TransformerCache* cache = nullptr;
-  std::map<std::string, at::Tensor> token_emb_kwargs,
-      to_logits_kwargs;  ///< for modules given in the options
+  /// Further arguments of modules given in the options, by name: [b, n, ...], where one entry
+  /// stands for all.
+  std::map<std::string, at::Tensor> token_emb_kwargs;
+  std::map<std::string, at::Tensor> to_logits_kwargs;  ///< n: prepended embeddings and tokens
   AttentionLayersInputs layers;
 
   double attn_z_loss_weight = 1e-4;  ///< of the z-loss, where a wrapper adds it
@@ -74,8 +76,16 @@ void TransformerInputs::fields(Self& self, Visitor& v) {
                                   .fit = broadcast,
                                   .beside_cache = BesideCache::cut};
   v("mask", self.mask,
-    {.kind = boolean, .axes = {batch, tokens}, .fit = by_rule, .beside_cache = BesideCache::grown});
-  v("mems", self.mems, {.axes = {batch, memory, dim}, .fit = by_rule, .beside_cache = first});
+    {.kind = boolean,
+     .axes = {batch, tokens},
+     .fit = by_rule,
+     .beside_cache = BesideCache::held,
+     .beside_padding = "hides no keys beside padding"});
+  v("mems", self.mems,
+    {.axes = {batch, memory, dim},
+     .fit = by_rule,
+     .beside_cache = first,
+     .beside_padding = "stand before the padding"});
   v("mem_masks", self.mem_masks, {.axes = {batch, memory}, .fit = by_rule});
   v.value("recycle_steps", self.recycle_steps);
   if (self.pos.defined() && self.pos.is_floating_point()) {
@@ -85,15 +95,27 @@ void TransformerInputs::fields(Self& self, Visitor& v) {
       {.axes = {optional(batch), tokens}, .fit = by_rule, .beside_cache = BesideCache::whole});
   }
   v("prepend_embeds", self.prepend_embeds,
-    {.kind = floating, .axes = {batch, any_size(prepended), emb_dim}, .beside_cache = first});
+    {.kind = floating,
+     .axes = {batch, any_size(prepended), emb_dim},
+     .beside_cache = first,
+     .beside_padding = "stand before the padding"});
   v("prepend_mask", self.prepend_mask,
     {.kind = boolean, .axes = {batch, prepended}, .beside_cache = first});
   v("embed_ids", self.embed_ids,
     {.kind = integer, .axes = {batch, tokens}, .fit = broadcast, .beside_cache = BesideCache::cut});
   v("sum_embeds", self.sum_embeds, kEmbeds);
   v("seq_start_pos", self.seq_start_pos, {.kind = integer, .axes = {batch}});
-  v("token_emb_kwargs", self.token_emb_kwargs, {.fit = by_rule});
-  v("to_logits_kwargs", self.to_logits_kwargs, {.fit = by_rule});
+  // What they are to the modules is the modules' affair.
+  v("token_emb_kwargs", self.token_emb_kwargs,
+    {.axes = {batch, tokens},
+     .fit = by_rule,
+     .beside_cache = BesideCache::cut,
+     .has_more_axes = true});
+  v("to_logits_kwargs", self.to_logits_kwargs,
+    {.axes = {batch, outputs},
+     .fit = by_rule,
+     .beside_cache = BesideCache::cut,
+     .has_more_axes = true});
   // The model sets these.
   v.nested(self.layers, {"mask", "mems", "mem_masks", "pos", "seq_start_pos"});
 }

@@ -8,14 +8,12 @@
 
 namespace x_transformers {
 
-TransformerSession::TransformerSession(TransformerWrapper net, SessionOptions options)
+TransformerSession::TransformerSession(std::shared_ptr<CachedTokenModel> net,
+                                       SessionOptions options)
     : net_(std::move(net)),
+      traits_(net_->traits()),
       options_(std::move(options)),
-      can_cache_(options_.cache_kv && net_->cache_unsupported().empty() &&
-                 !needs_whole_sequence(
-                     options_.inputs,
-                     net_->attn_layers()->layers_run(
-                         LayerType::attention, options_.inputs.layers.layers_execute_order))) {
+      can_cache_(options_.cache_kv && net_->cache_unsupported(options_.inputs).empty()) {
   const auto embedded = net_->embedded_tokens(), predicted = net_->predicted_tokens();
   if (embedded && (!predicted || predicted->count > embedded->count)) embedded_ = embedded;
 }
@@ -28,14 +26,12 @@ TransformerInputs TransformerSession::inputs_of_step(const at::Tensor& tokens, b
   span.begin = options_.first_token + tokens_.size(1) - span.count;
   span.window = goes_on ? options_.first_token : span.begin;
   span.prompt = options_.first_token + prompt_;
-  span.prefix = net_->options().num_memory_tokens.value_or(0);
+  span.prefix = net_->entries_before_tokens(options_.inputs);
   if (options_.inputs.prepend_embeds.defined())
-    span.prefix += options_.inputs.prepend_embeds.size(1);
+    span.prepended = options_.inputs.prepend_embeds.size(1);
   span.has_prefix = !goes_on;
   auto inputs = step_inputs(options_.inputs, span);
-  if (!goes_on) return inputs;
-  drop_cached(inputs);
-  inputs.mask = at::Tensor();  // the cache holds which of the first tokens exist
+  if (goes_on) drop_cached(inputs);
   return inputs;
 }
 
@@ -52,31 +48,14 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
   require(output.embeddings.size(0) == tokens.size(0),
           fmt::format("prompts: batch = {}, but what is given beside them has {} rows",
                       tokens.size(0), output.embeddings.size(0)));
-  const auto last = output.embeddings.size(1) - 1;
-  const auto& arguments = options_.inputs.to_logits_kwargs;
-  if (!net_->head_is_per_token())
-    return net_->head(output.embeddings, arguments).select(1, last).to(at::kFloat);
-  // Only the last position goes through the head.
-  return net_->head(output.embeddings.narrow(1, last, 1), arguments).select(1, 0).to(at::kFloat);
+  return net_->last_logits(output.embeddings, inputs).to(at::kFloat);
 }
-
-namespace {
-
-/// Whether a step with this model and these inputs reads the same memory each time, apart from its
-/// token.
-bool has_fixed_step(const TransformerWrapper& net, const TransformerInputs& inputs) {
-  // Heads are mixed over keys that do not exist yet.
-  const auto& attn = net->attn_layers()->options().attn;
-  return !varies_by_step(inputs) && !(attn.use_cope && attn.cope_talking_heads);
-}
-
-}  // namespace
 
 bool TransformerSession::fits_static_caches(const at::Tensor& tokens) const {
-  const auto max_seq_len = net_->options().max_seq_len;
+  const auto max_seq_len = traits_.max_seq_len;
   // Positions that were not learned are refused by the eager step.
   const bool has_position =
-      !net_->has_abs_pos_emb() || max_seq_len == 0 || tokens_.size(1) <= max_seq_len;
+      !traits_.has_abs_pos_emb || max_seq_len == 0 || tokens_.size(1) <= max_seq_len;
   // Fixed caches are written in place, which autograd would not bear.
   return can_fix_.value_or(false) && tokens.size(1) == 1 && has_position &&
          !at::GradMode::is_enabled();
@@ -87,7 +66,7 @@ at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
   if (!can_fix_ && tokens.size(1) == 1) {
     const bool wanted = options_.static_caches ? *options_.static_caches
                                                : device.is_cuda() && graph_unsupported().empty();
-    can_fix_ = wanted && has_fixed_step(net_, options_.inputs);
+    can_fix_ = wanted && net_->static_cache_unsupported(options_.inputs).empty();
   }
   if (!fits_static_caches(tokens)) {
     step_.reset();
@@ -104,7 +83,7 @@ at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
 at::Tensor TransformerSession::append(const at::Tensor& tokens) {
   require(tokens.dim() == 2 && !tokens.is_floating_point(),
           "prompts: expected tokens [batch, seq] of integers");
-  const auto max_seq_len = net_->options().max_seq_len;
+  const auto max_seq_len = traits_.max_seq_len;
   if (!tokens_.defined()) prompt_ = tokens.size(1);
   if (embedded_ && tokens.numel() > 0) {
     const auto highest = tokens.max().item<int64_t>();
@@ -135,7 +114,7 @@ void TransformerSession::reorder(const at::Tensor& rows) {
   // Rows that move from step to step have no place of their own.
   step_.reset();
   can_fix_ = false;
-  x_transformers::reorder(options_.inputs, rows, tokens_.size(0));
+  reorder_batch(options_.inputs, rows, tokens_.size(0));
   tokens_ = tokens_.index_select(0, rows);
   if (cache_) cache_->reorder(rows);
   if (options_.seq_start_pos.defined())

@@ -1,4 +1,4 @@
-// Decoding with a TransformerWrapper: caches where they give the uncached result, whole windows
+// Decoding with a token model: caches where they give the uncached result, whole windows
 // where not.
 #pragma once
 
@@ -6,9 +6,9 @@
 #include <optional>
 
 #include "x_transformers/generation/decoding_session.h"
+#include "x_transformers/models/cached_token_model.h"
 #include "x_transformers/models/decoding_step.h"
 #include "x_transformers/models/token_inputs.h"
-#include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
 
@@ -16,7 +16,7 @@ namespace x_transformers {
 /// tokens saw, so each step runs the whole window: the result equals that without caches.
 class TransformerSession : public DecodingSession {
  public:
-  TransformerSession(TransformerWrapper net, SessionOptions options);
+  TransformerSession(std::shared_ptr<CachedTokenModel> net, SessionOptions options);
   TransformerSession(const TransformerSession&) = delete;
   TransformerSession& operator=(const TransformerSession&) = delete;
   at::Tensor append(const at::Tensor& tokens) override;
@@ -28,7 +28,8 @@ class TransformerSession : public DecodingSession {
   at::Tensor append_to_cache(const at::Tensor& tokens);
   bool fits_static_caches(const at::Tensor& tokens) const;
 
-  TransformerWrapper net_;
+  std::shared_ptr<CachedTokenModel> net_;
+  TokenModelTraits traits_;
   SessionOptions options_;
   bool can_cache_;
   std::optional<TokenLimit> embedded_;  // where the model may write tokens that it cannot embed

@@ -67,9 +67,7 @@ at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
   if (given_token_emb_) {
     const auto embedded = given_token_emb_(tokens, arguments);
     require_tensor(embedded, "token_emb", TensorKind::floating,
-                   {{"batch", tokens.size(0)},
-                    {"seq", tokens.size(1)},
-                    {"emb_dim", options_.emb_dim.value_or(options_.attn_layers.dim)}});
+                   {{"batch", tokens.size(0)}, {"seq", tokens.size(1)}, {"emb_dim", emb_dim()}});
     return embedded;
   }
   require_no_arguments("token_emb_kwargs: TokenEmbedding", arguments);
@@ -92,7 +90,7 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   AxisSizes sizes;
   sizes[Axis::batch] = batch_of(inputs);
   if (inputs.x.defined()) sizes[Axis::tokens] = inputs.x.size(1);
-  sizes[Axis::emb_dim] = options_.emb_dim.value_or(options_.attn_layers.dim);
+  sizes[Axis::emb_dim] = emb_dim();
   if (inputs.prepend_embeds.defined() && inputs.prepend_embeds.dim() == 3)
     sizes[Axis::prepended] = inputs.prepend_embeds.size(1);
   const bool may_be_longer = inputs.goes_on();  // the mask of cached tokens too
@@ -286,7 +284,7 @@ void TransformerWrapperImpl::pool(const TransformerInputs& inputs, const Sequenc
     auto mask = s.mask;
     if (mask.defined() && mask.size(1) > x.size(1))
       mask = mask.narrow(1, mask.size(1) - x.size(1), x.size(1));
-    output.attn_pooled_tokens = attn_pool_->forward(x, mask);
+    output.attn_pooled_tokens = attn_pool_->forward({x, mask});
   }
   output.embeddings = std::move(x);
 }

@@ -13,8 +13,7 @@
 #include "x_transformers/core/capture_check.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/layers/attention_pool.h"
-#include "x_transformers/models/token_inputs.h"
-#include "x_transformers/models/token_model.h"
+#include "x_transformers/models/cached_token_model.h"
 #include "x_transformers/models/transformer_wrapper_options.h"
 #include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/embeddings.h"
@@ -23,7 +22,7 @@
 
 namespace x_transformers {
 
-class TransformerWrapperImpl : public TokenModel, public CaptureCheck {
+class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
  public:
   explicit TransformerWrapperImpl(TransformerWrapperOptions options);
   TransformerOutput forward(const TransformerInputs& inputs) override;
@@ -54,12 +53,15 @@ class TransformerWrapperImpl : public TokenModel, public CaptureCheck {
   void set_token_emb(const TokenEmbedding& token_emb);
   /// Whether positions beyond max_seq_len mean something.
   bool has_abs_pos_emb() const { return pos_emb_ != nullptr; }
-  /// Why the model cannot be decoded with a cache; empty: it can.
+  /// Why the model cannot be decoded with a cache, whatever the inputs; empty: it can.
   std::string cache_unsupported() const;
-  /// Why prompts of different lengths, padded at the left (seq_start_pos), are not seen each as it
-  /// would be alone; empty: they are.
-  std::string padding_unsupported() const;
-  TransformerCache make_cache(int64_t capacity = 0) const;
+  // For sessions.
+  TransformerCache make_cache(int64_t capacity = 0) const override;
+  std::string cache_unsupported(const TransformerInputs& inputs) const override;
+  std::string static_cache_unsupported(const TransformerInputs& inputs) const override;
+  std::string padding_unsupported(const TransformerInputs& inputs) const override;
+  int64_t entries_before_tokens(const TransformerInputs& inputs) const override;
+  at::Tensor last_logits(const at::Tensor& embeddings, const TransformerInputs& inputs) override;
   std::string capture_unsupported() const override;
 
  private:
@@ -81,6 +83,7 @@ class TransformerWrapperImpl : public TokenModel, public CaptureCheck {
   void pool(const TransformerInputs& inputs, const Sequence& s, at::Tensor x,
             TransformerOutput& output);
   void apply_heads(TransformerOutput& output, const CallableModule::NamedTensors& arguments);
+  int64_t emb_dim() const { return options_.emb_dim.value_or(options_.attn_layers.dim); }
   int64_t memory_token_count() const { return options_.num_memory_tokens.value_or(0); }
 
   TransformerWrapperOptions options_ = {};

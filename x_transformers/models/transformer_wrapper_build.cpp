@@ -5,7 +5,6 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
-#include "x_transformers/models/length_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/linear.h"
 
@@ -271,66 +270,15 @@ void TransformerWrapperImpl::require_language_model() const {
   refuse("embed_num_tokens", !o.embed_num_tokens.empty(), "the data has no further ids");
 }
 
-/// What can be decoded with a cache never looks ahead; but memories stand in the middle of xpos'
-/// positions, which the last token moves.
-bool TransformerWrapperImpl::hides_last_token() const {
-  return !attn_layers_->options().rotary_xpos && cache_unsupported().empty();
-}
-
-std::unique_ptr<DecodingSession> TransformerWrapperImpl::start_session(SessionOptions options) {
-  const auto self = std::dynamic_pointer_cast<TransformerWrapperImpl>(shared_from_this());
-  return make_session(TransformerWrapper(self), options);
-}
-
 void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
   require(!token_emb_.is_empty(), "set_token_emb: the model has a token_emb of its own");
   token_emb_ = token_emb;
   replace_module("token_emb", token_emb);
 }
 
-/// What around the stack needs the whole sequence, in calls with these recycle_steps, which may
-/// pool what the stack gives.
-std::string TransformerWrapperImpl::own_cache_unsupported(std::optional<int64_t> recycle_steps,
-                                                          bool pools) const {
-  const auto& o = options_;
-  const std::pair<const char*, bool> whole[] = {
-      {"recycling", o.recycling && recycle_steps != 1},
-      {"memory_tokens_interspersed_every",
-       o.memory_tokens_interspersed_every && memory_token_count() > 0},
-      {"average_pool_embed", o.average_pool_embed},
-      {"use_cls_token", o.use_cls_token},
-      {"attn_pool", o.attn_pool && pools}};
-  for (const auto& [option, is_on] : whole) {
-    if (is_on) return std::string(option) + " needs the whole sequence";
-  }
-  if (given_token_emb_ && !given_token_emb_.is_per_token)
-    return "token_emb may look at other tokens";
-  return head_is_per_token() ? "" : "to_logits may look at other tokens";
-}
-
-std::string TransformerWrapperImpl::cache_unsupported() const {
-  auto reason = own_cache_unsupported(std::nullopt, /*pools=*/true);
-  return reason.empty() ? attn_layers_->cache_unsupported() : reason;
-}
-
-std::string TransformerWrapperImpl::padding_unsupported() const {
-  if (options_.num_memory_tokens.value_or(0) > 0) return "memory tokens stand before the padding";
-  const auto& attn = options_.attn_layers.attn;
-  if (attn.use_cope && attn.cope_talking_heads)
-    return "cope_talking_heads mixes the scores of padding into the others";
-  // What needs the whole sequence would take the padding for a part of it.
-  return cache_unsupported();
-}
-
 std::string TransformerWrapperImpl::capture_unsupported() const {
   if (options_.recycling) return "recycling: the host draws how often the model recycles";
   return attn_layers_->capture_unsupported();
-}
-
-TransformerCache TransformerWrapperImpl::make_cache(int64_t capacity) const {
-  TransformerCache cache;
-  cache.layers = attn_layers_->make_cache(capacity);
-  return cache;
 }
 
 }  // namespace x_transformers

@@ -140,7 +140,7 @@ CallableModule make_feed_forward(const FeedForwardOptions& options) {
           [feed_forward](const at::Tensor& x, const NamedTensors& arguments) {
             require_floats("FeedForward", x);
             return Result{
-                feed_forward->forward(x, only_argument("FeedForward", "deep_embed", arguments)),
+                feed_forward->forward({x, only_argument("FeedForward", "deep_embed", arguments)}),
                 {}};
           },
           /*is_per_token=*/feed_forward->cache_unsupported().empty()};

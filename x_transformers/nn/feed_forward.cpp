@@ -97,7 +97,8 @@ at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
   return glu_mult_bias_.defined() ? gated * glu_mult_bias_ : gated;
 }
 
-at::Tensor FeedForwardImpl::forward(const at::Tensor& x, const at::Tensor& deep_embed) {
+at::Tensor FeedForwardImpl::forward(const FeedForwardInputs& inputs) {
+  const auto &x = inputs.x, &deep_embed = inputs.deep_embed;
   require(x.is_floating_point() && x.dim() > 0 && x.size(-1) == options_.dim,
           fmt::format("x: expected floats [..., dim = {}], got {} [{}]", options_.dim,
                       at::toString(x.scalar_type()), fmt::join(x.sizes(), ", ")));

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "x_transformers/core/cost_part.h"
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/feed_forward_options.h"
@@ -13,16 +14,32 @@
 
 namespace x_transformers {
 
+/// What one call of FeedForward takes.
+struct FeedForwardInputs {
+  at::Tensor x;           ///< [..., dim]
+  at::Tensor deep_embed;  ///< [b, n, dim_out] factors of the output; undefined: none
+
+  /// All but x, by which the others are measured (core/inputs.h).
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& v) {
+    v("deep_embed", self.deep_embed,
+      {.kind = TensorKind::floating,
+       .axes = {Axis::batch, or_one(Axis::tokens), Axis::dim},
+       .fit = Fit::by_rule,
+       .beside_cache = BesideCache::cut});
+  }
+};
+
 /// dim -> dim * mult -> dim_out with an activation, gated or not, between: [b, n, dim] -> [b, n,
 /// dim_out].
 class FeedForwardImpl : public Block, public CostPart {
  public:
   explicit FeedForwardImpl(FeedForwardOptions options);
-  /// `deep_embed` [b, n, dim_out] multiplies the output; undefined: none.
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& deep_embed = {});
+  at::Tensor forward(const FeedForwardInputs& inputs);
+  at::Tensor forward(const at::Tensor& x) { return forward(FeedForwardInputs{x, {}}); }
   BranchOutput run(const BranchInputs& inputs) override {
     BranchOutput output;
-    output.out = forward(inputs.x, inputs.deep_embed);
+    output.out = forward({inputs.x, inputs.deep_embed});
     return output;
   }
   std::string cache_unsupported() const override;

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/option_names.h"
 #include "x_transformers/layers/dropout_seq.h"
@@ -75,24 +76,22 @@ XTransformerImpl::XTransformerImpl(XTransformerOptions options)
   decoder_ = register_module("decoder", AutoregressiveWrapper(decoder, wrapper));
 }
 
-at::Tensor XTransformerImpl::encode(const at::Tensor& src, const at::Tensor& mask,
-                                    const at::Tensor& attn_mask, const at::Tensor& prepend_embeds) {
+at::Tensor XTransformerImpl::encode(const at::Tensor& src, const XTransformerInputs& given) {
   TransformerInputs inputs;
   inputs.x = src;
-  inputs.mask = mask;
-  inputs.prepend_embeds = prepend_embeds;
-  inputs.layers.attn_mask = attn_mask;
+  inputs.mask = given.mask;
+  inputs.prepend_embeds = given.src_prepend_embeds;
+  inputs.layers.attn_mask = given.attn_mask;
   return spelled(encoder_spelling_, [&] { return encoder_->forward(inputs).embeddings; });
 }
 
 AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& src,
                                                             const at::Tensor& tgt,
-                                                            const at::Tensor& mask_given,
-                                                            const at::Tensor& attn_mask,
-                                                            const at::Tensor& src_prepend_embeds) {
-  auto context = encode(src, mask_given, attn_mask, src_prepend_embeds);
-  auto mask = mask_given;
-  if (src_prepend_embeds.defined()) mask = pad_mask_left(mask, src_prepend_embeds.size(1));
+                                                            const XTransformerInputs& given) {
+  auto context = encode(src, given);
+  auto mask = given.mask;
+  if (given.src_prepend_embeds.defined())
+    mask = pad_mask_left(mask, given.src_prepend_embeds.size(1));
   if (is_training() && options_.cross_attn_tokens_dropout > 0) {
     std::tie(context, mask) = dropout_seq(context, mask, options_.cross_attn_tokens_dropout);
   }
@@ -102,13 +101,15 @@ AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& sr
   return spelled(decoder_spelling_, [&] { return decoder_->forward(tgt, inputs); });
 }
 
-at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs inputs,
-                                      const GenerateOptions& options, const at::Tensor& mask,
-                                      const at::Tensor& attn_mask) {
+at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs generation,
+                                      const GenerateOptions& options,
+                                      const XTransformerInputs& inputs) {
+  require(!inputs.src_prepend_embeds.defined(),
+          "src_prepend_embeds: generation takes none, as in Python");
   const Evaluation evaluation(*this);
-  inputs.net.layers.context = encode(seq_in, mask, attn_mask, {});
-  inputs.net.layers.context_mask = mask;
-  return spelled(decoder_spelling_, [&] { return decoder_->generate(inputs, options); });
+  generation.net.layers.context = encode(seq_in, inputs);
+  generation.net.layers.context_mask = inputs.mask;
+  return spelled(decoder_spelling_, [&] { return decoder_->generate(generation, options); });
 }
 
 }  // namespace x_transformers

@@ -3,6 +3,7 @@
 
 #include <torch/nn/module.h>
 
+#include "x_transformers/core/inputs.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/models/transformer_wrapper.h"
@@ -59,6 +60,25 @@ struct XTransformerOptions {
   }
 };
 
+/// What a call of XTransformer takes beside the tokens of both sides; all is the encoder's.
+struct XTransformerInputs {
+  at::Tensor mask = {};                ///< [b, m] bool: tokens of the source that exist
+  at::Tensor attn_mask = {};           ///< [m, m], [h, m, m] or [b, h, m, m] bool
+  at::Tensor src_prepend_embeds = {};  ///< [b, k, dim], in front of the source; for the loss alone
+
+  /// All of them (core/inputs.h).
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor& v) {
+    using enum Axis;
+    using enum Fit;
+    v("mask", self.mask, {.kind = TensorKind::boolean, .axes = {batch, tokens}, .fit = by_rule});
+    v("attn_mask", self.attn_mask,
+      {.kind = TensorKind::boolean, .axes = {batch, heads, tokens, keys}, .fit = by_rule});
+    v("src_prepend_embeds", self.src_prepend_embeds,
+      {.kind = TensorKind::floating, .axes = {batch, any_size(prepended), dim}, .fit = by_rule});
+  }
+};
+
 /// Sequence to sequence (arXiv:1706.03762): an encoder reads src, a decoder writes tgt with cross
 /// attention to it.
 class XTransformerImpl : public torch::nn::Module {
@@ -66,23 +86,18 @@ class XTransformerImpl : public torch::nn::Module {
   /// Throws InputError for impossible options.
   explicit XTransformerImpl(XTransformerOptions options);
 
-  /// The decoder's loss for tgt [b, n] given src [b, m]. mask [b, m] bool and attn_mask are the
-  /// encoder's; src_prepend_embeds [b, k, dim] stand in front of src.
+  /// The decoder's loss for tgt [b, n] given src [b, m].
   AutoregressiveWrapperImpl::Output forward(const at::Tensor& src, const at::Tensor& tgt,
-                                            const at::Tensor& mask = {},
-                                            const at::Tensor& attn_mask = {},
-                                            const at::Tensor& src_prepend_embeds = {});
-  /// What follows inputs.prompts, given seq_in [b, m].
-  at::Tensor generate(const at::Tensor& seq_in, GenerationInputs inputs,
-                      const GenerateOptions& options, const at::Tensor& mask = {},
-                      const at::Tensor& attn_mask = {});
+                                            const XTransformerInputs& inputs = {});
+  /// What follows generation.prompts, given seq_in [b, m].
+  at::Tensor generate(const at::Tensor& seq_in, GenerationInputs generation,
+                      const GenerateOptions& options, const XTransformerInputs& inputs = {});
 
   TransformerWrapper& encoder() { return encoder_; }
   AutoregressiveWrapper& decoder() { return decoder_; }
 
  private:
-  at::Tensor encode(const at::Tensor& src, const at::Tensor& mask, const at::Tensor& attn_mask,
-                    const at::Tensor& prepend_embeds);
+  at::Tensor encode(const at::Tensor& src, const XTransformerInputs& inputs);
 
   XTransformerOptions options_;
   Spelling encoder_spelling_, decoder_spelling_;

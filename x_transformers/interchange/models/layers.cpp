@@ -97,7 +97,10 @@ class FeedForwardModel : public HolderModel<FeedForward> {
 
   Value call(const std::string& method, Arguments& arguments) override {
     require_forward("FeedForward", method);
-    return holder_->forward(arguments.required_tensor("x"), arguments.tensor("deep_embed"));
+    FeedForwardInputs inputs;
+    inputs.x = arguments.required_tensor("x");
+    take_inputs(arguments, inputs);
+    return holder_->forward(inputs);
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
@@ -115,7 +118,10 @@ class PoolModel : public HolderModel<AttentionPool> {
 
   Value call(const std::string& method, Arguments& arguments) override {
     require_forward("AttentionPool", method);
-    return holder_->forward(arguments.required_tensor("context"), arguments.tensor("mask"));
+    AttentionPoolInputs inputs;
+    inputs.context = arguments.required_tensor("context");
+    take_inputs(arguments, inputs);
+    return holder_->forward(inputs);
   }
   std::string first_argument() const override { return "context"; }
 

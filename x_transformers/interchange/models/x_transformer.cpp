@@ -16,23 +16,23 @@ Value call_x_transformer(XTransformerImpl& model, const std::string& method, Arg
   if (method == "generate") {
     const auto seq_in =
         as_tokens(arguments.required_tensor("seq_in"), "seq_in", arguments, *model.encoder());
-    const auto mask = arguments.tensor("mask");
-    const auto attn_mask = arguments.tensor("attn_mask");
-    auto inputs = take_generation_inputs(arguments, "seq_out_start", *model.decoder());
+    XTransformerInputs inputs;
+    take_inputs(arguments, inputs, {"src_prepend_embeds"});
+    auto generation = take_generation_inputs(arguments, "seq_out_start", *model.decoder());
     require_in_range(seq_in, "seq_in", token_range(*model.encoder()));
-    return model.generate(seq_in, inputs, take_generate_options(arguments), mask, attn_mask);
+    return model.generate(seq_in, generation, take_generate_options(arguments), inputs);
   }
   require_forward("XTransformer", method);
   const auto src = as_tokens(arguments.required_tensor("src"), "src", arguments, *model.encoder());
   const auto tgt =
       as_tokens(arguments.required_tensor("tgt"), "tgt", arguments, *model.decoder()->net());
-  const auto mask = arguments.tensor("mask");
-  const auto attn_mask = arguments.tensor("attn_mask");
+  XTransformerInputs inputs;
+  take_inputs(arguments, inputs);
   if (arguments.source() == ArgumentSource::outside) {
     require_in_range(src, "src", token_range(*model.encoder()));
     require_tokens_of_loss(tgt, "tgt", *model.decoder());
   }
-  return model.forward(src, tgt, mask, attn_mask, arguments.tensor("src_prepend_embeds")).loss;
+  return model.forward(src, tgt, inputs).loss;
 }
 
 class XTransformerModel : public HolderModel<XTransformer> {

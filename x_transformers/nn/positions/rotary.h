@@ -44,6 +44,20 @@ struct RotaryAngles {
   RotaryAngles rows(int64_t count, int64_t after) const;
 };
 
+/// Angles of polar positions from outside.
+struct PolarAngles {
+  at::Tensor angles;    ///< [b, 1 or h, n, d]
+  at::Tensor key_bias;  ///< [h, 1, d], which keys add to theirs
+
+  template <class Self, class Visit>
+  static void tensors(Self& self, Visit& visit) {
+    for (auto* t : {&self.angles, &self.key_bias})
+      if (t->defined()) visit(*t);
+  }
+  bool defined() const { return angles.defined(); }
+  at::Tensor of_keys() const { return angles + key_bias; }
+};
+
 /// Throws InputError, with `name`, unless angles [.., positions, features] from outside have a
 /// position for each of t [b, h, n, d], no more features, and one sequence or b.
 void require_angles(const at::Tensor& angles, const at::Tensor& t, const char* name);
