@@ -167,6 +167,11 @@ INSTANTIATE_TEST_SUITE_P(
              [](I& i) {
                i.sum_embeds = at::zeros({2, 3, kDim});
              }},
+        Call{"deep_embeds_and_ids: given, but ff_deep_embed has factors",
+             [](O& o) { o.ff_deep_embed = true; },
+             [](I& i) {
+               i.layers.deep_embeds = at::zeros({2, kTokens, 2, kDim});
+             }},
         Call{"ff_deep_embed: has no factors for what is no token",
              [](O& o) { o.ff_deep_embed = true; },
              [](I& i) {

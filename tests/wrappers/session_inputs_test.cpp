@@ -4,12 +4,15 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/nn/callable_module.h"
+#include "x_transformers/wrappers/autoregressive.h"
 
 namespace x_transformers::session_inputs_test {
 namespace {
@@ -32,6 +35,36 @@ struct Case {
   void (*set)(TransformerInputs& inputs, int64_t n);
   bool grows = false;  ///< what is given for the prompt is enough
 };
+
+/// A head that takes further factors.
+constexpr const char* kFeedForwardHead =
+    R"({"to_logits": {"type": "FeedForward", "dim": 16, "dim_out": 23}})";
+
+/// An embedding of 23 tokens and of a place that comes beside each.
+class PlacedEmbedding : public torch::nn::Module {
+ public:
+  PlacedEmbedding()
+      : tokens_(register_parameter("tokens", at::randn({23, 16}))),
+        places_(register_parameter("places", at::randn({9, 16}))) {}
+  at::Tensor forward(const at::Tensor& x, const at::Tensor& place) {
+    return tokens_.index({x}) + places_.index({place});
+  }
+
+ private:
+  at::Tensor tokens_, places_;
+};
+
+void register_placed_embedding() {
+  register_callable("PlacedEmbedding", [](const ModuleSpec&) {
+    const auto embedding = std::make_shared<PlacedEmbedding>();
+    return CallableModule{
+        embedding,
+        [embedding](const at::Tensor& x, const auto& arguments) {
+          return CallableModule::Result{embedding->forward(x, arguments.at("place")), {}};
+        },
+        /*is_per_token=*/true};
+  });
+}
 
 using I = TransformerInputs;
 const Case kPerToken[] = {
@@ -116,6 +149,23 @@ const Case kPerToken[] = {
      [](I& i, int64_t n) {
        i.layers.deep_embeds = floats({kBatch, n, 2, 16});
      }},
+    {"DeepEmbedsAndMemoryTokens", "{}", R"({"num_memory_tokens": 2})",
+     [](I& i, int64_t n) {
+       i.layers.deep_embeds = floats({kBatch, n + 2, 2, 16});
+     }},
+    {"TokenEmbKwargs", "{}", R"({"token_emb": "PlacedEmbedding"})",
+     [](I& i, int64_t n) {
+       i.token_emb_kwargs["place"] = at::randint(9, {kBatch, n}, at::kLong);
+     }},
+    {"ToLogitsKwargs", "{}", kFeedForwardHead,
+     [](I& i, int64_t n) {
+       i.to_logits_kwargs["deep_embed"] = floats({kBatch, n, 23});
+     }},
+    {"ToLogitsKwargsOfPrepended", "{}", kFeedForwardHead,
+     [](I& i, int64_t n) {
+       i.prepend_embeds = floats({kBatch, 2, 16});
+       i.to_logits_kwargs["deep_embed"] = floats({kBatch, n + 2, 23});
+     }},
 };
 const Case kPerRow[] = {
     {"Context", R"({"cross_attend": true})", "{}",
@@ -158,6 +208,10 @@ const Case kPerRow[] = {
      [](I& i, int64_t) {
        i.layers.prefix_attn_len = at::tensor({1, 3, 2});
      }},
+    {"ToLogitsKwargsOfRows", "{}", kFeedForwardHead,
+     [](I& i, int64_t) {
+       i.to_logits_kwargs["deep_embed"] = floats({kBatch, 1, 23});
+     }},
     {"OneRowForAll", "{}", "{}",
      [](I& i, int64_t) {
        i.sum_embeds = floats({1, 1, 16});
@@ -165,6 +219,7 @@ const Case kPerRow[] = {
 };
 
 TransformerWrapper make_net(const Case& item) {
+  register_placed_embedding();
   auto config = Json::parse(R"({"num_tokens": 23, "max_seq_len": 16, "attn_layers":
       {"type": "Decoder", "dim": 16, "depth": 2, "heads": 4, "attn_dim_head": 8}})");
   config["attn_layers"].update(Json::parse(item.layers));
@@ -300,6 +355,32 @@ TEST(SessionWindow, InputsMoveWithItBeyondMaxSeqLen) {
     (of_keys ? window.layers.self_attn_kv_mask : window.mask) = mask;
     EXPECT_TRUE(at::allclose(logits, net->forward(window).logits[0].select(1, -1), 1e-4, 1e-5))
         << of_keys;
+  }
+}
+
+TEST(SessionBeams, FactorsOfTheHeadStayWithTheirBatchEntry) {
+  const at::NoGradGuard no_grad;
+  AutoregressiveWrapper writer(make_net({"", "{}", kFeedForwardHead, nullptr}));
+  at::manual_seed(3);
+  const auto prompts = at::randint(23, {kBatch, kPrompt}, at::kLong);
+  const auto factors = floats({kBatch, kTokens, 23}).mul_(4);
+  const auto embeds = floats({kBatch, kTokens, 2, 16});
+  BeamSearchOptions options;
+  options.seq_len = kTokens - kPrompt;
+  options.beams = 3;
+  const auto search = [&](const at::Tensor& entries, bool cache_kv) {
+    GenerationInputs inputs;
+    inputs.prompts = prompts.index_select(0, entries);
+    inputs.cache_kv = cache_kv;
+    inputs.net.to_logits_kwargs["deep_embed"] = factors.index_select(0, entries);
+    inputs.net.layers.deep_embeds = embeds.index_select(0, entries);
+    return writer->beam_search(inputs, options).best();
+  };
+  const auto all = at::arange(kBatch), together = search(all, true);
+  EXPECT_TRUE(together.equal(search(all, false)));
+  for (int64_t entry = 0; entry < kBatch; ++entry) {
+    const auto alone = search(all.narrow(0, entry, 1), true);
+    EXPECT_TRUE(together.narrow(0, entry, 1).equal(alone)) << entry;
   }
 }
 

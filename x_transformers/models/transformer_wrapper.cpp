@@ -98,6 +98,8 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
                  {{"batch", sizes[Axis::batch], true},
                   {"seq", may_be_longer ? kAnySize : sizes[Axis::tokens]}});
   require_inputs(inputs, sizes);
+  require(!ff_deep_embed_.defined() || !inputs.layers.deep_embeds.defined(),
+          "deep_embeds_and_ids: given, but ff_deep_embed has factors of the model's own");
   require(inputs.x.defined() || !ff_deep_embed_.defined(),
           "x: is needed, as ff_deep_embed has a factor for each token");
   if (!inputs.x.defined()) return;
