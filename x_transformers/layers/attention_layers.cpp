@@ -301,7 +301,7 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   if (options_.unet_skips) state.skip_hiddens.push_back(state.x);
   if (layer.skip_combine) {
     const auto& skip = state.skip_hiddens.at(static_cast<size_t>(*layer.step.skip_from));
-    state.x = layer.skip_combine->forward(at::cat({skip, state.x}, -1));
+    state.x = layer.skip_combine->forward(state.x, skip);
   }
   const bool is_attention = layer.step.type == LayerType::attention;
   // Also of a layer that is left out: the memories of the next call are picked by their places.

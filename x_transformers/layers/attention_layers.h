@@ -18,6 +18,7 @@
 #include "x_transformers/layers/layer_plan.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/block.h"
+#include "x_transformers/nn/concat_combine.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/nn/positions/position_bias.h"
@@ -81,7 +82,7 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
     std::shared_ptr<Norm> pre_norm, post_branch_norm, post_main_norm;
     std::shared_ptr<Block> block;
     std::shared_ptr<ResidualBase> residual;
-    Linear skip_combine{nullptr};
+    std::shared_ptr<ConcatCombine> skip_combine;
     std::shared_ptr<DynamicLIMe> integrator;
   };
   struct State;

@@ -198,8 +198,9 @@ void AttentionLayersImpl::build_layers() {
     layer.residual =
         scope->register_module("2", build_residual(layer.step, static_cast<int64_t>(i)));
     if (layer.step.skip_from) {
-      auto skip = skips_scope->register_module(name, make_scope());
-      layer.skip_combine = skip->register_module("combine", linear_no_bias(2 * o.dim, o.dim));
+      layer.skip_combine = skips_scope->register_module(
+          name, std::make_shared<ConcatCombine>(
+                    ConcatCombineOptions{.dim = o.dim, .prev_layer_ind = *layer.step.skip_from}));
     }
     if (o.integrate_layers) {
       DynamicLIMeOptions lime;
