@@ -7,6 +7,7 @@
 - Own headers are included by their path from the root; nothing in the library includes apps/, tests/ or the umbrella.
 - No whole-library header of LibTorch in x_transformers/; no torch/nn in ops/*.h; fmt and nlohmann/json.hpp in no header
   but core/json.h.
+- Headers of options (*_options.h) include no header of modules: of ours only core/ and other headers of options.
 - kernels/cuda/device/ includes only itself, CUDA, CUTLASS and the standard library.
 - Every header says #pragma once; with --compile, every header compiles alone (slow: seconds for each).
 
@@ -72,6 +73,17 @@ def check_table(table):
     return findings
 
 
+def is_of_options(path):
+    return path.endswith("_options.h")
+
+
+def may_be_in_options(path):
+    """Whether a header of options may include this: nothing that brings in modules."""
+    if path.startswith(LIBRARY + "/"):
+        return folder_of(path) == "core" or is_of_options(path)
+    return not path.startswith("torch/")
+
+
 def check_library_include(path, include, table):
     """Why a file of the library may not include this; None if it may."""
     folder = folder_of(path)
@@ -81,6 +93,8 @@ def check_library_include(path, include, table):
         return f"<{include.path}>: headers of ops are about tensors, not modules"
     if Path(path).suffix in HEADERS and path != JSON_HEADER and NOT_IN_HEADERS.match(include.path):
         return f"<{include.path}> in a header; only .cpp files include it (headers: nlohmann/json_fwd.hpp)"
+    if is_of_options(path) and not may_be_in_options(include.path):
+        return f"{include.path}: headers of options include, of ours, core/ and other headers of options"
     if path.startswith(DEVICE) and not (include.path.startswith(DEVICE) or DEVICE_MAY.match(include.path)):
         return f"{include.path}: device code includes only {DEVICE}, CUDA and CUTLASS"
     if include.path.startswith(("apps/", "tests/", "benchmarks/")):

@@ -104,6 +104,19 @@ class CheckIncludes(unittest.TestCase):
         self.write("x_transformers/ops/c.cpp", "#include <torch/nn/functional/loss.h>\n")
         self.assertEqual(self.findings(), [])
 
+    def test_headers_of_options_include_no_modules(self):
+        self.write("x_transformers/nn/c_options.h",
+                   '#pragma once\n#include <cstdint>\n#include "x_transformers/core/a.h"\n')
+        self.write("x_transformers/nn/d.h", '#pragma once\n#include "x_transformers/nn/c_options.h"\n')
+        self.write("x_transformers/nn/d_options.h", '#pragma once\n#include "x_transformers/nn/c_options.h"\n')
+        self.assertEqual(self.findings(), [])
+        self.write("x_transformers/nn/e_options.h", '#pragma once\n#include "x_transformers/nn/d.h"\n')
+        self.expect_one("nn/e_options.h:2:", "headers of options")
+
+    def test_torch_modules_in_headers_of_options(self):
+        self.write("x_transformers/nn/c_options.h", "#pragma once\n#include <torch/nn/module.h>\n")
+        self.expect_one("nn/c_options.h:2:", "headers of options")
+
     def test_json_and_fmt_stay_out_of_headers(self):
         self.write("x_transformers/core/c.h", "#pragma once\n#include <nlohmann/json.hpp>\n")
         self.write("x_transformers/core/d.h", "#pragma once\n#include <nlohmann/json_fwd.hpp>\n")

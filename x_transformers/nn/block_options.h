@@ -1,4 +1,4 @@
-// Options of what may be wrapped around a block.
+// Options of what may be wrapped around a block, or joins blocks.
 #pragma once
 
 #include <cstdint>
@@ -60,6 +60,17 @@ struct AdaptiveLayerScaleOptions {
     v("dim_condition", dim_condition, "features of the condition; default: dim",
       "arXiv:2212.09748");
     v("init_bias_value", init_bias_value, "the factor starts at the sigmoid of it");
+  }
+};
+
+struct ConcatCombineOptions {
+  int64_t dim = 0;
+  int64_t prev_layer_ind = 0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("dim", dim, "features");
+    v("prev_layer_ind", prev_layer_ind, "the earlier layer whose output is joined in");
   }
 };
 

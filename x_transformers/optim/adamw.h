@@ -5,30 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/optim/adamw_options.h"
 #include "x_transformers/optim/parameters.h"
 
 namespace x_transformers {
-
-struct AdamWOptions {
-  double learning_rate = 3e-4;
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double eps = 1e-8;
-  double weight_decay = 0.1;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("learning_rate", learning_rate, "peak learning rate");
-    v("beta1", beta1, "decay of the mean of the gradients", "arXiv:1412.6980");
-    v("beta2", beta2, "decay of the mean of their squares");
-    v("eps", eps, "added to the root of the mean square");
-    v("weight_decay", weight_decay,
-      "decoupled weight decay, of tensors with two or more dimensions only", "arXiv:1711.05101");
-  }
-};
-
-/// Throws InputError for values that make no sense.
-void validate(const AdamWOptions& options);
 
 /// Adam with decoupled weight decay (arXiv:1711.05101):
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2

@@ -4,6 +4,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/optim/schedule.h"
 
 namespace x_transformers {
 namespace {

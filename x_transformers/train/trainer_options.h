@@ -5,8 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "x_transformers/optim/adamw.h"
-#include "x_transformers/optim/schedule.h"
+#include "x_transformers/optim/adamw_options.h"
 
 namespace x_transformers {
 
