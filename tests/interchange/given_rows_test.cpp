@@ -238,10 +238,10 @@ TEST(OneRow, OfALossOrPromptStandsBesideNoOthers) {
   const auto config = generator({{"cross_attend", true}});
   const auto context = at::randn({2, 6, 16});
   EXPECT_EQ(refusal(config, "forward", {{"x", tokens(1, 5)}, {"context", context}}),
-            "x: batch = 1, but what is given beside it has 2 rows");
+            "x: batch = 1, but what is given beside it has 2 batch entries");
   EXPECT_EQ(refusal(config, "generate", {{"prompts", tokens(1, 5)}, {"context", context}},
                     {{"seq_len", 2}, {"cache_kv", false}}),
-            "prompts: batch = 1, but what is given beside them has 2 rows");
+            "prompts: batch = 1, but what is given beside them has 2 batch entries");
   EXPECT_NE(refusal(config, "generate", {{"prompts", tokens(1, 5)}, {"context", context}},
                     {{"seq_len", 2}}),
             "");

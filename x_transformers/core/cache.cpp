@@ -20,10 +20,10 @@ std::pair<at::Tensor, at::Tensor> KeyValueCache::append(const at::Tensor& keys,
           values.defined() ? values_.append(values) : values};
 }
 
-void KeyValueCache::reorder(const at::Tensor& rows) {
+void KeyValueCache::reorder(const at::Tensor& entries) {
   const auto keys = keys_.view();
-  if (is_context && keys.defined() && keys.size(0) == 1) return;  // one row stands for all
-  for (auto* buffer : {&keys_, &values_}) buffer->reorder(rows);
+  if (is_context && keys.defined() && keys.size(0) == 1) return;  // one entry stands for all
+  for (auto* buffer : {&keys_, &values_}) buffer->reorder(entries);
 }
 
 void KeyValueCache::reserve(int64_t capacity) {
@@ -93,9 +93,9 @@ void LayersCache::release() {
   capacity = 0;
 }
 
-void LayersCache::reorder(const at::Tensor& rows) {
+void LayersCache::reorder(const at::Tensor& entries) {
   for (const auto& state : layers) {
-    if (state) state->reorder(rows);
+    if (state) state->reorder(entries);
   }
 }
 

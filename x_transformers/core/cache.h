@@ -49,8 +49,8 @@ struct GivenState {
 class BlockState {
  public:
   virtual ~BlockState() = default;
-  /// Batch entry r goes on from what was batch entry rows[r]; rows is int64 [new batch].
-  virtual void reorder(const at::Tensor& rows) = 0;
+  /// Batch entry r goes on from what was batch entry entries[r]; entries is int64 [new batch].
+  virtual void reorder(const at::Tensor& entries) = 0;
   /// From now on single tokens follow, written where `place` says.
   virtual void fix(const StaticPlace& place) = 0;
   /// Undoes fix: the first `length` tokens are kept, and later ones are appended to them.
@@ -72,7 +72,7 @@ class KeyValueCache : public BlockState {
   int64_t length() const { return std::max(keys_.length(), values_.length()); }
   /// Room for `capacity` tokens at once, to be set before the first append.
   void reserve(int64_t capacity);
-  void reorder(const at::Tensor& rows) override;
+  void reorder(const at::Tensor& entries) override;
   /// A context's keys and values stay as they are.
   void fix(const StaticPlace& place) override;
   void release(int64_t length) override;
@@ -117,7 +117,7 @@ struct LayersCache {
 
   /// The keys and values of the layers that have some, in the order of execution.
   std::vector<KeyValueCache*> key_values() const;
-  void reorder(const at::Tensor& rows);
+  void reorder(const at::Tensor& entries);
   /// Makes the cache static, with room for `capacity` tokens, and puts the position at its end.
   /// Single tokens can be appended then; the caller calls advance() after each.
   void fix(int64_t capacity, const at::Device& device);

@@ -28,8 +28,9 @@ enum class PythonRelease { v2_16_1 };
 /// file.
 struct Compat {
   PythonRelease xt_compat = PythonRelease::v2_16_1;
-  /// Python's numbers also where Python is plainly wrong (docs/python-to-cpp.md), and not what is
-  /// meant. None of the classes built so far has such a place.
+  /// Whether numbers are Python's where Python is plainly wrong, and not what is meant. Some are
+  /// Python's either way, as models have been trained with them (orthog_projected_values_per_head
+  /// projects all heads at once); docs/python-to-cpp.md lists both.
   bool python_quirks = false;
 
   /// What the release means.

@@ -53,8 +53,8 @@ at::Tensor TokenBuffer::last() const {
   return length_ > 0 ? buffer_.narrow(kSequenceDim, length_ - 1, 1) : at::Tensor();
 }
 
-void TokenBuffer::reorder(const at::Tensor& rows) {
-  if (buffer_.defined()) buffer_ = buffer_.index_select(0, rows);
+void TokenBuffer::reorder(const at::Tensor& entries) {
+  if (buffer_.defined()) buffer_ = buffer_.index_select(0, entries);
 }
 
 void TokenBuffer::fix(const at::Tensor& position, int64_t before, int64_t capacity) {

@@ -21,8 +21,8 @@ class TokenBuffer {
   at::Tensor places(int64_t count) const;
   /// What was appended before the last token, [..., 1, d]; undefined if nothing was.
   at::Tensor last() const;
-  /// Row r continues what was row rows[r]; rows is int64 [new batch].
-  void reorder(const at::Tensor& rows);
+  /// Batch entry r goes on from what was batch entry entries[r]; entries is int64 [new batch].
+  void reorder(const at::Tensor& entries);
   /// Room for `capacity` tokens at once, to be set before the first append.
   void reserve(int64_t capacity) { reserved_ = capacity; }
   /// From now on single tokens are written at `position` - `before` ([1] int64 on the device, moved

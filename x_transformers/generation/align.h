@@ -19,7 +19,7 @@ struct PromptBatch {
 /// prompts that are not one-dimensional integers.
 PromptBatch join_prompts(const std::vector<at::Tensor>& prompts, int64_t pad_value = 0);
 
-/// Moves the first `lens[i]` positions of each row of `prompts` [batch, length, ...] to its end,
+/// Moves the first `lens[i]` positions of each entry of `prompts` [batch, length, ...] to its end,
 /// and fills what stood before them with `pad_value`. `lens` is [batch] of integers. Throws
 /// InputError for another shape and, where `lens` is on the CPU, for lengths outside 1 to length
 /// (on a device they are not looked at, which would mean waiting).

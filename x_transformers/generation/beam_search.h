@@ -54,7 +54,7 @@ void validate(const BeamSearchOptions& options);
 
 /// Prompts to continue.
 struct BeamSearchInputs {
-  /// [batch, length] int64, right aligned; [length] is one row, [..., length] are rows.
+  /// [batch, length] int64, right aligned; [length] is one prompt, [..., length] are several.
   at::Tensor prompts;
   /// Stands after a beam's eos.
   int64_t pad_value = 0;

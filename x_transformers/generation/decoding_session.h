@@ -13,9 +13,9 @@ class DecodingSession {
   /// Appends tokens [batch, new] to every sequence and returns the logits that follow the last one,
   /// [batch, vocab] float32.
   virtual at::Tensor append(const at::Tensor& tokens) = 0;
-  /// Row i continues what was row `rows[i]` ([new_batch] int64): beams are copied, reordered and
-  /// dropped with this.
-  virtual void reorder(const at::Tensor& rows) = 0;
+  /// Batch entry i goes on from what was entry `entries[i]` ([new_batch] int64): beams are copied,
+  /// reordered and dropped with this.
+  virtual void reorder(const at::Tensor& entries) = 0;
 };
 
 }  // namespace x_transformers

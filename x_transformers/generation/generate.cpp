@@ -74,7 +74,7 @@ class NextTokens {
   at::Tensor bias_;
 };
 
-/// Knows which rows are over; the only part that reads from the device.
+/// Knows which texts are over; the only part that reads from the device.
 class EndOfRows {
  public:
   EndOfRows(const GenerateInputs& inputs, std::optional<int64_t> eos_token, int64_t batch)

@@ -11,12 +11,12 @@
 namespace x_transformers {
 
 /// The repetition penalty of CTRL (arXiv:1909.05858): logits of tokens that the prompt or the
-/// generated part of a row holds are divided by the penalty where positive and multiplied by it
+/// generated part of a text holds are divided by the penalty where positive and multiplied by it
 /// where negative. Nothing is read from the device.
 class RepetitionPenalty {
  public:
-  /// `prompts` [batch, length] int64, right aligned; of row i only the last `prompt_lens[i]` tokens
-  /// count, or all where `prompt_lens` is undefined. Throws InputError unless penalty > 0.
+  /// `prompts` [batch, length] int64, right aligned; of entry i only the last `prompt_lens[i]`
+  /// tokens count, or all where `prompt_lens` is undefined. Throws InputError unless penalty > 0.
   RepetitionPenalty(double penalty, at::Tensor prompts, at::Tensor prompt_lens = {});
 
   /// The penalised logits [batch, vocab].

@@ -10,7 +10,7 @@ namespace x_transformers {
 
 /// Ends a streamed text before the first of some stop strings. Text that may be the start of one is
 /// held back until that is decided; how the text is cut into pieces makes no difference. Of stop
-/// strings that end at the same byte the longest counts. One object for each row of a batch; the
+/// strings that end at the same byte the longest counts. One object for each entry of a batch; the
 /// texts are bytes, so UTF-8 passes unchanged.
 class StopStrings {
  public:

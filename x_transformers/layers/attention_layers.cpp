@@ -1,38 +1,18 @@
-// Running a stack: places first, then layer after layer over a small state.
+// Running a stack: layer after layer over a small state.
 #include "x_transformers/layers/attention_layers.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/layers/attention_layers_state.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/nn/attention.h"
-#include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
-
-/// What layers read and change as they run.
-struct AttentionLayersImpl::State {
-  at::Tensor x;
-  at::Tensor dual;  ///< the second residual of resi_dual
-  at::Tensor condition, inject;
-  at::Tensor context, context_mask;
-  at::Tensor attn_mask, attn_bias, self_attn_kv_mask;
-  at::Tensor started;  ///< [b, n] bool: new tokens that are no padding at the left
-  std::optional<RotaryInputs> rotary, cross_rotary;
-  std::optional<PolarInputs> polar;
-  std::vector<std::pair<at::Tensor, at::Tensor>> additional_kv;
-  at::Tensor prev_attn, prev_cross_attn;
-  at::Tensor first_self_values, first_cross_values;
-  std::vector<at::Tensor> skip_hiddens, layer_hiddens;
-  size_t layers = 0;
-  size_t self_attentions = 0, cross_attentions = 0, feed_forwards = 0;
-  LayersOutput output;
-};
 
 namespace {
 
@@ -41,109 +21,7 @@ T item_or_empty(const std::vector<T>& items, size_t index) {
   return index < items.size() ? items[index] : T();
 }
 
-at::Tensor range(int64_t begin, int64_t end, const at::Tensor& like) {
-  return at::arange(begin, end, at::TensorOptions().dtype(at::kLong).device(like.device()));
-}
-
 }  // namespace
-
-/// Positions of queries and keys: tables, angles and masks. Memories stand before position 0.
-void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& state) const {
-  const auto n = inputs.x.size(1);
-  const auto* cache = inputs.cache;
-  const bool is_static = cache && cache->position.defined();
-  const auto past = cache ? cache->length : 0;
-  const auto memory = inputs.memory_given();
-
-  const auto places =
-      is_static ? cache->position - cache->memory_length : range(past, past + n, inputs.x);
-  const auto& start = inputs.seq_start_pos;
-  if (start.defined()) state.started = places >= start.unsqueeze(-1);
-  // What has no position, or one of its own (memory key/values, CoPE, a context), sees from where
-  // those of the tokens count.
-  const auto count_from_start = [&](const at::Tensor& positions) {
-    return start.defined() ? positions - start.unsqueeze(-1) : positions;
-  };
-  auto queries = inputs.pos.defined() ? inputs.pos : count_from_start(places);
-  auto new_keys = queries;
-  if (memory > 0 && !inputs.pos.defined()) {
-    new_keys = past > 0 ? at::cat({count_from_start(range(-memory, 0, inputs.x)), queries}, -1)
-                        : count_from_start(range(-memory, n, inputs.x));
-  }
-  const auto cached_memory = cache ? cache->memory_length + memory : 0;
-  const auto total = is_static ? cache->capacity : cached_memory + past + n;
-  const auto all_places = [&] { return range(-cached_memory, total - cached_memory, inputs.x); };
-  const auto all_keys = [&] {
-    if (inputs.pos.defined() && inputs.pos.size(-1) == total) return inputs.pos;
-    return count_from_start(all_places());
-  };
-  if (inputs.rotary_pos_emb.defined()) {
-    state.rotary.emplace().angles = inputs.rotary_pos_emb;
-  } else if (rotary_pos_emb_) {
-    const auto center = cache ? std::optional(cache->xpos_center) : std::nullopt;
-    state.rotary.emplace().queries = rotary_pos_emb_->forward(queries, center);
-    state.rotary->keys = new_keys.is_same(queries) ? state.rotary->queries
-                                                   : rotary_pos_emb_->forward(new_keys, center);
-    if (cache && (options_.attn.num_mem_kv > 0 || !inputs.self_attn_additional_kv.empty())) {
-      state.rotary->scale_without_position =
-          rotary_pos_emb_->scale_without_position(queries, cache->xpos_center);
-    }
-    if (cache && options_.attn.use_latent_kv)
-      state.rotary->all_keys = rotary_pos_emb_->forward(all_keys(), center);
-  }
-  if (inputs.context_pos.defined() && rotary_pos_emb_) {
-    state.cross_rotary.emplace().angles = inputs.rotary_pos_emb;
-    if (!inputs.rotary_pos_emb.defined())
-      state.cross_rotary->queries = rotary_pos_emb_->forward(queries);
-    state.cross_rotary->keys = rotary_pos_emb_->forward(inputs.context_pos);
-  }
-  if (inputs.polar_pos_emb.defined()) {
-    state.polar = PolarInputs{inputs.polar_pos_emb.angles, inputs.polar_pos_emb.of_keys()};
-  } else if (polar_pos_emb_) {
-    const auto turned_keys = cache && options_.attn.use_latent_kv ? all_keys() : new_keys;
-    state.polar =
-        PolarInputs{polar_pos_emb_->forward(queries),
-                    polar_pos_emb_->forward(turned_keys).unsqueeze(1) + polar_pos_emb_->key_bias()};
-  }
-
-  if (is_static) state.attn_mask = (all_places() <= places.unsqueeze(-1));
-  if (inputs.seq_start_pos.defined()) {
-    const auto tokens = inputs.token_keys();
-    auto started = range(0, tokens, inputs.x) >= inputs.seq_start_pos.unsqueeze(-1);
-    auto& mask = state.self_attn_kv_mask;
-    // A mask that has memories too is wider.
-    if (mask.defined()) started = pad_mask_left(started, mask.size(-1) - tokens);
-    mask = mask_and(mask, started);
-  }
-}
-
-/// Whether self-attentions get a bias of positions; none reaches cross attention.
-bool AttentionLayersImpl::has_position_bias() const {
-  return rel_pos_ && plan_.count(LayerType::attention) > 0;
-}
-
-/// The bias of positions in a layer with `memory` tokens of memory given.
-at::Tensor AttentionLayersImpl::bias_of_positions(const AttentionLayersInputs& inputs,
-                                                  int64_t memory) const {
-  const auto n = inputs.x.size(1);
-  const auto* cache = inputs.cache;
-  PositionPairs pairs;
-  if (inputs.pos.defined()) {
-    require(!cache,
-            "pos: positions from outside cannot be combined with a cache and a position bias");
-    require(std::dynamic_pointer_cast<AlibiPositionalBias>(rel_pos_) != nullptr,
-            "pos: of the position biases only ALiBi takes positions from outside");
-    pairs = {inputs.pos, inputs.pos, 0};
-  } else {
-    const auto before = memory + (cache ? cache->memory_length + cache->length : 0);
-    const bool is_static = cache && cache->position.defined();
-    const auto total = is_static ? cache->capacity : before + n;
-    pairs.queries = is_static ? cache->position : range(before, before + n, inputs.x);
-    pairs.keys = range(0, total, inputs.x);
-    pairs.span = total;
-  }
-  return rel_pos_->forward(pairs);
-}
 
 /// What is added before every layer: the input projected, or a condition.
 void AttentionLayersImpl::inject_input(const AttentionLayersInputs& inputs, State& state) {
@@ -191,7 +69,7 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
     const auto n = inputs.x.size(1);
     auto visible = causal_mask(n, n, inputs.x.device());
     if (inputs.prefix_attn_len.defined()) {
-      visible = visible | (range(0, n, inputs.x) < inputs.prefix_attn_len.view({-1, 1, 1, 1}));
+      visible = visible | (range_like(0, n, inputs.x) < inputs.prefix_attn_len.view({-1, 1, 1, 1}));
     }
     state.attn_mask = mask_and(visible, inputs.attn_mask);
   }
@@ -354,7 +232,7 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
                                 : "context: given, but cross_attend is off");
   auto inputs = given;
   drop_unread(inputs);
-  // As in Python, one row beside several is repeated; with a cache it stands for itself.
+  // As in Python, one batch entry beside several is repeated; with a cache it stands for itself.
   if (!inputs.cache && inputs.x.dim() == 3 && inputs.x.size(0) == 1)
     inputs.x = with_rows(inputs.x, count_batch_entries(inputs));
   check(inputs);
@@ -370,42 +248,6 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
     }
   }
   return finish(state);
-}
-
-std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
-    const at::Tensor& keys, const at::Tensor& values, const CachedPlaces& places) const {
-  if (options_.attn.use_latent_kv) return {keys, values};
-  const auto count = keys.size(-2);
-  const auto polar = [&](const at::Tensor& angles) {
-    return std::pair{apply_polar_pos_emb(repeat_heads(keys, options_.heads), angles),
-                     repeat_heads(values, options_.heads)};
-  };
-  const auto rotated = options_.attn.rotate_num_heads.value_or(options_.heads);
-  const auto turn = [&](const auto& rotate) {
-    return std::pair{rotate_last_heads(keys, rotated, options_.heads, rotate), values};
-  };
-  const auto require_rows = [&](const at::Tensor& angles, const char* name) {
-    const auto given = angles.size(-2), needed = count + places.new_tokens;
-    require(given >= needed, fmt::format("{}: expected angles of {} positions, cached ones among "
-                                         "them, got {}",
-                                         name, needed, given));
-  };
-  if (places.polar.defined()) {
-    require_rows(places.polar, "polar_pos_emb");
-    const auto begin = places.polar.size(-2) - places.new_tokens - count;
-    return polar(places.polar.narrow(-2, begin, count));
-  }
-  if (places.rotary.defined()) {
-    require_rows(places.rotary.freqs, "rotary_pos_emb");
-    const auto used = places.rotary.rows(count, places.new_tokens);
-    return turn([&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
-  }
-  const auto positions = places.pos.defined() ? places.pos : range(0, count, keys);
-  if (polar_pos_emb_)
-    return polar(polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
-  if (!rotary_pos_emb_) return {keys, values};
-  const auto table = rotary_pos_emb_->forward(positions, places.xpos_center);
-  return turn([&](const at::Tensor& t) { return apply_rotary(t, table, true); });
 }
 
 }  // namespace x_transformers

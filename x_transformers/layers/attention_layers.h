@@ -86,6 +86,7 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
     std::shared_ptr<DynamicLIMe> integrator;
   };
   struct State;
+  struct Places;
 
   void build_positions();
   void build_condition();
@@ -111,6 +112,10 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   void check_masks(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);
   void place(const AttentionLayersInputs& inputs, State& state) const;
+  static Places places_of(const AttentionLayersInputs& inputs);
+  static at::Tensor positions_of_keys(const AttentionLayersInputs& inputs, const Places& places);
+  void place_rotary(const AttentionLayersInputs& inputs, const Places& places, State& state) const;
+  void place_polar(const AttentionLayersInputs& inputs, const Places& places, State& state) const;
   bool has_position_bias() const;
   at::Tensor bias_of_positions(const AttentionLayersInputs& inputs, int64_t memory) const;
   void inject_input(const AttentionLayersInputs& inputs, State& state);

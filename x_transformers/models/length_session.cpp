@@ -24,14 +24,14 @@ LengthSession::LengthSession(const std::shared_ptr<CachedTokenModel>& net,
                              const SessionOptions& options) {
   require(options.seq_start_pos.defined(), "seq_start_pos: is needed, for prompts of each length");
   const auto padding = on_host(options.seq_start_pos);
-  std::map<int64_t, std::vector<int64_t>> rows_of;
-  for (size_t row = 0; row < padding.size(); ++row)
-    rows_of[padding[row]].push_back(static_cast<int64_t>(row));
-  for (const auto& [count, rows] : rows_of) {
+  std::map<int64_t, std::vector<int64_t>> entries_of;
+  for (size_t entry = 0; entry < padding.size(); ++entry)
+    entries_of[padding[entry]].push_back(static_cast<int64_t>(entry));
+  for (const auto& [count, entries] : entries_of) {
     auto own = options;
     own.seq_start_pos = at::Tensor();
     own.first_token += count;
-    const auto index = at::tensor(rows, options.seq_start_pos.options().dtype(at::kLong));
+    const auto index = at::tensor(entries, options.seq_start_pos.options().dtype(at::kLong));
     reorder_batch(own.inputs, index, static_cast<int64_t>(padding.size()));
     groups_.push_back({count, index, std::make_unique<TransformerSession>(net, std::move(own))});
   }
@@ -40,7 +40,7 @@ LengthSession::LengthSession(const std::shared_ptr<CachedTokenModel>& net,
 at::Tensor LengthSession::append(const at::Tensor& tokens) {
   at::Tensor logits;
   for (auto& group : groups_) {
-    auto own = tokens.index_select(0, group.rows);
+    auto own = tokens.index_select(0, group.entries);
     if (!has_prompt_) {
       require(group.padding < tokens.size(1),
               fmt::format("prompts: expected all {} tokens of the shortest with the first call",
@@ -49,35 +49,35 @@ at::Tensor LengthSession::append(const at::Tensor& tokens) {
     }
     const auto of_group = group.session->append(own);
     if (!logits.defined()) logits = of_group.new_empty({tokens.size(0), of_group.size(1)});
-    logits.index_copy_(0, group.rows, of_group);
+    logits.index_copy_(0, group.entries, of_group);
   }
   has_prompt_ = true;
   return logits;
 }
 
-void LengthSession::reorder(const at::Tensor& rows) {
+void LengthSession::reorder(const at::Tensor& entries) {
   struct Place {
     size_t group;
-    int64_t row;  // within the group
+    int64_t entry;  // within the group
   };
   std::map<int64_t, Place> places;
   for (size_t group = 0; group < groups_.size(); ++group) {
     int64_t own = 0;
-    for (const auto row : on_host(groups_[group].rows)) places[row] = {group, own++};
+    for (const auto entry : on_host(groups_[group].entries)) places[entry] = {group, own++};
   }
   std::vector<std::vector<int64_t>> sources(groups_.size()), targets(groups_.size());
   int64_t target = 0;
-  for (const auto row : on_host(rows)) {
-    const auto place = places.at(row);
-    sources[place.group].push_back(place.row);
+  for (const auto entry : on_host(entries)) {
+    const auto place = places.at(entry);
+    sources[place.group].push_back(place.entry);
     targets[place.group].push_back(target++);
   }
   std::vector<Group> kept;
   for (size_t group = 0; group < groups_.size(); ++group) {
     if (targets[group].empty()) continue;
     auto& own = groups_[group];
-    own.session->reorder(at::tensor(sources[group], rows.options()));
-    own.rows = at::tensor(targets[group], rows.options());
+    own.session->reorder(at::tensor(sources[group], entries.options()));
+    own.entries = at::tensor(targets[group], entries.options());
     kept.push_back(std::move(own));
   }
   groups_ = std::move(kept);

@@ -18,12 +18,12 @@ class LengthSession : public DecodingSession {
   /// Throws InputError without seq_start_pos. The first tokens appended must be whole prompts.
   LengthSession(const std::shared_ptr<CachedTokenModel>& net, const SessionOptions& options);
   at::Tensor append(const at::Tensor& tokens) override;
-  void reorder(const at::Tensor& rows) override;
+  void reorder(const at::Tensor& entries) override;
 
  private:
   struct Group {
-    int64_t padding;  ///< tokens before each of its prompts
-    at::Tensor rows;  ///< [rows] int64: which sequences of the batch are its own
+    int64_t padding;     ///< tokens before each of its prompts
+    at::Tensor entries;  ///< [own] int64: which entries of the batch are its own
     std::unique_ptr<TransformerSession> session;
   };
 

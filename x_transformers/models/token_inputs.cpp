@@ -9,9 +9,9 @@
 
 namespace x_transformers {
 
-void TransformerCache::reorder(const at::Tensor& rows) {
-  layers.reorder(rows);
-  if (mask.defined() && mask.size(0) > 1) mask = mask.index_select(0, rows);
+void TransformerCache::reorder(const at::Tensor& entries) {
+  layers.reorder(entries);
+  if (mask.defined() && mask.size(0) > 1) mask = mask.index_select(0, entries);
 }
 
 at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {

@@ -24,8 +24,8 @@ struct TransformerCache {
 
   /// Tokens of the sequence so far.
   int64_t length() const { return layers.length - prefix; }
-  /// Row r continues what was row rows[r]; rows is int64 [new batch].
-  void reorder(const at::Tensor& rows);
+  /// Batch entry r goes on from what was batch entry entries[r]; entries is int64 [new batch].
+  void reorder(const at::Tensor& entries);
 };
 
 /// The inputs of one call of a token model. `layers` goes on to the stack, but for its x, mask,

@@ -46,7 +46,7 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
   inputs.logits = false;
   const auto output = net_->forward(inputs);
   require(output.embeddings.size(0) == tokens.size(0),
-          fmt::format("prompts: batch = {}, but what is given beside them has {} rows",
+          fmt::format("prompts: batch = {}, but what is given beside them has {} batch entries",
                       tokens.size(0), output.embeddings.size(0)));
   return net_->last_logits(output.embeddings, inputs).to(at::kFloat);
 }
@@ -110,15 +110,15 @@ at::Tensor TransformerSession::append(const at::Tensor& tokens) {
   return append_to_cache(tokens);
 }
 
-void TransformerSession::reorder(const at::Tensor& rows) {
-  // Rows that move from step to step have no place of their own.
+void TransformerSession::reorder(const at::Tensor& entries) {
+  // Entries that move from step to step have no place of their own.
   step_.reset();
   can_fix_ = false;
-  reorder_batch(options_.inputs, rows, tokens_.size(0));
-  tokens_ = tokens_.index_select(0, rows);
-  if (cache_) cache_->reorder(rows);
+  reorder_batch(options_.inputs, entries, tokens_.size(0));
+  tokens_ = tokens_.index_select(0, entries);
+  if (cache_) cache_->reorder(entries);
   if (options_.seq_start_pos.defined())
-    options_.seq_start_pos = options_.seq_start_pos.index_select(0, rows);
+    options_.seq_start_pos = options_.seq_start_pos.index_select(0, entries);
 }
 
 }  // namespace x_transformers

@@ -20,7 +20,7 @@ class TransformerSession : public DecodingSession {
   TransformerSession(const TransformerSession&) = delete;
   TransformerSession& operator=(const TransformerSession&) = delete;
   at::Tensor append(const at::Tensor& tokens) override;
-  void reorder(const at::Tensor& rows) override;
+  void reorder(const at::Tensor& entries) override;
 
  private:
   at::Tensor run(const at::Tensor& tokens, TransformerCache* cache);

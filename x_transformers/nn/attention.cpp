@@ -300,8 +300,8 @@ at::Tensor AttentionImpl::gate(const at::Tensor& x, at::Tensor out) {
 }
 
 namespace {
-/// x [b, n, d] with each row's tokens from `start` [b or 1] on in front, and what stood before them
-/// at the end.
+/// x [b, n, d] with each batch entry's tokens from `start` [b or 1] on in front, and what stood
+/// before them at the end.
 at::Tensor from_start(const at::Tensor& x, const at::Tensor& start) {
   const auto n = x.size(1);
   const auto source = (at::arange(n, start.options()) + start.unsqueeze(-1)).remainder(n);
@@ -415,7 +415,7 @@ std::unique_ptr<BlockState> AttentionImpl::make_state(const StateOptions& option
 }
 
 AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
-  // As in Python, one row beside several is repeated; with a cache it stands for itself.
+  // As in Python, one batch entry beside several is repeated; with a cache it stands for itself.
   if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
     inputs.x = with_rows(inputs.x, count_batch_entries(inputs), inputs.x.dim() - 3);
   check(inputs);

@@ -2,9 +2,9 @@
 
 namespace x_transformers {
 
-void AttentionState::reorder(const at::Tensor& rows) {
-  KeyValueCache::reorder(rows);
-  for (auto* buffer : {&gates, &hybrid_inputs}) buffer->reorder(rows);
+void AttentionState::reorder(const at::Tensor& entries) {
+  KeyValueCache::reorder(entries);
+  for (auto* buffer : {&gates, &hybrid_inputs}) buffer->reorder(entries);
 }
 
 void AttentionState::fix(const StaticPlace& place) {

@@ -10,7 +10,7 @@ namespace x_transformers {
 /// Keys and values, and what some options need besides.
 class AttentionState : public KeyValueCache {
  public:
-  void reorder(const at::Tensor& rows) override;
+  void reorder(const at::Tensor& entries) override;
   void fix(const StaticPlace& place) override;
   void release(int64_t length) override;
   void append_given(const GivenState& given) override;

@@ -46,9 +46,9 @@ at::Tensor ShiftState::extend(const at::Tensor& x, int64_t count) {
   return all;
 }
 
-void ShiftState::reorder(const at::Tensor& rows) {
-  if (last_.defined()) last_ = last_.index_select(last_.dim() - 3, rows);
-  if (inner_) inner_->reorder(rows);
+void ShiftState::reorder(const at::Tensor& entries) {
+  if (last_.defined()) last_ = last_.index_select(last_.dim() - 3, entries);
+  if (inner_) inner_->reorder(entries);
 }
 
 void ShiftState::fix(const StaticPlace& place) {

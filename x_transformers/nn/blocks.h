@@ -54,7 +54,7 @@ class ShiftState : public BlockState {
   /// The `count` tokens before `x` [..., n, d] (zeros where there were none) and x, [..., count +
   /// n, d]; keeps the last `count` of them.
   at::Tensor extend(const at::Tensor& x, int64_t count);
-  void reorder(const at::Tensor& rows) override;
+  void reorder(const at::Tensor& entries) override;
   void fix(const StaticPlace& place) override;
   void release(int64_t length) override;
   KeyValueCache* key_values() override { return inner_ ? inner_->key_values() : nullptr; }

@@ -140,7 +140,7 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
           "net: expected one output head, got " + std::to_string(output.net.logits.size()));
   auto logits = output.net.logits[0];
   require(logits.size(0) == x.size(0),
-          fmt::format("x: batch = {}, but what is given beside it has {} rows", x.size(0),
+          fmt::format("x: batch = {}, but what is given beside it has {} batch entries", x.size(0),
                       logits.size(0)));
   if (inputs.prepend_embeds.defined()) {
     const auto prepended = inputs.prepend_embeds.size(1);

@@ -1,0 +1,84 @@
+// What a call of TransformerWrapper must give. Reads shapes and types only, never values.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
+#include "x_transformers/models/transformer_wrapper.h"
+
+namespace x_transformers {
+namespace {
+
+/// Entries of the batch: those of x, or, beside one of it that no cache goes on from, of what else
+/// is embedded.
+int64_t batch_of(const TransformerInputs& inputs) {
+  if (!inputs.x.defined()) return kAnySize;
+  if (inputs.cache || inputs.x.size(0) != 1) return inputs.x.size(0);
+  return count_batch_entries(inputs);
+}
+
+}  // namespace
+
+/// What the stack does not see as it was given.
+void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
+  require(inputs.x.defined() || inputs.prepend_embeds.defined(),
+          "x: is needed, unless there are prepend_embeds");
+  if (!given_token_emb_) {
+    require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
+  } else if (inputs.x.defined()) {
+    if (ff_deep_embed_.defined())
+      require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
+    // What it embeds is its own affair.
+    require(inputs.x.dim() >= 2, fmt::format("x: expected [batch, seq, ...], got [{}]",
+                                             fmt::join(inputs.x.sizes(), ", ")));
+  }
+  AxisSizes sizes;
+  sizes[Axis::batch] = batch_of(inputs);
+  if (inputs.x.defined()) sizes[Axis::tokens] = inputs.x.size(1);
+  sizes[Axis::emb_dim] = emb_dim();
+  if (inputs.prepend_embeds.defined() && inputs.prepend_embeds.dim() == 3)
+    sizes[Axis::prepended] = inputs.prepend_embeds.size(1);
+  const bool may_be_longer = inputs.goes_on();  // the mask of cached tokens too
+  require_tensor(inputs.mask, "mask", TensorKind::boolean,
+                 {{"batch", sizes[Axis::batch], true},
+                  {"seq", may_be_longer ? kAnySize : sizes[Axis::tokens]}});
+  require_inputs(inputs, sizes);
+  require(!ff_deep_embed_.defined() || !inputs.layers.deep_embeds.defined(),
+          "deep_embeds_and_ids: given, but ff_deep_embed has factors of the model's own");
+  require(inputs.x.defined() || !ff_deep_embed_.defined(),
+          "x: is needed, as ff_deep_embed has a factor for each token");
+  if (!inputs.x.defined()) return;
+  const auto n = inputs.x.size(1);
+  if (inputs.goes_on()) {
+    const auto reason = own_cache_unsupported(inputs.recycle_steps, inputs.attn_pool);
+    require(reason.empty(), "cache: " + reason);
+  }
+  const bool prepends = inputs.prepend_embeds.defined() && inputs.prepend_embeds.size(1) > 0;
+  const bool has_no_tokens = prepends || (!inputs.goes_on() && memory_token_count() > 0) ||
+                             (!inputs.goes_on() && cls_token_.defined());
+  // The factors of a single token are broadcast.
+  require(!(ff_deep_embed_.defined() && has_no_tokens && n != 1),
+          "ff_deep_embed: has no factors for what is no token (prepend_embeds, num_memory_tokens, "
+          "use_cls_token)");
+  require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
+          "average_pool_embed: the mean over the tokens of a mask has no place for prepend_embeds");
+  check_positions(inputs);
+}
+
+/// Positions of the tokens, or embeddings of them.
+void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs) const {
+  const auto& pos = inputs.pos;
+  if (!pos.defined() || pos.is_floating_point()) return;
+  const auto batch = batch_of(inputs), n = inputs.x.size(1);
+  if (!pos_emb_ && !attn_layers_->reads_positions(inputs.layers))
+    warn_unused("pos: changes nothing, the model has no positions to take it");
+  if (!pos_emb_) return;
+  // With a cache also those of its tokens.
+  const auto length = inputs.goes_on() ? std::max(n, pos.dim() > 0 ? pos.size(-1) : 0) : n;
+  require_broadcast(pos, "pos", TensorKind::integer, {{"batch", batch}, {"seq", length}});
+}
+
+}  // namespace x_transformers
