@@ -9,6 +9,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/io/weight_translation.h"
 
 namespace x_transformers {
 
@@ -16,6 +17,24 @@ namespace {
 struct ConvertCommand {
   std::string from, to, config;
 };
+
+/// Writes the weights with the meaning of the model's release or, without a model, as they are:
+/// of the release that their file says, else of that which model files mean that say none. Returns
+/// how many tensors.
+size_t convert(const ConvertCommand& command) {
+  auto weights = load_model_weights(command.from);
+  if (command.config.empty()) {
+    const auto release =
+        weights.xt_compat.empty() ? name_of(Compat().xt_compat) : weights.xt_compat;
+    save_weights(command.to, weights.tensors, release);
+    return weights.tensors.size();
+  }
+  const auto model = build_model(read_model_file(command.config), command.config + ":");
+  const auto tensors = weights_of_release(std::move(weights), model->compat(), command.from);
+  load_state_dict(model->module(), tensors);
+  save_weights(command.to, tensors, name_of(model->compat().xt_compat));
+  return tensors.size();
+}
 }  // namespace
 
 void add_convert(CLI::App& app) {
@@ -33,13 +52,8 @@ void add_convert(CLI::App& app) {
     require(options->to.ends_with(".safetensors"),
             "to: expected a name that ends in .safetensors, got " + options->to);
     require_output("to", options->to, {options->from, options->config});
-    const auto weights = load_model_weights(options->from);
-    if (!options->config.empty()) {
-      const auto model = build_model(read_model_file(options->config), options->config + ":");
-      load_state_dict(model->module(), weights);
-    }
-    save_weights(options->to, weights);
-    fmt::print("{}: {} tensors\n", options->to, weights.size());
+    const auto count = convert(*options);
+    fmt::print("{}: {} tensors\n", options->to, count);
   });
 }
 

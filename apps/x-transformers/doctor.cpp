@@ -4,6 +4,7 @@
 #include <ATen/Version.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <link.h>
 #include <torch/version.h>
 #include <unistd.h>
@@ -13,9 +14,9 @@
 #include <string_view>
 
 #include "apps/x-transformers/commands.h"
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
-#include "x_transformers/io/state_dict.h"
 
 namespace x_transformers {
 
@@ -45,7 +46,7 @@ Json examine() {
   const auto pages = sysconf(_SC_PHYS_PAGES);
   const auto page_size = sysconf(_SC_PAGE_SIZE);
   return {{"libtorch", TORCH_VERSION},
-          {"weights_compatible_with", kXtCompat},
+          {"weights_compatible_with", release_names()},
           {"cpu_capability", at::get_cpu_capability()},
           {"threads", at::get_num_threads()},
           {"memory_bytes", pages * page_size},
@@ -57,7 +58,7 @@ Json examine() {
 void print_text(const Json& found) {
   fmt::print("LibTorch           {}\n", found["libtorch"].get<std::string>());
   fmt::print("weights mean       x-transformers {}\n",
-             found["weights_compatible_with"].get<std::string>());
+             fmt::join(found["weights_compatible_with"].get<std::vector<std::string>>(), " or "));
   fmt::print("CPU                {}, {} threads, {:.1f} GB of memory\n",
              found["cpu_capability"].get<std::string>(), found["threads"].get<int>(),
              found["memory_bytes"].get<double>() / 1e9);

@@ -13,7 +13,6 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/safetensors.h"
-#include "x_transformers/io/state_dict.h"
 
 namespace x_transformers {
 
@@ -55,8 +54,7 @@ void run_call(const CallOptions& options, const std::string& mode) {
   at::manual_seed(static_cast<uint64_t>(options.seed));
   const auto model = build_model(read_model_file(options.config), options.config + ":");
   const auto dtype = parse_dtype(options.dtype);
-  if (!options.weights.empty())
-    load_state_dict(model->module(), load_model_weights(options.weights));
+  if (!options.weights.empty()) load_weights(*model, options.weights);
   model->module().to(device, dtype);
   model->module().train(options.train);
   TensorMap inputs;

@@ -1047,7 +1047,7 @@ class Reports(ProgramTest):
     def test_doctor(self):
         done = run('doctor', '--json')
         self.assert_done(done)
-        self.assertEqual(json.loads(done.stdout)['weights_compatible_with'], '2.16.1')
+        self.assertEqual(json.loads(done.stdout)['weights_compatible_with'], ['2.16.1'])
 
     def test_version(self):
         done = run('--version')

@@ -105,7 +105,8 @@ TEST_F(TrainerTest, GradientsAccumulateToThoseOfOneBatch) {
       };
     }
     Trainer(model, options, parts).run();
-    weights.push_back(load_model_weights(root_ / std::to_string(accumulate) / "model.safetensors"));
+    weights.push_back(
+        load_model_weights(root_ / std::to_string(accumulate) / "model.safetensors").tensors);
   }
   for (const auto& [name, tensor] : weights[0])
     EXPECT_TRUE(at::allclose(tensor, weights[1][name], 1e-4, 1e-6)) << name;
@@ -140,13 +141,28 @@ TEST_F(TrainerTest, ValidationAndSamplesLeaveNoTrace) {
     EXPECT_TRUE(at::equal(tensor, weights[1][name])) << name;
 }
 
+TEST_F(TrainerTest, ACheckpointOfAnotherReleaseIsRefused) {
+  BigramModelImpl model;
+  Trainer(model, make_options(4), make_parts(model, root_)).run();
+  const auto path = root_ / "checkpoints/step-00000004/model.safetensors";
+  auto saved = load_model_weights(path);
+  EXPECT_EQ(saved.xt_compat, name_of(Compat().xt_compat));
+  save_weights(path, saved.tensors, "9.0.0");
+  auto parts = make_parts(model, root_);
+  parts.resume = true;
+  const auto message =
+      message_of<InputError>([&] { Trainer(model, make_options(8), parts).run(); });
+  EXPECT_THAT(message, HasSubstr(path.string() + ": xt_compat"));
+  EXPECT_THAT(message, HasSubstr("9.0.0"));
+}
+
 TEST_F(TrainerTest, TheSavedModelIsTheAveragedOne) {
   BigramModelImpl model;
   auto options = make_options(8);
   options.ema_decay = 0.9;
   Trainer trainer(model, options, make_parts(model, root_));
   trainer.run();
-  const TensorMap saved = load_model_weights(root_ / "model.safetensors");
+  const TensorMap saved = load_model_weights(root_ / "model.safetensors").tensors;
   const auto averages = trainer.ema()->averages();
   const auto& names = trainer.optimizer().parameters().names;
   for (size_t i = 0; i < names.size(); ++i) {
@@ -434,7 +450,7 @@ TEST_F(TrainerTest, Bfloat16KeepsMastersAndSavesThem) {
   EXPECT_EQ(model.buffer.scalar_type(), at::kFloat);
   const TrainResult result = trainer.run();
   EXPECT_LT(*result.best_val_loss, 1.6);
-  const TensorMap saved = load_model_weights(root_ / "model.safetensors");
+  const TensorMap saved = load_model_weights(root_ / "model.safetensors").tensors;
   EXPECT_EQ(saved.at("hidden.weight").scalar_type(), at::kFloat);
   EXPECT_TRUE(at::equal(saved.at("hidden.weight").to(at::kBFloat16), model.hidden->weight));
   EXPECT_TRUE(at::equal(saved.at("tied"), saved.at("embedding.weight")));

@@ -1,6 +1,7 @@
 // Models by the names of their Python classes: JSON in, tensors by name in and out.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -18,6 +19,10 @@ struct OptionHelp;
 /// InputError names `where` and the path below it, what was expected, and the nearest known name.
 std::shared_ptr<Model> build_model(const nlohmann::json& config,
                                    const std::string& where = "config");
+
+/// Copies the weights of a file (load_model_weights) into a model, as the model's release of Python
+/// means them. InputError, which names the file, where they do not fit or no rule translates them.
+void load_weights(Model& model, const std::filesystem::path& path);
 
 /// Calls a model and returns its results flattened (`out`, `out.0`, ...). With `grads` the first
 /// result is differentiated (if it is not a scalar: the mean of the squares of the first floating

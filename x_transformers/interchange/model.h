@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/io/tensor_map.h"
 
@@ -43,6 +44,9 @@ class Model {
   virtual ~Model() = default;
   /// Parameters and buffers, under Python's names.
   virtual torch::nn::Module& module() = 0;
+  /// Whose numbers it has. The registry sets it for the models that it builds.
+  const Compat& compat() const { return compat_; }
+  void set_compat(const Compat& compat) { compat_ = compat; }
 
   /// Calls a method: forward, or another that the Python class has (generate, beam_search, ...).
   /// InputError where the model has none of that name.
@@ -71,6 +75,9 @@ class Model {
 
   /// The model as a net that wrappers take; null: it is none.
   virtual std::shared_ptr<TokenModel> token_model() { return nullptr; }
+
+ private:
+  Compat compat_;
 };
 
 }  // namespace x_transformers

@@ -92,14 +92,15 @@ bool is_model_type(const std::string& name) { return types().count(name) > 0; }
 
 std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place) {
   const auto& type = find_type(type_of(config, place.where), place.where / "type");
-  return type.build(config, place);
+  auto model = type.build(config, place);
+  model->set_compat(place.compat);
+  return model;
 }
 
 std::shared_ptr<Model> build_model(const Json& config, const std::string& where) {
-  ModelPlace place{where};
   auto own = config;
-  place.compat = take_compat(own, place.where);
-  return build_part(own, place);
+  const auto compat = take_compat(own, where);
+  return build_part(own, {where, compat});
 }
 
 bool is_net(const Json& config) {
@@ -107,7 +108,10 @@ bool is_net(const Json& config) {
 }
 
 std::shared_ptr<Model> wrap_net(std::shared_ptr<Model> net) {
-  return net_wrapper().second.wrap_net(std::move(net));
+  const auto compat = net->compat();
+  auto model = net_wrapper().second.wrap_net(std::move(net));
+  model->set_compat(compat);
+  return model;
 }
 
 Json wrapped_net(const Json& config) { return {{"type", net_wrapper().first}, {"net", config}}; }

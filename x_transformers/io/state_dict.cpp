@@ -123,13 +123,8 @@ void expand_aliases(TensorMap& tensors, const std::string& text) {
   tensors.merge(added);
 }
 
-TensorMap load_own_weights(const std::filesystem::path& path) {
+FileWeights load_own_weights(const std::filesystem::path& path) {
   SafetensorsFile file = load_safetensors(path);
-  const auto compat = file.metadata.find("xt_compat");
-  if (compat != file.metadata.end() && compat->second != kXtCompat) {
-    throw InputError(fmt::format("{}: weights with the meaning of x-transformers {}, expected {}",
-                                 path.string(), compat->second, kXtCompat));
-  }
   const auto aliases = file.metadata.find("aliases");
   if (aliases != file.metadata.end()) {
     try {
@@ -138,7 +133,7 @@ TensorMap load_own_weights(const std::filesystem::path& path) {
       throw InputError(fmt::format("{}: {}", path.string(), error.what()));
     }
   }
-  return std::move(file.tensors);
+  return {std::move(file.tensors), file.metadata["xt_compat"]};
 }
 
 }  // namespace
@@ -174,7 +169,7 @@ LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, 
 }
 
 void save_weights(const std::filesystem::path& path, const TensorMap& weights,
-                  std::map<std::string, std::string> metadata) {
+                  const std::string& xt_compat, std::map<std::string, std::string> metadata) {
   const auto first = first_names(weights);
   TensorMap stored;
   json aliases = json::object();
@@ -187,21 +182,21 @@ void save_weights(const std::filesystem::path& path, const TensorMap& weights,
     }
   }
   metadata["format"] = "pt";
-  metadata["xt_compat"] = kXtCompat;
+  metadata["xt_compat"] = xt_compat;
   metadata.erase("aliases");
   if (!aliases.empty()) metadata["aliases"] = aliases.dump();
   save_safetensors(path, stored, metadata);
 }
 
 void save_model(const std::filesystem::path& path, const torch::nn::Module& module,
-                std::map<std::string, std::string> metadata) {
-  save_weights(path, state_dict(module), std::move(metadata));
+                const std::string& xt_compat, std::map<std::string, std::string> metadata) {
+  save_weights(path, state_dict(module), xt_compat, std::move(metadata));
 }
 
-TensorMap load_model_weights(const std::filesystem::path& path) {
+FileWeights load_model_weights(const std::filesystem::path& path) {
   const std::string extension = path.extension().string();
   if (extension == ".safetensors") return load_own_weights(path);
-  if (extension == ".pt" || extension == ".pth" || extension == ".bin") return load_pt(path);
+  if (extension == ".pt" || extension == ".pth" || extension == ".bin") return {load_pt(path), {}};
   throw InputError(
       fmt::format("{}: expected a weight file .safetensors, .pt, .pth or .bin", path.string()));
 }

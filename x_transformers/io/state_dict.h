@@ -12,10 +12,6 @@
 
 namespace x_transformers {
 
-/// The release of Python's x-transformers whose meaning our weights have: the metadata `xt_compat`
-/// of a weight file.
-inline constexpr const char* kXtCompat = "2.16.1";
-
 /// Parameters and buffers of `module` and its children by dotted name, as Python's state_dict names
 /// them. The tensors are the module's own, not copies. One that is registered under several names
 /// appears under each of them; undefined ones are left out.
@@ -46,21 +42,29 @@ struct LoadReport {
 LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, bool strict = true);
 
 /// Writes `weights` as safetensors with the metadata that every weight file of ours carries, beside
-/// `metadata`: `format`: "pt", `xt_compat`, and, when tensors are tied (same memory, shape and
-/// strides), `aliases`: a JSON object from the other names of such a tensor to the one, first of
-/// all by name, under which it is stored.
+/// `metadata`: `format`: "pt", `xt_compat`: the release of Python's x-transformers whose meaning
+/// they have (name_of, core/compat.h), and, when tensors are tied (same memory, shape and strides),
+/// `aliases`: a JSON object from the other names of such a tensor to the one, first of all by name,
+/// under which it is stored.
 void save_weights(const std::filesystem::path& path, const TensorMap& weights,
-                  std::map<std::string, std::string> metadata = {});
+                  const std::string& xt_compat, std::map<std::string, std::string> metadata = {});
 
 /// save_weights of state_dict(module).
 void save_model(const std::filesystem::path& path, const torch::nn::Module& module,
-                std::map<std::string, std::string> metadata = {});
+                const std::string& xt_compat, std::map<std::string, std::string> metadata = {});
+
+/// The weights of a file, and the release whose meaning they have.
+struct FileWeights {
+  TensorMap tensors;
+  std::string xt_compat;  ///< as the file says; empty: it does not, as files that Python wrote
+};
 
 /// Reads weights from a .safetensors file (load_safetensors), or a .pt, .pth or .bin file of
 /// torch.save (load_pt). Aliases are expanded: tied tensors come under each of their names and
-/// share memory.
+/// share memory. Whether a model may take weights of this release: weights_of_release
+/// (io/weight_translation.h).
 ///
-/// InputError for another extension, unsound aliases, and for an `xt_compat` other than ours.
-TensorMap load_model_weights(const std::filesystem::path& path);
+/// InputError for another extension and unsound aliases.
+FileWeights load_model_weights(const std::filesystem::path& path);
 
 }  // namespace x_transformers

@@ -9,6 +9,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/io/weight_translation.h"
 #include "x_transformers/optim/state.h"
 #include "x_transformers/runs/checkpoint.h"
 
@@ -27,7 +28,7 @@ void save_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
   for (const at::Tensor& weight : weights.tensors) values.push_back(weight.detach());
   if (tensors.ema != nullptr) values = tensors.ema->averages();
   const ScopedWeights scope(tensors.optimizer.parameters().tensors, values);
-  save_model(folder / checkpoint_file::kModel, tensors.model);
+  save_model(folder / checkpoint_file::kModel, tensors.model, name_of(tensors.compat.xt_compat));
 }
 
 bool are_weights_finite(const TrainedTensors& tensors) {
@@ -45,7 +46,9 @@ bool are_weights_finite(const TrainedTensors& tensors) {
 void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors) {
   const NamedTensors& weights = tensors.optimizer.weights();
   const TensorMap state = load_safetensors(folder / checkpoint_file::kOptimizer).tensors;
-  const TensorMap saved_model = load_model_weights(folder / checkpoint_file::kModel);
+  const auto model_path = folder / checkpoint_file::kModel;
+  const TensorMap saved_model =
+      weights_of_release(load_model_weights(model_path), tensors.compat, model_path);
   {
     // Into the masters, where the parameters are of a smaller type.
     std::vector<at::Tensor> values;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/optim/adamw.h"
 #include "x_transformers/optim/ema.h"
 
@@ -18,10 +19,12 @@ struct TrainedTensors {
   torch::nn::Module& model;
   AdamW& optimizer;
   Ema* ema = nullptr;
+  Compat compat = {};  ///< of the model
 };
 
 /// Writes model.safetensors and optimizer.safetensors into `folder`. The model's file holds the
-/// weights to use, in full precision: the averaged ones where there is an Ema. The optimizer's file
+/// weights to use, in full precision: the averaged ones where there is an Ema; its metadata
+/// `xt_compat` says whose meaning they have. The optimizer's file
 /// holds all else that training goes on from: the state of AdamW and, with an Ema, its state and
 /// `weights.<name>`, the weights that are not averaged.
 void save_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
@@ -30,7 +33,7 @@ void save_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
 bool are_weights_finite(const TrainedTensors& tensors);
 
 /// Reads what save_tensors wrote. An Ema that was not saved starts anew. Throws InputError when the
-/// files do not fit.
+/// files do not fit, or where the weights are of another release that no rule translates.
 void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
 
 /// Turns the JSON text of a `model` into one that is the same for all that mean the same model:

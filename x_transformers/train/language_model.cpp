@@ -6,7 +6,6 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
-#include "x_transformers/io/state_dict.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/train/run_tokenizer.h"
@@ -55,7 +54,7 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
   auto& module = loaded.model->module();
   const auto weights =
       std::filesystem::is_directory(path) ? folder / checkpoint_file::kModel : path;
-  load_state_dict(module, load_model_weights(weights));
+  load_weights(*loaded.model, weights);
   for (auto& parameter : module.parameters()) parameter.set_requires_grad(false);
   module.to(device);
   if (dtype != at::kFloat) {

@@ -137,6 +137,7 @@ TrainResult train_model(const RunOptions& run, const std::filesystem::path& dire
   }
   parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };
   parts.model_spelling = trainable_model_spelling;
+  parts.compat = model->compat();
   Trainer trainer(model->module(), run.train, std::move(parts));
   capture_steps(trainer, *model);
   return trainer.run();

@@ -53,6 +53,8 @@ struct TrainerParts {
   std::string config = "{}\n";
   /// By which a resumed run tells whether its model is that of the checkpoint; empty: by the text.
   ModelSpelling model_spelling;
+  /// Whose numbers the model has: its weights are saved as such, and read.
+  Compat compat = {};
   /// Hash of the training data; a run is resumed on the same only. Empty: not checked.
   std::string data_fingerprint;
   /// Content of tokenizer.model, which makes the checkpoints whole. Empty: the tokens are bytes, or
@@ -150,7 +152,7 @@ class Trainer {
   std::optional<int64_t> good_step() const;
   std::string good_checkpoint() const;
   [[noreturn]] void fail_nonfinite(int64_t step, const std::string& what) const;
-  TrainedTensors tensors() { return {model_, optimizer_, ema()}; }
+  TrainedTensors tensors() { return {model_, optimizer_, ema(), parts_.compat}; }
 
   torch::nn::Module& model_;
   TrainOptions options_;

@@ -1,0 +1,37 @@
+#include "x_transformers/io/weight_translation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+
+const WeightTranslations& weight_translations() {
+  static const WeightTranslations rules;
+  return rules;
+}
+
+TensorMap weights_of_release(FileWeights weights, const Compat& compat,
+                             const std::filesystem::path& path, const WeightTranslations& rules) {
+  const auto expected = name_of(compat.xt_compat);
+  if (weights.xt_compat.empty() || weights.xt_compat == expected) return std::move(weights.tensors);
+  const auto rule = std::find_if(rules.begin(), rules.end(), [&](const WeightTranslation& each) {
+    return each.from == weights.xt_compat && each.to == expected;
+  });
+  require(rule != rules.end(),
+          fmt::format("{}: xt_compat: the weights have the meaning of x-transformers {}, the model "
+                      "that of {}, and no rule translates them",
+                      path.string(), weights.xt_compat, expected));
+  try {
+    rule->apply(weights.tensors);
+  } catch (const InputError& error) {
+    throw InputError(fmt::format("{}: xt_compat: from {} to {} ({}): {}", path.string(), rule->from,
+                                 rule->to, rule->name, error.what()));
+  }
+  return std::move(weights.tensors);
+}
+
+}  // namespace x_transformers
