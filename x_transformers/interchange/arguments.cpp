@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/json.h"
-#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/registry.h"
 
 namespace x_transformers {
 
@@ -25,8 +25,12 @@ std::optional<size_t> index_in(const std::string& key, const std::string& name,
 
 }  // namespace
 
-Arguments::Arguments(TensorMap tensors, const Json& values, ArgumentSource source)
-    : tensors_(std::move(tensors)), values_(std::make_unique<Json>(values)), source_(source) {
+Arguments::Arguments(TensorMap tensors, const Json& values, ArgumentSource source,
+                     const Compat& compat)
+    : tensors_(std::move(tensors)),
+      values_(std::make_unique<Json>(values)),
+      source_(source),
+      compat_(compat) {
   if (values_->is_null()) *values_ = Json::object();
   if (!values_->is_object()) detail::wrong_type("kwargs", "an object", values);
 }
@@ -199,7 +203,7 @@ std::vector<Json> Arguments::objects(const std::string& name) {
 
 std::shared_ptr<Model> Arguments::model(const std::string& name) {
   const auto* given = value(name);
-  return given ? build_model(*given, "kwargs." + name) : nullptr;
+  return given ? build_part(*given, {"kwargs." + name, compat_}) : nullptr;
 }
 
 void Arguments::finish() const {

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/io/tensor_map.h"
 
 namespace x_transformers {
@@ -28,8 +29,9 @@ enum class ArgumentSource { outside, checked };
 /// plain values. Each is taken by name; what nobody took is an error.
 class Arguments {
  public:
+  /// `compat` is of the model that is called, and so of models among its arguments.
   Arguments(TensorMap tensors, const nlohmann::json& values,
-            ArgumentSource source = ArgumentSource::outside);
+            ArgumentSource source = ArgumentSource::outside, const Compat& compat = {});
   ~Arguments();
   Arguments(const Arguments&) = delete;
   Arguments& operator=(const Arguments&) = delete;
@@ -51,6 +53,8 @@ class Arguments {
   std::map<std::string, at::Tensor> tensors_by_key(const std::string& name);
   bool has(const std::string& name) const;
   ArgumentSource source() const { return source_; }
+  /// Whose numbers the called model has.
+  const Compat& compat() const { return compat_; }
   /// Whether the plain value `name` is an array.
   bool is_list(const std::string& name) const;
 
@@ -66,7 +70,8 @@ class Arguments {
   const nlohmann::json* json(const std::string& name) { return value(name); }
   /// Throws InputError with `reason` if `name` is given, and not as null.
   void absent(const std::string& name, const std::string& reason);
-  /// A module, as an object with its type; null where it is absent.
+  /// A module, as an object with its type, of the release that the called model means; null where
+  /// it is absent.
   std::shared_ptr<Model> model(const std::string& name);
 
   /// Throws InputError for an argument that was not taken, with the nearest of those that could
@@ -82,6 +87,7 @@ class Arguments {
   TensorMap tensors_;
   std::unique_ptr<nlohmann::json> values_;
   ArgumentSource source_;
+  Compat compat_;
   std::set<std::string> taken_tensors_, taken_values_;
   std::vector<std::string> known_;
   std::map<std::string, std::string> several_;  // how the tensors of a list or by key are named

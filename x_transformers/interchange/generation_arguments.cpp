@@ -69,9 +69,10 @@ GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompt
 namespace {
 
 /// The net of a model to decode against, with its weights; freshly initialised without any.
-std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& weights) {
+std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& weights,
+                                          const Compat& compat) {
   const auto where = OptionPath("kwargs") / "amateur_model";
-  const auto model = build_part(config, {where});
+  const auto model = build_part(config, {where, compat});
   const auto net = model->token_model();
   expect(net != nullptr, at(where / "type"), config.value("type", std::string()),
          "a model that predicts tokens");
@@ -103,7 +104,7 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
       options = options_from_json<ContrastiveDecodeOptions>(settings[i],
                                                             "kwargs.contrastive_decode_kwargs");
     const auto name = is_list ? fmt::format("amateur_model.{}", i) : "amateur_model";
-    const auto net = build_amateur(configs[i], arguments.tensors_by_key(name));
+    const auto net = build_amateur(configs[i], arguments.tensors_by_key(name), arguments.compat());
     net->to(like.device(), like.scalar_type());
     amateurs.push_back({net, options.beta, options.alpha});
   }

@@ -32,7 +32,7 @@ TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inpu
                     const Json& kwargs, bool grads) {
   require(mode == "forward" || mode == "generate",
           "mode: expected forward or generate, got '" + mode + "'");
-  Arguments arguments(inputs, kwargs);
+  Arguments arguments(inputs, kwargs, ArgumentSource::outside, model.compat());
   const auto method =
       mode == "generate" ? arguments.text("method").value_or("generate") : "forward";
   const at::AutoGradMode records(grads);
@@ -53,7 +53,7 @@ TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inpu
 
 at::Tensor run_objective(Model& model, const TensorMap& inputs, const Json& kwargs,
                          ArgumentSource source) {
-  Arguments arguments(inputs, kwargs, source);
+  Arguments arguments(inputs, kwargs, source, model.compat());
   const auto results = model.call("forward", arguments).flatten();
   arguments.finish();
   return objective(results);

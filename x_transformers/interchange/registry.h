@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "x_transformers/core/compat.h"
@@ -20,8 +21,10 @@ namespace x_transformers {
 
 /// Where a model stands in what the user gave, and the release of Python that the whole means.
 struct ModelPlace {
+  ModelPlace(OptionPath path, const Compat& whole) : where(std::move(path)), compat(whole) {}
+
   OptionPath where;  ///< errors begin with it
-  Compat compat = {};
+  Compat compat;
 
   ModelPlace below(const std::string& key) const { return {where / key, compat}; }
 };
@@ -72,8 +75,8 @@ std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place);
 /// Whether model files may name this type.
 bool is_model_type(const std::string& name);
 
-/// A type of model files as a module given as a value.
-CallableModule model_callable(const ModuleSpec& spec);
+/// A type of model files as a module given as a value of a model of `compat`.
+CallableModule model_callable(const ModuleSpec& spec, const Compat& compat);
 
 // The library's own types, by the file that translates them.
 void register_attend(ModelTypes& types);

@@ -55,6 +55,7 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
                   option("use_transformer_blocks"), option("depth"));
     AttentionLayersOptions blocks;
     blocks.kind = LayersKind::cross_attender;
+    blocks.compat = o.compat;
     blocks.dim = o.dim;
     blocks.depth = o.depth;
     blocks.heads = o.heads;
@@ -64,6 +65,7 @@ AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(st
     blocks_ = register_module("pooler", AttentionLayers(blocks));
   } else {
     auto attention = o.attn_kwargs;
+    attention.compat = o.compat;
     attention.dim = o.dim;
     attention.dim_context = dim_context;
     attention.heads = o.heads;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/attention_options.h"
 
@@ -21,6 +22,7 @@ struct AttentionPoolOptions {
   std::optional<bool> squeeze_output = std::nullopt;
   AttentionOptions attn_kwargs =
       {};  ///< further options of the attention; as in Python without effect when depth > 1
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>
   void fields(Visitor& v) {

@@ -65,7 +65,7 @@ void validate(const TransformerWrapperOptions& o) {
 namespace {
 
 CallableModule make_to_logits(const TransformerWrapperOptions& o) {
-  return within("to_logits", [&] { return make_callable(*o.to_logits); });
+  return within("to_logits", [&] { return make_callable(*o.to_logits, o.compat); });
 }
 
 void warn_of_unused(const TransformerWrapperOptions& o) {
@@ -99,7 +99,7 @@ TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options
 void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
   const auto& o = options_;
   if (o.token_emb && o.token_emb->type != "TokenEmbedding") {
-    given_token_emb_ = within("token_emb", [&] { return make_callable(*o.token_emb); });
+    given_token_emb_ = within("token_emb", [&] { return make_callable(*o.token_emb, o.compat); });
     given_token_emb_.call = [call = given_token_emb_.call](
                                 const at::Tensor& x, const CallableModule::NamedTensors& given) {
       return within("token_emb", [&] { return call(x, given); });
@@ -179,6 +179,7 @@ void TransformerWrapperImpl::build_heads(int64_t dim) {
   if (o.recycling) recycled_proj_ = register_module("recycled_proj", linear_no_bias(dim, dim));
   if (o.attn_pool) {
     AttentionPoolOptions pool;
+    pool.compat = options_.compat;
     pool.dim = o.dim_pooled_tokens.value_or(dim);
     pool.dim_context = dim;
     pool.num_pooled_tokens = o.num_pooled_tokens;

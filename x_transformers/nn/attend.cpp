@@ -72,8 +72,8 @@ Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std
 void Attend::build_custom_function() {
   custom_ = options_.custom_attn_fn->function;
   if (custom_) return;
-  const auto callable =
-      within("custom_attn_fn", [&] { return make_callable(*options_.custom_attn_fn); });
+  const auto callable = within(
+      "custom_attn_fn", [&] { return make_callable(*options_.custom_attn_fn, options_.compat); });
   register_module("attn_fn", callable.module);
   custom_ = callable;
 }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/notice.h"
 #include "x_transformers/core/options.h"
 
@@ -104,6 +105,7 @@ struct AttendOptions : ScoreOptions {
   bool causal = false;
   bool qk_norm = false;
   std::optional<double> scale = std::nullopt;
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>
   void fields(Visitor& v) {

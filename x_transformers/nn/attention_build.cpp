@@ -80,7 +80,8 @@ void AttentionImpl::build_outputs() {
 
 void AttentionImpl::build_hybrid() {
   const auto& o = options_;
-  const auto hybrid = within("hybrid_module", [&] { return make_callable(*o.hybrid_module); });
+  const auto hybrid =
+      within("hybrid_module", [&] { return make_callable(*o.hybrid_module, o.compat); });
   hybrid_module_ = fold_axially(*o.hybrid_fold_axial_dim, hybrid);
   register_module("hybrid_module", hybrid_module_.module);
   auto norms = register_module("hybrid_norms", make_scope());
@@ -129,6 +130,7 @@ AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(opti
 
   AttendOptions attend;
   static_cast<ScoreOptions&>(attend) = o;
+  attend.compat = o.compat;
   attend.heads = o.heads;
   attend.causal = o.causal;
   attend.qk_norm = o.qk_norm;

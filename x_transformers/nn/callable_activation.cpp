@@ -21,10 +21,11 @@ class CallableActivation : public ActivationModule {
 
 }  // namespace
 
-std::shared_ptr<ActivationModule> make_callable_activation(const ModuleSpec& spec) {
+std::shared_ptr<ActivationModule> make_callable_activation(const ModuleSpec& spec,
+                                                           const Compat& compat) {
   const auto names = activation_names();
   if (std::find(names.begin(), names.end(), spec.type) != names.end()) return make_activation(spec);
-  return std::make_shared<CallableActivation>(make_callable(spec));
+  return std::make_shared<CallableActivation>(make_callable(spec, compat));
 }
 
 }  // namespace x_transformers

@@ -51,8 +51,8 @@ void register_callable(const std::string& type, MakeCallable make) {
   registry().types.emplace(type, std::move(make));
 }
 
-CallableModule make_callable(const ModuleSpec& spec) {
-  if (const auto make = find_type(spec.type)) return make(spec);
+CallableModule make_callable(const ModuleSpec& spec, const Compat& compat) {
+  if (const auto make = find_type(spec.type)) return make(spec, compat);
   const auto activations = activation_names();
   if (std::find(activations.begin(), activations.end(), spec.type) != activations.end())
     return activation_callable(spec);

@@ -1,7 +1,7 @@
 // Modules given as values (token_emb, to_logits, hybrid_module, custom_attn_fn), by the names of
 // their types. A C++ user adds types of their own:
 //
-//   register_callable("MyModule", [](const ModuleSpec& spec) {
+//   register_callable("MyModule", [](const ModuleSpec& spec, const Compat&) {
 //     auto module = std::make_shared<MyModule>(...);
 //     return CallableModule{module, [module](const at::Tensor& x, const auto&) {
 //                             return CallableModule::Result{module->forward(x), {}};
@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 
 namespace x_transformers {
@@ -41,17 +42,17 @@ struct CallableModule {
   }
 };
 
-/// Makes a module of `spec`; its errors are of the options within it.
-using MakeCallable = std::function<CallableModule(const ModuleSpec& spec)>;
+/// Makes a module of `spec` for a model of `compat`; its errors are of the options within it.
+using MakeCallable = std::function<CallableModule(const ModuleSpec& spec, const Compat& compat)>;
 
 /// Makes `type` known to make_callable. A type that is known already stays as it is.
 void register_callable(const std::string& type, MakeCallable make);
 
-/// The module that `spec` names: one of nn/callable_types.h (Linear, Embedding, FeedForward, norms,
-/// dropouts, GRU, LSTM, ...), an activation (nn/activations.h), or a registered type. Throws
-/// InputError, with the nearest known type, for another; the caller says of which option
-/// (core/spelling.h, within).
-CallableModule make_callable(const ModuleSpec& spec);
+/// The module that `spec` names, with the numbers of the model around it (`compat`): one of
+/// nn/callable_types.h (Linear, Embedding, FeedForward, norms, dropouts, GRU, LSTM, ...), an
+/// activation (nn/activations.h), or a registered type. Throws InputError, with the nearest known
+/// type, for another; the caller says of which option (core/spelling.h, within).
+CallableModule make_callable(const ModuleSpec& spec, const Compat& compat);
 
 /// Throws InputError unless `arguments` is empty; `type` is for the message.
 void require_no_arguments(const std::string& type, const CallableModule::NamedTensors& arguments);

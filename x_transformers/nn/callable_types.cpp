@@ -122,8 +122,10 @@ bool share_storage(const std::vector<at::Tensor>& tensors) {
 /// A type whose constructor takes `OptionsType`.
 template <class OptionsType>
 MakeCallable maker(CallableModule (*make)(const OptionsType&)) {
-  return [make](const ModuleSpec& spec) {
-    return make(options_from_json<OptionsType>(Json::parse(spec.arguments), OptionPath()));
+  return [make](const ModuleSpec& spec, [[maybe_unused]] const Compat& compat) {
+    auto options = options_from_json<OptionsType>(Json::parse(spec.arguments), OptionPath());
+    if constexpr (requires { options.compat; }) options.compat = compat;
+    return make(options);
   };
 }
 

@@ -17,13 +17,15 @@
 namespace x_transformers {
 
 namespace {
-std::shared_ptr<ActivationModule> make_custom_activation(const ModuleSpec& spec) {
-  return within("custom_activation", [&] { return make_callable_activation(spec); });
+std::shared_ptr<ActivationModule> make_custom_activation(const FeedForwardOptions& options) {
+  return within("custom_activation", [&] {
+    return make_callable_activation(*options.custom_activation, options.compat);
+  });
 }
 
 std::shared_ptr<ActivationModule> choose_activation(const FeedForwardOptions& options,
                                                     int64_t inner_dim) {
-  if (options.custom_activation) return make_custom_activation(*options.custom_activation);
+  if (options.custom_activation) return make_custom_activation(options);
   if (options.relu_squared) return make_activation(Activation::relu_squared);
   if (options.solu) return std::make_shared<SoLU>(inner_dim);
   return make_activation(options.swish ? Activation::silu : Activation::gelu);
@@ -42,7 +44,7 @@ void validate(const FeedForwardOptions& options) {
           "at most one of them");
   require_probability(options.dropout, "dropout");
   require_probability(options.sublayer_dropout, "sublayer_dropout");
-  if (options.custom_activation) make_custom_activation(*options.custom_activation);
+  if (options.custom_activation) make_custom_activation(options);
 }
 
 std::string FeedForwardImpl::cache_unsupported() const {

@@ -11,7 +11,8 @@ namespace x_transformers {
 GLU::GLU(const GLUOptions& options) {
   require_size(options.dim_in, "dim_in");
   require_size(options.dim_out, "dim_out");
-  act_ = within("activation", [&] { return make_callable_activation(options.activation); });
+  act_ = within("activation",
+                [&] { return make_callable_activation(options.activation, options.compat); });
   proj_ = register_module("proj", Linear(options.dim_in, options.dim_out * 2));
   register_module("act", act_->registered());
   if (options.mult_bias) mult_bias_ = register_parameter("mult_bias", at::ones({options.dim_out}));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/linear.h"
@@ -17,6 +18,7 @@ struct GLUOptions {
   int64_t dim_out = 0;
   ModuleSpec activation = {};
   bool mult_bias = false;
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>
   void fields(Visitor& v) {

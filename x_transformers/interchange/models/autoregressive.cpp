@@ -91,7 +91,7 @@ class AutoregressiveModel : public HolderModel<AutoregressiveWrapper> {
   /// The net's, with one token more where the loss of the last needs one that the net does not see.
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto call = net_->sample_call(seq);
-    Arguments arguments(call.inputs, Json::parse(call.kwargs), ArgumentSource::checked);
+    Arguments arguments(call.inputs, Json::parse(call.kwargs), ArgumentSource::checked, compat());
     if (holder_->leaves_out_last(take_transformer_inputs(arguments)))
       call.inputs["x"] = at::zeros({1, call.tokens + 1}, at::kLong);
     return call;

@@ -1,6 +1,7 @@
 // Arguments of a module that is wrapped around another one.
 #pragma once
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
 
 namespace x_transformers {
@@ -9,6 +10,7 @@ namespace x_transformers {
 template <class Options>
 struct AroundFn : Options {
   ModuleSpec fn = {};
+  Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>
   void fields(Visitor& v) {

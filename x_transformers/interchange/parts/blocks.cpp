@@ -14,10 +14,10 @@ namespace {
 /// Any model as a block, under its own names.
 class ModelBlock : public Block {
  public:
-  explicit ModelBlock(const ModuleSpec& spec) : type_(spec.type) {
+  ModelBlock(const ModuleSpec& spec, const Compat& compat) : type_(spec.type) {
     auto config = Json::parse(spec.arguments);
     config["type"] = spec.type;
-    model_ = build_model(config, "fn");
+    model_ = build_part(config, {"fn", compat});
     auto& inner = model_->module();
     for (const auto& child : inner.named_children()) register_module(child.key(), child.value());
     for (const auto& parameter : inner.named_parameters(/*recurse=*/false)) {
@@ -47,7 +47,8 @@ class ModelBlock : public Block {
   BranchOutput run(const BranchInputs& inputs) override {
     auto tensors = given_;
     tensors[model_->first_argument()] = inputs.x;
-    Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked);
+    Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked,
+                        model_->compat());
     const auto result = model_->call("forward", arguments);
     arguments.finish();
     require(result.tensor.defined(), "fn: expected a module that returns one tensor, got " + type_);
@@ -128,7 +129,7 @@ template <class Wrapping, class Options>
 void register_wrapping(ModelTypes& types, const std::string& type, bool takes_condition = false) {
   register_part<AroundFn<Options>>(
       types, type, [type, takes_condition](const AroundFn<Options>& options) {
-        const auto fn = std::make_shared<ModelBlock>(options.fn);
+        const auto fn = std::make_shared<ModelBlock>(options.fn, options.compat);
         return wrapped_part(type, std::make_shared<Wrapping>(options, fn), fn, takes_condition);
       });
 }

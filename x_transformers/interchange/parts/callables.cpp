@@ -43,16 +43,17 @@ void register_callable_part(ModelTypes& types, const std::string& name, const st
 
 }  // namespace
 
-CallableModule model_callable(const ModuleSpec& spec) {
+CallableModule model_callable(const ModuleSpec& spec, const Compat& compat) {
   auto config = Json::parse(spec.arguments);
   config["type"] = spec.type;
-  const auto model = build_part(config, {});
+  const auto model = build_part(config, {{}, compat});
   return {
       model->module().shared_from_this(),
       [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
         TensorMap tensors(given.begin(), given.end());
         tensors[model->first_argument()] = x;
-        Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked);
+        Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked,
+                            model->compat());
         const auto results = model->call("forward", arguments).flatten();
         arguments.finish();
         require(!results.empty(), type + ": returns nothing");
@@ -78,7 +79,8 @@ void register_callables(ModelTypes& types) {
   register_part<FoldAxially>(types, "FoldAxially", [](const FoldAxially& options) {
     return callable_part(
         "FoldAxially",
-        fold_axially(options.axial_dim, within("fn", [&] { return make_callable(options.fn); })),
+        fold_axially(options.axial_dim,
+                     within("fn", [&] { return make_callable(options.fn, options.compat); })),
         "x");
   });
 }
