@@ -32,9 +32,11 @@ def run(*arguments, timeout=120):
                           check=False)
 
 
-def write_safetensors(path, tensors, dtype='F32'):
+def write_safetensors(path, tensors, dtype='F32', metadata=None):
     """Tensors by name: (shape, values)."""
     header, data = {}, b''
+    if metadata:
+        header['__metadata__'] = metadata
     code = {'F16': 'e', 'F32': 'f', 'F64': 'd', 'I64': 'q'}[dtype]
     for name, (shape, values) in tensors.items():
         packed = struct.pack(f'<{len(values)}{code}', *values)
@@ -527,6 +529,19 @@ class Weights(ProgramTest):
         self.assertIn(b'2 tensors', done.stdout)
         self.assertEqual(set(read_header(path)) - {'__metadata__'},
                          {'ff.0.0.weight', 'ff.2.weight'})
+
+    def test_weights_of_another_release(self):
+        path, copy = self.folder / 'later.safetensors', self.folder / 'copy.safetensors'
+        write_safetensors(path, {'ff.0.0.weight': ([8, 2], [0.1] * 16),
+                                 'ff.2.weight': ([2, 8], [0.1] * 16)},
+                          metadata={'xt_compat': '9.0.0'})
+        expected = (path, 'xt_compat', '9.0.0', '2.16.1')
+        self.assert_refused(self.forward(self.norm, path)[0], *expected)
+        self.assert_refused(run('convert', path, copy, '--config', self.norm), *expected)
+        self.assert_done(run('convert', path, copy))
+        self.assertEqual(read_header(copy)['__metadata__']['xt_compat'], '9.0.0')
+        self.assert_done(run('convert', self.weights, copy))
+        self.assertEqual(read_header(copy)['__metadata__']['xt_compat'], '2.16.1')
 
     def test_convert_to_another_format(self):
         self.assert_refused(run('convert', self.weights, self.folder / 'weights.pt'),
