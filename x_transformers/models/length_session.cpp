@@ -21,7 +21,14 @@ std::vector<int64_t> on_host(const at::Tensor& t) {
 }  // namespace
 
 LengthSession::LengthSession(const std::shared_ptr<CachedTokenModel>& net,
-                             const SessionOptions& options) {
+                             const SessionOptions& options)
+    : LengthSession(
+          [&net](SessionOptions own) {
+            return std::make_unique<TransformerSession>(net, std::move(own));
+          },
+          options) {}
+
+LengthSession::LengthSession(const Start& start, const SessionOptions& options) {
   require(options.seq_start_pos.defined(), "seq_start_pos: is needed, for prompts of each length");
   const auto padding = on_host(options.seq_start_pos);
   std::map<int64_t, std::vector<int64_t>> entries_of;
@@ -33,7 +40,7 @@ LengthSession::LengthSession(const std::shared_ptr<CachedTokenModel>& net,
     own.first_token += count;
     const auto index = at::tensor(entries, options.seq_start_pos.options().dtype(at::kLong));
     reorder_batch(own.inputs, index, static_cast<int64_t>(padding.size()));
-    groups_.push_back({count, index, std::make_unique<TransformerSession>(net, std::move(own))});
+    groups_.push_back({count, index, start(std::move(own))});
   }
 }
 
