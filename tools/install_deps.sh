@@ -25,7 +25,7 @@ needed=(
   command:c++:g++ command:make:make command:cmake:cmake command:ninja:ninja-build command:pkg-config:pkg-config
   header:nlohmann/json.hpp:nlohmann-json3-dev header:CLI/CLI.hpp:libcli11-dev header:fmt/format.h:libfmt-dev
   header:gtest/gtest.h:libgtest-dev header:gmock/gmock.h:libgmock-dev
-  header:sentencepiece_processor.h:libsentencepiece-dev)
+  header:sentencepiece_processor.h:libsentencepiece-dev header:stb/stb_image.h:libstb-dev)
 # The build goes on without these: pictures of loss curves, `make bench`, quick rebuilds.
 wanted=(command:gnuplot:gnuplot-nox header:benchmark/benchmark.h:libbenchmark-dev command:ccache:ccache)
 

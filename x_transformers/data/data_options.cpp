@@ -11,29 +11,71 @@
 namespace x_transformers {
 namespace {
 
-constexpr std::array<std::string_view, 4> kFormats{"auto", "text", "bin", "tensors"};
+constexpr std::array<std::string_view, 9> kFormats{
+    "auto", "text", "bin", "tensors", "pairs", "preferences", "series", "images", "task"};
 constexpr std::array<std::string_view, 3> kOrders{"auto", "random", "epoch"};
+constexpr std::array<std::string_view, 3> kTasks{"copy", "parity", "path_star"};
+constexpr std::string_view kStream = "text or bin";
 
 template <class Names>
 bool is_one_of(const Names& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-void at_least(const char* name, int64_t least, int64_t value) {
+void at_least(const OptionPath& name, int64_t least, int64_t value) {
   expect(value >= least, at(name), value, "{} or more", least);
 }
 
+void check_task(const DataOptions& options) {
+  const auto& task = options.task;
+  expect(is_one_of(kTasks, task.name), at(OptionPath("task") / "name"), task.name,
+         "copy, parity or path_star");
+  require(options.path.empty(), at("path"), "a task is made up and reads no file; leave out {}",
+          option("path"));
+  at_least(OptionPath("task") / "length", 1, task.length);
+  at_least(OptionPath("task") / "symbols", 2, task.symbols);
+  if (task.name != "path_star") return;
+  at_least(OptionPath("task") / "length", 2, task.length);
+  at_least(OptionPath("task") / "arms", 1, task.arms);
+  const int64_t nodes = task.arms * (task.length - 1) + 1;
+  expect(task.symbols >= nodes, at(OptionPath("task") / "symbols"), task.symbols,
+         "at least {} (a center and {} paths of {} further nodes)", nodes, task.arms,
+         task.length - 1);
+}
+
+/// What tells of another format than the data have would be read by nothing.
+void require_of_format(const DataOptions& options, const std::string& format) {
+  const auto refuse = [&](bool is_given, const char* name) {
+    require(!is_given, at(name), "has no use with data of format {}", format);
+  };
+  const bool is_stream = format == kStream || format == "text" || format == "bin";
+  const bool is_text = is_stream || format == "pairs" || format == "preferences";
+  refuse(!is_text && options.tokenizer != DataOptions{}.tokenizer, "tokenizer");
+  refuse(!is_stream && format != "series" && options.seq_len.has_value(), "seq_len");
+  refuse(format != "task" && !options.task.name.empty(), "task");
+  refuse(format != "series" && !options.series.columns.empty(), "series");
+  refuse(format != "images" && options.images.channels != ImageOptions{}.channels, "images");
+}
+
 void check_rules(const DataOptions& options) {
-  require(!options.path.empty(), at("path"),
-          "expected a file or a folder to train on, got nothing");
   expect(is_one_of(kFormats, options.format), at("format"), options.format,
-         "auto, text, bin or tensors");
+         "auto, text, bin, tensors, pairs, preferences, series, images or task");
+  const auto format = data_format(options);
+  if (format == "task") {
+    check_task(options);
+  } else {
+    require(!options.path.empty(), at("path"),
+            "expected a file or a folder to train on, got nothing");
+  }
+  require_of_format(options, format);
   expect(is_one_of(kOrders, options.order), at("order"), options.order, "auto, random or epoch");
   expect(options.val_fraction >= 0 && options.val_fraction < 1, at("val_fraction"),
          options.val_fraction, "0 or more and below 1");
   at_least("val_batches", 0, options.val_batches);
   at_least("batch_size", 1, options.batch_size);
   if (options.seq_len) at_least("seq_len", 1, *options.seq_len);
+  expect(options.images.channels == 1 || options.images.channels == 3,
+         at(OptionPath("images") / "channels"), options.images.channels, "1 or 3");
 }
 
 }  // namespace
@@ -42,9 +84,16 @@ void validate(const DataOptions& options) {
   spelled(below("data"), [&] { check_rules(options); });
 }
 
-bool holds_tensors(const DataOptions& options) {
-  if (options.format != "auto") return options.format == "tensors";
-  return std::filesystem::path(options.path).extension() == ".safetensors";
+std::string data_format(const DataOptions& options) {
+  if (options.format != "auto") return options.format;
+  if (!options.task.name.empty()) return "task";
+  if (std::filesystem::path(options.path).extension() == ".safetensors") return "tensors";
+  return std::string(kStream);
+}
+
+bool holds_examples(const DataOptions& options) {
+  const auto format = data_format(options);
+  return format != kStream && format != "text" && format != "bin";
 }
 
 }  // namespace x_transformers

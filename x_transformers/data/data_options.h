@@ -4,8 +4,50 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace x_transformers {
+
+/// Tasks that are made up as the run goes.
+struct TaskOptions {
+  std::string name;
+  int64_t length = 32;
+  int64_t symbols = 16;
+  int64_t arms = 2;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("name", name,
+      "copy: src [batch, length] of random symbols, tgt the same after a token 1 (for "
+      "XTransformer); parity: x [batch, length] of bits, labels whether the ones so far are odd; "
+      "path_star: x, a graph of paths that start at one node, its two ends and the path between "
+      "them (for token models)",
+      "arXiv:2403.06963 (path_star)");
+    v("length", length, "symbols, bits, or nodes of a path");
+    v("symbols", symbols, "different symbols of copy, different nodes of path_star");
+    v("arms", arms, "paths of path_star");
+  }
+};
+
+/// CSV files.
+struct SeriesOptions {
+  std::vector<std::string> columns;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("columns", columns, "names of the columns that are used, in order; default: all");
+  }
+};
+
+/// Folders of images.
+struct ImageOptions {
+  int64_t channels = 3;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("channels", channels, "1: grey, 3: red, green and blue, which all images must then have");
+  }
+};
 
 struct DataOptions {
   std::string path;
@@ -18,6 +60,9 @@ struct DataOptions {
   int64_t batch_size = 16;
   std::string order = "auto";
   int64_t seed = 0;
+  TaskOptions task;
+  SeriesOptions series;
+  ImageOptions images;
 
   template <class Visitor>
   void fields(Visitor& v) {
@@ -27,9 +72,11 @@ struct DataOptions {
       "bytes, or a sentencepiece .model file; with token files it serves to print samples only");
     v("format", format,
       "text, bin (uint16 tokens as nanoGPT and llm.c write them), tensors (a safetensors file, "
-      "each "
-      "of whose tensors has one row an example), or auto: tensors for a .safetensors file, bin for "
-      "a .bin file and for a folder that holds some, else text");
+      "each of whose tensors has one row an example), pairs (text of two columns parted by a tab), "
+      "preferences (JSONL of prompt, chosen and rejected), series (CSV of numbers), images (a "
+      "folder of PNG or JPEG files for each class), task (made up as the run goes, without a path) "
+      "or auto: task where one is named, tensors for a .safetensors file, bin for a .bin file and "
+      "for a folder that holds some, else text");
     v("val_path", val_path,
       "validation data; default: the .bin files with val in their name, else the last "
       "val_fraction");
@@ -40,7 +87,10 @@ struct DataOptions {
     v("order", order,
       "random: each sequence or example drawn anew from all; epoch: each once, then again in "
       "another order; auto: epoch for tensors, else random");
-    v("seed", seed, "seed of the order");
+    v("seed", seed, "seed of the order, and of tasks");
+    v("task", task, "of format task");
+    v("series", series, "of format series");
+    v("images", images, "of format images");
   }
 };
 
@@ -48,8 +98,11 @@ struct DataOptions {
 /// data of tokens needs it.
 void validate(const DataOptions& options);
 
-/// Whether the data are examples of named tensors, and not tokens: what `format` says or, where
-/// that is auto, the name of the file.
-bool holds_tensors(const DataOptions& options);
+/// What the data are: what `format` says or, where that is auto, the task or the name of the file;
+/// "text or bin" where the files must be looked at.
+std::string data_format(const DataOptions& options);
+
+/// Whether the data are examples of named tensors, and not a stream of tokens.
+bool holds_examples(const DataOptions& options);
 
 }  // namespace x_transformers

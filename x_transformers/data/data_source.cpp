@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/example_source.h"
 #include "x_transformers/data/files.h"
-#include "x_transformers/data/tensor_source.h"
+#include "x_transformers/data/task_source.h"
 #include "x_transformers/data/token_source.h"
 
 namespace x_transformers {
@@ -18,6 +20,25 @@ bool holds_token_files(const std::string& folder) {
   const auto files = list_files(folder);
   return std::any_of(files.begin(), files.end(),
                      [](const std::string& file) { return is_token_file(file); });
+}
+
+bool is_text_examples(const std::string& format) {
+  return format == "pairs" || format == "preferences";
+}
+
+std::shared_ptr<const DataSource> open_text_examples(const DataOptions& options,
+                                                     const std::string& format,
+                                                     const WorldPlace& place) {
+  const auto tokenizer = make_tokenizer(options.tokenizer);
+  auto examples = format == "pairs" ? open_pair_examples(options, *tokenizer)
+                                    : open_preference_examples(options, *tokenizer);
+  return make_example_source(std::move(examples), options, place, tokenizer);
+}
+
+Examples open_examples(const DataOptions& options, const std::string& format) {
+  if (format == "series") return open_series_examples(options);
+  if (format == "images") return open_image_examples(options);
+  return open_tensor_examples(options);
 }
 
 /// The same for `data`, the folder that `option` names.
@@ -43,8 +64,11 @@ void require_outside(const fs::path& directory, const DataOptions& options, cons
 std::shared_ptr<const DataSource> open_data_source(const DataOptions& options,
                                                    const DataContext& context) {
   validate(options);
-  if (holds_tensors(options)) return open_tensor_source(options, context);
-  return open_token_source(options, context);
+  if (!holds_examples(options)) return open_token_source(options, context);
+  const auto format = data_format(options);
+  if (format == "task") return open_task_source(options, context.place);
+  if (is_text_examples(format)) return open_text_examples(options, format, context.place);
+  return make_example_source(open_examples(options, format), options, context.place);
 }
 
 void require_outside_data(const fs::path& directory, const DataOptions& options) {

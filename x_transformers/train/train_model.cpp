@@ -127,12 +127,13 @@ TrainResult train_model(const RunOptions& run, const std::filesystem::path& dire
   const auto model = open_model(run);
   const auto task = within(run.model_name, [&] { return model->token_task(); });
   TrainerParts parts = make_parts(run, directory, resume, context);
-  if (holds_tensors(run.data)) {
+  if (holds_examples(run.data)) {
     use_examples(parts, run, task);
   } else {
     require(task.has_value(), run.model_name +
-                                  ": does not learn from tokens; its data are examples of tensors "
-                                  "(data.format tensors)");
+                                  ": does not learn from a stream of tokens; its data are examples "
+                                  "(data.format tensors, pairs, preferences, series or images, or "
+                                  "data.task)");
     use_tokens(parts, run, model, *task);
   }
   parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };

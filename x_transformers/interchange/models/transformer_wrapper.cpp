@@ -5,6 +5,7 @@
 
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/stack_sample.h"
 #include "x_transformers/interchange/take_inputs.h"
@@ -28,6 +29,12 @@ class TransformerWrapperModel : public HolderModel<TransformerWrapper> {
     if (!inputs.to_logits_kwargs.empty() && !has_logits)
       warn_unused("to_logits_kwargs: change nothing, no logits are computed");
     return returned(holder_, holder_->forward(inputs), returns);
+  }
+
+  /// With labels [batch, seq] of the tokens, -100 where there is none, the cross entropy of the
+  /// logits.
+  at::Tensor loss(const TensorMap& batch) override {
+    return batch.contains("labels") ? labelled_loss(*this, batch) : Model::loss(batch);
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {

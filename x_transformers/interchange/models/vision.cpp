@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/registry.h"
 
 namespace x_transformers {
@@ -23,6 +24,14 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
     if (embeddings) return output.embeddings;
     return both ? Value::list(std::vector<at::Tensor>{output.logits, output.embeddings})
                 : Value(output.logits);
+  }
+
+  /// With labels, the classes of the images [batch], the cross entropy of the logits.
+  at::Tensor loss(const TensorMap& batch) override {
+    if (!batch.contains("labels")) return Model::loss(batch);
+    require(holder_->options().num_classes.has_value(), at("num_classes"),
+            "expected the number of classes that labels are of, got nothing");
+    return labelled_loss(*this, batch);
   }
 
   /// An image has the tokens of its patches.

@@ -1,4 +1,4 @@
-#include "x_transformers/data/tensor_source.h"
+#include "x_transformers/data/data_source.h"
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
@@ -11,7 +11,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/safetensors.h"
 
-namespace x_transformers::tensor_source_test {
+namespace x_transformers::example_source_test {
 namespace {
 
 using testing::AllOf;
@@ -62,7 +62,7 @@ void expect_refused(const DataOptions& given, const std::string& part, const std
               ThrowsMessage<InputError>(AllOf(HasSubstr(part), HasSubstr(other))));
 }
 
-TEST(TensorSource, ABatchIsExamplesOfEachTensor) {
+TEST(ExampleSource, ABatchIsExamplesOfEachTensor) {
   const auto source = open(options(write("batch", numbered(10))));
   const auto batch = source->training_batch(0);
   EXPECT_EQ(batch.targets, 4);
@@ -76,7 +76,7 @@ TEST(TensorSource, ABatchIsExamplesOfEachTensor) {
   EXPECT_EQ(source->validation_batches(), 0);
 }
 
-TEST(TensorSource, AnEpochDrawsEachExampleOnceAndTheNextAnew) {
+TEST(ExampleSource, AnEpochDrawsEachExampleOnceAndTheNextAnew) {
   const auto source = open(options(write("epochs", numbered(10))));
   const auto all = drawn(*source, 5);  // two epochs, across the batches
   const std::vector<int64_t> first(all.begin(), all.begin() + 10),
@@ -86,7 +86,7 @@ TEST(TensorSource, AnEpochDrawsEachExampleOnceAndTheNextAnew) {
   EXPECT_NE(first, second);
 }
 
-TEST(TensorSource, TheOrderIsThatOfEveryVersion) {
+TEST(ExampleSource, TheOrderIsThatOfEveryVersion) {
   // A change of these numbers would change every run that is resumed.
   auto given = options(write("order", numbered(10)), 10);
   given.seed = 42;
@@ -95,7 +95,7 @@ TEST(TensorSource, TheOrderIsThatOfEveryVersion) {
   EXPECT_THAT(numbers(open(given)->training_batch(0)), ElementsAre(3, 9, 4, 0, 6, 0, 1, 7, 1, 7));
 }
 
-TEST(TensorSource, ABatchDependsOnSeedAndIndexAlone) {
+TEST(ExampleSource, ABatchDependsOnSeedAndIndexAlone) {
   auto given = options(write("seed", numbered(100)));
   const auto one = open(given), same = open(given);
   const auto late = numbers(one->training_batch(70));
@@ -105,7 +105,7 @@ TEST(TensorSource, ABatchDependsOnSeedAndIndexAlone) {
   EXPECT_NE(late, numbers(open(given)->training_batch(70)));
 }
 
-TEST(TensorSource, RanksShareTheBatchOfOne) {
+TEST(ExampleSource, RanksShareTheBatchOfOne) {
   const auto given = options(write("ranks", numbered(10)), 6);
   const auto whole = open(given);
   const auto first = open(given, {0, 2}), second = open(given, {1, 2});
@@ -122,7 +122,7 @@ TEST(TensorSource, RanksShareTheBatchOfOne) {
       ThrowsMessage<InputError>(AllOf(HasSubstr("batch_size"), HasSubstr("4 processes"))));
 }
 
-TEST(TensorSource, TheLastExamplesAreKeptForValidation) {
+TEST(ExampleSource, TheLastExamplesAreKeptForValidation) {
   auto given = options(write("kept", numbered(20)), 3);
   given.val_fraction = 0.25;
   given.val_batches = 0;
@@ -134,7 +134,7 @@ TEST(TensorSource, TheLastExamplesAreKeptForValidation) {
   EXPECT_EQ(source->validation_batch(1).targets, 2);
 }
 
-TEST(TensorSource, ValidationIsSpacedEvenlyOverAFileOfItsOwn) {
+TEST(ExampleSource, ValidationIsSpacedEvenlyOverAFileOfItsOwn) {
   auto given = options(write("train", numbered(8)), 2);
   given.val_path = write("val", numbered(10, 100));
   given.val_batches = 2;
@@ -144,7 +144,7 @@ TEST(TensorSource, ValidationIsSpacedEvenlyOverAFileOfItsOwn) {
   EXPECT_THAT(numbers(source->validation_batch(1)), ElementsAre(106, 109));
 }
 
-TEST(TensorSource, TheFingerprintKnowsOtherData) {
+TEST(ExampleSource, TheFingerprintKnowsOtherData) {
   const auto fingerprint = [](const std::string& name, const TensorMap& tensors) {
     return open(options(write(name, tensors)))->fingerprint();
   };
@@ -157,17 +157,17 @@ TEST(TensorSource, TheFingerprintKnowsOtherData) {
   EXPECT_NE(first, fingerprint("renamed", renamed));
 }
 
-TEST(TensorSource, TheFormatIsKnownByTheName) {
+TEST(ExampleSource, TheFormatIsKnownByTheName) {
   auto given = options(write("auto", numbered(4)));
-  EXPECT_TRUE(holds_tensors(given));
+  EXPECT_TRUE(holds_examples(given));
   given.format = "text";
-  EXPECT_FALSE(holds_tensors(given));
+  EXPECT_FALSE(holds_examples(given));
   given.format = "tensors";
   given.path = "examples";
-  EXPECT_TRUE(holds_tensors(given));
+  EXPECT_TRUE(holds_examples(given));
 }
 
-TEST(TensorSource, RefusesWhatAreNoExamples) {
+TEST(ExampleSource, RefusesWhatAreNoExamples) {
   const auto given = numbered(4);
   expect_refused(options(write("uneven", {{"a", at::zeros({4})}, {"b", at::zeros({5, 2})}})),
                  "tensor a has 4 examples and b has 5", "uneven.safetensors");
@@ -181,7 +181,7 @@ TEST(TensorSource, RefusesWhatAreNoExamples) {
   expect_refused(small, "val_fraction 0.1", "4 examples");
 }
 
-TEST(TensorSource, RefusesValidationOfOtherTensors) {
+TEST(ExampleSource, RefusesValidationOfOtherTensors) {
   auto given = options(write("these", numbered(4)));
   given.val_path = write("shape", {{"number", at::arange(4)}, {"image", at::zeros({4, 3, 2})}});
   expect_refused(given, "an example of image is Float [3, 2], expected Float [2, 3]", "shape");
@@ -191,14 +191,14 @@ TEST(TensorSource, RefusesValidationOfOtherTensors) {
   expect_refused(given, "has no tensor image", "fewer");
 }
 
-TEST(TensorSource, RefusesOptionsOfTokens) {
+TEST(ExampleSource, RefusesOptionsOfTokens) {
   auto given = options(write("options", numbered(4)));
   given.seq_len = 8;
-  expect_refused(given, "data.seq_len", "8");
+  expect_refused(given, "data.seq_len", "has no use with data of format tensors");
   given = options(given.path);
   given.tokenizer = "some.model";
-  expect_refused(given, "data.tokenizer", "some.model");
+  expect_refused(given, "data.tokenizer", "has no use with data of format tensors");
 }
 
 }  // namespace
-}  // namespace x_transformers::tensor_source_test
+}  // namespace x_transformers::example_source_test

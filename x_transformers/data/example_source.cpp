@@ -1,0 +1,109 @@
+#include "x_transformers/data/example_source.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/data/hash.h"
+#include "x_transformers/data/sampling.h"
+
+namespace x_transformers {
+namespace {
+
+int64_t count_examples(const TensorMap& tensors) { return tensors.begin()->second.size(0); }
+
+/// Goes on from `hash` with 64 bytes at each of 256 places.
+uint64_t hash_places(uint64_t hash, const at::Tensor& tensor) {
+  constexpr size_t kPlaces = 256, kRun = 64;
+  const at::Tensor flat = tensor.contiguous();
+  const std::string_view bytes(static_cast<const char*>(flat.const_data_ptr()), flat.nbytes());
+  for (size_t place = 0; place < kPlaces && !bytes.empty(); ++place) {
+    const size_t begin = bytes.size() / kPlaces * place + bytes.size() % kPlaces * place / kPlaces;
+    hash = hash_bytes(hash, bytes.substr(begin, kRun));
+  }
+  return hash;
+}
+
+class ExampleSource : public DataSource {
+ public:
+  ExampleSource(Examples examples, const DataOptions& options, const WorldPlace& place,
+                std::shared_ptr<const Tokenizer> tokenizer)
+      : training_(std::move(examples.training)),
+        validation_(std::move(examples.validation)),
+        tokenizer_(std::move(tokenizer)),
+        batch_size_(options.batch_size),
+        share_(share_of(options.batch_size, place)),
+        order_(count_examples(training_), options.order != "random",
+               static_cast<uint64_t>(options.seed)) {
+    if (validation_.empty()) return;
+    const int64_t all = count_examples(validation_);
+    validated_ = all;
+    if (options.val_batches > 0 && options.val_batches <= all / batch_size_)
+      validated_ = options.val_batches * batch_size_;
+  }
+
+  Batch training_batch(int64_t index) const override {
+    require(index >= 0, fmt::format("batch {} asked for, they start at 0", index));
+    return take(training_, share_.count, [&](int64_t row) {
+      return order_.place(index * batch_size_ + share_.first + row);
+    });
+  }
+
+  int64_t validation_batches() const override {
+    return (validated_ + batch_size_ - 1) / batch_size_;
+  }
+
+  Batch validation_batch(int64_t index) const override {
+    require(
+        index >= 0 && index < validation_batches(),
+        fmt::format("validation batch {} asked for, there are {}", index, validation_batches()));
+    const int64_t first = index * batch_size_;
+    return take(validation_, std::min(batch_size_, validated_ - first), [&](int64_t row) {
+      return evenly_spaced(first + row, validated_, count_examples(validation_));
+    });
+  }
+
+  std::string fingerprint() const override {
+    uint64_t hash = mix_bits(static_cast<uint64_t>(count_examples(training_)));
+    for (const auto& [name, tensor] : training_)
+      hash = hash_places(hash_bytes(hash, name + " " + described_example(tensor)), tensor);
+    return std::to_string(hash);
+  }
+
+  std::string target_unit() const override { return "examples"; }
+  std::shared_ptr<const Tokenizer> tokenizer() const override { return tokenizer_; }
+
+ private:
+  template <class Place>
+  static Batch take(const TensorMap& from, int64_t count, Place place) {
+    at::Tensor indices = at::empty({count}, at::kLong);
+    auto* out = indices.mutable_data_ptr<int64_t>();
+    for (int64_t row = 0; row < count; ++row) out[row] = place(row);
+    Batch batch{{}, count};
+    for (const auto& [name, tensor] : from)
+      batch.tensors[name] = at::index_select(tensor, 0, indices);
+    return batch;
+  }
+
+  TensorMap training_, validation_;
+  std::shared_ptr<const Tokenizer> tokenizer_;
+  int64_t batch_size_;
+  BatchShare share_;
+  SampleOrder order_;
+  int64_t validated_ = 0;  // examples of one validation
+};
+
+}  // namespace
+
+std::shared_ptr<const DataSource> make_example_source(Examples examples, const DataOptions& options,
+                                                      const WorldPlace& place,
+                                                      std::shared_ptr<const Tokenizer> tokenizer) {
+  return std::make_shared<ExampleSource>(std::move(examples), options, place, std::move(tokenizer));
+}
+
+}  // namespace x_transformers

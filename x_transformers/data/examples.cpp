@@ -1,0 +1,110 @@
+#include "x_transformers/data/examples.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/io/safetensors.h"
+
+namespace x_transformers {
+namespace {
+
+/// Examples [first, first + count) of the tensors.
+TensorMap narrowed(const TensorMap& tensors, int64_t first, int64_t count) {
+  TensorMap part;
+  for (const auto& [name, tensor] : tensors) part[name] = tensor.narrow(0, first, count);
+  return part;
+}
+
+TensorMap load_tensors(const std::string& path) {
+  TensorMap tensors = load_safetensors(path).tensors;
+  require(!tensors.empty(), path + ": holds no tensors, expected some with an entry an example");
+  const auto& [first_name, first] = *tensors.begin();
+  for (const auto& [name, tensor] : tensors) {
+    require(
+        tensor.dim() > 0,
+        fmt::format("{}: tensor {} is a single number, expected an entry an example", path, name));
+    require(tensor.size(0) == first.size(0),
+            fmt::format("{}: tensor {} has {} examples and {} has {}, expected the same number",
+                        path, first_name, first.size(0), name, tensor.size(0)));
+  }
+  require(first.size(0) > 0, path + ": holds no examples");
+  return tensors;
+}
+
+size_t longest(const std::vector<std::vector<int64_t>>& rows) {
+  size_t most = 0;
+  for (const auto& row : rows) most = std::max(most, row.size());
+  return most;
+}
+
+}  // namespace
+
+std::string described_example(const at::Tensor& tensor) {
+  return fmt::format("{} [{}]", c10::toString(tensor.scalar_type()),
+                     fmt::join(tensor.sizes().slice(1), ", "));
+}
+
+Examples load_parts(const DataOptions& options,
+                    const std::function<TensorMap(const std::string& path)>& load) {
+  TensorMap training = load(options.path);
+  if (!options.val_path.empty()) return {std::move(training), load(options.val_path)};
+  if (options.val_fraction <= 0) return {std::move(training), {}};
+  const int64_t all = training.begin()->second.size(0);
+  const auto held_out = static_cast<int64_t>(static_cast<double>(all) * options.val_fraction);
+  require(held_out > 0 && held_out < all,
+          fmt::format("{} has {} examples, of which val_fraction {} are {}; give more examples, "
+                      "another val_fraction or val_fraction 0",
+                      options.path, all, options.val_fraction, held_out));
+  return {narrowed(training, 0, all - held_out), narrowed(training, all - held_out, held_out)};
+}
+
+void require_alike(const Examples& examples, const DataOptions& options) {
+  if (examples.validation.empty()) return;
+  const auto require_named = [](const TensorMap& all, const std::string& name,
+                                const std::string& where) {
+    require(all.contains(name), fmt::format("{}: has no tensor {}, expected the same tensors for "
+                                            "training and validation",
+                                            where, name));
+  };
+  for (const auto& [name, tensor] : examples.validation)
+    require_named(examples.training, name, options.path);
+  for (const auto& [name, tensor] : examples.training) {
+    require_named(examples.validation, name, options.val_path);
+    const auto expected = described_example(tensor),
+               given = described_example(examples.validation.at(name));
+    require(expected == given, fmt::format("{}: an example of {} is {}, expected {} as in {}",
+                                           options.val_path, name, given, expected, options.path));
+  }
+}
+
+Examples open_tensor_examples(const DataOptions& options) {
+  auto examples = load_parts(options, load_tensors);
+  require_alike(examples, options);
+  return examples;
+}
+
+at::Tensor padded(const std::vector<std::vector<int64_t>>& rows, int64_t padding) {
+  at::Tensor result = at::full(
+      {static_cast<int64_t>(rows.size()), static_cast<int64_t>(longest(rows))}, padding, at::kLong);
+  for (size_t row = 0; row < rows.size(); ++row) {
+    std::copy(rows[row].begin(), rows[row].end(),
+              result.mutable_data_ptr<int64_t>() + static_cast<int64_t>(row) * result.size(1));
+  }
+  return result;
+}
+
+at::Tensor padding_mask(const std::vector<std::vector<int64_t>>& rows) {
+  at::Tensor lengths = at::empty({static_cast<int64_t>(rows.size()), 1}, at::kLong);
+  for (size_t row = 0; row < rows.size(); ++row)
+    lengths.mutable_data_ptr<int64_t>()[row] = static_cast<int64_t>(rows[row].size());
+  return at::arange(static_cast<int64_t>(longest(rows))) < lengths;
+}
+
+int64_t boundary_token(const Tokenizer& tokenizer) { return tokenizer.eos_token().value_or(0); }
+
+}  // namespace x_transformers

@@ -1,0 +1,43 @@
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/data/examples.h"
+#include "x_transformers/data/text_lines.h"
+
+namespace x_transformers {
+namespace {
+
+constexpr int64_t kIgnored = -100;  // what a wrapper's ignore_index is by default
+
+TensorMap load_pairs(const std::string& path, const Tokenizer& tokenizer) {
+  std::vector<std::vector<int64_t>> sources, targets;
+  const int64_t boundary = boundary_token(tokenizer);
+  for_each_line(path, [&](std::string_view line, const std::string& where) {
+    const auto columns = std::count(line.begin(), line.end(), '\t') + 1;
+    require(columns == 2,
+            fmt::format("{}: expected two columns parted by a tab, got {}", where, columns));
+    const size_t tab = line.find('\t');
+    require(tab > 0 && tab + 1 < line.size(),
+            fmt::format("{}: the {} column is empty", where, tab == 0 ? "first" : "second"));
+    sources.push_back(tokenizer.encode(line.substr(0, tab)));
+    auto target = tokenizer.encode(line.substr(tab + 1));
+    target.insert(target.begin(), boundary);
+    target.push_back(boundary);
+    targets.push_back(std::move(target));
+  });
+  return {{"src", padded(sources, 0)},
+          {"mask", padding_mask(sources)},
+          {"tgt", padded(targets, kIgnored)}};
+}
+
+}  // namespace
+
+Examples open_pair_examples(const DataOptions& options, const Tokenizer& tokenizer) {
+  return load_parts(options, [&](const std::string& path) { return load_pairs(path, tokenizer); });
+}
+
+}  // namespace x_transformers
