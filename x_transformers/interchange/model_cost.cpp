@@ -82,10 +82,8 @@ class PartSizes {
   }
 
   static std::string part_of(const torch::nn::Module& module, const std::string& path) {
-    if (dynamic_cast<const AttendUser*>(&module)) return path + "attention";
-    if (dynamic_cast<const FeedForwardImpl*>(&module)) return path + "feed-forward";
-    if (dynamic_cast<const Norm*>(&module)) return path + "norms";
-    return {};
+    const auto* part = dynamic_cast<const CostPart*>(&module);
+    return part ? path + part->cost_part() : std::string();
   }
 
   ModelCost& cost_;
