@@ -9,7 +9,6 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/interchange.h"
-#include "x_transformers/interchange/models/autoregressive.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
@@ -178,7 +177,7 @@ TEST_F(CompatTest, IsSaidOnceInAFile) {
 TEST_F(CompatTest, OfAWrappedNetIsTheNets) {
   auto quirks = net(Json::object());
   quirks["python_quirks"] = true;
-  EXPECT_TRUE(wrap_autoregressive(build_model(quirks))->compat().python_quirks);
+  EXPECT_TRUE(wrap_net(build_model(quirks))->compat().python_quirks);
 }
 
 TEST_F(CompatTest, WeightsOfAnotherReleaseAreRefused) {
