@@ -97,7 +97,9 @@ class AutoregressiveModel : public HolderModel<AutoregressiveWrapper> {
     return call;
   }
 
+  /// Of labels the net's, as if it stood alone.
   at::Tensor loss(const TensorMap& batch) override {
+    if (batch.contains("labels")) return net_->loss(batch);
     if (batch.size() > 1 || !batch.count("x")) return Model::loss(batch);
     return holder_->forward(batch.at("x")).loss;
   }
