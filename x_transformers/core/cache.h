@@ -43,7 +43,7 @@ class KeyValueCache;
 class BlockState {
  public:
   virtual ~BlockState() = default;
-  /// Batch entry r goes on from what was batch entry rows[r]; rows is int64 [new batch].
+  /// Reorders the batch: entry r becomes what was entry rows[r]; rows is int64 [new batch].
   virtual void reorder(const at::Tensor& rows) = 0;
   /// From now on single tokens follow, written where `place` says.
   virtual void fix(const StaticPlace& place) = 0;
@@ -74,8 +74,8 @@ class KeyValueCache : public BlockState {
   const at::Tensor& position() const { return position_; }
   /// Rows of keys, b * h; 0 before the first append, and of latents.
   int64_t rows() const;
-  /// Which keys exist once the next token is written, in a static cache that holds every token of
-  /// the stack's: one without its memories has fewer.
+  /// In a static cache: which keys exist once the next token is written. Only of a cache that holds
+  /// all keys of the stack, its memories too.
   const FilledKeys& filled_keys() const { return filled_keys_; }
   void set_filled_keys(const FilledKeys& keys) { filled_keys_ = keys; }
 

@@ -111,7 +111,7 @@ enum class BesideCache : uint8_t {
   kept,   ///< the same for each call
   first,  ///< enters with the first call: the cache holds it afterwards
   cut,    ///< an entry for each token: a call takes those of its own
-  grown,  ///< a mask of what exists: what was generated since does
+  grown,  ///< a mask of tokens that exist: each generated token is added to it
   whole,  ///< relates tokens to each other: decoding runs whole sequences
 };
 
@@ -148,9 +148,9 @@ struct InputField {
   Fit fit = Fit::exact;
   BesideCache beside_cache = BesideCache::kept;
   Readers read_by = {};       ///< none: the struct's own module
-  bool is_silent = false;     ///< models hand it on to any stack: unread, it is dropped unsaid
-  bool is_per_layer = false;  ///< a list with one for each of the first of `read_by`
-  bool is_stacked = false;  ///< such a list is one tensor in files, layers first, or for one layer
+  bool is_silent = false;     ///< models hand it on to any stack: unread, it is dropped silently
+  bool is_per_layer = false;  ///< a list with one entry for each layer of the first of `read_by`
+  bool is_stacked = false;    ///< in files such a list is one tensor, layers first, or that of one
 };
 
 namespace detail {
@@ -270,7 +270,7 @@ int64_t count_batch_entries(const Inputs& inputs) {
   return count;
 }
 
-/// Makes batch entry r of everything that has one for each of `batch` what was entry rows[r].
+/// Reorders the batch: entry r of every input with `batch` entries becomes what was entry rows[r].
 template <class Inputs>
 void reorder_batch(Inputs& inputs, const at::Tensor& rows, int64_t batch) {
   if (batch == 1) return;  // one stands for all, as many as there will be

@@ -21,7 +21,7 @@ class TokenBuffer {
   at::Tensor places(int64_t count) const;
   /// What was appended before the last token, [..., 1, d]; undefined if nothing was.
   at::Tensor last() const;
-  /// Row r continues what was row rows[r]; rows is int64 [new batch].
+  /// Reorders the batch: entry r becomes what was entry rows[r]; rows is int64 [new batch].
   void reorder(const at::Tensor& rows);
   /// Room for `capacity` tokens at once, to be set before the first append.
   void reserve(int64_t capacity) { reserved_ = capacity; }

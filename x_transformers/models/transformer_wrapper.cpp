@@ -38,8 +38,8 @@ at::Tensor all_true(int64_t length, const at::Tensor& like) {
   return at::ones({1, length}, like.options().dtype(at::kBool));
 }
 
-/// Rows of the batch: those of x, or, beside one row of it that no cache goes on from, of what else
-/// is embedded.
+/// The batch size: that of x or, where x has one entry and no cache goes on from it, that of what
+/// else is embedded.
 int64_t batch_of(const TransformerInputs& inputs) {
   if (!inputs.x.defined()) return kAnySize;
   if (inputs.cache || inputs.x.size(0) != 1) return inputs.x.size(0);
@@ -76,7 +76,7 @@ at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
   return token_emb_->forward(tokens);
 }
 
-/// What the stack does not see as it was given. Reads shapes and types only, never values.
+/// Checks the inputs that the stack does not get as they are given: shapes and types, never values.
 void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   require(inputs.x.defined() || inputs.prepend_embeds.defined(),
           "x: is needed, unless there are prepend_embeds");
@@ -85,7 +85,7 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   } else if (inputs.x.defined()) {
     if (ff_deep_embed_.defined())
       require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
-    // What it embeds is its own affair.
+    // The given module decides what it embeds.
     require(inputs.x.dim() >= 2, fmt::format("x: expected [batch, seq, ...], got [{}]",
                                              fmt::join(inputs.x.sizes(), ", ")));
   }

@@ -14,7 +14,7 @@ namespace x_transformers {
 namespace {
 
 void check_sizes(const TransformerWrapperOptions& o) {
-  // An embedding and a head of one's own may leave it unused.
+  // Nothing uses it where both the embedding and the head are given as modules.
   const bool is_used = !o.token_emb || !(o.logits_dim || o.uses_to_logits() || o.return_only_embed);
   if (is_used) require_positive(o.num_tokens, "num_tokens");
   require_count(o.num_tokens, "num_tokens");
@@ -271,8 +271,8 @@ void TransformerWrapperImpl::require_language_model() const {
   refuse("embed_num_tokens", !o.embed_num_tokens.empty(), "the data has no further ids");
 }
 
-/// What can be decoded with a cache never looks ahead; but memories stand in the middle of xpos'
-/// positions, which the last token moves.
+/// A model that can be decoded with a cache never looks ahead. One with xpos does all the same: its
+/// memories stand in the middle of the positions, which the last token moves.
 bool TransformerWrapperImpl::hides_last_token() const {
   return !attn_layers_->options().rotary_xpos && cache_unsupported().empty();
 }
@@ -288,8 +288,8 @@ void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
   replace_module("token_emb", token_emb);
 }
 
-/// What around the stack needs the whole sequence, in calls with these recycle_steps, which may
-/// pool what the stack gives.
+/// Which option outside the stack needs the whole sequence, in calls with these recycle_steps that
+/// may pool the stack's output.
 std::string TransformerWrapperImpl::own_cache_unsupported(std::optional<int64_t> recycle_steps,
                                                           bool pools) const {
   const auto& o = options_;
