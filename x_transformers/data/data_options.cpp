@@ -11,8 +11,19 @@
 namespace x_transformers {
 namespace {
 
-constexpr std::array<std::string_view, 4> kFormats{"auto", "text", "bin", "tensors"};
+struct Format {
+  std::string_view name;
+  bool is_of_tensors;  ///< examples of named tensors, and not tokens
+};
+constexpr std::array<Format, 4> kFormats{
+    {{"auto", false}, {"text", false}, {"bin", false}, {"tensors", true}}};
 constexpr std::array<std::string_view, 3> kOrders{"auto", "random", "epoch"};
+
+const Format* format_named(const std::string& name) {
+  const auto found = std::find_if(kFormats.begin(), kFormats.end(),
+                                  [&](const Format& format) { return format.name == name; });
+  return found == kFormats.end() ? nullptr : &*found;
+}
 
 template <class Names>
 bool is_one_of(const Names& names, const std::string& name) {
@@ -26,7 +37,7 @@ void at_least(const char* name, int64_t least, int64_t value) {
 void check_rules(const DataOptions& options) {
   require(!options.path.empty(), at("path"),
           "expected a file or a folder to train on, got nothing");
-  expect(is_one_of(kFormats, options.format), at("format"), options.format,
+  expect(format_named(options.format) != nullptr, at("format"), options.format,
          "auto, text, bin or tensors");
   expect(is_one_of(kOrders, options.order), at("order"), options.order, "auto, random or epoch");
   expect(options.val_fraction >= 0 && options.val_fraction < 1, at("val_fraction"),
@@ -43,7 +54,10 @@ void validate(const DataOptions& options) {
 }
 
 bool holds_tensors(const DataOptions& options) {
-  if (options.format != "auto") return options.format == "tensors";
+  if (options.format != "auto") {
+    const auto* format = format_named(options.format);
+    return format && format->is_of_tensors;
+  }
   return std::filesystem::path(options.path).extension() == ".safetensors";
 }
 

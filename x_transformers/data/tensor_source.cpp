@@ -25,8 +25,8 @@ TensorMap narrowed(const TensorMap& tensors, int64_t first, int64_t count) {
 
 int64_t count_examples(const TensorMap& tensors) { return tensors.begin()->second.size(0); }
 
-TensorMap load_examples(const std::string& path) {
-  TensorMap tensors = load_safetensors(path).tensors;
+/// Throws InputError unless the tensors of `path` have an entry for each of some examples.
+void require_examples(const TensorMap& tensors, const std::string& path) {
   require(!tensors.empty(), path + ": holds no tensors, expected some with an entry an example");
   const auto& [first_name, first] = *tensors.begin();
   for (const auto& [name, tensor] : tensors) {
@@ -38,7 +38,6 @@ TensorMap load_examples(const std::string& path) {
                         path, first_name, first.size(0), name, tensor.size(0)));
   }
   require(first.size(0) > 0, path + ": holds no examples");
-  return tensors;
 }
 
 std::string described(const at::Tensor& tensor) {
@@ -145,9 +144,10 @@ class TensorSource : public DataSource {
 /// Throws InputError for options of tokens, which nothing here would read.
 void require_no_token_options(const DataOptions& options) {
   const auto refuse = [](bool is_given, const char* name, const std::string& value) {
-    require(!is_given, fmt::format("data.{}: is of text and tokens, data.format tensors has no use "
-                                   "for {}",
-                                   name, value));
+    require(!is_given,
+            fmt::format("data.{}: is of text and tokens, examples of tensors have no use "
+                        "for {}",
+                        name, value));
   };
   refuse(options.tokenizer != DataOptions{}.tokenizer, "tokenizer", options.tokenizer);
   refuse(options.seq_len.has_value(), "seq_len", std::to_string(options.seq_len.value_or(0)));
@@ -158,20 +158,33 @@ void require_no_token_options(const DataOptions& options) {
 std::shared_ptr<const DataSource> open_tensor_source(const DataOptions& options,
                                                      const DataContext& context) {
   validate(options);
+  require_no_token_options(options);  // before anything is read
+  std::optional<TensorMap> validation;
+  auto training = load_safetensors(options.path).tensors;
+  if (!options.val_path.empty()) validation = load_safetensors(options.val_path).tensors;
+  return source_of_examples(std::move(training), std::move(validation), options, context);
+}
+
+std::shared_ptr<const DataSource> source_of_examples(TensorMap training,
+                                                     std::optional<TensorMap> held_out,
+                                                     const DataOptions& options,
+                                                     const DataContext& context) {
   require_no_token_options(options);
-  TensorMap training = load_examples(options.path), validation;
-  if (!options.val_path.empty()) {
-    validation = load_examples(options.val_path);
-    require_alike(training, options.path, validation, options.val_path);
+  require_examples(training, options.path);
+  TensorMap validation;
+  if (held_out) {
+    require_examples(*held_out, options.val_path);
+    require_alike(training, options.path, *held_out, options.val_path);
+    validation = std::move(*held_out);
   } else if (options.val_fraction > 0) {
     const int64_t all = count_examples(training);
-    const auto held_out = static_cast<int64_t>(static_cast<double>(all) * options.val_fraction);
-    require(held_out > 0 && held_out < all,
+    const auto last = static_cast<int64_t>(static_cast<double>(all) * options.val_fraction);
+    require(last > 0 && last < all,
             fmt::format("{} has {} examples, of which val_fraction {} are {}; give more examples, "
                         "another val_fraction or val_fraction 0",
-                        options.path, all, options.val_fraction, held_out));
-    validation = narrowed(training, all - held_out, held_out);
-    training = narrowed(training, 0, all - held_out);
+                        options.path, all, options.val_fraction, last));
+    validation = narrowed(training, all - last, last);
+    training = narrowed(training, 0, all - last);
   }
   return std::make_shared<TensorSource>(std::move(training), std::move(validation), options,
                                         context.place);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "x_transformers/data/data_source.h"
 
@@ -14,6 +15,13 @@ namespace x_transformers {
 /// mapped, not read whole. Throws InputError naming the file and the tensor, or the option that
 /// does not go with examples (data.tokenizer, data.seq_len).
 std::shared_ptr<const DataSource> open_tensor_source(const DataOptions& options,
+                                                     const DataContext& context);
+
+/// The same for tensors that another reader of files has made of data.path and, where it is given,
+/// of data.val_path.
+std::shared_ptr<const DataSource> source_of_examples(TensorMap training,
+                                                     std::optional<TensorMap> validation,
+                                                     const DataOptions& options,
                                                      const DataContext& context);
 
 }  // namespace x_transformers
