@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/io/tensor_map.h"
@@ -17,7 +18,7 @@ struct OptionHelp;
 /// Builds the model that `config` describes ("type" and the arguments of its constructor).
 /// InputError names `where` and the path below it, what was expected, and the nearest known name.
 std::shared_ptr<Model> build_model(const nlohmann::json& config,
-                                   const std::string& where = "config");
+                                   const OptionPath& where = "config");
 
 /// Calls a model and returns its results flattened (`out`, `out.0`, ...). With `grads` the first
 /// result is differentiated (if it is not a scalar: the mean of the squares of the first floating
