@@ -40,6 +40,7 @@ TEST(NearestName, TellsMisspellingsFromWords) {
   EXPECT_EQ(nearest_hint("gen", commands), "the nearest known one is 'generate'");
   EXPECT_EQ(nearest_hint("--topk", {"--top-k", "--top-p"}), "the nearest known one is '--top-k'");
   EXPECT_EQ(nearest_hint("anything", {}), "");
+  EXPECT_EQ(nearest_hint(std::string(1 << 20, 'a'), kLayers), "");
 }
 
 TEST(NearestName, SaysWhatThereIsInstead) {

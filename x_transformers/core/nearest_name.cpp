@@ -103,6 +103,8 @@ std::string other_word_hint(const std::string& name, const std::vector<std::stri
 
 std::string nearest_hint(const std::string& name, const std::vector<std::string>& known,
                          const std::vector<std::string>& elsewhere) {
+  constexpr size_t kLongestName = 200;
+  if (name.size() > kLongestName) return {};  // no slip of a writer, and slow to compare
   if (const auto places = ending_in(name, elsewhere); !places.empty())
     return fmt::format("it is {}", quoted(places));
   if (auto hint = other_word_hint(name, known, elsewhere); !hint.empty()) return hint;
