@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""Checks that no message is taken apart: tools/check_errors.py [--root DIR]
+"""Checks that errors stay data: tools/check_errors.py [--root DIR]
 
-Errors and warnings are data (core/notice.h). Where x_transformers/ and apps/ catch one, nothing searches, cuts, compares or
-substitutes its text, and its text is handed to nothing but what makes or reports another message. What LibTorch and
-nlohmann-json say is no data: core/device.cpp and core/json.cpp, alone, shorten it.
+Errors and warnings are notices (core/notice.h), and a notice becomes text once, where it is shown. So in x_transformers/ and
+apps/:
+- nothing reads the text of an exception, a warning, a status or an errno: what is ours has notice(), and what other code says is
+  shortened in core/cause.h and the few files of READS, to be the cause of a notice;
+- the line of a notice is shown, or a field of what a report shows, and nothing makes another message, a string or a decision of it;
+- a cause is given to a notice alone;
+- no text is told from another by what it says (text == "out of range").
 
 Prints one line a finding, and exits with 1 if there is one.
 """
@@ -13,62 +17,110 @@ import re
 import sys
 from pathlib import Path
 
-FOREIGN = {"x_transformers/core/device.cpp", "x_transformers/core/json.cpp"}
-TAKES_APART = re.compile(r"\b(\w+)[.](r?find\w*|substr|erase|replace|insert|starts_with|ends_with|contains|compare|remove_\w+)\(")
-ITS_TEXT = re.compile(r"\b\w+(?:\.|->|\(\))*(?:\.|->)(what|what_without_backtrace|line)\(\)")
-# What a message may be given to: another error, a line of text, a report.
-MAY_TAKE = re.compile(r"(^|[.>:])(InputError|RunError|WriteError|Malformed|format|string|fail|report|message|spelling|first_line|"
-                      r"TORCH_WARN|runtime_error|invalid_argument|catch|if)$")
+# Where the words of other code are read: of any, of LibTorch and the loader, of nlohmann-json, and of sentencepiece's training.
+READS = {"x_transformers/core/cause.cpp", "x_transformers/core/device.cpp", "x_transformers/core/cuda_plugin.cpp",
+         "x_transformers/core/json.cpp", "x_transformers/data/tokenizer_training.cpp"}
+# Where a notice becomes the text that std::exception and LibTorch's warnings ask for.
+MAKES_TEXT = {"x_transformers/core/error.cpp", "x_transformers/core/warning.cpp"}
+WORDS = re.compile(r"(?:\.|->)(what|what_without_backtrace|msg|message|error_message)\(\)|\b(strerror|dlerror|strerror_r)\(")
+TAKES_WORDS = re.compile(r"\bcause_of(_status)?$")
+# Text is recognised by its blanks: names and keywords have none.
+MATCHES = re.compile(r'[!=]=\s*"[^"\n]* [^"\n]*"|\b(r?find|starts_with|ends_with|contains|compare)\("[^"\n]+ [^"\n]*"')
+LINE = re.compile(r"(?:\.|->)(line)\(\)")
+CAUSE = re.compile(r"\b(cause_of|cause_of_status|cause_of_errno|detail::reason)\(")
+# What may be given the line of a notice: what shows it.
+SHOWS = re.compile(r"(^|[.>:])(message|fprintf|puts|fputs|print|TORCH_WARN)$")
+# What may be given a cause: a notice, and what shows a warning of LibTorch's own, or the end of the program.
+TAKES_CAUSE = re.compile(r"(^|[.>:])(caused|reason|fprintf)$")
+
+
+def blanked(text, keeps_strings):
+    """`text` with comments, and strings unless they are kept, as blanks, so that places stay the same."""
+    blank = lambda found: found.group() if keeps_strings and found.group()[0] == '"' else re.sub(r"[^\n]", " ", found.group())
+    return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', blank, text, flags=re.DOTALL)
 
 
 def without_comments(text):
-    blank = lambda found: re.sub(r"[^\n]", " ", found.group())
-    return re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', lambda m: m.group() if m.group()[0] == '"' else blank(m), text,
-                  flags=re.DOTALL)
+    return blanked(text, keeps_strings=True)
 
 
-def handlers(text):
-    """(begin, end) of the blocks of catch (...) { ... }."""
-    for found in re.finditer(r"\bcatch\s*\([^)]*\)\s*\{", text):
-        depth, end = 1, found.end()
-        while depth and end < len(text):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            end += 1
-        yield found.end(), end
+def without_comments_and_strings(text):
+    return blanked(text, keeps_strings=False)
 
 
 def enclosing_call(text, at):
-    """The name before the parenthesis that is open at `at`; empty: none is in the statement."""
+    """The name before the parenthesis that is open at `at`, through the conditionals and braces around; empty: none is."""
     depth = 0
-    while at > 0 and text[at - 1] not in ";{}" or depth:
+    while at > 0 and (text[at - 1] not in ";" or depth):
         at -= 1
-        depth += {")": 1, "(": -1}.get(text[at], 0)
+        depth += {")": 1, "}": 1, "(": -1, "{": -1}.get(text[at], 0)
         if depth < 0:
-            return re.search(r"[\w.:>-]*$", text[:at]).group()
+            if text[at] == "{":
+                return ""
+            name = re.search(r"[\w.:>-]*\s*$", text[:at]).group().strip()
+            if name:
+                return name
+            depth = 0
     return ""
+
+
+def is_assigned_to(text, at, pattern):
+    """Whether the statement at `at` assigns to what `pattern` matches."""
+    begin = max(text.rfind(mark, 0, at) for mark in ";{}") + 1
+    return re.search(pattern + r"\s*=[^=]", text[begin:at]) is not None
 
 
 def line_of(text, at):
     return text.count("\n", 0, at) + 1
 
 
+def findings_of_words(path, text):
+    if path in READS:
+        return
+    for found in WORDS.finditer(text):
+        if not TAKES_WORDS.search(enclosing_call(text, found.start())):
+            yield found.start(), f"{found.group(1) or found.group(2)}(): the words of an exception or of the system are read"
+
+
+def findings_of_lines(path, text):
+    if path in MAKES_TEXT or path == "x_transformers/core/notice.cpp":
+        return
+    for found in LINE.finditer(text):
+        call = enclosing_call(text, found.start())
+        if re.match(r"\s*(\[|\.(?!c_str\(\)))", text[found.end():]):
+            yield found.start(), "a message is taken apart"
+        elif call and not SHOWS.search(call):
+            yield found.start(), f"{call}() is given a message"
+        elif re.match(r"\s*(\+|==|!=)", text[found.end():]) or re.search(r"(\+|==|!=)\s*[\w.>()-]*$", text[:found.start()]):
+            yield found.start(), "a message is wrapped or compared"
+        elif not call and not is_assigned_to(text, found.start(), r"\b\w+(\.|->)\w+"):
+            yield found.start(), "a message is kept as a string"
+
+
+def findings_of_causes(path, text):
+    if path in READS:
+        return
+    for found in CAUSE.finditer(text):
+        call = enclosing_call(text, found.start())
+        is_cause = is_assigned_to(text, found.start(), r"\bcause")
+        if not is_cause and not TAKES_CAUSE.search(call):
+            yield found.start(), f"{found.group(1)}(): a cause is for a notice alone"
+
+
+def findings_of_matches(path, source):
+    if path not in READS:
+        for found in MATCHES.finditer(without_comments(source)):
+            yield found.start(), "text is told from other text by what it says"
+
+
 def check(path, source):
-    if path in FOREIGN:
+    text = without_comments_and_strings(source)
+    if path == "x_transformers/core/cause.h":
         return []
-    text = without_comments(source)
-    findings = set()
-    for begin, end in handlers(text):
-        messages = set(re.findall(r"\b(\w+)\s*=\s*[^;]*\bwhat(?:_without_backtrace)?\(\)", text[begin:end]))
-        for found in TAKES_APART.finditer(text, begin, end):
-            if found.group(1) in messages:
-                findings.add((line_of(text, found.start()), f"{found.group(2)}() of a message"))
-    for found in ITS_TEXT.finditer(text):
-        function = enclosing_call(text, found.start())
-        if re.match(r"\)*\s*(\[|\.\w)", text[found.end():]):
-            findings.add((line_of(text, found.start()), "a message is taken apart"))
-        elif function and found.group(1) != "line" and not MAY_TAKE.search(function):
-            findings.add((line_of(text, found.start()), f"{function}() is given a message"))
-    return [f"{path}:{line}: {what}; an error is data: see core/notice.h" for line, what in sorted(findings)]
+    found = {(line_of(text, at), what)
+             for findings in (findings_of_words, findings_of_lines, findings_of_causes) for at, what in findings(path, text)}
+    found |= {(line_of(source, at), what) for at, what in findings_of_matches(path, source)}
+    return [f"{path}:{line}: {what}; an error is data: see core/notice.h and core/cause.h" for line, what in sorted(found)]
 
 
 def main():

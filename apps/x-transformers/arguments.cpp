@@ -13,14 +13,16 @@ namespace x_transformers {
 
 namespace {
 
-/// All of `text` as a number, or what is wrong with it.
+enum class Reading { whole, out_of_range, no_number };
+
+/// All of `text` as a number.
 template <class T>
-std::string read_number(std::string_view text, T& value) {
+Reading read_number(std::string_view text, T& value) {
   if (text.starts_with('+')) text.remove_prefix(1);
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc::result_out_of_range) return "out of range";
+  if (error == std::errc::result_out_of_range) return Reading::out_of_range;
   const bool is_whole = error == std::errc() && end == text.data() + text.size();
-  return is_whole ? "" : "no number";
+  return is_whole ? Reading::whole : Reading::no_number;
 }
 
 std::string refuse(const std::string& expected, const std::string& given) {
@@ -30,18 +32,18 @@ std::string refuse(const std::string& expected, const std::string& given) {
 /// Decimal, as a reader of the command line takes it: CLI11 would read 010 as eight.
 std::string plain_integer(std::string& text) {
   int64_t value = 0;
-  const auto problem = read_number(text, value);
-  if (problem == "out of range") return refuse("an integer of at most 64 bits", text);
-  if (!problem.empty()) return refuse("an integer", text);
+  const auto reading = read_number(text, value);
+  if (reading == Reading::out_of_range) return refuse("an integer of at most 64 bits", text);
+  if (reading == Reading::no_number) return refuse("an integer", text);
   text = std::to_string(value);
   return "";
 }
 
 std::string plain_number(std::string& text) {
   double value = 0;
-  const auto problem = read_number(text, value);
-  if (problem == "out of range") return refuse("a number that fits in 64 bits", text);
-  return problem.empty() ? "" : refuse("a number", text);
+  const auto reading = read_number(text, value);
+  if (reading == Reading::out_of_range) return refuse("a number that fits in 64 bits", text);
+  return reading == Reading::whole ? "" : refuse("a number", text);
 }
 
 }  // namespace
@@ -52,7 +54,8 @@ CLI::Validator integer_from(int64_t least, int64_t most) {
                             : fmt::format("an integer from {} to {}", least, most);
   return {[=](std::string& text) {
             int64_t value = 0;
-            const bool fits = read_number(text, value).empty() && value >= least && value <= most;
+            const bool fits =
+                read_number(text, value) == Reading::whole && value >= least && value <= most;
             return fits ? std::string() : refuse(expected, text);
           },
           ""};
@@ -61,7 +64,7 @@ CLI::Validator integer_from(int64_t least, int64_t most) {
 CLI::Validator number_that(std::function<bool(double)> holds, const std::string& expected) {
   return {[=](std::string& text) {
             double value = 0;
-            const bool fits = read_number(text, value).empty() && holds(value);
+            const bool fits = read_number(text, value) == Reading::whole && holds(value);
             return fits ? std::string() : refuse(expected, text);
           },
           ""};

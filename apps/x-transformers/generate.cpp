@@ -62,9 +62,9 @@ std::shared_ptr<Model> load_amateur(const GenerateCommand& command, const Langua
 void require_eos(const GenerateCommand& command, const TokenWriter& writer) {
   const auto tokens = writer.written_tokens();
   if (!command.options.eos_token || !tokens) return;
-  const auto problem =
-      integer_from(0, tokens->count - 1)(std::to_string(*command.options.eos_token));
-  require(problem.empty(), "--eos: " + problem);
+  const auto eos = *command.options.eos_token;
+  expect(eos >= 0 && eos < tokens->count, at("--eos"), eos, "an integer from 0 to {}",
+         tokens->count - 1);
 }
 
 void run_generation(GenerateCommand& command) {

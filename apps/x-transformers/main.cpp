@@ -4,9 +4,9 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 
 #include "apps/x-transformers/commands.h"
+#include "x_transformers/core/cause.h"
 #include "x_transformers/kernels/cpu/memory.h"
 
 namespace {
@@ -28,7 +28,8 @@ int check_written(int status) {
   if (!is_flushed && reason == EPIPE) return status;
   if (status != x_transformers::kDone || (is_flushed && !std::ferror(stdout))) return status;
   std::fprintf(stderr, "x-transformers: standard output: cannot write%s%s\n",
-               is_flushed ? "" : ": ", is_flushed ? "" : std::strerror(reason));
+               is_flushed ? "" : ": ",
+               is_flushed ? "" : x_transformers::cause_of_errno(reason).c_str());
   return x_transformers::kFailed;
 }
 

@@ -1,12 +1,14 @@
-// options: every option of a type, with type, default, meaning and paper.
+// options: every option of a type or of a part of run files, with type, default, meaning and paper.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
+#include "x_transformers/train/run_options.h"
 
 namespace x_transformers {
 
@@ -17,7 +19,43 @@ struct OptionsCommand {
   bool json = false;
 };
 
-void print_types(bool json) {
+bool is_run_part(const std::string& name) {
+  const auto& parts = run_parts();
+  return std::find(parts.begin(), parts.end(), name) != parts.end();
+}
+
+/// What the command line of `generate` calls the option `name`; empty: it has no such option.
+std::string flag_of(const CLI::App& generate, const std::string& name) {
+  auto flag = name == "seq_len" ? "tokens" : name == "eos_token" ? "eos" : name;
+  std::replace(flag.begin(), flag.end(), '_', '-');
+  flag.insert(0, "--");
+  return generate.get_option_no_throw(flag) ? flag : "";
+}
+
+std::vector<OptionHelp> options_of(const std::string& name) {
+  if (is_run_part(name)) return run_part_options(name);
+  auto known = model_types();
+  if (std::find(known.begin(), known.end(), name) != known.end()) return model_options(name);
+  known.insert(known.end(), run_parts().begin(), run_parts().end());
+  detail::unknown("options", "type", name, known);
+}
+
+/// The same. Those of `generate` have the defaults of its command line, and
+/// say what they are called there.
+std::vector<OptionHelp> options_of(const std::string& name, const CLI::App& generate) {
+  auto lines = options_of(name);
+  if (name != "generate") return lines;
+  for (auto& line : lines) {
+    const auto flag = flag_of(generate, line.name);
+    if (flag.empty()) continue;
+    line.meaning += fmt::format(" ({})", flag);
+    if (const auto usual = generate.get_option(flag)->get_default_str(); !usual.empty())
+      line.default_value = usual;
+  }
+  return lines;
+}
+
+void print_names(bool json) {
   if (json) {
     fmt::print("{}\n", Json(model_types()).dump());
     return;
@@ -25,9 +63,9 @@ void print_types(bool json) {
   for (const auto& type : model_types()) fmt::print("{}\n", type);
 }
 
-void print_json(const std::string& type) {
+void print_json(const std::string& type, const std::vector<OptionHelp>& lines) {
   Json options = Json::array();
-  for (const auto& line : model_options(type)) {
+  for (const auto& line : lines) {
     options.push_back({{"name", line.name},
                        {"type", line.type},
                        {"default", line.default_value},
@@ -39,8 +77,7 @@ void print_json(const std::string& type) {
   fmt::print("{}\n", Json{{"type", type}, {"options", options}}.dump());
 }
 
-void print_table(const std::string& type) {
-  const auto lines = model_options(type);
+void print_table(const std::string& type, const std::vector<OptionHelp>& lines) {
   if (lines.empty()) fmt::print("{} has no options\n", type);
   for (const auto& line : lines) {
     if (!line.built) {
@@ -56,17 +93,21 @@ void print_table(const std::string& type) {
 }  // namespace
 
 void add_options(CLI::App& app) {
-  auto* command = app.add_subcommand("options", "list the types, or every option of a type");
+  auto* command = app.add_subcommand(
+      "options", "list the types of models, or every option of one, or of data, train, generate");
   const auto options = std::make_shared<OptionsCommand>();
-  command->add_option("type", options->type, "a type, such as Decoder; without: all types");
+  command->add_option("type", options->type,
+                      "a type, such as Decoder; data or train, the parts of a run file; generate; "
+                      "without: all types");
   command->add_flag("--json", options->json, "for machines");
-  command->callback([options] {
-    if (options->type.empty()) {
-      print_types(options->json);
-    } else if (options->json) {
-      print_json(options->type);
+  const auto* generate = app.get_subcommand("generate");
+  command->callback([options, generate] {
+    if (options->type.empty()) return print_names(options->json);
+    const auto lines = options_of(options->type, *generate);
+    if (options->json) {
+      print_json(options->type, lines);
     } else {
-      print_table(options->type);
+      print_table(options->type, lines);
     }
   });
 }

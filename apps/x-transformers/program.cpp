@@ -7,19 +7,20 @@
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
-#include "x_transformers/core/device.h"
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/train/run_options.h"
 
 namespace x_transformers {
 
 namespace {
 
-/// One line that says what went wrong, without LibTorch's stack trace.
-int report(const std::string& message, int status) {
-  const auto line = message.substr(0, message.find('\n'));
-  std::fprintf(stderr, "x-transformers: %s\n", line.c_str());
+/// One line that says what went wrong.
+int report(const Notice& notice, int status) {
+  std::fprintf(stderr, "x-transformers: %s\n", notice.line().c_str());
   return status;
 }
 
@@ -27,8 +28,7 @@ int report(const std::string& message, int status) {
 class WarningsInOneLine : public c10::WarningHandler {
  public:
   void process(const c10::Warning& warning) override {
-    const auto line = warning.msg().substr(0, warning.msg().find('\n'));
-    std::fprintf(stderr, "x-transformers: warning: %s\n", line.c_str());
+    std::fprintf(stderr, "x-transformers: warning: %s\n", cause_of(warning).c_str());
   }
 };
 
@@ -39,21 +39,42 @@ const CLI::App& innermost(const CLI::App& app) {
   return *command;
 }
 
+/// The values of a run file, as `train` takes them.
+std::vector<std::string> settable_values() {
+  std::vector<std::string> names;
+  for (const char* part : {"data", "train"}) {
+    for (const auto& line : run_part_options(part))
+      names.push_back(fmt::format("--set {}.{}", part, line.name));
+  }
+  return names;
+}
+
 /// What was wrong with the arguments. A name that no command knows is the likeliest reason of all,
 /// and comes with the nearest known one.
-std::string explain(const CLI::ParseError& error, const CLI::App& app) {
+Notice explain(const CLI::ParseError& error, const CLI::App& app) {
+  const std::string list = "--help lists what there is";
   const auto unknown = app.remaining(/*recurse=*/true);
-  if (unknown.empty()) return error.what();
+  if (unknown.empty()) {
+    auto notice = caused({}, {}, cause_of(error));
+    notice.hint = list;
+    return notice;
+  }
   const auto& command = innermost(app);
+  const bool is_option = unknown.front().starts_with('-');
   std::vector<std::string> known;
-  if (unknown.front().starts_with('-')) {
+  if (is_option) {
     for (const auto* option : command.get_options()) known.push_back(option->get_name());
   } else {
     for (const auto* each : command.get_subcommands([](const CLI::App*) { return true; }))
       known.push_back(each->get_name());
   }
   const auto name = unknown.front().substr(0, unknown.front().find('='));
-  return fmt::format("unknown argument '{}'{}", name, detail::nearest_hint(name, known));
+  const bool takes_values = is_option && command.get_name() == "train";
+  Notice notice{{}, text("unknown argument '{}'", name)};
+  const auto nearest =
+      nearest_hint(name, known, takes_values ? settable_values() : std::vector<std::string>());
+  notice.hint = nearest.empty() ? list : nearest + "; " + list;
+  return notice;
 }
 
 }  // namespace
@@ -84,15 +105,11 @@ int run_program(std::vector<std::string> arguments) {
   } catch (const CLI::Success& asked) {  // help or the version
     return app.exit(asked);
   } catch (const CLI::ParseError& error) {
-    return report(explain(error, app) + " (--help lists what there is)", kWrongUse);
+    return report(explain(error, app), kWrongUse);
   } catch (const InputError& error) {
-    return report(error.what(), kWrongUse);
+    return report(error.notice(), kWrongUse);
   } catch (const std::exception& error) {
-    if (const auto reason = out_of_memory(error))
-      return report("out of memory: " + *reason, kFailed);
-    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-    if (torch_error) return report(torch_error->what_without_backtrace(), kFailed);
-    return report(error.what(), kFailed);
+    return report(notice_of(error), kFailed);
   }
   return kDone;
 }

@@ -8,6 +8,7 @@
 #include <iostream>
 
 #include "apps/x-transformers/commands.h"
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/json.h"
 
 namespace x_transformers {
@@ -34,20 +35,25 @@ std::string run_captured(const std::vector<std::string>& arguments, int& status)
   return text;
 }
 
+struct Answer {
+  int status = kWrongUse;
+  std::string message;
+};
+
 void serve() {
   std::string line;
   while (std::getline(std::cin, line)) {
-    int status = kWrongUse;
-    std::string message;
+    Answer answer;
     try {
       const auto request = parse_json_argument(line, "serve");
       std::vector<std::string> arguments;
       read_value(request, arguments, "serve");
-      message = run_captured(arguments, status);
+      answer.message = run_captured(arguments, answer.status);
     } catch (const std::exception& error) {
-      message = error.what();
+      answer.message = notice_of(error).line();
     }
-    fmt::print("{}\n", Json{status, message}.dump(-1, ' ', false, Json::error_handler_t::replace));
+    fmt::print("{}\n", Json{answer.status, answer.message}.dump(-1, ' ', false,
+                                                                Json::error_handler_t::replace));
     if (std::fflush(stdout) != 0)
       return;  // nobody listens any more; the program says so at its end
   }

@@ -25,13 +25,15 @@ struct TrainCommand {
   std::optional<int64_t> steps;
 };
 
-std::vector<std::string> overrides(const TrainCommand& command) {
-  auto all = command.set;
-  if (!command.data.empty()) all.push_back("data.path=" + Json(command.data).dump());
-  if (!command.device.empty()) all.push_back("train.device=" + command.device);
-  if (command.steps) all.push_back("train.steps=" + std::to_string(*command.steps));
-  if (command.skip_nonfinite) all.emplace_back("train.skip_nonfinite=true");
-  if (command.no_cuda_graph) all.emplace_back("train.cuda_graph=false");
+std::vector<RunOverride> overrides(const TrainCommand& command) {
+  std::vector<RunOverride> all;
+  for (const auto& assignment : command.set) all.push_back({assignment});
+  if (!command.data.empty()) all.push_back({"data.path=" + Json(command.data).dump(), "--data"});
+  if (!command.device.empty())
+    all.push_back({"train.device=" + Json(command.device).dump(), "--device"});
+  if (command.steps) all.push_back({"train.steps=" + std::to_string(*command.steps), "--steps"});
+  if (command.skip_nonfinite) all.push_back({"train.skip_nonfinite=true", "--skip-nonfinite"});
+  if (command.no_cuda_graph) all.push_back({"train.cuda_graph=false", "--no-cuda-graph"});
   return all;
 }
 
@@ -90,7 +92,8 @@ void add_train(CLI::App& app) {
   const auto options = std::make_shared<TrainCommand>();
   command
       ->add_option("--config", options->config,
-                   "run file: {\"model\": ..., \"data\": ..., \"train\": ...}")
+                   "run file: {\"model\": ..., \"data\": ..., \"train\": ...}; `options data`, "
+                   "`options train` and `options TYPE` list what may stand in it")
       ->required();
   command->add_option("--data", options->data, "text or token file, or folder (data.path)");
   command->add_option("--out", options->out, "folder of the run");

@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <new>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/option_names.h"
 #include "x_transformers/core/rules.h"
@@ -83,9 +86,40 @@ TEST(Notice, PlainTextIsLeftAsItIs) {
 }
 
 TEST(Notice, EndsWithItsHint) {
-  Notice notice{at("config"), "unknown key 'haeds'"};
+  Notice notice{at(path({"config", "haeds"})), "unknown key"};
   notice.hint = "the nearest known one is 'heads'";
-  EXPECT_EQ(notice.line(), "config: unknown key 'haeds'; the nearest known one is 'heads'");
+  EXPECT_EQ(notice.line(), "config.haeds: unknown key; the nearest known one is 'heads'");
+}
+
+TEST(Notice, HasWhatOtherCodeSaysBeforeItsHint) {
+  auto notice = caused(at("run:"), "cannot make the folder", cause_of_errno(ENOSPC));
+  EXPECT_EQ(notice.line(), "run: cannot make the folder: No space left on device");
+  notice.hint = "make room";
+  EXPECT_EQ(notice.line(), "run: cannot make the folder: No space left on device; make room");
+  EXPECT_EQ(caused(at("header:"), {}, "odd").line(), "header: odd");
+  EXPECT_EQ(below("a.safetensors:")(caused(at("header:"), {}, "odd")).line(),
+            "a.safetensors: header: odd");
+}
+
+TEST(Notice, IsOneLineWhateverItNames) {
+  EXPECT_EQ((Notice{at("two\nlines.json:"), "holds \x1b[2J and \ttabs"}.line()),
+            "two\\nlines.json: holds \\x1b[2J and \\ttabs");
+  EXPECT_EQ((Notice{{}, "größer"}.line()), "größer");
+}
+
+TEST(NoticeOf, KeepsOursAndTakesTheFirstLineOfOthers) {
+  const auto ours = caused(at("a"), "b", "c");
+  EXPECT_EQ(notice_of(InputError(ours)), ours);
+  EXPECT_EQ(notice_of(WriteError(ours)), ours);
+  EXPECT_EQ(notice_of(std::logic_error("first\nsecond")).line(), "first");
+  EXPECT_EQ(notice_of(std::bad_alloc()).line(), "out of memory: the system gives no more");
+}
+
+TEST(Spelling, KeepsTheKindOfAnErrorAndAddsAHint) {
+  const auto refuse = [] { throw WriteError("disk full"); };
+  EXPECT_THROW(spelled(below("out:"), refuse), WriteError);
+  EXPECT_THAT([&] { spelled(with_hint(below("out:"), "make room"), refuse); },
+              ThrowsMessage<RunError>("out: disk full; make room"));
 }
 
 void refuse_kv_heads() { require_divides(3, "kv_heads", 4, "heads"); }
@@ -97,7 +131,7 @@ TEST(Spelling, IsAppliedFromTheInnermostPartOutwards) {
     try {
       in_model();
     } catch (...) {
-      rethrow_at("run.json: model");
+      rethrow_built(below("run.json: model"));
     }
   };
   EXPECT_EQ(refusal(refuse_kv_heads).line(), "kv_heads: expected a divisor of heads = 4, got 3");

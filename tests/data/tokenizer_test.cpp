@@ -271,7 +271,7 @@ TEST(TrainSentencePiece, RefusesWhatCannotBeLearnt) {
     EXPECT_THAT([&] { train_sentencepiece(options); }, ThrowsMessage<InputError>(HasSubstr(part)));
   };
   using Options = SentencePieceTrainingOptions;
-  refused([](Options& o) { o.vocab_size = 100000; }, "cannot learn 100000 tokens");
+  refused([](Options& o) { o.vocab_size = 100000; }, "100000 tokens cannot be learned");
   refused([](Options& o) { o.vocab_size = 259; }, "vocab_size");
   refused([](Options& o) { o.model_type = "word"; }, "'word'");
   refused([](Options& o) { o.input = {}; }, "input");

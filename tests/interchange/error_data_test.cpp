@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/types_to_come.h"
 #include "x_transformers/interchange/interchange.h"
 
 namespace x_transformers::error_data_test {
@@ -152,9 +153,9 @@ INSTANTIATE_TEST_SUITE_P(
              ".tie_embedding: needs emb_dim = attn_layers.dim"},
         Case{kModel,
              R"({"to_logits": {"type": "Linear", "in_features": 16, "out_feature": 7}})",
-             {"to_logits"},
+             {"to_logits.out_feature"},
              {},
-             ".to_logits: unknown key 'out_feature'; the nearest known one is 'out_features'"},
+             ".to_logits.out_feature: unknown key; the nearest known one is 'out_features'"},
         Case{kModel,
              R"({"token_emb": {"type": "TransformerWrapper", "num_tokens": 3, "max_seq_len": 8,
                  "attn_layers": {"type": "Decoderr", "dim": 16}}})",
@@ -210,6 +211,28 @@ TEST(ErrorData, HoldsWhatWasExpectedAndWhatWasGiven) {
     EXPECT_EQ(error.notice().given, "3");
     EXPECT_TRUE(error.notice().text.empty());
   }
+}
+
+/// A class of Python's that is not built is said to be so wherever a type may stand.
+TEST(NotBuiltYet, IsSaidOfEveryPlaceOfAType) {
+  if (types_to_come().empty()) GTEST_SKIP() << "all classes are built";
+  const auto name = *types_to_come().begin();
+  const auto expect_told = [&](const char* model, const char* place, const char* told) {
+    auto config = Json::parse(model);
+    config[Json::json_pointer(place)] = name;
+    EXPECT_THAT([&] { build_model(config, kWhere); },
+                testing::ThrowsMessage<InputError>(std::string(kWhere) + told + ": " + name +
+                                                   ": not built yet"))
+        << place;
+  };
+  expect_told(kModel, "/type", ".type");
+  expect_told(kModel, "/attn_layers/type", ".attn_layers.type");
+  expect_told(kModel, "/token_emb", ".token_emb.type");
+  expect_told(kModel, "/to_logits", ".to_logits.type");
+  expect_told(kModel, "/attn_layers/attn_custom_attn_fn", ".attn_layers.attn_custom_attn_fn.type");
+  expect_told(kModel, "/attn_layers/ff_custom_activation",
+              ".attn_layers.ff_custom_activation.type");
+  expect_told(kWrapped, "/net/type", ".net.type");
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 
 splitmix64 of the stream that starts at the hash of name and seed; the top 24 bits become a
 float in [-1, 1).
-tests/interchange/golden.cpp holds the same formula."""
+tests/interchange/golden_test.cpp holds the same formula."""
 import numpy as np
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -136,7 +136,7 @@ class Tracker(unittest.TestCase):
         self.assertEqual(unknown, [], 'classes of Python that the program does not know')
 
     def test_types_to_come_are_those_of_the_page(self):
-        source = (TREE / 'x_transformers' / 'interchange' / 'types_to_come.cpp').read_text()
+        source = (TREE / 'x_transformers' / 'core' / 'types_to_come.cpp').read_text()
         self.assertEqual(sorted(re.findall(r'"(\w+)"', source)),
                          sorted(self.page.classes_not_built))
 

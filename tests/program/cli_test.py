@@ -191,7 +191,7 @@ class BadConfig(ProgramTest):
         self.assert_refused(self.train('--out', self.out(), config=path), 'broken.json:2', 'JSON')
 
     def test_unknown_option_of_the_model(self):
-        self.refused('model.json: model.net.attn_layers', "unknown key 'rotary_pos_embb'", "nearest known one is 'rotary_pos_emb'",
+        self.refused('model.json: model.net.attn_layers.rotary_pos_embb: unknown key', "nearest known one is 'rotary_pos_emb'",
                      model=self.with_layers(rotary_pos_embb=True))
 
     def test_unknown_option_of_training(self):
@@ -218,8 +218,25 @@ class BadConfig(ProgramTest):
                      model=MODEL | {'net': MODEL['net']['attn_layers']})
 
     def test_set(self):
-        self.assert_refused(self.train('--out', self.out(), '--set', 'train.stepz=1'), 'stepz',
-                            'steps')
+        self.assert_refused(self.train('--out', self.out(), '--set', 'train.stepz=1'),
+                            "--set train.stepz: unknown key; the nearest known one is 'steps'")
+        self.assert_refused(self.train('--out', self.out(), '--steps', 0),
+                            '--steps: expected an integer of at least 1, got 0')
+        self.assert_refused(self.train('--out', self.out(), '--set', 'model.net.attn_layers.depth=-1'),
+                            '--set model.net.attn_layers.depth: expected')
+        self.assert_refused(self.train('--out', self.out(), '--set', f'data.seq_len={SEQ + 1}'),
+                            f'--set data.seq_len: expected at most {SEQ}')
+
+    def test_words_of_other_programs(self):
+        for arguments, told in ((('--lr', '1e-3'), "it is '--set train.learning_rate'"),
+                                (('--batch-size', '4'), "it is '--set data.batch_size'"),
+                                (('--set', 'model.net.attn_layers.n_layer=2'), "it is called 'depth' here"),
+                                (('--set', 'model.net.n_head=2'), "it is 'attn_layers.heads'"),
+                                (('--set', 'model.net.block_size=2'), "it is called 'max_seq_len' here")):
+            self.assert_refused(self.train('--out', self.out(), *arguments), told)
+        self.assert_refused(run('compare'), 'TensorBoard')
+        self.assert_refused(run('opt'), "'options'")
+        self.assert_refused(run('generate', self.out(), '--max-new-tokens', 4), "it is called '--tokens' here")
 
 
     def test_nested_too_deeply(self):
@@ -297,7 +314,7 @@ class BadConfig(ProgramTest):
         path = self.folder / 'parts.json'
         path.write_text(json.dumps({'model': MODEL, 'train': [1]}))
         done = self.train('--out', self.out(), '--steps', 1, config=path)
-        self.assert_refused(done, 'cannot set train.steps=1')
+        self.assert_refused(done, "--steps: 'steps' is inside")
         self.assertNotIn(b'--set', done.stderr)
 
 
@@ -970,6 +987,19 @@ class Reports(ProgramTest):
             self.assertEqual(run('options', name).stdout.decode(), f'{name} has no options\n')
         self.assertIn(b'an integer; needed', run('options', 'FeedForward').stdout)
         self.assert_refused(run('options', 'Decodr'), 'Decodr', 'Decoder')
+        self.assert_refused(run('options', 'trian'), 'trian', "'train'")
+
+    def test_options_lists_what_a_run_file_may_hold(self):
+        done = self.train('--out', self.out(), '--steps', 1)
+        self.assert_done(done)
+        config = json.loads((self.out() / 'config.json').read_text())
+        for part in ('data', 'train'):
+            listed = json.loads(run('options', part, '--json').stdout)['options']
+            self.assertEqual({option['name'] for option in listed}, set(config[part]))
+            self.assertTrue(all(option['meaning'] for option in listed))
+        generate = run('options', 'generate').stdout.decode()
+        for part in ('(--tokens)', '(--top-k)', 'default 0.8'):
+            self.assertIn(part, generate)
 
     def test_info(self):
         done = run('info', self.trained, '--json')

@@ -77,10 +77,10 @@ TEST(RunOptionsTest, ConfigTextReadsBack) {
 
 TEST(RunOptionsTest, NamesWhatIsWrong) {
   EXPECT_THAT(parse_error(Json::array()), HasSubstr("run.json: expected an object"));
-  EXPECT_THAT(parse_error({{"data", Json::object()}}), HasSubstr("'model' is missing"));
+  EXPECT_THAT(parse_error({{"data", Json::object()}}), HasSubstr("run.json: model: is missing"));
   Json run = minimal_run();
   run["trian"] = Json::object();
-  EXPECT_THAT(parse_error(run), testing::AllOf(HasSubstr("'trian'"), HasSubstr("'train'")));
+  EXPECT_THAT(parse_error(run), testing::AllOf(HasSubstr("trian:"), HasSubstr("'train'")));
   const auto with_train = [](const char* key, Json value) {
     Json run = minimal_run();
     run["train"] = {{key, std::move(value)}};
@@ -128,7 +128,7 @@ TEST(RunOptionsTest, OverridesReachEveryPart) {
   for (const char* assignment :
        {"train.steps=20", "train.precision=bf16", "model.attn.flash=true", "data.path=a=b.txt",
         "model.layers.1.dim=5", "train.ema_decay=null", "model.dims=[1, 2]"}) {
-    apply_override(run, assignment);
+    apply_override(run, {assignment});
   }
   EXPECT_EQ(run["train"]["steps"], 20);
   EXPECT_EQ(run["train"]["precision"], "bf16");
@@ -144,25 +144,122 @@ TEST(RunOptionsTest, RefusesOverridesThatLeadNowhere) {
   const auto error_of = [](const char* assignment) {
     Json run = minimal_run();
     run["model"]["layers"] = Json::array({1});
-    return message_of([&] { apply_override(run, assignment); });
+    return message_of([&] { apply_override(run, {assignment}); });
   };
-  for (const char* assignment :
-       {"train.steps", "steps=1", "optimizer.lr=1", "train=1", "train..steps=1", ".steps=1"}) {
-    EXPECT_THAT(error_of(assignment), HasSubstr(std::string("--set ") + assignment));
-  }
-  // These may come from an option of their own, as train.steps from --steps.
-  for (const char* assignment : {"model.dim.deeper=1", "model.layers.1=2", "model.layers.x=2"}) {
-    EXPECT_THAT(error_of(assignment), HasSubstr(std::string("cannot set ") + assignment));
-  }
+  EXPECT_THAT(error_of("train.steps"), HasSubstr("--set train.steps: expected PATH=VALUE"));
+  for (const std::string path : {"steps", "optimizer.lr", "train", ""})
+    EXPECT_THAT(error_of((path + "=1").c_str()),
+                HasSubstr("--set " + path + ": the path must start with"))
+        << path;
+  EXPECT_THAT(error_of("train..steps=1"), HasSubstr("--set train..steps: the path has an empty"));
+  EXPECT_THAT(error_of("model.type.deeper=1"),
+              HasSubstr("--set model.type.deeper: 'deeper' is inside"));
+  EXPECT_THAT(error_of("model.layers.1=2"), HasSubstr("expected an index below 1, got '1'"));
+  EXPECT_THAT(error_of("model.layers.x=2"), HasSubstr("expected an index below 1, got 'x'"));
 }
 
 TEST(RunOptionsTest, ReadsAFileWithOverrides) {
   const std::string path = testing::TempDir() + "run_options_test.json";
   std::ofstream(path) << minimal_run().dump();
-  EXPECT_EQ(read_run_file(path, {"train.steps=3", "train.steps=4"}).train.steps, 4);
+  EXPECT_EQ(read_run_file(path, {{"train.steps=3"}, {"train.steps=4"}}).train.steps, 4);
   std::ofstream(path) << "{\"model\": ";
   EXPECT_THAT(message_of([&] { read_run_file(path); }), HasSubstr(path));
   EXPECT_THAT(message_of([&] { read_run_file(path + ".missing"); }), HasSubstr(path + ".missing"));
+}
+
+/// What reading a run file with these overrides refuses.
+std::string refused_override(Json run, const std::vector<RunOverride>& overrides) {
+  const std::string path = testing::TempDir() + "run_options_override.json";
+  std::ofstream(path) << run.dump();
+  auto message = message_of([&] { read_run_file(path, overrides); });
+  if (const auto place = message.find(path); place != std::string::npos)
+    message.replace(place, path.size(), "FILE");
+  return message;
+}
+
+TEST(RunOptionsTest, ErrorsSayWhereAValueWasGiven) {
+  Json run = minimal_run();
+  run["train"] = {{"steps", 10}};
+  EXPECT_EQ(refused_override(run, {{"train.steps=0"}}),
+            "--set train.steps: expected an integer of at least 1, got 0");
+  EXPECT_EQ(refused_override(run, {{"train.steps=0", "--steps"}}),
+            "--steps: expected an integer of at least 1, got 0");
+  EXPECT_EQ(refused_override(run, {{"train.steps=many", "--steps"}}),
+            "--steps: expected an integer, got \"many\"");
+  // The last one counts.
+  EXPECT_EQ(refused_override(run, {{"train.steps=-1", "--steps"}, {"train.steps=-2"}}),
+            "--set train.steps: expected an integer of at least 1, got -2");
+  // Of two values that do not go together, each is named where it was given.
+  EXPECT_EQ(refused_override(run, {{"train.warmup_steps=20"}}),
+            "--set train.warmup_steps: expected at most FILE: train.steps = 10, got 20");
+  run["train"]["warmup_steps"] = 5;
+  EXPECT_EQ(refused_override(run, {{"train.steps=3", "--steps"}}),
+            "FILE: train.warmup_steps: expected at most --steps = 3, got 5");
+  // What comes from the file is named as standing there.
+  run["train"]["warmup_steps"] = -5;
+  EXPECT_EQ(refused_override(run, {{"train.steps=3", "--steps"}}),
+            "FILE: train.warmup_steps: expected an integer of at least 0, got -5");
+  run = minimal_run();
+  EXPECT_EQ(refused_override(run, {{"train.stpes=3"}}),
+            "--set train.stpes: unknown key; the nearest known one is 'steps'");
+  EXPECT_EQ(refused_override(run, {{"data={\"batch_size\": 0}"}}),
+            "--set data: the path must start with model., data. or train.");
+}
+
+TEST(RunOptionsTest, OptionsOfTheModelAreNamedAsTheyWereGiven) {
+  Json run = minimal_run();
+  run["model"]["layers"] = Json::array({{{"attn_dim", 1}}});
+  const std::string path = testing::TempDir() + "run_options_spelling.json";
+  std::ofstream(path) << run.dump();
+  const auto spelling = read_run_file(path, {{"model.layers.0.attn.dim=2"}}).spelling;
+  const auto file = OptionPath(path + ":") / "model";
+  EXPECT_EQ(spelling({at(file / "layers[0]" / "attn_dim"), "odd"}).line(),
+            "--set model.layers[0].attn_dim: odd");
+  EXPECT_EQ(spelling({at(file / "layers[0]" / "attn" / "dim" / "x"), "odd"}).line(),
+            "--set model.layers[0].attn.dim.x: odd");
+  EXPECT_EQ(spelling({at(file / "layers[0]" / "attn_dim_head"), "odd"}).line(),
+            path + ": model.layers[0].attn_dim_head: odd");
+  EXPECT_EQ(spelling({{}, "odd"}).line(), "odd");
+}
+
+TEST(RunOptionsTest, KeysOfOtherLibrariesLeadToOurs) {
+  const auto hint = [](const char* part, const char* key) {
+    Json run = minimal_run();
+    run[part][key] = 1;
+    return parse_error(run);
+  };
+  EXPECT_EQ(hint("train", "lr"),
+            "run.json: train.lr: unknown key; it is called 'learning_rate' here");
+  EXPECT_THAT(hint("data", "lr"), HasSubstr("; it is 'train.learning_rate'"));
+  EXPECT_THAT(hint("train", "bs"), HasSubstr("; it is 'data.batch_size'"));
+  EXPECT_THAT(hint("train", "batch_size"), HasSubstr("; it is 'data.batch_size'"));
+  EXPECT_THAT(hint("data", "block_size"), HasSubstr("; it is called 'seq_len' here"));
+  EXPECT_THAT(hint("train", "wd"), HasSubstr("'weight_decay'"));
+  EXPECT_THAT(hint("train", "epochs"), HasSubstr("'steps' here (updates of the weights, not"));
+  EXPECT_THAT(hint("train", "patience"), HasSubstr("'early_stopping_patience'"));
+  EXPECT_THAT(hint("train", "opt"), HasSubstr("; the optimizer is AdamW"));
+  EXPECT_THAT(hint("train", "init_from"), HasSubstr("--resume"));
+  EXPECT_THAT(hint("train", "max_iters"), HasSubstr("'steps'"));
+  EXPECT_THAT(hint("train", "early"), HasSubstr("'early_stopping_patience'"));
+  Json run = minimal_run();
+  run["lr"] = 1;
+  EXPECT_EQ(parse_error(run), "run.json: lr: unknown key; it is 'train.learning_rate'");
+}
+
+TEST(RunOptionsTest, ListsTheKeysOfEachPart) {
+  const auto names = [](const std::string& part) {
+    std::vector<std::string> all;
+    for (const auto& line : run_part_options(part)) all.push_back(line.name);
+    return all;
+  };
+  const auto config = Json::parse(run_config_text(parse_run_options(minimal_run(), "run.json")));
+  for (const std::string part : {"data", "train"}) {
+    for (const auto& [key, value] : config[part].items())
+      EXPECT_THAT(names(part), testing::Contains(key));
+    EXPECT_EQ(names(part).size(), config[part].size());
+  }
+  EXPECT_THAT(names("generate"), testing::Contains("temperature"));
+  EXPECT_THAT(message_of([] { run_part_options("trian"); }), HasSubstr("'train'"));
 }
 
 TEST(TrainOptionsTest, LearningRateFollowsTheSchedule) {

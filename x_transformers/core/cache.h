@@ -82,8 +82,8 @@ class KeyValueCache : public BlockState {
   const at::Tensor& position() const { return position_; }
   /// Rows of keys, b * h; 0 before the first append, and of latents.
   int64_t rows() const;
-  /// Which keys exist once the next token is written, in a static cache that holds every token of
-  /// the stack's: one without its memories has fewer.
+  /// In a static cache: which keys exist once the next token is written. Only of a cache that holds
+  /// all keys of the stack, its memories too.
   const FilledKeys& filled_keys() const { return filled_keys_; }
   void set_filled_keys(const FilledKeys& keys) { filled_keys_ = keys; }
 

@@ -7,7 +7,7 @@
 
 namespace x_transformers {
 
-/// What the library exports under `name`, or why it cannot be had.
+/// What the library exports under `name`, or why it is not available.
 struct CudaPluginSymbol {
   void* address = nullptr;
   std::string reason;  ///< empty: there is an address

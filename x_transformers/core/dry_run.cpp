@@ -31,8 +31,7 @@ bool is_meta(const c10::IValue& value) {
 /// Whether PyTorch knows the shapes of the results of `op`: from C++ it does not for all.
 bool has_meta(const c10::OperatorHandle& op) {
   using c10::DispatchKey;
-  // These have a kernel for every device, which then calls one that there is not for meta, or looks
-  // at memory.
+  // These have a kernel for every device, but it calls one that meta lacks, or reads memory.
   static const std::set<std::string> pretended = {"aten::convolution", "aten::repeat"};
   if (pretended.count(op.operator_name().name)) return false;
   for (const auto key : {DispatchKey::Meta, DispatchKey::CompositeImplicitAutograd,
@@ -143,8 +142,8 @@ std::vector<at::Tensor> repeated(const Values& inputs) {
   return {at::empty(sizes, x.options())};
 }
 
-/// Results of what every model does, where PyTorch would compute them or does not know them. The
-/// rest of what it does not know is run.
+/// Results of operations that every model has, where PyTorch would compute them or does not know
+/// their shapes. Other operations of unknown shapes are run.
 Results known_results(const c10::OperatorHandle& op) {
   static const std::map<std::string, Results> known = {
       {"aten::scaled_dot_product_attention", attended},
@@ -175,8 +174,8 @@ bool records_gradient(const Stack& stack, size_t first) {
                      });
 }
 
-/// Results that autograd did not see say all the same that they need a gradient; there is no going
-/// back through them.
+/// Marks results that autograd did not see as needing a gradient, although none flows back through
+/// them.
 void mark_as_recorded(Stack& stack, size_t first) {
   const c10::impl::ExcludeDispatchKeyGuard off(kMode);
   replace_tensors(stack, first, [](const at::Tensor& t) {

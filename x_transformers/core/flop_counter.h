@@ -18,8 +18,8 @@ struct FlopCount {
 };
 
 /// Runs `work` and counts the operations that it dispatches on this thread, on any device and under
-/// DryRun. A composite operation is counted once. Operations inside another count_flops within
-/// `work` are counted there only. Attention counts all pairs of query and key, causal or not,
+/// DryRun. A composite operation is counted once. Operations inside a nested count_flops are
+/// counted by that one only. Attention counts all pairs of query and key, causal or not,
 /// although fused kernels skip nearly half of a causal mask. Kernels that bypass PyTorch's
 /// dispatcher, such as this library's own, are not counted; on meta and in float64 none of them
 /// runs.

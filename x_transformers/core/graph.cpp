@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/cuda_plugin.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
@@ -41,8 +42,7 @@ std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
   } catch (const c10::OutOfMemoryError&) {
     throw;  // its own remedies
   } catch (const c10::Error& error) {
-    throw RunError(std::string("the work cannot be captured in a CUDA graph: ") +
-                   error.what_without_backtrace());
+    throw RunError(caused({}, "the work cannot be captured in a CUDA graph", cause_of(error)));
   }
 }
 

@@ -23,7 +23,7 @@ int64_t optional_axes(const InputAxes& axes) {
   return std::count_if(axes.begin(), axes.end(), [](const InputAxis& a) { return a.is_optional; });
 }
 
-/// Whether dimensions that may be left out are: t is not of the full rank.
+/// Whether t lacks the dimensions that may be left out.
 bool leaves_out(const at::Tensor& t, const InputField& field) {
   return t.dim() != static_cast<int64_t>(field.axes.size());
 }
@@ -51,7 +51,7 @@ Reader first(Readers readers) {
   return Reader::self_attention;
 }
 
-/// Why nothing reads what these would.
+/// Why an input that only `readers` read is not read.
 const char* reason(Readers readers) {
   constexpr Readers kAnyLayer = {Reader::self_attention, Reader::cross_attention,
                                  Reader::feed_forward};

@@ -3,28 +3,16 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <numeric>
 #include <sstream>
+
+#include "x_transformers/core/cause.h"
+#include "x_transformers/core/nearest_name.h"
+#include "x_transformers/core/spelling.h"
+#include "x_transformers/core/types_to_come.h"
 
 namespace x_transformers {
 namespace detail {
 namespace {
-
-/// Levenshtein distance.
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] != b[j - 1]);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
-    }
-  }
-  return row.back();
-}
 
 /// `key` for a message: ASCII, and short however long a file makes it.
 std::string quoted(const Json& key) {
@@ -41,23 +29,18 @@ std::string shown(const Json& value) {
   return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
 }
 
-std::string nearest(const std::string& key, const std::vector<std::string>& known) {
-  if (known.empty()) return "";
-  const auto found = std::min_element(
-      known.begin(), known.end(),
-      [&](const auto& a, const auto& b) { return edit_distance(key, a) < edit_distance(key, b); });
-  return "the nearest known one is '" + *found + "'";
-}
-
-std::string nearest_hint(const std::string& key, const std::vector<std::string>& known) {
-  const auto hint = nearest(key, known);
-  return hint.empty() ? "" : "; " + hint;
-}
-
 void unknown(const OptionPath& where, const std::string& word, const std::string& name,
              const std::vector<std::string>& known) {
+  require(!types_to_come().count(name), at(where), "{}: not built yet", name);
   Notice notice{at(where), "unknown " + word + " '" + name + "'"};
-  notice.hint = nearest(name, known);
+  notice.hint = nearest_hint(name, known);
+  throw InputError(std::move(notice));
+}
+
+void unknown_key(const OptionPath& where, const std::vector<std::string>& known,
+                 const std::vector<std::string>& elsewhere) {
+  Notice notice{at(where), "unknown key"};
+  notice.hint = nearest_hint(where.names().back(), known, elsewhere);
   throw InputError(std::move(notice));
 }
 
@@ -99,6 +82,14 @@ std::string reason(const Json::exception& error) {
 
 }  // namespace detail
 
+namespace {
+
+Notice not_valid(const Json::exception& error) {
+  return caused({}, "not valid JSON", detail::reason(error));
+}
+
+}  // namespace
+
 Json parse_json(std::string_view text, int deepest) {
   using Event = Json::parse_event_t;
   std::vector<std::set<std::string>> keys;  // of the objects that are open
@@ -116,35 +107,32 @@ Json parse_json(std::string_view text, int deepest) {
   return Json::parse(text, watch);
 }
 
-Json parse_json_argument(std::string_view text, const std::string& where) {
-  try {
-    return parse_json(text);
-  } catch (const InputError& error) {
-    throw InputError(where + ": " + error.what());
-  } catch (const Json::exception& error) {
-    throw InputError(where + ": not valid JSON: " + detail::reason(error));
-  }
+Json parse_json_argument(std::string_view text, const OptionPath& where) {
+  return spelled(below(where), [&] {
+    try {
+      return parse_json(text);
+    } catch (const Json::exception& error) {
+      throw InputError(not_valid(error));
+    }
+  });
 }
 
 Json read_json_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  require(file.good(), path + ": cannot be read");
-  require(!std::filesystem::is_directory(path), path + ": is a folder, expected a JSON file");
-  std::stringstream text;
-  text << file.rdbuf();
+  require(file.good(), at(path + ":"), "cannot be read");
+  require(!std::filesystem::is_directory(path), at(path + ":"),
+          "is a folder, expected a JSON file");
+  std::stringstream content;
+  content << file.rdbuf();
+  const auto text = content.str();
   try {
-    return parse_json(text.str());
-  } catch (const InputError& error) {
-    throw InputError(path + ": " + error.what());
+    return spelled(below(path + ":"), [&] { return parse_json(text); });
   } catch (const Json::parse_error& error) {
-    const auto content = text.str();
-    const auto end =
-        content.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, content.size()));
-    const auto line = 1 + std::count(content.begin(), end, '\n');
-    throw InputError(path + ":" + std::to_string(line) +
-                     ": not valid JSON: " + detail::reason(error));
+    const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, text.size()));
+    const auto line = 1 + std::count(text.begin(), end, '\n');
+    throw InputError(below(path + ":" + std::to_string(line) + ":")(not_valid(error)));
   } catch (const Json::exception& error) {
-    throw InputError(path + ": not valid JSON: " + detail::reason(error));
+    throw InputError(below(path + ":")(not_valid(error)));
   }
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/option_names.h"
 #include "x_transformers/core/options.h"
 
 namespace x_transformers {
@@ -73,13 +74,14 @@ std::string type_word() {
 
 /// `value` shortened for a message.
 std::string shown(const Json& value);
-/// "the nearest known one is 'x'" or "", for a key that `known` lacks.
-std::string nearest(const std::string& key, const std::vector<std::string>& known);
-/// The same at the end of a message: "; the nearest ...".
-std::string nearest_hint(const std::string& key, const std::vector<std::string>& known);
-/// Throws InputError for a `word` (key, type, ...) that is none of those `known`.
+/// Throws InputError for a `word` (type, filter, ...) that is none of those `known`: Python's class
+/// of that name is not built yet (core/types_to_come.h), or there is none.
 [[noreturn]] void unknown(const OptionPath& where, const std::string& word, const std::string& name,
                           const std::vector<std::string>& known);
+/// Throws InputError for the key at `where`, which is none of those `known` there. `elsewhere` has
+/// keys of other objects, by their paths.
+[[noreturn]] void unknown_key(const OptionPath& where, const std::vector<std::string>& known,
+                              const std::vector<std::string>& elsewhere = {});
 [[noreturn]] void wrong_type(const OptionPath& where, const std::string& expected, const Json& got);
 ModuleSpec read_module(const Json& value, const OptionPath& where);
 /// The entry of a list that stands at `where`.
@@ -170,6 +172,50 @@ Json value_to_json(const T& value) {
   }
 }
 
+namespace detail {
+
+/// Visitor that lists the options of the objects within, by their paths: attn_layers.depth.
+struct InnerNames {
+  std::vector<std::string> paths = {};
+
+  template <class T>
+  void operator()(const char* name, T&, const char*, const char* = "") {
+    if constexpr (IsOptional<T>::value) {
+      add<typename T::value_type>(name);
+    } else {
+      add<T>(name);
+    }
+  }
+  template <class T>
+  void required(const char* name, T& member, const char* meaning, const char* = "") {
+    (*this)(name, member, meaning);
+  }
+  template <class T>
+  void prefix(const char*, T&, const char*, std::initializer_list<const char*> = {}) {}
+  template <class T>
+  void prefix_over(const char*, std::optional<T>&, const T&, const char*,
+                   std::initializer_list<const char*> = {}) {}
+  void not_built(const char*) {}
+
+ private:
+  template <class T>
+  void add(const std::string& name) {
+    if constexpr (Options<T>) {
+      for (const auto& inner : option_names(T{})) paths.push_back(name + "." + inner);
+    }
+  }
+};
+
+template <Options T>
+std::vector<std::string> inner_names() {
+  T options{};
+  InnerNames names;
+  options.fields(names);
+  return names.paths;
+}
+
+}  // namespace detail
+
 /// Visitor that fills options from a JSON object and remembers which keys it used.
 class JsonReader {
  public:
@@ -210,7 +256,7 @@ class JsonReader {
       JsonReader nested(*found, where_ / key);
       nested.skipped_ = {skipped.begin(), skipped.end()};
       member.fields(nested);
-      nested.finish();
+      nested.finish(detail::inner_names<T>);
       const auto prefix = key + "_";
       for (const auto& given : nested.given_) give(std::string(prefix).append(given));
     }
@@ -243,11 +289,12 @@ class JsonReader {
     require(is_off, at(where_ / key), "not built yet");
   }
 
-  /// Throws InputError for a key that no field took.
-  void finish() const {
+  /// Throws InputError for a key that no field took; `inner_names` lists those of the objects
+  /// within.
+  void finish(std::vector<std::string> (*inner_names)()) const {
     for (const auto& [key, value] : object_.items()) {
       if (key == "type" || used_.count(key)) continue;
-      detail::unknown(where_, "key", key, known_);
+      detail::unknown_key(where_ / key, known_, inner_names());
     }
   }
 
@@ -384,7 +431,7 @@ T options_from_json(const Json& value, const OptionPath& where) {
   }
   JsonReader reader(value, where);
   options.fields(reader);
-  reader.finish();
+  reader.finish(detail::inner_names<T>);
   reader.require_all();
   return options;
 }
@@ -428,7 +475,7 @@ inline constexpr int kDeepestJson = 100;
 Json parse_json(std::string_view text, int deepest = kDeepestJson);
 
 /// Parses JSON given as `where`. Throws InputError that begins with it.
-Json parse_json_argument(std::string_view text, const std::string& where);
+Json parse_json_argument(std::string_view text, const OptionPath& where);
 
 /// Reads a JSON file. Throws InputError with the file's name, and the line for a syntax error.
 Json read_json_file(const std::string& path);

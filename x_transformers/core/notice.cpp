@@ -67,6 +67,21 @@ std::string subject(const std::vector<OptionPath>& paths, const OptionPath& pare
   return heading(parent) + (parent.empty() ? "" : " ") + listed(paths, parent) + ": ";
 }
 
+/// `text` with what would end the line, or steer a terminal, escaped.
+std::string in_one_line(const std::string& text) {
+  std::string line;
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) {
+      line += c;
+    } else if (c == '\n' || c == '\t' || c == '\r') {
+      line += c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\r";
+    } else {
+      line += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return line;
+}
+
 void add_named(const Text& text, std::vector<OptionPath>& found) {
   for (const auto& piece : text.pieces()) {
     if (const auto* path = std::get_if<OptionPath>(&piece)) found.push_back(*path);
@@ -166,8 +181,10 @@ std::string Notice::line() const {
     line += "expected " + rendered(expected, parent);
     if (given) line += ", got " + *given;
   }
+  const bool says_more = !text.empty() || !expected.empty();
+  if (!cause.empty()) line += (says_more ? ": " : "") + cause;
   if (!hint.empty()) line += "; " + hint;
-  return line;
+  return in_one_line(line);
 }
 
 }  // namespace x_transformers

@@ -132,12 +132,14 @@ struct Notice {
   Text text = {};
   Text expected = {};
   std::optional<std::string> given = std::nullopt;
-  std::string hint = {};  ///< what the reader may do
+  std::string hint = {};   ///< what the reader may do
+  std::string cause = {};  ///< what other code says of it (core/cause.h)
 
   /// Every option that it names.
   std::vector<OptionPath> named() const;
-  /// "run.json: model.attn_layers.depth: expected 0 or more, got -2"; options within the text are
-  /// named from the object on that the rule stands in.
+  /// "run.json: model.attn_layers.depth: expected 0 or more, got -2", or "FILE: TEXT: CAUSE; HINT",
+  /// in one line: what a file or its name holds of line ends and the like is escaped. Options
+  /// within the text are named relative to the object that the rule stands in.
   std::string line() const;
   bool operator==(const Notice&) const = default;
 };

@@ -88,7 +88,7 @@ std::set<std::string> option_names(T options) {
   return names;
 }
 
-/// The names of the options that `a` and `b` do not share the value of.
+/// The names of the options whose values differ between `a` and `b`.
 template <Options T>
 std::set<std::string> differing_options(T a, T b) {
   detail::FieldCollector others;

@@ -2,10 +2,10 @@
 
 #include <c10/util/Exception.h>
 
-#include <sstream>
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 
 namespace x_transformers {
@@ -22,14 +22,6 @@ Text respelled(const Text& text, const PathSpelling& spell) {
     if (auto* path = std::get_if<OptionPath>(&piece)) *path = spell(*path);
   }
   return Text(std::move(pieces));
-}
-
-/// What LibTorch says, without where in it.
-std::string first_line(const std::string& text) {
-  std::istringstream lines(text);
-  std::string line;
-  std::getline(lines, line);
-  return line;
 }
 
 }  // namespace
@@ -62,6 +54,14 @@ Spelling prefixed(std::string prefix, std::set<std::string> names) {
   });
 }
 
+Spelling with_hint(Spelling spelling, std::string hint) {
+  return [spelling = std::move(spelling), hint = std::move(hint)](const Notice& notice) {
+    auto result = spelling(notice);
+    result.hint = hint;
+    return result;
+  };
+}
+
 WarningSpelling::WarningSpelling(Spelling spelling) { spellings().push_back(std::move(spelling)); }
 
 WarningSpelling::~WarningSpelling() { spellings().pop_back(); }
@@ -77,6 +77,8 @@ void rethrow_spelled(const Spelling& spelling) {
     throw;
   } catch (const InputError& error) {
     throw InputError(spelling(error.notice()));
+  } catch (const WriteError& error) {
+    throw WriteError(spelling(error.notice()));
   } catch (const RunError& error) {
     throw RunError(spelling(error.notice()));
   }
@@ -90,14 +92,9 @@ void rethrow_built(const Spelling& spelling) {
   } catch (const RunError&) {
     rethrow_spelled(spelling);
   } catch (const std::exception& error) {
-    if (const auto reason = out_of_memory(error))
-      throw RunError(spelling({{}, "out of memory: " + *reason}));
-    const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-    if (!torch_error) throw;
-    throw RunError(spelling({{}, first_line(torch_error->what_without_backtrace())}));
+    if (!out_of_memory(error) && !dynamic_cast<const c10::Error*>(&error)) throw;
+    throw RunError(spelling(notice_of(error)));
   }
 }
-
-void rethrow_at(const std::string& where) { rethrow_built(below(where)); }
 
 }  // namespace x_transformers

@@ -12,19 +12,19 @@ namespace x_transformers {
 
 /// What a part says, as its owner spells it.
 using Spelling = std::function<Notice(const Notice&)>;
-/// Where the option stands that a part knows by `path`, as its owner spells it. Of what the part
-/// says about no option, `path` is empty.
+/// What the owner of a part calls the option that the part itself calls `path`. An empty `path`
+/// stands for the part as a whole, where it names no option.
 using PathSpelling = std::function<OptionPath(const OptionPath& path)>;
 
 /// `notice` with every option that it names respelled.
 Notice respelled(const Notice& notice, const PathSpelling& spell);
 Spelling spelled_by(PathSpelling spell);
-/// Options within the object `place` of their owner.
+/// The owner has all options within its object `place`.
 Spelling below(OptionPath place);
-/// Options that the owner has with `prefix` in front: those whose names are in `names`.
+/// The owner has the options in `names` with `prefix` in front.
 Spelling prefixed(std::string prefix, std::set<std::string> names);
 
-/// While it lives, the warnings of this thread are spelled by it, the innermost first.
+/// While it lives, it respells the warnings of this thread; the innermost one comes first.
 class WarningSpelling {
  public:
   explicit WarningSpelling(Spelling spelling);
@@ -36,14 +36,14 @@ class WarningSpelling {
   static Notice spelled(Notice notice);
 };
 
-/// For a handler of InputErrors and RunErrors: throws the one in flight on as `spelling` says.
-[[noreturn]] void rethrow_spelled(const Spelling& spelling);
-/// For a handler of every exception of a construction: the same, and what LibTorch says, lack of
-/// memory above all, as a RunError.
-[[noreturn]] void rethrow_built(const Spelling& spelling);
-/// The same with `where` in front, the place of the whole in what the user gave.
-[[noreturn]] void rethrow_at(const std::string& where);
+/// `spelling`, and `hint` for the reader.
+Spelling with_hint(Spelling spelling, std::string hint);
 
+/// For a handler of InputErrors and RunErrors: rethrows the current one, respelled.
+[[noreturn]] void rethrow_spelled(const Spelling& spelling);
+/// For a handler of all exceptions of a construction: the same; LibTorch's own exceptions, such as
+/// lack of memory, become RunErrors.
+[[noreturn]] void rethrow_built(const Spelling& spelling);
 /// What `call` returns; its errors and warnings name options as `spelling` says.
 template <class Call>
 auto spelled(const Spelling& spelling, Call call) {
@@ -57,7 +57,7 @@ auto spelled(const Spelling& spelling, Call call) {
   }
 }
 
-/// The same for what `make` builds: what LibTorch says of it is a RunError.
+/// The same for what `make` builds; LibTorch's own exceptions become RunErrors.
 template <class Make>
 auto built(const Spelling& spelling, Make make) {
   const WarningSpelling warnings(spelling);

@@ -21,8 +21,8 @@ struct Dimension {
 };
 using Dimensions = std::span<const Dimension>;
 
-/// Throws InputError that names the tensor, what was expected and what came. An undefined tensor is
-/// absent, which is no error.
+/// Throws InputError that names the tensor, what was expected and what was given. An undefined
+/// tensor is absent, which is no error.
 void require_tensor(const at::Tensor& t, const char* name, TensorKind kind, Dimensions shape);
 /// The same for a tensor that is broadcast to `shape`: the first dimensions may be left out, and
 /// any may be one.

@@ -11,6 +11,7 @@
 #include <limits>
 #include <system_error>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
@@ -29,7 +30,7 @@ std::vector<std::string> list_folder(const std::string& folder) {
       files.push_back(entry->path().string());
     }
   }
-  if (error) throw InputError(fmt::format("cannot read folder {}: {}", folder, error.message()));
+  if (error) throw InputError(caused(at(folder + ":"), "cannot be read", cause_of(error)));
   require(!files.empty(), "folder " + folder + " holds no files");
   std::sort(files.begin(), files.end());
   return files;
@@ -76,7 +77,7 @@ TokenFile read_headed_tokens(const FileContents& file, const HeaderKind& kind) {
 std::vector<std::string> list_files(const std::string& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
-  if (error) throw InputError(fmt::format("cannot read {}: {}", path, error.message()));
+  if (error) throw InputError(caused(at(path + ":"), "cannot be read", cause_of(error)));
   if (std::filesystem::is_directory(status)) return list_folder(path);
   require(std::filesystem::is_regular_file(status),
           "cannot read " + path + ": neither a regular file nor a folder");

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/hash.h"
 #include "x_transformers/io/atomic_file.h"
@@ -37,13 +38,9 @@ TokenSegment pack(const std::vector<int64_t>& tokens, const std::string& file) {
 }
 
 TokenSegment encode(const FileContents& text, const Tokenizer& tokenizer) {
-  try {
-    const auto tokens = tokenizer.encode(text.bytes);
-    const bool narrow = tokenizer.vocab_size() <= 1 << 16;
-    return narrow ? pack<uint16_t>(tokens, text.path) : pack<uint32_t>(tokens, text.path);
-  } catch (const InputError& error) {
-    throw InputError(text.path + ": " + error.what());
-  }
+  const auto tokens = spelled(below(text.path + ":"), [&] { return tokenizer.encode(text.bytes); });
+  const bool narrow = tokenizer.vocab_size() <= 1 << 16;
+  return narrow ? pack<uint16_t>(tokens, text.path) : pack<uint32_t>(tokens, text.path);
 }
 
 /// The token file at `path`, if there is one and it is whole.

@@ -8,7 +8,9 @@
 #include <numeric>
 #include <utility>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/utf8.h"
 #include "x_transformers/data/files.h"
 
@@ -122,7 +124,9 @@ std::vector<int64_t> SentencePieceTokenizer::encode(std::string_view text) const
       // The space that is added to the piece stands for the one it was cut at.
       if (i > 0 && adds_leading_space_ && piece.starts_with(' ')) piece.remove_prefix(1);
       const auto status = processor_->Encode(piece, &encoded[i]);
-      if (!status.ok()) throw RunError(path_ + " failed to encode: " + status.message());
+      if (!status.ok())
+        throw RunError(
+            caused(at(path_ + ":"), "failed to encode", cause_of_status(status.message())));
     }
   });
   std::vector<int64_t> tokens;
@@ -157,12 +161,8 @@ std::string SentencePieceTokenizer::serialized() const {
 
 std::shared_ptr<const Tokenizer> make_tokenizer(const std::string& spec) {
   if (spec == "bytes") return std::make_shared<ByteTokenizer>();
-  try {
-    return std::make_shared<SentencePieceTokenizer>(spec);
-  } catch (const InputError& error) {
-    throw InputError(
-        fmt::format("tokenizer: expected bytes or a sentencepiece .model file; {}", error.what()));
-  }
+  return spelled(with_hint(below("tokenizer:"), "expected bytes or a sentencepiece .model file"),
+                 [&] { return std::make_shared<SentencePieceTokenizer>(spec); });
 }
 
 StreamingDecoder::StreamingDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool continues)

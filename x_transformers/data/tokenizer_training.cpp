@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <unordered_map>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/utf8.h"
 #include "x_transformers/data/files.h"
@@ -143,8 +144,11 @@ void train_sentencepiece(const SentencePieceTrainingOptions& options) {
   Lines iterator(lines);
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);
-  require(status.ok(), fmt::format("cannot learn {} tokens from {}: {}", options.vocab_size,
-                                   options.input[0], reason(status.message())));
+  if (!status.ok()) {
+    throw InputError(caused(at(options.input[0] + ":"),
+                            text("{} tokens cannot be learned", options.vocab_size),
+                            reason(cause_of_status(status.message()))));
+  }
   write_file_atomically(options.output, model);
 }
 

@@ -11,6 +11,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/nearest_name.h"
 
 namespace x_transformers {
 namespace {
@@ -52,7 +53,7 @@ void check_names(const std::string& name, const Kwargs& kwargs) {
     if (std::find(names.begin(), names.end(), key) != names.end()) continue;
     Notice notice{at(OptionPath("filter_kwargs") / key),
                   fmt::format("{} takes [{}]", name, fmt::join(names, ", "))};
-    notice.hint = detail::nearest(key, names);
+    notice.hint = nearest_hint(key, names);
     throw InputError(std::move(notice));
   }
 }

@@ -210,14 +210,12 @@ void Arguments::finish() const {
   for (const auto& [name, tensor] : tensors_) {
     if (taken_tensors_.count(name)) continue;
     require_known_place("inputs." + name, name);
-    throw InputError("inputs: unknown argument '" + name + "'" +
-                     detail::nearest_hint(name, known_));
+    detail::unknown("inputs", "argument", name, known_);
   }
   for (const auto& [name, given] : values_->items()) {
     if (taken_values_.count(name)) continue;
     require_known_place("kwargs." + name, name);
-    throw InputError("kwargs: unknown argument '" + name + "'" +
-                     detail::nearest_hint(name, known_));
+    detail::unknown("kwargs", "argument", name, known_);
   }
 }
 

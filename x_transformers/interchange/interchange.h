@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/io/tensor_map.h"
@@ -18,7 +19,7 @@ struct OptionHelp;
 /// Builds the model that `config` describes ("type" and the arguments of its constructor).
 /// InputError names `where` and the path below it, what was expected, and the nearest known name.
 std::shared_ptr<Model> build_model(const nlohmann::json& config,
-                                   const std::string& where = "config");
+                                   const OptionPath& where = "config");
 
 /// Copies the weights of a file (load_model_weights) into a model, as the model's release of Python
 /// means them. InputError, which names the file, where they do not fit or no rule translates them.

@@ -10,6 +10,7 @@
 #include <set>
 #include <utility>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/cost_part.h"
 #include "x_transformers/core/dry_run.h"
 #include "x_transformers/core/json.h"
@@ -134,9 +135,9 @@ std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
       add_flops(*model, call, cost);
       calls = training_calls(*model, call, attentions);
     } catch (const InputError& error) {
-      cost.not_counted = error.what();
+      cost.not_counted = error.notice().line();
     } catch (const c10::Error& error) {
-      cost.not_counted = error.what_without_backtrace();
+      cost.not_counted = notice_of(error).line();
     }
   }
   model->module().train();

@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
@@ -137,7 +138,7 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
     } catch (const RunError& error) {
       reason = without_place(error.notice());
     } catch (const c10::Error& error) {
-      reason.text = error.what_without_backtrace();
+      reason = notice_of(error);
     }
     result.reason = reason.line();
     const auto* needing = named_in(reason, all, left_out);

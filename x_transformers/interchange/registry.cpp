@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "x_transformers/interchange/types_to_come.h"
 #include "x_transformers/nn/callable_module.h"
 
 namespace x_transformers {
@@ -38,10 +37,7 @@ ModelTypes& types() {
 
 const ModelType& find_type(const std::string& name, const OptionPath& where) {
   const auto found = types().find(name);
-  if (found == types().end()) {
-    require(!types_to_come().count(name), at(where), "{}: not built yet", name);
-    detail::unknown(where, "type", name, model_types());
-  }
+  if (found == types().end()) detail::unknown(where, "type", name, model_types());
   return found->second;
 }
 
@@ -99,7 +95,7 @@ std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place) {
   return model;
 }
 
-std::shared_ptr<Model> build_model(const Json& config, const std::string& where) {
+std::shared_ptr<Model> build_model(const Json& config, const OptionPath& where) {
   auto own = config;
   const auto compat = take_compat(own, where);
   return build_part(own, {where, compat});

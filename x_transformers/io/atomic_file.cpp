@@ -8,10 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <string>
 #include <utility>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
@@ -131,9 +131,9 @@ void AtomicFile::discard() noexcept {
 }
 
 void AtomicFile::fail(std::string_view action) {
-  const std::string reason = std::strerror(errno);
+  auto cause = cause_of_errno(errno);
   discard();
-  throw WriteError(fmt::format("{}: {}: {}", path_.string(), action, reason));
+  throw WriteError(caused(at(path_.string() + ":"), std::string(action), std::move(cause)));
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
@@ -157,7 +157,7 @@ FolderLock::FolderLock(const std::filesystem::path& folder) {
     if (reason == EWOULDBLOCK) {
       throw InputError(fmt::format("another run is writing {}{}", folder.string(), holder));
     }
-    throw RunError(fmt::format("{}: cannot lock: {}", file.string(), std::strerror(reason)));
+    throw RunError(caused(at(file.string() + ":"), "cannot lock", cause_of_errno(reason)));
   }
   // Only for the message above: a pid that cannot be written is left out there.
   const std::string pid = fmt::format("{}\n", ::getpid());

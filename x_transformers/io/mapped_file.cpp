@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
@@ -17,7 +17,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   // Not blocking, so that a pipe is told from a file at once.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) {
-    throw InputError(fmt::format("{}: cannot open: {}", path.string(), std::strerror(errno)));
+    throw InputError(caused(at(path.string() + ":"), "cannot open", cause_of_errno(errno)));
   }
   struct stat status {};
   const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
@@ -32,7 +32,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   if (!regular) throw InputError(fmt::format("{}: expected a regular file", path.string()));
   if (size_ == 0) throw InputError(fmt::format("{}: the file is empty", path.string()));
   if (address == MAP_FAILED) {
-    throw InputError(fmt::format("{}: cannot map: {}", path.string(), std::strerror(reason)));
+    throw InputError(caused(at(path.string() + ":"), "cannot map", cause_of_errno(reason)));
   }
   data_ = static_cast<std::byte*>(address);
 }

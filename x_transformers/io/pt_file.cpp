@@ -14,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/io/unpickle.h"
 
 namespace x_transformers {
@@ -138,19 +140,15 @@ TensorMap read_archive(const std::filesystem::path& path) {
 }  // namespace
 
 TensorMap load_pt(const std::filesystem::path& path) {
-  const auto fail = [&path](std::string_view what) {
-    throw InputError(fmt::format("{}: {}", path.string(), what.substr(0, what.find('\n'))));
-  };
-  try {
-    return read_archive(path);
-  } catch (const BadPickle& error) {
-    fail(error.what());
-  } catch (const c10::Error& error) {
-    fail(fmt::format("not a sound file of torch.save: {}", error.what_without_backtrace()));
-  } catch (const std::filesystem::filesystem_error& error) {
-    fail(error.code().message());
-  }
-  return {};  // not reached
+  return spelled(below(path.string() + ":"), [&] {
+    try {
+      return read_archive(path);
+    } catch (const c10::Error& error) {
+      throw InputError(caused({}, "not a sound file of torch.save", cause_of(error)));
+    } catch (const std::filesystem::filesystem_error& error) {
+      throw InputError(caused({}, "cannot be read", cause_of(error.code())));
+    }
+  });
 }
 
 }  // namespace x_transformers

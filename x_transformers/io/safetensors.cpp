@@ -18,8 +18,10 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/io/mapped_file.h"
 
@@ -64,9 +66,9 @@ constexpr std::array kDtypes{
     Dtype{"U64", at::kUInt64},
 };
 
-// What is wrong with a file; load_safetensors puts the name of the file before it.
-struct Malformed : std::runtime_error {
-  using std::runtime_error::runtime_error;
+// What is wrong with a file, which load_safetensors names.
+struct Malformed : InputError {
+  using InputError::InputError;
 };
 
 struct Entry {
@@ -114,9 +116,9 @@ json parse_header(std::string_view text) {
   try {
     return parse_json(text, kDeepest);
   } catch (const InputError& error) {
-    throw Malformed(fmt::format("header: {}", error.what()));
+    throw Malformed(below("header:")(error.notice()));
   } catch (const json::exception& error) {
-    throw Malformed(fmt::format("header: {}", detail::reason(error)));
+    throw Malformed(caused(at("header:"), {}, detail::reason(error)));
   }
 }
 
@@ -326,8 +328,8 @@ std::string write_header(const std::vector<Placed>& placed,
 SafetensorsFile load_safetensors(const std::filesystem::path& path) {
   try {
     return read_file(path);
-  } catch (const Malformed& error) {
-    throw InputError(fmt::format("{}: {}", path.string(), error.what()));
+  } catch (const Malformed&) {
+    rethrow_spelled(below(path.string() + ":"));
   }
 }
 
@@ -339,7 +341,7 @@ void save_safetensors(const std::filesystem::path& path, const TensorMap& tensor
     header = write_header(placed, metadata);
   } catch (const json::exception& error) {
     throw InputError(
-        fmt::format("{}: names and metadata must be UTF-8: {}", path.string(), error.what()));
+        caused(at(path.string() + ":"), "names and metadata must be UTF-8", detail::reason(error)));
   }
   const std::uint64_t length = header.size();
   AtomicFile file(path);

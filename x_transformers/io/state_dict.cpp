@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/io/pt_file.h"
 #include "x_transformers/io/safetensors.h"
 
@@ -127,11 +128,7 @@ FileWeights load_own_weights(const std::filesystem::path& path) {
   SafetensorsFile file = load_safetensors(path);
   const auto aliases = file.metadata.find("aliases");
   if (aliases != file.metadata.end()) {
-    try {
-      expand_aliases(file.tensors, aliases->second);
-    } catch (const InputError& error) {
-      throw InputError(fmt::format("{}: {}", path.string(), error.what()));
-    }
+    spelled(below(path.string() + ":"), [&] { expand_aliases(file.tensors, aliases->second); });
   }
   return {std::move(file.tensors), file.metadata["xt_compat"]};
 }

@@ -10,7 +10,6 @@
 #include <functional>
 #include <optional>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -18,12 +17,13 @@
 #include <variant>
 #include <vector>
 
+#include "x_transformers/core/error.h"
+
 namespace x_transformers {
 
-/// What is wrong with a pickle, or with the file around it; load_pt puts the name of the file
-/// before it.
-struct BadPickle : std::runtime_error {
-  using std::runtime_error::runtime_error;
+/// What is wrong with a pickle, or with the file around it, which load_pt names.
+struct BadPickle : InputError {
+  using InputError::InputError;
 };
 
 struct PickleTuple;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 
@@ -25,12 +26,11 @@ TensorMap weights_of_release(FileWeights weights, const Compat& compat,
           fmt::format("{}: xt_compat: the weights have the meaning of x-transformers {}, the model "
                       "that of {}, and no rule translates them",
                       path.string(), weights.xt_compat, expected));
-  try {
+  const auto means = fmt::format("{}, translated from {} to {}", rule->name, rule->from, rule->to);
+  spelled(with_hint(below(path.string() + ":"), means), [&] {
     rule->apply(weights.tensors);
-  } catch (const InputError& error) {
-    throw InputError(fmt::format("{}: xt_compat: from {} to {} ({}): {}", path.string(), rule->from,
-                                 rule->to, rule->name, error.what()));
-  }
+    return true;
+  });
   return std::move(weights.tensors);
 }
 

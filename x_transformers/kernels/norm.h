@@ -24,7 +24,7 @@ struct NormForward {
   NormGain gain;
   float* mean = nullptr;     ///< [rows]
   float* inverse = nullptr;  ///< [rows], 1 / std or 1 / norm
-  float epsilon = 0;  ///< layer norm: added to the variance; l2 norm: the least norm divided by
+  float epsilon = 0;  ///< layer norm: added to the variance; l2 norm: the minimum norm divided by
   float scale = 1;    ///< l2 norm only: factor of the normalised row
   int64_t rows = 0;
   int64_t dim = 0;

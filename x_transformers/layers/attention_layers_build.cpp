@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
@@ -127,19 +128,30 @@ void AttentionLayersImpl::build_condition() {
   }
 }
 
+namespace {
+
+/// The block of a layer, with nothing around it yet.
+std::shared_ptr<Block> build_innermost(const LayerStep& step, const AttentionLayersOptions& o) {
+  switch (step.type) {
+    case LayerType::attention: {
+      auto attention = o.attn;
+      attention.qkv_receive_diff_residuals = step.takes_views;
+      attention.learned_value_residual_mix = step.learned_value_residual_mix;
+      return std::make_shared<AttentionImpl>(attention);
+    }
+    case LayerType::cross_attention:
+      return std::make_shared<AttentionImpl>(*o.cross_attn);
+    case LayerType::feed_forward:
+      return std::make_shared<FeedForwardImpl>(o.ff);
+  }
+  throw std::logic_error("a layer of no type");
+}
+
+}  // namespace
+
 std::shared_ptr<Block> AttentionLayersImpl::build_block(const LayerStep& step) const {
   const auto& o = options_;
-  std::shared_ptr<Block> block;
-  if (step.type == LayerType::attention) {
-    auto attention = o.attn;
-    attention.qkv_receive_diff_residuals = step.takes_views;
-    attention.learned_value_residual_mix = step.learned_value_residual_mix;
-    block = std::make_shared<AttentionImpl>(attention);
-  } else if (step.type == LayerType::cross_attention) {
-    block = std::make_shared<AttentionImpl>(*o.cross_attn);
-  } else {
-    block = std::make_shared<FeedForwardImpl>(o.ff);
-  }
+  auto block = build_innermost(step, o);
   if (step.is_half_step) block = std::make_shared<Scale>(ScaleOptions{.value = 0.5}, block);
   if (step.shift_tokens > 0) {
     ShiftTokensOptions options;

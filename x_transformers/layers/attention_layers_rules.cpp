@@ -1,6 +1,7 @@
 // What options of a stack go together, and what follows from them.
 #include <algorithm>
 #include <initializer_list>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -218,9 +219,15 @@ void check_views(const AttentionLayersOptions& o) {
 }  // namespace
 
 Spelling block_spelling(const AttentionLayersOptions& o, LayerType type) {
-  if (type == LayerType::feed_forward) return prefixed_options("ff_", o.ff);
-  if (type == LayerType::attention) return prefixed_options("attn_", o.attn);
-  return cross_attention_spelling(o);
+  switch (type) {
+    case LayerType::attention:
+      return prefixed_options("attn_", o.attn);
+    case LayerType::cross_attention:
+      return cross_attention_spelling(o);
+    case LayerType::feed_forward:
+      return prefixed_options("ff_", o.ff);
+  }
+  throw std::logic_error("a layer of no type");
 }
 
 std::vector<std::string> AttentionLayersOptions::type_names() {

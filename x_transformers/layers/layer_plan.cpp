@@ -1,6 +1,8 @@
 #include "x_transformers/layers/layer_plan.h"
 
 #include <algorithm>
+#include <map>
+#include <string>
 
 #include "x_transformers/core/error.h"
 
@@ -30,13 +32,14 @@ Types default_block(const AttentionLayersOptions& options) {
 }
 
 Types from_letters(const std::vector<std::string>& letters) {
+  static const std::map<std::string, LayerType> known = {{"a", LayerType::attention},
+                                                         {"c", LayerType::cross_attention},
+                                                         {"f", LayerType::feed_forward}};
   Types types;
   for (const auto& letter : letters) {
-    expect(letter == "a" || letter == "c" || letter == "f", at("custom_layers"), letter,
-           "a, c or f");
-    types.push_back(letter == "a"   ? LayerType::attention
-                    : letter == "c" ? LayerType::cross_attention
-                                    : LayerType::feed_forward);
+    const auto found = known.find(letter);
+    expect(found != known.end(), at("custom_layers"), letter, "a, c or f");
+    types.push_back(found->second);
   }
   return types;
 }

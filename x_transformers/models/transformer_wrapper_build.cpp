@@ -13,7 +13,7 @@ namespace x_transformers {
 namespace {
 
 void check_sizes(const TransformerWrapperOptions& o) {
-  // An embedding and a head of one's own may leave it unused.
+  // Nothing uses it where both the embedding and the head are given as modules.
   const bool is_used = !o.token_emb || !(o.logits_dim || o.uses_to_logits() || o.return_only_embed);
   if (is_used) require_positive(o.num_tokens, "num_tokens");
   require_count(o.num_tokens, "num_tokens");

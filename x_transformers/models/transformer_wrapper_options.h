@@ -91,7 +91,7 @@ struct TransformerWrapperOptions {
     v("l2norm_embed", l2norm_embed, "embeddings of length one");
     v("recycling", recycling, "the output is fed back several times",
       "doi:10.1038/s41586-021-03819-2");
-    v("train_max_recycle_steps", train_max_recycle_steps, "most times in training");
+    v("train_max_recycle_steps", train_max_recycle_steps, "maximum of recycling steps in training");
     v("emb_frac_gradient", emb_frac_gradient, "part of the gradient that reaches the embeddings",
       "arXiv:2105.13290");
     v("attn_z_loss_weight", attn_z_loss_weight,

@@ -77,7 +77,7 @@ struct RReLUOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("lower", lower, "the least slope");
+    v("lower", lower, "the minimum slope");
     v("upper", upper, "the maximum slope");
     v("inplace", inplace, "accepted: it changes no number");
   }
@@ -215,7 +215,7 @@ std::shared_ptr<ActivationModule> with_numbers(const std::string& type,
   if (activation.has_inplace) take_inplace(arguments);
   for (const auto& [given, value] : arguments.items()) {
     const auto found = numbers.find(newer_name(type, given));
-    if (found == numbers.end()) detail::unknown({}, "key", given, known);
+    if (found == numbers.end()) detail::unknown_key(OptionPath(given), known);
     read_value(value, found->second, given);
   }
   check_numbers(type, numbers);

@@ -18,9 +18,9 @@ namespace x_transformers {
 class ActivationModule : public torch::nn::Module {
  public:
   virtual at::Tensor forward(const at::Tensor& x) = 0;
-  /// The plain function that this is, if it is one that fused kernels know.
+  /// The plain function that it computes, if fused kernels know it.
   virtual std::optional<Activation> plain() const { return std::nullopt; }
-  /// Whether what comes out for a token hangs on that token alone.
+  /// Whether the output for a token depends on that token alone.
   virtual bool is_per_token() const { return true; }
   /// The module whose parameters these are.
   virtual std::shared_ptr<torch::nn::Module> registered() { return shared_from_this(); }

@@ -21,7 +21,7 @@ class Attend : public torch::nn::Module {
   /// What one call adds to the options.
   struct Call {
     at::Tensor mask;       ///< bool, [b, j] or broadcastable to [b, h, i, j]: true means attend
-    FilledKeys filled;     ///< if defined, the mask says no more than this (see stages::Mask)
+    FilledKeys filled;     ///< if defined, it holds all that the mask says (see stages::Mask)
     at::Tensor attn_bias;  ///< broadcastable to [b, h, i, j]
     at::Tensor prev_attn;  ///< [b, h, i, j]
     bool keep_maps = false;

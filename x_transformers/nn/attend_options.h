@@ -121,7 +121,7 @@ struct AttendOptions : ScoreOptions {
 
 /// Throws InputError for impossible combinations.
 void validate(const ScoreOptions& options, bool causal);
-/// What the options say that changes nothing beside the others.
+/// A notice for each option that changes nothing beside the others.
 std::vector<Notice> unused_options(const ScoreOptions& options);
 /// Warns where packed sequences are on but not given, or given but not on: `prefix` stands before
 /// the options' names, `arguments` is what gives them. Throws InputError where flash needs them.

@@ -56,7 +56,7 @@ std::string AttentionImpl::cache_unsupported() const {
   return whole_sequence_unsupported();
 }
 
-/// What but a hybrid module needs the whole sequence.
+/// Which option, other than a hybrid module, needs the whole sequence.
 std::string AttentionImpl::whole_sequence_unsupported() const {
   if (options_.flash_pack_seq) return "flash_pack_seq: packed sequences are given whole";
   if (options_.selective) return "selective attention changes the scores of past queries";

@@ -31,7 +31,7 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given,
 
 /// What one call of Attention takes.
 struct AttentionInputs : BranchInputs, MixingInputs {
-  at::Tensor hybrid_hidden;         ///< where the hybrid module goes on, if not in a cache
+  at::Tensor hybrid_hidden;         ///< the hybrid module's first state, if not in a cache
   AttentionState* cache = nullptr;  ///< earlier tokens, appended to; a stack gives it as `state`
   bool keep_unrotated = false;      ///< fill AttentionOutput::unrotated_kv
 
@@ -69,7 +69,7 @@ struct AttentionInputs : BranchInputs, MixingInputs {
 
 /// What one call of Attention computes.
 struct AttentionOutput : BranchOutput {
-  at::Tensor hybrid_hidden;  ///< where the hybrid module has come to, if it has a state
+  at::Tensor hybrid_hidden;  ///< the hybrid module's last state, if it has one
   std::pair<at::Tensor, at::Tensor>
       unrotated_kv;  ///< keys and values of the sequence, as Python caches them
 };

@@ -114,7 +114,7 @@ void AttentionImpl::check_pairs(const AttentionInputs& inputs, int64_t queries,
           "attn_mask: expected 2 to 4 dimensions, got 1");
   require_pairs(inputs.attn_mask, "attn_mask", TensorKind::boolean);
   require_pairs(inputs.attn_bias, "attn_bias", TensorKind::floating);
-  // How many keys have scores, Attend knows.
+  // Attend knows how many keys have scores.
   require_broadcast(inputs.prev_attn, "prev_attn", TensorKind::floating,
                     {{"batch", batch}, {"heads", options_.heads}, {"queries", queries}, {"keys"}});
 }

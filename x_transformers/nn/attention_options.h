@@ -158,7 +158,7 @@ inline int64_t key_value_heads(const AttentionOptions& options) {
 
 /// Throws InputError for impossible combinations.
 void validate(const AttentionOptions& options);
-/// What the options say that changes nothing beside the others.
+/// A notice for each option that changes nothing beside the others.
 std::vector<Notice> unused_options(const AttentionOptions& options);
 
 }  // namespace x_transformers

@@ -20,8 +20,7 @@ class AttentionState : public KeyValueCache {
   TokenBuffer gates;  ///< of data-dependent ALiBi: sums of forget gates, or what they are made of;
                       ///< no memories
   TokenBuffer hybrid_inputs;  ///< what a hybrid module has been given
-  at::Tensor
-      hybrid_hidden;  ///< in its place, in a cache from outside: where the module has come to
+  at::Tensor hybrid_hidden;   ///< in its place, in a cache from outside: the module's last state
 };
 
 }  // namespace x_transformers

@@ -80,7 +80,7 @@ at::Tensor ShiftTokens::shift_features(const at::Tensor& x, const at::Tensor& ex
 
 BranchOutput ShiftTokens::run(const BranchInputs& inputs) {
   auto shifted = inputs;
-  // What does not exist is zero where it is shifted to, padding before a prompt among it.
+  // Tokens that do not exist, such as padding before a prompt, are shifted in as zeros.
   const auto exists = mask_and(inputs.mask, inputs.started);
   if (auto* state = static_cast<ShiftState*>(inputs.state)) {
     shifted.x = shift_features(inputs.x, exists, *state);

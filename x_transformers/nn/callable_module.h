@@ -26,15 +26,15 @@ struct CallableModule {
   using NamedTensors = std::map<std::string, at::Tensor>;
   struct Result {
     at::Tensor out;
-    at::Tensor hidden;  ///< where a recurrent module has come to, which its argument `hx` takes
+    at::Tensor hidden;  ///< a recurrent module's last state, which its argument `hx` takes
   };
   /// x and further arguments by name; one that the module does not take is an InputError.
   using Call = std::function<Result(const at::Tensor& x, const NamedTensors& arguments)>;
 
   std::shared_ptr<torch::nn::Module> module = nullptr;  ///< holds the parameters
   Call call = nullptr;
-  bool is_per_token = false;      ///< what comes out for a token hangs on that token alone
-  bool is_causal = is_per_token;  ///< and not on later ones
+  bool is_per_token = false;      ///< the output for a token depends on that token alone
+  bool is_causal = is_per_token;  ///< and not on later tokens
 
   explicit operator bool() const { return call != nullptr; }
   at::Tensor operator()(const at::Tensor& x, const NamedTensors& arguments = {}) const {

@@ -248,8 +248,8 @@ CallableModule make_rnn(const RNNModuleOptions& options) {
   return with_one_state("RNN", torch::nn::RNN(rnn), options);
 }
 
-/// Its state is two tensors, of which Python's callers get and give the first alone; so none can be
-/// given.
+/// Its state is two tensors, of which Python's callers take and give only the first; so no state
+/// can be given.
 CallableModule make_lstm(const LSTMModuleOptions& options) {
   auto projected = recurrent_options<torch::nn::LSTMOptions>(options);
   expect(options.proj_size >= 0 && options.proj_size < options.hidden_size, at("proj_size"),

@@ -17,7 +17,7 @@ struct PackedSequences {
   at::Tensor cu_seqlens_q,
       cu_seqlens_k;  ///< [s + 1] for all rows, or [b, s + 1]; integers, from 0 and never falling
   std::optional<double> softmax_scale;  ///< in place of dim_head ** -0.5
-  double softcap = 0.0;                 ///< scores held within this bound by tanh; 0: not
+  double softcap = 0.0;                 ///< scores held within this bound by tanh; 0: no bound
   std::pair<int64_t, int64_t> window_size = {
       -1, -1};              ///< keys seen before and after a query's own place; -1: all
   at::Tensor alibi_slopes;  ///< [h] or [b, h]: scores fall by this with each token of distance

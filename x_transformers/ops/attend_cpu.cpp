@@ -298,7 +298,7 @@ Randomness draw(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) 
   return drawn;
 }
 
-/// The bias with what alibi_slopes take off, for scores of these sizes; undefined: none.
+/// The bias less the distances times alibi_slopes, for scores of these sizes; undefined: none.
 at::Tensor whole_bias(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) {
   if (!options.alibi_slopes.defined()) return options.bias;
   const auto i = sizes[2], j = sizes[3];
@@ -337,7 +337,7 @@ ScoreProgram program_of(at::IntArrayRef sizes, const FlashAttentionCpuOptions& o
   return program;
 }
 
-/// Of a number for each head.
+/// Why the kernel cannot take `t`, which has a number for each head; empty: it can.
 std::string head_tensor_unsupported(const at::Tensor& t, const std::string& name,
                                     const at::Tensor& q) {
   if (!t.defined()) return {};

@@ -14,7 +14,7 @@ struct AttendCall {
 };
 
 /// The stages that an engine knows, each with how it is told of it: what it writes into the
-/// engine's own Parameters. So no stage is known and forgotten, and none that is not known is run.
+/// engine's own Parameters. An engine cannot claim a stage and then ignore it.
 template <class Parameters>
 class KnownStages {
  public:
@@ -28,7 +28,7 @@ class KnownStages {
     entries_.push_back({stage_type<Stage>(), reinterpret_cast<Erased>(read), &call_read<Stage>});
     return *this;
   }
-  /// Of a stage that has nothing to tell.
+  /// For a stage without parameters.
   template <class Stage>
   KnownStages& add() {
     return add<Stage>([](const Stage&, const AttendCall&, Parameters&, Reasons&) {});
@@ -41,7 +41,7 @@ class KnownStages {
     return false;
   }
 
-  /// What the program says; adds to `reasons` the names of stages that are not known.
+  /// Reads the program; adds the names of unknown stages to `reasons`.
   Parameters read(const AttendCall& call, Reasons& reasons) const {
     Parameters parameters;
     for (const auto& stage : call.program.stages()) {

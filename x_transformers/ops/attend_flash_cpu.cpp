@@ -64,7 +64,7 @@ Reasons flash_cpu_reasons(const AttendCall& call) {
   return reasons;
 }
 
-/// Draws from PyTorch's generator, so that seeds and resumed runs know of it.
+/// Drawn from PyTorch's generator, so that seeds and resumed runs reproduce it.
 int64_t draw_seed() { return at::empty({}, at::kLong).random_().item<int64_t>(); }
 
 AttendResult run_flash_cpu(const AttendCall& call) {

@@ -35,11 +35,11 @@ at::Tensor join(const std::vector<at::Tensor>& parts, int64_t features) {
 
 int64_t distance_feature_count(const at::Tensor& q) { return 2 * term_count(q); }
 
-DistanceFeatures distance_features(const at::Tensor& q, const at::Tensor& k, int64_t least,
+DistanceFeatures distance_features(const at::Tensor& q, const at::Tensor& k, int64_t minimum,
                                    int64_t multiple) {
   const auto heads = q.size(1), kv_heads = k.size(1);
-  // Distances do not change where both are moved: by the mean query of a key's head, as what all
-  // share would be lost in the difference of great numbers.
+  // Subtracting one vector from both leaves their distance as it is. It is the mean query of a
+  // key's head: a large offset that all share would cost the difference its digits.
   const auto grouped = q.detach().unflatten(1, {heads / kv_heads, kv_heads});
   const auto shared = grouped.mean(at::IntArrayRef{1, 3}).unsqueeze(2);
   const auto near_q = q - repeat_heads(shared, heads), near_k = k - shared;
@@ -51,7 +51,7 @@ DistanceFeatures distance_features(const at::Tensor& q, const at::Tensor& k, int
   q_parts.insert(q_parts.end(), q_squares.begin(), q_squares.end());
   q_parts.push_back(ones(near_q));
   k_parts.insert(k_parts.end(), k_squares.begin(), k_squares.end());
-  const auto wanted = std::max(q.size(-1) + distance_feature_count(q), least);
+  const auto wanted = std::max(q.size(-1) + distance_feature_count(q), minimum);
   const auto features = (wanted + multiple - 1) / multiple * multiple;
   return {join(q_parts, features), join(k_parts, features)};
 }

@@ -15,10 +15,10 @@ struct DistanceFeatures {
 /// have the digits of a float32.
 int64_t distance_feature_count(const at::Tensor& q);
 
-/// q [b, h, i, d] and k [b, kv_heads, j, d], not in float16, whose range squares leave, as features
-/// whose product is minus half the squared distance of q and k; at least `least` features, and a
-/// multiple of `multiple`.
-DistanceFeatures distance_features(const at::Tensor& q, const at::Tensor& k, int64_t least = 1,
+/// Features of q [b, h, i, d] and k [b, kv_heads, j, d] whose product is minus half the squared
+/// distance of q and k: at least `minimum` of them, and a multiple of `multiple`. Not for float16,
+/// whose range squares exceed.
+DistanceFeatures distance_features(const at::Tensor& q, const at::Tensor& k, int64_t minimum = 1,
                                    int64_t multiple = 1);
 
 }  // namespace x_transformers

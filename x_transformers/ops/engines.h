@@ -48,7 +48,7 @@ class Engines {
 
   explicit Engines(std::vector<Engine> engines) : engines_(std::move(engines)) {}
 
-  /// By the first engine that can.
+  /// Runs the first engine that can.
   Result run(const Call& call) const {
     for (const auto& engine : engines_) {
       if (&engine == &engines_.back() || engine.reasons(call).empty()) return engine.run(call);
@@ -56,7 +56,7 @@ class Engines {
     throw RunError("an op without engines");
   }
 
-  /// By the engine of this name. Throws InputError with its reasons where it cannot.
+  /// Runs the engine of this name. Throws InputError with its reasons where it cannot.
   Result run_on(const std::string& name, const Call& call) const {
     for (const auto& engine : engines_) {
       if (engine.name != name) continue;

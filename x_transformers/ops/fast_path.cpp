@@ -34,7 +34,7 @@ torch::autograd::variable_list differentiable_gradients(
     const at::Tensor& output_grad) {
   torch::autograd::variable_list views, wanted;
   for (const auto& input : inputs) {
-    // A view cuts what one input may owe to another: only the direct path counts here.
+    // One input may be computed from another; views make only the direct dependence count.
     const bool counts = input.defined() && input.requires_grad();
     views.push_back(counts ? input.view_as(input) : input);
     if (counts) wanted.push_back(views.back());

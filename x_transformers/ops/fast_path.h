@@ -13,8 +13,8 @@
 
 namespace x_transformers {
 
-/// Whether autograd will want the gradient of what is computed from these (undefined ones count
-/// not).
+/// Whether autograd will want the gradient of what is computed from these (undefined ones do
+/// not count).
 bool records_gradient(std::initializer_list<at::Tensor> inputs);
 
 /// Why the CPU kernels cannot read or write `x` (its device, dtype or layout), calling it `name`;
@@ -26,9 +26,9 @@ kernels::Element element_of(const at::Tensor& x);
 
 using Reference = std::function<at::Tensor(const torch::autograd::variable_list&)>;
 
-/// The gradients of reference(inputs), itself differentiable, by each input (undefined for inputs
-/// without gradient). For a backward that is asked for a graph of its own, which a kernel cannot
-/// give.
+/// Differentiable gradients of reference(inputs) by each input (undefined for inputs without
+/// gradient): for a backward pass that is to be differentiated itself, which that of a kernel
+/// cannot be.
 torch::autograd::variable_list differentiable_gradients(
     const Reference& reference, const torch::autograd::variable_list& inputs,
     const at::Tensor& output_grad);

@@ -9,10 +9,10 @@ at::Tensor repeat_heads(const at::Tensor& t, int64_t heads) {
 }
 
 at::Tensor rotate_last_heads(const at::Tensor& t, int64_t count, int64_t heads,
-                             const std::function<at::Tensor(const at::Tensor&)>& turn) {
-  if (count >= heads) return turn(t);
+                             const std::function<at::Tensor(const at::Tensor&)>& rotate) {
+  if (count >= heads) return rotate(t);
   const auto rest = t.size(1) - count;
-  return at::cat({t.narrow(1, 0, rest), turn(t.narrow(1, rest, count))}, 1);
+  return at::cat({t.narrow(1, 0, rest), rotate(t.narrow(1, rest, count))}, 1);
 }
 
 }  // namespace x_transformers

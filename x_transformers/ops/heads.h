@@ -12,9 +12,9 @@ namespace x_transformers {
 /// key and value head h % (heads given)); t itself where it has them.
 at::Tensor repeat_heads(const at::Tensor& t, int64_t heads);
 
-/// t [b, some heads, n, d] with its last `count` heads given through `turn`; all of them where
+/// t [b, some heads, n, d] with its last `count` heads given through `rotate`; all of them where
 /// `count` is not below `heads`, the heads of the queries.
 at::Tensor rotate_last_heads(const at::Tensor& t, int64_t count, int64_t heads,
-                             const std::function<at::Tensor(const at::Tensor&)>& turn);
+                             const std::function<at::Tensor(const at::Tensor&)>& rotate);
 
 }  // namespace x_transformers

@@ -51,8 +51,8 @@ at::Tensor aten_product(const at::Tensor& a, const at::Tensor& b, const at::Tens
   return bias.defined() ? at::addmm(bias, a, b) : at::mm(a, b);
 }
 
-/// By oneDNN, which copies an `a` whose rows are not dense: the smaller of two such factors, where
-/// that is little beside the product.
+/// By oneDNN, which copies an `a` whose rows are not dense. Where neither factor has dense rows,
+/// the smaller one is copied, if that costs little beside the product.
 at::Tensor product_by_onednn(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
   if (a.stride(1) == 1) return onednn_product(a, b, bias);
   const auto m = a.size(0), n = b.size(1);

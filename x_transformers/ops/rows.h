@@ -1,4 +1,4 @@
-// Rows: the first dimension of what has one for each sequence of a batch. One row stands for all.
+// Batch entries (rows), the first dimension of most inputs. A single one stands for all.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -7,12 +7,12 @@
 
 namespace x_transformers {
 
-/// Finds how many rows the inputs of a call have together.
+/// Finds the batch size of a call from its inputs.
 class RowCount {
  public:
   /// Looks at t, which has rows if it is defined and has `rank` dimensions or more.
   void add(const at::Tensor& t, int64_t rank);
-  /// Rows of the first that has several; 1 where none has.
+  /// That of the first input with several rows; 1 where none has.
   int64_t rows() const { return rows_; }
 
  private:

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <system_error>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/file_contents.h"
 
@@ -22,7 +23,8 @@ constexpr std::string_view kStepPrefix = "step-";
 
 [[noreturn]] void fail(const fs::path& path, std::string_view action,
                        const std::error_code& reason) {
-  throw WriteError(fmt::format("{}: cannot {}: {}", path.string(), action, reason.message()));
+  throw WriteError(
+      caused(at(path.string() + ":"), fmt::format("cannot {}", action), cause_of(reason)));
 }
 
 void check_error(const fs::path& path, std::string_view action, const std::error_code& error) {

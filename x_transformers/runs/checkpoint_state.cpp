@@ -6,8 +6,11 @@
 #include <mutex>
 #include <string_view>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/checkpoint.h"
 
@@ -38,8 +41,7 @@ void restore(const at::Device& device, const std::string& text) {
   try {
     set_state_of(device, state);
   } catch (const c10::Error& error) {
-    throw InputError(
-        fmt::format("random state of {}: {}", device.str(), error.what_without_backtrace()));
+    throw InputError(caused({}, "random state of " + device.str(), cause_of(error)));
   }
 }
 
@@ -107,12 +109,12 @@ void save_train_state(const std::filesystem::path& path, const TrainState& state
 }
 
 TrainState load_train_state(const std::filesystem::path& path) {
-  const std::string where = path.string();
-  const Json json = read_json_file(where);
+  const Json json = read_json_file(path.string());
+  const OptionPath where(path.string() + ":");
   const auto state = options_from_json<TrainState>(json, where);
-  require(json.contains("step"), where + ": 'step' is missing");
+  require(json.contains("step"), at(where / "step"), "is missing");
   const auto not_negative = [&](const char* name, int64_t value) {
-    require(value >= 0, fmt::format("{}: {}: expected 0 or more, got {}", where, name, value));
+    require_at_least(value, 0, where / name);
   };
   not_negative("step", state.step);
   not_negative("data_position", state.data_position);
@@ -126,9 +128,8 @@ TrainState load_train_state(const std::filesystem::path& path) {
 TrainState load_train_state(const std::filesystem::path& folder, int64_t step) {
   const auto path = folder / checkpoint_file::kState;
   auto state = load_train_state(path);
-  require(state.step == step,
-          fmt::format("{}: step: expected {}, as the folder's name says, got {}", path.string(),
-                      step, state.step));
+  expect(state.step == step, at(OptionPath(path.string() + ":") / "step"), state.step,
+         "{}, as the folder's name says", step);
   return state;
 }
 

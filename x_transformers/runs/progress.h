@@ -43,7 +43,7 @@ struct ProgressOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v("style", style, "bar, lines, none, or auto: a bar on a terminal, else lines");
-    v("line_seconds", line_seconds, "least seconds between two plain lines");
+    v("line_seconds", line_seconds, "minimum seconds between two plain lines");
   }
 };
 

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "x_transformers/core/cause.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/plot.h"
 
@@ -91,7 +93,7 @@ void RunReport::draw_curve() {
                  (directory_ / "loss.png").string(), options);
   } catch (const std::exception& error) {
     options_.plot = false;
-    message(fmt::format("the loss curve cannot be drawn: {}", error.what()));
+    message(below("the loss curve cannot be drawn:")(notice_of(error)).line());
   }
 }
 

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
@@ -101,9 +102,7 @@ std::string file_name() {
 std::string new_file(const std::string& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  if (error) {
-    throw RunError(fmt::format("cannot make folder {}: {}", folder, error.message()));
-  }
+  if (error) throw RunError(caused(at(folder + ":"), "cannot make the folder", cause_of(error)));
   return (std::filesystem::path(folder) / file_name()).string();
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
@@ -47,24 +48,17 @@ void GraphStep::capture(const std::vector<Batch>& micro_batches, bool with_share
     shares_ = at::empty({static_cast<int64_t>(inputs_.size())},
                         at::TensorOptions(device_).dtype(at::kFloat));
   const auto moments = eager_.optimizer().count_moments();
-  try {
-    // No gradient lives on from before: the graph allocates its own, at places of its own.
-    graph_ = capture_graph(
-        device_,
-        [this] {
-          result_ = shares_.defined() ? eager_.with_shares(inputs_, shares_) : eager_(inputs_);
-        },
-        /*warm_up=*/0);
-  } catch (const RunError& error) {
-    throw RunError(std::string("training step: ") + error.what() +
-                   "; run with --no-cuda-graph (train.cuda_graph false)");
-  }
-  // Moments made within the graph would be made anew by each replay.
-  if (eager_.optimizer().count_moments() != moments) {
-    throw RunError(
-        "training step: a parameter had its first gradient while the step was captured; run with "
-        "--no-cuda-graph (train.cuda_graph false)");
-  }
+  const auto work = [this] {
+    result_ = shares_.defined() ? eager_.with_shares(inputs_, shares_) : eager_(inputs_);
+  };
+  spelled(with_hint(below("training step:"), "run with --no-cuda-graph (train.cuda_graph false)"),
+          [&] {
+            // No gradient lives on from before: the graph allocates its own, at places of its own.
+            graph_ = capture_graph(device_, work, /*warm_up=*/0);
+            // Moments made within the graph would be made anew by each replay.
+            if (eager_.optimizer().count_moments() != moments)
+              throw RunError("a parameter had its first gradient while the step was captured");
+          });
 }
 
 void GraphStep::fill_inputs(const std::vector<Batch>& micro_batches,
@@ -87,7 +81,7 @@ StepResult GraphStep::operator()(const std::vector<Batch>& micro_batches) {
   const bool has_empty = std::find(shares.begin(), shares.end(), 0.0) != shares.end();
   if (calls_++ < kEagerSteps || has_empty) return eager_(micro_batches);
   const bool needs_shares = !shares.empty() && !shares_.defined();
-  // An odd batch must not become the one that is captured.
+  // A batch of another shape runs eagerly, and does not replace the captured one.
   if (graph_ && !fits(micro_batches)) return eager_(micro_batches);
   if (!graph_ || needs_shares) capture(micro_batches, needs_shares);
   fill_inputs(micro_batches, shares);

@@ -19,7 +19,7 @@ std::filesystem::path checkpoint_folder(const std::filesystem::path& path) {
 
 }  // namespace
 
-std::shared_ptr<Model> build_trainable_model(const Json& config, const std::string& where) {
+std::shared_ptr<Model> build_trainable_model(const Json& config, const OptionPath& where) {
   auto model = build_model(config, where);
   if (!is_net(config)) return model;
   return within(where, [&] {
@@ -45,12 +45,13 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
           path.string() + ": there is no " + checkpoint_file::kConfig +
               " (expected the folder of a run or of a checkpoint)");
   const auto config = read_json_file(config_path.string());
-  require(config.contains("model"), config_path.string() + ": has no 'model'");
+  const OptionPath file(config_path.string() + ":");
+  require(config.contains("model"), at(file / "model"), "is missing");
   LanguageModel loaded;
-  const auto where = config_path.string() + ": model";
+  const auto where = file / "model";
   loaded.model = build_trainable_model(config["model"], where);
-  require(loaded.model->writer() != nullptr,
-          where + ".type: " + config["model"].value("type", std::string()) + " writes no text");
+  require(loaded.model->writer() != nullptr, at(where / "type"), "{} writes no text",
+          config["model"].value("type", std::string()));
   auto& module = loaded.model->module();
   const auto weights =
       std::filesystem::is_directory(path) ? folder / checkpoint_file::kModel : path;

@@ -8,6 +8,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/interchange/model.h"
@@ -16,8 +17,7 @@ namespace x_transformers {
 
 /// The model of a run file, as it is trained: a net over tokens, such as a TransformerWrapper,
 /// comes within a wrapper (wrap_net). InputError as of build_model.
-std::shared_ptr<Model> build_trainable_model(const nlohmann::json& config,
-                                             const std::string& where);
+std::shared_ptr<Model> build_trainable_model(const nlohmann::json& config, const OptionPath& where);
 
 /// The JSON text of such a model with every option in one spelling, defaults included (a
 /// ModelSpelling of checkpoint_tensors.h).

@@ -1,12 +1,12 @@
 #include "x_transformers/train/run_options.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <set>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/generation/generate.h"
 
 namespace x_transformers {
 namespace {
@@ -29,75 +29,168 @@ std::vector<std::string> split_path(const std::string& path) {
   return keys;
 }
 
-/// The place of `key` in `node`, made where an object lacks it. An assignment may stand for an
-/// option of its own, as --steps, so that messages about the file do not speak of --set.
-Json& child(Json& node, const std::string& key, const std::string& assignment) {
+bool is_index(const std::string& key) {
+  return !key.empty() && key.size() < 10 && std::all_of(key.begin(), key.end(), ::isdigit);
+}
+
+std::string path_of(const RunOverride& value) {
+  return value.assignment.substr(0, value.assignment.find('='));
+}
+
+/// What the user wrote of an override, as the beginning of a message.
+OptionPath place_of(const RunOverride& value) {
+  return value.option.empty() ? "--set " + path_of(value) : value.option;
+}
+
+/// The place of `key` in `node`, made where an object lacks it.
+Json& child(Json& node, const std::string& key) {
   if (node.is_null()) node = Json::object();
   if (node.is_object()) return node[key];
-  require(node.is_array(),
-          fmt::format("cannot set {}: '{}' is inside {}, expected an object or an array",
-                      assignment, key, detail::shown(node)));
-  const bool is_index =
-      !key.empty() && key.size() < 10 && std::all_of(key.begin(), key.end(), ::isdigit);
-  require(is_index && std::stoul(key) < node.size(),
-          fmt::format("cannot set {}: expected an index below {}, got '{}'", assignment,
-                      node.size(), key));
+  require(node.is_array(), About{}, "'{}' is inside {}, expected an object or an array", key,
+          detail::shown(node));
+  expect(is_index(key) && std::stoul(key) < node.size(), About{}, key, "an index below {}",
+         node.size());
   return node[std::stoul(key)];
 }
 
-}  // namespace
-
-void apply_override(Json& run, const std::string& assignment) {
-  const size_t equals = assignment.find('=');
-  require(equals != std::string::npos,
-          fmt::format("--set {}: expected PATH=VALUE, as in train.steps=100", assignment));
-  const auto keys = split_path(assignment.substr(0, equals));
-  require(keys.size() >= 2 && is_part(keys[0]),
-          fmt::format("--set {}: the path must start with model., data. or train.", assignment));
-  const std::string text = assignment.substr(equals + 1);
+void set_value(Json& run, const RunOverride& value) {
+  const auto& assignment = value.assignment;
+  require(assignment.find('=') != std::string::npos, "expected PATH=VALUE, as in train.steps=100");
+  const auto keys = split_path(path_of(value));
+  require(keys.size() >= 2 && is_part(keys[0]), "the path must start with model., data. or train.");
   Json* node = &run;
   for (const std::string& key : keys) {
-    require(!key.empty(), fmt::format("--set {}: the path has an empty part", assignment));
-    node = &child(*node, key, assignment);
+    require(!key.empty(), "the path has an empty part");
+    node = &child(*node, key);
   }
+  const std::string text = assignment.substr(assignment.find('=') + 1);
   try {
     *node = parse_json(text);
   } catch (const Json::exception&) {
     *node = text;
-  } catch (const InputError& error) {
-    throw InputError(fmt::format("--set {}: {}", assignment.substr(0, equals), error.what()));
   }
+}
+
+/// The place of an override as rules know it: of model.layers.0.dim, model.layers[0].dim.
+OptionPath option_path(const RunOverride& value) {
+  std::vector<std::string> names;
+  for (const auto& key : split_path(path_of(value))) {
+    if (is_index(key) && !names.empty()) {
+      names.back() += "[" + key + "]";
+    } else {
+      names.push_back(key);
+    }
+  }
+  return OptionPath(std::move(names));
+}
+
+/// attn.flash and attn_flash are one option.
+std::string in_one_word(const OptionPath& path) {
+  auto word = path.joined();
+  std::replace(word.begin(), word.end(), '.', '_');
+  return word;
+}
+
+/// Where the option at `path`, in the run file at `file` or without a file, was given by `value`;
+/// an empty path: it was not.
+OptionPath place_given(const OptionPath& path, const RunOverride& value, const OptionPath& file) {
+  const auto inner = path.common_with(file) > 0 ? path.without_front() : path;
+  const auto given = option_path(value);
+  const auto depth = given.names().size();
+  const bool is_same = in_one_word(inner) == in_one_word(given);
+  if (!is_same && given.common_with(inner) < depth) return {};
+  if (value.option.empty()) return inner.with_front("--set " + inner.front());
+  OptionPath place(value.option);
+  for (size_t i = depth; i < inner.names().size(); ++i) place = place / inner.names()[i];
+  return place;
+}
+
+/// Names options that were given outside the file as they were given, the last one where several
+/// overrides gave them.
+Spelling named_as_given(OptionPath file, std::vector<RunOverride> overrides) {
+  return spelled_by(
+      [file = std::move(file), overrides = std::move(overrides)](const OptionPath& path) {
+        for (auto value = overrides.rbegin(); !path.empty() && value != overrides.rend(); ++value) {
+          if (auto place = place_given(path, *value, file); !place.empty()) return place;
+        }
+        return path;
+      });
+}
+
+/// The options of the parts but for `part`, by their paths.
+std::vector<std::string> options_elsewhere(const std::string& part) {
+  std::vector<std::string> paths;
+  const auto add = [&](const std::string& other, const std::set<std::string>& names) {
+    for (const auto& name : names) {
+      if (other != part) paths.push_back(std::string(other).append(".").append(name));
+    }
+  };
+  add("data", option_names(DataOptions{}));
+  add("train", option_names(TrainOptions{}));
+  return paths;
+}
+
+/// A part of the run file. The keys of the other parts are likely to be meant by unknown ones.
+template <class PartOptions>
+PartOptions read_part(const Json& run, const OptionPath& file, const std::string& part) {
+  if (!run.contains(part)) return {};
+  const auto names = option_names(PartOptions{});
+  if (run[part].is_object()) {
+    for (const auto& [key, value] : run[part].items()) {
+      if (!names.count(key))
+        detail::unknown_key(file / part / key, {names.begin(), names.end()},
+                            options_elsewhere(part));
+    }
+  }
+  return options_from_json<PartOptions>(run[part], file / part);
+}
+
+}  // namespace
+
+void apply_override(Json& run, const RunOverride& value) {
+  spelled(below(place_of(value)), [&] { set_value(run, value); });
 }
 
 RunOptions parse_run_options(const Json& run, const std::string& where) {
   if (!run.is_object()) detail::wrong_type(where, "an object with model, data and train", run);
+  const OptionPath file(where + ":");
   for (const auto& [key, value] : run.items()) {
-    require(is_part(key),
-            fmt::format("{}: unknown key '{}'{}", where, key, detail::nearest_hint(key, kParts)));
+    if (!is_part(key)) detail::unknown_key(file / key, kParts, options_elsewhere(""));
   }
-  require(run.contains("model"), fmt::format("{}: 'model' is missing", where));
-  if (!run["model"].is_object()) detail::wrong_type(where + ": model", "an object", run["model"]);
-  const Json empty = Json::object();
-  const auto part = [&](const char* name) -> const Json& {
-    return run.contains(name) ? run[name] : empty;
-  };
   RunOptions options;
+  options.model_place = file / "model";
+  require(run.contains("model"), at(options.model_place), "is missing");
+  if (!run["model"].is_object()) detail::wrong_type(options.model_place, "an object", run["model"]);
   options.model = std::make_shared<const Json>(run["model"]);
-  options.model_name = where + ": model";
-  options.data = options_from_json<DataOptions>(part("data"), where + ": data");
-  options.train = options_from_json<TrainOptions>(part("train"), where + ": train");
-  spelled(below(where + ":"), [&] {
+  options.data = read_part<DataOptions>(run, file, "data");
+  options.train = read_part<TrainOptions>(run, file, "train");
+  spelled(below(file), [&] {
     validate(options.data);
     options.train = derived(options.train);
   });
   return options;
 }
 
-RunOptions read_run_file(const std::string& path, const std::vector<std::string>& overrides) {
+RunOptions read_run_file(const std::string& path, const std::vector<RunOverride>& overrides) {
   Json run = read_json_file(path);
   if (!run.is_object()) detail::wrong_type(path, "an object with model, data and train", run);
-  for (const std::string& assignment : overrides) apply_override(run, assignment);
-  return parse_run_options(run, path);
+  for (const auto& value : overrides) apply_override(run, value);
+  const auto spelling = named_as_given(path + ":", overrides);
+  auto options = spelled(spelling, [&] { return parse_run_options(run, path); });
+  options.spelling = spelling;
+  return options;
+}
+
+const std::vector<std::string>& run_parts() {
+  static const std::vector<std::string> parts{"data", "generate", "train"};
+  return parts;
+}
+
+std::vector<OptionHelp> run_part_options(const std::string& part) {
+  if (part == "data") return options_help<DataOptions>();
+  if (part == "train") return options_help<TrainOptions>();
+  if (part == "generate") return options_help<GenerateOptions>();
+  detail::unknown({}, "part", part, run_parts());
 }
 
 std::string run_config_text(const RunOptions& run) {

@@ -6,34 +6,53 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_options.h"
 #include "x_transformers/train/trainer_options.h"
 
 namespace x_transformers {
 
+struct OptionHelp;
+
 struct RunOptions {
   /// The constructor call that `model` is, as given; never null.
   std::shared_ptr<const nlohmann::json> model;
-  /// What messages call the model: the run file and "model".
-  std::string model_name = "model";
+  /// Where messages say that the model stands: in the run file, below "model".
+  OptionPath model_place = "model";
   DataOptions data;
   TrainOptions train;
+  /// Names options that were given outside the run file as they were given there.
+  Spelling spelling = [](const Notice& notice) { return notice; };
 };
 
-/// Sets one value of a run file by its path: "train.steps=100", "model.net.attn_layers.depth=6",
-/// "data.path=book.txt". The value is read as JSON where it is JSON, else as a string; missing
+/// A value that is given outside the run file.
+struct RunOverride {
+  /// PATH=VALUE: "train.steps=100", "model.net.attn_layers.depth=6", "data.path=book.txt".
+  std::string assignment;
+  /// The option of the command line that stands for PATH, as --steps; empty: PATH was given itself,
+  /// to --set.
+  std::string option = {};
+};
+
+/// Sets one value of a run file. It is read as JSON where it is JSON, else as a string; missing
 /// objects on the way are made, and a number steps into an array. Throws InputError for a path that
 /// does not start in model, data or train or leads through something else than an object or an
 /// array.
-void apply_override(nlohmann::json& run, const std::string& assignment);
+void apply_override(nlohmann::json& run, const RunOverride& value);
 
 /// Reads the three parts, checks those of `data` and `train`, and fills in derived values of
 /// `train`. `where` names the file in messages. Throws InputError: no model, unknown keys (naming
 /// the nearest), wrong types, impossible values.
 RunOptions parse_run_options(const nlohmann::json& run, const std::string& where);
 
-/// The file at `path` with `overrides` applied in order. Throws InputError as the two above do.
-RunOptions read_run_file(const std::string& path, const std::vector<std::string>& overrides = {});
+/// The file at `path` with `overrides` applied in order. Throws InputError as the two above do;
+/// where a value was given outside the file, it names that place.
+RunOptions read_run_file(const std::string& path, const std::vector<RunOverride>& overrides = {});
+
+/// A part of run files, data or train, or what `generate` takes as kwargs: its options.
+std::vector<OptionHelp> run_part_options(const std::string& part);
+/// The parts that run_part_options knows.
+const std::vector<std::string>& run_parts();
 
 /// The text of config.json: every value of the run as it was used.
 std::string run_config_text(const RunOptions& run);

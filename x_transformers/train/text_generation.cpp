@@ -21,8 +21,8 @@ at::Device device_of(const LanguageModel& language_model) {
   return language_model.model->module().parameters().at(0).device();
 }
 
-/// No token comes that the tokenizer has no text for: a model may have more tokens than its
-/// tokenizer, for a round number.
+/// Keeps out tokens that the tokenizer lacks: a model's vocabulary may be larger, for a round
+/// number.
 template <class Options>
 Options within_vocabulary(Options options, const LanguageModel& language_model) {
   const auto written = language_model.writer().written_tokens();

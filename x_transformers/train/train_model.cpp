@@ -21,7 +21,7 @@ namespace {
 
 std::shared_ptr<Model> open_model(const RunOptions& run) {
   return build_apart(open_device(run.train.device),
-                     [&] { return build_trainable_model(*run.model, run.model_name); });
+                     [&] { return build_trainable_model(*run.model, run.model_place); });
 }
 
 /// The options of token data with the vocabulary of the run and a length that the model takes.
@@ -30,9 +30,8 @@ DataOptions token_options(const RunOptions& run, const std::filesystem::path& di
   DataOptions options = run.data;
   if (resume) options.tokenizer = resumed_tokenizer(options.tokenizer, directory);
   if (!options.seq_len) options.seq_len = task.longest.value_or(0);
-  require(!task.longest || *options.seq_len <= *task.longest,
-          fmt::format("data.seq_len: expected at most {} ({}), got {}", task.longest.value_or(0),
-                      task.limited_by, *options.seq_len));
+  expect(!task.longest || *options.seq_len <= *task.longest, at(OptionPath("data") / "seq_len"),
+         *options.seq_len, "at most {} ({})", task.longest.value_or(0), task.limited_by);
   return options;
 }
 
@@ -119,21 +118,19 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
     parts.sample = sample_writer({model, data->tokenizer()}, run.train);
 }
 
-}  // namespace
-
-TrainResult train_model(const RunOptions& run, const std::filesystem::path& directory, bool resume,
-                        const RunContext& context) {
+TrainResult run_training(const RunOptions& run, const std::filesystem::path& directory, bool resume,
+                         const RunContext& context) {
   check_folder(run, directory, resume, context.place);
   const auto model = open_model(run);
-  const auto task = within(run.model_name, [&] { return model->token_task(); });
+  const auto task = within(run.model_place, [&] { return model->token_task(); });
   TrainerParts parts = make_parts(run, directory, resume, context);
   if (holds_examples(run.data)) {
     use_examples(parts, run, task);
   } else {
-    require(task.has_value(), run.model_name +
-                                  ": does not learn from a stream of tokens; its data are examples "
-                                  "(data.format tensors, pairs, preferences, series or images, or "
-                                  "data.task)");
+    require(task.has_value(), at(run.model_place),
+            "does not learn from a stream of tokens; its data are examples ({} tensors, pairs, "
+            "preferences, series or images) or made up ({})",
+            option(OptionPath("data") / "format"), option(OptionPath("data") / "task"));
     use_tokens(parts, run, model, *task);
   }
   parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };
@@ -142,6 +139,13 @@ TrainResult train_model(const RunOptions& run, const std::filesystem::path& dire
   Trainer trainer(model->module(), run.train, std::move(parts));
   capture_steps(trainer, *model);
   return trainer.run();
+}
+
+}  // namespace
+
+TrainResult train_model(const RunOptions& run, const std::filesystem::path& directory, bool resume,
+                        const RunContext& context) {
+  return spelled(run.spelling, [&] { return run_training(run, directory, resume, context); });
 }
 
 }  // namespace x_transformers

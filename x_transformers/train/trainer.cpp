@@ -9,8 +9,10 @@
 #include <numbers>
 #include <sstream>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
@@ -74,8 +76,10 @@ void Trainer::take_directory() {
   folder_.check(parts_.resume);  // leaves nothing in a folder that it refuses
   std::error_code error;
   fs::create_directories(parts_.directory, error);
-  require(!error, fmt::format("{}: cannot make the folder: {}", parts_.directory.string(),
-                              error.message()));
+  if (error) {
+    throw InputError(
+        caused(at(parts_.directory.string() + ":"), "cannot make the folder", cause_of(error)));
+  }
   lock_.emplace(parts_.directory);
   folder_.check(parts_.resume);  // what another run did until the lock was ours
 }
@@ -123,12 +127,8 @@ void Trainer::load_checkpoint() {
           fmt::format("{}: the run was trained on other data than what is given now",
                       parts_.directory.string()));
   load_tensors(folder, tensors());
-  try {
-    set_random_state(saved.random, device_);
-  } catch (const InputError& error) {
-    throw InputError(
-        fmt::format("{}: {}", (folder / checkpoint_file::kState).string(), error.what()));
-  }
+  spelled(below((folder / checkpoint_file::kState).string() + ":"),
+          [&] { set_random_state(saved.random, device_); });
   saved.data_fingerprint = parts_.data_fingerprint;
   state_ = std::move(saved);
   notes_.push_back(fmt::format("resumed at step {}", state_.step));
@@ -140,19 +140,22 @@ TrainResult Trainer::run() {
     return run_steps();
   } catch (const WriteError& error) {
     const auto last = folder_.latest();
-    throw InputError(fmt::format(
-        "{}; {}", error.what(),
+    auto notice = error.notice();
+    notice.hint =
         last ? fmt::format(
                    "the last good checkpoint, {}, is intact: make room and go on with --resume",
                    last->string())
-             : "no checkpoint was saved yet"));
+             : "no checkpoint was saved yet";
+    throw InputError(std::move(notice));
   } catch (const std::exception& error) {
     const auto reason = out_of_memory(error);
     if (!reason) throw;
-    throw RunError(
-        fmt::format("step {}: out of memory on {}; try a smaller data.batch_size with a larger "
-                    "train.grad_accum, a shorter data.seq_len, or train.precision bf16 ({})",
-                    state_.step + 1, device_.str(), *reason));
+    auto notice = caused(at(fmt::format("step {}:", state_.step + 1)),
+                         "out of memory on " + device_.str(), *reason);
+    notice.hint =
+        "try a smaller data.batch_size with a larger train.grad_accum, a shorter data.seq_len, or "
+        "train.precision bf16";
+    throw RunError(std::move(notice));
   }
 }
 
@@ -333,8 +336,8 @@ void Trainer::sample() {
     }
     report_->sample(state_.step, text);
   } catch (const RunError& error) {
-    // What makes logits NaN is told by the loss.
-    message(fmt::format("step {}: no sample: {}", state_.step, error.what()));
+    // NaN logits show in the loss as well.
+    message(below(fmt::format("step {}: no sample:", state_.step))(error.notice()).line());
   }
   clock_ = Clock::now();
 }

@@ -111,9 +111,9 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
   return errors.sum() / (counts.sum() * predicted.size(-1));
 }
 
-/// Whether the loss is the same without the last token, which has no target: no token sees it, and
-/// neither what is given nor what is asked for has a place for it. Spares its work, and a copy of
-/// the logits of all others.
+/// Whether the loss is the same without the last token, which has no target: no other token sees
+/// it, and no input or requested output has an entry for it. Leaving it out saves its work and a
+/// copy of the other logits.
 bool AutoregressiveWrapperImpl::leaves_out_last(const TransformerInputs& inputs) const {
   if (is_about_tokens(inputs)) return false;
   const bool is_asked_for = inputs.keep_maps || options_.add_attn_z_loss || inputs.keep_hiddens ||
@@ -147,7 +147,7 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
     logits = logits.narrow(1, prepended, logits.size(1) - prepended);
   }
   output.logits = logits.narrow(1, 0, target.size(1));
-  // Where the last token is there, to pass over it is cheaper than to copy all other logits.
+  // Ignoring the last token is cheaper than copying the logits of all others.
   const auto targets =
       is_last_left_out ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
   output.loss = traits.predicts_log_probs ? nll(logits, targets, options_.ignore_index)

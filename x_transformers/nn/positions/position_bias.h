@@ -108,8 +108,8 @@ class PerRowDataDependentAlibi : public torch::nn::Module {
   Linear linear_{nullptr};
 };
 
-/// Contextual positions: a token's position is how many tokens before it its query counts
-/// (arXiv:2405.18719).
+/// Contextual positions: each query counts, by gates of its own, how many tokens lie between it and
+/// a key (arXiv:2405.18719).
 class CoPE : public torch::nn::Module {
  public:
   explicit CoPE(const CoPEOptions& options);

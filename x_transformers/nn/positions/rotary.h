@@ -1,4 +1,4 @@
-// Rotary and polar positions, which turn queries and keys.
+// Rotary and polar positions, which rotate queries and keys.
 #pragma once
 
 #include <torch/nn/module.h>

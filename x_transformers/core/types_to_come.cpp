@@ -1,4 +1,4 @@
-#include "x_transformers/interchange/types_to_come.h"
+#include "x_transformers/core/types_to_come.h"
 
 namespace x_transformers {
 

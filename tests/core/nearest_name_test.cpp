@@ -1,0 +1,61 @@
+// Which known name a wrong one leads to.
+#include "x_transformers/core/nearest_name.h"
+
+#include <gtest/gtest.h>
+
+#include "x_transformers/core/other_words.h"
+
+namespace x_transformers {
+namespace {
+
+const std::vector<std::string> kModel{"num_tokens", "max_seq_len", "attn_layers", "emb_dim",
+                                      "tie_embedding"};
+const std::vector<std::string> kLayers{"dim",          "depth",      "heads",   "attn_kv_heads",
+                                       "attn_dropout", "ff_dropout", "ff_mult", "rotary_pos_emb"};
+const std::vector<std::string> kInLayers{"attn_layers.dim", "attn_layers.depth",
+                                         "attn_layers.heads"};
+
+TEST(NearestName, TakesTheWordsOfOtherLibraries) {
+  EXPECT_EQ(nearest_hint("n_layer", kLayers), "it is called 'depth' here");
+  EXPECT_EQ(nearest_hint("n_head", kLayers), "it is called 'heads' here");
+  EXPECT_EQ(nearest_hint("num_attention_heads", kLayers), "it is called 'heads' here");
+  EXPECT_EQ(nearest_hint("n_embd", kLayers), "it is called 'dim' here");
+  EXPECT_EQ(nearest_hint("ff_dim", kLayers), "it is called 'ff_mult' here (a multiple of dim)");
+  EXPECT_EQ(nearest_hint("dropout", kLayers), "it is called 'attn_dropout' or 'ff_dropout' here");
+  EXPECT_EQ(nearest_hint("block_size", kModel), "it is called 'max_seq_len' here");
+  EXPECT_EQ(nearest_hint("vocab_size", kModel), "it is called 'num_tokens' here");
+}
+
+TEST(NearestName, LooksInOtherObjects) {
+  EXPECT_EQ(nearest_hint("n_layer", kModel, kInLayers), "it is 'attn_layers.depth'");
+  EXPECT_EQ(nearest_hint("heads", kModel, kInLayers), "it is 'attn_layers.heads'");
+}
+
+TEST(NearestName, TellsMisspellingsFromWords) {
+  EXPECT_EQ(nearest_hint("haeds", kLayers), "the nearest known one is 'heads'");
+  EXPECT_EQ(nearest_hint("kv_haeds", kLayers), "the nearest known one is 'attn_kv_heads'");
+  EXPECT_EQ(nearest_hint("pos_emb", kLayers), "the nearest known one is 'rotary_pos_emb'");
+  const std::vector<std::string> commands{"train", "generate", "options", "bench", "info"};
+  EXPECT_EQ(nearest_hint("opts", commands), "the nearest known one is 'options'");
+  EXPECT_EQ(nearest_hint("gen", commands), "the nearest known one is 'generate'");
+  EXPECT_EQ(nearest_hint("--topk", {"--top-k", "--top-p"}), "the nearest known one is '--top-k'");
+  EXPECT_EQ(nearest_hint("anything", {}), "");
+  EXPECT_EQ(nearest_hint(std::string(1 << 20, 'a'), kLayers), "");
+}
+
+TEST(NearestName, SaysWhatThereIsInstead) {
+  EXPECT_EQ(nearest_hint("optimizer", {"learning_rate"}),
+            "the optimizer is AdamW, whose options are learning_rate, beta1, beta2, eps and "
+            "weight_decay of train");
+  EXPECT_EQ(nearest_hint("init_from", {"init_from_weights", "init_from"}).find("resume"),
+            std::string::npos);
+}
+
+TEST(OtherWords, AreFoundHoweverTheyAreSpelled) {
+  ASSERT_NE(other_word("--Num-Layers"), nullptr);
+  EXPECT_EQ(other_word("--Num-Layers"), other_word("num_layers"));
+  EXPECT_EQ(other_word("no_such_word"), nullptr);
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,187 @@
+#include "x_transformers/core/other_words.h"
+
+#include <algorithm>
+#include <cctype>
+#include <map>
+
+namespace x_transformers {
+namespace {
+
+struct Entry {
+  std::vector<std::string> words;
+  OtherWord meaning;
+};
+
+/// Of models.
+std::vector<Entry> model_words() {
+  return {
+      {{"n_layer", "n_layers", "num_layers", "num_hidden_layers", "layers", "nlayers",
+        "num_encoder_layers", "num_decoder_layers"},
+       {{"depth", "enc_depth", "dec_depth"}}},
+      {{"n_head", "n_heads", "num_heads", "num_attention_heads", "nhead", "nheads",
+        "attention_heads"},
+       {{"heads", "enc_heads", "dec_heads"}}},
+      {{"n_embd", "n_embed", "d_model", "hidden_size", "hidden_dim", "embed_dim", "embedding_dim",
+        "embedding_size", "model_dim", "width"},
+       {{"dim"}}},
+      {{"block_size", "context_length", "context_size", "n_ctx", "n_positions", "max_length",
+        "max_len", "max_position_embeddings", "max_sequence_length"},
+       {{"max_seq_len", "seq_len"}}},
+      {{"vocab_size", "n_vocab", "num_embeddings", "vocabulary_size", "n_tokens"},
+       {{"num_tokens"}}},
+      {{"n_kv_head", "n_kv_heads", "num_kv_heads", "num_key_value_heads", "kv_heads"},
+       {{"kv_heads", "attn_kv_heads"}}},
+      {{"head_dim", "d_head", "dim_head", "d_k", "d_kv"}, {{"dim_head", "attn_dim_head"}}},
+      {{"ff_dim", "ffn_dim", "d_ff", "d_ffn", "n_inner", "ff_hidden_dim", "hidden_features",
+        "intermediate_size", "dim_feedforward", "mlp_dim", "ffn_hidden_size"},
+       {{"mult", "ff_mult"}, "a multiple of dim"}},
+      {{"mlp_ratio", "ffn_mult", "expansion_factor", "mlp_mult"}, {{"mult", "ff_mult"}}},
+      {{"hidden_act", "activation", "activation_function", "act_fn"},
+       {{"custom_activation", "ff_custom_activation"},
+        "and glu, swish, relu_squared, solu of a feed-forward"}},
+      {{"swiglu", "geglu", "glu"}, {{"glu", "ff_glu"}, "with swish it is SwiGLU"}},
+      {{"dropout", "drop_rate", "p_dropout", "resid_dropout", "residual_dropout"},
+       {{"dropout", "attn_dropout", "ff_dropout", "emb_dropout"}}},
+      {{"attn_pdrop", "attention_dropout", "attention_probs_dropout_prob"},
+       {{"dropout", "attn_dropout"}}},
+      {{"resid_pdrop", "hidden_dropout_prob", "hidden_dropout", "activation_dropout"},
+       {{"dropout", "ff_dropout"}}},
+      {{"embd_pdrop", "embed_dropout", "embedding_dropout"}, {{"emb_dropout"}}},
+      {{"drop_path", "drop_path_rate", "layerdrop", "stochastic_depth"}, {{"layer_dropout"}}},
+      {{"tie_word_embeddings", "tie_weights", "tied_embeddings", "weight_tying", "tie_embeddings",
+        "share_embeddings"},
+       {{"tie_embedding"}}},
+      {{"rope", "use_rope", "rotary", "use_rotary", "rotary_emb", "rotary_embedding"},
+       {{"rotary_pos_emb"}}},
+      {{"rope_scaling", "rope_interpolation", "rope_factor"},
+       {{"rotary_interpolation_factor", "rotary_base_rescale_factor"}}},
+      {{"rotary_dim", "rotary_pct", "partial_rotary_factor"}, {{"rotary_emb_dim"}}},
+      {{"alibi", "use_alibi"}, {{"alibi_pos_bias"}}},
+      {{"t5_bias", "relative_attention_bias", "relative_position_bias"}, {{"rel_pos_bias"}}},
+      {{"rmsnorm", "rms_norm", "use_rms_norm"}, {{"use_rmsnorm"}}},
+      {{"norm_first", "prenorm", "normalize_before"}, {{"pre_norm"}}},
+      {{"is_causal", "autoregressive"}, {{"causal"}, "a Decoder is causal"}},
+      {{"use_flash", "flash_attention", "flash_attn", "use_flash_attn", "sdpa",
+        "attn_implementation"},
+       {{"flash", "attn_flash"}}},
+      {{"qk_layernorm", "query_key_norm", "use_qk_norm"}, {{"qk_norm", "attn_qk_norm"}}},
+      {{"logit_softcap", "attn_logit_softcapping", "softcap"},
+       {{"softclamp_logits", "attn_softclamp_logits", "logit_softclamp_value",
+         "attn_logit_softclamp_value"}}},
+      {{"sliding_window", "window_size", "local_window", "window"},
+       {{"max_attend_past", "attn_max_attend_past"}}},
+      {{"registers", "num_registers", "n_registers", "memory_tokens"}, {{"num_memory_tokens"}}},
+  };
+}
+
+/// Of data, training and generation.
+std::vector<Entry> run_words() {
+  return {
+      {{"bs", "batch", "batchsize", "micro_batch_size", "train_batch_size",
+        "per_device_train_batch_size"},
+       {{"batch_size"}}},
+      {{"seq_length", "sequence_length", "seqlen", "context", "ctx"}, {{"seq_len", "max_seq_len"}}},
+      {{"dataset", "data_dir", "data_path", "train_file", "train_path", "train_data", "file",
+        "files", "dir", "folder"},
+       {{"path"}}},
+      {{"val_file", "valid_path", "eval_file", "validation_file", "val_data", "test_path"},
+       {{"val_path"}}},
+      {{"val_split", "validation_split", "test_size", "split", "val_ratio", "eval_ratio"},
+       {{"val_fraction"}}},
+      {{"eval_iters", "max_eval_batches", "num_val_batches"}, {{"val_batches"}}},
+      {{"shuffle", "sampler"}, {{"order"}, "random or epoch"}},
+      {{"vocab", "vocab_file", "tokenizer_name", "tokenizer_path", "tokenizer_file", "encoding"},
+       {{"tokenizer"}}},
+      {{"epochs", "n_epochs", "num_epochs", "num_train_epochs", "max_epochs"},
+       {{"steps"}, "updates of the weights, not passes over the data"}},
+      {{"max_iters", "iters", "iterations", "n_iters", "max_steps", "num_steps", "n_steps",
+        "total_steps", "updates", "lr_decay_iters"},
+       {{"steps"}}},
+      {{"lr", "max_lr", "peak_lr", "base_lr", "alpha", "step_size"}, {{"learning_rate"}}},
+      {{"min_lr", "lr_min", "eta_min", "final_lr", "end_lr", "min_lr_ratio"},
+       {{"min_learning_rate_ratio"}, "the last learning rate / learning_rate"}},
+      {{"warmup", "warmup_iters", "warmup_updates", "num_warmup_steps"}, {{"warmup_steps"}}},
+      {{"warmup_ratio", "warmup_epochs"}, {{"warmup_steps"}, "a number of steps"}},
+      {{"scheduler", "lr_scheduler", "lr_scheduler_type", "lr_schedule", "decay_lr", "lr_decay"},
+       {{"schedule"}}},
+      {{"wd", "decay", "l2", "weight_decay_rate"}, {{"weight_decay"}}},
+      {{"betas", "adam_betas"}, {{"beta1", "beta2"}}},
+      {{"adam_beta1", "momentum", "b1"}, {{"beta1"}}},
+      {{"adam_beta2", "b2"}, {{"beta2"}}},
+      {{"adam_epsilon", "adam_eps", "epsilon"}, {{"eps"}}},
+      {{"opt", "optim", "optimizer", "optimiser", "adam", "adamw"},
+       {{},
+        "",
+        "the optimizer is AdamW, whose options are learning_rate, beta1, beta2, eps and "
+        "weight_decay of train"}},
+      {{"clip", "grad_norm", "max_grad_norm", "gradient_clip_val", "clip_grad_norm",
+        "grad_norm_clip"},
+       {{"grad_clip"}}},
+      {{"gradient_accumulation_steps", "accumulate_grad_batches", "grad_accum_steps", "accum_iter",
+        "accumulation_steps", "grad_acc"},
+       {{"grad_accum"}}},
+      {{"ema", "use_ema", "ema_rate"}, {{"ema_decay"}}},
+      {{"dtype", "bf16", "fp16", "amp", "mixed_precision", "autocast", "torch_dtype"},
+       {{"precision"}, "fp32 or bf16"}},
+      {{"tf32", "allow_tf32", "float32_matmul_precision"}, {{"matmul_precision"}}},
+      {{"gpu", "cuda", "accelerator", "use_cuda", "no_cuda"}, {{"device"}}},
+      {{"compile", "torch_compile", "cuda_graphs"}, {{"cuda_graph"}}},
+      {{"num_threads", "n_threads", "workers", "num_workers", "num_cpus"}, {{"threads"}}},
+      {{"random_seed", "manual_seed", "rng_seed"}, {{"seed"}}},
+      {{"log_interval", "logging_steps", "print_every", "log_freq", "log_every_n_steps"},
+       {{"log_every"}}},
+      {{"eval_interval", "eval_steps", "val_every", "eval_freq", "validate_every",
+        "val_check_interval"},
+       {{"eval_every"}}},
+      {{"save_interval", "save_steps", "checkpoint_every", "ckpt_every", "save_freq"},
+       {{"save_every"}}},
+      {{"save_total_limit", "keep_checkpoints", "max_checkpoints", "save_top_k"}, {{"keep_last"}}},
+      {{"patience", "early_stopping", "early_stop"}, {{"early_stopping_patience"}}},
+      {{"sample_interval", "generate_every"}, {{"sample_every"}}},
+      {{"out_dir", "output_dir", "save_dir", "run_dir", "checkpoint_dir", "out"},
+       {{}, "", "the folder of a run is given as --out"}},
+      {{"init_from", "resume", "resume_from", "resume_from_checkpoint", "load_from", "checkpoint",
+        "ckpt", "pretrained"},
+       {{"init_from"}, "", "train --resume goes on from the checkpoint of its own folder"}},
+      {{"compare"},
+       {{"compare"},
+        "",
+        "TensorBoard shows runs beside each other: each folder of a run has a tensorboard in it"}},
+      {{"max_new_tokens", "num_tokens_to_generate", "max_tokens", "n_predict"},
+       {{"seq_len", "tokens"}}},
+      {{"temp", "t"}, {{"temperature"}}},
+      {{"repeat_penalty", "rep_penalty"}, {{"repetition_penalty"}}},
+      {{"eos", "eos_token_id", "eos_id", "stop_token"}, {{"eos_token", "eos"}}},
+      {{"num_beams", "beam_size", "beam_width", "n_beams"}, {{"beams"}}},
+      {{"do_sample", "greedy"}, {{"greedy", "temperature"}}},
+      {{"thres", "nucleus", "top_p_threshold"}, {{"top_p"}}},
+  };
+}
+
+std::map<std::string, OtherWord> by_word() {
+  std::map<std::string, OtherWord> words;
+  for (const auto& entries : {model_words(), run_words()}) {
+    for (const auto& entry : entries) {
+      for (const auto& word : entry.words) words.emplace(word, entry.meaning);
+    }
+  }
+  return words;
+}
+
+}  // namespace
+
+std::string plain_name(const std::string& name) {
+  std::string text = name.substr(std::min(name.find_first_not_of('-'), name.size()));
+  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) {
+    return c == '-' ? '_' : static_cast<char>(std::tolower(c));
+  });
+  return text;
+}
+
+const OtherWord* other_word(const std::string& name) {
+  static const auto words = by_word();
+  const auto found = words.find(plain_name(name));
+  return found == words.end() ? nullptr : &found->second;
+}
+
+}  // namespace x_transformers
