@@ -16,6 +16,8 @@ ModelTypes own_types() {
   register_blocks(types);
   register_attend(types);
   register_callables(types);
+  register_flash_parts(types);
+  register_flash_transformer(types);
   register_layers(types);
   register_transformer_wrapper(types);
   register_vision(types);

@@ -63,16 +63,6 @@ const std::set<std::string>& types_to_come() {
       "XMLatentDecoder",
       // FLASH-pytorch and Zeta
       "BaseEmbedding",
-      "FLASH",
-      "FLASHAutoregressiveWrapper",
-      "FLASHRotaryEmbedding",
-      "FLASHScaleNorm",
-      "FLASHScaledSinuEmbedding",
-      "FLASHT5RelativePositionBias",
-      "FLASHTransformer",
-      "GAU",
-      "LaplacianAttnFn",
-      "OffsetScale",
       "ZetaTransformer",
   };
   return names;

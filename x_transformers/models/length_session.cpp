@@ -33,7 +33,14 @@ std::string LengthSession::padding_unsupported(const TransformerWrapper& net,
   return {};
 }
 
-LengthSession::LengthSession(const TransformerWrapper& net, const SessionOptions& options) {
+LengthSession::LengthSession(const TransformerWrapper& net, const SessionOptions& options)
+    : LengthSession(
+          [&net](SessionOptions own) {
+            return std::make_unique<TransformerSession>(net, std::move(own));
+          },
+          options) {}
+
+LengthSession::LengthSession(const Start& start, const SessionOptions& options) {
   require(options.seq_start_pos.defined(), "seq_start_pos: is needed, for prompts of each length");
   const auto padding = on_host(options.seq_start_pos);
   std::map<int64_t, std::vector<int64_t>> rows_of;
@@ -45,7 +52,7 @@ LengthSession::LengthSession(const TransformerWrapper& net, const SessionOptions
     own.first_token += count;
     const auto index = at::tensor(rows, options.seq_start_pos.options().dtype(at::kLong));
     x_transformers::reorder(own.inputs, index, static_cast<int64_t>(padding.size()));
-    groups_.push_back({count, index, std::make_unique<TransformerSession>(net, std::move(own))});
+    groups_.push_back({count, index, start(std::move(own))});
   }
 }
 

@@ -26,8 +26,9 @@ struct NormKind {
   bool centred = false;  ///< layer norm
   double scale = 1.0;    ///< l2 norms only
   double gamma_offset = 0.0;
+  double least = kLeastNorm;  ///< l2 norms only: a smaller norm counts as this
 
-  double epsilon() const { return centred ? kLayerNormEpsilon : kLeastNorm; }
+  double epsilon() const { return centred ? kLayerNormEpsilon : least; }
 };
 
 struct NormCall {
@@ -103,6 +104,11 @@ at::Tensor sum_chunks(const at::Tensor& partial, const at::Tensor& gamma) {
   return summed.view_as(gamma).to(gamma.scalar_type());
 }
 
+/// x / max(|x|, least)
+at::Tensor over_norm(const at::Tensor& x, double least) {
+  return x / at::linalg_vector_norm(x, 2, {-1}, /*keepdim=*/true).clamp_min(least);
+}
+
 class NormFunction : public torch::autograd::Function<NormFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
@@ -112,13 +118,15 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     ctx->saved_data["centred"] = kind.centred;
     ctx->saved_data["scale"] = kind.scale;
     ctx->saved_data["gamma_offset"] = kind.gamma_offset;
+    ctx->saved_data["least"] = kind.least;
     return result.y;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
     const auto saved = ctx->get_saved_variables();
     const NormKind kind{ctx->saved_data["centred"].toBool(), ctx->saved_data["scale"].toDouble(),
-                        ctx->saved_data["gamma_offset"].toDouble()};
+                        ctx->saved_data["gamma_offset"].toDouble(),
+                        ctx->saved_data["least"].toDouble()};
     if (at::GradMode::is_enabled()) return with_graph(saved, kind, output_grads[0]);
     const auto &x = saved[0], &gamma = saved[1];
     const bool wants_gamma = gamma.defined() && ctx->needs_input_grad(1);
@@ -157,7 +165,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
                                   const at::Tensor& output_grad) {
     const auto reference = [&](const variable_list& inputs) {
       if (kind.centred) return layer_norm_reference(inputs[0], inputs[1], kind.gamma_offset);
-      const auto unscaled = l2norm_reference(inputs[0], 1) * kind.scale;
+      const auto unscaled = over_norm(inputs[0], kind.least) * kind.scale;
       return inputs[1].defined() ? unscaled * (inputs[1] + kind.gamma_offset) : unscaled;
     };
     const auto gradients = differentiable_gradients(reference, {saved[0], saved[1]}, output_grad);
@@ -270,8 +278,23 @@ const NormEngines& l2norm_engines() {
   return all;
 }
 
+double root_of_dim(const at::Tensor& x) { return std::sqrt(static_cast<double>(x.size(-1))); }
+
 NormKind rms_kind(const at::Tensor& x, double gamma_offset) {
-  return {false, std::sqrt(static_cast<double>(x.size(-1))), gamma_offset};
+  return {false, root_of_dim(x), gamma_offset};
+}
+
+NormKind scale_kind(const at::Tensor& x, double eps) {
+  return {false, root_of_dim(x), 0.0, eps * root_of_dim(x)};
+}
+
+const NormEngines& scale_norm_engines() {
+  static const NormEngines all(
+      {{"cpu", cpu_reasons, fused_norm}, {"reference", no_reasons, [](const NormCall& call) {
+                                            return over_norm(call.x, call.kind.least) *
+                                                   (call.gamma * call.kind.scale);
+                                          }}});
+  return all;
 }
 
 void check_dim(const at::Tensor& x, const char* op) {
@@ -299,8 +322,7 @@ at::Tensor layer_norm_reference(const at::Tensor& x, const at::Tensor& gamma, do
 
 at::Tensor l2norm_reference(const at::Tensor& x, int64_t groups) {
   const auto grouped = groups == 1 ? x : x.unflatten(-1, {groups, x.size(-1) / groups});
-  const auto norm = at::linalg_vector_norm(grouped, 2, {-1}, /*keepdim=*/true);
-  const auto normed = grouped / norm.clamp_min(kLeastNorm);
+  const auto normed = over_norm(grouped, kLeastNorm);
   return groups == 1 ? normed : normed.flatten(-2);
 }
 
@@ -328,6 +350,15 @@ at::Tensor rms_norm_on(const std::string& engine, const at::Tensor& x, const at:
 std::vector<EngineReport> explain_rms_norm(const at::Tensor& x, const at::Tensor& gamma) {
   check_dim(x, "rms_norm");
   return rms_norm_engines().explain({x, gamma, rms_kind(x, 0.0)});
+}
+
+at::Tensor scale_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {
+  check_dim(x, "scale_norm");
+  return scale_norm_engines().run({x, gamma, scale_kind(x, eps)});
+}
+
+at::Tensor scale_norm_reference(const at::Tensor& x, const at::Tensor& gamma, double eps) {
+  return scale_norm_engines().run_on("reference", {x, gamma, scale_kind(x, eps)});
 }
 
 at::Tensor l2norm(const at::Tensor& x, int64_t groups) {

@@ -23,6 +23,10 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& gamma = {}, double 
 /// dim].
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma = {}, double gamma_offset = 0.0);
 
+/// x / max(|x| / sqrt(dim), eps) * gamma over the last dimension of x [..., dim], with gamma [1]:
+/// FLASH-pytorch's ScaleNorm. The gradient by x is that of a constant norm below eps.
+at::Tensor scale_norm(const at::Tensor& x, const at::Tensor& gamma, double eps);
+
 /// x / max(|x|, 1e-12), separately in each of `groups` equal parts of the last dimension.
 /// Throws InputError where that dimension cannot be split so.
 at::Tensor l2norm(const at::Tensor& x, int64_t groups = 1);
@@ -39,6 +43,7 @@ std::string norm_unsupported(const at::Tensor& x, const at::Tensor& gamma = {});
 /// The same functions made of ATen calls, for every device, dtype and order of gradient.
 at::Tensor layer_norm_reference(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset);
 at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset);
+at::Tensor scale_norm_reference(const at::Tensor& x, const at::Tensor& gamma, double eps);
 at::Tensor l2norm_reference(const at::Tensor& x, int64_t groups);
 
 }  // namespace x_transformers

@@ -1,0 +1,142 @@
+// FLASH-pytorch's FLASHTransformer and its wrapper in the interchange.
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/json.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/models/flash_transformer.h"
+#include "x_transformers/wrappers/flash_autoregressive.h"
+
+namespace x_transformers {
+namespace {
+
+/// The argument `name` as tokens that the net embeds; `ignored`: another value that is allowed.
+at::Tensor take_tokens(Arguments& arguments, const char* name, const TokenModel& net,
+                       std::optional<int64_t> ignored = std::nullopt) {
+  const auto tokens = as_tokens(arguments.required_tensor(name), name, arguments, net);
+  auto range = token_range(net);
+  range.other = ignored;
+  if (arguments.source() == ArgumentSource::outside) require_in_range(tokens, name, range);
+  return tokens;
+}
+
+class FLASHTransformerModel : public HolderModel<FLASHTransformer> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward("FLASHTransformer", method);
+    const auto x = take_tokens(arguments, "x", *holder_);
+    return holder_->forward(x, arguments.tensor("mask"));
+  }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    SampleCall call;
+    call.tokens = sample_tokens(seq);
+    call.inputs["x"] = at::zeros({1, call.tokens}, at::kLong);
+    return call;
+  }
+
+  std::shared_ptr<TokenModel> token_model() override { return holder_.ptr(); }
+};
+
+/// The arguments of Python's constructor.
+struct WrapperArguments : FLASHAutoregressiveWrapperOptions {
+  ModuleSpec net = {"FLASHTransformer"};
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("net", net, "the model, such as a FLASHTransformer");
+    FLASHAutoregressiveWrapperOptions::fields(v);
+  }
+};
+
+FLASHGenerateOptions take_options(Arguments& arguments) {
+  FLASHGenerateOptions options;
+  const auto seq_len = arguments.integer("seq_len");
+  require(seq_len.has_value(), "kwargs: 'seq_len' is needed");
+  options.seq_len = *seq_len;
+  options.eos_token = arguments.integer("eos_token");
+  options.temperature = arguments.number("temperature").value_or(options.temperature);
+  options.filter_thres = arguments.number("filter_thres").value_or(options.filter_thres);
+  options.seed = arguments.integer("seed");
+  return options;
+}
+
+class FLASHAutoregressiveModel : public HolderModel<FLASHAutoregressiveWrapper> {
+ public:
+  FLASHAutoregressiveModel(std::shared_ptr<Model> net,
+                           const FLASHAutoregressiveWrapperOptions& options)
+      : HolderModel(FLASHAutoregressiveWrapper(net->token_model(), options)),
+        net_(std::move(net)) {}
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    const auto& net = *holder_->net();
+    if (method == "generate") {
+      const auto start_tokens = take_tokens(arguments, "start_tokens", net);
+      const auto options = take_options(arguments);
+      return holder_->generate(start_tokens, options, arguments.tensor("mask"));
+    }
+    require_forward("FLASHAutoregressiveWrapper", method);
+    const auto x = take_tokens(arguments, "x", net, FLASHAutoregressiveWrapperImpl::kIgnored);
+    return holder_->forward(x, arguments.tensor("mask"));
+  }
+
+  /// The net's, with the token more that the loss of the last one needs.
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    auto call = net_->sample_call(seq);
+    call.inputs["x"] = at::zeros({1, call.tokens + 1}, at::kLong);
+    return call;
+  }
+
+  at::Tensor loss(const TensorMap& batch) override {
+    if (batch.size() > 1 || !batch.count("x")) return Model::loss(batch);
+    return holder_->forward(batch.at("x"));
+  }
+
+  std::optional<TokenTask> token_task() override {
+    within("net", [&] {
+      holder_->net()->require_language_model();
+      return true;
+    });
+    const auto traits = holder_->net()->traits();
+    TokenTask task;
+    task.num_tokens = traits.num_tokens;
+    if (traits.max_seq_len == 0) return task;
+    task.longest = traits.max_seq_len;
+    task.limited_by = "max_seq_len = " + std::to_string(traits.max_seq_len);
+    return task;
+  }
+
+  TokenWriter* writer() override { return holder_.get(); }
+  std::shared_ptr<TokenModel> token_model() override { return holder_->net(); }
+
+ private:
+  std::shared_ptr<Model> net_;
+};
+
+std::shared_ptr<Model> make_wrapper(const WrapperArguments& options, const Json& config,
+                                    const ModelPlace& place) {
+  auto own = config;
+  auto& net_config = own["net"];
+  if (net_config.is_object() && !net_config.contains("type"))
+    net_config["type"] = "FLASHTransformer";
+  const auto net = build_net(own, "net", place);
+  return within(place.where, [&] { return std::make_shared<FLASHAutoregressiveModel>(net, options); });
+}
+
+}  // namespace
+
+void register_flash_transformer(ModelTypes& types) {
+  types["FLASHTransformer"] =
+      model_type<FLASHTransformerOptions>([](const FLASHTransformerOptions& options) {
+        return std::make_shared<FLASHTransformerModel>(FLASHTransformer(options));
+      });
+  types["FLASHTransformer"].is_net = true;
+  types["FLASHAutoregressiveWrapper"] = model_type<WrapperArguments>(make_wrapper);
+}
+
+}  // namespace x_transformers

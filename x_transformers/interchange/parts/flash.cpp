@@ -1,0 +1,128 @@
+// FLASH-pytorch's blocks and their parts in the interchange, each alone.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/nn/flash.h"
+#include "x_transformers/nn/flash_parts.h"
+#include "x_transformers/nn/gau.h"
+
+namespace x_transformers {
+namespace {
+
+/// forward(x), by a module of one tensor in, one out.
+template <class Module>
+NamedMethods forward_of(const std::shared_ptr<Module>& module) {
+  return {{"forward", [module](Arguments& arguments) -> Value {
+             return module->forward(arguments.required_tensor("x"));
+           }}};
+}
+
+/// x as what a module of `dim` features takes.
+at::Tensor features(Arguments& arguments, int64_t dim) {
+  const auto x = arguments.required_tensor("x");
+  require(x.is_floating_point() && x.dim() > 0 && x.size(-1) == dim,
+          fmt::format("x: expected floats [..., dim = {}], got [{}]", dim,
+                      fmt::join(x.sizes(), ", ")));
+  return x;
+}
+
+/// Only the length of x [batch, seq, ...] counts.
+int64_t length_of(Arguments& arguments) {
+  const auto x = arguments.required_tensor("x");
+  require(x.dim() >= 2, "x: expected [batch, seq, ...]");
+  return x.size(1);
+}
+
+std::shared_ptr<Model> offset_scale(const OffsetScaleOptions& options) {
+  const auto module = std::make_shared<OffsetScale>(options);
+  return model_of_methods("OffsetScale", module, {{"forward", [=](Arguments& arguments) -> Value {
+                            const auto x = features(arguments, options.dim);
+                            return Value::list(module->forward(x).unbind(0));
+                          }}});
+}
+
+std::shared_ptr<Model> scale_norm_part(const FLASHScaleNormOptions& options) {
+  const auto norm = std::make_shared<FLASHScaleNorm>(options);
+  return model_of_methods("FLASHScaleNorm", norm, {{"forward", [=](Arguments& arguments) -> Value {
+                            return norm->forward(features(arguments, options.dim));
+                          }}});
+}
+
+std::shared_ptr<Model> sinusoids(const FLASHScaledSinuEmbeddingOptions& options) {
+  const auto module = std::make_shared<FLASHScaledSinuEmbedding>(options);
+  return model_of_methods("FLASHScaledSinuEmbedding", module,
+                          {{"forward", [module](Arguments& arguments) -> Value {
+                              return module->forward(length_of(arguments));
+                            }}});
+}
+
+std::shared_ptr<Model> t5_bias(const FLASHT5RelativePositionBiasOptions& options) {
+  const auto module = std::make_shared<FLASHT5RelativePositionBias>(options);
+  return model_of_methods("FLASHT5RelativePositionBias", module,
+                          {{"forward", [module](Arguments& arguments) -> Value {
+                              const auto x = arguments.required_tensor("x");
+                              require(x.dim() >= 2, "x: expected [..., queries, keys]");
+                              return module->forward(0, x.size(-2), x.size(-1));
+                            }}});
+}
+
+std::shared_ptr<Model> rotary(const FLASHRotaryEmbeddingOptions& options) {
+  const auto module = std::make_shared<FLASHRotaryEmbedding>(options);
+  return model_of_methods(
+      "FLASHRotaryEmbedding", module,
+      {{"forward", [module](Arguments& arguments) -> Value {
+          return module->forward(arguments.required_tensor("t"));
+        }},
+       {"rotate_queries_or_keys", [module](Arguments& arguments) -> Value {
+          const auto t = arguments.required_tensor("t");
+          require(t.dim() == 3 || t.dim() == 4, "t: expected [batch, (heads,) seq, dim]");
+          const auto table = module->table(t.size(-2), arguments.integer("offset").value_or(0));
+          return apply_rotary(t.dim() == 4 ? t : t.unsqueeze(1), table).view(t.sizes());
+        }}},
+      "t");
+}
+
+std::shared_ptr<Model> gau_part(const GAUOptions& options) {
+  const auto gau = std::make_shared<GAU>(options);
+  return model_of_methods("GAU", gau, {{"forward", [gau](Arguments& arguments) -> Value {
+                            BranchInputs inputs;
+                            MixingInputs mixing;
+                            inputs.x = arguments.required_tensor("x");
+                            inputs.mask = arguments.tensor("mask");
+                            inputs.context = arguments.tensor("context");
+                            inputs.context_mask = arguments.tensor("context_mask");
+                            mixing.attn_bias = arguments.tensor("rel_pos_bias");
+                            inputs.mixing = &mixing;
+                            return gau->run(inputs).out;
+                          }}});
+}
+
+std::shared_ptr<Model> flash_part(const FLASHOptions& options) {
+  const auto flash = std::make_shared<FLASH>(options);
+  return model_of_methods("FLASH", flash, {{"forward", [flash](Arguments& arguments) -> Value {
+                            BranchInputs inputs;
+                            inputs.x = arguments.required_tensor("x");
+                            inputs.mask = arguments.tensor("mask");
+                            return flash->run(inputs).out;
+                          }}});
+}
+
+}  // namespace
+
+void register_flash_parts(ModelTypes& types) {
+  register_part<OffsetScaleOptions>(types, "OffsetScale", offset_scale);
+  register_part<FLASHScaleNormOptions>(types, "FLASHScaleNorm", scale_norm_part);
+  register_part<FLASHScaledSinuEmbeddingOptions>(types, "FLASHScaledSinuEmbedding", sinusoids);
+  register_part<FLASHT5RelativePositionBiasOptions>(types, "FLASHT5RelativePositionBias", t5_bias);
+  register_part<FLASHRotaryEmbeddingOptions>(types, "FLASHRotaryEmbedding", rotary);
+  register_part<NoOptions>(types, "LaplacianAttnFn", [](const NoOptions&) {
+    const auto module = std::make_shared<LaplacianAttnFn>();
+    return model_of_methods("LaplacianAttnFn", module, forward_of(module));
+  });
+  register_part<GAUOptions>(types, "GAU", gau_part);
+  register_part<FLASHOptions>(types, "FLASH", flash_part);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,195 @@
+#include "x_transformers/models/flash_transformer.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
+#include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
+#include "x_transformers/models/flash_session.h"
+#include "x_transformers/nn/flash.h"
+#include "x_transformers/nn/gau.h"
+
+namespace x_transformers {
+namespace {
+
+/// Features of queries and keys that are rotated at most (GPT-J's partial rotation).
+constexpr int64_t kMostRotated = 32;
+
+bool has_gau(const FLASHTransformerOptions& o) { return o.layer == "gau"; }
+
+void warn_of_unused(const FLASHTransformerOptions& o) {
+  const FLASHTransformerOptions usual;
+  UnusedOptions unused("layers of gau have no groups", has_gau(o));
+  unused.add("group_size", o.group_size != usual.group_size);
+  unused.add("reduce_group_non_causal_attn", !o.reduce_group_non_causal_attn);
+  warn_unused(unused.notices());
+}
+
+void validate(const FLASHTransformerOptions& o) {
+  require_size(o.dim, "dim");
+  expect(o.dim % 2 == 0, at("dim"), o.dim, "an even number, half of it for sines");
+  require_size(o.num_tokens, "num_tokens");
+  require_modules(o.depth, "depth");
+  expect(o.norm_type == "scalenorm" || o.norm_type == "layernorm", at("norm_type"), o.norm_type,
+         "scalenorm or layernorm");
+  expect(o.layer == "flash" || has_gau(o), at("layer"), o.layer, "flash or gau");
+  require(has_gau(o) || o.normalise == "length", at("normalise"), "needs {} = gau",
+          option("layer"));
+  warn_of_unused(o);
+}
+
+/// What the layers call by names of their own.
+OptionPath spelled_by_model(const OptionPath& path) {
+  if (path == OptionPath("dropout")) return "attn_dropout";
+  if (path == OptionPath("norm_klass")) return "norm_type";
+  return path;
+}
+
+std::string norm_klass(const FLASHTransformerOptions& o) {
+  return o.norm_type == "scalenorm" ? "ScaleNorm" : "LayerNorm";
+}
+
+}  // namespace
+
+FLASHTransformerImpl::FLASHTransformerImpl(FLASHTransformerOptions options)
+    : options_(std::move(options)) {
+  validate(options_);
+  const auto dim = options_.dim;
+  token_emb_ = register_module("token_emb", torch::nn::Embedding(options_.num_tokens, dim));
+  abs_pos_emb_ = register_module("abs_pos_emb", std::make_shared<FLASHScaledSinuEmbedding>(
+                                                    FLASHScaledSinuEmbeddingOptions{dim}));
+  spelled(spelled_by(spelled_by_model), [&] { build_layers(); });
+  const auto to_logits = register_module("to_logits", make_scope());
+  final_norm_ =
+      to_logits->register_module("0", std::make_shared<BiasedLayerNorm>(DimOptions{dim}));
+  to_logits_ = to_logits->register_module("1", Linear(dim, options_.num_tokens));
+}
+
+void FLASHTransformerImpl::build_layers() {
+  require_size(options_.query_key_dim, "query_key_dim");
+  std::shared_ptr<FLASHRotaryEmbedding> rotary;
+  if (!has_gau(options_)) {
+    FLASHRotaryEmbeddingOptions rotation;
+    rotation.dim = std::min(kMostRotated, options_.query_key_dim);
+    rotary = std::make_shared<FLASHRotaryEmbedding>(rotation);
+  }
+  const auto scope = register_module("layers", make_scope());
+  for (int64_t i = 0; i < options_.depth; ++i)
+    layers_.push_back(scope->register_module(std::to_string(i), make_layer(rotary)));
+}
+
+std::shared_ptr<Block> FLASHTransformerImpl::make_layer(
+    const std::shared_ptr<FLASHRotaryEmbedding>& rotary) const {
+  const auto& o = options_;
+  if (has_gau(o)) {
+    GAUOptions gau;
+    gau.dim = o.dim;
+    gau.query_key_dim = o.query_key_dim;
+    gau.expansion_factor = o.expansion_factor;
+    gau.causal = o.causal;
+    gau.dropout = o.attn_dropout;
+    gau.laplace_attn_fn = o.laplace_attn_fn;
+    gau.norm_klass = norm_klass(o);
+    gau.normalise = o.normalise;
+    gau.compat = o.compat;
+    return std::make_shared<GAU>(gau);
+  }
+  FLASHOptions flash;
+  flash.dim = o.dim;
+  flash.group_size = o.group_size;
+  flash.query_key_dim = o.query_key_dim;
+  flash.expansion_factor = o.expansion_factor;
+  flash.causal = o.causal;
+  flash.dropout = o.attn_dropout;
+  flash.norm_klass = norm_klass(o);
+  flash.shift_tokens = o.shift_tokens;
+  flash.laplace_attn_fn = o.laplace_attn_fn;
+  flash.reduce_group_non_causal_attn = o.reduce_group_non_causal_attn;
+  flash.compat = o.compat;
+  return std::make_shared<FLASH>(flash, rotary);
+}
+
+TokenModelTraits FLASHTransformerImpl::traits() const {
+  TokenModelTraits traits;
+  traits.num_tokens = options_.num_tokens;
+  return traits;
+}
+
+std::optional<TokenLimit> FLASHTransformerImpl::embedded_tokens() const {
+  return TokenLimit{options_.num_tokens, "num_tokens"};
+}
+
+std::string FLASHTransformerImpl::cache_unsupported() const {
+  return layers_.front()->cache_unsupported();
+}
+
+TransformerCache FLASHTransformerImpl::make_cache(int64_t capacity) const {
+  const auto reason = cache_unsupported();
+  require(reason.empty(), "cache: " + reason);
+  TransformerCache cache;
+  for (const auto& layer : layers_)
+    cache.layers.layers.push_back(layer->make_state({.capacity = capacity}));
+  return cache;
+}
+
+std::unique_ptr<DecodingSession> FLASHTransformerImpl::start_session(SessionOptions options) {
+  const auto self = std::dynamic_pointer_cast<FLASHTransformerImpl>(shared_from_this());
+  return make_flash_session(FLASHTransformer(self), options);
+}
+
+void FLASHTransformerImpl::check(const TransformerInputs& inputs) const {
+  const auto refuse = [](const std::string& name) {
+    throw InputError(name + ": FLASHTransformer has no place for it");
+  };
+  const auto look = [&](const char* name, const at::Tensor&, const InputField&) {
+    if (std::string_view(name) != "mask") refuse(name);
+  };
+  each_input(inputs, look);
+  each_input(inputs.layers, look);
+  if (inputs.recycle_steps) refuse("recycle_steps");
+  if (inputs.layers.layers_execute_order) refuse("layers_execute_order");
+  require(!inputs.keep_maps, "attention maps: FLASHTransformer has none");
+  require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
+  require(inputs.x.defined() && inputs.x.size(1) > 0, "x: expected at least one token");
+  const auto layers = inputs.cache ? inputs.cache->layers.layers.size() : layers_.size();
+  require(layers == layers_.size(),
+          fmt::format("cache: expected {} layers, got {}", layers_.size(), layers));
+}
+
+TransformerOutput FLASHTransformerImpl::forward(const TransformerInputs& inputs) {
+  check(inputs);
+  const auto first = inputs.cache ? inputs.cache->layers.length : 0;
+  TransformerOutput output;
+  output.init_embed = token_emb_->forward(inputs.x);
+  auto x = output.init_embed + abs_pos_emb_->forward(inputs.x.size(1), first);
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (inputs.keep_hiddens) output.layers.hiddens.push_back(x);
+    BranchInputs branch;
+    branch.x = x;
+    branch.mask = inputs.mask;
+    if (inputs.cache) branch.state = inputs.cache->layers.layers[i].get();
+    x = layers_[i]->run(branch).out;
+  }
+  if (inputs.cache) inputs.cache->layers.length += inputs.x.size(1);
+  output.embeddings = output.last_layer_hiddens = x;
+  if (inputs.logits) output.logits = {head(x)};
+  return output;
+}
+
+at::Tensor FLASHTransformerImpl::forward(const at::Tensor& tokens, const at::Tensor& mask) {
+  TransformerInputs inputs;
+  inputs.x = tokens;
+  inputs.mask = mask;
+  return forward(inputs).logits[0];
+}
+
+at::Tensor FLASHTransformerImpl::head(const at::Tensor& embeddings) {
+  return to_logits_->forward(final_norm_->forward(embeddings));
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,77 @@
+// FLASH: gated attention in groups of tokens and linear attention between the groups (arXiv:
+// 2202.10447).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "x_transformers/core/token_buffer.h"
+#include "x_transformers/nn/block.h"
+#include "x_transformers/nn/flash_options.h"
+#include "x_transformers/nn/flash_parts.h"
+
+namespace x_transformers {
+
+/// What causal FLASH keeps of earlier tokens: those of the group that is not full yet, and of all
+/// groups before it one matrix. Neither grows with the length.
+class FLASHState : public BlockState {
+ public:
+  explicit FLASHState(int64_t group_size) : group_size_(group_size) { start_group(); }
+  void reorder(const at::Tensor& rows) override;
+  /// InputError: groups are counted on the host.
+  void fix(const StaticPlace& place) override;
+  void release(int64_t) override {}
+
+  /// Adds tokens to the group, no more than fit.
+  void append(const at::Tensor& quad_keys, const at::Tensor& lin_keys, const at::Tensor& values);
+  /// Moves a full group into `before`.
+  void close_full_group();
+  int64_t in_group() const { return values.length(); }
+
+  TokenBuffer quad_keys, lin_keys, values;  ///< of the group, [b, n, d]
+  at::Tensor before;   ///< [b, query_key_dim, hidden_dim] what linear attention sees; undefined: no
+                       ///< group is full yet
+  at::Tensor shifted;  ///< [b, 1, dim / 2] features that the next token gets (shift_tokens)
+  int64_t length = 0;  ///< tokens so far
+
+ private:
+  void start_group();
+
+  int64_t group_size_;
+};
+
+/// x + out(gate * (quadratic + linear)): quadratic attention of each group of `group_size` tokens
+/// to itself, and linear attention, causal to the groups before, else to all groups (or, without
+/// reduce_group_non_causal_attn, to the own one). Reads of its inputs x [b, n, dim] and mask [b or
+/// 1, n], of keys.
+class FLASH : public Block {
+ public:
+  /// `rotary_pos_emb` may be shared between layers, and stands for the option. Throws InputError
+  /// for options out of range.
+  explicit FLASH(const FLASHOptions& options,
+                 std::shared_ptr<FLASHRotaryEmbedding> rotary_pos_emb = nullptr);
+  BranchOutput run(const BranchInputs& inputs) override;
+  std::string cache_unsupported() const override;
+  std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
+  const FLASHOptions& options() const { return options_; }
+
+ private:
+  struct Projected;
+  at::Tensor shift(const at::Tensor& normed, const at::Tensor& mask, FLASHState* state) const;
+  Projected project(const BranchInputs& inputs, FLASHState* state);
+  at::Tensor attend_in_group(const Projected& rows, const at::Tensor& keys,
+                             const at::Tensor& values, int64_t first);
+  at::Tensor causal_groups(const Projected& p);
+  at::Tensor all_groups(const Projected& p, const at::Tensor& mask);
+  at::Tensor continue_groups(const Projected& p, FLASHState& state);
+
+  FLASHOptions options_;
+  std::shared_ptr<FLASHRotaryEmbedding> rotary_pos_emb_;
+  std::shared_ptr<FLASHT5RelativePositionBias> rel_pos_bias_;
+  std::shared_ptr<Norm> norm_;
+  std::shared_ptr<SiluLinear> to_hidden_, to_qk_;
+  std::shared_ptr<OffsetScale> qk_offset_scale_;
+  Linear to_out_{nullptr};
+};
+
+}  // namespace x_transformers

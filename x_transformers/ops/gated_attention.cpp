@@ -1,0 +1,159 @@
+#include "x_transformers/ops/gated_attention.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <numbers>
+#include <optional>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/ops/fast_path.h"
+
+namespace x_transformers {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct GatedCall {
+  const at::Tensor &q, &k, &v;
+  const GatedAttend& how;
+};
+
+/// [b, i, j]
+at::Tensor scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& bias, double scale) {
+  const auto keys = k.transpose(1, 2);
+  if (!bias.defined()) return at::bmm(q, keys) * scale;
+  return at::baddbmm(bias, q, keys, /*beta=*/1, /*alpha=*/scale);
+}
+
+/// Which entry of a row is the query's own.
+int64_t own_key(const at::Tensor& weights) { return weights.size(-1) - weights.size(-2); }
+
+at::Tensor reference(const GatedCall& call) {
+  const auto& how = call.how;
+  const auto raw = scores(call.q, call.k, how.bias, how.scale);
+  auto weights =
+      how.fn == GatedAttnFn::laplace ? laplace_attn_fn(raw) : at::relu(raw).square();
+  if (how.dropout > 0) weights = at::dropout(weights, how.dropout, /*train=*/true);
+  if (how.causal) weights = weights.tril(own_key(weights));
+  return at::bmm(weights, call.v);
+}
+
+/// The squared relu, keeping one matrix [b, i, j]: the relu of the scores, 0 where they are hidden.
+/// The weights are its square, and their derivative twice of it.
+class SquaredReluFunction : public torch::autograd::Function<SquaredReluFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const std::optional<at::Tensor>& bias,
+                            double scale, bool causal) {
+    const auto rectified = rectified_scores(q, k, bias.value_or(at::Tensor()), scale, causal);
+    ctx->save_for_backward({q, k, v, bias.value_or(at::Tensor()), rectified});
+    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["causal"] = causal;
+    return at::bmm(rectified.square(), v);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto scale = ctx->saved_data["scale"].toDouble();
+    if (at::GradMode::is_enabled()) {
+      const bool causal = ctx->saved_data["causal"].toBool();
+      const auto again = [&](const variable_list& inputs) {
+        const GatedAttend how{GatedAttnFn::relu_squared, scale, inputs[3], causal};
+        return reference({inputs[0], inputs[1], inputs[2], how});
+      };
+      const auto gradients = differentiable_gradients(
+          again, {saved[0], saved[1], saved[2], saved[3]}, output_grads[0]);
+      return {gradients[0], gradients[1], gradients[2], gradients[3], {}, {}};
+    }
+    const auto &q = saved[0], &k = saved[1], &v = saved[2], &bias = saved[3];
+    const auto& rectified = saved[4];
+    const auto& out_grad = output_grads[0];
+    const auto v_grad = at::bmm(rectified.square().transpose(1, 2), out_grad);
+    auto score_grad = at::bmm(out_grad, v.transpose(1, 2));
+    score_grad.mul_(rectified).mul_(2);
+    at::Tensor bias_grad;
+    if (bias.defined() && ctx->needs_input_grad(3)) bias_grad = at::sum_to(score_grad, bias.sizes());
+    const auto products_grad = scale == 1.0 ? score_grad : score_grad * scale;
+    return {at::bmm(products_grad, k), at::bmm(products_grad.transpose(1, 2), q), v_grad, bias_grad,
+            {}, {}};
+  }
+
+  static at::Tensor rectified_scores(const at::Tensor& q, const at::Tensor& k,
+                                     const at::Tensor& bias, double scale, bool causal) {
+    auto rectified = scores(q, k, bias, scale).relu_();
+    if (causal) rectified.tril_(own_key(rectified));
+    return rectified;
+  }
+};
+
+Reasons one_matrix_reasons(const GatedCall& call) {
+  Reasons reasons;
+  reasons.add_if(call.how.fn != GatedAttnFn::relu_squared, "it knows the squared relu alone");
+  reasons.add_if(call.how.dropout > 0, "it has no dropout");
+  return reasons;
+}
+
+at::Tensor one_matrix(const GatedCall& call) {
+  const auto& how = call.how;
+  if (!records_gradient({call.q, call.k, call.v, how.bias})) {
+    auto weights = SquaredReluFunction::rectified_scores(call.q, call.k, how.bias, how.scale,
+                                                         how.causal);
+    return at::bmm(weights.square_(), call.v);
+  }
+  return SquaredReluFunction::apply(call.q, call.k, call.v,
+                                    how.bias.defined() ? std::optional(how.bias) : std::nullopt,
+                                    how.scale, how.causal);
+}
+
+const Engines<GatedCall, at::Tensor>& gated_engines() {
+  static const Engines<GatedCall, at::Tensor> all(
+      {{"one_matrix", one_matrix_reasons, one_matrix},
+       {"reference", [](const GatedCall&) { return Reasons(); }, reference}});
+  return all;
+}
+
+void check(const GatedCall& call) {
+  const auto &q = call.q, &k = call.k, &v = call.v;
+  const bool fits = q.dim() == 3 && k.dim() == 3 && v.dim() == 3 && q.size(0) == k.size(0) &&
+                    k.size(0) == v.size(0) && q.size(2) == k.size(2) && k.size(1) == v.size(1);
+  require(fits, fmt::format("[gated_attend] expected q [b, i, d], k [b, j, d] and v [b, j, e], got "
+                            "[{}], [{}] and [{}]",
+                            fmt::join(q.sizes(), ", "), fmt::join(k.sizes(), ", "),
+                            fmt::join(v.sizes(), ", ")));
+  require(!call.how.causal || q.size(1) <= k.size(1),
+          "[gated_attend] causal: expected a key for each query");
+}
+
+}  // namespace
+
+at::Tensor laplace_attn_fn(const at::Tensor& x) {
+  const double mean = std::sqrt(0.5), deviation = std::sqrt(1.0 / (4.0 * std::numbers::pi));
+  return (at::special_erf((x - mean) / (deviation * std::numbers::sqrt2)) + 1) * 0.5;
+}
+
+at::Tensor gated_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                        const GatedAttend& how) {
+  const GatedCall call{q, k, v, how};
+  check(call);
+  return gated_engines().run(call);
+}
+
+at::Tensor gated_attend_on(const std::string& engine, const at::Tensor& q, const at::Tensor& k,
+                           const at::Tensor& v, const GatedAttend& how) {
+  const GatedCall call{q, k, v, how};
+  check(call);
+  return gated_engines().run_on(engine, call);
+}
+
+std::vector<EngineReport> explain_gated_attend(const at::Tensor& q, const at::Tensor& k,
+                                               const at::Tensor& v, const GatedAttend& how) {
+  const GatedCall call{q, k, v, how};
+  check(call);
+  return gated_engines().explain(call);
+}
+
+}  // namespace x_transformers
