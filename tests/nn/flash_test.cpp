@@ -241,25 +241,37 @@ TEST(GAU, ItsDefaultCannotBeCached) {
   EXPECT_NE(make<FLASH>(flash_options(false))->cache_unsupported(), "");
 }
 
-TEST(GAU, ReadsAContext) {
-  const auto layer = make<GAU>(gau_options());
+/// Queries by themselves, and a mask like a shorter context.
+void expect_reads_context(Block& layer) {
   const at::NoGradGuard no_grad;
   const auto x = tokens(4), context = tokens(9);
   BranchInputs inputs;
   inputs.x = x;
   inputs.context = context;
-  const auto all = layer->run(inputs).out;
+  const auto all = layer.run(inputs).out;
   EXPECT_EQ(all.sizes(), x.sizes());
-  // Each query by itself, and a mask like a shorter context.
   inputs.x = x.narrow(1, 2, 1);
-  expect_close(layer->run(inputs).out, all.narrow(1, 2, 1));
+  expect_close(layer.run(inputs).out, all.narrow(1, 2, 1));
   inputs.x = x;
   inputs.context = context.narrow(1, 0, 5);
-  const auto shorter = layer->run(inputs).out;
+  const auto shorter = layer.run(inputs).out;
   inputs.context = context;
   inputs.context_mask = (at::arange(9) < 5).unsqueeze(0).expand({kBatch, -1});
-  expect_close(layer->run(inputs).out, shorter);
+  expect_close(layer.run(inputs).out, shorter);
   EXPECT_FALSE(at::allclose(shorter, all));
+}
+
+
+TEST(GAU, ReadsAContext) { expect_reads_context(*make<GAU>(gau_options())); }
+
+TEST(FLASH, ReadsAContextByLinearAttention) {
+  auto o = flash_options(false);
+  const auto shifts = make<FLASH>(o);
+  BranchInputs inputs;
+  inputs.x = inputs.context = tokens(4);
+  EXPECT_NE(refusal([&] { shifts->run(inputs); }).find("shift_tokens"), std::string::npos);
+  o.shift_tokens = false;
+  expect_reads_context(*make<FLASH>(o));
 }
 
 TEST(FLASH, RefusesWhatItCannotBuildOrTake) {

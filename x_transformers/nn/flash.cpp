@@ -252,12 +252,41 @@ at::Tensor FLASH::continue_groups(const Projected& p, FLASHState& state) {
   return parts.size() == 1 ? parts[0] : at::cat(parts, 1);
 }
 
+/// Linear attention to all tokens of the context, gated.
+at::Tensor FLASH::read_context(const BranchInputs& inputs) {
+  const auto &context = inputs.context, &mask = inputs.context_mask;
+  const auto batch = inputs.x.size(0), hidden = options_.hidden_dim();
+  require(!options_.causal, at("causal"), "a context has no order that tokens stand in");
+  require(!options_.shift_tokens, at("shift_tokens"), "each token reads a context by itself");
+  require_tensor(context, "context", TensorKind::floating,
+                 {{"batch", batch}, {"seq"}, {"dim", options_.dim}});
+  require_tensor(mask, "context_mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"seq", context.size(1)}});
+  const auto normed = norm_->forward(inputs.x), normed_context = norm_->forward(context);
+  const auto queries = qk_offset_scale_->forward(to_qk_->forward(normed))[kLinQuery];
+  const auto keys = qk_offset_scale_->forward(to_qk_->forward(normed_context))[kLinKey];
+  const auto values = zero_masked_rows(to_hidden_->forward(normed_context, 0, hidden), mask);
+  const auto product = at::bmm(keys.transpose(1, 2), values);
+  auto out = at::bmm(queries, product);
+  if (mask.defined()) {
+    out = out / mask.sum(-1, /*keepdim=*/true).clamp_min(1).unsqueeze(-1).to(out.scalar_type());
+  } else {
+    out = out / static_cast<double>(context.size(1));
+  }
+  return out * to_hidden_->forward(normed, hidden, hidden);
+}
+
 BranchOutput FLASH::run(const BranchInputs& inputs) {
   const auto& x = inputs.x;
   require_tensor(x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
   require(x.size(1) > 0, "x: expected at least one token");
   require_tensor(inputs.mask, "mask", TensorKind::boolean,
                  {{"batch", x.size(0), true}, {"seq", x.size(1)}});
+  BranchOutput output;
+  if (inputs.context.defined()) {
+    output.out = to_out_->forward(read_context(inputs)) + x;
+    return output;
+  }
   auto* state = inputs.state ? &dynamic_cast<FLASHState&>(*inputs.state) : nullptr;
   const auto reason = state ? cache_unsupported() : std::string();
   require(reason.empty(), "cache: " + reason);
@@ -265,7 +294,6 @@ BranchOutput FLASH::run(const BranchInputs& inputs) {
   const auto mixed = state             ? continue_groups(p, *state)
                      : options_.causal ? causal_groups(p)
                                        : all_groups(p, inputs.mask);
-  BranchOutput output;
   output.out = to_out_->forward(mixed * p.gate) + x;
   return output;
 }

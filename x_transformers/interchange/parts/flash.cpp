@@ -109,6 +109,9 @@ std::shared_ptr<Model> flash_part(const FLASHOptions& options) {
                                               BranchInputs inputs;
                                               inputs.x = arguments.required_tensor("x");
                                               inputs.mask = arguments.tensor("mask");
+                                              inputs.context = arguments.tensor("context");
+                                              inputs.context_mask =
+                                                  arguments.tensor("context_mask");
                                               return flash->run(inputs).out;
                                             }}});
 }
