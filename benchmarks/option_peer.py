@@ -1,4 +1,4 @@
-"""Times training steps of Python x-transformers 2.16.1 in eager mode, each model in a process of its own.
+"""Times training steps of Python x-transformers 2.16.1 and FLASH-pytorch 0.1.9 in eager mode, each model in a process of its own.
 
 A JSON object a line in: config, inputs (a .safetensors file), kwargs, device, threads, warm_up, steps; a JSON object a line
 out, with the names that `x-transformers bench train` uses, or "error". Importing torch takes seconds, so each model runs in a

@@ -2,7 +2,7 @@
 mode. Time, peak memory, and on CUDA whether ours is one graph. Ratios are ours / Python: below 1 is better than Python.
 
 options.py --program build/x-transformers [--python PYTHON] [--filter REGEX] [--quick] [--json FILE]
-PYTHON is an interpreter that has torch 2.11.0 and x-transformers 2.16.1. Each round of an option measures ours, then
+PYTHON is an interpreter that has torch 2.11.0, x-transformers 2.16.1 and FLASH-pytorch 0.1.9. Each round of an option measures ours, then
 Python, each in a process of its own. Where others use the machine too, --threads 1 --processor-time gives figures that
 hardly depend on them. Python has flash attention where it takes the option with it. On CUDA ours is in
 bfloat16 and Python under its autocast."""

@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests' / 'parity'))
 import coverage  # noqa: E402
 
 CLASSES = ('Attend', 'Attention', 'FeedForward', 'AttentionLayers', 'Encoder', 'Decoder', 'PrefixDecoder', 'CrossAttender',
-           'AttentionPool', 'TransformerWrapper', 'ViTransformerWrapper', 'XTransformer', 'AutoregressiveWrapper')
+           'AttentionPool', 'TransformerWrapper', 'ViTransformerWrapper', 'XTransformer', 'AutoregressiveWrapper', 'GAU', 'FLASH',
+           'FLASHTransformer', 'FLASHAutoregressiveWrapper')
 # Attention and FeedForward are called by the stack, which has their arguments as its own.
 CALLED = tuple(name for name in CLASSES if name not in ('Attend', 'Attention', 'FeedForward'))
 

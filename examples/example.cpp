@@ -6,8 +6,10 @@
 #include <string_view>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/models/flash_transformer_options.h"
 #include "x_transformers/models/transformer_wrapper_options.h"
 #include "x_transformers/models/vision.h"
+#include "x_transformers/nn/flash_options.h"
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
@@ -52,6 +54,21 @@ void shrink(XTransformerOptions& options) {
 
 void shrink(AutoregressiveWrapperOptions&) {}
 
+/// What GAU, FLASH and FLASHTransformer share.
+template <class Options>
+void shrink_gated(Options& options) {
+  options.dim = kSmallDim;
+  options.query_key_dim = kSmallDim;
+}
+
+void shrink(FLASHOptions& options) { shrink_gated(options); }
+void shrink(GAUOptions& options) { shrink_gated(options); }
+
+void shrink(FLASHTransformerOptions& options) {
+  shrink_gated(options);
+  options.num_tokens = kSmallVocabulary;
+}
+
 template <class Options>
 void apply_to(Options& options, bool small, bool config) {
   if (config) std::cout << options_to_json(options, true).dump() << "\n";
@@ -81,6 +98,11 @@ void CommandLine::apply(AttentionLayersOptions& options) const {
 void CommandLine::apply(AutoregressiveWrapperOptions& options) const {
   apply_to(options, small_, config_);
 }
+void CommandLine::apply(FLASHOptions& options) const { apply_to(options, small_, config_); }
+void CommandLine::apply(FLASHTransformerOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(GAUOptions& options) const { apply_to(options, small_, config_); }
 void CommandLine::apply(TransformerWrapperOptions& options) const {
   apply_to(options, small_, config_);
 }

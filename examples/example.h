@@ -8,6 +8,9 @@
 namespace x_transformers {
 struct AttentionLayersOptions;
 struct AutoregressiveWrapperOptions;
+struct FLASHOptions;
+struct FLASHTransformerOptions;
+struct GAUOptions;
 struct TransformerWrapperOptions;
 struct ViTransformerWrapperOptions;
 struct XTransformerOptions;
@@ -23,6 +26,9 @@ class CommandLine {
   /// Makes the options small with --small, and prints them as JSON with --config.
   void apply(x_transformers::AttentionLayersOptions& options) const;
   void apply(x_transformers::AutoregressiveWrapperOptions& options) const;
+  void apply(x_transformers::FLASHOptions& options) const;
+  void apply(x_transformers::FLASHTransformerOptions& options) const;
+  void apply(x_transformers::GAUOptions& options) const;
   void apply(x_transformers::TransformerWrapperOptions& options) const;
   void apply(x_transformers::ViTransformerWrapperOptions& options) const;
   void apply(x_transformers::XTransformerOptions& options) const;

@@ -1,4 +1,4 @@
-"""Calls of the Python library by JSON and named tensors: models from configs, arguments from flat names, results to flat
+"""Calls of the Python libraries by JSON and named tensors: models from configs, arguments from flat names, results to flat
 names. Importing this changes nothing in the library."""
 import dataclasses
 import importlib
@@ -15,9 +15,24 @@ MODULES = [f'x_transformers.{name}' for name in (
     'free_transformer', 'gpt_vae', 'up_wrapper')]
 
 
+FLASH = 'flash_pytorch.flash_pytorch'
+# FLASH-pytorch 0.1.9, as model files name it: type -> module, class
+FLASH_CLASSES = dict(
+    GAU=(FLASH, 'GAU'), FLASH=(FLASH, 'FLASH'), FLASHTransformer=(FLASH, 'FLASHTransformer'),
+    FLASHAutoregressiveWrapper=('flash_pytorch.autoregressive_wrapper', 'AutoregressiveWrapper'),
+    FLASHScaleNorm=(FLASH, 'ScaleNorm'), FLASHScaledSinuEmbedding=(FLASH, 'ScaledSinuEmbedding'),
+    FLASHT5RelativePositionBias=(FLASH, 'T5RelativePositionBias'),
+    FLASHRotaryEmbedding=('rotary_embedding_torch.rotary_embedding_torch', 'RotaryEmbedding'),
+    OffsetScale=(FLASH, 'OffsetScale'), LaplacianAttnFn=(FLASH, 'LaplacianAttnFn'))
+NORM_KLASS = dict(LayerNorm=lambda: torch.nn.LayerNorm, ScaleNorm=lambda: find_class('FLASHScaleNorm'))
+
+
 # from JSON to Python
 
 def find_class(name):
+    if name in FLASH_CLASSES:
+        module, name = FLASH_CLASSES[name]
+        return getattr(importlib.import_module(module), name)
     for module in MODULES:
         found = getattr(importlib.import_module(module), name, None)
         if isinstance(found, type):
@@ -32,6 +47,10 @@ def from_json(value):
     if not isinstance(value, dict):
         return value
     value = {key: from_json(item) for key, item in value.items()}
+    if 'norm_klass' in value:
+        value['norm_klass'] = NORM_KLASS[value['norm_klass']]()
+    if 'custom_freqs' in value:
+        value['custom_freqs'] = torch.tensor(value['custom_freqs'])
     if isinstance(value.get('type'), str):
         return find_class(value.pop('type'))(**value)
     return value

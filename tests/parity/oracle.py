@@ -1,4 +1,4 @@
-"""Runs the Python library x-transformers on cases, with weights and inputs from a formula."""
+"""Runs the Python libraries x-transformers and FLASH-pytorch on cases, with weights and inputs from a formula."""
 import dataclasses
 import inspect
 import random
@@ -32,7 +32,8 @@ def seed_all(seed):
 
 def build(config):
     seed_all(0)
-    return from_json(config).eval()
+    return from_json({key: value for key, value in config.items()
+                      if key not in ('xt_compat', 'python_quirks')}).eval()
 
 
 # weights: value = base + scale * formula, per parameter

@@ -1,11 +1,12 @@
-"""Writes python_api.json: the classes of x-transformers with methods, parameters and defaults."""
+"""Writes python_api.json: the classes of x-transformers, and of FLASH-pytorch by their names in model files, with methods,
+parameters and defaults."""
 import importlib
 import inspect
 import json
 from importlib.metadata import version
 from pathlib import Path
 
-from calls import MODULES
+from calls import FLASH_CLASSES, MODULES
 
 PATH = Path(__file__).with_name('python_api.json')
 PLAIN = (bool, int, float, str, type(None))
@@ -43,7 +44,10 @@ def text():
         module = importlib.import_module(name)
         classes |= {key: dict(module=name, **describe(cls)) for key, cls in vars(module).items()
                     if inspect.isclass(cls) and cls.__module__ == name and not key.startswith('_')}
-    return json.dumps(dict(x_transformers=version('x-transformers'), classes=classes), indent=1) + '\n'
+    classes |= {key: dict(module=module, **describe(getattr(importlib.import_module(module), name)))
+                for key, (module, name) in FLASH_CLASSES.items()}
+    return json.dumps(dict(x_transformers=version('x-transformers'), flash_pytorch=version('FLASH-pytorch'),
+                           classes=classes), indent=1) + '\n'
 
 
 if __name__ == '__main__':

@@ -22,9 +22,12 @@ import coverage
 import oracle
 import properties
 import python_api
-from cases import CASES, fuzz
+from cases import CASES, fuzz, fuzz_flash
 from compare import compare
 from program import Program
+
+
+FLASH_EVERY = 8  # random cases of x-transformers to one of FLASH-pytorch
 
 
 class Folder:
@@ -122,7 +125,10 @@ def random_cases(seed, patterns):
                                                  for name in kwargs or ()}
         return not coverage.not_built(needs, patterns)
 
-    return (case for case in fuzz(seed, allowed)
+    flash = fuzz_flash(seed)
+    several = (case for index, case in enumerate(fuzz(seed, allowed))
+               for case in ((case, next(flash)) if index % FLASH_EVERY == 0 else (case,)))
+    return (case for case in several
             if not coverage.not_built(coverage.needs(case), patterns))
 
 

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Compares the program with the Python original: sh tests/parity/run_live.sh [arguments of run_live.py]
+# Compares the program with the Python originals: sh tests/parity/run_live.sh [arguments of run_live.py]
 # XT_PARITY_VENV: a Python environment to make and use; default build/parity-venv.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 venv=${XT_PARITY_VENV:-$here/../../build/parity-venv}
 python=$venv/bin/python
-if ! "$python" -c 'import torch, safetensors, x_transformers, frozendict' 2>/dev/null; then
+if ! "$python" -c 'import torch, safetensors, x_transformers, frozendict, flash_pytorch' 2>/dev/null; then
   echo "making $venv" >&2
   python3 -m venv "$venv"
   # The CPU wheel is enough and a tenth of the size; any other index works too.
   "$python" -m pip install --quiet torch==2.11.0 ${XT_PARITY_INDEX:+--index-url "$XT_PARITY_INDEX"}
   "$python" -m pip install --quiet x-transformers==2.16.1 frozendict safetensors numpy einx einops loguru packaging \
-    torch-einops-utils
+    torch-einops-utils FLASH-pytorch==0.1.9 rotary-embedding-torch==0.9.1
 fi
 exec "$python" -B "$here/run_live.py" "$@"

@@ -65,8 +65,7 @@ FLASHTransformerImpl::FLASHTransformerImpl(FLASHTransformerOptions options)
                                                     FLASHScaledSinuEmbeddingOptions{dim}));
   spelled(spelled_by(spelled_by_model), [&] { build_layers(); });
   const auto to_logits = register_module("to_logits", make_scope());
-  final_norm_ =
-      to_logits->register_module("0", std::make_shared<BiasedLayerNorm>(DimOptions{dim}));
+  final_norm_ = to_logits->register_module("0", std::make_shared<BiasedLayerNorm>(DimOptions{dim}));
   to_logits_ = to_logits->register_module("1", Linear(dim, options_.num_tokens));
 }
 

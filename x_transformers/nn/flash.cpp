@@ -54,8 +54,9 @@ at::Tensor sums_before(const at::Tensor& matrices, int64_t groups, double scale)
   // the square of the number of groups.
   constexpr int64_t kMostByProduct = 64;
   if (groups <= kMostByProduct) {
-    const auto below =
-        at::full({groups, groups - 1}, scale, flat.options()).tril(-1).expand({flat.size(0), -1, -1});
+    const auto below = at::full({groups, groups - 1}, scale, flat.options())
+                           .tril(-1)
+                           .expand({flat.size(0), -1, -1});
     return at::bmm(below, flat).unflatten(2, matrices.sizes().slice(2));
   }
   const auto sums = at::constant_pad_nd(flat.cumsum(1), {0, 0, 1, 0}, 0);
@@ -146,11 +147,9 @@ std::unique_ptr<BlockState> FLASH::make_state(const StateOptions&) const {
 at::Tensor FLASH::shift(const at::Tensor& normed, const at::Tensor& mask, FLASHState* state) const {
   const auto halves = normed.chunk(2, -1);
   // A token that is masked out is to reach nothing; in Python it reaches the next one.
-  const auto moved =
-      options_.compat.python_quirks ? halves[0] : zero_masked_rows(halves[0], mask);
+  const auto moved = options_.compat.python_quirks ? halves[0] : zero_masked_rows(halves[0], mask);
   const bool goes_on = state && state->shifted.defined();
-  const auto first =
-      goes_on ? state->shifted : moved.new_zeros({moved.size(0), 1, moved.size(2)});
+  const auto first = goes_on ? state->shifted : moved.new_zeros({moved.size(0), 1, moved.size(2)});
   const auto n = moved.size(1);
   if (state) state->shifted = moved.narrow(1, n - 1, 1);
   return at::cat({at::cat({first, moved.narrow(1, 0, n - 1)}, 1), halves[1]}, -1);
@@ -194,7 +193,8 @@ at::Tensor FLASH::causal_groups(const Projected& p) {
     // Nothing comes after the last group, which may lack some tokens.
     const auto full = (groups - 1) * size;
     const auto keys = in_groups(p.head(kLinKey).narrow(1, 0, full), size);
-    const auto products = at::bmm(keys.transpose(1, 2), in_groups(p.value.narrow(1, 0, full), size));
+    const auto products =
+        at::bmm(keys.transpose(1, 2), in_groups(p.value.narrow(1, 0, full), size));
     const auto before = sums_before(products.unflatten(0, {batch, groups - 1}), groups,
                                     1.0 / static_cast<double>(options_.group_size));
     out = at::baddbmm(out, rows.head(kLinQuery), before.flatten(0, 1));
@@ -252,20 +252,48 @@ at::Tensor FLASH::continue_groups(const Projected& p, FLASHState& state) {
   return parts.size() == 1 ? parts[0] : at::cat(parts, 1);
 }
 
+/// Linear attention to all tokens of the context, gated.
+at::Tensor FLASH::read_context(const BranchInputs& inputs) {
+  const auto &context = inputs.context, &mask = inputs.context_mask;
+  const auto batch = inputs.x.size(0), hidden = options_.hidden_dim();
+  require(!options_.causal, at("causal"), "a context has no order that tokens stand in");
+  require(!options_.shift_tokens, at("shift_tokens"), "each token reads a context by itself");
+  require_tensor(context, "context", TensorKind::floating,
+                 {{"batch", batch}, {"seq"}, {"dim", options_.dim}});
+  require_tensor(mask, "context_mask", TensorKind::boolean,
+                 {{"batch", batch, true}, {"seq", context.size(1)}});
+  const auto normed = norm_->forward(inputs.x), normed_context = norm_->forward(context);
+  const auto queries = qk_offset_scale_->forward(to_qk_->forward(normed))[kLinQuery];
+  const auto keys = qk_offset_scale_->forward(to_qk_->forward(normed_context))[kLinKey];
+  const auto values = zero_masked_rows(to_hidden_->forward(normed_context, 0, hidden), mask);
+  const auto product = at::bmm(keys.transpose(1, 2), values);
+  auto out = at::bmm(queries, product);
+  if (mask.defined()) {
+    out = out / mask.sum(-1, /*keepdim=*/true).clamp_min(1).unsqueeze(-1).to(out.scalar_type());
+  } else {
+    out = out / static_cast<double>(context.size(1));
+  }
+  return out * to_hidden_->forward(normed, hidden, hidden);
+}
+
 BranchOutput FLASH::run(const BranchInputs& inputs) {
   const auto& x = inputs.x;
   require_tensor(x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
   require(x.size(1) > 0, "x: expected at least one token");
   require_tensor(inputs.mask, "mask", TensorKind::boolean,
                  {{"batch", x.size(0), true}, {"seq", x.size(1)}});
+  BranchOutput output;
+  if (inputs.context.defined()) {
+    output.out = to_out_->forward(read_context(inputs)) + x;
+    return output;
+  }
   auto* state = inputs.state ? &dynamic_cast<FLASHState&>(*inputs.state) : nullptr;
   const auto reason = state ? cache_unsupported() : std::string();
   require(reason.empty(), "cache: " + reason);
   const auto p = project(inputs, state);
-  const auto mixed = state            ? continue_groups(p, *state)
+  const auto mixed = state             ? continue_groups(p, *state)
                      : options_.causal ? causal_groups(p)
                                        : all_groups(p, inputs.mask);
-  BranchOutput output;
   output.out = to_out_->forward(mixed * p.gate) + x;
   return output;
 }

@@ -43,7 +43,8 @@ class FLASHState : public BlockState {
 /// x + out(gate * (quadratic + linear)): quadratic attention of each group of `group_size` tokens
 /// to itself, and linear attention, causal to the groups before, else to all groups (or, without
 /// reduce_group_non_causal_attn, to the own one). Reads of its inputs x [b, n, dim] and mask [b or
-/// 1, n], of keys.
+/// 1, n], of keys; or context [b, m, dim] and context_mask: its tokens are then the keys, which
+/// belong to no group, so that linear attention alone reads them, without rotation.
 class FLASH : public Block {
  public:
   /// `rotary_pos_emb` may be shared between layers, and stands for the option. Throws InputError
@@ -64,6 +65,7 @@ class FLASH : public Block {
   at::Tensor causal_groups(const Projected& p);
   at::Tensor all_groups(const Projected& p, const at::Tensor& mask);
   at::Tensor continue_groups(const Projected& p, FLASHState& state);
+  at::Tensor read_context(const BranchInputs& inputs);
 
   FLASHOptions options_;
   std::shared_ptr<FLASHRotaryEmbedding> rotary_pos_emb_;

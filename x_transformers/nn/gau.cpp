@@ -28,12 +28,12 @@ void validate(const GAUOptions& o) {
 
 /// What a call attends to.
 struct GAU::Keys {
-  at::Tensor key;        // [b, j, query_key_dim]
-  at::Tensor value;      // [b, j, hidden_dim], 0 where masked
-  at::Tensor mask;       // [b or 1, j of this call], undefined: none
-  int64_t first = 0;     // position of the first query
-  at::Tensor visible;    // [b, 1] of earlier keys
-  bool is_own = true;    // keys are the tokens, and no context
+  at::Tensor key;      // [b, j, query_key_dim]
+  at::Tensor value;    // [b, j, hidden_dim], 0 where masked
+  at::Tensor mask;     // [b or 1, j of this call], undefined: none
+  int64_t first = 0;   // position of the first query
+  at::Tensor visible;  // [b, 1] of earlier keys
+  bool is_own = true;  // keys are the tokens, and no context
 };
 
 void GAUState::reorder(const at::Tensor& rows) {
@@ -58,8 +58,7 @@ GAU::GAU(const GAUOptions& options) : options_(options) {
   to_qk_ = register_module("to_qk", std::make_shared<SiluLinear>(dim, small));
   offsetscale_ =
       register_module("offsetscale", std::make_shared<OffsetScale>(OffsetScaleOptions{small, 2}));
-  to_out_ =
-      register_module("to_out", make_scope())->register_module("0", Linear(hidden, dim));
+  to_out_ = register_module("to_out", make_scope())->register_module("0", Linear(hidden, dim));
 }
 
 std::string GAU::cache_unsupported() const {
@@ -85,8 +84,7 @@ GAU::Keys GAU::keys_of(const BranchInputs& inputs, const at::Tensor& own_key,
                    {{"batch", own_key.size(0)}, {"seq"}, {"dim", options_.dim}});
     const auto normed = norm_->forward(inputs.context);
     keys.mask = inputs.context_mask;
-    keys.value =
-        zero_masked_rows(to_hidden_->forward(normed, 0, options_.hidden_dim()), keys.mask);
+    keys.value = zero_masked_rows(to_hidden_->forward(normed, 0, options_.hidden_dim()), keys.mask);
     keys.key = offsetscale_->forward(to_qk_->forward(normed))[1];
     keys.is_own = false;
     return keys;
@@ -100,8 +98,7 @@ GAU::Keys GAU::keys_of(const BranchInputs& inputs, const at::Tensor& own_key,
   auto& state = dynamic_cast<GAUState&>(*inputs.state);
   keys.first = state.length();
   keys.visible = state.visible;
-  const auto [all_keys, all_values] =
-      state.append(keys.key.unsqueeze(1), keys.value.unsqueeze(1));
+  const auto [all_keys, all_values] = state.append(keys.key.unsqueeze(1), keys.value.unsqueeze(1));
   keys.key = all_keys.squeeze(1);
   keys.value = all_values.squeeze(1);
   return keys;
@@ -113,9 +110,8 @@ at::Tensor GAU::bias_of(const BranchInputs& inputs, const Keys& keys, int64_t n)
   if (keys.is_own) bias = rel_pos_bias_->forward(keys.first, n, keys.key.size(1));
   const auto given = inputs.mixing ? inputs.mixing->attn_bias : at::Tensor();
   if (!given.defined()) return bias;
-  require_broadcast(
-      given, "rel_pos_bias", TensorKind::floating,
-      {{"batch", keys.key.size(0)}, {"queries", n}, {"keys", keys.key.size(1)}});
+  require_broadcast(given, "rel_pos_bias", TensorKind::floating,
+                    {{"batch", keys.key.size(0)}, {"queries", n}, {"keys", keys.key.size(1)}});
   return bias.defined() ? bias + given : given;
 }
 

@@ -35,8 +35,7 @@ int64_t own_key(const at::Tensor& weights) { return weights.size(-1) - weights.s
 at::Tensor reference(const GatedCall& call) {
   const auto& how = call.how;
   const auto raw = scores(call.q, call.k, how.bias, how.scale);
-  auto weights =
-      how.fn == GatedAttnFn::laplace ? laplace_attn_fn(raw) : at::relu(raw).square();
+  auto weights = how.fn == GatedAttnFn::laplace ? laplace_attn_fn(raw) : at::relu(raw).square();
   if (how.dropout > 0) weights = at::dropout(weights, how.dropout, /*train=*/true);
   if (how.causal) weights = weights.tril(own_key(weights));
   return at::bmm(weights, call.v);
@@ -76,10 +75,15 @@ class SquaredReluFunction : public torch::autograd::Function<SquaredReluFunction
     auto score_grad = at::bmm(out_grad, v.transpose(1, 2));
     score_grad.mul_(rectified).mul_(2);
     at::Tensor bias_grad;
-    if (bias.defined() && ctx->needs_input_grad(3)) bias_grad = at::sum_to(score_grad, bias.sizes());
+    if (bias.defined() && ctx->needs_input_grad(3))
+      bias_grad = at::sum_to(score_grad, bias.sizes());
     const auto products_grad = scale == 1.0 ? score_grad : score_grad * scale;
-    return {at::bmm(products_grad, k), at::bmm(products_grad.transpose(1, 2), q), v_grad, bias_grad,
-            {}, {}};
+    return {at::bmm(products_grad, k),
+            at::bmm(products_grad.transpose(1, 2), q),
+            v_grad,
+            bias_grad,
+            {},
+            {}};
   }
 
   static at::Tensor rectified_scores(const at::Tensor& q, const at::Tensor& k,
@@ -100,8 +104,8 @@ Reasons one_matrix_reasons(const GatedCall& call) {
 at::Tensor one_matrix(const GatedCall& call) {
   const auto& how = call.how;
   if (!records_gradient({call.q, call.k, call.v, how.bias})) {
-    auto weights = SquaredReluFunction::rectified_scores(call.q, call.k, how.bias, how.scale,
-                                                         how.causal);
+    auto weights =
+        SquaredReluFunction::rectified_scores(call.q, call.k, how.bias, how.scale, how.causal);
     return at::bmm(weights.square_(), call.v);
   }
   return SquaredReluFunction::apply(call.q, call.k, call.v,

@@ -20,9 +20,9 @@ at::Tensor laplace_attn_fn(const at::Tensor& x);
 /// How gated_attend goes from queries and keys to weights.
 struct GatedAttend {
   GatedAttnFn fn = GatedAttnFn::relu_squared;
-  double scale = 1.0;   ///< of the products of queries and keys
-  at::Tensor bias;      ///< added to the scaled products, [i, j] or [1 or b, i, j]; or undefined
-  bool causal = false;  ///< keys after the query, which stands at the last of them, have weight 0
+  double scale = 1.0;    ///< of the products of queries and keys
+  at::Tensor bias;       ///< added to the scaled products, [i, j] or [1 or b, i, j]; or undefined
+  bool causal = false;   ///< keys after the query, which stands at the last of them, have weight 0
   double dropout = 0.0;  ///< of the weights, as in training
 };
 

@@ -1,6 +1,7 @@
 """The hand-picked cases (importing the modules adds them), and random ones."""
-from . import attention, autoregressive, modules, others, stacks, taken, wrapper  # noqa: F401
+from . import attention, autoregressive, flash, modules, others, stacks, taken, wrapper  # noqa: F401
 from .base import CASES, Case
+from .flash import fuzz_flash
 from .fuzz import fuzz
 
-__all__ = ['CASES', 'Case', 'fuzz']
+__all__ = ['CASES', 'Case', 'fuzz', 'fuzz_flash']

@@ -125,7 +125,8 @@ std::shared_ptr<Model> make_wrapper(const WrapperArguments& options, const Json&
   if (net_config.is_object() && !net_config.contains("type"))
     net_config["type"] = "FLASHTransformer";
   const auto net = build_net(own, "net", place);
-  return within(place.where, [&] { return std::make_shared<FLASHAutoregressiveModel>(net, options); });
+  return within(place.where,
+                [&] { return std::make_shared<FLASHAutoregressiveModel>(net, options); });
 }
 
 }  // namespace

@@ -22,9 +22,9 @@ NamedMethods forward_of(const std::shared_ptr<Module>& module) {
 /// x as what a module of `dim` features takes.
 at::Tensor features(Arguments& arguments, int64_t dim) {
   const auto x = arguments.required_tensor("x");
-  require(x.is_floating_point() && x.dim() > 0 && x.size(-1) == dim,
-          fmt::format("x: expected floats [..., dim = {}], got [{}]", dim,
-                      fmt::join(x.sizes(), ", ")));
+  require(
+      x.is_floating_point() && x.dim() > 0 && x.size(-1) == dim,
+      fmt::format("x: expected floats [..., dim = {}], got [{}]", dim, fmt::join(x.sizes(), ", ")));
   return x;
 }
 
@@ -37,17 +37,19 @@ int64_t length_of(Arguments& arguments) {
 
 std::shared_ptr<Model> offset_scale(const OffsetScaleOptions& options) {
   const auto module = std::make_shared<OffsetScale>(options);
-  return model_of_methods("OffsetScale", module, {{"forward", [=](Arguments& arguments) -> Value {
-                            const auto x = features(arguments, options.dim);
-                            return Value::list(module->forward(x).unbind(0));
-                          }}});
+  return model_of_methods("OffsetScale", module,
+                          {{"forward", [=](Arguments& arguments) -> Value {
+                              const auto x = features(arguments, options.dim);
+                              return Value::list(module->forward(x).unbind(0));
+                            }}});
 }
 
 std::shared_ptr<Model> scale_norm_part(const FLASHScaleNormOptions& options) {
   const auto norm = std::make_shared<FLASHScaleNorm>(options);
-  return model_of_methods("FLASHScaleNorm", norm, {{"forward", [=](Arguments& arguments) -> Value {
-                            return norm->forward(features(arguments, options.dim));
-                          }}});
+  return model_of_methods("FLASHScaleNorm", norm,
+                          {{"forward", [=](Arguments& arguments) -> Value {
+                              return norm->forward(features(arguments, options.dim));
+                            }}});
 }
 
 std::shared_ptr<Model> sinusoids(const FLASHScaledSinuEmbeddingOptions& options) {
@@ -72,10 +74,12 @@ std::shared_ptr<Model> rotary(const FLASHRotaryEmbeddingOptions& options) {
   const auto module = std::make_shared<FLASHRotaryEmbedding>(options);
   return model_of_methods(
       "FLASHRotaryEmbedding", module,
-      {{"forward", [module](Arguments& arguments) -> Value {
+      {{"forward",
+        [module](Arguments& arguments) -> Value {
           return module->forward(arguments.required_tensor("t"));
         }},
-       {"rotate_queries_or_keys", [module](Arguments& arguments) -> Value {
+       {"rotate_queries_or_keys",
+        [module](Arguments& arguments) -> Value {
           const auto t = arguments.required_tensor("t");
           require(t.dim() == 3 || t.dim() == 4, "t: expected [batch, (heads,) seq, dim]");
           const auto table = module->table(t.size(-2), arguments.integer("offset").value_or(0));
@@ -87,26 +91,29 @@ std::shared_ptr<Model> rotary(const FLASHRotaryEmbeddingOptions& options) {
 std::shared_ptr<Model> gau_part(const GAUOptions& options) {
   const auto gau = std::make_shared<GAU>(options);
   return model_of_methods("GAU", gau, {{"forward", [gau](Arguments& arguments) -> Value {
-                            BranchInputs inputs;
-                            MixingInputs mixing;
-                            inputs.x = arguments.required_tensor("x");
-                            inputs.mask = arguments.tensor("mask");
-                            inputs.context = arguments.tensor("context");
-                            inputs.context_mask = arguments.tensor("context_mask");
-                            mixing.attn_bias = arguments.tensor("rel_pos_bias");
-                            inputs.mixing = &mixing;
-                            return gau->run(inputs).out;
-                          }}});
+                                          BranchInputs inputs;
+                                          MixingInputs mixing;
+                                          inputs.x = arguments.required_tensor("x");
+                                          inputs.mask = arguments.tensor("mask");
+                                          inputs.context = arguments.tensor("context");
+                                          inputs.context_mask = arguments.tensor("context_mask");
+                                          mixing.attn_bias = arguments.tensor("rel_pos_bias");
+                                          inputs.mixing = &mixing;
+                                          return gau->run(inputs).out;
+                                        }}});
 }
 
 std::shared_ptr<Model> flash_part(const FLASHOptions& options) {
   const auto flash = std::make_shared<FLASH>(options);
   return model_of_methods("FLASH", flash, {{"forward", [flash](Arguments& arguments) -> Value {
-                            BranchInputs inputs;
-                            inputs.x = arguments.required_tensor("x");
-                            inputs.mask = arguments.tensor("mask");
-                            return flash->run(inputs).out;
-                          }}});
+                                              BranchInputs inputs;
+                                              inputs.x = arguments.required_tensor("x");
+                                              inputs.mask = arguments.tensor("mask");
+                                              inputs.context = arguments.tensor("context");
+                                              inputs.context_mask =
+                                                  arguments.tensor("context_mask");
+                                              return flash->run(inputs).out;
+                                            }}});
 }
 
 }  // namespace
