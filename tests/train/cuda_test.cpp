@@ -74,12 +74,13 @@ Trained train(const std::string& layers, at::ScalarType dtype, bool captured, in
   std::vector<at::Tensor> masters;
   if (dtype != at::kFloat) masters = cast_parameters(parameters, dtype);
   OptimizerOptions options;
-  const bool is_named = !optimizer_name.empty();  // then with QK-clip
+  const bool is_named = !optimizer_name.empty();  // then with QK-clip and a loss in chunks
   if (is_named) options.optimizer = optimizer_name;
   const auto made = make_optimizer(options, parameters, masters, muon_parameters(*model));
   auto& optimizer = *made;
   std::unique_ptr<QkClip> clip;
   if (is_named) clip = std::make_unique<QkClip>(*model, 0.05);
+  if (is_named) model->set_loss_chunk(50);
   Ema ema(optimizer.weights(), 0.9);
   const auto factor = at::ones({}, at::TensorOptions(kCuda).dtype(at::kFloat));
   TrainStep eager(
@@ -137,7 +138,7 @@ TEST_F(Cuda, CapturedTrainingPassesOverWhatIsNotFinite) {
   expect_captured_like_eager(position_options()[0], at::kFloat, 1e-3, 6);
 }
 
-TEST_F(Cuda, EveryOptimizerIsCapturedWithQkClip) {
+TEST_F(Cuda, EveryOptimizerIsCapturedWithQkClipAndALossInChunks) {
   if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
   for (const char* optimizer : {"adamw", "lion", "muon", "adafactor"}) {
     SCOPED_TRACE(optimizer);

@@ -99,6 +99,7 @@ TEST(RunOptionsTest, EveryRuleOfTrainHolds) {
                                                         {"lion_beta1", 0.5},
                                                         {"muon_ns_steps", 0},
                                                         {"qk_clip", 0},
+                                                        {"loss_chunk", 0},
                                                         {"decay_steps", 10},
                                                         {"schedule", "cosin"},
                                                         {"warmup_steps", -1},

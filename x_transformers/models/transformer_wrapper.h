@@ -47,6 +47,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   std::map<std::string, int64_t> further_ids() const override { return options_.embed_num_tokens; }
   void require_next_token_logits() const override;
   void require_language_model() const override;
+  LinearHead linear_head() const override;
   bool hides_last_token() const override;
   std::unique_ptr<DecodingSession> start_session(SessionOptions options) override;
   /// Shares another model's token embedding, under both names.

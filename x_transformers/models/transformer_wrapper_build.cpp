@@ -271,6 +271,22 @@ void TransformerWrapperImpl::require_language_model() const {
   refuse("embed_num_tokens", !o.embed_num_tokens.empty(), "the data has no further ids");
 }
 
+LinearHead TransformerWrapperImpl::linear_head() const {
+  const auto& o = options_;
+  const auto refuse = [](const char* name, bool is_on) {
+    require(
+        !is_on, at(name),
+        "makes logits by more than one product, whose loss is not built in chunks (loss_chunk)");
+  };
+  refuse("return_only_embed", o.return_only_embed);
+  refuse("num_output_heads", o.num_output_heads > 1);
+  refuse("mixture_of_softmax", o.mixture_of_softmax);
+  refuse("sigsoftmax_logits", o.sigsoftmax_logits);
+  refuse("to_logits", static_cast<bool>(given_to_logits_));
+  if (o.tie_embedding) return {token_emb_->weight(), {}};
+  return {to_logits_.at(0)->weight, to_logits_.at(0)->bias};
+}
+
 void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
   require(!token_emb_.is_empty(), "set_token_emb: the model has a token_emb of its own");
   token_emb_ = token_emb;

@@ -136,6 +136,12 @@ TrainResult train_model(const RunOptions& run, const std::filesystem::path& dire
                                   "data.task)");
     use_tokens(parts, run, model, *task);
   }
+  if (run.train.loss_chunk) {
+    within(run.model_name, [&] {
+      model->set_loss_chunk(*run.train.loss_chunk);
+      return true;
+    });
+  }
   parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();

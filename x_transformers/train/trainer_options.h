@@ -22,6 +22,7 @@ struct TrainOptions {
   double grad_clip = 1.0;
   std::optional<double> qk_clip;
   int64_t grad_accum = 1;
+  std::optional<int64_t> loss_chunk;
   std::optional<double> ema_decay;
   std::string precision = "fp32";
   std::string matmul_precision = "highest";
@@ -61,6 +62,10 @@ struct TrainOptions {
       "down; default: no limit",
       "arXiv:2507.20534");
     v("grad_accum", grad_accum, "batches whose gradients are averaged for one update");
+    v("loss_chunk", loss_chunk,
+      "tokens whose logits are held at a time: the same loss with less memory, for long "
+      "vocabularies; default: all of a batch",
+      "arXiv:2410.10989");
     v("ema_decay", ema_decay,
       "keep a moving average of the weights with this decay, to evaluate, sample and save; "
       "default: none");
