@@ -9,6 +9,7 @@
 #include "x_transformers/models/flash_transformer_options.h"
 #include "x_transformers/models/transformer_wrapper_options.h"
 #include "x_transformers/models/vision.h"
+#include "x_transformers/models/zeta_transformer_options.h"
 #include "x_transformers/nn/flash_options.h"
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
@@ -31,6 +32,12 @@ void shrink(TransformerWrapperOptions& options) {
   options.num_tokens = std::min(options.num_tokens, kSmallVocabulary);
   options.max_seq_len = kSmallLength;
   options.max_mem_len = std::min(options.max_mem_len, kSmallMemory);
+  shrink(options.attn_layers);
+}
+
+void shrink(ZetaTransformerOptions& options) {
+  options.num_tokens = std::min(options.num_tokens, kSmallVocabulary);
+  options.max_seq_len = kSmallLength;
   shrink(options.attn_layers);
 }
 
@@ -110,6 +117,9 @@ void CommandLine::apply(ViTransformerWrapperOptions& options) const {
   apply_to(options, small_, config_);
 }
 void CommandLine::apply(XTransformerOptions& options) const { apply_to(options, small_, config_); }
+void CommandLine::apply(ZetaTransformerOptions& options) const {
+  apply_to(options, small_, config_);
+}
 
 void show(const std::string& name, const at::Tensor& result) {
   std::cout << name << ": ";

@@ -14,6 +14,7 @@ struct GAUOptions;
 struct TransformerWrapperOptions;
 struct ViTransformerWrapperOptions;
 struct XTransformerOptions;
+struct ZetaTransformerOptions;
 }  // namespace x_transformers
 
 namespace example {
@@ -32,6 +33,7 @@ class CommandLine {
   void apply(x_transformers::TransformerWrapperOptions& options) const;
   void apply(x_transformers::ViTransformerWrapperOptions& options) const;
   void apply(x_transformers::XTransformerOptions& options) const;
+  void apply(x_transformers::ZetaTransformerOptions& options) const;
 
  private:
   bool small_ = false;

@@ -14,8 +14,11 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/nn/muon_parameters.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/optim/make_optimizer.h"
 #include "x_transformers/train/graph_step.h"
+#include "x_transformers/train/qk_clip.h"
 #include "x_transformers/wrappers/autoregressive.h"
 
 namespace x_transformers {
@@ -63,18 +66,26 @@ constexpr int64_t kSteps = 10, kAccumulated = 2;
 
 /// Ten steps with accumulation and moving average; the step `broken` gets a loss that is not
 /// finite.
-Trained train(const std::string& layers, at::ScalarType dtype, bool captured, int64_t broken = -1) {
+Trained train(const std::string& layers, at::ScalarType dtype, bool captured, int64_t broken = -1,
+              const std::string& optimizer_name = "") {
   auto model = make_model(layers);
   model->to(kCuda);
   const auto parameters = trainable_parameters(*model);
   std::vector<at::Tensor> masters;
   if (dtype != at::kFloat) masters = cast_parameters(parameters, dtype);
-  AdamW optimizer(parameters, {}, masters);
+  OptimizerOptions options;
+  const bool is_named = !optimizer_name.empty();  // then with QK-clip and a loss in chunks
+  if (is_named) options.optimizer = optimizer_name;
+  const auto made = make_optimizer(options, parameters, masters, muon_parameters(*model));
+  auto& optimizer = *made;
+  std::unique_ptr<QkClip> clip;
+  if (is_named) clip = std::make_unique<QkClip>(*model, 0.05);
+  if (is_named) model->set_loss_chunk(50);
   Ema ema(optimizer.weights(), 0.9);
   const auto factor = at::ones({}, at::TensorOptions(kCuda).dtype(at::kFloat));
   TrainStep eager(
       [&](const Batch& batch) { return model->forward(batch.tensors.at("x")).loss * factor; },
-      optimizer, &ema, 1.0);
+      optimizer, &ema, 1.0, GradientReduction(), clip.get());
   GraphStep graph(eager, kCuda);
   at::manual_seed(11);
   Trained result;
@@ -95,9 +106,9 @@ Trained train(const std::string& layers, at::ScalarType dtype, bool captured, in
 }
 
 void expect_captured_like_eager(const std::string& layers, at::ScalarType dtype, double tolerance,
-                                int64_t broken = -1) {
-  const auto captured = train(layers, dtype, true, broken),
-             eager = train(layers, dtype, false, broken);
+                                int64_t broken = -1, const std::string& optimizer = "") {
+  const auto captured = train(layers, dtype, true, broken, optimizer),
+             eager = train(layers, dtype, false, broken, optimizer);
   for (size_t step = 0; step < eager.losses.size(); ++step) {
     if (static_cast<int64_t>(step) == broken) continue;
     EXPECT_NEAR(captured.losses[step], eager.losses[step], tolerance)
@@ -125,6 +136,15 @@ TEST_F(Cuda, CapturedTrainingInBfloat16) {
 TEST_F(Cuda, CapturedTrainingPassesOverWhatIsNotFinite) {
   if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
   expect_captured_like_eager(position_options()[0], at::kFloat, 1e-3, 6);
+}
+
+TEST_F(Cuda, EveryOptimizerIsCapturedWithQkClipAndALossInChunks) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  for (const char* optimizer : {"adamw", "lion", "muon", "adafactor"}) {
+    SCOPED_TRACE(optimizer);
+    expect_captured_like_eager(position_options()[0], at::kFloat, 5e-3, 6, optimizer);
+    expect_captured_like_eager(position_options()[0], at::kBFloat16, 3e-2, 6, optimizer);
+  }
 }
 
 TEST_F(Cuda, DropoutGoesOnFromReplayToReplay) {

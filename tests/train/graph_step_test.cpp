@@ -1,6 +1,7 @@
 #include "x_transformers/train/graph_step.h"
 
 #include "train/trainer_test_model.h"
+#include "x_transformers/optim/adamw.h"
 
 namespace x_transformers::trainer_test {
 namespace {

@@ -12,6 +12,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/graph.h"
 #include "x_transformers/interchange/interchange.h"
+#include "x_transformers/optim/adamw.h"
 #include "x_transformers/train/graph_step.h"
 
 namespace x_transformers {

@@ -97,6 +97,40 @@ TEST_F(ResumeTest, IsBitwiseWithAccumulationAveragesAndBfloat16) {
   compare(options, {6, 9});
 }
 
+TEST_F(ResumeTest, IsBitwiseWithEveryOptimizerAndSchedule) {
+  const auto root = root_;
+  const std::pair<const char*, const char*> choices[] = {
+      {"lion", "wsd"}, {"muon", "inverse_sqrt"}, {"adafactor", "linear"}};
+  for (const auto& [optimizer, schedule] : choices) {
+    root_ = root / optimizer;
+    auto options = make_options(12);
+    options.optimizer.optimizer = optimizer;
+    options.optimizer.muon.parameters = "matrices";
+    if (std::string(optimizer) != "muon") options.optimizer.muon = {};
+    options.schedule = schedule;
+    options.grad_accum = 2;
+    options.ema_decay = 0.9;
+    compare(options, {5, 8});
+  }
+}
+
+TEST_F(ResumeTest, RefusesTheStateOfAnotherOptimizer) {
+  auto options = make_options(6);
+  train(options, root_ / "run", false, 3);
+  BigramModelImpl model;
+  auto parts = make_parts(model, root_ / "run");
+  parts.resume = true;
+  parts.config = R"({"model": {"type": "Bigram", "dim": 8}, "train": {"optimizer": "lion"}})";
+  options.optimizer.optimizer = "lion";
+  try {
+    Trainer(model, options, parts);
+    FAIL() << "the state of adamw was taken";
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("train.optimizer"), HasSubstr("adamw"),
+                                             HasSubstr("lion")));
+  }
+}
+
 TEST_F(ResumeTest, IsBitwiseFromAnEarlierCheckpointAfterAKill) {
   auto options = make_options(20);
   const Outcome whole = train(options, root_ / "whole", false);

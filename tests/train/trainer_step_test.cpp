@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "train/trainer_test_model.h"
+#include "x_transformers/optim/adamw.h"
 
 namespace x_transformers::trainer_test {
 namespace {

@@ -61,9 +61,6 @@ const std::set<std::string>& types_to_come() {
       "TransformerBlock",
       "VariationalLatentBottleneck",
       "XMLatentDecoder",
-      // FLASH-pytorch and Zeta
-      "BaseEmbedding",
-      "ZetaTransformer",
   };
   return names;
 }

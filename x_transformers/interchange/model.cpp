@@ -17,6 +17,10 @@ at::Tensor Model::loss(const TensorMap& batch) {
   return run_objective(*this, batch, Json::object(), ArgumentSource::checked);
 }
 
+void Model::set_loss_chunk(int64_t) {
+  throw InputError("loss_chunk: the loss of this type is not built in chunks of tokens");
+}
+
 std::string Model::capture_unsupported() { return x_transformers::capture_unsupported(module()); }
 
 }  // namespace x_transformers

@@ -63,6 +63,10 @@ class Model {
   /// result. Reads nothing from the device.
   virtual at::Tensor loss(const TensorMap& batch);
 
+  /// Has the loss computed `rows` tokens at a time, so that no tensor holds all logits of a batch.
+  /// InputError where the loss is of another kind.
+  virtual void set_loss_chunk(int64_t rows);
+
   /// The tokens that the loss is of; empty: the model learns from other tensors. InputError, naming
   /// the option, where the model has tokens but no loss of each next one.
   virtual std::optional<TokenTask> token_task() { return std::nullopt; }

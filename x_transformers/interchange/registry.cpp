@@ -22,6 +22,7 @@ ModelTypes own_types() {
   register_vision(types);
   register_autoregressive(types);
   register_x_transformer(types);
+  register_zeta_transformer(types);
   return types;
 }
 

@@ -92,5 +92,6 @@ void register_residuals(ModelTypes& types);
 void register_transformer_wrapper(ModelTypes& types);
 void register_vision(ModelTypes& types);
 void register_x_transformer(ModelTypes& types);
+void register_zeta_transformer(ModelTypes& types);
 
 }  // namespace x_transformers

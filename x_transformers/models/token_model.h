@@ -1,6 +1,7 @@
 // What wrappers, decoding and checks need of a net: tokens in, the logits of the next ones out.
 #pragma once
 
+#include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/core/error.h"
 #include "x_transformers/core/token_limit.h"
 
 namespace x_transformers {
@@ -29,6 +31,12 @@ struct TokenModelTraits {
   bool has_abs_pos_emb = false;
   bool predicts_log_probs = false;   ///< in place of logits
   bool predicts_next_embed = false;  ///< has a head for the next token's embedding
+};
+
+/// A head that makes logits of embeddings by one product.
+struct LinearHead {
+  at::Tensor weight;  ///< [tokens, dim]
+  at::Tensor bias;    ///< [tokens] or undefined
 };
 
 /// A net over tokens. Wrappers hold one that they need not have built.
@@ -53,6 +61,11 @@ class TokenModel : public torch::nn::Module {
   /// The same unless tokens alone are enough to train on, with a single head that has logits for
   /// each of them.
   virtual void require_language_model() const = 0;
+  /// The head that makes TransformerOutput::logits of the embeddings. Throws InputError, naming the
+  /// option, where it is more than one product.
+  virtual LinearHead linear_head() const {
+    throw InputError("the net has no linear head over its embeddings");
+  }
   /// Whether the results of other tokens are the same without the last one.
   virtual bool hides_last_token() const = 0;
 

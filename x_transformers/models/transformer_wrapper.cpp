@@ -55,15 +55,36 @@ at::Tensor masked_mean(const at::Tensor& x, const at::Tensor& mask) {
 }  // namespace
 
 at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
+                                                const Positions& positions,
                                                 const CallableModule::NamedTensors& arguments) {
-  if (given_token_emb_) {
-    const auto embedded = given_token_emb_(tokens, arguments);
-    require_tensor(embedded, "token_emb", TensorKind::floating,
+  if (given_token_emb_ || embedding_) {
+    if (embedding_) require_no_arguments("token_emb_kwargs: an embedding", arguments);
+    auto embedded =
+        embedding_ ? embedding_->embed(tokens, positions) : given_token_emb_(tokens, arguments);
+    if (embedding_ && embedded.dim() == 2)
+      embedded = embedded.unsqueeze(0).expand({tokens.size(0), -1, -1});
+    require_tensor(embedded, embedding_ ? "embedding" : "token_emb", TensorKind::floating,
                    {{"batch", tokens.size(0)}, {"seq", tokens.size(1)}, {"emb_dim", emb_dim()}});
     return embedded;
   }
   require_no_arguments("token_emb_kwargs: TokenEmbedding", arguments);
   return token_emb_->forward(tokens);
+}
+
+/// Where the `count` tokens of a call stand, of which `offset` are cached before.
+Positions TransformerWrapperImpl::positions_of(const TransformerInputs& inputs, int64_t count,
+                                               int64_t offset) const {
+  const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
+  auto positions = Positions{is_embedded ? at::Tensor() : inputs.pos, inputs.seq_start_pos, offset};
+  if (is_embedded) return positions;
+  const bool has_cached = inputs.goes_on() && inputs.pos.defined() && inputs.pos.dim() > 0;
+  if (has_cached && inputs.pos.size(-1) > count)
+    positions.pos = inputs.pos.narrow(-1, inputs.pos.size(-1) - count, count);  // others are cached
+  if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {
+    positions.pos =
+        inputs.cache->layers.position - (inputs.cache->prefix + inputs.cache->layers.memory_length);
+  }
+  return positions;
 }
 
 at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_t offset) {
@@ -72,21 +93,12 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs, int64_
     tokens = at::empty({inputs.prepend_embeds.size(0), 0},
                        inputs.prepend_embeds.options().dtype(at::kLong));
   }
-  auto x = embed_tokens(tokens, inputs.token_emb_kwargs);
+  const auto positions = positions_of(inputs, tokens.size(1), offset);
+  auto x = embed_tokens(tokens, positions, inputs.token_emb_kwargs);
   const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
   if (is_embedded) {
     x = x + inputs.pos;
   } else if (pos_emb_) {
-    auto positions = Positions{inputs.pos, inputs.seq_start_pos, offset};
-    const auto count = tokens.size(1);
-    const bool has_cached = inputs.goes_on() && inputs.pos.defined() && inputs.pos.dim() > 0;
-    if (has_cached && inputs.pos.size(-1) > count)
-      positions.pos =
-          inputs.pos.narrow(-1, inputs.pos.size(-1) - count, count);  // others are cached
-    if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {
-      positions.pos = inputs.cache->layers.position -
-                      (inputs.cache->prefix + inputs.cache->layers.memory_length);
-    }
     x = x + pos_emb_->forward(tokens.size(1), positions, x.device());
   }
 
@@ -234,7 +246,7 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
     x = to_mixture_->forward(x).unflatten(-1, {options_.mixture_of_softmax_k, -1});
     output.mixture = x;
   }
-  if (options_.tie_embedding) output.logits = {linear(x, token_emb_->weight(), at::Tensor())};
+  if (options_.tie_embedding) output.logits = {linear(x, tied_table(), at::Tensor())};
   if (given_to_logits_) output.logits = {given_to_logits_(x, arguments)};
   for (auto& head : to_logits_) output.logits.push_back(head->forward(x));
   for (auto& logits : output.logits) {

@@ -25,6 +25,10 @@ namespace x_transformers {
 class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
  public:
   explicit TransformerWrapperImpl(TransformerWrapperOptions options);
+  /// Embeds its tokens by `embedding`, of emb_dim features, in place of the embedding that the
+  /// options describe; it stands under token_emb.
+  TransformerWrapperImpl(TransformerWrapperOptions options,
+                         std::shared_ptr<BaseEmbedding> embedding);
   TransformerOutput forward(const TransformerInputs& inputs) override;
   /// Tokens [b, n] to logits [b, n, logits_dim] of the first head.
   at::Tensor forward(const at::Tensor& tokens);
@@ -47,12 +51,15 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   std::map<std::string, int64_t> further_ids() const override { return options_.embed_num_tokens; }
   void require_next_token_logits() const override;
   void require_language_model() const override;
+  LinearHead linear_head() const override;
   bool hides_last_token() const override;
   std::unique_ptr<DecodingSession> start_session(SessionOptions options) override;
   /// Shares another model's token embedding, under both names.
   void set_token_emb(const TokenEmbedding& token_emb);
   /// Whether positions beyond max_seq_len mean something.
-  bool has_abs_pos_emb() const { return pos_emb_ != nullptr; }
+  bool has_abs_pos_emb() const {
+    return pos_emb_ != nullptr || (embedding_ && embedding_->position_count());
+  }
   /// Why the model cannot be decoded with a cache, whatever the inputs; empty: it can.
   std::string cache_unsupported() const;
   // For sessions.
@@ -73,7 +80,10 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   void build_embeddings(int64_t dim);
   void build_heads(int64_t dim);
   void build_logits(int64_t dim);
-  at::Tensor embed_tokens(const at::Tensor& tokens, const CallableModule::NamedTensors& arguments);
+  at::Tensor embed_tokens(const at::Tensor& tokens, const Positions& positions,
+                          const CallableModule::NamedTensors& arguments);
+  Positions positions_of(const TransformerInputs& inputs, int64_t count, int64_t offset) const;
+  at::Tensor tied_table() const;
   at::Tensor embed(const TransformerInputs& inputs, int64_t offset);
   void prepend(const TransformerInputs& inputs, Sequence& s) const;
   void add_cls_tokens(Sequence& s) const;
@@ -88,6 +98,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
 
   TransformerWrapperOptions options_ = {};
   TokenEmbedding token_emb_{nullptr};
+  std::shared_ptr<BaseEmbedding> embedding_;  // another than a TokenEmbedding that was given
   CallableModule given_token_emb_,
       given_to_logits_;  // from the options; a TokenEmbedding is token_emb_ all the same
   std::shared_ptr<PositionalEmbedding> pos_emb_;

@@ -85,7 +85,11 @@ void warn_of_unused(const TransformerWrapperOptions& o) {
 }  // namespace
 
 TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options)
-    : options_(std::move(options)) {
+    : TransformerWrapperImpl(std::move(options), nullptr) {}
+
+TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options,
+                                               std::shared_ptr<BaseEmbedding> embedding)
+    : options_(std::move(options)), embedding_(std::move(embedding)) {
   options_.attn_layers.compat = options_.compat;
   validate(options_);
   warn_of_unused(options_);
@@ -98,6 +102,21 @@ TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options
 
 void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
   const auto& o = options_;
+  if (const auto tokens = std::dynamic_pointer_cast<TokenEmbeddingImpl>(embedding_)) {
+    embedding_ = nullptr;
+    token_emb_ = register_module("token_emb", TokenEmbedding(tokens));
+    token_emb_->init();
+    return;
+  }
+  if (embedding_) {
+    register_module("token_emb", embedding_);
+    embedding_->init();
+    const auto table = embedding_->table();
+    require(!o.tie_embedding || (table.defined() && table.dim() == 2 && table.size(1) == emb_dim),
+            at("tie_embedding"), "the embedding has no table of {} features to make logits by",
+            emb_dim);
+    return;
+  }
   if (o.token_emb && o.token_emb->type != "TokenEmbedding") {
     given_token_emb_ = within("token_emb", [&] { return make_callable(*o.token_emb, o.compat); });
     given_token_emb_.call = [call = given_token_emb_.call](
@@ -208,9 +227,17 @@ TokenLimit tokens_of(const TokenEmbedding& token_emb, const TransformerWrapperOp
 }
 }  // namespace
 
+/// What tie_embedding makes logits by.
+at::Tensor TransformerWrapperImpl::tied_table() const {
+  return embedding_ ? embedding_->table() : token_emb_->weight();
+}
+
 std::optional<TokenLimit> TransformerWrapperImpl::embedded_tokens() const {
   std::optional<TokenLimit> limit;
-  if (!given_token_emb_) {
+  if (embedding_) {
+    if (const auto table = embedding_->table(); table.defined())
+      limit = {table.size(0), "the table of the embedding"};
+  } else if (!given_token_emb_) {
     limit = tokens_of(token_emb_, options_);
   } else if (const auto* embedding =
                  dynamic_cast<const torch::nn::EmbeddingImpl*>(given_token_emb_.module.get())) {
@@ -223,14 +250,20 @@ std::optional<TokenLimit> TransformerWrapperImpl::embedded_tokens() const {
 
 std::optional<TokenLimit> TransformerWrapperImpl::predicted_tokens() const {
   if (given_to_logits_) return std::nullopt;
+  if (options_.tie_embedding && embedding_)
+    return TokenLimit{tied_table().size(0), "the table of the embedding"};
   if (options_.tie_embedding) return tokens_of(token_emb_, options_);
   return TokenLimit{options_.logits_dim.value_or(options_.num_tokens),
                     options_.logits_dim ? "logits_dim" : "num_tokens"};
 }
 
 std::optional<TokenLimit> TransformerWrapperImpl::embedded_positions() const {
-  if (!pos_emb_ || options_.scaled_sinu_pos_emb) return std::nullopt;
-  return TokenLimit{options_.max_seq_len, "max_seq_len"};
+  const auto own = pos_emb_ ? pos_emb_->position_count() : std::nullopt,
+             embedded = embedding_ ? embedding_->position_count() : std::nullopt;
+  if (!own && !embedded) return std::nullopt;
+  const bool is_own = own && (!embedded || *own <= *embedded);
+  return is_own ? TokenLimit{*own, "max_seq_len"}
+                : TokenLimit{*embedded, "the positions of the embedding"};
 }
 
 TokenModelTraits TransformerWrapperImpl::traits() const {
@@ -240,8 +273,8 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.max_seq_len = o.max_seq_len;
   if (o.max_mem_len > 0 || !o.compat.meaning().zero_max_mem_len_keeps_all)
     traits.kept_mems = o.max_mem_len;
-  traits.embeds_ids = !token_emb_.is_empty();
-  traits.has_abs_pos_emb = pos_emb_ != nullptr;
+  traits.embeds_ids = !given_token_emb_;
+  traits.has_abs_pos_emb = has_abs_pos_emb();
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;
   return traits;
@@ -269,6 +302,22 @@ void TransformerWrapperImpl::require_language_model() const {
   refuse("return_only_embed", o.return_only_embed, "there are no logits");
   refuse("num_output_heads", o.num_output_heads > 1, "the loss is of one head");
   refuse("embed_num_tokens", !o.embed_num_tokens.empty(), "the data has no further ids");
+}
+
+LinearHead TransformerWrapperImpl::linear_head() const {
+  const auto& o = options_;
+  const auto refuse = [](const char* name, bool is_on) {
+    require(
+        !is_on, at(name),
+        "makes logits by more than one product, whose loss is not built in chunks (loss_chunk)");
+  };
+  refuse("return_only_embed", o.return_only_embed);
+  refuse("num_output_heads", o.num_output_heads > 1);
+  refuse("mixture_of_softmax", o.mixture_of_softmax);
+  refuse("sigsoftmax_logits", o.sigsoftmax_logits);
+  refuse("to_logits", static_cast<bool>(given_to_logits_));
+  if (o.tie_embedding) return {tied_table(), {}};
+  return {to_logits_.at(0)->weight, to_logits_.at(0)->bias};
 }
 
 void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {

@@ -73,9 +73,9 @@ void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs) co
   const auto& pos = inputs.pos;
   if (!pos.defined() || pos.is_floating_point()) return;
   const auto batch = batch_of(inputs), n = inputs.x.size(1);
-  if (!pos_emb_ && !attn_layers_->reads_positions(inputs.layers))
+  if (!pos_emb_ && !embedding_ && !attn_layers_->reads_positions(inputs.layers))
     warn_unused("pos: changes nothing, the model has no positions to take it");
-  if (!pos_emb_) return;
+  if (!pos_emb_ && !embedding_) return;
   // With a cache also those of its tokens.
   const auto length = inputs.goes_on() ? std::max(n, pos.dim() > 0 ? pos.size(-1) : 0) : n;
   require_broadcast(pos, "pos", TensorKind::integer, {{"batch", batch}, {"seq", length}});

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "x_transformers/core/cost_part.h"
 #include "x_transformers/core/inputs.h"
@@ -74,6 +75,11 @@ struct AttentionOutput : BranchOutput {
       unrotated_kv;  ///< keys and values of the sequence, as Python caches them
 };
 
+/// A weight whose rows are to be multiplied by `scale` [rows, 1].
+struct ScaledRows {
+  at::Tensor weight, scale;
+};
+
 class AttentionImpl : public Block, public AttendUser, public CostPart {
  public:
   explicit AttentionImpl(AttentionOptions options);
@@ -100,6 +106,18 @@ class AttentionImpl : public Block, public AttendUser, public CostPart {
   std::string decoding_unsupported() const override { return cache_unsupported(); }
   int64_t cached_features() const override;
   AttendCall usual_call(int64_t tokens) const override;
+
+  /// The parameters that x-transformers trains with Muon: of the values and of the output.
+  std::vector<at::Tensor> muon_parameters() const;
+  /// QK-clip (arXiv:2507.20534): scales the rows of to_q and to_k of each head whose largest score
+  /// of `pre_softmax_attn` [b, h, i, j] is above `tau`, so that it becomes `tau`; other heads keep
+  /// their scores. Throws InputError with qk_norm, which leaves nothing to scale.
+  void qk_clip_(const at::Tensor& pre_softmax_attn, double tau = 100.0);
+  /// What qk_clip_ multiplies, from the largest score of each head, [h]. Reads nothing from the
+  /// device.
+  std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes, double tau) const;
+  /// Why the scores cannot be clipped so; empty: they can.
+  std::string qk_clip_unsupported() const;
 
  private:
   /// Queries, keys and values on their way through the steps of forward.

@@ -6,26 +6,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "x_transformers/nn/embedding_options.h"
 
 namespace x_transformers {
-
-/// A vector for each token: [b, n] int64 -> [b, n, dim]. With `l2norm_embed` the vectors have
-/// length one (https://arxiv.org/abs/1910.06611 uses it to stabilise small-norm initialisation).
-class TokenEmbeddingImpl : public torch::nn::Module {
- public:
-  explicit TokenEmbeddingImpl(const TokenEmbeddingOptions& options);
-  at::Tensor forward(const at::Tensor& tokens);
-  /// The start that TransformerWrapper gives: Kaiming normal, or nearly zero with `l2norm_embed`.
-  void init();
-  const at::Tensor& weight() const { return emb_->weight; }
-
- private:
-  bool l2norm_embed_;
-  torch::nn::Embedding emb_{nullptr};
-};
-TORCH_MODULE(TokenEmbedding);
 
 /// Where tokens stand: positions [n] or [b, n] if given, else 0, 1, ... from `offset`; less
 /// `seq_start_pos` [b] for sequences padded at the left.
@@ -37,13 +22,50 @@ struct Positions {
   at::Tensor resolve(int64_t length, const at::Device& device) const;
 };
 
+/// What embeds tokens: the `embedding_provider` of a ZetaTransformer. One's own derives from it and
+/// is registered by a name for model files (nn/embedding_types.h).
+class BaseEmbedding : public torch::nn::Module {
+ public:
+  /// tokens [b, n] int64 at `positions` -> [b, n, dim], or [n, dim] where it is the same for every
+  /// sequence. What a token becomes must hang on the token and its position alone, so that tokens
+  /// can be decoded one by one.
+  virtual at::Tensor embed(const at::Tensor& tokens, const Positions& positions) = 0;
+  /// The start that a model gives it.
+  virtual void init() {}
+  /// The table [tokens, dim] that tie_embedding makes logits by; undefined: there is none.
+  virtual at::Tensor table() const { return {}; }
+  /// How many positions there are; empty: any number.
+  virtual std::optional<int64_t> position_count() const { return std::nullopt; }
+};
+
+/// A vector for each token: [b, n] int64 -> [b, n, dim]. With `l2norm_embed` the vectors have
+/// length one (https://arxiv.org/abs/1910.06611 uses it to stabilise small-norm initialisation).
+class TokenEmbeddingImpl : public BaseEmbedding {
+ public:
+  explicit TokenEmbeddingImpl(const TokenEmbeddingOptions& options);
+  at::Tensor forward(const at::Tensor& tokens);
+  at::Tensor embed(const at::Tensor& tokens, const Positions&) override { return forward(tokens); }
+  /// The start that TransformerWrapper gives: Kaiming normal, or nearly zero with `l2norm_embed`.
+  void init() override;
+  const at::Tensor& weight() const { return emb_->weight; }
+  at::Tensor table() const override { return emb_->weight; }
+
+ private:
+  bool l2norm_embed_;
+  torch::nn::Embedding emb_{nullptr};
+};
+TORCH_MODULE(TokenEmbedding);
+
 /// Positions as vectors to be added to token embeddings.
-class PositionalEmbedding : public torch::nn::Module {
+class PositionalEmbedding : public BaseEmbedding {
  public:
   /// [n, dim] or [b, n, dim] for `length` tokens.
   virtual at::Tensor forward(int64_t length, const Positions& positions,
                              const at::Device& device) = 0;
-  virtual void init() {}
+  /// Of the tokens only their number counts.
+  at::Tensor embed(const at::Tensor& tokens, const Positions& positions) override {
+    return forward(tokens.size(1), positions, tokens.device());
+  }
 };
 
 /// A learned vector for each position up to `max_seq_len`, times dim ** -0.5.
@@ -52,6 +74,7 @@ class AbsolutePositionalEmbedding : public PositionalEmbedding {
   explicit AbsolutePositionalEmbedding(const AbsolutePositionalEmbeddingOptions& options);
   at::Tensor forward(int64_t length, const Positions& positions, const at::Device& device) override;
   void init() override;
+  std::optional<int64_t> position_count() const override { return max_seq_len_; }
 
  private:
   double scale_;

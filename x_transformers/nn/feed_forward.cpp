@@ -79,6 +79,15 @@ FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::mov
   if (options_.zero_init_output) zero_init(proj_out_);
 }
 
+std::vector<at::Tensor> FeedForwardImpl::muon_parameters() const {
+  std::vector<at::Tensor> weights;
+  apply([&](const torch::nn::Module& part) {
+    if (const auto* layer = dynamic_cast<const torch::nn::LinearImpl*>(&part))
+      weights.push_back(layer->weight);
+  });
+  return weights;
+}
+
 at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
   const auto plain = activation_->plain();
   // On the CPU the bias goes with the activation and saves a pass; elsewhere it is part of the

@@ -28,21 +28,14 @@ void validate(const AdamWOptions& options) {
 }
 
 AdamW::AdamW(NamedTensors parameters, AdamWOptions options, std::vector<at::Tensor> masters)
-    : parameters_(std::move(parameters)),
-      has_masters_(!masters.empty()),
-      options_(options),
-      learning_rate_(options.learning_rate) {
+    : Optimizer(std::move(parameters), options.learning_rate, std::move(masters)),
+      options_(options) {
   validate(options_);
-  TORCH_CHECK(!parameters_.tensors.empty(), "[AdamW] needs at least one parameter");
-  TORCH_CHECK(!has_masters_ || masters.size() == parameters_.tensors.size(), "[AdamW] expected ",
-              parameters_.tensors.size(), " masters, got ", masters.size());
-  weights_ = has_masters_ ? NamedTensors{parameters_.names, std::move(masters)} : parameters_;
   const at::NoGradGuard no_grad;
   const auto scalar = parameters_.tensors.front().options().dtype(at::kFloat).requires_grad(false);
   exp_avgs_.resize(weights_.tensors.size());
   exp_avg_sqs_.resize(weights_.tensors.size());
   for (size_t i = 0; i < weights_.tensors.size(); ++i) steps_.push_back(at::zeros({}, scalar));
-  if (scalar.device().is_cuda()) device_learning_rate_ = at::full({}, learning_rate_, scalar);
 }
 
 void AdamW::make_moments(size_t i) {
@@ -54,11 +47,6 @@ void AdamW::make_moments(size_t i) {
 int64_t AdamW::count_moments() const {
   return std::count_if(exp_avgs_.begin(), exp_avgs_.end(),
                        [](const at::Tensor& moment) { return moment.defined(); });
-}
-
-void AdamW::set_learning_rate(double learning_rate) {
-  learning_rate_ = learning_rate;
-  if (device_learning_rate_.defined()) device_learning_rate_.fill_(learning_rate);
 }
 
 void AdamW::step(const std::vector<at::Tensor>& gradients, const at::Tensor& grad_scale,
@@ -100,11 +88,6 @@ void AdamW::update(const Group& group, double weight_decay, const at::Tensor& gr
                       /*maximize=*/false, optional(grad_scale), optional(found_inf));
   };
   device_learning_rate_.defined() ? fused(device_learning_rate_) : fused(learning_rate_);
-}
-
-void AdamW::write_parameters() {
-  const at::NoGradGuard no_grad;
-  if (has_masters_) at::_foreach_copy_(parameters_.tensors, weights_.tensors);
 }
 
 std::map<std::string, at::Tensor> AdamW::state_dict() const {

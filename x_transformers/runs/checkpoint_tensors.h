@@ -9,15 +9,15 @@
 #include <vector>
 
 #include "x_transformers/core/compat.h"
-#include "x_transformers/optim/adamw.h"
 #include "x_transformers/optim/ema.h"
+#include "x_transformers/optim/optimizer.h"
 
 namespace x_transformers {
 
 /// What training changes.
 struct TrainedTensors {
   torch::nn::Module& model;
-  AdamW& optimizer;
+  Optimizer& optimizer;
   Ema* ema = nullptr;
   Compat compat = {};  ///< of the model
 };
@@ -25,8 +25,8 @@ struct TrainedTensors {
 /// Writes model.safetensors and optimizer.safetensors into `folder`. The model's file holds the
 /// weights to use, in full precision: the averaged ones where there is an Ema; its metadata
 /// `xt_compat` says whose meaning they have. The optimizer's file
-/// holds all else that training goes on from: the state of AdamW and, with an Ema, its state and
-/// `weights.<name>`, the weights that are not averaged.
+/// holds all else that training goes on from: the state of the optimizer and, with an Ema, its
+/// state and `weights.<name>`, the weights that are not averaged.
 void save_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
 
 /// Whether all weights, and their averages, are finite numbers. Waits for the device.

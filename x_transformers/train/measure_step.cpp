@@ -8,6 +8,7 @@
 #include <ctime>
 #include <vector>
 
+#include "x_transformers/optim/adamw.h"
 #include "x_transformers/optim/parameters.h"
 #include "x_transformers/train/graph_step.h"
 

@@ -133,6 +133,12 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
             option(OptionPath("data") / "format"), option(OptionPath("data") / "task"));
     use_tokens(parts, run, model, *task);
   }
+  if (run.train.loss_chunk) {
+    within(run.model_name, [&] {
+      model->set_loss_chunk(*run.train.loss_chunk);
+      return true;
+    });
+  }
   parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();

@@ -12,7 +12,10 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/nn/muon_parameters.h"
+#include "x_transformers/optim/make_optimizer.h"
 
 namespace x_transformers {
 namespace {
@@ -29,6 +32,15 @@ std::string file_text(const fs::path& path) {
 
 ReportOptions report_options(const TrainOptions& options, const std::string& target_unit) {
   return {options.steps, target_unit, options.progress, options.tensorboard, options.plot};
+}
+
+/// The optimizer of a config.json; adamw, where it is from before there were others.
+std::string optimizer_of(const std::string& config) {
+  const Json json = Json::parse(config, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("train")) return "\"adamw\"";
+  const Json& train = json["train"];
+  const bool is_named = train.is_object() && train.contains("optimizer");
+  return is_named ? detail::shown(train["optimizer"]) : "\"adamw\"";
 }
 
 /// The parameters that are not trained compute in the type of those that are.
@@ -49,11 +61,12 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
       folder_(parts_.directory),
       resumed_(open_directory()),
       optimizer_(make_optimizer()),
+      qk_clip_(make_qk_clip()),
       ema_(options_.ema_decay
-               ? std::optional<Ema>(std::in_place, optimizer_.weights(), *options_.ema_decay)
+               ? std::optional<Ema>(std::in_place, optimizer_->weights(), *options_.ema_decay)
                : std::nullopt),
-      eager_step_(parts_.loss, optimizer_, ema(), options_.grad_clip,
-                  parts_.context.reduce_gradients),
+      eager_step_(parts_.loss, *optimizer_, ema(), options_.grad_clip,
+                  parts_.context.reduce_gradients, qk_clip_.get()),
       step_function_(
           [this](const std::vector<Batch>& batches, int64_t) { return eager_step_(batches); }),
       history_(*options_.log_every, device_) {
@@ -105,7 +118,7 @@ std::optional<TrainState> Trainer::open_directory() {
   return state;
 }
 
-AdamW Trainer::make_optimizer() {
+std::unique_ptr<Optimizer> Trainer::make_optimizer() {
   model_.to(device_);
   const NamedTensors parameters = trainable_parameters(model_);
   std::vector<at::Tensor> masters;
@@ -113,7 +126,20 @@ AdamW Trainer::make_optimizer() {
     masters = cast_parameters(parameters, at::kBFloat16);
     cast_frozen(model_, at::kBFloat16);
   }
-  return AdamW(parameters, options_.optimizer, std::move(masters));
+  const auto& options = options_.optimizer;
+  const auto muon =
+      options.muon.parameters == "matrices" ? matrix_parameters(model_) : muon_parameters(model_);
+  return spelled(below("train"), [&] {
+    return x_transformers::make_optimizer(options, parameters, std::move(masters), muon);
+  });
+}
+
+std::unique_ptr<QkClip> Trainer::make_qk_clip() {
+  if (!options_.qk_clip) return nullptr;
+  require(parts_.context.place.world == 1, at("train.qk_clip"),
+          "each process would clip by the scores of its own share of a batch: not built yet for "
+          "more than one");
+  return std::make_unique<QkClip>(model_, *options_.qk_clip);
 }
 
 void Trainer::load_checkpoint() {
@@ -126,6 +152,9 @@ void Trainer::load_checkpoint() {
               parts_.data_fingerprint.empty(),
           fmt::format("{}: the run was trained on other data than what is given now",
                       parts_.directory.string()));
+  const auto was = optimizer_of(file_text(config)), is = optimizer_of(parts_.config);
+  require(was == is, at("train.optimizer"), "the state in {} is that of {}, not of {}",
+          folder.string(), was, is);
   load_tensors(folder, tensors());
   spelled(below((folder / checkpoint_file::kState).string() + ":"),
           [&] { set_random_state(saved.random, device_); });
@@ -188,7 +217,7 @@ void Trainer::train_step() {
     micro_batches.push_back(to_device(parts_.training_batch(state_.data_position + i), device_));
     window_.targets += micro_batches.back().targets;
   }
-  optimizer_.set_learning_rate(learning_rate_at(options_, step));
+  optimizer_->set_learning_rate(learning_rate_at(options_, step));
   history_.record(step, step_function_(micro_batches, step));
   state_.step = step;
   state_.data_position += options_.grad_accum;
@@ -281,7 +310,7 @@ void Trainer::log() {
   log.step = state_.step;
   log.loss = unsigned_nan(window_.loss / steps);
   log.grad_norm = unsigned_nan(window_.grad_norm / steps);
-  log.learning_rate = optimizer_.learning_rate();
+  log.learning_rate = optimizer_->learning_rate();
   log.targets_per_second = static_cast<double>(window_.targets) / window_.seconds;
   log.targets = state_.targets;
   log.seconds = state_.seconds;
@@ -297,7 +326,7 @@ bool Trainer::evaluate() {
   settle();
   std::optional<double> loss;
   {
-    const EvaluationScope scope(model_, optimizer_, ema());
+    const EvaluationScope scope(model_, *optimizer_, ema());
     loss = mean_loss(parts_.loss, parts_.validation_batch, parts_.validation_batches, device_,
                      [this] { return is_stopped(); });
   }
@@ -331,7 +360,7 @@ void Trainer::sample() {
   try {
     std::string text;
     {
-      const EvaluationScope scope(model_, optimizer_, ema());
+      const EvaluationScope scope(model_, *optimizer_, ema());
       text = parts_.sample();
     }
     report_->sample(state_.step, text);

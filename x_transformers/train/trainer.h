@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -117,7 +118,7 @@ class Trainer {
 
   const TrainOptions& options() const { return options_; }
   const TrainState& state() const { return state_; }
-  AdamW& optimizer() { return optimizer_; }
+  Optimizer& optimizer() { return *optimizer_; }
   Ema* ema() { return ema_ ? &*ema_ : nullptr; }
   at::Device device() const { return device_; }
 
@@ -129,7 +130,8 @@ class Trainer {
     int64_t steps = 0, targets = 0;
   };
 
-  AdamW make_optimizer();
+  std::unique_ptr<Optimizer> make_optimizer();
+  std::unique_ptr<QkClip> make_qk_clip();
   /// The state to go on from, if there is one.
   std::optional<TrainState> open_directory();
   /// Makes the folder ready to be written, by this process alone.
@@ -152,7 +154,7 @@ class Trainer {
   std::optional<int64_t> good_step() const;
   std::string good_checkpoint() const;
   [[noreturn]] void fail_nonfinite(int64_t step, const std::string& what) const;
-  TrainedTensors tensors() { return {model_, optimizer_, ema(), parts_.compat}; }
+  TrainedTensors tensors() { return {model_, *optimizer_, ema(), parts_.compat}; }
 
   torch::nn::Module& model_;
   TrainOptions options_;
@@ -162,7 +164,8 @@ class Trainer {
   CheckpointFolder folder_;
   std::vector<std::string> notes_;  ///< lines for the user, from before there is a report
   std::optional<TrainState> resumed_;
-  AdamW optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<QkClip> qk_clip_;  ///< null: no limit
   std::optional<Ema> ema_;
   TrainStep eager_step_;
   StepFunction step_function_;

@@ -7,7 +7,8 @@
 
 namespace x_transformers {
 
-EvaluationScope::EvaluationScope(torch::nn::Module& model, const AdamW& optimizer, const Ema* ema)
+EvaluationScope::EvaluationScope(torch::nn::Module& model, const Optimizer& optimizer,
+                                 const Ema* ema)
     : model_(model),
       was_training_(model.is_training()),
       random_(optimizer.parameters().tensors.front().device()) {

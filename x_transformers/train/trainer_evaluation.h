@@ -8,8 +8,8 @@
 #include <memory>
 #include <optional>
 
-#include "x_transformers/optim/adamw.h"
 #include "x_transformers/optim/ema.h"
+#include "x_transformers/optim/optimizer.h"
 #include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/train/trainer_step.h"
 
@@ -22,7 +22,7 @@ using BatchFunction = std::function<Batch(int64_t index)>;
 /// where there are some; then everything is as it was, the random states too.
 class EvaluationScope {
  public:
-  EvaluationScope(torch::nn::Module& model, const AdamW& optimizer, const Ema* ema);
+  EvaluationScope(torch::nn::Module& model, const Optimizer& optimizer, const Ema* ema);
   ~EvaluationScope();
   EvaluationScope(const EvaluationScope&) = delete;
   EvaluationScope& operator=(const EvaluationScope&) = delete;

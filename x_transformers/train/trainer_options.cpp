@@ -33,9 +33,17 @@ void check_rules(const TrainOptions& o) {
   const auto warmup_steps = o.warmup_steps.value_or(0);
   expect(warmup_steps <= o.steps, at("warmup_steps"), warmup_steps, "at most {} = {}",
          option("steps"), o.steps);
+  at_least("decay_steps", o.decay_steps, 1);
+  require(!o.decay_steps || o.schedule == "wsd", at("decay_steps"), "needs {} wsd",
+          option("schedule"));
+  const auto decay_steps = o.decay_steps.value_or(1);
+  expect(decay_steps <= o.steps - warmup_steps || !o.decay_steps, at("decay_steps"), decay_steps,
+         "at most {} - {} = {}", option("steps"), option("warmup_steps"), o.steps - warmup_steps);
   in_range("min_learning_rate_ratio", o.min_learning_rate_ratio, 0, 1);
   in_range("grad_clip", o.grad_clip, 0, 1e30);
+  expect(!o.qk_clip || *o.qk_clip > 0, at("qk_clip"), o.qk_clip.value_or(0), "a number above 0");
   at_least("grad_accum", o.grad_accum, 1);
+  at_least("loss_chunk", o.loss_chunk, 1);
   expect(!o.ema_decay || (*o.ema_decay > 0 && *o.ema_decay < 1), at("ema_decay"),
          o.ema_decay.value_or(0), "a number between 0 and 1");
   expect(o.precision == "fp32" || o.precision == "bf16", at("precision"), o.precision,
@@ -71,6 +79,10 @@ TrainOptions derived(TrainOptions options) {
     value = value.value_or(otherwise);
   };
   fill(options.warmup_steps, std::min<int64_t>(steps / 50, 2000));
+  if (options.schedule == "wsd") {
+    const int64_t most = std::max<int64_t>(steps - *options.warmup_steps, 1);
+    fill(options.decay_steps, std::clamp<int64_t>(steps / 10, 1, most));
+  }
   fill(options.log_every, std::clamp<int64_t>(steps / 100, 1, 10));
   fill(options.eval_every, std::clamp<int64_t>(steps / 20, 1, 1000));
   fill(options.sample_every, *options.eval_every);
@@ -80,7 +92,8 @@ TrainOptions derived(TrainOptions options) {
 
 double learning_rate_at(const TrainOptions& options, int64_t step) {
   const Schedule schedule{schedule_shape(options.schedule), options.steps,
-                          options.warmup_steps.value_or(0), options.min_learning_rate_ratio};
+                          options.warmup_steps.value_or(0), options.min_learning_rate_ratio,
+                          options.decay_steps.value_or(0)};
   return options.optimizer.learning_rate * schedule.ratio(step);
 }
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "x_transformers/optim/adamw_options.h"
+#include "x_transformers/optim/optimizer_options.h"
 
 namespace x_transformers {
 
@@ -14,12 +14,15 @@ inline constexpr int64_t kMostThreads = 1024;
 
 struct TrainOptions {
   int64_t steps = 1000;
-  AdamWOptions optimizer;
+  OptimizerOptions optimizer;
   std::string schedule = "cosine";
   std::optional<int64_t> warmup_steps;
   double min_learning_rate_ratio = 0.1;
+  std::optional<int64_t> decay_steps;
   double grad_clip = 1.0;
+  std::optional<double> qk_clip;
   int64_t grad_accum = 1;
+  std::optional<int64_t> loss_chunk;
   std::optional<double> ema_decay;
   std::string precision = "fp32";
   std::string matmul_precision = "highest";
@@ -45,13 +48,24 @@ struct TrainOptions {
   void fields(Visitor& v) {
     v("steps", steps, "updates of the weights");
     optimizer.fields(v);
-    v("schedule", schedule, "learning rate after the warm-up: cosine, linear or constant",
-      "arXiv:1608.03983");
+    v("schedule", schedule,
+      "learning rate after the warm-up: cosine, linear, constant, inverse_sqrt, or wsd (constant, "
+      "then a linear descent over decay_steps)",
+      "arXiv:1608.03983, arXiv:1706.03762, arXiv:2404.06395");
     v("warmup_steps", warmup_steps, "steps of linear warm-up; default: 2% of all, 2000 at most");
     v("min_learning_rate_ratio", min_learning_rate_ratio,
-      "last learning rate of cosine and linear / the peak");
+      "last learning rate of cosine, linear and wsd, and least of inverse_sqrt / the peak");
+    v("decay_steps", decay_steps, "steps of the descent of wsd; default: 10% of all");
     v("grad_clip", grad_clip, "largest l2 norm of all gradients; 0: no limit", "arXiv:1211.5063");
+    v("qk_clip", qk_clip,
+      "largest attention score: after an update the queries and keys of heads above it are scaled "
+      "down; default: no limit",
+      "arXiv:2507.20534");
     v("grad_accum", grad_accum, "batches whose gradients are averaged for one update");
+    v("loss_chunk", loss_chunk,
+      "tokens whose logits are held at a time: the same loss with less memory, for long "
+      "vocabularies; default: all of a batch",
+      "arXiv:2410.10989");
     v("ema_decay", ema_decay,
       "keep a moving average of the weights with this decay, to evaluate, sample and save; "
       "default: none");
@@ -90,7 +104,7 @@ struct TrainOptions {
 void validate(const TrainOptions& options);
 
 /// `options` with every value that has a default derived from others filled in (warmup_steps,
-/// log_every, eval_every, sample_every, save_every), after validate().
+/// decay_steps, log_every, eval_every, sample_every, save_every), after validate().
 TrainOptions derived(TrainOptions options);
 
 /// The learning rate at `step`, counted from 1; of options from derived().

@@ -21,18 +21,20 @@ std::vector<double> batch_shares(const std::vector<Batch>& micro_batches) {
   return shares;
 }
 
-TrainStep::TrainStep(LossFunction loss, AdamW& optimizer, Ema* ema, double grad_clip,
-                     GradientReduction reduce)
+TrainStep::TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double grad_clip,
+                     GradientReduction reduce, QkClip* qk_clip)
     : loss_(std::move(loss)),
       optimizer_(optimizer),
       ema_(ema),
       grad_clip_(grad_clip),
       reduce_(std::move(reduce)),
+      qk_clip_(qk_clip),
       collector_(optimizer.parameters().tensors) {}
 
 at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, const ShareOf& share_of) {
   TORCH_CHECK(!micro_batches.empty(), "[TrainStep] expected at least one micro-batch");
   collector_.begin();
+  if (qk_clip_ != nullptr) qk_clip_->begin();
   at::Tensor total;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     at::Tensor loss = loss_(micro_batches[i]);
@@ -54,6 +56,7 @@ StepResult TrainStep::update(at::Tensor loss) {
   const at::Tensor skipped = at::isfinite(loss + norm).logical_not().to(at::kFloat);
   const at::Tensor divisor = grad_clip_ > 0 ? clip_divisor(norm, grad_clip_) : at::Tensor();
   optimizer_.step(collector_.gradients(), divisor, skipped);
+  if (qk_clip_ != nullptr) qk_clip_->apply(optimizer_, skipped);
   if (ema_ != nullptr) ema_->update();
   return {loss, norm, skipped};
 }

@@ -8,9 +8,10 @@
 #include <vector>
 
 #include "x_transformers/data/batch.h"
-#include "x_transformers/optim/adamw.h"
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/gradients.h"
+#include "x_transformers/optim/optimizer.h"
+#include "x_transformers/train/qk_clip.h"
 
 namespace x_transformers {
 
@@ -42,21 +43,22 @@ using StepFunction =
 /// all have the same number, and so the same share.
 std::vector<double> batch_shares(const std::vector<Batch>& micro_batches);
 
-/// Forward and backward of each micro-batch, reduction, clipping, AdamW and the moving average.
+/// Forward and backward of each micro-batch, reduction, clipping, the optimizer, QK-clip and the
+/// moving average.
 /// Reads nothing from the device, so that a call can be captured in a CUDA graph. Micro-batches
 /// weigh by their targets, so that the update is that of one batch of them all.
 class TrainStep {
  public:
-  /// `ema` may be null; `grad_clip` 0 does not clip; without `reduce` there is one device.
-  /// `optimizer` and `ema` must outlive this.
-  TrainStep(LossFunction loss, AdamW& optimizer, Ema* ema, double grad_clip,
-            GradientReduction reduce = {});
+  /// `ema` and `qk_clip` may be null; `grad_clip` 0 does not clip; without `reduce` there is one
+  /// device. `optimizer`, `ema` and `qk_clip` must outlive this.
+  TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double grad_clip,
+            GradientReduction reduce = {}, QkClip* qk_clip = nullptr);
 
   StepResult operator()(const std::vector<Batch>& micro_batches);
   /// The same with the shares read from the device, fp32 `[micro-batches]`, so that each replay of
   /// a captured step has its own.
   StepResult with_shares(const std::vector<Batch>& micro_batches, const at::Tensor& shares);
-  const AdamW& optimizer() const { return optimizer_; }
+  const Optimizer& optimizer() const { return optimizer_; }
 
  private:
   /// What makes the loss of micro-batch `index` its part of the step's; undefined: it has none.
@@ -66,10 +68,11 @@ class TrainStep {
   StepResult update(at::Tensor loss);
 
   LossFunction loss_;
-  AdamW& optimizer_;
+  Optimizer& optimizer_;
   Ema* ema_;
   double grad_clip_;
   GradientReduction reduce_;
+  QkClip* qk_clip_;
   GradientCollector collector_;
 };
 

@@ -14,6 +14,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/models/step_inputs.h"
+#include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/ops/loss.h"
 
 namespace x_transformers {
@@ -121,6 +122,36 @@ bool AutoregressiveWrapperImpl::leaves_out_last(const TransformerInputs& inputs)
   return !is_asked_for && options_.mask_prob == 0 && net_->hides_last_token();
 }
 
+void AutoregressiveWrapperImpl::set_loss_chunk(int64_t rows) {
+  require_at_least(rows, 0, "loss_chunk");
+  if (rows > 0) within("net", [&] { return net_->linear_head(); });
+  loss_chunk_ = rows;
+}
+
+/// The mean loss of `targets` [b, n], which are `target` and perhaps one that does not count. Fills
+/// output.logits, unless the loss is computed in chunks.
+at::Tensor AutoregressiveWrapperImpl::next_token_loss(Output& output, const at::Tensor& target,
+                                                      const at::Tensor& targets,
+                                                      int64_t prepended) const {
+  if (loss_chunk_ == 0) {
+    require(output.net.logits.size() == 1,
+            "net: expected one output head, got " + std::to_string(output.net.logits.size()));
+  }
+  auto rows = loss_chunk_ > 0 ? output.net.embeddings : output.net.logits[0];
+  require(rows.size(0) == targets.size(0),
+          fmt::format("x: batch = {}, but what is given beside it has {} batch entries",
+                      targets.size(0), rows.size(0)));
+  if (prepended > 0) rows = rows.narrow(1, prepended, rows.size(1) - prepended);
+  if (loss_chunk_ > 0) {
+    const auto head = net_->linear_head();
+    return linear_cross_entropy(rows, head.weight, head.bias, targets, options_.ignore_index,
+                                loss_chunk_);
+  }
+  output.logits = rows.narrow(1, 0, target.size(1));
+  return net_->traits().predicts_log_probs ? nll(rows, targets, options_.ignore_index)
+                                           : cross_entropy(rows, targets, options_.ignore_index);
+}
+
 AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x,
                                                                      TransformerInputs inputs) {
   require(x.dim() == 2 && x.size(1) > 1,
@@ -135,23 +166,13 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
   inputs.x = tokens.masked_fill(tokens == options_.ignore_index, options_.pad_value);
 
   Output output;
+  inputs.logits = loss_chunk_ == 0;
   output.net = net_->forward(inputs);
-  require(output.net.logits.size() == 1,
-          "net: expected one output head, got " + std::to_string(output.net.logits.size()));
-  auto logits = output.net.logits[0];
-  require(logits.size(0) == x.size(0),
-          fmt::format("x: batch = {}, but what is given beside it has {} batch entries", x.size(0),
-                      logits.size(0)));
-  if (inputs.prepend_embeds.defined()) {
-    const auto prepended = inputs.prepend_embeds.size(1);
-    logits = logits.narrow(1, prepended, logits.size(1) - prepended);
-  }
-  output.logits = logits.narrow(1, 0, target.size(1));
   // Ignoring the last token is cheaper than copying the logits of all others.
   const auto targets =
       is_last_left_out ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
-  output.loss = traits.predicts_log_probs ? nll(logits, targets, options_.ignore_index)
-                                          : cross_entropy(logits, targets, options_.ignore_index);
+  const auto prepended = inputs.prepend_embeds.defined() ? inputs.prepend_embeds.size(1) : 0;
+  output.loss = next_token_loss(output, target, targets, prepended);
   if (options_.add_attn_z_loss) {
     output.loss = output.loss + attn_z_loss(output.net.layers, inputs.attn_z_loss_weight);
   }

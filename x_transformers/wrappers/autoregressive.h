@@ -39,7 +39,7 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
  public:
   struct Output {
     at::Tensor loss;    ///< mean over the targets that count, in nats a token
-    at::Tensor logits;  ///< [b, n - 1, tokens]
+    at::Tensor logits;  ///< [b, n - 1, tokens]; undefined with set_loss_chunk
     TransformerOutput net;
   };
 
@@ -56,6 +56,11 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
   /// x [b, n] int64 -> the loss of predicting each token from those before it. `inputs` adds
   /// context and the like.
   Output forward(const at::Tensor& x, TransformerInputs inputs = {});
+
+  /// From now on forward computes the loss `rows` tokens at a time, so that no tensor holds the
+  /// logits of them all (linear_cross_entropy); 0: at once. The loss is the same. Throws InputError
+  /// where the head of the net is more than one product, naming the option.
+  void set_loss_chunk(int64_t rows);
 
   /// New tokens [b, m], m <= seq_len (or [m] for a prompt [n]).
   at::Tensor generate(const GenerationInputs& inputs, const GenerateOptions& options);
@@ -78,9 +83,12 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
  private:
   at::Tensor next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const;
   at::Tensor random_key_mask(const at::Tensor& x) const;
+  at::Tensor next_token_loss(Output& output, const at::Tensor& target, const at::Tensor& targets,
+                             int64_t prepended) const;
 
   AutoregressiveWrapperOptions options_;
   std::shared_ptr<TokenModel> net_;
+  int64_t loss_chunk_ = 0;
 };
 TORCH_MODULE(AutoregressiveWrapper);
 

@@ -104,6 +104,8 @@ class AutoregressiveModel : public HolderModel<AutoregressiveWrapper> {
     return holder_->forward(batch.at("x")).loss;
   }
 
+  void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }
+
   std::optional<TokenTask> token_task() override {
     within("net", [&] {
       holder_->net()->require_language_model();

@@ -1,7 +1,8 @@
-// TransformerWrapper in the interchange.
-#include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/interchange/models/transformer_wrapper.h"
 
 #include <ATen/ATen.h>
+
+#include <utility>
 
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/holder_model.h"
@@ -16,10 +17,11 @@ namespace {
 
 class TransformerWrapperModel : public HolderModel<TransformerWrapper> {
  public:
-  using HolderModel::HolderModel;
+  TransformerWrapperModel(std::string type, TransformerWrapper wrapper)
+      : HolderModel(std::move(wrapper)), type_(std::move(type)) {}
 
   Value call(const std::string& method, Arguments& arguments) override {
-    require_forward("TransformerWrapper", method);
+    require_forward(type_, method);
     TransformerCall call(arguments, *holder_);
     auto& inputs = call.inputs;
     const auto returns = take_returns(arguments);
@@ -51,14 +53,22 @@ class TransformerWrapperModel : public HolderModel<TransformerWrapper> {
   }
 
   std::shared_ptr<TokenModel> token_model() override { return holder_.ptr(); }
+
+ private:
+  std::string type_;
 };
 
 }  // namespace
 
+std::shared_ptr<Model> transformer_wrapper_model(const std::string& type,
+                                                 TransformerWrapper wrapper) {
+  return std::make_shared<TransformerWrapperModel>(type, std::move(wrapper));
+}
+
 void register_transformer_wrapper(ModelTypes& types) {
   types["TransformerWrapper"] =
       model_type<TransformerWrapperOptions>([](const TransformerWrapperOptions& options) {
-        return std::make_shared<TransformerWrapperModel>(TransformerWrapper(options));
+        return transformer_wrapper_model("TransformerWrapper", TransformerWrapper(options));
       });
   types["TransformerWrapper"].is_net = true;
 }

@@ -1,0 +1,176 @@
+#include "x_transformers/ops/linear_cross_entropy.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/loss.h"
+
+namespace x_transformers {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// The loss in one piece.
+at::Tensor whole(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                 const at::Tensor& target, int64_t ignore_index) {
+  const auto type = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return cross_entropy_reference(linear_reference(x, weight, bias).to(type), target, ignore_index,
+                                 Reduction::mean);
+}
+
+/// Which gradients a pass makes.
+struct Wanted {
+  bool x, weight, bias;
+  bool any() const { return x || weight || bias; }
+};
+
+/// A pass over all rows, [rows, dim] with targets [rows].
+class ChunkedPass {
+ public:
+  ChunkedPass(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+              const at::Tensor& target, int64_t ignore_index, const Wanted& wanted)
+      : x_(x),
+        weight_(weight),
+        bias_(bias),
+        target_(target),
+        ignore_index_(ignore_index),
+        wanted_(wanted) {
+    share_ = 1.0 / (target != ignore_index).sum().to(at::kDouble);
+    if (wanted.x) x_grad = at::empty_like(x);
+    // Sums over chunks, in more digits than 16 bits have.
+    if (wanted.weight) weight_grad = at::zeros(weight.sizes(), sum_options());
+    if (wanted.bias) bias_grad = at::zeros(bias.sizes(), sum_options());
+  }
+
+  void run(int64_t chunk) {
+    at::Tensor sum;
+    for (int64_t begin = 0; begin < x_.size(0); begin += chunk) {
+      const auto part = run_rows(begin, std::min(chunk, x_.size(0) - begin));
+      sum = sum.defined() ? sum + part : part;
+    }
+    if (!sum.defined()) sum = at::zeros({}, x_.options().dtype(at::kDouble));
+    loss = (sum * share_).to(x_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+    if (weight_grad.defined()) weight_grad = weight_grad.to(weight_.scalar_type());
+    if (bias_grad.defined()) bias_grad = bias_grad.to(bias_.scalar_type());
+  }
+
+  at::Tensor loss, x_grad, weight_grad, bias_grad;
+
+ private:
+  at::TensorOptions sum_options() const {
+    const bool is_low = x_.scalar_type() == at::kBFloat16 || x_.scalar_type() == at::kHalf;
+    return weight_.options()
+        .dtype(is_low ? at::kFloat : weight_.scalar_type())
+        .requires_grad(false);
+  }
+
+  /// Adds the gradients of some rows, and returns the sum of their losses.
+  at::Tensor run_rows(int64_t begin, int64_t count) {
+    const auto x = x_.narrow(0, begin, count), target = target_.narrow(0, begin, count);
+    auto logits = linear(x, weight_, bias_);
+    if (!wanted_.any())
+      return cross_entropy(logits, target, ignore_index_, Reduction::none).sum(at::kDouble);
+    logits = logits.detach().requires_grad_();
+    at::Tensor losses;
+    {
+      const at::AutoGradMode recorded(true);
+      losses = cross_entropy(logits, target, ignore_index_, Reduction::none);
+    }
+    const auto shares = share_.to(losses.scalar_type()).expand_as(losses);
+    const auto logits_grad = torch::autograd::grad({losses}, {logits}, {shares})[0];
+    if (x_grad.defined())
+      x_grad.narrow(0, begin, count).copy_(linear(logits_grad, weight_.t(), at::Tensor()));
+    if (weight_grad.defined()) add_weight_grad(logits_grad, x);
+    if (bias_grad.defined()) bias_grad += logits_grad.sum(0, false, bias_grad.scalar_type());
+    return losses.detach().sum(at::kDouble);
+  }
+
+  void add_weight_grad(const at::Tensor& logits_grad, const at::Tensor& x) {
+    const bool is_aten = weight_grad.scalar_type() == x.scalar_type() &&
+                         !linear_unsupported(logits_grad.t(), x.t(), at::Tensor()).empty();
+    if (is_aten) {
+      weight_grad.addmm_(logits_grad.t(), x);
+    } else {
+      weight_grad += linear(logits_grad.t(), x.t(), at::Tensor());
+    }
+  }
+
+  at::Tensor x_, weight_, bias_, target_;
+  int64_t ignore_index_;
+  Wanted wanted_;
+  at::Tensor share_;  ///< of a target in the mean; infinite where there is none
+};
+
+class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossEntropyFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias_given, const at::Tensor& target,
+                            int64_t ignore_index, int64_t chunk, const Wanted& wanted) {
+    const auto bias = bias_given.value_or(at::Tensor());
+    ChunkedPass pass(x, weight, bias, target, ignore_index, wanted);
+    pass.run(chunk);
+    ctx->save_for_backward({x, weight, bias, target});
+    ctx->saved_data["ignore_index"] = ignore_index;
+    ctx->saved_data["gradients"] = c10::List<std::optional<at::Tensor>>(
+        {optional(pass.x_grad), optional(pass.weight_grad), optional(pass.bias_grad)});
+    return pass.loss;
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    variable_list gradients(7);
+    if (at::GradMode::is_enabled()) {
+      const auto &x = saved[0], &weight = saved[1], &bias = saved[2], &target = saved[3];
+      const auto ignore_index = ctx->saved_data["ignore_index"].toInt();
+      const auto reference = [&](const variable_list& inputs) {
+        return whole(inputs[0], inputs[1], inputs[2], target, ignore_index);
+      };
+      const auto found = differentiable_gradients(reference, {x, weight, bias}, output_grads[0]);
+      std::copy(found.begin(), found.end(), gradients.begin());
+      return gradients;
+    }
+    const auto kept = ctx->saved_data["gradients"].toOptionalTensorVector();
+    const auto& scale = output_grads[0];
+    for (size_t i = 0; i < kept.size(); ++i) {
+      if (kept[i]) gradients[i] = *kept[i] * scale.to(kept[i]->scalar_type());
+    }
+    return gradients;
+  }
+
+ private:
+  static std::optional<at::Tensor> optional(const at::Tensor& tensor) {
+    return tensor.defined() ? std::optional(tensor) : std::nullopt;
+  }
+};
+
+}  // namespace
+
+at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight,
+                                const at::Tensor& bias, const at::Tensor& target,
+                                int64_t ignore_index, int64_t chunk) {
+  require(chunk >= 1, "[linear_cross_entropy] expected chunks of at least one row, got " +
+                          std::to_string(chunk));
+  require(x.dim() > 0 && x.sizes().slice(0, x.dim() - 1) == target.sizes(),
+          "[linear_cross_entropy] expected one target for each row [..., dim]");
+  const auto rows = x.reshape({target.numel(), x.size(-1)});
+  const auto row_target = target.reshape({-1});
+  const auto needs = [](const at::Tensor& t) { return t.defined() && t.requires_grad(); };
+  if (!records_gradient({x, weight, bias})) {
+    ChunkedPass pass(rows, weight, bias, row_target, ignore_index, {false, false, false});
+    pass.run(chunk);
+    return pass.loss;
+  }
+  return LinearCrossEntropyFunction::apply(
+      rows, weight, bias.defined() ? std::optional(bias) : std::nullopt, row_target, ignore_index,
+      chunk, Wanted{needs(x), needs(weight), needs(bias)});
+}
+
+}  // namespace x_transformers

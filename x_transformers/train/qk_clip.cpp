@@ -1,0 +1,60 @@
+#include "x_transformers/train/qk_clip.h"
+
+#include <ATen/ATen.h>
+
+#include <map>
+#include <set>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/ops/score_maxes.h"
+
+namespace x_transformers {
+
+QkClip::QkClip(torch::nn::Module& model, double tau) : tau_(tau) {
+  std::set<const void*> seen;
+  model.apply([&](torch::nn::Module& part) {
+    auto* attention = dynamic_cast<AttentionImpl*>(&part);
+    if (attention == nullptr || !seen.insert(attention).second) return;
+    const auto reason = attention->qk_clip_unsupported();
+    require(reason.empty(), at("train.qk_clip"), "{}", reason);
+    watched_.push_back({attention, std::make_shared<at::Tensor>()});
+  });
+  require(!watched_.empty(), at("train.qk_clip"), "the model has no attention to clip");
+  for (const Watched& watched : watched_) {
+    watched.attention->attend_module().observe(
+        [attention = watched.attention, maxes = watched.maxes](
+            const at::Tensor& q, const at::Tensor& k, const at::Tensor&,
+            const ScoreProgram& program, bool) {
+          if (!attention->is_training()) return;
+          const auto largest = score_maxes(q, k, program);
+          *maxes = maxes->defined() ? at::maximum(*maxes, largest) : largest;
+        });
+  }
+}
+
+QkClip::~QkClip() {
+  for (const Watched& watched : watched_) watched.attention->attend_module().observe({});
+}
+
+void QkClip::begin() {
+  for (const Watched& watched : watched_) watched.maxes->reset();
+}
+
+void QkClip::apply(Optimizer& optimizer, const at::Tensor& skipped) {
+  const at::NoGradGuard no_grad;
+  std::map<const void*, at::Tensor> weights;  // what is trained of each parameter
+  const auto& parameters = optimizer.parameters().tensors;
+  for (size_t i = 0; i < parameters.size(); ++i)
+    weights[parameters[i].unsafeGetTensorImpl()] = optimizer.weights().tensors[i];
+  for (const Watched& watched : watched_) {
+    if (!watched.maxes->defined()) continue;
+    for (const auto& [parameter, scale] : watched.attention->qk_clip_scales(*watched.maxes, tau_)) {
+      const auto found = weights.find(parameter.unsafeGetTensorImpl());
+      if (found == weights.end()) continue;  // frozen
+      found->second.detach().mul_(at::where(skipped != 0, at::ones({}, scale.options()), scale));
+    }
+  }
+  optimizer.write_parameters();
+}
+
+}  // namespace x_transformers

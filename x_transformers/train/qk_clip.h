@@ -1,0 +1,42 @@
+// QK-clip after the updates of a run.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <memory>
+#include <vector>
+
+#include "x_transformers/nn/attention.h"
+#include "x_transformers/optim/optimizer.h"
+
+namespace x_transformers {
+
+/// Sees the scores of every attention of a model while it trains, and after an update scales down
+/// the queries and keys of heads whose scores were above `tau` (AttentionImpl::qk_clip_,
+/// arXiv:2507.20534). The largest score of each head costs one more product of queries and keys; no
+/// engine is kept from running. Reads nothing from the device.
+class QkClip {
+ public:
+  /// `model` must outlive this. Throws InputError, naming train.qk_clip, where it has no attention
+  /// whose scores could be clipped.
+  QkClip(torch::nn::Module& model, double tau);
+  ~QkClip();
+  QkClip(const QkClip&) = delete;
+  QkClip& operator=(const QkClip&) = delete;
+
+  /// Forgets the scores: a new step begins.
+  void begin();
+  /// Clips the weights of `optimizer`, unless `skipped` (scalar) is 1.
+  void apply(Optimizer& optimizer, const at::Tensor& skipped);
+
+ private:
+  struct Watched {
+    AttentionImpl* attention;
+    std::shared_ptr<at::Tensor> maxes;  ///< [heads], undefined before the first call of a step
+  };
+
+  double tau_;
+  std::vector<Watched> watched_;
+};
+
+}  // namespace x_transformers
