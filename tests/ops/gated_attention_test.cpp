@@ -48,7 +48,8 @@ void expect_same(const Given& given) {
   const auto expected = run("reference", given), got = run("one_matrix", given);
   for (size_t i = 0; i < expected.size(); ++i) {
     ASSERT_EQ(expected[i].defined(), got[i].defined()) << i;
-    if (expected[i].defined()) EXPECT_TRUE(at::allclose(got[i], expected[i], 1e-9, 1e-12)) << i;
+    if (!expected[i].defined()) continue;
+    EXPECT_TRUE(at::allclose(got[i], expected[i], 1e-9, 1e-12)) << i;
   }
 }
 

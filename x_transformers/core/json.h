@@ -191,6 +191,10 @@ struct InnerNames {
     (*this)(name, member, meaning);
   }
   template <class T>
+  void size(const char* name, T& member, const char* meaning, const char* = "") {
+    (*this)(name, member, meaning);
+  }
+  template <class T>
   void prefix(const char*, T&, const char*, std::initializer_list<const char*> = {}) {}
   template <class T>
   void prefix_over(const char*, std::optional<T>&, const T&, const char*,

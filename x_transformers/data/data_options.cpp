@@ -17,12 +17,6 @@ constexpr std::array<std::string_view, 3> kOrders{"auto", "random", "epoch"};
 constexpr std::array<std::string_view, 3> kTasks{"copy", "parity", "path_star"};
 constexpr std::string_view kStream = "text or bin";
 
-const Format* format_named(const std::string& name) {
-  const auto found = std::find_if(kFormats.begin(), kFormats.end(),
-                                  [&](const Format& format) { return format.name == name; });
-  return found == kFormats.end() ? nullptr : &*found;
-}
-
 template <class Names>
 bool is_one_of(const Names& names, const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();

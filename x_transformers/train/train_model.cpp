@@ -134,7 +134,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
     use_tokens(parts, run, model, *task);
   }
   if (run.train.loss_chunk) {
-    within(run.model_name, [&] {
+    within(run.model_place, [&] {
       model->set_loss_chunk(*run.train.loss_chunk);
       return true;
     });
