@@ -18,8 +18,13 @@
 namespace x_transformers::callable_module_test {
 namespace {
 
+/// A module of a model without words about whose numbers it has.
+CallableModule make_callable(const ModuleSpec& spec) {
+  return x_transformers::make_callable(spec, Compat());
+}
+
 TEST(CallableModule, RegisteredTypesAreFoundByName) {
-  register_callable("Doubled", [](const ModuleSpec&) {
+  register_callable("Doubled", [](const ModuleSpec&, const Compat&) {
     return CallableModule{std::make_shared<torch::nn::Module>(),
                           [](const at::Tensor& x, const auto&) {
                             return CallableModule::Result{2 * x, {}};

@@ -104,7 +104,7 @@ SessionOptions row_alone(const TransformerInputs& all, int64_t row, int64_t padd
   SessionOptions options;
   options.inputs = all;
   options.first_token = padding;
-  reorder(options.inputs, at::tensor({row}, at::kLong), kBatch);
+  reorder_batch(options.inputs, at::tensor({row}, at::kLong), kBatch);
   return options;
 }
 

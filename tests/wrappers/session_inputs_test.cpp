@@ -55,7 +55,7 @@ class PlacedEmbedding : public torch::nn::Module {
 };
 
 void register_placed_embedding() {
-  register_callable("PlacedEmbedding", [](const ModuleSpec&) {
+  register_callable("PlacedEmbedding", [](const ModuleSpec&, const Compat&) {
     const auto embedding = std::make_shared<PlacedEmbedding>();
     return CallableModule{
         embedding,
