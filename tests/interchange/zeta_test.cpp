@@ -108,6 +108,10 @@ TEST(Zeta, KeepsTheMemoryThatIsAskedFor) {
   EXPECT_EQ(kept({{"max_mem_len", 0.5}}), 5);   // of max_seq_len 10
   EXPECT_EQ(kept({{"max_mem_len", 0.35}}), 3);  // a part of a token is cut off
   EXPECT_EQ(kept({{"max_mem_len", 50}}), 6);
+  ZetaTransformerOptions options;
+  options.max_seq_len = 100;
+  options.max_mem_len = 0.29;
+  EXPECT_EQ(kept_memory(options), 29);  // 0.29 * 100 < 29
 }
 
 TEST(Zeta, GoesOnFromItsMemories) {

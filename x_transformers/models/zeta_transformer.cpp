@@ -22,7 +22,9 @@ int64_t kept_memory(const ZetaTransformerOptions& options) {
   const double tokens = options.max_mem_len < 1
                             ? options.max_mem_len * static_cast<double>(options.max_seq_len)
                             : options.max_mem_len;
-  return static_cast<int64_t>(std::floor(tokens));
+  // 0.29 of 100 are 29, though the product is a little less.
+  constexpr double kRounding = 1e-9;
+  return static_cast<int64_t>(std::floor(tokens + kRounding));
 }
 
 TransformerWrapperOptions wrapper_options(const ZetaTransformerOptions& options) {
@@ -68,7 +70,7 @@ std::shared_ptr<BaseEmbedding> make_provider(const ZetaTransformerOptions& optio
 }  // namespace
 
 ZetaTransformerImpl::ZetaTransformerImpl(const ZetaTransformerOptions& options)
-    : ZetaTransformerImpl(valid(options), make_provider(options)) {}
+    : ZetaTransformerImpl(options, make_provider(valid(options))) {}
 
 ZetaTransformerImpl::ZetaTransformerImpl(const ZetaTransformerOptions& options,
                                          std::shared_ptr<BaseEmbedding> embedding_provider)
