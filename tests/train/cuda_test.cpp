@@ -85,7 +85,7 @@ Trained train(const std::string& layers, at::ScalarType dtype, bool captured, in
   const auto factor = at::ones({}, at::TensorOptions(kCuda).dtype(at::kFloat));
   TrainStep eager(
       [&](const Batch& batch) { return model->forward(batch.tensors.at("x")).loss * factor; },
-      optimizer, &ema, 1.0, GradientReduction(), clip.get());
+      optimizer, &ema, 1.0, SumOverRanks(), clip.get());
   GraphStep graph(eager, kCuda);
   at::manual_seed(11);
   Trained result;

@@ -63,7 +63,7 @@ Training make(bool clips, const std::string& optimizer = "adamw", bool bf16 = fa
   if (clips) training.clip = std::make_unique<QkClip>(training.model->module(), kTau);
   training.step = std::make_unique<TrainStep>(
       [model = training.model](const Batch& batch) { return model->loss(batch.tensors); },
-      *training.optimizer, nullptr, 1.0, GradientReduction(), training.clip.get());
+      *training.optimizer, nullptr, 1.0, SumOverRanks(), training.clip.get());
   training.model->module().train();
   return training;
 }

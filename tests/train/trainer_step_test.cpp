@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "train/pretend_world.h"
 #include "train/trainer_test_model.h"
 #include "x_transformers/optim/adamw.h"
 
@@ -17,13 +18,13 @@ using testing::IsEmpty;
 
 /// Weights of the bigram model after one step.
 TensorMap weights_after(const std::vector<Batch>& batches, const LossFunction& loss_of_batch,
-                        BigramModelImpl& model, const GradientReduction& reduce = {},
+                        BigramModelImpl& model, const SumOverRanks& sum = {},
                         double grad_clip = 0.0) {
   AdamWOptions options;
   options.eps = 1.0;  // so that the size of a gradient counts, and not only its sign
   AdamW optimizer(trainable_parameters(model), options);
   optimizer.set_learning_rate(0.5);
-  TrainStep step(loss_of_batch, optimizer, nullptr, grad_clip, reduce);
+  TrainStep step(loss_of_batch, optimizer, nullptr, grad_clip, sum);
   step(batches);
   TensorMap weights;
   for (const auto& parameter : model.named_parameters())
@@ -31,12 +32,12 @@ TensorMap weights_after(const std::vector<Batch>& batches, const LossFunction& l
   return weights;
 }
 
-TensorMap weights_after(const std::vector<Batch>& batches, const GradientReduction& reduce = {},
+TensorMap weights_after(const std::vector<Batch>& batches, const SumOverRanks& sum = {},
                         double grad_clip = 0.0) {
   BigramModelImpl model;
   model.dropout->options.p(0.0);
   return weights_after(
-      batches, [&](const Batch& batch) { return model.loss(batch); }, model, reduce, grad_clip);
+      batches, [&](const Batch& batch) { return model.loss(batch); }, model, sum, grad_clip);
 }
 
 void expect_close(const TensorMap& expected, const TensorMap& given) {
@@ -83,43 +84,88 @@ TEST(TrainStep, AMicroBatchWithoutTargetsCountsForNothing) {
   expect_close(weights_after({make_batch(0), make_batch(2)}), given);
 }
 
-TEST(TrainStep, ReductionStandsBetweenTheLastBackwardAndClipping) {
+/// What each rank of a pretend world has after one step on its batches.
+struct RankStep {
+  StepResult result;
+  TensorMap weights;
+};
+
+std::vector<RankStep> step_of_ranks(const std::vector<std::vector<Batch>>& batches,
+                                    double grad_clip) {
+  std::vector<RankStep> steps(batches.size());
+  PretendWorld(static_cast<int64_t>(batches.size()))
+      .run([&](const WorldPlace& place, const SumOverRanks& sum) {
+        BigramModelImpl model;
+        model.dropout->options.p(0.0);
+        AdamWOptions options;
+        options.eps = 1.0;
+        AdamW optimizer(trainable_parameters(model), options);
+        optimizer.set_learning_rate(0.5);
+        TrainStep step([&](const Batch& batch) { return model.loss(batch); }, optimizer, nullptr,
+                       grad_clip, sum);
+        auto& own = steps[static_cast<size_t>(place.rank)];
+        own.result = step(batches[static_cast<size_t>(place.rank)]);
+        for (const auto& parameter : model.named_parameters())
+          own.weights[parameter.key()] = parameter.value().detach().clone();
+      });
+  return steps;
+}
+
+TEST(TrainStep, RanksWeighByTheirTargets) {
+  const auto part = [](int64_t index, int64_t from, int64_t rows) {
+    return as_batch(make_tokens(index, 6).narrow(0, from, rows));
+  };
+  const Batch nothing{{{"x", at::zeros({0, 7}, at::kLong)}}, 0};
+  const std::vector<std::vector<std::vector<Batch>>> splits = {
+      {{part(0, 0, 3), part(1, 0, 3)}, {part(0, 3, 3), part(1, 3, 3)}},  // alike
+      {{part(0, 0, 5), part(1, 0, 1)}, {part(0, 5, 1), part(1, 1, 5)}},
+      {{part(0, 0, 5), part(1, 0, 4)}, {part(0, 5, 1), part(1, 4, 2)}},
+      {{part(0, 0, 6), part(1, 0, 1)}, {nothing, part(1, 1, 5)}},
+      {{part(0, 0, 6), part(1, 0, 6)}, {nothing, nothing}},
+      {{nothing, nothing}, {part(0, 0, 6), part(1, 0, 6)}},
+      {{part(0, 0, 6), nothing}, {part(1, 0, 4), nothing}, {part(1, 4, 2), nothing}}};
   for (const double grad_clip : {0.0, 0.01}) {
-    int64_t calls = 0;
-    const auto halve = [&](const std::vector<at::Tensor>& gradients, at::Tensor& loss) {
-      ++calls;
-      for (const auto& gradient : gradients)
-        if (gradient.defined()) gradient.mul_(0.5);
-      loss.mul_(0.5);
-    };
-    const auto given = weights_after({make_batch(0), make_batch(1)}, halve, grad_clip);
-    EXPECT_EQ(calls, 1);
     BigramModelImpl model;
     model.dropout->options.p(0.0);
-    expect_close(
-        weights_after(
-            {make_batch(0), make_batch(1)},
-            [&](const Batch& batch) { return model.loss(batch) * 0.5; }, model, {}, grad_clip),
-        given);
-    if (grad_clip == 0.0) {  // clipped, both have the same norm
-      EXPECT_FALSE(is_same(given, weights_after({make_batch(0), make_batch(1)})));
+    const auto all = as_batch(at::cat({make_tokens(0, 6), make_tokens(1, 6)}));
+    const double loss = model.loss(all).item<double>();
+    const auto whole = weights_after({all}, {}, grad_clip);
+    for (size_t i = 0; i < splits.size(); ++i) {
+      SCOPED_TRACE(i);
+      for (const auto& rank : step_of_ranks(splits[i], grad_clip)) {
+        expect_close(whole, rank.weights);
+        EXPECT_NEAR(rank.result.loss.item<double>(), loss, 1e-5);
+        EXPECT_EQ(rank.result.targets.item<int64_t>(), 12 * 6);
+        EXPECT_EQ(rank.result.skipped.item<float>(), 0.0F);
+      }
     }
   }
 }
 
-TEST(TrainStep, ReducesWhatItReportsAndPassesOver) {
-  BigramModelImpl model;
-  AdamW optimizer(trainable_parameters(model), {});
-  double factor = 2;
-  TrainStep step([&](const Batch& batch) { return model.loss(batch); }, optimizer, nullptr, 1.0,
-                 [&](const std::vector<at::Tensor>&, at::Tensor& loss) { loss.mul_(factor); });
-  model.dropout->options.p(0.0);
-  const double alone = model.loss(make_batch(0)).item<double>();
-  const auto result = step({make_batch(0)});
-  EXPECT_NEAR(result.loss.item<double>(), 2 * alone, 1e-5);
-  EXPECT_EQ(result.skipped.item<float>(), 0.0F);
-  factor = INFINITY;  // another device's loss is not finite
-  EXPECT_EQ(step({make_batch(1)}).skipped.item<float>(), 1.0F);
+TEST(TrainStep, RanksPassOverTogether) {
+  auto bad = make_batch(1);
+  const auto loss_of = [](BigramModelImpl& model, const Batch& batch, bool is_bad) {
+    return is_bad ? model.loss(batch) * std::nan("") : model.loss(batch);
+  };
+  PretendWorld world(2);
+  world.run([&](const WorldPlace& place, const SumOverRanks& sum) {
+    BigramModelImpl model;
+    AdamW optimizer(trainable_parameters(model), {});
+    TrainStep step([&](const Batch& batch) { return loss_of(model, batch, !place.is_first()); },
+                   optimizer, nullptr, 1.0, sum);
+    const auto before = model.hidden->weight.detach().clone();
+    EXPECT_EQ(step({bad}).skipped.item<float>(), 1.0F);
+    EXPECT_TRUE(at::equal(before, model.hidden->weight));
+  });
+  EXPECT_EQ(world.sums(), 1);
+}
+
+TEST(TrainStep, NoRankWithTargetsIsPassedOver) {
+  const Batch nothing{{{"x", at::zeros({0, 7}, at::kLong)}}, 0};
+  for (const auto& rank : step_of_ranks({{nothing}, {nothing}}, 0.0)) {
+    EXPECT_EQ(rank.result.skipped.item<float>(), 1.0F);
+    EXPECT_EQ(rank.result.targets.item<int64_t>(), 0);
+  }
 }
 
 }  // namespace

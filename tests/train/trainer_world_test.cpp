@@ -1,95 +1,112 @@
-// Several trainers that share each batch and combine their gradients: the run of one.
+// Several trainers that share each batch and sum over ranks: the run of one.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <barrier>
-#include <thread>
+#include <array>
+#include <cmath>
+#include <map>
 
+#include "tests/train/pretend_world.h"
 #include "tests/train/trainer_test_model.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/train/process.h"
 #include "x_transformers/train/trainer.h"
 
 namespace x_transformers {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::HasSubstr;
 using trainer_test::as_batch;
 using trainer_test::BigramModelImpl;
 using trainer_test::make_options;
 using trainer_test::make_parts;
 using trainer_test::make_tokens;
+using trainer_test::PretendWorld;
 using trainer_test::TrainerTest;
 
-constexpr int64_t kWorld = 2;
+/// The rows of batch `index`, of `rows`, that go to `place`: the first rank has one fewer than its
+/// share, or, of every third batch, all.
+at::Tensor uneven_share(int64_t index, int64_t rows, const WorldPlace& place) {
+  const auto tokens = make_tokens(index, rows);
+  if (place.world == 1) return tokens;
+  const int64_t cut = index % 3 == 2 ? rows : rows / place.world - 1;
+  return place.is_first() ? tokens.narrow(0, 0, cut) : tokens.narrow(0, cut, rows - cut);
+}
 
-/// Means over the ranks, each of which is a thread.
-class ThreadReduction {
- public:
-  void operator()(int64_t rank, const std::vector<at::Tensor>& gradients, at::Tensor& loss) {
-    auto& own = given_[static_cast<size_t>(rank)];
-    own = gradients;
-    own.push_back(loss);
-    meet_.arrive_and_wait();
-    std::vector<at::Tensor> means;
-    for (size_t i = 0; i < own.size(); ++i) {
-      const auto& other = given_[static_cast<size_t>(1 - rank)][i];
-      means.push_back(own[i].defined() ? (own[i] + other) / 2 : at::Tensor());
-    }
-    meet_.arrive_and_wait();  // nobody reads any more
-    for (size_t i = 0; i < own.size(); ++i)
-      if (means[i].defined()) own[i].copy_(means[i]);
-  }
-
- private:
-  std::array<std::vector<at::Tensor>, kWorld> given_;
-  std::barrier<> meet_{kWorld};
-};
-
+/// What a rank leaves.
 struct Trained {
   TrainResult result;
   TensorMap weights;
+  std::map<int64_t, double> drawn;  ///< a number of its generator, by the batch that came with it
 };
 
-Trained train(const TrainOptions& options, TrainerParts parts, const WorldPlace& place) {
+struct WorldOptions {
+  double dropout = 0;
+  int64_t ranks = 1;
+  /// Ranks begin with other random numbers, and so with other weights.
+  bool own_seeds = false;
+  size_t stop_after = 0;  ///< so many batches; 0: never
+};
+
+Trained train_rank(const TrainOptions& options, TrainerParts parts, const WorldOptions& world,
+                   const WorldPlace& place, const SumOverRanks& sum) {
   BigramModelImpl model;
-  model.dropout->options.p(0.0);
+  model.dropout->options.p(world.dropout);
+  if (world.own_seeds) {
+    at::manual_seed(static_cast<uint64_t>(50 + place.rank));
+    const at::NoGradGuard no_grad;
+    for (auto& parameter : model.parameters()) parameter.add_(0.1 * at::randn_like(parameter));
+    model.tied.copy_(model.embedding->weight);
+  }
+  Trained trained;
   parts.context.place = place;
+  parts.context.sum_over_ranks = sum;
   parts.loss = [&model](const Batch& batch) { return model.loss(batch); };
-  parts.training_batch = [place](int64_t index) {
-    const int64_t rows = 4 / place.world;
-    return as_batch(make_tokens(index).narrow(0, place.rank * rows, rows));
+  const auto shared_by = sum ? place : WorldPlace();
+  parts.training_batch = [&trained, shared_by](int64_t index) {
+    trained.drawn[index] = at::rand({}, at::kDouble).item<double>();
+    return as_batch(uneven_share(index, 4, shared_by));
   };
-  Trained trained{Trainer(model, options, parts).run(), {}};
+  if (world.stop_after > 0)
+    parts.context.wants_stop = [&] { return trained.drawn.size() >= world.stop_after; };
+  trained.result = Trainer(model, options, parts).run();
   for (const auto& [name, tensor] : state_dict(model))
     trained.weights[name] = tensor.detach().clone();
   return trained;
 }
 
-std::array<Trained, kWorld> train_together(const TrainOptions& options, const TrainerParts& parts) {
-  ThreadReduction reduction;
-  std::array<Trained, kWorld> trained;
-  std::vector<std::thread> threads;
-  for (int64_t rank = 0; rank < kWorld; ++rank) {
-    threads.emplace_back([&, rank] {
-      auto own = parts;
-      own.context.reduce_gradients = [&reduction, rank](const std::vector<at::Tensor>& gradients,
-                                                        at::Tensor& loss) {
-        reduction(rank, gradients, loss);
-      };
-      trained[static_cast<size_t>(rank)] = train(options, own, {rank, kWorld});
-    });
+std::vector<Trained> train(const TrainOptions& options, const TrainerParts& parts,
+                           const WorldOptions& world) {
+  std::vector<Trained> trained(static_cast<size_t>(world.ranks));
+  if (world.ranks == 1) {
+    trained[0] = train_rank(options, parts, world, {}, {});
+    return trained;
   }
-  for (auto& thread : threads) thread.join();
+  PretendWorld(world.ranks).run([&](const WorldPlace& place, const SumOverRanks& sum) {
+    trained[static_cast<size_t>(place.rank)] = train_rank(options, parts, world, place, sum);
+  });
   return trained;
 }
 
-TEST_F(TrainerTest, TwoRanksAreTheRunOfOne) {
-  BigramModelImpl unused;
+void expect_same_weights(const Trained& one, const Trained& other) {
+  for (const auto& [name, tensor] : one.weights)
+    EXPECT_TRUE(at::equal(tensor, other.weights.at(name))) << name;
+}
+
+class TrainerWorldTest : public TrainerTest {
+ protected:
+  TrainerParts parts(const std::string& folder) { return make_parts(unused_, root_ / folder); }
+  BigramModelImpl unused_;
+};
+
+TEST_F(TrainerWorldTest, UnevenRanksAreTheRunOfOne) {
   auto options = make_options(12);
   options.save_every = 5;
-  const auto alone = train(options, make_parts(unused, root_ / "alone"), {});
-  const auto together = train_together(options, make_parts(unused, root_ / "together"));
+  options.grad_accum = 2;
+  const auto alone = train(options, parts("alone"), {})[0];
+  const auto together = train(options, parts("together"), {.ranks = 2});
   for (const auto& rank : together) {
     EXPECT_EQ(rank.result.step, 12);
     EXPECT_NEAR(*rank.result.val_loss, *alone.result.val_loss, 1e-5);
@@ -97,41 +114,120 @@ TEST_F(TrainerTest, TwoRanksAreTheRunOfOne) {
     for (const auto& [name, tensor] : alone.weights)
       EXPECT_TRUE(at::allclose(tensor, rank.weights.at(name), 1e-4, 1e-5)) << name;
   }
-  for (const auto& [name, tensor] : together[0].weights)
-    EXPECT_TRUE(at::equal(tensor, together[1].weights.at(name))) << name;
-  // One of them has written: each row stands once.
-  EXPECT_EQ(read_metrics((root_ / "together/metrics.jsonl").string()).size(),
-            read_metrics((root_ / "alone/metrics.jsonl").string()).size());
+  expect_same_weights(together[0], together[1]);
+  EXPECT_EQ(together[0].result.val_loss, together[1].result.val_loss);
+  // One of them has written, of both: each row stands once, with the targets of all ranks.
+  const auto rows = read_metrics((root_ / "alone/metrics.jsonl").string());
+  const auto rows_together = read_metrics((root_ / "together/metrics.jsonl").string());
+  ASSERT_EQ(rows_together.size(), rows.size());
+  for (size_t i = 0; i < rows.size(); ++i)
+    EXPECT_EQ(rows_together[i].value("tokens", 0), rows[i].value("tokens", 0)) << i;
+  EXPECT_EQ(load_train_state(root_ / "together/state.json").targets,
+            load_train_state(root_ / "alone/state.json").targets);
   EXPECT_EQ(CheckpointFolder(root_ / "together").steps(),
             CheckpointFolder(root_ / "alone").steps());
 }
 
-TEST_F(TrainerTest, TheOtherRanksWriteNothingAndDrawNoSample) {
-  BigramModelImpl unused;
+TEST_F(TrainerWorldTest, RanksBeginWithTheWeightsOfTheFirst) {
+  const auto options = make_options(1);
+  const auto ranks = train(options, parts("run"), {.ranks = 3, .own_seeds = true});
+  expect_same_weights(ranks[0], ranks[1]);
+  expect_same_weights(ranks[0], ranks[2]);
+}
+
+TEST_F(TrainerWorldTest, EachRankDrawsAndResumesItsOwnRandomNumbers) {
+  WorldOptions world{.dropout = 0.3, .ranks = 2, .own_seeds = true};
+  auto options = make_options(10);
+  options.ema_decay = 0.9;
+  const auto whole = train(options, parts("whole"), world);
+  EXPECT_NE(whole[0].drawn, whole[1].drawn);
+  auto first = parts("halves");
+  world.stop_after = 4;
+  const auto before = train(options, first, world);
+  EXPECT_EQ(before[1].result.step, 4);
+  first.resume = true;
+  const auto after = train(options, first, {.dropout = 0.3, .ranks = 2});
+  for (size_t rank = 0; rank < 2; ++rank) {
+    SCOPED_TRACE(rank);
+    auto drawn = before[rank].drawn;
+    drawn.insert(after[rank].drawn.begin(), after[rank].drawn.end());
+    EXPECT_EQ(drawn, whole[rank].drawn);
+    expect_same_weights(whole[rank], after[rank]);
+    EXPECT_EQ(whole[rank].result.val_loss, after[rank].result.val_loss);
+  }
+  const auto state = load_train_state(root_ / "halves/state.json");
+  EXPECT_EQ(state.random_of_other_ranks.size(), 1U);
+  EXPECT_NE(state.random.cpu, state.random_of_other_ranks.at(0).cpu);
+}
+
+TEST_F(TrainerWorldTest, AnotherNumberOfRanksGoesOn) {
+  auto options = make_options(4);
+  auto given = parts("run");
+  train(options, given, {.ranks = 2});
+  given.resume = true;
+  for (const int64_t ranks : {3, 1}) {
+    options.steps += 2;
+    const auto trained = train(options, given, {.ranks = ranks});
+    EXPECT_EQ(trained.back().result.step, options.steps);
+    expect_same_weights(trained.front(), trained.back());
+    EXPECT_EQ(load_train_state(root_ / "run/state.json").random_of_other_ranks.size(),
+              static_cast<size_t>(ranks - 1));
+  }
+}
+
+TEST_F(TrainerWorldTest, RanksOfOtherFoldersAreRefused) {
+  train(make_options(4), parts("run"), {});
+  auto given = parts("run");
+  given.resume = true;
+  std::string message;
+  try {
+    PretendWorld(2).run([&](const WorldPlace& place, const SumOverRanks& sum) {
+      auto own = given;
+      if (!place.is_first()) own.directory = root_ / "elsewhere";
+      train_rank(make_options(8), own, {}, place, sum);
+    });
+  } catch (const RunError& error) {
+    message = error.what();
+  }
+  EXPECT_THAT(message, HasSubstr("rank 0 goes on from step 4, rank 1 from step 0"));
+}
+
+TEST_F(TrainerWorldTest, OfAProcessRankZeroDrawsWhatOneAloneWould) {
+  TrainOptions options = make_options(1);
+  options.seed = 11;
+  const auto drawn = [&](const WorldPlace& place) {
+    set_up_process(options, place);
+    return at::rand({4});
+  };
+  const auto alone = drawn({});
+  EXPECT_TRUE(at::equal(alone, drawn({0, 2})));
+  EXPECT_FALSE(at::equal(alone, drawn({1, 2})));
+  EXPECT_FALSE(at::equal(drawn({1, 3}), drawn({2, 3})));
+  EXPECT_TRUE(at::equal(drawn({1, 2}), drawn({1, 2})));
+}
+
+TEST_F(TrainerWorldTest, TheOtherRanksWriteNothingAndDrawNoSample) {
   auto options = make_options(6);
   options.sample_every = 1;
   options.save_every = 1;
   options.tensorboard = true;
   options.plot = true;
-  auto parts = make_parts(unused, root_ / "run");
-  parts.sample = []() -> std::string { throw std::logic_error("sampled"); };
-  EXPECT_EQ(train(options, parts, {1, 2}).result.step, 6);
+  auto given = parts("run");
+  given.sample = []() -> std::string { throw std::logic_error("sampled"); };
+  EXPECT_EQ(train_rank(options, given, {}, {1, 2}, {}).result.step, 6);
   EXPECT_FALSE(fs::exists(root_ / "run"));
 }
 
-TEST_F(TrainerTest, TheOtherRanksResumeFromTheSameCheckpoint) {
-  BigramModelImpl unused;
-  const auto parts = make_parts(unused, root_ / "run");
-  const auto first = train(make_options(6), parts, {});
-  auto resumed = parts;
-  resumed.resume = true;
-  resumed.context.wants_stop = [] { return true; };
+TEST_F(TrainerWorldTest, TheOtherRanksResumeFromTheSameCheckpoint) {
+  auto given = parts("run");
+  const auto first = train(make_options(6), given, {})[0];
+  given.resume = true;
+  given.context.wants_stop = [] { return true; };
   const auto before = fs::last_write_time(root_ / "run/metrics.jsonl");
-  const auto other = train(make_options(9), resumed, {1, 2});
+  const auto other = train_rank(make_options(9), given, {}, {1, 2}, {});
   EXPECT_EQ(other.result.step, 6);
   EXPECT_EQ(other.result.reason, StopReason::kStopped);
-  for (const auto& [name, tensor] : first.weights)
-    EXPECT_TRUE(at::equal(tensor, other.weights.at(name))) << name;
+  expect_same_weights(first, other);
   EXPECT_EQ(fs::last_write_time(root_ / "run/metrics.jsonl"), before);
 }
 

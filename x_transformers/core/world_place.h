@@ -1,7 +1,11 @@
 // Several processes that train one model together, and which of them this one is.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
+#include <functional>
+#include <vector>
 
 namespace x_transformers {
 
@@ -13,5 +17,11 @@ struct WorldPlace {
 
   bool is_first() const { return rank == 0; }
 };
+
+/// Replaces each of `tensors`, which are on this process's device, by its sum over all processes:
+/// the same numbers on each, to the bit. Every process calls it as often, with tensors of the same
+/// shapes and types. It is captured with the rest of a training step, so it must not wait for the
+/// device.
+using SumOverRanks = std::function<void(const std::vector<at::Tensor>& tensors)>;
 
 }  // namespace x_transformers

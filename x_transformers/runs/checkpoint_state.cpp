@@ -86,6 +86,38 @@ RandomState random_state(const at::Device& device) {
   return state;
 }
 
+std::vector<RandomState> random_states(const at::Device& device, const WorldPlace& place,
+                                       const SumOverRanks& sum) {
+  if (!sum) return {random_state(device)};
+  const at::Tensor cpu = state_of(at::kCPU);
+  const at::Tensor own = device.is_cpu() ? cpu : at::cat({cpu, state_of(device).cpu()});
+  // Each rank fills its row, and the others' are 0.
+  at::Tensor rows = at::zeros({place.world, own.numel()}, own.options().device(device));
+  rows[place.rank].copy_(own);
+  sum({rows});
+  rows = rows.cpu();
+  std::vector<RandomState> states;
+  for (int64_t rank = 0; rank < place.world; ++rank) {
+    auto& state = states.emplace_back();
+    state.cpu = base64_encode(rows[rank].narrow(0, 0, cpu.numel()));
+    if (!device.is_cpu())
+      state.device = base64_encode(rows[rank].narrow(0, cpu.numel(), own.numel() - cpu.numel()));
+  }
+  return states;
+}
+
+const RandomState* TrainState::random_of(int64_t rank) const {
+  if (rank == 0) return &random;
+  const auto index = static_cast<size_t>(rank) - 1;
+  return index < random_of_other_ranks.size() ? &random_of_other_ranks[index] : nullptr;
+}
+
+void TrainState::set_random(std::vector<RandomState> of_ranks) {
+  random = std::move(of_ranks.front());
+  of_ranks.erase(of_ranks.begin());
+  random_of_other_ranks = std::move(of_ranks);
+}
+
 void set_random_state(const RandomState& state, const at::Device& device) {
   restore(at::kCPU, state.cpu);
   if (device.is_cpu()) return;

@@ -7,6 +7,9 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
+
+#include "x_transformers/core/world_place.h"
 
 namespace x_transformers {
 
@@ -27,6 +30,11 @@ RandomState random_state(const at::Device& device);
 /// Brings the states back. Throws InputError when `state` is no such state or lacks that of
 /// `device`.
 void set_random_state(const RandomState& state, const at::Device& device);
+
+/// The states now of every rank's generators, in their order; without `sum` there is one rank.
+/// Every rank calls it and waits for the others.
+std::vector<RandomState> random_states(const at::Device& device, const WorldPlace& place,
+                                       const SumOverRanks& sum);
 
 /// Puts the random states back at its end, so that what runs within leaves training as it would
 /// have gone without.
@@ -55,6 +63,12 @@ struct TrainState {
   std::optional<double> best_val_loss;
   std::optional<int64_t> best_step;
   RandomState random;
+  std::vector<RandomState> random_of_other_ranks;
+
+  /// That of `rank`; null where the run had fewer.
+  const RandomState* random_of(int64_t rank) const;
+  /// Takes the states of all ranks.
+  void set_random(std::vector<RandomState> of_ranks);
 
   template <class Visitor>
   void fields(Visitor& v) {
@@ -71,6 +85,8 @@ struct TrainState {
     v("best_val_loss", best_val_loss, "lowest validation loss, nats a token");
     v("best_step", best_step, "its step");
     v("random", random, "states of the random number generators");
+    v("random_of_other_ranks", random_of_other_ranks,
+      "those of the processes of rank 1, 2, ... that trained it too");
   }
 };
 

@@ -44,13 +44,12 @@ void GraphStep::capture(const std::vector<Batch>& micro_batches, bool with_share
     auto& input = inputs_.emplace_back();
     for (const auto& [name, tensor] : batch.tensors) input.tensors[name] = at::empty_like(tensor);
   }
+  const at::TensorOptions options(device_);
   if (with_shares)
-    shares_ = at::empty({static_cast<int64_t>(inputs_.size())},
-                        at::TensorOptions(device_).dtype(at::kFloat));
+    weights_.shares = at::empty({static_cast<int64_t>(inputs_.size())}, options.dtype(at::kFloat));
+  if (eager_.has_other_ranks()) weights_.targets = at::ones({}, options.dtype(at::kLong));
   const auto moments = eager_.optimizer().count_moments();
-  const auto work = [this] {
-    result_ = shares_.defined() ? eager_.with_shares(inputs_, shares_) : eager_(inputs_);
-  };
+  const auto work = [this] { result_ = eager_.with_weights(inputs_, weights_); };
   spelled(with_hint(below("training step:"), "run with --no-cuda-graph (train.cuda_graph false)"),
           [&] {
             // No gradient lives on from before: the graph allocates its own, at places of its own.
@@ -67,20 +66,27 @@ void GraphStep::fill_inputs(const std::vector<Batch>& micro_batches,
     for (auto& [name, tensor] : inputs_[i].tensors)
       tensor.copy_(micro_batches[i].tensors.at(name), /*non_blocking=*/true);
   }
-  if (!shares_.defined()) return;
+  if (weights_.targets.defined()) weights_.targets.fill_(count_targets(micro_batches));
+  if (!weights_.shares.defined()) return;
   if (shares.empty()) {
-    shares_.fill_(1.0 / static_cast<double>(inputs_.size()));
+    weights_.shares.fill_(1.0 / static_cast<double>(inputs_.size()));
   } else {
-    shares_.copy_(at::tensor(shares, at::kFloat), /*non_blocking=*/true);
+    weights_.shares.copy_(at::tensor(shares, at::kFloat), /*non_blocking=*/true);
   }
+}
+
+bool GraphStep::can_replay(const std::vector<Batch>& micro_batches,
+                           const std::vector<double>& shares) const {
+  // A mean over no targets is no number, and so is its product with a share of 0.
+  const bool has_empty = std::find(shares.begin(), shares.end(), 0.0) != shares.end();
+  const bool is_empty = eager_.has_other_ranks() && count_targets(micro_batches) == 0;
+  return !has_empty && !is_empty;
 }
 
 StepResult GraphStep::operator()(const std::vector<Batch>& micro_batches) {
   const auto shares = batch_shares(micro_batches);
-  // A mean over no targets is no number, and so is its product with a share of 0.
-  const bool has_empty = std::find(shares.begin(), shares.end(), 0.0) != shares.end();
-  if (calls_++ < kEagerSteps || has_empty) return eager_(micro_batches);
-  const bool needs_shares = !shares.empty() && !shares_.defined();
+  if (calls_++ < kEagerSteps || !can_replay(micro_batches, shares)) return eager_(micro_batches);
+  const bool needs_shares = !shares.empty() && !weights_.shares.defined();
   // A batch of another shape runs eagerly, and does not replace the captured one.
   if (graph_ && !fits(micro_batches)) return eager_(micro_batches);
   if (!graph_ || needs_shares) capture(micro_batches, needs_shares);

@@ -34,12 +34,14 @@ class GraphStep {
   bool fits(const std::vector<Batch>& micro_batches) const;
   void capture(const std::vector<Batch>& micro_batches, bool with_shares);
   void fill_inputs(const std::vector<Batch>& micro_batches, const std::vector<double>& shares);
+  /// Whether the step is one that the graph computes rightly: it has a mean of each micro-batch.
+  bool can_replay(const std::vector<Batch>& micro_batches, const std::vector<double>& shares) const;
 
   TrainStep& eager_;
   c10::Device device_;
   int64_t calls_ = 0;
   std::vector<Batch> inputs_;  // what the graph reads
-  at::Tensor shares_;          // too, [micro-batches], once their numbers of targets have differed
+  StepWeights weights_;        // too; shares once the numbers of targets have differed
   StepResult result_;          // what it writes
   std::unique_ptr<DeviceGraph> graph_ = nullptr;
 };

@@ -4,14 +4,16 @@
 #include <ATen/Parallel.h>
 
 #include "x_transformers/core/device.h"
+#include "x_transformers/data/random.h"
 #include "x_transformers/ops/linear.h"
 
 namespace x_transformers {
 
-void set_up_process(const TrainOptions& options) {
+void set_up_process(const TrainOptions& options, const WorldPlace& place) {
   validate(options);
   open_device(options.device);
-  at::manual_seed(static_cast<uint64_t>(options.seed));
+  const auto seed = static_cast<uint64_t>(options.seed);
+  at::manual_seed(place.is_first() ? seed : random_bits(seed, static_cast<uint64_t>(place.rank)));
   if (options.threads) at::set_num_threads(static_cast<int>(*options.threads));
   set_matmul_precision(options.matmul_precision);
 }

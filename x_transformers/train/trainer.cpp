@@ -16,6 +16,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/muon_parameters.h"
 #include "x_transformers/optim/make_optimizer.h"
+#include "x_transformers/train/ranks.h"
 
 namespace x_transformers {
 namespace {
@@ -66,7 +67,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
                ? std::optional<Ema>(std::in_place, optimizer_->weights(), *options_.ema_decay)
                : std::nullopt),
       eager_step_(parts_.loss, *optimizer_, ema(), options_.grad_clip,
-                  parts_.context.reduce_gradients, qk_clip_.get()),
+                  parts_.context.sum_over_ranks, qk_clip_.get()),
       step_function_(
           [this](const std::vector<Batch>& batches, int64_t) { return eager_step_(batches); }),
       history_(*options_.log_every, device_) {
@@ -78,6 +79,8 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
     notes_.push_back(
         fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string()));
   }
+  saved_step_ = state_.step;
+  require_same_step(state_.step, device_, parts_.context.place, parts_.context.sum_over_ranks);
   if (!parts_.context.place.is_first()) return;
   // Last, because it drops the rows after the checkpoint: a refused run leaves them.
   report_.emplace(parts_.directory, report_options(options_, parts_.target_unit),
@@ -120,6 +123,7 @@ std::optional<TrainState> Trainer::open_directory() {
 
 std::unique_ptr<Optimizer> Trainer::make_optimizer() {
   model_.to(device_);
+  share_weights(model_, parts_.context.place, parts_.context.sum_over_ranks);
   const NamedTensors parameters = trainable_parameters(model_);
   std::vector<at::Tensor> masters;
   if (options_.precision == "bf16") {
@@ -142,6 +146,20 @@ std::unique_ptr<QkClip> Trainer::make_qk_clip() {
   return std::make_unique<QkClip>(model_, *options_.qk_clip);
 }
 
+void Trainer::load_random_state(const TrainState& saved, const fs::path& folder) {
+  const auto& place = parts_.context.place;
+  const auto ranks = static_cast<int64_t>(saved.random_of_other_ranks.size()) + 1;
+  if (ranks != place.world) {
+    notes_.push_back(fmt::format(
+        "resumed with processes = {} (was {}): steps are not those of an uninterrupted run",
+        place.world, ranks));
+  }
+  const auto* random = saved.random_of(place.rank);
+  if (random == nullptr) return;  // a new rank draws on from where its process stands
+  spelled(below((folder / checkpoint_file::kState).string() + ":"),
+          [&] { set_random_state(*random, device_); });
+}
+
 void Trainer::load_checkpoint() {
   const fs::path folder = *folder_.latest();
   const std::string config = (folder / checkpoint_file::kConfig).string();
@@ -156,8 +174,7 @@ void Trainer::load_checkpoint() {
   require(was == is, at("train.optimizer"), "the state in {} is that of {}, not of {}",
           folder.string(), was, is);
   load_tensors(folder, tensors());
-  spelled(below((folder / checkpoint_file::kState).string() + ":"),
-          [&] { set_random_state(saved.random, device_); });
+  load_random_state(saved, folder);
   saved.data_fingerprint = parts_.data_fingerprint;
   state_ = std::move(saved);
   notes_.push_back(fmt::format("resumed at step {}", state_.step));
@@ -199,7 +216,7 @@ TrainResult Trainer::run_steps() {
     after_step();
   }
   settle();
-  if (state_.step > folder_.latest_step().value_or(0)) save(/*is_best=*/false);
+  if (state_.step > saved_step_) save(/*is_best=*/false);
   if (report_) report_->finish();
   result_.reason = state_.step >= options_.steps ? StopReason::kFinished
                    : is_early_stopped()          ? StopReason::kEarlyStopping
@@ -215,10 +232,9 @@ void Trainer::train_step() {
   std::vector<Batch> micro_batches;
   for (int64_t i = 0; i < options_.grad_accum; ++i) {
     micro_batches.push_back(to_device(parts_.training_batch(state_.data_position + i), device_));
-    window_.targets += micro_batches.back().targets;
   }
   optimizer_->set_learning_rate(learning_rate_at(options_, step));
-  history_.record(step, step_function_(micro_batches, step));
+  history_.record(step, step_function_(micro_batches, step), count_targets(micro_batches));
   state_.step = step;
   state_.data_position += options_.grad_accum;
 }
@@ -249,6 +265,7 @@ void Trainer::settle() {
   state_.seconds += seconds;
   const StepRecord* first_skipped = nullptr;
   for (const StepRecord& record : records) {
+    window_.targets += record.targets;
     if (record.skipped) {
       if (!options_.skip_nonfinite) {
         fail_nonfinite(record.step,
@@ -327,8 +344,9 @@ bool Trainer::evaluate() {
   std::optional<double> loss;
   {
     const EvaluationScope scope(model_, *optimizer_, ema());
-    loss = mean_loss(parts_.loss, parts_.validation_batch, parts_.validation_batches, device_,
-                     [this] { return is_stopped(); });
+    loss = mean_loss(
+        parts_.loss, parts_.validation_batch, parts_.validation_batches, device_,
+        [this] { return is_stopped(); }, parts_.context.sum_over_ranks);
   }
   clock_ = Clock::now();
   if (!loss) return false;
@@ -379,8 +397,9 @@ void Trainer::save(bool is_best) {
                         good_checkpoint()));
     return;
   }
+  state_.set_random(random_states(device_, parts_.context.place, parts_.context.sum_over_ranks));
+  saved_step_ = state_.step;
   if (!report_) return;
-  state_.random = random_state(device_);
   folder_.save(state_.step, is_best, [&](const fs::path& folder) {
     save_tensors(folder, tensors());
     TrainState saved = state_;

@@ -31,8 +31,9 @@ struct RunContext {
   /// Which of the processes that train this model this one is. Rank 0 alone writes the folder,
   /// reports and samples.
   WorldPlace place = {};
-  /// Combines the gradients of these processes; empty: there is one.
-  GradientReduction reduce_gradients = {};
+  /// Joins these processes; empty: there is one. Each calls it in its constructor, in every step,
+  /// validation and checkpoint, and waits there for the others.
+  SumOverRanks sum_over_ranks = {};
 };
 
 /// What a Trainer is given beside the model and the options.
@@ -84,11 +85,15 @@ struct TrainResult {
 /// has set them (process.h), and random numbers are drawn from the default generators as they
 /// stand.
 ///
-/// Bitwise resume: a run of N steps, and one that is stopped after k and resumed, end with the same
-/// weights on the CPU, whatever the intervals of logging, validation, sampling and saving. Between
-/// log points no step reads from the device; so a loss or gradient that is not finite ends the run
-/// (RunError) at the next log point or checkpoint, while the update of its own step is passed over
-/// at once, on the device.
+/// Several processes train one model where the context has a sum over them: they begin with the
+/// weights of rank 0, each draws its own random numbers, and losses, gradients and numbers of
+/// targets are those of all.
+///
+/// Bitwise resume: a run of N steps, and one that is stopped after k and resumed by as many
+/// processes, end with the same weights on the CPU, whatever the intervals of logging, validation,
+/// sampling and saving. Between log points no step reads from the device; so a loss or gradient
+/// that is not finite ends the run (RunError) at the next log point or checkpoint, while the update
+/// of its own step is passed over at once, on the device.
 class Trainer {
  public:
   /// Moves `model` to the device, in bf16 casts its parameters, and with `resume` loads the latest
@@ -127,7 +132,7 @@ class Trainer {
   /// Sums over the steps since the last log line.
   struct Window {
     double loss = 0, grad_norm = 0, seconds = 0;
-    int64_t steps = 0, targets = 0;
+    int64_t steps = 0, targets = 0;  ///< targets of all ranks
   };
 
   std::unique_ptr<Optimizer> make_optimizer();
@@ -137,6 +142,7 @@ class Trainer {
   /// Makes the folder ready to be written, by this process alone.
   void take_directory();
   void load_checkpoint();
+  void load_random_state(const TrainState& saved, const std::filesystem::path& folder);
   TrainResult run_steps();
   void train_step();
   void after_step();
@@ -172,6 +178,7 @@ class Trainer {
   StepHistory history_;
   std::optional<RunReport> report_;  ///< of rank 0
   TrainState state_;
+  int64_t saved_step_ = 0;    ///< of the newest checkpoint of this run
   int64_t last_finite_ = -1;  ///< last step whose weights gave a finite loss in this run
   Window window_;
   Clock::time_point clock_;

@@ -40,19 +40,22 @@ std::optional<int64_t> memory_in_use(const at::Device& device) {
 }
 
 std::optional<double> mean_loss(const LossFunction& loss, const BatchFunction& batch, int64_t count,
-                                const at::Device& device, const std::function<bool()>& stop) {
+                                const at::Device& device, const std::function<bool()>& stop,
+                                const SumOverRanks& sum) {
   // In double: the targets of all batches may be more than a float can count.
-  at::Tensor sum = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
+  at::Tensor total = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
   int64_t targets = 0;
   for (int64_t i = 0; i < count; ++i) {
     if (stop()) return std::nullopt;
     const Batch given = to_device(batch(i), device);
     const int64_t weight = given.targets;
     if (weight == 0) continue;  // a mean over none
-    sum.add_(loss(given).detach().to(at::kDouble), weight);
+    total.add_(loss(given).detach().to(at::kDouble), weight);
     targets += weight;
   }
-  return unsigned_nan(sum.item<double>() / static_cast<double>(targets));
+  at::Tensor count_of_targets = at::full({}, targets, total.options());
+  if (sum) sum({total, count_of_targets});
+  return unsigned_nan(total.item<double>() / count_of_targets.item<double>());
 }
 
 }  // namespace x_transformers

@@ -8,9 +8,14 @@
 
 namespace x_transformers {
 
+int64_t count_targets(const std::vector<Batch>& micro_batches) {
+  int64_t targets = 0;
+  for (const Batch& batch : micro_batches) targets += batch.targets;
+  return targets;
+}
+
 std::vector<double> batch_shares(const std::vector<Batch>& micro_batches) {
-  double total = 0;
-  for (const Batch& batch : micro_batches) total += static_cast<double>(batch.targets);
+  const auto total = static_cast<double>(count_targets(micro_batches));
   const bool are_equal = std::all_of(
       micro_batches.begin(), micro_batches.end(),
       [&](const Batch& batch) { return batch.targets == micro_batches.front().targets; });
@@ -22,12 +27,12 @@ std::vector<double> batch_shares(const std::vector<Batch>& micro_batches) {
 }
 
 TrainStep::TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double grad_clip,
-                     GradientReduction reduce, QkClip* qk_clip)
+                     SumOverRanks sum, QkClip* qk_clip)
     : loss_(std::move(loss)),
       optimizer_(optimizer),
       ema_(ema),
       grad_clip_(grad_clip),
-      reduce_(std::move(reduce)),
+      sum_(std::move(sum)),
       qk_clip_(qk_clip),
       collector_(optimizer.parameters().tensors) {}
 
@@ -49,33 +54,66 @@ at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, const 
   return total;
 }
 
-StepResult TrainStep::update(at::Tensor loss) {
+at::TensorOptions TrainStep::device_options(at::ScalarType dtype) const {
+  return at::TensorOptions(optimizer_.parameters().tensors.front().device()).dtype(dtype);
+}
+
+void TrainStep::average(std::vector<at::Tensor>& gradients, at::Tensor& loss,
+                        at::Tensor& targets) const {
+  const auto& parameters = optimizer_.weights().tensors;
+  if (!loss.defined()) loss = at::zeros({}, device_options(at::kFloat));
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    if (!gradients[i].defined()) gradients[i] = at::zeros_like(parameters[i]);
+  }
+  targets = targets.clone();  // what comes in may be the input of a graph
+  auto sums = gradients;
+  sums.push_back(loss);
+  at::_foreach_mul_(sums, targets.to(at::kFloat));
+  sums.push_back(targets);
+  sum_(sums);
+  sums.pop_back();
+  at::_foreach_div_(sums, targets.to(at::kFloat));
+}
+
+StepResult TrainStep::update(at::Tensor loss, at::Tensor targets) {
   const at::NoGradGuard no_grad;
-  if (reduce_) reduce_(collector_.gradients(), loss);
-  const at::Tensor norm = gradient_norm(collector_.gradients());
+  auto gradients = collector_.gradients();
+  if (sum_) average(gradients, loss, targets);
+  const at::Tensor norm = gradient_norm(gradients);
   const at::Tensor skipped = at::isfinite(loss + norm).logical_not().to(at::kFloat);
   const at::Tensor divisor = grad_clip_ > 0 ? clip_divisor(norm, grad_clip_) : at::Tensor();
-  optimizer_.step(collector_.gradients(), divisor, skipped);
+  optimizer_.step(gradients, divisor, skipped);
   if (qk_clip_ != nullptr) qk_clip_->apply(optimizer_, skipped);
   if (ema_ != nullptr) ema_->update();
-  return {loss, norm, skipped};
+  return {loss, norm, skipped, targets};
 }
 
 StepResult TrainStep::operator()(const std::vector<Batch>& micro_batches) {
+  const auto targets = count_targets(micro_batches);
+  const auto all = sum_ ? at::full({}, targets, device_options(at::kLong)) : at::Tensor();
+  if (sum_ && targets == 0) {
+    collector_.begin();
+    return update({}, all);
+  }
   const auto shares = batch_shares(micro_batches);
   const auto count = static_cast<double>(micro_batches.size());
-  return update(accumulate(micro_batches, [&](const at::Tensor& loss, int64_t index) {
+  const auto loss = accumulate(micro_batches, [&](const at::Tensor& loss, int64_t index) {
     if (shares.empty()) return count > 1 ? loss / count : loss;
     const double share = shares[static_cast<size_t>(index)];
     // A mean over no targets is no number, and so would be its product with 0.
     return share > 0 ? loss * share : at::Tensor();
-  }));
+  });
+  return update(loss, all);
 }
 
-StepResult TrainStep::with_shares(const std::vector<Batch>& micro_batches,
-                                  const at::Tensor& shares) {
-  return update(accumulate(
-      micro_batches, [&](const at::Tensor& loss, int64_t index) { return loss * shares[index]; }));
+StepResult TrainStep::with_weights(const std::vector<Batch>& micro_batches,
+                                   const StepWeights& weights) {
+  const auto count = static_cast<double>(micro_batches.size());
+  const auto loss = accumulate(micro_batches, [&](const at::Tensor& loss, int64_t index) {
+    if (weights.shares.defined()) return loss * weights.shares[index];
+    return count > 1 ? loss / count : loss;
+  });
+  return update(loss, weights.targets);
 }
 
 double unsigned_nan(double value) {
@@ -85,25 +123,37 @@ double unsigned_nan(double value) {
 StepHistory::StepHistory(int64_t capacity, const at::Device& device)
     : results_(at::empty({capacity, 3}, at::TensorOptions(device).dtype(at::kFloat))) {}
 
-void StepHistory::record(int64_t step, const StepResult& result) {
+void StepHistory::record(int64_t step, const StepResult& result, int64_t targets) {
   const auto index = static_cast<int64_t>(steps_.size());
   TORCH_CHECK(index < results_.size(0), "[StepHistory] holds ", results_.size(0),
               " results, drain it before more");
   const at::NoGradGuard no_grad;
   results_[index].copy_(at::stack({result.loss, result.grad_norm, result.skipped}));
+  if (result.targets.defined()) {
+    if (!targets_of_ranks_.defined())
+      targets_of_ranks_ = at::empty({results_.size(0)}, result.targets.options());
+    targets_of_ranks_[index].copy_(result.targets);
+  }
   steps_.push_back(step);
+  targets_.push_back(targets);
 }
 
 std::vector<StepRecord> StepHistory::drain() {
   std::vector<StepRecord> records;
   if (steps_.empty()) return records;
-  const at::Tensor read = results_.narrow(0, 0, static_cast<int64_t>(steps_.size())).cpu();
+  const auto count = static_cast<int64_t>(steps_.size());
+  const at::Tensor read = results_.narrow(0, 0, count).cpu();
   const auto values = read.accessor<float, 2>();
-  for (int64_t i = 0; i < read.size(0); ++i) {
+  const at::Tensor targets = targets_of_ranks_.defined()
+                                 ? targets_of_ranks_.narrow(0, 0, count).cpu()
+                                 : at::tensor(targets_, at::kLong);
+  for (int64_t i = 0; i < count; ++i) {
     records.push_back({steps_[static_cast<size_t>(i)], unsigned_nan(values[i][0]),
-                       unsigned_nan(values[i][1]), values[i][2] != 0.0F});
+                       unsigned_nan(values[i][1]), values[i][2] != 0.0F,
+                       targets[i].item<int64_t>()});
   }
   steps_.clear();
+  targets_.clear();
   return records;
 }
 

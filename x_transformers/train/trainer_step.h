@@ -7,6 +7,7 @@
 #include <functional>
 #include <vector>
 
+#include "x_transformers/core/world_place.h"
 #include "x_transformers/data/batch.h"
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/gradients.h"
@@ -19,19 +20,20 @@ namespace x_transformers {
 /// scalar tensor with gradients. The batch is on the device of the model.
 using LossFunction = std::function<at::Tensor(const Batch& batch)>;
 
-/// Combines in place what each device of a run has: its gradients, one for each parameter (fp32,
-/// undefined where no pass reached it), and its loss, an fp32 scalar. Called after the backward
-/// passes of all micro-batches and before clipping; captured with the rest of the step, so it must
-/// not wait for the device.
-using GradientReduction =
-    std::function<void(const std::vector<at::Tensor>& gradients, at::Tensor& loss)>;
-
 /// What a step leaves: fp32 scalars on the device. Whoever needs them later copies them, since a
 /// captured step writes the next ones to the same place.
 struct StepResult {
-  at::Tensor loss;       ///< mean over the targets of all micro-batches
+  at::Tensor loss;       ///< mean over the targets of all micro-batches, of all ranks
   at::Tensor grad_norm;  ///< before clipping
   at::Tensor skipped;  ///< 1 where loss or gradient was not finite and nothing was updated, else 0
+  at::Tensor targets;  ///< of all ranks, int64; undefined where there is one
+};
+
+/// What the micro-batches of a step weigh, read from the device, so that each replay of a captured
+/// step has its own.
+struct StepWeights {
+  at::Tensor shares;   ///< fp32 [micro-batches]; undefined: all have the same
+  at::Tensor targets;  ///< of them all, an int64 scalar; undefined where there is one rank
 };
 
 /// One update from the micro-batches of `step` (counted from 1), which are on the device. The
@@ -42,36 +44,43 @@ using StepFunction =
 /// The share of each micro-batch in the update of all: its targets over those of all. Empty where
 /// all have the same number, and so the same share.
 std::vector<double> batch_shares(const std::vector<Batch>& micro_batches);
+/// Targets of them all.
+int64_t count_targets(const std::vector<Batch>& micro_batches);
 
-/// Forward and backward of each micro-batch, reduction, clipping, the optimizer, QK-clip and the
-/// moving average.
-/// Reads nothing from the device, so that a call can be captured in a CUDA graph. Micro-batches
-/// weigh by their targets, so that the update is that of one batch of them all.
+/// Forward and backward of each micro-batch, the mean over ranks, clipping, the optimizer,
+/// QK-clip and the moving average. Reads nothing from the device, so that a call can be captured in
+/// a CUDA graph. Micro-batches weigh by their targets, and so do ranks, so that the update is that
+/// of one batch of them all. With other ranks a parameter that no pass reached has a gradient of 0,
+/// since others may have reached it, and a rank without targets has a gradient of 0.
 class TrainStep {
  public:
-  /// `ema` and `qk_clip` may be null; `grad_clip` 0 does not clip; without `reduce` there is one
-  /// device. `optimizer`, `ema` and `qk_clip` must outlive this.
+  /// `ema` and `qk_clip` may be null; `grad_clip` 0 does not clip; without `sum` there is one rank.
+  /// `optimizer`, `ema` and `qk_clip` must outlive this.
   TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double grad_clip,
-            GradientReduction reduce = {}, QkClip* qk_clip = nullptr);
+            SumOverRanks sum = {}, QkClip* qk_clip = nullptr);
 
   StepResult operator()(const std::vector<Batch>& micro_batches);
-  /// The same with the shares read from the device, fp32 `[micro-batches]`, so that each replay of
-  /// a captured step has its own.
-  StepResult with_shares(const std::vector<Batch>& micro_batches, const at::Tensor& shares);
+  /// The same with weights from the device. Each micro-batch has a target.
+  StepResult with_weights(const std::vector<Batch>& micro_batches, const StepWeights& weights);
   const Optimizer& optimizer() const { return optimizer_; }
+  bool has_other_ranks() const { return sum_ != nullptr; }
 
  private:
   /// What makes the loss of micro-batch `index` its part of the step's; undefined: it has none.
   using ShareOf = std::function<at::Tensor(const at::Tensor& loss, int64_t index)>;
 
   at::Tensor accumulate(const std::vector<Batch>& micro_batches, const ShareOf& share_of);
-  StepResult update(at::Tensor loss);
+  /// `targets` of this rank; undefined where there is one.
+  StepResult update(at::Tensor loss, at::Tensor targets);
+  /// Makes means of this rank's targets means of all ranks', and `targets` their number.
+  void average(std::vector<at::Tensor>& gradients, at::Tensor& loss, at::Tensor& targets) const;
+  at::TensorOptions device_options(at::ScalarType dtype) const;
 
   LossFunction loss_;
   Optimizer& optimizer_;
   Ema* ema_;
   double grad_clip_;
-  GradientReduction reduce_;
+  SumOverRanks sum_;
   QkClip* qk_clip_;
   GradientCollector collector_;
 };
@@ -85,6 +94,7 @@ struct StepRecord {
   double loss = 0;
   double grad_norm = 0;
   bool skipped = false;
+  int64_t targets = 0;  ///< of all ranks
 };
 
 /// Keeps the results of steps on the device until they are asked for, so that only then the host
@@ -93,14 +103,15 @@ class StepHistory {
  public:
   /// Holds up to `capacity` results.
   StepHistory(int64_t capacity, const at::Device& device);
-  /// Copies `result`; needs room.
-  void record(int64_t step, const StepResult& result);
+  /// Copies `result`; needs room. `targets` of this rank count where the result has none of all.
+  void record(int64_t step, const StepResult& result, int64_t targets);
   /// Reads all results from the device, in their order, and forgets them.
   std::vector<StepRecord> drain();
 
  private:
-  at::Tensor results_;  // [capacity, 3]
-  std::vector<int64_t> steps_;
+  at::Tensor results_;           // [capacity, 3]
+  at::Tensor targets_of_ranks_;  // int64 [capacity]; undefined where there is one rank
+  std::vector<int64_t> steps_, targets_;
 };
 
 }  // namespace x_transformers
