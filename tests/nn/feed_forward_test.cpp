@@ -66,7 +66,7 @@ TEST(FeedForward, ZeroInitStartsAtZeroAndDeepEmbeddingsMultiply) {
   expect_close(silent.layer->forward(silent.x), at::zeros({2, 3, kDim}));
   auto given = make(options());
   const auto factors = at::randn({2, 3, kDim});
-  expect_close(given.layer->forward(given.x, factors), given.layer->forward(given.x) * factors);
+  expect_close(given.layer->forward({given.x, factors}), given.layer->forward(given.x) * factors);
 }
 
 TEST(FeedForward, DimOutIsTheLastDimension) {
