@@ -42,7 +42,9 @@ int main(int argc, char** argv) {
       at::randint(0, options.dec.num_tokens, {1, options.dec.max_seq_len}, at::kLong);
 
   const auto img_embeds = vit->forward(img).embeddings;
-  const auto loss = pali->forward(prompt, output_text, prompt_mask, {}, img_embeds).loss;
+  const auto loss =
+      pali->forward(prompt, output_text, {.mask = prompt_mask, .src_prepend_embeds = img_embeds})
+          .loss;
   loss.backward();
   example::show("loss", loss);
   return 0;

@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   const auto src = at::randint(0, options.enc.num_tokens, {1, options.enc.max_seq_len}, at::kLong);
   const auto src_mask = at::ones_like(src).to(at::kBool);
   const auto tgt = at::randint(0, options.dec.num_tokens, {1, options.dec.max_seq_len}, at::kLong);
-  const auto loss = model->forward(src, tgt, src_mask).loss;
+  const auto loss = model->forward(src, tgt, {.mask = src_mask}).loss;
   loss.backward();
   example::show("loss", loss);
   return 0;
