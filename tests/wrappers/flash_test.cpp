@@ -44,10 +44,10 @@ at::Tensor random_tokens(int64_t length, int64_t batch = kBatch) {
   return at::randint(1, kVocabulary, {batch, length}, at::kLong);
 }
 
-std::unique_ptr<DecodingSession> start(const FLASHTransformer& net, bool cache) {
+std::unique_ptr<DecodingSession> start(FLASHTransformer net, bool cache) {
   SessionOptions o;
   o.cache_kv = cache;
-  return net->start_session(std::move(o));
+  return net->start_session(o);
 }
 
 void expect_close(const at::Tensor& got, const at::Tensor& expected) {
@@ -77,7 +77,7 @@ std::vector<at::Tensor> logits(DecodingSession& session, const at::Tensor& token
 
 TEST(FLASHSession, EqualsWholeSequences) {
   for (const auto* layer : {"flash", "gau"}) {
-    const auto net = make(options(layer));
+    auto net = make(options(layer));
     const auto tokens = random_tokens(15);
     const at::NoGradGuard no_grad;
     const auto whole = net->forward(tokens);
@@ -97,7 +97,7 @@ TEST(FLASHSession, EqualsWholeSequences) {
 TEST(FLASHSession, WhatCannotBeCachedIsRunWhole) {
   auto o = options("gau");
   o.normalise = "length";
-  const auto net = make(o);
+  auto net = make(o);
   EXPECT_NE(net->cache_unsupported(), "");
   const auto tokens = random_tokens(7);
   const auto session = start(net, true);
@@ -107,7 +107,7 @@ TEST(FLASHSession, WhatCannotBeCachedIsRunWhole) {
 }
 
 TEST(FLASHSession, RowsAreCopiedAndDropped) {
-  const auto net = make();
+  auto net = make();
   const auto tokens = random_tokens(10);
   const auto rows = at::tensor({2, 0});
   const at::NoGradGuard no_grad;
@@ -121,7 +121,7 @@ TEST(FLASHSession, RowsAreCopiedAndDropped) {
 }
 
 TEST(FLASHSession, PromptsOfDifferentLengthsAreEachAsIfAlone) {
-  const auto net = make();
+  auto net = make();
   AutoregressiveWrapper wrapper(std::static_pointer_cast<TokenModel>(net.ptr()));
   const auto tokens = random_tokens(9);
   GenerationInputs inputs;
@@ -139,7 +139,7 @@ TEST(FLASHSession, PromptsOfDifferentLengthsAreEachAsIfAlone) {
 }
 
 TEST(FLASHSession, TheNetWorksInTheWrapperOfXTransformers) {
-  const auto net = make();
+  auto net = make();
   AutoregressiveWrapper theirs(std::static_pointer_cast<TokenModel>(net.ptr()));
   FLASHAutoregressiveWrapper own(std::static_pointer_cast<TokenModel>(net.ptr()));
   const auto x = random_tokens(9);
@@ -155,7 +155,7 @@ TEST(FLASHSession, TheNetWorksInTheWrapperOfXTransformers) {
 }
 
 TEST(FLASHAutoregressiveWrapper, PaddingCountsNeitherByValueNorByMask) {
-  const auto net = make();
+  auto net = make();
   FLASHAutoregressiveWrapper wrapper(std::static_pointer_cast<TokenModel>(net.ptr()));
   const auto x = random_tokens(9, 1);
   const auto expected = wrapper->forward(x.narrow(1, 0, 6));
@@ -175,7 +175,7 @@ TEST(FLASHAutoregressiveWrapper, PaddingCountsNeitherByValueNorByMask) {
 }
 
 TEST(FLASHAutoregressiveWrapper, AnEosEndsItsRow) {
-  const auto net = make();
+  auto net = make();
   FLASHAutoregressiveWrapper wrapper(std::static_pointer_cast<TokenModel>(net.ptr()));
   const auto prompts = random_tokens(5);
   const auto free = wrapper->generate(prompts, greedy(8));
@@ -194,7 +194,7 @@ TEST(FLASHAutoregressiveWrapper, AnEosEndsItsRow) {
 }
 
 TEST(FLASHAutoregressiveWrapper, PythonGoesOnUntilEachRowHasItsEos) {
-  const auto net = make();
+  auto net = make();
   FLASHAutoregressiveWrapperOptions python;
   python.compat.python_quirks = true;
   FLASHAutoregressiveWrapper wrapper(std::static_pointer_cast<TokenModel>(net.ptr()), python);
@@ -207,13 +207,15 @@ TEST(FLASHAutoregressiveWrapper, PythonGoesOnUntilEachRowHasItsEos) {
   const auto changed = wrapper->generate(prompts, greedy(8));
   const bool all_end =
       ((changed == 7).any(-1).sum() + (changed[0] != 7).all()).item<int64_t>() >= 3;
-  if (!all_end) EXPECT_TRUE(at::equal(wrapper->generate(prompts, o), changed));
+  if (!all_end) {
+    EXPECT_TRUE(at::equal(wrapper->generate(prompts, o), changed));
+  }
   prompts.select(1, 4).fill_(7);
   EXPECT_TRUE((wrapper->generate(prompts, o) == 0).all().item<bool>());
 }
 
 TEST(FLASHAutoregressiveWrapper, AMaskOfThePromptHoldsForWhatFollows) {
-  const auto net = make();
+  auto net = make();
   FLASHAutoregressiveWrapper wrapper(std::static_pointer_cast<TokenModel>(net.ptr()));
   const auto prompts = random_tokens(6);
   auto mask = at::ones({kBatch, 6}, at::kBool);
@@ -225,7 +227,7 @@ TEST(FLASHAutoregressiveWrapper, AMaskOfThePromptHoldsForWhatFollows) {
 }
 
 TEST(FLASHAutoregressiveWrapper, RefusesWhatItCannotTake) {
-  const auto net = make();
+  auto net = make();
   FLASHAutoregressiveWrapper wrapper(std::static_pointer_cast<TokenModel>(net.ptr()));
   EXPECT_THROW(wrapper->forward(random_tokens(1)), InputError);
   EXPECT_THROW(wrapper->forward(random_tokens(5), at::ones({kBatch, 5}, at::kBool)), InputError);
