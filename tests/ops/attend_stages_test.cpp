@@ -193,20 +193,11 @@ Problem problem_for(const Place& place, const StageCase& item) {
   return problem;
 }
 
-double distance(const at::Tensor& a, const at::Tensor& b) { return (a - b).norm().item<double>(); }
-
-/// At most twice as far from the exact result as the reference is in the same type.
+/// As near the exact results as expect_as_near asks.
 void expect_as_good_as_reference(const Place& place, const Problem& problem) {
   const auto exact = run_at({"reference", at::kCPU, at::kDouble}, problem);
   const auto reference = run_at({"reference", place.device, place.type}, problem);
-  const auto got = run_at(place, problem);
-  for (size_t i = 0; i < got.size(); ++i) {
-    // Where the reference is exact by chance, the last digits of float32.
-    const double floor = 1e-6 * (1 + exact[i].norm().item<double>());
-    EXPECT_LE(distance(got[i], exact[i]), 2 * distance(reference[i], exact[i]) + floor)
-        << (i == 0 ? "output" : "gradient") << " " << i << ", norm "
-        << exact[i].norm().item<double>();
-  }
+  expect_as_near(run_at(place, problem), reference, exact, place.type);
 }
 
 void expect_zero(const at::Tensor& t, const char* what) {

@@ -6,9 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <algorithm>
 #include <functional>
-#include <limits>
 #include <optional>
 #include <vector>
 
@@ -98,16 +96,37 @@ inline void expect_like_reference(const Op& fast, const Op& reference, const Ten
   }
 }
 
-/// How far rounding to this type can take a number, as a share of it.
-inline double half_unit(at::ScalarType type) {
-  if (type == at::kBFloat16) return 0.5 * std::numeric_limits<at::BFloat16>::epsilon();
-  if (type == at::kHalf) return 0.5 * std::numeric_limits<at::Half>::epsilon();
-  return 0.5 * std::numeric_limits<float>::epsilon();
+/// What a result of `type` may be off the exact one that it came from: in low precision how far
+/// the exact one is from itself rounded, as no result of that type is nearer; in float32, whose
+/// sums differ by their order, its last digits.
+inline double allowance(const at::Tensor& exact, at::ScalarType type) {
+  if (type == at::kFloat) return 1e-6 * (1 + exact.norm().item<double>());
+  return (exact.to(type).to(at::kDouble) - exact).norm().item<double>();
 }
 
-/// In this type and on this device the op's output and gradients are at most twice as far from the
-/// exact ones as the reference's in the same type, or as rounding to it can take them: of few
-/// numbers the reference's may be near by chance.
+/// Results in `type`, all held in double, at most twice as far from the exact ones as the
+/// reference's are, beside the allowance.
+inline void expect_as_near(const Tensors& got, const Tensors& by_reference, const Tensors& exact,
+                           at::ScalarType type) {
+  ASSERT_EQ(got.size(), exact.size());
+  for (size_t i = 0; i < got.size(); ++i) {
+    const auto error = [&](const Tensors& r) { return (r[i] - exact[i]).norm().item<double>(); };
+    EXPECT_LE(error(got), 2 * error(by_reference) + allowance(exact[i], type))
+        << (i == 0 ? "output" : "gradient ") << i << " of " << exact[i].sizes() << " in "
+        << at::toString(type) << ", norm " << exact[i].norm().item<double>();
+  }
+}
+
+/// The output and the gradients of a run, in double on the CPU.
+inline Tensors results_of(const OpRun& run) {
+  Tensors results = {run.output.detach()};
+  results.insert(results.end(), run.gradients.begin(), run.gradients.end());
+  for (auto& result : results) result = result.cpu().to(at::kDouble);
+  return results;
+}
+
+/// In this type and on this device the op's output and gradients are as near the exact ones as
+/// expect_as_near asks.
 inline void expect_as_good_as_reference(const Op& op, const Op& reference, const Tensors& inputs,
                                         at::ScalarType type,
                                         const at::Device& device = at::Device(at::kCPU)) {
@@ -117,25 +136,10 @@ inline void expect_as_good_as_reference(const Op& op, const Op& reference, const
     rounded.push_back(floats ? input.to(type) : input);
     low.push_back(input.defined() ? rounded.back().to(device) : input);
   }
-  const auto results = [](OpRun run) {
-    run.gradients.insert(run.gradients.begin(), run.output.detach());
-    for (auto& result : run.gradients) result = result.cpu().to(at::kDouble);
-    return run.gradients;
-  };
-  const auto exact = results(run_op(reference, rounded, at::kDouble, false, type)),
-             by_reference = results(run_op(reference, low, type, false));
   const auto run = run_op(op, low, type, false);
   EXPECT_EQ(run.output.scalar_type(), type);
-  const auto got = results(run);
-  for (size_t i = 0; i < got.size(); ++i) {
-    const auto error = [&](const Tensors& r) { return (r[i] - exact[i]).norm().item<double>(); };
-    const double rounding = half_unit(type) * exact[i].norm().item<double>();
-    // Where both are exact by chance, the last digits of float32.
-    const double least = 1e-6 * (1 + exact[i].norm().item<double>());
-    EXPECT_LE(error(got), 2 * std::max(error(by_reference), rounding) + least)
-        << (i == 0 ? "output" : "gradient ") << i << " of " << inputs[0].sizes() << " in "
-        << at::toString(type);
-  }
+  expect_as_near(results_of(run), results_of(run_op(reference, low, type, false)),
+                 results_of(run_op(reference, rounded, at::kDouble, false, type)), type);
 }
 
 }  // namespace x_transformers
