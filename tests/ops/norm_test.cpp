@@ -113,6 +113,7 @@ TEST(NormTest, WhatTheKernelsCannotRunGoesToTheReference) {
   expect_close(layer_norm(x), layer_norm_reference(x, {}, 0.0), 0.0, 0.0);
   expect_close(rms_norm(x), rms_norm_reference(x, {}, 0.0), 0.0, 0.0);
   EXPECT_THROW(layer_norm(at::Tensor()), InputError);
+  EXPECT_THROW(layer_norm(at::randn({3, 4}), at::randn({1})), InputError);
 }
 
 }  // namespace

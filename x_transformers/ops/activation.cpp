@@ -157,6 +157,19 @@ void check_bias(const at::Tensor& x, const at::Tensor& bias) {
               std::to_string(bias.numel()));
 }
 
+ActivationCall activate_call(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
+  check_bias(x, bias);
+  return {x, bias, activation, false};
+}
+
+ActivationCall glu_call(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
+  require(x.dim() > 0 && x.size(-1) % 2 == 0,
+          "[glu] expected an even number of features to halve, got " +
+              std::to_string(x.dim() > 0 ? x.size(-1) : 1));
+  check_bias(x, bias);
+  return {x, bias, activation, true};
+}
+
 }  // namespace
 
 std::string activation_unsupported(const at::Tensor& x, const at::Tensor& bias) {
@@ -176,17 +189,33 @@ at::Tensor glu_reference(const at::Tensor& x, Activation activation, const at::T
 }
 
 at::Tensor activate(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
-  check_bias(x, bias);
+  const auto call = activate_call(x, activation, bias);
   if (activation == Activation::identity && !bias.defined()) return x;
-  return activation_engines().run({x, bias, activation, false});
+  return activation_engines().run(call);
+}
+
+at::Tensor activate_on(const std::string& engine, const at::Tensor& x, Activation activation,
+                       const at::Tensor& bias) {
+  return activation_engines().run_on(engine, activate_call(x, activation, bias));
+}
+
+std::vector<EngineReport> explain_activate(const at::Tensor& x, Activation activation,
+                                           const at::Tensor& bias) {
+  return activation_engines().explain(activate_call(x, activation, bias));
 }
 
 at::Tensor glu(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
-  require(x.dim() > 0 && x.size(-1) % 2 == 0,
-          "[glu] expected an even number of features to halve, got " +
-              std::to_string(x.dim() > 0 ? x.size(-1) : 1));
-  check_bias(x, bias);
-  return activation_engines().run({x, bias, activation, true});
+  return activation_engines().run(glu_call(x, activation, bias));
+}
+
+at::Tensor glu_on(const std::string& engine, const at::Tensor& x, Activation activation,
+                  const at::Tensor& bias) {
+  return activation_engines().run_on(engine, glu_call(x, activation, bias));
+}
+
+std::vector<EngineReport> explain_glu(const at::Tensor& x, Activation activation,
+                                      const at::Tensor& bias) {
+  return activation_engines().explain(glu_call(x, activation, bias));
 }
 
 }  // namespace x_transformers

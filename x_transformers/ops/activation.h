@@ -5,6 +5,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <vector>
+
+#include "x_transformers/ops/engines.h"
 
 namespace x_transformers {
 
@@ -20,6 +23,18 @@ at::Tensor activate(const at::Tensor& x, Activation activation, const at::Tensor
 /// x1 and x2, x1 * activation(x2). bias is [2 d] or undefined. Throws InputError where the last
 /// dimension is odd.
 at::Tensor glu(const at::Tensor& x, Activation activation, const at::Tensor& bias = {});
+
+/// As activate and glu, by the engine of this name. Throws InputError with the reasons where it
+/// cannot run.
+at::Tensor activate_on(const std::string& engine, const at::Tensor& x, Activation activation,
+                       const at::Tensor& bias = {});
+at::Tensor glu_on(const std::string& engine, const at::Tensor& x, Activation activation,
+                  const at::Tensor& bias = {});
+/// Their engines in order of preference, each with its reasons against.
+std::vector<EngineReport> explain_activate(const at::Tensor& x, Activation activation,
+                                           const at::Tensor& bias = {});
+std::vector<EngineReport> explain_glu(const at::Tensor& x, Activation activation,
+                                      const at::Tensor& bias = {});
 
 /// Why the fused CPU kernels cannot run on x with this bias; empty: they can.
 std::string activation_unsupported(const at::Tensor& x, const at::Tensor& bias = {});

@@ -215,10 +215,24 @@ const Engines<LinearCall, at::Tensor>& linear_engines() {
   return all;
 }
 
+LinearCall linear_call(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  return {x, weight, bias, records_gradient({x, weight, bias})};
+}
+
 }  // namespace
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return linear_engines().run({x, weight, bias, records_gradient({x, weight, bias})});
+  return linear_engines().run(linear_call(x, weight, bias));
+}
+
+at::Tensor linear_on(const std::string& engine, const at::Tensor& x, const at::Tensor& weight,
+                     const at::Tensor& bias) {
+  return linear_engines().run_on(engine, linear_call(x, weight, bias));
+}
+
+std::vector<EngineReport> explain_linear(const at::Tensor& x, const at::Tensor& weight,
+                                         const at::Tensor& bias) {
+  return linear_engines().explain(linear_call(x, weight, bias));
 }
 
 }  // namespace x_transformers

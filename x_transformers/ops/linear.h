@@ -4,6 +4,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <vector>
+
+#include "x_transformers/ops/engines.h"
 
 namespace x_transformers {
 
@@ -13,6 +16,13 @@ namespace x_transformers {
 /// the precision of float32. On AMD's with AVX-512 they run in oneDNN. A few rows, as in decoding,
 /// are multiplied as the weights are read, on every x86-64 processor with AVX2.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+/// As linear, by the engine of this name. Throws InputError with the reasons where it cannot run.
+at::Tensor linear_on(const std::string& engine, const at::Tensor& x, const at::Tensor& weight,
+                     const at::Tensor& bias);
+/// The engines of linear in order of preference, each with its reasons against.
+std::vector<EngineReport> explain_linear(const at::Tensor& x, const at::Tensor& weight,
+                                         const at::Tensor& bias);
 
 /// Sets the float32MatmulPrecision of this process: "highest" (float32), "high" (on the CPU 16 bits
 /// of each number, on CUDA TF32) or "medium" (bfloat16; on CUDA as high). Throws InputError for any

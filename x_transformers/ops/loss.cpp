@@ -278,6 +278,18 @@ at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target, int
   return cross_entropy_engines().run({logits, target, ignore_index, reduction});
 }
 
+at::Tensor cross_entropy_on(const std::string& engine, const at::Tensor& logits,
+                            const at::Tensor& target, int64_t ignore_index, Reduction reduction) {
+  check_shapes("cross_entropy", logits, target);
+  return cross_entropy_engines().run_on(engine, {logits, target, ignore_index, reduction});
+}
+
+std::vector<EngineReport> explain_cross_entropy(const at::Tensor& logits,
+                                                const at::Tensor& target) {
+  check_shapes("cross_entropy", logits, target);
+  return cross_entropy_engines().explain({logits, target, -100, Reduction::mean});
+}
+
 at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target, int64_t ignore_index,
                Reduction reduction) {
   check_shapes("nll", log_probs, target);

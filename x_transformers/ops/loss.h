@@ -6,6 +6,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "x_transformers/ops/engines.h"
 
 namespace x_transformers {
 
@@ -19,7 +22,15 @@ enum class Reduction { none, mean, sum };
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target,
                          int64_t ignore_index = -100, Reduction reduction = Reduction::mean);
 
-/// The same for log-probabilities: -log_probs[target].
+/// As cross_entropy, by the engine of this name. Throws InputError with the reasons where it cannot
+/// run.
+at::Tensor cross_entropy_on(const std::string& engine, const at::Tensor& logits,
+                            const at::Tensor& target, int64_t ignore_index = -100,
+                            Reduction reduction = Reduction::mean);
+/// The engines of cross_entropy in order of preference, each with its reasons against.
+std::vector<EngineReport> explain_cross_entropy(const at::Tensor& logits, const at::Tensor& target);
+
+/// cross_entropy of log-probabilities: -log_probs[target].
 at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target, int64_t ignore_index = -100,
                Reduction reduction = Reduction::mean);
 

@@ -302,6 +302,34 @@ void check_dim(const at::Tensor& x, const char* op) {
           std::string("[") + op + "] expected a tensor with at least one dimension");
 }
 
+NormCall layer_norm_call(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset) {
+  check_dim(x, "layer_norm");
+  require(!gamma.defined() || (gamma.dim() == 1 && gamma.size(0) == x.size(-1)),
+          "[layer_norm] expected a gain for each of " + std::to_string(x.size(-1)) + " features");
+  return {x, gamma, {true, 1.0, gamma_offset}};
+}
+
+NormCall rms_norm_call(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset) {
+  check_dim(x, "rms_norm");
+  return {x, gamma, {false, std::sqrt(static_cast<double>(x.size(-1))), gamma_offset}};
+}
+
+/// What `use` makes of the call of l2norm on x, whose groups are rows of their own.
+template <class Use>
+auto with_l2norm_call(const at::Tensor& x, int64_t groups, const Use& use) {
+  check_dim(x, "l2norm");
+  require(groups > 0 && x.size(-1) % groups == 0,
+          "[l2norm] expected groups that divide the last dimension " + std::to_string(x.size(-1)) +
+              ", got " + std::to_string(groups));
+  const at::Tensor no_gain;
+  const auto rows = groups == 1 ? x : x.unflatten(-1, {groups, x.size(-1) / groups});
+  return use(NormCall{rows, no_gain, {false, 1.0, 0.0}});
+}
+
+at::Tensor joined_groups(const at::Tensor& y, int64_t groups) {
+  return groups == 1 ? y : y.flatten(-2);
+}
+
 }  // namespace
 
 std::string norm_unsupported(const at::Tensor& x, const at::Tensor& gamma) {
@@ -332,24 +360,29 @@ at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& gamma, doub
 }
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset) {
-  check_dim(x, "layer_norm");
-  return layer_norm_engines().run({x, gamma, {true, 1.0, gamma_offset}});
+  return layer_norm_engines().run(layer_norm_call(x, gamma, gamma_offset));
+}
+
+at::Tensor layer_norm_on(const std::string& engine, const at::Tensor& x, const at::Tensor& gamma,
+                         double gamma_offset) {
+  return layer_norm_engines().run_on(engine, layer_norm_call(x, gamma, gamma_offset));
+}
+
+std::vector<EngineReport> explain_layer_norm(const at::Tensor& x, const at::Tensor& gamma) {
+  return layer_norm_engines().explain(layer_norm_call(x, gamma, 0.0));
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset) {
-  check_dim(x, "rms_norm");
-  return rms_norm_engines().run({x, gamma, rms_kind(x, gamma_offset)});
+  return rms_norm_engines().run(rms_norm_call(x, gamma, gamma_offset));
 }
 
 at::Tensor rms_norm_on(const std::string& engine, const at::Tensor& x, const at::Tensor& gamma,
                        double gamma_offset) {
-  check_dim(x, "rms_norm");
-  return rms_norm_engines().run_on(engine, {x, gamma, rms_kind(x, gamma_offset)});
+  return rms_norm_engines().run_on(engine, rms_norm_call(x, gamma, gamma_offset));
 }
 
 std::vector<EngineReport> explain_rms_norm(const at::Tensor& x, const at::Tensor& gamma) {
-  check_dim(x, "rms_norm");
-  return rms_norm_engines().explain({x, gamma, rms_kind(x, 0.0)});
+  return rms_norm_engines().explain(rms_norm_call(x, gamma, 0.0));
 }
 
 at::Tensor scale_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {
@@ -362,15 +395,20 @@ at::Tensor scale_norm_reference(const at::Tensor& x, const at::Tensor& gamma, do
 }
 
 at::Tensor l2norm(const at::Tensor& x, int64_t groups) {
-  check_dim(x, "l2norm");
-  require(groups > 0 && x.size(-1) % groups == 0,
-          "[l2norm] expected groups that divide the last dimension " + std::to_string(x.size(-1)) +
-              ", got " + std::to_string(groups));
-  const at::Tensor no_gain;
-  const NormKind kind{false, 1.0, 0.0};
-  if (groups == 1) return l2norm_engines().run({x, no_gain, kind});
-  const auto grouped = x.unflatten(-1, {groups, x.size(-1) / groups});
-  return l2norm_engines().run({grouped, no_gain, kind}).flatten(-2);
+  return with_l2norm_call(x, groups, [&](const NormCall& call) {
+    return joined_groups(l2norm_engines().run(call), groups);
+  });
+}
+
+at::Tensor l2norm_on(const std::string& engine, const at::Tensor& x, int64_t groups) {
+  return with_l2norm_call(x, groups, [&](const NormCall& call) {
+    return joined_groups(l2norm_engines().run_on(engine, call), groups);
+  });
+}
+
+std::vector<EngineReport> explain_l2norm(const at::Tensor& x, int64_t groups) {
+  return with_l2norm_call(x, groups,
+                          [](const NormCall& call) { return l2norm_engines().explain(call); });
 }
 
 }  // namespace x_transformers

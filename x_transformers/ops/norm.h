@@ -31,11 +31,17 @@ at::Tensor scale_norm(const at::Tensor& x, const at::Tensor& gamma, double eps);
 /// Throws InputError where that dimension cannot be split so.
 at::Tensor l2norm(const at::Tensor& x, int64_t groups = 1);
 
-/// As rms_norm, by the engine of this name. Throws InputError with the reasons where it cannot run.
+/// As layer_norm, rms_norm and l2norm, by the engine of this name. Throws InputError with the
+/// reasons where it cannot run.
+at::Tensor layer_norm_on(const std::string& engine, const at::Tensor& x,
+                         const at::Tensor& gamma = {}, double gamma_offset = 0.0);
 at::Tensor rms_norm_on(const std::string& engine, const at::Tensor& x, const at::Tensor& gamma = {},
                        double gamma_offset = 0.0);
-/// The engines of rms_norm in order of preference, each with its reasons against.
+at::Tensor l2norm_on(const std::string& engine, const at::Tensor& x, int64_t groups = 1);
+/// Their engines in order of preference, each with its reasons against.
+std::vector<EngineReport> explain_layer_norm(const at::Tensor& x, const at::Tensor& gamma = {});
 std::vector<EngineReport> explain_rms_norm(const at::Tensor& x, const at::Tensor& gamma = {});
+std::vector<EngineReport> explain_l2norm(const at::Tensor& x, int64_t groups = 1);
 
 /// Why the fused CPU kernels cannot run a norm of x with this gamma; empty: they can.
 std::string norm_unsupported(const at::Tensor& x, const at::Tensor& gamma = {});

@@ -212,4 +212,15 @@ at::Tensor apply_rotary(const at::Tensor& t, const RotaryTable& table, bool inve
   return rotary_engines().run({t, table, inverse_scale});
 }
 
+at::Tensor apply_rotary_on(const std::string& engine, const at::Tensor& t, const RotaryTable& table,
+                           bool inverse_scale) {
+  check(t, table);
+  return rotary_engines().run_on(engine, {t, table, inverse_scale});
+}
+
+std::vector<EngineReport> explain_apply_rotary(const at::Tensor& t, const RotaryTable& table) {
+  check(t, table);
+  return rotary_engines().explain({t, table, false});
+}
+
 }  // namespace x_transformers

@@ -8,6 +8,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
+
+#include "x_transformers/ops/engines.h"
 
 namespace x_transformers {
 
@@ -32,6 +35,13 @@ RotaryTable make_rotary_table(const at::Tensor& positions, const at::Tensor& inv
 /// `inverse_scale` (keys). Dense [b, h, n, d]; its gradient comes in the memory order of t. Throws
 /// InputError for shapes that do not fit.
 at::Tensor apply_rotary(const at::Tensor& t, const RotaryTable& table, bool inverse_scale = false);
+
+/// As apply_rotary, by the engine of this name. Throws InputError with the reasons where it cannot
+/// run.
+at::Tensor apply_rotary_on(const std::string& engine, const at::Tensor& t, const RotaryTable& table,
+                           bool inverse_scale = false);
+/// The engines of apply_rotary in order of preference, each with its reasons against.
+std::vector<EngineReport> explain_apply_rotary(const at::Tensor& t, const RotaryTable& table);
 
 /// Why the fused CPU kernel cannot run; empty: it can.
 std::string rotary_unsupported(const at::Tensor& t, const RotaryTable& table);

@@ -6,11 +6,12 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/optim/adamw_update.h"
 #include "x_transformers/optim/state.h"
 
 namespace x_transformers {
 
-/// The lists that one fused call takes.
+/// The lists that one update takes.
 struct AdamW::Group {
   std::vector<at::Tensor> weights, gradients, exp_avgs, exp_avg_sqs, steps;
 };
@@ -73,21 +74,14 @@ void AdamW::step(const std::vector<at::Tensor>& gradients, const at::Tensor& gra
 void AdamW::update(const Group& group, double weight_decay, const at::Tensor& grad_scale,
                    const at::Tensor& found_inf) {
   if (group.weights.empty()) return;
-  const auto optional = [](const at::Tensor& tensor) {
-    return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
-  };
   if (found_inf.defined()) {
     at::_foreach_add_(group.steps, 1.0 - found_inf);
   } else {
     at::_foreach_add_(group.steps, 1.0);
   }
-  const auto fused = [&](const auto& learning_rate) {
-    at::_fused_adamw_(group.weights, group.gradients, group.exp_avgs, group.exp_avg_sqs, {},
-                      group.steps, learning_rate, options_.beta1, options_.beta2, weight_decay,
-                      options_.eps, /*amsgrad=*/false,
-                      /*maximize=*/false, optional(grad_scale), optional(found_inf));
-  };
-  device_learning_rate_.defined() ? fused(device_learning_rate_) : fused(learning_rate_);
+  adamw_update({group.weights, group.gradients, group.exp_avgs, group.exp_avg_sqs, group.steps,
+                learning_rate_, device_learning_rate_, options_.beta1, options_.beta2, options_.eps,
+                weight_decay, grad_scale, found_inf});
 }
 
 std::map<std::string, at::Tensor> AdamW::state_dict() const {

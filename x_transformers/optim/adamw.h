@@ -20,6 +20,7 @@ class AdamW : public Optimizer {
   /// See Optimizer.
   AdamW(NamedTensors parameters, AdamWOptions options, std::vector<at::Tensor> masters = {});
 
+  /// By the engines of adamw_update.h.
   void step(const std::vector<at::Tensor>& gradients, const at::Tensor& grad_scale = {},
             const at::Tensor& found_inf = {}) override;
 

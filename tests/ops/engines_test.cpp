@@ -1,0 +1,286 @@
+// Every engine of every op against its reference.
+#include "x_transformers/ops/engines.h"
+
+#include <gmock/gmock.h>
+
+#include "ops/every_engine.h"
+#include "x_transformers/ops/activation.h"
+#include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/loss.h"
+#include "x_transformers/ops/norm.h"
+#include "x_transformers/ops/rotary.h"
+
+namespace x_transformers {
+namespace {
+
+using Sizes = std::vector<int64_t>;
+
+std::string text_of(const Sizes& sizes) {
+  std::string text = "[";
+  for (const auto size : sizes) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + "]";
+}
+
+at::Tensor itself(const at::Tensor& t) { return t; }
+at::Tensor turned(const at::Tensor& t) { return t.transpose(0, 1); }
+at::Tensor part(const at::Tensor& t) { return t.narrow(-1, 1, t.size(-1) - 2); }
+
+/// How an op sees its first input: as it lies, or with strides.
+struct View {
+  const char* name;
+  at::Tensor (*of)(const at::Tensor&);
+};
+const View kViews[] = {{"", itself}, {", turned", turned}, {", a part", part}};
+
+/// gamma: none, of every feature (-1), one, or one for each head.
+EngineOp norm_op(const std::string& name, bool centred) {
+  EngineOp op{.name = name, .cases = {}};
+  const auto add = [&](const Sizes& sizes, const View& view, const Sizes& gains, double offset) {
+    op.cases.push_back(
+        {text_of(sizes) + view.name + ", gain " + text_of(gains),
+         [=] {
+           return Tensors{at::randn(sizes), gains.empty() ? at::Tensor() : at::randn(gains)};
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           const auto x = view.of(t[0]);
+           return centred ? layer_norm_on(engine, x, t[1], offset)
+                          : rms_norm_on(engine, x, t[1], offset);
+         },
+         [=](const Tensors& t) {
+           const auto x = view.of(t[0]);
+           return centred ? explain_layer_norm(x, t[1]) : explain_rms_norm(x, t[1]);
+         }});
+  };
+  add({7, 33}, kViews[0], {33}, 1.0);
+  add({3, 5, 7}, kViews[0], {}, 0.0);
+  add({5, 70, 17}, kViews[1], {17}, 0.0);
+  add({4, 21}, kViews[2], {19}, 1.0);
+  add({2, 0, 8}, kViews[0], {8}, 0.0);
+  if (!centred) add({4, 9, 24}, kViews[0], {1}, 1.0);
+  if (!centred) add({2, 3, 5, 8}, kViews[0], {3, 1, 8}, 1.0);
+  return op;
+}
+
+EngineOp l2norm_op() {
+  EngineOp op{.name = "l2norm", .cases = {}};
+  for (const auto& view : kViews) {
+    for (const int64_t groups : {1, 2}) {
+      op.cases.push_back({std::string("in ") + std::to_string(groups) + " groups" + view.name,
+                          [] {
+                            return Tensors{at::randn({9, 5, 8})};
+                          },
+                          [=](const std::string& engine, const Tensors& t) {
+                            return l2norm_on(engine, view.of(t[0]), groups);
+                          },
+                          [=](const Tensors& t) { return explain_l2norm(view.of(t[0]), groups); }});
+    }
+  }
+  return op;
+}
+
+EngineOp activation_op(bool gated) {
+  EngineOp op{.name = gated ? "glu" : "activate", .cases = {}};
+  for (const auto activation : {Activation::relu_squared, Activation::gelu, Activation::gelu_tanh,
+                                Activation::silu, Activation::tanh}) {
+    for (const auto& view : kViews) {
+      for (const bool has_bias : {false, true}) {
+        op.cases.push_back(
+            {"activation " + std::to_string(static_cast<int>(activation)) + view.name +
+                 (has_bias ? ", bias" : ""),
+             [=] {
+               const auto x = at::randn({5, 19, 22});
+               return Tensors{x, has_bias ? at::randn({view.of(x).size(-1)}) : at::Tensor()};
+             },
+             [=](const std::string& engine, const Tensors& t) {
+               const auto x = view.of(t[0]);
+               return gated ? glu_on(engine, x, activation, t[1])
+                            : activate_on(engine, x, activation, t[1]);
+             },
+             [=](const Tensors& t) {
+               const auto x = view.of(t[0]);
+               return gated ? explain_glu(x, activation, t[1])
+                            : explain_activate(x, activation, t[1]);
+             }});
+      }
+    }
+  }
+  return op;
+}
+
+EngineOp linear_op() {
+  EngineOp op{.name = "linear", .cases = {}, .atol = 2e-4};
+  const auto add = [&](const Sizes& sizes, int64_t out, const View& view, bool has_bias) {
+    op.cases.push_back(
+        {text_of(sizes) + " to " + std::to_string(out) + view.name,
+         [=] {
+           const auto x = at::randn(sizes);
+           return Tensors{x, at::randn({out, view.of(x).size(-1)}),
+                          has_bias ? at::randn({out}) : at::Tensor()};
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           return linear_on(engine, view.of(t[0]), t[1], t[2]);
+         },
+         [=](const Tensors& t) { return explain_linear(view.of(t[0]), t[1], t[2]); }});
+  };
+  add({3, 51, 97}, 83, kViews[0], true);
+  add({51, 3, 98}, 83, kViews[1], true);
+  add({150, 99}, 83, kViews[2], false);
+  add({1, 67}, 91, kViews[0], true);
+  add({2, 67}, 91, kViews[0], false);
+  add({2, 5}, 3, kViews[0], true);
+  return op;
+}
+
+EngineOp cross_entropy_op() {
+  EngineOp op{.name = "cross_entropy", .cases = {}};
+  for (const auto reduction : {Reduction::none, Reduction::mean, Reduction::sum}) {
+    for (const auto& view : kViews) {
+      const auto target_of = [](const at::Tensor& logits) {
+        auto target =
+            at::arange(logits.numel() / logits.size(-1)).mul(7).remainder(logits.size(-1));
+        target[1] = -1;
+        return target.view(logits.sizes().slice(0, logits.dim() - 1)).to(logits.device());
+      };
+      op.cases.push_back(
+          {std::string("reduction ") + std::to_string(static_cast<int>(reduction)) + view.name,
+           [] {
+             return Tensors{at::randn({5, 7, 37}) * 3};
+           },
+           [=](const std::string& engine, const Tensors& t) {
+             const auto logits = view.of(t[0]);
+             return cross_entropy_on(engine, logits, target_of(logits), -1, reduction);
+           },
+           [=](const Tensors& t) {
+             const auto logits = view.of(t[0]);
+             return explain_cross_entropy(logits, target_of(logits));
+           }});
+    }
+  }
+  return op;
+}
+
+EngineOp rotary_op() {
+  EngineOp op{.name = "apply_rotary", .cases = {}};
+  const auto table_for = [](const at::Tensor& t, bool with_scale) {
+    const auto freq = at::pow(100.0, at::arange(0, 8, 2).to(at::kFloat) / -8.0);
+    const auto base = (at::arange(0, 8, 2).to(at::kFloat) + 3.2) / 11.2;
+    const auto table =
+        make_rotary_table(at::arange(t.size(2)), freq, 1.0, with_scale ? base : at::Tensor(), 16.0);
+    const auto there = [&](const at::Tensor& part) {
+      return part.defined() ? part.to(t.device()) : part;
+    };
+    return RotaryTable{there(table.cos), there(table.sin), there(table.scale)};
+  };
+  const View views[] = {
+      {"", itself},
+      {", positions first", [](const at::Tensor& t) { return t.transpose(1, 2); }},
+      {", a part", part}};
+  for (const auto& view : views) {
+    for (const bool with_scale : {false, true}) {
+      op.cases.push_back({std::string(with_scale ? "xpos" : "plain") + view.name,
+                          [] {
+                            return Tensors{at::randn({2, 5, 7, 13})};
+                          },
+                          [=](const std::string& engine, const Tensors& t) {
+                            const auto x = view.of(t[0]);
+                            return apply_rotary_on(engine, x, table_for(x, with_scale), with_scale);
+                          },
+                          [=](const Tensors& t) {
+                            const auto x = view.of(t[0]);
+                            return explain_apply_rotary(x, table_for(x, with_scale));
+                          }});
+    }
+  }
+  return op;
+}
+
+/// Keys of a buffer of which `count` are filled.
+stages::Mask filled_mask(const at::Tensor& k, int64_t count) {
+  const auto int32 = k.options().dtype(at::kInt);
+  const int64_t rows = k.size(0) * k.size(1), keys = k.size(2);
+  FilledKeys filled;
+  filled.count = at::full({rows}, count, int32);
+  filled.key_starts = at::arange(0, (rows + 1) * keys, keys, int32);
+  filled.query_starts = at::arange(rows + 1, int32);
+  filled.capacity = keys;
+  const auto mask = at::arange(keys, k.options().dtype(at::kLong)) < count;
+  return {mask.view({1, 1, 1, keys}), filled};
+}
+
+EngineOp attend_op() {
+  EngineOp op{.name = "attend", .cases = {}, .atol = 1e-4};
+  const auto add = [&](const std::string& name, int64_t queries, int64_t kv_heads,
+                       const std::function<ScoreProgram(const at::Tensor& k)>& program) {
+    op.cases.push_back(
+        {name,
+         [=] {
+           return Tensors{at::randn({2, queries, 4, 16}).transpose(1, 2),
+                          at::randn({2, kv_heads, 19, 16}), at::randn({2, kv_heads, 19, 16})};
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           return attend_on(engine, t[0], t[1], t[2], program(t[1])).out;
+         },
+         [=](const Tensors& t) { return explain_attend(t[0], t[1], t[2], program(t[1])); }});
+  };
+  const auto plain = [](const at::Tensor&) { return ScoreProgram().set(stages::DotProduct{0.25}); };
+  const auto causal = [=](const at::Tensor& k) { return plain(k).set(stages::Causal()); };
+  add("of all keys", 13, 4, plain);
+  add("causal", 13, 4, causal);
+  add("causal, heads share keys", 19, 2, causal);
+  add("of the filled keys", 1, 2,
+      [=](const at::Tensor& k) { return plain(k).set(filled_mask(k, 11)); });
+  return op;
+}
+
+const std::vector<EngineOp>& ops() {
+  static const std::vector<EngineOp> all = {norm_op("layer_norm", true),
+                                            norm_op("rms_norm", false),
+                                            l2norm_op(),
+                                            activation_op(false),
+                                            activation_op(true),
+                                            linear_op(),
+                                            cross_entropy_op(),
+                                            rotary_op(),
+                                            attend_op()};
+  return all;
+}
+
+class EveryEngine : public testing::TestWithParam<EngineOfOp> {};
+
+INSTANTIATE_TEST_SUITE_P(Ops, EveryEngine, testing::ValuesIn(every_engine(ops())), name_of);
+
+TEST_P(EveryEngine, EqualsTheReference) { try_engine(GetParam().op, GetParam().engine); }
+
+TEST(Engines, TheLastOfEachOpRunsEveryCall) {
+  for (const auto& op : ops()) {
+    for (const auto& call : op.cases) {
+      const auto reports = call.explain(call.inputs());
+      EXPECT_EQ(reports.back().engine, "reference") << op.name;
+      EXPECT_THAT(reports.back().reasons, testing::IsEmpty()) << op.name << " " << call.name;
+    }
+  }
+}
+
+TEST(Engines, AForcedOneSaysWhyItCannotRun) {
+  for (const auto& op : ops()) {
+    SCOPED_TRACE(op.name);
+    const auto& call = op.cases.front();
+    const auto inputs = call.inputs();
+    for (const auto& report : call.explain(inputs)) {
+      if (report.reasons.empty()) continue;
+      try {
+        call.run_on(report.engine, inputs);
+        ADD_FAILURE() << report.engine << " ran";
+      } catch (const InputError& error) {
+        EXPECT_THAT(
+            error.what(),
+            testing::HasSubstr(report.engine + " cannot run this: " + report.reasons.front()));
+      }
+    }
+    EXPECT_THROW(call.run_on("warp", inputs), InputError);
+  }
+}
+
+}  // namespace
+}  // namespace x_transformers
