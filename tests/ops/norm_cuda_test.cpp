@@ -68,6 +68,38 @@ TEST_F(NormOnCuda, ManyRowsAddUpToTheGradientOfTheGain) {
   }
 }
 
+TEST_F(NormOnCuda, TheGradientOfTheGainComesWholeForFewRows) {
+  const auto& launchers = *our_cuda_kernels().launchers;
+  for (const int64_t dim : {7, 96, 768, 1030, 16384}) {
+    int64_t few = 1;  // the most rows for which it does
+    while (launchers.norm_chunks(few + 1, dim) == 0) ++few;
+    EXPECT_GE(few, 128);
+    for (const int64_t rows : {few, few + 1}) {
+      for (const auto type : kTypes) {
+        const Tensors inputs = {at::randn({rows, dim}), at::randn({dim})};
+        expect_as_good([](const Tensors& t) { return rms_norm_on("cuda", t[0], t[1], 1.0); },
+                       [](const Tensors& t) { return rms_norm_reference(t[0], t[1], 1.0); }, inputs,
+                       type);
+        const auto again = [&] {
+          return run_op([](const Tensors& t) { return rms_norm_on("cuda", t[0], t[1]); },
+                        {inputs[0].to(kCuda), inputs[1].to(kCuda)}, type, false)
+              .gradients[1];
+        };
+        EXPECT_TRUE(again().equal(again()));
+      }
+    }
+  }
+}
+
+TEST_F(NormOnCuda, NoRowsHaveAGradientOfZero) {
+  const auto options = at::TensorOptions(kCuda);
+  const auto x = at::randn({0, 8}, options).requires_grad_(),
+             gamma = at::randn({8}, options).requires_grad_();
+  const auto y = rms_norm_on("cuda", x, gamma);
+  const auto gradients = torch::autograd::grad({y}, {x, gamma}, {at::zeros_like(y)});
+  EXPECT_TRUE(gradients[1].eq(0).all().item<bool>());
+}
+
 TEST_F(NormOnCuda, StridedInputs) {
   const auto x = at::randn({6, 2, 5, 24});
   for (const auto& view : {+[](const at::Tensor& t) { return t.transpose(1, 2); },
@@ -122,7 +154,7 @@ void expect_within_bounds(int64_t rows, int64_t dim, at::ScalarType type, kernel
   const auto size = rows * dim, chunks = launchers.norm_chunks(rows, dim);
   const GuardedCuda x(size, type, shift), y(size, type, shift), y_grad(size, type, shift),
       x_grad(size, type, shift), gain(dim, type, shift), inverse(rows, at::kFloat, 0),
-      weight_grad(chunks * dim, at::kFloat, shift);
+      weight_grad(chunks * dim, at::kFloat, shift), whole_weight_grad(dim, type, shift);
   for (const auto* t : {&x, &y_grad, &gain}) t->inside().normal_();
   kernels::NormForward forward;
   forward.x = x.data();
@@ -142,8 +174,12 @@ void expect_within_bounds(int64_t rows, int64_t dim, at::ScalarType type, kernel
   backward.element = element;
   backward.gain = forward.gain;
   backward.inverse = forward.inverse;
-  backward.weight_grad = static_cast<float*>(weight_grad.data());
   backward.chunks = chunks;
+  if (chunks > 0) {
+    backward.weight_grad = static_cast<float*>(weight_grad.data());
+  } else {
+    backward.whole_weight_grad = whole_weight_grad.data();
+  }
   backward.epsilon = forward.epsilon;
   backward.scale = forward.scale;
   backward.rows = rows;
@@ -152,13 +188,20 @@ void expect_within_bounds(int64_t rows, int64_t dim, at::ScalarType type, kernel
   for (const auto& [memory, what] :
        {std::pair(&x, "x"), std::pair(&y, "y"), std::pair(&y_grad, "y_grad"),
         std::pair(&x_grad, "x_grad"), std::pair(&gain, "gain"), std::pair(&inverse, "inverse"),
-        std::pair(&weight_grad, "weight_grad")}) {
+        std::pair(&weight_grad, "weight_grad"),
+        std::pair(&whole_weight_grad, "whole_weight_grad")}) {
     memory->expect_untouched(what);
+    if (memory == &whole_weight_grad && chunks > 0) continue;
     EXPECT_TRUE(memory->inside().ne(-12288.0).all().item<bool>()) << what << " is not whole";
   }
   const auto unit = l2norm_reference(x.inside().view({rows, dim}).to(at::kDouble), 1) * 2;
-  expect_close(weight_grad.inside().view({chunks, dim}).sum(0),
-               (unit * y_grad.inside().view({rows, dim}).to(at::kDouble)).sum(0), 1e-4, 1e-3);
+  const auto expected = (unit * y_grad.inside().view({rows, dim}).to(at::kDouble)).sum(0);
+  if (chunks > 0) {
+    expect_close(weight_grad.inside().view({chunks, dim}).sum(0), expected, 1e-4, 1e-3);
+  } else {
+    const double rounding = type == at::kFloat ? 1e-3 : 1e-2;
+    expect_close(whole_weight_grad.inside(), expected, 1e-4, rounding);
+  }
 }
 
 TEST_F(NormOnCuda, WritesNothingBesideItsOutputs) {
@@ -167,7 +210,7 @@ TEST_F(NormOnCuda, WritesNothingBesideItsOutputs) {
        {std::pair(at::kFloat, Element::float32), std::pair(at::kBFloat16, Element::bfloat16),
         std::pair(at::kHalf, Element::float16)}) {
     for (const int64_t dim : {1, 5, 8, 64, 100, 1000, 1024, 1032, 4097, 16384}) {
-      for (const int64_t rows : {1, 3, 4, 200}) {
+      for (const int64_t rows : {1, 3, 4, 200, 1100}) {
         for (const int64_t shift : {0, 1, 4}) expect_within_bounds(rows, dim, type, element, shift);
       }
     }

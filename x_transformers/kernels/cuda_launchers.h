@@ -17,7 +17,7 @@ struct CudaLaunchers {
   /// y = x / max(|x|, epsilon) * scale * gain, for dim <= kMostCudaNormFeatures.
   void (*l2_norm_forward)(const NormForward& params, int8_t device) = nullptr;
   void (*l2_norm_backward)(const NormBackward& params, int8_t device) = nullptr;
-  /// The `chunks` that l2_norm_backward wants.
+  /// The `chunks` that l2_norm_backward wants; 0 for few rows.
   int64_t (*norm_chunks)(int64_t rows, int64_t dim) = nullptr;
 };
 

@@ -38,10 +38,15 @@ struct NormBackward {
   NormGain gain;
   const float* mean = nullptr;
   const float* inverse = nullptr;
-  /// Receives dense [chunks, dim] partial sums of the gradient of weight + offset, to be added up
-  /// by the caller; nullptr when it is not wanted. `chunks` is what the device's kernel asks for.
-  float* weight_grad = nullptr;
+  /// What the device's kernel asks for: so many parts the gradient of weight + offset comes in. 0:
+  /// it comes whole.
   int64_t chunks = 0;
+  /// Receives these parts, dense [chunks, dim], to be added up by the caller; nullptr when the
+  /// gradient is not wanted or comes whole.
+  float* weight_grad = nullptr;
+  /// Receives the whole gradient, [dim] of the type of x; nullptr when it is not wanted or comes in
+  /// parts.
+  void* whole_weight_grad = nullptr;
   float epsilon = 0;
   float scale = 1;
   int64_t rows = 0;

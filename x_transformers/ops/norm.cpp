@@ -130,6 +130,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     if (at::GradMode::is_enabled()) return with_graph(saved, kind, output_grads[0]);
     const auto &x = saved[0], &gamma = saved[1];
     const bool wants_gamma = gamma.defined() && ctx->needs_input_grad(1);
+    at::Tensor gamma_grad;
     const auto y_grad = output_grads[0].contiguous(), dense_gamma = dense(gamma);
     const auto x_grad = at::empty_like(x);
     at::Tensor partial;
@@ -137,7 +138,12 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     params.dim = x.size(-1);
     params.rows = x.numel() / std::max<int64_t>(1, params.dim);
     params.chunks = chunks_of(params.rows, params.dim, x.device());
-    if (wants_gamma) {
+    if (wants_gamma && x.numel() == 0) {
+      gamma_grad = at::zeros_like(gamma);
+    } else if (wants_gamma && params.chunks == 0) {
+      gamma_grad = at::empty(gamma.sizes(), gamma.options());
+      params.whole_weight_grad = gamma_grad.mutable_data_ptr();
+    } else if (wants_gamma) {
       partial = at::empty({params.chunks, params.dim}, x.options().dtype(at::kFloat));
       params.weight_grad = partial.mutable_data_ptr<float>();
     }
@@ -153,7 +159,8 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
       params.scale = static_cast<float>(kind.scale);
       launch(params, kind, x.device());
     }
-    return {x_grad, wants_gamma ? sum_chunks(partial, gamma) : at::Tensor(), {}};
+    if (partial.defined()) gamma_grad = sum_chunks(partial, gamma);
+    return {x_grad, gamma_grad, {}};
   }
 
  private:

@@ -1,6 +1,8 @@
 // A row belongs to one group of threads: a warp, with four groups a block, or a block where the row
-// is long. Each thread keeps its part of the row in registers, so x is read once, and the backward
-// sums the gradient of the gain there over all rows of its group.
+// is long. Each thread keeps its part of the row in registers, so x is read once. The backward of
+// many rows sums the gradient of the gain there over all rows of its group, and leaves the sums of
+// the groups to be added up. That of few rows has blocks that go down columns beside those that go
+// along rows: they read x once more, from the cache, and save a launch.
 #include "x_transformers/kernels/cuda/norm.cuh"
 
 #include <algorithm>
@@ -38,6 +40,7 @@ struct Backward {
   void* x_grad;
   const float* inverse;
   float* weight_grad;
+  void* whole_weight_grad;
   float epsilon, scale, offset;
   int64_t rows;
   int dim;
@@ -99,12 +102,13 @@ __global__ void __launch_bounds__(L::kLaunchBound) l2_norm_forward_kernel(Forwar
 
 /// With n = x * inverse and g = y_grad * gain * scale: x_grad = inverse * (g - n * sum(g n)),
 /// without the second term where the norm was below epsilon and so constant.
+/// The first `blocks` of the grid go along rows.
 template <class L, bool kWantsWeight>
-__global__ void __launch_bounds__(L::kLaunchBound) l2_norm_backward_kernel(Backward p) {
+__device__ void backward_along_rows(const Backward& p, unsigned blocks) {
   using T = typename L::Element;
   using Part = Vector<T, L::kSize>;
   __shared__ float room[kWarp];
-  const int64_t groups = int64_t{gridDim.x} * blockDim.y, group = group_of_thread();
+  const int64_t groups = int64_t{blocks} * blockDim.y, group = group_of_thread();
   float sums[kWantsWeight ? L::kParts : 1][L::kSize] = {};
   for (int64_t row = group; row < p.rows; row += groups) {
     const T* x = static_cast<const T*>(p.x) + row * p.dim;
@@ -145,6 +149,65 @@ __global__ void __launch_bounds__(L::kLaunchBound) l2_norm_backward_kernel(Backw
   });
 }
 
+template <class L, bool kWantsWeight>
+__global__ void __launch_bounds__(L::kLaunchBound) l2_norm_backward_kernel(Backward p) {
+  backward_along_rows<L, kWantsWeight>(p, gridDim.x);
+}
+
+/// How blocks go down columns: kThreads side by side read 64 bytes of a row, and the lanes, so many
+/// threads apart, have the rows lane, lane + lanes, ...
+template <class L>
+struct Columns {
+  static constexpr int kThreads = 64 / (L::kSize * static_cast<int>(sizeof(typename L::Element)));
+  static constexpr int kCount = kThreads * L::kSize;  ///< of a block
+  static_assert(kThreads <= kWarp && kCount <= kWarp);
+};
+
+/// The gradient of the gain of the columns of block `block`: the sum over all rows of y_grad * n *
+/// scale, in a fixed order.
+template <class L>
+__device__ void gain_gradient_of_columns(const Backward& p, unsigned block) {
+  using T = typename L::Element;
+  using Part = Vector<T, L::kSize>;
+  using C = Columns<L>;
+  __shared__ float room[kWarp][C::kCount];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const int at = (static_cast<int>(block) * C::kThreads + thread % C::kThreads) * L::kSize;
+  float sums[L::kSize] = {};
+#pragma unroll 4
+  for (int64_t row = thread / C::kThreads; at < p.dim && row < p.rows;
+       row += threads / C::kThreads) {
+    const auto x = Part::load(static_cast<const T*>(p.x) + row * p.dim + at);
+    const auto y_grad = Part::load(static_cast<const T*>(p.y_grad) + row * p.dim + at);
+    const float factor = p.inverse[row] * p.scale;
+    for (int i = 0; i < L::kSize; ++i)
+      sums[i] += to_float(y_grad.values[i]) * (to_float(x.values[i]) * factor);
+  }
+  for (int offset = kWarp / 2; offset >= C::kThreads; offset /= 2) {
+    for (int i = 0; i < L::kSize; ++i) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], offset);
+  }
+  const int lane = thread % kWarp;
+  for (int i = 0; lane < C::kThreads && i < L::kSize; ++i)
+    room[thread / kWarp][lane * L::kSize + i] = sums[i];
+  __syncthreads();
+  const int column = static_cast<int>(block) * C::kCount + thread;
+  if (thread >= C::kCount || column >= p.dim) return;
+  float total = 0;
+  for (int warp = 0; warp < threads / kWarp; ++warp) total += room[warp][thread];
+  static_cast<T*>(p.whole_weight_grad)[column] = from_float<T>(total);
+}
+
+/// The first `row_blocks` have a group for each row, the others go down columns.
+template <class L>
+__global__ void __launch_bounds__(L::kLaunchBound)
+    l2_norm_backward_few_rows_kernel(Backward p, unsigned row_blocks) {
+  if (blockIdx.x < row_blocks) {
+    backward_along_rows<L, false>(p, row_blocks);
+  } else {
+    gain_gradient_of_columns<L>(p, blockIdx.x - row_blocks);
+  }
+}
+
 struct Grid {
   dim3 blocks, threads;
 };
@@ -175,13 +238,20 @@ cudaError_t launch(const NormBackward& params, cudaStream_t stream) {
                    params.x_grad,
                    params.inverse,
                    params.weight_grad,
+                   params.whole_weight_grad,
                    params.epsilon,
                    params.scale,
                    params.gain.offset,
                    params.rows,
                    static_cast<int>(params.dim)};
-  const auto grid = grid_for(params.chunks, params.dim, L::kSize, L::kParts);
-  if (params.weight_grad != nullptr) {
+  const auto groups = params.chunks > 0 ? params.chunks : params.rows;
+  const auto grid = grid_for(groups, params.dim, L::kSize, L::kParts);
+  if (params.whole_weight_grad != nullptr) {
+    constexpr int kColumns = Columns<L>::kCount;
+    const auto columns = static_cast<unsigned>((params.dim + kColumns - 1) / kColumns);
+    const dim3 blocks(grid.blocks.x + columns);
+    l2_norm_backward_few_rows_kernel<L><<<blocks, grid.threads, 0, stream>>>(p, grid.blocks.x);
+  } else if (params.weight_grad != nullptr) {
     l2_norm_backward_kernel<L, true><<<grid.blocks, grid.threads, 0, stream>>>(p);
   } else {
     l2_norm_backward_kernel<L, false><<<grid.blocks, grid.threads, 0, stream>>>(p);
@@ -235,13 +305,12 @@ cudaError_t l2_norm_backward(const NormBackward& params, cudaStream_t stream) {
 }
 
 int64_t norm_chunks(int64_t rows, int64_t dim) {
-  // Some 16 warps on each of some 128 multiprocessors, and few sums to add up for short inputs.
+  // Some 16 warps on each of some 128 multiprocessors.
   constexpr int64_t kMostGroups = 1024, kFeaturesOfAWarp = 1024;
   const auto groups =
       std::max<int64_t>(128, kMostGroups * kFeaturesOfAWarp / std::max(dim, kFeaturesOfAWarp));
-  // Whole blocks of short rows, so that every group writes its sums where they are read.
-  const auto whole = (rows + kWarpsOfShortRows - 1) / kWarpsOfShortRows * kWarpsOfShortRows;
-  return std::min(whole, groups);
+  // Where each group would have one row, sums of groups are as long as what they are sums of.
+  return rows <= groups ? 0 : groups;
 }
 
 }  // namespace x_transformers::kernels::cuda

@@ -11,7 +11,9 @@ namespace x_transformers::kernels::cuda {
 cudaError_t l2_norm_forward(const NormForward& params, cudaStream_t stream);
 cudaError_t l2_norm_backward(const NormBackward& params, cudaStream_t stream);
 
-/// The `chunks` that l2_norm_backward wants: so many groups of threads go over the rows.
+/// The `chunks` that l2_norm_backward wants: so many groups of threads go over the rows, each of
+/// which has several. 0 where there is a group for each row: then blocks of their own sum the
+/// gradient of the gain, and there is nothing to add up afterwards.
 int64_t norm_chunks(int64_t rows, int64_t dim);
 
 }  // namespace x_transformers::kernels::cuda
