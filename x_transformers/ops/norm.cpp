@@ -287,10 +287,6 @@ const NormEngines& l2norm_engines() {
 
 double root_of_dim(const at::Tensor& x) { return std::sqrt(static_cast<double>(x.size(-1))); }
 
-NormKind rms_kind(const at::Tensor& x, double gamma_offset) {
-  return {false, root_of_dim(x), gamma_offset};
-}
-
 NormKind scale_kind(const at::Tensor& x, double eps) {
   return {false, root_of_dim(x), 0.0, eps * root_of_dim(x)};
 }
@@ -318,7 +314,7 @@ NormCall layer_norm_call(const at::Tensor& x, const at::Tensor& gamma, double ga
 
 NormCall rms_norm_call(const at::Tensor& x, const at::Tensor& gamma, double gamma_offset) {
   check_dim(x, "rms_norm");
-  return {x, gamma, {false, std::sqrt(static_cast<double>(x.size(-1))), gamma_offset}};
+  return {x, gamma, {false, root_of_dim(x), gamma_offset}};
 }
 
 /// What `use` makes of the call of l2norm on x, whose groups are rows of their own.
