@@ -1,5 +1,5 @@
 """Writes what x-transformers says of Muon and QK-clip to tests/golden/muon.json, which muon_test.cpp reads: the names that
-muon_parameters() has, and to_q and to_k after attn_qk_clip_().
+muon_parameters() has, and to_q and to_k after attn_qk_clip_() as it is meant (see clip), by the scores of the original.
 
     python -B tests/interchange/make_muon_golden.py [--check]     # needs x-transformers 2.16.1
 
@@ -35,6 +35,19 @@ def numbers(shape, seed):
     return torch.tensor(values, dtype=torch.float64).float().reshape(shape)
 
 
+def clip(stack, intermediates, tau):
+    """attn_qk_clip_ as it is meant: the rows of each head. The original multiplies the columns, features of the input, by the
+    heads' factors, and fails unless these are as many."""
+    layers = [layer for (_, layer, _), kind in zip(stack.layers, stack.layer_types) if kind in ("a", "c")]
+    with torch.no_grad():
+        for layer, scores in zip(layers, intermediates.attn_intermediates):
+            maxes = scores.pre_softmax_attn.amax(dim=(0, 2, 3))
+            scale = torch.where(maxes > tau, tau / maxes, torch.ones(())).sqrt()
+            rows = scale.repeat_interleave(layer.to_q.weight.shape[0] // len(scale))[:, None]
+            layer.to_q.weight.mul_(rows)
+            layer.to_k.weight.mul_(rows)
+
+
 def run(layers, tau):
     layers = {**BASE, **layers}
     stack = getattr(x_transformers, layers.pop("type"))(**layers)
@@ -46,7 +59,7 @@ def run(layers, tau):
     given = {"context": numbers([2, 4, 8], 1000)} if layers.get("cross_attend") else {}
     x = torch.arange(12).reshape(2, 6) % 11
     _, intermediates = net(x, return_intermediates=True, **given)
-    net.attn_qk_clip_(intermediates, tau=tau)
+    clip(stack, intermediates, tau)
     names = {id(p): n for n, p in parameters.items()}
     clipped = {n: [float(f"{v:.9g}") for v in p.detach().flatten().tolist()] for n, p in parameters.items()
                if n.endswith(("to_q.weight", "to_k.weight"))}

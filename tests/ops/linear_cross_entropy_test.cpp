@@ -75,7 +75,8 @@ TEST(LinearCrossEntropy, KeepsThePrecisionOfBfloat16) {
              weight = at::randn({40, 16}).to(at::kBFloat16);
   const auto target = at::randint(40, {64});
   const auto gradients_of = [&](at::ScalarType dtype, int64_t chunk) {
-    const auto a = x.to(dtype).requires_grad_(), b = weight.to(dtype).requires_grad_();
+    const auto a = x.to(dtype).clone().requires_grad_(),
+               b = weight.to(dtype).clone().requires_grad_();
     const auto loss = chunk > 0 ? linear_cross_entropy(a, b, {}, target, -1, chunk)
                                 : cross_entropy(linear(a, b, at::Tensor()), target, -1);
     loss.backward();

@@ -32,7 +32,8 @@ struct Training {
 Json config() {
   return {{"type", "AutoregressiveWrapper"},
           {"net",
-           {{"num_tokens", 13},
+           {{"type", "TransformerWrapper"},
+            {"num_tokens", 13},
             {"max_seq_len", 8},
             {"attn_layers",
              {{"type", "Decoder"},

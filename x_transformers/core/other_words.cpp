@@ -109,11 +109,8 @@ std::vector<Entry> run_words() {
       {{"adam_beta1", "momentum", "b1"}, {{"beta1"}}},
       {{"adam_beta2", "b2"}, {{"beta2"}}},
       {{"adam_epsilon", "adam_eps", "epsilon"}, {{"eps"}}},
-      {{"opt", "optim", "optimizer", "optimiser", "adam", "adamw"},
-       {{},
-        "",
-        "the optimizer is AdamW, whose options are learning_rate, beta1, beta2, eps and "
-        "weight_decay of train"}},
+      {{"opt", "optim", "optimiser", "adam", "adamw"},
+       {{"optimizer"}, "adamw, lion, muon or adafactor"}},
       {{"clip", "grad_norm", "max_grad_norm", "gradient_clip_val", "clip_grad_norm",
         "grad_norm_clip"},
        {{"grad_clip"}}},
