@@ -9,7 +9,6 @@ const std::set<std::string>& types_to_come() {
       "BinaryMapper",
       "ContinuousAutoregressiveWrapper",
       "ContinuousTransformerWrapper",
-      "DPO",
       "DetachMultiple",
       "EntropyBasedTokenizer",
       "FreeTransformer",
@@ -25,7 +24,6 @@ const std::set<std::string>& types_to_come() {
       "SelfCritic",
       "SyntheticDataGenerator",
       "UniversalPretrainWrapper",
-      "XLAutoregressiveWrapper",
       "XValAutoregressiveWrapper",
       "XValTransformerWrapper",
       // x-transformers 2.31.10
