@@ -25,6 +25,7 @@ ModelTypes own_types() {
   register_zeta_transformer(types);
   register_xl_autoregressive(types);
   register_dpo(types);
+  register_nonautoregressive(types);
   return types;
 }
 

@@ -87,6 +87,7 @@ void register_dpo(ModelTypes& types);
 void register_flash_parts(ModelTypes& types);
 void register_flash_transformer(ModelTypes& types);
 void register_layers(ModelTypes& types);
+void register_nonautoregressive(ModelTypes& types);
 void register_norms(ModelTypes& types);
 void register_positions(ModelTypes& types);
 void register_residuals(ModelTypes& types);
