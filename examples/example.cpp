@@ -13,6 +13,7 @@
 #include "x_transformers/nn/flash_options.h"
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
+#include "x_transformers/wrappers/xl_autoregressive_options.h"
 
 namespace example {
 namespace {
@@ -76,6 +77,8 @@ void shrink(FLASHTransformerOptions& options) {
   options.num_tokens = kSmallVocabulary;
 }
 
+void shrink(XLAutoregressiveWrapperOptions&) {}
+
 template <class Options>
 void apply_to(Options& options, bool small, bool config) {
   if (config) std::cout << options_to_json(options, true).dump() << "\n";
@@ -114,6 +117,9 @@ void CommandLine::apply(TransformerWrapperOptions& options) const {
   apply_to(options, small_, config_);
 }
 void CommandLine::apply(ViTransformerWrapperOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(XLAutoregressiveWrapperOptions& options) const {
   apply_to(options, small_, config_);
 }
 void CommandLine::apply(XTransformerOptions& options) const { apply_to(options, small_, config_); }

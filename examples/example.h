@@ -13,6 +13,7 @@ struct FLASHTransformerOptions;
 struct GAUOptions;
 struct TransformerWrapperOptions;
 struct ViTransformerWrapperOptions;
+struct XLAutoregressiveWrapperOptions;
 struct XTransformerOptions;
 struct ZetaTransformerOptions;
 }  // namespace x_transformers
@@ -32,6 +33,7 @@ class CommandLine {
   void apply(x_transformers::GAUOptions& options) const;
   void apply(x_transformers::TransformerWrapperOptions& options) const;
   void apply(x_transformers::ViTransformerWrapperOptions& options) const;
+  void apply(x_transformers::XLAutoregressiveWrapperOptions& options) const;
   void apply(x_transformers::XTransformerOptions& options) const;
   void apply(x_transformers::ZetaTransformerOptions& options) const;
 

@@ -59,8 +59,8 @@ std::shared_ptr<Model> load_amateur(const GenerateCommand& command, const Langua
 }
 
 /// Which tokens there are is known only once the model is.
-void require_eos(const GenerateCommand& command, const TokenWriter& writer) {
-  const auto tokens = writer.written_tokens();
+void require_eos(const GenerateCommand& command, const LanguageModel& model) {
+  const auto tokens = model.written_tokens();
   if (!command.options.eos_token || !tokens) return;
   const auto eos = *command.options.eos_token;
   expect(eos >= 0 && eos < tokens->count, at("--eos"), eos, "an integer from 0 to {}",
@@ -70,7 +70,7 @@ void require_eos(const GenerateCommand& command, const TokenWriter& writer) {
 void run_generation(GenerateCommand& command) {
   const auto device = open_device(command.call.device);
   auto model = load_language_model(command.path, device, parse_dtype(command.call.dtype));
-  require_eos(command, model.writer());
+  require_eos(command, model);
   TextGeneration generation;
   generation.prompt = command.prompt_file.empty() ? command.prompt : read_file(command.prompt_file);
   generation.options = command.options;

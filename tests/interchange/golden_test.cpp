@@ -236,6 +236,8 @@ class Golden : public testing::TestWithParam<GoldenCase> {
     const auto seed = content()["seed"].get<uint64_t>();
     for (const auto& [name, spec] : content()["inputs"].items())
       inputs[name] = make_input(name, spec, seed);
+    // Where results are random, both draw the same numbers.
+    if (content().contains("draws")) at::manual_seed(content()["draws"].get<uint64_t>());
     return run_model(model, content()["mode"].get<std::string>(), inputs, content()["kwargs"],
                      content()["grads"].get<bool>());
   }

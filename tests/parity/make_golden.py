@@ -53,7 +53,8 @@ def describe(made):
     parameters = dict(model.named_parameters(remove_duplicate=False))
     buffers = {name: [list(t.shape), [short(value, 6) for value in t.flatten().tolist()]]
                for name, t in model.state_dict().items() if name not in parameters}
-    return dict(name=case.name, mode=case.mode, grads=made.grads, seed=made.seed,
+    draws = {} if case.draws is None else dict(draws=case.draws)
+    return dict(name=case.name, mode=case.mode, grads=made.grads, seed=made.seed, **draws,
                 config=case.config, kwargs=made.kwargs,
                 inputs=case.inputs, aliases=made.aliases, outputs=outputs, weights=weights,
                 buffers=buffers)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from loguru import logger
+from x_transformers import nonautoregressive_wrapper
 
 import formula
 import own_modules
@@ -23,6 +24,10 @@ own_modules.install()
 
 class NoCase(Exception):
     """Python refuses the case, or its results depend on chance or rounding."""
+
+
+# Random numbers of Python's own come from torch's generator, as all of ours do.
+nonautoregressive_wrapper.random = lambda: torch.rand(()).item()
 
 
 def seed_all(seed):
@@ -175,7 +180,7 @@ def attempt(case, seed, patient):
     grads = case.grads and case.mode == 'forward' and bool(model_spreads)
 
     def again(model, inputs, rng_seed):
-        seed_all(rng_seed)
+        seed_all(rng_seed if case.draws is None else case.draws)
         if case.python.get('prompt_lens') == 'each row':
             return run_rows(model, inputs, truth, case.mode)
         return run(model, inputs, truth, case.mode, grads)
@@ -194,11 +199,13 @@ def attempt(case, seed, patient):
         raise NoCase(f'random: {reasons[:3]}')
 
     # float64 must agree, and slightly different weights must give the same tokens
-    other = build(case.config)
-    other.load_state_dict(model.state_dict())
-    with double_precision():
+    reasons = []
+    if case.draws is None:  # in float64 other numbers are drawn
+        other = build(case.config)
+        other.load_state_dict(model.state_dict())
         doubled = {name: t.double() if t.is_floating_point() else t for name, t in inputs.items()}
-        reasons = compare(expected, again(other.double(), doubled, 3), factor=0.25)
+        with double_precision():
+            reasons = compare(expected, again(other.double(), doubled, 3), factor=0.25)
     with other_rounding(seed):
         reasons += compare(expected, again(model, inputs, 4))
     if patient and any(array.dtype.kind != 'f' for array in expected.values()):

@@ -53,7 +53,9 @@ class Folder:
             self.made.case.mode, '--config', self.path / 'config.json', '--weights',
             self.path / 'weights.safetensors',
             '--inputs', self.path / 'inputs.safetensors', '--kwargs', json.dumps(self.made.kwargs),
-            *(['--grads'] if grads else []), '--outputs', out])
+            *(['--grads'] if grads else []),
+            *(['--seed', self.made.case.draws] if self.made.case.draws is not None else []),
+            '--outputs', out])
         if status != 0:
             return status, message, {}
         try:

@@ -36,6 +36,7 @@ def answer(argv):
         parser.add_argument(f'--{name}', required=True)
     parser.add_argument('--kwargs', default='{}')
     parser.add_argument('--grads', action='store_true')
+    parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args(argv)
     config, wrong = json.loads(Path(args.config).read_text()), os.environ.get('STAND_IN_WRONG')
     model = oracle.build(config)
@@ -49,6 +50,7 @@ def answer(argv):
         kwargs.update(cache_kv=False) if config['type'] in ('AutoregressiveWrapper',
                                                             'XTransformer') else None
         kwargs.pop('restrict_to_max_seq_len', None)
+    oracle.seed_all(args.seed)
     result = oracle.run(model, inputs, kwargs, args.mode, args.grads)
     out = result.get('out')
     if wrong == 'later' and out is not None and out.dtype.kind == 'f' and out.ndim == 3:

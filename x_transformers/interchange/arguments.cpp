@@ -51,6 +51,11 @@ bool Arguments::has(const std::string& name) const {
   return next != tensors_.end() && next->first.starts_with(name + ".");
 }
 
+bool Arguments::is_null(const std::string& name) const {
+  const auto found = values_->find(name);
+  return found != values_->end() && found->is_null();
+}
+
 bool Arguments::is_list(const std::string& name) const {
   const auto found = values_->find(name);
   return found != values_->end() && found->is_array();

@@ -55,6 +55,8 @@ class Arguments {
   ArgumentSource source() const { return source_; }
   /// Whose numbers the called model has.
   const Compat& compat() const { return compat_; }
+  /// Whether `name` is given as null, Python's None.
+  bool is_null(const std::string& name) const;
   /// Whether the plain value `name` is an array.
   bool is_list(const std::string& name) const;
 

@@ -125,15 +125,20 @@ void take_without_effect_in_generation(Arguments& arguments) {
     warn_unused("attn_z_loss_weight: changes nothing, generation has no loss");
 }
 
-void require_tokens_of_loss(const at::Tensor& x, const char* name,
-                            const AutoregressiveWrapperImpl& model) {
-  auto embedded = token_range(*model.net()), predicted = logits_range(*model.net());
-  embedded.other = predicted.other = model.options().ignore_index;
+void require_tokens_of_loss(const at::Tensor& x, const char* name, const TokenModel& net,
+                            int64_t ignore_index) {
+  auto embedded = token_range(net), predicted = logits_range(net);
+  embedded.other = predicted.other = ignore_index;
   require_in_range(x, name, embedded);
   if (x.dim() == 2 && x.size(1) > 1) {
     const auto targets = x.narrow(1, 1, x.size(1) - 1);
     require_in_range(targets, std::string(name) + "[:, 1:]", predicted);
   }
+}
+
+void require_tokens_of_loss(const at::Tensor& x, const char* name,
+                            const AutoregressiveWrapperImpl& model) {
+  require_tokens_of_loss(x, name, *model.net(), model.options().ignore_index);
 }
 
 }  // namespace x_transformers

@@ -28,6 +28,8 @@ void take_without_effect_in_generation(Arguments& arguments);
 
 /// Throws InputError unless the model embeds the tokens of a loss and has logits for the targets;
 /// those that do not count have a value of their own.
+void require_tokens_of_loss(const at::Tensor& x, const char* name, const TokenModel& net,
+                            int64_t ignore_index);
 void require_tokens_of_loss(const at::Tensor& x, const char* name,
                             const AutoregressiveWrapperImpl& model);
 

@@ -15,6 +15,7 @@
 
 namespace x_transformers {
 
+class SequenceWriter;
 class TokenModel;
 class TokenWriter;
 
@@ -34,8 +35,11 @@ struct TokenTask {
   std::string input = "x";  ///< the argument [batch, seq + 1] of its loss
   int64_t num_tokens = 0;   ///< tokens are 0 to num_tokens - 1
   /// Tokens that it learns from at once, without the one that only the loss needs; empty: any.
+  /// Exactly so many, if it learns from whole sequences.
   std::optional<int64_t> longest = std::nullopt;
   std::string limited_by = {};  ///< the option that sets `longest`, and how, for messages
+  /// Sequences are [batch, longest], each whole, without a token after them.
+  bool is_whole = false;
 };
 
 /// A model of one type, for one caller at a time.
@@ -74,8 +78,10 @@ class Model {
   /// Why a training step cannot be a CUDA graph; empty: it can.
   virtual std::string capture_unsupported();
 
-  /// The model as one that writes; null: it does not.
+  /// The model as one that writes token by token; null: it does not.
   virtual TokenWriter* writer() { return nullptr; }
+  /// The model as one that writes whole sequences; null: it does not.
+  virtual SequenceWriter* sequence_writer() { return nullptr; }
 
   /// The model as a net that wrappers take; null: it is none.
   virtual std::shared_ptr<TokenModel> token_model() { return nullptr; }

@@ -23,6 +23,9 @@ ModelTypes own_types() {
   register_autoregressive(types);
   register_x_transformer(types);
   register_zeta_transformer(types);
+  register_xl_autoregressive(types);
+  register_dpo(types);
+  register_nonautoregressive(types);
   return types;
 }
 

@@ -31,6 +31,8 @@ struct TokenModelTraits {
   bool has_abs_pos_emb = false;
   bool predicts_log_probs = false;   ///< in place of logits
   bool predicts_next_embed = false;  ///< has a head for the next token's embedding
+  int64_t dim = 0;      ///< features of TransformerOutput::embeddings; 0: it does not say
+  int64_t emb_dim = 0;  ///< features of the tokens' embeddings; 0: it does not say
 };
 
 /// A head that makes logits of embeddings by one product.

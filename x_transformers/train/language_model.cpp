@@ -36,6 +36,27 @@ std::string trainable_model_spelling(const std::string& model) {
   return spell_out(config).dump();
 }
 
+TokenWriter& LanguageModel::writer() const {
+  require(model->writer() != nullptr,
+          "the model writes whole sequences, and here it would have to write token by token");
+  return *model->writer();
+}
+
+std::optional<TokenLimit> LanguageModel::readable_tokens() const {
+  const auto* whole = model->sequence_writer();
+  return whole ? whole->readable_tokens() : writer().readable_tokens();
+}
+
+std::optional<TokenLimit> LanguageModel::written_tokens() const {
+  const auto* whole = model->sequence_writer();
+  return whole ? whole->written_tokens() : writer().written_tokens();
+}
+
+int64_t LanguageModel::longest_prompt() const {
+  const auto* whole = model->sequence_writer();
+  return whole ? whole->sequence_length() : writer().max_seq_len();
+}
+
 LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
                                   at::ScalarType dtype) {
   require(std::filesystem::exists(path), path.string() + ": does not exist");
@@ -50,8 +71,8 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
   LanguageModel loaded;
   const auto where = file / "model";
   loaded.model = build_trainable_model(config["model"], where);
-  require(loaded.model->writer() != nullptr, at(where / "type"), "{} writes no text",
-          config["model"].value("type", std::string()));
+  require(loaded.model->writer() != nullptr || loaded.model->sequence_writer() != nullptr,
+          at(where / "type"), "{} writes no text", config["model"].value("type", std::string()));
   auto& module = loaded.model->module();
   const auto weights =
       std::filesystem::is_directory(path) ? folder / checkpoint_file::kModel : path;

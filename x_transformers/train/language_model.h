@@ -6,10 +6,12 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "x_transformers/core/notice.h"
 #include "x_transformers/data/tokenizer.h"
+#include "x_transformers/generation/sequence_writer.h"
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/interchange/model.h"
 
@@ -28,7 +30,13 @@ struct LanguageModel {
   std::shared_ptr<Model> model;  ///< one that writes
   std::shared_ptr<const Tokenizer> tokenizer;
 
-  TokenWriter& writer() const { return *model->writer(); }
+  /// InputError where it writes whole sequences.
+  TokenWriter& writer() const;
+  /// What either kind of writer knows: the tokens that it can read and write (empty where a module
+  /// from the options decides), and those of the longest prompt (0: any).
+  std::optional<TokenLimit> readable_tokens() const;
+  std::optional<TokenLimit> written_tokens() const;
+  int64_t longest_prompt() const;
 };
 
 /// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json (and

@@ -3,12 +3,14 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 #include <memory>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/generation/beam_search.h"
+#include "x_transformers/generation/sequence_writer.h"
 #include "x_transformers/generation/stop.h"
 
 namespace x_transformers {
@@ -25,7 +27,7 @@ at::Device device_of(const LanguageModel& language_model) {
 /// number.
 template <class Options>
 Options within_vocabulary(Options options, const LanguageModel& language_model) {
-  const auto written = language_model.writer().written_tokens();
+  const auto written = language_model.written_tokens();
   const auto logits = written ? written->count : 0;
   for (auto token = language_model.tokenizer->vocab_size(); token < logits; ++token) {
     options.logit_bias[fmt::format("{}", token)] = -std::numeric_limits<double>::infinity();
@@ -65,6 +67,40 @@ class TextStream {
   std::string text_;
 };
 
+/// Throws InputError for what only a model that writes token by token can do.
+void require_no_steps(const TextGeneration& generation) {
+  const auto& o = generation.options;
+  const auto refuse = [](bool is_given, const char* name) {
+    require(!is_given, at(name), "means nothing to a model that writes whole sequences");
+  };
+  refuse(generation.beams.has_value(), "beams");
+  refuse(!generation.amateurs.empty(), "amateur");
+  refuse(o.top_p.has_value(), "top_p");
+  refuse(o.top_a.has_value(), "top_a");
+  refuse(o.min_p.has_value(), "min_p");
+  refuse(o.repetition_penalty != 1, "repetition_penalty");
+  refuse(!o.logit_bias.empty(), "logit_bias");
+  refuse(o.filter_logits_fn.has_value(), "filter_logits_fn");
+}
+
+/// What follows the prompt in a sequence that the model fills goes to `stream`.
+void fill_text(SequenceWriter& writer, const at::Tensor& prompt,
+               const LanguageModel& language_model, const TextGeneration& generation,
+               TextStream& stream) {
+  require_no_steps(generation);
+  SequenceRequest request;
+  request.temperature = generation.options.temperature;
+  request.top_k = generation.options.top_k;
+  request.seed = generation.options.seed;
+  request.tokens = language_model.tokenizer->vocab_size();
+  const auto sequence = writer.write(prompt, request).reshape(-1).to(at::kCPU);
+  const auto end = std::min(sequence.numel(), prompt.size(1) + generation.options.seq_len);
+  for (auto i = prompt.size(1); i < end; ++i) {
+    const auto token = sequence[i].item<int64_t>();
+    if (stream.push(token) || token == generation.options.eos_token) break;
+  }
+}
+
 /// The best text of a beam search goes to `stream`.
 void search_text(DecodingSession& session, const at::Tensor& prompt,
                  const LanguageModel& language_model, const TextGeneration& generation,
@@ -88,13 +124,13 @@ void search_text(DecodingSession& session, const at::Tensor& prompt,
 }  // namespace
 
 std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const std::string& prompt) {
+  if (prompt.empty() && language_model.model->sequence_writer()) return {};
   const auto tokens = language_model.tokenizer->encode(prompt.empty() ? kEmptyPrompt : prompt);
-  const auto& writer = language_model.writer();
-  const auto longest = writer.max_seq_len();
+  const auto longest = language_model.longest_prompt();
   require(!tokens.empty(), "prompt: has no tokens");
   require(longest == 0 || static_cast<int64_t>(tokens.size()) <= longest,
           fmt::format("prompt: {} tokens are more than max_seq_len = {}", tokens.size(), longest));
-  const auto readable = writer.readable_tokens();
+  const auto readable = language_model.readable_tokens();
   for (size_t i = 0; i < tokens.size() && readable; ++i) {
     require(tokens[i] >= 0 && tokens[i] < readable->count,
             fmt::format("prompt: token {} at position {} is out of range for {} = {}", tokens[i], i,
@@ -105,8 +141,13 @@ std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const st
 
 std::string write_text(LanguageModel& language_model, const TextGeneration& generation) {
   const auto tokens = prompt_tokens(language_model, generation.prompt);
-  const auto prompt = at::tensor(tokens).unsqueeze(0).to(device_of(language_model));
+  const auto prompt = at::tensor(tokens, at::kLong).unsqueeze(0).to(device_of(language_model));
   const Evaluation evaluation(language_model.model->module());
+  if (auto* whole = language_model.model->sequence_writer()) {
+    TextStream stream(language_model.tokenizer, generation);
+    fill_text(*whole, prompt, language_model, generation, stream);
+    return stream.finish();
+  }
   const SessionRequest request = {generation.options.seq_len, generation.static_caches};
   const auto session = language_model.writer().start_session(request);
   TextStream stream(language_model.tokenizer, generation);

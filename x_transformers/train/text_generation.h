@@ -28,11 +28,14 @@ struct TextGeneration {
   double length_penalty = 0;  ///< of beam search
 };
 
-/// The tokens of a prompt; an empty one stands for a line end. InputError for one that is longer
+/// The tokens of a prompt; an empty one stands for a line end, or, where the model writes whole
+/// sequences, for none. InputError for one that is longer
 /// than max_seq_len or has tokens that the model does not know.
 std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const std::string& prompt);
 
-/// Continues the prompt and returns the new text. Throws as prompt_tokens does.
+/// Continues the prompt and returns the new text: token by token, or, where the model writes whole
+/// sequences, what follows in one of them, with temperature, top_k and seed of the options. Throws
+/// as prompt_tokens does.
 std::string write_text(LanguageModel& language_model, const TextGeneration& generation);
 
 }  // namespace x_transformers

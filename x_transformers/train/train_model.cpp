@@ -29,9 +29,18 @@ DataOptions token_options(const RunOptions& run, const std::filesystem::path& di
                           bool resume, const TokenTask& task) {
   DataOptions options = run.data;
   if (resume) options.tokenizer = resumed_tokenizer(options.tokenizer, directory);
-  if (!options.seq_len) options.seq_len = task.longest.value_or(0);
-  expect(!task.longest || *options.seq_len <= *task.longest, at(OptionPath("data") / "seq_len"),
-         *options.seq_len, "at most {} ({})", task.longest.value_or(0), task.limited_by);
+  const auto longest = task.longest.value_or(0);
+  if (!options.seq_len) options.seq_len = longest;
+  const bool fits =
+      !task.longest || (task.is_whole ? *options.seq_len == longest : *options.seq_len <= longest);
+  expect(fits, at(OptionPath("data") / "seq_len"), *options.seq_len, "{} {} ({})",
+         task.is_whole ? "exactly" : "at most", longest, task.limited_by);
+  // The data give one token more than is asked for, the target of the last one.
+  if (task.is_whole) {
+    expect(longest > 1, at("data"), longest, "at least two tokens in a sequence ({})",
+           task.limited_by);
+    options.seq_len = longest - 1;
+  }
   return options;
 }
 
@@ -46,7 +55,10 @@ void require_sequences(const Batch& batch, const TokenTask& task, const std::str
       tokens.scalar_type() == at::kLong && tokens.dim() == 2 && tokens.size(1) >= 2,
       fmt::format("{}: tensor {}: expected int64 [examples, 2 or more tokens], got {} [{}]", path,
                   name, c10::toString(tokens.scalar_type()), fmt::join(tokens.sizes(), ", ")));
-  require(!task.longest || tokens.size(1) - 1 <= *task.longest,
+  require(!task.is_whole || tokens.size(1) == task.longest,
+          fmt::format("{}: tensor {}: expected exactly {} tokens ({}), got {}", path, name,
+                      task.longest.value_or(0), task.limited_by, tokens.size(1)));
+  require(task.is_whole || !task.longest || tokens.size(1) - 1 <= *task.longest,
           fmt::format("{}: tensor {}: expected at most {} tokens ({}) and the one after them, got "
                       "{}",
                       path, name, task.longest.value_or(0), task.limited_by, tokens.size(1)));
@@ -114,7 +126,7 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   use_data(parts, data);
   parts.training_batch = renamed(parts.training_batch, task.input);
   parts.validation_batch = renamed(parts.validation_batch, task.input);
-  if (data->tokenizer() && model->writer())
+  if (data->tokenizer() && (model->writer() || model->sequence_writer()))
     parts.sample = sample_writer({model, data->tokenizer()}, run.train);
 }
 

@@ -23,6 +23,7 @@ class Case:
     louder: dict = field(default_factory=dict)  # end of a parameter's name -> factor on its values
     eos_after: int | None = None  # eos_token becomes the token that the first row generates there
     seed: int = 0  # tried first
+    draws: int | None = None  # torch's seed, where results are random: both draw the same numbers
 
     @property
     def group(self):

@@ -1,13 +1,6 @@
 """Classes beyond the core: an example or two of each."""
 from .base import B, D, N, add, dec, enc, flt, lens, lm, mems, tok
 
-X = dict(x=tok(B, N))
-XL = lm(dec(rel_pos_bias=True), max_seq_len=6, max_mem_len=12)
-add('xl.loss', dict(type='XLAutoregressiveWrapper', net=XL), dict(x=tok(B, 13)))
-add('xl.loss_mems', dict(type='XLAutoregressiveWrapper', net=XL), dict(x=tok(B, 7)) | mems(2))
-add('xl.ignore_index', dict(type='XLAutoregressiveWrapper', net=XL, ignore_index=3, pad_value=1),
-    dict(x=tok(B, 13)))
-
 CONT = dict(type='ContinuousTransformerWrapper', dim_in=5, dim_out=4, max_seq_len=12,
             attn_layers=dec())
 CONT_AR = dict(type='ContinuousAutoregressiveWrapper', net=dict(CONT, dim_out=5))
@@ -36,11 +29,6 @@ add('multi_input.plain', MULTI, {'x.note': tok(B, N, bound=9), 'x.pitch': tok(B,
 add('multi_input.mask', dict(MULTI, attn_layers=enc(), num_memory_tokens=2),
     {'x.note': tok(B, N, bound=9), 'x.pitch': tok(B, N, bound=7), 'mask': lens(N, N, 4)})
 
-add('dpo.plain', dict(type='DPO', model=lm(dec())),
-    dict(preferred_seq=tok(B, N), unpreferred_seq=tok(B, N),
-                                                        prompt_mask=lens(N, 3, 2)))
-add('dpo.beta_pad', dict(type='DPO', model=lm(dec()), beta=0.3, pad_id=2),
-    dict(preferred_seq=tok(B, N), unpreferred_seq=tok(B, N), prompt_mask=lens(N, 3, 2)))
 add('neo_mlp.plain', dict(type='NeoMLP', dim_in=3, dim_hidden=4, dim_out=2, dim_model=D, depth=2),
     dict(x=flt(B, 3)))
 add('neo_mlp.embeds', dict(type='NeoMLP', dim_in=3, dim_hidden=4, dim_out=2, dim_model=D, depth=1,

@@ -1,0 +1,162 @@
+// XLAutoregressiveWrapper, NonAutoregressiveWrapper, SelfCritic and DPO as models of files.
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numbers>
+#include <string>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/generation/sequence_writer.h"
+#include "x_transformers/generation/token_writer.h"
+#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/model_cost.h"
+#include "x_transformers/nn/callable_module.h"
+
+namespace x_transformers::wrapper_models_test {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+using testing::UnorderedElementsAre;
+
+Json net(const char* stack, const Json& more = Json::object()) {
+  Json config = {{"type", "TransformerWrapper"},
+                 {"num_tokens", 11},
+                 {"max_seq_len", 6},
+                 {"attn_layers", {{"type", stack}, {"dim", 16}, {"depth", 1}, {"heads", 2}}}};
+  config.update(more);
+  return config;
+}
+
+Json masked(const Json& more = Json::object()) {
+  Json config = {
+      {"type", "NonAutoregressiveWrapper"}, {"net", net("Encoder")}, {"mask_id", 10}, {"steps", 3}};
+  config.update(more);
+  return config;
+}
+
+std::vector<std::string> names_of(const TensorMap& tensors) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors) names.push_back(name);
+  return names;
+}
+
+TEST(WrapperModels, HaveCosts) {
+  const Json configs[] = {
+      {{"type", "XLAutoregressiveWrapper"}, {"net", net("Decoder")}},
+      masked(),
+      masked({{"self_token_critic", true}, {"self_cond", true}, {"schedule", "cosine"}}),
+      {{"type", "SelfCritic"}, {"net", net("Encoder")}},
+      {{"type", "DPO"}, {"model", net("Decoder")}}};
+  for (const auto& config : configs) {
+    const auto cost = model_cost(config, "config", 6);
+    EXPECT_EQ(cost.not_counted, "") << config;
+    EXPECT_GT(cost.flops.total(), 0) << config;
+  }
+}
+
+TEST(MaskedModel, ReturnsItsLosses) {
+  const TensorMap inputs = {{"x", at::randint(0, 10, {2, 6})}};
+  EXPECT_THAT(names_of(run_model(*build_model(masked()), "forward", inputs, Json(), false)),
+              UnorderedElementsAre("out.loss", "out.generator_loss"));
+  const auto critic = net("Encoder", {{"logits_dim", 1}});
+  const auto judged = build_model(masked({{"token_critic", critic}}));
+  EXPECT_THAT(names_of(run_model(*judged, "forward", inputs, Json(), false)),
+              UnorderedElementsAre("out.loss", "out.generator_loss", "out.critic_loss"));
+  EXPECT_THAT(names_of(run_model(*judged, "forward", inputs, {{"only_train_critic", true}}, false)),
+              UnorderedElementsAre("out.loss", "out.critic_loss"));
+}
+
+TEST(MaskedModel, WritesWholeSequences) {
+  const auto model = build_model(masked());
+  EXPECT_EQ(model->writer(), nullptr);
+  ASSERT_NE(model->sequence_writer(), nullptr);
+  const auto generate = [&](const Json& kwargs) {
+    return run_model(*model, "generate", {}, kwargs, false).at("out");
+  };
+  EXPECT_EQ(generate({{"batch_size", 4}}).sizes(), at::IntArrayRef({4, 6}));
+  EXPECT_EQ(generate({{"filter_thres", nullptr}}).sizes(), at::IntArrayRef({6}));
+  const TensorMap prompts = {{"prompts", at::full({1, 2}, 3, at::kLong)}};
+  EXPECT_EQ(run_model(*model, "generate", prompts, Json(), false).at("out")[1].item<int64_t>(), 3);
+}
+
+TEST(MaskedModel, TakesARegisteredSchedule) {
+  register_callable("QuarterCircle", [](const ModuleSpec&, const Compat&) {
+    return CallableModule{std::make_shared<torch::nn::Module>(),
+                          [](const at::Tensor& x, const CallableModule::NamedTensors&) {
+                            return CallableModule::Result{(1 - x.square()).sqrt(), {}};
+                          }};
+  });
+  const TensorMap inputs = {{"x", at::randint(0, 10, {2, 6})}};
+  const auto model = build_model(masked({{"schedule", "QuarterCircle"}}));
+  const auto results = run_model(*model, "forward", inputs, Json(), true);
+  EXPECT_TRUE(results.at("out.loss").isfinite().item<bool>());
+  EXPECT_GT(results.at("out.loss").item<double>(), 0);
+}
+
+TEST(MaskedModel, ErrorsNameTheOption) {
+  const auto refused = [](const Json& config, const char* what) {
+    EXPECT_THAT([&] { build_model(config); }, ThrowsMessage<InputError>(HasSubstr(what))) << what;
+  };
+  auto missing = masked();
+  missing.erase("mask_id");
+  refused(missing, "config.mask_id");
+  refused(masked({{"mask_id", 11}}), "config.mask_id: expected a token that the net embeds");
+  refused(masked({{"schedule", "lineal"}}), "config.schedule");
+  refused(masked({{"schedule", "ReLU"}}), "config.schedule: expected 0 at time 1");
+  refused(masked({{"token_critic", net("Encoder")}}), "config.token_critic.logits_dim");
+  refused(masked({{"token_critic", {{"type", "Encodr"}}}}), "config.token_critic.type");
+  refused(masked({{"net", net("Encoder", {{"max_seq_len", 0}})}}), "config.net.max_seq_len");
+  const auto model = build_model(masked());
+  EXPECT_THAT(
+      [&] {
+        run_model(*model, "forward", {{"x", at::full({1, 6}, 11)}}, Json(), false);
+      },
+      ThrowsMessage<InputError>(HasSubstr("x: 11 at position [0, 0], expected 0 to 10")));
+  EXPECT_THAT(
+      [&] {
+        run_model(*model, "generate", {}, {{"stepz", 1}}, false);
+      },
+      ThrowsMessage<InputError>(HasSubstr("unknown argument 'stepz'")));
+}
+
+TEST(PreferenceModel, ErrorsNameTheOption) {
+  const Json config = {{"type", "DPO"}, {"model", net("Decoder")}, {"beta", -1}};
+  EXPECT_THAT([&] { build_model(config); }, ThrowsMessage<InputError>(HasSubstr("config.beta")));
+  const auto model = build_model({{"type", "DPO"}, {"model", net("Decoder")}});
+  const auto tokens = at::zeros({2, 5}, at::kLong);
+  EXPECT_THAT(
+      [&] {
+        run_model(*model, "forward", {{"preferred_seq", tokens}, {"unpreferred_seq", tokens}},
+                  Json(), false);
+      },
+      ThrowsMessage<InputError>(HasSubstr("'prompt_mask' is needed")));
+  EXPECT_NE(model->writer(), nullptr);
+  EXPECT_FALSE(model->token_task().has_value());
+}
+
+TEST(SegmentModel, TakesWhatTheNetTakes) {
+  const auto model = build_model({{"type", "XLAutoregressiveWrapper"}, {"net", net("Decoder")}});
+  const TensorMap inputs = {{"x", at::randint(0, 11, {2, 15})}};
+  EXPECT_EQ(run_model(*model, "forward", inputs, Json(), false).at("out").dim(), 0);
+  EXPECT_THAT(
+      [&] {
+        run_model(*model, "forward", inputs, {{"cache_kv", true}}, false);
+      },
+      ThrowsMessage<InputError>(HasSubstr("unknown argument")));
+  EXPECT_THAT(
+      [&] {
+        build_model(
+            {{"type", "XLAutoregressiveWrapper"}, {"net", {{"type", "Attention"}, {"dim", 4}}}});
+      },
+      ThrowsMessage<InputError>(HasSubstr("config.net.type")));
+  auto wrong = inputs;
+  wrong["x"][1][3] = 12;
+  EXPECT_THAT([&] { run_model(*model, "forward", wrong, Json(), false); },
+              ThrowsMessage<InputError>(HasSubstr("x: 12 at position [1, 3]")));
+}
+
+}  // namespace
+}  // namespace x_transformers::wrapper_models_test

@@ -1,0 +1,186 @@
+// Runs of models that learn and write in other ways than token by token: from run file to text.
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "temporary_folder.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/io/safetensors.h"
+#include "x_transformers/train/language_model.h"
+#include "x_transformers/train/process.h"
+#include "x_transformers/train/text_generation.h"
+#include "x_transformers/train/train_model.h"
+
+namespace x_transformers::wrapper_runs_test {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+namespace fs = std::filesystem;
+
+constexpr const char* kLine = "abcdefgh";
+
+class WrapperRuns : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+    root_ = fs::path(temporary_folder()) / (std::string("wrapper_runs_") + info->name());
+    fs::create_directories(root_);
+    std::ofstream text(root_ / "text.txt");
+    for (int i = 0; i < 300; ++i) text << kLine;
+  }
+
+  static Json net(const char* stack, int64_t num_tokens) {
+    return {{"type", "TransformerWrapper"},
+            {"num_tokens", num_tokens},
+            {"max_seq_len", 8},
+            {"attn_layers",
+             {{"type", stack}, {"dim", 16}, {"depth", 1}, {"heads", 2}, {"attn_dim_head", 8}}}};
+  }
+
+  Json run_file(const Json& model, int64_t steps) const {
+    return {
+        {"model", model},
+        {"data", {{"path", (root_ / "text.txt").string()}, {"batch_size", 8}, {"val_batches", 1}}},
+        {"train",
+         {{"steps", steps},
+          {"schedule", "constant"},
+          {"warmup_steps", 0},
+          {"learning_rate", 0.01},
+          {"log_every", 1},
+          {"eval_every", 50},
+          {"sample_every", 50},
+          {"tensorboard", false},
+          {"plot", false},
+          {"progress", "none"},
+          {"threads", 1}}}};
+  }
+
+  TrainResult train(const Json& file, const std::string& folder, bool resume = false) const {
+    const auto run = parse_run_options(file, "run.json");
+    set_up_process(run.train);
+    return train_model(run, root_ / folder, resume);
+  }
+
+  std::map<int64_t, double> losses(const std::string& folder) const {
+    std::map<int64_t, double> found;
+    std::ifstream file(root_ / folder / "metrics.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      const Json row = Json::parse(line);
+      if (row.contains("loss")) found[row["step"].get<int64_t>()] = row["loss"].get<double>();
+    }
+    return found;
+  }
+
+  std::string write(const std::string& folder, const TextGeneration& generation) const {
+    auto loaded = load_language_model(root_ / folder, at::kCPU, at::kFloat);
+    return write_text(loaded, generation);
+  }
+
+  fs::path root_;
+};
+
+Json masked_model(const Json& net) {
+  return {{"type", "NonAutoregressiveWrapper"}, {"net", net}, {"mask_id", 256}, {"steps", 4}};
+}
+
+TEST_F(WrapperRuns, AMaskedModelLearnsTheLineAndWritesIt) {
+  // Where a sequence begins in the line is told by any of its tokens.
+  const auto file = run_file(masked_model(net("Encoder", 257)), 150);
+  train(file, "run");
+  const auto found = losses("run");
+  EXPECT_LT(found.at(150), 0.5 * found.at(1));
+  TextGeneration generation;
+  generation.prompt = "cde";
+  generation.options.temperature = 0;
+  EXPECT_EQ(write("run", generation), "fghab");  // the sequence is at its end
+  generation.options.seq_len = 2;
+  EXPECT_EQ(write("run", generation), "fg");
+  generation.prompt = "";
+  generation.options.seq_len = 100;
+  generation.options.seed = 1;
+  EXPECT_EQ(write("run", generation).size(), 8);
+}
+
+TEST_F(WrapperRuns, AMaskedModelResumesBitForBit) {
+  auto file = run_file(masked_model(net("Encoder", 257)), 9);
+  file["model"]["self_cond"] = true;
+  file["model"]["self_token_critic"] = true;
+  train(file, "whole");
+  file["train"]["steps"] = 4;
+  train(file, "parts");
+  file["train"]["steps"] = 9;
+  train(file, "parts", /*resume=*/true);
+  EXPECT_EQ(losses("parts"), losses("whole"));
+}
+
+TEST_F(WrapperRuns, AMaskedModelTakesWholeSequencesOnly) {
+  auto file = run_file(masked_model(net("Encoder", 257)), 1);
+  file["data"]["seq_len"] = 7;
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(
+                  HasSubstr("data.seq_len: expected exactly 8 (max_seq_len = 8), got 7")));
+  file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+  save_safetensors(root_ / "x.safetensors", {{"x", at::zeros({4, 9}, at::kLong)}});
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(HasSubstr("expected exactly 8 tokens")));
+  save_safetensors(root_ / "x.safetensors", {{"x", at::zeros({4, 8}, at::kLong)}});
+  EXPECT_EQ(train(file, "run").step, 1);
+  file["model"]["mask_id"] = 257;
+  EXPECT_THAT([&] { train(file, "other"); },
+              ThrowsMessage<InputError>(HasSubstr("model.mask_id: expected a token that the net")));
+}
+
+TEST_F(WrapperRuns, AMaskedModelRefusesWhatNeedsSteps) {
+  train(run_file(masked_model(net("Encoder", 257)), 1), "run");
+  TextGeneration generation;
+  generation.options.top_p = 0.5;
+  EXPECT_THAT([&] { write("run", generation); },
+              ThrowsMessage<InputError>(HasSubstr("top_p: means nothing to a model that writes")));
+  generation.options.top_p = std::nullopt;
+  generation.beams = 2;
+  EXPECT_THAT([&] { write("run", generation); }, ThrowsMessage<InputError>(HasSubstr("beams")));
+}
+
+TEST_F(WrapperRuns, SegmentsLearnTheLineAndWriteBeyondOneOfThem) {
+  auto inner = net("Decoder", 256);
+  inner["max_mem_len"] = 8;
+  auto file = run_file({{"type", "XLAutoregressiveWrapper"}, {"net", inner}}, 120);
+  EXPECT_THAT([&] { train(file, "run"); }, ThrowsMessage<InputError>(HasSubstr("seq_len")));
+  file["data"]["seq_len"] = 20;
+  train(file, "run");
+  EXPECT_LT(losses("run").at(120), 0.2);
+  TextGeneration generation;
+  generation.prompt = "efghabcdefghab";  // longer than a segment
+  generation.options.temperature = 0;
+  generation.options.seq_len = 19;
+  EXPECT_EQ(write("run", generation), "cdefghabcdefghabcde");
+}
+
+TEST_F(WrapperRuns, PreferencesAreLearntAndThePolicyWrites) {
+  constexpr int64_t kPairs = 40;
+  const auto prompt = at::full({kPairs, 3}, 'q', at::kLong);
+  const auto answer = [](char letter) { return at::full({kPairs, 4}, letter, at::kLong); };
+  save_safetensors(root_ / "pairs.safetensors",
+                   {{"preferred_seq", at::cat({prompt, answer('y')}, 1)},
+                    {"unpreferred_seq", at::cat({prompt, answer('n')}, 1)},
+                    {"prompt_mask", (at::arange(7) < 3).expand({kPairs, 7}).contiguous()}});
+  auto file = run_file({{"type", "DPO"}, {"model", net("Decoder", 256)}, {"beta", 1.0}}, 60);
+  file["data"] = {
+      {"path", (root_ / "pairs.safetensors").string()}, {"format", "tensors"}, {"batch_size", 8}};
+  train(file, "run");
+  EXPECT_NEAR(losses("run").at(1), 0.6931, 0.2);
+  EXPECT_LT(losses("run").at(60), 0.2);
+  const auto weights = load_safetensors(root_ / "run/model.safetensors").tensors;
+  EXPECT_TRUE(weights.count("policy_model.to_logits.weight"));
+  EXPECT_FALSE(at::equal(weights.at("policy_model.to_logits.weight"),
+                         weights.at("ref_model.to_logits.weight")));
+}
+
+}  // namespace
+}  // namespace x_transformers::wrapper_runs_test

@@ -1,0 +1,195 @@
+// Sequences longer than the net: each segment sees those before it as memories.
+#include "x_transformers/wrappers/xl_autoregressive.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/models/transformer_wrapper.h"
+
+namespace x_transformers::xl_autoregressive_test {
+namespace {
+
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+constexpr int64_t kTokens = 19, kSegment = 4;
+
+XLAutoregressiveWrapper make_model(const std::string& layers, const std::string& net = "{}",
+                                   XLAutoregressiveWrapperOptions options = {}) {
+  auto config = Json::parse(R"({"num_tokens": 19, "max_seq_len": 4, "max_mem_len": 6, "attn_layers":
+      {"type": "Decoder", "dim": 16, "depth": 2, "heads": 2, "attn_dim_head": 8}})");
+  config["attn_layers"].update(Json::parse(layers));
+  config.update(Json::parse(net));
+  at::manual_seed(7);
+  XLAutoregressiveWrapper model(
+      TransformerWrapper(options_from_json<TransformerWrapperOptions>(config, "net")), options);
+  model->eval();
+  const torch::NoGradGuard no_grad;
+  for (auto& item : model->named_parameters()) {
+    if (item.key().find("to_") != std::string::npos) item.value().mul_(3);  // tokens that differ
+  }
+  return model;
+}
+
+/// The logits after `tokens`, as if processing began with them.
+at::Tensor logits_after(XLAutoregressiveWrapper& model, const at::Tensor& tokens,
+                        TransformerInputs inputs = {}) {
+  const auto& net = model->net();
+  const auto kept = net->traits().kept_mems;
+  int64_t begin = 0;
+  for (; tokens.size(1) - begin > kSegment; begin += kSegment) {
+    inputs.x = tokens.narrow(1, begin, kSegment);
+    inputs.keep_hiddens = true;
+    inputs.mems = next_mems(net->forward(inputs), kept);
+  }
+  inputs.x = tokens.narrow(1, begin, tokens.size(1) - begin);
+  return net->forward(inputs).logits.at(0).select(1, -1);
+}
+
+GenerateOptions greedy(int64_t seq_len) {
+  GenerateOptions options;
+  options.seq_len = seq_len;
+  options.temperature = 0;
+  return options;
+}
+
+struct Stack {
+  const char* layers;
+  const char* net = "{}";
+};
+
+class XLGeneration : public testing::TestWithParam<Stack> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Stacks, XLGeneration,
+    testing::Values(Stack{"{}"}, Stack{R"({"rel_pos_bias": true})"},
+                    Stack{R"({"rotary_pos_emb": true})"}, Stack{R"({"alibi_pos_bias": true})"},
+                    Stack{R"({"rotary_pos_emb": true, "attn_kv_heads": 1})"},
+                    Stack{R"({"attn_num_mem_kv": 2})"}, Stack{R"({"residual_attn": true})"},
+                    Stack{R"({"shift_tokens": 1})"}, Stack{"{}", R"({"max_mem_len": 0})"},
+                    Stack{"{}", R"({"max_mem_len": 2})"}, Stack{"{}", R"({"shift_mem_down": 1})"},
+                    Stack{R"({"rel_pos_bias": true})", R"({"use_abs_pos_emb": false})"},
+                    Stack{"{}", R"({"num_memory_tokens": 2})"}));
+
+TEST_P(XLGeneration, IsSegmentBySegmentWithoutACache) {
+  const torch::NoGradGuard no_grad;
+  auto model = make_model(GetParam().layers, GetParam().net);
+  for (const int64_t given : {1, 3, 4, 9, 12}) {
+    auto expected = at::randint(0, kTokens, {2, given});
+    const auto out = model->generate({expected, {}, {}}, greedy(11));
+    for (int64_t i = 0; i < 11; ++i)
+      expected = at::cat({expected, logits_after(model, expected).argmax(-1).unsqueeze(1)}, 1);
+    EXPECT_TRUE(at::equal(out, expected.narrow(1, given, 11))) << given << " tokens given";
+  }
+}
+
+TEST(XLGeneration, GoesOnFromMemoriesGiven) {
+  const torch::NoGradGuard no_grad;
+  auto model = make_model(R"({"rotary_pos_emb": true})");
+  XLGenerationInputs inputs;
+  inputs.net.mems = {at::randn({2, 3, 16}), at::randn({2, 3, 16})};
+  inputs.start_tokens = at::randint(0, kTokens, {2, 6});
+  auto expected = inputs.start_tokens;
+  for (int64_t i = 0; i < 6; ++i)
+    expected =
+        at::cat({expected, logits_after(model, expected, inputs.net).argmax(-1).unsqueeze(1)}, 1);
+  EXPECT_TRUE(at::equal(model->generate(inputs, greedy(6)), expected.narrow(1, 6, 6)));
+}
+
+TEST(XLGeneration, AnEosInThePromptEndsNothing) {
+  auto model = make_model("{}");
+  auto options = greedy(7);
+  options.eos_token = 3;
+  const auto out = model->generate({at::full({2, 6}, 3, at::kLong), {}, {}}, options);
+  EXPECT_GT(out.size(1), 0);
+  const auto one = model->generate({at::full({6}, 3, at::kLong), {}, {}}, greedy(7));
+  EXPECT_EQ(one.sizes(), at::IntArrayRef({7}));
+}
+
+TEST(XLSession, RowsAreReorderedWithTheirMemories) {
+  const torch::NoGradGuard no_grad;
+  auto model = make_model(R"({"rel_pos_bias": true})");
+  for (const int64_t given : {3, 4, 7, 8}) {
+    auto tokens = at::randint(0, kTokens, {3, given});
+    const auto session = model->start_session({});
+    session->append(tokens);
+    const auto rows = at::tensor({2, 0, 0, 1});
+    session->reorder(rows);
+    const auto next = at::randint(0, kTokens, {4, 3});
+    const auto logits = session->append(next);
+    tokens = at::cat({tokens.index_select(0, rows), next}, 1);
+    EXPECT_TRUE(at::allclose(logits, logits_after(model, tokens), 1e-4, 1e-5)) << given;
+  }
+}
+
+// The mean of each segment's targets, weighted by its tokens.
+TEST(XLLoss, IsThatOfTheSegments) {
+  auto model = make_model(R"({"rotary_pos_emb": true})");
+  const auto x = at::randint(0, kTokens, {2, 11});
+  at::Tensor expected = at::zeros({});
+  for (int64_t i = 0; i < 10; ++i) {
+    const auto loss =
+        at::cross_entropy_loss(logits_after(model, x.narrow(1, 0, i + 1)), x.select(1, i + 1));
+    expected = expected + loss / 10;
+  }
+  EXPECT_TRUE(at::allclose(model->forward(x), expected, 1e-5, 1e-6));
+}
+
+TEST(XLLoss, ASegmentOfPaddingDoesNoHarm) {
+  auto model = make_model("{}");
+  const auto x = at::randint(0, kTokens, {2, 9});
+  auto padded = at::constant_pad_nd(x, {0, 3}, -100);
+  const auto loss = model->forward(padded);
+  EXPECT_TRUE(at::allclose(loss * 11 / 8, model->forward(x), 1e-5, 1e-6));
+  loss.backward();
+  for (const auto& parameter : model->parameters()) {
+    const auto& gradient = parameter.grad();
+    EXPECT_TRUE(!gradient.defined() || gradient.isfinite().all().item<bool>());
+  }
+}
+
+TEST(XLLoss, WhatIsGivenForEachTokenIsCutToTheSegments) {
+  auto model = make_model(R"({"rotary_pos_emb": true})");
+  const auto x = at::randint(0, kTokens, {2, 11});
+  TransformerInputs inputs;
+  inputs.mask = at::ones({2, 10}, at::kBool);
+  inputs.sum_embeds = at::zeros({2, 10, 16});
+  const auto loss = model->forward(x);
+  EXPECT_TRUE(at::allclose(model->forward(x, inputs), loss, 1e-5, 1e-6));
+  inputs.sum_embeds = at::randn({2, 10, 16});
+  inputs.sum_embeds.narrow(1, 0, 8).zero_();
+  const auto other = model->forward(x, inputs);
+  EXPECT_FALSE(at::allclose(other, loss, 1e-3, 1e-3)) << "the last segment's are left out";
+  EXPECT_FALSE(at::allclose(other, loss * 0, 1e-3, 1e-3));
+}
+
+// Without the memories of what came before, each segment would be a text of its own.
+TEST(XLLoss, GoesOnFromMemoriesGiven) {
+  auto model = make_model("{}");
+  const auto x = at::randint(0, kTokens, {2, 6});
+  TransformerInputs inputs;
+  inputs.mems = {at::randn({2, 5, 16}), at::randn({2, 5, 16})};
+  EXPECT_FALSE(at::allclose(model->forward(x, inputs), model->forward(x), 1e-3, 1e-3));
+}
+
+TEST(XLErrors, NameWhatIsWrong) {
+  EXPECT_THAT([] { make_model("{}", R"({"max_seq_len": 0})"); },
+              ThrowsMessage<InputError>(HasSubstr("net.max_seq_len: expected at least 1")));
+  auto model = make_model("{}");
+  TransformerInputs inputs;
+  inputs.prepend_embeds = at::randn({2, 1, 16});
+  EXPECT_THROW(model->forward(at::ones({2, 6}, at::kLong), inputs), InputError);
+  EXPECT_THROW(model->forward(at::ones({2, 1}, at::kLong)), InputError);
+  XLGenerationInputs masked{at::ones({2, 6}, at::kLong), {}, {}};
+  masked.net.mask = at::ones({2, 6}, at::kBool);
+  EXPECT_THAT([&] { model->generate(masked, greedy(3)); },
+              ThrowsMessage<InputError>(HasSubstr("has no meaning across segments")));
+}
+
+}  // namespace
+}  // namespace x_transformers::xl_autoregressive_test

@@ -1,0 +1,91 @@
+// DPO in the interchange.
+#include "x_transformers/wrappers/dpo.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/warning.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+
+namespace x_transformers {
+namespace {
+
+/// The arguments of Python's constructor.
+struct DPOArguments : DPOOptions {
+  ModuleSpec model = {"TransformerWrapper"};
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("model", model, "the model to be trained, such as a TransformerWrapper");
+    DPOOptions::fields(v);
+  }
+};
+
+Value call_dpo(DPOImpl& model, Arguments& arguments) {
+  const auto& net = *model.policy_model();
+  DPOInputs inputs;
+  const auto take_tokens = [&](const char* name) {
+    const auto tokens = as_tokens(arguments.required_tensor(name), name, arguments, net);
+    if (arguments.source() == ArgumentSource::outside) {
+      require_in_range(tokens, name, token_range(net));
+      require_in_range(tokens, name, logits_range(net));
+    }
+    return tokens;
+  };
+  inputs.preferred_seq = take_tokens("preferred_seq");
+  inputs.unpreferred_seq = take_tokens("unpreferred_seq");
+  inputs.prompt_mask = arguments.required_tensor("prompt_mask");
+  inputs.preferred_seq_mask = arguments.tensor("preferred_seq_mask");
+  inputs.unpreferred_seq_mask = arguments.tensor("unpreferred_seq_mask");
+  return model.forward(inputs);
+}
+
+class DPOModel : public HolderModel<DPO> {
+ public:
+  DPOModel(std::shared_ptr<Model> policy, const std::shared_ptr<Model>& reference,
+           const DPOOptions& options)
+      : HolderModel(DPO(policy->token_model(), reference->token_model(), options)),
+        policy_(std::move(policy)) {}
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward("DPO", method);
+    return call_dpo(*holder_, arguments);
+  }
+  std::string first_argument() const override { return "preferred_seq"; }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    auto call = policy_->sample_call(seq);
+    const auto tokens = at::zeros({1, call.tokens + 1}, at::kLong);
+    call.inputs = {{"preferred_seq", tokens},
+                   {"unpreferred_seq", tokens},
+                   {"prompt_mask", at::zeros({1, call.tokens + 1}, at::kBool)}};
+    call.kwargs = "{}";
+    return call;
+  }
+
+  TokenWriter* writer() override { return holder_.get(); }
+  std::shared_ptr<TokenModel> token_model() override { return holder_->policy_model(); }
+
+ private:
+  std::shared_ptr<Model> policy_;
+};
+
+}  // namespace
+
+void register_dpo(ModelTypes& types) {
+  types["DPO"] = model_type<DPOArguments>(
+      [](const DPOArguments& options, const Json& config, const ModelPlace& place) {
+        const auto policy = build_net(config, "model", place);
+        const auto reference = [&] {
+          const WarningsOff quiet;  // each is said of the policy
+          return build_net(config, "model", place);
+        }();
+        return within(place.where,
+                      [&] { return std::make_shared<DPOModel>(policy, reference, options); });
+      });
+}
+
+}  // namespace x_transformers

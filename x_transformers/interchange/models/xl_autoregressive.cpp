@@ -1,0 +1,101 @@
+// XLAutoregressiveWrapper in the interchange.
+#include "x_transformers/wrappers/xl_autoregressive.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/generation_arguments.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+
+namespace x_transformers {
+namespace {
+
+/// The arguments of Python's constructor.
+struct XLAutoregressiveArguments : XLAutoregressiveWrapperOptions {
+  ModuleSpec net = {"TransformerWrapper"};
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("net", net, "the model, such as a TransformerWrapper with max_mem_len");
+    XLAutoregressiveWrapperOptions::fields(v);
+  }
+};
+
+Value call_generate(XLAutoregressiveWrapperImpl& model, Arguments& arguments) {
+  XLGenerationInputs inputs;
+  inputs.start_tokens =
+      as_tokens(arguments.required_tensor("start_tokens"), "start_tokens", arguments, *model.net());
+  require_in_range(inputs.start_tokens, "start_tokens", token_range(*model.net()));
+  const auto options = take_generate_options(arguments);
+  inputs.net = take_transformer_inputs(arguments);
+  require_in_range(inputs.net, *model.net());
+  take_without_effect_in_generation(arguments);
+  return model.generate(inputs, options);
+}
+
+Value call_forward(XLAutoregressiveWrapperImpl& model, Arguments& arguments) {
+  const auto x = as_tokens(arguments.required_tensor("x"), "x", arguments, *model.net());
+  auto inputs = take_transformer_inputs(arguments);
+  if (arguments.source() == ArgumentSource::outside) {
+    require_tokens_of_loss(x, "x", *model.net(), model.options().ignore_index);
+    require_in_range(inputs, *model.net());
+  }
+  take_without_effect(arguments, {"return_attn", "input_not_include_cache"});
+  return model.forward(x, std::move(inputs));
+}
+
+class XLAutoregressiveModel : public HolderModel<XLAutoregressiveWrapper> {
+ public:
+  XLAutoregressiveModel(std::shared_ptr<Model> net, const XLAutoregressiveWrapperOptions& options)
+      : HolderModel(XLAutoregressiveWrapper(net->token_model(), options)), net_(std::move(net)) {}
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    if (method == "generate") return call_generate(*holder_, arguments);
+    require_forward("XLAutoregressiveWrapper", method);
+    return call_forward(*holder_, arguments);
+  }
+
+  /// The net's, with one token more, of which only the loss of the last is made.
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    auto call = net_->sample_call(seq);
+    call.inputs["x"] = at::zeros({1, call.tokens + 1}, at::kLong);
+    return call;
+  }
+
+  at::Tensor loss(const TensorMap& batch) override {
+    if (batch.size() > 1 || !batch.count("x")) return Model::loss(batch);
+    return holder_->forward(batch.at("x"));
+  }
+
+  std::optional<TokenTask> token_task() override {
+    within("net", [&] {
+      holder_->net()->require_language_model();
+      return true;
+    });
+    TokenTask task;  // of any length
+    task.num_tokens = holder_->net()->traits().num_tokens;
+    return task;
+  }
+
+  TokenWriter* writer() override { return holder_.get(); }
+  std::shared_ptr<TokenModel> token_model() override { return holder_->net(); }
+
+ private:
+  std::shared_ptr<Model> net_;
+};
+
+}  // namespace
+
+void register_xl_autoregressive(ModelTypes& types) {
+  types["XLAutoregressiveWrapper"] = model_type<XLAutoregressiveArguments>(
+      [](const XLAutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
+        const auto net = build_net(config, "net", place);
+        return within(place.where,
+                      [&] { return std::make_shared<XLAutoregressiveModel>(net, options); });
+      });
+}
+
+}  // namespace x_transformers

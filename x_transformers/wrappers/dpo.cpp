@@ -1,0 +1,154 @@
+#include "x_transformers/wrappers/dpo.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
+#include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/warning.h"
+#include "x_transformers/models/token_inputs.h"
+#include "x_transformers/ops/loss.h"
+
+namespace x_transformers {
+namespace {
+
+/// A net like the policy, for the reference.
+std::shared_ptr<TokenModel> build_like(const TransformerWrapper& policy) {
+  require(!policy.is_empty(), at("model"), "is needed");
+  const WarningsOff quiet;
+  return TransformerWrapper(policy->options()).ptr();
+}
+
+void copy_weights(const torch::nn::Module& from, torch::nn::Module& to) {
+  const at::NoGradGuard no_grad;
+  const auto copy = [](const auto& given, auto own) {
+    require(given.size() == own.size(), "model: the reference has other weights than the policy");
+    for (auto& item : own) {
+      const auto* value = given.find(item.key());
+      require(value != nullptr && value->sizes() == item.value().sizes(),
+              fmt::format("model: the reference has {}, but not the policy", item.key()));
+      item.value().copy_(*value);
+    }
+  };
+  copy(from.named_parameters(), to.named_parameters());
+  copy(from.named_buffers(), to.named_buffers());
+}
+
+/// log p of each token of `seq` [b, n] but the first, [b, n - 1].
+at::Tensor log_probs_of(const at::Tensor& logits, const at::Tensor& seq) {
+  constexpr int64_t kNoToken = -100;
+  return -cross_entropy(logits, seq.narrow(1, 1, seq.size(1) - 1).contiguous(), kNoToken,
+                        Reduction::none);
+}
+
+/// The mean over what counts in each row; 0 where nothing does.
+at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& counts) {
+  const auto sum = values.masked_fill(counts.logical_not(), 0).sum(-1);
+  return sum / counts.sum(-1).clamp_min(1);
+}
+
+}  // namespace
+
+void validate(const DPOOptions& options) { require_positive(options.beta, "beta"); }
+
+DPOImpl::DPOImpl(std::shared_ptr<TokenModel> policy, std::shared_ptr<TokenModel> reference,
+                 DPOOptions options)
+    : options_(std::move(options)),
+      policy_model_(std::move(policy)),
+      ref_model_(std::move(reference)) {
+  require(policy_model_ != nullptr && ref_model_ != nullptr, at("model"), "is needed");
+  require(policy_model_ != ref_model_, at("model"), "expected another net as the reference");
+  validate(options_);
+  register_module("policy_model", policy_model_);
+  register_module("ref_model", ref_model_);
+  within("model", [&] {
+    policy_model_->require_next_token_logits();
+    return true;
+  });
+  copy_weights(*policy_model_, *ref_model_);
+  for (auto& parameter : ref_model_->parameters()) parameter.set_requires_grad(false);
+  ref_model_->eval();
+}
+
+DPOImpl::DPOImpl(const TransformerWrapper& policy, DPOOptions options)
+    : DPOImpl(policy.ptr(), build_like(policy), std::move(options)) {}
+
+void DPOImpl::train(bool on) {
+  torch::nn::Module::train(on);
+  ref_model_->eval();
+}
+
+/// The logits of the frozen net. Python's copy of a net with tied embeddings makes its logits with
+/// the policy's table.
+at::Tensor DPOImpl::reference_logits(const at::Tensor& tokens) {
+  const at::NoGradGuard no_grad;
+  TransformerInputs inputs;
+  inputs.x = tokens;
+  const auto policy = std::dynamic_pointer_cast<TransformerWrapperImpl>(policy_model_);
+  const bool shares_table =
+      options_.compat.python_quirks && policy && policy->options().tie_embedding;
+  inputs.logits = !shares_table;
+  const auto output = ref_model_->forward(inputs);
+  return shares_table ? policy->head(output.embeddings) : output.logits.at(0);
+}
+
+/// The tokens of the answer that count, as a mask [b, n - 1] of what is predicted. Python takes the
+/// token before each in its place.
+at::Tensor DPOImpl::counted(const DPOInputs& inputs, const at::Tensor& seq,
+                            const at::Tensor& mask) const {
+  const auto targets = seq.size(1) - 1;
+  const auto of_targets = [&](const at::Tensor& given) {
+    const int64_t skipped = options_.compat.python_quirks ? 0 : 1;
+    return given.size(1) == targets ? given : given.narrow(1, skipped, targets);
+  };
+  auto counts = of_targets(inputs.prompt_mask).logical_not();
+  if (mask.defined()) return counts & of_targets(mask);
+  if (options_.pad_id) return counts & of_targets(seq != *options_.pad_id);
+  return counts;
+}
+
+at::Tensor DPOImpl::forward(const DPOInputs& inputs) {
+  const auto& preferred = inputs.preferred_seq;
+  require(preferred.defined() && inputs.unpreferred_seq.defined() && inputs.prompt_mask.defined(),
+          "preferred_seq, unpreferred_seq and prompt_mask: are needed");
+  require_tensor(preferred, "preferred_seq", TensorKind::integer, {{"batch"}, {"seq"}});
+  const auto batch = preferred.size(0), n = preferred.size(1);
+  require(n > 1, "preferred_seq: expected at least two tokens in a sequence");
+  require_tensor(inputs.unpreferred_seq, "unpreferred_seq", TensorKind::integer,
+                 {{"batch", batch}, {"seq", n}});
+  const auto check_mask = [&](const at::Tensor& mask, const char* name) {
+    const bool is_of_targets = mask.defined() && mask.dim() == 2 && mask.size(1) == n - 1;
+    require_tensor(mask, name, TensorKind::boolean,
+                   {{"batch", batch, true}, {"seq", is_of_targets ? n - 1 : n}});
+  };
+  check_mask(inputs.prompt_mask, "prompt_mask");
+  check_mask(inputs.preferred_seq_mask, "preferred_seq_mask");
+  check_mask(inputs.unpreferred_seq_mask, "unpreferred_seq_mask");
+
+  // Both texts of a pair go through a model at once.
+  const auto seqs = at::cat({preferred, inputs.unpreferred_seq});
+  const auto counts =
+      at::cat({counted(inputs, preferred, inputs.preferred_seq_mask).expand({batch, n - 1}),
+               counted(inputs, inputs.unpreferred_seq, inputs.unpreferred_seq_mask)
+                   .expand({batch, n - 1})});
+  TransformerInputs net_inputs;
+  net_inputs.x = seqs.narrow(1, 0, n - 1);
+  const auto reference = log_probs_of(reference_logits(net_inputs.x), seqs);
+  const auto policy = log_probs_of(policy_model_->forward(net_inputs).logits.at(0), seqs);
+  const auto ratios = masked_mean(policy - reference, counts);
+  const auto advantage = ratios.narrow(0, 0, batch) - ratios.narrow(0, batch, batch);
+  return -at::log_sigmoid(options_.beta * advantage).mean();
+}
+
+std::unique_ptr<DecodingSession> DPOImpl::start_session(const SessionRequest& request) {
+  SessionOptions session;
+  session.expected_length = request.expected_tokens;
+  session.static_caches = request.static_caches;
+  return policy_model_->start_session(std::move(session));
+}
+
+}  // namespace x_transformers

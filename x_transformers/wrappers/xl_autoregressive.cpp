@@ -1,0 +1,148 @@
+#include "x_transformers/wrappers/xl_autoregressive.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "x_transformers/core/evaluation.h"
+#include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
+#include "x_transformers/models/step_inputs.h"
+#include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/xl_session.h"
+
+namespace x_transformers {
+namespace {
+
+/// What is given for the tokens of one segment.
+TransformerInputs inputs_of_segment(const TransformerInputs& inputs, int64_t begin, int64_t count,
+                                    int64_t all) {
+  if (count == all) return inputs;
+  TokenSpan span;
+  span.begin = span.window = begin;
+  span.count = count;
+  span.prompt = all;
+  auto own = step_inputs(inputs, span);
+  // Masks cover what comes later too: they grow with a sequence, and are never cut at its end.
+  for (auto* mask : {&own.mask, &own.layers.self_attn_kv_mask})
+    if (mask->defined() && mask->dim() == 2 && mask->size(1) > count)
+      *mask = mask->narrow(1, 0, count);
+  return own;
+}
+
+/// Python's end: nothing is padded until every row has an eos, be it in its prompt.
+at::Tensor generate_to_last_eos(DecodingSession& session, GenerateInputs inputs,
+                                GenerateOptions options) {
+  const auto eos = *options.eos_token;
+  options.eos_token = std::nullopt;
+  const auto prompts = inputs.prompts.reshape({-1, inputs.prompts.size(-1)});
+  auto has_eos = (prompts == eos).any(-1).to(at::kCPU);
+  inputs.callback = [&, asked = inputs.callback](const at::Tensor& tokens, int64_t step) {
+    has_eos = has_eos | (tokens == eos);
+    const bool stops = asked && asked(tokens, step);
+    return stops || has_eos.all().item<bool>();
+  };
+  const auto out = generate(session, inputs, options);
+  if (!has_eos.all().item<bool>()) return out;
+  const auto rows = out.reshape({prompts.size(0), -1});
+  const auto is_eos = at::cat({prompts, rows}, 1) == eos;
+  const auto before = is_eos.cumsum(1) - is_eos.to(at::kLong);
+  return rows.masked_fill(before.narrow(1, prompts.size(1), rows.size(1)) > 0, inputs.pad_value)
+      .view(out.sizes());
+}
+
+}  // namespace
+
+XLAutoregressiveWrapperImpl::XLAutoregressiveWrapperImpl(std::shared_ptr<TokenModel> net,
+                                                         XLAutoregressiveWrapperOptions options)
+    : options_(std::move(options)), net_(std::move(net)) {
+  require(net_ != nullptr, at("net"), "is needed");
+  register_module("net", net_);
+  within("net", [&] {
+    net_->require_next_token_logits();
+    return true;
+  });
+  const auto longest = net_->traits().max_seq_len;
+  expect(longest > 0, at(OptionPath("net") / "max_seq_len"), longest,
+         "at least 1, the tokens of a segment");
+}
+
+/// The mean over the targets that count; 0 where none does, so that a segment of padding does no
+/// harm.
+at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const at::Tensor& logits,
+                                                     const at::Tensor& targets) const {
+  const auto loss = net_->traits().predicts_log_probs
+                        ? nll(logits, targets, options_.ignore_index)
+                        : cross_entropy(logits, targets, options_.ignore_index);
+  const auto counts = (targets != options_.ignore_index).any();
+  return at::where(counts, loss, at::zeros_like(loss));
+}
+
+at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {
+  require(x.dim() == 2 && x.size(1) > 1,
+          "x: expected tokens [batch, seq] with at least two in a sequence");
+  require(!inputs.prepend_embeds.defined(),
+          "prepend_embeds: have no place in front of each segment");
+  require(inputs.cache == nullptr, "cache: the loss of a sequence takes no cache");
+  const auto n = x.size(1) - 1, longest = net_->traits().max_seq_len;
+  // As in Python the net sees tokens that are no target, if they are tokens of its own.
+  const auto ignored = options_.ignore_index;
+  const auto embedded = net_->embedded_tokens();
+  const bool reads_ignored = ignored >= 0 && (!embedded || ignored < embedded->count);
+  inputs.keep_hiddens = true;
+  at::Tensor total;
+  for (int64_t begin = 0; begin < n; begin += longest) {
+    const auto count = std::min(longest, n - begin);
+    auto own = inputs_of_segment(inputs, begin, count, n);
+    const auto tokens = x.narrow(1, begin, count);
+    own.x = reads_ignored ? tokens : tokens.masked_fill(tokens == ignored, options_.pad_value);
+    const auto output = net_->forward(own);
+    const auto& logits = output.logits.at(0);
+    require(output.logits.size() == 1 && logits.size(0) == x.size(0),
+            fmt::format("x: expected one output head and batch = {}, got {} and {}", x.size(0),
+                        output.logits.size(), logits.size(0)));
+    const auto weight = static_cast<double>(count) / static_cast<double>(n);
+    const auto loss = segment_loss(logits, x.narrow(1, begin + 1, count)) * weight;
+    total = total.defined() ? total + loss : loss;
+    inputs.mems = next_mems(output, net_->traits().kept_mems);
+    inputs.mem_masks.clear();
+  }
+  return total;
+}
+
+std::unique_ptr<DecodingSession> XLAutoregressiveWrapperImpl::make_session(
+    const SessionRequest& request, const TransformerInputs& inputs) {
+  const auto own = std::dynamic_pointer_cast<TransformerWrapperImpl>(net_);
+  if (options_.compat.python_quirks && own && PythonXLSession::can_decode(*own))
+    return std::make_unique<PythonXLSession>(TransformerWrapper(own), inputs,
+                                             request.expected_tokens);
+  return std::make_unique<XLSession>(net_, inputs, request);
+}
+
+at::Tensor XLAutoregressiveWrapperImpl::generate(const XLGenerationInputs& inputs,
+                                                 const GenerateOptions& options) {
+  require(!is_about_tokens(inputs.net) && !inputs.net.prepend_embeds.defined() &&
+              !inputs.net.seq_start_pos.defined(),
+          "start_tokens: what has an entry for each token (a mask, positions, prepended "
+          "embeddings and the like) has no meaning across segments");
+  const Evaluation evaluation(*this);
+  SessionRequest request;
+  request.expected_tokens = options.seq_len;
+  const auto session = make_session(request, inputs.net);
+  GenerateInputs generation;
+  generation.prompts = inputs.start_tokens;
+  generation.pad_value = options_.pad_value;
+  generation.callback = inputs.callback;
+  if (options_.compat.python_quirks && options.eos_token)
+    return generate_to_last_eos(*session, generation, options);
+  return x_transformers::generate(*session, generation, options);
+}
+
+std::unique_ptr<DecodingSession> XLAutoregressiveWrapperImpl::start_session(
+    const SessionRequest& request) {
+  return make_session(request, {});
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,24 @@
+// Options of XLAutoregressiveWrapper.
+#pragma once
+
+#include <cstdint>
+
+#include "x_transformers/core/compat.h"
+
+namespace x_transformers {
+
+/// Python's arguments beside the net.
+struct XLAutoregressiveWrapperOptions {
+  int64_t ignore_index = -100;
+  int64_t pad_value = 0;
+  /// Whose numbers generation has beyond the first segment.
+  Compat compat = {};
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("ignore_index", ignore_index, "targets of this value do not count in the loss");
+    v("pad_value", pad_value, "token that stands where there is none");
+  }
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,144 @@
+#include "x_transformers/wrappers/xl_session.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/models/step_inputs.h"
+
+namespace x_transformers {
+namespace {
+
+void require_tokens(const at::Tensor& tokens) {
+  require(tokens.dim() == 2 && tokens.size(1) > 0 &&
+              at::isIntegralType(tokens.scalar_type(), /*includeBool=*/false),
+          "prompts: expected at least one token, as integers [batch, seq]");
+}
+
+/// Leaves the tokens in a cache that begins with memories.
+void forget_memories(LayersCache& cache) {
+  const auto length = cache.length;
+  for (auto* cached : cache.key_values()) {
+    if (cached->is_context) continue;
+    const auto [keys, values] = cached->view();
+    const auto last = [&](const at::Tensor& t) {
+      return t.defined() ? t.narrow(2, t.size(2) - length, length).clone() : t;
+    };
+    const auto kept_keys = last(keys), kept_values = last(values);
+    *cached = KeyValueCache();
+    cached->append(kept_keys, kept_values);
+  }
+  cache.memory_length = 0;
+}
+
+}  // namespace
+
+std::vector<at::Tensor> mems_after(TokenModel& net, TransformerInputs inputs,
+                                   const at::Tensor& tokens) {
+  inputs.x = tokens;
+  inputs.logits = false;
+  inputs.keep_hiddens = true;
+  return next_mems(net.forward(inputs), net.traits().kept_mems);
+}
+
+XLSession::XLSession(std::shared_ptr<TokenModel> net, TransformerInputs inputs,
+                     const SessionRequest& request)
+    : net_(std::move(net)), inputs_(std::move(inputs)), request_(request) {}
+
+bool XLSession::is_full() const {
+  return segment_.defined() && segment_.size(1) == net_->traits().max_seq_len;
+}
+
+/// A full segment becomes memory.
+void XLSession::remember_segment() {
+  inputs_.mems = mems_after(*net_, inputs_, segment_);
+  inputs_.mem_masks.clear();
+  segment_ = at::Tensor();
+  session_.reset();
+}
+
+at::Tensor XLSession::append(const at::Tensor& tokens) {
+  require_tokens(tokens);
+  const auto longest = net_->traits().max_seq_len;
+  at::Tensor logits;
+  for (int64_t done = 0; done < tokens.size(1);) {
+    if (is_full()) remember_segment();
+    const auto length = segment_.defined() ? segment_.size(1) : 0;
+    const auto count = std::min(longest - length, tokens.size(1) - done);
+    const auto piece = tokens.narrow(1, done, count);
+    segment_ = length == 0 ? piece : at::cat({segment_, piece}, 1);
+    done += count;
+    if (is_full() && !session_ && done < tokens.size(1)) continue;  // no token is asked of it
+    if (!session_) {
+      SessionOptions options;
+      options.inputs = inputs_;
+      options.expected_length = std::min(request_.expected_tokens, longest - count);
+      options.static_caches = request_.static_caches;
+      session_ = net_->start_session(std::move(options));
+    }
+    logits = session_->append(piece);
+  }
+  return logits;
+}
+
+void XLSession::reorder(const at::Tensor& entries) {
+  if (session_) session_->reorder(entries);
+  if (!segment_.defined()) return;
+  reorder_batch(inputs_, entries, segment_.size(0));
+  segment_ = segment_.index_select(0, entries);
+}
+
+PythonXLSession::PythonXLSession(TransformerWrapper net, TransformerInputs inputs,
+                                 int64_t expected_tokens)
+    : net_(std::move(net)), inputs_(std::move(inputs)), expected_tokens_(expected_tokens) {}
+
+bool PythonXLSession::can_decode(const TransformerWrapperImpl& net) {
+  const auto& layers = net.options().attn_layers;
+  return net.cache_unsupported().empty() && !layers.rotary_pos_emb && !layers.rotary_xpos &&
+         !layers.attn.use_latent_kv;
+}
+
+/// One call of the net: all tokens of the first segment that is decoded, or one token.
+at::Tensor PythonXLSession::step(const at::Tensor& tokens) {
+  auto inputs = inputs_;
+  const bool is_first = !cache_;
+  if (is_first) cache_ = net_->make_cache(tokens.size(1) + expected_tokens_);
+  batch_ = tokens.size(0);
+  inputs.x = tokens;
+  inputs.cache = &*cache_;
+  inputs.keep_hiddens = true;
+  const auto output = net_->forward(inputs);
+  if (is_first) forget_memories(cache_->layers);
+  length_ += tokens.size(1);
+  if (length_ % net_->options().max_seq_len == 0) {
+    // Positions that are embedded count from the start of the segment.
+    cache_->prefix = cache_->layers.length;
+    inputs_.mems = next_mems(output, net_->traits().kept_mems);
+    inputs_.mem_masks.clear();
+  }
+  return output.logits.at(0).select(1, -1).to(at::kFloat);
+}
+
+at::Tensor PythonXLSession::append(const at::Tensor& tokens) {
+  require_tokens(tokens);
+  if (cache_) {
+    at::Tensor logits;
+    for (int64_t i = 0; i < tokens.size(1); ++i) logits = step(tokens.narrow(1, i, 1));
+    return logits;
+  }
+  const auto longest = net_->options().max_seq_len;
+  for (; tokens.size(1) - length_ > longest; length_ += longest)
+    inputs_.mems = mems_after(*net_, inputs_, tokens.narrow(1, length_, longest));
+  return step(tokens.narrow(1, length_, tokens.size(1) - length_));
+}
+
+void PythonXLSession::reorder(const at::Tensor& entries) {
+  if (!cache_) return;
+  reorder_batch(inputs_, entries, batch_);
+  cache_->reorder(entries);
+  batch_ = entries.size(0);
+}
+
+}  // namespace x_transformers
