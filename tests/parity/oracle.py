@@ -31,6 +31,7 @@ def seed_all(seed):
 
 
 def build(config):
+    config = {key: value for key, value in config.items() if key not in ('python_quirks', 'xt_compat')}
     seed_all(0)
     return from_json(config).eval()
 

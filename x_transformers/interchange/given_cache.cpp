@@ -152,7 +152,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
                                                      : (leaves_out_cached ? length : 0);
   const auto counted = std::max(before + offset, count);
   cache.xpos_center = static_cast<double>(counted / 2 - (counted - count));
-  const auto pos = arguments.tensor("pos");
+  const auto pos = use.places_by_pos ? arguments.tensor("pos") : at::Tensor();
   if (pos.defined() && !pos.is_floating_point() && pos.dim() > 0 && pos.size(-1) >= count) {
     places.pos = pos.narrow(-1, pos.size(-1) - count, length);
     cache.xpos_center = std::floor((pos.max().item<double>() + 1) / 2);

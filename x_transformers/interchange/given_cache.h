@@ -22,6 +22,7 @@ struct CacheUse {
   CacheTaker taker;
   int64_t prefix = 0;  ///< cached tokens before those of x: memory tokens, prepended embeddings
   bool leaves_out_cached = false;  ///< input_not_include_cache, unless the arguments say otherwise
+  bool places_by_pos = true;       ///< the argument `pos` says where the stack's tokens stand
 };
 
 /// The cache among the arguments, if there is one; x [b, n, ...] then becomes its new tokens

@@ -16,9 +16,11 @@ ModelTypes own_types() {
   register_blocks(types);
   register_attend(types);
   register_callables(types);
+  register_losses(types);
   register_layers(types);
   register_transformer_wrapper(types);
   register_vision(types);
+  register_continuous(types);
   register_autoregressive(types);
   register_x_transformer(types);
   return types;

@@ -49,18 +49,6 @@ void grow_mask(at::Tensor& mask, const TokenSpan& span) {
     mask = entries(mask, 1, prefix, span.window, span.end() - span.window);
 }
 
-/// Whether an input of the model or its stack is `is_wanted`.
-template <class IsWanted>
-bool any_input(const TransformerInputs& inputs, IsWanted is_wanted) {
-  bool result = false;
-  const auto look = [&](const char*, const at::Tensor& t, const InputField& field) {
-    result = result || is_wanted(t, field);
-  };
-  each_input(inputs, look);
-  each_input(inputs.layers, look);
-  return result;
-}
-
 }  // namespace
 
 void cut_to_step(at::Tensor& t, const char* name, const InputField& field, const TokenSpan& span) {
@@ -73,29 +61,13 @@ void cut_to_step(at::Tensor& t, const char* name, const InputField& field, const
   }
 }
 
-TransformerInputs step_inputs(const TransformerInputs& given, const TokenSpan& span) {
-  auto inputs = given;
-  // The model itself is given nothing for what stands in front of the tokens.
-  auto own = span;
-  own.prefix = 0;
-  cut_to_step(inputs, own);
-  cut_to_step(inputs.layers, span);
-  return inputs;
-}
-
-bool needs_whole_sequence(const TransformerInputs& inputs, size_t attentions) {
+bool are_of_two_lengths(const std::vector<at::Tensor>& mems, size_t attentions) {
   const auto memory = [](const at::Tensor& mem) {
     return mem.defined() && mem.dim() == 3 ? mem.size(1) : 0;
   };
-  const bool lacks_mems =
-      inputs.mems.size() < attentions && !inputs.mems.empty() && memory(inputs.mems.front()) > 0;
-  const bool has_mems_of_two_lengths =
-      lacks_mems || std::any_of(inputs.mems.begin(), inputs.mems.end(), [&](const at::Tensor& mem) {
-        return memory(mem) != memory(inputs.mems.front());
-      });
-  return has_mems_of_two_lengths || inputs.layers.layers_execute_order.has_value() ||
-         any_input(inputs, [](const at::Tensor&, const InputField& field) {
-           return field.beside_cache == BesideCache::whole;
+  const bool lacks_mems = mems.size() < attentions && !mems.empty() && memory(mems.front()) > 0;
+  return lacks_mems || std::any_of(mems.begin(), mems.end(), [&](const at::Tensor& mem) {
+           return memory(mem) != memory(mems.front());
          });
 }
 

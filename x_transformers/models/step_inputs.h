@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/models/token_inputs.h"
@@ -32,13 +33,44 @@ void cut_to_step(Inputs& inputs, const TokenSpan& span) {
   });
 }
 
-/// The inputs of a step.
-TransformerInputs step_inputs(const TransformerInputs& inputs, const TokenSpan& span);
+/// The inputs of a step, of a model whose inputs have those of its stack as `layers`.
+template <class Inputs>
+Inputs step_inputs(const Inputs& given, const TokenSpan& span) {
+  auto inputs = given;
+  // The model itself is given nothing for what stands in front of the tokens.
+  auto own = span;
+  own.prefix = 0;
+  cut_to_step(inputs, own);
+  cut_to_step(inputs.layers, span);
+  return inputs;
+}
+
+/// Whether an input of the model or its stack is one that `is_wanted(tensor, field)`.
+template <class Inputs, class IsWanted>
+bool any_input(const Inputs& inputs, IsWanted is_wanted) {
+  bool result = false;
+  const auto look = [&](const char*, const at::Tensor& t, const InputField& field) {
+    result = result || is_wanted(t, field);
+  };
+  each_input(inputs, look);
+  each_input(inputs.layers, look);
+  return result;
+}
+
+/// Whether memories of `attentions` self-attentions are not all of one length.
+bool are_of_two_lengths(const std::vector<at::Tensor>& mems, size_t attentions);
 
 /// Whether some input relates tokens to each other in a way that a cache does not know: whole
 /// sequences must be run.
 /// `attentions` is the number of self-attentions that may have mems.
-bool needs_whole_sequence(const TransformerInputs& inputs, size_t attentions);
+template <class Inputs>
+bool needs_whole_sequence(const Inputs& inputs, size_t attentions) {
+  return are_of_two_lengths(inputs.mems, attentions) ||
+         inputs.layers.layers_execute_order.has_value() ||
+         any_input(inputs, [](const at::Tensor&, const InputField& field) {
+           return field.beside_cache == BesideCache::whole;
+         });
+}
 
 /// Whether a step that goes on from a cache is given something else than the one before it.
 bool varies_by_step(const TransformerInputs& inputs);

@@ -1,5 +1,6 @@
 """The hand-picked cases (importing the modules adds them), and random ones."""
-from . import attention, autoregressive, modules, others, stacks, taken, wrapper  # noqa: F401
+from . import (attention, autoregressive, continuous, modules, others, stacks, taken,  # noqa: F401
+               wrapper)
 from .base import CASES, Case
 from .fuzz import fuzz
 
