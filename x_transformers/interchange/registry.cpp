@@ -21,6 +21,8 @@ ModelTypes own_types() {
   register_transformer_wrapper(types);
   register_vision(types);
   register_continuous(types);
+  register_multi_input(types);
+  register_xval(types);
   register_autoregressive(types);
   register_x_transformer(types);
   return types;

@@ -83,11 +83,13 @@ void register_callables(ModelTypes& types);
 void register_continuous(ModelTypes& types);
 void register_layers(ModelTypes& types);
 void register_losses(ModelTypes& types);
+void register_multi_input(ModelTypes& types);
 void register_norms(ModelTypes& types);
 void register_positions(ModelTypes& types);
 void register_residuals(ModelTypes& types);
 void register_transformer_wrapper(ModelTypes& types);
 void register_vision(ModelTypes& types);
 void register_x_transformer(ModelTypes& types);
+void register_xval(ModelTypes& types);
 
 }  // namespace x_transformers
