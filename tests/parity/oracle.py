@@ -36,6 +36,7 @@ def seed_all(seed):
 
 
 def build(config):
+    config = {key: value for key, value in config.items() if key not in ('python_quirks', 'xt_compat')}
     seed_all(0)
     return from_json({key: value for key, value in config.items()
                       if key not in ('xt_compat', 'python_quirks')}).eval()

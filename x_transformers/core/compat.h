@@ -13,11 +13,16 @@ namespace x_transformers {
 /// concerns reads its value, and never asks for the release.
 struct PythonMeaning {
   bool zero_max_mem_len_keeps_all = true;
+  bool continuous_pool_sums_features = true;
 
   template <class Visitor>
   void fields(Visitor& v) {
     v("zero_max_mem_len_keeps_all", zero_max_mem_len_keeps_all,
       "max_mem_len = 0 keeps all memories, and not none");
+    v("continuous_pool_sums_features", continuous_pool_sums_features,
+      "average_pool_embed of ContinuousTransformerWrapper gives one number a row, the mean "
+      "vector's "
+      "sum, where nothing projects it");
   }
 };
 

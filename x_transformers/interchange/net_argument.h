@@ -14,4 +14,19 @@ namespace x_transformers {
 /// net that wrappers take, one that has logits of each token.
 std::shared_ptr<Model> build_net(const Json& config, const char* key, const ModelPlace& place);
 
+/// The model in `config[key]`, a `type` where it has no type. InputError unless it is a
+/// ModelClass, as `type` is.
+template <class ModelClass>
+std::shared_ptr<ModelClass> build_net_of(const Json& config, const char* key,
+                                         const ModelPlace& place, const char* type) {
+  const auto below = place.below(key);
+  auto given = config.at(key);
+  if (!given.is_object()) detail::wrong_type(below.where, "an object with a type", given);
+  if (!given.contains("type")) given["type"] = type;
+  auto net = std::dynamic_pointer_cast<ModelClass>(build_part(given, below));
+  expect(net != nullptr, at(below.where / "type"), given["type"].template get<std::string>(), "{}",
+         type);
+  return net;
+}
+
 }  // namespace x_transformers

@@ -17,9 +17,13 @@ ModelTypes own_types() {
   register_callables(types);
   register_flash_parts(types);
   register_flash_transformer(types);
+  register_losses(types);
   register_layers(types);
   register_transformer_wrapper(types);
   register_vision(types);
+  register_continuous(types);
+  register_multi_input(types);
+  register_xval(types);
   register_autoregressive(types);
   register_x_transformer(types);
   register_zeta_transformer(types);

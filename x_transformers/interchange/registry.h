@@ -83,10 +83,13 @@ void register_attend(ModelTypes& types);
 void register_autoregressive(ModelTypes& types);
 void register_blocks(ModelTypes& types);
 void register_callables(ModelTypes& types);
+void register_continuous(ModelTypes& types);
 void register_dpo(ModelTypes& types);
 void register_flash_parts(ModelTypes& types);
 void register_flash_transformer(ModelTypes& types);
 void register_layers(ModelTypes& types);
+void register_losses(ModelTypes& types);
+void register_multi_input(ModelTypes& types);
 void register_nonautoregressive(ModelTypes& types);
 void register_norms(ModelTypes& types);
 void register_positions(ModelTypes& types);
@@ -95,6 +98,7 @@ void register_transformer_wrapper(ModelTypes& types);
 void register_vision(ModelTypes& types);
 void register_x_transformer(ModelTypes& types);
 void register_xl_autoregressive(ModelTypes& types);
+void register_xval(ModelTypes& types);
 void register_zeta_transformer(ModelTypes& types);
 
 }  // namespace x_transformers

@@ -7,11 +7,10 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/token_bounds.h"
-#include "x_transformers/ops/mask.h"
-#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 
@@ -76,36 +75,6 @@ at::Tensor take_looked_up(Arguments& arguments, const std::string& name) {
 
 namespace {
 
-/// Embeddings that are cached are not prepended again; which of them exist goes into the mask of
-/// all keys.
-void drop_prepended(TransformerInputs& inputs, const NewTokens& tokens) {
-  if (inputs.prepend_mask.defined() && inputs.prepend_embeds.defined()) {
-    require_tensor(
-        inputs.prepend_mask, "prepend_mask", TensorKind::boolean,
-        {{"batch", inputs.x.size(0), true}, {"prepended", inputs.prepend_embeds.size(1)}});
-    const auto count = tokens.all - tokens.prefix;
-    const auto mask = inputs.mask.defined()
-                          ? pad_mask_left(inputs.mask, count - inputs.mask.size(-1))
-                          : at::ones({1, count}, inputs.x.options().dtype(at::kBool));
-    const auto joined = cat_rows(inputs.prepend_mask, mask, 1);
-    inputs.mask = pad_mask_left(joined, tokens.all - joined.size(1));
-  }
-  require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
-                 {{"batch", inputs.x.size(0), true}, {"prepended"}, {"emb_dim"}});
-  inputs.prepend_embeds = inputs.prepend_mask = at::Tensor();
-}
-
-void use_cache(TransformerCache& cache, LayersCache layers, int64_t prefix,
-               TransformerInputs& inputs) {
-  const auto prepended = inputs.prepend_embeds.defined() ? inputs.prepend_embeds.size(1) : 0;
-  const NewTokens tokens = {inputs.x.size(1), layers.length + inputs.x.size(1), prefix, prepended};
-  cache.layers = std::move(layers);
-  cache.prefix = prefix;
-  inputs.cache = &cache;
-  drop_prepended(inputs, tokens);
-  tokens.cut(inputs);
-}
-
 }  // namespace
 
 AttentionCall::AttentionCall(Arguments& arguments, const AttentionImpl& attention) {
@@ -166,7 +135,7 @@ TransformerCall::TransformerCall(Arguments& arguments, TransformerWrapperImpl& n
     require_in_range(x, "x", token_range(net));
     require_in_range(inputs, net);
   }
-  if (given_cache) use_cache(cache_, std::move(*given_cache), prefix, inputs);
+  if (given_cache) use_cache(cache_, std::move(*given_cache), prefix, x, inputs);
 }
 
 TransformerInputs take_transformer_inputs(Arguments& arguments) {

@@ -74,14 +74,15 @@ void cut_to_step(at::Tensor& t, const char* name, const InputField& field, const
   }
 }
 
-TransformerInputs step_inputs(const TransformerInputs& given, const TokenSpan& span) {
-  auto inputs = given;
-  // The model itself is given nothing for what stands in front of the tokens.
-  auto own = span;
-  own.prefix = 0;
-  cut_to_step(inputs, own);
-  cut_to_step(inputs.layers, span);
-  return inputs;
+bool has_mems_of_two_lengths(const std::vector<at::Tensor>& mems, size_t attentions) {
+  const auto length = [](const at::Tensor& mem) {
+    return mem.defined() && mem.dim() == 3 ? mem.size(1) : 0;
+  };
+  if (mems.empty()) return false;
+  const auto first = length(mems.front());
+  return (mems.size() < attentions && first > 0) ||
+         std::any_of(mems.begin(), mems.end(),
+                     [&](const at::Tensor& mem) { return length(mem) != first; });
 }
 
 bool varies_by_step(const TransformerInputs& inputs) {

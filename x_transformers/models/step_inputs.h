@@ -4,6 +4,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/models/token_inputs.h"
@@ -33,8 +35,34 @@ void cut_to_step(Inputs& inputs, const TokenSpan& span) {
   });
 }
 
-/// The inputs of a step.
-TransformerInputs step_inputs(const TransformerInputs& inputs, const TokenSpan& span);
+/// The inputs of a step, of a model whose inputs have those of its stack as `layers`.
+template <class Inputs>
+Inputs step_inputs(const Inputs& given, const TokenSpan& span) {
+  auto inputs = given;
+  // The model itself is given nothing for what stands in front of the tokens.
+  auto own = span;
+  own.prefix = 0;
+  cut_to_step(inputs, own);
+  cut_to_step(inputs.layers, span);
+  return inputs;
+}
+
+/// Whether memories are of two lengths, or of fewer than the `attentions`: a cache has one length.
+bool has_mems_of_two_lengths(const std::vector<at::Tensor>& mems, size_t attentions);
+
+/// Why these inputs, of a model with `attentions` self-attentions, need whole sequences where a
+/// cache would be; empty: they do not.
+template <class Inputs>
+std::string whole_sequence_reason(const Inputs& inputs, size_t attentions) {
+  if (has_mems_of_two_lengths(inputs.mems, attentions)) return "mems are of two lengths";
+  std::string reason;
+  any_given(inputs, [&](const char* name, const InputField& field) {
+    const bool is_whole = field.beside_cache == BesideCache::whole;
+    if (is_whole) reason = std::string(name) + " relates tokens to each other";
+    return is_whole;
+  });
+  return reason;
+}
 
 /// Whether a step that goes on from a cache is given something else than the one before it.
 bool varies_by_step(const TransformerInputs& inputs);

@@ -37,34 +37,11 @@ std::string TransformerWrapperImpl::cache_unsupported() const {
   return reason.empty() ? attn_layers_->cache_unsupported() : reason;
 }
 
-namespace {
-
-/// Whether memories are of two lengths, or of fewer than the `attentions`: a cache has one length.
-bool has_mems_of_two_lengths(const std::vector<at::Tensor>& mems, size_t attentions) {
-  const auto length = [](const at::Tensor& mem) {
-    return mem.defined() && mem.dim() == 3 ? mem.size(1) : 0;
-  };
-  if (mems.empty()) return false;
-  const auto first = length(mems.front());
-  return (mems.size() < attentions && first > 0) ||
-         std::any_of(mems.begin(), mems.end(),
-                     [&](const at::Tensor& mem) { return length(mem) != first; });
-}
-
-}  // namespace
-
 std::string TransformerWrapperImpl::cache_unsupported(const TransformerInputs& inputs) const {
   if (const auto reason = cache_unsupported(); !reason.empty()) return reason;
   const auto attentions =
       attn_layers_->layers_run(LayerType::attention, inputs.layers.layers_execute_order);
-  if (has_mems_of_two_lengths(inputs.mems, attentions)) return "mems are of two lengths";
-  std::string reason;
-  any_given(inputs, [&](const char* name, const InputField& field) {
-    const bool is_whole = field.beside_cache == BesideCache::whole;
-    if (is_whole) reason = std::string(name) + " relates tokens to each other";
-    return is_whole;
-  });
-  return reason;
+  return whole_sequence_reason(inputs, attentions);
 }
 
 std::string TransformerWrapperImpl::static_cache_unsupported(

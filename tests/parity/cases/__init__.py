@@ -1,6 +1,6 @@
 """The hand-picked cases (importing the modules adds them), and random ones."""
-from . import (attention, autoregressive, flash, modules, nonautoregressive, others,  # noqa: F401
-               preference, segments, stacks, taken, wrapper)
+from . import (attention, autoregressive, continuous, flash, modules, multi_input,  # noqa: F401
+               nonautoregressive, others, preference, segments, stacks, taken, wrapper, xval)
 from .base import CASES, Case
 from .flash import fuzz_flash
 from .fuzz import fuzz

@@ -1,0 +1,38 @@
+// A call of a whole model that goes on from a cache given from outside.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "x_transformers/interchange/given_cache.h"
+#include "x_transformers/models/token_inputs.h"
+
+namespace x_transformers {
+
+/// Embeddings that are cached are not prepended again; which of them exist goes into the mask of
+/// all keys. x [b, new, ...] are the new tokens.
+void drop_prepended(const at::Tensor& x, const NewTokens& tokens, at::Tensor& mask,
+                    at::Tensor& prepend_embeds, at::Tensor& prepend_mask);
+
+/// Has `inputs`, for new tokens x [b, new, ...], go on from `layers`, which becomes the cache of
+/// `cache`. `prefix` of its tokens stand in front of those of the sequence.
+template <class Inputs>
+void use_cache(TransformerCache& cache, LayersCache layers, int64_t prefix, const at::Tensor& x,
+               Inputs& inputs) {
+  const auto prepended = inputs.prepend_embeds.defined() ? inputs.prepend_embeds.size(1) : 0;
+  const NewTokens tokens = {x.size(1), layers.length + x.size(1), prefix, prepended};
+  cache.layers = std::move(layers);
+  cache.prefix = prefix;
+  inputs.cache = &cache;
+  if constexpr (requires { inputs.prepend_mask; }) {
+    drop_prepended(x, tokens, inputs.mask, inputs.prepend_embeds, inputs.prepend_mask);
+  } else {
+    at::Tensor none;
+    drop_prepended(x, tokens, inputs.mask, inputs.prepend_embeds, none);
+  }
+  tokens.cut(inputs);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,152 @@
+// ContinuousTransformerWrapper and ContinuousAutoregressiveWrapper in the interchange.
+#include "x_transformers/models/continuous.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/cached_call.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/sequence_returns.h"
+#include "x_transformers/interchange/stack_sample.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/wrappers/continuous_autoregressive.h"
+
+namespace x_transformers {
+namespace {
+
+/// The inputs of a call other than x and a cache.
+ContinuousInputs take_continuous_inputs(Arguments& arguments,
+                                        const ContinuousTransformerWrapperImpl& net) {
+  ContinuousInputs inputs;
+  take_inputs(arguments, inputs);
+  const auto positions = net.embedded_positions();
+  if (positions && arguments.source() == ArgumentSource::outside) {
+    auto pos = inputs.pos;
+    // Padding at the left may stand anywhere.
+    if (pos.defined() && inputs.seq_start_pos.defined())
+      pos = (pos - inputs.seq_start_pos.unsqueeze(-1)).clamp_min(0);
+    require_in_range(pos, "pos", {positions->count, positions->option});
+  }
+  return inputs;
+}
+
+class ContinuousModel : public HolderModel<ContinuousTransformerWrapper> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward("ContinuousTransformerWrapper", method);
+    auto x = arguments.required_tensor("x");
+    auto inputs = take_continuous_inputs(arguments, *holder_);
+    const auto& embeds = inputs.prepend_embeds;
+    const auto prefix = holder_->options().num_memory_tokens.value_or(0) +
+                        (embeds.defined() && embeds.dim() == 3 ? embeds.size(1) : 0);
+    auto given_cache = take_cache(arguments, *holder_->attn_layers(), x,
+                                  {CacheTaker::wrapper, inputs.layers, at::Tensor(), prefix});
+    inputs.x = x;
+    TransformerCache cache;
+    if (given_cache) use_cache(cache, std::move(*given_cache), prefix, x, inputs);
+    const auto returns = take_sequence_returns(arguments);
+    set_wants(inputs, returns);
+    inputs.project = !returns.embeddings;
+    const auto output = holder_->forward(inputs);
+    // As in Python, memories are not joined to those before them.
+    const auto mems = returns.mems ? kept_hiddens(output.layers, {}, holder_->kept_mems())
+                                   : std::vector<at::Tensor>();
+    return nested_returns(returns.embeddings ? output.embeddings : output.out, output, returns,
+                          mems, holder_->attn_layers()->options());
+  }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    const auto dim_in = holder_->dim_in();
+    require(dim_in.has_value(),
+            "project_in: decides what the input is, so no sample call is known");
+    SampleCall call;
+    call.tokens = sample_tokens(seq, holder_->max_seq_len());
+    call.inputs["x"] = at::zeros({1, call.tokens, *dim_in});
+    add_stack_sample(*holder_->attn_layers(), call);
+    return call;
+  }
+
+  const ContinuousTransformerWrapper& holder() const { return holder_; }
+};
+
+/// The arguments of Python's constructor.
+struct ContinuousAutoregressiveArguments : ContinuousAutoregressiveWrapperOptions {
+  ModuleSpec net = {"ContinuousTransformerWrapper"};
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("net", net, "the model, a ContinuousTransformerWrapper");
+    ContinuousAutoregressiveWrapperOptions::fields(v);
+  }
+};
+
+class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiveWrapper> {
+ public:
+  ContinuousAutoregressiveModel(std::shared_ptr<ContinuousModel> net,
+                                const ContinuousAutoregressiveWrapperOptions& options)
+      : HolderModel(ContinuousAutoregressiveWrapper(net->holder(), options)),
+        net_(std::move(net)) {}
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    if (method == "generate") return generate(arguments);
+    require_forward("ContinuousAutoregressiveWrapper", method);
+    const auto x = arguments.required_tensor("x");
+    const auto steps = arguments.integer("rollout_steps").value_or(1);
+    auto inputs = take(arguments);
+    inputs.x = x;
+    return steps > 1 ? holder_->rollout(inputs, steps) : holder_->forward(inputs);
+  }
+
+  /// The net's, with one entry more, which only the loss needs.
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    auto call = net_->sample_call(seq);
+    const auto& x = call.inputs.at("x");
+    call.inputs["x"] = at::zeros({1, call.tokens + 1, x.size(2)});
+    return call;
+  }
+
+ private:
+  ContinuousInputs take(Arguments& arguments) {
+    arguments.absent("cache", "a sequence is trained on and generated without one");
+    return take_continuous_inputs(arguments, *holder_->net());
+  }
+
+  Value generate(Arguments& arguments) {
+    ContinuousGenerateOptions options;
+    const auto start = arguments.required_tensor("start_tokens");
+    const auto seq_len = arguments.integer("seq_len");
+    require(seq_len.has_value(), "seq_len: is needed");
+    options.seq_len = *seq_len;
+    options.temperature = arguments.number("temperature").value_or(options.temperature);
+    options.cache_kv = arguments.flag("cache_kv", options.cache_kv);
+    options.seed = arguments.integer("seed");
+    auto inputs = take(arguments);
+    inputs.x = start;
+    return holder_->generate(inputs, options);
+  }
+
+  std::shared_ptr<ContinuousModel> net_;
+};
+
+}  // namespace
+
+void register_continuous(ModelTypes& types) {
+  types["ContinuousTransformerWrapper"] = model_type<ContinuousTransformerWrapperOptions>(
+      [](const ContinuousTransformerWrapperOptions& options) {
+        return std::make_shared<ContinuousModel>(ContinuousTransformerWrapper(options));
+      });
+  types["ContinuousAutoregressiveWrapper"] = model_type<ContinuousAutoregressiveArguments>(
+      [](const ContinuousAutoregressiveArguments& options, const Json& config,
+         const ModelPlace& place) {
+        const auto net =
+            build_net_of<ContinuousModel>(config, "net", place, "ContinuousTransformerWrapper");
+        return built(below(place.where),
+                     [&] { return std::make_shared<ContinuousAutoregressiveModel>(net, options); });
+      });
+}
+
+}  // namespace x_transformers

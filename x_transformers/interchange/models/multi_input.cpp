@@ -1,0 +1,138 @@
+// MultiInputTransformerWrapper in the interchange.
+#include "x_transformers/models/multi_input.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/warning.h"
+#include "x_transformers/interchange/cached_call.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/sequence_returns.h"
+#include "x_transformers/interchange/stack_sample.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+
+namespace x_transformers {
+namespace {
+
+Value by_name(const std::map<std::string, at::Tensor>& tensors) {
+  Value value;
+  for (const auto& [name, tensor] : tensors) value.add(name, tensor);
+  return value;
+}
+
+/// A call's inputs, with the cache that they point to.
+class MultiCall {
+ public:
+  MultiCall(Arguments& arguments, MultiInputTransformerWrapperImpl& net) {
+    take_inputs(arguments, inputs);
+    inputs.x = arguments.tensors_by_key("x");
+    require(!inputs.x.empty(), "x: is needed, as tensors x.NAME");
+    if (arguments.source() == ArgumentSource::outside) require_ids(net);
+    go_on(arguments, net);
+  }
+  MultiCall(const MultiCall&) = delete;
+  MultiCall& operator=(const MultiCall&) = delete;
+
+  MultiInputs inputs;
+
+ private:
+  void require_ids(const MultiInputTransformerWrapperImpl& net) {
+    for (auto& [name, ids] : inputs.x) {
+      ids = whole_ids(ids, "x." + name);
+      const auto found = net.options().num_tokens.find(name);
+      if (found != net.options().num_tokens.end())
+        require_in_range(ids, "x." + name, {found->second, "num_tokens"});
+    }
+    const auto positions = net.embedded_positions();
+    if (!positions || !inputs.pos.defined() || inputs.pos.is_floating_point()) return;
+    // Padding at the left may stand anywhere.
+    const auto pos = inputs.seq_start_pos.defined()
+                         ? (inputs.pos - inputs.seq_start_pos.unsqueeze(-1)).clamp_min(0)
+                         : inputs.pos;
+    require_in_range(pos, "pos", {positions->count, positions->option});
+  }
+
+  /// Goes on from a cache among the arguments.
+  void go_on(Arguments& arguments, MultiInputTransformerWrapperImpl& net) {
+    auto x = inputs.x.begin()->second;
+    const auto given = x.dim() == 2 ? x.size(1) : 0;
+    const auto& embeds = inputs.prepend_embeds;
+    const auto prefix = net.options().num_memory_tokens.value_or(0) +
+                        (embeds.defined() && embeds.dim() == 3 ? embeds.size(1) : 0);
+    auto layers = take_cache(arguments, *net.attn_layers(), x,
+                             {CacheTaker::stack, inputs.layers, at::Tensor(), prefix});
+    if (!layers) return;
+    const NewTokens tokens = {x.size(1), layers->length + x.size(1), prefix};
+    for (auto& [name, ids] : inputs.x) tokens.cut(ids, -1, ("x." + name).c_str());
+    // Python counts positions from the first token that it is given, be others cached or not.
+    if (net.options().compat.python_quirks && given == x.size(1) && !inputs.pos.defined())
+      inputs.pos = at::arange(given, x.options());
+    use_cache(cache_, std::move(*layers), prefix, x, inputs);
+  }
+
+  TransformerCache cache_;
+};
+
+class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    require_forward("MultiInputTransformerWrapper", method);
+    MultiCall call(arguments, *holder_);
+    auto& inputs = call.inputs;
+    auto returns = take_sequence_returns(arguments);
+    const bool both = arguments.flag("return_logits_and_embeddings");
+    const bool z_loss = arguments.flag("return_attn_z_loss");
+    const auto weight = arguments.number("attn_z_loss_weight");
+    if (weight && !z_loss)
+      warn_unused("attn_z_loss_weight: changes nothing, return_attn_z_loss is not asked for");
+    const bool has_heads = !holder_->options().return_only_embed;
+    require(!both || has_heads, "return_logits_and_embeddings: return_only_embed makes no logits");
+    // As in Python, the loss comes among the intermediates.
+    returns.intermediates = returns.intermediates || z_loss;
+    set_wants(inputs, returns);
+    inputs.keep_maps = inputs.keep_maps || z_loss;
+    inputs.logits = both || !returns.embeddings;
+    const auto output = holder_->forward(inputs);
+
+    Value out = by_name(output.logits);
+    if (both) {
+      out = Value::list(std::vector<Value>{out, output.embeddings});
+    } else if (returns.embeddings || !has_heads) {
+      out = output.embeddings;
+    }
+    const auto mems = returns.mems ? kept_hiddens(output.layers, output.mems, holder_->kept_mems())
+                                   : std::vector<at::Tensor>();
+    auto nested = nested_returns(out, output, returns, mems, holder_->attn_layers()->options());
+    if (!returns.intermediates) return nested;
+    auto& intermediates = nested.items.at(1).second;
+    constexpr double kUsualWeight = 1e-4;
+    if (z_loss)
+      intermediates.add("attn_z_loss", attn_z_loss(output.layers, weight.value_or(kUsualWeight)));
+    if (returns.mems) intermediates.add("mems", Value::list(mems));
+    return nested;
+  }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    const auto& o = holder_->options();
+    SampleCall call;
+    call.tokens = sample_tokens(seq, o.max_seq_len);
+    for (const auto& [name, count] : o.num_tokens)
+      call.inputs["x." + name] = at::zeros({1, call.tokens}, at::kLong);
+    add_stack_sample(*holder_->attn_layers(), call);
+    return call;
+  }
+};
+
+}  // namespace
+
+void register_multi_input(ModelTypes& types) {
+  types["MultiInputTransformerWrapper"] = model_type<MultiInputTransformerWrapperOptions>(
+      [](const MultiInputTransformerWrapperOptions& options) {
+        return std::make_shared<MultiInputModel>(MultiInputTransformerWrapper(options));
+      });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,49 @@
+// Losses given as values as types of the interchange.
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/nn/linear.h"
+#include "x_transformers/nn/loss_options.h"
+#include "x_transformers/nn/losses.h"
+
+namespace x_transformers {
+namespace {
+
+/// What was predicted: a tensor, or the mean and the variance of a pair.
+at::Tensor take_predicted(Arguments& arguments, const std::string& name) {
+  const auto [mean, variance] = arguments.tensor_pair(name);
+  if (!mean.defined()) return arguments.required_tensor(name);
+  require(mean.sizes() == variance.sizes(), name + ": expected a mean and a variance of one shape");
+  return at::stack({mean, variance});
+}
+
+/// `input` and `target` are what forward calls the prediction and the target in Python.
+template <class OptionsType>
+void register_loss_part(ModelTypes& types, const std::string& name, const std::string& input,
+                        const std::string& target = "target") {
+  register_part<OptionsType>(types, name, [name, input, target](OptionsType options) {
+    const auto loss = make_loss({name, options_to_json(options).dump()});
+    return model_of_methods(name, make_scope(),
+                            {{"forward",
+                              [loss, input, target](Arguments& arguments) -> Value {
+                                const auto predicted = take_predicted(arguments, input);
+                                return loss(predicted, arguments.required_tensor(target));
+                              }}},
+                            input);
+  });
+}
+
+}  // namespace
+
+void register_losses(ModelTypes& types) {
+  register_loss_part<NoOptions>(types, "GaussianNLL", "pred");
+  for (const char* name : {"MSELoss", "L1Loss", "BCELoss", "BCEWithLogitsLoss", "SoftMarginLoss"})
+    register_loss_part<ElementLossOptions>(types, name, "input");
+  register_loss_part<SmoothL1LossOptions>(types, "SmoothL1Loss", "input");
+  register_loss_part<HuberLossOptions>(types, "HuberLoss", "input");
+  register_loss_part<PoissonNLLLossOptions>(types, "PoissonNLLLoss", "input");
+  register_loss_part<KLDivLossOptions>(types, "KLDivLoss", "input");
+  register_loss_part<CosineSimilarityOptions>(types, "CosineSimilarity", "x1", "x2");
+}
+
+}  // namespace x_transformers

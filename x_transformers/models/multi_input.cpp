@@ -1,0 +1,163 @@
+#include "x_transformers/models/multi_input.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
+#include "x_transformers/core/tensor_check.h"
+#include "x_transformers/core/unread_input.h"
+#include "x_transformers/core/warning.h"
+
+namespace x_transformers {
+
+void validate(const MultiInputTransformerWrapperOptions& o) {
+  require(!o.num_tokens.empty(), at("num_tokens"), "expected at least one input, got none");
+  for (const auto& [name, count] : o.num_tokens)
+    require_size(count, OptionPath("num_tokens") / name);
+  require_at_least(o.max_seq_len, 0, "max_seq_len");
+  require_at_least(o.max_mem_len, 0, "max_mem_len");
+  require_size(o.emb_dim, "emb_dim");
+  require_count(o.num_memory_tokens, "num_memory_tokens");
+  require_probability(o.emb_dropout, "emb_dropout");
+  require_positive(o.emb_frac_gradient, "emb_frac_gradient");
+  if (o.memory_tokens_interspersed_every && o.num_memory_tokens.value_or(0) > 0) {
+    require_size(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
+    require(o.attn_layers.kind == LayersKind::decoder, at("memory_tokens_interspersed_every"),
+            "needs a Decoder");
+  }
+}
+
+MultiInputTransformerWrapperImpl::MultiInputTransformerWrapperImpl(
+    MultiInputTransformerWrapperOptions options)
+    : options_(std::move(options)) {
+  options_.attn_layers.compat = options_.compat;
+  const auto& o = options_;
+  validate(o);
+  if (o.attn_z_loss_weight != MultiInputTransformerWrapperOptions{}.attn_z_loss_weight)
+    warn_unused(at("attn_z_loss_weight"), "changes nothing, as in Python; that of a call counts");
+  attn_layers_ = within("attn_layers", [&] { return AttentionLayers(o.attn_layers); });
+  const auto dim = attn_layers_->options().dim;
+  build_embeddings(emb_dim());
+  if (emb_dim() != dim) project_emb_ = register_module("project_emb", Linear(emb_dim(), dim));
+  register_module("attn_layers", attn_layers_);
+  if (!o.return_only_embed) {
+    auto scope = register_module("to_logits", make_scope());
+    for (const auto& [name, count] : o.num_tokens)
+      to_logits_.emplace(name, scope->register_module(name, linear_no_bias(dim, count)));
+  }
+  if (o.num_memory_tokens.value_or(0) > 0)
+    memory_tokens_ = register_parameter("memory_tokens", at::randn({*o.num_memory_tokens, dim}));
+}
+
+void MultiInputTransformerWrapperImpl::build_embeddings(int64_t emb_dim) {
+  const auto& o = options_;
+  if (o.max_seq_len > 0 && o.use_abs_pos_emb && !attn_layers_->disable_abs_pos_emb()) {
+    if (o.scaled_sinu_pos_emb) {
+      pos_emb_ =
+          std::make_shared<ScaledSinusoidalEmbedding>(ScaledSinusoidalEmbeddingOptions{emb_dim});
+    } else {
+      require_size(o.max_seq_len, "max_seq_len");
+      pos_emb_ = std::make_shared<AbsolutePositionalEmbedding>(
+          AbsolutePositionalEmbeddingOptions{emb_dim, o.max_seq_len});
+    }
+    register_module("pos_emb", pos_emb_);
+  }
+  auto scope = register_module("embeds", make_scope());
+  for (const auto& [name, count] : o.num_tokens) {
+    embeds_.emplace(name,
+                    scope->register_module(name + "_embed", torch::nn::Embedding(count, emb_dim)));
+  }
+  if (o.post_emb_norm)
+    post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(emb_dim));
+}
+
+std::optional<TokenLimit> MultiInputTransformerWrapperImpl::embedded_positions() const {
+  if (!pos_emb_ || options_.scaled_sinu_pos_emb) return std::nullopt;
+  return TokenLimit{options_.max_seq_len, "max_seq_len"};
+}
+
+const at::Tensor& MultiInputTransformerWrapperImpl::widest(const MultiInputs& inputs) const {
+  const auto is_less = [](const auto& a, const auto& b) {
+    return a.second.numel() < b.second.numel();
+  };
+  return std::max_element(inputs.x.begin(), inputs.x.end(), is_less)->second;
+}
+
+/// What the stack does not see as it was given. Reads shapes and types only, never values.
+void MultiInputTransformerWrapperImpl::check(const MultiInputs& inputs) const {
+  for (const auto& [name, embedding] : embeds_)
+    require(inputs.x.count(name) > 0, fmt::format("x.{}: is needed, as num_tokens names it", name));
+  for (const auto& [name, ids] : inputs.x) {
+    require(embeds_.count(name) > 0, fmt::format("x.{}: is not in num_tokens", name));
+    require_tensor(ids, ("x." + name).c_str(), TensorKind::integer, {{"batch"}, {"seq"}});
+  }
+  const auto& widest_x = widest(inputs);
+  for (const auto& [name, ids] : inputs.x) {
+    require_tensor(ids, ("x." + name).c_str(), TensorKind::integer,
+                   {{"batch", widest_x.size(0), true}, {"seq", widest_x.size(1)}});
+  }
+  const auto sizes = sequence_sizes(inputs, widest_x, emb_dim());
+  require_mask(inputs, sizes);
+  require_inputs(inputs, sizes);
+  if (inputs.goes_on()) {
+    require(!options_.memory_tokens_interspersed_every || !memory_tokens_.defined(),
+            "cache: memory_tokens_interspersed_every needs the whole sequence");
+  }
+  if (inputs.pos.defined() && inputs.pos.is_floating_point()) return;
+  require_positions(inputs, sizes);
+  if (!pos_emb_ && inputs.pos.defined())
+    warn_unused("pos: changes nothing, the model embeds no positions");
+}
+
+at::Tensor MultiInputTransformerWrapperImpl::embed(const MultiInputs& inputs) {
+  at::Tensor x;
+  for (const auto& [name, ids] : inputs.x) {
+    const auto embedded = embeds_.at(name)->forward(ids.to(at::kLong));
+    x = x.defined() ? x + embedded : embedded;
+  }
+  if (inputs.pos.defined() && inputs.pos.is_floating_point()) {
+    x = x + inputs.pos;
+  } else if (pos_emb_) {
+    x = x + embed_positions(*pos_emb_, inputs, inputs.seq_start_pos, widest(inputs));
+  }
+  if (inputs.sum_embeds.defined()) x = x + inputs.sum_embeds;
+  return post_emb_norm_ ? post_emb_norm_->forward(x) : x;
+}
+
+MultiOutput MultiInputTransformerWrapperImpl::forward(const MultiInputs& given) {
+  auto inputs = given;
+  drop_unless(inputs.prepend_embeds.defined(), inputs.prepend_mask, "prepend_mask",
+              "there are no prepend_embeds");
+  check(inputs);
+  // As a slice of Python: from the end where negative, and no more than there are.
+  const auto count = static_cast<int64_t>(inputs.mems.size());
+  const auto& shift = options_.shift_mem_down;
+  const auto down = std::clamp<int64_t>(shift < 0 ? count + shift : shift, 0, count);
+  std::rotate(inputs.mems.begin(), inputs.mems.begin() + static_cast<std::ptrdiff_t>(down),
+              inputs.mems.end());
+
+  EmbeddedSequence sequence(embed(inputs), inputs);
+  auto& x = sequence.x;
+  const auto tokens = x.size(1);
+  sequence.prepend(inputs.prepend_mask);
+  if (options_.emb_frac_gradient < 1)
+    x = x * options_.emb_frac_gradient + x.detach() * (1 - options_.emb_frac_gradient);
+  if (options_.emb_dropout > 0) x = at::dropout(x, options_.emb_dropout, is_training());
+  if (project_emb_) x = project_emb_->forward(x);
+  sequence.add_memory_tokens(memory_tokens_, options_.memory_tokens_interspersed_every);
+  auto layers = inputs.layers;
+  layers.seq_start_pos = inputs.seq_start_pos;
+  MultiOutput output{sequence.run(*attn_layers_, std::move(layers)), {}, inputs.mems};
+  // Python takes as many outputs as there are tokens, from the prepended embeddings on.
+  if (options_.compat.python_quirks && memory_tokens_.defined())
+    output.embeddings = output.embeddings.narrow(1, 0, tokens);
+  if (!inputs.logits) return output;
+  for (auto& [name, head] : to_logits_) output.logits[name] = head->forward(output.embeddings);
+  return output;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,67 @@
+// Options of MultiInputTransformerWrapper, and the rules among them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "x_transformers/core/compat.h"
+#include "x_transformers/core/options.h"
+#include "x_transformers/layers/attention_layers_options.h"
+
+namespace x_transformers {
+
+/// Several tokens at each place in, logits of each out.
+struct MultiInputTransformerWrapperOptions {
+  std::map<std::string, int64_t> num_tokens = {};
+  int64_t max_seq_len = 0;
+  AttentionLayersOptions attn_layers = {};
+  std::optional<int64_t> emb_dim = std::nullopt;
+  int64_t max_mem_len = 0;
+  int64_t shift_mem_down = 0;
+  double emb_dropout = 0.0;
+  bool post_emb_norm = false;
+  std::optional<int64_t> num_memory_tokens = std::nullopt;
+  std::optional<int64_t> memory_tokens_interspersed_every = std::nullopt;
+  bool return_only_embed = false;
+  bool use_abs_pos_emb = true;
+  bool scaled_sinu_pos_emb = false;
+  double emb_frac_gradient = 1.0;
+  double attn_z_loss_weight = 1e-4;
+  Compat compat = {};  ///< of the whole model; no option of the class
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("num_tokens", num_tokens, "tokens of each vocabulary, by the names of the inputs");
+    v.required("max_seq_len", max_seq_len,
+               "places of the longest sequence; 0: no absolute positions");
+    v.required("attn_layers", attn_layers,
+               "the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers");
+    v("emb_dim", emb_dim, "features of the embeddings, projected to dim; default: dim");
+    v("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
+      "arXiv:1901.02860");
+    v("shift_mem_down", shift_mem_down, "memories go to layers this much lower",
+      "arXiv:2012.15688");
+    v("emb_dropout", emb_dropout, "dropout of the embeddings");
+    v("post_emb_norm", post_emb_norm, "layer norm of the embeddings", "arXiv:2210.02414");
+    v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
+      "arXiv:2006.11527");
+    v("memory_tokens_interspersed_every", memory_tokens_interspersed_every,
+      "memory tokens also after every so many");
+    v("return_only_embed", return_only_embed, "no heads: the output is embeddings");
+    v("use_abs_pos_emb", use_abs_pos_emb,
+      "learned absolute positions (where the stack has no others)");
+    v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale",
+      "arXiv:2202.10447");
+    v("emb_frac_gradient", emb_frac_gradient, "part of the gradient that reaches the embeddings",
+      "arXiv:2105.13290");
+    v("attn_z_loss_weight", attn_z_loss_weight,
+      "has no effect, as in Python: the call's weight counts");
+  }
+};
+
+/// Throws InputError, naming the option, for sizes out of range and what does not go together.
+void validate(const MultiInputTransformerWrapperOptions& options);
+
+}  // namespace x_transformers

@@ -1,0 +1,78 @@
+// Options of losses given as values (loss_fn), in torch.nn's names and defaults.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "x_transformers/core/options.h"
+
+namespace x_transformers {
+
+/// torch.nn.MSELoss, L1Loss, BCELoss, BCEWithLogitsLoss and SoftMarginLoss.
+struct ElementLossOptions {
+  std::string reduction = "mean";
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("reduction", reduction, "mean, sum, or none: a loss for each entry, as masks need it");
+  }
+};
+
+struct SmoothL1LossOptions : ElementLossOptions {
+  double beta = 1.0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    ElementLossOptions::fields(v);
+    v("beta", beta, "errors below it are squared", "arXiv:1504.08083");
+  }
+};
+
+struct HuberLossOptions : ElementLossOptions {
+  double delta = 1.0;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    ElementLossOptions::fields(v);
+    v("delta", delta, "errors below it are squared");
+  }
+};
+
+struct PoissonNLLLossOptions : ElementLossOptions {
+  bool log_input = true;
+  bool full = false;
+  double eps = 1e-8;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    ElementLossOptions::fields(v);
+    v("log_input", log_input, "what is predicted is the logarithm of the rate");
+    v("full", full, "add Stirling's term");
+    v("eps", eps, "added to a rate before its logarithm");
+  }
+};
+
+struct KLDivLossOptions {
+  std::string reduction = "mean";
+  bool log_target = false;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("reduction", reduction, "mean, batchmean, sum or none");
+    v("log_target", log_target, "targets are log-probabilities");
+  }
+};
+
+/// torch.nn.CosineSimilarity: no loss by itself, but taken as one.
+struct CosineSimilarityOptions {
+  int64_t dim = 1;
+  double eps = 1e-8;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("dim", dim, "the dimension of the vectors");
+    v("eps", eps, "the least product of lengths");
+  }
+};
+
+}  // namespace x_transformers

@@ -1,0 +1,78 @@
+// Next-step training and generation of continuous values: ContinuousAutoregressiveWrapper.
+#pragma once
+
+#include <torch/nn/module.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "x_transformers/core/options.h"
+#include "x_transformers/models/continuous.h"
+#include "x_transformers/nn/losses.h"
+
+namespace x_transformers {
+
+/// Python's arguments beside the net.
+struct ContinuousAutoregressiveWrapperOptions {
+  std::optional<FunctionSpec<at::Tensor(const at::Tensor&, const at::Tensor&)>> loss_fn =
+      std::nullopt;
+  bool use_l1_loss = false;
+  bool equal_loss_weight_batch = false;
+  Compat compat = {};  ///< of the whole model; no option of the class
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("loss_fn", loss_fn,
+      "the loss of predictions and targets: GaussianNLL or one of torch.nn, which masks need with "
+      "reduction none; default: GaussianNLL of a probabilistic net, else the squared error");
+    v("use_l1_loss", use_l1_loss, "the absolute error in place of the squared one");
+    v("equal_loss_weight_batch", equal_loss_weight_batch,
+      "under a mask each sequence weighs the same, and not each entry");
+  }
+};
+
+/// What generation takes.
+struct ContinuousGenerateOptions {
+  int64_t seq_len = 0;       ///< entries to generate
+  double temperature = 1.0;  ///< times the standard deviation of a probabilistic net's draws
+  bool cache_kv = true;      ///< use caches (where the model can)
+  std::optional<int64_t> seed = std::nullopt;  ///< default: the device's own generator
+};
+
+/// Trains a net to predict each entry of a sequence from those before it, and has it go on
+/// (arXiv:2112.05329).
+class ContinuousAutoregressiveWrapperImpl : public torch::nn::Module {
+ public:
+  /// A wrapper around `net`, which it shares. InputError for impossible options, and for a net
+  /// whose output cannot be its next input.
+  explicit ContinuousAutoregressiveWrapperImpl(ContinuousTransformerWrapper net,
+                                               ContinuousAutoregressiveWrapperOptions options = {});
+
+  /// The loss [] of predicting each entry of inputs.x [b, n, dim_in], n > 1, from those before it.
+  /// `mask` is [b, n] or [b, n - 1]; as in Python, the target after an entry that exists counts.
+  at::Tensor forward(ContinuousInputs inputs);
+  /// The loss of `rollout_steps` > 1 entries, each predicted from the predictions before it, after
+  /// a beginning of random length, one entry at least, in each row. inputs.x [b, n, dim_in], n >
+  /// rollout_steps; `lens` [b] says how much of each row exists (a mask has no place here), and
+  /// shorter rows do not count.
+  at::Tensor rollout(const ContinuousInputs& inputs, int64_t rollout_steps);
+  /// The next entries [b, seq_len, dim_in] (or [seq_len, dim_in]) after inputs.x [b, n, dim_in] (or
+  /// [n, dim_in]).
+  at::Tensor generate(ContinuousInputs inputs, const ContinuousGenerateOptions& options);
+
+  const ContinuousTransformerWrapper& net() const { return net_; }
+  const ContinuousAutoregressiveWrapperOptions& options() const { return options_; }
+
+ private:
+  struct Rollout;
+  LossFunction choose_loss() const;
+  at::Tensor predict(const ContinuousInputs& inputs);
+  at::Tensor rollout_of_python(ContinuousInputs inputs, int64_t rollout_steps);
+
+  ContinuousAutoregressiveWrapperOptions options_;
+  ContinuousTransformerWrapper net_{nullptr};
+  LossFunction loss_fn_;
+};
+TORCH_MODULE(ContinuousAutoregressiveWrapper);
+
+}  // namespace x_transformers
