@@ -22,7 +22,7 @@ READS = {"x_transformers/core/cause.cpp", "x_transformers/core/device.cpp", "x_t
          "x_transformers/core/json.cpp", "x_transformers/data/tokenizer_training.cpp"}
 # Where a notice becomes the text that std::exception and LibTorch's warnings ask for.
 MAKES_TEXT = {"x_transformers/core/error.cpp", "x_transformers/core/warning.cpp"}
-WORDS = re.compile(r"(?:\.|->)(what|what_without_backtrace|msg|message|error_message)\(\)|\b(strerror|dlerror|strerror_r)\(")
+WORDS = re.compile(r"(?:\.|->)(what|what_without_backtrace|msg|message|error_message)\(\)|\b(strerror|dlerror|strerror_r|(?:generic|system)_category\(\)\.message)\(")
 TAKES_WORDS = re.compile(r"\bcause_of(_status)?$")
 # Text is recognised by its blanks: names and keywords have none.
 MATCHES = re.compile(r'[!=]=\s*"[^"\n]* [^"\n]*"|\b(r?find|starts_with|ends_with|contains|compare)\("[^"\n]+ [^"\n]*"')

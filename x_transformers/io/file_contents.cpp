@@ -7,6 +7,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/mapped_file.h"
 
@@ -17,7 +18,7 @@ namespace {
 constexpr size_t kMapFrom = size_t{1} << 20;
 
 [[noreturn]] void fail(const std::string& path, int error) {
-  throw InputError(fmt::format("cannot read {}: {}", path, std::generic_category().message(error)));
+  throw InputError(caused(at(path + ":"), "cannot be read", cause_of_errno(error)));
 }
 
 /// The bytes of a small file.

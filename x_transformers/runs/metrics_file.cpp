@@ -9,14 +9,14 @@
 #include <system_error>
 #include <utility>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
 namespace {
 
 [[noreturn]] void fail(const std::string& path, int error) {
-  throw WriteError(
-      fmt::format("cannot write {}: {}", path, std::generic_category().message(error)));
+  throw WriteError(caused(at(path + ":"), "cannot write", cause_of_errno(error)));
 }
 
 }  // namespace
