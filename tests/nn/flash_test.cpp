@@ -261,7 +261,6 @@ void expect_reads_context(Block& layer) {
   EXPECT_FALSE(at::allclose(shorter, all));
 }
 
-
 TEST(GAU, ReadsAContext) { expect_reads_context(*make<GAU>(gau_options())); }
 
 TEST(FLASH, ReadsAContextByLinearAttention) {

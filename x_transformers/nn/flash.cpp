@@ -10,6 +10,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/ops/batched_product.h"
 #include "x_transformers/ops/gated_attention.h"
 #include "x_transformers/ops/mask.h"
 
@@ -166,18 +167,25 @@ FLASH::Projected FLASH::project(const BranchInputs& inputs, FLASHState* state) {
   return {heads, zero_masked_rows(hidden[0], inputs.mask), hidden[1]};
 }
 
-/// Quadratic attention of groups to themselves. `rows` has their queries, which begin at place
-/// `first` of a group.
-at::Tensor FLASH::attend_in_group(const Projected& rows, const at::Tensor& keys,
-                                  const at::Tensor& values, int64_t first) {
-  const auto queries = rows.head(kQuadQuery);
+/// Quadratic attention of groups to themselves.
+at::Tensor FLASH::attend_in_group(const at::Tensor& queries, const at::Tensor& keys,
+                                  const at::Tensor& values, const at::Tensor& bias) {
   GatedAttend how;
   how.fn = options_.laplace_attn_fn ? GatedAttnFn::laplace : GatedAttnFn::relu_squared;
   how.scale = 1.0 / static_cast<double>(options_.group_size);
-  how.bias = rel_pos_bias_->forward(first, queries.size(1), keys.size(1));
+  how.bias = bias;
   how.causal = options_.causal;
   how.dropout = is_training() ? options_.dropout : 0.0;
   return gated_attend(queries, keys, values, how);
+}
+
+/// T5's bias of the `count` queries that come next in the group.
+at::Tensor FLASH::bias_of_next(FLASHState& state, int64_t count) {
+  const auto first = state.in_group(), size = options_.group_size;
+  if (count != 1 || at::GradMode::is_enabled())
+    return rel_pos_bias_->forward(first, count, first + count);
+  if (!state.last_bias.defined()) state.last_bias = rel_pos_bias_->forward(size - 1, 1, size);
+  return state.last_bias.narrow(1, size - 1 - first, first + 1);
 }
 
 at::Tensor FLASH::causal_groups(const Projected& p) {
@@ -188,16 +196,17 @@ at::Tensor FLASH::causal_groups(const Projected& p) {
   Projected rows{at::Tensor(), rows_of(p.value), {}};
   const auto padded = pad_tokens(p.heads, padding);
   rows.heads = padded.unflatten(2, {groups, size}).flatten(1, 2);
-  auto out = attend_in_group(rows, rows.head(kQuadKey), rows.value, 0);
+  auto out = attend_in_group(rows.head(kQuadQuery), rows.head(kQuadKey), rows.value,
+                             rel_pos_bias_->forward(0, size, size));
   if (groups > 1) {
     // Nothing comes after the last group, which may lack some tokens.
     const auto full = (groups - 1) * size;
     const auto keys = in_groups(p.head(kLinKey).narrow(1, 0, full), size);
     const auto products =
-        at::bmm(keys.transpose(1, 2), in_groups(p.value.narrow(1, 0, full), size));
+        batched_product(keys.transpose(1, 2), in_groups(p.value.narrow(1, 0, full), size));
     const auto before = sums_before(products.unflatten(0, {batch, groups - 1}), groups,
                                     1.0 / static_cast<double>(options_.group_size));
-    out = at::baddbmm(out, rows.head(kLinQuery), before.flatten(0, 1));
+    out = out + batched_product(rows.head(kLinQuery), before.flatten(0, 1));
   }
   return out.unflatten(0, {batch, groups}).flatten(1, 2).narrow(1, 0, n);
 }
@@ -207,28 +216,27 @@ at::Tensor FLASH::all_groups(const Projected& p, const at::Tensor& mask) {
   const auto size = std::min(options_.group_size, n);
   const auto groups = (n + size - 1) / size, padding = groups * size - n;
   // A mask is to act like a shorter sequence; Python divides by the masked tokens too.
-  const bool counts_mask = mask.defined() && !options_.compat.python_quirks;
-  const double scale = counts_mask ? 1.0 : 1.0 / static_cast<double>(n);
-  auto heads = p.heads;
-  auto lin_queries = heads[kLinQuery];
-  if (counts_mask) {
+  auto lin_queries = p.head(kLinQuery);
+  if (mask.defined() && !options_.compat.python_quirks) {
     const auto count = mask.sum(-1, /*keepdim=*/true).clamp_min(1).unsqueeze(-1);
     lin_queries = lin_queries / count.to(lin_queries.scalar_type());
+  } else {
+    lin_queries = lin_queries / static_cast<double>(n);
   }
-  Projected rows{pad_tokens(heads, padding).unflatten(2, {groups, size}).flatten(1, 2),
+  Projected rows{pad_tokens(p.heads, padding).unflatten(2, {groups, size}).flatten(1, 2),
                  in_groups(pad_tokens(p.value, padding), size),
                  {}};
-  auto out = attend_in_group(rows, rows.head(kQuadKey), rows.value, 0);
+  auto out = attend_in_group(rows.head(kQuadQuery), rows.head(kQuadKey), rows.value,
+                             rel_pos_bias_->forward(0, size, size));
   const bool is_reduced = options_.reduce_group_non_causal_attn;
   if (!is_reduced) {
-    const auto products = at::bmm(rows.head(kLinKey).transpose(1, 2), rows.value);
-    out = at::baddbmm(out, in_groups(pad_tokens(lin_queries, padding), size), products,
-                      /*beta=*/1, /*alpha=*/scale);
+    const auto products = batched_product(rows.head(kLinKey).transpose(1, 2), rows.value);
+    out = out + batched_product(in_groups(pad_tokens(lin_queries, padding), size), products);
   }
   out = out.unflatten(0, {batch, groups}).flatten(1, 2).narrow(1, 0, n);
   if (is_reduced) {
-    const auto product = at::bmm(p.head(kLinKey).transpose(1, 2), p.value);
-    out = at::baddbmm(out, lin_queries, product, /*beta=*/1, /*alpha=*/scale);
+    const auto product = batched_product(p.head(kLinKey).transpose(1, 2), p.value);
+    out = out + batched_product(lin_queries, product);
   }
   return out;
 }
@@ -238,12 +246,13 @@ at::Tensor FLASH::continue_groups(const Projected& p, FLASHState& state) {
   const auto n = p.value.size(1);
   std::vector<at::Tensor> parts;
   for (int64_t begin = 0; begin < n;) {
-    const auto first = state.in_group();
-    const auto count = std::min(options_.group_size - first, n - begin);
+    const auto count = std::min(options_.group_size - state.in_group(), n - begin);
     const auto own = p.tokens(begin, count);
+    const auto bias = bias_of_next(state, count);
     state.append(own.head(kQuadKey), own.head(kLinKey), own.value);
-    auto out = attend_in_group(own, state.quad_keys.view(), state.values.view(), first);
-    if (state.before.defined()) out = at::baddbmm(out, own.head(kLinQuery), state.before);
+    auto out =
+        attend_in_group(own.head(kQuadQuery), state.quad_keys.view(), state.values.view(), bias);
+    if (state.before.defined()) out = out + batched_product(own.head(kLinQuery), state.before);
     parts.push_back(out);
     state.close_full_group();
     begin += count;
@@ -266,8 +275,8 @@ at::Tensor FLASH::read_context(const BranchInputs& inputs) {
   const auto queries = qk_offset_scale_->forward(to_qk_->forward(normed))[kLinQuery];
   const auto keys = qk_offset_scale_->forward(to_qk_->forward(normed_context))[kLinKey];
   const auto values = zero_masked_rows(to_hidden_->forward(normed_context, 0, hidden), mask);
-  const auto product = at::bmm(keys.transpose(1, 2), values);
-  auto out = at::bmm(queries, product);
+  const auto product = batched_product(keys.transpose(1, 2), values);
+  auto out = batched_product(queries, product);
   if (mask.defined()) {
     out = out / mask.sum(-1, /*keepdim=*/true).clamp_min(1).unsqueeze(-1).to(out.scalar_type());
   } else {

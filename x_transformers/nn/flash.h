@@ -32,7 +32,9 @@ class FLASHState : public BlockState {
   at::Tensor before;   ///< [b, query_key_dim, hidden_dim] what linear attention sees; undefined: no
                        ///< group is full yet
   at::Tensor shifted;  ///< [b, 1, dim / 2] features that the next token gets (shift_tokens)
-  int64_t length = 0;  ///< tokens so far
+  at::Tensor last_bias;  ///< [1, group_size] T5's bias of the last query of a group, where no
+                         ///< gradients are recorded: those of others are ends of it
+  int64_t length = 0;    ///< tokens so far
 
  private:
   void start_group();
@@ -60,8 +62,9 @@ class FLASH : public Block {
   struct Projected;
   at::Tensor shift(const at::Tensor& normed, const at::Tensor& mask, FLASHState* state) const;
   Projected project(const BranchInputs& inputs, FLASHState* state);
-  at::Tensor attend_in_group(const Projected& rows, const at::Tensor& keys,
-                             const at::Tensor& values, int64_t first);
+  at::Tensor attend_in_group(const at::Tensor& queries, const at::Tensor& keys,
+                             const at::Tensor& values, const at::Tensor& bias);
+  at::Tensor bias_of_next(FLASHState& state, int64_t count);
   at::Tensor causal_groups(const Projected& p);
   at::Tensor all_groups(const Projected& p, const at::Tensor& mask);
   at::Tensor continue_groups(const Projected& p, FLASHState& state);

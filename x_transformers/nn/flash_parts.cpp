@@ -121,7 +121,9 @@ at::Tensor FLASHT5RelativePositionBias::forward(int64_t first, int64_t n, int64_
 FLASHRotaryEmbedding::FLASHRotaryEmbedding(const FLASHRotaryEmbeddingOptions& o)
     : interpolate_factor_(o.interpolate_factor) {
   validate(o);
-  freqs_ = register_parameter("freqs", frequencies(o), o.learned_freq);
+  // Unless it is trained, a buffer keeps its precision where the weights do not.
+  freqs_ = o.learned_freq ? register_parameter("freqs", frequencies(o))
+                          : register_buffer("freqs", frequencies(o));
 }
 
 RotaryTable FLASHRotaryEmbedding::table(int64_t n, int64_t first) const {

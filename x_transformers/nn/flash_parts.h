@@ -73,7 +73,7 @@ class FLASHT5RelativePositionBias : public RelativePositionBias {
   at::Tensor forward(int64_t first, int64_t n, int64_t keys);
 };
 
-/// Angles of queries and keys by position; the frequencies are a parameter that is not trained.
+/// Angles of queries and keys by position. The frequencies are trained with learned_freq alone.
 class FLASHRotaryEmbedding : public torch::nn::Module {
  public:
   explicit FLASHRotaryEmbedding(const FLASHRotaryEmbeddingOptions& options);

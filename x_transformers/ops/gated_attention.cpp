@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/ops/batched_product.h"
 #include "x_transformers/ops/fast_path.h"
 
 namespace x_transformers {
@@ -25,8 +26,8 @@ struct GatedCall {
 /// [b, i, j]
 at::Tensor scores(const at::Tensor& q, const at::Tensor& k, const at::Tensor& bias, double scale) {
   const auto keys = k.transpose(1, 2);
-  if (!bias.defined()) return at::bmm(q, keys) * scale;
-  return at::baddbmm(bias, q, keys, /*beta=*/1, /*alpha=*/scale);
+  const auto products = batched_product(q, keys) * scale;
+  return bias.defined() ? products + bias : products;
 }
 
 /// Which entry of a row is the query's own.
@@ -38,7 +39,7 @@ at::Tensor reference(const GatedCall& call) {
   auto weights = how.fn == GatedAttnFn::laplace ? laplace_attn_fn(raw) : at::relu(raw).square();
   if (how.dropout > 0) weights = at::dropout(weights, how.dropout, /*train=*/true);
   if (how.causal) weights = weights.tril(own_key(weights));
-  return at::bmm(weights, call.v);
+  return batched_product(weights, call.v);
 }
 
 /// The squared relu, keeping one matrix [b, i, j]: the relu of the scores, 0 where they are hidden.
@@ -48,11 +49,12 @@ class SquaredReluFunction : public torch::autograd::Function<SquaredReluFunction
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v, const std::optional<at::Tensor>& bias,
                             double scale, bool causal) {
-    const auto rectified = rectified_scores(q, k, bias.value_or(at::Tensor()), scale, causal);
+    const auto scaled = scale == 1.0 ? q : q * scale;
+    const auto rectified = rectified_scores(scaled, k, bias.value_or(at::Tensor()), causal);
     ctx->save_for_backward({q, k, v, bias.value_or(at::Tensor()), rectified});
     ctx->saved_data["scale"] = scale;
     ctx->saved_data["causal"] = causal;
-    return at::bmm(rectified.square(), v);
+    return batched_product(rectified.square(), v);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
@@ -71,24 +73,27 @@ class SquaredReluFunction : public torch::autograd::Function<SquaredReluFunction
     const auto &q = saved[0], &k = saved[1], &v = saved[2], &bias = saved[3];
     const auto& rectified = saved[4];
     const auto& out_grad = output_grads[0];
-    const auto v_grad = at::bmm(rectified.square().transpose(1, 2), out_grad);
-    auto score_grad = at::bmm(out_grad, v.transpose(1, 2));
+    const auto v_grad = batched_product(rectified.square().transpose(1, 2), out_grad);
+    auto score_grad = batched_product(out_grad, v.transpose(1, 2));
     score_grad.mul_(rectified).mul_(2);
     at::Tensor bias_grad;
     if (bias.defined() && ctx->needs_input_grad(3))
       bias_grad = at::sum_to(score_grad, bias.sizes());
-    const auto products_grad = scale == 1.0 ? score_grad : score_grad * scale;
-    return {at::bmm(products_grad, k),
-            at::bmm(products_grad.transpose(1, 2), q),
-            v_grad,
-            bias_grad,
-            {},
-            {}};
+    auto q_grad = batched_product(score_grad, k);
+    auto k_grad = batched_product(score_grad.transpose(1, 2), q);
+    if (scale != 1.0) {
+      q_grad.mul_(scale);
+      k_grad.mul_(scale);
+    }
+    return {q_grad, k_grad, v_grad, bias_grad, {}, {}};
   }
 
+  /// Of queries that are scaled already.
   static at::Tensor rectified_scores(const at::Tensor& q, const at::Tensor& k,
-                                     const at::Tensor& bias, double scale, bool causal) {
-    auto rectified = scores(q, k, bias, scale).relu_();
+                                     const at::Tensor& bias, bool causal) {
+    auto rectified = batched_product(q, k.transpose(1, 2));
+    if (bias.defined()) rectified.add_(bias);
+    rectified.relu_();
     if (causal) rectified.tril_(own_key(rectified));
     return rectified;
   }
@@ -104,9 +109,9 @@ Reasons one_matrix_reasons(const GatedCall& call) {
 at::Tensor one_matrix(const GatedCall& call) {
   const auto& how = call.how;
   if (!records_gradient({call.q, call.k, call.v, how.bias})) {
-    auto weights =
-        SquaredReluFunction::rectified_scores(call.q, call.k, how.bias, how.scale, how.causal);
-    return at::bmm(weights.square_(), call.v);
+    const auto scaled = how.scale == 1.0 ? call.q : call.q * how.scale;
+    auto weights = SquaredReluFunction::rectified_scores(scaled, call.k, how.bias, how.causal);
+    return batched_product(weights.square_(), call.v);
   }
   return SquaredReluFunction::apply(call.q, call.k, call.v,
                                     how.bias.defined() ? std::optional(how.bias) : std::nullopt,

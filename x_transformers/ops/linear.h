@@ -39,6 +39,10 @@ std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
 std::string few_rows_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                  const at::Tensor& bias);
 
+/// a [m, k] b [k, n], float32 on the CPU, multiplied as `linear` does; records no gradients. Needs
+/// `linear_unsupported(a, b.t(), {})` to be empty.
+at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b);
+
 /// What `linear` computes, by ATen.
 at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
