@@ -16,7 +16,7 @@
 namespace x_transformers::qk_clip_test {
 namespace {
 
-constexpr double kTau = 0.4;
+constexpr double kTau = 0.1;
 
 struct Training {
   std::shared_ptr<Model> model;
@@ -88,16 +88,22 @@ class QkClipStep : public testing::TestWithParam<const char*> {};
 
 TEST_P(QkClipStep, ClipsAfterTheUpdateByTheScoresOfAllMicroBatches) {
   const auto clipped = make(true, GetParam()), plain = make(false, GetParam());
+  // What is a rounding before the Newton-Schulz steps of Muon, in bfloat16, is a bit after them.
+  const double tolerance = std::string(GetParam()) == "muon" ? 1e-3 : 1e-5;
   for (int64_t step = 0; step < 3; ++step) {
     const std::vector<Batch> batches{make_batch(2 * step), make_batch(2 * step + 1)};
     const auto scores = scores_of(plain.net(), batches);
-    EXPECT_GT(scores.attention[0].maps.pre_softmax_attn.max().item<double>(), kTau);
+    if (step == 0) {
+      EXPECT_GT(scores.attention[0].maps.pre_softmax_attn.max().item<double>(), 2 * kTau);
+    }
     (*clipped.step)(batches);
     (*plain.step)(batches);
     attn_qk_clip_(*plain.net().attn_layers(), scores, kTau);
     const auto wanted = plain.net().parameters(), got = clipped.net().parameters();
     for (size_t i = 0; i < wanted.size(); ++i)
-      EXPECT_TRUE(at::allclose(got[i], wanted[i], 1e-5, 1e-6)) << step << " " << i;
+      EXPECT_TRUE(at::allclose(got[i], wanted[i], tolerance, tolerance)) << step << " " << i;
+    const at::NoGradGuard no_grad;  // so that roundings do not grow from step to step
+    for (size_t i = 0; i < wanted.size(); ++i) at::Tensor(wanted[i]).copy_(got[i]);
   }
 }
 
@@ -126,7 +132,7 @@ TEST(QkClipStepTest, ASkippedStepAndAnEvaluationClipNothing) {
   {
     // One weight that is no number makes every score and the loss none.
     const at::NoGradGuard no_grad;
-    auto& scale = training.net().named_parameters()["token_emb.emb.weight"];
+    at::Tensor scale = training.net().named_parameters()["token_emb.emb.weight"];
     const auto kept = scale.detach().clone();
     scale.fill_(NAN);
     {

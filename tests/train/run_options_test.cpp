@@ -90,6 +90,18 @@ TEST(RunOptionsTest, NamesWhatIsWrong) {
   EXPECT_THAT(parse_error(with_train("steps", "many")), HasSubstr("train.steps"));
 }
 
+TEST(RunOptionsTest, OptionsOfAnOptimizerStandInAnObjectOrWithItsPrefix) {
+  Json run = minimal_run();
+  run["train"] = {{"optimizer", "muon"}, {"muon", {{"momentum", 0.8}}}};
+  EXPECT_DOUBLE_EQ(parse_run_options(run, "run.json").train.optimizer.muon.momentum, 0.8);
+  run["train"] = {{"optimizer", "muon"}, {"muon_momentum", 0.7}};
+  EXPECT_DOUBLE_EQ(parse_run_options(run, "run.json").train.optimizer.muon.momentum, 0.7);
+  run["train"] = {{"optimizer", "muon"}, {"muon", {{"momentun", 0.7}}}};
+  EXPECT_THAT(parse_error(run), HasSubstr("train.muon.momentun"));
+  run["train"] = {{"muon", 0.7}};
+  EXPECT_THAT(parse_error(run), HasSubstr("train.muon"));
+}
+
 TEST(RunOptionsTest, EveryRuleOfTrainHolds) {
   const std::vector<std::pair<const char*, Json>> wrong{{"steps", 0},
                                                         {"learning_rate", -1},

@@ -130,6 +130,12 @@ std::vector<std::string> options_elsewhere(const std::string& part) {
   return paths;
 }
 
+/// Whether `names` has options of which `key` is the prefix, as muon of muon_momentum.
+bool is_prefix(const std::string& key, const std::set<std::string>& names) {
+  const auto next = names.lower_bound(key + "_");
+  return next != names.end() && next->starts_with(key + "_");
+}
+
 /// A part of the run file. The keys of the other parts are likely to be meant by unknown ones.
 template <class PartOptions>
 PartOptions read_part(const Json& run, const OptionPath& file, const std::string& part) {
@@ -137,7 +143,8 @@ PartOptions read_part(const Json& run, const OptionPath& file, const std::string
   const auto names = option_names(PartOptions{});
   if (run[part].is_object()) {
     for (const auto& [key, value] : run[part].items()) {
-      if (!names.count(key))
+      const bool is_object_of_options = value.is_object() && is_prefix(key, names);
+      if (!names.count(key) && !is_object_of_options)
         detail::unknown_key(file / part / key, {names.begin(), names.end()},
                             options_elsewhere(part));
     }
