@@ -80,9 +80,11 @@ at::Tensor make_input(const std::string& name, const Json& spec, uint64_t seed) 
 }
 
 at::Tensor make_weight(Formula formula, const Json& weight) {
-  const double base = weight[1].get<double>(), scale = weight[2].get<double>();
+  const Json& bases = weight[1];  // one, or one for each entry
+  const double scale = weight[2].get<double>();
   at::Tensor values = at::empty(shape_of(weight[0]), at::kFloat);
   for (int64_t i = 0; i < values.numel(); ++i) {
+    const double base = bases.is_array() ? bases[i].get<double>() : bases.get<double>();
     values.data_ptr<float>()[i] = static_cast<float>(base + scale * formula.uniform());
   }
   return values;
