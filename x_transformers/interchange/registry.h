@@ -86,6 +86,7 @@ void register_callables(ModelTypes& types);
 void register_flash_parts(ModelTypes& types);
 void register_flash_transformer(ModelTypes& types);
 void register_layers(ModelTypes& types);
+void register_neo_mlp(ModelTypes& types);
 void register_norms(ModelTypes& types);
 void register_positions(ModelTypes& types);
 void register_residuals(ModelTypes& types);
