@@ -11,7 +11,6 @@ const std::set<std::string>& types_to_come() {
       "ContinuousTransformerWrapper",
       "DPO",
       "DetachMultiple",
-      "EntropyBasedTokenizer",
       "FreeTransformer",
       "GPTVAE",
       "GaussianNLL",

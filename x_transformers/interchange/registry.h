@@ -83,6 +83,7 @@ void register_attend(ModelTypes& types);
 void register_autoregressive(ModelTypes& types);
 void register_blocks(ModelTypes& types);
 void register_callables(ModelTypes& types);
+void register_entropy_based_tokenizer(ModelTypes& types);
 void register_flash_parts(ModelTypes& types);
 void register_flash_transformer(ModelTypes& types);
 void register_layers(ModelTypes& types);
