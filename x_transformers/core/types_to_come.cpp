@@ -5,12 +5,10 @@ namespace x_transformers {
 const std::set<std::string>& types_to_come() {
   static const std::set<std::string> names = {
       // x-transformers 2.16.1
-      "BeliefStateWrapper",
       "BinaryMapper",
       "ContinuousAutoregressiveWrapper",
       "ContinuousTransformerWrapper",
       "DPO",
-      "DetachMultiple",
       "FreeTransformer",
       "GPTVAE",
       "GaussianNLL",

@@ -23,6 +23,7 @@ ModelTypes own_types() {
   register_autoregressive(types);
   register_x_transformer(types);
   register_zeta_transformer(types);
+  register_belief_state(types);
   register_entropy_based_tokenizer(types);
   register_neo_mlp(types);
   return types;

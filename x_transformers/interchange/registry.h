@@ -81,6 +81,7 @@ CallableModule model_callable(const ModuleSpec& spec, const Compat& compat);
 // The library's own types, by the file that translates them.
 void register_attend(ModelTypes& types);
 void register_autoregressive(ModelTypes& types);
+void register_belief_state(ModelTypes& types);
 void register_blocks(ModelTypes& types);
 void register_callables(ModelTypes& types);
 void register_entropy_based_tokenizer(ModelTypes& types);

@@ -41,5 +41,3 @@ add('dpo.plain', dict(type='DPO', model=lm(dec())),
                                                         prompt_mask=lens(N, 3, 2)))
 add('dpo.beta_pad', dict(type='DPO', model=lm(dec()), beta=0.3, pad_id=2),
     dict(preferred_seq=tok(B, N), unpreferred_seq=tok(B, N), prompt_mask=lens(N, 3, 2)))
-BELIEF = dict(type='BeliefStateWrapper', forward_decoder=lm(dec(), max_seq_len=12))
-add('belief.plain', BELIEF, dict(seq=tok(B, 5)))
