@@ -5,11 +5,9 @@ namespace x_transformers {
 const std::set<std::string>& types_to_come() {
   static const std::set<std::string> names = {
       // x-transformers 2.16.1
-      "BinaryMapper",
       "ContinuousAutoregressiveWrapper",
       "ContinuousTransformerWrapper",
       "DPO",
-      "FreeTransformer",
       "GPTVAE",
       "GaussianNLL",
       "GenerateReturn",

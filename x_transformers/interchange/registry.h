@@ -87,6 +87,7 @@ void register_callables(ModelTypes& types);
 void register_entropy_based_tokenizer(ModelTypes& types);
 void register_flash_parts(ModelTypes& types);
 void register_flash_transformer(ModelTypes& types);
+void register_free_transformer(ModelTypes& types);
 void register_layers(ModelTypes& types);
 void register_neo_mlp(ModelTypes& types);
 void register_norms(ModelTypes& types);

@@ -107,7 +107,8 @@ std::string write_text(LanguageModel& language_model, const TextGeneration& gene
   const auto tokens = prompt_tokens(language_model, generation.prompt);
   const auto prompt = at::tensor(tokens).unsqueeze(0).to(device_of(language_model));
   const Evaluation evaluation(language_model.model->module());
-  const SessionRequest request = {generation.options.seq_len, generation.static_caches};
+  const SessionRequest request = {generation.options.seq_len, generation.static_caches,
+                                  generation.options.seed};
   const auto session = language_model.writer().start_session(request);
   TextStream stream(language_model.tokenizer, generation);
   if (generation.beams) {
