@@ -8,7 +8,6 @@ const std::set<std::string>& types_to_come() {
       "ContinuousAutoregressiveWrapper",
       "ContinuousTransformerWrapper",
       "DPO",
-      "GPTVAE",
       "GaussianNLL",
       "GenerateReturn",
       "LossBreakdown",

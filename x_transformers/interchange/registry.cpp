@@ -26,6 +26,7 @@ ModelTypes own_types() {
   register_belief_state(types);
   register_entropy_based_tokenizer(types);
   register_free_transformer(types);
+  register_gpt_vae(types);
   register_neo_mlp(types);
   return types;
 }

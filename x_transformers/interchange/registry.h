@@ -88,6 +88,7 @@ void register_entropy_based_tokenizer(ModelTypes& types);
 void register_flash_parts(ModelTypes& types);
 void register_flash_transformer(ModelTypes& types);
 void register_free_transformer(ModelTypes& types);
+void register_gpt_vae(ModelTypes& types);
 void register_layers(ModelTypes& types);
 void register_neo_mlp(ModelTypes& types);
 void register_norms(ModelTypes& types);

@@ -1,6 +1,6 @@
-"""FreeTransformer and BinaryMapper, which draw latents at random in evaluation too: cases make their
+"""FreeTransformer, BinaryMapper and GPTVAE, which draw latents at random in evaluation too: cases make their
 distribution so narrow that there is one to draw."""
-from .base import B, D, N, V, add, flt, ints, nums, tok
+from .base import B, D, N, V, add, flt, ints, layers, lm, nums, tok
 
 # BinaryMapper: bits that are as good as certain
 
@@ -66,3 +66,45 @@ free_generate('no_cache', PROMPTS | dict(latents=ints([3, 4])), dict(use_kv_cach
 free_generate('no_head', PROMPTS | dict(latents=ints([3, 4])), dec_head_depth=0)
 free_generate('one_prompt', dict(prompts=tok(3)), dict(latents=3))
 free_generate('short', PROMPTS, dict(seq_len=3))
+
+# GPTVAE
+
+LATENT = 6
+VAE = dict(type='GPTVAE', num_tokens=V, dim=D, heads=4, attn_dim_head=8, depth=2, enc_depth=1, max_seq_len=12)
+NARROW = {'to_latent_mean_log_variance.0.bias': [0.] * LATENT + [-40.] * LATENT}
+NARROW_DIM = {'to_latent_mean_log_variance.0.bias': [0.] * D + [-40.] * D}
+POOLED = lm(layers('Encoder', 1), max_seq_len=13, return_only_embed=True, use_cls_token=True)
+
+
+def vae(name, inputs=SEQ, kwargs=None, offsets=None, **options):
+    own = dict(VAE, dim_latent=LATENT, vae_kl_loss_weight=0.02)
+    add(f'vae.{name}', dict(own, **options), inputs, kwargs, offsets=offsets or NARROW)
+
+
+vae('plain')
+vae('all_losses', SEQ, ALL)
+vae('dim_latent', dim_latent=None, offsets=NARROW_DIM)
+vae('kl_weight', vae_kl_loss_weight=1.)
+vae('kl_floor', SEQ, ALL, vae_kl_div_floor=19.5)
+vae('seq_for_latents', SEQ | dict(seq_for_latents=tok(B, 4)), ALL)
+vae('padding', dict(seq=ints([[4, 5, 6, 7, 0, 0], [1, 2, 3, 4, 5, 0]])), ALL, pad_id=0)
+vae('latents_dropout_prob', latents_dropout_prob=0.9)
+vae('kwargs', rotary_pos_emb=True, ff_glu=True, attn_flash=True)
+vae('enc_dec_kwargs', enc_kwargs=dict(ff_glu=True, alibi_pos_bias=True), dec_kwargs=dict(ff_mult=2))
+vae('encoder', encoder=POOLED)
+vae('encoder_padding', SEQ | dict(seq_for_latents=ints([[4, 5, 0], [1, 2, 3]])), pad_id=0, encoder=POOLED)
+
+
+def vae_generate(name, inputs, kwargs=None, **options):
+    add(f'vae.generate_{name}', dict(VAE, dim_latent=LATENT, **options), inputs,
+        dict(dict(seq_len=5, temperature=0.), **(kwargs or {})), mode='generate', grads=False, offsets=NARROW,
+        louder={'to_logits.weight': 6., 'from_latent_to_prepend_token.0.weight': 3.})
+
+
+vae_generate('plain', PROMPTS)
+vae_generate('latents', PROMPTS | dict(latents=flt(B, LATENT)))
+vae_generate('one_latent', PROMPTS | dict(latents=flt(LATENT)))
+vae_generate('seq_for_latents', PROMPTS | dict(seq_for_latents=tok(B, 6)))
+vae_generate('one_prompt', dict(prompts=tok(4), latents=flt(LATENT)))
+vae_generate('top_k', PROMPTS | dict(latents=flt(B, LATENT)),
+             dict(temperature=1., filter_logits_fn='top_k', filter_kwargs=dict(k=1)))
