@@ -15,8 +15,6 @@ const std::set<std::string>& types_to_come() {
       "MultiInputTransformerWrapper",
       "NonAutoregressiveWrapper",
       "SelfCritic",
-      "SyntheticDataGenerator",
-      "UniversalPretrainWrapper",
       "XLAutoregressiveWrapper",
       "XValAutoregressiveWrapper",
       "XValTransformerWrapper",

@@ -28,6 +28,7 @@ ModelTypes own_types() {
   register_free_transformer(types);
   register_gpt_vae(types);
   register_neo_mlp(types);
+  register_universal_pretrain(types);
   return types;
 }
 

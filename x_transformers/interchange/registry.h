@@ -95,6 +95,7 @@ void register_norms(ModelTypes& types);
 void register_positions(ModelTypes& types);
 void register_residuals(ModelTypes& types);
 void register_transformer_wrapper(ModelTypes& types);
+void register_universal_pretrain(ModelTypes& types);
 void register_vision(ModelTypes& types);
 void register_x_transformer(ModelTypes& types);
 void register_zeta_transformer(ModelTypes& types);
