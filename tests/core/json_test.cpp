@@ -27,6 +27,7 @@ struct OuterOptions {
   std::map<std::string, int64_t> sizes = {};
   InnerOptions attn = {};
   std::optional<InnerOptions> cross_attn = std::nullopt;
+  std::optional<InnerOptions> attn_kwargs = std::nullopt;
 
   template <class Visitor>
   void fields(Visitor& v) {
@@ -37,6 +38,7 @@ struct OuterOptions {
     v("sizes", sizes, "sizes");
     v.prefix("attn", attn, "attention", {"dim"});
     v.prefix_over("cross_attn", cross_attn, attn, "cross attention", {"dim"});
+    v.overlay("attn_kwargs", attn_kwargs, attn, "attention of one's own", {"dim"});
   }
 };
 
@@ -74,6 +76,47 @@ TEST(Json, CrossAttentionStartsFromAttention) {
   EXPECT_TRUE(options.cross_attn->flash);
   EXPECT_EQ(options.cross_attn->dropout, 0.5);
   EXPECT_EQ(options.attn.dropout, 0.0);
+}
+
+TEST(Json, AnOverlayStartsAsACopy) {
+  EXPECT_FALSE(read(R"({"attn_flash": true})").attn_kwargs.has_value());
+  const auto options = read(R"({"attn_kwargs": {"dropout": 0.5}, "attn_flash": true})");
+  ASSERT_TRUE(options.attn_kwargs.has_value());
+  EXPECT_TRUE(options.attn_kwargs->flash);
+  EXPECT_EQ(options.attn_kwargs->dropout, 0.5);
+  EXPECT_EQ(options.attn.dropout, 0.0);
+  const auto json = options_to_json(options);
+  EXPECT_EQ(json["attn_kwargs"]["dropout"], 0.5);
+  EXPECT_FALSE(json["attn_kwargs"].contains("dim"));
+  EXPECT_EQ(options_to_json(options_from_json<OuterOptions>(json, "file")), json);
+}
+
+TEST(Json, AnOverlayRefusesWhatItDoesNotKnow) {
+  EXPECT_EQ(error_of(R"({"attn_kwargs": {"flahs": true}})"),
+            "file.attn_kwargs.flahs: unknown key; the nearest known one is 'flash'");
+  EXPECT_TRUE(
+      error_of(R"({"attn_kwargs": {"dim": 4}})").starts_with("file.attn_kwargs.dim: unknown key"));
+  EXPECT_EQ(error_of(R"({"attn_kwargs": 3})"), "file.attn_kwargs: expected an object, got 3");
+}
+
+struct PartOptions {
+  OuterOptions outer = {};
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    FieldsWithout rest(v, {"depth", "cross_attn"});
+    outer.fields(rest);
+  }
+};
+
+TEST(Json, FieldsThatAnOwnerLeavesOutAreRefused) {
+  const auto read_part = [](const char* text) {
+    return options_from_json<PartOptions>(Json::parse(text), "file");
+  };
+  EXPECT_EQ(read_part(R"({"heads": 3, "attn_flash": true})").outer.heads, 3);
+  EXPECT_TRUE(read_part(R"({"attn_flash": true})").outer.attn.flash);
+  EXPECT_THROW(read_part(R"({"depth": 3})"), InputError);
+  EXPECT_THROW(read_part(R"({"cross_attn_flash": true})"), InputError);
 }
 
 TEST(Json, OneValueOrOneForEachLayer) {

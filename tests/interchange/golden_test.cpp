@@ -7,6 +7,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <set>
 #include <string>
@@ -49,10 +50,14 @@ class Formula {
 
 std::vector<int64_t> shape_of(const Json& shape) { return shape.get<std::vector<int64_t>>(); }
 
+/// The numbers of a spec; null is one that is not known.
 template <class T>
 at::Tensor literal(const Json& values, at::ScalarType type, const std::vector<int64_t>& shape) {
   at::Tensor tensor = at::empty(shape, type);
-  for (int64_t i = 0; i < tensor.numel(); ++i) tensor.data_ptr<T>()[i] = values[i].get<T>();
+  for (int64_t i = 0; i < tensor.numel(); ++i) {
+    tensor.data_ptr<T>()[i] =
+        values[i].is_null() ? std::numeric_limits<T>::quiet_NaN() : values[i].get<T>();
+  }
   return tensor;
 }
 
@@ -80,9 +85,11 @@ at::Tensor make_input(const std::string& name, const Json& spec, uint64_t seed) 
 }
 
 at::Tensor make_weight(Formula formula, const Json& weight) {
-  const double base = weight[1].get<double>(), scale = weight[2].get<double>();
+  const Json& bases = weight[1];  // one, or one for each entry
+  const double scale = weight[2].get<double>();
   at::Tensor values = at::empty(shape_of(weight[0]), at::kFloat);
   for (int64_t i = 0; i < values.numel(); ++i) {
+    const double base = bases.is_array() ? bases[i].get<double>() : bases.get<double>();
     values.data_ptr<float>()[i] = static_cast<float>(base + scale * formula.uniform());
   }
   return values;

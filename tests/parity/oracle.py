@@ -44,7 +44,7 @@ def build(config):
 
 # weights: value = base + scale * formula, per parameter
 
-def spread(name, param, louder):
+def spread(name, param, louder, offsets):
     """Base and scale of a parameter, so that paths initialised to zero or identity matter.
 
     A constant tensor keeps its constant and gets noise; a large constant (saturated gates) is
@@ -62,11 +62,14 @@ def spread(name, param, louder):
     if name.endswith('static_alpha'):
         deviation = 1.  # far from a fixed point of sinkhorn
     factor = next((factor for end, factor in louder.items() if name.endswith(end)), 1.)
-    return float(f'{base * factor:.4g}'), float(f'{3 ** 0.5 * deviation * factor:.3g}')
+    scale = float(f'{3 ** 0.5 * deviation * factor:.3g}')
+    own_bases = next((bases for end, bases in offsets.items() if name.endswith(end)), None)
+    return own_bases or float(f'{base * factor:.4g}'), scale
 
 
-def spreads(model, louder):
-    return {name: spread(name, param, louder) for name, param in model.named_parameters()}
+def spreads(model, case):
+    return {name: spread(name, param, case.louder, case.offsets)
+            for name, param in model.named_parameters()}
 
 
 @torch.no_grad()
@@ -74,7 +77,8 @@ def set_weights(model, spread_of, seed):
     for name, param in model.named_parameters():
         values = formula.uniform(name, seed, param.numel())
         base, scale = spread_of[name]
-        param.copy_(torch.from_numpy((base + scale * values).astype(np.float32)).view_as(param))
+        values = np.asarray(base) + scale * values
+        param.copy_(torch.from_numpy(values.astype(np.float32)).view_as(param))
 
 
 def make_inputs(specs, seed):
@@ -152,7 +156,7 @@ def other_rounding(seed):
 def python_kwargs(case):
     """What is given to Python: no cache, as its cached generation is not always right."""
     cached = case.mode == 'generate' and case.config['type'] in (
-        'AutoregressiveWrapper', 'XTransformer', 'ContinuousAutoregressiveWrapper')
+        'AutoregressiveWrapper', 'XTransformer', 'ContinuousAutoregressiveWrapper', 'GPTVAE')
     kwargs = case.kwargs | ({'cache_kv': False} if cached else {}) | case.python
     return {key: value for key, value in kwargs.items() if value not in ('leave out', 'each row')}
 
@@ -174,7 +178,7 @@ class Made:
 def attempt(case, seed, patient):
     """A Made and the reasons for which its outputs hang on rounding."""
     model = build(case.config)
-    model_spreads = spreads(model, case.louder)
+    model_spreads = spreads(model, case)
     set_weights(model, model_spreads, seed)
     inputs = make_inputs(case.inputs, seed)
     truth, kwargs = python_kwargs(case), dict(case.kwargs)

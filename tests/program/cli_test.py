@@ -566,7 +566,7 @@ class Weights(ProgramTest):
 
     def test_type_that_is_not_built(self):
         path = self.folder / 'later.json'
-        for model in ({'type': 'NeoMLP', 'dim_in': 3}, {'type': 'DPO', 'model': MODEL['net']}):
+        for model in ({'type': 'RolloutGRU', 'dim': 3}, {'type': 'DPO', 'model': MODEL['net']}):
             path.write_text(json.dumps(model))
             self.assert_refused(self.forward(path, self.weights)[0], model['type'],
                                 'not built yet')

@@ -199,6 +199,11 @@ struct InnerNames {
   template <class T>
   void prefix_over(const char*, std::optional<T>&, const T&, const char*,
                    std::initializer_list<const char*> = {}) {}
+  template <class T>
+  void overlay(const char* name, std::optional<T>&, const T&, const char*,
+               std::initializer_list<const char*> = {}) {
+    add<T>(name);
+  }
   void not_built(const char*) {}
 
  private:
@@ -283,6 +288,25 @@ class JsonReader {
     if (used_.size() != before) member = std::move(copy);
   }
 
+  /// Options in an object of their own, which start as a copy of `base`.
+  template <class T>
+  void overlay(const char* name, std::optional<T>& member, const T& base, const char*,
+               std::initializer_list<const char*> left_out = {}) {
+    if (skipped_.count(name)) return;
+    const std::string key = prefix_ + name;
+    known_.push_back(key);
+    const auto found = object_.find(key);
+    if (found == object_.end()) return;
+    if (!found->is_object()) detail::wrong_type(where_ / key, "an object", *found);
+    used_.insert(key);
+    give(key);
+    member = base;
+    JsonReader nested(*found, where_ / key);
+    nested.skipped_ = {left_out.begin(), left_out.end()};
+    member->fields(nested);
+    nested.finish(detail::inner_names<T>);
+  }
+
   void not_built(const char* name) {
     const std::string key = prefix_ + name;
     const auto found = object_.find(key);
@@ -356,6 +380,16 @@ class JsonWriter {
                    std::initializer_list<const char*> skipped = {}) {
     if (member) prefix(name, *member, meaning, skipped);
   }
+  template <class T>
+  void overlay(const char* name, std::optional<T>& member, const T&, const char*,
+               std::initializer_list<const char*> left_out = {}) {
+    if (!member || skipped_.count(name)) return;
+    Json object = Json::object();
+    JsonWriter nested(object);
+    nested.skipped_ = {left_out.begin(), left_out.end()};
+    member->fields(nested);
+    object_[prefix_ + name] = std::move(object);
+  }
   void not_built(const char*) {}
   bool is_required(const std::string& key) const { return required_.count(key) > 0; }
 
@@ -404,6 +438,11 @@ class HelpWriter {
     const auto first = lines.size();
     prefix(name, copy, meaning, skipped);
     for (auto i = first; i < lines.size(); ++i) lines[i].has_default = false;
+  }
+  template <class T>
+  void overlay(const char* name, std::optional<T>&, const T&, const char* meaning,
+               std::initializer_list<const char*> = {}) {
+    if (!skipped_.count(name)) lines.push_back({prefix_ + name, "an object", "{}", meaning, ""});
   }
   void not_built(const char* name) {
     lines.push_back({prefix_ + name, "", "", "not built yet", "", false});

@@ -45,6 +45,11 @@ struct FieldCollector {
     T copy = base;
     prefix(name, copy, meaning, skipped);
   }
+  template <class T>
+  void overlay(const char* name, std::optional<T>& member, const T&, const char* meaning,
+               std::initializer_list<const char*> = {}) {
+    (*this)(name, member, meaning);
+  }
   void not_built(const char*) {}
 };
 

@@ -9,6 +9,8 @@
 //     v("qk_norm", qk_norm, "l2-normalise queries and keys", "arXiv:2010.04245");
 //     // ff_glu or ff: {glu}, less the fields that the owner sets.
 //     v.prefix("ff", ff, "feed-forward", {"dim"});
+//     // enc_kwargs: {glu}: an object of its own that starts as a copy of other options.
+//     v.overlay("enc_kwargs", enc_kwargs, layers, "of the encoder alone", {"dim"});
 //     // A Python parameter that is refused until it exists.
 //     v.not_built("gate_residual");
 //   }
@@ -22,7 +24,9 @@
 #include <initializer_list>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace x_transformers {
@@ -41,6 +45,9 @@ struct AnyVisitor {
   template <class T>
   void prefix_over(const char*, std::optional<T>&, const T&, const char*,
                    std::initializer_list<const char*> = {}) {}
+  template <class T>
+  void overlay(const char*, std::optional<T>&, const T&, const char*,
+               std::initializer_list<const char*> = {}) {}
   void not_built(const char*) {}
 };
 }  // namespace detail
@@ -57,6 +64,53 @@ concept TypedOptions = Options<T> && requires(T& options, const std::string& nam
   {T::type_names()};
   {options.set_type(name)};
   {options.type_name()};
+};
+
+/// Visitor of a field list less the fields that its owner sets, where it has the list as its own:
+///   FieldsWithout rest(v, {"depth"});
+///   layers.fields(rest);
+template <class Visitor>
+class FieldsWithout {
+ public:
+  FieldsWithout(Visitor& visitor, std::set<std::string> left_out)
+      : visitor_(visitor), left_out_(std::move(left_out)) {}
+
+  template <class T>
+  void operator()(const char* name, T& member, const char* meaning, const char* paper = "") {
+    if (takes(name)) visitor_(name, member, meaning, paper);
+  }
+  template <class T>
+  void required(const char* name, T& member, const char* meaning, const char* paper = "") {
+    if (takes(name)) visitor_.required(name, member, meaning, paper);
+  }
+  template <class T>
+  void size(const char* name, T& member, const char* meaning, const char* paper = "") {
+    if (takes(name)) visitor_.size(name, member, meaning, paper);
+  }
+  template <class T>
+  void prefix(const char* name, T& member, const char* meaning,
+              std::initializer_list<const char*> skipped = {}) {
+    if (takes(name)) visitor_.prefix(name, member, meaning, skipped);
+  }
+  template <class T>
+  void prefix_over(const char* name, std::optional<T>& member, const T& base, const char* meaning,
+                   std::initializer_list<const char*> skipped = {}) {
+    if (takes(name)) visitor_.prefix_over(name, member, base, meaning, skipped);
+  }
+  template <class T>
+  void overlay(const char* name, std::optional<T>& member, const T& base, const char* meaning,
+               std::initializer_list<const char*> left_out = {}) {
+    if (takes(name)) visitor_.overlay(name, member, base, meaning, left_out);
+  }
+  void not_built(const char* name) {
+    if (takes(name)) visitor_.not_built(name);
+  }
+
+ private:
+  bool takes(const char* name) const { return left_out_.count(name) == 0; }
+
+  Visitor& visitor_;
+  std::set<std::string> left_out_;
 };
 
 /// One value for all layers, or one for each (Python's `value or tuple`).

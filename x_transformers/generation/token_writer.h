@@ -15,6 +15,9 @@ struct SessionRequest {
   int64_t expected_tokens = 0;  ///< after the prompt, if known: caches get room at once
   /// Decode on static caches, on CUDA as a graph; default: where that works.
   std::optional<bool> static_caches = std::nullopt;
+  /// Start of the random numbers that the model itself draws, such as codes; default: the device's
+  /// own generator.
+  std::optional<int64_t> seed = std::nullopt;
 };
 
 /// A model that predicts the next token of a sequence.

@@ -86,6 +86,42 @@ at::Tensor Arguments::tensor_or_integers(const std::string& name) {
   return at::tensor(items);
 }
 
+namespace {
+
+/// The numbers of nested arrays in order, whose sizes are added to `sizes`; false where they are
+/// none, or of several sizes.
+bool read_numbers(const Json& value, std::vector<double>& numbers, std::vector<int64_t>& sizes,
+                  size_t depth, bool& are_integers) {
+  if (value.is_number()) {
+    are_integers = are_integers && value.is_number_integer();
+    numbers.push_back(value.get<double>());
+    return depth == sizes.size();
+  }
+  if (!value.is_array()) return false;
+  if (depth == sizes.size()) {
+    if (!numbers.empty()) return false;
+    sizes.push_back(static_cast<int64_t>(value.size()));
+  }
+  if (sizes[depth] != static_cast<int64_t>(value.size())) return false;
+  return std::all_of(value.begin(), value.end(), [&](const Json& item) {
+    return read_numbers(item, numbers, sizes, depth + 1, are_integers);
+  });
+}
+
+}  // namespace
+
+at::Tensor Arguments::tensor_or_numbers(const std::string& name) {
+  if (tensors_.count(name)) return tensor(name);
+  const auto* given = value(name);
+  if (!given) return {};
+  std::vector<double> numbers;
+  std::vector<int64_t> sizes;
+  bool are_integers = true;
+  if (!read_numbers(*given, numbers, sizes, 0, are_integers))
+    detail::wrong_type("kwargs." + name, "a number, or arrays of numbers of one size", *given);
+  return at::tensor(numbers, at::kDouble).reshape(sizes).to(are_integers ? at::kLong : at::kFloat);
+}
+
 /// Tensors that stand among the inputs under several `names`; as a value, only null.
 void Arguments::expect_several(const std::string& name, const std::string& names) {
   known_.push_back(name);

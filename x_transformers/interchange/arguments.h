@@ -42,6 +42,9 @@ class Arguments {
   at::Tensor required_tensor(const std::string& name);
   /// A tensor, or a number or array of integers as one (int64).
   at::Tensor tensor_or_integers(const std::string& name);
+  /// A tensor, or a number or nested arrays of numbers as one: int64 where all are integers, else
+  /// float32.
+  at::Tensor tensor_or_numbers(const std::string& name);
   /// The tensors NAME.0, NAME.1, ... in order; empty where there are none.
   std::vector<at::Tensor> tensors(const std::string& name);
   /// The pair NAME.0 and NAME.1; undefined tensors where there is none.

@@ -30,6 +30,12 @@ ModelTypes own_types() {
   register_xl_autoregressive(types);
   register_dpo(types);
   register_nonautoregressive(types);
+  register_belief_state(types);
+  register_entropy_based_tokenizer(types);
+  register_free_transformer(types);
+  register_gpt_vae(types);
+  register_neo_mlp(types);
+  register_universal_pretrain(types);
   return types;
 }
 

@@ -41,6 +41,7 @@ at::Tensor FLASHSession::append(const at::Tensor& tokens) {
   const auto embeddings = net_->forward(inputs).embeddings;
   // Only the last position goes through the head.
   const auto last = embeddings.narrow(1, embeddings.size(1) - 1, 1);
+  if (options_.embeddings) return last.select(1, 0);
   return net_->head(last).select(1, 0).to(at::kFloat);
 }
 

@@ -116,6 +116,7 @@ std::shared_ptr<Block> FLASHTransformerImpl::make_layer(
 TokenModelTraits FLASHTransformerImpl::traits() const {
   TokenModelTraits traits;
   traits.num_tokens = options_.num_tokens;
+  traits.dim = traits.emb_dim = options_.dim;
   return traits;
 }
 

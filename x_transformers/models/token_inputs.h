@@ -149,6 +149,7 @@ struct SessionOptions {
   /// Decode single tokens on static caches, on CUDA as a graph; default: on CUDA, where
   /// graphs work.
   std::optional<bool> static_caches = std::nullopt;
+  bool embeddings = false;  ///< give those of the last tokens, [batch, dim], in place of logits
 };
 
 /// Sum over layers of the logsumexp of the scores, squared, summed over heads, mean over tokens,

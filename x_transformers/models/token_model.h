@@ -25,6 +25,8 @@ struct TransformerOutput;
 struct TokenModelTraits {
   int64_t num_tokens = 0;
   int64_t max_seq_len = 0;                          ///< 0: any
+  int64_t dim = 0;                                  ///< features of TransformerOutput::embeddings
+  int64_t emb_dim = 0;                              ///< features of the embeddings that go in
   std::optional<int64_t> kept_mems = std::nullopt;  ///< tokens of memory that are kept; empty: all
   bool embeds_ids = true;  ///< and no module from the options embeds anything else
   /// Whether it adds embeddings of positions, which may end at max_seq_len.

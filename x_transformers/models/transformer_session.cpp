@@ -48,6 +48,7 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
   require(output.embeddings.size(0) == tokens.size(0),
           fmt::format("prompts: batch = {}, but what is given beside them has {} batch entries",
                       tokens.size(0), output.embeddings.size(0)));
+  if (options_.embeddings) return output.embeddings.select(1, output.embeddings.size(1) - 1);
   return net_->last_logits(output.embeddings, inputs).to(at::kFloat);
 }
 

@@ -271,6 +271,8 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   TokenModelTraits traits;
   traits.num_tokens = o.num_tokens;
   traits.max_seq_len = o.max_seq_len;
+  traits.dim = o.attn_layers.dim;
+  traits.emb_dim = o.emb_dim.value_or(o.attn_layers.dim);
   if (o.max_mem_len > 0 || !o.compat.meaning().zero_max_mem_len_keeps_all)
     traits.kept_mems = o.max_mem_len;
   traits.embeds_ids = !given_token_emb_;

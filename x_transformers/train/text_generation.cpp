@@ -148,7 +148,8 @@ std::string write_text(LanguageModel& language_model, const TextGeneration& gene
     fill_text(*whole, prompt, language_model, generation, stream);
     return stream.finish();
   }
-  const SessionRequest request = {generation.options.seq_len, generation.static_caches};
+  const SessionRequest request = {generation.options.seq_len, generation.static_caches,
+                                  generation.options.seed};
   const auto session = language_model.writer().start_session(request);
   TextStream stream(language_model.tokenizer, generation);
   if (generation.beams) {

@@ -21,6 +21,7 @@ class Case:
     grads: bool = True
     python: dict = field(default_factory=dict)  # what Python is given instead, see README.md
     louder: dict = field(default_factory=dict)  # end of a parameter's name -> factor on its values
+    offsets: dict = field(default_factory=dict)  # end of a vector's name -> what its entries vary about
     eos_after: int | None = None  # eos_token becomes the token that the first row generates there
     seed: int = 0  # tried first
     draws: int | None = None  # torch's seed, where results are random: both draw the same numbers

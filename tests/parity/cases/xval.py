@@ -48,7 +48,7 @@ for name, config, inputs, *kwargs in [
     add(f'xval.{name}', config, inputs, *kwargs)
 
 IGNORED = dict(x=ints([[1, 3, 3, 0, 5, 3, 2], [3, 2, 3, 3, 1, 4, -100]]), x_num=flt(B, N))
-UNKNOWN = dict(x=ints([[1, 3, 0, 5, 2]]), x_num=nums([[float('nan'), 2., 1., float('nan'), 3.]]))
+UNKNOWN = dict(x=ints([[1, 3, 0, 5, 2]]), x_num=nums([[None, 2., 1., None, 3.]]))
 for name, config, inputs, *kwargs in [
     ('loss', ar(), X),
     ('loss_weight', ar(numerical_loss_weight=0.3), X),

@@ -1,0 +1,128 @@
+// FreeTransformer and its mapper to codes in the interchange.
+#include "x_transformers/systems/free_transformer.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+
+namespace x_transformers {
+namespace {
+
+IdRange tokens_of(const FreeTransformerOptions& options, bool may_be_padding) {
+  IdRange range{options.num_tokens, "num_tokens"};
+  if (may_be_padding) range.other = options.pad_id;
+  return range;
+}
+
+at::Tensor take_tokens(Arguments& arguments, const char* name, bool is_needed,
+                       const IdRange& range) {
+  auto tokens = is_needed ? arguments.required_tensor(name) : arguments.tensor(name);
+  if (arguments.source() != ArgumentSource::outside) return tokens;
+  tokens = whole_ids(tokens, name);
+  require_in_range(tokens, name, range);
+  return tokens;
+}
+
+GenerateOptions take_sampling(Arguments& arguments) {
+  auto options = FreeTransformerImpl::usual_sampling();
+  const auto seq_len = arguments.integer("seq_len");
+  require(seq_len.has_value(), at("seq_len"), "is needed");
+  options.seq_len = *seq_len;
+  if (const auto filter = arguments.text("filter_logits_fn")) {
+    options.filter_logits_fn = filter;
+    options.filter_kwargs.clear();
+  }
+  if (arguments.has("logit_filter_kwargs"))
+    options.filter_kwargs = arguments.numbers_by_key("logit_filter_kwargs");
+  options.temperature = arguments.number("temperature").value_or(options.temperature);
+  options.seed = arguments.integer("seed");
+  return options;
+}
+
+Value call_generate(FreeTransformerImpl& model, Arguments& arguments) {
+  const auto prompts = take_tokens(arguments, "prompts", true, tokens_of(model.options(), false));
+  const auto latents = arguments.tensor_or_numbers("latents");
+  require_in_range(latents, "latents",
+                   {int64_t{1} << model.options().latent_bits, "2 ** latent_bits"});
+  const bool use_kv_cache = arguments.flag("use_kv_cache", true);
+  return model.generate(prompts, take_sampling(arguments), latents, use_kv_cache);
+}
+
+Value call_encode(FreeTransformerImpl& model, Arguments& arguments) {
+  const bool return_kl_loss = arguments.flag("return_kl_loss");
+  std::optional<bool> per_token;
+  if (arguments.has("per_token_latents")) per_token = arguments.flag("per_token_latents");
+  const auto output = model.encode_to_latents(arguments.required_tensor("decoder_head_embeds"),
+                                              arguments.tensor("mask"), return_kl_loss, per_token);
+  if (!return_kl_loss) return output.one_hot;
+  return Value::list(std::vector<at::Tensor>{output.one_hot, output.aux_kl_loss});
+}
+
+class FreeTransformerModel : public HolderModel<FreeTransformer> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    if (method == "generate") return call_generate(*holder_, arguments);
+    if (method == "encode_to_latents") return call_encode(*holder_, arguments);
+    require_forward("FreeTransformer", method);
+    const auto range = tokens_of(holder_->options(), true);
+    const auto seq = take_tokens(arguments, "seq", true, range);
+    const auto losses =
+        holder_->forward(seq, take_tokens(arguments, "seq_for_latents", false, range));
+    if (!arguments.flag("return_all_losses")) return losses.total;
+    return Value::list(std::vector<Value>{
+        losses.total, Value::list(std::vector<at::Tensor>{losses.ar_loss, losses.kl_loss})});
+  }
+  std::string first_argument() const override { return "seq"; }
+
+  /// The loss is of one token less than there are.
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    SampleCall call;
+    call.tokens = sample_tokens(seq, holder_->options().max_seq_len);
+    call.inputs["seq"] = at::zeros({1, call.tokens + 1}, at::kLong);
+    return call;
+  }
+
+  std::optional<TokenTask> token_task() override {
+    const auto& o = holder_->options();
+    return TokenTask{"seq", o.num_tokens, o.max_seq_len,
+                     fmt::format("max_seq_len = {}", o.max_seq_len)};
+  }
+
+  TokenWriter* writer() override { return holder_.get(); }
+};
+
+Value call_mapper(BinaryMapperImpl& mapper, Arguments& arguments) {
+  BinaryMapperCall call;
+  call.temperature = arguments.number("temperature").value_or(call.temperature);
+  if (arguments.has("straight_through")) call.straight_through = arguments.flag("straight_through");
+  if (arguments.has("calc_aux_loss")) call.calc_aux_loss = arguments.flag("calc_aux_loss");
+  arguments.flag("straight_through");
+  arguments.flag("calc_aux_loss");
+  const auto output = mapper.forward(arguments.required_tensor("logits"), call);
+  return Value::list(std::vector<at::Tensor>{output.one_hot, output.aux_kl_loss});
+}
+
+}  // namespace
+
+void register_free_transformer(ModelTypes& types) {
+  types["FreeTransformer"] =
+      model_type<FreeTransformerOptions>([](const FreeTransformerOptions& options) {
+        return std::make_shared<FreeTransformerModel>(FreeTransformer(options));
+      });
+  types["BinaryMapper"] = model_type<BinaryMapperOptions>([](const BinaryMapperOptions& options) {
+    BinaryMapper mapper(options);
+    const auto forward = [mapper](Arguments& arguments) mutable {
+      return call_mapper(*mapper, arguments);
+    };
+    return model_of_methods("BinaryMapper", mapper.ptr(), {{"forward", forward}}, "logits");
+  });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,101 @@
+// GPTVAE in the interchange.
+#include "x_transformers/systems/gpt_vae.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include "x_transformers/core/evaluation.h"
+#include "x_transformers/interchange/generation_arguments.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+
+namespace x_transformers {
+namespace {
+
+/// A sequence to be encoded, padding among it.
+at::Tensor take_sequence(Arguments& arguments, const char* name, const GPTVAEOptions& options) {
+  auto seq = arguments.tensor(name);
+  if (arguments.source() != ArgumentSource::outside) return seq;
+  seq = whole_ids(seq, name);
+  require_in_range(seq, name, {options.num_tokens, "num_tokens", options.pad_id});
+  return seq;
+}
+
+Value call_generate(GPTVAEImpl& model, Arguments& arguments) {
+  auto inputs = take_generation_inputs(arguments, "prompts", *model.decoder());
+  const auto options = take_generate_options(arguments);
+  auto latents = arguments.tensor_or_numbers("latents");
+  const auto seq = take_sequence(arguments, "seq_for_latents", model.options());
+  require(!latents.defined() || !seq.defined(), "latents, seq_for_latents: at most one of them");
+  arguments.absent("prepend_embeds", "the latent stands in front");
+  inputs.amateurs = take_amateurs(arguments, *model.decoder());
+  inputs.net = take_transformer_inputs(arguments);
+  require_in_range(inputs.net, *model.decoder()->net());
+  take_without_effect_in_generation(arguments);
+  if (seq.defined()) {
+    const Evaluation evaluation(model);
+    latents = model.encode_to_latents(seq).drawn;
+  }
+  return model.generate(std::move(inputs), options, latents);
+}
+
+Value call_encode(GPTVAEImpl& model, Arguments& arguments) {
+  const auto seq = take_sequence(arguments, "seq", model.options());
+  require(seq.defined(), "inputs: 'seq' is needed");
+  const auto latents = model.encode_to_latents(seq);
+  if (!arguments.flag("return_mean_log_var")) return latents.drawn;
+  return Value::list(std::vector<Value>{
+      latents.drawn, Value::list(std::vector<at::Tensor>{latents.mean, latents.log_var})});
+}
+
+class GPTVAEModel : public HolderModel<GPTVAE> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    if (method == "generate") return call_generate(*holder_, arguments);
+    if (method == "encode_to_latents") return call_encode(*holder_, arguments);
+    require_forward("GPTVAE", method);
+    const auto seq = arguments.required_tensor("seq");
+    const auto tokens = take_sequence(arguments, "seq", holder_->options());
+    if (arguments.source() == ArgumentSource::outside)
+      require_tokens_of_loss(tokens, "seq", *holder_->decoder());
+    const auto losses =
+        holder_->forward(tokens, take_sequence(arguments, "seq_for_latents", holder_->options()));
+    if (!arguments.flag("return_all_losses")) return losses.total;
+    return Value::list(std::vector<Value>{
+        losses.total, Value::list(std::vector<at::Tensor>{losses.ar_loss, losses.vae_kl_loss})});
+  }
+  std::string first_argument() const override { return "seq"; }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    SampleCall call;
+    call.tokens = sample_tokens(seq, holder_->options().max_seq_len);
+    call.inputs["seq"] = at::zeros({1, call.tokens + more()}, at::kLong);
+    return call;
+  }
+
+  std::optional<TokenTask> token_task() override {
+    const auto& o = holder_->options();
+    return TokenTask{"seq", o.num_tokens, o.max_seq_len - 1 + more(),
+                     fmt::format("max_seq_len = {}{}", o.max_seq_len,
+                                 more() ? "" : " less the token that only the loss needs")};
+  }
+
+  TokenWriter* writer() override { return holder_->decoder().get(); }
+
+ private:
+  /// Tokens of a loss that the decoder does not see.
+  int64_t more() { return holder_->decoder()->leaves_out_last() ? 1 : 0; }
+};
+
+}  // namespace
+
+void register_gpt_vae(ModelTypes& types) {
+  types["GPTVAE"] = model_type<GPTVAEOptions>(
+      [](const GPTVAEOptions& options) { return std::make_shared<GPTVAEModel>(GPTVAE(options)); });
+}
+
+}  // namespace x_transformers

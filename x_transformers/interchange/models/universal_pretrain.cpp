@@ -1,0 +1,139 @@
+// UniversalPretrainWrapper and SyntheticDataGenerator in the interchange.
+#include "x_transformers/wrappers/universal_pretrain.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
+
+namespace x_transformers {
+namespace {
+
+constexpr const char* kGenerator = "SyntheticDataGenerator";
+
+/// The arguments of Python's constructor.
+struct UniversalPretrainArguments : UniversalPretrainWrapperOptions {
+  ModuleSpec model = {"TransformerWrapper"};
+  std::optional<ModuleSpec> data_generator = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("model", model, "what is trained: a TransformerWrapper", "arXiv:2506.20057");
+    v("data_generator", data_generator,
+      "a SyntheticDataGenerator; default: an LSTM of the model's tokens and features");
+    UniversalPretrainWrapperOptions::fields(v);
+  }
+};
+
+at::Tensor take_ids(Arguments& arguments, const char* name, bool is_needed,
+                    const SyntheticDataGeneratorOptions& options) {
+  auto ids = is_needed ? arguments.required_tensor(name) : arguments.tensor(name);
+  if (arguments.source() != ArgumentSource::outside) return ids;
+  ids = whole_ids(ids, name);
+  require_in_range(ids, name, {options.num_tokens, "num_tokens"});
+  return ids;
+}
+
+class GeneratorModel : public HolderModel<SyntheticDataGenerator> {
+ public:
+  using HolderModel::HolderModel;
+
+  Value call(const std::string& method, Arguments& arguments) override {
+    const auto& options = holder_->options();
+    if (method == "generate") {
+      const auto length = arguments.integer("length");
+      require(length.has_value(), at("length"), "is needed");
+      const auto temperature = arguments.number("temperature");
+      const auto seed = take_ids(arguments, "seed", false, options);
+      const auto condition = take_ids(arguments, "condition", false, options);
+      return holder_->generate(*length, seed, condition,
+                               temperature.value_or(SyntheticDataGeneratorImpl::kTemperature));
+    }
+    require_forward(kGenerator, method);
+    auto hiddens =
+        arguments.has("hiddens.0") ? arguments.tensors("hiddens") : std::vector<at::Tensor>{};
+    const auto one = arguments.tensor("hiddens");
+    if (one.defined()) hiddens = {one};
+    const auto output = holder_->forward(take_ids(arguments, "input", true, options), hiddens);
+    const auto state =
+        output.hiddens.size() == 1 ? Value(output.hiddens[0]) : Value::list(output.hiddens);
+    return Value::list(std::vector<Value>{output.logits, state});
+  }
+  std::string first_argument() const override { return "input"; }
+
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    SampleCall call;
+    call.tokens = sample_tokens(seq, holder_->options().max_seq_len);
+    call.inputs["input"] = at::zeros({1, call.tokens}, at::kLong);
+    return call;
+  }
+};
+
+/// In training it learns from what it computes itself, whatever the batch. In evaluation the loss
+/// is that of the batch: how far what it has learnt carries over to data.
+class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper> {
+ public:
+  UniversalPretrainModel(const std::shared_ptr<Model>& model,
+                         const UniversalPretrainWrapperOptions& options,
+                         const SyntheticDataGenerator& generator)
+      : HolderModel(UniversalPretrainWrapper(model->token_model(), options, generator)),
+        language_model_(wrap_net(model)) {}
+
+  Value call(const std::string& method, Arguments&) override {
+    require_forward("UniversalPretrainWrapper", method);
+    return holder_->forward();
+  }
+
+  SampleCall sample_call(std::optional<int64_t>) override {
+    SampleCall call;
+    call.tokens = holder_->options().seq_len;
+    return call;
+  }
+
+  at::Tensor loss(const TensorMap& batch) override {
+    return holder_->is_training() ? holder_->forward() : language_model_->loss(batch);
+  }
+  std::optional<TokenTask> token_task() override {
+    return spelled(spelled_by([](const OptionPath& path) {
+                     return path.empty() || path.front() != "net" ? path : path.with_front("model");
+                   }),
+                   [&] { return language_model_->token_task(); });
+  }
+  TokenWriter* writer() override { return holder_->ar_wrapped().get(); }
+
+ private:
+  std::shared_ptr<Model> language_model_;
+};
+
+SyntheticDataGenerator build_generator(const Json& config, const ModelPlace& place) {
+  const auto where = place.where / "data_generator";
+  const auto type = config.is_object() ? config.value("type", std::string(kGenerator)) : "";
+  expect(type == kGenerator, at(where / "type"), type, "{}", kGenerator);
+  auto options = options_from_json<SyntheticDataGeneratorOptions>(config, where);
+  options.compat = place.compat;
+  return built(below(where), [&] { return SyntheticDataGenerator(options); });
+}
+
+}  // namespace
+
+void register_universal_pretrain(ModelTypes& types) {
+  types[kGenerator] =
+      model_type<SyntheticDataGeneratorOptions>([](const SyntheticDataGeneratorOptions& options) {
+        return std::make_shared<GeneratorModel>(SyntheticDataGenerator(options));
+      });
+  types["UniversalPretrainWrapper"] = model_type<UniversalPretrainArguments>(
+      [](const UniversalPretrainArguments& options, const Json& config, const ModelPlace& place) {
+        const auto model = build_net(config, "model", place);
+        SyntheticDataGenerator generator = nullptr;
+        if (options.data_generator) generator = build_generator(config.at("data_generator"), place);
+        return within(place.where, [&]() -> std::shared_ptr<Model> {
+          return std::make_shared<UniversalPretrainModel>(model, options, generator);
+        });
+      });
+}
+
+}  // namespace x_transformers

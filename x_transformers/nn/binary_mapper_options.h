@@ -1,0 +1,22 @@
+// Options of BinaryMapper.
+#pragma once
+
+#include <cstdint>
+#include <numbers>
+
+namespace x_transformers {
+
+struct BinaryMapperOptions {
+  int64_t bits = 1;
+  double kl_loss_threshold = std::numbers::ln2;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.size("bits", bits, "bits of a code; there are two to the power of so many codes",
+           "arXiv:2510.17558");
+    v("kl_loss_threshold", kl_loss_threshold,
+      "information of a code, in nats, that costs nothing (free bits)", "arXiv:1606.04934");
+  }
+};
+
+}  // namespace x_transformers
