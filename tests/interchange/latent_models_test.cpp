@@ -112,14 +112,14 @@ TEST(LatentModels, LatentsMayBeNumbersOfTheKwargs) {
 }
 
 TEST(LatentModels, TokensOutOfRangeAreNamed) {
-  const auto seq = at::tensor({1, 2, 13, 4}).unsqueeze(0);
+  const auto seq = at::tensor({1, 2, 13, 4}, at::kLong).unsqueeze(0);
   EXPECT_THAT(refusal(free_transformer(), "forward", {{"seq", seq}}),
               StartsWith("seq: 13 at position [0, 2]"));
   EXPECT_THAT(refusal(gpt_vae(), "forward", {{"seq", seq}}),
               StartsWith("seq: 13 at position [0, 2]"));
   const Json belief = {{"type", "BeliefStateWrapper"}, {"forward_decoder", net()}};
   EXPECT_THAT(refusal(belief, "forward", {{"seq", seq}}), StartsWith("seq: 13 at position [0, 2]"));
-  const auto padded = at::tensor({1, 2, 3, -1}).unsqueeze(0);
+  const auto padded = at::tensor({1, 2, 3, -1}, at::kLong).unsqueeze(0);
   EXPECT_EQ(refusal(free_transformer(), "forward", {{"seq", padded}}), "");
   EXPECT_EQ(refusal(gpt_vae(), "forward", {{"seq", padded}}), "");
 }

@@ -45,7 +45,7 @@ EntropyBasedTokenizer tokenizer(EntropyBasedTokenizerOptions options) {
 TEST(EntropyBasedTokenizer, SegmentsAreTheSequenceInPieces) {
   auto model = tokenizer({2.5, 4});
   const auto seq = random_tokens(3, 12);
-  const auto lens = at::tensor({12, 1, 7});
+  const auto lens = at::tensor({12, 1, 7}, at::kLong);
   const auto lengths = model->forward(seq, lens);
   EXPECT_TRUE(at::equal(lengths.sum(1), lens));
   EXPECT_LE(lengths.max().item<int64_t>(), 4);
