@@ -195,7 +195,7 @@ class BadConfig(ProgramTest):
                      model=self.with_layers(rotary_pos_embb=True))
 
     def test_unknown_option_of_training(self):
-        self.refused("'learning_rat'", "nearest known one is 'learning_rate'",
+        self.refused('train.learning_rat: unknown key', "nearest known one is 'learning_rate'",
                      train={'learning_rat': 1})
 
     def test_wrong_type(self):
