@@ -106,7 +106,9 @@ class SequenceModels : public testing::TestWithParam<Learner> {
 
 TEST_P(SequenceModels, Learn) {
   const auto few = train(1, "few"), many = train(40, "many");
-  if (GetParam().at_most < 1) EXPECT_LT(many.loss.value(), few.loss.value() * GetParam().at_most);
+  if (GetParam().at_most < 1) {
+    EXPECT_LT(many.loss.value(), few.loss.value() * GetParam().at_most);
+  }
 }
 
 TEST_P(SequenceModels, GoOnBitForBit) {

@@ -24,17 +24,15 @@ struct TransformerOutput;
 /// What is fixed when a net is built.
 struct TokenModelTraits {
   int64_t num_tokens = 0;
-  int64_t max_seq_len = 0;                          ///< 0: any
-  int64_t dim = 0;                                  ///< features of TransformerOutput::embeddings
-  int64_t emb_dim = 0;                              ///< features of the embeddings that go in
+  int64_t max_seq_len = 0;  ///< 0: any
+  int64_t dim = 0;          ///< features of TransformerOutput::embeddings; 0: it does not say
+  int64_t emb_dim = 0;      ///< features of the embeddings that go in; 0: it does not say
   std::optional<int64_t> kept_mems = std::nullopt;  ///< tokens of memory that are kept; empty: all
   bool embeds_ids = true;  ///< and no module from the options embeds anything else
   /// Whether it adds embeddings of positions, which may end at max_seq_len.
   bool has_abs_pos_emb = false;
   bool predicts_log_probs = false;   ///< in place of logits
   bool predicts_next_embed = false;  ///< has a head for the next token's embedding
-  int64_t dim = 0;      ///< features of TransformerOutput::embeddings; 0: it does not say
-  int64_t emb_dim = 0;  ///< features of the tokens' embeddings; 0: it does not say
 };
 
 /// A head that makes logits of embeddings by one product.

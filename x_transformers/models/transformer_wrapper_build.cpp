@@ -279,8 +279,6 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.has_abs_pos_emb = has_abs_pos_emb();
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;
-  traits.dim = attn_layers_->options().dim;
-  traits.emb_dim = o.emb_dim.value_or(traits.dim);
   return traits;
 }
 
