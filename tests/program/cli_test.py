@@ -146,7 +146,7 @@ class BadData(ProgramTest):
 
 class BadNumbers(ProgramTest):
     def test_steps(self):
-        self.assert_refused(self.train('--out', self.out(), '--steps', -5), 'train.steps', '-5')
+        self.assert_refused(self.train('--out', self.out(), '--steps', -5), '--steps', '-5')
 
     def test_sample_prompt_too_long(self):
         config = self.write_config('sample.json', train={'sample_every': 2,
@@ -211,8 +211,8 @@ class BadConfig(ProgramTest):
         self.refused("'AutoregresiveWrapper'", model=MODEL | {'type': 'AutoregresiveWrapper'})
 
     def test_net_that_is_not_built(self):
-        net = {'type': 'ContinuousTransformerWrapper', 'dim_in': 3}
-        self.refused('net.type: ContinuousTransformerWrapper: not built yet',
+        net = {'type': 'TPREncoder', 'dim': 3}
+        self.refused('net.type: TPREncoder: not built yet',
                      model=MODEL | {'net': net})
         self.refused("expected a net over tokens, such as TransformerWrapper, got 'Decoder'",
                      model=MODEL | {'net': MODEL['net']['attn_layers']})
@@ -314,7 +314,7 @@ class BadConfig(ProgramTest):
         path = self.folder / 'parts.json'
         path.write_text(json.dumps({'model': MODEL, 'train': [1]}))
         done = self.train('--out', self.out(), '--steps', 1, config=path)
-        self.assert_refused(done, "--steps: 'steps' is inside")
+        self.assert_refused(done, "--steps: expected an index below 1, got 'steps'")
         self.assertNotIn(b'--set', done.stderr)
 
 
@@ -566,7 +566,7 @@ class Weights(ProgramTest):
 
     def test_type_that_is_not_built(self):
         path = self.folder / 'later.json'
-        for model in ({'type': 'RolloutGRU', 'dim': 3}, {'type': 'DPO', 'model': MODEL['net']}):
+        for model in ({'type': 'RolloutGRU', 'dim': 3}, {'type': 'TPREncoder', 'dim': 3}):
             path.write_text(json.dumps(model))
             self.assert_refused(self.forward(path, self.weights)[0], model['type'],
                                 'not built yet')

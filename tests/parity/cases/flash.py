@@ -74,7 +74,7 @@ add('flash_wrapper.ignored_target', wrapper(), dict(x=ints([[4, 5, 3, 1, -100], 
 add('flash_wrapper.pad_value', wrapper(pad_value=3) | QUIRKS, dict(x=ints([[4, 2, 1, 3, 3], [5, 3, 7, 8, 9]])),
     louder=LIVELY)
 START = dict(start_tokens=tok(B, 4))
-GREEDY = dict(seq_len=6, filter_thres=0.9, temperature=0.7)  # one of 20 is kept
+GREEDY = dict(seq_len=6, filter_thres=0.95, temperature=0.7)  # one of 20 is kept
 for name, net in dict(causal=dict(MODEL, causal=True), bidirectional=MODEL,
                       layernorm=dict(MODEL, causal=True, norm_type='layernorm', laplace_attn_fn=True)).items():
     add(f'flash_wrapper.generate_{name}', wrapper(net=net), START, GREEDY, mode='generate', louder=LOUD)
