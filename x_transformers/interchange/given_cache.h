@@ -22,7 +22,7 @@ struct CacheUse {
   CacheTaker taker;
   const AttentionLayersInputs& inputs;  ///< what else the stack is given
   const at::Tensor& pos;  ///< where the stack's tokens stand; undefined: in their order
-  int64_t prefix = 0;  ///< cached tokens before those of x: memory tokens, prepended embeddings
+  int64_t prefix = 0;     ///< cached tokens before those of x: memory tokens, prepended embeddings
   bool leaves_out_cached = false;  ///< input_not_include_cache, unless the arguments say otherwise
 };
 

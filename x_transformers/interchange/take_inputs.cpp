@@ -73,9 +73,7 @@ at::Tensor take_looked_up(Arguments& arguments, const std::string& name) {
   return table.index({ids});
 }
 
-namespace {
-
-}  // namespace
+namespace {}  // namespace
 
 AttentionCall::AttentionCall(Arguments& arguments, const AttentionImpl& attention) {
   inputs.x = arguments.required_tensor("x");
