@@ -13,7 +13,9 @@
 #include "x_transformers/nn/flash_options.h"
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
+#include "x_transformers/wrappers/continuous_autoregressive.h"
 #include "x_transformers/wrappers/xl_autoregressive_options.h"
+#include "x_transformers/wrappers/xval_autoregressive.h"
 
 namespace example {
 namespace {
@@ -79,6 +81,19 @@ void shrink(FLASHTransformerOptions& options) {
 
 void shrink(XLAutoregressiveWrapperOptions&) {}
 
+void shrink(ContinuousTransformerWrapperOptions& options) {
+  options.max_seq_len = kSmallLength;
+  shrink(options.attn_layers);
+}
+
+void shrink(XValTransformerWrapperOptions& options) {
+  options.max_seq_len = kSmallLength;
+  shrink(options.attn_layers);
+}
+
+void shrink(ContinuousAutoregressiveWrapperOptions&) {}
+void shrink(XValAutoregressiveWrapperOptions&) {}
+
 template <class Options>
 void apply_to(Options& options, bool small, bool config) {
   if (config) std::cout << options_to_json(options, true).dump() << "\n";
@@ -124,6 +139,18 @@ void CommandLine::apply(XLAutoregressiveWrapperOptions& options) const {
 }
 void CommandLine::apply(XTransformerOptions& options) const { apply_to(options, small_, config_); }
 void CommandLine::apply(ZetaTransformerOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(ContinuousAutoregressiveWrapperOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(ContinuousTransformerWrapperOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(XValAutoregressiveWrapperOptions& options) const {
+  apply_to(options, small_, config_);
+}
+void CommandLine::apply(XValTransformerWrapperOptions& options) const {
   apply_to(options, small_, config_);
 }
 

@@ -8,6 +8,8 @@
 namespace x_transformers {
 struct AttentionLayersOptions;
 struct AutoregressiveWrapperOptions;
+struct ContinuousAutoregressiveWrapperOptions;
+struct ContinuousTransformerWrapperOptions;
 struct FLASHOptions;
 struct FLASHTransformerOptions;
 struct GAUOptions;
@@ -15,6 +17,8 @@ struct TransformerWrapperOptions;
 struct ViTransformerWrapperOptions;
 struct XLAutoregressiveWrapperOptions;
 struct XTransformerOptions;
+struct XValAutoregressiveWrapperOptions;
+struct XValTransformerWrapperOptions;
 struct ZetaTransformerOptions;
 }  // namespace x_transformers
 
@@ -28,6 +32,8 @@ class CommandLine {
   /// Makes the options small with --small, and prints them as JSON with --config.
   void apply(x_transformers::AttentionLayersOptions& options) const;
   void apply(x_transformers::AutoregressiveWrapperOptions& options) const;
+  void apply(x_transformers::ContinuousAutoregressiveWrapperOptions& options) const;
+  void apply(x_transformers::ContinuousTransformerWrapperOptions& options) const;
   void apply(x_transformers::FLASHOptions& options) const;
   void apply(x_transformers::FLASHTransformerOptions& options) const;
   void apply(x_transformers::GAUOptions& options) const;
@@ -35,6 +41,8 @@ class CommandLine {
   void apply(x_transformers::ViTransformerWrapperOptions& options) const;
   void apply(x_transformers::XLAutoregressiveWrapperOptions& options) const;
   void apply(x_transformers::XTransformerOptions& options) const;
+  void apply(x_transformers::XValAutoregressiveWrapperOptions& options) const;
+  void apply(x_transformers::XValTransformerWrapperOptions& options) const;
   void apply(x_transformers::ZetaTransformerOptions& options) const;
 
  private:
