@@ -299,7 +299,7 @@ TEST(FLASH, RefusesWhatItCannotBuildOrTake) {
               run(*layer, tokens(), at::ones({kBatch, 9}, at::kBool));
             }).find("mask"),
             std::string::npos);
-  EXPECT_NE(refusal([&] { run(*layer, at::randn({2, 3, 5})); }).find("x"), std::string::npos);
+  EXPECT_NE(refusal([&] { run(*layer, at::randn({2, 3, 5})); }).find('x'), std::string::npos);
 }
 
 }  // namespace

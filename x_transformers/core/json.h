@@ -210,7 +210,8 @@ struct InnerNames {
   template <class T>
   void add(const std::string& name) {
     if constexpr (Options<T>) {
-      for (const auto& inner : option_names(T{})) paths.push_back(name + "." + inner);
+      for (const auto& inner : option_names(T{}))
+        paths.emplace_back(name).append(".").append(inner);
     }
   }
 };

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/layers/layer_plan.h"
 #include "x_transformers/models/step_inputs.h"
 
 namespace x_transformers {

@@ -112,6 +112,7 @@ class AttentionImpl : public Block, public AttendUser, public CostPart {
   /// QK-clip (arXiv:2507.20534): scales the rows of to_q and to_k of each head whose largest score
   /// of `pre_softmax_attn` [b, h, i, j] is above `tau`, so that it becomes `tau`; other heads keep
   /// their scores. Throws InputError with qk_norm, which leaves nothing to scale.
+  // NOLINTNEXTLINE(readability-identifier-naming): Python's name
   void qk_clip_(const at::Tensor& pre_softmax_attn, double tau = 100.0);
   /// What qk_clip_ multiplies, from the largest score of each head, [h]. Reads nothing from the
   /// device.
