@@ -125,7 +125,8 @@ TEST_F(WrapperRuns, AMaskedModelTakesWholeSequencesOnly) {
   EXPECT_THAT([&] { train(file, "run"); },
               ThrowsMessage<InputError>(
                   HasSubstr("data.seq_len: expected exactly 8 (max_seq_len = 8), got 7")));
-  file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+  file["data"] = {
+      {"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}, {"val_fraction", 0}};
   save_safetensors(root_ / "x.safetensors", {{"x", at::zeros({4, 9}, at::kLong)}});
   EXPECT_THAT([&] { train(file, "run"); },
               ThrowsMessage<InputError>(HasSubstr("expected exactly 8 tokens")));

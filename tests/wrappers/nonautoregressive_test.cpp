@@ -141,23 +141,26 @@ TEST(NonAutoregressiveLoss, OfChanceIsThatOfTheText) {
   EXPECT_NEAR(loss.item<double>(), std::log(static_cast<double>(kTokens)), 0.02);
 }
 
-/// Trains on one text that is told by any of its tokens, and returns how many of the masked tokens
-/// are found.
+/// Trains on one text that is told by any of its tokens, at a rate that falls to 0, and returns how
+/// many of the masked tokens are found.
 double accuracy_after(NonAutoregressiveWrapper& model, int steps) {
+  constexpr double kRate = 0.006;
+  constexpr int64_t kTrained = 16, kJudged = 128;
   at::manual_seed(8);
-  const auto step_tokens = [] {
-    return (at::randint(0, kMask, {16, 1}) + at::arange(kLength)) % kMask;
+  const auto texts = [](int64_t count) {
+    return (at::randint(0, kMask, {count, 1}) + at::arange(kLength)) % kMask;
   };
   for (int step = 0; step < steps; ++step) {
     model->zero_grad();
-    model->forward(step_tokens()).loss.backward();
+    model->forward(texts(kTrained)).loss.backward();
     const torch::NoGradGuard no_grad;
+    const double rate = kRate * (1 - static_cast<double>(step) / steps);
     for (auto& parameter : model->parameters()) {
       if (parameter.grad().defined())
-        parameter.sub_(parameter.grad() / (parameter.grad().square().mean().sqrt() + 1e-8), 0.003);
+        parameter.sub_(parameter.grad() / (parameter.grad().square().mean().sqrt() + 1e-8), rate);
     }
   }
-  const auto x = step_tokens();
+  const auto x = texts(kJudged);
   TransformerInputs inputs;
   const auto is_masked = at::arange(kLength) % 2 == 1;
   inputs.x = x.masked_fill(is_masked, kMask);
@@ -166,13 +169,15 @@ double accuracy_after(NonAutoregressiveWrapper& model, int steps) {
     inputs.sum_embeds = at::linear(own["null_embed"], own["to_self_cond.weight"]);
   }
   const auto found = model->net()->forward(inputs).logits.at(0).argmax(-1) == x;
-  return (found & is_masked).sum().item<double>() / (16.0 * kLength / 2);
+  return (found & is_masked).sum().item<double>() / (kJudged * kLength / 2.0);
 }
 
+// Python's wrapper needs as many steps for this text without its weight: after 120 it finds half of
+// the tokens, after 300 nine of ten.
 TEST(NonAutoregressiveLoss, WithItsDefaultsTeachesToFindMaskedTokens) {
   auto model = make_model(options());
   EXPECT_GT(loss_with_seed(model, some_tokens(4), 1).item<double>(), 0);
-  EXPECT_GT(accuracy_after(model, 120), 0.95);
+  EXPECT_GT(accuracy_after(model, 300), 0.95);
   // Python's weight is negative: training unlearns.
   auto o = options();
   o.compat.python_quirks = true;
@@ -181,9 +186,15 @@ TEST(NonAutoregressiveLoss, WithItsDefaultsTeachesToFindMaskedTokens) {
   EXPECT_LT(accuracy_after(quirky, 60), 0.3);
 }
 
+TEST(NonAutoregressiveLoss, WithoutItsWeightTeachesToFindMaskedTokens) {
+  auto model = make_model(options(R"({"use_simple_mdlm_loss_weight": false})"));
+  EXPECT_GT(accuracy_after(model, 300), 0.95);
+}
+
+// The net sees what it made of the tokens in most of its steps, so that it needs more of them.
 TEST(NonAutoregressiveLoss, TeachesWithSelfConditioningAndCritic) {
   auto model = make_model(options(R"({"self_cond": true, "self_token_critic": true})"));
-  EXPECT_GT(accuracy_after(model, 120), 0.9);
+  EXPECT_GT(accuracy_after(model, 500), 0.9);
 }
 
 TEST(NonAutoregressiveLoss, IsWhatIsTrained) {
