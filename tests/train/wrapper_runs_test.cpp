@@ -183,5 +183,37 @@ TEST_F(WrapperRuns, PreferencesAreLearntAndThePolicyWrites) {
                          weights.at("ref_model.to_logits.weight")));
 }
 
+TEST_F(WrapperRuns, PreferencesStartFromALanguageModel) {
+  train(run_file(net("Decoder", 256), 2), "language");
+  constexpr int64_t kPairs = 8;
+  const auto tokens = at::arange(kPairs * 6).view({kPairs, 6});
+  save_safetensors(root_ / "pairs.safetensors",
+                   {{"preferred_seq", tokens},
+                    {"unpreferred_seq", tokens.flip(0).contiguous()},
+                    {"prompt_mask", (at::arange(6) < 2).expand({kPairs, 6}).contiguous()}});
+  auto file = run_file({{"type", "DPO"}, {"model", net("Decoder", 256)}}, 3);
+  file["data"] = {
+      {"path", (root_ / "pairs.safetensors").string()}, {"format", "tensors"}, {"batch_size", 4}};
+  file["train"]["init_from"] = (root_ / "language").string();
+  train(file, "run");
+  EXPECT_NEAR(losses("run").at(1), 0.693147, 1e-5) << "policy and reference are the same";
+  const auto learnt = load_safetensors(root_ / "language/model.safetensors").tensors;
+  const auto weights = load_safetensors(root_ / "run/model.safetensors").tensors;
+  for (const auto& [name, tensor] : learnt) {
+    const auto own = name.substr(std::string("net.").size());
+    EXPECT_TRUE(at::equal(weights.at("ref_model." + own), tensor)) << name;
+  }
+  EXPECT_FALSE(at::equal(weights.at("policy_model.to_logits.weight"),
+                         learnt.at("net.to_logits.weight")));
+  file["train"]["steps"] = 4;
+  EXPECT_EQ(train(file, "run", /*resume=*/true).step, 4);
+
+  file["model"]["model"]["attn_layers"]["depth"] = 2;
+  EXPECT_THAT([&] { train(file, "other"); },
+              ThrowsMessage<InputError>(HasSubstr("train.init_from: the model wraps no net")));
+  file["train"]["init_from"] = (root_ / "nothing").string();
+  EXPECT_THAT([&] { train(file, "other"); }, ThrowsMessage<InputError>(HasSubstr("does not exist")));
+}
+
 }  // namespace
 }  // namespace x_transformers::wrapper_runs_test

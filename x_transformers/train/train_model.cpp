@@ -11,6 +11,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/token_source.h"
+#include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/run_parts.h"
 #include "x_transformers/train/run_tokenizer.h"
@@ -134,6 +135,8 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
                          const RunContext& context) {
   check_folder(run, directory, resume, context.place);
   const auto model = open_model(run);
+  // What is resumed has its weights in the run's own folder.
+  if (!run.train.init_from.empty() && !resume) start_from(*model, run.train.init_from);
   const auto task = within(run.model_place, [&] { return model->token_task(); });
   TrainerParts parts = make_parts(run, directory, resume, context);
   if (holds_examples(run.data)) {

@@ -30,6 +30,7 @@ struct TrainOptions {
   bool cuda_graph = true;
   std::optional<int64_t> threads;
   int64_t seed = 0;
+  std::string init_from;
   bool skip_nonfinite = false;
   std::optional<int64_t> log_every;
   std::optional<int64_t> eval_every;
@@ -81,6 +82,9 @@ struct TrainOptions {
     v("cuda_graph", cuda_graph, "on cuda, capture the whole step in a CUDA graph");
     v("threads", threads, "CPU threads; default: one for each core");
     v("seed", seed, "seed of initialisation and dropout");
+    v("init_from", init_from,
+      "folder of a run whose net's weights this one starts from, in whichever wrapper either has "
+      "it; default: fresh ones");
     v("skip_nonfinite", skip_nonfinite,
       "pass over a step whose loss or gradient is not finite instead of stopping");
     v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");
