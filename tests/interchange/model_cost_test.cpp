@@ -84,6 +84,12 @@ TEST(ModelCost, OfATypeWithoutASampleCallIsNotCounted) {
   EXPECT_NE(cost.not_counted, "");
 }
 
+TEST(ModelCost, IsFoundWithFrequenciesOfOnesOwn) {
+  const auto cost =
+      cost_of(R"({"type": "FLASHRotaryEmbedding", "dim": 4, "custom_freqs": [1.0, 0.5]})");
+  EXPECT_EQ(cost.type, "FLASHRotaryEmbedding");
+}
+
 /// The configs of all parity cases of whole models and blocks.
 TEST(ModelCost, OfEveryModelOfTheParityCases) {
   const std::set<std::string> types = {"TransformerWrapper",

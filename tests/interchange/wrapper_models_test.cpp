@@ -49,12 +49,21 @@ TEST(WrapperModels, HaveCosts) {
       masked(),
       masked({{"self_token_critic", true}, {"self_cond", true}, {"schedule", "cosine"}}),
       {{"type", "SelfCritic"}, {"net", net("Encoder")}},
+      {{"type", "BeliefStateWrapper"}, {"forward_decoder", net("Decoder")}},
+      {{"type", "EntropyBasedTokenizer"}, {"decoder", net("Decoder")}, {"entropy_threshold", 1}},
       {{"type", "DPO"}, {"model", net("Decoder")}}};
   for (const auto& config : configs) {
     const auto cost = model_cost(config, "config", 6);
     EXPECT_EQ(cost.not_counted, "") << config;
     EXPECT_GT(cost.flops.total(), 0) << config;
   }
+}
+
+TEST(WrapperModels, ATokenizerHasNoTrainingStep) {
+  const auto cost = model_cost(
+      {{"type", "EntropyBasedTokenizer"}, {"decoder", net("Decoder")}, {"entropy_threshold", 1}},
+      "config", 6);
+  EXPECT_THAT(cost.capture_unsupported, HasSubstr("nothing can be trained"));
 }
 
 TEST(MaskedModel, ReturnsItsLosses) {

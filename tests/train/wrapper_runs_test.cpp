@@ -137,6 +137,18 @@ TEST_F(WrapperRuns, AMaskedModelTakesWholeSequencesOnly) {
               ThrowsMessage<InputError>(HasSubstr("model.mask_id: expected a token that the net")));
 }
 
+TEST_F(WrapperRuns, ATokenizerLearnsNothing) {
+  const Json model = {{"type", "EntropyBasedTokenizer"},
+                      {"decoder", net("Decoder", 256)},
+                      {"entropy_threshold", 1.5}};
+  auto file = run_file(model, 1);
+  const auto refused = ThrowsMessage<InputError>(HasSubstr("model.type: an EntropyBasedTokenizer"));
+  EXPECT_THAT([&] { train(file, "run"); }, refused);
+  file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+  save_safetensors(root_ / "x.safetensors", {{"seq", at::zeros({4, 8}, at::kLong)}});
+  EXPECT_THAT([&] { train(file, "run"); }, refused);
+}
+
 TEST_F(WrapperRuns, AMaskedModelRefusesWhatNeedsSteps) {
   train(run_file(masked_model(net("Encoder", 257)), 1), "run");
   TextGeneration generation;
@@ -152,7 +164,8 @@ TEST_F(WrapperRuns, SegmentsLearnTheLineAndWriteBeyondOneOfThem) {
   auto inner = net("Decoder", 256);
   inner["max_mem_len"] = 8;
   auto file = run_file({{"type", "XLAutoregressiveWrapper"}, {"net", inner}}, 120);
-  EXPECT_THAT([&] { train(file, "run"); }, ThrowsMessage<InputError>(HasSubstr("seq_len")));
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(HasSubstr("data.seq_len: is needed")));
   file["data"]["seq_len"] = 20;
   train(file, "run");
   EXPECT_LT(losses("run").at(120), 0.2);

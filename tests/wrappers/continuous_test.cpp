@@ -381,6 +381,8 @@ TEST(ContinuousAutoregressive, RefusesWhatHasNoLoss) {
   inputs.mask = at::Tensor();
   inputs.x = at::randn({3});
   expect_refusal([&] { model->generate(inputs, {.seq_len = 2}); }, "start_tokens");
+  inputs.x = at::randn({2, 3, kIn + 1});
+  expect_refusal([&] { model->generate(inputs, {.seq_len = 2}); }, "start_tokens");
 }
 
 }  // namespace

@@ -189,6 +189,9 @@ TEST(XLErrors, NameWhatIsWrong) {
   masked.net.mask = at::ones({2, 6}, at::kBool);
   EXPECT_THAT([&] { model->generate(masked, greedy(3)); },
               ThrowsMessage<InputError>(HasSubstr("has no meaning across segments")));
+  const XLGenerationInputs empty{at::ones({2, 0}, at::kLong), {}, {}};
+  EXPECT_THAT([&] { model->generate(empty, greedy(3)); },
+              ThrowsMessage<InputError>(HasSubstr("start_tokens: expected at least one token")));
 }
 
 }  // namespace

@@ -82,7 +82,9 @@ struct DataOptions {
       "val_fraction");
     v("val_fraction", val_fraction, "share of the tokens or examples kept for validation; 0: none");
     v("val_batches", val_batches, "batches of one validation, spaced evenly; 0: all of the data");
-    v("seq_len", seq_len, "tokens a sequence; default: the model's max_seq_len");
+    v("seq_len", seq_len,
+      "tokens a sequence; default: the model's max_seq_len. Series have no default: rows a "
+      "sequence");
     v("batch_size", batch_size, "sequences or examples a batch");
     v("order", order,
       "random: each sequence or example drawn anew from all; epoch: each once, then again in "

@@ -121,7 +121,7 @@ TensorMap windows_of(const at::Tensor& rows, int64_t length, const std::string& 
 }  // namespace
 
 Examples open_series_examples(const DataOptions& options) {
-  require(options.seq_len.has_value(), "data.seq_len: expected a length, got nothing");
+  require(options.seq_len.has_value(), "data.seq_len: is needed with data of format series");
   const int64_t length = *options.seq_len + 1;  // and the row to predict
   const auto load = [&](const std::string& path) {
     SeriesReader reader(options.series.columns);

@@ -135,7 +135,11 @@ std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
     try {
       const auto call = model->sample_call(seq);
       add_flops(*model, call, cost);
-      calls = training_calls(*model, call, attentions);
+      try {
+        calls = training_calls(*model, call, attentions);
+      } catch (const InputError& error) {
+        cost.capture_unsupported = error.notice().line();  // counted all the same
+      }
     } catch (const InputError& error) {
       cost.not_counted = error.notice().line();
     } catch (const c10::Error& error) {
@@ -163,7 +167,7 @@ ModelCost model_cost(const Json& config, const std::string& where, std::optional
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
   PartSizes(cost).add(model->module());
-  cost.capture_unsupported = model->capture_unsupported();
+  if (cost.capture_unsupported.empty()) cost.capture_unsupported = model->capture_unsupported();
   return cost;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <vector>
 
 #include "x_transformers/core/rules.h"
 #include "x_transformers/ops/activation.h"
@@ -28,13 +29,20 @@ void validate(const FLASHRotaryEmbeddingOptions& o) {
   expect(o.freqs_for == "lang" || o.freqs_for == "pixel" || o.freqs_for == "constant",
          at("freqs_for"), o.freqs_for, "lang, pixel or constant");
   require_size(o.num_freqs, "num_freqs");
+  require(!o.custom_freqs || !o.custom_freqs->empty(), at("custom_freqs"),
+          "expected at least one frequency, got none");
   require(o.dim != 2 || o.theta_rescale_factor == 1.0, at("theta_rescale_factor"),
           "needs another {} than 2", option("dim"));
 }
 
 at::Tensor frequencies(const FLASHRotaryEmbeddingOptions& o) {
   const auto pairs = o.dim / 2;
-  if (o.custom_freqs) return at::tensor(*o.custom_freqs, at::kFloat);
+  if (o.custom_freqs) {
+    // Not by at::tensor, which writes to memory that a dry run does not have.
+    std::vector<at::Tensor> given;
+    for (const auto frequency : *o.custom_freqs) given.push_back(at::full({}, frequency));
+    return at::stack(given);
+  }
   if (o.freqs_for == "constant") return at::ones({o.num_freqs});
   if (o.freqs_for == "pixel") return at::linspace(1.0, o.max_freq / 2, pairs) * std::numbers::pi;
   const auto dim = static_cast<double>(o.dim);

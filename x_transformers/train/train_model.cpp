@@ -31,6 +31,8 @@ DataOptions token_options(const RunOptions& run, const std::filesystem::path& di
   DataOptions options = run.data;
   if (resume) options.tokenizer = resumed_tokenizer(options.tokenizer, directory);
   const auto longest = task.longest.value_or(0);
+  require(options.seq_len || task.longest, at(OptionPath("data") / "seq_len"),
+          "is needed: the model learns from sequences of any length");
   if (!options.seq_len) options.seq_len = longest;
   const bool fits =
       !task.longest || (task.is_whole ? *options.seq_len == longest : *options.seq_len <= longest);

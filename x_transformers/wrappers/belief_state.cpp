@@ -125,8 +125,9 @@ void BeliefStateWrapperImpl::build_heads() {
   const auto traits = forward_decoder_->traits();
   constexpr double kInitScale = 0.02;
   suffix_token_ = register_parameter("suffix_token", at::randn({traits.emb_dim}) * kInitScale);
-  loss_weights_ =
-      register_buffer("loss_weights", at::tensor({1.0, o.backward_ar_loss_weight}, at::kFloat));
+  // Not by at::tensor, which writes to memory that a dry run does not have.
+  loss_weights_ = register_buffer(
+      "loss_weights", at::stack({at::ones({}), at::full({}, o.backward_ar_loss_weight)}));
   if (o.text_head) {
     given_text_head_ = within("text_head", [&] { return make_callable(*o.text_head, o.compat); });
     register_module("text_head", given_text_head_.module);

@@ -211,6 +211,12 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs
   require(start.defined() && (start.dim() == 2 || start.dim() == 3),
           "start_tokens: expected [batch, seq, dim_in] or [seq, dim_in]");
   const bool is_batch = start.dim() == 3;
+  if (const auto features = net_->dim_in()) {
+    const auto kind = TensorKind::floating;
+    is_batch
+        ? require_tensor(start, "start_tokens", kind, {{"batch"}, {"seq"}, {"dim_in", *features}})
+        : require_tensor(start, "start_tokens", kind, {{"seq"}, {"dim_in", *features}});
+  }
   const Evaluation evaluation(*this);
   const auto generator = seeded_generator(options.seed, start.device());
   const bool is_probabilistic = net_->options().probabilistic;

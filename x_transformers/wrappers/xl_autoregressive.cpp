@@ -133,6 +133,8 @@ at::Tensor XLAutoregressiveWrapperImpl::generate(const XLGenerationInputs& input
   const auto session = make_session(request, inputs.net);
   GenerateInputs generation;
   generation.prompts = inputs.start_tokens;
+  require(generation.prompts.defined() && generation.prompts.numel() > 0,
+          "start_tokens: expected at least one token");
   generation.pad_value = options_.pad_value;
   generation.callback = inputs.callback;
   if (options_.compat.python_quirks && options.eos_token)

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include "x_transformers/core/rules.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
@@ -60,6 +61,12 @@ class TokenizerModel : public HolderModel<EntropyBasedTokenizer> {
     return seq.dim() == 1 ? rows.at(0) : Value::list(std::move(rows));
   }
   std::string first_argument() const override { return "seq"; }
+
+  std::optional<TokenTask> token_task() override {
+    require(false, at("type"), "an EntropyBasedTokenizer learns nothing; train its {} alone",
+            option("decoder"));
+    return std::nullopt;
+  }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
     const auto of_decoder = decoder_->sample_call(seq);
