@@ -106,6 +106,21 @@ TEST(BeliefState, WritesWhatGenerationWithoutASuffixDoes) {
                         model->generate_with_suffix_cond(inputs, greedy(6))));
 }
 
+TEST(BeliefState, SeesAllTokensWhereNoTableOfPositionsEnds) {
+  const auto generated = [](int64_t max_seq_len) {
+    auto options = small_net_options();
+    options.max_seq_len = max_seq_len;
+    options.use_abs_pos_emb = false;
+    options.attn_layers.rotary_pos_emb = true;
+    at::manual_seed(2);
+    BeliefStateWrapper model(TransformerWrapper(options).ptr(), TransformerWrapper(options).ptr());
+    SuffixGenerationInputs inputs;
+    inputs.prompts = random_tokens(2, 4);
+    return model->generate_with_suffix_cond(inputs, greedy(10));
+  };
+  EXPECT_TRUE(at::equal(generated(6), generated(64)));
+}
+
 TEST(BeliefState, GeneratesBackwards) {
   auto model = make();
   SuffixGenerationInputs inputs;

@@ -169,6 +169,18 @@ TEST(XLLoss, WhatIsGivenForEachTokenIsCutToTheSegments) {
 }
 
 // Without the memories of what came before, each segment would be a text of its own.
+TEST(XLLoss, AMaskIsOfAllSegments) {
+  auto model = make_model(R"({"rel_pos_bias": true})");
+  const auto x = at::randint(0, kTokens, {2, 11}, at::kLong);
+  TransformerInputs inputs;
+  inputs.mask = at::ones({2, kSegment}, at::kBool);
+  EXPECT_THAT([&] { model->forward(x, inputs); },
+              ThrowsMessage<InputError>(HasSubstr("mask: expected 10 tokens, or 11 with the last "
+                                                  "target, got 4")));
+  inputs.mask = at::ones({2, 11}, at::kBool);
+  EXPECT_TRUE(at::allclose(model->forward(x, inputs), model->forward(x)));
+}
+
 TEST(XLLoss, GoesOnFromMemoriesGiven) {
   auto model = make_model("{}");
   const auto x = at::randint(0, kTokens, {2, 6});

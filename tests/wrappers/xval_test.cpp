@@ -124,6 +124,34 @@ TEST(XValAutoregressive, WithoutNumbersTheLossIsOfTokens) {
 }
 
 /// A mask as long as x, which fails in Python: targets count that exist.
+TEST(XValAutoregressive, ATokenThatIsNoTargetIsSeenAllTheSame) {
+  const auto loss = [](const at::Tensor& x) {
+    XValAutoregressiveWrapperOptions options;
+    options.ignore_index = 2;
+    auto inputs = tokens();
+    inputs.x = x;
+    inputs.x_num = at::zeros({2, 6});
+    return XValAutoregressiveWrapper(make_net(), options)->forward(inputs).loss.item<double>();
+  };
+  const auto x = tokens().x;  // 2 stands in the second row alone, before others
+  EXPECT_NE(loss(x), loss(x.masked_fill(x == 2, 0)));
+  auto inputs = tokens();
+  inputs.x = x;
+  inputs.x_num = at::zeros({2, 6});
+  XValAutoregressiveWrapperOptions options;
+  options.ignore_index = 2;
+  auto net = make_net();
+  const auto output = XValAutoregressiveWrapper(net, options)->forward(inputs);
+  XValInputs seen;
+  seen.x = x.narrow(1, 0, 5);
+  seen.x_num = at::zeros({2, 5});
+  const auto logits = net->forward(seen).logits;
+  EXPECT_TRUE(at::allclose(
+      output.loss,
+      at::cross_entropy_loss(logits.reshape({10, 6}), x.narrow(1, 1, 5).reshape({10}), {}, 1, 2) +
+          output.numerical_mse_loss.sum() / (x.narrow(1, 1, 5) == 3).sum()));
+}
+
 TEST(XValAutoregressive, AMaskMayBeAsLongAsTheTokens) {
   auto model = make_wrapper();
   auto inputs = tokens();

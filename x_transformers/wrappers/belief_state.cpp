@@ -304,6 +304,8 @@ at::Tensor BeliefStateWrapperImpl::generate_with_suffix_cond(const SuffixGenerat
     other = end_embedding(inputs.suffix, rows);
   }
   auto& decoder = backwards ? *backward_decoder_ : *forward_decoder_;
+  // As in Python all tokens are seen, however many, where no table of positions ends.
+  session.restrict_to_max_seq_len = decoder.traits().has_abs_pos_emb;
   BothSession both(decoder.start_session(std::move(session)), other, /*is_suffix=*/!backwards,
                    [&](const at::Tensor& prefix, const at::Tensor& suffix) {
                      return text_logits(at::cat({prefix, suffix}, -1)).select(-2, backwards);

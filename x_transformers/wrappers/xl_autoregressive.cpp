@@ -32,6 +32,15 @@ TransformerInputs inputs_of_segment(const TransformerInputs& inputs, int64_t beg
   return own;
 }
 
+/// A mask of fewer tokens would count for the first segments only.
+void require_mask_of(const at::Tensor& mask, const char* name, int64_t tokens) {
+  if (!mask.defined() || mask.dim() != 2) return;  // the net says what is wrong
+  const auto given = mask.size(1);
+  require(given == 1 || given == tokens || given == tokens + 1,
+          fmt::format("{}: expected {} tokens, or {} with the last target, got {}", name, tokens,
+                      tokens + 1, given));
+}
+
 /// Python's end: nothing is padded until every row has an eos, be it in its prompt.
 at::Tensor generate_to_last_eos(DecodingSession& session, GenerateInputs inputs,
                                 GenerateOptions options) {
@@ -91,6 +100,8 @@ at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, Transformer
   const auto ignored = options_.ignore_index;
   const auto embedded = net_->embedded_tokens();
   const bool reads_ignored = ignored >= 0 && (!embedded || ignored < embedded->count);
+  require_mask_of(inputs.mask, "mask", n);
+  require_mask_of(inputs.layers.self_attn_kv_mask, "self_attn_kv_mask", n);
   inputs.keep_hiddens = true;
   at::Tensor total;
   for (int64_t begin = 0; begin < n; begin += longest) {

@@ -61,7 +61,10 @@ XValAutoregressiveWrapperImpl::Output XValAutoregressiveWrapperImpl::forward(XVa
     inputs.mask = inputs.mask.narrow(1, 0, n);
   }
   const auto tokens = x.narrow(1, 0, n);
-  inputs.x = tokens.masked_fill(tokens == options_.ignore_index, options_.pad_value);
+  // As in Python the net sees what is no target, if it is a token.
+  const auto ignored = options_.ignore_index;
+  const bool reads_ignored = ignored >= 0 && ignored < net_->options().num_tokens;
+  inputs.x = reads_ignored ? tokens : tokens.masked_fill(tokens == ignored, options_.pad_value);
   inputs.x_num = numbers.narrow(1, 0, n);
   const auto predicted = net_->forward(inputs);
   require(predicted.logits.size(0) == x.size(0),
