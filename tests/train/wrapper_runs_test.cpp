@@ -216,8 +216,8 @@ TEST_F(WrapperRuns, PreferencesStartFromALanguageModel) {
     const auto own = name.substr(std::string("net.").size());
     EXPECT_TRUE(at::equal(weights.at("ref_model." + own), tensor)) << name;
   }
-  EXPECT_FALSE(at::equal(weights.at("policy_model.to_logits.weight"),
-                         learnt.at("net.to_logits.weight")));
+  EXPECT_FALSE(
+      at::equal(weights.at("policy_model.to_logits.weight"), learnt.at("net.to_logits.weight")));
   file["train"]["steps"] = 4;
   EXPECT_EQ(train(file, "run", /*resume=*/true).step, 4);
 
@@ -225,7 +225,8 @@ TEST_F(WrapperRuns, PreferencesStartFromALanguageModel) {
   EXPECT_THAT([&] { train(file, "other"); },
               ThrowsMessage<InputError>(HasSubstr("train.init_from: the model wraps no net")));
   file["train"]["init_from"] = (root_ / "nothing").string();
-  EXPECT_THAT([&] { train(file, "other"); }, ThrowsMessage<InputError>(HasSubstr("does not exist")));
+  EXPECT_THAT([&] { train(file, "other"); },
+              ThrowsMessage<InputError>(HasSubstr("does not exist")));
 }
 
 }  // namespace

@@ -48,8 +48,8 @@ bool prefers_onednn() {
 
 at::Tensor onednn_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
   static const auto call = linear_pointwise()->typed<LinearPointwise>();
-  return call.call(without_gaps(a), without_gaps(b.t()), bias.defined() ? std::optional(bias) : std::nullopt, "none", Scalars(),
-                   "");
+  return call.call(without_gaps(a), without_gaps(b.t()),
+                   bias.defined() ? std::optional(bias) : std::nullopt, "none", Scalars(), "");
 }
 
 }  // namespace x_transformers

@@ -10,7 +10,8 @@ namespace x_transformers {
 bool prefers_onednn();
 
 /// a [m, k] b [k, n] + bias [n] (or undefined), float32 on the CPU, of any strides; a factor
-/// with gaps between its rows is copied, and an a whose rows are not dense. Needs `prefers_onednn()`. Records no gradients.
+/// with gaps between its rows is copied, and an a whose rows are not dense. Needs
+/// `prefers_onednn()`. Records no gradients.
 at::Tensor onednn_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias);
 
 }  // namespace x_transformers
