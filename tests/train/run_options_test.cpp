@@ -256,7 +256,7 @@ TEST(RunOptionsTest, KeysOfOtherLibrariesLeadToOurs) {
   EXPECT_THAT(hint("train", "epochs"), HasSubstr("'steps' here (updates of the weights, not"));
   EXPECT_THAT(hint("train", "patience"), HasSubstr("'early_stopping_patience'"));
   EXPECT_THAT(hint("train", "opt"), HasSubstr("'optimizer'"));
-  EXPECT_THAT(hint("train", "init_from"), HasSubstr("--resume"));
+  EXPECT_THAT(hint("train", "resume_from"), HasSubstr("--resume"));
   EXPECT_THAT(hint("train", "max_iters"), HasSubstr("'steps'"));
   EXPECT_THAT(hint("train", "early"), HasSubstr("'early_stopping_patience'"));
   Json run = minimal_run();

@@ -205,8 +205,10 @@ TEST_F(WrapperRuns, PreferencesStartFromALanguageModel) {
                     {"unpreferred_seq", tokens.flip(0).contiguous()},
                     {"prompt_mask", (at::arange(6) < 2).expand({kPairs, 6}).contiguous()}});
   auto file = run_file({{"type", "DPO"}, {"model", net("Decoder", 256)}}, 3);
-  file["data"] = {
-      {"path", (root_ / "pairs.safetensors").string()}, {"format", "tensors"}, {"batch_size", 4}};
+  file["data"] = {{"path", (root_ / "pairs.safetensors").string()},
+                  {"format", "tensors"},
+                  {"batch_size", 4},
+                  {"val_fraction", 0}};
   file["train"]["init_from"] = (root_ / "language").string();
   train(file, "run");
   EXPECT_NEAR(losses("run").at(1), 0.693147, 1e-5) << "policy and reference are the same";

@@ -150,10 +150,28 @@ void BeliefStateWrapperImpl::build_heads() {
   }
 }
 
+namespace {
+
+/// All places [pairs, 2] of a smaller and a larger number below n, in order, as triu_indices gives
+/// them; by arithmetic, which runs on every device (meta and captured CUDA graphs too). Row i
+/// begins at entry i (2 n - i - 1) / 2.
+at::Tensor upper_places(int64_t n, const at::TensorOptions& options) {
+  const auto all = n * (n - 1) / 2;
+  const auto entry = at::arange(all, options.dtype(at::kLong));
+  // Counted from the end, row lengths are 1, 2, 3, ...
+  const auto left = ((all - 1 - entry) * 8 + 1).to(at::kDouble);
+  const auto row = n - 2 - ((left.sqrt() - 1) / 2).floor().to(at::kLong);
+  const auto begin = row * (2 * n - 1 - row);  // twice the row's first entry: an even number
+  const auto column = entry - begin.bitwise_right_shift(1) + row + 1;
+  return at::stack({row, column}, 1);
+}
+
+}  // namespace
+
 /// The pairs [pairs, 2] of a prefix's last token and a suffix's first, with one or more tokens
 /// between them. A suffix that begins behind the last token is empty.
 at::Tensor BeliefStateWrapperImpl::pairs_of(int64_t tokens, const at::Tensor& like) const {
-  auto pairs = at::triu_indices(tokens, tokens, /*offset=*/1, like.options().dtype(at::kLong)).t();
+  auto pairs = upper_places(tokens, like.options());
   pairs = at::stack({pairs.select(1, 0), pairs.select(1, 1) + 1}, 1);
   const auto fraction = options_.train_frac_forward_backward_pairs;
   if (fraction == 1) return pairs;
