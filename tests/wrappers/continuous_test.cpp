@@ -292,6 +292,24 @@ TEST(ContinuousAutoregressive, QuirksGivePythonsRollout) {
   }
 }
 
+TEST(ContinuousAutoregressive, ABatchOfPaddingDoesNoHarm) {
+  for (const bool weighs_rows : {false, true}) {
+    ContinuousAutoregressiveWrapperOptions options;
+    options.equal_loss_weight_batch = weighs_rows;
+    ContinuousAutoregressiveWrapper model(make_net(), options);
+    ContinuousInputs inputs;
+    inputs.x = at::randn({kBatch, kTokens, kIn});
+    inputs.mask = at::zeros({kBatch, kTokens}, at::kBool);
+    const auto loss = model->forward(inputs);
+    EXPECT_EQ(loss.item<double>(), 0.0);
+    loss.backward();
+    for (const auto& parameter : model->parameters()) {
+      if (!parameter.grad().defined()) continue;
+      EXPECT_TRUE(parameter.grad().eq(0).all().item<bool>());
+    }
+  }
+}
+
 TEST(ContinuousAutoregressive, TakesALossFromCpp) {
   ContinuousAutoregressiveWrapperOptions options;
   options.loss_fn = [](const at::Tensor& predicted, const at::Tensor& target) {

@@ -33,7 +33,8 @@ at::Tensor next_entry(const at::Tensor& predicted, bool is_probabilistic, double
   return at::normal(mean, variance.clamp_min(kLeastVariance).sqrt() * temperature, generator);
 }
 
-/// The mean of loss [b, n, ...] over the entries that a mask [b, n] lets count.
+/// The mean of loss [b, n, ...] over the entries that a mask [b, n] lets count; 0 where none does,
+/// so that a batch of padding does no harm.
 at::Tensor mean_under(const at::Tensor& loss, const at::Tensor& mask, bool weighs_rows) {
   require(loss.dim() > 1 && loss.size(1) == mask.size(1),
           "loss_fn: a mask or lens needs a loss of each entry (reduction none)");
@@ -44,7 +45,7 @@ at::Tensor mean_under(const at::Tensor& loss, const at::Tensor& mask, bool weigh
     // As in Python a row's entries are summed over their features.
     return (kept.flatten(1).sum(1) / mask.expand({loss.size(0), -1}).sum(1).clamp_min(1)).mean();
   }
-  return kept.sum() / counts.expand_as(loss).sum();
+  return kept.sum() / counts.expand_as(loss).sum().clamp_min(1);
 }
 
 }  // namespace
