@@ -4,12 +4,21 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/models/token_inputs.h"
 
 namespace x_transformers {
+
+/// Entries of the stack in front of the tokens of a call: memory tokens, and `prepend_embeds`
+/// [b, m, emb_dim]; those of another shape are refused later, by name.
+inline int64_t entries_before_tokens(std::optional<int64_t> num_memory_tokens,
+                                     const at::Tensor& prepend_embeds) {
+  const bool prepends = prepend_embeds.defined() && prepend_embeds.dim() == 3;
+  return num_memory_tokens.value_or(0) + (prepends ? prepend_embeds.size(1) : 0);
+}
 
 /// Embeddings that are cached are not prepended again; which of them exist goes into the mask of
 /// all keys. x [b, new, ...] are the new tokens.

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 
 #include "x_transformers/interchange/generation_arguments.h"
-#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
@@ -76,10 +76,11 @@ Value call_forward(AutoregressiveWrapperImpl& model, Arguments& arguments) {
       std::vector<Value>{output.loss, Value::list(std::vector<Value>{output.logits, cache})});
 }
 
-class AutoregressiveModel : public HolderModel<AutoregressiveWrapper> {
+class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
  public:
-  AutoregressiveModel(std::shared_ptr<Model> net, const AutoregressiveWrapperOptions& options)
-      : HolderModel(AutoregressiveWrapper(net->token_model(), options)), net_(std::move(net)) {}
+  AutoregressiveModel(const std::shared_ptr<Model>& net,
+                      const AutoregressiveWrapperOptions& options)
+      : NextTokenModel(AutoregressiveWrapper(net->token_model(), options), net) {}
 
   Value call(const std::string& method, Arguments& arguments) override {
     if (method == "beam_search") return call_beam_search(*holder_, arguments);
@@ -99,36 +100,23 @@ class AutoregressiveModel : public HolderModel<AutoregressiveWrapper> {
 
   /// Of labels the net's, as if it stood alone.
   at::Tensor loss(const TensorMap& batch) override {
-    if (batch.contains("labels")) return net_->loss(batch);
-    if (batch.size() > 1 || !batch.count("x")) return Model::loss(batch);
-    return holder_->forward(batch.at("x")).loss;
+    return batch.contains("labels") ? net_->loss(batch) : NextTokenModel::loss(batch);
   }
 
   void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }
 
   std::optional<TokenTask> token_task() override {
-    within("net", [&] {
-      holder_->net()->require_language_model();
-      return true;
-    });
+    auto task = NextTokenModel::token_task();
     const auto traits = holder_->net()->traits();
-    TokenTask task;
-    task.num_tokens = traits.num_tokens;
     if (traits.max_seq_len == 0) return task;
     // A sequence comes with the token after it, which the model sees only where its loss cannot
     // spare it.
     const bool sees_one_more = traits.has_abs_pos_emb && !holder_->leaves_out_last();
-    task.longest = traits.max_seq_len - (sees_one_more ? 1 : 0);
-    task.limited_by = fmt::format("max_seq_len = {}{}", traits.max_seq_len,
-                                  sees_one_more ? " less the token that only the loss needs" : "");
+    task->longest = traits.max_seq_len - (sees_one_more ? 1 : 0);
+    task->limited_by = fmt::format("max_seq_len = {}{}", traits.max_seq_len,
+                                   sees_one_more ? " less the token that only the loss needs" : "");
     return task;
   }
-
-  TokenWriter* writer() override { return holder_.get(); }
-  std::shared_ptr<TokenModel> token_model() override { return holder_->net(); }
-
- private:
-  std::shared_ptr<Model> net_;
 };
 
 }  // namespace

@@ -40,9 +40,8 @@ class ContinuousModel : public HolderModel<ContinuousTransformerWrapper> {
     require_forward("ContinuousTransformerWrapper", method);
     auto x = arguments.required_tensor("x");
     auto inputs = take_continuous_inputs(arguments, *holder_);
-    const auto& embeds = inputs.prepend_embeds;
-    const auto prefix = holder_->options().num_memory_tokens.value_or(0) +
-                        (embeds.defined() && embeds.dim() == 3 ? embeds.size(1) : 0);
+    const auto prefix =
+        entries_before_tokens(holder_->options().num_memory_tokens, inputs.prepend_embeds);
     auto given_cache = take_cache(arguments, *holder_->attn_layers(), x,
                                   {CacheTaker::wrapper, inputs.layers, at::Tensor(), prefix});
     inputs.x = x;

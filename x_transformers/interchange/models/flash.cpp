@@ -2,7 +2,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/json.h"
-#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
@@ -66,12 +66,11 @@ FLASHGenerateOptions take_options(Arguments& arguments) {
   return options;
 }
 
-class FLASHAutoregressiveModel : public HolderModel<FLASHAutoregressiveWrapper> {
+class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrapper> {
  public:
-  FLASHAutoregressiveModel(std::shared_ptr<Model> net,
+  FLASHAutoregressiveModel(const std::shared_ptr<Model>& net,
                            const FLASHAutoregressiveWrapperOptions& options)
-      : HolderModel(FLASHAutoregressiveWrapper(net->token_model(), options)),
-        net_(std::move(net)) {}
+      : NextTokenModel(FLASHAutoregressiveWrapper(net->token_model(), options), net) {}
 
   Value call(const std::string& method, Arguments& arguments) override {
     const auto& net = *holder_->net();
@@ -85,37 +84,14 @@ class FLASHAutoregressiveModel : public HolderModel<FLASHAutoregressiveWrapper> 
     return holder_->forward(x, arguments.tensor("mask"));
   }
 
-  /// The net's, with the token more that the loss of the last one needs.
-  SampleCall sample_call(std::optional<int64_t> seq) override {
-    auto call = net_->sample_call(seq);
-    call.inputs["x"] = at::zeros({1, call.tokens + 1}, at::kLong);
-    return call;
-  }
-
-  at::Tensor loss(const TensorMap& batch) override {
-    if (batch.size() > 1 || !batch.count("x")) return Model::loss(batch);
-    return holder_->forward(batch.at("x"));
-  }
-
   std::optional<TokenTask> token_task() override {
-    within("net", [&] {
-      holder_->net()->require_language_model();
-      return true;
-    });
-    const auto traits = holder_->net()->traits();
-    TokenTask task;
-    task.num_tokens = traits.num_tokens;
-    if (traits.max_seq_len == 0) return task;
-    task.longest = traits.max_seq_len;
-    task.limited_by = "max_seq_len = " + std::to_string(traits.max_seq_len);
+    auto task = NextTokenModel::token_task();
+    const auto max_seq_len = holder_->net()->traits().max_seq_len;
+    if (max_seq_len == 0) return task;
+    task->longest = max_seq_len;
+    task->limited_by = "max_seq_len = " + std::to_string(max_seq_len);
     return task;
   }
-
-  TokenWriter* writer() override { return holder_.get(); }
-  std::shared_ptr<TokenModel> token_model() override { return holder_->net(); }
-
- private:
-  std::shared_ptr<Model> net_;
 };
 
 std::shared_ptr<Model> make_wrapper(const WrapperArguments& options, const Json& config,

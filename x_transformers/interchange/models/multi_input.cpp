@@ -57,9 +57,8 @@ class MultiCall {
   void go_on(Arguments& arguments, MultiInputTransformerWrapperImpl& net) {
     auto x = inputs.x.begin()->second;
     const auto given = x.dim() == 2 ? x.size(1) : 0;
-    const auto& embeds = inputs.prepend_embeds;
-    const auto prefix = net.options().num_memory_tokens.value_or(0) +
-                        (embeds.defined() && embeds.dim() == 3 ? embeds.size(1) : 0);
+    const auto prefix =
+        entries_before_tokens(net.options().num_memory_tokens, inputs.prepend_embeds);
     auto layers = take_cache(arguments, *net.attn_layers(), x,
                              {CacheTaker::stack, inputs.layers, at::Tensor(), prefix});
     if (!layers) return;

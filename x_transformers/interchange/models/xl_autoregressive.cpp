@@ -4,7 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/interchange/generation_arguments.h"
-#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
@@ -47,44 +47,17 @@ Value call_forward(XLAutoregressiveWrapperImpl& model, Arguments& arguments) {
   return model.forward(x, std::move(inputs));
 }
 
-class XLAutoregressiveModel : public HolderModel<XLAutoregressiveWrapper> {
+class XLAutoregressiveModel : public NextTokenModel<XLAutoregressiveWrapper> {
  public:
-  XLAutoregressiveModel(std::shared_ptr<Model> net, const XLAutoregressiveWrapperOptions& options)
-      : HolderModel(XLAutoregressiveWrapper(net->token_model(), options)), net_(std::move(net)) {}
+  XLAutoregressiveModel(const std::shared_ptr<Model>& net,
+                        const XLAutoregressiveWrapperOptions& options)
+      : NextTokenModel(XLAutoregressiveWrapper(net->token_model(), options), net) {}
 
   Value call(const std::string& method, Arguments& arguments) override {
     if (method == "generate") return call_generate(*holder_, arguments);
     require_forward("XLAutoregressiveWrapper", method);
     return call_forward(*holder_, arguments);
   }
-
-  /// The net's, with one token more, of which only the loss of the last is made.
-  SampleCall sample_call(std::optional<int64_t> seq) override {
-    auto call = net_->sample_call(seq);
-    call.inputs["x"] = at::zeros({1, call.tokens + 1}, at::kLong);
-    return call;
-  }
-
-  at::Tensor loss(const TensorMap& batch) override {
-    if (batch.size() > 1 || !batch.count("x")) return Model::loss(batch);
-    return holder_->forward(batch.at("x"));
-  }
-
-  std::optional<TokenTask> token_task() override {
-    within("net", [&] {
-      holder_->net()->require_language_model();
-      return true;
-    });
-    TokenTask task;  // of any length
-    task.num_tokens = holder_->net()->traits().num_tokens;
-    return task;
-  }
-
-  TokenWriter* writer() override { return holder_.get(); }
-  std::shared_ptr<TokenModel> token_model() override { return holder_->net(); }
-
- private:
-  std::shared_ptr<Model> net_;
 };
 
 }  // namespace

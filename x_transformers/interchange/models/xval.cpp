@@ -48,9 +48,8 @@ class XValModel : public HolderModel<XValTransformerWrapper> {
     auto x = take_tokens(arguments, "x");
     if (arguments.source() == ArgumentSource::outside) require_in_range(x, "x", embedded(*holder_));
     auto inputs = take_xval_inputs(arguments, *holder_, "x_num");
-    const auto& embeds = inputs.prepend_embeds;
-    const auto prefix = holder_->options().num_memory_tokens.value_or(0) +
-                        (embeds.defined() && embeds.dim() == 3 ? embeds.size(1) : 0);
+    const auto prefix =
+        entries_before_tokens(holder_->options().num_memory_tokens, inputs.prepend_embeds);
     auto given_cache = take_cache(arguments, *holder_->attn_layers(), x,
                                   {CacheTaker::stack, inputs.layers, at::Tensor(), prefix});
     inputs.x = x;

@@ -1,0 +1,60 @@
+// What wrappers share that predict each next token of their net's.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "x_transformers/core/spelling.h"
+#include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/models/token_model.h"
+
+namespace x_transformers {
+
+/// A model whose module holds the net of another model, and whose loss of x [batch, seq + 1] is of
+/// each token but the first. `Holder` is the module's holder, with net() and TokenWriter.
+template <class Holder>
+class NextTokenModel : public HolderModel<Holder> {
+ public:
+  NextTokenModel(Holder holder, std::shared_ptr<Model> net)
+      : HolderModel<Holder>(std::move(holder)), net_(std::move(net)) {}
+
+  /// The net's, with the token more that the loss of the last one needs.
+  SampleCall sample_call(std::optional<int64_t> seq) override {
+    auto call = net_->sample_call(seq);
+    call.inputs["x"] = at::zeros({1, call.tokens + 1}, at::kLong);
+    return call;
+  }
+
+  at::Tensor loss(const TensorMap& batch) override {
+    if (batch.size() > 1 || !batch.contains("x")) return Model::loss(batch);
+    auto result = this->holder_->forward(batch.at("x"));
+    if constexpr (requires { result.loss; }) {
+      return result.loss;
+    } else {
+      return result;
+    }
+  }
+
+  /// Of sequences of any length.
+  std::optional<TokenTask> token_task() override {
+    auto& net = *this->holder_->net();
+    within("net", [&] {
+      net.require_language_model();
+      return true;
+    });
+    TokenTask task;
+    task.num_tokens = net.traits().num_tokens;
+    return task;
+  }
+
+  TokenWriter* writer() override { return this->holder_.get(); }
+  std::shared_ptr<TokenModel> token_model() override { return this->holder_->net(); }
+
+ protected:
+  std::shared_ptr<Model> net_;
+};
+
+}  // namespace x_transformers
