@@ -10,6 +10,7 @@
 #include <functional>
 #include <set>
 
+#include "ops/compare_with_reference.h"
 #include "ops/cuda_device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/ops/attend.h"

@@ -153,6 +153,11 @@ TEST(BeliefState, Refuses) {
   EXPECT_THROW(model->forward(random_tokens(2, 4), at::tensor({3})), InputError);
   EXPECT_THAT(
       [&] {
+        model->forward(random_tokens(2, 4), at::tensor({5, 3}));
+      },
+      ThrowsMessage<InputError>("lens: expected lengths of 0 to 4, got 5"));
+  EXPECT_THAT(
+      [&] {
         model->forward(random_tokens(2, 4), {}, [](const at::Tensor&) { return at::ones({3}); });
       },
       ThrowsMessage<InputError>(HasSubstr("loss_weight_by_fb_indices")));

@@ -362,6 +362,11 @@ TEST(Continuous, RefusesInputsThatDoNotFit) {
   expect_refusal(with([](I& i) { i.mask = at::ones({2, 5}, at::kBool); }), "mask");
   expect_refusal(with([](I& i) { i.lens = at::ones({3}, at::kLong); }), "lens");
   expect_refusal(with([](I& i) {
+                   i.lens = at::tensor({7, 1});
+                 }),
+                 "lens: expected lengths of 0 to 6, got 7");
+  expect_refusal(with([](I& i) { i.lens = at::tensor({-1, 1}); }), "got -1");
+  expect_refusal(with([](I& i) {
                    i.lens = at::ones({2}, at::kLong);
                    i.mask = at::ones({2, 6}, at::kBool);
                  }),
@@ -386,6 +391,10 @@ TEST(ContinuousAutoregressive, RefusesWhatHasNoLoss) {
   };
   expect_refusal(with([](I& i) { i.x = at::randn({2, 1, kIn}); }), "at least two");
   expect_refusal(with([](I& i) { i.prepend_embeds = at::randn({2, 1, 16}); }), "prepend_embeds");
+  expect_refusal(with([](I& i) {
+                   i.lens = at::tensor({7, 1});
+                 }),
+                 "lens: expected lengths of 0 to 6, got 7");
   ContinuousInputs inputs;
   inputs.x = at::randn({2, 3, kIn});
   expect_refusal([&] { model->rollout(inputs, 3); }, "rollout_steps");

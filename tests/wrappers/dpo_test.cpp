@@ -9,6 +9,7 @@
 #include <numbers>
 #include <string>
 
+#include "warnings.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 
@@ -168,6 +169,23 @@ TEST(DPOErrors, NameWhatIsWrong) {
   EXPECT_THAT([&] { model->forward(inputs); }, ThrowsMessage<InputError>(HasSubstr("prompt_mask")));
   inputs.prompt_mask = at::Tensor();
   EXPECT_THAT([&] { model->forward(inputs); }, ThrowsMessage<InputError>(HasSubstr("prompt_mask")));
+}
+
+TEST(DPO, SaysThatAPaddingTokenOutsideTheVocabularyHidesNothing) {
+  const CollectedWarnings warnings;
+  DPOOptions options;
+  options.pad_id = -1;
+  make_model("{}", options);
+  EXPECT_THAT(warnings.messages(), testing::Contains(HasSubstr("pad_id: -1 is no token")));
+}
+
+TEST(DPO, RefusesABatchOfNothing) {
+  auto model = make_model();
+  DPOInputs inputs;
+  inputs.preferred_seq = inputs.unpreferred_seq = at::zeros({0, 5}, at::kLong);
+  inputs.prompt_mask = at::zeros({0, 5}, at::kBool);
+  EXPECT_THAT([&] { model->forward(inputs); },
+              ThrowsMessage<InputError>(HasSubstr("at least one pair")));
 }
 
 }  // namespace

@@ -78,12 +78,12 @@ TEST(EntropyBasedTokenizer, Refuses) {
       [&] {
         model->forward(random_tokens(2, 5), at::tensor({5, 6}));
       },
-      ThrowsMessage<InputError>("lens: expected 1 to 5 symbols in a sequence, got 6"));
+      ThrowsMessage<InputError>("lens: expected lengths of 1 to 5, got 6"));
   EXPECT_THAT(
       [&] {
         model->forward(random_tokens(2, 5), at::tensor({0, 5}));
       },
-      ThrowsMessage<InputError>("lens: expected 1 to 5 symbols in a sequence, got 0"));
+      ThrowsMessage<InputError>("lens: expected lengths of 1 to 5, got 0"));
   EXPECT_THROW(model->forward(at::randn({2, 5})), InputError);
 }
 

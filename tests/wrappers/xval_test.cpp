@@ -116,6 +116,17 @@ TEST(XValAutoregressive, OneNaNDoesNotSpread) {
   EXPECT_TRUE(std::isnan(make_wrapper(true)->forward(inputs).loss.item<double>()));
 }
 
+TEST(XValAutoregressive, ABatchInWhichNothingCountsTeachesNothing) {
+  auto model = make_wrapper();
+  auto inputs = tokens();
+  inputs.mask = at::zeros({2, 6}, at::kBool);
+  const auto loss = model->forward(inputs).loss;
+  loss.backward();
+  EXPECT_EQ(loss.item<double>(), 0);
+  for (const auto& parameter : model->parameters())
+    if (parameter.grad().defined()) EXPECT_EQ(parameter.grad().abs().max().item<double>(), 0);
+}
+
 TEST(XValAutoregressive, WithoutNumbersTheLossIsOfTokens) {
   auto inputs = tokens();
   inputs.x.masked_fill_(inputs.x == kNumber, 1);

@@ -1,5 +1,6 @@
 #include "x_transformers/core/tensor_check.h"
 
+#include <ATen/Functions.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -85,6 +86,16 @@ void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind, D
   if (!t.defined() || (is_of_kind(t, kind) && can_be_broadcast(t, shape))) return;
   throw InputError(fmt::format("{}: expected {} broadcast to {}, got {}", name, word(kind),
                                shown(shape), shown(t)));
+}
+
+void require_lengths(const at::Tensor& lens, const char* name, Dimension batch, int64_t least,
+                     int64_t most) {
+  require_tensor(lens, name, TensorKind::integer, {batch});
+  if (!lens.defined() || !lens.is_cpu() || lens.numel() == 0) return;
+  const auto shortest = lens.min().item<int64_t>(), longest = lens.max().item<int64_t>();
+  if (shortest >= least && longest <= most) return;
+  throw InputError(fmt::format("{}: expected lengths of {} to {}, got {}", name, least, most,
+                               shortest < least ? shortest : longest));
 }
 
 void require_kind(const at::Tensor& t, const char* name, TensorKind kind) {

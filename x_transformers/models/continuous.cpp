@@ -127,6 +127,7 @@ void ContinuousTransformerWrapperImpl::check(const ContinuousInputs& inputs) con
   const auto sizes = sequence_sizes(inputs, inputs.x, options_.attn_layers.dim);
   require_mask(inputs, sizes);
   require_inputs(inputs, sizes);
+  require_lengths(inputs.lens, "lens", {"batch", inputs.x.size(0), true}, 0, inputs.x.size(1));
   require_positions(inputs, sizes);
   if (!pos_emb_ && inputs.pos.defined())
     warn_unused("pos: changes nothing, the model embeds no positions");

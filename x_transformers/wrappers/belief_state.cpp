@@ -255,7 +255,7 @@ at::Tensor BeliefStateWrapperImpl::weighted(at::Tensor loss, const at::Tensor& p
 at::Tensor BeliefStateWrapperImpl::forward(const at::Tensor& seq, const at::Tensor& lens_given,
                                            const PairWeights& loss_weight_by_fb_indices) {
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
-  require_tensor(lens_given, "lens", TensorKind::integer, {{"batch", seq.size(0)}});
+  require_lengths(lens_given, "lens", {"batch", seq.size(0)}, 0, seq.size(1));
   require(seq.size(1) > 1, "seq: expected at least two tokens in a sequence");
   const auto lens = lens_given.defined() ? lens_given.to(seq.device()) : lens_given;
   auto labels_of = seq;

@@ -69,6 +69,10 @@ DPOImpl::DPOImpl(std::shared_ptr<TokenModel> policy, std::shared_ptr<TokenModel>
     policy_model_->require_next_token_logits();
     return true;
   });
+  if (options_.pad_id &&
+      (*options_.pad_id < 0 || *options_.pad_id >= policy_model_->traits().num_tokens))
+    warn_unused(fmt::format("pad_id: {} is no token of the model, so nothing is padding",
+                            *options_.pad_id));
   copy_weights(*policy_model_, *ref_model_);
   for (auto& parameter : ref_model_->parameters()) parameter.set_requires_grad(false);
   ref_model_->eval();
@@ -117,7 +121,8 @@ at::Tensor DPOImpl::forward(const DPOInputs& inputs) {
           "preferred_seq, unpreferred_seq and prompt_mask: are needed");
   require_tensor(preferred, "preferred_seq", TensorKind::integer, {{"batch"}, {"seq"}});
   const auto batch = preferred.size(0), n = preferred.size(1);
-  require(n > 1, "preferred_seq: expected at least two tokens in a sequence");
+  require(batch > 0 && n > 1,
+          "preferred_seq: expected at least one pair, and at least two tokens in a sequence");
   require_tensor(inputs.unpreferred_seq, "unpreferred_seq", TensorKind::integer,
                  {{"batch", batch}, {"seq", n}});
   const auto check_mask = [&](const at::Tensor& mask, const char* name) {

@@ -20,15 +20,6 @@ at::Tensor as_rows(const at::Tensor& seq) {
   return seq.dim() == 1 ? seq.unsqueeze(0) : seq.flatten(0, -2);
 }
 
-void check_lens(const at::Tensor& lens, const at::Tensor& rows) {
-  if (!lens.defined()) return;
-  require_tensor(lens, "lens", TensorKind::integer, {{"rows", rows.size(0)}});
-  const auto shortest = lens.min().item<int64_t>(), longest = lens.max().item<int64_t>();
-  require(shortest >= 1 && longest <= rows.size(1),
-          fmt::format("lens: expected 1 to {} symbols in a sequence, got {}", rows.size(1),
-                      shortest < 1 ? shortest : longest));
-}
-
 /// The lengths of the tokens of each row of boundaries [b, n].
 std::vector<at::Tensor> lengths_of_rows(const at::Tensor& boundaries) {
   std::vector<at::Tensor> rows;
@@ -84,7 +75,7 @@ at::Tensor EntropyBasedTokenizerImpl::forward(const at::Tensor& seq, const at::T
                                               TransformerInputs inputs) {
   const Evaluation evaluation(*this);
   const auto rows = as_rows(seq);
-  check_lens(lens, rows);
+  require_lengths(lens, "lens", {"rows", rows.size(0)}, 1, rows.size(1));
   const auto ends = token_boundaries(entropies(rows, std::move(inputs)), lens, options_);
   const auto lengths = at::pad_sequence(lengths_of_rows(ends), /*batch_first=*/true);
   auto sizes = seq.sizes().vec();

@@ -91,6 +91,7 @@ NonAutoregressiveWrapperImpl::NonAutoregressiveWrapperImpl(std::shared_ptr<Token
 void NonAutoregressiveWrapperImpl::check(const NonAutoregressiveInputs& inputs) const {
   require_tensor(inputs.x, "x", TensorKind::integer,
                  {{"batch"}, {"max_seq_len", net_->traits().max_seq_len}});
+  require(inputs.x.size(0) > 0, "x: expected at least one sequence");
   require(!inputs.net.prepend_embeds.defined() && inputs.net.cache == nullptr,
           "x: sequences that are masked take no prepend_embeds and no cache");
   require(!(options_.self_cond && inputs.net.sum_embeds.defined()),

@@ -84,8 +84,10 @@ XValAutoregressiveWrapperImpl::Output XValAutoregressiveWrapperImpl::forward(XVa
   output.numerical_mse_loss = at::where(has_number, error.square(), nothing);
   const auto targets = counts.sum();
   const auto errors_are_over = spreads ? targets : has_number.sum().clamp_min(1);
-  output.loss = sum_under(output.cross_entropy_loss, counts) / targets +
-                output.numerical_mse_loss.sum() / errors_are_over * options_.numerical_loss_weight;
+  // Where nothing counts the loss is 0, and Python's NaN.
+  output.loss =
+      sum_under(output.cross_entropy_loss, counts) / (spreads ? targets : targets.clamp_min(1)) +
+      output.numerical_mse_loss.sum() / errors_are_over * options_.numerical_loss_weight;
   return output;
 }
 
