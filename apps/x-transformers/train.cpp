@@ -21,6 +21,7 @@ namespace {
 struct TrainCommand {
   std::string config, data, out = "runs/latest", device;
   std::vector<std::string> set;
+  RunContext context;
   bool resume = false, skip_nonfinite = false, no_cuda_graph = false, json = false;
   std::optional<int64_t> steps;
 };
@@ -101,7 +102,16 @@ void add_train(CLI::App& app) {
   command->add_option("--device", options->device, "cpu or cuda (train.device)");
   command->add_option("--set", options->set,
                       "changes a value of the run file, as in --set train.learning_rate=1e-3");
-  command->add_flag("--resume", options->resume, "go on from the folder's latest checkpoint");
+  auto* resume =
+      command->add_flag("--resume", options->resume, "go on from the folder's latest checkpoint");
+  command
+      ->add_option("--from-checkpoint", options->context.from_checkpoint,
+                   "with --resume: latest, best, last-good (the newest that can be read) or a step")
+      ->needs(resume);
+  command
+      ->add_flag("--data-changed", options->context.data_changed,
+                 "with --resume: go on with other data, from their start")
+      ->needs(resume);
   command->add_flag("--skip-nonfinite", options->skip_nonfinite,
                     "pass over steps whose loss is not finite");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
@@ -110,9 +120,8 @@ void add_train(CLI::App& app) {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run
     const auto run = read_run_file(options->config, overrides(*options));
     set_up_process(run.train);
-    RunContext context;
-    context.wants_stop = stop_on_signals();
-    print_result(*options, train_model(run, options->out, options->resume, context));
+    options->context.wants_stop = stop_on_signals();
+    print_result(*options, train_model(run, options->out, options->resume, options->context));
   });
 }
 

@@ -48,7 +48,8 @@ std::vector<int64_t> numbers(const Batch& batch) {
 std::vector<int64_t> drawn(const DataSource& source, int64_t batches) {
   std::vector<int64_t> all;
   for (int64_t i = 0; i < batches; ++i) {
-    for (const int64_t number : numbers(source.training_batch(i))) all.push_back(number);
+    for (const int64_t number : numbers(source.training_batch(i * source.batch_size())))
+      all.push_back(number);
   }
   return all;
 }
@@ -95,7 +96,7 @@ TEST(ExampleSource, TheOrderIsThatOfEveryVersion) {
   EXPECT_THAT(numbers(open(given)->training_batch(0)), ElementsAre(3, 9, 4, 0, 6, 0, 1, 7, 1, 7));
 }
 
-TEST(ExampleSource, ABatchDependsOnSeedAndIndexAlone) {
+TEST(ExampleSource, ABatchDependsOnSeedAndPlaceAlone) {
   auto given = options(write("seed", numbered(100)));
   const auto one = open(given), same = open(given);
   const auto late = numbers(one->training_batch(70));
@@ -105,11 +106,16 @@ TEST(ExampleSource, ABatchDependsOnSeedAndIndexAlone) {
   EXPECT_NE(late, numbers(open(given)->training_batch(70)));
 }
 
+TEST(ExampleSource, BatchesOfAnySizeTakeTheSameExamples) {
+  const auto path = write("sizes", numbered(10));
+  EXPECT_EQ(drawn(*open(options(path, 6)), 2), drawn(*open(options(path, 3)), 4));
+}
+
 TEST(ExampleSource, RanksShareTheBatchOfOne) {
   const auto given = options(write("ranks", numbered(10)), 6);
   const auto whole = open(given);
   const auto first = open(given, {0, 2}), second = open(given, {1, 2});
-  for (int64_t i = 0; i < 4; ++i) {
+  for (int64_t i = 0; i < 24; i += 6) {
     auto shares = numbers(first->training_batch(i));
     EXPECT_EQ(shares.size(), 3u);
     for (const int64_t number : numbers(second->training_batch(i))) shares.push_back(number);

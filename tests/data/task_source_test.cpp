@@ -61,15 +61,15 @@ TEST(TaskSource, APathStarEndsInTheOnlyPathBetweenItsEnds) {
   }
 }
 
-TEST(TaskSource, ABatchDependsOnSeedAndIndexAloneAndRanksShareIt) {
+TEST(TaskSource, ABatchDependsOnSeedAndPlaceAloneAndRanksShareIt) {
   auto given = options("copy", 4);
-  const auto src = [](const auto& source, int64_t index) {
-    return source->training_batch(index).tensors.at("src");
+  const auto src = [](const auto& source, int64_t sample) {
+    return source->training_batch(sample).tensors.at("src");
   };
   const auto one = open_data_source(given, {}), same = open_data_source(given, {});
   const auto late = src(one, 70);
   EXPECT_TRUE(at::equal(late, src(same, 70)));
-  EXPECT_FALSE(at::equal(late, src(one, 71)));
+  EXPECT_FALSE(at::equal(late, src(one, 78)));
   EXPECT_FALSE(at::equal(src(one, 0), one->validation_batch(0).tensors.at("src")));
   const auto first = open_data_source(given, {.place = {0, 2}}),
              second = open_data_source(given, {.place = {1, 2}});

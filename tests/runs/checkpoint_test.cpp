@@ -296,7 +296,8 @@ TEST_F(CheckpointTest, RandomStateComesBack) {
 TEST_F(CheckpointTest, TrainStateReadsBack) {
   TrainState state;
   state.step = 12;
-  state.data_position = 48;
+  state.samples = 48;
+  state.data_files = {{"a.txt", 1, 5}};
   state.data_fingerprint = "abc";
   state.seconds = 1.5;
   state.best_val_loss = 0.1 + 0.2;
@@ -306,7 +307,8 @@ TEST_F(CheckpointTest, TrainStateReadsBack) {
   save_train_state(path, state);
   const TrainState again = load_train_state(path);
   EXPECT_EQ(again.step, 12);
-  EXPECT_EQ(again.data_position, 48);
+  EXPECT_EQ(again.samples, 48);
+  EXPECT_EQ(again.data_files, state.data_files);
   EXPECT_EQ(again.data_fingerprint, "abc");
   EXPECT_EQ(again.best_val_loss, 0.1 + 0.2);
   EXPECT_EQ(again.best_step, 9);
@@ -315,7 +317,7 @@ TEST_F(CheckpointTest, TrainStateReadsBack) {
   EXPECT_THROW(load_train_state(directory_ / "missing.json"), InputError);
   EXPECT_EQ(load_train_state(directory_, 12).step, 12);
   EXPECT_THROW(load_train_state(directory_, 13), InputError);
-  for (const char* text : {"[1]", "{}", R"({"step": -1})", R"({"step": 1, "data_position": -1})"}) {
+  for (const char* text : {"[1]", "{}", R"({"step": -1})", R"({"step": 1, "samples": -1})"}) {
     std::ofstream(path) << text;
     EXPECT_THROW(load_train_state(path), InputError) << text;
   }

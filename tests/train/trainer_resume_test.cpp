@@ -2,17 +2,26 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "tests/train/trainer_test_model.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/runs/resume_point.h"
+#include "x_transformers/train/resumed_data.h"
 #include "x_transformers/train/trainer.h"
 
 namespace x_transformers {
 namespace {
 
+using testing::AllOf;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::ThrowsMessage;
+using testing::UnorderedElementsAre;
 using trainer_test::BigramModelImpl;
 using trainer_test::make_options;
 using trainer_test::make_parts;
@@ -222,18 +231,181 @@ TEST_F(ResumeTest, RefusesAnotherModelAndOtherData) {
               parts.config = R"({"model": {"type": "Bigram", "dim": 8}, "train": {"steps": 3}})";
             }),
             "taken");
-  EXPECT_EQ(resume_with([](TrainerParts& parts) { parts.data_fingerprint = std::string("first"); }),
+  EXPECT_EQ(resume_with([](TrainerParts& parts) { parts.data.fingerprint = std::string("first"); }),
             "taken");
   fs::remove_all(root_);
   {
     BigramModelImpl model;
     auto parts = make_parts(model, root_);
-    parts.data_fingerprint = std::string("first");
+    parts.data.fingerprint = std::string("first");
     Trainer(model, make_options(4), parts).run();
   }
   EXPECT_THAT(
-      resume_with([](TrainerParts& parts) { parts.data_fingerprint = std::string("other"); }),
+      resume_with([](TrainerParts& parts) { parts.data.fingerprint = std::string("other"); }),
       HasSubstr("other data"));
+}
+
+/// What a resumed run says of the data, given what `change` makes of the parts.
+std::string resumed_with(const fs::path& directory,
+                         const std::function<void(TrainerParts&)>& change) {
+  BigramModelImpl model;
+  auto parts = make_parts(model, directory);
+  parts.resume = true;
+  change(parts);
+  try {
+    Trainer(model, make_options(8), parts).run();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "taken";
+}
+
+/// A model that has been trained on samples one by one, in batches of `batch_size` of them; the
+/// samples that it took are added to `taken`.
+Outcome train_on_samples(const TrainOptions& options, const fs::path& directory, int64_t batch_size,
+                         std::vector<int64_t>& taken) {
+  BigramModelImpl model;
+  model.dropout->options.p(0.0);
+  auto parts = make_parts(model, directory);
+  parts.resume = true;
+  parts.data.batch_size = batch_size;
+  parts.training_batch = [&](int64_t first) {
+    std::vector<at::Tensor> rows;
+    for (int64_t row = 0; row < batch_size; ++row) {
+      taken.push_back(first + row);
+      rows.push_back(trainer_test::make_tokens(first + row, 1));
+    }
+    return trainer_test::as_batch(at::cat(rows));
+  };
+  Trainer trainer(model, options, parts);
+  return outcome_of(model, trainer, trainer.run());
+}
+
+TEST_F(ResumeTest, BatchesOfAnotherSizeTakeTheSameSamples) {
+  std::vector<int64_t> whole_taken, taken;
+  auto options = make_options(9);
+  const Outcome whole = train_on_samples(options, root_ / "whole", 6, whole_taken);
+  options.steps = 4;
+  train_on_samples(options, root_ / "parts", 6, taken);
+  options.steps = 7;
+  options.grad_accum = 3;
+  train_on_samples(options, root_ / "parts", 2, taken);
+  options.steps = 9;
+  options.grad_accum = 1;
+  const Outcome parts = train_on_samples(options, root_ / "parts", 6, taken);
+  EXPECT_EQ(taken, whole_taken);
+  for (const auto& [name, tensor] : whole.tensors)
+    EXPECT_TRUE(at::allclose(tensor, parts.tensors.at(name), 1e-3, 1e-5)) << name;
+}
+
+TEST_F(ResumeTest, ACheckpointThatCountsBatchesGoesOnAtItsSample) {
+  train(make_options(4), root_, false);
+  auto state = load_train_state(root_ / "state.json");
+  state.samples = 0;
+  state.data_position = 4;
+  save_train_state(root_ / "state.json", state);
+  std::vector<int64_t> taken;
+  auto config = Json::parse(R"({"model": {"type": "Bigram", "dim": 8}, "train": {"steps": 20}})");
+  config["data"]["batch_size"] = 3;
+  std::ofstream(root_ / "config.json") << config.dump();
+  EXPECT_EQ(resumed_with(root_,
+                         [&](TrainerParts& parts) {
+                           parts.training_batch = [&](int64_t first) {
+                             taken.push_back(first);
+                             return trainer_test::make_batch(first);
+                           };
+                           parts.data.batch_size = 3;
+                         }),
+            "taken");
+  EXPECT_EQ(taken, (std::vector<int64_t>{12, 15, 18, 21}));
+}
+
+TEST_F(ResumeTest, SequencesOfAnotherLengthGoOnAfterAsManyTokens) {
+  TrainState saved;
+  saved.samples = 30;
+  saved.sample_length = 8;
+  std::vector<std::string> notes;
+  EXPECT_EQ(resumed_sample(saved, {.sample_length = 8}, {}, notes), 30);
+  EXPECT_TRUE(notes.empty());
+  EXPECT_EQ(resumed_sample(saved, {.sample_length = 16}, {}, notes), 15);
+  EXPECT_THAT(notes, ElementsAre(HasSubstr("sequences of 16 tokens (they had 8)")));
+}
+
+TEST_F(ResumeTest, SaysWhatOtherDataDifferIn) {
+  const auto text = [&](const std::string& name, const std::string& content) {
+    std::ofstream(root_ / name) << content;
+    return FileExtent{(root_ / name).string(), 1, static_cast<int64_t>(content.size())};
+  };
+  TrainState saved;
+  saved.samples = 30;
+  saved.data_fingerprint = "first";
+  saved.data_files = {text("a.txt", "one\ntwo\n")};
+  const auto told = [&](const FileExtent& file, std::vector<std::string> changes = {}) {
+    std::vector<std::string> notes;
+    try {
+      resumed_sample(saved, {.fingerprint = "other", .files = {file}}, {"run", "{}", changes},
+                     notes);
+    } catch (const InputError& error) {
+      return std::string(error.what());
+    }
+    return std::string("taken");
+  };
+  EXPECT_THAT(told(text("a.txt", "one\ntwo\nthree\n")),
+              AllOf(HasSubstr("a.txt has 14 bytes, it had 8 bytes"), HasSubstr("--data-changed"),
+                    HasSubstr("train.init_from=run")));
+  EXPECT_THAT(told(text("a.txt", "one\r\ntwo\r\n")), HasSubstr("now end in \\r\\n"));
+  EXPECT_THAT(told(text("a.txt", "one\nTWO\n")), HasSubstr("their content is another"));
+  EXPECT_THAT(told(text("a.txt", "one\ntwo\n"), {"data.val_fraction = 0.5 (was 0.1)"}),
+              HasSubstr("data.val_fraction = 0.5 (was 0.1)"));
+  saved.data_files = {{"a.txt", 1, 10}};
+  EXPECT_THAT(told(text("a.txt", "one\ntwo\n")), HasSubstr("may have ended in \\r\\n"));
+  std::vector<std::string> notes;
+  EXPECT_EQ(resumed_sample(saved, {.fingerprint = "other"}, {.data_changed = true}, notes), 0);
+  EXPECT_THAT(notes, ElementsAre(HasSubstr("going on with other data")));
+}
+
+TEST_F(ResumeTest, GoesOnFromTheCheckpointThatIsAskedFor) {
+  auto options = make_options(12);
+  options.save_every = 4;
+  options.keep_last = 5;
+  const Outcome whole = train(options, root_, false);
+  const auto model = root_ / "checkpoints/step-00000012/model.safetensors";
+  fs::resize_file(model, fs::file_size(model) / 2);
+  options.steps = 14;
+  const auto resume_from = [&](const std::string& from) {
+    return resumed_with(root_, [&](TrainerParts& parts) { parts.context.from_checkpoint = from; });
+  };
+  EXPECT_THAT(resume_from("latest"),
+              AllOf(HasSubstr("model.safetensors"), HasSubstr("step-00000008 can be read"),
+                    HasSubstr("--from-checkpoint last-good")));
+  EXPECT_THAT(resume_from("7"), HasSubstr("has no checkpoint '7'; there are steps"));
+  EXPECT_THAT(resume_from("newest"), HasSubstr("expected latest, best, last-good or a step"));
+  EXPECT_EQ(CheckpointFolder(root_).latest_step(), 12);
+  EXPECT_EQ(last_good_step(CheckpointFolder(root_)), 8);
+
+  BigramModelImpl again;
+  auto parts = make_parts(again, root_);
+  parts.resume = true;
+  parts.context.from_checkpoint = "last-good";
+  options.steps = 12;
+  Trainer trainer(again, options, parts);
+  expect_equal(whole, outcome_of(again, trainer, trainer.run()));
+  EXPECT_FALSE(is_damaged(root_ / "checkpoints/step-00000012"));
+  EXPECT_EQ(resume_from("latest"), "taken");
+}
+
+TEST_F(ResumeTest, OptionsWithoutWeightsMayChange) {
+  const auto config = [](const std::string& model) { return R"({"model": )" + model + "}"; };
+  const auto changes =
+      compare_configs(config(R"({"max_seq_len": 8, "net": {"attn_dropout": 0.1, "dim": 4}})"),
+                      config(R"({"max_seq_len": 9, "net": {"attn_dropout": 0.0, "dim": 4}})"), "c");
+  EXPECT_THAT(changes, UnorderedElementsAre("model.max_seq_len = 9 (was 8)",
+                                            "model.net.attn_dropout = 0.0 (was 0.1)"));
+  EXPECT_THAT(
+      [&] {
+        compare_configs(config(R"({"net": {"dim": 4}})"), config(R"({"net": {"dim": 5}})"), "c");
+      },
+      ThrowsMessage<InputError>(HasSubstr("c: model.net.dim was 4, now it is 5")));
 }
 
 TEST_F(ResumeTest, RefusesACheckpointThatDoesNotFit) {

@@ -71,6 +71,13 @@ std::shared_ptr<const DataSource> open_data_source(const DataOptions& options,
   return make_example_source(open_examples(options, format), options, context.place);
 }
 
+std::vector<FileExtent> data_files(const DataOptions& options) {
+  std::vector<FileExtent> files;
+  for (const auto& path : {options.path, options.val_path})
+    if (!path.empty()) files.push_back(extent_of(path));
+  return files;
+}
+
 void require_outside_data(const fs::path& directory, const DataOptions& options) {
   require_outside(directory, options, options.path, "data.path");
   require_outside(directory, options, options.val_path, "data.val_path");

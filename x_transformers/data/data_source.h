@@ -6,23 +6,31 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "x_transformers/core/world_place.h"
 #include "x_transformers/data/batch.h"
 #include "x_transformers/data/data_options.h"
 #include "x_transformers/data/tokenizer.h"
+#include "x_transformers/io/file_extent.h"
 
 namespace x_transformers {
 
-/// The data of a run, as batches on the CPU. A batch depends on the options and its index alone:
-/// there is no state, so a run goes on at any batch. Safe to use from several threads.
+/// The data of a run, as batches on the CPU. Training takes samples (sequences of tokens, examples)
+/// in an order without an end; which sample comes k-th depends on the options and k alone, and not
+/// on the size of batches. There is no state, so a run goes on at any sample. Safe to use from
+/// several threads.
 class DataSource {
  public:
   virtual ~DataSource() = default;
 
-  /// This process's share of training batch `index` of the run, from 0. The shares of all
-  /// processes, by rank, are the batch that one process alone would get.
-  virtual Batch training_batch(int64_t index) const = 0;
+  /// Samples of a training batch, of all processes together.
+  virtual int64_t batch_size() const = 0;
+  /// What a sample is long, in tokens; 1: an example.
+  virtual int64_t sample_length() const { return 1; }
+  /// This process's share of the training batch that begins with sample `first` of the run, from 0.
+  /// The shares of all processes, by rank, are the batch that one process alone would get.
+  virtual Batch training_batch(int64_t first) const = 0;
 
   /// Batches of one validation; 0: there is no validation data.
   virtual int64_t validation_batches() const = 0;
@@ -51,6 +59,9 @@ struct DataContext {
 /// Opens the data that `options` describe. Throws InputError naming the option or the file.
 std::shared_ptr<const DataSource> open_data_source(const DataOptions& options,
                                                    const DataContext& context);
+
+/// The files of training and, where it has its own, of validation; none where the data are made up.
+std::vector<FileExtent> data_files(const DataOptions& options);
 
 /// Throws InputError where the files of a run in `directory` would be read as its own data.
 void require_outside_data(const std::filesystem::path& directory, const DataOptions& options);

@@ -47,11 +47,12 @@ class ExampleSource : public DataSource {
       validated_ = options.val_batches * batch_size_;
   }
 
-  Batch training_batch(int64_t index) const override {
-    require(index >= 0, fmt::format("batch {} asked for, they start at 0", index));
-    return take(training_, share_.count, [&](int64_t row) {
-      return order_.place(index * batch_size_ + share_.first + row);
-    });
+  int64_t batch_size() const override { return batch_size_; }
+
+  Batch training_batch(int64_t first) const override {
+    require(first >= 0, fmt::format("sample {} asked for, they start at 0", first));
+    return take(training_, share_.count,
+                [&](int64_t row) { return order_.place(first + share_.first + row); });
   }
 
   int64_t validation_batches() const override {

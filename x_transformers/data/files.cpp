@@ -84,6 +84,18 @@ std::vector<std::string> list_files(const std::string& path) {
   return {path};
 }
 
+FileExtent extent_of(const std::string& path) {
+  FileExtent extent{path};
+  for (const auto& file : list_files(path)) {
+    std::error_code error;
+    const auto bytes = std::filesystem::file_size(file, error);
+    require(!error, fmt::format("{}: its size cannot be read", file));
+    ++extent.files;
+    extent.bytes += static_cast<int64_t>(bytes);
+  }
+  return extent;
+}
+
 bool is_token_file(const std::string& path) {
   return std::filesystem::path(path).extension() == ".bin";
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "x_transformers/io/file_contents.h"
+#include "x_transformers/io/file_extent.h"
 
 namespace x_transformers {
 
@@ -14,6 +15,9 @@ namespace x_transformers {
 /// it, in the order of their paths; names that start with a dot are passed over. Throws InputError
 /// when `path` is missing or neither, and when the folder holds no file.
 std::vector<std::string> list_files(const std::string& path);
+
+/// How much these files hold.
+FileExtent extent_of(const std::string& path);
 
 /// Whether the name says that a file holds tokens: `.bin`.
 bool is_token_file(const std::string& path);

@@ -94,10 +94,11 @@ class TaskSource : public DataSource {
         share_(share_of(options.batch_size, place)),
         seed_(static_cast<uint64_t>(options.seed)) {}
 
-  Batch training_batch(int64_t index) const override {
-    require(index >= 0, fmt::format("batch {} asked for, they start at 0", index));
-    return examples(random_bits(seed_, 0), index * options_.batch_size + share_.first,
-                    share_.count);
+  int64_t batch_size() const override { return options_.batch_size; }
+
+  Batch training_batch(int64_t first) const override {
+    require(first >= 0, fmt::format("sample {} asked for, they start at 0", first));
+    return examples(random_bits(seed_, 0), first + share_.first, share_.count);
   }
 
   int64_t validation_batches() const override {

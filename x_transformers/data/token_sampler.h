@@ -13,7 +13,7 @@
 namespace x_transformers {
 
 /// Draws the sequences to train on. The k-th sequence of a run depends on the seed and k alone:
-/// there is no state, so step k can be asked for at once after a restart, with any number of
+/// there is no state, so sequence k can be asked for at once after a restart, with any number of
 /// threads.
 class BatchSampler {
  public:
@@ -21,11 +21,13 @@ class BatchSampler {
   /// than one sequence and its last target, and when a batch cannot be shared out evenly.
   BatchSampler(TokenDataset data, const DataOptions& options, const WorldPlace& place = {});
 
-  /// This process's share of the batch of `step` (from 0): int64 `[batch_size / world, seq_len +
-  /// 1]`. The shares by rank, one after the other, are the batch of one process.
-  at::Tensor batch(int64_t step) const {
-    return sequences(step * batch_size_ + share_.first, share_.count);
-  }
+  int64_t batch_size() const { return batch_size_; }
+  int64_t seq_len() const { return seq_len_; }
+
+  /// This process's share of the batch that begins with sequence `first` of the run: int64
+  /// `[batch_size / world, seq_len + 1]`. The shares by rank, one after the other, are the batch of
+  /// one process.
+  at::Tensor batch(int64_t first) const { return sequences(first + share_.first, share_.count); }
 
   /// Sequences [first, first + count) of the run: int64 `[count, seq_len + 1]`. For batches that
   /// are accumulated in parts.

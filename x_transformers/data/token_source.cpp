@@ -20,7 +20,9 @@ class TokenSource : public DataSource {
     if (data_.validation) validation_.emplace(*data_.validation, options);
   }
 
-  Batch training_batch(int64_t index) const override { return as_batch(training_.batch(index)); }
+  int64_t batch_size() const override { return training_.batch_size(); }
+  int64_t sample_length() const override { return training_.seq_len(); }
+  Batch training_batch(int64_t first) const override { return as_batch(training_.batch(first)); }
   int64_t validation_batches() const override { return validation_ ? validation_->batches() : 0; }
   Batch validation_batch(int64_t index) const override {
     return as_batch(validation_.value().batch(index));

@@ -142,6 +142,14 @@ std::optional<int64_t> CheckpointFolder::latest_step() const {
   return whole.empty() ? std::nullopt : std::optional(whole.back());
 }
 
+std::optional<int64_t> CheckpointFolder::best_step() const {
+  return linked_step(directory_ / "best");
+}
+
+void CheckpointFolder::go_back_to(int64_t step) {
+  replace_link(checkpoints_ / "latest", step_name(step));
+}
+
 std::optional<fs::path> CheckpointFolder::latest() const {
   const auto step = latest_step();
   return step ? std::optional(step_folder(*step)) : std::nullopt;
@@ -275,7 +283,7 @@ void CheckpointFolder::save(int64_t step, bool is_best,
 }
 
 void CheckpointFolder::prune(int64_t keep_last, const std::function<bool(int64_t)>& spares) {
-  const auto best = linked_step(directory_ / "best"), newest = latest_step();
+  const auto best = best_step(), newest = latest_step();
   auto removable = steps();
   // Later ones are of before the run went on from an earlier step.
   std::erase_if(removable, [&](int64_t step) { return step > newest; });

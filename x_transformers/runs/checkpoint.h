@@ -56,6 +56,11 @@ class CheckpointFolder {
   /// where that link is lost, the newest that is whole.
   std::optional<std::filesystem::path> latest() const;
   std::optional<int64_t> latest_step() const;
+  /// What `best` points to.
+  std::optional<int64_t> best_step() const;
+  /// Makes `latest` point to the checkpoint of `step`, which the run goes on from. Later ones stay
+  /// until they are written anew.
+  void go_back_to(int64_t step);
   /// Whether there are checkpoints, but `latest` points to none of them.
   bool is_latest_lost() const;
   /// The steps of the checkpoints that are whole, in their order.

@@ -149,7 +149,9 @@ TrainState load_train_state(const std::filesystem::path& path) {
     require_at_least(value, 0, where / name);
   };
   not_negative("step", state.step);
-  not_negative("data_position", state.data_position);
+  not_negative("samples", state.samples);
+  not_negative("sample_length", state.sample_length);
+  not_negative("data_position", state.data_position.value_or(0));
   not_negative("tokens", state.targets);
   not_negative("skipped_steps", state.skipped_steps);
   not_negative("evaluated_step", state.evaluated_step);

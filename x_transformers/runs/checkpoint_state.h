@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "x_transformers/core/world_place.h"
+#include "x_transformers/io/file_extent.h"
 
 namespace x_transformers {
 
@@ -53,8 +54,12 @@ class RandomStateGuard {
 /// Where a run stands.
 struct TrainState {
   int64_t step = 0;
-  int64_t data_position = 0;
+  int64_t samples = 0;
+  int64_t sample_length = 0;
+  /// In place of `samples` in checkpoints of before; load_train_state keeps it as it is.
+  std::optional<int64_t> data_position;
   std::string data_fingerprint;
+  std::vector<FileExtent> data_files;
   int64_t targets = 0;
   double seconds = 0;
   int64_t skipped_steps = 0;
@@ -73,9 +78,12 @@ struct TrainState {
   template <class Visitor>
   void fields(Visitor& v) {
     v("step", step, "updates done");
-    v("data_position", data_position, "training batches taken");
+    v("samples", samples, "training samples taken: sequences or examples");
+    v("sample_length", sample_length, "of a sample, in tokens; 1: an example; 0: not known");
+    v("data_position", data_position, "training batches taken, in checkpoints without samples");
     v("data_fingerprint", data_fingerprint,
       "hash of the training data, where the program gave one");
+    v("data_files", data_files, "of training and validation, where the program gave them");
     v("tokens", targets, "targets trained on: of text, tokens");
     v("seconds", seconds, "time spent in training steps");
     v("skipped_steps", skipped_steps,

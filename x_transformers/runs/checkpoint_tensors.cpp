@@ -14,6 +14,19 @@
 #include "x_transformers/runs/checkpoint.h"
 
 namespace x_transformers {
+namespace {
+
+/// Whether an option of the model has no weights and changes nothing of what they mean, so that a
+/// run may go on with another value: what is dropped or masked while training, what losses weigh,
+/// which kernels run, and the longest sequence (a table of positions has its length as a shape,
+/// which is looked at as the weights are read).
+bool may_change(const std::string& dotted) {
+  const auto name = dotted.substr(dotted.rfind('.') + 1);
+  return name.find("dropout") != std::string::npos || name.ends_with("_prob") ||
+         name.ends_with("loss_weight") || name == "max_seq_len" || name == "flash";
+}
+
+}  // namespace
 
 void save_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors) {
   const NamedTensors& weights = tensors.optimizer.weights();
@@ -87,9 +100,10 @@ std::vector<std::string> compare_configs(const std::string& saved, const std::st
     if (was == is) continue;
     std::string dotted = path.substr(1);
     std::replace(dotted.begin(), dotted.end(), '/', '.');
-    require(!dotted.starts_with("model"),
-            fmt::format("{}: the checkpoint is of another model: {} was {}, now it is {}", where,
-                        dotted, was, is));
+    require(!dotted.starts_with("model") || may_change(dotted),
+            fmt::format("{}: {} was {}, now it is {}: a run goes on with the model that it began "
+                        "with; another may start from its weights by train.init_from",
+                        where, dotted, was, is));
     changes.push_back(fmt::format("{} = {} (was {})", dotted, is, was));
   }
   return changes;

@@ -41,8 +41,9 @@ void load_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
 using ModelSpelling = std::function<std::string(const std::string& model)>;
 
 /// Throws InputError naming the first difference when the `model` parts of the two config.json
-/// texts differ in that spelling (as they stand, where it is empty). Returns a line "train.steps =
-/// 200 (was 100)" for each value of other parts that differs.
+/// texts differ in that spelling (as they stand, where it is empty) in an option that weights
+/// depend on. Returns a line "train.steps = 200 (was 100)" for each other value that differs:
+/// `model.emb_dropout` and its like, `data` and `train`.
 std::vector<std::string> compare_configs(const std::string& saved, const std::string& now,
                                          const std::string& where,
                                          const ModelSpelling& spelling = {});

@@ -24,14 +24,15 @@ TrainerParts make_parts(const RunOptions& run, const std::filesystem::path& dire
   return parts;
 }
 
-void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data) {
-  parts.training_batch = [data](int64_t index) { return data->training_batch(index); };
+void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data,
+              const std::vector<FileExtent>& files) {
+  parts.training_batch = [data](int64_t first) { return data->training_batch(first); };
   parts.validation_batches = data->validation_batches();
   if (parts.validation_batches > 0)
     parts.validation_batch = [data](int64_t index) { return data->validation_batch(index); };
   parts.target_unit = data->target_unit();
   parts.bytes_per_token = data->bytes_per_token();
-  parts.data_fingerprint = data->fingerprint();
+  parts.data = {data->batch_size(), data->sample_length(), data->fingerprint(), files};
   if (const auto tokenizer = data->tokenizer()) parts.tokenizer = tokenizer->serialized();
 }
 

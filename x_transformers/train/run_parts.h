@@ -3,7 +3,7 @@
 //     check_folder(run, directory, resume, context.place);
 //     auto model = ...;                                      // of the kind's own
 //     TrainerParts parts = make_parts(run, directory, resume, context);
-//     use_data(parts, open_data_source(run.data, ...));
+//     use_data(parts, open_data_source(run.data, ...), data_files(run.data));
 //     parts.loss = [&](const Batch& batch) { ... };
 //     Trainer trainer(*model, run.train, std::move(parts));
 //     capture_steps(trainer, *model);
@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/interchange/model.h"
@@ -38,8 +39,9 @@ auto build_apart(const at::Device& device, Build build) {
 TrainerParts make_parts(const RunOptions& run, const std::filesystem::path& directory, bool resume,
                         const RunContext& context);
 
-/// Makes `data` what the parts train and validate on.
-void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data);
+/// Makes `data`, of these files (data_files), what the parts train and validate on.
+void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data,
+              const std::vector<FileExtent>& files);
 
 /// On CUDA makes the whole step of `trainer` a graph, unless train.cuda_graph is false or something
 /// in `model` cannot be captured, of which the user is told.

@@ -75,11 +75,11 @@ void require_sequences(const Batch& batch, const TokenTask& task, const std::str
 /// drawn.
 void use_examples(TrainerParts& parts, const RunOptions& run,
                   const std::optional<TokenTask>& task) {
-  use_data(parts, open_data_source(run.data, {.place = parts.context.place}));
+  use_data(parts, open_data_source(run.data, {.place = parts.context.place}), data_files(run.data));
   const auto check = [&](const BatchFunction& batch, const std::string& path) -> BatchFunction {
     if (!batch || !task) return batch;
-    return [task = *task, batch, path](int64_t index) {
-      Batch drawn = batch(index);
+    return [task = *task, batch, path](int64_t at) {
+      Batch drawn = batch(at);
       require_sequences(drawn, task, path);
       return drawn;
     };
@@ -110,8 +110,8 @@ std::function<std::string()> sample_writer(LanguageModel language_model,
 /// `batch` with its tokens named as the model's loss takes them.
 BatchFunction renamed(const BatchFunction& batch, const std::string& input) {
   if (!batch || input == kTokenTensor) return batch;
-  return [batch, input](int64_t index) {
-    Batch drawn = batch(index);
+  return [batch, input](int64_t at) {
+    Batch drawn = batch(at);
     auto tokens = drawn.tensors.extract(kTokenTensor);
     tokens.key() = input;
     drawn.tensors.insert(std::move(tokens));
@@ -126,7 +126,7 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   const auto data = open_data_source(options, {.num_tokens = task.num_tokens,
                                                .token_folder = parts.directory / "tokens",
                                                .place = parts.context.place});
-  use_data(parts, data);
+  use_data(parts, data, data_files(options));
   parts.training_batch = renamed(parts.training_batch, task.input);
   parts.validation_batch = renamed(parts.validation_batch, task.input);
   if (data->tokenizer() && (model->writer() || model->sequence_writer()))

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,6 +17,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/muon_parameters.h"
 #include "x_transformers/optim/make_optimizer.h"
+#include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/ranks.h"
 
 namespace x_transformers {
@@ -42,6 +44,16 @@ std::string optimizer_of(const std::string& config) {
   const Json& train = json["train"];
   const bool is_named = train.is_object() && train.contains("optimizer");
   return is_named ? detail::shown(train["optimizer"]) : "\"adamw\"";
+}
+
+/// The changes of a model's options, as what its weights may not fit by.
+std::string model_changes(std::vector<std::string> changes) {
+  std::erase_if(changes, [](const auto& change) { return !change.starts_with("model."); });
+  return changes.empty() ? ""
+                         : fmt::format(
+                               "now {}; another model may start from these weights by "
+                               "train.init_from",
+                               fmt::join(changes, ", "));
 }
 
 /// The parameters that are not trained compute in the type of those that are.
@@ -72,16 +84,19 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
           [this](const std::vector<Batch>& batches, int64_t) { return eager_step_(batches); }),
       history_(*options_.log_every, device_) {
   TORCH_CHECK(parts_.loss && parts_.training_batch, "[Trainer] needs a loss and training batches");
-  state_.data_fingerprint = parts_.data_fingerprint;
   if (resumed_) {
     load_checkpoint();
   } else if (parts_.resume) {
     notes_.push_back(
         fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string()));
   }
+  state_.sample_length = parts_.data.sample_length;
+  state_.data_fingerprint = parts_.data.fingerprint;
+  state_.data_files = parts_.data.files;
   saved_step_ = state_.step;
   require_same_step(state_.step, device_, parts_.context.place, parts_.context.sum_over_ranks);
   if (!parts_.context.place.is_first()) return;
+  if (resumed_ && folder_.latest_step() != state_.step) folder_.go_back_to(state_.step);
   // Last, because it drops the rows after the checkpoint: a refused run leaves them.
   report_.emplace(parts_.directory, report_options(options_, parts_.target_unit),
                   resumed_ ? std::optional(resumed_->step) : std::nullopt);
@@ -100,13 +115,41 @@ void Trainer::take_directory() {
   folder_.check(parts_.resume);  // what another run did until the lock was ours
 }
 
+/// What `read` gives, which reads the checkpoint that the run goes on from. Where that is damaged,
+/// the error names one that is not; else what it may be due to.
+template <class Read>
+auto Trainer::from_checkpoint(Read read, const std::string& cause) -> decltype(read()) {
+  try {
+    return read();
+  } catch (const InputError& error) {
+    auto notice = error.notice();
+    if (!is_damaged(resumed_folder_)) {
+      if (cause.empty()) throw;
+      notice.hint = cause;
+      throw InputError(std::move(notice));
+    }
+    const auto good = last_good_step(folder_);
+    notice.hint =
+        good ? fmt::format(
+                   "checkpoint {} can be read: --resume --from-checkpoint last-good goes on "
+                   "from it",
+                   folder_.step_folder(*good).string())
+             : "no other checkpoint of the run can be read";
+    throw InputError(std::move(notice));
+  }
+}
+
 std::optional<TrainState> Trainer::open_directory() {
   const bool writes = parts_.context.place.is_first();
   if (writes) take_directory();
   if (!writes && !parts_.resume) return std::nullopt;
-  const auto step = folder_.latest_step();
+  const auto step =
+      parts_.resume ? resume_point(folder_, parts_.context.from_checkpoint) : std::nullopt;
   std::optional<TrainState> state;
-  if (step) state = load_train_state(folder_.step_folder(*step), *step);
+  if (step) {
+    resumed_folder_ = folder_.step_folder(*step);
+    state = from_checkpoint([&] { return load_train_state(resumed_folder_, *step); });
+  }
   if (folder_.is_latest_lost()) {
     notes_.push_back(fmt::format(
         "{}: the link checkpoints/latest is lost, going on from the newest whole checkpoint",
@@ -117,7 +160,7 @@ std::optional<TrainState> Trainer::open_directory() {
   // Lost or from before a kill: the copy in the checkpoint has all rows up to its step.
   const fs::path metrics = parts_.directory / checkpoint_file::kMetrics;
   if (!fs::exists(metrics))
-    write_file_atomically(metrics, file_text(*folder_.latest() / checkpoint_file::kMetrics));
+    write_file_atomically(metrics, file_text(resumed_folder_ / checkpoint_file::kMetrics));
   return state;
 }
 
@@ -161,24 +204,22 @@ void Trainer::load_random_state(const TrainState& saved, const fs::path& folder)
 }
 
 void Trainer::load_checkpoint() {
-  const fs::path folder = *folder_.latest();
-  const std::string config = (folder / checkpoint_file::kConfig).string();
-  const auto changes =
-      compare_configs(file_text(config), parts_.config, config, parts_.model_spelling);
-  TrainState saved = *resumed_;
-  require(saved.data_fingerprint == parts_.data_fingerprint || saved.data_fingerprint.empty() ||
-              parts_.data_fingerprint.empty(),
-          fmt::format("{}: the run was trained on other data than what is given now",
-                      parts_.directory.string()));
-  const auto was = optimizer_of(file_text(config)), is = optimizer_of(parts_.config);
+  const std::string config = (resumed_folder_ / checkpoint_file::kConfig).string();
+  const auto saved_config = file_text(config);
+  const auto changes = compare_configs(saved_config, parts_.config, config, parts_.model_spelling);
+  const auto was = optimizer_of(saved_config), is = optimizer_of(parts_.config);
   require(was == is, at("train.optimizer"), "the state in {} is that of {}, not of {}",
-          folder.string(), was, is);
-  load_tensors(folder, tensors());
-  load_random_state(saved, folder);
-  saved.data_fingerprint = parts_.data_fingerprint;
-  state_ = std::move(saved);
-  notes_.push_back(fmt::format("resumed at step {}", state_.step));
+          resumed_folder_.string(), was, is);
+  TrainState saved = *resumed_;
+  notes_.push_back(fmt::format("resumed at step {}", saved.step));
   for (const std::string& change : changes) notes_.push_back("resumed with " + change);
+  saved.samples = resumed_sample(
+      saved, parts_.data,
+      {parts_.directory.string(), saved_config, changes, parts_.context.data_changed}, notes_);
+  saved.data_position.reset();
+  from_checkpoint([&] { load_tensors(resumed_folder_, tensors()); }, model_changes(changes));
+  load_random_state(saved, resumed_folder_);
+  state_ = std::move(saved);
 }
 
 TrainResult Trainer::run() {
@@ -231,12 +272,13 @@ void Trainer::train_step() {
   const int64_t step = state_.step + 1;
   std::vector<Batch> micro_batches;
   for (int64_t i = 0; i < options_.grad_accum; ++i) {
-    micro_batches.push_back(to_device(parts_.training_batch(state_.data_position + i), device_));
+    const auto first = state_.samples + i * parts_.data.batch_size;
+    micro_batches.push_back(to_device(parts_.training_batch(first), device_));
   }
   optimizer_->set_learning_rate(learning_rate_at(options_, step));
   history_.record(step, step_function_(micro_batches, step), count_targets(micro_batches));
   state_.step = step;
-  state_.data_position += options_.grad_accum;
+  state_.samples += options_.grad_accum * parts_.data.batch_size;
 }
 
 bool Trainer::is_due(const std::optional<int64_t>& every) const {

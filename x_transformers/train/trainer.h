@@ -17,6 +17,7 @@
 #include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/runs/checkpoint_tensors.h"
 #include "x_transformers/runs/run_report.h"
+#include "x_transformers/train/resumed_data.h"
 #include "x_transformers/train/trainer_evaluation.h"
 #include "x_transformers/train/trainer_options.h"
 #include "x_transformers/train/trainer_step.h"
@@ -34,13 +35,19 @@ struct RunContext {
   /// Joins these processes; empty: there is one. Each calls it in its constructor, in every step,
   /// validation and checkpoint, and waits there for the others.
   SumOverRanks sum_over_ranks = {};
+  /// With `resume`: whether other data than the checkpoint's are meant, to go on with from their
+  /// start. Without it they are refused.
+  bool data_changed = false;
+  /// With `resume`: the checkpoint to go on from: "latest", "best", "last-good" (the newest that
+  /// can be read and has finite weights) or a step.
+  std::string from_checkpoint = "latest";
 };
 
 /// What a Trainer is given beside the model and the options.
 struct TrainerParts {
   LossFunction loss;
-  /// This process's share of batch `index` of the run, from 0; step `s` (from 1) takes those from
-  /// (s - 1) * grad_accum on.
+  /// This process's share of the batch that begins with sample `first` of the run, from 0. Batches
+  /// follow each other at a distance of data.batch_size; with 1, the default, batches are counted.
   BatchFunction training_batch;
   /// Empty: no validation.
   BatchFunction validation_batch;
@@ -57,13 +64,14 @@ struct TrainerParts {
   ModelSpelling model_spelling;
   /// Whose numbers the model has: its weights are saved as such, and read.
   Compat compat = {};
-  /// Hash of the training data; a run is resumed on the same only. Empty: not checked.
-  std::string data_fingerprint;
+  /// What training_batch takes its samples from; a run is resumed on the same only.
+  TrainingData data;
   /// Content of tokenizer.model, which makes the checkpoints whole. Empty: the tokens are bytes, or
   /// not of text.
   std::string tokenizer;
   std::filesystem::path directory;
-  /// Go on from the latest checkpoint in `directory`, or start where there is none.
+  /// Go on from a checkpoint in `directory` (RunContext::from_checkpoint), or start where there is
+  /// none.
   bool resume = false;
   RunContext context;
 };
@@ -141,6 +149,8 @@ class Trainer {
   std::optional<TrainState> open_directory();
   /// Makes the folder ready to be written, by this process alone.
   void take_directory();
+  template <class Read>
+  auto from_checkpoint(Read read, const std::string& cause = "") -> decltype(read());
   void load_checkpoint();
   void load_random_state(const TrainState& saved, const std::filesystem::path& folder);
   TrainResult run_steps();
@@ -168,7 +178,8 @@ class Trainer {
   at::Device device_;
   std::optional<FolderLock> lock_;
   CheckpointFolder folder_;
-  std::vector<std::string> notes_;  ///< lines for the user, from before there is a report
+  std::vector<std::string> notes_;        ///< lines for the user, from before there is a report
+  std::filesystem::path resumed_folder_;  ///< of the checkpoint that the run goes on from
   std::optional<TrainState> resumed_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<QkClip> qk_clip_;  ///< null: no limit

@@ -1,0 +1,107 @@
+#include "x_transformers/train/resumed_data.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+
+namespace x_transformers {
+namespace {
+
+int64_t batch_size_of(const std::string& config) {
+  const Json json = Json::parse(config, nullptr, /*allow_exceptions=*/false);
+  const Json::json_pointer place("/data/batch_size");
+  const bool is_given = json.is_object() && json.contains(place) && json[place].is_number_integer();
+  return is_given ? json[place].get<int64_t>() : 1;
+}
+
+/// Lines of a file, and how many of them end in \r\n.
+struct LineEnds {
+  int64_t lines = 0, with_return = 0;
+};
+
+LineEnds line_ends(const std::string& path) {
+  LineEnds ends;
+  std::ifstream file(path, std::ios::binary);
+  char last = 0;
+  for (std::istreambuf_iterator<char> c(file), end; c != end; last = *c++) {
+    if (*c != '\n') continue;
+    ++ends.lines;
+    ends.with_return += last == '\r';
+  }
+  return ends;
+}
+
+/// What is told of files whose lines alone may have changed their ends.
+std::string changed_line_ends(const FileExtent& was, const FileExtent& is) {
+  if (was.files != 1 || is.files != 1) return "";
+  const auto ends = line_ends(is.path);
+  if (ends.with_return > 0 && is.bytes - ends.with_return == was.bytes)
+    return ", as many fewer as its lines now end in \\r\\n";
+  if (ends.with_return == 0 && is.bytes + ends.lines == was.bytes)
+    return ", as many more as it has lines, which may have ended in \\r\\n";
+  return "";
+}
+
+std::string shown(const FileExtent& file) {
+  if (file.files == 1) return fmt::format("{} bytes", file.bytes);
+  return fmt::format("{} bytes in {} files", file.bytes, file.files);
+}
+
+std::vector<std::string> differences(const TrainState& saved, const TrainingData& now,
+                                     const std::vector<std::string>& changes) {
+  std::vector<std::string> found;
+  for (size_t i = 0; i < std::min(saved.data_files.size(), now.files.size()); ++i) {
+    const auto &was = saved.data_files[i], &is = now.files[i];
+    if (was.files != is.files || was.bytes != is.bytes)
+      found.push_back(fmt::format("{} has {}, it had {}{}", is.path, shown(is), shown(was),
+                                  changed_line_ends(was, is)));
+  }
+  // What the same files can be cut and read by.
+  for (const auto& change : changes)
+    for (const char* option : {"path", "format", "tokenizer", "val_path", "val_fraction", "dtype",
+                               "task", "series", "images"})
+      if (change.starts_with(fmt::format("data.{}", option))) found.push_back(change);
+  if (found.empty())
+    found.push_back(saved.data_files.empty()
+                        ? "their content is not that of before"
+                        : "the files are as long as before, their content is another");
+  return found;
+}
+
+}  // namespace
+
+int64_t resumed_sample(const TrainState& saved, const TrainingData& now, const ResumedData& resumed,
+                       std::vector<std::string>& notes) {
+  const bool is_known = !saved.data_fingerprint.empty() && !now.fingerprint.empty();
+  if (is_known && saved.data_fingerprint != now.fingerprint) {
+    const auto found = fmt::format("{}", fmt::join(differences(saved, now, resumed.changes), "; "));
+    require(resumed.data_changed,
+            fmt::format("{}: the training data are other data than those of the run: {}; go on "
+                        "with the optimizer as it is and with these data from their start by "
+                        "--data-changed, or start a new run from the weights by "
+                        "train.init_from={}",
+                        resumed.folder, found, resumed.folder));
+    notes.push_back("going on with other data, from their start: " + found);
+    return 0;
+  }
+  if (resumed.data_changed)
+    notes.push_back("the data are those of the run: --data-changed changes nothing");
+  const int64_t taken = saved.data_position
+                            ? *saved.data_position * batch_size_of(resumed.saved_config)
+                            : saved.samples;
+  const auto was = saved.sample_length, is = now.sample_length;
+  if (was == is || was < 1 || is < 1) return taken;
+  notes.push_back(fmt::format(
+      "sequences of {} tokens (they had {}) are drawn in another order: training goes on after as "
+      "many tokens as before, but some of the text comes twice or not at all in this epoch",
+      is, was));
+  return taken * was / is;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,42 @@
+// Where a run that goes on stands in its data.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "x_transformers/io/file_extent.h"
+#include "x_transformers/runs/checkpoint_state.h"
+
+namespace x_transformers {
+
+/// What a run trains on, as far as going on asks for it.
+struct TrainingData {
+  /// Samples that a batch of all processes takes.
+  int64_t batch_size = 1;
+  /// Of a sample, in tokens; 1: an example; 0: not known.
+  int64_t sample_length = 0;
+  /// Hash of the data. Empty: not known, and not compared.
+  std::string fingerprint = {};
+  std::vector<FileExtent> files = {};
+};
+
+/// What has changed since a checkpoint was saved.
+struct ResumedData {
+  std::string folder;  ///< of the run, for messages
+  /// The checkpoint's config.json.
+  std::string saved_config;
+  /// Lines "data.val_fraction = 0.2 (was 0.1)" (compare_configs).
+  std::vector<std::string> changes;
+  /// Whether other data are meant.
+  bool data_changed = false;
+};
+
+/// The sample to go on from, and lines for the user about what is not as in a run that was never
+/// interrupted. Batches of another size take the same samples in the same order, with nothing twice
+/// or left out. Throws InputError that says what differs where the data are others than the
+/// checkpoint's, unless `data_changed`, with which training goes on at their first sample.
+int64_t resumed_sample(const TrainState& saved, const TrainingData& now, const ResumedData& resumed,
+                       std::vector<std::string>& notes);
+
+}  // namespace x_transformers
