@@ -76,10 +76,7 @@ std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& w
   const auto net = model->token_model();
   expect(net != nullptr, at(where / "type"), config.value("type", std::string()),
          "a model that predicts tokens");
-  within(where, [&] {
-    net->require_next_token_logits();
-    return true;
-  });
+  within(where, [&] { net->require_next_token_logits(); });
   if (!weights.empty()) load_state_dict(model->module(), weights);
   return net;
 }

@@ -27,10 +27,7 @@ TensorMap weights_of_release(FileWeights weights, const Compat& compat,
                       "that of {}, and no rule translates them",
                       path.string(), weights.xt_compat, expected));
   const auto means = fmt::format("{}, translated from {} to {}", rule->name, rule->from, rule->to);
-  spelled(with_hint(below(path.string() + ":"), means), [&] {
-    rule->apply(weights.tensors);
-    return true;
-  });
+  spelled(with_hint(below(path.string() + ":"), means), [&] { rule->apply(weights.tensors); });
   return std::move(weights.tensors);
 }
 

@@ -151,10 +151,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
     use_tokens(parts, run, model, *task);
   }
   if (run.train.loss_chunk) {
-    within(run.model_place, [&] {
-      model->set_loss_chunk(*run.train.loss_chunk);
-      return true;
-    });
+    within(run.model_place, [&] { model->set_loss_chunk(*run.train.loss_chunk); });
   }
   parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };
   parts.model_spelling = trainable_model_spelling;

@@ -79,10 +79,7 @@ AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(std::shared_ptr<TokenModel>
   require(net_ != nullptr, at("net"), "is needed");
   register_module("net", net_);
   require_fraction(options_.mask_prob, "mask_prob");
-  within("net", [&] {
-    net_->require_next_token_logits();
-    return true;
-  });
+  within("net", [&] { net_->require_next_token_logits(); });
 }
 
 /// Hides a part of the keys, but not the first (arXiv:2210.13432).

@@ -70,7 +70,6 @@ void check(const BeliefStateWrapperOptions& o) {
 void check_decoder(const char* name, const TokenModel& decoder) {
   within(name, [&] {
     decoder.require_next_token_logits();  // an embedding of each token is needed as well
-    return true;
   });
 }
 

@@ -65,10 +65,7 @@ DPOImpl::DPOImpl(std::shared_ptr<TokenModel> policy, std::shared_ptr<TokenModel>
   validate(options_);
   register_module("policy_model", policy_model_);
   register_module("ref_model", ref_model_);
-  within("model", [&] {
-    policy_model_->require_next_token_logits();
-    return true;
-  });
+  within("model", [&] { policy_model_->require_next_token_logits(); });
   if (options_.pad_id &&
       (*options_.pad_id < 0 || *options_.pad_id >= policy_model_->traits().num_tokens))
     warn_unused(fmt::format("pad_id: {} is no token of the model, so nothing is padding",

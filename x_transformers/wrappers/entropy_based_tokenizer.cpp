@@ -54,10 +54,7 @@ EntropyBasedTokenizerImpl::EntropyBasedTokenizerImpl(std::shared_ptr<TokenModel>
   require(decoder_ != nullptr, at("decoder"), "is needed");
   register_module("decoder", decoder_);
   require_positive(options_.max_token_size, "max_token_size");
-  within("decoder", [&] {
-    decoder_->require_next_token_logits();
-    return true;
-  });
+  within("decoder", [&] { decoder_->require_next_token_logits(); });
 }
 
 at::Tensor EntropyBasedTokenizerImpl::entropies(const at::Tensor& seq, TransformerInputs inputs) {

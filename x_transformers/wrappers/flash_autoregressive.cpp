@@ -41,10 +41,7 @@ FLASHAutoregressiveWrapperImpl::FLASHAutoregressiveWrapperImpl(
     : options_(std::move(options)), net_(std::move(net)) {
   require(net_ != nullptr, at("net"), "is needed");
   register_module("net", net_);
-  within("net", [&] {
-    net_->require_next_token_logits();
-    return true;
-  });
+  within("net", [&] { net_->require_next_token_logits(); });
 }
 
 /// The tokens after the first, kIgnored where they do not count. Python counts padding too.

@@ -66,10 +66,7 @@ NonAutoregressiveWrapperImpl::NonAutoregressiveWrapperImpl(std::shared_ptr<Token
   require(net_ != nullptr, at("net"), "is needed");
   require(!(options_.self_token_critic && token_critic_),
           among({"self_token_critic", "token_critic"}), "expected one of them");
-  within("net", [&] {
-    net_->require_next_token_logits();
-    return true;
-  });
+  within("net", [&] { net_->require_next_token_logits(); });
   const auto traits = net_->traits();
   expect(traits.max_seq_len > 0, at(OptionPath("net") / "max_seq_len"), traits.max_seq_len,
          "at least 1, the tokens of every sequence");

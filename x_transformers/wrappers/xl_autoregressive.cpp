@@ -69,10 +69,7 @@ XLAutoregressiveWrapperImpl::XLAutoregressiveWrapperImpl(std::shared_ptr<TokenMo
     : options_(std::move(options)), net_(std::move(net)) {
   require(net_ != nullptr, at("net"), "is needed");
   register_module("net", net_);
-  within("net", [&] {
-    net_->require_next_token_logits();
-    return true;
-  });
+  within("net", [&] { net_->require_next_token_logits(); });
   const auto longest = net_->traits().max_seq_len;
   expect(longest > 0, at(OptionPath("net") / "max_seq_len"), longest,
          "at least 1, the tokens of a segment");

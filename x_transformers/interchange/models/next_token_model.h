@@ -41,10 +41,7 @@ class NextTokenModel : public HolderModel<Holder> {
   /// Of sequences of any length.
   std::optional<TokenTask> token_task() override {
     auto& net = *this->holder_->net();
-    within("net", [&] {
-      net.require_language_model();
-      return true;
-    });
+    within("net", [&] { net.require_language_model(); });
     TokenTask task;
     task.num_tokens = net.traits().num_tokens;
     return task;

@@ -43,10 +43,7 @@ CallableModule build_critic(const Json& config, const ModelPlace& place) {
   const auto& given = config.at("token_critic");
   const auto model = build_part(given, below);
   if (const auto net = is_net(given) ? model->token_model() : nullptr) {
-    within(below.where, [&] {
-      net->require_next_token_logits();
-      return true;
-    });
+    within(below.where, [&] { net->require_next_token_logits(); });
     const auto scores = net->predicted_tokens();
     if (scores)
       expect(scores->count == 1, at(below.where / "logits_dim"), scores->count,
@@ -123,10 +120,7 @@ class NonAutoregressiveModel : public HolderModel<NonAutoregressiveWrapper> {
   }
 
   std::optional<TokenTask> token_task() override {
-    within("net", [&] {
-      holder_->net()->require_language_model();
-      return true;
-    });
+    within("net", [&] { holder_->net()->require_language_model(); });
     const auto traits = holder_->net()->traits();
     TokenTask task;
     task.num_tokens = traits.num_tokens;
