@@ -1,9 +1,10 @@
 """Ours beside Python x-transformers in one run, as ratios: training steps and cached generation.
 
-compare.py --program build/x-transformers [--python PYTHON] [--device cpu|cuda] [--rounds N] [--threads N]
+compare.py --program build/x-transformers [--python PYTHON | --before PROGRAM] [--device cpu|cuda] [--rounds N] [--threads N]
 PYTHON is an interpreter that has torch 2.11.0 and x-transformers 2.16.1. On the CPU two small shapes in float32, against
 eager Python; on CUDA the shape of GPT-2 124M in bfloat16, against eager and compiled Python. Each round measures one after
-the other, so that a machine that drifts drifts for all; the table shows medians over the rounds."""
+the other, so that a machine that drifts drifts for all; the table shows medians over the rounds. With --before the program of
+another commit stands in Python's place."""
 import argparse
 import json
 import statistics
@@ -49,7 +50,10 @@ def systems(args, work, config):
     where = ["--device", args.device, *(["--threads", args.threads] if args.device == "cpu" else [])]
     ours = ["--matmul-precision", args.matmul_precision, *(["--precision", "bf16"] if args.device == "cuda" else [])]
     python = [args.python, peer, work, config, *where]
-    found = {"ours": [args.program, "bench", work, "--config", config, *where, *ours], "Python": python}
+    found = {"ours": [args.program, "bench", work, "--config", config, *where, *ours]}
+    if args.before:
+        return {**found, "before": [args.before, *found["ours"][1:]]}
+    found["Python"] = python
     if args.device == "cuda" and work == "train":
         found["compiled"] = [*python, "--compile"]
     return found
@@ -73,6 +77,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", default="build/x-transformers")
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--before", help="the program of another commit, to compare with in place of Python")
     parser.add_argument("--device", choices=SHAPES, default="cpu")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="on the CPU, for both")
