@@ -114,7 +114,7 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
   auto* writer = model->writer();
   require(writer != nullptr, command.config + ": type: cannot write");
   if (command.precision == "bf16")
-    cast_parameters(trainable_parameters(model->module()), at::kBFloat16);
+    cast_parameters(model->module(), trainable_parameters(model->module()), at::kBFloat16);
   const auto readable = writer->readable_tokens();
   require(readable.has_value(), command.config + ": token_emb: does not say which tokens it takes");
   const auto prompts =

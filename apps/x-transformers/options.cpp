@@ -68,7 +68,7 @@ void print_json(const std::string& type, const std::vector<OptionHelp>& lines) {
   for (const auto& line : lines) {
     options.push_back({{"name", line.name},
                        {"type", line.type},
-                       {"default", line.default_value},
+                       {"default", line.has_default ? Json(line.default_value) : Json()},
                        {"meaning", line.meaning},
                        {"paper", line.paper},
                        {"required", line.required},
@@ -86,7 +86,9 @@ void print_table(const std::string& type, const std::vector<OptionHelp>& lines) 
     }
     const auto paper = line.paper.empty() ? "" : "  [" + line.paper + "]";
     fmt::print("{:<44} {}{}\n{:<44}   {}; {}\n", line.name, line.meaning, paper, "", line.type,
-               line.required ? "needed" : "default " + line.default_value);
+               line.required      ? "needed"
+               : line.has_default ? "default " + line.default_value
+                                  : "default: that of attn_");
   }
 }
 

@@ -63,6 +63,13 @@ TEST(PairExamples, AreReadAndWrittenTexts) {
   EXPECT_THAT(row(pairs.at("tgt"), 1), ElementsAre(0, 'e', 'f', 'g', 0));
 }
 
+TEST(PairExamples, CountTheTokensThatAreWritten) {
+  auto given = options("pairs", write("targets.tsv", "ab\tc\nd\tefg\n"));
+  const auto source = open_data_source(given, {});
+  EXPECT_EQ(source->training_batch(0).targets, 2 + 4);
+  EXPECT_EQ(source->target_unit(), "tokens");
+}
+
 TEST(PairExamples, RefuseOtherLinesByTheirNumber) {
   expect_refused(options("pairs", write("one.tsv", "a\tb\nc\n")),
                  "one.tsv: line 2: expected two columns parted by a tab, got 1");
@@ -84,6 +91,17 @@ TEST(PreferenceExamples, ShareTheirPrompt) {
   EXPECT_THAT(row(examples.at("prompt_mask"), 0), ElementsAre(1, 0, 0, 0, 0));
   EXPECT_THAT(row(examples.at("unpreferred_seq"), 1), ElementsAre('x', ' ', 'z', 'z', 0));
   EXPECT_THAT(row(examples.at("prompt_mask"), 1), ElementsAre(1, 1, 0, 0, 0));
+}
+
+TEST(PreferenceExamples, SplitNoCharacter) {
+  // Both answers begin with the byte C3.
+  const auto path = write("utf8.jsonl",
+                          "{\"prompt\": \"a\", \"chosen\": \"\xc3\xa9t\", "
+                          "\"rejected\": \"\xc3\xa8re\"}\n"
+                          "{\"chosen\": \"x\xc3\xa9\", "
+                          "\"rejected\": \"x\xc3\xa8\"}\n");
+  const auto examples = first_of(options("preferences", path), 2);
+  EXPECT_THAT(row(examples.at("prompt_mask"), 1), ElementsAre(1, 0, 0, 0, 0, 0));
 }
 
 TEST(PreferenceExamples, RefuseWhatTellsNothingApart) {
@@ -163,6 +181,19 @@ TEST(ImageExamples, AreLabelledByTheirFolders) {
       at::allclose(images.at("img")[0].flatten() * 255, at::tensor({0.F, 85.F, 170.F, 255.F})));
   EXPECT_EQ(images.at("labels").sum().item<int64_t>(), 1);
   EXPECT_EQ(images.at("labels").scalar_type(), at::kLong);
+}
+
+TEST(ImageExamples, ValidationHasTheClassesOfTraining) {
+  for (const char* file :
+       {"all/a/1.png", "all/b/2.png", "all/c/3.png", "some/c/4.png", "new/d/5.png"})
+    write(file, grey_png());
+  auto given = options("images", temporary_folder() + "all");
+  given.images.channels = 1;
+  given.val_path = temporary_folder() + "some";
+  const auto labels = open_data_source(given, {})->validation_batch(0).tensors.at("labels");
+  EXPECT_THAT(row(labels.unsqueeze(0), 0), ElementsAre(2));
+  given.val_path = temporary_folder() + "new";
+  expect_refused(given, "new/d: is a class that the training data lack");
 }
 
 TEST(ImageExamples, RefuseOtherModesByTheFile) {

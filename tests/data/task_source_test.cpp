@@ -91,6 +91,9 @@ TEST(TaskSource, RefusesWhatNothingReads) {
   given.path = "file.txt";
   expect_refused(given, "data.path: a task is made up");
   given = options("copy", 4);
+  given.val_path = "file.txt";
+  expect_refused(given, "data.val_path: has no use with data of format task");
+  given = options("copy", 4);
   given.seq_len = 3;
   expect_refused(given, "data.seq_len: has no use with data of format task");
 }

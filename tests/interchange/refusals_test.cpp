@@ -136,6 +136,8 @@ TEST_P(RefusedLayers, NamesTheRule) {
 INSTANTIATE_TEST_SUITE_P(
     All, RefusedLayers,
     testing::Values(
+        Case{R"({"unet_skips": true, "layers_execute_order": [6, 0, 1, 2, 3, 4, 5, 7]})",
+             "unet_skips and layers_execute_order: layer 6 joins what went into the"},
         Case{R"({"layer_dropout": 2})", "layer_dropout: expected a number in [0, 1], got 2"},
         Case{R"({"layer_dropout": [0, 0, 0, 0, 0, 0, 0, -0.5]})",
              "layer_dropout: expected a number in [0, 1], got -0.5"},
@@ -323,22 +325,23 @@ TEST_P(RefusedPool, NamesTheRule) {
 }
 INSTANTIATE_TEST_SUITE_P(
     All, RefusedPool,
-    testing::Values(Case{R"({"squeeze_output": true, "num_pooled_tokens": 2})",
-                         "squeeze_output: needs num_pooled_tokens"},
-                    Case{R"({"depth": 2, "use_transformer_blocks": false})",
-                         "depth: more than 1 needs"},
-                    Case{R"({"depth": 2, "add_residual": true})", "add_residual: whole blocks"},
-                    Case{R"({"attn_kwargs": {"kv_heads": 3}})",
-                         "config.attn_kwargs.kv_heads: expected a divisor of heads = 2, got 3"},
-                    Case{R"({"attn_kwargs": {"qk_norm": true, "qk_norm_groups": 3}})",
-                         "attn_kwargs.qk_norm_groups: expected a divisor of dim_head = 8, got 3"},
-                    Case{R"({"dim_context": 0})", "dim_context: expected a positive number, got 0"},
-                    Case{R"({"depth": 2, "dim_head": 0})",
-                         "config.dim_head: expected a positive number, got 0"},
-                    Case{R"({"depth": 1000000000})", "depth: expected 10000 or less"},
-                    Case{R"({"heads": 1000000000000})", "heads: expected 100000000 or less"},
-                    Case{R"({"num_pooled_tokens": 0})",
-                         "num_pooled_tokens: expected a positive number, got 0"}));
+    testing::Values(
+        Case{R"({"squeeze_output": true, "num_pooled_tokens": 2})",
+             "squeeze_output: needs num_pooled_tokens"},
+        Case{R"({"depth": 2, "use_transformer_blocks": false})", "depth: more than 1 needs"},
+        Case{R"({"depth": 2, "add_residual": true})", "add_residual: whole blocks"},
+        Case{R"({"attn_kwargs": {"kv_heads": 3}})",
+             "config.attn_kwargs.kv_heads: expected a divisor of heads = 2, got 3"},
+        Case{R"({"attn_kwargs": {"qk_norm": true, "qk_norm_groups": 3}})",
+             "attn_kwargs.qk_norm_groups: expected a divisor of dim_head = 8, got 3"},
+        Case{R"({"attn_kwargs": {"heads": 4}})", "attn_kwargs.heads: is the pool's own heads"},
+        Case{R"({"dim_context": 0})", "dim_context: expected a positive number, got 0"},
+        Case{R"({"depth": 2, "dim_head": 0})",
+             "config.dim_head: expected a positive number, got 0"},
+        Case{R"({"depth": 1000000000})", "depth: expected 10000 or less"},
+        Case{R"({"heads": 1000000000000})", "heads: expected 100000000 or less"},
+        Case{R"({"num_pooled_tokens": 0})",
+             "num_pooled_tokens: expected a positive number, got 0"}));
 
 class RefusedVision : public Refused {};
 TEST_P(RefusedVision, NamesTheRule) {
@@ -372,7 +375,9 @@ TEST_P(RefusedWrapper, NamesTheRule) {
 INSTANTIATE_TEST_SUITE_P(
     All, RefusedWrapper,
     testing::Values(Case{R"({"mask_prob": 1})", "mask_prob: expected a number in [0, 1), got 1"},
-                    Case{R"({"mask_prob": -0.1})", "mask_prob: expected a number in [0, 1)"}));
+                    Case{R"({"mask_prob": -0.1})", "mask_prob: expected a number in [0, 1)"},
+                    Case{R"({"net": {"return_only_embed": true}})",
+                         "net.return_only_embed: leaves no logits of each token"}));
 
 class RefusedPair : public Refused {};
 TEST_P(RefusedPair, NamesTheRule) {

@@ -31,6 +31,10 @@ TEST(CallableModule, RegisteredTypesAreFoundByName) {
                           }};
   });
   EXPECT_EQ(make_callable({"Doubled"})(at::ones({1})).item<float>(), 2);
+  EXPECT_THROW(register_callable("Doubled", nullptr), InputError);
+  EXPECT_THROW(register_callable("Linear", nullptr), InputError);
+  offer_callable("Doubled", nullptr);
+  EXPECT_EQ(make_callable({"Doubled"})(at::ones({1})).item<float>(), 2);
 }
 
 TEST(CallableModule, UnknownTypesNameTheNearest) {

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
@@ -54,7 +55,10 @@ class PlacedEmbedding : public torch::nn::Module {
   at::Tensor tokens_, places_;
 };
 
+/// Makes the name known, once.
 void register_placed_embedding() {
+  static bool is_known = false;
+  if (std::exchange(is_known, true)) return;
   register_callable("PlacedEmbedding", [](const ModuleSpec&, const Compat&) {
     const auto embedding = std::make_shared<PlacedEmbedding>();
     return CallableModule{

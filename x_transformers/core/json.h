@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "x_transformers/core/error.h"
@@ -105,6 +106,8 @@ void read_value(const Json& value, T& out, const OptionPath& where) {
     out = value == true;  // null is Python's None, which is false
   } else if constexpr (std::integral<T>) {
     if (!value.is_number_integer()) detail::wrong_type(where, detail::type_word<T>(), value);
+    const bool fits = !value.is_number_unsigned() || std::in_range<T>(value.get<uint64_t>());
+    if (!fits) detail::wrong_type(where, detail::type_word<T>(), value);
     out = value.get<T>();
   } else if constexpr (std::floating_point<T>) {
     if (!value.is_number()) detail::wrong_type(where, detail::type_word<T>(), value);

@@ -88,12 +88,13 @@ void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind, D
                                shown(shape), shown(t)));
 }
 
-void require_lengths(const at::Tensor& lens, const char* name, Dimension batch, int64_t least,
-                     int64_t most) {
+at::Tensor require_lengths(const at::Tensor& lens, const char* name, Dimension batch, int64_t least,
+                           int64_t most) {
   require_tensor(lens, name, TensorKind::integer, {batch});
-  if (!lens.defined() || !lens.is_cpu() || lens.numel() == 0) return;
+  if (!lens.defined() || lens.numel() == 0) return lens;
+  if (!lens.is_cpu()) return lens.clamp(least, most);
   const auto shortest = lens.min().item<int64_t>(), longest = lens.max().item<int64_t>();
-  if (shortest >= least && longest <= most) return;
+  if (shortest >= least && longest <= most) return lens;
   throw InputError(fmt::format("{}: expected lengths of {} to {}, got {}", name, least, most,
                                shortest < least ? shortest : longest));
 }

@@ -28,9 +28,10 @@ void require_tensor(const at::Tensor& t, const char* name, TensorKind kind, Dime
 /// any may be one.
 void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind, Dimensions shape);
 /// The same for lengths [batch], which are `least` to `most`. Values are read on the CPU alone, as
-/// reading them would stop a GPU; elsewhere what is out of range counts as the nearest in it.
-void require_lengths(const at::Tensor& lens, const char* name, Dimension batch, int64_t least,
-                     int64_t most);
+/// reading them would stop a GPU; elsewhere what is returned has the nearest in the range in place
+/// of each that is not.
+at::Tensor require_lengths(const at::Tensor& lens, const char* name, Dimension batch, int64_t least,
+                           int64_t most);
 /// The same for tensors whose shape says nothing by itself.
 void require_kind(const at::Tensor& t, const char* name, TensorKind kind);
 

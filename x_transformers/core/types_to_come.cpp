@@ -4,7 +4,6 @@ namespace x_transformers {
 
 const std::set<std::string>& types_to_come() {
   static const std::set<std::string> names = {
-      // x-transformers 2.16.1
       // x-transformers 2.31.10
       "AttentionResidual",
       "ContinuousTransformerAutoencoder",

@@ -53,6 +53,8 @@ void require_of_format(const DataOptions& options, const std::string& format) {
   refuse(!is_text && options.tokenizer != DataOptions{}.tokenizer, "tokenizer");
   refuse(!is_stream && format != "series" && options.seq_len.has_value(), "seq_len");
   refuse(format != "task" && !options.task.name.empty(), "task");
+  refuse(format == "task" && !options.val_path.empty(), "val_path");
+  refuse(format == "task" && options.order != DataOptions{}.order, "order");
   refuse(format != "series" && !options.series.columns.empty(), "series");
   refuse(format != "images" && options.images.channels != ImageOptions{}.channels, "images");
 }

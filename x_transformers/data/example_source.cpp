@@ -17,16 +17,42 @@ namespace {
 
 int64_t count_examples(const TensorMap& tensors) { return tensors.begin()->second.size(0); }
 
-/// Goes on from `hash` with 64 bytes at each of 256 places.
+/// Goes on from `hash` with 64 bytes at each of 256 places; of windows that share their memory,
+/// with those of 256 windows, as all of them are many times what they share.
 uint64_t hash_places(uint64_t hash, const at::Tensor& tensor) {
   constexpr size_t kPlaces = 256, kRun = 64;
-  const at::Tensor flat = tensor.contiguous();
+  auto flat = tensor;
+  if (!tensor.is_contiguous()) {
+    const auto count = std::min<int64_t>(tensor.size(0), kPlaces);
+    at::Tensor rows = at::empty({count}, at::kLong);
+    for (int64_t i = 0; i < count; ++i)
+      rows.mutable_data_ptr<int64_t>()[i] = evenly_spaced(i, count, tensor.size(0));
+    flat = tensor.index_select(0, rows).contiguous();
+  }
   const std::string_view bytes(static_cast<const char*>(flat.const_data_ptr()), flat.nbytes());
   for (size_t place = 0; place < kPlaces && !bytes.empty(); ++place) {
     const size_t begin = bytes.size() / kPlaces * place + bytes.size() % kPlaces * place / kPlaces;
     hash = hash_bytes(hash, bytes.substr(begin, kRun));
   }
   return hash;
+}
+
+/// What the loss of `tensors` is a mean over: the tokens to write, where there are some of them, or
+/// their labels, less those that are -100, which no loss counts; else the examples.
+int64_t count_targets(const TensorMap& tensors) {
+  constexpr int64_t kIgnored = -100;
+  const auto counted = [&](const at::Tensor& targets) {
+    return targets.ne(kIgnored).sum().item<int64_t>();
+  };
+  const auto of_tokens = [&](const char* name) {
+    const auto found = tensors.find(name);
+    return found != tensors.end() && found->second.dim() == 2 &&
+           at::isIntegralType(found->second.scalar_type(), /*includeBool=*/false);
+  };
+  if (of_tokens("tgt") && tensors.at("tgt").size(1) > 1)
+    return counted(tensors.at("tgt").slice(1, 1));  // the first is given
+  if (of_tokens("labels")) return counted(tensors.at("labels"));
+  return count_examples(tensors);
 }
 
 class ExampleSource : public DataSource {
@@ -76,7 +102,11 @@ class ExampleSource : public DataSource {
     return std::to_string(hash);
   }
 
-  std::string target_unit() const override { return "examples"; }
+  std::string target_unit() const override {
+    TensorMap one;
+    for (const auto& [name, tensor] : training_) one[name] = tensor.narrow(0, 0, 1);
+    return count_targets(one) > 1 ? "tokens" : "examples";
+  }
   std::shared_ptr<const Tokenizer> tokenizer() const override { return tokenizer_; }
 
  private:
@@ -85,9 +115,10 @@ class ExampleSource : public DataSource {
     at::Tensor indices = at::empty({count}, at::kLong);
     auto* out = indices.mutable_data_ptr<int64_t>();
     for (int64_t row = 0; row < count; ++row) out[row] = place(row);
-    Batch batch{{}, count};
+    Batch batch;
     for (const auto& [name, tensor] : from)
       batch.tensors[name] = at::index_select(tensor, 0, indices);
+    batch.targets = count_targets(batch.tensors);
     return batch;
   }
 

@@ -39,7 +39,8 @@ Examples open_preference_examples(const DataOptions& options, const Tokenizer& t
 Examples open_series_examples(const DataOptions& options);
 
 /// A folder with a folder of PNG or JPEG files for each class: img [images, channels, size, size]
-/// float32 from 0 to 1, and labels [images] int64, the classes in the order of their names.
+/// float32 from 0 to 1, and labels [images] int64, the classes of data.path in the order of their
+/// names. Those of data.val_path must be among them.
 Examples open_image_examples(const DataOptions& options);
 
 /// What `load` reads at data.path and data.val_path; without the latter the last data.val_fraction

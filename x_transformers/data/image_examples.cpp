@@ -21,36 +21,42 @@ struct LabelledFile {
   int64_t label = 0;
 };
 
-/// The folders in `path`, by name.
-std::vector<std::string> class_folders(const std::string& path) {
+/// The names of the folders in `path`, sorted: the classes.
+std::vector<std::string> class_names(const std::string& path) {
   require(fs::is_directory(path), path +
                                       ": expected a folder with a folder of images for each "
                                       "class");
-  std::vector<std::string> folders;
+  std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(path)) {
-    const auto name = entry.path().filename().string();
-    if (entry.is_directory() && !name.starts_with('.')) folders.push_back(entry.path().string());
+    auto name = entry.path().filename().string();
+    if (entry.is_directory() && !name.starts_with('.')) names.push_back(std::move(name));
   }
-  require(!folders.empty(), path + ": holds no folders, expected one for each class");
-  std::sort(folders.begin(), folders.end());
-  return folders;
+  require(!names.empty(), path + ": holds no folders, expected one for each class");
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
-/// All images with their classes, in an order without meaning, so that any part has all classes.
-std::vector<LabelledFile> find_images(const std::string& path) {
+/// All images with their places among `classes`, in an order without meaning, so that any part has
+/// all classes.
+std::vector<LabelledFile> find_images(const std::string& path,
+                                      const std::vector<std::string>& classes) {
   std::vector<LabelledFile> files, shuffled;
-  int64_t label = 0;
-  for (const auto& folder : class_folders(path)) {
-    for (auto& file : list_files(folder)) files.push_back({std::move(file), label});
-    ++label;
+  for (const auto& name : class_names(path)) {
+    const auto found = std::lower_bound(classes.begin(), classes.end(), name);
+    const auto folder = (fs::path(path) / name).string();
+    require(found != classes.end() && *found == name,
+            folder + ": is a class that the training data lack");
+    for (auto& file : list_files(folder))
+      files.push_back({std::move(file), found - classes.begin()});
   }
   for (size_t i = 0; i < files.size(); ++i)
     shuffled.push_back(std::move(files[permuted_index(i, files.size(), 0)]));
   return shuffled;
 }
 
-TensorMap load_images(const std::string& path, int64_t channels) {
-  const auto files = find_images(path);
+TensorMap load_images(const std::string& path, const std::vector<std::string>& classes,
+                      int64_t channels) {
+  const auto files = find_images(path, classes);
   std::vector<at::Tensor> images;
   std::vector<int64_t> labels;
   for (const auto& file : files) {
@@ -68,8 +74,10 @@ TensorMap load_images(const std::string& path, int64_t channels) {
 }  // namespace
 
 Examples open_image_examples(const DataOptions& options) {
-  auto examples = load_parts(
-      options, [&](const std::string& path) { return load_images(path, options.images.channels); });
+  const auto classes = class_names(options.path);
+  auto examples = load_parts(options, [&](const std::string& path) {
+    return load_images(path, classes, options.images.channels);
+  });
   require_alike(examples, options);
   return examples;
 }

@@ -7,6 +7,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/utf8.h"
 #include "x_transformers/data/examples.h"
 #include "x_transformers/data/text_lines.h"
 
@@ -49,6 +50,8 @@ void take_common_beginning(Preference& preference) {
                     unpreferred.begin())
           .first -
       preferred.begin());
+  while (common > 0 && common < preferred.size() && is_utf8_continuation(preferred[common]))
+    --common;  // answers may begin with the same byte of different characters
   const auto space = common == 0 ? std::string::npos : preferred.find_last_of(" \n", common - 1);
   if (space != std::string::npos) common = space + 1;
   prompt = preferred.substr(0, common);

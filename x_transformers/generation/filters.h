@@ -12,12 +12,14 @@
 namespace x_transformers {
 
 /// Keeps the `k` highest logits of `[..., vocab]`, or the share `frac_num_tokens` of them, rounded
-/// up, where `k` is absent. Throws InputError unless k >= 1 and 0 < frac_num_tokens <= 1.
+/// up, where `k` is absent. Throws InputError unless k >= 1 and frac_num_tokens > 0; above 1
+/// it keeps all.
 at::Tensor top_k(const at::Tensor& logits, double frac_num_tokens = 0.1,
                  std::optional<int64_t> k = std::nullopt);
 
 /// Keeps the most probable tokens of `[..., vocab]` until their sum passes `thres` (nucleus
-/// sampling, arXiv:1904.09751); always at least one. Throws InputError unless 0 <= thres <= 1.
+/// sampling, arXiv:1904.09751); always at least one, and from 1 on all. Throws InputError
+/// unless thres >= 0.
 at::Tensor top_p(const at::Tensor& logits, double thres = 0.9);
 
 /// Keeps the tokens of `[..., vocab]` whose probability is at least `min_p_ratio * max_probability

@@ -190,6 +190,12 @@ bool Arguments::flag(const std::string& name, bool usual) {
   return usual;
 }
 
+std::optional<bool> Arguments::optional_flag(const std::string& name) {
+  std::optional<bool> result;
+  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  return result;
+}
+
 std::optional<int64_t> Arguments::integer(const std::string& name) {
   std::optional<int64_t> result;
   if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);

@@ -64,6 +64,8 @@ class Arguments {
   bool is_list(const std::string& name) const;
 
   bool flag(const std::string& name, bool usual = false);
+  /// Empty where it is not given, or null.
+  std::optional<bool> optional_flag(const std::string& name);
   std::optional<int64_t> integer(const std::string& name);
   std::optional<double> number(const std::string& name);
   std::optional<std::string> text(const std::string& name);

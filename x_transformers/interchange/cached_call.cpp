@@ -19,8 +19,6 @@ void drop_prepended(const at::Tensor& x, const NewTokens& tokens, at::Tensor& ma
     const auto joined = cat_rows(prepend_mask, of_tokens, 1);
     mask = pad_mask_left(joined, tokens.all - joined.size(1));
   }
-  require_tensor(prepend_embeds, "prepend_embeds", TensorKind::floating,
-                 {{"batch", x.size(0), true}, {"prepended"}, {"emb_dim"}});
   prepend_embeds = prepend_mask = at::Tensor();
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/models/token_inputs.h"
 
@@ -30,6 +31,8 @@ void drop_prepended(const at::Tensor& x, const NewTokens& tokens, at::Tensor& ma
 template <class Inputs>
 void use_cache(TransformerCache& cache, LayersCache layers, int64_t prefix, const at::Tensor& x,
                Inputs& inputs) {
+  require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
+                 {{"batch", x.size(0), true}, {"prepended"}, {"emb_dim"}});
   const auto prepended = inputs.prepend_embeds.defined() ? inputs.prepend_embeds.size(1) : 0;
   const NewTokens tokens = {x.size(1), layers.length + x.size(1), prefix, prepended};
   cache.layers = std::move(layers);

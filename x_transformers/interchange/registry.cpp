@@ -43,7 +43,7 @@ ModelTypes own_types() {
 ModelTypes& types() {
   static ModelTypes all = [] {
     auto own = own_types();
-    for (const auto& [name, type] : own) register_callable(name, model_callable);
+    for (const auto& [name, type] : own) offer_callable(name, model_callable);
     return own;
   }();
   return all;
@@ -97,14 +97,15 @@ bool is_model(const Json& value) {
 
 void register_model_type(const std::string& name, ModelType type) {
   require(types().emplace(name, std::move(type)).second, name + ": is a type already");
-  register_callable(name, model_callable);
+  offer_callable(name, model_callable);
 }
 
 bool is_model_type(const std::string& name) { return types().count(name) > 0; }
 
 std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place) {
-  const auto& type = find_type(type_of(config, place.where), place.where / "type");
-  auto model = type.build(config, place);
+  const auto name = type_of(config, place.where);
+  const auto where = place.where / "type";
+  auto model = find_type(name, where).build(config, place);
   model->set_compat(place.compat);
   return model;
 }

@@ -73,8 +73,6 @@ at::Tensor take_looked_up(Arguments& arguments, const std::string& name) {
   return table.index({ids});
 }
 
-namespace {}  // namespace
-
 AttentionCall::AttentionCall(Arguments& arguments, const AttentionImpl& attention) {
   inputs.x = arguments.required_tensor("x");
   take_inputs(arguments, inputs);

@@ -171,9 +171,9 @@ AxisSizes AttentionLayersImpl::sizes_of(const AttentionLayersInputs& inputs) con
 }
 
 void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) const {
-  const auto& o = options_;
-  if (!o.integrate_layers) return;
   const auto order = plan_.order_of(inputs.layers_execute_order);
+  plan_.require_skips(order);
+  if (!options_.integrate_layers) return;
   for (size_t i = 0; i < order.size(); ++i) {
     require(order[i] == static_cast<int64_t>(i),
             "integrate_layers: each layer weighs those before it, so that layers_execute_order can "

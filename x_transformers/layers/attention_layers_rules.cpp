@@ -281,6 +281,7 @@ void validate(const AttentionLayersOptions& o) {
   check_order(o);
   const auto plan = plan_layers(o);
   check_residual_arguments(o, plan);
+  plan.require_skips(plan.execute_order);
   // As in Python, options of layers that do not exist may contradict each other.
   const auto check = [&](LayerType type, const auto& block_options) {
     if (plan.count(type) == 0) return;

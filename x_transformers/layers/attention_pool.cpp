@@ -22,6 +22,19 @@ OptionPath spell_attention(const OptionPath& path) {
   return is_own ? path : OptionPath("attn_kwargs") / path;
 }
 
+/// Throws InputError where attn_kwargs set what the pool sets itself.
+void require_further(const AttentionPoolOptions& o) {
+  const auto& given = o.attn_kwargs;
+  const AttentionOptions usual;
+  const auto refuse = [](bool is_given, const char* name) {
+    require(!is_given, at(OptionPath("attn_kwargs") / name), "is the pool's own {}", option(name));
+  };
+  refuse(given.dim != usual.dim, "dim");
+  refuse(given.dim_context != usual.dim_context, "dim_context");
+  refuse(given.heads != usual.heads, "heads");
+  refuse(given.dim_head != usual.dim_head, "dim_head");
+}
+
 Attention make_attention(const AttentionOptions& options) {
   return spelled(spelled_by(spell_attention), [&] { return Attention(options); });
 }
@@ -30,6 +43,7 @@ Attention make_attention(const AttentionOptions& options) {
 
 AttentionPoolImpl::AttentionPoolImpl(AttentionPoolOptions options) : options_(std::move(options)) {
   const auto& o = options_;
+  require_further(o);
   const bool squeeze = o.squeeze_output.value_or(false);
   const bool whole_blocks = o.use_transformer_blocks.value_or(o.depth > 1);
   require_size(o.dim, "dim");

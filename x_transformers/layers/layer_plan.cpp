@@ -133,6 +133,15 @@ std::vector<int64_t> LayerPlan::order_of(const std::optional<std::vector<int64_t
   return order;
 }
 
+void LayerPlan::require_skips(const std::vector<int64_t>& order) const {
+  for (size_t place = 0; place < order.size(); ++place) {
+    const auto from = layers[static_cast<size_t>(order[place])].skip_from.value_or(0);
+    require(from <= static_cast<int64_t>(place), among({"unet_skips", "layers_execute_order"}),
+            "layer {} joins what went into the {}. layer to run, and runs as the {}.", order[place],
+            from + 1, place + 1);
+  }
+}
+
 int64_t LayerPlan::count(LayerType type) const {
   return std::count_if(layers.begin(), layers.end(),
                        [&](const LayerStep& step) { return step.type == type; });

@@ -33,6 +33,9 @@ struct LayerPlan {
   /// `given`, where -1 is the last layer, or else execute_order. Throws InputError for a layer that
   /// does not exist.
   std::vector<int64_t> order_of(const std::optional<std::vector<int64_t>>& given) const;
+  /// Throws InputError where a layer that joins an earlier one (`skip_from`) would run in `order`
+  /// before there is as much.
+  void require_skips(const std::vector<int64_t>& order) const;
 };
 
 /// The plan of resolved, valid options. Throws InputError where order options contradict each

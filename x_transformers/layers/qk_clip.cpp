@@ -20,7 +20,7 @@ void attn_qk_clip_(const AttentionLayersImpl& layers, const LayersOutput& output
     const auto& scores = output.attention[i].maps.pre_softmax_attn;
     require(scores.defined(), "attn_qk_clip_: a call keeps the scores with keep_maps");
     const auto largest = scores.amax({0, 2, 3});
-    const auto* attention = dynamic_cast<const AttentionImpl*>(attentions[i]);
+    const auto* attention = dynamic_cast<const AttentionImpl*>(&attentions[i]->innermost());
     require(attention != nullptr,
             "attn_qk_clip_: a layer attends without queries and keys to clip");
     auto& kept = maxes[attention];

@@ -117,6 +117,7 @@ TokenModelTraits FLASHTransformerImpl::traits() const {
   TokenModelTraits traits;
   traits.num_tokens = options_.num_tokens;
   traits.dim = traits.emb_dim = options_.dim;
+  traits.is_causal = options_.causal;
   return traits;
 }
 

@@ -52,6 +52,10 @@ SyntheticDataGeneratorImpl::SyntheticDataGeneratorImpl(SyntheticDataGeneratorOpt
 void SyntheticDataGeneratorImpl::build_network(int64_t hidden) {
   const auto& o = options_;
   const auto type = o.network_klass ? o.network_klass->type : o.use_gru ? "GRU" : "LSTM";
+  require(
+      !o.network_klass || (type != "LSTM" && type != "GRU") || o.network_klass->arguments == "{}",
+      at("network_klass"), "a {} is made of {} and {} alone, got arguments {}", type, option("dim"),
+      option("hidden_size"), o.network_klass ? o.network_klass->arguments : "");
   if (type == "LSTM") {
     lstm_ = register_module(
         "net", torch::nn::LSTM(torch::nn::LSTMOptions(o.dim, hidden).batch_first(true)));

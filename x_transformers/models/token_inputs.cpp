@@ -18,7 +18,11 @@ at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {
   require(!layers.attention.empty(), "attention z-loss: the model has no attention");
   at::Tensor sum;
   for (const auto& attended : layers.attention) {
-    const auto lse = attended.maps.pre_softmax_attn.logsumexp(-1);
+    const auto& scores = attended.maps.pre_softmax_attn;
+    auto lse = scores.logsumexp(-1);
+    // A row that sees nothing has no scores to keep small; Python's loss is infinite there.
+    const auto lowest = scores.scalar_type() == at::kHalf ? -65504.0 : -3e38;
+    lse = lse.masked_fill(lse < lowest / 2, 0);
     sum = sum.defined() ? sum + lse : lse;
   }
   return sum.square().sum(1).mean() * weight;

@@ -31,6 +31,7 @@ struct TokenModelTraits {
   bool embeds_ids = true;  ///< and no module from the options embeds anything else
   /// Whether it adds embeddings of positions, which may end at max_seq_len.
   bool has_abs_pos_emb = false;
+  bool is_causal = true;             ///< no token sees later ones
   bool predicts_log_probs = false;   ///< in place of logits
   bool predicts_next_embed = false;  ///< has a head for the next token's embedding
 };
@@ -57,8 +58,10 @@ class TokenModel : public torch::nn::Module {
   /// How many ids each of its further embeddings has, by name (embed_num_tokens).
   virtual std::map<std::string, int64_t> further_ids() const { return {}; }
 
-  /// Throws InputError, naming the option, unless there are logits of each token to predict the
+  /// Throws InputError, naming the option, unless there are embeddings of each token to predict the
   /// next by.
+  virtual void require_token_embeddings() const {}
+  /// The same unless there are logits of each token as well.
   virtual void require_next_token_logits() const = 0;
   /// The same unless tokens alone are enough to train on, with a single head that has logits for
   /// each of them.

@@ -250,7 +250,7 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
   if (given_to_logits_) output.logits = {given_to_logits_(x, arguments)};
   for (auto& head : to_logits_) output.logits.push_back(head->forward(x));
   for (auto& logits : output.logits) {
-    if (options_.sigsoftmax_logits) logits = logits + logits.sigmoid().log();
+    if (options_.sigsoftmax_logits) logits = logits + at::log_sigmoid(logits);
     if (weights.defined()) {
       const auto mixed = at::matmul(weights.unsqueeze(-2), logits.softmax(-1)).squeeze(-2);
       logits = mixed.clamp_min(1e-20).log();

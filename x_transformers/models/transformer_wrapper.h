@@ -49,6 +49,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   std::optional<TokenLimit> predicted_tokens() const override;
   std::optional<TokenLimit> embedded_positions() const override;
   std::map<std::string, int64_t> further_ids() const override { return options_.embed_num_tokens; }
+  void require_token_embeddings() const override;
   void require_next_token_logits() const override;
   void require_language_model() const override;
   LinearHead linear_head() const override;

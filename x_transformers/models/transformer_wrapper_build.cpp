@@ -71,6 +71,9 @@ CallableModule make_to_logits(const TransformerWrapperOptions& o) {
 void warn_of_unused(const TransformerWrapperOptions& o) {
   if (o.attn_z_loss_weight != TransformerWrapperOptions{}.attn_z_loss_weight)
     warn_unused(at("attn_z_loss_weight"), "changes nothing, as in Python; that of a call counts");
+  if (o.ff_deep_embed && o.recycling)
+    warn_unused(at("ff_deep_embed"), "changes nothing beside {}, as in Python",
+                option("recycling"));
   if (!o.to_logits || o.uses_to_logits()) return;
   make_to_logits(o);  // what it is, is judged all the same
   const auto reason = o.return_only_embed ? text("{} makes no logits", option("return_only_embed"))
@@ -277,17 +280,26 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
     traits.kept_mems = o.max_mem_len;
   traits.embeds_ids = !given_token_emb_;
   traits.has_abs_pos_emb = has_abs_pos_emb();
+  traits.is_causal = attn_layers_->options().causal;
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;
   return traits;
 }
 
-void TransformerWrapperImpl::require_next_token_logits() const {
+void TransformerWrapperImpl::require_token_embeddings() const {
   const auto refuse = [](const char* name, bool is_on) {
-    require(!is_on, at(name), "leaves no logits of each token to predict the next by");
+    require(!is_on, at(name), "leaves nothing of each token to predict the next by");
   };
   refuse("use_cls_token", options_.use_cls_token);
   refuse("average_pool_embed", options_.average_pool_embed);
+}
+
+void TransformerWrapperImpl::require_next_token_logits() const {
+  require_token_embeddings();
+  const auto refuse = [](const char* name, bool is_on) {
+    require(!is_on, at(name), "leaves no logits of each token to predict the next by");
+  };
+  refuse("return_only_embed", options_.return_only_embed);
   const auto tokens = predicted_tokens();
   refuse("squeeze_out_last_dim", options_.squeeze_out_last_dim && tokens && tokens->count == 1);
 }

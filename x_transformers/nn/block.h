@@ -96,6 +96,8 @@ struct StateOptions {
 class Block : public torch::nn::Module {
  public:
   virtual BranchOutput run(const BranchInputs& inputs) = 0;
+  /// The block within those that are wrapped around it.
+  virtual const Block& innermost() const { return *this; }
   /// Why the block cannot be run token by token; empty: it can.
   virtual std::string cache_unsupported() const { return {}; }
   /// The same where its keys are those of a context, which come whole with the first token.

@@ -16,6 +16,7 @@ namespace x_transformers {
 class WrappedBlock : public Block {
  public:
   explicit WrappedBlock(std::shared_ptr<Block> fn) : fn_(register_module("fn", std::move(fn))) {}
+  const Block& innermost() const override { return fn_->innermost(); }
   std::string cache_unsupported() const override { return fn_->cache_unsupported(); }
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
     return fn_->make_state(options);

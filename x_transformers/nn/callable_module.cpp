@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 
+#include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/callable_types.h"
@@ -47,6 +48,11 @@ CallableModule activation_callable(const ModuleSpec& spec) {
 }  // namespace
 
 void register_callable(const std::string& type, MakeCallable make) {
+  const std::lock_guard lock(registry().mutex);
+  require(registry().types.emplace(type, std::move(make)).second, type + ": is a type already");
+}
+
+void offer_callable(const std::string& type, MakeCallable make) {
   const std::lock_guard lock(registry().mutex);
   registry().types.emplace(type, std::move(make));
 }

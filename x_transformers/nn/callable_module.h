@@ -45,8 +45,10 @@ struct CallableModule {
 /// Makes a module of `spec` for a model of `compat`; its errors are of the options within it.
 using MakeCallable = std::function<CallableModule(const ModuleSpec& spec, const Compat& compat)>;
 
-/// Makes `type` known to make_callable. A type that is known already stays as it is.
+/// Makes `type` known to make_callable. Throws InputError for a type that is known already.
 void register_callable(const std::string& type, MakeCallable make);
+/// The same, but a type that is known already stays as it is.
+void offer_callable(const std::string& type, MakeCallable make);
 
 /// The module that `spec` names, with the numbers of the model around it (`compat`): one of
 /// nn/callable_types.h (Linear, Embedding, FeedForward, norms, dropouts, GRU, LSTM, ...), an

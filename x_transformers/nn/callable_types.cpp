@@ -165,8 +165,9 @@ CallableModule make_embedding(const EmbeddingModuleOptions& options) {
   require_size(options.embedding_dim, "embedding_dim");
   const auto& padding = options.padding_idx;
   require(!padding || (*padding < options.num_embeddings && *padding >= -options.num_embeddings),
-          at("padding_idx"), "{} is not below {} = {}", padding.value_or(0),
-          option("num_embeddings"), options.num_embeddings);
+          at("padding_idx"), "expected {} to {}, as {} = {}, got {}", -options.num_embeddings,
+          options.num_embeddings - 1, option("num_embeddings"), options.num_embeddings,
+          padding.value_or(0));
   require(!options.sparse, at("sparse"), "not built yet, expected false (gradients are dense)");
   torch::nn::EmbeddingOptions embedding(options.num_embeddings, options.embedding_dim);
   embedding.padding_idx(padding).max_norm(options.max_norm).norm_type(options.norm_type);

@@ -133,7 +133,7 @@ at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
 
 void register_loss(const std::string& type, MakeLoss make) {
   const std::lock_guard lock(registry().mutex);
-  registry().types.emplace(type, std::move(make));
+  require(registry().types.emplace(type, std::move(make)).second, type + ": is a loss already");
 }
 
 LossFunction make_loss(const ModuleSpec& spec) {

@@ -28,7 +28,7 @@ at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
 /// Makes a loss of `spec`; its errors are of the options within it.
 using MakeLoss = std::function<LossFunction(const ModuleSpec& spec)>;
 
-/// Makes `type` known to make_loss. A type that is known already stays as it is.
+/// Makes `type` known to make_loss. Throws InputError for a type that is known already.
 void register_loss(const std::string& type, MakeLoss make);
 
 /// The loss that `spec` names: GaussianNLL (of a mean and a variance, stacked), a loss of torch.nn

@@ -41,6 +41,16 @@ std::vector<at::Tensor> cast_parameters(const NamedTensors& parameters, at::Scal
   return masters;
 }
 
+std::vector<at::Tensor> cast_parameters(torch::nn::Module& module, const NamedTensors& parameters,
+                                        at::ScalarType dtype) {
+  auto masters = cast_parameters(parameters, dtype);
+  for (at::Tensor& parameter : module.parameters()) {
+    if (!parameter.requires_grad() && parameter.is_floating_point())
+      parameter.set_data(parameter.detach().to(dtype));
+  }
+  return masters;
+}
+
 ScopedWeights::ScopedWeights(std::vector<at::Tensor> parameters,
                              const std::vector<at::Tensor>& values)
     : parameters_(std::move(parameters)) {

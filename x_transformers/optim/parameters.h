@@ -24,6 +24,10 @@ NamedTensors trainable_parameters(const torch::nn::Module& module);
 /// copies of what they were before: the master weights of mixed precision training
 /// (arXiv:1710.03740).
 std::vector<at::Tensor> cast_parameters(const NamedTensors& parameters, at::ScalarType dtype);
+/// The same of the trainable `parameters` of `module`; its others, which compute with them, change
+/// their type too.
+std::vector<at::Tensor> cast_parameters(torch::nn::Module& module, const NamedTensors& parameters,
+                                        at::ScalarType dtype);
 
 /// For as long as it lives, `parameters` are the tensors `values`, of the same shapes but of any
 /// type; then they are what they were again, at the same addresses. Used to evaluate and to save

@@ -93,11 +93,11 @@ std::vector<std::string> compare_configs(const std::string& saved, const std::st
   std::vector<std::string> changes;
   for (const auto& [path, value] : keys.items()) {
     if (path.empty()) continue;  // an empty object
+    if (before.contains(path) && after.contains(path) && before[path] == after[path]) continue;
     const auto shown = [&path = path](const Json& config) {
       return config.contains(path) ? detail::shown(config[path]) : std::string("absent");
     };
     const std::string was = shown(before), is = shown(after);
-    if (was == is) continue;
     std::string dotted = path.substr(1);
     std::replace(dotted.begin(), dotted.end(), '/', '.');
     require(!dotted.starts_with("model") || may_change(dotted),

@@ -88,7 +88,7 @@ void RunReport::draw_curve() {
   if (!options_.plot) return;
   try {
     PlotOptions options;
-    options.title = "Training of " + directory_.filename().string();
+    options.title = "Training of " + directory_.lexically_normal().filename().string();
     plot_metrics((directory_ / checkpoint_file::kMetrics).string(),
                  (directory_ / "loss.png").string(), options);
   } catch (const std::exception& error) {

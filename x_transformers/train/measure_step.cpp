@@ -49,7 +49,7 @@ StepTimes measure_step(Model& model, const LossFunction& loss, const Batch& batc
   model.module().train();
   const auto parameters = trainable_parameters(model.module());
   std::vector<at::Tensor> masters;
-  if (how.bf16) masters = cast_parameters(parameters, at::kBFloat16);
+  if (how.bf16) masters = cast_parameters(model.module(), parameters, at::kBFloat16);
   AdamW optimizer(parameters, AdamWOptions{}, masters);
   TrainStep step(loss, optimizer, nullptr, 0.0);
   const auto reason =
@@ -72,7 +72,11 @@ SampleCall sample_batch(Model& model, int64_t sequences, std::optional<int64_t> 
     tensor = tensor.repeat(times);
   }
   if (const auto task = model.token_task()) {
-    if (tokens) call.tokens = *tokens;
+    if (task->is_whole && task->longest) {
+      call.tokens = *task->longest;
+    } else if (tokens) {
+      call.tokens = *tokens;
+    }
     call.inputs[task->input] = at::randint(task->num_tokens, {sequences, call.tokens}, at::kLong);
   }
   for (auto& [name, tensor] : call.inputs) tensor = tensor.to(device);

@@ -23,11 +23,11 @@ struct TrainingData {
 
 /// What has changed since a checkpoint was saved.
 struct ResumedData {
-  std::string folder;  ///< of the run, for messages
+  std::string folder = {};  ///< of the run, for messages
   /// The checkpoint's config.json.
-  std::string saved_config;
+  std::string saved_config = {};
   /// Lines "data.val_fraction = 0.2 (was 0.1)" (compare_configs).
-  std::vector<std::string> changes;
+  std::vector<std::string> changes = {};
   /// Whether other data are meant.
   bool data_changed = false;
 };

@@ -29,8 +29,10 @@ std::vector<std::string> split_path(const std::string& path) {
   return keys;
 }
 
+bool is_digit(char c) { return c >= '0' && c <= '9'; }
+
 bool is_index(const std::string& key) {
-  return !key.empty() && key.size() < 10 && std::all_of(key.begin(), key.end(), ::isdigit);
+  return !key.empty() && key.size() < 10 && std::all_of(key.begin(), key.end(), is_digit);
 }
 
 std::string path_of(const RunOverride& value) {

@@ -56,14 +56,6 @@ std::string model_changes(std::vector<std::string> changes) {
                                fmt::join(changes, ", "));
 }
 
-/// The parameters that are not trained compute in the type of those that are.
-void cast_frozen(torch::nn::Module& model, at::ScalarType dtype) {
-  for (at::Tensor& parameter : model.parameters()) {
-    if (!parameter.requires_grad() && parameter.is_floating_point())
-      parameter.set_data(parameter.detach().to(dtype));
-  }
-}
-
 }  // namespace
 
 Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerParts parts)
@@ -170,8 +162,7 @@ std::unique_ptr<Optimizer> Trainer::make_optimizer() {
   const NamedTensors parameters = trainable_parameters(model_);
   std::vector<at::Tensor> masters;
   if (options_.precision == "bf16") {
-    masters = cast_parameters(parameters, at::kBFloat16);
-    cast_frozen(model_, at::kBFloat16);
+    masters = cast_parameters(model_, parameters, at::kBFloat16);
   }
   const auto& options = options_.optimizer;
   const auto muon =

@@ -22,7 +22,7 @@ bool is_device(const std::string& name) {
   if (name == "cpu" || name == "cuda") return true;
   const std::string digits = name.starts_with("cuda:") ? name.substr(5) : "";
   return !digits.empty() && digits.size() <= 2 &&
-         std::all_of(digits.begin(), digits.end(), ::isdigit);
+         digits.find_first_not_of("0123456789") == std::string::npos;
 }
 
 void check_rules(const TrainOptions& o) {

@@ -16,6 +16,7 @@
 #include "x_transformers/models/step_inputs.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/held_net.h"
 
 namespace x_transformers {
 namespace {
@@ -76,10 +77,8 @@ std::unique_ptr<DecodingSession> make_session(TokenModel& net, const GenerationI
 AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(std::shared_ptr<TokenModel> net,
                                                      AutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(std::move(net)) {
-  require(net_ != nullptr, at("net"), "is needed");
-  register_module("net", net_);
+  hold_net(*this, "net", net_);
   require_fraction(options_.mask_prob, "mask_prob");
-  within("net", [&] { net_->require_next_token_logits(); });
 }
 
 /// Hides a part of the keys, but not the first (arXiv:2210.13432).
@@ -106,7 +105,7 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
   const auto counts = (target != options_.ignore_index).unsqueeze(-1);
   // A mean over the entries that count, without the host learning how many.
   const auto errors = (predicted - wanted).abs() * counts;
-  return errors.sum() / (counts.sum() * predicted.size(-1));
+  return errors.sum() / (counts.sum().clamp_min(1) * predicted.size(-1));
 }
 
 /// Whether the loss is the same without the last token, which has no target: no other token sees
@@ -145,8 +144,7 @@ at::Tensor AutoregressiveWrapperImpl::next_token_loss(Output& output, const at::
                                 loss_chunk_);
   }
   output.logits = rows.narrow(1, 0, target.size(1));
-  return net_->traits().predicts_log_probs ? nll(rows, targets, options_.ignore_index)
-                                           : cross_entropy(rows, targets, options_.ignore_index);
+  return token_loss(net_->traits(), rows, targets, options_.ignore_index);
 }
 
 AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x,
@@ -216,10 +214,7 @@ BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& 
 
 std::unique_ptr<DecodingSession> AutoregressiveWrapperImpl::start_session(
     const SessionRequest& request) {
-  SessionOptions session;
-  session.expected_length = request.expected_tokens;
-  session.static_caches = request.static_caches;
-  return net_->start_session(std::move(session));
+  return net_->start_session(session_options(request));
 }
 
 }  // namespace x_transformers

@@ -12,6 +12,7 @@
 #include "x_transformers/generation/decoding_session.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/held_net.h"
 
 namespace x_transformers {
 namespace {
@@ -69,7 +70,7 @@ void check(const BeliefStateWrapperOptions& o) {
 
 void check_decoder(const char* name, const TokenModel& decoder) {
   within(name, [&] {
-    decoder.require_next_token_logits();  // an embedding of each token is needed as well
+    decoder.require_token_embeddings();  // an embedding of each token is needed as well
   });
 }
 
@@ -254,9 +255,9 @@ at::Tensor BeliefStateWrapperImpl::weighted(at::Tensor loss, const at::Tensor& p
 at::Tensor BeliefStateWrapperImpl::forward(const at::Tensor& seq, const at::Tensor& lens_given,
                                            const PairWeights& loss_weight_by_fb_indices) {
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
-  require_lengths(lens_given, "lens", {"batch", seq.size(0)}, 0, seq.size(1));
+  const auto checked = require_lengths(lens_given, "lens", {"batch", seq.size(0)}, 0, seq.size(1));
   require(seq.size(1) > 1, "seq: expected at least two tokens in a sequence");
-  const auto lens = lens_given.defined() ? lens_given.to(seq.device()) : lens_given;
+  const auto lens = checked.defined() ? checked.to(seq.device()) : checked;
   auto labels_of = seq;
   if (lens.defined()) {
     const auto places = at::arange(seq.size(1), seq.options().dtype(at::kLong));
@@ -340,9 +341,7 @@ std::optional<TokenLimit> BeliefStateWrapperImpl::written_tokens() const {
 
 std::unique_ptr<DecodingSession> BeliefStateWrapperImpl::start_session(
     const SessionRequest& request) {
-  SessionOptions session;
-  session.expected_length = request.expected_tokens;
-  session.static_caches = request.static_caches;
+  auto session = session_options(request);
   session.embeddings = true;
   return std::make_unique<BothSession>(
       forward_decoder_->start_session(std::move(session)), end_embedding({}, 1),

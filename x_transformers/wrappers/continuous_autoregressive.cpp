@@ -99,8 +99,8 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::forward(ContinuousInputs inputs)
   require(!(inputs.lens.defined() && inputs.mask.defined()), "mask, lens: at most one of them");
   const auto n = x.size(1) - 1;
   if (inputs.lens.defined()) {
-    require_lengths(inputs.lens, "lens", {"batch", x.size(0), true}, 0, n + 1);
-    inputs.mask = places_below(inputs.lens, n);
+    inputs.mask =
+        places_below(require_lengths(inputs.lens, "lens", {"batch", x.size(0), true}, 0, n + 1), n);
     inputs.lens = at::Tensor();
   }
   auto& mask = inputs.mask;
@@ -140,8 +140,8 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& 
   if (options_.compat.python_quirks) return rollout_of_python(given, steps);
   const auto batch = targets.size(0), n = targets.size(1);
   const auto longs = at::TensorOptions().dtype(at::kLong).device(targets.device());
-  require_lengths(given.lens, "lens", {"batch", batch, true}, 0, n);
-  const auto lens = given.lens.defined() ? given.lens.to(longs) : at::full({batch}, n, longs);
+  const auto checked = require_lengths(given.lens, "lens", {"batch", batch, true}, 0, n);
+  const auto lens = checked.defined() ? checked.to(longs) : at::full({batch}, n, longs);
   const auto room = (lens.expand({batch}) - steps).clamp_min(0);
 
   Rollout rows{targets, {}, room > 0};

@@ -12,6 +12,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/models/token_inputs.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/held_net.h"
 
 namespace x_transformers {
 namespace {
@@ -147,10 +148,7 @@ at::Tensor DPOImpl::forward(const DPOInputs& inputs) {
 }
 
 std::unique_ptr<DecodingSession> DPOImpl::start_session(const SessionRequest& request) {
-  SessionOptions session;
-  session.expected_length = request.expected_tokens;
-  session.static_caches = request.static_caches;
-  return policy_model_->start_session(std::move(session));
+  return policy_model_->start_session(session_options(request));
 }
 
 }  // namespace x_transformers

@@ -7,8 +7,8 @@
 
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
-#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/wrappers/held_net.h"
 
 namespace x_transformers {
 namespace {
@@ -51,10 +51,8 @@ at::Tensor token_boundaries(const at::Tensor& entropies, const at::Tensor& lens,
 EntropyBasedTokenizerImpl::EntropyBasedTokenizerImpl(std::shared_ptr<TokenModel> decoder,
                                                      EntropyBasedTokenizerOptions options)
     : options_(std::move(options)), decoder_(std::move(decoder)) {
-  require(decoder_ != nullptr, at("decoder"), "is needed");
-  register_module("decoder", decoder_);
+  hold_net(*this, "decoder", decoder_);
   require_positive(options_.max_token_size, "max_token_size");
-  within("decoder", [&] { decoder_->require_next_token_logits(); });
 }
 
 at::Tensor EntropyBasedTokenizerImpl::entropies(const at::Tensor& seq, TransformerInputs inputs) {
@@ -72,8 +70,8 @@ at::Tensor EntropyBasedTokenizerImpl::forward(const at::Tensor& seq, const at::T
                                               TransformerInputs inputs) {
   const Evaluation evaluation(*this);
   const auto rows = as_rows(seq);
-  require_lengths(lens, "lens", {"rows", rows.size(0)}, 1, rows.size(1));
-  const auto ends = token_boundaries(entropies(rows, std::move(inputs)), lens, options_);
+  const auto checked = require_lengths(lens, "lens", {"rows", rows.size(0)}, 1, rows.size(1));
+  const auto ends = token_boundaries(entropies(rows, std::move(inputs)), checked, options_);
   const auto lengths = at::pad_sequence(lengths_of_rows(ends), /*batch_first=*/true);
   auto sizes = seq.sizes().vec();
   sizes.back() = lengths.size(1);

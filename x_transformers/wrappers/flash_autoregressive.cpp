@@ -7,11 +7,10 @@
 
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
-#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/filters.h"
 #include "x_transformers/models/transformer_session.h"
-#include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/held_net.h"
 
 namespace x_transformers {
 namespace {
@@ -39,9 +38,7 @@ at::Tensor after_eos(const at::Tensor& tokens, int64_t eos) {
 FLASHAutoregressiveWrapperImpl::FLASHAutoregressiveWrapperImpl(
     std::shared_ptr<TokenModel> net, FLASHAutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(std::move(net)) {
-  require(net_ != nullptr, at("net"), "is needed");
-  register_module("net", net_);
-  within("net", [&] { net_->require_next_token_logits(); });
+  hold_net(*this, "net", net_);
 }
 
 /// The tokens after the first, kIgnored where they do not count. Python counts padding too.
@@ -74,8 +71,7 @@ at::Tensor FLASHAutoregressiveWrapperImpl::forward(const at::Tensor& x, const at
   require(output.logits.size() == 1,
           "net: expected one output head, got " + std::to_string(output.logits.size()));
   const auto targets = targets_of(x, mask);
-  return net_->traits().predicts_log_probs ? nll(output.logits[0], targets, kIgnored)
-                                           : cross_entropy(output.logits[0], targets, kIgnored);
+  return token_loss(net_->traits(), output.logits[0], targets, kIgnored);
 }
 
 at::Tensor FLASHAutoregressiveWrapperImpl::generate(const at::Tensor& start_tokens,
@@ -125,10 +121,7 @@ at::Tensor FLASHAutoregressiveWrapperImpl::generate(const at::Tensor& start_toke
 
 std::unique_ptr<DecodingSession> FLASHAutoregressiveWrapperImpl::start_session(
     const SessionRequest& request) {
-  SessionOptions session;
-  session.expected_length = request.expected_tokens;
-  session.static_caches = request.static_caches;
-  return net_->start_session(std::move(session));
+  return net_->start_session(session_options(request));
 }
 
 }  // namespace x_transformers

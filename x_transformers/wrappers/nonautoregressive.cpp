@@ -12,11 +12,11 @@
 
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
-#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/filters.h"
 #include "x_transformers/generation/sampling.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/held_net.h"
 
 namespace x_transformers {
 namespace {
@@ -63,15 +63,13 @@ NonAutoregressiveWrapperImpl::NonAutoregressiveWrapperImpl(std::shared_ptr<Token
       net_(std::move(net)),
       token_critic_(std::move(token_critic)) {
   validate(options_);
-  require(net_ != nullptr, at("net"), "is needed");
+  hold_net(*this, "net", net_);
   require(!(options_.self_token_critic && token_critic_),
           among({"self_token_critic", "token_critic"}), "expected one of them");
-  within("net", [&] { net_->require_next_token_logits(); });
   const auto traits = net_->traits();
   expect(traits.max_seq_len > 0, at(OptionPath("net") / "max_seq_len"), traits.max_seq_len,
          "at least 1, the tokens of every sequence");
   check_token(options_.mask_id, *net_);
-  register_module("net", net_);
   if (schedule_.module()) register_module("schedule_fn", schedule_.module());
   if (options_.self_cond) {
     require(traits.dim > 0 && traits.dim == traits.emb_dim, at("self_cond"),
@@ -120,9 +118,7 @@ at::Tensor NonAutoregressiveWrapperImpl::generator_loss(const at::Tensor& logits
                                                         const at::Tensor& x,
                                                         const MaskedTokens& masked) const {
   constexpr int64_t kNoToken = -100;
-  const auto of_token = net_->traits().predicts_log_probs
-                            ? nll(logits, x, kNoToken, Reduction::none)
-                            : cross_entropy(logits, x, kNoToken, Reduction::none);
+  const auto of_token = token_loss(net_->traits(), logits, x, kNoToken, Reduction::none);
   const auto& mask = masked.mask;
   const auto of_masked = of_token.masked_fill(mask.logical_not(), 0);
   if (!options_.use_simple_mdlm_loss_weight) return of_masked.sum() / mask.sum();

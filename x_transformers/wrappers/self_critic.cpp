@@ -9,7 +9,7 @@ namespace x_transformers {
 
 SelfCriticImpl::SelfCriticImpl(std::shared_ptr<TokenModel> net) : net_(std::move(net)) {
   require(net_ != nullptr, at("net"), "is needed");
-  within("net", [&] { net_->require_next_token_logits(); });
+  within("net", [&] { net_->require_token_embeddings(); });
   const auto dim = net_->traits().dim;
   require(dim > 0, at("net"), "does not say how many features its embeddings have");
   register_module("net", net_);

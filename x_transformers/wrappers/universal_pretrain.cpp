@@ -29,9 +29,7 @@ void check(const UniversalPretrainWrapperOptions& o, int64_t buffer_size) {
 }
 
 void check_model(const TokenModel& model, const UniversalPretrainWrapperOptions& o) {
-  const auto* net = dynamic_cast<const TransformerWrapperImpl*>(&model);
-  require(!net || net->attn_layers()->options().causal, at(OptionPath("model") / "attn_layers"),
-          "needs to be causal, a Decoder");
+  require(model.traits().is_causal, at("model"), "needs to be causal, as a Decoder is");
   const auto longest = model.traits().max_seq_len;
   expect(longest == 0 || !model.traits().has_abs_pos_emb || o.seq_len <= longest, at("seq_len"),
          o.seq_len, "at most {} = {}", option(OptionPath("model") / "max_seq_len"), longest);

@@ -8,9 +8,8 @@
 
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
-#include "x_transformers/core/spelling.h"
 #include "x_transformers/models/step_inputs.h"
-#include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/held_net.h"
 #include "x_transformers/wrappers/xl_session.h"
 
 namespace x_transformers {
@@ -67,9 +66,7 @@ at::Tensor generate_to_last_eos(DecodingSession& session, GenerateInputs inputs,
 XLAutoregressiveWrapperImpl::XLAutoregressiveWrapperImpl(std::shared_ptr<TokenModel> net,
                                                          XLAutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(std::move(net)) {
-  require(net_ != nullptr, at("net"), "is needed");
-  register_module("net", net_);
-  within("net", [&] { net_->require_next_token_logits(); });
+  hold_net(*this, "net", net_);
   const auto longest = net_->traits().max_seq_len;
   expect(longest > 0, at(OptionPath("net") / "max_seq_len"), longest,
          "at least 1, the tokens of a segment");
@@ -79,9 +76,7 @@ XLAutoregressiveWrapperImpl::XLAutoregressiveWrapperImpl(std::shared_ptr<TokenMo
 /// harm.
 at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const at::Tensor& logits,
                                                      const at::Tensor& targets) const {
-  const auto loss = net_->traits().predicts_log_probs
-                        ? nll(logits, targets, options_.ignore_index)
-                        : cross_entropy(logits, targets, options_.ignore_index);
+  const auto loss = token_loss(net_->traits(), logits, targets, options_.ignore_index);
   const auto counts = (targets != options_.ignore_index).any();
   return at::where(counts, loss, at::zeros_like(loss));
 }

@@ -55,8 +55,7 @@ Value call_generate(FreeTransformerImpl& model, Arguments& arguments) {
 
 Value call_encode(FreeTransformerImpl& model, Arguments& arguments) {
   const bool return_kl_loss = arguments.flag("return_kl_loss");
-  std::optional<bool> per_token;
-  if (arguments.has("per_token_latents")) per_token = arguments.flag("per_token_latents");
+  const auto per_token = arguments.optional_flag("per_token_latents");
   const auto output = model.encode_to_latents(arguments.required_tensor("decoder_head_embeds"),
                                               arguments.tensor("mask"), return_kl_loss, per_token);
   if (!return_kl_loss) return output.one_hot;
@@ -101,10 +100,8 @@ class FreeTransformerModel : public HolderModel<FreeTransformer> {
 Value call_mapper(BinaryMapperImpl& mapper, Arguments& arguments) {
   BinaryMapperCall call;
   call.temperature = arguments.number("temperature").value_or(call.temperature);
-  if (arguments.has("straight_through")) call.straight_through = arguments.flag("straight_through");
-  if (arguments.has("calc_aux_loss")) call.calc_aux_loss = arguments.flag("calc_aux_loss");
-  arguments.flag("straight_through");
-  arguments.flag("calc_aux_loss");
+  call.straight_through = arguments.optional_flag("straight_through");
+  call.calc_aux_loss = arguments.optional_flag("calc_aux_loss");
   const auto output = mapper.forward(arguments.required_tensor("logits"), call);
   return Value::list(std::vector<at::Tensor>{output.one_hot, output.aux_kl_loss});
 }

@@ -90,7 +90,7 @@ Value call_generate(NonAutoregressiveWrapperImpl& model, Arguments& arguments) {
   generation.noise_level_scale =
       arguments.number("noise_level_scale").value_or(generation.noise_level_scale);
   generation.seed = arguments.integer("seed");
-  generation.prompts = arguments.tensor("prompts");
+  generation.prompts = as_tokens(arguments.tensor("prompts"), "prompts", arguments, *model.net());
   require_in_range(generation.prompts, "prompts", token_range(*model.net()));
   const auto inputs = take_transformer_inputs(arguments);
   require_in_range(inputs, *model.net());

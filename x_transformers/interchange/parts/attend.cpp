@@ -1,6 +1,7 @@
 // Attend in the interchange.
 #include <ATen/ATen.h>
 
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/interchange/parts/part_model.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/nn/attend.h"
@@ -34,6 +35,26 @@ std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
 /// One key/value head may come without a dimension for it.
 at::Tensor heads_of(const at::Tensor& t) { return t.dim() == 3 ? t.unsqueeze(1) : t; }
 
+/// Throws InputError where shapes do not fit, and gives the scores' own inputs all four dimensions.
+void check_call(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, Attend::Call& call) {
+  using enum TensorKind;
+  require_tensor(q, "q", floating, {{"batch"}, {"heads"}, {"queries"}, {"dim_head"}});
+  const auto batch = q.size(0), heads = q.size(1), queries = q.size(2);
+  require_tensor(k, "k", floating,
+                 {{"batch", batch, true}, {"kv_heads"}, {"keys"}, {"dim_head", q.size(3)}});
+  const auto keys = k.size(2);
+  require_tensor(v, "v", floating,
+                 {{"batch", batch, true}, {"kv_heads", k.size(1)}, {"keys", keys}, {"dim_value"}});
+  const auto check = [&](at::Tensor& given, const char* name, TensorKind kind) {
+    require_broadcast(given, name, kind,
+                      {{"batch", batch}, {"heads", heads}, {"queries", queries}, {"keys", keys}});
+    while (given.defined() && given.dim() < 4) given = given.unsqueeze(0);
+  };
+  check(call.mask, "mask", boolean);
+  check(call.attn_bias, "attn_bias", floating);
+  check(call.prev_attn, "prev_attn", floating);
+}
+
 Value call_attend(Attend& attend, const AttendPartOptions& options, Arguments& arguments) {
   const auto q = arguments.required_tensor("q");
   const auto k = heads_of(arguments.required_tensor("k")),
@@ -42,6 +63,7 @@ Value call_attend(Attend& attend, const AttendPartOptions& options, Arguments& a
   call.mask = arguments.tensor("mask");
   call.attn_bias = arguments.tensor("attn_bias");
   call.prev_attn = arguments.tensor("prev_attn");
+  check_call(q, k, v, call);
   const auto packed = take_packed(arguments, "flash_pack_seq_kwargs");
   warn_of_packing(options, packed.has_value());
   if (packed) {

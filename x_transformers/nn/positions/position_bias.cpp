@@ -45,6 +45,10 @@ RelativePositionBias::RelativePositionBias(const RelativePositionBiasOptions& o)
   // Half of the buckets hold one distance each, of each direction.
   require_at_least(o.num_buckets, o.causal ? 2 : 4, "num_buckets");
   require_at_most(o.num_buckets, kLargestSize, "num_buckets");
+  const auto exact = o.num_buckets / (o.causal ? 2 : 4);
+  expect(o.max_distance > exact, at("max_distance"), o.max_distance,
+         "more than {}, the distances that have a bucket each of {} = {}", exact,
+         option("num_buckets"), o.num_buckets);
   relative_attention_bias_ =
       register_module("relative_attention_bias", torch::nn::Embedding(o.num_buckets, o.heads));
 }
