@@ -288,17 +288,18 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
 
 void TransformerWrapperImpl::require_token_embeddings() const {
   const auto refuse = [](const char* name, bool is_on) {
-    require(!is_on, at(name), "leaves nothing of each token to predict the next by");
+    require(!is_on, at(name), "leaves no embedding of each token to predict the next by");
   };
   refuse("use_cls_token", options_.use_cls_token);
   refuse("average_pool_embed", options_.average_pool_embed);
 }
 
 void TransformerWrapperImpl::require_next_token_logits() const {
-  require_token_embeddings();
   const auto refuse = [](const char* name, bool is_on) {
     require(!is_on, at(name), "leaves no logits of each token to predict the next by");
   };
+  refuse("use_cls_token", options_.use_cls_token);
+  refuse("average_pool_embed", options_.average_pool_embed);
   refuse("return_only_embed", options_.return_only_embed);
   const auto tokens = predicted_tokens();
   refuse("squeeze_out_last_dim", options_.squeeze_out_last_dim && tokens && tokens->count == 1);

@@ -50,7 +50,11 @@ void check_call(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, A
                       {{"batch", batch}, {"heads", heads}, {"queries", queries}, {"keys", keys}});
     while (given.defined() && given.dim() < 4) given = given.unsqueeze(0);
   };
-  check(call.mask, "mask", boolean);
+  if (call.mask.defined() && call.mask.dim() == 2) {
+    require_tensor(call.mask, "mask", boolean, {{"batch", batch, true}, {"keys", keys}});
+  } else {
+    check(call.mask, "mask", boolean);
+  }
   check(call.attn_bias, "attn_bias", floating);
   check(call.prev_attn, "prev_attn", floating);
 }
