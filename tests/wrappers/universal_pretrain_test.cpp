@@ -94,7 +94,7 @@ TEST(UniversalPretrain, Refuses) {
   refused([](auto& o) { o.seed_length = 10; }, "seed_length: expected less than seq_len = 10");
   refused([](auto& o) { o.seq_len = 17; }, "seq_len: expected at most model.max_seq_len = 16");
   EXPECT_THAT([] { UniversalPretrainWrapper(small_net(LayersKind::encoder).ptr(), options()); },
-              ThrowsMessage<InputError>(HasSubstr("model.attn_layers")));
+              ThrowsMessage<InputError>(HasSubstr("model: needs to be causal")));
 }
 
 TEST(SyntheticData, OneStepAfterTheOtherIsTheWhole) {
