@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <string_view>
 
 #include "x_transformers/core/json.h"
@@ -115,6 +116,30 @@ Json read_model_file(const std::string& path) {
   // Wrappers of models have a model too, but also a type.
   const bool run_file = config.contains("model") && !config.contains("type");
   return run_file ? Json(config["model"]) : config;
+}
+
+std::vector<CLI::Option*> add_weight_options(CLI::App& command, WeightSelection& selection) {
+  return {
+      command.add_option("--key", selection.key,
+                         "which weights of the file: a dict in it (ema.model), or how their names "
+                         "begin"),
+      command.add_option("--strip", selection.strip,
+                         "what to take off the beginning of names; may be given several times"),
+      command.add_option("--rename", selection.rename,
+                         "REGEX=NEW, replaced in names; may be given several times"),
+      command.add_option(
+          "--xt-compat", selection.xt_compat,
+          "release of x-transformers that trained them, where the file does not say"),
+  };
+}
+
+Spelling weight_arguments() {
+  return spelled_by([](const OptionPath& path) -> OptionPath {
+    static const std::map<std::string, std::string> arguments{
+        {"strip", "--strip"}, {"rename", "--rename"}, {"xt_compat", "--xt-compat"}};
+    const auto found = path.names().size() == 1 ? arguments.find(path.front()) : arguments.end();
+    return found == arguments.end() ? path : OptionPath(found->second);
+  });
 }
 
 }  // namespace x_transformers

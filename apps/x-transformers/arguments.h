@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/spelling.h"
+#include "x_transformers/io/weight_file.h"
+
 namespace x_transformers {
 
 /// An integer from `least` to `most`.
@@ -29,5 +32,11 @@ void require_output(const std::string& option, const std::string& path,
 
 /// A model file, or a run's folder or run file, whose "model" it is.
 nlohmann::json read_model_file(const std::string& path);
+
+/// Options that say which weights of a file are meant, and by which names: --key, --strip, --rename
+/// and --xt-compat. Returns them.
+std::vector<CLI::Option*> add_weight_options(CLI::App& command, WeightSelection& selection);
+/// Errors of a WeightSelection, named as these options.
+Spelling weight_arguments();
 
 }  // namespace x_transformers

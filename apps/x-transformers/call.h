@@ -9,6 +9,7 @@
 #include <string>
 
 #include "x_transformers/io/tensor_map.h"
+#include "x_transformers/io/weight_file.h"
 
 namespace CLI {
 class App;
@@ -18,6 +19,7 @@ namespace x_transformers {
 
 struct CallOptions {
   std::string config, weights, inputs, outputs, kwargs = "{}", dtype = "float32", device = "cpu";
+  WeightSelection selection;
   int64_t seed = 0;
   bool grads = false, train = false;
 };

@@ -2,58 +2,73 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cstddef>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
-#include "x_transformers/io/weight_translation.h"
+#include "x_transformers/io/weight_file.h"
 
 namespace x_transformers {
 
 namespace {
 struct ConvertCommand {
   std::string from, to, config;
+  WeightSelection selection;
+  bool untie = true;
 };
 
-/// Writes the weights with the meaning of the model's release or, without a model, as they are:
-/// of the release that their file says, else of that which model files mean that say none. Returns
-/// how many tensors.
-size_t convert(const ConvertCommand& command) {
-  auto weights = load_model_weights(command.from);
-  if (command.config.empty()) {
-    const auto release =
-        weights.xt_compat.empty() ? name_of(Compat().xt_compat) : weights.xt_compat;
-    save_weights(command.to, weights.tensors, release);
-    return weights.tensors.size();
+/// Weights with the meaning of the model's release, by its names; without a model as they are: of
+/// the release that their file says, else of that which model files mean that say none.
+FileWeights read_weights(const ConvertCommand& command) {
+  if (!command.config.empty()) {
+    const auto model = build_model(read_model_file(command.config), command.config + ":");
+    return {load_weights(model->module(), model->compat(), command.from, command.selection),
+            name_of(model->compat().xt_compat)};
   }
-  const auto model = build_model(read_model_file(command.config), command.config + ":");
-  const auto tensors = weights_of_release(std::move(weights), model->compat(), command.from);
-  load_state_dict(model->module(), tensors);
-  save_weights(command.to, tensors, name_of(model->compat().xt_compat));
-  return tensors.size();
+  auto weights = load_model_weights(command.from, command.selection);
+  if (weights.xt_compat.empty()) weights.xt_compat = name_of(Compat().xt_compat);
+  return weights;
+}
+
+void convert(const ConvertCommand& command) {
+  const auto weights = spelled(weight_arguments(), [&] { return read_weights(command); });
+  const auto tied = command.untie ? TiedWeights::each : TiedWeights::once;
+  const auto stored = save_weights(command.to, weights.tensors, weights.xt_compat, {}, tied);
+  const auto names = weights.tensors.size();
+  fmt::print("{}: {} tensor{}{}\n", command.to, stored, stored == 1 ? "" : "s",
+             names == stored ? "" : fmt::format(" under {} names", names));
 }
 }  // namespace
 
 void add_convert(CLI::App& app) {
   auto* command =
-      app.add_subcommand("convert", "write weights (.pt or .safetensors) as safetensors");
+      app.add_subcommand("convert", "write weights (safetensors or of torch.save) as safetensors");
   const auto options = std::make_shared<ConvertCommand>();
   command
       ->add_option("from", options->from,
-                   "a state_dict saved by torch.save, or a .safetensors file")
+                   "a state_dict saved by torch.save, a .safetensors file, the index of several "
+                   "files, or a folder with one of these")
       ->required();
   command->add_option("to", options->to, "the .safetensors file to write")->required();
   command->add_option("--config", options->config,
                       "model file or run file: check that names, shapes and dtypes fit it");
+  add_weight_options(*command, options->selection);
+  command->add_flag("--untie,!--tie", options->untie,
+                    "write tied weights under each of their names, as Python reads them (the "
+                    "default); --tie: once, which only this program reads");
   command->callback([options] {
     require(options->to.ends_with(".safetensors"),
             "to: expected a name that ends in .safetensors, got " + options->to);
     require_output("to", options->to, {options->from, options->config});
-    const auto count = convert(*options);
-    fmt::print("{}: {} tensors\n", options->to, count);
+    convert(*options);
   });
 }
 

@@ -7,7 +7,6 @@
 #include <fmt/ranges.h>
 #include <link.h>
 #include <torch/version.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <memory>
@@ -17,6 +16,7 @@
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/machine.h"
 
 namespace x_transformers {
 
@@ -43,13 +43,11 @@ std::vector<std::string> loaded_libraries() {
 
 Json examine() {
   const auto reason = cuda_unsupported();
-  const auto pages = sysconf(_SC_PHYS_PAGES);
-  const auto page_size = sysconf(_SC_PAGE_SIZE);
   return {{"libtorch", TORCH_VERSION},
           {"weights_compatible_with", release_names()},
           {"cpu_capability", at::get_cpu_capability()},
           {"threads", at::get_num_threads()},
-          {"memory_bytes", pages * page_size},
+          {"memory_bytes", machine_memory()},
           {"cuda", reason.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
           {"cuda_refusal", reason},
           {"libraries", loaded_libraries()}};

@@ -11,8 +11,10 @@
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/safetensors.h"
+#include "x_transformers/io/weight_file.h"
 
 namespace x_transformers {
 
@@ -35,8 +37,11 @@ at::ScalarType parse_dtype(const std::string& name) {
 
 void add_call_options(CLI::App& command, CallOptions& options) {
   command.add_option("--config", options.config, "model file or run file (JSON)");
-  command.add_option("--weights", options.weights,
-                     "weights (.safetensors or .pt); default: freshly initialised");
+  auto* weights = command.add_option(
+      "--weights", options.weights,
+      "weights: safetensors, a file of torch.save, an index or a folder; default: freshly "
+      "initialised");
+  for (auto* option : add_weight_options(command, options.selection)) option->needs(weights);
   command.add_option("--inputs", options.inputs,
                      "tensors by the names of the arguments (.safetensors)");
   command.add_option("--kwargs", options.kwargs, "further arguments as a JSON object");
@@ -54,7 +59,11 @@ void run_call(const CallOptions& options, const std::string& mode) {
   at::manual_seed(static_cast<uint64_t>(options.seed));
   const auto model = build_model(read_model_file(options.config), options.config + ":");
   const auto dtype = parse_dtype(options.dtype);
-  if (!options.weights.empty()) load_weights(*model, options.weights);
+  if (!options.weights.empty()) {
+    spelled(weight_arguments(), [&] {
+      return load_weights(model->module(), model->compat(), options.weights, options.selection);
+    });
+  }
   model->module().to(device, dtype);
   model->module().train(options.train);
   TensorMap inputs;

@@ -210,7 +210,9 @@ void add_generate(CLI::App& app) {
                      "--amateur", "--beams", "--stop", "--no-cuda-graph", "--json"});
       return run_call(options->call, "generate");
     }
-    refuse_others(*command, "without --config", {"--weights", "--inputs", "--kwargs", "--outputs"});
+    refuse_others(*command, "without --config",
+                  {"--weights", "--key", "--strip", "--rename", "--xt-compat", "--inputs",
+                   "--kwargs", "--outputs"});
     require(!options->path.empty(),
             "generate: a folder, or --config with --weights, --inputs and --outputs, is needed");
     if (command->count("--seed") > 0) options->options.seed = options->call.seed;

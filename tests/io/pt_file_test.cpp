@@ -4,10 +4,15 @@
 #include <gmock/gmock.h>
 
 #include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "pickle_writer.h"
 #include "pt_golden.h"
 #include "test_files.h"
+#include "warnings.h"
 
 namespace x_transformers {
 namespace {
@@ -22,7 +27,10 @@ using pickled::storage;
 using pickled::tensor;
 using pickled::text;
 using pickled::tuple;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Key;
 using testing::StartsWith;
 
 const std::string kFourFloats = pickled::bytes_of(1.0F) + pickled::bytes_of(2.0F) +
@@ -127,6 +135,114 @@ TEST_F(PtFileTest, TheOneDictOfTensorsOfACheckpointIsTaken) {
   EXPECT_TRUE(at::equal(tensors.at("x"), at::tensor({1.0F, 2.0F, 3.0F, 4.0F})));
 }
 
+TEST_F(PtFileTest, TheFormatBeforeTorch16WithMuchBesideTheWeights) {
+  for (const char* golden : {kGoldenStream5, kGoldenStream2}) {
+    const CollectedWarnings warnings;
+    const TensorMap tensors = load_pt(path_of(from_hex(golden)));
+    EXPECT_THAT(tensors, ElementsAre(Key("tied"), Key("transposed"), Key("weight")));
+    const at::Tensor weight = at::arange(6, at::kFloat).view({2, 3});
+    EXPECT_TRUE(at::equal(tensors.at("weight"), weight));
+    EXPECT_TRUE(at::equal(tensors.at("transposed"), weight.t()));
+    EXPECT_EQ(tensors.at("tied").const_data_ptr(), tensors.at("weight").const_data_ptr());
+    ASSERT_EQ(warnings.messages().size(), 1U);
+    EXPECT_THAT(
+        warnings.messages().front(),
+        HasSubstr(": takes model, passes over epoch (an integer), note (None), args "
+                  "(argparse.Namespace), best (a numpy scalar), array (a numpy array), seen "
+                  "(a set), fixed (a frozenset), path (pathlib"));
+    EXPECT_THAT(warnings.messages().front(), HasSubstr(" and 7 more"));
+  }
+}
+
+TEST_F(PtFileTest, LazyFlagsBecomeValues) {
+  const TensorMap tensors = load_pt(path_of(from_hex(kGoldenLazy)));
+  const at::Tensor real = at::tensor({1.0F, 1.0F});
+  EXPECT_TRUE(at::equal(tensors.at("z"), at::complex(real, at::tensor({0.0F, -1.0F}))));
+  EXPECT_TRUE(at::equal(tensors.at("n"), at::tensor({0.0F, -1.0F})));
+  const auto archived = [&](const char* flag) {
+    return load(dict({{text("x"), pickled::flagged_tensor(float_storage(), {4}, {1}, flag)}}));
+  };
+  EXPECT_TRUE(at::equal(archived("neg").at("x"), at::tensor({-1.0F, -2.0F, -3.0F, -4.0F})));
+}
+
+TEST_F(PtFileTest, TheTarArchiveOfTheFirstTorch) {
+  const TensorMap tensors = load_pt(path_of(tar_of(tar_members())));
+  ASSERT_EQ(tensors.size(), 1U);
+  EXPECT_TRUE(at::equal(tensors.at("x"), at::tensor({3.0F, 4.0F})));
+}
+
+TEST_F(PtFileTest, PartsOfStoragesBeforeTorch04) {
+  const std::string part =
+      tuple({text("storage"), global("torch", "FloatStorage"), text("0"), text("cpu"), integer(4),
+             tuple({text("9"), integer(1), integer(3)})}) +
+      "Q";
+  const auto read = [&](std::int64_t size) {
+    const std::string value = call(global("torch._utils", "_rebuild_tensor"),
+                                   {part, integer(1), integers({size}), integers({1})});
+    return load_pt(path_of(stream_of(dict({{text("x"), value}}), {{"0", kFourFloats}}, 4)));
+  };
+  EXPECT_TRUE(at::equal(read(2).at("x"), at::tensor({3.0F, 4.0F})));
+  EXPECT_THAT(message_of<InputError>([&] { read(3); }), HasSubstr("storage of 3 elements"));
+}
+
+TEST_F(PtFileTest, AnOrderedDictOfPython2) {
+  const std::string item =
+      "](" + std::string("U\x01x") + tensor(float_storage(), 0, {4}, {1}) + "e";
+  EXPECT_EQ(load(call(global("collections", "OrderedDict"), {"](" + item + "e"})).size(), 1U);
+}
+
+TEST_F(PtFileTest, AKeyChoosesOneOfSeveralDicts) {
+  const auto part = [](const std::string& name, int64_t offset) {
+    return std::pair(text(name), tensor(float_storage(), offset, {1}, {1}));
+  };
+  const std::string value =
+      dict({{text("model"), dict({part("x", 0)})},
+            {text("ema"), dict({{text("model"), dict({part("x", 1)})}})},
+            {text("both"), dict({part("critic.x", 2), part("actor.x", 3), part("z", 3)})},
+            {text("list"), "](" + dict({part("x", 2)}) + "e"}});
+  const auto path = path_of(file_of(value));
+  const auto x_of = [&](const char* key) {
+    const TensorMap tensors = load_pt(path, key);
+    return tensors.size() == 1 && tensors.contains("x") ? tensors.at("x").item<float>() : -1.0F;
+  };
+  EXPECT_EQ(x_of("model"), 1.0F);
+  EXPECT_EQ(x_of("ema.model"), 2.0F);
+  EXPECT_EQ(x_of("ema"), 2.0F) << "the only one there";
+  EXPECT_EQ(x_of("list.0"), 3.0F);
+  EXPECT_EQ(x_of("both.critic"), 3.0F);
+  EXPECT_EQ(load_pt(path, "both").size(), 3U);
+  EXPECT_THAT(
+      message_of<InputError>([&] { load_pt(path, "critic"); }),
+      HasSubstr("has no tensors under the key 'critic', but under model (1 tensor), ema.model "
+                "(1 tensor), both (3 tensors), list.0 (1 tensor)"));
+}
+
+TEST_F(PtFileTest, WhatIsNoWeightIsNoDictToChoose) {
+  const std::string number = tensor(float_storage("1"), 0, {}, {});
+  const CollectedWarnings warnings;
+  const std::string moments = dict({{text("exp_avg"), tensor(float_storage("1"), 0, {4}, {1})}});
+  const TensorMap tensors = load(
+      dict({{text("best"), number},
+            {text("callbacks"), dict({{text("score"), number}})},
+            {text("optimizer"),
+             dict({{text("state"), dict({{integer(0), moments}})}, {text("param_groups"), "]"}})},
+            {text("model"), dict({{text("x"), tensor(float_storage(), 0, {4}, {1})}})}}));
+  EXPECT_THAT(tensors, ElementsAre(Key("x")));
+  EXPECT_THAT(
+      warnings.messages(),
+      ElementsAre(HasSubstr("takes model, passes over optimizer (a dict), callbacks.score (a "
+                            "tensor), best (a tensor)")));
+}
+
+TEST_F(PtFileTest, ItsSizeIsSaidOfWhatUnfolds) {
+  const CollectedWarnings warnings;
+  EXPECT_EQ(load(dict({{text("x"), tensor(float_storage(), 0, {1000, 4}, {0, 1})}})).size(), 1U);
+  EXPECT_THAT(warnings.messages(), IsEmpty());
+  EXPECT_EQ(load(dict({{text("x"), tensor(float_storage(), 0, {1000, 1000}, {0, 0})}})).size(), 1U);
+  EXPECT_THAT(warnings.messages(),
+              ElementsAre(HasSubstr(": unfolds to 4.0MB: x [1000, 1000] from 16 B")));
+}
+
 TEST_F(PtFileTest, AnEmptyDictHoldsNoTensors) { EXPECT_TRUE(load("}").empty()); }
 
 TEST_F(PtFileTest, DeepNestingIsNoDanger) {
@@ -164,7 +280,9 @@ std::vector<Damaged> structure_files() {
   return {
       {"Empty", "", "not a file of torch.save"},
       {"NotAZip", "hello, world", "not a file of torch.save"},
-      {"OldFormat", "\x80\x02\x8a\x0a", "without the zip format"},
+      {"OnlyTheStartOfAStream", "\x80\x02\x8a\x0a", "the pickle is truncated"},
+      {"APickleOfPython", pickle("}"), "a pickle, but not one of torch.save"},
+      {"OnlyTheStartOfATar", tar_of({{"storages", ""}}), "a tar archive without tensors"},
       {"OnlyTheStartOfAZip", "PK\x03\x04", "not a sound file"},
       {"Truncated", sound.substr(0, sound.size() - 30), "not a sound file"},
       {"NoPickle", archive_of({{"data/0", kFourFloats}}), "data.pkl is missing"},
@@ -173,9 +291,22 @@ std::vector<Damaged> structure_files() {
       {"BigEndian", archive_of({{"data.pkl", pickle("}")}, {"byteorder", "big"}}), "big-endian"},
       {"ATensor", file_of(tensor(float_storage(), 0, {4}, {1})), "found a tensor"},
       {"ADictOfNumbers", file_of(dict({{text("x"), integer(1)}})), "found x (an integer)"},
-      {"NumbersForNames", file_of(dict({{integer(1), "N"}})), "an integer (None)"},
+      {"NumbersForNames", file_of(dict({{integer(1), "N"}})), "found 1 (None)"},
       {"TwoDictsOfTensors", file_of(dict({{text("model"), weights}, {text("ema"), weights}})),
-       "model, ema"},
+       "holds several dicts of tensors: model (1 tensor), ema (1 tensor); --key KEY takes one"},
+      {"OneOfTwoDictsNested",
+       file_of(dict(
+           {{text("student"), weights}, {text("teacher"), dict({{text("weights"), weights}})}})),
+       "student (1 tensor), teacher.weights (1 tensor)"},
+      {"TensorsBesideADict",
+       file_of(
+           dict({{text("y"), tensor(float_storage("1"), 0, {4}, {1})}, {text("model"), weights}})),
+       "model (1 tensor), . (1 tensor)"},
+      {"AnObject", file_of(call(global("mylib", "Net"), {})), "found mylib.Net; save it anew"},
+      {"AnObjectInADict", file_of(dict({{text("net"), call(global("mylib", "Net"), {})}})),
+       "found net (mylib.Net)"},
+      {"ASparseTensor", with_tensor(call(global("torch._utils", "_rebuild_sparse_tensor"), {"N"})),
+       "x is a tensor that torch makes by torch._utils._rebuild_sparse_tensor"},
   };
 }
 
@@ -184,8 +315,9 @@ std::vector<Damaged> pickle_files() {
   return {
       {"EmptyPickle", archive_of({{"data.pkl", ""}}), "truncated"},
       {"NoEnd", archive_of({{"data.pkl", "\x80\x02}"}}), "truncated"},
-      {"Protocol4", archive_of({{"data.pkl", "\x80\x04}."}}), "protocol 4, expected 2"},
-      {"Code", file_of(evil), "holds os.system, which is not part of a state_dict"},
+      {"Protocol6", archive_of({{"data.pkl", "\x80\x06}."}}), "protocol 6, expected 2 to 5"},
+      {"Code", file_of(evil),
+       "holds os.system, which no state_dict has and which would run in Python"},
       {"CodeBesideWeights", with_tensor(evil), "os.system"},
       {"Eval", file_of(call(global("builtins", "eval"), {text("1")})), "builtins.eval"},
       {"OtherOpcode", file_of("i"), "opcode 0x69"},
@@ -201,7 +333,13 @@ std::vector<Damaged> pickle_files() {
       {"AttributesOfAList", file_of("]}b"), "a list with attributes"},
       {"CallOfAString", file_of(text("x") + ")R"), "calls a string"},
       {"CallWithoutATuple", file_of(global("collections", "OrderedDict") + "NR"), "with None"},
-      {"CallOfADtype", file_of(call(global("torch", "float32"), {})), "calls torch.float32"},
+      {"CodeByTheStack", file_of(text("posix") + text("system") + "\x93"), "posix.system"},
+      {"CodeWithinAModule", file_of(global("importlib.util", "find_spec")), "importlib.util"},
+      {"NameOfANumber", file_of(integer(1) + text("x") + "\x93"), "names a string of an integer"},
+      {"InstanceOfAString", file_of(text("x") + ")\x81"), "makes an object of a string"},
+      {"ItemOfNoSet", file_of("](N\x90"), "adds to a list as to a set"},
+      {"UnpairedOrderedDict", file_of(call(global("collections", "OrderedDict"), {"](Ne"})),
+       "with None as an item"},
       {"LongText", file_of("X\xff\xff\xff\x7f"), "truncated"},
       {"EndlessName", file_of("ctorch"), "truncated"},
   };
@@ -233,6 +371,11 @@ std::vector<Damaged> tensor_files() {
       {"StorageWithoutATuple", with_tensor("NQ"), "storage: id is None"},
       {"StorageWithTooFew", with_tensor(tuple({text("storage")}) + "Q"), "argument 1 is missing"},
       {"BoolOfTwo", stored(storage("BoolStorage", "0", 16)), "other than 0 and 1"},
+      {"StorageOfManyElements", stored(storage("FloatStorage", "0", kHuge)), "elements of torch."},
+      {"UnknownFlag", with_tensor(pickled::flagged_tensor(float_storage(), {1}, {1}, "odd")),
+       "metadata odd"},
+      {"UnfoldsBeyondMemory", sized(0, {int64_t{1} << 50}, {0}),
+       "unfolds to 4.5PB, more than the "},
       {"TensorOfANumber", with_tensor(tensor(integer(1), 0, {1}, {1})), "argument 0 is an integer"},
       {"ParameterOfNothing", with_tensor(call(global("torch._utils", "_rebuild_parameter"), {})),
        "argument 0 is missing"},

@@ -5,8 +5,10 @@
 
 Exit status 2 is for what the user gave, 1 for what failed on the way. Messages are one line on
 stderr, and stdout holds results only. A model of a few hundred weights, trained for a few steps."""
+import io
 import json
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -15,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 import unittest
+import unittest.mock
 from pathlib import Path
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else 'build/x-transformers'
@@ -45,6 +49,54 @@ def write_safetensors(path, tensors, dtype='F32', metadata=None):
         data += packed
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack('<Q', len(text)) + text + data)
+
+
+def write_pt(path, value):
+    """Python's torch.save before 1.6, of dicts in which tensors are lists of floats."""
+    class Tensor:
+        def __init__(self, key, values):
+            self.key, self.values = key, values
+
+        def __reduce__(self):
+            return rebuild, (Storage(self), 0, (len(self.values),), (1,), False, {})
+
+    class Storage:
+        def __init__(self, tensor):
+            self.tensor = tensor
+
+    # Names of torch, which need not be there.
+    torch, utils = types.ModuleType('torch'), types.ModuleType('torch._utils')
+
+    def rebuild():
+        pass
+    kind = type('FloatStorage', (), {'__module__': 'torch', '__qualname__': 'FloatStorage'})
+    rebuild.__module__, rebuild.__qualname__ = 'torch._utils', '_rebuild_tensor_v2'
+    torch.FloatStorage, utils._rebuild_tensor_v2 = kind, rebuild
+    tensors = []
+
+    def made(part):
+        if isinstance(part, dict):
+            return {name: made(inner) for name, inner in part.items()}
+        if isinstance(part, list):
+            tensors.append(Tensor(str(len(tensors)), part))
+            return tensors[-1]
+        return part
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, part):
+            if isinstance(part, Storage):
+                return 'storage', kind, part.tensor.key, 'cpu', len(part.tensor.values), None
+            return None
+
+    buffer = io.BytesIO()
+    for about in (0x1950a86a20f9469cfc6c, 1001, {'little_endian': True}):
+        pickle.dump(about, buffer, protocol=2)
+    with unittest.mock.patch.dict(sys.modules, {'torch': torch, 'torch._utils': utils}):
+        Pickler(buffer, protocol=2).dump(made(value))
+    pickle.dump([tensor.key for tensor in tensors], buffer, protocol=2)
+    for tensor in tensors:
+        buffer.write(struct.pack(f'<q{len(tensor.values)}f', len(tensor.values), *tensor.values))
+    path.write_bytes(buffer.getvalue())
 
 
 def read_header(path):
@@ -559,6 +611,79 @@ class Weights(ProgramTest):
         self.assertEqual(read_header(copy)['__metadata__']['xt_compat'], '9.0.0')
         self.assert_done(run('convert', self.weights, copy))
         self.assertEqual(read_header(copy)['__metadata__']['xt_compat'], '2.16.1')
+
+    def test_convert_writes_tied_weights_under_each_name(self):
+        path, copy = self.folder / 'tied.safetensors', self.folder / 'untied.safetensors'
+        write_safetensors(path, {'a': ([1], [1.])}, metadata={'aliases': '{"b": "a"}'})
+        for flags in ([], ['--untie']):
+            done = run('convert', path, copy, *flags)
+            self.assert_done(done)
+            self.assertTrue(done.stdout.decode().endswith('untied.safetensors: 2 tensors\n'))
+            header = read_header(copy)
+            self.assertEqual(set(header), {'__metadata__', 'a', 'b'})
+            self.assertNotIn('aliases', header['__metadata__'])
+        done = run('convert', path, copy, '--tie')
+        self.assertTrue(done.stdout.decode().endswith(': 1 tensor under 2 names\n'))
+        self.assertEqual(set(read_header(copy)), {'__metadata__', 'a'})
+
+    def test_key_chooses_among_dicts_of_tensors(self):
+        path, copy = self.folder / 'two.ckpt', self.folder / 'one.safetensors'
+        write_pt(path, {'epoch': 3, 'model': {'x': [1., 2.]}, 'ema': {'model': {'x': [3., 4.]}}})
+        copy.unlink(missing_ok=True)
+        self.assert_refused(run('convert', path, copy), path, 'model (1 tensor)',
+                            'ema.model (1 tensor)', '--key')
+        self.assertFalse(copy.exists())
+        done = run('convert', path, copy, '--key', 'ema.model')
+        self.assert_done(done)
+        self.assertEqual(done.stderr, b'')
+        self.assertEqual(copy.read_bytes()[-8:], struct.pack('<2f', 3., 4.))
+        self.assert_refused(run('convert', path, copy, '--key', 'emma'), "'emma'", 'ema.model')
+
+    def test_what_stands_beside_the_weights_is_said(self):
+        path, copy = self.folder / 'best.pth.tar', self.folder / 'best.safetensors'
+        write_pt(path, {'epoch': 3, 'note': None, 'seen': {1, 2}, 'model': {'x': [1.]}})
+        done = run('convert', path, copy)
+        self.assert_done(done)
+        self.assertEqual(done.stderr.decode(), f'x-transformers: warning: {path}: takes model, '
+                         'passes over epoch (an integer), note (None), seen (a set)\n')
+        self.assertEqual(done.stdout.decode(), f'{copy}: 1 tensor\n')
+
+    def test_names(self):
+        path = self.folder / 'named.safetensors'
+        weights = {'ff.0.0.weight': ([8, 2], [0.1] * 16), 'ff.2.weight': ([2, 8], [0.2] * 16)}
+        write_safetensors(path, {f'module.model.{name}': w for name, w in weights.items()})
+        done, outputs = self.forward(self.norm, path)
+        self.assert_done(done)
+        self.assertIn("without 'module.model.'", done.stderr.decode())
+        expected = outputs.read_bytes()
+        self.forward(self.norm, self.weights)
+        self.assertEqual(outputs.read_bytes(), expected)
+
+        odd = dict(zip(('layers.first', 'layers.second'), weights.values()))
+        write_safetensors(path, odd)
+        self.assert_refused(self.forward(self.norm, path)[0], path, 'do not fit the model')
+        rules = ('--strip', 'layers', '--rename', 'first=ff.0.0.weight',
+                 '--rename', r'(s)econd=ff.2.weight')
+        copy = self.folder / 'renamed.safetensors'
+        self.assert_done(run('convert', path, copy, '--config', self.norm, *rules))
+        self.assertEqual(set(read_header(copy)) - {'__metadata__'}, set(weights))
+        self.assert_refused(run('convert', path, copy, '--strip', 'x.'), "--strip: no name", "'x.'")
+        self.assert_refused(run('convert', path, copy, '--rename', 'x'), '--rename: expected REGEX')
+        self.assert_refused(run('convert', path, copy, '--xt-compat', '2.31.10', '--config',
+                                self.norm, *rules), path, '2.31.10', '2.16.1')
+        self.assert_refused(run('forward', '--config', self.norm, '--key', 'x', '--inputs', path,
+                                '--outputs', copy), '--key', '--weights')
+
+    def test_index_of_several_files(self):
+        folder = self.folder / 'sharded'
+        folder.mkdir()
+        write_safetensors(folder / '1.safetensors', {'ff.0.0.weight': ([8, 2], [0.1] * 16)})
+        write_safetensors(folder / '2.safetensors', {'ff.2.weight': ([2, 8], [0.2] * 16)})
+        index = folder / 'model.safetensors.index.json'
+        index.write_text(json.dumps({'weight_map': {'ff.0.0.weight': '1.safetensors',
+                                                    'ff.2.weight': '2.safetensors'}}))
+        for path in (index, folder):
+            self.assert_done(self.forward(self.norm, path)[0])
 
     def test_convert_to_another_format(self):
         self.assert_refused(run('convert', self.weights, self.folder / 'weights.pt'),

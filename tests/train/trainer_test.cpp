@@ -15,6 +15,7 @@
 #include "tests/train/trainer_test_model.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/io/weight_file.h"
 
 namespace x_transformers {
 namespace {

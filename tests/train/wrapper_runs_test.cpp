@@ -223,6 +223,22 @@ TEST_F(WrapperRuns, PreferencesStartFromALanguageModel) {
   file["train"]["steps"] = 4;
   EXPECT_EQ(train(file, "run", /*resume=*/true).step, 4);
 
+  // Weights alone, as from Python: under other beginnings of their names, with no config beside.
+  TensorMap alone;
+  for (const auto& [name, tensor] : learnt) alone["module." + name] = tensor;
+  std::filesystem::create_directory(root_ / "alone");
+  file["train"]["init_from"] = (root_ / "alone/net.safetensors").string();
+  save_safetensors(root_ / "alone/net.safetensors", alone);
+  train(file, "from_alone");
+  EXPECT_NEAR(losses("from_alone").at(1), 0.693147, 1e-5);
+  const auto taken = load_safetensors(root_ / "from_alone/model.safetensors").tensors;
+  EXPECT_TRUE(at::equal(taken.at("ref_model.to_logits.weight"), learnt.at("net.to_logits.weight")));
+  alone.erase(alone.begin());
+  save_safetensors(root_ / "alone/net.safetensors", alone);
+  EXPECT_THAT([&] { train(file, "other"); },
+              ThrowsMessage<InputError>(HasSubstr("net.safetensors: the weights do not fit")));
+  file["train"]["init_from"] = (root_ / "language").string();
+
   file["model"]["model"]["attn_layers"]["depth"] = 2;
   EXPECT_THAT([&] { train(file, "other"); },
               ThrowsMessage<InputError>(HasSubstr("train.init_from: the model wraps no net")));

@@ -5,7 +5,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/io/state_dict.h"
-#include "x_transformers/io/weight_translation.h"
+#include "x_transformers/io/weight_file.h"
 
 namespace x_transformers {
 namespace {
@@ -25,8 +25,7 @@ at::Tensor objective(const std::vector<std::pair<std::string, at::Tensor>>& resu
 }  // namespace
 
 void load_weights(Model& model, const std::filesystem::path& path) {
-  load_state_dict(model.module(),
-                  weights_of_release(load_model_weights(path), model.compat(), path));
+  load_weights(model.module(), model.compat(), path);
 }
 
 TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs,

@@ -1,148 +1,225 @@
 #include "x_transformers/io/pt_file.h"
 
 #include <ATen/ATen.h>
-#include <caffe2/serialize/inline_container.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
+#include "x_transformers/core/machine.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/warning.h"
+#include "x_transformers/io/pt_container.h"
+#include "x_transformers/io/tensor_dicts.h"
 #include "x_transformers/io/unpickle.h"
 
 namespace x_transformers {
 
 namespace {
 
-// The records of the archive, each read once; no more of them than the file can hold.
-class Archive {
+std::unique_ptr<PtContainer> open_container(const std::filesystem::path& path,
+                                            std::string_view start) {
+  if (starts_pt_archive(start)) return open_pt_archive(path);
+  if (starts_pt_stream(start)) return open_pt_stream(path);
+  if (starts_pt_tar(start)) return open_pt_tar(path);
+  throw BadPickle("not a file of torch.save");
+}
+
+// The element after the last that a tensor reaches in its storage; nothing when that, or the bytes
+// that the tensor would take without strides, overflow.
+std::optional<int64_t> reach(const PickleTensor& tensor) {
+  int64_t end = 0;
+  auto bytes = static_cast<int64_t>(c10::elementSize(tensor.dtype));
+  if (__builtin_add_overflow(tensor.offset, 1, &end)) return std::nullopt;
+  for (std::size_t i = 0; i < tensor.sizes.size(); ++i) {
+    int64_t step = 0;
+    if (__builtin_mul_overflow(bytes, tensor.sizes[i], &bytes) ||
+        __builtin_mul_overflow(tensor.sizes[i] - 1, tensor.strides[i], &step) ||
+        __builtin_add_overflow(end, step, &end)) {
+      return std::nullopt;
+    }
+  }
+  return end;
+}
+
+bool is_empty(const PickleTensor& tensor) {
+  return std::find(tensor.sizes.begin(), tensor.sizes.end(), 0) != tensor.sizes.end();
+}
+
+// Elements of the tensor's dtype in its storage: the two differ where that is untyped.
+int64_t held_elements(const PickleTensor& tensor) {
+  const auto bytes = (tensor.storage.end - tensor.storage.begin) * item_size(tensor.storage);
+  return static_cast<int64_t>(bytes / c10::elementSize(tensor.dtype));
+}
+
+void check_place(const PickleTensor& tensor) {
+  const auto is_negative = [](int64_t value) { return value < 0; };
+  bool sound = tensor.sizes.size() == tensor.strides.size() && tensor.offset >= 0 &&
+               std::none_of(tensor.sizes.begin(), tensor.sizes.end(), is_negative) &&
+               std::none_of(tensor.strides.begin(), tensor.strides.end(), is_negative);
+  if (sound && is_empty(tensor)) return;
+  const auto end = sound ? reach(tensor) : std::nullopt;
+  if (end && *end <= held_elements(tensor)) return;
+  throw BadPickle(fmt::format(
+      "a tensor with sizes [{}], strides [{}] and offset {} leaves its storage of {} elements",
+      fmt::join(tensor.sizes, ", "), fmt::join(tensor.strides, ", "), tensor.offset,
+      held_elements(tensor)));
+}
+
+void check_bools(const c10::Storage& storage) {
+  const auto* bytes = static_cast<const unsigned char*>(storage.data());
+  if (std::any_of(bytes, bytes + storage.nbytes(), [](unsigned char byte) { return byte > 1; })) {
+    throw BadPickle("a bool storage holds a byte other than 0 and 1");
+  }
+}
+
+// Tensors that take far more memory than their storages hold.
+class Unfolded {
  public:
-  Archive(const std::string& path, std::uint64_t file_bytes)
-      : reader_(path), bytes_left_(file_bytes) {}
-
-  bool holds(const std::string& record) { return reader_.hasRecord(record); }
-
-  std::string text(const std::string& record) {
-    const auto [data, size] = read(record);
-    return {static_cast<const char*>(data.get()), size};
+  void add(const std::string& name, const PickleTensor& tensor) {
+    const int64_t held = held_elements(tensor);
+    int64_t elements = 1;
+    if (is_empty(tensor)) return;
+    for (const int64_t size : tensor.sizes) elements *= size;  // reach() has seen that it can be
+    const auto item = static_cast<int64_t>(c10::elementSize(tensor.dtype));
+    const auto place = std::tie(tensor.storage.key, tensor.storage.begin, tensor.offset,
+                                tensor.sizes, tensor.strides);
+    if (elements <= held || !seen_.insert(place).second) return;
+    bytes_ += static_cast<double>(elements * item);
+    held_ += static_cast<double>(held * item);
+    if (names_.size() < kMostNames) {
+      names_.push_back(fmt::format("{} [{}] from {}", name, fmt::join(tensor.sizes, ", "),
+                                   format_bytes(held * item)));
+    }
+    ++count_;
   }
 
-  c10::Storage storage(const std::string& key) {
-    if (const auto found = storages_.find(key); found != storages_.end()) return found->second;
-    auto [data, size] = read("data/" + key);
-    c10::Storage storage(c10::Storage::use_byte_size_t(), size, std::move(data),
-                         /*allocator=*/nullptr, /*resizable=*/false);
-    return storages_.emplace(key, std::move(storage)).first->second;
+  // Refuses them or warns.
+  void judge() const {
+    std::string names = fmt::format("{}", fmt::join(names_, ", "));
+    if (names_.size() < count_) names += fmt::format(" and {} more", count_ - names_.size());
+    const auto memory = static_cast<double>(machine_memory());
+    const std::string size = format_count(bytes_) + "B";
+    if (bytes_ > memory) {
+      throw BadPickle(fmt::format("unfolds to {}, more than the {}B of memory here: {}", size,
+                                  format_count(memory), names));
+    }
+    if (bytes_ - held_ > kWorthAWord) warn_unused(fmt::format("unfolds to {}: {}", size, names));
   }
 
  private:
-  // torch.save does not compress, so records that are larger than what is left of the file overlap
-  // or are bombs.
-  std::pair<at::DataPtr, std::size_t> read(const std::string& record) {
-    if (!reader_.hasRecord(record)) throw BadPickle(fmt::format("record {} is missing", record));
-    const std::size_t size = reader_.getRecordSize(record);
-    if (size > bytes_left_) {
-      throw BadPickle(fmt::format("record {} of {} bytes is larger than the file", record, size));
-    }
-    bytes_left_ -= size;
-    auto [data, read] = reader_.getRecord(record);
-    return {std::move(data), read};
-  }
+  static constexpr std::size_t kMostNames = 8;
+  static constexpr double kWorthAWord = 1e6;
+  using Place =
+      std::tuple<std::string, std::uint64_t, int64_t, std::vector<int64_t>, std::vector<int64_t>>;
 
-  caffe2::serialize::PyTorchStreamReader reader_;
-  std::uint64_t bytes_left_;
-  std::map<std::string, c10::Storage> storages_;
+  std::set<Place> seen_;
+  std::vector<std::string> names_;
+  std::size_t count_ = 0;
+  double bytes_ = 0, held_ = 0;
 };
 
-// The tensors of a dict by name; nothing when it is not a dict or holds anything else.
-std::optional<TensorMap> tensors_of(const PickleValue& value) {
-  const auto* dict = std::get_if<PickleDict>(&value);
-  if (dict == nullptr) return std::nullopt;
+// Makes tensors of what the pickle says of them.
+class TensorMaker {
+ public:
+  explicit TensorMaker(PtContainer& file) : file_(file) {}
+
+  at::Tensor make(const PickleTensor& tensor) {
+    const auto options = at::TensorOptions().dtype(tensor.dtype);
+    if (is_empty(tensor)) return at::empty(tensor.sizes, options);
+    const c10::Storage bytes = file_.bytes_of(tensor.storage);
+    if (tensor.dtype == at::kBool && checked_bools_.insert(tensor.storage.key).second)
+      check_bools(bytes);
+    // Where the part of the storage begins, in elements of the tensor.
+    const auto begin = tensor.storage.begin * item_size(tensor.storage);
+    const auto offset = static_cast<int64_t>(begin / c10::elementSize(tensor.dtype));
+    const auto place = at::empty({0}, options);
+    if (!tensor.is_conjugate && !tensor.is_negative)
+      return place.set_(bytes, offset + tensor.offset, tensor.sizes, tensor.strides);
+    // The elements themselves are changed, and not as often as strides repeat them.
+    const int64_t count = reach(tensor).value_or(0) - tensor.offset;
+    at::Tensor elements = place.set_(bytes, offset + tensor.offset, {count}, {1});
+    if (tensor.is_conjugate) elements = at::conj_physical(elements);
+    if (tensor.is_negative) elements = at::neg(elements);
+    return elements.as_strided(tensor.sizes, tensor.strides, 0);
+  }
+
+ private:
+  PtContainer& file_;
+  std::set<std::string> checked_bools_;
+};
+
+TensorMap read_tensors(const std::filesystem::path& path, std::string_view start,
+                       std::string_view key) {
+  const auto file = open_container(path, start);
+  const TensorDict dict = choose_tensor_dict(file->root(), key);
+  Unfolded unfolded;
+  for (const auto& [name, tensor] : dict.tensors) {
+    check_place(*tensor);
+    unfolded.add(name, *tensor);
+  }
+  unfolded.judge();
+  TensorMaker maker(*file);
+  std::map<const PickleTensor*, at::Tensor> made;
   TensorMap tensors;
-  for (const auto& [key, item] : dict->items) {
-    const auto* name = std::get_if<std::string>(key);
-    const auto* tensor = std::get_if<at::Tensor>(item);
-    if (name == nullptr || tensor == nullptr) return std::nullopt;
-    tensors[*name] = *tensor;
+  for (const auto& [name, tensor] : dict.tensors) {
+    const auto [place, is_new] = made.try_emplace(tensor);
+    if (is_new) place->second = maker.make(*tensor);
+    tensors[name] = place->second;
+  }
+  if (dict.passed_over.count > 0) {
+    const std::string taken = dict.key == "." ? "" : "takes " + dict.key + ", ";
+    warn_unused(fmt::format("{}passes over {}", taken, dict.passed_over.list()));
   }
   return tensors;
 }
 
-TensorMap state_dict_of(const PickleValue& root) {
-  if (auto tensors = tensors_of(root)) return std::move(*tensors);
-  const auto* dict = std::get_if<PickleDict>(&root);
-  if (dict == nullptr) {
-    throw BadPickle(fmt::format("expected a dict of tensors, found {}", kind_of(root)));
-  }
-  std::vector<std::string> names;
-  std::vector<std::string> others;
-  TensorMap found;
-  for (const auto& [key, item] : dict->items) {
-    const auto* name = std::get_if<std::string>(key);
-    auto tensors = tensors_of(*item);
-    if (name != nullptr && tensors && !tensors->empty()) {
-      names.push_back(*name);
-      found = std::move(*tensors);
-    } else if (others.size() < 8) {
-      others.push_back(
-          fmt::format("{} ({})", name != nullptr ? *name : kind_of(*key), kind_of(*item)));
-    }
-  }
-  if (names.empty()) {
-    throw BadPickle(fmt::format("expected a dict of tensors, or one under a name; found {}",
-                                fmt::join(others, ", ")));
-  }
-  if (names.size() > 1) {
-    throw BadPickle(fmt::format("holds several dicts of tensors: {}; save one of them alone",
-                                fmt::join(names, ", ")));
-  }
-  return found;
-}
-
-void check_start(const std::filesystem::path& path) {
-  const auto status = std::filesystem::status(path);
-  if (!std::filesystem::exists(status)) throw BadPickle("no such file");
-  if (!std::filesystem::is_regular_file(status)) throw BadPickle("expected a regular file");
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw BadPickle("cannot open");
-  const int first = file.get();
-  const int second = file.get();
-  if (first == 'P' && second == 'K') return;
-  if (first == 0x80) {
-    throw BadPickle("written without the zip format (torch before 1.6): load it and save it again");
-  }
-  throw BadPickle("not a file of torch.save");
-}
-
-TensorMap read_archive(const std::filesystem::path& path) {
-  check_start(path);
-  Archive archive(path.string(), std::filesystem::file_size(path));
-  if (archive.holds("constants.pkl")) {
-    throw BadPickle("holds a TorchScript program: save its state_dict instead");
-  }
-  if (archive.holds("byteorder") && archive.text("byteorder") != "little") {
-    throw BadPickle("written on a big-endian machine");
-  }
-  const std::string pickle = archive.text("data.pkl");
-  Unpickler unpickler(pickle, [&](const std::string& key) { return archive.storage(key); });
-  return state_dict_of(unpickler.load());
-}
-
 }  // namespace
 
-TensorMap load_pt(const std::filesystem::path& path) {
+std::uint64_t item_size(const PickleStorage& storage) {
+  return storage.dtype ? c10::elementSize(*storage.dtype) : 1;
+}
+
+std::string first_bytes(const std::filesystem::path& path) {
+  constexpr std::size_t kEnough = 512;  // a header of a tar archive
+  std::error_code ignored;
+  require(std::filesystem::exists(path, ignored), path.string() + ": no such file");
+  // A pipe would be waited for.
+  require(std::filesystem::is_regular_file(path, ignored),
+          path.string() + ": expected a regular file");
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), path.string() + ": cannot open");
+  std::string start(kEnough, '\0');
+  file.read(start.data(), static_cast<std::streamsize>(start.size()));
+  start.resize(static_cast<std::size_t>(file.gcount()));
+  return start;
+}
+
+bool starts_pt_file(std::string_view start) {
+  return starts_pt_archive(start) || starts_pt_stream(start) || starts_pt_tar(start);
+}
+
+TensorMap load_pt(const std::filesystem::path& path, std::string_view key) {
+  const std::string start = first_bytes(path);
   return spelled(below(path.string() + ":"), [&] {
     try {
-      return read_archive(path);
+      return read_tensors(path, start, key);
     } catch (const c10::Error& error) {
       throw InputError(caused({}, "not a sound file of torch.save", cause_of(error)));
     } catch (const std::filesystem::filesystem_error& error) {

@@ -23,6 +23,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/io/limits.h"
 #include "x_transformers/io/mapped_file.h"
 
 namespace x_transformers {
@@ -36,7 +37,6 @@ using nlohmann::json;
 constexpr const char* kMetadataKey = "__metadata__";
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kLargestHeader = 100'000'000;  // the reference implementation's limit
-constexpr std::size_t kMostDimensions = 64;            // what the tensor iterator of ATen takes
 
 struct Dtype {
   std::string_view name;

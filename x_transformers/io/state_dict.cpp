@@ -13,8 +13,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/spelling.h"
-#include "x_transformers/io/pt_file.h"
+#include "x_transformers/io/name_groups.h"
 #include "x_transformers/io/safetensors.h"
 
 namespace x_transformers {
@@ -23,7 +22,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMostNamesShown = 20;
+constexpr std::size_t kMostLinesShown = 8;
 
 void collect(const torch::nn::Module& module, const std::string& prefix, TensorMap& tensors) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
@@ -76,7 +75,42 @@ bool fits(const at::Tensor& own, const at::Tensor& given) {
   return given.sizes() == own.sizes() && same_kind(given.scalar_type(), own.scalar_type());
 }
 
-LoadReport compare(const TensorMap& own, const TensorMap& weights) {
+// "24 missing under layers.*", "3 missing: a, b, c".
+std::string counted(const char* kind, const std::vector<std::string>& names) {
+  const std::string groups = grouped_names(names);
+  const std::string one_group = fmt::format("{} under ", names.size());
+  return groups.starts_with(one_group)
+             ? fmt::format("{} {} under {}", names.size(), kind, groups.substr(one_group.size()))
+             : fmt::format("{} {}: {}", names.size(), kind, groups);
+}
+
+// What does not fit, of each name.
+std::string listed(const char* kind, const std::vector<std::string>& lines) {
+  const std::size_t shown = std::min(lines.size(), kMostLinesShown);
+  std::string text = fmt::format("{} {}: {}", lines.size(), kind,
+                                 fmt::join(lines.begin(), lines.begin() + shown, ", "));
+  if (shown < lines.size()) text += fmt::format(" and {} more", lines.size() - shown);
+  return text;
+}
+
+}  // namespace
+
+TensorMap state_dict(const torch::nn::Module& module) {
+  TensorMap tensors;
+  collect(module, "", tensors);
+  return tensors;
+}
+
+std::string LoadReport::describe() const {
+  std::vector<std::string> parts;
+  if (!missing.empty()) parts.push_back(counted("missing", missing));
+  if (!unexpected.empty()) parts.push_back(counted("unexpected", unexpected));
+  if (!misshapen.empty()) parts.push_back(listed("misshapen", misshapen));
+  if (!mistyped.empty()) parts.push_back(listed("of another dtype", mistyped));
+  return fmt::format("{}", fmt::join(parts, "; "));
+}
+
+LoadReport compare_weights(const TensorMap& own, const TensorMap& weights) {
   const auto first = first_names(own);
   std::set<std::string> given;  // by first name
   for (const auto& [name, tensor] : own) {
@@ -102,57 +136,9 @@ LoadReport compare(const TensorMap& own, const TensorMap& weights) {
   return report;
 }
 
-std::string listed(const char* kind, const std::vector<std::string>& names) {
-  const std::size_t shown = std::min(names.size(), kMostNamesShown);
-  std::string text = fmt::format("{} {}: {}", names.size(), kind,
-                                 fmt::join(names.begin(), names.begin() + shown, ", "));
-  if (shown < names.size()) text += fmt::format(" and {} more", names.size() - shown);
-  return text;
-}
-
-void expand_aliases(TensorMap& tensors, const std::string& text) {
-  const json aliases = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  require(aliases.is_object(), "metadata aliases: expected a JSON object");
-  TensorMap added;
-  for (const auto& [alias, stored] : aliases.items()) {
-    require(stored.is_string() && tensors.contains(stored.get<std::string>()),
-            fmt::format("metadata aliases: {} stands for a tensor that the file lacks", alias));
-    require(!tensors.contains(alias),
-            fmt::format("metadata aliases: {} is a tensor of the file too", alias));
-    added[alias] = tensors.at(stored.get<std::string>());
-  }
-  tensors.merge(added);
-}
-
-FileWeights load_own_weights(const std::filesystem::path& path) {
-  SafetensorsFile file = load_safetensors(path);
-  const auto aliases = file.metadata.find("aliases");
-  if (aliases != file.metadata.end()) {
-    spelled(below(path.string() + ":"), [&] { expand_aliases(file.tensors, aliases->second); });
-  }
-  return {std::move(file.tensors), file.metadata["xt_compat"]};
-}
-
-}  // namespace
-
-TensorMap state_dict(const torch::nn::Module& module) {
-  TensorMap tensors;
-  collect(module, "", tensors);
-  return tensors;
-}
-
-std::string LoadReport::describe() const {
-  std::vector<std::string> parts;
-  if (!missing.empty()) parts.push_back(listed("missing", missing));
-  if (!unexpected.empty()) parts.push_back(listed("unexpected", unexpected));
-  if (!misshapen.empty()) parts.push_back(listed("misshapen", misshapen));
-  if (!mistyped.empty()) parts.push_back(listed("of another dtype", mistyped));
-  return fmt::format("{}", fmt::join(parts, "; "));
-}
-
 LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, bool strict) {
   const TensorMap own = state_dict(module);
-  const LoadReport report = compare(own, weights);
+  const LoadReport report = compare_weights(own, weights);
   if (strict && !report.clean()) {
     throw InputError("the weights do not fit the model: " + report.describe());
   }
@@ -165,8 +151,16 @@ LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, 
   return report;
 }
 
-void save_weights(const std::filesystem::path& path, const TensorMap& weights,
-                  const std::string& xt_compat, std::map<std::string, std::string> metadata) {
+std::size_t save_weights(const std::filesystem::path& path, const TensorMap& weights,
+                         const std::string& xt_compat, std::map<std::string, std::string> metadata,
+                         TiedWeights tied) {
+  metadata["format"] = "pt";
+  metadata["xt_compat"] = xt_compat;
+  metadata.erase("aliases");
+  if (tied == TiedWeights::each) {
+    save_safetensors(path, weights, metadata);
+    return weights.size();
+  }
   const auto first = first_names(weights);
   TensorMap stored;
   json aliases = json::object();
@@ -178,24 +172,14 @@ void save_weights(const std::filesystem::path& path, const TensorMap& weights,
       aliases[name] = found->second;
     }
   }
-  metadata["format"] = "pt";
-  metadata["xt_compat"] = xt_compat;
-  metadata.erase("aliases");
   if (!aliases.empty()) metadata["aliases"] = aliases.dump();
   save_safetensors(path, stored, metadata);
+  return stored.size();
 }
 
 void save_model(const std::filesystem::path& path, const torch::nn::Module& module,
                 const std::string& xt_compat, std::map<std::string, std::string> metadata) {
   save_weights(path, state_dict(module), xt_compat, std::move(metadata));
-}
-
-FileWeights load_model_weights(const std::filesystem::path& path) {
-  const std::string extension = path.extension().string();
-  if (extension == ".safetensors") return load_own_weights(path);
-  if (extension == ".pt" || extension == ".pth" || extension == ".bin") return {load_pt(path), {}};
-  throw InputError(
-      fmt::format("{}: expected a weight file .safetensors, .pt, .pth or .bin", path.string()));
 }
 
 }  // namespace x_transformers

@@ -3,6 +3,7 @@
 
 #include <torch/nn/module.h>
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -28,10 +29,13 @@ struct LoadReport {
   bool clean() const {
     return missing.empty() && unexpected.empty() && misshapen.empty() && mistyped.empty();
   }
-  /// One line for people: what does not fit, by kind, with counts and at most 20 names of each; ""
-  /// when clean.
+  /// One line for people: what does not fit, by kind, with counts; many names are grouped by how
+  /// they begin. "" when clean.
   std::string describe() const;
 };
+
+/// How `weights` would fit the tensors `own` of a module.
+LoadReport compare_weights(const TensorMap& own, const TensorMap& weights);
 
 /// Copies `weights` into the parameters and buffers of `module`, converting device
 /// and, among floating-point and among integer types, dtype; without a gradient.
@@ -41,30 +45,24 @@ struct LoadReport {
 /// and the module stays as it was; without, what fits is copied and the rest reported.
 LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, bool strict = true);
 
+/// How tensors that are one under several names (same memory, shape and strides) are written.
+enum class TiedWeights {
+  once,  ///< with the metadata `aliases`, which only this library reads
+  each,  ///< under every name, as Python's load_state_dict asks for
+};
+
 /// Writes `weights` as safetensors with the metadata that every weight file of ours carries, beside
 /// `metadata`: `format`: "pt", `xt_compat`: the release of Python's x-transformers whose meaning
-/// they have (name_of, core/compat.h), and, when tensors are tied (same memory, shape and strides),
-/// `aliases`: a JSON object from the other names of such a tensor to the one, first of all by name,
-/// under which it is stored.
-void save_weights(const std::filesystem::path& path, const TensorMap& weights,
-                  const std::string& xt_compat, std::map<std::string, std::string> metadata = {});
+/// they have (name_of, core/compat.h), and, where tied tensors are written once, `aliases`: a JSON
+/// object from the other names of such a tensor to the one, first of all by name, under which it is
+/// stored. Returns how many tensors the file holds.
+std::size_t save_weights(const std::filesystem::path& path, const TensorMap& weights,
+                         const std::string& xt_compat,
+                         std::map<std::string, std::string> metadata = {},
+                         TiedWeights tied = TiedWeights::once);
 
 /// save_weights of state_dict(module).
 void save_model(const std::filesystem::path& path, const torch::nn::Module& module,
                 const std::string& xt_compat, std::map<std::string, std::string> metadata = {});
-
-/// The weights of a file, and the release whose meaning they have.
-struct FileWeights {
-  TensorMap tensors;
-  std::string xt_compat;  ///< as the file says; empty: it does not, as files that Python wrote
-};
-
-/// Reads weights from a .safetensors file (load_safetensors), or a .pt, .pth or .bin file of
-/// torch.save (load_pt). Aliases are expanded: tied tensors come under each of their names and
-/// share memory. Whether a model may take weights of this release: weights_of_release
-/// (io/weight_translation.h).
-///
-/// InputError for another extension and unsound aliases.
-FileWeights load_model_weights(const std::filesystem::path& path);
 
 }  // namespace x_transformers

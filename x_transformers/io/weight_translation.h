@@ -7,7 +7,8 @@
 #include <vector>
 
 #include "x_transformers/core/compat.h"
-#include "x_transformers/io/state_dict.h"
+#include "x_transformers/io/tensor_map.h"
+#include "x_transformers/io/weight_file.h"
 
 namespace x_transformers {
 

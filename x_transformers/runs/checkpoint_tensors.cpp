@@ -9,7 +9,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
-#include "x_transformers/io/weight_translation.h"
+#include "x_transformers/io/weight_file.h"
 #include "x_transformers/optim/state.h"
 #include "x_transformers/runs/checkpoint.h"
 
@@ -59,15 +59,12 @@ bool are_weights_finite(const TrainedTensors& tensors) {
 void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors) {
   const NamedTensors& weights = tensors.optimizer.weights();
   const TensorMap state = load_safetensors(folder / checkpoint_file::kOptimizer).tensors;
-  const auto model_path = folder / checkpoint_file::kModel;
-  const TensorMap saved_model =
-      weights_of_release(load_model_weights(model_path), tensors.compat, model_path);
   {
     // Into the masters, where the parameters are of a smaller type.
     std::vector<at::Tensor> values;
     for (const at::Tensor& weight : weights.tensors) values.push_back(weight.detach());
     const ScopedWeights scope(tensors.optimizer.parameters().tensors, values);
-    load_state_dict(tensors.model, saved_model);
+    load_weights(tensors.model, tensors.compat, folder / checkpoint_file::kModel);
   }
   tensors.optimizer.load_state_dict(state);
   const bool was_averaged = state.contains("ema_count");

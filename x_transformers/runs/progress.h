@@ -21,10 +21,6 @@ struct Progress {
   std::optional<double> seconds_left;
 };
 
-/// 987, 1.2k, 34.5M, 1.2G: three digits or fewer before a unit of thousands.
-std::string format_count(double value);
-/// 512 B, 1.2 GB: powers of 1000.
-std::string format_bytes(int64_t bytes);
 /// 45s, 3m12s, 2h05m, 3d04h.
 std::string format_duration(double seconds);
 /// One line for a terminal of `width` columns: the bar gives way to the values, and values that do

@@ -1,0 +1,247 @@
+#include "x_transformers/io/weight_file.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "pickle_writer.h"
+#include "test_files.h"
+#include "warnings.h"
+#include "x_transformers/io/safetensors.h"
+#include "x_transformers/io/state_dict.h"
+
+namespace x_transformers {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Key;
+using testing::Not;
+using testing::StartsWith;
+
+// Two layers within a net, as in a model within a wrapper.
+struct Net : torch::nn::Module {
+  Net() {
+    auto net = register_module("net", std::make_shared<torch::nn::Module>("net"));
+    for (const char* name : {"a", "b"}) {
+      auto layer = net->register_module(name, std::make_shared<torch::nn::Module>(name));
+      layer->register_parameter("weight", at::zeros({2}));
+    }
+  }
+};
+
+const Compat kCompat;
+
+class WeightFileTest : public FolderTest {
+ protected:
+  static std::string pickled_weight(float value) {
+    const std::string storage = pickled::storage("FloatStorage", "0", 1);
+    const auto tensor = pickled::tensor(storage, 0, {1}, {1});
+    return archive_of({{"data.pkl", pickled::pickle(pickled::dict({{pickled::text("x"), tensor}}))},
+                       {"data/0", pickled::bytes_of(value)}});
+  }
+  std::filesystem::path write(const std::string& name, const std::string& bytes) const {
+    write_bytes(folder_ / name, bytes);
+    return folder_ / name;
+  }
+  // Both weights of a Net under these names, of ones and twos.
+  std::filesystem::path net_file(const std::string& a, const std::string& b) const {
+    const auto path = folder_ / "net.safetensors";
+    save_safetensors(path, {{a, at::ones({2})}, {b, at::full({2}, 2.0)}});
+    return path;
+  }
+  static std::string refusal(const std::filesystem::path& path,
+                             const WeightSelection& selection = {}) {
+    return message_of<InputError>([&] { load_model_weights(path, selection); });
+  }
+};
+
+TEST_F(WeightFileTest, WhoseTheWeightsAreIsSavedAndRead) {
+  const auto path = folder_ / "weights.safetensors";
+  save_weights(path, {{"x", at::ones({1})}}, "9.0.0");
+  EXPECT_EQ(load_model_weights(path).xt_compat, "9.0.0");
+  EXPECT_EQ(load_model_weights(path, {.xt_compat = "9.0.0"}).xt_compat, "9.0.0");
+  EXPECT_EQ(refusal(path, {.xt_compat = "8.0.0"}),
+            "xt_compat: expected 9.0.0, as " + path.string() + " says itself, got '8.0.0'");
+  save_safetensors(path, {{"x", at::ones({1})}});
+  EXPECT_EQ(load_model_weights(path).xt_compat, "");
+  EXPECT_EQ(load_model_weights(path, {.xt_compat = "8.0.0"}).xt_compat, "8.0.0");
+  EXPECT_EQ(refusal(path, {.xt_compat = "new"}),
+            "xt_compat: expected a release of x-transformers, such as 2.16.1, got 'new'");
+  Net net;
+  EXPECT_THAT(
+      message_of<InputError>([&] { load_weights(net, kCompat, path, {.xt_compat = "2.31.10"}); }),
+      HasSubstr("the weights have the meaning of x-transformers 2.31.10"));
+}
+
+TEST_F(WeightFileTest, UnsoundAliasesAreRefused) {
+  const auto path = folder_ / "weights.safetensors";
+  for (const char* aliases : {"[", "[]", R"({"y":"z"})", R"({"y":1})", R"({"x":"x"})"}) {
+    SCOPED_TRACE(aliases);
+    save_safetensors(path, {{"x", at::ones({1})}}, {{"aliases", aliases}});
+    EXPECT_THAT(refusal(path), HasSubstr(path.string() + ": metadata aliases"));
+  }
+}
+
+TEST_F(WeightFileTest, TheContentSaysWhatAFileIs) {
+  const std::string storage = pickled::storage("FloatStorage", "0", 1);
+  const std::string value =
+      pickled::dict({{pickled::text("x"), pickled::tensor(storage, 0, {1}, {1})}});
+  save_safetensors(folder_ / "sound", {{"x", at::full({1}, 3.0)}});
+  const std::vector<std::string> contents{pickled_weight(3.0F),
+                                          stream_of(value, {{"0", pickled::bytes_of(3.0F)}}, 4),
+                                          read_bytes(folder_ / "sound")};
+  for (const auto& content : contents) {
+    for (const char* name : {"w.pt", "w.ckpt", "w.pth.tar", "w.safetensors", "w", "w.json"}) {
+      EXPECT_EQ(load_model_weights(write(name, content)).tensors.at("x").item<float>(), 3.0F)
+          << name;
+    }
+  }
+}
+
+// The length of a header comes first, and may be the first bytes of other formats.
+TEST_F(WeightFileTest, SafetensorsOfAnyHeaderLength) {
+  const std::string header = R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})";
+  for (const std::uint64_t length : {0x7b, 0x0280, 0x0380, 0x0480, 0x0580, 0x4b50}) {
+    std::string padded = header;
+    padded.resize(length, ' ');
+    const auto path = write("w.pt", pickled::bytes_of(length) + padded + pickled::bytes_of(3.0F));
+    EXPECT_EQ(load_model_weights(path).tensors.at("x").item<float>(), 3.0F) << length;
+  }
+}
+
+TEST_F(WeightFileTest, WhatIsNoFileOfWeightsIsNamed) {
+  const std::vector<std::pair<std::string, std::string>> files{
+      {"", "the file is empty"},
+      {"GGUF and more",
+       "expected weights: safetensors, a file of torch.save, or the index of "
+       "several; it is a GGUF file of llama.cpp"},
+      {"version https://git-lfs.github.com/spec/v1\n", "git lfs pull fetches it"},
+      {"\x1f\x8b\x08", "packed by gzip; unpack it first"},
+      {"<!DOCTYPE html>", "a web page, not the file itself"},
+      {"hello", "expected weights: safetensors"},
+      {R"({"type": "Encoder"})", "weight_map: is missing: JSON, but no index of weights"},
+  };
+  for (const auto& [content, expected] : files) {
+    const auto path = write("file.bin", content);
+    EXPECT_THAT(refusal(path), AllOf(StartsWith(path.string() + ": "), HasSubstr(expected)));
+  }
+  EXPECT_THAT(refusal(folder_ / "missing"), HasSubstr("missing: no such file"));
+  EXPECT_THAT(refusal("/dev/zero"), HasSubstr("expected a regular file"));
+}
+
+TEST_F(WeightFileTest, AModelInSeveralFilesIsReadByItsIndex) {
+  save_safetensors(folder_ / "m-1.safetensors", {{"a", at::ones({1})}});
+  write("m-2.bin", pickled_weight(4.0F));
+  const auto index = write("m.safetensors.index.json",
+                           R"({"weight_map": {"a": "m-1.safetensors", "x": "m-2.bin"}})");
+  for (const auto& path : {index, folder_}) {
+    const auto weights = load_model_weights(path).tensors;
+    EXPECT_THAT(weights, ElementsAre(Key("a"), Key("x")));
+    EXPECT_EQ(weights.at("x").item<float>(), 4.0F);
+  }
+  const std::vector<std::pair<std::string, std::string>> unsound{
+      {R"({"weight_map": {"b": "m-1.safetensors"}})", "the files lack tensors that it names: b"},
+      {R"({"weight_map": {"a": "m-9.safetensors"}})", "m-9.safetensors: no such file"},
+      {R"({"weight_map": {"a": "../m-1.safetensors"}})", "weight_map.a: expected a file beside"},
+      {R"({"weight_map": {"a": 1}})", "weight_map.a: expected the name of a file"},
+      {R"({"weight_map": [1]})", "weight_map: is missing"},
+      {R"({"weight_map": )", "m.safetensors.index.json"},
+  };
+  for (const auto& [content, expected] : unsound) {
+    write("m.safetensors.index.json", content);
+    EXPECT_THAT(refusal(index), HasSubstr(expected));
+  }
+  save_safetensors(folder_ / "m-3.safetensors", {{"a", at::ones({1})}});
+  write("m.safetensors.index.json",
+        R"({"weight_map": {"a": "m-1.safetensors", "b": "m-3.safetensors"}})");
+  EXPECT_THAT(refusal(index), HasSubstr("m-3.safetensors: also in another file of the index: a"));
+}
+
+TEST_F(WeightFileTest, AFolderHoldsOneFileOrIndex) {
+  EXPECT_THAT(refusal(folder_), HasSubstr("found none"));
+  write("w.pt", pickled_weight(1.0F));
+  EXPECT_EQ(load_model_weights(folder_).tensors.size(), 1U);
+  write("v.pt", pickled_weight(1.0F));
+  EXPECT_THAT(refusal(folder_), HasSubstr("found v.pt, w.pt"));
+  save_safetensors(folder_ / "model.safetensors", {{"m", at::ones({1})}});
+  EXPECT_THAT(load_model_weights(folder_).tensors, ElementsAre(Key("m")));
+}
+
+TEST_F(WeightFileTest, KeysStripsAndRenames) {
+  const auto path = net_file("ema.net.a.weight", "online.net.b.weight");
+  EXPECT_THAT(load_model_weights(path, {.key = "ema"}).tensors, ElementsAre(Key("net.a.weight")));
+  EXPECT_THAT(load_model_weights(path, {.key = "."}).tensors.size(), 2U);
+  EXPECT_THAT(load_model_weights(path, {.strip = {"ema", "online.net."}}).tensors,
+              ElementsAre(Key("b.weight"), Key("net.a.weight")));
+  EXPECT_THAT(load_model_weights(path, {.rename = {R"(^\w+\.(net)=\1)", "weight$=bias"}}).tensors,
+              ElementsAre(Key("net.a.bias"), Key("net.b.bias")));
+  EXPECT_THAT(refusal(path, {.key = "em"}),
+              HasSubstr("no tensors under the key 'em'; the names: "));
+  EXPECT_THAT(refusal(path, {.strip = {"x."}}), StartsWith("strip: no name begins with 'x.'"));
+  EXPECT_THAT(refusal(path, {.rename = {"x.=y"}}), StartsWith("rename: 'x.' matches no name"));
+  EXPECT_EQ(refusal(path, {.rename = {"x"}}), "rename: expected REGEX=NEW, got 'x'");
+  EXPECT_THAT(refusal(path, {.rename = {"(=y"}}),
+              StartsWith("rename: '(=y' is no regular expression: "));
+  EXPECT_EQ(refusal(path, {.rename = {"^.*$=y"}}), "rename: makes two names y");
+  EXPECT_EQ(refusal(path, {.rename = {"^ema.*="}}),
+            "rename: leaves nothing of the name ema.net.a.weight");
+}
+
+TEST_F(WeightFileTest, BeginningsThatAllNamesShareArePutRight) {
+  const std::vector<std::pair<std::string, std::string>> beginnings{
+      {"net.", ""},
+      {"module.net.", "without 'module.'"},
+      {"_orig_mod.module.net.", "without '_orig_mod.' and the like, without 'module.'"},
+      {"net._orig_mod.", "without '_orig_mod.' and the like"},
+      {"model.module.net.", "without 'model.module.'"},
+      {"", "with 'net.' in front"},
+      {"module.", "without 'module.', with 'net.' in front"},
+  };
+  for (const auto& [beginning, said] : beginnings) {
+    SCOPED_TRACE(beginning);
+    Net net;
+    const auto path = net_file(beginning + "a.weight", beginning + "b.weight");
+    const CollectedWarnings warnings;
+    const TensorMap taken = load_weights(net, kCompat, path);
+    EXPECT_THAT(taken, ElementsAre(Key("net.a.weight"), Key("net.b.weight")));
+    EXPECT_EQ(state_dict(net).at("net.b.weight").sum().item<float>(), 4.0F);
+    if (said.empty()) {
+      EXPECT_THAT(warnings.messages(), IsEmpty());
+    } else {
+      EXPECT_THAT(warnings.messages(),
+                  ElementsAre(path.string() + ": the names are taken " + said));
+    }
+  }
+}
+
+TEST_F(WeightFileTest, WhatNoBeginningExplainsIsRefused) {
+  Net net;
+  const auto refused = [&](const std::string& a, const std::string& b) {
+    const auto path = net_file(a, b);
+    const auto message = message_of<InputError>([&] { load_weights(net, kCompat, path); });
+    EXPECT_THAT(message, StartsWith(path.string() + ": the weights do not fit the model: "));
+    return message;
+  };
+  EXPECT_THAT(
+      refused("module.net.a.weight", "module.net.c.weight"),
+      HasSubstr("2 missing: net.a.weight, net.b.weight; 2 unexpected: module.net.a.weight"));
+  EXPECT_THAT(refused("ema.net.a.weight", "step"), Not(HasSubstr("--key")));
+  const auto path = folder_ / "more.safetensors";
+  const auto weight = at::ones({2});
+  save_safetensors(path,
+                   {{"ema.net.a.weight", weight}, {"ema.net.b.weight", weight}, {"s", weight}});
+  EXPECT_THAT(message_of<InputError>([&] { load_weights(net, kCompat, path); }),
+              HasSubstr("; 2 of the file's 3 names fit without 'ema.': --key ema takes these"));
+  EXPECT_EQ(state_dict(net).at("net.a.weight").sum().item<float>(), 0.0F);
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,177 @@
+#include "x_transformers/io/weight_names.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <regex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "x_transformers/core/cause.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/warning.h"
+#include "x_transformers/io/name_groups.h"
+#include "x_transformers/io/state_dict.h"
+
+namespace x_transformers {
+
+namespace {
+
+constexpr std::size_t kLongestToMatch = 1000;  // std::regex recurses for each character
+constexpr std::size_t kDeepestBeginning = 8;   // of the parts of a name
+
+// Tensors by new names, of which each must be one tensor's.
+TensorMap with_new_names(const TensorMap& tensors, const char* option,
+                         const std::function<std::string(const std::string&)>& new_name) {
+  TensorMap result;
+  for (const auto& [name, tensor] : tensors) {
+    auto changed = new_name(name);
+    require(!changed.empty(), at(option), "leaves nothing of the name {}", name);
+    const bool is_new = result.try_emplace(changed, tensor).second;
+    require(is_new, at(option), "makes two names {}", changed);
+  }
+  return result;
+}
+
+std::vector<std::string> names_of(const TensorMap& tensors) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors) names.push_back(name);
+  return names;
+}
+
+// "", "a.", "a.b." for "a.b.".
+std::vector<std::string> beginnings_of(const std::string& whole) {
+  std::vector<std::string> beginnings{""};
+  for (std::size_t dot = whole.find('.'); dot != std::string::npos && dot + 1 < whole.size();
+       dot = whole.find('.', dot + 1)) {
+    beginnings.push_back(whole.substr(0, dot + 1));
+  }
+  if (!whole.empty()) beginnings.push_back(whole);
+  return beginnings;
+}
+
+// A name without what torch.compile and torch's wrappers of training put in between.
+std::string without_wrappers(std::string name) {
+  static constexpr std::array<std::string_view, 3> kWrappers{"_orig_mod.", "_fsdp_wrapped_module.",
+                                                             "_checkpoint_wrapped_module."};
+  for (const std::string_view wrapper : kWrappers) {
+    for (std::size_t place = name.find(wrapper); place != std::string::npos;
+         place = name.find(wrapper, place)) {
+      if (place == 0 || name[place - 1] == '.') {
+        name.erase(place, wrapper.size());
+      } else {
+        ++place;
+      }
+    }
+  }
+  return name;
+}
+
+}  // namespace
+
+TensorMap stripped(const TensorMap& tensors, const std::string& prefix) {
+  bool is_found = false;
+  auto result = with_new_names(tensors, "strip", [&](const std::string& name) {
+    if (!name.starts_with(prefix)) return name;
+    is_found = true;
+    const auto rest = name.substr(prefix.size());
+    return rest.starts_with('.') ? rest.substr(1) : rest;
+  });
+  require(is_found, at("strip"), "no name begins with '{}'; the names: {}", prefix,
+          grouped_names(names_of(tensors)));
+  return result;
+}
+
+TensorMap renamed(const TensorMap& tensors, const std::string& rule) {
+  const std::size_t split = rule.rfind('=');
+  expect(split != std::string::npos && split > 0, at("rename"), rule, "REGEX=NEW");
+  // Python's and sed's \1 is $1 here.
+  const auto replacement =
+      std::regex_replace(rule.substr(split + 1), std::regex(R"(\\(\d))"), "$$$1");
+  std::regex pattern;
+  try {
+    pattern = std::regex(rule.substr(0, split));
+  } catch (const std::regex_error& error) {
+    throw InputError(
+        caused(at("rename"), fmt::format("'{}' is no regular expression", rule), cause_of(error)));
+  }
+  bool is_found = false;
+  auto result = with_new_names(tensors, "rename", [&](const std::string& name) {
+    require(name.size() <= kLongestToMatch, at("rename"), "a name of {} characters is too long",
+            name.size());
+    auto changed = std::regex_replace(name, pattern, replacement);
+    is_found |= std::regex_search(name, pattern);
+    return changed;
+  });
+  require(is_found, at("rename"), "'{}' matches no name; the names: {}", rule.substr(0, split),
+          grouped_names(names_of(tensors)));
+  return result;
+}
+
+TensorMap under_key(const TensorMap& tensors, const std::string& key,
+                    const std::filesystem::path& path) {
+  TensorMap result;
+  for (const auto& [name, tensor] : tensors) {
+    if (name.starts_with(key + ".") && name.size() > key.size() + 1)
+      result[name.substr(key.size() + 1)] = tensor;
+  }
+  require(!result.empty(), fmt::format("{}: has no tensors under the key '{}'; the names: {}",
+                                       path.string(), key, grouped_names(names_of(tensors))));
+  return result;
+}
+
+TensorMap named_as(const torch::nn::Module& module, TensorMap weights) {
+  const TensorMap own = state_dict(module);
+  const auto fits = [&own](const TensorMap& tensors) {
+    const LoadReport report = compare_weights(own, tensors);
+    return report.missing.empty() && report.unexpected.empty();
+  };
+  if (weights.empty() || fits(weights)) return weights;
+  TensorMap bare;
+  for (const auto& [name, tensor] : weights) bare[without_wrappers(name)] = tensor;
+  if (bare.size() != weights.size()) return weights;
+  const bool has_wrappers = names_of(bare) != names_of(weights);
+  for (const auto& surplus : beginnings_of(common_beginning(names_of(bare)))) {
+    for (const auto& lacking : beginnings_of(common_beginning(names_of(own)))) {
+      TensorMap candidate;
+      for (const auto& [name, tensor] : bare)
+        candidate[lacking + name.substr(surplus.size())] = tensor;
+      if (!fits(candidate)) continue;
+      std::vector<std::string> changes;
+      if (has_wrappers) changes.emplace_back("without '_orig_mod.' and the like");
+      if (!surplus.empty()) changes.push_back(fmt::format("without '{}'", surplus));
+      if (!lacking.empty()) changes.push_back(fmt::format("with '{}' in front", lacking));
+      warn_unused(fmt::format("the names are taken {}", fmt::join(changes, ", ")));
+      return candidate;
+    }
+  }
+  return weights;
+}
+
+std::string naming_hint(const torch::nn::Module& module, const TensorMap& weights) {
+  const TensorMap own = state_dict(module);
+  std::map<std::string, std::size_t> known_after;  // how many names fit without a beginning
+  for (const auto& [name, tensor] : weights) {
+    if (own.contains(name)) continue;
+    std::size_t dot = name.find('.');
+    for (std::size_t i = 0; i < kDeepestBeginning && dot != std::string::npos; ++i) {
+      if (own.contains(name.substr(dot + 1))) ++known_after[name.substr(0, dot)];
+      dot = name.find('.', dot + 1);
+    }
+  }
+  const auto best =
+      std::max_element(known_after.begin(), known_after.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (best == known_after.end() || 2 * best->second <= own.size()) return "";
+  return fmt::format("{} of the file's {} names fit without '{}.': --key {} takes these alone",
+                     best->second, weights.size(), best->first, best->first);
+}
+
+}  // namespace x_transformers
