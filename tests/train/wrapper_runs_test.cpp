@@ -236,12 +236,20 @@ TEST_F(WrapperRuns, PreferencesStartFromALanguageModel) {
   alone.erase(alone.begin());
   save_safetensors(root_ / "alone/net.safetensors", alone);
   EXPECT_THAT([&] { train(file, "other"); },
-              ThrowsMessage<InputError>(HasSubstr("net.safetensors: the weights do not fit")));
+              ThrowsMessage<InputError>(HasSubstr("net.safetensors; nearest: 1 missing")));
   file["train"]["init_from"] = (root_ / "language").string();
 
   file["model"]["model"]["attn_layers"]["depth"] = 2;
   EXPECT_THAT([&] { train(file, "other"); },
-              ThrowsMessage<InputError>(HasSubstr("train.init_from: the model wraps no net")));
+              ThrowsMessage<InputError>(HasSubstr("train.init_from: nothing of the model has")));
+  file["train"]["init_strict"] = false;
+  file["model"]["model"]["num_tokens"] = 300;
+  train(file, "larger");
+  const auto larger = load_safetensors(root_ / "larger/model.safetensors").tensors;
+  const auto& table = larger.at("ref_model.token_emb.emb.weight");
+  EXPECT_EQ(table.size(0), 300);
+  EXPECT_TRUE(at::equal(table.narrow(0, 0, 256), learnt.at("net.token_emb.emb.weight")));
+  file["train"]["init_strict"] = true;
   file["train"]["init_from"] = (root_ / "nothing").string();
   EXPECT_THAT([&] { train(file, "other"); },
               ThrowsMessage<InputError>(HasSubstr("does not exist")));

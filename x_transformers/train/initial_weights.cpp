@@ -1,70 +1,153 @@
 #include "x_transformers/train/initial_weights.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
-#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/io/weight_file.h"
 #include "x_transformers/io/weight_names.h"
 #include "x_transformers/io/weight_translation.h"
-#include "x_transformers/models/token_model.h"
 #include "x_transformers/runs/checkpoint.h"
-#include "x_transformers/train/language_model.h"
 
 namespace x_transformers {
 namespace {
 
-bool is_alike(const TensorMap& one, const TensorMap& other) {
-  return std::equal(one.begin(), one.end(), other.begin(), other.end(),
-                    [](const auto& a, const auto& b) {
-                      return a.first == b.first && a.second.sizes() == b.second.sizes();
-                    });
-}
+namespace fs = std::filesystem;
 
-bool has_config(const std::filesystem::path& path) {
-  const auto folder = std::filesystem::is_directory(path) ? path : path.parent_path();
-  return std::filesystem::exists(folder / checkpoint_file::kConfig);
-}
-
-// Weights that no model file stands beside: into every net that they fit, else into the whole.
-void start_from_weights(Model& model, const std::filesystem::path& path) {
-  const auto weights = weights_of_release(load_model_weights(path), model.compat(), path);
-  bool is_taken = false;
-  for (const auto& child : model.module().children()) {
-    const auto named =
-        spelled(below(path.string() + ":"), [&] { return named_as(*child, weights); });
-    if (!compare_weights(state_dict(*child), named).clean()) continue;
-    load_state_dict(*child, named);
-    is_taken = true;
+/// The weights of `path`: all of them, and those of each part that the names begin with.
+std::vector<TensorMap> sources_of(const TensorMap& whole) {
+  std::map<std::string, TensorMap> parts;
+  for (const auto& [name, tensor] : whole) {
+    const auto dot = name.find('.');
+    if (dot != std::string::npos) parts[name.substr(0, dot)][name.substr(dot + 1)] = tensor;
   }
-  if (!is_taken) load_weights(model, path);
+  std::vector<TensorMap> sources = {whole};
+  for (auto& [name, part] : parts) sources.push_back(std::move(part));
+  return sources;
+}
+
+/// A part of the model, weights by its names, and how they fit.
+struct Pairing {
+  torch::nn::Module* part = nullptr;
+  TensorMap weights;
+  LoadReport report;
+  size_t fitting = 0;  ///< tensors of the part that the weights have
+};
+
+Pairing pair(torch::nn::Module& part, const TensorMap& source) {
+  Pairing made{&part, named_as(part, source), {}};
+  const auto own = state_dict(part);
+  made.report = compare_weights(own, made.weights);
+  const auto& r = made.report;
+  made.fitting = own.size() - r.missing.size() - r.misshapen.size() - r.mistyped.size();
+  return made;
+}
+
+/// Every part of the model with the source that fits it best, the whole model first.
+std::vector<Pairing> pairings(Model& model, const std::vector<TensorMap>& sources) {
+  const WarningsOff quiet;  // names are tried, not changed
+  std::vector<torch::nn::Module*> parts = {&model.module()};
+  const auto children = model.module().children();
+  for (const auto& child : children) parts.push_back(child.get());
+  std::vector<Pairing> best;
+  for (auto* part : parts) {
+    Pairing chosen;
+    for (const auto& source : sources) {
+      auto tried = pair(*part, source);
+      const bool is_better = chosen.part == nullptr || tried.fitting > chosen.fitting ||
+                             (tried.report.clean() && !chosen.report.clean());
+      if (is_better) chosen = std::move(tried);
+    }
+    best.push_back(std::move(chosen));
+  }
+  return best;
+}
+
+/// Whether the rows of a tensor belong to tokens or positions.
+bool has_rows_of_its_own(const std::string& name) {
+  for (const char* part : {"token_emb.", "pos_emb.", "to_logits."})
+    if (name.starts_with(part) || name.find(std::string(".") + part) != std::string::npos)
+      return true;
+  return false;
+}
+
+/// Copies the rows of smaller tables; their names, and how many rows of how many.
+std::map<std::string, std::string> grow(const Pairing& pairing) {
+  const at::NoGradGuard no_grad;
+  std::map<std::string, std::string> grown;
+  for (auto& [name, own] : state_dict(*pairing.part)) {
+    const auto found = pairing.weights.find(name);
+    if (found == pairing.weights.end() || !has_rows_of_its_own(name)) continue;
+    const auto& given = found->second;
+    const bool is_larger = own.dim() > 0 && own.dim() == given.dim() &&
+                           own.size(0) > given.size(0) &&
+                           own.sizes().slice(1) == given.sizes().slice(1);
+    if (!is_larger) continue;
+    at::Tensor(own).narrow(0, 0, given.size(0)).copy_(given);
+    grown[name] = fmt::format("{} of {} rows of {}", given.size(0), own.size(0), name);
+  }
+  return grown;
+}
+
+std::string take_what_fits(const std::vector<Pairing>& found, const fs::path& path) {
+  const auto most = std::max_element(
+      found.begin(), found.end(),
+      [](const auto& one, const auto& other) { return one.fitting < other.fitting; });
+  require(most->fitting > 0, at(OptionPath("train") / "init_from"),
+          "no weights of {} have the names and shapes of any in the model", path.string());
+  std::map<std::string, std::string> grown;
+  for (const auto& pairing : found) {
+    // The whole model comes first, and its parts only where more of them fits.
+    if (pairing.fitting != most->fitting || (&pairing != &*most && most == found.begin())) continue;
+    load_state_dict(*pairing.part, pairing.weights, /*strict=*/false);
+    grown = grow(pairing);
+  }
+  auto rest = most->report;
+  std::erase_if(rest.misshapen,
+                [&](const auto& line) { return grown.count(line.substr(0, line.find(':'))) > 0; });
+  auto line = fmt::format("started from {} of {} tensors of {}", most->fitting,
+                          state_dict(*most->part).size(), path.string());
+  for (const auto& [name, rows] : grown) line += ", " + rows;
+  return rest.clean() ? line : line + "; " + rest.describe();
 }
 
 }  // namespace
 
-void start_from(Model& model, const std::filesystem::path& path) {
+std::string start_from(Model& model, const fs::path& path, bool strict) {
   const auto place = OptionPath("train") / "init_from";
-  require(std::filesystem::exists(path), at(place), "{} does not exist", path.string());
-  if (!has_config(path)) return start_from_weights(model, path);
-  const auto start = load_language_model(path, at::kCPU, at::kFloat);
-  const auto net = start.model->token_model();
-  require(net != nullptr, at(place), "{} holds no net that wrappers take", path.string());
-  const auto weights = state_dict(*net);
-  bool is_taken = false;
-  for (const auto& child : model.module().children()) {
-    if (!is_alike(state_dict(*child), weights)) continue;
-    load_state_dict(*child, weights);
-    is_taken = true;
+  require(fs::exists(path), at(place), "{} does not exist", path.string());
+  const auto inside = path / checkpoint_file::kModel;
+  const auto file = fs::is_directory(path) && fs::exists(inside) ? inside : path;
+  const auto whole = weights_of_release(load_model_weights(file), model.compat(), file);
+  const auto found = pairings(model, sources_of(whole));
+  std::set<const torch::nn::Module*> taken;
+  for (const auto& pairing : found) {
+    if (!pairing.report.clean()) continue;
+    load_state_dict(*pairing.part, pairing.weights);
+    taken.insert(pairing.part);
+    if (pairing.part == &model.module()) break;
   }
-  require(is_taken, at(place),
-          "the model wraps no net whose weights have the names and shapes of those in {}",
-          path.string());
+  if (!taken.empty()) return "";
+  if (!strict) return take_what_fits(found, path);
+  const auto nearest = std::max_element(
+      found.begin(), found.end(),
+      [](const auto& one, const auto& other) { return one.fitting < other.fitting; });
+  Notice notice{at(place), fmt::format("nothing of the model has the names and shapes of the "
+                                       "weights in {}; nearest: {}",
+                                       path.string(), nearest->report.describe())};
+  notice.hint = "train.init_strict=false takes what fits";
+  throw InputError(std::move(notice));
 }
 
 }  // namespace x_transformers

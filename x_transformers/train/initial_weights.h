@@ -2,18 +2,22 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 namespace x_transformers {
 
 class Model;
 
-/// Copies the weights of the net in `path` (what load_language_model takes: a run's folder, a
-/// checkpoint, or a model.safetensors beside its config.json) into every net that `model` wraps and
-/// whose weights have the same names and shapes: that of an AutoregressiveWrapper; policy and
-/// reference of a DPO. What is wrapped around the net in either place does not matter. Weights
-/// without a config.json beside them (what load_model_weights takes: a file of torch.save, say) go
-/// into every such net that they fit, else into the whole of `model`. InputError where `path` holds
-/// no such net, or nothing of `model` is like it.
-void start_from(Model& model, const std::filesystem::path& path);
+/// Copies weights into `model`: those of a run or a checkpoint, in its folder, or of any file that
+/// load_model_weights takes. They go into the whole model where they are those of all of it; else
+/// into every net that it wraps and whose names and shapes are those of the weights or of a net
+/// among them (that of an AutoregressiveWrapper; policy and reference of a DPO), so what is wrapped
+/// around the net in either place does not matter.
+///
+/// With `strict` InputError, which lists what does not fit where most does, where nothing of the
+/// model is like the weights. Without it, what fits is taken there, and where the vocabulary or the
+/// table of positions has more rows than before, the rows there were. Returns a line for the user
+/// about what was left as it was or grew; empty: all was taken.
+std::string start_from(Model& model, const std::filesystem::path& path, bool strict = true);
 
 }  // namespace x_transformers

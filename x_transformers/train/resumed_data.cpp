@@ -82,10 +82,9 @@ int64_t resumed_sample(const TrainState& saved, const TrainingData& now, const R
   if (is_known && saved.data_fingerprint != now.fingerprint) {
     const auto found = fmt::format("{}", fmt::join(differences(saved, now, resumed.changes), "; "));
     require(resumed.data_changed,
-            fmt::format("{}: the training data are other data than those of the run: {}; go on "
-                        "with the optimizer as it is and with these data from their start by "
-                        "--data-changed, or start a new run from the weights by "
-                        "train.init_from={}",
+            fmt::format("{}: other data than those of the run: {}; --data-changed goes on with "
+                        "them from their start, with weights and optimizer as they are, and "
+                        "train.init_from={} starts a new run from the weights",
                         resumed.folder, found, resumed.folder));
     notes.push_back("going on with other data, from their start: " + found);
     return 0;

@@ -138,7 +138,9 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   check_folder(run, directory, resume, context.place);
   const auto model = open_model(run);
   // What is resumed has its weights in the run's own folder.
-  if (!run.train.init_from.empty() && !resume) start_from(*model, run.train.init_from);
+  std::string start;
+  if (!run.train.init_from.empty() && !resume)
+    start = start_from(*model, run.train.init_from, run.train.init_strict);
   const auto task = within(run.model_place, [&] { return model->token_task(); });
   TrainerParts parts = make_parts(run, directory, resume, context);
   if (holds_examples(run.data)) {
@@ -157,6 +159,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();
   Trainer trainer(model->module(), run.train, std::move(parts));
+  if (!start.empty()) trainer.message(start);
   capture_steps(trainer, *model);
   return trainer.run();
 }

@@ -31,6 +31,7 @@ struct TrainOptions {
   std::optional<int64_t> threads;
   int64_t seed = 0;
   std::string init_from;
+  bool init_strict = true;
   bool skip_nonfinite = false;
   std::optional<int64_t> log_every;
   std::optional<int64_t> eval_every;
@@ -83,8 +84,12 @@ struct TrainOptions {
     v("threads", threads, "CPU threads; default: one for each core");
     v("seed", seed, "seed of initialisation and dropout");
     v("init_from", init_from,
-      "folder of a run whose net's weights this one starts from, in whichever wrapper either has "
-      "it; default: fresh ones");
+      "weights to start from: a run, a checkpoint or a file of weights, whose net may be in "
+      "another "
+      "wrapper than this one's; default: fresh ones");
+    v("init_strict", init_strict,
+      "refuse weights of init_from that do not fit in every name and shape; false: take what fits, "
+      "the rows of a smaller vocabulary or table of positions too");
     v("skip_nonfinite", skip_nonfinite,
       "pass over a step whose loss or gradient is not finite instead of stopping");
     v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");
