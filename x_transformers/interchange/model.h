@@ -67,6 +67,9 @@ class Model {
   /// result. Reads nothing from the device.
   virtual at::Tensor loss(const TensorMap& batch);
 
+  /// What the loss is, for the axis of its curve: "nats per token"; empty: it is not said.
+  virtual std::string loss_unit() const { return {}; }
+
   /// Has the loss computed `rows` tokens at a time, so that no tensor holds all logits of a batch.
   /// InputError where the loss is of another kind.
   virtual void set_loss_chunk(int64_t rows);
