@@ -18,6 +18,7 @@ namespace x_transformers {
 class SequenceWriter;
 class TokenModel;
 class TokenWriter;
+class TranslationWriter;
 
 /// Arguments of a forward that shows what a model does and costs: one sequence, or several, with
 /// what else the options ask for.
@@ -85,6 +86,8 @@ class Model {
   virtual TokenWriter* writer() { return nullptr; }
   /// The model as one that writes whole sequences; null: it does not.
   virtual SequenceWriter* sequence_writer() { return nullptr; }
+  /// The model as one that reads one sequence and writes another; null: it does not.
+  virtual TranslationWriter* translation_writer() { return nullptr; }
 
   /// The model as a net that wrappers take; null: it is none.
   virtual std::shared_ptr<TokenModel> token_model() { return nullptr; }
