@@ -17,6 +17,10 @@ import coverage  # noqa: E402
 CLASSES = ('Attend', 'Attention', 'FeedForward', 'AttentionLayers', 'Encoder', 'Decoder', 'PrefixDecoder', 'CrossAttender',
            'AttentionPool', 'TransformerWrapper', 'ViTransformerWrapper', 'XTransformer', 'AutoregressiveWrapper', 'GAU', 'FLASH',
            'FLASHTransformer', 'FLASHAutoregressiveWrapper')
+# Of the other wrappers and models a step as such is measured, and what changes it much.
+STEPS = ('XLAutoregressiveWrapper', 'NonAutoregressiveWrapper', 'BeliefStateWrapper', 'ContinuousTransformerWrapper',
+         'ContinuousAutoregressiveWrapper', 'XValTransformerWrapper', 'XValAutoregressiveWrapper', 'MultiInputTransformerWrapper', 'DPO',
+         'GPTVAE', 'FreeTransformer', 'NeoMLP')
 # Attention and FeedForward are called by the stack, which has their arguments as its own.
 CALLED = tuple(name for name in CLASSES if name not in ('Attend', 'Attention', 'FeedForward'))
 
@@ -46,6 +50,10 @@ class Options(unittest.TestCase):
     def test_every_parameter_has_an_entry_or_is_explained(self):
         missing = [name for name in wanted() if name not in self.covered | self.explained]
         self.assertEqual(missing, [], f'neither in an entry of {option_list.PATH.name} nor explained there')
+
+    def test_every_wrapper_has_an_entry(self):
+        missing = [name for name in STEPS if name not in self.covered]
+        self.assertEqual(missing, [], f'no entry of {option_list.PATH.name}')
 
     def test_what_is_explained_exists_and_has_no_entry(self):
         self.assertEqual(sorted(self.explained - set(wanted())), [], 'explained, but no parameter')

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <string_view>
 
@@ -14,6 +15,8 @@
 #include "x_transformers/systems/x_transformer.h"
 #include "x_transformers/wrappers/autoregressive.h"
 #include "x_transformers/wrappers/continuous_autoregressive.h"
+#include "x_transformers/wrappers/dpo_options.h"
+#include "x_transformers/wrappers/nonautoregressive_options.h"
 #include "x_transformers/wrappers/xl_autoregressive_options.h"
 #include "x_transformers/wrappers/xval_autoregressive.h"
 
@@ -80,6 +83,9 @@ void shrink(FLASHTransformerOptions& options) {
 }
 
 void shrink(XLAutoregressiveWrapperOptions&) {}
+void shrink(DPOOptions&) {}
+
+void shrink(NonAutoregressiveWrapperOptions& options) { options.mask_id = kSmallVocabulary - 1; }
 
 void shrink(ContinuousTransformerWrapperOptions& options) {
   options.max_seq_len = kSmallLength;
@@ -123,11 +129,15 @@ void CommandLine::apply(AttentionLayersOptions& options) const {
 void CommandLine::apply(AutoregressiveWrapperOptions& options) const {
   apply_to(options, small_, config_);
 }
+void CommandLine::apply(DPOOptions& options) const { apply_to(options, small_, config_); }
 void CommandLine::apply(FLASHOptions& options) const { apply_to(options, small_, config_); }
 void CommandLine::apply(FLASHTransformerOptions& options) const {
   apply_to(options, small_, config_);
 }
 void CommandLine::apply(GAUOptions& options) const { apply_to(options, small_, config_); }
+void CommandLine::apply(NonAutoregressiveWrapperOptions& options) const {
+  apply_to(options, small_, config_);
+}
 void CommandLine::apply(TransformerWrapperOptions& options) const {
   apply_to(options, small_, config_);
 }
@@ -152,6 +162,13 @@ void CommandLine::apply(XValAutoregressiveWrapperOptions& options) const {
 }
 void CommandLine::apply(XValTransformerWrapperOptions& options) const {
   apply_to(options, small_, config_);
+}
+
+std::filesystem::path fresh_folder(const std::string& name) {
+  const auto folder = std::filesystem::temp_directory_path() / "x-transformers-examples" / name;
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder);
+  return folder;
 }
 
 void show(const std::string& name, const at::Tensor& result) {

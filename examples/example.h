@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <filesystem>
 #include <string>
 
 namespace x_transformers {
@@ -10,9 +11,11 @@ struct AttentionLayersOptions;
 struct AutoregressiveWrapperOptions;
 struct ContinuousAutoregressiveWrapperOptions;
 struct ContinuousTransformerWrapperOptions;
+struct DPOOptions;
 struct FLASHOptions;
 struct FLASHTransformerOptions;
 struct GAUOptions;
+struct NonAutoregressiveWrapperOptions;
 struct TransformerWrapperOptions;
 struct ViTransformerWrapperOptions;
 struct XLAutoregressiveWrapperOptions;
@@ -34,9 +37,11 @@ class CommandLine {
   void apply(x_transformers::AutoregressiveWrapperOptions& options) const;
   void apply(x_transformers::ContinuousAutoregressiveWrapperOptions& options) const;
   void apply(x_transformers::ContinuousTransformerWrapperOptions& options) const;
+  void apply(x_transformers::DPOOptions& options) const;
   void apply(x_transformers::FLASHOptions& options) const;
   void apply(x_transformers::FLASHTransformerOptions& options) const;
   void apply(x_transformers::GAUOptions& options) const;
+  void apply(x_transformers::NonAutoregressiveWrapperOptions& options) const;
   void apply(x_transformers::TransformerWrapperOptions& options) const;
   void apply(x_transformers::ViTransformerWrapperOptions& options) const;
   void apply(x_transformers::XLAutoregressiveWrapperOptions& options) const;
@@ -45,10 +50,17 @@ class CommandLine {
   void apply(x_transformers::XValTransformerWrapperOptions& options) const;
   void apply(x_transformers::ZetaTransformerOptions& options) const;
 
+  /// Whether to run at a size that takes no time.
+  bool is_small() const { return small_; }
+
  private:
   bool small_ = false;
   bool config_ = false;
 };
+
+/// A folder of this name for what an example leaves, below the system's folder for temporary files;
+/// empty.
+std::filesystem::path fresh_folder(const std::string& name);
 
 /// Prints a result's name, and its shape or, of a single number, its value.
 void show(const std::string& name, const at::Tensor& result);

@@ -75,6 +75,7 @@ def plot(out, names):
 set output '{out / 'extrapolation.png'}'
 set datafile separator ','
 set logscale x 2
+set xrange [{LENGTHS[0] * 0.93}:{LENGTHS[-1] * 1.07}]
 set xtics ({', '.join(map(str, LENGTHS))})
 set xlabel 'bytes read at once (trained on {LENGTHS[0]})'
 set ylabel 'bits a byte'

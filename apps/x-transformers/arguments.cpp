@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <string_view>
 
@@ -102,6 +104,13 @@ void require_output(const std::string& option, const std::string& path,
         input.empty() || !fs::equivalent(path, input, ignored),
         fmt::format("{}: expected another file than those that are read, got {}", option, path));
   }
+}
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), path + ": cannot be read");
+  require(!std::filesystem::is_directory(path), path + ": is a folder, not a text");
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
 Json read_model_file(const std::string& path) {

@@ -30,6 +30,9 @@ void refuse_what_is_no_number(CLI::App& app);
 void require_output(const std::string& option, const std::string& path,
                     const std::vector<std::string>& inputs);
 
+/// The content of a text file. InputError where there is none.
+std::string read_text(const std::string& path);
+
 /// A model file, or a run's folder or run file, whose "model" it is.
 nlohmann::json read_model_file(const std::string& path);
 

@@ -4,9 +4,6 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 
 #include "apps/x-transformers/arguments.h"
@@ -31,13 +28,6 @@ struct GenerateCommand {
   std::vector<std::string> stop;
   bool json = false, greedy = false, no_cuda_graph = false;
 };
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  require(file.good(), path + ": cannot be read");
-  require(!std::filesystem::is_directory(path), path + ": is a folder, not a text");
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
 
 /// Options of the other way to call `generate`, which would change nothing in this one.
 void refuse_others(const CLI::App& command, const std::string& why,
@@ -72,7 +62,7 @@ void run_generation(GenerateCommand& command) {
   auto model = load_language_model(command.path, device, parse_dtype(command.call.dtype));
   require_eos(command, model);
   TextGeneration generation;
-  generation.prompt = command.prompt_file.empty() ? command.prompt : read_file(command.prompt_file);
+  generation.prompt = command.prompt_file.empty() ? command.prompt : read_text(command.prompt_file);
   generation.options = command.options;
   if (command.greedy) generation.options.temperature = 0;
   if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
@@ -81,6 +71,8 @@ void run_generation(GenerateCommand& command) {
   generation.length_penalty = command.length_penalty;
   generation.stop = command.stop;
   if (command.no_cuda_graph) generation.static_caches = false;
+  // What is translated is not part of the text.
+  const auto beginning = model.model->translation_writer() ? "" : generation.prompt;
   bool has_begun = false;
   const auto write = [](const std::string& piece) {
     std::fwrite(piece.data(), 1, piece.size(), stdout);
@@ -88,7 +80,7 @@ void run_generation(GenerateCommand& command) {
   if (!command.json) {
     // The prompt is shown once the first token has shown that it is a good one.
     generation.write = [&](const std::string& piece) {
-      if (!has_begun) write(generation.prompt);
+      if (!has_begun) write(beginning);
       has_begun = true;
       write(piece);
       std::fflush(stdout);
@@ -99,7 +91,7 @@ void run_generation(GenerateCommand& command) {
     const Json result = {{"prompt", generation.prompt}, {"text", text}};
     fmt::print("{}\n", result.dump(-1, ' ', false, Json::error_handler_t::replace));
   } else {
-    write(has_begun ? "\n" : generation.prompt + "\n");
+    write(has_begun ? "\n" : beginning + "\n");
   }
 }
 

@@ -1,13 +1,19 @@
-// tokenizer train: a sentencepiece vocabulary of one's own.
+// tokenizer train: a sentencepiece vocabulary of one's own. tokenizer segment: text cut where a
+// model is surprised.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
 #include <memory>
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
+#include "apps/x-transformers/device.h"
+#include "x_transformers/core/json.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/tokenizer.h"
+#include "x_transformers/train/text_segments.h"
 
 namespace x_transformers {
 
@@ -22,12 +28,60 @@ std::vector<std::string> all_files(const std::vector<std::string>& inputs) {
   return files;
 }
 
-}  // namespace
+struct SegmentCommand {
+  std::string path, text, text_file, device = "cpu";
+  EntropyBasedTokenizerOptions options;
+  bool json = false;
+};
 
-void add_tokenizer(CLI::App& app) {
-  auto* group = app.add_subcommand("tokenizer", "vocabularies");
-  group->require_subcommand(1);
-  auto* command = group->add_subcommand("train", "learn a sentencepiece vocabulary from text");
+void run_segment(const SegmentCommand& command) {
+  const auto model = load_language_model(command.path, open_device(command.device), at::kFloat);
+  const bool is_file = !command.text_file.empty();
+  const auto text = is_file ? read_text(command.text_file) : command.text;
+  require(!text.empty(), (is_file ? command.text_file : "--text") + ": is empty");
+  const auto segments = segment_text(model, text, command.options);
+  if (command.json) {
+    fmt::print("{}\n",
+               Json{{"segments", segments}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+    return;
+  }
+  std::string line;
+  for (const auto& segment : segments) line += (line.empty() ? "" : "|") + segment;
+  std::fwrite(line.data(), 1, line.size(), stdout);
+  std::fputc('\n', stdout);
+}
+
+void add_segment(CLI::App& group) {
+  auto* command = group.add_subcommand(
+      "segment", "cut a text where a trained model is unsure of what follows (arXiv:2412.09871)");
+  const auto options = std::make_shared<SegmentCommand>();
+  command
+      ->add_option("path", options->path, "folder of a run or checkpoint, best of a model of bytes")
+      ->required();
+  auto* text = command->add_option("--text", options->text, "the text");
+  command->add_option("--text-file", options->text_file, "file with the text")->excludes(text);
+  command
+      ->add_option("--entropy-threshold", options->options.entropy_threshold,
+                   "a token ends where the entropy of what follows is as high, in nats")
+      ->required()
+      ->check(number_that([](double value) { return std::isfinite(value); }, "a finite number"));
+  command
+      ->add_option_function<int64_t>(
+          "--max-token-size",
+          [options](const int64_t& size) { options->options.max_token_size = size; },
+          "longer tokens are cut; default: none")
+      ->check(integer_from(1));
+  command->add_option("--device", options->device, "cpu, cuda or cuda:N");
+  command->add_flag("--json", options->json, "the tokens as JSON; else with | between them");
+  command->callback([options, command] {
+    require(command->count("--text") + command->count("--text-file") > 0,
+            "segment: --text or --text-file is needed");
+    run_segment(*options);
+  });
+}
+
+void add_vocabulary_training(CLI::App& group) {
+  auto* command = group.add_subcommand("train", "learn a sentencepiece vocabulary from text");
   const auto options = std::make_shared<SentencePieceTrainingOptions>();
   command->add_option("input", options->input, "text files, or folders of them")->required();
   command->add_option("--output", options->output, "the .model file to write");
@@ -50,6 +104,15 @@ void add_tokenizer(CLI::App& app) {
     train_sentencepiece(*options);
     fmt::print("{}: {} tokens\n", options->output, options->vocab_size);
   });
+}
+
+}  // namespace
+
+void add_tokenizer(CLI::App& app) {
+  auto* group = app.add_subcommand("tokenizer", "vocabularies");
+  group->require_subcommand(1);
+  add_vocabulary_training(*group);
+  add_segment(*group);
 }
 
 }  // namespace x_transformers

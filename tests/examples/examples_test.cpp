@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -30,28 +31,37 @@ const std::vector<Example> kExamples = {
 #undef EXAMPLE
 };
 
-Json python_of(const std::string& name) {
+/// The Python call that an example stands for; null where Python has none. Empty without an entry.
+std::optional<Json> python_of(const std::string& name) {
   const auto index = Json::parse(std::ifstream(XT_EXAMPLES "/index.json"));
   for (const auto& entry : index) {
     if (entry.at("file") == name) return entry.at("python");
   }
-  return nullptr;
+  return std::nullopt;
 }
+
+/// The options of a wrapper that hold what it wraps.
+constexpr const char* kWrapped[] = {"net", "model"};
 
 /// The constructor calls of a Python expression, that of a net in a call before the call itself.
 void add_calls(const Json& python, std::vector<Json>& calls) {
+  if (python.is_null()) return;
   if (python.is_array()) {
     for (const auto& one : python) add_calls(one, calls);
     return;
   }
-  if (python.contains("net")) add_calls(python.at("net"), calls);
+  for (const auto* wrapped : kWrapped) {
+    if (python.contains(wrapped)) add_calls(python.at(wrapped), calls);
+  }
   calls.push_back(python);
 }
 
-/// The options that an example prints, with what it does not: the type, and the net.
+/// The options that an example prints, with what it does not: the type, and what it wraps.
 Json as_call(Json options, const Json& python) {
   options["type"] = python.at("type");
-  if (python.contains("net")) options["net"] = python.at("net");
+  for (const auto* wrapped : kWrapped) {
+    if (python.contains(wrapped)) options[wrapped] = python.at(wrapped);
+  }
   return options;
 }
 
@@ -59,9 +69,9 @@ class Examples : public testing::TestWithParam<Example> {};
 
 TEST_P(Examples, GivesWhatThePythonCallGives) {
   const auto python = python_of(GetParam().name);
-  ASSERT_FALSE(python.is_null()) << "no entry in examples/index.json";
+  ASSERT_TRUE(python.has_value()) << "no entry in examples/index.json";
   std::vector<Json> calls;
-  add_calls(python, calls);
+  add_calls(*python, calls);
 
   std::string program = "example", small = "--small", config = "--config";
   char* arguments[] = {program.data(), small.data(), config.data(), nullptr};
@@ -73,7 +83,7 @@ TEST_P(Examples, GivesWhatThePythonCallGives) {
   std::vector<Json> options;
   std::vector<std::string> results;
   for (std::string line; std::getline(output, line);) {
-    if (line.front() == '{') {
+    if (line.starts_with('{')) {
       options.push_back(Json::parse(line));
     } else {
       results.push_back(line);

@@ -59,6 +59,31 @@ TEST(WrapperModels, HaveCosts) {
   }
 }
 
+TEST(WrapperModels, SayWhatTheirLossIs) {
+  const auto unit = [](const Json& config) { return build_model(config)->loss_unit(); };
+  EXPECT_EQ(unit({{"type", "AutoregressiveWrapper"}, {"net", net("Decoder")}}), "nats per token");
+  EXPECT_EQ(unit(masked()), "nats per masked token, weighted");
+  EXPECT_EQ(unit(masked({{"use_simple_mdlm_loss_weight", false}, {"self_token_critic", true}})),
+            "nats per masked token + critic");
+  EXPECT_EQ(unit({{"type", "DPO"}, {"model", net("Decoder")}}), "nats per pair of answers");
+  Json series = {{"type", "ContinuousTransformerWrapper"},
+                 {"dim_in", 2},
+                 {"dim_out", 2},
+                 {"max_seq_len", 6},
+                 {"attn_layers", net("Decoder")["attn_layers"]}};
+  const auto of_series = [&](const Json& more) {
+    Json config = {{"type", "ContinuousAutoregressiveWrapper"}, {"net", series}};
+    config.update(more);
+    return unit(config);
+  };
+  EXPECT_EQ(of_series(Json::object()), "mean square error per value");
+  EXPECT_EQ(of_series({{"use_l1_loss", true}}), "mean absolute error per value");
+  EXPECT_EQ(of_series({{"loss_fn", {{"type", "SmoothL1Loss"}}}}), "");
+  series["probabilistic"] = true;
+  EXPECT_EQ(of_series(Json::object()), "negative log-likelihood per value");
+  EXPECT_EQ(unit({{"type", "Decoder"}, {"dim", 16}, {"depth", 1}}), "");
+}
+
 TEST(WrapperModels, ATokenizerHasNoTrainingStep) {
   const auto cost = model_cost(
       {{"type", "EntropyBasedTokenizer"}, {"decoder", net("Decoder")}, {"entropy_threshold", 1}},

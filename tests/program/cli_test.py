@@ -979,6 +979,25 @@ class Generation(ProgramTest):
         self.assert_done(done)
         return json.loads(done.stdout)['text']
 
+    def test_a_translation_comes_without_the_prompt(self):
+        pairs = self.folder / 'pairs.tsv'
+        pairs.write_text('1\tone\n2\ttwo\n' * 10)
+        side = {'num_tokens': 128, 'max_seq_len': 8, 'depth': 1, 'heads': 2, 'attn_dim_head': 8}
+        config = self.write_config(
+            'translation.json', data={'format': 'pairs'},
+            model={'type': 'XTransformer', 'dim': 16}
+            | {f'{name}_{key}': value for name in ('enc', 'dec') for key, value in side.items()})
+        out = self.out()
+        self.assert_done(self.train('--out', out, config=config, data=pairs))
+        done = run('generate', out, '--prompt', '1', '--greedy', '--json')
+        self.assert_done(done)
+        text = json.loads(done.stdout)['text']
+        done = run('generate', out, '--prompt', '1', '--greedy')
+        self.assert_done(done)
+        self.assertEqual(done.stdout.decode(errors='replace'), text + '\n')
+        self.assert_refused(run('generate', out), 'prompt: is needed')
+        self.assert_refused(run('generate', out, '--prompt', '123456789'), 'max_seq_len = 8')
+
     def test_stop_strings(self):
         config = self.write_config('learned.json', train={'learning_rate': 0.01, 'warmup_steps': 0})
         out = self.out()
@@ -1094,6 +1113,38 @@ class Generation(ProgramTest):
             if not model.is_symlink():
                 os.truncate(model, model.stat().st_size - 100)
         self.assert_refused(run('generate', out, '--prompt', 'a'), 'model.safetensors')
+
+
+class Segments(ProgramTest):
+    """tokenizer segment: text cut where a model is unsure."""
+
+    def segment(self, *arguments):
+        return run('tokenizer', 'segment', self.trained, *arguments)
+
+    def test_together_they_are_the_text(self):
+        text = 'the quick brown fox jumps over it | and more'
+        done = self.segment('--entropy-threshold', 5.5, '--text', text, '--json')
+        self.assert_done(done)
+        self.assertEqual(''.join(json.loads(done.stdout)['segments']), text)
+
+    def test_are_cut_at_max_token_size(self):
+        path = self.folder / 'to_cut.txt'
+        path.write_text('the fox')
+        done = self.segment('--entropy-threshold', 100, '--max-token-size', 3, '--text-file', path)
+        self.assert_done(done)
+        self.assertEqual(done.stdout, b'the| fo|x\n')
+
+    def test_refuses(self):
+        threshold = ('--entropy-threshold', 1)
+        self.assert_refused(self.segment(*threshold), '--text or --text-file is needed')
+        self.assert_refused(self.segment(*threshold, '--text', ''), '--text: is empty')
+        self.assert_refused(self.segment(*threshold, '--text-file', self.folder), 'is a folder')
+        self.assert_refused(self.segment('--text', 'a'), '--entropy-threshold', 'required')
+        self.assert_refused(self.segment('--text', 'a', '--entropy-threshold', 'nan'), 'a finite number')
+        self.assert_refused(self.segment(*threshold, '--text', 'a', '--max-token-size', 0),
+                            '--max-token-size')
+        self.assert_refused(run('tokenizer', 'segment', self.folder / 'none', *threshold, '--text', 'a'),
+                            'does not exist')
 
 
 class Reports(ProgramTest):

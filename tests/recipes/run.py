@@ -118,6 +118,33 @@ def capitals(run):
     return sum(c.isupper() for c in letters) / max(1, len(letters))
 
 
+def path_star_nodes(run):
+    """Of 128 paths of two arms, for each place the share that the model writes right."""
+    draw, prompts, paths = random.Random(2), [], []
+    for _ in range(128):
+        nodes = draw.sample(range(2, 22), 7)
+        arms = [nodes[:4], nodes[:1] + nodes[4:]]
+        edges = [edge for arm in arms for edge in zip(arm, arm[1:])]
+        draw.shuffle(edges)
+        path = draw.choice(arms)
+        prompts.extend([node for edge in edges for node in edge] + [0, path[0], path[-1], 1])
+        paths.append(path)
+    out = run.call("generate", {"prompts": ("I64", [128, 16], prompts)}, {"seq_len": 4, "temperature": 0.0})["out"][1]
+    written = rows(out, 4)
+    return [sum(line[place] == path[place] for line, path in zip(written, paths)) / 128 for place in range(4)]
+
+
+def path_ends(run):
+    """Share of paths whose first and last nodes are right, which stand in the question."""
+    shares = path_star_nodes(run)
+    return min(shares[0], shares[3])
+
+
+def path_turns(run):
+    """Share of paths that turn into the right one of two arms, which asks for a plan."""
+    return path_star_nodes(run)[1]
+
+
 def last_val_loss(run):
     return run.val_losses[-1]
 
@@ -126,7 +153,7 @@ def last_val_loss(run):
 EXPECTED = {
     "copy": [(copied, 0.99, 1)],
     "parity": [(right_parities, 0.99, 1)],
-    "path_star": [(last_val_loss, 0, 1.4)],
+    "path_star": [(last_val_loss, 0, 1.5), (path_ends, 0.95, 1), (path_turns, 0.35, 0.65)],
     "digits": [(last_val_loss, 0, 0.4)],
     "bytes": [(last_val_loss, 1.2, 1.9)],
     "bytes_xl": [(last_val_loss, 1.2, 1.9)],
@@ -138,7 +165,7 @@ EXPECTED = {
     "masked_critic": [(last_val_loss, 0.5, 4.0)],
     "forecast": [(forecast_error, 0, 0.2)],
     "translation": [(right_words, 0.9, 1)],
-    "preferences": [(last_val_loss, 0, 0.2), (capitals, 0, 0.02)],
+    "preferences": [(last_val_loss, 0, 0.6), (capitals, 0, 0.04)],
     "extrapolation": [],  # recipes/extrapolation.py trains it with each scheme
 }
 

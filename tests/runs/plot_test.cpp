@@ -57,8 +57,9 @@ size_t count(const std::string& text, const std::string& part) {
 
 bool gnuplot_installed() { return std::system("gnuplot --version > /dev/null 2>&1") == 0; }
 
-PlotOptions without_gnuplot() {
+PlotOptions without_gnuplot(const std::string& loss_unit = "") {
   PlotOptions options;
+  options.loss_unit = loss_unit;
   options.use_gnuplot = false;
   return options;
 }
@@ -104,7 +105,7 @@ TEST(PlotMetrics, GnuplotDrawsPngAndSvg) {
 
 TEST(PlotMetrics, WithoutGnuplotAnSvgIsDrawn) {
   const auto png = temporary_folder() + "plot_alone.png";
-  const auto drawn = plot_metrics(metrics_file(), png, without_gnuplot());
+  const auto drawn = plot_metrics(metrics_file(), png, without_gnuplot("nats per token"));
   EXPECT_EQ(drawn, temporary_folder() + "plot_alone.svg");
   const auto svg = read(drawn);
   EXPECT_THAT(svg, StartsWith("<svg"));
@@ -116,6 +117,19 @@ TEST(PlotMetrics, WithoutGnuplotAnSvgIsDrawn) {
   }
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
   EXPECT_THAT(svg, Not(HasSubstr("inf")));
+}
+
+TEST(PlotMetrics, TheAxisSaysWhatTheLossIs) {
+  for (const bool gnuplot : {true, false}) {
+    PlotOptions options;
+    options.use_gnuplot = gnuplot;
+    const auto svg = temporary_folder() + "plot_unit.svg";
+    plot_metrics(metrics_file(), svg, options);
+    EXPECT_THAT(read(svg), HasSubstr(">loss<"));
+    options.loss_unit = "mean square error of a 'value'";
+    plot_metrics(metrics_file(), svg, options);
+    EXPECT_THAT(read(svg), HasSubstr(">loss (mean square error of a 'value')<"));
+  }
 }
 
 TEST(PlotMetrics, WhereGnuplotCannotBeFoundAnSvgIsDrawn) {

@@ -18,6 +18,7 @@ namespace x_transformers {
 class SequenceWriter;
 class TokenModel;
 class TokenWriter;
+class TranslationWriter;
 
 /// Arguments of a forward that shows what a model does and costs: one sequence, or several, with
 /// what else the options ask for.
@@ -67,6 +68,9 @@ class Model {
   /// result. Reads nothing from the device.
   virtual at::Tensor loss(const TensorMap& batch);
 
+  /// What the loss is, for the axis of its curve: "nats per token"; empty: it is not said.
+  virtual std::string loss_unit() const { return {}; }
+
   /// Has the loss computed `rows` tokens at a time, so that no tensor holds all logits of a batch.
   /// InputError where the loss is of another kind.
   virtual void set_loss_chunk(int64_t rows);
@@ -82,6 +86,8 @@ class Model {
   virtual TokenWriter* writer() { return nullptr; }
   /// The model as one that writes whole sequences; null: it does not.
   virtual SequenceWriter* sequence_writer() { return nullptr; }
+  /// The model as one that reads one sequence and writes another; null: it does not.
+  virtual TranslationWriter* translation_writer() { return nullptr; }
 
   /// The model as a net that wrappers take; null: it is none.
   virtual std::shared_ptr<TokenModel> token_model() { return nullptr; }

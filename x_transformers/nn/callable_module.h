@@ -1,12 +1,7 @@
 // Modules given as values (token_emb, to_logits, hybrid_module, custom_attn_fn), by the names of
 // their types. A C++ user adds types of their own:
 //
-//   register_callable("MyModule", [](const ModuleSpec& spec, const Compat&) {
-//     auto module = std::make_shared<MyModule>(...);
-//     return CallableModule{module, [module](const at::Tensor& x, const auto&) {
-//                             return CallableModule::Result{module->forward(x), {}};
-//                           }};
-//   });
+//   register_callable("MyModule", callable_type<MyModule, MyOptions>());  // nn/callable_type.h
 #pragma once
 
 #include <torch/nn/module.h>

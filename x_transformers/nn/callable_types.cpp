@@ -14,6 +14,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/nn/activations.h"
+#include "x_transformers/nn/callable_type.h"
 #include "x_transformers/nn/embeddings.h"
 #include "x_transformers/nn/feed_forward.h"
 #include "x_transformers/nn/linear.h"
@@ -122,10 +123,8 @@ bool share_storage(const std::vector<at::Tensor>& tensors) {
 /// A type whose constructor takes `OptionsType`.
 template <class OptionsType>
 MakeCallable maker(CallableModule (*make)(const OptionsType&)) {
-  return [make](const ModuleSpec& spec, [[maybe_unused]] const Compat& compat) {
-    auto options = options_from_json<OptionsType>(Json::parse(spec.arguments), OptionPath());
-    if constexpr (requires { options.compat; }) options.compat = compat;
-    return make(options);
+  return [make](const ModuleSpec& spec, const Compat& compat) {
+    return make(callable_options<OptionsType>(spec, compat));
   };
 }
 

@@ -25,7 +25,7 @@ OptionsType options_of(const ModuleSpec& spec) {
   return options_from_json<OptionsType>(Json::parse(spec.arguments), OptionPath());
 }
 
-LossFunction make_gaussian_nll(const ModuleSpec& spec) {
+TargetLoss make_gaussian_nll(const ModuleSpec& spec) {
   options_of<NoOptions>(spec);
   return [](const at::Tensor& predicted, const at::Tensor& target) {
     require(predicted.dim() > 0 && predicted.size(0) == 2,
@@ -38,7 +38,7 @@ LossFunction make_gaussian_nll(const ModuleSpec& spec) {
 /// A maker of a loss that is one function of ATen and has no option but its reduction.
 template <class Function>
 MakeLoss element_loss(Function function) {
-  return [function](const ModuleSpec& spec) -> LossFunction {
+  return [function](const ModuleSpec& spec) -> TargetLoss {
     const auto reduction = reduction_named(options_of<ElementLossOptions>(spec).reduction);
     return [function, reduction](const at::Tensor& predicted, const at::Tensor& target) {
       return function(predicted, target, reduction);
@@ -46,7 +46,7 @@ MakeLoss element_loss(Function function) {
   };
 }
 
-LossFunction make_smooth_l1(const ModuleSpec& spec) {
+TargetLoss make_smooth_l1(const ModuleSpec& spec) {
   const auto o = options_of<SmoothL1LossOptions>(spec);
   expect(o.beta >= 0, at("beta"), o.beta, "at least 0");
   return [beta = o.beta, reduction = reduction_named(o.reduction)](const at::Tensor& predicted,
@@ -55,7 +55,7 @@ LossFunction make_smooth_l1(const ModuleSpec& spec) {
   };
 }
 
-LossFunction make_huber(const ModuleSpec& spec) {
+TargetLoss make_huber(const ModuleSpec& spec) {
   const auto o = options_of<HuberLossOptions>(spec);
   require_positive(o.delta, "delta");
   return [delta = o.delta, reduction = reduction_named(o.reduction)](const at::Tensor& predicted,
@@ -64,7 +64,7 @@ LossFunction make_huber(const ModuleSpec& spec) {
   };
 }
 
-LossFunction make_poisson_nll(const ModuleSpec& spec) {
+TargetLoss make_poisson_nll(const ModuleSpec& spec) {
   const auto o = options_of<PoissonNLLLossOptions>(spec);
   return [o, reduction = reduction_named(o.reduction)](const at::Tensor& predicted,
                                                        const at::Tensor& target) {
@@ -72,7 +72,7 @@ LossFunction make_poisson_nll(const ModuleSpec& spec) {
   };
 }
 
-LossFunction make_kl_div(const ModuleSpec& spec) {
+TargetLoss make_kl_div(const ModuleSpec& spec) {
   const auto o = options_of<KLDivLossOptions>(spec);
   const bool is_of_batch = o.reduction == "batchmean";
   const auto reduction = reduction_named(is_of_batch ? "sum" : o.reduction);
@@ -82,7 +82,7 @@ LossFunction make_kl_div(const ModuleSpec& spec) {
   };
 }
 
-LossFunction make_cosine_similarity(const ModuleSpec& spec) {
+TargetLoss make_cosine_similarity(const ModuleSpec& spec) {
   const auto o = options_of<CosineSimilarityOptions>(spec);
   return [o](const at::Tensor& predicted, const at::Tensor& target) {
     require(o.dim < predicted.dim() && o.dim >= -predicted.dim(),
@@ -136,7 +136,7 @@ void register_loss(const std::string& type, MakeLoss make) {
   require(registry().types.emplace(type, std::move(make)).second, type + ": is a loss already");
 }
 
-LossFunction make_loss(const ModuleSpec& spec) {
+TargetLoss make_loss(const ModuleSpec& spec) {
   MakeLoss make;
   std::vector<std::string> known;
   {

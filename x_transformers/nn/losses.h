@@ -1,7 +1,7 @@
 // Losses of continuous predictions, and losses given as values (loss_fn) by the names of their
 // types. A C++ user adds types of their own:
 //
-//   register_loss("MyLoss", [](const ModuleSpec& spec) -> LossFunction { ... });
+//   register_loss("MyLoss", [](const ModuleSpec& spec) -> TargetLoss { ... });
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -16,8 +16,7 @@
 namespace x_transformers {
 
 /// What was predicted and the target, to a loss for each entry or of all.
-using LossFunction =
-    std::function<at::Tensor(const at::Tensor& predicted, const at::Tensor& target)>;
+using TargetLoss = std::function<at::Tensor(const at::Tensor& predicted, const at::Tensor& target)>;
 
 /// -log of the density of `target` under normal distributions, without the constant: (log variance
 /// + (target - mean)^2 / variance) / 2 for each entry (doi:10.1109/ICNN.1994.374138). Variances
@@ -26,7 +25,7 @@ at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
                         const at::Tensor& target);
 
 /// Makes a loss of `spec`; its errors are of the options within it.
-using MakeLoss = std::function<LossFunction(const ModuleSpec& spec)>;
+using MakeLoss = std::function<TargetLoss(const ModuleSpec& spec)>;
 
 /// Makes `type` known to make_loss. Throws InputError for a type that is known already.
 void register_loss(const std::string& type, MakeLoss make);
@@ -34,6 +33,6 @@ void register_loss(const std::string& type, MakeLoss make);
 /// The loss that `spec` names: GaussianNLL (of a mean and a variance, stacked), a loss of torch.nn
 /// (MSELoss, L1Loss, SmoothL1Loss, HuberLoss, ...) or a registered type. Throws InputError, with
 /// the nearest known type, for another; the caller says of which option (core/spelling.h, within).
-LossFunction make_loss(const ModuleSpec& spec);
+TargetLoss make_loss(const ModuleSpec& spec);
 
 }  // namespace x_transformers

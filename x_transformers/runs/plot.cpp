@@ -78,6 +78,8 @@ LossPlot make_plot(const std::string& metrics, const PlotOptions& options) {
   const auto rows = read_metrics(metrics);
   LossPlot plot;
   plot.title = clean_title(options.title);
+  plot.axis_label =
+      options.loss_unit.empty() ? "loss" : fmt::format("loss ({})", clean_title(options.loss_unit));
   plot.loss = read_curve(rows, metric::kLoss);
   plot.val_loss = read_curve(rows, metric::kValLoss);
   plot.learning_rate = read_curve(rows, metric::kLearningRate);

@@ -13,8 +13,9 @@ using Curve = std::vector<std::pair<double, double>>;
 
 struct LossPlot {
   std::string title;
-  Curve loss;           // of training, as measured; thinned to what a picture can show
-  Curve smoothed_loss;  // its moving average
+  std::string axis_label;  // of the losses
+  Curve loss;              // of training, as measured; thinned to what a picture can show
+  Curve smoothed_loss;     // its moving average
   Curve val_loss;
   Curve learning_rate;
   std::pair<double, double> steps;   // range of the axes

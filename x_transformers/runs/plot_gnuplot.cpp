@@ -52,9 +52,9 @@ std::string loss_command(const LossPlot& plot) {
 }
 
 /// A label beside an axis, at the same distance from the edge in both panels.
-std::string side_label(int number, const char* text, double height) {
-  return fmt::format("set label {} '{}' at screen 0.022, screen {} rotate center\n", number, text,
-                     height);
+std::string side_label(int number, const std::string& text, double height) {
+  return fmt::format("set label {} {} at screen 0.022, screen {} rotate center\n", number,
+                     quoted(text), height);
 }
 
 /// The lower panel.
@@ -92,7 +92,7 @@ std::string make_script(const LossPlot& plot, const std::string& format) {
       "set format x {}\n{}",
       plot.steps.first, plot.steps.second, plot.losses.first, plot.losses.second, bottom,
       quoted(plot.title), two_panels ? "''" : "'%.0f'", two_panels ? "" : "set xlabel 'step'\n");
-  script += side_label(1, "loss (nats per token)", (0.92 + bottom) / 2) + loss_command(plot);
+  script += side_label(1, plot.axis_label, (0.92 + bottom) / 2) + loss_command(plot);
   if (two_panels) script += rate_commands(plot.learning_rate);
   return script + "unset multiplot\n";
 }

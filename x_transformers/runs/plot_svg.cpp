@@ -133,7 +133,7 @@ std::string draw_svg(const LossPlot& plot) {
   svg += text_at((kLeft + kRight) / 2, 32, "text-anchor=\"middle\" font-size=\"18\"", plot.title);
 
   const Panel losses{50, 440, plot.steps, plot.losses};
-  svg += losses.frame("loss (nats per token)", 7, !two_panels);
+  svg += losses.frame(plot.axis_label, 7, !two_panels);
   svg += fmt::format(
       "<clipPath id=\"losses\"><rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>"
       "</clipPath>\n<g clip-path=\"url(#losses)\">\n",

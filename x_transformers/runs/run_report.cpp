@@ -89,6 +89,7 @@ void RunReport::draw_curve() {
   try {
     PlotOptions options;
     options.title = "Training of " + directory_.lexically_normal().filename().string();
+    options.loss_unit = options_.loss_unit;
     plot_metrics((directory_ / checkpoint_file::kMetrics).string(),
                  (directory_ / "loss.png").string(), options);
   } catch (const std::exception& error) {

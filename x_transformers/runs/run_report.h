@@ -15,7 +15,8 @@ namespace x_transformers {
 /// What a run tells, and how.
 struct ReportOptions {
   int64_t total_steps = 0;
-  std::string target_unit = "tokens";  ///< what is counted and is a loss's unit: tokens, examples
+  std::string target_unit = "tokens";  ///< what is counted: tokens, examples
+  std::string loss_unit;               ///< PlotOptions::loss_unit
   std::string progress = "auto";       ///< ProgressOptions::style
   bool tensorboard = true;
   bool plot = true;

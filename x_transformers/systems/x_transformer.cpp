@@ -112,4 +112,14 @@ at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs
   return spelled(decoder_spelling_, [&] { return decoder_->generate(generation, options); });
 }
 
+std::unique_ptr<DecodingSession> XTransformerImpl::start_session(const at::Tensor& sources,
+                                                                 const SessionRequest& request) {
+  SessionOptions session;
+  session.expected_length = request.expected_tokens;
+  session.static_caches = request.static_caches;
+  session.inputs.layers.context = encode(sources, {});
+  return spelled(decoder_spelling_,
+                 [&] { return decoder_->net()->start_session(std::move(session)); });
+}
+
 }  // namespace x_transformers

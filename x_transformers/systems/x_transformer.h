@@ -3,8 +3,12 @@
 
 #include <torch/nn/module.h>
 
+#include <memory>
+#include <optional>
+
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/systems/x_transformer_options.h"
 #include "x_transformers/wrappers/autoregressive.h"
@@ -32,7 +36,7 @@ struct XTransformerInputs {
 
 /// Sequence to sequence (arXiv:1706.03762): an encoder reads src, a decoder writes tgt with cross
 /// attention to it.
-class XTransformerImpl : public torch::nn::Module {
+class XTransformerImpl : public torch::nn::Module, public TranslationWriter {
  public:
   /// Throws InputError for impossible options.
   explicit XTransformerImpl(XTransformerOptions options);
@@ -43,6 +47,15 @@ class XTransformerImpl : public torch::nn::Module {
   /// What follows generation.prompts, given seq_in [b, m].
   at::Tensor generate(const at::Tensor& seq_in, GenerationInputs generation,
                       const GenerateOptions& options, const XTransformerInputs& inputs = {});
+
+  // As a writer.
+  std::optional<TokenLimit> readable_tokens() const override { return encoder_->embedded_tokens(); }
+  std::optional<TokenLimit> written_tokens() const override { return decoder_->written_tokens(); }
+  int64_t longest_source() const override { return encoder_->traits().max_seq_len; }
+  int64_t longest_target() const override { return decoder_->max_seq_len(); }
+  int64_t pad_value() const override { return options_.pad_value; }
+  std::unique_ptr<DecodingSession> start_session(const at::Tensor& sources,
+                                                 const SessionRequest& request) override;
 
   TransformerWrapper& encoder() { return encoder_; }
   AutoregressiveWrapper& decoder() { return decoder_; }

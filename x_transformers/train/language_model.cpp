@@ -38,23 +38,37 @@ std::string trainable_model_spelling(const std::string& model) {
 
 TokenWriter& LanguageModel::writer() const {
   require(model->writer() != nullptr,
-          "the model writes whole sequences, and here it would have to write token by token");
+          model->translation_writer()
+              ? "the model translates, and here it would have to go on from a text"
+              : "the model writes whole sequences, and here it would have to write token by token");
   return *model->writer();
 }
 
+namespace {
+
+/// `ask(writer)` for the writer of whichever kind the model is.
+template <class Ask>
+auto ask_writer(const LanguageModel& language_model, Ask ask) {
+  auto& model = *language_model.model;
+  if (const auto* whole = model.sequence_writer()) return ask(*whole);
+  if (const auto* translator = model.translation_writer()) return ask(*translator);
+  return ask(language_model.writer());
+}
+
+}  // namespace
+
 std::optional<TokenLimit> LanguageModel::readable_tokens() const {
-  const auto* whole = model->sequence_writer();
-  return whole ? whole->readable_tokens() : writer().readable_tokens();
+  return ask_writer(*this, [](const auto& writer) { return writer.readable_tokens(); });
 }
 
 std::optional<TokenLimit> LanguageModel::written_tokens() const {
-  const auto* whole = model->sequence_writer();
-  return whole ? whole->written_tokens() : writer().written_tokens();
+  return ask_writer(*this, [](const auto& writer) { return writer.written_tokens(); });
 }
 
 int64_t LanguageModel::longest_prompt() const {
-  const auto* whole = model->sequence_writer();
-  return whole ? whole->sequence_length() : writer().max_seq_len();
+  if (const auto* whole = model->sequence_writer()) return whole->sequence_length();
+  if (const auto* translator = model->translation_writer()) return translator->longest_source();
+  return writer().max_seq_len();
 }
 
 LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
@@ -71,7 +85,8 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
   LanguageModel loaded;
   const auto where = file / "model";
   loaded.model = build_trainable_model(config["model"], where);
-  require(loaded.model->writer() != nullptr || loaded.model->sequence_writer() != nullptr,
+  require(loaded.model->writer() || loaded.model->sequence_writer() ||
+              loaded.model->translation_writer(),
           at(where / "type"), "{} writes no text", config["model"].value("type", std::string()));
   auto& module = loaded.model->module();
   const auto weights =

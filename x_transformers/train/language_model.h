@@ -13,6 +13,7 @@
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/generation/sequence_writer.h"
 #include "x_transformers/generation/token_writer.h"
+#include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/interchange/model.h"
 
 namespace x_transformers {
@@ -30,10 +31,11 @@ struct LanguageModel {
   std::shared_ptr<Model> model;  ///< one that writes
   std::shared_ptr<const Tokenizer> tokenizer;
 
-  /// InputError where it writes whole sequences.
+  /// InputError where it writes in another way.
   TokenWriter& writer() const;
-  /// What either kind of writer knows: the tokens that it can read and write (empty where a module
-  /// from the options decides), and those of the longest prompt (0: any).
+  /// What each kind of writer knows: the tokens that it can read and write (empty where a module
+  /// from the options decides), and those of the longest prompt, or source of a translation (0:
+  /// any).
   std::optional<TokenLimit> readable_tokens() const;
   std::optional<TokenLimit> written_tokens() const;
   int64_t longest_prompt() const;

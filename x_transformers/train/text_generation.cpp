@@ -9,9 +9,11 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
+#include "x_transformers/data/examples.h"
 #include "x_transformers/generation/beam_search.h"
 #include "x_transformers/generation/sequence_writer.h"
 #include "x_transformers/generation/stop.h"
+#include "x_transformers/generation/translation_writer.h"
 
 namespace x_transformers {
 namespace {
@@ -102,7 +104,7 @@ void fill_text(SequenceWriter& writer, const at::Tensor& prompt,
 }
 
 /// The best text of a beam search goes to `stream`.
-void search_text(DecodingSession& session, const at::Tensor& prompt,
+void search_text(DecodingSession& session, const GenerateInputs& inputs,
                  const LanguageModel& language_model, const TextGeneration& generation,
                  TextStream& stream) {
   BeamSearchOptions options;
@@ -110,7 +112,7 @@ void search_text(DecodingSession& session, const at::Tensor& prompt,
   options.eos_token = generation.options.eos_token;
   options.beams = *generation.beams;
   options.length_penalty = generation.length_penalty;
-  const auto best = beam_search(session, {prompt, language_model.writer().pad_value(), {}},
+  const auto best = beam_search(session, {inputs.prompts, inputs.pad_value, {}},
                                 within_vocabulary(options, language_model))
                         .best()
                         .reshape(-1)
@@ -121,10 +123,42 @@ void search_text(DecodingSession& session, const at::Tensor& prompt,
   }
 }
 
+/// What follows inputs.prompts [1, n] goes to `stream`.
+void write_tokens(DecodingSession& session, GenerateInputs inputs,
+                  const LanguageModel& language_model, const TextGeneration& generation,
+                  TextStream& stream) {
+  if (generation.beams) return search_text(session, inputs, language_model, generation, stream);
+  inputs.callback = [&](const at::Tensor& step, int64_t) {
+    return stream.push(step.item<int64_t>());
+  };
+  generate(session, inputs, within_vocabulary(generation.options, language_model));
+}
+
+/// The translation of `source` [1, m].
+std::string translate_text(TranslationWriter& translator, const at::Tensor& source,
+                           const LanguageModel& language_model, TextGeneration generation) {
+  require(generation.amateurs.empty(), at("amateur"), "means nothing to a model that translates");
+  const auto boundary = boundary_token(*language_model.tokenizer);
+  auto& options = generation.options;
+  if (!options.eos_token) options.eos_token = boundary;
+  if (const auto longest = translator.longest_target(); longest > 0)
+    options.seq_len = std::min(options.seq_len, longest - 1);
+  const auto session =
+      translator.start_session(source, {options.seq_len, generation.static_caches, options.seed});
+  GenerateInputs inputs;
+  inputs.prompts = at::full({1, 1}, boundary, source.options());
+  inputs.pad_value = translator.pad_value();
+  TextStream stream(language_model.tokenizer, generation);
+  write_tokens(*session, inputs, language_model, generation, stream);
+  return stream.finish();
+}
+
 }  // namespace
 
 std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const std::string& prompt) {
   if (prompt.empty() && language_model.model->sequence_writer()) return {};
+  require(!prompt.empty() || !language_model.model->translation_writer(),
+          "prompt: is needed, as the model translates it");
   const auto tokens = language_model.tokenizer->encode(prompt.empty() ? kEmptyPrompt : prompt);
   const auto longest = language_model.longest_prompt();
   require(!tokens.empty(), "prompt: has no tokens");
@@ -148,27 +182,22 @@ std::string write_text(LanguageModel& language_model, const TextGeneration& gene
     fill_text(*whole, prompt, language_model, generation, stream);
     return stream.finish();
   }
+  if (auto* translator = language_model.model->translation_writer())
+    return translate_text(*translator, prompt, language_model, generation);
   const SessionRequest request = {generation.options.seq_len, generation.static_caches,
                                   generation.options.seed};
   const auto session = language_model.writer().start_session(request);
-  TextStream stream(language_model.tokenizer, generation);
-  if (generation.beams) {
-    search_text(*session, prompt, language_model, generation, stream);
-    return stream.finish();
-  }
   GenerateInputs inputs;
   inputs.prompts = prompt;
   inputs.pad_value = language_model.writer().pad_value();
-  inputs.callback = [&](const at::Tensor& step, int64_t) {
-    return stream.push(step.item<int64_t>());
-  };
   std::vector<std::unique_ptr<DecodingSession>> amateurs;
   for (const auto& amateur : generation.amateurs) {
     amateurs.push_back(amateur->writer()->start_session(request));
     inputs.amateurs.push_back(
         {amateurs.back().get(), generation.contrastive.beta, generation.contrastive.alpha});
   }
-  generate(*session, inputs, within_vocabulary(generation.options, language_model));
+  TextStream stream(language_model.tokenizer, generation);
+  write_tokens(*session, inputs, language_model, generation, stream);
   return stream.finish();
 }
 

@@ -29,13 +29,14 @@ struct TextGeneration {
 };
 
 /// The tokens of a prompt; an empty one stands for a line end, or, where the model writes whole
-/// sequences, for none. InputError for one that is longer
-/// than max_seq_len or has tokens that the model does not know.
+/// sequences, for none. InputError for one that is longer than max_seq_len or has tokens that the
+/// model does not know, and for an empty one that is to be translated.
 std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const std::string& prompt);
 
 /// Continues the prompt and returns the new text: token by token, or, where the model writes whole
-/// sequences, what follows in one of them, with temperature, top_k and seed of the options. Throws
-/// as prompt_tokens does.
+/// sequences, what follows in one of them, with temperature, top_k and seed of the options. A model
+/// that translates gives the translation of the prompt, up to eos_token or, without one, the token
+/// that ends the targets of training. Throws as prompt_tokens does.
 std::string write_text(LanguageModel& language_model, const TextGeneration& generation);
 
 }  // namespace x_transformers

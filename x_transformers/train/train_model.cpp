@@ -156,6 +156,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
     within(run.model_place, [&] { model->set_loss_chunk(*run.train.loss_chunk); });
   }
   parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };
+  parts.loss_unit = model->loss_unit();
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();
   Trainer trainer(model->module(), run.train, std::move(parts));

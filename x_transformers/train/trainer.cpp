@@ -33,8 +33,13 @@ std::string file_text(const fs::path& path) {
   return text.str();
 }
 
-ReportOptions report_options(const TrainOptions& options, const std::string& target_unit) {
-  return {options.steps, target_unit, options.progress, options.tensorboard, options.plot};
+ReportOptions report_options(const TrainOptions& options, const TrainerParts& parts) {
+  return {.total_steps = options.steps,
+          .target_unit = parts.target_unit,
+          .loss_unit = parts.loss_unit,
+          .progress = options.progress,
+          .tensorboard = options.tensorboard,
+          .plot = options.plot};
 }
 
 /// The optimizer of a config.json; adamw, where it is from before there were others.
@@ -90,7 +95,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   if (!parts_.context.place.is_first()) return;
   if (resumed_ && folder_.latest_step() != state_.step) folder_.go_back_to(state_.step);
   // Last, because it drops the rows after the checkpoint: a refused run leaves them.
-  report_.emplace(parts_.directory, report_options(options_, parts_.target_unit),
+  report_.emplace(parts_.directory, report_options(options_, parts_),
                   resumed_ ? std::optional(resumed_->step) : std::nullopt);
   for (const std::string& line : notes_) message(line);
 }

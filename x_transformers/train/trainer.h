@@ -54,6 +54,8 @@ struct TrainerParts {
   int64_t validation_batches = 0;
   /// What the targets of a batch are, in reports.
   std::string target_unit = "tokens";
+  /// What the loss is, for the picture of its curve (Model::loss_unit); empty: not said.
+  std::string loss_unit;
   /// Writes a text with the model; empty: no samples. Called in eval mode, without gradients.
   std::function<std::string()> sample;
   /// Bytes of text that a token stands for; turns nats a token into bits a byte.

@@ -65,7 +65,7 @@ ContinuousAutoregressiveWrapperImpl::ContinuousAutoregressiveWrapperImpl(
   loss_fn_ = choose_loss();
 }
 
-LossFunction ContinuousAutoregressiveWrapperImpl::choose_loss() const {
+TargetLoss ContinuousAutoregressiveWrapperImpl::choose_loss() const {
   const bool is_probabilistic = net_->options().probabilistic;
   UnusedOptions unused(options_.loss_fn
                            ? text("{} is given", option("loss_fn"))

@@ -65,13 +65,13 @@ class ContinuousAutoregressiveWrapperImpl : public torch::nn::Module {
 
  private:
   struct Rollout;
-  LossFunction choose_loss() const;
+  TargetLoss choose_loss() const;
   at::Tensor predict(const ContinuousInputs& inputs);
   at::Tensor rollout_of_python(ContinuousInputs inputs, int64_t rollout_steps);
 
   ContinuousAutoregressiveWrapperOptions options_;
   ContinuousTransformerWrapper net_{nullptr};
-  LossFunction loss_fn_;
+  TargetLoss loss_fn_;
 };
 TORCH_MODULE(ContinuousAutoregressiveWrapper);
 

@@ -56,6 +56,7 @@ EntropyBasedTokenizerImpl::EntropyBasedTokenizerImpl(std::shared_ptr<TokenModel>
 }
 
 at::Tensor EntropyBasedTokenizerImpl::entropies(const at::Tensor& seq, TransformerInputs inputs) {
+  const Evaluation evaluation(*this);
   inputs.x = seq;
   const auto output = decoder_->forward(inputs);
   require(output.logits.size() == 1,
@@ -68,7 +69,6 @@ at::Tensor EntropyBasedTokenizerImpl::entropies(const at::Tensor& seq, Transform
 
 at::Tensor EntropyBasedTokenizerImpl::forward(const at::Tensor& seq, const at::Tensor& lens,
                                               TransformerInputs inputs) {
-  const Evaluation evaluation(*this);
   const auto rows = as_rows(seq);
   const auto checked = require_lengths(lens, "lens", {"rows", rows.size(0)}, 1, rows.size(1));
   const auto ends = token_boundaries(entropies(rows, std::move(inputs)), checked, options_);

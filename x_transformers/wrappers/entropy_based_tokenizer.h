@@ -32,13 +32,13 @@ class EntropyBasedTokenizerImpl : public torch::nn::Module {
   /// The tokens themselves: for each sequence its parts, [symbols] each.
   std::vector<std::vector<at::Tensor>> segment(const at::Tensor& seq, const at::Tensor& lens = {},
                                                TransformerInputs inputs = {});
+  /// How unsure the decoder is of what follows each symbol, in nats: [b, n] for seq [b, n] int64.
+  at::Tensor entropies(const at::Tensor& seq, TransformerInputs inputs = {});
 
   const std::shared_ptr<TokenModel>& decoder() const { return decoder_; }
   const EntropyBasedTokenizerOptions& options() const { return options_; }
 
  private:
-  at::Tensor entropies(const at::Tensor& seq, TransformerInputs inputs);
-
   EntropyBasedTokenizerOptions options_;
   std::shared_ptr<TokenModel> decoder_;
 };

@@ -95,6 +95,8 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper> {
     return call;
   }
 
+  std::string loss_unit() const override { return "nats per token, mean of both directions"; }
+
   /// Both decoders see every token of a sequence.
   std::optional<TokenTask> token_task() override {
     const auto traits = holder_->forward_decoder()->traits();

@@ -100,6 +100,13 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
     return steps > 1 ? holder_->rollout(inputs, steps) : holder_->forward(inputs);
   }
 
+  std::string loss_unit() const override {
+    if (holder_->options().loss_fn) return {};
+    if (holder_->net()->options().probabilistic) return "negative log-likelihood per value";
+    return holder_->options().use_l1_loss ? "mean absolute error per value"
+                                          : "mean square error per value";
+  }
+
   /// The net's, with one entry more, which only the loss needs.
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto call = net_->sample_call(seq);

@@ -56,6 +56,8 @@ class DPOModel : public HolderModel<DPO> {
   }
   std::string first_argument() const override { return "preferred_seq"; }
 
+  std::string loss_unit() const override { return "nats per pair of answers"; }
+
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto call = policy_->sample_call(seq);
     const auto tokens = at::zeros({1, call.tokens + 1}, at::kLong);

@@ -77,6 +77,8 @@ class GPTVAEModel : public HolderModel<GPTVAE> {
     return call;
   }
 
+  std::string loss_unit() const override { return "nats per token + divergence of latents"; }
+
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
     return TokenTask{"seq", o.num_tokens, o.max_seq_len - 1 + more(),

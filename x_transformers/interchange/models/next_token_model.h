@@ -38,6 +38,8 @@ class NextTokenModel : public HolderModel<Holder> {
     }
   }
 
+  std::string loss_unit() const override { return "nats per token"; }
+
   /// Of sequences of any length.
   std::optional<TokenTask> token_task() override {
     auto& net = *this->holder_->net();

@@ -97,6 +97,7 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper> {
   at::Tensor loss(const TensorMap& batch) override {
     return holder_->is_training() ? holder_->forward() : language_model_->loss(batch);
   }
+  std::string loss_unit() const override { return language_model_->loss_unit(); }
   std::optional<TokenTask> token_task() override {
     return spelled(spelled_by([](const OptionPath& path) {
                      return path.empty() || path.front() != "net" ? path : path.with_front("model");

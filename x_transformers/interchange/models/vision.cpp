@@ -34,6 +34,10 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
     return labelled_loss(*this, batch);
   }
 
+  std::string loss_unit() const override {
+    return holder_->options().num_classes ? "nats per image" : "";
+  }
+
   /// An image has the tokens of its patches.
   SampleCall sample_call(std::optional<int64_t>) override {
     const auto& o = holder_->options();

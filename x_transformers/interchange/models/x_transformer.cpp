@@ -43,6 +43,10 @@ class XTransformerModel : public HolderModel<XTransformer> {
     return call_x_transformer(*holder_, method, arguments);
   }
 
+  TranslationWriter* translation_writer() override { return holder_.get(); }
+
+  std::string loss_unit() const override { return "nats per token"; }
+
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto& decoder = holder_->decoder();
     SampleCall call;

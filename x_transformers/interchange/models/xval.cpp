@@ -113,6 +113,8 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
     return Value::list(std::vector<Value>{output.loss, breakdown});
   }
 
+  std::string loss_unit() const override { return "nats per token + square error of numbers"; }
+
   /// The net's, with one token more, which only the loss needs.
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto call = net_->sample_call(seq);
