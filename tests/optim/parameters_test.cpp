@@ -46,6 +46,13 @@ TEST(ParametersTest, CastIsSeenByTheModuleAndKeepsFullPrecision) {
   EXPECT_EQ(model.first->weight.grad().scalar_type(), at::kBFloat16);
 }
 
+TEST(ParametersTest, WhatIsFrozenIsCastBesideWhatTrains) {
+  TwoLayersImpl model;
+  const auto masters = cast_parameters(model, trainable_parameters(model), at::kBFloat16);
+  EXPECT_EQ(masters.size(), 2U);
+  EXPECT_EQ(model.named_parameters()["frozen"].scalar_type(), at::kBFloat16);
+}
+
 TEST(ParametersTest, ScopedWeightsComeAndGo) {
   TwoLayersImpl model;
   cast_parameters(trainable_parameters(model), at::kBFloat16);

@@ -31,7 +31,7 @@ class Training {
       tensor = tensor.is_floating_point() ? tensor.to(device, dtype) : tensor.to(device);
     const auto parameters = trainable_parameters(model_->module());
     std::vector<at::Tensor> masters;
-    if (dtype != at::kFloat) masters = cast_parameters(parameters, dtype);
+    if (dtype != at::kFloat) masters = cast_parameters(model_->module(), parameters, dtype);
     optimizer_ = std::make_unique<AdamW>(parameters, AdamWOptions{}, masters);
     step_ = std::make_unique<TrainStep>(
         [this](const Batch&) {
