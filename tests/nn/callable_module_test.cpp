@@ -13,6 +13,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/attend.h"
+#include "x_transformers/nn/callable_type.h"
 #include "x_transformers/nn/fold_axially.h"
 
 namespace x_transformers::callable_module_test {
@@ -35,6 +36,42 @@ TEST(CallableModule, RegisteredTypesAreFoundByName) {
   EXPECT_THROW(register_callable("Linear", nullptr), InputError);
   offer_callable("Doubled", nullptr);
   EXPECT_EQ(make_callable({"Doubled"})(at::ones({1})).item<float>(), 2);
+}
+
+struct TimesOptions {
+  double factor = 1;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("factor", factor, "what the input is multiplied by");
+  }
+};
+
+struct Times : torch::nn::Module {
+  explicit Times(const TimesOptions& options)
+      : factor(register_parameter("factor", at::tensor(options.factor))) {}
+  at::Tensor forward(const at::Tensor& x) { return factor * x; }
+  at::Tensor factor;
+};
+
+TEST(CallableModule, AClassIsAType) {
+  register_callable("Times", callable_type<Times, TimesOptions>({.is_per_token = true}));
+  const auto times = make_callable({"Times", R"({"factor": 3})"});
+  EXPECT_EQ(times(at::ones({1})).item<float>(), 3);
+  EXPECT_TRUE(times.is_per_token && times.is_causal);
+  EXPECT_TRUE(times.module->named_parameters().contains("factor"));
+  EXPECT_THAT(
+      [] {
+        make_callable({"Times", R"({"facto": 3})"});
+      },
+      testing::ThrowsMessage<InputError>(testing::HasSubstr("'factor'")));
+  EXPECT_THAT([] { make_callable({"Times"}); },
+              testing::ThrowsMessage<InputError>(testing::HasSubstr("factor")));
+  EXPECT_THAT(
+      [&] {
+        times(at::ones({1}), {{"mask", at::ones({1})}});
+      },
+      testing::ThrowsMessage<InputError>(testing::HasSubstr("takes no argument 'mask'")));
 }
 
 TEST(CallableModule, UnknownTypesNameTheNearest) {

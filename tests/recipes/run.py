@@ -162,7 +162,7 @@ EXPECTED = {
     "bytes_vae": [(last_val_loss, 1.2, 1.9)],
     "bytes_flash": [(last_val_loss, 1.2, 2.1)],
     "masked": [(last_val_loss, 1.2, 3.0)],
-    "masked_critic": [(last_val_loss, 0.5, 4.0)],
+    "masked_critic": [(last_val_loss, 0.5, 3.2)],
     "forecast": [(forecast_error, 0, 0.2)],
     "translation": [(right_words, 0.9, 1)],
     "preferences": [(last_val_loss, 0, 0.6), (capitals, 0, 0.04)],
