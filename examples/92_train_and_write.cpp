@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
   writing.prompt = "to be";
   writing.options.seq_len = 40;
   writing.options.temperature = 0;  // always the likeliest byte
-  std::cout << writing.prompt << write_text(trained, writing) << "\n";
+  std::cout << writing.prompt << write_text(trained, writing).text << "\n";
 
   // Where the model is unsure of what follows, the text is cut.
   for (const auto& part : segment_text(trained, "to be or not to be", {.entropy_threshold = 0.5}))

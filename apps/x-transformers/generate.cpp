@@ -1,16 +1,27 @@
 // generate: text from a trained model, or (with --config) one call with named tensors.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
+#include <limits>
+#include <map>
 #include <memory>
+#include <string_view>
+#include <utility>
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
+#include "x_transformers/data/token_dataset.h"
+#include "x_transformers/data/token_file.h"
+#include "x_transformers/io/file_contents.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/text_generation.h"
 
@@ -20,7 +31,7 @@ namespace {
 
 struct GenerateCommand {
   CallOptions call;
-  std::string path, prompt, prompt_file, amateur;
+  std::string path, tokenizer, prompt, prompt_file, prompt_ids, prompt_ids_file, amateur;
   GenerateOptions options;
   ContrastiveDecodeOptions contrastive;
   std::optional<int64_t> beams;
@@ -28,6 +39,56 @@ struct GenerateCommand {
   std::vector<std::string> stop;
   bool json = false, greedy = false, no_cuda_graph = false;
 };
+
+/// Token ids parted by commas or blanks, perhaps in brackets.
+std::vector<int64_t> parse_ids(std::string_view text, const OptionPath& where) {
+  constexpr std::string_view kBetween = ", \t\r\n[]";
+  std::vector<int64_t> ids;
+  for (auto at_id = text.find_first_not_of(kBetween); at_id != std::string_view::npos;
+       at_id = text.find_first_not_of(kBetween, at_id)) {
+    const auto word = text.substr(at_id, text.find_first_of(kBetween, at_id) - at_id);
+    int64_t id = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    expect(error == std::errc() && end == word.data() + word.size(), at(where), std::string(word),
+           "token ids, as in 12,7,9");
+    ids.push_back(id);
+    at_id += word.size();
+  }
+  return ids;
+}
+
+/// The ids in a file: text, or a token file.
+std::vector<int64_t> read_ids(const std::string& path) {
+  if (!is_token_file(path)) return parse_ids(read_text(path), path + ":");
+  const auto file = open_file(path);
+  const auto tokens = read_token_file(file);
+  const TokenDataset all({{file.owner, tokens.data, tokens.size, tokens.dtype, path}},
+                         std::numeric_limits<int64_t>::max());
+  std::vector<int64_t> ids(static_cast<size_t>(all.size()));
+  all.read(0, all.size(), ids.data());
+  return ids;
+}
+
+/// What the library calls the options, as they were given here.
+Spelling named_as_arguments(const GenerateCommand& command) {
+  const std::map<std::string, std::string> names = {
+      {"prompt", command.prompt_file.empty() ? "--prompt" : "--prompt-file"},
+      {"prompt_ids", command.prompt_ids_file.empty() ? "--prompt-ids" : "--prompt-ids-file"},
+      {"tokenizer", "--tokenizer"},
+      {"tokenizer:", command.tokenizer.empty() ? "tokenizer:" : "--tokenizer:"},
+      {"stop", "--stop"},
+      {"eos_token", "--eos"},
+      {"beams", "--beams"},
+      {"amateur", "--amateur"},
+      {"top_p", "--top-p"},
+      {"top_a", "--top-a"},
+      {"min_p", "--min-p"},
+      {"repetition_penalty", "--repetition-penalty"}};
+  return spelled_by([names](const OptionPath& path) {
+    const auto found = path.empty() ? names.end() : names.find(path.front());
+    return found == names.end() ? path : path.with_front(found->second);
+  });
+}
 
 /// Options of the other way to call `generate`, which would change nothing in this one.
 void refuse_others(const CLI::App& command, const std::string& why,
@@ -37,13 +98,19 @@ void refuse_others(const CLI::App& command, const std::string& why,
   }
 }
 
+bool have_same_tokens(const LanguageModel& a, const LanguageModel& b) {
+  const bool have_text = a.tokenizer && b.tokenizer;
+  if (have_text) return a.tokenizer->serialized() == b.tokenizer->serialized();
+  return !a.tokenizer && !b.tokenizer;
+}
+
 /// The model of another run that has the same tokens.
 std::shared_ptr<Model> load_amateur(const GenerateCommand& command, const LanguageModel& expert,
                                     at::Device device) {
-  const auto amateur =
-      load_language_model(command.amateur, device, parse_dtype(command.call.dtype));
+  const auto amateur = load_language_model(command.amateur, device, parse_dtype(command.call.dtype),
+                                           command.tokenizer);
   require(
-      amateur.tokenizer->serialized() == expert.tokenizer->serialized(),
+      have_same_tokens(amateur, expert),
       fmt::format("--amateur {}: its tokenizer is not that of {}", command.amateur, command.path));
   return amateur.model;
 }
@@ -57,42 +124,87 @@ void require_eos(const GenerateCommand& command, const LanguageModel& model) {
          tokens->count - 1);
 }
 
-void run_generation(GenerateCommand& command) {
-  const auto device = open_device(command.call.device);
-  auto model = load_language_model(command.path, device, parse_dtype(command.call.dtype));
-  require_eos(command, model);
+/// What to write, with the prompt in it.
+TextGeneration generation_of(const GenerateCommand& command) {
   TextGeneration generation;
   generation.prompt = command.prompt_file.empty() ? command.prompt : read_text(command.prompt_file);
+  if (!command.prompt_ids_file.empty()) {
+    generation.prompt_ids = read_ids(command.prompt_ids_file);
+  } else if (!command.prompt_ids.empty()) {
+    generation.prompt_ids = parse_ids(command.prompt_ids, "--prompt-ids");
+  }
   generation.options = command.options;
   if (command.greedy) generation.options.temperature = 0;
-  if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
   generation.contrastive = command.contrastive;
   generation.beams = command.beams;
   generation.length_penalty = command.length_penalty;
   generation.stop = command.stop;
   if (command.no_cuda_graph) generation.static_caches = false;
-  // What is translated is not part of the text.
-  const auto beginning = model.model->translation_writer() ? "" : generation.prompt;
+  return generation;
+}
+
+void write_out(const std::string& piece) {
+  std::fwrite(piece.data(), 1, piece.size(), stdout);
+  std::fflush(stdout);
+}
+
+std::string listed(const std::vector<int64_t>& ids) {
+  return fmt::format("{}", fmt::join(ids, ","));
+}
+
+/// Writes the prompt and what follows it to stdout as it comes: text, or ids where there is no
+/// tokenizer. The prompt is shown once the first token has shown that it is a good one.
+void stream_out(LanguageModel& model, TextGeneration& generation, const std::string& prompt) {
   bool has_begun = false;
-  const auto write = [](const std::string& piece) {
-    std::fwrite(piece.data(), 1, piece.size(), stdout);
+  const auto begin = [&] {
+    if (!has_begun) write_out(prompt);
+    return std::exchange(has_begun, true);
   };
-  if (!command.json) {
-    // The prompt is shown once the first token has shown that it is a good one.
+  if (model.tokenizer) {
     generation.write = [&](const std::string& piece) {
-      if (!has_begun) write(beginning);
-      has_begun = true;
-      write(piece);
-      std::fflush(stdout);
+      begin();
+      write_out(piece);
+    };
+  } else {
+    generation.write_id = [&](int64_t id) {
+      const bool follows = begin() || !prompt.empty();
+      write_out((follows ? "," : "") + std::to_string(id));
     };
   }
-  const auto text = write_text(model, generation);
-  if (command.json) {
-    const Json result = {{"prompt", generation.prompt}, {"text", text}};
-    fmt::print("{}\n", result.dump(-1, ' ', false, Json::error_handler_t::replace));
-  } else {
-    write(has_begun ? "\n" : beginning + "\n");
+  write_text(model, generation);
+  begin();
+  write_out("\n");
+}
+
+void print_json(LanguageModel& model, const TextGeneration& generation, const std::string& prompt) {
+  const auto written = write_text(model, generation);
+  Json result = {{"prompt_ids", written.prompt_ids}, {"ids", written.ids}};
+  if (model.tokenizer) {
+    result["prompt"] = prompt;
+    result["text"] = written.text;
   }
+  fmt::print("{}\n", result.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+/// The prompt as it is shown.
+std::string shown_prompt(const LanguageModel& model, const TextGeneration& generation) {
+  if (!generation.prompt_ids) return generation.prompt;
+  const auto& ids = *generation.prompt_ids;
+  if (!model.tokenizer) return listed(ids);
+  return spelled(below("prompt_ids"), [&] { return model.tokenizer->decode(ids); });
+}
+
+void run_generation(const GenerateCommand& command) {
+  const auto device = open_device(command.call.device);
+  auto generation = generation_of(command);
+  auto model =
+      load_language_model(command.path, device, parse_dtype(command.call.dtype), command.tokenizer);
+  require_eos(command, model);
+  if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
+  const auto prompt = shown_prompt(model, generation);
+  if (command.json) return print_json(model, generation, prompt);
+  // What is translated is not part of the text.
+  stream_out(model, generation, model.model->translation_writer() ? "" : prompt);
 }
 
 template <class T>
@@ -182,8 +294,23 @@ void add_generate(CLI::App& app) {
       "path", options->path,
       "folder of a run or checkpoint, or a model.safetensors beside its config.json");
   auto* prompt = command->add_option("--prompt", options->prompt, "text to go on from");
-  command->add_option("--prompt-file", options->prompt_file, "file with that text")
-      ->excludes(prompt);
+  auto* prompt_file =
+      command->add_option("--prompt-file", options->prompt_file, "file with that text")
+          ->excludes(prompt);
+  auto* prompt_ids =
+      command
+          ->add_option("--prompt-ids", options->prompt_ids,
+                       "tokens to go on from, as in 12,7,9; without a tokenizer ids come out, too")
+          ->excludes(prompt)
+          ->excludes(prompt_file);
+  command
+      ->add_option("--prompt-ids-file", options->prompt_ids_file,
+                   "file with these tokens: as text, or .npy or .bin")
+      ->excludes(prompt)
+      ->excludes(prompt_file)
+      ->excludes(prompt_ids);
+  command->add_option("--tokenizer", options->tokenizer,
+                      "bytes or a sentencepiece .model file, for a run on tokens that has none");
   command->add_option("--tokens", options->options.seq_len, "tokens to write at most")
       ->check(integer_from(0));
   add_decoding(*command, *options);
@@ -197,9 +324,26 @@ void add_generate(CLI::App& app) {
   command->callback([options, command] {
     if (!options->call.config.empty()) {
       refuse_others(*command, "with --config: give it in --kwargs",
-                    {"path", "--prompt", "--prompt-file", "--tokens", "--temperature", "--greedy",
-                     "--top-k", "--top-p", "--top-a", "--min-p", "--repetition-penalty", "--eos",
-                     "--amateur", "--beams", "--stop", "--no-cuda-graph", "--json"});
+                    {"path",
+                     "--prompt",
+                     "--prompt-file",
+                     "--prompt-ids",
+                     "--prompt-ids-file",
+                     "--tokenizer",
+                     "--tokens",
+                     "--temperature",
+                     "--greedy",
+                     "--top-k",
+                     "--top-p",
+                     "--top-a",
+                     "--min-p",
+                     "--repetition-penalty",
+                     "--eos",
+                     "--amateur",
+                     "--beams",
+                     "--stop",
+                     "--no-cuda-graph",
+                     "--json"});
       return run_call(options->call, "generate");
     }
     refuse_others(*command, "without --config",
@@ -208,7 +352,7 @@ void add_generate(CLI::App& app) {
     require(!options->path.empty(),
             "generate: a folder, or --config with --weights, --inputs and --outputs, is needed");
     if (command->count("--seed") > 0) options->options.seed = options->call.seed;
-    run_generation(*options);
+    spelled(named_as_arguments(*options), [&] { run_generation(*options); });
   });
 }
 

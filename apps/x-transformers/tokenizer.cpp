@@ -95,6 +95,8 @@ void add_vocabulary_training(CLI::App& group) {
       ->check(number_that([](double share) { return share > 0 && share <= 1; },
                           "a share above 0 and up to 1"));
   command->add_option("--byte-fallback", options->byte_fallback, "spell other characters in bytes");
+  command->add_option("--whitespace-runs", options->whitespace_runs,
+                      "tokens for runs of blanks, tabs and line ends, as in code and tables");
   command->add_option("--max-lines", options->max_lines, "lines to learn from; 0: all")
       ->check(integer_from(0));
   command->add_option("--threads", options->threads, "threads to learn with")

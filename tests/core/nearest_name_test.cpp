@@ -29,6 +29,8 @@ TEST(NearestName, TakesTheWordsOfOtherLibraries) {
 TEST(NearestName, LooksInOtherObjects) {
   EXPECT_EQ(nearest_hint("n_layer", kModel, kInLayers), "it is 'attn_layers.depth'");
   EXPECT_EQ(nearest_hint("heads", kModel, kInLayers), "it is 'attn_layers.heads'");
+  EXPECT_EQ(nearest_hint("dtype", {"precision"}, {"data.dtype"}),
+            "it is 'data.dtype', or it is called 'precision' here (fp32 or bf16)");
 }
 
 TEST(NearestName, TellsMisspellingsFromWords) {

@@ -15,6 +15,7 @@
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/token_sampler.h"
+#include "x_transformers/io/file_contents.h"
 
 namespace x_transformers::data_test {
 namespace {
@@ -81,7 +82,7 @@ std::vector<Token> counting(size_t count, Token first = 0) {
 TokenDataset numbered(int64_t count) {
   auto tokens =
       std::make_shared<std::vector<uint32_t>>(counting<uint32_t>(static_cast<size_t>(count)));
-  return TokenDataset({{tokens, tokens->data(), count, 4, "numbers"}}, count);
+  return TokenDataset({{tokens, tokens->data(), count, at::kUInt32, "numbers"}}, count);
 }
 
 template <class Open>
@@ -210,6 +211,73 @@ TEST_F(DataTest, TheFormatCanBeForced) {
   EXPECT_THAT(values(open_data(given, 65536).train.read(0, 1)), ElementsAre('t' + 256 * 'e'));
 }
 
+TEST_F(DataTest, ADtypeSaysWhatTheNumbersOfTokenFilesAre) {
+  const auto read = [&](const std::string& path, const std::string& dtype) {
+    auto given = options(path);
+    given.dtype = dtype;
+    const auto data = open_data(given, 100000);
+    return values(data.train.read(0, data.train.size()));
+  };
+  const auto wide = write_tokens<uint32_t>("wide.bin", {1, 2, 99999, 4, 5});
+  EXPECT_THAT(read(wide, "uint32"), ElementsAre(1, 2, 99999, 4, 5));
+  EXPECT_THAT(read(wide, "int32"), ElementsAre(1, 2, 99999, 4, 5));
+  const auto widest = write_tokens<int64_t>("widest.tokens", {1, 2, 99999, 4, 5});
+  EXPECT_THAT(read(widest, "int64"), ElementsAre(1, 2, 99999, 4, 5));
+  EXPECT_THAT(read(widest, "uint64"), ElementsAre(1, 2, 99999, 4, 5));
+  EXPECT_THAT(read(write_tokens<uint16_t>("narrow.bin", {1, 2, 3, 4, 5}), "uint16"),
+              ElementsAre(1, 2, 3, 4, 5));
+}
+
+TEST_F(DataTest, NumbersThatAreNoTokensAreNamed) {
+  const auto refused = [&](const std::string& path, const std::string& dtype,
+                           const std::string& part) {
+    auto given = options(path);
+    given.dtype = dtype;
+    expect_input_error([&] { open_data(given, 100); }, path, part);
+  };
+  refused(write_tokens<int32_t>("a.bin", {1, 2, -100, 4, 5}), "int32", "token -100 at position 2");
+  refused(write_tokens<int64_t>("b.bin", {1, 2, 3, -1, 5}), "int64", "token -1 at position 3");
+  refused(write_tokens<uint64_t>("c.bin", {1, ~uint64_t{0}, 3, 4, 5}), "uint64",
+          "token 18446744073709551615 at position 1");
+}
+
+TEST_F(DataTest, ADtypeIsOfTokenFilesAlone) {
+  auto given = options(write("a.txt", "some text"));
+  given.dtype = "float32";
+  expect_input_error([&] { open_data(given, 256); }, "data.dtype: expected auto, uint16",
+                     "float32");
+  given.dtype = "uint16";
+  given.format = "text";
+  expect_input_error([&] { open_data(given, 256); }, "data.dtype: has no use");
+}
+
+TEST_F(DataTest, AFolderOfNumpyShardsKeepsItsValidationApart) {
+  const std::string header = "{'descr': '<u2', 'fortran_order': False, 'shape': (3,), }";
+  const auto array = [&](const std::string& numbers) {
+    const std::string text = header + std::string(128 - 10 - header.size(), ' ');
+    return std::string("\x93NUMPY\x01\x00", 8) + static_cast<char>(text.size()) + '\0' + text +
+           numbers;
+  };
+  write("edufineweb_train_000001.npy", array(std::string("\1\0\2\0\3\0", 6)));
+  write("edufineweb_val_000000.npy", array(std::string("\7\0\7\0\7\0", 6)));
+  const auto data = open_data(options(folder_, 2), 100);
+  EXPECT_THAT(values(data.train.read(0, data.train.size())), ElementsAre(1, 2, 3));
+  EXPECT_THAT(values(data.validation.value().read(0, 3)), ElementsAre(7, 7, 7));
+}
+
+TEST_F(DataTest, BinaryFilesAreReadAsBytesOnlyWhereAskedTo) {
+  auto given = options(write("enwik8.gz", "\x1f\x8b\x08 and what is compressed"));
+  expect_input_error([&] { open_data(given, 256); },
+                     "enwik8.gz: is compressed by gzip, expected text; unpack it first",
+                     "data.format bytes");
+  given.format = "text";
+  expect_input_error([&] { open_data(given, 256); }, "is compressed by gzip");
+  given.format = "bytes";
+  EXPECT_THAT(values(open_data(given, 256).train.read(0, 3)), ElementsAre(0x1f, 0x8b, 8));
+  given.tokenizer = "some.model";
+  expect_input_error([&] { open_data(given, 256); }, "data.tokenizer: has no use");
+}
+
 TEST_F(DataTest, NamesFilesThatCannotBeRead) {
   const auto open = [&](const std::string& path) {
     return [this, path] { open_data(options(path), 256); };
@@ -239,7 +307,7 @@ TEST_F(DataTest, NamesTokenFilesThatAreNone) {
     expect_input_error([&] { open_data(options(path), 65536); }, path, part);
   };
   const std::vector<uint16_t> five(5);
-  refused(write("odd.bin", "abcde"), "5 bytes, an odd number");
+  refused(write("odd.bin", "abcde"), "5 bytes are no whole number of tokens, of 2 bytes each");
   refused(write_tokens<uint16_t>("version.bin", five, {20240520, 2, 5}), "this one says 2");
   refused(write_tokens<uint16_t>("less.bin", five, {20240520, 1, 6}), "says 6 tokens");
   refused(write_tokens<uint16_t>("more.bin", five, {20240520, 1, 4}), "says 4 tokens");
@@ -250,7 +318,7 @@ TEST_F(DataTest, NamesTokenFilesThatAreNone) {
   write("texts/a.txt", "some text");
   auto given = options(folder_ + "/texts");
   given.format = "bin";
-  expect_input_error([&] { open_data(given, 256); }, "holds no .bin files");
+  expect_input_error([&] { open_data(given, 256); }, "holds no .bin or .npy files");
   given = options(write("a.txt", "some text"));
   given.val_path = write_tokens<uint16_t>("val.bin", five);
   expect_input_error([&] { open_data(given, 256); }, "expected both alike");

@@ -26,7 +26,7 @@ std::vector<int64_t> values(const at::Tensor& tensor) {
 TokenDataset numbered(int64_t count) {
   auto tokens = std::make_shared<std::vector<uint32_t>>(count);
   std::iota(tokens->begin(), tokens->end(), 0u);
-  return TokenDataset({{tokens, tokens->data(), count, 4, "numbers"}}, count);
+  return TokenDataset({{tokens, tokens->data(), count, at::kUInt32, "numbers"}}, count);
 }
 
 DataOptions order(const std::string& name, int64_t batch_size, int64_t seq_len, int64_t seed = 0) {

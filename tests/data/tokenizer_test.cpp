@@ -6,10 +6,12 @@
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <sstream>
 
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
@@ -170,8 +172,6 @@ TEST_P(TrainedTokenizer, EncodesLongTextsAsInOnePiece) {
   EXPECT_EQ(tokenizer.encode(text), encode_in_one_piece(model, text));
 }
 
-INSTANTIATE_TEST_SUITE_P(ModelTypes, TrainedTokenizer, testing::Values("unigram", "bpe"));
-
 TEST(SentencePieceTokenizer, CutsTextsWithoutSpacesBetweenCharacters) {
   const SentencePieceTokenizer tokenizer(train_model("bpe"));
   std::string text;
@@ -261,6 +261,80 @@ TEST(TrainSentencePiece, LearnsFromLongLinesAndSomeOfThem) {
   EXPECT_EQ(SentencePieceTokenizer(options.output).vocab_size(), 285);
 }
 
+/// Lines of code and rows of a table.
+std::string spaced_text() {
+  std::istringstream lines(sample_text(300));
+  std::string text;
+  for (std::string line; std::getline(lines, line);) {
+    text += line + " {\n    the queen();\n        walked;\n}\n\n";
+    text += "night\tsnow\t\tdeep\r\n";
+  }
+  return text;
+}
+
+SentencePieceTrainingOptions spaced_options(const std::string& model_type, bool whitespace_runs) {
+  SentencePieceTrainingOptions options;
+  options.input = {write_file("spaced.txt", spaced_text())};
+  options.output = temporary_folder() + "tokenizer_spaced.model";
+  options.vocab_size = 305;
+  options.model_type = model_type;
+  options.whitespace_runs = whitespace_runs;
+  return options;
+}
+
+TEST_P(TrainedTokenizer, RunsOfBlanksTabsAndLineEndsAreTokensWhereAskedFor) {
+  const auto text = spaced_text();
+  std::array<size_t, 2> sizes{}, indented{};
+  for (const bool is_asked_for : {false, true}) {
+    const auto options = spaced_options(GetParam(), is_asked_for);
+    train_sentencepiece(options);
+    const SentencePieceTokenizer tokenizer(options.output);
+    const auto tokens = tokenizer.encode(text);
+    EXPECT_EQ(tokenizer.decode(tokens), text);
+    sizes[is_asked_for] = tokens.size();
+    const size_t one = 1;
+    EXPECT_EQ(tokenizer.encode("\t\t").size(), is_asked_for ? one : 2);
+    EXPECT_EQ(tokenizer.encode("\n\n").size(), is_asked_for ? one : 2);
+    EXPECT_EQ(tokenizer.encode("\r\n").size(), is_asked_for ? one : 2);
+    EXPECT_EQ(tokenizer.is_piece(tokenizer.encode("\n")[0]), is_asked_for);
+    indented[is_asked_for] = tokenizer.encode("\n        walked").size();
+  }
+  EXPECT_LT(sizes[1], sizes[0]);
+  EXPECT_LT(indented[1], indented[0]);
+}
+
+TEST_P(TrainedTokenizer, EncodesLongTextsWithRunsAsInOnePiece) {
+  const auto options = spaced_options(GetParam(), true);
+  train_sentencepiece(options);
+  std::string text;
+  while (text.size() < 1200000) text += spaced_text();
+  EXPECT_EQ(SentencePieceTokenizer(options.output).encode(text),
+            encode_in_one_piece(options.output, text));
+}
+
+TEST(TrainSentencePiece, TextWithoutRunsGetsNoTokensForThem) {
+  SentencePieceTrainingOptions options;
+  std::string text;
+  for (int i = 0; i < 50; ++i) text += "the king and the queen walked in the snow ";
+  options.input = {write_file("one_line.txt", text)};
+  options.output = temporary_folder() + "tokenizer_plain.model";
+  options.vocab_size = 285;
+  options.model_type = "bpe";
+  train_sentencepiece(options);
+  const SentencePieceTokenizer tokenizer(options.output);
+  for (const char* text : {"\n", "\t"})
+    EXPECT_FALSE(tokenizer.is_piece(tokenizer.encode(text)[0])) << text;
+}
+
+TEST(SentencePieceTokenizer, KnowsTheTokenThatBeginsATextAndPiecesOfText) {
+  const SentencePieceTokenizer tokenizer(train_model("bpe"));
+  EXPECT_EQ(tokenizer.bos_token(), 1);
+  EXPECT_FALSE(tokenizer.is_piece(0));                            // unknown
+  EXPECT_FALSE(tokenizer.is_piece(1));                            // <s>
+  EXPECT_TRUE(tokenizer.is_piece(299));                           // a word
+  EXPECT_FALSE(tokenizer.is_piece(tokenizer.encode("\x01")[0]));  // a byte
+}
+
 TEST(TrainSentencePiece, RefusesWhatCannotBeLearnt) {
   SentencePieceTrainingOptions good;
   good.input = {write_file("corpus.txt", sample_text(50))};
@@ -285,6 +359,8 @@ TEST(TrainSentencePiece, RefusesWhatCannotBeLearnt) {
   std::getline(std::ifstream(good.output), content);
   EXPECT_EQ(content, "as it was");
 }
+
+INSTANTIATE_TEST_SUITE_P(ModelTypes, TrainedTokenizer, testing::Values("unigram", "bpe"));
 
 }  // namespace
 }  // namespace x_transformers

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "x_transformers/core/error.h"
 
@@ -70,6 +71,31 @@ TEST(SeededGenerator, LeavesTheDefaultGeneratorAlone) {
 TEST(GumbelSample, DrawsWhatPythonDraws) {
   const auto drawn = gumbel_sample(logits(), 0.7, seeded_generator(2, kCpu));
   EXPECT_TRUE(drawn.equal(at::tensor({6, 7}, at::kLong)));
+}
+
+TEST(SampleTokens, AnyTemperatureAboveZeroIsOne) {
+  const auto infinity = std::numeric_limits<double>::infinity();
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const auto logits =
+        at::tensor({30., 900., -infinity, 800.}, at::kDouble).to(dtype).unsqueeze(0);
+    for (const double temperature : {1e-320, 1e-300, 1e-45, 1e-38, 1e-30, 1e-6}) {
+      EXPECT_EQ(sample_tokens(logits, temperature).item<int64_t>(), 1) << dtype << temperature;
+    }
+    for (const double temperature : {1e6, 1e38, 1e39, 1e308}) {
+      at::manual_seed(0);
+      std::set<int64_t> drawn;
+      for (int i = 0; i < 60; ++i) drawn.insert(sample_tokens(logits, temperature).item<int64_t>());
+      EXPECT_EQ(drawn, (std::set<int64_t>{0, 1, 3})) << dtype << temperature;
+    }
+  }
+}
+
+TEST(SampleTokens, EqualLogitsStayEquallyLikelyAtTheLowestTemperature) {
+  at::manual_seed(0);
+  const auto logits = at::tensor({5., 5., 1.}).unsqueeze(0);
+  std::set<int64_t> drawn;
+  for (int i = 0; i < 60; ++i) drawn.insert(sample_tokens(logits, 1e-200).item<int64_t>());
+  EXPECT_EQ(drawn, (std::set<int64_t>{0, 1}));
 }
 
 TEST(GumbelSample, TemperatureZeroTakesTheHighest) {

@@ -5,6 +5,7 @@
 
 Exit status 2 is for what the user gave, 1 for what failed on the way. Messages are one line on
 stderr, and stdout holds results only. A model of a few hundred weights, trained for a few steps."""
+import gzip
 import io
 import json
 import os
@@ -157,7 +158,7 @@ class ProgramTest(unittest.TestCase):
             self.assertIn(str(part), message)
 
     def assert_done(self, done):
-        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        self.assertEqual(done.returncode, 0, done.stderr.decode(errors='replace'))
 
 
 class BadData(ProgramTest):
@@ -192,8 +193,25 @@ class BadData(ProgramTest):
 
     def test_invalid_utf8_is_bytes(self):
         path = self.folder / 'invalid.txt'
-        path.write_bytes(bytes(range(256)) * 8)
+        path.write_bytes(bytes(range(1, 256)) * 8)
         self.assert_done(self.train('--out', self.out(), '--steps', 1, data=path))
+
+    def test_binary_file_is_no_text(self):
+        path = self.folder / 'text.gz'
+        path.write_bytes(gzip.compress(TEXT.encode() + os.urandom(1000)))
+        self.assert_refused(self.train('--out', self.out(), data=path), 'text.gz: is compressed by gzip',
+                            'unpack it first', 'data.format bytes')
+        self.assertFalse(self.out().exists())
+        self.assert_done(self.train('--out', self.out(), '--steps', 1, '--set', 'data.format=bytes', data=path))
+
+    def test_wide_tokens_are_not_read_as_narrow_ones(self):
+        path = self.folder / 'wide.bin'
+        path.write_bytes(struct.pack('<400I', *[number % 250 + 1 for number in range(400)]))
+        self.assert_refused(self.train('--out', self.out(), data=path), 'wide.bin: read as uint16',
+                            'uint32 or int32', 'data.dtype')
+        self.assert_done(self.train('--out', self.out(), '--steps', 1, '--set', 'data.dtype=uint32', data=path))
+        self.assert_refused(self.train('--out', self.out(), '--set', 'data.dtype=float32', data=path),
+                            '--set data.dtype: expected auto, uint16')
 
 
 class BadNumbers(ProgramTest):
@@ -203,8 +221,18 @@ class BadNumbers(ProgramTest):
     def test_sample_prompt_too_long(self):
         config = self.write_config('sample.json', train={'sample_every': 2,
                                                          'sample_prompt': 'a' * (SEQ + 1)})
-        self.assert_refused(self.train('--out', self.out(), config=config), 'prompt',
-                            f'max_seq_len = {SEQ}')
+        done = self.train('--out', self.out(), config=config)
+        self.assert_done(done)
+        self.assertEqual(done.stderr.decode(errors='replace').count(
+            f'warning: train.sample_prompt: has {SEQ + 1} tokens, more than max_seq_len = {SEQ}'), 1)
+
+    def test_no_validations(self):
+        done = self.train('--out', self.out(), '--set', 'train.eval_every=0', '--json')
+        self.assert_done(done)
+        self.assertIsNone(json.loads(done.stdout)['val_loss'])
+        self.assert_refused(self.train('--out', self.out(), '--set', 'train.eval_every=0', '--set',
+                                       'train.early_stopping_patience=2'),
+                            '--set train.early_stopping_patience: needs validations')
 
     def test_matmul_precision(self):
         config = self.write_config('matmul.json', train={'matmul_precision': 'some'})
@@ -1083,8 +1111,44 @@ class Generation(ProgramTest):
         self.assertNotIn(eos, write('--beams', 3, '--eos', eos)[len('the '):])
 
     def test_prompt_too_long(self):
-        self.assert_refused(run('generate', self.trained, '--json', '--prompt', 'a' * (SEQ + 1)),
-                            f'{SEQ + 1} tokens', f'max_seq_len = {SEQ}')
+        """The last tokens count, and a line says so."""
+        last = 'jumps over the l'
+        self.assertEqual(len(last), SEQ)
+        done = run('generate', self.trained, '--json', '--greedy', '--tokens', 8, '--prompt', 'the fox ' + last)
+        self.assert_done(done)
+        result = json.loads(done.stdout)
+        self.assertEqual(result['prompt'], 'the fox ' + last)
+        self.assertEqual(result['prompt_ids'], list(last.encode()))
+        self.assertIn(f'warning: --prompt: has {SEQ + 8} tokens, more than max_seq_len = {SEQ}: '
+                      f'the last {SEQ} count', done.stderr.decode())
+        short = run('generate', self.trained, '--json', '--greedy', '--tokens', 8, '--prompt', last)
+        self.assertEqual(json.loads(short.stdout)['text'], result['text'])
+        self.assertEqual(short.stderr, b'')
+
+    def test_temperatures_of_any_size(self):
+        for temperature in ('1e-300', '1e-40', '1e39', '1e300'):
+            self.assert_done(run('generate', self.trained, '--temperature', temperature, '--tokens', 4))
+
+    def test_ids_of_text(self):
+        done = run('generate', self.trained, '--prompt-ids', '116,104, 101,32', '--greedy', '--tokens', 3, '--json')
+        self.assert_done(done)
+        result = json.loads(done.stdout)
+        self.assertEqual((result['prompt'], result['prompt_ids']), ('the ', [116, 104, 101, 32]))
+        self.assertEqual(len(result['ids']), 3)
+        self.assertEqual(bytes(result['ids']).decode(errors='replace'), result['text'])
+        self.assertTrue(run('generate', self.trained, '--prompt-ids', '116', '--tokens', 3).stdout.startswith(b't'))
+
+    def test_wrong_ids(self):
+        for ids, part in (('12,x', "--prompt-ids: expected token ids, as in 12,7,9, got 'x'"),
+                          ('12,1.5', "'1.5'"), ('256', '--prompt-ids: token 256'), ('-1', 'token -1')):
+            self.assert_refused(run('generate', self.trained, f'--prompt-ids={ids}'), part)
+        self.assert_refused(run('generate', self.trained, '--prompt', 'a', '--prompt-ids', '1'), '--prompt-ids')
+        self.assert_refused(run('generate', self.trained, '--prompt-ids-file', self.folder / 'none'), 'none')
+
+    def test_tokenizer_of_another_run(self):
+        self.assert_done(run('generate', self.trained, '--tokenizer', 'bytes', '--tokens', 2))
+        self.assert_refused(run('generate', self.trained, '--tokenizer', self.folder / 'no.model'),
+                            '--tokenizer: ', 'no.model')
 
     def test_prompt_file_is_a_folder(self):
         self.assert_refused(run('generate', self.trained, '--prompt-file', self.folder),
@@ -1096,7 +1160,7 @@ class Generation(ProgramTest):
                             '--greedy')
 
     def test_refused_prompt_leaves_stdout_empty(self):
-        self.assert_refused(run('generate', self.trained, '--prompt', 'a' * (SEQ + 1)), 'tokens')
+        self.assert_refused(run('generate', self.trained, '--prompt-ids', '1,300'), 'token 300')
 
     def test_prompt_empty(self):
         done = run('generate', self.trained, '--tokens', 4, '--json')
@@ -1145,6 +1209,56 @@ class Segments(ProgramTest):
                             '--max-token-size')
         self.assert_refused(run('tokenizer', 'segment', self.folder / 'none', *threshold, '--text', 'a'),
                             'does not exist')
+
+
+class TokensAlone(ProgramTest):
+    """A run on a token file, whose tokens nobody says the text of."""
+
+    @classmethod
+    def setUpClass(cls):
+        data = cls.folder / 'alone.bin'
+        data.write_bytes(struct.pack('<400H', *[number % 250 + 1 for number in range(400)]))
+        cls.run_folder = cls.folder / 'alone'
+        done = cls.train('--out', cls.run_folder, data=data)
+        if done.returncode != 0:
+            raise AssertionError(done.stderr.decode())
+
+    def test_ids(self):
+        done = run('generate', self.run_folder, '--prompt-ids', '12,7,9', '--tokens', 4, '--greedy')
+        self.assert_done(done)
+        self.assertRegex(done.stdout.decode(), r'^12,7,9(,\d+){4}\n$')
+        result = json.loads(run('generate', self.run_folder, '--prompt-ids', '12 7 9', '--tokens', 4, '--greedy',
+                                '--json').stdout)
+        self.assertEqual(set(result), {'prompt_ids', 'ids'})
+        self.assertEqual(','.join(map(str, result['prompt_ids'] + result['ids'])), done.stdout.decode().strip())
+
+    def test_ids_from_files(self):
+        expected = run('generate', self.run_folder, '--prompt-ids', '12,7,9', '--tokens', 4, '--greedy').stdout
+        header = str({'descr': '<i8', 'fortran_order': False, 'shape': (3,)}).ljust(117) + '\n'
+        contents = {'ids.txt': b'[12, 7,\n9]\n', 'ids.bin': struct.pack('<3H', 12, 7, 9),
+                    'ids.npy': b'\x93NUMPY\x01\x00' + struct.pack('<H', len(header)) + header.encode() +
+                               struct.pack('<3q', 12, 7, 9)}
+        for name, content in contents.items():
+            path = self.folder / name
+            path.write_bytes(content)
+            done = run('generate', self.run_folder, '--prompt-ids-file', path, '--tokens', 4, '--greedy')
+            self.assert_done(done)
+            self.assertEqual(done.stdout, expected)
+
+    def test_text_is_refused(self):
+        path = self.folder / 'alone.txt'
+        path.write_text('text')
+        for option, value in (('--prompt', 'text'), ('--prompt-file', path)):
+            self.assert_refused(run('generate', self.run_folder, option, value), f'{option}: is text',
+                                'data.tokenizer', 'give --prompt-ids', '--tokenizer')
+        self.assert_refused(run('generate', self.run_folder), '--prompt-ids: is needed', 'data.tokenizer')
+        self.assert_refused(run('generate', self.run_folder, '--prompt-ids', '1', '--stop', '.'), '--stop: is text')
+
+    def test_a_tokenizer_makes_text_of_them(self):
+        done = run('generate', self.run_folder, '--tokenizer', 'bytes', '--prompt', 'ab', '--tokens', 4, '--greedy')
+        self.assert_done(done)
+        ids = run('generate', self.run_folder, '--prompt-ids', '97,98', '--tokens', 4, '--greedy').stdout
+        self.assertEqual(done.stdout, bytes(int(number) for number in ids.split(b',')) + b'\n')
 
 
 class Reports(ProgramTest):

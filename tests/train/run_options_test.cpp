@@ -64,6 +64,18 @@ TEST(RunOptionsTest, GivenValuesStay) {
   EXPECT_EQ(train.save_every, 11);
 }
 
+TEST(RunOptionsTest, WithoutValidationsThereAreSamplesAndCheckpoints) {
+  Json run = minimal_run();
+  run["train"] = {{"steps", 500}, {"eval_every", 0}};
+  const TrainOptions train = parse_run_options(run, "run.json").train;
+  EXPECT_EQ(train.eval_every, 0);
+  EXPECT_EQ(train.sample_every, 25);
+  EXPECT_EQ(train.save_every, 25);
+  run["train"]["early_stopping_patience"] = 2;
+  EXPECT_THAT(parse_error(run), HasSubstr("train.early_stopping_patience: needs validations, and "
+                                          "eval_every is 0"));
+}
+
 TEST(RunOptionsTest, ConfigTextReadsBack) {
   Json run = minimal_run();
   run["train"] = {{"steps", 77}, {"early_stopping_patience", 3}};
@@ -126,7 +138,7 @@ TEST(RunOptionsTest, EveryRuleOfTrainHolds) {
                                                         {"threads", 0},
                                                         {"threads", 1025},
                                                         {"log_every", 0},
-                                                        {"eval_every", 0},
+                                                        {"eval_every", -1},
                                                         {"save_every", 0},
                                                         {"sample_every", -1},
                                                         {"sample_length", 0},

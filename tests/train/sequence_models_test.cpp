@@ -128,7 +128,7 @@ TEST_P(SequenceModels, Write) {
   generation.prompt = "abc";
   generation.options.seq_len = 5;
   generation.options.seed = 1;
-  EXPECT_FALSE(write_text(model, generation).empty());
+  EXPECT_FALSE(write_text(model, generation).text.empty());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, SequenceModels, testing::ValuesIn(learners()),

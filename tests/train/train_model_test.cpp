@@ -7,10 +7,13 @@
 
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/tokenizer.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/train/process.h"
@@ -77,7 +80,7 @@ class LanguageModelTest : public testing::Test {
     generation.prompt = prompt;
     generation.options.seq_len = tokens;
     generation.options.temperature = 0;
-    return write_text(loaded, generation);
+    return write_text(loaded, generation).text;
   }
 
   /// Learns a vocabulary from the text and returns its file.
@@ -117,6 +120,19 @@ std::map<int64_t, double> losses(const fs::path& folder) {
   }
   return found;
 }
+
+/// A vocabulary without a token for a line end or the beginning of a text, whose first tokens are
+/// none of text.
+class WordsAlone : public Tokenizer {
+ public:
+  std::vector<int64_t> encode(std::string_view text) const override {
+    return std::vector<int64_t>(text.size() / 4, 2);
+  }
+  std::string token_bytes(int64_t token) const override { return token < 2 ? "" : "word"; }
+  int64_t vocab_size() const override { return 4; }
+  std::string name() const override { return "words"; }
+  bool is_piece(int64_t token) const override { return token >= 2; }
+};
 
 TEST_F(LanguageModelTest, LearnsTheLineAndWritesIt) {
   auto file = run_file(120);
@@ -261,7 +277,7 @@ TEST_F(LanguageModelTest, WritesOnlyTokensThatTheTokenizerKnows) {
   generation.prompt = "the ";
   generation.options.seq_len = 8;
   generation.options.seed = 1;
-  EXPECT_EQ(write_text(loaded, generation).size(), 8u);
+  EXPECT_EQ(write_text(loaded, generation).text.size(), 8u);
 }
 
 TEST_F(LanguageModelTest, ModelErrorsNameTheFileAndTheOption) {
@@ -277,6 +293,16 @@ TEST_F(LanguageModelTest, ModelErrorsNameTheFileAndTheOption) {
   EXPECT_THAT([&] { train(file, "run"); },
               ThrowsMessage<InputError>(HasSubstr("run.json: model.net.attn_layers.")));
   EXPECT_FALSE(fs::exists(root_ / "run"));
+}
+
+TEST_F(LanguageModelTest, AModelOfAnyLengthNeedsOneForItsData) {
+  auto file = run_file(1);
+  file["model"]["net"]["max_seq_len"] = 0;
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(HasSubstr("data.seq_len: is needed where max_seq_len = 0: "
+                                                  "give one of the two a length")));
+  file["data"]["seq_len"] = 8;
+  EXPECT_EQ(train(file, "run").step, 1);
 }
 
 TEST_F(LanguageModelTest, RefusesAnOutputInsideItsData) {
@@ -344,6 +370,134 @@ TEST_F(LanguageModelOnTensorsTest, RefusesWhatIsNoSequenceOfItsTokens) {
   refuses(sequences().to(at::kFloat), "expected int64");
   refuses(sequences(18), "expected at most 16 tokens (max_seq_len = 16)");
   refuses(sequences() + 200, "tokens from 0 to 255 (num_tokens = 256)");
+}
+
+TEST_F(LanguageModelTest, APromptThatIsTooLongCountsByItsLastTokens) {
+  auto file = run_file(2);
+  for (const bool learns_positions : {false, true}) {
+    const auto folder = learns_positions ? "positions" : "rotary";
+    auto& layers = file["model"]["net"]["attn_layers"];
+    layers["rotary_pos_emb"] = !learns_positions;
+    train(file, folder);
+    const std::string last = "fox jumps over t";  // max_seq_len bytes
+    EXPECT_EQ(write(folder, "the quick brown " + last, 12), write(folder, last, 12));
+    EXPECT_EQ(write(folder, "x" + last, 12), write(folder, last, 12));
+  }
+}
+
+/// A run on a token file: the bytes of the text, as numbers of two bytes.
+class LanguageModelOnTokensTest : public LanguageModelTest {
+ protected:
+  fs::path write_tokens() const {
+    const auto path = root_ / "tokens.bin";
+    std::ofstream file(path, std::ios::binary);
+    for (int i = 0; i < 60; ++i) {
+      for (const char byte : std::string(kLine)) file.put(byte).put('\0');
+    }
+    return path;
+  }
+  Json run_on_tokens(int64_t steps) const {
+    auto file = run_file(steps);
+    file["data"]["path"] = write_tokens().string();
+    return file;
+  }
+  WrittenText write_ids(const std::string& folder, TextGeneration generation,
+                        const std::string& tokenizer = "") const {
+    auto loaded = load_language_model(root_ / folder, at::kCPU, at::kFloat, tokenizer);
+    generation.options.seq_len = 4;
+    generation.options.temperature = 0;
+    return write_text(loaded, generation);
+  }
+};
+
+TEST_F(LanguageModelOnTokensTest, WritesIdsAndTakesNoText) {
+  train(run_on_tokens(2), "run");
+  TextGeneration generation;
+  generation.prompt_ids = {'t', 'h', 'e', ' '};
+  std::vector<int64_t> came;
+  generation.write_id = [&](int64_t id) { came.push_back(id); };
+  const auto written = write_ids("run", generation);
+  EXPECT_EQ(written.prompt_ids, *generation.prompt_ids);
+  EXPECT_EQ(written.ids.size(), 4u);
+  EXPECT_EQ(written.ids, came);
+  EXPECT_EQ(written.text, "");
+  const auto refused = [&](const TextGeneration& given, const std::string& part) {
+    EXPECT_THAT(
+        [&] { write_ids("run", given); },
+        ThrowsMessage<InputError>(testing::AllOf(HasSubstr(part), HasSubstr("data.tokenizer"))));
+  };
+  TextGeneration text;
+  text.prompt = "the ";
+  refused(text, "prompt: is text, and the model was trained on tokens");
+  refused(TextGeneration(), "prompt_ids: is needed");
+  generation.stop = {"."};
+  refused(generation, "stop: is text");
+  generation.stop = {};
+  generation.prompt_ids = {1, 256};
+  EXPECT_THAT([&] { write_ids("run", generation); },
+              ThrowsMessage<InputError>(HasSubstr("prompt_ids: token 256 at position 1")));
+  generation.prompt_ids = std::vector<int64_t>();
+  EXPECT_THAT([&] { write_ids("run", generation); },
+              ThrowsMessage<InputError>(HasSubstr("prompt_ids: expected at least one token")));
+}
+
+TEST_F(LanguageModelOnTokensTest, WritesTextWithATokenizerThatIsGiven) {
+  train(run_on_tokens(2), "run");
+  TextGeneration generation;
+  generation.prompt = "the ";
+  const auto written = write_ids("run", generation, "bytes");
+  EXPECT_EQ(written.prompt_ids, (std::vector<int64_t>{'t', 'h', 'e', ' '}));
+  EXPECT_EQ(written.text, std::string(written.ids.begin(), written.ids.end()));
+  EXPECT_THAT([&] { write_ids("run", generation, learn_vocabulary("text.model", 300)); },
+              ThrowsMessage<InputError>(HasSubstr("has 300 tokens, more than the model's "
+                                                  "num_tokens = 256")));
+}
+
+TEST_F(LanguageModelOnTokensTest, KnowsThatTheyWereTokensWhereverTheyAre) {
+  auto file = run_on_tokens(1);
+  fs::create_directory(root_ / "shards");
+  fs::rename(root_ / "tokens.bin", root_ / "shards/tokens.bin");
+  file["data"]["path"] = (root_ / "shards").string();
+  train(file, "run");
+  fs::remove_all(root_ / "shards");
+  TextGeneration text;
+  text.prompt = "the ";
+  EXPECT_THAT([&] { write_ids("run", text); }, ThrowsMessage<InputError>(HasSubstr("is text")));
+}
+
+TEST_F(LanguageModelTest, AnotherTokenizerThanTheRunsIsRefused) {
+  train(run_file(1), "run");
+  const auto vocabulary = learn_vocabulary("text.model", 300);
+  EXPECT_THAT(
+      [&] { load_language_model(root_ / "run", at::kCPU, at::kFloat, vocabulary.string()); },
+      ThrowsMessage<InputError>(HasSubstr("tokenizer: ")));
+  EXPECT_EQ(load_language_model(root_ / "run", at::kCPU, at::kFloat, "bytes").tokenizer->name(),
+            "bytes");
+}
+
+TEST_F(LanguageModelTest, SamplesStartWithoutAPromptInEveryVocabulary) {
+  auto file = run_with_vocabulary(learn_vocabulary("text.model", 300), 1);
+  file["train"]["sample_every"] = 1;
+  EXPECT_EQ(train(file, "run").step, 1);
+  auto loaded = load_language_model(root_ / "run", at::kCPU, at::kFloat);
+  TextGeneration generation;
+  EXPECT_EQ(prompt_tokens(loaded, generation), (std::vector<int64_t>{1}));  // <s>
+  loaded.tokenizer = make_tokenizer("bytes");
+  EXPECT_EQ(prompt_tokens(loaded, generation), (std::vector<int64_t>{'\n'}));
+  loaded.tokenizer = std::make_shared<WordsAlone>();
+  EXPECT_EQ(prompt_tokens(loaded, generation), (std::vector<int64_t>{2}));
+}
+
+TEST_F(LanguageModelTest, ASamplePromptWithoutTokensIsNamed) {
+  auto file = run_file(1);
+  file["train"]["sample_every"] = 1;
+  auto loaded = LanguageModel{nullptr, std::make_shared<WordsAlone>()};
+  train(file, "run");
+  loaded.model = load_language_model(root_ / "run", at::kCPU, at::kFloat).model;
+  TextGeneration generation;
+  generation.prompt = "\n";
+  EXPECT_THAT([&] { prompt_tokens(loaded, generation); },
+              ThrowsMessage<InputError>("prompt: has no tokens in this vocabulary"));
 }
 
 TEST_F(LanguageModelTest, BytesNeedNoVocabularyFile) {

@@ -247,6 +247,20 @@ TEST_F(TrainerTest, StopsWhenTheValidationLossNoLongerFalls) {
   EXPECT_EQ(CheckpointFolder(root_).latest_step(), result.step);
 }
 
+TEST_F(TrainerTest, NeverValidatesWhereEvalEveryIsZero) {
+  BigramModelImpl model;
+  auto options = make_options(20);
+  options.eval_every = 0;
+  auto parts = make_parts(model, root_);
+  parts.validation_batches = 1;
+  parts.validation_batch = [&](int64_t) -> Batch {
+    ADD_FAILURE() << "a validation";
+    return make_batch(0);
+  };
+  EXPECT_FALSE(Trainer(model, options, parts).run().val_loss.has_value());
+  EXPECT_EQ(CheckpointFolder(root_).latest_step(), 20);
+}
+
 TEST_F(TrainerTest, ANonFiniteLossEndsTheRun) {
   BigramModelImpl model;
   auto options = make_options(20);

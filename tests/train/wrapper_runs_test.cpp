@@ -79,7 +79,7 @@ class WrapperRuns : public testing::Test {
 
   std::string write(const std::string& folder, const TextGeneration& generation) const {
     auto loaded = load_language_model(root_ / folder, at::kCPU, at::kFloat);
-    return write_text(loaded, generation);
+    return write_text(loaded, generation).text;
   }
 
   fs::path root_;

@@ -105,9 +105,10 @@ std::string nearest_hint(const std::string& name, const std::vector<std::string>
                          const std::vector<std::string>& elsewhere) {
   constexpr size_t kLongestName = 200;
   if (name.size() > kLongestName) return {};  // no slip of a writer, and slow to compare
+  auto hint = other_word_hint(name, known, elsewhere);
   if (const auto places = ending_in(name, elsewhere); !places.empty())
-    return fmt::format("it is {}", quoted(places));
-  if (auto hint = other_word_hint(name, known, elsewhere); !hint.empty()) return hint;
+    return fmt::format("it is {}{}{}", quoted(places), hint.empty() ? "" : ", or ", hint);
+  if (!hint.empty()) return hint;
   if (known.empty()) return {};
   const auto nearest = *std::min_element(
       known.begin(), known.end(),

@@ -7,15 +7,17 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/data/token_file.h"
 
 namespace x_transformers {
 namespace {
 
-constexpr std::array<std::string_view, 9> kFormats{
-    "auto", "text", "bin", "tensors", "pairs", "preferences", "series", "images", "task"};
+constexpr std::array<std::string_view, 10> kFormats{
+    "auto", "text", "bytes", "bin", "tensors", "pairs", "preferences", "series", "images", "task"};
 constexpr std::array<std::string_view, 3> kOrders{"auto", "random", "epoch"};
 constexpr std::array<std::string_view, 3> kTasks{"copy", "parity", "path_star"};
 constexpr std::string_view kStream = "text or bin";
+constexpr std::string_view kAuto = "auto";
 
 template <class Names>
 bool is_one_of(const Names& names, const std::string& name) {
@@ -48,9 +50,11 @@ void require_of_format(const DataOptions& options, const std::string& format) {
   const auto refuse = [&](bool is_given, const char* name) {
     require(!is_given, at(name), "has no use with data of format {}", format);
   };
-  const bool is_stream = format == kStream || format == "text" || format == "bin";
-  const bool is_text = is_stream || format == "pairs" || format == "preferences";
-  refuse(!is_text && options.tokenizer != DataOptions{}.tokenizer, "tokenizer");
+  const bool is_stream = !holds_examples(options);
+  const bool takes_tokenizer =
+      (is_stream && format != "bytes") || format == "pairs" || format == "preferences";
+  refuse(!takes_tokenizer && options.tokenizer != DataOptions{}.tokenizer, "tokenizer");
+  refuse(format != "bin" && options.dtype != kAuto, "dtype");
   refuse(!is_stream && format != "series" && options.seq_len.has_value(), "seq_len");
   refuse(format != "task" && !options.task.name.empty(), "task");
   refuse(format == "task" && !options.val_path.empty(), "val_path");
@@ -61,7 +65,9 @@ void require_of_format(const DataOptions& options, const std::string& format) {
 
 void check_rules(const DataOptions& options) {
   expect(is_one_of(kFormats, options.format), at("format"), options.format,
-         "auto, text, bin, tensors, pairs, preferences, series, images or task");
+         "auto, text, bytes, bin, tensors, pairs, preferences, series, images or task");
+  expect(options.dtype == kAuto || is_token_dtype(options.dtype), at("dtype"), options.dtype,
+         "auto, {}", kTokenDtypes);
   const auto format = data_format(options);
   if (format == "task") {
     check_task(options);
@@ -87,15 +93,23 @@ void validate(const DataOptions& options) {
 }
 
 std::string data_format(const DataOptions& options) {
-  if (options.format != "auto") return options.format;
+  if (options.format != kAuto) return options.format;
   if (!options.task.name.empty()) return "task";
+  if (options.dtype != kAuto) return "bin";
   if (std::filesystem::path(options.path).extension() == ".safetensors") return "tensors";
   return std::string(kStream);
 }
 
 bool holds_examples(const DataOptions& options) {
   const auto format = data_format(options);
-  return format != kStream && format != "text" && format != "bin";
+  return format != kStream && format != "text" && format != "bytes" && format != "bin";
+}
+
+bool holds_text(const DataOptions& options) {
+  const auto format = data_format(options);
+  return format == kStream ? !is_token_file(options.path)
+                           : format == "text" || format == "bytes" || format == "pairs" ||
+                                 format == "preferences";
 }
 
 }  // namespace x_transformers

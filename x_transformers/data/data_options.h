@@ -53,6 +53,7 @@ struct DataOptions {
   std::string path;
   std::string tokenizer = "bytes";
   std::string format = "auto";
+  std::string dtype = "auto";
   std::string val_path;
   double val_fraction = 0.1;
   int64_t val_batches = 16;
@@ -71,14 +72,21 @@ struct DataOptions {
     v("tokenizer", tokenizer,
       "bytes, or a sentencepiece .model file; with token files it serves to print samples only");
     v("format", format,
-      "text, bin (uint16 tokens as nanoGPT and llm.c write them), tensors (a safetensors file, "
-      "each of whose tensors has one row an example), pairs (text of two columns parted by a tab), "
+      "text, bytes (any file, a token a byte), bin (tokens as nanoGPT, llm.c and numpy.save write "
+      "them), tensors (a safetensors file, each of whose tensors has one row an example), pairs "
+      "(text of two columns parted by a tab), "
       "preferences (JSONL of prompt, chosen and rejected), series (CSV of numbers), images (a "
       "folder of PNG or JPEG files for each class), task (made up as the run goes, without a path) "
-      "or auto: task where one is named, tensors for a .safetensors file, bin for a .bin file and "
-      "for a folder that holds some, else text");
+      "or auto: task where one is named, tensors for a .safetensors file, bin with a dtype, for a "
+      ".bin or .npy file and for a folder that holds some, else text");
+    v("dtype", dtype,
+      "what the numbers of a token file without a header are: uint16, uint32, uint64, int32, "
+      "int64, "
+      "or auto: uint16, refused where they do not look like it. Headers of llm.c and .npy files "
+      "say "
+      "it themselves");
     v("val_path", val_path,
-      "validation data; default: the .bin files with val in their name, else the last "
+      "validation data; default: the token files with val in their name, else the last "
       "val_fraction");
     v("val_fraction", val_fraction, "share of the tokens or examples kept for validation; 0: none");
     v("val_batches", val_batches, "batches of one validation, spaced evenly; 0: all of the data");
@@ -106,5 +114,9 @@ std::string data_format(const DataOptions& options);
 
 /// Whether the data are examples of named tensors, and not a stream of tokens.
 bool holds_examples(const DataOptions& options);
+
+/// Whether the data are text, which options.tokenizer turns into tokens; of "text or bin", whether
+/// they are by the name of the path.
+bool holds_text(const DataOptions& options);
 
 }  // namespace x_transformers

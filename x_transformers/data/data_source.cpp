@@ -9,6 +9,7 @@
 #include "x_transformers/data/example_source.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/task_source.h"
+#include "x_transformers/data/token_file.h"
 #include "x_transformers/data/token_source.h"
 
 namespace x_transformers {
@@ -45,7 +46,7 @@ Examples open_examples(const DataOptions& options, const std::string& format) {
 void require_outside(const fs::path& directory, const DataOptions& options, const std::string& data,
                      const char* option) {
   std::error_code error;
-  if (data.empty() || !fs::is_directory(data, error) || options.format == "bin") return;
+  if (data.empty() || !fs::is_directory(data, error) || data_format(options) == "bin") return;
   const auto inside =
       fs::weakly_canonical(fs::absolute(directory)).lexically_relative(fs::canonical(data));
   for (const auto& part : inside) {

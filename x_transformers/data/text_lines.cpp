@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/file_kind.h"
 #include "x_transformers/io/file_contents.h"
 
 namespace x_transformers {
@@ -14,6 +15,7 @@ void for_each_line(
     const std::string& path,
     const std::function<void(std::string_view line, const std::string& where)>& take) {
   const auto file = open_file(path);
+  require_text(file);
   bool has_lines = false;
   int64_t number = 0;
   for (size_t begin = 0; begin < file.bytes.size();) {

@@ -1,5 +1,6 @@
 #include "x_transformers/data/token_cache.h"
 
+#include <c10/core/ScalarType.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,9 +13,11 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/spelling.h"
-#include "x_transformers/data/files.h"
+#include "x_transformers/data/file_kind.h"
 #include "x_transformers/data/hash.h"
+#include "x_transformers/data/token_file.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/io/file_contents.h"
 
 namespace x_transformers {
 namespace {
@@ -31,16 +34,18 @@ std::string name_of(const std::vector<FileContents>& texts, const Tokenizer& tok
 
 /// Encoded text as a segment of the given type.
 template <class Token>
-TokenSegment pack(const std::vector<int64_t>& tokens, const std::string& file) {
+TokenSegment pack(const std::vector<int64_t>& tokens, c10::ScalarType dtype,
+                  const std::string& file) {
   const std::shared_ptr<Token[]> packed(new Token[tokens.size()]);
   std::copy(tokens.begin(), tokens.end(), packed.get());
-  return {packed, packed.get(), static_cast<int64_t>(tokens.size()), sizeof(Token), file};
+  return {packed, packed.get(), static_cast<int64_t>(tokens.size()), dtype, file};
 }
 
 TokenSegment encode(const FileContents& text, const Tokenizer& tokenizer) {
   const auto tokens = spelled(below(text.path + ":"), [&] { return tokenizer.encode(text.bytes); });
   const bool narrow = tokenizer.vocab_size() <= 1 << 16;
-  return narrow ? pack<uint16_t>(tokens, text.path) : pack<uint32_t>(tokens, text.path);
+  return narrow ? pack<uint16_t>(tokens, c10::kUInt16, text.path)
+                : pack<uint32_t>(tokens, c10::kUInt32, text.path);
 }
 
 /// The token file at `path`, if there is one and it is whole.
@@ -50,7 +55,7 @@ std::optional<TokenSegment> open_kept(const fs::path& path) {
   try {
     const auto file = open_file(path.string());
     const auto tokens = read_token_file(file);
-    return TokenSegment{file.owner, tokens.data, tokens.size, tokens.bytes_per_token, file.path};
+    return TokenSegment{file.owner, tokens.data, tokens.size, tokens.dtype, file.path};
   } catch (const InputError&) {
     return std::nullopt;
   }
@@ -67,10 +72,11 @@ bool keep(const std::vector<TokenSegment>& segments, const fs::path& path) {
   if (error) return false;
   try {
     AtomicFile file(path);
-    const auto header = token_file_header(size, segments.front().bytes_per_token);
+    const auto dtype = segments.front().dtype;
+    const auto header = token_file_header(size, dtype);
     file.write(header.data(), header.size() * sizeof header[0]);
     for (const auto& segment : segments) {
-      file.write(segment.data, static_cast<size_t>(segment.size * segment.bytes_per_token));
+      file.write(segment.data, static_cast<size_t>(segment.size) * c10::elementSize(dtype));
     }
     file.commit();
   } catch (const RunError&) {  // disk full: the next start encodes again
@@ -84,7 +90,10 @@ bool keep(const std::vector<TokenSegment>& segments, const fs::path& path) {
 std::vector<TokenSegment> encode_files(const std::vector<std::string>& files,
                                        const Tokenizer& tokenizer, const fs::path& folder) {
   std::vector<FileContents> texts;
-  for (const auto& file : files) texts.push_back(open_file(file));
+  for (const auto& file : files) {
+    texts.push_back(open_file(file));
+    require_text(texts.back());
+  }
   const auto path = folder.empty() ? fs::path() : folder / name_of(texts, tokenizer);
   if (!folder.empty()) {
     if (auto kept = open_kept(path)) return {std::move(*kept)};

@@ -10,21 +10,26 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/file_kind.h"
 #include "x_transformers/data/files.h"
+#include "x_transformers/data/lost_text.h"
 #include "x_transformers/data/token_cache.h"
+#include "x_transformers/data/token_file.h"
+#include "x_transformers/io/file_contents.h"
 
 namespace x_transformers {
 namespace {
 
-TokenSegment open_bytes(const std::string& path) {
+TokenSegment open_bytes(const std::string& path, const std::string& format) {
   const auto file = open_file(path);
-  return {file.owner, file.bytes.data(), static_cast<int64_t>(file.bytes.size()), 1, path};
+  if (format != "bytes") require_text(file, "data.format bytes trains on its bytes as they are");
+  return {file.owner, file.bytes.data(), static_cast<int64_t>(file.bytes.size()), c10::kByte, path};
 }
 
-TokenSegment open_tokens(const std::string& path) {
+TokenSegment open_tokens(const std::string& path, const TokenFileOptions& options) {
   const auto file = open_file(path);
-  const auto tokens = read_token_file(file);
-  return {file.owner, tokens.data, tokens.size, tokens.bytes_per_token, path};
+  const auto tokens = read_token_file(file, options);
+  return {file.owner, tokens.data, tokens.size, tokens.dtype, path};
 }
 
 /// Whether a file name has the word val or validation in it, as in val.bin and
@@ -50,30 +55,39 @@ struct Source {
 Source find_source(const std::string& path, const std::string& format) {
   Source source{path, list_files(path), format == "bin"};
   const bool folder = std::filesystem::is_directory(path);
-  if (format == "auto") {
+  if (format != "bin" && format != "text" && format != "bytes") {
     source.tokens = std::any_of(source.files.begin(), source.files.end(), is_token_file);
   }
   if (source.tokens && folder) {
     std::erase_if(source.files, [](const auto& file) { return !is_token_file(file); });
-    require(!source.files.empty(), "folder " + path + " holds no .bin files");
+    require(!source.files.empty(), "folder " + path + " holds no .bin or .npy files");
   }
   return source;
 }
 
-std::vector<TokenSegment> open_segments(const Source& source, const Tokenizer& tokenizer,
-                                        const std::filesystem::path& token_folder) {
-  const bool bytes = tokenizer.name() == "bytes";
-  if (!source.tokens && !bytes) return encode_files(source.files, tokenizer, token_folder);
+/// What files become tokens with.
+struct Reading {
+  const DataOptions& options;
+  const Tokenizer& tokenizer;
+  int64_t num_tokens;
+  const std::filesystem::path& token_folder;
+};
+
+std::vector<TokenSegment> open_segments(const Source& source, const Reading& reading) {
+  const bool bytes = reading.tokenizer.name() == "bytes";
+  if (!source.tokens && !bytes)
+    return encode_files(source.files, reading.tokenizer, reading.token_folder);
+  const TokenFileOptions options{reading.options.dtype, reading.num_tokens};
   std::vector<TokenSegment> segments;
   for (const auto& file : source.files) {
-    segments.push_back(source.tokens ? open_tokens(file) : open_bytes(file));
+    segments.push_back(source.tokens ? open_tokens(file, options)
+                                     : open_bytes(file, reading.options.format));
   }
   return segments;
 }
 
-TokenDataset as_dataset(std::vector<TokenSegment> segments, const Source& source,
-                        int64_t num_tokens) {
-  TokenDataset dataset(std::move(segments), num_tokens);
+TokenDataset open_dataset(const Source& source, const Reading& reading) {
+  TokenDataset dataset(open_segments(source, reading), reading.num_tokens);
   const auto& what = source.files.size() == 1 ? source.files[0] : "folder " + source.path;
   require(dataset.size() > 0, what + " is empty: expected text or tokens to train on");
   return dataset;
@@ -107,6 +121,14 @@ double mean_bytes(const TokenDataset& dataset, const Tokenizer& tokenizer) {
   return static_cast<double>(bytes) / static_cast<double>(count);
 }
 
+/// What the tokenizer of a text loses of it.
+std::optional<Notice> notice_of_lost_text(const Source& source, const Tokenizer& tokenizer) {
+  if (source.tokens || tokenizer.name() == "bytes") return std::nullopt;
+  std::vector<FileContents> files;
+  for (const auto& file : source.files) files.push_back(open_file(file));
+  return notice_of(lost_of_sample(files, tokenizer));
+}
+
 /// Moves the validation files of `source` into a source of their own, where there are some.
 std::optional<Source> take_validation_files(Source& source) {
   if (!source.tokens || source.files.size() == 1) return std::nullopt;
@@ -128,17 +150,19 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   require(num_tokens >= 1, fmt::format("num_tokens: expected 1 or more, got {}", num_tokens));
   const auto tokenizer = make_tokenizer(options.tokenizer);
   const bool bytes = tokenizer->name() == "bytes";
-  auto source = find_source(options.path, options.format);
+  const auto format = data_format(options);
+  auto source = find_source(options.path, format);
   require(bytes || source.tokens || tokenizer->vocab_size() <= num_tokens,
           fmt::format("tokenizer {} has {} tokens, the model only {} (num_tokens)",
                       options.tokenizer, tokenizer->vocab_size(), num_tokens));
   std::optional<Source> validation_source;
   if (!options.val_path.empty()) {
-    validation_source = find_source(options.val_path, options.format);
+    validation_source = find_source(options.val_path, format);
   } else {
     validation_source = take_validation_files(source);
   }
-  auto train = as_dataset(open_segments(source, *tokenizer, token_folder), source, num_tokens);
+  const Reading reading{options, *tokenizer, num_tokens, token_folder};
+  auto train = open_dataset(source, reading);
   std::optional<TokenDataset> validation;
   std::string where = options.path;
   if (validation_source) {
@@ -146,8 +170,7 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
             fmt::format("data: {} holds {} and {} holds {}, expected both alike", options.path,
                         source.tokens ? "tokens" : "text", options.val_path,
                         source.tokens ? "text" : "tokens"));
-    validation = as_dataset(open_segments(*validation_source, *tokenizer, token_folder),
-                            *validation_source, num_tokens);
+    validation = open_dataset(*validation_source, reading);
     where = validation_source->path;
   } else if (options.val_fraction > 0) {
     const int64_t all = train.size();
@@ -166,6 +189,7 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   }
   TokenData data{
       std::move(train), std::move(validation), source.tokens && bytes ? nullptr : tokenizer, {}};
+  if (auto lost = notice_of_lost_text(source, *tokenizer)) data.warnings.push_back(*lost);
   if (data.tokenizer) {
     data.bytes_per_token = mean_bytes(data.validation.value_or(data.train), *tokenizer);
   }

@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <vector>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/data/data_options.h"
 #include "x_transformers/data/token_dataset.h"
 #include "x_transformers/data/tokenizer.h"
@@ -21,6 +23,8 @@ struct TokenData {
   /// Bytes of text a token of the validation part (of all, where there is none) stands for; turns
   /// nats a token into bits a byte. Absent where `tokenizer` is null.
   std::optional<double> bytes_per_token;
+  /// What the user should know of them.
+  std::vector<Notice> warnings = {};
 };
 
 /// Opens the data of a run for a model of `num_tokens` tokens. Throws InputError naming the file:

@@ -1,9 +1,11 @@
 #include "x_transformers/data/token_dataset.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "x_transformers/core/error.h"
@@ -17,28 +19,53 @@ constexpr int64_t kSearchedAtOnce = int64_t{64} << 20;  // bytes
 /// Calls `use` with the tokens of a segment as a pointer to their type.
 template <class Use>
 auto with_tokens(const TokenSegment& segment, Use use) {
-  switch (segment.bytes_per_token) {
-    case 1:
+  switch (segment.dtype) {
+    case c10::kByte:
       return use(static_cast<const uint8_t*>(segment.data));
-    case 2:
+    case c10::kChar:
+      return use(static_cast<const int8_t*>(segment.data));
+    case c10::kShort:
+      return use(static_cast<const int16_t*>(segment.data));
+    case c10::kUInt16:
       return use(static_cast<const uint16_t*>(segment.data));
-    default:
+    case c10::kInt:
+      return use(static_cast<const int32_t*>(segment.data));
+    case c10::kUInt32:
       return use(static_cast<const uint32_t*>(segment.data));
+    case c10::kLong:
+      return use(static_cast<const int64_t*>(segment.data));
+    case c10::kUInt64:
+      return use(static_cast<const uint64_t*>(segment.data));
+    default:
+      TORCH_CHECK(false, "[TokenDataset] ", segment.dtype, " is no type of tokens");
   }
 }
 
-/// The first of tokens [begin, end) that is not below `vocab_size`, or `end`.
+int64_t token_bytes(const TokenSegment& segment) {
+  return static_cast<int64_t>(c10::elementSize(segment.dtype));
+}
+
+/// Whether numbers of the type are all from 0 to `vocab_size` - 1.
+bool is_always_inside(c10::ScalarType dtype, int64_t vocab_size) {
+  return (dtype == c10::kByte && vocab_size > std::numeric_limits<uint8_t>::max()) ||
+         (dtype == c10::kUInt16 && vocab_size > std::numeric_limits<uint16_t>::max());
+}
+
+/// The first of tokens [begin, end) that is not from 0 to `vocab_size` - 1, or `end`.
 int64_t find_outside(const TokenSegment& segment, int64_t begin, int64_t end, int64_t vocab_size) {
   return with_tokens(segment, [&](const auto* tokens) {
     return std::find_if(tokens + begin, tokens + end,
-                        [&](int64_t token) { return token >= vocab_size; }) -
+                        [&](auto token) {
+                          // Of negative numbers, ones beyond any vocabulary.
+                          return static_cast<uint64_t>(token) >= static_cast<uint64_t>(vocab_size);
+                        }) -
            tokens;
   });
 }
 
 [[noreturn]] void fail_outside(const TokenSegment& segment, int64_t position, int64_t vocab_size) {
   const auto token =
-      with_tokens(segment, [&](const auto* tokens) { return int64_t{tokens[position]}; });
+      with_tokens(segment, [&](const auto* tokens) { return std::to_string(tokens[position]); });
   throw InputError(
       fmt::format("{}: token {} at position {} is not in the vocabulary (num_tokens is {})",
                   segment.file, token, position, vocab_size));
@@ -58,8 +85,8 @@ TokenDataset::TokenDataset(std::vector<TokenSegment> segments, int64_t vocab_siz
   storage->vocab_size = vocab_size;
   storage->starts = {0};
   for (const auto& segment : segments) {
-    const bool always_inside = vocab_size >> (8 * segment.bytes_per_token) > 0;
-    const bool search = !always_inside && segment.size * segment.bytes_per_token < kSearchedAtOnce;
+    const bool always_inside = is_always_inside(segment.dtype, vocab_size);
+    const bool search = !always_inside && segment.size * token_bytes(segment) < kSearchedAtOnce;
     if (search) {
       const int64_t at = find_outside(segment, 0, segment.size, vocab_size);
       if (at < segment.size) fail_outside(segment, at, vocab_size);

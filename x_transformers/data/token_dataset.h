@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
 
 #include <cstdint>
 #include <memory>
@@ -14,8 +15,8 @@ namespace x_transformers {
 struct TokenSegment {
   std::shared_ptr<const void> owner;  // keeps `data` alive
   const void* data = nullptr;
-  int64_t size = 0;             // tokens
-  int64_t bytes_per_token = 1;  // 1, 2 or 4: unsigned integers
+  int64_t size = 0;                    // tokens
+  c10::ScalarType dtype = c10::kByte;  // a type of integers
   std::string file;
 };
 
@@ -23,7 +24,8 @@ struct TokenSegment {
 /// several threads.
 class TokenDataset {
  public:
-  /// Segments under 64 MB are searched for tokens >= `vocab_size` here, others where they are read.
+  /// Segments under 64 MB are searched for tokens that are not 0 to `vocab_size` - 1 here, others
+  /// where they are read.
   /// Throws InputError naming the file, the token and its position.
   TokenDataset(std::vector<TokenSegment> segments, int64_t vocab_size);
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/warning.h"
 #include "x_transformers/data/token_data.h"
 #include "x_transformers/data/token_sampler.h"
 
@@ -42,8 +43,9 @@ class TokenSource : public DataSource {
 
 std::shared_ptr<const DataSource> open_token_source(const DataOptions& options,
                                                     const DataContext& context) {
-  return std::make_shared<TokenSource>(open_data(options, context.num_tokens, context.token_folder),
-                                       options, context.place);
+  auto data = open_data(options, context.num_tokens, context.token_folder);
+  if (context.place.is_first()) warn_unused(data.warnings);
+  return std::make_shared<TokenSource>(std::move(data), options, context.place);
 }
 
 }  // namespace x_transformers

@@ -150,9 +150,21 @@ std::string SentencePieceTokenizer::token_bytes(int64_t token) const {
 
 int64_t SentencePieceTokenizer::vocab_size() const { return processor_->GetPieceSize(); }
 
+std::optional<int64_t> SentencePieceTokenizer::bos_token() const {
+  const int id = processor_->bos_id();
+  return id < 0 ? std::nullopt : std::optional<int64_t>(id);
+}
+
 std::optional<int64_t> SentencePieceTokenizer::eos_token() const {
   const int id = processor_->eos_id();
   return id < 0 ? std::nullopt : std::optional<int64_t>(id);
+}
+
+bool SentencePieceTokenizer::is_piece(int64_t token) const {
+  require_token(token, *this);
+  const int id = static_cast<int>(token);
+  return !processor_->IsControl(id) && !processor_->IsUnknown(id) && !processor_->IsUnused(id) &&
+         !processor_->IsByte(id);
 }
 
 std::string SentencePieceTokenizer::serialized() const {

@@ -36,8 +36,13 @@ class Tokenizer {
   /// Whether encode() puts a space before the text, which decode() has to take away again.
   virtual bool adds_leading_space() const { return false; }
 
-  /// The token that ends a text, where the vocabulary has one.
+  /// The token that begins a text, and that which ends one, where the vocabulary has it.
+  virtual std::optional<int64_t> bos_token() const { return std::nullopt; }
   virtual std::optional<int64_t> eos_token() const { return std::nullopt; }
+
+  /// Whether a token of the vocabulary is a piece of text, and no control token, unknown one or
+  /// byte among others.
+  virtual bool is_piece(int64_t) const { return true; }
 
   /// What a file must hold so that make_tokenizer(its path) gives this tokenizer; empty for bytes.
   virtual std::string serialized() const { return {}; }
@@ -69,7 +74,9 @@ class SentencePieceTokenizer : public Tokenizer {
   int64_t vocab_size() const override;
   std::string name() const override { return "sentencepiece"; }
   bool adds_leading_space() const override { return adds_leading_space_; }
+  std::optional<int64_t> bos_token() const override;
   std::optional<int64_t> eos_token() const override;
+  bool is_piece(int64_t token) const override;
   std::string serialized() const override;
 
  private:
@@ -110,6 +117,7 @@ struct SentencePieceTrainingOptions {
   std::string model_type = "unigram";
   double character_coverage = 0.9995;
   bool byte_fallback = true;
+  bool whitespace_runs = true;
   int64_t max_lines = 1000000;
   int64_t threads = 4;
 
@@ -123,6 +131,8 @@ struct SentencePieceTrainingOptions {
       "share of the characters that get tokens of their own");
     v("byte_fallback", byte_fallback,
       "spell other characters in bytes, so that every text can be encoded and decoded exactly");
+    v("whitespace_runs", whitespace_runs,
+      "tokens for runs of blanks, tabs and line ends as the text has them, as in code and tables");
     v("max_lines", max_lines, "lines drawn from the input to learn from; 0: all");
     v("threads", threads, "threads to learn with; the result may depend on it");
   }

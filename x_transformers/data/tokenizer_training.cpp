@@ -2,6 +2,7 @@
 #include <sentencepiece_trainer.h>
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <filesystem>
 #include <unordered_map>
@@ -9,6 +10,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/utf8.h"
+#include "x_transformers/data/file_kind.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/io/atomic_file.h"
@@ -63,6 +65,7 @@ std::vector<FileContents> open_inputs(const std::vector<std::string>& inputs) {
   for (const auto& input : inputs) {
     for (const auto& path : list_files(input)) {
       files.push_back(open_file(path));
+      require_text(files.back());
       const auto at = find_invalid_utf8(files.back().bytes);
       require(!at, fmt::format("{} is not valid UTF-8 at byte {}", path, at.value_or(0)));
     }
@@ -85,6 +88,43 @@ std::vector<std::string_view> choose_lines(const std::vector<FileContents>& file
   }
   lines.resize(limit);
   return lines;
+}
+
+/// The runs of `unit`, a line end or a tab, that are worth a token, parted by commas: the unit
+/// itself where it occurs, and longer ones that spare a token in so many bytes. sentencepiece never
+/// learns any: it reads lines, and leaves tabs for files of its own.
+std::string worthy_runs(const std::vector<FileContents>& files, std::string_view unit) {
+  constexpr size_t kLongest = 16, kBytesASparedToken = 5000;
+  std::array<size_t, kLongest + 1> counts{};  // of runs, by their length
+  size_t bytes = 0;
+  for (const auto& file : files) {
+    const auto text = file.bytes;
+    bytes += text.size();
+    for (size_t at = text.find(unit); at != std::string_view::npos; at = text.find(unit, at)) {
+      size_t length = 0;
+      for (; text.substr(at).starts_with(unit); at += unit.size()) ++length;
+      ++counts[std::min(length, kLongest)];
+    }
+  }
+  const bool occurs = std::any_of(counts.begin(), counts.end(), [](size_t n) { return n > 0; });
+  std::string runs, run;
+  for (size_t length = 1; length <= kLongest && occurs; ++length) {
+    run += unit;
+    const bool is_worthy =
+        length == 1 || counts[length] * (length - 1) * kBytesASparedToken >= bytes;
+    if (is_worthy) runs += (runs.empty() ? "" : ",") + run;
+  }
+  return runs;
+}
+
+/// All runs of line ends and tabs that are worth a token.
+std::string whitespace_symbols(const std::vector<FileContents>& files) {
+  std::string symbols;
+  for (const std::string_view unit : {"\n", "\r\n", "\t"}) {
+    const auto runs = worthy_runs(files, unit);
+    if (!runs.empty()) symbols += (symbols.empty() ? "" : ",") + runs;
+  }
+  return symbols;
 }
 
 /// What sentencepiece says without the place in its source, file(line) [condition] reason, and with
@@ -129,7 +169,7 @@ void train_sentencepiece(const SentencePieceTrainingOptions& options) {
   const auto lines = choose_lines(files, options.max_lines);
   require(!lines.empty(),
           fmt::format("{} holds no text to learn a vocabulary from", options.input[0]));
-  const std::unordered_map<std::string, std::string> settings = {
+  std::unordered_map<std::string, std::string> settings = {
       {"model_type", options.model_type},
       {"vocab_size", std::to_string(options.vocab_size)},
       {"character_coverage", fmt::format("{}", options.character_coverage)},
@@ -141,6 +181,11 @@ void train_sentencepiece(const SentencePieceTrainingOptions& options) {
       {"add_dummy_prefix", "false"},
       {"minloglevel", "2"},
   };
+  if (options.whitespace_runs) {
+    settings["allow_whitespace_only_pieces"] = "true";
+    const auto symbols = whitespace_symbols(files);
+    if (!symbols.empty()) settings["user_defined_symbols"] = symbols;
+  }
   Lines iterator(lines);
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);

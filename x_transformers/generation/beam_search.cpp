@@ -158,7 +158,7 @@ class Search {
   }
 
   at::Tensor noised(const at::Tensor& logits) {
-    return filter_(logits) / options_.temperature + gumbel_noise(logits, generator_);
+    return tempered(filter_(logits), options_.temperature) + gumbel_noise(logits, generator_);
   }
 
   /// By falling score; Python leaves the first step in the order of the logits.

@@ -1,12 +1,15 @@
 #include "x_transformers/generation/sampling.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
+
 void require_numbers(const at::Tensor& values) {
   if (values.is_cpu() && values.isnan().any().item<bool>()) {
     throw RunError("sampling: the logits hold NaN, or rule out every token of a row");
@@ -21,13 +24,28 @@ std::optional<at::Generator> seeded_generator(std::optional<int64_t> seed,
   return generator;
 }
 
+at::Tensor tempered(const at::Tensor& logits, double temperature) {
+  // Beyond its numbers the type would have 0 and infinity, which make NaN of 0 and -infinity.
+  double least = 0, most = 0;
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, logits.scalar_type(), "tempered", [&] {
+    least = static_cast<double>(std::numeric_limits<scalar_t>::min());
+    most = static_cast<double>(std::numeric_limits<scalar_t>::max());
+  });
+  const auto divisor = std::clamp(temperature, least, most);
+  // So small that quotients may exceed the type: then relative to the highest, which softmax does
+  // not see.
+  constexpr double kLargestLogit = 65536;
+  const bool may_exceed = divisor < kLargestLogit / most;
+  return (may_exceed ? logits - logits.amax(-1, /*keepdim=*/true) : logits) / divisor;
+}
+
 at::Tensor sample_tokens(const at::Tensor& logits, double temperature,
                          const std::optional<at::Generator>& generator) {
   if (temperature == 0) {
     require_numbers(logits);
     return logits.argmax(-1);
   }
-  const auto probs = (logits / temperature).softmax(-1);
+  const auto probs = tempered(logits, temperature).softmax(-1);
   require_numbers(probs);
   // An exponential race, as in at::multinomial for one draw, which can wait for the device to check
   // its input.
@@ -43,7 +61,8 @@ at::Tensor gumbel_noise(const at::Tensor& like, const std::optional<at::Generato
 at::Tensor gumbel_sample(const at::Tensor& logits, double temperature,
                          const std::optional<at::Generator>& generator) {
   constexpr double kLowestTemperature = 1e-6;
-  return (logits / std::max(temperature, kLowestTemperature) + gumbel_noise(logits, generator))
+  return (tempered(logits, std::max(temperature, kLowestTemperature)) +
+          gumbel_noise(logits, generator))
       .argmax(-1);
 }
 

@@ -14,6 +14,10 @@ namespace x_transformers {
 std::optional<at::Generator> seeded_generator(std::optional<int64_t> seed,
                                               const at::Device& device);
 
+/// logits / temperature, of any size above 0: where quotients might exceed the type of the logits,
+/// those are taken relative to the highest of each row, which no softmax sees.
+at::Tensor tempered(const at::Tensor& logits, double temperature);
+
 /// One token for each row of logits `[batch, vocab]`: the highest at temperature 0, else one drawn
 /// with the probabilities softmax(logits / temperature), the very one that Python's
 /// torch.multinomial draws from the same generator state. Returns `[batch]` int64 and reads nothing

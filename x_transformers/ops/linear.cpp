@@ -132,6 +132,59 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
   }
 };
 
+/// As LinearFunction, of bfloat16 tensors, whose products run in float32. What it keeps for the
+/// gradients stays bfloat16.
+class WidenedLinear : public torch::autograd::Function<WidenedLinear> {
+ public:
+  static at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+    return linear_reference(wide(x), wide(weight), wide(bias)).to(x.scalar_type());
+  }
+
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const std::optional<at::Tensor>& bias) {
+    ctx->save_for_backward({x, weight, bias.value_or(at::Tensor())});
+    return run(x, weight, bias.value_or(at::Tensor()));
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &weight = saved[1], &bias = saved[2];
+    if (at::GradMode::is_enabled()) {
+      const auto reference = [](const variable_list& inputs) {
+        return run(inputs[0], inputs[1], inputs[2]);
+      };
+      return differentiable_gradients(reference, {x, weight, bias}, output_grads[0]);
+    }
+    const auto y_grad = wide(rows_of(output_grads[0]));
+    const auto dtype = x.scalar_type();
+    variable_list gradients(3);
+    if (ctx->needs_input_grad(0))
+      gradients[0] = at::mm(y_grad, wide(weight)).to(dtype).view(x.sizes());
+    if (ctx->needs_input_grad(1)) gradients[1] = at::mm(y_grad.t(), wide(rows_of(x))).to(dtype);
+    if (bias.defined() && ctx->needs_input_grad(2)) gradients[2] = y_grad.sum(0).to(dtype);
+    return gradients;
+  }
+
+ private:
+  static at::Tensor wide(const at::Tensor& x) { return x.defined() ? x.to(at::kFloat) : x; }
+};
+
+std::string widened_unsupported(const at::Tensor& x, const at::Tensor& weight,
+                                const at::Tensor& bias) {
+  if (!emulates_bf16()) return "the processor multiplies bfloat16 itself";
+  for (const auto* t : {&x, &weight, &bias}) {
+    if (!t->defined()) continue;
+    if (!t->device().is_cpu() || t->scalar_type() != at::kBFloat16 || t->layout() != at::kStrided)
+      return "not a dense bfloat16 tensor on the CPU";
+  }
+  if (x.dim() < 1 || weight.dim() != 2 || x.size(-1) != weight.size(1))
+    return "the sizes do not fit";
+  // Of a few rows each weight is used a few times, which does not pay for making it wide.
+  if (x.size(-1) == 0 || !is_worth_tiles(x.numel() / x.size(-1), weight.size(0), weight.size(1)))
+    return "too small";
+  return {};
+}
+
 /// What both of our ways ask of the operands.
 std::string operands_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                  const at::Tensor& bias) {
@@ -210,6 +263,15 @@ const Engines<LinearCall, at::Tensor>& linear_engines() {
         [](const Call& call) {
           if (!call.records) return run_forward(call.x, call.weight, call.bias);
           return LinearFunction::apply(
+              call.x, call.weight, call.bias.defined() ? std::optional(call.bias) : std::nullopt);
+        }},
+       {"fp32_of_bf16",
+        [](const Call& call) {
+          return Reasons(widened_unsupported(call.x, call.weight, call.bias));
+        },
+        [](const Call& call) {
+          if (!call.records) return WidenedLinear::run(call.x, call.weight, call.bias);
+          return WidenedLinear::apply(
               call.x, call.weight, call.bias.defined() ? std::optional(call.bias) : std::nullopt);
         }},
        {"reference", [](const Call&) { return Reasons(); },

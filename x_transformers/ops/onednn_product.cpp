@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/List.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/cpu/Utils.h>
 #include <c10/core/Scalar.h>
 
 #include <optional>
@@ -44,6 +45,19 @@ at::Tensor without_gaps(const at::Tensor& matrix) {
 bool prefers_onednn() {
   static const bool can = is_amd() && linear_pointwise().has_value();
   return can && kernels::current_isa() == kernels::Isa::avx512;
+}
+
+bool emulates_bf16() {
+  static const bool lacks = [] {
+    const auto found = at::cpu::get_cpu_capabilities();
+    const auto has = [&](const char* name) {
+      const auto capability = found.find(name);
+      return capability != found.end() && capability->second.isBool() &&
+             capability->second.toBool();
+    };
+    return has("avx2") && !has("avx512_bf16") && !has("amx_bf16");
+  }();
+  return lacks;
 }
 
 at::Tensor onednn_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {

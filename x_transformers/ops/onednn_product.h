@@ -9,6 +9,11 @@ namespace x_transformers {
 /// processors with AVX-512, where the LibTorch that is loaded has oneDNN.
 bool prefers_onednn();
 
+/// Whether oneDNN, by which LibTorch multiplies bfloat16 matrices on the CPU, has no instructions
+/// for them here: then they take several times as long as those of float32. Only known of x86-64
+/// processors with AVX2.
+bool emulates_bf16();
+
 /// a [m, k] b [k, n] + bias [n] (or undefined), float32 on the CPU, of any strides; a factor
 /// with gaps between its rows is copied, and an a whose rows are not dense. Needs
 /// `prefers_onednn()`. Records no gradients.

@@ -72,7 +72,7 @@ int64_t LanguageModel::longest_prompt() const {
 }
 
 LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
-                                  at::ScalarType dtype) {
+                                  at::ScalarType dtype, const std::string& tokenizer) {
   require(std::filesystem::exists(path), path.string() + ": does not exist");
   const auto folder = checkpoint_folder(path);
   const auto config_path = folder / checkpoint_file::kConfig;
@@ -99,7 +99,12 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
     for (auto& parameter : module.parameters()) parameter.set_data(parameter.to(dtype));
   }
   module.eval();
-  loaded.tokenizer = saved_tokenizer(folder);
+  loaded.tokenizer = writing_tokenizer(tokenizer, folder);
+  const auto written = loaded.written_tokens();
+  require(tokenizer.empty() || !written || loaded.tokenizer->vocab_size() <= written->count,
+          at("tokenizer"), "{} has {} tokens, more than the model's {} = {}", tokenizer,
+          loaded.tokenizer ? loaded.tokenizer->vocab_size() : 0, written ? written->option : "",
+          written ? written->count : 0);
   return loaded;
 }
 

@@ -28,8 +28,8 @@ std::string trainable_model_spelling(const std::string& model);
 
 /// A trained model, loaded for writing.
 struct LanguageModel {
-  std::shared_ptr<Model> model;  ///< one that writes
-  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<Model> model;                ///< one that writes
+  std::shared_ptr<const Tokenizer> tokenizer;  ///< null: nobody says what text its tokens are
 
   /// InputError where it writes in another way.
   TokenWriter& writer() const;
@@ -42,9 +42,9 @@ struct LanguageModel {
 };
 
 /// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json (and
-/// tokenizer.model, if it has one) beside it. InputError where something is missing or does not
-/// fit.
+/// tokenizer.model, if it has one) beside it. `tokenizer` is a value of data.tokenizer for a run
+/// that has none. InputError where something is missing or does not fit.
 LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
-                                  at::ScalarType dtype);
+                                  at::ScalarType dtype, const std::string& tokenizer = "");
 
 }  // namespace x_transformers

@@ -2,11 +2,36 @@
 
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/data/data_options.h"
 #include "x_transformers/runs/checkpoint.h"
 
 namespace x_transformers {
+namespace {
+
+/// What a config.json says of its data, as far as it says whether they are text; nothing: it says
+/// nothing of them.
+std::optional<DataOptions> data_of(const Json& config) {
+  const auto data = config.find("data");
+  if (data == config.end() || !data->is_object()) return std::nullopt;
+  DataOptions options;
+  options.path = data->value("path", options.path);
+  options.tokenizer = data->value("tokenizer", options.tokenizer);
+  options.format = data->value("format", options.format);
+  options.dtype = data->value("dtype", options.dtype);
+  options.task.name = data->value(Json::json_pointer("/task/name"), options.task.name);
+  return options;
+}
+
+/// Whether a run on these data has a tokenizer: text is bytes unless it is said otherwise.
+bool has_tokenizer(const DataOptions& data) {
+  return holds_text(data) || data.tokenizer != DataOptions{}.tokenizer;
+}
+
+}  // namespace
 
 std::string resumed_tokenizer(const std::string& given, const std::filesystem::path& directory) {
   const auto latest = CheckpointFolder(directory).latest();
@@ -23,8 +48,18 @@ std::string resumed_tokenizer(const std::string& given, const std::filesystem::p
 std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& checkpoint) {
   const auto saved = checkpoint / checkpoint_file::kTokenizer;
   if (std::filesystem::exists(saved)) return make_tokenizer(saved.string());
-  const auto config = read_json_file((checkpoint / checkpoint_file::kConfig).string());
-  return make_tokenizer(config.value(Json::json_pointer("/data/tokenizer"), std::string("bytes")));
+  const auto data = data_of(read_json_file((checkpoint / checkpoint_file::kConfig).string()));
+  return data && has_tokenizer(*data) ? make_tokenizer(data->tokenizer) : nullptr;
+}
+
+std::shared_ptr<const Tokenizer> writing_tokenizer(const std::string& given,
+                                                   const std::filesystem::path& checkpoint) {
+  auto saved = saved_tokenizer(checkpoint);
+  if (given.empty()) return saved;
+  auto tokenizer = make_tokenizer(given);
+  require(!saved || tokenizer->serialized() == saved->serialized(), at("tokenizer"),
+          "{} is another vocabulary than the run was trained with", given);
+  return tokenizer;
 }
 
 }  // namespace x_transformers

@@ -14,8 +14,14 @@ namespace x_transformers {
 /// there and is another vocabulary.
 std::string resumed_tokenizer(const std::string& given, const std::filesystem::path& directory);
 
-/// The tokenizer of a checkpoint: the vocabulary in it; bytes, or the file that its config.json
-/// names, where there is none.
+/// The tokenizer of a checkpoint: the vocabulary in it, else what the data.tokenizer of its
+/// config.json names. Null where the run read no text, but tokens or examples without one, or
+/// config.json says nothing of data.
 std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& checkpoint);
+
+/// The tokenizer to write with: `given`, a value of data.tokenizer, or, where it is empty, that of
+/// the checkpoint. InputError where both are there and differ.
+std::shared_ptr<const Tokenizer> writing_tokenizer(const std::string& given,
+                                                   const std::filesystem::path& checkpoint);
 
 }  // namespace x_transformers

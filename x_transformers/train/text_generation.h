@@ -1,4 +1,4 @@
-// Text that a language model writes.
+// Text, or tokens, that a language model writes.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,12 @@ namespace x_transformers {
 /// What text generation takes beside the options of sampling.
 struct TextGeneration {
   std::string prompt;
-  GenerateOptions options;
-  std::vector<std::string> stop;                       ///< the text ends before the first of these
+  /// The prompt as tokens, in place of text.
+  std::optional<std::vector<int64_t>> prompt_ids = std::nullopt;
+  GenerateOptions options = {};
+  std::vector<std::string> stop = {};                  ///< the text ends before the first of these
   std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
+  std::function<void(int64_t)> write_id = {};          ///< gets each token as it comes
   std::optional<bool> static_caches = std::nullopt;  ///< SessionRequest::static_caches: CUDA graphs
   std::vector<std::shared_ptr<Model>> amateurs = {};  ///< smaller models to decode against
   ContrastiveDecodeOptions contrastive = {};          ///< how, for each of them
@@ -28,15 +31,27 @@ struct TextGeneration {
   double length_penalty = 0;  ///< of beam search
 };
 
-/// The tokens of a prompt; an empty one stands for a line end, or, where the model writes whole
-/// sequences, for none. InputError for one that is longer than max_seq_len or has tokens that the
-/// model does not know, and for an empty one that is to be translated.
-std::vector<int64_t> prompt_tokens(const LanguageModel& language_model, const std::string& prompt);
+/// What was written.
+struct WrittenText {
+  std::vector<int64_t> prompt_ids;  ///< what the model was given
+  std::vector<int64_t> ids;         ///< the new tokens, without the one that ends the text
+  std::string text;                 ///< what they stand for; empty where there is no tokenizer
+};
 
-/// Continues the prompt and returns the new text: token by token, or, where the model writes whole
-/// sequences, what follows in one of them, with temperature, top_k and seed of the options. A model
-/// that translates gives the translation of the prompt, up to eos_token or, without one, the token
-/// that ends the targets of training. Throws as prompt_tokens does.
-std::string write_text(LanguageModel& language_model, const TextGeneration& generation);
+/// The tokens that the model gets for the prompt. One that is longer than max_seq_len counts by its
+/// last tokens, of which the user is warned; a model that writes whole sequences refuses it. An
+/// empty one stands for the usual start of a text, or, where the model writes whole sequences, for
+/// no tokens. A model that translates needs one. The usual start is the token of the vocabulary
+/// that begins a text, else a line end, else the first piece of text. InputError, naming `prompt`
+/// or `prompt_ids`, for a prompt that has no tokens, or some that the model does not know, and for
+/// text without a tokenizer.
+std::vector<int64_t> prompt_tokens(const LanguageModel& language_model,
+                                   const TextGeneration& generation);
+
+/// Continues the prompt: token by token, or, where the model writes whole sequences, with what
+/// follows in one of them, with temperature, top_k and seed of the options. A model that translates
+/// gives the translation of the prompt, up to eos_token or, without one, the token that ends the
+/// targets of training. Throws as prompt_tokens does.
+WrittenText write_text(LanguageModel& language_model, const TextGeneration& generation);
 
 }  // namespace x_transformers

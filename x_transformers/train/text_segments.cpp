@@ -33,6 +33,9 @@ std::vector<std::string> segment_text(const LanguageModel& language_model, std::
                                       const EntropyBasedTokenizerOptions& options) {
   const auto net = language_model.model->token_model();
   require(net != nullptr, "the model holds no net that predicts tokens");
+  require(language_model.tokenizer != nullptr, at("text"),
+          "is text, and the model was trained on tokens without {}",
+          option(OptionPath("data") / "tokenizer"));
   EntropyBasedTokenizer tokenizer(net, options);
   const auto& vocabulary = *language_model.tokenizer;
   const auto tokens = vocabulary.encode(text);

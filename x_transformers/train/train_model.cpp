@@ -11,6 +11,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/token_source.h"
+#include "x_transformers/ops/onednn_product.h"
 #include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/run_parts.h"
@@ -31,13 +32,16 @@ DataOptions token_options(const RunOptions& run, const std::filesystem::path& di
   DataOptions options = run.data;
   if (resume) options.tokenizer = resumed_tokenizer(options.tokenizer, directory);
   const auto longest = task.longest.value_or(0);
-  require(options.seq_len || task.longest, at(OptionPath("data") / "seq_len"),
-          "is needed: the model learns from sequences of any length");
+  const auto seq_len = at(OptionPath("data") / "seq_len");
+  const bool is_known = options.seq_len || task.longest;
+  require(is_known || task.limited_by.empty(), seq_len,
+          "is needed where {}: give one of the two a length", task.limited_by);
+  require(is_known, seq_len, "is needed: the model learns from sequences of any length");
   if (!options.seq_len) options.seq_len = longest;
   const bool fits =
       !task.longest || (task.is_whole ? *options.seq_len == longest : *options.seq_len <= longest);
-  expect(fits, at(OptionPath("data") / "seq_len"), *options.seq_len, "{} {} ({})",
-         task.is_whole ? "exactly" : "at most", longest, task.limited_by);
+  expect(fits, seq_len, *options.seq_len, "{} {} ({})", task.is_whole ? "exactly" : "at most",
+         longest, task.limited_by);
   // The data give one token more than is asked for, the target of the last one.
   if (task.is_whole) {
     expect(longest > 1, at("data"), longest, "at least two tokens in a sequence ({})",
@@ -93,17 +97,20 @@ void use_examples(TrainerParts& parts, const RunOptions& run,
 /// Writes the samples of a run.
 std::function<std::string()> sample_writer(LanguageModel language_model,
                                            const TrainOptions& options) {
-  if (options.sample_every.value_or(1) > 0) {
-    prompt_tokens(language_model,
-                  options.sample_prompt);  // wrong before the first step, not after many
-  }
-  return [language_model, options]() mutable {
-    TextGeneration generation;
-    generation.prompt = options.sample_prompt;
-    generation.options.seq_len = options.sample_length;
-    generation.options.temperature = 0.8;
-    generation.options.seed = options.seed;
-    return options.sample_prompt + write_text(language_model, generation);
+  TextGeneration generation;
+  generation.prompt = options.sample_prompt;
+  generation.options.seq_len = options.sample_length;
+  generation.options.temperature = 0.8;
+  generation.options.seed = options.seed;
+  const auto spelling = spelled_by([](const OptionPath& path) {
+    return path == "prompt" ? OptionPath("train") / "sample_prompt" : path;
+  });
+  // Wrong before the first step, not after many.
+  if (options.sample_every.value_or(1) > 0)
+    spelled(spelling, [&] { prompt_tokens(language_model, generation); });
+  return [language_model, generation, spelling]() mutable {
+    return spelled(spelling,
+                   [&] { return generation.prompt + write_text(language_model, generation).text; });
   };
 }
 
@@ -127,6 +134,11 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
                                                .token_folder = parts.directory / "tokens",
                                                .place = parts.context.place});
   use_data(parts, data, data_files(options));
+  if (!data->tokenizer()) {  // so that who loads the run takes its tokens for no text
+    RunOptions of_tokens = run;
+    of_tokens.data.format = "bin";
+    parts.config = run_config_text(of_tokens);
+  }
   parts.training_batch = renamed(parts.training_batch, task.input);
   parts.validation_batch = renamed(parts.validation_batch, task.input);
   if (data->tokenizer() && (model->writer() || model->sequence_writer()))
@@ -161,6 +173,10 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   parts.compat = model->compat();
   Trainer trainer(model->module(), run.train, std::move(parts));
   if (!start.empty()) trainer.message(start);
+  if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())
+    trainer.message(
+        "precision bf16: this processor has no instructions for bf16, so products run in fp32, of "
+        "weights and activations in bf16");
   capture_steps(trainer, *model);
   return trainer.run();
 }

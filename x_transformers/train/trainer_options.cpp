@@ -55,8 +55,10 @@ void check_rules(const TrainOptions& o) {
   expect(!o.threads || (*o.threads >= 1 && *o.threads <= kMostThreads), at("threads"),
          o.threads.value_or(0), "an integer from 1 to {}", kMostThreads);
   at_least("log_every", o.log_every, 1);
-  at_least("eval_every", o.eval_every, 1);
+  at_least("eval_every", o.eval_every, 0);
   at_least("early_stopping_patience", o.early_stopping_patience, 1);
+  require(!o.early_stopping_patience || o.eval_every != 0, at("early_stopping_patience"),
+          "needs validations, and {} is 0", option("eval_every"));
   at_least("sample_every", o.sample_every, 0);
   at_least("sample_length", o.sample_length, 1);
   at_least("save_every", o.save_every, 1);
@@ -84,9 +86,12 @@ TrainOptions derived(TrainOptions options) {
     fill(options.decay_steps, std::clamp<int64_t>(steps / 10, 1, most));
   }
   fill(options.log_every, std::clamp<int64_t>(steps / 100, 1, 10));
-  fill(options.eval_every, std::clamp<int64_t>(steps / 20, 1, 1000));
-  fill(options.sample_every, *options.eval_every);
-  fill(options.save_every, *options.eval_every);
+  const auto usual = std::clamp<int64_t>(steps / 20, 1, 1000);
+  fill(options.eval_every, usual);
+  // A run without validations has its samples and checkpoints all the same.
+  const auto as_eval = *options.eval_every > 0 ? *options.eval_every : usual;
+  fill(options.sample_every, as_eval);
+  fill(options.save_every, as_eval);
   return options;
 }
 

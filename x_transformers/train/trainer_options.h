@@ -37,7 +37,7 @@ struct TrainOptions {
   std::optional<int64_t> eval_every;
   std::optional<int64_t> early_stopping_patience;
   std::optional<int64_t> sample_every;
-  std::string sample_prompt = "\n";
+  std::string sample_prompt;
   int64_t sample_length = 200;
   std::optional<int64_t> save_every;
   int64_t keep_last = 2;
@@ -93,13 +93,16 @@ struct TrainOptions {
     v("skip_nonfinite", skip_nonfinite,
       "pass over a step whose loss or gradient is not finite instead of stopping");
     v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");
-    v("eval_every", eval_every, "steps between two validations; default: 5% of all, 1000 at most");
+    v("eval_every", eval_every,
+      "steps between two validations, 0: none; default: 5% of all, 1000 at most");
     v("early_stopping_patience", early_stopping_patience,
       "stop after this many validations without a lower loss; default: never");
-    v("sample_every", sample_every, "steps between two samples, 0: none; default: eval_every");
-    v("sample_prompt", sample_prompt, "text that samples start from");
+    v("sample_every", sample_every, "steps between two samples, 0: none; default: as eval_every");
+    v("sample_prompt", sample_prompt,
+      "text that samples start from; default: the token that begins a text, where the vocabulary "
+      "has one, else a line end");
     v("sample_length", sample_length, "tokens of a sample");
-    v("save_every", save_every, "steps between two checkpoints; default: eval_every");
+    v("save_every", save_every, "steps between two checkpoints; default: as eval_every");
     v("keep_last", keep_last, "checkpoints to keep beside the best one");
     v("save_best", save_best,
       "save a checkpoint whenever the validation loss is the lowest so far");

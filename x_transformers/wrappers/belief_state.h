@@ -60,7 +60,11 @@ class BeliefStateWrapperImpl : public torch::nn::Module, public TokenWriter, pub
   // As a writer: forwards, towards an end that is not given.
   std::optional<TokenLimit> readable_tokens() const override;
   std::optional<TokenLimit> written_tokens() const override;
-  int64_t max_seq_len() const override { return forward_decoder_->traits().max_seq_len; }
+  /// As in Python all tokens are seen, however many, where no table of positions ends.
+  int64_t max_seq_len() const override {
+    const auto traits = forward_decoder_->traits();
+    return traits.has_abs_pos_emb ? traits.max_seq_len : 0;
+  }
   int64_t pad_value() const override { return 0; }
   std::unique_ptr<DecodingSession> start_session(const SessionRequest& request) override;
 

@@ -108,6 +108,7 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
   std::optional<TokenTask> token_task() override {
     auto task = NextTokenModel::token_task();
     const auto traits = holder_->net()->traits();
+    task->limited_by = "max_seq_len = 0";
     if (traits.max_seq_len == 0) return task;
     // A sequence comes with the token after it, which the model sees only where its loss cannot
     // spare it.

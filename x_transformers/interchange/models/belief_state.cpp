@@ -103,6 +103,7 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper> {
     TokenTask task;
     task.input = "seq";
     task.num_tokens = traits.num_tokens;
+    task.limited_by = "max_seq_len = 0";
     if (traits.max_seq_len == 0) return task;
     task.longest = traits.max_seq_len - (traits.has_abs_pos_emb ? 1 : 0);
     task.limited_by = fmt::format("max_seq_len = {}{}", traits.max_seq_len,

@@ -87,6 +87,7 @@ class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrappe
   std::optional<TokenTask> token_task() override {
     auto task = NextTokenModel::token_task();
     const auto max_seq_len = holder_->net()->traits().max_seq_len;
+    task->limited_by = "max_seq_len = 0";
     if (max_seq_len == 0) return task;
     task->longest = max_seq_len;
     task->limited_by = "max_seq_len = " + std::to_string(max_seq_len);

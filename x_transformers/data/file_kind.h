@@ -1,0 +1,25 @@
+// What a file is that holds neither text nor tokens, by what stands in it.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "x_transformers/io/file_contents.h"
+
+namespace x_transformers {
+
+/// A kind of file.
+struct FileKind {
+  std::string name;    ///< "a Parquet file", "compressed by gzip"
+  std::string advice;  ///< what to do with it, perhaps nothing
+};
+
+/// The kind of a file with these bytes that begins as neither text nor tokens do; an empty name:
+/// none that is known.
+FileKind binary_kind(std::string_view bytes);
+
+/// Throws InputError that says what `file` is where it holds no text: one of binary_kind, UTF-16,
+/// or any other with NUL bytes near its beginning. `otherwise` is what the reader may do as well.
+void require_text(const FileContents& file, const std::string& otherwise = "");
+
+}  // namespace x_transformers

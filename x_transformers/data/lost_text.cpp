@@ -1,0 +1,122 @@
+#include "x_transformers/data/lost_text.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "x_transformers/core/utf8.h"
+
+namespace x_transformers {
+namespace {
+
+/// How often each character stands in a text; a wrong byte is a character.
+std::unordered_map<std::string_view, int64_t> count_characters(std::string_view text) {
+  std::unordered_map<std::string_view, int64_t> counts;
+  for (size_t at = 0; at < text.size();) {
+    const auto length = static_cast<size_t>(std::max(utf8_length(text, at), 1));
+    ++counts[text.substr(at, length)];
+    at += length;
+  }
+  return counts;
+}
+
+int64_t& kind_of(LostText& lost, std::string_view character) {
+  switch (character.front()) {
+    case '\n':
+    case '\r':
+      return lost.line_ends;
+    case '\t':
+      return lost.tabs;
+    case ' ':
+      return lost.blanks;
+    default:
+      return lost.others;
+  }
+}
+
+/// The place after the first line end from `at` on, but not `limit` or more bytes away.
+size_t next_line(std::string_view text, size_t at, size_t limit) {
+  if (at == 0 || at >= text.size()) return std::min(at, text.size());
+  const auto found = text.substr(at, limit).find('\n');
+  if (found != std::string_view::npos) return at + found + 1;
+  while (at < text.size() && is_utf8_continuation(text[at])) ++at;
+  return at;
+}
+
+std::string percent(int64_t part, int64_t whole) {
+  const auto share = 100.0 * static_cast<double>(part) / static_cast<double>(whole);
+  return share < 0.1 ? "less than 0.1%" : fmt::format("{:.1f}%", share);
+}
+
+}  // namespace
+
+void LostText::operator+=(const LostText& more) {
+  characters += more.characters;
+  line_ends += more.line_ends;
+  tabs += more.tabs;
+  blanks += more.blanks;
+  others += more.others;
+}
+
+LostText lost_text(std::string_view text, const Tokenizer& tokenizer) {
+  const auto back = tokenizer.decode(tokenizer.encode(text));
+  const auto before = count_characters(text), after = count_characters(back);
+  LostText lost;
+  for (const auto& [character, count] : before) {
+    lost.characters += count;
+    const auto found = after.find(character);
+    const auto kept = found == after.end() ? 0 : found->second;
+    kind_of(lost, character) += std::max<int64_t>(count - kept, 0);
+  }
+  return lost;
+}
+
+LostText lost_of_sample(const std::vector<FileContents>& files, const Tokenizer& tokenizer) {
+  constexpr size_t kPlaces = 32, kPiece = size_t{16} << 10;
+  size_t bytes = 0;
+  for (const auto& file : files) bytes += file.bytes.size();
+  LostText lost;
+  if (bytes <= kPlaces * kPiece) {
+    for (const auto& file : files) lost += lost_text(file.bytes, tokenizer);
+    return lost;
+  }
+  const size_t stride = bytes / kPlaces;
+  size_t start = 0, next = 0;  // of the file, and of the piece, in the row of all files
+  for (const auto& file : files) {
+    for (; next < start + file.bytes.size(); next += stride) {
+      const auto begin = next_line(file.bytes, next - start, kPiece);
+      const auto end = next_line(file.bytes, begin + kPiece, kPiece);
+      lost += lost_text(file.bytes.substr(begin, end - begin), tokenizer);
+    }
+    start += file.bytes.size();
+  }
+  return lost;
+}
+
+std::optional<Notice> notice_of(const LostText& lost) {
+  if (lost.lost() == 0) return std::nullopt;
+  const std::pair<const char*, int64_t> kinds[] = {{"line ends", lost.line_ends},
+                                                   {"tabs", lost.tabs},
+                                                   {"blanks", lost.blanks},
+                                                   {"others", lost.others}};
+  std::vector<std::string> shares;
+  for (const auto& [name, count] : kinds) {
+    if (count > 0) shares.push_back(fmt::format("{} {}", name, percent(count, lost.characters)));
+  }
+  Notice notice{
+      at(OptionPath("data") / "tokenizer"),
+      text("{} of the characters do not come back from its tokens ({})",
+           percent(lost.lost(), lost.characters), fmt::format("{}", fmt::join(shares, ", ")))};
+  notice.hint =
+      "a vocabulary of `x-transformers tokenizer train` keeps all of them, and so does one of "
+      "sentencepiece with normalization_rule_name=identity, remove_extra_whitespaces=false and "
+      "byte_fallback=true";
+  return notice;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,278 @@
+#include "x_transformers/data/token_file.h"
+
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cstddef>
+#include <cstring>
+#include <filesystem>
+#include <iterator>
+#include <limits>
+#include <optional>
+#include <string_view>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/data/file_kind.h"
+
+namespace x_transformers {
+namespace {
+
+using std::string_view_literals::operator""sv;
+
+static_assert(std::endian::native == std::endian::little, "token files are little-endian");
+
+constexpr const char* kAutoDtype = "auto";
+
+OptionPath dtype_option() { return OptionPath("data") / "dtype"; }
+
+/// Integers, by their names here and in NumPy's files.
+struct Dtype {
+  std::string_view name, numpy;
+  c10::ScalarType type;
+  bool is_option;
+};
+constexpr Dtype kDtypes[] = {
+    {"uint16", "u2", c10::kUInt16, true}, {"uint32", "u4", c10::kUInt32, true},
+    {"uint64", "u8", c10::kUInt64, true}, {"int32", "i4", c10::kInt, true},
+    {"int64", "i8", c10::kLong, true},    {"uint8", "u1", c10::kByte, false},
+    {"int8", "i1", c10::kChar, false},    {"int16", "i2", c10::kShort, false}};
+
+template <class Holds>
+const Dtype* find_dtype(Holds holds) {
+  const auto* found = std::find_if(std::begin(kDtypes), std::end(kDtypes), holds);
+  return found == std::end(kDtypes) ? nullptr : found;
+}
+
+int64_t width(c10::ScalarType type) { return static_cast<int64_t>(c10::elementSize(type)); }
+
+/// Throws InputError where the reader says that the numbers are others than the file does.
+void require_own_dtype(const FileContents& file, c10::ScalarType own,
+                       const TokenFileOptions& options) {
+  const auto* dtype = find_dtype([&](const Dtype& each) { return each.type == own; });
+  expect(options.dtype == kAutoDtype || options.dtype == dtype->name, at(dtype_option()),
+         options.dtype, "{}, which {} says that it holds", std::string(dtype->name), file.path);
+}
+
+// ---------------------------------------------------------------- llm.c
+
+constexpr size_t kHeaderBytes = 256 * sizeof(int32_t);
+
+/// The kinds of files that llm.c writes, by the first number in them.
+struct HeaderKind {
+  int32_t magic, version;
+  std::optional<c10::ScalarType> dtype;
+  const char* holds;
+};
+constexpr HeaderKind kHeaderKinds[] = {{20240520, 1, c10::kUInt16, "tokens"},
+                                       {20240801, 7, c10::kUInt32, "tokens"},
+                                       {20240326, 0, std::nullopt, "a model"},
+                                       {20240327, 0, std::nullopt, "the state of a run"},
+                                       {20240328, 0, std::nullopt, "a tokenizer"},
+                                       {20240522, 0, std::nullopt, "an evaluation set"},
+                                       {20240803, 0, std::nullopt, "a Llama 3 model"}};
+
+/// The kind of a file with such a header; null: it has none.
+const HeaderKind* header_kind(const FileContents& file) {
+  int32_t magic = 0;
+  if (file.bytes.size() < sizeof magic) return nullptr;
+  std::memcpy(&magic, file.bytes.data(), sizeof magic);
+  const auto* kind = std::find_if(std::begin(kHeaderKinds), std::end(kHeaderKinds),
+                                  [&](const HeaderKind& each) { return each.magic == magic; });
+  return kind == std::end(kHeaderKinds) ? nullptr : kind;
+}
+
+TokenFile read_headed_tokens(const FileContents& file, const HeaderKind& kind) {
+  require(kind.dtype.has_value(),
+          fmt::format("{} is no token file: by its magic number {} it holds {} of llm.c", file.path,
+                      kind.magic, kind.holds));
+  require(file.bytes.size() >= kHeaderBytes,
+          fmt::format("{} is cut off: {} bytes, its header alone has {}", file.path,
+                      file.bytes.size(), kHeaderBytes));
+  int32_t header[3];
+  std::memcpy(header, file.bytes.data(), sizeof header);
+  require(header[1] == kind.version,
+          fmt::format("{}: token files with magic number {} have version {}, this one says {}",
+                      file.path, kind.magic, kind.version, header[1]));
+  const auto bytes = static_cast<int64_t>(file.bytes.size() - kHeaderBytes);
+  const auto each = width(*kind.dtype);
+  require(header[2] >= 0 && bytes == header[2] * each,
+          fmt::format("{}: its header says {} tokens, the file holds {} ({} bytes)", file.path,
+                      header[2], bytes / each, file.bytes.size()));
+  return {file.bytes.data() + kHeaderBytes, header[2], *kind.dtype};
+}
+
+// ---------------------------------------------------------------- NumPy
+
+constexpr auto kNumpyMark = "\x93NUMPY"sv;
+
+/// The header of an array: a Python dictionary as text, and where the numbers begin.
+struct NumpyHeader {
+  std::string_view text;
+  size_t end = 0;
+};
+
+NumpyHeader numpy_header(const FileContents& file) {
+  constexpr size_t kVersionAt = kNumpyMark.size(), kLengthAt = kVersionAt + 2;
+  const auto cut_off = [&](bool is_whole) {
+    require(is_whole, file.path + " is cut off: its header as a NumPy array is not whole");
+  };
+  cut_off(file.bytes.size() > kLengthAt + sizeof(uint32_t));
+  const int version = file.bytes[kVersionAt];
+  require(version >= 1 && version <= 3,
+          fmt::format("{}: expected version 1 to 3 of NumPy's files, got {}", file.path, version));
+  uint32_t length = 0;
+  const size_t length_bytes = version == 1 ? sizeof(uint16_t) : sizeof(uint32_t);
+  std::memcpy(&length, file.bytes.data() + kLengthAt, length_bytes);
+  const auto begin = kLengthAt + length_bytes;
+  cut_off(length <= file.bytes.size() - begin);
+  return {file.bytes.substr(begin, length), begin + length};
+}
+
+/// What stands after `key` in the header, up to `last`; empty: no such key.
+std::string_view numpy_value(std::string_view header, std::string_view key, char last) {
+  const auto found = header.find(key);
+  if (found == std::string_view::npos) return {};
+  auto value = header.substr(std::min(found + key.size() + 1, header.size()));  // and its quote
+  value.remove_prefix(std::min(value.find_first_not_of(": "), value.size()));
+  return value.substr(0, value.find(last));
+}
+
+/// The length of an array with one axis, "(5,"; empty: it has another number of them.
+std::optional<int64_t> only_axis(std::string_view shape) {
+  int64_t length = 0;
+  if (!shape.starts_with('(')) return std::nullopt;
+  const auto [end, error] = std::from_chars(shape.data() + 1, shape.data() + shape.size(), length);
+  const std::string_view rest(end, static_cast<size_t>(shape.data() + shape.size() - end));
+  return error == std::errc() && rest == "," ? std::optional(length) : std::nullopt;
+}
+
+TokenFile read_numpy_tokens(const FileContents& file) {
+  const auto header = numpy_header(file);
+  const auto descr = numpy_value(header.text, "descr", ',');  // '<u2'
+  const bool is_quoted = descr.size() == 5;
+  const bool is_little = is_quoted && (descr[1] == '<' || descr[1] == '|');
+  const auto* dtype =
+      find_dtype([&](const Dtype& each) { return is_little && each.numpy == descr.substr(2, 2); });
+  require(dtype != nullptr,
+          fmt::format("{}: expected an array of integers, least byte first, got dtype {}",
+                      file.path, descr));
+  const auto shape = numpy_value(header.text, "shape", ')');
+  const auto size = only_axis(shape);
+  require(size.has_value(), fmt::format("{}: expected an array with one axis, of tokens in a row, "
+                                        "got shape {})",
+                                        file.path, shape));
+  const auto bytes = static_cast<int64_t>(file.bytes.size() - header.end);
+  const auto each = width(dtype->type);
+  require(*size >= 0 && bytes % each == 0 && bytes / each == *size,
+          fmt::format("{}: its header says {} tokens of {} bytes, the file holds {} bytes of them",
+                      file.path, *size, each, bytes));
+  require(header.end % static_cast<size_t>(each) == 0,
+          fmt::format("{}: its numbers begin at byte {}, which is no multiple of their {} bytes; "
+                      "save it anew with numpy.save",
+                      file.path, header.end, each));
+  return {file.bytes.data() + header.end, *size, dtype->type};
+}
+
+// ---------------------------------------------------------------- without a header
+
+/// How many of the uint16 at places 0, 1, 2, 3, 4, ... of a file are 0, by the place modulo 4.
+struct Zeros {
+  std::array<int64_t, 4> of{};
+  int64_t rows = 0;  // of four numbers
+};
+
+Zeros count_zeros(std::string_view bytes) {
+  constexpr size_t kRow = 4 * sizeof(uint16_t), kPlaces = 64, kRowsAPlace = 256;
+  const size_t rows = bytes.size() / kRow;
+  Zeros zeros;
+  for (size_t place = 0; place < kPlaces; ++place) {
+    const size_t begin = rows * place / kPlaces, end = rows * (place + 1) / kPlaces;
+    for (size_t row = begin; row < std::min(end, begin + kRowsAPlace); ++row) {
+      uint16_t numbers[4];
+      std::memcpy(numbers, bytes.data() + row * kRow, sizeof numbers);
+      for (size_t i = 0; i < 4; ++i) zeros.of[i] += numbers[i] == 0;
+      ++zeros.rows;
+    }
+  }
+  return zeros;
+}
+
+/// What the numbers are likely to be if, as uint16, every second one is 0; empty: they look right.
+std::string likely_dtype(std::string_view bytes) {
+  constexpr int64_t kLeastRows = 4;
+  constexpr double kAlways = 0.9, kSometimes = 0.75;
+  const auto zeros = count_zeros(bytes);
+  const auto share = [&](size_t a, size_t b) {
+    return static_cast<double>(zeros.of[a] + zeros.of[b]) / static_cast<double>(2 * zeros.rows);
+  };
+  if (zeros.rows < kLeastRows || share(1, 3) < kAlways || share(0, 2) > kSometimes) return "";
+  return share(2, 2) < kAlways ? "uint32 or int32" : "int64 or uint64";
+}
+
+/// Throws InputError where a file without a header is likely to hold other things than uint16.
+void require_likely_uint16(const FileContents& file, int64_t num_tokens) {
+  const auto refuse = [&](Text what, std::string hint) {
+    throw InputError(Notice{at(file.path + ":"), std::move(what), {}, {}, std::move(hint)});
+  };
+  const auto kind = binary_kind(file.bytes);
+  if (!kind.name.empty()) refuse("is " + kind.name + ", expected tokens", kind.advice);
+  constexpr int64_t kNumbers = int64_t{std::numeric_limits<uint16_t>::max()} + 1;
+  if (num_tokens > kNumbers) {
+    refuse(text("has no header that says what its numbers are, and uint16 cannot number the "
+                "model's {} tokens (num_tokens)",
+                num_tokens),
+           fmt::format("say with data.dtype what they are: {}", kTokenDtypes));
+  }
+  if (const auto likely = likely_dtype(file.bytes); !likely.empty()) {
+    refuse(text("read as uint16, every second token is 0: it is likely to hold {}", likely),
+           "say so with data.dtype, or uint16 if that is right");
+  }
+}
+
+TokenFile read_raw_tokens(const FileContents& file, const TokenFileOptions& options) {
+  const bool is_guess = options.dtype == kAutoDtype;
+  const std::string name = is_guess ? "uint16" : options.dtype;
+  const auto* dtype = find_dtype([&](const Dtype& each) { return each.name == name; });
+  TORCH_CHECK(dtype != nullptr, "[read_token_file] no type of tokens: ", name);
+  if (is_guess) require_likely_uint16(file, options.num_tokens);
+  const auto bytes = static_cast<int64_t>(file.bytes.size());
+  const auto each = width(dtype->type);
+  require(bytes % each == 0, at(file.path + ":"),
+          "its {} bytes are no whole number of tokens, of {} bytes each ({} {})", bytes, each,
+          option(dtype_option()), name);
+  return {file.bytes.data(), bytes / each, dtype->type};
+}
+
+}  // namespace
+
+bool is_token_file(const std::string& path) {
+  const auto extension = std::filesystem::path(path).extension();
+  return extension == ".bin" || extension == ".npy";
+}
+
+bool is_token_dtype(const std::string& name) {
+  const auto* dtype = find_dtype([&](const Dtype& each) { return each.name == name; });
+  return dtype != nullptr && dtype->is_option;
+}
+
+TokenFile read_token_file(const FileContents& file, const TokenFileOptions& options) {
+  const auto* kind = header_kind(file);
+  const bool is_numpy = file.bytes.starts_with(kNumpyMark);
+  if (kind == nullptr && !is_numpy) return read_raw_tokens(file, options);
+  const auto tokens = is_numpy ? read_numpy_tokens(file) : read_headed_tokens(file, *kind);
+  require_own_dtype(file, tokens.dtype, options);
+  return tokens;
+}
+
+std::array<int32_t, 256> token_file_header(int64_t tokens, c10::ScalarType dtype) {
+  const auto* kind = std::find_if(std::begin(kHeaderKinds), std::end(kHeaderKinds),
+                                  [&](const HeaderKind& each) { return each.dtype == dtype; });
+  TORCH_CHECK(kind != std::end(kHeaderKinds) && tokens <= std::numeric_limits<int32_t>::max(),
+              "[token_file_header] no file of ", tokens, " tokens of type ", dtype);
+  return {kind->magic, kind->version, static_cast<int32_t>(tokens)};
+}
+
+}  // namespace x_transformers
