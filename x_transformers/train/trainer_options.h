@@ -84,7 +84,7 @@ struct TrainOptions {
     v("seed", seed, "seed of initialisation and dropout");
     v("init_from", init_from,
       "folder of a run whose net's weights this one starts from, in whichever wrapper either has "
-      "it; default: fresh ones");
+      "it, or a file of weights alone; default: fresh ones");
     v("skip_nonfinite", skip_nonfinite,
       "pass over a step whose loss or gradient is not finite instead of stopping");
     v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");
