@@ -132,10 +132,14 @@ std::vector<CLI::Option*> add_weight_options(CLI::App& command, WeightSelection&
       command.add_option("--key", selection.key,
                          "which weights of the file: a dict in it (ema.model), or how their names "
                          "begin"),
-      command.add_option("--strip", selection.strip,
-                         "what to take off the beginning of names; may be given several times"),
-      command.add_option("--rename", selection.rename,
-                         "REGEX=NEW, replaced in names; may be given several times"),
+      command
+          .add_option("--strip", selection.strip,
+                      "what to take off the beginning of names; may be given several times")
+          ->allow_extra_args(false),
+      command
+          .add_option("--rename", selection.rename,
+                      "REGEX=NEW, replaced in names; may be given several times")
+          ->allow_extra_args(false),
       command.add_option(
           "--xt-compat", selection.xt_compat,
           "release of x-transformers that trained them, where the file does not say"),

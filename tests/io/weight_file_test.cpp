@@ -127,7 +127,7 @@ TEST_F(WeightFileTest, WhatIsNoFileOfWeightsIsNamed) {
       {"\x1f\x8b\x08", "packed by gzip; unpack it first"},
       {"<!DOCTYPE html>", "a web page, not the file itself"},
       {"hello", "expected weights: safetensors"},
-      {R"({"type": "Encoder"})", "weight_map: is missing: JSON, but no index of weights"},
+      {R"({"type": "Encoder"})", "JSON, but no index of weights: it has no weight_map"},
   };
   for (const auto& [content, expected] : files) {
     const auto path = write("file.bin", content);
@@ -152,7 +152,7 @@ TEST_F(WeightFileTest, AModelInSeveralFilesIsReadByItsIndex) {
       {R"({"weight_map": {"a": "m-9.safetensors"}})", "m-9.safetensors: no such file"},
       {R"({"weight_map": {"a": "../m-1.safetensors"}})", "weight_map.a: expected a file beside"},
       {R"({"weight_map": {"a": 1}})", "weight_map.a: expected the name of a file"},
-      {R"({"weight_map": [1]})", "weight_map: is missing"},
+      {R"({"weight_map": [1]})", "it has no weight_map"},
       {R"({"weight_map": )", "m.safetensors.index.json"},
   };
   for (const auto& [content, expected] : unsound) {

@@ -693,7 +693,7 @@ class Weights(ProgramTest):
         rules = ('--strip', 'layers', '--rename', 'first=ff.0.0.weight',
                  '--rename', r'(s)econd=ff.2.weight')
         copy = self.folder / 'renamed.safetensors'
-        self.assert_done(run('convert', path, copy, '--config', self.norm, *rules))
+        self.assert_done(run('convert', *rules, path, copy, '--config', self.norm))
         self.assertEqual(set(read_header(copy)) - {'__metadata__'}, set(weights))
         self.assert_refused(run('convert', path, copy, '--strip', 'x.'), "--strip: no name", "'x.'")
         self.assert_refused(run('convert', path, copy, '--rename', 'x'), '--rename: expected REGEX')

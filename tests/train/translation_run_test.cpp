@@ -71,7 +71,7 @@ class Translation : public testing::Test {
     generation.prompt = prompt;
     generation.options.temperature = 0;
     generation.beams = beams;
-    return write_text(trained_, generation);
+    return write_text(trained_, generation).text;
   }
 
   static LanguageModel trained_;
@@ -100,15 +100,15 @@ TEST_F(Translation, IsNoLongerThanTheDecoder) {
   generation.prompt = "1";
   generation.options.temperature = 0;
   generation.options.eos_token = 127;  // which never comes
-  EXPECT_EQ(write_text(trained_, generation).size(), 7u);
+  EXPECT_EQ(write_text(trained_, generation).text.size(), 7u);
   generation.options.seq_len = 2;
-  EXPECT_EQ(write_text(trained_, generation).size(), 2u);
+  EXPECT_EQ(write_text(trained_, generation).text.size(), 2u);
 }
 
 TEST_F(Translation, Refuses) {
   EXPECT_THAT([] { translate(""); }, ThrowsMessage<InputError>(HasSubstr("prompt: is needed")));
   EXPECT_THAT([] { translate("11111"); },
-              ThrowsMessage<InputError>(HasSubstr("5 tokens are more than max_seq_len = 4")));
+              ThrowsMessage<InputError>(HasSubstr("5 tokens, and the model translates at most 4")));
   EXPECT_THAT([] { translate("\xff"); }, ThrowsMessage<InputError>(HasSubstr("num_tokens = 128")));
   TextGeneration generation;
   generation.prompt = "1";

@@ -176,7 +176,8 @@ std::string result_name(const std::string& function, const PickleTuple& argument
   if (function == "_codecs.encode") return "bytes";
   const bool names_class = function == "copyreg._reconstructor" ||
                            function == "copy_reg._reconstructor" ||
-                           function == "copyreg.__newobj__" || function == "copy_reg.__newobj__";
+                           function == "copyreg.__newobj__" || function == "copy_reg.__newobj__" ||
+                           function == "builtins.getattr";  // a member of an enum
   if (names_class && !arguments.items.empty()) return kind_of(*arguments.items[0]);
   return function;
 }

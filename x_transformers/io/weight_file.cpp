@@ -111,7 +111,7 @@ std::map<std::string, std::string> read_weight_map(const fs::path& path) {
   const json index = read_json_file(path.string());
   const OptionPath place = OptionPath(path.string() + ":") / "weight_map";
   require(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
-          at(place), "is missing: JSON, but no index of weights");
+          path.string() + ": JSON, but no index of weights: it has no weight_map");
   std::map<std::string, std::string> files;
   for (const auto& [name, file] : index["weight_map"].items()) {
     require(file.is_string(), at(place / name), "expected the name of a file");
