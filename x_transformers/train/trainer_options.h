@@ -84,8 +84,7 @@ struct TrainOptions {
     v("threads", threads, "CPU threads; default: one for each core");
     v("seed", seed, "seed of initialisation and dropout");
     v("init_from", init_from,
-      "weights to start from: a run, a checkpoint or a file of weights, whose net may be in "
-      "another "
+      "weights to start from, of a run, a checkpoint or a file; their net may stand in another "
       "wrapper than this one's; default: fresh ones");
     v("init_strict", init_strict,
       "refuse weights of init_from that do not fit in every name and shape; false: take what fits, "
