@@ -389,7 +389,7 @@ TEST_F(LanguageModelTest, APromptThatIsTooLongCountsByItsLastTokens) {
 class LanguageModelOnTokensTest : public LanguageModelTest {
  protected:
   fs::path write_tokens() const {
-    const auto path = root_ / "tokens.bin";
+    auto path = root_ / "tokens.bin";
     std::ofstream file(path, std::ios::binary);
     for (int i = 0; i < 60; ++i) {
       for (const char byte : std::string(kLine)) file.put(byte).put('\0');

@@ -13,6 +13,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/model.h"
+#include "x_transformers/io/name_groups.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/io/weight_file.h"
 #include "x_transformers/io/weight_names.h"
@@ -24,14 +25,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The weights of `path`: all of them, and those of each part that the names begin with.
+/// All weights of a file, the same without what their names have in common at their beginning, and
+/// those of each part that the rest of the names begins with.
 std::vector<TensorMap> sources_of(const TensorMap& whole) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : whole) names.push_back(name);
+  const auto common = common_beginning(names).size();
+  TensorMap bare;
   std::map<std::string, TensorMap> parts;
   for (const auto& [name, tensor] : whole) {
-    const auto dot = name.find('.');
-    if (dot != std::string::npos) parts[name.substr(0, dot)][name.substr(dot + 1)] = tensor;
+    const auto rest = name.substr(common);
+    bare[rest] = tensor;
+    const auto dot = rest.find('.');
+    if (dot != std::string::npos) parts[rest.substr(0, dot)][rest.substr(dot + 1)] = tensor;
   }
-  std::vector<TensorMap> sources = {whole};
+  std::vector<TensorMap> sources = {whole, std::move(bare)};
   for (auto& [name, part] : parts) sources.push_back(std::move(part));
   return sources;
 }
