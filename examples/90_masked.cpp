@@ -18,9 +18,9 @@ int main(int argc, char** argv) {
   net_options.attn_layers.dim = 128;
   net_options.attn_layers.depth = 4;
   net_options.attn_layers.heads = 4;
-  line.apply(net_options);
   NonAutoregressiveWrapperOptions options;
-  options.mask_id = net_options.num_tokens - 1;
+  options.mask_id = net_options.num_tokens - 1;  // bytes, and the mask
+  line.apply(net_options);
   line.apply(options);
 
   NonAutoregressiveWrapper model(TransformerWrapper(net_options), options);

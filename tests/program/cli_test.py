@@ -547,12 +547,11 @@ class NoLanguageModel(BadConfig):
     def test_names_the_option(self):
         self.refused('model.net.logits_dim', 'num_tokens = 256', '100',
                      model=self.net(logits_dim=100))
-        for name, value in (('attn_pool', True), ('return_only_embed', True),
-                            ('num_output_heads', 2), ('embed_num_tokens', {'pos': 4})):
+        for name, value in (('attn_pool', True), ('num_output_heads', 2), ('embed_num_tokens', {'pos': 4})):
             with self.subTest(option=name):
                 self.refused('.json: model.net.' + name, 'language model',
                              model=self.net(**{name: value}))
-        for name in ('use_cls_token', 'average_pool_embed'):
+        for name in ('use_cls_token', 'average_pool_embed', 'return_only_embed'):
             with self.subTest(option=name):
                 self.refused('.json: model.net.' + name, 'no logits of each token',
                              model=self.net(**{name: True}))
@@ -753,7 +752,7 @@ class Runs(ProgramTest):
         shutil.copytree(self.trained, out, symlinks=True)
         self.assert_refused(self.train('--out', out, '--resume', '--steps', 5, '--set',
                                        'model.net.attn_layers.dim=8'),
-                            'another model', 'dim')
+                            'model.net.attn_layers.dim was 16, now it is 8', 'train.init_from')
 
     def test_folder_of_something_else(self):
         out = self.out()

@@ -108,7 +108,7 @@ TEST_F(Translation, IsNoLongerThanTheDecoder) {
 TEST_F(Translation, Refuses) {
   EXPECT_THAT([] { translate(""); }, ThrowsMessage<InputError>(HasSubstr("prompt: is needed")));
   EXPECT_THAT([] { translate("11111"); },
-              ThrowsMessage<InputError>(HasSubstr("5 tokens, and the model translates at most 4")));
+              ThrowsMessage<InputError>(HasSubstr("5 tokens, more than max_seq_len = 4")));
   EXPECT_THAT([] { translate("\xff"); }, ThrowsMessage<InputError>(HasSubstr("num_tokens = 128")));
   TextGeneration generation;
   generation.prompt = "1";

@@ -314,7 +314,6 @@ void TransformerWrapperImpl::require_language_model() const {
   expect(logits >= o.num_tokens, at("logits_dim"), logits,
          "at least {} = {} to train a language model", option("num_tokens"), o.num_tokens);
   refuse("attn_pool", o.attn_pool, "the logits are of the pooled tokens");
-  refuse("return_only_embed", o.return_only_embed, "there are no logits");
   refuse("num_output_heads", o.num_output_heads > 1, "the loss is of one head");
   refuse("embed_num_tokens", !o.embed_num_tokens.empty(), "the data has no further ids");
 }
