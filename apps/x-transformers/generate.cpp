@@ -112,6 +112,8 @@ std::shared_ptr<Model> load_amateur(const GenerateCommand& command, const Langua
   require(
       have_same_tokens(amateur, expert),
       fmt::format("--amateur {}: its tokenizer is not that of {}", command.amateur, command.path));
+  require(amateur.model->writer() != nullptr,
+          fmt::format("--amateur {}: its model does not write token by token", command.amateur));
   return amateur.model;
 }
 

@@ -62,11 +62,13 @@ void expect_refused(const FileContents& file, const TokenFileOptions& options,
 }
 
 TEST(TokenFile, ArraysOfNumpySayWhatTheyHold) {
-  const auto narrow =
-      read_token_file(numpy_file("'<u2'", "(3,)", bytes_of<uint16_t>({1, 2, 50256})));
+  // A TokenFile points into the bytes of its file.
+  const auto narrow_file = numpy_file("'<u2'", "(3,)", bytes_of<uint16_t>({1, 2, 50256}));
+  const auto narrow = read_token_file(narrow_file);
   EXPECT_EQ(narrow.dtype, c10::kUInt16);
   EXPECT_THAT(tokens_of<uint16_t>(narrow), ElementsAre(1, 2, 50256));
-  const auto wide = read_token_file(numpy_file("'<i8'", "(2,)", bytes_of<int64_t>({1, -2})));
+  const auto wide_file = numpy_file("'<i8'", "(2,)", bytes_of<int64_t>({1, -2}));
+  const auto wide = read_token_file(wide_file);
   EXPECT_EQ(wide.dtype, c10::kLong);
   EXPECT_THAT(tokens_of<int64_t>(wide), ElementsAre(1, -2));
   const auto bytes = read_token_file(numpy_file("'|u1'", "(2,)", "ab"));

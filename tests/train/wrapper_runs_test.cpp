@@ -236,12 +236,12 @@ TEST_F(WrapperRuns, PreferencesStartFromALanguageModel) {
   alone.erase(alone.begin());
   save_safetensors(root_ / "alone/net.safetensors", alone);
   EXPECT_THAT([&] { train(file, "other"); },
-              ThrowsMessage<InputError>(HasSubstr("net.safetensors; nearest: 1 missing")));
+              ThrowsMessage<InputError>(HasSubstr("in every name and shape; nearest: 1 missing")));
   file["train"]["init_from"] = (root_ / "language").string();
 
   file["model"]["model"]["attn_layers"]["depth"] = 2;
   EXPECT_THAT([&] { train(file, "other"); },
-              ThrowsMessage<InputError>(HasSubstr("train.init_from: nothing of the model has")));
+              ThrowsMessage<InputError>(HasSubstr("train.init_from: the weights in")));
   file["train"]["init_strict"] = false;
   file["model"]["model"]["num_tokens"] = 300;
   train(file, "larger");

@@ -23,7 +23,8 @@ namespace {
 bool may_change(const std::string& dotted) {
   const auto name = dotted.substr(dotted.rfind('.') + 1);
   return name.find("dropout") != std::string::npos || name.ends_with("_prob") ||
-         name.ends_with("loss_weight") || name == "max_seq_len" || name == "flash";
+         name.ends_with("loss_weight") || name == "max_seq_len" || name == "flash" ||
+         name == "attn_flash";
 }
 
 }  // namespace
@@ -85,6 +86,13 @@ std::vector<std::string> compare_configs(const std::string& saved, const std::st
     return config.flatten();
   };
   Json before = parse(saved), after = parse(now);
+  const auto type = [](const Json& config) {
+    return config.contains("/model/type") ? detail::shown(config["/model/type"]) : "none";
+  };
+  require(type(before) == type(after),
+          fmt::format("{}: model.type was {}, now it is {}: a run goes on with the model that it "
+                      "began with; another may start from its weights by train.init_from",
+                      where, type(before), type(after)));
   Json keys = before;
   keys.update(after);
   std::vector<std::string> changes;

@@ -8,6 +8,7 @@
 #include <charconv>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/runs/checkpoint_state.h"
@@ -27,6 +28,8 @@ std::optional<int64_t> number_of(const std::string& text) {
 bool is_damaged(const std::filesystem::path& folder) {
   try {
     load_train_state(folder / checkpoint_file::kState);
+    require(read_json_file((folder / checkpoint_file::kConfig).string()).is_object(),
+            "config.json: expected a JSON object");
     load_safetensors(folder / checkpoint_file::kOptimizer);
     const auto weights = load_safetensors(folder / checkpoint_file::kModel).tensors;
     return std::any_of(weights.begin(), weights.end(), [](const auto& weight) {
@@ -55,6 +58,9 @@ std::optional<int64_t> resume_point(const CheckpointFolder& folder, const std::s
   const auto step = from == "best"        ? folder.best_step()
                     : from == "last-good" ? last_good_step(folder)
                                           : number;
+  require(step || from != "last-good" || steps.empty(), at("--from-checkpoint"),
+          "no checkpoint of {} can be read: steps {} are all damaged", folder.directory().string(),
+          fmt::format("{}", fmt::join(steps, ", ")));
   const bool is_there = step && std::find(steps.begin(), steps.end(), *step) != steps.end();
   require(is_there, at("--from-checkpoint"), "{} has no checkpoint '{}'; there are steps {}",
           folder.directory().string(), from,

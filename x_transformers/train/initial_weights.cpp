@@ -150,8 +150,8 @@ std::string start_from(Model& model, const fs::path& path, bool strict) {
   const auto nearest = std::max_element(
       found.begin(), found.end(),
       [](const auto& one, const auto& other) { return one.fitting < other.fitting; });
-  Notice notice{at(place), fmt::format("nothing of the model has the names and shapes of the "
-                                       "weights in {}; nearest: {}",
+  Notice notice{at(place), fmt::format("the weights in {} do not fit the model, nor a net in it, "
+                                       "in every name and shape; nearest: {}",
                                        path.string(), nearest->report.describe())};
   notice.hint = "train.init_strict=false takes what fits";
   throw InputError(std::move(notice));

@@ -56,18 +56,24 @@ std::string shown(const FileExtent& file) {
 std::vector<std::string> differences(const TrainState& saved, const TrainingData& now,
                                      const std::vector<std::string>& changes) {
   std::vector<std::string> found;
+  bool is_resized = false;
   for (size_t i = 0; i < std::min(saved.data_files.size(), now.files.size()); ++i) {
     const auto &was = saved.data_files[i], &is = now.files[i];
-    if (was.files != is.files || was.bytes != is.bytes)
-      found.push_back(fmt::format("{} has {}, it had {}{}", is.path, shown(is), shown(was),
-                                  changed_line_ends(was, is)));
+    if (was.files == is.files && was.bytes == is.bytes) continue;
+    is_resized = true;
+    found.push_back(fmt::format("{} has {}, it had {}{}", is.path, shown(is), shown(was),
+                                changed_line_ends(was, is)));
   }
   // What the same files can be cut and read by.
   for (const auto& change : changes)
     for (const char* option : {"path", "format", "tokenizer", "val_path", "val_fraction", "dtype",
                                "task", "series", "images"})
       if (change.starts_with(fmt::format("data.{}", option))) found.push_back(change);
-  if (found.empty())
+  const bool is_cut = std::any_of(changes.begin(), changes.end(), [](const auto& change) {
+    return change.starts_with("data.") && !change.starts_with("data.path") &&
+           !change.starts_with("data.val_path");
+  });
+  if (!is_resized && !is_cut)
     found.push_back(saved.data_files.empty()
                         ? "their content is not that of before"
                         : "the files are as long as before, their content is another");

@@ -201,8 +201,9 @@ void Trainer::load_random_state(const TrainState& saved, const fs::path& folder)
 
 void Trainer::load_checkpoint() {
   const std::string config = (resumed_folder_ / checkpoint_file::kConfig).string();
-  const auto saved_config = file_text(config);
-  const auto changes = compare_configs(saved_config, parts_.config, config, parts_.model_spelling);
+  const auto saved_config = from_checkpoint([&] { return file_text(config); });
+  const auto changes = from_checkpoint(
+      [&] { return compare_configs(saved_config, parts_.config, config, parts_.model_spelling); });
   const auto was = optimizer_of(saved_config), is = optimizer_of(parts_.config);
   require(was == is, at("train.optimizer"), "the state in {} is that of {}, not of {}",
           resumed_folder_.string(), was, is);
