@@ -89,10 +89,15 @@ std::vector<std::string> compare_configs(const std::string& saved, const std::st
   const auto type = [](const Json& config) {
     return config.contains("/model/type") ? detail::shown(config["/model/type"]) : "none";
   };
-  require(type(before) == type(after),
-          fmt::format("{}: model.type was {}, now it is {}: a run goes on with the model that it "
-                      "began with; another may start from its weights by train.init_from",
-                      where, type(before), type(after)));
+  const auto require_same = [&](bool is_same, const std::string& option, const std::string& was,
+                                const std::string& is) {
+    require(is_same,
+            fmt::format("{}: {} was {}, now it is {}: a run goes on with the model that it "
+                        "began with; another may start from its weights by "
+                        "train.init_from",
+                        where, option, was, is));
+  };
+  require_same(type(before) == type(after), "model.type", type(before), type(after));
   Json keys = before;
   keys.update(after);
   std::vector<std::string> changes;
@@ -105,10 +110,7 @@ std::vector<std::string> compare_configs(const std::string& saved, const std::st
     const std::string was = shown(before), is = shown(after);
     std::string dotted = path.substr(1);
     std::replace(dotted.begin(), dotted.end(), '/', '.');
-    require(!dotted.starts_with("model") || may_change(dotted),
-            fmt::format("{}: {} was {}, now it is {}: a run goes on with the model that it began "
-                        "with; another may start from its weights by train.init_from",
-                        where, dotted, was, is));
+    require_same(!dotted.starts_with("model") || may_change(dotted), dotted, was, is);
     changes.push_back(fmt::format("{} = {} (was {})", dotted, is, was));
   }
   return changes;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <vector>
 
 #include "x_transformers/core/error.h"
@@ -107,10 +106,15 @@ std::map<std::string, std::string> grow(const Pairing& pairing) {
   return grown;
 }
 
+/// The first of those with the most fitting tensors.
+std::vector<Pairing>::const_iterator nearest_of(const std::vector<Pairing>& found) {
+  return std::max_element(found.begin(), found.end(), [](const auto& one, const auto& other) {
+    return one.fitting < other.fitting;
+  });
+}
+
 std::string take_what_fits(const std::vector<Pairing>& found, const fs::path& path) {
-  const auto most = std::max_element(
-      found.begin(), found.end(),
-      [](const auto& one, const auto& other) { return one.fitting < other.fitting; });
+  const auto most = nearest_of(found);
   require(most->fitting > 0, at(OptionPath("train") / "init_from"),
           "no weights of {} have the names and shapes of any in the model", path.string());
   std::map<std::string, std::string> grown;
@@ -120,12 +124,15 @@ std::string take_what_fits(const std::vector<Pairing>& found, const fs::path& pa
     load_state_dict(*pairing.part, pairing.weights, /*strict=*/false);
     grown = grow(pairing);
   }
-  auto rest = most->report;
-  std::erase_if(rest.misshapen,
-                [&](const auto& line) { return grown.count(line.substr(0, line.find(':'))) > 0; });
-  auto line = fmt::format("started from {} of {} tensors of {}", most->fitting,
-                          state_dict(*most->part).size(), path.string());
-  for (const auto& [name, rows] : grown) line += ", " + rows;
+  const auto own = state_dict(*most->part);
+  auto line =
+      fmt::format("started from {} of {} tensors of {}", most->fitting, own.size(), path.string());
+  auto weights = most->weights;
+  for (const auto& [name, rows] : grown) {
+    line += ", " + rows;
+    weights[name] = own.at(name);  // fits now
+  }
+  const auto rest = compare_weights(own, weights);
   return rest.clean() ? line : line + "; " + rest.describe();
 }
 
@@ -138,21 +145,18 @@ std::string start_from(Model& model, const fs::path& path, bool strict) {
   const auto file = fs::is_directory(path) && fs::exists(inside) ? inside : path;
   const auto whole = weights_of_release(load_model_weights(file), model.compat(), file);
   const auto found = pairings(model, sources_of(whole));
-  std::set<const torch::nn::Module*> taken;
+  bool is_taken = false;
   for (const auto& pairing : found) {
     if (!pairing.report.clean()) continue;
     load_state_dict(*pairing.part, pairing.weights);
-    taken.insert(pairing.part);
+    is_taken = true;
     if (pairing.part == &model.module()) break;
   }
-  if (!taken.empty()) return "";
+  if (is_taken) return "";
   if (!strict) return take_what_fits(found, path);
-  const auto nearest = std::max_element(
-      found.begin(), found.end(),
-      [](const auto& one, const auto& other) { return one.fitting < other.fitting; });
   Notice notice{at(place), fmt::format("the weights in {} do not fit the model, nor a net in it, "
                                        "in every name and shape; nearest: {}",
-                                       path.string(), nearest->report.describe())};
+                                       path.string(), nearest_of(found)->report.describe())};
   notice.hint = "train.init_strict=false takes what fits";
   throw InputError(std::move(notice));
 }
