@@ -53,6 +53,7 @@ bool are_weights_finite(const TrainedTensors& tensors) {
     values.insert(values.end(), averages.begin(), averages.end());
   }
   std::vector<at::Tensor> finite;
+  finite.reserve(values.size());
   for (const at::Tensor& value : values) finite.push_back(at::isfinite(value).all());
   return finite.empty() || at::stack(finite).all().item<bool>();
 }
