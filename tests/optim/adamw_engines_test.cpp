@@ -87,7 +87,7 @@ INSTANTIATE_TEST_SUITE_P(Optim, EveryAdamWEngine, testing::ValuesIn(every_engine
 TEST_P(EveryAdamWEngine, EqualsTheReference) { try_engine(GetParam().op, GetParam().engine); }
 
 TEST(AdamWEngines, TheFusedOneRefusesWhatLiesInAnotherWay) {
-  const auto& call = adamw_op().cases.back();
+  const EngineCase call = adamw_op().cases.back();
   at::manual_seed(1);
   const auto reports = call.explain(call.inputs());
   EXPECT_EQ(reports.front().engine, "fused");
