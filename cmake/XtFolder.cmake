@@ -30,6 +30,20 @@ function(xt_compile target)
   target_precompile_headers(${target} REUSE_FROM xt_precompiled)
 endfunction()
 
+# Tests are not optimised, which halves the time to compile them; what they test is. They have a precompiled header of
+# their own, as the level of optimisation is the header's too.
+if(XT_TESTS)
+  add_library(xt_precompiled_tests OBJECT "${PROJECT_SOURCE_DIR}/cmake/precompiled.cpp")
+  target_link_libraries(xt_precompiled_tests PRIVATE xt_settings xt_private_settings)
+  target_compile_options(xt_precompiled_tests PRIVATE -O0)
+  target_precompile_headers(xt_precompiled_tests PRIVATE "${PROJECT_SOURCE_DIR}/cmake/precompiled.h")
+endif()
+function(xt_compile_test target)
+  target_link_libraries(${target} PRIVATE xt_settings xt_private_settings)
+  target_compile_options(${target} PRIVATE -fPIC -O0)
+  target_precompile_headers(${target} REUSE_FROM xt_precompiled_tests)
+endfunction()
+
 set_property(GLOBAL PROPERTY XT_FOLDERS "")
 
 # xt_folder(NAME DEPENDENCY...): the object library xt_NAME of x_transformers/NAME.
@@ -39,10 +53,10 @@ function(xt_folder name)
   if(sources)
     add_library(xt_${name} OBJECT ${sources})
     xt_compile(xt_${name})
-    if(name STREQUAL "kernels")
-      # No torch in kernels, so no precompiled header, which would fix the level of optimisation too.
-      set_target_properties(xt_kernels PROPERTIES DISABLE_PRECOMPILE_HEADERS ON UNITY_BUILD OFF)
-      target_compile_options(xt_kernels PRIVATE $<$<CONFIG:Release>:-O3>)
+    if(name MATCHES "^(kernels|threads)$")
+      # No torch in them, so no precompiled header, which would fix the level of optimisation too.
+      set_target_properties(xt_${name} PROPERTIES DISABLE_PRECOMPILE_HEADERS ON UNITY_BUILD OFF)
+      target_compile_options(xt_${name} PRIVATE $<$<CONFIG:Release>:-O3>)
     endif()
     set_property(GLOBAL APPEND PROPERTY XT_FOLDERS ${name})
   endif()
@@ -76,6 +90,46 @@ function(xt_library)
   add_library(x_transformers::x_transformers ALIAS x_transformers)
   set_target_properties(x_transformers PROPERTIES LINKER_LANGUAGE CXX)
   target_link_libraries(x_transformers PUBLIC xt_settings)
+endfunction()
+
+# x_transformers::threads, for programs: x_transformers/threads in place of libgomp. It adds nothing where LibTorch asks its
+# OpenMP for more than that has.
+function(xt_thread_library)
+  add_library(x_transformers_threads STATIC $<TARGET_OBJECTS:xt_threads>)
+  add_library(x_transformers::threads ALIAS x_transformers_threads)
+  set_target_properties(x_transformers_threads PROPERTIES LINKER_LANGUAGE CXX EXPORT_NAME threads)
+  target_link_libraries(x_transformers_threads INTERFACE x_transformers)
+  xt_missing_in_gomp(missing)
+  set(XT_TEAMS OFF)
+  if(missing)
+    message(STATUS "Threads: libgomp's (${missing})")
+  else()
+    set(XT_TEAMS ON)
+    # Before LibTorch is looked at, so that this is found first.
+    target_link_options(x_transformers_threads INTERFACE "LINKER:--undefined=GOMP_parallel")
+  endif()
+  set(XT_TEAMS ${XT_TEAMS} PARENT_SCOPE)
+endfunction()
+
+# Why x_transformers/threads/gomp.cpp cannot stand in for libgomp below this LibTorch; empty: it can.
+function(xt_missing_in_gomp out)
+  set(library "${LibTorch_LIBRARY_DIR}/libtorch_cpu.so")
+  if(NOT EXISTS "${library}" OR NOT CMAKE_NM)
+    set(${out} "what LibTorch asks for cannot be listed" PARENT_SCOPE)
+    return()
+  endif()
+  file(READ "${PROJECT_SOURCE_DIR}/x_transformers/threads/gomp.cpp" ours)
+  execute_process(COMMAND "${CMAKE_NM}" -D --undefined-only "${library}" OUTPUT_VARIABLE asked ERROR_QUIET)
+  string(REGEX MATCHALL " (GOMP|omp)_[a-z_]+" asked "${asked}")
+  set(${out} "" PARENT_SCOPE)
+  if(NOT asked)
+    set(${out} "LibTorch has no OpenMP of GCC's" PARENT_SCOPE)
+  endif()
+  foreach(name IN LISTS asked)
+    if(NOT ours MATCHES "${name}\\(")
+      set(${out} "LibTorch asks for${name}" PARENT_SCOPE)
+    endif()
+  endforeach()
 endfunction()
 
 # xt_plugin(NAME DEPENDENCY...): libx_transformers_NAME.so of x_transformers/NAME and of the kernels in kernels/NAME, with

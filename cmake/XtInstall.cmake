@@ -7,7 +7,7 @@ set(_package "${CMAKE_INSTALL_LIBDIR}/cmake/x_transformers")
 set_target_properties(xt_settings PROPERTIES EXPORT_NAME settings)
 # Where programs of others find what is loaded at run time, such as libx_transformers_cuda.so.
 target_link_options(x_transformers INTERFACE "$<INSTALL_INTERFACE:LINKER:-rpath,$<INSTALL_PREFIX>/${CMAKE_INSTALL_LIBDIR}>")
-install(TARGETS x_transformers xt_settings EXPORT x_transformersTargets
+install(TARGETS x_transformers x_transformers_threads xt_settings EXPORT x_transformersTargets
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}"
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(EXPORT x_transformersTargets NAMESPACE x_transformers:: DESTINATION "${_package}")

@@ -10,7 +10,9 @@
 #include <map>
 #include <string_view>
 
+#include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/train/trainer_options.h"
 
 namespace x_transformers {
 
@@ -86,6 +88,18 @@ void refuse_what_is_no_number(CLI::App& app) {
   }
   for (auto* command : app.get_subcommands([](CLI::App*) { return true; }))
     refuse_what_is_no_number(*command);
+}
+
+void add_threads_option(CLI::App& command, int64_t& threads) {
+  command
+      .add_option("--threads", threads,
+                  "CPU threads at most; 0: as many as LibTorch takes. Never more than the "
+                  "processors that may be used")
+      ->check(integer_from(0, kMostThreads));
+}
+
+void use_most_threads(int64_t threads) {
+  use_threads(threads > 0 ? std::optional(threads) : std::nullopt);
 }
 
 void require_output(const std::string& option, const std::string& path,

@@ -25,6 +25,10 @@ CLI::Validator number_from(double least, double most);
 /// at all, more than 64 bits, and other bases than ten.
 void refuse_what_is_no_number(CLI::App& app);
 
+/// --threads, and what it asks for.
+void add_threads_option(CLI::App& command, int64_t& threads);
+void use_most_threads(int64_t threads);
+
 /// Throws InputError, before any work, unless `path`, given as `option`, can be a file to write: in
 /// a folder that exists, no folder itself, and none of the files that are read.
 void require_output(const std::string& option, const std::string& path,

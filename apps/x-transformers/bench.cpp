@@ -1,7 +1,6 @@
 // bench: how long a training step and a generated token take, for one model file. A training step
 // of a language model needs nothing else; with named tensors, any model has one.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -166,8 +165,7 @@ void add_bench(CLI::App& app) {
       ->check(integer_from(1));
   auto* warm_up = command->add_option("--warm-up", options->warm_up, "training steps before those")
                       ->check(integer_from(0));
-  command->add_option("--threads", options->threads, "CPU threads; 0: as LibTorch chooses")
-      ->check(integer_from(0, kMostThreads));
+  add_threads_option(*command, options->threads);
   command->add_option("--device", options->device, "cpu or cuda");
   command->add_option("--precision", options->precision, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}));
@@ -184,7 +182,7 @@ void add_bench(CLI::App& app) {
         require(work == options->work || option->count() == 0,
                 option->get_name() + ": only with " + work);
     }
-    if (options->threads > 0) at::set_num_threads(static_cast<int>(options->threads));
+    use_most_threads(options->threads);
     const auto device = open_device(options->device);
     set_matmul_precision(options->matmul_precision);
     auto result =

@@ -20,7 +20,7 @@ namespace x_transformers {
 struct CallOptions {
   std::string config, weights, inputs, outputs, kwargs = "{}", dtype = "float32", device = "cpu";
   WeightSelection selection;
-  int64_t seed = 0;
+  int64_t seed = 0, threads = 0;
   bool grads = false, train = false;
 };
 

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <dlfcn.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <link.h>
@@ -14,6 +15,7 @@
 
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/machine.h"
@@ -41,12 +43,49 @@ std::vector<std::string> loaded_libraries() {
   return paths;
 }
 
+/// Whose parallel regions run: those of x_transformers/threads in this program, or a library's.
+std::string parallel_regions() {
+  Dl_info info{};
+  void* address = dlsym(RTLD_DEFAULT, "GOMP_parallel");
+  if (!address || !dladdr(address, &info) || !info.dli_fname) return "LibTorch's own";
+  const std::string path = info.dli_fname;
+  const bool is_library = path.find(".so") != std::string::npos;
+  return is_library ? path : "of this program, whose parts are taken by the threads that run";
+}
+
+/// What the number of threads comes from.
+Json examine_cpus() {
+  const auto limits = cpu_limits();
+  Json cpus = {
+      {"online", limits.online}, {"affine", limits.affine}, {"usable", usable_cpus(limits)}};
+  if (limits.quota) cpus["quota"] = *limits.quota;
+  if (limits.load) cpus["load"] = *limits.load;
+  return cpus;
+}
+
+/// "4 threads of 8 processors, 4 of which this process may run on".
+std::string threads_text(const Json& found) {
+  const auto& cpus = found["cpus"];
+  std::string text = fmt::format("{} threads of {} processors", found["threads"].get<int>(),
+                                 cpus["online"].get<int>());
+  if (cpus["affine"] != cpus["online"])
+    text += fmt::format(", {} of which this process may run on", cpus["affine"].get<int>());
+  if (cpus.contains("quota"))
+    text += fmt::format(", a control group's quota of {:.3g}", cpus["quota"].get<double>());
+  if (cpus.contains("load"))
+    text += fmt::format(", load {:.2f} over the last minute", cpus["load"].get<double>());
+  return text;
+}
+
 Json examine() {
   const auto reason = cuda_unsupported();
+  use_threads(std::nullopt);
   return {{"libtorch", TORCH_VERSION},
           {"weights_compatible_with", release_names()},
           {"cpu_capability", at::get_cpu_capability()},
           {"threads", at::get_num_threads()},
+          {"cpus", examine_cpus()},
+          {"parallel_regions", parallel_regions()},
           {"memory_bytes", machine_memory()},
           {"cuda", reason.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
           {"cuda_refusal", reason},
@@ -55,11 +94,12 @@ Json examine() {
 
 void print_text(const Json& found) {
   fmt::print("LibTorch           {}\n", found["libtorch"].get<std::string>());
-  fmt::print("weights mean       x-transformers {}\n",
+  fmt::print("weights of         x-transformers {}\n",
              fmt::join(found["weights_compatible_with"].get<std::vector<std::string>>(), " or "));
-  fmt::print("CPU                {}, {} threads, {:.1f} GB of memory\n",
-             found["cpu_capability"].get<std::string>(), found["threads"].get<int>(),
-             found["memory_bytes"].get<double>() / 1e9);
+  fmt::print("CPU                {}, {:.1f} GB of memory\n",
+             found["cpu_capability"].get<std::string>(), found["memory_bytes"].get<double>() / 1e9);
+  fmt::print("threads            {}; parallel regions: {}\n", threads_text(found),
+             found["parallel_regions"].get<std::string>());
   const auto reason = found["cuda_refusal"].get<std::string>();
   fmt::print("CUDA               {}\n",
              reason.empty() ? fmt::format("{} devices", found["cuda"].get<int>()) : reason);

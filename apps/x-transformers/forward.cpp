@@ -49,12 +49,14 @@ void add_call_options(CLI::App& command, CallOptions& options) {
   command.add_option("--seed", options.seed, "start of the random numbers");
   command.add_option("--device", options.device, "cpu, cuda or cuda:N");
   command.add_option("--dtype", options.dtype, "float32, float64 or bfloat16");
+  add_threads_option(command, options.threads);
 }
 
 void run_call(const CallOptions& options, const std::string& mode) {
   require(!options.config.empty(), "--config: is needed");
   require(!options.outputs.empty(), "--outputs: is needed");
   require_output("--outputs", options.outputs, {options.config, options.weights, options.inputs});
+  use_most_threads(options.threads);
   const auto device = open_device(options.device);
   at::manual_seed(static_cast<uint64_t>(options.seed));
   const auto model = build_model(read_model_file(options.config), options.config + ":");

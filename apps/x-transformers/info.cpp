@@ -61,6 +61,8 @@ void print_json(const ModelInfo& info) {
   Json attentions = Json::array(), options = Json::object();
   for (const auto& a : cost.attentions) {
     attentions.push_back({{"name", a.name},
+                          {"causal", a.causal},
+                          {"sight", a.sight},
                           {"engine", a.engine},
                           {"slower_because", a.slower_because},
                           {"cache_refusal", a.cache_unsupported}});
@@ -120,8 +122,10 @@ void print_work(const ModelCost& cost) {
     fmt::print(
         "  FLOPs a token   {} forward ({} in matrix products), three times that in training\n",
         short_number(cost.flops.total()), short_number(cost.flops.products));
-    fmt::print("                  at {} tokens; causal attention in full: kernels skip near half\n",
-               grouped(cost.tokens));
+    const bool is_causal = std::any_of(cost.attentions.begin(), cost.attentions.end(),
+                                       [](const AttentionReport& a) { return a.causal; });
+    fmt::print("                  at {} tokens{}\n", grouped(cost.tokens),
+               is_causal ? "; causal attention in full: kernels skip near half" : "");
   } else {
     fmt::print("  FLOPs a token   not counted: {}\n", cost.not_counted);
   }
@@ -137,7 +141,7 @@ void print_attentions(const ModelCost& cost) {
   std::map<std::string, std::vector<std::string>> alike;
   for (const auto& a : cost.attentions) {
     const auto text =
-        fmt::format("engine {} on the CPU{}{}", a.engine,
+        fmt::format("{}; engine {} on the CPU{}{}", a.sight, a.engine,
                     a.slower_because.empty() ? "" : " (not " + a.slower_because + ")",
                     a.cache_unsupported.empty() ? "" : "; no cache: " + a.cache_unsupported);
     alike[text].push_back(a.name);

@@ -17,12 +17,24 @@ cp "$here/CMakeLists.txt" "$here/consumer.cpp" "$folder/"
 cmake -G Ninja -S "$folder" -B "$folder/build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$folder/prefix"
 cmake --build "$folder/build"
 
-output=$("$folder/build/consumer")
-echo "$output"
-[ "$output" = "logits: [2, 16, 256]" ] || {
-  echo "install test: expected 'logits: [2, 16, 256]' of the consumer" >&2
+for program in consumer consumer_on_teams; do
+  output=$("$folder/build/$program")
+  echo "$program: $output"
+  [ "$output" = "logits: [2, 16, 256]" ] || {
+    echo "install test: expected 'logits: [2, 16, 256]' of $program" >&2
+    exit 1
+  }
+done
+# Whose parallel regions are they? A program that asks for none of ours has libgomp's.
+has_regions() { nm -D --defined-only "$1" | grep -q ' T GOMP_parallel$'; }
+if has_regions "$folder/build/consumer"; then
+  echo "install test: a program that does not link x_transformers::threads has its regions" >&2
   exit 1
-}
+fi
+if has_regions "$folder/prefix/bin/x-transformers" && ! has_regions "$folder/build/consumer_on_teams"; then
+  echo "install test: a program that links x_transformers::threads does not have its regions" >&2
+  exit 1
+fi
 "$folder/prefix/bin/x-transformers" --help >/dev/null
 # The README shows this very program.
 python3 - "$here/consumer.cpp" "$here/../../README.md" <<'PYTHON'

@@ -19,6 +19,7 @@
 namespace x_transformers::wrapper_runs_test {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
 namespace fs = std::filesystem;
@@ -87,6 +88,35 @@ class WrapperRuns : public testing::Test {
 
 Json masked_model(const Json& net) {
   return {{"type", "NonAutoregressiveWrapper"}, {"net", net}, {"mask_id", 256}, {"steps", 4}};
+}
+
+TEST_F(WrapperRuns, NextTokensOfANetThatSeesThemAreRefused) {
+  auto without_type = net("Decoder", 256);
+  without_type["attn_layers"].erase("type");
+  const Json flash = {{"type", "FLASHTransformer"},
+                      {"num_tokens", 256},
+                      {"dim", 16},
+                      {"depth", 1},
+                      {"group_size", 4},
+                      {"query_key_dim", 8}};
+  const std::vector<Json> models = {
+      {{"type", "AutoregressiveWrapper"}, {"net", net("Encoder", 256)}},
+      {{"type", "AutoregressiveWrapper"}, {"net", without_type}},
+      {{"type", "XLAutoregressiveWrapper"}, {"net", without_type}},
+      {{"type", "FLASHAutoregressiveWrapper"}, {"net", flash}}};
+  for (const auto& model : models) {
+    auto file = run_file(model, 1);
+    file["data"]["seq_len"] = 8;
+    EXPECT_THAT([&] { train(file, "refused"); },
+                ThrowsMessage<InputError>(AllOf(HasSubstr("model: is not causal"),
+                                                HasSubstr("\"type\": \"Decoder\""),
+                                                HasSubstr("train.allow_non_causal"))))
+        << model;
+    EXPECT_FALSE(fs::exists(root_ / "refused" / "config.json"));
+    file["train"]["allow_non_causal"] = true;
+    file["train"]["sample_every"] = 0;
+    EXPECT_EQ(train(file, "allowed_" + std::to_string(&model - models.data())).step, 1) << model;
+  }
 }
 
 TEST_F(WrapperRuns, AMaskedModelLearnsATextAndWritesIt) {

@@ -68,6 +68,10 @@ class Model {
   /// result. Reads nothing from the device.
   virtual at::Tensor loss(const TensorMap& batch);
 
+  /// Whether the loss of `batch` asks for what the model sees, the next tokens of a net that is not
+  /// causal: it learns to copy them.
+  virtual bool sees_targets(const TensorMap& /*batch*/) { return false; }
+
   /// What the loss is, for the axis of its curve: "nats per token"; empty: it is not said.
   virtual std::string loss_unit() const { return {}; }
 

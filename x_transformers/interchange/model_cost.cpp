@@ -42,7 +42,11 @@ at::Tensor stand_in(const at::Tensor& t) {
 }
 
 AttentionReport report(const std::string& name, const AttendUser& attention, AttendCall call) {
-  AttentionReport result{name, attention.is_causal(), "", "", attention.decoding_unsupported(), 0};
+  AttentionReport result;
+  result.name = name;
+  result.causal = attention.is_causal();
+  result.sight = attention.sight();
+  result.cache_unsupported = attention.decoding_unsupported();
   if (result.causal && result.cache_unsupported.empty())
     result.cached_features = attention.cached_features();
   call.program = call.program.with_tensors(stand_in);

@@ -16,6 +16,7 @@ namespace x_transformers {
 struct AttentionReport {
   std::string name;
   bool causal = false;
+  std::string sight;              ///< what each token sees, in words
   std::string engine;             ///< see ops/attend.h
   std::string slower_because;     ///< what keeps the fastest engine from it; empty: nothing
   std::string cache_unsupported;  ///< why it cannot be decoded with a cache; empty: it can

@@ -85,6 +85,7 @@ class ContinuousTransformerWrapperImpl : public torch::nn::Module, public Captur
 
   const ContinuousTransformerWrapperOptions& options() const { return options_; }
   AttentionLayers& attn_layers() { return attn_layers_; }
+  const AttentionLayers& attn_layers() const { return attn_layers_; }
   /// Features of the input; empty where a module from the options decides.
   std::optional<int64_t> dim_in() const;
   /// Features of the output (of a mean, if probabilistic); empty as above.

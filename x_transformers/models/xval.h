@@ -71,6 +71,7 @@ class XValTransformerWrapperImpl : public torch::nn::Module, public CaptureCheck
 
   const XValTransformerWrapperOptions& options() const { return options_; }
   AttentionLayers& attn_layers() { return attn_layers_; }
+  const AttentionLayers& attn_layers() const { return attn_layers_; }
   int64_t max_seq_len() const { return options_.max_seq_len; }
   /// Tokens that have logits.
   TokenLimit predicted_tokens() const;

@@ -23,6 +23,8 @@ class AttendUser {
   virtual ~AttendUser() = default;
   virtual Attend& attend_module() const = 0;
   virtual bool is_causal() const = 0;
+  /// What each token sees, in words: "causal, 128 tokens back at most".
+  virtual std::string sight() const { return is_causal() ? "causal" : "not causal"; }
   /// Why it cannot be decoded with a cache; empty: it can.
   virtual std::string decoding_unsupported() const = 0;
   /// Features of one token that a cache keeps, keys and values together.

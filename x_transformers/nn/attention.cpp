@@ -43,6 +43,15 @@ int64_t AttentionImpl::cached_features() const {
   return kv_heads_ * (o.dim_head + value_dim_head_);
 }
 
+std::string AttentionImpl::sight() const {
+  std::string text = AttendUser::sight();
+  if (options_.max_attend_past)
+    text += fmt::format(", {} tokens back at most", *options_.max_attend_past);
+  if (options_.num_mem_kv > 0)
+    text += fmt::format(", and {} memory keys and values", options_.num_mem_kv);
+  return text;
+}
+
 AttendCall AttentionImpl::usual_call(int64_t tokens) const {
   const auto tensor = [&](int64_t heads, int64_t d) {
     return at::zeros({1}).expand({1, heads, tokens, d});

@@ -103,6 +103,7 @@ class AttentionImpl : public Block, public AttendUser, public CostPart {
   // As what runs an Attend.
   Attend& attend_module() const override { return *attend_; }
   bool is_causal() const override { return options_.causal; }
+  std::string sight() const override;
   std::string decoding_unsupported() const override { return cache_unsupported(); }
   int64_t cached_features() const override;
   AttendCall usual_call(int64_t tokens) const override;

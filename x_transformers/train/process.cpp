@@ -1,8 +1,8 @@
 #include "x_transformers/train/process.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 
+#include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/data/random.h"
 #include "x_transformers/ops/linear.h"
@@ -14,7 +14,7 @@ void set_up_process(const TrainOptions& options, const WorldPlace& place) {
   open_device(options.device);
   const auto seed = static_cast<uint64_t>(options.seed);
   at::manual_seed(place.is_first() ? seed : random_bits(seed, static_cast<uint64_t>(place.rank)));
-  if (options.threads) at::set_num_threads(static_cast<int>(*options.threads));
+  use_threads(options.threads);
   set_matmul_precision(options.matmul_precision);
 }
 

@@ -91,7 +91,6 @@ void use_examples(TrainerParts& parts, const RunOptions& run,
   const auto& val_path = run.data.val_path.empty() ? run.data.path : run.data.val_path;
   parts.training_batch = check(parts.training_batch, run.data.path);
   parts.validation_batch = check(parts.validation_batch, val_path);
-  parts.training_batch(0);  // wrong before the folder is made
 }
 
 /// Writes the samples of a run.
@@ -145,6 +144,15 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
     parts.sample = sample_writer({model, data->tokenizer()}, run.train);
 }
 
+/// Throws InputError where the model would learn to copy what it is to predict.
+void require_hidden_targets(Model& model, const Batch& batch, const RunOptions& run) {
+  require(run.train.allow_non_causal || !model.sees_targets(batch.tensors), at(run.model_place),
+          "is not causal: each token sees those after it, which the model is to predict, and it "
+          "would learn to copy them. \"type\": \"Decoder\" makes attn_layers causal (causal = true "
+          "where a model has that option); {} trains it as it is",
+          option(OptionPath("train") / "allow_non_causal"));
+}
+
 TrainResult run_training(const RunOptions& run, const std::filesystem::path& directory, bool resume,
                          const RunContext& context) {
   check_folder(run, directory, resume, context.place);
@@ -164,6 +172,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
             option(OptionPath("data") / "format"), option(OptionPath("data") / "task"));
     use_tokens(parts, run, model, *task);
   }
+  require_hidden_targets(*model, parts.training_batch(0), run);
   if (run.train.loss_chunk) {
     within(run.model_place, [&] { model->set_loss_chunk(*run.train.loss_chunk); });
   }

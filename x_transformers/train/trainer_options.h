@@ -33,6 +33,7 @@ struct TrainOptions {
   std::string init_from;
   bool init_strict = true;
   bool skip_nonfinite = false;
+  bool allow_non_causal = false;
   std::optional<int64_t> log_every;
   std::optional<int64_t> eval_every;
   std::optional<int64_t> early_stopping_patience;
@@ -81,7 +82,8 @@ struct TrainOptions {
       "arXiv:1904.06376");
     v("device", device, "cpu, cuda or cuda:N");
     v("cuda_graph", cuda_graph, "on cuda, capture the whole step in a CUDA graph");
-    v("threads", threads, "CPU threads; default: one for each core");
+    v("threads", threads,
+      "CPU threads, no more than the processors that may be used; default: as many as those");
     v("seed", seed, "seed of initialisation and dropout");
     v("init_from", init_from,
       "weights to start from, of a run, a checkpoint or a file; their net may stand in another "
@@ -91,6 +93,8 @@ struct TrainOptions {
       "the rows of a smaller vocabulary or table of positions too");
     v("skip_nonfinite", skip_nonfinite,
       "pass over a step whose loss or gradient is not finite instead of stopping");
+    v("allow_non_causal", allow_non_causal,
+      "train a model to predict next tokens though its layers let it see them");
     v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");
     v("eval_every", eval_every,
       "steps between two validations, 0: none; default: 5% of all, 1000 at most");

@@ -103,6 +103,10 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
     return batch.contains("labels") ? net_->loss(batch) : NextTokenModel::loss(batch);
   }
 
+  bool sees_targets(const TensorMap& batch) override {
+    return !batch.contains("labels") && NextTokenModel::sees_targets(batch);
+  }
+
   void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }
 
   std::optional<TokenTask> token_task() override {

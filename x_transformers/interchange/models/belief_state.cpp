@@ -97,6 +97,11 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper> {
 
   std::string loss_unit() const override { return "nats per token, mean of both directions"; }
 
+  bool sees_targets(const TensorMap& /*batch*/) override {
+    return !holder_->forward_decoder()->traits().is_causal ||
+           !holder_->backward_decoder()->traits().is_causal;
+  }
+
   /// Both decoders see every token of a sequence.
   std::optional<TokenTask> token_task() override {
     const auto traits = holder_->forward_decoder()->traits();

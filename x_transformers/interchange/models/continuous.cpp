@@ -107,6 +107,10 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
                                           : "mean square error per value";
   }
 
+  bool sees_targets(const TensorMap& /*batch*/) override {
+    return !holder_->net()->attn_layers()->options().causal;
+  }
+
   /// The net's, with one entry more, which only the loss needs.
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto call = net_->sample_call(seq);

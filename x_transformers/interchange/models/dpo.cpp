@@ -58,6 +58,10 @@ class DPOModel : public HolderModel<DPO> {
 
   std::string loss_unit() const override { return "nats per pair of answers"; }
 
+  bool sees_targets(const TensorMap& /*batch*/) override {
+    return !holder_->policy_model()->traits().is_causal;
+  }
+
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto call = policy_->sample_call(seq);
     const auto tokens = at::zeros({1, call.tokens + 1}, at::kLong);

@@ -38,6 +38,10 @@ class NextTokenModel : public HolderModel<Holder> {
     }
   }
 
+  bool sees_targets(const TensorMap& /*batch*/) override {
+    return !this->holder_->net()->traits().is_causal;
+  }
+
   std::string loss_unit() const override { return "nats per token"; }
 
   /// Of sequences of any length.

@@ -115,6 +115,10 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
 
   std::string loss_unit() const override { return "nats per token + square error of numbers"; }
 
+  bool sees_targets(const TensorMap& /*batch*/) override {
+    return !holder_->net()->attn_layers()->options().causal;
+  }
+
   /// The net's, with one token more, which only the loss needs.
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto call = net_->sample_call(seq);

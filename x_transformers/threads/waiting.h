@@ -1,0 +1,67 @@
+// Waiting for another thread: first awake, which is the fastest, then asleep, which leaves the core
+// to whoever is waited for.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace x_transformers::threads {
+
+/// Nanoseconds of a clock that never goes back.
+int64_t now_ns();
+
+/// Sleeps while `word` is `value`; may wake for no reason.
+void sleep_while(const std::atomic<uint32_t>& word, uint32_t value);
+/// Wakes up to `count` threads that sleep on `word`.
+void wake(std::atomic<uint32_t>& word, int count);
+
+/// Tells the processor that this thread waits in a loop.
+inline void relax() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+/// How long to stay awake. A thread that finds that it was not running while it waited shares its
+/// core with other work, which staying awake keeps from running: for a while all then sleep at
+/// once.
+class Patience {
+ public:
+  /// Waits awake until `is_ready()`, but not for long; whether it is.
+  template <class Ready>
+  bool wait(const Ready& is_ready) {
+    constexpr int kLooks = 32;
+    const int64_t begin = now_ns();
+    const int64_t end =
+        begin + (begin < crowded_until_.load(std::memory_order_relaxed) ? kCrowdedNs : kAwakeNs);
+    for (int64_t last = begin;;) {
+      for (int look = 0; look < kLooks; ++look) {
+        if (is_ready()) return true;
+        relax();
+      }
+      const int64_t now = now_ns();
+      if (now - last > kGapNs) found_crowded(now);
+      if (now >= end) return is_ready();
+      last = now;
+    }
+  }
+
+  /// Other work ran on this core at `now`.
+  void found_crowded(int64_t now) {
+    crowded_until_.store(now + kCrowdedForNs, std::memory_order_relaxed);
+  }
+
+  /// A time in which a thread that runs does something: a longer one says that it did not run.
+  static constexpr int64_t kGapNs = 300'000;
+
+ private:
+  static constexpr int64_t kAwakeNs = 100'000;
+  static constexpr int64_t kCrowdedNs = 2'000;
+  static constexpr int64_t kCrowdedForNs = 100'000'000;
+
+  std::atomic<int64_t> crowded_until_{0};
+};
+
+}  // namespace x_transformers::threads
