@@ -47,13 +47,18 @@ def load(count, cpus):
 
 
 def make_group(quota):
-    """A control group with this quota in processors; None where there can be none."""
-    try:
-        GROUP.mkdir(exist_ok=True)
-        (GROUP / "cpu.max").write_text(f"{int(quota * 100000)} 100000")
-        return GROUP
-    except OSError:
-        return None
+    """A control group (of version 2, or 1) with this quota in processors; None where there can be none."""
+    for group, name, value in [(GROUP, "cpu.max", f"{int(quota * 100000)} 100000"),
+                               (GROUP.parent / "cpu" / GROUP.name, "cpu.cfs_quota_us", str(int(quota * 100000)))]:
+        try:
+            group.mkdir(exist_ok=True)
+            if (group / name).exists():
+                (group / name).write_text(value)
+                return group
+            group.rmdir()  # no control group, but a folder
+        except OSError:
+            continue
+    return None
 
 
 def run(command, cpus, group=None):

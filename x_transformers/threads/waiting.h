@@ -2,6 +2,7 @@
 // to whoever is waited for.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -26,7 +27,7 @@ inline void relax() {
 
 /// How long to stay awake. A thread that finds that it was not running while it waited shares its
 /// core with other work, which staying awake keeps from running: for a while all then sleep at
-/// once.
+/// once, the longer the more often that is found.
 class Patience {
  public:
   /// Waits awake until `is_ready()`, but not for long; whether it is.
@@ -34,8 +35,8 @@ class Patience {
   bool wait(const Ready& is_ready) {
     constexpr int kLooks = 32;
     const int64_t begin = now_ns();
-    const int64_t end =
-        begin + (begin < crowded_until_.load(std::memory_order_relaxed) ? kCrowdedNs : kAwakeNs);
+    const bool is_crowded = begin < crowded_until_.load(std::memory_order_relaxed);
+    const int64_t end = begin + (is_crowded ? kCrowdedNs : kAwakeNs);
     for (int64_t last = begin;;) {
       for (int look = 0; look < kLooks; ++look) {
         if (is_ready()) return true;
@@ -48,20 +49,26 @@ class Patience {
     }
   }
 
-  /// Other work ran on this core at `now`.
+  /// Other work ran on this core until `now`.
   void found_crowded(int64_t now) {
-    crowded_until_.store(now + kCrowdedForNs, std::memory_order_relaxed);
+    const auto until = crowded_until_.load(std::memory_order_relaxed);
+    const auto before = crowded_for_.load(std::memory_order_relaxed);
+    if (now < until) return;
+    const auto length =
+        now - until < kForgottenNs ? std::min(2 * before, kMostCrowdedNs) : kLeastCrowdedNs;
+    crowded_for_.store(length, std::memory_order_relaxed);
+    crowded_until_.store(now + length, std::memory_order_relaxed);
   }
 
   /// A time in which a thread that runs does something: a longer one says that it did not run.
   static constexpr int64_t kGapNs = 300'000;
 
  private:
-  static constexpr int64_t kAwakeNs = 100'000;
-  static constexpr int64_t kCrowdedNs = 2'000;
-  static constexpr int64_t kCrowdedForNs = 100'000'000;
+  static constexpr int64_t kAwakeNs = 200'000, kCrowdedNs = 2'000;
+  static constexpr int64_t kLeastCrowdedNs = 16'000'000, kMostCrowdedNs = 128'000'000;
+  static constexpr int64_t kForgottenNs = 60'000'000;
 
-  std::atomic<int64_t> crowded_until_{0};
+  std::atomic<int64_t> crowded_until_{0}, crowded_for_{kLeastCrowdedNs};
 };
 
 }  // namespace x_transformers::threads
