@@ -185,7 +185,7 @@ void add_bench(CLI::App& app) {
                 option->get_name() + ": only with " + work);
     }
     if (options->threads > 0) at::set_num_threads(static_cast<int>(options->threads));
-    const auto device = open_device(options->device);
+    const auto device = open_device(options->device, "--device");
     set_matmul_precision(options->matmul_precision);
     auto result =
         options->work == "train" ? bench_train(*options, device) : bench_generate(*options, device);
