@@ -183,7 +183,7 @@ void add_bench(CLI::App& app) {
                 option->get_name() + ": only with " + work);
     }
     use_most_threads(options->threads);
-    const auto device = open_device(options->device);
+    const auto device = open_device(options->device, "--device");
     set_matmul_precision(options->matmul_precision);
     auto result =
         options->work == "train" ? bench_train(*options, device) : bench_generate(*options, device);

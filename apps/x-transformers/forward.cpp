@@ -57,7 +57,7 @@ void run_call(const CallOptions& options, const std::string& mode) {
   require(!options.outputs.empty(), "--outputs: is needed");
   require_output("--outputs", options.outputs, {options.config, options.weights, options.inputs});
   use_most_threads(options.threads);
-  const auto device = open_device(options.device);
+  const auto device = open_device(options.device, "--device");
   at::manual_seed(static_cast<uint64_t>(options.seed));
   const auto model = build_model(read_model_file(options.config), options.config + ":");
   const auto dtype = parse_dtype(options.dtype);

@@ -198,7 +198,7 @@ std::string shown_prompt(const LanguageModel& model, const TextGeneration& gener
 
 void run_generation(const GenerateCommand& command) {
   use_most_threads(command.call.threads);
-  const auto device = open_device(command.call.device);
+  const auto device = open_device(command.call.device, "--device");
   auto generation = generation_of(command);
   auto model =
       load_language_model(command.path, device, parse_dtype(command.call.dtype), command.tokenizer);

@@ -13,13 +13,12 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/tokenizer.h"
+#include "x_transformers/data/vocabulary_limits.h"
 #include "x_transformers/train/text_segments.h"
 
 namespace x_transformers {
 
 namespace {
-
-constexpr int64_t kLargestVocabulary = int64_t{1} << 24, kMostLearningThreads = 128;
 
 std::vector<std::string> all_files(const std::vector<std::string>& inputs) {
   std::vector<std::string> files;
@@ -35,7 +34,8 @@ struct SegmentCommand {
 };
 
 void run_segment(const SegmentCommand& command) {
-  const auto model = load_language_model(command.path, open_device(command.device), at::kFloat);
+  const auto model =
+      load_language_model(command.path, open_device(command.device, "--device"), at::kFloat);
   const bool is_file = !command.text_file.empty();
   const auto text = is_file ? read_text(command.text_file) : command.text;
   require(!text.empty(), (is_file ? command.text_file : "--text") + ": is empty");

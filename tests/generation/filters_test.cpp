@@ -119,14 +119,14 @@ TEST(LogitsFilter, RefusesUnknownNamesWithTheNearest) {
 }
 
 TEST(LogitsFilter, RefusesValuesOutOfRange) {
-  expect_refused("top_k", {{"k", 0}}, "top_k.k: expected at least 1, got 0");
+  expect_refused("top_k", {{"k", 0}}, "filter_kwargs.k: expected at least 1, got 0");
   expect_refused("top_k", {{"k", 2.5}}, "expected an integer, got 2.5");
   expect_refused("top_k", {{"frac_num_tokens", 0}}, "expected above 0, got 0");
-  expect_refused("top_p", {{"thres", -0.5}}, "top_p.thres: expected 0 or more, got -0.5");
+  expect_refused("top_p", {{"thres", -0.5}}, "filter_kwargs.thres: expected 0 or more, got -0.5");
   expect_refused("top_p", {{"thres", std::nan("")}}, "got nan");
-  expect_refused("top_a", {{"min_p_pow", -1}}, "top_a.min_p_pow");
-  expect_refused("top_a", {{"min_p_ratio", 2}}, "top_a.min_p_ratio");
-  expect_refused("min_p", {{"min_p", -0.1}}, "min_p.min_p");
+  expect_refused("top_a", {{"min_p_pow", -1}}, "filter_kwargs.min_p_pow");
+  expect_refused("top_a", {{"min_p_ratio", 2}}, "filter_kwargs.min_p_ratio");
+  expect_refused("min_p", {{"min_p", -0.1}}, "filter_kwargs.min_p");
 }
 
 }  // namespace

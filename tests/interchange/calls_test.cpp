@@ -1,5 +1,6 @@
 // Calls whose inputs are out of range or do not go together, by name as they come from files.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -22,9 +23,9 @@ constexpr const char* kPlainNet =
 
 std::string call_refusal(const Json& config, const std::string& mode, const TensorMap& inputs,
                          const Json& kwargs = Json::object()) {
-  const auto model = build_model(config);
-  model->module().eval();
   try {
+    const auto model = build_model(config);
+    model->module().eval();
     run_model(*model, mode, inputs, kwargs, false);
   } catch (const InputError& error) {
     return error.what();
@@ -91,8 +92,27 @@ TEST(TokensOutOfRange, PaddingOfPrompts) {
                             {"prompt_lens", at::tensor({2, 3})}};
   const Json kwargs = {{"seq_len", 2}};
   EXPECT_EQ(call_refusal(wrapped(), "generate", inputs, kwargs), "");
-  EXPECT_EQ(call_refusal(wrapped(17), "generate", inputs, kwargs),
-            "pad_value: 17 pads the prompts, expected a token below num_tokens = 17");
+}
+
+TEST(TokensOutOfRange, PadValueOfAWrapper) {
+  const TensorMap inputs = {{"x", at::tensor({1, -100, 2}).unsqueeze(0)}};
+  EXPECT_EQ(call_refusal(wrapped(16), "forward", inputs), "");
+  for (const int64_t wrong : {17, -1, -100}) {
+    EXPECT_EQ(call_refusal(wrapped(wrong), "forward", inputs),
+              fmt::format("config.pad_value: expected a token from 0 to 16, which the model reads "
+                          "where the input has none, got {}",
+                          wrong));
+  }
+}
+
+TEST(TokensOutOfRange, PadValueThatIsNeverRead) {
+  // Segments are read with the tokens that are no targets, if these have an embedding.
+  Json config = wrapped(-1);
+  config["type"] = "XLAutoregressiveWrapper";
+  const TensorMap inputs = {{"x", at::tensor({1, 3, 2}).unsqueeze(0)}};
+  EXPECT_EQ(call_refusal(config, "forward", inputs).substr(0, 17), "config.pad_value:");
+  config["ignore_index"] = 3;
+  EXPECT_EQ(call_refusal(config, "forward", inputs), "");
 }
 
 TEST(TokensOutOfRange, OnBothSidesOfXTransformer) {

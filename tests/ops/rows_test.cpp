@@ -6,18 +6,6 @@
 namespace x_transformers {
 namespace {
 
-TEST(RowCount, IsOfTheFirstThatHasSeveral) {
-  RowCount count;
-  EXPECT_EQ(count.rows(), 1);
-  count.add({}, 2);
-  count.add(at::ones({1, 4}), 2);
-  count.add(at::ones({5}), 2);  // a dimension that is not of rows
-  EXPECT_EQ(count.rows(), 1);
-  count.add(at::ones({3, 4, 5}), 2);
-  count.add(at::ones({2, 4}), 2);
-  EXPECT_EQ(count.rows(), 3);
-}
-
 TEST(WithRows, RepeatsOneRowAlone) {
   const auto one = at::ones({1, 4}), two = at::ones({2, 1, 4});
   EXPECT_EQ(with_rows(one, 3).sizes(), at::IntArrayRef({3, 4}));

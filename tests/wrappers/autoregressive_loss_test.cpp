@@ -123,7 +123,7 @@ TEST(AutoregressiveLoss, NextEmbeddingsPassOverPrependedOnes) {
       at::cross_entropy_loss(output.logits.flatten(0, 1), tokens.narrow(1, 1, 5).flatten());
   const auto errors =
       (output.net.next_embed_pred.narrow(1, 3, 5) -
-       net_of(model)->token_emb()->forward(tokens).narrow(1, 1, 5) -
+       net_of(model)->token_emb()->embed(tokens, {}).narrow(1, 1, 5) -
        net_of(model)->named_parameters()["pos_emb.emb.weight"].narrow(0, 1, 5) * 0.25)
           .abs();
   EXPECT_TRUE(at::allclose(output.loss, of_tokens + errors.mean() * 0.1, 1e-5, 1e-6));

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 
 #include <new>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 
@@ -47,21 +48,25 @@ std::optional<std::string> out_of_memory(const std::exception& error) {
   return text.substr(tried, text.find_first_of(".\n", tried) - tried);
 }
 
-c10::Device open_device(const std::string& name) {
+c10::Device open_device(const std::string& name, const OptionPath& option) {
   c10::Device device(c10::kCPU);
+  bool is_known = true;
   try {
     device = c10::Device(name);
   } catch (const c10::Error&) {
-    throw InputError("device: expected cpu, cuda or cuda:N, got '" + name + "'");
+    is_known = false;
   }
-  require(device.is_cpu() || device.is_cuda(),
-          "device: expected cpu, cuda or cuda:N, got '" + name + "'");
+  expect(is_known && (device.is_cpu() || device.is_cuda()), at(option), name,
+         "cpu, cuda or cuda:N");
   if (device.is_cpu()) return device;
   const auto reason = cuda_unsupported();
-  require(reason.empty(), "device: " + name + " cannot be used: " + reason);
+  if (!reason.empty()) {
+    Notice notice{at(option), text("{} cannot be used", name)};
+    notice.cause = reason;
+    throw InputError(std::move(notice));
+  }
   const auto count = at::detail::getCUDAHooks().deviceCount();
-  require(device.index() < count,
-          "device: " + name + " does not exist, there are " + std::to_string(count));
+  require(device.index() < count, at(option), "{} does not exist, there are {}", name, count);
   return device.has_index() ? device : c10::Device(c10::kCUDA, 0);
 }
 

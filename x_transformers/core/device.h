@@ -7,12 +7,14 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/core/notice.h"
+
 namespace x_transformers {
 
-/// "cpu", "cuda" or "cuda:N". InputError, saying why, where there is no such device. The first call
-/// for a CUDA device must come before anything else that asks LibTorch for CUDA, such as
-/// at::manual_seed.
-c10::Device open_device(const std::string& name);
+/// "cpu", "cuda" or "cuda:N". InputError of `option`, saying why, where there is no such device.
+/// The first call for a CUDA device must come before anything else that asks LibTorch for CUDA,
+/// such as at::manual_seed.
+c10::Device open_device(const std::string& name, const OptionPath& option = "device");
 
 /// Where `error` says that memory ran out, on the CPU or a device: its words, in one line. Else
 /// nothing.

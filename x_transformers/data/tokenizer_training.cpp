@@ -13,6 +13,7 @@
 #include "x_transformers/data/file_kind.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/tokenizer.h"
+#include "x_transformers/data/vocabulary_limits.h"
 #include "x_transformers/io/atomic_file.h"
 
 namespace x_transformers {
@@ -147,8 +148,8 @@ void validate(const SentencePieceTrainingOptions& options) {
   require(options.model_type == "unigram" || options.model_type == "bpe",
           fmt::format("model_type: expected unigram or bpe, got '{}'", options.model_type));
   require(
-      options.vocab_size >= 1 && options.vocab_size <= (int64_t{1} << 24),
-      fmt::format("vocab_size: expected 1 to {}, got {}", int64_t{1} << 24, options.vocab_size));
+      options.vocab_size >= 1 && options.vocab_size <= kLargestVocabulary,
+      fmt::format("vocab_size: expected 1 to {}, got {}", kLargestVocabulary, options.vocab_size));
   require(!options.byte_fallback || options.vocab_size > 259,
           fmt::format("vocab_size: expected more than 259 (256 bytes and 3 control tokens), got {}",
                       options.vocab_size));
@@ -157,8 +158,8 @@ void validate(const SentencePieceTrainingOptions& options) {
                       options.character_coverage));
   require(options.max_lines >= 0,
           fmt::format("max_lines: expected 0 or more, got {}", options.max_lines));
-  require(options.threads >= 1 && options.threads <= 128,
-          fmt::format("threads: expected 1 to 128, got {}", options.threads));
+  require(options.threads >= 1 && options.threads <= kMostLearningThreads,
+          fmt::format("threads: expected 1 to {}, got {}", kMostLearningThreads, options.threads));
 }
 
 }  // namespace

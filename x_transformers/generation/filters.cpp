@@ -12,6 +12,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/nearest_name.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
@@ -143,7 +144,12 @@ LogitsFilter logits_filter(const std::string& filter_logits_fn,
                            const std::map<std::string, double>& filter_kwargs) {
   check_names(filter_logits_fn, filter_kwargs);
   auto filter = bind(filter_logits_fn, filter_kwargs);
-  filter(at::zeros({1, 1}));  // refuses values out of range here rather than at the first token
+  // Values out of range are refused here rather than at the first token, as the caller gave them.
+  const auto given = [&](const OptionPath& path) {
+    const bool is_argument = !path.empty() && path.front() == filter_logits_fn;
+    return is_argument ? path.with_front("filter_kwargs") : path;
+  };
+  spelled(spelled_by(given), [&] { filter(at::zeros({1, 1})); });
   return filter;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/generation/penalties.h"
 #include "x_transformers/generation/sampling.h"
 
@@ -19,13 +20,18 @@ bool names_own_filter(const GenerateOptions& options) {
   return options.top_k || options.top_p || options.top_a || options.min_p;
 }
 
+/// The filter of an option of its own, whose value is this argument of it.
+LogitsFilter own_filter(const char* name, const char* argument, double value) {
+  const auto as_option = [&](const OptionPath&) { return OptionPath(name); };
+  return spelled(spelled_by(as_option), [&] { return logits_filter(name, {{argument, value}}); });
+}
+
 std::vector<LogitsFilter> own_filters(const GenerateOptions& options) {
   std::vector<LogitsFilter> chain;
-  if (options.top_k)
-    chain.push_back(logits_filter("top_k", {{"k", static_cast<double>(*options.top_k)}}));
-  if (options.top_p) chain.push_back(logits_filter("top_p", {{"thres", *options.top_p}}));
-  if (options.top_a) chain.push_back(logits_filter("top_a", {{"min_p_ratio", *options.top_a}}));
-  if (options.min_p) chain.push_back(logits_filter("min_p", {{"min_p", *options.min_p}}));
+  if (options.top_k) chain.push_back(own_filter("top_k", "k", static_cast<double>(*options.top_k)));
+  if (options.top_p) chain.push_back(own_filter("top_p", "thres", *options.top_p));
+  if (options.top_a) chain.push_back(own_filter("top_a", "min_p_ratio", *options.top_a));
+  if (options.min_p) chain.push_back(own_filter("min_p", "min_p", *options.min_p));
   return chain;
 }
 

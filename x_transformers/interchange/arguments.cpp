@@ -202,6 +202,12 @@ std::optional<int64_t> Arguments::integer(const std::string& name) {
   return result;
 }
 
+int64_t Arguments::required_integer(const std::string& name) {
+  const auto found = integer(name);
+  require(found.has_value(), "kwargs: '" + name + "' is needed");
+  return *found;
+}
+
 std::optional<double> Arguments::number(const std::string& name) {
   std::optional<double> result;
   if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);

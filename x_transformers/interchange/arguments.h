@@ -67,6 +67,8 @@ class Arguments {
   /// Empty where it is not given, or null.
   std::optional<bool> optional_flag(const std::string& name);
   std::optional<int64_t> integer(const std::string& name);
+  /// One that must be there. InputError names it otherwise.
+  int64_t required_integer(const std::string& name);
   std::optional<double> number(const std::string& name);
   std::optional<std::string> text(const std::string& name);
   std::optional<std::vector<int64_t>> integers(const std::string& name);

@@ -51,6 +51,15 @@ TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inpu
   return out;
 }
 
+std::vector<std::pair<std::string, at::Tensor>> call_forward(Model& model, const at::Tensor& x,
+                                                             TensorMap rest) {
+  rest[model.first_argument()] = x;
+  Arguments arguments(std::move(rest), Json::object(), ArgumentSource::checked, model.compat());
+  auto results = model.call("forward", arguments).flatten();
+  arguments.finish();
+  return results;
+}
+
 at::Tensor run_objective(Model& model, const TensorMap& inputs, const Json& kwargs,
                          ArgumentSource source) {
   Arguments arguments(inputs, kwargs, source, model.compat());

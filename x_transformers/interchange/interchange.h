@@ -32,6 +32,11 @@ void load_weights(Model& model, const std::filesystem::path& path);
 TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs,
                     const nlohmann::json& kwargs, bool grads);
 
+/// What forward returns, flattened, of `x`, its argument that callers give by position, and `rest`
+/// by name: for a model that is a part of another, which has looked at the ids.
+std::vector<std::pair<std::string, at::Tensor>> call_forward(Model& model, const at::Tensor& x,
+                                                             TensorMap rest = {});
+
 /// What run_model takes gradients of, with its graph: the loss of a training step. With
 /// a `source` that has looked at the ids among the inputs, nothing waits for the device.
 at::Tensor run_objective(Model& model, const TensorMap& inputs, const nlohmann::json& kwargs,

@@ -24,7 +24,7 @@ namespace x_transformers {
 namespace {
 
 using Attentions = std::vector<std::pair<std::string, AttendUser*>>;
-using AttendCalls = std::map<const AttendUser*, AttendCall>;
+using AttendCalls = std::map<const AttendUser*, KeptAttendCall>;
 
 void add_attentions(torch::nn::Module& module, const std::string& name, Attentions& found) {
   if (auto* attention = dynamic_cast<AttendUser*>(&module)) found.emplace_back(name, attention);
@@ -41,7 +41,7 @@ at::Tensor stand_in(const at::Tensor& t) {
   return number.expand(t.sizes());
 }
 
-AttentionReport report(const std::string& name, const AttendUser& attention, AttendCall call) {
+AttentionReport report(const std::string& name, const AttendUser& attention, KeptAttendCall call) {
   AttentionReport result;
   result.name = name;
   result.causal = attention.is_causal();
@@ -115,7 +115,7 @@ AttendCalls training_calls(Model& model, const SampleCall& call, const Attention
     attention->attend_module().observe(
         [calls, attention](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const ScoreProgram& program, bool keep_maps) {
-          calls->try_emplace(attention, AttendCall{q, k, v, program, keep_maps});
+          calls->try_emplace(attention, KeptAttendCall{q, k, v, program, keep_maps});
         });
   }
   model.module().train();

@@ -23,7 +23,9 @@ std::shared_ptr<ModelClass> build_net_of(const Json& config, const char* key,
   auto given = config.at(key);
   if (!given.is_object()) detail::wrong_type(below.where, "an object with a type", given);
   if (!given.contains("type")) given["type"] = type;
-  auto net = std::dynamic_pointer_cast<ModelClass>(build_part(given, below));
+  std::shared_ptr<ModelClass> net;
+  if (may_be(typeid(ModelClass), given, below.where))
+    net = std::dynamic_pointer_cast<ModelClass>(build_part(given, below));
   expect(net != nullptr, at(below.where / "type"), given["type"].template get<std::string>(), "{}",
          type);
   return net;

@@ -102,6 +102,11 @@ void register_model_type(const std::string& name, ModelType type) {
 
 bool is_model_type(const std::string& name) { return types().count(name) > 0; }
 
+bool may_be(const std::type_info& model_class, const Json& config, const OptionPath& where) {
+  const auto& built = *find_type(type_of(config, where), where / "type").model_class;
+  return built == model_class || built == typeid(Model);
+}
+
 std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place) {
   const auto name = type_of(config, place.where);
   const auto where = place.where / "type";

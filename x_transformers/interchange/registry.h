@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <type_traits>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -34,6 +36,8 @@ struct ModelType {
   std::function<std::vector<OptionHelp>()> help;
   /// Every option of a valid config, each spelled in one way.
   std::function<Json(const Json& config)> spell_out;
+  /// The class of what `build` returns, as far as it says: Model, or one derived from it.
+  const std::type_info* model_class = &typeid(Model);
   bool is_net = false;  ///< whether wrappers over tokens take it (Model::token_model)
   /// Makes the wrapper around a net, its option "net", in which nets are trained that are given
   /// alone. One type has it.
@@ -45,16 +49,25 @@ using ModelTypes = std::map<std::string, ModelType>;
 /// returns the model.
 template <class OptionsType, class Make>
 ModelType model_type(Make make) {
+  constexpr bool kTakesPlace =
+      std::invocable<Make, const OptionsType&, const Json&, const ModelPlace&>;
   ModelType type;
   type.build = [make](const Json& config, const ModelPlace& place) -> std::shared_ptr<Model> {
     auto options = options_from_json<OptionsType>(config, place.where);
     if constexpr (requires { options.compat; }) options.compat = place.compat;
-    if constexpr (std::invocable<Make, const OptionsType&, const Json&, const ModelPlace&>) {
+    if constexpr (kTakesPlace) {
       return make(options, config, place);
     } else {
       return built(below(place.where), [&] { return make(options); });
     }
   };
+  if constexpr (kTakesPlace) {
+    using Built = std::invoke_result_t<Make, const OptionsType&, const Json&, const ModelPlace&>;
+    type.model_class = &typeid(typename Built::element_type);
+  } else {
+    type.model_class =
+        &typeid(typename std::invoke_result_t<Make, const OptionsType&>::element_type);
+  }
   type.help = [] { return options_help<OptionsType>(); };
   type.spell_out = [](const Json& config) {
     return options_to_json(options_from_json<OptionsType>(config, "config"));
@@ -71,6 +84,9 @@ void require_forward(const std::string& type, const std::string& method);
 
 /// build_model for what stands within another model.
 std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place);
+
+/// Whether build_part gives a `model_class` of `config`, as far as its type says.
+bool may_be(const std::type_info& model_class, const Json& config, const OptionPath& where);
 
 /// Whether model files may name this type.
 bool is_model_type(const std::string& name);

@@ -12,9 +12,8 @@ void add_packed_sample(const std::string& name, SampleCall& call) {
 
 void add_stack_sample(const AttentionLayersImpl& layers, SampleCall& call) {
   const auto& o = layers.options();
-  const bool needs_condition =
-      o.use_adaptive_layernorm || o.use_adaptive_rmsnorm || o.use_adaptive_layerscale;
-  if (needs_condition) call.inputs["condition"] = at::zeros({1, o.dim_condition.value_or(o.dim)});
+  if (o.needs_condition())
+    call.inputs["condition"] = at::zeros({1, o.dim_condition.value_or(o.dim)});
   if (o.attn.flash_pack_seq) add_packed_sample("flash_pack_seq_kwargs", call);
   if (!o.cross_attend) return;
   const auto& cross = *o.cross_attn;

@@ -119,6 +119,26 @@ at::Tensor as_tokens(const at::Tensor& given, const std::string& name, const Arg
   return are_ids ? whole_ids(given, name) : given;
 }
 
+namespace {
+
+at::Tensor checked_ids(const at::Tensor& given, const std::string& name, const Arguments& arguments,
+                       const IdRange& range) {
+  if (arguments.source() != ArgumentSource::outside) return given;
+  const auto ids = whole_ids(given, name);
+  require_in_range(ids, name, range);
+  return ids;
+}
+
+}  // namespace
+
+at::Tensor take_ids(Arguments& arguments, const std::string& name, const IdRange& range) {
+  return checked_ids(arguments.tensor(name), name, arguments, range);
+}
+
+at::Tensor required_ids(Arguments& arguments, const std::string& name, const IdRange& range) {
+  return checked_ids(arguments.required_tensor(name), name, arguments, range);
+}
+
 TransformerCall::TransformerCall(Arguments& arguments, TransformerWrapperImpl& net) {
   auto x = as_tokens(arguments.tensor("x"), "x", arguments, net);
   inputs = take_transformer_inputs(arguments);

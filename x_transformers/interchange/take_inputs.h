@@ -11,6 +11,7 @@
 
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/interchange/arguments.h"
+#include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/attention.h"
@@ -24,6 +25,12 @@ at::Tensor whole_ids(const at::Tensor& ids, const std::string& name);
 /// which may take anything.
 at::Tensor as_tokens(const at::Tensor& given, const std::string& name, const Arguments& arguments,
                      const TokenModel& net);
+
+/// The ids `name`, undefined where they are not given. From outside they are whole numbers within
+/// `range`; InputError names the first that is none.
+at::Tensor take_ids(Arguments& arguments, const std::string& name, const IdRange& range);
+/// The same of ids that must be there.
+at::Tensor required_ids(Arguments& arguments, const std::string& name, const IdRange& range);
 
 /// Rotary angles NAME.0, [n, d], [b, n, d] or [b, 1, n, d], and their scale NAME.1, if there is
 /// one.

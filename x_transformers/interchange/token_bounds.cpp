@@ -45,15 +45,16 @@ void require_in_range(const at::Tensor& ids, const std::string& name, const IdRa
                                fmt::join(place, ", "), expected));
 }
 
+void require_positions_in_range(const at::Tensor& pos, const at::Tensor& seq_start_pos,
+                                const std::optional<TokenLimit>& limit) {
+  if (!limit || !are_ids(pos)) return;
+  const bool is_padded = seq_start_pos.defined();
+  require_in_range(is_padded ? (pos - seq_start_pos.unsqueeze(-1)).clamp_min(0) : pos, "pos",
+                   range_of(limit));
+}
+
 void require_in_range(const TransformerInputs& inputs, const TokenModel& net) {
-  const auto positions = net.embedded_positions();
-  if (positions && are_ids(inputs.pos)) {
-    // Padding at the left may stand anywhere.
-    const bool is_padded = inputs.seq_start_pos.defined();
-    const auto pos =
-        is_padded ? (inputs.pos - inputs.seq_start_pos.unsqueeze(-1)).clamp_min(0) : inputs.pos;
-    require_in_range(pos, "pos", range_of(positions));
-  }
+  require_positions_in_range(inputs.pos, inputs.seq_start_pos, net.embedded_positions());
   const auto limits = net.further_ids();
   for (const auto& [name, ids] : inputs.embed_ids) {
     const auto found = limits.find(name);

@@ -29,6 +29,11 @@ IdRange logits_range(const TokenModel& net);
 /// no integers is for the model to judge.
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range);
 
+/// The same for positions `pos`, if they are integers, of sequences that begin at `seq_start_pos`;
+/// the padding before may stand anywhere. Without a limit any position will do.
+void require_positions_in_range(const at::Tensor& pos, const at::Tensor& seq_start_pos,
+                                const std::optional<TokenLimit>& limit);
+
 /// The same for the positions and further ids of a call.
 void require_in_range(const TransformerInputs& inputs, const TokenModel& net);
 

@@ -112,8 +112,7 @@ void AttentionLayersImpl::build_positions() {
 
 void AttentionLayersImpl::build_condition() {
   const auto& o = options_;
-  const bool needs_condition = norm_choice().needs_condition() || o.use_adaptive_layerscale;
-  if (needs_condition && o.adaptive_condition_mlp) {
+  if (o.needs_condition() && o.adaptive_condition_mlp) {
     auto scope = register_module("adaptive_mlp", make_scope());
     condition_mlp_ = scope->register_module(
         "0", linear_no_bias(o.dim_condition.value_or(o.dim), condition_features()));

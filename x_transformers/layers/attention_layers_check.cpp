@@ -14,10 +14,6 @@ namespace x_transformers {
 
 namespace {
 
-bool goes_on(const AttentionLayersInputs& inputs) {
-  return inputs.cache && inputs.cache->length > 0;
-}
-
 /// Positions [seq] or [batch, seq] of at least `count` tokens; the last ones count.
 void require_positions(const at::Tensor& pos, const char* name, const char* tokens, int64_t batch,
                        int64_t count) {
@@ -35,10 +31,9 @@ void require_positions(const at::Tensor& pos, const char* name, const char* toke
 
 void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) const {
   const auto& o = options_;
-  const bool needs_condition = norm_choice().needs_condition() || o.use_adaptive_layerscale;
-  require(needs_condition == inputs.condition.defined(),
-          needs_condition ? "condition: is needed by the adaptive norm or scale"
-                          : "condition: given, but no adaptive norm or scale is on");
+  require(o.needs_condition() == inputs.condition.defined(),
+          o.needs_condition() ? "condition: is needed by the adaptive norm or scale"
+                              : "condition: given, but no adaptive norm or scale is on");
   require(!inputs.in_attn_cond.defined() || !o.reinject_input,
           "in_attn_cond: cannot be combined with reinject_input");
 }
@@ -110,7 +105,7 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
     require(given == tokens || given == all || given == 1 || (may_be_new && given == n),
             fmt::format("{}: has entries for {} keys, but there are {}", name, given, all));
   };
-  if (goes_on(inputs)) {
+  if (inputs.goes_on()) {
     require_keys(inputs.mask, "mask", /*may_be_new=*/true);
   } else {
     require_tensor(inputs.mask, "mask", TensorKind::boolean, {{"batch", batch, true}, {"seq", n}});
@@ -125,7 +120,7 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
 }
 
 void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) const {
-  if (inputs.context_pos.defined() && !goes_on(inputs))
+  if (inputs.context_pos.defined() && !inputs.goes_on())
     require_positions(inputs.context_pos, "context_pos", "token of the context", inputs.x.size(0),
                       inputs.context.size(1));
   require_broadcast(inputs.polar_pos_emb.key_bias, "polar_pos_emb", TensorKind::floating,

@@ -56,6 +56,8 @@ struct AttentionLayersInputs {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor& v);
 
+  /// Whether the cache has tokens before these.
+  bool goes_on() const { return cache && cache->length > 0; }
   /// Tokens of Transformer-XL memory that come with this call, as the first layer has them; 0 for
   /// what is no [b, m, dim].
   int64_t memory_given() const {

@@ -126,6 +126,11 @@ struct AttentionLayersOptions {
       std::nullopt;    ///< of cross attention; default: as attn, but not causal
   Compat compat = {};  ///< of the whole model; no option of the class
 
+  /// Whether each call needs a condition.
+  bool needs_condition() const {
+    return use_adaptive_layernorm || use_adaptive_rmsnorm || use_adaptive_layerscale;
+  }
+
   static std::vector<std::string> type_names();
   void set_type(const std::string& name);
   std::string type_name() const;

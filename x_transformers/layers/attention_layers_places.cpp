@@ -128,7 +128,7 @@ at::Tensor AttentionLayersImpl::bias_of_positions(const AttentionLayersInputs& i
   if (inputs.pos.defined()) {
     require(!cache,
             "pos: positions from outside cannot be combined with a cache and a position bias");
-    require(std::dynamic_pointer_cast<AlibiPositionalBias>(rel_pos_) != nullptr,
+    require(rel_pos_->takes_positions(),
             "pos: of the position biases only ALiBi takes positions from outside");
     pairs = {inputs.pos, inputs.pos, 0};
   } else {

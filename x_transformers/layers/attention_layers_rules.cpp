@@ -50,10 +50,8 @@ void check_sizes(const AttentionLayersOptions& o) {
   require_at_most(o.attn.dim_head, kLargestSize, "attn_dim_head");
   if (o.attn.dim_head != 0) require_positive(o.attn.dim_head, "attn_dim_head");
   require_size(o.num_residual_streams, "num_residual_streams");
-  const bool needs_condition =
-      o.use_adaptive_layernorm || o.use_adaptive_rmsnorm || o.use_adaptive_layerscale;
-  if (needs_condition) require_size(o.dim_condition, "dim_condition");
-  if (needs_condition && o.adaptive_condition_mlp)
+  if (o.needs_condition()) require_size(o.dim_condition, "dim_condition");
+  if (o.needs_condition() && o.adaptive_condition_mlp)
     require_size(o.adaptive_condition_mlp_expansion, "adaptive_condition_mlp_expansion");
   if (o.alibi_pos_bias) require_positive(o.alibi_num_heads, "alibi_num_heads");
   if (o.rel_pos_bias) require_at_most(o.rel_pos_num_buckets, kLargestSize, "rel_pos_num_buckets");

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/nn/qk_clip.h"
 
 namespace x_transformers {
 
@@ -15,12 +16,12 @@ void attn_qk_clip_(const AttentionLayersImpl& layers, const LayersOutput& output
   require(attentions.size() == output.attention.size(),
           fmt::format("attn_qk_clip_: expected the scores of {} attentions, got {}",
                       attentions.size(), output.attention.size()));
-  std::map<const AttentionImpl*, at::Tensor> maxes;
+  std::map<const ClippableAttention*, at::Tensor> maxes;
   for (size_t i = 0; i < attentions.size(); ++i) {
     const auto& scores = output.attention[i].maps.pre_softmax_attn;
     require(scores.defined(), "attn_qk_clip_: a call keeps the scores with keep_maps");
     const auto largest = scores.amax({0, 2, 3});
-    const auto* attention = dynamic_cast<const AttentionImpl*>(&attentions[i]->innermost());
+    const auto* attention = dynamic_cast<const ClippableAttention*>(&attentions[i]->innermost());
     require(attention != nullptr,
             "attn_qk_clip_: a layer attends without queries and keys to clip");
     auto& kept = maxes[attention];

@@ -75,8 +75,8 @@ void AttentionLayersImpl::drop_unread_by_cross_attention(AttentionLayersInputs& 
   drop_unless(rotary_pos_emb_ != nullptr, inputs.context_pos, "context_pos",
               "it is for rotary_pos_emb");
   if (!inputs.context.defined()) return;
-  const bool goes_on = inputs.cache && inputs.cache->length > 0;
-  if (goes_on) inputs.cross_attn_kv_residuals.clear();  // the context's keys and values are cached
+  if (inputs.goes_on())
+    inputs.cross_attn_kv_residuals.clear();  // the context's keys and values are cached
   // What cross attention has from attention was given under attention's name.
   const auto& cross_attn = *options_.cross_attn;
   const bool is_own = cross_attn.flash_pack_seq != options_.attn.flash_pack_seq;

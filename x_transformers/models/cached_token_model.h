@@ -17,6 +17,11 @@ class CachedTokenModel : public TokenModel {
  public:
   /// An empty cache, with room for `capacity` tokens at once.
   virtual TransformerCache make_cache(int64_t capacity) const = 0;
+  /// Whether what is cached tells where its keys stand: angles turn them, or turn the latents that
+  /// they are made of.
+  virtual bool caches_positions() const { return false; }
+  /// Why the model cannot go on from a cache, whatever the inputs; empty: it can.
+  virtual std::string cache_unsupported() const = 0;
   /// Why the model cannot go on from a cache beside these inputs; empty: it can.
   virtual std::string cache_unsupported(const TransformerInputs& inputs) const = 0;
   /// Why a step that goes on from a cache reads other memory than the one before it, apart from its

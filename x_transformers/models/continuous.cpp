@@ -9,6 +9,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/unread_input.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
 namespace {
@@ -17,13 +18,6 @@ namespace {
 at::Tensor mask_of(const at::Tensor& lens, int64_t n) {
   const auto places = at::arange(n, at::TensorOptions().dtype(at::kLong).device(lens.device()));
   return places < lens.unsqueeze(-1);
-}
-
-/// The mean of x [b, n, d] over the entries that exist.
-at::Tensor masked_mean(const at::Tensor& x, const at::Tensor& mask) {
-  if (!mask.defined()) return x.mean(1);
-  const auto kept = at::where(mask.unsqueeze(-1), x, at::zeros({}, x.options()));
-  return kept.sum(1) / mask.sum(-1, /*keepdim=*/true).clamp_min(1);
 }
 
 }  // namespace
@@ -52,13 +46,7 @@ ContinuousTransformerWrapperImpl::ContinuousTransformerWrapperImpl(
   attn_layers_ = within("attn_layers", [&] { return AttentionLayers(o.attn_layers); });
   const auto dim = attn_layers_->options().dim;
   if (max_seq_len() > 0 && o.use_abs_pos_emb && !attn_layers_->disable_abs_pos_emb()) {
-    if (o.scaled_sinu_pos_emb) {
-      pos_emb_ = std::make_shared<ScaledSinusoidalEmbedding>(ScaledSinusoidalEmbeddingOptions{dim});
-    } else {
-      require_size(o.max_seq_len, "max_seq_len");
-      pos_emb_ = std::make_shared<AbsolutePositionalEmbedding>(
-          AbsolutePositionalEmbeddingOptions{dim, max_seq_len()});
-    }
+    pos_emb_ = make_pos_emb({dim, max_seq_len(), o.scaled_sinu_pos_emb});
     register_module("pos_emb", pos_emb_);
   }
   if (o.post_emb_norm)
@@ -97,8 +85,7 @@ std::optional<int64_t> ContinuousTransformerWrapperImpl::dim_out() const {
 }
 
 std::optional<TokenLimit> ContinuousTransformerWrapperImpl::embedded_positions() const {
-  if (!pos_emb_ || options_.scaled_sinu_pos_emb) return std::nullopt;
-  return TokenLimit{max_seq_len(), "max_seq_len"};
+  return position_limit(pos_emb_.get());
 }
 
 std::string ContinuousTransformerWrapperImpl::cache_unsupported() const {

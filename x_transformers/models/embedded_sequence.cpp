@@ -53,6 +53,14 @@ void EmbeddedSequence::prepend(const at::Tensor& prepend_mask) {
   mask_ = cat_rows(prepend_mask.defined() ? prepend_mask : all_true(added, x), of_tokens, 1);
 }
 
+void EmbeddedSequence::put_in_front(const at::Tensor& learned_tokens) {
+  if (!learned_tokens.defined() || inputs_.goes_on()) return;
+  const auto count = learned_tokens.size(0);
+  x = at::cat({expand_batch(learned_tokens, x.size(0)), x}, 1);
+  prefix_ += count;
+  for (auto* mask : {&mask_, &kv_mask_}) *mask = pad_mask_left(*mask, count);
+}
+
 void EmbeddedSequence::add_memory_tokens(const at::Tensor& memory_tokens,
                                          const std::optional<int64_t>& every) {
   before_memory_ = x.size(1);
@@ -61,9 +69,7 @@ void EmbeddedSequence::add_memory_tokens(const at::Tensor& memory_tokens,
   memory_tokens_ = memory_tokens.size(0);
   every_ = every;
   if (!every) {
-    x = at::cat({expand_batch(memory_tokens, batch), x}, 1);
-    prefix_ += memory_tokens_;
-    for (auto* mask : {&mask_, &kv_mask_}) *mask = pad_mask_left(*mask, memory_tokens_);
+    put_in_front(memory_tokens);
     return;
   }
   const auto padding = (*every - x.size(1) % *every) % *every;
@@ -107,6 +113,11 @@ at::Tensor EmbeddedSequence::take_out_memory_tokens(at::Tensor out, SequenceOutp
 }
 
 SequenceOutput EmbeddedSequence::run(AttentionLayersImpl& stack, AttentionLayersInputs layers) {
+  return run([&](const AttentionLayersInputs& inputs) { return stack.forward(inputs); },
+             std::move(layers));
+}
+
+SequenceOutput EmbeddedSequence::run(const RunLayers& run_layers, AttentionLayersInputs layers) {
   layers.x = x;
   layers.mems = inputs_.mems;
   layers.mem_masks = inputs_.mem_masks;
@@ -116,7 +127,7 @@ SequenceOutput EmbeddedSequence::run(AttentionLayersImpl& stack, AttentionLayers
   layers.keep_hiddens = inputs_.keep_hiddens;
   layers.keep_maps = inputs_.keep_maps;
   SequenceOutput output;
-  output.layers = stack.forward(layers);
+  output.layers = run_layers(std::move(layers));
   output.embeddings = take_out_memory_tokens(output.layers.out, output);
   return output;
 }
@@ -146,36 +157,29 @@ void require_positions(const SequenceInputs& inputs, const AxisSizes& sizes) {
                     {{"batch", sizes[Axis::batch]}, {"seq", length}});
 }
 
-at::Tensor embed_positions(PositionalEmbedding& pos_emb, const SequenceInputs& inputs,
-                           const at::Tensor& seq_start_pos, const at::Tensor& tokens) {
-  const auto count = tokens.size(1);
+Positions positions_of(const SequenceInputs& inputs, const at::Tensor& seq_start_pos,
+                       int64_t count) {
   const auto* cache = inputs.goes_on() ? inputs.cache : nullptr;
   auto positions = Positions{inputs.pos, seq_start_pos, cache ? cache->length() : 0};
   const bool has_cached = cache && inputs.pos.defined() && inputs.pos.dim() > 0;
   if (has_cached && inputs.pos.size(-1) > count)
     positions.pos = inputs.pos.narrow(-1, inputs.pos.size(-1) - count, count);
-  return pos_emb.forward(count, positions, tokens.device());
-}
-
-std::vector<at::Tensor> kept_hiddens(const LayersOutput& layers,
-                                     const std::vector<at::Tensor>& before,
-                                     const std::optional<int64_t>& most) {
-  std::vector<at::Tensor> mems;
-  // As many as were given, as in Python.
-  const auto count =
-      before.empty() ? layers.hiddens.size() : std::min(before.size(), layers.hiddens.size());
-  for (size_t i = 0; i < count; ++i) {
-    auto mem = layers.hiddens[i];
-    if (!before.empty()) mem = cat_rows(before[i], mem, -2);
-    const auto length = mem.size(-2), kept = std::min(most.value_or(length), length);
-    mems.push_back(mem.narrow(-2, length - kept, kept).detach());
+  if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {
+    positions.pos =
+        inputs.cache->layers.position - (inputs.cache->prefix + inputs.cache->layers.memory_length);
   }
-  return mems;
+  return positions;
 }
 
-std::optional<int64_t> kept_memory(int64_t max_mem_len, const Compat& compat) {
-  const bool keeps_all = max_mem_len == 0 && compat.meaning().zero_max_mem_len_keeps_all;
-  return keeps_all ? std::nullopt : std::optional(max_mem_len);
+at::Tensor embed_positions(PositionalEmbedding& pos_emb, const SequenceInputs& inputs,
+                           const at::Tensor& seq_start_pos, const at::Tensor& tokens) {
+  const auto count = tokens.size(1);
+  return pos_emb.forward(count, positions_of(inputs, seq_start_pos, count), tokens.device());
+}
+
+std::optional<TokenLimit> position_limit(const PositionalEmbedding* pos_emb) {
+  const auto count = pos_emb ? pos_emb->position_count() : std::nullopt;
+  return count ? std::optional(TokenLimit{*count, "max_seq_len"}) : std::nullopt;
 }
 
 }  // namespace x_transformers

@@ -29,7 +29,7 @@ class FLASHTransformerImpl : public TokenModel {
   /// Tokens [b, n] int64 to logits [b, n, num_tokens].
   at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask = {});
   /// Embeddings [b, n, dim] of the last layer to logits [b, n, num_tokens].
-  at::Tensor head(const at::Tensor& embeddings);
+  at::Tensor head(const at::Tensor& embeddings) override;
 
   const FLASHTransformerOptions& options() const { return options_; }
   TokenModelTraits traits() const override;

@@ -56,14 +56,7 @@ MultiInputTransformerWrapperImpl::MultiInputTransformerWrapperImpl(
 void MultiInputTransformerWrapperImpl::build_embeddings(int64_t emb_dim) {
   const auto& o = options_;
   if (o.max_seq_len > 0 && o.use_abs_pos_emb && !attn_layers_->disable_abs_pos_emb()) {
-    if (o.scaled_sinu_pos_emb) {
-      pos_emb_ =
-          std::make_shared<ScaledSinusoidalEmbedding>(ScaledSinusoidalEmbeddingOptions{emb_dim});
-    } else {
-      require_size(o.max_seq_len, "max_seq_len");
-      pos_emb_ = std::make_shared<AbsolutePositionalEmbedding>(
-          AbsolutePositionalEmbeddingOptions{emb_dim, o.max_seq_len});
-    }
+    pos_emb_ = make_pos_emb({emb_dim, o.max_seq_len, o.scaled_sinu_pos_emb});
     register_module("pos_emb", pos_emb_);
   }
   auto scope = register_module("embeds", make_scope());
@@ -76,8 +69,7 @@ void MultiInputTransformerWrapperImpl::build_embeddings(int64_t emb_dim) {
 }
 
 std::optional<TokenLimit> MultiInputTransformerWrapperImpl::embedded_positions() const {
-  if (!pos_emb_ || options_.scaled_sinu_pos_emb) return std::nullopt;
-  return TokenLimit{options_.max_seq_len, "max_seq_len"};
+  return position_limit(pos_emb_.get());
 }
 
 const at::Tensor& MultiInputTransformerWrapperImpl::widest(const MultiInputs& inputs) const {
@@ -133,13 +125,7 @@ MultiOutput MultiInputTransformerWrapperImpl::forward(const MultiInputs& given) 
   drop_unless(inputs.prepend_embeds.defined(), inputs.prepend_mask, "prepend_mask",
               "there are no prepend_embeds");
   check(inputs);
-  // As a slice of Python: from the end where negative, and no more than there are.
-  const auto count = static_cast<int64_t>(inputs.mems.size());
-  const auto& shift = options_.shift_mem_down;
-  const auto down = std::clamp<int64_t>(shift < 0 ? count + shift : shift, 0, count);
-  std::rotate(inputs.mems.begin(), inputs.mems.begin() + static_cast<std::ptrdiff_t>(down),
-              inputs.mems.end());
-
+  shift_mems(inputs.mems, options_.shift_mem_down);
   EmbeddedSequence sequence(embed(inputs), inputs);
   auto& x = sequence.x;
   const auto tokens = x.size(1);

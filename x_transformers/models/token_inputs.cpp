@@ -2,17 +2,9 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 #include "x_transformers/core/error.h"
-#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
-
-void TransformerCache::reorder(const at::Tensor& entries) {
-  layers.reorder(entries);
-  if (mask.defined() && mask.size(0) > 1) mask = mask.index_select(0, entries);
-}
 
 at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {
   require(!layers.attention.empty(), "attention z-loss: the model has no attention");
@@ -29,19 +21,7 @@ at::Tensor attn_z_loss(const LayersOutput& layers, double weight) {
 }
 
 std::vector<at::Tensor> next_mems(const TransformerOutput& output, std::optional<int64_t> most) {
-  std::vector<at::Tensor> mems;
-  // As many as were given, as in Python: a layer that is run again may have had none of its own.
-  const auto count = output.mems.empty()
-                         ? output.layers.hiddens.size()
-                         : std::min(output.mems.size(), output.layers.hiddens.size());
-  for (size_t i = 0; i < count; ++i) {
-    auto mem = output.layers.hiddens[i];
-    if (!output.mems.empty()) mem = cat_rows(output.mems[i], mem, -2);
-    const auto length = mem.size(-2);
-    const auto kept = std::min(most.value_or(length), length);
-    mems.push_back(mem.narrow(-2, length - kept, kept).detach());
-  }
-  return mems;
+  return kept_hiddens(output.layers, output.mems, most);
 }
 
 at::Tensor logit_entropies(const at::Tensor& logits) {

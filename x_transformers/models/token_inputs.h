@@ -12,53 +12,30 @@
 
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/layers/attention_layers_inputs.h"
+#include "x_transformers/models/sequence_inputs.h"
 
 namespace x_transformers {
 
-/// The caches of a token model. `prefix` of their tokens are not tokens of the sequence: memory
-/// tokens, cls tokens and prepended embeddings, which enter with the first call.
-struct TransformerCache {
-  LayersCache layers;
-  int64_t prefix = 0;
-  at::Tensor mask;  ///< [b, tokens of the first call] bool: which of them exist
-
-  /// Tokens of the sequence so far.
-  int64_t length() const { return layers.length - prefix; }
-  /// Batch entry r goes on from what was batch entry entries[r]; entries is int64 [new batch].
-  void reorder(const at::Tensor& entries);
-};
-
 /// The inputs of one call of a token model. `layers` goes on to the stack, but for its x, mask,
-/// mems, mem_masks, pos, seq_start_pos and cache, which the model sets.
-struct TransformerInputs {
+/// mems, mem_masks, pos, seq_start_pos and cache, which the model sets. `pos` may also be
+/// embeddings of positions, [.., n, emb_dim] float.
+struct TransformerInputs : SequenceInputs {
   at::Tensor x;  ///< [b, n] int64; undefined with prepend_embeds alone; with a cache the new tokens
-  at::Tensor mask;  ///< [b, n] bool: tokens that exist
-  std::vector<at::Tensor> mems, mem_masks;
   std::optional<int64_t> recycle_steps = std::nullopt;
-  at::Tensor
-      pos;  ///< [n] or [b, n] int64 positions; or [.., n, emb_dim] float, embeddings of positions
-  at::Tensor prepend_embeds;  ///< [b, m, emb_dim]
-  at::Tensor prepend_mask;    ///< [b, m] bool
+  at::Tensor prepend_mask;  ///< [b, m] bool
   std::map<std::string, at::Tensor> embed_ids;
   at::Tensor sum_embeds;     ///< [b, n, emb_dim], added to the embeddings
   at::Tensor seq_start_pos;  ///< [b] int64: tokens before are padding at the left
-  TransformerCache* cache = nullptr;
   /// Further arguments of modules given in the options, by name: [b, n, ...], where one entry
   /// stands for all.
   std::map<std::string, at::Tensor> token_emb_kwargs;
   std::map<std::string, at::Tensor> to_logits_kwargs;  ///< n: prepended embeddings and tokens
-  AttentionLayersInputs layers;
 
   double attn_z_loss_weight = 1e-4;  ///< of the z-loss, where a wrapper adds it
 
   bool logits = true;            ///< apply the head
   bool next_embed_pred = false;  ///< apply the continuous head
   bool attn_pool = false;        ///< pool also where the stack is causal
-  bool keep_hiddens = false;     ///< TransformerOutput::layers has hiddens
-  bool keep_maps = false;        ///< TransformerOutput::layers has attention maps
-
-  /// Whether the cache has tokens before these.
-  bool goes_on() const { return cache && cache->layers.length > 0; }
 
   /// All but x, by which the others are measured (core/inputs.h).
   template <class Self, class Visitor>
@@ -70,23 +47,11 @@ void TransformerInputs::fields(Self& self, Visitor& v) {
   using enum TensorKind;
   using enum Axis;
   using enum Fit;
-  using BesideCache::first;
   constexpr InputField kEmbeds = {.kind = floating,
                                   .axes = {batch, tokens, emb_dim},
                                   .fit = broadcast,
                                   .beside_cache = BesideCache::cut};
-  v("mask", self.mask,
-    {.kind = boolean,
-     .axes = {batch, tokens},
-     .fit = by_rule,
-     .beside_cache = BesideCache::held,
-     .beside_padding = "hides no keys beside padding"});
-  v("mems", self.mems,
-    {.axes = {batch, memory, dim},
-     .fit = by_rule,
-     .beside_cache = first,
-     .beside_padding = "stand before the padding"});
-  v("mem_masks", self.mem_masks, {.axes = {batch, memory}, .fit = by_rule});
+  sequence_fields(self, v);
   v.value("recycle_steps", self.recycle_steps);
   if (self.pos.defined() && self.pos.is_floating_point()) {
     v("pos", self.pos, kEmbeds);
@@ -94,13 +59,8 @@ void TransformerInputs::fields(Self& self, Visitor& v) {
     v("pos", self.pos,
       {.axes = {optional(batch), tokens}, .fit = by_rule, .beside_cache = BesideCache::whole});
   }
-  v("prepend_embeds", self.prepend_embeds,
-    {.kind = floating,
-     .axes = {batch, any_size(prepended), emb_dim},
-     .beside_cache = first,
-     .beside_padding = "stand before the padding"});
   v("prepend_mask", self.prepend_mask,
-    {.kind = boolean, .axes = {batch, prepended}, .beside_cache = first});
+    {.kind = boolean, .axes = {batch, prepended}, .beside_cache = BesideCache::first});
   v("embed_ids", self.embed_ids,
     {.kind = integer, .axes = {batch, tokens}, .fit = broadcast, .beside_cache = BesideCache::cut});
   v("sum_embeds", self.sum_embeds, kEmbeds);

@@ -32,6 +32,7 @@ struct TokenModelTraits {
   /// Whether it adds embeddings of positions, which may end at max_seq_len.
   bool has_abs_pos_emb = false;
   bool is_causal = true;             ///< no token sees later ones
+  bool ties_embedding = false;       ///< the table of the token embeddings makes the logits
   bool predicts_log_probs = false;   ///< in place of logits
   bool predicts_next_embed = false;  ///< has a head for the next token's embedding
 };
@@ -66,6 +67,11 @@ class TokenModel : public torch::nn::Module {
   /// The same unless tokens alone are enough to train on, with a single head that has logits for
   /// each of them.
   virtual void require_language_model() const = 0;
+  /// The logits [b, n, tokens] that the first head makes of embeddings [b, n, dim]
+  /// (TransformerOutput::embeddings). Throws InputError for a net without one.
+  virtual at::Tensor head(const at::Tensor& /*embeddings*/) {
+    throw InputError("the net has no head over its embeddings");
+  }
   /// The head that makes TransformerOutput::logits of the embeddings. Throws InputError, naming the
   /// option, where it is more than one product.
   virtual LinearHead linear_head() const {

@@ -28,22 +28,21 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   /// Embeds its tokens by `embedding`, of emb_dim features, in place of the embedding that the
   /// options describe; it stands under token_emb.
   TransformerWrapperImpl(TransformerWrapperOptions options,
-                         std::shared_ptr<BaseEmbedding> embedding);
+                         const std::shared_ptr<BaseEmbedding>& embedding);
   TransformerOutput forward(const TransformerInputs& inputs) override;
   /// Tokens [b, n] to logits [b, n, logits_dim] of the first head.
   at::Tensor forward(const at::Tensor& tokens);
-  /// Embeddings [b, n, dim] to logits [b, n, logits_dim] of the first head. `arguments` are for a
-  /// to_logits from the options.
-  at::Tensor head(const at::Tensor& embeddings,
-                  const std::map<std::string, at::Tensor>& arguments = {});
+  at::Tensor head(const at::Tensor& embeddings) override { return head(embeddings, {}); }
+  /// The same with arguments for a to_logits from the options.
+  at::Tensor head(const at::Tensor& embeddings, const std::map<std::string, at::Tensor>& arguments);
   /// Whether a token's logits hang on its own embedding alone.
   bool head_is_per_token() const { return !given_to_logits_ || given_to_logits_.is_per_token; }
 
   const TransformerWrapperOptions& options() const { return options_; }
   AttentionLayers& attn_layers() { return attn_layers_; }
   const AttentionLayers& attn_layers() const { return attn_layers_; }
-  /// The token embedding; empty where the options give another module.
-  TokenEmbedding& token_emb() { return token_emb_; }
+  /// What embeds the tokens; null where the options give another module.
+  const std::shared_ptr<BaseEmbedding>& token_emb() const { return token_emb_; }
   TokenModelTraits traits() const override;
   std::optional<TokenLimit> embedded_tokens() const override;
   std::optional<TokenLimit> predicted_tokens() const override;
@@ -56,52 +55,49 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   bool hides_last_token() const override;
   std::unique_ptr<DecodingSession> start_session(SessionOptions options) override;
   /// Shares another model's token embedding, under both names.
-  void set_token_emb(const TokenEmbedding& token_emb);
+  void set_token_emb(const std::shared_ptr<BaseEmbedding>& token_emb);
   /// Whether positions beyond max_seq_len mean something.
   bool has_abs_pos_emb() const {
-    return pos_emb_ != nullptr || (embedding_ && embedding_->position_count());
+    return pos_emb_ != nullptr || (token_emb_ && token_emb_->position_count());
   }
-  /// Why the model cannot be decoded with a cache, whatever the inputs; empty: it can.
-  std::string cache_unsupported() const;
   // For sessions.
   TransformerCache make_cache(int64_t capacity = 0) const override;
+  std::string cache_unsupported() const override;
   std::string cache_unsupported(const TransformerInputs& inputs) const override;
   std::string static_cache_unsupported(const TransformerInputs& inputs) const override;
   std::string padding_unsupported(const TransformerInputs& inputs) const override;
   int64_t entries_before_tokens(const TransformerInputs& inputs) const override;
+  bool caches_positions() const override;
   at::Tensor last_logits(const at::Tensor& embeddings, const TransformerInputs& inputs) override;
   std::string capture_unsupported() const override;
 
  private:
-  struct Sequence;
   std::string own_cache_unsupported(std::optional<int64_t> recycle_steps, bool pools) const;
   void check(const TransformerInputs& inputs) const;
-  void check_positions(const TransformerInputs& inputs) const;
-  void build_token_embedding(int64_t emb_dim);
-  void build_embeddings(int64_t dim);
+  void check_positions(const TransformerInputs& inputs, const AxisSizes& sizes) const;
+  void build_token_embedding(int64_t emb_dim, const std::shared_ptr<BaseEmbedding>& embedding);
+  bool embeds_positions() const {
+    return pos_emb_ != nullptr || (token_emb_ && token_emb_->reads_positions());
+  }
+  void build_embeddings(int64_t dim, const std::shared_ptr<BaseEmbedding>& embedding);
   void build_heads(int64_t dim);
   void build_logits(int64_t dim);
   at::Tensor embed_tokens(const at::Tensor& tokens, const Positions& positions,
                           const CallableModule::NamedTensors& arguments);
-  Positions positions_of(const TransformerInputs& inputs, int64_t count, int64_t offset) const;
-  at::Tensor tied_table() const;
-  at::Tensor embed(const TransformerInputs& inputs, int64_t offset);
-  void prepend(const TransformerInputs& inputs, Sequence& s) const;
-  void add_cls_tokens(Sequence& s) const;
-  void add_memory_tokens(Sequence& s) const;
-  LayersOutput run_layers(const TransformerInputs& inputs, const Sequence& s);
-  at::Tensor remove_memory_tokens(const Sequence& s, at::Tensor x, TransformerOutput& output) const;
-  void pool(const TransformerInputs& inputs, const Sequence& s, at::Tensor x,
+  static Positions positions_of_tokens(const TransformerInputs& inputs, int64_t count);
+  at::Tensor embed(const TransformerInputs& inputs);
+  AttentionLayersInputs layers_inputs(const TransformerInputs& inputs) const;
+  LayersOutput run_layers(AttentionLayersInputs layers, std::optional<int64_t> recycle_steps);
+  void pool(const TransformerInputs& inputs, at::Tensor mask, at::Tensor x,
             TransformerOutput& output);
   void apply_heads(TransformerOutput& output, const CallableModule::NamedTensors& arguments);
   int64_t emb_dim() const { return options_.emb_dim.value_or(options_.attn_layers.dim); }
   int64_t memory_token_count() const { return options_.num_memory_tokens.value_or(0); }
 
   TransformerWrapperOptions options_ = {};
-  TokenEmbedding token_emb_{nullptr};
-  std::shared_ptr<BaseEmbedding> embedding_;  // another than a TokenEmbedding that was given
-  CallableModule given_token_emb_,
-      given_to_logits_;  // from the options; a TokenEmbedding is token_emb_ all the same
+  std::shared_ptr<BaseEmbedding> token_emb_;
+  const char* tokens_limited_by_ = "num_tokens";      // what the size of its table is
+  CallableModule given_token_emb_, given_to_logits_;  // from the options, in place of the own
   std::shared_ptr<PositionalEmbedding> pos_emb_;
   std::map<std::string, torch::nn::Embedding> embeds_;
   std::shared_ptr<LayerNorm> post_emb_norm_;

@@ -91,33 +91,30 @@ TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options
     : TransformerWrapperImpl(std::move(options), nullptr) {}
 
 TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options,
-                                               std::shared_ptr<BaseEmbedding> embedding)
-    : options_(std::move(options)), embedding_(std::move(embedding)) {
+                                               const std::shared_ptr<BaseEmbedding>& embedding)
+    : options_(std::move(options)) {
   options_.attn_layers.compat = options_.compat;
   validate(options_);
   warn_of_unused(options_);
   attn_layers_ = within("attn_layers", [&] { return AttentionLayers(options_.attn_layers); });
   const auto dim = attn_layers_->options().dim;
-  build_embeddings(dim);
+  build_embeddings(dim, embedding);
   register_module("attn_layers", attn_layers_);
   build_heads(dim);
 }
 
-void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
+void TransformerWrapperImpl::build_token_embedding(
+    int64_t emb_dim, const std::shared_ptr<BaseEmbedding>& embedding) {
   const auto& o = options_;
-  if (const auto tokens = std::dynamic_pointer_cast<TokenEmbeddingImpl>(embedding_)) {
-    embedding_ = nullptr;
-    token_emb_ = register_module("token_emb", TokenEmbedding(tokens));
+  if (embedding) {
+    token_emb_ = register_module("token_emb", embedding);
     token_emb_->init();
-    return;
-  }
-  if (embedding_) {
-    register_module("token_emb", embedding_);
-    embedding_->init();
-    const auto table = embedding_->table();
+    const auto table = token_emb_->table();
     require(!o.tie_embedding || (table.defined() && table.dim() == 2 && table.size(1) == emb_dim),
             at("tie_embedding"), "the embedding has no table of {} features to make logits by",
             emb_dim);
+    const bool is_of_tokens = table.defined() && table.size(0) == o.num_tokens;
+    if (!is_of_tokens) tokens_limited_by_ = "the table of the embedding";
     return;
   }
   if (o.token_emb && o.token_emb->type != "TokenEmbedding") {
@@ -129,30 +126,25 @@ void TransformerWrapperImpl::build_token_embedding(int64_t emb_dim) {
     register_module("token_emb", given_token_emb_.module);
     return;
   }
-  TokenEmbeddingOptions embedding{emb_dim, o.num_tokens, o.l2norm_embed};
+  TokenEmbeddingOptions own{emb_dim, o.num_tokens, o.l2norm_embed};
   if (o.token_emb) {
-    embedding =
+    own =
         options_from_json<TokenEmbeddingOptions>(Json::parse(o.token_emb->arguments), "token_emb");
-    require_size(embedding.dim, OptionPath("token_emb") / "dim");
-    require_size(embedding.num_tokens, OptionPath("token_emb") / "num_tokens");
+    require_size(own.dim, OptionPath("token_emb") / "dim");
+    require_size(own.num_tokens, OptionPath("token_emb") / "num_tokens");
+    tokens_limited_by_ = "token_emb.num_tokens";
   }
-  token_emb_ = register_module("token_emb", TokenEmbedding(embedding));
+  token_emb_ = register_module("token_emb", std::make_shared<TokenEmbeddingImpl>(own));
   token_emb_->init();
 }
 
-void TransformerWrapperImpl::build_embeddings(int64_t dim) {
+void TransformerWrapperImpl::build_embeddings(int64_t dim,
+                                              const std::shared_ptr<BaseEmbedding>& embedding) {
   const auto& o = options_;
   const auto emb_dim = o.emb_dim.value_or(dim);
-  build_token_embedding(emb_dim);
+  build_token_embedding(emb_dim, embedding);
   if (o.max_seq_len > 0 && o.use_abs_pos_emb && !attn_layers_->disable_abs_pos_emb()) {
-    if (o.scaled_sinu_pos_emb) {
-      pos_emb_ =
-          std::make_shared<ScaledSinusoidalEmbedding>(ScaledSinusoidalEmbeddingOptions{emb_dim});
-    } else {
-      require_size(o.max_seq_len, "max_seq_len");  // elsewhere it sizes nothing
-      pos_emb_ = std::make_shared<AbsolutePositionalEmbedding>(
-          AbsolutePositionalEmbeddingOptions{emb_dim, o.max_seq_len, o.l2norm_embed});
-    }
+    pos_emb_ = make_pos_emb({emb_dim, o.max_seq_len, o.scaled_sinu_pos_emb, o.l2norm_embed});
     register_module("pos_emb", pos_emb_);
     pos_emb_->init();
   }
@@ -224,28 +216,11 @@ void TransformerWrapperImpl::build_heads(int64_t dim) {
   }
 }
 
-namespace {
-TokenLimit tokens_of(const TokenEmbedding& token_emb, const TransformerWrapperOptions& options) {
-  return {token_emb->weight().size(0), options.token_emb ? "token_emb.num_tokens" : "num_tokens"};
-}
-}  // namespace
-
-/// What tie_embedding makes logits by.
-at::Tensor TransformerWrapperImpl::tied_table() const {
-  return embedding_ ? embedding_->table() : token_emb_->weight();
-}
-
 std::optional<TokenLimit> TransformerWrapperImpl::embedded_tokens() const {
   std::optional<TokenLimit> limit;
-  if (embedding_) {
-    if (const auto table = embedding_->table(); table.defined())
-      limit = {table.size(0), "the table of the embedding"};
-  } else if (!given_token_emb_) {
-    limit = tokens_of(token_emb_, options_);
-  } else if (const auto* embedding =
-                 dynamic_cast<const torch::nn::EmbeddingImpl*>(given_token_emb_.module.get())) {
-    limit = {embedding->options.num_embeddings(), "token_emb.num_embeddings"};
-  }
+  const auto table = token_emb_ ? token_emb_->table() : at::Tensor();
+  if (table.defined()) limit = {table.size(0), tokens_limited_by_};
+  if (given_token_emb_.num_ids) limit = {*given_token_emb_.num_ids, "token_emb.num_embeddings"};
   const bool has_fewer_factors =
       ff_deep_embed_.defined() && (!limit || options_.num_tokens < limit->count);
   return has_fewer_factors ? TokenLimit{options_.num_tokens, "num_tokens"} : limit;
@@ -253,16 +228,15 @@ std::optional<TokenLimit> TransformerWrapperImpl::embedded_tokens() const {
 
 std::optional<TokenLimit> TransformerWrapperImpl::predicted_tokens() const {
   if (given_to_logits_) return std::nullopt;
-  if (options_.tie_embedding && embedding_)
-    return TokenLimit{tied_table().size(0), "the table of the embedding"};
-  if (options_.tie_embedding) return tokens_of(token_emb_, options_);
+  if (options_.tie_embedding && token_emb_)
+    return TokenLimit{token_emb_->table().size(0), tokens_limited_by_};
   return TokenLimit{options_.logits_dim.value_or(options_.num_tokens),
                     options_.logits_dim ? "logits_dim" : "num_tokens"};
 }
 
 std::optional<TokenLimit> TransformerWrapperImpl::embedded_positions() const {
   const auto own = pos_emb_ ? pos_emb_->position_count() : std::nullopt,
-             embedded = embedding_ ? embedding_->position_count() : std::nullopt;
+             embedded = token_emb_ ? token_emb_->position_count() : std::nullopt;
   if (!own && !embedded) return std::nullopt;
   const bool is_own = own && (!embedded || *own <= *embedded);
   return is_own ? TokenLimit{*own, "max_seq_len"}
@@ -276,11 +250,11 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.max_seq_len = o.max_seq_len;
   traits.dim = o.attn_layers.dim;
   traits.emb_dim = o.emb_dim.value_or(o.attn_layers.dim);
-  if (o.max_mem_len > 0 || !o.compat.meaning().zero_max_mem_len_keeps_all)
-    traits.kept_mems = o.max_mem_len;
+  traits.kept_mems = kept_memory(o.max_mem_len, o.compat);
   traits.embeds_ids = !given_token_emb_;
   traits.has_abs_pos_emb = has_abs_pos_emb();
   traits.is_causal = attn_layers_->options().causal;
+  traits.ties_embedding = o.tie_embedding;
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;
   return traits;
@@ -330,12 +304,13 @@ LinearHead TransformerWrapperImpl::linear_head() const {
   refuse("mixture_of_softmax", o.mixture_of_softmax);
   refuse("sigsoftmax_logits", o.sigsoftmax_logits);
   refuse("to_logits", static_cast<bool>(given_to_logits_));
-  if (o.tie_embedding) return {tied_table(), {}};
+  if (o.tie_embedding) return {token_emb_->table(), {}};
   return {to_logits_.at(0)->weight, to_logits_.at(0)->bias};
 }
 
-void TransformerWrapperImpl::set_token_emb(const TokenEmbedding& token_emb) {
-  require(!token_emb_.is_empty(), "set_token_emb: the model has a token_emb of its own");
+void TransformerWrapperImpl::set_token_emb(const std::shared_ptr<BaseEmbedding>& token_emb) {
+  require(token_emb != nullptr && token_emb_ != nullptr,
+          "set_token_emb: a model embeds its tokens by a module of its own");
   token_emb_ = token_emb;
   replace_module("token_emb", token_emb);
 }

@@ -2,11 +2,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/models/embedded_sequence.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
@@ -41,10 +40,9 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   sizes[Axis::emb_dim] = emb_dim();
   if (inputs.prepend_embeds.defined() && inputs.prepend_embeds.dim() == 3)
     sizes[Axis::prepended] = inputs.prepend_embeds.size(1);
-  const bool may_be_longer = inputs.goes_on();  // the mask of cached tokens too
-  require_tensor(inputs.mask, "mask", TensorKind::boolean,
-                 {{"batch", sizes[Axis::batch], true},
-                  {"seq", may_be_longer ? kAnySize : sizes[Axis::tokens]}});
+  auto of_mask = sizes;
+  of_mask[Axis::tokens] = inputs.x.defined() ? inputs.x.size(1) : 0;
+  require_mask(inputs, of_mask);
   require_inputs(inputs, sizes);
   require(!ff_deep_embed_.defined() || !inputs.layers.deep_embeds.defined(),
           "deep_embeds_and_ids: given, but ff_deep_embed has factors of the model's own");
@@ -65,20 +63,17 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
           "use_cls_token)");
   require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
           "average_pool_embed: the mean over the tokens of a mask has no place for prepend_embeds");
-  check_positions(inputs);
+  check_positions(inputs, sizes);
 }
 
 /// Positions of the tokens, or embeddings of them.
-void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs) const {
+void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs,
+                                             const AxisSizes& sizes) const {
   const auto& pos = inputs.pos;
   if (!pos.defined() || pos.is_floating_point()) return;
-  const auto batch = batch_of(inputs), n = inputs.x.size(1);
-  if (!pos_emb_ && !embedding_ && !attn_layers_->reads_positions(inputs.layers))
+  if (!embeds_positions() && !attn_layers_->reads_positions(inputs.layers))
     warn_unused("pos: changes nothing, the model has no positions to take it");
-  if (!pos_emb_ && !embedding_) return;
-  // With a cache also those of its tokens.
-  const auto length = inputs.goes_on() ? std::max(n, pos.dim() > 0 ? pos.size(-1) : 0) : n;
-  require_broadcast(pos, "pos", TensorKind::integer, {{"batch", batch}, {"seq", length}});
+  if (embeds_positions()) require_positions(inputs, sizes);
 }
 
 }  // namespace x_transformers

@@ -82,6 +82,11 @@ at::Tensor TransformerWrapperImpl::last_logits(const at::Tensor& embeddings,
   return head(embeddings.narrow(1, last, 1), arguments).select(1, 0);
 }
 
+bool TransformerWrapperImpl::caches_positions() const {
+  const auto& layers = options_.attn_layers;
+  return layers.rotary_pos_emb || layers.rotary_xpos || layers.attn.use_latent_kv;
+}
+
 TransformerCache TransformerWrapperImpl::make_cache(int64_t capacity) const {
   TransformerCache cache;
   cache.layers = attn_layers_->make_cache(capacity);

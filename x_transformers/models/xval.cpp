@@ -37,13 +37,7 @@ XValTransformerWrapperImpl::XValTransformerWrapperImpl(XValTransformerWrapperOpt
   token_emb_ =
       register_module("token_emb", TokenEmbedding(TokenEmbeddingOptions{dim, o.num_tokens}));
   if (o.use_abs_pos_emb && !attn_layers_->disable_abs_pos_emb()) {
-    if (o.scaled_sinu_pos_emb) {
-      pos_emb_ = std::make_shared<ScaledSinusoidalEmbedding>(ScaledSinusoidalEmbeddingOptions{dim});
-    } else {
-      require_size(o.max_seq_len, "max_seq_len");
-      pos_emb_ = std::make_shared<AbsolutePositionalEmbedding>(
-          AbsolutePositionalEmbeddingOptions{dim, o.max_seq_len});
-    }
+    pos_emb_ = make_pos_emb({dim, o.max_seq_len, o.scaled_sinu_pos_emb});
     register_module("pos_emb", pos_emb_);
   }
   if (o.num_memory_tokens.value_or(0) > 0)
@@ -65,8 +59,7 @@ TokenLimit XValTransformerWrapperImpl::predicted_tokens() const {
 }
 
 std::optional<TokenLimit> XValTransformerWrapperImpl::embedded_positions() const {
-  if (!pos_emb_ || options_.scaled_sinu_pos_emb) return std::nullopt;
-  return TokenLimit{options_.max_seq_len, "max_seq_len"};
+  return position_limit(pos_emb_.get());
 }
 
 TransformerCache XValTransformerWrapperImpl::make_cache(int64_t capacity) const {

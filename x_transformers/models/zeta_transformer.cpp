@@ -73,8 +73,8 @@ ZetaTransformerImpl::ZetaTransformerImpl(const ZetaTransformerOptions& options)
     : ZetaTransformerImpl(options, make_provider(valid(options))) {}
 
 ZetaTransformerImpl::ZetaTransformerImpl(const ZetaTransformerOptions& options,
-                                         std::shared_ptr<BaseEmbedding> embedding_provider)
-    : TransformerWrapperImpl(wrapper_options(valid(options)), std::move(embedding_provider)),
+                                         const std::shared_ptr<BaseEmbedding>& embedding_provider)
+    : TransformerWrapperImpl(wrapper_options(valid(options)), embedding_provider),
       kept_memory_(kept_memory(options)) {}
 
 TokenModelTraits ZetaTransformerImpl::traits() const {

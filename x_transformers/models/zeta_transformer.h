@@ -19,7 +19,7 @@ class ZetaTransformerImpl : public TransformerWrapperImpl {
   explicit ZetaTransformerImpl(const ZetaTransformerOptions& options);
   /// With an embedding of one's own, of emb_dim features.
   ZetaTransformerImpl(const ZetaTransformerOptions& options,
-                      std::shared_ptr<BaseEmbedding> embedding_provider);
+                      const std::shared_ptr<BaseEmbedding>& embedding_provider);
   TokenModelTraits traits() const override;
 
  private:

@@ -10,8 +10,9 @@
 
 namespace x_transformers {
 
-/// What an Attend gives to its engine.
-struct AttendCall {
+/// What an Attend gives to its engine, to be kept: it holds what the engine's AttendCall
+/// (ops/attend_engine.h) refers to.
+struct KeptAttendCall {
   at::Tensor q, k, v;
   ScoreProgram program;
   bool keep_maps = false;
@@ -30,7 +31,7 @@ class AttendUser {
   /// Features of one token that a cache keeps, keys and values together.
   virtual int64_t cached_features() const = 0;
   /// A call with one sequence of `tokens` tokens.
-  virtual AttendCall usual_call(int64_t tokens) const = 0;
+  virtual KeptAttendCall usual_call(int64_t tokens) const = 0;
 };
 
 }  // namespace x_transformers

@@ -3,9 +3,9 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cmath>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
@@ -18,14 +18,6 @@ namespace x_transformers {
 
 namespace {
 
-/// [b, n, heads * d] -> [b, heads, n, d]
-at::Tensor split_heads(const at::Tensor& t, int64_t heads) {
-  return t.unflatten(-1, {heads, t.size(-1) / heads}).transpose(1, 2);
-}
-
-/// [b, heads, n, d] -> [b, n, heads * d]
-at::Tensor merge_heads(const at::Tensor& t) { return t.transpose(1, 2).flatten(2); }
-
 /// What is left of x [b, ...] without its part along y, each flattened (in double, as small parts
 /// remain).
 at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
@@ -37,12 +29,6 @@ at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
 
 }  // namespace
 
-int64_t AttentionImpl::cached_features() const {
-  const auto& o = options_;
-  if (o.use_latent_kv) return *o.dim_latent_kv + o.latent_rope_subheads.value_or(0) * o.dim_head;
-  return kv_heads_ * (o.dim_head + value_dim_head_);
-}
-
 std::string AttentionImpl::sight() const {
   std::string text = AttendUser::sight();
   if (options_.max_attend_past)
@@ -52,52 +38,12 @@ std::string AttentionImpl::sight() const {
   return text;
 }
 
-AttendCall AttentionImpl::usual_call(int64_t tokens) const {
+KeptAttendCall AttentionImpl::usual_call(int64_t tokens) const {
   const auto tensor = [&](int64_t heads, int64_t d) {
     return at::zeros({1}).expand({1, heads, tokens, d});
   };
   return {tensor(options_.heads, options_.dim_head), tensor(kv_heads_, options_.dim_head),
           tensor(kv_heads_, value_dim_head_), attend_->program(options_.dim_head, {})};
-}
-
-std::string AttentionImpl::cache_unsupported() const {
-  if (hybrid_module_ && !hybrid_module_.is_causal) return "hybrid_module may look at later tokens";
-  return whole_sequence_unsupported();
-}
-
-/// Which option, other than a hybrid module, needs the whole sequence.
-std::string AttentionImpl::whole_sequence_unsupported() const {
-  if (options_.flash_pack_seq) return "flash_pack_seq: packed sequences are given whole";
-  if (options_.selective) return "selective attention changes the scores of past queries";
-  if (options_.data_dependent_alibi && !options_.causal) {
-    return "data_dependent_alibi without causal needs the gates of later tokens";
-  }
-  if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
-    return "orthogonal projected values are taken over the whole sequence";
-  }
-  if (options_.use_latent_kv && options_.learned_value_residual_mix) {
-    return "a learned value residual mix needs the inputs of all tokens, where latents are cached "
-           "in place of values";
-  }
-  return {};
-}
-
-std::string AttentionImpl::context_cache_unsupported() const {
-  const auto reason = cache_unsupported();
-  if (!reason.empty() || !options_.max_attend_past) return reason;
-  return "max_attend_past in cross attention counts back from the last query, which moves as the "
-         "sequence grows";
-}
-
-std::string AttentionImpl::given_cache_unsupported(const GivenState& given) const {
-  if (options_.data_dependent_alibi) {
-    return "data_dependent_alibi needs the gates of earlier tokens, which keys and values do not "
-           "tell";
-  }
-  if (!hybrid_module_) return cache_unsupported();
-  if (!given.hidden.defined())
-    return "hybrid_module needs its state, hybrid_hidden, beside the keys and values";
-  return whole_sequence_unsupported();
 }
 
 /// Multi-latent attention: what keys and values are made of is itself what is cached.
@@ -186,118 +132,6 @@ void AttentionImpl::normalise_qk(Projected& p) const {
   }
 }
 
-/// What Python keeps in its cache of the tokens given: keys before rotation and values, memories
-/// left out.
-std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const Projected& p) const {
-  if (to_latent_kv_) return {p.latent, p.sub_heads};
-  const auto sequence = [&](const at::Tensor& t) {
-    return t.narrow(2, p.mem_length, t.size(2) - p.mem_length);
-  };
-  return {sequence(p.k), sequence(p.v)};
-}
-
-void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p) const {
-  if (!inputs.cache || to_latent_kv_) return;
-  if (p.mem_length == 0 || inputs.cache->length() == 0) {
-    std::tie(p.k, p.v) = inputs.cache->append(p.k, p.v);
-    return;
-  }
-  // Memories that come with later tokens stand before what is cached, and are not kept.
-  const auto split = [&](const at::Tensor& t) {
-    return std::pair{t.narrow(2, 0, p.mem_length),
-                     t.narrow(2, p.mem_length, t.size(2) - p.mem_length)};
-  };
-  const auto [mem_k, new_k] = split(p.k);
-  const auto [mem_v, new_v] = split(p.v);
-  const auto [k, v] = inputs.cache->append(new_k, new_v);
-  p.k = at::cat({mem_k, k}, 2);
-  p.v = at::cat({mem_v, v}, 2);
-}
-
-/// Which keys of the sequence exist, [b, sequence_keys] or undefined; memories are in front of the
-/// sequence.
-at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const {
-  auto mask = inputs.context_mask;
-  if (!mask.defined() && !inputs.context.defined()) mask = inputs.mask;
-  const auto memory = inputs.mem.defined() ? inputs.mem.size(1) : 0;
-  const bool may_have_memories = memory > 0 || inputs.cache;
-  if (inputs.mem_mask.defined() && may_have_memories) {
-    const auto rest = sequence_keys - inputs.mem_mask.size(-1);
-    if (!mask.defined()) return at::constant_pad_nd(inputs.mem_mask, {0, rest}, 1);
-    if (mask.size(-1) == rest) return cat_rows(inputs.mem_mask, mask, -1);
-  }
-  if (!mask.defined()) return mask;
-  if (mask.size(-1) == 1) return mask.expand({-1, sequence_keys});
-  const auto given = mask.size(-1), tokens = sequence_keys - memory - inputs.cached_memory;
-  const bool is_of_new = inputs.cache && given == inputs.x.size(-2);
-  require(given == sequence_keys || given == tokens || is_of_new,
-          fmt::format("{}: expected one entry for each of {} keys, got {}",
-                      inputs.context_mask.defined() ? "context_mask" : "mask", tokens, given));
-  return pad_mask_left(mask, sequence_keys - given);
-}
-
-/// Learned and given keys and values in front of the sequence; returns the key mask widened for
-/// them.
-at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, Projected& p,
-                                                at::Tensor mask) const {
-  if (options_.num_mem_kv > 0) {
-    auto mem_k = mem_k_.unsqueeze(0);
-    if (options_.qk_norm) {
-      mem_k = l2norm(mem_k);
-      if (qk_norm_k_scale_.defined()) mem_k = mem_k * qk_norm_k_scale_;
-    }
-    mem_k = without_position(inputs, mem_k);
-    // Memories have no place of their own: polar positions leave them at angle zero.
-    if (inputs.polar) mem_k = apply_polar_pos_emb(mem_k, at::zeros(mem_k.sizes(), mem_k.options()));
-    const auto mem_v = mem_v_.unsqueeze(0);
-    p.k = cat_rows(repeat_heads(mem_k, p.k.size(1)), p.k, 2);
-    p.v = cat_rows(repeat_heads(mem_v, p.v.size(1)), p.v, 2);
-    mask = pad_mask_left(mask, options_.num_mem_kv);
-  }
-  if (!inputs.additional_key_values.first.defined()) return mask;
-  const auto added_k = without_position(inputs, inputs.additional_key_values.first);
-  const auto& added_v = inputs.additional_key_values.second;
-  const bool same_heads = added_k.size(1) == kv_heads_;
-  const auto heads = same_heads ? p.k.size(1) : options_.heads;
-  const auto sequence_keys = p.k.size(2);
-  p.k = cat_rows(repeat_heads(added_k, heads), repeat_heads(p.k, heads), 2);
-  const auto value_heads = std::max(heads, p.v.size(1));
-  p.v = cat_rows(repeat_heads(added_v, value_heads), repeat_heads(p.v, value_heads), 2);
-  const auto& added_mask = inputs.additional_key_value_mask;
-  if (!added_mask.defined()) return pad_mask_left(mask, added_k.size(2));
-  if (!mask.defined()) return at::constant_pad_nd(added_mask, {0, sequence_keys}, 1);
-  return cat_rows(added_mask, mask, -1);
-}
-
-namespace {
-/// Which keys are at most `max_attend_past` tokens before each query, [queries, keys].
-at::Tensor window_of(const AttentionInputs& inputs, int64_t queries, int64_t keys,
-                     int64_t max_attend_past) {
-  const bool is_fixed = inputs.cache && inputs.cache->position().defined();
-  if (!is_fixed) return window_mask(queries, keys, max_attend_past, inputs.x.device());
-  // The query does not stand at the last key, but where the cache has been filled to.
-  const auto& position = inputs.cache->position();
-  return (position.unsqueeze(-1) - at::arange(keys, position.options())) <= max_attend_past;
-}
-}  // namespace
-
-/// Masks of pairs of query and key, broadcastable to [b, h, i, keys], or undefined.
-at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queries,
-                                    int64_t sequence_keys, int64_t keys) const {
-  at::Tensor mask;
-  if (inputs.attn_mask.defined()) {
-    mask = inputs.attn_mask;
-    while (mask.dim() < 4) mask = mask.unsqueeze(0);
-    mask = spread_over_keys(mask, sequence_keys, keys);
-    mask = pad_mask_left(mask, keys - mask.size(-1));
-  }
-  if (options_.max_attend_past) {
-    const auto window = window_of(inputs, queries, sequence_keys, *options_.max_attend_past);
-    mask = mask_and(mask, pad_mask_left(window, keys - sequence_keys).unsqueeze(0).unsqueeze(0));
-  }
-  return mask;
-}
-
 /// Factors and gates on the heads' outputs [b, h, n, d].
 at::Tensor AttentionImpl::gate(const at::Tensor& x, at::Tensor out) {
   if (options_.laser) out = out.clamp_min(1e-20).log();
@@ -306,69 +140,6 @@ at::Tensor AttentionImpl::gate(const at::Tensor& x, at::Tensor out) {
     out = out * to_v_head_gate_->forward(x).sigmoid().transpose(1, 2).unsqueeze(-1);
   }
   return out;
-}
-
-namespace {
-/// x [b, n, d] with each batch entry's tokens from `start` [b or 1] on in front, and what stood
-/// before them at the end.
-at::Tensor from_start(const at::Tensor& x, const at::Tensor& start) {
-  const auto n = x.size(1);
-  const auto source = (at::arange(n, start.options()) + start.unsqueeze(-1)).remainder(n);
-  return x.gather(1, source.unsqueeze(-1).expand_as(x));
-}
-
-/// The entries `places` ([b or 1, count]) of t [b, n, d] or [b, h, n, d].
-at::Tensor entries_at(const at::Tensor& t, const at::Tensor& places) {
-  auto sizes = t.sizes().vec();
-  sizes[sizes.size() - 2] = places.size(-1);
-  auto index = places.unsqueeze(-1);
-  if (t.dim() == 4) index = index.unsqueeze(1);
-  return t.gather(-2, index.expand(sizes));
-}
-}  // namespace
-
-/// What the hybrid module makes of the tokens x, seeing the earlier ones in a cache.
-CallableModule::Result AttentionImpl::run_hybrid(const AttentionInputs& inputs,
-                                                 const at::Tensor& x) const {
-  CallableModule::NamedTensors arguments;
-  if (!options_.causal && options_.hybrid_mask_kwarg && inputs.mask.defined()) {
-    arguments[*options_.hybrid_mask_kwarg] = inputs.mask;
-  }
-  if (inputs.hybrid_hidden.defined()) arguments["hx"] = inputs.hybrid_hidden;
-  const bool starts = hybrid_module_.is_causal && !inputs.hybrid_hidden.defined();
-  const bool goes_on = inputs.cache && starts;
-  auto tokens = goes_on ? inputs.cache->hybrid_inputs.append(x) : x;
-  // A causal module does not see the padding where it stands after a prompt.
-  const bool is_padded = starts && inputs.seq_start_pos.defined() && !hybrid_module_.is_per_token;
-  if (is_padded) tokens = from_start(tokens, inputs.seq_start_pos);
-  auto hybrid = hybrid_module_.call(tokens, arguments);
-  if (!goes_on && !is_padded) return hybrid;
-  auto places = goes_on ? inputs.cache->hybrid_inputs.places(x.size(1))
-                        : at::arange(x.size(1), inputs.seq_start_pos.options());
-  if (is_padded) {
-    places = (places - inputs.seq_start_pos.unsqueeze(-1)).remainder(tokens.size(1));
-    hybrid.out = entries_at(hybrid.out, places);
-  } else {
-    hybrid.out = hybrid.out.index_select(-2, places);
-  }
-  return hybrid;
-}
-
-/// The heads' outputs [b, h, n, d] mixed with those of the hybrid module, both normed.
-at::Tensor AttentionImpl::mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x,
-                                     at::Tensor out, AttentionOutput& result) {
-  const auto hybrid = run_hybrid(inputs, x);
-  result.hybrid_hidden = hybrid.hidden;
-  const auto features = value_dim_head_ * options_.heads;
-  require(hybrid.out.dim() == 4 || hybrid.out.size(-1) == features,
-          fmt::format("hybrid_module: expected heads * dim_head = {} features, got {}", features,
-                      hybrid.out.size(-1)));
-  const auto heads = hybrid.out.dim() == 4 ? hybrid.out : split_heads(hybrid.out, options_.heads);
-  out = hybrid_out_norm_->forward(out);
-  const auto other = hybrid_norm_->forward(heads);
-  if (!hybrid_mix_) return 0.5 * (out + other);
-  const auto mix = hybrid_mix_->forward(x).sigmoid().transpose(1, 2).unsqueeze(-1);
-  return at::lerp(out, other, mix);
 }
 
 at::Tensor AttentionImpl::project_orthogonally(const at::Tensor& out,
@@ -416,20 +187,13 @@ BranchOutput AttentionImpl::run(const BranchInputs& branch) {
   return attend(std::move(inputs));
 }
 
-std::unique_ptr<BlockState> AttentionImpl::make_state(const StateOptions& options) const {
-  auto state = std::make_unique<AttentionState>();
-  state->is_context = options.has_context;
-  state->reserve(options.capacity);
-  return state;
-}
-
 AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   // As in Python, one batch entry beside several is repeated; with a cache it stands for itself.
   if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
     inputs.x = with_rows(inputs.x, count_batch_entries(inputs), inputs.x.dim() - 3);
   check(inputs);
   // A context whose keys and values are cached is not projected again.
-  const bool goes_on = inputs.cache && inputs.cache->length() > 0;
+  const bool goes_on = inputs.goes_on();
   if (inputs.context.defined() && goes_on) {
     inputs.context = inputs.context.narrow(1, 0, 0);
     inputs.kv_input_residual = at::Tensor();

@@ -14,7 +14,6 @@
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/core/notice.h"
 #include "x_transformers/nn/attend.h"
-#include "x_transformers/nn/attend_user.h"
 #include "x_transformers/nn/attention_options.h"
 #include "x_transformers/nn/attention_state.h"
 #include "x_transformers/nn/block.h"
@@ -22,6 +21,7 @@
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/nn/positions/position_bias.h"
+#include "x_transformers/nn/qk_clip.h"
 
 namespace x_transformers {
 
@@ -35,6 +35,9 @@ struct AttentionInputs : BranchInputs, MixingInputs {
   at::Tensor hybrid_hidden;         ///< the hybrid module's first state, if not in a cache
   AttentionState* cache = nullptr;  ///< earlier tokens, appended to; a stack gives it as `state`
   bool keep_unrotated = false;      ///< fill AttentionOutput::unrotated_kv
+
+  /// Whether the cache has tokens before these.
+  bool goes_on() const { return cache && cache->length() > 0; }
 
   /// All but x, by which the others are measured (core/inputs.h).
   template <class Self, class Visitor>
@@ -75,12 +78,7 @@ struct AttentionOutput : BranchOutput {
       unrotated_kv;  ///< keys and values of the sequence, as Python caches them
 };
 
-/// A weight whose rows are to be multiplied by `scale` [rows, 1].
-struct ScaledRows {
-  at::Tensor weight, scale;
-};
-
-class AttentionImpl : public Block, public AttendUser, public CostPart {
+class AttentionImpl : public Block, public ClippableAttention, public CostPart {
  public:
   explicit AttentionImpl(AttentionOptions options);
   /// What is given and not read is dropped with a warning, which `run` leaves to the stack.
@@ -106,20 +104,17 @@ class AttentionImpl : public Block, public AttendUser, public CostPart {
   std::string sight() const override;
   std::string decoding_unsupported() const override { return cache_unsupported(); }
   int64_t cached_features() const override;
-  AttendCall usual_call(int64_t tokens) const override;
+  KeptAttendCall usual_call(int64_t tokens) const override;
 
-  /// The parameters that x-transformers trains with Muon: of the values and of the output.
-  std::vector<at::Tensor> muon_parameters() const;
+  /// Of the values and of the output.
+  std::vector<at::Tensor> muon_parameters() const override;
   /// QK-clip (arXiv:2507.20534): scales the rows of to_q and to_k of each head whose largest score
   /// of `pre_softmax_attn` [b, h, i, j] is above `tau`, so that it becomes `tau`; other heads keep
   /// their scores. Throws InputError with qk_norm, which leaves nothing to scale.
   // NOLINTNEXTLINE(readability-identifier-naming): Python's name
   void qk_clip_(const at::Tensor& pre_softmax_attn, double tau = 100.0);
-  /// What qk_clip_ multiplies, from the largest score of each head, [h]. Reads nothing from the
-  /// device.
-  std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes, double tau) const;
-  /// Why the scores cannot be clipped so; empty: they can.
-  std::string qk_clip_unsupported() const;
+  std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes, double tau) const override;
+  std::string qk_clip_unsupported() const override;
 
  private:
   /// Queries, keys and values on their way through the steps of forward.

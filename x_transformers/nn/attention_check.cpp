@@ -61,13 +61,12 @@ int64_t AttentionImpl::dim_kv() const {
 void AttentionImpl::check(const AttentionInputs& inputs) const {
   check_sequences(inputs);
   const auto batch = inputs.x.size(-3), n = inputs.x.size(-2);
-  const bool goes_on = inputs.cache && inputs.cache->length() > 0;
   const auto& context = inputs.context;
   const auto& additional = inputs.additional_key_values;
   require_key_values(additional, options_, batch, "additional_key_values");
   AxisSizes sizes;
   sizes[Axis::batch] = batch;
-  sizes[Axis::tokens] = goes_on ? kAnySize : n;
+  sizes[Axis::tokens] = inputs.goes_on() ? kAnySize : n;
   sizes[Axis::dim_context] = sizes[Axis::dim_kv] = dim_kv();
   sizes[Axis::kv_tokens] = context.defined() && context.dim() == 3 ? context.size(1) : n;
   if (inputs.mem.defined() && inputs.mem.dim() == 3) sizes[Axis::memory] = inputs.mem.size(1);

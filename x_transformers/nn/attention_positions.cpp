@@ -93,7 +93,7 @@ namespace {
 at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys) {
   require(!inputs.attn_bias.defined(), "rel_pos and attn_bias: at most one of them");
   if (inputs.pos.defined()) {
-    require(dynamic_cast<AlibiPositionalBias*>(inputs.rel_pos) != nullptr,
+    require(inputs.rel_pos->takes_positions(),
             "pos: of the position biases only AlibiPositionalBias takes positions from outside");
     const auto& pos = inputs.pos;
     const auto batch = inputs.x.size(-3);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "x_transformers/core/cache.h"
 #include "x_transformers/core/inputs.h"
@@ -112,6 +113,9 @@ class Block : public torch::nn::Module {
                            const std::string& /*name*/) const {}
   /// What the block keeps of earlier tokens, empty as yet; null: it needs none of them.
   virtual std::unique_ptr<BlockState> make_state(const StateOptions&) const { return nullptr; }
+  /// The parameters that x-transformers trains with Muon, of the block itself: one within it has
+  /// its own.
+  virtual std::vector<at::Tensor> muon_parameters() const { return {}; }
 };
 
 }  // namespace x_transformers

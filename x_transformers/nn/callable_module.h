@@ -6,9 +6,11 @@
 
 #include <torch/nn/module.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "x_transformers/core/compat.h"
@@ -30,6 +32,7 @@ struct CallableModule {
   Call call = nullptr;
   bool is_per_token = false;      ///< the output for a token depends on that token alone
   bool is_causal = is_per_token;  ///< and not on later tokens
+  std::optional<int64_t> num_ids = std::nullopt;  ///< it embeds ids below this; empty: not said
 
   explicit operator bool() const { return call != nullptr; }
   at::Tensor operator()(const at::Tensor& x, const NamedTensors& arguments = {}) const {

@@ -89,4 +89,12 @@ at::Tensor ScaledSinusoidalEmbedding::forward(int64_t length, const Positions& p
   return (at::cat({angles.sin(), angles.cos()}, -1) * scale_).to(scale_.scalar_type());
 }
 
+std::shared_ptr<PositionalEmbedding> make_pos_emb(const PosEmbOptions& o) {
+  if (o.scaled_sinu_pos_emb)
+    return std::make_shared<ScaledSinusoidalEmbedding>(ScaledSinusoidalEmbeddingOptions{o.dim});
+  require_size(o.max_seq_len, "max_seq_len");  // elsewhere it sizes nothing
+  return std::make_shared<AbsolutePositionalEmbedding>(
+      AbsolutePositionalEmbeddingOptions{o.dim, o.max_seq_len, o.l2norm_embed});
+}
+
 }  // namespace x_transformers

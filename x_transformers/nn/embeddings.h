@@ -34,6 +34,8 @@ class BaseEmbedding : public torch::nn::Module {
   virtual void init() {}
   /// The table [tokens, dim] that tie_embedding makes logits by; undefined: there is none.
   virtual at::Tensor table() const { return {}; }
+  /// Whether a token's embedding hangs on its position.
+  virtual bool reads_positions() const { return true; }
   /// How many positions there are; empty: any number.
   virtual std::optional<int64_t> position_count() const { return std::nullopt; }
 };
@@ -49,6 +51,7 @@ class TokenEmbeddingImpl : public BaseEmbedding {
   void init() override;
   const at::Tensor& weight() const { return emb_->weight; }
   at::Tensor table() const override { return emb_->weight; }
+  bool reads_positions() const override { return false; }
 
  private:
   bool l2norm_embed_;
@@ -94,5 +97,16 @@ class ScaledSinusoidalEmbedding : public PositionalEmbedding {
   double theta_;
   at::Tensor scale_;
 };
+
+/// What a model embeds positions by.
+struct PosEmbOptions {
+  int64_t dim = 0;
+  int64_t max_seq_len = 0;
+  bool scaled_sinu_pos_emb = false;
+  bool l2norm_embed = false;
+};
+/// Sines and cosines with `scaled_sinu_pos_emb`, else a learned vector for each position up to
+/// `max_seq_len`, which must be 1 or more then (InputError).
+std::shared_ptr<PositionalEmbedding> make_pos_emb(const PosEmbOptions& options);
 
 }  // namespace x_transformers

@@ -48,7 +48,7 @@ void validate(const FeedForwardOptions& options) {
 }
 
 std::string FeedForwardImpl::cache_unsupported() const {
-  return activation_->is_per_token() ? "" : "ff_custom_activation may look at other tokens";
+  return activation_->is_per_token() ? "" : "custom_activation may look at other tokens";
 }
 
 FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::move(options)) {

@@ -46,8 +46,8 @@ class FeedForwardImpl : public Block, public CostPart {
   std::string cache_unsupported() const override;
   const char* cost_part() const override { return "feed-forward"; }
   const FeedForwardOptions& options() const { return options_; }
-  /// The parameters that x-transformers trains with Muon: the weights of the linear layers.
-  std::vector<at::Tensor> muon_parameters() const;
+  /// The weights of the linear layers.
+  std::vector<at::Tensor> muon_parameters() const override;
 
  private:
   at::Tensor hidden(const at::Tensor& x);

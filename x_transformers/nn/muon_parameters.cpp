@@ -4,8 +4,7 @@
 
 #include <set>
 
-#include "x_transformers/nn/attention.h"
-#include "x_transformers/nn/feed_forward.h"
+#include "x_transformers/nn/block.h"
 
 namespace x_transformers {
 namespace {
@@ -32,16 +31,14 @@ class DistinctTensors {
 std::vector<at::Tensor> muon_parameters(const torch::nn::Module& module) {
   DistinctTensors found;
   module.apply([&](const torch::nn::Module& part) {
-    if (const auto* attention = dynamic_cast<const AttentionImpl*>(&part))
-      found.add(attention->muon_parameters());
-    if (const auto* feed_forward = dynamic_cast<const FeedForwardImpl*>(&part))
-      found.add(feed_forward->muon_parameters());
+    if (const auto* block = dynamic_cast<const Block*>(&part)) found.add(block->muon_parameters());
   });
   return found.tensors();
 }
 
 std::vector<at::Tensor> matrix_parameters(const torch::nn::Module& module) {
   DistinctTensors found;
+  // Every table is one of LibTorch's, which has no interface to ask.
   module.apply([&](const torch::nn::Module& part) {
     if (const auto* embedding = dynamic_cast<const torch::nn::EmbeddingImpl*>(&part))
       found.ignore(embedding->weight);

@@ -7,10 +7,9 @@
 
 namespace x_transformers {
 
-/// The parameters that muon_parameters() of x-transformers names, of every Attention and
-/// FeedForward within `module`, itself among them: of an attention those of its values and its
-/// output, of a feed-forward the weights of its linear layers. Each once, in the order of the
-/// modules.
+/// The parameters that muon_parameters() of x-transformers names, of every block within `module`,
+/// itself among them (Block::muon_parameters): of an attention those of its values and its output,
+/// of a feed-forward the weights of its linear layers. Each once, in the order of the modules.
 std::vector<at::Tensor> muon_parameters(const torch::nn::Module& module);
 
 /// The parameters with two dimensions of `module` but the tables of embeddings.

@@ -118,10 +118,6 @@ struct NormChoice {
   bool unit_offset = true;
   double dynamic_tanh_init_alpha = 1.0;
   int64_t dim_condition = 0;
-
-  bool needs_condition() const {
-    return kind == Kind::adaptive_layer_norm || kind == Kind::adaptive_rms_norm;
-  }
 };
 
 std::shared_ptr<Norm> make_norm(int64_t dim, const NormChoice& choice);

@@ -7,6 +7,7 @@
 #include "x_transformers/kernels/cpu/row_chunks.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
 namespace {
@@ -46,10 +47,6 @@ at::Tensor apply(const at::Tensor& x, Activation activation) {
 /// float32 [x_dim] for the kernels; undefined for none.
 at::Tensor dense_bias(const std::optional<at::Tensor>& bias) {
   return bias.has_value() ? bias->detach().to(at::kFloat).contiguous() : at::Tensor();
-}
-
-const float* data_or_null(const at::Tensor& t) {
-  return t.defined() ? t.const_data_ptr<float>() : nullptr;
 }
 
 /// x dense [..., dim or 2 dim].

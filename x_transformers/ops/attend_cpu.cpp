@@ -11,6 +11,7 @@
 #include "x_transformers/kernels/cpu/attention.h"
 #include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
 namespace {
@@ -23,16 +24,12 @@ kernels::HeadRows<T> head_rows(const at::Tensor& t, Data* data) {
   return {static_cast<T*>(data), t.stride(0), t.stride(1), t.stride(2)};
 }
 
-kernels::HeadRows<const float> rows_of(const at::Tensor& t) {
+kernels::HeadRows<const float> head_rows_of(const at::Tensor& t) {
   return head_rows<const float>(t, t.const_data_ptr<float>());
 }
 
 kernels::HeadRows<float> rows_to(const at::Tensor& t) {
   return head_rows<float>(t, t.mutable_data_ptr<float>());
-}
-
-at::Tensor with_dense_features(const at::Tensor& t) {
-  return t.stride(3) == 1 || t.numel() == 0 ? t : t.contiguous();
 }
 
 /// Empty [b, h, n, d] that lies in memory as [b, n, h, d].
@@ -87,7 +84,7 @@ kernels::AttentionShape shape_of(const Prepared& p) {
 kernels::AttentionScores scores_of(const FlashAttentionCpuOptions& options) {
   kernels::AttentionScores scores;
   scores.scale = static_cast<float>(options.scale);
-  if (options.bias.defined()) scores.bias = rows_of(options.bias);
+  if (options.bias.defined()) scores.bias = head_rows_of(options.bias);
   if (options.alibi_slopes.defined()) {
     scores.alibi_slopes = options.alibi_slopes.const_data_ptr<float>();
   }
@@ -124,9 +121,9 @@ Attended run_forward(const Prepared& p, bool for_backward) {
   kernels::AttentionForward params;
   params.shape = shape;
   params.scores = scores_of(p.options);
-  params.q = rows_of(p.q);
-  params.k = rows_of(p.k);
-  params.v = rows_of(p.v);
+  params.q = head_rows_of(p.q);
+  params.k = head_rows_of(p.k);
+  params.v = head_rows_of(p.v);
   params.out = rows_to(result.out);
   const std::vector<int64_t> rows = {shape.batch, shape.heads, shape.queries};
   if (for_backward) {
@@ -200,12 +197,12 @@ variable_list run_backward(const Prepared& p, const Attended& attended, const at
   kernels::AttentionBackward params;
   params.shape = shape;
   params.scores = scores_of(p.options);
-  params.q = rows_of(p.q);
-  params.k = rows_of(p.k);
-  params.v = rows_of(p.v);
-  params.out = rows_of(attended.soft_out);
+  params.q = head_rows_of(p.q);
+  params.k = head_rows_of(p.k);
+  params.v = head_rows_of(p.v);
+  params.out = head_rows_of(attended.soft_out);
   if (attended.chosen.defined()) params.chosen = attended.chosen.const_data_ptr<int32_t>();
-  params.out_grad = rows_of(dense_out_grad);
+  params.out_grad = head_rows_of(dense_out_grad);
   params.softmax = static_cast<const kernels::SoftmaxState*>(attended.softmax.const_data_ptr());
   params.q_grad = rows_to(q_grad);
   params.k_grad = rows_to(k_grad);

@@ -7,6 +7,7 @@
 
 namespace x_transformers {
 
+/// A call on its way to an engine: it refers to what the caller holds.
 struct AttendCall {
   const at::Tensor &q, &k, &v;
   const ScoreProgram& program;

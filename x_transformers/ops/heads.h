@@ -17,4 +17,10 @@ at::Tensor repeat_heads(const at::Tensor& t, int64_t heads);
 at::Tensor rotate_last_heads(const at::Tensor& t, int64_t count, int64_t heads,
                              const std::function<at::Tensor(const at::Tensor&)>& rotate);
 
+/// [b, n, heads * d] -> [b, heads, n, d]
+at::Tensor split_heads(const at::Tensor& t, int64_t heads);
+
+/// [b, heads, n, d] -> [b, n, heads * d]
+at::Tensor merge_heads(const at::Tensor& t);
+
 }  // namespace x_transformers

@@ -62,4 +62,11 @@ at::Tensor zero_masked_rows(const at::Tensor& x, const at::Tensor& mask) {
   return mask.defined() ? x.masked_fill(~mask.unsqueeze(-1), 0) : x;
 }
 
+at::Tensor masked_mean(const at::Tensor& x, const at::Tensor& mask) {
+  if (!mask.defined()) return x.mean(1);
+  auto counts = mask;
+  while (counts.dim() < x.dim()) counts = counts.unsqueeze(-1);
+  return at::where(counts, x, at::zeros({}, x.options())).sum(1) / counts.sum(1).clamp_min(1);
+}
+
 }  // namespace x_transformers

@@ -33,4 +33,8 @@ double masked_score(at::ScalarType type);
 /// Zeros the rows [b, n, d] of x where mask [b, n] is false; x itself where the mask is undefined.
 at::Tensor zero_masked_rows(const at::Tensor& x, const at::Tensor& mask);
 
+/// The mean of x [b, n, ...] over the entries n where mask [b, n] is true, 0 where none is; over
+/// all where the mask is undefined.
+at::Tensor masked_mean(const at::Tensor& x, const at::Tensor& mask);
+
 }  // namespace x_transformers

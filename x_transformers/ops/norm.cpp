@@ -11,6 +11,7 @@
 #include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
 namespace {
@@ -42,10 +43,6 @@ using NormEngines = Engines<NormCall, at::Tensor>;
 kernels::NormGain gain_of(const at::Tensor& gamma, const NormKind& kind) {
   if (!gamma.defined()) return {};
   return {gamma.const_data_ptr(), static_cast<float>(kind.gamma_offset), gamma.numel() == 1};
-}
-
-float* data_or_null(const at::Tensor& t) {
-  return t.defined() ? t.mutable_data_ptr<float>() : nullptr;
 }
 
 void launch(const kernels::NormForward& params, const NormKind& kind, const at::Device& device) {
@@ -91,8 +88,8 @@ NormResult run_forward(const at::Tensor& x, const at::Tensor& gamma, const NormK
     const auto floats = x.options().dtype(at::kFloat);
     result.inverse = at::empty({params.rows}, floats);
     if (kind.centred) result.mean = at::empty({params.rows}, floats);
-    params.inverse = data_or_null(result.inverse);
-    params.mean = data_or_null(result.mean);
+    params.inverse = mutable_data_or_null(result.inverse);
+    params.mean = mutable_data_or_null(result.mean);
   }
   launch(params, kind, x.device());
   return result;

@@ -8,6 +8,7 @@
 #include "x_transformers/kernels/cpu/rotary.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
 namespace {
@@ -55,10 +56,6 @@ void copy_strides(const at::Tensor& t, int64_t (&strides)[3]) {
 /// Whether t [b, h, n, d] lies in memory as [b, n, h, d], as after a projection.
 bool positions_first(const at::Tensor& t) {
   return !t.is_contiguous() && t.stride(1) < t.stride(2);
-}
-
-at::Tensor with_dense_features(const at::Tensor& t) {
-  return t.stride(3) == 1 || t.numel() == 0 ? t : t.contiguous();
 }
 
 enum class Direction { forwards, backwards };

@@ -4,10 +4,6 @@
 
 namespace x_transformers {
 
-void RowCount::add(const at::Tensor& t, int64_t rank) {
-  if (rows_ == 1 && t.defined() && t.dim() >= rank && t.size(0) > 1) rows_ = t.size(0);
-}
-
 at::Tensor with_rows(const at::Tensor& t, int64_t rows, int64_t dim) {
   if (!t.defined() || t.size(dim) != 1 || rows == 1) return t;
   auto sizes = t.sizes().vec();

@@ -69,7 +69,11 @@ XTransformerImpl::XTransformerImpl(XTransformerOptions options)
   const auto decoder_options = side_options(options_.dec, options_);
   auto decoder = built(building("dec", decoder_spelling_),
                        [&] { return TransformerWrapper(decoder_options); });
-  if (options_.tie_token_emb) decoder->set_token_emb(encoder_->token_emb());
+  if (options_.tie_token_emb) {
+    require(encoder_->token_emb() && decoder->token_emb(), at("tie_token_emb"),
+            "needs a TokenEmbedding on both sides");
+    decoder->set_token_emb(encoder_->token_emb());
+  }
   AutoregressiveWrapperOptions wrapper;
   wrapper.ignore_index = options_.ignore_index;
   wrapper.pad_value = options_.pad_value;

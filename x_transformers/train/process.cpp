@@ -11,7 +11,7 @@ namespace x_transformers {
 
 void set_up_process(const TrainOptions& options, const WorldPlace& place) {
   validate(options);
-  open_device(options.device);
+  open_device(options.device, OptionPath("train") / "device");
   const auto seed = static_cast<uint64_t>(options.seed);
   at::manual_seed(place.is_first() ? seed : random_bits(seed, static_cast<uint64_t>(place.rank)));
   use_threads(options.threads);

@@ -13,19 +13,19 @@ namespace x_transformers {
 QkClip::QkClip(torch::nn::Module& model, double tau) : tau_(tau) {
   std::set<const void*> seen;
   model.apply([&](torch::nn::Module& part) {
-    auto* attention = dynamic_cast<AttentionImpl*>(&part);
+    auto* attention = dynamic_cast<ClippableAttention*>(&part);
     if (attention == nullptr || !seen.insert(attention).second) return;
     const auto reason = attention->qk_clip_unsupported();
     require(reason.empty(), at("train.qk_clip"), "{}", reason);
-    watched_.push_back({attention, std::make_shared<at::Tensor>()});
+    watched_.push_back({attention, &part, std::make_shared<at::Tensor>()});
   });
   require(!watched_.empty(), at("train.qk_clip"), "the model has no attention to clip");
   for (const Watched& watched : watched_) {
     watched.attention->attend_module().observe(
-        [attention = watched.attention, maxes = watched.maxes](
-            const at::Tensor& q, const at::Tensor& k, const at::Tensor&,
-            const ScoreProgram& program, bool) {
-          if (!attention->is_training()) return;
+        [module = watched.module, maxes = watched.maxes](const at::Tensor& q, const at::Tensor& k,
+                                                         const at::Tensor&,
+                                                         const ScoreProgram& program, bool) {
+          if (!module->is_training()) return;
           const auto largest = score_maxes(q, k, program);
           *maxes = maxes->defined() ? at::maximum(*maxes, largest) : largest;
         });

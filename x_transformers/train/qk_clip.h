@@ -6,15 +6,15 @@
 #include <memory>
 #include <vector>
 
-#include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/qk_clip.h"
 #include "x_transformers/optim/optimizer.h"
 
 namespace x_transformers {
 
 /// Sees the scores of every attention of a model while it trains, and after an update scales down
-/// the queries and keys of heads whose scores were above `tau` (AttentionImpl::qk_clip_,
-/// arXiv:2507.20534). The largest score of each head costs one more product of queries and keys; no
-/// engine is kept from running. Reads nothing from the device.
+/// the queries and keys of heads whose scores were above `tau` (nn/qk_clip.h). The largest score of
+/// each head costs one more product of queries and keys; no engine is kept from running. Reads
+/// nothing from the device.
 class QkClip {
  public:
   /// `model` must outlive this. Throws InputError, naming train.qk_clip, where it has no attention
@@ -31,7 +31,8 @@ class QkClip {
 
  private:
   struct Watched {
-    AttentionImpl* attention;
+    ClippableAttention* attention;
+    const torch::nn::Module* module;    ///< the same, as a part of the model
     std::shared_ptr<at::Tensor> maxes;  ///< [heads], undefined before the first call of a step
   };
 

@@ -22,7 +22,7 @@ namespace x_transformers {
 namespace {
 
 std::shared_ptr<Model> open_model(const RunOptions& run) {
-  return build_apart(open_device(run.train.device),
+  return build_apart(open_device(run.train.device, OptionPath("train") / "device"),
                      [&] { return build_trainable_model(*run.model, run.model_place); });
 }
 

@@ -67,7 +67,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
     : model_(model),
       options_(derived(options)),
       parts_(std::move(parts)),
-      device_(open_device(options_.device)),
+      device_(open_device(options_.device, OptionPath("train") / "device")),
       folder_(parts_.directory),
       resumed_(open_directory()),
       optimizer_(make_optimizer()),

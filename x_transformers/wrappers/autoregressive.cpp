@@ -78,6 +78,7 @@ AutoregressiveWrapperImpl::AutoregressiveWrapperImpl(std::shared_ptr<TokenModel>
                                                      AutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(std::move(net)) {
   hold_net(*this, "net", net_);
+  require_pad_token(*net_, options_.pad_value);
   require_fraction(options_.mask_prob, "mask_prob");
 }
 

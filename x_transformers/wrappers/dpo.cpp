@@ -12,6 +12,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/models/token_inputs.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/ops/mask.h"
 #include "x_transformers/wrappers/held_net.h"
 
 namespace x_transformers {
@@ -44,12 +45,6 @@ at::Tensor log_probs_of(const at::Tensor& logits, const at::Tensor& seq) {
   constexpr int64_t kNoToken = -100;
   return -cross_entropy(logits, seq.narrow(1, 1, seq.size(1) - 1).contiguous(), kNoToken,
                         Reduction::none);
-}
-
-/// The mean over what counts in each row; 0 where nothing does.
-at::Tensor masked_mean(const at::Tensor& values, const at::Tensor& counts) {
-  const auto sum = values.masked_fill(counts.logical_not(), 0).sum(-1);
-  return sum / counts.sum(-1).clamp_min(1);
 }
 
 }  // namespace
@@ -90,12 +85,10 @@ at::Tensor DPOImpl::reference_logits(const at::Tensor& tokens) {
   const at::NoGradGuard no_grad;
   TransformerInputs inputs;
   inputs.x = tokens;
-  const auto policy = std::dynamic_pointer_cast<TransformerWrapperImpl>(policy_model_);
-  const bool shares_table =
-      options_.compat.python_quirks && policy && policy->options().tie_embedding;
+  const bool shares_table = options_.compat.python_quirks && policy_model_->traits().ties_embedding;
   inputs.logits = !shares_table;
   const auto output = ref_model_->forward(inputs);
-  return shares_table ? policy->head(output.embeddings) : output.logits.at(0);
+  return shares_table ? policy_model_->head(output.embeddings) : output.logits.at(0);
 }
 
 /// The tokens of the answer that count, as a mask [b, n - 1] of what is predicted. Python takes the

@@ -65,7 +65,11 @@ at::Tensor FLASHAutoregressiveWrapperImpl::forward(const at::Tensor& x, const at
   require_tensor(mask, "mask", TensorKind::boolean, {{"batch", x.size(0), true}, {"seq", n}});
   TransformerInputs inputs;
   const auto tokens = x.narrow(1, 0, n);
-  inputs.x = tokens.masked_fill(tokens == kIgnored, std::max<int64_t>(options_.pad_value, 0));
+  // A pad_value that is no token makes every token a target, and has no embedding.
+  const auto known = net_->embedded_tokens();
+  const auto pad = options_.pad_value;
+  const bool is_token = pad >= 0 && (!known || pad < known->count);
+  inputs.x = tokens.masked_fill(tokens == kIgnored, is_token ? pad : 0);
   inputs.mask = mask;
   const auto output = net_->forward(inputs);
   require(output.logits.size() == 1,

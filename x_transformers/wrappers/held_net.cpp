@@ -13,6 +13,13 @@ void hold_net(torch::nn::Module& wrapper, const char* name,
   within(name, [&] { net->require_next_token_logits(); });
 }
 
+void require_pad_token(const TokenModel& net, int64_t pad_value) {
+  const auto tokens = net.embedded_tokens();
+  if (!tokens) return;
+  expect(pad_value >= 0 && pad_value < tokens->count, at("pad_value"), pad_value,
+         "a token from 0 to {}, which the model reads where the input has none", tokens->count - 1);
+}
+
 at::Tensor token_loss(const TokenModelTraits& net, const at::Tensor& predicted,
                       const at::Tensor& targets, int64_t ignore_index, Reduction reduction) {
   return net.predicts_log_probs ? nll(predicted, targets, ignore_index, reduction)

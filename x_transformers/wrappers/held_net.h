@@ -16,6 +16,10 @@ namespace x_transformers {
 /// no logits of each token.
 void hold_net(torch::nn::Module& wrapper, const char* name, const std::shared_ptr<TokenModel>& net);
 
+/// Throws InputError unless `pad_value`, which the net reads where there is no token, is one that
+/// it embeds; where a module from the options embeds, that module judges it.
+void require_pad_token(const TokenModel& net, int64_t pad_value);
+
 /// The loss of `targets` [...] by what the net predicts, logits or log-probabilities [..., tokens].
 at::Tensor token_loss(const TokenModelTraits& net, const at::Tensor& predicted,
                       const at::Tensor& targets, int64_t ignore_index,

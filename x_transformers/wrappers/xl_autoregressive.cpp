@@ -70,6 +70,13 @@ XLAutoregressiveWrapperImpl::XLAutoregressiveWrapperImpl(std::shared_ptr<TokenMo
   const auto longest = net_->traits().max_seq_len;
   expect(longest > 0, at(OptionPath("net") / "max_seq_len"), longest,
          "at least 1, the tokens of a segment");
+  if (!reads_ignored()) require_pad_token(*net_, options_.pad_value);
+}
+
+/// As in Python the net sees tokens that are no target, if they are tokens of its own.
+bool XLAutoregressiveWrapperImpl::reads_ignored() const {
+  const auto embedded = net_->embedded_tokens();
+  return options_.ignore_index >= 0 && (!embedded || options_.ignore_index < embedded->count);
 }
 
 /// The mean over the targets that count; 0 where none does, so that a segment of padding does no
@@ -88,10 +95,7 @@ at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, Transformer
           "prepend_embeds: have no place in front of each segment");
   require(inputs.cache == nullptr, "cache: the loss of a sequence takes no cache");
   const auto n = x.size(1) - 1, longest = net_->traits().max_seq_len;
-  // As in Python the net sees tokens that are no target, if they are tokens of its own.
   const auto ignored = options_.ignore_index;
-  const auto embedded = net_->embedded_tokens();
-  const bool reads_ignored = ignored >= 0 && (!embedded || ignored < embedded->count);
   require_mask_of(inputs.mask, "mask", n);
   require_mask_of(inputs.layers.self_attn_kv_mask, "self_attn_kv_mask", n);
   inputs.keep_hiddens = true;
@@ -100,7 +104,7 @@ at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, Transformer
     const auto count = std::min(longest, n - begin);
     auto own = inputs_of_segment(inputs, begin, count, n);
     const auto tokens = x.narrow(1, begin, count);
-    own.x = reads_ignored ? tokens : tokens.masked_fill(tokens == ignored, options_.pad_value);
+    own.x = reads_ignored() ? tokens : tokens.masked_fill(tokens == ignored, options_.pad_value);
     const auto output = net_->forward(own);
     const auto& logits = output.logits.at(0);
     require(output.logits.size() == 1 && logits.size(0) == x.size(0),
@@ -117,10 +121,9 @@ at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, Transformer
 
 std::unique_ptr<DecodingSession> XLAutoregressiveWrapperImpl::make_session(
     const SessionRequest& request, const TransformerInputs& inputs) {
-  const auto own = std::dynamic_pointer_cast<TransformerWrapperImpl>(net_);
-  if (options_.compat.python_quirks && own && PythonXLSession::can_decode(*own))
-    return std::make_unique<PythonXLSession>(TransformerWrapper(own), inputs,
-                                             request.expected_tokens);
+  auto cached = std::dynamic_pointer_cast<CachedTokenModel>(net_);
+  if (options_.compat.python_quirks && cached && PythonXLSession::can_decode(*cached))
+    return std::make_unique<PythonXLSession>(std::move(cached), inputs, request.expected_tokens);
   return std::make_unique<XLSession>(net_, inputs, request);
 }
 

@@ -61,6 +61,7 @@ class XLAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter
   const XLAutoregressiveWrapperOptions& options() const { return options_; }
 
  private:
+  bool reads_ignored() const;
   at::Tensor segment_loss(const at::Tensor& logits, const at::Tensor& targets) const;
   std::unique_ptr<DecodingSession> make_session(const SessionRequest& request,
                                                 const TransformerInputs& inputs);

@@ -90,14 +90,12 @@ void XLSession::reorder(const at::Tensor& entries) {
   segment_ = segment_.index_select(0, entries);
 }
 
-PythonXLSession::PythonXLSession(TransformerWrapper net, TransformerInputs inputs,
+PythonXLSession::PythonXLSession(std::shared_ptr<CachedTokenModel> net, TransformerInputs inputs,
                                  int64_t expected_tokens)
     : net_(std::move(net)), inputs_(std::move(inputs)), expected_tokens_(expected_tokens) {}
 
-bool PythonXLSession::can_decode(const TransformerWrapperImpl& net) {
-  const auto& layers = net.options().attn_layers;
-  return net.cache_unsupported().empty() && !layers.rotary_pos_emb && !layers.rotary_xpos &&
-         !layers.attn.use_latent_kv;
+bool PythonXLSession::can_decode(const CachedTokenModel& net) {
+  return net.cache_unsupported().empty() && !net.caches_positions();
 }
 
 /// One call of the net: all tokens of the first segment that is decoded, or one token.
@@ -112,7 +110,7 @@ at::Tensor PythonXLSession::step(const at::Tensor& tokens) {
   const auto output = net_->forward(inputs);
   if (is_first) forget_memories(cache_->layers);
   length_ += tokens.size(1);
-  if (length_ % net_->options().max_seq_len == 0) {
+  if (length_ % net_->traits().max_seq_len == 0) {
     // Positions that are embedded count from the start of the segment.
     cache_->prefix = cache_->layers.length;
     inputs_.mems = next_mems(output, net_->traits().kept_mems);
@@ -128,7 +126,7 @@ at::Tensor PythonXLSession::append(const at::Tensor& tokens) {
     for (int64_t i = 0; i < tokens.size(1); ++i) logits = step(tokens.narrow(1, i, 1));
     return logits;
   }
-  const auto longest = net_->options().max_seq_len;
+  const auto longest = net_->traits().max_seq_len;
   for (; tokens.size(1) - length_ > longest; length_ += longest)
     inputs_.mems = mems_after(*net_, inputs_, tokens.narrow(1, length_, longest));
   return step(tokens.narrow(1, length_, tokens.size(1) - length_));

@@ -7,8 +7,7 @@
 #include "x_transformers/core/cache.h"
 #include "x_transformers/generation/decoding_session.h"
 #include "x_transformers/generation/token_writer.h"
-#include "x_transformers/models/token_model.h"
-#include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/models/cached_token_model.h"
 
 namespace x_transformers {
 
@@ -42,17 +41,18 @@ class XLSession : public DecodingSession {
 /// step ran, its last token for the most part, is added to the memories.
 class PythonXLSession : public DecodingSession {
  public:
-  PythonXLSession(TransformerWrapper net, TransformerInputs inputs, int64_t expected_tokens);
+  PythonXLSession(std::shared_ptr<CachedTokenModel> net, TransformerInputs inputs,
+                  int64_t expected_tokens);
   at::Tensor append(const at::Tensor& tokens) override;
   void reorder(const at::Tensor& entries) override;
 
   /// Whether Python can go on beyond a segment; it raises where not.
-  static bool can_decode(const TransformerWrapperImpl& net);
+  static bool can_decode(const CachedTokenModel& net);
 
  private:
   at::Tensor step(const at::Tensor& tokens);
 
-  TransformerWrapper net_;
+  std::shared_ptr<CachedTokenModel> net_;
   TransformerInputs inputs_;  // with the memories that each step is given
   int64_t expected_tokens_;
   std::optional<TransformerCache> cache_;

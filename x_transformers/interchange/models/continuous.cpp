@@ -21,14 +21,8 @@ ContinuousInputs take_continuous_inputs(Arguments& arguments,
                                         const ContinuousTransformerWrapperImpl& net) {
   ContinuousInputs inputs;
   take_inputs(arguments, inputs);
-  const auto positions = net.embedded_positions();
-  if (positions && arguments.source() == ArgumentSource::outside) {
-    auto pos = inputs.pos;
-    // Padding at the left may stand anywhere.
-    if (pos.defined() && inputs.seq_start_pos.defined())
-      pos = (pos - inputs.seq_start_pos.unsqueeze(-1)).clamp_min(0);
-    require_in_range(pos, "pos", {positions->count, positions->option});
-  }
+  if (arguments.source() == ArgumentSource::outside)
+    require_positions_in_range(inputs.pos, inputs.seq_start_pos, net.embedded_positions());
   return inputs;
 }
 
@@ -128,9 +122,7 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
   Value generate(Arguments& arguments) {
     ContinuousGenerateOptions options;
     const auto start = arguments.required_tensor("start_tokens");
-    const auto seq_len = arguments.integer("seq_len");
-    require(seq_len.has_value(), "seq_len: is needed");
-    options.seq_len = *seq_len;
+    options.seq_len = arguments.required_integer("seq_len");
     options.temperature = arguments.number("temperature").value_or(options.temperature);
     options.cache_kv = arguments.flag("cache_kv", options.cache_kv);
     options.seed = arguments.integer("seed");

@@ -73,7 +73,9 @@ class TokenizerModel : public HolderModel<EntropyBasedTokenizer> {
     SampleCall call;
     call.tokens = of_decoder.tokens;
     for (const auto& [name, tensor] : of_decoder.inputs)
-      call.inputs[name == "x" ? "seq" : std::string(kDecoderKwargs) + "." + name] = tensor;
+      call.inputs[name == decoder_->first_argument() ? "seq"
+                                                     : std::string(kDecoderKwargs) + "." + name] =
+          tensor;
     call.kwargs = Json{{kDecoderKwargs, Json::parse(of_decoder.kwargs)}}.dump();
     return call;
   }

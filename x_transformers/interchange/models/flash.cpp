@@ -56,9 +56,7 @@ struct WrapperArguments : FLASHAutoregressiveWrapperOptions {
 
 FLASHGenerateOptions take_options(Arguments& arguments) {
   FLASHGenerateOptions options;
-  const auto seq_len = arguments.integer("seq_len");
-  require(seq_len.has_value(), "kwargs: 'seq_len' is needed");
-  options.seq_len = *seq_len;
+  options.seq_len = arguments.required_integer("seq_len");
   options.eos_token = arguments.integer("eos_token");
   options.temperature = arguments.number("temperature").value_or(options.temperature);
   options.filter_thres = arguments.number("filter_thres").value_or(options.filter_thres);

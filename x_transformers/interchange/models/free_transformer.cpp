@@ -19,20 +19,9 @@ IdRange tokens_of(const FreeTransformerOptions& options, bool may_be_padding) {
   return range;
 }
 
-at::Tensor take_tokens(Arguments& arguments, const char* name, bool is_needed,
-                       const IdRange& range) {
-  auto tokens = is_needed ? arguments.required_tensor(name) : arguments.tensor(name);
-  if (arguments.source() != ArgumentSource::outside) return tokens;
-  tokens = whole_ids(tokens, name);
-  require_in_range(tokens, name, range);
-  return tokens;
-}
-
 GenerateOptions take_sampling(Arguments& arguments) {
   auto options = FreeTransformerImpl::usual_sampling();
-  const auto seq_len = arguments.integer("seq_len");
-  require(seq_len.has_value(), at("seq_len"), "is needed");
-  options.seq_len = *seq_len;
+  options.seq_len = arguments.required_integer("seq_len");
   if (const auto filter = arguments.text("filter_logits_fn")) {
     options.filter_logits_fn = filter;
     options.filter_kwargs.clear();
@@ -45,7 +34,7 @@ GenerateOptions take_sampling(Arguments& arguments) {
 }
 
 Value call_generate(FreeTransformerImpl& model, Arguments& arguments) {
-  const auto prompts = take_tokens(arguments, "prompts", true, tokens_of(model.options(), false));
+  const auto prompts = required_ids(arguments, "prompts", tokens_of(model.options(), false));
   const auto latents = arguments.tensor_or_numbers("latents");
   require_in_range(latents, "latents",
                    {int64_t{1} << model.options().latent_bits, "2 ** latent_bits"});
@@ -71,9 +60,8 @@ class FreeTransformerModel : public HolderModel<FreeTransformer> {
     if (method == "encode_to_latents") return call_encode(*holder_, arguments);
     require_forward("FreeTransformer", method);
     const auto range = tokens_of(holder_->options(), true);
-    const auto seq = take_tokens(arguments, "seq", true, range);
-    const auto losses =
-        holder_->forward(seq, take_tokens(arguments, "seq_for_latents", false, range));
+    const auto seq = required_ids(arguments, "seq", range);
+    const auto losses = holder_->forward(seq, take_ids(arguments, "seq_for_latents", range));
     if (!arguments.flag("return_all_losses")) return losses.total;
     return Value::list(std::vector<Value>{
         losses.total, Value::list(std::vector<at::Tensor>{losses.ar_loss, losses.kl_loss})});

@@ -14,20 +14,16 @@
 namespace x_transformers {
 namespace {
 
-/// A sequence to be encoded, padding among it.
-at::Tensor take_sequence(Arguments& arguments, const char* name, const GPTVAEOptions& options) {
-  auto seq = arguments.tensor(name);
-  if (arguments.source() != ArgumentSource::outside) return seq;
-  seq = whole_ids(seq, name);
-  require_in_range(seq, name, {options.num_tokens, "num_tokens", options.pad_id});
-  return seq;
+/// Ids of a sequence to be encoded, padding among it.
+IdRange encoded_ids(const GPTVAEOptions& options) {
+  return {options.num_tokens, "num_tokens", options.pad_id};
 }
 
 Value call_generate(GPTVAEImpl& model, Arguments& arguments) {
   auto inputs = take_generation_inputs(arguments, "prompts", *model.decoder());
   const auto options = take_generate_options(arguments);
   auto latents = arguments.tensor_or_numbers("latents");
-  const auto seq = take_sequence(arguments, "seq_for_latents", model.options());
+  const auto seq = take_ids(arguments, "seq_for_latents", encoded_ids(model.options()));
   require(!latents.defined() || !seq.defined(), "latents, seq_for_latents: at most one of them");
   arguments.absent("prepend_embeds", "the latent stands in front");
   inputs.amateurs = take_amateurs(arguments, *model.decoder());
@@ -42,8 +38,7 @@ Value call_generate(GPTVAEImpl& model, Arguments& arguments) {
 }
 
 Value call_encode(GPTVAEImpl& model, Arguments& arguments) {
-  const auto seq = take_sequence(arguments, "seq", model.options());
-  require(seq.defined(), "inputs: 'seq' is needed");
+  const auto seq = required_ids(arguments, "seq", encoded_ids(model.options()));
   const auto latents = model.encode_to_latents(seq);
   if (!arguments.flag("return_mean_log_var")) return latents.drawn;
   return Value::list(std::vector<Value>{
@@ -58,12 +53,11 @@ class GPTVAEModel : public HolderModel<GPTVAE> {
     if (method == "generate") return call_generate(*holder_, arguments);
     if (method == "encode_to_latents") return call_encode(*holder_, arguments);
     require_forward("GPTVAE", method);
-    const auto seq = arguments.required_tensor("seq");
-    const auto tokens = take_sequence(arguments, "seq", holder_->options());
+    const auto range = encoded_ids(holder_->options());
+    const auto tokens = required_ids(arguments, "seq", range);
     if (arguments.source() == ArgumentSource::outside)
       require_tokens_of_loss(tokens, "seq", *holder_->decoder());
-    const auto losses =
-        holder_->forward(tokens, take_sequence(arguments, "seq_for_latents", holder_->options()));
+    const auto losses = holder_->forward(tokens, take_ids(arguments, "seq_for_latents", range));
     if (!arguments.flag("return_all_losses")) return losses.total;
     return Value::list(std::vector<Value>{
         losses.total, Value::list(std::vector<at::Tensor>{losses.ar_loss, losses.vae_kl_loss})});

@@ -44,13 +44,7 @@ class MultiCall {
       if (found != net.options().num_tokens.end())
         require_in_range(ids, "x." + name, {found->second, "num_tokens"});
     }
-    const auto positions = net.embedded_positions();
-    if (!positions || !inputs.pos.defined() || inputs.pos.is_floating_point()) return;
-    // Padding at the left may stand anywhere.
-    const auto pos = inputs.seq_start_pos.defined()
-                         ? (inputs.pos - inputs.seq_start_pos.unsqueeze(-1)).clamp_min(0)
-                         : inputs.pos;
-    require_in_range(pos, "pos", {positions->count, positions->option});
+    require_positions_in_range(inputs.pos, inputs.seq_start_pos, net.embedded_positions());
   }
 
   /// Goes on from a cache among the arguments.

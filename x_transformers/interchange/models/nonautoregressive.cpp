@@ -51,9 +51,7 @@ CallableModule build_critic(const Json& config, const ModelPlace& place) {
   }
   return {model->module().shared_from_this(),
           [model](const at::Tensor& x, const CallableModule::NamedTensors&) {
-            Arguments arguments({{model->first_argument(), x}}, Json::object(),
-                                ArgumentSource::checked);
-            const auto results = model->call("forward", arguments).flatten();
+            const auto results = call_forward(*model, x);
             require(!results.empty(), "token_critic: returns nothing");
             return CallableModule::Result{results[0].second, {}};
           }};

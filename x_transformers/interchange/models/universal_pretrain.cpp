@@ -8,7 +8,6 @@
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
-#include "x_transformers/interchange/token_bounds.h"
 
 namespace x_transformers {
 namespace {
@@ -29,28 +28,20 @@ struct UniversalPretrainArguments : UniversalPretrainWrapperOptions {
   }
 };
 
-at::Tensor take_ids(Arguments& arguments, const char* name, bool is_needed,
-                    const SyntheticDataGeneratorOptions& options) {
-  auto ids = is_needed ? arguments.required_tensor(name) : arguments.tensor(name);
-  if (arguments.source() != ArgumentSource::outside) return ids;
-  ids = whole_ids(ids, name);
-  require_in_range(ids, name, {options.num_tokens, "num_tokens"});
-  return ids;
-}
-
 class GeneratorModel : public HolderModel<SyntheticDataGenerator> {
  public:
   using HolderModel::HolderModel;
 
+  const SyntheticDataGenerator& generator() const { return holder_; }
+
   Value call(const std::string& method, Arguments& arguments) override {
-    const auto& options = holder_->options();
+    const IdRange range{holder_->options().num_tokens, "num_tokens"};
     if (method == "generate") {
-      const auto length = arguments.integer("length");
-      require(length.has_value(), at("length"), "is needed");
+      const auto length = arguments.required_integer("length");
       const auto temperature = arguments.number("temperature");
-      const auto seed = take_ids(arguments, "seed", false, options);
-      const auto condition = take_ids(arguments, "condition", false, options);
-      return holder_->generate(*length, seed, condition,
+      const auto seed = take_ids(arguments, "seed", range);
+      const auto condition = take_ids(arguments, "condition", range);
+      return holder_->generate(length, seed, condition,
                                temperature.value_or(SyntheticDataGeneratorImpl::kTemperature));
     }
     require_forward(kGenerator, method);
@@ -58,7 +49,7 @@ class GeneratorModel : public HolderModel<SyntheticDataGenerator> {
         arguments.has("hiddens.0") ? arguments.tensors("hiddens") : std::vector<at::Tensor>{};
     const auto one = arguments.tensor("hiddens");
     if (one.defined()) hiddens = {one};
-    const auto output = holder_->forward(take_ids(arguments, "input", true, options), hiddens);
+    const auto output = holder_->forward(required_ids(arguments, "input", range), hiddens);
     const auto state =
         output.hiddens.size() == 1 ? Value(output.hiddens[0]) : Value::list(output.hiddens);
     return Value::list(std::vector<Value>{output.logits, state});
@@ -110,15 +101,6 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper> {
   std::shared_ptr<Model> language_model_;
 };
 
-SyntheticDataGenerator build_generator(const Json& config, const ModelPlace& place) {
-  const auto where = place.where / "data_generator";
-  const auto type = config.is_object() ? config.value("type", std::string(kGenerator)) : "";
-  expect(type == kGenerator, at(where / "type"), type, "{}", kGenerator);
-  auto options = options_from_json<SyntheticDataGeneratorOptions>(config, where);
-  options.compat = place.compat;
-  return built(below(where), [&] { return SyntheticDataGenerator(options); });
-}
-
 }  // namespace
 
 void register_universal_pretrain(ModelTypes& types) {
@@ -130,7 +112,10 @@ void register_universal_pretrain(ModelTypes& types) {
       [](const UniversalPretrainArguments& options, const Json& config, const ModelPlace& place) {
         const auto model = build_net(config, "model", place);
         SyntheticDataGenerator generator = nullptr;
-        if (options.data_generator) generator = build_generator(config.at("data_generator"), place);
+        if (options.data_generator) {
+          generator = build_net_of<GeneratorModel>(config, "data_generator", place, kGenerator)
+                          ->generator();
+        }
         return within(place.where, [&]() -> std::shared_ptr<Model> {
           return std::make_shared<UniversalPretrainModel>(model, options, generator);
         });

@@ -145,9 +145,7 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
     XValGenerateOptions options;
     const auto start = take_tokens(arguments, "start_tokens");
     require_in_range(start, "start_tokens", embedded(*holder_->net()));
-    const auto seq_len = arguments.integer("seq_len");
-    require(seq_len.has_value(), "seq_len: is needed");
-    options.seq_len = *seq_len;
+    options.seq_len = arguments.required_integer("seq_len");
     options.temperature = arguments.number("temperature").value_or(options.temperature);
     options.filter_logits_fn =
         arguments.text("filter_logits_fn").value_or(options.filter_logits_fn);

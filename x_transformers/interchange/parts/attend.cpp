@@ -27,7 +27,7 @@ struct AttendPartOptions : AttendOptions {
 
 std::shared_ptr<CoPE> make_cope(const std::optional<ModuleSpec>& spec) {
   if (!spec) return nullptr;
-  require(spec->type == "CoPE", "cope: expected a CoPE, got '" + spec->type + "'");
+  expect(spec->type == "CoPE", at(OptionPath("cope") / "type"), spec->type, "CoPE");
   const auto options = options_from_json<CoPEOptions>(Json::parse(spec->arguments), "cope");
   return within("cope", [&] { return std::make_shared<CoPE>(options); });
 }

@@ -45,15 +45,10 @@ class ModelBlock : public Block {
   }
 
   BranchOutput run(const BranchInputs& inputs) override {
-    auto tensors = given_;
-    tensors[model_->first_argument()] = inputs.x;
-    Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked,
-                        model_->compat());
-    const auto result = model_->call("forward", arguments);
-    arguments.finish();
-    require(result.tensor.defined(), "fn: expected a module that returns one tensor, got " + type_);
+    const auto results = call_forward(*model_, inputs.x, given_);
+    require(results.size() == 1, "fn: expected a module that returns one tensor, got " + type_);
     BranchOutput output;
-    output.out = result.tensor;
+    output.out = results[0].second;
     return output;
   }
 

@@ -50,12 +50,7 @@ CallableModule model_callable(const ModuleSpec& spec, const Compat& compat) {
   return {
       model->module().shared_from_this(),
       [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
-        TensorMap tensors(given.begin(), given.end());
-        tensors[model->first_argument()] = x;
-        Arguments arguments(std::move(tensors), Json::object(), ArgumentSource::checked,
-                            model->compat());
-        const auto results = model->call("forward", arguments).flatten();
-        arguments.finish();
+        const auto results = call_forward(*model, x, TensorMap(given.begin(), given.end()));
         require(!results.empty(), type + ": returns nothing");
         return CallableModule::Result{results[0].second,
                                       results.size() > 1 ? results[1].second : at::Tensor()};

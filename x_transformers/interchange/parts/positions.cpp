@@ -28,10 +28,9 @@ std::shared_ptr<Model> embedding_part(const std::string& type,
 }
 
 int64_t required_length(Arguments& arguments, const char* name) {
-  const auto length = arguments.integer(name);
-  require(length.has_value(), std::string("kwargs: '") + name + "' is needed");
-  require_positive(*length, name);
-  return *length;
+  const auto length = arguments.required_integer(name);
+  require_positive(length, name);
+  return length;
 }
 
 /// forward(i, j): i queries that stand at the last of j keys.

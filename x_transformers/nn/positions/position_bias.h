@@ -27,6 +27,8 @@ class PositionBias : public torch::nn::Module {
  public:
   /// [heads, i, j] or [b, heads, i, j], to be added to the scores.
   virtual at::Tensor forward(const PositionPairs& positions) = 0;
+  /// Whether the positions may be a caller's own, which nothing holds to a span.
+  virtual bool takes_positions() const { return false; }
 };
 
 /// T5's learned bias for buckets of distance (arXiv:1910.10683).
@@ -68,6 +70,7 @@ class AlibiPositionalBias : public PositionBias {
  public:
   explicit AlibiPositionalBias(const AlibiPositionalBiasOptions& options);
   at::Tensor forward(const PositionPairs& positions) override;
+  bool takes_positions() const override { return true; }
   // The slopes move with the module, but are no buffer, which would be saved.
   using PositionBias::to;
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;

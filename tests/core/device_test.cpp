@@ -1,0 +1,25 @@
+#include "x_transformers/core/device.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers::device_test {
+namespace {
+
+using ::testing::ThrowsMessage;
+
+TEST(OpenDevice, NamesTheOptionThatGaveIt) {
+  EXPECT_TRUE(open_device("cpu").is_cpu());
+  for (const char* wrong : {"gpu", "cuda:x", "mps", ""}) {
+    EXPECT_THAT([&] { open_device(wrong, "--device"); },
+                ThrowsMessage<InputError>(
+                    std::string("--device: expected cpu, cuda or cuda:N, got '") + wrong + "'"));
+  }
+}
+
+}  // namespace
+}  // namespace x_transformers::device_test

@@ -1,0 +1,94 @@
+// What an attention keeps of earlier tokens, and why it cannot go on from that.
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "x_transformers/nn/attention.h"
+
+namespace x_transformers {
+
+int64_t AttentionImpl::cached_features() const {
+  const auto& o = options_;
+  if (o.use_latent_kv) return *o.dim_latent_kv + o.latent_rope_subheads.value_or(0) * o.dim_head;
+  return kv_heads_ * (o.dim_head + value_dim_head_);
+}
+
+std::string AttentionImpl::cache_unsupported() const {
+  if (hybrid_module_ && !hybrid_module_.is_causal) return "hybrid_module may look at later tokens";
+  return whole_sequence_unsupported();
+}
+
+/// Which option, other than a hybrid module, needs the whole sequence.
+std::string AttentionImpl::whole_sequence_unsupported() const {
+  if (options_.flash_pack_seq) return "flash_pack_seq: packed sequences are given whole";
+  if (options_.selective) return "selective attention changes the scores of past queries";
+  if (options_.data_dependent_alibi && !options_.causal) {
+    return "data_dependent_alibi without causal needs the gates of later tokens";
+  }
+  if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
+    return "orthogonal projected values are taken over the whole sequence";
+  }
+  if (options_.use_latent_kv && options_.learned_value_residual_mix) {
+    return "a learned value residual mix needs the inputs of all tokens, where latents are cached "
+           "in place of values";
+  }
+  return {};
+}
+
+std::string AttentionImpl::context_cache_unsupported() const {
+  const auto reason = cache_unsupported();
+  if (!reason.empty() || !options_.max_attend_past) return reason;
+  return "max_attend_past in cross attention counts back from the last query, which moves as the "
+         "sequence grows";
+}
+
+std::string AttentionImpl::given_cache_unsupported(const GivenState& given) const {
+  if (options_.data_dependent_alibi) {
+    return "data_dependent_alibi needs the gates of earlier tokens, which keys and values do not "
+           "tell";
+  }
+  if (!hybrid_module_) return cache_unsupported();
+  if (!given.hidden.defined())
+    return "hybrid_module needs its state, hybrid_hidden, beside the keys and values";
+  return whole_sequence_unsupported();
+}
+
+/// What Python keeps in its cache of the tokens given: keys before rotation and values, memories
+/// left out.
+std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const Projected& p) const {
+  if (to_latent_kv_) return {p.latent, p.sub_heads};
+  const auto sequence = [&](const at::Tensor& t) {
+    return t.narrow(2, p.mem_length, t.size(2) - p.mem_length);
+  };
+  return {sequence(p.k), sequence(p.v)};
+}
+
+void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p) const {
+  if (!inputs.cache || to_latent_kv_) return;
+  if (p.mem_length == 0 || inputs.cache->length() == 0) {
+    std::tie(p.k, p.v) = inputs.cache->append(p.k, p.v);
+    return;
+  }
+  // Memories that come with later tokens stand before what is cached, and are not kept.
+  const auto split = [&](const at::Tensor& t) {
+    return std::pair{t.narrow(2, 0, p.mem_length),
+                     t.narrow(2, p.mem_length, t.size(2) - p.mem_length)};
+  };
+  const auto [mem_k, new_k] = split(p.k);
+  const auto [mem_v, new_v] = split(p.v);
+  const auto [k, v] = inputs.cache->append(new_k, new_v);
+  p.k = at::cat({mem_k, k}, 2);
+  p.v = at::cat({mem_v, v}, 2);
+}
+
+std::unique_ptr<BlockState> AttentionImpl::make_state(const StateOptions& options) const {
+  auto state = std::make_unique<AttentionState>();
+  state->is_context = options.has_context;
+  state->reserve(options.capacity);
+  return state;
+}
+
+}  // namespace x_transformers
