@@ -280,7 +280,9 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
     traits.kept_mems = o.max_mem_len;
   traits.embeds_ids = !given_token_emb_;
   traits.has_abs_pos_emb = has_abs_pos_emb();
-  traits.is_causal = attn_layers_->options().causal;
+  const auto& layers = attn_layers_->options();
+  // Without prefix_attn_len a PrefixDecoder is a decoder.
+  traits.is_causal = layers.causal || layers.kind == LayersKind::prefix_decoder;
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;
   return traits;

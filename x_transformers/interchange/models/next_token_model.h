@@ -38,7 +38,7 @@ class NextTokenModel : public HolderModel<Holder> {
     }
   }
 
-  std::string loss_unit() const override { return "nats per token"; }
+  std::string loss_unit() const override { return kNatsPerToken; }
 
   /// Of sequences of any length.
   std::optional<TokenTask> token_task() override {
