@@ -15,11 +15,11 @@ namespace x_transformers {
 namespace {
 
 /// What trains features [b, n, dim] that come out: a label of `dim` classes or numbers for each.
-/// `input` [b, n, dim_in] goes in, unless it has other axes.
-LossInputs feature_inputs(const char* input, std::optional<int64_t> dim_in, int64_t dim) {
+/// `input` [b, n, dim_in] goes in; with dim_in -1 it may have other axes.
+LossInputs feature_inputs(const char* input, int64_t dim_in, int64_t dim) {
   auto inputs = answered_inputs({-1}, dim, "dim");
   LossInput features{.name = input, .kind = LossInputKind::numbers};
-  if (dim_in) features.sizes = std::vector<int64_t>{-1, *dim_in};
+  if (dim_in >= 0) features.sizes = std::vector<int64_t>{-1, dim_in};
   inputs.tensors.push_back(std::move(features));
   return inputs;
 }
@@ -98,8 +98,8 @@ class AttentionModel : public HolderModel<Attention> {
   bool forward_is_loss() const override { return false; }
   LossInputs loss_inputs(const std::set<std::string>&) override {
     const auto& o = holder_->options();
-    const auto dim_in = o.qkv_receive_diff_residuals ? std::nullopt : std::optional(o.dim);
-    return feature_inputs("x", dim_in, o.dim_out.value_or(o.dim));
+    return feature_inputs("x", o.qkv_receive_diff_residuals ? -1 : o.dim,
+                          o.dim_out.value_or(o.dim));
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
