@@ -41,8 +41,11 @@ void run_segment(const SegmentCommand& command) {
   require(!text.empty(), (is_file ? command.text_file : "--text") + ": is empty");
   const auto segments = segment_text(model, text, command.options);
   if (command.json) {
-    fmt::print("{}\n",
-               Json{{"segments", segments}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+    // A token may end within a character, which JSON cannot hold: the lengths cut the text itself.
+    Json bytes = Json::array();
+    for (const auto& segment : segments) bytes.push_back(segment.size());
+    fmt::print("{}\n", Json{{"segments", segments}, {"bytes", bytes}}.dump(
+                           -1, ' ', false, Json::error_handler_t::replace));
     return;
   }
   std::string line;
@@ -72,7 +75,8 @@ void add_segment(CLI::App& group) {
           "longer tokens are cut; default: none")
       ->check(integer_from(1));
   command->add_option("--device", options->device, "cpu, cuda or cuda:N");
-  command->add_flag("--json", options->json, "the tokens as JSON; else with | between them");
+  command->add_flag("--json", options->json,
+                    "the tokens and how many bytes each has, as JSON; else with | between them");
   command->callback([options, command] {
     require(command->count("--text") + command->count("--text-file") > 0,
             "segment: --text or --text-file is needed");

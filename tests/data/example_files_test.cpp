@@ -79,6 +79,14 @@ TEST(PairExamples, RefuseOtherLinesByTheirNumber) {
   expect_refused(options("pairs", write("none.tsv", "\n")), "none.tsv: is empty");
 }
 
+TEST(PairExamples, MayBeginWithTheMarkOfUtf8) {
+  const auto pairs = first_of(options("pairs", write("bom.tsv",
+                                                     "\xef\xbb\xbf"
+                                                     "ab\tc\n")),
+                              1);
+  EXPECT_THAT(row(pairs.at("src"), 0), ElementsAre('a', 'b'));
+}
+
 TEST(PreferenceExamples, ShareTheirPrompt) {
   const auto path = write("p.jsonl", R"({"prompt": "a", "chosen": "b", "rejected": "cd"})"
                                      "\n"
@@ -158,6 +166,56 @@ TEST(SeriesExamples, RefuseHolesByTheirLine) {
   expect_refused(named, "data.seq_len");
 }
 
+/// The rows of a CSV file as they are read.
+at::Tensor rows_of(const std::string& content) {
+  auto given = options("series", write("rows.csv", content));
+  given.seq_len = 1;
+  return first_of(given, 1).at("x")[0];
+}
+
+TEST(SeriesExamples, MayBeginWithTheMarkOfUtf8) {
+  auto given = options("series", write("mark.csv",
+                                       "\xef\xbb\xbf"
+                                       "a,b\n1,2\n3,4\n"));
+  given.seq_len = 1;
+  given.series.columns = {"a"};
+  EXPECT_THAT(row(first_of(given, 1).at("x"), 0), ElementsAre(1, 3));
+  EXPECT_TRUE(at::equal(rows_of("\xef\xbb\xbf"
+                                "1\n3\n")
+                            .flatten(),
+                        at::tensor({1.F, 3.F})));
+}
+
+TEST(SeriesExamples, MayBePartedBySemicolonsOrTabs) {
+  const auto expected = at::tensor({1.5F, 2.F, -3.25F, 4.F}).view({2, 2});
+  for (const char* content : {"a;b\n1,5;2\n-3,25;4\n", "a;b\n1.5;2\n-3.25;4\n", "1,5;2\n-3,25;4\n",
+                              "a\tb\n1,5\t2\n-3,25\t4\n", "\"a,c\",\"b\"\n\"1.5\",2\n-3.25,4\n"})
+    EXPECT_TRUE(at::equal(rows_of(content), expected)) << content;
+}
+
+TEST(SeriesExamples, ReadTinyNumbersAsZero) {
+  EXPECT_TRUE(at::equal(rows_of("a\n1e-50\n-1e-400\n").flatten(), at::zeros({2})));
+}
+
+TEST(SeriesExamples, RefuseWhatMayMeanTwoThings) {
+  const auto refused = [](const std::string& rows, const std::string& message,
+                          const std::vector<std::string>& columns = {}) {
+    auto given = options("series", write("two.csv", rows));
+    given.seq_len = 1;
+    given.series.columns = columns;
+    expect_refused(given, message);
+  };
+  refused("a;b\n1,5;2\n1.234;2\n", "two.csv: line 3: column a: '1.234' has a decimal point, but " +
+                                       temporary_folder() +
+                                       "two.csv: line 2: column a has a decimal comma");
+  refused("a;b\n1.234,5;2\n", "line 2: column a: expected a number, got '1.234,5'");
+  refused("a,b\n1,1e39\n", "two.csv: line 2: column b: '1e39' is more than float32 holds");
+  refused("a\n-1e400\n", "line 2: column a: '-1e400' is more than float32 holds");
+  refused("a,b,a\n1,2,3\n4,5,6\n", "two.csv: line 1: columns 1 and 3 are both named 'a'", {"a"});
+  refused("day,b\n2020-01-01,2\n",
+          "column day: expected a number, got '2020-01-01'; data.series.columns names");
+}
+
 /// A PNG file of 2 x 2 grey pixels: 0, 85, 170, 255.
 std::string grey_png() {
   constexpr unsigned char kBytes[] = {
@@ -181,6 +239,16 @@ TEST(ImageExamples, AreLabelledByTheirFolders) {
       at::allclose(images.at("img")[0].flatten() * 255, at::tensor({0.F, 85.F, 170.F, 255.F})));
   EXPECT_EQ(images.at("labels").sum().item<int64_t>(), 1);
   EXPECT_EQ(images.at("labels").scalar_type(), at::kLong);
+}
+
+TEST(ImageExamples, AreOfNoClassBesideTheFolders) {
+  write("beside/cat/1.png", grey_png());
+  write("beside/notes.txt", "no image");
+  auto given = options("images", temporary_folder() + "beside");
+  given.images.channels = 1;
+  open_data_source(given, {});
+  write("beside/2.PNG", grey_png());
+  expect_refused(given, "beside/2.PNG: is an image beside the folders of classes");
 }
 
 TEST(ImageExamples, ValidationHasTheClassesOfTraining) {

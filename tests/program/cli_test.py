@@ -1284,7 +1284,9 @@ class Reports(ProgramTest):
         config = json.loads((self.out() / 'config.json').read_text())
         for part in ('data', 'train'):
             listed = json.loads(run('options', part, '--json').stdout)['options']
-            self.assertEqual({option['name'] for option in listed}, set(config[part]))
+            inner = {f'{name}.{key}' for name in ('task', 'series', 'images') for key in config['data'][name]}
+            self.assertEqual({option['name'] for option in listed},
+                             set(config[part]) | (inner if part == 'data' else set()))
             self.assertTrue(all(option['meaning'] for option in listed))
         generate = run('options', 'generate').stdout.decode()
         for part in ('(--tokens)', '(--top-k)', 'default 0.8'):

@@ -171,14 +171,14 @@ EXPECTED = {
 
 
 def train(options, name, folder, settings):
-    """Trains a recipe; exits where that fails."""
+    """Trains a recipe; exits where that fails, with what the program said."""
     command = [options.program, "train", "--config", ROOT / "recipes" / f"{name}.json", "--out", folder]
     if settings:
         command += ["--set", *settings]
-    if subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL,
-                      stderr=subprocess.DEVNULL if options.quick else None, check=False).returncode != 0:
-        # Again, to see why: what was said is gone.
-        sys.exit(f"{name}: training failed; it was: {' '.join(map(str, command))}")
+    ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, text=True,
+                           stderr=subprocess.PIPE if options.quick else None, check=False)
+    if ended.returncode != 0:
+        sys.exit(f"{ended.stderr or ''}{name}: training failed; it was: {' '.join(map(str, command))}")
     return Trained(options.program, folder)
 
 
@@ -197,17 +197,24 @@ def make_small_data(folder):
     return paths
 
 
+def start_of(name):
+    """The recipe whose run another starts from, or None."""
+    path = json.loads((ROOT / "recipes" / f"{name}.json").read_text())["train"].get("init_from")
+    return path and Path(path).name
+
+
 def quick(options, names, folder):
     paths = make_small_data(folder)
-    for name in names:
+    starts = {start_of(name) for name in names} - {None}
+    for name in sorted(starts - set(names)) + names:
         recipe = json.loads((ROOT / "recipes" / f"{name}.json").read_text())
         settings = ["train.steps=1", "train.eval_every=1", "train.sample_every=0", "train.plot=false",
                     "train.tensorboard=false", "data.batch_size=2", "data.val_batches=1"]
         path = recipe["data"].get("path")
         if path:
             settings.append(f"data.path={paths[path]}")
-        if "init_from" in recipe["train"]:
-            settings.append(f"train.init_from={folder / Path(recipe['train']['init_from']).name}")
+        if start_of(name):
+            settings.append(f"train.init_from={folder / start_of(name)}")
         run = train(options, name, folder / name, settings)
         if not all(map(math.isfinite, run.losses + run.val_losses)) or not run.val_losses:
             sys.exit(f"{name}: losses {run.losses}, {run.val_losses}")
@@ -223,9 +230,7 @@ def nightly(options, names, folder):
         if name == "extrapolation":
             continue
         settings = [f"train.steps={options.steps}"] if options.steps else []
-        recipe = json.loads((ROOT / "recipes" / f"{name}.json").read_text())
-        if "init_from" in recipe["train"]:
-            start = Path(recipe["train"]["init_from"]).name
+        if start := start_of(name):
             if not (folder / start).exists():
                 train(options, start, folder / start, settings)
             settings.append(f"train.init_from={folder / start}")

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/generation/beam_search.h"
 
 namespace x_transformers::free_transformer_test {
 namespace {
@@ -153,6 +154,27 @@ TEST(FreeTransformer, AWriterDrawsACodeForEachToken) {
   const auto session = model->start_session({1});
   const auto logits = session->append(prompts);
   EXPECT_TRUE(at::equal(logits.argmax(-1, true), model->generate(prompts, greedy(1), codes)));
+}
+
+TEST(FreeTransformer, ABeamSearchComparesTextsUnderTheSameCodes) {
+  const torch::NoGradGuard no_grad;
+  for (const bool per_token : {true, false}) {
+    auto given = options();
+    given.per_token_latents = per_token;
+    auto model = make(given);
+    for (int64_t seed = 0; seed < 5; ++seed) {
+      const auto search = [&](int64_t beams) {
+        BeamSearchOptions options;
+        options.seq_len = 2;
+        options.beams = beams;
+        options.return_beams_and_scores = true;
+        const auto session = model->start_session({2, std::nullopt, seed});
+        return beam_search(*session, {tokens(1, 1).zero_(), 0, {}}, options).scores.max();
+      };
+      // As many beams as tokens: all texts of two are looked at, the greedy one among them.
+      EXPECT_GE(search(kTokens).item<float>(), search(1).item<float>()) << per_token << seed;
+    }
+  }
 }
 
 TEST(FreeTransformer, Refuses) {

@@ -14,6 +14,7 @@
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/interchange/interchange.h"
 #include "x_transformers/train/train_model.h"
 
 namespace x_transformers::text_segments_test {
@@ -96,6 +97,25 @@ TEST_F(TextSegments, Refuse) {
         segment_text(trained_, "fig", {0.5, 0});
       },
       ThrowsMessage<InputError>(HasSubstr("max_token_size")));
+  LanguageModel masked = trained_;
+  const auto of_net = [](const char* type, const char* name, const char* stack) {
+    return Json{{"type", type},
+                {name,
+                 {{"type", "TransformerWrapper"},
+                  {"num_tokens", 257},
+                  {"max_seq_len", 8},
+                  {"attn_layers", {{"type", stack}, {"dim", 8}, {"depth", 1}, {"heads", 1}}}}}};
+  };
+  auto config = of_net("NonAutoregressiveWrapper", "net", "Encoder");
+  config["mask_id"] = 256;
+  masked.model = build_model(config);
+  EXPECT_THAT([&] { segment_text(masked, "fig", {0.5}); },
+              ThrowsMessage<InputError>(HasSubstr("expected one that predicts next tokens")));
+  config = of_net("UniversalPretrainWrapper", "model", "Decoder");
+  config["seq_len"] = 8;
+  config["seed_length"] = 2;
+  masked.model = build_model(config);
+  EXPECT_THAT(segment_text(masked, "fig", {100.0}), ElementsAre("fig"));
 }
 
 }  // namespace

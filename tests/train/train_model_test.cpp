@@ -367,9 +367,11 @@ TEST_F(LanguageModelOnTensorsTest, RefusesWhatIsNoSequenceOfItsTokens) {
     EXPECT_FALSE(fs::exists(root_ / "run"));
   };
   refuses(sequences(), "examples.safetensors: has no tensor x", "y");
-  refuses(sequences().to(at::kFloat), "expected int64");
-  refuses(sequences(18), "expected at most 16 tokens (max_seq_len = 16)");
-  refuses(sequences() + 200, "tokens from 0 to 255 (num_tokens = 256)");
+  refuses(sequences().to(at::kFloat), "tensor x: expected whole numbers");
+  refuses(sequences(18),
+          "tensor x: expected at most 17 entries an example (max_seq_len = 16, and the "
+          "token after them)");
+  refuses(sequences() + 200, "expected 0 to 255 (num_tokens is 256)");
 }
 
 TEST_F(LanguageModelTest, APromptThatIsTooLongCountsByItsLastTokens) {

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 
 #include "temporary_folder.h"
@@ -106,7 +107,7 @@ TEST_F(WrapperRuns, NextTokensOfANetThatSeesThemAreRefused) {
       {{"type", "FLASHAutoregressiveWrapper"}, {"net", flash}}};
   for (const auto& model : models) {
     auto file = run_file(model, 1);
-    file["data"]["seq_len"] = 8;
+    file["data"]["seq_len"] = 7;
     EXPECT_THAT([&] { train(file, "refused"); },
                 ThrowsMessage<InputError>(AllOf(HasSubstr("model: is not causal"),
                                                 HasSubstr("\"type\": \"Decoder\""),
@@ -159,12 +160,102 @@ TEST_F(WrapperRuns, AMaskedModelTakesWholeSequencesOnly) {
       {"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}, {"val_fraction", 0}};
   save_safetensors(root_ / "x.safetensors", {{"x", at::zeros({4, 9}, at::kLong)}});
   EXPECT_THAT([&] { train(file, "run"); },
-              ThrowsMessage<InputError>(HasSubstr("expected exactly 8 tokens")));
+              ThrowsMessage<InputError>(HasSubstr(
+                  "tensor x: expected [examples, 8] (max_seq_len = 8), got Long [4, 9]")));
   save_safetensors(root_ / "x.safetensors", {{"x", at::zeros({4, 8}, at::kLong)}});
   EXPECT_EQ(train(file, "run").step, 1);
   file["model"]["mask_id"] = 257;
   EXPECT_THAT([&] { train(file, "other"); },
               ThrowsMessage<InputError>(HasSubstr("model.mask_id: expected a token that the net")));
+}
+
+TEST_F(WrapperRuns, AMaskedModelRefusesDataThatHoldItsMask) {
+  auto file = run_file(masked_model(net("Encoder", 257)), 1);
+  file["model"]["mask_id"] = 'c';
+  EXPECT_THAT(
+      [&] { train(file, "run"); },
+      ThrowsMessage<InputError>(HasSubstr(
+          "text.txt: position 2 holds token 99, which stands for a hidden token (mask_id is "
+          "99); give the model one token more: num_tokens 258 and mask_id 257")));
+  file["model"]["mask_id"] = 'z';
+  EXPECT_EQ(train(file, "run").step, 1);
+  file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+  save_safetensors(root_ / "x.safetensors", {{"x", at::full({40, 8}, 'z', at::kLong)}});
+  EXPECT_THAT([&] { train(file, "other"); },
+              ThrowsMessage<InputError>(HasSubstr("x.safetensors: example 0 (from 0): x has 122 at "
+                                                  "position 0, which stands for a hidden token")));
+}
+
+TEST_F(WrapperRuns, OnlyTheLossOfNextTokensIsBitsAByte) {
+  const auto has_bits = [&](const Json& model, const std::string& folder) {
+    auto file = run_file(model, 1);
+    file["train"]["eval_every"] = 1;
+    train(file, folder);
+    std::ifstream metrics(root_ / folder / "metrics.jsonl");
+    const std::string text((std::istreambuf_iterator<char>(metrics)), {});
+    EXPECT_THAT(text, HasSubstr("val_loss"));
+    return text.find("bits_per_byte") != std::string::npos;
+  };
+  EXPECT_TRUE(has_bits(net("Decoder", 256), "next"));
+  EXPECT_FALSE(has_bits(masked_model(net("Encoder", 257)), "masked"));
+  EXPECT_FALSE(has_bits({{"type", "BeliefStateWrapper"}, {"forward_decoder", net("Decoder", 256)}},
+                        "belief"));
+  EXPECT_FALSE(has_bits(
+      {{"type", "AutoregressiveWrapper"}, {"net", net("Decoder", 256)}, {"add_attn_z_loss", true}},
+      "z_loss"));
+}
+
+TEST_F(WrapperRuns, AModelWithoutALossIsRefusedBeforeTheFirstStep) {
+  const auto refused = [&](const Json& model, const TensorMap& tensors,
+                           const std::string& message) {
+    save_safetensors(root_ / "x.safetensors", tensors);
+    auto file = run_file(model, 1);
+    file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+    EXPECT_THAT([&] { train(file, "run"); }, ThrowsMessage<InputError>(HasSubstr(message)));
+    EXPECT_FALSE(fs::exists(root_ / "run"));
+  };
+  const auto stack = net("Encoder", 256)["attn_layers"];
+  const auto x = at::randn({20, 8, 16});
+  refused(stack, {{"x", x}}, "x.safetensors: has no tensor labels or target");
+  refused(stack, {{"x", x}, {"labels", at::full({20, 8}, 16, at::kLong)}},
+          "labels has 16 at position 0, expected 0 to 15 (dim is 16)");
+  refused({{"type", "ContinuousTransformerWrapper"}, {"max_seq_len", 8}, {"attn_layers", stack}},
+          {{"x", x}}, "a ContinuousAutoregressiveWrapper around it learns");
+  refused({{"type", "DPO"}, {"model", net("Decoder", 256)}}, {{"x", x}},
+          "has no tensor preferred_seq, from which the model learns; it has x");
+}
+
+TEST_F(WrapperRuns, AModelThatSeesTheNextTokensIsNotTrainedOnThem) {
+  const auto refused = ThrowsMessage<InputError>(HasSubstr("run.json: model: is to predict each"));
+  auto file = run_file(net("Encoder", 256), 1);
+  EXPECT_THAT([&] { train(file, "run"); }, refused);
+  const Json flash = {{"type", "FLASHTransformer"},
+                      {"dim", 16},
+                      {"num_tokens", 256},
+                      {"depth", 1},
+                      {"group_size", 8},
+                      {"query_key_dim", 8}};
+  auto other = run_file({{"type", "FLASHAutoregressiveWrapper"}, {"net", flash}}, 1);
+  other["data"]["seq_len"] = 8;
+  EXPECT_THAT([&] { train(other, "run"); }, refused);
+  file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+  const auto x = at::randint(0, 256, {20, 8}, at::kLong);
+  save_safetensors(root_ / "x.safetensors", {{"x", x}});
+  EXPECT_THAT([&] { train(file, "run"); }, refused);
+  save_safetensors(root_ / "x.safetensors", {{"x", x}, {"labels", x}});
+  EXPECT_EQ(train(file, "run").step, 1);
+  auto prefix = run_file(net("PrefixDecoder", 256), 1);
+  EXPECT_EQ(train(prefix, "prefix").step, 1);
+}
+
+TEST_F(WrapperRuns, WhatIsWrongWithTensorsIsSaidOfTheirFile) {
+  save_safetensors(root_ / "x.safetensors", {{"x", at::zeros({20, 8}, at::kLong)},
+                                             {"stranger", at::zeros({20, 8}, at::kLong)}});
+  auto file = run_file(net("Decoder", 256), 1);
+  file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(
+                  testing::AllOf(HasSubstr("x.safetensors:"), HasSubstr("stranger"))));
 }
 
 TEST_F(WrapperRuns, ATokenizerLearnsNothing) {

@@ -29,11 +29,11 @@ bool is_text_examples(const std::string& format) {
 
 std::shared_ptr<const DataSource> open_text_examples(const DataOptions& options,
                                                      const std::string& format,
-                                                     const WorldPlace& place) {
+                                                     const DataContext& context) {
   const auto tokenizer = make_tokenizer(options.tokenizer);
   auto examples = format == "pairs" ? open_pair_examples(options, *tokenizer)
                                     : open_preference_examples(options, *tokenizer);
-  return make_example_source(std::move(examples), options, place, tokenizer);
+  return make_example_source(std::move(examples), options, context, tokenizer);
 }
 
 Examples open_examples(const DataOptions& options, const std::string& format) {
@@ -68,8 +68,8 @@ std::shared_ptr<const DataSource> open_data_source(const DataOptions& options,
   if (!holds_examples(options)) return open_token_source(options, context);
   const auto format = data_format(options);
   if (format == "task") return open_task_source(options, context.place);
-  if (is_text_examples(format)) return open_text_examples(options, format, context.place);
-  return make_example_source(open_examples(options, format), options, context.place);
+  if (is_text_examples(format)) return open_text_examples(options, format, context);
+  return make_example_source(open_examples(options, format), options, context);
 }
 
 std::vector<FileExtent> data_files(const DataOptions& options) {

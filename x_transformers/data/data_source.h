@@ -3,11 +3,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/world_place.h"
 #include "x_transformers/data/batch.h"
 #include "x_transformers/data/data_options.h"
@@ -54,6 +57,9 @@ struct DataContext {
   /// Where text is kept as tokens for the next time (token_cache.h); empty: nowhere.
   std::filesystem::path token_folder = {};
   WorldPlace place = {};
+  /// What the model's loss takes of a batch that has tensors of these names; empty: it is not
+  /// known.
+  std::function<LossInputs(const std::set<std::string>& names)> loss_inputs = {};
 };
 
 /// Opens the data that `options` describe. Throws InputError naming the option or the file.

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -42,7 +44,7 @@ uint64_t hash_places(uint64_t hash, const at::Tensor& tensor) {
 int64_t count_targets(const TensorMap& tensors) {
   constexpr int64_t kIgnored = -100;
   const auto counted = [&](const at::Tensor& targets) {
-    return targets.ne(kIgnored).sum().item<int64_t>();
+    return targets.to(at::kLong).ne(kIgnored).sum().item<int64_t>();
   };
   const auto of_tokens = [&](const char* name) {
     const auto found = tensors.find(name);
@@ -55,19 +57,47 @@ int64_t count_targets(const TensorMap& tensors) {
   return count_examples(tensors);
 }
 
+/// What the loss takes of these tensors.
+LossInputs inputs_of(const TensorMap& tensors, const DataContext& context) {
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : tensors) names.insert(name);
+  return context.loss_inputs ? context.loss_inputs(names) : LossInputs();
+}
+
+/// Rows of a tensor. LibTorch takes none of unsigned integers wider than a byte.
+at::Tensor rows_of(const at::Tensor& tensor, const at::Tensor& rows) {
+  const auto type = tensor.scalar_type();
+  const auto select = [&](at::ScalarType as) {
+    return at::index_select(tensor.view(as), 0, rows).view(type);
+  };
+  switch (type) {
+    case at::kUInt16:
+      return select(at::kShort);
+    case at::kUInt32:
+      return select(at::kInt);
+    case at::kUInt64:
+      return select(at::kLong);
+    default:
+      return at::index_select(tensor, 0, rows);
+  }
+}
+
 class ExampleSource : public DataSource {
  public:
-  ExampleSource(Examples examples, const DataOptions& options, const WorldPlace& place,
+  ExampleSource(Examples examples, const DataOptions& options, const DataContext& context,
                 std::shared_ptr<const Tokenizer> tokenizer)
       : training_(std::move(examples.training)),
         validation_(std::move(examples.validation)),
+        inputs_(inputs_of(training_.tensors, context)),
         tokenizer_(std::move(tokenizer)),
         batch_size_(options.batch_size),
-        share_(share_of(options.batch_size, place)),
-        order_(count_examples(training_), options.order != "random",
+        share_(share_of(options.batch_size, context.place)),
+        order_(count_examples(training_.tensors), options.order != "random",
                static_cast<uint64_t>(options.seed)) {
-    if (validation_.empty()) return;
-    const int64_t all = count_examples(validation_);
+    require_fitting(training_.tensors, training_.places, inputs_);
+    if (validation_.tensors.empty()) return;
+    require_fitting(validation_.tensors, validation_.places, inputs_);
+    const int64_t all = count_examples(validation_.tensors);
     validated_ = all;
     if (options.val_batches > 0 && options.val_batches <= all / batch_size_)
       validated_ = options.val_batches * batch_size_;
@@ -91,38 +121,42 @@ class ExampleSource : public DataSource {
         fmt::format("validation batch {} asked for, there are {}", index, validation_batches()));
     const int64_t first = index * batch_size_;
     return take(validation_, std::min(batch_size_, validated_ - first), [&](int64_t row) {
-      return evenly_spaced(first + row, validated_, count_examples(validation_));
+      return evenly_spaced(first + row, validated_, count_examples(validation_.tensors));
     });
   }
 
   std::string fingerprint() const override {
-    uint64_t hash = mix_bits(static_cast<uint64_t>(count_examples(training_)));
-    for (const auto& [name, tensor] : training_)
+    uint64_t hash = mix_bits(static_cast<uint64_t>(count_examples(training_.tensors)));
+    for (const auto& [name, tensor] : training_.tensors)
       hash = hash_places(hash_bytes(hash, name + " " + described_example(tensor)), tensor);
     return std::to_string(hash);
   }
 
   std::string target_unit() const override {
     TensorMap one;
-    for (const auto& [name, tensor] : training_) one[name] = tensor.narrow(0, 0, 1);
+    for (const auto& [name, tensor] : training_.tensors) one[name] = tensor.narrow(0, 0, 1);
     return count_targets(one) > 1 ? "tokens" : "examples";
   }
   std::shared_ptr<const Tokenizer> tokenizer() const override { return tokenizer_; }
 
  private:
   template <class Place>
-  static Batch take(const TensorMap& from, int64_t count, Place place) {
+  Batch take(const ExamplePart& from, int64_t count, Place place) const {
     at::Tensor indices = at::empty({count}, at::kLong);
     auto* out = indices.mutable_data_ptr<int64_t>();
     for (int64_t row = 0; row < count; ++row) out[row] = place(row);
     Batch batch;
-    for (const auto& [name, tensor] : from)
-      batch.tensors[name] = at::index_select(tensor, 0, indices);
+    for (const auto& [name, tensor] : from.tensors) batch.tensors[name] = rows_of(tensor, indices);
+    require_ids(batch.tensors, indices, from.tensors, from.places, inputs_);
+    for (auto& [name, tensor] : batch.tensors) {
+      if (const auto* input = inputs_.find(name)) tensor = as_taken(tensor, *input);
+    }
     batch.targets = count_targets(batch.tensors);
     return batch;
   }
 
-  TensorMap training_, validation_;
+  ExamplePart training_, validation_;
+  LossInputs inputs_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   int64_t batch_size_;
   BatchShare share_;
@@ -133,9 +167,10 @@ class ExampleSource : public DataSource {
 }  // namespace
 
 std::shared_ptr<const DataSource> make_example_source(Examples examples, const DataOptions& options,
-                                                      const WorldPlace& place,
+                                                      const DataContext& context,
                                                       std::shared_ptr<const Tokenizer> tokenizer) {
-  return std::make_shared<ExampleSource>(std::move(examples), options, place, std::move(tokenizer));
+  return std::make_shared<ExampleSource>(std::move(examples), options, context,
+                                         std::move(tokenizer));
 }
 
 }  // namespace x_transformers

@@ -13,14 +13,16 @@
 namespace x_transformers {
 namespace {
 
-/// Examples [first, first + count) of the tensors.
-TensorMap narrowed(const TensorMap& tensors, int64_t first, int64_t count) {
-  TensorMap part;
-  for (const auto& [name, tensor] : tensors) part[name] = tensor.narrow(0, first, count);
+/// Examples [first, first + count) of all.
+ExamplePart narrowed(const ExamplePart& all, int64_t first, int64_t count) {
+  ExamplePart part{{}, all.places};
+  for (const auto& [name, tensor] : all.tensors)
+    part.tensors[name] = tensor.narrow(0, first, count);
+  part.places.first += first;
   return part;
 }
 
-TensorMap load_tensors(const std::string& path) {
+ExamplePart load_tensors(const std::string& path) {
   TensorMap tensors = load_safetensors(path).tensors;
   require(!tensors.empty(), path + ": holds no tensors, expected some with an entry an example");
   const auto& [first_name, first] = *tensors.begin();
@@ -33,7 +35,7 @@ TensorMap load_tensors(const std::string& path) {
                         path, first_name, first.size(0), name, tensor.size(0)));
   }
   require(first.size(0) > 0, path + ": holds no examples");
-  return tensors;
+  return {std::move(tensors), {path}};
 }
 
 size_t longest(const std::vector<std::vector<int64_t>>& rows) {
@@ -50,11 +52,11 @@ std::string described_example(const at::Tensor& tensor) {
 }
 
 Examples load_parts(const DataOptions& options,
-                    const std::function<TensorMap(const std::string& path)>& load) {
-  TensorMap training = load(options.path);
+                    const std::function<ExamplePart(const std::string& path)>& load) {
+  auto training = load(options.path);
   if (!options.val_path.empty()) return {std::move(training), load(options.val_path)};
   if (options.val_fraction <= 0) return {std::move(training), {}};
-  const int64_t all = training.begin()->second.size(0);
+  const int64_t all = training.tensors.begin()->second.size(0);
   const auto held_out = static_cast<int64_t>(static_cast<double>(all) * options.val_fraction);
   require(held_out > 0 && held_out < all,
           fmt::format("{} has {} examples, of which val_fraction {} are {}; give more examples, "
@@ -64,19 +66,19 @@ Examples load_parts(const DataOptions& options,
 }
 
 void require_alike(const Examples& examples, const DataOptions& options) {
-  if (examples.validation.empty()) return;
+  const auto& training = examples.training.tensors;
+  const auto& validation = examples.validation.tensors;
+  if (validation.empty()) return;
   const auto require_named = [](const TensorMap& all, const std::string& name,
                                 const std::string& where) {
     require(all.contains(name), fmt::format("{}: has no tensor {}, expected the same tensors for "
                                             "training and validation",
                                             where, name));
   };
-  for (const auto& [name, tensor] : examples.validation)
-    require_named(examples.training, name, options.path);
-  for (const auto& [name, tensor] : examples.training) {
-    require_named(examples.validation, name, options.val_path);
-    const auto expected = described_example(tensor),
-               given = described_example(examples.validation.at(name));
+  for (const auto& [name, tensor] : validation) require_named(training, name, options.path);
+  for (const auto& [name, tensor] : training) {
+    require_named(validation, name, options.val_path);
+    const auto expected = described_example(tensor), given = described_example(validation.at(name));
     require(expected == given, fmt::format("{}: an example of {} is {}, expected {} as in {}",
                                            options.val_path, name, given, expected, options.path));
   }
@@ -103,6 +105,13 @@ at::Tensor padding_mask(const std::vector<std::vector<int64_t>>& rows) {
   for (size_t row = 0; row < rows.size(); ++row)
     lengths.mutable_data_ptr<int64_t>()[row] = static_cast<int64_t>(rows[row].size());
   return at::arange(static_cast<int64_t>(longest(rows))) < lengths;
+}
+
+std::vector<int64_t> lengths_of(const std::vector<std::vector<int64_t>>& rows) {
+  std::vector<int64_t> lengths;
+  lengths.reserve(rows.size());
+  for (const auto& row : rows) lengths.push_back(static_cast<int64_t>(row.size()));
+  return lengths;
 }
 
 int64_t boundary_token(const Tokenizer& tokenizer) { return tokenizer.eos_token().value_or(0); }

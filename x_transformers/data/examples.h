@@ -7,15 +7,21 @@
 #include <vector>
 
 #include "x_transformers/data/data_options.h"
+#include "x_transformers/data/example_check.h"
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/io/tensor_map.h"
 
 namespace x_transformers {
 
-/// Entry i of the first dimension of every tensor is example i. Without validation its map is
-/// empty.
+/// Entry i of the first dimension of every tensor is example i.
+struct ExamplePart {
+  TensorMap tensors;
+  ExamplePlaces places;
+};
+
+/// Without validation that has no tensors.
 struct Examples {
-  TensorMap training, validation;
+  ExamplePart training, validation;
 };
 
 /// Safetensors files, whose tensors have the same first dimension. They are mapped, not read whole.
@@ -46,7 +52,7 @@ Examples open_image_examples(const DataOptions& options);
 /// What `load` reads at data.path and data.val_path; without the latter the last data.val_fraction
 /// of the examples is for validation. Throws InputError where a share would be empty.
 Examples load_parts(const DataOptions& options,
-                    const std::function<TensorMap(const std::string& path)>& load);
+                    const std::function<ExamplePart(const std::string& path)>& load);
 
 /// Throws InputError where examples of training and validation are not of the same names, types and
 /// sizes.
@@ -59,6 +65,9 @@ std::string described_example(const at::Tensor& tensor);
 at::Tensor padded(const std::vector<std::vector<int64_t>>& rows, int64_t padding);
 /// Which places of `padded` hold tokens: [rows, longest] bool.
 at::Tensor padding_mask(const std::vector<std::vector<int64_t>>& rows);
+
+/// Tokens of each row.
+std::vector<int64_t> lengths_of(const std::vector<std::vector<int64_t>>& rows);
 
 /// The token that begins and ends a text that a model writes: the end-of-text token or, where the
 /// tokenizer has none, 0.

@@ -21,17 +21,35 @@ struct LabelledFile {
   int64_t label = 0;
 };
 
-/// The names of the folders in `path`, sorted: the classes.
+bool is_image_name(const fs::path& path) {
+  auto extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  return extension == ".png" || extension == ".jpg" || extension == ".jpeg";
+}
+
+/// The names of the folders in `path`, sorted: the classes. An image beside them is of none.
 std::vector<std::string> class_names(const std::string& path) {
   require(fs::is_directory(path), path +
                                       ": expected a folder with a folder of images for each "
                                       "class");
   std::vector<std::string> names;
+  std::string lone;
   for (const auto& entry : fs::directory_iterator(path)) {
     auto name = entry.path().filename().string();
-    if (entry.is_directory() && !name.starts_with('.')) names.push_back(std::move(name));
+    if (name.starts_with('.')) continue;
+    if (entry.is_directory()) {
+      names.push_back(std::move(name));
+    } else if (is_image_name(entry.path()) && (lone.empty() || entry.path().string() < lone)) {
+      lone = entry.path().string();
+    }
   }
   require(!names.empty(), path + ": holds no folders, expected one for each class");
+  require(lone.empty(),
+          lone +
+              ": is an image beside the folders of classes, and so of no class; move it into "
+              "one of them");
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -54,21 +72,24 @@ std::vector<LabelledFile> find_images(const std::string& path,
   return shuffled;
 }
 
-TensorMap load_images(const std::string& path, const std::vector<std::string>& classes,
-                      int64_t channels) {
+ExamplePart load_images(const std::string& path, const std::vector<std::string>& classes,
+                        int64_t channels) {
+  ExamplePart part{{}, {path}};
   const auto files = find_images(path, classes);
   std::vector<at::Tensor> images;
   std::vector<int64_t> labels;
   for (const auto& file : files) {
     images.push_back(read_image(file.path, channels));
     labels.push_back(file.label);
+    part.places.files.push_back(file.path);
     const auto& first = images.front();
     require(images.back().sizes() == first.sizes(),
             fmt::format("{}: has {} x {} pixels, expected {} x {} as {} has", file.path,
                         images.back().size(2), images.back().size(1), first.size(2), first.size(1),
                         files.front().path));
   }
-  return {{"img", at::stack(images)}, {"labels", at::tensor(labels)}};
+  part.tensors = {{"img", at::stack(images)}, {"labels", at::tensor(labels)}};
+  return part;
 }
 
 }  // namespace

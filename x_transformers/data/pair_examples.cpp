@@ -13,25 +13,30 @@ namespace {
 
 constexpr int64_t kIgnored = -100;  // what a wrapper's ignore_index is by default
 
-TensorMap load_pairs(const std::string& path, const Tokenizer& tokenizer) {
+ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer) {
+  ExamplePart part{{}, {path}};
   std::vector<std::vector<int64_t>> sources, targets;
   const int64_t boundary = boundary_token(tokenizer);
-  for_each_line(path, [&](std::string_view line, const std::string& where) {
+  for_each_line(path, [&](std::string_view line, const TextPlace& where) {
     const auto columns = std::count(line.begin(), line.end(), '\t') + 1;
-    require(columns == 2,
-            fmt::format("{}: expected two columns parted by a tab, got {}", where, columns));
+    require(columns == 2, fmt::format("{}: expected two columns parted by a tab, got {}",
+                                      where.shown(), columns));
     const size_t tab = line.find('\t');
-    require(tab > 0 && tab + 1 < line.size(),
-            fmt::format("{}: the {} column is empty", where, tab == 0 ? "first" : "second"));
+    require(
+        tab > 0 && tab + 1 < line.size(),
+        fmt::format("{}: the {} column is empty", where.shown(), tab == 0 ? "first" : "second"));
     sources.push_back(tokenizer.encode(line.substr(0, tab)));
     auto target = tokenizer.encode(line.substr(tab + 1));
     target.insert(target.begin(), boundary);
     target.push_back(boundary);
     targets.push_back(std::move(target));
+    part.places.lines.push_back(where.line);
   });
-  return {{"src", padded(sources, 0)},
-          {"mask", padding_mask(sources)},
-          {"tgt", padded(targets, kIgnored)}};
+  part.tensors = {{"src", padded(sources, 0)},
+                  {"mask", padding_mask(sources)},
+                  {"tgt", padded(targets, kIgnored)}};
+  part.places.lengths = {{"src", lengths_of(sources)}, {"tgt", lengths_of(targets)}};
+  return part;
 }
 
 }  // namespace

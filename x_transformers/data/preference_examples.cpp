@@ -79,7 +79,8 @@ Preference read_preference(std::string_view line, const std::string& where) {
   return preference;
 }
 
-TensorMap load_preferences(const std::string& path, const Tokenizer& tokenizer) {
+ExamplePart load_preferences(const std::string& path, const Tokenizer& tokenizer) {
+  ExamplePart part{{}, {path}};
   std::vector<std::vector<int64_t>> preferred, unpreferred, prompts;
   const auto whole = [&](const std::vector<int64_t>& prompt, const std::string& answer) {
     auto tokens = prompt;
@@ -88,8 +89,9 @@ TensorMap load_preferences(const std::string& path, const Tokenizer& tokenizer) 
     tokens.push_back(boundary_token(tokenizer));
     return tokens;
   };
-  for_each_line(path, [&](std::string_view line, const std::string& where) {
-    const auto preference = read_preference(line, where);
+  for_each_line(path, [&](std::string_view line, const TextPlace& where) {
+    const auto preference = read_preference(line, where.shown());
+    part.places.lines.push_back(where.line);
     prompts.push_back(tokenizer.encode(preference.prompt));
     preferred.push_back(whole(prompts.back(), preference.preferred));
     unpreferred.push_back(whole(prompts.back(), preference.unpreferred));
@@ -102,11 +104,14 @@ TensorMap load_preferences(const std::string& path, const Tokenizer& tokenizer) 
   const auto widened = [&](at::Tensor tensor) {
     return at::constant_pad_nd(tensor, {0, static_cast<int64_t>(longest) - tensor.size(1)});
   };
-  return {{"preferred_seq", widened(padded(preferred, 0))},
-          {"unpreferred_seq", widened(padded(unpreferred, 0))},
-          {"preferred_seq_mask", widened(padding_mask(preferred))},
-          {"unpreferred_seq_mask", widened(padding_mask(unpreferred))},
-          {"prompt_mask", widened(padding_mask(prompts))}};
+  part.tensors = {{"preferred_seq", widened(padded(preferred, 0))},
+                  {"unpreferred_seq", widened(padded(unpreferred, 0))},
+                  {"preferred_seq_mask", widened(padding_mask(preferred))},
+                  {"unpreferred_seq_mask", widened(padding_mask(unpreferred))},
+                  {"prompt_mask", widened(padding_mask(prompts))}};
+  part.places.lengths = {{"preferred_seq", lengths_of(preferred)},
+                         {"unpreferred_seq", lengths_of(unpreferred)}};
+  return part;
 }
 
 }  // namespace

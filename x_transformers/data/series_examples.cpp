@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -22,22 +23,44 @@ std::string_view trimmed(std::string_view cell) {
   return cell;
 }
 
-std::vector<std::string_view> cells_of(std::string_view line) {
+/// The cells of a line. What stands between quotes parts none.
+std::vector<std::string_view> cells_of(std::string_view line, char separator) {
   std::vector<std::string_view> cells;
-  for (size_t begin = 0; begin <= line.size();) {
-    const size_t end = std::min(line.find(',', begin), line.size());
-    cells.push_back(trimmed(line.substr(begin, end - begin)));
-    begin = end + 1;
+  bool is_quoted = false;
+  size_t begin = 0;
+  for (size_t i = 0; i < line.size(); ++i) {
+    if (line[i] == '"') is_quoted = !is_quoted;
+    if (is_quoted || line[i] != separator) continue;
+    cells.push_back(trimmed(line.substr(begin, i - begin)));
+    begin = i + 1;
   }
+  cells.push_back(trimmed(line.substr(begin)));
   return cells;
 }
 
-std::optional<float> number_of(std::string_view cell) {
+/// What parts the cells of a file with this first line: semicolons, as programs write where the
+/// comma is the decimal mark, tabs, or commas.
+char separator_of(std::string_view line) {
+  if (cells_of(line, ';').size() > 1) return ';';
+  return cells_of(line, ',').size() == 1 && cells_of(line, '\t').size() > 1 ? '\t' : ',';
+}
+
+/// Whether a number that from_chars finds out of range is one below the least.
+bool is_tiny(std::string_view cell) {
+  const auto exponent = cell.find_first_of("eE");
+  if (exponent != std::string_view::npos) return cell.substr(exponent + 1).starts_with('-');
+  return cell.find_first_of("123456789") > cell.find('.');
+}
+
+/// The number that a cell is, infinite where it is too large for a double; nothing for other text.
+std::optional<double> number_of(std::string_view cell) {
   if (cell.starts_with('+')) cell.remove_prefix(1);
-  float number = 0;
+  double number = 0;
   const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), number);
-  if (error != std::errc() || end != cell.data() + cell.size() || !std::isfinite(number))
-    return std::nullopt;
+  if (end != cell.data() + cell.size()) return std::nullopt;
+  if (error == std::errc::result_out_of_range)
+    return is_tiny(cell) ? 0 : std::numeric_limits<double>::infinity();
+  if (error != std::errc() || !std::isfinite(number)) return std::nullopt;
   return number;
 }
 
@@ -48,12 +71,18 @@ struct Columns {
 };
 
 Columns find_columns(const std::vector<std::string_view>& header,
-                     const std::vector<std::string>& wanted, const std::string& where) {
+                     const std::vector<std::string>& wanted, const TextPlace& place) {
+  const auto where = place.shown();
   Columns columns;
   for (const auto& name : wanted) {
     const auto found = std::find(header.begin(), header.end(), name);
+    const auto again = found == header.end() ? found : std::find(found + 1, header.end(), name);
     require(found != header.end(), fmt::format("data.series.columns: {} has no column '{}', but {}",
-                                               where, name, fmt::join(header, ", ")));
+                                               place.path, name, fmt::join(header, ", ")));
+    require(
+        again == header.end(),
+        fmt::format("{}: columns {} and {} are both named '{}', which data.series.columns names",
+                    where, found - header.begin() + 1, again - header.begin() + 1, name));
     columns.places.push_back(static_cast<size_t>(found - header.begin()));
     columns.names.push_back(name);
   }
@@ -70,30 +99,22 @@ class SeriesReader {
  public:
   explicit SeriesReader(const std::vector<std::string>& wanted) : wanted_(wanted) {}
 
-  void take(std::string_view line, const std::string& where) {
-    const auto cells = cells_of(line);
-    if (!width_) {
-      width_ = cells.size();
-      const bool is_header =
-          std::none_of(cells.begin(), cells.end(), [](auto cell) { return number_of(cell); });
-      require(
-          is_header || wanted_.empty(),
-          fmt::format("data.series.columns: {} names no columns, its first row is numbers", where));
-      columns_ = find_columns(cells, wanted_, where);
-      if (is_header) return;
-      for (size_t place = 0; place < cells.size(); ++place)
-        columns_.names[place] = std::to_string(place + 1);
-    }
+  void take(std::string_view line, const TextPlace& where) {
+    if (!width_) separator_ = separator_of(line);
+    const auto cells = cells_of(line, separator_);
+    if (!width_ && take_header(cells, where)) return;
     require(cells.size() == *width_,
-            fmt::format("{}: has {} cells, expected {} as in the first line", where, cells.size(),
-                        *width_));
+            fmt::format("{}: has {} cells, expected {} as in the first line", where.shown(),
+                        cells.size(), *width_));
     for (size_t i = 0; i < columns_.places.size(); ++i) {
       const auto cell = cells[columns_.places[i]];
-      const auto number = number_of(cell);
-      require(number.has_value(),
-              fmt::format("{}: column {}: expected a number, got {}", where, columns_.names[i],
-                          cell.empty() ? "nothing" : "'" + std::string(cell) + "'"));
-      numbers_.push_back(*number);
+      const auto number = number_in(cell, i, where);
+      if (!number) refuse(cell, i, where);
+      if (std::abs(*number) > std::numeric_limits<float>::max()) {
+        throw InputError(fmt::format("{}: '{}' is more than float32 holds, which ends at 3.4e38",
+                                     column(i, where), cell));
+      }
+      numbers_.push_back(static_cast<float>(*number));
     }
   }
 
@@ -104,18 +125,70 @@ class SeriesReader {
   }
 
  private:
+  /// Looks at the first line; whether it names the columns.
+  bool take_header(const std::vector<std::string_view>& cells, const TextPlace& where) {
+    width_ = cells.size();
+    const bool is_header = std::none_of(cells.begin(), cells.end(), [&](auto cell) {
+      return number_of(with_point(cell)).has_value();
+    });
+    require(is_header || wanted_.empty(),
+            fmt::format("data.series.columns: {} names no columns, its first row is numbers",
+                        where.path));
+    columns_ = find_columns(cells, wanted_, where);
+    for (size_t place = 0; !is_header && place < cells.size(); ++place)
+      columns_.names[place] = std::to_string(place + 1);
+    return is_header;
+  }
+
+  [[noreturn]] void refuse(std::string_view cell, size_t index, const TextPlace& where) const {
+    const bool may_choose = wanted_.empty() && columns_.places.size() > 1;
+    throw InputError(
+        fmt::format("{}: expected a number, got {}{}", column(index, where),
+                    cell.empty() ? "nothing" : "'" + std::string(cell) + "'",
+                    may_choose ? "; data.series.columns names the columns that are used" : ""));
+  }
+
+  std::string column(size_t index, const TextPlace& where) const {
+    return fmt::format("{}: column {}", where.shown(), columns_.names[index]);
+  }
+
+  /// A decimal comma, which a file may have whose cells are not parted by commas, as a point.
+  std::string with_point(std::string_view cell) const {
+    std::string plain(cell);
+    if (separator_ != ',' && cell.find('.') == std::string_view::npos)
+      std::replace(plain.begin(), plain.end(), ',', '.');
+    return plain;
+  }
+
+  /// The number in a cell. In a file with decimal commas a point parts thousands.
+  std::optional<double> number_in(std::string_view cell, size_t index, const TextPlace& where) {
+    const auto number = number_of(with_point(cell));
+    const auto place = number ? cell.find_first_of(".,") : std::string_view::npos;
+    if (place == std::string_view::npos) return number;
+    if (!mark_) mark_.emplace(cell[place], column(index, where));
+    const auto named = [](char mark) { return mark == ',' ? "comma" : "point"; };
+    if (cell[place] == mark_->first) return number;
+    throw InputError(fmt::format(
+        "{}: '{}' has a decimal {}, but {} has a decimal {}: expected one of them in all of the "
+        "file",
+        column(index, where), cell, named(cell[place]), mark_->second, named(mark_->first)));
+  }
+
   const std::vector<std::string>& wanted_;
+  char separator_ = ',';
+  std::optional<std::pair<char, std::string>> mark_;  // the decimal mark, and where it is first
   std::optional<size_t> width_;
   Columns columns_;
   std::vector<float> numbers_;
 };
 
 /// Every stretch of `length` rows, as [rows - length + 1, length, columns] of the same memory.
-TensorMap windows_of(const at::Tensor& rows, int64_t length, const std::string& what) {
+ExamplePart windows_of(const at::Tensor& rows, int64_t length, const std::string& path,
+                       const std::string& what) {
   require(rows.size(0) >= length,
           fmt::format("{} has {} rows; sequences of seq_len {} need at least {}", what,
                       rows.size(0), length - 1, length));
-  return {{"x", rows.unfold(0, length, 1).transpose(1, 2)}};
+  return {{{"x", rows.unfold(0, length, 1).transpose(1, 2)}}, {path}};
 }
 
 }  // namespace
@@ -125,8 +198,8 @@ Examples open_series_examples(const DataOptions& options) {
   const int64_t length = *options.seq_len + 1;  // and the row to predict
   const auto load = [&](const std::string& path) {
     SeriesReader reader(options.series.columns);
-    for_each_line(
-        path, [&](std::string_view line, const std::string& where) { reader.take(line, where); });
+    for_each_line(path,
+                  [&](std::string_view line, const TextPlace& where) { reader.take(line, where); });
     return reader.rows();
   };
   auto rows = load(options.path);
@@ -135,14 +208,16 @@ Examples open_series_examples(const DataOptions& options) {
     require(other.size(1) == rows.size(1),
             fmt::format("{}: has {} columns, expected {} as in {}", options.val_path, other.size(1),
                         rows.size(1), options.path));
-    return {windows_of(rows, length, options.path), windows_of(other, length, options.val_path)};
+    return {windows_of(rows, length, options.path, options.path),
+            windows_of(other, length, options.val_path, options.val_path)};
   }
-  if (options.val_fraction <= 0) return {windows_of(rows, length, options.path), {}};
+  if (options.val_fraction <= 0) return {windows_of(rows, length, options.path, options.path), {}};
   const auto held_out =
       static_cast<int64_t>(static_cast<double>(rows.size(0)) * options.val_fraction);
   const auto training = rows.size(0) - held_out;
-  return {windows_of(rows.narrow(0, 0, training), length, "the training part of " + options.path),
-          windows_of(rows.narrow(0, training, held_out), length,
+  return {windows_of(rows.narrow(0, 0, training), length, options.path,
+                     "the training part of " + options.path),
+          windows_of(rows.narrow(0, training, held_out), length, options.path,
                      "the validation part of " + options.path)};
 }
 

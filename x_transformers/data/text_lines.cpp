@@ -11,14 +11,17 @@
 
 namespace x_transformers {
 
-void for_each_line(
-    const std::string& path,
-    const std::function<void(std::string_view line, const std::string& where)>& take) {
+std::string TextPlace::shown() const { return fmt::format("{}: line {}", path, line); }
+
+void for_each_line(const std::string& path,
+                   const std::function<void(std::string_view line, const TextPlace& where)>& take) {
+  constexpr std::string_view kMark = "\xef\xbb\xbf";
   const auto file = open_file(path);
   require_text(file);
   bool has_lines = false;
   int64_t number = 0;
-  for (size_t begin = 0; begin < file.bytes.size();) {
+  for (size_t begin = file.bytes.starts_with(kMark) ? kMark.size() : 0;
+       begin < file.bytes.size();) {
     const size_t end = std::min(file.bytes.find('\n', begin), file.bytes.size());
     auto line = file.bytes.substr(begin, end - begin);
     begin = end + 1;
@@ -26,7 +29,7 @@ void for_each_line(
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.empty()) continue;
     has_lines = true;
-    take(line, fmt::format("{}: line {}", path, number));
+    take(line, {path, number});
   }
   require(has_lines, path + ": is empty, expected lines of text");
 }

@@ -127,6 +127,14 @@ at::Tensor TokenDataset::read(int64_t offset, int64_t count) const {
   return tokens;
 }
 
+std::string TokenDataset::place(int64_t offset) const {
+  const auto& starts = storage_->starts;
+  const int64_t at = begin_ + offset;
+  const auto index =
+      static_cast<size_t>(std::upper_bound(starts.begin(), starts.end(), at) - starts.begin() - 1);
+  return fmt::format("{}: position {}", storage_->segments.at(index).file, at - starts[index]);
+}
+
 TokenDataset TokenDataset::slice(int64_t begin, int64_t end) const {
   require(0 <= begin && begin <= end && end <= size(),
           fmt::format("tokens {} to {} asked for, there are {}", begin, end, size()));

@@ -39,6 +39,9 @@ class TokenDataset {
   /// Tokens [begin, end) as a dataset of their own, without copying.
   TokenDataset slice(int64_t begin, int64_t end) const;
 
+  /// "FILE: position N" of the token at `offset`.
+  std::string place(int64_t offset) const;
+
   /// A hash of the size and of 64 tokens at each of 256 places, to notice that a run goes on with
   /// other data; a few changed tokens of a large text can escape it.
   uint64_t fingerprint() const;

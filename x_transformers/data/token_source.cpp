@@ -1,7 +1,12 @@
 #include "x_transformers/data/token_source.h"
 
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <utility>
 
+#include "x_transformers/core/error.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/data/token_data.h"
 #include "x_transformers/data/token_sampler.h"
@@ -12,6 +17,23 @@ namespace {
 Batch as_batch(at::Tensor tokens) {
   const int64_t targets = tokens.size(0) * (tokens.size(1) - 1);
   return {{{kTokenTensor, std::move(tokens)}}, targets};
+}
+
+/// Throws InputError where the first million tokens, and more, have one that stands for another.
+void require_free(const TokenDataset& tokens, const DataContext& context) {
+  constexpr int64_t kSearched = int64_t{1} << 24, kAtOnce = int64_t{1} << 20;
+  const auto inputs = context.loss_inputs ? context.loss_inputs({kTokenTensor}) : LossInputs();
+  const auto* input = inputs.find(kTokenTensor);
+  if (input == nullptr || !input->reserved) return;
+  const auto end = std::min(tokens.size(), kSearched);
+  for (int64_t begin = 0; begin < end; begin += kAtOnce) {
+    const auto found =
+        tokens.read(begin, std::min(kAtOnce, end - begin)).eq(*input->reserved).nonzero();
+    if (found.size(0) == 0) continue;
+    throw InputError(fmt::format("{} holds token {}, {}",
+                                 tokens.place(begin + found[0][0].item<int64_t>()),
+                                 *input->reserved, input->reserved_for));
+  }
 }
 
 class TokenSource : public DataSource {
@@ -44,6 +66,8 @@ class TokenSource : public DataSource {
 std::shared_ptr<const DataSource> open_token_source(const DataOptions& options,
                                                     const DataContext& context) {
   auto data = open_data(options, context.num_tokens, context.token_folder);
+  require_free(data.train, context);
+  if (data.validation) require_free(*data.validation, context);
   if (context.place.is_first()) warn_unused(data.warnings);
   return std::make_shared<TokenSource>(std::move(data), options, context.place);
 }

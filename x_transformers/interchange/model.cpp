@@ -4,8 +4,9 @@
 #include <fmt/format.h>
 
 #include "x_transformers/core/capture_check.h"
+#include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
-#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/labelled_loss.h"
 
 namespace x_transformers {
 
@@ -14,7 +15,20 @@ SampleCall Model::sample_call(std::optional<int64_t>) {
 }
 
 at::Tensor Model::loss(const TensorMap& batch) {
-  return run_objective(*this, batch, Json::object(), ArgumentSource::checked);
+  if (!forward_is_loss()) return answered_loss(*this, batch);
+  Arguments arguments(batch, Json::object(), ArgumentSource::checked, compat_);
+  const auto results = call("forward", arguments).flatten();
+  arguments.finish();
+  require(!results.empty() && results[0].second.dim() == 0,
+          "forward gives no loss, which is one number: the model cannot be trained on these "
+          "tensors alone");
+  return results[0].second;
+}
+
+LossInputs Model::loss_inputs(const std::set<std::string>&) {
+  LossInputs inputs;
+  if (!forward_is_loss()) inputs.answers = {"labels", "target"};
+  return inputs;
 }
 
 void Model::set_loss_chunk(int64_t) {

@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/io/tensor_map.h"
 
@@ -31,6 +33,10 @@ struct SampleCall {
 /// Tokens in a sequence of a sample call where the model has no max_seq_len.
 inline constexpr int64_t kUsualTokens = 1024;
 
+/// What the loss is of a model that gives each next token a probability: by it, and by the bytes of
+/// text that a token stands for, nats become bits a byte.
+inline constexpr const char* kNatsPerToken = "nats per token";
+
 /// What a model that learns from sequences of tokens takes of them.
 struct TokenTask {
   std::string input = "x";  ///< the argument [batch, seq + 1] of its loss
@@ -41,6 +47,11 @@ struct TokenTask {
   std::string limited_by = {};  ///< the option that sets `longest`, and how, for messages
   /// Sequences are [batch, longest], each whole, without a token after them.
   bool is_whole = false;
+  /// A value that stands where there is no token, in examples of tensors.
+  std::optional<int64_t> ignored = std::nullopt;
+  /// A token that the model writes itself where one is hidden, and the option that says which.
+  std::optional<int64_t> reserved = std::nullopt;
+  std::string reserved_by = {};
 };
 
 /// A model of one type, for one caller at a time.
@@ -64,15 +75,21 @@ class Model {
   virtual SampleCall sample_call(std::optional<int64_t> seq);
 
   /// What a training step makes small, for a batch of tensors by the names of forward's arguments:
-  /// the result of forward if that is one number, else the mean square of its first floating
-  /// result. Reads nothing from the device.
+  /// the result of forward, one number; where forward_is_loss is false, answered_loss
+  /// (labelled_loss.h). InputError where there is none. Reads nothing from the device.
   virtual at::Tensor loss(const TensorMap& batch);
+  /// Whether forward gives the loss.
+  virtual bool forward_is_loss() const { return true; }
+  /// What the loss takes of a batch with tensors of these names, as far as it is known; what is not
+  /// among it is for forward to judge. Of examples from files, which are held to it when they are
+  /// opened. Default: where forward gives no loss, labels or a target.
+  virtual LossInputs loss_inputs(const std::set<std::string>& names);
 
   /// Whether the loss of `batch` asks for what the model sees, the next tokens of a net that is not
   /// causal: it learns to copy them.
   virtual bool sees_targets(const TensorMap& /*batch*/) { return false; }
 
-  /// What the loss is, for the axis of its curve: "nats per token"; empty: it is not said.
+  /// What the loss is, for the axis of its curve: kNatsPerToken; empty: it is not said.
   virtual std::string loss_unit() const { return {}; }
 
   /// Has the loss computed `rows` tokens at a time, so that no tensor holds all logits of a batch.

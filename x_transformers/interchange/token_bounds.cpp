@@ -25,6 +25,25 @@ IdRange token_range(const TokenModel& net) { return range_of(net.embedded_tokens
 
 IdRange logits_range(const TokenModel& net) { return range_of(net.predicted_tokens()); }
 
+LossInput token_input(const TokenModel& net, const std::string& name, bool are_targets,
+                      int64_t unseen, const std::string& prefix) {
+  LossInput input{.name = name, .kind = LossInputKind::ids};
+  input.sizes = std::vector<int64_t>{-1};
+  auto ids = net.embedded_tokens();
+  const auto predicted = are_targets ? net.predicted_tokens() : std::nullopt;
+  if (predicted && (!ids || predicted->count < ids->count)) ids = predicted;
+  if (ids) {
+    input.count = ids->count;
+    input.counted_by = prefix + ids->option;
+  }
+  if (const auto positions = net.embedded_positions()) {
+    input.longest = positions->count + unseen;
+    input.limited_by = fmt::format("{}{} is {}{}", prefix, positions->option, positions->count,
+                                   unseen > 0 ? ", and one more that only the loss needs" : "");
+  }
+  return input;
+}
+
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range) {
   if (!are_ids(ids) || ids.numel() == 0) return;
   auto is_wrong = ids < 0;

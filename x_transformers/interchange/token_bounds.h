@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
 
@@ -24,6 +25,12 @@ struct IdRange {
 /// The ids that the model embeds, and those that it has logits for.
 IdRange token_range(const TokenModel& net);
 IdRange logits_range(const TokenModel& net);
+
+/// The tensor `name` [examples, tokens] that `net` embeds, as its loss takes it; `prefix` is of the
+/// net's options in its owner. With targets the ids are those that it has logits for as well.
+/// `unseen` tokens more than it has positions for are not embedded.
+LossInput token_input(const TokenModel& net, const std::string& name, bool are_targets = false,
+                      int64_t unseen = 0, const std::string& prefix = "");
 
 /// Throws InputError that names the first id out of range and its place. What is undefined or holds
 /// no integers is for the model to judge.

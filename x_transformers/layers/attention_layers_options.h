@@ -135,6 +135,9 @@ struct AttentionLayersOptions {
   void set_type(const std::string& name);
   std::string type_name() const;
 
+  /// Whether tokens see no later ones. Without prefix_attn_len a PrefixDecoder is a decoder.
+  bool is_causal() const { return causal || kind == LayersKind::prefix_decoder; }
+
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("dim", dim, "features of the sequence");

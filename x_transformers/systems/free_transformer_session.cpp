@@ -15,12 +15,16 @@ FreeTransformerSession::FreeTransformerSession(FreeTransformerParts parts, Optio
       can_cache_(options_.use_cache && parts_.tail->cache_unsupported().empty() &&
                  (!parts_.head || parts_.head->cache_unsupported().empty())) {}
 
-/// Draws the codes of new tokens, or that of the whole sequence with the first of them.
+/// Draws the codes of new tokens, or that of the whole sequence with the first of them. Rows that
+/// stem from one of the first, as the beams of a search, have the same codes: else the luck of the
+/// draw would decide between texts.
 void FreeTransformerSession::draw(const at::Tensor& tokens) {
   auto& condition = options_.condition;
   if (condition.defined() && !parts_.has_code_of_each_token) return;
   const auto count = parts_.has_code_of_each_token ? tokens.size(1) : 1;
-  const auto drawn = parts_.draw_condition(tokens.size(0), count);
+  if (!tokens_.defined()) first_rows_ = tokens.size(0);
+  auto drawn = parts_.draw_condition(first_rows_, count);
+  if (origins_.defined()) drawn = drawn.index_select(0, origins_);
   condition = condition.defined() ? at::cat({condition, drawn}, 1) : drawn;
 }
 
@@ -65,8 +69,10 @@ at::Tensor FreeTransformerSession::append(const at::Tensor& tokens) {
 
 void FreeTransformerSession::reorder(const at::Tensor& entries) {
   tokens_ = tokens_.index_select(0, entries);
+  origins_ = origins_.defined() ? origins_.index_select(0, entries) : entries;
   auto& condition = options_.condition;
-  if (condition.defined() && condition.size(0) > 1) condition = condition.index_select(0, entries);
+  const bool is_of_rows = condition.defined() && (options_.draws || condition.size(0) > 1);
+  if (is_of_rows) condition = condition.index_select(0, entries);
   for (auto* cache : {&head_cache_, &tail_cache_})
     if (*cache) (*cache)->reorder(entries);
 }

@@ -50,7 +50,9 @@ class FreeTransformerSession : public DecodingSession {
   Options options_;
   bool can_cache_;
   std::optional<LayersCache> head_cache_, tail_cache_;
-  at::Tensor tokens_;  // [b, length] all so far
+  at::Tensor tokens_;   // [b, length] all so far
+  at::Tensor origins_;  // [b] which of the first rows each stems from; undefined: they are these
+  int64_t first_rows_ = 0;
 };
 
 }  // namespace x_transformers

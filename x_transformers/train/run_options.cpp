@@ -1,6 +1,7 @@
 #include "x_transformers/train/run_options.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "x_transformers/core/error.h"
@@ -154,6 +155,29 @@ PartOptions read_part(const Json& run, const OptionPath& file, const std::string
   return options_from_json<PartOptions>(run[part], file / part);
 }
 
+/// The options within the object `name`, as name.option.
+template <class Inner>
+std::vector<OptionHelp> help_within(const std::string& name) {
+  auto lines = options_help<Inner>();
+  for (auto& line : lines) line.name.insert(0, name + ".");
+  return lines;
+}
+
+/// Those of data, each object with what may stand in it.
+std::vector<OptionHelp> data_help() {
+  const std::map<std::string, std::vector<OptionHelp>> inner = {
+      {"task", help_within<TaskOptions>("task")},
+      {"series", help_within<SeriesOptions>("series")},
+      {"images", help_within<ImageOptions>("images")}};
+  std::vector<OptionHelp> lines;
+  for (const auto& line : options_help<DataOptions>()) {
+    lines.push_back(line);
+    const auto found = inner.find(line.name);
+    if (found != inner.end()) lines.insert(lines.end(), found->second.begin(), found->second.end());
+  }
+  return lines;
+}
+
 }  // namespace
 
 void apply_override(Json& run, const RunOverride& value) {
@@ -196,7 +220,7 @@ const std::vector<std::string>& run_parts() {
 }
 
 std::vector<OptionHelp> run_part_options(const std::string& part) {
-  if (part == "data") return options_help<DataOptions>();
+  if (part == "data") return data_help();
   if (part == "train") return options_help<TrainOptions>();
   if (part == "generate") return options_help<GenerateOptions>();
   detail::unknown({}, "part", part, run_parts());

@@ -32,7 +32,9 @@ at::Tensor entropies_of(EntropyBasedTokenizer& tokenizer, const at::Tensor& symb
 std::vector<std::string> segment_text(const LanguageModel& language_model, std::string_view text,
                                       const EntropyBasedTokenizerOptions& options) {
   const auto net = language_model.model->token_model();
-  require(net != nullptr, "the model holds no net that predicts tokens");
+  require(net != nullptr && language_model.model->writer() != nullptr,
+          "the model gives no token a probability from those before it alone; expected one that "
+          "predicts next tokens, such as an AutoregressiveWrapper");
   require(language_model.tokenizer != nullptr, at("text"),
           "is text, and the model was trained on tokens without {}",
           option(OptionPath("data") / "tokenizer"));

@@ -2,15 +2,19 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
+#include <set>
+#include <string>
 #include <utility>
 
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_source.h"
+#include "x_transformers/data/example_check.h"
 #include "x_transformers/data/token_source.h"
+#include "x_transformers/models/token_model.h"
 #include "x_transformers/ops/onednn_product.h"
 #include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"
@@ -51,46 +55,53 @@ DataOptions token_options(const RunOptions& run, const std::filesystem::path& di
   return options;
 }
 
-/// Throws InputError unless the tokens of `batch` are sequences that the model can learn from.
-void require_sequences(const Batch& batch, const TokenTask& task, const std::string& path) {
-  const auto& name = task.input;
-  const auto found = batch.tensors.find(name);
-  require(found != batch.tensors.end(),
-          fmt::format("{}: has no tensor {}, from whose tokens the model learns", path, name));
-  const at::Tensor& tokens = found->second;
-  require(
-      tokens.scalar_type() == at::kLong && tokens.dim() == 2 && tokens.size(1) >= 2,
-      fmt::format("{}: tensor {}: expected int64 [examples, 2 or more tokens], got {} [{}]", path,
-                  name, c10::toString(tokens.scalar_type()), fmt::join(tokens.sizes(), ", ")));
-  require(!task.is_whole || tokens.size(1) == task.longest,
-          fmt::format("{}: tensor {}: expected exactly {} tokens ({}), got {}", path, name,
-                      task.longest.value_or(0), task.limited_by, tokens.size(1)));
-  require(task.is_whole || !task.longest || tokens.size(1) - 1 <= *task.longest,
-          fmt::format("{}: tensor {}: expected at most {} tokens ({}) and the one after them, got "
-                      "{}",
-                      path, name, task.longest.value_or(0), task.limited_by, tokens.size(1)));
-  require(tokens.ge(0).logical_and(tokens.lt(task.num_tokens)).all().item<bool>(),
-          fmt::format("{}: tensor {}: expected tokens from 0 to {} (num_tokens = {}), got {} to {}",
-                      path, name, task.num_tokens - 1, task.num_tokens,
-                      tokens.min().item<int64_t>(), tokens.max().item<int64_t>()));
+/// What the model that learns from tokens takes of a tensor of them.
+LossInput input_of(const TokenTask& task) {
+  LossInput tokens{.name = task.input, .kind = LossInputKind::ids};
+  tokens.sizes = std::vector<int64_t>{-1};
+  tokens.count = task.num_tokens;
+  tokens.counted_by = "num_tokens";
+  tokens.ignored = task.ignored;
+  tokens.shortest = 2;
+  tokens.limited_by = task.limited_by;
+  if (task.reserved) {
+    tokens.reserved = task.reserved;
+    tokens.reserved_for = fmt::format(
+        "which stands for a hidden token ({} is {}); give the model one token more: num_tokens {} "
+        "and {} {}",
+        task.reserved_by, *task.reserved, task.num_tokens + 1, task.reserved_by, task.num_tokens);
+  }
+  if (task.is_whole) {
+    tokens.sizes = std::vector<int64_t>{task.longest.value_or(-1)};
+  } else if (task.longest) {
+    tokens.longest = *task.longest + 1;
+    tokens.limited_by += ", and the token after them";
+  }
+  return tokens;
 }
 
-/// Examples of tensors. Where the model learns from tokens, these are looked at as each batch is
-/// drawn.
-void use_examples(TrainerParts& parts, const RunOptions& run,
+/// What the loss takes of a batch with tensors of these names.
+LossInputs inputs_of(Model& model, const std::optional<TokenTask>& task,
+                     const std::set<std::string>& names) {
+  auto inputs = model.loss_inputs(names);
+  if (task && inputs.answers.empty() && inputs.find(task->input) == nullptr)
+    inputs.tensors.push_back(input_of(*task));
+  return inputs;
+}
+
+/// Examples of tensors, which are what the model's loss takes.
+void use_examples(TrainerParts& parts, const RunOptions& run, const std::shared_ptr<Model>& model,
                   const std::optional<TokenTask>& task) {
-  use_data(parts, open_data_source(run.data, {.place = parts.context.place}), data_files(run.data));
-  const auto check = [&](const BatchFunction& batch, const std::string& path) -> BatchFunction {
-    if (!batch || !task) return batch;
-    return [task = *task, batch, path](int64_t at) {
-      Batch drawn = batch(at);
-      require_sequences(drawn, task, path);
-      return drawn;
-    };
+  const auto inputs = [&run, model, task](const std::set<std::string>& names) {
+    return within(run.model_place, [&] { return inputs_of(*model, task, names); });
   };
-  const auto& val_path = run.data.val_path.empty() ? run.data.path : run.data.val_path;
-  parts.training_batch = check(parts.training_batch, run.data.path);
-  parts.validation_batch = check(parts.validation_batch, val_path);
+  use_data(parts, open_data_source(run.data, {.place = parts.context.place, .loss_inputs = inputs}),
+           data_files(run.data));
+  const auto first = parts.training_batch(0);  // wrong before the folder is made
+  if (!run.data.path.empty()) return;
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : first.tensors) names.insert(name);
+  require_fitting(first.tensors, {"data.task " + run.data.task.name}, inputs(names));
 }
 
 /// Writes the samples of a run.
@@ -129,9 +140,13 @@ BatchFunction renamed(const BatchFunction& batch, const std::string& input) {
 void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_ptr<Model>& model,
                 const TokenTask& task) {
   const auto options = token_options(run, parts.directory, parts.resume, task);
-  const auto data = open_data_source(options, {.num_tokens = task.num_tokens,
-                                               .token_folder = parts.directory / "tokens",
-                                               .place = parts.context.place});
+  auto tokens = input_of(task);
+  tokens.name = kTokenTensor;
+  const auto data = open_data_source(
+      options, {.num_tokens = task.num_tokens,
+                .token_folder = parts.directory / "tokens",
+                .place = parts.context.place,
+                .loss_inputs = [tokens](const auto&) { return LossInputs{.tensors = {tokens}}; }});
   use_data(parts, data, data_files(options));
   if (!data->tokenizer()) {  // so that who loads the run takes its tokens for no text
     RunOptions of_tokens = run;
@@ -146,11 +161,21 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
 
 /// Throws InputError where the model would learn to copy what it is to predict.
 void require_hidden_targets(Model& model, const Batch& batch, const RunOptions& run) {
-  require(run.train.allow_non_causal || !model.sees_targets(batch.tensors), at(run.model_place),
+  const bool may = run.train.allow_non_causal || batch.tensors.contains("attn_mask");
+  require(may || !model.sees_targets(batch.tensors), at(run.model_place),
           "is not causal: each token sees those after it, which the model is to predict, and it "
           "would learn to copy them. \"type\": \"Decoder\" makes attn_layers causal (causal = true "
           "where a model has that option); {} trains it as it is",
           option(OptionPath("train") / "allow_non_causal"));
+}
+
+/// The loss of a batch. What is wrong with examples is said of their file.
+LossFunction loss_of(const std::shared_ptr<Model>& model, const RunOptions& run) {
+  const auto of_batch = [model](const Batch& batch) { return model->loss(batch.tensors); };
+  if (!holds_examples(run.data) || run.data.path.empty()) return of_batch;
+  return [of_batch, file = below(run.data.path + ":")](const Batch& batch) {
+    return spelled(file, [&] { return of_batch(batch); });
+  };
 }
 
 TrainResult run_training(const RunOptions& run, const std::filesystem::path& directory, bool resume,
@@ -164,7 +189,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   const auto task = within(run.model_place, [&] { return model->token_task(); });
   TrainerParts parts = make_parts(run, directory, resume, context);
   if (holds_examples(run.data)) {
-    use_examples(parts, run, task);
+    use_examples(parts, run, model, task);
   } else {
     require(task.has_value(), at(run.model_place),
             "does not learn from a stream of tokens; its data are examples ({} tensors, pairs, "
@@ -176,8 +201,10 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   if (run.train.loss_chunk) {
     within(run.model_place, [&] { model->set_loss_chunk(*run.train.loss_chunk); });
   }
-  parts.loss = [model](const Batch& batch) { return model->loss(batch.tensors); };
+  parts.loss = loss_of(model, run);
   parts.loss_unit = model->loss_unit();
+  // Other losses are no length of a code.
+  if (parts.loss_unit != kNatsPerToken) parts.bytes_per_token.reset();
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();
   Trainer trainer(model->module(), run.train, std::move(parts));

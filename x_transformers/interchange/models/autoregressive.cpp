@@ -98,9 +98,22 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
     return call;
   }
 
-  /// Of labels the net's, as if it stood alone.
+  /// Of labels or a target the net's, as if it stood alone.
   at::Tensor loss(const TensorMap& batch) override {
-    return batch.contains("labels") ? net_->loss(batch) : NextTokenModel::loss(batch);
+    const bool is_of_net = batch.contains("labels") || batch.contains("target");
+    return is_of_net ? net_->loss(batch) : NextTokenModel::loss(batch);
+  }
+  LossInputs loss_inputs(const std::set<std::string>& names) override {
+    const bool is_of_net = names.contains("labels") || names.contains("target");
+    return is_of_net ? net_->loss_inputs(names) : NextTokenModel::loss_inputs(names);
+  }
+
+  std::string loss_unit() const override {
+    const auto& o = holder_->options();
+    return std::string(kNatsPerToken) + (o.add_attn_z_loss ? " + z-loss of attention" : "") +
+           (holder_->net()->traits().predicts_next_embed && o.next_embed_loss_weight > 0
+                ? " + error of the next embedding"
+                : "");
   }
 
   bool sees_targets(const TensorMap& batch) override {
@@ -112,6 +125,7 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
   std::optional<TokenTask> token_task() override {
     auto task = NextTokenModel::token_task();
     const auto traits = holder_->net()->traits();
+    task->ignored = holder_->options().ignore_index;
     task->limited_by = "max_seq_len = 0";
     if (traits.max_seq_len == 0) return task;
     // A sequence comes with the token after it, which the model sees only where its loss cannot

@@ -2,9 +2,13 @@
 #include "x_transformers/models/continuous.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <utility>
 
 #include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/sequence_returns.h"
@@ -50,6 +54,27 @@ class ContinuousModel : public HolderModel<ContinuousTransformerWrapper> {
                                    : std::vector<at::Tensor>();
     return nested_returns(returns.embeddings ? output.embeddings : output.out, output, returns,
                           mems, holder_->attn_layers()->options());
+  }
+
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>& names) override {
+    LossInputs inputs = answered_inputs({-1}, holder_->dim_out(), "dim_out");
+    inputs.tensors.push_back(series_input());
+    const bool has_answer = names.contains("labels") || names.contains("target");
+    if (holder_->options().probabilistic || !has_answer) {
+      inputs.unsupported =
+          "the model has no loss of a sequence alone; a ContinuousAutoregressiveWrapper around it "
+          "learns what comes next";
+      if (!holder_->options().probabilistic)
+        inputs.unsupported += ", and alone it learns from a tensor labels or target besides";
+    }
+    return inputs;
+  }
+  /// x, as every wrapper takes it.
+  LossInput series_input() const {
+    LossInput x{.name = "x", .kind = LossInputKind::numbers};
+    x.sizes = std::vector<int64_t>{-1, holder_->dim_in().value_or(-1)};
+    return x;
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
@@ -102,7 +127,19 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
   }
 
   bool sees_targets(const TensorMap& /*batch*/) override {
-    return !holder_->net()->attn_layers()->options().causal;
+    return !holder_->net()->attn_layers()->options().is_causal();
+  }
+
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    auto x = net_->series_input();
+    x.shortest = 2;
+    x.limited_by = "the last is what the others lead to";
+    if (const auto positions = holder_->net()->embedded_positions()) {
+      x.longest = positions->count + 1;
+      x.limited_by = fmt::format("{} is {}, and one more that only the loss needs",
+                                 positions->option, positions->count);
+    }
+    return {.tensors = {std::move(x)}};
   }
 
   /// The net's, with one entry more, which only the loss needs.

@@ -62,6 +62,22 @@ class DPOModel : public HolderModel<DPO> {
     return !holder_->policy_model()->traits().is_causal;
   }
 
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    LossInputs inputs;
+    for (const char* name : {"preferred_seq", "unpreferred_seq"}) {
+      auto seq = token_input(*holder_->policy_model(), name, /*are_targets=*/true, /*unseen=*/1);
+      seq.shortest = 2;
+      inputs.tensors.push_back(std::move(seq));
+      inputs.tensors.push_back(
+          {.name = std::string(name) + "_mask", .kind = LossInputKind::mask, .is_needed = false});
+    }
+    LossInput prompt{.name = "prompt_mask", .kind = LossInputKind::mask};
+    prompt.sizes = std::vector<int64_t>{-1};
+    prompt.leaves_some_of = {"preferred_seq", "unpreferred_seq"};
+    inputs.tensors.push_back(std::move(prompt));
+    return inputs;
+  }
+
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto call = policy_->sample_call(seq);
     const auto tokens = at::zeros({1, call.tokens + 1}, at::kLong);

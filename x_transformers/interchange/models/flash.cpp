@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
@@ -31,6 +32,15 @@ class FLASHTransformerModel : public HolderModel<FLASHTransformer> {
     require_forward("FLASHTransformer", method);
     const auto x = take_tokens(arguments, "x", *holder_);
     return holder_->forward(x, arguments.tensor("mask"));
+  }
+
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    const auto classes = holder_->predicted_tokens();
+    auto inputs = answered_inputs({-1}, classes ? std::optional(classes->count) : std::nullopt,
+                                  classes ? classes->option : "");
+    inputs.tensors.push_back(token_input(*holder_, "x"));
+    return inputs;
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
@@ -85,6 +95,7 @@ class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrappe
   std::optional<TokenTask> token_task() override {
     auto task = NextTokenModel::token_task();
     const auto max_seq_len = holder_->net()->traits().max_seq_len;
+    task->ignored = FLASHAutoregressiveWrapperImpl::kIgnored;
     task->limited_by = "max_seq_len = 0";
     if (max_seq_len == 0) return task;
     task->longest = max_seq_len;

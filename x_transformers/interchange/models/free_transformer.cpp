@@ -80,8 +80,10 @@ class FreeTransformerModel : public HolderModel<FreeTransformer> {
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
-    return TokenTask{"seq", o.num_tokens, o.max_seq_len,
-                     fmt::format("max_seq_len = {}", o.max_seq_len)};
+    TokenTask task{"seq", o.num_tokens, o.max_seq_len,
+                   fmt::format("max_seq_len = {}", o.max_seq_len)};
+    task.ignored = o.pad_id;
+    return task;
   }
 
   TokenWriter* writer() override { return holder_.get(); }

@@ -75,9 +75,11 @@ class GPTVAEModel : public HolderModel<GPTVAE> {
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
-    return TokenTask{"seq", o.num_tokens, o.max_seq_len - 1 + more(),
-                     fmt::format("max_seq_len = {}{}", o.max_seq_len,
-                                 more() ? "" : " less the token that only the loss needs")};
+    TokenTask task{"seq", o.num_tokens, o.max_seq_len - 1 + more(),
+                   fmt::format("max_seq_len = {}{}", o.max_seq_len,
+                               more() ? "" : " less the token that only the loss needs")};
+    task.ignored = o.pad_id;
+    return task;
   }
 
   TokenWriter* writer() override { return holder_->decoder().get(); }

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/stack_sample.h"
 #include "x_transformers/interchange/take_inputs.h"
@@ -12,6 +13,16 @@
 
 namespace x_transformers {
 namespace {
+
+/// What trains features [b, n, dim] that come out: a label of `dim` classes or numbers for each.
+/// `input` [b, n, dim_in] goes in; with dim_in -1 it may have other axes.
+LossInputs feature_inputs(const char* input, int64_t dim_in, int64_t dim) {
+  auto inputs = answered_inputs({-1}, dim, "dim");
+  LossInput features{.name = input, .kind = LossInputKind::numbers};
+  if (dim_in >= 0) features.sizes = std::vector<int64_t>{-1, dim_in};
+  inputs.tensors.push_back(std::move(features));
+  return inputs;
+}
 
 Value attended_list(const LayersOutput& output) {
   Value value;
@@ -33,6 +44,12 @@ class LayersModel : public HolderModel<AttentionLayers> {
     const auto output = holder_->forward(inputs);
     if (!inputs.keep_hiddens) return output.out;
     return Value::list(std::vector<Value>{output.out, attended_list(output)});
+  }
+
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    const auto dim = holder_->options().dim;
+    return feature_inputs("x", dim, dim);
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
@@ -78,6 +95,13 @@ class AttentionModel : public HolderModel<Attention> {
     return Value::list(std::vector<Value>{output.out, intermediates_of(output, call, options)});
   }
 
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    const auto& o = holder_->options();
+    return feature_inputs("x", o.qkv_receive_diff_residuals ? -1 : o.dim,
+                          o.dim_out.value_or(o.dim));
+  }
+
   SampleCall sample_call(std::optional<int64_t> seq) override {
     const auto& o = holder_->options();
     SampleCall call;
@@ -103,6 +127,12 @@ class FeedForwardModel : public HolderModel<FeedForward> {
     return holder_->forward(inputs);
   }
 
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    const auto& o = holder_->options();
+    return feature_inputs("x", o.dim, o.dim_out.value_or(o.dim));
+  }
+
   SampleCall sample_call(std::optional<int64_t> seq) override {
     SampleCall call;
     call.tokens = sample_tokens(seq);
@@ -124,6 +154,7 @@ class PoolModel : public HolderModel<AttentionPool> {
     return holder_->forward(inputs);
   }
   std::string first_argument() const override { return "context"; }
+  bool forward_is_loss() const override { return false; }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
     SampleCall call;

@@ -2,7 +2,13 @@
 #include "x_transformers/models/multi_input.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include "x_transformers/core/json.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/holder_model.h"
@@ -11,6 +17,7 @@
 #include "x_transformers/interchange/stack_sample.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/ops/loss.h"
 
 namespace x_transformers {
 namespace {
@@ -67,6 +74,18 @@ class MultiCall {
   TransformerCache cache_;
 };
 
+/// The tensors labels.NAME by name, which `batch` loses.
+std::map<std::string, at::Tensor> taken_labels(TensorMap& batch) {
+  constexpr std::string_view kPrefix = "labels.";
+  std::map<std::string, at::Tensor> labels;
+  std::erase_if(batch, [&](const auto& item) {
+    const bool is_label = item.first.starts_with(kPrefix);
+    if (is_label) labels[item.first.substr(kPrefix.size())] = item.second;
+    return is_label;
+  });
+  return labels;
+}
+
 class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
  public:
   using HolderModel::HolderModel;
@@ -106,6 +125,49 @@ class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
       intermediates.add("attn_z_loss", attn_z_loss(output.layers, weight.value_or(kUsualWeight)));
     if (returns.mems) intermediates.add("mems", Value::list(mems));
     return nested;
+  }
+
+  bool forward_is_loss() const override { return false; }
+  /// Of labels.NAME [batch, seq], the ids that the head of an input has logits for: the mean over
+  /// the heads that have labels of the cross entropy of their logits.
+  at::Tensor loss(const TensorMap& batch) override {
+    TensorMap inputs = batch;
+    const auto labels = taken_labels(inputs);
+    require(!labels.empty(), "the model has no loss without labels.NAME of one of its inputs");
+    Arguments arguments(std::move(inputs), Json::object(), ArgumentSource::checked, compat());
+    const auto logits = call("forward", arguments);
+    arguments.finish();
+    at::Tensor sum;
+    for (const auto& [name, tensor] : logits.items) {
+      const auto found = labels.find(name);
+      if (found == labels.end()) continue;
+      const auto loss = cross_entropy(tensor.tensor, found->second);
+      sum = sum.defined() ? sum + loss : loss;
+    }
+    require(sum.defined(), "labels: the model gives no logits that they are of");
+    return sum / static_cast<double>(labels.size());
+  }
+
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    LossInputs inputs;
+    for (const auto& [name, count] : holder_->options().num_tokens) {
+      for (const char* part : {"x.", "labels."}) {
+        LossInput ids{.name = part + name, .kind = LossInputKind::ids};
+        ids.sizes = std::vector<int64_t>{-1};
+        ids.count = count;
+        ids.counted_by = "num_tokens." + name;
+        if (std::string(part) == "labels.") {
+          ids.ignored = -100;
+          ids.is_needed = false;
+          inputs.answers.push_back(ids.name);
+        } else if (const auto positions = holder_->embedded_positions()) {
+          ids.longest = positions->count;
+          ids.limited_by = fmt::format("{} is {}", positions->option, positions->count);
+        }
+        inputs.tensors.push_back(std::move(ids));
+      }
+    }
+    return inputs;
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/parts/part_model.h"
 #include "x_transformers/interchange/registry.h"
 
@@ -21,6 +22,14 @@ class NeoMLPModel : public HolderModel<NeoMLP> {
     return Value::list(std::vector<Value>{
         output.out,
         Value::list(std::vector<at::Tensor>{output.input, output.hidden, output.output})});
+  }
+
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    const auto& o = holder_->options();
+    auto inputs = answered_inputs({}, o.dim_out, "dim_out");
+    inputs.tensors.push_back({.name = "x", .sizes = std::vector<int64_t>{o.dim_in}});
+    return inputs;
   }
 
   /// Its nodes stand for tokens, however many are asked for.

@@ -42,7 +42,7 @@ class NextTokenModel : public HolderModel<Holder> {
     return !this->holder_->net()->traits().is_causal;
   }
 
-  std::string loss_unit() const override { return "nats per token"; }
+  std::string loss_unit() const override { return kNatsPerToken; }
 
   /// Of sequences of any length.
   std::optional<TokenTask> token_task() override {

@@ -132,6 +132,8 @@ class NonAutoregressiveModel : public HolderModel<NonAutoregressiveWrapper> {
     task.longest = traits.max_seq_len;
     task.limited_by = fmt::format("max_seq_len = {}", traits.max_seq_len);
     task.is_whole = true;
+    task.reserved = holder_->options().mask_id;
+    task.reserved_by = "mask_id";
     return task;
   }
 
@@ -153,6 +155,14 @@ class SelfCriticModel : public HolderModel<SelfCritic> {
     if (arguments.source() == ArgumentSource::outside)
       require_in_range(x, "x", token_range(*holder_->net()));
     return holder_->forward(x);
+  }
+
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    return {.unsupported =
+                "a SelfCritic has no loss of its own; a NonAutoregressiveWrapper with "
+                "self_token_critic "
+                "or token_critic trains one"};
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {

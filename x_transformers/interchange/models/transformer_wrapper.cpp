@@ -10,6 +10,7 @@
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/stack_sample.h"
 #include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_bounds.h"
 #include "x_transformers/interchange/transformer_returns.h"
 
 namespace x_transformers {
@@ -33,10 +34,16 @@ class TransformerWrapperModel : public HolderModel<TransformerWrapper> {
     return returned(holder_, holder_->forward(inputs), returns);
   }
 
-  /// With labels [batch, seq] of the tokens, -100 where there is none, the cross entropy of the
-  /// logits.
-  at::Tensor loss(const TensorMap& batch) override {
-    return batch.contains("labels") ? labelled_loss(*this, batch) : Model::loss(batch);
+  bool forward_is_loss() const override { return false; }
+  /// Of labels [batch, seq] of the tokens, -100 where there is none, below the number of logits.
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    const auto classes = holder_->predicted_tokens();
+    auto inputs = answered_inputs({-1}, classes ? std::optional(classes->count) : std::nullopt,
+                                  classes ? classes->option : "");
+    // Pooled, a sequence has fewer answers than tokens.
+    for (auto& answer : inputs.tensors) answer.sizes.reset();
+    if (holder_->traits().embeds_ids) inputs.tensors.push_back(token_input(*holder_, "x"));
+    return inputs;
   }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {

@@ -56,6 +56,13 @@ class GeneratorModel : public HolderModel<SyntheticDataGenerator> {
   }
   std::string first_argument() const override { return "input"; }
 
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    return {.unsupported =
+                "a SyntheticDataGenerator has no loss: it is never trained, and a "
+                "UniversalPretrainWrapper draws data from it"};
+  }
+
   SampleCall sample_call(std::optional<int64_t> seq) override {
     SampleCall call;
     call.tokens = sample_tokens(seq, holder_->options().max_seq_len);
@@ -96,6 +103,7 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper> {
                    [&] { return language_model_->token_task(); });
   }
   TokenWriter* writer() override { return holder_->ar_wrapped().get(); }
+  std::shared_ptr<TokenModel> token_model() override { return language_model_->token_model(); }
 
  private:
   std::shared_ptr<Model> language_model_;

@@ -26,12 +26,20 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
                 : Value(output.logits);
   }
 
+  bool forward_is_loss() const override { return false; }
   /// With labels, the classes of the images [batch], the cross entropy of the logits.
   at::Tensor loss(const TensorMap& batch) override {
-    if (!batch.contains("labels")) return Model::loss(batch);
-    require(holder_->options().num_classes.has_value(), at("num_classes"),
-            "expected the number of classes that labels are of, got nothing");
-    return labelled_loss(*this, batch);
+    require_classes(batch.contains("labels"));
+    return answered_loss(*this, batch);
+  }
+  LossInputs loss_inputs(const std::set<std::string>& names) override {
+    require_classes(names.contains("labels"));
+    const auto& o = holder_->options();
+    auto inputs = answered_inputs({}, o.num_classes, "num_classes");
+    LossInput img{.name = "img", .kind = LossInputKind::pictures};
+    img.sizes = std::vector<int64_t>{o.channels, o.image_size, o.image_size};
+    inputs.tensors.push_back(std::move(img));
+    return inputs;
   }
 
   std::string loss_unit() const override {
@@ -46,6 +54,12 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
     call.tokens = patches * patches;
     call.inputs["img"] = at::zeros({1, o.channels, o.image_size, o.image_size});
     return call;
+  }
+
+ private:
+  void require_classes(bool has_labels) const {
+    require(!has_labels || holder_->options().num_classes, at("num_classes"),
+            "expected the number of classes that labels are of, got nothing");
   }
 };
 

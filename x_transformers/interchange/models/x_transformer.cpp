@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/registry.h"
@@ -45,7 +47,18 @@ class XTransformerModel : public HolderModel<XTransformer> {
 
   TranslationWriter* translation_writer() override { return holder_.get(); }
 
-  std::string loss_unit() const override { return "nats per token"; }
+  std::string loss_unit() const override { return kNatsPerToken; }
+
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    auto& decoder = *holder_->decoder();
+    auto src = token_input(*holder_->encoder(), "src", /*are_targets=*/false, 0, "enc_");
+    auto tgt = token_input(*decoder.net(), "tgt", /*are_targets=*/true,
+                           decoder.leaves_out_last() ? 1 : 0, "dec_");
+    tgt.ignored = decoder.options().ignore_index;
+    tgt.shortest = 2;
+    LossInput mask{.name = "mask", .kind = LossInputKind::mask, .is_needed = false};
+    return {.tensors = {std::move(src), std::move(tgt), std::move(mask)}};
+  }
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
     auto& decoder = holder_->decoder();

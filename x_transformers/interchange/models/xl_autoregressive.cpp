@@ -58,6 +58,12 @@ class XLAutoregressiveModel : public NextTokenModel<XLAutoregressiveWrapper> {
     require_forward("XLAutoregressiveWrapper", method);
     return call_forward(*holder_, arguments);
   }
+
+  std::optional<TokenTask> token_task() override {
+    auto task = NextTokenModel::token_task();
+    task->ignored = holder_->options().ignore_index;
+    return task;
+  }
 };
 
 }  // namespace

@@ -2,6 +2,9 @@
 #include "x_transformers/models/xval.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <utility>
 
 #include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/holder_model.h"
@@ -67,6 +70,13 @@ class XValModel : public HolderModel<XValTransformerWrapper> {
     return nested_returns(out, output, returns, mems, holder_->attn_layers()->options());
   }
 
+  bool forward_is_loss() const override { return false; }
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    return {.unsupported =
+                "the model gives logits and numbers, of which no loss is known; a "
+                "XValAutoregressiveWrapper around it learns what comes next"};
+  }
+
   SampleCall sample_call(std::optional<int64_t> seq) override {
     SampleCall call;
     call.tokens = sample_tokens(seq, holder_->max_seq_len());
@@ -116,7 +126,25 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
   std::string loss_unit() const override { return "nats per token + square error of numbers"; }
 
   bool sees_targets(const TensorMap& /*batch*/) override {
-    return !holder_->net()->attn_layers()->options().causal;
+    return !holder_->net()->attn_layers()->options().is_causal();
+  }
+
+  LossInputs loss_inputs(const std::set<std::string>&) override {
+    const auto& net = *holder_->net();
+    LossInput x{.name = "x", .kind = LossInputKind::ids};
+    x.sizes = std::vector<int64_t>{-1};
+    x.count = net.options().num_tokens;
+    x.counted_by = "num_tokens";
+    x.ignored = holder_->options().ignore_index;
+    x.shortest = 2;
+    x.limited_by = "the last is what the others lead to";
+    if (const auto positions = net.embedded_positions()) {
+      x.longest = positions->count + 1;
+      x.limited_by = fmt::format("{} is {}, and one more that only the loss needs",
+                                 positions->option, positions->count);
+    }
+    // NaN stands where a token is no number.
+    return {.tensors = {std::move(x)}};
   }
 
   /// The net's, with one token more, which only the loss needs.

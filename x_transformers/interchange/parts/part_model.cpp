@@ -22,6 +22,7 @@ class MethodsModel : public Model {
     return found->second(arguments);
   }
   std::string first_argument() const override { return first_argument_; }
+  bool forward_is_loss() const override { return false; }
 
  private:
   std::string type_;
@@ -38,6 +39,7 @@ class SampledModel : public Model {
     return model_->call(method, arguments);
   }
   std::string first_argument() const override { return model_->first_argument(); }
+  bool forward_is_loss() const override { return false; }
   SampleCall sample_call(std::optional<int64_t> seq) override {
     SampleCall call;
     call.tokens = sample_tokens(seq);
