@@ -36,8 +36,8 @@ WORK = [
 
 
 @contextmanager
-def load(count, cpus):
-    others = [subprocess.Popen(["taskset", "-c", cpus, *BUSY]) for _ in range(count)]
+def load(commands, cpus):
+    others = [subprocess.Popen(["taskset", "-c", cpus, *map(str, command)], stdout=subprocess.DEVNULL) for command in commands]
     try:
         yield
     finally:
@@ -100,7 +100,7 @@ def measure(args, group, title, work, config, size):
     for _ in range(args.rounds):
         for name, cpus, others, threads, own_group in places:
             for system, command in commands.items():
-                with load(others, args.cpus):
+                with load(others * [BUSY], args.cpus):
                     found = run([*command, *size, "--threads", threads], cpus, own_group)
                 times[name, system].append(found[UNITS[work]])
     middle = {key: statistics.median(values) for key, values in times.items()}
@@ -109,6 +109,30 @@ def measure(args, group, title, work, config, size):
         row = "".join(f"{middle[place[0], system]:14.2f}{middle[place[0], system] / middle['alone', system]:9.2f}"
                       for system in commands)
         print(f"  {place[0]:36}{row}", flush=True)
+
+
+def together(args, folder):
+    """Training and generation by two programs at once: how much of the work of one after the other they do."""
+    threads = ["--threads", len(args.cpus.split(","))]
+    works = []
+    for title, work, layers, size in WORK[:2]:
+        config = Path(folder, work + ".json")
+        config.write_text(json.dumps(layers))
+        works.append((work, config, [*size, *threads]))
+    for system, program in [("ours", args.program), ("before", args.before)]:
+        if not program:
+            continue
+        commands = {work: [program, "bench", work, "--config", config, *size] for work, config, size in works}
+        shares = {work: [] for work in commands}
+        for _ in range(args.rounds):
+            for work, command in commands.items():
+                other = [[*commands[name], "--steps", 100000] for name in commands if name != work]
+                alone = run(command, args.cpus)[UNITS[work]]
+                with load(other, args.cpus):
+                    shares[work].append(alone / run(command, args.cpus)[UNITS[work]])
+        middle = {work: statistics.median(found) for work, found in shares.items()}
+        print(f"both at once, {system}: " + " + ".join(f"{share:.2f} of {work}" for work, share in middle.items())
+              + f" = {sum(middle.values()):.2f}", flush=True)
 
 
 def main():
@@ -129,6 +153,8 @@ def main():
                 config = Path(folder, "model.json")
                 config.write_text(json.dumps(layers))
                 measure(args, group, title, work, config, size)
+        if args.filter in "both at once":
+            together(args, folder)
     if group:
         group.rmdir()
 

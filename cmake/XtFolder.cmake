@@ -15,7 +15,7 @@ add_library(xt_private_settings INTERFACE)
 target_link_libraries(xt_private_settings INTERFACE fmt::fmt-header-only)
 target_compile_options(xt_private_settings INTERFACE -Wall -Wextra -Wno-unknown-pragmas $<$<BOOL:${XT_WERROR}>:-Werror>)
 if(XT_SANITIZE)
-  target_compile_options(xt_private_settings INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer -O1)
+  target_compile_options(xt_private_settings INTERFACE -fsanitize=address,undefined -fno-omit-frame-pointer)
   target_link_options(xt_private_settings INTERFACE -fsanitize=address,undefined)
 endif()
 

@@ -31,7 +31,7 @@ std::shared_ptr<BaseEmbedding> make_given(const ModuleSpec& spec, const Embeddin
 }
 
 /// The types by name. Models may be built by several threads.
-struct Registry {
+struct EmbeddingRegistry {
   std::mutex mutex;
   std::map<std::string, MakeEmbedding> types{
       {"TokenEmbedding", make_given<TokenEmbeddingImpl, TokenEmbeddingOptions>},
@@ -41,16 +41,16 @@ struct Registry {
        make_given<ScaledSinusoidalEmbedding, ScaledSinusoidalEmbeddingOptions>}};
 };
 
-Registry& registry() {
-  static Registry all;
+EmbeddingRegistry& embedding_registry() {
+  static EmbeddingRegistry all;
   return all;
 }
 
 }  // namespace
 
 void register_embedding(const std::string& type, MakeEmbedding make) {
-  const std::lock_guard lock(registry().mutex);
-  require(registry().types.emplace(type, std::move(make)).second,
+  const std::lock_guard lock(embedding_registry().mutex);
+  require(embedding_registry().types.emplace(type, std::move(make)).second,
           type + ": is an embedding already");
 }
 
@@ -72,8 +72,8 @@ std::shared_ptr<BaseEmbedding> make_embedding(const ModuleSpec& spec, const Embe
   MakeEmbedding make;
   std::vector<std::string> known;
   {
-    const std::lock_guard lock(registry().mutex);
-    const auto& types = registry().types;
+    const std::lock_guard lock(embedding_registry().mutex);
+    const auto& types = embedding_registry().types;
     if (const auto found = types.find(spec.type); found != types.end()) make = found->second;
     for (const auto& [name, other] : types) known.push_back(name);
   }
