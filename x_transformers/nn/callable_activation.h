@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "x_transformers/core/compat.h"
 #include "x_transformers/nn/activations.h"
 
 namespace x_transformers {
