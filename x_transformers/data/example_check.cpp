@@ -12,7 +12,7 @@ namespace x_transformers {
 namespace {
 
 /// Ids that are looked at before the first step: at most half a gigabyte, of a second or so.
-constexpr int64_t kSearchedAtOnce = int64_t{1} << 26;
+constexpr int64_t kIdsAtOnce = int64_t{1} << 26;
 
 std::string shown_sizes(const std::vector<int64_t>& sizes) {
   std::string shown = "[examples";
@@ -125,7 +125,7 @@ void require_in_range(const at::Tensor& ids, const at::Tensor& rows, const Examp
                                : what + ", expected 0 or more");
 }
 
-bool is_searched_at_once(const at::Tensor& tensor) { return tensor.numel() <= kSearchedAtOnce; }
+bool is_searched_at_once(const at::Tensor& tensor) { return tensor.numel() <= kIdsAtOnce; }
 
 /// Throws for the first number that is none in float32.
 void require_finite(const at::Tensor& numbers, const ExamplePlaces& places,
