@@ -67,10 +67,7 @@ class ExampleSource : public DataSource {
         order_(count_examples(training_), options.order != "random",
                static_cast<uint64_t>(options.seed)) {
     if (validation_.empty()) return;
-    const int64_t all = count_examples(validation_);
-    validated_ = all;
-    if (options.val_batches > 0 && options.val_batches <= all / batch_size_)
-      validated_ = options.val_batches * batch_size_;
+    validated_ = validation_samples(options.val_batches, count_examples(validation_));
   }
 
   int64_t batch_size() const override { return batch_size_; }
