@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/data/data_options.h"
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/io/tensor_map.h"
@@ -16,6 +17,7 @@ namespace x_transformers {
 /// empty.
 struct Examples {
   TensorMap training, validation;
+  std::vector<Notice> warnings = {};  ///< what the user should know of them
 };
 
 /// Safetensors files, whose tensors have the same first dimension. They are mapped, not read whole.
