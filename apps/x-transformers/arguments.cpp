@@ -12,6 +12,8 @@
 
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/io/known_models.h"
+#include "x_transformers/io/weight_file.h"
 #include "x_transformers/train/trainer_options.h"
 
 namespace x_transformers {
@@ -129,13 +131,14 @@ std::string read_text(const std::string& path) {
 
 Json read_model_file(const std::string& path) {
   namespace fs = std::filesystem;
-  const auto extension = fs::path(path).extension();
-  require(
-      extension != ".safetensors" && extension != ".pt" && extension != ".pth",
-      path + ": expected a model file or a run file (JSON), or the folder of a run, got weights");
+  const auto kind = kind_of_weights(path);
+  require(kind.empty(), fmt::format("{}: expected a model file or a run file (JSON), or the folder "
+                                    "of a run, got {}",
+                                    path, kind));
   std::error_code ignored;
   const auto file = fs::is_directory(path, ignored) ? path + "/config.json" : path;
   auto config = read_json_file(file);
+  require_own_config(config, file);
   // Wrappers of models have a model too, but also a type.
   const bool run_file = config.contains("model") && !config.contains("type");
   return run_file ? Json(config["model"]) : config;
@@ -162,9 +165,15 @@ std::vector<CLI::Option*> add_weight_options(CLI::App& command, WeightSelection&
 
 Spelling weight_arguments() {
   return spelled_by([](const OptionPath& path) -> OptionPath {
-    static const std::map<std::string, std::string> arguments{
-        {"strip", "--strip"}, {"rename", "--rename"}, {"xt_compat", "--xt-compat"}};
-    const auto found = path.names().size() == 1 ? arguments.find(path.front()) : arguments.end();
+    static const std::map<std::string, std::string> arguments{{"key", "--key KEY"},
+                                                              {"strip", "--strip"},
+                                                              {"rename", "--rename"},
+                                                              {"xt_compat", "--xt-compat"}};
+    // What is said of a file names options within it.
+    const auto& names = path.names();
+    const bool is_of_file = names.size() == 2 && names.front().ends_with(':');
+    const auto found =
+        names.size() == 1 || is_of_file ? arguments.find(names.back()) : arguments.end();
     return found == arguments.end() ? path : OptionPath(found->second);
   });
 }

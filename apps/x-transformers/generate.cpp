@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -22,6 +23,7 @@
 #include "x_transformers/data/token_dataset.h"
 #include "x_transformers/data/token_file.h"
 #include "x_transformers/io/file_contents.h"
+#include "x_transformers/ops/onednn_product.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/text_generation.h"
 
@@ -39,6 +41,9 @@ struct GenerateCommand {
   std::vector<std::string> stop;
   bool json = false, greedy = false, no_cuda_graph = false;
 };
+
+/// Options that say which weights of a file are meant.
+constexpr std::array kSelecting = {"--key", "--strip", "--rename", "--xt-compat"};
 
 /// Token ids parted by commas or blanks, perhaps in brackets.
 std::vector<int64_t> parse_ids(std::string_view text, const OptionPath& where) {
@@ -199,9 +204,13 @@ std::string shown_prompt(const LanguageModel& model, const TextGeneration& gener
 void run_generation(const GenerateCommand& command) {
   use_most_threads(command.call.threads);
   const auto device = open_device(command.call.device, "--device");
+  if (device.is_cpu() && parse_dtype(command.call.dtype) == at::kBFloat16 && emulates_bf16())
+    std::fprintf(stderr, "x-transformers: --dtype bfloat16: %s\n", kEmulatedBf16);
   auto generation = generation_of(command);
-  auto model =
-      load_language_model(command.path, device, parse_dtype(command.call.dtype), command.tokenizer);
+  auto model = spelled(weight_arguments(), [&] {
+    return load_language_model(command.path, device, parse_dtype(command.call.dtype),
+                               command.tokenizer, command.call.selection);
+  });
   require_eos(command, model);
   if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
   const auto prompt = shown_prompt(model, generation);
@@ -293,9 +302,8 @@ void add_decoding(CLI::App& command, GenerateCommand& options) {
 void add_generate(CLI::App& app) {
   auto* command = app.add_subcommand("generate", "write with a trained model");
   const auto options = std::make_shared<GenerateCommand>();
-  command->add_option(
-      "path", options->path,
-      "folder of a run or checkpoint, or a model.safetensors beside its config.json");
+  command->add_option("path", options->path,
+                      "folder of a run or checkpoint, or a file of weights beside its config.json");
   auto* prompt = command->add_option("--prompt", options->prompt, "text to go on from");
   auto* prompt_file =
       command->add_option("--prompt-file", options->prompt_file, "file with that text")
@@ -323,9 +331,16 @@ void add_generate(CLI::App& app) {
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON, at the end");
   add_call_options(*command, options->call);
+  // Without --config the weights are those of `path`.
+  for (const auto* name : kSelecting)
+    command->get_option(name)->remove_needs(command->get_option("--weights"));
   command->get_option("--seed")->default_str("another each time; 0 with --config");
   command->callback([options, command] {
     if (!options->call.config.empty()) {
+      for (const auto* name : kSelecting) {
+        require(command->count(name) == 0 || command->count("--weights") > 0,
+                fmt::format("generate: {} needs --weights", name));
+      }
       refuse_others(*command, "with --config: give it in --kwargs",
                     {"path",
                      "--prompt",
@@ -349,9 +364,7 @@ void add_generate(CLI::App& app) {
                      "--json"});
       return run_call(options->call, "generate");
     }
-    refuse_others(*command, "without --config",
-                  {"--weights", "--key", "--strip", "--rename", "--xt-compat", "--inputs",
-                   "--kwargs", "--outputs"});
+    refuse_others(*command, "without --config", {"--weights", "--inputs", "--kwargs", "--outputs"});
     require(!options->path.empty(),
             "generate: a folder, or --config with --weights, --inputs and --outputs, is needed");
     if (command->count("--seed") > 0) options->options.seed = options->call.seed;

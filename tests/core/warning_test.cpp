@@ -5,6 +5,7 @@
 
 #include "warnings.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/held_warnings.h"
 #include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
@@ -54,6 +55,26 @@ TEST(Warning, SpellingEndsWithAnError) {
   EXPECT_THAT(fail, testing::ThrowsMessage<InputError>("attn_hard: refused"));
   warn_unused(kUnused);
   EXPECT_THAT(warnings.messages(), ElementsAre("hard: changes nothing, there is no soft"));
+}
+
+TEST(HeldWarnings, ComeAtTheEndUnlessItIsAnError) {
+  const CollectedWarnings warnings;
+  {
+    const HeldWarnings held;
+    warn_unused("first");
+    warn_unused("second");
+    EXPECT_TRUE(warnings.messages().empty());
+  }
+  EXPECT_THAT(warnings.messages(), ElementsAre("first", "second"));
+  const auto fail = [] {
+    const HeldWarnings held;
+    warn_unused("third");
+    throw InputError("refused");
+  };
+  EXPECT_THROW(fail(), InputError);
+  EXPECT_EQ(warnings.messages().size(), 2U);
+  warn_unused("fourth");
+  EXPECT_EQ(warnings.messages().size(), 3U);
 }
 
 TEST(UnusedOptions, AreThoseGivenWhereTheReasonApplies) {

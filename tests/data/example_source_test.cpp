@@ -141,13 +141,20 @@ TEST(ExampleSource, TheLastExamplesAreKeptForValidation) {
 }
 
 TEST(ExampleSource, ValidationIsSpacedEvenlyOverAFileOfItsOwn) {
-  auto given = options(write("train", numbered(8)), 2);
-  given.val_path = write("val", numbered(10, 100));
-  given.val_batches = 2;
-  const auto source = open(given);
-  ASSERT_EQ(source->validation_batches(), 2);
-  EXPECT_THAT(numbers(source->validation_batch(0)), ElementsAre(100, 103));
-  EXPECT_THAT(numbers(source->validation_batch(1)), ElementsAre(106, 109));
+  auto given = options(write("train", numbered(40)), 2);
+  given.val_path = write("val", numbered(31, 100));
+  given.val_batches = 1;
+  for (const int64_t batch_size : {2, 5, 16, 40}) {
+    given.batch_size = batch_size;
+    const auto source = open(given);
+    std::vector<int64_t> seen;
+    for (int64_t i = 0; i < source->validation_batches(); ++i) {
+      for (const int64_t number : numbers(source->validation_batch(i))) seen.push_back(number);
+    }
+    EXPECT_THAT(seen, ElementsAre(100, 102, 104, 106, 108, 110, 112, 114, 116, 118, 120, 122, 124,
+                                  126, 128, 130))
+        << batch_size;
+  }
 }
 
 TEST(ExampleSource, TheFingerprintKnowsOtherData) {

@@ -4,9 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include "x_transformers/data/examples.h"
 
 namespace x_transformers {
 namespace {
@@ -87,6 +91,68 @@ TEST(LostText, TheNoticeNamesTheOptionTheSharesAndTheWayOut) {
                     HasSubstr("(line ends 3.0%, others less than 0.1%)"),
                     HasSubstr("x-transformers tokenizer train"),
                     HasSubstr("remove_extra_whitespaces=false")));
+}
+
+/// The same by another name, since bytes lose nothing and are not looked at.
+class NamedTokenizer : public OrdinaryTokenizer {
+ public:
+  std::string name() const override { return "ordinary"; }
+};
+
+class LostOfExamplesTest : public testing::Test {
+ protected:
+  LostOfExamplesTest()
+      : path_(std::filesystem::path(testing::TempDir()) /
+              (std::string("lost_") +
+               testing::UnitTest::GetInstance()->current_test_info()->name())) {}
+  ~LostOfExamplesTest() override { std::filesystem::remove(path_); }
+
+  std::string write(const std::string& text) const {
+    std::ofstream(path_, std::ios::binary) << text;
+    return path_.string();
+  }
+  static DataOptions options(const std::string& path, const std::string& format) {
+    DataOptions given;
+    given.path = path;
+    given.format = format;
+    given.val_fraction = 0.5;
+    return given;
+  }
+
+  std::filesystem::path path_;
+};
+
+TEST_F(LostOfExamplesTest, PairsSayWhatTheirTextsLose) {
+  const auto path = write("a   b\tc\nd\te    f\n");
+  const auto lost = open_pair_examples(options(path, "pairs"), NamedTokenizer());
+  ASSERT_EQ(lost.warnings.size(), 1U);
+  // The tab between the columns and the line ends belong to no text.
+  EXPECT_THAT(lost.warnings[0].line(), AllOf(HasSubstr("data.tokenizer"), HasSubstr("(blanks")));
+  EXPECT_TRUE(open_pair_examples(options(path, "pairs"), ByteTokenizer()).warnings.empty());
+  const auto kept = write("a b\tc\nd\te f\n");
+  EXPECT_TRUE(open_pair_examples(options(kept, "pairs"), NamedTokenizer()).warnings.empty());
+}
+
+TEST_F(LostOfExamplesTest, PreferencesSayWhatTheirTextsLose) {
+  const auto path = write(R"({"prompt": "a\nb", "chosen": "c", "rejected": "d"})"
+                          "\n"
+                          R"({"prompt": "a", "chosen": "c\td", "rejected": "d"})"
+                          "\n");
+  const auto lost = open_preference_examples(options(path, "preferences"), NamedTokenizer());
+  ASSERT_EQ(lost.warnings.size(), 1U);
+  EXPECT_THAT(lost.warnings[0].line(), AllOf(HasSubstr("line ends"), HasSubstr("tabs")));
+}
+
+TEST_F(LostOfExamplesTest, ALongFileIsSampledAllOverIt) {
+  std::string text;
+  for (int i = 0; i < 120000; ++i)
+    text += i < 90000 ? "the same line\tand its other\n" : "a   b\tc\n";
+  const NamedTokenizer tokenizer;
+  LostOfLines sample(write(text), tokenizer);
+  for (int i = 0; i < 120000; ++i)
+    i < 90000 ? sample.add({"the same line", "and its other"}) : sample.add({"a   b", "c"});
+  EXPECT_GT(sample.lost().blanks, 0);
+  EXPECT_LT(sample.lost().characters, 700000);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include <map>
 #include <set>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 
@@ -59,6 +60,25 @@ TEST(TaskSource, APathStarEndsInTheOnlyPathBetweenItsEnds) {
     for (int64_t step = 0; step < 3; ++step)
       EXPECT_TRUE(pairs.contains({at(path + step), at(path + step + 1)}));
   }
+}
+
+TEST(TaskSource, ValidationIsTheSameWithBatchesOfAnySize) {
+  const auto validation = [](int64_t batch_size) {
+    auto given = options("copy", 4);
+    given.batch_size = batch_size;
+    given.val_batches = 2;
+    const auto source = open_data_source(given, {});
+    std::vector<at::Tensor> batches;
+    for (int64_t i = 0; i < source->validation_batches(); ++i) {
+      const auto batch = source->validation_batch(i);
+      batches.push_back(batch.tensors.at("src"));
+      EXPECT_EQ(batch.targets, batches.back().size(0));
+    }
+    return at::cat(batches);
+  };
+  const auto usual = validation(16);
+  EXPECT_EQ(usual.size(0), 32);
+  for (const int64_t batch_size : {1, 5, 64}) EXPECT_TRUE(at::equal(validation(batch_size), usual));
 }
 
 TEST(TaskSource, ABatchDependsOnSeedAndPlaceAloneAndRanksShareIt) {

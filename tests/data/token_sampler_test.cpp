@@ -147,14 +147,34 @@ TEST(Sampling, OptionsThatCannotBeAreRefused) {
 }
 
 TEST(Sampling, ValidationWindowsAreSpacedEvenly) {
-  auto given = order("random", 2, 10);
-  given.val_batches = 2;
+  auto given = order("random", 4, 10);
+  given.val_batches = 1;
   const ValidationSampler sampler(numbered(1000), given);
-  ASSERT_EQ(sampler.batches(), 2);
-  EXPECT_THAT(values(sampler.batch(0).select(1, 0)), ElementsAre(0, 329));
-  EXPECT_THAT(values(sampler.batch(1).select(1, 0)), ElementsAre(659, 989));
-  EXPECT_EQ(sampler.batch(1).sizes(), (at::IntArrayRef{2, 11}));
-  expect_input_error([&] { sampler.batch(2); }, "there are 2");
+  ASSERT_EQ(sampler.batches(), 4);
+  EXPECT_THAT(values(sampler.batch(0).select(1, 0)), ElementsAre(0, 65, 131, 197));
+  EXPECT_THAT(values(sampler.batch(3).select(1, 0)), ElementsAre(791, 857, 923, 989));
+  EXPECT_EQ(sampler.batch(1).sizes(), (at::IntArrayRef{4, 11}));
+  expect_input_error([&] { sampler.batch(4); }, "there are 4");
+}
+
+TEST(Sampling, ValidationIsTheSameWithBatchesOfAnySize) {
+  const auto starts = [](int64_t batch_size, int64_t val_batches) {
+    auto given = order("random", batch_size, 10);
+    given.val_batches = val_batches;
+    const ValidationSampler sampler(numbered(1000), given);
+    std::vector<int64_t> all;
+    for (int64_t i = 0; i < sampler.batches(); ++i) {
+      EXPECT_LE(sampler.batch(i).size(0), batch_size);
+      for (const int64_t start : values(sampler.batch(i).select(1, 0))) all.push_back(start);
+    }
+    return all;
+  };
+  for (const int64_t val_batches : {0, 2, 6, 7}) {
+    const auto usual = starts(16, val_batches);
+    EXPECT_EQ(usual.size(), val_batches == 2 ? 32U : val_batches == 6 ? 96U : 99U);
+    for (const int64_t batch_size : {1, 5, 32, 200})
+      EXPECT_EQ(starts(batch_size, val_batches), usual) << batch_size << " " << val_batches;
+  }
 }
 
 TEST(Sampling, ValidationOfAllTokensDoesNotOverlap) {

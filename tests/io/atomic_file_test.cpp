@@ -31,6 +31,16 @@ TEST_F(AtomicFileTest, CommitPutsAllThatWasWrittenInPlace) {
   EXPECT_EQ(files_in_folder(), 1);
 }
 
+TEST_F(AtomicFileTest, WhatWasWrittenCanBeRewrittenBeforeTheCommit) {
+  const auto path = folder_ / "file";
+  AtomicFile file(path);
+  file.write("one two three");
+  file.rewrite(4, "TWO");
+  file.write(" four");
+  file.commit();
+  EXPECT_EQ(read_bytes(path), "one TWO three four");
+}
+
 TEST_F(AtomicFileTest, WithoutCommitTheOldFileStays) {
   const auto path = folder_ / "file";
   write_file_atomically(path, "old");

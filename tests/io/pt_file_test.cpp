@@ -274,6 +274,14 @@ std::string sized(int64_t offset, const std::vector<int64_t>& sizes,
   return with_tensor(tensor(float_storage(), offset, sizes, strides));
 }
 
+/// The beginning of a zip archive with one file in it, without a folder.
+std::string other_zip(const std::string& name) {
+  std::string bytes("PK\x03\x04", 4);
+  bytes += std::string(22, '\0');
+  bytes += static_cast<char>(name.size());
+  return bytes + std::string(3, '\0') + name + std::string(100, 'x');
+}
+
 std::vector<Damaged> structure_files() {
   const std::string sound = sized(0, {4}, {1});
   const std::string weights = dict({{text("x"), tensor(float_storage(), 0, {4}, {1})}});
@@ -283,8 +291,11 @@ std::vector<Damaged> structure_files() {
       {"OnlyTheStartOfAStream", "\x80\x02\x8a\x0a", "the pickle is truncated"},
       {"APickleOfPython", pickle("}"), "a pickle, but not one of torch.save"},
       {"OnlyTheStartOfATar", tar_of({{"storages", ""}}), "a tar archive without tensors"},
-      {"OnlyTheStartOfAZip", "PK\x03\x04", "not a sound file"},
-      {"Truncated", sound.substr(0, sound.size() - 30), "not a sound file"},
+      {"OnlyTheStartOfAZip", "PK\x03\x04", "cut off: the end of the archive is missing"},
+      {"Truncated", sound.substr(0, sound.size() - 30),
+       "cut off: the end of the archive is missing; fetch it or save it again"},
+      {"AnotherZip", other_zip("notes.txt"), "a zip archive, but none of torch.save"},
+      {"ArraysOfNumpy", other_zip("weight.npy"), "arrays of numpy (.npz), expected a file of"},
       {"NoPickle", archive_of({{"data/0", kFourFloats}}), "data.pkl is missing"},
       {"TorchScript", archive_of({{"data.pkl", pickle("}")}, {"constants.pkl", ""}}),
        "TorchScript"},
@@ -293,7 +304,7 @@ std::vector<Damaged> structure_files() {
       {"ADictOfNumbers", file_of(dict({{text("x"), integer(1)}})), "found x (an integer)"},
       {"NumbersForNames", file_of(dict({{integer(1), "N"}})), "found 1 (None)"},
       {"TwoDictsOfTensors", file_of(dict({{text("model"), weights}, {text("ema"), weights}})),
-       "holds several dicts of tensors: model (1 tensor), ema (1 tensor); --key KEY takes one"},
+       "holds several dicts of tensors: model (1 tensor), ema (1 tensor); key takes one of them"},
       {"OneOfTwoDictsNested",
        file_of(dict(
            {{text("student"), weights}, {text("teacher"), dict({{text("weights"), weights}})}})),

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -105,6 +107,34 @@ TEST_F(SafetensorsTest, NothingIsAFileToo) {
   save_safetensors(path, {});
   EXPECT_EQ(read_bytes(path), file_of("{}      ", ""));
   EXPECT_TRUE(load_safetensors(path).tensors.empty());
+}
+
+TEST_F(SafetensorsTest, AChecksumTellsDamageToAnyBlock) {
+  const auto path = folder_ / "file.safetensors";
+  const TensorMap tensors{{"a", at::arange(1.0F, 3001.0F)}, {"b", at::ones({1000}, at::kBFloat16)}};
+  save_safetensors(path, tensors, {{"note", "n"}, {"xxh64", "of another file"}}, Checksum::written);
+  const auto bytes = read_bytes(path);
+  const auto file = load_safetensors(path);
+  EXPECT_EQ(file.metadata.at("note"), "n");
+  EXPECT_EQ(file.metadata.at("xxh64").size(), 16U);
+  expect_same(file.tensors.at("a"), tensors.at("a"));
+  for (const std::size_t at : {std::size_t{400}, bytes.size() / 2, bytes.size() - 1}) {
+    auto damaged = bytes;
+    const auto end = std::min(at + 512, damaged.size());
+    for (auto i = at; i < end; ++i) damaged[i] = '\0';
+    const auto message = message_of<InputError>([&] { load_safetensors(path_of(damaged)); });
+    EXPECT_THAT(message, HasSubstr("file.safetensors: damaged: its data have the checksum"));
+  }
+  save_safetensors(path, {}, {}, Checksum::written);
+  EXPECT_EQ(load_safetensors(path).metadata.at("xxh64"), "ef46db3751d8e999");
+}
+
+TEST_F(SafetensorsTest, WithoutAChecksumAFileIsReadAsItIs) {
+  const auto path = folder_ / "file.safetensors";
+  save_safetensors(path, {{"a", at::ones({100})}}, {{"xxh64", "of another file"}});
+  auto bytes = read_bytes(path);
+  bytes.back() = '\0';
+  EXPECT_TRUE(load_safetensors(path_of(bytes)).metadata.empty());
 }
 
 TEST_F(SafetensorsTest, NonContiguousAndSharedTensorsAreWrittenInFull) {

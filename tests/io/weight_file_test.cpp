@@ -12,6 +12,7 @@
 #include "pickle_writer.h"
 #include "test_files.h"
 #include "warnings.h"
+#include "x_transformers/io/known_models.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
 
@@ -133,6 +134,17 @@ TEST_F(WeightFileTest, WhatIsNoFileOfWeightsIsNamed) {
     const auto path = write("file.bin", content);
     EXPECT_THAT(refusal(path), AllOf(StartsWith(path.string() + ": "), HasSubstr(expected)));
   }
+  const auto pointer = write("w.safetensors", "version https://git-lfs.github.com/spec/v1\n");
+  EXPECT_THAT(refusal(pointer), HasSubstr("a pointer of Git LFS, not the file itself"));
+  for (const auto& [magic, expected] :
+       std::vector<std::pair<std::int32_t, std::string>>{{20240326, "a model of llm.c"},
+                                                         {20240327, "the state of a run of llm.c"},
+                                                         {20240803, "a Llama 3 model of llm.c"},
+                                                         {20240520, "a token file of llm.c"},
+                                                         {20240801, "a token file of llm.c"}}) {
+    EXPECT_THAT(refusal(write("model.bin", pickled::bytes_of(magic) + std::string(1020, '\0'))),
+                HasSubstr(expected));
+  }
   EXPECT_THAT(refusal(folder_ / "missing"), HasSubstr("missing: no such file"));
   EXPECT_THAT(refusal("/dev/zero"), HasSubstr("expected a regular file"));
 }
@@ -173,6 +185,69 @@ TEST_F(WeightFileTest, AFolderHoldsOneFileOrIndex) {
   EXPECT_THAT(refusal(folder_), HasSubstr("found v.pt, w.pt"));
   save_safetensors(folder_ / "model.safetensors", {{"m", at::ones({1})}});
   EXPECT_THAT(load_model_weights(folder_).tensors, ElementsAre(Key("m")));
+}
+
+TEST_F(WeightFileTest, TheKindOfAFileIsKnownByItsContent) {
+  save_safetensors(folder_ / "sound", {{"x", at::full({1}, 3.0)}});
+  const std::vector<std::pair<std::string, std::string>> kinds{
+      {read_bytes(folder_ / "sound"), "weights (safetensors)"},
+      {pickled_weight(1.0F), "weights (a file of torch.save)"},
+      {"GGUF and more", "a GGUF file of llama.cpp"},
+      {std::string("a\0b", 3), "a binary file"},
+      {R"({"type": "Encoder"})", ""},
+      {"", ""}};
+  for (const auto& [content, kind] : kinds) EXPECT_EQ(kind_of_weights(write("f", content)), kind);
+  EXPECT_EQ(kind_of_weights(write("m.index.json", "{}")), "weights (the index of several files)");
+  EXPECT_EQ(kind_of_weights(folder_), "");
+  EXPECT_EQ(kind_of_weights(folder_ / "none"), "");
+}
+
+TEST_F(WeightFileTest, AFileThatTheIndexNamesAndIsNotThereIsNamed) {
+  const auto index = write("m.index.json", R"({"weight_map": {"a": "m-1.safetensors"}})");
+  EXPECT_THAT(refusal(index), AllOf(HasSubstr("m-1.safetensors: no such file"),
+                                    HasSubstr("m.index.json says that it holds a part")));
+}
+
+TEST_F(WeightFileTest, WeightsOfOtherArchitecturesAreToldAsWhatTheyAre) {
+  Net net;
+  const std::vector<std::pair<std::string, std::string>> names{
+      {"transformer.h.0.attn.c_attn.weight", "GPT-2"},
+      {"_orig_mod.transformer.h.11.attn.c_attn.weight", "GPT-2"},
+      {"model.layers.0.self_attn.q_proj.weight", "Llama"},
+      {"layers.0.attention.wq.weight", "Meta"},
+      {"transformer.h.0.norm_1.weight", "LitGPT"},
+      {"bert.encoder.layer.0.attention.self.query.weight", "BERT"},
+      {"encoder.block.0.layer.0.SelfAttention.q.weight", "T5"},
+      {"encoder.layers.0.self_attn.in_proj_weight", "torch.nn.Transformer"},
+      {"base_model.model.layers.0.self_attn.q_proj.lora_A.weight", "LoRA"}};
+  for (const auto& [name, expected] : names) {
+    const auto path = folder_ / "theirs.safetensors";
+    save_safetensors(path, {{name, at::ones({2})}});
+    EXPECT_THAT(message_of<InputError>([&] { load_weights(net, kCompat, path); }),
+                AllOf(HasSubstr("of another architecture"), HasSubstr(expected)))
+        << name;
+  }
+  EXPECT_EQ(known_model({"net.attn_layers.layers.0.0.0.gamma", "net.x.attn.qkv.weight"}), "");
+  EXPECT_EQ(known_model({"weight", "bias"}), "");
+}
+
+TEST_F(WeightFileTest, WhatIsRefusedIsToldInOneLine) {
+  Net net;
+  const CollectedWarnings warnings;
+  const auto fits = net_file("module.net.a.weight", "module.net.b.weight");
+  load_weights(net, kCompat, fits);
+  EXPECT_EQ(warnings.messages().size(), 1U);
+  const auto tensor = pickled::tensor(pickled::storage("FloatStorage", "0", 1), 0, {1}, {1});
+  const auto value =
+      pickled::dict({{pickled::text("epoch"), pickled::integer(3)},
+                     {pickled::text("model"), pickled::dict({{pickled::text("y"), tensor}})}});
+  const auto path = write("w.pt", archive_of({{"data.pkl", pickled::pickle(value)},
+                                              {"data/0", pickled::bytes_of(1.0F)}}));
+  EXPECT_THAT(message_of<InputError>([&] { load_weights(net, kCompat, path); }),
+              HasSubstr("do not fit the model"));
+  EXPECT_EQ(warnings.messages().size(), 1U);
+  load_model_weights(path);
+  EXPECT_EQ(warnings.messages().size(), 2U);
 }
 
 TEST_F(WeightFileTest, KeysStripsAndRenames) {

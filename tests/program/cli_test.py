@@ -666,6 +666,53 @@ class Weights(ProgramTest):
         self.assertEqual(copy.read_bytes()[-8:], struct.pack('<2f', 3., 4.))
         self.assert_refused(run('convert', path, copy, '--key', 'emma'), "'emma'", 'ema.model')
 
+    def test_keys_are_chosen_as_the_command_takes_them(self):
+        """By --key where a command has it, by train.init_key in a run."""
+        folder = self.folder / 'chosen'
+        shutil.copytree(self.trained, folder)
+        path = folder / 'two.ckpt'
+        write_pt(path, {'model': {'x': [1., 2.]}, 'ema': {'x': [3., 4.]}})
+        listed = path, 'model (1 tensor), ema (1 tensor)'
+        self.assert_refused(run('generate', path, '--prompt', 'a'), *listed, '--key KEY takes one')
+        self.assert_refused(self.train('--out', self.out(), '--set', f'train.init_from={path}'), *listed,
+                            'train.init_key takes one of them')
+        self.assert_refused(self.train('--out', self.out(), '--set', f'train.init_from={path}', '--set',
+                                       'train.init_key=emma'), "'emma'", 'model (1 tensor)')
+        self.assert_refused(self.train('--out', self.out(), '--set', 'train.init_key=ema'), 'train.init_key',
+                            'needs')
+        self.assertFalse(self.out().exists())
+
+        # The same weights under two names each.
+        content = (folder / 'model.safetensors').read_bytes()
+        length, = struct.unpack('<Q', content[:8])
+        header, data = json.loads(content[8:8 + length]), content[8 + length:]
+        header.pop('__metadata__')
+        both = {prefix + name: entry | {'data_offsets': [shift + place for place in entry['data_offsets']]}
+                for prefix, shift in (('ema.', 0), ('raw.', len(data))) for name, entry in header.items()}
+        text = json.dumps(both).encode()
+        path.write_bytes(struct.pack('<Q', len(text)) + text + data + data)
+        generate = 'generate', path, '--prompt', 'a', '--greedy', '--tokens', 4
+        self.assert_refused(run(*generate), path, 'do not fit', '--key ')
+        done = run(*generate, '--key', 'ema')
+        self.assert_done(done)
+        self.assertEqual(done.stdout, run('generate', folder, *generate[2:]).stdout)
+        self.assert_done(self.train('--out', self.out(), '--steps', 1, '--set', f'train.init_from={path}', '--set',
+                                    'train.init_key=raw'))
+        self.assertIn(b'init_key', run('options', 'train').stdout)
+
+    def test_what_is_refused_is_told_in_one_line(self):
+        path, copy = self.folder / 'beside.ckpt', self.folder / 'beside.safetensors'
+        write_pt(path, {'epoch': 3, 'note': None, 'model': {'transformer.h.0.attn.c_attn.weight': [1.]}})
+        self.assert_refused(run('convert', path, copy, '--config', self.config), path, 'do not fit the model',
+                            'another architecture: GPT-2')
+        self.assert_refused(self.train('--out', self.out(), '--set', f'train.init_from={path}'), path,
+                            'another architecture: GPT-2')
+        config = self.folder / 'theirs'
+        config.mkdir(exist_ok=True)
+        (config / 'config.json').write_text(json.dumps({'model_type': 'gpt2', 'n_layer': 2}))
+        for command in ('info', 'generate'):
+            self.assert_refused(run(command, config), 'config.json: is the configuration of a model of Hugging Face')
+
     def test_what_stands_beside_the_weights_is_said(self):
         path, copy = self.folder / 'best.pth.tar', self.folder / 'best.safetensors'
         write_pt(path, {'epoch': 3, 'note': None, 'seen': {1, 2}, 'model': {'x': [1.]}})
@@ -1169,6 +1216,24 @@ class Generation(ProgramTest):
     def test_folder_missing(self):
         self.assert_refused(run('generate', self.folder / 'nowhere', '--prompt', 'a'), 'nowhere')
 
+    def test_zeroed_block(self):
+        """What a bad disk leaves: the file is as long as it was, and a block of it is zeros."""
+        out = self.out()
+        self.assert_done(self.train('--out', out, '--steps', 4, '--set', 'train.save_every=2'))
+        model = out / 'checkpoints/step-00000004/model.safetensors'
+        content = bytearray(model.read_bytes())
+        content[-900:-300] = bytes(600)
+        model.write_bytes(content)
+        good = out / 'checkpoints/step-00000002'
+        for arguments in (('generate', out, '--prompt', 'a'),
+                          ('train', '--config', self.config, '--data', self.text, '--out', self.folder / 'from_zeroed',
+                           '--set', f'train.init_from={out}')):
+            self.assert_refused(run(*arguments), 'model.safetensors: damaged', 'xxh64', good)
+        resume = '--out', out, '--steps', 5, '--resume'
+        self.assert_refused(self.train(*resume), 'model.safetensors: damaged', good, '--from-checkpoint last-good')
+        self.assert_done(self.train(*resume, '--from-checkpoint', 'last-good'))
+        self.assert_done(run('generate', out, '--prompt', 'a', '--tokens', 2))
+
     def test_truncated_checkpoint(self):
         out = self.out()
         shutil.copytree(self.trained, out, symlinks=True)
@@ -1334,6 +1399,20 @@ class Reports(ProgramTest):
         self.assertEqual(done.stdout, run('info', self.config).stdout)
         self.assertIn(b'--config', run('info', '--help').stdout)
         self.assert_refused(run('info'), 'model: is needed')
+
+    def test_info_knows_weights_by_their_content(self):
+        path = self.folder / 'weights.of_mine'
+        shutil.copy(self.trained / 'model.safetensors', path)
+        self.assert_refused(run('info', path), path, 'expected a model file', 'got weights (safetensors)')
+        write_pt(path, {'x': [1., 2.]})
+        self.assert_refused(run('info', path), path, 'got weights (a file of torch.save)')
+        path.write_bytes(b'GGUF\3\0\0\0')
+        self.assert_refused(run('info', path), path, 'got a GGUF file')
+        path.write_bytes(bytes(100))
+        self.assert_refused(run('info', path), path, 'got a binary file')
+        model = self.folder / 'model.safetensors'
+        model.write_text(json.dumps(MODEL))
+        self.assert_done(run('info', model))
 
     def test_info_refuses_what_is_no_length(self):
         self.assert_refused(run('info', self.config, '--seq', 0), '--seq')

@@ -7,9 +7,12 @@
 
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
@@ -185,6 +188,76 @@ TEST_F(LanguageModelTest, ARunGoesOnLossByLossWithSmallerBatches) {
     ASSERT_EQ(parts.size(), 12u);
     for (const auto& [step, loss] : whole) EXPECT_NEAR(parts.at(step), loss, 1e-4) << step;
   }
+}
+
+/// The validation losses of a run, by their steps.
+std::map<int64_t, double> validation_losses(const fs::path& folder) {
+  std::map<int64_t, double> found;
+  std::ifstream file(folder / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const Json row = Json::parse(line);
+    if (row.contains("val_loss")) found[row["step"].get<int64_t>()] = row["val_loss"].get<double>();
+  }
+  return found;
+}
+
+TEST_F(LanguageModelTest, ValidationIsOnTheSameTokensWithBatchesOfAnySize) {
+  std::vector<double> losses;
+  std::ofstream text(root_ / "text.txt", std::ios::app);
+  for (int i = 0; i < 200; ++i) text << "line " << i << " of text " << i * i << "\n";
+  text.close();
+  for (const int64_t batch_size : {16, 8, 3}) {
+    auto file = run_file(1);
+    file["data"]["batch_size"] = batch_size;
+    file["train"]["learning_rate"] = 1e-12;
+    file["train"]["eval_every"] = 1;
+    const auto folder = "run" + std::to_string(batch_size);
+    train(file, folder);
+    losses.push_back(validation_losses(root_ / folder).at(1));
+  }
+  EXPECT_NEAR(losses[1], losses[0], 1e-5);
+  EXPECT_NEAR(losses[2], losses[0], 1e-5);
+}
+
+TEST_F(LanguageModelTest, StartsFromAPartOfAFile) {
+  train(run_file(2), "run");
+  TensorMap both;
+  for (const auto& [name, tensor] : load_safetensors(root_ / "run/model.safetensors").tensors) {
+    both["ema." + name] = tensor;
+    both["raw." + name] = tensor + 1;
+  }
+  save_safetensors(root_ / "both.safetensors", both);
+  auto file = run_file(1);
+  file["train"]["init_from"] = (root_ / "both.safetensors").string();
+  file["train"]["init_key"] = "ema";
+  EXPECT_EQ(train(file, "started").step, 1);
+  file["train"]["init_key"] = "emma";
+  EXPECT_THAT([&] { train(file, "other"); },
+              ThrowsMessage<InputError>(HasSubstr("no tensors under the key 'emma'")));
+  file["train"].erase("init_from");
+  EXPECT_THAT([&] { train(file, "other"); },
+              ThrowsMessage<InputError>(HasSubstr("train.init_key: needs init_from")));
+}
+
+TEST_F(LanguageModelTest, ADamagedCheckpointIsNamedWithAnother) {
+  auto file = run_file(4);
+  file["train"]["save_every"] = 2;
+  train(file, "run");
+  const auto damaged = root_ / "run/checkpoints/step-00000004/model.safetensors";
+  {
+    std::fstream bytes(damaged, std::ios::binary | std::ios::in | std::ios::out);
+    bytes.seekp(-200, std::ios::end);
+    bytes << std::string(64, '\0');
+  }
+  const auto says = ThrowsMessage<InputError>(
+      AllOf(HasSubstr("model.safetensors: damaged"), HasSubstr("step-00000002 can be read")));
+  EXPECT_THAT([&] { load_language_model(root_ / "run", at::kCPU, at::kFloat); },
+              ThrowsMessage<InputError>(AllOf(HasSubstr("model.safetensors: damaged"),
+                                              HasSubstr("step-00000002 can be read"),
+                                              HasSubstr("--from-checkpoint last-good"))));
+  auto other = run_file(1);
+  other["train"]["init_from"] = (root_ / "run").string();
+  EXPECT_THAT([&] { train(other, "other"); }, says);
 }
 
 TEST_F(LanguageModelTest, OptionsWithoutWeightsMayChangeAndATableOfPositionsMayNot) {
@@ -483,6 +556,10 @@ TEST_F(LanguageModelTest, SamplesStartWithoutAPromptInEveryVocabulary) {
   EXPECT_EQ(train(file, "run").step, 1);
   auto loaded = load_language_model(root_ / "run", at::kCPU, at::kFloat);
   TextGeneration generation;
+  // Text of which the vocabulary made tokens has no <s>, and samples begin as its lines do.
+  EXPECT_EQ(prompt_tokens(loaded, generation), loaded.tokenizer->encode("\n"));
+  EXPECT_FALSE(loaded.may_begin_with_bos);
+  loaded.may_begin_with_bos = true;
   EXPECT_EQ(prompt_tokens(loaded, generation), (std::vector<int64_t>{1}));  // <s>
   loaded.tokenizer = make_tokenizer("bytes");
   EXPECT_EQ(prompt_tokens(loaded, generation), (std::vector<int64_t>{'\n'}));
@@ -493,7 +570,7 @@ TEST_F(LanguageModelTest, SamplesStartWithoutAPromptInEveryVocabulary) {
 TEST_F(LanguageModelTest, ASamplePromptWithoutTokensIsNamed) {
   auto file = run_file(1);
   file["train"]["sample_every"] = 1;
-  auto loaded = LanguageModel{nullptr, std::make_shared<WordsAlone>()};
+  auto loaded = LanguageModel{.model = nullptr, .tokenizer = std::make_shared<WordsAlone>()};
   train(file, "run");
   loaded.model = load_language_model(root_ / "run", at::kCPU, at::kFloat).model;
   TextGeneration generation;

@@ -9,6 +9,7 @@
 #include "tests/train/trainer_test_model.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/resumed_data.h"
@@ -396,6 +397,195 @@ TEST_F(ResumeTest, GoesOnFromTheCheckpointThatIsAskedFor) {
   }
   EXPECT_FALSE(is_damaged(root_ / "checkpoints/step-00000012"));
   EXPECT_EQ(resume_from("latest"), "taken");
+}
+
+/// Writes zeros over `bytes` bytes in the midst of a file, as a bad disk leaves them.
+void zero_block(const fs::path& path, int64_t bytes) {
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(static_cast<std::streamoff>(fs::file_size(path)) - 2 * bytes);
+  file << std::string(static_cast<size_t>(bytes), '\0');
+}
+
+TEST_F(ResumeTest, ABlockOfZerosIsDamage) {
+  auto options = make_options(12);
+  options.save_every = 4;
+  options.keep_last = 5;
+  train(options, root_, false);
+  for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
+    const auto file = root_ / "checkpoints/step-00000012" / name;
+    const auto kept = root_ / "kept";
+    fs::copy_file(file, kept, fs::copy_options::overwrite_existing);
+    zero_block(file, 64);
+    EXPECT_TRUE(is_damaged(root_ / "checkpoints/step-00000012")) << name;
+    EXPECT_THAT(resumed_with(root_, [](TrainerParts&) {}),
+                AllOf(HasSubstr(std::string(name) + ": damaged"), HasSubstr("xxh64"),
+                      HasSubstr("step-00000010 can be read"),
+                      HasSubstr("--from-checkpoint last-good"), HasSubstr("best")))
+        << name;
+    EXPECT_EQ(other_checkpoint(root_ / name), root_ / "checkpoints/step-00000010") << name;
+    fs::rename(kept, file);
+    EXPECT_EQ(other_checkpoint(root_ / name), std::nullopt) << name;
+  }
+  EXPECT_FALSE(is_damaged(root_ / "checkpoints/step-00000012"));
+}
+
+TEST_F(ResumeTest, ACheckpointWithoutAChecksumGoesOn) {
+  train(make_options(4), root_, false);
+  for (const char* name : {"model.safetensors", "optimizer.safetensors"}) {
+    const auto path = root_ / "checkpoints/latest" / name;
+    auto file = load_safetensors(path);
+    for (auto& [key, tensor] : file.tensors) tensor = tensor.clone();
+    EXPECT_EQ(file.metadata.count("xxh64"), 1U);
+    save_safetensors(path, file.tensors, file.metadata);
+    EXPECT_EQ(load_safetensors(path).metadata.count("xxh64"), 0U);
+  }
+  EXPECT_EQ(resumed_with(root_, [](TrainerParts&) {}), "taken");
+}
+
+TEST_F(ResumeTest, LastGoodDoesNotReturnToABranchThatWasLeft) {
+  const auto run = [&](int64_t steps, int64_t save_every, const std::string& from) {
+    BigramModelImpl model;
+    auto parts = make_parts(model, root_);
+    auto options = make_options(steps);
+    options.save_every = save_every;
+    options.eval_every = 0;
+    options.keep_last = 20;
+    parts.resume = true;
+    parts.context.from_checkpoint = from;
+    Trainer trainer(model, options, parts);
+    trainer.run();
+  };
+  const auto folder_of = [&](int64_t step) { return CheckpointFolder(root_).step_folder(step); };
+  run(12, 4, "latest");  // 4, 8, 12
+  run(10, 5, "4");       // 5, 10; 8 is passed, 12 is left
+  const CheckpointFolder folder(root_);
+  EXPECT_EQ(folder.latest_step(), 10);
+  EXPECT_THAT(folder.own_steps(), ElementsAre(4, 5, 10));
+  EXPECT_THAT(folder.steps(), ElementsAre(4, 5, 10, 12));
+  zero_block(folder_of(10) / "model.safetensors", 64);
+  EXPECT_EQ(last_good_step(folder), 5);
+  // Also where the newest one cannot say which way it came, and where its link is lost.
+  std::ofstream(folder_of(10) / "state.json") << "";
+  EXPECT_EQ(last_good_step(folder), 5);
+  fs::remove(root_ / "checkpoints/latest");
+  EXPECT_EQ(folder.latest_step(), 5);
+  // What was left can be gone back to by its number, and leaves the other in turn.
+  run(13, 1, "12");
+  EXPECT_THAT(folder.own_steps(), testing::IsSupersetOf({4, 12, 13}));
+  EXPECT_THAT(folder.own_steps(), testing::Not(testing::Contains(5)));
+}
+
+TEST_F(ResumeTest, PruningKeepsTheLastOfItsOwnBranch) {
+  const auto run = [&](int64_t steps, int64_t save_every, int64_t keep, const std::string& from) {
+    BigramModelImpl model;
+    auto parts = make_parts(model, root_);
+    auto options = make_options(steps);
+    options.save_every = save_every;
+    options.eval_every = 0;
+    options.keep_last = keep;
+    parts.resume = true;
+    parts.context.from_checkpoint = from;
+    Trainer(model, options, parts).run();
+  };
+  run(16, 4, 9, "latest");
+  run(10, 3, 2, "4");
+  EXPECT_THAT(CheckpointFolder(root_).steps(), testing::IsSupersetOf({9, 10, 12, 16}));
+  EXPECT_THAT(CheckpointFolder(root_).steps(), testing::Not(testing::Contains(8)));
+}
+
+TEST_F(ResumeTest, BestIsOfTheBranchThatIsGoneOnWith) {
+  auto options = make_options(12);
+  options.save_every = 2;
+  options.eval_every = 2;
+  options.keep_last = 1;
+  options.optimizer.learning_rate = 0.05;
+  train(options, root_, false);
+  const CheckpointFolder folder(root_);
+  ASSERT_EQ(folder.best_step(), 12);
+  options.steps = 20;
+  options.keep_last = 9;
+  train(options, root_, true);
+  ASSERT_GT(folder.best_step(), 12);
+  // The best one up to step 14 is itself.
+  EXPECT_EQ(resumed_with(root_,
+                         [&](TrainerParts& parts) {
+                           parts.context.from_checkpoint = "14";
+                           parts.context.wants_stop = [] { return true; };
+                         }),
+            "taken");
+  EXPECT_EQ(folder.latest_step(), 14);
+  EXPECT_EQ(folder.best_step(), 14);
+}
+
+TEST_F(ResumeTest, SaysThatAnotherOrderIsAnother) {
+  const auto notes_of = [](std::vector<std::string> changes, int64_t length = 8,
+                           std::vector<FileExtent> files = {{"a.txt", 1, 10}}) {
+    TrainState saved;
+    saved.samples = 30;
+    saved.sample_length = length;
+    saved.data_files = files;
+    std::vector<std::string> notes;
+    EXPECT_EQ(resumed_sample(saved, {.sample_length = length, .files = files},
+                             {"run", "{}", std::move(changes)}, notes),
+              30);
+    return notes;
+  };
+  EXPECT_TRUE(notes_of({"data.batch_size = 4 (was 8)"}).empty());
+  EXPECT_THAT(notes_of({"data.seed = 1 (was 0)"}),
+              ElementsAre(AllOf(HasSubstr("data.seed = 1 (was 0)"), HasSubstr("another order"))));
+  EXPECT_THAT(notes_of({R"(data.order = "epoch" (was "auto"))"}),
+              ElementsAre(AllOf(HasSubstr("data.order"), HasSubstr("another order"))));
+  EXPECT_TRUE(notes_of({R"(data.order = "random" (was "auto"))"}).empty());
+  EXPECT_TRUE(notes_of({R"(data.order = "epoch" (was "auto"))"}, 1).empty());
+  EXPECT_THAT(notes_of({"data.seed = 1 (was 0)"}, 1, {}), ElementsAre(HasSubstr("are others")));
+}
+
+TEST_F(ResumeTest, ALossOnOtherDataIsNotCompared) {
+  TrainState saved;
+  saved.sample_length = 8;
+  saved.data_fingerprint = "first";
+  saved.data_files = {{"a.txt", 1, 10}, {"v.txt", 1, 5}};
+  const TrainingData now{.sample_length = 8, .fingerprint = "first", .files = saved.data_files};
+  EXPECT_FALSE(validates_on_other_data(saved, now, {.changes = {"data.batch_size = 4 (was 8)"}}));
+  EXPECT_TRUE(validates_on_other_data(saved, now, {.changes = {"data.val_batches = 4 (was 8)"}}));
+  auto other = now;
+  other.sample_length = 16;
+  EXPECT_TRUE(validates_on_other_data(saved, other, {}));
+  other = now;
+  other.files[1].bytes = 6;
+  EXPECT_TRUE(validates_on_other_data(saved, other, {}));
+  other = now;
+  other.files[0].path = "moved/a.txt";
+  EXPECT_FALSE(validates_on_other_data(saved, other, {}));
+  other.fingerprint = "other";
+  EXPECT_TRUE(validates_on_other_data(saved, other, {}));
+}
+
+TEST_F(ResumeTest, OptionsOfTheLossMayChange) {
+  const auto changes = [](const std::string& before, const std::string& after) {
+    const auto config = [](const std::string& model) { return R"({"model": )" + model + "}"; };
+    return compare_configs(config(before), config(after), "c");
+  };
+  const std::pair<const char*, const char*> free[] = {
+      {R"({"type": "DPO", "beta": 0.1})", R"({"type": "DPO", "beta": 0.3})"},
+      {R"({"type": "DPO", "pad_id": null})", R"({"type": "DPO", "pad_id": 3})"},
+      {R"({"type": "A", "use_l1_loss": false})", R"({"type": "A", "use_l1_loss": true})"},
+      {R"({"type": "A", "loss_fn": {"type": "HuberLoss", "delta": 1}})",
+       R"({"type": "A", "loss_fn": {"type": "SmoothL1Loss", "beta": 1}})"},
+      {R"({"type": "A", "vae_kl_div_floor": 0.0})", R"({"type": "A", "vae_kl_div_floor": 0.1})"},
+      {R"({"type": "A", "kl_loss_threshold": 0.0})", R"({"type": "A", "kl_loss_threshold": 1.0})"},
+      {R"({"type": "A", "ff": {"zero_init_output": false}})",
+       R"({"type": "A", "ff": {"zero_init_output": true}})"},
+      {R"({"type": "A", "ignore_index": -100})", R"({"type": "A", "ignore_index": 0})"}};
+  for (const auto& [before, after] : free) EXPECT_FALSE(changes(before, after).empty()) << after;
+  const std::pair<const char*, const char*> bound[] = {
+      {R"({"type": "Other", "beta": 0.1})", R"({"type": "Other", "beta": 0.3})"},
+      {R"({"type": "A", "norm_add_unit_offset": false})",
+       R"({"type": "A", "norm_add_unit_offset": true})"},
+      {R"({"type": "A", "norm": {"eps": 1e-5}})", R"({"type": "A", "norm": {"eps": 1e-3}})"},
+      {R"({"type": "A", "causal": false})", R"({"type": "A", "causal": true})"}};
+  for (const auto& [before, after] : bound)
+    EXPECT_THROW(changes(before, after), InputError) << after;
 }
 
 TEST_F(ResumeTest, OptionsWithoutWeightsMayChange) {

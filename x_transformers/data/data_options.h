@@ -89,7 +89,10 @@ struct DataOptions {
       "validation data; default: the token files with val in their name, else the last "
       "val_fraction");
     v("val_fraction", val_fraction, "share of the tokens or examples kept for validation; 0: none");
-    v("val_batches", val_batches, "batches of one validation, spaced evenly; 0: all of the data");
+    v("val_batches", val_batches,
+      "batches of 16 sequences or examples that one validation looks at, whatever batch_size is, "
+      "so "
+      "that its loss is over the same ones; spaced evenly; 0: all of the data");
     v("seq_len", seq_len,
       "tokens a sequence; default: the model's max_seq_len. Series have no default: rows a "
       "sequence");

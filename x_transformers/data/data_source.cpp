@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/data/example_source.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/task_source.h"
@@ -33,6 +34,7 @@ std::shared_ptr<const DataSource> open_text_examples(const DataOptions& options,
   const auto tokenizer = make_tokenizer(options.tokenizer);
   auto examples = format == "pairs" ? open_pair_examples(options, *tokenizer)
                                     : open_preference_examples(options, *tokenizer);
+  if (context.place.is_first()) warn_unused(examples.warnings);
   return make_example_source(std::move(examples), options, context, tokenizer);
 }
 

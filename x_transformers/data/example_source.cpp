@@ -97,10 +97,7 @@ class ExampleSource : public DataSource {
     require_fitting(training_.tensors, training_.places, inputs_);
     if (validation_.tensors.empty()) return;
     require_fitting(validation_.tensors, validation_.places, inputs_);
-    const int64_t all = count_examples(validation_.tensors);
-    validated_ = all;
-    if (options.val_batches > 0 && options.val_batches <= all / batch_size_)
-      validated_ = options.val_batches * batch_size_;
+    validated_ = validation_samples(options.val_batches, count_examples(validation_.tensors));
   }
 
   int64_t batch_size() const override { return batch_size_; }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/data/data_options.h"
 #include "x_transformers/data/example_check.h"
 #include "x_transformers/data/tokenizer.h"
@@ -22,6 +23,7 @@ struct ExamplePart {
 /// Without validation that has no tensors.
 struct Examples {
   ExamplePart training, validation;
+  std::vector<Notice> warnings = {};  ///< what the user should know of them
 };
 
 /// Safetensors files, whose tensors have the same first dimension. They are mapped, not read whole.

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/io/pt_file.h"
 
 namespace x_transformers {
 namespace {
@@ -15,6 +16,7 @@ using std::string_view_literals::operator""sv;
 
 constexpr const char* kUnpack = "unpack it first";
 constexpr const char* kTextOf = "write its text to a file of its own";
+constexpr const char* kTensorsOf = "tokens in it become a file by numpy.save(FILE, tokens.numpy())";
 
 /// Bytes that the files of a kind have at one place.
 struct Mark {
@@ -43,14 +45,10 @@ constexpr Mark kMarks[] = {
 
 /// What the name of the first file in a zip archive says of the whole.
 FileKind zip_kind(std::string_view bytes) {
-  constexpr size_t kLengthAt = 26, kNameAt = 30;
-  if (bytes.size() <= kNameAt) return {"a zip archive", kUnpack};
-  uint16_t length = 0;
-  std::memcpy(&length, bytes.data() + kLengthAt, sizeof length);
-  const auto name = bytes.substr(kNameAt, length);
+  const auto name = first_in_zip(bytes);
   if (name.ends_with(".npy"))
     return {"an archive of NumPy arrays (.npz)", "save the array of tokens alone, as .npy"};
-  if (name.ends_with("/data.pkl")) return {"a file of torch.save", ""};
+  if (name.ends_with("/data.pkl")) return {"a file of torch.save", kTensorsOf};
   return {"a zip archive", kUnpack};
 }
 
@@ -90,7 +88,7 @@ FileKind binary_kind(std::string_view bytes) {
   if (bytes.starts_with("PAR1") && bytes.ends_with("PAR1")) return {"a Parquet file", kTextOf};
   if (is_safetensors(bytes)) return {"a safetensors file", ""};
   if (is_gguf(bytes)) return {"a GGUF file", ""};
-  if (is_pickle(bytes)) return {"a Python pickle, as old files of torch.save are", ""};
+  if (is_pickle(bytes)) return {"a Python pickle, as old files of torch.save are", kTensorsOf};
   const auto* mark = std::find_if(std::begin(kMarks), std::end(kMarks), [&](const Mark& each) {
     return bytes.size() > each.at && bytes.substr(each.at).starts_with(each.bytes);
   });

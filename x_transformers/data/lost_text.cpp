@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <unordered_map>
 #include <utility>
 
@@ -13,6 +15,9 @@
 
 namespace x_transformers {
 namespace {
+
+// The size of a sample.
+constexpr size_t kSamplePlaces = 32, kSamplePiece = size_t{16} << 10;
 
 /// How often each character stands in a text; a wrong byte is a character.
 std::unordered_map<std::string_view, int64_t> count_characters(std::string_view text) {
@@ -77,25 +82,39 @@ LostText lost_text(std::string_view text, const Tokenizer& tokenizer) {
 }
 
 LostText lost_of_sample(const std::vector<FileContents>& files, const Tokenizer& tokenizer) {
-  constexpr size_t kPlaces = 32, kPiece = size_t{16} << 10;
   size_t bytes = 0;
   for (const auto& file : files) bytes += file.bytes.size();
   LostText lost;
-  if (bytes <= kPlaces * kPiece) {
+  if (bytes <= kSamplePlaces * kSamplePiece) {
     for (const auto& file : files) lost += lost_text(file.bytes, tokenizer);
     return lost;
   }
-  const size_t stride = bytes / kPlaces;
+  const size_t stride = bytes / kSamplePlaces;
   size_t start = 0, next = 0;  // of the file, and of the piece, in the row of all files
   for (const auto& file : files) {
     for (; next < start + file.bytes.size(); next += stride) {
-      const auto begin = next_line(file.bytes, next - start, kPiece);
-      const auto end = next_line(file.bytes, begin + kPiece, kPiece);
+      const auto begin = next_line(file.bytes, next - start, kSamplePiece);
+      const auto end = next_line(file.bytes, begin + kSamplePiece, kSamplePiece);
       lost += lost_text(file.bytes.substr(begin, end - begin), tokenizer);
     }
     start += file.bytes.size();
   }
   return lost;
+}
+
+LostOfLines::LostOfLines(const std::string& path, const Tokenizer& tokenizer)
+    : tokenizer_(tokenizer) {
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  constexpr auto kSample = static_cast<uintmax_t>(kSamplePlaces * kSamplePiece);
+  stride_ = error || tokenizer.name() == "bytes"
+                ? 0
+                : static_cast<int64_t>(std::max<uintmax_t>(bytes / kSample, 1));
+}
+
+void LostOfLines::add(std::initializer_list<std::string_view> texts) {
+  if (stride_ == 0 || line_++ % stride_ != 0) return;
+  for (const auto text : texts) lost_ += lost_text(text, tokenizer_);
 }
 
 std::optional<Notice> notice_of(const LostText& lost) {

@@ -6,6 +6,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/data/examples.h"
+#include "x_transformers/data/lost_text.h"
 #include "x_transformers/data/text_lines.h"
 
 namespace x_transformers {
@@ -13,10 +14,11 @@ namespace {
 
 constexpr int64_t kIgnored = -100;  // what a wrapper's ignore_index is by default
 
-ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer) {
+ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer, LostText& lost) {
   ExamplePart part{{}, {path}};
   std::vector<std::vector<int64_t>> sources, targets;
   const int64_t boundary = boundary_token(tokenizer);
+  LostOfLines sample(path, tokenizer);
   for_each_line(path, [&](std::string_view line, const TextPlace& where) {
     const auto columns = std::count(line.begin(), line.end(), '\t') + 1;
     require(columns == 2, fmt::format("{}: expected two columns parted by a tab, got {}",
@@ -30,8 +32,10 @@ ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer) {
     target.insert(target.begin(), boundary);
     target.push_back(boundary);
     targets.push_back(std::move(target));
+    sample.add({line.substr(0, tab), line.substr(tab + 1)});
     part.places.lines.push_back(where.line);
   });
+  lost += sample.lost();
   part.tensors = {{"src", padded(sources, 0)},
                   {"mask", padding_mask(sources)},
                   {"tgt", padded(targets, kIgnored)}};
@@ -42,7 +46,11 @@ ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer) {
 }  // namespace
 
 Examples open_pair_examples(const DataOptions& options, const Tokenizer& tokenizer) {
-  return load_parts(options, [&](const std::string& path) { return load_pairs(path, tokenizer); });
+  LostText lost;
+  auto examples = load_parts(
+      options, [&](const std::string& path) { return load_pairs(path, tokenizer, lost); });
+  if (const auto notice = notice_of(lost)) examples.warnings.push_back(*notice);
+  return examples;
 }
 
 }  // namespace x_transformers

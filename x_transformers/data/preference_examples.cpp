@@ -9,6 +9,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/utf8.h"
 #include "x_transformers/data/examples.h"
+#include "x_transformers/data/lost_text.h"
 #include "x_transformers/data/text_lines.h"
 
 namespace x_transformers {
@@ -79,7 +80,7 @@ Preference read_preference(std::string_view line, const std::string& where) {
   return preference;
 }
 
-ExamplePart load_preferences(const std::string& path, const Tokenizer& tokenizer) {
+ExamplePart load_preferences(const std::string& path, const Tokenizer& tokenizer, LostText& lost) {
   ExamplePart part{{}, {path}};
   std::vector<std::vector<int64_t>> preferred, unpreferred, prompts;
   const auto whole = [&](const std::vector<int64_t>& prompt, const std::string& answer) {
@@ -89,13 +90,16 @@ ExamplePart load_preferences(const std::string& path, const Tokenizer& tokenizer
     tokens.push_back(boundary_token(tokenizer));
     return tokens;
   };
+  LostOfLines sample(path, tokenizer);
   for_each_line(path, [&](std::string_view line, const TextPlace& where) {
     const auto preference = read_preference(line, where.shown());
     part.places.lines.push_back(where.line);
     prompts.push_back(tokenizer.encode(preference.prompt));
     preferred.push_back(whole(prompts.back(), preference.preferred));
     unpreferred.push_back(whole(prompts.back(), preference.unpreferred));
+    sample.add({preference.prompt, preference.preferred, preference.unpreferred});
   });
+  lost += sample.lost();
   // All of one length, as DPO takes them.
   size_t longest = 0;
   for (const auto* rows : {&preferred, &unpreferred}) {
@@ -117,8 +121,11 @@ ExamplePart load_preferences(const std::string& path, const Tokenizer& tokenizer
 }  // namespace
 
 Examples open_preference_examples(const DataOptions& options, const Tokenizer& tokenizer) {
-  return load_parts(options,
-                    [&](const std::string& path) { return load_preferences(path, tokenizer); });
+  LostText lost;
+  auto examples = load_parts(
+      options, [&](const std::string& path) { return load_preferences(path, tokenizer, lost); });
+  if (const auto notice = notice_of(lost)) examples.warnings.push_back(*notice);
+  return examples;
 }
 
 }  // namespace x_transformers

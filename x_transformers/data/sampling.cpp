@@ -27,6 +27,11 @@ int64_t SampleOrder::place(int64_t index) const {
   return static_cast<int64_t>(permuted_index(at % size_, size_, key));
 }
 
+int64_t validation_samples(int64_t val_batches, int64_t size) {
+  const bool is_part = val_batches > 0 && val_batches <= size / kValidationBatch;
+  return is_part ? val_batches * kValidationBatch : size;
+}
+
 int64_t evenly_spaced(int64_t index, int64_t count, int64_t size) {
   // index * (size - 1) / gaps, computed without overflow.
   const int64_t last = size - 1, gaps = std::max<int64_t>(count - 1, 1);

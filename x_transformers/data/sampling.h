@@ -33,6 +33,13 @@ class SampleOrder {
   uint64_t seed_;
 };
 
+/// What data.val_batches counts: sequences or examples, whatever data.batch_size is.
+inline constexpr int64_t kValidationBatch = 16;
+
+/// How many of `size` samples a validation looks at: data.val_batches of kValidationBatch, or all
+/// where there are no more, or it is 0.
+int64_t validation_samples(int64_t val_batches, int64_t size);
+
 /// Where the `index`-th of `count` <= `size` samples lies that are spaced evenly over `size`, from
 /// the first to the last.
 int64_t evenly_spaced(int64_t index, int64_t count, int64_t size);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -102,12 +103,13 @@ class TaskSource : public DataSource {
   }
 
   int64_t validation_batches() const override {
-    if (options_.val_fraction <= 0) return 0;
-    return options_.val_batches > 0 ? options_.val_batches : kValidationBatches;
+    return (validated() + options_.batch_size - 1) / options_.batch_size;
   }
 
   Batch validation_batch(int64_t index) const override {
-    return examples(random_bits(seed_, 1), index * options_.batch_size, options_.batch_size);
+    const int64_t first = index * options_.batch_size;
+    return examples(random_bits(seed_, 1), first,
+                    std::min(options_.batch_size, validated() - first));
   }
 
   std::string fingerprint() const override {
@@ -118,6 +120,13 @@ class TaskSource : public DataSource {
 
  private:
   static constexpr int64_t kValidationBatches = 16;  // where all of endless data are asked for
+
+  /// Examples of one validation.
+  int64_t validated() const {
+    if (options_.val_fraction <= 0) return 0;
+    const auto batches = options_.val_batches > 0 ? options_.val_batches : kValidationBatches;
+    return batches * kValidationBatch;
+  }
 
   Batch examples(uint64_t seed, int64_t first, int64_t count) const {
     Batch batch{{}, count};

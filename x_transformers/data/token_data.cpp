@@ -129,6 +129,19 @@ std::optional<Notice> notice_of_lost_text(const Source& source, const Tokenizer&
   return notice_of(lost_of_sample(files, tokenizer));
 }
 
+/// Says of lines of JSON that they are read as they stand, where data.format does not say so.
+std::optional<Notice> notice_of_jsonl(const Source& source, const DataOptions& options) {
+  const auto found = std::find_if(source.files.begin(), source.files.end(), [](const auto& file) {
+    return file.ends_with(".jsonl") || file.ends_with(".ndjson");
+  });
+  if (source.tokens || options.format != "auto" || found == source.files.end()) return std::nullopt;
+  Notice notice{at(*found + ":"), "is read as text as it stands, with JSON's names and braces"};
+  notice.hint =
+      "write its texts to a file of their own, or say with data.format text that this is meant; "
+      "data.format preferences reads prompt, chosen and rejected";
+  return notice;
+}
+
 /// Moves the validation files of `source` into a source of their own, where there are some.
 std::optional<Source> take_validation_files(Source& source) {
   if (!source.tokens || source.files.size() == 1) return std::nullopt;
@@ -189,6 +202,7 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   }
   TokenData data{
       std::move(train), std::move(validation), source.tokens && bytes ? nullptr : tokenizer, {}};
+  if (auto lines = notice_of_jsonl(source, options)) data.warnings.push_back(*lines);
   if (auto lost = notice_of_lost_text(source, *tokenizer)) data.warnings.push_back(*lost);
   if (data.tokenizer) {
     data.bytes_per_token = mean_bytes(data.validation.value_or(data.train), *tokenizer);

@@ -65,11 +65,7 @@ ValidationSampler::ValidationSampler(TokenDataset data, const DataOptions& optio
     : data_(std::move(data)),
       batch_size_(positive("batch_size", options.batch_size)),
       seq_len_(positive("seq_len", options.seq_len.value_or(0))),
-      windows_(count_windows(data_.size(), seq_len_)) {
-  if (options.val_batches > 0 && options.val_batches <= windows_ / batch_size_) {
-    windows_ = options.val_batches * batch_size_;
-  }
-}
+      windows_(validation_samples(options.val_batches, count_windows(data_.size(), seq_len_))) {}
 
 int64_t ValidationSampler::batches() const { return (windows_ + batch_size_ - 1) / batch_size_; }
 

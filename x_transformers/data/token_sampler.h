@@ -49,7 +49,8 @@ class BatchSampler {
   SampleOrder order_;  // of windows in an epoch, else of places
 };
 
-/// The sequences to validate on: always the same ones, spaced evenly and without overlap.
+/// The sequences to validate on: always the same ones, spaced evenly and without overlap, in
+/// batches of any size.
 class ValidationSampler {
  public:
   /// Uses `seq_len`, `batch_size` and `val_batches`. Throws InputError when `data` is too short.

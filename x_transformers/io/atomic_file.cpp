@@ -111,6 +111,19 @@ void AtomicFile::write(const void* data, std::size_t bytes) {
   }
 }
 
+void AtomicFile::rewrite(std::size_t place, std::string_view text) {
+  if (temporary_.empty()) errno = ESPIPE;
+  while (!text.empty()) {
+    const ssize_t written = temporary_.empty() ? -1
+                                               : ::pwrite(descriptor_, text.data(), text.size(),
+                                                          static_cast<off_t>(place));
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("cannot write");
+    place += static_cast<std::size_t>(written);
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
 void AtomicFile::commit() {
   if (temporary_.empty()) {
     if (::close(std::exchange(descriptor_, -1)) != 0) fail("cannot write");

@@ -33,6 +33,9 @@ class AtomicFile {
   void write(const void* data, std::size_t bytes);
   /// Appends `text`.
   void write(std::string_view text) { write(text.data(), text.size()); }
+  /// Replaces what was written from byte `place` on, for what is known only at the end. Not of a
+  /// path that is written in place.
+  void rewrite(std::size_t place, std::string_view text);
   /// Syncs the file, renames it into place and syncs the folder. Once only.
   void commit();
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -190,6 +191,35 @@ TensorMap read_tensors(const std::filesystem::path& path, std::string_view start
   return tensors;
 }
 
+// Whether the end of a file has the record that ends a zip archive, of 22 bytes and a comment.
+bool has_archive_end(const std::filesystem::path& path) {
+  constexpr std::uintmax_t kLongest = 22 + 0xffff;
+  std::error_code ignored;
+  const auto size = std::filesystem::file_size(path, ignored);
+  std::ifstream file(path, std::ios::binary);
+  std::string tail(std::min(size, kLongest), '\0');
+  file.seekg(static_cast<std::streamoff>(size - tail.size()));
+  file.read(tail.data(), static_cast<std::streamsize>(tail.size()));
+  return file.good() && tail.find("PK\x05\x06") != std::string::npos;
+}
+
+// What is wrong with a file that LibTorch's reader refuses.
+Notice notice_of_unsound(const std::filesystem::path& path, std::string_view start) {
+  const auto name = first_in_zip(start);
+  if (name.ends_with(".npy")) {
+    return {.text = "arrays of numpy (.npz), expected a file of torch.save",
+            .hint =
+                "torch.save({name: torch.from_numpy(a) for name, a in arrays.items()}, FILE) "
+                "writes one"};
+  }
+  if (!name.empty() && name.find('/') == std::string_view::npos)
+    return {.text = "a zip archive, but none of torch.save"};
+  const bool is_cut_off = starts_pt_archive(start) && !has_archive_end(path);
+  return {.text = is_cut_off ? "cut off: the end of the archive is missing"
+                             : "damaged: a part of it cannot be read",
+          .hint = "fetch it or save it again"};
+}
+
 }  // namespace
 
 std::uint64_t item_size(const PickleStorage& storage) {
@@ -211,6 +241,14 @@ std::string first_bytes(const std::filesystem::path& path) {
   return start;
 }
 
+std::string_view first_in_zip(std::string_view start) {
+  constexpr std::size_t kLengthAt = 26, kNameAt = 30;
+  if (start.size() < kNameAt || !starts_pt_archive(start)) return {};
+  std::uint16_t length = 0;
+  std::memcpy(&length, start.data() + kLengthAt, sizeof length);
+  return start.substr(kNameAt, length);
+}
+
 bool starts_pt_file(std::string_view start) {
   return starts_pt_archive(start) || starts_pt_stream(start) || starts_pt_tar(start);
 }
@@ -220,8 +258,8 @@ TensorMap load_pt(const std::filesystem::path& path, std::string_view key) {
   return spelled(below(path.string() + ":"), [&] {
     try {
       return read_tensors(path, start, key);
-    } catch (const c10::Error& error) {
-      throw InputError(caused({}, "not a sound file of torch.save", cause_of(error)));
+    } catch (const c10::Error&) {
+      throw InputError(notice_of_unsound(path, start));
     } catch (const std::filesystem::filesystem_error& error) {
       throw InputError(caused({}, "cannot be read", cause_of(error.code())));
     }

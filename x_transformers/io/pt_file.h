@@ -29,4 +29,8 @@ std::string first_bytes(const std::filesystem::path& path);
 /// Whether a file with such first bytes is one of torch.save.
 bool starts_pt_file(std::string_view start);
 
+/// The name of the first file in a zip archive with such first bytes, as far as they reach; empty:
+/// it is none.
+std::string_view first_in_zip(std::string_view start);
+
 }  // namespace x_transformers

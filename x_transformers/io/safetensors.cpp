@@ -23,6 +23,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/io/checksum.h"
 #include "x_transformers/io/limits.h"
 #include "x_transformers/io/mapped_file.h"
 
@@ -232,6 +233,15 @@ void check_layout(std::vector<Entry>& entries, std::uint64_t data_bytes) {
   }
 }
 
+void check_sum(const std::byte* data, std::uint64_t bytes, const std::string& expected) {
+  Xxh64 checksum;
+  checksum.add(data, bytes);
+  if (checksum.hex() == expected) return;
+  throw Malformed(
+      fmt::format("damaged: its data have the checksum {}, they were written with {} ({})",
+                  checksum.hex(), shown(expected), kChecksumKey));
+}
+
 at::Tensor make_tensor(const Entry& entry, const std::shared_ptr<MappedFile>& file,
                        std::byte* data) {
   const auto options = at::TensorOptions().dtype(entry.type);
@@ -268,6 +278,8 @@ SafetensorsFile read_file(const std::filesystem::path& path) {
     }
   }
   check_layout(entries, data_bytes);
+  if (const auto checksum = result.metadata.find(kChecksumKey); checksum != result.metadata.end())
+    check_sum(file->data() + data_start, data_bytes, checksum->second);
   for (const Entry& entry : entries) {
     result.tensors[entry.name] = make_tensor(entry, file, file->data() + data_start + entry.begin);
   }
@@ -334,8 +346,12 @@ SafetensorsFile load_safetensors(const std::filesystem::path& path) {
 }
 
 void save_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
-                      const std::map<std::string, std::string>& metadata) {
+                      std::map<std::string, std::string> metadata, Checksum checksum) {
   const std::vector<Placed> placed = place(tensors);
+  const bool has_checksum = checksum == Checksum::written;
+  Xxh64 sum;
+  metadata.erase(kChecksumKey);
+  if (has_checksum) metadata[kChecksumKey] = sum.hex();  // for as long as it is not known
   std::string header;
   try {
     header = write_header(placed, metadata);
@@ -351,6 +367,11 @@ void save_safetensors(const std::filesystem::path& path, const TensorMap& tensor
     const at::Tensor values =
         part.tensor->detach().to(at::kCPU).resolve_conj().resolve_neg().contiguous();
     file.write(values.const_data_ptr(), values.nbytes());
+    if (has_checksum) sum.add(values.const_data_ptr(), values.nbytes());
+  }
+  if (has_checksum) {
+    metadata[kChecksumKey] = sum.hex();
+    file.rewrite(kLengthBytes, write_header(placed, metadata));
   }
   file.commit();
 }

@@ -15,6 +15,13 @@ struct SafetensorsFile {
   std::map<std::string, std::string> metadata;
 };
 
+/// Where the metadata of a file have the checksum of its data (checksum.h), in 16 hexadecimal
+/// digits.
+inline constexpr const char* kChecksumKey = "xxh64";
+
+/// Whether a file is written with a checksum.
+enum class Checksum { none, written };
+
 /// Reads a safetensors file (https://github.com/huggingface/safetensors).
 ///
 /// The tensors are views of the mapped file, on the CPU, and keep the mapping alive; their memory
@@ -25,7 +32,7 @@ struct SafetensorsFile {
 ///
 /// InputError, naming the file and what is wrong with it, for anything but a sound file: the header
 /// must be complete and hold no key twice, and the tensors must cover the data exactly, with no gap
-/// and no overlap.
+/// and no overlap. Where the metadata have a checksum, all of the data are read and must have it.
 SafetensorsFile load_safetensors(const std::filesystem::path& path);
 
 /// Writes `tensors` and `metadata` to `path` by way of an AtomicFile (RunError when that fails).
@@ -35,7 +42,11 @@ SafetensorsFile load_safetensors(const std::filesystem::path& path);
 /// Tensors on other devices and non-contiguous ones are copied one at a time; tensors that share
 /// memory are written each in full. InputError for a tensor that the format has no room for
 /// (undefined, sparse, quantized, a dtype it does not know) and for the name `__metadata__`.
+///
+/// With `checksum` the metadata get that of the data. A checksum in `metadata` is of other data and
+/// is left out.
 void save_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
-                      const std::map<std::string, std::string>& metadata = {});
+                      std::map<std::string, std::string> metadata = {},
+                      Checksum checksum = Checksum::none);
 
 }  // namespace x_transformers

@@ -153,12 +153,12 @@ LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, 
 
 std::size_t save_weights(const std::filesystem::path& path, const TensorMap& weights,
                          const std::string& xt_compat, std::map<std::string, std::string> metadata,
-                         TiedWeights tied) {
+                         TiedWeights tied, Checksum checksum) {
   metadata["format"] = "pt";
   metadata["xt_compat"] = xt_compat;
   metadata.erase("aliases");
   if (tied == TiedWeights::each) {
-    save_safetensors(path, weights, metadata);
+    save_safetensors(path, weights, metadata, checksum);
     return weights.size();
   }
   const auto first = first_names(weights);
@@ -173,13 +173,14 @@ std::size_t save_weights(const std::filesystem::path& path, const TensorMap& wei
     }
   }
   if (!aliases.empty()) metadata["aliases"] = aliases.dump();
-  save_safetensors(path, stored, metadata);
+  save_safetensors(path, stored, metadata, checksum);
   return stored.size();
 }
 
 void save_model(const std::filesystem::path& path, const torch::nn::Module& module,
                 const std::string& xt_compat, std::map<std::string, std::string> metadata) {
-  save_weights(path, state_dict(module), xt_compat, std::move(metadata));
+  save_weights(path, state_dict(module), xt_compat, std::move(metadata), TiedWeights::once,
+               Checksum::written);
 }
 
 }  // namespace x_transformers

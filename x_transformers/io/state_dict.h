@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/tensor_map.h"
 
 namespace x_transformers {
@@ -59,9 +60,9 @@ enum class TiedWeights {
 std::size_t save_weights(const std::filesystem::path& path, const TensorMap& weights,
                          const std::string& xt_compat,
                          std::map<std::string, std::string> metadata = {},
-                         TiedWeights tied = TiedWeights::once);
+                         TiedWeights tied = TiedWeights::once, Checksum checksum = Checksum::none);
 
-/// save_weights of state_dict(module).
+/// save_weights of state_dict(module), with a checksum.
 void save_model(const std::filesystem::path& path, const torch::nn::Module& module,
                 const std::string& xt_compat, std::map<std::string, std::string> metadata = {});
 

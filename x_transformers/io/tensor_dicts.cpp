@@ -18,7 +18,6 @@ constexpr std::size_t kMostKeysShown = 20;  // in a message
 constexpr std::size_t kMostPartsShown = 8;  // in a line of what is passed over
 constexpr std::size_t kLongestName = 200;   // of what is in the way to a dict
 constexpr const char* kWhole = ".";
-constexpr const char* kChoose = "--key KEY takes one of them";
 
 // Something that a value holds by name.
 struct Part {
@@ -227,8 +226,8 @@ TensorDict choose_tensor_dict(const PickleValue& root, std::string_view key) {
         text("has no tensors under the key '{}', but under {}", std::string(key), listed(dicts))});
   }
   if (!dicts.empty()) {
-    throw BadPickle(
-        Notice{.text = text("holds several dicts of tensors: {}", listed(dicts)), .hint = kChoose});
+    throw BadPickle(Notice{.text = text("holds several dicts of tensors: {}; {} takes one of them",
+                                        listed(dicts), option("key"))});
   }
   const auto* dict = std::get_if<PickleDict>(&root);
   if (dict != nullptr && dict->items.empty()) return {kWhole, {}, {}};

@@ -37,8 +37,8 @@ struct TensorDict {
 /// Not counted without a key are states of optimizers and dicts in which all tensors are single
 /// numbers or bytes (a loss, the state of a random generator) beside others.
 ///
-/// BadPickle where there is none, where there are several and no key, and for an unknown key: the
-/// last two list the keys and how many tensors each has.
+/// BadPickle where there is none, where there are several and no `key`, which it names as an
+/// option, and for an unknown key: the last two list the keys and how many tensors each has.
 TensorDict choose_tensor_dict(const PickleValue& root, std::string_view key);
 
 }  // namespace x_transformers

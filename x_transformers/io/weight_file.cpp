@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/held_warnings.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/io/name_groups.h"
@@ -45,27 +46,41 @@ bool is_safetensors(const fs::path& path, std::string_view start) {
 }
 
 // What people give that is no file of weights we read.
-[[noreturn]] void refuse_other_content(const fs::path& path, std::string_view start) {
-  struct Known {
-    std::string_view start;
-    const char* name;
-    const char* hint;
+struct OtherContent {
+  std::string_view start;
+  const char* name;
+  const char* hint;
+};
+
+const OtherContent* other_content(std::string_view start) {
+  using std::string_view_literals::operator""sv;
+  static constexpr std::array kKnown{
+      OtherContent{"version https://git-lfs"sv, "a pointer of Git LFS, not the file itself",
+                   "git lfs pull fetches it"},
+      OtherContent{"GGUF"sv, "a GGUF file of llama.cpp", ""},
+      // The numbers that llm.c writes first: 20240326, 20240327, 20240803.
+      OtherContent{"\xc6\xd7\x34\x01"sv, "a model of llm.c", "its architecture is that of GPT-2"},
+      OtherContent{"\xc7\xd7\x34\x01"sv, "the state of a run of llm.c", ""},
+      OtherContent{"\xa3\xd9\x34\x01"sv, "a Llama 3 model of llm.c", ""},
+      // 20240520, 20240801.
+      OtherContent{"\x88\xd8\x34\x01"sv, "a token file of llm.c", ""},
+      OtherContent{"\xa1\xd9\x34\x01"sv, "a token file of llm.c", ""},
+      OtherContent{"\x89HDF"sv, "an HDF5 file", ""},
+      OtherContent{"\x1f\x8b"sv, "packed by gzip", "unpack it first"},
+      OtherContent{"\x93NUMPY"sv, "an array of numpy", ""},
+      OtherContent{"<!"sv, "a web page, not the file itself", "fetch it again"},
+      OtherContent{"<html"sv, "a web page, not the file itself", "fetch it again"},
   };
-  static constexpr std::array<Known, 7> kKnown{{
-      {"version https://git-lfs", "a pointer of Git LFS, not the file itself",
-       "git lfs pull fetches it"},
-      {"GGUF", "a GGUF file of llama.cpp", ""},
-      {"\x89HDF", "an HDF5 file", ""},
-      {"\x1f\x8b", "packed by gzip", "unpack it first"},
-      {"\x93NUMPY", "an array of numpy", ""},
-      {"<!", "a web page, not the file itself", "fetch it again"},
-      {"<html", "a web page, not the file itself", "fetch it again"},
-  }};
-  const auto known = std::find_if(kKnown.begin(), kKnown.end(),
-                                  [&](const Known& each) { return start.starts_with(each.start); });
+  const auto known = std::find_if(kKnown.begin(), kKnown.end(), [&](const OtherContent& each) {
+    return start.starts_with(each.start);
+  });
+  return known == kKnown.end() ? nullptr : &*known;
+}
+
+[[noreturn]] void refuse_other_content(const fs::path& path, std::string_view start) {
   Notice notice{at(path.string() + ":"),
                 "expected weights: safetensors, a file of torch.save, or the index of several"};
-  if (known != kKnown.end()) {
+  if (const auto* known = other_content(start)) {
     notice.text = notice.text + Text(fmt::format("; it is {}", known->name));
     notice.hint = known->hint;
   }
@@ -102,7 +117,9 @@ FileWeights load_single_file(const fs::path& path, const std::string& start,
   require(!start.empty(), path.string() + ": the file is empty");
   if (is_safetensors(path, start)) return load_own_weights(path, key);
   if (starts_pt_file(start)) return {load_pt(path, key), {}};
-  if (path.extension() == ".safetensors") return load_own_weights(path, key);  // says what is wrong
+  // Damaged, and its reader says how.
+  const bool is_named_so = path.extension() == ".safetensors" && other_content(start) == nullptr;
+  if (is_named_so) return load_own_weights(path, key);
   refuse_other_content(path, start);
 }
 
@@ -131,6 +148,10 @@ FileWeights load_index(const fs::path& path) {
   std::optional<FileWeights> all;
   for (const auto& name : names) {
     const fs::path shard = path.parent_path() / name;
+    std::error_code ignored;
+    require(fs::exists(shard, ignored),
+            fmt::format("{}: no such file, and {} says that it holds a part of the weights",
+                        shard.string(), path.string()));
     auto weights = load_single_file(shard, first_bytes(shard), "");
     if (!all) {
       all = std::move(weights);
@@ -192,7 +213,19 @@ FileWeights load_any(const fs::path& path, const std::string& key) {
 
 }  // namespace
 
+std::string kind_of_weights(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) return "";
+  const auto start = first_bytes(path);
+  if (is_safetensors(path, start)) return "weights (safetensors)";
+  if (starts_pt_file(start)) return "weights (a file of torch.save)";
+  if (const auto* known = other_content(start)) return known->name;
+  if (path.string().ends_with(kIndexEnding)) return "weights (the index of several files)";
+  return start.find('\0') == std::string::npos ? "" : "a binary file";
+}
+
 FileWeights load_model_weights(const fs::path& given, const WeightSelection& selection) {
+  const HeldWarnings warnings;
   std::error_code ignored;
   const fs::path path = fs::is_directory(given, ignored) ? weights_within(given) : given;
   auto weights = load_any(path, selection.key);
@@ -209,6 +242,7 @@ FileWeights load_model_weights(const fs::path& given, const WeightSelection& sel
 
 TensorMap load_weights(torch::nn::Module& module, const Compat& compat, const fs::path& path,
                        const WeightSelection& selection) {
+  const HeldWarnings warnings;
   auto weights = weights_of_release(load_model_weights(path, selection), compat, path);
   const auto file = below(path.string() + ":");
   weights = spelled(file, [&] { return named_as(module, std::move(weights)); });

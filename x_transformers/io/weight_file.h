@@ -30,6 +30,10 @@ struct FileWeights {
   std::string xt_compat;  ///< as the file or the selection says; empty: neither does
 };
 
+/// What a file is that holds weights, or no text, by its content: "weights (safetensors)", "weights
+/// (a file of torch.save)", "a GGUF file of llama.cpp", "a binary file". Empty: text, or no file.
+std::string kind_of_weights(const std::filesystem::path& path);
+
 /// Reads weights. What the file is, its content says and not its name:
 /// - safetensors (load_safetensors). Aliases of ours are expanded: tied tensors come under each of
 ///   their names and share memory;

@@ -17,6 +17,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/io/known_models.h"
 #include "x_transformers/io/name_groups.h"
 #include "x_transformers/io/state_dict.h"
 
@@ -169,7 +170,8 @@ std::string naming_hint(const torch::nn::Module& module, const TensorMap& weight
   const auto best =
       std::max_element(known_after.begin(), known_after.end(),
                        [](const auto& a, const auto& b) { return a.second < b.second; });
-  if (best == known_after.end() || 2 * best->second <= own.size()) return "";
+  if (best == known_after.end() || 2 * best->second <= own.size())
+    return known_model_hint(names_of(weights));
   return fmt::format("{} of the file's {} names fit without '{}.': --key {} takes these alone",
                      best->second, weights.size(), best->first, best->first);
 }

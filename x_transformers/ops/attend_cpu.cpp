@@ -12,6 +12,7 @@
 #include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/kernel_tensors.h"
+#include "x_transformers/ops/onednn_product.h"
 
 namespace x_transformers {
 namespace {
@@ -57,6 +58,16 @@ at::Tensor for_each_score(const at::Tensor& t, at::IntArrayRef sizes) {
   return view.expand(sizes);
 }
 
+/// bfloat16 as float32, in which the kernel computes.
+at::Tensor wide(const at::Tensor& t) {
+  return t.defined() && t.scalar_type() == at::kBFloat16 ? t.to(at::kFloat) : t;
+}
+
+/// A gradient in the type of what it is of; undefined stays undefined.
+at::Tensor as_type_of(const at::Tensor& like, const at::Tensor& gradient) {
+  return gradient.defined() ? gradient.to(like.scalar_type()) : gradient;
+}
+
 /// q, k, v with dense features and options with masks for each score.
 struct Prepared {
   at::Tensor q, k, v;
@@ -67,12 +78,20 @@ Prepared prepare(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                  const FlashAttentionCpuOptions& options) {
   Prepared p{with_dense_features(q), with_dense_features(k), with_dense_features(v), options};
   const std::vector<int64_t> sizes = {q.size(0), q.size(1), q.size(2), k.size(2)};
-  const auto values = [](const at::Tensor& t) { return t.defined() ? t.detach() : t; };
+  const auto values = [](const at::Tensor& t) { return t.defined() ? wide(t.detach()) : t; };
   const auto dense = [&](const at::Tensor& t) { return t.defined() ? values(t).contiguous() : t; };
   p.options.bias = for_each_score(values(options.bias), sizes);
   p.options.mask = for_each_score(options.mask, sizes);
   p.options.alibi_slopes = dense(options.alibi_slopes);
   p.options.sinks = dense(options.sinks);
+  return p;
+}
+
+/// With q, k and v as the kernel takes them.
+Prepared widened(Prepared p) {
+  p.q = wide(p.q);
+  p.k = wide(p.k);
+  p.v = wide(p.v);
   return p;
 }
 
@@ -213,16 +232,20 @@ variable_list run_backward(const Prepared& p, const Attended& attended, const at
           wants_sinks ? sink_gradient(p.options.sinks, attended, out_grad) : at::Tensor()};
 }
 
-/// `bias` and `sinks` are options.bias and options.sinks as given, for autograd to see.
+/// `bias` and `sinks` are options.bias and options.sinks as given, for autograd to see. What is
+/// kept of bfloat16 tensors for the gradients stays bfloat16.
 class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
                             const at::Tensor& v, const std::optional<at::Tensor>& bias,
                             const std::optional<at::Tensor>& sinks,
                             const FlashAttentionCpuOptions& options) {
-    const auto attended = run_forward({q, k, v, options}, true);
-    ctx->save_for_backward({q, k, v, attended.soft_out, attended.softmax, attended.chosen,
-                            options.bias, options.alibi_slopes, options.mask, options.sinks,
+    const auto attended = run_forward(widened({q, k, v, options}), true);
+    const auto out = as_type_of(q, attended.out);
+    const bool is_out = attended.soft_out.is_same(attended.out);
+    const auto soft_out = is_out ? out : as_type_of(q, attended.soft_out);
+    ctx->save_for_backward({q, k, v, soft_out, attended.softmax, attended.chosen, options.bias,
+                            options.alibi_slopes, options.mask, options.sinks,
                             bias.value_or(at::Tensor()), sinks.value_or(at::Tensor())});
     ctx->saved_data["scale"] = options.scale;
     ctx->saved_data["softclamp"] = options.softclamp;
@@ -234,7 +257,7 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
     ctx->saved_data["hard"] = options.hard;
     ctx->saved_data["dropout"] = options.dropout;
     ctx->saved_data["seed"] = options.seed;
-    return attended.out;
+    return out;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
@@ -250,7 +273,7 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
     options.hard = ctx->saved_data["hard"].toBool();
     options.dropout = ctx->saved_data["dropout"].toDouble();
     options.seed = ctx->saved_data["seed"].toInt();
-    const Attended attended{{}, saved[4], saved[3], saved[5]};
+    const Attended attended{{}, saved[4], wide(saved[3]), saved[5]};
     options.bias = saved[6];
     options.alibi_slopes = saved[7];
     options.mask = saved[8];
@@ -258,17 +281,22 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
     const at::Tensor &bias = saved[10], &sinks = saved[11];
     const auto reference = [&](const variable_list& in) {
       auto given = options;
-      given.bias = in[3];
-      given.sinks = in[4];
-      return flash_attention_cpu_reference(in[0], in[1], in[2], given);
+      given.bias = wide(in[3]);
+      given.sinks = wide(in[4]);
+      const auto out = flash_attention_cpu_reference(wide(in[0]), wide(in[1]), wide(in[2]), given);
+      return as_type_of(in[0], out);
     };
     const auto wants = [](const at::Tensor& t) { return t.defined() && t.requires_grad(); };
     auto gradients =
         at::GradMode::is_enabled()
             ? differentiable_gradients(reference, {saved[0], saved[1], saved[2], bias, sinks},
                                        output_grads[0])
-            : run_backward({saved[0], saved[1], saved[2], options}, attended,
-                           wants(bias) ? bias : at::Tensor(), wants(sinks), output_grads[0]);
+            : run_backward(widened({saved[0], saved[1], saved[2], options}), attended,
+                           wants(bias) ? wide(bias) : at::Tensor(), wants(sinks),
+                           wide(output_grads[0]));
+    const at::Tensor* inputs[] = {&saved[0], &saved[1], &saved[2], &bias, &sinks};
+    for (size_t i = 0; i < gradients.size(); ++i)
+      gradients[i] = as_type_of(*inputs[i], gradients[i]);
     gradients.emplace_back();
     return gradients;
   }
@@ -334,12 +362,17 @@ ScoreProgram program_of(at::IntArrayRef sizes, const FlashAttentionCpuOptions& o
   return program;
 }
 
+/// The type that the kernel reads a tensor in.
+at::ScalarType wide_type(const at::Tensor& t) {
+  return t.scalar_type() == at::kBFloat16 && emulates_bf16() ? at::kFloat : t.scalar_type();
+}
+
 /// Why the kernel cannot take `t`, which has a number for each head; empty: it can.
 std::string head_tensor_unsupported(const at::Tensor& t, const std::string& name,
                                     const at::Tensor& q) {
   if (!t.defined()) return {};
   if (!t.device().is_cpu()) return name + " is not on the CPU";
-  if (t.scalar_type() != at::kFloat) return name + " is not Float";
+  if (wide_type(t) != at::kFloat) return name + " is not Float";
   if (t.dim() != 1 || t.size(0) != q.size(1)) return name + " is not one number for each head";
   return {};
 }
@@ -348,7 +381,7 @@ std::string score_tensor_unsupported(const at::Tensor& t, const std::string& nam
                                      at::ScalarType dtype, at::IntArrayRef sizes) {
   if (!t.defined()) return {};
   if (!t.device().is_cpu()) return name + " is not on the CPU";
-  if (t.scalar_type() != dtype) return name + " is not " + at::toString(dtype);
+  if (wide_type(t) != dtype) return name + " is not " + at::toString(dtype);
   if (t.dim() > static_cast<int64_t>(sizes.size())) return name + " has too many dimensions";
   for (int64_t i = 1; i <= t.dim(); ++i) {
     const int64_t size = t.size(t.dim() - i);
@@ -366,7 +399,8 @@ std::string flash_attention_cpu_unsupported(const at::Tensor& q, const at::Tenso
   const at::Tensor* tensors[] = {&q, &k, &v};
   for (int i = 0; i < 3; ++i) {
     if (auto reason = cpu_kernel_unsupported(*tensors[i], names[i]); !reason.empty()) return reason;
-    if (tensors[i]->scalar_type() != at::kFloat) return std::string(names[i]) + " is not float32";
+    if (wide_type(*tensors[i]) != at::kFloat) return std::string(names[i]) + " is not float32";
+    if (tensors[i]->scalar_type() != q.scalar_type()) return "q, k and v have different types";
     if (tensors[i]->dim() != 4) return std::string(names[i]) + " is not [b, h, n, d]";
     if (tensors[i]->size(3) > kernels::kMostHeadFeatures) {
       return std::string(names[i]) + " has more than " +
@@ -407,12 +441,12 @@ at::Tensor flash_attention_cpu(const at::Tensor& q, const at::Tensor& k, const a
   auto p = prepare(q, k, v, options);
   const bool abs_sinks = options.cog_signed && options.sinks.defined();
   const auto sinks = abs_sinks ? options.sinks.abs() : options.sinks;
-  if (abs_sinks) p.options.sinks = sinks.detach();
+  if (abs_sinks) p.options.sinks = wide(sinks.detach());
   if (records_gradient({p.q, p.k, p.v, options.bias, sinks})) {
     return FlashAttentionFunction::apply(p.q, p.k, p.v, std::optional(options.bias),
                                          std::optional(sinks), p.options);
   }
-  return run_forward(p, false).out;
+  return as_type_of(q, run_forward(widened(p), false).out);
 }
 
 at::Tensor flash_attention_cpu_reference(const at::Tensor& q, const at::Tensor& k,

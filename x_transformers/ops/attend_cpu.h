@@ -33,7 +33,9 @@ struct FlashAttentionCpuOptions {
 };
 
 /// weights(scores) v for q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv], float32 on
-/// the CPU, any strides with a dense last dimension (others are copied). Query head h uses
+/// the CPU, any strides with a dense last dimension (others are copied). On processors without
+/// instructions for bfloat16 (emulates_bf16) tensors of that type are taken, too, and computed on
+/// in float32: LibTorch's own attention takes several times as long there. Query head h uses
 /// key/value head h % kv_heads. A query that may attend to nothing gets output 0 and gradient 0.
 /// The result [b, h, i, dv] lies in memory as [b, i, h, dv], so that merging the heads copies
 /// nothing; gradients come in the memory order of their inputs. Throws InputError with the reasons

@@ -72,8 +72,11 @@ AttendResult run_flash_cpu(const AttendCall& call) {
   if (options.dropout > 0 || options.gumbel) options.seed = draw_seed();
   if (!l2_distance) return {flash_attention_cpu(call.q, call.k, call.v, options), {}};
   options.scale *= 2;
-  const auto features = distance_features(call.q, call.k);
-  return {flash_attention_cpu(features.q, features.k, call.v, options), {}};
+  // Squares of distances are small differences of large numbers.
+  const auto wide = [](const at::Tensor& t) { return t.to(at::kFloat); };
+  const auto features = distance_features(wide(call.q), wide(call.k));
+  const auto out = flash_attention_cpu(features.q, features.k, wide(call.v), options);
+  return {out.to(call.q.scalar_type()), {}};
 }
 
 }  // namespace

@@ -13,6 +13,11 @@ bool prefers_onednn();
 /// for them here: then they take several times as long as those of float32. Only known of x86-64
 /// processors with AVX2.
 bool emulates_bf16();
+/// What is done there, in words.
+inline constexpr const char* kEmulatedBf16 =
+    "this processor has no instructions for bf16, so products and attention run in fp32, of "
+    "weights "
+    "and activations in bf16";
 
 /// a [m, k] b [k, n] + bias [n] (or undefined), float32 on the CPU, of any strides; a factor
 /// with gaps between its rows is copied, and an a whose rows are not dense. Needs

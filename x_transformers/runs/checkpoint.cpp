@@ -8,11 +8,13 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <cstddef>
 #include <system_error>
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/file_contents.h"
+#include "x_transformers/runs/checkpoint_state.h"
 
 namespace x_transformers {
 namespace {
@@ -108,6 +110,20 @@ bool same_content(const fs::path& a, const fs::path& b) {
   return open_file(a.string()).bytes == open_file(b.string()).bytes;
 }
 
+/// The state in a checkpoint's folder; nothing: it cannot be read.
+std::optional<TrainState> state_in(const fs::path& folder) {
+  try {
+    return load_train_state(folder / checkpoint_file::kState);
+  } catch (const InputError&) {
+    return std::nullopt;
+  }
+}
+
+/// The branch that a run was on, as a number that grows with each.
+int64_t branch_of(const std::optional<TrainState>& state) {
+  return state && !state->branches.empty() ? state->branches.back().number : 0;
+}
+
 /// Whether `path` is a copy of the file or folder `original`, as copying a link's target leaves.
 bool is_copy(const fs::path& path, const fs::path& original) {
   std::error_code error;
@@ -138,16 +154,30 @@ std::optional<int64_t> CheckpointFolder::linked_step(const fs::path& link) const
 
 std::optional<int64_t> CheckpointFolder::latest_step() const {
   if (const auto linked = linked_step(checkpoints_ / "latest")) return linked;
-  const auto whole = steps();
-  return whole.empty() ? std::nullopt : std::optional(whole.back());
+  std::optional<int64_t> newest;
+  int64_t newest_branch = 0;
+  for (const int64_t step : steps()) {
+    const auto branch = branch_of(state_in(step_folder(step)));
+    if (newest && branch < newest_branch) continue;
+    newest = step;
+    newest_branch = branch;
+  }
+  return newest;
 }
 
 std::optional<int64_t> CheckpointFolder::best_step() const {
   return linked_step(directory_ / "best");
 }
 
-void CheckpointFolder::go_back_to(int64_t step) {
+void CheckpointFolder::go_back_to(int64_t step, std::optional<int64_t> best_step) {
   replace_link(checkpoints_ / "latest", step_name(step));
+  const fs::path best = directory_ / "best";
+  if (best_step && is_whole(step_folder(*best_step)))
+    return replace_link(best, fs::path("checkpoints") / step_name(*best_step));
+  std::error_code error;
+  if (!fs::is_symlink(best, error)) return;
+  fs::remove(best, error);
+  check_error(best, "remove the link", error);
 }
 
 std::optional<fs::path> CheckpointFolder::latest() const {
@@ -168,6 +198,25 @@ std::vector<int64_t> CheckpointFolder::steps() const {
   }
   std::sort(found.begin(), found.end());
   return found;
+}
+
+std::vector<int64_t> CheckpointFolder::own_steps() const {
+  const auto newest = latest_step();
+  if (!newest) return {};
+  auto own = steps();
+  std::erase_if(own, [&](int64_t step) { return step > *newest; });
+  auto here = state_in(step_folder(*newest));
+  // A latest one that is damaged is taken to be of the newest branch that it can be of.
+  const bool is_known = here.has_value();
+  for (const int64_t step : own) {
+    auto state = is_known ? std::nullopt : state_in(step_folder(step));
+    if (state && branch_of(state) >= branch_of(here)) here = std::move(state);
+  }
+  std::erase_if(own, [&](int64_t step) {
+    const auto state = state_in(step_folder(step));
+    return step != *newest && state && here && !here->came_by(*state);
+  });
+  return own;
 }
 
 bool CheckpointFolder::is_run() const {
@@ -284,13 +333,16 @@ void CheckpointFolder::save(int64_t step, bool is_best,
 
 void CheckpointFolder::prune(int64_t keep_last, const std::function<bool(int64_t)>& spares) {
   const auto best = best_step(), newest = latest_step();
-  auto removable = steps();
   // Later ones are of before the run went on from an earlier step.
+  auto removable = steps();
   std::erase_if(removable, [&](int64_t step) { return step > newest; });
-  removable.resize(removable.size() -
-                   std::min<size_t>(removable.size(), static_cast<size_t>(keep_last)));
+  auto kept = own_steps();
+  const auto kept_size = std::min<size_t>(kept.size(), static_cast<size_t>(keep_last));
+  kept.erase(kept.begin(), kept.end() - static_cast<std::ptrdiff_t>(kept_size));
   for (const int64_t step : removable) {
-    const bool is_spared = step == best || step == newest || (spares && spares(step));
+    const bool is_spared = step == best || step == newest ||
+                           std::find(kept.begin(), kept.end(), step) != kept.end() ||
+                           (spares && spares(step));
     if (!is_spared) remove_folder(step);
   }
 }

@@ -53,18 +53,22 @@ class CheckpointFolder {
 
   const std::filesystem::path& directory() const { return directory_; }
   /// The newest checkpoint's folder and its step, if there is one: what `latest` points to or,
-  /// where that link is lost, the newest that is whole.
+  /// where that link is lost, the newest that is whole, of the newest branch (RunBranch).
   std::optional<std::filesystem::path> latest() const;
   std::optional<int64_t> latest_step() const;
   /// What `best` points to.
   std::optional<int64_t> best_step() const;
-  /// Makes `latest` point to the checkpoint of `step`, which the run goes on from. Later ones stay
-  /// until they are written anew.
-  void go_back_to(int64_t step);
+  /// Makes `latest` point to the checkpoint of `step`, which the run goes on from, and `best` to
+  /// that of `best_step`, where it is there, else to none. Later ones stay until the run has come
+  /// past them.
+  void go_back_to(int64_t step, std::optional<int64_t> best_step);
   /// Whether there are checkpoints, but `latest` points to none of them.
   bool is_latest_lost() const;
   /// The steps of the checkpoints that are whole, in their order.
   std::vector<int64_t> steps() const;
+  /// Those of them that the latest came by (TrainState::came_by), and itself: not those that a run
+  /// left behind when it went on from an earlier one.
+  std::vector<int64_t> own_steps() const;
   std::filesystem::path step_folder(int64_t step) const;
 
   /// Saves a checkpoint: `write(folder)` must put its files there. With `is_best` DIR/best points
@@ -74,8 +78,8 @@ class CheckpointFolder {
   void save(int64_t step, bool is_best,
             const std::function<void(const std::filesystem::path& folder)>& write);
 
-  /// Removes all checkpoints up to the newest but the last `keep_last` of them, the best one and
-  /// those whose step `spares` names.
+  /// Removes all checkpoints up to the newest but the last `keep_last` of its own (own_steps), the
+  /// best one and those whose step `spares` names.
   void prune(int64_t keep_last, const std::function<bool(int64_t step)>& spares = {});
 
  private:

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <mutex>
 #include <string_view>
 
@@ -104,6 +105,14 @@ std::vector<RandomState> random_states(const at::Device& device, const WorldPlac
       state.device = base64_encode(rows[rank].narrow(0, cpu.numel(), own.numel() - cpu.numel()));
   }
   return states;
+}
+
+bool TrainState::came_by(const TrainState& earlier) const {
+  const auto count = earlier.branches.size();
+  const bool is_shared =
+      count <= branches.size() &&
+      std::equal(earlier.branches.begin(), earlier.branches.end(), branches.begin());
+  return is_shared && earlier.step <= (count < branches.size() ? branches[count].step : step);
 }
 
 const RandomState* TrainState::random_of(int64_t rank) const {

@@ -51,6 +51,20 @@ class RandomStateGuard {
   at::Tensor cpu_, other_;
 };
 
+/// Where a run went on from a checkpoint and left later ones behind.
+struct RunBranch {
+  int64_t step = 0;
+  int64_t number = 0;
+
+  bool operator==(const RunBranch&) const = default;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v("step", step, "of the checkpoint that the run went on from");
+    v("number", number, "1, 2, ...: one for each time");
+  }
+};
+
 /// Where a run stands.
 struct TrainState {
   int64_t step = 0;
@@ -67,8 +81,12 @@ struct TrainState {
   int64_t evaluations_without_gain = 0;
   std::optional<double> best_val_loss;
   std::optional<int64_t> best_step;
+  std::vector<RunBranch> branches;
   RandomState random;
   std::vector<RandomState> random_of_other_ranks;
+
+  /// Whether the run came by `earlier` on its way here, or is it.
+  bool came_by(const TrainState& earlier) const;
 
   /// That of `rank`; null where the run had fewer.
   const RandomState* random_of(int64_t rank) const;
@@ -92,6 +110,7 @@ struct TrainState {
     v("evaluations_without_gain", evaluations_without_gain, "validations since the lowest loss");
     v("best_val_loss", best_val_loss, "lowest validation loss, nats a token");
     v("best_step", best_step, "its step");
+    v("branches", branches, "where the run went back to a checkpoint, leaving later ones");
     v("random", random, "states of the random number generators");
     v("random_of_other_ranks", random_of_other_ranks,
       "those of the processes of rank 1, 2, ... that trained it too");

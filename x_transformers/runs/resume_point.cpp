@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <system_error>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
@@ -41,12 +42,23 @@ bool is_damaged(const std::filesystem::path& folder) {
 }
 
 std::optional<int64_t> last_good_step(const CheckpointFolder& folder) {
-  auto steps = folder.steps();
+  auto steps = folder.own_steps();
   std::reverse(steps.begin(), steps.end());
   const auto good = std::find_if(steps.begin(), steps.end(), [&](int64_t step) {
     return !is_damaged(folder.step_folder(step));
   });
   return good == steps.end() ? std::nullopt : std::optional(*good);
+}
+
+std::optional<std::filesystem::path> other_checkpoint(const std::filesystem::path& weights) {
+  std::error_code error;
+  const auto file = std::filesystem::canonical(weights, error);
+  const auto checkpoints = file.parent_path().parent_path();
+  if (error || checkpoints.filename() != "checkpoints" || !is_damaged(file.parent_path()))
+    return std::nullopt;
+  const CheckpointFolder folder(checkpoints.parent_path());
+  const auto good = last_good_step(folder);
+  return good ? std::optional(folder.step_folder(*good)) : std::nullopt;
 }
 
 std::optional<int64_t> resume_point(const CheckpointFolder& folder, const std::string& from) {
@@ -60,7 +72,7 @@ std::optional<int64_t> resume_point(const CheckpointFolder& folder, const std::s
                                           : number;
   require(step || from != "last-good" || steps.empty(), at("--from-checkpoint"),
           "no checkpoint of {} can be read: steps {} are all damaged", folder.directory().string(),
-          fmt::format("{}", fmt::join(steps, ", ")));
+          fmt::format("{}", fmt::join(folder.own_steps(), ", ")));
   const bool is_there = step && std::find(steps.begin(), steps.end(), *step) != steps.end();
   require(is_there, at("--from-checkpoint"), "{} has no checkpoint '{}'; there are steps {}",
           folder.directory().string(), from,

@@ -14,8 +14,13 @@ namespace x_transformers {
 /// cannot be read, or weights are not finite. Reads all of it.
 bool is_damaged(const std::filesystem::path& folder);
 
-/// The newest checkpoint without damage.
+/// The newest checkpoint without damage that the latest came by (CheckpointFolder::own_steps).
 std::optional<int64_t> last_good_step(const CheckpointFolder& folder);
+
+/// Where `weights` is a file of a checkpoint, in the folder of its run, that is damaged: the newest
+/// checkpoint of the run without damage (last_good_step). Nothing: it is none, not damaged, or
+/// there is no such checkpoint.
+std::optional<std::filesystem::path> other_checkpoint(const std::filesystem::path& weights);
 
 /// The step that `from` names: "latest", "best", "last-good" or a step. Empty: `from` is "latest"
 /// and there is no checkpoint. Throws InputError, listing the steps there are, where there is none

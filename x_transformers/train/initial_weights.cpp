@@ -5,19 +5,23 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/held_warnings.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/model.h"
+#include "x_transformers/io/known_models.h"
 #include "x_transformers/io/name_groups.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/io/weight_file.h"
 #include "x_transformers/io/weight_names.h"
 #include "x_transformers/io/weight_translation.h"
 #include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/runs/resume_point.h"
 
 namespace x_transformers {
 namespace {
@@ -136,14 +140,35 @@ std::string take_what_fits(const std::vector<Pairing>& found, const fs::path& pa
   return rest.clean() ? line : line + "; " + rest.describe();
 }
 
+/// The weights of a file. Errors name the options as a run has them, and, where the file is of a
+/// checkpoint that is damaged, another checkpoint.
+FileWeights read_initial_weights(const fs::path& file, const std::string& key) {
+  const auto spelling = spelled_by([](const OptionPath& path) {
+    const bool is_key = !path.empty() && path.names().back() == "key";
+    return is_key ? OptionPath("train") / "init_key" : path;
+  });
+  return spelled(spelling, [&] {
+    try {
+      return load_model_weights(file, {.key = key});
+    } catch (const InputError& error) {
+      const auto other = other_checkpoint(file);
+      if (!other) throw;
+      auto notice = error.notice();
+      notice.hint = fmt::format("checkpoint {} of the run can be read", other->string());
+      throw InputError(std::move(notice));
+    }
+  });
+}
+
 }  // namespace
 
-std::string start_from(Model& model, const fs::path& path, bool strict) {
+std::string start_from(Model& model, const fs::path& path, bool strict, const std::string& key) {
+  const HeldWarnings warnings;
   const auto place = OptionPath("train") / "init_from";
   require(fs::exists(path), at(place), "{} does not exist", path.string());
   const auto inside = path / checkpoint_file::kModel;
   const auto file = fs::is_directory(path) && fs::exists(inside) ? inside : path;
-  const auto whole = weights_of_release(load_model_weights(file), model.compat(), file);
+  const auto whole = weights_of_release(read_initial_weights(file, key), model.compat(), file);
   const auto found = pairings(model, sources_of(whole));
   bool is_taken = false;
   for (const auto& pairing : found) {
@@ -157,7 +182,10 @@ std::string start_from(Model& model, const fs::path& path, bool strict) {
   Notice notice{at(place), fmt::format("the weights in {} do not fit the model, nor a net in it, "
                                        "in every name and shape; nearest: {}",
                                        path.string(), nearest_of(found)->report.describe())};
-  notice.hint = "train.init_strict=false takes what fits";
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : whole) names.push_back(name);
+  const auto foreign = known_model_hint(names);
+  notice.hint = foreign.empty() ? "train.init_strict=false takes what fits" : foreign;
   throw InputError(std::move(notice));
 }
 

@@ -18,6 +18,9 @@ class Model;
 /// model is like the weights. Without it, what fits is taken there, and where the vocabulary or the
 /// table of positions has more rows than before, the rows there were. Returns a line for the user
 /// about what was left as it was or grew; empty: all was taken.
-std::string start_from(Model& model, const std::filesystem::path& path, bool strict = true);
+///
+/// `key` takes some of the weights of a file that holds others (WeightSelection::key).
+std::string start_from(Model& model, const std::filesystem::path& path, bool strict = true,
+                       const std::string& key = "");
 
 }  // namespace x_transformers

@@ -1,13 +1,18 @@
 #include "x_transformers/train/language_model.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <utility>
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
+#include "x_transformers/io/known_models.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/run_tokenizer.h"
 
 namespace x_transformers {
@@ -15,6 +20,23 @@ namespace {
 
 std::filesystem::path checkpoint_folder(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path) ? path : path.parent_path();
+}
+
+/// The weights of `path` into the model. Where they are those of a checkpoint that is damaged, the
+/// error names another one of the run.
+void load_checked_weights(Model& model, const std::filesystem::path& path,
+                          const WeightSelection& selection) {
+  try {
+    load_weights(model.module(), model.compat(), path, selection);
+  } catch (const InputError& error) {
+    const auto other = other_checkpoint(path);
+    if (!other) throw;
+    auto notice = error.notice();
+    notice.hint = fmt::format(
+        "checkpoint {} can be read; --resume --from-checkpoint last-good goes on training from it",
+        other->string());
+    throw InputError(std::move(notice));
+  }
 }
 
 }  // namespace
@@ -72,7 +94,8 @@ int64_t LanguageModel::longest_prompt() const {
 }
 
 LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
-                                  at::ScalarType dtype, const std::string& tokenizer) {
+                                  at::ScalarType dtype, const std::string& tokenizer,
+                                  const WeightSelection& selection) {
   require(std::filesystem::exists(path), path.string() + ": does not exist");
   const auto folder = checkpoint_folder(path);
   const auto config_path = folder / checkpoint_file::kConfig;
@@ -80,6 +103,7 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
           path.string() + ": there is no " + checkpoint_file::kConfig +
               " (expected the folder of a run or of a checkpoint)");
   const auto config = read_json_file(config_path.string());
+  require_own_config(config, config_path.string());
   const OptionPath file(config_path.string() + ":");
   require(config.contains("model"), at(file / "model"), "is missing");
   LanguageModel loaded;
@@ -89,9 +113,9 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
               loaded.model->translation_writer(),
           at(where / "type"), "{} writes no text", config["model"].value("type", std::string()));
   auto& module = loaded.model->module();
-  const auto weights =
-      std::filesystem::is_directory(path) ? folder / checkpoint_file::kModel : path;
-  load_weights(*loaded.model, weights);
+  const auto inside = folder / checkpoint_file::kModel;
+  const bool is_inside = std::filesystem::is_directory(path) && std::filesystem::exists(inside);
+  load_checked_weights(*loaded.model, is_inside ? inside : path, selection);
   for (auto& parameter : module.parameters()) parameter.set_requires_grad(false);
   module.to(device);
   if (dtype != at::kFloat) {
@@ -100,6 +124,7 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
   }
   module.eval();
   loaded.tokenizer = writing_tokenizer(tokenizer, folder);
+  loaded.may_begin_with_bos = !was_trained_on_text(folder);
   const auto written = loaded.written_tokens();
   require(tokenizer.empty() || !written || loaded.tokenizer->vocab_size() <= written->count,
           at("tokenizer"), "{} has {} tokens, more than the model's {} = {}", tokenizer,

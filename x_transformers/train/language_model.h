@@ -15,6 +15,7 @@
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/interchange/model.h"
+#include "x_transformers/io/weight_file.h"
 
 namespace x_transformers {
 
@@ -30,6 +31,9 @@ std::string trainable_model_spelling(const std::string& model);
 struct LanguageModel {
   std::shared_ptr<Model> model;                ///< one that writes
   std::shared_ptr<const Tokenizer> tokenizer;  ///< null: nobody says what text its tokens are
+  /// Whether the vocabulary's token that begins a text may stand at the beginning of one: not where
+  /// training read text, of which the tokenizer made tokens without it.
+  bool may_begin_with_bos = true;
 
   /// InputError where it writes in another way.
   TokenWriter& writer() const;
@@ -42,9 +46,12 @@ struct LanguageModel {
 };
 
 /// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json (and
-/// tokenizer.model, if it has one) beside it. `tokenizer` is a value of data.tokenizer for a run
-/// that has none. InputError where something is missing or does not fit.
+/// tokenizer.model, if it has one) beside it; in place of the last, any file of weights
+/// (load_model_weights), of which `selection` says what is meant. `tokenizer` is a value of
+/// data.tokenizer for a run that has none. InputError where something is missing, damaged or does
+/// not fit.
 LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
-                                  at::ScalarType dtype, const std::string& tokenizer = "");
+                                  at::ScalarType dtype, const std::string& tokenizer = "",
+                                  const WeightSelection& selection = {});
 
 }  // namespace x_transformers

@@ -80,7 +80,59 @@ std::vector<std::string> differences(const TrainState& saved, const TrainingData
   return found;
 }
 
+/// Whether a change of data.order is one between names of the same order: of tokens auto is random,
+/// of examples epoch.
+bool is_same_order(const std::string& change, bool are_tokens) {
+  const auto has = [&](const char* name) { return change.find(name) != std::string::npos; };
+  return has("auto") && has(are_tokens ? "random" : "epoch");
+}
+
+/// Says that samples come in another order from here on, where an option makes it so.
+void note_other_order(const TrainingData& now, const std::vector<std::string>& changes,
+                      std::vector<std::string>& notes) {
+  for (const char* option : {"data.order", "data.seed"}) {
+    const auto change = change_of(option, changes);
+    if (change.empty() || is_same_order(change, now.sample_length > 1)) continue;
+    // Tasks are made up by the seed, and no sample comes twice.
+    const bool is_made_up = now.files.empty() && now.sample_length == 1;
+    notes.push_back(
+        change +
+        (is_made_up
+             ? ": the examples from here on, and those of validation, are others"
+             : ": samples come in another order from here on, so that some come twice or not "
+               "at all in this epoch"));
+  }
+}
+
+bool has_other_files(const TrainState& saved, const TrainingData& now) {
+  const auto is_same = [](const FileExtent& was, const FileExtent& is) {
+    return was.files == is.files && was.bytes == is.bytes;  // they may have been moved
+  };
+  return !saved.data_files.empty() && !std::equal(saved.data_files.begin(), saved.data_files.end(),
+                                                  now.files.begin(), now.files.end(), is_same);
+}
+
 }  // namespace
+
+std::string change_of(const std::string& option, const std::vector<std::string>& changes) {
+  const auto found = std::find_if(changes.begin(), changes.end(), [&](const std::string& change) {
+    return change.starts_with(option + " = ");
+  });
+  return found == changes.end() ? "" : *found;
+}
+
+bool validates_on_other_data(const TrainState& saved, const TrainingData& now,
+                             const ResumedData& resumed) {
+  const bool is_known = !saved.data_fingerprint.empty() && !now.fingerprint.empty();
+  const bool is_longer = saved.sample_length > 0 && saved.sample_length != now.sample_length;
+  const auto is_changed = [&](const char* option) {
+    return !change_of(option, resumed.changes).empty();
+  };
+  const bool is_made_up = now.files.empty() && is_changed("data.seed");
+  return (is_known && saved.data_fingerprint != now.fingerprint) || is_longer || is_made_up ||
+         has_other_files(saved, now) || is_changed("data.val_fraction") ||
+         is_changed("data.val_batches");
+}
 
 int64_t resumed_sample(const TrainState& saved, const TrainingData& now, const ResumedData& resumed,
                        std::vector<std::string>& notes) {
@@ -97,6 +149,7 @@ int64_t resumed_sample(const TrainState& saved, const TrainingData& now, const R
   }
   if (resumed.data_changed)
     notes.push_back("the data are those of the run: --data-changed changes nothing");
+  note_other_order(now, resumed.changes, notes);
   const int64_t taken = saved.data_position
                             ? *saved.data_position * batch_size_of(resumed.saved_config)
                             : saved.samples;

@@ -52,6 +52,11 @@ std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& ch
   return data && has_tokenizer(*data) ? make_tokenizer(data->tokenizer) : nullptr;
 }
 
+bool was_trained_on_text(const std::filesystem::path& checkpoint) {
+  const auto data = data_of(read_json_file((checkpoint / checkpoint_file::kConfig).string()));
+  return data && holds_text(*data);
+}
+
 std::shared_ptr<const Tokenizer> writing_tokenizer(const std::string& given,
                                                    const std::filesystem::path& checkpoint) {
   auto saved = saved_tokenizer(checkpoint);

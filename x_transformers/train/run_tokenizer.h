@@ -19,6 +19,9 @@ std::string resumed_tokenizer(const std::string& given, const std::filesystem::p
 /// config.json says nothing of data.
 std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& checkpoint);
 
+/// Whether the run of a checkpoint read text, as far as its config.json says.
+bool was_trained_on_text(const std::filesystem::path& checkpoint);
+
 /// The tokenizer to write with: `given`, a value of data.tokenizer, or, where it is empty, that of
 /// the checkpoint. InputError where both are there and differ.
 std::shared_ptr<const Tokenizer> writing_tokenizer(const std::string& given,

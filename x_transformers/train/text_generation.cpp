@@ -139,7 +139,8 @@ bool can_read(const LanguageModel& language_model, const std::vector<int64_t>& t
 std::vector<int64_t> usual_start(const LanguageModel& language_model) {
   const auto& tokenizer = *language_model.tokenizer;
   std::vector<std::vector<int64_t>> starts;
-  if (const auto bos = tokenizer.bos_token()) starts.push_back({*bos});
+  const auto bos = tokenizer.bos_token();
+  if (bos && language_model.may_begin_with_bos) starts.push_back({*bos});
   starts.push_back(tokenizer.encode("\n"));
   int64_t piece = 0;
   while (piece < tokenizer.vocab_size() && !tokenizer.is_piece(piece)) ++piece;

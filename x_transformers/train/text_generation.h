@@ -41,8 +41,9 @@ struct WrittenText {
 /// The tokens that the model gets for the prompt. One that is longer than max_seq_len counts by its
 /// last tokens, of which the user is warned; a model that writes whole sequences refuses it. An
 /// empty one stands for the usual start of a text, or, where the model writes whole sequences, for
-/// no tokens. A model that translates needs one. The usual start is the token of the vocabulary
-/// that begins a text, else a line end, else the first piece of text. InputError, naming `prompt`
+/// no tokens. A model that translates needs one. The usual start is, where training may have seen
+/// it (LanguageModel::may_begin_with_bos), the token of the vocabulary that begins a text, else a
+/// line end, else the first piece of text. InputError, naming `prompt`
 /// or `prompt_ids`, for a prompt that has no tokens, or some that the model does not know, and for
 /// text without a tokenizer.
 std::vector<int64_t> prompt_tokens(const LanguageModel& language_model,

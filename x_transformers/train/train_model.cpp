@@ -156,7 +156,7 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   parts.training_batch = renamed(parts.training_batch, task.input);
   parts.validation_batch = renamed(parts.validation_batch, task.input);
   if (data->tokenizer() && (model->writer() || model->sequence_writer()))
-    parts.sample = sample_writer({model, data->tokenizer()}, run.train);
+    parts.sample = sample_writer({model, data->tokenizer(), !holds_text(options)}, run.train);
 }
 
 /// Throws InputError where the model would learn to copy what it is to predict.
@@ -185,7 +185,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   // What is resumed has its weights in the run's own folder.
   std::string start;
   if (!run.train.init_from.empty() && !resume)
-    start = start_from(*model, run.train.init_from, run.train.init_strict);
+    start = start_from(*model, run.train.init_from, run.train.init_strict, run.train.init_key);
   const auto task = within(run.model_place, [&] { return model->token_task(); });
   TrainerParts parts = make_parts(run, directory, resume, context);
   if (holds_examples(run.data)) {
@@ -210,9 +210,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   Trainer trainer(model->module(), run.train, std::move(parts));
   if (!start.empty()) trainer.message(start);
   if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())
-    trainer.message(
-        "precision bf16: this processor has no instructions for bf16, so products run in fp32, of "
-        "weights and activations in bf16");
+    trainer.message(std::string("precision bf16: ") + kEmulatedBf16);
   capture_steps(trainer, *model);
   return trainer.run();
 }

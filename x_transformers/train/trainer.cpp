@@ -51,6 +51,15 @@ std::string optimizer_of(const std::string& config) {
   return is_named ? detail::shown(train["optimizer"]) : "\"adamw\"";
 }
 
+/// Says of options that have changed and do nothing to a run that goes on.
+void note_without_effect(const std::vector<std::string>& changes, std::vector<std::string>& notes) {
+  if (!change_of("train.seed", changes).empty())
+    notes.emplace_back(
+        "train.seed changes nothing: random numbers go on as the checkpoint has them");
+  if (!change_of("train.init_from", changes).empty())
+    notes.emplace_back("train.init_from is for new runs: the weights are those of the checkpoint");
+}
+
 /// The changes of a model's options, as what its weights may not fit by.
 std::string model_changes(std::vector<std::string> changes) {
   std::erase_if(changes, [](const auto& change) { return !change.starts_with("model."); });
@@ -93,7 +102,8 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   saved_step_ = state_.step;
   require_same_step(state_.step, device_, parts_.context.place, parts_.context.sum_over_ranks);
   if (!parts_.context.place.is_first()) return;
-  if (resumed_ && folder_.latest_step() != state_.step) folder_.go_back_to(state_.step);
+  if (resumed_ && folder_.latest_step() != state_.step)
+    folder_.go_back_to(state_.step, state_.best_step);
   // Last, because it drops the rows after the checkpoint: a refused run leaves them.
   report_.emplace(parts_.directory, report_options(options_, parts_),
                   resumed_ ? std::optional(resumed_->step) : std::nullopt);
@@ -129,7 +139,7 @@ auto Trainer::from_checkpoint(Read read, const std::string& cause) -> decltype(r
     notice.hint =
         good ? fmt::format(
                    "checkpoint {} can be read: --resume --from-checkpoint last-good goes on "
-                   "from it",
+                   "from it, best or a step's number from another",
                    folder_.step_folder(*good).string())
              : "no other checkpoint of the run can be read";
     throw InputError(std::move(notice));
@@ -199,6 +209,36 @@ void Trainer::load_random_state(const TrainState& saved, const fs::path& folder)
           [&] { set_random_state(*random, device_); });
 }
 
+void Trainer::leave_later_checkpoints(TrainState& saved) {
+  const auto steps = folder_.steps();
+  const bool is_latest = folder_.latest_step() == saved.step;
+  if (is_latest && (steps.empty() || steps.back() <= saved.step)) return;
+  int64_t number = 0;
+  for (const int64_t step : steps) {
+    try {
+      const auto state = load_train_state(folder_.step_folder(step), step);
+      for (const auto& branch : state.branches) number = std::max(number, branch.number);
+    } catch (const InputError&) {
+      continue;  // a damaged one
+    }
+  }
+  saved.branches.push_back({saved.step, number + 1});
+  const bool has_best =
+      saved.best_step && std::find(steps.begin(), steps.end(), *saved.best_step) != steps.end();
+  if (is_latest || has_best || !saved.best_step) return;
+  notes_.push_back(fmt::format(
+      "the checkpoint of the lowest validation loss up to here, of step {}, is not kept: the next "
+      "validation counts as the lowest",
+      *saved.best_step));
+  forget_best(saved);
+}
+
+void Trainer::forget_best(TrainState& saved) {
+  saved.best_val_loss.reset();
+  saved.best_step.reset();
+  saved.evaluations_without_gain = 0;
+}
+
 void Trainer::load_checkpoint() {
   const std::string config = (resumed_folder_ / checkpoint_file::kConfig).string();
   const auto saved_config = from_checkpoint([&] { return file_text(config); });
@@ -210,9 +250,17 @@ void Trainer::load_checkpoint() {
   TrainState saved = *resumed_;
   notes_.push_back(fmt::format("resumed at step {}", saved.step));
   for (const std::string& change : changes) notes_.push_back("resumed with " + change);
-  saved.samples = resumed_sample(
-      saved, parts_.data,
-      {parts_.directory.string(), saved_config, changes, parts_.context.data_changed}, notes_);
+  leave_later_checkpoints(saved);
+  note_without_effect(changes, notes_);
+  const ResumedData data{parts_.directory.string(), saved_config, changes,
+                         parts_.context.data_changed};
+  saved.samples = resumed_sample(saved, parts_.data, data, notes_);
+  if (saved.best_val_loss && validates_on_other_data(saved, parts_.data, data)) {
+    notes_.push_back(
+        "validation is on other data than before, and its losses cannot be compared: the next one "
+        "counts as the lowest");
+    forget_best(saved);
+  }
   saved.data_position.reset();
   from_checkpoint([&] { load_tensors(resumed_folder_, tensors()); }, model_changes(changes));
   load_random_state(saved, resumed_folder_);
@@ -326,7 +374,7 @@ void Trainer::settle() {
 }
 
 std::optional<int64_t> Trainer::good_step() const {
-  auto good = folder_.steps();
+  auto good = folder_.own_steps();
   std::erase_if(good, [&](int64_t step) { return step > last_finite_; });
   return good.empty() ? std::nullopt : std::optional(good.back());
 }

@@ -154,6 +154,10 @@ class Trainer {
   template <class Read>
   auto from_checkpoint(Read read, const std::string& cause = "") -> decltype(read());
   void load_checkpoint();
+  /// Notes in `saved` that the run leaves the checkpoints after it, if there are some.
+  void leave_later_checkpoints(TrainState& saved);
+  /// Makes the next validation the one with the lowest loss.
+  static void forget_best(TrainState& saved);
   void load_random_state(const TrainState& saved, const std::filesystem::path& folder);
   TrainResult run_steps();
   void train_step();

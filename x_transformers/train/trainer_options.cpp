@@ -54,6 +54,8 @@ void check_rules(const TrainOptions& o) {
   expect(is_device(o.device), at("device"), o.device, "cpu, cuda or cuda:N");
   expect(!o.threads || (*o.threads >= 1 && *o.threads <= kMostThreads), at("threads"),
          o.threads.value_or(0), "an integer from 1 to {}", kMostThreads);
+  require(o.init_key.empty() || !o.init_from.empty(), at("init_key"), "needs {}",
+          option("init_from"));
   at_least("log_every", o.log_every, 1);
   at_least("eval_every", o.eval_every, 0);
   at_least("early_stopping_patience", o.early_stopping_patience, 1);

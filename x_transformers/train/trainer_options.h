@@ -31,6 +31,7 @@ struct TrainOptions {
   std::optional<int64_t> threads;
   int64_t seed = 0;
   std::string init_from;
+  std::string init_key;
   bool init_strict = true;
   bool skip_nonfinite = false;
   bool allow_non_causal = false;
@@ -88,6 +89,9 @@ struct TrainOptions {
     v("init_from", init_from,
       "weights to start from, of a run, a checkpoint or a file; their net may stand in another "
       "wrapper than this one's; default: fresh ones");
+    v("init_key", init_key,
+      "which weights of the file of init_from: a dict in it (ema.model), or how their names begin; "
+      "default: the only ones there are");
     v("init_strict", init_strict,
       "refuse weights of init_from that do not fit in every name and shape; false: take what fits, "
       "the rows of a smaller vocabulary or table of positions too");
@@ -102,8 +106,9 @@ struct TrainOptions {
       "stop after this many validations without a lower loss; default: never");
     v("sample_every", sample_every, "steps between two samples, 0: none; default: as eval_every");
     v("sample_prompt", sample_prompt,
-      "text that samples start from; default: the token that begins a text, where the vocabulary "
-      "has one, else a line end");
+      "text that samples start from; default: a line end, as in the text; with token files the "
+      "token "
+      "that begins a text, where the vocabulary has one");
     v("sample_length", sample_length, "tokens of a sample");
     v("save_every", save_every, "steps between two checkpoints; default: as eval_every");
     v("keep_last", keep_last, "checkpoints to keep beside the best one");
