@@ -123,7 +123,7 @@ TEST(MultiInputLoss, IsTheMeanOverItsHeads) {
   const auto out = run_model(*model, "forward", {{"x.a", a}, {"x.b", b}}, Json::object(), false);
   const auto of = [&](const char* name, const at::Tensor& labels) {
     const auto& logits = out.at(std::string("out.") + name);
-    return at::cross_entropy_loss(logits.view({8, -1}), labels.view({8}));
+    return at::cross_entropy_loss(logits.reshape({8, -1}), labels.view({8}));
   };
   EXPECT_TRUE(at::allclose(
       model->loss({{"x.a", a}, {"x.b", b}, {"labels.a", b.clamp_max(4)}, {"labels.b", a}}),
