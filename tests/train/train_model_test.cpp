@@ -249,8 +249,8 @@ TEST_F(LanguageModelTest, ADamagedCheckpointIsNamedWithAnother) {
     bytes.seekp(-200, std::ios::end);
     bytes << std::string(64, '\0');
   }
-  const auto says = ThrowsMessage<InputError>(
-      AllOf(HasSubstr("model.safetensors: damaged"), HasSubstr("step-00000002 can be read")));
+  const auto says = ThrowsMessage<InputError>(AllOf(
+      HasSubstr("model.safetensors: damaged"), HasSubstr("step-00000002 of the run can be read")));
   EXPECT_THAT([&] { load_language_model(root_ / "run", at::kCPU, at::kFloat); },
               ThrowsMessage<InputError>(AllOf(HasSubstr("model.safetensors: damaged"),
                                               HasSubstr("step-00000002 can be read"),
