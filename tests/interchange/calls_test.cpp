@@ -95,7 +95,7 @@ TEST(TokensOutOfRange, PaddingOfPrompts) {
 }
 
 TEST(TokensOutOfRange, PadValueOfAWrapper) {
-  const TensorMap inputs = {{"x", at::tensor({1, -100, 2}).unsqueeze(0)}};
+  const TensorMap inputs = {{"x", at::tensor({1, -100, 2}, at::kLong).unsqueeze(0)}};
   EXPECT_EQ(call_refusal(wrapped(16), "forward", inputs), "");
   for (const int64_t wrong : {17, -1, -100}) {
     EXPECT_EQ(call_refusal(wrapped(wrong), "forward", inputs),
@@ -109,7 +109,7 @@ TEST(TokensOutOfRange, PadValueThatIsNeverRead) {
   // Segments are read with the tokens that are no targets, if these have an embedding.
   Json config = wrapped(-1);
   config["type"] = "XLAutoregressiveWrapper";
-  const TensorMap inputs = {{"x", at::tensor({1, 3, 2}).unsqueeze(0)}};
+  const TensorMap inputs = {{"x", at::tensor({1, 3, 2}, at::kLong).unsqueeze(0)}};
   EXPECT_EQ(call_refusal(config, "forward", inputs).substr(0, 17), "config.pad_value:");
   config["ignore_index"] = 3;
   EXPECT_EQ(call_refusal(config, "forward", inputs), "");

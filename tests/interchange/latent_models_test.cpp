@@ -143,10 +143,11 @@ TEST(LatentModels, NetsThatDoNotFitAreRefused) {
                        {"data_generator",
                         {{"type", "SyntheticDataGenerator"}, {"dim", 4}, {"num_tokens", 9}}}}),
               StartsWith("config.data_generator.num_tokens: expected that of model, 13, got 9"));
-  EXPECT_THAT(refusal({{"type", "UniversalPretrainWrapper"},
-                       {"model", net()},
-                       {"data_generator", {{"type", "GRU"}}}}),
-              StartsWith("config.data_generator.type"));
+  EXPECT_THAT(
+      refusal({{"type", "UniversalPretrainWrapper"},
+               {"model", net()},
+               {"data_generator", {{"type", "GRU"}, {"input_size", 4}, {"hidden_size", 4}}}}),
+      StartsWith("config.data_generator.type"));
   EXPECT_THAT(refusal({{"type", "BeliefStateWrapper"},
                        {"forward_decoder", net()},
                        {"text_head", {{"type", "Linear"}, {"in_features", 32}}}}),

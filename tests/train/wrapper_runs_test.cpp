@@ -226,7 +226,7 @@ TEST_F(WrapperRuns, AModelWithoutALossIsRefusedBeforeTheFirstStep) {
 }
 
 TEST_F(WrapperRuns, AModelThatSeesTheNextTokensIsNotTrainedOnThem) {
-  const auto refused = ThrowsMessage<InputError>(HasSubstr("run.json: model: is to predict each"));
+  const auto refused = ThrowsMessage<InputError>(HasSubstr("run.json: model: is not causal"));
   auto file = run_file(net("Encoder", 256), 1);
   EXPECT_THAT([&] { train(file, "run"); }, refused);
   const Json flash = {{"type", "FLASHTransformer"},
