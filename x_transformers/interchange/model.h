@@ -85,9 +85,9 @@ class Model {
   /// opened. Default: where forward gives no loss, labels or a target.
   virtual LossInputs loss_inputs(const std::set<std::string>& names);
 
-  /// Whether the loss of `batch` asks for what the model sees, the next tokens of a net that is not
-  /// causal: it learns to copy them.
-  virtual bool sees_targets(const TensorMap& /*batch*/) { return false; }
+  /// Whether the loss of a batch with tensors of these names asks for what the model sees, the next
+  /// tokens of a net that is not causal: it learns to copy them.
+  virtual bool sees_targets(const std::set<std::string>& /*names*/) { return false; }
 
   /// What the loss is, for the axis of its curve: kNatsPerToken; empty: it is not said.
   virtual std::string loss_unit() const { return {}; }

@@ -89,10 +89,23 @@ LossInputs inputs_of(Model& model, const std::optional<TokenTask>& task,
   return inputs;
 }
 
+/// Throws InputError where the model would learn to copy what it is to predict from tensors of
+/// these names.
+void require_hidden_targets(Model& model, const std::set<std::string>& names,
+                            const RunOptions& run) {
+  const bool may = run.train.allow_non_causal || names.contains("attn_mask");
+  require(may || !model.sees_targets(names), at(run.model_place),
+          "is not causal: each token sees those after it, which the model is to predict, and it "
+          "would learn to copy them. \"type\": \"Decoder\" makes attn_layers causal (causal = true "
+          "where a model has that option); {} trains it as it is",
+          option(OptionPath("train") / "allow_non_causal"));
+}
+
 /// Examples of tensors, which are what the model's loss takes.
 void use_examples(TrainerParts& parts, const RunOptions& run, const std::shared_ptr<Model>& model,
                   const std::optional<TokenTask>& task) {
   const auto inputs = [&run, model, task](const std::set<std::string>& names) {
+    require_hidden_targets(*model, names, run);
     return within(run.model_place, [&] { return inputs_of(*model, task, names); });
   };
   use_data(parts, open_data_source(run.data, {.place = parts.context.place, .loss_inputs = inputs}),
@@ -139,6 +152,7 @@ BatchFunction renamed(const BatchFunction& batch, const std::string& input) {
 /// Text or token files; a model that writes gives samples where there is a tokenizer.
 void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_ptr<Model>& model,
                 const TokenTask& task) {
+  require_hidden_targets(*model, {task.input}, run);
   const auto options = token_options(run, parts.directory, parts.resume, task);
   auto tokens = input_of(task);
   tokens.name = kTokenTensor;
@@ -157,16 +171,6 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   parts.validation_batch = renamed(parts.validation_batch, task.input);
   if (data->tokenizer() && (model->writer() || model->sequence_writer()))
     parts.sample = sample_writer({model, data->tokenizer(), !holds_text(options)}, run.train);
-}
-
-/// Throws InputError where the model would learn to copy what it is to predict.
-void require_hidden_targets(Model& model, const Batch& batch, const RunOptions& run) {
-  const bool may = run.train.allow_non_causal || batch.tensors.contains("attn_mask");
-  require(may || !model.sees_targets(batch.tensors), at(run.model_place),
-          "is not causal: each token sees those after it, which the model is to predict, and it "
-          "would learn to copy them. \"type\": \"Decoder\" makes attn_layers causal (causal = true "
-          "where a model has that option); {} trains it as it is",
-          option(OptionPath("train") / "allow_non_causal"));
 }
 
 /// The loss of a batch. What is wrong with examples is said of their file.
@@ -197,7 +201,6 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
             option(OptionPath("data") / "format"), option(OptionPath("data") / "task"));
     use_tokens(parts, run, model, *task);
   }
-  require_hidden_targets(*model, parts.training_batch(0), run);
   if (run.train.loss_chunk) {
     within(run.model_place, [&] { model->set_loss_chunk(*run.train.loss_chunk); });
   }

@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <set>
+#include <string>
+
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
@@ -116,8 +119,8 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
                 : "");
   }
 
-  bool sees_targets(const TensorMap& batch) override {
-    return !batch.contains("labels") && NextTokenModel::sees_targets(batch);
+  bool sees_targets(const std::set<std::string>& names) override {
+    return !names.contains("labels") && NextTokenModel::sees_targets(names);
   }
 
   void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }

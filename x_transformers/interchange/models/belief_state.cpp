@@ -4,6 +4,9 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <set>
+#include <string>
+
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
@@ -97,7 +100,7 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper> {
 
   std::string loss_unit() const override { return "nats per token, mean of both directions"; }
 
-  bool sees_targets(const TensorMap& /*batch*/) override {
+  bool sees_targets(const std::set<std::string>& /*names*/) override {
     return !holder_->forward_decoder()->traits().is_causal ||
            !holder_->backward_decoder()->traits().is_causal;
   }

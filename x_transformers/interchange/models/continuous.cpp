@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <set>
+#include <string>
 #include <utility>
 
 #include "x_transformers/interchange/cached_call.h"
@@ -126,7 +128,7 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
                                           : "mean square error per value";
   }
 
-  bool sees_targets(const TensorMap& /*batch*/) override {
+  bool sees_targets(const std::set<std::string>& /*names*/) override {
     return !holder_->net()->attn_layers()->options().is_causal();
   }
 

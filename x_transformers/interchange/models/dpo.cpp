@@ -3,7 +3,10 @@
 
 #include <ATen/ATen.h>
 
+#include <set>
+#include <string>
 #include "x_transformers/core/warning.h"
+
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
@@ -58,7 +61,7 @@ class DPOModel : public HolderModel<DPO> {
 
   std::string loss_unit() const override { return "nats per pair of answers"; }
 
-  bool sees_targets(const TensorMap& /*batch*/) override {
+  bool sees_targets(const std::set<std::string>& /*names*/) override {
     return !holder_->policy_model()->traits().is_causal;
   }
 

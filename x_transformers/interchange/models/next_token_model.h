@@ -5,6 +5,8 @@
 
 #include <memory>
 #include <optional>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "x_transformers/core/spelling.h"
@@ -38,7 +40,7 @@ class NextTokenModel : public HolderModel<Holder> {
     }
   }
 
-  bool sees_targets(const TensorMap& /*batch*/) override {
+  bool sees_targets(const std::set<std::string>& /*names*/) override {
     return !this->holder_->net()->traits().is_causal;
   }
 

@@ -4,6 +4,8 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <set>
+#include <string>
 #include <utility>
 
 #include "x_transformers/interchange/cached_call.h"
@@ -125,7 +127,7 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
 
   std::string loss_unit() const override { return "nats per token + square error of numbers"; }
 
-  bool sees_targets(const TensorMap& /*batch*/) override {
+  bool sees_targets(const std::set<std::string>& /*names*/) override {
     return !holder_->net()->attn_layers()->options().is_causal();
   }
 
