@@ -1349,9 +1349,11 @@ class Reports(ProgramTest):
         config = json.loads((self.out() / 'config.json').read_text())
         for part in ('data', 'train'):
             listed = json.loads(run('options', part, '--json').stdout)['options']
-            inner = {f'{name}.{key}' for name in ('task', 'series', 'images') for key in config['data'][name]}
-            self.assertEqual({option['name'] for option in listed},
-                             set(config[part]) | (inner if part == 'data' else set()))
+            names = {option['name'] for option in listed}
+            self.assertEqual({name for name in names if '.' not in name}, set(config[part]))
+            # Those of a task, of series and of images are listed with their place.
+            places = {name.split('.')[0] for name in names if '.' in name}
+            self.assertEqual(places, {'task', 'series', 'images'} if part == 'data' else set())
             self.assertTrue(all(option['meaning'] for option in listed))
         generate = run('options', 'generate').stdout.decode()
         for part in ('(--tokens)', '(--top-k)', 'default 0.8'):

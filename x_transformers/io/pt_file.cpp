@@ -255,7 +255,11 @@ bool starts_pt_file(std::string_view start) {
 
 TensorMap load_pt(const std::filesystem::path& path, std::string_view key) {
   const std::string start = first_bytes(path);
-  return spelled(below(path.string() + ":"), [&] {
+  // What it says is of the file, but `key` is an argument.
+  const auto of_file = spelled_by([file = OptionPath(path.string() + ":")](const OptionPath& said) {
+    return said == "key" ? said : file / said;
+  });
+  return spelled(of_file, [&] {
     try {
       return read_tensors(path, start, key);
     } catch (const c10::Error&) {
