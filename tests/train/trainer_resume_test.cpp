@@ -133,7 +133,7 @@ TEST_F(ResumeTest, RefusesTheStateOfAnotherOptimizer) {
   parts.config = R"({"model": {"type": "Bigram", "dim": 8}, "train": {"optimizer": "lion"}})";
   options.optimizer.optimizer = "lion";
   try {
-    Trainer(model, options, parts);
+    const Trainer refused(model, options, parts);
     FAIL() << "the state of adamw was taken";
   } catch (const InputError& error) {
     EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("train.optimizer"), HasSubstr("adamw"),
