@@ -37,7 +37,7 @@ class OrdinaryTokenizer : public ByteTokenizer {
   }
 };
 
-FileContents file_of(const std::string& bytes) {
+FileContents contents_of(const std::string& bytes) {
   const auto owner = std::make_shared<const std::string>(bytes);
   return {owner, *owner, "a.txt"};
 }
@@ -68,7 +68,7 @@ TEST(LostText, ASampleIsOfAllFiles) {
   std::string plain, lines;
   while (plain.size() < 900000) plain += "plain text ";
   while (lines.size() < 900000) lines += "one line\n";
-  const auto lost = lost_of_sample({file_of(plain), file_of(lines)}, OrdinaryTokenizer());
+  const auto lost = lost_of_sample({contents_of(plain), contents_of(lines)}, OrdinaryTokenizer());
   EXPECT_GT(lost.characters, 300000);
   EXPECT_LT(lost.characters, 900000);
   const auto share = static_cast<double>(lost.line_ends) / static_cast<double>(lost.characters);
@@ -76,8 +76,8 @@ TEST(LostText, ASampleIsOfAllFiles) {
 }
 
 TEST(LostText, ASmallTextIsLookedAtWhole) {
-  const auto lost =
-      lost_of_sample({file_of("a\nb\n"), file_of(""), file_of("c\t")}, OrdinaryTokenizer());
+  const auto lost = lost_of_sample({contents_of("a\nb\n"), contents_of(""), contents_of("c\t")},
+                                   OrdinaryTokenizer());
   EXPECT_EQ(lost.characters, 6);
 }
 

@@ -13,6 +13,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/utf8.h"
 #include "x_transformers/data/files.h"
+#include "x_transformers/io/file_contents.h"
 
 // libsentencepiece.so and libc10.so each define a global variable of this name, of 32 and of 4
 // bytes, and the dynamic linker gives both libraries the one it meets first: with libc10 first,
