@@ -244,6 +244,9 @@ TEST_F(WrapperRuns, AModelThatSeesTheNextTokensIsNotTrainedOnThem) {
   EXPECT_THAT([&] { train(file, "run"); }, refused);
   save_safetensors(root_ / "x.safetensors", {{"x", x}, {"labels", x}});
   EXPECT_EQ(train(file, "run").step, 1);
+  // Nor are numbers to come near to its next tokens.
+  save_safetensors(root_ / "x.safetensors", {{"x", x}, {"target", at::randn({20, 8, 256})}});
+  EXPECT_EQ(train(file, "target").step, 1);
   auto prefix = run_file(net("PrefixDecoder", 256), 1);
   EXPECT_EQ(train(prefix, "prefix").step, 1);
 }

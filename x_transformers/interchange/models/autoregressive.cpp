@@ -103,12 +103,10 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
 
   /// Of labels or a target the net's, as if it stood alone.
   at::Tensor loss(const TensorMap& batch) override {
-    const bool is_of_net = batch.contains("labels") || batch.contains("target");
-    return is_of_net ? net_->loss(batch) : NextTokenModel::loss(batch);
+    return is_of_net(batch) ? net_->loss(batch) : NextTokenModel::loss(batch);
   }
   LossInputs loss_inputs(const std::set<std::string>& names) override {
-    const bool is_of_net = names.contains("labels") || names.contains("target");
-    return is_of_net ? net_->loss_inputs(names) : NextTokenModel::loss_inputs(names);
+    return is_of_net(names) ? net_->loss_inputs(names) : NextTokenModel::loss_inputs(names);
   }
 
   std::string loss_unit() const override {
@@ -120,7 +118,7 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
   }
 
   bool sees_targets(const std::set<std::string>& names) override {
-    return !names.contains("labels") && NextTokenModel::sees_targets(names);
+    return !is_of_net(names) && NextTokenModel::sees_targets(names);
   }
 
   void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }
@@ -138,6 +136,13 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
     task->limited_by = fmt::format("max_seq_len = {}{}", traits.max_seq_len,
                                    sees_one_more ? " less the token that only the loss needs" : "");
     return task;
+  }
+
+ private:
+  /// Whether tensors of these names, the keys of a batch, have the net's own loss.
+  template <class Names>
+  static bool is_of_net(const Names& names) {
+    return names.contains("labels") || names.contains("target");
   }
 };
 
