@@ -51,5 +51,21 @@ TEST(GradientsTest, CollectsOverPassesInFullPrecision) {
   }
 }
 
+TEST(GradientsTest, OfASinglePassTheyMayStayAsTheyAre) {
+  const std::vector<at::Tensor> parameters{at::ones({3}, at::kBFloat16).requires_grad_(true)};
+  GradientCollector collector(parameters, true);
+  for (const int passes : {1, 2, 300, 1}) {
+    collector.begin();
+    for (int pass = 0; pass < passes; ++pass) {
+      parameters[0].sum().backward();
+      collector.collect();
+    }
+    const auto& gradient = collector.gradients()[0];
+    EXPECT_EQ(gradient.scalar_type(), passes == 1 ? at::kBFloat16 : at::kFloat);
+    EXPECT_TRUE(at::equal(gradient.to(at::kFloat), at::full({3}, static_cast<double>(passes))));
+    EXPECT_FALSE(parameters[0].grad().defined());
+  }
+}
+
 }  // namespace
 }  // namespace x_transformers

@@ -5,7 +5,11 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "x_transformers/kernels/cuda/activation.cuh"
+#include "x_transformers/kernels/cuda/adamw.cuh"
+#include "x_transformers/kernels/cuda/cross_entropy.cuh"
 #include "x_transformers/kernels/cuda/norm.cuh"
+#include "x_transformers/kernels/cuda/rotary.cuh"
 
 namespace x_transformers::kernels {
 namespace {
@@ -19,9 +23,17 @@ void on_current_stream(const Params& params, int8_t device) {
 
 constexpr CudaLaunchers make_table() {
   CudaLaunchers table;
+  table.layer_norm_forward = on_current_stream<NormForward, cuda::layer_norm_forward>;
+  table.layer_norm_backward = on_current_stream<NormBackward, cuda::layer_norm_backward>;
   table.l2_norm_forward = on_current_stream<NormForward, cuda::l2_norm_forward>;
   table.l2_norm_backward = on_current_stream<NormBackward, cuda::l2_norm_backward>;
   table.norm_chunks = cuda::norm_chunks;
+  table.activation_forward = on_current_stream<ActivationForward, cuda::activation_forward>;
+  table.activation_backward = on_current_stream<ActivationBackward, cuda::activation_backward>;
+  table.activation_chunks = cuda::activation_chunks;
+  table.cross_entropy = on_current_stream<CrossEntropyPass, cuda::cross_entropy>;
+  table.adamw = on_current_stream<AdamWStep, cuda::adamw>;
+  table.rotary = on_current_stream<RotaryParams, cuda::rotary>;
   return table;
 }
 

@@ -4,7 +4,11 @@
 
 #include <cstdint>
 
+#include "x_transformers/kernels/activation.h"
+#include "x_transformers/kernels/adamw.h"
+#include "x_transformers/kernels/cross_entropy.h"
 #include "x_transformers/kernels/norm.h"
+#include "x_transformers/kernels/rotary.h"
 
 namespace x_transformers::kernels {
 
@@ -12,13 +16,34 @@ namespace x_transformers::kernels {
 /// a launch fails.
 struct CudaLaunchers {
   /// What parameters of these sizes look like: a library of another version has another layout.
-  uint64_t layout = sizeof(NormForward) + 1024 * sizeof(NormBackward);
+  uint64_t layout = layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward,
+                              CrossEntropyPass, RotaryParams, AdamWWeight, AdamWStep>();
 
+  /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
+  void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
+  void (*layer_norm_backward)(const NormBackward& params, int8_t device) = nullptr;
   /// y = x / max(|x|, epsilon) * scale * gain, for dim <= kMostCudaNormFeatures.
   void (*l2_norm_forward)(const NormForward& params, int8_t device) = nullptr;
   void (*l2_norm_backward)(const NormBackward& params, int8_t device) = nullptr;
-  /// The `chunks` that l2_norm_backward wants; 0 for few rows.
+  /// The `chunks` that the backward passes of norms want; 0 for few rows.
   int64_t (*norm_chunks)(int64_t rows, int64_t dim) = nullptr;
+
+  void (*activation_forward)(const ActivationForward& params, int8_t device) = nullptr;
+  void (*activation_backward)(const ActivationBackward& params, int8_t device) = nullptr;
+  /// The `chunks` that activation_backward wants.
+  int64_t (*activation_chunks)(int64_t rows, int64_t dim) = nullptr;
+
+  void (*cross_entropy)(const CrossEntropyPass& params, int8_t device) = nullptr;
+  void (*adamw)(const AdamWStep& params, int8_t device) = nullptr;
+  void (*rotary)(const RotaryParams& params, int8_t device) = nullptr;
+
+ private:
+  template <class... Params>
+  static constexpr uint64_t layout_of() {
+    uint64_t sizes = 0;
+    ((sizes = sizes * 1021 + sizeof(Params)), ...);
+    return sizes;
+  }
 };
 
 inline constexpr int64_t kMostCudaNormFeatures = 16384;

@@ -10,6 +10,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/heads.h"
+#include "x_transformers/ops/linear_three.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/norm.h"
 #include "x_transformers/ops/rows.h"
@@ -82,6 +83,15 @@ AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
   }
   p.x = p.q_input;
   if (to_latent_q_) p.q_input = to_latent_q_->forward(p.q_input);
+  const bool is_one_input = k_input.is_same(p.q_input) && v_input.is_same(p.q_input);
+  if (is_one_input && !to_latent_kv_) {
+    const auto qkv = linear_three(p.q_input, {to_q_->weight, to_k_->weight, to_v_->weight});
+    p.q = split_heads(qkv[0], options_.heads);
+    p.k = split_heads(qkv[1], kv_heads_);
+    p.v = split_heads(qkv[2], kv_heads_);
+    p.orig_values = p.v;
+    return p;
+  }
   p.q = split_heads(to_q_->forward(p.q_input), options_.heads);
   if (to_latent_kv_) {
     p.k = std::move(k_input);

@@ -90,9 +90,8 @@ std::vector<at::Tensor> FeedForwardImpl::muon_parameters() const {
 
 at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
   const auto plain = activation_->plain();
-  // On the CPU the bias goes with the activation and saves a pass; elsewhere it is part of the
-  // product.
-  const bool fuse_bias = plain && x.is_cpu() && proj_in_->bias.defined();
+  // Where a kernel of ours runs the activation, the bias goes with it and saves a pass.
+  const bool fuse_bias = plain && proj_in_->bias.defined() && takes_bias(x);
   const auto projected =
       fuse_bias ? linear(x, proj_in_->weight, at::Tensor()) : proj_in_->forward(x);
   const auto bias = fuse_bias ? proj_in_->bias : at::Tensor();

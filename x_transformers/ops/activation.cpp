@@ -5,9 +5,10 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/activation.h"
 #include "x_transformers/kernels/cpu/row_chunks.h"
+#include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
-#include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
 namespace {
@@ -44,9 +45,20 @@ at::Tensor apply(const at::Tensor& x, Activation activation) {
   throw InputError("[activate] unknown activation " + std::to_string(static_cast<int>(activation)));
 }
 
-/// float32 [x_dim] for the kernels; undefined for none.
+/// [x_dim] as the kernels take it: float32 on the CPU; undefined for none.
 at::Tensor dense_bias(const std::optional<at::Tensor>& bias) {
-  return bias.has_value() ? bias->detach().to(at::kFloat).contiguous() : at::Tensor();
+  if (!bias.has_value()) return {};
+  const auto dense = bias->detach().contiguous();
+  return dense.is_cuda() ? dense : dense.to(at::kFloat);
+}
+
+const void* memory_of(const at::Tensor& bias) {
+  return bias.defined() ? bias.const_data_ptr() : nullptr;
+}
+
+int64_t chunks_of(const at::Tensor& x, int64_t rows, int64_t dim) {
+  return x.is_cuda() ? our_cuda_kernels().launchers->activation_chunks(rows, dim)
+                     : kernels::row_chunks(rows);
 }
 
 /// x dense [..., dim or 2 dim].
@@ -60,12 +72,13 @@ at::Tensor run_forward(const at::Tensor& x, const at::Tensor& bias, Activation a
   params.x = x.const_data_ptr();
   params.y = y.mutable_data_ptr();
   params.element = element_of(x);
-  params.bias = data_or_null(bias);
+  params.bias = memory_of(bias);
   params.kind = kind_of(activation);
   params.gated = gated;
   params.dim = sizes.empty() ? 1 : sizes.back();
   params.rows = y.numel() / params.dim;
-  kernels::activation_forward(params);
+  x.is_cuda() ? our_cuda_kernels().launchers->activation_forward(params, x.device().index())
+              : kernels::activation_forward(params);
   return y;
 }
 
@@ -102,7 +115,8 @@ class ActivationFunction : public torch::autograd::Function<ActivationFunction> 
     params.rows = params.dim == 0 ? 0 : y_grad.numel() / params.dim;
     at::Tensor partial;
     if (wants_bias) {
-      partial = at::empty({kernels::row_chunks(params.rows), bias.numel()}, at::kFloat);
+      params.chunks = chunks_of(x, params.rows, params.dim);
+      partial = at::empty({params.chunks, bias.numel()}, x.options().dtype(at::kFloat));
       params.bias_grad = partial.mutable_data_ptr<float>();
     }
     if (x.numel() > 0) {
@@ -110,10 +124,11 @@ class ActivationFunction : public torch::autograd::Function<ActivationFunction> 
       params.y_grad = y_grad.const_data_ptr();
       params.x_grad = x_grad.mutable_data_ptr();
       params.element = element_of(x);
-      params.bias = data_or_null(dense);
+      params.bias = memory_of(dense);
       params.kind = kind_of(activation);
       params.gated = gated;
-      kernels::activation_backward(params);
+      x.is_cuda() ? our_cuda_kernels().launchers->activation_backward(params, x.device().index())
+                  : kernels::activation_backward(params);
     }
     return {x_grad, wants_bias ? partial.sum(0).to(bias.scalar_type()) : at::Tensor(), {}, {}};
   }
@@ -134,10 +149,18 @@ struct ActivationCall {
   bool gated;
 };
 
+Reasons activation_cuda_reasons(const ActivationCall& call) {
+  auto reasons = cuda_kernel_reasons(call.x, "x");
+  if (call.x.is_cuda()) add_unlike(reasons, call.x, call.bias, "bias");
+  return reasons;
+}
+
 const Engines<ActivationCall, at::Tensor>& activation_engines() {
   using Call = ActivationCall;
   static const Engines<Call, at::Tensor> all(
       {{"cpu", [](const Call& call) { return Reasons(activation_unsupported(call.x, call.bias)); },
+        [](const Call& call) { return fused(call.x, call.activation, call.bias, call.gated); }},
+       {"cuda", activation_cuda_reasons,
         [](const Call& call) { return fused(call.x, call.activation, call.bias, call.gated); }},
        {"reference", [](const Call&) { return Reasons(); },
         [](const Call& call) {
@@ -175,6 +198,8 @@ std::string activation_unsupported(const at::Tensor& x, const at::Tensor& bias) 
   if (auto reason = cpu_kernel_unsupported(bias, "bias"); !reason.empty()) return reason;
   return bias.scalar_type() == x.scalar_type() ? "" : "bias and x have different dtypes";
 }
+
+bool takes_bias(const at::Tensor& x) { return x.is_cpu() || cuda_kernel_reasons(x, "x").empty(); }
 
 at::Tensor activate_reference(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
   return apply(bias.defined() ? x + bias : x, activation);

@@ -1,5 +1,5 @@
-// Activations and gated linear units. CPU float32 and bfloat16 run fused kernels that keep only
-// their input for the backward; all else runs plain ATen calls.
+// Activations and gated linear units. CPU float32 and bfloat16, and CUDA, run fused kernels that
+// keep only their input for the backward; all else runs plain ATen calls.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -23,6 +23,10 @@ at::Tensor activate(const at::Tensor& x, Activation activation, const at::Tensor
 /// x1 and x2, x1 * activation(x2). bias is [2 d] or undefined. Throws InputError where the last
 /// dimension is odd.
 at::Tensor glu(const at::Tensor& x, Activation activation, const at::Tensor& bias = {});
+
+/// Whether a kernel adds the bias in the pass over x, and sums its gradient in that over x's. Where
+/// none does, the bias is better given to the projection.
+bool takes_bias(const at::Tensor& x);
 
 /// As activate and glu, by the engine of this name. Throws InputError with the reasons where it
 /// cannot run.

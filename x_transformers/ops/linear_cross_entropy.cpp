@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
@@ -45,12 +46,25 @@ class ChunkedPass {
         wanted_(wanted) {
     share_ = 1.0 / (target != ignore_index).sum().to(at::kDouble);
     if (wanted.x) x_grad = at::empty_like(x);
-    // Sums over chunks, in more digits than 16 bits have.
-    if (wanted.weight) weight_grad = at::zeros(weight.sizes(), sum_options());
-    if (wanted.bias) bias_grad = at::zeros(bias.sizes(), sum_options());
+    if (!on_our_kernel()) return;
+    // A product with a number of columns that 16 bytes do not divide takes cuBLAS up to eight times
+    // as long: columns are added that no class has.
+    const auto classes = weight.size(0);
+    constexpr int64_t kMultiple = 64, kLeast = 8;
+    if (classes % kLeast != 0) {
+      const auto more = (classes / kMultiple + 1) * kMultiple - classes;
+      weight_ = at::constant_pad_nd(weight, {0, 0, 0, more});
+      if (bias.defined()) bias_ = at::constant_pad_nd(bias, {0, more});
+    }
   }
 
   void run(int64_t chunk) {
+    is_one_chunk_ = chunk >= x_.size(0) && x_.size(0) > 0;
+    if (!is_one_chunk_) {
+      // Sums over chunks, in more digits than 16 bits have.
+      if (wanted_.weight) weight_grad = at::zeros(weight_.sizes(), sum_options());
+      if (wanted_.bias) bias_grad = at::zeros({weight_.size(0)}, sum_options());
+    }
     at::Tensor sum;
     for (int64_t begin = 0; begin < x_.size(0); begin += chunk) {
       const auto part = run_rows(begin, std::min(chunk, x_.size(0) - begin));
@@ -58,8 +72,11 @@ class ChunkedPass {
     }
     if (!sum.defined()) sum = at::zeros({}, x_.options().dtype(at::kDouble));
     loss = (sum * share_).to(x_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-    if (weight_grad.defined()) weight_grad = weight_grad.to(weight_.scalar_type());
-    if (bias_grad.defined()) bias_grad = bias_grad.to(bias_.scalar_type());
+    const auto finish = [&](at::Tensor& grad) {
+      if (grad.defined()) grad = grad.narrow(0, 0, classes_).to(weight_.scalar_type());
+    };
+    finish(weight_grad);
+    finish(bias_grad);
   }
 
   at::Tensor loss, x_grad, weight_grad, bias_grad;
@@ -72,28 +89,45 @@ class ChunkedPass {
         .requires_grad(false);
   }
 
+  bool on_our_kernel() const { return cuda_kernel_reasons(x_, "x").empty(); }
+
   /// Adds the gradients of some rows, and returns the sum of their losses.
   at::Tensor run_rows(int64_t begin, int64_t count) {
     const auto x = x_.narrow(0, begin, count), target = target_.narrow(0, begin, count);
     auto logits = linear(x, weight_, bias_);
+    auto of_classes = logits.narrow(1, 0, classes_);
     if (!wanted_.any())
-      return cross_entropy(logits, target, ignore_index_, Reduction::none).sum(at::kDouble);
-    logits = logits.detach().requires_grad_();
-    at::Tensor losses;
-    {
-      const at::AutoGradMode recorded(true);
-      losses = cross_entropy(logits, target, ignore_index_, Reduction::none);
+      return cross_entropy(of_classes, target, ignore_index_, Reduction::none).sum(at::kDouble);
+    at::Tensor losses, logits_grad;
+    if (on_our_kernel()) {
+      losses = loss_and_logits_grad(of_classes, target, ignore_index_, share_.to(at::kFloat));
+      logits_grad = logits;
+    } else {
+      logits = logits.detach().requires_grad_();
+      {
+        const at::AutoGradMode recorded(true);
+        losses = cross_entropy(logits, target, ignore_index_, Reduction::none);
+      }
+      const auto shares = share_.to(losses.scalar_type()).expand_as(losses);
+      logits_grad = torch::autograd::grad({losses}, {logits}, {shares})[0];
     }
-    const auto shares = share_.to(losses.scalar_type()).expand_as(losses);
-    const auto logits_grad = torch::autograd::grad({losses}, {logits}, {shares})[0];
-    if (x_grad.defined())
-      x_grad.narrow(0, begin, count).copy_(linear(logits_grad, weight_.t(), at::Tensor()));
-    if (weight_grad.defined()) add_weight_grad(logits_grad, x);
-    if (bias_grad.defined()) bias_grad += logits_grad.sum(0, false, bias_grad.scalar_type());
+    if (x_grad.defined()) {
+      const auto grad = linear(logits_grad, weight_.t(), at::Tensor());
+      is_one_chunk_ ? void(x_grad = grad) : void(x_grad.narrow(0, begin, count).copy_(grad));
+    }
+    if (wanted_.weight) add_weight_grad(logits_grad, x);
+    if (wanted_.bias) {
+      const auto grad = logits_grad.sum(0, false, sum_options().dtype().toScalarType());
+      is_one_chunk_ ? void(bias_grad = grad) : void(bias_grad += grad);
+    }
     return losses.detach().sum(at::kDouble);
   }
 
   void add_weight_grad(const at::Tensor& logits_grad, const at::Tensor& x) {
+    if (is_one_chunk_) {
+      weight_grad = linear(logits_grad.t(), x.t(), at::Tensor());
+      return;
+    }
     const bool is_aten = weight_grad.scalar_type() == x.scalar_type() &&
                          !linear_unsupported(logits_grad.t(), x.t(), at::Tensor()).empty();
     if (is_aten) {
@@ -103,9 +137,11 @@ class ChunkedPass {
     }
   }
 
-  at::Tensor x_, weight_, bias_, target_;
+  at::Tensor x_, weight_, bias_, target_;  ///< weight and bias with classes added that none has
   int64_t ignore_index_;
   Wanted wanted_;
+  int64_t classes_ = weight_.size(0);
+  bool is_one_chunk_ = false;
   at::Tensor share_;  ///< of a target in the mean; infinite where there is none
 };
 

@@ -6,8 +6,11 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/cross_entropy.h"
+#include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
 namespace {
@@ -204,6 +207,86 @@ class SoftmaxCrossEntropy : public torch::autograd::Function<SoftmaxCrossEntropy
   }
 };
 
+/// The pass over logits [rows, classes], whose rows are dense, and targets [rows], on CUDA.
+kernels::CrossEntropyPass cuda_pass(const at::Tensor& logits, const at::Tensor& target,
+                                    int64_t ignore_index) {
+  kernels::CrossEntropyPass pass;
+  pass.logits = logits.const_data_ptr();
+  pass.element = element_of(logits);
+  pass.rows = logits.size(0);
+  pass.classes = logits.size(1);
+  pass.stride = logits.stride(0);
+  pass.target = target.const_data_ptr<int64_t>();
+  pass.ignore_index = ignore_index;
+  return pass;
+}
+
+void launch(const kernels::CrossEntropyPass& pass, const at::Tensor& logits) {
+  our_cuda_kernels().launchers->cross_entropy(pass, logits.device().index());
+}
+
+/// Rows that lie `size(1)` or more numbers apart, each dense.
+at::Tensor with_dense_rows(const at::Tensor& logits) {
+  const bool has_rows = logits.stride(1) == 1 && logits.stride(0) >= logits.size(1);
+  return has_rows || logits.numel() == 0 ? logits : logits.contiguous();
+}
+
+/// An empty tensor whose rows lie as far apart as those of `logits`.
+at::Tensor empty_rows_like(const at::Tensor& logits) {
+  return at::empty({logits.size(0), logits.stride(0)}, logits.options())
+      .narrow(1, 0, logits.size(1));
+}
+
+class CudaCrossEntropy : public torch::autograd::Function<CudaCrossEntropy> {
+ public:
+  /// The loss, float32. Fills log_sum_exp [rows].
+  static at::Tensor run(const at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
+                        Reduction reduction, const at::Tensor& log_sum_exp) {
+    const auto losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+    auto pass = cuda_pass(logits, target, ignore_index);
+    pass.losses = losses.mutable_data_ptr<float>();
+    pass.log_sum_exp = mutable_data_or_null(log_sum_exp);
+    launch(pass, logits);
+    if (reduction == Reduction::none) return losses;
+    const auto sum = losses.sum();
+    return reduction == Reduction::sum ? sum : sum / (target != ignore_index).sum();
+  }
+
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits,
+                            const at::Tensor& target, int64_t ignore_index, Reduction reduction) {
+    const auto log_sum_exp = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+    ctx->save_for_backward({logits, target, log_sum_exp});
+    ctx->saved_data["ignore_index"] = ignore_index;
+    ctx->saved_data["reduction"] = static_cast<int64_t>(reduction);
+    return run(logits, target, ignore_index, reduction, log_sum_exp);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    const auto &logits = saved[0], &target = saved[1], &log_sum_exp = saved[2];
+    const auto ignore_index = ctx->saved_data["ignore_index"].toInt();
+    const auto reduction = static_cast<Reduction>(ctx->saved_data["reduction"].toInt());
+    if (at::GradMode::is_enabled()) {
+      const auto reference = [&](const variable_list& inputs) {
+        return cross_entropy_reference(inputs[0].to(at::kFloat), target, ignore_index, reduction);
+      };
+      return {differentiable_gradients(reference, {logits}, output_grads[0])[0], {}, {}, {}};
+    }
+    auto scale = output_grads[0].to(at::kFloat);
+    if (reduction == Reduction::mean) scale = scale / (target != ignore_index).sum();
+    scale = scale.contiguous();
+    const auto gradient = empty_rows_like(logits);
+    auto pass = cuda_pass(logits, target, ignore_index);
+    pass.log_sum_exp = log_sum_exp.mutable_data_ptr<float>();
+    pass.is_known = true;
+    pass.logits_grad = gradient.mutable_data_ptr();
+    pass.scale = scale.const_data_ptr<float>();
+    pass.scale_of_row = reduction == Reduction::none;
+    launch(pass, logits);
+    return {gradient, {}, {}, {}};
+  }
+};
+
 }  // namespace
 
 at::Tensor cross_entropy_by_softmax(const at::Tensor& logits, const at::Tensor& target,
@@ -215,6 +298,32 @@ at::Tensor cross_entropy_by_softmax(const at::Tensor& logits, const at::Tensor& 
                         ? SoftmaxCrossEntropy::apply(rows, row_target, ignore_index, reduction)
                         : softmax_losses(rows, row_target, ignore_index, reduction).loss;
   return reduction == Reduction::none ? loss.reshape(target.sizes()) : loss;
+}
+
+namespace {
+
+at::Tensor cuda_cross_entropy(const at::Tensor& logits, const at::Tensor& target,
+                              int64_t ignore_index, Reduction reduction) {
+  const auto rows = with_dense_rows(logits.reshape({target.numel(), logits.size(-1)}));
+  const auto row_target = target.reshape({-1}).contiguous();
+  const auto loss =
+      records_gradient({rows})
+          ? CudaCrossEntropy::apply(rows, row_target, ignore_index, reduction)
+          : CudaCrossEntropy::run(rows, row_target, ignore_index, reduction, at::Tensor());
+  return reduction == Reduction::none ? loss.reshape(target.sizes()) : loss;
+}
+
+}  // namespace
+
+at::Tensor loss_and_logits_grad(at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,
+                                const at::Tensor& scale) {
+  const auto losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+  auto pass = cuda_pass(logits, target, ignore_index);
+  pass.losses = losses.mutable_data_ptr<float>();
+  pass.logits_grad = logits.mutable_data_ptr();
+  pass.scale = scale.const_data_ptr<float>();
+  launch(pass, logits);
+  return losses;
 }
 
 std::string cross_entropy_unsupported(const at::Tensor& logits) {
@@ -244,6 +353,13 @@ Reasons fused_reasons(const CrossEntropyCall& call) {
   return reasons;
 }
 
+Reasons cuda_loss_reasons(const CrossEntropyCall& call) {
+  auto reasons = cuda_kernel_reasons(call.logits, "logits");
+  reasons.add_if(call.logits.size(-1) == 0, "logits have no classes");
+  reasons.add_if(call.target.device() != call.logits.device(), "the targets are elsewhere");
+  return reasons;
+}
+
 Reasons softmax_reasons(const CrossEntropyCall& call) {
   Reasons reasons;
   reasons.add_if(!call.logits.is_cuda(), "not on a CUDA device");
@@ -258,6 +374,10 @@ const Engines<CrossEntropyCall, at::Tensor>& cross_entropy_engines() {
       {{"cpu", fused_reasons,
         [](const Call& c) {
           return fused_cross_entropy(c.logits, c.target, c.ignore_index, c.reduction);
+        }},
+       {"cuda", cuda_loss_reasons,
+        [](const Call& c) {
+          return cuda_cross_entropy(c.logits, c.target, c.ignore_index, c.reduction);
         }},
        {"by_softmax", softmax_reasons,
         [](const Call& c) {

@@ -9,6 +9,7 @@
 #include "x_transformers/kernels/cpu/norm.h"
 #include "x_transformers/kernels/cpu/row_chunks.h"
 #include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/kernel_tensors.h"
@@ -47,7 +48,9 @@ kernels::NormGain gain_of(const at::Tensor& gamma, const NormKind& kind) {
 
 void launch(const kernels::NormForward& params, const NormKind& kind, const at::Device& device) {
   if (device.is_cuda()) {
-    our_cuda_kernels().launchers->l2_norm_forward(params, device.index());
+    const auto& launchers = *our_cuda_kernels().launchers;
+    const auto run = kind.centred ? launchers.layer_norm_forward : launchers.l2_norm_forward;
+    run(params, device.index());
   } else {
     kind.centred ? kernels::layer_norm_forward(params) : kernels::l2_norm_forward(params);
   }
@@ -55,7 +58,9 @@ void launch(const kernels::NormForward& params, const NormKind& kind, const at::
 
 void launch(const kernels::NormBackward& params, const NormKind& kind, const at::Device& device) {
   if (device.is_cuda()) {
-    our_cuda_kernels().launchers->l2_norm_backward(params, device.index());
+    const auto& launchers = *our_cuda_kernels().launchers;
+    const auto run = kind.centred ? launchers.layer_norm_backward : launchers.l2_norm_backward;
+    run(params, device.index());
   } else {
     kind.centred ? kernels::layer_norm_backward(params) : kernels::l2_norm_backward(params);
   }
@@ -189,23 +194,14 @@ at::Tensor fused_norm(const NormCall& call) {
 
 Reasons cpu_reasons(const NormCall& call) { return Reasons(norm_unsupported(call.x, call.gamma)); }
 
-bool is_on_cuda(const at::Tensor& t) {
-  const auto type = t.scalar_type();
-  return t.is_cuda() && t.layout() == at::kStrided && !t.is_neg() && !t._fw_grad(0).defined() &&
-         (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf);
-}
-
 Reasons cuda_reasons(const NormCall& call) {
   const auto &x = call.x, &gamma = call.gamma;
-  if (!x.is_cuda()) return Reasons("x is not on a CUDA device");
-  Reasons reasons(our_cuda_kernels().reason);
-  reasons.add_if(!is_on_cuda(x), "x is not a plain tensor of float32, bfloat16 or float16");
+  auto reasons = cuda_kernel_reasons(x, "x");
+  if (!x.is_cuda()) return reasons;
   reasons.add_if(x.dim() == 0 || x.size(-1) == 0 || x.size(-1) > kernels::kMostCudaNormFeatures,
                  "no or too many features");
   if (!gamma.defined()) return reasons;
-  reasons.add_if(gamma.device() != x.device() || !is_on_cuda(gamma),
-                 "gamma is not a plain tensor beside x");
-  reasons.add_if(gamma.scalar_type() != x.scalar_type(), "gamma and x have different dtypes");
+  add_unlike(reasons, x, gamma, "gamma");
   reasons.add_if(gamma.dim() != 1 || gamma.size(0) != x.size(-1), "gamma is not [dim]");
   return reasons;
 }
@@ -252,11 +248,12 @@ at::Tensor norm_then_gain(const NormCall& call) {
 Reasons no_reasons(const NormCall&) { return {}; }
 
 const NormEngines& layer_norm_engines() {
-  static const NormEngines all(
-      {{"cpu", cpu_reasons, fused_norm}, {"reference", no_reasons, [](const NormCall& call) {
-                                            return layer_norm_reference(call.x, call.gamma,
-                                                                        call.kind.gamma_offset);
-                                          }}});
+  static const NormEngines all({{"cpu", cpu_reasons, fused_norm},
+                                {"cuda", cuda_reasons, fused_norm},
+                                {"reference", no_reasons, [](const NormCall& call) {
+                                   return layer_norm_reference(call.x, call.gamma,
+                                                               call.kind.gamma_offset);
+                                 }}});
   return all;
 }
 

@@ -1,5 +1,5 @@
-// Normalisation of the last dimension. CPU float32 and bfloat16 run fused kernels, and so do
-// RMSNorm and the l2 norm on CUDA; all else runs plain ATen calls.
+// Normalisation of the last dimension. CPU float32 and bfloat16 run fused kernels, and so do layer
+// norm, RMSNorm and the l2 norm on CUDA; all else runs plain ATen calls.
 #pragma once
 
 #include <ATen/core/Tensor.h>

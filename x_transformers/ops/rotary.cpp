@@ -6,6 +6,8 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/rotary.h"
+#include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/kernel_tensors.h"
@@ -82,7 +84,8 @@ void run_kernel(const at::Tensor& t, const RotaryTable& table, bool inverse_scal
   params.length = t.size(2);
   params.dim = t.size(3);
   params.rotated = 2 * table.cos.size(2);
-  kernels::rotary(params);
+  t.is_cuda() ? our_cuda_kernels().launchers->rotary(params, t.device().index())
+              : kernels::rotary(params);
 }
 
 at::Tensor run_forward(const at::Tensor& t, const RotaryTable& table, bool inverse_scale) {
@@ -190,11 +193,28 @@ at::Tensor fused_rotary(const RotaryCall& call) {
   return run_forward(input, rows, call.inverse_scale);
 }
 
+Reasons rotary_cuda_reasons(const RotaryCall& call) {
+  auto reasons = cuda_kernel_reasons(call.t, "t");
+  if (!call.t.is_cuda()) return reasons;
+  constexpr int64_t kMostEntries = 65535;  // of a grid
+  reasons.add_if(call.t.size(0) > kMostEntries || call.t.size(1) > kMostEntries,
+                 "too many batch entries or heads");
+  for (const auto& part : {call.table.cos, call.table.sin, call.table.scale}) {
+    if (!part.defined()) continue;
+    reasons.add_if(part.device() != call.t.device() || !is_plain_on_cuda(part) ||
+                       part.scalar_type() != at::kFloat,
+                   "the table is not plain float32 beside t");
+    reasons.add_if(part.requires_grad(), "the table wants a gradient");
+  }
+  return reasons;
+}
+
 const Engines<RotaryCall, at::Tensor>& rotary_engines() {
   using Call = RotaryCall;
   static const Engines<Call, at::Tensor> all(
       {{"cpu", [](const Call& call) { return Reasons(rotary_unsupported(call.t, call.table)); },
         fused_rotary},
+       {"cuda", rotary_cuda_reasons, fused_rotary},
        {"reference", [](const Call&) { return Reasons(); },
         [](const Call& call) {
           return apply_rotary_reference(call.t, call.table, call.inverse_scale);

@@ -1,6 +1,6 @@
 // Rotary position embedding (RoFormer, arXiv:2104.09864), with the length-extrapolating scale of
 // xpos (arXiv:2212.10554). Feature pairs are interleaved: (0, 1), (2, 3), ... CPU float32 and
-// bfloat16 run a fused kernel, all else ATen calls.
+// bfloat16, and CUDA, run fused kernels, all else ATen calls.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -14,6 +14,7 @@ namespace x_transformers {
 /// The lists that one update takes.
 struct AdamW::Group {
   std::vector<at::Tensor> weights, gradients, exp_avgs, exp_avg_sqs, steps;
+  std::vector<at::Tensor> copies;  ///< of masters: the parameters
 };
 
 void validate(const AdamWOptions& options) {
@@ -65,10 +66,10 @@ void AdamW::step(const std::vector<at::Tensor>& gradients, const at::Tensor& gra
     group.exp_avgs.push_back(exp_avgs_[i]);
     group.exp_avg_sqs.push_back(exp_avg_sqs_[i]);
     group.steps.push_back(steps_[i]);
+    if (has_masters_) group.copies.push_back(parameters_.tensors[i]);
   }
   update(decayed, options_.weight_decay, grad_scale, found_inf);
   update(undecayed, 0.0, grad_scale, found_inf);
-  write_parameters();
 }
 
 void AdamW::update(const Group& group, double weight_decay, const at::Tensor& grad_scale,
@@ -81,7 +82,7 @@ void AdamW::update(const Group& group, double weight_decay, const at::Tensor& gr
   }
   adamw_update({group.weights, group.gradients, group.exp_avgs, group.exp_avg_sqs, group.steps,
                 learning_rate_, device_learning_rate_, options_.beta1, options_.beta2, options_.eps,
-                weight_decay, grad_scale, found_inf});
+                weight_decay, grad_scale, found_inf, group.copies});
 }
 
 std::map<std::string, at::Tensor> AdamW::state_dict() const {

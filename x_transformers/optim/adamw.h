@@ -20,6 +20,7 @@ class AdamW : public Optimizer {
   /// See Optimizer.
   AdamW(NamedTensors parameters, AdamWOptions options, std::vector<at::Tensor> masters = {});
 
+  bool takes_low_gradients() const override { return true; }
   /// By the engines of adamw_update.h.
   void step(const std::vector<at::Tensor>& gradients, const at::Tensor& grad_scale = {},
             const at::Tensor& found_inf = {}) override;

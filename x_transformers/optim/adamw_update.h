@@ -12,6 +12,7 @@ namespace x_transformers {
 
 /// What one update of several weights reads and changes: lists of one length.
 struct AdamWUpdate {
+  /// Gradients may be of a smaller type than the weights.
   const std::vector<at::Tensor>&weights, &gradients, &exp_avgs, &exp_avg_sqs;
   const std::vector<at::Tensor>& steps;  ///< fp32 scalars, this update counted already
   double learning_rate = 0;
@@ -19,6 +20,7 @@ struct AdamWUpdate {
   double beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0;
   at::Tensor grad_scale = {};  ///< fp32 scalar that gradients are divided by; undefined: 1
   at::Tensor found_inf = {};   ///< fp32 scalar: where it is 1 nothing changes; undefined: 0
+  std::vector<at::Tensor> copies = {};  ///< one of each weight, to be rewritten; empty: none
 };
 
 /// Changes weights and moments as the formula of AdamW says (adamw.h). What it leaves in the

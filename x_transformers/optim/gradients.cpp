@@ -36,8 +36,8 @@ at::Tensor clip_grad_norm(const std::vector<at::Tensor>& gradients, double max_n
   return norm;
 }
 
-GradientCollector::GradientCollector(std::vector<at::Tensor> parameters)
-    : parameters_(std::move(parameters)), gradients_(parameters_.size()) {
+GradientCollector::GradientCollector(std::vector<at::Tensor> parameters, bool keeps_low)
+    : parameters_(std::move(parameters)), gradients_(parameters_.size()), keeps_low_(keeps_low) {
   const auto is_low = [](const at::Tensor& parameter) {
     return parameter.scalar_type() != at::kFloat && parameter.scalar_type() != at::kDouble;
   };
@@ -48,6 +48,7 @@ GradientCollector::GradientCollector(std::vector<at::Tensor> parameters)
 }
 
 void GradientCollector::begin() {
+  passes_ = 0;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     parameters_[i].mutable_grad().reset();
     gradients_[i].reset();
@@ -55,12 +56,21 @@ void GradientCollector::begin() {
 }
 
 void GradientCollector::collect() {
-  if (is_low_precision_) return add_in_fp32();
-  for (size_t i = 0; i < parameters_.size(); ++i) gradients_[i] = parameters_[i].grad();
+  ++passes_;
+  if (is_low_precision_ && (!keeps_low_ || passes_ > 1)) return add_in_fp32();
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    gradients_[i] = parameters_[i].grad();
+    if (is_low_precision_) parameters_[i].mutable_grad().reset();
+  }
 }
 
 void GradientCollector::add_in_fp32() {
   const at::NoGradGuard no_grad;
+  if (keeps_low_ && passes_ == 2) {
+    for (at::Tensor& gradient : gradients_) {
+      if (gradient.defined()) gradient = gradient.to(at::kFloat);
+    }
+  }
   std::vector<at::Tensor> fresh, fresh_from, summed, summed_from;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     at::Tensor& gradient = parameters_[i].mutable_grad();

@@ -27,22 +27,24 @@ at::Tensor clip_grad_norm(const std::vector<at::Tensor>& gradients, double max_n
 ///
 /// fp32 parameters add up in their own `.grad`; those of a smaller type in fp32 tensors, since sums
 /// in bf16 lose what later passes add. None lives while a forward pass holds its activations,
-/// unless a pass before has filled it.
+/// unless a pass before has filled it. With `keeps_low` those of a single pass stay as they are.
 class GradientCollector {
  public:
   /// `parameters` share one type.
-  explicit GradientCollector(std::vector<at::Tensor> parameters);
+  explicit GradientCollector(std::vector<at::Tensor> parameters, bool keeps_low = false);
   /// Forgets what was collected.
   void begin();
   /// Takes the gradients that a backward pass has left.
   void collect();
-  /// One fp32 gradient for each parameter, undefined where no pass reached it.
+  /// One gradient for each parameter, undefined where no pass reached it: fp32, but with
+  /// `keeps_low` of the type of the parameters after a single pass.
   const std::vector<at::Tensor>& gradients() const { return gradients_; }
 
  private:
   void add_in_fp32();
   std::vector<at::Tensor> parameters_, gradients_;
-  bool is_low_precision_ = false;
+  bool is_low_precision_ = false, keeps_low_;
+  int64_t passes_ = 0;
 };
 
 }  // namespace x_transformers

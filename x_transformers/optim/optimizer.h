@@ -28,6 +28,8 @@ class Optimizer {
   virtual void set_learning_rate(double learning_rate);
   double learning_rate() const { return learning_rate_; }
 
+  /// Whether gradients may have the type of the parameters, where that is not the weights'.
+  virtual bool takes_low_gradients() const { return false; }
   /// One update. `gradients`: one for each parameter, in the type of the weights; where undefined,
   /// nothing changes. They are divided by `grad_scale` (fp32 scalar), in place. Where `found_inf`
   /// (fp32 scalar) is 1 nothing changes at all.

@@ -34,7 +34,9 @@ TrainStep::TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double g
       grad_clip_(grad_clip),
       sum_(std::move(sum)),
       qk_clip_(qk_clip),
-      collector_(optimizer.parameters().tensors) {}
+      // Sums over ranks, and what masters do not stand beside, want all digits.
+      collector_(optimizer.parameters().tensors,
+                 optimizer.has_masters() && optimizer.takes_low_gradients() && !sum_) {}
 
 at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, const ShareOf& share_of) {
   TORCH_CHECK(!micro_batches.empty(), "[TrainStep] expected at least one micro-batch");

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
@@ -14,6 +15,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/models/step_inputs.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/held_net.h"
@@ -125,24 +127,38 @@ void AutoregressiveWrapperImpl::set_loss_chunk(int64_t rows) {
   loss_chunk_ = rows;
 }
 
+/// The rows of logits that loss() has at a time; 0: all, by way of the net.
+int64_t AutoregressiveWrapperImpl::fastest_chunk(const at::Device& device) const {
+  if (loss_chunk_ > 0 || !device.is_cuda()) return loss_chunk_;
+  try {
+    const auto head = net_->linear_head().weight;
+    if (!cuda_kernel_reasons(head, "the head").empty()) return 0;
+    constexpr int64_t kMostBytes = int64_t{4} << 30;
+    const auto bytes_of_row = head.size(0) * static_cast<int64_t>(head.element_size());
+    return std::max<int64_t>(1, kMostBytes / bytes_of_row);
+  } catch (const InputError&) {
+    return 0;  // its head is more than one product
+  }
+}
+
 /// The mean loss of `targets` [b, n], which are `target` and perhaps one that does not count. Fills
 /// output.logits, unless the loss is computed in chunks.
 at::Tensor AutoregressiveWrapperImpl::next_token_loss(Output& output, const at::Tensor& target,
-                                                      const at::Tensor& targets,
-                                                      int64_t prepended) const {
-  if (loss_chunk_ == 0) {
+                                                      const at::Tensor& targets, int64_t prepended,
+                                                      int64_t chunk) const {
+  if (chunk == 0) {
     require(output.net.logits.size() == 1,
             "net: expected one output head, got " + std::to_string(output.net.logits.size()));
   }
-  auto rows = loss_chunk_ > 0 ? output.net.embeddings : output.net.logits[0];
+  auto rows = chunk > 0 ? output.net.embeddings : output.net.logits[0];
   require(rows.size(0) == targets.size(0),
           fmt::format("x: batch = {}, but what is given beside it has {} batch entries",
                       targets.size(0), rows.size(0)));
   if (prepended > 0) rows = rows.narrow(1, prepended, rows.size(1) - prepended);
-  if (loss_chunk_ > 0) {
+  if (chunk > 0) {
     const auto head = net_->linear_head();
     return linear_cross_entropy(rows, head.weight, head.bias, targets, options_.ignore_index,
-                                loss_chunk_);
+                                chunk);
   }
   output.logits = rows.narrow(1, 0, target.size(1));
   return token_loss(net_->traits(), rows, targets, options_.ignore_index);
@@ -150,6 +166,16 @@ at::Tensor AutoregressiveWrapperImpl::next_token_loss(Output& output, const at::
 
 AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::Tensor& x,
                                                                      TransformerInputs inputs) {
+  return run(x, std::move(inputs), loss_chunk_);
+}
+
+at::Tensor AutoregressiveWrapperImpl::loss(const at::Tensor& x, TransformerInputs inputs) {
+  return run(x, std::move(inputs), fastest_chunk(x.device())).loss;
+}
+
+AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::run(const at::Tensor& x,
+                                                                 TransformerInputs inputs,
+                                                                 int64_t chunk) {
   require(x.dim() == 2 && x.size(1) > 1,
           "x: expected tokens [batch, seq] with at least two in a sequence");
   const auto traits = net_->traits();
@@ -162,13 +188,13 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::forward(const at::T
   inputs.x = tokens.masked_fill(tokens == options_.ignore_index, options_.pad_value);
 
   Output output;
-  inputs.logits = loss_chunk_ == 0;
+  inputs.logits = chunk == 0;
   output.net = net_->forward(inputs);
   // Ignoring the last token is cheaper than copying the logits of all others.
   const auto targets =
       is_last_left_out ? target : at::constant_pad_nd(target, {0, 1}, options_.ignore_index);
   const auto prepended = inputs.prepend_embeds.defined() ? inputs.prepend_embeds.size(1) : 0;
-  output.loss = next_token_loss(output, target, targets, prepended);
+  output.loss = next_token_loss(output, target, targets, prepended, chunk);
   if (options_.add_attn_z_loss) {
     output.loss = output.loss + attn_z_loss(output.net.layers, inputs.attn_z_loss_weight);
   }

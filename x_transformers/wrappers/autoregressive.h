@@ -56,6 +56,9 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
   /// x [b, n] int64 -> the loss of predicting each token from those before it. `inputs` adds
   /// context and the like.
   Output forward(const at::Tensor& x, TransformerInputs inputs = {});
+  /// Its loss alone. Where the head of the net is one product, CUDA makes loss and gradient in the
+  /// memory of the logits, 4 GiB of them at a time.
+  at::Tensor loss(const at::Tensor& x, TransformerInputs inputs = {});
 
   /// From now on forward computes the loss `rows` tokens at a time, so that no tensor holds the
   /// logits of them all (linear_cross_entropy); 0: at once. The loss is the same. Throws InputError
@@ -84,7 +87,9 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
   at::Tensor next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const;
   at::Tensor random_key_mask(const at::Tensor& x) const;
   at::Tensor next_token_loss(Output& output, const at::Tensor& target, const at::Tensor& targets,
-                             int64_t prepended) const;
+                             int64_t prepended, int64_t chunk) const;
+  int64_t fastest_chunk(const at::Device& device) const;
+  Output run(const at::Tensor& x, TransformerInputs inputs, int64_t chunk);
 
   AutoregressiveWrapperOptions options_;
   std::shared_ptr<TokenModel> net_;

@@ -103,7 +103,9 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
 
   /// Of labels or a target the net's, as if it stood alone.
   at::Tensor loss(const TensorMap& batch) override {
-    return is_of_net(batch) ? net_->loss(batch) : NextTokenModel::loss(batch);
+    if (is_of_net(batch)) return net_->loss(batch);
+    const bool is_of_tokens = batch.size() == 1 && batch.contains("x");
+    return is_of_tokens ? holder_->loss(batch.at("x")) : NextTokenModel::loss(batch);
   }
   LossInputs loss_inputs(const std::set<std::string>& names) override {
     return is_of_net(names) ? net_->loss_inputs(names) : NextTokenModel::loss_inputs(names);

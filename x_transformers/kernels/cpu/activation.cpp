@@ -64,8 +64,8 @@ void activation_forward(const ActivationForward& params) {
   const int64_t y_bytes = params.dim * bytes;
   const auto run = [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      row_loop(after(params.x, row * x_bytes), params.bias, after(params.y, row * y_bytes),
-               params.dim);
+      row_loop(after(params.x, row * x_bytes), static_cast<const float*>(params.bias),
+               after(params.y, row * y_bytes), params.dim);
     }
   };
   at::parallel_for(0, params.rows, rows_per_task(params.dim), run);
@@ -94,8 +94,9 @@ void activation_backward(const ActivationBackward& params) {
       std::fill_n(bias_grad, x_dim, 0.0f);
     }
     for (int64_t row = begin; row < end; ++row) {
-      row_loop(after(params.x, row * x_bytes), params.bias, after(params.y_grad, row * y_bytes),
-               after(params.x_grad, row * x_bytes), bias_grad, params.dim);
+      row_loop(after(params.x, row * x_bytes), static_cast<const float*>(params.bias),
+               after(params.y_grad, row * y_bytes), after(params.x_grad, row * x_bytes), bias_grad,
+               params.dim);
     }
   });
 }

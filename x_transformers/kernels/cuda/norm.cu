@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "x_transformers/kernels/cuda/device/dispatch.cuh"
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
 
@@ -29,7 +30,7 @@ struct Layout {
 struct Forward {
   const void *x, *weight;
   void* y;
-  float* inverse;
+  float *mean, *inverse;
   float epsilon, scale, offset;
   int64_t rows;
   int dim;
@@ -38,7 +39,7 @@ struct Forward {
 struct Backward {
   const void *x, *y_grad, *weight;
   void* x_grad;
-  const float* inverse;
+  const float *mean, *inverse;
   float* weight_grad;
   void* whole_weight_grad;
   float epsilon, scale, offset;
@@ -69,8 +70,9 @@ __device__ void load_gain(const void* weight, float offset, int at, float (&gain
   for (int i = 0; i < kSize; ++i) gain[i] = to_float(loaded.values[i]) + offset;
 }
 
-template <class L>
-__global__ void __launch_bounds__(L::kLaunchBound) l2_norm_forward_kernel(Forward p) {
+/// kCentred: layer norm, else the l2 norm.
+template <class L, bool kCentred>
+__global__ void __launch_bounds__(L::kLaunchBound) norm_forward_kernel(Forward p) {
   using T = typename L::Element;
   using Part = Vector<T, L::kSize>;
   __shared__ float room[kWarp];
@@ -79,31 +81,77 @@ __global__ void __launch_bounds__(L::kLaunchBound) l2_norm_forward_kernel(Forwar
   const T* x = static_cast<const T*>(p.x) + row * p.dim;
   T* y = static_cast<T*>(p.y) + row * p.dim;
   Part kept[L::kParts];
-  float squares = 0;
+  float sum = 0;
   for_parts<L>(p.dim, [&](int part, int at) {
     kept[part] = Part::load(x + at);
+    if constexpr (kCentred) {
+#pragma unroll
+      for (int i = 0; i < L::kSize; ++i) sum += to_float(kept[part].values[i]);
+    }
+  });
+  const float mean = kCentred ? row_sum(sum, room) / p.dim : 0.0f;
+  float squares = 0;
+  for_parts<L>(p.dim, [&](int part, int) {
+#pragma unroll
     for (int i = 0; i < L::kSize; ++i) {
-      const float value = to_float(kept[part].values[i]);
+      const float value = to_float(kept[part].values[i]) - mean;
       squares += value * value;
     }
   });
-  const float norm = sqrtf(row_sum(squares, room));
-  const float inverse = 1.0f / (norm < p.epsilon ? p.epsilon : norm);  // keeps NaN
-  const float factor = inverse * p.scale;
+  squares = row_sum(squares, room);
+  float inverse;
+  if (kCentred) {
+    inverse = rsqrtf(squares / p.dim + p.epsilon);
+  } else {
+    const float norm = sqrtf(squares);
+    inverse = 1.0f / (norm < p.epsilon ? p.epsilon : norm);  // keeps NaN
+  }
+  const float factor = kCentred ? inverse : inverse * p.scale;
   for_parts<L>(p.dim, [&](int part, int at) {
     float gain[L::kSize];
     load_gain<T>(p.weight, p.offset, at, gain);
-    for (int i = 0; i < L::kSize; ++i)
-      kept[part].values[i] = from_float<T>(to_float(kept[part].values[i]) * factor * gain[i]);
+#pragma unroll
+    for (int i = 0; i < L::kSize; ++i) {
+      const float value = to_float(kept[part].values[i]) - mean;
+      kept[part].values[i] = from_float<T>(value * factor * gain[i]);
+    }
     kept[part].store(y + at);
   });
-  if (p.inverse != nullptr && threadIdx.x == 0) p.inverse[row] = inverse;
+  if (threadIdx.x != 0) return;
+  if (p.inverse != nullptr) p.inverse[row] = inverse;
+  if (kCentred && p.mean != nullptr) p.mean[row] = mean;
 }
 
-/// With n = x * inverse and g = y_grad * gain * scale: x_grad = inverse * (g - n * sum(g n)),
-/// without the second term where the norm was below epsilon and so constant.
+/// Adds up the sums of the groups of a block, each of a warp, and writes those of the block.
+template <class L>
+__device__ void write_sums(const Backward& p, float (&sums)[L::kParts][L::kSize]) {
+  __shared__ float room[kWarpsOfShortRows][kWarp * L::kParts * L::kSize];
+  float* partial = p.weight_grad + int64_t{blockIdx.x} * p.dim;
+  if (blockDim.y == 1) {
+    for_parts<L>(p.dim, [&](int part, int at) {
+#pragma unroll
+      for (int i = 0; i < L::kSize; ++i) partial[at + i] = sums[part][i];
+    });
+    return;
+  }
+  for_parts<L>(p.dim, [&](int part, int at) {
+#pragma unroll
+    for (int i = 0; i < L::kSize; ++i) room[threadIdx.y][at + i] = sums[part][i];
+  });
+  __syncthreads();
+  for (int at = threadIdx.y * blockDim.x + threadIdx.x; at < p.dim; at += blockDim.x * blockDim.y) {
+    float total = 0;
+    for (int group = 0; group < static_cast<int>(blockDim.y); ++group) total += room[group][at];
+    partial[at] = total;
+  }
+}
+
+/// With n = (x - mean) * inverse and g = y_grad * gain: x_grad = inverse * (g - mean(g) - n *
+/// mean(g n)) of layer norm. Of the l2 norm n = x * inverse, g = y_grad * gain * scale and x_grad =
+/// inverse
+/// * (g - n * sum(g n)), without the second term where the norm was below epsilon and so constant.
 /// The first `blocks` of the grid go along rows.
-template <class L, bool kWantsWeight>
+template <class L, bool kCentred, bool kWantsWeight>
 __device__ void backward_along_rows(const Backward& p, unsigned blocks) {
   using T = typename L::Element;
   using Part = Vector<T, L::kSize>;
@@ -114,44 +162,52 @@ __device__ void backward_along_rows(const Backward& p, unsigned blocks) {
     const T* x = static_cast<const T*>(p.x) + row * p.dim;
     const T* y_grad = static_cast<const T*>(p.y_grad) + row * p.dim;
     T* x_grad = static_cast<T*>(p.x_grad) + row * p.dim;
-    const float inverse = p.inverse[row], factor = inverse * p.scale;
+    const float inverse = p.inverse[row], mean = kCentred ? p.mean[row] : 0.0f;
+    const float factor = kCentred ? inverse : inverse * p.scale;
     Part kept[L::kParts], grads[L::kParts];
-    float along = 0;
     for_parts<L>(p.dim, [&](int part, int at) {
       kept[part] = Part::load(x + at);
       grads[part] = Part::load(y_grad + at);
+    });
+    float along = 0, total = 0;
+    for_parts<L>(p.dim, [&](int part, int at) {
       float gain[L::kSize];
       load_gain<T>(p.weight, p.offset, at, gain);
+#pragma unroll
       for (int i = 0; i < L::kSize; ++i) {
-        const float value = to_float(kept[part].values[i]);
+        const float value = to_float(kept[part].values[i]) - mean;
         const float grad = to_float(grads[part].values[i]);
         along += grad * gain[i] * value;
+        if (kCentred) total += grad * gain[i];
         if (kWantsWeight) sums[part][i] += grad * (value * factor);
       }
     });
     along = row_sum(along, room);
-    const float back = inverse >= 1.0f / p.epsilon ? 0.0f : along * inverse * inverse;
+    float back = along * inverse * inverse, level = 0;
+    if (kCentred) {
+      back /= p.dim;
+      level = row_sum(total, room) / p.dim;
+    } else if (inverse >= 1.0f / p.epsilon) {
+      back = 0;
+    }
     for_parts<L>(p.dim, [&](int part, int at) {
       float gain[L::kSize];
       load_gain<T>(p.weight, p.offset, at, gain);
+#pragma unroll
       for (int i = 0; i < L::kSize; ++i) {
         const float weighted = to_float(grads[part].values[i]) * gain[i];
-        const float value = to_float(kept[part].values[i]);
-        grads[part].values[i] = from_float<T>((weighted - value * back) * factor);
+        const float value = to_float(kept[part].values[i]) - mean;
+        grads[part].values[i] = from_float<T>((weighted - level - value * back) * factor);
       }
       grads[part].store(x_grad + at);
     });
   }
-  if (!kWantsWeight) return;
-  for_parts<L>(p.dim, [&](int part, int at) {
-    for (int i = 0; i < L::kSize; ++i)
-      p.weight_grad[group * p.dim + at + i] = sums[kWantsWeight ? part : 0][i];
-  });
+  if constexpr (kWantsWeight) write_sums<L>(p, sums);
 }
 
-template <class L, bool kWantsWeight>
-__global__ void __launch_bounds__(L::kLaunchBound) l2_norm_backward_kernel(Backward p) {
-  backward_along_rows<L, kWantsWeight>(p, gridDim.x);
+template <class L, bool kCentred, bool kWantsWeight>
+__global__ void __launch_bounds__(L::kLaunchBound) norm_backward_kernel(Backward p) {
+  backward_along_rows<L, kCentred, kWantsWeight>(p, gridDim.x);
 }
 
 /// How blocks go down columns: kThreads side by side read 64 bytes of a row, and the lanes, so many
@@ -165,7 +221,7 @@ struct Columns {
 
 /// The gradient of the gain of the columns of block `block`: the sum over all rows of y_grad * n *
 /// scale, in a fixed order.
-template <class L>
+template <class L, bool kCentred>
 __device__ void gain_gradient_of_columns(const Backward& p, unsigned block) {
   using T = typename L::Element;
   using Part = Vector<T, L::kSize>;
@@ -179,9 +235,10 @@ __device__ void gain_gradient_of_columns(const Backward& p, unsigned block) {
        row += threads / C::kThreads) {
     const auto x = Part::load(static_cast<const T*>(p.x) + row * p.dim + at);
     const auto y_grad = Part::load(static_cast<const T*>(p.y_grad) + row * p.dim + at);
-    const float factor = p.inverse[row] * p.scale;
+    const float factor = kCentred ? p.inverse[row] : p.inverse[row] * p.scale;
+    const float mean = kCentred ? p.mean[row] : 0.0f;
     for (int i = 0; i < L::kSize; ++i)
-      sums[i] += to_float(y_grad.values[i]) * (to_float(x.values[i]) * factor);
+      sums[i] += to_float(y_grad.values[i]) * ((to_float(x.values[i]) - mean) * factor);
   }
   for (int offset = kWarp / 2; offset >= C::kThreads; offset /= 2) {
     for (int i = 0; i < L::kSize; ++i) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], offset);
@@ -198,13 +255,13 @@ __device__ void gain_gradient_of_columns(const Backward& p, unsigned block) {
 }
 
 /// The first `row_blocks` have a group for each row, the others go down columns.
-template <class L>
+template <class L, bool kCentred>
 __global__ void __launch_bounds__(L::kLaunchBound)
-    l2_norm_backward_few_rows_kernel(Backward p, unsigned row_blocks) {
+    norm_backward_few_rows_kernel(Backward p, unsigned row_blocks) {
   if (blockIdx.x < row_blocks) {
-    backward_along_rows<L, false>(p, row_blocks);
+    backward_along_rows<L, kCentred, false>(p, row_blocks);
   } else {
-    gain_gradient_of_columns<L>(p, blockIdx.x - row_blocks);
+    gain_gradient_of_columns<L, kCentred>(p, blockIdx.x - row_blocks);
   }
 }
 
@@ -220,22 +277,24 @@ Grid grid_for(int64_t groups, int64_t dim, int size, int parts) {
   return {dim3(static_cast<unsigned>((groups + rows - 1) / rows)), dim3(warps * kWarp, rows)};
 }
 
-template <class L>
-cudaError_t launch(const NormForward& params, cudaStream_t stream) {
-  const Forward p{params.x,           params.gain.weight, params.y,
-                  params.inverse,     params.epsilon,     params.scale,
-                  params.gain.offset, params.rows,        static_cast<int>(params.dim)};
+template <class L, bool kCentred>
+void launch(const NormForward& params, cudaStream_t stream) {
+  const Forward p{params.x,       params.gain.weight,
+                  params.y,       params.mean,
+                  params.inverse, params.epsilon,
+                  params.scale,   params.gain.offset,
+                  params.rows,    static_cast<int>(params.dim)};
   const auto grid = grid_for(params.rows, params.dim, L::kSize, L::kParts);
-  l2_norm_forward_kernel<L><<<grid.blocks, grid.threads, 0, stream>>>(p);
-  return cudaGetLastError();
+  norm_forward_kernel<L, kCentred><<<grid.blocks, grid.threads, 0, stream>>>(p);
 }
 
-template <class L>
-cudaError_t launch(const NormBackward& params, cudaStream_t stream) {
+template <class L, bool kCentred>
+void launch(const NormBackward& params, cudaStream_t stream) {
   const Backward p{params.x,
                    params.y_grad,
                    params.gain.weight,
                    params.x_grad,
+                   params.mean,
                    params.inverse,
                    params.weight_grad,
                    params.whole_weight_grad,
@@ -244,22 +303,20 @@ cudaError_t launch(const NormBackward& params, cudaStream_t stream) {
                    params.gain.offset,
                    params.rows,
                    static_cast<int>(params.dim)};
-  const auto groups = params.chunks > 0 ? params.chunks : params.rows;
-  const auto grid = grid_for(groups, params.dim, L::kSize, L::kParts);
+  auto grid = grid_for(params.rows, params.dim, L::kSize, L::kParts);
+  if (params.chunks > 0) grid.blocks = dim3(static_cast<unsigned>(params.chunks));
   if (params.whole_weight_grad != nullptr) {
     constexpr int kColumns = Columns<L>::kCount;
     const auto columns = static_cast<unsigned>((params.dim + kColumns - 1) / kColumns);
     const dim3 blocks(grid.blocks.x + columns);
-    l2_norm_backward_few_rows_kernel<L><<<blocks, grid.threads, 0, stream>>>(p, grid.blocks.x);
+    norm_backward_few_rows_kernel<L, kCentred>
+        <<<blocks, grid.threads, 0, stream>>>(p, grid.blocks.x);
   } else if (params.weight_grad != nullptr) {
-    l2_norm_backward_kernel<L, true><<<grid.blocks, grid.threads, 0, stream>>>(p);
+    norm_backward_kernel<L, kCentred, true><<<grid.blocks, grid.threads, 0, stream>>>(p);
   } else {
-    l2_norm_backward_kernel<L, false><<<grid.blocks, grid.threads, 0, stream>>>(p);
+    norm_backward_kernel<L, kCentred, false><<<grid.blocks, grid.threads, 0, stream>>>(p);
   }
-  return cudaGetLastError();
 }
-
-bool is_aligned(const void* memory) { return reinterpret_cast<uintptr_t>(memory) % 16 == 0; }
 
 bool has_vectors(const NormForward& params, int size) {
   return params.dim % size == 0 && is_aligned(params.x) && is_aligned(params.y) &&
@@ -271,46 +328,47 @@ bool has_vectors(const NormBackward& params, int size) {
          is_aligned(params.x_grad) && is_aligned(params.gain.weight);
 }
 
-template <class T, class Params>
-cudaError_t launch_with_layout(const Params& params, cudaStream_t stream) {
-  constexpr int kSize = 16 / sizeof(T);
-  constexpr int kParts = 4, kPartsOfSingles = 16;
-  if (has_vectors(params, kSize)) return launch<Layout<T, kSize, kParts>>(params, stream);
-  return launch<Layout<T, 1, kPartsOfSingles>>(params, stream);
-}
-
-template <class Params>
-cudaError_t launch_with_types(const Params& params, cudaStream_t stream) {
-  switch (params.element) {
-    case Element::float32:
-      return launch_with_layout<float>(params, stream);
-    case Element::bfloat16:
-      return launch_with_layout<__nv_bfloat16>(params, stream);
-    case Element::float16:
-      return launch_with_layout<__half>(params, stream);
-  }
-  return cudaErrorInvalidValue;
+template <bool kCentred, class Params>
+cudaError_t run(const Params& params, cudaStream_t stream) {
+  if (params.rows == 0 || params.dim == 0) return cudaSuccess;
+  with_element(params.element, [&](auto number) {
+    using T = decltype(number);
+    constexpr int kSize = 16 / sizeof(T), kParts = 4, kPartsOfSingles = 16;
+    if (has_vectors(params, kSize)) {
+      launch<Layout<T, kSize, kParts>, kCentred>(params, stream);
+    } else {
+      launch<Layout<T, 1, kPartsOfSingles>, kCentred>(params, stream);
+    }
+  });
+  return cudaGetLastError();
 }
 
 }  // namespace
 
+cudaError_t layer_norm_forward(const NormForward& params, cudaStream_t stream) {
+  return run<true>(params, stream);
+}
+
+cudaError_t layer_norm_backward(const NormBackward& params, cudaStream_t stream) {
+  return run<true>(params, stream);
+}
+
 cudaError_t l2_norm_forward(const NormForward& params, cudaStream_t stream) {
-  if (params.rows == 0 || params.dim == 0) return cudaSuccess;
-  return launch_with_types(params, stream);
+  return run<false>(params, stream);
 }
 
 cudaError_t l2_norm_backward(const NormBackward& params, cudaStream_t stream) {
-  if (params.rows == 0 || params.dim == 0) return cudaSuccess;
-  return launch_with_types(params, stream);
+  return run<false>(params, stream);
 }
 
 int64_t norm_chunks(int64_t rows, int64_t dim) {
-  // Some 16 warps on each of some 128 multiprocessors.
-  constexpr int64_t kMostGroups = 1024, kFeaturesOfAWarp = 1024;
-  const auto groups =
-      std::max<int64_t>(128, kMostGroups * kFeaturesOfAWarp / std::max(dim, kFeaturesOfAWarp));
-  // Where each group would have one row, sums of groups are as long as what they are sums of.
-  return rows <= groups ? 0 : groups;
+  // Some 16 warps on each of some 132 multiprocessors; a warp has at most 1,024 features.
+  constexpr int64_t kMultiprocessors = 132, kWarpsOfEach = 16, kFeaturesOfAWarp = 1024;
+  const auto warps = std::max<int64_t>(1, (dim + kFeaturesOfAWarp - 1) / kFeaturesOfAWarp);
+  const auto blocks = kMultiprocessors * kWarpsOfEach / std::max<int64_t>(kWarpsOfShortRows, warps);
+  // Of few rows the sums of blocks are as long as what they are sums of.
+  const auto few = std::max<int64_t>(128, kFeaturesOfAWarp / warps);
+  return rows <= few ? 0 : std::max<int64_t>(128, blocks);
 }
 
 }  // namespace x_transformers::kernels::cuda

@@ -7,12 +7,17 @@
 
 namespace x_transformers::kernels::cuda {
 
+/// y = (x - mean) / sqrt(variance + epsilon) * gain. The gain is not shared; dim <=
+/// kMostCudaNormFeatures.
+cudaError_t layer_norm_forward(const NormForward& params, cudaStream_t stream);
+cudaError_t layer_norm_backward(const NormBackward& params, cudaStream_t stream);
+
 /// y = x / max(|x|, epsilon) * scale * gain. The gain is not shared; dim <= kMostCudaNormFeatures.
 cudaError_t l2_norm_forward(const NormForward& params, cudaStream_t stream);
 cudaError_t l2_norm_backward(const NormBackward& params, cudaStream_t stream);
 
-/// The `chunks` that l2_norm_backward wants: so many groups of threads go over the rows, each of
-/// which has several. 0 where there is a group for each row: then blocks of their own sum the
+/// The `chunks` that the backward passes want: so many blocks go over the rows, each of which has
+/// several. 0 where there is a group of threads for each row: then blocks of their own sum the
 /// gradient of the gain, and there is nothing to add up afterwards.
 int64_t norm_chunks(int64_t rows, int64_t dim);
 

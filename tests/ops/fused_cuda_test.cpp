@@ -1,0 +1,255 @@
+// Our CUDA kernels of layer norm, activations, losses and rotary positions at the sizes of their
+// fast paths, against the reference. Skipped without a GPU, or without libx_transformers_cuda.so.
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "ops/compare_with_reference.h"
+#include "ops/cuda_device.h"
+#include "x_transformers/core/graph.h"
+#include "x_transformers/ops/activation.h"
+#include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/linear_cross_entropy.h"
+#include "x_transformers/ops/loss.h"
+#include "x_transformers/ops/norm.h"
+#include "x_transformers/ops/rotary.h"
+
+namespace x_transformers {
+namespace {
+
+const at::Device kGpu(at::kCUDA, 0);
+
+class FusedOnCuda : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!no_cuda().empty()) GTEST_SKIP() << no_cuda();
+    if (!our_cuda_kernels().reason.empty()) GTEST_SKIP() << our_cuda_kernels().reason;
+    at::manual_seed(4);
+  }
+};
+
+void expect_good(const Op& op, const Op& reference, const Tensors& inputs, at::ScalarType type) {
+  expect_as_good_as_reference(op, reference, inputs, type, kGpu);
+}
+
+constexpr at::ScalarType kFloats[] = {at::kFloat, at::kBFloat16, at::kHalf};
+
+TEST_F(FusedOnCuda, LayerNorm) {
+  for (const int64_t dim : {2, 7, 8, 33, 64, 513, 768, 1024, 1025, 4096, 16383, 16384}) {
+    for (const int64_t rows : {1, 131, 1100}) {
+      for (const auto type : kFloats) {
+        const auto x = at::randn({rows, dim}) * 3 + 1, gamma = at::randn({dim});
+        expect_good([&](const Tensors& t) { return layer_norm_on("cuda", t[0], t[1], 1.0); },
+                    [&](const Tensors& t) { return layer_norm_reference(t[0], t[1], 1.0); },
+                    {x, gamma}, type);
+        expect_good([](const Tensors& t) { return layer_norm_on("cuda", t[0]); },
+                    [](const Tensors& t) { return layer_norm_reference(t[0], {}, 0.0); }, {x},
+                    type);
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, LayerNormOfManyRows) {
+  for (const auto type : kFloats) {
+    for (const int64_t dim : {96, 768, 2560}) {
+      expect_good([](const Tensors& t) { return layer_norm_on("cuda", t[0], t[1], 1.0); },
+                  [](const Tensors& t) { return layer_norm_reference(t[0], t[1], 1.0); },
+                  {at::randn({6001, dim}), at::randn({dim})}, type);
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, Activations) {
+  for (const auto activation :
+       {Activation::relu, Activation::relu_squared, Activation::gelu, Activation::gelu_tanh,
+        Activation::silu, Activation::sigmoid, Activation::tanh}) {
+    for (const auto& [rows, dim] : {std::pair<int64_t, int64_t>{1, 8}, {37, 520}, {700, 1032}}) {
+      for (const bool has_bias : {false, true}) {
+        for (const auto type : kFloats) {
+          const auto x = at::randn({rows, 2 * dim}) * 2;
+          const auto bias = has_bias ? at::randn({2 * dim}) : at::Tensor();
+          expect_good([=](const Tensors& t) { return glu_on("cuda", t[0], activation, t[1]); },
+                      [=](const Tensors& t) { return glu_reference(t[0], activation, t[1]); },
+                      {x, bias}, type);
+          expect_good([=](const Tensors& t) { return activate_on("cuda", t[0], activation, t[1]); },
+                      [=](const Tensors& t) { return activate_reference(t[0], activation, t[1]); },
+                      {x, bias}, type);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, ActivationsKeepNaNAndInfinity) {
+  const auto x = at::tensor({-INFINITY, -1e4f, -0.0f, 0.0f, 1e4f, INFINITY, NAN, 1.0f}).to(kGpu);
+  for (const auto activation : {Activation::relu, Activation::relu_squared, Activation::gelu,
+                                Activation::silu, Activation::sigmoid, Activation::tanh}) {
+    const auto got = activate_on("cuda", x, activation).cpu(),
+               expected = activate_reference(x.cpu(), activation, {});
+    // Of infinity the CPU's gelu is no number either way.
+    const auto is_number = expected.isnan().logical_not() | x.cpu().isnan();
+    EXPECT_TRUE(at::allclose(got.masked_select(is_number), expected.masked_select(is_number), 1e-5,
+                             1e-6, true))
+        << static_cast<int>(activation) << "\n"
+        << got << expected;
+  }
+}
+
+/// [rows] with some that do not count.
+at::Tensor some_targets(int64_t rows, int64_t classes) {
+  const auto target = at::randint(classes, {rows}, at::kLong);
+  target.slice(0, 1, rows, 5).fill_(-1);
+  return target;
+}
+
+TEST_F(FusedOnCuda, CrossEntropy) {
+  for (const int64_t classes : {1, 2, 37, 256, 5003, 50304}) {
+    const int64_t rows = 23;
+    const auto target = some_targets(rows, classes);
+    for (const auto reduction : {Reduction::none, Reduction::sum, Reduction::mean}) {
+      for (const auto type : kFloats) {
+        const auto logits = (at::randn({rows, classes}) * 4).to(type);
+        const auto exact = run_op(
+            [&](const Tensors& t) { return cross_entropy_reference(t[0], target, -1, reduction); },
+            {logits}, at::kDouble, false, at::kFloat);
+        const auto there = target.to(kGpu);
+        const auto got = run_op(
+            [&](const Tensors& t) { return cross_entropy_on("cuda", t[0], there, -1, reduction); },
+            {logits.to(kGpu)}, type, false, at::kFloat);
+        SCOPED_TRACE(std::to_string(classes) + " classes, " + at::toString(type));
+        EXPECT_EQ(got.output.scalar_type(), at::kFloat);
+        expect_close(got.output.cpu(), exact.output, 1e-4, 1e-5);
+        const double rounding = type == at::kFloat ? 1e-5 : type == at::kHalf ? 2e-3 : 8e-3;
+        expect_close(got.gradients[0].cpu(), exact.gradients[0], 1e-6, rounding);
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, CrossEntropyOfRowsThatLieApart) {
+  const auto buffer = at::randn({40, 64}, at::TensorOptions(kGpu).dtype(at::kBFloat16));
+  const auto target = some_targets(40, 50).to(kGpu);
+  const auto run = [&](const at::Tensor& logits) {
+    return run_op([&](const Tensors& t) { return cross_entropy_on("cuda", t[0], target, -1); },
+                  {logits}, at::kBFloat16, false);
+  };
+  const auto apart = run(buffer.narrow(1, 0, 50)),
+             dense = run(buffer.narrow(1, 0, 50).contiguous());
+  expect_close(apart.output.cpu(), dense.output.cpu());
+  expect_close(apart.gradients[0].cpu(), dense.gradients[0].cpu());
+}
+
+TEST_F(FusedOnCuda, CrossEntropySaysNaNOfWhatIsNoClass) {
+  const auto logits = at::randn({3, 16}, at::TensorOptions(kGpu));
+  const auto target = at::tensor({3, 16, -5}, at::kLong).to(kGpu);
+  const auto losses = cross_entropy_on("cuda", logits, target, -1, Reduction::none).cpu();
+  EXPECT_TRUE(std::isfinite(losses[0].item<float>()));
+  EXPECT_TRUE(std::isnan(losses[1].item<float>()) && std::isnan(losses[2].item<float>()));
+  const auto with_nan = logits.clone();
+  with_nan[0][5] = NAN;
+  EXPECT_TRUE(std::isnan(
+      cross_entropy_on("cuda", with_nan, at::zeros({3}, target.options()), -1, Reduction::none)[0]
+          .item<float>()));
+  const auto hidden = logits.clone();
+  hidden[1].narrow(0, 1, 15).fill_(-INFINITY);
+  const auto certain =
+      cross_entropy_on("cuda", hidden, at::zeros({3}, target.options()), -1, Reduction::none);
+  EXPECT_EQ(certain[1].item<float>(), 0.0f);
+}
+
+/// Whatever the number of classes and of rows a chunk has.
+TEST_F(FusedOnCuda, LinearCrossEntropy) {
+  for (const int64_t classes : {64, 50, 1003}) {
+    for (const bool has_bias : {false, true}) {
+      const Tensors inputs = {at::randn({90, 32}), at::randn({classes, 32}) * 0.3,
+                              has_bias ? at::randn({classes}) : at::Tensor()};
+      const auto target = some_targets(90, classes);
+      const auto exact = run_op(
+          [&](const Tensors& t) { return linear_cross_entropy(t[0], t[1], t[2], target, -1, 90); },
+          inputs, at::kDouble, false);
+      for (const int64_t chunk : {90, 1000, 32, 7}) {
+        for (const auto type : {at::kFloat, at::kBFloat16}) {
+          SCOPED_TRACE(std::to_string(classes) + " classes, chunks of " + std::to_string(chunk) +
+                       " in " + at::toString(type));
+          Tensors moved;
+          for (const auto& t : inputs) moved.push_back(t.defined() ? t.to(kGpu) : t);
+          const auto there = target.to(kGpu);
+          const auto got = run_op(
+              [&](const Tensors& t) {
+                return linear_cross_entropy(t[0], t[1], t[2], there, -1, chunk);
+              },
+              moved, type, false);
+          const bool is_low = type != at::kFloat;
+          expect_close(got.output.cpu(), exact.output, is_low ? 3e-2 : 1e-4);
+          for (size_t i = 0; i < exact.gradients.size(); ++i) {
+            const auto error = (got.gradients[i].cpu().to(at::kDouble) - exact.gradients[i]).norm();
+            EXPECT_LE(error.item<double>(),
+                      (is_low ? 2e-2 : 2e-5) * exact.gradients[i].norm().item<double>())
+                << "gradient " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, Rotary) {
+  for (const int64_t rotated : {8, 32, 64}) {
+    const auto freq = at::pow(100.0, at::arange(0, rotated, 2).to(at::kFloat) / -rotated);
+    const auto base = (at::arange(0, rotated, 2).to(at::kFloat) + 3.2) / 11.2;
+    const auto table = make_rotary_table(at::arange(40), freq, 1.0, base, 16.0);
+    const auto on = [&](const at::Tensor& t) {
+      return RotaryTable{table.cos.to(t.device()), table.sin.to(t.device()),
+                         table.scale.to(t.device())};
+    };
+    for (const auto type : kFloats) {
+      for (const bool inverse : {false, true}) {
+        const auto t = at::randn({2, 33, 6, 64});
+        expect_good(
+            [&](const Tensors& s) {
+              return apply_rotary_on("cuda", s[0].transpose(1, 2), on(s[0]), inverse);
+            },
+            [&](const Tensors& s) {
+              return apply_rotary_reference(s[0].transpose(1, 2), on(s[0]), inverse);
+            },
+            {t}, type);
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, AreCapturedInAGraph) {
+  const auto options = at::TensorOptions(kGpu).dtype(at::kBFloat16);
+  const auto x = at::randn({300, 512}, options).requires_grad_(),
+             gamma = at::randn({512}, options).requires_grad_(),
+             bias = at::randn({512}, options).requires_grad_(),
+             head = at::randn({99, 256}, options).requires_grad_();
+  const auto target = some_targets(300, 99).to(kGpu);
+  const auto loss = at::empty({}, at::TensorOptions(kGpu)), x_grad = at::empty({300, 512}, options),
+             bias_grad = at::empty({512}, options);
+  const auto work = [&] {
+    const auto hidden =
+        glu_on("cuda", layer_norm_on("cuda", x, gamma, 1.0), Activation::gelu, bias);
+    const auto out = linear_cross_entropy(hidden, head, {}, target, -1, 128);
+    const auto gradients = torch::autograd::grad({out}, {x, bias, head});
+    const at::NoGradGuard no_grad;
+    loss.copy_(out);
+    x_grad.copy_(gradients[0]);
+    bias_grad.copy_(gradients[1]);
+  };
+  const auto graph = capture_graph(kGpu, work);
+  {
+    const at::NoGradGuard no_grad;
+    x.normal_();
+  }
+  graph->replay();
+  const auto captured = Tensors{loss.clone(), x_grad.clone(), bias_grad.clone()};
+  work();
+  EXPECT_TRUE(captured[0].equal(loss));
+  EXPECT_TRUE(captured[1].equal(x_grad));
+  EXPECT_TRUE(captured[2].equal(bias_grad));
+}
+
+}  // namespace
+}  // namespace x_transformers
