@@ -2,6 +2,7 @@
 // fast paths, against the reference. Skipped without a GPU, or without libx_transformers_cuda.so.
 #include <gmock/gmock.h>
 
+#include <array>
 #include <cmath>
 
 #include "ops/compare_with_reference.h"
@@ -9,6 +10,7 @@
 #include "x_transformers/core/graph.h"
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
@@ -215,6 +217,20 @@ TEST_F(FusedOnCuda, Rotary) {
             },
             {t}, type);
       }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, RepeatedHeads) {
+  for (const auto& [heads, times, dim] :
+       {std::array<int64_t, 3>{1, 5, 64}, {2, 3, 64}, {3, 2, 7}, {4, 4, 72}}) {
+    for (const auto type : kFloats) {
+      const auto all = heads * times;
+      expect_good([=](const Tensors& t) { return repeat_heads(t[0].transpose(1, 2), all); },
+                  [=](const Tensors& t) {
+                    return t[0].transpose(1, 2).repeat({1, all / t[0].size(2), 1, 1});
+                  },
+                  {at::randn({2, 33, heads, dim})}, type);
     }
   }
 }

@@ -9,6 +9,7 @@
 #include "x_transformers/kernels/cuda/adamw.cuh"
 #include "x_transformers/kernels/cuda/cross_entropy.cuh"
 #include "x_transformers/kernels/cuda/norm.cuh"
+#include "x_transformers/kernels/cuda/repeat_heads.cuh"
 #include "x_transformers/kernels/cuda/rotary.cuh"
 
 namespace x_transformers::kernels {
@@ -33,6 +34,7 @@ constexpr CudaLaunchers make_table() {
   table.activation_chunks = cuda::activation_chunks;
   table.cross_entropy = on_current_stream<CrossEntropyPass, cuda::cross_entropy>;
   table.adamw = on_current_stream<AdamWStep, cuda::adamw>;
+  table.repeat_heads = on_current_stream<RepeatHeads, cuda::repeat_heads>;
   table.rotary = on_current_stream<RotaryParams, cuda::rotary>;
   return table;
 }

@@ -8,6 +8,7 @@
 #include "x_transformers/kernels/adamw.h"
 #include "x_transformers/kernels/cross_entropy.h"
 #include "x_transformers/kernels/norm.h"
+#include "x_transformers/kernels/repeat_heads.h"
 #include "x_transformers/kernels/rotary.h"
 
 namespace x_transformers::kernels {
@@ -16,8 +17,9 @@ namespace x_transformers::kernels {
 /// a launch fails.
 struct CudaLaunchers {
   /// What parameters of these sizes look like: a library of another version has another layout.
-  uint64_t layout = layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward,
-                              CrossEntropyPass, RotaryParams, AdamWWeight, AdamWStep>();
+  uint64_t layout =
+      layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward, CrossEntropyPass,
+                RotaryParams, RepeatHeads, AdamWWeight, AdamWStep>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -35,6 +37,7 @@ struct CudaLaunchers {
 
   void (*cross_entropy)(const CrossEntropyPass& params, int8_t device) = nullptr;
   void (*adamw)(const AdamWStep& params, int8_t device) = nullptr;
+  void (*repeat_heads)(const RepeatHeads& params, int8_t device) = nullptr;
   void (*rotary)(const RotaryParams& params, int8_t device) = nullptr;
 
  private:

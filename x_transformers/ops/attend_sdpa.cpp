@@ -73,13 +73,6 @@ at::Tensor bias_of(const SdpaParameters& p, const at::Tensor& mask, const at::Te
   return bias.defined() ? bias.expand({q.size(0), bias.size(1), i, j}) : bias;
 }
 
-/// out [b, h, i, d], the heads of a group side by side, with its heads as queries have them: head n
-/// is of group n mod kv_heads. It lies in memory as [b, i, h, d].
-at::Tensor ungrouped(const at::Tensor& out, int64_t kv_heads) {
-  const auto of_groups = out.unflatten(1, {kv_heads, out.size(1) / kv_heads});
-  return of_groups.permute({0, 3, 2, 1, 4}).flatten(2, 3).transpose(1, 2);
-}
-
 at::Tensor products(at::Tensor q, at::Tensor k, at::Tensor v, const SdpaParameters& p) {
   const auto heads = q.size(1), kv_heads = k.size(1), i = q.size(2), j = k.size(2);
   bool causal = p.causal && i > 1;
@@ -98,25 +91,16 @@ at::Tensor products(at::Tensor q, at::Tensor k, at::Tensor v, const SdpaParamete
   // Values that were mixed for each query head have all heads, while keys are still grouped.
   const bool is_decode =
       i == 1 && kv_heads < heads && v.size(1) == kv_heads && (!bias.defined() || bias.size(1) == 1);
-  // The fused kernels of CUDA read keys and values of a group where they are. With a bias it is the
-  // mem-efficient one, which does not.
-  const bool is_grouped =
-      !is_decode && q.is_cuda() && kv_heads < heads && v.size(1) == kv_heads && !bias.defined();
   if (is_decode) {
     // One query: the heads of a group are rows of one small product, and no key is copied.
     q = q.unflatten(1, {heads / kv_heads, kv_heads}).squeeze(3).transpose(1, 2);
     if (bias.defined()) bias = bias.expand({bias.size(0), 1, heads / kv_heads, j});
-  } else if (is_grouped) {
-    // LibTorch's kernels want the heads of a group side by side.
-    q = q.unflatten(1, {heads / kv_heads, kv_heads}).transpose(1, 2).flatten(1, 2);
   } else {
     k = repeat_heads(k, heads);
     v = repeat_heads(v, heads);
   }
   const auto attn_mask = bias.defined() ? std::optional<at::Tensor>(bias) : std::nullopt;
-  auto out = at::scaled_dot_product_attention(q, k, v, attn_mask, p.dropout, causal, p.scale,
-                                              /*enable_gqa=*/is_grouped);
-  if (is_grouped) out = ungrouped(out, kv_heads);
+  auto out = at::scaled_dot_product_attention(q, k, v, attn_mask, p.dropout, causal, p.scale);
   if (is_decode) out = out.transpose(1, 2).flatten(1, 2).unsqueeze(2);
   return has_keys.defined() ? out.masked_fill(~has_keys, 0) : out;
 }

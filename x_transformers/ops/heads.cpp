@@ -1,11 +1,85 @@
 #include "x_transformers/ops/heads.h"
 
 #include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/cuda_tensors.h"
+#include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// ATen copies such small rows at a fifth of the memory's speed.
+class RepeatOnCuda : public torch::autograd::Function<RepeatOnCuda> {
+ public:
+  static at::Tensor run(const at::Tensor& t, int64_t heads) {
+    const auto y = at::empty({t.size(0), heads, t.size(2), t.size(3)}, t.options());
+    launch(t, y, t.size(1), false);
+    return y;
+  }
+
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& t, int64_t heads) {
+    ctx->saved_data["heads"] = t.size(1);
+    return run(t, heads);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto& y_grad = output_grads[0];
+    const auto heads = ctx->saved_data["heads"].toInt();
+    if (at::GradMode::is_enabled()) {
+      const auto copies = y_grad.unflatten(1, {y_grad.size(1) / heads, heads});
+      return {copies.sum(1), at::Tensor()};
+    }
+    const auto dense = with_dense_features(y_grad);
+    // In memory as it comes out of a projection.
+    const auto x_grad =
+        at::empty({dense.size(0), dense.size(2), heads, dense.size(3)}, dense.options())
+            .transpose(1, 2);
+    launch(dense, x_grad, heads, true);
+    return {x_grad, at::Tensor()};
+  }
+
+ private:
+  static void launch(const at::Tensor& from, const at::Tensor& to, int64_t heads, bool backwards) {
+    kernels::RepeatHeads params;
+    params.from = from.const_data_ptr();
+    params.to = to.mutable_data_ptr();
+    params.element = element_of(from);
+    for (int i = 0; i < 3; ++i) {
+      params.from_strides[i] = from.stride(i);
+      params.to_strides[i] = to.stride(i);
+    }
+    params.backwards = backwards;
+    params.batch = from.size(0);
+    params.heads = heads;
+    params.times = std::max(from.size(1), to.size(1)) / heads;
+    params.length = from.size(2);
+    params.dim = from.size(3);
+    our_cuda_kernels().launchers->repeat_heads(params, from.device().index());
+  }
+};
+
+bool runs_on_our_kernel(const at::Tensor& t) {
+  constexpr int64_t kMostOfGrid = 65535;
+  return cuda_kernel_reasons(t, "t").empty() && t.size(0) <= kMostOfGrid &&
+         t.size(1) <= kMostOfGrid;
+}
+
+}  // namespace
 
 at::Tensor repeat_heads(const at::Tensor& t, int64_t heads) {
-  return t.size(1) == heads ? t : t.repeat({1, heads / t.size(1), 1, 1});
+  if (t.size(1) == heads) return t;
+  if (!runs_on_our_kernel(t)) return t.repeat({1, heads / t.size(1), 1, 1});
+  const auto dense = with_dense_features(t);
+  return records_gradient({dense}) ? RepeatOnCuda::apply(dense, heads)
+                                   : RepeatOnCuda::run(dense, heads);
 }
 
 at::Tensor rotate_last_heads(const at::Tensor& t, int64_t count, int64_t heads,

@@ -20,6 +20,16 @@ class LinearThree : public torch::autograd::Function<LinearThree> {
     return {at::linear(x, a), at::linear(x, b), at::linear(x, c)};
   }
 
+  static void add_product(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
+    if (!sum.defined()) {
+      sum = at::mm(a, b);
+    } else if (at::GradMode::is_enabled()) {
+      sum = at::addmm(sum, a, b);
+    } else {
+      at::addmm_out(sum, sum, a, b);  // out of place it would copy the sum first
+    }
+  }
+
   /// Plain ATen calls, so that it can be differentiated itself.
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
     const auto saved = ctx->get_saved_variables();
@@ -30,8 +40,7 @@ class LinearThree : public torch::autograd::Function<LinearThree> {
       if (!output_grads[i].defined()) continue;
       const auto y_grad = output_grads[i].flatten(0, -2);
       const auto& weight = saved[i + 1];
-      if (ctx->needs_input_grad(0))
-        x_grad = x_grad.defined() ? at::addmm(x_grad, y_grad, weight) : at::mm(y_grad, weight);
+      if (ctx->needs_input_grad(0)) add_product(x_grad, y_grad, weight);
       if (ctx->needs_input_grad(i + 1)) gradients[i + 1] = at::mm(y_grad.t(), x);
     }
     if (x_grad.defined()) gradients[0] = x_grad.view(saved[0].sizes());

@@ -12,9 +12,7 @@
 namespace x_transformers::kernels::cuda {
 namespace {
 
-// Two blocks to a multiprocessor: their rows, some 100 kB each, stay in the cache between the
-// passes.
-constexpr int kThreads = 1024;
+constexpr int kThreads = 512;
 constexpr float kInfinity = INFINITY;
 constexpr float kNaN = NAN;
 
@@ -67,18 +65,29 @@ __device__ ExpSum over_block(ExpSum mine) {
   return all;
 }
 
-/// body(first class) for the vectors of this thread, up to `end`.
-template <int kSize, class Body>
-__device__ void for_vectors(int64_t end, const Body& body) {
-#pragma unroll 4
-  for (int64_t at = int64_t{threadIdx.x} * kSize; at < end; at += int64_t{kThreads} * kSize)
-    body(at);
+/// body(first class, numbers) for the vectors of a row up to `end` that this thread has. Four are
+/// read before the first is used, so that they are on their way together.
+template <class T, int kSize, class Body>
+__device__ void for_vectors(const T* row, int64_t end, const Body& body) {
+  constexpr int kTogether = 4;
+  constexpr int64_t kApart = int64_t{kThreads} * kSize;
+  for (int64_t at = int64_t{threadIdx.x} * kSize; at < end; at += kTogether * kApart) {
+    Vector<T, kSize> loaded[kTogether];
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (at + i * kApart < end) loaded[i] = Vector<T, kSize>::load(row + at + i * kApart);
+    }
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+      if (at + i * kApart < end) body(at + i * kApart, loaded[i]);
+    }
+  }
 }
 
 /// The logits at, at + 1, ...; minus infinity behind the last class.
 template <class T, int kSize>
-__device__ void load_logits(const T* row, int64_t at, int64_t classes, float (&values)[kSize]) {
-  const auto loaded = Vector<T, kSize>::load(row + at);
+__device__ void to_logits(const Vector<T, kSize>& loaded, int64_t at, int64_t classes,
+                          float (&values)[kSize]) {
 #pragma unroll
   for (int i = 0; i < kSize; ++i)
     values[i] = at + i < classes ? to_float(loaded.values[i]) : -kInfinity;
@@ -98,9 +107,9 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(CrossEntropyPas
     log_sum = p.log_sum_exp[row];
   } else if (counts || p.log_sum_exp != nullptr) {
     ExpSum sum;
-    for_vectors<kSize>(p.classes, [&](int64_t at) {
+    for_vectors<T, kSize>(logits, p.classes, [&](int64_t at, const Vector<T, kSize>& loaded) {
       float values[kSize];
-      load_logits<T>(logits, at, p.classes, values);
+      to_logits(loaded, at, p.classes, values);
       add_numbers<T>(sum, values);
     });
     log_sum = over_block(sum).log_sum();
@@ -114,19 +123,15 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(CrossEntropyPas
 
   const float scale = counts ? p.scale[p.scale_of_row ? row : 0] : 0.0f;
   T* grad = static_cast<T*>(p.logits_grad) + row * p.stride;
-  for_vectors<kSize>(p.stride, [&](int64_t at) {
+  for_vectors<T, kSize>(logits, p.stride, [&](int64_t at, const Vector<T, kSize>& loaded) {
     float values[kSize];
+    to_logits(loaded, at, p.classes, values);
     Vector<T, kSize> result;
-    if (counts) {
-      load_logits<T>(logits, at, p.classes, values);
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) {
-        const float share = exp_for<T>(values[i] - log_sum);
-        result.values[i] = from_float<T>((at + i == target ? share - 1.0f : share) * scale);
-      }
-    } else {
-#pragma unroll
-      for (int i = 0; i < kSize; ++i) result.values[i] = from_float<T>(0.0f);
+    for (int i = 0; i < kSize; ++i) {
+      const float share = exp_for<T>(values[i] - log_sum);
+      const float wanted = (at + i == target ? share - 1.0f : share) * scale;
+      result.values[i] = from_float<T>(counts ? wanted : 0.0f);
     }
     result.store(grad + at);
   });
