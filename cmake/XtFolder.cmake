@@ -152,6 +152,16 @@ function(xt_plugin name)
   add_library(x_transformers_${name} SHARED ${sources} $<TARGET_OBJECTS:xt_kernels_${name}>)
   target_include_directories(x_transformers_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(x_transformers_${name} PRIVATE LibTorch::cuda CUDA::cudart xt_settings xt_private_settings)
+  # Optional: without these headers, attention with further stages has LibTorch's engines alone.
+  find_path(XT_CUDNN_INCLUDE cudnn.h HINTS "${PROJECT_SOURCE_DIR}/.deps/nvidia/cudnn/include")
+  find_path(XT_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS "${PROJECT_SOURCE_DIR}/.deps/include")
+  if(XT_CUDNN_INCLUDE AND XT_CUDNN_FRONTEND_INCLUDE)
+    target_include_directories(x_transformers_${name} SYSTEM PRIVATE ${XT_CUDNN_INCLUDE} ${XT_CUDNN_FRONTEND_INCLUDE})
+    target_compile_definitions(x_transformers_${name} PRIVATE XT_CUDNN_FRONTEND=1
+      NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING CUDNN_FRONTEND_SKIP_JSON_LIB)
+  else()
+    message(STATUS "No headers of cuDNN and its frontend: attention with further stages is built without them")
+  endif()
   set_target_properties(x_transformers_${name} PROPERTIES
     LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}" CXX_VISIBILITY_PRESET hidden LINKER_LANGUAGE CXX)
   # Programs in the build folder and below it look there (core/cuda_plugin.h); those of a project that adds this one are

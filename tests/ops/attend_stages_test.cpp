@@ -64,6 +64,8 @@ std::vector<StageCase> stage_cases() {
                                   [](int64_t) {
                                     return PreTalkingHeads{draw({kHeads, kHeads})};
                                   }),
+      stage_case<Alibi>("Alibi", [](int64_t) { return Alibi{draw({kHeads}).abs()}; }),
+      stage_case<Window>("Window", [](int64_t) { return Window{3}; }),
       stage_case<Bias>("Bias",
                        [](int64_t i) {
                          return Bias{draw({kHeads, i, kKeys})};
@@ -126,11 +128,13 @@ const Place kPlaces[] = {
     {"sdpa", at::kCUDA, at::kFloat},
     {"sdpa", at::kCUDA, at::kBFloat16},
     {"sdpa", at::kCUDA, at::kHalf},
+    {"decode", at::kCUDA, at::kHalf},
+    {"decode", at::kCUDA, at::kBFloat16},
     {"flash_decode", at::kCUDA, at::kHalf},
     {"flash_decode", at::kCUDA, at::kBFloat16},
 };
 
-bool is_decode(const Place& place) { return std::string(place.engine) == "flash_decode"; }
+bool is_decode(const Place& place) { return std::string(place.engine).ends_with("decode"); }
 
 /// q, k, v and a program, in float32 on the CPU.
 struct Problem {

@@ -129,6 +129,8 @@ EngineOp linear_op() {
   add({1, 67}, 91, kViews[0], true);
   add({2, 67}, 91, kViews[0], false);
   add({2, 5}, 3, kViews[0], true);
+  add({5, 72}, 31, kViews[0], true);
+  add({1, 2056}, 33, kViews[0], false);
   return op;
 }
 

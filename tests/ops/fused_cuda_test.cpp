@@ -9,8 +9,11 @@
 #include "ops/cuda_device.h"
 #include "x_transformers/core/graph.h"
 #include "x_transformers/ops/activation.h"
+#include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/heads.h"
+#include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
@@ -231,6 +234,74 @@ TEST_F(FusedOnCuda, RepeatedHeads) {
                     return t[0].transpose(1, 2).repeat({1, all / t[0].size(2), 1, 1});
                   },
                   {at::randn({2, 33, heads, dim})}, type);
+    }
+  }
+}
+
+/// Rows of a static cache are filled to different lengths, also beyond what one block goes over.
+TEST_F(FusedOnCuda, DecodingOnAStaticCache) {
+  for (const auto& [kv_heads, group, capacity, dim] : {std::array<int64_t, 4>{3, 1, 40, 64},
+                                                       {2, 4, 300, 64},
+                                                       {1, 8, 2048, 128},
+                                                       {2, 3, 5000, 32},
+                                                       {4, 1, 1030, 256},
+                                                       {1, 6, 70, 16}}) {
+    const int64_t batch = 2, rows = batch * kv_heads;
+    const auto int32 = at::TensorOptions(kGpu).dtype(at::kInt);
+    FilledKeys filled;
+    filled.count = at::randint(1, capacity + 1, {rows}, int32);
+    filled.count[0] = 1;
+    filled.count[rows - 1] = capacity;
+    filled.key_starts = at::arange(0, (rows + 1) * capacity, capacity, int32);
+    filled.query_starts = at::arange(rows + 1, int32);
+    filled.capacity = capacity;
+    // Query head n is of key head n mod kv_heads.
+    const auto counts = filled.count.view({batch, 1, kv_heads})
+                            .expand({batch, group, kv_heads})
+                            .reshape({batch, group * kv_heads, 1, 1});
+    const auto allowed = at::arange(capacity, int32) < counts;
+    for (const auto type : {at::kBFloat16, at::kHalf}) {
+      const auto options = at::TensorOptions(kGpu).dtype(type);
+      const auto q = at::randn({batch, 1, kv_heads * group, dim}, options).transpose(1, 2),
+                 k = at::randn({batch, kv_heads, capacity, dim}, options),
+                 v = at::randn({batch, kv_heads, capacity, dim}, options);
+      ScoreProgram program;
+      program.set(stages::DotProduct{0.2}).set(stages::Mask{allowed, filled});
+      SCOPED_TRACE(testing::Message() << kv_heads << " x " << group << " heads, " << capacity
+                                      << " keys, " << dim << " features");
+      const at::NoGradGuard no_grad;
+      const auto got = attend_on("decode", q, k, v, program).out;
+      ScoreProgram plain;
+      plain.set(stages::DotProduct{0.2}).set(stages::Mask{allowed});
+      const auto in_double = [](const at::Tensor& t) { return t.to(at::kDouble); };
+      const auto exact =
+          attend_on("reference", in_double(q), in_double(k), in_double(v), plain).out;
+      expect_as_near({in_double(got)}, {in_double(attend_on("reference", q, k, v, plain).out)},
+                     {exact}, type);
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, LinearLayersOfFewRows) {
+  for (const int64_t dim : {8, 72, 768, 1032, 4096}) {
+    for (const int64_t rows : {1, 2, 3, 4}) {
+      for (const auto type : kFloats) {
+        const at::NoGradGuard no_grad;
+        const auto options = at::TensorOptions(kGpu).dtype(type);
+        const auto x = at::randn({rows, dim}, options);
+        const std::vector<at::Tensor> weights = {at::randn({33, dim}, options) * 0.1,
+                                                 at::randn({7, dim}, options) * 0.1,
+                                                 at::randn({64, dim}, options) * 0.1},
+                                      biases = {at::randn({33}, options), at::Tensor(),
+                                                at::randn({64}, options)};
+        const auto got = few_rows_cuda(x, weights, biases);
+        for (size_t i = 0; i < weights.size(); ++i) {
+          const auto wide = [](const at::Tensor& t) { return t.defined() ? t.to(at::kDouble) : t; };
+          const auto exact = linear_reference(wide(x), wide(weights[i]), wide(biases[i]));
+          expect_as_near({wide(got[i])}, {wide(linear_reference(x, weights[i], biases[i]))},
+                         {exact}, type);
+        }
+      }
     }
   }
 }

@@ -26,8 +26,10 @@ TEST(LinearThree, EqualsThreeLayers) {
     Tensors moved;
     for (const auto& t : inputs) moved.push_back(t.to(device));
     const auto got = run_op(
-        [&](const Tensors& t) { return joined(linear_three(t[0], {t[1], t[2], t[3]})); }, moved,
-        at::kFloat, true);
+        [&](const Tensors& t) {
+          return joined(linear_three(t[0], {t[1], t[2], t[3]}));
+        },
+        moved, at::kFloat, true);
     expect_close(got.output.cpu(), expected.output);
     for (size_t i = 0; i < expected.gradients.size(); ++i) {
       expect_close(got.gradients[i].cpu(), expected.gradients[i], 1e-4);

@@ -5,9 +5,12 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "x_transformers/cuda/scored_attention.h"
 #include "x_transformers/kernels/cuda/activation.cuh"
 #include "x_transformers/kernels/cuda/adamw.cuh"
 #include "x_transformers/kernels/cuda/cross_entropy.cuh"
+#include "x_transformers/kernels/cuda/decode_attention.cuh"
+#include "x_transformers/kernels/cuda/few_rows.cuh"
 #include "x_transformers/kernels/cuda/norm.cuh"
 #include "x_transformers/kernels/cuda/repeat_heads.cuh"
 #include "x_transformers/kernels/cuda/rotary.cuh"
@@ -33,9 +36,13 @@ constexpr CudaLaunchers make_table() {
   table.activation_backward = on_current_stream<ActivationBackward, cuda::activation_backward>;
   table.activation_chunks = cuda::activation_chunks;
   table.cross_entropy = on_current_stream<CrossEntropyPass, cuda::cross_entropy>;
+  table.linear_few_rows = on_current_stream<FewRowsOfLayers, cuda::linear_few_rows>;
+  table.decode_attention = on_current_stream<DecodeAttention, cuda::decode_attention>;
   table.adamw = on_current_stream<AdamWStep, cuda::adamw>;
   table.repeat_heads = on_current_stream<RepeatHeads, cuda::repeat_heads>;
   table.rotary = on_current_stream<RotaryParams, cuda::rotary>;
+  table.scored_attention_workspace = cuda::scored_attention_workspace;
+  table.scored_attention = cuda::scored_attention;
   return table;
 }
 

@@ -8,7 +8,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <c10/util/Exception.h>
 
-#if XT_CUDNN_FRONTEND
+#ifdef XT_CUDNN_FRONTEND
 
 #include <cudnn_frontend.h>
 #include <dlfcn.h>
@@ -169,8 +169,8 @@ class PlanMaker {
     const auto stages = std::make_shared<ScoreStages>(p_, slopes_);
     p_.backwards ? add_backward(q, k, v, stages) : add_forward(q, k, v, stages);
     Plan plan{graph_, 0, {}};
-    const auto built = graph_->build(handle, {fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK},
-                                     fe::BuildPlanPolicy_t::HEURISTICS_CHOICE, false);
+    auto built = graph_->build(handle, {fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK},
+                               fe::BuildPlanPolicy_t::HEURISTICS_CHOICE, false);
     if (built.is_bad()) {
       plan.reason = "cuDNN: " + built.get_message();
     } else {
@@ -339,7 +339,7 @@ void scored_attention(const ScoredAttention& p, int8_t device) {
   } else if (p.sink != nullptr) {
     memory[kSink] = const_cast<float*>(p.sink);
   }
-  const auto status = plan.graph->execute(handle, memory, p.workspace);
+  auto status = plan.graph->execute(handle, memory, p.workspace);
   TORCH_CHECK(status.is_good(), "cuDNN: ", status.get_message());
 }
 

@@ -3,13 +3,17 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "x_transformers/kernels/activation.h"
 #include "x_transformers/kernels/adamw.h"
 #include "x_transformers/kernels/cross_entropy.h"
+#include "x_transformers/kernels/decode_attention.h"
+#include "x_transformers/kernels/few_rows.h"
 #include "x_transformers/kernels/norm.h"
 #include "x_transformers/kernels/repeat_heads.h"
 #include "x_transformers/kernels/rotary.h"
+#include "x_transformers/kernels/scored_attention.h"
 
 namespace x_transformers::kernels {
 
@@ -17,9 +21,9 @@ namespace x_transformers::kernels {
 /// a launch fails.
 struct CudaLaunchers {
   /// What parameters of these sizes look like: a library of another version has another layout.
-  uint64_t layout =
-      layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward, CrossEntropyPass,
-                RotaryParams, RepeatHeads, AdamWWeight, AdamWStep>();
+  uint64_t layout = layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward,
+                              CrossEntropyPass, RotaryParams, RepeatHeads, AdamWWeight, AdamWStep,
+                              ScoredAttention, FewRowsOfLayers, DecodeAttention>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -36,9 +40,17 @@ struct CudaLaunchers {
   int64_t (*activation_chunks)(int64_t rows, int64_t dim) = nullptr;
 
   void (*cross_entropy)(const CrossEntropyPass& params, int8_t device) = nullptr;
+  void (*linear_few_rows)(const FewRowsOfLayers& params, int8_t device) = nullptr;
+  void (*decode_attention)(const DecodeAttention& params, int8_t device) = nullptr;
   void (*adamw)(const AdamWStep& params, int8_t device) = nullptr;
   void (*repeat_heads)(const RepeatHeads& params, int8_t device) = nullptr;
   void (*rotary)(const RotaryParams& params, int8_t device) = nullptr;
+
+  /// Bytes of the workspace of such a call, for whatever memory; -1 with the reason why it cannot
+  /// run. The first of its kind takes up to a second.
+  int64_t (*scored_attention_workspace)(const ScoredAttention& params, int8_t device,
+                                        std::string& reason) = nullptr;
+  void (*scored_attention)(const ScoredAttention& params, int8_t device) = nullptr;
 
  private:
   template <class... Params>

@@ -119,6 +119,14 @@ bool AttentionLayersImpl::has_position_bias() const {
   return rel_pos_ && plan_.count(LayerType::attention) > 0;
 }
 
+/// The slopes of ALiBi where queries stand at the last keys, which needs no matrix of biases; else
+/// undefined.
+at::Tensor AttentionLayersImpl::slopes_of_positions(const AttentionLayersInputs& inputs) const {
+  const bool stands_elsewhere =
+      inputs.pos.defined() || (inputs.cache && inputs.cache->position.defined());
+  return has_position_bias() && !stands_elsewhere ? rel_pos_->slopes() : at::Tensor();
+}
+
 /// The bias of positions in a layer with `memory` tokens of memory given.
 at::Tensor AttentionLayersImpl::bias_of_positions(const AttentionLayersInputs& inputs,
                                                   int64_t memory) const {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
@@ -107,6 +108,7 @@ void Attend::set_scores(int64_t d, const Call& call, ScoreProgram& program) cons
   }
   if (pre_talking_heads_.defined())
     program.set(stages::PreTalkingHeads{matrix_of(pre_talking_heads_)});
+  if (call.alibi_slopes.defined()) program.set(stages::Alibi{call.alibi_slopes});
   if (call.attn_bias.defined()) program.set(stages::Bias{call.attn_bias});
   if (options_.softclamp_logits) program.set(stages::Softclamp{options_.logit_softclamp_value});
   if (options_.cog_signed) program.set(stages::CogSigned());
@@ -119,6 +121,7 @@ void Attend::set_masks(const Call& call, ScoreProgram& program) const {
         stages::Mask{is_of_keys ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask, call.filled});
   }
   if (options_.causal) program.set(stages::Causal());
+  if (call.window) program.set(stages::Window{*call.window});
   if (cope_) {
     program.set(stages::Cope{[cope = cope_](const at::Tensor& q, const at::Tensor& scores) {
       return cope->forward(q, scores);
@@ -169,6 +172,25 @@ Attend::Call within_sequences(Attend::Call call, int64_t queries, int64_t keys) 
   return call;
 }
 
+/// The call with the matrices that its slopes and window stand for: a key in front of all has none
+/// of them.
+Attend::Call with_pairs(Attend::Call call, const at::Tensor& q, int64_t keys) {
+  const auto queries = q.size(2);
+  if (call.alibi_slopes.defined()) {
+    const auto bias = stages::Alibi{call.alibi_slopes}.bias(queries, keys);
+    call.attn_bias = call.attn_bias.defined() ? call.attn_bias + bias : bias;
+    call.alibi_slopes = at::Tensor();
+  }
+  if (call.window) {
+    const auto seen = window_mask(queries, keys, *call.window, q.device());
+    if (call.mask.defined() && call.mask.dim() == 2)
+      call.mask = call.mask.unsqueeze(1).unsqueeze(1);
+    call.mask = mask_and(call.mask, seen.unsqueeze(0).unsqueeze(0));
+    call.window.reset();
+  }
+  return call;
+}
+
 /// flash_attn's own scale and bound of the scores.
 void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& program) {
   if (packed.softmax_scale) {
@@ -206,6 +228,7 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
   auto k = k_given, v = v_given;
   check_previous(call.prev_attn, k.size(2) + (options_.add_zero_kv ? 1 : 0));
   if (options_.add_zero_kv) {
+    widened = with_pairs(std::move(widened), q, k.size(2));
     k = at::constant_pad_nd(k, {0, 0, 1, 0}, 0);
     v = at::constant_pad_nd(v, {0, 0, 1, 0}, 0);
     widened.mask = pad_mask_left(widened.mask, 1);

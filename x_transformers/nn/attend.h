@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "x_transformers/nn/attend_options.h"
@@ -20,10 +21,12 @@ class Attend : public torch::nn::Module {
  public:
   /// What one call adds to the options.
   struct Call {
-    at::Tensor mask;       ///< bool, [b, j] or broadcastable to [b, h, i, j]: true means attend
-    FilledKeys filled;     ///< if defined, it holds all that the mask says (see stages::Mask)
-    at::Tensor attn_bias;  ///< broadcastable to [b, h, i, j]
-    at::Tensor prev_attn;  ///< [b, h, i, j]
+    at::Tensor mask;          ///< bool, [b, j] or broadcastable to [b, h, i, j]: true means attend
+    FilledKeys filled;        ///< if defined, it holds all that the mask says (see stages::Mask)
+    at::Tensor attn_bias;     ///< broadcastable to [b, h, i, j]
+    at::Tensor alibi_slopes;  ///< float32 [h], in place of attn_bias
+    std::optional<int64_t> window;  ///< most positions that a key may lie before its query
+    at::Tensor prev_attn;           ///< [b, h, i, j]
     bool keep_maps = false;
     const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and read only there
     int64_t shared_keys = 0;  ///< keys in front that belong to no packed sequence: all see them

@@ -226,6 +226,7 @@ AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   }
 
   Attend::Call call;
+  call.window = plain_window(inputs, sequence_keys, keys);
   call.mask = pair_mask(inputs, queries, sequence_keys, keys);
   if (key_visible.defined()) call.mask = mask_and(call.mask, key_visible.unsqueeze(1).unsqueeze(1));
   const bool only_filled = inputs.cache && !inputs.context.defined() && queries == 1 &&
@@ -233,6 +234,8 @@ AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
                            !options_.max_attend_past;
   if (only_filled) call.filled = inputs.cache->filled_keys();
   call.attn_bias = position_bias(inputs, p.x, sequence_keys, keys);
+  const bool is_plain = keys == sequence_keys;  // no keys in front that have no place
+  if (is_plain && !call.attn_bias.defined()) call.alibi_slopes = inputs.alibi_slopes;
   call.prev_attn = inputs.prev_attn;
   call.keep_maps = inputs.keep_maps;
   call.packed = inputs.packed;

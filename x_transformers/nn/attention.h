@@ -151,6 +151,8 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   at::Tensor key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const;
   at::Tensor add_memory_key_values(const AttentionInputs& inputs, Projected& p,
                                    at::Tensor mask) const;
+  std::optional<int64_t> plain_window(const AttentionInputs& inputs, int64_t sequence_keys,
+                                      int64_t keys) const;
   at::Tensor pair_mask(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
                        int64_t keys) const;
   at::Tensor position_bias(const AttentionInputs& inputs, const at::Tensor& x,

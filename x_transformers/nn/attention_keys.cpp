@@ -81,6 +81,14 @@ at::Tensor window_of(const AttentionInputs& inputs, int64_t queries, int64_t key
 }
 }  // namespace
 
+/// max_attend_past where queries stand at the last of the keys, all of which have a place, so that
+/// no mask is needed.
+std::optional<int64_t> AttentionImpl::plain_window(const AttentionInputs& inputs,
+                                                   int64_t sequence_keys, int64_t keys) const {
+  const bool is_fixed = inputs.cache && inputs.cache->position().defined();
+  return is_fixed || keys != sequence_keys ? std::nullopt : options_.max_attend_past;
+}
+
 /// Masks of pairs of query and key, broadcastable to [b, h, i, keys], or undefined.
 at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queries,
                                     int64_t sequence_keys, int64_t keys) const {
@@ -91,7 +99,7 @@ at::Tensor AttentionImpl::pair_mask(const AttentionInputs& inputs, int64_t queri
     mask = spread_over_keys(mask, sequence_keys, keys);
     mask = pad_mask_left(mask, keys - mask.size(-1));
   }
-  if (options_.max_attend_past) {
+  if (options_.max_attend_past && !plain_window(inputs, sequence_keys, keys)) {
     const auto window = window_of(inputs, queries, sequence_keys, *options_.max_attend_past);
     mask = mask_and(mask, pad_mask_left(window, keys - sequence_keys).unsqueeze(0).unsqueeze(0));
   }

@@ -118,6 +118,8 @@ at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at:
   auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys)
                              : spread_over_keys(inputs.attn_bias, sequence_keys, keys);
   auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
+  if (inputs.alibi_slopes.defined() && keys != sequence_keys)
+    bias = stages::Alibi{inputs.alibi_slopes}.bias(x.size(1), sequence_keys);
   if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
   if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
   require(!inputs.rel_pos || bias.size(-3) == options_.heads || bias.size(-3) == 1,

@@ -15,8 +15,9 @@ ListedEngine reference_engine() {
 
 /// In order of preference.
 const std::vector<ListedEngine>& listed_engines() {
-  static const std::vector<ListedEngine> all = {flash_cpu_engine(), flash_decode_engine(),
-                                                sdpa_engine(), reference_engine()};
+  static const std::vector<ListedEngine> all = {flash_cpu_engine(),    decode_engine(),
+                                                flash_decode_engine(), cudnn_engine(),
+                                                sdpa_engine(),         reference_engine()};
   return all;
 }
 

@@ -94,8 +94,12 @@ Reasons reasons_against_fused(const AttendCall& call);
 
 /// Blocks of queries against blocks of keys, float32 on the CPU (attend_cpu.h).
 ListedEngine flash_cpu_engine();
+/// A kernel of ours for one query on a static cache, on CUDA.
+ListedEngine decode_engine();
 /// LibTorch's flash attention for one query on a static cache, on CUDA.
 ListedEngine flash_decode_engine();
+/// cuDNN's graphs of score modifiers, on CUDA.
+ListedEngine cudnn_engine();
 /// LibTorch's scaled_dot_product_attention.
 ListedEngine sdpa_engine();
 

@@ -1,10 +1,13 @@
 // The engine on attend_cpu.h: which stages it knows.
 #include <ATen/ATen.h>
 
+#include <optional>
+
 #include "x_transformers/kernels/cpu/attention.h"
 #include "x_transformers/ops/attend_cpu.h"
 #include "x_transformers/ops/attend_engine.h"
 #include "x_transformers/ops/distance_features.h"
+#include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
 namespace {
@@ -12,6 +15,7 @@ namespace {
 struct FlashCpuParameters {
   FlashAttentionCpuOptions options;
   bool l2_distance = false;
+  std::optional<int64_t> window;
 };
 
 const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
@@ -29,6 +33,8 @@ const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
                                                     kernels::kMostHeadFeatures,
                            "l2_distance needs more features than there may be");
           })
+          .add<stages::Alibi>(
+              [](const auto& s, const Call&, P& p, R&) { p.options.alibi_slopes = s.fixed(); })
           .add<stages::Bias>([](const auto& s, const Call&, P& p, R&) { p.options.bias = s.bias; })
           .add<stages::Softclamp>(
               [](const auto& s, const Call&, P& p, R&) { p.options.softclamp = s.bound; })
@@ -37,6 +43,7 @@ const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
           .add<stages::Mask>(
               [](const auto& s, const Call&, P& p, R&) { p.options.mask = s.allowed; })
           .add<stages::Causal>([](const auto&, const Call&, P& p, R&) { p.options.causal = true; })
+          .add<stages::Window>([](const auto& s, const Call&, P& p, R&) { p.window = s.past; })
           .add<stages::HeadSink>(
               [](const auto& s, const Call&, P& p, R&) { p.options.sinks = s.scores; })
           .add<stages::Softmax>()
@@ -68,7 +75,11 @@ Reasons flash_cpu_reasons(const AttendCall& call) {
 int64_t draw_seed() { return at::empty({}, at::kLong).random_().item<int64_t>(); }
 
 AttendResult run_flash_cpu(const AttendCall& call) {
-  auto [options, l2_distance] = flash_cpu_stages().read(call);
+  auto [options, l2_distance, window] = flash_cpu_stages().read(call);
+  if (window) {
+    const auto seen = window_mask(call.q.size(2), call.k.size(2), *window, call.q.device());
+    options.mask = mask_and(options.mask, seen);
+  }
   if (options.dropout > 0 || options.gumbel) options.seed = draw_seed();
   if (!l2_distance) return {flash_attention_cpu(call.q, call.k, call.v, options), {}};
   options.scale *= 2;

@@ -17,6 +17,8 @@ struct SdpaParameters {
   double scale = 1.0;
   bool l2_distance = false;
   at::Tensor bias, mask;
+  std::optional<stages::Alibi> alibi;
+  std::optional<int64_t> window;
   bool every_query_has_keys = true;  ///< as far as `mask` is concerned
   bool causal = false;
   double dropout = 0.0;
@@ -37,12 +39,14 @@ const KnownStages<SdpaParameters>& sdpa_stages() {
             reasons.add_if(call.q.scalar_type() == at::kHalf,
                            "l2_distance in float16, whose range its squares leave");
           })
+          .add<stages::Alibi>([](const auto& s, const Call&, P& p, R&) { p.alibi = s; })
           .add<stages::Bias>([](const auto& s, const Call&, P& p, R&) { p.bias = s.bias; })
           .add<stages::Mask>([](const auto& s, const Call&, P& p, R&) {
             p.mask = s.allowed;
             p.every_query_has_keys = !s.allowed.defined() || s.filled.defined();
           })
           .add<stages::Causal>([](const auto&, const Call&, P& p, R&) { p.causal = true; })
+          .add<stages::Window>([](const auto& s, const Call&, P& p, R&) { p.window = s.past; })
           .add<stages::Softmax>()
           .add<stages::Dropout>([](const auto& s, const Call&, P& p, R& reasons) {
             p.dropout = s.probability;
@@ -107,6 +111,15 @@ at::Tensor products(at::Tensor q, at::Tensor k, at::Tensor v, const SdpaParamete
 
 AttendResult run_sdpa(const AttendCall& call) {
   auto parameters = sdpa_stages().read(call);
+  const auto queries = call.q.size(2), keys = call.k.size(2);
+  if (parameters.alibi) {
+    const auto bias = parameters.alibi->bias(queries, keys);
+    parameters.bias = parameters.bias.defined() ? parameters.bias + bias : bias;
+  }
+  if (parameters.window) {
+    const auto window = window_mask(queries, keys, *parameters.window, call.q.device());
+    parameters.mask = mask_and(parameters.mask, window);
+  }
   if (!parameters.l2_distance) return {products(call.q, call.k, call.v, parameters), {}};
   // Distances as products. LibTorch's flash attention wants as many features of values as of keys,
   // and a multiple of eight.

@@ -11,6 +11,7 @@
 #include "x_transformers/kernels/cpu/isa.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/onednn_product.h"
 
 namespace x_transformers {
@@ -265,6 +266,9 @@ const Engines<LinearCall, at::Tensor>& linear_engines() {
           return LinearFunction::apply(
               call.x, call.weight, call.bias.defined() ? std::optional(call.bias) : std::nullopt);
         }},
+       {"cuda_few_rows",
+        [](const Call& call) { return few_rows_cuda_reasons(call.x, call.weight, call.bias); },
+        [](const Call& call) { return few_rows_cuda(call.x, {call.weight}, {call.bias}).front(); }},
        {"fp32_of_bf16",
         [](const Call& call) {
           return Reasons(widened_unsupported(call.x, call.weight, call.bias));

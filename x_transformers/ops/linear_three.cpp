@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/linear.h"
 
 namespace x_transformers {
@@ -58,6 +59,13 @@ std::array<at::Tensor, 3> linear_three(const at::Tensor& x,
   for (const auto& weight : weights)
     has_one_type = has_one_type && weight.is_cuda() && weight.scalar_type() == x.scalar_type();
   const at::Tensor none;
+  const bool are_few = has_one_type && few_rows_cuda_reasons(x, a, none).empty() &&
+                       few_rows_cuda_reasons(x, b, none).empty() &&
+                       few_rows_cuda_reasons(x, c, none).empty();
+  if (are_few) {
+    const auto all = few_rows_cuda(x, {a, b, c});
+    return {all[0], all[1], all[2]};
+  }
   if (!has_one_type || !records_gradient({x, a, b, c}))
     return {linear(x, a, none), linear(x, b, none), linear(x, c, none)};
   const auto all = LinearThree::apply(x, a, b, c);

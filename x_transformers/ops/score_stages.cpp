@@ -95,6 +95,18 @@ void PreTalkingHeads::apply(ScoreMatrix& m) const {
   m.scores = m.scores + mix_heads(heads, m.scores);
 }
 
+at::Tensor Alibi::fixed() const { return slopes.detach().to(at::kFloat).contiguous(); }
+
+at::Tensor Alibi::bias(int64_t i, int64_t j) const {
+  const auto options = slopes.options().dtype(at::kLong);
+  const auto keys = at::arange(j, options), queries = at::arange(j - i, j, options).unsqueeze(-1);
+  return (keys - queries).abs().to(at::kFloat) * -fixed().view({-1, 1, 1});
+}
+
+void Alibi::apply(ScoreMatrix& m) const {
+  m.scores = m.scores + bias(m.q.size(2), m.k.size(2)).to(m.scores.scalar_type());
+}
+
 void Bias::apply(ScoreMatrix& m) const { m.scores = m.scores + bias.to(m.scores.scalar_type()); }
 
 void Softclamp::apply(ScoreMatrix& m) const { m.scores = (m.scores / bound).tanh() * bound; }
@@ -117,6 +129,10 @@ void Causal::apply(ScoreMatrix& m) const {
   m.allow(causal_mask(i, j, m.q.device()));
   // Rows are without keys only where there are fewer keys than queries.
   if (i > j) m.may_see_nothing = true;
+}
+
+void Window::apply(ScoreMatrix& m) const {
+  m.allow(window_mask(m.q.size(2), m.k.size(2), past, m.q.device()));
 }
 
 void Cope::apply(ScoreMatrix& m) const {

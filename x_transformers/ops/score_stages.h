@@ -25,11 +25,13 @@ enum class ScorePlace {
   keep_similarities,
   pre_scale_post_talking_heads,
   pre_talking_heads,
+  alibi,
   bias,
   softclamp,
   cog_signed,
   mask,
   causal,
+  window,
   hide,
   cope,
   selective,
@@ -114,6 +116,20 @@ struct PreTalkingHeads {
   void apply(ScoreMatrix& matrix) const;
 };
 
+/// Subtracts the distance of query and key times the slope of the head (ALiBi, arXiv:2108.12409);
+/// queries stand at the last key positions.
+struct Alibi {
+  static constexpr const char* kName = "alibi_pos_bias";
+  static constexpr ScorePlace kPlace = ScorePlace::alibi;
+  at::Tensor slopes;  ///< [h]; they are fixed, and get no gradient
+  void each_tensor(const auto& visit) { visit(slopes); }
+  /// float32 [h].
+  at::Tensor fixed() const;
+  /// What it adds, float32 [h, i, j].
+  at::Tensor bias(int64_t i, int64_t j) const;
+  void apply(ScoreMatrix& matrix) const;
+};
+
 /// Adds `bias`, broadcastable to [b, h, i, j].
 struct Bias {
   static constexpr const char* kName = "a bias";
@@ -159,6 +175,15 @@ struct Mask {
 struct Causal {
   static constexpr const char* kName = "causal";
   static constexpr ScorePlace kPlace = ScorePlace::causal;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Hides the keys more than `past` positions before their query; queries stand at the last key
+/// positions.
+struct Window {
+  static constexpr const char* kName = "max_attend_past";
+  static constexpr ScorePlace kPlace = ScorePlace::window;
+  int64_t past = 0;
   void apply(ScoreMatrix& matrix) const;
 };
 
@@ -256,10 +281,10 @@ struct PostTalkingHeads {
 };
 
 /// Every stage. Tests have a case for each.
-using All =
-    std::tuple<DotProduct, L2Distance, PrevAttn, PreScalePostTalkingHeads, PreTalkingHeads, Bias,
-               Softclamp, CogSigned, Mask, Causal, Cope, Selective, HeadSink, Softmax, Sigmoid,
-               Hard, SparseTopk, GumbelSoftmax, CustomNormaliser, Dropout, PostTalkingHeads>;
+using All = std::tuple<DotProduct, L2Distance, PrevAttn, PreScalePostTalkingHeads, PreTalkingHeads,
+                       Alibi, Bias, Softclamp, CogSigned, Mask, Causal, Window, Cope, Selective,
+                       HeadSink, Softmax, Sigmoid, Hard, SparseTopk, GumbelSoftmax,
+                       CustomNormaliser, Dropout, PostTalkingHeads>;
 
 template <class Stage, class List = All>
 inline constexpr bool kIsListed = false;

@@ -29,6 +29,8 @@ class PositionBias : public torch::nn::Module {
   virtual at::Tensor forward(const PositionPairs& positions) = 0;
   /// Whether the positions may be a caller's own, which nothing holds to a span.
   virtual bool takes_positions() const { return false; }
+  /// Where the bias is minus the distance times a slope of the head: these, float32 [heads].
+  virtual at::Tensor slopes() const { return {}; }
 };
 
 /// T5's learned bias for buckets of distance (arXiv:1910.10683).
@@ -71,6 +73,7 @@ class AlibiPositionalBias : public PositionBias {
   explicit AlibiPositionalBias(const AlibiPositionalBiasOptions& options);
   at::Tensor forward(const PositionPairs& positions) override;
   bool takes_positions() const override { return true; }
+  at::Tensor slopes() const override { return slopes_.flatten(); }
   // The slopes move with the module, but are no buffer, which would be saved.
   using PositionBias::to;
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;

@@ -1,0 +1,190 @@
+// cuDNN's attention with further stages against the reference, at lengths around its tiles. Skipped
+// without a GPU, or without libx_transformers_cuda.so.
+#include <gmock/gmock.h>
+
+#include <functional>
+#include <optional>
+
+#include "ops/compare_with_reference.h"
+#include "ops/cuda_device.h"
+#include "x_transformers/core/graph.h"
+#include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/cuda_launchers.h"
+
+namespace x_transformers {
+namespace {
+
+const at::Device kOnCuda(at::kCUDA, 0);
+
+class CudnnAttention : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!no_cuda().empty()) GTEST_SKIP() << no_cuda();
+    if (!our_cuda_kernels().reason.empty()) GTEST_SKIP() << our_cuda_kernels().reason;
+    at::manual_seed(4);
+  }
+};
+
+/// Stages beside the product of queries and keys.
+struct Stages {
+  bool causal = true, has_slopes = false, has_sink = false;
+  double softclamp = 0;
+  std::optional<int64_t> window = {};
+};
+
+struct Sizes {
+  int64_t queries, keys, features;
+  int64_t kv_heads = 3;
+};
+
+constexpr int64_t kHeadCount = 3;
+
+at::Tensor slopes_on(const at::Device& device) {
+  return at::tensor({0.5f, 0.06f, 0.0f}).to(device);
+}
+
+ScoreProgram program_with(const Stages& s, const at::Tensor& sink, const at::Tensor& slopes) {
+  ScoreProgram program;
+  program.set(stages::DotProduct{0.3});
+  if (s.has_slopes) program.set(stages::Alibi{slopes});
+  if (s.softclamp > 0) program.set(stages::Softclamp{s.softclamp});
+  if (s.causal) program.set(stages::Causal());
+  if (s.window) program.set(stages::Window{*s.window});
+  if (s.has_sink) program.set(stages::HeadSink{sink});
+  return program;
+}
+
+/// Output and gradients as near the exact ones as the reference's in the same type.
+void expect_right(const Stages& s, const Sizes& n, at::ScalarType type = at::kBFloat16) {
+  SCOPED_TRACE(testing::Message() << "causal " << s.causal << ", slopes " << s.has_slopes
+                                  << ", sink " << s.has_sink << ", softclamp " << s.softclamp
+                                  << ", window " << s.window.value_or(-1) << ": " << n.queries
+                                  << " queries, " << n.keys << " keys, " << n.features
+                                  << " features in " << at::toString(type));
+  // As they come out of projections.
+  const Tensors inputs = {at::randn({2, n.queries, kHeadCount, n.features}) * 2,
+                          at::randn({2, n.keys, n.kv_heads, n.features}),
+                          at::randn({2, n.keys, n.kv_heads, n.features}), at::randn({kHeadCount})};
+  const auto op = [&](const std::string& engine) {
+    return [&s, engine](const Tensors& t) {
+      return attend_on(engine, t[0].transpose(1, 2), t[1].transpose(1, 2), t[2].transpose(1, 2),
+                       program_with(s, t[3], slopes_on(t[3].device())))
+          .out;
+    };
+  };
+  Tensors there, rounded;
+  for (const auto& t : inputs) {
+    rounded.push_back(t.to(type));
+    there.push_back(rounded.back().to(kOnCuda));
+  }
+  const auto run = [&](const std::string& engine, const Tensors& given, at::ScalarType as) {
+    // Where there is no sink its gradient is none.
+    const auto with_sink = [&](const Tensors& t) {
+      return s.has_sink ? op(engine)(t) : op(engine)(t) + 0 * t[3].sum();
+    };
+    return results_of(run_op(with_sink, given, as, false, type));
+  };
+  auto got = run("cudnn", there, type), by_reference = run("reference", there, type),
+       exact = run("reference", rounded, at::kDouble);
+  // As in every flash attention the sink's gradient comes by way of the rounded output.
+  const auto sink_error = (got.back() - exact.back()).norm().item<double>();
+  EXPECT_LE(sink_error, 2e-2 * exact.back().norm().item<double>() + 1e-6);
+  for (auto* results : {&got, &by_reference, &exact}) results->pop_back();
+  expect_as_near(got, by_reference, exact, type);
+}
+
+TEST_F(CudnnAttention, OfEveryLength) {
+  for (const int64_t n : {2, 24, 63, 64, 192, 704, 1000}) {
+    expect_right({.has_slopes = true}, {n, n, 64});
+    expect_right({.softclamp = 3}, {n, n, 64});
+    expect_right({.has_sink = true}, {n, n, 64});
+    expect_right({.window = 1 + n / 3}, {n, n, 64});
+  }
+}
+
+TEST_F(CudnnAttention, OfEveryStage) {
+  for (const int64_t features : {16, 32, 64, 128}) {
+    for (const auto type : {at::kBFloat16, at::kHalf}) {
+      const Sizes n{100, 100, features};
+      expect_right({.has_slopes = true, .softclamp = 3}, n, type);
+      expect_right({.has_slopes = true, .has_sink = true}, n, type);
+      expect_right({.has_sink = true, .softclamp = 3}, n, type);
+      expect_right({.has_sink = true, .window = 17}, n, type);
+      expect_right({.window = 1}, n, type);
+      expect_right({.window = 99}, n, type);
+      expect_right({.window = 1000}, n, type);
+    }
+  }
+}
+
+TEST_F(CudnnAttention, NotCausal) {
+  for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{70, 70}, {33, 90}, {90, 33}}) {
+    expect_right({.causal = false, .has_slopes = true}, {queries, keys, 64});
+    expect_right({.causal = false, .softclamp = 3}, {queries, keys, 64});
+    expect_right({.causal = false, .has_sink = true}, {queries, keys, 64});
+  }
+}
+
+TEST_F(CudnnAttention, QueriesAtTheLastKeys) {
+  expect_right({.has_slopes = true}, {33, 90, 64});
+  expect_right({.softclamp = 3}, {33, 90, 64});
+}
+
+TEST_F(CudnnAttention, HeadsShareKeys) {
+  expect_right({.has_slopes = true}, {70, 70, 64, 1});
+  expect_right({.has_sink = true}, {70, 70, 64, 1});
+}
+
+TEST_F(CudnnAttention, RefusesWhatItDoesNotKnow) {
+  const auto reasons = [](const Stages& s, const Sizes& n, at::ScalarType type = at::kBFloat16) {
+    const auto options = at::TensorOptions(kOnCuda).dtype(type);
+    const auto q = at::randn({2, kHeadCount, n.queries, n.features}, options),
+               k = at::randn({2, n.kv_heads, n.keys, n.features}, options);
+    const auto sink = at::randn({kHeadCount}, options);
+    for (const auto& report : explain_attend(q, k, k, program_with(s, sink, slopes_on(kOnCuda)))) {
+      if (report.engine == "cudnn") return report.reasons;
+    }
+    return std::vector<std::string>{};
+  };
+  EXPECT_THAT(reasons({.has_slopes = true}, {64, 64, 64}), testing::IsEmpty());
+  EXPECT_THAT(reasons({}, {64, 64, 64}), testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(reasons({.has_slopes = true}, {64, 64, 64}, at::kFloat),
+              testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(reasons({.has_slopes = true}, {64, 64, 20}), testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(reasons({.has_slopes = true}, {64, 33, 64}), testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(reasons({.has_slopes = true}, {1, 33, 64}), testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(reasons({.has_slopes = true, .window = 3}, {64, 64, 64}),
+              testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(reasons({.causal = false, .window = 3}, {64, 64, 64}),
+              testing::Not(testing::IsEmpty()));
+}
+
+TEST_F(CudnnAttention, IsCapturedInAGraph) {
+  const auto options = at::TensorOptions(kOnCuda).dtype(at::kBFloat16);
+  for (const Stages& s : {Stages{.has_slopes = true}, Stages{.softclamp = 3},
+                          Stages{.has_sink = true}, Stages{.window = 9}}) {
+    const auto qkv = at::randn({3, 2, kHeadCount, 80, 64}, options).requires_grad_();
+    const auto sink = at::randn({kHeadCount}, options), slopes = slopes_on(kOnCuda);
+    const auto out = at::empty({2, kHeadCount, 80, 64}, options), grad = at::empty_like(qkv);
+    const auto work = [&] {
+      const auto y = attend_on("cudnn", qkv[0], qkv[1], qkv[2], program_with(s, sink, slopes)).out;
+      const auto gradients = torch::autograd::grad({y}, {qkv}, {at::ones_like(y)});
+      const at::NoGradGuard no_grad;
+      out.copy_(y);
+      grad.copy_(gradients[0]);
+    };
+    const auto graph = capture_graph(kOnCuda, work);
+    {
+      const at::NoGradGuard no_grad;
+      qkv.normal_();
+    }
+    graph->replay();
+    const auto captured = Tensors{out.clone(), grad.clone()};
+    work();
+    EXPECT_TRUE(captured[0].equal(out));
+    EXPECT_TRUE(at::allclose(captured[1], grad, 2e-2, 2e-2));  // dq of cuDNN differs between runs
+  }
+}
+
+}  // namespace
+}  // namespace x_transformers
