@@ -1,29 +1,85 @@
 # Imports LibTorch without asking for a CUDA toolkit, which the find_package(Torch) of the CUDA wheel insists on.
-# Looks at LIBTORCH_ROOT and CMAKE_PREFIX_PATH (variables of CMake or of the environment; a prefix may end in
-# torch/share/cmake), at the LibTorch that an installed x_transformers was built with, and at .deps/, where
-# tools/install_deps.sh puts the wheel.
+#
+# What is said is taken: LIBTORCH_ROOT and CMAKE_PREFIX_PATH (variables of CMake or of the environment; a prefix may end in
+# torch/share/cmake, as torch.utils.cmake_prefix_path does). Else the first of these whose version is asked for: beside an
+# installed x_transformers (PREFIX, PREFIX/libtorch), .deps/, where tools/install_deps.sh puts the wheel, the torch of the
+# Python that is active, and, for an installed x_transformers, where it was built, if that is still there.
 #
 #   LibTorch::cpu   the library, its include folders and its C++ ABI
 #   LibTorch::cuda  the CUDA half, if it is there (loaded only when a program asks for the device)
 include(FindPackageHandleStandardArgs)
 
+# The version of the LibTorch in `root`, which holds include/ and lib/; empty: there is none.
+function(_libtorch_version root out)
+  set(${out} "" PARENT_SCOPE)
+  set(header "${root}/include/torch/headeronly/version.h")
+  if(EXISTS "${header}" AND EXISTS "${root}/include/torch/csrc/api/include/torch/nn/module.h")
+    file(STRINGS "${header}" parts REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+    string(REGEX MATCHALL "[0-9]+" parts "${parts}")
+    list(JOIN parts "." version)
+    set(${out} "${version}" PARENT_SCOPE)
+  endif()
+endfunction()
+
+# Whether this version is the one that is asked for.
+function(_libtorch_fits version out)
+  set(${out} TRUE PARENT_SCOPE)
+  if(NOT version OR (LibTorch_FIND_VERSION_EXACT AND NOT version VERSION_EQUAL LibTorch_FIND_VERSION)
+     OR (LibTorch_FIND_VERSION AND version VERSION_LESS LibTorch_FIND_VERSION))
+    set(${out} FALSE PARENT_SCOPE)
+  endif()
+endfunction()
+
+# The folder that holds torch/ of the Python that is active, without importing it; empty: there is none.
+function(_libtorch_of_python out)
+  set(${out} "" PARENT_SCOPE)
+  find_program(_libtorch_python NAMES python3 python NO_CACHE)
+  if(_libtorch_python)
+    execute_process(COMMAND "${_libtorch_python}" -c
+      "import importlib.util as u; s = u.find_spec('torch'); print(s.submodule_search_locations[0] if s else '')"
+      OUTPUT_VARIABLE folder OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+    set(${out} "${folder}" PARENT_SCOPE)
+  endif()
+endfunction()
+
+# `root` of the first of the folders ARGN, or of torch/ or libtorch/ in it, that holds a LibTorch; with `must_fit`, of the
+# version that is asked for.
+function(_libtorch_among must_fit out)
+  set(${out} "" PARENT_SCOPE)
+  foreach(folder IN LISTS ARGN)
+    foreach(root "${folder}" "${folder}/torch" "${folder}/libtorch")
+      _libtorch_version("${root}" version)
+      _libtorch_fits("${version}" fits)
+      if(version AND (fits OR NOT must_fit))
+        get_filename_component(root "${root}" ABSOLUTE)
+        set(${out} "${root}" PARENT_SCOPE)
+        return()
+      endif()
+    endforeach()
+  endforeach()
+endfunction()
+
 file(TO_CMAKE_PATH "$ENV{CMAKE_PREFIX_PATH}" _prefixes)
 list(APPEND _prefixes ${CMAKE_PREFIX_PATH})
 list(TRANSFORM _prefixes APPEND "/../.." OUTPUT_VARIABLE _torch_of_prefixes)
-set(_libtorch_hints ${LIBTORCH_ROOT} $ENV{LIBTORCH_ROOT} ${_prefixes} ${_torch_of_prefixes} ${x_transformers_LIBTORCH}
-  ${PROJECT_SOURCE_DIR}/.deps)
-find_path(LibTorch_INCLUDE_DIR torch/csrc/api/include/torch/nn/module.h
-  HINTS ${_libtorch_hints} PATH_SUFFIXES include torch/include libtorch/include)
-find_library(LibTorch_cpu_LIBRARY torch_cpu HINTS ${_libtorch_hints} PATH_SUFFIXES lib torch/lib libtorch/lib)
-find_library(LibTorch_c10_LIBRARY c10 HINTS ${_libtorch_hints} PATH_SUFFIXES lib torch/lib libtorch/lib)
-find_library(LibTorch_cuda_LIBRARY torch_cuda HINTS ${_libtorch_hints} PATH_SUFFIXES lib torch/lib libtorch/lib)
-find_library(LibTorch_c10_cuda_LIBRARY c10_cuda HINTS ${_libtorch_hints} PATH_SUFFIXES lib torch/lib libtorch/lib)
+_libtorch_among(FALSE _libtorch_root ${LIBTORCH_ROOT} $ENV{LIBTORCH_ROOT} ${_prefixes} ${_torch_of_prefixes})
+if(NOT _libtorch_root)
+  _libtorch_among(TRUE _libtorch_root ${x_transformers_PREFIX} "${PROJECT_SOURCE_DIR}/.deps")
+endif()
+if(NOT _libtorch_root)
+  _libtorch_of_python(_libtorch_wheel)
+  _libtorch_among(TRUE _libtorch_root ${_libtorch_wheel} ${x_transformers_LIBTORCH})
+endif()
 
-set(_version_header "${LibTorch_INCLUDE_DIR}/torch/headeronly/version.h")
-if(EXISTS "${_version_header}")
-  file(STRINGS "${_version_header}" _parts REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
-  string(REGEX MATCHALL "[0-9]+" _parts "${_parts}")
-  list(JOIN _parts "." LibTorch_VERSION)
+find_path(LibTorch_INCLUDE_DIR torch/csrc/api/include/torch/nn/module.h
+  HINTS "${_libtorch_root}" PATH_SUFFIXES include)
+foreach(_part torch_cpu c10 torch_cuda c10_cuda)
+  string(REPLACE torch_ "" _name "${_part}")
+  find_library(LibTorch_${_name}_LIBRARY ${_part} HINTS "${_libtorch_root}" PATH_SUFFIXES lib)
+endforeach()
+if(LibTorch_INCLUDE_DIR)
+  get_filename_component(_libtorch_root "${LibTorch_INCLUDE_DIR}" DIRECTORY)
+  _libtorch_version("${_libtorch_root}" LibTorch_VERSION)
 endif()
 
 find_package_handle_standard_args(LibTorch

@@ -44,7 +44,7 @@ int main(int argc, char** argv) {
   set_up_process(run.train);  // threads, precision, seed
   train_model(run, folder / "run", /*resume=*/false);
 
-  auto trained = load_language_model(folder / "run", at::kCPU, at::kFloat);
+  auto trained = load_language_model({.path = folder / "run"});
   TextGeneration writing;
   writing.prompt = "to be";
   writing.options.seq_len = 40;

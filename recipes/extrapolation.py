@@ -78,7 +78,7 @@ set logscale x 2
 set xrange [{LENGTHS[0] * 0.93}:{LENGTHS[-1] * 1.07}]
 set xtics ({', '.join(map(str, LENGTHS))})
 set xlabel 'bytes read at once (trained on {LENGTHS[0]})'
-set ylabel 'bits a byte'
+set ylabel 'bits per byte'
 set grid
 set key top left
 plot {lines}

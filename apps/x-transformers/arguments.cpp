@@ -6,8 +6,10 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <map>
+#include <set>
 #include <string_view>
 
 #include "x_transformers/core/cpu_limits.h"
@@ -122,7 +124,22 @@ void require_output(const std::string& option, const std::string& path,
   }
 }
 
+void require_safetensors_name(const std::string& option, const std::string& path) {
+  static const std::set<std::string> others{".pt",  ".pth", ".ckpt", ".bin",  ".pkl",
+                                            ".npy", ".npz", ".h5",   ".hdf5", ".json",
+                                            ".csv", ".txt", ".onnx", ".gguf"};
+  const auto ending = std::filesystem::path(path).extension().string();
+  expect(!others.contains(ending), at(option), path,
+         "a name that ends in .safetensors, which is what is written");
+}
+
 std::string read_text(const std::string& path) {
+  if (path == kStandardInput) {
+    std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+    if (text.ends_with('\n')) text.pop_back();
+    if (text.ends_with('\r')) text.pop_back();
+    return text;
+  }
   std::ifstream file(path, std::ios::binary);
   require(file.good(), path + ": cannot be read");
   require(!std::filesystem::is_directory(path), path + ": is a folder, not a text");

@@ -34,7 +34,13 @@ void use_most_threads(int64_t threads);
 void require_output(const std::string& option, const std::string& path,
                     const std::vector<std::string>& inputs);
 
-/// The content of a text file. InputError where there is none.
+/// Throws InputError where the name of a file to write says that it is of another format.
+void require_safetensors_name(const std::string& option, const std::string& path);
+
+/// The path that stands for standard input.
+inline constexpr const char* kStandardInput = "-";
+/// The content of a text file, or of standard input without its last line end, which shells put
+/// there. InputError where there is none.
 std::string read_text(const std::string& path);
 
 /// A model file, or a run's folder or run file, whose "model" it is.

@@ -55,6 +55,7 @@ void add_call_options(CLI::App& command, CallOptions& options) {
 void run_call(const CallOptions& options, const std::string& mode) {
   require(!options.config.empty(), "--config: is needed");
   require(!options.outputs.empty(), "--outputs: is needed");
+  require_safetensors_name("--outputs", options.outputs);
   require_output("--outputs", options.outputs, {options.config, options.weights, options.inputs});
   use_most_threads(options.threads);
   const auto device = open_device(options.device, "--device");

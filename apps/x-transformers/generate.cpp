@@ -1,8 +1,14 @@
-// generate: text from a trained model, or (with --config) one call with named tensors.
+// generate: text from a trained model, or (with --config and --outputs) one call with named
+// tensors.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <poll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -11,6 +17,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -24,6 +31,8 @@
 #include "x_transformers/data/token_file.h"
 #include "x_transformers/io/file_contents.h"
 #include "x_transformers/ops/onednn_product.h"
+#include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/text_generation.h"
 
@@ -33,17 +42,29 @@ namespace {
 
 struct GenerateCommand {
   CallOptions call;
-  std::string path, tokenizer, prompt, prompt_file, prompt_ids, prompt_ids_file, amateur;
+  std::string path, checkpoint, tokenizer, prompt, prompt_file, prompt_ids, prompt_ids_file,
+      amateur;
   GenerateOptions options;
   ContrastiveDecodeOptions contrastive;
   std::optional<int64_t> beams;
   double length_penalty = 0;
   std::vector<std::string> stop;
   bool json = false, greedy = false, no_cuda_graph = false;
+  bool has_piped_prompt = false;  ///< no option has a prompt, standard input may have one
 };
 
 /// Options that say which weights of a file are meant.
 constexpr std::array kSelecting = {"--key", "--strip", "--rename", "--xt-compat"};
+/// Options of one call with named tensors: with one of them, --config is of such a call.
+constexpr std::array kOfCall = {"--inputs", "--kwargs", "--outputs"};
+/// Options of writing.
+constexpr std::array kOfWriting = {"path",          "--checkpoint",    "--prompt",
+                                   "--prompt-file", "--prompt-ids",    "--prompt-ids-file",
+                                   "--tokenizer",   "--tokens",        "--temperature",
+                                   "--greedy",      "--top-k",         "--top-p",
+                                   "--top-a",       "--min-p",         "--repetition-penalty",
+                                   "--eos",         "--amateur",       "--beams",
+                                   "--stop",        "--no-cuda-graph", "--json"};
 
 /// Token ids parted by commas or blanks, perhaps in brackets.
 std::vector<int64_t> parse_ids(std::string_view text, const OptionPath& where) {
@@ -85,6 +106,7 @@ Spelling named_as_arguments(const GenerateCommand& command) {
       {"eos_token", "--eos"},
       {"beams", "--beams"},
       {"amateur", "--amateur"},
+      {"--from-checkpoint", "--checkpoint"},
       {"top_p", "--top-p"},
       {"top_a", "--top-a"},
       {"min_p", "--min-p"},
@@ -97,7 +119,7 @@ Spelling named_as_arguments(const GenerateCommand& command) {
 
 /// Options of the other way to call `generate`, which would change nothing in this one.
 void refuse_others(const CLI::App& command, const std::string& why,
-                   const std::vector<const char*>& names) {
+                   std::span<const char* const> names) {
   for (const auto* name : names) {
     require(command.count(name) == 0, fmt::format("generate: {} means nothing {}", name, why));
   }
@@ -112,8 +134,9 @@ bool have_same_tokens(const LanguageModel& a, const LanguageModel& b) {
 /// The model of another run that has the same tokens.
 std::shared_ptr<Model> load_amateur(const GenerateCommand& command, const LanguageModel& expert,
                                     at::Device device) {
-  const auto amateur = load_language_model(command.amateur, device, parse_dtype(command.call.dtype),
-                                           command.tokenizer);
+  const auto amateur =
+      load_language_model({.path = command.amateur, .tokenizer = command.tokenizer}, device,
+                          parse_dtype(command.call.dtype));
   require(
       have_same_tokens(amateur, expert),
       fmt::format("--amateur {}: its tokenizer is not that of {}", command.amateur, command.path));
@@ -131,10 +154,64 @@ void require_eos(const GenerateCommand& command, const LanguageModel& model) {
          tokens->count - 1);
 }
 
+/// Where the weights stand, and in words which ones of a run they are; no words: they are of no run
+/// with checkpoints.
+struct ChosenWeights {
+  LanguageModelFiles files;
+  std::string words;
+  std::string checkpoint = {};  ///< its folder
+};
+
+ChosenWeights choose_weights(const GenerateCommand& command) {
+  ChosenWeights chosen;
+  chosen.files = {.path = command.path,
+                  .config = command.call.config,
+                  .tokenizer = command.tokenizer,
+                  .selection = command.call.selection};
+  if (chosen.files.path.empty()) chosen.files.path = command.call.weights;
+  const CheckpointFolder folder(chosen.files.path);
+  const bool is_run = !folder.steps().empty();
+  require(is_run || command.checkpoint.empty(),
+          fmt::format("--checkpoint: {} is no folder of a run with checkpoints",
+                      chosen.files.path.string()));
+  if (!is_run) return chosen;
+  const auto from = command.checkpoint.empty() ? "latest" : command.checkpoint;
+  const auto latest = folder.latest_step(), best = folder.best_step();
+  const auto step = resume_point(folder, from);
+  if (!step) return chosen;
+  chosen.checkpoint = folder.step_folder(*step).string();
+  if (!command.checkpoint.empty()) chosen.files.path = chosen.checkpoint;
+  chosen.words = fmt::format("{}: checkpoint of step {}", folder.directory().string(), *step);
+  if (step == latest) chosen.words += ", the latest";
+  if (step == best) {
+    chosen.words += step == latest ? " and the best" : ", the best";
+  } else if (best) {
+    chosen.words += fmt::format("; --checkpoint best takes step {}", *best);
+  }
+  return chosen;
+}
+
+/// What a pipe or a file on standard input has; empty: there is none. A pipe on which nothing comes
+/// may be one that the caller of this program left open.
+std::string piped_text() {
+  struct stat input {};
+  if (fstat(STDIN_FILENO, &input) != 0) return "";
+  if (!S_ISFIFO(input.st_mode) && !S_ISREG(input.st_mode)) return "";
+  constexpr int kMilliseconds = 3000;
+  pollfd waited{STDIN_FILENO, POLLIN, 0};
+  if (poll(&waited, 1, kMilliseconds) <= 0) {
+    std::fprintf(stderr,
+                 "x-transformers: nothing came on standard input; --prompt-file - waits for it\n");
+    return "";
+  }
+  return read_text(kStandardInput);
+}
+
 /// What to write, with the prompt in it.
 TextGeneration generation_of(const GenerateCommand& command) {
   TextGeneration generation;
   generation.prompt = command.prompt_file.empty() ? command.prompt : read_text(command.prompt_file);
+  if (command.has_piped_prompt) generation.prompt = piped_text();
   if (!command.prompt_ids_file.empty()) {
     generation.prompt_ids = read_ids(command.prompt_ids_file);
   } else if (!command.prompt_ids.empty()) {
@@ -160,11 +237,16 @@ std::string listed(const std::vector<int64_t>& ids) {
 }
 
 /// Writes the prompt and what follows it to stdout as it comes: text, or ids where there is no
-/// tokenizer. The prompt is shown once the first token has shown that it is a good one.
-void stream_out(LanguageModel& model, TextGeneration& generation, const std::string& prompt) {
+/// tokenizer. The prompt is shown, after `words` on stderr, once the first token has shown that it
+/// is a good one.
+void stream_out(LanguageModel& model, TextGeneration& generation, const std::string& prompt,
+                const std::string& words) {
   bool has_begun = false;
   const auto begin = [&] {
-    if (!has_begun) write_out(prompt);
+    if (!has_begun) {
+      if (!words.empty()) std::fprintf(stderr, "x-transformers: %s\n", words.c_str());
+      write_out(prompt);
+    }
     return std::exchange(has_begun, true);
   };
   if (model.tokenizer) {
@@ -183,9 +265,11 @@ void stream_out(LanguageModel& model, TextGeneration& generation, const std::str
   write_out("\n");
 }
 
-void print_json(LanguageModel& model, const TextGeneration& generation, const std::string& prompt) {
+void print_json(LanguageModel& model, const TextGeneration& generation, const std::string& prompt,
+                const std::string& checkpoint) {
   const auto written = write_text(model, generation);
   Json result = {{"prompt_ids", written.prompt_ids}, {"ids", written.ids}};
+  if (!checkpoint.empty()) result["checkpoint"] = checkpoint;
   if (model.tokenizer) {
     result["prompt"] = prompt;
     result["text"] = written.text;
@@ -207,16 +291,16 @@ void run_generation(const GenerateCommand& command) {
   if (device.is_cpu() && parse_dtype(command.call.dtype) == at::kBFloat16 && emulates_bf16())
     std::fprintf(stderr, "x-transformers: --dtype bfloat16: %s\n", kEmulatedBf16);
   auto generation = generation_of(command);
+  const auto weights = choose_weights(command);
   auto model = spelled(weight_arguments(), [&] {
-    return load_language_model(command.path, device, parse_dtype(command.call.dtype),
-                               command.tokenizer, command.call.selection);
+    return load_language_model(weights.files, device, parse_dtype(command.call.dtype));
   });
   require_eos(command, model);
   if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
   const auto prompt = shown_prompt(model, generation);
-  if (command.json) return print_json(model, generation, prompt);
+  if (command.json) return print_json(model, generation, prompt, weights.checkpoint);
   // What is translated is not part of the text.
-  stream_out(model, generation, model.model->translation_writer() ? "" : prompt);
+  stream_out(model, generation, model.model->translation_writer() ? "" : prompt, weights.words);
 }
 
 template <class T>
@@ -297,16 +381,53 @@ void add_decoding(CLI::App& command, GenerateCommand& options) {
   for (auto* option : contrastive) beams->excludes(option);
 }
 
+/// Whether `command` was given one of these.
+bool has_any(const CLI::App& command, std::span<const char* const> names) {
+  return std::any_of(names.begin(), names.end(),
+                     [&](const char* name) { return command.count(name) > 0; });
+}
+
+void run_command(GenerateCommand& options, const CLI::App& command) {
+  const bool has_config = !options.call.config.empty();
+  if (has_config && has_any(command, kOfCall)) {
+    for (const auto* name : kSelecting) {
+      require(command.count(name) == 0 || command.count("--weights") > 0,
+              fmt::format("generate: {} needs --weights", name));
+    }
+    refuse_others(command, "with --config and --outputs: give it in --kwargs", kOfWriting);
+    return run_call(options.call, "generate");
+  }
+  refuse_others(command, "without --config", kOfCall);
+  const bool has_weights = command.count("--weights") > 0;
+  require(has_config || !has_weights, "generate: --weights means nothing without --config");
+  require(!has_config || has_weights != (command.count("path") > 0),
+          "generate: --config describes the model of --weights, which is needed to write text; a "
+          "run's folder has both");
+  require(has_config || !options.path.empty(),
+          "generate: a folder is needed, or --config with --weights, and, for a call with tensors, "
+          "--inputs and --outputs");
+  options.has_piped_prompt = !has_any(
+      command, std::array{"--prompt", "--prompt-file", "--prompt-ids", "--prompt-ids-file"});
+  if (command.count("--seed") > 0) options.options.seed = options.call.seed;
+  spelled(named_as_arguments(options), [&] { run_generation(options); });
+}
+
 }  // namespace
 
 void add_generate(CLI::App& app) {
   auto* command = app.add_subcommand("generate", "write with a trained model");
   const auto options = std::make_shared<GenerateCommand>();
   command->add_option("path", options->path,
-                      "folder of a run or checkpoint, or a file of weights beside its config.json");
+                      "folder of a run or checkpoint, or a file of weights beside its config.json; "
+                      "of any other weights --config and --weights say what they are");
+  command->add_option("--checkpoint", options->checkpoint,
+                      "of a run's folder: latest (the default), best, last-good or a step");
   auto* prompt = command->add_option("--prompt", options->prompt, "text to go on from");
   auto* prompt_file =
-      command->add_option("--prompt-file", options->prompt_file, "file with that text")
+      command
+          ->add_option("--prompt-file", options->prompt_file,
+                       "file with that text; -: standard input, without its last line end. A pipe "
+                       "is read without this option, too, where no prompt is given")
           ->excludes(prompt);
   auto* prompt_ids =
       command
@@ -321,7 +442,7 @@ void add_generate(CLI::App& app) {
       ->excludes(prompt_file)
       ->excludes(prompt_ids);
   command->add_option("--tokenizer", options->tokenizer,
-                      "bytes or a sentencepiece .model file, for a run on tokens that has none");
+                      "bytes or a sentencepiece .model file, for a model that has none");
   command->add_option("--tokens", options->options.seq_len, "tokens to write at most")
       ->check(integer_from(0));
   add_decoding(*command, *options);
@@ -335,41 +456,7 @@ void add_generate(CLI::App& app) {
   for (const auto* name : kSelecting)
     command->get_option(name)->remove_needs(command->get_option("--weights"));
   command->get_option("--seed")->default_str("another each time; 0 with --config");
-  command->callback([options, command] {
-    if (!options->call.config.empty()) {
-      for (const auto* name : kSelecting) {
-        require(command->count(name) == 0 || command->count("--weights") > 0,
-                fmt::format("generate: {} needs --weights", name));
-      }
-      refuse_others(*command, "with --config: give it in --kwargs",
-                    {"path",
-                     "--prompt",
-                     "--prompt-file",
-                     "--prompt-ids",
-                     "--prompt-ids-file",
-                     "--tokenizer",
-                     "--tokens",
-                     "--temperature",
-                     "--greedy",
-                     "--top-k",
-                     "--top-p",
-                     "--top-a",
-                     "--min-p",
-                     "--repetition-penalty",
-                     "--eos",
-                     "--amateur",
-                     "--beams",
-                     "--stop",
-                     "--no-cuda-graph",
-                     "--json"});
-      return run_call(options->call, "generate");
-    }
-    refuse_others(*command, "without --config", {"--weights", "--inputs", "--kwargs", "--outputs"});
-    require(!options->path.empty(),
-            "generate: a folder, or --config with --weights, --inputs and --outputs, is needed");
-    if (command->count("--seed") > 0) options->options.seed = options->call.seed;
-    spelled(named_as_arguments(*options), [&] { run_generation(*options); });
-  });
+  command->callback([options, command] { run_command(*options, *command); });
 }
 
 }  // namespace x_transformers

@@ -1,13 +1,23 @@
 // options: every option of a type or of a part of run files, with type, default, meaning and paper.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
+#include <cctype>
+#include <cstddef>
+#include <initializer_list>
 #include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/type_help.h"
 #include "x_transformers/train/run_options.h"
 
 namespace x_transformers {
@@ -15,9 +25,43 @@ namespace x_transformers {
 namespace {
 
 struct OptionsCommand {
-  std::string type;
+  std::string type, grep;
   bool json = false;
 };
+
+/// What `options` lists beside the types.
+const std::vector<TypeHelp>& part_help() {
+  static const std::vector<TypeHelp> parts{
+      {"data", "run files", "what a model learns from: files, tokenizer, batches"},
+      {"train", "run files", "how: steps, optimizer, learning rate, validation, checkpoints"},
+      {"generate", "writing",
+       "how tokens are drawn: kwargs, and what the command line calls them"}};
+  return parts;
+}
+
+std::vector<TypeHelp> everything() {
+  auto all = model_type_help();
+  all.insert(all.end(), part_help().begin(), part_help().end());
+  return all;
+}
+
+std::string in_lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+/// Whether one of the texts has `word` in it, in any case.
+bool has_word(const std::string& word, std::initializer_list<std::string> texts) {
+  const auto wanted = in_lower_case(word);
+  return std::any_of(texts.begin(), texts.end(), [&](const std::string& text) {
+    return in_lower_case(text).find(wanted) != std::string::npos;
+  });
+}
+
+bool has_word(const std::string& word, const OptionHelp& line) {
+  return has_word(word, {line.name, line.meaning, line.paper});
+}
 
 bool is_run_part(const std::string& name) {
   const auto& parts = run_parts();
@@ -55,40 +99,164 @@ std::vector<OptionHelp> options_of(const std::string& name, const CLI::App& gene
   return lines;
 }
 
+void print_types(const std::vector<TypeHelp>& types) {
+  std::string group;
+  for (const auto& type : types) {
+    if (type.group != group) fmt::print("{}{}\n", group.empty() ? "" : "\n", type.group);
+    group = type.group;
+    fmt::print("  {:<33}{}\n", type.name, type.meaning);
+  }
+}
+
 void print_names(bool json) {
   if (json) {
     fmt::print("{}\n", Json(model_types()).dump());
     return;
   }
-  for (const auto& type : model_types()) fmt::print("{}\n", type);
+  print_types(everything());
+  fmt::print(
+      "\noptions TYPE lists the options of one of these, options --grep WORD those of all that "
+      "speak of WORD\n");
+}
+
+Json as_json(const OptionHelp& line) {
+  return {{"name", line.name},
+          {"type", line.type},
+          {"default", line.has_default ? Json(line.default_value) : Json()},
+          {"meaning", line.meaning},
+          {"paper", line.paper},
+          {"required", line.required},
+          {"built", line.built}};
 }
 
 void print_json(const std::string& type, const std::vector<OptionHelp>& lines) {
   Json options = Json::array();
-  for (const auto& line : lines) {
-    options.push_back({{"name", line.name},
-                       {"type", line.type},
-                       {"default", line.has_default ? Json(line.default_value) : Json()},
-                       {"meaning", line.meaning},
-                       {"paper", line.paper},
-                       {"required", line.required},
-                       {"built", line.built}});
-  }
+  for (const auto& line : lines) options.push_back(as_json(line));
   fmt::print("{}\n", Json{{"type", type}, {"options", options}}.dump());
+}
+
+void print_line(const OptionHelp& line) {
+  if (!line.built) {
+    fmt::print("{:<44} not built yet\n", line.name);
+    return;
+  }
+  const auto paper = line.paper.empty() ? "" : "  [" + line.paper + "]";
+  fmt::print("{:<44} {}{}\n{:<44}   {}; {}\n", line.name, line.meaning, paper, "", line.type,
+             line.required      ? "needed"
+             : line.has_default ? "default " + line.default_value
+                                : "default: that of attn_");
+}
+
+/// What the options of this beginning are of, where a type has many.
+struct Section {
+  const char* prefix;
+  const char* title;
+};
+constexpr std::array kSections{Section{"cross_attn_", "cross attention"},
+                               Section{"attn_", "attention"},
+                               Section{"ff_", "feed-forward"},
+                               Section{"enc_", "encoder"},
+                               Section{"dec_", "decoder"},
+                               Section{"task.", "made-up data"},
+                               Section{"series.", "series"},
+                               Section{"images.", "images"}};
+/// Of a type with fewer options none are shown.
+constexpr size_t kOptionsWithSections = 40;
+
+std::string section_of(const OptionHelp& line) {
+  const auto found = std::find_if(kSections.begin(), kSections.end(), [&](const Section& section) {
+    return line.name.starts_with(section.prefix);
+  });
+  return found == kSections.end() ? "" : fmt::format("{} ({})", found->title, found->prefix);
 }
 
 void print_table(const std::string& type, const std::vector<OptionHelp>& lines) {
   if (lines.empty()) fmt::print("{} has no options\n", type);
-  for (const auto& line : lines) {
-    if (!line.built) {
-      fmt::print("{:<44} not built yet\n", line.name);
-      continue;
+  const bool has_sections = lines.size() >= kOptionsWithSections;
+  std::string section;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const auto own = section_of(lines[i]);
+    // One alone is an option of the type that happens to begin so.
+    const bool is_alone = i + 1 < lines.size() && section_of(lines[i + 1]) != own;
+    if (has_sections && own != section && !is_alone) {
+      fmt::print("\n{}\n", own.empty() ? "further" : own);
+      section = own;
     }
-    const auto paper = line.paper.empty() ? "" : "  [" + line.paper + "]";
-    fmt::print("{:<44} {}{}\n{:<44}   {}; {}\n", line.name, line.meaning, paper, "", line.type,
-               line.required      ? "needed"
-               : line.has_default ? "default " + line.default_value
-                                  : "default: that of attn_");
+    print_line(lines[i]);
+  }
+}
+
+/// An option of several types: the same name, the same meaning.
+struct SharedOption {
+  OptionHelp line;
+  std::vector<std::string> types;
+};
+
+/// `line` of `type`, which has `lines`; of one that both sides of the type have, without the
+/// prefix.
+SharedOption as_shared(const std::string& type, OptionHelp line,
+                       const std::vector<OptionHelp>& lines) {
+  for (const auto& [own, other] : {std::pair("enc_", "dec_"), std::pair("dec_", "enc_")}) {
+    if (!line.name.starts_with(own)) continue;
+    const auto rest = line.name.substr(std::string_view(own).size());
+    const bool has_both = std::any_of(lines.begin(), lines.end(), [&](const OptionHelp& each) {
+      return each.name == other + rest;
+    });
+    if (!has_both) continue;
+    line.name = rest;
+    return {line, {type + " (enc_, dec_)"}};
+  }
+  return {line, {type}};
+}
+
+/// The options of all types that speak of `word`, each once.
+std::vector<SharedOption> search(const std::string& word, const CLI::App& generate) {
+  std::vector<SharedOption> found;
+  for (const auto& type : everything()) {
+    const auto lines = options_of(type.name, generate);
+    for (const auto& each : lines) {
+      if (!has_word(word, each)) continue;
+      auto option = as_shared(type.name, each, lines);
+      const auto same = std::find_if(found.begin(), found.end(), [&](const SharedOption& known) {
+        return known.line.name == option.line.name && known.line.meaning == option.line.meaning;
+      });
+      if (same == found.end()) {
+        found.push_back(std::move(option));
+      } else if (same->types.back() != option.types.front()) {
+        same->types.push_back(option.types.front());
+      }
+    }
+  }
+  return found;
+}
+
+void print_found(const std::string& word, bool json, const CLI::App& generate) {
+  const auto found = search(word, generate);
+  auto types = everything();
+  std::erase_if(types, [&](const TypeHelp& type) {
+    return !has_word(word, {type.name, type.meaning});
+  });
+  if (json) {
+    Json options = Json::array(), names = Json::array();
+    for (const auto& [line, owners] : found) {
+      options.push_back(as_json(line));
+      options.back()["types"] = owners;
+    }
+    for (const auto& type : types) names.push_back(type.name);
+    fmt::print("{}\n", Json{{"types", names}, {"options", options}}.dump());
+    return;
+  }
+  require(!types.empty() || !found.empty(),
+          fmt::format("--grep: no type and no option speaks of '{}'", word));
+  print_types(types);
+  if (!types.empty() && !found.empty()) fmt::print("\n");
+  for (const auto& [line, owners] : found) {
+    print_line(line);
+    constexpr size_t kShown = 5;
+    const auto shown = std::min(owners.size(), kShown);
+    fmt::print("{:<44}   of {}{}\n", "",
+               fmt::join(owners.begin(), owners.begin() + static_cast<std::ptrdiff_t>(shown), ", "),
+               shown < owners.size() ? fmt::format(" and {} more", owners.size() - shown) : "");
   }
 }
 
@@ -101,15 +269,24 @@ void add_options(CLI::App& app) {
   command->add_option("type", options->type,
                       "a type, such as Decoder; data or train, the parts of a run file; generate; "
                       "without: all types");
+  command->add_option("--grep", options->grep,
+                      "only what speaks of this word: names, meanings, papers; without a type, of "
+                      "all of them");
   command->add_flag("--json", options->json, "for machines");
   const auto* generate = app.get_subcommand("generate");
   command->callback([options, generate] {
-    if (options->type.empty()) return print_names(options->json);
-    const auto lines = options_of(options->type, *generate);
-    if (options->json) {
-      print_json(options->type, lines);
+    const auto& [type, word, json] = *options;
+    if (type.empty()) return word.empty() ? print_names(json) : print_found(word, json, *generate);
+    auto lines = options_of(type, *generate);
+    if (!word.empty()) {
+      std::erase_if(lines, [&](const OptionHelp& line) { return !has_word(word, line); });
+      require(!lines.empty() || json,
+              fmt::format("--grep: no option of {} speaks of '{}'", type, word));
+    }
+    if (json) {
+      print_json(type, lines);
     } else {
-      print_table(options->type, lines);
+      print_table(type, lines);
     }
   });
 }

@@ -35,7 +35,7 @@ struct SegmentCommand {
 
 void run_segment(const SegmentCommand& command) {
   const auto model =
-      load_language_model(command.path, open_device(command.device, "--device"), at::kFloat);
+      load_language_model({.path = command.path}, open_device(command.device, "--device"));
   const bool is_file = !command.text_file.empty();
   const auto text = is_file ? read_text(command.text_file) : command.text;
   require(!text.empty(), (is_file ? command.text_file : "--text") + ": is empty");

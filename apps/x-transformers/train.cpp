@@ -11,6 +11,7 @@
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/train/process.h"
 #include "x_transformers/train/train_model.h"
 
@@ -78,10 +79,12 @@ void print_result(const TrainCommand& command, const TrainResult& result) {
                    .dump());
     return;
   }
-  auto line =
-      fmt::format("{}: {} after step {}", command.out, reason_name(result.reason), result.step);
+  const bool is_stopped = result.reason == StopReason::kStopped;
+  auto line = fmt::format("{}: {} after step {}", command.out,
+                          is_stopped ? "stopped" : reason_name(result.reason), result.step);
   if (result.best_val_loss)
     line += fmt::format(", best validation loss {:.4f}", *result.best_val_loss);
+  if (is_stopped) line += "; --resume goes on";
   print_line(line);
 }
 
@@ -90,6 +93,10 @@ void print_result(const TrainCommand& command, const TrainResult& result) {
 void add_train(CLI::App& app) {
   auto* command =
       app.add_subcommand("train", "train a model on text, tokens or examples of tensors");
+  command->footer(
+      "Ctrl-C (SIGINT), SIGTERM and SIGHUP end a run after the step that it is in, with a "
+      "checkpoint from which --resume goes on; the exit code is 0 then, as for a run that is "
+      "finished. A second Ctrl-C ends it at once. Exit code 1: it failed; 2: wrong input.");
   const auto options = std::make_shared<TrainCommand>();
   command
       ->add_option("--config", options->config,
@@ -119,7 +126,7 @@ void add_train(CLI::App& app) {
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run
     const auto run = read_run_file(options->config, overrides(*options));
-    set_up_process(run.train);
+    spelled(run.spelling, [&] { set_up_process(run.train); });
     options->context.wants_stop = stop_on_signals();
     print_result(*options, train_model(run, options->out, options->resume, options->context));
   });

@@ -2,7 +2,7 @@
 
 #include <iostream>
 
-#include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/x_transformers.h"
 
 int main() {
   x_transformers::TransformerWrapperOptions options;

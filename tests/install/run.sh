@@ -7,14 +7,29 @@ build=$(cd "${1:-$here/../../build}" && pwd)
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# Without the tree's .deps/ and environment in the way: the package itself must say where its LibTorch is.
+# Without the tree's .deps/ and environment in the way, and moved to another place than it was installed in.
 unset LIBTORCH_ROOT CMAKE_PREFIX_PATH
-cmake --install "$build" --prefix "$folder/prefix" >"$folder/install.log" || {
+cmake --install "$build" --prefix "$folder/first" >"$folder/install.log" || {
   cat "$folder/install.log"
   exit 1
 }
+mv "$folder/first" "$folder/prefix"
 cp "$here/CMakeLists.txt" "$here/consumer.cpp" "$folder/"
-cmake -G Ninja -S "$folder" -B "$folder/build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$folder/prefix"
+configure() { cmake -G Ninja -S "$folder" -B "$folder/$1" -DCMAKE_BUILD_TYPE=Release -DCMAKE_PREFIX_PATH="$2"; }
+# By default the package finds the LibTorch that it was built with, or that of the Python that is active.
+configure default "$folder/prefix" >"$folder/default.log" || {
+  cat "$folder/default.log"
+  exit 1
+}
+# Without the build's own place, which another machine has not, it is where CMAKE_PREFIX_PATH says.
+libtorch=$(sed -n 's|^LibTorch_INCLUDE_DIR:PATH=\(.*\)/include$|\1|p' "$build/CMakeCache.txt")
+config=$(find "$folder/prefix" -name x_transformersConfig.cmake)
+if grep -rn "$build" "$(dirname "$config")" || grep -rn "$folder/first" "$(dirname "$config")"; then
+  echo "install test: the package names folders of the build" >&2
+  exit 1
+fi
+sed -i '/set(x_transformers_LIBTORCH/d' "$config"
+configure build "$folder/prefix;$libtorch"
 cmake --build "$folder/build"
 
 for program in consumer consumer_on_teams; do

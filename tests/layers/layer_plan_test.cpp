@@ -201,6 +201,14 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"rotate_num_heads: expected", [](O& o) { o.rotate_num_heads = 9; }},
         Rule{"rotate_num_heads: fewer than heads need attn_kv_heads",
              [](O& o) { o.rotate_num_heads = 2, o.attn.kv_heads = 4; }},
+        Rule{"attn.heads: is 4, but the stack's heads is 2; set that one alone",
+             [](O& o) { o.heads = 2, o.attn.heads = 4; }},
+        Rule{"attn.dim: is 32, but the stack's dim is 16", [](O& o) { o.attn.dim = 32; }},
+        Rule{"ff.dim: is 32, but the stack's dim is 16", [](O& o) { o.ff.dim = 32; }},
+        Rule{"cross_attn.heads: is 4, but the stack's heads is 8",
+             [](O& o) { o.cross_attn = o.attn, o.cross_attn->heads = 4; }},
+        Rule{"causal: is true, but the layers of an Encoder see all tokens",
+             [](O& o) { o.kind = LayersKind::encoder, o.causal = true; }},
         Rule{"use_latent_q: needs", [](O& o) { o.attn.use_latent_q = true; }},
         Rule{"use_latent_kv: needs", [](O& o) { o.attn.use_latent_kv = true; }},
         Rule{"latent_rope_subheads: needs", [](O& o) { o.attn.latent_rope_subheads = 2; }},
@@ -218,6 +226,18 @@ INSTANTIATE_TEST_SUITE_P(
         Rule{"dropout: expected", [](O& o) { o.attn.dropout = 1.5; }},
         Rule{"ff_relu_squared and ff_solu", [](O& o) { o.ff.relu_squared = o.ff.solu = true; }}),
     [](const auto& info) { return "Rule" + std::to_string(info.index); });
+
+/// What the stack fills in is no contradiction when it is filled in again.
+TEST(ResolvedOptions, AreOptionsThemselves) {
+  auto options = decoder(2);
+  options.heads = 4;
+  options.attn.heads = 4;
+  options.attn.dim = options.dim;
+  const auto once = resolve(options), twice = resolve(once);
+  EXPECT_EQ(twice.attn.heads, 4);
+  EXPECT_EQ(twice.cross_attn->heads, 4);
+  EXPECT_EQ(twice.ff.dim, options.dim);
+}
 
 }  // namespace
 }  // namespace x_transformers

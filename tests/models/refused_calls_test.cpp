@@ -53,6 +53,20 @@ using I = TransformerInputs;
 INSTANTIATE_TEST_SUITE_P(
     All, RefusedCall,
     testing::Values(
+        Call{"x: 9 at position [1, 2], expected 0 to 8 (num_tokens is 9)", [](O&) {},
+             [](I& i) { i.x[1][2] = 9; }},
+        Call{"x: -1 at position [0, 0], expected 0 to 8 (num_tokens is 9)", [](O&) {},
+             [](I& i) { i.x[0][0] = -1; }},
+        Call{"pos: 8 at position [3], expected 0 to 7 (max_seq_len is 8)", [](O&) {},
+             [](I& i) { i.pos = at::arange(5, 9); }},
+        Call{"embed_ids.part: 3 at position [1, 3], expected 0 to 2 (embed_num_tokens is 3)",
+             [](O& o) {
+               o.embed_num_tokens = {{"part", 3}};
+             },
+             [](I& i) {
+               i.embed_ids["part"] = at::zeros({2, kTokens}, at::kLong);
+               i.embed_ids["part"][1][3] = 3;
+             }},
         Call{"condition: is needed by the adaptive norm or scale",
              [](O& o) { o.attn_layers.use_adaptive_rmsnorm = true; }, [](I&) {}},
         Call{"condition: given, but no adaptive norm", [](O&) {},

@@ -32,9 +32,11 @@ MODEL = {'type': 'AutoregressiveWrapper',
 TEXT = 'the quick brown fox jumps over the lazy dog and runs away from it\n' * 40
 
 
-def run(*arguments, timeout=120):
+def run(*arguments, timeout=120, stdin=None):
+    """With `stdin`, bytes, as what a pipe has; without, there is nothing on standard input."""
+    source = {'stdin': subprocess.DEVNULL} if stdin is None else {'input': stdin}
     return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, timeout=timeout,
-                          check=False)
+                          check=False, **source)
 
 
 def write_safetensors(path, tensors, dtype='F32', metadata=None):
@@ -184,6 +186,21 @@ class BadData(ProgramTest):
                             'inside data.path')
         self.assertFalse((data / 'run').exists())
         self.assert_done(self.train('--out', data / '.run', '--steps', 1, data=data))
+
+    def test_values_of_the_command_line_are_blamed_there(self):
+        for value, place in (('data.tokenizer=none.model', '--set data.tokenizer: none.model: '),
+                             ('train.device=cuda:7', '--set train.device: '),
+                             ('train.steps=0', '--set train.steps: '),
+                             ('model.net.attn_layers.dim=0', '--set model.net.attn_layers.dim: ')):
+            self.assert_refused(self.train('--out', self.out(), '--set', value), place)
+        self.assert_refused(self.train('--out', self.out(), '--device', 'cuda:7'), '--device: ')
+
+    def test_default_learning_rate_of_a_small_model(self):
+        note = b'learning_rate is not given, so 0.0003'
+        self.assertIn(note, self.train('--out', self.out(), '--steps', 1).stderr)
+        given = self.train('--out', self.out().with_suffix('.given'), '--steps', 1, '--set', 'train.learning_rate=3e-4')
+        self.assert_done(given)
+        self.assertNotIn(note, given.stderr)
 
     def test_token_out_of_range(self):
         path = self.folder / 'tokens.bin'
@@ -808,11 +825,18 @@ class Runs(ProgramTest):
         self.assertIn(done.returncode, (1, 2))
         self.assertEqual(out.read_text(), 'a file')
 
-    def start_long_run(self, out):
+    def test_stopped_run_says_how_to_go_on(self):
+        process = self.start_long_run(self.out(), result=())
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, stderr)
+        self.assertRegex(stdout.decode(), r'stopped after step \d+.*; --resume goes on\n$')
+
+    def start_long_run(self, out, result=('--json',)):
         """A run that has done some steps and goes on for a long time."""
         process = subprocess.Popen([PROGRAM, 'train', '--config', str(self.config), '--data',
                                     str(self.text), '--out', str(out), '--steps', '1000000',
-                                    '--json'], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                    *result], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(process.kill)
         end = time.monotonic() + 60
         metrics = out / 'metrics.jsonl'
@@ -832,6 +856,7 @@ class Runs(ProgramTest):
                 self.assertEqual(process.returncode, 0, stderr)
                 result = json.loads(stdout)
                 self.assertEqual(result['reason'], 'signal')
+                self.assertIn(b'exit code is 0', b' '.join(run('train', '--help').stdout.split()))
                 more = self.train('--out', out, '--resume', '--steps', result['step'] + 2, '--json')
                 self.assert_done(more)
                 self.assertIn(f'resumed at step {result["step"]}', more.stderr.decode())
@@ -1205,6 +1230,87 @@ class Generation(ProgramTest):
         self.assert_refused(run('generate', '--config', self.config, '--outputs', 'out', '--greedy'),
                             '--greedy')
 
+    def test_prompt_from_a_pipe(self):
+        rest = '--tokens', 6, '--greedy', '--json'
+        given = json.loads(run('generate', self.trained, '--prompt', 'the fox', *rest).stdout)
+        for arguments in ((), ('--prompt-file', '-')):
+            done = run('generate', self.trained, *arguments, *rest, stdin=b'the fox\n')
+            self.assert_done(done)
+            self.assertEqual(json.loads(done.stdout), given)
+        # A prompt that is given, and a pipe with nothing on it, are no prompts of the pipe.
+        for arguments, stdin in ((('--prompt', 'the fox'), b'not read'), ((), b'')):
+            result = json.loads(run('generate', self.trained, *arguments, *rest, stdin=stdin).stdout)
+            self.assertEqual(result['prompt'], arguments[1] if arguments else '')
+        ids = json.loads(run('generate', self.trained, '--prompt-ids-file', '-', *rest,
+                             stdin=b'116, 104,101\n').stdout)
+        self.assertEqual(ids['prompt_ids'], [116, 104, 101])
+
+    def model_folder(self, model, weights):
+        folder = self.out().with_suffix(f'.{len(model)}')
+        folder.mkdir()
+        (folder / 'config.json').write_text(json.dumps(model))
+        shutil.copy(weights, folder / 'model.safetensors')
+        return folder
+
+    def test_writes_with_any_model_file_and_weights(self):
+        """A model file, or a folder's config.json in either form, for the net or the wrapper, with the weights of either."""
+        rest = '--prompt', 'the ', '--tokens', 6, '--greedy', '--json'
+        wanted = json.loads(run('generate', self.trained, *rest).stdout)
+        whole = self.trained / 'model.safetensors'
+        net_weights = self.folder / 'net.safetensors'
+        self.assert_done(run('convert', whole, net_weights, '--strip', 'net'))
+        wrapper, net = self.folder / 'wrapper.json', self.folder / 'net.json'
+        wrapper.write_text(json.dumps(MODEL))
+        net.write_text(json.dumps(MODEL['net']))
+        sources = [('--config', config, '--weights', weights)
+                   for config in (wrapper, net, self.config) for weights in (whole, net_weights)]
+        sources += [(self.model_folder(model, whole),) for model in (MODEL, {'model': MODEL, 'data': {}, 'train': {}})]
+        for source in sources:
+            with self.subTest(source=source):
+                done = run('generate', *source, *rest)
+                self.assert_done(done)
+                result = json.loads(done.stdout)
+                self.assertEqual((result['ids'], result['text']), (wanted['ids'], wanted['text']))
+        done = run('forward', '--config', net, '--weights', whole, '--outputs', self.folder / 'o.safetensors')
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b'x: is needed', done.stderr)  # the weights fit, and a net needs tokens
+        self.assert_refused(run('generate', '--config', wrapper, *rest), '--weights')
+        self.assert_refused(run('generate', self.trained, '--config', wrapper, '--weights', whole), '--config')
+
+    def test_tokens_without_a_tokenizer_are_bytes_only_where_there_are_256(self):
+        model = json.loads(json.dumps(MODEL))
+        model['net']['num_tokens'] = 300
+        config, out = self.write_config('of300.json', model), self.out()
+        self.assert_done(self.train('--out', out, '--steps', 1, config=config))
+        folder = self.model_folder(model, out / 'model.safetensors')
+        self.assert_refused(run('generate', folder, '--prompt', 'a'), '--prompt: is text')
+        self.assert_done(run('generate', folder, '--prompt', 'a', '--tokenizer', 'bytes', '--tokens', 2))
+        self.assert_done(run('generate', folder, '--prompt-ids', '1,299', '--tokens', 2))
+
+    def test_says_which_checkpoint_writes(self):
+        config = self.write_config('several.json', train={'save_every': 1, 'eval_every': 2, 'keep_last': 5})
+        out = self.out()
+        self.assert_done(self.train('--out', out, '--steps', 3, config=config))
+        rest = '--prompt', 'a', '--tokens', 1
+        done = run('generate', out, *rest)
+        self.assert_done(done)
+        self.assertIn(f'{out}: checkpoint of step 3, the latest', done.stderr.decode())
+        for given, step in (('latest', 3), ('1', 1), ('best', None)):
+            done = run('generate', out, '--checkpoint', given, '--json', *rest)
+            self.assert_done(done)
+            taken = json.loads(done.stdout)['checkpoint']
+            expected = f'step-{step:08d}' if step else os.path.basename(os.readlink(out / 'best'))
+            self.assertTrue(taken.endswith(expected), taken)
+        self.assert_refused(run('generate', out, '--checkpoint', '7', *rest), '--checkpoint: ', 'steps 1, 2, 3')
+        self.assert_refused(run('generate', out, '--checkpoint', 'first', *rest), '--checkpoint: ', "'first'")
+        self.assert_refused(run('generate', out / 'model.safetensors', '--checkpoint', 'best', *rest), '--checkpoint')
+
+    def test_results_are_safetensors_by_name_too(self):
+        for name in ('o.pt', 'o.npz', 'o.json'):
+            self.assert_refused(run('forward', '--config', self.config, '--outputs', self.folder / name),
+                                '--outputs', name, '.safetensors')
+            self.assertFalse((self.folder / name).exists())
+
     def test_refused_prompt_leaves_stdout_empty(self):
         self.assert_refused(run('generate', self.trained, '--prompt-ids', '1,300'), 'token 300')
 
@@ -1335,6 +1441,32 @@ class Reports(ProgramTest):
         done = run('options', 'Decoder')
         self.assert_done(done)
         self.assertIn(b'rotary_pos_emb', done.stdout)
+
+    def test_options_are_grouped_and_explained(self):
+        lines = run('options').stdout.decode().splitlines()
+        names = set(json.loads(run('options', '--json').stdout))
+        shown = {line.split()[0]: line.split(None, 1)[1] for line in lines if line.startswith('  ')}
+        self.assertEqual(set(shown), names | {'data', 'train', 'generate'})
+        groups = [line for line in lines if line and not line.startswith(' ')]
+        for group in ('models', 'stacks', 'attention', 'feed-forward', 'norms', 'positions', 'objectives', 'run files'):
+            self.assertIn(group, groups)
+        self.assertNotIn('your own', groups)
+
+    def test_options_are_searched(self):
+        found = run('options', '--grep', 'ROTARY').stdout.decode()
+        for part in ('RotaryEmbedding', 'rotary_pos_emb', 'arXiv:2104.09864', 'XTransformer (enc_, dec_)', 'Decoder'):
+            self.assertIn(part, found)
+        found = json.loads(run('options', '--grep', 'rotary', '--json').stdout)
+        names = [option['name'] for option in found['options']]
+        self.assertIn('rotary_pos_emb', names)
+        owner = found['options'][names.index('rotary_pos_emb')]['types']
+        self.assertLess({'Decoder', 'Encoder', 'AttentionLayers'}, set(owner))
+        self.assertIn('sample_every', run('options', '--grep', 'samples').stdout.decode())
+        of_one = run('options', 'Decoder', '--grep', 'rotary').stdout.decode()
+        self.assertIn('rotary_xpos', of_one)
+        self.assertNotIn('use_rmsnorm', of_one)
+        for arguments in (('--grep', 'no such word'), ('Decoder', '--grep', 'no such word')):
+            self.assert_refused(run('options', *arguments), '--grep', 'no such word')
 
     def test_options_of_an_unknown_type(self):
         for name in ('Identity', 'ReluSquared'):

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include "x_transformers/core/error.h"
@@ -139,6 +141,34 @@ TEST(XTransformer, EverySideNeedsAVocabulary) {
   auto missing = options();
   missing.dec.num_tokens = 0;
   EXPECT_THROW(XTransformer{missing}, InputError);
+}
+
+std::string refusal(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(XTransformer, RefusesAWidthOfOneSideThatIsNotItsOwn) {
+  auto given = options();
+  given.enc.attn_layers.dim = 16;
+  EXPECT_EQ(refusal([&] { make(given); }), "");
+  given.enc.attn_layers.dim = 32;
+  EXPECT_EQ(refusal([&] { make(given); }),
+            "enc.attn_layers.dim: is 32, but dim of both sides is 16; set that one alone");
+}
+
+TEST(XTransformer, NamesATokenThatItsSideDoesNotKnow) {
+  auto model = make(options());
+  const auto source = at::zeros({2, 4}, at::kLong), target = at::zeros({2, 4}, at::kLong);
+  const auto wrong = at::tensor({0, 1, 12, 3, 0, 0, 0, 0}, at::kLong).view({2, 4});
+  EXPECT_EQ(refusal([&] { model->forward(wrong, target); }),
+            "src: 12 at position [0, 2], expected 0 to 10 (enc_num_tokens is 11)");
+  EXPECT_EQ(refusal([&] { model->forward(source, wrong + 1); }),
+            "tgt: 13 at position [0, 2], expected 0 to 12 (dec_num_tokens is 13)");
 }
 
 }  // namespace

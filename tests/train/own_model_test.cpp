@@ -133,7 +133,7 @@ TEST_F(OwnModel, IsMeasured) {
 
 TEST_F(OwnModel, WritesNoText) {
   train(1, "run");
-  EXPECT_THAT([&] { load_language_model(root_ / "run", at::kCPU, at::kFloat); },
+  EXPECT_THAT([&] { load_language_model({.path = root_ / "run"}); },
               ThrowsMessage<InputError>(HasSubstr("Toy")));
 }
 

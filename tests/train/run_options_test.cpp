@@ -46,7 +46,7 @@ TEST(RunOptionsTest, ReadsTheThreePartsAndDerivesTheRest) {
   EXPECT_EQ(options.train.warmup_steps, 10);
   EXPECT_EQ(options.train.log_every, 5);
   EXPECT_EQ(options.train.eval_every, 25);
-  EXPECT_EQ(options.train.sample_every, 25);
+  EXPECT_EQ(options.train.sample_every, 125);
   EXPECT_EQ(options.train.save_every, 25);
 }
 
@@ -70,11 +70,31 @@ TEST(RunOptionsTest, WithoutValidationsThereAreSamplesAndCheckpoints) {
   run["train"] = {{"steps", 500}, {"eval_every", 0}};
   const TrainOptions train = parse_run_options(run, "run.json").train;
   EXPECT_EQ(train.eval_every, 0);
-  EXPECT_EQ(train.sample_every, 25);
+  EXPECT_EQ(train.sample_every, 125);
   EXPECT_EQ(train.save_every, 25);
   run["train"]["early_stopping_patience"] = 2;
   EXPECT_THAT(parse_error(run), HasSubstr("train.early_stopping_patience: needs validations, and "
                                           "eval_every is 0"));
+}
+
+TEST(RunOptionsTest, SamplesAreFewInAShortRunAndAsOftenAsValidationsInALongOne) {
+  const auto of_steps = [](int64_t steps) {
+    Json run = minimal_run();
+    run["train"] = {{"steps", steps}};
+    return *parse_run_options(run, "run.json").train.sample_every;
+  };
+  EXPECT_EQ(of_steps(2), 1);
+  EXPECT_EQ(of_steps(100), 25);
+  EXPECT_EQ(of_steps(2000), 500);
+  EXPECT_EQ(of_steps(100000), 1000);
+}
+
+TEST(RunOptionsTest, KnowsWhetherALearningRateWasGiven) {
+  Json run = minimal_run();
+  run["train"] = {{"steps", 5}};
+  EXPECT_FALSE(parse_run_options(run, "run.json").has_learning_rate);
+  run["train"]["learning_rate"] = 3e-4;
+  EXPECT_TRUE(parse_run_options(run, "run.json").has_learning_rate);
 }
 
 TEST(RunOptionsTest, ConfigTextReadsBack) {

@@ -123,7 +123,7 @@ TEST_P(SequenceModels, GoOnBitForBit) {
 
 TEST_P(SequenceModels, Write) {
   train(1, "run");
-  auto model = load_language_model(root_ / "run", at::kCPU, at::kFloat);
+  auto model = load_language_model({.path = root_ / "run"});
   TextGeneration generation;
   generation.prompt = "abc";
   generation.options.seq_len = 5;

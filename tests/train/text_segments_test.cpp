@@ -59,7 +59,7 @@ class TextSegments : public testing::Test {
                         {"progress", "none"}}}};
     at::manual_seed(1);
     train_model(parse_run_options(run, "run.json"), root / "run", false);
-    trained_ = load_language_model(root / "run", at::kCPU, at::kFloat);
+    trained_ = load_language_model({.path = root / "run"});
   }
   static void TearDownTestSuite() { trained_ = {}; }
 

@@ -78,7 +78,7 @@ class LanguageModelTest : public testing::Test {
   }
 
   std::string write(const std::string& folder, const std::string& prompt, int64_t tokens) const {
-    auto loaded = load_language_model(root_ / folder, at::kCPU, at::kFloat);
+    auto loaded = load_language_model({.path = root_ / folder});
     TextGeneration generation;
     generation.prompt = prompt;
     generation.options.seq_len = tokens;
@@ -251,7 +251,7 @@ TEST_F(LanguageModelTest, ADamagedCheckpointIsNamedWithAnother) {
   }
   const auto says = ThrowsMessage<InputError>(AllOf(
       HasSubstr("model.safetensors: damaged"), HasSubstr("step-00000002 of the run can be read")));
-  EXPECT_THAT([&] { load_language_model(root_ / "run", at::kCPU, at::kFloat); },
+  EXPECT_THAT([&] { load_language_model({.path = root_ / "run"}); },
               ThrowsMessage<InputError>(AllOf(HasSubstr("model.safetensors: damaged"),
                                               HasSubstr("step-00000002 can be read"),
                                               HasSubstr("--from-checkpoint last-good"))));
@@ -345,7 +345,7 @@ TEST_F(LanguageModelTest, WritesOnlyTokensThatTheTokenizerKnows) {
   file["model"]["net"]["num_tokens"] = 4096;  // most are no bytes
   file["train"]["sample_every"] = 1;
   train(file, "run");
-  auto loaded = load_language_model(root_ / "run", at::kCPU, at::kFloat);
+  auto loaded = load_language_model({.path = root_ / "run"});
   TextGeneration generation;
   generation.prompt = "the ";
   generation.options.seq_len = 8;
@@ -478,7 +478,7 @@ class LanguageModelOnTokensTest : public LanguageModelTest {
   }
   WrittenText write_ids(const std::string& folder, TextGeneration generation,
                         const std::string& tokenizer = "") const {
-    auto loaded = load_language_model(root_ / folder, at::kCPU, at::kFloat, tokenizer);
+    auto loaded = load_language_model({.path = root_ / folder, .tokenizer = tokenizer});
     generation.options.seq_len = 4;
     generation.options.temperature = 0;
     return write_text(loaded, generation);
@@ -544,9 +544,9 @@ TEST_F(LanguageModelTest, AnotherTokenizerThanTheRunsIsRefused) {
   train(run_file(1), "run");
   const auto vocabulary = learn_vocabulary("text.model", 300);
   EXPECT_THAT(
-      [&] { load_language_model(root_ / "run", at::kCPU, at::kFloat, vocabulary.string()); },
+      [&] { load_language_model({.path = root_ / "run", .tokenizer = vocabulary.string()}); },
       ThrowsMessage<InputError>(HasSubstr("tokenizer: ")));
-  EXPECT_EQ(load_language_model(root_ / "run", at::kCPU, at::kFloat, "bytes").tokenizer->name(),
+  EXPECT_EQ(load_language_model({.path = root_ / "run", .tokenizer = "bytes"}).tokenizer->name(),
             "bytes");
 }
 
@@ -554,7 +554,7 @@ TEST_F(LanguageModelTest, SamplesStartWithoutAPromptInEveryVocabulary) {
   auto file = run_with_vocabulary(learn_vocabulary("text.model", 300), 1);
   file["train"]["sample_every"] = 1;
   EXPECT_EQ(train(file, "run").step, 1);
-  auto loaded = load_language_model(root_ / "run", at::kCPU, at::kFloat);
+  auto loaded = load_language_model({.path = root_ / "run"});
   TextGeneration generation;
   // Text of which the vocabulary made tokens has no <s>, and samples begin as its lines do.
   EXPECT_EQ(prompt_tokens(loaded, generation), loaded.tokenizer->encode("\n"));
@@ -572,7 +572,7 @@ TEST_F(LanguageModelTest, ASamplePromptWithoutTokensIsNamed) {
   file["train"]["sample_every"] = 1;
   auto loaded = LanguageModel{.model = nullptr, .tokenizer = std::make_shared<WordsAlone>()};
   train(file, "run");
-  loaded.model = load_language_model(root_ / "run", at::kCPU, at::kFloat).model;
+  loaded.model = load_language_model({.path = root_ / "run"}).model;
   TextGeneration generation;
   generation.prompt = "\n";
   EXPECT_THAT([&] { prompt_tokens(loaded, generation); },

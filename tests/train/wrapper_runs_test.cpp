@@ -80,7 +80,7 @@ class WrapperRuns : public testing::Test {
   }
 
   std::string write(const std::string& folder, const TextGeneration& generation) const {
-    auto loaded = load_language_model(root_ / folder, at::kCPU, at::kFloat);
+    auto loaded = load_language_model({.path = root_ / folder});
     return write_text(loaded, generation).text;
   }
 

@@ -34,7 +34,7 @@ struct SampleCall {
 inline constexpr int64_t kUsualTokens = 1024;
 
 /// What the loss is of a model that gives each next token a probability: by it, and by the bytes of
-/// text that a token stands for, nats become bits a byte.
+/// text that a token stands for, nats become bits per byte.
 inline constexpr const char* kNatsPerToken = "nats per token";
 
 /// What a model that learns from sequences of tokens takes of them.

@@ -10,7 +10,7 @@
 #include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/given_cache.h"
 #include "x_transformers/interchange/interchange.h"
-#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
 

@@ -278,6 +278,7 @@ struct AttentionLayersOptions {
 };
 
 /// The options with what follows from other options filled in: kind, causality, prefixes.
+/// InputError where a block's dim or heads (`attn.heads`) are not those of the stack.
 AttentionLayersOptions resolve(AttentionLayersOptions options);
 
 /// Throws InputError for impossible combinations (of resolved options).

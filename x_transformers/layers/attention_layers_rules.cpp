@@ -247,7 +247,33 @@ std::string AttentionLayersOptions::type_name() const {
   return {};
 }
 
+namespace {
+
+/// What C++ can set though no file can: options of a block that the stack sets, and causality that
+/// its kind has. Throws InputError where they were given and say something else; the usual value
+/// cannot be told from none.
+void require_no_contradiction(const AttentionLayersOptions& o) {
+  const AttentionOptions usual;
+  const auto agree = [](const auto& given, const auto& usually, const auto& of_stack,
+                        const OptionPath& path, const char* name) {
+    require(given == usually || given == of_stack, at(path / name),
+            "is {}, but the stack's {} is {}; set that one alone", given, option(name), of_stack);
+  };
+  const auto check_attention = [&](const AttentionOptions& given, const char* name) {
+    agree(given.dim, usual.dim, o.dim, name, "dim");
+    agree(given.heads, usual.heads, o.heads, name, "heads");
+  };
+  check_attention(o.attn, "attn");
+  if (o.cross_attn) check_attention(*o.cross_attn, "cross_attn");
+  agree(o.ff.dim, FeedForwardOptions{}.dim, o.dim, "ff", "dim");
+  require(!o.causal || o.kind != LayersKind::encoder, at("causal"),
+          "is true, but the layers of an Encoder see all tokens; set the kind to decoder");
+}
+
+}  // namespace
+
 AttentionLayersOptions resolve(AttentionLayersOptions o) {
+  require_no_contradiction(o);
   const bool may_be_either =
       o.kind == LayersKind::attention_layers || o.kind == LayersKind::cross_attender;
   if (!may_be_either) o.causal = o.kind == LayersKind::decoder;

@@ -11,6 +11,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/models/flash_session.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/nn/flash.h"
 #include "x_transformers/nn/gau.h"
 
@@ -157,6 +158,7 @@ void FLASHTransformerImpl::check(const TransformerInputs& inputs) const {
   require(!inputs.keep_maps, "attention maps: FLASHTransformer has none");
   require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   require(inputs.x.defined() && inputs.x.size(1) > 0, "x: expected at least one token");
+  require_in_range_on_cpu(inputs.x, "x", token_range(*this));
   const auto layers = inputs.cache ? inputs.cache->layers.layers.size() : layers_.size();
   require(layers == layers_.size(),
           fmt::format("cache: expected {} layers, got {}", layers_.size(), layers));

@@ -11,6 +11,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/unread_input.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
 
@@ -79,7 +80,8 @@ const at::Tensor& MultiInputTransformerWrapperImpl::widest(const MultiInputs& in
   return std::max_element(inputs.x.begin(), inputs.x.end(), is_less)->second;
 }
 
-/// What the stack does not see as it was given. Reads shapes and types only, never values.
+/// What the stack does not see as it was given. Reads shapes and types, and values only
+/// of ids on the CPU.
 void MultiInputTransformerWrapperImpl::check(const MultiInputs& inputs) const {
   for (const auto& [name, embedding] : embeds_)
     require(inputs.x.count(name) > 0, fmt::format("x.{}: is needed, as num_tokens names it", name));
@@ -91,6 +93,7 @@ void MultiInputTransformerWrapperImpl::check(const MultiInputs& inputs) const {
   for (const auto& [name, ids] : inputs.x) {
     require_tensor(ids, ("x." + name).c_str(), TensorKind::integer,
                    {{"batch", widest_x.size(0), true}, {"seq", widest_x.size(1)}});
+    require_in_range_on_cpu(ids, "x." + name, {embeds_.at(name)->weight.size(0), "num_tokens"});
   }
   const auto sizes = sequence_sizes(inputs, widest_x, emb_dim());
   require_mask(inputs, sizes);

@@ -1,4 +1,5 @@
-// What a call of TransformerWrapper must give. Reads shapes and types only, never values.
+// What a call of TransformerWrapper must give. Reads shapes and types, and values only of ids on
+// the CPU.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -6,6 +7,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/models/embedded_sequence.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
@@ -44,6 +46,7 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   of_mask[Axis::tokens] = inputs.x.defined() ? inputs.x.size(1) : 0;
   require_mask(inputs, of_mask);
   require_inputs(inputs, sizes);
+  require_in_range_on_cpu(inputs, *this);
   require(!ff_deep_embed_.defined() || !inputs.layers.deep_embeds.defined(),
           "deep_embeds_and_ids: given, but ff_deep_embed has factors of the model's own");
   require(inputs.x.defined() || !ff_deep_embed_.defined(),

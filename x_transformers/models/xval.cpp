@@ -7,6 +7,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/linear.h"
 
 namespace x_transformers {
@@ -68,12 +69,14 @@ TransformerCache XValTransformerWrapperImpl::make_cache(int64_t capacity) const 
   return cache;
 }
 
-/// What the stack does not see as it was given. Reads shapes and types only, never values.
+/// What the stack does not see as it was given. Reads shapes and types, and values only
+/// of ids on the CPU.
 void XValTransformerWrapperImpl::check(const XValInputs& inputs) const {
   require(inputs.x.defined() && inputs.x_num.defined(), "x, x_num: are needed");
   require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   require_tensor(inputs.x_num, "x_num", TensorKind::any,
                  {{"batch", inputs.x.size(0)}, {"seq", inputs.x.size(1)}});
+  require_in_range_on_cpu(inputs.x, "x", {options_.num_tokens, "num_tokens"});
   const auto sizes = sequence_sizes(inputs, inputs.x, options_.attn_layers.dim);
   // Python has a mask beside prepended embeddings that speaks of them too.
   const auto& embeds = inputs.prepend_embeds;

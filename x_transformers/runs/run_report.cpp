@@ -69,7 +69,7 @@ void RunReport::evaluation(const EvaluationLog& evaluation) {
       fmt::format("step {}: validation loss {:.4f}", evaluation.step, evaluation.val_loss);
   if (evaluation.bits_per_byte) {
     row["bits_per_byte"] = *evaluation.bits_per_byte;
-    line += fmt::format(", {:.4f} bits a byte", *evaluation.bits_per_byte);
+    line += fmt::format(", {:.4f} bits per byte", *evaluation.bits_per_byte);
   }
   metrics_.write(row);
   if (events_) {

@@ -13,6 +13,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/sampling.h"
 #include "x_transformers/layers/stack_spelling.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/loss.h"
 
 namespace x_transformers {
@@ -99,8 +100,9 @@ FreeTransformerImpl::FreeTransformerImpl(FreeTransformerOptions options)
 /// Padding that is no token gets the embedding of one: nothing sees it, and no target is after it.
 at::Tensor FreeTransformerImpl::embed(const at::Tensor& tokens) {
   const bool pads_with_token = options_.pad_id >= 0 && options_.pad_id < options_.num_tokens;
-  return token_emb_->forward(pads_with_token ? tokens
-                                             : tokens.masked_fill(tokens == options_.pad_id, 0));
+  const auto embedded = pads_with_token ? tokens : tokens.masked_fill(tokens == options_.pad_id, 0);
+  require_in_range_on_cpu(embedded, "seq", {options_.num_tokens, "num_tokens"});
+  return token_emb_->forward(embedded);
 }
 
 at::Tensor FreeTransformerImpl::run_head(const at::Tensor& tokens) {

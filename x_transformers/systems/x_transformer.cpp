@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "x_transformers/core/error.h"
@@ -14,8 +15,12 @@
 namespace x_transformers {
 
 namespace {
-TransformerWrapperOptions side_options(const XTransformerSideOptions& side,
+/// Of the side `name`.
+TransformerWrapperOptions side_options(const char* name, const XTransformerSideOptions& side,
                                        const XTransformerOptions& whole) {
+  const auto dim = side.attn_layers.dim;
+  require(dim == 0 || dim == whole.dim, at(OptionPath(name) / "attn_layers" / "dim"),
+          "is {}, but {} of both sides is {}; set that one alone", dim, option("dim"), whole.dim);
   TransformerWrapperOptions options;
   options.num_tokens = side.num_tokens;
   options.max_seq_len = side.max_seq_len;
@@ -33,7 +38,9 @@ TransformerWrapperOptions side_options(const XTransformerSideOptions& side,
 Spelling spelling(const char* name, const XTransformerSideOptions& side) {
   auto names = option_names(side);
   for (const char* own : {"dim", "causal", "cross_attend"}) names.erase(own);
-  return spelled_by([name, names](const OptionPath& path) {
+  const char* tokens = std::string_view(name) == "enc" ? "src" : "tgt";
+  return spelled_by([name, names, tokens](const OptionPath& path) {
+    if (path == OptionPath("x")) return OptionPath(tokens);
     const bool is_of_stack = !path.empty() && path.front() == "attn_layers";
     const auto given = is_of_stack ? path.without_front() : path;
     const bool is_of_side = !given.empty() && names.count(given.front()) > 0;
@@ -62,11 +69,11 @@ XTransformerImpl::XTransformerImpl(XTransformerOptions options)
     : options_(std::move(options)),
       encoder_spelling_(spelling("enc", options_.enc)),
       decoder_spelling_(spelling("dec", options_.dec)) {
-  auto encoder = side_options(options_.enc, options_);
+  auto encoder = side_options("enc", options_.enc, options_);
   encoder.return_only_embed = true;
   encoder_ = register_module("encoder", built(building("enc", encoder_spelling_),
                                               [&] { return TransformerWrapper(encoder); }));
-  const auto decoder_options = side_options(options_.dec, options_);
+  const auto decoder_options = side_options("dec", options_.dec, options_);
   auto decoder = built(building("dec", decoder_spelling_),
                        [&] { return TransformerWrapper(decoder_options); });
   if (options_.tie_token_emb) {

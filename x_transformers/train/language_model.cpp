@@ -93,29 +93,68 @@ int64_t LanguageModel::longest_prompt() const {
   return writer().max_seq_len();
 }
 
-LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
-                                  at::ScalarType dtype, const std::string& tokenizer,
-                                  const WeightSelection& selection) {
-  require(std::filesystem::exists(path), path.string() + ": does not exist");
-  const auto folder = checkpoint_folder(path);
-  const auto config_path = folder / checkpoint_file::kConfig;
-  require(std::filesystem::exists(config_path),
-          path.string() + ": there is no " + checkpoint_file::kConfig +
+namespace {
+
+/// A config.json, a model file or a run file.
+struct ModelConfig {
+  Json whole;        ///< the file
+  Json model;        ///< the constructor call in it
+  OptionPath where;  ///< of the call
+};
+
+ModelConfig read_config(const LanguageModelFiles& files) {
+  namespace fs = std::filesystem;
+  const auto path = files.config.empty() ? checkpoint_folder(files.path) / checkpoint_file::kConfig
+                    : fs::is_directory(files.config) ? files.config / checkpoint_file::kConfig
+                                                     : files.config;
+  require(!files.config.empty() || fs::exists(path),
+          files.path.string() + ": there is no " + checkpoint_file::kConfig +
               " (expected the folder of a run or of a checkpoint)");
-  const auto config = read_json_file(config_path.string());
-  require_own_config(config, config_path.string());
-  const OptionPath file(config_path.string() + ":");
-  require(config.contains("model"), at(file / "model"), "is missing");
+  ModelConfig config;
+  config.whole = read_json_file(path.string());
+  require_own_config(config.whole, path.string());
+  const OptionPath file(path.string() + ":");
+  // Wrappers of models have a model too, but also a type.
+  const bool is_model = config.whole.is_object() && config.whole.contains("type");
+  config.where = is_model ? file : file / "model";
+  require(is_model || (config.whole.is_object() && config.whole.contains("model")),
+          at(config.where), "is missing");
+  config.model = is_model ? config.whole : config.whole["model"];
+  return config;
+}
+
+/// The tokenizer of the loaded model.
+std::shared_ptr<const Tokenizer> tokenizer_of(const LanguageModel& loaded,
+                                              const LanguageModelFiles& files, const Json& config) {
+  auto tokenizer = writing_tokenizer(files.tokenizer, config, checkpoint_folder(files.path));
+  if (tokenizer || config.contains("data")) return tokenizer;
+  const auto bytes = make_tokenizer("bytes");
+  const auto tokens = loaded.written_tokens();
+  const bool are_bytes = tokens && tokens->count == bytes->vocab_size();
+  return are_bytes ? bytes : nullptr;
+}
+
+void load_weights_of(const LanguageModelFiles& files, Model& model) {
+  const auto inside = checkpoint_folder(files.path) / checkpoint_file::kModel;
+  const bool is_inside =
+      std::filesystem::is_directory(files.path) && std::filesystem::exists(inside);
+  load_checked_weights(model, is_inside ? inside : files.path, files.selection);
+}
+
+}  // namespace
+
+LanguageModel load_language_model(const LanguageModelFiles& files, at::Device device,
+                                  at::ScalarType dtype) {
+  require(std::filesystem::exists(files.path), files.path.string() + ": does not exist");
+  const auto config = read_config(files);
   LanguageModel loaded;
-  const auto where = file / "model";
-  loaded.model = build_trainable_model(config["model"], where);
+  loaded.model = build_trainable_model(config.model, config.where);
   require(loaded.model->writer() || loaded.model->sequence_writer() ||
               loaded.model->translation_writer(),
-          at(where / "type"), "{} writes no text", config["model"].value("type", std::string()));
+          at(config.where / "type"), "{} writes no text",
+          config.model.value("type", std::string()));
   auto& module = loaded.model->module();
-  const auto inside = folder / checkpoint_file::kModel;
-  const bool is_inside = std::filesystem::is_directory(path) && std::filesystem::exists(inside);
-  load_checked_weights(*loaded.model, is_inside ? inside : path, selection);
+  load_weights_of(files, *loaded.model);
   for (auto& parameter : module.parameters()) parameter.set_requires_grad(false);
   module.to(device);
   if (dtype != at::kFloat) {
@@ -123,11 +162,11 @@ LanguageModel load_language_model(const std::filesystem::path& path, at::Device 
     for (auto& parameter : module.parameters()) parameter.set_data(parameter.to(dtype));
   }
   module.eval();
-  loaded.tokenizer = writing_tokenizer(tokenizer, folder);
-  loaded.may_begin_with_bos = !was_trained_on_text(folder);
+  loaded.tokenizer = tokenizer_of(loaded, files, config.whole);
+  loaded.may_begin_with_bos = !was_trained_on_text(config.whole);
   const auto written = loaded.written_tokens();
-  require(tokenizer.empty() || !written || loaded.tokenizer->vocab_size() <= written->count,
-          at("tokenizer"), "{} has {} tokens, more than the model's {} = {}", tokenizer,
+  require(files.tokenizer.empty() || !written || loaded.tokenizer->vocab_size() <= written->count,
+          at("tokenizer"), "{} has {} tokens, more than the model's {} = {}", files.tokenizer,
           loaded.tokenizer ? loaded.tokenizer->vocab_size() : 0, written ? written->option : "",
           written ? written->count : 0);
   return loaded;

@@ -45,13 +45,23 @@ struct LanguageModel {
   int64_t longest_prompt() const;
 };
 
-/// Loads a run's folder, one of its checkpoints, or a model.safetensors with its config.json (and
-/// tokenizer.model, if it has one) beside it; in place of the last, any file of weights
-/// (load_model_weights), of which `selection` says what is meant. `tokenizer` is a value of
-/// data.tokenizer for a run that has none. InputError where something is missing, damaged or does
-/// not fit.
-LanguageModel load_language_model(const std::filesystem::path& path, at::Device device,
-                                  at::ScalarType dtype, const std::string& tokenizer = "",
-                                  const WeightSelection& selection = {});
+/// Where the parts of a language model stand.
+struct LanguageModelFiles {
+  /// A run's folder, one of its checkpoints, a folder with weights, a config.json and perhaps a
+  /// tokenizer.model, or the file of weights in one of these: any that load_model_weights reads.
+  std::filesystem::path path;
+  /// What describes the model: a model file or a run file. Empty: the config.json beside the
+  /// weights, which is one of these two, too.
+  std::filesystem::path config = {};
+  /// A value of data.tokenizer, for files that say nothing of one. Empty: what they say; where they
+  /// say nothing of data either and the model has 256 tokens, these are taken for bytes.
+  std::string tokenizer = {};
+  WeightSelection selection = {};  ///< of the file of weights
+};
+
+/// Loads a model that writes, in eval mode and without gradients. Weights of a net fit a wrapper
+/// around it, and the reverse. InputError where something is missing, damaged or does not fit.
+LanguageModel load_language_model(const LanguageModelFiles& files, at::Device device = at::kCPU,
+                                  at::ScalarType dtype = at::kFloat);
 
 }  // namespace x_transformers

@@ -97,6 +97,9 @@ std::string in_one_word(const OptionPath& path) {
 /// Where the option at `path`, in the run file at `file` or without a file, was given by `value`;
 /// an empty path: it was not.
 OptionPath place_given(const OptionPath& path, const RunOverride& value, const OptionPath& file) {
+  // What is said of a file that an option names begins with the option, as data.tokenizer: x.model:
+  if (path.front() == path_of(value) + ":")
+    return path.with_front(value.option.empty() ? "--set " + path.front() : value.option + ":");
   const auto inner = path.common_with(file) > 0 ? path.without_front() : path;
   const auto given = option_path(value);
   const auto depth = given.names().size();
@@ -197,6 +200,7 @@ RunOptions parse_run_options(const Json& run, const std::string& where) {
   options.model = std::make_shared<const Json>(run["model"]);
   options.data = read_part<DataOptions>(run, file, "data");
   options.train = read_part<TrainOptions>(run, file, "train");
+  options.has_learning_rate = run.contains("train") && run["train"].contains("learning_rate");
   spelled(below(file), [&] {
     validate(options.data);
     options.train = derived(options.train);

@@ -21,6 +21,7 @@ struct RunOptions {
   OptionPath model_place = "model";
   DataOptions data;
   TrainOptions train;
+  bool has_learning_rate = false;  ///< `train` says one
   /// Names options that were given outside the run file as they were given there.
   Spelling spelling = [](const Notice& notice) { return notice; };
 };

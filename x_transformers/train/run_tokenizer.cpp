@@ -45,21 +45,22 @@ std::string resumed_tokenizer(const std::string& given, const std::filesystem::p
   return saved;
 }
 
-std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& checkpoint) {
-  const auto saved = checkpoint / checkpoint_file::kTokenizer;
+std::shared_ptr<const Tokenizer> saved_tokenizer(const Json& config,
+                                                 const std::filesystem::path& folder) {
+  const auto saved = folder / checkpoint_file::kTokenizer;
   if (std::filesystem::exists(saved)) return make_tokenizer(saved.string());
-  const auto data = data_of(read_json_file((checkpoint / checkpoint_file::kConfig).string()));
+  const auto data = data_of(config);
   return data && has_tokenizer(*data) ? make_tokenizer(data->tokenizer) : nullptr;
 }
 
-bool was_trained_on_text(const std::filesystem::path& checkpoint) {
-  const auto data = data_of(read_json_file((checkpoint / checkpoint_file::kConfig).string()));
+bool was_trained_on_text(const Json& config) {
+  const auto data = data_of(config);
   return data && holds_text(*data);
 }
 
-std::shared_ptr<const Tokenizer> writing_tokenizer(const std::string& given,
-                                                   const std::filesystem::path& checkpoint) {
-  auto saved = saved_tokenizer(checkpoint);
+std::shared_ptr<const Tokenizer> writing_tokenizer(const std::string& given, const Json& config,
+                                                   const std::filesystem::path& folder) {
+  auto saved = saved_tokenizer(config, folder);
   if (given.empty()) return saved;
   auto tokenizer = make_tokenizer(given);
   require(!saved || tokenizer->serialized() == saved->serialized(), at("tokenizer"),

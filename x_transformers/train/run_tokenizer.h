@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "x_transformers/data/tokenizer.h"
@@ -14,17 +15,19 @@ namespace x_transformers {
 /// there and is another vocabulary.
 std::string resumed_tokenizer(const std::string& given, const std::filesystem::path& directory);
 
-/// The tokenizer of a checkpoint: the vocabulary in it, else what the data.tokenizer of its
-/// config.json names. Null where the run read no text, but tokens or examples without one, or
-/// config.json says nothing of data.
-std::shared_ptr<const Tokenizer> saved_tokenizer(const std::filesystem::path& checkpoint);
+/// The tokenizer of a model: the vocabulary in the folder of its weights, else what the
+/// data.tokenizer of its run file or config.json names. Null where the run read no text, but tokens
+/// or examples without one, or `config` says nothing of data.
+std::shared_ptr<const Tokenizer> saved_tokenizer(const nlohmann::json& config,
+                                                 const std::filesystem::path& folder);
 
-/// Whether the run of a checkpoint read text, as far as its config.json says.
-bool was_trained_on_text(const std::filesystem::path& checkpoint);
+/// Whether the run of this config read text, as far as it says.
+bool was_trained_on_text(const nlohmann::json& config);
 
-/// The tokenizer to write with: `given`, a value of data.tokenizer, or, where it is empty, that of
-/// the checkpoint. InputError where both are there and differ.
+/// The tokenizer to write with: `given`, a value of data.tokenizer, or, where it is empty,
+/// saved_tokenizer. InputError where both are there and differ.
 std::shared_ptr<const Tokenizer> writing_tokenizer(const std::string& given,
-                                                   const std::filesystem::path& checkpoint);
+                                                   const nlohmann::json& config,
+                                                   const std::filesystem::path& folder);
 
 }  // namespace x_transformers

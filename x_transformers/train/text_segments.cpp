@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/rules.h"
-#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/wrappers/entropy_based_tokenizer.h"
 

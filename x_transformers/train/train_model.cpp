@@ -3,11 +3,14 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cmath>
 #include <set>
 #include <string>
 #include <utility>
 
 #include "x_transformers/core/device.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/spelling.h"
@@ -182,6 +185,23 @@ LossFunction loss_of(const std::shared_ptr<Model>& model, const RunOptions& run)
   };
 }
 
+/// What to say of a default learning rate that a model of this size is not likely to want; empty:
+/// nothing. arXiv:2001.08361 (D.1) has the usual one of AdamW by the number of weights.
+std::string learning_rate_note(const RunOptions& run, const torch::nn::Module& module) {
+  if (run.has_learning_rate || run.train.optimizer.optimizer != "adamw") return "";
+  int64_t weights = 0;
+  for (const auto& parameter : module.parameters()) weights += parameter.numel();
+  constexpr double kLeast = 1e-4;
+  const auto usual =
+      std::max(0.003239 - 0.0001395 * std::log(static_cast<double>(weights)), kLeast);
+  const auto given = run.train.optimizer.learning_rate;
+  if (usual < 2 * given && given < 2 * usual) return "";
+  return fmt::format(
+      "learning_rate is not given, so {}; {:.2g} is usual for AdamW and {} weights "
+      "(arXiv:2001.08361): --set train.learning_rate={:.2g}",
+      given, usual, format_count(static_cast<double>(weights)), usual);
+}
+
 TrainResult run_training(const RunOptions& run, const std::filesystem::path& directory, bool resume,
                          const RunContext& context) {
   check_folder(run, directory, resume, context.place);
@@ -212,6 +232,8 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   parts.compat = model->compat();
   Trainer trainer(model->module(), run.train, std::move(parts));
   if (!start.empty()) trainer.message(start);
+  const auto note = learning_rate_note(run, model->module());
+  if (!note.empty() && !resume) trainer.message(note);
   if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())
     trainer.message(std::string("precision bf16: ") + kEmulatedBf16);
   capture_steps(trainer, *model);
@@ -222,7 +244,13 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
 
 TrainResult train_model(const RunOptions& run, const std::filesystem::path& directory, bool resume,
                         const RunContext& context) {
-  return spelled(run.spelling, [&] { return run_training(run, directory, resume, context); });
+  const auto of_run = spelled_by([](const OptionPath& path) {
+    const bool is_tokenizer = !path.empty() && path.front() == "tokenizer:";
+    return is_tokenizer ? path.with_front("data.tokenizer:") : path;
+  });
+  return spelled(run.spelling, [&] {
+    return spelled(of_run, [&] { return run_training(run, directory, resume, context); });
+  });
 }
 
 }  // namespace x_transformers

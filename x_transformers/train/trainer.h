@@ -58,7 +58,7 @@ struct TrainerParts {
   std::string loss_unit;
   /// Writes a text with the model; empty: no samples. Called in eval mode, without gradients.
   std::function<std::string()> sample;
-  /// Bytes of text that a token stands for; turns nats a token into bits a byte.
+  /// Bytes of text that a token stands for; turns nats a token into bits per byte.
   std::optional<double> bytes_per_token;
   /// Text of config.json, a JSON object.
   std::string config = "{}\n";

@@ -92,7 +92,7 @@ TrainOptions derived(TrainOptions options) {
   fill(options.eval_every, usual);
   // A run without validations has its samples and checkpoints all the same.
   const auto as_eval = *options.eval_every > 0 ? *options.eval_every : usual;
-  fill(options.sample_every, as_eval);
+  fill(options.sample_every, std::max(as_eval, std::clamp<int64_t>(steps / 4, 1, 1000)));
   fill(options.save_every, as_eval);
   return options;
 }

@@ -104,7 +104,9 @@ struct TrainOptions {
       "steps between two validations, 0: none; default: 5% of all, 1000 at most");
     v("early_stopping_patience", early_stopping_patience,
       "stop after this many validations without a lower loss; default: never");
-    v("sample_every", sample_every, "steps between two samples, 0: none; default: as eval_every");
+    v("sample_every", sample_every,
+      "steps between two samples, 0: none; default: 25% of all, 1000 at most, or as eval_every "
+      "where that is more");
     v("sample_prompt", sample_prompt,
       "text that samples start from; default: a line end, as in the text; with token files the "
       "token "

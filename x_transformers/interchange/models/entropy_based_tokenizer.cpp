@@ -8,7 +8,7 @@
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
-#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
 namespace {

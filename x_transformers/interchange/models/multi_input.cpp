@@ -16,7 +16,7 @@
 #include "x_transformers/interchange/sequence_returns.h"
 #include "x_transformers/interchange/stack_sample.h"
 #include "x_transformers/interchange/take_inputs.h"
-#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/loss.h"
 
 namespace x_transformers {

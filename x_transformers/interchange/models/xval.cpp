@@ -15,7 +15,7 @@
 #include "x_transformers/interchange/sequence_returns.h"
 #include "x_transformers/interchange/stack_sample.h"
 #include "x_transformers/interchange/take_inputs.h"
-#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/wrappers/xval_autoregressive.h"
 
 namespace x_transformers {

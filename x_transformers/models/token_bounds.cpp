@@ -1,4 +1,4 @@
-#include "x_transformers/interchange/token_bounds.h"
+#include "x_transformers/models/token_bounds.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -13,6 +13,12 @@ namespace {
 
 bool are_ids(const at::Tensor& t) {
   return t.defined() && at::isIntegralType(t.scalar_type(), false);
+}
+
+/// Whether all ids are from 0 to `count` - 1, found out in one pass.
+bool are_all_below(const at::Tensor& ids, const std::optional<int64_t>& count) {
+  const auto [least, most] = at::aminmax(ids);
+  return least.item<int64_t>() >= 0 && (!count || most.item<int64_t>() < *count);
 }
 
 IdRange range_of(const std::optional<TokenLimit>& limit) {
@@ -46,6 +52,7 @@ LossInput token_input(const TokenModel& net, const std::string& name, bool are_t
 
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range) {
   if (!are_ids(ids) || ids.numel() == 0) return;
+  if (ids.is_cpu() && are_all_below(ids, range.count)) return;
   auto is_wrong = ids < 0;
   if (range.count) is_wrong = is_wrong | (ids >= *range.count);
   if (range.other) is_wrong = is_wrong & (ids != *range.other);
@@ -57,11 +64,14 @@ void require_in_range(const at::Tensor& ids, const std::string& name, const IdRa
     place.push_back(wrong[0][dim].item<int64_t>());
     id = id.select(0, place.back());
   }
-  const auto expected =
-      range.count ? fmt::format("0 to {} ({} is {})", *range.count - 1, range.limit, *range.count)
-                  : "0 or more";
-  throw InputError(fmt::format("{}: {} at position [{}], expected {}", name, id.item<int64_t>(),
-                               fmt::join(place, ", "), expected));
+  const auto found = fmt::format("{} at position [{}]", id.item<int64_t>(), fmt::join(place, ", "));
+  require(range.count.has_value(), at(name), "{}, expected 0 or more", found);
+  require(false, at(name), "{}, expected 0 to {} ({} is {})", found, *range.count - 1,
+          option(range.limit), *range.count);
+}
+
+void require_in_range_on_cpu(const at::Tensor& ids, const std::string& name, const IdRange& range) {
+  if (ids.defined() && ids.is_cpu()) require_in_range(ids, name, range);
 }
 
 void require_positions_in_range(const at::Tensor& pos, const at::Tensor& seq_start_pos,
@@ -80,6 +90,15 @@ void require_in_range(const TransformerInputs& inputs, const TokenModel& net) {
     if (found == limits.end()) continue;
     require_in_range(ids, "embed_ids." + name, {found->second, "embed_num_tokens"});
   }
+}
+
+void require_in_range_on_cpu(const TransformerInputs& inputs, const TokenModel& net) {
+  const bool are_on_cpu =
+      (!inputs.x.defined() || inputs.x.is_cpu()) && (!inputs.pos.defined() || inputs.pos.is_cpu());
+  if (!are_on_cpu) return;
+  const auto tokens = net.traits().embeds_ids ? net.embedded_tokens() : std::nullopt;
+  if (tokens) require_in_range(inputs.x, "x", range_of(tokens));
+  require_in_range(inputs, net);
 }
 
 }  // namespace x_transformers

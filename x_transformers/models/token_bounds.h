@@ -1,5 +1,6 @@
-// Whether ids that come from outside are in range. A look at values, so it stands where tensors
-// enter from files, not in the models, where it would cost a training step a read from the device.
+// Whether ids are in range. A look at values: models look where it costs next to nothing, at ids in
+// the memory of the CPU; those on a device are looked at where tensors enter from files, as every
+// look would have a training step wait for the device.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -36,6 +37,10 @@ LossInput token_input(const TokenModel& net, const std::string& name, bool are_t
 /// no integers is for the model to judge.
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range);
 
+/// The same for ids in the CPU's memory; those of a device are not looked at, and one that is out
+/// of range there ends in the device's error.
+void require_in_range_on_cpu(const at::Tensor& ids, const std::string& name, const IdRange& range);
+
 /// The same for positions `pos`, if they are integers, of sequences that begin at `seq_start_pos`;
 /// the padding before may stand anywhere. Without a limit any position will do.
 void require_positions_in_range(const at::Tensor& pos, const at::Tensor& seq_start_pos,
@@ -43,5 +48,7 @@ void require_positions_in_range(const at::Tensor& pos, const at::Tensor& seq_sta
 
 /// The same for the positions and further ids of a call.
 void require_in_range(const TransformerInputs& inputs, const TokenModel& net);
+/// The same for those in the CPU's memory, and for tokens that the net embeds.
+void require_in_range_on_cpu(const TransformerInputs& inputs, const TokenModel& net);
 
 }  // namespace x_transformers
