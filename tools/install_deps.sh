@@ -3,7 +3,7 @@
 # LibTorch wheel into .deps/. Does nothing the second time.
 #
 #   tools/install_deps.sh [--cuda] [--lint]
-#       --cuda: also the CUDA libraries that a run on a GPU needs (about 2.5 GB); --lint: also what `make lint` needs
+#       --cuda: also the CUDA libraries that a run on a GPU needs (about 2.5 GB), and cuDNN's frontend; --lint: also what `make lint` needs
 #
 # An existing LibTorch is honoured, and nothing is downloaded, where LIBTORCH_ROOT or CMAKE_PREFIX_PATH leads to one.
 # Exit code 2: something is missing that only its user can install; one line says what.
@@ -19,6 +19,8 @@ libtorch_needs=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
 libtorch_cuda_needs=(
   "cuda-toolkit[cublas,cudart,cufft,cufile,cupti,curand,cusolver,cusparse,nvjitlink,nvrtc,nvtx]==13.0.2"
   nvidia-cudnn-cu13==9.19.0.56 nvidia-cusparselt-cu13==0.8.0 nvidia-nccl-cu13==2.28.9 nvidia-nvshmem-cu13==3.4.5)
+# Headers alone: attention with further stages, in the CUDA part.
+cudnn_frontend=nvidia-cudnn-frontend==1.32.0
 
 # What is looked for (kind:name), and the Debian package that brings it.
 needed=(
@@ -146,6 +148,7 @@ install_libtorch() {
   if [ $with_cuda = yes ] && [ ! -d "$deps/nvidia/nccl" ]; then
     say "fetching the CUDA libraries into .deps/"
     twice pip_into_deps "${libtorch_cuda_needs[@]}"
+    twice pip_into_deps --no-deps "$cudnn_frontend"
   elif [ -n "$(unresolved "$libtorch")" ]; then
     twice pip_into_deps --no-deps "${libtorch_needs[@]}"
   fi

@@ -19,6 +19,10 @@ int run_program(std::vector<std::string> arguments);
 
 // Each adds one subcommand, with its options and what it runs.
 void add_train(CLI::App& app);
+void add_compare(CLI::App& app);
+void add_plot(CLI::App& app);
+void add_report(CLI::App& app);
+void add_evaluate(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_forward(CLI::App& app);
 void add_info(CLI::App& app);

@@ -6,7 +6,7 @@
 Of each page in the table of docs/README.md,
 - every ```sh block runs, one after the other, in a folder that looks like the repository: with recipes/ and tools/, with small
   files where tools/fetch_*.py would fetch some, and with a build/x-transformers that takes two steps where a run file
-  has hundreds;
+  has hundreds, and two seeds;
 - every ```json block is part of a recipe that the page links, or is a run or model file that a command of the page names;
 - every ```cpp block stands word for word in a file of examples/ that the page links, which the tests build and run;
 - every link to a file leads to one.
@@ -33,11 +33,12 @@ import run as recipes  # noqa: E402  (tests/recipes/run.py)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
-# Stands where pages have the program: a training run is short, and leaves no pictures.
+# Stands where pages have the program: a training run is short, and leaves no pictures; so are those of a comparison.
 PROGRAM = """#!/bin/sh
-if [ "$1" = train ]; then
-  set -- "$@" {settings}
-fi
+case $1 in
+  train) set -- "$@" {settings} ;;
+  compare) set -- "$@" --seeds 2 --budget 2steps --set data.batch_size=2 --set data.val_batches=1 ;;
+esac
 exec {program} "$@"
 """
 SETTINGS = ["train.steps=2", "train.eval_every=2", "train.sample_every=0", "train.plot=false", "train.tensorboard=false",

@@ -1431,6 +1431,94 @@ class TokensAlone(ProgramTest):
         self.assertEqual(done.stdout, bytes(int(number) for number in ids.split(b',')) + b'\n')
 
 
+class Comparisons(ProgramTest):
+    TRIES = 'rotary_pos_emb=false,ff_glu+ff_swish,learning_rate=1e30'
+
+    def compare(self, *arguments, out=None):
+        return run('compare', self.config, '--data', self.text, '--seeds', 2, '--out', out or self.out(), *arguments)
+
+    @staticmethod
+    def rows(folder):
+        head, *rows = ((folder / 'results.tsv').read_text().splitlines())
+        return [dict(zip(head.split('\t'), row.split('\t'))) for row in rows]
+
+    def test_leaves_a_table_and_a_report(self):
+        done = self.compare('--try', self.TRIES, '--budget', '4steps')
+        self.assert_done(done)
+        rows = self.rows(self.out())
+        self.assertEqual([row['variant'] for row in rows], self.TRIES.split(','))
+        for row in rows[:2]:
+            self.assertIn(row['verdict'], ('better', 'worse', 'no difference seen'))
+            self.assertGreater(float(row['val_loss']), 0)
+            self.assertEqual(row['steps'], '4')
+        self.assertEqual(rows[2]['verdict'], 'failed')
+        self.assertIn('not finite', rows[2]['reason'])
+        results = json.loads((self.out() / 'results.json').read_text())
+        self.assertTrue(results['complete'])
+        for variant in results['variants'][:2]:
+            self.assertEqual(len(variant['losses']), 2)
+            for name in ('parameters', 'flops_per_token', 'memory_bytes', 'tokens_per_second',
+                         'decoding_ms_per_token', 'bits_per_byte'):
+                self.assertGreater(variant[name], 0, name)
+            for folder in variant['runs']:
+                self.assertTrue((Path(folder) / 'model.safetensors').exists())
+        page = (self.out() / 'report.html').read_text()
+        self.assertNotIn('http', page)
+        self.assertIn('ff_glu+ff_swish', page)
+        for word in (b'base', b'verdict', b'failed', b'rotary_pos_emb=false'):
+            self.assertIn(word, done.stdout)
+        self.assertIn(b'noise: the base', done.stderr)
+
+    def test_goes_on_after_a_kill(self):
+        whole, killed = self.folder / 'whole', self.folder / 'killed'
+        arguments = ('--try', 'ff_glu,attn_qk_norm', '--budget', '20steps')
+        self.assert_done(self.compare(*arguments, out=whole))
+        command = [PROGRAM, 'compare', self.config, '--data', self.text, '--seeds', 2, '--out', killed, '--resume',
+                   *arguments]
+        for runs in (1, 4):
+            with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                while len(list(killed.glob('runs/*/*.result.json'))) < runs and process.poll() is None:
+                    time.sleep(0.02)
+                process.kill()
+        self.assert_done(run(*command[1:]))
+        found, expected = (json.loads((folder / 'results.json').read_text()) for folder in (killed, whole))
+        for one, other in zip(found['variants'], expected['variants'], strict=True):
+            for name in ('losses', 'best_losses', 'verdict', 'p_value', 'difference_low', 'steps_to_base_loss'):
+                self.assertEqual(one[name], other[name], name)
+
+    def test_stops_when_asked_and_goes_on(self):
+        command = ('compare', self.config, '--data', self.text, '--seeds', 2, '--out', self.out(), '--try', 'ff_glu',
+                   '--budget', '100000steps')
+        with subprocess.Popen([PROGRAM, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            metrics = self.out() / 'runs' / 'base' / 'seed-0' / 'metrics.jsonl'
+            while not (metrics.exists() and metrics.stat().st_size > 0) and process.poll() is None:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn(b'stopped after 0 of 4 runs; --resume goes on', errors)
+        self.assertTrue((self.out() / 'runs' / 'base' / 'seed-0' / 'state.json').exists())
+
+    def test_refusals(self):
+        for arguments, *parts in (
+                (('--try', 'rotary_pos_em'), '--try', "'rotary_pos_em'", "'rotary_pos_emb'"),
+                (('--try', 'depth'), "'depth' needs a value"),
+                (('--try', 'heads=two'), '--try heads=two', 'an integer'),
+                (('--try', 'use_rmsnorm+use_scalenorm'), '--try use_rmsnorm+use_scalenorm'),
+                (('--try', 'ff_glu', '--budget', '10'), '--budget', '500steps'),
+                (('--try', 'ff_glu', '--seeds', 0), '--seeds'),
+                (('--try', 'ff_glu', '--jobs', 2), '--jobs', 'not built yet'),
+                (('--preset', 'norm'), '--preset', "'norms'"),
+                ((), '--try', '--preset', '--sweep')):
+            with self.subTest(arguments=arguments):
+                self.assert_refused(self.compare(*arguments), *parts)
+                self.assertFalse(self.out().exists())
+        self.assert_refused(run('compare', '--try', 'ff_glu'), 'run: is needed')
+        done = run('compare', self.config, '--data', self.folder / 'none.txt', '--try', 'ff_glu', '--out', self.out())
+        self.assertEqual(done.returncode, 2)
+        self.assertIn(b'none.txt', done.stderr)
+
+
 class Reports(ProgramTest):
     def test_options(self):
         done = run('options')

@@ -1,32 +1,12 @@
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdio>
-#include <memory>
 
+#include "x_transformers/runs/gnuplot.h"
 #include "x_transformers/runs/plot_curves.h"
-
-extern char** environ;
 
 namespace x_transformers {
 namespace {
-
-/// A file without a name, gone when closed. No pipe: neither side can block or be killed by the
-/// other's end.
-using TemporaryFile = std::unique_ptr<std::FILE, int (*)(std::FILE*)>;
-
-TemporaryFile temporary_file() { return {std::tmpfile(), &std::fclose}; }
-
-std::string quoted(const std::string& text) {
-  std::string result = "'";
-  for (const char c : text) result += c == '\'' ? "''" : std::string(1, c);
-  return result + "'";
-}
 
 std::string data_block(const char* name, const Curve& curve) {
   std::string block = fmt::format("${} << EOD\n", name);
@@ -42,11 +22,12 @@ std::string loss_command(const LossPlot& plot) {
   };
   if (!plot.loss.empty()) {
     add("$loss using 1:2 with lines lw 1 lc rgb '#9cc3e6' title 'training, as logged'");
-    add("$smoothed using 1:2 with lines lw 2.5 lc rgb '#1f5fa8' title " + quoted(plot.loss_label));
+    add("$smoothed using 1:2 with lines lw 2.5 lc rgb '#1f5fa8' title " +
+        gnuplot_text(plot.loss_label));
   }
   if (!plot.val_loss.empty()) {
     add("$validation using 1:2 with linespoints lw 2.5 pt 7 ps 0.7 lc rgb '#d1495b' title " +
-        quoted(plot.val_loss_label));
+        gnuplot_text(plot.val_loss_label));
   }
   return "plot " + parts + "\n";
 }
@@ -54,7 +35,7 @@ std::string loss_command(const LossPlot& plot) {
 /// A label beside an axis, at the same distance from the edge in both panels.
 std::string side_label(int number, const std::string& text, double height) {
   return fmt::format("set label {} {} at screen 0.022, screen {} rotate center\n", number,
-                     quoted(text), height);
+                     gnuplot_text(text), height);
 }
 
 /// The lower panel.
@@ -91,56 +72,17 @@ std::string make_script(const LossPlot& plot, const std::string& format) {
       "set key top right samplen 2 spacing 1.25\nset title {}\n"
       "set format x {}\n{}",
       plot.steps.first, plot.steps.second, plot.losses.first, plot.losses.second, bottom,
-      quoted(plot.title), two_panels ? "''" : "'%.0f'", two_panels ? "" : "set xlabel 'step'\n");
+      gnuplot_text(plot.title), two_panels ? "''" : "'%.0f'",
+      two_panels ? "" : "set xlabel 'step'\n");
   script += side_label(1, plot.axis_label, (0.92 + bottom) / 2) + loss_command(plot);
   if (two_panels) script += rate_commands(plot.learning_rate);
   return script + "unset multiplot\n";
 }
 
-/// Runs gnuplot with `script` as its input; returns what it writes, or nothing on failure.
-std::optional<std::string> run_gnuplot(const std::string& script) {
-  const auto input = temporary_file(), output = temporary_file();
-  if (!input || !output) return std::nullopt;
-  const bool written = std::fwrite(script.data(), 1, script.size(), input.get()) == script.size();
-  if (!written || std::fflush(input.get()) != 0) return std::nullopt;
-  ::lseek(::fileno(input.get()), 0, SEEK_SET);
-
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, ::fileno(input.get()), STDIN_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, ::fileno(output.get()), STDOUT_FILENO);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-  // -d: without the user's own start-up file.
-  char program[] = "gnuplot", defaults[] = "-d", from_input[] = "-";
-  char* arguments[] = {program, defaults, from_input, nullptr};
-  pid_t child = 0;
-  const int error = ::posix_spawnp(&child, program, &actions, nullptr, arguments, environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error != 0) return std::nullopt;
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return std::nullopt;
-  }
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) return std::nullopt;
-
-  std::string result;
-  char buffer[1 << 14];
-  ::lseek(::fileno(output.get()), 0, SEEK_SET);
-  while (const size_t count = std::fread(buffer, 1, sizeof buffer, output.get())) {
-    result.append(buffer, count);
-  }
-  return result;
-}
-
 }  // namespace
 
 std::optional<std::string> draw_with_gnuplot(const LossPlot& plot, const std::string& format) {
-  auto picture = run_gnuplot(make_script(plot, format));
-  const bool drawn =
-      picture && (format == "png" ? picture->starts_with("\x89PNG")
-                                  : picture->find("<svg") != std::string::npos &&
-                                        picture->find("</svg>") != std::string::npos);
-  return drawn ? picture : std::nullopt;
+  return run_gnuplot(make_script(plot, format), format);
 }
 
 }  // namespace x_transformers

@@ -1,0 +1,205 @@
+// compare: which options help, on one's own data.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/x-transformers/arguments.h"
+#include "apps/x-transformers/child_process.h"
+#include "apps/x-transformers/commands.h"
+#include "apps/x-transformers/comparison_files.h"
+#include "apps/x-transformers/stop_signals.h"
+#include "x_transformers/compare/comparison.h"
+#include "x_transformers/compare/comparison_table.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/train/run_options.h"
+
+namespace x_transformers {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct CompareCommand {
+  std::string config, sweep, budget, data, device, out = "runs/compare";
+  std::vector<std::string> tries, presets, set;
+  std::optional<int64_t> seeds;
+  int64_t jobs = 1;
+  bool resume = false, json = false;
+};
+
+void say(const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); }
+
+std::vector<RunOverride> overrides_of(const CompareCommand& command) {
+  std::vector<RunOverride> all;
+  for (const auto& assignment : command.set) all.push_back({assignment});
+  if (!command.data.empty()) all.push_back({"data.path=" + Json(command.data).dump(), "--data"});
+  if (!command.device.empty())
+    all.push_back({"train.device=" + Json(command.device).dump(), "--device"});
+  return all;
+}
+
+ComparisonOptions comparison_of(const CompareCommand& command) {
+  ComparisonOptions options;
+  const auto overrides = overrides_of(command);
+  read_run_file(command.config, overrides);  // what is wrong is said of where it was given
+  options.run_file = command.config;
+  options.base = read_json_file(command.config);
+  for (const auto& value : overrides) apply_override(options.base, value);
+  const OptionPlaces places(options.base);
+  const auto add = [&](std::vector<Variant> variants) {
+    for (auto& variant : variants) options.variants.push_back(std::move(variant));
+  };
+  for (const auto& text : command.tries) add(parse_variants(text, places, "--try"));
+  for (const auto& name : command.presets) add(preset_variants(name, options.base, places));
+  std::optional<int64_t> seeds = command.seeds;
+  if (!command.sweep.empty()) {
+    auto sweep = read_sweep(command.sweep, options.base, places);
+    if (!seeds) seeds = sweep.seeds;
+    add(std::move(sweep.variants));
+  }
+  require(!options.variants.empty(),
+          fmt::format("compare: nothing to try: give --try, --preset ({}) or --sweep",
+                      fmt::join(preset_names(), ", ")));
+  options.seeds = seeds.value_or(3);
+  options.budget = parse_budget(command.budget);
+  options.out = command.out;
+  options.resume = command.resume;
+  return options;
+}
+
+/// The last line that a run has written to its log, without the program's name.
+std::string last_line(const fs::path& log) {
+  std::ifstream file(log);
+  std::string line, last;
+  while (std::getline(file, line)) {
+    if (!line.empty()) last = line;
+  }
+  const std::string name = "x-transformers: ";
+  return last.starts_with(name) ? last.substr(name.size()) : last;
+}
+
+RunReturn train_as_child(const RunTask& task) {
+  const fs::path log = task.directory.string() + ".log";
+  const auto child = run_as_child({"train", "--config", task.run_file.string(), "--out",
+                                   task.directory.string(), "--resume", "--json"},
+                                  log);
+  if (child.was_stopped) return {RunEnd::kStopped};
+  if (child.signal != 0) {
+    return {RunEnd::kFailed,
+            fmt::format("ended by signal {}{}", child.signal,
+                        child.signal == SIGKILL ? ", as where memory runs out" : "")};
+  }
+  if (child.status != kDone) return {RunEnd::kFailed, last_line(log), child.status == kWrongUse};
+  const auto result = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
+  const bool is_finished = result.is_object() && result.value("reason", "") == "finished";
+  return is_finished ? RunReturn{} : RunReturn{RunEnd::kStopped};
+}
+
+/// How long a token takes to decode, for one sequence, as `bench generate` measures it.
+std::optional<double> decoding_as_child(const fs::path& run_file) {
+  constexpr int64_t kMostTokens = 64;
+  const auto run = read_json_file(run_file.string());
+  const auto& data = run.at("data");
+  if (!data.contains("seq_len") || !data["seq_len"].is_number_integer()) return std::nullopt;
+  const auto length = data["seq_len"].get<int64_t>();
+  const auto prompt = std::max<int64_t>(1, length / 4),
+             tokens = std::min(kMostTokens, length - prompt);
+  if (tokens < 1) return std::nullopt;
+  const auto& train = run.at("train");
+  std::vector<std::string> arguments{"bench",       "generate",
+                                     "--config",    run_file.string(),
+                                     "--batch",     "1",
+                                     "--prompt",    std::to_string(prompt),
+                                     "--tokens",    std::to_string(tokens),
+                                     "--device",    train.value("device", "cpu"),
+                                     "--precision", train.value("precision", "fp32")};
+  if (train.contains("threads") && train["threads"].is_number_integer()) {
+    arguments.emplace_back("--threads");
+    arguments.push_back(train["threads"].dump());
+  }
+  const auto child = run_as_child(arguments, run_file.parent_path() / "decoding.log");
+  if (child.was_stopped || child.status != kDone || child.signal != 0) return std::nullopt;
+  const auto result = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
+  if (!result.is_object() || !result.contains("ms_per_token")) return std::nullopt;
+  return result["ms_per_token"].get<double>();
+}
+
+std::string question_of(const ComparisonResult& result) {
+  const auto data = result.base_run.value("data", Json::object());
+  return fmt::format("Which of {} variants is better than {} on {}, with {} and {} seed{}?",
+                     result.variants.size(), result.run_file, data.value("path", "its data"),
+                     result.budget, result.seeds, result.seeds == 1 ? "" : "s");
+}
+
+void run_compare(const CompareCommand& command) {
+  require(command.jobs == 1, "--jobs: runs side by side are not built yet: expected 1");
+  const auto options = comparison_of(command);
+  const StopSignals signals;
+  ComparisonParts parts;
+  parts.train = train_as_child;
+  parts.decoding_ms = decoding_as_child;
+  parts.message = say;
+  const auto result = run_comparison(
+      options, parts, [&](const ComparisonResult& known) { write_results(known, options.out); });
+  write_report(result, question_of(result), options.out);
+  if (command.json) {
+    fmt::print("{}\n", results_json(result).dump());
+  } else {
+    fmt::print("{}", aligned(terminal_table(results_table(result))));
+    say(fmt::format("{}: results.tsv, results.json and report.html", options.out.string()));
+  }
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "compare", "which options help: train variants of a run beside it, with several seeds");
+  const auto options = std::make_shared<CompareCommand>();
+  command->add_option("run,--config", options->config, "run file of the base");
+  command
+      ->add_option("--try", options->tries,
+                   "variants, as in rotary_pos_emb=false,attn_qk_norm,ff_glu+ff_swish,depth=[2,4]: "
+                   "a comma parts them, + joins options, an option without a value is switched on, "
+                   "brackets span values")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--preset", options->presets,
+                   fmt::format("lists of variants: {}", fmt::join(preset_names(), ", ")))
+      ->allow_extra_args(false)
+      ->delimiter(',');
+  command->add_option("--sweep", options->sweep,
+                      "file of variants: {\"method\": list, grid, random or one-at-a-time, "
+                      "\"parameters\": ..., \"run_cap\", \"seeds\"}");
+  command->add_option("--seeds", options->seeds, "runs of the base and of each variant; default: 3")
+      ->check(integer_from(1));
+  command->add_option("--budget", options->budget,
+                      "of each run: 500steps, 20Mtok or 10min; default: the run file's steps");
+  command->add_option("--data", options->data, "text or token file, or folder (data.path)");
+  command->add_option("--device", options->device, "cpu or cuda (train.device)");
+  command->add_option("--set", options->set,
+                      "changes a value of the run file, for base and variants");
+  command->add_option("--out", options->out, "folder of the comparison");
+  command->add_flag("--resume", options->resume, "go on with the comparison in the folder");
+  command->add_option("--jobs", options->jobs, "runs side by side; more than 1: not built yet");
+  command->add_flag("--json", options->json, "results.json on stdout");
+  command->callback([options] {
+    std::signal(SIGPIPE, SIG_IGN);
+    require(!options->config.empty(), "run: is needed, the run file of the base");
+    run_compare(*options);
+  });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,126 @@
+#include "apps/x-transformers/comparison_files.h"
+
+#include <ATen/Context.h>
+#include <fmt/format.h>
+#include <torch/version.h>
+
+#include <fstream>
+#include <functional>
+#include <optional>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "x_transformers/compare/comparison.h"
+#include "x_transformers/compare/comparison_table.h"
+#include "x_transformers/compare/pictures.h"
+#include "x_transformers/compare/report.h"
+#include "x_transformers/core/cpu_limits.h"
+#include "x_transformers/core/machine.h"
+#include "x_transformers/io/atomic_file.h"
+
+namespace x_transformers {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// An argument as a shell takes it.
+std::string shell_quoted(const std::string& text) {
+  const std::string plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=+,:@%";
+  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? "'\\''" : std::string(1, c);
+  return result + "'";
+}
+
+/// The command line of this process, less what only goes on with it.
+std::string this_command() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::ostringstream content;
+  content << file.rdbuf();
+  std::string argument, line = "x-transformers";
+  std::istringstream arguments(content.str());
+  std::getline(arguments, argument, '\0');
+  while (std::getline(arguments, argument, '\0')) {
+    if (argument != "--resume" && argument != "--json") line += " " + shell_quoted(argument);
+  }
+  return line;
+}
+
+std::string processor_name() {
+  constexpr std::string_view kField = "model name";
+  std::ifstream file("/proc/cpuinfo");
+  std::string line;
+  while (std::getline(file, line)) {
+    const auto colon = line.find(':');
+    if (line.starts_with(kField) && colon + 2 < line.size()) return line.substr(colon + 2);
+  }
+  return "of an unknown kind";
+}
+
+std::vector<std::pair<std::string, std::string>> machine_facts() {
+  return {{"x-transformers", XT_VERSION},
+          {"LibTorch", TORCH_VERSION},
+          {"processor", fmt::format("{} ({}), {} usable", processor_name(),
+                                    at::get_cpu_capability(), usable_cpus(cpu_limits()))},
+          {"memory", fmt::format("{:.1f} GB", static_cast<double>(machine_memory()) / 1e9)}};
+}
+
+struct NamedPicture {
+  std::string file, name;
+  std::function<std::optional<std::string>(const std::string& format)> draw;
+};
+
+std::vector<NamedPicture> pictures_of(const ComparisonResult& result) {
+  const auto curves = [&result](const std::string& x) {
+    return [&result, x](const std::string& format) {
+      return draw_curves(loss_curves(result, x), format);
+    };
+  };
+  return {{"differences", "Differences to the base",
+           [&](const std::string& format) { return draw_differences(result, format); }},
+          {"loss_over_steps", "Loss over steps", curves("steps")},
+          {"loss_over_seconds", "Loss over seconds", curves("seconds")},
+          {"loss_against_cost", "Loss against cost",
+           [&](const std::string& format) { return draw_costs(result, format); }}};
+}
+
+Report report_of(const ComparisonResult& result) {
+  Report report;
+  report.title = "Which idea helps: " + fs::path(result.run_file).filename().string();
+  report.verdicts = verdict_sentences(result);
+  report.table = results_table(result);
+  report.configurations.emplace_back("base", result.base_run.dump());
+  for (const auto& variant : result.variants)
+    report.configurations.emplace_back(variant.name, variant.settings.dump());
+  report.facts = machine_facts();
+  report.commands = {this_command()};
+  return report;
+}
+
+}  // namespace
+
+void write_results(const ComparisonResult& result, const fs::path& folder) {
+  write_file_atomically(folder / "results.tsv", results_tsv(result));
+  write_file_atomically(folder / "results.json", results_json(result).dump(2) + "\n");
+}
+
+void write_report(const ComparisonResult& result, const std::string& question,
+                  const fs::path& folder) {
+  auto report = report_of(result);
+  report.question = question;
+  bool is_drawn = false;
+  for (const auto& picture : pictures_of(result)) {
+    if (const auto png = picture.draw("png")) {
+      write_file_atomically(folder / (picture.file + ".png"), *png);
+      is_drawn = true;
+    }
+    if (const auto svg = picture.draw("svg")) report.pictures.emplace_back(picture.name, *svg);
+  }
+  if (!is_drawn) report.table.notes.emplace_back("No pictures: gnuplot is not installed.");
+  write_file_atomically(folder / "report.html", report_html(report));
+}
+
+}  // namespace x_transformers

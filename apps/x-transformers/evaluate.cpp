@@ -1,0 +1,173 @@
+// evaluate: how well a trained model predicts a text, where, and at which lengths.
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/x-transformers/arguments.h"
+#include "apps/x-transformers/commands.h"
+#include "x_transformers/compare/text_evaluation.h"
+#include "x_transformers/core/cause.h"
+#include "x_transformers/core/device.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/data/data_options.h"
+#include "x_transformers/data/token_data.h"
+#include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/train/language_model.h"
+#include "x_transformers/train/run_tokenizer.h"
+
+namespace x_transformers {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct EvaluateCommand {
+  std::string run, data, device = "cpu", lengths = "1x";
+  int64_t worst = 5, threads = 0;
+  bool json = false;
+};
+
+/// 1x,2x,512: times the length of training, or tokens.
+std::vector<int64_t> parse_lengths(const std::string& text, int64_t trained) {
+  std::vector<int64_t> lengths;
+  size_t begin = 0;
+  while (begin <= text.size()) {
+    const auto comma = std::min(text.find(',', begin), text.size());
+    const auto item = text.substr(begin, comma - begin);
+    char* end = nullptr;
+    const double number = std::strtod(item.c_str(), &end);
+    const std::string unit = end;
+    const double length = unit == "x" ? number * static_cast<double>(trained) : number;
+    const bool is_right = end != item.c_str() && (unit == "x" || unit.empty()) && length >= 1 &&
+                          length < 1e9 && (unit == "x" || length == std::floor(length));
+    expect(is_right, at("--lengths"), item,
+           "times the length of training, or tokens, as in 1x,2x,4x or 512");
+    lengths.push_back(std::llround(length));
+    begin = comma + 1;
+  }
+  return lengths;
+}
+
+/// The options by which a run read its data.
+DataOptions data_of_run(const fs::path& folder) {
+  const auto config = read_json_file((folder / checkpoint_file::kConfig).string());
+  const OptionPath where((folder / checkpoint_file::kConfig).string() + ":");
+  return config.contains("data") ? options_from_json<DataOptions>(config["data"], where / "data")
+                                 : DataOptions{};
+}
+
+/// The text of `path` as the run's own tokens.
+TokenData open_text(const EvaluateCommand& command, const DataOptions& of_run,
+                    const fs::path& folder, int64_t num_tokens) {
+  DataOptions options;
+  options.path = command.data;
+  options.dtype = of_run.dtype;
+  options.val_fraction = 0;
+  options.seq_len = 1;
+  if (of_run.format == "bytes") options.format = "bytes";
+  if (was_trained_on_text(folder)) options.tokenizer = resumed_tokenizer(of_run.tokenizer, folder);
+  return open_data(options, num_tokens);
+}
+
+void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
+                  std::optional<double> bytes_per_token) {
+  if (!found.refusal.empty()) {
+    fmt::print("{} tokens a sequence: {}\n", found.seq_len, found.refusal);
+    return;
+  }
+  const auto json = evaluation_json(found, tokenizer, bytes_per_token);
+  fmt::print("{} tokens a sequence, {} predicted\n", found.seq_len, found.tokens);
+  fmt::print("  loss               {:.4f} nats a token, perplexity {:.4g}\n", found.loss,
+             std::exp(found.loss));
+  if (json["bits_per_byte"].is_number())
+    fmt::print("  bits a byte        {:.4f}\n", json["bits_per_byte"].get<double>());
+  fmt::print("  accuracy           {:.2f} % of the most likely tokens were the next\n",
+             100 * found.accuracy);
+  fmt::print("  calibration error  {:.2f} % between how sure and how right they were\n",
+             100 * found.calibration_error);
+  for (const auto& bin : found.calibration)
+    fmt::print("    {:>3.0f} to {:>3.0f} %  sure {:>5.1f} %, right {:>5.1f} %, {} tokens\n",
+               100 * bin.low, 100 * bin.high, 100 * bin.confidence, 100 * bin.accuracy, bin.tokens);
+  fmt::print("  loss by tokens before\n");
+  for (const auto& part : found.by_position)
+    fmt::print("    {:>13}  {:.4f}\n",
+               part.first == part.last ? fmt::format("{}", part.first)
+                                       : fmt::format("{} to {}", part.first, part.last),
+               part.loss);
+  if (found.worst.empty()) return;
+  fmt::print("  passages that cost most\n");
+  for (const auto& passage : json["worst"]) {
+    fmt::print("    {:.4f}  token {}", passage["loss"].get<double>(),
+               passage["token"].get<int64_t>());
+    if (passage.contains("text"))
+      fmt::print("  {}", Json(passage["text"].get<std::string>())
+                             .dump(-1, ' ', false, Json::error_handler_t::replace));
+    fmt::print("\n");
+  }
+}
+
+void run_evaluate(const EvaluateCommand& command) {
+  use_most_threads(command.threads);
+  const auto device = open_device(command.device, "--device");
+  const fs::path folder = command.run;
+  const auto loaded = load_language_model(folder, device, at::kFloat);
+  const auto task = loaded.model->token_task();
+  require(task.has_value(), at(command.run + ":"), "does not learn from a stream of tokens");
+  const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());
+  const auto trained = of_run.seq_len ? of_run.seq_len : task->longest;
+  require(trained.has_value(), at(command.run + ":"), "does not say how long its sequences were");
+  const auto lengths = parse_lengths(command.lengths, *trained);
+  const auto text = open_text(
+      command, of_run, fs::is_directory(folder) ? folder : folder.parent_path(), task->num_tokens);
+  const auto tokens = text.train.read(0, text.train.size());
+  std::vector<TextEvaluation> all;
+  for (const auto length : lengths) {
+    try {
+      all.push_back(evaluate_tokens(*loaded.model, tokens, length, command.worst, device));
+    } catch (const InputError& error) {
+      // The first length shows whether the model can be evaluated at all.
+      if (all.empty()) throw;
+      TextEvaluation refused;
+      refused.seq_len = length;
+      refused.refusal = error.notice().line();
+      all.push_back(std::move(refused));
+    }
+  }
+  const auto* tokenizer = text.tokenizer ? text.tokenizer.get() : loaded.tokenizer.get();
+  if (!command.json) {
+    for (const auto& found : all) print_length(found, tokenizer, text.bytes_per_token);
+    return;
+  }
+  nlohmann::ordered_json json{{"run", command.run}, {"data", command.data}};
+  for (const auto& found : all)
+    json["lengths"].push_back(evaluation_json(found, tokenizer, text.bytes_per_token));
+  fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+}  // namespace
+
+void add_evaluate(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "evaluate",
+      "how well a trained model predicts a text: loss, calibration, positions, lengths");
+  const auto options = std::make_shared<EvaluateCommand>();
+  command->add_option("run", options->run, "folder of a run or of a checkpoint")->required();
+  command->add_option("--data", options->data, "text or token file, or folder")->required();
+  command->add_option("--lengths", options->lengths,
+                      "tokens of a sequence, in those of training: 1x,2x,4x");
+  command->add_option("--worst", options->worst, "passages to show that cost most")
+      ->check(integer_from(0, 1000));
+  command->add_option("--device", options->device, "cpu or cuda");
+  add_threads_option(*command, options->threads);
+  command->add_flag("--json", options->json, "for machines");
+  command->callback([options] { run_evaluate(*options); });
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,324 @@
+#include "x_transformers/compare/comparison.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "temporary_folder.h"
+#include "x_transformers/compare/comparison_table.h"
+#include "x_transformers/compare/report.h"
+
+namespace x_transformers {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+Json small_run() {
+  return Json::parse(R"({
+    "model": {"type": "AutoregressiveWrapper",
+              "net": {"type": "TransformerWrapper", "num_tokens": 256, "max_seq_len": 16,
+                      "attn_layers": {"type": "Decoder", "dim": 16, "depth": 1, "heads": 2,
+                                      "rotary_pos_emb": true}}},
+    "data": {"path": "x.txt", "batch_size": 4, "seed": 7},
+    "train": {"steps": 40, "learning_rate": 0.01, "early_stopping_patience": 3}})");
+}
+
+/// A trainer that makes its losses up: 2, less 0.5 with GLU, more 0.5 at a learning rate of 0.1,
+/// and a little noise from the seed; a learning rate of 1 fails.
+class PretendTrainer {
+ public:
+  RunReturn operator()(const RunTask& task) {
+    const auto run = read_json_file(task.run_file.string());
+    const auto& train = run["train"];
+    const auto& layers = run["model"]["net"]["attn_layers"];
+    const auto name =
+        task.directory.parent_path().filename().string() + "/" + task.directory.filename().string();
+    if (stop_before == name) return {RunEnd::kStopped};
+    order.push_back(name);
+    runs[name] = run;
+    const auto rate = train["learning_rate"].get<double>();
+    if (rate == 1) return {RunEnd::kFailed, "step 3: loss nan: not finite"};
+    const auto seed = train["seed"].get<int64_t>();
+    double loss = 2 + 0.01 * static_cast<double>((seed * 7 + layers.value("depth", 1) * 3) % 5);
+    if (layers.value("ff_glu", false)) loss -= 0.5;
+    if (rate == 0.1) loss += 0.5;
+    fs::create_directories(task.directory);
+    std::ofstream metrics(task.directory / "metrics.jsonl");
+    const auto steps = train["steps"].get<int64_t>();
+    const auto every = train.value("log_every", int64_t{1});
+    for (int64_t step = 1; step <= steps; ++step) {
+      if (step % every == 0)
+        metrics << Json{{"step", step},
+                        {"loss", loss + 1},
+                        {"tokens", step * 64},
+                        {"seconds", 0.01 * static_cast<double>(step)},
+                        {"tokens_per_second", step == 1 ? 1.0 : 6400.0},
+                        {"memory_bytes", 1000}}
+                << "\n";
+      if (step % 10 == 0 && train.value("eval_every", 1) > 0)
+        metrics << Json{{"step", step},
+                        {"val_loss",
+                         loss + 4.0 - 4.0 * static_cast<double>(step) / static_cast<double>(steps)},
+                        {"bits_per_byte", 1.5}}
+                << "\n";
+    }
+    return {};
+  }
+
+  std::string stop_before;
+  std::vector<std::string> order;
+  std::map<std::string, Json> runs;
+};
+
+class ComparisonTest : public ::testing::Test {
+ protected:
+  ComparisonTest() {
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    out_ = fs::path(temporary_folder()) / test->name();
+  }
+
+  ComparisonOptions options(const std::string& tries) {
+    ComparisonOptions options;
+    options.run_file = "run.json";
+    options.base = small_run();
+    options.variants = parse_variants(tries, OptionPlaces(options.base), "--try");
+    options.out = out_;
+    return options;
+  }
+
+  ComparisonResult compare(const ComparisonOptions& options) {
+    ComparisonParts parts;
+    parts.train = [this](const RunTask& task) { return trainer_(task); };
+    parts.decoding_ms = [](const fs::path&) { return 1.25; };
+    parts.message = [this](const std::string& line) { lines_.push_back(line); };
+    return run_comparison(options, parts);
+  }
+
+  std::string refusal(const ComparisonOptions& options) {
+    try {
+      compare(options);
+    } catch (const InputError& error) {
+      return error.notice().line();
+    } catch (const RunError& error) {
+      return error.notice().line();
+    }
+    return "none";
+  }
+
+  fs::path out_;
+  PretendTrainer trainer_;
+  std::vector<std::string> lines_;
+};
+
+TEST_F(ComparisonTest, TellsBetterFromWorseFromNoDifference) {
+  const auto result = compare(options("ff_glu,learning_rate=0.1,depth=2,learning_rate=1"));
+  ASSERT_EQ(result.variants.size(), 4U);
+  EXPECT_EQ(verdict_words(result.variants[0]), "better");
+  EXPECT_EQ(verdict_words(result.variants[1]), "worse");
+  EXPECT_EQ(verdict_words(result.variants[2]), "no difference seen");
+  EXPECT_EQ(verdict_words(result.variants[3]), "failed");
+  EXPECT_EQ(result.variants[3].failure, "step 3: loss nan: not finite");
+  EXPECT_NEAR(result.variants[0].difference.value, -0.5, 1e-9);
+  EXPECT_GT(*result.variants[2].difference.detectable, 0);
+  EXPECT_TRUE(result.is_complete);
+  // The base ends where GLU is half a unit before the end of its line from 6 to 1.5.
+  EXPECT_NEAR(*result.variants[0].steps_to_base_loss, 35, 0.5);
+  EXPECT_NEAR(*result.variants[0].seconds_to_base_loss, 0.35, 0.005);
+  EXPECT_FALSE(result.variants[1].steps_to_base_loss);
+  EXPECT_NEAR(*result.variants[0].relative_speed, 1, 1e-9);
+  EXPECT_GT(*result.variants[0].parameters, *result.base.parameters);
+  EXPECT_GT(*result.variants[0].flops_per_token, *result.base.flops_per_token);
+  EXPECT_EQ(*result.variants[0].decoding_ms, 1.25);
+}
+
+TEST_F(ComparisonTest, RunsTheBaseFirstAndThenTakesTurns) {
+  auto asked = options("ff_glu,depth=2");
+  asked.seeds = 2;
+  compare(asked);
+  EXPECT_THAT(trainer_.order,
+              ElementsAre("base/seed-0", "base/seed-1", "ff_glu/seed-0", "depth=2/seed-0",
+                          "base/turn-0", "ff_glu/seed-1", "depth=2/seed-1", "base/turn-1"));
+  EXPECT_THAT(lines_, ::testing::Contains(HasSubstr("noise: the base's validation loss is")));
+}
+
+TEST_F(ComparisonTest, GivesPairsTheSameBatches) {
+  compare(options("ff_glu"));
+  for (const char* seed : {"seed-0", "seed-1", "seed-2"}) {
+    auto base = trainer_.runs.at(std::string("base/") + seed),
+         variant = trainer_.runs.at(std::string("ff_glu/") + seed);
+    EXPECT_EQ(base["data"], variant["data"]);
+    EXPECT_EQ(base["train"], variant["train"]);
+    EXPECT_EQ(base["data"]["seq_len"], 16);
+    EXPECT_FALSE(base["train"].contains("early_stopping_patience"));
+  }
+  EXPECT_EQ(trainer_.runs.at("base/seed-0")["data"]["seed"], 7);
+  EXPECT_EQ(trainer_.runs.at("base/seed-2")["data"]["seed"], 9);
+  EXPECT_EQ(trainer_.runs.at("base/seed-2")["train"]["seed"], 2);
+}
+
+TEST_F(ComparisonTest, GoesOnWhereItWasStopped) {
+  const auto whole = results_tsv(compare(options("ff_glu,learning_rate=1,depth=[2,3]")));
+  const auto order = trainer_.order;
+  const auto begin = out_;
+  for (const auto& stop : order) {
+    SCOPED_TRACE(stop);
+    out_ = begin.string() + "-stopped-" + std::regex_replace(stop, std::regex("/"), "-");
+    trainer_ = {};
+    trainer_.stop_before = stop;
+    EXPECT_THAT(refusal(options("ff_glu,learning_rate=1,depth=[2,3]")), HasSubstr("--resume"));
+    const auto before = trainer_.order;
+    trainer_ = {};
+    auto again = options("ff_glu,learning_rate=1,depth=[2,3]");
+    again.resume = true;
+    EXPECT_EQ(results_tsv(compare(again)), whole);
+    auto both = before;
+    both.insert(both.end(), trainer_.order.begin(), trainer_.order.end());
+    EXPECT_EQ(both, order);  // nothing was done twice
+  }
+}
+
+TEST_F(ComparisonTest, GoesOnWithFurtherVariantsAndSeeds) {
+  compare(options("ff_glu"));
+  trainer_ = {};
+  auto more = options("ff_glu,depth=2");
+  more.seeds = 4;
+  more.resume = true;
+  compare(more);
+  EXPECT_THAT(trainer_.order,
+              ElementsAre("base/seed-3", "depth=2/seed-0", "depth=2/seed-1", "depth=2/seed-2",
+                          "ff_glu/seed-3", "depth=2/seed-3", "base/turn-3"));
+}
+
+TEST_F(ComparisonTest, RefusesAFolderOfSomethingElse) {
+  compare(options("ff_glu"));
+  EXPECT_THAT(refusal(options("ff_glu")), HasSubstr("holds a comparison already: --resume"));
+  auto other = options("ff_glu");
+  other.resume = true;
+  other.base["train"]["learning_rate"] = 0.02;
+  EXPECT_THAT(refusal(other), HasSubstr("train/learning_rate differs"));
+  out_ += "-full";
+  fs::create_directories(out_);
+  std::ofstream(out_ / "notes.txt") << "mine";
+  EXPECT_THAT(refusal(options("ff_glu")), HasSubstr("is not empty"));
+}
+
+TEST_F(ComparisonTest, RefusesWhatCannotBeCompared) {
+  for (const char* tries : {"data.path=y.txt", "seq_len=8", "val_batches=2", "train.seed=3",
+                            "steps=10", "tokenizer=x.model"})
+    EXPECT_THAT(refusal(options(tries)), HasSubstr("is the same for all variants")) << tries;
+  EXPECT_THAT(refusal(options("ff_glu,ff_glu")), HasSubstr("is given twice"));
+  EXPECT_THAT(refusal(options("heads=none")), HasSubstr("heads"));
+  EXPECT_THAT(refusal(options("use_rmsnorm+use_scalenorm")),
+              AllOf(HasSubstr("--try use_rmsnorm+use_scalenorm"), HasSubstr("use_scalenorm")));
+  EXPECT_THAT(trainer_.order, IsEmpty());
+  EXPECT_FALSE(fs::exists(out_));
+}
+
+TEST_F(ComparisonTest, MakesARowOfWhatARuleMadeAndCannotBe) {
+  auto asked = options("use_rmsnorm+use_scalenorm,ff_glu");
+  asked.variants[0].may_be_refused = true;
+  const auto result = compare(asked);
+  EXPECT_EQ(verdict_words(result.variants[0]), "failed");
+  EXPECT_THAT(result.variants[0].failure, HasSubstr("use_scalenorm"));
+  EXPECT_EQ(verdict_words(result.variants[1]), "better");
+}
+
+TEST_F(ComparisonTest, EndsWhereTheBaseFails) {
+  auto asked = options("ff_glu");
+  asked.base["train"]["learning_rate"] = 1;
+  EXPECT_THAT(refusal(asked), AllOf(HasSubstr("base"), HasSubstr("loss nan")));
+}
+
+TEST_F(ComparisonTest, TrainsForItsBudget) {
+  auto asked = options("ff_glu,batch_size=8");
+  asked.seeds = 1;
+  asked.budget = parse_budget("6400tok");
+  compare(asked);
+  EXPECT_EQ(trainer_.runs.at("base/seed-0")["train"]["steps"], 100);
+  EXPECT_EQ(trainer_.runs.at("batch_size=8/seed-0")["train"]["steps"], 50);
+  out_ += "-steps";
+  asked = options("ff_glu");
+  asked.budget = parse_budget("30steps");
+  compare(asked);
+  EXPECT_EQ(trainer_.runs.at("ff_glu/seed-0")["train"]["steps"], 30);
+  out_ += "-time";
+  asked = options("ff_glu");
+  asked.budget = parse_budget("0.01min");
+  compare(asked);
+  EXPECT_EQ(trainer_.runs.at("ff_glu/speed")["train"]["steps"], 20);
+  EXPECT_EQ(trainer_.runs.at("ff_glu/seed-0")["train"]["steps"], 60);
+}
+
+TEST(Budget, IsReadInStepsTokensAndTimes) {
+  EXPECT_EQ(parse_budget("500steps").amount, 500);
+  EXPECT_EQ(parse_budget("20Mtok").amount, 20e6);
+  EXPECT_EQ(parse_budget("1.5h").amount, 5400);
+  EXPECT_EQ(parse_budget("").unit, BudgetUnit::kRunFile);
+  for (const char* text :
+       {"500", "steps", "-3steps", "1.5steps", "0min", "10mins", "1e400s", "nans"})
+    EXPECT_THROW(parse_budget(text), InputError) << text;
+}
+
+TEST_F(ComparisonTest, IsATableOfARowAVariant) {
+  const auto result = compare(options("ff_glu,learning_rate=1,depth=2"));
+  std::istringstream lines(results_tsv(result));
+  std::vector<std::vector<std::string>> rows;
+  for (std::string line; std::getline(lines, line);) {
+    rows.emplace_back(1);
+    for (const char c : line) {
+      if (c == '\t') {
+        rows.back().emplace_back();
+      } else {
+        rows.back().back() += c;
+      }
+    }
+  }
+  ASSERT_EQ(rows.size(), 4U);
+  for (const auto& row : rows) EXPECT_EQ(row.size(), rows[0].size());
+  EXPECT_EQ(rows[0][0], "variant");
+  EXPECT_EQ(rows[0][1], "verdict");
+  EXPECT_EQ(rows[1][0], "ff_glu");
+  EXPECT_EQ(rows[1][1], "better");
+  EXPECT_EQ(rows[2].back(), "step 3: loss nan: not finite");
+  const auto json = results_json(result);
+  ASSERT_EQ(json["variants"].size(), 3U);
+  EXPECT_EQ(json["variants"][0]["losses"].size(), 3U);
+  EXPECT_EQ(json["variants"][0]["verdict"], "better");
+  EXPECT_EQ(json["base"]["losses"].size(), 3U);
+  EXPECT_THAT(aligned(results_table(result)), HasSubstr("no difference seen"));
+}
+
+TEST(ReportPage, AsksForNothingOutsideIt) {
+  Report report;
+  report.title = "a <b> & c";
+  report.verdicts = {"x: better"};
+  report.pictures = {{"Loss",
+                      "<?xml version=\"1.0\"?><svg xmlns=\"http://www.w3.org/2000/svg\" "
+                      "xmlns:xlink=\"http://www.w3.org/1999/xlink\" width=\"10\"><g/></svg>"}};
+  const auto page = report_html(report);
+  EXPECT_THAT(page, Not(HasSubstr("http")));
+  EXPECT_THAT(page, HasSubstr("<title>a &lt;b&gt; &amp; c</title>"));
+  EXPECT_THAT(page, HasSubstr("width=\"10\"><g/></svg>"));
+}
+
+TEST(RunCurves, AreReadBetweenTheirPoints) {
+  const std::vector<StepPoint> curve{{10, 4}, {20, 2}, {30, 3}};
+  EXPECT_EQ(*value_at(curve, 15), 3);
+  EXPECT_EQ(*value_at(curve, 5), 4);
+  EXPECT_EQ(*value_at(curve, 99), 3);
+  EXPECT_EQ(*step_of_loss(curve, 3), 15);
+  EXPECT_EQ(*step_of_loss(curve, 4.5), 10);
+  EXPECT_FALSE(step_of_loss(curve, 1.9));
+  EXPECT_FALSE(value_at({}, 1));
+}
+
+}  // namespace
+}  // namespace x_transformers

@@ -1,0 +1,133 @@
+#include "x_transformers/compare/option_places.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "x_transformers/core/nearest_name.h"
+#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/interchange/registry.h"
+#include "x_transformers/train/run_options.h"
+
+namespace x_transformers {
+namespace {
+
+/// attn.flash and attn_flash are one option.
+std::string with_underscores(std::string name) {
+  std::replace(name.begin(), name.end(), '.', '_');
+  return name;
+}
+
+/// The model that must be given as an option, and so has options of its own: its type; empty: it is
+/// no such option.
+std::string type_of_model(const OptionHelp& line, const Json& object) {
+  if (!line.required || !object.contains(line.name) || !object[line.name].is_object()) return {};
+  const auto usual = Json::parse(line.default_value, nullptr, /*allow_exceptions=*/false);
+  for (const Json* each : {&object[line.name], &usual}) {
+    if (each->is_object() && each->contains("type") && each->at("type").is_string())
+      return each->at("type").get<std::string>();
+  }
+  return {};
+}
+
+/// Where `object` holds the option `name`, in any of its spellings; null: nowhere.
+Json* find_value(Json& object, const std::string& name) {
+  if (object.contains(name)) return &object[name];
+  for (size_t at = name.find('_'); at != std::string::npos; at = name.find('_', at + 1)) {
+    const auto inner = object.find(name.substr(0, at));
+    if (inner == object.end() || !inner->is_object() || inner->contains("type")) continue;
+    if (auto* value = find_value(*inner, name.substr(at + 1))) return value;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+std::string OptionPlace::path() const {
+  return fmt::format("{}.{}", fmt::join(object, "."), help.name);
+}
+
+OptionPlaces::OptionPlaces(const Json& run) {
+  const auto& model = run.at("model");
+  if (model.is_object() && model.contains("type") && model["type"].is_string())
+    add_model(model, model["type"].get<std::string>(), {"model"});
+  for (const char* part : {"data", "train"}) add({part}, run_part_options(part));
+}
+
+void OptionPlaces::add_model(const Json& object, const std::string& type,
+                             std::vector<std::string> keys) {
+  if (!is_model_type(type)) return;
+  const auto lines = model_options(type);
+  add(keys, lines);
+  for (const auto& line : lines) {
+    const auto inner = type_of_model(line, object);
+    if (inner.empty()) continue;
+    keys.push_back(line.name);
+    add_model(object[line.name], inner, keys);
+    keys.pop_back();
+  }
+}
+
+void OptionPlaces::add(const std::vector<std::string>& object,
+                       const std::vector<OptionHelp>& lines) {
+  for (const auto& line : lines) {
+    // The options within an object of data: data.task.length.
+    auto within = object;
+    auto help = line;
+    for (auto dot = help.name.find('.'); dot != std::string::npos; dot = help.name.find('.')) {
+      within.push_back(help.name.substr(0, dot));
+      help.name = help.name.substr(dot + 1);
+    }
+    if (help.built) places_.push_back({std::move(within), std::move(help)});
+  }
+}
+
+const OptionPlace& OptionPlaces::find(const std::string& name, const OptionPath& where) const {
+  std::vector<const OptionPlace*> found;
+  std::vector<std::string> names, paths;
+  const auto wanted = with_underscores(name);
+  for (const auto& place : places_) {
+    const auto path = place.path();
+    // As long as what was given, from the left of a key.
+    const auto spelled = "." + path;
+    const bool is_meant = spelled.size() > name.size() &&
+                          with_underscores(spelled).ends_with(wanted) &&
+                          spelled[spelled.size() - name.size() - 1] == '.';
+    if (is_meant) found.push_back(&place);
+    names.push_back(place.help.name);
+    paths.push_back(path);
+  }
+  if (found.empty()) {
+    Notice notice{at(where), text("unknown option '{}'", name)};
+    notice.hint = nearest_hint(name, names);
+    throw InputError(std::move(notice));
+  }
+  std::vector<std::string> several;
+  for (const auto* place : found) several.push_back(place->path());
+  require(found.size() == 1, at(where), "'{}' may be {}: give its path", name,
+          fmt::format("{}", fmt::join(several, " or ")));
+  return *found.front();
+}
+
+void set_option(Json& run, const OptionPlace& place, const Json& value) {
+  Json* object = &run;
+  for (const auto& key : place.object) object = &(*object)[key];
+  if (object->is_null()) *object = Json::object();
+  if (auto* present = find_value(*object, place.help.name)) {
+    *present = value;
+  } else {
+    (*object)[place.help.name] = value;
+  }
+}
+
+Json option_value(const Json& run, const OptionPlace& place) {
+  Json whole = run, *object = &whole;
+  for (const auto& key : place.object) object = &(*object)[key];
+  if (object->is_object()) {
+    if (const auto* present = find_value(*object, place.help.name)) return *present;
+  }
+  return Json::parse(place.help.default_value, nullptr, /*allow_exceptions=*/false);
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,342 @@
+#include "x_transformers/compare/pictures.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <string_view>
+
+#include "x_transformers/runs/gnuplot.h"
+
+namespace x_transformers {
+namespace {
+
+constexpr double kInfinite = std::numeric_limits<double>::infinity();
+
+// Okabe and Ito's colours, which the colour-blind tell apart; black is the base.
+constexpr const char* kBaseColor = "#000000";
+constexpr const char* kBetterColor = "#0072B2";
+constexpr const char* kWorseColor = "#D55E00";
+constexpr const char* kNeitherColor = "#707070";
+constexpr const char* kOtherColor = "#c4c4c4";
+constexpr std::array kColors{"#0072B2", "#D55E00", "#009E73", "#CC79A7",
+                             "#E69F00", "#56B4E9", "#8C510A"};
+
+std::string terminal(const std::string& format, int width, int height) {
+  if (format == "png")
+    return fmt::format(
+        "set encoding utf8\nset terminal pngcairo noenhanced size {},{} font 'Sans,14'\n",
+        width * 3 / 2, height * 3 / 2);
+  return fmt::format(
+      "set encoding utf8\nset terminal svg noenhanced size {},{} font 'sans-serif,13' background "
+      "rgb 'white'\n",
+      width, height);
+}
+
+/// Between two curves of a plot command.
+constexpr const char* kNext = ", \\\n  ";
+
+constexpr const char* kFrame =
+    "set border 3 lc rgb '#404040'\nset tics nomirror out textcolor rgb '#202020'\n"
+    "set grid lc rgb '#e4e4e4' lw 1 lt 1\n";
+
+/// A name that leaves room for the picture, without what a script would take for its own.
+std::string short_name(const std::string& name) {
+  constexpr size_t kLongest = 42;
+  std::string text;
+  for (const char c : name) text += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
+  if (text.size() <= kLongest) return text;
+  auto end = kLongest - 3;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  return text.substr(0, end) + "...";
+}
+
+std::string data_of(const std::string& name, const std::vector<StepPoint>& points) {
+  auto block = fmt::format("${} << EOD\n", name);
+  for (const auto& [x, y] : points) {
+    if (std::isfinite(x) && std::isfinite(y)) block += fmt::format("{} {}\n", x, y);
+  }
+  return block + "EOD\n";
+}
+
+/// The curves that get a name: the base, and of many those that end lowest and the one that ends
+/// highest.
+std::vector<bool> named_ones(const std::vector<NamedCurve>& curves) {
+  std::vector<bool> named(curves.size(), curves.size() <= kColors.size() + 1);
+  if (named.empty() || named[0]) return named;
+  std::vector<size_t> order(curves.size() - 1);
+  std::iota(order.begin(), order.end(), size_t{1});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return curves[a].points.back().second < curves[b].points.back().second;
+  });
+  named[0] = true;
+  for (size_t i = 0; i + 2 < kColors.size(); ++i) named[order[i]] = true;
+  named[order.back()] = true;
+  return named;
+}
+
+/// From a little below the lowest loss to the highest after the first tenth, in which losses fall
+/// from where every run begins.
+std::pair<double, double> loss_limits(const std::vector<NamedCurve>& curves) {
+  double low = kInfinite, high = -kInfinite, end = -kInfinite;
+  for (const auto& curve : curves) end = std::max(end, curve.points.back().first);
+  for (const auto& curve : curves) {
+    for (const auto& [x, y] : curve.points) {
+      if (!std::isfinite(y)) continue;
+      low = std::min(low, y);
+      if (x >= 0.1 * end || curve.points.size() < 3) high = std::max(high, y);
+    }
+  }
+  const double margin = high > low ? 0.05 * (high - low) : std::max(std::abs(high) * 0.1, 0.1);
+  return {low - margin, high + margin};
+}
+
+std::vector<const VariantResult*> judged_by_difference(const ComparisonResult& result) {
+  std::vector<const VariantResult*> all;
+  for (const auto& variant : result.variants) {
+    if (variant.is_judged()) all.push_back(&variant);
+  }
+  std::stable_sort(all.begin(), all.end(), [](const auto* a, const auto* b) {
+    return a->difference.value < b->difference.value;
+  });
+  return all;
+}
+
+const char* color_of(Verdict verdict) {
+  return verdict == Verdict::kBetter  ? kBetterColor
+         : verdict == Verdict::kWorse ? kWorseColor
+                                      : kNeitherColor;
+}
+
+/// The range of a forest plot: of intervals, but not of those that would make all others a dot.
+std::pair<double, double> difference_limits(const std::vector<const VariantResult*>& variants) {
+  double low = 0, high = 0, furthest = 0;
+  for (const auto* variant : variants) {
+    const auto& difference = variant->difference;
+    furthest = std::max(furthest, std::abs(difference.value));
+    low = std::min(low, difference.low.value_or(difference.value));
+    high = std::max(high, difference.high.value_or(difference.value));
+  }
+  const double most = std::max(4 * furthest, 1e-9);
+  low = std::max(low, -most);
+  high = std::min(high, most);
+  const double margin = std::max(0.04 * (high - low), 1e-9);
+  return {low - margin, high + margin};
+}
+
+struct CostPoint {
+  std::string name;
+  double cost = 1, loss = 0;
+  bool is_named = false;
+};
+
+std::vector<CostPoint> cost_points(const ComparisonResult& result) {
+  std::vector<CostPoint> points;
+  if (!result.base.runs.empty()) points.push_back({"base", 1, mean_of(result.base.losses()), true});
+  for (const auto* variant : judged_by_difference(result)) {
+    if (variant->relative_speed)
+      points.push_back(
+          {variant->name, 1 / *variant->relative_speed, mean_of(variant->losses()), false});
+  }
+  return points;
+}
+
+/// Names the points that no other one beats in both, and the lowest losses.
+void name_points(std::vector<CostPoint>& points) {
+  constexpr size_t kMost = 9;
+  for (auto& point : points) {
+    const bool is_beaten = std::any_of(points.begin(), points.end(), [&](const auto& other) {
+      return other.loss < point.loss && other.cost < point.cost;
+    });
+    point.is_named |= !is_beaten;
+  }
+  for (size_t i = 0; i < std::min(points.size(), kMost); ++i) points[i].is_named = true;
+}
+
+/// Labels beside their points, moved up or down where they would stand in each other's way.
+std::string labels_of(const std::vector<CostPoint>& points, std::pair<double, double> costs,
+                      std::pair<double, double> losses) {
+  constexpr double kLine = 0.042, kCharacter = 0.0098;  // of the picture's size
+  struct Box {
+    double left, right, y;
+  };
+  std::vector<Box> taken;
+  std::string script;
+  for (const auto& point : points) {
+    if (!point.is_named) continue;
+    const auto name = short_name(point.name);
+    const double x = (point.cost - costs.first) / (costs.second - costs.first);
+    const double width = kCharacter * static_cast<double>(name.size()) + 0.03;
+    const bool is_left = x + width > 1;
+    Box box{is_left ? x - width : x, is_left ? x : x + width,
+            (point.loss - losses.first) / (losses.second - losses.first)};
+    const auto is_free = [&](double y) {
+      return std::none_of(taken.begin(), taken.end(), [&](const Box& other) {
+        return std::abs(other.y - y) < kLine && other.left < box.right && box.left < other.right;
+      });
+    };
+    const double own = box.y;
+    for (int move = 0; move < 40 && !is_free(box.y); ++move)
+      box.y = own + (move % 2 == 0 ? 1 : -1) * kLine * (1 + move / 2);
+    taken.push_back(box);
+    script +=
+        fmt::format("set label {} at graph {:.4f},{:.4f} {} tc rgb '{}'\n", gnuplot_text(name),
+                    is_left ? x - 0.012 : x + 0.012, box.y, is_left ? "right" : "left",
+                    point.name == "base" ? kBaseColor : "#303030");
+  }
+  return script;
+}
+
+}  // namespace
+
+std::string x_label_of(const std::string& x, const std::string& target_unit) {
+  if (x == "seconds") return "seconds of training (without start-up and validation)";
+  if (x == "tokens") return target_unit + " trained on";
+  return "steps";
+}
+
+std::vector<StepPoint> over(const std::vector<StepPoint>& curve, const RunNumbers& run,
+                            const std::string& x) {
+  if (x == "steps") return curve;
+  const auto& place = x == "seconds" ? run.seconds : run.targets;
+  std::vector<StepPoint> moved;
+  for (const auto& [step, value] : curve) {
+    if (const auto at = value_at(place, step)) moved.emplace_back(*at, value);
+  }
+  return moved;
+}
+
+CurvesPicture loss_curves(const ComparisonResult& result, const std::string& x) {
+  CurvesPicture picture;
+  picture.title =
+      fmt::format("Validation loss, mean of {} seed{}", result.seeds, result.seeds == 1 ? "" : "s");
+  picture.y_label = "validation loss";
+  const auto add = [&](const VariantResult& variant) {
+    if (variant.has_failed() || variant.runs.empty()) return;
+    RunNumbers mean;
+    mean.seconds = mean_curve(variant.runs, &RunNumbers::seconds);
+    for (auto& [step, seconds] : mean.seconds) seconds *= variant.machine_speed;
+    mean.targets = mean_curve(variant.runs, &RunNumbers::targets);
+    auto points = over(mean_curve(variant.runs, &RunNumbers::val_loss), mean, x);
+    if (!points.empty()) picture.curves.push_back({variant.name, std::move(points)});
+  };
+  add(result.base);
+  for (const auto& variant : result.variants) add(variant);
+  const auto unit = result.base.runs.empty() ? "targets" : result.base.runs.front().target_unit;
+  picture.x_label = x_label_of(x, unit);
+  return picture;
+}
+
+std::optional<std::string> draw_curves(const CurvesPicture& picture, const std::string& format) {
+  std::vector<NamedCurve> curves;
+  for (const auto& curve : picture.curves) {
+    if (!curve.points.empty()) curves.push_back(curve);
+  }
+  if (curves.empty()) return std::nullopt;
+  const auto named = named_ones(curves);
+  const auto [low, high] = loss_limits(curves);
+  auto script = terminal(format, 1000, 600) + kFrame;
+  std::string grey, colored;
+  size_t color = 0, others = 0;
+  for (size_t i = 0; i < curves.size(); ++i) {
+    const auto block = fmt::format("c{}", i);
+    script += data_of(block, curves[i].points);
+    const auto line = [&](const std::string& style, const std::string& title) {
+      return fmt::format("${} using 1:2 with lines {} {}", block, style, title) + kNext;
+    };
+    if (!named[i]) {
+      const auto title = others == 0 ? std::string("title 'the others'") : std::string("notitle");
+      grey += line(fmt::format("lw 1.2 lc rgb '{}'", kOtherColor), title);
+      ++others;
+      continue;
+    }
+    const auto label =
+        "title " + gnuplot_text(fmt::format("{} ({:.4f})", short_name(curves[i].name),
+                                            curves[i].points.back().second));
+    const auto style = i == 0
+                           ? fmt::format("lw 2.6 dt 2 lc rgb '{}'", kBaseColor)
+                           : fmt::format("lw 2 lc rgb '{}'", kColors.at(color++ % kColors.size()));
+    colored += line(style, label);
+  }
+  auto lines = grey + colored;
+  lines.resize(lines.size() - std::string_view(kNext).size());
+  script += fmt::format(
+      "set title {}\nset xlabel {}\nset ylabel {}\nset yrange [{}:{}]\n"
+      "set key top right samplen 2 spacing 1.2\nplot {}\n",
+      gnuplot_text(picture.title), gnuplot_text(picture.x_label), gnuplot_text(picture.y_label),
+      low, high, lines);
+  return run_gnuplot(script, format);
+}
+
+std::optional<std::string> draw_differences(const ComparisonResult& result,
+                                            const std::string& format) {
+  const auto variants = judged_by_difference(result);
+  if (variants.empty()) return std::nullopt;
+  const auto [low, high] = difference_limits(variants);
+  const auto rows = static_cast<int>(variants.size());
+  auto script = terminal(format, 1000, 150 + 30 * rows) + kFrame;
+  std::string tics, lines;
+  size_t longest = 0;
+  for (int i = 0; i < rows; ++i) {
+    const auto& variant = *variants[static_cast<size_t>(i)];
+    const auto& difference = variant.difference;
+    const int y = rows - i;
+    const auto name = short_name(variant.name);
+    longest = std::max(longest, name.size());
+    tics += fmt::format("{}{} {}", i == 0 ? "" : ", ", gnuplot_text(name), y);
+    script += fmt::format("$v{} << EOD\n{} {} {} {}\nEOD\n", i, difference.value, y,
+                          std::max(difference.low.value_or(difference.value), low),
+                          std::min(difference.high.value_or(difference.value), high));
+    lines +=
+        fmt::format("${}{} using 1:2:3:4 with xerrorbars lw 2 pt 7 ps 0.9 lc rgb '{}' notitle, ",
+                    "v", i, color_of(variant.verdict));
+  }
+  for (const auto verdict : {Verdict::kBetter, Verdict::kNoDifferenceSeen, Verdict::kWorse})
+    lines += fmt::format("NaN with points pt 7 ps 0.9 lc rgb '{}' title {}, ", color_of(verdict),
+                         gnuplot_text(words_of(verdict)));
+  lines.resize(lines.size() - 2);
+  const bool has_intervals = variants.front()->difference.low.has_value();
+  script += fmt::format(
+      "set title {}\nset xlabel 'difference of the validation loss to the base{}'\n"
+      "set lmargin {}\nset yrange [0.3:{}.7]\nset xrange [{}:{}]\nset ytics ({})\n"
+      "set key outside top right horizontal samplen 1\n"
+      "set arrow from 0,graph 0 to 0,graph 1 nohead lw 1.5 lc rgb '#000000'\nplot {}\n",
+      gnuplot_text("Left of the line is better"), has_intervals ? ", with its 95 % interval" : "",
+      longest + 3, rows, low, high, tics, lines);
+  return run_gnuplot(script, format);
+}
+
+std::optional<std::string> draw_costs(const ComparisonResult& result, const std::string& format) {
+  auto points = cost_points(result);
+  if (points.size() < 2) return std::nullopt;
+  name_points(points);
+  double low_cost = kInfinite, high_cost = -kInfinite, low = kInfinite, high = -kInfinite;
+  auto script = terminal(format, 1000, 600) + kFrame;
+  std::vector<StepPoint> base, others;
+  for (const auto& point : points) {
+    low_cost = std::min(low_cost, point.cost);
+    high_cost = std::max(high_cost, point.cost);
+    low = std::min(low, point.loss);
+    high = std::max(high, point.loss);
+    (point.name == "base" && base.empty() ? base : others).emplace_back(point.cost, point.loss);
+  }
+  const double cost_margin = std::max(0.12 * (high_cost - low_cost), 0.02),
+               margin = std::max(0.08 * (high - low), 1e-6);
+  const std::pair costs{low_cost - cost_margin, high_cost + cost_margin},
+      losses{low - margin, high + margin};
+  script += data_of("base", base) + data_of("others", others);
+  script += labels_of(points, costs, losses);
+  script += fmt::format(
+      "set title 'Down is better, left is cheaper'\nset xlabel 'time of a training step, in that "
+      "of the base'\nset ylabel 'validation loss at the end'\nset xrange [{}:{}]\nset yrange "
+      "[{}:{}]\nunset key\n"
+      "plot $others using 1:2 with points pt 7 ps 1 lc rgb '{}', $base using 1:2 with points pt 5 "
+      "ps 1.3 lc rgb '{}'\n",
+      costs.first, costs.second, losses.first, losses.second, kBetterColor, kBaseColor);
+  return run_gnuplot(script, format);
+}
+
+}  // namespace x_transformers

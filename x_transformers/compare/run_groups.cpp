@@ -1,0 +1,187 @@
+#include "x_transformers/compare/run_groups.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "x_transformers/core/json.h"
+#include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/runs/plot_curves.h"
+
+namespace x_transformers {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What changes nothing that a run learns.
+const std::set<std::string>& bookkeeping() {
+  static const std::set<std::string> names{
+      "seed",       "log_every", "eval_every", "sample_every", "sample_prompt", "sample_length",
+      "save_every", "keep_last", "save_best",  "tensorboard",  "plot",          "progress",
+      "threads",    "device",    "cuda_graph", "steps"};
+  return names;
+}
+
+/// The options of data that may differ between runs that are compared.
+const std::set<std::string>& of_batches() {
+  static const std::set<std::string> names{"seed", "batch_size", "order"};
+  return names;
+}
+
+struct KnownRun {
+  fs::path directory;
+  Json config;
+  std::string fingerprint;  ///< of the training data
+  RunNumbers numbers;
+};
+
+KnownRun read_run(const fs::path& directory) {
+  const auto config = directory / checkpoint_file::kConfig;
+  std::error_code error;
+  require(fs::exists(config, error) && fs::exists(directory / checkpoint_file::kMetrics, error),
+          at(directory.string() + ":"), "is no folder of a run: {} or {} is missing",
+          checkpoint_file::kConfig, checkpoint_file::kMetrics);
+  KnownRun run{directory, read_json_file(config.string()), "", read_run_numbers(directory)};
+  const auto state = read_json_file((directory / checkpoint_file::kState).string());
+  if (state.is_object() && state.contains("data_fingerprint"))
+    run.fingerprint = state["data_fingerprint"].dump();
+  return run;
+}
+
+/// What losses depend on beside model and training.
+Json evaluation_of(const KnownRun& run) {
+  Json data = run.config.value("data", Json::object());
+  for (const auto& name : of_batches()) data.erase(name);
+  if (!run.fingerprint.empty()) data.erase("path");  // the same data may have moved
+  return data;
+}
+
+void require_comparable(const KnownRun& base, const KnownRun& run) {
+  const auto one = evaluation_of(base), other = evaluation_of(run);
+  for (const auto& [name, value] : one.items()) {
+    const bool is_same = other.contains(name) && other[name] == value;
+    require(is_same, at(run.directory.string() + ":"),
+            "data.{} is {}, and {} in {}: losses of different data, tokenizers or evaluations "
+            "cannot be compared",
+            name, other.contains(name) ? other[name].dump() : "not given", value.dump(),
+            base.directory.string());
+  }
+  require(base.fingerprint == run.fingerprint, at(run.directory.string() + ":"),
+          "has other training data than {}: their losses cannot be compared",
+          base.directory.string());
+}
+
+/// What a run has learned from, less its seeds.
+Json learned_from(const KnownRun& run) {
+  Json config{{"model", run.config.value("model", Json())},
+              {"train", run.config.value("train", Json::object())},
+              {"data", Json::object()}};
+  for (const auto& name : bookkeeping()) config["train"].erase(name);
+  // Steps as they were run.
+  config["train"]["steps"] = run.numbers.val_loss.back().first;
+  const Json data = run.config.value("data", Json::object());
+  for (const char* name : {"batch_size", "order"}) {
+    if (data.contains(name)) config["data"][name] = data[name];
+  }
+  return config;
+}
+
+/// The options that differ, by their paths.
+Json differences(const Json& base, const Json& other) {
+  const auto from = base.flatten(), to = other.flatten();
+  Json found = Json::object();
+  const auto path = [](std::string pointer) {
+    std::replace(pointer.begin(), pointer.end(), '/', '.');
+    return pointer.substr(1);
+  };
+  for (const auto& [key, value] : to.items()) {
+    if (!from.contains(key) || from[key] != value) found[path(key)] = value;
+  }
+  for (const auto& [key, value] : from.items()) {
+    if (!to.contains(key)) found[path(key)] = nullptr;
+  }
+  return found;
+}
+
+std::string name_of(const VariantResult& variant) {
+  if (variant.directories.size() == 1 || variant.settings.empty())
+    return variant.directories.front().string();
+  std::string name;
+  for (const auto& [path, value] : variant.settings.items()) {
+    const auto key = path.substr(path.rfind('.') + 1);
+    name += (name.empty() ? "" : "+") +
+            (value == true ? key : key + "=" + (value.is_null() ? "default" : value.dump()));
+  }
+  return name;
+}
+
+}  // namespace
+
+ComparisonResult compare_runs(const std::vector<fs::path>& runs) {
+  require(!runs.empty(), "runs: at least one is needed");
+  std::vector<VariantResult> groups;
+  std::vector<Json> learned;
+  std::optional<KnownRun> base;
+  for (const auto& directory : runs) {
+    auto run = read_run(directory);
+    if (!base) base = run;
+    require_comparable(*base, run);
+    const auto what = learned_from(run);
+    const auto found = std::find(learned.begin(), learned.end(), what);
+    const auto at = static_cast<size_t>(found - learned.begin());
+    if (found == learned.end()) {
+      learned.push_back(what);
+      groups.emplace_back();
+      groups.back().settings = differences(learned.front(), what);
+      groups.back().steps = std::llround(run.numbers.val_loss.back().first);
+      groups.back().is_whole = true;
+    }
+    groups[at].directories.push_back(run.directory);
+    groups[at].runs.push_back(std::move(run.numbers));
+  }
+  ComparisonResult result;
+  size_t most = 0;
+  for (auto& group : groups) {
+    group.name = name_of(group);
+    most = std::max(most, group.runs.size());
+  }
+  result.base = std::move(groups.front());
+  result.variants.assign(std::make_move_iterator(groups.begin() + 1),
+                         std::make_move_iterator(groups.end()));
+  result.seeds = static_cast<int64_t>(most);
+  result.budget = "the steps that they ran";
+  result.run_file = result.base.directories.front().string();
+  result.base_run = base->config;
+  result.is_complete = true;
+  judge(result);
+  return result;
+}
+
+CurvesPicture run_curves(const std::vector<fs::path>& runs, const RunCurvesOptions& options) {
+  CurvesPicture picture;
+  bool has_validation = !options.of_training;
+  std::vector<RunNumbers> numbers;
+  for (const auto& run : runs) {
+    numbers.push_back(read_run_log(run));
+    has_validation = has_validation && !numbers.back().val_loss.empty();
+  }
+  std::string unit = "targets";
+  for (size_t i = 0; i < runs.size(); ++i) {
+    auto curve = has_validation ? numbers[i].val_loss : numbers[i].loss;
+    require(!curve.empty(), at(runs[i].string() + ":"), "has no loss to draw");
+    if (options.smoothing > 0 && !has_validation)
+      curve = moving_average(curve, options.smoothing * static_cast<double>(curve.size()));
+    picture.curves.push_back({runs[i].string(), over(curve, numbers[i], options.x)});
+    unit = numbers[i].target_unit;
+  }
+  picture.y_label = has_validation ? "validation loss" : "training loss";
+  picture.title = has_validation ? "Validation loss" : "Training loss";
+  picture.x_label = x_label_of(options.x, unit);
+  return picture;
+}
+
+}  // namespace x_transformers

@@ -1,0 +1,16 @@
+// gnuplot, which draws pictures where it is installed.
+#pragma once
+
+#include <optional>
+#include <string>
+
+namespace x_transformers {
+
+/// The bytes of a PNG or SVG (`format` "png" or "svg", the terminal that the script sets) drawn by
+/// gnuplot; absent where it is not installed or fails.
+std::optional<std::string> run_gnuplot(const std::string& script, const std::string& format);
+
+/// `text` as a string of a script.
+std::string gnuplot_text(const std::string& text);
+
+}  // namespace x_transformers
