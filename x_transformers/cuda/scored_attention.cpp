@@ -287,12 +287,8 @@ class Plans {
   Plan make(const ScoredAttention& call, int8_t device) {
     if (cudnn_library() == nullptr) return {nullptr, 0, "LibTorch has loaded no cuDNN 9"};
     fe::cudnn_dlhandle = cudnn_library();
-    try {
-      const c10::cuda::CUDAGuard guard(device);
-      return PlanMaker(call).make(handle_of(device));
-    } catch (const std::exception& error) {
-      return {nullptr, 0, std::string("cuDNN: ") + error.what()};
-    }
+    const c10::cuda::CUDAGuard guard(device);
+    return PlanMaker(call).make(handle_of(device));
   }
 
   cudnnHandle_t handle_of(int8_t device) {

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
-#include "x_transformers/kernels/cuda/device/curves.cuh"
-#include "x_transformers/kernels/cuda/device/dispatch.cuh"
+#include "x_transformers/kernels/cuda/curves.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
+#include "x_transformers/kernels/cuda/dispatch.cuh"
 
 namespace x_transformers::kernels::cuda {
 namespace {

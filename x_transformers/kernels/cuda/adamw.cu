@@ -2,8 +2,8 @@
 // block. Everything is read once and written once, the copy in low precision as well.
 #include "x_transformers/kernels/cuda/adamw.cuh"
 
-#include "x_transformers/kernels/cuda/device/dispatch.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
+#include "x_transformers/kernels/cuda/dispatch.cuh"
 
 namespace x_transformers::kernels::cuda {
 namespace {

@@ -2,9 +2,9 @@
 // multiplied with every row of x on the way.
 #include "x_transformers/kernels/cuda/few_rows.cuh"
 
-#include "x_transformers/kernels/cuda/device/dispatch.cuh"
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
+#include "x_transformers/kernels/cuda/dispatch.cuh"
 
 namespace x_transformers::kernels::cuda {
 namespace {

@@ -1,8 +1,8 @@
 // A thread has a vector of features of one head of x at one position, and goes over its copies.
 #include "x_transformers/kernels/cuda/repeat_heads.cuh"
 
-#include "x_transformers/kernels/cuda/device/dispatch.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
+#include "x_transformers/kernels/cuda/dispatch.cuh"
 
 namespace x_transformers::kernels::cuda {
 namespace {
