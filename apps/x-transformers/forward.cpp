@@ -11,6 +11,7 @@
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/move_module.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/safetensors.h"
@@ -23,7 +24,10 @@ Json parse_kwargs(const std::string& text) { return parse_json_argument(text, "-
 TensorMap load_inputs(const std::string& path, const at::Device& device, at::ScalarType dtype) {
   auto inputs = load_safetensors(path).tensors;
   for (auto& [name, tensor] : inputs) {
-    tensor = tensor.is_floating_point() ? tensor.to(device, dtype) : tensor.to(device);
+    // Ids of any width are ids; models know int64.
+    const bool are_ids = at::isIntegralType(tensor.scalar_type(), /*includeBool=*/false);
+    const auto type = tensor.is_floating_point() ? dtype : are_ids ? at::kLong : at::kBool;
+    tensor = tensor.is_complex() ? tensor.to(device) : tensor.to(device, type);
   }
   return inputs;
 }
@@ -67,7 +71,7 @@ void run_call(const CallOptions& options, const std::string& mode) {
       return load_weights(model->module(), model->compat(), options.weights, options.selection);
     });
   }
-  model->module().to(device, dtype);
+  move_module(model->module(), device, dtype);
   model->module().train(options.train);
   TensorMap inputs;
   if (!options.inputs.empty()) inputs = load_inputs(options.inputs, device, dtype);

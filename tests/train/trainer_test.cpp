@@ -325,6 +325,24 @@ TEST_F(TrainerTest, SkippingGoesOnWithoutSampleAndValidation) {
   EXPECT_EQ(result.skipped_steps, 6);
 }
 
+TEST_F(TrainerTest, SkippingEndsWhereTheWeightsAreLost) {
+  BigramModelImpl model;
+  auto options = make_options(60);
+  options.skip_nonfinite = true;
+  options.save_every = 1;
+  auto parts = make_parts(model, root_);
+  parts.validation_batches = 0;
+  int64_t calls = 0;
+  parts.loss = [&](const Batch& batch) {
+    ++calls;
+    // Now and then, and at last for good.
+    return calls > 30 || calls % 7 == 0 ? model.loss(batch) * INFINITY : model.loss(batch);
+  };
+  const auto message = message_of<RunError>([&] { Trainer(model, options, parts).run(); });
+  EXPECT_THAT(message, HasSubstr("20 steps one after the other passed over"));
+  EXPECT_LT(calls, 60);
+}
+
 TEST_F(TrainerTest, WeightsThatAreNotFiniteAreNotSaved) {
   for (const bool skip : {false, true}) {
     BigramModelImpl model;

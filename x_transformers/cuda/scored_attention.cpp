@@ -287,8 +287,12 @@ class Plans {
   Plan make(const ScoredAttention& call, int8_t device) {
     if (cudnn_library() == nullptr) return {nullptr, 0, "LibTorch has loaded no cuDNN 9"};
     fe::cudnn_dlhandle = cudnn_library();
-    const c10::cuda::CUDAGuard guard(device);
-    return PlanMaker(call).make(handle_of(device));
+    try {
+      const c10::cuda::CUDAGuard guard(device);
+      return PlanMaker(call).make(handle_of(device));
+    } catch (const std::exception&) {
+      return {nullptr, 0, "cuDNN's frontend does not take the graph"};
+    }
   }
 
   cudnnHandle_t handle_of(int8_t device) {

@@ -8,8 +8,7 @@
 namespace x_transformers::kernels::cuda {
 
 /// Builds the plan of such a call at the first one (up to a second), for whatever memory. The bytes
-/// of its workspace, or -1 with the reason why cuDNN does not run it. Throws what cuDNN's frontend
-/// throws.
+/// of its workspace, or -1 with the reason why cuDNN does not run it.
 int64_t scored_attention_workspace(const ScoredAttention& params, int8_t device,
                                    std::string& reason);
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "x_transformers/core/move_module.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -102,7 +103,7 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
                                                             "kwargs.contrastive_decode_kwargs");
     const auto name = is_list ? fmt::format("amateur_model.{}", i) : "amateur_model";
     const auto net = build_amateur(configs[i], arguments.tensors_by_key(name), arguments.compat());
-    net->to(like.device(), like.scalar_type());
+    move_module(*net, like.device(), like.scalar_type());
     amateurs.push_back({net, options.beta, options.alpha});
   }
   return amateurs;

@@ -53,9 +53,11 @@ LossInput token_input(const TokenModel& net, const std::string& name, bool are_t
 void require_in_range(const at::Tensor& ids, const std::string& name, const IdRange& range) {
   if (!are_ids(ids) || ids.numel() == 0) return;
   if (ids.is_cpu() && are_all_below(ids, range.count)) return;
-  auto is_wrong = ids < 0;
-  if (range.count) is_wrong = is_wrong | (ids >= *range.count);
-  if (range.other) is_wrong = is_wrong & (ids != *range.other);
+  // In int64: a bound that a smaller type does not hold would wrap.
+  const auto wide = ids.to(at::kLong);
+  auto is_wrong = wide < 0;
+  if (range.count) is_wrong = is_wrong | (wide >= *range.count);
+  if (range.other) is_wrong = is_wrong & (wide != *range.other);
   const auto wrong = is_wrong.cpu().nonzero();
   if (wrong.size(0) == 0) return;
   auto id = ids.cpu();

@@ -4,13 +4,11 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <exception>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "x_transformers/core/cause.h"
 #include "x_transformers/ops/attend_engine.h"
 #include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/cuda_tensors.h"
@@ -234,14 +232,10 @@ void add_reason_of_cudnn(const AttendCall& call, const CudnnParameters& p, Reaso
   const auto& launchers = *our_cuda_kernels().launchers;
   const auto device = call.q.device().index();
   std::string reason;
-  try {
+  launchers.scored_attention_workspace(plan, device, reason);
+  if (reason.empty() && records_gradient({call.q, call.k, call.v, p.sink})) {
+    set_gradients(plan, out, out, grads, grads);
     launchers.scored_attention_workspace(plan, device, reason);
-    if (reason.empty() && records_gradient({call.q, call.k, call.v, p.sink})) {
-      set_gradients(plan, out, out, grads, grads);
-      launchers.scored_attention_workspace(plan, device, reason);
-    }
-  } catch (const std::exception& error) {
-    reason = "cuDNN: " + cause_of(error);
   }
   reasons.add(reason);
 }

@@ -27,7 +27,10 @@ void for_each_row(const std::string& path, Use use) {
     rest.remove_prefix(length + 1);
     if (line.empty()) continue;
     auto row = Row::parse(line, nullptr, /*allow_exceptions=*/false);
-    require(row.is_object(), fmt::format("{}, line {}: expected a JSON object", path, number));
+    require(
+        row.is_object(),
+        fmt::format("{}, line {}: expected a JSON object; without this line the file can be read",
+                    path, number));
     use(line, std::move(row));
   }
 }

@@ -25,6 +25,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// With skip_nonfinite: so many steps one after the other, and the weights are taken to be lost.
+constexpr int64_t kMostSkippedInARow = 20;
+
 std::string file_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   require(file.good(), path.string() + ": cannot be read");
@@ -359,9 +362,15 @@ void Trainer::settle() {
                        fmt::format("loss {}, gradient norm {}", record.loss, record.grad_norm));
       }
       ++state_.skipped_steps;
+      if (++skipped_in_a_row_ == kMostSkippedInARow) {
+        fail_nonfinite(record.step, fmt::format("{} steps one after the other passed over, as if "
+                                                "the weights were lost: loss {}, gradient norm {}",
+                                                kMostSkippedInARow, record.loss, record.grad_norm));
+      }
       if (first_skipped == nullptr) first_skipped = &record;
       continue;
     }
+    skipped_in_a_row_ = 0;
     last_finite_ = std::max(last_finite_, record.step - 1);
     window_.loss += record.loss;
     window_.grad_norm += record.grad_norm;

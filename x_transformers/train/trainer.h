@@ -195,7 +195,8 @@ class Trainer {
   StepHistory history_;
   std::optional<RunReport> report_;  ///< of rank 0
   TrainState state_;
-  int64_t saved_step_ = 0;    ///< of the newest checkpoint of this run
+  int64_t saved_step_ = 0;  ///< of the newest checkpoint of this run
+  int64_t skipped_in_a_row_ = 0;
   int64_t last_finite_ = -1;  ///< last step whose weights gave a finite loss in this run
   Window window_;
   Clock::time_point clock_;

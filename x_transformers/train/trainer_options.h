@@ -96,7 +96,8 @@ struct TrainOptions {
       "refuse weights of init_from that do not fit in every name and shape; false: take what fits, "
       "the rows of a smaller vocabulary or table of positions too");
     v("skip_nonfinite", skip_nonfinite,
-      "pass over a step whose loss or gradient is not finite instead of stopping");
+      "pass over a step whose loss or gradient is not finite instead of stopping, up to 20 in a "
+      "row");
     v("allow_non_causal", allow_non_causal,
       "train a model to predict next tokens though its layers let it see them");
     v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");

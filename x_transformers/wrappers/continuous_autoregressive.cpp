@@ -124,8 +124,34 @@ struct ContinuousAutoregressiveWrapperImpl::Rollout {
   }
 };
 
-at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& given,
+namespace {
+
+/// Whether each row of mask [b, n] is true up to a place and false behind it.
+bool hides_ends_alone(const at::Tensor& mask) {
+  return mask.dim() == 2 && mask.equal(places_below(mask.sum(-1), mask.size(1)).expand_as(mask));
+}
+
+/// The inputs of a rollout without a mask: one that hides the ends of rows stands for lens. What
+/// another hides nothing reads, as in Python, which drops every mask here.
+ContinuousInputs without_mask(ContinuousInputs inputs, bool as_python) {
+  if (!inputs.mask.defined()) return inputs;
+  require(!inputs.lens.defined(), "mask, lens: at most one of them");
+  if (!as_python && hides_ends_alone(inputs.mask)) {
+    inputs.lens = inputs.mask.sum(-1);
+  } else {
+    warn_unused(at("mask"),
+                "changes nothing: a rollout reads {}, or a mask that hides the ends of rows alone",
+                option("lens"));
+  }
+  inputs.mask = at::Tensor();
+  return inputs;
+}
+
+}  // namespace
+
+at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& with_mask,
                                                         int64_t steps) {
+  const auto given = without_mask(with_mask, options_.compat.python_quirks);
   const auto& targets = given.x;
   require(steps > 1, fmt::format("rollout_steps: expected 2 or more, got {}", steps));
   require(targets.defined() && targets.dim() == 3 && targets.size(1) > steps,
@@ -134,8 +160,8 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& 
                       steps));
   require(!given.prepend_embeds.defined(), "prepend_embeds: have no targets");
   require(!given.cache, "cache: the loss of a sequence takes no cache");
-  require(!given.mask.defined() && !given.layers.self_attn_kv_mask.defined(),
-          "mask, self_attn_kv_mask: a rollout takes lens instead");
+  require(!given.layers.self_attn_kv_mask.defined(),
+          "self_attn_kv_mask: a rollout takes lens instead");
   require(!given.seq_start_pos.defined(), "seq_start_pos: rows of a rollout begin at the left");
   if (options_.compat.python_quirks) return rollout_of_python(given, steps);
   const auto batch = targets.size(0), n = targets.size(1);
