@@ -212,7 +212,10 @@ class PlanMaker {
         .set_stride(strides(memory))
         .set_data_type(io_type());
   }
-  bool modifies_scores() const { return p_.slopes != nullptr || p_.softclamp > 0; }
+  /// Its own causal mask begins at the first key, so of fewer queries than keys ours hides.
+  bool modifies_scores() const {
+    return p_.slopes != nullptr || p_.softclamp > 0 || (p_.causal && p_.queries != p_.keys);
+  }
 
   template <class Attributes>
   void set_scores(Attributes& options, const std::shared_ptr<ScoreStages>& stages) {

@@ -66,10 +66,6 @@ at::Tensor empty_positions_first(const at::Tensor& like) {
       .transpose(1, 2);
 }
 
-at::Tensor in_memory_like(const at::Tensor& t, const at::Tensor& like) {
-  return t.strides() == like.strides() ? t : at::empty_like(like).copy_(t);
-}
-
 void set_memory(kernels::HeadsOfTokens& memory, const at::Tensor& t) {
   memory.data = t.is_meta() ? nullptr : t.data_ptr();
   for (int i = 0; i < 3; ++i) memory.strides[i] = t.stride(i);
@@ -206,10 +202,8 @@ void add_reasons_of_shape(const AttendCall& call, const CudnnParameters& p, Reas
   reasons.add_if(i < 2 || j < 2, "a single query or key");
   reasons.add_if(q.numel() == 0, "there are no queries");
   reasons.add_if(p.causal && i > j, "queries without keys");
-  // Its own causal mask begins at the first key.
-  reasons.add_if(!p.modifies_scores() && p.causal && i != j, "fewer queries than keys");
-  reasons.add_if(p.window.has_value() && (!p.causal || p.modifies_scores()),
-                 "a window that is not causal, or beside alibi or softclamp");
+  reasons.add_if(p.window.has_value() && (!p.causal || p.modifies_scores() || i != j),
+                 "a window that is not causal, beside alibi or softclamp, or of further keys");
   reasons.add_if(p.window.has_value() && *p.window > (int64_t{1} << 30), "a window of any length");
 }
 
@@ -253,7 +247,9 @@ Reasons cudnn_reasons(const AttendCall& call) {
   reasons.add_if(type != at::kBFloat16 && type != at::kHalf, "neither bfloat16 nor float16");
   add_unlike(reasons, call.q, call.k, "k");
   add_unlike(reasons, call.q, call.v, "v");
-  reasons.add_if(!p.modifies_scores() && !p.window && !p.sink.defined(),
+  // LibTorch's causal mask begins at the first key as well.
+  const bool has_keys_in_front = p.causal && call.q.size(2) < call.k.size(2);
+  reasons.add_if(!p.modifies_scores() && !p.window && !p.sink.defined() && !has_keys_in_front,
                  "nothing that LibTorch's engines do not have");
   reasons.add_if(p.sink.defined() && p.sink.device() != call.q.device(), "the sinks are elsewhere");
   reasons.add_if(p.slopes.defined() && p.slopes.device() != call.q.device(),

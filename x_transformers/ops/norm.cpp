@@ -75,7 +75,7 @@ struct NormResult {
   at::Tensor y, mean, inverse;
 };
 
-/// x and gamma dense, gamma perhaps undefined.
+/// The rows of x are dense in any order, gamma is dense or undefined.
 NormResult run_forward(const at::Tensor& x, const at::Tensor& gamma, const NormKind& kind,
                        bool keep_statistics) {
   NormResult result{at::empty_like(x), {}, {}};
@@ -133,7 +133,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     const auto &x = saved[0], &gamma = saved[1];
     const bool wants_gamma = gamma.defined() && ctx->needs_input_grad(1);
     at::Tensor gamma_grad;
-    const auto y_grad = output_grads[0].contiguous(), dense_gamma = dense(gamma);
+    const auto y_grad = in_memory_like(output_grads[0], x), dense_gamma = dense(gamma);
     const auto x_grad = at::empty_like(x);
     at::Tensor partial;
     kernels::NormBackward params;
@@ -185,7 +185,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
 /// By a kernel of ours, on the CPU or on CUDA.
 at::Tensor fused_norm(const NormCall& call) {
   const auto& gamma = call.gamma;
-  const auto x = call.x.contiguous();
+  const auto x = with_dense_rows_in_any_order(call.x);
   if (records_gradient({x, gamma})) {
     return NormFunction::apply(x, gamma.defined() ? std::optional(gamma) : std::nullopt, call.kind);
   }

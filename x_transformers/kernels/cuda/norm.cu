@@ -1,8 +1,9 @@
-// A row belongs to one group of threads: a warp, with four groups a block, or a block where the row
-// is long. Each thread keeps its part of the row in registers, so x is read once. The backward of
-// many rows sums the gradient of the gain there over all rows of its group, and leaves the sums of
-// the groups to be added up. That of few rows has blocks that go down columns beside those that go
-// along rows: they read x once more, from the cache, and save a launch.
+// A row belongs to one group of threads: a warp or a part of one, with several groups a block, or a
+// block where the row is long. Each thread keeps its part of the row in registers, so x is read
+// once. The backward of many rows sums the gradient of the gain there over all rows of its group,
+// and leaves the sums of the groups to be added up. That of few rows has blocks that go down
+// columns beside those that go along rows: they read x once more, from the cache, and save a
+// launch.
 #include "x_transformers/kernels/cuda/norm.cuh"
 
 #include <algorithm>
@@ -14,7 +15,7 @@
 namespace x_transformers::kernels::cuda {
 namespace {
 
-constexpr int kWarpsOfShortRows = 4;
+constexpr int kWarpsOfShortRows = 4;  ///< of a block
 constexpr int kMostThreads = 1024;
 
 /// How a kernel goes over a row: thread t of the group has the vectors t, t + threads, ... of
@@ -122,10 +123,10 @@ __global__ void __launch_bounds__(L::kLaunchBound) norm_forward_kernel(Forward p
   if (kCentred && p.mean != nullptr) p.mean[row] = mean;
 }
 
-/// Adds up the sums of the groups of a block, each of a warp, and writes those of the block.
+/// Adds up the sums of the groups of a block and writes those of the block.
 template <class L>
 __device__ void write_sums(const Backward& p, float (&sums)[L::kParts][L::kSize]) {
-  __shared__ float room[kWarpsOfShortRows][kWarp * L::kParts * L::kSize];
+  __shared__ float room[kWarpsOfShortRows * kWarp * L::kParts * L::kSize];
   float* partial = p.weight_grad + int64_t{blockIdx.x} * p.dim;
   if (blockDim.y == 1) {
     for_parts<L>(p.dim, [&](int part, int at) {
@@ -136,12 +137,13 @@ __device__ void write_sums(const Backward& p, float (&sums)[L::kParts][L::kSize]
   }
   for_parts<L>(p.dim, [&](int part, int at) {
 #pragma unroll
-    for (int i = 0; i < L::kSize; ++i) room[threadIdx.y][at + i] = sums[part][i];
+    for (int i = 0; i < L::kSize; ++i) room[threadIdx.y * p.dim + at + i] = sums[part][i];
   });
   __syncthreads();
   for (int at = threadIdx.y * blockDim.x + threadIdx.x; at < p.dim; at += blockDim.x * blockDim.y) {
     float total = 0;
-    for (int group = 0; group < static_cast<int>(blockDim.y); ++group) total += room[group][at];
+    for (int group = 0; group < static_cast<int>(blockDim.y); ++group)
+      total += room[group * p.dim + at];
     partial[at] = total;
   }
 }
@@ -271,10 +273,14 @@ struct Grid {
 
 /// Groups of threads for rows of `dim` numbers, in vectors of `size`, `parts` for a thread.
 Grid grid_for(int64_t groups, int64_t dim, int size, int parts) {
+  constexpr unsigned kLeastLanes = 8;
+  unsigned lanes = kLeastLanes;
+  while (lanes < kWarp && lanes * size < dim) lanes *= 2;
   const int64_t per_warp = int64_t{size} * parts * kWarp;
   const auto warps = static_cast<unsigned>((dim + per_warp - 1) / per_warp);
-  const unsigned rows = warps == 1 ? kWarpsOfShortRows : 1;
-  return {dim3(static_cast<unsigned>((groups + rows - 1) / rows)), dim3(warps * kWarp, rows)};
+  const unsigned threads = warps == 1 ? lanes : warps * kWarp;
+  const unsigned rows = warps == 1 ? kWarpsOfShortRows * kWarp / lanes : 1;
+  return {dim3(static_cast<unsigned>((groups + rows - 1) / rows)), dim3(threads, rows)};
 }
 
 template <class L, bool kCentred>
