@@ -64,7 +64,7 @@ class Measurements:
 
     def peer(self, work, config, *arguments):
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(dict(type="AutoregressiveWrapper", net=config), file)
+            json.dump(config, file)  # the peer wraps it
             file.flush()
             return self.run([sys.executable, str(Path(__file__).with_name("peer.py")), work, file.name, "--device", "cuda", *map(str, arguments)])
 
