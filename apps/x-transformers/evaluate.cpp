@@ -117,7 +117,7 @@ void run_evaluate(const EvaluateCommand& command) {
   use_most_threads(command.threads);
   const auto device = open_device(command.device, "--device");
   const fs::path folder = command.run;
-  const auto loaded = load_language_model(folder, device, at::kFloat);
+  const auto loaded = load_language_model({.path = folder}, device);
   const auto task = loaded.model->token_task();
   require(task.has_value(), at(command.run + ":"), "does not learn from a stream of tokens");
   const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());
