@@ -87,7 +87,7 @@ void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
   fmt::print("  loss               {:.4f} nats a token, perplexity {:.4g}\n", found.loss,
              std::exp(found.loss));
   if (json["bits_per_byte"].is_number())
-    fmt::print("  bits a byte        {:.4f}\n", json["bits_per_byte"].get<double>());
+    fmt::print("  bits per byte      {:.4f}\n", json["bits_per_byte"].get<double>());
   fmt::print("  accuracy           {:.2f} % of the most likely tokens were the next\n",
              100 * found.accuracy);
   fmt::print("  calibration error  {:.2f} % between how sure and how right they were\n",
@@ -117,7 +117,7 @@ void run_evaluate(const EvaluateCommand& command) {
   use_most_threads(command.threads);
   const auto device = open_device(command.device, "--device");
   const fs::path folder = command.run;
-  const auto loaded = load_language_model({.path = folder}, device, at::kFloat);
+  const auto loaded = load_language_model({.path = folder}, device);
   const auto task = loaded.model->token_task();
   require(task.has_value(), at(command.run + ":"), "does not learn from a stream of tokens");
   const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());

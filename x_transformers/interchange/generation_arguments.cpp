@@ -3,16 +3,16 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include "x_transformers/core/move_module.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/move_module.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
-#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
 

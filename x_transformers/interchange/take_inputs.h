@@ -11,8 +11,8 @@
 
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/interchange/arguments.h"
-#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/attention.h"
 

@@ -7,8 +7,8 @@
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
-#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/models/flash_transformer.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/wrappers/flash_autoregressive.h"
 
 namespace x_transformers {

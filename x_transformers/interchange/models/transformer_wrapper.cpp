@@ -10,8 +10,8 @@
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/stack_sample.h"
 #include "x_transformers/interchange/take_inputs.h"
-#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/interchange/transformer_returns.h"
+#include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
 namespace {
