@@ -36,7 +36,7 @@ struct CompareCommand {
   std::vector<std::string> tries, presets, set;
   std::optional<int64_t> seeds;
   int64_t jobs = 1;
-  bool resume = false, json = false;
+  bool resume = false, stop_early = false, json = false;
 };
 
 void say(const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); }
@@ -75,6 +75,8 @@ ComparisonOptions comparison_of(const CompareCommand& command) {
   options.seeds = seeds.value_or(3);
   options.budget = parse_budget(command.budget);
   options.out = command.out;
+  options.jobs = command.jobs;
+  options.stop_early = command.stop_early;
   options.resume = command.resume;
   return options;
 }
@@ -144,7 +146,6 @@ std::string question_of(const ComparisonResult& result) {
 }
 
 void run_compare(const CompareCommand& command) {
-  require(command.jobs == 1, "--jobs: runs side by side are not built yet: expected 1");
   const auto options = comparison_of(command);
   const StopSignals signals;
   ComparisonParts parts;
@@ -185,15 +186,19 @@ void add_compare(CLI::App& app) {
                       "\"parameters\": ..., \"run_cap\", \"seeds\"}");
   command->add_option("--seeds", options->seeds, "runs of the base and of each variant; default: 3")
       ->check(integer_from(1));
-  command->add_option("--budget", options->budget,
-                      "of each run: 500steps, 20Mtok or 10min; default: the run file's steps");
+  command->add_option(
+      "--budget", options->budget,
+      "of each run: 500steps, 20Mtok, 10min or 2PFLOP; default: the run file's steps");
   command->add_option("--data", options->data, "text or token file, or folder (data.path)");
   command->add_option("--device", options->device, "cpu or cuda (train.device)");
   command->add_option("--set", options->set,
                       "changes a value of the run file, for base and variants");
   command->add_option("--out", options->out, "folder of the comparison");
   command->add_flag("--resume", options->resume, "go on with the comparison in the folder");
-  command->add_option("--jobs", options->jobs, "runs side by side; more than 1: not built yet");
+  command->add_option("--jobs", options->jobs, "runs side by side, which share the processors")
+      ->check(integer_from(1, 1024));
+  command->add_flag("--stop-early", options->stop_early,
+                    "give up variants that are worse after two seeds or more");
   command->add_flag("--json", options->json, "results.json on stdout");
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);

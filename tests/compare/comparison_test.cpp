@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
+#include <mutex>
 #include <regex>
 #include <sstream>
 
@@ -42,8 +44,11 @@ class PretendTrainer {
     const auto name =
         task.directory.parent_path().filename().string() + "/" + task.directory.filename().string();
     if (stop_before == name) return {RunEnd::kStopped};
-    order.push_back(name);
-    runs[name] = run;
+    {
+      const std::lock_guard lock(mutex);
+      order.push_back(name);
+      runs[name] = run;
+    }
     const auto rate = train["learning_rate"].get<double>();
     if (rate == 1) return {RunEnd::kFailed, "step 3: loss nan: not finite"};
     const auto seed = train["seed"].get<int64_t>();
@@ -76,6 +81,7 @@ class PretendTrainer {
   std::string stop_before;
   std::vector<std::string> order;
   std::map<std::string, Json> runs;
+  std::mutex mutex;
 };
 
 class ComparisonTest : public ::testing::Test {
@@ -171,11 +177,13 @@ TEST_F(ComparisonTest, GoesOnWhereItWasStopped) {
   for (const auto& stop : order) {
     SCOPED_TRACE(stop);
     out_ = begin.string() + "-stopped-" + std::regex_replace(stop, std::regex("/"), "-");
-    trainer_ = {};
+    trainer_.order.clear();
+    trainer_.stop_before.clear();
     trainer_.stop_before = stop;
     EXPECT_THAT(refusal(options("ff_glu,learning_rate=1,depth=[2,3]")), HasSubstr("--resume"));
     const auto before = trainer_.order;
-    trainer_ = {};
+    trainer_.order.clear();
+    trainer_.stop_before.clear();
     auto again = options("ff_glu,learning_rate=1,depth=[2,3]");
     again.resume = true;
     EXPECT_EQ(results_tsv(compare(again)), whole);
@@ -185,9 +193,29 @@ TEST_F(ComparisonTest, GoesOnWhereItWasStopped) {
   }
 }
 
+TEST_F(ComparisonTest, HasTheSameResultsWithRunsSideBySide) {
+  const std::string tries = "ff_glu,learning_rate=1,depth=[2,3]";
+  const auto one = results_tsv(compare(options(tries)));
+  out_ += "-side-by-side";
+  trainer_.order.clear();
+  auto asked = options(tries);
+  asked.jobs = 3;
+  EXPECT_EQ(results_tsv(compare(asked)), one);
+  EXPECT_EQ(trainer_.order.size(), 3U + 3 * 3 + 1);  // no turns, and one run of what fails
+  EXPECT_GE(trainer_.runs.at("ff_glu/seed-0")["train"]["threads"], 1);
+  out_ += "-stopped";
+  asked.out = out_;
+  trainer_.stop_before = "depth=2/seed-1";
+  EXPECT_THAT(refusal(asked), HasSubstr("--resume"));
+  trainer_.stop_before.clear();
+  asked.resume = true;
+  EXPECT_EQ(results_tsv(compare(asked)), one);
+}
+
 TEST_F(ComparisonTest, GoesOnWithFurtherVariantsAndSeeds) {
   compare(options("ff_glu"));
-  trainer_ = {};
+  trainer_.order.clear();
+  trainer_.stop_before.clear();
   auto more = options("ff_glu,depth=2");
   more.seeds = 4;
   more.resume = true;
@@ -257,7 +285,33 @@ TEST_F(ComparisonTest, TrainsForItsBudget) {
   EXPECT_EQ(trainer_.runs.at("ff_glu/seed-0")["train"]["steps"], 60);
 }
 
-TEST(Budget, IsReadInStepsTokensAndTimes) {
+TEST_F(ComparisonTest, TrainsWiderModelsForFewerStepsOfTheSameCompute) {
+  auto asked = options("depth=4");
+  asked.seeds = 1;
+  asked.budget = parse_budget("1GFLOP");
+  const auto result = compare(asked);
+  const auto flops = [](const VariantResult& variant) {
+    return *variant.flops_per_token * 3 * 64 * static_cast<double>(variant.steps);
+  };
+  EXPECT_GT(result.base.steps, result.variants[0].steps);
+  EXPECT_NEAR(flops(result.base) / 1e9, 1, 0.02);
+  EXPECT_NEAR(flops(result.variants[0]) / 1e9, 1, 0.02);
+}
+
+TEST_F(ComparisonTest, GivesUpWhatIsWorseWhereAsked) {
+  auto asked = options("learning_rate=0.1,ff_glu");
+  asked.seeds = 4;
+  asked.stop_early = true;
+  const auto result = compare(asked);
+  EXPECT_EQ(result.variants[0].runs.size(), 2U);
+  EXPECT_EQ(verdict_words(result.variants[0]), "worse");
+  EXPECT_EQ(result.variants[1].runs.size(), 4U);
+  EXPECT_EQ(verdict_words(result.variants[1]), "better");
+  EXPECT_THAT(lines_, ::testing::Contains(HasSubstr("given up after 2 seeds")));
+}
+
+TEST(Budget, IsReadInStepsTokensTimesAndCompute) {
+  EXPECT_EQ(parse_budget("2PFLOP").amount, 2e15);
   EXPECT_EQ(parse_budget("500steps").amount, 500);
   EXPECT_EQ(parse_budget("20Mtok").amount, 20e6);
   EXPECT_EQ(parse_budget("1.5h").amount, 5400);

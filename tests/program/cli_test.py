@@ -1472,7 +1472,7 @@ class Comparisons(ProgramTest):
     def test_goes_on_after_a_kill(self):
         whole, killed = self.folder / 'whole', self.folder / 'killed'
         arguments = ('--try', 'ff_glu,attn_qk_norm', '--budget', '20steps')
-        self.assert_done(self.compare(*arguments, out=whole))
+        self.assert_done(self.compare(*arguments, '--jobs', 2, out=whole))
         command = [PROGRAM, 'compare', self.config, '--data', self.text, '--seeds', 2, '--out', killed, '--resume',
                    *arguments]
         for runs in (1, 4):
@@ -1507,7 +1507,7 @@ class Comparisons(ProgramTest):
                 (('--try', 'use_rmsnorm+use_scalenorm'), '--try use_rmsnorm+use_scalenorm'),
                 (('--try', 'ff_glu', '--budget', '10'), '--budget', '500steps'),
                 (('--try', 'ff_glu', '--seeds', 0), '--seeds'),
-                (('--try', 'ff_glu', '--jobs', 2), '--jobs', 'not built yet'),
+                (('--try', 'ff_glu', '--jobs', 0), '--jobs'),
                 (('--preset', 'norm'), '--preset', "'norms'"),
                 ((), '--try', '--preset', '--sweep')):
             with self.subTest(arguments=arguments):
@@ -1517,6 +1517,56 @@ class Comparisons(ProgramTest):
         done = run('compare', self.config, '--data', self.folder / 'none.txt', '--try', 'ff_glu', '--out', self.out())
         self.assertEqual(done.returncode, 2)
         self.assertIn(b'none.txt', done.stderr)
+
+
+class RunsMadeBefore(ProgramTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.other = cls.folder / 'wider'
+        wider = json.loads(json.dumps(MODEL))
+        wider['net']['attn_layers']['ff_glu'] = True
+        done = cls.train('--out', cls.other, config=cls.write_config('wider.json', wider))
+        if done.returncode != 0:
+            raise AssertionError(done.stderr.decode())
+
+    def test_report(self):
+        done = run('report', self.trained, self.other, '--out', self.out(), '--json')
+        self.assert_done(done)
+        results = json.loads(done.stdout)
+        self.assertEqual(len(results['variants']), 1)
+        self.assertEqual(results['variants'][0]['settings'], {'model.net.attn_layers.ff_glu': True})
+        self.assertNotIn('http', (self.out() / 'report.html').read_text())
+        self.assert_refused(run('report', self.folder / 'nowhere'), 'nowhere', 'is no folder of a run')
+
+    @unittest.skipUnless(shutil.which('gnuplot'), 'gnuplot draws the pictures')
+    def test_plot(self):
+        for name, start in (('both.png', b'\x89PNG'), ('both.svg', b'<?xml')):
+            path = self.folder / name
+            done = run('plot', self.trained, self.other, '--x', 'tokens', '--out', path)
+            self.assert_done(done)
+            self.assertEqual(done.stdout.decode().strip(), str(path))
+            self.assertTrue(path.read_bytes().startswith(start))
+        self.assert_done(run('plot', self.trained, '--smooth', '--out', path))
+        self.assert_refused(run('plot', self.trained, '--out', 'x.pdf'), '--out', '.png or .svg')
+        self.assert_refused(run('plot', self.trained, '--x', 'days'), '--x')
+
+    def test_evaluate(self):
+        done = run('evaluate', self.trained, '--data', self.text, '--lengths', '1x,2x,8', '--json')
+        self.assert_done(done)
+        lengths = json.loads(done.stdout)['lengths']
+        self.assertEqual([each['seq_len'] for each in lengths], [SEQ, 2 * SEQ, 8])
+        for each in lengths:
+            self.assertEqual(each['tokens'], len(TEXT) - 1)
+            self.assertGreater(each['bits_per_byte'], 0)
+            self.assertEqual(len(each['worst']), 5)
+            self.assertIn(each['worst'][0]['text'], TEXT)
+        done = run('evaluate', self.trained, '--data', self.text)
+        self.assert_done(done)
+        self.assertIn(b'loss by tokens before', done.stdout)
+        for arguments, *parts in ((('--lengths', '1y'), '--lengths', "'1y'"), (('--lengths', '0x'), '--lengths'),
+                                  (('--worst', -1), '--worst')):
+            self.assert_refused(run('evaluate', self.trained, '--data', self.text, *arguments), *parts)
+        self.assert_refused(run('evaluate', self.trained, '--data', self.folder / 'none.txt'), 'none.txt')
 
 
 class Reports(ProgramTest):

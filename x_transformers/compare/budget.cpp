@@ -13,11 +13,12 @@ namespace {
 
 const std::map<std::string, Budget>& units() {
   static const std::map<std::string, Budget> known = {
-      {"steps", {BudgetUnit::kSteps, 1}},   {"step", {BudgetUnit::kSteps, 1}},
-      {"tok", {BudgetUnit::kTokens, 1}},    {"ktok", {BudgetUnit::kTokens, 1e3}},
-      {"Mtok", {BudgetUnit::kTokens, 1e6}}, {"Gtok", {BudgetUnit::kTokens, 1e9}},
-      {"s", {BudgetUnit::kSeconds, 1}},     {"min", {BudgetUnit::kSeconds, 60}},
-      {"h", {BudgetUnit::kSeconds, 3600}}};
+      {"steps", {BudgetUnit::kSteps, 1}},    {"step", {BudgetUnit::kSteps, 1}},
+      {"tok", {BudgetUnit::kTokens, 1}},     {"ktok", {BudgetUnit::kTokens, 1e3}},
+      {"Mtok", {BudgetUnit::kTokens, 1e6}},  {"Gtok", {BudgetUnit::kTokens, 1e9}},
+      {"s", {BudgetUnit::kSeconds, 1}},      {"min", {BudgetUnit::kSeconds, 60}},
+      {"h", {BudgetUnit::kSeconds, 3600}},   {"GFLOP", {BudgetUnit::kFlops, 1e9}},
+      {"TFLOP", {BudgetUnit::kFlops, 1e12}}, {"PFLOP", {BudgetUnit::kFlops, 1e15}}};
   return known;
 }
 
@@ -31,8 +32,8 @@ Budget parse_budget(const std::string& text) {
   const bool is_right =
       error == std::errc() && number > 0 && std::isfinite(number) && found != units().end();
   expect(is_right, at("--budget"), text,
-         "steps, tokens or a time, as in 500steps, 20Mtok (tok, ktok, Mtok, Gtok) or 10min (s, "
-         "min, h)");
+         "steps, tokens, a time or compute, as in 500steps, 20Mtok (tok, ktok, Mtok, Gtok), 10min "
+         "(s, min, h) or 2PFLOP (GFLOP, TFLOP, PFLOP)");
   Budget budget = found->second;
   budget.amount *= number;
   expect(budget.unit != BudgetUnit::kSteps ||
@@ -50,6 +51,8 @@ std::string words_of(const Budget& budget) {
                                   : fmt::format("{:g} tokens", budget.amount);
     case BudgetUnit::kSeconds:
       return fmt::format("{:g} s of training", budget.amount);
+    case BudgetUnit::kFlops:
+      return fmt::format("{:g} TFLOP of training", budget.amount / 1e12);
     case BudgetUnit::kRunFile:
       break;
   }

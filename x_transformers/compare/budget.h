@@ -5,17 +5,18 @@
 
 namespace x_transformers {
 
-enum class BudgetUnit { kRunFile, kSteps, kTokens, kSeconds };
+enum class BudgetUnit { kRunFile, kSteps, kTokens, kSeconds, kFlops };
 
-/// The same for each variant: so many steps, tokens trained on, or seconds of training, start-up
-/// and validation left out. kRunFile: the steps of the run file.
+/// The same for each variant: so many steps, tokens trained on, seconds of training (start-up and
+/// validation left out), or FLOPs of training (three times those of forward passes). kRunFile: the
+/// steps of the run file.
 struct Budget {
   BudgetUnit unit = BudgetUnit::kRunFile;
   double amount = 0;
 };
 
-/// 500steps, 20Mtok (tok, ktok, Mtok, Gtok), 10min (s, min, h); empty: the run file's. Throws
-/// InputError about --budget.
+/// 500steps, 20Mtok (tok, ktok, Mtok, Gtok), 10min (s, min, h), 2PFLOP (GFLOP, TFLOP, PFLOP);
+/// empty: the run file's. Throws InputError about --budget.
 Budget parse_budget(const std::string& text);
 
 /// In words: "500 steps", "20 M tokens", "600 s of training"; of kRunFile: "the run file's steps".

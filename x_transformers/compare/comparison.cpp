@@ -4,13 +4,18 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cctype>
 #include <chrono>
 #include <cmath>
+#include <exception>
+#include <mutex>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "x_transformers/core/cause.h"
+#include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/dry_run.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/model_cost.h"
@@ -70,7 +75,7 @@ struct Entry {
   Json run;
   std::string folder;
   OptionPath where;  ///< in messages
-  bool may_be_refused = false;
+  bool may_be_refused = false, is_given_up = false;
   std::optional<int64_t> seq_len;  ///< tokens of a sequence; absent: it learns from examples
 };
 
@@ -86,6 +91,7 @@ class ComparisonWork {
   ComparisonResult run() {
     require(options_.seeds > 0, "--seeds: expected 1 or more");
     require(!options_.variants.empty(), "--try: no variant is given");
+    require(options_.jobs > 0, "--jobs: expected 1 or more");
     make_entries();
     open_folder();
     bool is_stopped = false;
@@ -195,10 +201,17 @@ class ComparisonWork {
     if (budget.unit == BudgetUnit::kRunFile) return run.train.steps;
     if (budget.unit == BudgetUnit::kSteps) return static_cast<int64_t>(budget.amount);
     require(entry.seq_len.has_value(), at("--budget"),
-            "tokens are counted of text and token files only, and sequences of a known length");
+            "tokens and FLOPs are counted of text and token files only, and sequences of a known "
+            "length");
     const auto each = static_cast<double>(run.data.batch_size * run.train.grad_accum) *
                       static_cast<double>(*entry.seq_len);
-    return std::max<int64_t>(1, std::llround(budget.amount / each));
+    if (budget.unit == BudgetUnit::kTokens)
+      return std::max<int64_t>(1, std::llround(budget.amount / each));
+    require(entry.result.flops_per_token.has_value(), at("--budget"),
+            "the FLOPs of the model cannot be counted");
+    constexpr double kForwardAndBackward = 3;
+    return std::max<int64_t>(1, std::llround(budget.amount / (each * kForwardAndBackward *
+                                                              *entry.result.flops_per_token)));
   }
 
   /// What a comparison that goes on must have in common with the one that began.
@@ -261,20 +274,50 @@ class ComparisonWork {
 
   // ---- runs
 
+  /// A run of an entry.
+  struct Task {
+    Entry* entry;
+    int64_t seed;
+  };
+
   void run_all() {
-    for (int64_t seed = 0; seed < options_.seeds; ++seed) run_seed(base_, seed);
+    start_ = std::chrono::steady_clock::now();
+    std::vector<Task> of_base;
+    for (int64_t seed = 0; seed < options_.seeds; ++seed) of_base.push_back({&base_, seed});
+    find_steps(base_);
+    run_tasks(of_base);
     tell_noise();
     turns_.push_back(speed_of(base_.result.runs.back()));
+    for (auto& entry : variants_) {
+      if (!entry.result.has_failed()) find_steps(entry);
+    }
     for (int64_t seed = 0; seed < options_.seeds; ++seed) {
+      std::vector<Task> round;
       for (auto& entry : variants_) {
-        if (!entry.result.has_failed()) run_seed(entry, seed);
+        if (!entry.result.has_failed() && !entry.is_given_up) round.push_back({&entry, seed});
       }
-      turns_.push_back(take_turn(seed));
+      run_tasks(round);
+      if (options_.stop_early && seed > 0) give_up();
+      // Beside other runs a turn would show nothing.
+      if (options_.jobs == 1) turns_.push_back(take_turn(seed));
     }
     if (!parts_.decoding_ms) return;
     measure_decoding(base_);
     for (auto& entry : variants_) {
       if (!entry.result.has_failed()) measure_decoding(entry);
+    }
+  }
+
+  /// Leaves alone, from here on, the variants that are worse by the seeds so far.
+  void give_up() {
+    for (auto& entry : variants_) {
+      if (entry.result.has_failed() || entry.is_given_up) continue;
+      const auto difference = welch_difference(entry.result.losses(), base_.result.losses());
+      if (verdict_of(difference) != Verdict::kWorse) continue;
+      entry.is_given_up = true;
+      if (std::ssize(entry.result.runs) < options_.seeds)
+        message(fmt::format("{}: given up after {} seeds, {:.4f} worse than the base",
+                            entry.result.name, entry.result.runs.size(), difference.value));
     }
   }
 
@@ -326,6 +369,7 @@ class ComparisonWork {
     write_file_atomically(with(".json"), run.dump(2) + "\n");
     const auto result = parts_.train({with(".json"), stem});
     if (result.end == RunEnd::kStopped) throw Stopped();
+    ++trained_;
     // Without the base there is nothing to go on with: it is tried again.
     if (result.end == RunEnd::kFailed && stem.parent_path() == folder_of(base_)) return result;
     write_file_atomically(record,
@@ -349,48 +393,84 @@ class ComparisonWork {
     throw RunError(std::move(notice));
   }
 
-  /// Whether the entry's number of steps is known: measures it where the budget is a time.
-  bool find_steps(Entry& entry) {
+  /// The entry's number of steps, which is measured where the budget is a time.
+  void find_steps(Entry& entry) {
     constexpr int64_t kMeasured = 20;
-    if (entry.result.steps > 0) return true;
+    if (entry.result.steps > 0) return;
     const auto stem = folder_of(entry) / "speed";
     const auto result = train(stem, shortened(entry.run, kMeasured));
     const auto each = result.end == RunEnd::kFinished ? seconds_a_step(stem) : std::nullopt;
-    if (!each || !(*each > 0)) {
-      fail(entry, result);
-      return false;
-    }
+    if (!each || !(*each > 0)) return fail(entry, result);
     entry.result.steps = std::max<int64_t>(1, std::llround(options_.budget.amount / *each));
-    return true;
   }
 
-  void run_seed(Entry& entry, int64_t seed) {
-    const auto start = std::chrono::steady_clock::now();
-    if (!find_steps(entry)) return;
-    const auto directory = folder_of(entry) / fmt::format("seed-{}", seed);
-    const auto result = train(directory, seeded(entry.run, entry.result.steps, seed));
+  fs::path folder_of(const Task& task) const {
+    return folder_of(*task.entry) / fmt::format("seed-{}", task.seed);
+  }
+
+  RunReturn train(const Task& task) {
+    auto run = seeded(task.entry->run, task.entry->result.steps, task.seed);
+    auto& options = run["train"];
+    if (options_.jobs > 1 && !options.contains("threads"))
+      options["threads"] = std::max<int64_t>(1, usable_cpus() / options_.jobs);
+    return train(folder_of(task), run);
+  }
+
+  /// Does the tasks, several side by side where that is asked for, and takes up their results in
+  /// the order of the tasks.
+  void run_tasks(const std::vector<Task>& tasks) {
+    std::vector<std::optional<RunReturn>> results(tasks.size());
+    std::exception_ptr error;
+    std::mutex mutex;
+    size_t next = 0, taken_up = 0;
+    const auto work = [&] {
+      std::unique_lock lock(mutex);
+      while (next < tasks.size() && !error) {
+        const auto at = next++;
+        lock.unlock();
+        try {
+          auto result = train(tasks[at]);
+          lock.lock();
+          results[at] = std::move(result);
+          for (; taken_up < tasks.size() && results[taken_up]; ++taken_up)
+            take_up(tasks[taken_up], *results[taken_up]);
+        } catch (...) {
+          if (!lock.owns_lock()) lock.lock();
+          if (!error) error = std::current_exception();
+        }
+      }
+    };
+    std::vector<std::thread> others;
+    const auto most = static_cast<int64_t>(tasks.size());
+    for (int64_t i = 1; i < std::min(options_.jobs, most); ++i) others.emplace_back(work);
+    work();
+    for (auto& thread : others) thread.join();
+    if (error) std::rethrow_exception(error);
+  }
+
+  void take_up(const Task& task, const RunReturn& result) {
+    auto& entry = *task.entry;
     if (result.end == RunEnd::kFailed) return fail(entry, result);
     try {
-      entry.result.runs.push_back(read_run_numbers(directory));
+      entry.result.runs.push_back(read_run_numbers(folder_of(task)));
     } catch (const InputError&) {
       return fail(
           entry,
           {RunEnd::kFailed,
            "there is no validation loss: data.val_fraction or data.val_path is needed", true});
     }
-    entry.result.directories.push_back(directory);
+    entry.result.directories.push_back(folder_of(task));
     ++done_;
-    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    tell_run(entry, seed);
-    if (report_ && base_.result.runs.size() == static_cast<size_t>(options_.seeds))
-      report_(known());
+    tell_run(entry, task.seed);
+    if (report_ && std::ssize(base_.result.runs) == options_.seeds) report_(known());
   }
 
   void tell_run(const Entry& entry, int64_t seed) const {
     const auto& numbers = entry.result.runs.back();
     int64_t left = 0;
     for (const auto& variant : variants_) {
-      if (!variant.result.has_failed()) left += options_.seeds - std::ssize(variant.result.runs);
+      if (!variant.result.has_failed() && !variant.is_given_up)
+        left += options_.seeds - std::ssize(variant.result.runs);
     }
     left += options_.seeds - std::ssize(base_.result.runs);
     auto line = fmt::format("run {} of {}: {}, seed {}: validation loss {:.4f}", done_, total(),
@@ -398,10 +478,11 @@ class ComparisonWork {
     if (numbers.total_seconds)
       line += fmt::format(", {} steps in {}", entry.result.steps,
                           format_duration(*numbers.total_seconds));
-    if (left > 0)
-      line += fmt::format(
-          "; about {} to go",
-          format_duration(seconds_ / static_cast<double>(done_) * static_cast<double>(left)));
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start_;
+    if (left > 0 && trained_ > 0)
+      line += fmt::format("; about {} to go",
+                          format_duration(passed.count() / static_cast<double>(trained_) *
+                                          static_cast<double>(left)));
     message(line);
   }
 
@@ -452,6 +533,10 @@ class ComparisonWork {
 
   /// The mean over the seeds of an entry's speed over that of the base's turns around it.
   std::optional<double> relative_speed(const Entry& entry) const {
+    if (options_.jobs > 1) {
+      const auto speed = mean_speed(entry.result), of_base = mean_speed(base_.result);
+      return speed && of_base ? std::optional(*speed / *of_base) : std::nullopt;
+    }
     std::vector<double> each;
     for (size_t seed = 0; seed < entry.result.runs.size() && seed + 1 < turns_.size(); ++seed) {
       const auto speed = speed_of(entry.result.runs[seed]);
@@ -488,7 +573,7 @@ class ComparisonWork {
       result.variants.push_back(entry.result);
       auto& variant = result.variants.back();
       variant.relative_speed = relative_speed(entry);
-      variant.is_whole = std::ssize(variant.runs) == options_.seeds;
+      variant.is_whole = entry.is_given_up || std::ssize(variant.runs) == options_.seeds;
       variant.machine_speed = machine_speed(variant);
     }
     std::vector<double> speeds;
@@ -517,7 +602,8 @@ class ComparisonWork {
   std::vector<std::optional<double>> turns_;
   int64_t done_ = 0;
   bool is_new_ = false;
-  double seconds_ = 0;
+  std::atomic<int64_t> trained_ = 0;  ///< in this session
+  std::chrono::steady_clock::time_point start_;
 };
 
 }  // namespace

@@ -22,6 +22,11 @@ struct ComparisonOptions {
   std::vector<Variant> variants;
   int64_t seeds = 3;
   Budget budget;
+  /// Runs side by side. Where the run file does not say how many threads a run has, they share
+  /// those of the machine.
+  int64_t jobs = 1;
+  /// Give up, after the second seed and each later one, the variants that are worse by then.
+  bool stop_early = false;
   std::filesystem::path out;
   /// Go on with the comparison in `out`, or start where there is none.
   bool resume = false;
@@ -43,6 +48,7 @@ struct RunReturn {
 
 /// What the program around a comparison does.
 struct ComparisonParts {
+  /// With several jobs it is called by several threads.
   std::function<RunReturn(const RunTask& task)> train;
   /// Milliseconds that a token takes to decode for a sequence by itself; empty, or absent: not
   /// measured.

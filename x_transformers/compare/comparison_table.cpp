@@ -199,10 +199,10 @@ void add_notes(ResultTable& table, const ComparisonResult& result) {
         "or worse by chance: try those that matter again with more seeds.",
         judged, 0.05 * static_cast<double>(judged)));
   if (result.slowest > 0 && result.fastest / result.slowest > 1.1)
-    table.notes.push_back(fmt::format(
-        "The machine was busy: the base ran at {:.3g} to {:.3g} targets a second. Speeds are "
-        "against its turns near in time.",
-        result.slowest, result.fastest));
+    table.notes.push_back(
+        fmt::format("The machine's speed varied, so speeds are rough: the base ran at {:.3g} to "
+                    "{:.3g} {} a second.",
+                    result.slowest, result.fastest, result.base.runs.front().target_unit));
   for (const auto& variant : result.variants) {
     if (variant.has_failed())
       table.notes.push_back(fmt::format("{}: {}", variant.name, variant.failure));

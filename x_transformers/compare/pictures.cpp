@@ -227,6 +227,10 @@ CurvesPicture loss_curves(const ComparisonResult& result, const std::string& x) 
   for (const auto& variant : result.variants) add(variant);
   const auto unit = result.base.runs.empty() ? "targets" : result.base.runs.front().target_unit;
   picture.x_label = x_label_of(x, unit);
+  const bool is_corrected =
+      std::any_of(result.variants.begin(), result.variants.end(),
+                  [](const auto& variant) { return variant.machine_speed != 1; });
+  if (x == "seconds" && is_corrected) picture.x_label += ", at the speed that the base had";
   return picture;
 }
 
@@ -264,7 +268,7 @@ std::optional<std::string> draw_curves(const CurvesPicture& picture, const std::
   auto lines = grey + colored;
   lines.resize(lines.size() - std::string_view(kNext).size());
   script += fmt::format(
-      "set title {}\nset xlabel {}\nset ylabel {}\nset yrange [{}:{}]\n"
+      "set title {}\nset xlabel {}\nset ylabel {}\nset xrange [0:*]\nset yrange [{}:{}]\n"
       "set key top right samplen 2 spacing 1.2\nplot {}\n",
       gnuplot_text(picture.title), gnuplot_text(picture.x_label), gnuplot_text(picture.y_label),
       low, high, lines);

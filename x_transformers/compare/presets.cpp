@@ -23,7 +23,7 @@ const std::map<std::string, Preset>& presets() {
          "norm_add_unit_offset=false", "softclamp_output", "post_emb_norm"}}},
       {"positions",
        {{"rotary_pos_emb", "alibi_pos_bias", "rel_pos_bias", "dynamic_pos_bias", "polar_pos_emb",
-         "attn_use_cope", "attn_data_dependent_alibi"},
+         "attn_use_cope", "attn_data_dependent_alibi", "scaled_sinu_pos_emb"},
         {"rotary_pos_emb", "rotary_pos_emb+rotary_xpos", "alibi_pos_bias", "rel_pos_bias",
          "dynamic_pos_bias", "polar_pos_emb", "attn_use_cope", "attn_data_dependent_alibi",
          "scaled_sinu_pos_emb", "shift_tokens=1"}}},

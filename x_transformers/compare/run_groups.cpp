@@ -47,8 +47,11 @@ KnownRun read_run(const fs::path& directory) {
           checkpoint_file::kConfig, checkpoint_file::kMetrics);
   KnownRun run{directory, read_json_file(config.string()), "", read_run_numbers(directory)};
   const auto state = read_json_file((directory / checkpoint_file::kState).string());
-  if (state.is_object() && state.contains("data_fingerprint"))
-    run.fingerprint = state["data_fingerprint"].dump();
+  if (!state.is_object()) return run;
+  if (state.contains("data_fingerprint")) run.fingerprint = state["data_fingerprint"].dump();
+  // As it was, where the run file left it to the model.
+  if (state.value("sample_length", 0) > 0 && run.config["data"].is_object())
+    run.config["data"]["seq_len"] = state["sample_length"];
   return run;
 }
 
@@ -108,8 +111,9 @@ Json differences(const Json& base, const Json& other) {
 }
 
 std::string name_of(const VariantResult& variant) {
-  if (variant.directories.size() == 1 || variant.settings.empty())
-    return variant.directories.front().string();
+  const auto& first = variant.directories.front();
+  if (variant.directories.size() == 1) return first.string();
+  if (variant.settings.empty()) return "runs like " + first.string();
   std::string name;
   for (const auto& [path, value] : variant.settings.items()) {
     const auto key = path.substr(path.rfind('.') + 1);
@@ -117,6 +121,20 @@ std::string name_of(const VariantResult& variant) {
             (value == true ? key : key + "=" + (value.is_null() ? "default" : value.dump()));
   }
   return name;
+}
+
+/// How fast a group ran, over how fast the base did, at whatever time that was.
+std::optional<double> speed_beside(const VariantResult& base, const VariantResult& group) {
+  const auto speed = [](const VariantResult& variant) {
+    std::vector<double> each;
+    for (const auto& run : variant.runs) {
+      if (run.targets_per_second) each.push_back(*run.targets_per_second);
+    }
+    return each;
+  };
+  const auto of_base = speed(base), of_group = speed(group);
+  if (of_base.empty() || of_group.empty()) return std::nullopt;
+  return mean_of(of_group) / mean_of(of_base);
 }
 
 }  // namespace
@@ -149,6 +167,7 @@ ComparisonResult compare_runs(const std::vector<fs::path>& runs) {
     group.name = name_of(group);
     most = std::max(most, group.runs.size());
   }
+  for (auto& group : groups) group.relative_speed = speed_beside(groups.front(), group);
   result.base = std::move(groups.front());
   result.variants.assign(std::make_move_iterator(groups.begin() + 1),
                          std::make_move_iterator(groups.end()));

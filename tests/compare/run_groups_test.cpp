@@ -1,0 +1,156 @@
+#include "x_transformers/compare/run_groups.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "temporary_folder.h"
+#include "x_transformers/compare/comparison_table.h"
+#include "x_transformers/core/json.h"
+#include "x_transformers/runs/gnuplot.h"
+
+namespace x_transformers {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+/// Folders of runs that have never been.
+class RunGroupsTest : public ::testing::Test {
+ protected:
+  RunGroupsTest() {
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = fs::path(temporary_folder()) / test->name();
+    config_ = Json::parse(R"({"model": {"type": "X", "dim": 8},
+        "data": {"path": "x.txt", "tokenizer": "bytes", "val_batches": 4, "seed": 0, "seq_len": null},
+        "train": {"steps": 100, "learning_rate": 0.01, "seed": 0, "log_every": 1}})");
+  }
+
+  fs::path write(const std::string& name, const Json& config, double loss,
+                 const std::string& fingerprint = "1") {
+    const auto directory = folder_ / name;
+    fs::create_directories(directory);
+    std::ofstream(directory / "config.json") << config;
+    std::ofstream(directory / "state.json")
+        << Json{{"data_fingerprint", fingerprint}, {"sample_length", 16}};
+    std::ofstream metrics(directory / "metrics.jsonl");
+    for (int step = 10; step <= 100; step += 10) {
+      metrics << Json{{"step", step},
+                      {"loss", loss + 10.0 / step},
+                      {"tokens", step * 100},
+                      {"seconds", step * 0.5},
+                      {"tokens_per_second", 200.0}}
+              << "\n"
+              << Json{{"step", step}, {"val_loss", loss + 10.0 / step - 0.1}} << "\n";
+    }
+    return directory;
+  }
+
+  Json with(const std::string& pointer, const Json& value) {
+    auto config = config_;
+    config[Json::json_pointer(pointer)] = value;
+    return config;
+  }
+
+  std::string refusal(const std::vector<fs::path>& runs) {
+    try {
+      compare_runs(runs);
+    } catch (const InputError& error) {
+      return error.notice().line();
+    }
+    return "none";
+  }
+
+  fs::path folder_;
+  Json config_;
+};
+
+TEST_F(RunGroupsTest, JoinsRunsThatDifferInTheirSeedsAlone) {
+  std::vector<fs::path> runs;
+  const double noise[] = {0.01, 0, -0.01};
+  for (int seed = 0; seed < 3; ++seed) {
+    const auto name = std::to_string(seed);
+    runs.push_back(write("base" + name, with("/train/seed", seed), 2 + noise[seed]));
+    auto wider = with("/model/dim", 16);
+    wider["data"]["seed"] = seed;
+    runs.push_back(write("wider" + name, wider, 1.5 + noise[seed]));
+  }
+  const auto result = compare_runs(runs);
+  ASSERT_EQ(result.variants.size(), 1U);
+  EXPECT_EQ(result.base.runs.size(), 3U);
+  EXPECT_EQ(result.variants[0].name, "dim=16");
+  EXPECT_EQ(result.variants[0].settings, Json::parse(R"({"model.dim": 16})"));
+  EXPECT_EQ(verdict_words(result.variants[0]), "better");
+  EXPECT_NEAR(result.variants[0].difference.value, -0.5, 1e-9);
+  EXPECT_EQ(*result.variants[0].relative_speed, 1);
+  EXPECT_EQ(results_json(result)["variants"][0]["losses"].size(), 3U);
+}
+
+TEST_F(RunGroupsTest, ComparesSingleRunsWithoutAVerdict) {
+  const auto result =
+      compare_runs({write("one", config_, 2), write("two", with("/model/dim", 4), 1)});
+  EXPECT_THAT(result.variants.at(0).name, HasSubstr("two"));
+  EXPECT_EQ(verdict_words(result.variants[0]), "no difference seen");
+}
+
+TEST_F(RunGroupsTest, RefusesWhatCannotBeCompared) {
+  const auto base = write("base", config_, 2);
+  EXPECT_THAT(refusal({base, write("tokenizer", with("/data/tokenizer", "x.model"), 2)}),
+              AllOf(HasSubstr("data.tokenizer"), HasSubstr("cannot be compared")));
+  EXPECT_THAT(refusal({base, write("validation", with("/data/val_batches", 8), 2)}),
+              HasSubstr("data.val_batches"));
+  EXPECT_THAT(refusal({base, write("data", config_, 2, "2")}), HasSubstr("other training data"));
+  // What the run file left open is what it came to.
+  EXPECT_EQ(refusal({base, write("length", with("/data/seq_len", 16), 2)}), "none");
+  EXPECT_EQ(refusal({base, write("batch", with("/data/batch_size", 16), 2)}), "none");
+  EXPECT_THAT(refusal({folder_ / "nowhere"}), HasSubstr("is no folder of a run"));
+}
+
+TEST_F(RunGroupsTest, DrawsACurveARun) {
+  const std::vector<fs::path> runs{write("one", config_, 2), write("two", config_, 3)};
+  auto picture = run_curves(runs, {.x = "seconds"});
+  ASSERT_EQ(picture.curves.size(), 2U);
+  EXPECT_EQ(picture.y_label, "validation loss");
+  EXPECT_EQ(picture.curves[0].points.front(), StepPoint(5, 2.9));
+  picture = run_curves(runs, {.x = "tokens", .of_training = true});
+  EXPECT_EQ(picture.curves[1].points.back(), StepPoint(10000, 3.1));
+  EXPECT_EQ(picture.x_label, "tokens trained on");
+  const auto smooth = run_curves(runs, {.of_training = true, .smoothing = 0.5});
+  EXPECT_NE(smooth.curves[0].points[5].second, picture.curves[0].points[5].second);
+}
+
+TEST_F(RunGroupsTest, DrawsManyAndFew) {
+  if (!run_gnuplot("set terminal svg\nplot x\n", "svg")) GTEST_SKIP() << "no gnuplot";
+  for (const int count : {1, 5, 30}) {
+    std::vector<fs::path> runs;
+    for (int run = 0; run <= count; ++run) {
+      for (int seed = 0; seed < 2; ++seed) {
+        auto config = with("/model/dim", run);
+        config["train"]["seed"] = seed;
+        runs.push_back(write("run" + std::to_string(run) + "-" + std::to_string(seed), config,
+                             2 + 0.01 * run + 0.001 * seed));
+      }
+    }
+    const auto result = compare_runs(runs);
+    for (const char* format : {"png", "svg"}) {
+      EXPECT_TRUE(draw_curves(loss_curves(result, "steps"), format));
+      EXPECT_TRUE(draw_differences(result, format));
+      EXPECT_TRUE(draw_costs(result, format));
+    }
+  }
+}
+
+TEST_F(RunGroupsTest, DrawsNamesThatAScriptWouldTakeForItsOwn) {
+  if (!run_gnuplot("set terminal svg\nplot x\n", "svg")) GTEST_SKIP() << "no gnuplot";
+  const CurvesPicture picture{"it's", "x", "y", {{"a'; exit; 'b\n<i>\"{c}\\", {{1, 2}, {2, 1}}}}};
+  const auto svg = draw_curves(picture, "svg");
+  ASSERT_TRUE(svg);
+  EXPECT_NE(svg->find("a'; exit; 'b &lt;i>"), std::string::npos);
+  EXPECT_NE(svg->find("{c}"), std::string::npos);
+  EXPECT_FALSE(draw_curves({"", "", "", {}}, "svg"));
+}
+
+}  // namespace
+}  // namespace x_transformers
