@@ -59,8 +59,8 @@ void add_call_options(CLI::App& command, CallOptions& options) {
 void run_call(const CallOptions& options, const std::string& mode) {
   require(!options.config.empty(), "--config: is needed");
   require(!options.outputs.empty(), "--outputs: is needed");
-  require_safetensors_name("--outputs", options.outputs);
   require_output("--outputs", options.outputs, {options.config, options.weights, options.inputs});
+  require_safetensors_name("--outputs", options.outputs);
   use_most_threads(options.threads);
   const auto device = open_device(options.device, "--device");
   at::manual_seed(static_cast<uint64_t>(options.seed));
