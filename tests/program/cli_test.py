@@ -331,7 +331,9 @@ class BadConfig(ProgramTest):
                                 (('--set', 'model.net.n_head=2'), "it is 'attn_layers.heads'"),
                                 (('--set', 'model.net.block_size=2'), "it is called 'max_seq_len' here")):
             self.assert_refused(self.train('--out', self.out(), *arguments), told)
-        self.assert_refused(run('compare'), 'TensorBoard')
+        self.assert_refused(run('sweep'), "it is called 'compare' here")
+        self.assert_refused(run('eval', self.trained), "it is called 'evaluate' here")
+        self.assert_refused(run('inspect', self.trained), 'not built yet')
         self.assert_refused(run('opt'), "'options'")
         self.assert_refused(run('generate', self.out(), '--max-new-tokens', 4), "it is called '--tokens' here")
 
