@@ -546,21 +546,6 @@ class ComparisonWork {
     return each.empty() ? std::nullopt : std::optional(mean_of(each));
   }
 
-  /// How fast the machine was while a variant ran, over how fast it was while the base did.
-  double machine_speed(const VariantResult& variant) const {
-    const auto speed = mean_speed(variant), of_base = mean_speed(base_.result);
-    if (!speed || !of_base || !variant.relative_speed) return 1;
-    return *speed / *variant.relative_speed / *of_base;
-  }
-
-  static std::optional<double> mean_speed(const VariantResult& variant) {
-    std::vector<double> each;
-    for (const auto& run : variant.runs) {
-      if (run.targets_per_second) each.push_back(*run.targets_per_second);
-    }
-    return each.empty() ? std::nullopt : std::optional(mean_of(each));
-  }
-
   ComparisonResult known() const {
     ComparisonResult result;
     result.base = base_.result;
@@ -574,7 +559,6 @@ class ComparisonWork {
       auto& variant = result.variants.back();
       variant.relative_speed = relative_speed(entry);
       variant.is_whole = entry.is_given_up || std::ssize(variant.runs) == options_.seeds;
-      variant.machine_speed = machine_speed(variant);
     }
     std::vector<double> speeds;
     for (const auto& turn : turns_) {
@@ -608,6 +592,14 @@ class ComparisonWork {
 
 }  // namespace
 
+std::optional<double> mean_speed(const VariantResult& variant) {
+  std::vector<double> each;
+  for (const auto& run : variant.runs) {
+    if (run.targets_per_second) each.push_back(*run.targets_per_second);
+  }
+  return each.empty() ? std::nullopt : std::optional(mean_of(each));
+}
+
 std::vector<double> VariantResult::losses() const {
   std::vector<double> values;
   for (const auto& run : runs) values.push_back(run.last_val_loss);
@@ -622,7 +614,13 @@ std::vector<double> VariantResult::best_losses() const {
 
 void judge(ComparisonResult& result) {
   const auto base = result.base.losses();
+  const auto speed = mean_speed(result.base);
+  const auto set_speed = [&](VariantResult& variant) {
+    if (speed && variant.relative_speed) variant.usual_speed = *speed * *variant.relative_speed;
+  };
+  set_speed(result.base);
   for (auto& variant : result.variants) {
+    set_speed(variant);
     if (!variant.is_judged()) continue;
     const auto losses = variant.losses();
     variant.difference = welch_difference(losses, base);
@@ -631,9 +629,10 @@ void judge(ComparisonResult& result) {
     variant.steps_to_base_loss =
         step_of_loss(mean_curve(variant.runs, &RunNumbers::val_loss), mean_of(base));
     if (!variant.steps_to_base_loss) continue;
-    const auto seconds =
-        value_at(mean_curve(variant.runs, &RunNumbers::seconds), *variant.steps_to_base_loss);
-    if (seconds) variant.seconds_to_base_loss = *seconds * variant.machine_speed;
+    const auto targets =
+        value_at(mean_curve(variant.runs, &RunNumbers::targets), *variant.steps_to_base_loss);
+    if (targets && variant.usual_speed)
+      variant.seconds_to_base_loss = *targets / *variant.usual_speed;
   }
 }
 

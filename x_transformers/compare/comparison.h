@@ -69,13 +69,13 @@ struct VariantResult {
 
   std::optional<double> parameters, flops_per_token, decoding_ms;
   std::optional<double> relative_speed;  ///< targets a second, over those of the base near in time
-  /// How fast the machine was meanwhile, over how fast it was while the base ran.
-  double machine_speed = 1;
+  /// Targets a second where nothing disturbs: relative_speed times the base's median.
+  std::optional<double> usual_speed;
 
   // Where is_judged():
   Difference difference, paired;
   Verdict verdict = Verdict::kNoDifferenceSeen;
-  /// The seconds are as if the machine had been as fast as it was for the base.
+  /// The seconds are those at the usual speed.
   std::optional<double> steps_to_base_loss, seconds_to_base_loss;
 
   std::vector<double> losses() const, best_losses() const;
@@ -103,6 +103,9 @@ struct ComparisonResult {
 /// folder of something else, a comparison of something else; RunError where the base fails.
 ComparisonResult run_comparison(const ComparisonOptions& options, const ComparisonParts& parts,
                                 const std::function<void(const ComparisonResult&)>& report = {});
+
+/// The mean over an entry's runs of their median speeds.
+std::optional<double> mean_speed(const VariantResult& variant);
 
 /// Judges the variants whose seeds have all run.
 void judge(ComparisonResult& result);

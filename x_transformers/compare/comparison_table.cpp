@@ -57,7 +57,7 @@ Record numbers_of(const VariantResult& variant, const std::string& speed) {
       {"seconds", known(mean_over_runs(variant, [](auto& r) { return r.total_seconds; }))},
       {speed, known(mean_over_runs(variant, [](auto& r) { return r.targets_per_second; }))},
       {"relative_speed", known(variant.relative_speed)},
-      {"machine_speed", variant.machine_speed},
+      {"usual_speed", known(variant.usual_speed)},
       {"memory_bytes", counted(mean_over_runs(variant, [](auto& r) { return r.memory_bytes; }))},
       {"parameters", counted(variant.parameters)},
       {"flops_per_token", counted(variant.flops_per_token)},

@@ -218,7 +218,10 @@ CurvesPicture loss_curves(const ComparisonResult& result, const std::string& x) 
     if (variant.has_failed() || variant.runs.empty()) return;
     RunNumbers mean;
     mean.seconds = mean_curve(variant.runs, &RunNumbers::seconds);
-    for (auto& [step, seconds] : mean.seconds) seconds *= variant.machine_speed;
+    if (variant.usual_speed) {
+      mean.seconds = mean.targets;
+      for (auto& [step, seconds] : mean.seconds) seconds /= *variant.usual_speed;
+    }
     mean.targets = mean_curve(variant.runs, &RunNumbers::targets);
     auto points = over(mean_curve(variant.runs, &RunNumbers::val_loss), mean, x);
     if (!points.empty()) picture.curves.push_back({variant.name, std::move(points)});
@@ -227,10 +230,8 @@ CurvesPicture loss_curves(const ComparisonResult& result, const std::string& x) 
   for (const auto& variant : result.variants) add(variant);
   const auto unit = result.base.runs.empty() ? "targets" : result.base.runs.front().target_unit;
   picture.x_label = x_label_of(x, unit);
-  const bool is_corrected =
-      std::any_of(result.variants.begin(), result.variants.end(),
-                  [](const auto& variant) { return variant.machine_speed != 1; });
-  if (x == "seconds" && is_corrected) picture.x_label += ", at the speed that the base had";
+  if (x == "seconds" && result.base.usual_speed)
+    picture.x_label = "seconds of training, at the usual speed of each";
   return picture;
 }
 

@@ -125,16 +125,8 @@ std::string name_of(const VariantResult& variant) {
 
 /// How fast a group ran, over how fast the base did, at whatever time that was.
 std::optional<double> speed_beside(const VariantResult& base, const VariantResult& group) {
-  const auto speed = [](const VariantResult& variant) {
-    std::vector<double> each;
-    for (const auto& run : variant.runs) {
-      if (run.targets_per_second) each.push_back(*run.targets_per_second);
-    }
-    return each;
-  };
-  const auto of_base = speed(base), of_group = speed(group);
-  if (of_base.empty() || of_group.empty()) return std::nullopt;
-  return mean_of(of_group) / mean_of(of_base);
+  const auto of_base = mean_speed(base), of_group = mean_speed(group);
+  return of_base && of_group ? std::optional(*of_group / *of_base) : std::nullopt;
 }
 
 }  // namespace
