@@ -11,7 +11,7 @@ struct WithBuffers : torch::nn::Module {
     weight = register_parameter("weight", at::ones({2}));
     average = register_buffer("average", at::ones({2}));
     count = register_buffer("count", at::tensor({3}, at::kLong));
-    seen = register_buffer("seen", at::tensor({true}));
+    seen = register_buffer("seen", at::ones({1}, at::kBool));
   }
   at::Tensor weight, average, count, seen;
 };

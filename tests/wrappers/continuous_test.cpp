@@ -267,6 +267,27 @@ TEST(ContinuousAutoregressive, ARolloutOfAProbabilisticNetHasALoss) {
   loss.backward();
 }
 
+TEST(ContinuousAutoregressive, ARolloutTakesAMaskThatHidesTheEndsOfRows) {
+  auto model = make_wrapper();
+  ContinuousInputs inputs;
+  inputs.x = at::randn({3, 8, kIn});
+  const auto loss = [&] {
+    at::manual_seed(3);
+    return model->rollout(inputs, 2).item<double>();
+  };
+  const auto of_all = loss();
+  inputs.lens = at::tensor({8, 5, 3});
+  const auto of_lens = loss();
+  inputs.lens = at::Tensor();
+  inputs.mask = at::arange(8) < at::tensor({8, 5, 3}).unsqueeze(-1);
+  EXPECT_EQ(loss(), of_lens);
+  EXPECT_NE(of_lens, of_all);
+  const CollectedWarnings warnings;
+  inputs.mask = at::arange(8).remainder(2).eq(0).expand({3, 8});
+  EXPECT_EQ(loss(), of_all);  // as in Python, which reads no mask here
+  EXPECT_THAT(warnings.messages(), testing::Contains(HasSubstr("mask")));
+}
+
 /// With python_quirks the numbers of Python 2.16.1 (torch.manual_seed(7), rollout_steps=3; the
 /// weights sin(0.7 i + length of the name) * 0.3, x = cos(0.9 i)).
 TEST(ContinuousAutoregressive, QuirksGivePythonsRollout) {
@@ -400,7 +421,9 @@ TEST(ContinuousAutoregressive, RefusesWhatHasNoLoss) {
   expect_refusal([&] { model->rollout(inputs, 3); }, "rollout_steps");
   expect_refusal([&] { model->rollout(inputs, 1); }, "rollout_steps");
   inputs.mask = at::ones({2, 3}, at::kBool);
-  expect_refusal([&] { model->rollout(inputs, 2); }, "lens");
+  inputs.lens = at::tensor({3, 3});
+  expect_refusal([&] { model->rollout(inputs, 2); }, "mask, lens");
+  inputs.lens = at::Tensor();
   ContinuousAutoregressiveWrapperOptions options;
   options.loss_fn.emplace(ModuleSpec{"L1Loss"});
   auto reduced = make_wrapper("{}", "{}", options);
