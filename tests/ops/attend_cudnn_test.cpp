@@ -25,14 +25,14 @@ class CudnnAttention : public testing::Test {
   }
 };
 
-/// Stages beside the product of queries and keys.
-struct Stages {
+/// Which stages stand beside the product of queries and keys.
+struct StageChoice {
   bool causal = true, has_slopes = false, has_sink = false;
   double softclamp = 0;
   std::optional<int64_t> window = {};
 };
 
-struct Sizes {
+struct Lengths {
   int64_t queries, keys, features;
   int64_t kv_heads = 3;
 };
@@ -43,7 +43,7 @@ at::Tensor slopes_on(const at::Device& device) {
   return at::tensor({0.5f, 0.06f, 0.0f}).to(device);
 }
 
-ScoreProgram program_with(const Stages& s, const at::Tensor& sink, const at::Tensor& slopes) {
+ScoreProgram program_with(const StageChoice& s, const at::Tensor& sink, const at::Tensor& slopes) {
   ScoreProgram program;
   program.set(stages::DotProduct{0.3});
   if (s.has_slopes) program.set(stages::Alibi{slopes});
@@ -55,7 +55,7 @@ ScoreProgram program_with(const Stages& s, const at::Tensor& sink, const at::Ten
 }
 
 /// Output and gradients as near the exact ones as the reference's in the same type.
-void expect_right(const Stages& s, const Sizes& n, at::ScalarType type = at::kBFloat16) {
+void expect_right(const StageChoice& s, const Lengths& n, at::ScalarType type = at::kBFloat16) {
   SCOPED_TRACE(testing::Message() << "causal " << s.causal << ", slopes " << s.has_slopes
                                   << ", sink " << s.has_sink << ", softclamp " << s.softclamp
                                   << ", window " << s.window.value_or(-1) << ": " << n.queries
@@ -105,7 +105,7 @@ TEST_F(CudnnAttention, OfEveryLength) {
 TEST_F(CudnnAttention, OfEveryStage) {
   for (const int64_t features : {16, 32, 64, 128}) {
     for (const auto type : {at::kBFloat16, at::kHalf}) {
-      const Sizes n{100, 100, features};
+      const Lengths n{100, 100, features};
       expect_right({.has_slopes = true, .softclamp = 3}, n, type);
       expect_right({.has_slopes = true, .has_sink = true}, n, type);
       expect_right({.has_sink = true, .softclamp = 3}, n, type);
@@ -139,7 +139,8 @@ TEST_F(CudnnAttention, HeadsShareKeys) {
 }
 
 TEST_F(CudnnAttention, RefusesWhatItDoesNotKnow) {
-  const auto reasons = [](const Stages& s, const Sizes& n, at::ScalarType type = at::kBFloat16) {
+  const auto reasons = [](const StageChoice& s, const Lengths& n,
+                          at::ScalarType type = at::kBFloat16) {
     const auto options = at::TensorOptions(kOnCuda).dtype(type);
     const auto q = at::randn({2, kHeadCount, n.queries, n.features}, options),
                k = at::randn({2, n.kv_heads, n.keys, n.features}, options);
@@ -164,8 +165,8 @@ TEST_F(CudnnAttention, RefusesWhatItDoesNotKnow) {
 
 TEST_F(CudnnAttention, IsCapturedInAGraph) {
   const auto options = at::TensorOptions(kOnCuda).dtype(at::kBFloat16);
-  for (const Stages& s : {Stages{.has_slopes = true}, Stages{.softclamp = 3},
-                          Stages{.has_sink = true}, Stages{.window = 9}}) {
+  for (const StageChoice& s : {StageChoice{.has_slopes = true}, StageChoice{.softclamp = 3},
+                               StageChoice{.has_sink = true}, StageChoice{.window = 9}}) {
     const auto qkv = at::randn({3, 2, kHeadCount, 80, 64}, options).requires_grad_();
     const auto sink = at::randn({kHeadCount}, options), slopes = slopes_on(kOnCuda);
     const auto out = at::empty({2, kHeadCount, 80, 64}, options), grad = at::empty_like(qkv);
