@@ -34,7 +34,7 @@ class FusedOnCuda : public testing::Test {
 };
 
 void expect_good(const Op& op, const Op& reference, const Tensors& inputs, at::ScalarType type) {
-  expect_as_good_as_reference(op, reference, inputs, type, kGpu);
+  x_transformers::expect_as_good_as_reference(op, reference, inputs, type, kGpu);
 }
 
 constexpr at::ScalarType kFloats[] = {at::kFloat, at::kBFloat16, at::kHalf};

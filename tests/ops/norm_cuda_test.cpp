@@ -24,7 +24,7 @@ class NormOnCuda : public testing::Test {
 };
 
 void expect_as_good(const Op& op, const Op& reference, const Tensors& inputs, at::ScalarType type) {
-  expect_as_good_as_reference(op, reference, inputs, type, kCuda);
+  x_transformers::expect_as_good_as_reference(op, reference, inputs, type, kCuda);
 }
 
 constexpr at::ScalarType kTypes[] = {at::kFloat, at::kBFloat16, at::kHalf};
