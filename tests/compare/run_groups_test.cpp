@@ -152,5 +152,22 @@ TEST_F(RunGroupsTest, DrawsNamesThatAScriptWouldTakeForItsOwn) {
   EXPECT_FALSE(draw_curves({"", "", "", {}}, "svg"));
 }
 
+/// As of runs that were evaluated at their end alone.
+TEST_F(RunGroupsTest, ACurveOfOnePointIsSeen) {
+  if (!run_gnuplot("set terminal svg\nplot x\n", "svg")) GTEST_SKIP() << "no gnuplot";
+  const auto marks = [](const CurvesPicture& picture) {
+    const auto svg = draw_curves(picture, "svg").value_or("");
+    size_t count = 0;
+    for (size_t at = svg.find("href='#gpPt6'"); at != std::string::npos;
+         at = svg.find("href='#gpPt6'", at + 1))
+      ++count;
+    return count;
+  };
+  EXPECT_GE(marks({"", "x", "y", {{"a", {{40, 3.0}}}, {"b", {{40, 2.5}}}}}), 2);
+  std::vector<std::pair<double, double>> many;
+  for (int step = 0; step < 100; ++step) many.emplace_back(step, 3.0 - 0.01 * step);
+  EXPECT_EQ(marks({"", "x", "y", {{"a", many}}}), 0);
+}
+
 }  // namespace
 }  // namespace x_transformers

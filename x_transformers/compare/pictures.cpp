@@ -250,7 +250,11 @@ std::optional<std::string> draw_curves(const CurvesPicture& picture, const std::
     const auto block = fmt::format("c{}", i);
     script += data_of(block, curves[i].points);
     const auto line = [&](const std::string& style, const std::string& title) {
-      return fmt::format("${} using 1:2 with lines {} {}", block, style, title) + kNext;
+      // A line through one point is none.
+      constexpr size_t kFewPoints = 12;
+      const auto* drawn =
+          curves[i].points.size() <= kFewPoints ? "linespoints pt 7 ps 0.8" : "lines";
+      return fmt::format("${} using 1:2 with {} {} {}", block, drawn, style, title) + kNext;
     };
     if (!named[i]) {
       const auto title = others == 0 ? std::string("title 'the others'") : std::string("notitle");
