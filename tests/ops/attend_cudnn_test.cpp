@@ -6,24 +6,16 @@
 #include <optional>
 
 #include "ops/compare_with_reference.h"
-#include "ops/cuda_device.h"
+#include "ops/our_cuda_kernels.h"
 #include "x_transformers/core/graph.h"
 #include "x_transformers/ops/attend.h"
-#include "x_transformers/ops/cuda_launchers.h"
 
 namespace x_transformers {
 namespace {
 
 const at::Device kOnCuda(at::kCUDA, 0);
 
-class CudnnAttention : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!no_cuda().empty()) GTEST_SKIP() << no_cuda();
-    if (!our_cuda_kernels().reason.empty()) GTEST_SKIP() << our_cuda_kernels().reason;
-    at::manual_seed(4);
-  }
-};
+class CudnnAttention : public OnOurCudaKernels {};
 
 /// Which stages stand beside the product of queries and keys.
 struct StageChoice {

@@ -6,11 +6,10 @@
 #include <cmath>
 
 #include "ops/compare_with_reference.h"
-#include "ops/cuda_device.h"
+#include "ops/our_cuda_kernels.h"
 #include "x_transformers/core/graph.h"
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/attend.h"
-#include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/linear.h"
@@ -24,14 +23,7 @@ namespace {
 
 const at::Device kGpu(at::kCUDA, 0);
 
-class FusedOnCuda : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!no_cuda().empty()) GTEST_SKIP() << no_cuda();
-    if (!our_cuda_kernels().reason.empty()) GTEST_SKIP() << our_cuda_kernels().reason;
-    at::manual_seed(4);
-  }
-};
+class FusedOnCuda : public OnOurCudaKernels {};
 
 void expect_good(const Op& op, const Op& reference, const Tensors& inputs, at::ScalarType type) {
   x_transformers::expect_as_good_as_reference(op, reference, inputs, type, kGpu);

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "ops/compare_with_reference.h"
-#include "ops/cuda_device.h"
+#include "ops/our_cuda_kernels.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/graph.h"
 #include "x_transformers/ops/cuda_launchers.h"
@@ -14,14 +14,7 @@ namespace {
 
 const at::Device kCuda(at::kCUDA, 0);
 
-class NormOnCuda : public testing::Test {
- protected:
-  void SetUp() override {
-    if (!no_cuda().empty()) GTEST_SKIP() << no_cuda();
-    if (!our_cuda_kernels().reason.empty()) GTEST_SKIP() << our_cuda_kernels().reason;
-    at::manual_seed(4);
-  }
-};
+class NormOnCuda : public OnOurCudaKernels {};
 
 void expect_as_good(const Op& op, const Op& reference, const Tensors& inputs, at::ScalarType type) {
   x_transformers::expect_as_good_as_reference(op, reference, inputs, type, kCuda);

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "x_transformers/ops/attend_engine.h"
+#include "x_transformers/ops/attend_decode.h"
 #include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
@@ -11,25 +11,6 @@
 
 namespace x_transformers {
 namespace {
-
-struct DecodeParameters {
-  double scale = 1.0;
-  FilledKeys filled;
-};
-
-const KnownStages<DecodeParameters>& decode_stages() {
-  using P = DecodeParameters;
-  static const auto all =
-      KnownStages<P>()
-          .add<stages::DotProduct>(
-              [](const auto& s, const AttendCall&, P& p, Reasons&) { p.scale = s.scale; })
-          .add<stages::Mask>([](const auto& s, const AttendCall&, P& p, Reasons&) {
-            p.filled = s.filled;  // the mask says no more
-          })
-          .add<stages::Causal>()  // one query sees every key
-          .add<stages::Softmax>();
-  return all;
-}
 
 bool is_power_of_two(int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
 
