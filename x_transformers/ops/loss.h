@@ -35,9 +35,9 @@ at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target, int64_t ig
                Reduction reduction = Reduction::mean);
 
 /// cross_entropy of logits in bfloat16 by way of their softmax, for logits too large to be held in
-/// float32; what cross_entropy runs for them on CUDA. The loss is float32, and of one token at most
-/// 87 nats; loss and gradient are as exact as the softmax in bfloat16. Nothing is read from the
-/// device.
+/// float32; what cross_entropy runs for them on CUDA where our kernels are not there. The loss is
+/// float32, and of one token at most 87 nats; loss and gradient are as exact as the softmax in
+/// bfloat16. Nothing is read from the device.
 at::Tensor cross_entropy_by_softmax(const at::Tensor& logits, const at::Tensor& target,
                                     int64_t ignore_index = -100,
                                     Reduction reduction = Reduction::mean);
