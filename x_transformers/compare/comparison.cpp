@@ -367,7 +367,7 @@ class ComparisonWork {
     }
     fs::create_directories(stem.parent_path());
     write_file_atomically(with(".json"), run.dump(2) + "\n");
-    const auto result = parts_.train({with(".json"), stem});
+    auto result = parts_.train({with(".json"), stem});
     if (result.end == RunEnd::kStopped) throw Stopped();
     ++trained_;
     // Without the base there is nothing to go on with: it is tried again.
