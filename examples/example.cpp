@@ -6,7 +6,7 @@
 #include <iostream>
 #include <string_view>
 
-#include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/models/flash_transformer_options.h"
 #include "x_transformers/models/transformer_wrapper_options.h"
 #include "x_transformers/models/vision.h"

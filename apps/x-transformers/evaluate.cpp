@@ -16,6 +16,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/data/data_options.h"
 #include "x_transformers/data/token_data.h"
 #include "x_transformers/runs/checkpoint.h"

@@ -16,6 +16,8 @@
 
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
+#include "x_transformers/core/option_help.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/type_help.h"
 #include "x_transformers/train/run_options.h"

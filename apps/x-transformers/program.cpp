@@ -9,7 +9,6 @@
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/json.h"
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/train/run_options.h"

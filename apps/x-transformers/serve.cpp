@@ -10,6 +10,7 @@
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 
 namespace x_transformers {
 

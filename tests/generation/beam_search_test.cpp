@@ -12,6 +12,7 @@
 #include "generation/fake_session.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/generation/generate.h"
 
 namespace x_transformers::beam_search_test {

@@ -10,6 +10,7 @@
 #include "generation/fake_session.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 
 namespace x_transformers::generate_test {
 namespace {

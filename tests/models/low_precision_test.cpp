@@ -8,6 +8,7 @@
 #include <string>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {

@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 
 namespace x_transformers::multi_input_test {
 namespace {

@@ -11,6 +11,7 @@
 
 #include "warnings.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/callable_type.h"

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/optim/make_optimizer.h"
 
 namespace x_transformers::optimizer_golden {

@@ -12,6 +12,7 @@
 #include "ops/cuda_device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/optim/adafactor.h"
 #include "x_transformers/optim/lion.h"
 #include "x_transformers/optim/muon.h"

@@ -12,6 +12,7 @@
 #include "warnings.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/models/embedded_session.h"
 #include "x_transformers/wrappers/continuous_autoregressive.h"
 

@@ -12,6 +12,7 @@
 #include "warnings.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 
 namespace x_transformers::dpo_test {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/wrappers/autoregressive.h"
 

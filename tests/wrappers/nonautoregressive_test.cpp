@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers::nonautoregressive_test {

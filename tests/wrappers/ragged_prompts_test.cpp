@@ -12,6 +12,7 @@
 #include "train/option_list.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/models/length_session.h"
 #include "x_transformers/models/step_inputs.h"
 #include "x_transformers/models/transformer_wrapper.h"

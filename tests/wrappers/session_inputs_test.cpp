@@ -10,6 +10,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/callable_module.h"

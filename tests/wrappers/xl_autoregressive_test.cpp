@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers::xl_autoregressive_test {

@@ -10,6 +10,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/wrappers/xval_autoregressive.h"
 
 namespace x_transformers::xval_test {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/option_help.h"
 
 namespace x_transformers {
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
+#include <vector>
 
 #include "x_transformers/core/cause.h"
-#include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/spelling.h"
-#include "x_transformers/core/types_to_come.h"
 
 namespace x_transformers {
 namespace detail {
@@ -27,43 +27,6 @@ std::string shown(const Json& value) {
   constexpr size_t kLongest = 60;
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
-}
-
-void unknown(const OptionPath& where, const std::string& word, const std::string& name,
-             const std::vector<std::string>& known) {
-  require(!types_to_come().count(name), at(where), "{}: not built yet", name);
-  Notice notice{at(where), "unknown " + word + " '" + name + "'"};
-  notice.hint = nearest_hint(name, known);
-  throw InputError(std::move(notice));
-}
-
-void unknown_key(const OptionPath& where, const std::vector<std::string>& known,
-                 const std::vector<std::string>& elsewhere) {
-  Notice notice{at(where), "unknown key"};
-  notice.hint = nearest_hint(where.names().back(), known, elsewhere);
-  throw InputError(std::move(notice));
-}
-
-void wrong_type(const OptionPath& where, const std::string& expected, const Json& got) {
-  throw InputError(Notice{at(where), {}, expected, shown(got)});
-}
-
-OptionPath entry(const OptionPath& where, size_t index) {
-  auto names = where.names();
-  const auto place = "[" + std::to_string(index) + "]";
-  if (names.empty()) return OptionPath(place);
-  names.back() += place;
-  return OptionPath(std::move(names));
-}
-
-ModuleSpec read_module(const Json& value, const OptionPath& where) {
-  if (value.is_string()) return {value.get<std::string>()};
-  if (!value.is_object() || !value.contains("type") || !value["type"].is_string()) {
-    wrong_type(where, type_word<ModuleSpec>(), value);
-  }
-  Json arguments = value;
-  arguments.erase("type");
-  return {value["type"].get<std::string>(), arguments.dump()};
 }
 
 std::string reason(const Json::exception& error) {

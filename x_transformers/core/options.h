@@ -15,7 +15,8 @@
 //     v.not_built("gate_residual");
 //   }
 //
-// Reading and writing JSON, help and comparison (core/json.h) are visitors over that list.
+// Reading and writing JSON (core/json_options.h), help (core/option_help.h) and comparison
+// (core/option_names.h) are visitors over that list.
 #pragma once
 
 #include <concepts>

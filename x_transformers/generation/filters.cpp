@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/spelling.h"
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/interchange/registry.h"
 
 namespace x_transformers {

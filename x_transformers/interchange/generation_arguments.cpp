@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/move_module.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"

@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/option_help.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"

@@ -2,7 +2,7 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/interchange/take_inputs.h"
 
 namespace x_transformers {

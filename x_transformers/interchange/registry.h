@@ -13,6 +13,8 @@
 
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
+#include "x_transformers/core/option_help.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"

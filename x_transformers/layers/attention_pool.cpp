@@ -6,7 +6,7 @@
 #include <string>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
 
 namespace x_transformers {

@@ -4,7 +4,7 @@
 #include <mutex>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/callable_types.h"
 

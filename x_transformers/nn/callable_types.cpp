@@ -9,7 +9,6 @@
 #include <memory>
 #include <string>
 
-#include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/callable_call.h"

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
 
 namespace x_transformers {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/nn/loss_options.h"
 

@@ -6,6 +6,8 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
+#include "x_transformers/core/option_help.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/generation/generate.h"
 

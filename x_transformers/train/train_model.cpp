@@ -11,7 +11,6 @@
 
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/format.h"
-#include "x_transformers/core/json.h"
 #include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_source.h"

@@ -1,0 +1,45 @@
+#include "x_transformers/core/json_options.h"
+
+#include "x_transformers/core/nearest_name.h"
+#include "x_transformers/core/types_to_come.h"
+
+namespace x_transformers::detail {
+
+void unknown(const OptionPath& where, const std::string& word, const std::string& name,
+             const std::vector<std::string>& known) {
+  require(!types_to_come().count(name), at(where), "{}: not built yet", name);
+  Notice notice{at(where), "unknown " + word + " '" + name + "'"};
+  notice.hint = nearest_hint(name, known);
+  throw InputError(std::move(notice));
+}
+
+void unknown_key(const OptionPath& where, const std::vector<std::string>& known,
+                 const std::vector<std::string>& elsewhere) {
+  Notice notice{at(where), "unknown key"};
+  notice.hint = nearest_hint(where.names().back(), known, elsewhere);
+  throw InputError(std::move(notice));
+}
+
+void wrong_type(const OptionPath& where, const std::string& expected, const Json& got) {
+  throw InputError(Notice{at(where), {}, expected, shown(got)});
+}
+
+OptionPath entry(const OptionPath& where, size_t index) {
+  auto names = where.names();
+  const auto place = "[" + std::to_string(index) + "]";
+  if (names.empty()) return OptionPath(place);
+  names.back() += place;
+  return OptionPath(std::move(names));
+}
+
+ModuleSpec read_module(const Json& value, const OptionPath& where) {
+  if (value.is_string()) return {value.get<std::string>()};
+  if (!value.is_object() || !value.contains("type") || !value["type"].is_string()) {
+    wrong_type(where, type_word<ModuleSpec>(), value);
+  }
+  Json arguments = value;
+  arguments.erase("type");
+  return {value["type"].get<std::string>(), arguments.dump()};
+}
+
+}  // namespace x_transformers::detail
