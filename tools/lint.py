@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Checks format, includes, errors and, with clang-tidy, the files changed since a commit: tools/lint.py [--since COMMIT] [--all]
+"""Checks format, includes, errors, comments of options and, with clang-tidy, the files changed since a commit:
+
+  tools/lint.py [--since COMMIT] [--all]
 
 Default of --since: where this branch left origin/main, or HEAD. With --at-most N clang-tidy, which takes half a minute a file,
 looks at the N files with the most changed lines, and says how many it leaves out. It reads the commands of the preset dev,
@@ -114,6 +116,8 @@ def main():
         failed.append("includes")
     if subprocess.run([sys.executable, str(ROOT / "tools/check_errors.py")]).returncode:
         failed.append("errors")
+    if subprocess.run([sys.executable, str(ROOT / "tools/option_comments.py"), "--check"]).returncode:
+        failed.append("comments of options")
     if not tidy(files if arguments.all else changed_files(arguments.since), arguments.jobs, arguments.at_most):
         failed.append("clang-tidy")
     print("lint: " + ("found something: " + ", ".join(failed) if failed else "clean"))

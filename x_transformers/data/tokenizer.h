@@ -111,14 +111,23 @@ class StreamingDecoder {
 
 /// Options of `x-transformers tokenizer train`.
 struct SentencePieceTrainingOptions {
+  /// text files, or folders of them, to learn the vocabulary from
   std::vector<std::string> input;
+  /// where to write the model file
   std::string output = "tokenizer.model";
+  /// tokens in the vocabulary
   int64_t vocab_size = 8192;
+  /// unigram or bpe (arXiv:1804.10959)
   std::string model_type = "unigram";
+  /// share of the characters that get tokens of their own
   double character_coverage = 0.9995;
+  /// spell other characters in bytes, so that every text can be encoded and decoded exactly
   bool byte_fallback = true;
+  /// tokens for runs of blanks, tabs and line ends as the text has them, as in code and tables
   bool whitespace_runs = true;
+  /// lines drawn from the input to learn from; 0: all
   int64_t max_lines = 1000000;
+  /// threads to learn with; the result may depend on it
   int64_t threads = 4;
 
   template <class Visitor>

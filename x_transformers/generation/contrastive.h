@@ -8,7 +8,9 @@
 namespace x_transformers {
 
 struct ContrastiveDecodeOptions {
+  /// strength with which the amateur's logits are subtracted (arXiv:2309.09117)
   double beta = 0.5;
+  /// tokens below this share of the expert's best probability are ruled out (arXiv:2210.15097)
   double alpha = 0.1;
 
   template <class Visitor>

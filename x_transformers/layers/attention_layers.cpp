@@ -1,5 +1,6 @@
 // Running a stack: layer after layer over a small state.
 #include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/core/cloned.h"
 
 #include <ATen/ATen.h>
 
@@ -253,6 +254,11 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
     }
   }
   return finish(state);
+}
+
+std::shared_ptr<torch::nn::Module> AttentionLayersImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<AttentionLayersImpl>(options_); });
 }
 
 }  // namespace x_transformers

@@ -75,6 +75,8 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   /// has their states.
   std::vector<const Block*> attentions(
       const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   struct Layer {

@@ -18,6 +18,7 @@ namespace x_transformers {
 enum class LayersKind { attention_layers, encoder, decoder, prefix_decoder, cross_attender };
 
 struct RelPosOptions {
+  /// ALiBi's slopes, one for each head; default: the paper's
   std::optional<std::vector<double>> slopes = std::nullopt;
 
   template <class Visitor>
@@ -29,8 +30,11 @@ struct RelPosOptions {
 /// What Python hands on to the residual; of use with hyper-connections only, and there it must
 /// agree with the stack.
 struct ResidualFnOptions {
+  /// must be what the stack's branches take
   std::optional<int64_t> num_input_views = std::nullopt;
+  /// must be the stack's own
   std::optional<int64_t> num_residual_streams = std::nullopt;
+  /// has no effect, as hyper_conn_sinkhorn_iters
   std::optional<int64_t> sinkhorn_iters = std::nullopt;
 
   template <class Visitor>
@@ -45,85 +49,163 @@ struct ResidualFnOptions {
 /// `cross_attn` hold what Python takes with the prefixes attn_, ff_ and cross_attn_.
 struct AttentionLayersOptions {
   LayersKind kind = LayersKind::attention_layers;
+  /// features of the sequence
   int64_t dim = 0;
+  /// blocks of attention and feed-forward
   std::optional<int64_t> depth = std::nullopt;
+  /// attention heads
   int64_t heads = 8;
+  /// no token sees a later one
   bool causal = false;
+  /// cross attention to a context in every block
   bool cross_attend = false;
+  /// cross attention in place of self-attention
   bool only_cross = false;
+  /// norm with one gain (arXiv:1910.05895)
   bool use_scalenorm = false;
+  /// root-mean-square norm (arXiv:1910.07467)
   bool use_rmsnorm = false;
+  /// tanh in place of a norm (arXiv:2503.10622)
   bool use_dynamic_tanh = false;
+  /// error function in place of a norm (arXiv:2512.10938)
   bool use_derf = false;
+  /// start of dynamic tanh's scale
   double dynamic_tanh_init_alpha = 1.0;
+  /// root-mean-square norm without gain (arXiv:2307.14995)
   bool use_simple_rmsnorm = false;
+  /// layer norm with gain from a condition (arXiv:2212.09748)
   bool use_adaptive_layernorm = false;
+  /// RMS norm with gain from a condition
   bool use_adaptive_rmsnorm = false;
+  /// branch outputs scaled by a condition (arXiv:2212.09748)
   bool use_adaptive_layerscale = false;
+  /// gains stored as offset from one
   bool norm_add_unit_offset = true;
+  /// features of the condition; default: dim
   std::optional<int64_t> dim_condition = std::nullopt;
+  /// a layer on the condition before it is used
   bool adaptive_condition_mlp = false;
+  /// its hidden features, times dim_condition
   int64_t adaptive_condition_mlp_expansion = 4;
+  /// scores fall with distance (arXiv:2108.12409)
   bool alibi_pos_bias = false;
+  /// heads with ALiBi, from the first; default: all
   std::optional<int64_t> alibi_num_heads = std::nullopt;
+  /// T5's learned bias for distances (arXiv:1910.10683)
   bool rel_pos_bias = false;
+  /// distances are put into this many buckets
   int64_t rel_pos_num_buckets = 32;
+  /// the last bucket begins here
   int64_t rel_pos_max_distance = 128;
+  /// a small network from distance to bias (arXiv:2111.09883)
   bool dynamic_pos_bias = false;
+  /// the network sees the log of the distance
   bool dynamic_pos_bias_log_distance = false;
+  /// hidden layers of the network
   int64_t dynamic_pos_bias_mlp_depth = 2;
+  /// layer norms in the network
   bool dynamic_pos_bias_norm = false;
+  /// queries and keys rotated by position (arXiv:2104.09864)
   bool rotary_pos_emb = false;
+  /// features of a head that are rotated; default: half of dim_head
   std::optional<int64_t> rotary_emb_dim = std::nullopt;
+  /// rotary with a decay for length extrapolation (arXiv:2212.10554)
   bool rotary_xpos = false;
+  /// positions divided by this (arXiv:2306.15595)
   double rotary_interpolation_factor = 1.0;
+  /// length scale of the decay
   double rotary_xpos_scale_base = 512.0;
+  /// NTK-aware rescaling of the base
   double rotary_base_rescale_factor = 1.0;
+  /// heads, from the last, that are rotated; default: all
   std::optional<int64_t> rotate_num_heads = std::nullopt;
+  /// positions as angles of a polar form (arXiv:2509.10534)
   bool polar_pos_emb = false;
+  /// its learned bias starts uniform
   bool polar_bias_uniform_init = false;
+  /// one block, run depth times (arXiv:1909.11942)
   bool weight_tie_layers = false;
+  /// layers by type: a attention, c cross attention, f feed-forward
   std::optional<std::vector<std::string>> custom_layers = std::nullopt;
+  /// indices of layers in the order of execution
   std::optional<std::vector<int64_t>> layers_execute_order = std::nullopt;
+  /// attentions moved to the front, feed-forwards to the back (arXiv:1911.03864)
   std::optional<int64_t> sandwich_coef = std::nullopt;
+  /// part of attention layers, as of PAR (arXiv:2009.04534)
   std::optional<int64_t> par_ratio = std::nullopt;
+  /// scores of the last attention are added (arXiv:2012.11747)
   bool residual_attn = false;
+  /// the same for cross attention
   bool cross_residual_attn = false;
+  /// half feed-forwards on both sides of attention (arXiv:1906.02762)
   bool macaron = false;
+  /// norm before each branch (or after each residual) (arXiv:2002.04745)
   bool pre_norm = true;
+  /// norm at the end
   bool pre_norm_has_final_norm = true;
+  /// GRU gating of the residual (arXiv:1910.06764)
   bool gate_residual = false;
+  /// learned factor for each feature of the residual (arXiv:2110.09456)
   bool scale_residual = false;
+  /// constant factor of the residual
   double scale_residual_constant = 1.0;
+  /// features shifted from this many earlier tokens (arXiv:2305.13048)
   PerLayer<int64_t> shift_tokens = 0;
+  /// norm after each branch as well (arXiv:2105.13290)
   bool sandwich_norm = false;
+  /// norm after each residual, beside a second residual that is normed at the end only
+  /// (arXiv:2304.14802)
   bool resi_dual = false;
+  /// factor of the second residual, which keeps it in range in float16
   double resi_dual_scale = 1.0;
+  /// output held within a bound by tanh (arXiv:2408.00118)
   bool softclamp_output = false;
+  /// the bound of softclamp_output
   double softclamp_output_value = 30.0;
+  /// branches start with an output of zero
   bool zero_init_branch_output = false;
+  /// probability of leaving out a layer in training (arXiv:1603.09382)
   PerLayer<double> layer_dropout = 0.0;
+  /// part of the context left out in training
   double cross_attn_tokens_dropout = 0.0;
+  /// no absolute positions; default: with rotary, polar or T5 bias
   std::optional<bool> disable_abs_pos_emb = std::nullopt;
+  /// learned factor for each feature of a branch (arXiv:2103.17239)
   bool use_layerscale = false;
+  /// start of that factor
   double layerscale_init_value = 0.0;
+  /// skips from the first to the second half (arXiv:2210.09561)
   bool unet_skips = false;
+  /// layers see a mix of all earlier ones (arXiv:2502.09245)
   bool integrate_layers = false;
+  /// softmax over that mix (or ReLU)
   bool layer_integrate_use_softmax = true;
+  /// hyper-connections' residual streams (arXiv:2409.19606)
   int64_t num_residual_streams = 1;
+  /// queries, keys, values from different mixes
   bool qkv_receive_diff_residuals = false;
+  /// the input is added before every layer (arXiv:1909.01377)
   bool reinject_input = false;
+  /// gated by the input
   bool learned_reinject_input_gate = false;
+  /// the first layer's values are mixed in (arXiv:2410.17897)
   bool add_value_residual = false;
+  /// that mix is learned per token
   bool learned_value_residual_mix = true;
+  /// further arguments of the position bias: slopes, of ALiBi
   RelPosOptions rel_pos_kwargs = {};
+  /// further arguments of the residual
   ResidualFnOptions residual_fn_kwargs = {};
+  /// has no effect, as in Python 2.16.1 (see docs) (arXiv:2512.24880)
   int64_t hyper_conn_sinkhorn_iters = 5;
+  /// accepted for Python's sake: warnings go to the caller of validate
   bool verbose = true;
+  /// attention
   AttentionOptions attn = {};
+  /// feed-forward
   FeedForwardOptions ff = {};
-  std::optional<AttentionOptions> cross_attn =
-      std::nullopt;    ///< of cross attention; default: as attn, but not causal
+  /// cross attention; default: as attn, but not causal
+  std::optional<AttentionOptions> cross_attn = std::nullopt;
   Compat compat = {};  ///< of the whole model; no option of the class
 
   /// Whether each call needs a condition.
@@ -166,7 +248,8 @@ struct AttentionLayersOptions {
                 "learned_value_residual_mix", "rotate_num_heads"});
     }
     v.prefix("ff", ff, "feed-forward", {"dim"});
-    v.prefix_over("cross_attn", cross_attn, attn, "cross attention", {"dim", "heads"});
+    v.prefix_over("cross_attn", cross_attn, attn,
+                  "cross attention; default: as attn, but not causal", {"dim", "heads"});
   }
 
  private:

@@ -5,6 +5,7 @@
 #include <set>
 #include <string>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
@@ -114,6 +115,11 @@ at::Tensor AttentionPoolImpl::forward(const AttentionPoolInputs& given) {
   }
   if (options_.add_residual) pooled = pooled + queries;
   return options_.squeeze_output.value_or(false) ? pooled.squeeze(1) : pooled;
+}
+
+std::shared_ptr<torch::nn::Module> AttentionPoolImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<AttentionPoolImpl>(options_); });
 }
 
 }  // namespace x_transformers

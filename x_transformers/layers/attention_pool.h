@@ -3,6 +3,9 @@
 
 #include <torch/nn/module.h>
 
+#include <memory>
+#include <optional>
+
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/layers/attention_pool_options.h"
@@ -27,6 +30,8 @@ class AttentionPoolImpl : public torch::nn::Module {
  public:
   explicit AttentionPoolImpl(AttentionPoolOptions options);
   at::Tensor forward(const AttentionPoolInputs& inputs);
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   AttentionPoolOptions options_;

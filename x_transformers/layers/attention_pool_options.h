@@ -11,17 +11,26 @@
 namespace x_transformers {
 
 struct AttentionPoolOptions {
+  /// features of the pooled tokens
   int64_t dim = 0;
+  /// pooled tokens (arXiv:1810.00825)
   int64_t num_pooled_tokens = 1;
+  /// features of the sequence; default: dim
   std::optional<int64_t> dim_context = std::nullopt;
+  /// add the queries to the result
   bool add_residual = false;
+  /// blocks
   int64_t depth = 1;
+  /// attention heads
   int64_t heads = 8;
+  /// features of each head
   int64_t dim_head = kDefaultDimHead;
+  /// whole blocks with feed-forward; default: with depth > 1
   std::optional<bool> use_transformer_blocks = std::nullopt;
+  /// leave out the token dimension of a single pooled token
   std::optional<bool> squeeze_output = std::nullopt;
-  AttentionOptions attn_kwargs =
-      {};  ///< further options of the attention; as in Python without effect when depth > 1
+  /// further options of the attention (without effect in whole blocks, as in Python)
+  AttentionOptions attn_kwargs = {};
   Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>

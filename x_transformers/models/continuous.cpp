@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -188,6 +189,12 @@ at::Tensor ContinuousTransformerWrapperImpl::forward(const at::Tensor& x) {
   ContinuousInputs inputs;
   inputs.x = x;
   return forward(inputs).out;
+}
+
+std::shared_ptr<torch::nn::Module> ContinuousTransformerWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device,
+                [&] { return std::make_shared<ContinuousTransformerWrapperImpl>(options_); });
 }
 
 }  // namespace x_transformers

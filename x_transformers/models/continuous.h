@@ -104,6 +104,8 @@ class ContinuousTransformerWrapperImpl : public torch::nn::Module, public Captur
   /// Whether what comes out for a token hangs on that token alone, after the stack.
   bool head_is_per_token() const { return !given_out_ || given_out_.is_per_token; }
   std::string capture_unsupported() const override { return attn_layers_->capture_unsupported(); }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   void build_projections(int64_t dim);

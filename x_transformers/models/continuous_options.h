@@ -12,19 +12,33 @@ namespace x_transformers {
 
 /// Features in, features out: a projection, a stack of layers, a projection.
 struct ContinuousTransformerWrapperOptions {
+  /// positions of the longest sequence; null or 0: no absolute positions
   std::optional<int64_t> max_seq_len = std::nullopt;
+  /// the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers
   AttentionLayersOptions attn_layers = {};
+  /// features of the input, projected to dim; default: dim, not projected
   std::optional<int64_t> dim_in = std::nullopt;
+  /// features of the output; default: dim, not projected
   std::optional<int64_t> dim_out = std::nullopt;
+  /// a module in place of the projection of dim_in
   std::optional<ModuleSpec> project_in = std::nullopt;
+  /// a module in place of the projection to dim_out
   std::optional<ModuleSpec> project_out = std::nullopt;
+  /// tokens of Transformer-XL memory that are kept; 0: all (arXiv:1901.02860)
   int64_t max_mem_len = 0;
+  /// learned tokens in front of the sequence (arXiv:2006.11527)
   std::optional<int64_t> num_memory_tokens = std::nullopt;
+  /// layer norm of the embeddings (arXiv:2210.02414)
   bool post_emb_norm = false;
+  /// dropout of the embeddings
   double emb_dropout = 0.0;
+  /// learned absolute positions (where the stack has no others)
   bool use_abs_pos_emb = true;
+  /// sinusoidal positions with a learned scale (arXiv:2202.10447)
   bool scaled_sinu_pos_emb = false;
+  /// the output is of the mean over the sequence
   bool average_pool_embed = false;
+  /// the output is a mean and a variance for each feature
   bool probabilistic = false;
   Compat compat = {};  ///< of the whole model; no option of the class
 

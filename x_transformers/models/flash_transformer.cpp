@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
@@ -193,6 +194,11 @@ at::Tensor FLASHTransformerImpl::forward(const at::Tensor& tokens, const at::Ten
 
 at::Tensor FLASHTransformerImpl::head(const at::Tensor& embeddings) {
   return to_logits_->forward(final_norm_->forward(embeddings));
+}
+
+std::shared_ptr<torch::nn::Module> FLASHTransformerImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<FLASHTransformerImpl>(options_); });
 }
 
 }  // namespace x_transformers

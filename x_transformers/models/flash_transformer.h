@@ -43,6 +43,8 @@ class FLASHTransformerImpl : public TokenModel {
   /// Why the model cannot be decoded with a state; empty: it can.
   std::string cache_unsupported() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   void check(const TransformerInputs& inputs) const;

@@ -11,19 +11,34 @@ namespace x_transformers {
 
 /// Tokens in, logits out, by layers of FLASH or, an option of ours, of GAU.
 struct FLASHTransformerOptions {
+  /// features, an even number (arXiv:2202.10447)
   int64_t dim = 0;
+  /// size of the vocabulary
   int64_t num_tokens = 0;
+  /// layers
   int64_t depth = 0;
+  /// tokens of a group; the last one may have fewer
   int64_t group_size = 256;
+  /// features of queries and keys, of which 32 are rotated
   int64_t query_key_dim = 128;
+  /// features of values and gates, in dims
   double expansion_factor = 2.0;
+  /// tokens see themselves and those before
   bool causal = false;
+  /// of attention weights within groups
   double attn_dropout = 0.0;
+  /// scalenorm or layernorm (arXiv:1910.05895)
   std::string norm_type = "scalenorm";
+  /// half of the features come from the token before
   bool shift_tokens = true;
+  /// the laplacian in place of the squared relu (arXiv:2209.10655)
   bool laplace_attn_fn = false;
+  /// not causal: linear attention sees all groups; else each group sees itself alone
   bool reduce_group_non_causal_attn = true;
+  /// flash; or gau: gated attention units, whose work grows with the square of the length, without
+  /// group_size, shift_tokens, rotation and linear attention
   std::string layer = "flash";
+  /// of gau layers: length, or position, which can be decoded with a cache
   std::string normalise = "length";
   Compat compat = {};  ///< of the whole model; no option of the class
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -147,6 +148,12 @@ MultiOutput MultiInputTransformerWrapperImpl::forward(const MultiInputs& given) 
   if (!inputs.logits) return output;
   for (auto& [name, head] : to_logits_) output.logits[name] = head->forward(output.embeddings);
   return output;
+}
+
+std::shared_ptr<torch::nn::Module> MultiInputTransformerWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device,
+                [&] { return std::make_shared<MultiInputTransformerWrapperImpl>(options_); });
 }
 
 }  // namespace x_transformers

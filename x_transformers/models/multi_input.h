@@ -85,6 +85,8 @@ class MultiInputTransformerWrapperImpl : public torch::nn::Module, public Captur
     return kept_memory(options_.max_mem_len, options_.compat);
   }
   std::string capture_unsupported() const override { return attn_layers_->capture_unsupported(); }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   void build_embeddings(int64_t emb_dim);

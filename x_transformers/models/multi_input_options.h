@@ -14,20 +14,35 @@ namespace x_transformers {
 
 /// Several tokens at each place in, logits of each out.
 struct MultiInputTransformerWrapperOptions {
+  /// tokens of each vocabulary, by the names of the inputs
   std::map<std::string, int64_t> num_tokens = {};
+  /// places of the longest sequence; 0: no absolute positions
   int64_t max_seq_len = 0;
+  /// the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers
   AttentionLayersOptions attn_layers = {};
+  /// features of the embeddings, projected to dim; default: dim
   std::optional<int64_t> emb_dim = std::nullopt;
+  /// tokens of Transformer-XL memory that are kept; 0: all (arXiv:1901.02860)
   int64_t max_mem_len = 0;
+  /// memories go to layers this much lower (arXiv:2012.15688)
   int64_t shift_mem_down = 0;
+  /// dropout of the embeddings
   double emb_dropout = 0.0;
+  /// layer norm of the embeddings (arXiv:2210.02414)
   bool post_emb_norm = false;
+  /// learned tokens in front of the sequence (arXiv:2006.11527)
   std::optional<int64_t> num_memory_tokens = std::nullopt;
+  /// memory tokens also after every so many
   std::optional<int64_t> memory_tokens_interspersed_every = std::nullopt;
+  /// no heads: the output is embeddings
   bool return_only_embed = false;
+  /// learned absolute positions (where the stack has no others)
   bool use_abs_pos_emb = true;
+  /// sinusoidal positions with a learned scale (arXiv:2202.10447)
   bool scaled_sinu_pos_emb = false;
+  /// part of the gradient that reaches the embeddings (arXiv:2105.13290)
   double emb_frac_gradient = 1.0;
+  /// has no effect, as in Python: the call's weight counts
   double attn_z_loss_weight = 1e-4;
   Compat compat = {};  ///< of the whole model; no option of the class
 

@@ -4,6 +4,7 @@
 
 #include <numbers>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
@@ -88,6 +89,11 @@ NeoMLPImpl::Output NeoMLPImpl::forward(const at::Tensor& given) {
   output.out = (output.output * to_output_weights_).sum(-1) + to_output_bias_;
   if (!has_batch) output.out = output.out.squeeze(0);
   return output;
+}
+
+std::shared_ptr<torch::nn::Module> NeoMLPImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<NeoMLPImpl>(options_); });
 }
 
 }  // namespace x_transformers

@@ -39,6 +39,8 @@ class NeoMLPImpl : public torch::nn::Module {
   /// x [b, dim_in] or [dim_in]
   Output forward(const at::Tensor& x);
   const NeoMLPOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   NeoMLPOptions options_;

@@ -10,6 +10,7 @@
 namespace x_transformers {
 
 struct RandomFourierEmbedOptions {
+  /// features of a number (arXiv:2006.10739)
   int64_t dim = 0;
 
   template <class Visitor>
@@ -19,10 +20,15 @@ struct RandomFourierEmbedOptions {
 };
 
 struct NeoMLPOptions {
+  /// numbers that come in, each a node
   int64_t dim_in = 0;
+  /// hidden nodes
   int64_t dim_hidden = 0;
+  /// numbers that go out, each a node
   int64_t dim_out = 0;
+  /// features of a node
   int64_t dim_model = 0;
+  /// layers of the encoder
   int64_t depth = 0;
   /// Of the encoder but dim and depth; empty: 4 heads of 16 features.
   std::optional<AttentionLayersOptions> encoder_kwargs = std::nullopt;

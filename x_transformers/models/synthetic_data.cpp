@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/json.h"
@@ -139,6 +140,12 @@ void SyntheticDataGeneratorImpl::reset() {
   const SyntheticDataGenerator fresh(options_);
   const auto drawn = fresh->named_parameters();
   for (const auto& own : named_parameters()) at::Tensor(own.value()).copy_(drawn[own.key()]);
+}
+
+std::shared_ptr<torch::nn::Module> SyntheticDataGeneratorImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device,
+                [&] { return std::make_shared<SyntheticDataGeneratorImpl>(options_); });
 }
 
 }  // namespace x_transformers

@@ -6,6 +6,7 @@
 #include <torch/nn/modules/rnn.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -38,6 +39,8 @@ class SyntheticDataGeneratorImpl : public torch::nn::Module {
 
   /// Almost greedy.
   static constexpr double kTemperature = 1e-4;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   void build_network(int64_t hidden);

@@ -10,11 +10,17 @@
 namespace x_transformers {
 
 struct SyntheticDataGeneratorOptions {
+  /// features of a token (arXiv:2506.20057)
   int64_t dim = 0;
+  /// tokens of the vocabulary
   int64_t num_tokens = 0;
+  /// tokens of a sequence, the last that were generated
   int64_t max_seq_len = 512;
+  /// features of the network's state; default: dim
   std::optional<int64_t> hidden_size = std::nullopt;
+  /// a GRU in place of an LSTM
   bool use_gru = false;
+  /// another network: LSTM, GRU or RNN, or a module from dim to hidden_size features
   std::optional<ModuleSpec> network_klass = std::nullopt;
   Compat compat = {};  ///< of the whole model; no option of the class
 

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/unread_input.h"
@@ -193,6 +194,13 @@ at::Tensor TransformerWrapperImpl::forward(const at::Tensor& tokens) {
   inputs.x = tokens;
   const auto output = forward(inputs);
   return output.logits.empty() ? output.embeddings : output.logits[0];
+}
+
+std::shared_ptr<torch::nn::Module> TransformerWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<TransformerWrapperImpl>(options_, cloned_as(given_embedding_, device));
+  });
 }
 
 }  // namespace x_transformers

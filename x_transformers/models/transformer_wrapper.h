@@ -70,6 +70,8 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   bool caches_positions() const override;
   at::Tensor last_logits(const at::Tensor& embeddings, const TransformerInputs& inputs) override;
   std::string capture_unsupported() const override;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   std::string own_cache_unsupported(std::optional<int64_t> recycle_steps, bool pools) const;
@@ -95,6 +97,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   int64_t memory_token_count() const { return options_.num_memory_tokens.value_or(0); }
 
   TransformerWrapperOptions options_ = {};
+  std::shared_ptr<BaseEmbedding> given_embedding_;  // in place of the one that the options describe
   std::shared_ptr<BaseEmbedding> token_emb_;
   const char* tokens_limited_by_ = "num_tokens";      // what the size of its table is
   CallableModule given_token_emb_, given_to_logits_;  // from the options, in place of the own

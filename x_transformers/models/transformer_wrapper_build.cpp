@@ -93,7 +93,7 @@ TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options
 
 TransformerWrapperImpl::TransformerWrapperImpl(TransformerWrapperOptions options,
                                                const std::shared_ptr<BaseEmbedding>& embedding)
-    : options_(std::move(options)) {
+    : options_(std::move(options)), given_embedding_(embedding) {
   options_.attn_layers.compat = options_.compat;
   validate(options_);
   warn_of_unused(options_);

@@ -14,43 +14,81 @@ namespace x_transformers {
 
 /// Tokens in, logits out: embeddings, a stack of layers, a head.
 struct TransformerWrapperOptions {
+  /// tokens of the vocabulary
   int64_t num_tokens = 0;
+  /// tokens of the longest sequence; 0: no absolute positions
   int64_t max_seq_len = 0;
+  /// the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers
   AttentionLayersOptions attn_layers = {};
+  /// further embeddings that are added, by name, with their sizes
   std::map<std::string, int64_t> embed_num_tokens = {};
+  /// features of the embeddings, projected to dim; default: dim
   std::optional<int64_t> emb_dim = std::nullopt;
+  /// tokens of Transformer-XL memory that are kept; 0: all (arXiv:1901.02860)
   int64_t max_mem_len = 0;
+  /// memories go to layers this much lower (arXiv:2012.15688)
   int64_t shift_mem_down = 0;
+  /// dropout of the embeddings
   double emb_dropout = 0.0;
+  /// layer norm of the embeddings (arXiv:2210.02414)
   bool post_emb_norm = false;
+  /// learned tokens in front of the sequence (arXiv:2006.11527)
   std::optional<int64_t> num_memory_tokens = std::nullopt;
+  /// memory tokens also after every so many
   std::optional<int64_t> memory_tokens_interspersed_every = std::nullopt;
+  /// logits by the token embeddings (arXiv:1608.05859)
   bool tie_embedding = false;
+  /// features of the output; default: num_tokens
   std::optional<int64_t> logits_dim = std::nullopt;
+  /// no head: the output is embeddings
   bool return_only_embed = false;
+  /// output heads, each with logits of its own
   int64_t num_output_heads = 1;
+  /// learned absolute positions (where the stack has no others)
   bool use_abs_pos_emb = true;
+  /// sinusoidal positions with a learned scale (arXiv:2202.10447)
   bool scaled_sinu_pos_emb = false;
+  /// embeddings of length one
   bool l2norm_embed = false;
+  /// the output is fed back several times (doi:10.1038/s41586-021-03819-2)
   bool recycling = false;
+  /// maximum of recycling steps in training
   int64_t train_max_recycle_steps = 4;
+  /// part of the gradient that reaches the embeddings (arXiv:2105.13290)
   double emb_frac_gradient = 1.0;
+  /// has no effect, as in Python: the call's weight counts
   double attn_z_loss_weight = 1e-4;
+  /// mean over the sequence before the head
   bool average_pool_embed = false;
+  /// learned tokens in front, whose outputs go to the head (arXiv:1810.04805)
   bool use_cls_token = false;
+  /// how many of them
   int64_t num_cls_tokens = 1;
+  /// attention pooling of the output (arXiv:1810.00825)
   bool attn_pool = false;
+  /// pooled tokens
   int64_t num_pooled_tokens = 1;
+  /// blocks of the pooling
   int64_t attn_pool_depth = 1;
+  /// features of the pooled tokens; default: dim
   std::optional<int64_t> dim_pooled_tokens = std::nullopt;
+  /// leave out a last dimension of size one
   bool squeeze_out_last_dim = false;
+  /// module that embeds the tokens; default: TokenEmbedding
   std::optional<ModuleSpec> token_emb = std::nullopt;
+  /// log of a mix of several softmaxes (arXiv:1711.03953)
   bool mixture_of_softmax = false;
+  /// how many
   int64_t mixture_of_softmax_k = 4;
+  /// logits plus their log sigmoid (arXiv:1805.10829)
   bool sigsoftmax_logits = false;
+  /// an embedding for each token and layer scales feed-forwards
   bool ff_deep_embed = false;
+  /// module that makes logits; default: Linear without bias
   std::optional<ModuleSpec> to_logits = std::nullopt;
+  /// a head that predicts the next token's embedding
   bool add_continuous_pred_head = false;
+  /// calls with a cache get new tokens only
   bool input_not_include_cache = false;
   Compat compat = {};  ///< of the whole model; no option of the class
 

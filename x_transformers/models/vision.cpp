@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -86,6 +87,12 @@ ViTransformerWrapperImpl::Output ViTransformerWrapperImpl::forward(const at::Ten
   output.logits = output.embeddings.mean(1);
   if (mlp_head_) output.logits = mlp_head_->forward(output.logits);
   return output;
+}
+
+std::shared_ptr<torch::nn::Module> ViTransformerWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device,
+                [&] { return std::make_shared<ViTransformerWrapperImpl>(options_); });
 }
 
 }  // namespace x_transformers

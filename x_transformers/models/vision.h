@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 
 #include <memory>
+#include <optional>
 
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/models/vision_options.h"
@@ -27,6 +28,8 @@ class ViTransformerWrapperImpl : public torch::nn::Module {
   Output forward(const at::Tensor& img);
   AttentionLayers& attn_layers() { return attn_layers_; }
   const ViTransformerWrapperOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   ViTransformerWrapperOptions options_;

@@ -11,13 +11,21 @@
 namespace x_transformers {
 
 struct ViTransformerWrapperOptions {
+  /// height and width of the images, in pixels
   int64_t image_size = 0;
+  /// height and width of a patch, in pixels
   int64_t patch_size = 0;
+  /// the stack: Encoder
   AttentionLayersOptions attn_layers = {};
+  /// channels of the images
   int64_t channels = 3;
+  /// classes to predict; default: the output is embeddings
   std::optional<int64_t> num_classes = std::nullopt;
+  /// layer norm of the embeddings
   bool post_emb_norm = false;
+  /// learned tokens after the patches (arXiv:2309.16588)
   int64_t num_register_tokens = 0;
+  /// dropout of the embeddings
   double emb_dropout = 0.0;
   Compat compat = {};  ///< of the whole model; no option of the class
 

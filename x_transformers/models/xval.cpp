@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -116,6 +117,12 @@ XValOutput XValTransformerWrapperImpl::forward(const XValInputs& inputs) {
                       : to_logits_->forward(output.embeddings);
   output.numbers = to_numerical_output_->forward(output.embeddings).squeeze(-1);
   return output;
+}
+
+std::shared_ptr<torch::nn::Module> XValTransformerWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device,
+                [&] { return std::make_shared<XValTransformerWrapperImpl>(options_); });
 }
 
 }  // namespace x_transformers

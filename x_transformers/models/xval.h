@@ -85,6 +85,8 @@ class XValTransformerWrapperImpl : public torch::nn::Module, public CaptureCheck
   std::string cache_unsupported() const { return attn_layers_->cache_unsupported(); }
   TransformerCache make_cache(int64_t capacity = 0) const;
   std::string capture_unsupported() const override { return attn_layers_->capture_unsupported(); }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   void check(const XValInputs& inputs) const;

@@ -12,17 +12,29 @@ namespace x_transformers {
 
 /// Tokens and numbers in, logits and numbers out.
 struct XValTransformerWrapperOptions {
+  /// tokens of the vocabulary
   int64_t num_tokens = 0;
+  /// tokens of the longest sequence
   int64_t max_seq_len = 0;
+  /// the token that stands for a number, which scales its embedding (arXiv:2310.02989)
   int64_t numerical_token_id = 0;
+  /// the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers
   AttentionLayersOptions attn_layers = {};
+  /// features of the embeddings; as in Python it can be dim alone
   std::optional<int64_t> emb_dim = std::nullopt;
+  /// features of the logits; default: num_tokens
   std::optional<int64_t> logits_dim = std::nullopt;
+  /// logits by the token embeddings (arXiv:1608.05859)
   bool tie_embedding = false;
+  /// tokens of Transformer-XL memory that are kept; 0: all (arXiv:1901.02860)
   int64_t max_mem_len = 0;
+  /// learned tokens in front of the sequence (arXiv:2006.11527)
   std::optional<int64_t> num_memory_tokens = std::nullopt;
+  /// dropout of the embeddings
   double emb_dropout = 0.0;
+  /// learned absolute positions (where the stack has no others)
   bool use_abs_pos_emb = true;
+  /// sinusoidal positions with a learned scale (arXiv:2202.10447)
   bool scaled_sinu_pos_emb = false;
   Compat compat = {};  ///< of the whole model; no option of the class
 

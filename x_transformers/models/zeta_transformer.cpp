@@ -3,6 +3,7 @@
 #include <cmath>
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 
@@ -70,17 +71,29 @@ std::shared_ptr<BaseEmbedding> make_provider(const ZetaTransformerOptions& optio
 }  // namespace
 
 ZetaTransformerImpl::ZetaTransformerImpl(const ZetaTransformerOptions& options)
-    : ZetaTransformerImpl(options, make_provider(valid(options))) {}
+    : ZetaTransformerImpl(options, make_provider(valid(options))) {
+  is_embedding_given_ = false;
+}
 
 ZetaTransformerImpl::ZetaTransformerImpl(const ZetaTransformerOptions& options,
                                          const std::shared_ptr<BaseEmbedding>& embedding_provider)
     : TransformerWrapperImpl(wrapper_options(valid(options)), embedding_provider),
+      zeta_options_(options),
       kept_memory_(kept_memory(options)) {}
 
 TokenModelTraits ZetaTransformerImpl::traits() const {
   auto traits = TransformerWrapperImpl::traits();
   traits.kept_mems = kept_memory_;
   return traits;
+}
+
+std::shared_ptr<torch::nn::Module> ZetaTransformerImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return is_embedding_given_ ? std::make_shared<ZetaTransformerImpl>(
+                                     zeta_options_, cloned_as(token_emb(), device))
+                               : std::make_shared<ZetaTransformerImpl>(zeta_options_);
+  });
 }
 
 }  // namespace x_transformers

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/models/zeta_transformer_options.h"
@@ -21,8 +22,12 @@ class ZetaTransformerImpl : public TransformerWrapperImpl {
   ZetaTransformerImpl(const ZetaTransformerOptions& options,
                       const std::shared_ptr<BaseEmbedding>& embedding_provider);
   TokenModelTraits traits() const override;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
+  ZetaTransformerOptions zeta_options_;
+  bool is_embedding_given_ = true;
   int64_t kept_memory_;
 };
 TORCH_MODULE(ZetaTransformer);

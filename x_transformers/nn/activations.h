@@ -38,6 +38,7 @@ class SoLU : public ActivationModule {
 
 /// torch.nn.Softmax and its kin.
 struct SoftmaxOptions {
+  /// the dimension whose entries sum to one; default: torch's choice
   std::optional<int64_t> dim = std::nullopt;
 
   template <class Visitor>

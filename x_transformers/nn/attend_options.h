@@ -16,9 +16,13 @@ namespace x_transformers {
 /// Which engines may run attention, in PyTorch's words. Without any of the fused ones the reference
 /// runs.
 struct SdpOptions {
+  /// fused flash kernels
   bool enable_flash = true;
+  /// accepted for Python's sake: the reference is there for what no other engine runs
   bool enable_math = true;
+  /// fused memory-efficient kernels
   bool enable_mem_efficient = true;
+  /// fused kernels of cuDNN
   bool enable_cudnn = true;
 
   template <class Visitor>
@@ -34,27 +38,50 @@ struct SdpOptions {
 
 /// Options of the scores, shared by Attend and Attention.
 struct ScoreOptions {
+  /// accepted for Python's sake: the fastest engine that can is used either way (arXiv:2205.14135)
   bool flash = false;
+  /// dropout of the attention weights
   double dropout = 0.0;
+  /// heads mixed before the softmax (arXiv:2003.02436)
   bool pre_talking_heads = false;
+  /// heads mixed after the softmax (arXiv:2003.02436)
   bool post_talking_heads = false;
+  /// heads mixed before the softmax scale the weights after it
   bool pre_scale_post_talking_heads = false;
+  /// only the k best keys of each query (arXiv:1912.11637)
   std::optional<int64_t> sparse_topk = std::nullopt;
+  /// gradients also to the keys left out (arXiv:2505.22074)
   bool sparse_topk_straight_through = false;
+  /// minus the squared distance of query and key as score (arXiv:2006.04710)
   bool l2_distance = false;
+  /// sigmoid in place of softmax (arXiv:2409.04431)
   bool sigmoid = false;
+  /// Gumbel noise on the scores (arXiv:1611.01144)
   bool gumbel_softmax = false;
+  /// temperature of the Gumbel softmax
   double gumbel_softmax_temp = 1.0;
+  /// one-hot weights with straight-through gradients
   bool gumbel_softmax_hard = true;
+  /// weights that keep the sign of their score (arXiv:2411.07176)
   bool cog_signed = false;
+  /// scores held within a bound by tanh (arXiv:2408.00118)
   bool softclamp_logits = false;
+  /// the bound of softclamp_logits
   double logit_softclamp_value = 50.0;
+  /// one more key and value, all zero: attend to nothing
+  /// (evanmiller.org/attention-is-off-by-one.html)
   bool add_zero_kv = false;
+  /// a learned score for each head that takes weight and gives nothing (arXiv:2508.10925)
   bool head_learned_sink = false;
+  /// tokens can stop later ones from attending to what they have seen (arXiv:2410.02703)
   bool selective = false;
+  /// one-hot weights with straight-through gradients
   bool hard = false;
   std::optional<FunctionSpec<at::Tensor(const at::Tensor&)>> custom_attn_fn = std::nullopt;
+  /// sequences packed into one row attend to themselves only: each call says which
+  /// (flash_pack_seq_kwargs) (arXiv:2307.08691)
   bool flash_pack_seq = false;
+  /// accepted for Python's sake: causal masks are the same with and without
   bool onnxable = false;
   SdpOptions sdp_kwargs = {};
 
@@ -101,9 +128,13 @@ struct ScoreOptions {
 };
 
 struct AttendOptions : ScoreOptions {
+  /// attention heads
   int64_t heads = 0;
+  /// no key after its query
   bool causal = false;
+  /// queries and keys are normalised
   bool qk_norm = false;
+  /// factor of the scores; default: dim_head ** -0.5
   std::optional<double> scale = std::nullopt;
   Compat compat = {};  ///< of the whole model; no option of the class
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/heads.h"
@@ -249,6 +250,11 @@ AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   result.maps = std::move(attended.maps);
   result.values = p.orig_values;
   return result;
+}
+
+std::shared_ptr<torch::nn::Module> AttentionImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<AttentionImpl>(options_); });
 }
 
 }  // namespace x_transformers

@@ -115,6 +115,8 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   void qk_clip_(const at::Tensor& pre_softmax_attn, double tau = 100.0);
   std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes, double tau) const override;
   std::string qk_clip_unsupported() const override;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   /// Queries, keys and values on their way through the steps of forward.

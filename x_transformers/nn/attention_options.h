@@ -16,7 +16,9 @@ namespace x_transformers {
 inline constexpr int64_t kDefaultDimHead = 64;
 
 struct DataDependentAlibiOptions {
+  /// start of the gates' bias
   double bias_init = 5.0;
+  /// factor of the log gates
   double post_log_scale = 1.0;
 
   template <class Visitor>
@@ -27,52 +29,100 @@ struct DataDependentAlibiOptions {
 };
 
 struct AttentionOptions : ScoreOptions {
+  /// features of the sequence
   int64_t dim = 0;
+  /// features of each head's queries and keys
   int64_t dim_head = kDefaultDimHead;
+  /// features of the context; default: dim
   std::optional<int64_t> dim_context = std::nullopt;
+  /// attention heads (arXiv:1706.03762)
   int64_t heads = 8;
+  /// no key after its query
   bool causal = false;
+  /// learned factor for each head's output (arXiv:2110.09456)
   bool head_scale = false;
+  /// learned keys and values in front of the sequence (arXiv:1907.01470)
   int64_t num_mem_kv = 0;
+  /// dropout of the output
   double sublayer_dropout = 0.0;
+  /// attention on attention: a gated output projection (arXiv:1908.06954)
   bool on_attn = false;
+  /// each head's output gated by the input (arXiv:2306.12929)
   bool gate_value_heads = false;
+  /// SiLU in place of sigmoid in gate_values
   bool swiglu_values = false;
+  /// each output feature gated by the input (doi:10.1038/s41586-021-03819-2)
   bool gate_values = false;
+  /// start with an output of zero
   bool zero_init_output = false;
+  /// keys further back than this are not seen (arXiv:2004.05150)
   std::optional<int64_t> max_attend_past = std::nullopt;
+  /// l2-normalised queries and keys (arXiv:2010.04245)
   bool qk_norm = false;
+  /// groups of features that are normalised apart (arXiv:2302.05442)
   int64_t qk_norm_groups = 1;
+  /// factor of the scores with qk_norm; null: dim_head ** -0.5
   std::optional<double> qk_norm_scale = 10.0;
+  /// learned factor for each normalised feature (arXiv:2302.05442)
   bool qk_norm_dim_scale = false;
+  /// root-mean-square norm of the values
   bool value_rmsnorm = false;
+  /// one key/value head for all queries (arXiv:1911.02150)
   bool one_kv_head = false;
+  /// key/value heads; query head h uses h % kv_heads; default: heads (arXiv:2305.13245)
   std::optional<int64_t> kv_heads = std::nullopt;
+  /// features of each head's values; default: dim_head
   std::optional<int64_t> value_dim_head = std::nullopt;
+  /// output features; default: dim
   std::optional<int64_t> dim_out = std::nullopt;
+  /// heads, from the last, that are rotated; default: all
   std::optional<int64_t> rotate_num_heads = std::nullopt;
+  /// position bias from forget gates (arXiv:2503.02130)
   bool data_dependent_alibi = false;
+  /// forget gates for each pair of tokens
   bool data_dependent_alibi_per_row = false;
+  /// features of the gates' queries and keys
   int64_t data_dependent_alibi_per_row_dim_head = 8;
+  /// bias_init and post_log_scale
   DataDependentAlibiOptions data_dependent_alibi_kwargs = {};
+  /// contextual positions (arXiv:2405.18719)
   bool use_cope = false;
+  /// contextual positions end here
   int64_t cope_max_pos = 16;
+  /// soft one-hot in place of interpolation
   bool cope_soft_onehot_pos = false;
+  /// heads mixed before they count positions
   bool cope_talking_heads = false;
+  /// mix with the first layer's values learned per token (arXiv:2410.17897)
   bool learned_value_residual_mix = false;
+  /// output orthogonal to the tokens' own values (openreview:Ard2QzPAUK)
   bool orthog_projected_values = false;
+  /// the same projection once more, as in Python, where heads are merged first
   bool orthog_projected_values_per_head = false;
+  /// attention to exponentiated values (arXiv:2411.03493)
   bool laser = false;
+  /// bound of the values with laser
   double laser_softclamp_value = 15.0;
+  /// queries, keys and values from different views
   bool qkv_receive_diff_residuals = false;
+  /// queries from a smaller latent (arXiv:2405.04434)
   bool use_latent_q = false;
+  /// features of the query latent
   std::optional<int64_t> dim_latent_q = std::nullopt;
+  /// keys and values from a smaller latent (arXiv:2405.04434)
   bool use_latent_kv = false;
+  /// features of the key/value latent
   std::optional<int64_t> dim_latent_kv = std::nullopt;
+  /// key heads that skip the latent and are rotated (arXiv:2405.04434)
   std::optional<int64_t> latent_rope_subheads = std::nullopt;
+  /// a module beside attention, whose output is mixed with the heads' (GRU, MinGRU, CausalConv1d,
+  /// ...) (arXiv:2411.13676)
   std::optional<ModuleSpec> hybrid_module = std::nullopt;
+  /// the module's argument that gets the mask, where attention is not causal
   std::optional<std::string> hybrid_mask_kwarg = std::nullopt;
+  /// the module sees this many interleaved sequences; 1: the sequence
   std::optional<int64_t> hybrid_fold_axial_dim = std::nullopt;
+  /// the mix is learned per token and head, in place of the mean
   bool hybrid_learned_mix = false;
   Compat compat = {};  ///< of the whole model; no option of the class
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
 
 namespace x_transformers {
@@ -59,6 +60,11 @@ BinaryMapperImpl::Output BinaryMapperImpl::forward(const at::Tensor& logits,
     output.one_hot = output.one_hot + soft - soft.detach();
   }
   return output;
+}
+
+std::shared_ptr<torch::nn::Module> BinaryMapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<BinaryMapperImpl>(options_); });
 }
 
 }  // namespace x_transformers

@@ -5,6 +5,7 @@
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
+#include <memory>
 #include <numbers>
 #include <optional>
 
@@ -36,6 +37,8 @@ class BinaryMapperImpl : public torch::nn::Module {
   Output forward(const at::Tensor& logits, const BinaryMapperCall& call = {});
   int64_t num_codes() const { return int64_t{1} << options_.bits; }
   const BinaryMapperOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   at::Tensor code_probabilities(const at::Tensor& logits) const;

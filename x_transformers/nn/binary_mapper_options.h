@@ -7,7 +7,9 @@
 namespace x_transformers {
 
 struct BinaryMapperOptions {
+  /// bits of a code; there are two to the power of so many codes (arXiv:2510.17558)
   int64_t bits = 1;
+  /// information of a code, in nats, that costs nothing (free bits) (arXiv:1606.04934)
   double kl_loss_threshold = std::numbers::ln2;
 
   template <class Visitor>

@@ -10,6 +10,7 @@
 namespace x_transformers {
 
 struct ScaleOptions {
+  /// factor of the output
   double value = 1.0;
 
   template <class Visitor>
@@ -19,6 +20,7 @@ struct ScaleOptions {
 };
 
 struct ShiftTokensOptions {
+  /// for each group of features, how many tokens later it comes
   std::vector<int64_t> shifts = {};
 
   template <class Visitor>
@@ -28,6 +30,7 @@ struct ShiftTokensOptions {
 };
 
 struct FoldAxiallyOptions {
+  /// the sequence is folded to this many interleaved ones
   int64_t axial_dim = 0;
 
   template <class Visitor>
@@ -37,8 +40,11 @@ struct FoldAxiallyOptions {
 };
 
 struct LayerScaleOptions {
+  /// features of the output
   int64_t dim = 0;
+  /// factor at the start (arXiv:2103.17239)
   double init_value = 0.0;
+  /// the factor is stored as an offset from one
   bool unit_offset = false;
 
   template <class Visitor>
@@ -50,8 +56,11 @@ struct LayerScaleOptions {
 };
 
 struct AdaptiveLayerScaleOptions {
+  /// features of the output
   int64_t dim = 0;
+  /// features of the condition; default: dim (arXiv:2212.09748)
   std::optional<int64_t> dim_condition = std::nullopt;
+  /// the factor starts at the sigmoid of it
   double init_bias_value = -2.0;
 
   template <class Visitor>
@@ -64,7 +73,9 @@ struct AdaptiveLayerScaleOptions {
 };
 
 struct ConcatCombineOptions {
+  /// features
   int64_t dim = 0;
+  /// the earlier layer whose output is joined in
   int64_t prev_layer_ind = 0;
 
   template <class Visitor>

@@ -14,8 +14,11 @@
 namespace x_transformers {
 
 struct LinearModuleOptions {
+  /// input features
   int64_t in_features = 0;
+  /// output features
   int64_t out_features = 0;
+  /// a learned offset
   bool bias = true;
 
   template <class Visitor>
@@ -27,12 +30,19 @@ struct LinearModuleOptions {
 };
 
 struct EmbeddingModuleOptions {
+  /// size of the vocabulary
   int64_t num_embeddings = 0;
+  /// features
   int64_t embedding_dim = 0;
+  /// the token whose vector gets no gradient
   std::optional<int64_t> padding_idx = std::nullopt;
+  /// longer vectors are shortened to it as they are looked up
   std::optional<double> max_norm = std::nullopt;
+  /// the p of that norm
   double norm_type = 2.0;
+  /// gradients are divided by how often their token came
   bool scale_grad_by_freq = false;
+  /// must be false: gradients are dense
   bool sparse = false;
 
   template <class Visitor>
@@ -50,12 +60,19 @@ struct EmbeddingModuleOptions {
 
 /// torch.nn.GRU: gated recurrent units.
 struct GRUModuleOptions {
+  /// input features
   int64_t input_size = 0;
+  /// output features (arXiv:1406.1078)
   int64_t hidden_size = 0;
+  /// units on top of each other
   int64_t num_layers = 1;
+  /// learned offsets
   bool bias = true;
+  /// input [b, n, d]; else [n, b, d]
   bool batch_first = false;
+  /// dropout between the layers
   double dropout = 0.0;
+  /// a second unit runs from the end
   bool bidirectional = false;
 
   template <class Visitor>
@@ -72,6 +89,7 @@ struct GRUModuleOptions {
 
 /// torch.nn.LSTM: long short-term memory.
 struct LSTMModuleOptions : GRUModuleOptions {
+  /// output features that the state is projected to; 0: hidden_size (arXiv:1402.1128)
   int64_t proj_size = 0;
 
   template <class Visitor>
@@ -84,6 +102,7 @@ struct LSTMModuleOptions : GRUModuleOptions {
 
 /// torch.nn.RNN: a plain recurrence.
 struct RNNModuleOptions : GRUModuleOptions {
+  /// tanh or relu
   std::string nonlinearity = "tanh";
 
   template <class Visitor>
@@ -94,7 +113,9 @@ struct RNNModuleOptions : GRUModuleOptions {
 };
 
 struct DropoutModuleOptions {
+  /// the part that becomes zero in training
   double p = 0.5;
+  /// accepted: it changes no number
   bool inplace = false;
 
   template <class Visitor>
@@ -106,7 +127,9 @@ struct DropoutModuleOptions {
 
 /// A recurrence that is a scan: the gate and the candidate do not see the state (minGRU).
 struct MinGRUOptions {
+  /// input features (arXiv:2410.01201)
   int64_t dim = 0;
+  /// output features; default: dim
   std::optional<int64_t> dim_out = std::nullopt;
 
   template <class Visitor>
@@ -118,9 +141,13 @@ struct MinGRUOptions {
 
 /// Each token sees the last `kernel_size` tokens, itself among them.
 struct CausalConv1dOptions {
+  /// input features (arXiv:1609.03499)
   int64_t dim = 0;
+  /// output features, with depthwise a multiple of dim; default: dim
   std::optional<int64_t> dim_out = std::nullopt;
+  /// tokens that one output sees
   int64_t kernel_size = 4;
+  /// each feature is filtered by itself
   bool depthwise = false;
 
   template <class Visitor>

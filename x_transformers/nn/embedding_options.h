@@ -9,8 +9,11 @@
 namespace x_transformers {
 
 struct TokenEmbeddingOptions {
+  /// features
   int64_t dim = 0;
+  /// size of the vocabulary
   int64_t num_tokens = 0;
+  /// vectors of length one
   bool l2norm_embed = false;
 
   template <class Visitor>
@@ -22,8 +25,11 @@ struct TokenEmbeddingOptions {
 };
 
 struct AbsolutePositionalEmbeddingOptions {
+  /// features
   int64_t dim = 0;
+  /// how many positions there are
   int64_t max_seq_len = 0;
+  /// vectors of length one
   bool l2norm_embed = false;
 
   template <class Visitor>
@@ -35,7 +41,9 @@ struct AbsolutePositionalEmbeddingOptions {
 };
 
 struct ScaledSinusoidalEmbeddingOptions {
+  /// features, an even number
   int64_t dim = 0;
+  /// base of the frequencies
   double theta = 10000.0;
 
   template <class Visitor>

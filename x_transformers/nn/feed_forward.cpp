@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -123,6 +124,11 @@ at::Tensor FeedForwardImpl::forward(const FeedForwardInputs& inputs) {
           fmt::format("deep_embed: expected factors of [{}], got [{}]",
                       fmt::join(out.sizes(), ", "), fmt::join(deep_embed.sizes(), ", ")));
   return out * deep_embed;
+}
+
+std::shared_ptr<torch::nn::Module> FeedForwardImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<FeedForwardImpl>(options_); });
 }
 
 }  // namespace x_transformers

@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "x_transformers/core/cost_part.h"
@@ -48,6 +49,8 @@ class FeedForwardImpl : public Block, public CostPart {
   const FeedForwardOptions& options() const { return options_; }
   /// The weights of the linear layers.
   std::vector<at::Tensor> muon_parameters() const override;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   at::Tensor hidden(const at::Tensor& x);

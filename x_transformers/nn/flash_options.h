@@ -12,7 +12,9 @@
 namespace x_transformers {
 
 struct OffsetScaleOptions {
+  /// features
   int64_t dim = 0;
+  /// outputs, each with a scale and an offset of its own
   int64_t heads = 1;
 
   template <class Visitor>
@@ -23,7 +25,9 @@ struct OffsetScaleOptions {
 };
 
 struct FLASHScaleNormOptions {
+  /// features (arXiv:1910.05895)
   int64_t dim = 0;
+  /// least root mean square that is divided by
   double eps = 1e-5;
 
   template <class Visitor>
@@ -34,6 +38,7 @@ struct FLASHScaleNormOptions {
 };
 
 struct FLASHScaledSinuEmbeddingOptions {
+  /// features
   int64_t dim = 0;
 
   template <class Visitor>
@@ -43,9 +48,13 @@ struct FLASHScaledSinuEmbeddingOptions {
 };
 
 struct FLASHT5RelativePositionBiasOptions {
+  /// factor of the bias (arXiv:1910.10683)
   double scale = 0.0;
+  /// all buckets are for keys before the query
   bool causal = false;
+  /// buckets of distances
   int64_t num_buckets = 32;
+  /// distance from which all share a bucket
   int64_t max_distance = 128;
 
   template <class Visitor>
@@ -59,14 +68,23 @@ struct FLASHT5RelativePositionBiasOptions {
 
 /// rotary_embedding_torch's RotaryEmbedding.
 struct FLASHRotaryEmbeddingOptions {
+  /// features that are rotated, in pairs (arXiv:2104.09864)
   int64_t dim = 0;
+  /// a frequency for each pair; default: those of freqs_for
   std::optional<std::vector<double>> custom_freqs = std::nullopt;
+  /// lang: powers of theta; pixel: evenly spaced; constant: ones
   std::string freqs_for = "lang";
+  /// base of the frequencies of lang
   double theta = 10000.0;
+  /// the highest frequency of pixel is half of it, times pi
   double max_freq = 10.0;
+  /// pairs of constant
   int64_t num_freqs = 1;
+  /// the frequencies are trained
   bool learned_freq = false;
+  /// positions are divided by it (arXiv:2306.15595)
   double interpolate_factor = 1.0;
+  /// NTK-aware rescaling of theta
   double theta_rescale_factor = 1.0;
 
   template <class Visitor>
@@ -85,15 +103,26 @@ struct FLASHRotaryEmbeddingOptions {
 
 /// The gated attention unit.
 struct GAUOptions {
+  /// features (arXiv:2202.10447)
   int64_t dim = 0;
+  /// features of queries and keys
   int64_t query_key_dim = 128;
+  /// features of values and gates, in dims
   double expansion_factor = 2.0;
+  /// the input is added to the output
   bool add_residual = true;
+  /// tokens see themselves and those before
   bool causal = false;
+  /// of attention weights and of the output
   double dropout = 0.0;
+  /// the laplacian in place of the squared relu (arXiv:2209.10655)
   bool laplace_attn_fn = false;
+  /// read nowhere, as in Python: the T5 bias is always there
   bool rel_pos_bias = false;
+  /// LayerNorm, or ScaleNorm for FLASH's
   std::string norm_klass = "LayerNorm";
+  /// length: scores are divided by the tokens of the whole sequence, so that each new one changes
+  /// all; position: by the keys that the query sees, which a cache can continue
   std::string normalise = "length";
   Compat compat = {};  ///< of the whole model; no option of the class
 
@@ -121,16 +150,27 @@ struct GAUOptions {
 
 /// Gated attention within groups of tokens, and linear attention between them.
 struct FLASHOptions {
+  /// features (arXiv:2202.10447)
   int64_t dim = 0;
+  /// tokens of a group; the last one may have fewer
   int64_t group_size = 256;
+  /// features of queries and keys
   int64_t query_key_dim = 128;
+  /// features of values and gates, in dims
   double expansion_factor = 2.0;
+  /// tokens see themselves and those before
   bool causal = false;
+  /// of attention weights within groups
   double dropout = 0.0;
+  /// a FLASHRotaryEmbedding (arXiv:2104.09864)
   std::optional<ModuleSpec> rotary_pos_emb = std::nullopt;
+  /// LayerNorm, or ScaleNorm for FLASH's
   std::string norm_klass = "LayerNorm";
+  /// half of the features come from the token before
   bool shift_tokens = false;
+  /// the laplacian in place of the squared relu (arXiv:2209.10655)
   bool laplace_attn_fn = false;
+  /// not causal: linear attention sees all groups; else each group sees itself alone
   bool reduce_group_non_causal_attn = true;
   Compat compat = {};  ///< of the whole model; no option of the class
 

@@ -14,9 +14,13 @@
 namespace x_transformers {
 
 struct GLUOptions {
+  /// input features
   int64_t dim_in = 0;
+  /// output features
   int64_t dim_out = 0;
+  /// activation of the gate (arXiv:2002.05202)
   ModuleSpec activation = {};
+  /// a learned factor for each feature
   bool mult_bias = false;
   Compat compat = {};  ///< of the whole model; no option of the class
 

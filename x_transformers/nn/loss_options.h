@@ -10,6 +10,7 @@ namespace x_transformers {
 
 /// torch.nn.MSELoss, L1Loss, BCELoss, BCEWithLogitsLoss and SoftMarginLoss.
 struct ElementLossOptions {
+  /// mean, sum, or none: a loss for each entry, as masks need it
   std::string reduction = "mean";
 
   template <class Visitor>
@@ -19,6 +20,7 @@ struct ElementLossOptions {
 };
 
 struct SmoothL1LossOptions : ElementLossOptions {
+  /// errors below it are squared (arXiv:1504.08083)
   double beta = 1.0;
 
   template <class Visitor>
@@ -29,6 +31,7 @@ struct SmoothL1LossOptions : ElementLossOptions {
 };
 
 struct HuberLossOptions : ElementLossOptions {
+  /// errors below it are squared
   double delta = 1.0;
 
   template <class Visitor>
@@ -39,8 +42,11 @@ struct HuberLossOptions : ElementLossOptions {
 };
 
 struct PoissonNLLLossOptions : ElementLossOptions {
+  /// what is predicted is the logarithm of the rate
   bool log_input = true;
+  /// add Stirling's term
   bool full = false;
+  /// added to a rate before its logarithm
   double eps = 1e-8;
 
   template <class Visitor>
@@ -53,7 +59,9 @@ struct PoissonNLLLossOptions : ElementLossOptions {
 };
 
 struct KLDivLossOptions {
+  /// mean, batchmean, sum or none
   std::string reduction = "mean";
+  /// targets are log-probabilities
   bool log_target = false;
 
   template <class Visitor>
@@ -65,7 +73,9 @@ struct KLDivLossOptions {
 
 /// torch.nn.CosineSimilarity: no loss by itself, but taken as one.
 struct CosineSimilarityOptions {
+  /// the dimension of the vectors
   int64_t dim = 1;
+  /// the least product of lengths
   double eps = 1e-8;
 
   template <class Visitor>

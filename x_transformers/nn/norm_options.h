@@ -10,6 +10,7 @@ namespace x_transformers {
 
 /// Of a module whose one option is its number of features.
 struct DimOptions {
+  /// features
   int64_t dim = 0;
 
   template <class Visitor>
@@ -20,7 +21,9 @@ struct DimOptions {
 
 /// LayerNorm, RMSNorm and ScaleNorm.
 struct NormModuleOptions {
+  /// features
   int64_t dim = 0;
+  /// gains are stored as an offset from one
   bool unit_offset = false;
 
   template <class Visitor>
@@ -31,7 +34,9 @@ struct NormModuleOptions {
 };
 
 struct AdaptiveNormOptions {
+  /// features
   int64_t dim = 0;
+  /// features of the condition; default: dim
   std::optional<int64_t> dim_condition = std::nullopt;
 
   template <class Visitor>
@@ -42,7 +47,9 @@ struct AdaptiveNormOptions {
 };
 
 struct MultiheadRMSNormOptions {
+  /// features of a head
   int64_t dim = 0;
+  /// attention heads
   int64_t heads = 0;
 
   template <class Visitor>
@@ -53,10 +60,15 @@ struct MultiheadRMSNormOptions {
 };
 
 struct DynamicTanhOptions {
+  /// features
   int64_t dim = 0;
+  /// factor inside of tanh at the start (arXiv:2503.10622)
   double init_alpha = 1.0;
+  /// no effect, as in Python: the gain starts at one
   double gamma = 1.0;
+  /// no effect, as in Python: the shift starts at zero
   double beta = 0.0;
+  /// the gain is stored as an offset from one, the factor as one from init_alpha
   bool unit_offset = false;
 
   template <class Visitor>
@@ -71,9 +83,13 @@ struct DynamicTanhOptions {
 };
 
 struct DerfOptions {
+  /// features
   int64_t dim = 0;
+  /// factor inside of erf at the start (arXiv:2512.10938)
   double init_alpha = 0.5;
+  /// shift inside of erf at the start
   double init_bias = 0.0;
+  /// gain and factor are stored as offsets from one
   bool unit_offset = false;
 
   template <class Visitor>

@@ -9,8 +9,11 @@
 namespace x_transformers {
 
 struct ResidualOptions {
+  /// features
   int64_t dim = 0;
+  /// a learned factor of the residual for each feature
   bool scale_residual = false;
+  /// a constant factor of the residual
   double scale_residual_constant = 1.0;
 
   template <class Visitor>
@@ -22,7 +25,9 @@ struct ResidualOptions {
 };
 
 struct GRUGatingOptions {
+  /// features
   int64_t dim = 0;
+  /// a learned factor of the residual for each feature
   bool scale_residual = false;
 
   template <class Visitor>
@@ -33,10 +38,15 @@ struct GRUGatingOptions {
 };
 
 struct HyperConnectionOptions {
+  /// features
   int64_t dim = 0;
+  /// the stream that the branch reads at the start, modulo their number
   int64_t layer_index = 0;
+  /// residual streams (arXiv:2409.19606)
   int64_t num_residual_streams = 0;
+  /// how many mixes of the streams the branch gets
   int64_t num_input_views = 1;
+  /// no effect, as in Python (arXiv:2512.24880)
   int64_t sinkhorn_iters = 5;
 
   template <class Visitor>
@@ -54,10 +64,15 @@ struct HyperConnectionOptions {
 };
 
 struct DynamicLIMeOptions {
+  /// features
   int64_t dim = 0;
+  /// earlier layers (arXiv:2502.09245)
   int64_t num_layers = 0;
+  /// mixes that are made
   int64_t num_views = 1;
+  /// an RMSNorm before the weights are computed
   bool norm = true;
+  /// weights by softmax over the layers; else by ReLU
   bool use_softmax = true;
 
   template <class Visitor>

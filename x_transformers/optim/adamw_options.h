@@ -6,10 +6,15 @@
 namespace x_transformers {
 
 struct AdamWOptions {
+  /// peak learning rate
   double learning_rate = 3e-4;
+  /// decay of the mean of the gradients (arXiv:1412.6980)
   double beta1 = 0.9;
+  /// decay of the mean of their squares
   double beta2 = 0.95;
+  /// added to the root of the mean square
   double eps = 1e-8;
+  /// decoupled weight decay, of tensors with two or more dimensions only (arXiv:1711.05101)
   double weight_decay = 0.1;
 
   template <class Visitor>

@@ -6,7 +6,9 @@
 namespace x_transformers {
 
 struct LionOptions {
+  /// weight of the momentum beside the gradient in an update (arXiv:2302.06675)
   double beta1 = 0.9;
+  /// decay of the momentum
   double beta2 = 0.99;
 
   template <class Visitor>

@@ -13,9 +13,13 @@ namespace x_transformers {
 /// `learning_rate` and `weight_decay` are those of every optimizer; beta1, beta2 and eps are
 /// AdamW's, and of AdamW beside Muon.
 struct OptimizerOptions : AdamWOptions {
+  /// adamw, lion, muon (matrices by Muon, the rest by AdamW) or adafactor
   std::string optimizer = "adamw";
+  /// options of lion
   LionOptions lion = {};
+  /// options of muon
   MuonOptions muon = {};
+  /// options of adafactor
   AdafactorOptions adafactor = {};
 
   template <class Visitor>

@@ -6,9 +6,13 @@
 namespace x_transformers {
 
 struct PlotOptions {
+  /// heading of the picture
   std::string title = "Training";
+  /// what the loss is, at its axis; empty: not said
   std::string loss_unit;
+  /// width of the moving average of the training loss, as a share of the run
   double smoothing = 0.02;
+  /// draw with gnuplot where it is installed
   bool use_gnuplot = true;
 
   template <class Visitor>

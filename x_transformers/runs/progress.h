@@ -33,7 +33,9 @@ std::string format_progress_line(const Progress& progress);
 std::optional<int64_t> resident_memory_bytes();
 
 struct ProgressOptions {
+  /// bar, lines, none, or auto: a bar on a terminal, else lines
   std::string style = "auto";
+  /// minimum seconds between two plain lines
   double line_seconds = 10;
 
   template <class Visitor>

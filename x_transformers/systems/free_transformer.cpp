@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
@@ -247,6 +248,11 @@ FreeTransformerParts FreeTransformerImpl::parts(std::optional<int64_t> seed) {
   };
   parts.has_code_of_each_token = options_.per_token_latents;
   return parts;
+}
+
+std::shared_ptr<torch::nn::Module> FreeTransformerImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<FreeTransformerImpl>(options_); });
 }
 
 }  // namespace x_transformers

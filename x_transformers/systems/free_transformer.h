@@ -61,6 +61,8 @@ class FreeTransformerImpl : public torch::nn::Module, public TokenWriter {
   std::unique_ptr<DecodingSession> start_session(const SessionRequest& request) override;
 
   const FreeTransformerOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   AttentionLayers build_stack(const char* name, AttentionLayersOptions options, int64_t depth,

@@ -12,20 +12,34 @@
 namespace x_transformers {
 
 struct FreeTransformerOptions {
+  /// tokens of the vocabulary
   int64_t num_tokens = 0;
+  /// layers of the decoder before the codes; may be 0 (arXiv:2510.17558)
   int64_t dec_head_depth = 0;
+  /// layers of the decoder that see the codes
   int64_t dec_tail_depth = 0;
+  /// tokens of the longest training sequence; positions are rotary and have no end
   int64_t max_seq_len = 0;
+  /// layers of the encoder that finds the codes
   int64_t enc_depth = 1;
+  /// has no effect, as in Python: a code has 2 ** latent_bits features
   std::optional<int64_t> dim_latent = std::nullopt;
+  /// bits of a code
   int64_t latent_bits = 16;
+  /// a code for each token, or one for the sequence
   bool per_token_latents = true;
+  /// nats of a code that cost nothing (free bits)
   double kl_loss_threshold = std::numbers::ln2;
+  /// nothing is left: latent_bits and kl_loss_threshold are its options
   NoOptions binary_mapper_kwargs = {};
   AttentionLayersOptions layers = stack();  ///< of every stack: dim, heads and the rest
+  /// options of the encoder's stack alone
   std::optional<AttentionLayersOptions> enc_kwargs = std::nullopt, dec_kwargs = std::nullopt;
+  /// weight of the codes' information in the loss
   double kl_loss_weight = 1.0;
+  /// dropout of the codes
   double latent_dropout_prob = 0.0;
+  /// token that stands where there is none
   int64_t pad_id = -1;
   Compat compat = {};  ///< of the whole model; no option of the class
 

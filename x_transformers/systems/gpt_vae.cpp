@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -170,6 +171,11 @@ at::Tensor GPTVAEImpl::generate(GenerationInputs inputs, const GenerateOptions& 
     inputs.net.prepend_embeds = prepended(given);
   }
   return ar_wrapped_decoder_->generate(inputs, options);
+}
+
+std::shared_ptr<torch::nn::Module> GPTVAEImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<GPTVAEImpl>(options_); });
 }
 
 }  // namespace x_transformers

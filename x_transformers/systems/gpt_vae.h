@@ -43,6 +43,8 @@ class GPTVAEImpl : public torch::nn::Module {
   /// The decoder as a language model, without latents.
   AutoregressiveWrapper& decoder() { return ar_wrapped_decoder_; }
   const GPTVAEOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   void build_encoder();

@@ -11,17 +11,28 @@
 namespace x_transformers {
 
 struct GPTVAEOptions {
+  /// tokens of the vocabulary
   int64_t num_tokens = 0;
+  /// layers of the encoder
   int64_t enc_depth = 0;
+  /// tokens of the longest sequence
   int64_t max_seq_len = 0;
+  /// features of the latent; default: dim (arXiv:1312.6114)
   std::optional<int64_t> dim_latent = std::nullopt;
   AttentionLayersOptions layers = stack();  ///< of both stacks: dim, heads and the rest; depth is
                                             ///< the decoder's
+  /// options of the encoder's stack alone
   std::optional<AttentionLayersOptions> enc_kwargs = std::nullopt, dec_kwargs = std::nullopt;
+  /// weight of the latent's divergence in the loss
   double vae_kl_loss_weight = 1.0;
+  /// divergence of a feature that costs nothing, in nats (arXiv:1606.04934)
   double vae_kl_div_floor = 0.0;
+  /// part of the training sequences that do without a latent
   double latents_dropout_prob = 0.5;
+  /// token that stands where there is none
   int64_t pad_id = -1;
+  /// module from tokens [b, n] and mask to one embedding [b, dim]; default: the mean of an
+  /// Encoder's
   std::optional<ModuleSpec> encoder = std::nullopt;
   Compat compat = {};  ///< of the whole model; no option of the class
 

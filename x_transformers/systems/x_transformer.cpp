@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/option_names.h"
@@ -131,6 +132,11 @@ std::unique_ptr<DecodingSession> XTransformerImpl::start_session(const at::Tenso
   session.inputs.layers.context = encode(sources, {});
   return spelled(decoder_spelling_,
                  [&] { return decoder_->net()->start_session(std::move(session)); });
+}
+
+std::shared_ptr<torch::nn::Module> XTransformerImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] { return std::make_shared<XTransformerImpl>(options_); });
 }
 
 }  // namespace x_transformers

@@ -59,6 +59,8 @@ class XTransformerImpl : public torch::nn::Module, public TranslationWriter {
 
   TransformerWrapper& encoder() { return encoder_; }
   AutoregressiveWrapper& decoder() { return decoder_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   at::Tensor encode(const at::Tensor& src, const XTransformerInputs& inputs);

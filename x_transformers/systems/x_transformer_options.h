@@ -12,11 +12,17 @@ namespace x_transformers {
 
 /// One side of an XTransformer: what Python takes with the prefix enc_ or dec_.
 struct XTransformerSideOptions {
+  /// tokens of the vocabulary
   int64_t num_tokens = 0;
+  /// tokens of the longest sequence
   int64_t max_seq_len = 0;
+  /// dropout of the embeddings
   double emb_dropout = 0.0;
+  /// learned tokens in front of the sequence (arXiv:2006.11527)
   std::optional<int64_t> num_memory_tokens = std::nullopt;
+  /// sinusoidal positions with a learned scale
   bool scaled_sinu_pos_emb = false;
+  /// learned absolute positions
   bool use_abs_pos_emb = true;
   AttentionLayersOptions attn_layers = {};
 
@@ -37,12 +43,19 @@ struct XTransformerSideOptions {
 };
 
 struct XTransformerOptions {
+  /// features of both sides
   int64_t dim = 0;
+  /// one token embedding for both sides
   bool tie_token_emb = false;
+  /// targets of this value do not count in the loss
   int64_t ignore_index = -100;
+  /// token that stands where there is none
   int64_t pad_value = 0;
+  /// part of the encoder's tokens left out in training (arXiv:2202.07765)
   double cross_attn_tokens_dropout = 0.0;
+  /// encoder
   XTransformerSideOptions enc = XTransformerSideOptions::of(LayersKind::encoder);
+  /// decoder
   XTransformerSideOptions dec = XTransformerSideOptions::of(LayersKind::decoder);
   Compat compat = {};  ///< of the whole model; no option of the class
 

@@ -13,39 +13,82 @@ namespace x_transformers {
 inline constexpr int64_t kMostThreads = 1024;
 
 struct TrainOptions {
+  /// updates of the weights
   int64_t steps = 1000;
   OptimizerOptions optimizer;
+  /// learning rate after the warm-up: cosine, linear, constant, inverse_sqrt, or wsd (constant,
+  /// then a linear descent over decay_steps) (arXiv:1608.03983, arXiv:1706.03762, arXiv:2404.06395)
   std::string schedule = "cosine";
+  /// steps of linear warm-up; default: 2% of all, 2000 at most
   std::optional<int64_t> warmup_steps;
+  /// last learning rate of cosine, linear and wsd, and least of inverse_sqrt / the peak
   double min_learning_rate_ratio = 0.1;
+  /// steps of the descent of wsd; default: 10% of all
   std::optional<int64_t> decay_steps;
+  /// largest l2 norm of all gradients; 0: no limit (arXiv:1211.5063)
   double grad_clip = 1.0;
+  /// largest attention score: after an update the queries and keys of heads above it are scaled
+  /// down; default: no limit (arXiv:2507.20534)
   std::optional<double> qk_clip;
+  /// batches whose gradients are averaged for one update
   int64_t grad_accum = 1;
+  /// tokens whose logits are held at a time: the same loss with less memory, for long vocabularies;
+  /// default: all of a batch (arXiv:2410.10989)
   std::optional<int64_t> loss_chunk;
+  /// keep a moving average of the weights with this decay, to evaluate, sample and save; default:
+  /// none
   std::optional<double> ema_decay;
+  /// fp32, or bf16: parameters and compute in bf16, with fp32 master weights (arXiv:1710.03740)
   std::string precision = "fp32";
+  /// of products of fp32 matrices: highest (fp32), high (16 bits of each number; TF32 on cuda) or
+  /// medium (bf16) (arXiv:1904.06376)
   std::string matmul_precision = "highest";
+  /// cpu, cuda or cuda:N
   std::string device = "cpu";
+  /// on cuda, capture the whole step in a CUDA graph
   bool cuda_graph = true;
+  /// CPU threads, no more than the processors that may be used; default: as many as those
   std::optional<int64_t> threads;
+  /// seed of initialisation and dropout
   int64_t seed = 0;
+  /// weights to start from, of a run, a checkpoint or a file; their net may stand in another
+  /// wrapper than this one's; default: fresh ones
   std::string init_from;
+  /// which weights of the file of init_from: a dict in it (ema.model), or how their names begin;
+  /// default: the only ones there are
   std::string init_key;
+  /// refuse weights of init_from that do not fit in every name and shape; false: take what fits,
+  /// the rows of a smaller vocabulary or table of positions too
   bool init_strict = true;
+  /// pass over a step whose loss or gradient is not finite instead of stopping, up to 20 in a row
   bool skip_nonfinite = false;
+  /// train a model to predict next tokens though its layers let it see them
   bool allow_non_causal = false;
+  /// steps between two log lines; default: 1% of all, 1 to 10
   std::optional<int64_t> log_every;
+  /// steps between two validations, 0: none; default: 5% of all, 1000 at most
   std::optional<int64_t> eval_every;
+  /// stop after this many validations without a lower loss; default: never
   std::optional<int64_t> early_stopping_patience;
+  /// steps between two samples, 0: none; default: 25% of all, 1000 at most, or as eval_every where
+  /// that is more
   std::optional<int64_t> sample_every;
+  /// text that samples start from; default: a line end, as in the text; with token files the token
+  /// that begins a text, where the vocabulary has one
   std::string sample_prompt;
+  /// tokens of a sample
   int64_t sample_length = 200;
+  /// steps between two checkpoints; default: as eval_every
   std::optional<int64_t> save_every;
+  /// checkpoints to keep beside the best one
   int64_t keep_last = 2;
+  /// save a checkpoint whenever the validation loss is the lowest so far
   bool save_best = true;
+  /// write TensorBoard event files
   bool tensorboard = true;
+  /// draw the loss curve
   bool plot = true;
+  /// bar, lines, none, or auto: a bar on a terminal, else lines
   std::string progress = "auto";
 
   template <class Visitor>

@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
@@ -242,6 +243,15 @@ BeamSearchResult AutoregressiveWrapperImpl::beam_search(const GenerationInputs& 
 std::unique_ptr<DecodingSession> AutoregressiveWrapperImpl::start_session(
     const SessionRequest& request) {
   return net_->start_session(session_options(request));
+}
+
+std::shared_ptr<torch::nn::Module> AutoregressiveWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    auto copy = std::make_shared<AutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
+    copy->loss_chunk_ = loss_chunk_;
+    return copy;
+  });
 }
 
 }  // namespace x_transformers

@@ -82,6 +82,8 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
 
   const std::shared_ptr<TokenModel>& net() const { return net_; }
   const AutoregressiveWrapperOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   at::Tensor next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const;

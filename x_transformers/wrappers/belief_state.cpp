@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -352,6 +353,16 @@ std::unique_ptr<DecodingSession> BeliefStateWrapperImpl::start_session(
 
 std::string BeliefStateWrapperImpl::capture_unsupported() const {
   return options_.cond_on_distance ? "cond_on_distance: the host draws whether a step is told" : "";
+}
+
+std::shared_ptr<torch::nn::Module> BeliefStateWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<BeliefStateWrapperImpl>(
+        cloned_as(forward_decoder_, device),
+        backward_decoder_ == forward_decoder_ ? nullptr : cloned_as(backward_decoder_, device),
+        options_);
+  });
 }
 
 }  // namespace x_transformers

@@ -72,6 +72,8 @@ class BeliefStateWrapperImpl : public torch::nn::Module, public TokenWriter, pub
   const std::shared_ptr<TokenModel>& forward_decoder() const { return forward_decoder_; }
   const std::shared_ptr<TokenModel>& backward_decoder() const { return backward_decoder_; }
   const BeliefStateWrapperOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   void build_heads();

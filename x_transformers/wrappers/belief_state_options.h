@@ -11,13 +11,22 @@ namespace x_transformers {
 
 /// Python's arguments beside the decoders.
 struct BeliefStateWrapperOptions {
+  /// part of the pairs of prefix and suffix that count, drawn anew in each call
   double train_frac_forward_backward_pairs = 1.0;
+  /// module from both embeddings [.., 2 dim] to logits of the next and the previous token [.., 2
+  /// num_tokens]; default: two layers
   std::optional<ModuleSpec> text_head = std::nullopt;
+  /// weight of predicting previous tokens
   double backward_ar_loss_weight = 1.0;
+  /// predict how far prefix and suffix are apart
   bool pred_distance = false;
+  /// weight of that loss
   double pred_distance_loss_weight = 1.0;
+  /// tell the text head that distance, now and then
   bool cond_on_distance = false;
+  /// how often
   double cond_on_distance_prob = 0.5;
+  /// farther pairs count as this; default: max_seq_len
   std::optional<int64_t> max_pred_distance = std::nullopt;
   Compat compat = {};  ///< of the whole model; no option of the class
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
@@ -262,6 +263,14 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs
   }
   auto generated = entries.empty() ? entry.narrow(1, 0, 0) : at::cat(entries, 1);
   return is_batch ? generated : generated.squeeze(0);
+}
+
+std::shared_ptr<torch::nn::Module> ContinuousAutoregressiveWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<ContinuousAutoregressiveWrapperImpl>(cloned_as(net_.ptr(), device),
+                                                                 options_);
+  });
 }
 
 }  // namespace x_transformers

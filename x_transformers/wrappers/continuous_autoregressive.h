@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "x_transformers/core/options.h"
@@ -16,7 +17,9 @@ namespace x_transformers {
 struct ContinuousAutoregressiveWrapperOptions {
   std::optional<FunctionSpec<at::Tensor(const at::Tensor&, const at::Tensor&)>> loss_fn =
       std::nullopt;
+  /// the absolute error in place of the squared one
   bool use_l1_loss = false;
+  /// under a mask each sequence weighs the same, and not each entry
   bool equal_loss_weight_batch = false;
   Compat compat = {};  ///< of the whole model; no option of the class
 
@@ -62,6 +65,8 @@ class ContinuousAutoregressiveWrapperImpl : public torch::nn::Module {
 
   const ContinuousTransformerWrapper& net() const { return net_; }
   const ContinuousAutoregressiveWrapperOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   struct Rollout;

@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
@@ -142,6 +143,14 @@ at::Tensor DPOImpl::forward(const DPOInputs& inputs) {
 
 std::unique_ptr<DecodingSession> DPOImpl::start_session(const SessionRequest& request) {
   return policy_model_->start_session(session_options(request));
+}
+
+std::shared_ptr<torch::nn::Module> DPOImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<DPOImpl>(cloned_as(policy_model_, device),
+                                     cloned_as(ref_model_, device), options_);
+  });
 }
 
 }  // namespace x_transformers

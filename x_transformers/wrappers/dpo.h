@@ -57,6 +57,8 @@ class DPOImpl : public torch::nn::Module, public TokenWriter {
   const std::shared_ptr<TokenModel>& policy_model() const { return policy_model_; }
   const std::shared_ptr<TokenModel>& ref_model() const { return ref_model_; }
   const DPOOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   at::Tensor reference_logits(const at::Tensor& tokens);

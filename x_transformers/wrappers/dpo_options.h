@@ -10,7 +10,9 @@ namespace x_transformers {
 
 /// Python's arguments beside the model.
 struct DPOOptions {
+  /// how much a step away from the reference weighs (arXiv:2305.18290)
   double beta = 0.1;
+  /// token of padding, which does not count; default: none
   std::optional<int64_t> pad_id = std::nullopt;
   /// Whose numbers the loss has.
   Compat compat = {};

@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
@@ -95,6 +96,13 @@ std::vector<std::vector<at::Tensor>> EntropyBasedTokenizerImpl::segment(const at
     }
   }
   return segments;
+}
+
+std::shared_ptr<torch::nn::Module> EntropyBasedTokenizerImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<EntropyBasedTokenizerImpl>(cloned_as(decoder_, device), options_);
+  });
 }
 
 }  // namespace x_transformers

@@ -37,6 +37,8 @@ class EntropyBasedTokenizerImpl : public torch::nn::Module {
 
   const std::shared_ptr<TokenModel>& decoder() const { return decoder_; }
   const EntropyBasedTokenizerOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   EntropyBasedTokenizerOptions options_;

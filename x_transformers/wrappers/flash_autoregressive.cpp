@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
@@ -126,6 +127,13 @@ at::Tensor FLASHAutoregressiveWrapperImpl::generate(const at::Tensor& start_toke
 std::unique_ptr<DecodingSession> FLASHAutoregressiveWrapperImpl::start_session(
     const SessionRequest& request) {
   return net_->start_session(session_options(request));
+}
+
+std::shared_ptr<torch::nn::Module> FLASHAutoregressiveWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<FLASHAutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
+  });
 }
 
 }  // namespace x_transformers

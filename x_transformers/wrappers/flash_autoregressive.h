@@ -16,6 +16,8 @@ namespace x_transformers {
 
 /// Python's arguments beside the net.
 struct FLASHAutoregressiveWrapperOptions {
+  /// token that stands where there is none: it is no target of the loss (as a number that is no
+  /// token, such as -1: every token is one), and follows an eos_token
   int64_t pad_value = 0;
   Compat compat = {};  ///< of the whole model; no option of the class
 
@@ -29,10 +31,15 @@ struct FLASHAutoregressiveWrapperOptions {
 
 /// Arguments of generate.
 struct FLASHGenerateOptions {
+  /// tokens to generate at most
   int64_t seq_len = 0;
+  /// token that ends a sequence; default: none
   std::optional<int64_t> eos_token = std::nullopt;
+  /// divides the filtered logits; 0 takes the most probable token
   double temperature = 1.0;
+  /// part of the vocabulary that is ruled out; one token is left
   double filter_thres = 0.9;
+  /// start of the random numbers; default: the device's own generator
   std::optional<int64_t> seed = std::nullopt;
 
   template <class Visitor>
@@ -74,6 +81,8 @@ class FLASHAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWri
 
   const std::shared_ptr<TokenModel>& net() const { return net_; }
   const FLASHAutoregressiveWrapperOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   at::Tensor targets_of(const at::Tensor& x, const at::Tensor& mask) const;

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
@@ -332,6 +333,15 @@ at::Tensor NonAutoregressiveWrapperImpl::write(const at::Tensor& prompts,
     generation.filter_thres = 1 - (static_cast<double>(kept) - 0.5) / static_cast<double>(count);
   }
   return generate(generation);
+}
+
+std::shared_ptr<torch::nn::Module> NonAutoregressiveWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  require(!token_critic_, at("token_critic"),
+          "given as a module, of which a clone cannot be made: clone the net, and wrap it");
+  return cloned(*this, device, [&] {
+    return std::make_shared<NonAutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
+  });
 }
 
 }  // namespace x_transformers

@@ -88,6 +88,8 @@ class NonAutoregressiveWrapperImpl : public torch::nn::Module, public SequenceWr
   const std::shared_ptr<TokenModel>& net() const { return net_; }
   const NonAutoregressiveWrapperOptions& options() const { return options_; }
   bool has_critic() const { return self_critic_ || token_critic_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   struct Drawing;

@@ -17,16 +17,27 @@ using MaskScheduleSpec = FunctionSpec<at::Tensor(const at::Tensor& times)>;
 
 /// Python's arguments beside the nets.
 struct NonAutoregressiveWrapperOptions {
+  /// token that stands for one to be found
   int64_t mask_id = 0;
+  /// calls of the net that a sequence is written in
   int64_t steps = 18;
+  /// the net sees what it made of the same tokens before (arXiv:2208.04202)
   bool self_cond = false;
+  /// how often it does in training
   double self_cond_train_prob = 0.75;
+  /// part of the tokens to be found that stay, in half of the steps (arXiv:1810.04805)
   double no_replace_prob = 0.15;
+  /// part of them that random ones replace, in half of the steps (arXiv:1810.04805)
   double random_token_prob = 0.1;
+  /// part that is masked at a time: linear, cosine, or a module's name (arXiv:2202.04200)
   MaskScheduleSpec schedule = ModuleSpec{"linear"};
+  /// tokens that were found may be masked again in generation
   bool can_mask_prev_unmasked = false;
+  /// the net, with a head of its own, judges which tokens are wrong (arXiv:2209.04439)
   bool self_token_critic = false;
+  /// weight of the critic's loss
   double critic_loss_weight = 1.0;
+  /// weigh each sequence so that the loss bounds that of the text (arXiv:2406.07524)
   bool use_simple_mdlm_loss_weight = true;
   /// Whose numbers losses and generated tokens have.
   Compat compat = {};

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 
@@ -20,6 +21,12 @@ at::Tensor SelfCriticImpl::forward(const at::Tensor& x, TransformerInputs inputs
   inputs.x = x;
   inputs.logits = false;
   return to_logits_->forward(net_->forward(inputs).embeddings);
+}
+
+std::shared_ptr<torch::nn::Module> SelfCriticImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device,
+                [&] { return std::make_shared<SelfCriticImpl>(cloned_as(net_, device)); });
 }
 
 }  // namespace x_transformers

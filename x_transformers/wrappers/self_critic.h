@@ -5,6 +5,7 @@
 #include <torch/nn/pimpl.h>
 
 #include <memory>
+#include <optional>
 
 #include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
@@ -26,6 +27,8 @@ class SelfCriticImpl : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x, TransformerInputs inputs = {});
 
   const std::shared_ptr<TokenModel>& net() const { return net_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   std::shared_ptr<TokenModel> net_;

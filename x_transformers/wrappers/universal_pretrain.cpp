@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/models/transformer_wrapper.h"
@@ -133,6 +134,15 @@ at::Tensor UniversalPretrainWrapperImpl::forward() {
 
 std::string UniversalPretrainWrapperImpl::capture_unsupported() const {
   return "seq_len: the host runs the generator token by token";
+}
+
+std::shared_ptr<torch::nn::Module> UniversalPretrainWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<UniversalPretrainWrapperImpl>(
+        cloned_as(ar_wrapped_->net(), device), options_,
+        SyntheticDataGenerator(cloned_as(data_generator_.ptr(), device)));
+  });
 }
 
 }  // namespace x_transformers

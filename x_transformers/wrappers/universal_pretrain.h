@@ -39,6 +39,8 @@ class UniversalPretrainWrapperImpl : public torch::nn::Module, public CaptureChe
   const at::Tensor& buffer() const { return synth_data_buffer_; }
   const UniversalPretrainWrapperOptions& options() const { return options_; }
   std::string capture_unsupported() const override;
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   at::Tensor random_sequences(int64_t noise, int64_t constant) const;

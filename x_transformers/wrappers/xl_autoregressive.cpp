@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/models/step_inputs.h"
@@ -151,6 +152,13 @@ at::Tensor XLAutoregressiveWrapperImpl::generate(const XLGenerationInputs& input
 std::unique_ptr<DecodingSession> XLAutoregressiveWrapperImpl::start_session(
     const SessionRequest& request) {
   return make_session(request, {});
+}
+
+std::shared_ptr<torch::nn::Module> XLAutoregressiveWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<XLAutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
+  });
 }
 
 }  // namespace x_transformers

@@ -59,6 +59,8 @@ class XLAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter
 
   const std::shared_ptr<TokenModel>& net() const { return net_; }
   const XLAutoregressiveWrapperOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   bool reads_ignored() const;

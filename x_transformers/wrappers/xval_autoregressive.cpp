@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
@@ -132,6 +133,13 @@ XValAutoregressiveWrapperImpl::Generated XValAutoregressiveWrapperImpl::generate
   generated.sampled_numbers = at::cat(drawn, 1).masked_fill(
       ~generated.is_number_mask, std::numeric_limits<double>::quiet_NaN());
   return generated;
+}
+
+std::shared_ptr<torch::nn::Module> XValAutoregressiveWrapperImpl::clone(
+    const std::optional<torch::Device>& device) const {
+  return cloned(*this, device, [&] {
+    return std::make_shared<XValAutoregressiveWrapperImpl>(cloned_as(net_.ptr(), device), options_);
+  });
 }
 
 }  // namespace x_transformers

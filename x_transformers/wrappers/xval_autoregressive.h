@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -15,8 +16,11 @@ namespace x_transformers {
 
 /// Python's arguments beside the net.
 struct XValAutoregressiveWrapperOptions {
+  /// targets of this value do not count in the loss
   int64_t ignore_index = -100;
+  /// token that stands where the input has ignore_index
   int64_t pad_value = 0;
+  /// weight of the squared error of numbers (arXiv:2310.02989)
   double numerical_loss_weight = 1.0;
   Compat compat = {};  ///< of the whole model; no option of the class
 
@@ -64,6 +68,8 @@ class XValAutoregressiveWrapperImpl : public torch::nn::Module {
 
   const XValTransformerWrapper& net() const { return net_; }
   const XValAutoregressiveWrapperOptions& options() const { return options_; }
+  std::shared_ptr<torch::nn::Module> clone(
+      const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   XValAutoregressiveWrapperOptions options_;

@@ -11,10 +11,15 @@
 namespace x_transformers {
 
 struct RelativePositionBiasOptions {
+  /// factor of the bias
   double scale = 0.0;
+  /// all buckets are for keys before the query (arXiv:1910.10683)
   bool causal = false;
+  /// buckets of distances
   int64_t num_buckets = 32;
+  /// distance from which all share a bucket
   int64_t max_distance = 128;
+  /// attention heads
   int64_t heads = 8;
 
   template <class Visitor>
@@ -28,10 +33,15 @@ struct RelativePositionBiasOptions {
 };
 
 struct DynamicPositionBiasOptions {
+  /// hidden features (arXiv:2111.09883)
   int64_t dim = 0;
+  /// attention heads
   int64_t heads = 0;
+  /// hidden layers
   int64_t depth = 0;
+  /// the logarithm of the distance goes in
   bool log_distance = false;
+  /// layer norms
   bool norm = false;
 
   template <class Visitor>
@@ -45,8 +55,11 @@ struct DynamicPositionBiasOptions {
 };
 
 struct AlibiPositionalBiasOptions {
+  /// heads with a slope (arXiv:2108.12409)
   int64_t heads = 0;
+  /// all heads; default: heads
   std::optional<int64_t> total_heads = std::nullopt;
+  /// a slope for each head; default: those of the paper
   std::optional<std::vector<double>> slopes = std::nullopt;
 
   template <class Visitor>
@@ -59,10 +72,15 @@ struct AlibiPositionalBiasOptions {
 
 /// With those that Attention has from its own options.
 struct DataDependentAlibiModuleOptions {
+  /// features
   int64_t dim = 0;
+  /// attention heads
   int64_t heads = 0;
+  /// forget gates in one direction only
   bool causal = true;
+  /// bias of the gates at the start
   double bias_init = 5.0;
+  /// factor of the gates' logarithm
   double post_log_scale = 1.0;
 
   template <class Visitor>
@@ -76,10 +94,15 @@ struct DataDependentAlibiModuleOptions {
 };
 
 struct PerRowDataDependentAlibiOptions {
+  /// features
   int64_t dim = 0;
+  /// attention heads
   int64_t heads = 0;
+  /// must be true
   bool causal = true;
+  /// features of the small queries and keys
   int64_t dim_head = 8;
+  /// factor of the gates' logarithm
   double post_log_scale = 1.0;
 
   template <class Visitor>
@@ -93,11 +116,17 @@ struct PerRowDataDependentAlibiOptions {
 };
 
 struct RotaryEmbeddingOptions {
+  /// features that are rotated (arXiv:2104.09864)
   int64_t dim = 0;
+  /// a decay with the distance (arXiv:2212.10554)
   bool use_xpos = false;
+  /// of the decay
   double scale_base = 512.0;
+  /// positions are divided by it (arXiv:2306.15595)
   double interpolation_factor = 1.0;
+  /// base of the frequencies
   double base = 10000.0;
+  /// NTK-aware rescaling of the base
   double base_rescale_factor = 1.0;
 
   template <class Visitor>
@@ -113,9 +142,13 @@ struct RotaryEmbeddingOptions {
 };
 
 struct PolarEmbeddingOptions {
+  /// features of a head (arXiv:2509.10534)
   int64_t dim = 0;
+  /// attention heads
   int64_t heads = 0;
+  /// the bias of the keys starts at random; else zero
   bool bias_uniform_init = false;
+  /// base of the frequencies
   double base = 10000.0;
 
   template <class Visitor>
@@ -128,11 +161,17 @@ struct PolarEmbeddingOptions {
 };
 
 struct CoPEOptions {
+  /// features of a head (arXiv:2405.18719)
   int64_t dim = 0;
+  /// attention heads
   int64_t heads = 0;
+  /// maximum position
   int64_t max_pos = 0;
+  /// all positions weighted by closeness, not the two around
   bool soft_onehot = false;
+  /// heads mixed before positions are counted
   bool talking_heads = false;
+  /// temperature of soft_onehot
   double soft_onehot_temp = 5e-2;
 
   template <class Visitor>

@@ -1,0 +1,77 @@
+#include "x_transformers/core/cloned.h"
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <c10/util/Exception.h>
+
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+namespace {
+
+/// Puts the random numbers of the CPU back to where they stood: new weights are drawn, and thrown
+/// away.
+class UndrawnNumbers {
+ public:
+  UndrawnNumbers() : generator_(at::detail::getDefaultCPUGenerator()) {
+    const std::lock_guard lock(generator_.mutex());
+    state_ = generator_.get_state();
+  }
+  ~UndrawnNumbers() {
+    const std::lock_guard lock(generator_.mutex());
+    generator_.set_state(state_);
+  }
+  UndrawnNumbers(const UndrawnNumbers&) = delete;
+  UndrawnNumbers& operator=(const UndrawnNumbers&) = delete;
+
+ private:
+  at::Generator generator_;
+  at::Tensor state_;
+};
+
+/// Does not pass on what a module warns of when it is built: its original has said so.
+class NoWarnings : public c10::WarningHandler {
+ public:
+  void process(const c10::Warning& /*warning*/) override {}
+};
+
+using NamedTensors = torch::OrderedDict<std::string, at::Tensor>;
+
+void copy_values(const NamedTensors& from, NamedTensors to,
+                 const std::optional<at::Device>& device) {
+  for (const auto& item : from) {
+    const auto* copy = to.find(item.key());
+    require(copy != nullptr && from.size() == to.size(), at(item.key()),
+            "cannot be cloned: the model was not built with this tensor");
+    const auto& value = item.value();
+    auto target = *copy;
+    target.set_data(value.detach().to(device.value_or(value.device()), value.scalar_type(),
+                                      /*non_blocking=*/false, /*copy=*/true));
+    target.set_requires_grad(value.requires_grad());
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<torch::nn::Module> cloned(
+    const torch::nn::Module& original, const std::optional<at::Device>& device,
+    const std::function<std::shared_ptr<torch::nn::Module>()>& build) {
+  NoWarnings handler;
+  const c10::WarningUtils::WarningHandlerGuard no_warnings(&handler);
+  const UndrawnNumbers undrawn;
+  auto copy = build();
+  const at::NoGradGuard no_grad;
+  copy_values(original.named_parameters(), copy->named_parameters(), device);
+  copy_values(original.named_buffers(), copy->named_buffers(), device);
+  const auto modes = original.named_modules();
+  for (const auto& item : copy->named_modules()) {
+    if (const auto* same = modes.find(item.key())) item.value()->train((*same)->is_training());
+  }
+  return copy;
+}
+
+}  // namespace x_transformers
