@@ -1,4 +1,6 @@
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
+#include "x_transformers/core/option_help.h"
 
 #include <gtest/gtest.h>
 

@@ -128,6 +128,7 @@ EngineOp linear_op() {
   add({150, 99}, 83, kViews[2], false);
   add({1, 67}, 91, kViews[0], true);
   add({2, 67}, 91, kViews[0], false);
+  add({15, 67}, 91, kViews[0], true);
   add({2, 5}, 3, kViews[0], true);
   add({5, 72}, 31, kViews[0], true);
   add({1, 2056}, 33, kViews[0], false);

@@ -109,6 +109,21 @@ TEST(FewRowsLinear, IsThatOfATen) {
   EXPECT_NE(few_rows_unsupported(x, weight.to(at::kDouble), bias), "");
 }
 
+TEST(FewRowsLinear, TakesMoreRowsOfBFloat16WhereItIsEmulated) {
+  if (kernels::current_isa() == kernels::Isa::baseline)
+    GTEST_SKIP() << "no kernel for this processor";
+  const at::NoGradGuard no_grad;
+  const auto weight = at::randn({90, 64}).to(at::kBFloat16);
+  for (const int64_t rows : {1, 4, 5, 15, 16}) {
+    const auto x = at::randn({rows, 64}).to(at::kBFloat16);
+    const bool is_few = rows <= 4 || (rows < 16 && emulates_bf16());
+    EXPECT_EQ(few_rows_unsupported(x, weight, at::Tensor()).empty(), is_few) << rows;
+    const auto exact = at::linear(x.to(at::kDouble), weight.to(at::kDouble));
+    // Rounded once, whichever engine it is.
+    expect_close(linear(x, weight, at::Tensor()), exact, 1e-3, 1.0 / 128);
+  }
+}
+
 TEST(FewRowsLinear, GradientsAreThoseOfATen) {
   expect_like_reference(apply, reference,
                         {at::randn({2, 64}), at::randn({90, 64}), at::randn({90})}, {1e-4, true});

@@ -83,21 +83,38 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& b
 
 at::Tensor rows_of(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
+// The most rows of a few: of more, float32 is faster in tiles. Where bfloat16 is emulated anything
+// below the tiles' least lines is.
+constexpr int64_t kMostFewRows = 4;
+
+template <class Number, class T>
+void run_few_rows_of(const at::Tensor& rows, const at::Tensor& weight, const at::Tensor& bias,
+                     const at::Tensor& out) {
+  const auto entries = [](const at::Tensor& tensor) {
+    return reinterpret_cast<const Number*>(tensor.const_data_ptr<T>());
+  };
+  kernels::FewRowsParams<Number> params;
+  params.m = rows.size(0);
+  params.n = weight.size(0);
+  params.k = weight.size(1);
+  params.x = entries(rows);
+  params.weight = entries(weight);
+  params.weight_stride = weight.stride(0);
+  params.bias = bias.defined() ? entries(bias) : nullptr;
+  params.out = reinterpret_cast<Number*>(out.mutable_data_ptr<T>());
+  kernels::linear_few_rows(params);
+}
+
 at::Tensor run_few_rows(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const auto rows = rows_of(x).contiguous();
   auto sizes = x.sizes().vec();
   sizes.back() = weight.size(0);
-  const auto out = at::empty(sizes, x.options());
-  kernels::FewRowsParams params;
-  params.m = rows.size(0);
-  params.n = weight.size(0);
-  params.k = weight.size(1);
-  params.x = rows.const_data_ptr<float>();
-  params.weight = weight.const_data_ptr<float>();
-  params.weight_stride = weight.stride(0);
-  params.bias = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
-  params.out = out.mutable_data_ptr<float>();
-  kernels::linear_few_rows(params);
+  auto out = at::empty(sizes, x.options());
+  if (x.scalar_type() == at::kFloat) {
+    run_few_rows_of<float, float>(rows, weight, bias, out);
+  } else {
+    run_few_rows_of<kernels::BFloat16, at::BFloat16>(rows, weight, bias, out);
+  }
   return out;
 }
 
@@ -170,30 +187,14 @@ class WidenedLinear : public torch::autograd::Function<WidenedLinear> {
   static at::Tensor wide(const at::Tensor& x) { return x.defined() ? x.to(at::kFloat) : x; }
 };
 
-std::string widened_unsupported(const at::Tensor& x, const at::Tensor& weight,
-                                const at::Tensor& bias) {
-  if (!emulates_bf16()) return "the processor multiplies bfloat16 itself";
-  for (const auto* t : {&x, &weight, &bias}) {
-    if (!t->defined()) continue;
-    if (!t->device().is_cpu() || t->scalar_type() != at::kBFloat16 || t->layout() != at::kStrided)
-      return "not a dense bfloat16 tensor on the CPU";
-  }
-  if (x.dim() < 1 || weight.dim() != 2 || x.size(-1) != weight.size(1))
-    return "the sizes do not fit";
-  // Of a few rows each weight is used a few times, which does not pay for making it wide.
-  if (x.size(-1) == 0 || !is_worth_tiles(x.numel() / x.size(-1), weight.size(0), weight.size(1)))
-    return "too small";
-  return {};
-}
-
-/// What both of our ways ask of the operands.
+/// What our ways for tensors of `dtype` ask of the operands.
 std::string operands_unsupported(const at::Tensor& x, const at::Tensor& weight,
-                                 const at::Tensor& bias) {
+                                 const at::Tensor& bias, at::ScalarType dtype) {
   for (const auto* t : {&x, &weight, &bias}) {
     if (!t->defined()) continue;
-    if (!t->device().is_cpu() || t->scalar_type() != at::kFloat || t->layout() != at::kStrided) {
-      return "not a dense float32 tensor on the CPU";
-    }
+    if (!t->device().is_cpu() || t->scalar_type() != dtype || t->layout() != at::kStrided)
+      return std::string("not a dense ") + (dtype == at::kFloat ? "float32" : "bfloat16") +
+             " tensor on the CPU";
   }
   if (x.dim() < 1 || weight.dim() != 2 || x.size(-1) != weight.size(1))
     return "the sizes do not fit";
@@ -201,6 +202,17 @@ std::string operands_unsupported(const at::Tensor& x, const at::Tensor& weight,
       (bias.dim() != 1 || bias.size(0) != weight.size(0) || !bias.is_contiguous())) {
     return "not a dense bias of dim_out entries";
   }
+  return {};
+}
+
+std::string widened_unsupported(const at::Tensor& x, const at::Tensor& weight,
+                                const at::Tensor& bias) {
+  if (!emulates_bf16()) return "the processor multiplies bfloat16 itself";
+  if (auto reason = operands_unsupported(x, weight, bias, at::kBFloat16); !reason.empty())
+    return reason;
+  // Of a few rows each weight is used a few times, which does not pay for making it wide.
+  if (x.size(-1) == 0 || !is_worth_tiles(x.numel() / x.size(-1), weight.size(0), weight.size(1)))
+    return "too small";
   return {};
 }
 
@@ -217,9 +229,12 @@ std::string few_rows_unsupported(const at::Tensor& x, const at::Tensor& weight,
   // ATen is as fast as it gets on weights of a few KiB.
   constexpr int64_t kLeastWeights = 1 << 12;
   if (kernels::current_isa() == kernels::Isa::baseline) return "no kernel for this processor";
-  if (auto reason = operands_unsupported(x, weight, bias); !reason.empty()) return reason;
+  const auto dtype = x.scalar_type() == at::kBFloat16 ? at::kBFloat16 : at::kFloat;
+  if (auto reason = operands_unsupported(x, weight, bias, dtype); !reason.empty()) return reason;
   if (weight.numel() < kLeastWeights) return "too small";
-  if (x.numel() > kernels::kMostFewRows * x.size(-1)) return "more than a few rows";
+  const bool is_emulated = dtype == at::kBFloat16 && emulates_bf16();
+  const auto most = is_emulated ? kLeastLines - 1 : kMostFewRows;
+  if (x.numel() > most * x.size(-1)) return "more than a few rows";
   if (weight.stride(1) != 1) return "the rows of the weight are not dense";
   return {};
 }
@@ -228,7 +243,8 @@ std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                const at::Tensor& bias) {
   if (!kernels::can_gemm() && !prefers_onednn())
     return "this processor has no bfloat16 tiles, and ATen's products are as fast as oneDNN's";
-  if (auto reason = operands_unsupported(x, weight, bias); !reason.empty()) return reason;
+  if (auto reason = operands_unsupported(x, weight, bias, at::kFloat); !reason.empty())
+    return reason;
   if (x.size(-1) == 0 || !is_worth_tiles(x.numel() / x.size(-1), weight.size(0), weight.size(1))) {
     return "too small";
   }

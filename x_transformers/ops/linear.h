@@ -14,9 +14,9 @@ namespace x_transformers {
 /// returns [..., dim_out]. On a processor with bfloat16 tiles, float32 products run on them, in as
 /// many parts as at::globalContext().float32MatmulPrecision() asks for; its default, highest, keeps
 /// the precision of float32. On AMD's with AVX-512 they run in oneDNN. A few rows, as in decoding,
-/// are multiplied as the weights are read, on every x86-64 processor with AVX2. bfloat16 products
-/// are ATen's; on a processor without instructions for them (emulates_bf16) those of many rows run
-/// in float32, of weights and inputs that stay bfloat16.
+/// are multiplied as the weights are read, float32 or bfloat16, on every x86-64 processor with
+/// AVX2. Other bfloat16 products are ATen's; on a processor without instructions for them
+/// (emulates_bf16) those of many rows run in float32, of weights and inputs that stay bfloat16.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// As linear, by the engine of this name. Throws InputError with the reasons where it cannot run.

@@ -8,7 +8,19 @@ namespace x_transformers::kernels {
 namespace {
 
 /// Rows `begin..end-1` of the weight.
-using WeightRows = void (*)(const FewRowsParams&, int64_t begin, int64_t end);
+template <class T>
+using WeightRows = void (*)(const FewRowsParams<T>&, int64_t begin, int64_t end);
+
+template <class T>
+void in_parallel(const FewRowsParams<T>& params, WeightRows<T> rows) {
+  if (params.m == 0 || params.n == 0) return;
+  // A part for another thread is worth its start from about here on.
+  constexpr int64_t kEntriesOfTask = 1 << 15;
+  const int64_t entries = std::max<int64_t>(1, params.k) * ((params.m + 3) / 4);
+  const int64_t grain = std::max<int64_t>(1, kEntriesOfTask / entries);
+  at::parallel_for(0, params.n, grain,
+                   [&](int64_t begin, int64_t end) { rows(params, begin, end); });
+}
 
 }  // namespace
 }  // namespace x_transformers::kernels
@@ -18,14 +30,12 @@ using WeightRows = void (*)(const FewRowsParams&, int64_t begin, int64_t end);
 
 namespace x_transformers::kernels {
 
-void linear_few_rows(const FewRowsParams& params) {
-  if (params.m == 0 || params.n == 0) return;
-  // A part for another thread is worth its start from about here on.
-  constexpr int64_t kEntriesOfTask = 1 << 15;
-  const int64_t grain = std::max<int64_t>(1, kEntriesOfTask / std::max<int64_t>(1, params.k));
-  const WeightRows rows = XT_SELECT(kFewRows)[params.m - 1];
-  at::parallel_for(0, params.n, grain,
-                   [&](int64_t begin, int64_t end) { rows(params, begin, end); });
+void linear_few_rows(const FewRowsParams<float>& params) {
+  in_parallel(params, XT_SELECT(kFewRowsOfFloats));
+}
+
+void linear_few_rows(const FewRowsParams<BFloat16>& params) {
+  in_parallel(params, XT_SELECT(kFewRowsOfBFloat16));
 }
 
 }  // namespace x_transformers::kernels

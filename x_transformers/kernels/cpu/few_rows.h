@@ -4,23 +4,25 @@
 
 #include <cstdint>
 
+#include "x_transformers/kernels/element.h"
+
 namespace x_transformers::kernels {
 
-/// The most rows of x.
-constexpr int64_t kMostFewRows = 4;
-
-/// out[m, n] = x[m, k] weight[n, k]^T + bias[n], m up to kMostFewRows; rows of x and out are dense.
+/// out[m, n] = x[m, k] weight[n, k]^T + bias[n], of float or BFloat16; rows of x and out are dense.
+/// Sums are made in float32.
+template <class T>
 struct FewRowsParams {
   int64_t m = 0;
   int64_t n = 0;
   int64_t k = 0;
-  const float* x = nullptr;
-  const float* weight = nullptr;
-  int64_t weight_stride = 0;    ///< from row to row, whose entries lie beside each other
-  const float* bias = nullptr;  ///< nullptr: none
-  float* out = nullptr;
+  const T* x = nullptr;
+  const T* weight = nullptr;
+  int64_t weight_stride = 0;  ///< from row to row, whose entries lie beside each other
+  const T* bias = nullptr;    ///< nullptr: none
+  T* out = nullptr;
 };
 
-void linear_few_rows(const FewRowsParams& params);
+void linear_few_rows(const FewRowsParams<float>& params);
+void linear_few_rows(const FewRowsParams<BFloat16>& params);
 
 }  // namespace x_transformers::kernels
