@@ -54,7 +54,7 @@ function(xt_folder name)
     add_library(xt_${name} OBJECT ${sources})
     xt_compile(xt_${name})
     if(name MATCHES "^(kernels|threads)$")
-      # No torch in them, so no precompiled header, which would fix the level of optimisation too.
+      # Of LibTorch only ATen/Parallel.h is in them, so no precompiled header, which would fix the level of optimisation too.
       set_target_properties(xt_${name} PROPERTIES DISABLE_PRECOMPILE_HEADERS ON UNITY_BUILD OFF)
       target_compile_options(xt_${name} PRIVATE $<$<CONFIG:Release>:-O3>)
     endif()

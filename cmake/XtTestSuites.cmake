@@ -3,9 +3,8 @@
 #
 #   xt_test_suites(test_core core.)
 #
-# lists the suites after each build of the program; a suite whose tests were all skipped, and none failed,
-# counts as skipped. Threads that
-# wait sleep: CTest runs several suites at a time, and spinning ones would take the processors from the others.
+# lists the suites after each build of the program. A suite counts as skipped where all of its tests were. Threads that wait
+# sleep: CTest runs several suites at a time, and spinning ones would take the processors from the others.
 
 if(CMAKE_SCRIPT_MODE_FILE)
   # Run after the build with PROGRAM, PREFIX and OUTPUT.

@@ -49,7 +49,7 @@ class SetMedianImpl : public torch::nn::Module {
 };
 TORCH_MODULE(SetMedian);
 
-/// The class as programs see it. A forward that gives one number is what training makes small.
+/// The class as programs see it. A forward that gives one number is what training minimises.
 class SetMedianModel : public HolderModel<SetMedian> {
  public:
   using HolderModel::HolderModel;

@@ -76,7 +76,7 @@ Json bench_sample(const BenchCommand& command, const at::Device& device) {
   const auto call = sample_batch(*model, command.batch, command.seq, device);
   const auto kwargs = Json::parse(call.kwargs);
   const auto loss = [&](const Batch& batch) {
-    // A forward that gives no loss is made small as it is: the work is that of a step.
+    // A forward that gives no loss is minimised as it is: the work is that of a step.
     const bool has_loss = kwargs.empty() && model->forward_is_loss();
     return has_loss ? model->loss(batch.tensors)
                     : run_objective(*model, batch.tensors, kwargs, ArgumentSource::checked);

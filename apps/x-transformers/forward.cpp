@@ -75,7 +75,7 @@ void run_call(const CallOptions& options, const std::string& mode) {
   model->module().train(options.train);
   TensorMap inputs;
   if (!options.inputs.empty()) inputs = load_inputs(options.inputs, device, dtype);
-  // What a call draws does not hang on what the weights drew before they were loaded.
+  // What a call draws does not depend on what the weights drew before they were loaded.
   at::manual_seed(static_cast<uint64_t>(options.seed));
   save_safetensors(options.outputs,
                    run_model(*model, mode, inputs, parse_kwargs(options.kwargs), options.grads));

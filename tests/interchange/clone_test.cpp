@@ -59,10 +59,15 @@ TEST(Clone, OfEveryModelOfTheGoldenCasesHasItsValues) {
         for (auto& parameter : module.parameters()) parameter.uniform_(-1, 1);
       }
       const auto told = warnings.messages().size();
+      if (config.contains("token_critic")) {  // has a function that cannot be copied
+        EXPECT_THROW(module.clone(), InputError);
+        continue;
+      }
+      at::manual_seed(3);
+      const auto next = at::rand({1});
       at::manual_seed(3);
       const auto copy = module.clone();
-      EXPECT_EQ(at::rand({1}).item<float>(), (at::manual_seed(3), at::rand({1}).item<float>()))
-          << "random numbers were drawn";
+      EXPECT_TRUE(at::equal(at::rand({1}), next)) << "random numbers were drawn";
       EXPECT_EQ(warnings.messages().size(), told);
       ASSERT_TRUE(copy);
       expect_equal_apart(state_dict(module), state_dict(*copy));

@@ -22,7 +22,7 @@ std::pair<at::Tensor, at::Tensor> KeyValueCache::append(const at::Tensor& keys,
 
 void KeyValueCache::reorder(const at::Tensor& entries) {
   const auto keys = keys_.view();
-  if (is_context && keys.defined() && keys.size(0) == 1) return;  // one entry stands for all
+  if (is_context && keys.defined() && keys.size(0) == 1) return;  // a single entry is broadcast
   for (auto* buffer : {&keys_, &values_}) buffer->reorder(entries);
 }
 

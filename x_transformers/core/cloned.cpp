@@ -2,13 +2,13 @@
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
-#include <c10/util/Exception.h>
 
 #include <mutex>
 #include <string>
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/warning.h"
 
 namespace x_transformers {
 namespace {
@@ -33,12 +33,6 @@ class UndrawnNumbers {
   at::Tensor state_;
 };
 
-/// Does not pass on what a module warns of when it is built: its original has said so.
-class NoWarnings : public c10::WarningHandler {
- public:
-  void process(const c10::Warning& /*warning*/) override {}
-};
-
 using NamedTensors = torch::OrderedDict<std::string, at::Tensor>;
 
 void copy_values(const NamedTensors& from, NamedTensors to,
@@ -60,8 +54,7 @@ void copy_values(const NamedTensors& from, NamedTensors to,
 std::shared_ptr<torch::nn::Module> cloned(
     const torch::nn::Module& original, const std::optional<at::Device>& device,
     const std::function<std::shared_ptr<torch::nn::Module>()>& build) {
-  NoWarnings handler;
-  const c10::WarningUtils::WarningHandlerGuard no_warnings(&handler);
+  const WarningsOff warnings_off;  // the original has given them
   const UndrawnNumbers undrawn;
   auto copy = build();
   const at::NoGradGuard no_grad;

@@ -12,18 +12,11 @@ namespace x_transformers {
 /// What releases of Python's x-transformers do in different ways. A module that one of these
 /// concerns reads its value, and never asks for the release.
 struct PythonMeaning {
+  /// max_mem_len = 0 keeps all memories, and not none.
   bool zero_max_mem_len_keeps_all = true;
+  /// average_pool_embed of ContinuousTransformerWrapper, where nothing projects it, gives one
+  /// number a row, the sum of the mean vector.
   bool continuous_pool_sums_features = true;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("zero_max_mem_len_keeps_all", zero_max_mem_len_keeps_all,
-      "max_mem_len = 0 keeps all memories, and not none");
-    v("continuous_pool_sums_features", continuous_pool_sums_features,
-      "average_pool_embed of ContinuousTransformerWrapper gives one number a row, the mean "
-      "vector's "
-      "sum, where nothing projects it");
-  }
 };
 
 /// The releases that there is a meaning of, oldest first.

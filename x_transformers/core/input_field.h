@@ -33,10 +33,10 @@ enum class Axis : uint8_t {
 };
 inline constexpr size_t kAxes = static_cast<size_t>(Axis::other) + 1;
 
-/// A dimension of an input. One batch entry stands for all.
+/// A dimension of an input. A single batch entry is broadcast.
 struct InputAxis {
   Axis axis = Axis::other;
-  bool or_one = false;       ///< one entry stands for all
+  bool or_one = false;       ///< a single entry is broadcast
   bool is_optional = false;  ///< may be left out
   bool is_free = false;      ///< of any size, which others are held to
 
@@ -85,8 +85,8 @@ enum class BesideCache : uint8_t {
   kept,   ///< the same for each call
   first,  ///< enters with the first call: the cache holds it afterwards
   cut,    ///< an entry for each token: a call takes those of its own
-  grown,  ///< a mask of what exists: what was generated since does
-  held,   ///< such a mask, which a cache holds after the first call
+  grown,  ///< a mask of the tokens that exist, longer by a true for each generated one
+  held,   ///< such a mask, which the cache keeps from the first call on
   whole,  ///< relates tokens to each other: decoding runs whole sequences
 };
 

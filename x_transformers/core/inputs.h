@@ -212,7 +212,7 @@ int64_t count_batch_entries(const Inputs& inputs) {
 /// also in inputs structs within.
 template <class Inputs>
 void reorder_batch(Inputs& inputs, const at::Tensor& entries, int64_t batch) {
-  if (batch == 1) return;  // one stands for all, as many as there will be
+  if (batch == 1) return;  // broadcast, to as many as there will be
   each_input_within(inputs, [&](const char*, at::Tensor& t, const InputField& field) {
     if (has_batch(t, field) && t.size(0) == batch) t = t.index_select(0, entries);
   });

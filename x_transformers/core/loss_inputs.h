@@ -35,8 +35,8 @@ struct LossInput {
   int64_t shortest = 0;
   std::optional<int64_t> longest = std::nullopt;
   std::string limited_by = {};
-  /// Of a mask: each of these has, behind its first place, some where this one is false, and which
-  /// its own mask NAME_mask counts, where there is one.
+  /// Of a mask: sequences of which it must leave tokens. Of each at least one token after the first
+  /// is false here, and true in the sequence's own mask NAME_mask, where there is one.
   std::vector<std::string> leaves_some_of = {};
 };
 

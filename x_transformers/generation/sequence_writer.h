@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "x_transformers/core/token_limit.h"
+#include "x_transformers/generation/writer.h"
 
 namespace x_transformers {
 
@@ -21,15 +21,11 @@ struct SequenceRequest {
 };
 
 /// A model that fills a sequence.
-class SequenceWriter {
+class SequenceWriter : public Writer {
  public:
-  virtual ~SequenceWriter() = default;
-  /// The tokens that it can read, and those that it has logits for; empty where a module from the
-  /// options decides.
-  virtual std::optional<TokenLimit> readable_tokens() const = 0;
-  virtual std::optional<TokenLimit> written_tokens() const = 0;
   /// Tokens of every sequence.
   virtual int64_t sequence_length() const = 0;
+  int64_t longest_prompt() const final { return sequence_length(); }
   /// Sequences [b, sequence_length] that begin with `prompts` [b, m] int64, m <= sequence_length.
   virtual at::Tensor write(const at::Tensor& prompts, const SequenceRequest& request) = 0;
 };

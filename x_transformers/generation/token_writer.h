@@ -5,8 +5,8 @@
 #include <memory>
 #include <optional>
 
-#include "x_transformers/core/token_limit.h"
 #include "x_transformers/generation/decoding_session.h"
+#include "x_transformers/generation/writer.h"
 
 namespace x_transformers {
 
@@ -21,15 +21,11 @@ struct SessionRequest {
 };
 
 /// A model that predicts the next token of a sequence.
-class TokenWriter {
+class TokenWriter : public Writer {
  public:
-  virtual ~TokenWriter() = default;
-  /// The tokens that it can read, and those that it has logits for; empty where a module from the
-  /// options decides.
-  virtual std::optional<TokenLimit> readable_tokens() const = 0;
-  virtual std::optional<TokenLimit> written_tokens() const = 0;
   /// Tokens of the longest prompt; 0: of any length.
   virtual int64_t max_seq_len() const = 0;
+  int64_t longest_prompt() const final { return max_seq_len(); }
   /// The token that stands where there is none.
   virtual int64_t pad_value() const = 0;
   /// A batch of sequences to be continued, for a caller that has the model in evaluation mode and

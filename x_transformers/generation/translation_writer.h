@@ -5,26 +5,21 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 
-#include "x_transformers/core/token_limit.h"
 #include "x_transformers/generation/decoding_session.h"
 #include "x_transformers/generation/token_writer.h"
+#include "x_transformers/generation/writer.h"
 
 namespace x_transformers {
 
 /// An encoder and a decoder: what is written begins and ends with the token that the targets of
 /// training begin and end with.
-class TranslationWriter {
+class TranslationWriter : public Writer {
  public:
-  virtual ~TranslationWriter() = default;
-  /// The tokens that it reads, and those that it has logits for; empty where a module from the
-  /// options decides.
-  virtual std::optional<TokenLimit> readable_tokens() const = 0;
-  virtual std::optional<TokenLimit> written_tokens() const = 0;
   /// Tokens of the longest source, and of the longest target; 0: of any length.
   virtual int64_t longest_source() const = 0;
   virtual int64_t longest_target() const = 0;
+  int64_t longest_prompt() const final { return longest_source(); }
   /// The token that stands where there is none.
   virtual int64_t pad_value() const = 0;
   /// What is written for `sources` [b, m] int64, for a caller that has the model in evaluation mode

@@ -17,32 +17,6 @@
 
 namespace x_transformers {
 
-GenerateOptions take_generate_options(Arguments& arguments) {
-  GenerateOptions options;
-  options.seq_len = arguments.integer("seq_len").value_or(options.seq_len);
-  options.temperature = arguments.number("temperature").value_or(options.temperature);
-  options.eos_token = arguments.integer("eos_token");
-  options.filter_logits_fn = arguments.text("filter_logits_fn");
-  options.filter_kwargs = arguments.numbers_by_key("filter_kwargs");
-  options.seed = arguments.integer("seed");
-  return options;
-}
-
-BeamSearchOptions take_beam_search_options(Arguments& arguments) {
-  BeamSearchOptions options;
-  options.seq_len = arguments.integer("seq_len").value_or(options.seq_len);
-  options.beams = arguments.integer("beams").value_or(options.beams);
-  options.return_beams_and_scores = arguments.flag("return_beams_and_scores");
-  options.eos_token = arguments.integer("eos_token");
-  options.temperature = arguments.number("temperature").value_or(options.temperature);
-  options.stochastic = arguments.flag("stochastic");
-  options.filter_logits_fn = arguments.text("filter_logits_fn").value_or(options.filter_logits_fn);
-  options.filter_kwargs = arguments.numbers_by_key("filter_kwargs");
-  options.length_penalty = arguments.number("length_penalty").value_or(options.length_penalty);
-  options.seed = arguments.integer("seed");
-  return options;
-}
-
 GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompts_name,
                                         AutoregressiveWrapperImpl& model) {
   GenerationInputs inputs;
@@ -85,8 +59,8 @@ std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& w
 
 }  // namespace
 
-std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
-                                                     AutoregressiveWrapperImpl& expert) {
+std::vector<GenerationInputs::AmateurNet> take_amateurs(Arguments& arguments,
+                                                        AutoregressiveWrapperImpl& expert) {
   const bool is_list = arguments.is_list("amateur_model");
   const auto configs = arguments.objects("amateur_model");
   const auto settings = arguments.objects("contrastive_decode_kwargs");
@@ -96,7 +70,7 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
           fmt::format("contrastive_decode_kwargs: expected one for each amateur_model, {}, got {}",
                       configs.size(), settings.size()));
   const auto like = expert.parameters().at(0);
-  std::vector<GenerationInputs::Amateur> amateurs;
+  std::vector<GenerationInputs::AmateurNet> amateurs;
   for (size_t i = 0; i < configs.size(); ++i) {
     ContrastiveDecodeOptions options;
     if (!settings.empty())
@@ -105,13 +79,13 @@ std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
     const auto name = is_list ? fmt::format("amateur_model.{}", i) : "amateur_model";
     const auto net = build_amateur(configs[i], arguments.tensors_by_key(name), arguments.compat());
     move_module(*net, like.device(), like.scalar_type());
-    amateurs.push_back({net, options.beta, options.alpha});
+    amateurs.push_back({net, options});
   }
   return amateurs;
 }
 
 void take_without_effect(Arguments& arguments, std::initializer_list<const char*> flags) {
-  UnusedOptions unused("nothing that is returned hangs on it", true);
+  UnusedOptions unused("nothing that is returned depends on it", true);
   for (const auto* flag : flags) unused.add(flag, arguments.flag(flag));
   unused.add("cache_age", arguments.integer("cache_age").has_value());
   warn_unused(unused.notices());

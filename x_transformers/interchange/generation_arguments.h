@@ -9,18 +9,14 @@
 
 namespace x_transformers {
 
-GenerateOptions take_generate_options(Arguments& arguments);
-
-BeamSearchOptions take_beam_search_options(Arguments& arguments);
-
 /// The prompts, named `prompts_name`, and how they are decoded.
 GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompts_name,
                                         AutoregressiveWrapperImpl& model);
 
 /// Python's amateur_model and contrastive_decode_kwargs, one or several: the models by their
 /// configs, with their weights among the inputs, as amateur_model.NAME or amateur_model.INDEX.NAME.
-std::vector<GenerationInputs::Amateur> take_amateurs(Arguments& arguments,
-                                                     AutoregressiveWrapperImpl& expert);
+std::vector<GenerationInputs::AmateurNet> take_amateurs(Arguments& arguments,
+                                                        AutoregressiveWrapperImpl& expert);
 
 /// What Python hands on to the model, and nobody reads there: flags, and cache_age.
 void take_without_effect(Arguments& arguments, std::initializer_list<const char*> flags);

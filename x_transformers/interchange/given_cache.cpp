@@ -27,7 +27,8 @@ constexpr std::array kListsOfLayers = {"hiddens", "layer_hiddens", "mems"};
 constexpr const char* kCacheIsTensors =
     "is given as tensors among the inputs, named as cache.attn_intermediates.0.cached_kv.0";
 
-/// Takes keys, values and hidden state below `name`, and what is not read there.
+/// Takes keys, values and hidden state below `name`; also, unread, the fields that Python returns
+/// beside them.
 GivenState take_attention(Arguments& arguments, const std::string& name) {
   GivenState given = {arguments.tensor(name + ".cached_kv.0"),
                       arguments.tensor(name + ".cached_kv.1"),

@@ -13,13 +13,12 @@ namespace {
 /// What gradients are taken of: the first result, if a scalar, else the mean square of the first
 /// floating one.
 at::Tensor objective(const std::vector<std::pair<std::string, at::Tensor>>& results) {
-  require(!results.empty(), "forward: has no result to make small");
+  require(!results.empty(), "forward: has no result to minimise");
   if (results[0].second.dim() == 0) return results[0].second;
   for (const auto& [name, tensor] : results) {
     if (tensor.is_floating_point()) return tensor.to(at::kFloat).square().mean();
   }
-  throw InputError(
-      "forward: has no floating-point result to make small, so nothing can be trained");
+  throw InputError("forward: has no floating-point result to minimise, so nothing can be trained");
 }
 
 }  // namespace

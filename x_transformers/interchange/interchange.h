@@ -37,8 +37,8 @@ TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inpu
 std::vector<std::pair<std::string, at::Tensor>> call_forward(Model& model, const at::Tensor& x,
                                                              TensorMap rest = {});
 
-/// What run_model takes gradients of, with its graph: the loss of a training step. With
-/// a `source` that has looked at the ids among the inputs, nothing waits for the device.
+/// What run_model takes gradients of, with its graph, for who measures a step. With a `source` that
+/// has looked at the ids among the inputs, nothing waits for the device.
 at::Tensor run_objective(Model& model, const TensorMap& inputs, const nlohmann::json& kwargs,
                          ArgumentSource source = ArgumentSource::outside);
 

@@ -6,6 +6,9 @@
 #include "x_transformers/core/capture_check.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/generation/sequence_writer.h"
+#include "x_transformers/generation/token_writer.h"
+#include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/interchange/labelled_loss.h"
 
 namespace x_transformers {
@@ -32,7 +35,14 @@ LossInputs Model::loss_inputs(const std::set<std::string>&) {
 }
 
 void Model::set_loss_chunk(int64_t) {
-  throw InputError("loss_chunk: the loss of this type is not built in chunks of tokens");
+  throw InputError(
+      Notice{at("loss_chunk"), "the loss of this type is not built in chunks of tokens"});
+}
+
+Writer* Model::any_writer() {
+  if (auto* tokens = writer()) return tokens;
+  if (auto* sequences = sequence_writer()) return sequences;
+  return translation_writer();
 }
 
 std::string Model::capture_unsupported() { return x_transformers::capture_unsupported(module()); }

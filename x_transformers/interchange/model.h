@@ -21,6 +21,7 @@ class SequenceWriter;
 class TokenModel;
 class TokenWriter;
 class TranslationWriter;
+class Writer;
 
 /// Arguments of a forward that shows what a model does and costs: one sequence, or several, with
 /// what else the options ask for.
@@ -74,15 +75,15 @@ class Model {
   /// InputError where none is known.
   virtual SampleCall sample_call(std::optional<int64_t> seq);
 
-  /// What a training step makes small, for a batch of tensors by the names of forward's arguments:
+  /// What a training step minimises, for a batch of tensors by the names of forward's arguments:
   /// the result of forward, one number; where forward_is_loss is false, answered_loss
   /// (labelled_loss.h). InputError where there is none. Reads nothing from the device.
   virtual at::Tensor loss(const TensorMap& batch);
   /// Whether forward gives the loss.
   virtual bool forward_is_loss() const { return true; }
-  /// What the loss takes of a batch with tensors of these names, as far as it is known; what is not
-  /// among it is for forward to judge. Of examples from files, which are held to it when they are
-  /// opened. Default: where forward gives no loss, labels or a target.
+  /// What the loss takes of a batch with tensors of these names. Examples from files are held to it
+  /// when they are opened; tensors that it does not name are left for forward to judge. Default:
+  /// where forward gives no loss, labels or a target.
   virtual LossInputs loss_inputs(const std::set<std::string>& names);
 
   /// Whether the loss of a batch with tensors of these names asks for what the model sees, the next
@@ -109,6 +110,8 @@ class Model {
   virtual SequenceWriter* sequence_writer() { return nullptr; }
   /// The model as one that reads one sequence and writes another; null: it does not.
   virtual TranslationWriter* translation_writer() { return nullptr; }
+  /// The one of these that there is; null for a model that writes nothing.
+  Writer* any_writer();
 
   /// The model as a net that wrappers take; null: it is none.
   virtual std::shared_ptr<TokenModel> token_model() { return nullptr; }

@@ -17,8 +17,6 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/nn/attend_user.h"
-#include "x_transformers/nn/feed_forward.h"
-#include "x_transformers/nn/norms.h"
 
 namespace x_transformers {
 namespace {

@@ -6,9 +6,8 @@ namespace x_transformers {
 
 std::shared_ptr<Model> build_net(const Json& config, const char* key, const ModelPlace& place) {
   const auto below = place.below(key);
-  auto given = config.at(key);
+  const auto& given = config.at(key);
   if (!given.is_object()) detail::wrong_type(below.where, "an object with a type", given);
-  if (!given.contains("type")) given["type"] = "TransformerWrapper";
   auto net = build_part(given, below);
   expect(is_net(given), at(below.where / "type"), given["type"].get<std::string>(),
          "a net over tokens, such as TransformerWrapper");

@@ -11,19 +11,17 @@
 
 namespace x_transformers {
 
-/// The model in `config[key]`, a TransformerWrapper where it has no type. InputError unless it is a
-/// net that wrappers take, one that has logits of each token.
+/// The model in `config[key]`, of which the options know that it has a type. InputError unless it
+/// is a net that wrappers take, one that has logits of each token.
 std::shared_ptr<Model> build_net(const Json& config, const char* key, const ModelPlace& place);
 
-/// The model in `config[key]`, a `type` where it has no type. InputError unless it is a
-/// ModelClass, as `type` is.
+/// The same of a model that must be a ModelClass, as those of `type` are.
 template <class ModelClass>
 std::shared_ptr<ModelClass> build_net_of(const Json& config, const char* key,
                                          const ModelPlace& place, const char* type) {
   const auto below = place.below(key);
-  auto given = config.at(key);
+  const auto& given = config.at(key);
   if (!given.is_object()) detail::wrong_type(below.where, "an object with a type", given);
-  if (!given.contains("type")) given["type"] = type;
   std::shared_ptr<ModelClass> net;
   if (may_be(typeid(ModelClass), given, below.where))
     net = std::dynamic_pointer_cast<ModelClass>(build_part(given, below));

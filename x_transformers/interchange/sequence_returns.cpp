@@ -1,19 +1,9 @@
 #include "x_transformers/interchange/sequence_returns.h"
 
-#include "x_transformers/interchange/transformer_returns.h"
+#include "x_transformers/interchange/stack_returns.h"
 
 namespace x_transformers {
 namespace {
-
-/// Python has no maps with flash attention.
-Value attention_maps(const LayersOutput& output, const AttentionLayersOptions& layers) {
-  std::vector<at::Tensor> maps;
-  for (const auto& attended : output.attention) {
-    const bool is_flash = attended.is_cross ? layers.cross_attn->flash : layers.attn.flash;
-    maps.push_back(is_flash ? at::Tensor() : attended.maps.post_softmax_attn);
-  }
-  return Value::list(maps);
-}
 
 Value pair(const Value& out, const Value& second) {
   return Value::list(std::vector<Value>{out, second});
@@ -22,8 +12,10 @@ Value pair(const Value& out, const Value& second) {
 }  // namespace
 
 SequenceReturns take_sequence_returns(Arguments& arguments) {
-  return {arguments.flag("return_embeddings"), arguments.flag("return_intermediates"),
-          arguments.flag("return_mems"), arguments.flag("return_attn")};
+  return {.embeddings = arguments.flag("return_embeddings"),
+          .intermediates = arguments.flag("return_intermediates"),
+          .mems = arguments.flag("return_mems"),
+          .attn = arguments.flag("return_attn")};
 }
 
 void set_wants(SequenceInputs& inputs, const SequenceReturns& returns) {
@@ -32,9 +24,7 @@ void set_wants(SequenceInputs& inputs, const SequenceReturns& returns) {
 }
 
 Value sequence_intermediates(const SequenceOutput& output) {
-  TransformerOutput of_stack;
-  of_stack.layers = output.layers;
-  auto value = intermediates_value(of_stack);
+  auto value = stack_intermediates(output.layers);
   value.add("memory_tokens", output.memory_tokens);
   return value;
 }

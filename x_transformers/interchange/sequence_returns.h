@@ -10,7 +10,10 @@ namespace x_transformers {
 
 /// Which parts of a forward's result are returned.
 struct SequenceReturns {
-  bool embeddings, intermediates, mems, attn;
+  bool embeddings = false;
+  bool intermediates = false;
+  bool mems = false;
+  bool attn = false;
 };
 
 SequenceReturns take_sequence_returns(Arguments& arguments);

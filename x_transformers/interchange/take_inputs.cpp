@@ -9,7 +9,6 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/given_cache.h"
-#include "x_transformers/interchange/interchange.h"
 #include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {

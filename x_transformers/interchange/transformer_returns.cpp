@@ -3,21 +3,22 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/interchange/stack_returns.h"
 
 namespace x_transformers {
 
 Returns take_returns(Arguments& arguments) {
   constexpr double kUsualWeight = 1e-4;
-  return {arguments.flag("return_embeddings"),
-          arguments.flag("return_logits_and_embeddings"),
-          arguments.flag("return_intermediates"),
-          arguments.flag("return_embeddings_and_intermediates"),
-          arguments.flag("return_logit_entropies"),
-          arguments.flag("return_next_embed_pred"),
-          arguments.flag("return_mems"),
-          arguments.flag("return_attn"),
-          arguments.flag("return_attn_z_loss"),
-          arguments.number("attn_z_loss_weight").value_or(kUsualWeight)};
+  return {.embeddings = arguments.flag("return_embeddings"),
+          .logits_and_embeddings = arguments.flag("return_logits_and_embeddings"),
+          .intermediates = arguments.flag("return_intermediates"),
+          .embeddings_and_intermediates = arguments.flag("return_embeddings_and_intermediates"),
+          .logit_entropies = arguments.flag("return_logit_entropies"),
+          .next_embed_pred = arguments.flag("return_next_embed_pred"),
+          .mems = arguments.flag("return_mems"),
+          .attn = arguments.flag("return_attn"),
+          .attn_z_loss = arguments.flag("return_attn_z_loss"),
+          .attn_z_loss_weight = arguments.number("attn_z_loss_weight").value_or(kUsualWeight)};
 }
 
 namespace {
@@ -27,14 +28,6 @@ Value logits_value(const TransformerOutput& output) {
 }
 
 }  // namespace
-
-Value intermediates_value(const TransformerOutput& output) {
-  Value value;
-  value.add("hiddens", Value::list(output.layers.hiddens));
-  value.add("last_hidden", output.layers.out);
-  value.add("layer_hiddens", Value::list(output.layers.layer_hiddens));
-  return value;
-}
 
 void add_late_fields(Value& value, const TransformerOutput& output, const Returns& returns,
                      const Value& mems, bool returns_pooled) {
@@ -64,7 +57,7 @@ Value returned(const TransformerWrapper& net, const TransformerOutput& output,
   const auto mems =
       returns.mems ? Value::list(next_mems(output, net->traits().kept_mems)) : Value();
   Value out = logits_value(output);
-  auto intermediates = intermediates_value(output);
+  auto intermediates = stack_intermediates(output.layers);
   add_late_fields(intermediates, output, returns, mems, returns_pooled);
   if (returns.logits_and_embeddings) {
     const auto& embeddings = output.mixture.defined() ? output.mixture : output.embeddings;
@@ -85,16 +78,8 @@ Value returned(const TransformerWrapper& net, const TransformerOutput& output,
     return Value::list(std::vector<Value>{out, mems});
   if (returns.hands_out_intermediates()) return Value::list(std::vector<Value>{out, intermediates});
   if (!returns.attn) return out;
-  // Python has no maps with flash attention; here whoever asks for keep_maps gets them, but
-  // Python's callers do not.
-  std::vector<at::Tensor> maps;
-  const auto& layer_options = net->attn_layers()->options();
-  for (const auto& attended : output.layers.attention) {
-    const bool is_flash =
-        attended.is_cross ? layer_options.cross_attn->flash : layer_options.attn.flash;
-    maps.push_back(is_flash ? at::Tensor() : attended.maps.post_softmax_attn);
-  }
-  return Value::list(std::vector<Value>{out, Value::list(maps)});
+  return Value::list(
+      std::vector<Value>{out, attention_maps(output.layers, net->attn_layers()->options())});
 }
 
 void set_wants(TransformerInputs& inputs, const Returns& returns) {

@@ -8,9 +8,16 @@ namespace x_transformers {
 
 /// Which parts of a forward's result are returned.
 struct Returns {
-  bool embeddings, logits_and_embeddings, intermediates, embeddings_and_intermediates,
-      logit_entropies, next_embed_pred, mems, attn, attn_z_loss;
-  double attn_z_loss_weight;
+  bool embeddings = false;
+  bool logits_and_embeddings = false;
+  bool intermediates = false;
+  bool embeddings_and_intermediates = false;
+  bool logit_entropies = false;
+  bool next_embed_pred = false;
+  bool mems = false;
+  bool attn = false;
+  bool attn_z_loss = false;
+  double attn_z_loss_weight = 0;
 
   bool hands_out_intermediates() const { return intermediates || logit_entropies || attn_z_loss; }
 };
@@ -23,9 +30,6 @@ void set_wants(TransformerInputs& inputs, const Returns& returns);
 /// Python's nesting of what a forward of TransformerWrapper returns.
 Value returned(const TransformerWrapper& net, const TransformerOutput& output,
                const Returns& returns);
-
-/// The fields of LayerIntermediates, but those that add_late_fields adds.
-Value intermediates_value(const TransformerOutput& output);
 
 /// The fields of LayerIntermediates that come after those of the stack.
 void add_late_fields(Value& value, const TransformerOutput& output, const Returns& returns,

@@ -177,7 +177,7 @@ bool Unpickler::collection(unsigned char opcode) {
     case '2':
       stack_.push_back(&top());
       return true;
-    case 0x95:  // the length of a frame, which hangs on how the file is read
+    case 0x95:  // the length of a frame, which depends on how the file is read
       take(8);
       return true;
     default:

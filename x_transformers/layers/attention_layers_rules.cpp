@@ -45,7 +45,7 @@ void check_sizes(const AttentionLayersOptions& o) {
   require_size(o.dim, "dim");
   require_at_least(o.depth, 0, "depth");
   require_at_most(o.depth, kMostModules, "depth");
-  // Without attention none of a head's features is as good as some.
+  // dim_head may be 0 where there is no attention.
   require_at_most(o.heads, kLargestSize, "heads");
   require_at_most(o.attn.dim_head, kLargestSize, "attn_dim_head");
   if (o.attn.dim_head != 0) require_positive(o.attn.dim_head, "attn_dim_head");

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "x_transformers/core/unread_input.h"
-#include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
 
 namespace x_transformers {

@@ -101,7 +101,7 @@ class ContinuousTransformerWrapperImpl : public torch::nn::Module, public Captur
   /// Why the model cannot be decoded with a cache; empty: it can.
   std::string cache_unsupported() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
-  /// Whether what comes out for a token hangs on that token alone, after the stack.
+  /// Whether what comes out for a token depends on that token alone, after the stack.
   bool head_is_per_token() const { return !given_out_ || given_out_.is_per_token; }
   std::string capture_unsupported() const override { return attn_layers_->capture_unsupported(); }
   std::shared_ptr<torch::nn::Module> clone(

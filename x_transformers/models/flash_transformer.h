@@ -8,10 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "x_transformers/core/capture_check.h"
 #include "x_transformers/models/flash_transformer_options.h"
+#include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
-#include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/flash_parts.h"
 

@@ -23,8 +23,8 @@ namespace x_transformers {
 /// The inputs of one call. `pos` may also be embeddings of positions [.., n, emb_dim]. `layers`
 /// goes on to the stack, but for its x, mask, mems, mem_masks, pos, seq_start_pos and cache.
 struct MultiInputs : SequenceInputs {
-  std::map<std::string, at::Tensor> x;  ///< [b, n] int64 for each name of num_tokens; one row
-                                        ///< stands for all
+  std::map<std::string, at::Tensor> x;  ///< [b, n] int64 for each name of num_tokens; a
+                                        ///< single row is broadcast
   at::Tensor prepend_mask;              ///< [b, m] bool: which prepended embeddings exist
   at::Tensor sum_embeds;                ///< [b, n, emb_dim], added to the embeddings
   at::Tensor seq_start_pos;             ///< [b] int64: tokens before are padding at the left
@@ -91,7 +91,7 @@ class MultiInputTransformerWrapperImpl : public torch::nn::Module, public Captur
  private:
   void build_embeddings(int64_t emb_dim);
   int64_t emb_dim() const { return options_.emb_dim.value_or(options_.attn_layers.dim); }
-  /// The longest and widest of x, which stands for all.
+  /// The longest and widest of x, to which the others are broadcast.
   const at::Tensor& widest(const MultiInputs& inputs) const;
   void check(const MultiInputs& inputs) const;
   at::Tensor embed(const MultiInputs& inputs);

@@ -17,7 +17,7 @@ at::Tensor entries(const at::Tensor& t, int64_t dim, int64_t prefix, int64_t beg
   return prefix == 0 ? used : at::cat({t.narrow(dim, 0, prefix), used}, dim);
 }
 
-/// The entries of `span` along `dim`, counted from the end. One entry stands for all.
+/// The entries of `span` along `dim`, counted from the end. A single entry is broadcast.
 void cut(at::Tensor& t, int64_t dim, const TokenSpan& span, int64_t prefix, const char* name) {
   if (t.size(dim) == 1) return;
   const auto needed = prefix + span.end();
@@ -41,7 +41,7 @@ void cut_pairs(at::Tensor& t, const TokenSpan& span, const char* name) {
 /// A mask [b, n] of the first step's tokens with what came since, without what the step cannot see.
 void grow_mask(at::Tensor& mask, const TokenSpan& span) {
   if (mask.dim() != 2) return;
-  if (mask.size(1) == 1 && span.prompt != 1) return;  // one entry stands for all
+  if (mask.size(1) == 1 && span.prompt != 1) return;  // a single entry is broadcast
   const auto grown = std::max<int64_t>(span.end() - span.prompt, 0);
   if (grown > 0) mask = at::constant_pad_nd(mask, {0, grown}, 1);
   const auto prefix = mask.size(1) - span.end();

@@ -26,8 +26,8 @@ struct TransformerInputs : SequenceInputs {
   std::map<std::string, at::Tensor> embed_ids;
   at::Tensor sum_embeds;     ///< [b, n, emb_dim], added to the embeddings
   at::Tensor seq_start_pos;  ///< [b] int64: tokens before are padding at the left
-  /// Further arguments of modules given in the options, by name: [b, n, ...], where one entry
-  /// stands for all.
+  /// Further arguments of modules given in the options, by name: [b, n, ...]; an axis of one
+  /// entry is broadcast.
   std::map<std::string, at::Tensor> token_emb_kwargs;
   std::map<std::string, at::Tensor> to_logits_kwargs;  ///< n: prepended embeddings and tokens
 

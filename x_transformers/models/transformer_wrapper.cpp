@@ -9,7 +9,6 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/unread_input.h"
-#include "x_transformers/core/warning.h"
 #include "x_transformers/models/embedded_sequence.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/mask.h"

@@ -35,7 +35,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   at::Tensor head(const at::Tensor& embeddings) override { return head(embeddings, {}); }
   /// The same with arguments for a to_logits from the options.
   at::Tensor head(const at::Tensor& embeddings, const std::map<std::string, at::Tensor>& arguments);
-  /// Whether a token's logits hang on its own embedding alone.
+  /// Whether a token's logits depend on its own embedding alone.
   bool head_is_per_token() const { return !given_to_logits_ || given_to_logits_.is_per_token; }
 
   const TransformerWrapperOptions& options() const { return options_; }

@@ -84,7 +84,8 @@ at::Tensor TransformerWrapperImpl::last_logits(const at::Tensor& embeddings,
 
 bool TransformerWrapperImpl::caches_positions() const {
   const auto& layers = options_.attn_layers;
-  return layers.rotary_pos_emb || layers.rotary_xpos || layers.attn.use_latent_kv;
+  return layers.rotary_pos_emb || layers.rotary_xpos || layers.polar_pos_emb ||
+         layers.attn.use_latent_kv;
 }
 
 TransformerCache TransformerWrapperImpl::make_cache(int64_t capacity) const {

@@ -146,7 +146,6 @@ struct AttendOptions : ScoreOptions {
     v("scale", scale, "factor of the scores; default: dim_head ** -0.5");
     score_fields(v);
     v("sdp_kwargs", sdp_kwargs, "which engines may run");
-    v.not_built("cope");
   }
 };
 

@@ -257,4 +257,10 @@ std::shared_ptr<torch::nn::Module> AttentionImpl::clone(
   return cloned(*this, device, [&] { return std::make_shared<AttentionImpl>(options_); });
 }
 
+std::vector<at::Tensor> AttentionImpl::muon_parameters() const {
+  std::vector<at::Tensor> parameters = to_v_->parameters();
+  for (const at::Tensor& parameter : to_out_->parameters()) parameters.push_back(parameter);
+  return parameters;
+}
+
 }  // namespace x_transformers

@@ -2,7 +2,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/warning.h"
-#include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/attention_options.h"
 
 namespace x_transformers {
 

@@ -27,14 +27,14 @@ struct Positions {
 class BaseEmbedding : public torch::nn::Module {
  public:
   /// tokens [b, n] int64 at `positions` -> [b, n, dim], or [n, dim] where it is the same for every
-  /// sequence. What a token becomes must hang on the token and its position alone, so that tokens
+  /// sequence. What a token becomes must depend on the token and its position alone, so that tokens
   /// can be decoded one by one.
   virtual at::Tensor embed(const at::Tensor& tokens, const Positions& positions) = 0;
   /// The start that a model gives it.
   virtual void init() {}
   /// The table [tokens, dim] that tie_embedding makes logits by; undefined: there is none.
   virtual at::Tensor table() const { return {}; }
-  /// Whether a token's embedding hangs on its position.
+  /// Whether a token's embedding depends on its position.
   virtual bool reads_positions() const { return true; }
   /// How many positions there are; empty: any number.
   virtual std::optional<int64_t> position_count() const { return std::nullopt; }

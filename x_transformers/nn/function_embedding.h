@@ -14,7 +14,7 @@
 
 namespace x_transformers {
 
-/// tokens [b, n] int64 -> [b, n, dim]. What a token becomes must hang on the token alone.
+/// tokens [b, n] int64 -> [b, n, dim]. What a token becomes must depend on the token alone.
 using EmbedFunction = std::function<at::Tensor(const at::Tensor& tokens)>;
 
 /// Embeds by a function. The parameters of `module`, if it uses one, are trained and saved with the

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
 namespace {

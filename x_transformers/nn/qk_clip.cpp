@@ -8,12 +8,6 @@
 
 namespace x_transformers {
 
-std::vector<at::Tensor> AttentionImpl::muon_parameters() const {
-  std::vector<at::Tensor> parameters = to_v_->parameters();
-  for (const at::Tensor& parameter : to_out_->parameters()) parameters.push_back(parameter);
-  return parameters;
-}
-
 std::string AttentionImpl::qk_clip_unsupported() const {
   return options_.qk_norm ? "qk_norm leaves queries and keys no length that could be clipped" : "";
 }

@@ -3,9 +3,11 @@
 #include <ATen/ATen.h>
 #include <ATen/ExpandUtils.h>
 #include <ATen/Parallel.h>
+#include <torch/custom_class.h>
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/attention.h"
@@ -232,6 +234,14 @@ variable_list run_backward(const Prepared& p, const Attended& attended, const at
           wants_sinks ? sink_gradient(p.options.sinks, attended, out_grad) : at::Tensor()};
 }
 
+/// The options less their tensors, which autograd keeps as it keeps the inputs.
+struct Numbers : torch::CustomClassHolder {
+  explicit Numbers(FlashAttentionCpuOptions given) : options(std::move(given)) {
+    options.bias = options.alibi_slopes = options.mask = options.sinks = at::Tensor();
+  }
+  FlashAttentionCpuOptions options;
+};
+
 /// `bias` and `sinks` are options.bias and options.sinks as given, for autograd to see. What is
 /// kept of bfloat16 tensors for the gradients stays bfloat16.
 class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFunction> {
@@ -247,32 +257,15 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
     ctx->save_for_backward({q, k, v, soft_out, attended.softmax, attended.chosen, options.bias,
                             options.alibi_slopes, options.mask, options.sinks,
                             bias.value_or(at::Tensor()), sinks.value_or(at::Tensor())});
-    ctx->saved_data["scale"] = options.scale;
-    ctx->saved_data["softclamp"] = options.softclamp;
-    ctx->saved_data["cog_signed"] = options.cog_signed;
-    ctx->saved_data["causal"] = options.causal;
-    ctx->saved_data["gumbel"] = options.gumbel;
-    ctx->saved_data["temperature"] = options.temperature;
-    ctx->saved_data["sigmoid"] = options.sigmoid;
-    ctx->saved_data["hard"] = options.hard;
-    ctx->saved_data["dropout"] = options.dropout;
-    ctx->saved_data["seed"] = options.seed;
+    ctx->saved_data["numbers"] = at::IValue::make_capsule(c10::make_intrusive<Numbers>(options));
     return out;
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
     const auto saved = ctx->get_saved_variables();
-    FlashAttentionCpuOptions options;
-    options.scale = ctx->saved_data["scale"].toDouble();
-    options.softclamp = ctx->saved_data["softclamp"].toDouble();
-    options.cog_signed = ctx->saved_data["cog_signed"].toBool();
-    options.causal = ctx->saved_data["causal"].toBool();
-    options.gumbel = ctx->saved_data["gumbel"].toBool();
-    options.temperature = ctx->saved_data["temperature"].toDouble();
-    options.sigmoid = ctx->saved_data["sigmoid"].toBool();
-    options.hard = ctx->saved_data["hard"].toBool();
-    options.dropout = ctx->saved_data["dropout"].toDouble();
-    options.seed = ctx->saved_data["seed"].toInt();
+    auto options =
+        c10::static_intrusive_pointer_cast<Numbers>(ctx->saved_data["numbers"].toCapsule())
+            ->options;
     const Attended attended{{}, saved[4], wide(saved[3]), saved[5]};
     options.bias = saved[6];
     options.alibi_slopes = saved[7];
@@ -323,16 +316,6 @@ Randomness draw(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) 
   return drawn;
 }
 
-/// The bias less the distances times alibi_slopes, for scores of these sizes; undefined: none.
-at::Tensor whole_bias(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) {
-  if (!options.alibi_slopes.defined()) return options.bias;
-  const auto i = sizes[2], j = sizes[3];
-  const auto keys = at::arange(j, at::kLong), queries = at::arange(j - i, j, at::kLong);
-  const auto alibi =
-      options.alibi_slopes.view({-1, 1, 1}) * (keys - queries.unsqueeze(1)).abs().neg();
-  return options.bias.defined() ? options.bias + alibi : alibi;
-}
-
 void set_normaliser(const FlashAttentionCpuOptions& options, const at::Tensor& noise,
                     ScoreProgram& program) {
   if (options.gumbel) {
@@ -349,7 +332,8 @@ void set_normaliser(const FlashAttentionCpuOptions& options, const at::Tensor& n
 ScoreProgram program_of(at::IntArrayRef sizes, const FlashAttentionCpuOptions& options) {
   ScoreProgram program;
   program.set(stages::DotProduct{options.scale});
-  if (const auto bias = whole_bias(sizes, options); bias.defined()) program.set(stages::Bias{bias});
+  if (options.alibi_slopes.defined()) program.set(stages::Alibi{options.alibi_slopes});
+  if (options.bias.defined()) program.set(stages::Bias{options.bias});
   if (options.softclamp > 0) program.set(stages::Softclamp{options.softclamp});
   if (options.cog_signed) program.set(stages::CogSigned());
   if (options.mask.defined()) program.set(stages::Mask{options.mask});

@@ -19,8 +19,8 @@ at::Tensor window_mask(int64_t i, int64_t j, int64_t max_attend_past, const at::
 /// stays undefined).
 at::Tensor pad_mask_left(const at::Tensor& mask, int64_t count);
 
-/// What is given for pairs of query and key [..., keys] with an entry for each of `keys`, where one
-/// entry stands for all `sequence_keys`; undefined stays undefined.
+/// What is given for pairs of query and key [..., keys] with an entry for each of `keys`: a single
+/// one of the sequence is broadcast to all `sequence_keys`; undefined stays undefined.
 at::Tensor spread_over_keys(const at::Tensor& pairs, int64_t sequence_keys, int64_t keys);
 
 /// `a` and `b` joined (both must allow); an undefined mask allows everything.

@@ -1,4 +1,4 @@
-// Batch entries (rows), the first dimension of most inputs. A single one stands for all.
+// Batch entries (rows), the first dimension of most inputs. A single one is broadcast to all.
 #pragma once
 
 #include <ATen/core/Tensor.h>

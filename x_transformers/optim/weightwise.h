@@ -9,7 +9,7 @@
 
 namespace x_transformers {
 
-/// An optimizer whose update of a weight hangs on that weight, its gradients and some tensors of
+/// An optimizer whose update of a weight depends on that weight, its gradients and some tensors of
 /// state, its moments. Counts the updates of each weight, keeps the state, and hands on the weights
 /// that have a gradient.
 class WeightwiseOptimizer : public Optimizer {

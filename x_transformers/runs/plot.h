@@ -14,15 +14,6 @@ struct PlotOptions {
   double smoothing = 0.02;
   /// draw with gnuplot where it is installed
   bool use_gnuplot = true;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("title", title, "heading of the picture");
-    v("loss_unit", loss_unit, "what the loss is, at its axis; empty: not said");
-    v("smoothing", smoothing,
-      "width of the moving average of the training loss, as a share of the run");
-    v("use_gnuplot", use_gnuplot, "draw with gnuplot where it is installed");
-  }
 };
 
 /// Draws the training loss (raw and smoothed), the validation loss and the learning rate of the

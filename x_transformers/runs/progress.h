@@ -37,12 +37,6 @@ struct ProgressOptions {
   std::string style = "auto";
   /// minimum seconds between two plain lines
   double line_seconds = 10;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("style", style, "bar, lines, none, or auto: a bar on a terminal, else lines");
-    v("line_seconds", line_seconds, "minimum seconds between two plain lines");
-  }
 };
 
 /// Shows the progress of a run on a file descriptor.

@@ -9,7 +9,6 @@
 #include <numbers>
 #include <optional>
 
-#include "x_transformers/core/spelling.h"
 #include "x_transformers/generation/generate.h"
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/layers/attention_layers.h"

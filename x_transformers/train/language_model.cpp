@@ -8,6 +8,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/generation/writer.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/models/token_model.h"
@@ -66,32 +67,15 @@ TokenWriter& LanguageModel::writer() const {
   return *model->writer();
 }
 
-namespace {
-
-/// `ask(writer)` for the writer of whichever kind the model is.
-template <class Ask>
-auto ask_writer(const LanguageModel& language_model, Ask ask) {
-  auto& model = *language_model.model;
-  if (const auto* whole = model.sequence_writer()) return ask(*whole);
-  if (const auto* translator = model.translation_writer()) return ask(*translator);
-  return ask(language_model.writer());
-}
-
-}  // namespace
-
 std::optional<TokenLimit> LanguageModel::readable_tokens() const {
-  return ask_writer(*this, [](const auto& writer) { return writer.readable_tokens(); });
+  return model->any_writer()->readable_tokens();
 }
 
 std::optional<TokenLimit> LanguageModel::written_tokens() const {
-  return ask_writer(*this, [](const auto& writer) { return writer.written_tokens(); });
+  return model->any_writer()->written_tokens();
 }
 
-int64_t LanguageModel::longest_prompt() const {
-  if (const auto* whole = model->sequence_writer()) return whole->sequence_length();
-  if (const auto* translator = model->translation_writer()) return translator->longest_source();
-  return writer().max_seq_len();
-}
+int64_t LanguageModel::longest_prompt() const { return model->any_writer()->longest_prompt(); }
 
 namespace {
 
@@ -149,9 +133,7 @@ LanguageModel load_language_model(const LanguageModelFiles& files, at::Device de
   const auto config = read_config(files);
   LanguageModel loaded;
   loaded.model = build_trainable_model(config.model, config.where);
-  require(loaded.model->writer() || loaded.model->sequence_writer() ||
-              loaded.model->translation_writer(),
-          at(config.where / "type"), "{} writes no text",
+  require(loaded.model->any_writer() != nullptr, at(config.where / "type"), "{} writes no text",
           config.model.value("type", std::string()));
   auto& module = loaded.model->module();
   load_weights_of(files, *loaded.model);

@@ -241,8 +241,7 @@ void write_tokens(LanguageModel& language_model, const TextGeneration& generatio
   std::vector<std::unique_ptr<DecodingSession>> amateurs;
   for (const auto& amateur : generation.amateurs) {
     amateurs.push_back(amateur->writer()->start_session(request));
-    inputs.amateurs.push_back(
-        {amateurs.back().get(), generation.contrastive.beta, generation.contrastive.alpha});
+    inputs.amateurs.push_back({amateurs.back().get(), generation.contrastive});
   }
   continue_tokens(*session, inputs, language_model, generation, stream);
 }

@@ -16,7 +16,6 @@
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/example_check.h"
 #include "x_transformers/data/token_source.h"
-#include "x_transformers/models/token_model.h"
 #include "x_transformers/ops/onednn_product.h"
 #include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"

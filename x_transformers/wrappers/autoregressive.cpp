@@ -221,7 +221,7 @@ at::Tensor AutoregressiveWrapperImpl::generate(const GenerationInputs& inputs,
   for (const auto& amateur : inputs.amateurs) {
     amateur.net->eval();
     amateur_sessions.push_back(make_session(*amateur.net, inputs, aligned, options.seq_len));
-    generation.amateurs.push_back({amateur_sessions.back().get(), amateur.beta, amateur.alpha});
+    generation.amateurs.push_back({amateur_sessions.back().get(), amateur.options});
   }
   const auto out = x_transformers::generate(*session, generation, options);
   return as_prompts(out, inputs.prompts);

@@ -28,11 +28,11 @@ struct GenerationInputs {
   TransformerInputs net;                             ///< context, prepended embeddings and the like
   TokenCallback callback;
   /// Contrastive decoding against these smaller models (arXiv:2210.15097), with their weights.
-  struct Amateur {
+  struct AmateurNet {
     std::shared_ptr<TokenModel> net;
-    double beta = 0.5, alpha = 0.1;
+    ContrastiveDecodeOptions options = {};
   };
-  std::vector<Amateur> amateurs;
+  std::vector<AmateurNet> amateurs;
 };
 
 class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {

@@ -314,7 +314,7 @@ at::Tensor BeliefStateWrapperImpl::generate_with_suffix_cond(const SuffixGenerat
   at::Tensor other;
   if (backwards) {
     session.inputs.prepend_embeds = suffix_token_.expand({rows, 1, -1});
-    // As in Python a token at random stands for all of the prefix.
+    // As in Python a random token takes the place of the whole prefix.
     TransformerInputs prefix;
     prefix.x = at::randint(num_tokens_, {rows, 1}, prompts.options().dtype(at::kLong));
     prefix.logits = false;

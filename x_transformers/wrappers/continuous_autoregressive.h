@@ -36,10 +36,22 @@ struct ContinuousAutoregressiveWrapperOptions {
 
 /// What generation takes.
 struct ContinuousGenerateOptions {
-  int64_t seq_len = 0;       ///< entries to generate
-  double temperature = 1.0;  ///< times the standard deviation of a probabilistic net's draws
-  bool cache_kv = true;      ///< use caches (where the model can)
-  std::optional<int64_t> seed = std::nullopt;  ///< default: the device's own generator
+  /// entries to generate
+  int64_t seq_len = 0;
+  /// times the standard deviation of a probabilistic net's draws
+  double temperature = 1.0;
+  /// use caches (where the model can)
+  bool cache_kv = true;
+  /// start of the random numbers; default: the device's own generator
+  std::optional<int64_t> seed = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("seq_len", seq_len, "entries to generate");
+    v("temperature", temperature, "times the standard deviation of a probabilistic net's draws");
+    v("cache_kv", cache_kv, "use caches (where the model can)");
+    v("seed", seed, "start of the random numbers; default: the device's own generator");
+  }
 };
 
 /// Trains a net to predict each entry of a sequence from those before it, and has it go on

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "x_transformers/core/capture_check.h"
-#include "x_transformers/core/compat.h"
 #include "x_transformers/models/synthetic_data.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/wrappers/autoregressive.h"

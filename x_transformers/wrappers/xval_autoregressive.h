@@ -34,12 +34,29 @@ struct XValAutoregressiveWrapperOptions {
 };
 
 struct XValGenerateOptions {
-  int64_t seq_len = 0;       ///< tokens to generate
-  double temperature = 1.0;  ///< divides the filtered logits; 0 takes the most probable token
+  /// tokens to generate
+  int64_t seq_len = 0;
+  /// divides the filtered logits; 0 takes the most probable token
+  double temperature = 1.0;
+  /// top_k, top_p, top_a, min_p or identity
   std::string filter_logits_fn = "top_k";
+  /// of filter_logits_fn: frac_num_tokens or k; thres; min_p_pow, min_p_ratio; min_p
   std::map<std::string, double> filter_kwargs = {};
-  bool cache_kv = true;                        ///< use caches (where the model can)
-  std::optional<int64_t> seed = std::nullopt;  ///< default: the device's own generator
+  /// use caches (where the model can)
+  bool cache_kv = true;
+  /// start of the random numbers; default: the device's own generator
+  std::optional<int64_t> seed = std::nullopt;
+
+  template <class Visitor>
+  void fields(Visitor& v) {
+    v.required("seq_len", seq_len, "tokens to generate");
+    v("temperature", temperature, "divides the filtered logits; 0 takes the most probable token");
+    v("filter_logits_fn", filter_logits_fn, "top_k, top_p, top_a, min_p or identity");
+    v("filter_kwargs", filter_kwargs,
+      "of filter_logits_fn: frac_num_tokens or k; thres; min_p_pow, min_p_ratio; min_p");
+    v("cache_kv", cache_kv, "use caches (where the model can)");
+    v("seed", seed, "start of the random numbers; default: the device's own generator");
+  }
 };
 
 /// Trains a net to predict each token from those before it, and each number.

@@ -10,7 +10,9 @@
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/stack_returns.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/interchange/transformer_returns.h"
 #include "x_transformers/models/token_bounds.h"
@@ -31,7 +33,7 @@ struct AutoregressiveArguments : AutoregressiveWrapperOptions {
 
 Value call_beam_search(AutoregressiveWrapperImpl& model, Arguments& arguments) {
   auto inputs = take_generation_inputs(arguments, "prompts", model);
-  const auto options = take_beam_search_options(arguments);
+  const auto options = take_options<BeamSearchOptions>(arguments);
   inputs.net = take_transformer_inputs(arguments);
   take_without_effect_in_generation(arguments);
   require_in_range(inputs.net, *model.net());
@@ -42,7 +44,7 @@ Value call_beam_search(AutoregressiveWrapperImpl& model, Arguments& arguments) {
 
 Value call_generate(AutoregressiveWrapperImpl& model, Arguments& arguments) {
   auto inputs = take_generation_inputs(arguments, "prompts", model);
-  const auto options = take_generate_options(arguments);
+  const auto options = take_options<GenerateOptions>(arguments);
   inputs.amateurs = take_amateurs(arguments, model);
   inputs.net = take_transformer_inputs(arguments);
   require_in_range(inputs.net, *model.net());
@@ -71,7 +73,7 @@ Value call_forward(AutoregressiveWrapperImpl& model, Arguments& arguments) {
   inputs.keep_hiddens = inputs.attn_pool = return_outputs;
   const auto output = model.forward(x, inputs);
   if (!return_outputs) return output.loss;
-  auto cache = intermediates_value(output.net);
+  auto cache = stack_intermediates(output.net.layers);
   const auto mems =
       returns.mems ? Value::list(next_mems(output.net, model.net()->traits().kept_mems)) : Value();
   add_late_fields(cache, output.net, returns, mems, false);

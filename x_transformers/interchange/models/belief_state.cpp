@@ -10,6 +10,7 @@
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/models/token_bounds.h"
@@ -58,7 +59,7 @@ Value call_generate(BeliefStateWrapperImpl& model, Arguments& arguments) {
   const auto usual = BeliefStateWrapperImpl::suffix_sampling();
   const bool names_filter = arguments.has("filter_logits_fn") || arguments.has("filter_kwargs");
   const bool has_temperature = arguments.has("temperature");
-  auto options = take_generate_options(arguments);
+  auto options = take_options<GenerateOptions>(arguments);
   if (!has_temperature) options.temperature = usual.temperature;
   if (!names_filter) options.filter_kwargs = usual.filter_kwargs;
   if (!options.filter_logits_fn) options.filter_logits_fn = usual.filter_logits_fn;

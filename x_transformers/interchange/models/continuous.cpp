@@ -12,6 +12,7 @@
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/sequence_returns.h"
 #include "x_transformers/interchange/stack_sample.h"
@@ -159,12 +160,8 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
   }
 
   Value generate(Arguments& arguments) {
-    ContinuousGenerateOptions options;
     const auto start = arguments.required_tensor("start_tokens");
-    options.seq_len = arguments.required_integer("seq_len");
-    options.temperature = arguments.number("temperature").value_or(options.temperature);
-    options.cache_kv = arguments.flag("cache_kv", options.cache_kv);
-    options.seed = arguments.integer("seed");
+    const auto options = take_options<ContinuousGenerateOptions>(arguments);
     auto inputs = take(arguments);
     inputs.x = start;
     return holder_->generate(inputs, options);

@@ -5,6 +5,7 @@
 #include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/models/flash_transformer.h"
@@ -64,16 +65,6 @@ struct WrapperArguments : FLASHAutoregressiveWrapperOptions {
   }
 };
 
-FLASHGenerateOptions take_options(Arguments& arguments) {
-  FLASHGenerateOptions options;
-  options.seq_len = arguments.required_integer("seq_len");
-  options.eos_token = arguments.integer("eos_token");
-  options.temperature = arguments.number("temperature").value_or(options.temperature);
-  options.filter_thres = arguments.number("filter_thres").value_or(options.filter_thres);
-  options.seed = arguments.integer("seed");
-  return options;
-}
-
 class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrapper> {
  public:
   FLASHAutoregressiveModel(const std::shared_ptr<Model>& net,
@@ -84,7 +75,7 @@ class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrappe
     const auto& net = *holder_->net();
     if (method == "generate") {
       const auto start_tokens = take_tokens(arguments, "start_tokens", net);
-      const auto options = take_options(arguments);
+      const auto options = take_options<FLASHGenerateOptions>(arguments);
       return holder_->generate(start_tokens, options, arguments.tensor("mask"));
     }
     require_forward("FLASHAutoregressiveWrapper", method);
@@ -106,11 +97,7 @@ class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrappe
 
 std::shared_ptr<Model> make_wrapper(const WrapperArguments& options, const Json& config,
                                     const ModelPlace& place) {
-  auto own = config;
-  auto& net_config = own["net"];
-  if (net_config.is_object() && !net_config.contains("type"))
-    net_config["type"] = "FLASHTransformer";
-  const auto net = build_net(own, "net", place);
+  const auto net = build_net(config, "net", place);
   return within(place.where,
                 [&] { return std::make_shared<FLASHAutoregressiveModel>(net, options); });
 }

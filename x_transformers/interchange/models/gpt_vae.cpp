@@ -7,6 +7,7 @@
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/models/token_bounds.h"
@@ -21,7 +22,7 @@ IdRange encoded_ids(const GPTVAEOptions& options) {
 
 Value call_generate(GPTVAEImpl& model, Arguments& arguments) {
   auto inputs = take_generation_inputs(arguments, "prompts", *model.decoder());
-  const auto options = take_generate_options(arguments);
+  const auto options = take_options<GenerateOptions>(arguments);
   auto latents = arguments.tensor_or_numbers("latents");
   const auto seq = take_ids(arguments, "seq_for_latents", encoded_ids(model.options()));
   require(!latents.defined() || !seq.defined(), "latents, seq_for_latents: at most one of them");

@@ -4,6 +4,7 @@
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/stack_returns.h"
 #include "x_transformers/interchange/stack_sample.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/layers/attention_layers.h"
@@ -24,14 +25,6 @@ LossInputs feature_inputs(const char* input, int64_t dim_in, int64_t dim) {
   return inputs;
 }
 
-Value attended_list(const LayersOutput& output) {
-  Value value;
-  value.add("hiddens", Value::list(output.hiddens));
-  value.add("last_hidden", output.out);
-  value.add("layer_hiddens", Value::list(output.layer_hiddens));
-  return value;
-}
-
 class LayersModel : public HolderModel<AttentionLayers> {
  public:
   using HolderModel::HolderModel;
@@ -43,7 +36,7 @@ class LayersModel : public HolderModel<AttentionLayers> {
     inputs.keep_hiddens = arguments.flag("return_hiddens");
     const auto output = holder_->forward(inputs);
     if (!inputs.keep_hiddens) return output.out;
-    return Value::list(std::vector<Value>{output.out, attended_list(output)});
+    return Value::list(std::vector<Value>{output.out, stack_intermediates(output)});
   }
 
   bool forward_is_loss() const override { return false; }

@@ -7,6 +7,7 @@
 
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/models/token_bounds.h"
@@ -22,7 +23,7 @@ Value call_x_transformer(XTransformerImpl& model, const std::string& method, Arg
     take_inputs(arguments, inputs, {"src_prepend_embeds"});
     auto generation = take_generation_inputs(arguments, "seq_out_start", *model.decoder());
     require_in_range(seq_in, "seq_in", token_range(*model.encoder()));
-    return model.generate(seq_in, generation, take_generate_options(arguments), inputs);
+    return model.generate(seq_in, generation, take_options<GenerateOptions>(arguments), inputs);
   }
   require_forward("XTransformer", method);
   const auto src = as_tokens(arguments.required_tensor("src"), "src", arguments, *model.encoder());

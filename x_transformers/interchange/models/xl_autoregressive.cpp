@@ -6,6 +6,7 @@
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/models/token_bounds.h"
@@ -29,7 +30,7 @@ Value call_generate(XLAutoregressiveWrapperImpl& model, Arguments& arguments) {
   inputs.start_tokens =
       as_tokens(arguments.required_tensor("start_tokens"), "start_tokens", arguments, *model.net());
   require_in_range(inputs.start_tokens, "start_tokens", token_range(*model.net()));
-  const auto options = take_generate_options(arguments);
+  const auto options = take_options<GenerateOptions>(arguments);
   inputs.net = take_transformer_inputs(arguments);
   require_in_range(inputs.net, *model.net());
   take_without_effect_in_generation(arguments);

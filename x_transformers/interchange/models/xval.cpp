@@ -11,6 +11,7 @@
 #include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/sequence_returns.h"
 #include "x_transformers/interchange/stack_sample.h"
@@ -172,15 +173,9 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
   }
 
   Value generate(Arguments& arguments) {
-    XValGenerateOptions options;
     const auto start = take_tokens(arguments, "start_tokens");
     require_in_range(start, "start_tokens", embedded(*holder_->net()));
-    options.seq_len = arguments.required_integer("seq_len");
-    options.temperature = arguments.number("temperature").value_or(options.temperature);
-    options.filter_logits_fn =
-        arguments.text("filter_logits_fn").value_or(options.filter_logits_fn);
-    options.filter_kwargs = arguments.numbers_by_key("filter_kwargs");
-    options.seed = arguments.integer("seed");
+    const auto options = take_options<XValGenerateOptions>(arguments);
     auto inputs = take_xval_inputs(arguments, *holder_->net(), "start_numbers");
     inputs.x = start;
     const auto generated = holder_->generate(inputs, options);

@@ -15,12 +15,7 @@ struct AttendPartOptions : AttendOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v.size("heads", heads, "attention heads");
-    v("causal", causal, "no key after its query");
-    v("qk_norm", qk_norm, "queries and keys are normalised");
-    v("scale", scale, "factor of the scores; default: dim_head ** -0.5");
-    score_fields(v);
-    v("sdp_kwargs", sdp_kwargs, "which engines may run");
+    AttendOptions::fields(v);
     v("cope", cope, "contextual positions: a CoPE", "arXiv:2405.18719");
   }
 };

@@ -1,0 +1,24 @@
+#include "x_transformers/interchange/stack_returns.h"
+
+#include <vector>
+
+namespace x_transformers {
+
+Value stack_intermediates(const LayersOutput& output) {
+  Value value;
+  value.add("hiddens", Value::list(output.hiddens));
+  value.add("last_hidden", output.out);
+  value.add("layer_hiddens", Value::list(output.layer_hiddens));
+  return value;
+}
+
+Value attention_maps(const LayersOutput& output, const AttentionLayersOptions& options) {
+  std::vector<at::Tensor> maps;
+  for (const auto& attended : output.attention) {
+    const bool is_flash = attended.is_cross ? options.cross_attn->flash : options.attn.flash;
+    maps.push_back(is_flash ? at::Tensor() : attended.maps.post_softmax_attn);
+  }
+  return Value::list(maps);
+}
+
+}  // namespace x_transformers
