@@ -12,6 +12,7 @@
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
@@ -68,7 +69,7 @@ Value call_generate(BeliefStateWrapperImpl& model, Arguments& arguments) {
   return model.generate_with_suffix_cond(inputs, options);
 }
 
-class BeliefStateModel : public HolderModel<BeliefStateWrapper> {
+class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPredictor {
  public:
   BeliefStateModel(const std::shared_ptr<Model>& forward_decoder,
                    const std::shared_ptr<Model>& backward_decoder,
@@ -120,6 +121,10 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper> {
   }
 
   TokenWriter* writer() override { return holder_.get(); }
+
+  at::Tensor next_token_logits(const TensorMap& batch) override {
+    return holder_->next_token_logits(batch.at("seq"));
+  }
 };
 
 }  // namespace
