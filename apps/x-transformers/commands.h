@@ -23,6 +23,7 @@ void add_compare(CLI::App& app);
 void add_plot(CLI::App& app);
 void add_report(CLI::App& app);
 void add_evaluate(CLI::App& app);
+void add_inspect(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_forward(CLI::App& app);
 void add_info(CLI::App& app);

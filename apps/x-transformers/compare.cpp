@@ -32,7 +32,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct CompareCommand {
-  std::string config, sweep, budget, data, device, out = "runs/compare";
+  std::string config, sweep, budget, equal, data, device, out = "runs/compare";
   std::vector<std::string> tries, presets, set;
   std::optional<int64_t> seeds;
   int64_t jobs = 1;
@@ -74,6 +74,7 @@ ComparisonOptions comparison_of(const CompareCommand& command) {
                       fmt::join(preset_names(), ", ")));
   options.seeds = seeds.value_or(3);
   options.budget = parse_budget(command.budget);
+  options.equal_to = parse_equal(command.equal);
   options.out = command.out;
   options.jobs = command.jobs;
   options.stop_early = command.stop_early;
@@ -142,7 +143,10 @@ std::string question_of(const ComparisonResult& result) {
   const auto data = result.base_run.value("data", Json::object());
   return fmt::format("Which of {} variants is better than {} on {}, with {} and {} seed{}?",
                      result.variants.size(), result.run_file, data.value("path", "its data"),
-                     result.budget, result.seeds, result.seeds == 1 ? "" : "s");
+                     result.equal_to == EqualTo::kNothing
+                         ? result.budget
+                         : result.budget + ", as many " + words_of(result.equal_to),
+                     result.seeds, result.seeds == 1 ? "" : "s");
 }
 
 void run_compare(const CompareCommand& command) {
@@ -189,6 +193,9 @@ void add_compare(CLI::App& app) {
   command->add_option(
       "--budget", options->budget,
       "of each run: 500steps, 20Mtok, 10min or 2PFLOP; default: the run file's steps");
+  command->add_option("--equal", options->equal,
+                      "parameters or compute: give each variant the width by which it has as many "
+                      "parameters, or FLOPs a token, as the base");
   command->add_option("--data", options->data, "text or token file, or folder (data.path)");
   command->add_option("--device", options->device, "cpu or cuda (train.device)");
   command->add_option("--set", options->set,

@@ -21,9 +21,9 @@
 
 namespace x_transformers {
 
-namespace {
-
 namespace fs = std::filesystem;
+
+namespace {
 
 /// An argument as a shell takes it.
 std::string shell_quoted(const std::string& text) {
@@ -33,20 +33,6 @@ std::string shell_quoted(const std::string& text) {
   std::string result = "'";
   for (const char c : text) result += c == '\'' ? "'\\''" : std::string(1, c);
   return result + "'";
-}
-
-/// The command line of this process, less what only goes on with it.
-std::string this_command() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::ostringstream content;
-  content << file.rdbuf();
-  std::string argument, line = "x-transformers";
-  std::istringstream arguments(content.str());
-  std::getline(arguments, argument, '\0');
-  while (std::getline(arguments, argument, '\0')) {
-    if (argument != "--resume" && argument != "--json") line += " " + shell_quoted(argument);
-  }
-  return line;
 }
 
 std::string processor_name() {
@@ -60,6 +46,21 @@ std::string processor_name() {
   return "of an unknown kind";
 }
 
+}  // namespace
+
+std::string this_command() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::ostringstream content;
+  content << file.rdbuf();
+  std::string argument, line = "x-transformers";
+  std::istringstream arguments(content.str());
+  std::getline(arguments, argument, '\0');
+  while (std::getline(arguments, argument, '\0')) {
+    if (argument != "--resume" && argument != "--json") line += " " + shell_quoted(argument);
+  }
+  return line;
+}
+
 std::vector<std::pair<std::string, std::string>> machine_facts() {
   return {{"x-transformers", XT_VERSION},
           {"LibTorch", TORCH_VERSION},
@@ -67,6 +68,8 @@ std::vector<std::pair<std::string, std::string>> machine_facts() {
                                     at::get_cpu_capability(), usable_cpus(cpu_limits()))},
           {"memory", fmt::format("{:.1f} GB", static_cast<double>(machine_memory()) / 1e9)}};
 }
+
+namespace {
 
 struct NamedPicture {
   std::string file, name;

@@ -18,7 +18,9 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/data/data_options.h"
+#include "x_transformers/data/examples.h"
 #include "x_transformers/data/token_data.h"
+#include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/run_tokenizer.h"
@@ -84,7 +86,8 @@ void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
     return;
   }
   const auto json = evaluation_json(found, tokenizer, bytes_per_token);
-  fmt::print("{} tokens a sequence, {} predicted\n", found.seq_len, found.tokens);
+  fmt::print("{} tokens a sequence, {} predicted{}\n", found.seq_len, found.tokens,
+             found.also_knows.empty() ? "" : ", by those before and " + found.also_knows);
   fmt::print("  loss               {:.4f} nats a token, perplexity {:.4g}\n", found.loss,
              std::exp(found.loss));
   if (json["bits_per_byte"].is_number())
@@ -105,7 +108,8 @@ void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
   if (found.worst.empty()) return;
   fmt::print("  passages that cost most\n");
   for (const auto& passage : json["worst"]) {
-    fmt::print("    {:.4f}  token {}", passage["loss"].get<double>(),
+    fmt::print("    {:.4f}  {}token {}", passage["loss"].get<double>(),
+               passage.contains("place") ? passage["place"].get<std::string>() + ", " : "",
                passage["token"].get<int64_t>());
     if (passage.contains("text"))
       fmt::print("  {}", Json(passage["text"].get<std::string>())
@@ -114,11 +118,44 @@ void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
   }
 }
 
+/// What was found, at one length or several.
+void print_all(const EvaluateCommand& command, const std::vector<TextEvaluation>& all,
+               const Tokenizer* tokenizer, std::optional<double> bytes_per_token) {
+  if (!command.json) {
+    for (const auto& found : all) print_length(found, tokenizer, bytes_per_token);
+    return;
+  }
+  nlohmann::ordered_json json{{"run", command.run}, {"data", command.data}};
+  for (const auto& found : all)
+    json["lengths"].push_back(evaluation_json(found, tokenizer, bytes_per_token));
+  fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+}
+
+/// Pairs of texts, or tensors of their tokens.
+void evaluate_pairs(const EvaluateCommand& command, const LanguageModel& loaded,
+                    const at::Device& device) {
+  require(command.lengths == "1x", at("--lengths"), "is for texts: pairs are as long as they are");
+  DataOptions options;
+  options.path = command.data;
+  options.val_fraction = 0;
+  const bool are_tensors = fs::path(command.data).extension() == ".safetensors";
+  options.format = are_tensors ? "tensors" : "pairs";
+  require(are_tensors || loaded.tokenizer, at(command.run + ":"),
+          "has no tokenizer, so its data are tensors: give {} a .safetensors file",
+          option("--data"));
+  const auto examples =
+      are_tensors ? open_tensor_examples(options) : open_pair_examples(options, *loaded.tokenizer);
+  print_all(command, {evaluate_examples(*loaded.model, examples.training, command.worst, device)},
+            loaded.tokenizer.get(), {});
+}
+
 void run_evaluate(const EvaluateCommand& command) {
   use_most_threads(command.threads);
   const auto device = open_device(command.device, "--device");
   const fs::path folder = command.run;
   const auto loaded = load_language_model({.path = folder}, device);
+  predictor_of(*loaded.model);
+  if (loaded.model->translation_writer() != nullptr) return evaluate_pairs(command, loaded, device);
   const auto task = loaded.model->token_task();
   require(task.has_value(), at(command.run + ":"), "does not learn from a stream of tokens");
   const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());
@@ -142,14 +179,7 @@ void run_evaluate(const EvaluateCommand& command) {
     }
   }
   const auto* tokenizer = text.tokenizer ? text.tokenizer.get() : loaded.tokenizer.get();
-  if (!command.json) {
-    for (const auto& found : all) print_length(found, tokenizer, text.bytes_per_token);
-    return;
-  }
-  nlohmann::ordered_json json{{"run", command.run}, {"data", command.data}};
-  for (const auto& found : all)
-    json["lengths"].push_back(evaluation_json(found, tokenizer, text.bytes_per_token));
-  fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  print_all(command, all, tokenizer, text.bytes_per_token);
 }
 
 }  // namespace
@@ -160,7 +190,11 @@ void add_evaluate(CLI::App& app) {
       "how well a trained model predicts a text: loss, calibration, positions, lengths");
   const auto options = std::make_shared<EvaluateCommand>();
   command->add_option("run", options->run, "folder of a run or of a checkpoint")->required();
-  command->add_option("--data", options->data, "text or token file, or folder")->required();
+  command
+      ->add_option("--data", options->data,
+                   "text or token file, or folder; of a model that translates, "
+                   "pairs in two columns")
+      ->required();
   command->add_option("--lengths", options->lengths,
                       "tokens of a sequence, in those of training: 1x,2x,4x");
   command->add_option("--worst", options->worst, "passages to show that cost most")

@@ -90,9 +90,9 @@ int run_program(std::vector<std::string> arguments) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "x-transformers " XT_VERSION, "name and version");
   app.option_defaults()->always_capture_default();
-  for (const auto add :
-       {add_train, add_compare, add_plot, add_report, add_evaluate, add_generate, add_forward,
-        add_info, add_options, add_convert, add_tokenizer, add_bench, add_doctor, add_serve}) {
+  for (const auto add : {add_train, add_compare, add_plot, add_report, add_evaluate, add_inspect,
+                         add_generate, add_forward, add_info, add_options, add_convert,
+                         add_tokenizer, add_bench, add_doctor, add_serve}) {
     add(app);
   }
   refuse_what_is_no_number(app);

@@ -298,6 +298,51 @@ TEST_F(ComparisonTest, TrainsWiderModelsForFewerStepsOfTheSameCompute) {
   EXPECT_NEAR(flops(result.variants[0]) / 1e9, 1, 0.02);
 }
 
+TEST_F(ComparisonTest, MakesVariantsAsLargeAsTheBaseWhereAsked) {
+  for (const auto equal : {EqualTo::kParameters, EqualTo::kCompute}) {
+    auto asked = options("ff_glu,depth=3,learning_rate=0.1");
+    asked.base["model"]["net"]["attn_layers"]["dim"] = 128;
+    asked.seeds = 1;
+    asked.equal_to = equal;
+    asked.out += words_of(equal).substr(0, 5);
+    const auto result = compare(asked);
+    const auto size = [&](const VariantResult& variant) {
+      return equal == EqualTo::kParameters ? *variant.parameters : *variant.flops_per_token;
+    };
+    EXPECT_FALSE(result.base.width.has_value());
+    for (size_t i = 0; i < 2; ++i) {
+      const auto& variant = result.variants[i];
+      ASSERT_TRUE(variant.width.has_value()) << variant.name;
+      EXPECT_LT(variant.width->width, 128);
+      EXPECT_EQ(variant.width->of_base, 128);
+      EXPECT_NEAR(size(variant) / size(result.base), 1, 0.04) << variant.name;
+      EXPECT_NEAR(size(variant) / size(result.base), variant.width->ratio, 1e-9);
+      const auto run = trainer_.runs.at(variant.name + "/seed-0");
+      EXPECT_EQ(run["model"]["net"]["attn_layers"]["dim"], variant.width->width);
+    }
+    EXPECT_FALSE(result.variants[2].width.has_value());  // no larger than the base
+    const auto table = results_table(result);
+    EXPECT_THAT(table.notes,
+                ::testing::Contains(
+                    AllOf(HasSubstr("model.net.attn_layers.dim is 128"), HasSubstr("depth=3"))));
+    EXPECT_EQ(results_json(result)["variants"][0]["width"], result.variants[0].width->width);
+  }
+}
+
+TEST_F(ComparisonTest, RefusesAWidthThatTwoWouldSet) {
+  auto asked = options("dim=32");
+  asked.equal_to = EqualTo::kParameters;
+  EXPECT_THAT(refusal(asked), AllOf(HasSubstr("--equal"), HasSubstr("dim=32 sets itself")));
+  EXPECT_THROW(parse_equal("tokens"), InputError);
+  EXPECT_EQ(parse_equal("compute"), EqualTo::kCompute);
+  EXPECT_EQ(parse_equal(""), EqualTo::kNothing);
+}
+
+TEST_F(ComparisonTest, RefusesVariantsOfAnotherLoss) {
+  EXPECT_THAT(refusal(options("add_attn_z_loss")),
+              AllOf(HasSubstr("add_attn_z_loss"), HasSubstr("cannot be compared")));
+}
+
 TEST_F(ComparisonTest, GivesUpWhatIsWorseWhereAsked) {
   auto asked = options("learning_rate=0.1,ff_glu");
   asked.seeds = 4;

@@ -208,5 +208,33 @@ TEST(Presets, AreVariantsOfTheBase) {
   EXPECT_THROW(preset_variants("norm", run, places), InputError);
 }
 
+TEST(Presets, HaveEveryOptionThatTrainsAsALanguageModel) {
+  const auto run = base_run();
+  const OptionPlaces places(run);
+  const auto names = names_of(preset_variants("everything", run, places));
+  EXPECT_GT(names.size(), 120U);
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"attn_qk_norm", "ff_glu", "rotary_pos_emb=false",
+                                              "num_memory_tokens=16", "tie_embedding"}));
+  EXPECT_THAT(names, ::testing::Not(::testing::Contains("ignore_index=3")));
+  // Sizes are those of the base.
+  const auto half = option_value(run, places.find("attn_layers.dim", "test")).get<int64_t>() / 2;
+  EXPECT_THAT(names, ::testing::Contains("emb_dim=" + std::to_string(half)));
+  // Every name is what --try takes.
+  for (const auto& variant : preset_variants("everything", run, places)) {
+    const auto read = parse_variants(variant.name, places, "--try");
+    ASSERT_EQ(read.size(), 1U) << variant.name;
+    EXPECT_EQ(run_of(read[0], run), run_of(variant, run)) << variant.name;
+  }
+}
+
+TEST(Presets, FallBackToTheirListsForOtherModels) {
+  auto run = base_run();
+  run["model"] = Json::parse(R"({"type": "XLAutoregressiveWrapper", "net": {
+        "type": "TransformerWrapper", "num_tokens": 256, "max_seq_len": 16, "attn_layers": {
+        "type": "Decoder", "dim": 16, "depth": 1, "heads": 2}}})");
+  const OptionPlaces places(run);
+  EXPECT_GE(preset_variants("everything", run, places).size(), 40U);
+}
+
 }  // namespace
 }  // namespace x_transformers

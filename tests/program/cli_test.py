@@ -1572,6 +1572,26 @@ class RunsMadeBefore(ProgramTest):
             self.assert_refused(run('evaluate', self.trained, '--data', self.text, *arguments), *parts)
         self.assert_refused(run('evaluate', self.trained, '--data', self.folder / 'none.txt'), 'none.txt')
 
+    def test_inspect(self):
+        out = self.folder / 'inside'
+        done = run('inspect', self.trained, '--text', TEXT[:SEQ], '--out', out, '--json')
+        self.assert_done(done)
+        found = json.loads(done.stdout)
+        self.assertEqual(found, json.loads((out / 'inspect.json').read_text()))
+        self.assertEqual(''.join(token['text'] for token in found['tokens']).replace('␣', ' ').replace('⏎', '\n'), TEXT[:SEQ])
+        losses = [token['loss'] for token in found['tokens'][1:]]
+        self.assertAlmostEqual(sum(losses) / len(losses), found['loss'], places=9)
+        self.assertAlmostEqual(found['lens'][-1]['loss'], found['loss'], places=4)
+        for name in ('report.html', 'tokens.tsv', 'layers.tsv', 'heads.tsv', 'attention.safetensors'):
+            self.assertTrue((out / name).stat().st_size > 0, name)
+        done = run('inspect', self.trained, '--ids', '1,2,3', '--layers', '0', '--out', out)
+        self.assert_done(done)
+        self.assertIn(b'nats a token', done.stdout)
+        for arguments, *parts in (((), '--text'), (('--text', 'a'), '--text', 'two tokens'), (('--ids', '1,999999'), '--ids'),
+                                  (('--text', TEXT[:8], '--layers', '99'), '--layers'),
+                                  (('--text', TEXT[:8], '--target', 'b'), '--target')):
+            self.assert_refused(run('inspect', self.trained, '--out', out, *arguments), *parts)
+
 
 class Reports(ProgramTest):
     def test_options(self):

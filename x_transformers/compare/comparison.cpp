@@ -35,13 +35,11 @@ constexpr const char* kPlanFile = "comparison.json";
 bool is_common(const std::string& path) {
   static const std::set<std::string> of_variants{"data.batch_size", "data.order"};
   static const std::set<std::string> of_training{
-      "train.steps",         "train.seed",
-      "train.eval_every",    "train.log_every",
-      "train.sample_every",  "train.sample_prompt",
-      "train.sample_length", "train.save_every",
-      "train.keep_last",     "train.save_best",
-      "train.tensorboard",   "train.plot",
-      "train.progress",      "train.early_stopping_patience"};
+      "train.steps",         "train.seed",         "train.eval_every",
+      "train.log_every",     "train.sample_every", "train.sample_prompt",
+      "train.sample_length", "train.save_every",   "train.keep_last",
+      "train.save_best",     "train.tensorboard",  "train.plot",
+      "train.progress",      "train.watch",        "train.early_stopping_patience"};
   return (path.starts_with("data.") && !of_variants.count(path)) || of_training.count(path) > 0;
 }
 
@@ -77,6 +75,7 @@ struct Entry {
   OptionPath where;  ///< in messages
   bool may_be_refused = false, is_given_up = false;
   std::optional<int64_t> seq_len;  ///< tokens of a sequence; absent: it learns from examples
+  std::string loss_unit;
 };
 
 /// The user has stopped the comparison.
@@ -179,15 +178,43 @@ class ComparisonWork {
     message(notice.line());
   }
 
+  /// What --equal makes equal, of a run; counted without weights.
+  double size_of(const Json& run, const OptionPath& where,
+                 const std::optional<int64_t>& seq_len) const {
+    const auto parsed = parse_run_options(run, where.joined());
+    const auto cost = model_cost(*parsed.model, parsed.model_place.joined(), seq_len);
+    if (options_.equal_to == EqualTo::kParameters) return static_cast<double>(cost.parameters);
+    require(cost.not_counted.empty(), at("--equal"), "the FLOPs of the model cannot be counted: {}",
+            cost.not_counted);
+    return cost.flops.total();
+  }
+
+  /// Makes a variant as large as the base.
+  void adjust_width(Entry& entry) const {
+    const auto keys = width_keys(base_.run);
+    const auto path = fmt::format("{}", fmt::join(keys, "."));
+    require(!entry.result.settings.contains(path), at("--equal"),
+            "adjusts {}, which {} sets itself", path, entry.result.name);
+    const auto size = size_of(base_.run, base_.where, base_.seq_len);
+    entry.result.width = fit_width(
+        entry.run, size, [&](const Json& run) { return size_of(run, entry.where, base_.seq_len); });
+    if (entry.result.width) entry.result.settings[path] = entry.result.width->width;
+  }
+
   void examine(Entry& entry) {
+    if (options_.equal_to != EqualTo::kNothing && &entry != &base_) adjust_width(entry);
     const auto run = parse_run_options(entry.run, entry.where.joined());
     const auto place = run.model_place.joined();
     if (!holds_examples(run.data)) {
       const DryRun dry;
       const auto model = build_trainable_model(*run.model, place);
       const auto task = within(place, [&] { return model->token_task(); });
+      entry.loss_unit = model->loss_unit();
       if (task) entry.seq_len = run.data.seq_len ? run.data.seq_len : task->longest;
     }
+    require(&entry == &base_ || entry.loss_unit == base_.loss_unit, at(entry.where),
+            "its loss is {}, that of the base {}: they cannot be compared", entry.loss_unit,
+            base_.loss_unit);
     const auto cost = model_cost(*run.model, place, entry.seq_len);
     entry.result.parameters = static_cast<double>(cost.parameters);
     if (cost.not_counted.empty()) entry.result.flops_per_token = cost.flops.total();
@@ -216,10 +243,12 @@ class ComparisonWork {
 
   /// What a comparison that goes on must have in common with the one that began.
   Json plan() const {
-    return {{"base", base_.run},
-            {"budget", words_of(options_.budget)},
-            {"seeds", options_.seeds},
-            {"run_file", options_.run_file}};
+    Json plan{{"base", base_.run},
+              {"budget", words_of(options_.budget)},
+              {"seeds", options_.seeds},
+              {"run_file", options_.run_file}};
+    if (options_.equal_to != EqualTo::kNothing) plan["equal"] = words_of(options_.equal_to);
+    return plan;
   }
 
   void open_folder() {
@@ -552,6 +581,7 @@ class ComparisonWork {
     result.base.relative_speed = 1;
     result.seeds = options_.seeds;
     result.budget = words_of(options_.budget);
+    result.equal_to = options_.equal_to;
     result.run_file = options_.run_file;
     result.base_run = base_.run;
     for (const auto& entry : variants_) {

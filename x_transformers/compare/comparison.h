@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "x_transformers/compare/budget.h"
+#include "x_transformers/compare/equal_width.h"
 #include "x_transformers/compare/run_numbers.h"
 #include "x_transformers/compare/statistics.h"
 #include "x_transformers/compare/variants.h"
@@ -22,6 +23,8 @@ struct ComparisonOptions {
   std::vector<Variant> variants;
   int64_t seeds = 3;
   Budget budget;
+  /// Widths of variants are adjusted, so that they are as large as the base.
+  EqualTo equal_to = EqualTo::kNothing;
   /// Runs side by side. Where the run file does not say how many threads a run has, they share
   /// those of the machine.
   int64_t jobs = 1;
@@ -64,8 +67,9 @@ struct VariantResult {
   std::string failure;             ///< why it has no result; empty: it has
   bool is_whole = false;           ///< whether all of its seeds have run
   int64_t steps = 0;
-  std::vector<std::filesystem::path> directories;  ///< of the runs in `runs`
-  std::vector<RunNumbers> runs;                    ///< by seed
+  std::optional<AdjustedWidth> width = std::nullopt;  ///< absent: that of the base, or its own
+  std::vector<std::filesystem::path> directories;     ///< of the runs in `runs`
+  std::vector<RunNumbers> runs;                       ///< by seed
 
   std::optional<double> parameters, flops_per_token, decoding_ms;
   std::optional<double> relative_speed;  ///< targets a second, over those of the base near in time
@@ -88,6 +92,7 @@ struct ComparisonResult {
   std::vector<VariantResult> variants;
   int64_t seeds = 0;
   std::string budget;
+  EqualTo equal_to = EqualTo::kNothing;
   std::string run_file;
   Json base_run;
   bool is_complete = false;

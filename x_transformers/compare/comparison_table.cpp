@@ -69,6 +69,7 @@ Record variant_json(const VariantResult& variant, const std::string& speed) {
               {"settings", Record::parse(variant.settings.dump())},
               {"verdict", verdict_words(variant)},
               {"reason", variant.has_failed() ? Record(variant.failure) : Record()}};
+  if (variant.width) json["width"] = variant.width->width;
   const bool judged = variant.is_judged();
   const auto of_judged = [&](const std::optional<double>& value) {
     return judged ? known(value) : Record();
@@ -169,6 +170,23 @@ size_t width_of(const std::string& text) {
   }));
 }
 
+/// Which widths were adjusted, and how near they came.
+std::string width_words(const ComparisonResult& result) {
+  std::string adjusted, path;
+  int64_t of_base = 0;
+  for (const auto& variant : result.variants) {
+    if (!variant.width) continue;
+    path = variant.width->path;
+    of_base = variant.width->of_base;
+    adjusted += fmt::format("{}{} {} ({:+.1f} %)", adjusted.empty() ? "" : ", ", variant.name,
+                            variant.width->width, 100 * (variant.width->ratio - 1));
+  }
+  const auto equal = words_of(result.equal_to);
+  if (adjusted.empty()) return fmt::format("All variants have as many {} as the base.", equal);
+  return fmt::format("Widths are those that give as many {} as the base, whose {} is {}: {}.",
+                     equal, path, of_base, adjusted);
+}
+
 void add_notes(ResultTable& table, const ComparisonResult& result) {
   const auto& base = result.base.losses();
   std::vector<double> detectable;
@@ -203,6 +221,7 @@ void add_notes(ResultTable& table, const ComparisonResult& result) {
         fmt::format("The machine's speed varied, so speeds are rough: the base ran at {:.3g} to "
                     "{:.3g} {} a second.",
                     result.slowest, result.fastest, result.base.runs.front().target_unit));
+  if (result.equal_to != EqualTo::kNothing) table.notes.push_back(width_words(result));
   for (const auto& variant : result.variants) {
     if (variant.has_failed())
       table.notes.push_back(fmt::format("{}: {}", variant.name, variant.failure));
@@ -227,6 +246,8 @@ nlohmann::ordered_json results_json(const ComparisonResult& result) {
   return Record{{"run_file", result.run_file},
                 {"seeds", result.seeds},
                 {"budget", result.budget},
+                {"equal", result.equal_to == EqualTo::kNothing ? Record()
+                                                               : Record(words_of(result.equal_to))},
                 {"complete", result.is_complete},
                 {"base", base},
                 {"variants", variants},

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/interchange/interchange.h"
@@ -108,6 +109,11 @@ const OptionPlace& OptionPlaces::find(const std::string& name, const OptionPath&
   require(found.size() == 1, at(where), "'{}' may be {}: give its path", name,
           fmt::format("{}", fmt::join(several, " or ")));
   return *found.front();
+}
+
+bool is_switch(const OptionPlace& place) {
+  constexpr std::string_view kSwitch = "true or false";
+  return place.help.type.starts_with(kSwitch);
 }
 
 void set_option(Json& run, const OptionPlace& place, const Json& value) {

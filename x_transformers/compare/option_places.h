@@ -35,6 +35,9 @@ class OptionPlaces {
   std::vector<OptionPlace> places_;
 };
 
+/// Whether an option is true or false.
+bool is_switch(const OptionPlace& place);
+
 /// Sets an option in a run file, in the spelling that it has there (attn_flash, attn: {flash}).
 void set_option(Json& run, const OptionPlace& place, const Json& value);
 /// What a run file says of an option, or its default.

@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <string_view>
 
+#include "x_transformers/compare/picture_style.h"
 #include "x_transformers/runs/gnuplot.h"
 
 namespace x_transformers {
@@ -16,43 +16,13 @@ namespace {
 
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
-// Okabe and Ito's colours, which the colour-blind tell apart; black is the base.
-constexpr const char* kBaseColor = "#000000";
 constexpr const char* kBetterColor = "#0072B2";
 constexpr const char* kWorseColor = "#D55E00";
 constexpr const char* kNeitherColor = "#707070";
 constexpr const char* kOtherColor = "#c4c4c4";
-constexpr std::array kColors{"#0072B2", "#D55E00", "#009E73", "#CC79A7",
-                             "#E69F00", "#56B4E9", "#8C510A"};
-
-std::string terminal(const std::string& format, int width, int height) {
-  if (format == "png")
-    return fmt::format(
-        "set encoding utf8\nset terminal pngcairo noenhanced size {},{} font 'Sans,14'\n",
-        width * 3 / 2, height * 3 / 2);
-  return fmt::format(
-      "set encoding utf8\nset terminal svg noenhanced size {},{} font 'sans-serif,13' background "
-      "rgb 'white'\n",
-      width, height);
-}
 
 /// Between two curves of a plot command.
 constexpr const char* kNext = ", \\\n  ";
-
-constexpr const char* kFrame =
-    "set border 3 lc rgb '#404040'\nset tics nomirror out textcolor rgb '#202020'\n"
-    "set grid lc rgb '#e4e4e4' lw 1 lt 1\n";
-
-/// A name that leaves room for the picture, without what a script would take for its own.
-std::string short_name(const std::string& name) {
-  constexpr size_t kLongest = 42;
-  std::string text;
-  for (const char c : name) text += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-  if (text.size() <= kLongest) return text;
-  auto end = kLongest - 3;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
-  return text.substr(0, end) + "...";
-}
 
 std::string data_of(const std::string& name, const std::vector<StepPoint>& points) {
   auto block = fmt::format("${} << EOD\n", name);
@@ -65,7 +35,7 @@ std::string data_of(const std::string& name, const std::vector<StepPoint>& point
 /// The curves that get a name: the base, and of many those that end lowest and the one that ends
 /// highest.
 std::vector<bool> named_ones(const std::vector<NamedCurve>& curves) {
-  std::vector<bool> named(curves.size(), curves.size() <= kColors.size() + 1);
+  std::vector<bool> named(curves.size(), curves.size() <= kPictureColors.size() + 1);
   if (named.empty() || named[0]) return named;
   std::vector<size_t> order(curves.size() - 1);
   std::iota(order.begin(), order.end(), size_t{1});
@@ -73,7 +43,7 @@ std::vector<bool> named_ones(const std::vector<NamedCurve>& curves) {
     return curves[a].points.back().second < curves[b].points.back().second;
   });
   named[0] = true;
-  for (size_t i = 0; i + 2 < kColors.size(); ++i) named[order[i]] = true;
+  for (size_t i = 0; i + 2 < kPictureColors.size(); ++i) named[order[i]] = true;
   named[order.back()] = true;
   return named;
 }
@@ -185,7 +155,7 @@ std::string labels_of(const std::vector<CostPoint>& points, std::pair<double, do
     script +=
         fmt::format("set label {} at graph {:.4f},{:.4f} {} tc rgb '{}'\n", gnuplot_text(name),
                     is_left ? x - 0.012 : x + 0.012, box.y, is_left ? "right" : "left",
-                    point.name == "base" ? kBaseColor : "#303030");
+                    point.name == "base" ? kPictureBlack : "#303030");
   }
   return script;
 }
@@ -243,7 +213,7 @@ std::optional<std::string> draw_curves(const CurvesPicture& picture, const std::
   if (curves.empty()) return std::nullopt;
   const auto named = named_ones(curves);
   const auto [low, high] = loss_limits(curves);
-  auto script = terminal(format, 1000, 600) + kFrame;
+  auto script = picture_terminal(format, 1000, 600) + kPictureFrame;
   std::string grey, colored;
   size_t color = 0, others = 0;
   for (size_t i = 0; i < curves.size(); ++i) {
@@ -265,9 +235,9 @@ std::optional<std::string> draw_curves(const CurvesPicture& picture, const std::
     const auto label =
         "title " + gnuplot_text(fmt::format("{} ({:.4f})", short_name(curves[i].name),
                                             curves[i].points.back().second));
-    const auto style = i == 0
-                           ? fmt::format("lw 2.6 dt 2 lc rgb '{}'", kBaseColor)
-                           : fmt::format("lw 2 lc rgb '{}'", kColors.at(color++ % kColors.size()));
+    const auto style = i == 0 ? fmt::format("lw 2.6 dt 2 lc rgb '{}'", kPictureBlack)
+                              : fmt::format("lw 2 lc rgb '{}'",
+                                            kPictureColors.at(color++ % kPictureColors.size()));
     colored += line(style, label);
   }
   auto lines = grey + colored;
@@ -286,7 +256,7 @@ std::optional<std::string> draw_differences(const ComparisonResult& result,
   if (variants.empty()) return std::nullopt;
   const auto [low, high] = difference_limits(variants);
   const auto rows = static_cast<int>(variants.size());
-  auto script = terminal(format, 1000, 150 + 30 * rows) + kFrame;
+  auto script = picture_terminal(format, 1000, 150 + 30 * rows) + kPictureFrame;
   std::string tics, lines;
   size_t longest = 0;
   for (int i = 0; i < rows; ++i) {
@@ -323,7 +293,7 @@ std::optional<std::string> draw_costs(const ComparisonResult& result, const std:
   if (points.size() < 2) return std::nullopt;
   name_points(points);
   double low_cost = kInfinite, high_cost = -kInfinite, low = kInfinite, high = -kInfinite;
-  auto script = terminal(format, 1000, 600) + kFrame;
+  auto script = picture_terminal(format, 1000, 600) + kPictureFrame;
   std::vector<StepPoint> base, others;
   for (const auto& point : points) {
     low_cost = std::min(low_cost, point.cost);
@@ -344,7 +314,7 @@ std::optional<std::string> draw_costs(const ComparisonResult& result, const std:
       "[{}:{}]\nunset key\n"
       "plot $others using 1:2 with points pt 7 ps 1 lc rgb '{}', $base using 1:2 with points pt 5 "
       "ps 1.3 lc rgb '{}'\n",
-      costs.first, costs.second, losses.first, losses.second, kBetterColor, kBaseColor);
+      costs.first, costs.second, losses.first, losses.second, kBetterColor, kPictureBlack);
   return run_gnuplot(script, format);
 }
 

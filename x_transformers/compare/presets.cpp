@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "x_transformers/compare/every_option.h"
 #include "x_transformers/compare/variants.h"
 
 namespace x_transformers {
@@ -107,8 +108,10 @@ std::vector<Variant> preset_variants(const std::string& name, const Json& base,
   if (std::find(known.begin(), known.end(), name) == known.end())
     detail::unknown("--preset", "list", name, known);
   std::vector<Variant> all;
+  if (name == "everything") all = every_option_variants(base, places);
+  const bool is_of_lists = all.empty();  // or a model that the entries are not about
   for (const auto& [each, preset] : presets()) {
-    if (name != "everything" && name != each) continue;
+    if (name != each && !(name == "everything" && is_of_lists)) continue;
     for (const auto& line : preset.tries) {
       std::vector<Variant> variants;
       try {

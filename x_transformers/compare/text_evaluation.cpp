@@ -1,16 +1,20 @@
 #include "x_transformers/compare/text_evaluation.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <numbers>
+#include <set>
+#include <tuple>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
-#include "x_transformers/interchange/interchange.h"
+#include "x_transformers/data/example_check.h"
+#include "x_transformers/interchange/token_predictor.h"
 
 namespace x_transformers {
 namespace {
@@ -20,11 +24,14 @@ constexpr int64_t kBins = 10, kPassage = 64;
 /// Sums over the sequences of a text.
 class Sums {
  public:
+  /// Where the row of sequences begins: its first token in the text, or its place.
+  using PlaceOf = std::function<std::pair<int64_t, std::string>(int64_t row)>;
+
   explicit Sums(int64_t worst) : worst_(worst), bins_(kBins) {}
 
-  /// Sequences [b, n + 1] that begin `first` tokens into the text, and the logits [b, n, tokens].
-  void add(const at::Tensor& sequences, const at::Tensor& logits, int64_t first) {
-    const auto targets = sequences.slice(1, 1);
+  /// Sequences [b, n + 1] and the logits [b, n, tokens]. Tokens that are negative do not count.
+  void add(const at::Tensor& sequences, const at::Tensor& logits, const PlaceOf& place_of) {
+    const auto targets = sequences.slice(1, 1).clamp_min(0);
     const auto log_probs = at::log_softmax(logits.to(at::kFloat), -1);
     const auto losses =
         log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1).neg().to(at::kDouble).cpu();
@@ -35,13 +42,21 @@ class Sums {
     const auto loss = losses.contiguous();
     const int64_t rows = ids.size(0), length = loss.size(1);
     for (int64_t row = 0; row < rows; ++row) {
-      add_row({loss.data_ptr<double>() + row * length, confidence.data_ptr<double>() + row * length,
-               hits.data_ptr<bool>() + row * length, ids.data_ptr<int64_t>() + row * (length + 1),
-               length, first + row * length});
+      const auto* own = ids.data_ptr<int64_t>() + row * (length + 1) + 1;
+      Row counted;
+      std::tie(counted.first, counted.place) = place_of(row);
+      for (int64_t i = 0; i < length; ++i) {
+        if (own[i] < 0) continue;
+        const auto at = row * length + i;
+        counted.tokens.push_back({loss.data_ptr<double>()[at], confidence.data_ptr<double>()[at],
+                                  hits.data_ptr<bool>()[at], own[i], i + 1});
+      }
+      add_row(counted);
     }
   }
 
   TextEvaluation result() const {
+    require(all_.tokens > 0, "there is no token to predict");
     TextEvaluation found;
     found.tokens = all_.tokens;
     found.loss = all_.mean();
@@ -69,12 +84,15 @@ class Sums {
   }
 
  private:
+  struct Token {
+    double loss, confidence;
+    bool hit;
+    int64_t id, before;  // `before`: tokens before it in its sequence
+  };
   struct Row {
-    const double* loss;
-    const double* confidence;
-    const bool* hit;
-    const int64_t* ids;
-    int64_t length, first;
+    std::vector<Token> tokens;
+    int64_t first = 0;
+    std::string place;
   };
   struct Bin {
     double confidence = 0;
@@ -82,31 +100,36 @@ class Sums {
   };
 
   void add_row(const Row& row) {
-    longest_ = std::max(longest_, row.length);
-    for (int64_t i = 0; i < row.length; ++i) {
-      all_.add(row.loss[i], 1);
-      // i + 1 tokens stand before the target: 1, 2 to 3, 4 to 7 and so on.
-      const auto doubling = static_cast<size_t>(std::bit_width(static_cast<uint64_t>(i + 1)) - 1);
+    for (const auto& token : row.tokens) {
+      longest_ = std::max(longest_, token.before);
+      all_.add(token.loss, 1);
+      // So many tokens stand before the target: 1, 2 to 3, 4 to 7 and so on.
+      const auto doubling =
+          static_cast<size_t>(std::bit_width(static_cast<uint64_t>(token.before)) - 1);
       if (doubling >= positions_.size()) positions_.resize(doubling + 1);
-      positions_[doubling].add(row.loss[i], 1);
+      positions_[doubling].add(token.loss, 1);
       auto& bin = bins_[static_cast<size_t>(
-          std::clamp<int64_t>(static_cast<int64_t>(row.confidence[i] * kBins), 0, kBins - 1))];
-      bin.confidence += row.confidence[i];
-      bin.hits += row.hit[i] ? 1 : 0;
+          std::clamp<int64_t>(static_cast<int64_t>(token.confidence * kBins), 0, kBins - 1))];
+      bin.confidence += token.confidence;
+      bin.hits += token.hit ? 1 : 0;
       ++bin.tokens;
     }
-    for (int64_t begin = 0; begin < row.length; begin += kPassage)
-      add_passage(row, begin, std::min(begin + kPassage, row.length));
+    const auto length = std::ssize(row.tokens);
+    for (int64_t begin = 0; begin < length; begin += kPassage)
+      add_passage(row, begin, std::min(begin + kPassage, length));
   }
 
   /// Keeps a passage that is among the worst; those of few tokens say little.
   void add_passage(const Row& row, int64_t begin, int64_t end) {
-    if (worst_ == 0 || (end - begin) * 2 < std::min(kPassage, row.length)) return;
-    double sum = 0;
-    for (int64_t i = begin; i < end; ++i) sum += row.loss[i];
-    Passage passage{row.first + begin + 1,
-                    sum / static_cast<double>(end - begin),
-                    {row.ids + begin + 1, row.ids + end + 1}};
+    if (worst_ == 0 || (end - begin) * 2 < std::min(kPassage, std::ssize(row.tokens))) return;
+    Passage passage;
+    passage.token = row.first + row.tokens[static_cast<size_t>(begin)].before;
+    passage.place = row.place;
+    for (int64_t i = begin; i < end; ++i) {
+      const auto& token = row.tokens[static_cast<size_t>(i)];
+      passage.loss += token.loss / static_cast<double>(end - begin);
+      passage.ids.push_back(token.id);
+    }
     const auto place =
         std::upper_bound(passages_.begin(), passages_.end(), passage,
                          [](const Passage& a, const Passage& b) { return a.loss > b.loss; });
@@ -121,23 +144,14 @@ class Sums {
   std::vector<Passage> passages_;
 };
 
-/// The logits [b, n, tokens] of sequences [b, n + 1].
-at::Tensor logits_of(Model& model, const at::Tensor& sequences) {
-  const auto outputs = run_model(model, "forward", {{model.first_argument(), sequences}},
-                                 Json{{"return_outputs", true}}, /*grads=*/false);
-  const auto found = outputs.find("out.1.0");
-  require(found != outputs.end() && found->second.dim() == 3 &&
-              found->second.size(1) == sequences.size(1) - 1,
-          "the model's forward gives no logits of each token, by which to evaluate it");
-  return found->second;
-}
-
 }  // namespace
 
 TextEvaluation evaluate_tokens(Model& model, const at::Tensor& tokens, int64_t seq_len,
                                int64_t worst, const at::Device& device) {
   constexpr int64_t kMostLogits = int64_t{1} << 25, kUsualVocabulary = 256;
   require(tokens.size(0) > 1, "the text is too short: at least two tokens are needed");
+  auto& predictor = predictor_of(model);
+  const auto input = predicted_tensor(model);
   const Evaluation evaluation(model.module());
   Sums sums(worst);
   const auto targets = tokens.size(0) - 1;
@@ -153,13 +167,57 @@ TextEvaluation evaluate_tokens(Model& model, const at::Tensor& tokens, int64_t s
                                .unfold(0, length + 1, length)
                                .contiguous()
                                .to(device);
-    const auto logits = logits_of(model, sequences);
+    const auto logits = predictor.next_token_logits({{input, sequences}});
     vocabulary = logits.size(2);
-    sums.add(sequences, logits, first);
+    sums.add(sequences, logits,
+             [&](int64_t row) { return std::pair(first + row * length, std::string()); });
     first += rows * length;
   }
   auto found = sums.result();
   found.seq_len = seq_len;
+  found.also_knows = predictor.also_knows();
+  return found;
+}
+
+std::string predicted_tensor(Model& model) {
+  if (model.translation_writer() != nullptr) return "tgt";
+  const auto task = model.token_task();
+  return task ? task->input : model.first_argument();
+}
+
+TextEvaluation evaluate_examples(Model& model, const ExamplePart& examples, int64_t worst,
+                                 const at::Device& device) {
+  constexpr int64_t kRows = 16;
+  auto& predictor = predictor_of(model);
+  const auto target = predicted_tensor(model);
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : examples.tensors) names.insert(name);
+  const auto inputs = model.loss_inputs(names);
+  require_fitting(examples.tensors, examples.places, inputs);
+  const auto count = examples.tensors.at(target).size(0);
+  const Evaluation evaluation(model.module());
+  Sums sums(worst);
+  int64_t longest = 0;
+  for (int64_t first = 0; first < count; first += kRows) {
+    const auto last = std::min(first + kRows, count);
+    TensorMap batch;
+    for (const auto& [name, tensor] : examples.tensors) {
+      const auto* input = inputs.find(name);
+      const auto rows = tensor.slice(0, first, last);
+      batch[name] = (input != nullptr ? as_taken(rows, *input) : rows).to(device);
+    }
+    require_ids(batch, at::arange(first, last), examples.tensors, examples.places, inputs);
+    auto sequences = batch.at(target);
+    const auto* input = inputs.find(target);
+    if (input != nullptr && input->ignored)
+      sequences = sequences.masked_fill(sequences == *input->ignored, -1);
+    sums.add(sequences, predictor.next_token_logits(batch),
+             [&](int64_t row) { return std::pair(int64_t{0}, examples.places.of(first + row)); });
+    longest = std::max(longest, sequences.size(1) - 1);
+  }
+  auto found = sums.result();
+  found.seq_len = longest;
+  found.also_knows = predictor.also_knows();
   return found;
 }
 
@@ -189,8 +247,10 @@ nlohmann::ordered_json evaluation_json(const TextEvaluation& evaluation, const T
   for (const auto& part : evaluation.by_position)
     json["by_position"].push_back(
         {{"first", part.first}, {"last", part.last}, {"loss", part.loss}, {"tokens", part.tokens}});
+  if (!evaluation.also_knows.empty()) json["also_knows"] = evaluation.also_knows;
   for (const auto& passage : evaluation.worst) {
     Record record{{"token", passage.token}, {"loss", passage.loss}};
+    if (!passage.place.empty()) record["place"] = passage.place;
     if (tokenizer != nullptr) record["text"] = tokenizer->decode(passage.ids);
     json["worst"].push_back(std::move(record));
   }

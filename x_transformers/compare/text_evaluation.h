@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "x_transformers/core/json.h"
+#include "x_transformers/data/examples.h"
 #include "x_transformers/train/language_model.h"
 
 namespace x_transformers {
@@ -43,7 +44,8 @@ struct PositionLoss {
 
 /// A piece of the text.
 struct Passage {
-  int64_t token = 0;  ///< its first one, counted in the text
+  int64_t token = 0;  ///< its first one, counted in the text or in its example
+  std::string place;  ///< of examples: where theirs stands, "pairs.tsv: line 3"
   double loss = 0;    ///< nats a token
   std::vector<int64_t> ids;
 };
@@ -57,15 +59,25 @@ struct TextEvaluation {
   std::vector<CalibrationBin> calibration;
   std::vector<PositionLoss> by_position;
   std::vector<Passage> worst;
-  std::string refusal;  ///< why there are no numbers of this length; empty: there are
+  std::string also_knows;  ///< what probabilities know beside the tokens before; empty: nothing
+  std::string refusal;     ///< why there are no numbers of this length; empty: there are
 };
 
 /// Evaluates a model on a text of tokens (1-d int64), in sequences of `seq_len` tokens that follow
 /// each other; the last one may be shorter. Each token but the first of a sequence is predicted by
-/// those before it in its sequence. The model's forward must give logits (`return_outputs`): what
-/// does not is a refusal. `worst` passages of up to 64 tokens are kept.
+/// those before it in its sequence. `worst` passages of up to 64 tokens are kept. InputError for a
+/// model that predicts no next tokens (interchange/token_predictor.h).
 TextEvaluation evaluate_tokens(Model& model, const at::Tensor& tokens, int64_t seq_len,
                                int64_t worst, const at::Device& device);
+
+/// The tensor of a batch whose tokens, all but the first, the model predicts.
+std::string predicted_tensor(Model& model);
+
+/// The same on examples of tensors as the model's loss takes them, pairs for one: of all tokens of
+/// predicted_tensor but the first of each example and those that no loss counts. InputError, with
+/// the place, for examples that do not fit.
+TextEvaluation evaluate_examples(Model& model, const ExamplePart& examples, int64_t worst,
+                                 const at::Device& device);
 
 /// What was found, as JSON; with a tokenizer, passages have their text, and with the bytes that a
 /// token stands for bits a byte.

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <string_view>
 #include <utility>
 
 namespace x_transformers {
@@ -80,11 +79,6 @@ std::string name_of(const Span& span, const GivenValue& value) {
   return span.is_switched_on ? span.name : span.name + "=" + value.text;
 }
 
-bool is_switch(const OptionHelp& help) {
-  constexpr std::string_view kSwitch = "true or false";
-  return help.type.starts_with(kSwitch);
-}
-
 Span parse_option(const std::string& text, const OptionPlaces& places, const OptionPath& where) {
   const auto equals = text.find('=');
   const auto name = trimmed(text.substr(0, equals));
@@ -95,7 +89,7 @@ Span parse_option(const std::string& text, const OptionPlaces& places, const Opt
          "values");
   Span span{places.find(name, where), name, {}, equals == std::string::npos};
   if (span.is_switched_on) {
-    require(is_switch(span.place.help), at(where), "'{}' needs a value, {}: {}=...", name,
+    require(is_switch(span.place), at(where), "'{}' needs a value, {}: {}=...", name,
             span.place.help.type, name);
     span.values = {{true, ""}};
     return span;

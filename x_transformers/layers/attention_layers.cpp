@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/probe.h"
 #include "x_transformers/layers/attention_layers_state.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/nn/attention.h"
@@ -20,6 +21,18 @@ namespace {
 template <class T>
 T item_or_empty(const std::vector<T>& items, size_t index) {
   return index < items.size() ? items[index] : T();
+}
+
+const char* shown_name(LayerType type) {
+  switch (type) {
+    case LayerType::attention:
+      return probed::kSelfAttention;
+    case LayerType::cross_attention:
+      return probed::kCrossAttention;
+    case LayerType::feed_forward:
+      return probed::kFeedForward;
+  }
+  return "";
 }
 
 }  // namespace
@@ -201,6 +214,7 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
     return;
   }
 
+  show(*layer.block, shown_name(layer.step.type), state.x);
   const auto prepared = layer.residual->prepare(state.x);
   auto x = prepared.branch_input;
   if (inputs.keep_hiddens || options_.integrate_layers) state.layer_hiddens.push_back(x);
@@ -210,9 +224,11 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
 
   auto out = run_branch(layer, state, inputs, x).out;
   if (layer.post_branch_norm) out = layer.post_branch_norm->forward(out, state.condition);
+  show(*layer.block, probed::kBranch, out);
   state.x = layer.residual->forward(out, prepared);
   if (state.dual.defined()) state.dual = state.dual + out * options_.resi_dual_scale;
   if (layer.post_main_norm) state.x = layer.post_main_norm->forward(state.x, state.condition);
+  show(*layer.block, probed::kStream, state.x);
 }
 
 LayersOutput AttentionLayersImpl::finish(State& state) {
@@ -243,8 +259,18 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
     inputs.x = with_rows(inputs.x, count_batch_entries(inputs));
   check(inputs);
   auto state = begin(inputs);
-  for (const auto index : plan_.order_of(inputs.layers_execute_order))
+  const auto show_ending = [&] {
+    auto* probe = current_probe();
+    if (probe == nullptr || !probe->wants_endings()) return;
+    auto ended = state;  // finish takes what a state has
+    probe->see(*this, probed::kEnding, finish(ended).out);
+  };
+  show(*this, probed::kStack, state.x);
+  show_ending();
+  for (const auto index : plan_.order_of(inputs.layers_execute_order)) {
     run_layer(layers_[static_cast<size_t>(index)], state, inputs);
+    show_ending();
+  }
   if (inputs.keep_hiddens) state.layer_hiddens.push_back(state.x);
   if (inputs.cache) {
     inputs.cache->length += inputs.x.size(1);

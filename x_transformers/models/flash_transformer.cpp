@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "x_transformers/core/cloned.h"
+#include "x_transformers/core/probe.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
@@ -171,13 +172,22 @@ TransformerOutput FLASHTransformerImpl::forward(const TransformerInputs& inputs)
   TransformerOutput output;
   output.init_embed = token_emb_->forward(inputs.x);
   auto x = output.init_embed + abs_pos_emb_->forward(inputs.x.size(1), first);
+  const auto show_ending = [&] {
+    auto* probe = current_probe();  // the head has the final norm
+    if (probe != nullptr && probe->wants_endings()) probe->see(*this, probed::kEnding, x);
+  };
+  show(*this, probed::kStack, x);
+  show_ending();
   for (size_t i = 0; i < layers_.size(); ++i) {
+    show(*layers_[i], probed::kGatedAttention, x);
     if (inputs.keep_hiddens) output.layers.hiddens.push_back(x);
     BranchInputs branch;
     branch.x = x;
     branch.mask = inputs.mask;
     if (inputs.cache) branch.state = inputs.cache->layers.layers[i].get();
     x = layers_[i]->run(branch).out;
+    show(*layers_[i], probed::kStream, x);
+    show_ending();
   }
   if (inputs.cache) inputs.cache->layers.length += inputs.x.size(1);
   output.embeddings = output.last_layer_hiddens = x;

@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/probe.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/linear_three.h"
@@ -123,6 +124,7 @@ void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
                           "are {} values",
                           mixes, values));
       const auto mix = to_value_residual_mix_->forward(p.x).sigmoid().transpose(1, 2).unsqueeze(-1);
+      show(*this, probed::kValueMix, mix);
       p.v = at::lerp(repeat_heads(inputs.value_residual, options_.heads),
                      repeat_heads(p.v, options_.heads), mix);
     } else {
@@ -148,7 +150,9 @@ at::Tensor AttentionImpl::gate(const at::Tensor& x, at::Tensor out) {
   if (options_.laser) out = out.clamp_min(1e-20).log();
   if (head_scale_params_.defined()) out = out * head_scale_params_;
   if (to_v_head_gate_) {
-    out = out * to_v_head_gate_->forward(x).sigmoid().transpose(1, 2).unsqueeze(-1);
+    const auto gates = to_v_head_gate_->forward(x).sigmoid().transpose(1, 2).unsqueeze(-1);
+    show(*this, probed::kHeadGates, gates);
+    out = out * gates;
   }
   return out;
 }
@@ -165,8 +169,10 @@ at::Tensor AttentionImpl::project_orthogonally(const at::Tensor& out,
 
 at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Tensor out) {
   if (to_v_gate_) {
-    const auto gates = to_v_gate_->forward(x);
-    out = out * (options_.swiglu_values ? at::silu(gates) : gates.sigmoid());
+    auto gates = to_v_gate_->forward(x);
+    gates = options_.swiglu_values ? at::silu(gates) : gates.sigmoid();
+    show(*this, probed::kValueGates, gates);
+    out = out * gates;
   }
   if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
     require(p.orig_values.size(2) >= out.size(1),

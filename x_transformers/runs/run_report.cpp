@@ -43,8 +43,11 @@ void RunReport::log(const TrainingLog& log) {
                              {"seconds", log.seconds}};
   if (log.memory_bytes) row["memory_bytes"] = *log.memory_bytes;
   if (log.skipped_steps > 0) row["skipped_steps"] = log.skipped_steps;
+  for (const auto& number : log.watched) row["watch"][number.layer][number.what] = number.value;
   metrics_.write(row);
   if (events_) {
+    for (const auto& number : log.watched)
+      events_->add_scalar("watch/" + number.what + "/" + number.layer, number.value, log.step);
     events_->add_scalar("train/loss", log.loss, log.step);
     events_->add_scalar("train/grad_norm", log.grad_norm, log.step);
     events_->add_scalar("train/learning_rate", log.learning_rate, log.step);

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "x_transformers/runs/metrics.h"
 #include "x_transformers/runs/progress.h"
 #include "x_transformers/runs/tensorboard.h"
+#include "x_transformers/runs/watched_number.h"
 
 namespace x_transformers {
 
@@ -33,6 +35,7 @@ struct TrainingLog {
   double seconds = 0;         ///< in training steps so far
   int64_t skipped_steps = 0;  ///< of the run so far
   std::optional<int64_t> memory_bytes;
+  std::vector<WatchedNumber> watched = {};  ///< of the last step, with train.watch
 };
 
 /// One validation.

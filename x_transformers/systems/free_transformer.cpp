@@ -134,14 +134,14 @@ BinaryMapperImpl::Output FreeTransformerImpl::encode_to_latents(
   return binary_mapper_->forward(logits, call);
 }
 
-FreeTransformerImpl::Losses FreeTransformerImpl::forward(const at::Tensor& seq,
-                                                         const at::Tensor& seq_for_latents) {
+/// Of all tokens but the first of seq, given codes of seq_for_latents, or else of seq.
+FreeTransformerImpl::Predicted FreeTransformerImpl::predict(const at::Tensor& seq,
+                                                            const at::Tensor& seq_for_latents) {
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
   require_tensor(seq_for_latents, "seq_for_latents", TensorKind::integer,
                  {{"batch", seq.size(0)}, {"seq"}});
   require(seq.size(1) > 1, "seq: expected at least two tokens in a sequence");
   const auto tokens = seq.narrow(1, 0, seq.size(1) - 1);
-  const auto labels = seq.narrow(1, 1, seq.size(1) - 1);
   const auto hidden = run_head(tokens);
   const auto latents =
       seq_for_latents.defined()
@@ -156,7 +156,17 @@ FreeTransformerImpl::Losses FreeTransformerImpl::forward(const at::Tensor& seq,
       is_looked_up ? condition_of(latents.codes, seq.size(0))
                    : from_latent_to_condition_->forward(at::dropout(
                          latents.one_hot, options_.latent_dropout_prob, is_training()))};
-  const auto logits = token_unembed_->forward(decoder_tail_->forward(inputs).out);
+  return {token_unembed_->forward(decoder_tail_->forward(inputs).out), latents};
+}
+
+at::Tensor FreeTransformerImpl::next_token_logits(const at::Tensor& seq) {
+  return predict(seq, {}).logits;
+}
+
+FreeTransformerImpl::Losses FreeTransformerImpl::forward(const at::Tensor& seq,
+                                                         const at::Tensor& seq_for_latents) {
+  const auto [logits, latents] = predict(seq, seq_for_latents);
+  const auto labels = seq.narrow(1, 1, seq.size(1) - 1);
   Losses losses;
   losses.ar_loss = cross_entropy(logits, labels, options_.pad_id);
   losses.kl_loss = latents.aux_kl_loss;

@@ -36,6 +36,10 @@ class FreeTransformerImpl : public torch::nn::Module, public TokenWriter {
   /// from seq itself. Codes are drawn in evaluation too.
   Losses forward(const at::Tensor& seq, const at::Tensor& seq_for_latents = {});
 
+  /// seq [b, n + 1] int64 -> the logits [b, n, tokens] of all tokens but the first, by those before
+  /// each and codes that are drawn for the sequence itself.
+  at::Tensor next_token_logits(const at::Tensor& seq);
+
   /// One-hot codes [b, n or 1, codes] of what the head of the decoder makes of a sequence, [b, n,
   /// dim]; mask [b, n] bool. `per_token` as per_token_latents, which is the default.
   BinaryMapperImpl::Output encode_to_latents(const at::Tensor& decoder_head_embeds,
@@ -68,6 +72,11 @@ class FreeTransformerImpl : public torch::nn::Module, public TokenWriter {
                               const char* depth_name, const char* kwargs);
   at::Tensor embed(const at::Tensor& tokens);
   at::Tensor run_head(const at::Tensor& tokens);
+  struct Predicted {
+    at::Tensor logits;  ///< [b, n, tokens]
+    BinaryMapperImpl::Output latents;
+  };
+  Predicted predict(const at::Tensor& seq, const at::Tensor& seq_for_latents);
   at::Tensor condition_of(const at::Tensor& latents, int64_t rows);
   at::Tensor draw_condition(int64_t rows, int64_t tokens,
                             const std::optional<at::Generator>& generator);

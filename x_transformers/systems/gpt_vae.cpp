@@ -159,6 +159,15 @@ GPTVAEImpl::Losses GPTVAEImpl::forward(const at::Tensor& seq, const at::Tensor& 
   return losses;
 }
 
+at::Tensor GPTVAEImpl::next_token_logits(const at::Tensor& seq) {
+  TransformerInputs inputs;
+  inputs.prepend_embeds = prepended(encode_to_latents(seq).mean);
+  const auto tokens = seq.narrow(1, 0, seq.size(1) - 1);
+  inputs.x = tokens.masked_fill(tokens == options_.pad_id, ar_wrapped_decoder_->pad_value());
+  const auto logits = ar_wrapped_decoder_->net()->forward(inputs).logits.at(0);
+  return logits.narrow(1, 1, tokens.size(1));  // not what stands at the latent
+}
+
 at::Tensor GPTVAEImpl::generate(GenerationInputs inputs, const GenerateOptions& options,
                                 const at::Tensor& latents) {
   const Evaluation evaluation(*this);

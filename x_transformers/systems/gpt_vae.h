@@ -34,6 +34,9 @@ class GPTVAEImpl : public torch::nn::Module {
   /// The loss of seq [b, n] int64 given the latent of seq_for_latents [b, m], or else of seq
   /// itself. Latents are drawn in evaluation too.
   Losses forward(const at::Tensor& seq, const at::Tensor& seq_for_latents = {});
+  /// seq [b, n + 1] int64 -> the logits [b, n, tokens] of all tokens but the first, by those before
+  /// each and the mean of the sequence's own latents.
+  at::Tensor next_token_logits(const at::Tensor& seq);
   /// seq [b, n] int64, of which pad_id is no token.
   Latents encode_to_latents(const at::Tensor& seq);
   /// What follows inputs.prompts, given latents [dim_latent] or [b, dim_latent]; undefined: none.

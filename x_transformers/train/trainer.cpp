@@ -84,11 +84,12 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
       resumed_(open_directory()),
       optimizer_(make_optimizer()),
       qk_clip_(make_qk_clip()),
+      watch_(make_watch()),
       ema_(options_.ema_decay
                ? std::optional<Ema>(std::in_place, optimizer_->weights(), *options_.ema_decay)
                : std::nullopt),
       eager_step_(parts_.loss, *optimizer_, ema(), options_.grad_clip,
-                  parts_.context.sum_over_ranks, qk_clip_.get()),
+                  parts_.context.sum_over_ranks, qk_clip_.get(), watch_.get()),
       step_function_(
           [this](const std::vector<Batch>& batches, int64_t) { return eager_step_(batches); }),
       history_(*options_.log_every, device_) {
@@ -188,6 +189,13 @@ std::unique_ptr<Optimizer> Trainer::make_optimizer() {
   return spelled(below("train"), [&] {
     return x_transformers::make_optimizer(options, parameters, std::move(masters), muon);
   });
+}
+
+std::unique_ptr<Watch> Trainer::make_watch() const {
+  if (!options_.watch) return nullptr;
+  require(parts_.context.place.world == 1, at("train.watch"),
+          "is for one process: activations of others would not be seen");
+  return std::make_unique<Watch>(model_, *optimizer_);
 }
 
 std::unique_ptr<QkClip> Trainer::make_qk_clip() {
@@ -324,7 +332,9 @@ void Trainer::train_step() {
     micro_batches.push_back(to_device(parts_.training_batch(first), device_));
   }
   optimizer_->set_learning_rate(learning_rate_at(options_, step));
-  history_.record(step, step_function_(micro_batches, step), count_targets(micro_batches));
+  const auto result = step_function_(micro_batches, step);
+  history_.record(step, result, count_targets(micro_batches));
+  watched_ = result.watched;
   state_.step = step;
   state_.samples += options_.grad_accum * parts_.data.batch_size;
 }
@@ -429,6 +439,7 @@ void Trainer::log() {
   log.seconds = state_.seconds;
   log.skipped_steps = state_.skipped_steps;
   log.memory_bytes = memory_in_use(device_);
+  if (watched_.defined()) log.watched = watch_->read(watched_);
   if (report_) report_->log(log);
   if (window_.steps > 0) result_.loss = log.loss;
   window_ = {};

@@ -147,6 +147,7 @@ class Trainer {
 
   std::unique_ptr<Optimizer> make_optimizer();
   std::unique_ptr<QkClip> make_qk_clip();
+  std::unique_ptr<Watch> make_watch() const;
   /// The state to go on from, if there is one.
   std::optional<TrainState> open_directory();
   /// Makes the folder ready to be written, by this process alone.
@@ -189,10 +190,12 @@ class Trainer {
   std::optional<TrainState> resumed_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<QkClip> qk_clip_;  ///< null: no limit
+  std::unique_ptr<Watch> watch_;     ///< null: nothing is watched
   std::optional<Ema> ema_;
   TrainStep eager_step_;
   StepFunction step_function_;
   StepHistory history_;
+  at::Tensor watched_;               ///< of the last step
   std::optional<RunReport> report_;  ///< of rank 0
   TrainState state_;
   int64_t saved_step_ = 0;  ///< of the newest checkpoint of this run

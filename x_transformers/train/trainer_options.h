@@ -88,6 +88,9 @@ struct TrainOptions {
   bool tensorboard = true;
   /// draw the loss curve
   bool plot = true;
+  /// statistics of gradients, weights and activations by layer beside each log line, in
+  /// metrics.jsonl and TensorBoard
+  bool watch = false;
   /// bar, lines, none, or auto: a bar on a terminal, else lines
   std::string progress = "auto";
 
@@ -162,6 +165,9 @@ struct TrainOptions {
       "save a checkpoint whenever the validation loss is the lowest so far");
     v("tensorboard", tensorboard, "write TensorBoard event files");
     v("plot", plot, "draw the loss curve");
+    v("watch", watch,
+      "statistics of gradients, weights and activations by layer beside each log line, in "
+      "metrics.jsonl and TensorBoard");
     v("progress", progress, "bar, lines, none, or auto: a bar on a terminal, else lines");
   }
 };

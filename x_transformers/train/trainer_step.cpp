@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 namespace x_transformers {
 
@@ -27,13 +28,14 @@ std::vector<double> batch_shares(const std::vector<Batch>& micro_batches) {
 }
 
 TrainStep::TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double grad_clip,
-                     SumOverRanks sum, QkClip* qk_clip)
+                     SumOverRanks sum, QkClip* qk_clip, Watch* watch)
     : loss_(std::move(loss)),
       optimizer_(optimizer),
       ema_(ema),
       grad_clip_(grad_clip),
       sum_(std::move(sum)),
       qk_clip_(qk_clip),
+      watch_(watch),
       // Sums over ranks, and what masters do not stand beside, want all digits.
       collector_(optimizer.parameters().tensors,
                  optimizer.has_masters() && optimizer.takes_low_gradients() && !sum_) {}
@@ -42,9 +44,14 @@ at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, const 
   TORCH_CHECK(!micro_batches.empty(), "[TrainStep] expected at least one micro-batch");
   collector_.begin();
   if (qk_clip_ != nullptr) qk_clip_->begin();
+  if (watch_ != nullptr) watch_->begin();
   at::Tensor total;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
-    at::Tensor loss = loss_(micro_batches[i]);
+    at::Tensor loss = [&] {
+      std::optional<Probing> probing;
+      if (watch_ != nullptr) probing.emplace(*watch_);
+      return loss_(micro_batches[i]);
+    }();
     TORCH_CHECK(loss.dim() == 0, "[TrainStep] the loss must be a scalar, got shape ", loss.sizes());
     loss = share_of(loss, static_cast<int64_t>(i));
     if (!loss.defined()) continue;
@@ -81,13 +88,14 @@ StepResult TrainStep::update(at::Tensor loss, at::Tensor targets) {
   const at::NoGradGuard no_grad;
   auto gradients = collector_.gradients();
   if (sum_) average(gradients, loss, targets);
+  const at::Tensor watched = watch_ != nullptr ? watch_->measure(gradients) : at::Tensor();
   const at::Tensor norm = gradient_norm(gradients);
   const at::Tensor skipped = at::isfinite(loss + norm).logical_not().to(at::kFloat);
   const at::Tensor divisor = grad_clip_ > 0 ? clip_divisor(norm, grad_clip_) : at::Tensor();
   optimizer_.step(gradients, divisor, skipped);
   if (qk_clip_ != nullptr) qk_clip_->apply(optimizer_, skipped);
   if (ema_ != nullptr) ema_->update();
-  return {loss, norm, skipped, targets};
+  return {loss, norm, skipped, targets, watched};
 }
 
 StepResult TrainStep::operator()(const std::vector<Batch>& micro_batches) {

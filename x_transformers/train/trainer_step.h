@@ -13,6 +13,7 @@
 #include "x_transformers/optim/gradients.h"
 #include "x_transformers/optim/optimizer.h"
 #include "x_transformers/train/qk_clip.h"
+#include "x_transformers/train/watch.h"
 
 namespace x_transformers {
 
@@ -27,6 +28,7 @@ struct StepResult {
   at::Tensor grad_norm;  ///< before clipping
   at::Tensor skipped;  ///< 1 where loss or gradient was not finite and nothing was updated, else 0
   at::Tensor targets;  ///< of all ranks, int64; undefined where there is one
+  at::Tensor watched;  ///< what Watch has measured, fp32 [numbers]; undefined: nothing
 };
 
 /// What the micro-batches of a step weigh, read from the device, so that each replay of a captured
@@ -54,10 +56,10 @@ int64_t count_targets(const std::vector<Batch>& micro_batches);
 /// since others may have reached it, and a rank without targets has a gradient of 0.
 class TrainStep {
  public:
-  /// `ema` and `qk_clip` may be null; `grad_clip` 0 does not clip; without `sum` there is one rank.
-  /// `optimizer`, `ema` and `qk_clip` must outlive this.
+  /// `ema`, `qk_clip` and `watch` may be null; `grad_clip` 0 does not clip; without `sum` there is
+  /// one rank. `optimizer`, `ema`, `qk_clip` and `watch` must outlive this.
   TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double grad_clip,
-            SumOverRanks sum = {}, QkClip* qk_clip = nullptr);
+            SumOverRanks sum = {}, QkClip* qk_clip = nullptr, Watch* watch = nullptr);
 
   StepResult operator()(const std::vector<Batch>& micro_batches);
   /// The same with weights from the device. Each micro-batch has a target.
@@ -82,6 +84,7 @@ class TrainStep {
   double grad_clip_;
   SumOverRanks sum_;
   QkClip* qk_clip_;
+  Watch* watch_;
   GradientCollector collector_;
 };
 

@@ -288,6 +288,18 @@ at::Tensor BeliefStateWrapperImpl::forward(const at::Tensor& seq, const at::Tens
   return is_weighted ? weighted(loss, places, loss_weight_by_fb_indices) : loss;
 }
 
+at::Tensor BeliefStateWrapperImpl::next_token_logits(const at::Tensor& seq) {
+  require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
+  require(seq.size(1) > 1, "seq: expected at least two tokens in a sequence");
+  const auto end = end_embedding({}, 1);
+  TransformerInputs inputs;
+  inputs.x = seq.narrow(1, 0, seq.size(1) - 1);
+  inputs.logits = false;
+  const auto prefixes = forward_decoder_->forward(inputs).embeddings;
+  const auto both = at::cat({prefixes, end.unsqueeze(1).expand_as(prefixes)}, -1);
+  return text_logits(both).select(-2, 0);
+}
+
 GenerateOptions BeliefStateWrapperImpl::suffix_sampling() {
   GenerateOptions options;
   options.temperature = 1.25;

@@ -50,6 +50,10 @@ class BeliefStateWrapperImpl : public torch::nn::Module, public TokenWriter, pub
   at::Tensor forward(const at::Tensor& seq, const at::Tensor& lens = {},
                      const PairWeights& loss_weight_by_fb_indices = nullptr);
 
+  /// seq [b, n + 1] int64 -> the logits [b, n, tokens] of all tokens but the first, by those before
+  /// each and an end that is not given.
+  at::Tensor next_token_logits(const at::Tensor& seq);
+
   /// New tokens [..., seq_len] between prompts and suffix. Python's defaults of sampling are
   /// suffix_sampling().
   at::Tensor generate_with_suffix_cond(const SuffixGenerationInputs& inputs,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
@@ -89,7 +90,9 @@ at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const at::Tensor& logits,
   return at::where(counts, loss, at::zeros_like(loss));
 }
 
-at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {
+/// Runs the net on each segment, with the memories of those before it.
+void XLAutoregressiveWrapperImpl::run_segments(const at::Tensor& x, TransformerInputs inputs,
+                                               const UseSegment& use) {
   require(x.dim() == 2 && x.size(1) > 1,
           "x: expected tokens [batch, seq] with at least two in a sequence");
   require(!inputs.prepend_embeds.defined(),
@@ -100,7 +103,6 @@ at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, Transformer
   require_mask_of(inputs.mask, "mask", n);
   require_mask_of(inputs.layers.self_attn_kv_mask, "self_attn_kv_mask", n);
   inputs.keep_hiddens = true;
-  at::Tensor total;
   for (int64_t begin = 0; begin < n; begin += longest) {
     const auto count = std::min(longest, n - begin);
     auto own = inputs_of_segment(inputs, begin, count, n);
@@ -111,13 +113,27 @@ at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, Transformer
     require(output.logits.size() == 1 && logits.size(0) == x.size(0),
             fmt::format("x: expected one output head and batch = {}, got {} and {}", x.size(0),
                         output.logits.size(), logits.size(0)));
-    const auto weight = static_cast<double>(count) / static_cast<double>(n);
-    const auto loss = segment_loss(logits, x.narrow(1, begin + 1, count)) * weight;
-    total = total.defined() ? total + loss : loss;
+    use(logits, x.narrow(1, begin + 1, count));
     inputs.mems = next_mems(output, net_->traits().kept_mems);
     inputs.mem_masks.clear();
   }
+}
+
+at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {
+  at::Tensor total;
+  run_segments(x, std::move(inputs), [&](const at::Tensor& logits, const at::Tensor& targets) {
+    const auto weight = static_cast<double>(targets.size(1)) / static_cast<double>(x.size(1) - 1);
+    const auto loss = segment_loss(logits, targets) * weight;
+    total = total.defined() ? total + loss : loss;
+  });
   return total;
+}
+
+at::Tensor XLAutoregressiveWrapperImpl::logits(const at::Tensor& x) {
+  std::vector<at::Tensor> parts;
+  run_segments(x, {},
+               [&](const at::Tensor& logits, const at::Tensor&) { parts.push_back(logits); });
+  return at::cat(parts, 1);
 }
 
 std::unique_ptr<DecodingSession> XLAutoregressiveWrapperImpl::make_session(

@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -45,6 +46,9 @@ class XLAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter
   /// has one for all but the last.
   at::Tensor forward(const at::Tensor& x, TransformerInputs inputs = {});
 
+  /// x [b, n + 1] int64 -> the logits [b, n, tokens] of all tokens but the first.
+  at::Tensor logits(const at::Tensor& x);
+
   /// New tokens [b, m], m <= seq_len (or [m] for start tokens [n]), each as if processing began
   /// with it: whole segments make the memories, and what is left, or else the last of them, the
   /// token.
@@ -63,6 +67,9 @@ class XLAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
+  /// What the net makes of a segment, and the segment's targets [b, segment].
+  using UseSegment = std::function<void(const at::Tensor& logits, const at::Tensor& targets)>;
+  void run_segments(const at::Tensor& x, TransformerInputs inputs, const UseSegment& use);
   bool reads_ignored() const;
   at::Tensor segment_loss(const at::Tensor& logits, const at::Tensor& targets) const;
   std::unique_ptr<DecodingSession> make_session(const SessionRequest& request,

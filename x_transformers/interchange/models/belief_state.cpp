@@ -13,6 +13,7 @@
 #include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
@@ -69,7 +70,7 @@ Value call_generate(BeliefStateWrapperImpl& model, Arguments& arguments) {
   return model.generate_with_suffix_cond(inputs, options);
 }
 
-class BeliefStateModel : public HolderModel<BeliefStateWrapper> {
+class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPredictor {
  public:
   BeliefStateModel(const std::shared_ptr<Model>& forward_decoder,
                    const std::shared_ptr<Model>& backward_decoder,
@@ -121,6 +122,10 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper> {
   }
 
   TokenWriter* writer() override { return holder_.get(); }
+
+  at::Tensor next_token_logits(const TensorMap& batch) override {
+    return holder_->next_token_logits(batch.at("seq"));
+  }
 };
 
 }  // namespace

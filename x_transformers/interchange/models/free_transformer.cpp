@@ -8,6 +8,7 @@
 #include "x_transformers/interchange/parts/part_model.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
@@ -51,7 +52,7 @@ Value call_encode(FreeTransformerImpl& model, Arguments& arguments) {
   return Value::list(std::vector<at::Tensor>{output.one_hot, output.aux_kl_loss});
 }
 
-class FreeTransformerModel : public HolderModel<FreeTransformer> {
+class FreeTransformerModel : public HolderModel<FreeTransformer>, public TokenPredictor {
  public:
   using HolderModel::HolderModel;
 
@@ -87,6 +88,13 @@ class FreeTransformerModel : public HolderModel<FreeTransformer> {
   }
 
   TokenWriter* writer() override { return holder_.get(); }
+
+  at::Tensor next_token_logits(const TensorMap& batch) override {
+    return holder_->next_token_logits(batch.at("seq"));
+  }
+  std::string also_knows() const override {
+    return "codes that the encoder draws for the sequence itself";
+  }
 };
 
 Value call_mapper(BinaryMapperImpl& mapper, Arguments& arguments) {

@@ -10,6 +10,7 @@
 #include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
@@ -46,7 +47,7 @@ Value call_encode(GPTVAEImpl& model, Arguments& arguments) {
       latents.drawn, Value::list(std::vector<at::Tensor>{latents.mean, latents.log_var})});
 }
 
-class GPTVAEModel : public HolderModel<GPTVAE> {
+class GPTVAEModel : public HolderModel<GPTVAE>, public TokenPredictor {
  public:
   using HolderModel::HolderModel;
 
@@ -84,6 +85,14 @@ class GPTVAEModel : public HolderModel<GPTVAE> {
   }
 
   TokenWriter* writer() override { return holder_->decoder().get(); }
+
+  at::Tensor next_token_logits(const TensorMap& batch) override {
+    return holder_->next_token_logits(batch.at("seq"));
+  }
+  std::shared_ptr<TokenModel> predicting_net() override { return holder_->decoder()->net(); }
+  std::string also_knows() const override {
+    return "the mean latent that the encoder makes of the sequence itself";
+  }
 
  private:
   /// Tokens of a loss that the decoder does not see.

@@ -11,6 +11,8 @@
 
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/token_predictor.h"
+#include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
 
 namespace x_transformers {
@@ -18,7 +20,7 @@ namespace x_transformers {
 /// A model whose module holds the net of another model, and whose loss of x [batch, seq + 1] is of
 /// each token but the first. `Holder` is the module's holder, with net() and TokenWriter.
 template <class Holder>
-class NextTokenModel : public HolderModel<Holder> {
+class NextTokenModel : public HolderModel<Holder>, public TokenPredictor {
  public:
   NextTokenModel(Holder holder, std::shared_ptr<Model> net)
       : HolderModel<Holder>(std::move(holder)), net_(std::move(net)) {}
@@ -54,6 +56,18 @@ class NextTokenModel : public HolderModel<Holder> {
     task.num_tokens = net.traits().num_tokens;
     return task;
   }
+
+  at::Tensor next_token_logits(const TensorMap& batch) override {
+    const auto& x = batch.at("x");
+    TransformerInputs inputs;
+    const auto tokens = x.narrow(1, 0, x.size(1) - 1);
+    inputs.x = tokens.masked_fill(tokens < 0, 0);  // what is no token has no embedding
+    const auto output = this->holder_->net()->forward(inputs);
+    require(output.logits.size() == 1, at("net"), "has {} output heads, expected one",
+            output.logits.size());
+    return output.logits[0];
+  }
+  std::shared_ptr<TokenModel> predicting_net() override { return this->holder_->net(); }
 
   TokenWriter* writer() override { return this->holder_.get(); }
   std::shared_ptr<TokenModel> token_model() override { return this->holder_->net(); }

@@ -8,6 +8,7 @@
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_predictor.h"
 
 namespace x_transformers {
 namespace {
@@ -73,7 +74,7 @@ class GeneratorModel : public HolderModel<SyntheticDataGenerator> {
 
 /// In training it learns from what it computes itself, whatever the batch. In evaluation the loss
 /// is that of the batch: how far what it has learnt carries over to data.
-class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper> {
+class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper>, public TokenPredictor {
  public:
   UniversalPretrainModel(const std::shared_ptr<Model>& model,
                          const UniversalPretrainWrapperOptions& options,
@@ -104,6 +105,11 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper> {
   }
   TokenWriter* writer() override { return holder_->ar_wrapped().get(); }
   std::shared_ptr<TokenModel> token_model() override { return language_model_->token_model(); }
+
+  at::Tensor next_token_logits(const TensorMap& batch) override {
+    return predictor_of(*language_model_).next_token_logits(batch);
+  }
+  std::shared_ptr<TokenModel> predicting_net() override { return token_model(); }
 
  private:
   std::shared_ptr<Model> language_model_;

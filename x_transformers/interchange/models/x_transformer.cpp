@@ -10,6 +10,7 @@
 #include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
@@ -38,7 +39,7 @@ Value call_x_transformer(XTransformerImpl& model, const std::string& method, Arg
   return model.forward(src, tgt, inputs).loss;
 }
 
-class XTransformerModel : public HolderModel<XTransformer> {
+class XTransformerModel : public HolderModel<XTransformer>, public TokenPredictor {
  public:
   using HolderModel::HolderModel;
 
@@ -47,6 +48,15 @@ class XTransformerModel : public HolderModel<XTransformer> {
   }
 
   TranslationWriter* translation_writer() override { return holder_.get(); }
+
+  at::Tensor next_token_logits(const TensorMap& batch) override {
+    XTransformerInputs inputs;
+    const auto mask = batch.find("mask");
+    if (mask != batch.end()) inputs.mask = mask->second;
+    return holder_->forward(batch.at("src"), batch.at("tgt"), inputs).logits;
+  }
+  std::shared_ptr<TokenModel> predicting_net() override { return holder_->decoder()->net(); }
+  std::string also_knows() const override { return "the source"; }
 
   std::string loss_unit() const override { return kNatsPerToken; }
 

@@ -60,6 +60,11 @@ class XLAutoregressiveModel : public NextTokenModel<XLAutoregressiveWrapper> {
     return call_forward(*holder_, arguments);
   }
 
+  /// Each segment with the memories of those before it.
+  at::Tensor next_token_logits(const TensorMap& batch) override {
+    return holder_->logits(batch.at("x"));
+  }
+
   std::optional<TokenTask> token_task() override {
     auto task = NextTokenModel::token_task();
     task->ignored = holder_->options().ignore_index;

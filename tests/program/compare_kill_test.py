@@ -1,0 +1,74 @@
+"""A comparison that is killed again and again ends with the table of one that is left alone.
+
+compare_kill_test.py PROGRAM [--kills N] [--seed N]
+
+Trains a small comparison once, then another with the same command that is killed (SIGKILL) at random moments and goes on with
+--resume. Both results.tsv must be the same, byte for byte, but for the columns that tell times and memory."""
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+OF_TIME = {'memory_bytes', 'seconds', 'seconds_to_base_loss', 'tokens_per_second', 'relative_speed', 'decoding_ms_per_token'}
+
+RUN = """{"model": {"type": "AutoregressiveWrapper", "net": {"type": "TransformerWrapper", "num_tokens": 256, "max_seq_len": 32,
+  "attn_layers": {"type": "Decoder", "dim": 16, "depth": 1, "heads": 2, "attn_dim_head": 8, "rotary_pos_emb": true}}},
+ "data": {"path": "text.txt", "batch_size": 4, "val_batches": 4},
+ "train": {"steps": 60, "learning_rate": 0.01, "eval_every": 15, "save_every": 5, "log_every": 5, "threads": 1}}"""
+
+
+def command(program, out):
+    return [program, 'compare', 'run.json', '--try', 'ff_glu,rotary_pos_emb=false', '--seeds', '2', '--out', out]
+
+
+def table(folder, out):
+    rows = [line.split('\t') for line in (folder / out / 'results.tsv').read_text().splitlines()]
+    kept = [i for i, name in enumerate(rows[0]) if name not in OF_TIME]
+    return '\n'.join('\t'.join(row[i] for i in kept) for row in rows)
+
+
+def run_to_its_end(arguments, folder):
+    result = subprocess.run(arguments, cwd=folder, capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(f'{" ".join(arguments)}: exit status {result.returncode}\n{result.stderr}')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('program')
+    parser.add_argument('--kills', type=int, default=10)
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    moments = random.Random(args.seed)
+    program = str(Path(args.program).resolve())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        words = random.Random(1)
+        (folder / 'text.txt').write_text(' '.join(words.choice(['to', 'be', 'or', 'not', 'that', 'is']) for _ in range(4000)))
+        (folder / 'run.json').write_text(RUN)
+        begin = time.monotonic()
+        run_to_its_end(command(program, 'alone'), folder)
+        whole = time.monotonic() - begin
+        resumed = command(program, 'killed') + ['--resume']
+        kills = 0
+        while kills < args.kills:
+            process = subprocess.Popen(resumed, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(timeout=moments.uniform(0.05, 2 * whole / args.kills))
+                break  # it came to its end before all kills
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                kills += 1
+        run_to_its_end(resumed, folder)
+        first, second = table(folder, 'alone'), table(folder, 'killed')
+        if first != second:
+            sys.exit(f'killed {kills} times, the table is another one:\n{first}\n{second}')
+        print(f'killed {kills} times: the same table')
+
+
+if __name__ == '__main__':
+    main()

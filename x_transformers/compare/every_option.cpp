@@ -1,0 +1,174 @@
+#include "x_transformers/compare/every_option.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+namespace {
+
+/// Entries that are no idea to try: the base itself, engines, targets that are left out, and lists
+/// of layers of the benchmark's depth.
+const std::set<std::string>& left_out() {
+  static const std::set<std::string> names{
+      "base",         "no_flash",      "attn_attend_sdp_kwargs",
+      "ignore_index", "custom_layers", "layers_execute_order"};
+  return names;
+}
+
+/// Where the parts of an entry stand in a run file, and which bases of entries it can stand for.
+struct Shape {
+  std::set<std::string> bases;
+  std::map<std::string, std::vector<std::string>> parts;
+};
+
+std::optional<Shape> shape_of(const Json& base) {
+  const auto& model = base.contains("model") ? base["model"] : Json();
+  const auto type_in = [](const Json& object, const char* usual) {
+    return object.is_object() ? object.value("type", usual) : std::string();
+  };
+  const auto type = type_in(model, "");
+  const bool has_net = model.is_object() && model.contains("net");
+  const auto net = has_net ? type_in(model["net"], "TransformerWrapper") : std::string();
+  if (type == "AutoregressiveWrapper" && net == "TransformerWrapper") {
+    return Shape{{"decoder", "net"},
+                 {{"model", {"model"}},
+                  {"net", {"model", "net"}},
+                  {"layers", {"model", "net", "attn_layers"}}}};
+  }
+  if (type == "TransformerWrapper")
+    return Shape{{"decoder", "net"}, {{"net", {"model"}}, {"layers", {"model", "attn_layers"}}}};
+  if (type == "FLASHAutoregressiveWrapper")
+    return Shape{{"flash_wrapper"}, {{"model", {"model"}}, {"net", {"model", "net"}}}};
+  return std::nullopt;
+}
+
+/// The sizes that entries speak of, those of the base.
+class Sizes {
+ public:
+  Sizes(const Json& base, const OptionPlaces& places) : base_(base), places_(places) {
+    take("dim", {"attn_layers.dim", "net.dim"});
+    take("depth", {"attn_layers.depth", "net.depth"});
+    take("heads", {"attn_layers.heads"});
+    take("dim_head", {"attn_layers.attn_dim_head"});
+    take("tokens", {"num_tokens"});
+    take("positions", {"max_seq_len"});
+    take("seq", {"data.seq_len", "max_seq_len"});
+    const auto share = [&](const char* name, const char* of, int64_t part) {
+      const auto found = sizes_.find(of);
+      if (found != sizes_.end()) sizes_[name] = std::max<int64_t>(1, found->second / part);
+    };
+    share("half", "dim", 2);
+    share("half_depth", "depth", 2);
+    share("context", "seq", 4);
+  }
+
+  /// `value` with the sizes in the places of their names; false: one is not known.
+  bool fill(Json& value) const {
+    if (value.is_string()) {
+      const auto text = value.get<std::string>();
+      if (!text.starts_with('$')) return true;
+      const auto found = sizes_.find(text.substr(1));
+      if (found == sizes_.end()) return false;
+      value = found->second;
+      return true;
+    }
+    bool is_filled = true;
+    if (value.is_structured()) {
+      for (auto& item : value) is_filled = fill(item) && is_filled;
+    }
+    return is_filled;
+  }
+
+ private:
+  void take(const std::string& name, const std::vector<std::string>& options) {
+    for (const auto& each : options) {
+      try {
+        const auto value = option_value(base_, places_.find(each, "--preset"));
+        if (!value.is_number_integer()) continue;
+        sizes_[name] = value.get<int64_t>();
+        return;
+      } catch (const InputError&) {
+        continue;  // not of this model
+      }
+    }
+  }
+
+  const Json& base_;
+  const OptionPlaces& places_;
+  std::map<std::string, int64_t> sizes_;
+};
+
+std::string name_of_setting(const Setting& setting) {
+  const auto& name = setting.place.help.name;
+  return setting.value == Json(true) ? name : name + "=" + setting.value.dump();
+}
+
+/// The settings of an entry; empty: it has none here.
+std::vector<Setting> settings_of(const Json& entry, const Shape& shape, const Json& base,
+                                 const OptionPlaces& places, const Sizes& sizes) {
+  std::vector<Setting> settings;
+  for (const auto& [part, keys] : shape.parts) {
+    if (!entry.contains(part)) continue;
+    std::string prefix;
+    for (const auto& key : keys) prefix += key + ".";
+    for (const auto& [name, given] : entry[part].items()) {
+      auto value = given;
+      if (!sizes.fill(value)) return {};
+      const auto& place = places.find(prefix + name, "--preset");
+      if (value.is_null()) {
+        // As in the file, the key is taken away.
+        if (is_switch(place)) value = false;
+        if (option_value(base, place) == value) continue;
+      }
+      settings.push_back({place, std::move(value)});
+    }
+  }
+  return settings;
+}
+
+}  // namespace
+
+std::vector<Variant> every_option_variants(const Json& base, const OptionPlaces& places) {
+  const auto shape = shape_of(base);
+  if (!shape) return {};
+  const auto file = Json::parse(every_option_file());
+  const Sizes sizes(base, places);
+  std::vector<Variant> all;
+  std::set<std::string> names;
+  for (const auto& [name, entry] : file["options"].items()) {
+    if (left_out().contains(name) || !shape->bases.contains(entry.value("base", "decoder")))
+      continue;
+    // What is given beside the tokens, or asked of forward, is none of a run's.
+    if (entry.contains("inputs") || entry.contains("kwargs")) continue;
+    const bool has_all_parts =
+        std::all_of(entry.items().begin(), entry.items().end(), [&](const auto& part) {
+          return part.key() == "base" || shape->parts.contains(part.key());
+        });
+    if (!has_all_parts) continue;
+    Variant variant;
+    try {
+      variant.settings = settings_of(entry, *shape, base, places, sizes);
+    } catch (const InputError&) {
+      continue;  // an option that this model does not have
+    }
+    if (variant.settings.empty()) continue;
+    auto& first = variant.settings.front();
+    const bool is_on = variant.settings.size() == 1 && is_switch(first.place) &&
+                       option_value(base, first.place) == first.value;
+    if (is_on) first.value = !first.value.get<bool>();
+    for (const auto& setting : variant.settings)
+      variant.name += (variant.name.empty() ? "" : "+") + name_of_setting(setting);
+    variant.may_be_refused = true;
+    if (!is_base(variant, base) && names.insert(variant.name).second)
+      all.push_back(std::move(variant));
+  }
+  return all;
+}
+
+}  // namespace x_transformers
