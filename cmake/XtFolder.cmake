@@ -132,6 +132,35 @@ function(xt_missing_in_gomp out)
   endforeach()
 endfunction()
 
+# Where a library that is loaded at run time lies, in the build and installed.
+function(xt_place_plugin name)
+  set_target_properties(x_transformers_${name} PROPERTIES
+    LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}" CXX_VISIBILITY_PRESET hidden LINKER_LANGUAGE CXX)
+  # Programs in the build folder and below it look there (core/plugin.h); those of a project that adds this one are
+  # told of the folder, as those of a project that uses an installed one are (cmake/XtInstall.cmake).
+  if(PROJECT_IS_TOP_LEVEL)
+    include(GNUInstallDirs)
+    set_target_properties(x_transformers_${name} PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
+    install(TARGETS x_transformers_${name} LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
+  else()
+    target_link_options(x_transformers INTERFACE "LINKER:-rpath,${PROJECT_BINARY_DIR}")
+  endif()
+endfunction()
+
+# xt_mpi_plugin(NAME DEPENDENCY...): libx_transformers_NAME.so of x_transformers/NAME, with MPI and without LibTorch. It uses
+# plain headers of its dependencies.
+function(xt_mpi_plugin name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/x_transformers/${name}/*.cpp")
+  add_library(x_transformers_${name} SHARED ${sources})
+  target_include_directories(x_transformers_${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(x_transformers_${name} PRIVATE OMPI_SKIP_MPICXX MPICH_SKIP_MPICXX)
+  target_compile_options(x_transformers_${name} PRIVATE -Wall -Wextra $<$<BOOL:${XT_WERROR}>:-Werror>)
+  target_link_libraries(x_transformers_${name} PRIVATE MPI::MPI_CXX)
+  # MPI may lie where the system does not look.
+  set_target_properties(x_transformers_${name} PROPERTIES UNITY_BUILD OFF INSTALL_RPATH_USE_LINK_PATH ON)
+  xt_place_plugin(${name})
+endfunction()
+
 # xt_plugin(NAME DEPENDENCY...): libx_transformers_NAME.so of x_transformers/NAME and of the kernels in kernels/NAME, with
 # CUDA. It uses the headers of its dependencies and none of their objects.
 function(xt_plugin name)
@@ -162,15 +191,5 @@ function(xt_plugin name)
   else()
     message(STATUS "No headers of cuDNN and its frontend: attention with further stages is built without them")
   endif()
-  set_target_properties(x_transformers_${name} PROPERTIES
-    LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}" CXX_VISIBILITY_PRESET hidden LINKER_LANGUAGE CXX)
-  # Programs in the build folder and below it look there (core/cuda_plugin.h); those of a project that adds this one are
-  # told of the folder, as those of a project that uses an installed one are (cmake/XtInstall.cmake).
-  if(PROJECT_IS_TOP_LEVEL)
-    include(GNUInstallDirs)
-    set_target_properties(x_transformers_${name} PROPERTIES BUILD_WITH_INSTALL_RPATH ON)
-    install(TARGETS x_transformers_${name} LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}")
-  else()
-    target_link_options(x_transformers INTERFACE "LINKER:-rpath,${PROJECT_BINARY_DIR}")
-  endif()
+  xt_place_plugin(${name})
 endfunction()

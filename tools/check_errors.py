@@ -18,10 +18,11 @@ import sys
 from pathlib import Path
 
 # Where the words of other code are read: of any, of LibTorch and the loader, of nlohmann-json, and of sentencepiece's training.
-READS = {"x_transformers/core/cause.cpp", "x_transformers/core/device.cpp", "x_transformers/core/cuda_plugin.cpp",
+READS = {"x_transformers/core/cause.cpp", "x_transformers/core/device.cpp", "x_transformers/core/plugin.cpp",
          "x_transformers/core/json.cpp", "x_transformers/data/tokenizer_training.cpp"}
-# Where a notice becomes the text that std::exception and LibTorch's warnings ask for.
-MAKES_TEXT = {"x_transformers/core/error.cpp", "x_transformers/core/warning.cpp"}
+# Where a notice becomes the text that std::exception and LibTorch's warnings ask for, and other processes.
+MAKES_TEXT = {"x_transformers/core/error.cpp", "x_transformers/core/warning.cpp",
+              "x_transformers/distributed/rank_monitor.cpp"}
 WORDS = re.compile(r"(?:\.|->)(what|what_without_backtrace|msg|message|error_message)\(\)|\b(strerror|dlerror|strerror_r|(?:generic|system)_category\(\)\.message)\(")
 TAKES_WORDS = re.compile(r"\bcause_of(_status)?$")
 # Text is recognised by its blanks: names and keywords have none.

@@ -43,7 +43,7 @@ Include = namedtuple("Include", "line path quoted")
 def folder_table(cmake_lists):
     """{folder: folders it may include}, from the xt_folder(...) and xt_plugin(...) lines of CMakeLists.txt."""
     text = re.sub(r"#.*", "", cmake_lists)
-    calls = [call.split() for call in re.findall(r"^\s*xt_(?:folder|plugin)\(([^)]*)\)", text, re.MULTILINE)]
+    calls = [call.split() for call in re.findall(r"^\s*xt_(?:folder|plugin|mpi_plugin)\(([^)]*)\)", text, re.MULTILINE)]
     return {call[0]: set(call[1:]) for call in calls}
 
 

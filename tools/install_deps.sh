@@ -2,7 +2,8 @@
 # Installs what the build needs and the machine lacks: Debian packages (as root or with passwordless sudo), and the
 # LibTorch wheel into .deps/. Does nothing the second time.
 #
-#   tools/install_deps.sh [--cuda] [--lint]
+#   tools/install_deps.sh [--cuda] [--lint] [--mpi]
+#       --mpi: also Open MPI, for training in processes that mpirun starts
 #       --cuda: also the CUDA libraries that a run on a GPU needs (about 2.5 GB), and cuDNN's frontend; --lint: also what `make lint` needs
 #
 # An existing LibTorch is honoured, and nothing is downloaded, where LIBTORCH_ROOT or CMAKE_PREFIX_PATH leads to one.
@@ -42,11 +43,12 @@ for argument in "$@"; do
   case $argument in
     --cuda) with_cuda=yes ;;
     --lint) needed+=(command:clang-format:clang-format command:clang-tidy:clang-tidy) ;;
+    --mpi) needed+=(command:mpirun:openmpi-bin command:mpicxx:libopenmpi-dev) ;;
     -h | --help)
       sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
       exit 0
       ;;
-    *) refuse "unknown argument '$argument' (there are --cuda and --lint)" ;;
+    *) refuse "unknown argument '$argument' (there are --cuda, --lint and --mpi)" ;;
   esac
 done
 
@@ -163,7 +165,8 @@ asked="$(cksum <"${BASH_SOURCE[0]}") cuda=$with_cuda prefixes=${prefixes[*]}"
 up_to_date() {
   local was_asked was_found
   [ -e "$stamp" ] && { read -r was_asked && read -r was_found; } <"$stamp" &&
-    [ "$was_asked" = "$asked" ] && [ -e "$was_found/lib/libtorch_cpu.so" ]
+    [ "$was_asked" = "$asked" ] && [ -e "$was_found/lib/libtorch_cpu.so" ] &&
+    [ -z "$(packages_missing "${needed[@]}")" ] # --lint and --mpi ask for more
 }
 if up_to_date; then exit 0; fi
 

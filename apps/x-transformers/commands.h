@@ -13,6 +13,15 @@ namespace x_transformers {
 /// What a user gave wrongly gives 2, what failed on the way 1, else 0.
 inline constexpr int kDone = 0, kFailed = 1, kWrongUse = 2;
 
+/// Thrown where the program ends with a status, and another process has said or will say why.
+struct SilentExit {
+  int status = kFailed;
+};
+
+/// Whether the process is to end without what it does at an exit, because a thread may never end.
+bool ends_at_once();
+void end_at_once();
+
 /// Runs the program on its arguments (without its name) and returns its exit status. Results go to
 /// stdout, everything else to stderr.
 int run_program(std::vector<std::string> arguments);

@@ -19,6 +19,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/machine.h"
+#include "x_transformers/distributed/transport.h"
 
 namespace x_transformers {
 
@@ -89,6 +90,7 @@ Json examine() {
           {"memory_bytes", machine_memory()},
           {"cuda", reason.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
           {"cuda_refusal", reason},
+          {"mpi_refusal", mpi_unsupported()},
           {"libraries", loaded_libraries()}};
 }
 
@@ -103,6 +105,9 @@ void print_text(const Json& found) {
   const auto reason = found["cuda_refusal"].get<std::string>();
   fmt::print("CUDA               {}\n",
              reason.empty() ? fmt::format("{} devices", found["cuda"].get<int>()) : reason);
+  const auto no_mpi = found["mpi_refusal"].get<std::string>();
+  fmt::print("MPI                {}\n",
+             no_mpi.empty() ? "for processes that mpirun starts" : no_mpi);
   for (const auto& path : found["libraries"])
     fmt::print("loaded             {}\n", path.get<std::string>());
 }

@@ -10,6 +10,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/nearest_name.h"
+#include "x_transformers/core/option_help.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/train/run_options.h"
 
@@ -78,6 +79,12 @@ Notice explain(const CLI::ParseError& error, const CLI::App& app) {
 
 }  // namespace
 
+namespace {
+bool is_to_end_at_once = false;
+}
+bool ends_at_once() { return is_to_end_at_once; }
+void end_at_once() { is_to_end_at_once = true; }
+
 int run_program(std::vector<std::string> arguments) {
   // As other programs with subcommands take it: help, and help train.
   if (!arguments.empty() && arguments.front() == "help") {
@@ -106,6 +113,8 @@ int run_program(std::vector<std::string> arguments) {
     return app.exit(asked);
   } catch (const CLI::ParseError& error) {
     return report(explain(error, app), kWrongUse);
+  } catch (const SilentExit& end) {
+    return end.status;
   } catch (const InputError& error) {
     return report(error.notice(), kWrongUse);
   } catch (const std::exception& error) {

@@ -4,11 +4,16 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
+#include "apps/x-transformers/launcher.h"
+#include "apps/x-transformers/rank.h"
 #include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
@@ -23,6 +28,7 @@ struct TrainCommand {
   std::string config, data, out = "runs/latest", device;
   std::vector<std::string> set;
   RunContext context;
+  LaunchOptions launch;
   bool resume = false, skip_nonfinite = false, no_cuda_graph = false, json = false;
   std::optional<int64_t> steps;
 };
@@ -88,6 +94,62 @@ void print_result(const TrainCommand& command, const TrainResult& result) {
   print_line(line);
 }
 
+void train_alone(TrainCommand& command) {
+  const auto run = read_run_file(command.config, overrides(command));
+  spelled(run.spelling, [&] { set_up_process(run.train); });
+  command.context.wants_stop = stop_on_signals();
+  print_result(command, train_model(run, command.out, command.resume, command.context));
+}
+
+/// Trains with other processes.
+void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
+  std::optional<RunOptions> run;
+  std::exception_ptr wrong;  // thrown when the others are there, so that it is said once
+  try {
+    run = read_run_file(command.config, overrides(command));
+  } catch (...) {
+    wrong = std::current_exception();
+  }
+  const auto timeout = run ? run->train.rank_timeout : TrainOptions().rank_timeout;
+  run_as_rank(environment, timeout, [&](RankGroup& group) {
+    if (wrong) std::rethrow_exception(wrong);
+    const auto& place = group.place();
+    spelled(run->spelling, [&] {
+      require(run->train.device == "cpu", at(OptionPath("train") / "device"),
+              "several processes train on cpu alone: NCCL, which joins GPUs, is not built yet");
+      set_up_process(run->train, place, environment.local_world);
+    });
+    auto& context = command.context;
+    context.place = place;
+    context.rank_names = group.names();
+    context.sum_over_ranks = [&group](const auto& tensors) { group.sum(tensors); };
+    context.start_sum_over_ranks = [&group](const auto& tensors) {
+      return group.start_sum(tensors);
+    };
+    context.wants_stop = [&group, stops = stop_on_signals()] { return group.any(stops()); };
+    const auto result = train_model(*run, command.out, command.resume, context);
+    if (place.is_first()) print_result(command, result);
+  });
+}
+
+/// Whether this process trains, as it is or beside others; else it starts those that do.
+bool is_launcher(const LaunchOptions& launch) {
+  return launch.processes > 1 || launch.restarts > 0;
+}
+
+void launch_ranks(const TrainCommand& command, bool is_rank) {
+  const auto& context = command.context;
+  require(!is_rank,
+          "--processes: this process is one of several already, which another launcher "
+          "has started");
+  require(command.launch.restarts == 0 ||
+              (!context.data_changed && context.from_checkpoint == "latest"),
+          "--restarts: goes on from the newest checkpoint; start once without it to go on with "
+          "--from-checkpoint or --data-changed");
+  const int status = launch(command.launch, own_arguments({"--processes", "--restarts"}));
+  if (status != kDone) throw SilentExit{status};
+}
+
 }  // namespace
 
 void add_train(CLI::App& app) {
@@ -123,12 +185,26 @@ void add_train(CLI::App& app) {
                     "pass over steps whose loss is not finite");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON");
+  constexpr int64_t kMostProcesses = 1024;
+  command
+      ->add_option("--processes", options->launch.processes,
+                   "train with so many processes on this host, each with data.batch_size samples "
+                   "of every batch; mpirun, torchrun and srun need no option")
+      ->check(integer_from(1, kMostProcesses));
+  command
+      ->add_option("--restarts", options->launch.restarts,
+                   "where a process fails, start again from the last checkpoint, so many times")
+      ->check(integer_from(0));
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run
-    const auto run = read_run_file(options->config, overrides(*options));
-    spelled(run.spelling, [&] { set_up_process(run.train); });
-    options->context.wants_stop = stop_on_signals();
-    print_result(*options, train_model(run, options->out, options->resume, options->context));
+    const auto environment = rank_environment([](const char* name) { return std::getenv(name); });
+    if (is_launcher(options->launch)) {
+      launch_ranks(*options, environment.has_value());
+    } else if (environment) {
+      train_as_rank(*options, *environment);
+    } else {
+      train_alone(*options);
+    }
   });
 }
 

@@ -81,5 +81,21 @@ TEST(CpuLimits, ThreadsAreNoMoreThanCanRun) {
   at::set_num_threads(before);
 }
 
+TEST(CpuLimits, ProcessesOfAHostShareItsProcessors) {
+  CpuLimits limits;
+  limits.online = limits.affine = 8;
+  EXPECT_EQ(share_of_cpus(limits, 1), 8);
+  EXPECT_EQ(share_of_cpus(limits, 3), 2);
+  EXPECT_EQ(share_of_cpus(limits, 100), 1);
+  limits.quota = 4;
+  EXPECT_EQ(share_of_cpus(limits, 2), 2);
+  // A launcher has bound each of two processes to half of the machine, or each of eight to one.
+  limits.quota.reset();
+  limits.affine = 4;
+  EXPECT_EQ(share_of_cpus(limits, 2), 4);
+  limits.affine = 1;
+  EXPECT_EQ(share_of_cpus(limits, 8), 1);
+}
+
 }  // namespace
 }  // namespace x_transformers

@@ -113,8 +113,11 @@ TEST(ExampleSource, BatchesOfAnySizeTakeTheSameExamples) {
 
 TEST(ExampleSource, RanksShareTheBatchOfOne) {
   const auto given = options(write("ranks", numbered(10)), 6);
+  auto half = given;
+  half.batch_size = 3;
   const auto whole = open(given);
-  const auto first = open(given, {0, 2}), second = open(given, {1, 2});
+  const auto first = open(half, {0, 2}), second = open(half, {1, 2});
+  EXPECT_EQ(first->batch_size(), 6);
   for (int64_t i = 0; i < 24; i += 6) {
     auto shares = numbers(first->training_batch(i));
     EXPECT_EQ(shares.size(), 3u);
@@ -123,9 +126,9 @@ TEST(ExampleSource, RanksShareTheBatchOfOne) {
   }
   EXPECT_THAT(
       [&] {
-        open(given, {0, 4});
+        open(given, {4, 4});
       },
-      ThrowsMessage<InputError>(AllOf(HasSubstr("batch_size"), HasSubstr("4 processes"))));
+      ThrowsMessage<InputError>(HasSubstr("rank 4 of 4 processes")));
 }
 
 TEST(ExampleSource, TheLastExamplesAreKeptForValidation) {

@@ -91,8 +91,11 @@ TEST(TaskSource, ABatchDependsOnSeedAndPlaceAloneAndRanksShareIt) {
   EXPECT_TRUE(at::equal(late, src(same, 70)));
   EXPECT_FALSE(at::equal(late, src(one, 78)));
   EXPECT_FALSE(at::equal(src(one, 0), one->validation_batch(0).tensors.at("src")));
-  const auto first = open_data_source(given, {.place = {0, 2}}),
-             second = open_data_source(given, {.place = {1, 2}});
+  auto half = given;
+  half.batch_size /= 2;
+  const auto first = open_data_source(half, {.place = {0, 2}}),
+             second = open_data_source(half, {.place = {1, 2}});
+  EXPECT_EQ(first->batch_size(), one->batch_size());
   EXPECT_TRUE(at::equal(at::cat({src(first, 5), src(second, 5)}), src(one, 5)));
   given.seed = 1;
   EXPECT_FALSE(at::equal(late, src(open_data_source(given, {}), 70)));

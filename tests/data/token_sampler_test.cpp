@@ -74,23 +74,24 @@ TEST(Sampling, BatchesOfAnySizeCutTheSameSequences) {
 
 TEST(Sampling, RanksShareTheBatchOfOne) {
   for (const auto* name : {"random", "epoch"}) {
-    const auto options = order(name, 6, 8);
-    const BatchSampler whole(numbered(1000), options);
+    const BatchSampler whole(numbered(1000), order(name, 6, 8));
     for (const int64_t world : {2, 3}) {
+      const auto options = order(name, 6 / world, 8);
       for (const int64_t step : {0, 5}) {
         std::vector<at::Tensor> shares;
         for (int64_t rank = 0; rank < world; ++rank)
           shares.push_back(BatchSampler(numbered(1000), options, {rank, world}).batch(step));
         EXPECT_EQ(shares[0].size(0), 6 / world);
+        EXPECT_EQ(BatchSampler(numbered(1000), options, {0, world}).batch_size(), 6);
         EXPECT_TRUE(at::equal(at::cat(shares), whole.batch(step)));
       }
     }
   }
   expect_input_error(
       [] {
-        BatchSampler(numbered(1000), order("random", 6, 8), {1, 4});
+        BatchSampler(numbered(1000), order("random", 6, 8), {4, 4});
       },
-      "data.batch_size: expected a multiple of the 4 processes");
+      "rank 4 of 4 processes");
 }
 
 TEST(Sampling, TheOrderIsThatOfEveryVersion) {

@@ -157,7 +157,43 @@ TEST(TrainStep, RanksPassOverTogether) {
     EXPECT_EQ(step({bad}).skipped.item<float>(), 1.0F);
     EXPECT_TRUE(at::equal(before, model.hidden->weight));
   });
-  EXPECT_EQ(world.sums(), 1);
+  EXPECT_EQ(world.sums(), 3);  // of targets, of gradients, of losses
+}
+
+TEST(TrainStep, SumsBeginWhileTheLastBackwardPassGoesOn) {
+  // Each large enough for a sum of its own.
+  std::vector<at::Tensor> weights;
+  for (int i = 0; i < 3; ++i) weights.push_back((at::eye(1025) + i).requires_grad_());
+  AdamW optimizer({{"first", "second", "third"}, weights}, {});
+  std::vector<std::vector<bool>> reached;  // of the weights, when each sum began
+  std::vector<const void*> summed;
+  int64_t waits = 0;
+  const StartSumOverRanks start = [&](const std::vector<at::Tensor>& tensors) -> StartedSum {
+    EXPECT_EQ(tensors.size(), 1U);
+    summed.push_back(tensors[0].const_data_ptr());
+    auto& now = reached.emplace_back();
+    for (const auto& weight : weights) now.push_back(weight.grad().defined());
+    return [&] { ++waits; };
+  };
+  const auto loss = [&](const Batch& batch) {
+    auto x = batch.tensors.at("x");
+    for (const auto& weight : weights) x = at::matmul(x, weight);
+    return x.mean();
+  };
+  TrainStep step(
+      loss, optimizer, nullptr, 0.0, [](const auto&) {}, nullptr, nullptr, start);
+  const Batch batch{{{"x", at::ones({1, 1025})}}, 1};
+  step({batch});
+  ASSERT_EQ(reached.size(), 4U);  // the last is of the loss
+  EXPECT_THAT(reached[0], ElementsAre(false, false, true));
+  EXPECT_THAT(reached[1], ElementsAre(false, true, true));
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(summed[i], weights[2 - i].grad().const_data_ptr());
+  EXPECT_EQ(waits, 4);
+  // Of several micro-batches the first begins none.
+  reached.clear();
+  step({batch, batch});
+  ASSERT_EQ(reached.size(), 4U);
+  EXPECT_THAT(reached[0], ElementsAre(true, true, true));
 }
 
 TEST(TrainStep, NoRankWithTargetsIsPassedOver) {

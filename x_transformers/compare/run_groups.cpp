@@ -22,7 +22,7 @@ const std::set<std::string>& bookkeeping() {
   static const std::set<std::string> names{
       "seed",       "log_every", "eval_every", "sample_every", "sample_prompt", "sample_length",
       "save_every", "keep_last", "save_best",  "tensorboard",  "plot",          "progress",
-      "threads",    "device",    "cuda_graph", "steps"};
+      "threads",    "device",    "cuda_graph", "steps",        "rank_timeout"};
   return names;
 }
 

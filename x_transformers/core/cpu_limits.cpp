@@ -100,6 +100,16 @@ int usable_cpus(const CpuLimits& limits) {
   return std::clamp(static_cast<int>(std::min<double>(quota, limits.affine)), 1, limits.affine);
 }
 
+int share_of_cpus(const CpuLimits& limits, int64_t processes) {
+  // A launcher that binds processes to processors has shared these out.
+  const bool is_bound = limits.affine < limits.online;
+  const auto shared =
+      (is_bound ? limits.online : usable_cpus(limits)) / std::max<int64_t>(processes, 1);
+  return static_cast<int>(std::clamp<int64_t>(shared, 1, usable_cpus(limits)));
+}
+
+int share_of_cpus(int64_t processes) { return share_of_cpus(own_limits(), processes); }
+
 void use_threads(std::optional<int64_t> most) {
   at::set_num_threads(
       static_cast<int>(std::min<int64_t>(most.value_or(at::get_num_threads()), usable_cpus())));

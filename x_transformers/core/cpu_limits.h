@@ -24,6 +24,11 @@ int usable_cpus(const CpuLimits& limits);
 int usable_cpus();
 int affine_cpus();
 
+/// What each of so many processes of this host may use, at least one: of what it is bound to, or of
+/// what they share.
+int share_of_cpus(const CpuLimits& limits, int64_t processes);
+int share_of_cpus(int64_t processes);
+
 /// Has this thread's work on the CPU run on `most` threads, or as many as LibTorch takes by itself,
 /// but on no more than can run at the same time.
 void use_threads(std::optional<int64_t> most);

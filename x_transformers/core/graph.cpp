@@ -3,9 +3,9 @@
 #include <c10/util/Exception.h>
 
 #include "x_transformers/core/cause.h"
-#include "x_transformers/core/cuda_plugin.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/plugin.h"
 
 namespace x_transformers {
 namespace {

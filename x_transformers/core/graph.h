@@ -19,7 +19,7 @@ class DeviceGraph {
 };
 
 /// Why work on CUDA cannot be captured here; empty: it can. Loads libx_transformers_cuda.so
-/// (core/cuda_plugin.h).
+/// (core/plugin.h).
 std::string graph_unsupported();
 
 /// Runs `work` `warm_up` times on a stream of its own, then captures it, which runs nothing: each

@@ -24,4 +24,10 @@ struct WorldPlace {
 /// device.
 using SumOverRanks = std::function<void(const std::vector<at::Tensor>& tensors)>;
 
+/// A sum that has begun: called once, it waits for the end.
+using StartedSum = std::function<void()>;
+/// Begins a SumOverRanks, which goes on while the process does other work; every process begins
+/// its sums in the same order.
+using StartSumOverRanks = std::function<StartedSum(const std::vector<at::Tensor>& tensors)>;
+
 }  // namespace x_transformers

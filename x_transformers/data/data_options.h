@@ -83,7 +83,7 @@ struct DataOptions {
   int64_t val_batches = 16;
   /// tokens a sequence; default: the model's max_seq_len. Series have no default: rows a sequence
   std::optional<int64_t> seq_len;
-  /// sequences or examples a batch
+  /// sequences or examples a batch, of each process where several train
   int64_t batch_size = 16;
   /// random: each sequence or example drawn anew from all; epoch: each once, then again in another
   /// order; auto: epoch for tensors, else random
@@ -128,7 +128,8 @@ struct DataOptions {
     v("seq_len", seq_len,
       "tokens a sequence; default: the model's max_seq_len. Series have no default: rows a "
       "sequence");
-    v("batch_size", batch_size, "sequences or examples a batch");
+    v("batch_size", batch_size,
+      "sequences or examples a batch, of each process where several train");
     v("order", order,
       "random: each sequence or example drawn anew from all; epoch: each once, then again in "
       "another order; auto: epoch for tensors, else random");

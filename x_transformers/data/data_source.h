@@ -32,7 +32,8 @@ class DataSource {
   /// What a sample is long, in tokens; 1: an example.
   virtual int64_t sample_length() const { return 1; }
   /// This process's share of the training batch that begins with sample `first` of the run, from 0.
-  /// The shares of all processes, by rank, are the batch that one process alone would get.
+  /// The shares of all processes, by rank, are the batch that one process alone would get with a
+  /// data.batch_size of them all.
   virtual Batch training_batch(int64_t first) const = 0;
 
   /// Batches of one validation; 0: there is no validation data.

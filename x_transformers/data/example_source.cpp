@@ -100,7 +100,7 @@ class ExampleSource : public DataSource {
     validated_ = validation_samples(options.val_batches, count_examples(validation_.tensors));
   }
 
-  int64_t batch_size() const override { return batch_size_; }
+  int64_t batch_size() const override { return share_.total; }
 
   Batch training_batch(int64_t first) const override {
     require(first >= 0, fmt::format("sample {} asked for, they start at 0", first));

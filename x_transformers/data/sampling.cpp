@@ -8,16 +8,11 @@
 
 namespace x_transformers {
 
-BatchShare share_of(int64_t batch_size, const WorldPlace& place) {
+BatchShare share_of(int64_t rows, const WorldPlace& place) {
   require(place.world >= 1 && place.rank >= 0 && place.rank < place.world,
           fmt::format("rank {} of {} processes: expected a rank below their number", place.rank,
                       place.world));
-  require(batch_size % place.world == 0,
-          fmt::format("data.batch_size: expected a multiple of the {} processes that share each "
-                      "batch, got {}",
-                      place.world, batch_size));
-  const int64_t count = batch_size / place.world;
-  return {place.rank * count, count};
+  return {place.rank * rows, rows, place.world * rows};
 }
 
 int64_t SampleOrder::place(int64_t index) const {

@@ -8,14 +8,14 @@
 
 namespace x_transformers {
 
-/// A process's rows of a batch: `count` of them from row `first` on.
+/// A process's rows of a batch of all processes: `count` of its `total` rows, from row `first` on.
 struct BatchShare {
-  int64_t first = 0, count = 0;
+  int64_t first = 0, count = 0, total = 0;
 };
 
-/// The share of a batch of `batch_size` rows at `place`. Throws InputError where the rows do not go
-/// into equal shares.
-BatchShare share_of(int64_t batch_size, const WorldPlace& place);
+/// The share at `place` of a batch to which each process adds `rows`. Throws InputError for a rank
+/// that is not among the processes.
+BatchShare share_of(int64_t rows, const WorldPlace& place);
 
 /// Draws one of `size` samples for each index of a run. With `epochs` each comes once before any
 /// comes again; else each draw is from all of them. The k-th depends on the seed and k alone.

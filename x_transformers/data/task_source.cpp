@@ -95,7 +95,7 @@ class TaskSource : public DataSource {
         share_(share_of(options.batch_size, place)),
         seed_(static_cast<uint64_t>(options.seed)) {}
 
-  int64_t batch_size() const override { return options_.batch_size; }
+  int64_t batch_size() const override { return share_.total; }
 
   Batch training_batch(int64_t first) const override {
     require(first >= 0, fmt::format("sample {} asked for, they start at 0", first));

@@ -29,8 +29,7 @@ int64_t positive(const char* name, int64_t value) {
 
 BatchSampler::BatchSampler(TokenDataset data, const DataOptions& options, const WorldPlace& place)
     : data_(std::move(data)),
-      batch_size_(positive("batch_size", options.batch_size)),
-      share_(share_of(batch_size_, place)),
+      share_(share_of(positive("batch_size", options.batch_size), place)),
       seq_len_(positive("seq_len", options.seq_len.value_or(0))),
       seed_(static_cast<uint64_t>(options.seed)),
       epochs_(options.order == "epoch"),

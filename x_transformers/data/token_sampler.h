@@ -18,15 +18,16 @@ namespace x_transformers {
 class BatchSampler {
  public:
   /// Uses `seq_len`, `batch_size`, `order` and `seed`. Throws InputError when `data` is shorter
-  /// than one sequence and its last target, and when a batch cannot be shared out evenly.
+  /// than one sequence and its last target.
   BatchSampler(TokenDataset data, const DataOptions& options, const WorldPlace& place = {});
 
-  int64_t batch_size() const { return batch_size_; }
+  /// Sequences of a batch of all processes: `batch_size` of each.
+  int64_t batch_size() const { return share_.total; }
   int64_t seq_len() const { return seq_len_; }
 
   /// This process's share of the batch that begins with sequence `first` of the run: int64
-  /// `[batch_size / world, seq_len + 1]`. The shares by rank, one after the other, are the batch of
-  /// one process.
+  /// `[batch_size, seq_len + 1]`. The shares by rank, one after the other, are the batch that one
+  /// process gets with a `batch_size` of them all.
   at::Tensor batch(int64_t first) const { return sequences(first + share_.first, share_.count); }
 
   /// Sequences [first, first + count) of the run: int64 `[count, seq_len + 1]`. For batches that
@@ -40,7 +41,6 @@ class BatchSampler {
   int64_t offset(int64_t sequence) const;
 
   TokenDataset data_;
-  int64_t batch_size_;
   BatchShare share_;
   int64_t seq_len_;
   uint64_t seed_;

@@ -1,6 +1,6 @@
 #include "x_transformers/ops/cuda_launchers.h"
 
-#include "x_transformers/core/cuda_plugin.h"
+#include "x_transformers/core/plugin.h"
 
 namespace x_transformers {
 namespace {

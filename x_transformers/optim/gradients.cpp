@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <numeric>
 
 namespace x_transformers {
 namespace {
@@ -57,14 +58,33 @@ void GradientCollector::begin() {
 
 void GradientCollector::collect() {
   ++passes_;
-  if (is_low_precision_ && (!keeps_low_ || passes_ > 1)) return add_in_fp32();
+  if (is_low_precision_ && (!keeps_low_ || passes_ > 1)) {
+    std::vector<size_t> all(parameters_.size());
+    std::iota(all.begin(), all.end(), size_t{0});
+    return add_in_fp32(all);
+  }
   for (size_t i = 0; i < parameters_.size(); ++i) {
     gradients_[i] = parameters_[i].grad();
     if (is_low_precision_) parameters_[i].mutable_grad().reset();
   }
 }
 
-void GradientCollector::add_in_fp32() {
+void GradientCollector::take(size_t parameter) {
+  TORCH_CHECK(!keeps_low_, "[GradientCollector] takes one gradient only in all digits");
+  if (is_low_precision_) return add_in_fp32({parameter});
+  gradients_[parameter] = parameters_[parameter].grad();
+}
+
+const at::Tensor& GradientCollector::defined(size_t parameter) {
+  auto& gradient = gradients_[parameter];
+  if (!gradient.defined()) {
+    const auto type = is_low_precision_ ? at::kFloat : parameters_[parameter].scalar_type();
+    gradient = at::zeros_like(parameters_[parameter], type);
+  }
+  return gradient;
+}
+
+void GradientCollector::add_in_fp32(const std::vector<size_t>& parameters) {
   const at::NoGradGuard no_grad;
   if (keeps_low_ && passes_ == 2) {
     for (at::Tensor& gradient : gradients_) {
@@ -72,7 +92,7 @@ void GradientCollector::add_in_fp32() {
     }
   }
   std::vector<at::Tensor> fresh, fresh_from, summed, summed_from;
-  for (size_t i = 0; i < parameters_.size(); ++i) {
+  for (const size_t i : parameters) {
     at::Tensor& gradient = parameters_[i].mutable_grad();
     if (!gradient.defined()) continue;
     const bool is_first = !gradients_[i].defined();

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <vector>
 
 namespace x_transformers {
@@ -36,12 +37,16 @@ class GradientCollector {
   void begin();
   /// Takes the gradients that a backward pass has left.
   void collect();
+  /// Takes that of one parameter, while the pass goes on to others.
+  void take(size_t parameter);
+  /// The gradient of one parameter, made 0 where no pass reached it.
+  const at::Tensor& defined(size_t parameter);
   /// One gradient for each parameter, undefined where no pass reached it: fp32, but with
   /// `keeps_low` of the type of the parameters after a single pass.
   const std::vector<at::Tensor>& gradients() const { return gradients_; }
 
  private:
-  void add_in_fp32();
+  void add_in_fp32(const std::vector<size_t>& parameters);
   std::vector<at::Tensor> parameters_, gradients_;
   bool is_low_precision_ = false, keeps_low_;
   int64_t passes_ = 0;

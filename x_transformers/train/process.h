@@ -1,6 +1,8 @@
 // What training sets for the whole process.
 #pragma once
 
+#include <cstdint>
+
 #include "x_transformers/core/world_place.h"
 #include "x_transformers/train/trainer_options.h"
 
@@ -11,6 +13,8 @@ namespace x_transformers {
 /// model: the trainer and what it uses take the process as they find it. Where several processes
 /// train one model, each draws random numbers of its own, those of rank 0 being what one process
 /// alone would draw. Throws InputError: impossible options, no such device.
-void set_up_process(const TrainOptions& options, const WorldPlace& place = {});
+/// `processes` of them share this host and its processors.
+void set_up_process(const TrainOptions& options, const WorldPlace& place = {},
+                    int64_t processes = 1);
 
 }  // namespace x_transformers

@@ -25,6 +25,18 @@ void share_weights(const torch::nn::Module& model, const WorldPlace& place,
   sum(weights);
 }
 
+std::vector<int64_t> ranks_where(bool holds, const at::Device& device, const WorldPlace& place,
+                                 const SumOverRanks& sum) {
+  at::Tensor flags = at::zeros({place.world}, at::TensorOptions(device).dtype(at::kLong));
+  flags[place.rank] = holds ? 1 : 0;
+  sum({flags});
+  flags = flags.cpu();
+  std::vector<int64_t> ranks;
+  for (int64_t rank = 0; rank < place.world; ++rank)
+    if (flags[rank].item<int64_t>() != 0) ranks.push_back(rank);
+  return ranks;
+}
+
 void require_same_step(int64_t step, const at::Device& device, const WorldPlace& place,
                        const SumOverRanks& sum) {
   if (!sum) return;

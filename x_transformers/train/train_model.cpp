@@ -19,6 +19,7 @@
 #include "x_transformers/ops/onednn_product.h"
 #include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"
+#include "x_transformers/train/ranks.h"
 #include "x_transformers/train/run_parts.h"
 #include "x_transformers/train/run_tokenizer.h"
 #include "x_transformers/train/text_generation.h"
@@ -157,11 +158,17 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   const auto options = token_options(run, parts.directory, parts.resume, task);
   auto tokens = input_of(task);
   tokens.name = kTokenTensor;
-  const auto data = open_data_source(
-      options, {.num_tokens = task.num_tokens,
-                .token_folder = parts.directory / "tokens",
-                .place = parts.context.place,
-                .loss_inputs = [tokens](const auto&) { return LossInputs{.tensors = {tokens}}; }});
+  const auto& context = parts.context;
+  const auto device = open_device(run.train.device, OptionPath("train") / "device");
+  // Text is encoded by rank 0, and the others find its tokens where they share the folder.
+  const auto data = first_rank_first(device, context.place, context.sum_over_ranks, [&] {
+    return open_data_source(options, {.num_tokens = task.num_tokens,
+                                      .token_folder = parts.directory / "tokens",
+                                      .place = context.place,
+                                      .loss_inputs = [tokens](const auto&) {
+                                        return LossInputs{.tensors = {tokens}};
+                                      }});
+  });
   use_data(parts, data, data_files(options));
   if (!data->tokenizer()) {  // so that who loads the run takes its tokens for no text
     RunOptions of_tokens = run;

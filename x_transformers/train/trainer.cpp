@@ -89,7 +89,8 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
                ? std::optional<Ema>(std::in_place, optimizer_->weights(), *options_.ema_decay)
                : std::nullopt),
       eager_step_(parts_.loss, *optimizer_, ema(), options_.grad_clip,
-                  parts_.context.sum_over_ranks, qk_clip_.get(), watch_.get()),
+                  parts_.context.sum_over_ranks, qk_clip_.get(), watch_.get(),
+                  parts_.context.start_sum_over_ranks),
       step_function_(
           [this](const std::vector<Batch>& batches, int64_t) { return eager_step_(batches); }),
       history_(*options_.log_every, device_) {
@@ -306,10 +307,12 @@ TrainResult Trainer::run_steps() {
   model_.train();
   window_ = {};
   clock_ = Clock::now();
+  ask_stop();
   const bool lacks_evaluation = state_.step > state_.evaluated_step && is_due(options_.eval_every);
   if (lacks_evaluation && evaluate() && options_.save_best) save(/*is_best=*/true);
   while (state_.step < options_.steps && !is_early_stopped() && !is_stopped()) {
     train_step();
+    ask_stop();
     after_step();
   }
   settle();
@@ -337,6 +340,12 @@ void Trainer::train_step() {
   watched_ = result.watched;
   state_.step = step;
   state_.samples += options_.grad_accum * parts_.data.batch_size;
+}
+
+bool Trainer::ask_stop() {
+  const auto& wants_stop = parts_.context.wants_stop;
+  is_stopped_ = is_stopped_ || (wants_stop && wants_stop());
+  return is_stopped_;
 }
 
 bool Trainer::is_due(const std::optional<int64_t>& every) const {
@@ -368,14 +377,13 @@ void Trainer::settle() {
     window_.targets += record.targets;
     if (record.skipped) {
       if (!options_.skip_nonfinite) {
-        fail_nonfinite(record.step,
-                       fmt::format("loss {}, gradient norm {}", record.loss, record.grad_norm));
+        fail_nonfinite(record.step, nonfinite_text(record));
       }
       ++state_.skipped_steps;
       if (++skipped_in_a_row_ == kMostSkippedInARow) {
         fail_nonfinite(record.step, fmt::format("{} steps one after the other passed over, as if "
-                                                "the weights were lost: loss {}, gradient norm {}",
-                                                kMostSkippedInARow, record.loss, record.grad_norm));
+                                                "the weights were lost: {}",
+                                                kMostSkippedInARow, nonfinite_text(record)));
       }
       if (first_skipped == nullptr) first_skipped = &record;
       continue;
@@ -424,6 +432,22 @@ void Trainer::fail_nonfinite(int64_t step, const std::string& what) const {
       options_.precision == "bf16" ? "train.precision fp32, " : ""));
 }
 
+std::string Trainer::nonfinite_text(const StepRecord& record) const {
+  const auto text = fmt::format("loss {}, gradient norm {}", record.loss, record.grad_norm);
+  const auto& context = parts_.context;
+  if (!context.sum_over_ranks) return text;
+  const auto ranks =
+      ranks_where(!std::isfinite(record.own_loss), device_, context.place, context.sum_over_ranks);
+  if (ranks.empty()) return text + " (the loss of each rank is finite)";
+  std::vector<std::string> names;
+  for (const int64_t rank : ranks) {
+    const auto index = static_cast<size_t>(rank);
+    names.push_back(index < context.rank_names.size() ? context.rank_names[index]
+                                                      : fmt::format("rank {}", rank));
+  }
+  return fmt::format("{} (the loss of {})", text, fmt::join(names, ", "));
+}
+
 void Trainer::log() {
   settle();
   state_.targets += window_.targets;
@@ -453,7 +477,7 @@ bool Trainer::evaluate() {
     const EvaluationScope scope(model_, *optimizer_, ema());
     loss = mean_loss(
         parts_.loss, parts_.validation_batch, parts_.validation_batches, device_,
-        [this] { return is_stopped(); }, parts_.context.sum_over_ranks);
+        [this] { return ask_stop(); }, parts_.context.place, parts_.context.sum_over_ranks);
   }
   clock_ = Clock::now();
   if (!loss) return false;

@@ -26,8 +26,8 @@ namespace x_transformers {
 
 /// What the program around a run decides while it goes on.
 struct RunContext {
-  /// Asked before each step and each batch of a validation: whether to save and end. It must say
-  /// the same on every rank. Empty: never.
+  /// Asked before the first step, after each and before each batch of a validation: whether to save
+  /// and end. It must say the same on every rank. Empty: never.
   std::function<bool()> wants_stop = {};
   /// Which of the processes that train this model this one is. Rank 0 alone writes the folder,
   /// reports and samples.
@@ -35,6 +35,10 @@ struct RunContext {
   /// Joins these processes; empty: there is one. Each calls it in its constructor, in every step,
   /// validation and checkpoint, and waits there for the others.
   SumOverRanks sum_over_ranks = {};
+  /// The same, begun: gradients are summed up while a backward pass goes on. Empty: after it.
+  StartSumOverRanks start_sum_over_ranks = {};
+  /// What messages call each rank; empty: "rank 0" and so on.
+  std::vector<std::string> rank_names = {};
   /// With `resume`: whether other data than the checkpoint's are meant, to go on with from their
   /// start. Without it they are refused.
   bool data_changed = false;
@@ -171,12 +175,16 @@ class Trainer {
   void sample();
   void save(bool is_best);
   bool is_due(const std::optional<int64_t>& every) const;
-  bool is_stopped() const { return parts_.context.wants_stop && parts_.context.wants_stop(); }
+  /// Asks whether to end, which all ranks do at the same places.
+  bool ask_stop();
+  bool is_stopped() const { return is_stopped_; }
   bool is_early_stopped() const;
   /// The newest checkpoint of whose weights this run has seen a finite loss.
   std::optional<int64_t> good_step() const;
   std::string good_checkpoint() const;
   [[noreturn]] void fail_nonfinite(int64_t step, const std::string& what) const;
+  /// "loss nan, gradient norm 2", and of which ranks, where there are several. All ranks call it.
+  std::string nonfinite_text(const StepRecord& record) const;
   TrainedTensors tensors() { return {model_, *optimizer_, ema(), parts_.compat}; }
 
   torch::nn::Module& model_;
@@ -199,6 +207,7 @@ class Trainer {
   std::optional<RunReport> report_;  ///< of rank 0
   TrainState state_;
   int64_t saved_step_ = 0;  ///< of the newest checkpoint of this run
+  bool is_stopped_ = false;
   int64_t skipped_in_a_row_ = 0;
   int64_t last_finite_ = -1;  ///< last step whose weights gave a finite loss in this run
   Window window_;

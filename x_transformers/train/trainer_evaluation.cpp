@@ -41,12 +41,13 @@ std::optional<int64_t> memory_in_use(const at::Device& device) {
 
 std::optional<double> mean_loss(const LossFunction& loss, const BatchFunction& batch, int64_t count,
                                 const at::Device& device, const std::function<bool()>& stop,
-                                const SumOverRanks& sum) {
+                                const WorldPlace& place, const SumOverRanks& sum) {
   // In double: the targets of all batches may be more than a float can count.
   at::Tensor total = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
   int64_t targets = 0;
   for (int64_t i = 0; i < count; ++i) {
     if (stop()) return std::nullopt;
+    if (sum && i % place.world != place.rank) continue;
     const Batch given = to_device(batch(i), device);
     const int64_t weight = given.targets;
     if (weight == 0) continue;  // a mean over none

@@ -42,10 +42,10 @@ Batch to_device(Batch batch, const at::Device& device);
 /// is resident on the CPU.
 std::optional<int64_t> memory_in_use(const at::Device& device);
 
-/// The mean loss over the targets of `count` batches of every rank; without `sum` there is one.
-/// Asks `stop` before each batch and gives nothing where it says yes.
+/// The mean loss over the targets of `count` batches, which the ranks share; without `sum` there is
+/// one. Asks `stop` before each batch, on every rank, and gives nothing where it says yes.
 std::optional<double> mean_loss(const LossFunction& loss, const BatchFunction& batch, int64_t count,
                                 const at::Device& device, const std::function<bool()>& stop,
-                                const SumOverRanks& sum = {});
+                                const WorldPlace& place = {}, const SumOverRanks& sum = {});
 
 }  // namespace x_transformers

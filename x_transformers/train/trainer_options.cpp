@@ -54,6 +54,7 @@ void check_rules(const TrainOptions& o) {
   expect(is_device(o.device), at("device"), o.device, "cpu, cuda or cuda:N");
   expect(!o.threads || (*o.threads >= 1 && *o.threads <= kMostThreads), at("threads"),
          o.threads.value_or(0), "an integer from 1 to {}", kMostThreads);
+  in_range("rank_timeout", o.rank_timeout, 2, 1e6);
   require(o.init_key.empty() || !o.init_from.empty(), at("init_key"), "needs {}",
           option("init_from"));
   at_least("log_every", o.log_every, 1);

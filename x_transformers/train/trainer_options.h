@@ -47,8 +47,12 @@ struct TrainOptions {
   std::string device = "cpu";
   /// on cuda, capture the whole step in a CUDA graph
   bool cuda_graph = true;
-  /// CPU threads, no more than the processors that may be used; default: as many as those
+  /// CPU threads, no more than the processors that may be used; default: as many as those, shared
+  /// out where several processes train on this host
   std::optional<int64_t> threads;
+  /// seconds after which one of several processes is given up: without a sign of life, or without
+  /// doing anything while others wait for it
+  double rank_timeout = 30;
   /// seed of initialisation and dropout
   int64_t seed = 0;
   /// weights to start from, of a run, a checkpoint or a file; their net may stand in another
@@ -130,7 +134,12 @@ struct TrainOptions {
     v("device", device, "cpu, cuda or cuda:N");
     v("cuda_graph", cuda_graph, "on cuda, capture the whole step in a CUDA graph");
     v("threads", threads,
-      "CPU threads, no more than the processors that may be used; default: as many as those");
+      "CPU threads, no more than the processors that may be used; default: as many as "
+      "those, shared out where several processes train on this host");
+    v("rank_timeout", rank_timeout,
+      "seconds after which one of several processes is given up: without a sign of life, or "
+      "without "
+      "doing anything while others wait for it");
     v("seed", seed, "seed of initialisation and dropout");
     v("init_from", init_from,
       "weights to start from, of a run, a checkpoint or a file; their net may stand in another "

@@ -28,7 +28,7 @@ std::vector<double> batch_shares(const std::vector<Batch>& micro_batches) {
 }
 
 TrainStep::TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double grad_clip,
-                     SumOverRanks sum, QkClip* qk_clip, Watch* watch)
+                     SumOverRanks sum, QkClip* qk_clip, Watch* watch, StartSumOverRanks start_sum)
     : loss_(std::move(loss)),
       optimizer_(optimizer),
       ema_(ema),
@@ -38,13 +38,36 @@ TrainStep::TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double g
       watch_(watch),
       // Sums over ranks, and what masters do not stand beside, want all digits.
       collector_(optimizer.parameters().tensors,
-                 optimizer.has_masters() && optimizer.takes_low_gradients() && !sum_) {}
+                 optimizer.has_masters() && optimizer.takes_low_gradients() && !sum_) {
+  if (!sum_) return;
+  if (!start_sum) {
+    start_sum = [this](const std::vector<at::Tensor>& tensors) {
+      sum_(tensors);
+      return [] {};
+    };
+  }
+  gradient_sum_ = std::make_unique<GradientSum>(optimizer.parameters().tensors, collector_,
+                                                std::move(start_sum));
+}
 
-at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, const ShareOf& share_of) {
-  TORCH_CHECK(!micro_batches.empty(), "[TrainStep] expected at least one micro-batch");
+void TrainStep::begin() {
   collector_.begin();
   if (qk_clip_ != nullptr) qk_clip_->begin();
   if (watch_ != nullptr) watch_->begin();
+}
+
+TrainStep::Targets TrainStep::count_all(const at::Tensor& own) const {
+  if (!sum_) return {};
+  const Targets targets{own, own.clone()};  // what comes in may be the input of a graph
+  sum_({targets.all});
+  return targets;
+}
+
+at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, size_t last,
+                                 const Targets& targets, const ShareOf& share_of) {
+  TORCH_CHECK(!micro_batches.empty(), "[TrainStep] expected at least one micro-batch");
+  at::Tensor share_of_rank;
+  if (sum_) share_of_rank = targets.own.to(at::kFloat) / targets.all.to(at::kFloat);
   at::Tensor total;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     at::Tensor loss = [&] {
@@ -55,7 +78,8 @@ at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, const 
     TORCH_CHECK(loss.dim() == 0, "[TrainStep] the loss must be a scalar, got shape ", loss.sizes());
     loss = share_of(loss, static_cast<int64_t>(i));
     if (!loss.defined()) continue;
-    loss.backward();
+    if (sum_ && i == last) gradient_sum_->begin();
+    (sum_ ? loss * share_of_rank : loss).backward();
     collector_.collect();
     const at::Tensor share = loss.detach().to(at::kFloat);
     total = total.defined() ? total + share : share;
@@ -67,27 +91,16 @@ at::TensorOptions TrainStep::device_options(at::ScalarType dtype) const {
   return at::TensorOptions(optimizer_.parameters().tensors.front().device()).dtype(dtype);
 }
 
-void TrainStep::average(std::vector<at::Tensor>& gradients, at::Tensor& loss,
-                        at::Tensor& targets) const {
-  const auto& parameters = optimizer_.weights().tensors;
-  if (!loss.defined()) loss = at::zeros({}, device_options(at::kFloat));
-  for (size_t i = 0; i < gradients.size(); ++i) {
-    if (!gradients[i].defined()) gradients[i] = at::zeros_like(parameters[i]);
-  }
-  targets = targets.clone();  // what comes in may be the input of a graph
-  auto sums = gradients;
-  sums.push_back(loss);
-  at::_foreach_mul_(sums, targets.to(at::kFloat));
-  sums.push_back(targets);
-  sum_(sums);
-  sums.pop_back();
-  at::_foreach_div_(sums, targets.to(at::kFloat));
-}
-
-StepResult TrainStep::update(at::Tensor loss, at::Tensor targets) {
+StepResult TrainStep::update(at::Tensor loss, const Targets& targets) {
   const at::NoGradGuard no_grad;
-  auto gradients = collector_.gradients();
-  if (sum_) average(gradients, loss, targets);
+  at::Tensor own_loss;
+  if (sum_) {
+    own_loss = loss.defined() ? loss : at::zeros({}, device_options(at::kFloat));
+    loss = own_loss * targets.own.to(at::kFloat);
+    gradient_sum_->finish({loss});
+    loss.div_(targets.all.to(at::kFloat));
+  }
+  const auto& gradients = collector_.gradients();
   const at::Tensor watched = watch_ != nullptr ? watch_->measure(gradients) : at::Tensor();
   const at::Tensor norm = gradient_norm(gradients);
   const at::Tensor skipped = at::isfinite(loss + norm).logical_not().to(at::kFloat);
@@ -95,35 +108,44 @@ StepResult TrainStep::update(at::Tensor loss, at::Tensor targets) {
   optimizer_.step(gradients, divisor, skipped);
   if (qk_clip_ != nullptr) qk_clip_->apply(optimizer_, skipped);
   if (ema_ != nullptr) ema_->update();
-  return {loss, norm, skipped, targets, watched};
+  return {loss, norm, skipped, targets.all, own_loss, watched};
 }
 
 StepResult TrainStep::operator()(const std::vector<Batch>& micro_batches) {
-  const auto targets = count_targets(micro_batches);
-  const auto all = sum_ ? at::full({}, targets, device_options(at::kLong)) : at::Tensor();
-  if (sum_ && targets == 0) {
-    collector_.begin();
-    return update({}, all);
+  const auto own = count_targets(micro_batches);
+  begin();
+  const auto targets =
+      count_all(sum_ ? at::full({}, own, device_options(at::kLong)) : at::Tensor());
+  if (sum_ && own == 0) {
+    gradient_sum_->begin();
+    return update({}, targets);
   }
   const auto shares = batch_shares(micro_batches);
   const auto count = static_cast<double>(micro_batches.size());
-  const auto loss = accumulate(micro_batches, [&](const at::Tensor& loss, int64_t index) {
-    if (shares.empty()) return count > 1 ? loss / count : loss;
-    const double share = shares[static_cast<size_t>(index)];
-    // A mean over no targets is no number, and so would be its product with 0.
-    return share > 0 ? loss * share : at::Tensor();
-  });
-  return update(loss, all);
+  size_t last = micro_batches.size() - 1;
+  while (last > 0 && !shares.empty() && shares[last] == 0) --last;
+  const auto loss =
+      accumulate(micro_batches, last, targets, [&](const at::Tensor& loss, int64_t index) {
+        if (shares.empty()) return count > 1 ? loss / count : loss;
+        const double share = shares[static_cast<size_t>(index)];
+        // A mean over no targets is no number, and so would be its
+        // product with 0.
+        return share > 0 ? loss * share : at::Tensor();
+      });
+  return update(loss, targets);
 }
 
 StepResult TrainStep::with_weights(const std::vector<Batch>& micro_batches,
                                    const StepWeights& weights) {
   const auto count = static_cast<double>(micro_batches.size());
-  const auto loss = accumulate(micro_batches, [&](const at::Tensor& loss, int64_t index) {
-    if (weights.shares.defined()) return loss * weights.shares[index];
-    return count > 1 ? loss / count : loss;
-  });
-  return update(loss, weights.targets);
+  begin();
+  const auto targets = count_all(weights.targets);
+  const auto loss = accumulate(micro_batches, micro_batches.size() - 1, targets,
+                               [&](const at::Tensor& loss, int64_t index) {
+                                 if (weights.shares.defined()) return loss * weights.shares[index];
+                                 return count > 1 ? loss / count : loss;
+                               });
+  return update(loss, targets);
 }
 
 double unsigned_nan(double value) {
@@ -131,14 +153,15 @@ double unsigned_nan(double value) {
 }
 
 StepHistory::StepHistory(int64_t capacity, const at::Device& device)
-    : results_(at::empty({capacity, 3}, at::TensorOptions(device).dtype(at::kFloat))) {}
+    : results_(at::empty({capacity, 4}, at::TensorOptions(device).dtype(at::kFloat))) {}
 
 void StepHistory::record(int64_t step, const StepResult& result, int64_t targets) {
   const auto index = static_cast<int64_t>(steps_.size());
   TORCH_CHECK(index < results_.size(0), "[StepHistory] holds ", results_.size(0),
               " results, drain it before more");
   const at::NoGradGuard no_grad;
-  results_[index].copy_(at::stack({result.loss, result.grad_norm, result.skipped}));
+  const auto& own_loss = result.own_loss.defined() ? result.own_loss : result.loss;
+  results_[index].copy_(at::stack({result.loss, result.grad_norm, result.skipped, own_loss}));
   if (result.targets.defined()) {
     if (!targets_of_ranks_.defined())
       targets_of_ranks_ = at::empty({results_.size(0)}, result.targets.options());
@@ -159,8 +182,8 @@ std::vector<StepRecord> StepHistory::drain() {
                                  : at::tensor(targets_, at::kLong);
   for (int64_t i = 0; i < count; ++i) {
     records.push_back({steps_[static_cast<size_t>(i)], unsigned_nan(values[i][0]),
-                       unsigned_nan(values[i][1]), values[i][2] != 0.0F,
-                       targets[i].item<int64_t>()});
+                       unsigned_nan(values[i][1]), values[i][2] != 0.0F, targets[i].item<int64_t>(),
+                       unsigned_nan(values[i][3])});
   }
   steps_.clear();
   targets_.clear();

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "x_transformers/core/world_place.h"
@@ -12,6 +13,7 @@
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/gradients.h"
 #include "x_transformers/optim/optimizer.h"
+#include "x_transformers/train/gradient_sum.h"
 #include "x_transformers/train/qk_clip.h"
 #include "x_transformers/train/watch.h"
 
@@ -26,9 +28,10 @@ using LossFunction = std::function<at::Tensor(const Batch& batch)>;
 struct StepResult {
   at::Tensor loss;       ///< mean over the targets of all micro-batches, of all ranks
   at::Tensor grad_norm;  ///< before clipping
-  at::Tensor skipped;  ///< 1 where loss or gradient was not finite and nothing was updated, else 0
-  at::Tensor targets;  ///< of all ranks, int64; undefined where there is one
-  at::Tensor watched;  ///< what Watch has measured, fp32 [numbers]; undefined: nothing
+  at::Tensor skipped;   ///< 1 where loss or gradient was not finite and nothing was updated, else 0
+  at::Tensor targets;   ///< of all ranks, int64; undefined where there is one
+  at::Tensor own_loss;  ///< of this rank, 0 without targets; undefined where there is one
+  at::Tensor watched;   ///< what Watch has measured, fp32 [numbers]; undefined: nothing
 };
 
 /// What the micro-batches of a step weigh, read from the device, so that each replay of a captured
@@ -49,17 +52,21 @@ std::vector<double> batch_shares(const std::vector<Batch>& micro_batches);
 /// Targets of them all.
 int64_t count_targets(const std::vector<Batch>& micro_batches);
 
-/// Forward and backward of each micro-batch, the mean over ranks, clipping, the optimizer,
-/// QK-clip and the moving average. Reads nothing from the device, so that a call can be captured in
+/// Forward and backward of each micro-batch, the sum over ranks, clipping, the optimizer, QK-clip
+/// and the moving average. Reads nothing from the device, so that a call can be captured in
 /// a CUDA graph. Micro-batches weigh by their targets, and so do ranks, so that the update is that
 /// of one batch of them all. With other ranks a parameter that no pass reached has a gradient of 0,
 /// since others may have reached it, and a rank without targets has a gradient of 0.
 class TrainStep {
  public:
   /// `ema`, `qk_clip` and `watch` may be null; `grad_clip` 0 does not clip; without `sum` there is
-  /// one rank. `optimizer`, `ema`, `qk_clip` and `watch` must outlive this.
+  /// one rank. With `start_sum` gradients are summed up while the last backward pass goes on.
+  /// `optimizer`, `ema`, `qk_clip` and `watch` must outlive this.
   TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double grad_clip,
-            SumOverRanks sum = {}, QkClip* qk_clip = nullptr, Watch* watch = nullptr);
+            SumOverRanks sum = {}, QkClip* qk_clip = nullptr, Watch* watch = nullptr,
+            StartSumOverRanks start_sum = {});
+  TrainStep(const TrainStep&) = delete;
+  TrainStep& operator=(const TrainStep&) = delete;
 
   StepResult operator()(const std::vector<Batch>& micro_batches);
   /// The same with weights from the device. Each micro-batch has a target.
@@ -70,12 +77,19 @@ class TrainStep {
  private:
   /// What makes the loss of micro-batch `index` its part of the step's; undefined: it has none.
   using ShareOf = std::function<at::Tensor(const at::Tensor& loss, int64_t index)>;
+  /// The targets of a step, as int64 scalars on the device; undefined where there is one rank.
+  struct Targets {
+    at::Tensor own, all;
+  };
 
-  at::Tensor accumulate(const std::vector<Batch>& micro_batches, const ShareOf& share_of);
-  /// `targets` of this rank; undefined where there is one.
-  StepResult update(at::Tensor loss, at::Tensor targets);
-  /// Makes means of this rank's targets means of all ranks', and `targets` their number.
-  void average(std::vector<at::Tensor>& gradients, at::Tensor& loss, at::Tensor& targets) const;
+  void begin();
+  /// Waits for all ranks to say how many targets they have.
+  Targets count_all(const at::Tensor& own) const;
+  /// The mean loss of this rank. Gradients are its part of those of all ranks. Micro-batch `last`
+  /// is the last that has a share.
+  at::Tensor accumulate(const std::vector<Batch>& micro_batches, size_t last,
+                        const Targets& targets, const ShareOf& share_of);
+  StepResult update(at::Tensor loss, const Targets& targets);
   at::TensorOptions device_options(at::ScalarType dtype) const;
 
   LossFunction loss_;
@@ -86,6 +100,7 @@ class TrainStep {
   QkClip* qk_clip_;
   Watch* watch_;
   GradientCollector collector_;
+  std::unique_ptr<GradientSum> gradient_sum_;  ///< null where there is one rank
 };
 
 /// `value`, but a NaN without a sign, which would be printed.
@@ -98,6 +113,7 @@ struct StepRecord {
   double grad_norm = 0;
   bool skipped = false;
   int64_t targets = 0;  ///< of all ranks
+  double own_loss = 0;  ///< of this one
 };
 
 /// Keeps the results of steps on the device until they are asked for, so that only then the host
@@ -112,7 +128,7 @@ class StepHistory {
   std::vector<StepRecord> drain();
 
  private:
-  at::Tensor results_;           // [capacity, 3]
+  at::Tensor results_;           // [capacity, 4]
   at::Tensor targets_of_ranks_;  // int64 [capacity]; undefined where there is one rank
   std::vector<int64_t> steps_, targets_;
 };

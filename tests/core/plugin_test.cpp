@@ -1,4 +1,4 @@
-#include "x_transformers/core/cuda_plugin.h"
+#include "x_transformers/core/plugin.h"
 
 #include <gmock/gmock.h>
 
@@ -7,16 +7,18 @@
 namespace x_transformers {
 namespace {
 
-TEST(CudaPlugin, IsLookedForBesideThisProgramAndAbove) {
+TEST(Plugin, IsLookedForBesideThisProgramAndAbove) {
   const auto folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
   const std::string name = "libx_transformers_cuda.so";
-  EXPECT_THAT(cuda_plugin_paths(),
+  EXPECT_THAT(plugin_paths("cuda"),
               testing::ElementsAre((folder / name).string(), (folder.parent_path() / name).string(),
                                    (folder.parent_path() / "lib" / name).string(), name));
 }
 
-TEST(CudaPlugin, SaysWhereAnUnknownNameIsMissing) {
+TEST(Plugin, SaysWhereAnUnknownNameIsMissing) {
   EXPECT_FALSE(cuda_plugin_symbol("x_transformers_no_such_thing").reason.empty());
+  EXPECT_THAT(mpi_plugin_symbol("x_transformers_no_such_thing").reason,
+              testing::HasSubstr("libx_transformers_mpi.so"));
 }
 
 }  // namespace

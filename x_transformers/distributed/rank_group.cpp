@@ -1,0 +1,368 @@
+#include "x_transformers/distributed/rank_group.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <future>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "x_transformers/core/error.h"
+#include "x_transformers/distributed/agent_store.h"
+#include "x_transformers/distributed/transport.h"
+
+namespace x_transformers {
+namespace {
+
+/// For all processes to come.
+constexpr double kJoinSeconds = 120;
+/// After a connection is lost: for the reason to be told.
+constexpr double kReasonSeconds = 5;
+/// What is summed up at a time, and so held twice.
+constexpr int64_t kNumbersAtOnce = int64_t{1} << 22;
+
+SumType sum_type_of(const at::Tensor& tensor) {
+  if (tensor.scalar_type() == at::kDouble) return SumType::float64;
+  return tensor.is_floating_point() ? SumType::float32 : SumType::int64;
+}
+
+at::ScalarType scalar_type_of(SumType type) {
+  switch (type) {
+    case SumType::float32:
+      return at::kFloat;
+    case SumType::float64:
+      return at::kDouble;
+    case SumType::int64:
+      break;
+  }
+  return at::kLong;
+}
+
+Meeting meet_as(const RankEnvironment& environment, int64_t port) {
+  const auto deadline = in_seconds(kJoinSeconds);
+  const auto [rank, world] = environment.place;
+  auto own = own_rank_info(rank, port);
+  const auto key = "x_transformers/" + environment.attempt;
+  if (rank == 0) {
+    Socket listener;
+    if (environment.listener) {
+      listener = Socket(*environment.listener);
+    } else {
+      listener =
+          listen_at(ListenOn::every_address, environment.has_agent_store ? 0 : environment.port);
+    }
+    if (environment.has_agent_store) {
+      auto met_at = own;
+      met_at.port = port_of(listener);
+      write_to_store(environment.address, environment.port, key, rank_info_text(met_at));
+    }
+    return meet_others(listener, own, world, environment.key, deadline);
+  }
+  Socket connection;
+  if (environment.has_agent_store) {
+    const auto first = read_from_store(environment.address, environment.port, key, kJoinSeconds);
+    connection = reach(parse_rank_info(first), deadline);
+  } else {
+    connection = connect_to({environment.address}, environment.port, deadline);
+  }
+  return meet_first(std::move(connection), own, world, environment.key, deadline);
+}
+
+}  // namespace
+
+/// The thread that calls the transport, with what it has to do in order.
+class RankGroup::Thread {
+ public:
+  using Work = std::function<void(Transport&)>;
+
+  Thread() : state_(std::make_shared<State>()) {
+    thread_ = std::thread([state = state_] { run(*state); });
+  }
+
+  /// With `is_stuck` the thread, which may wait for ever, is left alone.
+  void end(bool is_stuck) {
+    {
+      const std::lock_guard lock(state_->mutex);
+      state_->ends = true;
+    }
+    state_->changed.notify_all();
+    if (!thread_.joinable()) return;
+    if (is_stuck) {
+      thread_.detach();
+    } else {
+      thread_.join();
+    }
+  }
+
+  /// Has the thread make the transport that it calls from then on.
+  std::future<void> make(std::function<std::unique_ptr<Transport>()> made) {
+    return add([state = state_.get(), made = std::move(made)] { state->transport = made(); });
+  }
+
+  std::future<void> start(Work work) {
+    return add([state = state_.get(), work = std::move(work)] { work(*state->transport); });
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::deque<std::packaged_task<void()>> tasks;
+    bool ends = false;
+    std::unique_ptr<Transport> transport;  // of the thread alone
+  };
+
+  std::future<void> add(std::function<void()> work) {
+    std::packaged_task<void()> task(std::move(work));
+    auto future = task.get_future();
+    {
+      const std::lock_guard lock(state_->mutex);
+      state_->tasks.push_back(std::move(task));
+    }
+    state_->changed.notify_all();
+    return future;
+  }
+
+  static void run(State& state) {
+    std::unique_lock lock(state.mutex);
+    for (;;) {
+      state.changed.wait(lock, [&] { return state.ends || !state.tasks.empty(); });
+      if (state.tasks.empty()) break;
+      auto task = std::move(state.tasks.front());
+      state.tasks.pop_front();
+      lock.unlock();
+      task();
+      lock.lock();
+    }
+    state.transport.reset();
+  }
+
+  std::shared_ptr<State> state_;
+  std::thread thread_;
+};
+
+/// Tensors that are summed up as one row of numbers.
+struct RankGroup::Row {
+  SumType type = SumType::float32;
+  std::vector<at::Tensor> tensors = {};
+  int64_t count = 0;
+  at::Tensor numbers = {};  ///< flat
+
+  bool is_tensor() const {
+    return tensors.size() == 1 && tensors[0].is_contiguous() &&
+           tensors[0].scalar_type() == scalar_type_of(type);
+  }
+
+  void pack() {
+    if (is_tensor()) {
+      numbers = tensors[0];
+      return;
+    }
+    numbers = at::empty({count}, scalar_type_of(type));
+    int64_t first = 0;
+    for (const auto& tensor : tensors) {
+      numbers.narrow(0, first, tensor.numel()).view(tensor.sizes()).copy_(tensor);
+      first += tensor.numel();
+    }
+  }
+
+  void unpack() {
+    if (is_tensor()) return;
+    int64_t first = 0;
+    for (auto& tensor : tensors) {
+      tensor.copy_(numbers.narrow(0, first, tensor.numel()).view(tensor.sizes()));
+      first += tensor.numel();
+    }
+    numbers.reset();
+  }
+
+  /// `tensors` in rows, the same on every rank.
+  static std::vector<Row> of(const std::vector<at::Tensor>& tensors);
+};
+
+std::vector<RankGroup::Row> RankGroup::Row::of(const std::vector<at::Tensor>& tensors) {
+  std::vector<Row> rows;
+  for (const auto type : {SumType::float32, SumType::float64, SumType::int64}) {
+    bool is_open = false;
+    for (const auto& tensor : tensors) {
+      TORCH_CHECK(tensor.is_cpu(), "[RankGroup] expected tensors on the CPU, got ",
+                  tensor.device().str());
+      if (tensor.numel() == 0 || sum_type_of(tensor) != type) continue;
+      if (!is_open || rows.back().count + tensor.numel() > kNumbersAtOnce)
+        rows.push_back({.type = type});
+      is_open = true;
+      rows.back().tensors.push_back(tensor.detach());
+      rows.back().count += tensor.numel();
+    }
+  }
+  return rows;
+}
+
+class RankGroup::Impl {
+ public:
+  Impl(const RankEnvironment& environment, MonitorOptions options) {
+    try {
+      join(environment, std::move(options));
+    } catch (...) {
+      thread_.end(environment.launcher == RankLauncher::mpi);
+      throw;
+    }
+  }
+
+  ~Impl() { thread_.end(may_be_stuck()); }
+
+  const Meeting& meeting() const { return monitor_->meeting(); }
+
+  StartedSum start_sum(const std::vector<at::Tensor>& tensors) {
+    const at::NoGradGuard no_grad;
+    struct Begun {
+      Row row;
+      std::future<void> end;
+    };
+    const auto begun = std::make_shared<std::deque<Begun>>();
+    for (auto& row : Row::of(tensors)) {
+      row.pack();
+      auto end = thread_.start([numbers = row.numbers, type = row.type](Transport& transport) {
+        transport.sum(numbers.mutable_data_ptr(), numbers.numel(), type);
+      });
+      begun->push_back({std::move(row), std::move(end)});
+    }
+    return [this, begun] {
+      const at::NoGradGuard no_grad_at_the_end;
+      for (auto& each : *begun) {
+        wait(each.end);
+        each.row.unpack();
+      }
+    };
+  }
+
+  void sum(const std::vector<at::Tensor>& tensors) {
+    // One row is packed while the one before is summed up.
+    std::optional<StartedSum> before;
+    for (const auto& row : Row::of(tensors)) {
+      auto started = start_sum(row.tensors);
+      if (before) (*before)();
+      before = std::move(started);
+    }
+    if (before) (*before)();
+  }
+
+  void leave() {
+    at::Tensor all_here = at::zeros({1}, at::kLong);
+    sum({all_here});
+    auto finished = thread_.start([](Transport& transport) { transport.finish(); });
+    wait(finished);
+    has_left_ = true;
+    monitor_->leave();
+  }
+
+  bool report(const Notice& notice, bool is_input_error) {
+    return monitor_->report(notice, is_input_error);
+  }
+
+  bool may_be_stuck() const { return is_mpi_ && !has_left_; }
+
+ private:
+  void join(const RankEnvironment& environment, MonitorOptions options) {
+    is_mpi_ = environment.launcher == RankLauncher::mpi;
+    const auto deadline = in_seconds(kJoinSeconds);
+    if (is_mpi_) {
+      monitor_.emplace(meet_by_mpi(environment, deadline), std::move(options));
+      auto checked = thread_.start([this](Transport& transport) { watch(transport); });
+      return wait(checked);
+    }
+    const bool is_own = environment.launcher == RankLauncher::own;
+    const Socket listener = listen_at(is_own ? ListenOn::this_host : ListenOn::every_address, 0);
+    monitor_.emplace(meet_as(environment, port_of(listener)), std::move(options));
+    auto made = thread_.make([this, &listener, deadline] {
+      auto transport = make_socket_transport(meeting(), listener, deadline);
+      watch(*transport);
+      return transport;
+    });
+    made.get();
+  }
+
+  void watch(Transport& transport) {
+    transport.set_check([this] { monitor_->check(); });
+  }
+
+  /// All MPI calls are of one thread, the first too.
+  Meeting meet_by_mpi(const RankEnvironment& environment, Deadline deadline) {
+    thread_.make([] { return make_mpi_transport(); }).get();
+    const auto place = environment.place;
+    Socket listener;
+    auto own = own_rank_info(place.rank, 0);
+    if (place.is_first()) {
+      listener = listen_at(ListenOn::every_address, 0);
+      own.port = port_of(listener);
+    }
+    auto first = rank_info_text(own);
+    thread_.start([&](Transport& transport) { transport.broadcast(first); }).get();
+    constexpr const char* kKey = "mpi";
+    if (place.is_first()) return meet_others(listener, own, place.world, kKey, deadline);
+    return meet_first(reach(parse_rank_info(first), deadline), own, place.world, kKey, deadline);
+  }
+
+  /// Waits for the end of a call, or of the run.
+  void wait(std::future<void>& end) {
+    struct Waiting {
+      explicit Waiting(RankMonitor& given) : monitor(given) { monitor.set_waiting(true); }
+      ~Waiting() { monitor.set_waiting(false); }
+      RankMonitor& monitor;
+    } const waiting(*monitor_);
+    constexpr auto kCheck = std::chrono::milliseconds(100);
+    while (end.wait_for(kCheck) != std::future_status::ready) monitor_->check();
+    try {
+      end.get();
+    } catch (const OtherRankFailed&) {
+      throw;
+    } catch (const RunError&) {
+      monitor_->wait_for_failure(kReasonSeconds);
+      throw;
+    }
+  }
+
+  Thread thread_;
+  std::optional<RankMonitor> monitor_;
+  bool is_mpi_ = false, has_left_ = false;
+};
+
+RankGroup::RankGroup(const RankEnvironment& environment, MonitorOptions options)
+    : impl_(std::make_unique<Impl>(environment, std::move(options))) {}
+
+RankGroup::~RankGroup() = default;
+
+const WorldPlace& RankGroup::place() const { return impl_->meeting().place; }
+
+std::vector<std::string> RankGroup::names() const {
+  std::vector<std::string> names;
+  for (const auto& rank : impl_->meeting().ranks) names.push_back(rank.name());
+  return names;
+}
+
+void RankGroup::sum(const std::vector<at::Tensor>& tensors) { impl_->sum(tensors); }
+
+StartedSum RankGroup::start_sum(const std::vector<at::Tensor>& tensors) {
+  return impl_->start_sum(tensors);
+}
+
+bool RankGroup::any(bool holds) {
+  at::Tensor count = at::full({1}, holds ? 1 : 0, at::kLong);
+  sum({count});
+  return count.item<int64_t>() > 0;
+}
+
+void RankGroup::leave() { impl_->leave(); }
+
+bool RankGroup::report(const Notice& notice, bool is_input_error) {
+  return impl_->report(notice, is_input_error);
+}
+
+bool RankGroup::may_be_stuck() const { return impl_->may_be_stuck(); }
+
+}  // namespace x_transformers
