@@ -23,7 +23,7 @@ at::Tensor written(const Json& kwargs) {
   at::manual_seed(5);
   const auto model = build_model(kWriter);
   at::manual_seed(6);
-  const TensorMap inputs{{"prompts", at::tensor({{1, 2, 3}}, at::kLong)}};
+  const TensorMap inputs{{"prompts", at::arange(1, 4).view({1, 3})}};
   return run_model(*model, "generate", inputs, kwargs, false).at("out");
 }
 

@@ -98,8 +98,8 @@ void load_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
   tensors.optimizer.write_parameters();
 }
 
-std::vector<std::string> compare_configs(const std::string& saved, const std::string& now,
-                                         const std::string& where, const ModelSpelling& spelling) {
+std::vector<ConfigChange> compare_configs(const std::string& saved, const std::string& now,
+                                          const std::string& where, const ModelSpelling& spelling) {
   const auto parse = [&](const std::string& text) {
     Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
     require(config.is_object(), where + ": expected a JSON object");
@@ -122,7 +122,7 @@ std::vector<std::string> compare_configs(const std::string& saved, const std::st
   require_same(type(before) == type(after), "model.type", type(before), type(after));
   Json keys = before;
   keys.update(after);
-  std::vector<std::string> changes;
+  std::vector<ConfigChange> changes;
   for (const auto& [path, value] : keys.items()) {
     if (path.empty()) continue;  // an empty object
     if (before.contains(path) && after.contains(path) && before[path] == after[path]) continue;
@@ -132,8 +132,9 @@ std::vector<std::string> compare_configs(const std::string& saved, const std::st
     const std::string was = shown(before), is = shown(after);
     std::string dotted = path.substr(1);
     std::replace(dotted.begin(), dotted.end(), '/', '.');
-    require_same(!dotted.starts_with("model") || may_change(after, path), dotted, was, is);
-    changes.push_back(fmt::format("{} = {} (was {})", dotted, is, was));
+    require_same(!ConfigChange{dotted, was, is}.is_of("model") || may_change(after, path), dotted,
+                 was, is);
+    changes.push_back({dotted, was, is});
   }
   return changes;
 }

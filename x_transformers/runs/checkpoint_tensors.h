@@ -40,12 +40,25 @@ void load_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
 /// every option in one spelling, defaults included.
 using ModelSpelling = std::function<std::string(const std::string& model)>;
 
+/// An option of a run file whose value is another than in a checkpoint's.
+struct ConfigChange {
+  std::string option;   ///< by its path: train.steps
+  std::string was, is;  ///< as JSON, shortened; "absent" where there is none
+
+  /// Whether it is the option of this path, or one below it.
+  bool is_of(const std::string& path) const {
+    return option == path || option.starts_with(path + ".");
+  }
+  /// "train.steps = 200 (was 100)"
+  std::string line() const { return option + " = " + is + " (was " + was + ")"; }
+};
+
 /// Throws InputError naming the first difference when the `model` parts of the two config.json
 /// texts differ in that spelling (as they stand, where it is empty) in an option that weights
-/// depend on. Returns a line "train.steps = 200 (was 100)" for each other value that differs:
-/// `model.emb_dropout` and its like, `data` and `train`.
-std::vector<std::string> compare_configs(const std::string& saved, const std::string& now,
-                                         const std::string& where,
-                                         const ModelSpelling& spelling = {});
+/// depend on. Returns each other value that differs: `model.emb_dropout` and its like, `data` and
+/// `train`.
+std::vector<ConfigChange> compare_configs(const std::string& saved, const std::string& now,
+                                          const std::string& where,
+                                          const ModelSpelling& spelling = {});
 
 }  // namespace x_transformers

@@ -54,26 +54,28 @@ std::string shown(const FileExtent& file) {
 }
 
 std::vector<std::string> differences(const TrainState& saved, const TrainingData& now,
-                                     const std::vector<std::string>& changes) {
+                                     const std::vector<ConfigChange>& changes) {
   std::vector<std::string> found;
-  bool is_resized = false;
+  bool explains_content = false;
   for (size_t i = 0; i < std::min(saved.data_files.size(), now.files.size()); ++i) {
     const auto &was = saved.data_files[i], &is = now.files[i];
     if (was.files == is.files && was.bytes == is.bytes) continue;
-    is_resized = true;
+    explains_content = true;
     found.push_back(fmt::format("{} has {}, it had {}{}", is.path, shown(is), shown(was),
                                 changed_line_ends(was, is)));
   }
+  const auto find = [&](const char* option) {
+    const auto before = found.size();
+    for (const auto& change : changes)
+      if (change.is_of(option)) found.push_back(change.line());
+    return found.size() > before;
+  };
+  for (const char* option : {"data.path", "data.val_path"}) find(option);
   // What the same files can be cut and read by.
-  for (const auto& change : changes)
-    for (const char* option : {"path", "format", "tokenizer", "val_path", "val_fraction", "dtype",
-                               "task", "series", "images"})
-      if (change.starts_with(fmt::format("data.{}", option))) found.push_back(change);
-  const bool is_cut = std::any_of(changes.begin(), changes.end(), [](const auto& change) {
-    return change.starts_with("data.") && !change.starts_with("data.path") &&
-           !change.starts_with("data.val_path");
-  });
-  if (!is_resized && !is_cut)
+  for (const char* option : {"data.format", "data.tokenizer", "data.val_fraction", "data.dtype",
+                             "data.task", "data.series", "data.images"})
+    explains_content |= find(option);
+  if (!explains_content)
     found.push_back(saved.data_files.empty()
                         ? "their content is not that of before"
                         : "the files are as long as before, their content is another");
@@ -82,21 +84,22 @@ std::vector<std::string> differences(const TrainState& saved, const TrainingData
 
 /// Whether a change of data.order is one between names of the same order: of tokens auto is random,
 /// of examples epoch.
-bool is_same_order(const std::string& change, bool are_tokens) {
-  const auto has = [&](const char* name) { return change.find(name) != std::string::npos; };
-  return has("auto") && has(are_tokens ? "random" : "epoch");
+bool is_same_order(const ConfigChange& change, bool are_tokens) {
+  const std::string usual = are_tokens ? "\"random\"" : "\"epoch\"", by_default = "\"auto\"";
+  return (change.was == by_default && change.is == usual) ||
+         (change.was == usual && change.is == by_default);
 }
 
 /// Says that samples come in another order from here on, where an option makes it so.
-void note_other_order(const TrainingData& now, const std::vector<std::string>& changes,
+void note_other_order(const TrainingData& now, const std::vector<ConfigChange>& changes,
                       std::vector<std::string>& notes) {
   for (const char* option : {"data.order", "data.seed"}) {
-    const auto change = change_of(option, changes);
-    if (change.empty() || is_same_order(change, now.sample_length > 1)) continue;
+    const auto* change = change_of(option, changes);
+    if (change == nullptr || is_same_order(*change, now.sample_length > 1)) continue;
     // Tasks are made up by the seed, and no sample comes twice.
     const bool is_made_up = now.files.empty() && now.sample_length == 1;
     notes.push_back(
-        change +
+        change->line() +
         (is_made_up
              ? ": the examples from here on, and those of validation, are others"
              : ": samples come in another order from here on, so that some come twice or not "
@@ -114,11 +117,10 @@ bool has_other_files(const TrainState& saved, const TrainingData& now) {
 
 }  // namespace
 
-std::string change_of(const std::string& option, const std::vector<std::string>& changes) {
-  const auto found = std::find_if(changes.begin(), changes.end(), [&](const std::string& change) {
-    return change.starts_with(option + " = ");
-  });
-  return found == changes.end() ? "" : *found;
+const ConfigChange* change_of(const std::string& option, const std::vector<ConfigChange>& changes) {
+  const auto found = std::find_if(changes.begin(), changes.end(),
+                                  [&](const auto& change) { return change.is_of(option); });
+  return found == changes.end() ? nullptr : &*found;
 }
 
 bool validates_on_other_data(const TrainState& saved, const TrainingData& now,
@@ -126,7 +128,7 @@ bool validates_on_other_data(const TrainState& saved, const TrainingData& now,
   const bool is_known = !saved.data_fingerprint.empty() && !now.fingerprint.empty();
   const bool is_longer = saved.sample_length > 0 && saved.sample_length != now.sample_length;
   const auto is_changed = [&](const char* option) {
-    return !change_of(option, resumed.changes).empty();
+    return change_of(option, resumed.changes) != nullptr;
   };
   const bool is_made_up = now.files.empty() && is_changed("data.seed");
   return (is_known && saved.data_fingerprint != now.fingerprint) || is_longer || is_made_up ||

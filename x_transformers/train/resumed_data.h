@@ -7,6 +7,7 @@
 
 #include "x_transformers/io/file_extent.h"
 #include "x_transformers/runs/checkpoint_state.h"
+#include "x_transformers/runs/checkpoint_tensors.h"
 
 namespace x_transformers {
 
@@ -26,14 +27,14 @@ struct ResumedData {
   std::string folder = {};  ///< of the run, for messages
   /// The checkpoint's config.json.
   std::string saved_config = {};
-  /// Lines "data.val_fraction = 0.2 (was 0.1)" (compare_configs).
-  std::vector<std::string> changes = {};
+  /// Of the run file's options (compare_configs).
+  std::vector<ConfigChange> changes = {};
   /// Whether other data are meant.
   bool data_changed = false;
 };
 
-/// The change of the option of this name among such lines; empty: there is none.
-std::string change_of(const std::string& option, const std::vector<std::string>& changes);
+/// The change of the option at this path, or of one below it; null: there is none.
+const ConfigChange* change_of(const std::string& option, const std::vector<ConfigChange>& changes);
 
 /// The sample to go on from, and lines for the user about what is not as in a run that was never
 /// interrupted. Batches of another size take the same samples in the same order, with nothing twice

@@ -55,22 +55,25 @@ std::string optimizer_of(const std::string& config) {
 }
 
 /// Says of options that have changed and do nothing to a run that goes on.
-void note_without_effect(const std::vector<std::string>& changes, std::vector<std::string>& notes) {
-  if (!change_of("train.seed", changes).empty())
+void note_without_effect(const std::vector<ConfigChange>& changes,
+                         std::vector<std::string>& notes) {
+  if (change_of("train.seed", changes) != nullptr)
     notes.emplace_back(
         "train.seed changes nothing: random numbers go on as the checkpoint has them");
-  if (!change_of("train.init_from", changes).empty())
+  if (change_of("train.init_from", changes) != nullptr)
     notes.emplace_back("train.init_from is for new runs: the weights are those of the checkpoint");
 }
 
 /// The changes of a model's options, as what its weights may not fit by.
-std::string model_changes(std::vector<std::string> changes) {
-  std::erase_if(changes, [](const auto& change) { return !change.starts_with("model."); });
-  return changes.empty() ? ""
-                         : fmt::format(
-                               "now {}; another model may start from these weights by "
-                               "train.init_from",
-                               fmt::join(changes, ", "));
+std::string model_changes(const std::vector<ConfigChange>& changes) {
+  std::vector<std::string> lines;
+  for (const auto& change : changes)
+    if (change.is_of("model")) lines.push_back(change.line());
+  return lines.empty() ? ""
+                       : fmt::format(
+                             "now {}; another model may start from these weights by "
+                             "train.init_from",
+                             fmt::join(lines, ", "));
 }
 
 }  // namespace
@@ -261,7 +264,7 @@ void Trainer::load_checkpoint() {
           resumed_folder_.string(), was, is);
   TrainState saved = *resumed_;
   notes_.push_back(fmt::format("resumed at step {}", saved.step));
-  for (const std::string& change : changes) notes_.push_back("resumed with " + change);
+  for (const auto& change : changes) notes_.push_back("resumed with " + change.line());
   leave_later_checkpoints(saved);
   note_without_effect(changes, notes_);
   const ResumedData data{parts_.directory.string(), saved_config, changes,

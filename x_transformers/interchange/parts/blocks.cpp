@@ -59,9 +59,10 @@ class ModelBlock : public Block {
 };
 
 /// A block around `fn`; `condition` is the block's own.
-std::shared_ptr<Model> wrapped_part(const std::string& type, const std::shared_ptr<Block>& block,
-                                    const std::shared_ptr<ModelBlock>& fn,
-                                    bool takes_condition = false) {
+std::shared_ptr<MethodsModel> wrapped_part(const std::string& type,
+                                           const std::shared_ptr<Block>& block,
+                                           const std::shared_ptr<ModelBlock>& fn,
+                                           bool takes_condition = false) {
   return model_of_methods(type, block,
                           {{"forward", [block, fn, takes_condition](Arguments& arguments) -> Value {
                               BranchInputs inputs;
@@ -75,8 +76,9 @@ std::shared_ptr<Model> wrapped_part(const std::string& type, const std::shared_p
 }
 
 template <class M>
-std::shared_ptr<Model> function_part(const std::string& type, const std::shared_ptr<M>& module,
-                                     const char* argument = "x") {
+std::shared_ptr<MethodsModel> function_part(const std::string& type,
+                                            const std::shared_ptr<M>& module,
+                                            const char* argument = "x") {
   return model_of_methods(type, module,
                           {{"forward",
                             [module, argument](Arguments& arguments) -> Value {
@@ -85,7 +87,7 @@ std::shared_ptr<Model> function_part(const std::string& type, const std::shared_
                           argument);
 }
 
-std::shared_ptr<Model> concat_combine_part(const ConcatCombineOptions& options) {
+std::shared_ptr<MethodsModel> concat_combine_part(const ConcatCombineOptions& options) {
   const auto combine = std::make_shared<ConcatCombine>(options);
   return model_of_methods("ConcatCombine", combine,
                           {{"forward", [combine, options](Arguments& arguments) -> Value {

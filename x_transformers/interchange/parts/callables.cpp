@@ -19,8 +19,8 @@ CallableModule::NamedTensors take_rest(Arguments& arguments) {
 }
 
 /// `input` is what the module's forward calls x in Python.
-std::shared_ptr<Model> callable_part(const std::string& type, const CallableModule& callable,
-                                     const std::string& input) {
+std::shared_ptr<MethodsModel> callable_part(const std::string& type, const CallableModule& callable,
+                                            const std::string& input) {
   return model_of_methods(
       type, callable.module,
       {{"forward",

@@ -35,7 +35,7 @@ int64_t length_of(Arguments& arguments) {
   return x.size(1);
 }
 
-std::shared_ptr<Model> offset_scale(const OffsetScaleOptions& options) {
+std::shared_ptr<MethodsModel> offset_scale(const OffsetScaleOptions& options) {
   const auto module = std::make_shared<OffsetScale>(options);
   return model_of_methods("OffsetScale", module,
                           {{"forward", [=](Arguments& arguments) -> Value {
@@ -44,7 +44,7 @@ std::shared_ptr<Model> offset_scale(const OffsetScaleOptions& options) {
                             }}});
 }
 
-std::shared_ptr<Model> scale_norm_part(const FLASHScaleNormOptions& options) {
+std::shared_ptr<MethodsModel> scale_norm_part(const FLASHScaleNormOptions& options) {
   const auto norm = std::make_shared<FLASHScaleNorm>(options);
   return model_of_methods("FLASHScaleNorm", norm,
                           {{"forward", [=](Arguments& arguments) -> Value {
@@ -52,7 +52,7 @@ std::shared_ptr<Model> scale_norm_part(const FLASHScaleNormOptions& options) {
                             }}});
 }
 
-std::shared_ptr<Model> sinusoids(const FLASHScaledSinuEmbeddingOptions& options) {
+std::shared_ptr<MethodsModel> sinusoids(const FLASHScaledSinuEmbeddingOptions& options) {
   const auto module = std::make_shared<FLASHScaledSinuEmbedding>(options);
   return model_of_methods("FLASHScaledSinuEmbedding", module,
                           {{"forward", [module](Arguments& arguments) -> Value {
@@ -60,7 +60,7 @@ std::shared_ptr<Model> sinusoids(const FLASHScaledSinuEmbeddingOptions& options)
                             }}});
 }
 
-std::shared_ptr<Model> t5_bias(const FLASHT5RelativePositionBiasOptions& options) {
+std::shared_ptr<MethodsModel> t5_bias(const FLASHT5RelativePositionBiasOptions& options) {
   const auto module = std::make_shared<FLASHT5RelativePositionBias>(options);
   return model_of_methods("FLASHT5RelativePositionBias", module,
                           {{"forward", [module](Arguments& arguments) -> Value {
@@ -70,7 +70,7 @@ std::shared_ptr<Model> t5_bias(const FLASHT5RelativePositionBiasOptions& options
                             }}});
 }
 
-std::shared_ptr<Model> rotary(const FLASHRotaryEmbeddingOptions& options) {
+std::shared_ptr<MethodsModel> rotary(const FLASHRotaryEmbeddingOptions& options) {
   const auto module = std::make_shared<FLASHRotaryEmbedding>(options);
   return model_of_methods(
       "FLASHRotaryEmbedding", module,
@@ -88,7 +88,7 @@ std::shared_ptr<Model> rotary(const FLASHRotaryEmbeddingOptions& options) {
       "t");
 }
 
-std::shared_ptr<Model> gau_part(const GAUOptions& options) {
+std::shared_ptr<MethodsModel> gau_part(const GAUOptions& options) {
   const auto gau = std::make_shared<GAU>(options);
   return model_of_methods("GAU", gau, {{"forward", [gau](Arguments& arguments) -> Value {
                                           BranchInputs inputs;
@@ -103,7 +103,7 @@ std::shared_ptr<Model> gau_part(const GAUOptions& options) {
                                         }}});
 }
 
-std::shared_ptr<Model> flash_part(const FLASHOptions& options) {
+std::shared_ptr<MethodsModel> flash_part(const FLASHOptions& options) {
   const auto flash = std::make_shared<FLASH>(options);
   return model_of_methods("FLASH", flash, {{"forward", [flash](Arguments& arguments) -> Value {
                                               BranchInputs inputs;

@@ -7,13 +7,15 @@
 namespace x_transformers {
 namespace {
 
-std::shared_ptr<Model> norm_part(const std::string& type, const std::shared_ptr<Norm>& norm) {
+std::shared_ptr<MethodsModel> norm_part(const std::string& type,
+                                        const std::shared_ptr<Norm>& norm) {
   return model_of_methods(type, norm, {{"forward", [norm](Arguments& arguments) -> Value {
                                           return norm->forward(arguments.required_tensor("x"));
                                         }}});
 }
 
-std::shared_ptr<Model> adaptive_part(const std::string& type, const std::shared_ptr<Norm>& norm) {
+std::shared_ptr<MethodsModel> adaptive_part(const std::string& type,
+                                            const std::shared_ptr<Norm>& norm) {
   return model_of_methods(type, norm, {{"forward", [norm](Arguments& arguments) -> Value {
                                           const auto x = arguments.required_tensor("x");
                                           return norm->forward(

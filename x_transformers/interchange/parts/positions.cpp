@@ -13,8 +13,8 @@ namespace x_transformers {
 namespace {
 
 /// forward(x, pos, seq_start_pos, offset); of x only the length counts.
-std::shared_ptr<Model> embedding_part(const std::string& type,
-                                      const std::shared_ptr<PositionalEmbedding>& embedding) {
+std::shared_ptr<MethodsModel> embedding_part(
+    const std::string& type, const std::shared_ptr<PositionalEmbedding>& embedding) {
   return model_of_methods(type, embedding,
                           {{"forward", [embedding](Arguments& arguments) -> Value {
                               const auto x = arguments.required_tensor("x");
@@ -42,7 +42,7 @@ NamedMethods bias_methods(const std::shared_ptr<PositionBias>& bias) {
            }}};
 }
 
-std::shared_ptr<Model> alibi_part(const AlibiPositionalBiasOptions& options) {
+std::shared_ptr<MethodsModel> alibi_part(const AlibiPositionalBiasOptions& options) {
   const auto bias = std::make_shared<AlibiPositionalBias>(options);
   auto methods = bias_methods(bias);
   methods["forward_custom_pos"] = [bias](Arguments& arguments) -> Value {
@@ -111,7 +111,7 @@ Value rotary_value(const RotaryEmbedding& rotary, const RotaryEmbeddingOptions& 
   return Value::list(results);
 }
 
-std::shared_ptr<Model> rotary_part(const RotaryEmbeddingOptions& options) {
+std::shared_ptr<MethodsModel> rotary_part(const RotaryEmbeddingOptions& options) {
   const auto rotary = std::make_shared<RotaryEmbedding>(options);
   return model_of_methods(
       "RotaryEmbedding", rotary,
@@ -126,7 +126,7 @@ std::shared_ptr<Model> rotary_part(const RotaryEmbeddingOptions& options) {
         }}});
 }
 
-std::shared_ptr<Model> polar_part(const PolarEmbeddingOptions& options) {
+std::shared_ptr<MethodsModel> polar_part(const PolarEmbeddingOptions& options) {
   const auto polar = std::make_shared<PolarEmbedding>(options);
   return model_of_methods(
       "PolarEmbedding", polar,

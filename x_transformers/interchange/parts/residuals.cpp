@@ -14,8 +14,8 @@ Value prepared_value(const ResidualBase::Prepared& prepared) {
 }
 
 /// forward(x, residual) and prepare(residual).
-std::shared_ptr<Model> residual_part(const std::string& type,
-                                     const std::shared_ptr<ResidualBase>& residual) {
+std::shared_ptr<MethodsModel> residual_part(const std::string& type,
+                                            const std::shared_ptr<ResidualBase>& residual) {
   return model_of_methods(
       type, residual,
       {{"forward",
@@ -28,7 +28,7 @@ std::shared_ptr<Model> residual_part(const std::string& type,
         }}});
 }
 
-std::shared_ptr<Model> hyper_connection_part(const HyperConnectionOptions& options) {
+std::shared_ptr<MethodsModel> hyper_connection_part(const HyperConnectionOptions& options) {
   const auto hyper = std::make_shared<HyperConnection>(options);
   return model_of_methods(
       "HyperConnection", hyper,
@@ -49,7 +49,7 @@ std::vector<at::Tensor> take_hiddens(Arguments& arguments) {
   return listed.empty() ? arguments.required_tensor("hiddens").unbind(0) : listed;
 }
 
-std::shared_ptr<Model> lime_part(const DynamicLIMeOptions& options) {
+std::shared_ptr<MethodsModel> lime_part(const DynamicLIMeOptions& options) {
   const auto lime = std::make_shared<DynamicLIMe>(options);
   return model_of_methods("DynamicLIMe", lime, {{"forward", [lime](Arguments& arguments) -> Value {
                                                    const auto x = arguments.required_tensor("x");
