@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <exception>
+#include <future>
 #include <thread>
 
 #include "x_transformers/core/error.h"
@@ -16,6 +17,7 @@ namespace x_transformers {
 namespace {
 
 using testing::AllOf;
+using testing::Each;
 using testing::HasSubstr;
 
 /// The ranks of a world meet at a listener of their own.
@@ -154,6 +156,24 @@ TEST(RankGroup, AllLearnWhoIsGone) {
                         HasSubstr("its process has ended")));
     }
   }
+}
+
+TEST(RankGroup, ARankThatHangsIsNamed) {
+  std::promise<void> has_thrown;
+  auto other_has_thrown = has_thrown.get_future();
+  const auto thrown = World(2, /*timeout=*/1).run([&](RankGroup& group) {
+    if (group.place().rank == 1) {
+      other_has_thrown.wait();  // and does nothing meanwhile
+      group.any(false);
+    }
+    try {
+      group.any(false);
+    } catch (const OtherRankFailed&) {
+      has_thrown.set_value();
+      throw;
+    }
+  });
+  EXPECT_THAT(thrown, Each(AllOf(HasSubstr("rank 1 on "), HasSubstr("hangs"))));
 }
 
 TEST(RankGroup, AStrangerIsNotLetIn) {

@@ -187,11 +187,12 @@ class Resume(RanksTest):
         self.assert_close('whole', 'parts')
 
 
-class Launchers(RanksTest):
-    def place(self, rank, world, port):
-        return {'RANK': rank, 'WORLD_SIZE': world, 'LOCAL_RANK': rank, 'LOCAL_WORLD_SIZE': world,
-                'MASTER_ADDR': 'localhost', 'MASTER_PORT': port}
+def of_torchrun(rank, world, port, address='localhost'):
+    return {'RANK': rank, 'WORLD_SIZE': world, 'LOCAL_RANK': rank, 'LOCAL_WORLD_SIZE': world,
+            'MASTER_ADDR': address, 'MASTER_PORT': port}
 
+
+class Launchers(RanksTest):
     def free_port(self):
         with socket.socket() as found:
             found.bind(('', 0))
@@ -205,7 +206,7 @@ class Launchers(RanksTest):
     def test_variables_of_torchrun(self):
         self.train('one', 8)
         port = self.free_port()
-        outputs = self.finish(self.start_each(self.arguments('run', 4), [self.place(i, 2, port) for i in (1, 0)]),
+        outputs = self.finish(self.start_each(self.arguments('run', 4), [of_torchrun(i, 2, port) for i in (1, 0)]),
                               [0, 0])
         self.assertEqual(outputs[0], ('', ''))
         self.assertIn('finished', outputs[1][0])
@@ -348,6 +349,55 @@ class Failures(WatchedTest):
         self.assertNotEqual(process.returncode, 0)
         self.assertIn(f'rank 1 on {HOST}: no sign of life for 2 s', errors)
         self.assert_whole('run')
+
+
+class Hosts(RanksTest):
+    """Two network namespaces are two hosts, as far as connections go. Needs root."""
+
+    def setUp(self):
+        super().setUp()
+        self.names = [f'xt{os.getpid()}{side}' for side in 'ab']
+        self.addCleanup(self.remove)
+        if os.geteuid() != 0 or shutil.which('ip') is None or not self.make():
+            self.skipTest('no network namespaces')
+
+    def make(self):
+        a, b = self.names
+        commands = [f'netns add {a}', f'netns add {b}', f'link add {a} type veth peer name {b}',
+                    *(f'link set {name} netns {name}' for name in self.names),
+                    f'-n {a} addr add 10.77.0.1/24 dev {a}', f'-n {b} addr add 10.77.0.2/24 dev {b}',
+                    *(f'-n {name} link set {link} up' for name in self.names for link in (name, 'lo'))]
+        return all(subprocess.run(['ip', *each.split()], capture_output=True, check=False).returncode == 0
+                   for each in commands)
+
+    def remove(self):
+        for name in self.names:
+            subprocess.run(['ip', 'netns', 'del', name], capture_output=True, check=False)
+
+    def start(self, arguments):
+        return [subprocess.Popen(['ip', 'netns', 'exec', name, *arguments], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True,
+                                 env=own_environment(**{**of_torchrun(rank, 2, 29511, '10.77.0.1'),
+                                                        'LOCAL_RANK': 0, 'LOCAL_WORLD_SIZE': 1}))
+                for rank, name in enumerate(self.names)]
+
+    def test_two_hosts_agree_with_one_process(self):
+        self.train('one', 8)
+        for process in self.start(self.arguments('two', 4)):
+            _, errors = process.communicate(timeout=100)
+            self.assertEqual(process.returncode, 0, errors)
+        self.assert_close('one', 'two')
+
+    def test_a_connection_that_is_cut(self):
+        processes = self.start(self.arguments('run', 4, steps=100000, save_every=50, rank_timeout=2))
+        latest = self.root / 'run' / 'checkpoints' / 'latest' / 'state.json'
+        wait_until(latest.exists)
+        subprocess.run(['ip', '-n', self.names[1], 'link', 'set', self.names[1], 'down'], check=True)
+        for rank, process in enumerate(processes):
+            _, errors = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 1, errors)
+            self.assertIn(f'rank {1 - rank} on {HOST}: no sign of life for 2 s', errors)
+        weights_of(self.root / 'run')
 
 
 if __name__ == '__main__':

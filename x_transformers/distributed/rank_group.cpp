@@ -293,8 +293,18 @@ class RankGroup::Impl {
 
   /// All MPI calls are of one thread, the first too.
   Meeting meet_by_mpi(const RankEnvironment& environment, Deadline deadline) {
-    thread_.make([] { return make_mpi_transport(); }).get();
     const auto place = environment.place;
+    thread_
+        .make([place] {
+          auto transport = make_mpi_transport();
+          const auto [rank, world] = transport->place();
+          if (rank == place.rank && world == place.world) return transport;
+          throw RunError(fmt::format(
+              "MPI says rank {} of {}, its launcher rank {} of {}: they are of different "
+              "MPIs; build with the MPI whose mpirun starts the processes",
+              rank, world, place.rank, place.world));
+        })
+        .get();
     Socket listener;
     auto own = own_rank_info(place.rank, 0);
     if (place.is_first()) {
