@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstdlib>
+
 namespace x_transformers {
 namespace {
 
@@ -14,7 +17,7 @@ constexpr const char* kStyle =
     "th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}\n"
     "th:first-child,td:first-child,.words{text-align:left}\n"
     "td.better{color:#0072B2;font-weight:600}td.worse{color:#B34700;font-weight:600}\n"
-    "figure{margin:1rem 0}figure svg{max-width:100%;height:auto}\n"
+    "figure{margin:1rem 0;overflow-x:auto}figure svg{display:block;max-width:100%;height:auto}\n"
     "pre{overflow-x:auto;background:#f5f5f5;padding:.7rem;font-size:.8rem}\n"
     "li{overflow-wrap:anywhere}";
 
@@ -93,7 +96,17 @@ std::string html_pairs(const std::vector<std::pair<std::string, std::string>>& p
 }
 
 std::string html_figure(const std::string& svg) {
-  return "<figure>" + inline_svg(svg) + "</figure>\n";
+  // On a phone a wide picture scrolls sideways, as its letters would be too small.
+  constexpr int kReadable = 720;
+  auto element = inline_svg(svg);
+  const auto width = element.find("width=\"");
+  const bool has_width = width != std::string::npos && width < element.find('>');
+  if (has_width) {
+    const auto given = std::atoi(element.c_str() + element.find('"', width) + 1);
+    if (given > 0)
+      element.insert(4, fmt::format(" style=\"min-width:{}px\"", std::min(given, kReadable)));
+  }
+  return "<figure>" + element + "</figure>\n";
 }
 
 std::string html_page(const std::string& title, const std::string& body,

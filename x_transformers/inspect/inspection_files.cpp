@@ -222,8 +222,7 @@ constexpr const char* kInspectionStyle =
     ".lens{font-family:ui-monospace,monospace}.lens td,.lens th{text-align:center}\n"
     ".lens th:first-child,.lens td:first-child{position:sticky;left:0;background:#fff;"
     "text-align:left}\n"
-    "summary{cursor:pointer;margin:.7rem 0}\n"
-    "figure svg{display:block}\n";
+    "summary{cursor:pointer;margin:.7rem 0}\n";
 
 /// The text, the darker the costlier each token.
 std::string html_of_text(const Inspection& found, const TokenNames& names) {
@@ -281,6 +280,25 @@ std::string html_of_lens(const Inspection& found, const TokenNames& names) {
   return html + "</tr>\n</table></div>\n";
 }
 
+/// The table without the columns that say nothing.
+ResultTable without_empty(const ResultTable& table) {
+  std::vector<bool> says(table.head.size(), false);
+  for (const auto& row : table.rows) {
+    for (size_t c = 0; c < says.size(); ++c) says[c] = says[c] || !row[c].empty();
+  }
+  const auto kept = [&](const std::vector<std::string>& row) {
+    std::vector<std::string> cells;
+    for (size_t c = 0; c < says.size(); ++c) {
+      if (says[c]) cells.push_back(row[c]);
+    }
+    return cells;
+  };
+  ResultTable result;
+  result.head = kept(table.head);
+  for (const auto& row : table.rows) result.rows.push_back(kept(row));
+  return result;
+}
+
 ResultTable layer_table(const Inspection& found) {
   ResultTable table;
   table.head = {"layer", "kind", "stream before", "branch", "stream", "values", "gates"};
@@ -292,14 +310,13 @@ ResultTable layer_table(const Inspection& found) {
     table.rows.push_back({layer.name, layer.kind, cell(layer.stream_before), cell(layer.branch),
                           cell(layer.stream), cell(value_norm_of(found, layer)), gates});
   }
-  return table;
+  return without_empty(table);
 }
 
 ResultTable head_table(const Inspection& found) {
   ResultTable table;
   table.head = {"attention", "head",      "entropy", "distance", "to first", "to itself", "to sink",
                 "to zero",   "to memory", "queries", "keys",     "values",   "output"};
-  std::vector<bool> says(table.head.size(), false);
   for (size_t i = 0; i < found.attentions.size(); ++i) {
     const auto& view = found.attentions[i];
     for (size_t h = 0; h < view.heads.size(); ++h) {
@@ -312,20 +329,9 @@ ResultTable head_table(const Inspection& found) {
                             cell(head.own, 3), share(head.sink), share(head.zero),
                             share(head.memory), cell(head.query_norm, 3), cell(head.key_norm, 3),
                             cell(head.value_norm, 3), cell(head.output_norm, 3)});
-      for (size_t c = 0; c < says.size(); ++c) says[c] = says[c] || !table.rows.back()[c].empty();
     }
   }
-  ResultTable kept;
-  const auto keep = [&](const std::vector<std::string>& row) {
-    std::vector<std::string> cells;
-    for (size_t c = 0; c < says.size(); ++c) {
-      if (says[c]) cells.push_back(row[c]);
-    }
-    return cells;
-  };
-  kept.head = keep(table.head);
-  for (const auto& row : table.rows) kept.rows.push_back(keep(row));
-  return kept;
+  return without_empty(table);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <string_view>
 
 #include "x_transformers/compare/picture_style.h"
 #include "x_transformers/inspect/inspection_files.h"
@@ -91,6 +92,12 @@ std::string lines_script(const std::vector<Line>& lines, const std::string& titl
              "set title {}\nset xlabel {}\nset ylabel {}\nset key outside right top samplen "
              "2\n{}plot {}\n",
              gnuplot_text(title), gnuplot_text(x_label), gnuplot_text(y_label), settings, plots);
+}
+
+/// Tics of layers at whole numbers, not too many.
+std::string layer_tics(size_t layers) {
+  constexpr size_t kMost = 10;
+  return fmt::format("set xtics {}\n", std::max<size_t>(1, layers / kMost));
 }
 
 /// A logarithmic axis of values that differ much; all must be above 0 for it.
@@ -359,7 +366,8 @@ void add_norms(const Inspection& found, std::vector<InspectionPicture>& pictures
     pictures.push_back({s == 0 ? std::string("norms") : fmt::format("norms_{}", s),
                         "Lengths by layer: " + name,
                         lines_script(lines, "Lengths in " + name, "layer, as they ran",
-                                     "l2 norm, mean over tokens (and heads)", y_scale(lines))});
+                                     "l2 norm, mean over tokens (and heads)",
+                                     y_scale(lines) + layer_tics(static_cast<size_t>(place)))});
   }
 }
 
@@ -374,7 +382,8 @@ void add_lens(const Inspection& found, std::vector<InspectionPicture>& pictures)
   pictures.push_back(
       {"logit_lens", "Loss if the stack ended after each layer",
        lines_script({line}, "Loss of the logits read off after each layer", "layers that ran",
-                    "nats a token", "set yrange [0:*]\nunset key\n")});
+                    "nats a token",
+                    "set yrange [0:*]\nunset key\n" + layer_tics(found.lens.size()))});
 }
 
 void add_tokens(const Inspection& found, const TokenNames& names,
@@ -409,7 +418,15 @@ void add_tokens(const Inspection& found, const TokenNames& names,
 }  // namespace
 
 std::optional<std::string> InspectionPicture::draw(const std::string& format) const {
-  return run_gnuplot(picture_terminal(format, width, height) + script, format);
+  auto drawn = run_gnuplot(picture_terminal(format, width, height) + script, format);
+  // Browsers would blur the few pixels of a matrix.
+  constexpr std::string_view kImage = "<image ", kSharp = "style='image-rendering:pixelated' ";
+  if (!drawn || format != "svg") return drawn;
+  for (auto at = drawn->find(kImage); at != std::string::npos; at = drawn->find(kImage, at)) {
+    at += kImage.size();
+    drawn->insert(at, kSharp);
+  }
+  return drawn;
 }
 
 std::vector<InspectionPicture> inspection_pictures(const Inspection& found, const TokenNames& names,
