@@ -9,7 +9,9 @@
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/models/step_inputs.h"
+#include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/wrappers/held_net.h"
 #include "x_transformers/wrappers/xl_session.h"
 
@@ -80,11 +82,30 @@ bool XLAutoregressiveWrapperImpl::reads_ignored() const {
   return options_.ignore_index >= 0 && (!embedded || options_.ignore_index < embedded->count);
 }
 
+void XLAutoregressiveWrapperImpl::set_loss_chunk(int64_t rows) {
+  require_at_least(rows, 0, "loss_chunk");
+  if (rows > 0) within("net", [&] { return net_->linear_head(); });
+  loss_chunk_ = rows;
+}
+
 /// The mean over the targets that count; 0 where none does, so that a segment of padding does no
 /// harm.
-at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const at::Tensor& logits,
+at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const TransformerOutput& output,
                                                      const at::Tensor& targets) const {
-  const auto loss = token_loss(net_->traits(), logits, targets, options_.ignore_index);
+  require(loss_chunk_ > 0 || output.logits.size() == 1,
+          "net: expected one output head, got " + std::to_string(output.logits.size()));
+  const auto& rows = loss_chunk_ > 0 ? output.embeddings : output.logits.at(0);
+  require(rows.size(0) == targets.size(0),
+          fmt::format("x: batch = {}, but what is given beside it has {} rows", targets.size(0),
+                      rows.size(0)));
+  const auto chunked = [&] {
+    const auto head = net_->linear_head();
+    return linear_cross_entropy(rows, head.weight, head.bias, targets, options_.ignore_index,
+                                loss_chunk_);
+  };
+  const auto loss = loss_chunk_ > 0
+                        ? chunked()
+                        : token_loss(net_->traits(), rows, targets, options_.ignore_index);
   const auto counts = (targets != options_.ignore_index).any();
   return at::where(counts, loss, at::zeros_like(loss));
 }
@@ -100,6 +121,7 @@ at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, Transformer
   require_mask_of(inputs.mask, "mask", n);
   require_mask_of(inputs.layers.self_attn_kv_mask, "self_attn_kv_mask", n);
   inputs.keep_hiddens = true;
+  inputs.logits = loss_chunk_ == 0;
   at::Tensor total;
   for (int64_t begin = 0; begin < n; begin += longest) {
     const auto count = std::min(longest, n - begin);
@@ -107,12 +129,8 @@ at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, Transformer
     const auto tokens = x.narrow(1, begin, count);
     own.x = reads_ignored() ? tokens : tokens.masked_fill(tokens == ignored, options_.pad_value);
     const auto output = net_->forward(own);
-    const auto& logits = output.logits.at(0);
-    require(output.logits.size() == 1 && logits.size(0) == x.size(0),
-            fmt::format("x: expected one output head and batch = {}, got {} and {}", x.size(0),
-                        output.logits.size(), logits.size(0)));
     const auto weight = static_cast<double>(count) / static_cast<double>(n);
-    const auto loss = segment_loss(logits, x.narrow(1, begin + 1, count)) * weight;
+    const auto loss = segment_loss(output, x.narrow(1, begin + 1, count)) * weight;
     total = total.defined() ? total + loss : loss;
     inputs.mems = next_mems(output, net_->traits().kept_mems);
     inputs.mem_masks.clear();
@@ -157,7 +175,9 @@ std::unique_ptr<DecodingSession> XLAutoregressiveWrapperImpl::start_session(
 std::shared_ptr<torch::nn::Module> XLAutoregressiveWrapperImpl::clone(
     const std::optional<torch::Device>& device) const {
   return cloned(*this, device, [&] {
-    return std::make_shared<XLAutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
+    auto copy = std::make_shared<XLAutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
+    copy->loss_chunk_ = loss_chunk_;
+    return copy;
   });
 }
 

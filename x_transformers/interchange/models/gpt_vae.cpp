@@ -83,6 +83,7 @@ class GPTVAEModel : public HolderModel<GPTVAE> {
   }
 
   TokenWriter* writer() override { return holder_->decoder().get(); }
+  void set_loss_chunk(int64_t rows) override { holder_->decoder()->set_loss_chunk(rows); }
 
  private:
   /// Tokens of a loss that the decoder does not see.

@@ -46,6 +46,7 @@ class XTransformerModel : public HolderModel<XTransformer> {
   }
 
   TranslationWriter* translation_writer() override { return holder_.get(); }
+  void set_loss_chunk(int64_t rows) override { holder_->decoder()->set_loss_chunk(rows); }
 
   std::string loss_unit() const override { return kNatsPerToken; }
 

@@ -59,6 +59,7 @@ class XLAutoregressiveModel : public NextTokenModel<XLAutoregressiveWrapper> {
     return call_forward(*holder_, arguments);
   }
 
+  void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }
   std::optional<TokenTask> token_task() override {
     auto task = NextTokenModel::token_task();
     task->ignored = holder_->options().ignore_index;
