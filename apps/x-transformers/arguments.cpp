@@ -14,6 +14,7 @@
 
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/weight_file.h"
 #include "x_transformers/train/trainer_options.h"
@@ -58,14 +59,16 @@ std::string plain_number(std::string& text) {
 }  // namespace
 
 CLI::Validator integer_from(int64_t least, int64_t most) {
-  const auto expected = most == std::numeric_limits<int64_t>::max()
-                            ? fmt::format("an integer of at least {}", least)
-                            : fmt::format("an integer from {} to {}", least, most);
+  // A maximum that no one has in mind is told of where it is exceeded.
+  const bool is_open = most >= kLargestSize;
+  const auto expected = is_open ? fmt::format("an integer of at least {}", least)
+                                : fmt::format("an integer from {} to {}", least, most);
   return {[=](std::string& text) {
             int64_t value = 0;
-            const bool fits =
-                read_number(text, value) == Reading::whole && value >= least && value <= most;
-            return fits ? std::string() : refuse(expected, text);
+            const bool is_whole = read_number(text, value) == Reading::whole;
+            if (is_whole && value >= least && value <= most) return std::string();
+            const bool exceeds = is_open && is_whole && value > most;
+            return refuse(exceeds ? fmt::format("an integer of at most {}", most) : expected, text);
           },
           ""};
 }

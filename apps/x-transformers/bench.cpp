@@ -15,6 +15,7 @@
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/generation/generate.h"
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/interchange/interchange.h"
@@ -152,21 +153,21 @@ void add_bench(CLI::App& app) {
                                      "with --inputs: further arguments as a JSON object");
   kwargs->needs(inputs);
   command->add_option("--batch", options->batch, "sequences")
-      ->check(integer_from(1))
+      ->check(integer_from(1, kLargestSize))
       ->excludes(inputs);
   auto* seq = command->add_option("--seq", options->seq, "tokens of a training sequence")
-                  ->check(integer_from(1))
+                  ->check(integer_from(1, kLargestSize))
                   ->excludes(inputs);
   auto* prompt = command->add_option("--prompt", options->prompt, "tokens of a prompt")
-                     ->check(integer_from(1));
+                     ->check(integer_from(1, kLargestSize));
   auto* tokens = command->add_option("--tokens", options->tokens, "tokens to generate")
-                     ->check(integer_from(1));
+                     ->check(integer_from(1, kLargestSize));
   command
       ->add_option("--steps", options->steps,
                    "steps, or generations, to take the median of; default: 7 or 3")
-      ->check(integer_from(1));
+      ->check(integer_from(1, kLargestSize));
   auto* warm_up = command->add_option("--warm-up", options->warm_up, "training steps before those")
-                      ->check(integer_from(0));
+                      ->check(integer_from(0, kLargestSize));
   add_threads_option(*command, options->threads);
   command->add_option("--device", options->device, "cpu or cuda");
   command->add_option("--precision", options->precision, "fp32 or bf16")

@@ -10,7 +10,7 @@ class App;
 
 namespace x_transformers {
 
-/// What a user gave wrongly gives 2, what failed on the way 1, else 0.
+/// What a user gave wrongly, and nowhere to write, give 2, what failed on the way 1, else 0.
 inline constexpr int kDone = 0, kFailed = 1, kWrongUse = 2;
 
 /// Thrown where the program ends with a status, and another process has said or will say why.

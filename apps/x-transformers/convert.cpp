@@ -29,7 +29,7 @@ struct ConvertCommand {
 FileWeights read_weights(const ConvertCommand& command) {
   if (!command.config.empty()) {
     const auto model = build_model(read_model_file(command.config), command.config + ":");
-    return {load_weights(model->module(), model->compat(), command.from, command.selection),
+    return {load_weights(*model, command.from, command.selection),
             name_of(model->compat().xt_compat)};
   }
   auto weights = load_model_weights(command.from, command.selection);
@@ -40,7 +40,13 @@ FileWeights read_weights(const ConvertCommand& command) {
 void convert(const ConvertCommand& command) {
   const auto weights = spelled(weight_arguments(), [&] { return read_weights(command); });
   const auto tied = command.untie ? TiedWeights::each : TiedWeights::once;
-  const auto stored = save_weights(command.to, weights.tensors, weights.xt_compat, {}, tied);
+  const auto stored = [&] {
+    try {
+      return save_weights(command.to, weights.tensors, weights.xt_compat, {}, tied);
+    } catch (const InputError& error) {  // of a tensor that safetensors files cannot hold
+      throw InputError(below(command.from + ":")(error.notice()));
+    }
+  }();
   const auto names = weights.tensors.size();
   fmt::print("{}: {} tensor{}{}\n", command.to, stored, stored == 1 ? "" : "s",
              names == stored ? "" : fmt::format(" under {} names", names));

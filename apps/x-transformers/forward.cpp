@@ -67,9 +67,8 @@ void run_call(const CallOptions& options, const std::string& mode) {
   const auto model = build_model(read_model_file(options.config), options.config + ":");
   const auto dtype = parse_dtype(options.dtype);
   if (!options.weights.empty()) {
-    spelled(weight_arguments(), [&] {
-      return load_weights(model->module(), model->compat(), options.weights, options.selection);
-    });
+    spelled(weight_arguments(),
+            [&] { return load_weights(*model, options.weights, options.selection); });
   }
   move_module(model->module(), device, dtype);
   model->module().train(options.train);

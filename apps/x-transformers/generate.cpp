@@ -26,6 +26,7 @@
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/token_dataset.h"
 #include "x_transformers/data/token_file.h"
@@ -58,27 +59,62 @@ constexpr std::array kSelecting = {"--key", "--strip", "--rename", "--xt-compat"
 /// Options of one call with named tensors: with one of them, --config is of such a call.
 constexpr std::array kOfCall = {"--inputs", "--kwargs", "--outputs"};
 /// Options of writing.
-constexpr std::array kOfWriting = {"path",          "--checkpoint",    "--prompt",
-                                   "--prompt-file", "--prompt-ids",    "--prompt-ids-file",
-                                   "--tokenizer",   "--tokens",        "--temperature",
-                                   "--greedy",      "--top-k",         "--top-p",
-                                   "--top-a",       "--min-p",         "--repetition-penalty",
-                                   "--eos",         "--amateur",       "--beams",
-                                   "--stop",        "--no-cuda-graph", "--json"};
+constexpr std::array kOfWriting = {"--checkpoint",
+                                   "--prompt",
+                                   "--prompt-file",
+                                   "--prompt-ids",
+                                   "--prompt-ids-file",
+                                   "--tokenizer",
+                                   "--tokens",
+                                   "--temperature",
+                                   "--greedy",
+                                   "--top-k",
+                                   "--top-p",
+                                   "--top-a",
+                                   "--min-p",
+                                   "--repetition-penalty",
+                                   "--eos",
+                                   "--amateur",
+                                   "--beams",
+                                   "--stop",
+                                   "--no-cuda-graph",
+                                   "--json"};
+
+constexpr std::string_view kBlanks = " \t\r\n";
+
+std::string_view without_blanks(std::string_view text) {
+  const auto begin = std::min(text.find_first_not_of(kBlanks), text.size());
+  text.remove_prefix(begin);
+  return text.substr(0, text.find_last_not_of(kBlanks) + 1);
+}
+
+/// `text` for a message.
+std::string shown(std::string_view text) {
+  constexpr size_t kLongest = 60;
+  return text.size() <= kLongest ? std::string(text)
+                                 : std::string(text.substr(0, kLongest)) + "...";
+}
 
 /// Token ids parted by commas or blanks, perhaps in brackets.
 std::vector<int64_t> parse_ids(std::string_view text, const OptionPath& where) {
-  constexpr std::string_view kBetween = ", \t\r\n[]";
+  auto rest = without_blanks(text);
+  const bool is_list = rest.starts_with('[');
+  expect(is_list == rest.ends_with(']'), at(where), shown(rest), "both brackets or none");
+  if (is_list) rest = without_blanks(rest.substr(1, rest.size() - 2));
   std::vector<int64_t> ids;
-  for (auto at_id = text.find_first_not_of(kBetween); at_id != std::string_view::npos;
-       at_id = text.find_first_not_of(kBetween, at_id)) {
-    const auto word = text.substr(at_id, text.find_first_of(kBetween, at_id) - at_id);
+  bool follows_comma = false;
+  while (!rest.empty() || follows_comma) {
+    const auto word = rest.substr(0, rest.find_first_of(", \t\r\n"));
+    expect(!word.empty(), at(where), shown(without_blanks(text)),
+           "an id before and after each comma, as in 12,7,9");
     int64_t id = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-    expect(error == std::errc() && end == word.data() + word.size(), at(where), std::string(word),
+    expect(error == std::errc() && end == word.data() + word.size(), at(where), shown(word),
            "token ids, as in 12,7,9");
     ids.push_back(id);
-    at_id += word.size();
+    rest = without_blanks(rest.substr(word.size()));
+    follows_comma = rest.starts_with(',');
+    if (follows_comma) rest = without_blanks(rest.substr(1));
   }
   return ids;
 }
@@ -100,6 +136,7 @@ Spelling named_as_arguments(const GenerateCommand& command) {
   const std::map<std::string, std::string> names = {
       {"prompt", command.prompt_file.empty() ? "--prompt" : "--prompt-file"},
       {"prompt_ids", command.prompt_ids_file.empty() ? "--prompt-ids" : "--prompt-ids-file"},
+      {"seq_len", "--tokens"},
       {"tokenizer", "--tokenizer"},
       {"tokenizer:", command.tokenizer.empty() ? "tokenizer:" : "--tokenizer:"},
       {"stop", "--stop"},
@@ -387,25 +424,54 @@ bool has_any(const CLI::App& command, std::span<const char* const> names) {
                      [&](const char* name) { return command.count(name) > 0; });
 }
 
+/// Has weights that were given as `path` beside --config be those of --weights.
+void take_path_as_weights(GenerateCommand& options) {
+  auto& call = options.call;
+  if (call.config.empty() || options.path.empty()) return;
+  const auto config = std::filesystem::path(options.path) / checkpoint_file::kConfig;
+  std::error_code ignored;
+  require(!std::filesystem::exists(config, ignored),
+          fmt::format("generate: --config means nothing beside {}, which has a {} of its own",
+                      options.path, checkpoint_file::kConfig));
+  require(call.weights.empty(),
+          fmt::format("generate: --weights {} means nothing beside {}, which are weights too",
+                      call.weights, options.path));
+  call.weights = std::exchange(options.path, "");
+}
+
+/// Throws InputError for a file of weights of which nothing says what model they are of.
+void require_config(const GenerateCommand& options) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  const fs::path path = options.path;
+  if (!options.call.config.empty() || !fs::is_regular_file(path, ignored)) return;
+  const bool is_beside = fs::exists(path.parent_path() / checkpoint_file::kConfig, ignored);
+  require(is_beside,
+          fmt::format("{}: there is no {} beside it; --config MODEL.json says what model "
+                      "the weights are of",
+                      options.path, checkpoint_file::kConfig));
+}
+
 void run_command(GenerateCommand& options, const CLI::App& command) {
-  const bool has_config = !options.call.config.empty();
+  take_path_as_weights(options);
+  const bool has_config = !options.call.config.empty(), has_weights = !options.call.weights.empty();
   if (has_config && has_any(command, kOfCall)) {
     for (const auto* name : kSelecting) {
-      require(command.count(name) == 0 || command.count("--weights") > 0,
+      require(command.count(name) == 0 || has_weights,
               fmt::format("generate: {} needs --weights", name));
     }
     refuse_others(command, "with --config and --outputs: give it in --kwargs", kOfWriting);
     return run_call(options.call, "generate");
   }
   refuse_others(command, "without --config", kOfCall);
-  const bool has_weights = command.count("--weights") > 0;
   require(has_config || !has_weights, "generate: --weights means nothing without --config");
-  require(!has_config || has_weights != (command.count("path") > 0),
+  require(!has_config || has_weights,
           "generate: --config describes the model of --weights, which is needed to write text; a "
           "run's folder has both");
   require(has_config || !options.path.empty(),
           "generate: a folder is needed, or --config with --weights, and, for a call with tensors, "
           "--inputs and --outputs");
+  require_config(options);
   options.has_piped_prompt = !has_any(
       command, std::array{"--prompt", "--prompt-file", "--prompt-ids", "--prompt-ids-file"});
   if (command.count("--seed") > 0) options.options.seed = options.call.seed;
@@ -444,7 +510,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--tokenizer", options->tokenizer,
                       "bytes or a sentencepiece .model file, for a model that has none");
   command->add_option("--tokens", options->options.seq_len, "tokens to write at most")
-      ->check(integer_from(0));
+      ->check(integer_from(0, kLargestSize));
   add_decoding(*command, *options);
   add_optional(*command, "--eos", options->options.eos_token, "token that ends the text");
   command->add_option("--stop", options->stop,

@@ -12,6 +12,7 @@
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/interchange/model_cost.h"
 #include "x_transformers/interchange/option_cost.h"
 
@@ -199,7 +200,7 @@ void add_info(CLI::App& app) {
   command->add_option("model,--config", options->path,
                       "model file, run file, or folder of a run, with or without --config");
   command->add_option("--seq", options->seq, "tokens of a sequence; default: max_seq_len, or 1024")
-      ->check(integer_from(1));
+      ->check(integer_from(1, kLargestSize));
   command->add_flag("--json", options->json, "for machines");
   command->callback([options] {
     require(!options->path.empty(), "model: is needed, a model file, run file, or folder of a run");

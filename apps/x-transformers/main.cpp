@@ -20,7 +20,7 @@ void occupy_closed_streams() {
   }
 }
 
-/// A result that did not reach its reader is a failure.
+/// A result that cannot be written is told of as one that goes to a file is.
 int check_written(int status) {
   const bool is_flushed = std::fflush(stdout) == 0;
   const int reason = errno;
@@ -30,7 +30,7 @@ int check_written(int status) {
   std::fprintf(stderr, "x-transformers: standard output: cannot write%s%s\n",
                is_flushed ? "" : ": ",
                is_flushed ? "" : x_transformers::cause_of_errno(reason).c_str());
-  return x_transformers::kFailed;
+  return x_transformers::kWrongUse;
 }
 
 }  // namespace

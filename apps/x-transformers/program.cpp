@@ -1,5 +1,6 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -8,6 +9,7 @@
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
+#include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/option_help.h"
@@ -77,6 +79,20 @@ Notice explain(const CLI::ParseError& error, const CLI::App& app) {
   return notice;
 }
 
+/// An error, and for one of memory the numbers that were given and may have been too large.
+Notice explain(const std::exception& error, const CLI::App& app) {
+  auto notice = notice_of(error);
+  if (!out_of_memory(error) || !notice.hint.empty()) return notice;
+  std::vector<std::string> counts;
+  for (const auto* option : innermost(app).get_options()) {
+    if (option->count() > 0 && option->get_type_name().starts_with("INT"))
+      counts.push_back(fmt::format("{} {}", option->get_name(), option->results().back()));
+  }
+  if (!counts.empty())
+    notice.hint = fmt::format("smaller numbers may fit: {} was given", fmt::join(counts, ", "));
+  return notice;
+}
+
 }  // namespace
 
 namespace {
@@ -117,8 +133,10 @@ int run_program(std::vector<std::string> arguments) {
     return end.status;
   } catch (const InputError& error) {
     return report(error.notice(), kWrongUse);
+  } catch (const WriteError& error) {  // nowhere to write is for the user to mend
+    return report(error.notice(), kWrongUse);
   } catch (const std::exception& error) {
-    return report(notice_of(error), kFailed);
+    return report(explain(error, app), kFailed);
   }
   return kDone;
 }

@@ -158,7 +158,8 @@ void add_train(CLI::App& app) {
   command->footer(
       "Ctrl-C (SIGINT), SIGTERM and SIGHUP end a run after the step that it is in, with a "
       "checkpoint from which --resume goes on; the exit code is 0 then, as for a run that is "
-      "finished. A second Ctrl-C ends it at once. Exit code 1: it failed; 2: wrong input.");
+      "finished. A second Ctrl-C ends it at once. Exit code 1: it failed; 2: wrong input, or "
+      "no room to write.");
   const auto options = std::make_shared<TrainCommand>();
   command
       ->add_option("--config", options->config,

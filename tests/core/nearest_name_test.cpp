@@ -23,6 +23,13 @@ TEST(NearestName, TakesTheWordsOfOtherLibraries) {
   EXPECT_EQ(nearest_hint("ff_dim", kLayers), "it is called 'ff_mult' here (a multiple of dim)");
   EXPECT_EQ(nearest_hint("dropout", kLayers), "it is called 'attn_dropout' or 'ff_dropout' here");
   EXPECT_EQ(nearest_hint("block_size", kModel), "it is called 'max_seq_len' here");
+  EXPECT_EQ(nearest_hint("rope_theta", {"rotary_pos_emb", "rotary_base_rescale_factor"}),
+            "it is called 'rotary_base_rescale_factor' here (the base is 10000 * factor ** (d / (d "
+            "- 2)) with d = rotary_emb_dim)");
+  EXPECT_EQ(nearest_hint("momentum", {"beta1", "beta2", "muon_momentum"}),
+            "it is called 'beta1' or 'muon_momentum' here (of AdamW and Lion, or of Muon)");
+  EXPECT_EQ(nearest_hint("amsgrad", {"grad_accum", "optimizer"}),
+            "train.optimizer takes adamw, lion, muon and adafactor");
   EXPECT_EQ(nearest_hint("vocab_size", kModel), "it is called 'num_tokens' here");
 }
 

@@ -167,6 +167,91 @@ TEST(ExampleCheck, RefusesPromptsWithoutAnAnswer) {
   refuse("tensors", tensors("prompts", map), {.tensors = {prompt}}, "leaves no token of b");
 }
 
+TEST(ExampleCheck, TakesMasksOfZerosAndOnes) {
+  LossInput input{.name = "mask", .kind = LossInputKind::mask};
+  const auto truth = at::tensor({1, 0, 1, 1, 0, 0}, at::kLong).view({3, 2});
+  for (const auto type : {at::kBool, at::kByte, at::kChar, at::kInt, at::kLong, at::kUInt16}) {
+    const auto source =
+        open("tensors", tensors("mask", {{"mask", truth.to(type)}}), {.tensors = {input}});
+    const auto mask = source->training_batch(0).tensors.at("mask");
+    EXPECT_EQ(mask.scalar_type(), at::kBool);
+    EXPECT_EQ(mask.size(0), 2);
+  }
+  refuse("tensors", tensors("mask", {{"mask", truth * 2}}), {.tensors = {input}},
+         "mask.safetensors: example 0 (from 0): mask has 2 at position 0, expected true or false "
+         "(bool, or integers 0 and 1)");
+  refuse("tensors", tensors("mask", {{"mask", -truth}}), {.tensors = {input}}, "mask has -1");
+  refuse("tensors", tensors("mask", {{"mask", truth.to(at::kFloat)}}), {.tensors = {input}},
+         "tensor mask: expected true or false (bool, or integers 0 and 1), got Float [3, 2]");
+}
+
+TEST(ExampleCheck, CountsAnswersUnderMasksOfIntegers) {
+  LossInput prompt{.name = "prompt_mask", .kind = LossInputKind::mask};
+  prompt.leaves_some_of = {"a"};
+  TensorMap map = {{"a", at::zeros({1, 3}, at::kLong)},
+                   {"prompt_mask", at::tensor({1, 1, 0}, at::kByte).view({1, 3})}};
+  open("tensors", tensors("integers", map), {.tensors = {prompt}});
+  map["a_mask"] = at::tensor({1, 1, 0}, at::kLong).view({1, 3});
+  refuse("tensors", tensors("integers", map), {.tensors = {prompt}}, "leaves no token of a");
+}
+
+TEST(ExampleCheck, HoldsNumbersToTheIdsBesideThem) {
+  LossInput numbers{.name = "x_num"};
+  numbers.sizes = std::vector<int64_t>{-1};
+  numbers.beside = "x";
+  numbers.read_at = 3;
+  const LossInputs inputs{.tensors = {ids("x", 4), numbers}};
+  TensorMap map = {{"x", at::tensor({3, 1, 0, 3}, at::kLong).view({2, 2})},
+                   {"x_num", at::tensor({2.F, NAN, NAN, 1.F}).view({2, 2})}};
+  open("tensors", tensors("numbers", map), inputs);
+  for (const float wrong : {NAN, INFINITY}) {
+    map["x_num"] = at::tensor({2.F, NAN, NAN, wrong}).view({2, 2});
+    refuse("tensors", tensors("numbers", map), inputs,
+           std::string("example 1 (from 0): x_num has ") + (std::isnan(wrong) ? "nan" : "inf") +
+               " at position 1, expected a number, as x has 3 there");
+  }
+  map["x_num"] = at::ones({2, 3});
+  refuse("tensors", tensors("numbers", map), inputs,
+         "tensor x_num: expected [2, 2], an entry for each of x, got Float [2, 3]");
+  map["x_num"] = at::ones({2, 2}, at::kLong);
+  refuse("tensors", tensors("numbers", map), inputs, "expected floating-point numbers, got Long");
+  map.erase("x_num");
+  refuse("tensors", tensors("numbers", map), inputs, "has no tensor x_num");
+}
+
+TEST(ExampleCheck, CountsTheColumnsOfASeries) {
+  DataOptions options;
+  options.format = "series";
+  options.path = text("two.csv", "a,b\n1,2\n3,4\n5,6\n");
+  options.seq_len = 1;
+  options.batch_size = 1;
+  options.val_fraction = 0;
+  LossInput x{.name = "x"};
+  x.sizes = std::vector<int64_t>{-1, 3};
+  x.limited_by = "the last is what the others lead to";
+  const auto open = [&] {
+    open_data_source(options,
+                     {.loss_inputs = [x](const auto&) { return LossInputs{.tensors = {x}}; }});
+  };
+  EXPECT_THAT(open, ThrowsMessage<InputError>(
+                        HasSubstr("two.csv: has 2 columns, expected 3, the features of x; "
+                                  "data.series.columns names the columns that are used")));
+  x.sizes->back() = 2;
+  EXPECT_NO_THROW(open());
+}
+
+TEST(ExampleCheck, NamesThePlaceFarIntoATensor) {
+  // Tensors are looked at part by part.
+  const auto x = at::zeros({3000, 1000}, at::kByte);
+  x[2999][998] = 7;
+  refuse("tensors", tensors("far", {{"x", x}}), {.tensors = {ids("x", 7)}},
+         "example 2999 (from 0): x has 7 at position 998");
+  const auto y = at::zeros({3000, 1000});
+  y[2100][5] = NAN;
+  refuse("tensors", tensors("far", {{"y", y}}), {.tensors = {{.name = "y"}}},
+         "example 2100 (from 0): y has nan at position 5");
+}
+
 TEST(ExampleCheck, LooksAtTheIdsOfLargeTensorsBatchByBatch) {
   // More ids than are looked at when a file is opened.
   const auto x = at::full({(int64_t{1} << 25) + 1, 2}, 9, at::kByte);

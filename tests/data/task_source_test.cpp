@@ -109,6 +109,8 @@ TEST(TaskSource, RefusesWhatNothingReads) {
   expect_refused(options("copi", 4),
                  "data.task.name: expected copy, parity or path_star, got 'copi'");
   expect_refused(options("copy", 0), "data.task.length");
+  expect_refused(options("copy", 99'999'999'999),
+                 "data.task.length: expected 1000000 or less, got 99999999999");
   expect_refused(options("path_star", 9, 16), "data.task.symbols: expected at least 17");
   auto given = options("copy", 4);
   given.path = "file.txt";

@@ -265,6 +265,17 @@ TEST_F(DataTest, AFolderOfNumpyShardsKeepsItsValidationApart) {
   EXPECT_THAT(values(data.validation.value().read(0, 3)), ElementsAre(7, 7, 7));
 }
 
+TEST_F(DataTest, AFolderOfTokensHoldsOneKindOfFile) {
+  write_tokens<uint16_t>("mixed/train.bin", {1, 2, 3, 4, 5, 6});
+  write("mixed/train.npy", "an array");
+  write("mixed/meta.pkl", "passed over");
+  const auto open = [&] { open_data(options(folder_ + "/mixed", 2), 100); };
+  expect_input_error(open, "mixed: the folder holds 1 .npy and 1 .bin files (train.npy, train.bin)",
+                     "expected one kind");
+  fs::remove(folder_ + "/mixed/train.npy");
+  EXPECT_NO_THROW(open());
+}
+
 TEST_F(DataTest, BinaryFilesAreReadAsBytesOnlyWhereAskedTo) {
   auto given = options(write("enwik8.gz", "\x1f\x8b\x08 and what is compressed"));
   expect_input_error([&] { open_data(given, 256); },

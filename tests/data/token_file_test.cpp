@@ -119,6 +119,21 @@ TEST(TokenFile, WiderNumbersAreNotTakenForUint16) {
   EXPECT_EQ(read_token_file(file_of(bytes_of(counting<uint32_t>(1000))), {"uint16"}).size, 2000);
 }
 
+TEST(TokenFile, NumbersBeyondUint16AreNotTakenForIt) {
+  // Ids of a vocabulary of 200,000: their upper halves are 0 to 3.
+  std::vector<uint32_t> ids(4000);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<uint32_t>(i * 7919 % 200000);
+  expect_refused(file_of(bytes_of(ids)), {},
+                 "a.bin: read as uint16, every second token is 0 to 3: it is likely to hold uint32",
+                 "data.dtype");
+  const std::vector<int64_t> wide(ids.begin(), ids.end());
+  expect_refused(file_of(bytes_of(wide)), {}, "likely to hold int64 or uint64");
+  // Vocabularies so small that all tokens look like that.
+  std::vector<uint16_t> bases(4000);
+  for (size_t i = 0; i < bases.size(); ++i) bases[i] = static_cast<uint16_t>(i * 7919 % 5);
+  EXPECT_EQ(read_token_file(file_of(bytes_of(bases))).size, 4000);
+}
+
 TEST(TokenFile, PaddingIsNotTakenForWiderNumbers) {
   auto tokens = counting<uint16_t>(1000);
   std::fill(tokens.begin() + 40, tokens.end(), uint16_t{0});

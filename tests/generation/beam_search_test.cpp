@@ -311,6 +311,8 @@ TEST(BeamSearchOptions, RefusesValuesOutOfRange) {
   };
   refused([](auto& o) { o.beams = 0; }, "beams: expected at least 1, got 0");
   refused([](auto& o) { o.seq_len = 0; }, "seq_len: expected at least 1, got 0");
+  refused([](auto& o) { o.seq_len = 99'999'999'999; }, "seq_len: expected 100000000 or less");
+  refused([](auto& o) { o.beams = 99'999'999'999; }, "beams: expected 10000 or less");
   refused([](auto& o) { o.temperature = -1; }, "temperature: expected at least 0, got -1");
   refused([](auto& o) { o.length_penalty = std::numeric_limits<double>::infinity(); },
           "length_penalty");

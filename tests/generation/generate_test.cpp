@@ -297,6 +297,7 @@ TEST(GenerateOptions, RefusesValuesOutOfRange) {
     EXPECT_THAT([&] { validate(options); }, ThrowsMessage<InputError>(HasSubstr(message)));
   };
   refused([](auto& o) { o.seq_len = -1; }, "seq_len: expected at least 0, got -1");
+  refused([](auto& o) { o.seq_len = 99'999'999'999; }, "seq_len: expected 100000000 or less");
   refused([](auto& o) { o.temperature = -0.5; }, "temperature: expected at least 0, got -0.5");
   refused([](auto& o) { o.repetition_penalty = 0; }, "repetition_penalty: expected above 0, got 0");
   refused([](auto& o) { o.filter_logits_fn = "topp"; }, "'top_p'");

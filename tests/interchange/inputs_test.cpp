@@ -12,6 +12,7 @@
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/given_cache.h"
+#include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/models/step_inputs.h"
 
@@ -112,6 +113,26 @@ TEST(NewInput, IsDroppedWithAWarningWhereNothingReadsIt) {
   inputs = loud({2, 5, 16});
   drop_unread_inputs(inputs, running);
   EXPECT_TRUE(inputs.loudness.defined());
+}
+
+TEST(GivenMask, OfZerosAndOnesIsTakenAsBool) {
+  const auto model = build_model(Json::parse(R"({"type": "TransformerWrapper", "num_tokens": 11,
+      "max_seq_len": 8, "attn_layers": {"type": "Encoder", "dim": 16, "depth": 1, "heads": 2,
+      "attn_dim_head": 8}})"));
+  const auto x = at::randint(11, {2, 4});
+  const auto mask = at::tensor({1, 1, 0, 0, 1, 1, 1, 0}, at::kLong).view({2, 4});
+  const auto run = [&](const at::Tensor& given) {
+    return run_model(*model, "forward", {{"x", x}, {"mask", given}}, Json::object(), false)
+        .at("out");
+  };
+  const auto expected = run(mask.to(at::kBool));
+  EXPECT_TRUE(at::equal(run(mask), expected));
+  EXPECT_TRUE(at::equal(run(mask.to(at::kByte)), expected));
+  EXPECT_THAT([&] { run(mask * 2); },
+              testing::ThrowsMessage<InputError>(testing::HasSubstr(
+                  "mask: expected true or false (bool, or integers 0 and 1), got 2 at position "
+                  "[0, 0]")));
+  EXPECT_THROW(run(mask.to(at::kFloat)), InputError);
 }
 
 TEST(NewInput, IsTakenFromFilesByItsName) {

@@ -125,11 +125,11 @@ TEST(UnusedInputs, OfGeneration) {
               ElementsAre());
   EXPECT_THAT(warnings_of_call(model, prompts, "generate",
                                {{"seq_len", 1}, {"eos_token", 25}, {"return_attn", true}}),
-              ElementsAre("return_attn: changes nothing, nothing that is returned hangs on it",
+              ElementsAre("return_attn: changes nothing, nothing that is returned depends on it",
                           "eos_token: changes nothing, as 25 is no token from 0 to 24"));
   EXPECT_THAT(warnings_of_call(model, prompts, "generate",
                                {{"seq_len", 1}, {"method", "beam_search"}, {"return_mems", true}}),
-              ElementsAre("return_mems: changes nothing, nothing that is returned hangs on it"));
+              ElementsAre("return_mems: changes nothing, nothing that is returned depends on it"));
 }
 
 TEST(UnusedOptions, AHeadOfOnesOwnBesideWhatMakesTheLogits) {

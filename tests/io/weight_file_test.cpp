@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
+#include <cmath>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -248,6 +249,44 @@ TEST_F(WeightFileTest, WhatIsRefusedIsToldInOneLine) {
   EXPECT_EQ(warnings.messages().size(), 1U);
   load_model_weights(path);
   EXPECT_EQ(warnings.messages().size(), 2U);
+}
+
+TEST_F(WeightFileTest, WeightsThatAreNoNumbersAreNamed) {
+  Net net;
+  for (const auto& [wrong, what] :
+       {std::pair{std::nan(""), "NaN"}, {HUGE_VAL, "an infinity"}, {-HUGE_VAL, "an infinity"}}) {
+    auto weights = state_dict(net);
+    auto& [name, tensor] = *weights.begin();
+    for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16, at::kHalf}) {
+      tensor = at::ones(tensor.sizes(), type);
+      tensor.view(-1)[tensor.numel() - 1] = wrong;
+      const auto path = folder_ / "wrong.safetensors";
+      save_safetensors(path, weights);
+      EXPECT_THAT(message_of<InputError>([&] { load_weights(net, kCompat, path); }),
+                  AllOf(HasSubstr("wrong.safetensors: " + name + ": holds " + what + " at ["),
+                        HasSubstr("1 of its"), HasSubstr("expected finite weights")));
+    }
+  }
+}
+
+TEST_F(WeightFileTest, AFileThatIsCutOffIsTruncatedByAnyName) {
+  const auto whole = [&] {
+    save_safetensors(folder_ / "whole", {{"x", at::ones({64})}, {"y", at::ones({64})}});
+    return read_bytes(folder_ / "whole");
+  }();
+  for (const char* name : {"w.safetensors", "w.bin", "w"}) {
+    for (const size_t left : {size_t{40}, whole.size() - 4}) {
+      EXPECT_THAT(refusal(write(name, whole.substr(0, left))),
+                  AllOf(HasSubstr("truncated: "), HasSubstr("fetch it or save it again")))
+          << name << " " << left;
+    }
+  }
+}
+
+TEST_F(WeightFileTest, WhatPickleDumpWroteIsToldSo) {
+  const auto path = write("w.pkl", pickled::pickle(pickled::dict({})));
+  EXPECT_THAT(refusal(path), AllOf(HasSubstr("a pickle, but not one of torch.save"),
+                                   HasSubstr("torch.save(TENSORS, FILE)")));
 }
 
 TEST_F(WeightFileTest, KeysStripsAndRenames) {

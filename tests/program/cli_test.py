@@ -510,7 +510,7 @@ class Outputs(ProgramTest):
                                           check=False, stdin=subprocess.DEVNULL)
                     # Before it, generate says which checkpoint writes.
                     done.stderr = done.stderr.splitlines()[-1]
-                    self.assert_refused(done, 'x-transformers: ', 'standard output', status=1)
+                    self.assert_refused(done, 'x-transformers: ', 'standard output')
 
     def test_closed_streams_take_no_results(self):
         inputs, outputs = self.folder / 'closed.safetensors', self.folder / 'closed.out.safetensors'
@@ -994,6 +994,20 @@ class Runs(ProgramTest):
             return {row['step']: row['loss'] for row in rows if 'loss' in row}
         self.assertEqual(losses(whole), losses(parts))
 
+    def test_no_room_is_told_alike_by_every_command(self):
+        inputs = self.folder / 'room.safetensors'
+        write_safetensors(inputs, {'x': ([1, 4], [1, 2, 3, 4])})
+        for arguments in (('convert', self.trained, '/dev/full'),
+                          ('forward', '--config', self.config, '--inputs', inputs, '--outputs', '/dev/full')):
+            with self.subTest(arguments=arguments):
+                def small():
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+                out = self.folder / 'no_room.safetensors'
+                done = subprocess.run([PROGRAM, *(str(out if a == '/dev/full' else a) for a in arguments)],
+                                      capture_output=True, timeout=120, check=False, preexec_fn=small)
+                self.assert_refused(done, f'{out}: cannot write: File too large')
+                self.assertFalse(out.exists())
+
     def test_no_room_leaves_the_last_checkpoint(self):
         out = self.out()
         shutil.copytree(self.trained, out, symlinks=True)
@@ -1156,9 +1170,48 @@ class Generation(ProgramTest):
                 (('--amateur', self.trained, '--contrastive-alpha', 2), '--contrastive-alpha: '),
                 (('--eos', 256), '--eos: expected an integer from 0 to 255, got 256'),
                 (('--eos', -1), '--eos: expected an integer from 0 to 255, got -1'),
-                (('--beams', 0), '--beams: expected an integer of at least 1, got 0')):
+                (('--beams', 0), '--beams: expected an integer of at least 1, got 0'),
+                (('--tokens', 99999999999),
+                 '--tokens: expected an integer of at most 100000000, got 99999999999'),
+                (('--beams', 99999999999), '--beams: expected 10000 or less, got 99999999999')):
             with self.subTest(arguments=arguments):
                 self.assert_refused(run('generate', self.trained, *arguments), expected)
+
+    def test_many_tokens_are_made_room_for_as_they_come(self):
+        limit = 16 << 30
+        done = subprocess.run([PROGRAM, 'generate', self.trained, '--prompt', 'a', '--tokens', '100000000', '--stop', 'e'],
+                              capture_output=True, timeout=120, check=False,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+        self.assert_done(done)
+
+    def test_prompt_ids_are_whole(self):
+        for ids in ('12,,7', ',12', '12,', '12, ,7', '[12,7', '12,7]', '[[12]]', '12 7 x'):
+            with self.subTest(ids=ids):
+                self.assert_refused(run('generate', self.trained, '--prompt-ids', ids), '--prompt-ids: expected')
+        texts = {run('generate', self.trained, '--prompt-ids', ids, '--tokens', 4, '--greedy').stdout
+                 for ids in ('97,98,99', '97 98 99', '[97, 98, 99]', ' 97 ,98,\t99 ')}
+        self.assertEqual(len(texts), 1)
+        path = self.folder / 'ids.txt'
+        path.write_text('97\n98,,99\n')
+        self.assert_refused(run('generate', self.trained, '--prompt-ids-file', path), f'{path}: expected an id before')
+
+    def test_weights_given_as_the_path(self):
+        weights = self.folder / 'apart.safetensors'
+        weights.write_bytes((self.trained / 'model.safetensors').read_bytes())
+        self.assert_refused(run('generate', weights, '--prompt', 'a'),
+                            f'{weights}: there is no config.json beside it; --config')
+        written = [run('generate', *arguments, '--config', self.config, '--prompt', 'the ', '--tokens', 4, '--greedy')
+                   for arguments in ((weights,), ('--weights', weights))]
+        self.assert_done(written[0])
+        self.assertEqual(written[0].stdout, written[1].stdout)
+        self.assert_refused(run('generate', weights, '--weights', weights, '--config', self.config, '--prompt', 'a'),
+                            f'--weights {weights} means nothing beside {weights}')
+        self.assert_refused(run('generate', self.trained, '--config', self.config, '--prompt', 'a'),
+                            '--config means nothing beside')
+        prompts, outputs = self.folder / 'path.in.safetensors', self.folder / 'path.out.safetensors'
+        write_safetensors(prompts, {'prompts': ([1, 2], [97, 98])})
+        self.assert_done(run('generate', weights, '--config', self.config, '--inputs', prompts, '--kwargs',
+                             '{"seq_len": 2}', '--outputs', outputs))
 
     def test_options_that_do_not_go_together(self):
         path = self.folder / 'prompt.txt'

@@ -504,7 +504,7 @@ TEST_F(TrainerTest, AFullDiskLeavesTheLastCheckpoint) {
   ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
   const rlimit low{size - 100, before.rlim_max};
   ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
-  const std::string message = message_of<InputError>([&] { trainer.run(); });
+  const std::string message = message_of<WriteError>([&] { trainer.run(); });
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   EXPECT_THAT(message, HasSubstr("optimizer.safetensors"));

@@ -259,6 +259,48 @@ TEST_F(WrapperRuns, WhatIsWrongWithTensorsIsSaidOfTheirFile) {
   EXPECT_THAT([&] { train(file, "run"); },
               ThrowsMessage<InputError>(
                   testing::AllOf(HasSubstr("x.safetensors:"), HasSubstr("stranger"))));
+  EXPECT_FALSE(fs::exists(root_ / "run"));
+  // Of a shape that forward alone judges.
+  save_safetensors(root_ / "x.safetensors",
+                   {{"x", at::zeros({20, 8}, at::kLong)}, {"mask", at::ones({20, 5}, at::kBool)}});
+  EXPECT_THAT([&] { train(file, "run"); }, ThrowsMessage<InputError>(testing::AllOf(
+                                               HasSubstr("x.safetensors:"), HasSubstr("mask"))));
+  EXPECT_FALSE(fs::exists(root_ / "run"));
+}
+
+TEST_F(WrapperRuns, MasksOfIntegersAreMasks) {
+  const auto x = at::randint(0, 256, {20, 8}, at::kLong);
+  const auto mask = at::ones({20, 8}, at::kLong);
+  mask.narrow(1, 5, 3).zero_();
+  auto file = run_file(net("Decoder", 256), 2);
+  file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+  for (const auto type : {at::kBool, at::kLong, at::kByte}) {
+    save_safetensors(root_ / "x.safetensors", {{"x", x}, {"mask", mask.to(type)}});
+    train(file, c10::toString(type));
+    EXPECT_EQ(losses(c10::toString(type)), losses("Bool"));
+  }
+  save_safetensors(root_ / "x.safetensors", {{"x", x}, {"mask", mask * 3}});
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(HasSubstr(
+                  "x.safetensors: example 0 (from 0): mask has 3 at position 0, expected true")));
+}
+
+TEST_F(WrapperRuns, TryingAnExampleChangesNoNumber) {
+  // Dropout and the masks of the loss are drawn as they were without it.
+  const auto x = at::randint(0, 256, {20, 8}, at::kLong);
+  save_safetensors(root_ / "x.safetensors", {{"x", x}});
+  auto model = net("Decoder", 256);
+  model["emb_dropout"] = 0.5;
+  auto file = run_file(model, 2);
+  file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};
+  at::manual_seed(1);
+  train(file, "one");
+  at::manual_seed(2);
+  train(file, "other");
+  EXPECT_EQ(losses("one"), losses("other"));
+  file["train"]["sample_prompt"] = "abc";
+  EXPECT_THAT([&] { train(file, "run"); },
+              ThrowsMessage<InputError>(HasSubstr("train.sample_prompt: means nothing")));
 }
 
 TEST_F(WrapperRuns, ATokenizerLearnsNothing) {

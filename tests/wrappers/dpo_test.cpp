@@ -144,6 +144,41 @@ TEST(DPOReference, HasATableOfItsOwn) {
   EXPECT_TRUE(at::equal(model->ref_model()->forward(call).logits.at(0), before));
 }
 
+// With the quirk the table is the policy's, and nothing else of the head is.
+TEST(DPOReference, OfPythonHasAMixtureOfItsOwn) {
+  const std::string net = R"({"tie_embedding": true, "mixture_of_softmax": true})";
+  DPOOptions options;
+  options.compat.python_quirks = true;
+  auto model = make_model(net, options);
+  move_policy(model);
+  {
+    const torch::NoGradGuard no_grad;
+    for (auto& parameter : model->ref_model()->parameters()) parameter.mul_(1.5);
+  }
+  const auto inputs = make_pair(first(3));
+  const auto table = [](TokenModel& of) { return of.named_parameters()["token_emb.emb.weight"]; };
+  const auto log_probs = [&](TokenModel& of, const at::Tensor& seq, bool is_reference) {
+    const torch::NoGradGuard no_grad;
+    TransformerInputs call;
+    call.x = seq.narrow(1, 0, 7);
+    call.logits = false;
+    const auto embeddings = of.forward(call).embeddings;
+    const auto own = table(of).clone();
+    if (is_reference) table(of).copy_(table(*model->policy_model()));
+    const auto logits = of.head(embeddings);
+    table(of).copy_(own);
+    return logits.log_softmax(-1).gather(2, seq.narrow(1, 1, 7).unsqueeze(-1)).squeeze(-1);
+  };
+  const auto gain = [&](const at::Tensor& seq) {
+    const auto policy = log_probs(*model->policy_model(), seq, false);
+    const auto reference = log_probs(*model->ref_model(), seq, true);
+    return (policy - reference).narrow(1, 3, 4).mean(1);  // as in Python, one off
+  };
+  const auto advantage = gain(inputs.preferred_seq) - gain(inputs.unpreferred_seq);
+  EXPECT_NEAR(model->forward(inputs).item<double>(),
+              -at::log_sigmoid(0.1 * advantage).mean().item<double>(), 1e-5);
+}
+
 TEST(DPOLoss, LearnsThePreference) {
   auto model = make_model();
   const auto inputs = make_pair(first(3));

@@ -3,13 +3,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/wrappers/autoregressive.h"
+#include "x_transformers/wrappers/xl_autoregressive.h"
 
 namespace x_transformers::loss_chunk_test {
 namespace {
@@ -73,6 +77,42 @@ TEST(LossChunk, ChangesNoLossAndNoGradient) {
   TransformerInputs prepended;
   prepended.prepend_embeds = at::randn({3, 2, 16});
   expect_same(Json::object(), {}, prepended);
+}
+
+TEST(LossChunk, OfSegmentsIsTheirLoss) {
+  auto config = Json::parse(R"({"num_tokens": 19, "max_seq_len": 4, "max_mem_len": 4,
+      "num_memory_tokens": 2, "attn_layers":
+      {"type": "Decoder", "dim": 16, "depth": 2, "heads": 2, "attn_dim_head": 8,
+       "rotary_pos_emb": true}})");
+  at::manual_seed(7);
+  XLAutoregressiveWrapper model(
+      TransformerWrapper(options_from_json<TransformerWrapperOptions>(config, "net")));
+  auto tokens = at::randint(19, {3, 10});
+  tokens[1][4] = -100;
+  tokens[2].slice(0, 8).fill_(-100);
+  const auto results = [&] {
+    model->zero_grad();
+    auto loss = model->forward(tokens);
+    loss.backward();
+    std::vector<at::Tensor> found = {loss.detach()};
+    for (const auto& parameter : model->parameters()) {
+      if (parameter.grad().defined()) found.push_back(parameter.grad().clone());
+    }
+    return found;
+  };
+  const auto plain = results();
+  for (const int64_t rows : {1, 5, 1000}) {
+    model->set_loss_chunk(rows);
+    const auto chunked = results();
+    ASSERT_EQ(chunked.size(), plain.size());
+    for (size_t i = 0; i < plain.size(); ++i)
+      EXPECT_TRUE(at::allclose(chunked[i], plain[i], 1e-4, 1e-6)) << i << " by " << rows;
+  }
+  config["mixture_of_softmax"] = true;
+  XLAutoregressiveWrapper mixture(
+      TransformerWrapper(options_from_json<TransformerWrapperOptions>(config, "net")));
+  EXPECT_THAT([&] { mixture->set_loss_chunk(2); },
+              testing::ThrowsMessage<InputError>(testing::HasSubstr("net.mixture_of_softmax")));
 }
 
 TEST(LossChunk, RefusesHeadsOfMoreThanOneProduct) {

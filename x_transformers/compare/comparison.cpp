@@ -30,6 +30,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kPlanFile = "comparison.json";
+constexpr int64_t kMostSeeds = 1000;  // more tell nothing new
 
 /// What the runs of a comparison have in common, so that no variant may change it.
 bool is_common(const std::string& path) {
@@ -88,7 +89,8 @@ class ComparisonWork {
       : options_(options), parts_(parts), report_(report) {}
 
   ComparisonResult run() {
-    require(options_.seeds > 0, "--seeds: expected 1 or more");
+    require(options_.seeds > 0 && options_.seeds <= kMostSeeds,
+            fmt::format("--seeds: expected 1 to {}, got {}", kMostSeeds, options_.seeds));
     require(!options_.variants.empty(), "--try: no variant is given");
     require(options_.jobs > 0, "--jobs: expected 1 or more");
     make_entries();

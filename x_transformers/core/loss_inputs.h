@@ -14,7 +14,7 @@ enum class LossInputKind {
   ids,       ///< whole numbers that name tokens or classes; used as int64
   numbers,   ///< floating-point numbers; used as float32
   pictures,  ///< [channels, height, width] an example; as numbers, or bytes that stand for 0 to 1
-  mask,      ///< true or false
+  mask,      ///< true or false, also as integers 0 and 1; used as bool
 };
 
 /// A tensor of which an example is one entry. What is left open is for the model to judge.
@@ -38,6 +38,10 @@ struct LossInput {
   /// Of a mask: sequences of which it must leave tokens. Of each at least one token after the first
   /// is false here, and true in the sequence's own mask NAME_mask, where there is one.
   std::vector<std::string> leaves_some_of = {};
+  /// The input of ids that has an entry for each of these, where there is one.
+  std::string beside = {};
+  /// Of numbers: they are read only where the id beside them is this; elsewhere NaN may stand.
+  std::optional<int64_t> read_at = std::nullopt;
 };
 
 struct LossInputs {

@@ -4,6 +4,7 @@
 #include <array>
 #include <filesystem>
 #include <string_view>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/spelling.h"
@@ -30,6 +31,10 @@ void at_least(const OptionPath& name, int64_t least, int64_t value) {
 
 void check_task(const DataOptions& options) {
   const auto& task = options.task;
+  constexpr int64_t kMost = 1'000'000;  // a batch of more has no room
+  for (const auto& [name, value] :
+       {std::pair{"length", task.length}, {"symbols", task.symbols}, {"arms", task.arms}})
+    expect(value <= kMost, at(OptionPath("task") / name), value, "{} or less", kMost);
   expect(is_one_of(kTasks, task.name), at(OptionPath("task") / "name"), task.name,
          "copy, parity or path_star");
   require(options.path.empty(), at("path"), "a task is made up and reads no file; leave out {}",
@@ -47,8 +52,10 @@ void check_task(const DataOptions& options) {
 
 /// What tells of another format than the data have would be read by nothing.
 void require_of_format(const DataOptions& options, const std::string& format) {
+  const bool is_by_name = options.format == kAuto && format == "tensors";
+  const auto why = is_by_name ? ", which " + options.path + " is by its name" : std::string();
   const auto refuse = [&](bool is_given, const char* name) {
-    require(!is_given, at(name), "has no use with data of format {}", format);
+    require(!is_given, at(name), "has no use with data of format {}{}", format, why);
   };
   const bool is_stream = !holds_examples(options);
   const bool takes_tokenizer =

@@ -39,8 +39,9 @@ std::string wrong_type(const at::Tensor& tensor, LossInputKind kind) {
     case LossInputKind::pictures:
       if (tensor.scalar_type() == at::kByte) return "";
       return tensor.is_floating_point() ? "" : "floating-point numbers, or bytes from 0 to 255";
-    case LossInputKind::mask:
-      return tensor.scalar_type() == at::kBool ? "" : "true or false (bool)";
+    case LossInputKind::mask:  // integers are looked at: 0 and 1 are what they say
+      if (tensor.scalar_type() == at::kBool || is_integral(tensor)) return "";
+      return "true or false (bool, or integers 0 and 1)";
   }
   return "";
 }
@@ -70,13 +71,29 @@ std::string order_hint(const at::Tensor& tensor, const LossInput& input) {
                    : "";
 }
 
+/// Throws where a file of columns has another number of them than the model has features.
+void require_columns(const at::Tensor& tensor, const ExamplePlaces& places,
+                     const LossInput& input) {
+  if (!places.are_columns || tensor.dim() != static_cast<int64_t>(input.sizes->size()) + 1) return;
+  const auto given = tensor.size(-1), expected = input.sizes->back();
+  if (expected < 0 || given == expected) return;
+  Notice notice{at(places.path + ":"), text("has {} column{}, expected {}, the features of {}",
+                                            given, given == 1 ? "" : "s", expected, input.name)};
+  notice.hint = "data.series.columns names the columns that are used";
+  throw InputError(std::move(notice));
+}
+
 void require_sizes(const at::Tensor& tensor, const ExamplePlaces& places, const LossInput& input) {
   const auto place = fmt::format("{}: tensor {}: ", places.path, input.name);
   if (input.sizes) {
+    require_columns(tensor, places, input);
+    // Why sequences are not of any length says nothing of their other axes.
+    const bool has_why =
+        !input.limited_by.empty() && !input.sizes->empty() && (*input.sizes)[0] >= 0;
     require(has_sizes(tensor, *input.sizes),
             fmt::format("{}expected {}{}, got {}{}", place, shown_sizes(*input.sizes),
-                        input.limited_by.empty() ? "" : " (" + input.limited_by + ")",
-                        described(tensor), order_hint(tensor, input)));
+                        has_why ? " (" + input.limited_by + ")" : "", described(tensor),
+                        order_hint(tensor, input)));
   }
   if (tensor.dim() < 2) return;
   require(tensor.size(1) >= input.shortest,
@@ -97,46 +114,101 @@ void require_sizes(const at::Tensor& tensor, const ExamplePlaces& places, const 
   }
 }
 
-/// Throws for the first id of `ids`, the examples `rows` (undefined: all), that is wrong.
-void require_in_range(const at::Tensor& ids, const at::Tensor& rows, const ExamplePlaces& places,
-                      const LossInput& input) {
-  if (!is_integral(ids) || ids.numel() == 0) return;
+/// Calls look(rows, first) for consecutive parts of `tensor`, of whole examples and so small that
+/// copies of them cost little; `first` is the example that a part begins with. Ends where it
+/// returns false.
+template <class Look>
+void look_at_parts(const at::Tensor& tensor, Look look) {
+  constexpr int64_t kAtOnce = int64_t{1} << 20;
+  const auto examples = tensor.size(0);
+  const auto step = std::max<int64_t>(1, kAtOnce * examples / std::max<int64_t>(1, tensor.numel()));
+  for (int64_t first = 0; first < examples; first += step)
+    look(tensor.narrow(0, first, std::min(step, examples - first)), first);
+}
+
+/// The first place at which `is_wrong` is true, and the number of `values` there.
+struct Found {
+  std::vector<int64_t> place;
+  at::Tensor value;  ///< []
+};
+Found first_of(const at::Tensor& is_wrong, const at::Tensor& values) {
+  Found found{{}, values};
+  const auto place = is_wrong.nonzero()[0];
+  for (int64_t axis = 0; axis < place.size(0); ++axis) {
+    found.place.push_back(place[axis].item<int64_t>());
+    found.value = found.value.select(0, found.place.back());
+  }
+  return found;
+}
+
+/// "pairs.tsv: line 3: src has 122 at position 0", of what was found in the part that begins with
+/// example `first`.
+std::string where_found(const Found& found, const std::string& value, int64_t first,
+                        const ExamplePlaces& places, const LossInput& input) {
+  const std::vector<int64_t> within(found.place.begin() + 1, found.place.end());
+  return fmt::format("{}: {} has {}{}", places.of(first + found.place[0]), input.name, value,
+                     within.empty() ? "" : fmt::format(" at position {}", fmt::join(within, ", ")));
+}
+
+/// Throws for the first id of `ids` that is wrong; they are those of the examples from `first` on.
+void require_ids_in_range(const at::Tensor& ids, int64_t first, const ExamplePlaces& places,
+                          const LossInput& input) {
   const auto wide = ids.to(at::kLong);
   auto is_wrong = wide < 0;
   if (input.count) is_wrong = is_wrong.logical_or_(wide >= *input.count);
   if (input.ignored) is_wrong = is_wrong.logical_and_(wide != *input.ignored);
   if (input.reserved) is_wrong = is_wrong.logical_or_(wide == *input.reserved);
   if (!is_wrong.any().item<bool>()) return;
-  const auto place = is_wrong.nonzero()[0];
-  const auto row = place[0].item<int64_t>();
-  auto id = wide[row];
-  std::vector<int64_t> within;
-  for (int64_t axis = 1; axis < place.size(0); ++axis) {
-    within.push_back(place[axis].item<int64_t>());
-    id = id[within.back()];
-  }
-  const auto value = id.item<int64_t>();
-  const auto what = fmt::format(
-      "{}: {} has {}{}", places.of(rows.defined() ? rows[row].item<int64_t>() : row), input.name,
-      value, within.empty() ? "" : fmt::format(" at position {}", fmt::join(within, ", ")));
+  const auto found = first_of(is_wrong, wide);
+  const auto value = found.value.item<int64_t>();
+  const auto what = where_found(found, std::to_string(value), first, places, input);
   require(input.reserved != value, what + ", " + input.reserved_for);
   throw InputError(input.count ? fmt::format("{}, expected 0 to {} ({} is {})", what,
                                              *input.count - 1, input.counted_by, *input.count)
                                : what + ", expected 0 or more");
 }
 
+/// The same of all ids of a tensor.
+void require_in_range(const at::Tensor& ids, const ExamplePlaces& places, const LossInput& input) {
+  if (!is_integral(ids)) return;
+  look_at_parts(ids, [&](const at::Tensor& part, int64_t first) {
+    require_ids_in_range(part, first, places, input);
+  });
+}
+
 bool is_searched_at_once(const at::Tensor& tensor) { return tensor.numel() <= kIdsAtOnce; }
 
-/// Throws for the first number that is none in float32.
-void require_finite(const at::Tensor& numbers, const ExamplePlaces& places,
+/// Throws for the first number that is none in float32. `ids` are those beside them, or undefined.
+void require_finite(const at::Tensor& numbers, const at::Tensor& ids, const ExamplePlaces& places,
                     const LossInput& input) {
   if (!numbers.is_floating_point()) return;
-  const auto is_finite = at::isfinite(numbers.to(at::kFloat));
-  if (is_finite.all().item<bool>()) return;
-  const auto row = is_finite.logical_not().nonzero()[0][0].item<int64_t>();
-  const auto of_row = numbers[row].masked_select(is_finite[row].logical_not());
-  throw InputError(fmt::format("{}: {} has {}, expected numbers that float32 holds", places.of(row),
-                               input.name, of_row[0].item<double>()));
+  const bool are_read_somewhere = input.read_at && ids.defined() && ids.sizes() == numbers.sizes();
+  look_at_parts(numbers, [&](const at::Tensor& part, int64_t first) {
+    auto is_wrong = at::isfinite(part.to(at::kFloat)).logical_not_();
+    if (are_read_somewhere)
+      is_wrong.logical_and_(ids.narrow(0, first, part.size(0)).to(at::kLong) == *input.read_at);
+    if (!is_wrong.any().item<bool>()) return;
+    const auto found = first_of(is_wrong, part);
+    const auto what =
+        where_found(found, fmt::format("{}", found.value.item<double>()), first, places, input);
+    throw InputError(are_read_somewhere ? fmt::format("{}, expected a number, as {} has {} there",
+                                                      what, input.beside, *input.read_at)
+                                        : what + ", expected numbers that float32 holds");
+  });
+}
+
+/// Throws for the first integer of a mask that is neither 0 nor 1.
+void require_truth(const at::Tensor& mask, const ExamplePlaces& places, const LossInput& input) {
+  if (!is_integral(mask)) return;
+  look_at_parts(mask, [&](const at::Tensor& part, int64_t first) {
+    const auto wide = part.to(at::kLong);
+    const auto is_wrong = (wide < 0).logical_or_(wide > 1);
+    if (!is_wrong.any().item<bool>()) return;
+    const auto found = first_of(is_wrong, wide);
+    throw InputError(
+        where_found(found, std::to_string(found.value.item<int64_t>()), first, places, input) +
+        ", expected true or false (bool, or integers 0 and 1)");
+  });
 }
 
 /// Throws for the first example of which `mask` leaves nothing of `name`.
@@ -144,16 +216,26 @@ void require_rest(const TensorMap& tensors, const at::Tensor& mask, const std::s
                   const ExamplePlaces& places, const LossInput& input) {
   const auto of = tensors.find(name);
   if (of == tensors.end() || of->second.dim() != 2 || mask.dim() != 2) return;
-  auto left = mask.logical_not();
+  auto left = mask.to(at::kBool).logical_not();
   const auto counted = tensors.find(name + "_mask");
   if (counted != tensors.end() && counted->second.sizes() == mask.sizes())
-    left = left.logical_and(counted->second);
+    left = left.logical_and(counted->second.to(at::kBool));
   const int64_t given = mask.size(1) == of->second.size(1) ? 1 : 0;
   const auto has_rest = left.slice(1, given).any(1);
   if (has_rest.all().item<bool>()) return;
   const auto row = has_rest.logical_not().nonzero()[0][0].item<int64_t>();
   throw InputError(fmt::format("{}: {} leaves no token of {}: expected an answer after the prompt",
                                places.of(row), input.name, name));
+}
+
+/// Throws where `tensor` has not the sizes of what it stands beside.
+void require_sizes_of_ids(const at::Tensor& tensor, const at::Tensor& ids,
+                          const ExamplePlaces& places, const LossInput& input) {
+  require(
+      !ids.defined() || ids.sizes() == tensor.sizes(),
+      fmt::format("{}: tensor {}: expected [{}], an entry for each of {}, got {}", places.path,
+                  input.name, ids.defined() ? fmt::format("{}", fmt::join(ids.sizes(), ", ")) : "",
+                  input.beside, described(tensor)));
 }
 
 void require_tensor(const TensorMap& tensors, const at::Tensor& tensor, const ExamplePlaces& places,
@@ -163,9 +245,13 @@ void require_tensor(const TensorMap& tensors, const at::Tensor& tensor, const Ex
           fmt::format("{}: tensor {}: expected {}, got {}{}", places.path, input.name, expected,
                       described(tensor), type_hint(tensor, input)));
   require_sizes(tensor, places, input);
+  const auto beside = tensors.find(input.beside);
+  const auto ids = beside == tensors.end() ? at::Tensor() : beside->second;
+  require_sizes_of_ids(tensor, ids, places, input);
+  if (input.kind == LossInputKind::mask) require_truth(tensor, places, input);
   if (is_searched_at_once(tensor)) {
-    if (input.kind == LossInputKind::ids) require_in_range(tensor, {}, places, input);
-    require_finite(tensor, places, input);
+    if (input.kind == LossInputKind::ids) require_in_range(tensor, places, input);
+    require_finite(tensor, ids, places, input);
   }
   for (const auto& name : input.leaves_some_of) require_rest(tensors, tensor, name, places, input);
 }
@@ -210,8 +296,11 @@ void require_ids(const TensorMap& batch, const at::Tensor& rows, const TensorMap
   for (const auto& input : inputs.tensors) {
     const auto found = batch.find(input.name);
     const bool is_left = input.kind == LossInputKind::ids && found != batch.end() &&
-                         !is_searched_at_once(all.at(input.name));
-    if (is_left) require_in_range(found->second, rows, places, input);
+                         is_integral(found->second) && !is_searched_at_once(all.at(input.name));
+    for (int64_t row = 0; is_left && row < rows.size(0); ++row) {
+      require_ids_in_range(found->second.narrow(0, row, 1), rows[row].item<int64_t>(), places,
+                           input);
+    }
   }
 }
 
@@ -226,7 +315,7 @@ at::Tensor as_taken(const at::Tensor& tensor, const LossInput& input) {
     case LossInputKind::numbers:
       return tensor.to(at::kFloat);
     case LossInputKind::mask:
-      break;
+      return tensor.to(at::kBool);
   }
   return tensor;
 }

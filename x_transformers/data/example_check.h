@@ -20,7 +20,8 @@ struct ExamplePlaces {
   std::vector<std::string> files = {};  ///< of files that are an example each
   /// Of text: tokens of each example, where the tensor of that name is padded.
   std::map<std::string, std::vector<int64_t>> lengths = {};
-  int64_t first = 0;  ///< the place in these lists of what is example 0
+  int64_t first = 0;         ///< the place in these lists of what is example 0
+  bool are_columns = false;  ///< the last axis of the tensors is columns of the file
 
   /// "pairs.tsv: line 3", "data.safetensors: example 3", "cats/1.png".
   std::string of(int64_t example) const;
@@ -36,7 +37,8 @@ void require_fitting(const TensorMap& tensors, const ExamplePlaces& places,
 void require_ids(const TensorMap& batch, const at::Tensor& rows, const TensorMap& all,
                  const ExamplePlaces& places, const LossInputs& inputs);
 
-/// The tensor as the loss takes it: ids int64, numbers float32, pictures in bytes from 0 to 1.
+/// The tensor as the loss takes it: ids int64, numbers float32, pictures in bytes from 0 to 1,
+/// masks bool.
 at::Tensor as_taken(const at::Tensor& tensor, const LossInput& input);
 
 }  // namespace x_transformers

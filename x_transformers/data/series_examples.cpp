@@ -188,7 +188,7 @@ ExamplePart windows_of(const at::Tensor& rows, int64_t length, const std::string
   require(rows.size(0) >= length,
           fmt::format("{} has {} rows; sequences of seq_len {} need at least {}", what,
                       rows.size(0), length - 1, length));
-  return {{{"x", rows.unfold(0, length, 1).transpose(1, 2)}}, {path}};
+  return {{{"x", rows.unfold(0, length, 1).transpose(1, 2)}}, {.path = path, .are_columns = true}};
 }
 
 }  // namespace

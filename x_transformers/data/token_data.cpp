@@ -52,6 +52,25 @@ struct Source {
   bool tokens = false;
 };
 
+/// Throws InputError where a folder has its tokens in files of two kinds: mostly the same tokens
+/// twice, and else of types that .bin files do not say.
+void require_one_kind(const std::string& folder, const std::vector<std::string>& files) {
+  const auto is_array = [](const std::string& file) { return file.ends_with(".npy"); };
+  const auto array = std::find_if(files.begin(), files.end(), is_array);
+  const auto other = std::find_if_not(files.begin(), files.end(), is_array);
+  if (array == files.end() || other == files.end()) return;
+  const auto arrays = std::count_if(files.begin(), files.end(), is_array);
+  const auto name = [](const std::string& file) {
+    return std::filesystem::path(file).filename().string();
+  };
+  Notice notice{
+      at(folder + ":"),
+      text("the folder holds {} .npy and {} .bin files ({}, {}), expected one kind", arrays,
+           static_cast<int64_t>(files.size()) - arrays, name(*array), name(*other))};
+  notice.hint = "the same tokens may be in both; move one kind to a folder of its own";
+  throw InputError(std::move(notice));
+}
+
 Source find_source(const std::string& path, const std::string& format) {
   Source source{path, list_files(path), format == "bin"};
   const bool folder = std::filesystem::is_directory(path);
@@ -61,6 +80,7 @@ Source find_source(const std::string& path, const std::string& format) {
   if (source.tokens && folder) {
     std::erase_if(source.files, [](const auto& file) { return !is_token_file(file); });
     require(!source.files.empty(), "folder " + path + " holds no .bin or .npy files");
+    require_one_kind(path, source.files);
   }
   return source;
 }

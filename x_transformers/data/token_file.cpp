@@ -178,38 +178,42 @@ TokenFile read_numpy_tokens(const FileContents& file) {
 
 // ---------------------------------------------------------------- without a header
 
-/// How many of the uint16 at places 0, 1, 2, 3, 4, ... of a file are 0, by the place modulo 4.
-struct Zeros {
+/// How many of the uint16 at places 0, 1, 2, 3, 4, ... of a file are at most `largest`, by the
+/// place modulo 4.
+struct SmallNumbers {
   std::array<int64_t, 4> of{};
   int64_t rows = 0;  // of four numbers
+
+  double share(size_t a, size_t b) const {
+    return static_cast<double>(of[a] + of[b]) / static_cast<double>(2 * rows);
+  }
 };
 
-Zeros count_zeros(std::string_view bytes) {
+SmallNumbers count_small_numbers(std::string_view bytes, uint16_t largest) {
   constexpr size_t kRow = 4 * sizeof(uint16_t), kPlaces = 64, kRowsAPlace = 256;
   const size_t rows = bytes.size() / kRow;
-  Zeros zeros;
+  SmallNumbers small;
   for (size_t place = 0; place < kPlaces; ++place) {
     const size_t begin = rows * place / kPlaces, end = rows * (place + 1) / kPlaces;
     for (size_t row = begin; row < std::min(end, begin + kRowsAPlace); ++row) {
       uint16_t numbers[4];
       std::memcpy(numbers, bytes.data() + row * kRow, sizeof numbers);
-      for (size_t i = 0; i < 4; ++i) zeros.of[i] += numbers[i] == 0;
-      ++zeros.rows;
+      for (size_t i = 0; i < 4; ++i) small.of[i] += numbers[i] <= largest;
+      ++small.rows;
     }
   }
-  return zeros;
+  return small;
 }
 
-/// What the numbers are likely to be if, as uint16, every second one is 0; empty: they look right.
-std::string likely_dtype(std::string_view bytes) {
+/// What the numbers are likely to be if, as uint16, every second one is at most `largest`, as the
+/// upper halves of wider numbers are; empty: they look right.
+std::string likely_dtype(std::string_view bytes, uint16_t largest) {
   constexpr int64_t kLeastRows = 4;
   constexpr double kAlways = 0.9, kSometimes = 0.75;
-  const auto zeros = count_zeros(bytes);
-  const auto share = [&](size_t a, size_t b) {
-    return static_cast<double>(zeros.of[a] + zeros.of[b]) / static_cast<double>(2 * zeros.rows);
-  };
-  if (zeros.rows < kLeastRows || share(1, 3) < kAlways || share(0, 2) > kSometimes) return "";
-  return share(2, 2) < kAlways ? "uint32 or int32" : "int64 or uint64";
+  const auto small = count_small_numbers(bytes, largest);
+  if (small.rows < kLeastRows || small.share(1, 3) < kAlways || small.share(0, 2) > kSometimes)
+    return "";
+  return small.share(2, 2) < kAlways ? "uint32 or int32" : "int64 or uint64";
 }
 
 /// Throws InputError where a file without a header is likely to hold other things than uint16.
@@ -226,8 +230,13 @@ void require_likely_uint16(const FileContents& file, int64_t num_tokens) {
                 num_tokens),
            fmt::format("say with data.dtype what they are: {}", kTokenDtypes));
   }
-  if (const auto likely = likely_dtype(file.bytes); !likely.empty()) {
-    refuse(text("read as uint16, every second token is 0: it is likely to hold {}", likely),
+  // Those of vocabularies beyond uint16, up to four times as large, are 0 to 3.
+  constexpr uint16_t kLargestUpper = 3;
+  for (const uint16_t largest : {uint16_t{0}, kLargestUpper}) {
+    const auto likely = likely_dtype(file.bytes, largest);
+    if (likely.empty()) continue;
+    refuse(text("read as uint16, every second token is {}: it is likely to hold {}",
+                largest == 0 ? "0" : fmt::format("0 to {}", largest), likely),
            "say so with data.dtype, or uint16 if that is right");
   }
 }

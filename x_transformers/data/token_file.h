@@ -36,7 +36,7 @@ bool is_token_dtype(const std::string& name);
 /// number of tokens (uint16 of GPT-2, uint32 of Llama 3). Without a header (nanoGPT) they are
 /// `options.dtype`, or uint16 where that is auto. Throws InputError: a size that does not fit, an
 /// unknown version, a file that holds no tokens, a dtype that is not the file's; and for auto,
-/// naming data.dtype, where the numbers are likely to be others: every second one is 0, or the
+/// naming data.dtype, where the numbers are likely to be others: every second one is 0 to 3, or the
 /// model has more tokens than uint16 can number.
 TokenFile read_token_file(const FileContents& file, const TokenFileOptions& options = {});
 

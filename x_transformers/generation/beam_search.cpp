@@ -10,11 +10,15 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/generation/penalties.h"
 #include "x_transformers/generation/sampling.h"
 
 namespace x_transformers {
 namespace {
+
+// More continuations of a prompt than a search has use for.
+constexpr int64_t kMostBeams = 10'000;
 
 constexpr double kNoScore = -std::numeric_limits<double>::infinity();
 
@@ -211,7 +215,9 @@ class Search {
 
 void validate(const BeamSearchOptions& options) {
   expect(options.seq_len >= 1, at("seq_len"), options.seq_len, "at least 1");
+  require_at_most(options.seq_len, kLargestSize, "seq_len");
   expect(options.beams >= 1, at("beams"), options.beams, "at least 1");
+  require_at_most(options.beams, kMostBeams, "beams");
   expect(options.temperature >= 0 && std::isfinite(options.temperature), at("temperature"),
          options.temperature, "at least 0");
   expect(std::isfinite(options.length_penalty), at("length_penalty"), options.length_penalty,

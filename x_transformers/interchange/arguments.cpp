@@ -1,6 +1,8 @@
 #include "x_transformers/interchange/arguments.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -75,6 +77,39 @@ at::Tensor Arguments::required_tensor(const std::string& name) {
   auto found = tensor(name);
   require(found.defined(), "inputs: '" + name + "' is needed");
   return found;
+}
+
+namespace {
+
+/// Integers that say what is true, as bool.
+at::Tensor as_mask(const at::Tensor& given, const std::string& name) {
+  const bool are_integers =
+      given.defined() && at::isIntegralType(given.scalar_type(), /*includeBool=*/false);
+  if (!are_integers) return given;
+  const auto wide = given.cpu().to(at::kLong);
+  const auto wrong = ((wide < 0) | (wide > 1)).nonzero();
+  if (wrong.size(0) == 0) return given.to(at::kBool);
+  auto value = wide;
+  std::vector<int64_t> place;
+  for (int64_t axis = 0; axis < wrong.size(1); ++axis) {
+    place.push_back(wrong[0][axis].item<int64_t>());
+    value = value.select(0, place.back());
+  }
+  throw InputError(
+      fmt::format("{}: expected true or false (bool, or integers 0 and 1), got {} at position [{}]",
+                  name, value.item<int64_t>(), fmt::join(place, ", ")));
+}
+
+}  // namespace
+
+at::Tensor Arguments::mask(const std::string& name) {
+  const auto given = tensor(name);
+  return source_ == ArgumentSource::outside ? as_mask(given, name) : given;
+}
+
+at::Tensor Arguments::required_mask(const std::string& name) {
+  const auto given = required_tensor(name);
+  return source_ == ArgumentSource::outside ? as_mask(given, name) : given;
 }
 
 at::Tensor Arguments::tensor_or_integers(const std::string& name) {

@@ -40,6 +40,10 @@ class Arguments {
   at::Tensor tensor(const std::string& name);
   /// A tensor that must be there. InputError names it otherwise.
   at::Tensor required_tensor(const std::string& name);
+  /// The same of masks: integers from outside that are 0 and 1, as tokenizers and numpy give them,
+  /// as bool. InputError names the first that is another one.
+  at::Tensor mask(const std::string& name);
+  at::Tensor required_mask(const std::string& name);
   /// A tensor, or a number or array of integers as one (int64).
   at::Tensor tensor_or_integers(const std::string& name);
   /// A tensor, or a number or nested arrays of numbers as one: int64 where all are integers, else

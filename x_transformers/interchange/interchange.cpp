@@ -4,6 +4,7 @@
 
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/model.h"
+#include "x_transformers/interchange/release_rules.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/io/weight_file.h"
 
@@ -23,8 +24,14 @@ at::Tensor objective(const std::vector<std::pair<std::string, at::Tensor>>& resu
 
 }  // namespace
 
-void load_weights(Model& model, const std::filesystem::path& path) {
-  load_weights(model.module(), model.compat(), path);
+TensorMap load_weights(Model& model, const std::filesystem::path& path,
+                       const WeightSelection& selection) {
+  auto& module = model.module();
+  return load_weights(module, model.compat(), path, selection, release_rules(module));
+}
+
+TensorMap load_weights(Model& model, const std::filesystem::path& path) {
+  return load_weights(model, path, {});
 }
 
 TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs,

@@ -15,6 +15,7 @@
 namespace x_transformers {
 
 struct OptionHelp;
+struct WeightSelection;
 
 /// Builds the model that `config` describes ("type" and the arguments of its constructor).
 /// InputError names `where` and the path below it, what was expected, and the nearest known name.
@@ -22,8 +23,11 @@ std::shared_ptr<Model> build_model(const nlohmann::json& config,
                                    const OptionPath& where = "config");
 
 /// Copies the weights of a file (load_model_weights) into a model, as the model's release of Python
-/// means them. InputError, which names the file, where they do not fit or no rule translates them.
-void load_weights(Model& model, const std::filesystem::path& path);
+/// means them, and returns them by its names. InputError, which names the file, where they do not
+/// fit, are not finite, or have another meaning with the model's options (release_rules.h).
+TensorMap load_weights(Model& model, const std::filesystem::path& path,
+                       const WeightSelection& selection);
+TensorMap load_weights(Model& model, const std::filesystem::path& path);
 
 /// Calls a model and returns its results flattened (`out`, `out.0`, ...). With `grads` the first
 /// result is differentiated (if it is not a scalar: the mean of the squares of the first floating

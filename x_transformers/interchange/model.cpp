@@ -35,8 +35,11 @@ LossInputs Model::loss_inputs(const std::set<std::string>&) {
 }
 
 void Model::set_loss_chunk(int64_t) {
-  throw InputError(
-      Notice{at("loss_chunk"), "the loss of this type is not built in chunks of tokens"});
+  throw InputError(Notice{
+      at("loss_chunk"),
+      "the loss of this type is made of all logits of a batch at once; by chunks of tokens it is "
+      "made in AutoregressiveWrapper, XLAutoregressiveWrapper, XTransformer, GPTVAE and "
+      "UniversalPretrainWrapper"});
 }
 
 Writer* Model::any_writer() {

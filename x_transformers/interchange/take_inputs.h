@@ -81,6 +81,8 @@ class InputTaker {
     const bool may_be_numbers = field.kind == TensorKind::integer;
     if (field.is_looked_up)
       t = take_looked_up(arguments_, name);
+    else if (field.kind == TensorKind::boolean)
+      t = arguments_.mask(name);
     else
       t = may_be_numbers ? arguments_.tensor_or_integers(name) : arguments_.tensor(name);
   }

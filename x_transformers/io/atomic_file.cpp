@@ -92,7 +92,7 @@ void AtomicFile::open_aside() {
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       ::close(std::exchange(descriptor_, -1));
       temporary_.clear();
-      throw RunError(fmt::format("{}: another process is writing this file", path_.string()));
+      throw WriteError(fmt::format("{}: another process is writing this file", path_.string()));
     }
     if (same_file(descriptor_, temporary_)) break;
     ::close(std::exchange(descriptor_, -1));
@@ -170,7 +170,7 @@ FolderLock::FolderLock(const std::filesystem::path& folder) {
     if (reason == EWOULDBLOCK) {
       throw InputError(fmt::format("another run is writing {}{}", folder.string(), holder));
     }
-    throw RunError(caused(at(file.string() + ":"), "cannot lock", cause_of_errno(reason)));
+    throw WriteError(caused(at(file.string() + ":"), "cannot lock", cause_of_errno(reason)));
   }
   // Only for the message above: a pid that cannot be written is left out there.
   const std::string pid = fmt::format("{}\n", ::getpid());

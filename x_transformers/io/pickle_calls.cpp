@@ -36,6 +36,7 @@ constexpr std::array kUntypedDtypes{
     NamedType{"torch.uint16", at::kUInt16},
     NamedType{"torch.uint32", at::kUInt32},
     NamedType{"torch.uint64", at::kUInt64},
+    NamedType{"torch.complex32", at::kComplexHalf},
     NamedType{"torch.float8_e4m3fn", at::kFloat8_e4m3fn},
     NamedType{"torch.float8_e5m2", at::kFloat8_e5m2},
     NamedType{"torch.float8_e4m3fnuz", at::kFloat8_e4m3fnuz},
@@ -44,6 +45,7 @@ constexpr std::array kUntypedDtypes{
 };
 
 constexpr std::string_view kUntypedStorage = "torch.storage.UntypedStorage";
+constexpr std::string_view kLoadFromBytes = "torch.storage._load_from_bytes";
 constexpr std::string_view kRebuild = "torch._utils._rebuild_";
 constexpr std::string_view kRebuildTensorFirst = "torch._utils._rebuild_tensor";  // before 0.4
 constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor_v2";
@@ -114,7 +116,18 @@ void read_flags(const PickleTuple& arguments, std::size_t index, PickleTensor& t
   }
 }
 
+// What pickle.dump, and not torch.save, makes of a tensor holds its storage as a file of its own.
+void refuse_own_storage(const PickleTuple& arguments) {
+  const auto* object =
+      arguments.items.empty() ? nullptr : std::get_if<PickleObject>(arguments.items[0]);
+  if (object == nullptr || object->name != kLoadFromBytes) return;
+  throw BadPickle(
+      Notice{.text = "holds tensors that pickle.dump wrote, expected a file of torch.save",
+             .hint = "torch.save(pickle.load(open(FILE, 'rb')), NEW) in Python makes one"});
+}
+
 PickleTensor rebuilt_tensor(const std::string& function, const PickleTuple& arguments) {
+  refuse_own_storage(arguments);
   PickleTensor tensor;
   tensor.storage = argument<PickleStorage>(arguments, 0, function);
   tensor.offset = argument<int64_t>(arguments, 1, function);
@@ -122,7 +135,9 @@ PickleTensor rebuilt_tensor(const std::string& function, const PickleTuple& argu
   tensor.strides = sizes_of(argument<PickleTuple>(arguments, 3, function), "strides");
   auto dtype = tensor.storage.dtype;
   if (function == kRebuildUntyped) {
-    dtype = find_type(kUntypedDtypes, argument<PickleGlobal>(arguments, 6, function).name);
+    const auto& name = argument<PickleGlobal>(arguments, 6, function).name;
+    dtype = find_type(kUntypedDtypes, name);
+    if (!dtype) throw BadPickle(fmt::format("a tensor of {}, which cannot be read", name));
   }
   if (!dtype) throw BadPickle(fmt::format("{}: a tensor without a dtype", function));
   tensor.dtype = *dtype;

@@ -24,7 +24,9 @@ constexpr int64_t kVersion = 1001;
 void check_preamble(PtBytes& bytes) {
   const auto* magic = std::get_if<PickleLong>(&bytes.pickle());
   if (magic == nullptr || magic->bytes != kMagic)
-    throw BadPickle("a pickle, but not one of torch.save");
+    throw BadPickle(
+        Notice{.text = "a pickle, but not one of torch.save",
+               .hint = "torch.save(TENSORS, FILE) in Python writes one, of a dict of tensors"});
   const auto* version = std::get_if<int64_t>(&bytes.pickle());
   if (version == nullptr || *version != kVersion)
     throw BadPickle(fmt::format("expected version {} of the format", kVersion));

@@ -38,6 +38,7 @@ using nlohmann::json;
 constexpr const char* kMetadataKey = "__metadata__";
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kLargestHeader = 100'000'000;  // the reference implementation's limit
+constexpr const char* kFetchAgain = "fetch it or save it again";
 
 struct Dtype {
   std::string_view name;
@@ -89,8 +90,9 @@ std::string shown(const json& value) {
 
 std::string_view header_text(const MappedFile& file) {
   if (file.size() < kLengthBytes) {
-    throw Malformed(
-        fmt::format("truncated: {} bytes, expected at least {}", file.size(), kLengthBytes));
+    throw Malformed(Notice{
+        .text = fmt::format("truncated: {} bytes, expected at least {}", file.size(), kLengthBytes),
+        .hint = kFetchAgain});
   }
   std::uint64_t length = 0;
   std::memcpy(&length, file.data(), kLengthBytes);
@@ -99,8 +101,10 @@ std::string_view header_text(const MappedFile& file) {
                                 length, kLargestHeader));
   }
   if (length > file.size() - kLengthBytes) {
-    throw Malformed(fmt::format("truncated: header of {} bytes, but only {} bytes follow", length,
-                                file.size() - kLengthBytes));
+    throw Malformed(
+        Notice{.text = fmt::format("truncated: header of {} bytes, but only {} bytes follow",
+                                   length, file.size() - kLengthBytes),
+               .hint = kFetchAgain});
   }
   return {reinterpret_cast<const char*>(file.data()) + kLengthBytes,
           static_cast<std::size_t>(length)};
@@ -200,8 +204,12 @@ Entry read_entry(const std::string& name, const json& value, std::uint64_t data_
   Entry entry{name, read_dtype(value["dtype"], where), read_shape(value["shape"], where)};
   std::tie(entry.begin, entry.end) = read_offsets(value["data_offsets"], where);
   if (entry.begin > entry.end || entry.end > data_bytes) {
-    throw Malformed(fmt::format("{}: data_offsets [{}, {}] are outside of the {} bytes of data",
-                                where, entry.begin, entry.end, data_bytes));
+    const bool is_cut_off = entry.begin <= entry.end;
+    throw Malformed(Notice{
+        .text =
+            fmt::format("{}{}: data_offsets [{}, {}] are outside of the {} bytes of data",
+                        is_cut_off ? "truncated: " : "", where, entry.begin, entry.end, data_bytes),
+        .hint = is_cut_off ? kFetchAgain : ""});
   }
   const std::uint64_t expected = byte_size(entry, where);
   if (entry.end - entry.begin != expected) {
@@ -237,9 +245,12 @@ void check_sum(const std::byte* data, std::uint64_t bytes, const std::string& ex
   Xxh64 checksum;
   checksum.add(data, bytes);
   if (checksum.hex() == expected) return;
-  throw Malformed(
-      fmt::format("damaged: its data have the checksum {}, they were written with {} ({})",
-                  checksum.hex(), shown(expected), kChecksumKey));
+  throw Malformed(Notice{
+      .text = fmt::format("damaged: its data have the checksum {}, and had {} when they were "
+                          "written ({} in its metadata)",
+                          checksum.hex(), shown(expected), kChecksumKey),
+      .hint = fmt::format("{}; if you have changed its tensors, leave {} out of the metadata",
+                          kFetchAgain, kChecksumKey)});
 }
 
 at::Tensor make_tensor(const Entry& entry, const std::shared_ptr<MappedFile>& file,

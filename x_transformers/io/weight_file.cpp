@@ -19,6 +19,7 @@
 #include "x_transformers/core/held_warnings.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/io/finite_weights.h"
 #include "x_transformers/io/name_groups.h"
 #include "x_transformers/io/pt_file.h"
 #include "x_transformers/io/safetensors.h"
@@ -36,13 +37,16 @@ using nlohmann::json;
 constexpr std::string_view kIndexEnding = ".index.json";
 
 // A header's length that can be right, and the header's beginning. To be asked first: the length
-// may look like the beginning of any other format.
+// may look like the beginning of any other format. Of a file that is cut off, the header may be
+// longer than what is there.
 bool is_safetensors(const fs::path& path, std::string_view start) {
+  constexpr std::uint64_t kUsualHeader = std::uint64_t{1} << 24;
   std::uint64_t length = 0;
   if (start.size() <= sizeof(length) || start[sizeof(length)] != '{') return false;
   std::memcpy(&length, start.data(), sizeof(length));
   std::error_code ignored;
-  return length <= fs::file_size(path, ignored) - sizeof(length);
+  const bool is_whole = length <= fs::file_size(path, ignored) - sizeof(length);
+  return is_whole || (length <= kUsualHeader && start.substr(sizeof(length)).starts_with("{\""));
 }
 
 // What people give that is no file of weights we read.
@@ -242,10 +246,17 @@ FileWeights load_model_weights(const fs::path& given, const WeightSelection& sel
 
 TensorMap load_weights(torch::nn::Module& module, const Compat& compat, const fs::path& path,
                        const WeightSelection& selection) {
+  return load_weights(module, compat, path, selection, weight_translations());
+}
+
+TensorMap load_weights(torch::nn::Module& module, const Compat& compat, const fs::path& path,
+                       const WeightSelection& selection, const WeightTranslations& rules) {
   const HeldWarnings warnings;
-  auto weights = weights_of_release(load_model_weights(path, selection), compat, path);
+  auto weights = weights_of_release(load_model_weights(path, selection), compat, path, rules);
   const auto file = below(path.string() + ":");
   weights = spelled(file, [&] { return named_as(module, std::move(weights)); });
+  // Weights that do not fit are refused for that.
+  if (compare_weights(state_dict(module), weights).clean()) require_finite(weights, path);
   spelled(with_hint(file, naming_hint(module, weights)),
           [&] { return load_state_dict(module, weights); });
   return weights;

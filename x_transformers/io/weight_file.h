@@ -49,7 +49,7 @@ FileWeights load_model_weights(const std::filesystem::path& path,
 
 /// Copies the weights of a file into `module`, a model of `compat`: translated to its release
 /// (weights_of_release), by its names (named_as, io/weight_names.h). Returns them so. InputError,
-/// which names the file, where they do not fit.
+/// which names the file, where they do not fit, and for NaN and infinities (require_finite).
 TensorMap load_weights(torch::nn::Module& module, const Compat& compat,
                        const std::filesystem::path& path, const WeightSelection& selection = {});
 

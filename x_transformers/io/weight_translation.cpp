@@ -26,8 +26,13 @@ TensorMap weights_of_release(FileWeights weights, const Compat& compat,
           fmt::format("{}: xt_compat: the weights have the meaning of x-transformers {}, the model "
                       "that of {}, and no rule translates them",
                       path.string(), weights.xt_compat, expected));
-  const auto means = fmt::format("{}, translated from {} to {}", rule->name, rule->from, rule->to);
-  spelled(with_hint(below(path.string() + ":"), means), [&] { rule->apply(weights.tensors); });
+  const auto of_file = [&](const Notice& notice) {
+    auto told = below(path.string() + ":")(notice);
+    if (told.hint.empty())
+      told.hint = fmt::format("{}, translated from {} to {}", rule->name, rule->from, rule->to);
+    return told;
+  };
+  spelled(of_file, [&] { rule->apply(weights.tensors); });
   return std::move(weights.tensors);
 }
 

@@ -1,6 +1,8 @@
 // Weights of one release of Python's x-transformers in a model of another.
 #pragma once
 
+#include <torch/nn/module.h>
+
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -21,7 +23,8 @@ struct WeightTranslation {
 };
 using WeightTranslations = std::vector<WeightTranslation>;
 
-/// The rules that there are, one for each pair of releases. None yet: there is one release.
+/// The rules that hold for any module: none. Those of a module that is known are release_rules'
+/// (interchange/release_rules.h), as they hang on its options.
 const WeightTranslations& weight_translations();
 
 /// The tensors of `weights`, which come from the file `path`, with the meaning that a model of
@@ -31,5 +34,10 @@ const WeightTranslations& weight_translations();
 TensorMap weights_of_release(FileWeights weights, const Compat& compat,
                              const std::filesystem::path& path,
                              const WeightTranslations& rules = weight_translations());
+
+/// load_weights (io/weight_file.h) by other rules than weight_translations().
+TensorMap load_weights(torch::nn::Module& module, const Compat& compat,
+                       const std::filesystem::path& path, const WeightSelection& selection,
+                       const WeightTranslations& rules);
 
 }  // namespace x_transformers

@@ -9,8 +9,10 @@ namespace x_transformers {
 
 DecodingStep::DecodingStep(const c10::Device& device, LayersCache& cache, int64_t expected, Run run)
     : device_(device), cache_(cache), run_(std::move(run)) {
+  // More than that is made room for once it comes.
+  constexpr int64_t kMostExpected = 16'384;
   const auto filled = cache_.length + cache_.memory_length;
-  fix(std::max(filled + expected, filled + 1));
+  fix(filled + std::clamp<int64_t>(expected, 1, kMostExpected));
 }
 
 DecodingStep::~DecodingStep() {

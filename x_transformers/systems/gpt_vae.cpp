@@ -184,7 +184,11 @@ at::Tensor GPTVAEImpl::generate(GenerationInputs inputs, const GenerateOptions& 
 
 std::shared_ptr<torch::nn::Module> GPTVAEImpl::clone(
     const std::optional<torch::Device>& device) const {
-  return cloned(*this, device, [&] { return std::make_shared<GPTVAEImpl>(options_); });
+  return cloned(*this, device, [&] {
+    auto copy = std::make_shared<GPTVAEImpl>(options_);
+    copy->ar_wrapped_decoder_->set_loss_chunk(ar_wrapped_decoder_->loss_chunk());
+    return copy;
+  });
 }
 
 }  // namespace x_transformers

@@ -136,7 +136,11 @@ std::unique_ptr<DecodingSession> XTransformerImpl::start_session(const at::Tenso
 
 std::shared_ptr<torch::nn::Module> XTransformerImpl::clone(
     const std::optional<torch::Device>& device) const {
-  return cloned(*this, device, [&] { return std::make_shared<XTransformerImpl>(options_); });
+  return cloned(*this, device, [&] {
+    auto copy = std::make_shared<XTransformerImpl>(options_);
+    copy->decoder_->set_loss_chunk(decoder_->loss_chunk());
+    return copy;
+  });
 }
 
 }  // namespace x_transformers

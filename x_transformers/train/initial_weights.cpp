@@ -14,6 +14,8 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/model.h"
+#include "x_transformers/interchange/release_rules.h"
+#include "x_transformers/io/finite_weights.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/name_groups.h"
 #include "x_transformers/io/state_dict.h"
@@ -168,17 +170,22 @@ std::string start_from(Model& model, const fs::path& path, bool strict, const st
   require(fs::exists(path), at(place), "{} does not exist", path.string());
   const auto inside = path / checkpoint_file::kModel;
   const auto file = fs::is_directory(path) && fs::exists(inside) ? inside : path;
-  const auto whole = weights_of_release(read_initial_weights(file, key), model.compat(), file);
+  const auto whole = weights_of_release(read_initial_weights(file, key), model.compat(), file,
+                                        release_rules(model.module()));
   const auto found = pairings(model, sources_of(whole));
   bool is_taken = false;
   for (const auto& pairing : found) {
     if (!pairing.report.clean()) continue;
+    require_finite(pairing.weights, file);
     load_state_dict(*pairing.part, pairing.weights);
     is_taken = true;
     if (pairing.part == &model.module()) break;
   }
   if (is_taken) return "";
-  if (!strict) return take_what_fits(found, path);
+  if (!strict) {
+    require_finite(nearest_of(found)->weights, file);
+    return take_what_fits(found, path);
+  }
   Notice notice{at(place), fmt::format("the weights in {} do not fit the model, nor a net in it, "
                                        "in every name and shape; nearest: {}",
                                        path.string(), nearest_of(found)->report.describe())};

@@ -28,14 +28,12 @@ std::filesystem::path checkpoint_folder(const std::filesystem::path& path) {
 void load_checked_weights(Model& model, const std::filesystem::path& path,
                           const WeightSelection& selection) {
   try {
-    load_weights(model.module(), model.compat(), path, selection);
+    load_weights(model, path, selection);
   } catch (const InputError& error) {
     const auto other = other_checkpoint(path);
     if (!other) throw;
     auto notice = error.notice();
-    notice.hint = fmt::format(
-        "checkpoint {} can be read; --resume --from-checkpoint last-good goes on training from it",
-        other->string());
+    notice.hint = fmt::format("checkpoint {} can be read", other->string());
     throw InputError(std::move(notice));
   }
 }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "x_transformers/core/device.h"
+#include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/format.h"
 #include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/spelling.h"
@@ -17,6 +18,7 @@
 #include "x_transformers/data/example_check.h"
 #include "x_transformers/data/token_source.h"
 #include "x_transformers/ops/onednn_product.h"
+#include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/ranks.h"
@@ -82,10 +84,16 @@ LossInput input_of(const TokenTask& task) {
   return tokens;
 }
 
-/// What the loss takes of a batch with tensors of these names.
+/// What the loss takes of a batch with tensors of these names. All of forward's arguments that are
+/// called masks are masks.
 LossInputs inputs_of(Model& model, const std::optional<TokenTask>& task,
                      const std::set<std::string>& names) {
   auto inputs = model.loss_inputs(names);
+  for (const auto& name : names) {
+    const bool is_mask = name == "mask" || name.ends_with("_mask");
+    if (is_mask && inputs.find(name) == nullptr)
+      inputs.tensors.push_back({.name = name, .kind = LossInputKind::mask, .is_needed = false});
+  }
   if (task && inputs.answers.empty() && inputs.find(task->input) == nullptr)
     inputs.tensors.push_back(input_of(*task));
   return inputs;
@@ -117,6 +125,31 @@ void use_examples(TrainerParts& parts, const RunOptions& run, const std::shared_
   std::set<std::string> names;
   for (const auto& [name, tensor] : first.tensors) names.insert(name);
   require_fitting(first.tensors, {"data.task " + run.data.task.name}, inputs(names));
+}
+
+/// Throws InputError where the loss cannot be of an example of these data, as where forward has no
+/// argument of that name: before the run's folder is made. What an example draws at random is put
+/// back.
+void try_example(Model& model, const TrainerParts& parts, at::Device device) {
+  auto example = parts.training_batch(0);
+  for (auto& [name, tensor] : example.tensors)
+    tensor = tensor.narrow(0, 0, std::min<int64_t>(tensor.size(0), 1)).to(device);
+  const Evaluation evaluation(model.module());
+  const RandomStateGuard drawn(device);
+  try {
+    parts.loss(example);
+  } catch (const InputError&) {
+    throw;
+  } catch (const std::exception&) {  // memory and the like are told of with the step
+  }
+}
+
+/// Throws InputError for a prompt of samples where none are written, for `reason`.
+template <class... Args>
+void require_no_sample_prompt(const TrainOptions& options, detail::PatternFor<Args...> reason,
+                              const Args&... args) {
+  require(options.sample_prompt.empty(), at(OptionPath("train") / "sample_prompt"), reason,
+          args...);
 }
 
 /// Writes the samples of a run.
@@ -177,8 +210,17 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   }
   parts.training_batch = renamed(parts.training_batch, task.input);
   parts.validation_batch = renamed(parts.validation_batch, task.input);
-  if (data->tokenizer() && (model->writer() || model->sequence_writer()))
+  if (!model->writer() && !model->sequence_writer())
+    return require_no_sample_prompt(run.train, "means nothing: the model writes no text");
+  if (data->tokenizer()) {
     parts.sample = sample_writer({model, data->tokenizer(), !holds_text(options)}, run.train);
+    return;
+  }
+  require_no_sample_prompt(
+      run.train,
+      "is text, and {} holds tokens: {} says what text they are, without which "
+      "no samples are written",
+      option(OptionPath("data") / "path"), option(OptionPath("data") / "tokenizer"));
 }
 
 /// The loss of a batch. What is wrong with examples is said of their file.
@@ -218,6 +260,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   const auto task = within(run.model_place, [&] { return model->token_task(); });
   TrainerParts parts = make_parts(run, directory, resume, context);
   if (holds_examples(run.data)) {
+    require_no_sample_prompt(run.train, "means nothing: no samples are written of examples");
     use_examples(parts, run, model, task);
   } else {
     require(task.has_value(), at(run.model_place),
@@ -227,9 +270,14 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
     use_tokens(parts, run, model, *task);
   }
   if (run.train.loss_chunk) {
-    within(run.model_place, [&] { model->set_loss_chunk(*run.train.loss_chunk); });
+    const auto of_run = spelled_by([&run](const OptionPath& path) {
+      return path == "loss_chunk" ? OptionPath("train") / path : run.model_place / path;
+    });
+    spelled(of_run, [&] { model->set_loss_chunk(*run.train.loss_chunk); });
   }
   parts.loss = loss_of(model, run);
+  if (holds_examples(run.data))
+    try_example(*model, parts, open_device(run.train.device, OptionPath("train") / "device"));
   parts.loss_unit = model->loss_unit();
   // Other losses are no length of a code.
   if (parts.loss_unit != kNatsPerToken) parts.bytes_per_token.reset();

@@ -293,7 +293,7 @@ TrainResult Trainer::run() {
                    "the last good checkpoint, {}, is intact: make room and go on with --resume",
                    last->string())
              : "no checkpoint was saved yet";
-    throw InputError(std::move(notice));
+    throw WriteError(std::move(notice));
   } catch (const std::exception& error) {
     const auto reason = out_of_memory(error);
     if (!reason) throw;

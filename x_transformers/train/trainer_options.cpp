@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/optim/schedule.h"
 
@@ -12,6 +13,16 @@ namespace {
 void at_least(const char* name, std::optional<int64_t> value, int64_t least) {
   expect(!value || *value >= least, at(name), value.value_or(0), "an integer of at least {}",
          least);
+}
+
+/// Batches and steps of which something is held at once: more end in a lack of memory.
+constexpr int64_t kMostHeld = 1'000'000;
+/// Tokens of a text, as generate takes them.
+constexpr int64_t kMostTokens = kLargestSize;
+
+void from_one_to(int64_t most, const char* name, std::optional<int64_t> value) {
+  expect(!value || (*value >= 1 && *value <= most), at(name), value.value_or(0),
+         "an integer from 1 to {}", most);
 }
 
 void in_range(const char* name, double value, double low, double high) {
@@ -42,7 +53,7 @@ void check_rules(const TrainOptions& o) {
   in_range("min_learning_rate_ratio", o.min_learning_rate_ratio, 0, 1);
   in_range("grad_clip", o.grad_clip, 0, 1e30);
   expect(!o.qk_clip || *o.qk_clip > 0, at("qk_clip"), o.qk_clip.value_or(0), "a number above 0");
-  at_least("grad_accum", o.grad_accum, 1);
+  from_one_to(kMostHeld, "grad_accum", o.grad_accum);
   at_least("loss_chunk", o.loss_chunk, 1);
   expect(!o.ema_decay || (*o.ema_decay > 0 && *o.ema_decay < 1), at("ema_decay"),
          o.ema_decay.value_or(0), "a number between 0 and 1");
@@ -52,18 +63,17 @@ void check_rules(const TrainOptions& o) {
              o.matmul_precision == "medium",
          at("matmul_precision"), o.matmul_precision, "highest, high or medium");
   expect(is_device(o.device), at("device"), o.device, "cpu, cuda or cuda:N");
-  expect(!o.threads || (*o.threads >= 1 && *o.threads <= kMostThreads), at("threads"),
-         o.threads.value_or(0), "an integer from 1 to {}", kMostThreads);
+  from_one_to(kMostThreads, "threads", o.threads);
   in_range("rank_timeout", o.rank_timeout, 2, 1e6);
   require(o.init_key.empty() || !o.init_from.empty(), at("init_key"), "needs {}",
           option("init_from"));
-  at_least("log_every", o.log_every, 1);
+  from_one_to(kMostHeld, "log_every", o.log_every);
   at_least("eval_every", o.eval_every, 0);
   at_least("early_stopping_patience", o.early_stopping_patience, 1);
   require(!o.early_stopping_patience || o.eval_every != 0, at("early_stopping_patience"),
           "needs validations, and {} is 0", option("eval_every"));
   at_least("sample_every", o.sample_every, 0);
-  at_least("sample_length", o.sample_length, 1);
+  from_one_to(kMostTokens, "sample_length", o.sample_length);
   at_least("save_every", o.save_every, 1);
   at_least("keep_last", o.keep_last, 1);
   expect(

@@ -64,6 +64,7 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
   /// logits of them all (linear_cross_entropy); 0: at once. The loss is the same. Throws InputError
   /// where the head of the net is more than one product, naming the option.
   void set_loss_chunk(int64_t rows);
+  int64_t loss_chunk() const { return loss_chunk_; }
 
   /// New tokens [b, m], m <= seq_len (or [m] for a prompt [n]).
   at::Tensor generate(const GenerationInputs& inputs, const GenerateOptions& options);

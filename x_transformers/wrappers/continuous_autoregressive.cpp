@@ -234,6 +234,7 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout_of_python(ContinuousInpu
 at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs,
                                                          const ContinuousGenerateOptions& options) {
   expect(options.seq_len >= 0, at("seq_len"), options.seq_len, "at least 0");
+  require_at_most(options.seq_len, kLargestSize, "seq_len");
   expect(options.temperature >= 0, at("temperature"), options.temperature, "at least 0");
   const auto start = inputs.x;
   require(start.defined() && (start.dim() == 2 || start.dim() == 3),

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <utility>
+#include <vector>
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
@@ -48,6 +49,27 @@ at::Tensor log_probs_of(const at::Tensor& logits, const at::Tensor& seq) {
                         Reduction::none);
 }
 
+/// While it lives, what embeds the tokens of `net` has the weights that embed those of `other`.
+class LentEmbedding {
+ public:
+  LentEmbedding(torch::nn::Module& net, const torch::nn::Module& other) {
+    const auto given = other.named_parameters();
+    for (const auto& item : net.named_parameters()) {
+      if (!item.key().starts_with("token_emb.")) continue;
+      own_.emplace_back(item.value(), item.value().data());
+      own_.back().first.set_data(given[item.key()].data());
+    }
+  }
+  ~LentEmbedding() {
+    for (auto& [parameter, own] : own_) parameter.set_data(own);
+  }
+  LentEmbedding(const LentEmbedding&) = delete;
+  LentEmbedding& operator=(const LentEmbedding&) = delete;
+
+ private:
+  std::vector<std::pair<at::Tensor, at::Tensor>> own_;
+};
+
 }  // namespace
 
 void validate(const DPOOptions& options) { require_positive(options.beta, "beta"); }
@@ -81,7 +103,7 @@ void DPOImpl::train(bool on) {
 }
 
 /// The logits of the frozen net. Python's copy of a net with tied embeddings makes its logits with
-/// the policy's table.
+/// the policy's table, and all else, such as a mixture of softmaxes, with its own weights.
 at::Tensor DPOImpl::reference_logits(const at::Tensor& tokens) {
   const at::NoGradGuard no_grad;
   TransformerInputs inputs;
@@ -89,7 +111,9 @@ at::Tensor DPOImpl::reference_logits(const at::Tensor& tokens) {
   const bool shares_table = options_.compat.python_quirks && policy_model_->traits().ties_embedding;
   inputs.logits = !shares_table;
   const auto output = ref_model_->forward(inputs);
-  return shares_table ? policy_model_->head(output.embeddings) : output.logits.at(0);
+  if (!shares_table) return output.logits.at(0);
+  const LentEmbedding lent(*ref_model_, *policy_model_);
+  return ref_model_->head(output.embeddings);
 }
 
 /// The tokens of the answer that count, as a mask [b, n - 1] of what is predicted. Python takes the

@@ -139,9 +139,11 @@ std::string UniversalPretrainWrapperImpl::capture_unsupported() const {
 std::shared_ptr<torch::nn::Module> UniversalPretrainWrapperImpl::clone(
     const std::optional<torch::Device>& device) const {
   return cloned(*this, device, [&] {
-    return std::make_shared<UniversalPretrainWrapperImpl>(
+    auto copy = std::make_shared<UniversalPretrainWrapperImpl>(
         cloned_as(ar_wrapped_->net(), device), options_,
         SyntheticDataGenerator(cloned_as(data_generator_.ptr(), device)));
+    copy->ar_wrapped_->set_loss_chunk(ar_wrapped_->loss_chunk());
+    return copy;
   });
 }
 

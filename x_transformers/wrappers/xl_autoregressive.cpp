@@ -10,7 +10,9 @@
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/models/step_inputs.h"
+#include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/wrappers/held_net.h"
 #include "x_transformers/wrappers/xl_session.h"
 
@@ -81,11 +83,24 @@ bool XLAutoregressiveWrapperImpl::reads_ignored() const {
   return options_.ignore_index >= 0 && (!embedded || options_.ignore_index < embedded->count);
 }
 
+void XLAutoregressiveWrapperImpl::set_loss_chunk(int64_t rows) {
+  require_at_least(rows, 0, "loss_chunk");
+  if (rows > 0) within("net", [&] { return net_->linear_head(); });
+  loss_chunk_ = rows;
+}
+
 /// The mean over the targets that count; 0 where none does, so that a segment of padding does no
 /// harm.
-at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const at::Tensor& logits,
+at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const TransformerOutput& output,
                                                      const at::Tensor& targets) const {
-  const auto loss = token_loss(net_->traits(), logits, targets, options_.ignore_index);
+  const auto chunked = [&] {
+    const auto head = net_->linear_head();
+    return linear_cross_entropy(output.embeddings, head.weight, head.bias, targets,
+                                options_.ignore_index, loss_chunk_);
+  };
+  const auto loss = loss_chunk_ > 0 ? chunked()
+                                    : token_loss(net_->traits(), output.logits[0], targets,
+                                                 options_.ignore_index);
   const auto counts = (targets != options_.ignore_index).any();
   return at::where(counts, loss, at::zeros_like(loss));
 }
@@ -109,30 +124,37 @@ void XLAutoregressiveWrapperImpl::run_segments(const at::Tensor& x, TransformerI
     const auto tokens = x.narrow(1, begin, count);
     own.x = reads_ignored() ? tokens : tokens.masked_fill(tokens == ignored, options_.pad_value);
     const auto output = net_->forward(own);
-    const auto& logits = output.logits.at(0);
-    require(output.logits.size() == 1 && logits.size(0) == x.size(0),
-            fmt::format("x: expected one output head and batch = {}, got {} and {}", x.size(0),
-                        output.logits.size(), logits.size(0)));
-    use(logits, x.narrow(1, begin + 1, count));
+    const auto targets = x.narrow(1, begin + 1, count);
+    require(!inputs.logits || output.logits.size() == 1,
+            "net: expected one output head, got " + std::to_string(output.logits.size()));
+    const auto rows = (inputs.logits ? output.logits[0] : output.embeddings).size(0);
+    require(rows == targets.size(0),
+            fmt::format("x: batch = {}, but what is given beside it has {} rows", targets.size(0),
+                        rows));
+    use(output, targets);
     inputs.mems = next_mems(output, net_->traits().kept_mems);
     inputs.mem_masks.clear();
   }
 }
 
 at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {
+  inputs.logits = loss_chunk_ == 0;
   at::Tensor total;
-  run_segments(x, std::move(inputs), [&](const at::Tensor& logits, const at::Tensor& targets) {
-    const auto weight = static_cast<double>(targets.size(1)) / static_cast<double>(x.size(1) - 1);
-    const auto loss = segment_loss(logits, targets) * weight;
-    total = total.defined() ? total + loss : loss;
-  });
+  run_segments(x, std::move(inputs),
+               [&](const TransformerOutput& output, const at::Tensor& targets) {
+                 const auto weight =
+                     static_cast<double>(targets.size(1)) / static_cast<double>(x.size(1) - 1);
+                 const auto loss = segment_loss(output, targets) * weight;
+                 total = total.defined() ? total + loss : loss;
+               });
   return total;
 }
 
 at::Tensor XLAutoregressiveWrapperImpl::logits(const at::Tensor& x) {
   std::vector<at::Tensor> parts;
-  run_segments(x, {},
-               [&](const at::Tensor& logits, const at::Tensor&) { parts.push_back(logits); });
+  run_segments(x, {}, [&](const TransformerOutput& output, const at::Tensor&) {
+    parts.push_back(output.logits[0]);
+  });
   return at::cat(parts, 1);
 }
 
@@ -173,7 +195,9 @@ std::unique_ptr<DecodingSession> XLAutoregressiveWrapperImpl::start_session(
 std::shared_ptr<torch::nn::Module> XLAutoregressiveWrapperImpl::clone(
     const std::optional<torch::Device>& device) const {
   return cloned(*this, device, [&] {
-    return std::make_shared<XLAutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
+    auto copy = std::make_shared<XLAutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
+    copy->loss_chunk_ = loss_chunk_;
+    return copy;
   });
 }
 

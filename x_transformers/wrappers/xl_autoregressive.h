@@ -61,6 +61,10 @@ class XLAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter
   int64_t pad_value() const override { return options_.pad_value; }
   std::unique_ptr<DecodingSession> start_session(const SessionRequest& request) override;
 
+  /// Has forward compute the loss of `rows` tokens at a time, without the logits of a whole segment
+  /// (0: at once). InputError, naming the option, where the net's head is more than one product.
+  void set_loss_chunk(int64_t rows);
+
   const std::shared_ptr<TokenModel>& net() const { return net_; }
   const XLAutoregressiveWrapperOptions& options() const { return options_; }
   std::shared_ptr<torch::nn::Module> clone(
@@ -68,15 +72,17 @@ class XLAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter
 
  private:
   /// What the net makes of a segment, and the segment's targets [b, segment].
-  using UseSegment = std::function<void(const at::Tensor& logits, const at::Tensor& targets)>;
+  using UseSegment =
+      std::function<void(const TransformerOutput& output, const at::Tensor& targets)>;
   void run_segments(const at::Tensor& x, TransformerInputs inputs, const UseSegment& use);
   bool reads_ignored() const;
-  at::Tensor segment_loss(const at::Tensor& logits, const at::Tensor& targets) const;
+  at::Tensor segment_loss(const TransformerOutput& output, const at::Tensor& targets) const;
   std::unique_ptr<DecodingSession> make_session(const SessionRequest& request,
                                                 const TransformerInputs& inputs);
 
   XLAutoregressiveWrapperOptions options_;
   std::shared_ptr<TokenModel> net_;
+  int64_t loss_chunk_ = 0;
 };
 TORCH_MODULE(XLAutoregressiveWrapper);
 

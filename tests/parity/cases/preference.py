@@ -21,6 +21,7 @@ add('dpo.masks_and_pad', quirky(pad_id=2), PAIR | dict(preferred_seq_mask=lens(N
 add('dpo.scattered', quirky(), PAIR | dict(prompt_mask=bit(B, N, p=0.4)))
 add('dpo.tied', quirky(lm(dec(), tie_embedding=True)), PAIR)
 add('dpo.mixture', quirky(lm(dec(), mixture_of_softmax=True)), PAIR)
+add('dpo.tied_mixture', quirky(lm(dec(), tie_embedding=True, mixture_of_softmax=True)), PAIR)
 add('dpo.targets', dpo(), OF_TARGETS)
 add('dpo.targets_masks', dpo(beta=0.5), OF_TARGETS | dict(preferred_seq_mask=lens(N - 1, 6, 4),
                                                           unpreferred_seq_mask=lens(N - 1, 5, 6)))

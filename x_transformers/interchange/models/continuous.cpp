@@ -2,7 +2,6 @@
 #include "x_transformers/models/continuous.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <set>
 #include <string>
@@ -12,6 +11,7 @@
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/labelled_loss.h"
 #include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/next_entry_input.h"
 #include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/sequence_returns.h"
@@ -134,14 +134,7 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
   }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {
-    auto x = net_->series_input();
-    x.shortest = 2;
-    x.limited_by = "the last is what the others lead to";
-    if (const auto positions = holder_->net()->embedded_positions()) {
-      x.longest = positions->count + 1;
-      x.limited_by = fmt::format("{} is {}, and one more that only the loss needs",
-                                 positions->option, positions->count);
-    }
+    auto x = of_next_entries(net_->series_input(), holder_->net()->embedded_positions());
     return {.tensors = {std::move(x)}};
   }
 

@@ -40,9 +40,9 @@ Value call_dpo(DPOImpl& model, Arguments& arguments) {
   };
   inputs.preferred_seq = take_tokens("preferred_seq");
   inputs.unpreferred_seq = take_tokens("unpreferred_seq");
-  inputs.prompt_mask = arguments.required_tensor("prompt_mask");
-  inputs.preferred_seq_mask = arguments.tensor("preferred_seq_mask");
-  inputs.unpreferred_seq_mask = arguments.tensor("unpreferred_seq_mask");
+  inputs.prompt_mask = arguments.required_mask("prompt_mask");
+  inputs.preferred_seq_mask = arguments.mask("preferred_seq_mask");
+  inputs.unpreferred_seq_mask = arguments.mask("unpreferred_seq_mask");
   return model.forward(inputs);
 }
 

@@ -32,7 +32,7 @@ class FLASHTransformerModel : public HolderModel<FLASHTransformer> {
   Value call(const std::string& method, Arguments& arguments) override {
     require_forward("FLASHTransformer", method);
     const auto x = take_tokens(arguments, "x", *holder_);
-    return holder_->forward(x, arguments.tensor("mask"));
+    return holder_->forward(x, arguments.mask("mask"));
   }
 
   bool forward_is_loss() const override { return false; }
@@ -76,11 +76,11 @@ class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrappe
     if (method == "generate") {
       const auto start_tokens = take_tokens(arguments, "start_tokens", net);
       const auto options = take_options<FLASHGenerateOptions>(arguments);
-      return holder_->generate(start_tokens, options, arguments.tensor("mask"));
+      return holder_->generate(start_tokens, options, arguments.mask("mask"));
     }
     require_forward("FLASHAutoregressiveWrapper", method);
     const auto x = take_tokens(arguments, "x", net, FLASHAutoregressiveWrapperImpl::kIgnored);
-    return holder_->forward(x, arguments.tensor("mask"));
+    return holder_->forward(x, arguments.mask("mask"));
   }
 
   std::optional<TokenTask> token_task() override {

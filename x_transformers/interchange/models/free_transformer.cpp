@@ -47,7 +47,7 @@ Value call_encode(FreeTransformerImpl& model, Arguments& arguments) {
   const bool return_kl_loss = arguments.flag("return_kl_loss");
   const auto per_token = arguments.optional_flag("per_token_latents");
   const auto output = model.encode_to_latents(arguments.required_tensor("decoder_head_embeds"),
-                                              arguments.tensor("mask"), return_kl_loss, per_token);
+                                              arguments.mask("mask"), return_kl_loss, per_token);
   if (!return_kl_loss) return output.one_hot;
   return Value::list(std::vector<at::Tensor>{output.one_hot, output.aux_kl_loss});
 }

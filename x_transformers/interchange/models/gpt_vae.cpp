@@ -85,6 +85,7 @@ class GPTVAEModel : public HolderModel<GPTVAE>, public TokenPredictor {
   }
 
   TokenWriter* writer() override { return holder_->decoder().get(); }
+  void set_loss_chunk(int64_t rows) override { holder_->decoder()->set_loss_chunk(rows); }
 
   at::Tensor next_token_logits(const TensorMap& batch) override {
     return holder_->next_token_logits(batch.at("seq"));

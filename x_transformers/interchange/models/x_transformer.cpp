@@ -48,6 +48,7 @@ class XTransformerModel : public HolderModel<XTransformer>, public TokenPredicto
   }
 
   TranslationWriter* translation_writer() override { return holder_.get(); }
+  void set_loss_chunk(int64_t rows) override { holder_->decoder()->set_loss_chunk(rows); }
 
   at::Tensor next_token_logits(const TensorMap& batch) override {
     XTransformerInputs inputs;

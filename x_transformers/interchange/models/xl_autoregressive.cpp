@@ -60,6 +60,7 @@ class XLAutoregressiveModel : public NextTokenModel<XLAutoregressiveWrapper> {
     return call_forward(*holder_, arguments);
   }
 
+  void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }
   /// Each segment with the memories of those before it.
   at::Tensor next_token_logits(const TensorMap& batch) override {
     return holder_->logits(batch.at("x"));

@@ -2,7 +2,6 @@
 #include "x_transformers/models/xval.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <set>
 #include <string>
@@ -11,6 +10,7 @@
 #include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
+#include "x_transformers/interchange/next_entry_input.h"
 #include "x_transformers/interchange/option_arguments.h"
 #include "x_transformers/interchange/registry.h"
 #include "x_transformers/interchange/sequence_returns.h"
@@ -139,15 +139,12 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
     x.count = net.options().num_tokens;
     x.counted_by = "num_tokens";
     x.ignored = holder_->options().ignore_index;
-    x.shortest = 2;
-    x.limited_by = "the last is what the others lead to";
-    if (const auto positions = net.embedded_positions()) {
-      x.longest = positions->count + 1;
-      x.limited_by = fmt::format("{} is {}, and one more that only the loss needs",
-                                 positions->option, positions->count);
-    }
-    // NaN stands where a token is no number.
-    return {.tensors = {std::move(x)}};
+    x = of_next_entries(std::move(x), net.embedded_positions());
+    LossInput numbers{.name = "x_num", .kind = LossInputKind::numbers};
+    numbers.sizes = x.sizes;
+    numbers.beside = x.name;
+    numbers.read_at = net.options().numerical_token_id;
+    return {.tensors = {std::move(x), std::move(numbers)}};
   }
 
   /// The net's, with one token more, which only the loss needs.

@@ -59,7 +59,7 @@ Value call_attend(Attend& attend, const AttendPartOptions& options, Arguments& a
   const auto k = heads_of(arguments.required_tensor("k")),
              v = heads_of(arguments.required_tensor("v"));
   Attend::Call call;
-  call.mask = arguments.tensor("mask");
+  call.mask = arguments.mask("mask");
   call.attn_bias = arguments.tensor("attn_bias");
   call.prev_attn = arguments.tensor("prev_attn");
   check_call(q, k, v, call);

@@ -67,7 +67,7 @@ std::shared_ptr<MethodsModel> wrapped_part(const std::string& type,
                           {{"forward", [block, fn, takes_condition](Arguments& arguments) -> Value {
                               BranchInputs inputs;
                               inputs.x = arguments.required_tensor("x");
-                              inputs.mask = arguments.tensor("mask");
+                              inputs.mask = arguments.mask("mask");
                               if (takes_condition)
                                 inputs.condition = arguments.required_tensor("condition");
                               fn->take(arguments, !takes_condition);

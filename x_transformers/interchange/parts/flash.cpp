@@ -94,9 +94,9 @@ std::shared_ptr<MethodsModel> gau_part(const GAUOptions& options) {
                                           BranchInputs inputs;
                                           MixingInputs mixing;
                                           inputs.x = arguments.required_tensor("x");
-                                          inputs.mask = arguments.tensor("mask");
+                                          inputs.mask = arguments.mask("mask");
                                           inputs.context = arguments.tensor("context");
-                                          inputs.context_mask = arguments.tensor("context_mask");
+                                          inputs.context_mask = arguments.mask("context_mask");
                                           mixing.attn_bias = arguments.tensor("rel_pos_bias");
                                           inputs.mixing = &mixing;
                                           return gau->run(inputs).out;
@@ -108,10 +108,9 @@ std::shared_ptr<MethodsModel> flash_part(const FLASHOptions& options) {
   return model_of_methods("FLASH", flash, {{"forward", [flash](Arguments& arguments) -> Value {
                                               BranchInputs inputs;
                                               inputs.x = arguments.required_tensor("x");
-                                              inputs.mask = arguments.tensor("mask");
+                                              inputs.mask = arguments.mask("mask");
                                               inputs.context = arguments.tensor("context");
-                                              inputs.context_mask =
-                                                  arguments.tensor("context_mask");
+                                              inputs.context_mask = arguments.mask("context_mask");
                                               return flash->run(inputs).out;
                                             }}});
 }

@@ -1,0 +1,45 @@
+#include "x_transformers/io/finite_weights.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "x_transformers/core/error.h"
+
+namespace x_transformers {
+namespace {
+
+bool is_finite(const at::Tensor& tensor) {
+  if (!tensor.is_floating_point() || tensor.numel() == 0 || tensor.is_meta()) return true;
+  const bool is_narrow = tensor.element_size() == 1;  // float8, which has few operations
+  // In one pass: NaN is both the least and the largest of what holds one.
+  const auto [least, largest] = at::aminmax(is_narrow ? tensor.to(at::kFloat) : tensor);
+  return std::isfinite(least.item<double>()) && std::isfinite(largest.item<double>());
+}
+
+}  // namespace
+
+void require_finite(const TensorMap& weights, const std::filesystem::path& path) {
+  for (const auto& [name, tensor] : weights) {
+    if (!tensor.defined() || is_finite(tensor)) continue;
+    const auto values = tensor.to(at::kFloat);
+    const auto places = at::isfinite(values).logical_not().nonzero();
+    auto value = values;
+    std::vector<int64_t> place;
+    for (int64_t axis = 0; axis < places.size(1); ++axis) {
+      place.push_back(places[0][axis].item<int64_t>());
+      value = value.select(0, place.back());
+    }
+    const auto what = std::isnan(value.item<double>()) ? "NaN" : "an infinity";
+    require(false, at(OptionPath(path.string() + ":") / name),
+            "holds {} at [{}] (not finite: {} of its {} numbers), expected finite weights", what,
+            fmt::format("{}", fmt::join(place, ", ")), places.size(0), tensor.numel());
+  }
+}
+
+}  // namespace x_transformers
