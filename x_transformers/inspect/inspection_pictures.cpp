@@ -129,28 +129,31 @@ std::string tics_of(const std::vector<std::string>& labels) {
 class MapLabels {
  public:
   MapLabels(const Inspection& found, const TokenNames& names) {
-    for (size_t i = 0; i + 1 < found.tokens.size(); ++i) text_.push_back(names(found.tokens[i].id));
+    for (const auto& token : found.tokens) text_.push_back(names(token.id));
     for (const auto id : found.source) source_.push_back(names(id));
   }
   std::vector<std::string> queries(const AttentionView& view) const {
-    return in_front(view.front_queries, view.of_source ? source_ : text_, view.weights.size(1));
+    return behind(view.front_queries, view.of_source ? source_ : text_, view.weights.size(1));
   }
   std::vector<std::string> keys(const AttentionView& view) const {
-    const auto count = view.weights.size(2);
-    const bool of_source = view.of_source || (view.is_cross && !source_.empty());
-    const auto& tokens = of_source ? source_ : text_;
-    auto labels = in_front(count - std::ssize(tokens), tokens, count);
-    for (int64_t i = 0; i < std::min(view.front_keys, std::ssize(labels)); ++i)
-      labels[static_cast<size_t>(i)] = view.has_sink && i == 0 ? "sink" : "key";
+    const auto count = view.weights.size(2) - view.front_keys;
+    auto labels =
+        view.is_cross ? behind(0, source_.empty() ? text_ : source_, count) : queries(view);
+    labels.resize(static_cast<size_t>(count), kNoToken);
+    labels.insert(labels.begin(), static_cast<size_t>(view.front_keys), "key");
+    if (view.has_sink) labels.front() = "sink";
     return labels;
   }
 
  private:
-  static std::vector<std::string> in_front(int64_t front, const std::vector<std::string>& tokens,
-                                           int64_t count) {
-    std::vector<std::string> labels(static_cast<size_t>(std::max<int64_t>(front, 0)), "·");
+  static constexpr const char* kNoToken = "·";
+
+  /// `count` labels: of entries in front, then of the first tokens.
+  static std::vector<std::string> behind(int64_t front, const std::vector<std::string>& tokens,
+                                         int64_t count) {
+    std::vector<std::string> labels(static_cast<size_t>(front), kNoToken);
     labels.insert(labels.end(), tokens.begin(), tokens.end());
-    labels.resize(static_cast<size_t>(count), "·");
+    labels.resize(static_cast<size_t>(count), kNoToken);
     return labels;
   }
 

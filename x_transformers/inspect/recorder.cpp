@@ -167,7 +167,10 @@ void Recorder::attend(AttendUser& user, const std::string& name, const at::Tenso
   const auto front = view.is_cross ? known_front : std::max<int64_t>(keys - queries, 0);
   view.front_keys = front + (view.has_sink ? 1 : 0);
   view.of_source = source_ > 0 && !is_of_net(*stack_);
-  view.front_queries = std::max<int64_t>(queries - (view.of_source ? source_ : text_), 0);
+  // An encoder of the text itself reads its last token too.
+  const bool reads_last = !of_net_.empty() && !is_of_net(*stack_) && queries == text_ + 1;
+  view.front_queries =
+      reads_last ? 0 : std::max<int64_t>(queries - (view.of_source ? source_ : text_), 0);
   const auto heads = q.size(1);
   if (const auto bias = bias_of(program, heads, queries, keys); bias.defined()) {
     view.bias_query = program.find<stages::Causal>() != nullptr ? queries - 1 : queries / 2;
