@@ -597,7 +597,7 @@ TEST_F(ResumeTest, OptionsWithoutWeightsMayChange) {
       compare_configs(config(R"({"max_seq_len": 8, "net": {"attn_dropout": 0.1, "dim": 4}})"),
                       config(R"({"max_seq_len": 9, "net": {"attn_dropout": 0.0, "dim": 4}})"), "c");
   std::vector<std::string> lines;
-  for (const auto& change : changes) lines.push_back(change.line());
+  for (const auto& change : changes) lines.push_back(change.shown());
   EXPECT_THAT(lines, UnorderedElementsAre("model.max_seq_len = 9 (was 8)",
                                           "model.net.attn_dropout = 0.0 (was 0.1)"));
   EXPECT_THAT(

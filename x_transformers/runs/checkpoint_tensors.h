@@ -50,7 +50,7 @@ struct ConfigChange {
     return option == path || option.starts_with(path + ".");
   }
   /// "train.steps = 200 (was 100)"
-  std::string line() const { return option + " = " + is + " (was " + was + ")"; }
+  std::string shown() const { return option + " = " + is + " (was " + was + ")"; }
 };
 
 /// Throws InputError naming the first difference when the `model` parts of the two config.json

@@ -67,7 +67,7 @@ std::vector<std::string> differences(const TrainState& saved, const TrainingData
   const auto find = [&](const char* option) {
     const auto before = found.size();
     for (const auto& change : changes)
-      if (change.is_of(option)) found.push_back(change.line());
+      if (change.is_of(option)) found.push_back(change.shown());
     return found.size() > before;
   };
   for (const char* option : {"data.path", "data.val_path"}) find(option);
@@ -99,7 +99,7 @@ void note_other_order(const TrainingData& now, const std::vector<ConfigChange>& 
     // Tasks are made up by the seed, and no sample comes twice.
     const bool is_made_up = now.files.empty() && now.sample_length == 1;
     notes.push_back(
-        change->line() +
+        change->shown() +
         (is_made_up
              ? ": the examples from here on, and those of validation, are others"
              : ": samples come in another order from here on, so that some come twice or not "

@@ -68,7 +68,7 @@ void note_without_effect(const std::vector<ConfigChange>& changes,
 std::string model_changes(const std::vector<ConfigChange>& changes) {
   std::vector<std::string> lines;
   for (const auto& change : changes)
-    if (change.is_of("model")) lines.push_back(change.line());
+    if (change.is_of("model")) lines.push_back(change.shown());
   return lines.empty() ? ""
                        : fmt::format(
                              "now {}; another model may start from these weights by "
@@ -264,7 +264,7 @@ void Trainer::load_checkpoint() {
           resumed_folder_.string(), was, is);
   TrainState saved = *resumed_;
   notes_.push_back(fmt::format("resumed at step {}", saved.step));
-  for (const auto& change : changes) notes_.push_back("resumed with " + change.line());
+  for (const auto& change : changes) notes_.push_back("resumed with " + change.shown());
   leave_later_checkpoints(saved);
   note_without_effect(changes, notes_);
   const ResumedData data{parts_.directory.string(), saved_config, changes,
