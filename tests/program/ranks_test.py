@@ -260,7 +260,7 @@ class Killed(WatchedTest):
     def test_a_process_killed_at_random_instants(self):
         seed = int(os.environ.get('XT_RANKS_SEED', str(random.randrange(1 << 30))))
         chosen = random.Random(seed)
-        options = {'steps': 200, 'save_every': 10, 'eval_every': 50, 'dropout': 0.1}
+        options = {'steps': 120, 'save_every': 10, 'eval_every': 60, 'dropout': 0.1}
         self.train('whole', 4, '--processes', 2, **options)
         hits = 0
         for kill in range(KILLS):
