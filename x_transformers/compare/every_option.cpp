@@ -12,12 +12,24 @@
 namespace x_transformers {
 namespace {
 
-/// Entries that are no idea to try: the base itself, engines, targets that are left out, and lists
-/// of layers of the benchmark's depth.
+/// Entries that are no idea to try: the base itself, engines, targets that are left out, lists of
+/// layers of the benchmark's depth, what does not predict next tokens from a run file, and other
+/// losses, which could not be compared.
 const std::set<std::string>& left_out() {
-  static const std::set<std::string> names{
-      "base",         "no_flash",      "attn_attend_sdp_kwargs",
-      "ignore_index", "custom_layers", "layers_execute_order"};
+  static const std::set<std::string> names{"base",
+                                           "no_flash",
+                                           "attn_attend_sdp_kwargs",
+                                           "ignore_index",
+                                           "logits_dim",
+                                           "num_output_heads",
+                                           "squeeze_out_last_dim",
+                                           "return_only_embed",
+                                           "recycling",
+                                           "add_attn_z_loss",
+                                           "add_continuous_pred_head",
+                                           "next_embed_loss_weight",
+                                           "custom_layers",
+                                           "layers_execute_order"};
   return names;
 }
 
