@@ -80,7 +80,7 @@ TextEvaluation evaluate_examples(Model& model, const ExamplePart& examples, int6
                                  const at::Device& device);
 
 /// What was found, as JSON; with a tokenizer, passages have their text, and with the bytes that a
-/// token stands for bits a byte.
+/// token stands for bits per byte.
 nlohmann::ordered_json evaluation_json(const TextEvaluation& evaluation, const Tokenizer* tokenizer,
                                        std::optional<double> bytes_per_token);
 

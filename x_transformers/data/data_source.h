@@ -48,7 +48,7 @@ class DataSource {
 
   /// Null where the data are not of text, or nobody says how it became tokens.
   virtual std::shared_ptr<const Tokenizer> tokenizer() const { return nullptr; }
-  /// Bytes of text that a target stands for; turns nats a token into bits a byte.
+  /// Bytes of text that a target stands for; turns nats per token into bits per byte.
   virtual std::optional<double> bytes_per_token() const { return std::nullopt; }
 };
 

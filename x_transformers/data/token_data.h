@@ -21,7 +21,7 @@ struct TokenData {
   /// Null for token files, unless `tokenizer` names a .model file.
   std::shared_ptr<const Tokenizer> tokenizer;
   /// Bytes of text a token of the validation part (of all, where there is none) stands for; turns
-  /// nats a token into bits a byte. Absent where `tokenizer` is null.
+  /// nats per token into bits per byte. Absent where `tokenizer` is null.
   std::optional<double> bytes_per_token;
   /// What the user should know of them.
   std::vector<Notice> warnings = {};
