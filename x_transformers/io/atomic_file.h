@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 namespace x_transformers {
@@ -52,6 +53,8 @@ class AtomicFile {
 
 /// Writes `content` as the whole of the file `path`, through an AtomicFile.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+/// The whole of the file `path`. InputError where it cannot be read.
+std::string whole_file(const std::filesystem::path& path);
 
 /// Exclusive right to write into a run folder, held until the object or the process ends, however
 /// it ends.

@@ -6,18 +6,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <numbers>
-#include <sstream>
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/muon_parameters.h"
 #include "x_transformers/optim/make_optimizer.h"
-#include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/ranks.h"
 
 namespace x_transformers {
@@ -28,14 +24,6 @@ namespace fs = std::filesystem;
 /// With skip_nonfinite: so many steps one after the other, and the weights are taken to be lost.
 constexpr int64_t kMostSkippedInARow = 20;
 
-std::string file_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  require(file.good(), path.string() + ": cannot be read");
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 ReportOptions report_options(const TrainOptions& options, const TrainerParts& parts) {
   return {.total_steps = options.steps,
           .target_unit = parts.target_unit,
@@ -43,37 +31,6 @@ ReportOptions report_options(const TrainOptions& options, const TrainerParts& pa
           .progress = options.progress,
           .tensorboard = options.tensorboard,
           .plot = options.plot};
-}
-
-/// The optimizer of a config.json; adamw, where it is from before there were others.
-std::string optimizer_of(const std::string& config) {
-  const Json json = Json::parse(config, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object() || !json.contains("train")) return "\"adamw\"";
-  const Json& train = json["train"];
-  const bool is_named = train.is_object() && train.contains("optimizer");
-  return is_named ? detail::shown(train["optimizer"]) : "\"adamw\"";
-}
-
-/// Says of options that have changed and do nothing to a run that goes on.
-void note_without_effect(const std::vector<ConfigChange>& changes,
-                         std::vector<std::string>& notes) {
-  if (change_of("train.seed", changes) != nullptr)
-    notes.emplace_back(
-        "train.seed changes nothing: random numbers go on as the checkpoint has them");
-  if (change_of("train.init_from", changes) != nullptr)
-    notes.emplace_back("train.init_from is for new runs: the weights are those of the checkpoint");
-}
-
-/// The changes of a model's options, as what its weights may not fit by.
-std::string model_changes(const std::vector<ConfigChange>& changes) {
-  std::vector<std::string> lines;
-  for (const auto& change : changes)
-    if (change.is_of("model")) lines.push_back(change.shown());
-  return lines.empty() ? ""
-                       : fmt::format(
-                             "now {}; another model may start from these weights by "
-                             "train.init_from",
-                             fmt::join(lines, ", "));
 }
 
 }  // namespace
@@ -118,67 +75,6 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   for (const std::string& line : notes_) message(line);
 }
 
-void Trainer::take_directory() {
-  folder_.check(parts_.resume);  // leaves nothing in a folder that it refuses
-  std::error_code error;
-  fs::create_directories(parts_.directory, error);
-  if (error) {
-    throw InputError(
-        caused(at(parts_.directory.string() + ":"), "cannot make the folder", cause_of(error)));
-  }
-  lock_.emplace(parts_.directory);
-  folder_.check(parts_.resume);  // what another run did until the lock was ours
-}
-
-/// What `read` gives, which reads the checkpoint that the run goes on from. Where that is damaged,
-/// the error names one that is not; else what it may be due to.
-template <class Read>
-auto Trainer::from_checkpoint(Read read, const std::string& cause) -> decltype(read()) {
-  try {
-    return read();
-  } catch (const InputError& error) {
-    auto notice = error.notice();
-    if (!is_damaged(resumed_folder_)) {
-      if (cause.empty()) throw;
-      notice.hint = cause;
-      throw InputError(std::move(notice));
-    }
-    const auto good = last_good_step(folder_);
-    notice.hint =
-        good ? fmt::format(
-                   "checkpoint {} can be read: --resume --from-checkpoint last-good goes on "
-                   "from it, best or a step's number from another",
-                   folder_.step_folder(*good).string())
-             : "no other checkpoint of the run can be read";
-    throw InputError(std::move(notice));
-  }
-}
-
-std::optional<TrainState> Trainer::open_directory() {
-  const bool writes = parts_.context.place.is_first();
-  if (writes) take_directory();
-  if (!writes && !parts_.resume) return std::nullopt;
-  const auto step =
-      parts_.resume ? resume_point(folder_, parts_.context.from_checkpoint) : std::nullopt;
-  std::optional<TrainState> state;
-  if (step) {
-    resumed_folder_ = folder_.step_folder(*step);
-    state = from_checkpoint([&] { return load_train_state(resumed_folder_, *step); });
-  }
-  if (folder_.is_latest_lost()) {
-    notes_.push_back(fmt::format(
-        "{}: the link checkpoints/latest is lost, going on from the newest whole checkpoint",
-        parts_.directory.string()));
-  }
-  if (writes) folder_.prepare(!parts_.tokenizer.empty(), state ? state->best_step : std::nullopt);
-  if (!step || !writes) return state;
-  // Lost or from before a kill: the copy in the checkpoint has all rows up to its step.
-  const fs::path metrics = parts_.directory / checkpoint_file::kMetrics;
-  if (!fs::exists(metrics))
-    write_file_atomically(metrics, file_text(resumed_folder_ / checkpoint_file::kMetrics));
-  return state;
-}
-
 std::unique_ptr<Optimizer> Trainer::make_optimizer() {
   model_.to(device_);
   share_weights(model_, parts_.context.place, parts_.context.sum_over_ranks);
@@ -208,78 +104,6 @@ std::unique_ptr<QkClip> Trainer::make_qk_clip() {
           "each process would clip by the scores of its own share of a batch: not built yet for "
           "more than one");
   return std::make_unique<QkClip>(model_, *options_.qk_clip);
-}
-
-void Trainer::load_random_state(const TrainState& saved, const fs::path& folder) {
-  const auto& place = parts_.context.place;
-  const auto ranks = static_cast<int64_t>(saved.random_of_other_ranks.size()) + 1;
-  if (ranks != place.world) {
-    notes_.push_back(fmt::format(
-        "resumed with processes = {} (was {}): steps are not those of an uninterrupted run",
-        place.world, ranks));
-  }
-  const auto* random = saved.random_of(place.rank);
-  if (random == nullptr) return;  // a new rank draws on from where its process stands
-  spelled(below((folder / checkpoint_file::kState).string() + ":"),
-          [&] { set_random_state(*random, device_); });
-}
-
-void Trainer::leave_later_checkpoints(TrainState& saved) {
-  const auto steps = folder_.steps();
-  const bool is_latest = folder_.latest_step() == saved.step;
-  if (is_latest && (steps.empty() || steps.back() <= saved.step)) return;
-  int64_t number = 0;
-  for (const int64_t step : steps) {
-    try {
-      const auto state = load_train_state(folder_.step_folder(step), step);
-      for (const auto& branch : state.branches) number = std::max(number, branch.number);
-    } catch (const InputError&) {
-      continue;  // a damaged one
-    }
-  }
-  saved.branches.push_back({saved.step, number + 1});
-  const bool has_best =
-      saved.best_step && std::find(steps.begin(), steps.end(), *saved.best_step) != steps.end();
-  if (is_latest || has_best || !saved.best_step) return;
-  notes_.push_back(fmt::format(
-      "the checkpoint of the lowest validation loss up to here, of step {}, is not kept: the next "
-      "validation counts as the lowest",
-      *saved.best_step));
-  forget_best(saved);
-}
-
-void Trainer::forget_best(TrainState& saved) {
-  saved.best_val_loss.reset();
-  saved.best_step.reset();
-  saved.evaluations_without_gain = 0;
-}
-
-void Trainer::load_checkpoint() {
-  const std::string config = (resumed_folder_ / checkpoint_file::kConfig).string();
-  const auto saved_config = from_checkpoint([&] { return file_text(config); });
-  const auto changes = from_checkpoint(
-      [&] { return compare_configs(saved_config, parts_.config, config, parts_.model_spelling); });
-  const auto was = optimizer_of(saved_config), is = optimizer_of(parts_.config);
-  require(was == is, at("train.optimizer"), "the state in {} is that of {}, not of {}",
-          resumed_folder_.string(), was, is);
-  TrainState saved = *resumed_;
-  notes_.push_back(fmt::format("resumed at step {}", saved.step));
-  for (const auto& change : changes) notes_.push_back("resumed with " + change.shown());
-  leave_later_checkpoints(saved);
-  note_without_effect(changes, notes_);
-  const ResumedData data{parts_.directory.string(), saved_config, changes,
-                         parts_.context.data_changed};
-  saved.samples = resumed_sample(saved, parts_.data, data, notes_);
-  if (saved.best_val_loss && validates_on_other_data(saved, parts_.data, data)) {
-    notes_.push_back(
-        "validation is on other data than before, and its losses cannot be compared: the next one "
-        "counts as the lowest");
-    forget_best(saved);
-  }
-  saved.data_position.reset();
-  from_checkpoint([&] { load_tensors(resumed_folder_, tensors()); }, model_changes(changes));
-  load_random_state(saved, resumed_folder_);
-  state_ = std::move(saved);
 }
 
 TrainResult Trainer::run() {
@@ -543,7 +367,7 @@ void Trainer::save(bool is_best) {
     if (!parts_.tokenizer.empty())
       write_file_atomically(folder / checkpoint_file::kTokenizer, parts_.tokenizer);
     write_file_atomically(folder / checkpoint_file::kMetrics,
-                          file_text(parts_.directory / checkpoint_file::kMetrics));
+                          whole_file(parts_.directory / checkpoint_file::kMetrics));
   });
   // Until this run has seen which of the checkpoints it found is good, all of them may be.
   const auto good = good_step();
