@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +16,8 @@
 #include "apps/x-transformers/launcher.h"
 #include "apps/x-transformers/rank.h"
 #include "apps/x-transformers/stop_signals.h"
+#include "x_transformers/core/cpu_limits.h"
+#include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/train/process.h"
@@ -137,8 +140,18 @@ bool is_launcher(const LaunchOptions& launch) {
   return launch.processes > 1 || launch.restarts > 0;
 }
 
+/// Each process holds the model, and they take turns where there are more of them than processors.
+void check_processes(int64_t processes) {
+  constexpr int64_t kMostOfEachProcessor = 4, kAlwaysTaken = 8;
+  const int64_t cpus = usable_cpus();
+  const auto most = std::max(kAlwaysTaken, kMostOfEachProcessor * cpus);
+  expect(processes <= most, at("--processes"), processes,
+         "at most {}, as {} processors may be used", most, cpus);
+}
+
 void launch_ranks(const TrainCommand& command, bool is_rank) {
   const auto& context = command.context;
+  check_processes(command.launch.processes);
   require(!is_rank,
           "--processes: this process is one of several already, which another launcher "
           "has started");
@@ -186,12 +199,11 @@ void add_train(CLI::App& app) {
                     "pass over steps whose loss is not finite");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON");
-  constexpr int64_t kMostProcesses = 1024;
   command
       ->add_option("--processes", options->launch.processes,
                    "train with so many processes on this host, each with data.batch_size samples "
                    "of every batch; mpirun, torchrun and srun need no option")
-      ->check(integer_from(1, kMostProcesses));
+      ->check(integer_from(1));
   command
       ->add_option("--restarts", options->launch.restarts,
                    "where a process fails, start again from the last checkpoint, so many times")

@@ -224,6 +224,8 @@ class Launchers(RanksTest):
         done = self.train('run', 4, '--processes', 2, '--set', 'train.stepz=3', status=2)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.assertIn('stepz', done.stderr)
+        done = self.train('run', 4, '--processes', 100000, status=2)
+        self.assertIn('--processes: expected at most', done.stderr)
         done = self.train('run', 4, '--processes', 2, '--device', 'cuda', status=2)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.assertIn('--device', done.stderr)
