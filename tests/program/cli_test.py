@@ -333,7 +333,6 @@ class BadConfig(ProgramTest):
             self.assert_refused(self.train('--out', self.out(), *arguments), told)
         self.assert_refused(run('sweep'), "it is called 'compare' here")
         self.assert_refused(run('eval', self.trained), "it is called 'evaluate' here")
-        self.assert_refused(run('inspect', self.trained), 'not built yet')
         self.assert_refused(run('opt'), "'options'")
         self.assert_refused(run('generate', self.out(), '--max-new-tokens', 4), "it is called '--tokens' here")
 
