@@ -27,15 +27,14 @@ struct Sparsemax : torch::nn::Module {
   at::Tensor forward(const at::Tensor& scores) { return sparsemax(scores); }
 };
 
-/// A stage of the scores that the library does not know: what is less than the query's mean is
-/// hidden.
-struct AboveMean {
-  static constexpr const char* kName = "above the mean";
+/// A stage of the scores that the library does not know: what is below a threshold is hidden.
+struct AtLeast {
+  double least = 0.0;
+  static constexpr const char* kName = "at least";
   static constexpr ScorePlace kPlace = ScorePlace::softclamp;  // behind a bias, before the masks
   static constexpr bool kIsUnlisted = true;                    // no stage of the library
   void apply(ScoreMatrix& matrix) const {
-    const auto mean = matrix.scores.mean(-1, /*keepdim=*/true);
-    matrix.scores = matrix.scores.masked_fill(matrix.scores < mean, -1e9);
+    matrix.scores = matrix.scores.masked_fill(matrix.scores < least, -1e9);
   }
 };
 
@@ -70,7 +69,7 @@ int main(int argc, char** argv) {
   const auto q = at::randn({1, 4, 8, 16}), k = at::randn({1, 4, 8, 16}),
              v = at::randn({1, 4, 8, 16});
   ScoreProgram program;
-  program.set(stages::DotProduct{0.25}).set(AboveMean()).set(stages::Causal());
+  program.set(stages::DotProduct{0.25}).set(AtLeast{-0.5}).set(stages::Causal());
   example::show("attended", attend(q, k, v, program).out);
   return 0;
 }

@@ -106,7 +106,8 @@ int main(int argc, char** argv) {
     "type": "TransformerWrapper", "num_tokens": 256, "max_seq_len": 64,
     "attn_layers": {"type": "Decoder", "dim": 64, "depth": 2, "heads": 4, "attn_dim_head": 16,
                     "rotary_pos_emb": true, "ff_glu": true}})"));
-  load_weights(from_json->module(), from_json->compat(), weights);
+  load_weights(*from_json, weights);
+  from_json->module().eval();  // in train mode until then, as in LibTorch: dropout
   const auto x = as_tokens("to be");
   const auto out = run_model(*from_json, "forward", {{"x", x}}, nlohmann::json::object(), false);
   example::show("logits", out.at("out"));
