@@ -43,8 +43,10 @@ struct ReadTokens {
 /// The tokens of a text, or those that are given.
 std::vector<int64_t> tokens_of(const LanguageModel& loaded, const std::string& name,
                                const std::string& text, const std::vector<int64_t>& ids) {
-  require(text.empty() != ids.empty(), at("--" + name), "or {}: one of the two is needed",
-          option(name == "text" ? "--ids" : "--target-ids"));
+  const auto other = option(name == "text" ? "--ids" : "--target-ids");
+  require(text.empty() || ids.empty(), at("--" + name), "expected it or {}, got both", other);
+  require(!text.empty() || !ids.empty(), at("--" + name),
+          "expected a text that is not empty, or {}", other);
   auto tokens = ids;
   if (ids.empty()) {
     require(loaded.tokenizer != nullptr, at("--" + name),
@@ -72,7 +74,7 @@ ReadTokens read_tokens(const InspectCommand& command, const LanguageModel& loade
   if (loaded.model->translation_writer() == nullptr) {
     require(command.target.empty() && command.target_ids.empty(), at("--target"),
             "is for models that translate a source");
-    expect(first.size() > 1, at("--text"), fmt::format("{} token", first.size()),
+    expect(first.size() > 1, at("--text"), first.size(),
            "two tokens or more: the first is not predicted");
     return {as_tensor(first), {}};
   }

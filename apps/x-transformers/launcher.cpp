@@ -182,6 +182,10 @@ void say_of_ranks(const std::string& line) {
 int report_end(const Child& child) {
   const int status = *child.status;
   if (WIFEXITED(status)) return WEXITSTATUS(status);
+  if (StopSignals::received() != 0 && WTERMSIG(status) == SIGTERM) {  // which we have sent on
+    say_of_ranks("stopped before the first step: nothing is saved");
+    return kFailed;
+  }
   say_of_ranks(fmt::format("rank {} on {}: its process was ended by signal {} ({})", child.rank,
                            host_name(), WTERMSIG(status), ::strsignal(WTERMSIG(status))));
   return kFailed;

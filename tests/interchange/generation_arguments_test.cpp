@@ -59,6 +59,7 @@ TEST(GenerationArguments, DoWhatTheySay) {
   EXPECT_TRUE(at::equal(written({{"seq_len", 6}, {"top_k", 1}}), greedy));
   EXPECT_TRUE(written({{"seq_len", 6}, {"logit_bias", {{"4", 1e4}}}}).eq(4).all().item<bool>());
   EXPECT_THROW(written({{"seq_len", 6}, {"temperature", -1.0}}), InputError);
+  EXPECT_THROW(written({{"seq_len", 6}, {"top_p", 7.0}}), InputError);
 }
 
 }  // namespace

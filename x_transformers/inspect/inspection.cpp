@@ -33,10 +33,11 @@ std::vector<double> numbers_of(const at::Tensor& numbers) {
 void require_length(const TokenModel* net, int64_t tokens) {
   if (net == nullptr) return;
   const auto longest = net->traits().max_seq_len;
-  require(longest == 0 || tokens <= longest,
-          fmt::format("the text has {} tokens to go on from, more than the model reads at once "
-                      "(max_seq_len = {}): give a shorter one",
-                      tokens, longest));
+  require(
+      longest == 0 || tokens <= longest,
+      fmt::format("what is to be predicted has {} tokens to go on from, more than the model reads "
+                  "at once, {}: give a shorter text",
+                  tokens, longest));
 }
 
 /// Losses and ranks of the tokens, by logits [n, tokens].
