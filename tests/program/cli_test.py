@@ -763,8 +763,10 @@ class Weights(ProgramTest):
         self.assertEqual(set(read_header(copy)) - {'__metadata__'}, set(weights))
         self.assert_refused(run('convert', path, copy, '--strip', 'x.'), "--strip: no name", "'x.'")
         self.assert_refused(run('convert', path, copy, '--rename', 'x'), '--rename: expected REGEX')
-        self.assert_refused(run('convert', path, copy, '--xt-compat', '2.31.10', '--config',
-                                self.norm, *rules), path, '2.31.10', '2.16.1')
+        # The two releases mean the same by these; where they do not: tests/interchange/release_rules_test.cpp.
+        self.assert_done(run('convert', path, copy, '--xt-compat', '2.31.10', '--config', self.norm, *rules))
+        self.assert_refused(run('convert', path, copy, '--xt-compat', '9.9', '--config', self.norm, *rules),
+                            '--xt-compat', '9.9')
         self.assert_refused(run('forward', '--config', self.norm, '--key', 'x', '--inputs', path,
                                 '--outputs', copy), '--key', '--weights')
 
