@@ -304,6 +304,7 @@ TEST(GenerateOptions, RefusesValuesOutOfRange) {
   refused([](auto& o) { o.filter_kwargs["thres"] = 0.5; }, "top_k takes");
   refused([](auto& o) { o.top_k = -2; }, "top_k: expected at least 1, got -2");
   refused([](auto& o) { o.min_p = 3; }, "min_p: expected 0 to 1, got 3");
+  refused([](auto& o) { o.top_p = 2; }, "top_p: expected 0 to 1, got 2");
   refused(
       [](auto& o) {
         o.filter_logits_fn = "top_k";

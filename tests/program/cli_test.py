@@ -766,7 +766,7 @@ class Weights(ProgramTest):
         # The two releases mean the same by these; where they do not: tests/interchange/release_rules_test.cpp.
         self.assert_done(run('convert', path, copy, '--xt-compat', '2.31.10', '--config', self.norm, *rules))
         self.assert_refused(run('convert', path, copy, '--xt-compat', '9.9', '--config', self.norm, *rules),
-                            '--xt-compat', '9.9')
+                            path, '9.9', '2.16.1')
         self.assert_refused(run('forward', '--config', self.norm, '--key', 'x', '--inputs', path,
                                 '--outputs', copy), '--key', '--weights')
 

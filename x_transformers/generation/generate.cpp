@@ -128,12 +128,8 @@ void validate(const GenerateOptions& options) {
          options.temperature, "at least 0");
   expect(options.repetition_penalty > 0 && std::isfinite(options.repetition_penalty),
          at("repetition_penalty"), options.repetition_penalty, "above 0");
-  const auto from_0_to_1 = [](const char* name, const std::optional<double>& share) {
-    expect(!share || (*share >= 0 && *share <= 1), at(name), share.value_or(0),
-           "a number from 0 to 1");
-  };
-  from_0_to_1("top_p", options.top_p);
-  from_0_to_1("min_p", options.min_p);
+  const double share = options.top_p.value_or(0);
+  expect(share >= 0 && share <= 1, at("top_p"), share, "0 to 1");
   const bool named = options.filter_logits_fn || !options.filter_kwargs.empty();
   require(!(named && names_own_filter(options)), among({"filter_logits_fn", "filter_kwargs"}),
           "expected none beside {}, {}, {} and {}, which name filters themselves", option("top_k"),
