@@ -15,12 +15,12 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
-#include <random>
 
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/distributed/meeting.h"
 #include "x_transformers/distributed/rank_environment.h"
 #include "x_transformers/distributed/socket.h"
 
@@ -79,20 +79,13 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
   ::_exit(127);
 }
 
-std::string random_key() {
-  std::random_device device;
-  std::string key;
-  for (int i = 0; i < 4; ++i) key += fmt::format("{:08x}", device());
-  return key;
-}
-
 /// All processes of one attempt.
 class Children {
  public:
   Children(int64_t count, std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "x-transformers");
     const auto listener = listen_at(ListenOn::this_host, 0);
-    const auto key = random_key();
+    const auto key = random_token();
     for (int64_t rank = 0; rank < count; ++rank) {
       std::vector<std::string> set{
           fmt::format("RANK={}", rank),

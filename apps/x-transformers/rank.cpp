@@ -1,6 +1,5 @@
 #include "apps/x-transformers/rank.h"
 
-#include <c10/util/Exception.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -10,6 +9,7 @@
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/warning.h"
 
 namespace x_transformers {
 
@@ -21,12 +21,6 @@ namespace {
   std::fflush(nullptr);
   _exit(kFailed);
 }
-
-/// The same warnings come on every rank.
-class NoWarnings : public c10::WarningHandler {
- public:
-  void process(const c10::Warning& /*warning*/) override {}
-};
 
 int status_of(bool is_input_error) { return is_input_error ? kWrongUse : kFailed; }
 
@@ -52,9 +46,8 @@ void run_as_rank(const RankEnvironment& environment, double timeout,
   auto group = std::make_unique<RankGroup>(
       environment, MonitorOptions{.timeout_seconds = timeout, .on_stuck = end_stuck});
   const auto place = group->place();
-  NoWarnings none;
-  std::optional<c10::WarningUtils::WarningHandlerGuard> guard;
-  if (!place.is_first()) guard.emplace(&none);
+  std::optional<WarningsOff> warnings_off;  // the same ones come on every rank
+  if (!place.is_first()) warnings_off.emplace();
   const auto tell = [&](const Notice& notice, bool is_input_error) {
     const bool is_mine = group->report(notice, is_input_error);
     abandon(group);

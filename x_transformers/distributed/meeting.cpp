@@ -18,13 +18,6 @@ namespace {
 /// Time for one who has connected to say who it is; what says nothing is no rank.
 constexpr double kHelloSeconds = 5;
 
-std::string random_token() {
-  std::random_device device;
-  std::string token;
-  for (int i = 0; i < 4; ++i) token += fmt::format("{:08x}", device());
-  return token;
-}
-
 Json parse_message(const std::string& text) {
   Json message = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!message.is_object()) throw RunError("a connection brings what no rank sends");
@@ -64,6 +57,13 @@ RankInfo hello_of(const Socket& socket, int64_t world, const std::string& key) {
 }
 
 }  // namespace
+
+std::string random_token() {
+  std::random_device device;
+  std::string token;
+  for (int i = 0; i < 4; ++i) token += fmt::format("{:08x}", device());
+  return token;
+}
 
 std::string RankInfo::name() const { return fmt::format("rank {} on {}", rank, host); }
 

@@ -10,6 +10,9 @@
 
 namespace x_transformers {
 
+/// Text that no other run comes to by chance.
+std::string random_token();
+
 /// A rank, as the others know it.
 struct RankInfo {
   int64_t rank = 0;
