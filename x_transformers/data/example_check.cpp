@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/first_wrong.h"
 
 namespace x_transformers {
 namespace {
@@ -126,24 +127,9 @@ void look_at_parts(const at::Tensor& tensor, Look look) {
     look(tensor.narrow(0, first, std::min(step, examples - first)), first);
 }
 
-/// The first place at which `is_wrong` is true, and the number of `values` there.
-struct Found {
-  std::vector<int64_t> place;
-  at::Tensor value;  ///< []
-};
-Found first_of(const at::Tensor& is_wrong, const at::Tensor& values) {
-  Found found{{}, values};
-  const auto place = is_wrong.nonzero()[0];
-  for (int64_t axis = 0; axis < place.size(0); ++axis) {
-    found.place.push_back(place[axis].item<int64_t>());
-    found.value = found.value.select(0, found.place.back());
-  }
-  return found;
-}
-
 /// "pairs.tsv: line 3: src has 122 at position 0", of what was found in the part that begins with
 /// example `first`.
-std::string where_found(const Found& found, const std::string& value, int64_t first,
+std::string where_found(const NumberAt& found, const std::string& value, int64_t first,
                         const ExamplePlaces& places, const LossInput& input) {
   const std::vector<int64_t> within(found.place.begin() + 1, found.place.end());
   return fmt::format("{}: {} has {}{}", places.of(first + found.place[0]), input.name, value,
@@ -159,7 +145,7 @@ void require_ids_in_range(const at::Tensor& ids, int64_t first, const ExamplePla
   if (input.ignored) is_wrong = is_wrong.logical_and_(wide != *input.ignored);
   if (input.reserved) is_wrong = is_wrong.logical_or_(wide == *input.reserved);
   if (!is_wrong.any().item<bool>()) return;
-  const auto found = first_of(is_wrong, wide);
+  const auto found = first_wrong(is_wrong, wide);
   const auto value = found.value.item<int64_t>();
   const auto what = where_found(found, std::to_string(value), first, places, input);
   require(input.reserved != value, what + ", " + input.reserved_for);
@@ -188,7 +174,7 @@ void require_finite(const at::Tensor& numbers, const at::Tensor& ids, const Exam
     if (are_read_somewhere)
       is_wrong.logical_and_(ids.narrow(0, first, part.size(0)).to(at::kLong) == *input.read_at);
     if (!is_wrong.any().item<bool>()) return;
-    const auto found = first_of(is_wrong, part);
+    const auto found = first_wrong(is_wrong, part);
     const auto what =
         where_found(found, fmt::format("{}", found.value.item<double>()), first, places, input);
     throw InputError(are_read_somewhere ? fmt::format("{}, expected a number, as {} has {} there",
@@ -204,7 +190,7 @@ void require_truth(const at::Tensor& mask, const ExamplePlaces& places, const Lo
     const auto wide = part.to(at::kLong);
     const auto is_wrong = (wide < 0).logical_or_(wide > 1);
     if (!is_wrong.any().item<bool>()) return;
-    const auto found = first_of(is_wrong, wide);
+    const auto found = first_wrong(is_wrong, wide);
     throw InputError(
         where_found(found, std::to_string(found.value.item<int64_t>()), first, places, input) +
         ", expected true or false (bool, or integers 0 and 1)");

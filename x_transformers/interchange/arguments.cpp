@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "x_transformers/core/first_wrong.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/interchange/registry.h"
@@ -87,14 +88,9 @@ at::Tensor as_mask(const at::Tensor& given, const std::string& name) {
       given.defined() && at::isIntegralType(given.scalar_type(), /*includeBool=*/false);
   if (!are_integers) return given;
   const auto wide = given.cpu().to(at::kLong);
-  const auto wrong = ((wide < 0) | (wide > 1)).nonzero();
-  if (wrong.size(0) == 0) return given.to(at::kBool);
-  auto value = wide;
-  std::vector<int64_t> place;
-  for (int64_t axis = 0; axis < wrong.size(1); ++axis) {
-    place.push_back(wrong[0][axis].item<int64_t>());
-    value = value.select(0, place.back());
-  }
+  const auto is_wrong = (wide < 0) | (wide > 1);
+  if (!is_wrong.any().item<bool>()) return given.to(at::kBool);
+  const auto [place, value] = first_wrong(is_wrong, wide);
   throw InputError(
       fmt::format("{}: expected true or false (bool, or integers 0 and 1), got {} at position [{}]",
                   name, value.item<int64_t>(), fmt::join(place, ", ")));

@@ -6,10 +6,9 @@
 
 #include <cmath>
 #include <cstdint>
-#include <string>
-#include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/first_wrong.h"
 
 namespace x_transformers {
 namespace {
@@ -28,17 +27,13 @@ void require_finite(const TensorMap& weights, const std::filesystem::path& path)
   for (const auto& [name, tensor] : weights) {
     if (!tensor.defined() || is_finite(tensor)) continue;
     const auto values = tensor.to(at::kFloat);
-    const auto places = at::isfinite(values).logical_not().nonzero();
-    auto value = values;
-    std::vector<int64_t> place;
-    for (int64_t axis = 0; axis < places.size(1); ++axis) {
-      place.push_back(places[0][axis].item<int64_t>());
-      value = value.select(0, place.back());
-    }
+    const auto is_wrong = at::isfinite(values).logical_not();
+    const auto [place, value] = first_wrong(is_wrong, values);
     const auto what = std::isnan(value.item<double>()) ? "NaN" : "an infinity";
     require(false, at(OptionPath(path.string() + ":") / name),
             "holds {} at [{}] (not finite: {} of its {} numbers), expected finite weights", what,
-            fmt::format("{}", fmt::join(place, ", ")), places.size(0), tensor.numel());
+            fmt::format("{}", fmt::join(place, ", ")), is_wrong.sum().item<int64_t>(),
+            tensor.numel());
   }
 }
 
