@@ -6,6 +6,8 @@
 #include "ops/every_engine.h"
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/hyper_connection.h"
+#include "x_transformers/ops/layer_mix.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
@@ -236,6 +238,81 @@ EngineOp attend_op() {
   return op;
 }
 
+/// Some layers, then the logits of their weights.
+EngineOp mix_layers_op() {
+  EngineOp op{.name = "mix_layers", .cases = {}};
+  const auto add = [&](int64_t layers, int64_t views, int64_t dim, bool softmax) {
+    const auto layers_of = [](const Tensors& t) { return Tensors(t.begin(), t.end() - 1); };
+    op.cases.push_back(
+        {std::to_string(layers) + " layers of " + std::to_string(dim) + ", " +
+             std::to_string(views) + (softmax ? " views" : " views, relu"),
+         [=] {
+           Tensors inputs;
+           for (int64_t l = 0; l < layers; ++l) inputs.push_back(at::randn({2, 21, dim}));
+           inputs.push_back(at::randn({2, 21, views, layers}));
+           return inputs;
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           return mix_layers_on(engine, layers_of(t), t.back(), softmax);
+         },
+         [=](const Tensors& t) { return explain_mix_layers(layers_of(t), t.back()); }});
+  };
+  add(1, 1, 24, true);
+  add(5, 3, 96, true);
+  add(11, 4, 37, true);
+  add(3, 1, 1040, false);
+  return op;
+}
+
+/// Streams, then the weights: all outputs as one tensor.
+EngineOp hyper_width_op() {
+  EngineOp op{.name = "hyper_width", .cases = {}};
+  const auto add = [&](int64_t streams, int64_t dim, int64_t views) {
+    const auto weights_of = [](const Tensors& t) {
+      return HyperConnectionWeights{t[1], t[2], t[3], t[4], t[5], t[6], t[7]};
+    };
+    op.cases.push_back(
+        {std::to_string(streams) + " streams of " + std::to_string(dim) + ", " +
+             std::to_string(views) + " views",
+         [=] {
+           return Tensors{at::randn({3 * streams, 7, dim}),
+                          at::randn({dim}),
+                          at::randn({dim, views + streams}) * 0.2,
+                          at::full({}, 0.7),
+                          at::randn({streams, views + streams}),
+                          at::randn({dim}) * 0.2,
+                          at::full({}, 0.6),
+                          at::randn({streams})};
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           const auto width = hyper_width_on(engine, t[0], weights_of(t), views);
+           return at::cat({width.input.flatten(), width.sum.flatten(),
+                           width.beta.to(t[0].scalar_type()).flatten()});
+         },
+         [=](const Tensors& t) { return explain_hyper_width(t[0], weights_of(t), views); }});
+  };
+  add(4, 64, 1);
+  add(3, 35, 3);
+  add(2, 1032, 1);
+  return op;
+}
+
+EngineOp hyper_depth_op() {
+  EngineOp op{.name = "hyper_depth", .cases = {}};
+  for (const int64_t dim : {48, 35}) {
+    op.cases.push_back(
+        {std::to_string(dim) + " features",
+         [=] {
+           return Tensors{at::randn({3, 7, dim}), at::randn({3, 7, dim}), at::randn({3, 7, 4})};
+         },
+         [](const std::string& engine, const Tensors& t) {
+           return hyper_depth_on(engine, t[0], t[1], t[2].to(at::kFloat));
+         },
+         [](const Tensors& t) { return explain_hyper_depth(t[0], t[1], t[2].to(at::kFloat)); }});
+  }
+  return op;
+}
+
 const std::vector<EngineOp>& ops() {
   static const std::vector<EngineOp> all = {norm_op("layer_norm", true),
                                             norm_op("rms_norm", false),
@@ -245,7 +322,10 @@ const std::vector<EngineOp>& ops() {
                                             linear_op(),
                                             cross_entropy_op(),
                                             rotary_op(),
-                                            attend_op()};
+                                            attend_op(),
+                                            mix_layers_op(),
+                                            hyper_width_op(),
+                                            hyper_depth_op()};
   return all;
 }
 

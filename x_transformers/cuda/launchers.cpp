@@ -11,6 +11,8 @@
 #include "x_transformers/kernels/cuda/cross_entropy.cuh"
 #include "x_transformers/kernels/cuda/decode_attention.cuh"
 #include "x_transformers/kernels/cuda/few_rows.cuh"
+#include "x_transformers/kernels/cuda/hyper_connection.cuh"
+#include "x_transformers/kernels/cuda/layer_mix.cuh"
 #include "x_transformers/kernels/cuda/norm.cuh"
 #include "x_transformers/kernels/cuda/repeat_heads.cuh"
 #include "x_transformers/kernels/cuda/rotary.cuh"
@@ -41,6 +43,14 @@ constexpr CudaLaunchers make_table() {
   table.adamw = on_current_stream<AdamWStep, cuda::adamw>;
   table.repeat_heads = on_current_stream<RepeatHeads, cuda::repeat_heads>;
   table.rotary = on_current_stream<RotaryParams, cuda::rotary>;
+  table.layer_mix_forward = on_current_stream<LayerMix, cuda::layer_mix_forward>;
+  table.layer_mix_backward = on_current_stream<LayerMixBackward, cuda::layer_mix_backward>;
+  table.hyper_width_forward = on_current_stream<HyperWidth, cuda::hyper_width_forward>;
+  table.hyper_width_backward = on_current_stream<HyperWidthBackward, cuda::hyper_width_backward>;
+  table.hyper_depth_forward = on_current_stream<HyperDepth, cuda::hyper_depth_forward>;
+  table.hyper_depth_backward = on_current_stream<HyperDepthBackward, cuda::hyper_depth_backward>;
+  table.hyper_width_chunks = cuda::hyper_width_chunks;
+  table.hyper_width_columns = cuda::hyper_width_columns;
   table.scored_attention_workspace = cuda::scored_attention_workspace;
   table.scored_attention = cuda::scored_attention;
   return table;

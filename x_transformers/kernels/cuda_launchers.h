@@ -10,6 +10,8 @@
 #include "x_transformers/kernels/cross_entropy.h"
 #include "x_transformers/kernels/decode_attention.h"
 #include "x_transformers/kernels/few_rows.h"
+#include "x_transformers/kernels/hyper_connection.h"
+#include "x_transformers/kernels/layer_mix.h"
 #include "x_transformers/kernels/norm.h"
 #include "x_transformers/kernels/repeat_heads.h"
 #include "x_transformers/kernels/rotary.h"
@@ -21,9 +23,11 @@ namespace x_transformers::kernels {
 /// a launch fails.
 struct CudaLaunchers {
   /// What parameters of these sizes look like: a library of another version has another layout.
-  uint64_t layout = layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward,
-                              CrossEntropyPass, RotaryParams, RepeatHeads, AdamWWeight, AdamWStep,
-                              ScoredAttention, FewRowsOfLayers, DecodeAttention>();
+  uint64_t layout =
+      layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward, CrossEntropyPass,
+                RotaryParams, RepeatHeads, AdamWWeight, AdamWStep, ScoredAttention, FewRowsOfLayers,
+                DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
+                HyperDepth, HyperDepthBackward>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -45,6 +49,18 @@ struct CudaLaunchers {
   void (*adamw)(const AdamWStep& params, int8_t device) = nullptr;
   void (*repeat_heads)(const RepeatHeads& params, int8_t device) = nullptr;
   void (*rotary)(const RotaryParams& params, int8_t device) = nullptr;
+
+  void (*layer_mix_forward)(const LayerMix& params, int8_t device) = nullptr;
+  void (*layer_mix_backward)(const LayerMixBackward& params, int8_t device) = nullptr;
+
+  /// Of at most kMostHyperFeatures and kMostHyperStreams, with 1 or 3 views.
+  void (*hyper_width_forward)(const HyperWidth& params, int8_t device) = nullptr;
+  void (*hyper_width_backward)(const HyperWidthBackward& params, int8_t device) = nullptr;
+  void (*hyper_depth_forward)(const HyperDepth& params, int8_t device) = nullptr;
+  void (*hyper_depth_backward)(const HyperDepthBackward& params, int8_t device) = nullptr;
+  /// The `partial` that hyper_width_backward wants, [chunks, columns].
+  int64_t (*hyper_width_chunks)(int64_t tokens) = nullptr;
+  int64_t (*hyper_width_columns)(int64_t dim, int64_t streams, int64_t views) = nullptr;
 
   /// Bytes of the workspace of such a call, for whatever memory; -1 with the reason why it cannot
   /// run. The first of its kind takes up to a second.

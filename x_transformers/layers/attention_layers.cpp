@@ -218,7 +218,11 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   const auto prepared = layer.residual->prepare(state.x);
   auto x = prepared.branch_input;
   if (inputs.keep_hiddens || options_.integrate_layers) state.layer_hiddens.push_back(x);
-  if (layer.integrator) x = layer.integrator->forward(x, state.layer_hiddens);
+  if (layer.integrator) {
+    auto integrated = layer.integrator->mix(x, state.layer_hiddens);
+    x = integrated.mixed;
+    state.layer_hiddens = std::move(integrated.layers);
+  }
   if (state.inject.defined()) x = x + state.inject;
   if (layer.pre_norm) x = layer.pre_norm->forward(x, state.condition);
 

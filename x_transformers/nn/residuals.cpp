@@ -48,54 +48,33 @@ at::Tensor GRUGating::forward(const at::Tensor& out, const Prepared& prepared) {
   return gated.view_as(out);
 }
 
-HyperConnection::HyperConnection(const HyperConnectionOptions& o)
-    : streams_(o.num_residual_streams), views_(o.num_input_views) {
+HyperConnection::HyperConnection(const HyperConnectionOptions& o) : views_(o.num_input_views) {
   require_size(o.dim, "dim");
   require_size(o.num_residual_streams, "num_residual_streams");
   require_size(o.num_input_views, "num_input_views");
   require_at_least(o.layer_index, 0, "layer_index");
-  const auto dim = o.dim, layer_index = o.layer_index;
+  const auto dim = o.dim, streams = o.num_residual_streams;
   constexpr double kDynamicScale = 1e-2;
   auto norm = register_module("norm", make_scope());
-  norm_weight_ = norm->register_parameter("weight", at::ones({dim}));
-  static_beta_ = register_parameter("static_beta", at::ones({streams_}));
-  auto alpha_input = at::zeros({streams_, views_});
-  alpha_input.select(0, layer_index % streams_).fill_(1.0);
-  static_alpha_ = register_parameter("static_alpha", at::cat({alpha_input, at::eye(streams_)}, 1));
-  dynamic_alpha_fn_ = register_parameter("dynamic_alpha_fn", at::zeros({dim, streams_ + views_}));
-  dynamic_alpha_scale_ =
-      register_parameter("dynamic_alpha_scale", at::scalar_tensor(kDynamicScale));
-  dynamic_beta_fn_ = register_parameter("dynamic_beta_fn", at::zeros({dim}));
-  dynamic_beta_scale_ = register_parameter("dynamic_beta_scale", at::scalar_tensor(kDynamicScale));
+  auto& w = weights_;
+  w.gain = norm->register_parameter("weight", at::ones({dim}));
+  w.static_beta = register_parameter("static_beta", at::ones({streams}));
+  auto alpha_input = at::zeros({streams, views_});
+  alpha_input.select(0, o.layer_index % streams).fill_(1.0);
+  w.static_alpha = register_parameter("static_alpha", at::cat({alpha_input, at::eye(streams)}, 1));
+  w.alpha_fn = register_parameter("dynamic_alpha_fn", at::zeros({dim, streams + views_}));
+  w.alpha_scale = register_parameter("dynamic_alpha_scale", at::scalar_tensor(kDynamicScale));
+  w.beta_fn = register_parameter("dynamic_beta_fn", at::zeros({dim}));
+  w.beta_scale = register_parameter("dynamic_beta_scale", at::scalar_tensor(kDynamicScale));
 }
 
-HyperConnection::Prepared HyperConnection::prepare(const at::Tensor& residuals_given) {
-  const auto residuals =
-      residuals_given.unflatten(0, {-1, streams_}).permute({0, 2, 1, 3});  // (b n s d)
-  const auto normed = at::layer_norm(residuals, {residuals.size(-1)}, norm_weight_);
-
-  const auto alpha = at::matmul(normed, dynamic_alpha_fn_) * dynamic_alpha_scale_ + static_alpha_;
-  const auto alpha_input = alpha.narrow(-1, 0, views_).sigmoid();
-  // Python's Sinkhorn normalises over an axis of size one, which makes every mixing weight 1: each
-  // stream's residual is the sum of all. The weights keep their (zero) gradient through the softmax
-  // over that axis.
-  const auto alpha_residual =
-      alpha.narrow(-1, views_, streams_).unsqueeze(-2).softmax(-2).squeeze(-2);
-
-  const auto dynamic_beta =
-      at::matmul(normed, dynamic_beta_fn_).sigmoid() * 2 * dynamic_beta_scale_;
-  const auto beta = (dynamic_beta + static_beta_).sigmoid() * 2;
-
-  const auto weights = at::cat({alpha_input, alpha_residual}, -1);
-  const auto mixed = at::matmul(weights.transpose(-1, -2), residuals);  // (b n t d)
-  auto input = mixed.narrow(2, 0, views_);
-  input = views_ == 1 ? input.squeeze(2) : input.permute({2, 0, 1, 3});
-  return {input, mixed.narrow(2, views_, streams_), beta};
+HyperConnection::Prepared HyperConnection::prepare(const at::Tensor& residuals) {
+  const auto width = hyper_width(residuals, weights_, views_);
+  return {views_ == 1 ? width.input.squeeze(0) : width.input, width.sum, width.beta};
 }
 
 at::Tensor HyperConnection::forward(const at::Tensor& out, const Prepared& prepared) {
-  const auto joined = out.unsqueeze(2) * prepared.beta.unsqueeze(-1) + prepared.residual;
-  return joined.permute({0, 2, 1, 3}).flatten(0, 1);
+  return hyper_depth(out, prepared.residual, prepared.beta);
 }
 
 DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) {
@@ -112,14 +91,18 @@ DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) 
   bias_ = linear->bias;
 }
 
-at::Tensor DynamicLIMe::forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
+MixedLayers DynamicLIMe::mix(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
   require(static_cast<int64_t>(hiddens.size()) == options_.num_layers,
           fmt::format("hiddens: expected {} layers, got {}", options_.num_layers, hiddens.size()));
-  auto weights = linear(norm_ ? norm_->forward(x) : x, weight_, bias_)
-                     .unflatten(-1, {options_.num_views, options_.num_layers});
-  weights = options_.use_softmax ? weights.softmax(-1) : weights.relu();
-  const auto out = at::einsum("l b n d, b n v l -> v b n d", {at::stack(hiddens), weights});
-  return options_.num_views > 1 ? out : out.squeeze(0);
+  const auto logits = linear(norm_ ? norm_->forward(x) : x, weight_, bias_)
+                          .unflatten(-1, {options_.num_views, options_.num_layers});
+  auto result = mix_layers(hiddens, logits, options_.use_softmax);
+  if (options_.num_views == 1) result.mixed = result.mixed.squeeze(0);
+  return result;
+}
+
+at::Tensor DynamicLIMe::forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
+  return mix(x, hiddens).mixed;
 }
 
 }  // namespace x_transformers

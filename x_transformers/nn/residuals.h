@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "x_transformers/nn/residual_options.h"
+#include "x_transformers/ops/hyper_connection.h"
+#include "x_transformers/ops/layer_mix.h"
 
 namespace x_transformers {
 
@@ -53,9 +55,8 @@ class HyperConnection : public ResidualBase {
   at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
 
  private:
-  int64_t streams_, views_;
-  at::Tensor norm_weight_, static_beta_, static_alpha_, dynamic_alpha_fn_, dynamic_alpha_scale_;
-  at::Tensor dynamic_beta_fn_, dynamic_beta_scale_;
+  int64_t views_;
+  HyperConnectionWeights weights_;
 };
 
 /// A layer's input as a mix of all earlier layers' outputs, weighted by the token (LIMe,
@@ -66,6 +67,8 @@ class DynamicLIMe : public torch::nn::Module {
   /// x [b, n, dim], hiddens: num_layers tensors like x -> [b, n, dim], or [num_views, b, n, dim]
   /// for several views. Throws InputError for another number of hiddens.
   at::Tensor forward(const at::Tensor& x, const std::vector<at::Tensor>& hiddens);
+  /// The same, with the hiddens to give to the next layer's (mix_layers).
+  MixedLayers mix(const at::Tensor& x, const std::vector<at::Tensor>& hiddens);
 
  private:
   DynamicLIMeOptions options_;

@@ -1,0 +1,695 @@
+// A token belongs to one group of threads, which keep one of its streams at a time in registers, so
+// each stream is read once. The gain times the learned columns lies in shared memory. Backward,
+// what the layer norm subtracts from a gradient follows from dot products that the forward has
+// written down; each group sums over its tokens what the gradients of the weights are made of, and
+// a second kernel adds these sums up.
+#include "x_transformers/kernels/cuda/hyper_connection.cuh"
+
+#include <algorithm>
+
+#include "x_transformers/kernels/cuda/device/packed.cuh"
+#include "x_transformers/kernels/cuda/device/row_parts.cuh"
+#include "x_transformers/kernels/cuda/dispatch.cuh"
+
+namespace x_transformers::kernels::cuda {
+namespace {
+
+constexpr int kThreads = kWarpsOfShortRows * kWarp;
+constexpr float kEpsilon = 1e-5f;  ///< of the layer norm
+
+__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+template <class T>
+__device__ float number(const void* memory, int64_t at = 0) {
+  return to_float(static_cast<const T*>(memory)[at]);
+}
+
+struct Sizes {
+  int64_t tokens, length;
+  int streams, dim;
+
+  /// Where stream 0 of a token begins, and how far apart streams are.
+  __device__ int64_t row_of(int64_t token) const {
+    return (token / length * streams * length + token % length) * dim;
+  }
+  __device__ int64_t stride() const { return length * dim; }
+};
+
+/// The gain times each view of alpha_fn and times beta_fn, [kViews + 1, dim], in shared memory.
+template <class T, int kViews>
+__device__ void load_columns(const HyperConnectionWeights& weights, const Sizes& sizes,
+                             float* columns) {
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  for (int at = thread; at < sizes.dim; at += threads) {
+    const float gain = number<T>(weights.gain, at);
+#pragma unroll
+    for (int view = 0; view < kViews; ++view)
+      columns[view * sizes.dim + at] =
+          gain * number<T>(weights.alpha_fn, int64_t{at} * (kViews + sizes.streams) + view);
+    columns[kViews * sizes.dim + at] = gain * number<T>(weights.beta_fn, at);
+  }
+  __syncthreads();
+}
+
+template <int kSize>
+__device__ void load_column(const float* column, float (&values)[kSize]) {
+  if constexpr (kSize % 4 == 0) {
+#pragma unroll
+    for (int i = 0; i < kSize; i += 4)
+      *reinterpret_cast<float4*>(values + i) = *reinterpret_cast<const float4*>(column + i);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) values[i] = column[i];
+  }
+}
+
+/// The vectors of this thread of kStreams streams from `first` on, zeros for those that there are
+/// not.
+template <class T, int kSize, int kParts, int kStreams>
+__device__ void load_streams(const T* row, const Sizes& sizes, int first,
+                             Packed<T, kSize> (&kept)[kStreams][kParts]) {
+#pragma unroll
+  for (int j = 0; j < kStreams; ++j) {
+    for_parts_of_row<kSize, kParts>(sizes.dim, [&](int part, int at) {
+      kept[j][part] = Packed<T, kSize>::load_if(first + j < sizes.streams,
+                                                row + (first + j) * sizes.stride() + at);
+    });
+  }
+}
+
+/// From the dot products of a normed stream, `along` with views and `along_beta`, to its weights.
+template <class T>
+struct StreamWeights {
+  const HyperConnectionWeights& weights;
+  int streams, views;
+
+  __device__ float alpha(int stream, int view, float along) const {
+    return sigmoid(along * number<T>(weights.alpha_scale) +
+                   number<T>(weights.static_alpha, stream * (views + streams) + view));
+  }
+  __device__ float beta_sigmoid(int stream, float along_beta) const {
+    return sigmoid(2.0f * sigmoid(along_beta) * number<T>(weights.beta_scale) +
+                   number<T>(weights.static_beta, stream));
+  }
+};
+
+struct WidthForward {
+  const void* streams;
+  HyperConnectionWeights weights;
+  void *input, *sum;
+  float *beta, *statistics;
+  Sizes sizes;
+};
+
+/// kStreams of a token's streams are in registers at once.
+template <class T, int kSize, int kParts, int kStreams, int kViews>
+__global__ void __launch_bounds__(kThreads) hyper_width_forward_kernel(WidthForward p) {
+  using Part = Packed<T, kSize>;
+  constexpr int kStatistics = kViews + 3;
+  constexpr int kSums = kViews + 2;  // along views, along beta, squares
+  extern __shared__ float columns[];
+  __shared__ float room[kWarpsOfShortRows * kStreams * kSums];
+  load_columns<T, kViews>(p.weights, p.sizes, columns);
+  const int dim = p.sizes.dim, streams = p.sizes.streams;
+  const StreamWeights<T> weights{p.weights, streams, kViews};
+  const int64_t groups = int64_t{gridDim.x} * blockDim.y;
+  for (int64_t token = group_of_thread(); token < p.sizes.tokens; token += groups) {
+    const T* row = static_cast<const T*>(p.streams) + p.sizes.row_of(token);
+    float inputs[kViews][kParts][kSize] = {}, totals[kParts][kSize] = {};
+    for (int first = 0; first < streams; first += kStreams) {
+      Part kept[kStreams][kParts];
+      load_streams(row, p.sizes, first, kept);
+      float means[kStreams] = {};
+      for_parts_of_row<kSize, kParts>(dim, [&](int part, int) {
+#pragma unroll
+        for (int j = 0; j < kStreams; ++j) {
+          float values[kSize];
+          kept[j][part].unpack(values);
+#pragma unroll
+          for (int i = 0; i < kSize; ++i) {
+            means[j] += values[i];
+            totals[part][i] += values[i];
+          }
+        }
+      });
+      row_sums(means, room);
+      float along[kStreams * kSums] = {};
+#pragma unroll
+      for (int j = 0; j < kStreams; ++j) means[j] /= dim;
+      for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
+        float column[kViews + 1][kSize];
+#pragma unroll
+        for (int view = 0; view <= kViews; ++view)
+          load_column(columns + view * dim + at, column[view]);
+#pragma unroll
+        for (int j = 0; j < kStreams; ++j) {
+          float values[kSize];
+          kept[j][part].unpack(values);
+#pragma unroll
+          for (int i = 0; i < kSize; ++i) {
+            values[i] -= means[j];
+            along[j * kSums + kViews + 1] += values[i] * values[i];
+#pragma unroll
+            for (int view = 0; view <= kViews; ++view)
+              along[j * kSums + view] += values[i] * column[view][i];
+          }
+        }
+      });
+      row_sums(along, room);
+      float alpha[kStreams][kViews];
+#pragma unroll
+      for (int j = 0; j < kStreams; ++j) {
+        if (first + j >= streams) break;
+        float* sums = along + j * kSums;
+        const float inverse = rsqrtf(sums[kViews + 1] / dim + kEpsilon);
+#pragma unroll
+        for (int view = 0; view < kViews; ++view) {
+          sums[view] *= inverse;
+          alpha[j][view] = weights.alpha(first + j, view, sums[view]);
+        }
+        sums[kViews] *= inverse;
+        const float beta = 2.0f * weights.beta_sigmoid(first + j, sums[kViews]);
+        if (threadIdx.x != 0) continue;
+        const int64_t at = token * streams + first + j;
+        p.beta[at] = beta;
+        if (p.statistics == nullptr) continue;
+        float* statistics = p.statistics + at * kStatistics;
+        statistics[0] = means[j];
+        statistics[1] = inverse;
+#pragma unroll
+        for (int view = 0; view <= kViews; ++view) statistics[2 + view] = sums[view];
+      }
+      for_parts_of_row<kSize, kParts>(dim, [&](int part, int) {
+#pragma unroll
+        for (int j = 0; j < kStreams; ++j) {
+          if (first + j >= streams) break;
+          float values[kSize];
+          kept[j][part].unpack(values);
+#pragma unroll
+          for (int view = 0; view < kViews; ++view) {
+#pragma unroll
+            for (int i = 0; i < kSize; ++i) inputs[view][part][i] += alpha[j][view] * values[i];
+          }
+        }
+      });
+    }
+    for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
+      Part::pack(totals[part]).store(static_cast<T*>(p.sum) + token * dim + at);
+#pragma unroll
+      for (int view = 0; view < kViews; ++view)
+        Part::pack(inputs[view][part])
+            .store(static_cast<T*>(p.input) + (view * p.sizes.tokens + token) * dim + at);
+    });
+  }
+}
+
+struct WidthBackward {
+  const void* streams;
+  HyperConnectionWeights weights;
+  const float* statistics;
+  const void *input_grad, *sum_grad;
+  const float* beta_grad;
+  void* streams_grad;
+  float* partial;
+  Sizes sizes;
+};
+
+/// Sums over tokens of numbers that are not of a feature: for each stream the gradients of
+/// static_alpha's views and static_beta, then those of the two scales.
+template <int kViews>
+__host__ __device__ constexpr int small_sums(int streams) {
+  return streams * (kViews + 1) + 2;
+}
+
+/// With n the normed stream, u_t = n . column_t and G = sum over t of du_t column_t the gradient of
+/// the normed stream times the gain (beta's column among the t), the stream's gradient is alpha_t
+/// input_grad_t + sum_grad + inverse * (G - mean(G) - n * mean(G n)), where mean(G n) = sum of du_t
+/// u_t / dim. Weights: the sum over tokens and streams of du_t n gives all of them.
+template <class T, int kSize, int kParts, int kStreams, int kViews>
+__global__ void __launch_bounds__(kThreads) hyper_width_backward_kernel(WidthBackward p) {
+  using Part = Packed<T, kSize>;
+  constexpr int kStatistics = kViews + 3;
+  extern __shared__ float columns[];
+  __shared__ float room[kWarpsOfShortRows * (kStreams * kViews + 1)];
+  __shared__ float small[kWarpsOfShortRows][small_sums<kViews>(kMostHyperStreams)];
+  const int dim = p.sizes.dim, streams = p.sizes.streams, smalls = small_sums<kViews>(streams);
+  for (int i = threadIdx.x; i < smalls; i += blockDim.x) small[threadIdx.y][i] = 0;
+  load_columns<T, kViews>(p.weights, p.sizes, columns);
+  const StreamWeights<T> weights{p.weights, streams, kViews};
+  const float alpha_scale = number<T>(p.weights.alpha_scale);
+  const float beta_scale = number<T>(p.weights.beta_scale);
+  float levels[kViews + 1] = {};  // of the columns
+  for_parts_of_row<kSize, kParts>(dim, [&](int, int at) {
+#pragma unroll
+    for (int view = 0; view <= kViews; ++view) {
+      float column[kSize];
+      load_column(columns + view * dim + at, column);
+#pragma unroll
+      for (int i = 0; i < kSize; ++i) levels[view] += column[i];
+    }
+  });
+#pragma unroll
+  for (auto& level : levels) {
+    float one[1] = {level};
+    row_sums(one, room);
+    level = one[0] / dim;
+  }
+  float sums[kViews + 1][kParts][kSize] = {};
+  const int64_t groups = int64_t{gridDim.x} * blockDim.y;
+  for (int64_t token = group_of_thread(); token < p.sizes.tokens; token += groups) {
+    const int64_t row_at = p.sizes.row_of(token);
+    Part input_grads[kViews][kParts], sum_grads[kParts];
+    for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
+#pragma unroll
+      for (int view = 0; view < kViews; ++view)
+        input_grads[view][part] =
+            Part::load_if(p.input_grad != nullptr, static_cast<const T*>(p.input_grad) +
+                                                       (view * p.sizes.tokens + token) * dim + at);
+      sum_grads[part] = Part::load_if(p.sum_grad != nullptr,
+                                      static_cast<const T*>(p.sum_grad) + token * dim + at);
+    });
+    for (int first = 0; first < streams; first += kStreams) {
+      Part kept[kStreams][kParts];
+      load_streams(static_cast<const T*>(p.streams) + row_at, p.sizes, first, kept);
+      float alpha_grads[kStreams * kViews] = {};
+      for_parts_of_row<kSize, kParts>(dim, [&](int part, int) {
+#pragma unroll
+        for (int view = 0; view < kViews; ++view) {
+          float grads[kSize];
+          input_grads[view][part].unpack(grads);
+#pragma unroll
+          for (int j = 0; j < kStreams; ++j) {
+            float values[kSize];
+            kept[j][part].unpack(values);
+#pragma unroll
+            for (int i = 0; i < kSize; ++i) alpha_grads[j * kViews + view] += grads[i] * values[i];
+          }
+        }
+      });
+      row_sums(alpha_grads, room);
+#pragma unroll
+      for (int j = 0; j < kStreams; ++j) {
+        const int stream = first + j;
+        if (stream >= streams) break;
+        const float* statistics = p.statistics + (token * streams + stream) * kStatistics;
+        const float mean = statistics[0], inverse = statistics[1];
+        float alpha[kViews], along_grads[kViews + 1], level = 0, back = 0;
+        float* stream_sums = small[threadIdx.y] + stream * (kViews + 1);
+        float* scale_sums = small[threadIdx.y] + streams * (kViews + 1);
+        const bool is_first = threadIdx.x == 0;
+#pragma unroll
+        for (int view = 0; view < kViews; ++view) {
+          const float along = statistics[2 + view];
+          alpha[view] = weights.alpha(stream, view, along);
+          const float grad = alpha_grads[j * kViews + view] * alpha[view] * (1.0f - alpha[view]);
+          along_grads[view] = grad * alpha_scale;
+          if (is_first) {
+            stream_sums[view] += grad;
+            scale_sums[0] += grad * along;
+          }
+        }
+        {
+          const float along = statistics[2 + kViews], open = sigmoid(along);
+          const float half = weights.beta_sigmoid(stream, along);
+          const float beta_grad =
+              p.beta_grad == nullptr ? 0.0f : p.beta_grad[token * streams + stream];
+          const float grad = 2.0f * beta_grad * half * (1.0f - half);
+          along_grads[kViews] = 2.0f * grad * beta_scale * open * (1.0f - open);
+          if (is_first) {
+            stream_sums[kViews] += grad;
+            scale_sums[1] += 2.0f * grad * open;
+          }
+        }
+#pragma unroll
+        for (int view = 0; view <= kViews; ++view) {
+          level += along_grads[view] * levels[view];
+          back += along_grads[view] * statistics[2 + view];
+        }
+        back /= dim;
+        T* row_grad = static_cast<T*>(p.streams_grad) + row_at + stream * p.sizes.stride();
+        for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
+          float values[kSize], grads[kSize], normed_grads[kSize];
+          kept[j][part].unpack(values);
+          sum_grads[part].unpack(grads);
+#pragma unroll
+          for (int i = 0; i < kSize; ++i) {
+            values[i] = (values[i] - mean) * inverse;
+            normed_grads[i] = -level - values[i] * back;
+          }
+#pragma unroll
+          for (int view = 0; view <= kViews; ++view) {
+            float column[kSize];
+            load_column(columns + view * dim + at, column);
+#pragma unroll
+            for (int i = 0; i < kSize; ++i) {
+              normed_grads[i] += along_grads[view] * column[i];
+              sums[view][part][i] += along_grads[view] * values[i];
+            }
+          }
+#pragma unroll
+          for (int view = 0; view < kViews; ++view) {
+            float input_grad[kSize];
+            input_grads[view][part].unpack(input_grad);
+#pragma unroll
+            for (int i = 0; i < kSize; ++i) grads[i] += alpha[view] * input_grad[i];
+          }
+#pragma unroll
+          for (int i = 0; i < kSize; ++i) grads[i] += inverse * normed_grads[i];
+          Part::pack(grads).store(row_grad + at);
+        });
+      }
+    }
+  }
+  // The columns have been read: their place, and more behind it, is for the sums of the groups.
+  float* partial = p.partial + int64_t{blockIdx.x} * ((kViews + 1) * dim + smalls);
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+#pragma unroll
+  for (int view = 0; view <= kViews; ++view) {
+    __syncthreads();
+    for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
+#pragma unroll
+      for (int i = 0; i < kSize; ++i) columns[threadIdx.y * dim + at + i] = sums[view][part][i];
+    });
+    __syncthreads();
+    for (int at = thread; at < dim; at += threads) {
+      float total = 0;
+      for (unsigned group = 0; group < blockDim.y; ++group) total += columns[group * dim + at];
+      partial[view * dim + at] = total;
+    }
+  }
+  for (int i = thread; i < smalls; i += threads) {
+    float total = 0;
+    for (unsigned group = 0; group < blockDim.y; ++group) total += small[group][i];
+    partial[(kViews + 1) * dim + i] = total;
+  }
+}
+
+struct WeightGrads {
+  const float* partial;
+  HyperConnectionWeights weights;
+  HyperConnectionGrads grads;
+  int chunks, streams, dim;
+};
+
+/// Threads side by side have columns of `partial`, and those below one another every so many
+/// chunks. The last blocks have the sums that are not of a feature.
+template <class T, int kViews>
+__global__ void hyper_weight_gradients_kernel(WeightGrads p) {
+  constexpr int kLanes = 16;
+  __shared__ float room[kViews + 1][kLanes][kWarp];
+  const int smalls = small_sums<kViews>(p.streams), all = (kViews + 1) * p.dim + smalls;
+  const int feature_blocks = (p.dim + kWarp - 1) / kWarp;
+  const bool is_feature = static_cast<int>(blockIdx.x) < feature_blocks;
+  const int at = (is_feature ? blockIdx.x : blockIdx.x - feature_blocks) * kWarp + threadIdx.x;
+  const bool is_there = at < (is_feature ? p.dim : smalls);
+  const int first = is_feature ? at : (kViews + 1) * p.dim + at;
+  const int columns = is_feature ? kViews + 1 : 1;
+#pragma unroll
+  for (int column = 0; column <= kViews; ++column) {
+    float sum = 0;
+    if (is_there && column < columns) {
+#pragma unroll 4
+      for (int chunk = threadIdx.y; chunk < p.chunks; chunk += kLanes)
+        sum += p.partial[int64_t{chunk} * all + first + column * p.dim];
+    }
+    room[column][threadIdx.y][threadIdx.x] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.y != 0 || !is_there) return;
+  float totals[kViews + 1] = {};
+#pragma unroll
+  for (int column = 0; column <= kViews; ++column) {
+    for (int lane = 0; lane < kLanes; ++lane) totals[column] += room[column][lane][threadIdx.x];
+  }
+  const auto put = [](void* memory, int64_t place, float value) {
+    static_cast<T*>(memory)[place] = from_float<T>(value);
+  };
+  const int width = kViews + p.streams;
+  if (is_feature) {
+    const float gain = number<T>(p.weights.gain, at);
+    float gain_grad = number<T>(p.weights.beta_fn, at) * totals[kViews];
+    for (int column = 0; column < width; ++column)
+      if (column >= kViews) put(p.grads.alpha_fn, int64_t{at} * width + column, 0.0f);
+#pragma unroll
+    for (int view = 0; view < kViews; ++view) {
+      gain_grad += number<T>(p.weights.alpha_fn, int64_t{at} * width + view) * totals[view];
+      put(p.grads.alpha_fn, int64_t{at} * width + view, gain * totals[view]);
+    }
+    put(p.grads.beta_fn, at, gain * totals[kViews]);
+    put(p.grads.gain, at, gain_grad);
+    return;
+  }
+  const int stream = at / (kViews + 1), view = at % (kViews + 1);
+  if (stream >= p.streams) {
+    put(view == 0 ? p.grads.alpha_scale : p.grads.beta_scale, 0, totals[0]);
+  } else if (view == kViews) {
+    put(p.grads.static_beta, stream, totals[0]);
+    for (int column = kViews; column < width; ++column)
+      put(p.grads.static_alpha, stream * width + column, 0.0f);
+  } else {
+    put(p.grads.static_alpha, stream * width + view, totals[0]);
+  }
+}
+
+struct DepthForward {
+  const void *out, *sum;
+  const float* beta;
+  void* streams;
+  Sizes sizes;
+};
+
+template <class T, int kSize>
+__global__ void hyper_depth_forward_kernel(DepthForward p) {
+  using Part = Packed<T, kSize>;
+  const int64_t at = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kSize;
+  if (at >= p.sizes.tokens * p.sizes.dim) return;
+  const int64_t token = at / p.sizes.dim;
+  float out[kSize], sum[kSize];
+  Part::load(static_cast<const T*>(p.out) + at).unpack(out);
+  Part::load(static_cast<const T*>(p.sum) + at).unpack(sum);
+  T* to = static_cast<T*>(p.streams) + p.sizes.row_of(token) + at % p.sizes.dim;
+  for (int stream = 0; stream < p.sizes.streams; ++stream) {
+    const float beta = p.beta[token * p.sizes.streams + stream];
+    float joined[kSize];
+#pragma unroll
+    for (int i = 0; i < kSize; ++i) joined[i] = out[i] * beta + sum[i];
+    Part::pack(joined).store(to + stream * p.sizes.stride());
+  }
+}
+
+struct DepthBackward {
+  const void *streams_grad, *out;
+  const float* beta;
+  void *out_grad, *sum_grad;
+  float* beta_grad;
+  Sizes sizes;
+};
+
+template <class T, int kSize, int kParts, int kStreams>
+__global__ void __launch_bounds__(kThreads) hyper_depth_backward_kernel(DepthBackward p) {
+  using Part = Packed<T, kSize>;
+  __shared__ float room[kWarpsOfShortRows * kStreams];
+  const int64_t token = group_of_thread();
+  if (token >= p.sizes.tokens) return;  // whole groups
+  const int dim = p.sizes.dim, streams = p.sizes.streams;
+  const T* row_grad = static_cast<const T*>(p.streams_grad) + p.sizes.row_of(token);
+  Part out[kParts];
+  float out_grads[kParts][kSize] = {}, sum_grads[kParts][kSize] = {};
+  for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
+    out[part] = Part::load(static_cast<const T*>(p.out) + token * dim + at);
+  });
+  for (int first = 0; first < streams; first += kStreams) {
+    Part kept[kStreams][kParts];
+    load_streams(row_grad, p.sizes, first, kept);
+    float beta[kStreams], along[kStreams] = {};
+#pragma unroll
+    for (int j = 0; j < kStreams; ++j)
+      beta[j] = p.beta[token * streams + min(first + j, streams - 1)];
+    for_parts_of_row<kSize, kParts>(dim, [&](int part, int) {
+      float values[kSize];
+      out[part].unpack(values);
+#pragma unroll
+      for (int j = 0; j < kStreams; ++j) {
+        float grads[kSize];
+        kept[j][part].unpack(grads);
+#pragma unroll
+        for (int i = 0; i < kSize; ++i) {
+          along[j] += grads[i] * values[i];
+          out_grads[part][i] += beta[j] * grads[i];
+          sum_grads[part][i] += grads[i];
+        }
+      }
+    });
+    row_sums(along, room);
+#pragma unroll
+    for (int j = 0; j < kStreams; ++j)
+      if (threadIdx.x == 0 && first + j < streams)
+        p.beta_grad[token * streams + first + j] = along[j];
+  }
+  for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
+    Part::pack(out_grads[part]).store(static_cast<T*>(p.out_grad) + token * dim + at);
+    Part::pack(sum_grads[part]).store(static_cast<T*>(p.sum_grad) + token * dim + at);
+  });
+}
+
+/// Threads that share a token of `dim` numbers, in vectors of `size` with `parts` for each, and
+/// tokens of a block.
+dim3 block_for(int64_t dim, int size, int parts) {
+  const int64_t of_warp = int64_t{size} * parts * kWarp;
+  const auto warps = static_cast<unsigned>((dim + of_warp - 1) / of_warp);
+  return {warps * kWarp, warps == 1 ? unsigned{kWarpsOfShortRows} : 1u};
+}
+
+template <class Params>
+Sizes sizes_of(const Params& params) {
+  return {params.batch * params.length, params.length, static_cast<int>(params.streams_count),
+          static_cast<int>(params.dim)};
+}
+
+/// Blocks that go over the tokens of a pass, so many for each multiprocessor at most.
+unsigned blocks_for(int64_t tokens, unsigned at_once, int64_t of_each) {
+  constexpr int64_t kMultiprocessors = 132;
+  const int64_t all = (tokens + at_once - 1) / at_once;
+  return static_cast<unsigned>(std::min(all, kMultiprocessors * of_each));
+}
+
+/// Streams in registers at once: as many as there is room for.
+template <int kSize, int kViews>
+struct AtOnce {
+  static constexpr int kForward = kSize == 1 ? 1 : kViews == 1 ? 4 : 2;
+  static constexpr int kBackward = kSize == 1 || kViews > 1 ? 1 : 2;
+};
+
+/// body(the vectors of a row for each thread): of 16 bytes three, or four where they save a warp;
+/// single numbers otherwise.
+template <int kSize, class Body>
+void with_parts(int64_t dim, const Body& body) {
+  if constexpr (kSize == 1) {
+    body(std::integral_constant<int, 16>{});
+  } else if (dim <= 3 * kSize * kWarp) {
+    body(std::integral_constant<int, 3>{});
+  } else {
+    body(std::integral_constant<int, 4>{});
+  }
+}
+
+template <class T, int kSize, int kViews>
+void launch(const HyperWidth& params, cudaStream_t stream) {
+  const WidthForward p{params.streams, params.weights,    params.input,    params.sum,
+                       params.beta,    params.statistics, sizes_of(params)};
+  const size_t bytes = (kViews + 1) * params.dim * sizeof(float);
+  with_parts<kSize>(params.dim, [&](auto parts) {
+    const auto block = block_for(params.dim, kSize, parts);
+    constexpr int kStreams = AtOnce<kSize, kViews>::kForward;
+    hyper_width_forward_kernel<T, kSize, parts, kStreams, kViews>
+        <<<blocks_for(p.sizes.tokens, block.y, 12), block, bytes, stream>>>(p);
+  });
+}
+
+template <class T, int kSize, int kViews>
+void launch(const HyperWidthBackward& params, cudaStream_t stream) {
+  const WidthBackward p{params.streams,      params.weights,  params.statistics,
+                        params.input_grad,   params.sum_grad, params.beta_grad,
+                        params.streams_grad, params.partial,  sizes_of(params)};
+  const auto blocks = static_cast<unsigned>(hyper_width_chunks(p.sizes.tokens));
+  with_parts<kSize>(params.dim, [&](auto parts) {
+    const auto block = block_for(params.dim, kSize, parts);
+    constexpr int kStreams = AtOnce<kSize, kViews>::kBackward;
+    const size_t bytes = std::max<size_t>(kViews + 1, block.y) * params.dim * sizeof(float);
+    hyper_width_backward_kernel<T, kSize, parts, kStreams, kViews>
+        <<<blocks, block, bytes, stream>>>(p);
+  });
+  const WeightGrads grads{params.partial,           params.weights,  params.grads,
+                          static_cast<int>(blocks), p.sizes.streams, p.sizes.dim};
+  const int columns =
+      (p.sizes.dim + kWarp - 1) / kWarp + (small_sums<kViews>(p.sizes.streams) + kWarp - 1) / kWarp;
+  hyper_weight_gradients_kernel<T, kViews><<<columns, dim3(kWarp, 16), 0, stream>>>(grads);
+}
+
+template <class T, int kSize>
+void launch(const HyperDepth& params, cudaStream_t stream) {
+  const DepthForward p{params.out, params.sum, params.beta, params.streams, sizes_of(params)};
+  const int64_t vectors = p.sizes.tokens * params.dim / kSize;
+  const auto blocks = static_cast<unsigned>((vectors + 255) / 256);
+  hyper_depth_forward_kernel<T, kSize><<<blocks, 256, 0, stream>>>(p);
+}
+
+template <class T, int kSize>
+void launch(const HyperDepthBackward& params, cudaStream_t stream) {
+  const DepthBackward p{params.streams_grad, params.out,       params.beta,     params.out_grad,
+                        params.sum_grad,     params.beta_grad, sizes_of(params)};
+  with_parts<kSize>(params.dim, [&](auto parts) {
+    const auto block = block_for(params.dim, kSize, parts);
+    const auto blocks = static_cast<unsigned>((p.sizes.tokens + block.y - 1) / block.y);
+    constexpr int kStreams = AtOnce<kSize, 1>::kForward;
+    hyper_depth_backward_kernel<T, kSize, parts, kStreams><<<blocks, block, 0, stream>>>(p);
+  });
+}
+
+bool are_aligned(std::initializer_list<const void*> memories) {
+  return std::all_of(memories.begin(), memories.end(), is_aligned);
+}
+bool are_aligned(const HyperWidth& p) { return are_aligned({p.streams, p.input, p.sum}); }
+bool are_aligned(const HyperWidthBackward& p) {
+  return are_aligned({p.streams, p.input_grad, p.sum_grad, p.streams_grad});
+}
+bool are_aligned(const HyperDepth& p) { return are_aligned({p.out, p.sum, p.streams}); }
+bool are_aligned(const HyperDepthBackward& p) {
+  return are_aligned({p.streams_grad, p.out, p.out_grad, p.sum_grad});
+}
+
+/// body(T{}, the size of vectors) for what the parameters allow.
+template <class Params, class Body>
+cudaError_t with_vectors(const Params& params, const Body& body) {
+  if (params.batch * params.length * params.dim == 0) return cudaSuccess;
+  with_element(params.element, [&](auto number) {
+    using T = decltype(number);
+    constexpr int kSize = 16 / sizeof(T);
+    if (params.dim % kSize == 0 && are_aligned(params)) {
+      body(number, std::integral_constant<int, kSize>{});
+    } else {
+      body(number, std::integral_constant<int, 1>{});
+    }
+  });
+  return cudaGetLastError();
+}
+
+template <class Params>
+cudaError_t run_width(const Params& params, cudaStream_t stream) {
+  return with_vectors(params, [&](auto number, auto size) {
+    using T = decltype(number);
+    params.views == 1 ? launch<T, size, 1>(params, stream) : launch<T, size, 3>(params, stream);
+  });
+}
+
+template <class Params>
+cudaError_t run_depth(const Params& params, cudaStream_t stream) {
+  return with_vectors(
+      params, [&](auto number, auto size) { launch<decltype(number), size>(params, stream); });
+}
+
+}  // namespace
+
+cudaError_t hyper_width_forward(const HyperWidth& params, cudaStream_t stream) {
+  return run_width(params, stream);
+}
+
+cudaError_t hyper_width_backward(const HyperWidthBackward& params, cudaStream_t stream) {
+  return run_width(params, stream);
+}
+
+cudaError_t hyper_depth_forward(const HyperDepth& params, cudaStream_t stream) {
+  return run_depth(params, stream);
+}
+
+cudaError_t hyper_depth_backward(const HyperDepthBackward& params, cudaStream_t stream) {
+  return run_depth(params, stream);
+}
+
+int64_t hyper_width_chunks(int64_t tokens) { return blocks_for(tokens, kWarpsOfShortRows); }
+
+int64_t hyper_width_columns(int64_t dim, int64_t streams, int64_t views) {
+  return (views + 1) * dim + streams * (views + 1) + 2;
+}
+
+}  // namespace x_transformers::kernels::cuda
