@@ -686,7 +686,9 @@ cudaError_t hyper_depth_backward(const HyperDepthBackward& params, cudaStream_t 
   return run_depth(params, stream);
 }
 
-int64_t hyper_width_chunks(int64_t tokens) { return blocks_for(tokens, kWarpsOfShortRows); }
+int64_t hyper_width_chunks(int64_t tokens) {
+  return blocks_for(tokens, kWarpsOfShortRows, 3);  // those that run at once
+}
 
 int64_t hyper_width_columns(int64_t dim, int64_t streams, int64_t views) {
   return (views + 1) * dim + streams * (views + 1) + 2;
