@@ -11,6 +11,7 @@
 #include "x_transformers/kernels/cuda/cross_entropy.cuh"
 #include "x_transformers/kernels/cuda/decode_attention.cuh"
 #include "x_transformers/kernels/cuda/few_rows.cuh"
+#include "x_transformers/kernels/cuda/flash_attention.cuh"
 #include "x_transformers/kernels/cuda/hyper_connection.cuh"
 #include "x_transformers/kernels/cuda/layer_mix.cuh"
 #include "x_transformers/kernels/cuda/norm.cuh"
@@ -53,6 +54,10 @@ constexpr CudaLaunchers make_table() {
   table.hyper_width_columns = cuda::hyper_width_columns;
   table.scored_attention_workspace = cuda::scored_attention_workspace;
   table.scored_attention = cuda::scored_attention;
+  table.flash_attention_forward = on_current_stream<FlashAttention, cuda::flash_attention_forward>;
+  table.flash_attention_backward =
+      on_current_stream<FlashAttention, cuda::flash_attention_backward>;
+  table.flash_attention_partial = cuda::flash_attention_partial;
   return table;
 }
 

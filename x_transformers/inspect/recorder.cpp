@@ -22,13 +22,15 @@ at::Tensor first_entry(const at::Tensor& t) { return t.select(0, 0).to(at::kFloa
 /// What the program adds to the scores by position [heads, queries, keys]; undefined: nothing.
 at::Tensor bias_of(const ScoreProgram& program, int64_t heads, int64_t queries, int64_t keys) {
   at::Tensor sum;
-  if (const auto* alibi = program.find<stages::Alibi>()) sum = alibi->bias(queries, keys);
-  if (const auto* given = program.find<stages::Bias>()) {
-    auto bias = given->bias;
+  const auto add = [&](at::Tensor bias) {
     if (bias.dim() == 4) bias = bias.select(0, 0);
     bias = bias.expand({heads, queries, keys});
     sum = sum.defined() ? sum + bias : bias;
-  }
+  };
+  if (const auto* s = program.find<stages::Alibi>()) add(s->bias(queries, keys));
+  if (const auto* s = program.find<stages::DistanceBias>()) add(s->bias(queries, keys));
+  if (const auto* s = program.find<stages::TokenBias>()) add(s->bias(queries, keys));
+  if (const auto* s = program.find<stages::Bias>()) add(s->bias);
   return sum.defined() ? sum.to(at::kFloat).cpu() : sum;
 }
 

@@ -10,6 +10,7 @@
 #include "x_transformers/kernels/cross_entropy.h"
 #include "x_transformers/kernels/decode_attention.h"
 #include "x_transformers/kernels/few_rows.h"
+#include "x_transformers/kernels/flash_attention.h"
 #include "x_transformers/kernels/hyper_connection.h"
 #include "x_transformers/kernels/layer_mix.h"
 #include "x_transformers/kernels/norm.h"
@@ -27,7 +28,7 @@ struct CudaLaunchers {
       layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward, CrossEntropyPass,
                 RotaryParams, RepeatHeads, AdamWWeight, AdamWStep, ScoredAttention, FewRowsOfLayers,
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
-                HyperDepth, HyperDepthBackward>();
+                HyperDepth, HyperDepthBackward, FlashAttention>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -67,6 +68,11 @@ struct CudaLaunchers {
   int64_t (*scored_attention_workspace)(const ScoredAttention& params, int8_t device,
                                         std::string& reason) = nullptr;
   void (*scored_attention)(const ScoredAttention& params, int8_t device) = nullptr;
+
+  void (*flash_attention_forward)(const FlashAttention& params, int8_t device) = nullptr;
+  void (*flash_attention_backward)(const FlashAttention& params, int8_t device) = nullptr;
+  /// How many floats `partial` must have room for.
+  int64_t (*flash_attention_partial)(const FlashAttention& params) = nullptr;
 
  private:
   template <class... Params>

@@ -4,14 +4,9 @@
 #include <cstdint>
 
 #include "x_transformers/kernels/element.h"
+#include "x_transformers/kernels/heads_of_tokens.h"
 
 namespace x_transformers::kernels {
-
-/// A tensor [batch, heads, length, dim] with dense features; strides in elements.
-struct HeadsOfTokens {
-  void* data = nullptr;
-  int64_t strides[3] = {0, 0, 0};  ///< of entries, heads, positions
-};
 
 /// out = softmax(stages(q k^T * scale)) v, the stages in this order: slopes, softclamp, causal and
 /// window, sink. Backward: what out_grad makes of q, k and v.

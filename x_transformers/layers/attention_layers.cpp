@@ -93,10 +93,10 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
     if (condition_mlp_) state.condition = at::silu(condition_mlp_->forward(state.condition));
   }
   place(inputs, state);
-  state.alibi_slopes = slopes_of_positions(inputs);
+  state.position = stage_of_positions(inputs, inputs.memory_given());
   if (!has_position_bias()) {
     state.attn_bias = inputs.attn_bias;
-  } else if (!state.alibi_slopes.defined()) {
+  } else if (!is_given(state.position)) {
     state.attn_bias = bias_of_positions(inputs, inputs.memory_given());
   }
   inject_input(inputs, state);
@@ -117,14 +117,19 @@ BranchOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& state,
   branch.context_mask = state.self_attn_kv_mask;
   mixing.attn_mask = state.attn_mask;
   mixing.attn_bias = state.attn_bias;
-  mixing.alibi_slopes = state.alibi_slopes;
+  mixing.position = state.position;
   mixing.rotary = state.rotary ? &*state.rotary : nullptr;
   mixing.polar = state.polar ? &*state.polar : nullptr;
   mixing.prev_attn = state.prev_attn;
   mixing.mem = item_or_empty(inputs.mems, index);
   const auto memory = mixing.mem.defined() ? mixing.mem.size(1) : 0;
-  if (memory != inputs.memory_given() && has_position_bias() && !mixing.alibi_slopes.defined())
-    mixing.attn_bias = bias_of_positions(inputs, memory);
+  if (memory != inputs.memory_given() && has_position_bias()) {
+    if (is_given(mixing.position)) {
+      mixing.position = stage_of_positions(inputs, memory);
+    } else {
+      mixing.attn_bias = bias_of_positions(inputs, memory);
+    }
+  }
   const bool holds_memories = inputs.cache && inputs.cache->memory_length > 0;
   if (mixing.mem.defined() || holds_memories)
     mixing.mem_mask = item_or_empty(inputs.mem_masks, index);

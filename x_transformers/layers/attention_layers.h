@@ -119,7 +119,7 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   void place_rotary(const AttentionLayersInputs& inputs, const Places& places, State& state) const;
   void place_polar(const AttentionLayersInputs& inputs, const Places& places, State& state) const;
   bool has_position_bias() const;
-  at::Tensor slopes_of_positions(const AttentionLayersInputs& inputs) const;
+  PositionStage stage_of_positions(const AttentionLayersInputs& inputs, int64_t memory) const;
   at::Tensor bias_of_positions(const AttentionLayersInputs& inputs, int64_t memory) const;
   void inject_input(const AttentionLayersInputs& inputs, State& state);
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;

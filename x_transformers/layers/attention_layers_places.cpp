@@ -119,12 +119,23 @@ bool AttentionLayersImpl::has_position_bias() const {
   return rel_pos_ && plan_.count(LayerType::attention) > 0;
 }
 
-/// The slopes of ALiBi where queries stand at the last keys, which needs no matrix of biases; else
-/// undefined.
-at::Tensor AttentionLayersImpl::slopes_of_positions(const AttentionLayersInputs& inputs) const {
-  const bool stands_elsewhere =
-      inputs.pos.defined() || (inputs.cache && inputs.cache->position.defined());
-  return has_position_bias() && !stands_elsewhere ? rel_pos_->slopes() : at::Tensor();
+namespace {
+
+/// How many tokens, those of memories among them, a cache holds.
+int64_t tokens_before(const LayersCache* cache) {
+  return cache ? cache->memory_length + cache->length : 0;
+}
+
+}  // namespace
+
+/// What positions add to scores in a layer with `memory` tokens of memory given, where queries
+/// stand at the last keys and it needs no matrix; else none.
+PositionStage AttentionLayersImpl::stage_of_positions(const AttentionLayersInputs& inputs,
+                                                      int64_t memory) const {
+  const auto* cache = inputs.cache;
+  const bool stands_elsewhere = inputs.pos.defined() || (cache && cache->position.defined());
+  if (!has_position_bias() || stands_elsewhere) return {};
+  return rel_pos_->stage(memory + tokens_before(cache) + inputs.x.size(1));
 }
 
 /// The bias of positions in a layer with `memory` tokens of memory given.
@@ -140,7 +151,7 @@ at::Tensor AttentionLayersImpl::bias_of_positions(const AttentionLayersInputs& i
             "pos: of the position biases only ALiBi takes positions from outside");
     pairs = {inputs.pos, inputs.pos, 0};
   } else {
-    const auto before = memory + (cache ? cache->memory_length + cache->length : 0);
+    const auto before = memory + tokens_before(cache);
     const bool is_static = cache && cache->position.defined();
     const auto total = is_static ? cache->capacity : before + n;
     pairs.queries = is_static ? cache->position : range_like(before, before + n, inputs.x);

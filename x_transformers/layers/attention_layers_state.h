@@ -19,8 +19,9 @@ struct AttentionLayersImpl::State {
   at::Tensor dual;  ///< the second residual of resi_dual
   at::Tensor condition, inject;
   at::Tensor context, context_mask;
-  at::Tensor attn_mask, attn_bias, alibi_slopes, self_attn_kv_mask;
-  at::Tensor started;  ///< [b, n] bool: new tokens that are no padding at the left
+  at::Tensor attn_mask, attn_bias, self_attn_kv_mask;
+  PositionStage position;  ///< in place of attn_bias
+  at::Tensor started;      ///< [b, n] bool: new tokens that are no padding at the left
   std::optional<RotaryInputs> rotary, cross_rotary;
   std::optional<PolarInputs> polar;
   std::vector<std::pair<at::Tensor, at::Tensor>> additional_kv;

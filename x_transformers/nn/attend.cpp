@@ -108,7 +108,11 @@ void Attend::set_scores(int64_t d, const Call& call, ScoreProgram& program) cons
   }
   if (pre_talking_heads_.defined())
     program.set(stages::PreTalkingHeads{matrix_of(pre_talking_heads_)});
-  if (call.alibi_slopes.defined()) program.set(stages::Alibi{call.alibi_slopes});
+  std::visit(
+      [&](const auto& stage) {
+        if constexpr (requires { stage.kPlace; }) program.set(stage);
+      },
+      call.position);
   if (call.attn_bias.defined()) program.set(stages::Bias{call.attn_bias});
   if (options_.softclamp_logits) program.set(stages::Softclamp{options_.logit_softclamp_value});
   if (options_.cog_signed) program.set(stages::CogSigned());
@@ -172,22 +176,19 @@ Attend::Call within_sequences(Attend::Call call, int64_t queries, int64_t keys) 
   return call;
 }
 
-/// The call with the matrices that its slopes and window stand for: a key in front of all has none
-/// of them.
-Attend::Call with_pairs(Attend::Call call, const at::Tensor& q, int64_t keys) {
-  const auto queries = q.size(2);
-  if (call.alibi_slopes.defined()) {
-    const auto bias = stages::Alibi{call.alibi_slopes}.bias(queries, keys);
-    call.attn_bias = call.attn_bias.defined() ? call.attn_bias + bias : bias;
-    call.alibi_slopes = at::Tensor();
-  }
+/// The call with one key more in front of all, that has no place: its window becomes a mask.
+Attend::Call with_key_in_front(Attend::Call call, const at::Tensor& q, int64_t keys) {
+  add_front(call.position, 1);
   if (call.window) {
-    const auto seen = window_mask(queries, keys, *call.window, q.device());
+    const auto seen = window_mask(q.size(2), keys, *call.window, q.device());
     if (call.mask.defined() && call.mask.dim() == 2)
       call.mask = call.mask.unsqueeze(1).unsqueeze(1);
     call.mask = mask_and(call.mask, seen.unsqueeze(0).unsqueeze(0));
     call.window.reset();
   }
+  call.mask = pad_mask_left(call.mask, 1);
+  call.filled = {};
+  if (call.attn_bias.defined()) call.attn_bias = at::constant_pad_nd(call.attn_bias, {1, 0}, 0);
   return call;
 }
 
@@ -228,13 +229,9 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
   auto k = k_given, v = v_given;
   check_previous(call.prev_attn, k.size(2) + (options_.add_zero_kv ? 1 : 0));
   if (options_.add_zero_kv) {
-    widened = with_pairs(std::move(widened), q, k.size(2));
+    widened = with_key_in_front(std::move(widened), q, k.size(2));
     k = at::constant_pad_nd(k, {0, 0, 1, 0}, 0);
     v = at::constant_pad_nd(v, {0, 0, 1, 0}, 0);
-    widened.mask = pad_mask_left(widened.mask, 1);
-    widened.filled = {};
-    if (widened.attn_bias.defined())
-      widened.attn_bias = at::constant_pad_nd(widened.attn_bias, {1, 0}, 0);
   }
   auto scores = program(q.size(-1), widened);
   if (packed) apply_packed_scale(*packed, q.size(-1), scores);

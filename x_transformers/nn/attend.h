@@ -21,10 +21,10 @@ class Attend : public torch::nn::Module {
  public:
   /// What one call adds to the options.
   struct Call {
-    at::Tensor mask;          ///< bool, [b, j] or broadcastable to [b, h, i, j]: true means attend
-    FilledKeys filled;        ///< if defined, it holds all that the mask says (see stages::Mask)
-    at::Tensor attn_bias;     ///< broadcastable to [b, h, i, j]
-    at::Tensor alibi_slopes;  ///< float32 [h], in place of attn_bias
+    at::Tensor mask;         ///< bool, [b, j] or broadcastable to [b, h, i, j]: true means attend
+    FilledKeys filled;       ///< if defined, it holds all that the mask says (see stages::Mask)
+    at::Tensor attn_bias;    ///< broadcastable to [b, h, i, j]
+    PositionStage position;  ///< beside attn_bias, for queries at the last keys
     std::optional<int64_t> window;  ///< most positions that a key may lie before its query
     at::Tensor prev_attn;           ///< [b, h, i, j]
     bool keep_maps = false;

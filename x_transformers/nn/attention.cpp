@@ -240,9 +240,7 @@ AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
                            keys == sequence_keys && !key_visible.defined() &&
                            !options_.max_attend_past;
   if (only_filled) call.filled = inputs.cache->filled_keys();
-  call.attn_bias = position_bias(inputs, p.x, sequence_keys, keys);
-  const bool is_plain = keys == sequence_keys;  // no keys in front that have no place
-  if (is_plain && !call.attn_bias.defined()) call.alibi_slopes = inputs.alibi_slopes;
+  place_scores(inputs, p.x, sequence_keys, keys, call);
   call.prev_attn = inputs.prev_attn;
   call.keep_maps = inputs.keep_maps;
   call.packed = inputs.packed;

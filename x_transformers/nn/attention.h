@@ -157,8 +157,9 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
                                       int64_t keys) const;
   at::Tensor pair_mask(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
                        int64_t keys) const;
-  at::Tensor position_bias(const AttentionInputs& inputs, const at::Tensor& x,
-                           int64_t sequence_keys, int64_t keys);
+  /// What is added to the scores by position, or by the caller: attn_bias or position of `call`.
+  void place_scores(const AttentionInputs& inputs, const at::Tensor& x, int64_t sequence_keys,
+                    int64_t keys, Attend::Call& call);
   at::Tensor gate(const at::Tensor& x, at::Tensor out);
   void build_hybrid();
   CallableModule::Result run_hybrid(const AttentionInputs& inputs, const at::Tensor& x) const;

@@ -113,20 +113,33 @@ at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t seque
 
 }  // namespace
 
-at::Tensor AttentionImpl::position_bias(const AttentionInputs& inputs, const at::Tensor& x,
-                                        int64_t sequence_keys, int64_t keys) {
-  auto bias = inputs.rel_pos ? bias_of(inputs, x.size(1), sequence_keys)
-                             : spread_over_keys(inputs.attn_bias, sequence_keys, keys);
+void AttentionImpl::place_scores(const AttentionInputs& inputs, const at::Tensor& x,
+                                 int64_t sequence_keys, int64_t keys, Attend::Call& call) {
   auto* earlier = inputs.cache && options_.causal ? &inputs.cache->gates : nullptr;
-  if (inputs.alibi_slopes.defined() && keys != sequence_keys)
-    bias = stages::Alibi{inputs.alibi_slopes}.bias(x.size(1), sequence_keys);
-  if (data_dependent_alibi_) bias = data_dependent_alibi_->forward(x, earlier);
+  at::Tensor bias;
+  if (inputs.rel_pos) {
+    bias = bias_of(inputs, x.size(1), sequence_keys);
+    require(
+        bias.size(-3) == options_.heads || bias.size(-3) == 1,
+        fmt::format("rel_pos: has {} heads, expected heads = {}", bias.size(-3), options_.heads));
+  } else {
+    bias = spread_over_keys(inputs.attn_bias, sequence_keys, keys);
+  }
   if (per_row_alibi_) bias = per_row_alibi_->forward(x, earlier);
-  require(!inputs.rel_pos || bias.size(-3) == options_.heads || bias.size(-3) == 1,
-          fmt::format("rel_pos: has {} heads, expected heads = {}",
-                      inputs.rel_pos ? bias.size(-3) : 0, options_.heads));
-  if (!bias.defined() || bias.size(-1) == keys) return bias;
-  return at::constant_pad_nd(bias, {keys - bias.size(-1), 0}, 0);
+  if (data_dependent_alibi_) {
+    if (const auto terms = data_dependent_alibi_->terms(x, earlier)) {
+      call.position = *terms;
+      return;
+    }
+    bias = data_dependent_alibi_->forward(x);
+  }
+  if (bias.defined()) {
+    const auto front = keys - bias.size(-1);
+    call.attn_bias = front == 0 ? bias : at::constant_pad_nd(bias, {front, 0}, 0);
+  } else {
+    call.position = inputs.position;
+    add_front(call.position, keys - sequence_keys);
+  }
 }
 
 }  // namespace x_transformers

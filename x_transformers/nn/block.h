@@ -49,7 +49,7 @@ struct PolarInputs {
 struct MixingInputs {
   at::Tensor attn_mask;             ///< [n, j], [h, n, j] or [b, h, n, j] bool
   at::Tensor attn_bias;             ///< broadcastable to [b, h, n, j]
-  at::Tensor alibi_slopes;          ///< float32 [h], in place of attn_bias
+  PositionStage position;           ///< in place of attn_bias, for queries at the last keys
   PositionBias* rel_pos = nullptr;  ///< in place of attn_bias
   at::Tensor pos;  ///< [n], [b, n] or [b, heads, n] int64: positions for rel_pos, which must be
                    ///< ALiBi

@@ -15,9 +15,9 @@ ListedEngine reference_engine() {
 
 /// In order of preference.
 const std::vector<ListedEngine>& listed_engines() {
-  static const std::vector<ListedEngine> all = {flash_cpu_engine(),    decode_engine(),
-                                                flash_decode_engine(), cudnn_engine(),
-                                                sdpa_engine(),         reference_engine()};
+  static const std::vector<ListedEngine> all = {
+      flash_cpu_engine(),  decode_engine(), flash_decode_engine(), cudnn_engine(),
+      flash_cuda_engine(), sdpa_engine(),   reference_engine()};
   return all;
 }
 
@@ -31,6 +31,11 @@ const Engines<AttendCall, AttendResult>& engines() {
 }
 
 }  // namespace
+
+at::Tensor sum_of_biases(const at::Tensor& a, const at::Tensor& b) {
+  if (!a.defined() || !b.defined()) return a.defined() ? a : b;
+  return a + b;
+}
 
 Reasons reasons_against_fused(const AttendCall& call) {
   Reasons reasons;

@@ -1,4 +1,5 @@
 #include "x_transformers/ops/attend_cpu.h"
+#include "x_transformers/ops/heads_of_tokens.h"
 
 #include <ATen/ATen.h>
 #include <ATen/ExpandUtils.h>
@@ -35,14 +36,9 @@ kernels::HeadRows<float> rows_to(const at::Tensor& t) {
   return head_rows<float>(t, t.mutable_data_ptr<float>());
 }
 
-/// Empty [b, h, n, d] that lies in memory as [b, n, h, d].
-at::Tensor empty_positions_first(at::IntArrayRef sizes, const at::TensorOptions& options) {
-  return at::empty({sizes[0], sizes[2], sizes[1], sizes[3]}, options).transpose(1, 2);
-}
-
 at::Tensor empty_in_order_of(const at::Tensor& t) {
   if (t.is_contiguous() || t.stride(1) >= t.stride(2)) return at::empty(t.sizes(), t.options());
-  return empty_positions_first(t.sizes(), t.options());
+  return empty_positions_first_like(t);
 }
 
 at::Tensor with_four_dimensions(const at::Tensor& t) {

@@ -14,6 +14,7 @@
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/heads.h"
+#include "x_transformers/ops/heads_of_tokens.h"
 #include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
@@ -38,7 +39,10 @@ const KnownStages<CudnnParameters>& cudnn_stages() {
   static const auto all =
       KnownStages<CudnnParameters>()
           .add<stages::DotProduct>([](const auto& s, const Call&, P& p, R&) { p.scale = s.scale; })
-          .add<stages::Alibi>([](const auto& s, const Call&, P& p, R&) { p.slopes = s.fixed(); })
+          .add<stages::Alibi>([](const auto& s, const Call&, P& p, R& reasons) {
+            p.slopes = s.fixed();
+            reasons.add_if(s.front > 0, "alibi with keys in front that have no place");
+          })
           .add<stages::Softclamp>(
               [](const auto& s, const Call&, P& p, R&) { p.softclamp = s.bound; })
           .add<stages::Causal>([](const auto&, const Call&, P& p, R&) { p.causal = true; })
@@ -60,17 +64,6 @@ ScoreProgram program_of(const CudnnParameters& p) {
   return program;
 }
 
-/// [b, h, n, d] that lies in memory as [b, n, h, d], which projections read and write.
-at::Tensor empty_positions_first(const at::Tensor& like) {
-  return at::empty({like.size(0), like.size(2), like.size(1), like.size(3)}, like.options())
-      .transpose(1, 2);
-}
-
-void set_memory(kernels::HeadsOfTokens& memory, const at::Tensor& t) {
-  memory.data = t.is_meta() ? nullptr : t.data_ptr();
-  for (int i = 0; i < 3; ++i) memory.strides[i] = t.stride(i);
-}
-
 /// q, k and v have as many heads, and dense features.
 kernels::ScoredAttention call_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                  const at::Tensor& out, const CudnnParameters& p) {
@@ -81,10 +74,10 @@ kernels::ScoredAttention call_of(const at::Tensor& q, const at::Tensor& k, const
   call.queries = q.size(2);
   call.keys = k.size(2);
   call.dim = q.size(3);
-  set_memory(call.q, q);
-  set_memory(call.k, k);
-  set_memory(call.v, v);
-  set_memory(call.out, out);
+  call.q = heads_of_tokens(q);
+  call.k = heads_of_tokens(k);
+  call.v = heads_of_tokens(v);
+  call.out = heads_of_tokens(out);
   call.scale = static_cast<float>(p.scale);
   call.causal = p.causal;
   call.window = p.window.value_or(-1);
@@ -98,10 +91,10 @@ void set_gradients(kernels::ScoredAttention& call, const at::Tensor& out_grad,
                    const at::Tensor& q_grad, const at::Tensor& k_grad, const at::Tensor& v_grad) {
   call.backwards = true;
   call.sink = nullptr;
-  set_memory(call.out_grad, out_grad);
-  set_memory(call.q_grad, q_grad);
-  set_memory(call.k_grad, k_grad);
-  set_memory(call.v_grad, v_grad);
+  call.out_grad = heads_of_tokens(out_grad);
+  call.q_grad = heads_of_tokens(q_grad);
+  call.k_grad = heads_of_tokens(k_grad);
+  call.v_grad = heads_of_tokens(v_grad);
 }
 
 void launch(kernels::ScoredAttention& call, const at::Tensor& like) {
@@ -124,7 +117,7 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
   /// The output, and log_sum_exp [b, h, i].
   static std::pair<at::Tensor, at::Tensor> run(const at::Tensor& q, const at::Tensor& k,
                                                const at::Tensor& v, const CudnnParameters& p) {
-    const auto out = empty_positions_first(q);
+    const auto out = empty_positions_first_like(q);
     const auto log_sum_exp =
         at::empty({q.size(0), q.size(1), q.size(2)}, q.options().dtype(at::kFloat));
     const auto sink = as_floats(p.sink);
@@ -168,8 +161,8 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
       return gradients;
     }
     const auto out_grad = in_memory_like(output_grads[0], out);
-    const auto q_grad = empty_positions_first(q), k_grad = empty_positions_first(k),
-               v_grad = empty_positions_first(v);
+    const auto q_grad = empty_positions_first_like(q), k_grad = empty_positions_first_like(k),
+               v_grad = empty_positions_first_like(v);
     auto call = call_of(q, k, v, out, p);
     call.log_sum_exp = log_sum_exp.mutable_data_ptr<float>();
     set_gradients(call, out_grad, q_grad, k_grad, v_grad);
@@ -219,7 +212,7 @@ void add_reason_of_cudnn(const AttendCall& call, const CudnnParameters& p, Reaso
   const at::NoGradGuard no_grad;
   const auto heads = call.q.size(1);
   const auto q = like(call.q, heads), k = like(call.k, heads), v = like(call.v, heads);
-  const auto out = empty_positions_first(q), grads = empty_positions_first(k);
+  const auto out = empty_positions_first_like(q), grads = empty_positions_first_like(k);
   auto plan = call_of(q, k, v, out, p);
   const float any = 0;
   plan.sink = p.sink.defined() ? &any : nullptr;

@@ -92,6 +92,9 @@ struct ListedEngine {
 /// Why an engine that never holds the whole score matrix cannot run a call, whatever its stages.
 Reasons reasons_against_fused(const AttendCall& call);
 
+/// a + b, of which each may be undefined.
+at::Tensor sum_of_biases(const at::Tensor& a, const at::Tensor& b);
+
 /// Blocks of queries against blocks of keys, float32 on the CPU (attend_cpu.h).
 ListedEngine flash_cpu_engine();
 /// A kernel of ours for one query on a static cache, on CUDA.
@@ -100,6 +103,8 @@ ListedEngine decode_engine();
 ListedEngine flash_decode_engine();
 /// cuDNN's graphs of score modifiers, on CUDA.
 ListedEngine cudnn_engine();
+/// Kernels of ours with further biases and normalisers, on CUDA (kernels/flash_attention.h).
+ListedEngine flash_cuda_engine();
 /// LibTorch's scaled_dot_product_attention.
 ListedEngine sdpa_engine();
 

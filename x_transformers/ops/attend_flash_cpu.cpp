@@ -16,6 +16,7 @@ struct FlashCpuParameters {
   FlashAttentionCpuOptions options;
   bool l2_distance = false;
   std::optional<int64_t> window;
+  PositionStage position;  ///< what becomes a matrix when it is run
 };
 
 const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
@@ -33,8 +34,15 @@ const KnownStages<FlashCpuParameters>& flash_cpu_stages() {
                                                     kernels::kMostHeadFeatures,
                            "l2_distance needs more features than there may be");
           })
-          .add<stages::Alibi>(
-              [](const auto& s, const Call&, P& p, R&) { p.options.alibi_slopes = s.fixed(); })
+          .add<stages::Alibi>([](const auto& s, const Call&, P& p, R&) {
+            if (s.front == 0) {
+              p.options.alibi_slopes = s.fixed();
+            } else {
+              p.position = s;
+            }
+          })
+          .add<stages::DistanceBias>([](const auto& s, const Call&, P& p, R&) { p.position = s; })
+          .add<stages::TokenBias>([](const auto& s, const Call&, P& p, R&) { p.position = s; })
           .add<stages::Bias>([](const auto& s, const Call&, P& p, R&) { p.options.bias = s.bias; })
           .add<stages::Softclamp>(
               [](const auto& s, const Call&, P& p, R&) { p.options.softclamp = s.bound; })
@@ -75,7 +83,8 @@ Reasons flash_cpu_reasons(const AttendCall& call) {
 int64_t draw_seed() { return at::empty({}, at::kLong).random_().item<int64_t>(); }
 
 AttendResult run_flash_cpu(const AttendCall& call) {
-  auto [options, l2_distance, window] = flash_cpu_stages().read(call);
+  auto [options, l2_distance, window, position] = flash_cpu_stages().read(call);
+  options.bias = sum_of_biases(options.bias, bias_of(position, call.q.size(2), call.k.size(2)));
   if (window) {
     const auto seen = window_mask(call.q.size(2), call.k.size(2), *window, call.q.device());
     options.mask = mask_and(options.mask, seen);

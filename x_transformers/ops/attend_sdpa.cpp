@@ -17,7 +17,7 @@ struct SdpaParameters {
   double scale = 1.0;
   bool l2_distance = false;
   at::Tensor bias, mask;
-  std::optional<stages::Alibi> alibi;
+  PositionStage position;
   std::optional<int64_t> window;
   bool every_query_has_keys = true;  ///< as far as `mask` is concerned
   bool causal = false;
@@ -39,7 +39,9 @@ const KnownStages<SdpaParameters>& sdpa_stages() {
             reasons.add_if(call.q.scalar_type() == at::kHalf,
                            "l2_distance in float16, whose range its squares leave");
           })
-          .add<stages::Alibi>([](const auto& s, const Call&, P& p, R&) { p.alibi = s; })
+          .add<stages::Alibi>([](const auto& s, const Call&, P& p, R&) { p.position = s; })
+          .add<stages::DistanceBias>([](const auto& s, const Call&, P& p, R&) { p.position = s; })
+          .add<stages::TokenBias>([](const auto& s, const Call&, P& p, R&) { p.position = s; })
           .add<stages::Bias>([](const auto& s, const Call&, P& p, R&) { p.bias = s.bias; })
           .add<stages::Mask>([](const auto& s, const Call&, P& p, R&) {
             p.mask = s.allowed;
@@ -64,8 +66,8 @@ Reasons sdpa_reasons(const AttendCall& call) {
 
 /// What is added to the scores: the bias, and minus infinity where the mask is false; where there
 /// is no bias, the mask. [b, 1 or h, i, j], or undefined.
-at::Tensor bias_of(const SdpaParameters& p, const at::Tensor& mask, const at::Tensor& q,
-                   int64_t j) {
+at::Tensor bias_with_mask(const SdpaParameters& p, const at::Tensor& mask, const at::Tensor& q,
+                          int64_t j) {
   const auto i = q.size(2);
   auto bias = mask.defined() && mask.dim() < 4 ? mask.expand({1, 1, i, j}) : mask;
   if (p.bias.defined()) {
@@ -90,7 +92,7 @@ at::Tensor products(at::Tensor q, at::Tensor k, at::Tensor v, const SdpaParamete
     mask = mask | ~has_keys;  // keeps NaN out of rows that are zeroed below
   }
   causal = causal && causal_alone;
-  auto bias = bias_of(p, mask, q, j);
+  auto bias = bias_with_mask(p, mask, q, j);
 
   // Values that were mixed for each query head have all heads, while keys are still grouped.
   const bool is_decode =
@@ -112,10 +114,7 @@ at::Tensor products(at::Tensor q, at::Tensor k, at::Tensor v, const SdpaParamete
 AttendResult run_sdpa(const AttendCall& call) {
   auto parameters = sdpa_stages().read(call);
   const auto queries = call.q.size(2), keys = call.k.size(2);
-  if (parameters.alibi) {
-    const auto bias = parameters.alibi->bias(queries, keys);
-    parameters.bias = parameters.bias.defined() ? parameters.bias + bias : bias;
-  }
+  parameters.bias = sum_of_biases(parameters.bias, bias_of(parameters.position, queries, keys));
   if (parameters.window) {
     const auto window = window_mask(queries, keys, *parameters.window, call.q.device());
     parameters.mask = mask_and(parameters.mask, window);

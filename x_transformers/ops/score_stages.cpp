@@ -46,6 +46,9 @@ at::Tensor mix_heads(const at::Tensor& weight, const at::Tensor& t) {
   return mixed.view(t.sizes());
 }
 
+/// Whether a gradient is recorded of what is made of t.
+bool records(const at::Tensor& t) { return at::GradMode::is_enabled() && t.requires_grad(); }
+
 }  // namespace
 
 void ScoreMatrix::allow(const at::Tensor& mask) {
@@ -99,11 +102,42 @@ at::Tensor Alibi::fixed() const { return slopes.detach().to(at::kFloat).contiguo
 
 at::Tensor Alibi::bias(int64_t i, int64_t j) const {
   const auto options = slopes.options().dtype(at::kLong);
-  const auto keys = at::arange(j, options), queries = at::arange(j - i, j, options).unsqueeze(-1);
-  return (keys - queries).abs().to(at::kFloat) * -fixed().view({-1, 1, 1});
+  const auto keys = at::arange(front, j, options);
+  const auto queries = at::arange(j - i, j, options).unsqueeze(-1);
+  const auto of_keys = (keys - queries).abs().to(at::kFloat) * -fixed().view({-1, 1, 1});
+  return front > 0 ? at::constant_pad_nd(of_keys, {front, 0}, 0) : of_keys;
 }
 
 void Alibi::apply(ScoreMatrix& m) const {
+  m.scores = m.scores + bias(m.q.size(2), m.k.size(2)).to(m.scores.scalar_type());
+}
+
+at::Tensor DistanceBias::bias(int64_t i, int64_t j) const {
+  auto& made = spread->bias;
+  const bool is_made = made.defined() && spread->front == front && made.size(1) == i &&
+                       made.size(2) == j && made.requires_grad() == records(table);
+  if (is_made) return made;
+  const auto options = table.options().dtype(at::kLong);
+  const auto keys = at::arange(front, j, options);
+  const auto queries = at::arange(j - i, j, options).unsqueeze(-1);
+  const auto places = keys - queries + table.size(1) / 2;
+  made = table.index_select(1, places.flatten()).unflatten(1, places.sizes());
+  if (front > 0) made = at::constant_pad_nd(made, {front, 0}, 0);
+  spread->front = front;
+  return made;
+}
+
+void DistanceBias::apply(ScoreMatrix& m) const {
+  m.scores = m.scores + bias(m.q.size(2), m.k.size(2)).to(m.scores.scalar_type());
+}
+
+at::Tensor TokenBias::bias(int64_t, int64_t j) const {
+  const auto of_keys = queries.unsqueeze(-1) + keys.unsqueeze(-2);
+  const auto front = j - keys.size(-1);
+  return front > 0 ? at::constant_pad_nd(of_keys, {front, 0}, 0) : of_keys;
+}
+
+void TokenBias::apply(ScoreMatrix& m) const {
   m.scores = m.scores + bias(m.q.size(2), m.k.size(2)).to(m.scores.scalar_type());
 }
 
@@ -213,4 +247,22 @@ void Dropout::apply(ScoreMatrix& m) const {
 void PostTalkingHeads::apply(ScoreMatrix& m) const { m.scores = mix_heads(heads, m.scores); }
 
 }  // namespace stages
+
+void add_front(PositionStage& stage, int64_t count) {
+  std::visit(
+      [&](auto& s) {
+        if constexpr (requires { s.front; }) s.front += count;
+      },
+      stage);
+}
+
+at::Tensor bias_of(const PositionStage& stage, int64_t i, int64_t j) {
+  return std::visit(
+      [&](const auto& s) -> at::Tensor {
+        if constexpr (requires { s.bias(i, j); }) return s.bias(i, j);
+        return {};
+      },
+      stage);
+}
+
 }  // namespace x_transformers

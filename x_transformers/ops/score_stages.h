@@ -11,8 +11,10 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <tuple>
 #include <type_traits>
+#include <variant>
 
 #include "x_transformers/core/cache.h"
 
@@ -25,7 +27,7 @@ enum class ScorePlace {
   keep_similarities,
   pre_scale_post_talking_heads,
   pre_talking_heads,
-  alibi,
+  position,
   bias,
   softclamp,
   cog_signed,
@@ -117,15 +119,55 @@ struct PreTalkingHeads {
 };
 
 /// Subtracts the distance of query and key times the slope of the head (ALiBi, arXiv:2108.12409);
-/// queries stand at the last key positions.
+/// queries stand at the last key positions, and nothing is done to `front` keys in front.
 struct Alibi {
   static constexpr const char* kName = "alibi_pos_bias";
-  static constexpr ScorePlace kPlace = ScorePlace::alibi;
+  static constexpr ScorePlace kPlace = ScorePlace::position;
   at::Tensor slopes;  ///< [h]; they are fixed, and get no gradient
+  int64_t front = 0;
   void each_tensor(const auto& visit) { visit(slopes); }
   /// float32 [h].
   at::Tensor fixed() const;
   /// What it adds, float32 [h, i, j].
+  at::Tensor bias(int64_t i, int64_t j) const;
+  void apply(ScoreMatrix& matrix) const;
+};
+
+/// Adds a number of the head for each distance (T5's bias, arXiv:1910.10683); queries stand at the
+/// last key positions, and nothing is done to `front` keys in front.
+struct DistanceBias {
+  static constexpr const char* kName = "a bias of distances";
+  static constexpr ScorePlace kPlace = ScorePlace::position;
+  /// [h, 2 * span - 1]: of key minus query position, from 1 - span on; span >= i and j - front.
+  at::Tensor table;
+  int64_t front = 0;
+  void each_tensor(const auto& visit) {
+    visit(table);
+    spread = std::make_shared<Spread>();
+  }
+  /// What it adds, [h, i, j]; made once for all layers that share the stage.
+  at::Tensor bias(int64_t i, int64_t j) const;
+  void apply(ScoreMatrix& matrix) const;
+
+  struct Spread {
+    int64_t front = 0;
+    at::Tensor bias;
+  };
+  std::shared_ptr<Spread> spread = std::make_shared<Spread>();
+};
+
+/// Adds a number of the query and one of the key, as forget gates do
+/// (https://openreview.net/forum?id=q2Lnyegkr8). Nothing is done to keys before the last that have
+/// one.
+struct TokenBias {
+  static constexpr const char* kName = "a bias of tokens";
+  static constexpr ScorePlace kPlace = ScorePlace::position;
+  at::Tensor queries, keys;  ///< [b, h, i], [b, h, at most j]
+  void each_tensor(const auto& visit) {
+    visit(queries);
+    visit(keys);
+  }
+  /// What it adds, [b, h, i, j].
   at::Tensor bias(int64_t i, int64_t j) const;
   void apply(ScoreMatrix& matrix) const;
 };
@@ -282,9 +324,9 @@ struct PostTalkingHeads {
 
 /// Every stage. Tests have a case for each.
 using All = std::tuple<DotProduct, L2Distance, PrevAttn, PreScalePostTalkingHeads, PreTalkingHeads,
-                       Alibi, Bias, Softclamp, CogSigned, Mask, Causal, Window, Cope, Selective,
-                       HeadSink, Softmax, Sigmoid, Hard, SparseTopk, GumbelSoftmax,
-                       CustomNormaliser, Dropout, PostTalkingHeads>;
+                       Alibi, DistanceBias, TokenBias, Bias, Softclamp, CogSigned, Mask, Causal,
+                       Window, Cope, Selective, HeadSink, Softmax, Sigmoid, Hard, SparseTopk,
+                       GumbelSoftmax, CustomNormaliser, Dropout, PostTalkingHeads>;
 
 template <class Stage, class List = All>
 inline constexpr bool kIsListed = false;
@@ -293,4 +335,15 @@ inline constexpr bool kIsListed<Stage, std::tuple<Listed...>> = (std::is_same_v<
                                                                  ...);
 
 }  // namespace stages
+
+/// What the places of queries and keys add to scores, where that needs no matrix.
+using PositionStage =
+    std::variant<std::monostate, stages::Alibi, stages::DistanceBias, stages::TokenBias>;
+
+inline bool is_given(const PositionStage& stage) { return stage.index() != 0; }
+/// `count` keys more in front, that have no place.
+void add_front(PositionStage& stage, int64_t count);
+/// The matrix that it stands for, broadcastable to [b, h, i, j]; undefined: none.
+at::Tensor bias_of(const PositionStage& stage, int64_t i, int64_t j);
+
 }  // namespace x_transformers

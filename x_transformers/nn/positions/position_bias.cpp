@@ -22,16 +22,17 @@ at::Tensor distances(const PositionPairs& positions) {
   return positions.queries.unsqueeze(-1) - positions.keys.unsqueeze(-2);
 }
 
-/// The distances that a table of `span` holds: -(span-1) .. span-1.
+/// Query position minus key position, for all distances that a table of `span` holds: span - 1 ..
+/// -(span - 1), as tables are of key minus query position (stages::DistanceBias).
 at::Tensor all_distances(int64_t span, const at::TensorOptions& options) {
-  return at::arange(-span + 1, span, options);
+  return at::arange(span - 1, -span, -1, options);
 }
 
-/// [2 span - 1, heads] values of all distances -> [heads, i, j] or [b, heads, i, j].
-at::Tensor spread(const at::Tensor& values, const PositionPairs& positions) {
-  const auto indices = distances(positions) + (positions.span - 1);
-  const auto pairs = values.index_select(0, indices.flatten()).unflatten(0, indices.sizes());
-  return pairs.movedim(-1, -3);
+/// A table [heads, 2 span - 1] -> [heads, i, j] or [b, heads, i, j].
+at::Tensor spread(const at::Tensor& table, const PositionPairs& positions) {
+  const auto places = (positions.span - 1) - distances(positions);
+  const auto pairs = table.index_select(1, places.flatten()).unflatten(1, places.sizes());
+  return pairs.dim() == 4 ? pairs.transpose(0, 1) : pairs;
 }
 
 }  // namespace
@@ -74,12 +75,18 @@ at::Tensor RelativePositionBias::buckets(const at::Tensor& query_minus_key) cons
   return offset + at::where(distance < max_exact, distance, large);
 }
 
+at::Tensor RelativePositionBias::table(int64_t span) const {
+  const auto& weight = relative_attention_bias_->weight;
+  const auto distances = all_distances(span, weight.options().dtype(at::kLong));
+  return (at::embedding(weight, buckets(distances)) * scale_).t();
+}
+
 at::Tensor RelativePositionBias::forward(const PositionPairs& positions) {
-  const auto options =
-      at::TensorOptions().dtype(at::kLong).device(relative_attention_bias_->weight.device());
-  const auto values =
-      relative_attention_bias_->forward(buckets(all_distances(positions.span, options)));
-  return spread(values * scale_, positions);
+  return spread(table(positions.span), positions);
+}
+
+PositionStage RelativePositionBias::stage(int64_t span) {
+  return stages::DistanceBias{.table = table(span)};
 }
 
 DynamicPositionBias::DynamicPositionBias(const DynamicPositionBiasOptions& o)
@@ -106,8 +113,8 @@ DynamicPositionBias::DynamicPositionBias(const DynamicPositionBiasOptions& o)
   to_heads_ = mlp->register_module(std::to_string(depth), Linear(dim, o.heads));
 }
 
-at::Tensor DynamicPositionBias::forward(const PositionPairs& positions) {
-  auto h = all_distances(positions.span, to_heads_->weight.options()).unsqueeze(-1);
+at::Tensor DynamicPositionBias::table(int64_t span) {
+  auto h = all_distances(span, to_heads_->weight.options()).unsqueeze(-1);
   if (log_distance_) h = h.sign() * (h.abs() + 1).log();
   for (auto& layer : layers_) {
     h = layer.linear->forward(h);
@@ -118,7 +125,15 @@ at::Tensor DynamicPositionBias::forward(const PositionPairs& positions) {
     }
     h = at::silu(h);
   }
-  return spread(to_heads_->forward(h), positions);
+  return to_heads_->forward(h).t();
+}
+
+at::Tensor DynamicPositionBias::forward(const PositionPairs& positions) {
+  return spread(table(positions.span), positions);
+}
+
+PositionStage DynamicPositionBias::stage(int64_t span) {
+  return stages::DistanceBias{.table = table(span)};
 }
 
 AlibiPositionalBias::AlibiPositionalBias(const AlibiPositionalBiasOptions& o) {
@@ -189,16 +204,25 @@ DataDependentAlibi::DataDependentAlibi(const DataDependentAlibiModuleOptions& o)
   linear_->bias.fill_(o.bias_init);
 }
 
-at::Tensor DataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* earlier) {
+/// Sums of the logarithms of the gates, [b, heads of all directions, n].
+at::Tensor DataDependentAlibi::gates(const at::Tensor& x) {
   const auto gates = at::log_sigmoid(linear_->forward(x).transpose(1, 2)) * post_log_scale_;
-  auto sums = gates.cumsum(-1);
-  if (earlier) {
-    if (const auto last = earlier->last(); last.defined()) sums = sums + last.squeeze(-1);
-    return sums.unsqueeze(-1) - earlier->append(sums.unsqueeze(-1)).transpose(-1, -2);
-  }
+  return gates.cumsum(-1);
+}
+
+std::optional<stages::TokenBias> DataDependentAlibi::terms(const at::Tensor& x,
+                                                           TokenBuffer* earlier) {
+  if (!causal_ && !earlier) return std::nullopt;
+  auto sums = gates(x);
+  if (!earlier) return stages::TokenBias{sums, sums.neg()};
+  if (const auto last = earlier->last(); last.defined()) sums = sums + last.squeeze(-1);
+  return stages::TokenBias{sums, earlier->append(sums.unsqueeze(-1)).squeeze(-1).neg()};
+}
+
+at::Tensor DataDependentAlibi::forward(const at::Tensor& x, TokenBuffer* earlier) {
+  if (const auto sums = terms(x, earlier)) return sums->bias(x.size(1), sums->keys.size(-1));
   const auto pairs = [](const at::Tensor& t) { return t.unsqueeze(-1) - t.unsqueeze(-2); };
-  if (causal_) return pairs(sums);
-  const auto directions = sums.chunk(2, 1);
+  const auto directions = gates(x).chunk(2, 1);
   return pairs(directions[0]).tril() + pairs(directions[1]).neg().triu();
 }
 

@@ -12,6 +12,7 @@
 #include "x_transformers/core/token_buffer.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/positions/position_options.h"
+#include "x_transformers/ops/score_stages.h"
 
 namespace x_transformers {
 
@@ -29,8 +30,12 @@ class PositionBias : public torch::nn::Module {
   virtual at::Tensor forward(const PositionPairs& positions) = 0;
   /// Whether the positions may be a caller's own, which nothing holds to a span.
   virtual bool takes_positions() const { return false; }
-  /// Where the bias is minus the distance times a slope of the head: these, float32 [heads].
-  virtual at::Tensor slopes() const { return {}; }
+  /// The same for queries that stand at the last of at most `span` keys, where it needs no matrix;
+  /// else none.
+  virtual PositionStage stage(int64_t span) {
+    (void)span;
+    return {};
+  }
 };
 
 /// T5's learned bias for buckets of distance (arXiv:1910.10683).
@@ -38,8 +43,10 @@ class RelativePositionBias : public PositionBias {
  public:
   explicit RelativePositionBias(const RelativePositionBiasOptions& options);
   at::Tensor forward(const PositionPairs& positions) override;
+  PositionStage stage(int64_t span) override;
 
  private:
+  at::Tensor table(int64_t span) const;
   at::Tensor buckets(const at::Tensor& relative_position) const;
 
   double scale_;
@@ -53,8 +60,10 @@ class DynamicPositionBias : public PositionBias {
  public:
   explicit DynamicPositionBias(const DynamicPositionBiasOptions& options);
   at::Tensor forward(const PositionPairs& positions) override;
+  PositionStage stage(int64_t span) override;
 
  private:
+  at::Tensor table(int64_t span);
   struct Layer {
     Linear linear{nullptr};
     std::shared_ptr<torch::nn::Module> norm;
@@ -73,7 +82,7 @@ class AlibiPositionalBias : public PositionBias {
   explicit AlibiPositionalBias(const AlibiPositionalBiasOptions& options);
   at::Tensor forward(const PositionPairs& positions) override;
   bool takes_positions() const override { return true; }
-  at::Tensor slopes() const override { return slopes_.flatten(); }
+  PositionStage stage(int64_t) override { return stages::Alibi{slopes_.flatten()}; }
   // The slopes move with the module, but are no buffer, which would be saved.
   using PositionBias::to;
   void to(torch::Device device, torch::Dtype dtype, bool non_blocking = false) override;
@@ -95,8 +104,12 @@ class DataDependentAlibi : public torch::nn::Module {
   /// [b, n, dim] -> [b, heads, n, n]. With `earlier`, which x is appended to and which causal gates
   /// alone can have: the bias towards all tokens, [b, heads, n, all].
   at::Tensor forward(const at::Tensor& x, TokenBuffer* earlier = nullptr);
+  /// The same of causal gates without a matrix; nothing for others.
+  std::optional<stages::TokenBias> terms(const at::Tensor& x, TokenBuffer* earlier = nullptr);
 
  private:
+  at::Tensor gates(const at::Tensor& x);
+
   bool causal_;
   double post_log_scale_;
   Linear linear_{nullptr};
