@@ -228,7 +228,7 @@ Problem problem_for(const Place& place, const StageCase& item) {
 }
 
 /// As near the exact results as expect_as_near asks.
-void expect_as_good_as_reference(const Place& place, const Problem& problem) {
+void expect_as_good_at(const Place& place, const Problem& problem) {
   const auto got = run_at(place, problem);
   auto exact = run_at({"reference", at::kCPU, at::kDouble}, problem);
   auto reference = run_at({"reference", place.device, place.type}, problem);
@@ -306,12 +306,12 @@ void try_stage(const Place& place, const StageCase& item) {
     expect_mean(place, item);
   } else {
     auto problem = problem_for(place, item);
-    expect_as_good_as_reference(place, problem);
+    expect_as_good_at(place, problem);
     if (is_decode(place)) return;
     problem.program.set(stages::Causal());
     if (!problem.program.find<stages::Mask>())
       problem.program.set(stages::Mask{some_keys(kQueries)});
-    expect_as_good_as_reference(place, problem);
+    expect_as_good_at(place, problem);
   }
   if (is_decode(place) || !knows_stage(place.engine, stage_type<stages::Mask>())) return;
   expect_zero_without_keys(place, problem_for(place, item));

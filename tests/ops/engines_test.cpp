@@ -24,7 +24,7 @@ std::string text_of(const Sizes& sizes) {
   return text + "]";
 }
 
-at::Tensor itself(const at::Tensor& t) { return t; }
+at::Tensor as_it_is(const at::Tensor& t) { return t; }
 at::Tensor turned(const at::Tensor& t) { return t.transpose(0, 1); }
 at::Tensor part(const at::Tensor& t) { return t.narrow(-1, 1, t.size(-1) - 2); }
 
@@ -33,7 +33,7 @@ struct View {
   const char* name;
   at::Tensor (*of)(const at::Tensor&);
 };
-const View kViews[] = {{"", itself}, {", turned", turned}, {", a part", part}};
+const View kViews[] = {{"", as_it_is}, {", turned", turned}, {", a part", part}};
 
 /// gamma: none, of every feature (-1), one, or one for each head.
 EngineOp norm_op(const std::string& name, bool centred) {
@@ -178,7 +178,7 @@ EngineOp rotary_op() {
     return RotaryTable{there(table.cos), there(table.sin), there(table.scale)};
   };
   const View views[] = {
-      {"", itself},
+      {"", as_it_is},
       {", positions first", [](const at::Tensor& t) { return t.transpose(1, 2); }},
       {", a part", part}};
   for (const auto& view : views) {

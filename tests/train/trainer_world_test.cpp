@@ -36,7 +36,7 @@ at::Tensor uneven_share(int64_t index, int64_t rows, const WorldPlace& place) {
 }
 
 /// What a rank leaves.
-struct Trained {
+struct TrainedRank {
   TrainResult result;
   TensorMap weights;
   std::map<int64_t, double> drawn;  ///< a number of its generator, by the batch that came with it
@@ -50,8 +50,8 @@ struct WorldOptions {
   size_t stop_after = 0;  ///< so many batches; 0: never
 };
 
-Trained train_rank(const TrainOptions& options, TrainerParts parts, const WorldOptions& world,
-                   const WorldPlace& place, const SumOverRanks& sum) {
+TrainedRank train_rank(const TrainOptions& options, TrainerParts parts, const WorldOptions& world,
+                       const WorldPlace& place, const SumOverRanks& sum) {
   BigramModelImpl model;
   model.dropout->options.p(world.dropout);
   if (world.own_seeds) {
@@ -60,7 +60,7 @@ Trained train_rank(const TrainOptions& options, TrainerParts parts, const WorldO
     for (auto& parameter : model.parameters()) parameter.add_(0.1 * at::randn_like(parameter));
     model.tied.copy_(model.embedding->weight);
   }
-  Trained trained;
+  TrainedRank trained;
   parts.context.place = place;
   parts.context.sum_over_ranks = sum;
   parts.loss = [&model](const Batch& batch) { return model.loss(batch); };
@@ -77,9 +77,9 @@ Trained train_rank(const TrainOptions& options, TrainerParts parts, const WorldO
   return trained;
 }
 
-std::vector<Trained> train(const TrainOptions& options, const TrainerParts& parts,
-                           const WorldOptions& world) {
-  std::vector<Trained> trained(static_cast<size_t>(world.ranks));
+std::vector<TrainedRank> train(const TrainOptions& options, const TrainerParts& parts,
+                               const WorldOptions& world) {
+  std::vector<TrainedRank> trained(static_cast<size_t>(world.ranks));
   if (world.ranks == 1) {
     trained[0] = train_rank(options, parts, world, {}, {});
     return trained;
@@ -90,7 +90,7 @@ std::vector<Trained> train(const TrainOptions& options, const TrainerParts& part
   return trained;
 }
 
-void expect_same_weights(const Trained& one, const Trained& other) {
+void expect_same_weights(const TrainedRank& one, const TrainedRank& other) {
   for (const auto& [name, tensor] : one.weights)
     EXPECT_TRUE(at::equal(tensor, other.weights.at(name))) << name;
 }
