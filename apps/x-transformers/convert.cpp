@@ -11,9 +11,11 @@
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/io/weight_file.h"
+#include "x_transformers/io/weight_names.h"
 
 namespace x_transformers {
 
@@ -24,6 +26,18 @@ struct ConvertCommand {
   bool untie = true;
 };
 
+/// Says what another reader of the written file would miss.
+void warn_of_source(const std::string& path, const TensorMap& tensors) {
+  if (const auto part = part_of_several(path); !part.empty())
+    warn_unused(fmt::format("{}: {}", path, part));
+  const auto wrapper = wrapper_in_names(tensors);
+  if (wrapper.empty()) return;
+  warn_unused(fmt::format(
+      "{}: names of tensors hold '{}', which PyTorch has put around a model: --config MODEL takes "
+      "it out, and so does --rename '{}\\.='",
+      path, wrapper, wrapper.substr(0, wrapper.size() - 1)));
+}
+
 /// Weights with the meaning of the model's release, by its names; without a model as they are: of
 /// the release that their file says, else of that which model files mean that say none.
 FileWeights read_weights(const ConvertCommand& command) {
@@ -33,6 +47,7 @@ FileWeights read_weights(const ConvertCommand& command) {
             name_of(model->compat().xt_compat)};
   }
   auto weights = load_model_weights(command.from, command.selection);
+  warn_of_source(command.from, weights.tensors);
   if (weights.xt_compat.empty()) weights.xt_compat = name_of(Compat().xt_compat);
   return weights;
 }

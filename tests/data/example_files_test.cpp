@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -12,10 +13,12 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/image_file.h"
+#include "x_transformers/io/safetensors.h"
 
 namespace x_transformers::example_files_test {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
@@ -51,6 +54,27 @@ std::vector<int64_t> row(const at::Tensor& tensor, int64_t index) {
 
 void expect_refused(const DataOptions& given, const std::string& message) {
   EXPECT_THAT([&] { open_data_source(given, {}); }, ThrowsMessage<InputError>(HasSubstr(message)));
+}
+
+TEST(WeightsAsData, AreToldBesideAnyOption) {
+  const auto path = temporary_folder() + "model.safetensors";
+  save_safetensors(path, {{"net.to_logits.weight", at::ones({2, 2})}});
+  const auto refused = [&path](const std::function<void(DataOptions&)>& change) {
+    auto given = options("auto", path);
+    change(given);
+    EXPECT_THAT(
+        [&] { validate(given); },
+        ThrowsMessage<InputError>(AllOf(HasSubstr("data.path: " + path + " holds the weights"),
+                                        HasSubstr("; train.init_from"))));
+  };
+  refused([](DataOptions& given) { given.seq_len = 16; });
+  refused([](DataOptions& given) { given.tokenizer = "spm.model"; });
+  refused([](DataOptions& given) { given.series.columns = {"a"}; });
+  const auto examples = temporary_folder() + "examples.safetensors";
+  save_safetensors(examples, {{"x", at::ones({2, 2})}});
+  auto given = options("auto", examples);
+  given.seq_len = 16;
+  EXPECT_THAT([&] { validate(given); }, ThrowsMessage<InputError>(HasSubstr("is by its name")));
 }
 
 TEST(PairExamples, AreReadAndWrittenTexts) {

@@ -16,6 +16,7 @@
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/io/weight_names.h"
 
 namespace x_transformers {
 namespace {
@@ -318,6 +319,7 @@ TEST_F(WeightFileTest, BeginningsThatAllNamesShareArePutRight) {
       {"model.module.net.", "without 'model.module.'"},
       {"", "with 'net.' in front"},
       {"module.", "without 'module.', with 'net.' in front"},
+      {"_forward_module.net.", "without '_orig_mod.' and the like"},
   };
   for (const auto& [beginning, said] : beginnings) {
     SCOPED_TRACE(beginning);
@@ -336,6 +338,48 @@ TEST_F(WeightFileTest, BeginningsThatAllNamesShareArePutRight) {
   }
 }
 
+TEST_F(WeightFileTest, WhatIsWrongBesidesABeginningIsSaidWithoutIt) {
+  for (const std::string beginning :
+       {"", "module.net.", "net._orig_mod.", "model._orig_mod.module.net."}) {
+    Net net;
+    const auto path = net_file(beginning + "a.weight", beginning + "c.weight");
+    EXPECT_THAT(message_of<InputError>([&] { load_weights(net, kCompat, path); }),
+                AllOf(HasSubstr("1 missing: net.b.weight; 1 unexpected: net.c.weight (of names "),
+                      HasSubstr(beginning.empty() ? "with 'net.' in front" : "without '")))
+        << beginning;
+  }
+}
+
+TEST_F(WeightFileTest, NamesThatPyTorchHasWrappedAreTold) {
+  const auto weight = at::ones({2});
+  for (const auto& [name, wrapper] : {std::pair{"_orig_mod.a.weight", "_orig_mod."},
+                                      {"net._orig_mod.a", "_orig_mod."},
+                                      {"module.a.weight", "module."},
+                                      {"my_orig_mod.a", ""},
+                                      {"a.module.b", ""},
+                                      {"net.a", ""}})
+    EXPECT_EQ(wrapper_in_names({{name, weight}}), wrapper) << name;
+}
+
+TEST_F(WeightFileTest, OneOfSeveralFilesIsToldSo) {
+  Net net;
+  const auto weight = at::ones({2});
+  const auto alone = [&](const std::string& name) {
+    save_safetensors(folder_ / name, {{"net.a.weight", weight}});
+    return message_of<InputError>([&] { load_weights(net, kCompat, folder_ / name); });
+  };
+  EXPECT_THAT(alone("w-00001-of-00002.safetensors"),
+              HasSubstr("1 missing: net.b.weight; by its name it is file 1 of 2, whose index "));
+  write("w.safetensors.index.json", R"({"weight_map": {
+      "net.a.weight": "w-00001-of-00002.safetensors", "net.b.weight": "second.safetensors"}})");
+  write("other.index.json", "{}");
+  for (const char* name : {"w-00001-of-00002.safetensors", "second.safetensors"})
+    EXPECT_THAT(alone(name), HasSubstr("; it is one of 2 files, and w.safetensors.index.json "
+                                       "stands for all of them"));
+  EXPECT_THAT(alone("w-00001-of-00001.safetensors"), Not(HasSubstr("file 1")));
+  EXPECT_EQ(part_of_several(folder_ / "third.safetensors"), "");
+}
+
 TEST_F(WeightFileTest, WhatNoBeginningExplainsIsRefused) {
   Net net;
   const auto refused = [&](const std::string& a, const std::string& b) {
@@ -344,16 +388,16 @@ TEST_F(WeightFileTest, WhatNoBeginningExplainsIsRefused) {
     EXPECT_THAT(message, StartsWith(path.string() + ": the weights do not fit the model: "));
     return message;
   };
-  EXPECT_THAT(
-      refused("module.net.a.weight", "module.net.c.weight"),
-      HasSubstr("2 missing: net.a.weight, net.b.weight; 2 unexpected: module.net.a.weight"));
-  EXPECT_THAT(refused("ema.net.a.weight", "step"), Not(HasSubstr("--key")));
+  EXPECT_THAT(refused("x.net.b.weight", "y.net.b.weight"),
+              HasSubstr("2 missing: net.a.weight, net.b.weight; 2 unexpected: x.net.b.weight"));
+  EXPECT_THAT(refused("ema.net.a.weight", "step"), Not(HasSubstr("key")));
   const auto path = folder_ / "more.safetensors";
   const auto weight = at::ones({2});
   save_safetensors(path,
                    {{"ema.net.a.weight", weight}, {"ema.net.b.weight", weight}, {"s", weight}});
-  EXPECT_THAT(message_of<InputError>([&] { load_weights(net, kCompat, path); }),
-              HasSubstr("; 2 of the file's 3 names fit without 'ema.': --key ema takes these"));
+  EXPECT_THAT(
+      message_of<InputError>([&] { load_weights(net, kCompat, path); }),
+      HasSubstr("; 2 of the file's 3 names fit without 'ema.': key takes these alone (ema)"));
   EXPECT_EQ(state_dict(net).at("net.a.weight").sum().item<float>(), 0.0F);
 }
 

@@ -221,6 +221,13 @@ class BadData(ProgramTest):
         self.assertFalse(self.out().exists())
         self.assert_done(self.train('--out', self.out(), '--steps', 1, '--set', 'data.format=bytes', data=path))
 
+    def test_weights_are_no_data(self):
+        path = self.folder / 'weights.safetensors'
+        write_safetensors(path, {'to_logits.weight': ([1, 1], [1.])})
+        for extra in (), ('--set', 'data.seq_len=8'):
+            self.assert_refused(self.train('--out', self.out(), *extra, data=path), path, 'holds the weights of a model',
+                                'train.init_from')
+
     def test_wide_tokens_are_not_read_as_narrow_ones(self):
         path = self.folder / 'wide.bin'
         path.write_bytes(struct.pack('<400I', *[number % 250 + 1 for number in range(400)]))
@@ -286,6 +293,14 @@ class BadConfig(ProgramTest):
         path = self.folder / 'broken.json'
         path.write_text('{"model": \n {,}}')
         self.assert_refused(self.train('--out', self.out(), config=path), 'broken.json:2', 'JSON')
+
+    def test_what_is_no_run_file(self):
+        path = self.folder / 'alone.json'
+        path.write_text(json.dumps(MODEL))
+        self.assert_refused(self.train('--out', self.out(), config=path), 'alone.json: is a model file', '{"model": {')
+        weights = self.folder / 'w.safetensors'
+        write_safetensors(weights, {'to_logits.weight': ([1], [1.])})
+        self.assert_refused(self.train('--out', self.out(), config=weights), 'expected a run file (JSON), got weights')
 
     def test_unknown_option_of_the_model(self):
         self.refused('model.json: model.net.attn_layers.rotary_pos_embb: unknown key', "nearest known one is 'rotary_pos_emb'",
@@ -780,6 +795,25 @@ class Weights(ProgramTest):
                                                     'ff.2.weight': '2.safetensors'}}))
         for path in (index, folder):
             self.assert_done(self.forward(self.norm, path)[0])
+        # One of them alone.
+        told = 'it is one of 2 files, and model.safetensors.index.json stands for all of them'
+        self.assert_refused(self.forward(self.norm, folder / '1.safetensors')[0], '1 missing: ff.2.weight', told)
+        done = run('convert', folder / '1.safetensors', self.folder / 'part.safetensors')
+        self.assert_done(done)
+        self.assertIn(told, done.stderr.decode())
+        self.assert_refused(self.train('--out', self.out(), '--set',
+                                       f'train.init_from={folder / "1.safetensors"}'), told)
+
+    def test_names_that_pytorch_has_wrapped_are_told(self):
+        path, copy = self.folder / 'compiled.safetensors', self.folder / 'copy.safetensors'
+        for name, rule in ('_orig_mod.x', r'_orig_mod\.='), ('module.x', r'module\.='):
+            write_safetensors(path, {name: ([1], [1.])})
+            done = run('convert', path, copy)
+            self.assert_done(done)
+            self.assertIn(f"--rename '{rule}'", done.stderr.decode())
+            done = run('convert', path, copy, '--rename', rule)
+            self.assertEqual((done.returncode, done.stderr), (0, b''))
+            self.assertEqual(set(read_header(copy)) - {'__metadata__'}, {'x'})
 
     def test_convert_to_another_format(self):
         self.assert_refused(run('convert', self.weights, self.folder / 'weights.pt'),

@@ -13,7 +13,9 @@
 namespace x_transformers {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::StartsWith;
 
 Json minimal_run() {
   return {{"model", {{"type", "Decoder"}, {"dim", 8}}}, {"data", {{"path", "book.txt"}}}};
@@ -114,7 +116,7 @@ TEST(RunOptionsTest, NamesWhatIsWrong) {
   EXPECT_THAT(parse_error({{"data", Json::object()}}), HasSubstr("run.json: model: is missing"));
   Json run = minimal_run();
   run["trian"] = Json::object();
-  EXPECT_THAT(parse_error(run), testing::AllOf(HasSubstr("trian:"), HasSubstr("'train'")));
+  EXPECT_THAT(parse_error(run), AllOf(HasSubstr("trian:"), HasSubstr("'train'")));
   const auto with_train = [](const char* key, Json value) {
     Json run = minimal_run();
     run["train"] = {{key, std::move(value)}};
@@ -122,6 +124,16 @@ TEST(RunOptionsTest, NamesWhatIsWrong) {
   };
   EXPECT_THAT(parse_error(with_train("stpes", 1)), HasSubstr("'steps'"));
   EXPECT_THAT(parse_error(with_train("steps", "many")), HasSubstr("train.steps"));
+}
+
+TEST(RunOptionsTest, AModelFileIsToldAsOne) {
+  auto model = minimal_run()["model"];
+  const auto expected = AllOf(StartsWith("run.json: is a model file"), HasSubstr(R"("model": {)"));
+  EXPECT_THAT(parse_error(model), expected);
+  model["data"] = {{"path", "text.txt"}};  // as --data puts it
+  EXPECT_THAT(parse_error(model), expected);
+  EXPECT_THAT(parse_error({{"model_type", "gpt2"}, {"n_layer", 12}}),
+              HasSubstr("the configuration of a model of Hugging Face (gpt2)"));
 }
 
 TEST(RunOptionsTest, OptionsOfAnOptimizerStandInAnObjectOrWithItsPrefix) {

@@ -8,7 +8,9 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/data/file_kind.h"
 #include "x_transformers/data/token_file.h"
+#include "x_transformers/io/safetensors.h"
 
 namespace x_transformers {
 namespace {
@@ -50,11 +52,22 @@ void check_task(const DataOptions& options) {
          task.length - 1);
 }
 
+/// Of a file that is taken for examples by its name, before an option is refused for that.
+void refuse_weights(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored) || !holds_weights(load_safetensors(path)))
+    return;
+  Notice notice{at("path"), text("{} holds the weights of a model, expected data to learn", path)};
+  notice.hint = kWeightsHint;
+  throw InputError(notice);
+}
+
 /// What tells of another format than the data have would be read by nothing.
 void require_of_format(const DataOptions& options, const std::string& format) {
   const bool is_by_name = options.format == kAuto && format == "tensors";
   const auto why = is_by_name ? ", which " + options.path + " is by its name" : std::string();
   const auto refuse = [&](bool is_given, const char* name) {
+    if (is_given && is_by_name) refuse_weights(options.path);
     require(!is_given, at(name), "has no use with data of format {}{}", format, why);
   };
   const bool is_stream = !holds_examples(options);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/file_kind.h"
 #include "x_transformers/io/safetensors.h"
 
 namespace x_transformers {
@@ -22,22 +23,15 @@ ExamplePart narrowed(const ExamplePart& all, int64_t first, int64_t count) {
   return part;
 }
 
-/// Throws InputError where a file has the weights of a model: as ours say, or by their names.
-void require_no_weights(const SafetensorsFile& file, const std::string& path) {
-  const bool are_named_so =
-      std::any_of(file.tensors.begin(), file.tensors.end(), [](const auto& item) {
-        return item.first.ends_with(".weight") || item.first.ends_with(".gamma");
-      });
-  if (!are_named_so && !file.metadata.contains("xt_compat")) return;
-  Notice notice{at(path + ":"),
-                "holds the weights of a model, expected examples: tensors with an entry for each"};
-  notice.hint = "train.init_from starts a run from weights";
-  throw InputError(std::move(notice));
-}
-
 ExamplePart load_tensors(const std::string& path) {
   auto file = load_safetensors(path);
-  require_no_weights(file, path);
+  if (holds_weights(file)) {
+    Notice notice{at(path + ":"),
+                  "holds the weights of a model, expected examples: tensors with an "
+                  "entry for each"};
+    notice.hint = kWeightsHint;
+    throw InputError(std::move(notice));
+  }
   TensorMap tensors = std::move(file.tensors);
   require(!tensors.empty(), path + ": holds no tensors, expected some with an entry an example");
   const auto& [first_name, first] = *tensors.begin();

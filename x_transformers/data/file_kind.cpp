@@ -104,4 +104,11 @@ void require_text(const FileContents& file, const std::string& otherwise) {
   throw InputError(notice);
 }
 
+bool holds_weights(const SafetensorsFile& file) {
+  return file.metadata.contains("xt_compat") ||
+         std::any_of(file.tensors.begin(), file.tensors.end(), [](const auto& item) {
+           return item.first.ends_with(".weight") || item.first.ends_with(".gamma");
+         });
+}
+
 }  // namespace x_transformers

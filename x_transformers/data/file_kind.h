@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "x_transformers/io/file_contents.h"
+#include "x_transformers/io/safetensors.h"
 
 namespace x_transformers {
 
@@ -21,5 +22,10 @@ FileKind binary_kind(std::string_view bytes);
 /// Throws InputError that says what `file` is where it holds no text: one of binary_kind, UTF-16,
 /// or any other with NUL bytes near its beginning. `otherwise` is what the reader may do as well.
 void require_text(const FileContents& file, const std::string& otherwise = "");
+
+/// Whether a file has the weights of a model, as ours say or by their names.
+bool holds_weights(const SafetensorsFile& file);
+/// For errors of one: where they belong.
+inline constexpr const char* kWeightsHint = "train.init_from starts a run from weights";
 
 }  // namespace x_transformers

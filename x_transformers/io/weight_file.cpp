@@ -10,6 +10,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <regex>
 #include <set>
 #include <string_view>
 #include <system_error>
@@ -19,6 +20,7 @@
 #include "x_transformers/core/held_warnings.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/warning.h"
 #include "x_transformers/io/finite_weights.h"
 #include "x_transformers/io/name_groups.h"
 #include "x_transformers/io/pt_file.h"
@@ -215,7 +217,40 @@ FileWeights load_any(const fs::path& path, const std::string& key) {
   return weights;
 }
 
+// Throws what does not fit, and what the names or the file say of why.
+void require_fit(const torch::nn::Module& module, const NamedWeights& named, const fs::path& path) {
+  const LoadReport report = compare_weights(state_dict(module), named.tensors);
+  if (report.clean()) return;
+  Text said = "the weights do not fit the model: " + report.describe();
+  if (!named.change.empty()) said = said + Text(" (of names " + named.change + ")");
+  const std::string part = report.missing.empty() ? "" : part_of_several(path);
+  const Text why = part.empty() ? naming_hint(module, named.tensors) : Text(part);
+  throw InputError(Notice{{}, why.empty() ? said : said + Text("; ") + why});
+}
+
 }  // namespace
+
+std::string part_of_several(const fs::path& path) {
+  const std::string name = path.filename().string();
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(fs::absolute(path).parent_path(), ignored)) {
+    if (!entry.path().string().ends_with(kIndexEnding)) continue;
+    std::set<std::string> files;
+    try {
+      for (const auto& [tensor, file] : read_weight_map(entry.path())) files.insert(file);
+    } catch (const InputError&) {
+      continue;  // of something else
+    }
+    if (files.contains(name) && files.size() > 1)
+      return fmt::format("it is one of {} files, and {} stands for all of them", files.size(),
+                         entry.path().filename().string());
+  }
+  static const std::regex kPart(R"(.*-0*(\d{1,9})-of-0*(\d{1,9})\.\w+)");
+  std::smatch numbers;
+  if (!std::regex_match(name, numbers, kPart) || numbers[2] == "1") return "";
+  return fmt::format("by its name it is file {} of {}, whose index (.index.json) stands for all",
+                     numbers[1].str(), numbers[2].str());
+}
 
 std::string kind_of_weights(const fs::path& path) {
   std::error_code ignored;
@@ -253,13 +288,18 @@ TensorMap load_weights(torch::nn::Module& module, const Compat& compat, const fs
                        const WeightSelection& selection, const WeightTranslations& rules) {
   const HeldWarnings warnings;
   auto weights = weights_of_release(load_model_weights(path, selection), compat, path, rules);
-  const auto file = below(path.string() + ":");
-  weights = spelled(file, [&] { return named_as(module, std::move(weights)); });
-  // Weights that do not fit are refused for that.
-  if (compare_weights(state_dict(module), weights).clean()) require_finite(weights, path);
-  spelled(with_hint(file, naming_hint(module, weights)),
-          [&] { return load_state_dict(module, weights); });
-  return weights;
+  auto named = named_as(module, std::move(weights));
+  // What is said is of the file, but `key` is an argument.
+  const auto of_file = spelled_by([file = OptionPath(path.string() + ":")](const OptionPath& said) {
+    return said == "key" ? said : file / said;
+  });
+  return spelled(of_file, [&] {
+    require_fit(module, named, path);
+    require_finite(named.tensors, path);
+    if (!named.change.empty()) warn_unused("the names are taken " + named.change);
+    load_state_dict(module, named.tensors);
+    return std::move(named.tensors);
+  });
 }
 
 }  // namespace x_transformers

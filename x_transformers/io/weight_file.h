@@ -34,6 +34,10 @@ struct FileWeights {
 /// (a file of torch.save)", "a GGUF file of llama.cpp", "a binary file". Empty: text, or no file.
 std::string kind_of_weights(const std::filesystem::path& path);
 
+/// Which other files a file of weights needs, in words: what an index beside it, or its name, says.
+/// Empty: none that are known.
+std::string part_of_several(const std::filesystem::path& path);
+
 /// Reads weights. What the file is, its content says and not its name:
 /// - safetensors (load_safetensors). Aliases of ours are expanded: tied tensors come under each of
 ///   their names and share memory;

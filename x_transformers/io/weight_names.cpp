@@ -16,7 +16,6 @@
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/warning.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/name_groups.h"
 #include "x_transformers/io/state_dict.h"
@@ -58,18 +57,23 @@ std::vector<std::string> beginnings_of(const std::string& whole) {
   return beginnings;
 }
 
-// A name without what torch.compile and torch's wrappers of training put in between.
+// What torch.compile and torch's wrappers of training put into names.
+constexpr std::array<std::string_view, 4> kWrappers{
+    "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module."};
+
+// Where `wrapper` is a part of `name`, from `start` on.
+std::size_t find_wrapper(const std::string& name, std::string_view wrapper, std::size_t start) {
+  std::size_t place = name.find(wrapper, start);
+  while (place != std::string::npos && place != 0 && name[place - 1] != '.')
+    place = name.find(wrapper, place + 1);
+  return place;
+}
+
 std::string without_wrappers(std::string name) {
-  static constexpr std::array<std::string_view, 3> kWrappers{"_orig_mod.", "_fsdp_wrapped_module.",
-                                                             "_checkpoint_wrapped_module."};
   for (const std::string_view wrapper : kWrappers) {
-    for (std::size_t place = name.find(wrapper); place != std::string::npos;
-         place = name.find(wrapper, place)) {
-      if (place == 0 || name[place - 1] == '.') {
-        name.erase(place, wrapper.size());
-      } else {
-        ++place;
-      }
+    for (std::size_t place = find_wrapper(name, wrapper, 0); place != std::string::npos;
+         place = find_wrapper(name, wrapper, place)) {
+      name.erase(place, wrapper.size());
     }
   }
   return name;
@@ -128,35 +132,45 @@ TensorMap under_key(const TensorMap& tensors, const std::string& key,
   return result;
 }
 
-TensorMap named_as(const torch::nn::Module& module, TensorMap weights) {
+NamedWeights named_as(const torch::nn::Module& module, TensorMap weights) {
   const TensorMap own = state_dict(module);
   const auto fits = [&own](const TensorMap& tensors) {
     const LoadReport report = compare_weights(own, tensors);
     return report.missing.empty() && report.unexpected.empty();
   };
-  if (weights.empty() || fits(weights)) return weights;
+  if (weights.empty() || fits(weights)) return {std::move(weights), ""};
+  const auto count_known = [&own](const TensorMap& tensors) {
+    return std::count_if(tensors.begin(), tensors.end(),
+                         [&own](const auto& each) { return own.contains(each.first); });
+  };
   TensorMap bare;
   for (const auto& [name, tensor] : weights) bare[without_wrappers(name)] = tensor;
-  if (bare.size() != weights.size()) return weights;
+  if (bare.size() != weights.size()) return {std::move(weights), ""};
   const bool has_wrappers = names_of(bare) != names_of(weights);
+  auto best_known = count_known(weights);
+  const auto half = (static_cast<decltype(best_known)>(own.size()) + 1) / 2;
+  NamedWeights best{std::move(weights), ""};
   for (const auto& surplus : beginnings_of(common_beginning(names_of(bare)))) {
     for (const auto& lacking : beginnings_of(common_beginning(names_of(own)))) {
       TensorMap candidate;
       for (const auto& [name, tensor] : bare)
         candidate[lacking + name.substr(surplus.size())] = tensor;
-      if (!fits(candidate)) continue;
+      const auto known = count_known(candidate);
+      const bool is_whole = fits(candidate);
+      if (!is_whole && (known <= best_known || known < half)) continue;
       std::vector<std::string> changes;
       if (has_wrappers) changes.emplace_back("without '_orig_mod.' and the like");
       if (!surplus.empty()) changes.push_back(fmt::format("without '{}'", surplus));
       if (!lacking.empty()) changes.push_back(fmt::format("with '{}' in front", lacking));
-      warn_unused(fmt::format("the names are taken {}", fmt::join(changes, ", ")));
-      return candidate;
+      best = {std::move(candidate), fmt::format("{}", fmt::join(changes, ", "))};
+      best_known = known;
+      if (is_whole) return best;
     }
   }
-  return weights;
+  return best;
 }
 
-std::string naming_hint(const torch::nn::Module& module, const TensorMap& weights) {
+Text naming_hint(const torch::nn::Module& module, const TensorMap& weights) {
   const TensorMap own = state_dict(module);
   std::map<std::string, std::size_t> known_after;  // how many names fit without a beginning
   for (const auto& [name, tensor] : weights) {
@@ -172,8 +186,16 @@ std::string naming_hint(const torch::nn::Module& module, const TensorMap& weight
                        [](const auto& a, const auto& b) { return a.second < b.second; });
   if (best == known_after.end() || 2 * best->second <= own.size())
     return known_model_hint(names_of(weights));
-  return fmt::format("{} of the file's {} names fit without '{}.': --key {} takes these alone",
-                     best->second, weights.size(), best->first, best->first);
+  return text("{} of the file's {} names fit without '{}.': {} takes these alone ({})",
+              best->second, weights.size(), best->first, option("key"), best->first);
+}
+
+std::string wrapper_in_names(const TensorMap& tensors) {
+  for (const auto& [name, tensor] : tensors) {
+    for (const std::string_view wrapper : kWrappers)
+      if (find_wrapper(name, wrapper, 0) != std::string::npos) return std::string(wrapper);
+  }
+  return common_beginning(names_of(tensors)).starts_with("module.") ? "module." : "";
 }
 
 }  // namespace x_transformers

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/io/tensor_map.h"
 
 namespace x_transformers {
@@ -24,13 +25,24 @@ TensorMap renamed(const TensorMap& tensors, const std::string& rule);
 TensorMap under_key(const TensorMap& tensors, const std::string& key,
                     const std::filesystem::path& path);
 
-/// `weights` by the names of `module`: as they are, or, where that makes every name fit, without
-/// what wrappers of PyTorch put in (torch.compile's `_orig_mod.`), without a beginning that all
-/// names share (`module.`, `net.`), or with the one that all names of the module share. A warning
-/// says what was changed. Names that fit in no such way are returned as they are.
-TensorMap named_as(const torch::nn::Module& module, TensorMap weights);
+/// Weights by the names of a module.
+struct NamedWeights {
+  TensorMap tensors;
+  std::string change;  ///< what was done to the names: "without 'module.'"; empty: nothing
+};
 
-/// What to do about `weights` whose names do not fit `module`, in words; empty: no idea.
-std::string naming_hint(const torch::nn::Module& module, const TensorMap& weights);
+/// `weights` by the names of `module`: as they are, or, where more names fit then, without what
+/// wrappers of PyTorch put in (torch.compile's `_orig_mod.`), without a beginning that all names
+/// share (`module.`, `net.`), or with the one that all names of the module share. Names of which
+/// then not even half of the module's are known stay as they are.
+NamedWeights named_as(const torch::nn::Module& module, TensorMap weights);
+
+/// What to do about `weights` whose names do not fit `module`, in words that may name `key`
+/// (WeightSelection); empty: no idea.
+Text naming_hint(const torch::nn::Module& module, const TensorMap& weights);
+
+/// The name within the names of `tensors` that torch.compile or the like has put there and no model
+/// has, as "_orig_mod."; empty: there is none.
+std::string wrapper_in_names(const TensorMap& tensors);
 
 }  // namespace x_transformers

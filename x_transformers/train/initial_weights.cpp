@@ -58,7 +58,7 @@ struct Pairing {
 };
 
 Pairing pair(torch::nn::Module& part, const TensorMap& source) {
-  Pairing made{&part, named_as(part, source), {}};
+  Pairing made{&part, named_as(part, source).tensors, {}};
   const auto own = state_dict(part);
   made.report = compare_weights(own, made.weights);
   const auto& r = made.report;
@@ -192,7 +192,10 @@ std::string start_from(Model& model, const fs::path& path, bool strict, const st
   std::vector<std::string> names;
   for (const auto& [name, tensor] : whole) names.push_back(name);
   const auto foreign = known_model_hint(names);
-  notice.hint = foreign.empty() ? "train.init_strict=false takes what fits" : foreign;
+  const auto part = part_of_several(file);
+  notice.hint = !part.empty()      ? part
+                : !foreign.empty() ? foreign
+                                   : "train.init_strict=false takes what fits";
   throw InputError(std::move(notice));
 }
 

@@ -1,5 +1,7 @@
 #include "x_transformers/train/run_options.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -10,6 +12,8 @@
 #include "x_transformers/core/option_help.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/generation/generate.h"
+#include "x_transformers/io/known_models.h"
+#include "x_transformers/io/weight_file.h"
 
 namespace x_transformers {
 namespace {
@@ -183,6 +187,14 @@ std::vector<OptionHelp> data_help() {
   return lines;
 }
 
+/// For what describes a model and nothing else, where a run is expected.
+void refuse_model_file(const Json& run, const OptionPath& file) {
+  if (run.contains("model") || !run.contains("type")) return;
+  Notice notice{at(file), "is a model file, as it has a type; expected a run file"};
+  notice.hint = R"(write {"model": {...}, "data": {"path": FILE}} with what it holds as model)";
+  throw InputError(notice);
+}
+
 }  // namespace
 
 void apply_override(Json& run, const RunOverride& value) {
@@ -192,6 +204,8 @@ void apply_override(Json& run, const RunOverride& value) {
 RunOptions parse_run_options(const Json& run, const std::string& where) {
   if (!run.is_object()) detail::wrong_type(where, "an object with model, data and train", run);
   const OptionPath file(where + ":");
+  refuse_model_file(run, file);
+  require_own_config(run, where);
   for (const auto& [key, value] : run.items()) {
     if (!is_part(key)) detail::unknown_key(file / key, kParts, options_elsewhere(""));
   }
@@ -211,6 +225,8 @@ RunOptions parse_run_options(const Json& run, const std::string& where) {
 }
 
 RunOptions read_run_file(const std::string& path, const std::vector<RunOverride>& overrides) {
+  const auto kind = kind_of_weights(path);
+  require(kind.empty(), fmt::format("{}: expected a run file (JSON), got {}", path, kind));
   Json run = read_json_file(path);
   if (!run.is_object()) detail::wrong_type(path, "an object with model, data and train", run);
   for (const auto& value : overrides) apply_override(run, value);
