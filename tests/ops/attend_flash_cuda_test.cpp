@@ -27,6 +27,7 @@ struct StageSet {
   std::string name;
   std::function<Tensors(const FlashSizes&)> leaves = [](const FlashSizes&) { return Tensors(); };
   std::function<void(ScoreProgram&, const Tensors&, const FlashSizes&)> set;
+  bool has_sink = false;  ///< the last leaf
 };
 
 at::Tensor on_same_device(const at::Tensor& t, const at::Tensor& as) { return t.to(as.device()); }
@@ -94,7 +95,8 @@ std::vector<StageSet> stage_sets() {
        [](ScoreProgram& p, const Tensors& t, const FlashSizes& n) {
          p.set(stages::HeadSink{t[0]});
          p.set(stages::Mask{(at::arange(n.keys) % 5 != 2).view({1, 1, 1, n.keys})});
-       }},
+       },
+       true},
       {"slopes behind keys in front", [](const FlashSizes&) { return Tensors(); },
        [](ScoreProgram& p, const Tensors&, const FlashSizes&) {
          p.set(stages::Alibi{at::tensor({0.5f, 0.06f, 0.0f}), 2});
@@ -139,8 +141,14 @@ void expect_flash_right(const StageSet& set, const FlashSizes& n, bool causal,
   const auto run = [&](const std::string& engine, const Tensors& given, at::ScalarType as) {
     return results_of(run_op(op(engine), given, as, false, type));
   };
-  const auto got = run("flash_cuda", there, type), by_reference = run("reference", there, type),
-             exact = run("reference", rounded, at::kDouble);
+  auto got = run("flash_cuda", there, type), by_reference = run("reference", there, type),
+       exact = run("reference", rounded, at::kDouble);
+  if (set.has_sink) {
+    // As in every flash attention the sink's gradient comes by way of the rounded output.
+    const auto error = (got.back() - exact.back()).norm().item<double>();
+    EXPECT_LE(error, 2e-2 * exact.back().norm().item<double>() + 1e-6);
+    for (auto* results : {&got, &by_reference, &exact}) results->pop_back();
+  }
   expect_as_near(got, by_reference, exact, type);
 }
 

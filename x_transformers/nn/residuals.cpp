@@ -74,7 +74,11 @@ HyperConnection::Prepared HyperConnection::prepare(const at::Tensor& residuals) 
 }
 
 at::Tensor HyperConnection::forward(const at::Tensor& out, const Prepared& prepared) {
-  return hyper_depth(out, prepared.residual, prepared.beta);
+  const auto &residual = prepared.residual, &beta = prepared.beta;
+  if (residual.dim() == 3) return hyper_depth(out, residual, beta);
+  // A caller's own, [b, n, streams, dim]; prepare()'s are alike in all streams.
+  const auto joined = out.unsqueeze(2) * beta.unsqueeze(-1) + residual;
+  return joined.permute({0, 2, 1, 3}).flatten(0, 1);
 }
 
 DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) {

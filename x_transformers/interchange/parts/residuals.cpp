@@ -39,7 +39,11 @@ std::shared_ptr<MethodsModel> hyper_connection_part(const HyperConnectionOptions
           return hyper->forward(x, {{}, residuals, arguments.required_tensor("beta")});
         }},
        {"prepare", [hyper](Arguments& arguments) -> Value {
-          return prepared_value(hyper->prepare(arguments.required_tensor("residuals")));
+          auto prepared = hyper->prepare(arguments.required_tensor("residuals"));
+          // As Python has them: one residual for each stream.
+          const auto streams = prepared.beta.size(2);
+          prepared.residual = prepared.residual.unsqueeze(2).expand({-1, -1, streams, -1});
+          return prepared_value(prepared);
         }}});
 }
 
