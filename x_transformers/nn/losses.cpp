@@ -112,13 +112,13 @@ std::map<std::string, MakeLoss> built_in_losses() {
 }
 
 /// The types by name. Models may be built by several threads.
-struct Registry {
+struct LossRegistry {
   std::mutex mutex;
   std::map<std::string, MakeLoss> types = built_in_losses();
 };
 
-Registry& registry() {
-  static Registry all;
+LossRegistry& loss_registry() {
+  static LossRegistry all;
   return all;
 }
 
@@ -133,16 +133,17 @@ at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
 }
 
 void register_loss(const std::string& type, MakeLoss make) {
-  const std::lock_guard lock(registry().mutex);
-  require(registry().types.emplace(type, std::move(make)).second, type + ": is a loss already");
+  const std::lock_guard lock(loss_registry().mutex);
+  require(loss_registry().types.emplace(type, std::move(make)).second,
+          type + ": is a loss already");
 }
 
 TargetLoss make_loss(const ModuleSpec& spec) {
   MakeLoss make;
   std::vector<std::string> known;
   {
-    const std::lock_guard lock(registry().mutex);
-    for (const auto& [name, maker] : registry().types) {
+    const std::lock_guard lock(loss_registry().mutex);
+    for (const auto& [name, maker] : loss_registry().types) {
       known.push_back(name);
       if (name == spec.type) make = maker;
     }
