@@ -101,8 +101,8 @@ TEST_F(StateDictTest, IntegersAreNoWeights) {
             "the weights do not fit the model: 2 of another dtype: left.count: expected Long, got "
             "Float, left.weight: expected Float, got Long");
   const LoadReport report = load_state_dict(model, weights, /*strict=*/false);
-  EXPECT_THAT(report.mistyped, ElementsAre("left.count: expected Long, got Float",
-                                           "left.weight: expected Float, got Long"));
+  EXPECT_THAT(report.mistyped, ElementsAre(Misfit{"left.count", "expected Long, got Float"},
+                                           Misfit{"left.weight", "expected Float, got Long"}));
   EXPECT_TRUE(at::equal(model.shared->weight, at::arange(6, at::kFloat).view({2, 3})));
 }
 
@@ -127,7 +127,7 @@ TEST_F(StateDictTest, WithoutStrictWhatFitsIsCopied) {
   EXPECT_FALSE(report.clean());
   EXPECT_THAT(report.missing, ElementsAre("left.count", "right.count"));
   EXPECT_THAT(report.unexpected, ElementsAre("other"));
-  EXPECT_THAT(report.misshapen, ElementsAre("left.weight: expected [2, 3], got [3, 2]"));
+  EXPECT_THAT(report.misshapen, ElementsAre(Misfit{"left.weight", "expected [2, 3], got [3, 2]"}));
   EXPECT_EQ(model.scale.item<float>(), 2.0F);
   EXPECT_TRUE(at::equal(model.shared->weight, at::arange(6, at::kFloat).view({2, 3})));
 }
@@ -142,11 +142,28 @@ TEST_F(StateDictTest, ManyNamesAreGrouped) {
   EXPECT_EQ(report.describe(), "24 missing under attn_layers.layers.*");
   report.unexpected = report.missing;
   report.unexpected.emplace_back("token_emb.emb.weight");
-  report.misshapen.assign(10, "x: expected [1], got [2]");
+  for (int i = 0; i < 10; ++i)
+    report.misshapen.push_back({fmt::format("x.{}", i), fmt::format("expected [{}], got [2]", i)});
   EXPECT_EQ(report.describe().substr(0, 109),
             "24 missing under attn_layers.layers.*; 25 unexpected: 24 under attn_layers.layers.*, "
             "token_emb.emb.weight; 10");
   EXPECT_THAT(report.describe(), EndsWith("got [2] and 2 more"));
+}
+
+TEST_F(StateDictTest, WhatIsWrongAlikeIsSaidOnce) {
+  LoadReport report;
+  for (int layer = 0; layer < 12; ++layer) {
+    for (const char* name : {"to_q", "to_k"})
+      report.misshapen.push_back(
+          {fmt::format("layers.{}.{}.weight", layer, name), "expected [8, 4], got [4, 4]"});
+    report.misshapen.push_back({fmt::format("layers.{}.gamma", layer), "expected [8], got [4]"});
+  }
+  EXPECT_EQ(report.describe(),
+            "36 misshapen: layers.0.to_q.weight and 23 more like it: expected [8, 4], got [4, 4], "
+            "layers.0.gamma and 11 more like it: expected [8], got [4]");
+  LoadReport types;
+  types.mistyped = {{"a", "expected Float, got Long"}, {"b", "expected Float, got Long"}};
+  EXPECT_EQ(types.describe(), "2 of another dtype: a and 1 more like it: expected Float, got Long");
 }
 
 TEST_F(StateDictTest, TiedTensorsAreStoredOnceWithAliases) {

@@ -645,7 +645,7 @@ class Weights(ProgramTest):
             if dtype != 'I64':
                 self.assert_done(done)
         self.assert_refused(done, 'do not fit the model', '2 of another dtype',
-                            'ff.0.0.weight: expected Float, got Long')
+                            'ff.0.0.weight and 1 more like it: expected Float, got Long')
 
     def test_of_another_model(self):
         path = self.folder / 'other.safetensors'

@@ -84,13 +84,33 @@ std::string counted(const char* kind, const std::vector<std::string>& names) {
              : fmt::format("{} {}: {}", names.size(), kind, groups);
 }
 
-// What does not fit, of each name.
-std::string listed(const char* kind, const std::vector<std::string>& lines) {
-  const std::size_t shown = std::min(lines.size(), kMostLinesShown);
-  std::string text = fmt::format("{} {}: {}", lines.size(), kind,
-                                 fmt::join(lines.begin(), lines.begin() + shown, ", "));
-  if (shown < lines.size()) text += fmt::format(" and {} more", lines.size() - shown);
-  return text;
+// What does not fit: tensors of which the same is to be said are one.
+std::string listed(const char* kind, const std::vector<Misfit>& misfits) {
+  struct Group {
+    Misfit first;
+    std::size_t others = 0;
+  };
+  std::vector<Group> groups;
+  for (const Misfit& misfit : misfits) {
+    const auto same = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
+      return group.first.why == misfit.why;
+    });
+    if (same == groups.end()) {
+      groups.push_back({misfit});
+    } else {
+      ++same->others;
+    }
+  }
+  std::size_t left = misfits.size();
+  std::vector<std::string> shown;
+  for (const auto& [first, others] : groups) {
+    if (shown.size() == kMostLinesShown) break;
+    const auto more = others == 0 ? "" : fmt::format(" and {} more like it", others);
+    shown.push_back(fmt::format("{}{}: {}", first.name, more, first.why));
+    left -= 1 + others;
+  }
+  const auto rest = left == 0 ? "" : fmt::format(" and {} more", left);
+  return fmt::format("{} {}: {}{}", misfits.size(), kind, fmt::join(shown, ", "), rest);
 }
 
 }  // namespace
@@ -121,13 +141,13 @@ LoadReport compare_weights(const TensorMap& own, const TensorMap& weights) {
     if (!given.contains(first.at(name))) {
       report.missing.push_back(name);
     } else if (holds(weights, name) && weights.at(name).sizes() != tensor.sizes()) {
-      report.misshapen.push_back(fmt::format("{}: expected [{}], got [{}]", name,
-                                             fmt::join(tensor.sizes(), ", "),
-                                             fmt::join(weights.at(name).sizes(), ", ")));
+      report.misshapen.push_back(
+          {name, fmt::format("expected [{}], got [{}]", fmt::join(tensor.sizes(), ", "),
+                             fmt::join(weights.at(name).sizes(), ", "))});
     } else if (holds(weights, name) && !fits(tensor, weights.at(name))) {
-      report.mistyped.push_back(fmt::format("{}: expected {}, got {}", name,
-                                            c10::toString(tensor.scalar_type()),
-                                            c10::toString(weights.at(name).scalar_type())));
+      report.mistyped.push_back(
+          {name, fmt::format("expected {}, got {}", c10::toString(tensor.scalar_type()),
+                             c10::toString(weights.at(name).scalar_type()))});
     }
   }
   for (const auto& [name, tensor] : weights) {

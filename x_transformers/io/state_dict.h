@@ -19,19 +19,25 @@ namespace x_transformers {
 /// appears under each of them; undefined ones are left out.
 TensorMap state_dict(const torch::nn::Module& module);
 
+/// A tensor of the weights that a module does not take.
+struct Misfit {
+  std::string name;
+  std::string why;  ///< "expected [2, 3], got [3, 2]", "expected Float, got Long"
+  bool operator==(const Misfit&) const = default;
+};
+
 /// How the names and shapes of some weights fit a module.
 struct LoadReport {
   std::vector<std::string> missing;     ///< names of the module that the weights lack
   std::vector<std::string> unexpected;  ///< names of the weights that the module lacks
-  std::vector<std::string> misshapen;   ///< "NAME: expected [2, 3], got [3, 2]"
-  std::vector<std::string> mistyped;    ///< "NAME: expected Float, got Long"
+  std::vector<Misfit> misshapen, mistyped;
 
   /// True when everything fits.
   bool clean() const {
     return missing.empty() && unexpected.empty() && misshapen.empty() && mistyped.empty();
   }
   /// One line for people: what does not fit, by kind, with counts; many names are grouped by how
-  /// they begin. "" when clean.
+  /// they begin, and tensors that do not fit for one reason are counted. "" when clean.
   std::string describe() const;
 };
 
