@@ -97,9 +97,13 @@ std::vector<StageCase> stage_cases() {
       stage_case<Causal>("Causal", [](int64_t) { return Causal(); }),
       stage_case<Cope>("Cope",
                        [](int64_t) {
-                         return Cope{[](const at::Tensor& q, const at::Tensor& scores) {
+                         return Cope{.added = [](const at::Tensor& q, const at::Tensor& scores) {
                            return q.sum(-1, true) * at::sigmoid(scores);
                          }};
+                       }),
+      stage_case<Cope>("CopeOfATable",
+                       [](int64_t) {
+                         return Cope{.table = draw({4, kFeatures})};
                        }),
       stage_case<Selective>("Selective", [](int64_t) { return Selective(); }),
       stage_case<HeadSink>("HeadSink", [](int64_t) { return HeadSink{draw({kHeads})}; }),
@@ -368,10 +372,10 @@ TEST(ScoreProgram, EveryEngineIsTried) {
   for (const auto& report : explain_attend(q, q, q, {})) {
     const bool is_tried = std::any_of(std::begin(kPlaces), std::end(kPlaces),
                                       [&](const Place& p) { return report.engine == p.engine; });
-    // These have tests of their own, as cuDNN's knows no mask and ours leaves much to LibTorch's:
-    // attend_cudnn_test.cpp, attend_flash_cuda_test.cpp.
-    const bool has_own_test = report.engine == "cudnn" || report.engine == "flash_cuda";
-    EXPECT_TRUE(is_tried || has_own_test) << report.engine;
+    // These have tests of their own, as cuDNN's knows no mask and ours leave much to LibTorch's:
+    // attend_cudnn_test.cpp, attend_flash_cuda_test.cpp, attend_matrix_cuda_test.cpp.
+    const std::set<std::string> have_own_tests = {"cudnn", "flash_cuda", "matrix_cuda"};
+    EXPECT_TRUE(is_tried || have_own_tests.contains(report.engine)) << report.engine;
   }
 }
 

@@ -126,11 +126,7 @@ void Attend::set_masks(const Call& call, ScoreProgram& program) const {
   }
   if (options_.causal) program.set(stages::Causal());
   if (call.window) program.set(stages::Window{*call.window});
-  if (cope_) {
-    program.set(stages::Cope{[cope = cope_](const at::Tensor& q, const at::Tensor& scores) {
-      return cope->forward(q, scores);
-    }});
-  }
+  if (cope_) program.set(stage_of(cope_));
   if (options_.selective) program.set(stages::Selective());
   if (head_sink_.defined()) program.set(stages::HeadSink{head_sink_});
 }

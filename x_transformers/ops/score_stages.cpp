@@ -170,7 +170,8 @@ void Window::apply(ScoreMatrix& m) const {
 }
 
 void Cope::apply(ScoreMatrix& m) const {
-  m.scores = m.scores + added(m.q, m.scores);
+  m.scores =
+      m.scores + (table.defined() ? counted_positions(m.q, m.scores, table) : added(m.q, m.scores));
   if (m.scores.scalar_type() == at::kHalf) m.bound_masked();
 }
 
@@ -247,6 +248,16 @@ void Dropout::apply(ScoreMatrix& m) const {
 void PostTalkingHeads::apply(ScoreMatrix& m) const { m.scores = mix_heads(heads, m.scores); }
 
 }  // namespace stages
+
+at::Tensor counted_positions(const at::Tensor& q, const at::Tensor& scores,
+                             const at::Tensor& table) {
+  const auto last = table.size(0) - 1;
+  const auto position = scores.sigmoid().flip({-1}).cumsum(-1).flip({-1}).clamp_max(last);
+  const auto logits = at::matmul(q, table.t());  // (b h i p)
+  const auto above = position.ceil().to(at::kLong), below = position.floor().to(at::kLong);
+  const auto weight = position - below;
+  return logits.gather(-1, above) * weight + logits.gather(-1, below) * (1 - weight);
+}
 
 void add_front(PositionStage& stage, int64_t count) {
   std::visit(

@@ -229,11 +229,14 @@ struct Window {
   void apply(ScoreMatrix& matrix) const;
 };
 
-/// Adds added(q, scores) to the masked scores (arXiv:2405.18719).
+/// Adds contextual positions to the masked scores (arXiv:2405.18719): counted_positions of the
+/// table, or added(q, scores) where there is none.
 struct Cope {
   static constexpr const char* kName = "cope";
   static constexpr ScorePlace kPlace = ScorePlace::cope;
-  std::function<at::Tensor(const at::Tensor& q, const at::Tensor& scores)> added;
+  at::Tensor table = {};  ///< [positions, d]
+  std::function<at::Tensor(const at::Tensor& q, const at::Tensor& scores)> added = {};
+  void each_tensor(const auto& visit) { visit(table); }
   void apply(ScoreMatrix& matrix) const;
 };
 
@@ -335,6 +338,12 @@ inline constexpr bool kIsListed<Stage, std::tuple<Listed...>> = (std::is_same_v<
                                                                  ...);
 
 }  // namespace stages
+
+/// What each query [b, h, i, d] finds at the position of each key in a table [positions, d], linear
+/// between two of them: the position is the sum of the sigmoids of the scores [b, h, i, j] from
+/// that key on, at most the table's last.
+at::Tensor counted_positions(const at::Tensor& q, const at::Tensor& scores,
+                             const at::Tensor& table);
 
 /// What the places of queries and keys add to scores, where that needs no matrix.
 using PositionStage =

@@ -273,16 +273,19 @@ at::Tensor CoPE::forward(const at::Tensor& query, const at::Tensor& scores_given
     scores = at::einsum("o h, b h i j -> b o i j", {talking_heads_.flatten(1), scores});
     scores = scores.masked_fill(later, masked_score(scores.scalar_type()));
   }
+  if (!soft_onehot_) return counted_positions(query, scores, pos_emb_);
   const auto position = scores.sigmoid().flip({-1}).cumsum(-1).flip({-1}).clamp_max(max_pos_ - 1);
   const auto logits = at::matmul(query, pos_emb_.t());  // (b h i p)
-  if (soft_onehot_) {
-    const auto distance = (position.unsqueeze(-1) - positions_).abs();
-    const auto weights = at::softmax(-distance / soft_onehot_temp_, -1);
-    return at::einsum("b h i j p, b h i p -> b h i j", {weights, logits});
-  }
-  const auto above = position.ceil().to(at::kLong), below = position.floor().to(at::kLong);
-  const auto weight = position - below;
-  return logits.gather(-1, above) * weight + logits.gather(-1, below) * (1 - weight);
+  const auto distance = (position.unsqueeze(-1) - positions_).abs();
+  const auto weights = at::softmax(-distance / soft_onehot_temp_, -1);
+  return at::einsum("b h i j p, b h i p -> b h i j", {weights, logits});
+}
+
+stages::Cope stage_of(std::shared_ptr<CoPE> cope) {
+  if (cope->table().defined()) return {.table = cope->table()};
+  return {.added = [cope = std::move(cope)](const at::Tensor& q, const at::Tensor& scores) {
+    return cope->forward(q, scores);
+  }};
 }
 
 }  // namespace x_transformers

@@ -134,6 +134,10 @@ class CoPE : public torch::nn::Module {
   explicit CoPE(const CoPEOptions& options);
   /// What is added to the masked scores [b, h, i, j] of the queries [b, h, i, d].
   at::Tensor forward(const at::Tensor& query, const at::Tensor& scores);
+  /// The table [max_pos, dim] where forward is counted_positions of it; else undefined.
+  at::Tensor table() const {
+    return soft_onehot_ || talking_heads_.defined() ? at::Tensor() : pos_emb_;
+  }
 
  private:
   int64_t max_pos_;
@@ -141,5 +145,7 @@ class CoPE : public torch::nn::Module {
   double soft_onehot_temp_;
   at::Tensor pos_emb_, talking_heads_, positions_;
 };
+
+stages::Cope stage_of(std::shared_ptr<CoPE> cope);
 
 }  // namespace x_transformers
