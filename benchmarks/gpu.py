@@ -30,8 +30,10 @@ OPTIONS = {
     "l2 distance": dict(attn_l2_distance=True), "polar": dict(polar_pos_emb=True), "sigmoid": dict(attn_sigmoid=True),
     "cog signed": dict(attn_cog_signed=True), "lime": dict(integrate_layers=True), "hyper-connections 4": dict(num_residual_streams=4),
     "selective": dict(attn_selective=True), "sparse_topk 32": dict(attn_sparse_topk=32), "talking heads": dict(attn_pre_talking_heads=True),
+    "talking heads, all three": dict(attn_pre_talking_heads=True, attn_post_talking_heads=True, attn_pre_scale_post_talking_heads=True),
     "cope 16": dict(attn_use_cope=True, attn_cope_max_pos=16)}
-LONG = ["none", "alibi", "softclamp", "sinks", "window 256", "t5", "data-dependent alibi"]
+LONG = ["none", "alibi", "softclamp", "sinks", "window 256", "t5", "data-dependent alibi", "selective", "sparse_topk 32", "talking heads",
+        "cope 16"]
 
 
 def model(shape, seq, **options):

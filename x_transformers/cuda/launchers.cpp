@@ -17,6 +17,7 @@
 #include "x_transformers/kernels/cuda/norm.cuh"
 #include "x_transformers/kernels/cuda/repeat_heads.cuh"
 #include "x_transformers/kernels/cuda/rotary.cuh"
+#include "x_transformers/kernels/cuda/score_matrix.cuh"
 
 namespace x_transformers::kernels {
 namespace {
@@ -58,6 +59,16 @@ constexpr CudaLaunchers make_table() {
   table.flash_attention_backward =
       on_current_stream<FlashAttention, cuda::flash_attention_backward>;
   table.flash_attention_partial = cuda::flash_attention_partial;
+  table.score_softmax_forward = on_current_stream<ScoreSoftmax, cuda::score_softmax_forward>;
+  table.score_softmax_backward = on_current_stream<ScoreSoftmax, cuda::score_softmax_backward>;
+  table.mix_heads = on_current_stream<MixHeads, cuda::mix_heads>;
+  table.mix_heads_weights = on_current_stream<MixHeadsWeights, cuda::mix_heads_weights>;
+  table.counted_positions_forward =
+      on_current_stream<CountedPositions, cuda::counted_positions_forward>;
+  table.counted_positions_backward =
+      on_current_stream<CountedPositions, cuda::counted_positions_backward>;
+  table.selective_gate_forward = on_current_stream<SelectiveGate, cuda::selective_gate_forward>;
+  table.selective_gate_backward = on_current_stream<SelectiveGate, cuda::selective_gate_backward>;
   return table;
 }
 

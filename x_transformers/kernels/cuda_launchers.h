@@ -16,6 +16,7 @@
 #include "x_transformers/kernels/norm.h"
 #include "x_transformers/kernels/repeat_heads.h"
 #include "x_transformers/kernels/rotary.h"
+#include "x_transformers/kernels/score_matrix.h"
 #include "x_transformers/kernels/scored_attention.h"
 
 namespace x_transformers::kernels {
@@ -28,7 +29,8 @@ struct CudaLaunchers {
       layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward, CrossEntropyPass,
                 RotaryParams, RepeatHeads, AdamWWeight, AdamWStep, ScoredAttention, FewRowsOfLayers,
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
-                HyperDepth, HyperDepthBackward, FlashAttention>();
+                HyperDepth, HyperDepthBackward, FlashAttention, ScoreSoftmax, MixHeads,
+                MixHeadsWeights, CountedPositions, SelectiveGate>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -73,6 +75,15 @@ struct CudaLaunchers {
   void (*flash_attention_backward)(const FlashAttention& params, int8_t device) = nullptr;
   /// How many floats `partial` must have room for.
   int64_t (*flash_attention_partial)(const FlashAttention& params) = nullptr;
+
+  void (*score_softmax_forward)(const ScoreSoftmax& params, int8_t device) = nullptr;
+  void (*score_softmax_backward)(const ScoreSoftmax& params, int8_t device) = nullptr;
+  void (*mix_heads)(const MixHeads& params, int8_t device) = nullptr;
+  void (*mix_heads_weights)(const MixHeadsWeights& params, int8_t device) = nullptr;
+  void (*counted_positions_forward)(const CountedPositions& params, int8_t device) = nullptr;
+  void (*counted_positions_backward)(const CountedPositions& params, int8_t device) = nullptr;
+  void (*selective_gate_forward)(const SelectiveGate& params, int8_t device) = nullptr;
+  void (*selective_gate_backward)(const SelectiveGate& params, int8_t device) = nullptr;
 
  private:
   template <class... Params>

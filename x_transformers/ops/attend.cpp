@@ -16,8 +16,8 @@ ListedEngine reference_engine() {
 /// In order of preference.
 const std::vector<ListedEngine>& listed_engines() {
   static const std::vector<ListedEngine> all = {
-      flash_cpu_engine(),  decode_engine(), flash_decode_engine(), cudnn_engine(),
-      flash_cuda_engine(), sdpa_engine(),   reference_engine()};
+      flash_cpu_engine(),  decode_engine(),      flash_decode_engine(), cudnn_engine(),
+      flash_cuda_engine(), matrix_cuda_engine(), sdpa_engine(),         reference_engine()};
   return all;
 }
 

@@ -105,6 +105,9 @@ ListedEngine flash_decode_engine();
 ListedEngine cudnn_engine();
 /// Kernels of ours with further biases and normalisers, on CUDA (kernels/flash_attention.h).
 ListedEngine flash_cuda_engine();
+/// The stages that need all scores of a query, or of all heads, by kernels of ours on blocks of
+/// the score matrix, on CUDA (kernels/score_matrix.h).
+ListedEngine matrix_cuda_engine();
 /// LibTorch's scaled_dot_product_attention.
 ListedEngine sdpa_engine();
 
