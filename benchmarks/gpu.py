@@ -32,8 +32,8 @@ OPTIONS = {
     "selective": dict(attn_selective=True), "sparse_topk 32": dict(attn_sparse_topk=32), "talking heads": dict(attn_pre_talking_heads=True),
     "talking heads, all three": dict(attn_pre_talking_heads=True, attn_post_talking_heads=True, attn_pre_scale_post_talking_heads=True),
     "cope 16": dict(attn_use_cope=True, attn_cope_max_pos=16)}
-LONG = ["none", "alibi", "softclamp", "sinks", "window 256", "t5", "data-dependent alibi", "selective", "sparse_topk 32", "talking heads",
-        "cope 16"]
+LONG = ["none", "alibi", "softclamp", "sinks", "window 256", "t5", "dynamic bias", "data-dependent alibi", "l2 distance", "sigmoid",
+        "cog signed", "selective", "sparse_topk 32", "talking heads", "cope 16"]
 
 
 def model(shape, seq, **options):

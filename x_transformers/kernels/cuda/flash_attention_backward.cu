@@ -338,6 +338,28 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
                            first + own, keys, value_dim);
 }
 
+/// distance_bias_grad from what the blocks have.
+__global__ void join_partial_kernel(const __grid_constant__ FlashAttention p) {
+  const int64_t distance = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (distance >= p.distances) return;
+  const int64_t head = blockIdx.y, blocks = (p.queries + kPartialRows - 1) / kPartialRows;
+  const int64_t length = partial_length(p), apart = distance - p.zero + p.keys - p.queries;
+  float sum = 0;
+  for (int64_t block = 0; block < blocks; ++block) {
+    const auto range =
+        visible_keys(p, static_cast<int>(block * kPartialRows), kPartialRows, kPartialColumns);
+    if (range.begin >= range.end) continue;
+    const int64_t tiles = (range.end - range.begin + kPartialColumns - 1) / kPartialColumns;
+    // Number key - query + kPartialRows of the block's own queries.
+    const int64_t at = apart + block * kPartialRows + kPartialRows;
+    const int64_t written = tiles * kPartialColumns + kPartialColumns + kPartialRows - 16;
+    if (at < range.begin || at >= range.begin + written) continue;
+    for (int64_t entry = 0; entry < p.batch; ++entry)
+      sum += p.partial[((entry * p.heads + head) * blocks + block) * length + at];
+  }
+  p.distance_bias_grad[head * p.distances + distance] = sum;
+}
+
 template <class Shape>
 constexpr int query_bytes() {
   constexpr int kFloats =
