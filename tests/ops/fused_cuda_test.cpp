@@ -8,12 +8,15 @@
 #include "ops/compare_with_reference.h"
 #include "ops/our_cuda_kernels.h"
 #include "x_transformers/core/graph.h"
+#include "x_transformers/kernels/few_rows.h"
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/attend_appending.h"
 #include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
+#include "x_transformers/ops/linear_ends.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
 #include "x_transformers/ops/rotary.h"
@@ -275,9 +278,10 @@ TEST_F(FusedOnCuda, DecodingOnAStaticCache) {
 }
 
 TEST_F(FusedOnCuda, LinearLayersOfFewRows) {
-  for (const int64_t dim : {8, 72, 768, 1032, 4096}) {
-    for (const int64_t rows : {1, 2, 3, 4}) {
+  for (const int64_t dim : {8, 72, 768, 1032, 4096, 9000}) {
+    for (const int64_t rows : {1, 2, 3, 4, 8, 9, 16}) {
       for (const auto type : kFloats) {
+        if (type == at::kFloat && rows > 4) continue;
         const at::NoGradGuard no_grad;
         const auto options = at::TensorOptions(kGpu).dtype(type);
         const auto x = at::randn({rows, dim}, options);
@@ -293,6 +297,155 @@ TEST_F(FusedOnCuda, LinearLayersOfFewRows) {
           expect_as_near({wide(got[i])}, {wide(linear_reference(x, weights[i], biases[i]))},
                          {exact}, type);
         }
+      }
+    }
+  }
+}
+
+/// One after the other in double what stands around a linear layer.
+at::Tensor exact_with_ends(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                           LinearEnds ends) {
+  const auto wide = [](const at::Tensor& t) { return t.defined() ? t.to(at::kDouble) : t; };
+  if (ends.norm) ends.norm->gamma = wide(ends.norm->gamma);
+  ends.residual = wide(ends.residual);
+  return linear_with_ends_reference(wide(x), wide(weight), wide(bias), ends);
+}
+
+TEST_F(FusedOnCuda, LinearLayersWithWhatStandsAround) {
+  const at::NoGradGuard no_grad;
+  for (const auto& [dim, outputs] : {std::array<int64_t, 2>{8, 6},
+                                     {96, 50},
+                                     {768, 3072},
+                                     {1000, 30},
+                                     {1544, 2200},
+                                     {3072, 768},
+                                     {5000, 18}}) {
+    for (const int64_t rows : {1, 3, 8, 9, 16}) {
+      for (const auto type : {at::kBFloat16, at::kHalf}) {
+        const auto options = at::TensorOptions(kGpu).dtype(type);
+        const auto x = at::randn({rows, 1, dim}, options) * 3 + 1,
+                   weight = at::randn({outputs, dim}, options) / std::sqrt(dim),
+                   bias = at::randn({outputs}, options), gamma = at::randn({dim}, options) * 0.2;
+        const auto residual = [&](int64_t features) {
+          return at::randn({rows, 1, features}, options);
+        };
+        const RowNorm layer{RowNorm::Kind::layer, gamma, 1.0}, rms{RowNorm::Kind::rms, gamma, 1.0},
+            no_gain{RowNorm::Kind::rms, {}, 1.0};
+        const LinearEnds all[] = {
+            {.norm = layer},
+            {.norm = rms, .activation = Activation::silu, .gated = true},
+            {.norm = no_gain, .activation = Activation::gelu},
+            {.residual = residual(outputs)},
+            {.activation = Activation::relu_squared, .residual = residual(outputs)},
+            {.norm = layer,
+             .activation = Activation::gelu,
+             .gated = true,
+             .residual = residual(outputs / 2)}};
+        for (const auto& ends : all) {
+          SCOPED_TRACE(testing::Message()
+                       << rows << " x " << dim << " to " << outputs << ", case " << &ends - all);
+          const auto wide = [](const at::Tensor& t) { return t.to(at::kDouble); };
+          for (const auto& b : {bias, at::Tensor()}) {
+            if (ends.norm && x.numel() * x.element_size() > kernels::kMostFewCudaBytesNormalised)
+              continue;
+            const auto got = linear_with_ends_on("cuda", x, weight, b, ends);
+            expect_as_near({wide(got)}, {wide(linear_with_ends_reference(x, weight, b, ends))},
+                           {exact_with_ends(x, weight, b, ends)}, type);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, NormalisingOnTheWayKeepsNaN) {
+  const at::NoGradGuard no_grad;
+  const auto options = at::TensorOptions(kGpu).dtype(at::kBFloat16);
+  const auto x = at::randn({2, 64}, options), weight = at::randn({16, 64}, options);
+  x[1][5] = std::nan("");
+  for (const auto kind : {RowNorm::Kind::layer, RowNorm::Kind::rms}) {
+    const auto out = linear_with_ends_on("cuda", x, weight, {}, {.norm = RowNorm{kind, {}, 0.0}});
+    EXPECT_FALSE(out[0].isnan().any().item<bool>());
+    EXPECT_TRUE(out[1].isnan().all().item<bool>());
+  }
+}
+
+/// The newest key and value are written into the cache by the kernel that attends.
+TEST_F(FusedOnCuda, AttentionThatAppends) {
+  const at::NoGradGuard no_grad;
+  for (const auto& [kv_heads, group, capacity, dim] : {std::array<int64_t, 4>{3, 1, 40, 64},
+                                                       {2, 4, 300, 64},
+                                                       {1, 8, 2048, 128},
+                                                       {2, 3, 5000, 32},
+                                                       {70, 2, 200, 64},
+                                                       {1, 6, 70, 16}}) {
+    for (const auto type : {at::kBFloat16, at::kHalf}) {
+      for (const int variant : {0, 1, 2, 3}) {
+        const int64_t batch = 2, rows = batch * kv_heads, heads = kv_heads * group;
+        const auto int32 = at::TensorOptions(kGpu).dtype(at::kInt);
+        const auto options = at::TensorOptions(kGpu).dtype(type);
+        FilledKeys filled;
+        const int64_t count = variant == 0 ? 1 : capacity - 7 * variant;
+        filled.count = at::full({rows}, count, int32);
+        filled.key_starts = at::arange(0, (rows + 1) * capacity, capacity, int32);
+        filled.query_starts = at::arange(rows + 1, int32);
+        filled.capacity = capacity;
+        const auto in_heads = [&options, features = dim](int64_t n) {
+          return at::randn({2, 1, n, features}, options).transpose(1, 2);
+        };
+        const auto q = in_heads(heads),
+                   cached_k = at::randn({batch, kv_heads, capacity, dim}, options),
+                   cached_v = at::randn({batch, kv_heads, capacity, dim}, options);
+        NewestKey newest{in_heads(kv_heads), in_heads(kv_heads), variant >= 2, {}, {}, nullptr};
+        if (variant == 2) {
+          newest.q_scale = at::randn({heads, 1, dim}, options);
+          newest.k_scale = at::randn({kv_heads, 1, dim}, options);
+        }
+        auto table = make_rotary_table(
+            at::full({1}, 17, kGpu), at::rand({dim / 4}, kGpu), 1.0,
+            variant == 3 ? at::rand({dim / 4}, kGpu) + 0.5 : at::Tensor(), 512.0, 3.0);
+        if (variant % 2 == 1) newest.rotation = &table;
+        ScoreProgram program;
+        program.set(stages::DotProduct{0.2}).set(stages::Mask{{}, filled}).set(stages::Softmax{});
+        SCOPED_TRACE(testing::Message() << kv_heads << " x " << group << " heads, " << capacity
+                                        << " keys, " << dim << " features, variant " << variant);
+        auto k = cached_k.clone(), v = cached_v.clone();
+        ASSERT_TRUE(k.equal(cached_k) && v.equal(cached_v));  // waits: they are to be older than q
+        const auto got = attend_appending(q, k, v, newest, program);
+        ASSERT_TRUE(got.has_value());
+        const auto by_ops = [&](at::ScalarType in) {
+          const auto cast = [&](const at::Tensor& t) { return t.defined() ? t.to(in) : t; };
+          auto queries = cast(q), key = cast(newest.k);
+          if (newest.normalises) {
+            queries = l2norm(queries);
+            key = l2norm(key);
+          }
+          if (newest.q_scale.defined()) {
+            queries = queries * cast(newest.q_scale);
+            key = key * cast(newest.k_scale);
+          }
+          if (newest.rotation) {
+            queries = apply_rotary_reference(queries, table, false);
+            key = apply_rotary_reference(key, table, true);
+          }
+          auto keys = cast(cached_k).clone(), values = cast(cached_v).clone();
+          keys.select(2, count - 1).copy_(key.select(2, 0));
+          values.select(2, count - 1).copy_(cast(newest.v).select(2, 0));
+          ScoreProgram plain;
+          plain.set(stages::DotProduct{0.2}).set(stages::Softmax{});
+          const auto out = attend_on("reference", queries, keys.narrow(2, 0, count),
+                                     values.narrow(2, 0, count), plain)
+                               .out;
+          return Tensors{out.to(at::kDouble), keys.to(at::kDouble), values.to(at::kDouble)};
+        };
+        const auto expected = by_ops(type), exact = by_ops(at::kDouble);
+        expect_as_near({got->out.to(at::kDouble)}, {expected[0]}, {exact[0]}, type);
+        // All but the newest is as it was, and that is it.
+        EXPECT_TRUE(v.to(at::kDouble).equal(expected[2]));
+        expect_as_near({k.select(2, count - 1).to(at::kDouble)}, {expected[1].select(2, count - 1)},
+                       {exact[1].select(2, count - 1)}, type);
+        k.select(2, count - 1).copy_(cached_k.select(2, count - 1));
+        EXPECT_TRUE(k.equal(cached_k));
       }
     }
   }

@@ -38,6 +38,20 @@ TEST(LinearThree, EqualsThreeLayers) {
   }
 }
 
+TEST(LinearThree, NormalisesFirst) {
+  at::manual_seed(2);
+  const at::NoGradGuard no_grad;
+  const auto x = at::randn({2, 5, 8}), gamma = at::randn({8});
+  const std::array<at::Tensor, 3> weights = {at::randn({6, 8}), at::randn({3, 8}),
+                                             at::randn({3, 8})};
+  for (const auto kind : {RowNorm::Kind::layer, RowNorm::Kind::rms}) {
+    const RowNorm norm{kind, gamma, 1.0};
+    const auto got = linear_three(x, weights, norm);
+    for (size_t i = 0; i < weights.size(); ++i)
+      expect_close(got[i], linear_reference(normalised(x, norm), weights[i], {}));
+  }
+}
+
 TEST(LinearThree, OfOneOutputAloneHasItsGradient) {
   at::manual_seed(2);
   const auto device = no_cuda().empty() ? at::kCUDA : at::kCPU;

@@ -202,6 +202,11 @@ TEST_F(Cuda, DecodingInBfloat16EqualsUncached) {
        R"({"attn_one_kv_head": true, "attn_use_latent_kv": true, "attn_dim_latent_kv": 16})",
        R"({"polar_pos_emb": true, "attn_kv_heads": 2})", R"({"attn_add_zero_kv": true})",
        R"({"attn_max_attend_past": 5})",
+       R"({"attn_qk_norm": true, "attn_qk_norm_dim_scale": true, "rotary_pos_emb": true})",
+       R"({"pre_norm": false})",
+       R"({"sandwich_norm": true, "ff_swish": true, "ff_glu": true, "use_simple_rmsnorm": true})",
+       R"({"scale_residual": true, "use_scalenorm": true})",
+       R"({"attn_gate_values": true, "attn_on_attn": true, "ff_no_bias": true})",
        R"({"attn": {"attend_sdp_kwargs": {"enable_flash": false}}})"});
   for (const auto& layers : variants) {
     auto model = make_model(layers);

@@ -69,6 +69,8 @@ class KeyValueCache : public BlockState {
   virtual void append_given(const GivenState& given) { append(given.keys, given.values); }
   /// Everything so far.
   std::pair<at::Tensor, at::Tensor> view() const { return {keys_.view(), values_.view()}; }
+  /// In a static cache what append returns, the next token yet to be written; undefined elsewhere.
+  std::pair<at::Tensor, at::Tensor> fixed() const { return {keys_.fixed(), values_.fixed()}; }
   int64_t length() const { return std::max(keys_.length(), values_.length()); }
   /// Room for `capacity` tokens at once, to be set before the first append.
   void reserve(int64_t capacity);

@@ -16,6 +16,8 @@ class TokenBuffer {
   at::Tensor append(const at::Tensor& added);
   /// Everything so far; undefined if nothing was appended.
   at::Tensor view() const;
+  /// In a fixed buffer all of it, which append returns; undefined in others.
+  at::Tensor fixed() const { return position_.defined() ? buffer_ : at::Tensor(); }
   int64_t length() const { return length_; }
   /// Where the last `count` of the tokens stand in what append returns, int64 [count].
   at::Tensor places(int64_t count) const;

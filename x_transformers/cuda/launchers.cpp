@@ -8,6 +8,7 @@
 #include "x_transformers/cuda/scored_attention.h"
 #include "x_transformers/kernels/cuda/activation.cuh"
 #include "x_transformers/kernels/cuda/adamw.cuh"
+#include "x_transformers/kernels/cuda/argmax.cuh"
 #include "x_transformers/kernels/cuda/cross_entropy.cuh"
 #include "x_transformers/kernels/cuda/decode_attention.cuh"
 #include "x_transformers/kernels/cuda/few_rows.cuh"
@@ -41,6 +42,7 @@ constexpr CudaLaunchers make_table() {
   table.activation_chunks = cuda::activation_chunks;
   table.cross_entropy = on_current_stream<CrossEntropyPass, cuda::cross_entropy>;
   table.linear_few_rows = on_current_stream<FewRowsOfLayers, cuda::linear_few_rows>;
+  table.argmax_of_rows = on_current_stream<ArgmaxOfRows, cuda::argmax_of_rows>;
   table.decode_attention = on_current_stream<DecodeAttention, cuda::decode_attention>;
   table.adamw = on_current_stream<AdamWStep, cuda::adamw>;
   table.repeat_heads = on_current_stream<RepeatHeads, cuda::repeat_heads>;

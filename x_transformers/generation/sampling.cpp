@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/ops/argmax.h"
 
 namespace x_transformers {
 
@@ -43,13 +44,13 @@ at::Tensor sample_tokens(const at::Tensor& logits, double temperature,
                          const std::optional<at::Generator>& generator) {
   if (temperature == 0) {
     require_numbers(logits);
-    return logits.argmax(-1);
+    return argmax_of_rows(logits);
   }
   const auto probs = tempered(logits, temperature).softmax(-1);
   require_numbers(probs);
   // An exponential race, as in at::multinomial for one draw, which can wait for the device to check
   // its input.
-  return (probs / at::empty_like(probs).exponential_(1, generator)).argmax(-1);
+  return argmax_of_rows(probs / at::empty_like(probs).exponential_(1, generator));
 }
 
 at::Tensor gumbel_noise(const at::Tensor& like, const std::optional<at::Generator>& generator) {

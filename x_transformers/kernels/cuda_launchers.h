@@ -7,6 +7,7 @@
 
 #include "x_transformers/kernels/activation.h"
 #include "x_transformers/kernels/adamw.h"
+#include "x_transformers/kernels/argmax.h"
 #include "x_transformers/kernels/cross_entropy.h"
 #include "x_transformers/kernels/decode_attention.h"
 #include "x_transformers/kernels/few_rows.h"
@@ -30,7 +31,7 @@ struct CudaLaunchers {
                 RotaryParams, RepeatHeads, AdamWWeight, AdamWStep, ScoredAttention, FewRowsOfLayers,
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
                 HyperDepth, HyperDepthBackward, FlashAttention, ScoreSoftmax, MixHeads,
-                MixHeadsWeights, CountedPositions, SelectiveGate>();
+                MixHeadsWeights, CountedPositions, SelectiveGate, ArgmaxOfRows>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -48,6 +49,7 @@ struct CudaLaunchers {
 
   void (*cross_entropy)(const CrossEntropyPass& params, int8_t device) = nullptr;
   void (*linear_few_rows)(const FewRowsOfLayers& params, int8_t device) = nullptr;
+  void (*argmax_of_rows)(const ArgmaxOfRows& params, int8_t device) = nullptr;
   void (*decode_attention)(const DecodeAttention& params, int8_t device) = nullptr;
   void (*adamw)(const AdamWStep& params, int8_t device) = nullptr;
   void (*repeat_heads)(const RepeatHeads& params, int8_t device) = nullptr;

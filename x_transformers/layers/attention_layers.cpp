@@ -11,6 +11,7 @@
 #include "x_transformers/layers/attention_layers_state.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/ops/linear_ends.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/rows.h"
 
@@ -175,9 +176,10 @@ BranchOutput AttentionLayersImpl::run_cross_attention(Layer& layer, State& state
 
 BranchOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
                                              const AttentionLayersInputs& inputs,
-                                             const at::Tensor& x) {
+                                             const at::Tensor& x, const BranchEnds& ends) {
   BranchInputs branch;
   branch.x = x;
+  branch.ends = ends;
   branch.seq_start_pos = inputs.seq_start_pos;
   branch.started = state.started;
   branch.condition = state.condition;
@@ -196,6 +198,19 @@ BranchOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
                          : run_self_attention(layer, state, inputs, branch);
   if (inputs.keep_maps) state.output.attention.push_back({is_cross, result.maps});
   return result;
+}
+
+/// What of the pre-norm of x and of the residual connection is left to the branch, whose products
+/// of a few rows do it on the way.
+BranchEnds AttentionLayersImpl::ends_of_branch(const Layer& layer, const at::Tensor& x,
+                                               const at::Tensor& residual) const {
+  BranchEnds ends;
+  if (!layer.block->takes_ends() || !takes_ends(x)) return ends;
+  if (layer.pre_norm) ends.norm = layer.pre_norm->row_norm();
+  // What a branch adds is seen by others in these.
+  const bool is_seen = layer.post_branch_norm || options_.resi_dual || current_probe() != nullptr;
+  if (layer.residual->only_adds() && !is_seen) ends.residual = residual;
+  return ends;
 }
 
 void AttentionLayersImpl::run_layer(Layer& layer, State& state,
@@ -229,9 +244,15 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
     state.layer_hiddens = std::move(integrated.layers);
   }
   if (state.inject.defined()) x = x + state.inject;
-  if (layer.pre_norm) x = layer.pre_norm->forward(x, state.condition);
+  const auto ends = ends_of_branch(layer, x, prepared.residual);
+  if (layer.pre_norm && !ends.norm) x = layer.pre_norm->forward(x, state.condition);
 
-  auto out = run_branch(layer, state, inputs, x).out;
+  auto out = run_branch(layer, state, inputs, x, ends).out;
+  if (ends.residual.defined()) {
+    state.x = out;
+    if (layer.post_main_norm) state.x = layer.post_main_norm->forward(state.x, state.condition);
+    return;
+  }
   if (layer.post_branch_norm) out = layer.post_branch_norm->forward(out, state.condition);
   show(*layer.block, probed::kBranch, out);
   state.x = layer.residual->forward(out, prepared);

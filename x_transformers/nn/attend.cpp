@@ -235,4 +235,11 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
   return attend(q, k, v, scores, call.keep_maps);
 }
 
+std::optional<AttendResult> Attend::forward_appending(const at::Tensor& q, const at::Tensor& k,
+                                                      const at::Tensor& v, const NewestKey& newest,
+                                                      const Call& call) {
+  if (options_.add_zero_kv || options_.flash_pack_seq || observer_) return std::nullopt;
+  return attend_appending(q, k, v, newest, program(q.size(-1), call));
+}
+
 }  // namespace x_transformers

@@ -13,6 +13,7 @@
 #include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/attend_appending.h"
 
 namespace x_transformers {
 
@@ -37,6 +38,11 @@ class Attend : public torch::nn::Module {
   /// q [b, h, i, d], k [b, kv_heads, j, d], v [b, kv_heads, j, dv] -> [b, h, i, dv]
   AttendResult forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const Call& call);
+  /// The same of one query on a static cache that its own key and value are yet to be written into
+  /// (ops/attend_appending.h); no value, with nothing done, where that is not one pass.
+  std::optional<AttendResult> forward_appending(const at::Tensor& q, const at::Tensor& k,
+                                                const at::Tensor& v, const NewestKey& newest,
+                                                const Call& call);
   /// What forward gives to attend(), told before it does.
   using Observer = std::function<void(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                       const ScoreProgram& program, bool keep_maps)>;

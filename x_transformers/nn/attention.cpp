@@ -12,6 +12,7 @@
 #include "x_transformers/core/probe.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/heads.h"
+#include "x_transformers/ops/linear_ends.h"
 #include "x_transformers/ops/linear_three.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/norm.h"
@@ -63,6 +64,23 @@ void AttentionImpl::project_latent(const AttentionInputs& inputs, Projected& p) 
   if (p.sub_heads.defined()) p.k = at::cat({p.k, p.sub_heads}, 1);
 }
 
+/// Whether x is read for queries, keys and values together and for nothing else, so that it can be
+/// normalised there.
+bool AttentionImpl::reads_input_once(const AttentionInputs& inputs) const {
+  const bool is_changed = inputs.context.defined() || inputs.mem.defined() ||
+                          inputs.kv_input_residual.defined() ||
+                          options_.qkv_receive_diff_residuals || to_latent_q_ || to_latent_kv_;
+  const bool is_read_again = to_v_gate_ || to_v_head_gate_ || to_value_residual_mix_ ||
+                             data_dependent_alibi_ || per_row_alibi_ || hybrid_module_;
+  return !is_changed && !is_read_again;
+}
+
+/// Whether the output is what the last product gives, so that a residual can be added there.
+bool AttentionImpl::ends_with_product(const AttentionInputs& inputs) const {
+  const bool hides_rows = inputs.mask.defined() && !inputs.goes_on();
+  return !hides_rows && !options_.on_attn && !(options_.sublayer_dropout > 0 && is_training());
+}
+
 AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
   Projected p;
   at::Tensor k_input, v_input;
@@ -87,7 +105,8 @@ AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
   if (to_latent_q_) p.q_input = to_latent_q_->forward(p.q_input);
   const bool is_one_input = k_input.is_same(p.q_input) && v_input.is_same(p.q_input);
   if (is_one_input && !to_latent_kv_) {
-    const auto qkv = linear_three(p.q_input, {to_q_->weight, to_k_->weight, to_v_->weight});
+    const auto qkv =
+        linear_three(p.q_input, {to_q_->weight, to_k_->weight, to_v_->weight}, inputs.ends.norm);
     p.q = split_heads(qkv[0], options_.heads);
     p.k = split_heads(qkv[1], kv_heads_);
     p.v = split_heads(qkv[2], kv_heads_);
@@ -167,7 +186,9 @@ at::Tensor AttentionImpl::project_orthogonally(const at::Tensor& out,
   return at::cat(parts, -1);
 }
 
-at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Tensor out) {
+/// `residual`, unless undefined, is added to the last product.
+at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Tensor out,
+                                 const at::Tensor& residual) {
   if (to_v_gate_) {
     auto gates = to_v_gate_->forward(x);
     gates = options_.swiglu_values ? at::silu(gates) : gates.sigmoid();
@@ -182,6 +203,9 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
     const auto own = p.orig_values.narrow(2, p.orig_values.size(2) - out.size(1), out.size(1));
     out = project_orthogonally(out, own);
   }
+  if (residual.defined())
+    return linear_with_ends(out, to_out_->weight, to_out_->bias,
+                            {.weights_are_old = true, .residual = residual});
   out = to_out_->forward(out);
   if (options_.on_attn) out = at::glu(out, -1);
   if (options_.sublayer_dropout > 0)
@@ -204,22 +228,10 @@ BranchOutput AttentionImpl::run(const BranchInputs& branch) {
   return attend(std::move(inputs));
 }
 
-AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
-  // As in Python, one batch entry beside several is repeated; with a cache it stands for itself.
-  if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
-    inputs.x = with_rows(inputs.x, count_batch_entries(inputs), inputs.x.dim() - 3);
-  check(inputs);
-  // A context whose keys and values are cached is not projected again.
-  const bool goes_on = inputs.goes_on();
-  if (inputs.context.defined() && goes_on) {
-    inputs.context = inputs.context.narrow(1, 0, 0);
-    inputs.kv_input_residual = at::Tensor();
-  }
-
-  auto p = project(inputs);
-  mix_values(inputs, p);
+/// Normalises, rotates, appends to the cache, and attends.
+AttendResult AttentionImpl::attend_sequence(const AttentionInputs& inputs, Projected& p,
+                                            AttentionOutput& result) {
   normalise_qk(p);
-  AttentionOutput result;
   if (inputs.keep_unrotated) result.unrotated_kv = unrotated(p);
   rotate(inputs, p);
   append_to_cache(inputs, p);
@@ -245,12 +257,37 @@ AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   call.keep_maps = inputs.keep_maps;
   call.packed = inputs.packed;
   call.shared_keys = keys - sequence_keys;
-  auto attended = attend_->forward(p.q, p.k, p.v, call);
+  return attend_->forward(p.q, p.k, p.v, call);
+}
 
+AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
+  // As in Python, one batch entry beside several is repeated; with a cache it stands for itself.
+  if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
+    inputs.x = with_rows(inputs.x, count_batch_entries(inputs), inputs.x.dim() - 3);
+  check(inputs);
+  if (inputs.ends.norm && !reads_input_once(inputs)) {
+    inputs.x = normalised(inputs.x, *inputs.ends.norm);
+    inputs.ends.norm.reset();
+  }
+  // A context whose keys and values are cached is not projected again.
+  const bool goes_on = inputs.goes_on();
+  if (inputs.context.defined() && goes_on) {
+    inputs.context = inputs.context.narrow(1, 0, 0);
+    inputs.kv_input_residual = at::Tensor();
+  }
+
+  auto p = project(inputs);
+  mix_values(inputs, p);
+  AttentionOutput result;
+  auto appended = attend_appending(inputs, p);
+  auto attended = appended ? std::move(*appended) : attend_sequence(inputs, p, result);
   auto heads = gate(p.x, attended.out);
   if (hybrid_module_) heads = mix_hybrid(inputs, p.x, heads, result);
-  result.out = output(p.x, p, merge_heads(heads));
+  const auto& residual = inputs.ends.residual;
+  const bool adds = residual.defined() && ends_with_product(inputs);
+  result.out = output(p.x, p, merge_heads(heads), adds ? residual : at::Tensor());
   if (!goes_on) result.out = zero_masked_rows(result.out, inputs.mask);
+  if (residual.defined() && !adds) result.out = result.out + residual;
   result.maps = std::move(attended.maps);
   result.values = p.orig_values;
   return result;

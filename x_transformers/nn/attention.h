@@ -96,6 +96,7 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   /// its last `new_tokens`.
   at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
                          int64_t new_tokens) const;
+  bool takes_ends() const override { return true; }
   const char* cost_part() const override { return "attention"; }
 
   // As what runs an Attend.
@@ -140,6 +141,8 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   std::pair<at::Tensor, at::Tensor> unrotated(const Projected& p) const;
   void build_projections();
   void build_outputs();
+  bool reads_input_once(const AttentionInputs& inputs) const;
+  bool ends_with_product(const AttentionInputs& inputs) const;
   Projected project(const AttentionInputs& inputs);
   void project_latent(const AttentionInputs& inputs, Projected& p);
   void mix_values(const AttentionInputs& inputs, Projected& p);
@@ -150,6 +153,10 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
                           const std::function<at::Tensor(const at::Tensor&)>& turn) const;
   at::Tensor without_position(const AttentionInputs& inputs, const at::Tensor& keys) const;
   void append_to_cache(const AttentionInputs& inputs, Projected& p) const;
+  AttendResult attend_sequence(const AttentionInputs& inputs, Projected& p,
+                               AttentionOutput& result);
+  std::optional<AttendResult> attend_appending(const AttentionInputs& inputs, const Projected& p);
+  bool attends_to_filled_keys(const AttentionInputs& inputs) const;
   at::Tensor key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const;
   at::Tensor add_memory_key_values(const AttentionInputs& inputs, Projected& p,
                                    at::Tensor mask) const;
@@ -166,7 +173,8 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   at::Tensor mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x, at::Tensor out,
                         AttentionOutput& result);
   at::Tensor project_orthogonally(const at::Tensor& out, const at::Tensor& values) const;
-  at::Tensor output(const at::Tensor& x, const Projected& p, at::Tensor out);
+  at::Tensor output(const at::Tensor& x, const Projected& p, at::Tensor out,
+                    const at::Tensor& residual);
 
   AttentionOptions options_ = {};
   int64_t kv_heads_, value_dim_head_, rotate_num_heads_;

@@ -84,6 +84,43 @@ void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p)
   p.v = at::cat({mem_v, v}, 2);
 }
 
+/// Whether the query sees the keys of a static cache that exist, all of them and no others, without
+/// biases.
+bool AttentionImpl::attends_to_filled_keys(const AttentionInputs& inputs) const {
+  const bool has_other_keys = inputs.context.defined() || inputs.mem.defined() ||
+                              options_.num_mem_kv > 0 ||
+                              inputs.additional_key_values.first.defined();
+  const bool hides = inputs.mask.defined() || inputs.context_mask.defined() ||
+                     inputs.mem_mask.defined() || options_.max_attend_past;
+  const bool has_bias = inputs.attn_bias.defined() || inputs.rel_pos || is_given(inputs.position) ||
+                        inputs.prev_attn.defined() || data_dependent_alibi_ || per_row_alibi_;
+  return inputs.cache && inputs.cache->filled_keys().defined() && !has_other_keys && !hides &&
+         !has_bias;
+}
+
+/// Decoding in one pass: normalises, rotates, appends and attends where that is all there is to do;
+/// else no value, with nothing done.
+std::optional<AttendResult> AttentionImpl::attend_appending(const AttentionInputs& inputs,
+                                                            const Projected& p) {
+  if (!attends_to_filled_keys(inputs) || p.q.size(2) != 1) return std::nullopt;
+  const auto* rotary = inputs.rotary;
+  const bool turns_otherwise =
+      inputs.polar || (rotary && (rotary->angles.defined() || rotate_num_heads_ < options_.heads ||
+                                  !rotary->keys.cos.is_same(rotary->queries.cos)));
+  if (turns_otherwise || to_latent_kv_ || options_.laser || options_.qk_norm_groups != 1 ||
+      inputs.keep_maps || inputs.keep_unrotated)
+    return std::nullopt;
+  const auto [keys, values] = inputs.cache->fixed();
+  NewestKey newest{p.k, p.v, options_.qk_norm, {}, {}, rotary ? &rotary->queries : nullptr};
+  if (options_.qk_norm) {
+    newest.q_scale = qk_norm_q_scale_;
+    newest.k_scale = qk_norm_k_scale_;
+  }
+  Attend::Call call;
+  call.filled = inputs.cache->filled_keys();
+  return attend_->forward_appending(p.q, keys, values, newest, call);
+}
+
 std::unique_ptr<BlockState> AttentionImpl::make_state(const StateOptions& options) const {
   auto state = std::make_unique<AttentionState>();
   state->is_context = options.has_context;

@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
 #include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/norm.h"
 
 namespace x_transformers {
 
@@ -67,6 +69,12 @@ struct MixingInputs {
   bool keep_maps = false;
 };
 
+/// What a stack does around a branch, where it leaves that to the branch (ops/linear_ends.h).
+struct BranchEnds {
+  std::optional<RowNorm> norm;  ///< x is yet to be normalised
+  at::Tensor residual;          ///< is yet to be added to the output; undefined: nothing
+};
+
 /// What every block takes; undefined tensors and null pointers are absent.
 struct BranchInputs {
   at::Tensor x;              ///< [b, n, dim]; with qkv_receive_diff_residuals [3, b, n, dim]
@@ -77,6 +85,7 @@ struct BranchInputs {
   at::Tensor started;        ///< [b, n] bool: tokens of x that are no such padding
   at::Tensor condition;      ///< [b, 1 or n, dim_condition]
   at::Tensor deep_embed;     ///< [b, n, dim] factors of the feed-forward's output
+  BranchEnds ends;           ///< only of a block that takes_ends()
   const MixingInputs* mixing = nullptr;  ///< of a layer where tokens see each other
   BlockState* state = nullptr;           ///< made by the block's make_state, appended to
 };
@@ -100,6 +109,8 @@ class Block : public torch::nn::Module {
   virtual BranchOutput run(const BranchInputs& inputs) = 0;
   /// The block within those that are wrapped around it.
   virtual const Block& innermost() const { return *this; }
+  /// Whether BranchInputs::ends can be left to the block.
+  virtual bool takes_ends() const { return false; }
   /// Why the block cannot be run token by token; empty: it can.
   virtual std::string cache_unsupported() const { return {}; }
   /// The same where its keys are those of a context, which come whole with the first token.

@@ -14,6 +14,7 @@
 #include "x_transformers/nn/callable_activation.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/linear_ends.h"
 
 namespace x_transformers {
 
@@ -108,22 +109,38 @@ at::Tensor FeedForwardImpl::hidden(const at::Tensor& x) {
   return glu_mult_bias_.defined() ? gated * glu_mult_bias_ : gated;
 }
 
+/// Of an x that `norm`, where there is one, is yet to normalise.
+at::Tensor FeedForwardImpl::hidden_of(const at::Tensor& x, const std::optional<RowNorm>& norm) {
+  if (!norm) return hidden(x);
+  const auto plain = activation_->plain();
+  if (!plain) return hidden(normalised(x, *norm));
+  const auto h = linear_with_ends(
+      x, proj_in_->weight, proj_in_->bias,
+      {.norm = norm, .activation = *plain, .gated = options_.glu, .weights_are_old = true});
+  return glu_mult_bias_.defined() ? h * glu_mult_bias_ : h;
+}
+
 at::Tensor FeedForwardImpl::forward(const FeedForwardInputs& inputs) {
-  const auto &x = inputs.x, &deep_embed = inputs.deep_embed;
+  const auto &x = inputs.x, &deep_embed = inputs.deep_embed, &residual = inputs.ends.residual;
   require(x.is_floating_point() && x.dim() > 0 && x.size(-1) == options_.dim,
           fmt::format("x: expected floats [..., dim = {}], got {} [{}]", options_.dim,
                       at::toString(x.scalar_type()), fmt::join(x.sizes(), ", ")));
-  auto h = hidden(x);
+  auto h = hidden_of(x, inputs.ends.norm);
   if (post_act_ln_) h = post_act_ln_->forward(h);
   if (options_.dropout > 0) h = at::dropout(h, options_.dropout, is_training());
+  const bool drops = options_.sublayer_dropout > 0 && is_training();
+  if (residual.defined() && !drops && !deep_embed.defined())
+    return linear_with_ends(h, proj_out_->weight, proj_out_->bias,
+                            {.weights_are_old = true, .residual = residual});
   auto out = proj_out_->forward(h);
   if (options_.sublayer_dropout > 0)
     out = at::dropout(out, options_.sublayer_dropout, is_training());
-  if (!deep_embed.defined()) return out;
+  if (!deep_embed.defined()) return residual.defined() ? out + residual : out;
   require(at::are_expandable(deep_embed.sizes(), out.sizes()),
           fmt::format("deep_embed: expected factors of [{}], got [{}]",
                       fmt::join(out.sizes(), ", "), fmt::join(deep_embed.sizes(), ", ")));
-  return out * deep_embed;
+  out = out * deep_embed;
+  return residual.defined() ? out + residual : out;
 }
 
 std::shared_ptr<torch::nn::Module> FeedForwardImpl::clone(

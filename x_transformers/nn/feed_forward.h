@@ -20,6 +20,7 @@ namespace x_transformers {
 struct FeedForwardInputs {
   at::Tensor x;           ///< [..., dim]
   at::Tensor deep_embed;  ///< [b, n, dim_out] factors of the output; undefined: none
+  BranchEnds ends = {};   ///< of a stack that leaves them to the layer
 
   /// All but x, by which the others are measured (core/inputs.h).
   template <class Self, class Visitor>
@@ -38,12 +39,13 @@ class FeedForwardImpl : public Block, public CostPart {
  public:
   explicit FeedForwardImpl(FeedForwardOptions options);
   at::Tensor forward(const FeedForwardInputs& inputs);
-  at::Tensor forward(const at::Tensor& x) { return forward(FeedForwardInputs{x, {}}); }
+  at::Tensor forward(const at::Tensor& x) { return forward(FeedForwardInputs{x, {}, {}}); }
   BranchOutput run(const BranchInputs& inputs) override {
     BranchOutput output;
-    output.out = forward({inputs.x, inputs.deep_embed});
+    output.out = forward({inputs.x, inputs.deep_embed, inputs.ends});
     return output;
   }
+  bool takes_ends() const override { return true; }
   std::string cache_unsupported() const override;
   const char* cost_part() const override { return "feed-forward"; }
   const FeedForwardOptions& options() const { return options_; }
@@ -54,6 +56,7 @@ class FeedForwardImpl : public Block, public CostPart {
 
  private:
   at::Tensor hidden(const at::Tensor& x);
+  at::Tensor hidden_of(const at::Tensor& x, const std::optional<RowNorm>& norm);
 
   FeedForwardOptions options_ = {};
   Linear proj_in_{nullptr}, proj_out_{nullptr};

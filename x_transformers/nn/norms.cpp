@@ -40,6 +40,10 @@ at::Tensor LayerNorm::forward(const at::Tensor& x, const at::Tensor&) {
   return layer_norm(x, gamma_, offset_);
 }
 
+std::optional<RowNorm> LayerNorm::row_norm() const {
+  return RowNorm{RowNorm::Kind::layer, gamma_, offset_};
+}
+
 AdaptiveLayerNorm::AdaptiveLayerNorm(const AdaptiveNormOptions& options)
     : to_gamma_(register_module("to_gamma", std::make_shared<torch::nn::Module>())
                     ->register_parameter("weight", condition_weight(options))) {}
@@ -54,6 +58,10 @@ RootMeanSquareNorm::RootMeanSquareNorm(const Options& o) : offset_(o.unit_offset
 
 at::Tensor RootMeanSquareNorm::forward(const at::Tensor& x, const at::Tensor&) {
   return rms_norm(x, g_, offset_);
+}
+
+std::optional<RowNorm> RootMeanSquareNorm::row_norm() const {
+  return RowNorm{RowNorm::Kind::rms, g_, offset_};
 }
 
 AdaptiveRMSNorm::AdaptiveRMSNorm(const AdaptiveNormOptions& options)

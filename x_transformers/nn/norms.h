@@ -11,6 +11,7 @@
 
 #include "x_transformers/core/cost_part.h"
 #include "x_transformers/nn/norm_options.h"
+#include "x_transformers/ops/norm.h"
 
 namespace x_transformers {
 
@@ -20,6 +21,8 @@ class Norm : public torch::nn::Module, public CostPart {
   /// `condition` [b, 1 or n, dim_condition] is for the adaptive norms; the others ignore it.
   virtual at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) = 0;
   const char* cost_part() const override { return "norms"; }
+  /// The same norm for what normalises on its way; none where it is no such norm.
+  virtual std::optional<RowNorm> row_norm() const { return std::nullopt; }
 };
 
 /// Layer normalisation without bias (arXiv:1607.06450).
@@ -28,6 +31,7 @@ class LayerNorm : public Norm {
   explicit LayerNorm(const NormModuleOptions& options);
   explicit LayerNorm(int64_t dim) : LayerNorm(NormModuleOptions{dim}) {}
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) override;
+  std::optional<RowNorm> row_norm() const override;
 
  private:
   at::Tensor gamma_;
@@ -54,6 +58,7 @@ class RootMeanSquareNorm : public Norm {
   };
   explicit RootMeanSquareNorm(const Options& options);
   at::Tensor forward(const at::Tensor& x, const at::Tensor& condition = {}) override;
+  std::optional<RowNorm> row_norm() const override;
 
  private:
   at::Tensor g_;

@@ -23,6 +23,8 @@ class ResidualBase : public torch::nn::Module {
   };
   virtual Prepared prepare(const at::Tensor& residual) { return {residual, residual, {}}; }
   virtual at::Tensor forward(const at::Tensor& out, const Prepared& prepared) = 0;
+  /// Whether forward is out + residual and nothing else.
+  virtual bool only_adds() const { return false; }
 };
 
 /// out + residual, the residual scaled by a constant and by a learned factor for each feature.
@@ -30,6 +32,7 @@ class Residual : public ResidualBase {
  public:
   explicit Residual(const ResidualOptions& options);
   at::Tensor forward(const at::Tensor& out, const Prepared& prepared) override;
+  bool only_adds() const override { return !residual_scale_.defined() && constant_ == 1.0; }
 
  private:
   at::Tensor residual_scale_;

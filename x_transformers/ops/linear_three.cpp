@@ -52,20 +52,23 @@ class LinearThree : public torch::autograd::Function<LinearThree> {
 }  // namespace
 
 std::array<at::Tensor, 3> linear_three(const at::Tensor& x,
-                                       const std::array<at::Tensor, 3>& weights) {
+                                       const std::array<at::Tensor, 3>& weights,
+                                       const std::optional<RowNorm>& norm) {
   const auto& [a, b, c] = weights;
   // What is cast on the way, or has one dimension, is left to linear.
   bool has_one_type = x.is_cuda() && x.dim() > 1;
   for (const auto& weight : weights)
     has_one_type = has_one_type && weight.is_cuda() && weight.scalar_type() == x.scalar_type();
   const at::Tensor none;
-  const bool are_few = has_one_type && few_rows_cuda_reasons(x, a, none).empty() &&
-                       few_rows_cuda_reasons(x, b, none).empty() &&
-                       few_rows_cuda_reasons(x, c, none).empty();
+  const LinearEnds ends{.norm = norm, .weights_are_old = norm.has_value()};
+  const bool are_few = has_one_type && few_rows_cuda_reasons(x, a, none, ends).empty() &&
+                       few_rows_cuda_reasons(x, b, none, ends).empty() &&
+                       few_rows_cuda_reasons(x, c, none, ends).empty();
   if (are_few) {
-    const auto all = few_rows_cuda(x, {a, b, c});
+    const auto all = few_rows_cuda(x, {a, b, c}, {}, ends);
     return {all[0], all[1], all[2]};
   }
+  if (norm) return linear_three(normalised(x, *norm), weights);
   if (!has_one_type || !records_gradient({x, a, b, c}))
     return {linear(x, a, none), linear(x, b, none), linear(x, c, none)};
   const auto all = LinearThree::apply(x, a, b, c);

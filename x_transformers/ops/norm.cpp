@@ -20,9 +20,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr double kLayerNormEpsilon = 1e-5;
-constexpr double kLeastNorm = 1e-12;
-
 /// Which norm, apart from the gain.
 struct NormKind {
   bool centred = false;  ///< layer norm
@@ -380,6 +377,11 @@ at::Tensor rms_norm_on(const std::string& engine, const at::Tensor& x, const at:
 
 std::vector<EngineReport> explain_rms_norm(const at::Tensor& x, const at::Tensor& gamma) {
   return rms_norm_engines().explain(rms_norm_call(x, gamma, 0.0));
+}
+
+at::Tensor normalised(const at::Tensor& x, const RowNorm& norm) {
+  return norm.kind == RowNorm::Kind::layer ? layer_norm(x, norm.gamma, norm.gamma_offset)
+                                           : rms_norm(x, norm.gamma, norm.gamma_offset);
 }
 
 at::Tensor scale_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {

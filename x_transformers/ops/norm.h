@@ -12,6 +12,9 @@
 
 namespace x_transformers {
 
+inline constexpr double kLayerNormEpsilon = 1e-5;
+inline constexpr double kLeastNorm = 1e-12;  ///< of rows: a smaller one counts as this
+
 /// (x - mean) / sqrt(var + 1e-5) * (gamma + gamma_offset) over the last dimension of x [..., dim],
 /// without bias (arXiv:1607.06450). gamma is [dim], or undefined for none (the offset then plays no
 /// part).
@@ -22,6 +25,15 @@ at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& gamma = {}, double 
 /// (arXiv:2307.14995) or any shape that broadcasts to x, such as a gain for each head [heads, 1,
 /// dim].
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gamma = {}, double gamma_offset = 0.0);
+
+/// One of the two, for what normalises on its way.
+struct RowNorm {
+  enum class Kind { layer, rms };
+  Kind kind = Kind::layer;
+  at::Tensor gamma;
+  double gamma_offset = 0.0;
+};
+at::Tensor normalised(const at::Tensor& x, const RowNorm& norm);
 
 /// x / max(|x| / sqrt(dim), eps) * gamma over the last dimension of x [..., dim], with gamma [1]:
 /// FLASH-pytorch's ScaleNorm. The gradient by x is that of a constant norm below eps.

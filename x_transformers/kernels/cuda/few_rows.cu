@@ -1,10 +1,11 @@
 // A weight is read once, which is all the work: by one warp, or where rows are long by several, and
-// multiplied with every row of x on the way.
+// multiplied with every row of x on the way. Of float32: numbers of 16 bits go through tensor
+// cores.
 #include "x_transformers/kernels/cuda/few_rows.cuh"
 
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
-#include "x_transformers/kernels/cuda/dispatch.cuh"
+#include "x_transformers/kernels/cuda/few_rows_tiles.cuh"
 
 namespace x_transformers::kernels::cuda {
 namespace {
@@ -21,9 +22,10 @@ __device__ const FewRowsOfLayers::Layer& layer_of(const FewRowsOfLayers& p, int6
   return p.layers[layer];
 }
 
-template <class T, int kRows, int kWarpsOfOutput>
+template <int kRows, int kWarpsOfOutput>
 __global__ void __launch_bounds__(kWarps* kWarp)
     few_rows_kernel(const __grid_constant__ FewRowsOfLayers p, int64_t outputs) {
+  using T = float;
   constexpr int kSize = 16 / sizeof(T), kTogether = 4;
   constexpr int kApart = kWarpsOfOutput * kWarp * kSize;
   __shared__ float room[kWarps][kRows];
@@ -50,8 +52,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
         if (row >= p.rows) break;
         const auto values = Vector<T, kSize>::load(x + row * p.dim + at + i * kApart);
 #pragma unroll
-        for (int j = 0; j < kSize; ++j)
-          sums[row] += to_float(weights[i].values[j]) * to_float(values.values[j]);
+        for (int j = 0; j < kSize; ++j) sums[row] += weights[i].values[j] * values.values[j];
       }
     }
   }
@@ -71,25 +72,23 @@ __global__ void __launch_bounds__(kWarps* kWarp)
     }
   }
   if (!exists || lane != 0) return;
-  const float bias =
-      layer.bias != nullptr ? to_float(static_cast<const T*>(layer.bias)[output]) : 0.0f;
+  const float bias = layer.bias != nullptr ? static_cast<const T*>(layer.bias)[output] : 0.0f;
 #pragma unroll
   for (int row = 0; row < kRows; ++row) {
-    if (row < p.rows)
-      static_cast<T*>(layer.out)[row * layer.dim_out + output] = from_float<T>(sums[row] + bias);
+    if (row < p.rows) static_cast<T*>(layer.out)[row * layer.dim_out + output] = sums[row] + bias;
   }
 }
 
-template <class T, int kRows>
+template <int kRows>
 void launch(const FewRowsOfLayers& params, cudaStream_t stream) {
   constexpr int64_t kLong = 2048;
   int64_t outputs = 0;
   for (int i = 0; i < params.count; ++i) outputs += params.layers[i].dim_out;
   if (params.dim >= kLong) {
-    few_rows_kernel<T, kRows, kWarps>
+    few_rows_kernel<kRows, kWarps>
         <<<static_cast<unsigned>(outputs), kWarps * kWarp, 0, stream>>>(params, outputs);
   } else {
-    few_rows_kernel<T, kRows, 1>
+    few_rows_kernel<kRows, 1>
         <<<static_cast<unsigned>((outputs + kWarps - 1) / kWarps), kWarps * kWarp, 0, stream>>>(
             params, outputs);
   }
@@ -99,12 +98,14 @@ void launch(const FewRowsOfLayers& params, cudaStream_t stream) {
 
 cudaError_t linear_few_rows(const FewRowsOfLayers& params, cudaStream_t stream) {
   if (params.rows == 0) return cudaSuccess;
-  with_element(params.element, [&](auto number) {
-    using T = decltype(number);
-    if (params.rows == 1) return launch<T, 1>(params, stream);
-    if (params.rows == 2) return launch<T, 2>(params, stream);
-    launch<T, kMostFewCudaRows>(params, stream);
-  });
+  if (params.element != Element::float32) return few_rows_in_tiles(params, stream);
+  if (params.rows == 1) {
+    launch<1>(params, stream);
+  } else if (params.rows == 2) {
+    launch<2>(params, stream);
+  } else {
+    launch<kMostFewCudaRows>(params, stream);
+  }
   return cudaGetLastError();
 }
 
