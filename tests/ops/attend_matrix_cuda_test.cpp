@@ -155,9 +155,18 @@ void expect_matrix_right(const MatrixStages& set, const MatrixSizes& n, bool cau
   const auto run = [&](const std::string& engine, const Tensors& given, at::ScalarType as) {
     return results_of(run_op(op(engine), given, as, false, type));
   };
-  const auto got = run("matrix_cuda", there, type), by_reference = run("reference", there, type),
-             exact = run("reference", rounded, at::kDouble);
+  auto got = run("matrix_cuda", there, type), by_reference = run("reference", there, type),
+       exact = run("reference", rounded, at::kDouble);
   for (const auto& result : got) EXPECT_TRUE(result.isfinite().all().item<bool>());
+  // Of a gradient that is exactly 0 rounding is left, and the error of a single number is a matter
+  // of chance.
+  for (size_t i = exact.size(); i-- > 1;) {
+    const auto norm = exact[i].norm().item<double>();
+    if (norm > 0 && exact[i].numel() > 1) continue;
+    EXPECT_LE((got[i] - exact[i]).norm().item<double>(), 0.3 * norm + 1e-3);
+    for (auto* results : {&got, &by_reference, &exact})
+      results->erase(results->begin() + static_cast<std::ptrdiff_t>(i));
+  }
   expect_as_near(got, by_reference, exact, type);
 }
 
@@ -239,7 +248,8 @@ TEST_F(MatrixOnCuda, HasGradientsOfGradients) {
     Tensors there;
     for (const auto& t : matrix_inputs(n, false))
       there.push_back(t.transpose(1, 2).to(kMatrixDevice).to(at::kBFloat16));
-    const auto leaves = set.leaves(n);
+    Tensors leaves;
+    for (const auto& leaf : set.leaves(n)) leaves.push_back(leaf.to(at::kBFloat16));
     const auto second = [&](const std::string& engine) {
       const auto op = [&](const Tensors& t) {
         return attend_on(engine, t[0], t[1], t[2], matrix_program(set, leaves, n, true, t[0])).out;
