@@ -98,7 +98,7 @@ TEST_F(FusedOnCuda, ActivationsKeepNaNAndInfinity) {
 
 /// [rows] with some that do not count.
 at::Tensor some_targets(int64_t rows, int64_t classes) {
-  const auto target = at::randint(classes, {rows}, at::kLong);
+  auto target = at::randint(classes, {rows}, at::kLong);
   target.slice(0, 1, rows, 5).fill_(-1);
   return target;
 }
@@ -385,7 +385,7 @@ TEST_F(FusedOnCuda, AttentionThatAppends) {
         const auto int32 = at::TensorOptions(kGpu).dtype(at::kInt);
         const auto options = at::TensorOptions(kGpu).dtype(type);
         FilledKeys filled;
-        const int64_t count = variant == 0 ? 1 : capacity - 7 * variant;
+        const int64_t count = variant == 0 ? 1 : capacity - int64_t{7} * variant;
         filled.count = at::full({rows}, count, int32);
         filled.key_starts = at::arange(0, (rows + 1) * capacity, capacity, int32);
         filled.query_starts = at::arange(rows + 1, int32);

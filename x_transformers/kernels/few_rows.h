@@ -12,7 +12,7 @@ namespace x_transformers::kernels {
 
 /// The most rows of x, and of one of 16 bits; and the most bytes of such rows that are normalised.
 inline constexpr int64_t kMostFewCudaRows = 4, kMostFewCudaRowsOf16Bits = 16;
-inline constexpr int64_t kMostFewCudaBytesNormalised = 96 * 1024;
+inline constexpr int64_t kMostFewCudaBytesNormalised = int64_t{96} * 1024;
 
 /// A norm of the rows of x (norm.h). The gain is dense [dim], or there is none.
 struct FewRowsNorm {

@@ -256,7 +256,7 @@ class Matrix {
   }
   at::Tensor mixed(const at::Tensor& heads, const at::Tensor& t, bool added,
                    const std::pair<int64_t, int64_t>& strides) const {
-    const auto to = at::empty_like(t);
+    auto to = at::empty_like(t);
     kernels::MixHeads params;
     params.element = element_of(t);
     params.from = t.const_data_ptr();
