@@ -1,6 +1,7 @@
 #include "x_transformers/ops/attend.h"
 
 #include "x_transformers/ops/attend_engine.h"
+#include "x_transformers/ops/cuda_tensors.h"
 
 namespace x_transformers {
 namespace {
@@ -42,6 +43,19 @@ Reasons reasons_against_fused(const AttendCall& call) {
   reasons.add_if(!call.program.allow_fused, "sdp_kwargs turns fused engines off");
   reasons.add_if(call.keep_maps, "the attention map is asked for");
   return reasons;
+}
+
+void add_reasons_against_cuda_halves(const AttendCall& call, Reasons& reasons) {
+  if (!call.q.is_cuda()) {
+    reasons.add("q is not on a CUDA device");
+    return;
+  }
+  const auto type = call.q.scalar_type();
+  const auto of_kernels = cuda_kernel_reasons(call.q, "q");
+  for (const auto& reason : of_kernels.list()) reasons.add(reason);
+  reasons.add_if(type != at::kBFloat16 && type != at::kHalf, "neither bfloat16 nor float16");
+  add_unlike(reasons, call.q, call.k, "k");
+  add_unlike(reasons, call.q, call.v, "v");
 }
 
 AttendResult attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

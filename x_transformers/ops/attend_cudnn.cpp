@@ -11,7 +11,6 @@
 
 #include "x_transformers/ops/attend_engine.h"
 #include "x_transformers/ops/cuda_launchers.h"
-#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/heads_of_tokens.h"
@@ -230,16 +229,8 @@ void add_reason_of_cudnn(const AttendCall& call, const CudnnParameters& p, Reaso
 Reasons cudnn_reasons(const AttendCall& call) {
   auto reasons = reasons_against_fused(call);
   const auto p = cudnn_stages().read(call, reasons);
-  const auto type = call.q.scalar_type();
-  if (!call.q.is_cuda()) {
-    reasons.add("q is not on a CUDA device");
-    return reasons;
-  }
-  const auto of_kernels = cuda_kernel_reasons(call.q, "q");
-  for (const auto& reason : of_kernels.list()) reasons.add(reason);
-  reasons.add_if(type != at::kBFloat16 && type != at::kHalf, "neither bfloat16 nor float16");
-  add_unlike(reasons, call.q, call.k, "k");
-  add_unlike(reasons, call.q, call.v, "v");
+  add_reasons_against_cuda_halves(call, reasons);
+  if (!call.q.is_cuda()) return reasons;
   // LibTorch's causal mask begins at the first key as well.
   const bool has_keys_in_front = p.causal && call.q.size(2) < call.k.size(2);
   reasons.add_if(!p.modifies_scores() && !p.window && !p.sink.defined() && !has_keys_in_front,

@@ -91,6 +91,8 @@ struct ListedEngine {
 
 /// Why an engine that never holds the whole score matrix cannot run a call, whatever its stages.
 Reasons reasons_against_fused(const AttendCall& call);
+/// Adds why a kernel for bfloat16 and float16 on CUDA cannot read q, k and v.
+void add_reasons_against_cuda_halves(const AttendCall& call, Reasons& reasons);
 
 /// a + b, of which each may be undefined.
 at::Tensor sum_of_biases(const at::Tensor& a, const at::Tensor& b);

@@ -10,7 +10,6 @@
 
 #include "x_transformers/ops/attend_engine.h"
 #include "x_transformers/ops/cuda_launchers.h"
-#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/heads_of_tokens.h"
@@ -330,16 +329,8 @@ void add_reasons_of_shape(const AttendCall& call, const FlashParameters& p, Reas
 Reasons flash_reasons(const AttendCall& call) {
   auto reasons = reasons_against_fused(call);
   const auto p = flash_stages().read(call, reasons);
-  if (!call.q.is_cuda()) {
-    reasons.add("q is not on a CUDA device");
-    return reasons;
-  }
-  const auto type = call.q.scalar_type();
-  const auto of_kernels = cuda_kernel_reasons(call.q, "q");
-  for (const auto& reason : of_kernels.list()) reasons.add(reason);
-  reasons.add_if(type != at::kBFloat16 && type != at::kHalf, "neither bfloat16 nor float16");
-  add_unlike(reasons, call.q, call.k, "k");
-  add_unlike(reasons, call.q, call.v, "v");
+  add_reasons_against_cuda_halves(call, reasons);
+  if (!call.q.is_cuda()) return reasons;
   reasons.add_if(!p.has_more_than_libtorch(), "nothing that LibTorch's engines do not have");
   reasons.add_if(!(p.scale > 0), "a scale that is not positive");
   reasons.add_if(p.sink.defined() && p.normaliser != FlashNormaliser::softmax,
