@@ -14,9 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STRUCT = re.compile(r"^struct (\w*Options)\b[^;{]*\{", re.M)
 STRING = r'"(?:[^"\\]|\\.)*"'
-# v("name", member, "meaning", "paper"), v.required and v.size alike; prefix; prefix_over and overlay name what they start from.
+# v("name", member, "meaning", "paper"), v.required, v.size and v.free alike; prefix; prefix_over and overlay name what they start from.
 FIELD = re.compile(
-    rf'\bv(?:\.(?:required|size|prefix|prefix_over|overlay))?\(\s*"\w+",\s*(\w+),\s*(?:\w+(?:\.\w+)*,\s*)?'
+    rf'\bv(?:\.(?:required|size|free|required_free|prefix|prefix_over|overlay))?\(\s*"\w+",\s*(\w+),\s*(?:\w+(?:\.\w+)*,\s*)?'
     rf'((?:{STRING}\s*)+)(?:,\s*({STRING}))?')
 MEMBER = re.compile(r"^  (?!return\b|using\b|static\b|//|\})[\w:][\w:<>, ]*? (\w+)(?: =|\{|;)")
 WIDTH = 100

@@ -3,33 +3,25 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <poll.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <limits>
 #include <map>
 #include <memory>
 #include <span>
-#include <string_view>
 #include <utility>
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
+#include "apps/x-transformers/prompt.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
-#include "x_transformers/data/token_dataset.h"
-#include "x_transformers/data/token_file.h"
 #include "x_transformers/io/file_contents.h"
 #include "x_transformers/ops/onednn_product.h"
 #include "x_transformers/runs/checkpoint.h"
@@ -56,80 +48,10 @@ struct GenerateCommand {
 
 /// Options that say which weights of a file are meant.
 constexpr std::array kSelecting = {"--key", "--strip", "--rename", "--xt-compat"};
+/// Options of writing, as --help groups them; none means anything in a call with named tensors.
+constexpr const char* kWriting = "Writing";
 /// Options of one call with named tensors: with one of them, --config is of such a call.
-constexpr std::array kOfCall = {"--inputs", "--kwargs", "--outputs"};
-/// Options of writing.
-constexpr std::array kOfWriting = {"--checkpoint",
-                                   "--prompt",
-                                   "--prompt-file",
-                                   "--prompt-ids",
-                                   "--prompt-ids-file",
-                                   "--tokenizer",
-                                   "--tokens",
-                                   "--temperature",
-                                   "--greedy",
-                                   "--top-k",
-                                   "--top-p",
-                                   "--top-a",
-                                   "--min-p",
-                                   "--repetition-penalty",
-                                   "--eos",
-                                   "--amateur",
-                                   "--beams",
-                                   "--stop",
-                                   "--no-cuda-graph",
-                                   "--json"};
-
-constexpr std::string_view kBlanks = " \t\r\n";
-
-std::string_view without_blanks(std::string_view text) {
-  const auto begin = std::min(text.find_first_not_of(kBlanks), text.size());
-  text.remove_prefix(begin);
-  return text.substr(0, text.find_last_not_of(kBlanks) + 1);
-}
-
-/// `text` for a message.
-std::string shown(std::string_view text) {
-  constexpr size_t kLongest = 60;
-  return text.size() <= kLongest ? std::string(text)
-                                 : std::string(text.substr(0, kLongest)) + "...";
-}
-
-/// Token ids parted by commas or blanks, perhaps in brackets.
-std::vector<int64_t> parse_ids(std::string_view text, const OptionPath& where) {
-  auto rest = without_blanks(text);
-  const bool is_list = rest.starts_with('[');
-  expect(is_list == rest.ends_with(']'), at(where), shown(rest), "both brackets or none");
-  if (is_list) rest = without_blanks(rest.substr(1, rest.size() - 2));
-  std::vector<int64_t> ids;
-  bool follows_comma = false;
-  while (!rest.empty() || follows_comma) {
-    const auto word = rest.substr(0, rest.find_first_of(", \t\r\n"));
-    expect(!word.empty(), at(where), shown(without_blanks(text)),
-           "an id before and after each comma, as in 12,7,9");
-    int64_t id = 0;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-    expect(error == std::errc() && end == word.data() + word.size(), at(where), shown(word),
-           "token ids, as in 12,7,9");
-    ids.push_back(id);
-    rest = without_blanks(rest.substr(word.size()));
-    follows_comma = rest.starts_with(',');
-    if (follows_comma) rest = without_blanks(rest.substr(1));
-  }
-  return ids;
-}
-
-/// The ids in a file: text, or a token file.
-std::vector<int64_t> read_ids(const std::string& path) {
-  if (!is_token_file(path)) return parse_ids(read_text(path), path + ":");
-  const auto file = open_file(path);
-  const auto tokens = read_token_file(file);
-  const TokenDataset all({{file.owner, tokens.data, tokens.size, tokens.dtype, path}},
-                         std::numeric_limits<int64_t>::max());
-  std::vector<int64_t> ids(static_cast<size_t>(all.size()));
-  all.read(0, all.size(), ids.data());
-  return ids;
-}
+constexpr const char* kCalling = "One call with named tensors";
 
 /// What the library calls the options, as they were given here.
 Spelling named_as_arguments(const GenerateCommand& command) {
@@ -154,12 +76,19 @@ Spelling named_as_arguments(const GenerateCommand& command) {
   });
 }
 
-/// Options of the other way to call `generate`, which would change nothing in this one.
-void refuse_others(const CLI::App& command, const std::string& why,
-                   std::span<const char* const> names) {
-  for (const auto* name : names) {
-    require(command.count(name) == 0, fmt::format("generate: {} means nothing {}", name, why));
+/// The options of a group that were given.
+std::vector<std::string> given_of(const CLI::App& command, const std::string& group) {
+  std::vector<std::string> given;
+  for (const auto* option : command.get_options()) {
+    if (option->get_group() == group && option->count() > 0) given.push_back(option->get_name());
   }
+  return given;
+}
+
+/// Options of the other way to call `generate`, which would change nothing in this one.
+void refuse_group(const CLI::App& command, const std::string& why, const std::string& group) {
+  for (const auto& name : given_of(command, group))
+    throw InputError(fmt::format("generate: {} means nothing {}", name, why));
 }
 
 bool have_same_tokens(const LanguageModel& a, const LanguageModel& b) {
@@ -226,22 +155,6 @@ ChosenWeights choose_weights(const GenerateCommand& command) {
     chosen.words += fmt::format("; --checkpoint best takes step {}", *best);
   }
   return chosen;
-}
-
-/// What a pipe or a file on standard input has; empty: there is none. A pipe on which nothing comes
-/// may be one that the caller of this program left open.
-std::string piped_text() {
-  struct stat input {};
-  if (fstat(STDIN_FILENO, &input) != 0) return "";
-  if (!S_ISFIFO(input.st_mode) && !S_ISREG(input.st_mode)) return "";
-  constexpr int kMilliseconds = 3000;
-  pollfd waited{STDIN_FILENO, POLLIN, 0};
-  if (poll(&waited, 1, kMilliseconds) <= 0) {
-    std::fprintf(stderr,
-                 "x-transformers: nothing came on standard input; --prompt-file - waits for it\n");
-    return "";
-  }
-  return read_text(kStandardInput);
 }
 
 /// What to write, with the prompt in it.
@@ -455,15 +368,15 @@ void require_config(const GenerateCommand& options) {
 void run_command(GenerateCommand& options, const CLI::App& command) {
   take_path_as_weights(options);
   const bool has_config = !options.call.config.empty(), has_weights = !options.call.weights.empty();
-  if (has_config && has_any(command, kOfCall)) {
+  if (has_config && !given_of(command, kCalling).empty()) {
     for (const auto* name : kSelecting) {
       require(command.count(name) == 0 || has_weights,
               fmt::format("generate: {} needs --weights", name));
     }
-    refuse_others(command, "with --config and --outputs: give it in --kwargs", kOfWriting);
+    refuse_group(command, "with --config and --outputs: give it in --kwargs", kWriting);
     return run_call(options.call, "generate");
   }
-  refuse_others(command, "without --config", kOfCall);
+  refuse_group(command, "without --config", kCalling);
   require(has_config || !has_weights, "generate: --weights means nothing without --config");
   require(!has_config || has_weights,
           "generate: --config describes the model of --weights, which is needed to write text; a "
@@ -486,6 +399,8 @@ void add_generate(CLI::App& app) {
   command->add_option("path", options->path,
                       "folder of a run or checkpoint, or a file of weights beside its config.json; "
                       "of any other weights --config and --weights say what they are");
+  const std::string usual_group = command->option_defaults()->get_group();
+  command->option_defaults()->group(kWriting);
   command->add_option("--checkpoint", options->checkpoint,
                       "of a run's folder: latest (the default), best, last-good or a step");
   auto* prompt = command->add_option("--prompt", options->prompt, "text to go on from");
@@ -517,7 +432,10 @@ void add_generate(CLI::App& app) {
                       "text that ends the text; may be given several times");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "the result as JSON, at the end");
+  command->option_defaults()->group(usual_group);
   add_call_options(*command, options->call);
+  for (const char* name : {"--inputs", "--kwargs", "--outputs"})
+    command->get_option(name)->group(kCalling);
   // Without --config the weights are those of `path`.
   for (const auto* name : kSelecting)
     command->get_option(name)->remove_needs(command->get_option("--weights"));

@@ -31,9 +31,14 @@ struct OptionsCommand {
   bool json = false;
 };
 
+/// A line of what there are options of: types, parts of a run file, `generate`.
+struct Listed {
+  std::string name, group, meaning;
+};
+
 /// What `options` lists beside the types.
-const std::vector<TypeHelp>& part_help() {
-  static const std::vector<TypeHelp> parts{
+const std::vector<Listed>& part_help() {
+  static const std::vector<Listed> parts{
       {"data", "run files", "what a model learns from: files, tokenizer, batches"},
       {"train", "run files", "how: steps, optimizer, learning rate, validation, checkpoints"},
       {"generate", "writing",
@@ -41,8 +46,10 @@ const std::vector<TypeHelp>& part_help() {
   return parts;
 }
 
-std::vector<TypeHelp> everything() {
-  auto all = model_type_help();
+std::vector<Listed> everything() {
+  std::vector<Listed> all;
+  for (const auto& [name, group, meaning] : model_type_help())
+    all.push_back({name, name_of(group), meaning});
   all.insert(all.end(), part_help().begin(), part_help().end());
   return all;
 }
@@ -101,7 +108,7 @@ std::vector<OptionHelp> options_of(const std::string& name, const CLI::App& gene
   return lines;
 }
 
-void print_types(const std::vector<TypeHelp>& types) {
+void print_types(const std::vector<Listed>& types) {
   std::string group;
   for (const auto& type : types) {
     if (type.group != group) fmt::print("{}{}\n", group.empty() ? "" : "\n", type.group);
@@ -235,7 +242,7 @@ std::vector<SharedOption> search(const std::string& word, const CLI::App& genera
 void print_found(const std::string& word, bool json, const CLI::App& generate) {
   const auto found = search(word, generate);
   auto types = everything();
-  std::erase_if(types, [&](const TypeHelp& type) {
+  std::erase_if(types, [&](const Listed& type) {
     return !has_word(word, {type.name, type.meaning});
   });
   if (json) {

@@ -23,8 +23,7 @@ namespace {
 std::set<std::string> cloneable_types() {
   std::set<std::string> types{"Attention", "FeedForward"};
   for (const auto& type : model_type_help()) {
-    if (type.group == "models" || type.group == "objectives" || type.group == "stacks")
-      types.insert(type.name);
+    if (type.group <= TypeGroup::stacks) types.insert(type.name);
   }
   return types;
 }

@@ -12,6 +12,7 @@
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/runs/resume_point.h"
+#include "x_transformers/train/language_model.h"
 #include "x_transformers/train/resumed_data.h"
 #include "x_transformers/train/trainer.h"
 
@@ -564,47 +565,99 @@ TEST_F(ResumeTest, ALossOnOtherDataIsNotCompared) {
   EXPECT_TRUE(validates_on_other_data(saved, other, {}));
 }
 
-TEST_F(ResumeTest, OptionsOfTheLossMayChange) {
-  const auto changes = [](const std::string& before, const std::string& after) {
-    const auto config = [](const std::string& model) { return R"({"model": )" + model + "}"; };
-    return compare_configs(config(before), config(after), "c");
+/// Which options differ between two runs of `model`, with `before` and `after` laid over it.
+std::vector<ConfigChange> changes_of(const Json& model, const Json& before, const Json& after) {
+  const auto run_with = [&](const Json& given) {
+    auto whole = model;
+    whole.merge_patch(given);
+    return Json{{"model", std::move(whole)}}.dump();
   };
-  const std::pair<const char*, const char*> free[] = {
-      {R"({"type": "DPO", "beta": 0.1})", R"({"type": "DPO", "beta": 0.3})"},
-      {R"({"type": "DPO", "pad_id": null})", R"({"type": "DPO", "pad_id": 3})"},
-      {R"({"type": "A", "use_l1_loss": false})", R"({"type": "A", "use_l1_loss": true})"},
-      {R"({"type": "A", "loss_fn": {"type": "HuberLoss", "delta": 1}})",
-       R"({"type": "A", "loss_fn": {"type": "SmoothL1Loss", "beta": 1}})"},
-      {R"({"type": "A", "vae_kl_div_floor": 0.0})", R"({"type": "A", "vae_kl_div_floor": 0.1})"},
-      {R"({"type": "A", "kl_loss_threshold": 0.0})", R"({"type": "A", "kl_loss_threshold": 1.0})"},
-      {R"({"type": "A", "ff": {"zero_init_output": false}})",
-       R"({"type": "A", "ff": {"zero_init_output": true}})"},
-      {R"({"type": "A", "ignore_index": -100})", R"({"type": "A", "ignore_index": 0})"}};
-  for (const auto& [before, after] : free) EXPECT_FALSE(changes(before, after).empty()) << after;
-  const std::pair<const char*, const char*> bound[] = {
-      {R"({"type": "Other", "beta": 0.1})", R"({"type": "Other", "beta": 0.3})"},
-      {R"({"type": "A", "norm_add_unit_offset": false})",
-       R"({"type": "A", "norm_add_unit_offset": true})"},
-      {R"({"type": "A", "norm": {"eps": 1e-5}})", R"({"type": "A", "norm": {"eps": 1e-3}})"},
-      {R"({"type": "A", "causal": false})", R"({"type": "A", "causal": true})"}};
-  for (const auto& [before, after] : bound)
-    EXPECT_THROW(changes(before, after), InputError) << after;
+  return compare_configs(run_with(before), run_with(after), "c", trainable_model_spelling);
 }
 
-TEST_F(ResumeTest, OptionsWithoutWeightsMayChange) {
-  const auto config = [](const std::string& model) { return R"({"model": )" + model + "}"; };
-  const auto changes =
-      compare_configs(config(R"({"max_seq_len": 8, "net": {"attn_dropout": 0.1, "dim": 4}})"),
-                      config(R"({"max_seq_len": 9, "net": {"attn_dropout": 0.0, "dim": 4}})"), "c");
+Json small_layers() { return {{"type", "Decoder"}, {"dim", 4}, {"depth", 1}}; }
+
+Json small_net() {
+  return {{"type", "TransformerWrapper"},
+          {"num_tokens", 8},
+          {"max_seq_len", 8},
+          {"attn_layers", small_layers()}};
+}
+
+Json small_continuous_model() {
+  return {{"type", "ContinuousAutoregressiveWrapper"},
+          {"net",
+           {{"type", "ContinuousTransformerWrapper"},
+            {"dim_in", 2},
+            {"dim_out", 2},
+            {"max_seq_len", 8},
+            {"attn_layers", small_layers()}}}};
+}
+
+Json of_layers(const Json& options) { return {{"attn_layers", options}}; }
+
+struct Change {
+  Json model, before, after;
+};
+
+TEST_F(ResumeTest, OptionsThatWeightsDoNotDependOnMayChange) {
+  const Json sizes{{"num_tokens", 8}, {"max_seq_len", 8}, {"dim", 8}, {"depth", 1}};
+  auto vae = sizes, free_transformer = sizes;
+  vae.update({{"type", "GPTVAE"}, {"enc_depth", 1}});
+  free_transformer.erase("depth");
+  free_transformer.update({{"type", "FreeTransformer"},
+                           {"dec_head_depth", 1},
+                           {"dec_tail_depth", 1},
+                           {"enc_depth", 1}});
+  const Json dpo{{"type", "DPO"}, {"model", small_net()}};
+  const Json wrapper{{"type", "AutoregressiveWrapper"}, {"net", small_net()}};
+  const Change changes[] = {
+      {dpo, {{"beta", 0.1}}, {{"beta", 0.3}}},
+      {dpo, Json::object(), {{"pad_id", 3}}},
+      {small_continuous_model(), {{"use_l1_loss", false}}, {{"use_l1_loss", true}}},
+      {small_continuous_model(),
+       {{"loss_fn", {{"type", "HuberLoss"}, {"delta", 1}}}},
+       {{"loss_fn", {{"type", "HuberLoss"}, {"delta", 2}}}}},
+      {vae, {{"vae_kl_div_floor", 0.0}}, {{"vae_kl_div_floor", 0.1}}},
+      {free_transformer, {{"kl_loss_threshold", 0.0}}, {{"kl_loss_threshold", 1.0}}},
+      {small_net(), Json::object(), of_layers({{"ff", {{"zero_init_output", true}}}})},
+      {small_net(), of_layers({{"cross_attend", true}, {"cross_attn_dropout", 0.1}}),
+       of_layers({{"cross_attend", true}, {"cross_attn_dropout", 0.2}})},
+      {wrapper, {{"ignore_index", -100}}, {{"ignore_index", 0}}}};
+  for (const auto& [model, before, after] : changes)
+    EXPECT_EQ(changes_of(model, before, after).size(), 1) << after;
+}
+
+TEST_F(ResumeTest, OptionsThatWeightsDependOnMayNotChange) {
+  const Change changes[] = {
+      {small_net(), Json::object(), of_layers({{"norm_add_unit_offset", false}})},
+      {small_net(), Json::object(), of_layers({{"attn_qk_norm_scale", 5}})},
+      {small_net(), Json::object(), of_layers({{"attn_softclamp_logits", true}})},
+      {small_continuous_model(), Json::object(), {{"net", of_layers({{"rotary_pos_emb", true}})}}}};
+  for (const auto& [model, before, after] : changes)
+    EXPECT_THROW(changes_of(model, before, after), InputError) << after;
+}
+
+TEST_F(ResumeTest, ChangedOptionsAreShownByTheirPaths) {
+  const auto with = [](int64_t length, double dropout) {
+    return Json{{"max_seq_len", length}, {"attn_layers", {{"attn_dropout", dropout}}}};
+  };
   std::vector<std::string> lines;
-  for (const auto& change : changes) lines.push_back(change.shown());
-  EXPECT_THAT(lines, UnorderedElementsAre("model.max_seq_len = 9 (was 8)",
-                                          "model.net.attn_dropout = 0.0 (was 0.1)"));
+  for (const auto& change : changes_of(small_net(), with(8, 0.1), with(9, 0.2)))
+    lines.push_back(change.shown());
+  EXPECT_THAT(lines, UnorderedElementsAre("model.net.max_seq_len = 9 (was 8)",
+                                          "model.net.attn_layers.attn_dropout = 0.2 (was 0.1)"));
   EXPECT_THAT(
-      [&] {
-        compare_configs(config(R"({"net": {"dim": 4}})"), config(R"({"net": {"dim": 5}})"), "c");
+      [] {
+        changes_of(small_net(), Json::object(), of_layers({{"dim", 5}}));
       },
-      ThrowsMessage<InputError>(HasSubstr("c: model.net.dim was 4, now it is 5")));
+      ThrowsMessage<InputError>(HasSubstr("c: model.net.attn_layers.dim was 4, now it is 5")));
+}
+
+TEST_F(ResumeTest, WithoutASpellingNothingOfAModelMayChange) {
+  const auto config = [](const std::string& model) { return R"({"model": )" + model + "}"; };
+  EXPECT_THROW(compare_configs(config(R"({"dropout": 0.1})"), config(R"({"dropout": 0.2})"), "c"),
+               InputError);
 }
 
 TEST_F(ResumeTest, RefusesACheckpointThatDoesNotFit) {

@@ -9,9 +9,8 @@
 #include <vector>
 
 #include "x_transformers/compare/budget.h"
+#include "x_transformers/compare/comparison_result.h"
 #include "x_transformers/compare/equal_width.h"
-#include "x_transformers/compare/run_numbers.h"
-#include "x_transformers/compare/statistics.h"
 #include "x_transformers/compare/variants.h"
 #include "x_transformers/core/json.h"
 
@@ -60,46 +59,6 @@ struct ComparisonParts {
   std::function<void(const std::string& line)> message = {};
 };
 
-/// The base or a variant, as far as it has run.
-struct VariantResult {
-  std::string name;
-  Json settings = Json::object();  ///< values by the paths of options
-  std::string failure;             ///< why it has no result; empty: it has
-  bool is_whole = false;           ///< whether all of its seeds have run
-  int64_t steps = 0;
-  std::optional<AdjustedWidth> width = std::nullopt;  ///< absent: that of the base, or its own
-  std::vector<std::filesystem::path> directories;     ///< of the runs in `runs`
-  std::vector<RunNumbers> runs;                       ///< by seed
-
-  std::optional<double> parameters, flops_per_token, decoding_ms;
-  std::optional<double> relative_speed;  ///< targets a second, over those of the base near in time
-  /// Targets a second where nothing disturbs: relative_speed times the base's median.
-  std::optional<double> usual_speed;
-
-  // Where is_judged():
-  Difference difference, paired;
-  Verdict verdict = Verdict::kNoDifferenceSeen;
-  /// The seconds are those at the usual speed.
-  std::optional<double> steps_to_base_loss, seconds_to_base_loss;
-
-  std::vector<double> losses() const, best_losses() const;
-  bool has_failed() const { return !failure.empty(); }
-  bool is_judged() const { return is_whole && !has_failed() && !runs.empty(); }
-};
-
-struct ComparisonResult {
-  VariantResult base;
-  std::vector<VariantResult> variants;
-  int64_t seeds = 0;
-  std::string budget;
-  EqualTo equal_to = EqualTo::kNothing;
-  std::string run_file;
-  Json base_run;
-  bool is_complete = false;
-  /// Slowest and fastest of the base's runs and turns, as targets a second.
-  double slowest = 0, fastest = 0;
-};
-
 /// Trains the base with each seed, then round by round each variant with one seed and a short turn
 /// of the base, by which speeds are compared: a machine that drifts drifts for all. Run k has seeds
 /// data.seed + k and train.seed + k, the same batches for base and variants. Leaves in `out`
@@ -108,11 +67,5 @@ struct ComparisonResult {
 /// folder of something else, a comparison of something else; RunError where the base fails.
 ComparisonResult run_comparison(const ComparisonOptions& options, const ComparisonParts& parts,
                                 const std::function<void(const ComparisonResult&)>& report = {});
-
-/// The mean over an entry's runs of their median speeds.
-std::optional<double> mean_speed(const VariantResult& variant);
-
-/// Judges the variants whose seeds have all run.
-void judge(ComparisonResult& result);
 
 }  // namespace x_transformers

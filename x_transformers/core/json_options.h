@@ -165,36 +165,23 @@ Json value_to_json(const T& value) {
 namespace detail {
 
 /// Visitor that lists the options of the objects within, by their paths: attn_layers.depth.
-struct InnerNames {
+class InnerNames : public FieldVisitor<InnerNames> {
+ public:
   std::vector<std::string> paths = {};
 
   template <class T>
-  void operator()(const char* name, T&, const char*, const char* = "") {
+  void field(const FieldInfo& info, T&) {
     if constexpr (IsOptional<T>::value) {
-      add<typename T::value_type>(name);
+      add<typename T::value_type>(info.name);
     } else {
-      add<T>(name);
+      add<T>(info.name);
     }
-  }
-  template <class T>
-  void required(const char* name, T& member, const char* meaning, const char* = "") {
-    (*this)(name, member, meaning);
-  }
-  template <class T>
-  void size(const char* name, T& member, const char* meaning, const char* = "") {
-    (*this)(name, member, meaning);
   }
   template <class T>
   void prefix(const char*, T&, const char*, std::initializer_list<const char*> = {}) {}
   template <class T>
   void prefix_over(const char*, std::optional<T>&, const T&, const char*,
                    std::initializer_list<const char*> = {}) {}
-  template <class T>
-  void overlay(const char* name, std::optional<T>&, const T&, const char*,
-               std::initializer_list<const char*> = {}) {
-    add<T>(name);
-  }
-  void not_built(const char*) {}
 
  private:
   template <class T>
@@ -217,65 +204,42 @@ std::vector<std::string> inner_names() {
 }  // namespace detail
 
 /// Visitor that fills options from a JSON object and remembers which keys it used.
-class JsonReader {
+class JsonReader : public FieldVisitor<JsonReader> {
  public:
   JsonReader(const Json& object, OptionPath where) : object_(object), where_(std::move(where)) {}
 
   template <class T>
-  void operator()(const char* name, T& member, const char*, const char* = "") {
-    if (skipped_.count(name)) return;
-    const std::string key = prefix_ + name;
-    known_.push_back(key);
-    const auto found = object_.find(key);
+  void field(const FieldInfo& info, T& member) {
+    const auto name = key(info.name);
+    if (info.is_required) required_.push_back(name);
+    known_.push_back(name);
+    const auto found = object_.find(name);
     if (found == object_.end()) return;
-    used_.insert(key);
-    give(key);
-    read_value(*found, member, where_ / key);
+    used_.insert(name);
+    give(name);
+    read_value(*found, member, where_ / name);
   }
 
   template <class T>
-  void required(const char* name, T& member, const char* meaning, const char* paper = "") {
-    if (!skipped_.count(name)) required_.push_back(prefix_ + name);
-    (*this)(name, member, meaning, paper);
-  }
-
-  template <class T>
-  void size(const char* name, T& member, const char* meaning, const char* paper = "") {
-    (*this)(name, member, meaning, paper);
-  }
-
-  template <class T>
-  void prefix(const char* name, T& member, const char*,
-              std::initializer_list<const char*> skipped = {}) {
+  void prefix(const char* name, T& member, const char* meaning,
+              std::initializer_list<const char*> left_out = {}) {
     // Both spellings: attn_flash, and attn: {flash}.
-    const std::string key = prefix_ + name;
-    const auto found = object_.find(key);
+    const auto whole = key(name);
+    const auto found = object_.find(whole);
     if (found != object_.end()) {
-      if (!found->is_object()) detail::wrong_type(where_ / key, "an object", *found);
-      used_.insert(key);
-      JsonReader nested(*found, where_ / key);
-      nested.skipped_ = {skipped.begin(), skipped.end()};
-      member.fields(nested);
-      nested.finish(detail::inner_names<T>);
-      const auto prefix = key + "_";
-      for (const auto& given : nested.given_) give(std::string(prefix).append(given));
+      const auto nested = read_object(whole, *found, member, left_out);
+      for (const auto& given : nested.given_) give(std::string(whole).append("_").append(given));
     }
-    const auto outer_prefix = prefix_;
-    const auto outer_skipped = skipped_;
-    prefix_ = key + "_";
-    skipped_ = {skipped.begin(), skipped.end()};
-    member.fields(*this);
-    prefix_ = outer_prefix;
-    skipped_ = outer_skipped;
+    FieldVisitor::prefix(name, member, meaning, left_out);
   }
 
   /// Like prefix, for options that start as a copy of `base` when any of their keys is given.
   template <class T>
   void prefix_over(const char* name, std::optional<T>& member, const T& base, const char* meaning,
-                   std::initializer_list<const char*> skipped = {}) {
+                   std::initializer_list<const char*> left_out = {}) {
     T copy = member.value_or(base);
     const auto before = used_.size();
-    prefix(name, copy, meaning, skipped);
+    prefix(name, copy, meaning, left_out);
     if (used_.size() != before) member = std::move(copy);
   }
 
@@ -283,112 +247,152 @@ class JsonReader {
   template <class T>
   void overlay(const char* name, std::optional<T>& member, const T& base, const char*,
                std::initializer_list<const char*> left_out = {}) {
-    if (skipped_.count(name)) return;
-    const std::string key = prefix_ + name;
-    known_.push_back(key);
-    const auto found = object_.find(key);
+    if (is_left_out(name)) return;
+    const auto whole = key(name);
+    known_.push_back(whole);
+    const auto found = object_.find(whole);
     if (found == object_.end()) return;
-    if (!found->is_object()) detail::wrong_type(where_ / key, "an object", *found);
-    used_.insert(key);
-    give(key);
+    give(whole);
     member = base;
-    JsonReader nested(*found, where_ / key);
-    nested.skipped_ = {left_out.begin(), left_out.end()};
-    member->fields(nested);
-    nested.finish(detail::inner_names<T>);
+    read_object(whole, *found, *member, left_out);
   }
 
   void not_built(const char* name) {
-    const std::string key = prefix_ + name;
-    const auto found = object_.find(key);
+    const auto whole = key(name);
+    const auto found = object_.find(whole);
     if (found == object_.end()) return;
-    used_.insert(key);
+    used_.insert(whole);
     const bool is_off =
         found->is_null() || *found == false || (found->is_object() && found->empty());
-    require(is_off, at(where_ / key), "not built yet");
+    require(is_off, at(where_ / whole), "not built yet");
   }
 
   /// Throws InputError for a key that no field took; `inner_names` lists those of the objects
   /// within.
   void finish(std::vector<std::string> (*inner_names)()) const {
-    for (const auto& [key, value] : object_.items()) {
-      if (key == "type" || used_.count(key)) continue;
-      detail::unknown_key(where_ / key, known_, inner_names());
+    for (const auto& [name, value] : object_.items()) {
+      if (name == "type" || used_.count(name)) continue;
+      detail::unknown_key(where_ / name, known_, inner_names());
     }
   }
 
   /// Throws InputError for an option that must be given and is not, in either spelling.
   void require_all() const {
-    for (const auto& key : required_) require(given_.count(key) > 0, at(where_ / key), "is needed");
+    for (const auto& name : required_)
+      require(given_.count(name) > 0, at(where_ / name), "is needed");
   }
 
  private:
+  /// Reads the object `value` that stands at the option `name`.
+  template <class T>
+  JsonReader read_object(const std::string& name, const Json& value, T& member,
+                         std::initializer_list<const char*> left_out) {
+    if (!value.is_object()) detail::wrong_type(where_ / name, "an object", value);
+    used_.insert(name);
+    JsonReader nested(value, where_ / name);
+    nested.leave_out(left_out);
+    member.fields(nested);
+    nested.finish(detail::inner_names<T>);
+    return nested;
+  }
+
   /// Throws InputError where both spellings of an option are given.
-  void give(const std::string& key) {
-    require(given_.insert(key).second, at(where_ / key),
+  void give(const std::string& name) {
+    require(given_.insert(name).second, at(where_ / name),
             "given twice, once in an object of its own");
   }
 
   const Json& object_;
   OptionPath where_;
-  std::string prefix_;
-  std::set<std::string> used_, skipped_;
+  std::set<std::string> used_;
   std::set<std::string> given_;  // options as they are spelled without objects
   std::vector<std::string> known_, required_;
 };
 
 /// Visitor that writes options as a JSON object.
-class JsonWriter {
+class JsonWriter : public FieldVisitor<JsonWriter> {
  public:
   explicit JsonWriter(Json& object) : object_(object) {}
 
   template <class T>
-  void operator()(const char* name, T& member, const char*, const char* = "") {
-    if (!skipped_.count(name)) object_[prefix_ + name] = value_to_json(member);
-  }
-  template <class T>
-  void required(const char* name, T& member, const char* meaning, const char* = "") {
-    (*this)(name, member, meaning);
-    required_.insert(prefix_ + name);
-  }
-  template <class T>
-  void size(const char* name, T& member, const char* meaning, const char* = "") {
-    (*this)(name, member, meaning);
-  }
-  template <class T>
-  void prefix(const char* name, T& member, const char*,
-              std::initializer_list<const char*> skipped = {}) {
-    const auto outer_prefix = prefix_;
-    const auto outer_skipped = skipped_;
-    prefix_ += std::string(name) + "_";
-    skipped_ = {skipped.begin(), skipped.end()};
-    member.fields(*this);
-    prefix_ = outer_prefix;
-    skipped_ = outer_skipped;
+  void field(const FieldInfo& info, T& member) {
+    const auto name = key(info.name);
+    object_[name] = value_to_json(member);
+    if (info.is_required) required_.insert(name);
   }
   template <class T>
   void prefix_over(const char* name, std::optional<T>& member, const T&, const char* meaning,
-                   std::initializer_list<const char*> skipped = {}) {
-    if (member) prefix(name, *member, meaning, skipped);
+                   std::initializer_list<const char*> left_out = {}) {
+    if (member) prefix(name, *member, meaning, left_out);
   }
   template <class T>
   void overlay(const char* name, std::optional<T>& member, const T&, const char*,
                std::initializer_list<const char*> left_out = {}) {
-    if (!member || skipped_.count(name)) return;
+    if (!member || is_left_out(name)) return;
     Json object = Json::object();
     JsonWriter nested(object);
-    nested.skipped_ = {left_out.begin(), left_out.end()};
+    nested.leave_out(left_out);
     member->fields(nested);
-    object_[prefix_ + name] = std::move(object);
+    object_[key(name)] = std::move(object);
   }
-  void not_built(const char*) {}
-  bool is_required(const std::string& key) const { return required_.count(key) > 0; }
+  bool is_required(const std::string& name) const { return required_.count(name) > 0; }
 
  private:
   Json& object_;
-  std::string prefix_;
-  std::set<std::string> skipped_, required_;
+  std::set<std::string> required_;
 };
+
+/// Visitor that collects the places, as JSON pointers, of the options that weights do not depend on
+/// (FieldInfo::is_free) in what options_to_json writes.
+class FreePlaces : public FieldVisitor<FreePlaces> {
+ public:
+  explicit FreePlaces(std::set<std::string>& places, std::string above = "")
+      : places_(places), above_(std::move(above)) {}
+
+  template <class T>
+  void field(const FieldInfo& info, T& member) {
+    const auto place = above_ + "/" + key(info.name);
+    if (info.is_free) {
+      places_.insert(place);
+    } else {
+      look_into(place, member);
+    }
+  }
+  template <class T>
+  void prefix_over(const char* name, std::optional<T>& member, const T&, const char* meaning,
+                   std::initializer_list<const char*> left_out = {}) {
+    if (member) prefix(name, *member, meaning, left_out);
+  }
+
+ private:
+  template <class T>
+  void look_into(const std::string& place, T& value) {
+    if constexpr (detail::IsOptional<T>::value) {
+      if (value) look_into(place, *value);
+    } else if constexpr (detail::IsVector<T>::value) {
+      if constexpr (Options<typename T::value_type>) {
+        for (size_t i = 0; i < value.size(); ++i)
+          look_into(place + "/" + std::to_string(i), value[i]);
+      }
+    } else if constexpr (Options<T>) {
+      FreePlaces inner(places_, place);
+      value.fields(inner);
+    }
+  }
+
+  std::set<std::string>& places_;
+  std::string above_;
+};
+
+/// Where in `options_to_json(options)` stand options that weights do not depend on, as JSON
+/// pointers. All that stands below one of them is free as well.
+template <Options T>
+std::set<std::string> free_places(T options) {
+  std::set<std::string> places;
+  FreePlaces visitor(places);
+  options.fields(visitor);
+  return places;
+}
 
 /// Options from a JSON object. Unknown keys, wrong types and unknown "type"s are InputErrors with
 /// the path (`where` and below) and the nearest known key.

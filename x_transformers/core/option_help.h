@@ -3,7 +3,6 @@
 
 #include <initializer_list>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -13,7 +12,7 @@ namespace x_transformers {
 
 /// One line of `x-transformers options`.
 struct OptionHelp {
-  std::string name, type, default_value, meaning, paper;
+  std::string name = {}, type = {}, default_value = {}, meaning = {}, paper = {};
   bool built = true;
   bool required = false;
   bool is_size = false;     ///< how large a model is: no idea that it could be without
@@ -21,59 +20,38 @@ struct OptionHelp {
 };
 
 /// Visitor that lists the fields for help.
-class HelpWriter {
+class HelpWriter : public FieldVisitor<HelpWriter> {
  public:
   template <class T>
-  void operator()(const char* name, T& member, const char* meaning, const char* paper = "") {
-    if (skipped_.count(name)) return;
-    lines.push_back(
-        {prefix_ + name, detail::type_word<T>(), value_to_json(member).dump(), meaning, paper});
-  }
-  template <class T>
-  void required(const char* name, T& member, const char* meaning, const char* paper = "") {
-    if (skipped_.count(name)) return;
-    (*this)(name, member, meaning, paper);
-    lines.back().required = true;
-  }
-  template <class T>
-  void size(const char* name, T& member, const char* meaning, const char* paper = "") {
-    if (skipped_.count(name)) return;
-    (*this)(name, member, meaning, paper);
-    lines.back().is_size = true;
-  }
-  template <class T>
-  void prefix(const char* name, T& member, const char*,
-              std::initializer_list<const char*> skipped = {}) {
-    const auto outer_prefix = prefix_;
-    const auto outer_skipped = skipped_;
-    prefix_ += std::string(name) + "_";
-    skipped_ = {skipped.begin(), skipped.end()};
-    member.fields(*this);
-    prefix_ = outer_prefix;
-    skipped_ = outer_skipped;
+  void field(const FieldInfo& info, T& member) {
+    lines.push_back({.name = key(info.name),
+                     .type = detail::type_word<T>(),
+                     .default_value = value_to_json(member).dump(),
+                     .meaning = info.meaning,
+                     .paper = info.paper,
+                     .required = info.is_required,
+                     .is_size = info.is_size});
   }
   template <class T>
   void prefix_over(const char* name, std::optional<T>&, const T& base, const char* meaning,
-                   std::initializer_list<const char*> skipped = {}) {
+                   std::initializer_list<const char*> left_out = {}) {
     T copy = base;
     const auto first = lines.size();
-    prefix(name, copy, meaning, skipped);
+    prefix(name, copy, meaning, left_out);
     for (auto i = first; i < lines.size(); ++i) lines[i].has_default = false;
   }
   template <class T>
   void overlay(const char* name, std::optional<T>&, const T&, const char* meaning,
                std::initializer_list<const char*> = {}) {
-    if (!skipped_.count(name)) lines.push_back({prefix_ + name, "an object", "{}", meaning, ""});
+    if (is_left_out(name)) return;
+    lines.push_back(
+        {.name = key(name), .type = "an object", .default_value = "{}", .meaning = meaning});
   }
   void not_built(const char* name) {
-    lines.push_back({prefix_ + name, "", "", "not built yet", "", false});
+    lines.push_back({.name = key(name), .meaning = "not built yet", .built = false});
   }
 
   std::vector<OptionHelp> lines;
-
- private:
-  std::string prefix_;
-  std::set<std::string> skipped_;
 };
 
 /// The help lines of an options struct.

@@ -2,9 +2,7 @@
 #pragma once
 
 #include <concepts>
-#include <initializer_list>
 #include <map>
-#include <optional>
 #include <set>
 #include <string>
 
@@ -15,42 +13,13 @@ namespace x_transformers {
 namespace detail {
 
 /// Visitor that collects the fields by name.
-struct FieldCollector {
-  std::map<std::string, const void*> fields;
-  std::string prefix_so_far = {};
+struct FieldCollector : FieldVisitor<FieldCollector> {
+  std::map<std::string, const void*> fields = {};
 
   template <class T>
-  void operator()(const char* name, T& member, const char*, const char* = "") {
-    fields.emplace(prefix_so_far + name, &member);
+  void field(const FieldInfo& info, T& member) {
+    fields.emplace(key(info.name), &member);
   }
-  template <class T>
-  void required(const char* name, T& member, const char* meaning, const char* = "") {
-    (*this)(name, member, meaning);
-  }
-  template <class T>
-  void size(const char* name, T& member, const char* meaning, const char* = "") {
-    (*this)(name, member, meaning);
-  }
-  template <class T>
-  void prefix(const char* name, T& member, const char*,
-              std::initializer_list<const char*> skipped = {}) {
-    FieldCollector inner{{}, prefix_so_far + name + "_"};
-    member.fields(inner);
-    for (const char* each : skipped) inner.fields.erase(inner.prefix_so_far + each);
-    fields.merge(inner.fields);
-  }
-  template <class T>
-  void prefix_over(const char* name, std::optional<T>&, const T& base, const char* meaning,
-                   std::initializer_list<const char*> skipped = {}) {
-    T copy = base;
-    prefix(name, copy, meaning, skipped);
-  }
-  template <class T>
-  void overlay(const char* name, std::optional<T>& member, const T&, const char* meaning,
-               std::initializer_list<const char*> = {}) {
-    (*this)(name, member, meaning);
-  }
-  void not_built(const char*) {}
 };
 
 template <Options T>
@@ -61,24 +30,22 @@ bool differ(const T& a, const T& b) {
 }
 
 /// Visitor that collects the names of fields whose value is not that of `others`, which are the
-/// fields of another struct of the type. For structs without prefixes.
-struct DifferenceCollector {
-  const std::map<std::string, const void*>& others;
-  std::set<std::string> names = {};
+/// fields of another struct of the type. For structs without prefixes that start from others.
+class DifferenceCollector : public FieldVisitor<DifferenceCollector> {
+ public:
+  explicit DifferenceCollector(const std::map<std::string, const void*>& others)
+      : others_(others) {}
 
   template <class T>
-  void operator()(const char* name, T& member, const char*, const char* = "") {
-    if (differ(member, *static_cast<const T*>(others.at(name)))) names.insert(name);
+  void field(const FieldInfo& info, T& member) {
+    const auto name = key(info.name);
+    if (differ(member, *static_cast<const T*>(others_.at(name)))) names.insert(name);
   }
-  template <class T>
-  void required(const char* name, T& member, const char* meaning, const char* = "") {
-    (*this)(name, member, meaning);
-  }
-  template <class T>
-  void size(const char* name, T& member, const char* meaning, const char* = "") {
-    (*this)(name, member, meaning);
-  }
-  void not_built(const char*) {}
+
+  std::set<std::string> names = {};
+
+ private:
+  const std::map<std::string, const void*>& others_;
 };
 
 }  // namespace detail
@@ -98,7 +65,7 @@ template <Options T>
 std::set<std::string> differing_options(T a, T b) {
   detail::FieldCollector others;
   b.fields(others);
-  detail::DifferenceCollector differences{others.fields};
+  detail::DifferenceCollector differences(others.fields);
   a.fields(differences);
   return differences.names;
 }

@@ -7,6 +7,7 @@
 //     v.required("dim", dim, "features");  // must be given
 //     v.size("heads", heads, "attention heads");  // how large, not an idea to be without
 //     v("qk_norm", qk_norm, "l2-normalise queries and keys", "arXiv:2010.04245");
+//     v.free("dropout", dropout, "dropout of the output");  // weights do not depend on it
 //     // ff_glu or ff: {glu}, less the fields that the owner sets.
 //     v.prefix("ff", ff, "feed-forward", {"dim"});
 //     // enc_kwargs: {glu}: an object of its own that starts as a copy of other options.
@@ -16,7 +17,7 @@
 //   }
 //
 // Reading and writing JSON (core/json_options.h), help (core/option_help.h) and comparison
-// (core/option_names.h) are visitors over that list.
+// (core/option_names.h) are visitors over that list, classes of FieldVisitor.
 #pragma once
 
 #include <concepts>
@@ -32,24 +33,98 @@
 
 namespace x_transformers {
 
-namespace detail {
-/// Accepts any call that a field list makes; used to ask whether a type has one.
-struct AnyVisitor {
+/// What a field list says of a field.
+struct FieldInfo {
+  const char* name = "";  ///< without the prefixes of its owners
+  const char* meaning = "";
+  const char* paper = "";
+  bool is_required = false;  ///< must be given
+  bool is_size = false;      ///< how large a model is: no idea that it could be without
+  bool is_free = false;      ///< a run may go on with another value: weights mean the same
+};
+
+/// Base of the visitors of field lists. `Visitor` has
+///   template <class T> void field(const FieldInfo& info, T& member);
+/// which is called for each field that no owner leaves out; `key(info.name)` is the option as a
+/// file spells it. Options with a prefix are fields like any other, those in an object of their own
+/// are one field; a visitor that knows better has a prefix, prefix_over, overlay or not_built of
+/// its own.
+template <class Visitor>
+class FieldVisitor {
+ public:
   template <class T>
-  void operator()(const char*, T&, const char*, const char* = "") {}
+  void operator()(const char* name, T& member, const char* meaning, const char* paper = "") {
+    visit({.name = name, .meaning = meaning, .paper = paper}, member);
+  }
   template <class T>
-  void required(const char*, T&, const char*, const char* = "") {}
+  void required(const char* name, T& member, const char* meaning, const char* paper = "") {
+    visit({.name = name, .meaning = meaning, .paper = paper, .is_required = true}, member);
+  }
   template <class T>
-  void size(const char*, T&, const char*, const char* = "") {}
+  void size(const char* name, T& member, const char* meaning, const char* paper = "") {
+    visit({.name = name, .meaning = meaning, .paper = paper, .is_size = true}, member);
+  }
   template <class T>
-  void prefix(const char*, T&, const char*, std::initializer_list<const char*> = {}) {}
+  void free(const char* name, T& member, const char* meaning, const char* paper = "") {
+    visit({.name = name, .meaning = meaning, .paper = paper, .is_free = true}, member);
+  }
   template <class T>
-  void prefix_over(const char*, std::optional<T>&, const T&, const char*,
-                   std::initializer_list<const char*> = {}) {}
+  void required_free(const char* name, T& member, const char* meaning, const char* paper = "") {
+    visit({.name = name, .meaning = meaning, .paper = paper, .is_required = true, .is_free = true},
+          member);
+  }
   template <class T>
-  void overlay(const char*, std::optional<T>&, const T&, const char*,
-               std::initializer_list<const char*> = {}) {}
+  void prefix(const char* name, T& member, const char*,
+              std::initializer_list<const char*> left_out = {}) {
+    const auto outer = std::exchange(scope_, {scope_.prefix + name + "_", left_out});
+    member.fields(self());
+    scope_ = outer;
+  }
+  template <class T>
+  void prefix_over(const char* name, std::optional<T>&, const T& base, const char* meaning,
+                   std::initializer_list<const char*> left_out = {}) {
+    T copy = base;
+    self().prefix(name, copy, meaning, left_out);
+  }
+  template <class T>
+  void overlay(const char* name, std::optional<T>& member, const T&, const char* meaning,
+               std::initializer_list<const char*> = {}) {
+    visit({.name = name, .meaning = meaning}, member);
+  }
   void not_built(const char*) {}
+
+  template <class T>
+  void visit(const FieldInfo& info, T& member) {
+    if (!is_left_out(info.name)) self().field(info, member);
+  }
+
+ protected:
+  std::string key(const char* name) const { return scope_.prefix + name; }
+  bool is_left_out(const char* name) const { return scope_.left_out.count(name) > 0; }
+  /// Fields of these names are left out of the list that is visited next.
+  void leave_out(std::initializer_list<const char*> names) {
+    scope_.left_out = {names.begin(), names.end()};
+  }
+
+ private:
+  struct Scope {
+    Scope() = default;
+    Scope(std::string given, std::initializer_list<const char*> names)
+        : prefix(std::move(given)), left_out(names.begin(), names.end()) {}
+    std::string prefix;
+    std::set<std::string> left_out;
+  };
+
+  Visitor& self() { return static_cast<Visitor&>(*this); }
+
+  Scope scope_;
+};
+
+namespace detail {
+/// Takes any field list; used to ask whether a type has one.
+struct AnyVisitor : FieldVisitor<AnyVisitor> {
+  template <class T>
+  void field(const FieldInfo&, T&) {}
 };
 }  // namespace detail
 
@@ -71,47 +146,37 @@ concept TypedOptions = Options<T> && requires(T& options, const std::string& nam
 ///   FieldsWithout rest(v, {"depth"});
 ///   layers.fields(rest);
 template <class Visitor>
-class FieldsWithout {
+class FieldsWithout : public FieldVisitor<FieldsWithout<Visitor>> {
  public:
-  FieldsWithout(Visitor& visitor, std::set<std::string> left_out)
-      : visitor_(visitor), left_out_(std::move(left_out)) {}
+  FieldsWithout(Visitor& visitor, std::initializer_list<const char*> names) : visitor_(visitor) {
+    this->leave_out(names);
+  }
 
   template <class T>
-  void operator()(const char* name, T& member, const char* meaning, const char* paper = "") {
-    if (takes(name)) visitor_(name, member, meaning, paper);
-  }
-  template <class T>
-  void required(const char* name, T& member, const char* meaning, const char* paper = "") {
-    if (takes(name)) visitor_.required(name, member, meaning, paper);
-  }
-  template <class T>
-  void size(const char* name, T& member, const char* meaning, const char* paper = "") {
-    if (takes(name)) visitor_.size(name, member, meaning, paper);
+  void field(const FieldInfo& info, T& member) {
+    visitor_.visit(info, member);
   }
   template <class T>
   void prefix(const char* name, T& member, const char* meaning,
-              std::initializer_list<const char*> skipped = {}) {
-    if (takes(name)) visitor_.prefix(name, member, meaning, skipped);
+              std::initializer_list<const char*> left_out = {}) {
+    if (!this->is_left_out(name)) visitor_.prefix(name, member, meaning, left_out);
   }
   template <class T>
   void prefix_over(const char* name, std::optional<T>& member, const T& base, const char* meaning,
-                   std::initializer_list<const char*> skipped = {}) {
-    if (takes(name)) visitor_.prefix_over(name, member, base, meaning, skipped);
+                   std::initializer_list<const char*> left_out = {}) {
+    if (!this->is_left_out(name)) visitor_.prefix_over(name, member, base, meaning, left_out);
   }
   template <class T>
   void overlay(const char* name, std::optional<T>& member, const T& base, const char* meaning,
                std::initializer_list<const char*> left_out = {}) {
-    if (takes(name)) visitor_.overlay(name, member, base, meaning, left_out);
+    if (!this->is_left_out(name)) visitor_.overlay(name, member, base, meaning, left_out);
   }
   void not_built(const char* name) {
-    if (takes(name)) visitor_.not_built(name);
+    if (!this->is_left_out(name)) visitor_.not_built(name);
   }
 
  private:
-  bool takes(const char* name) const { return left_out_.count(name) == 0; }
-
   Visitor& visitor_;
-  std::set<std::string> left_out_;
 };
 
 /// One value for all layers, or one for each (Python's `value or tuple`).

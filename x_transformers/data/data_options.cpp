@@ -1,13 +1,17 @@
 #include "x_transformers/data/data_options.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/data/data_format.h"
 #include "x_transformers/data/file_kind.h"
 #include "x_transformers/data/token_file.h"
 #include "x_transformers/io/safetensors.h"
@@ -15,11 +19,8 @@
 namespace x_transformers {
 namespace {
 
-constexpr std::array<std::string_view, 10> kFormats{
-    "auto", "text", "bytes", "bin", "tensors", "pairs", "preferences", "series", "images", "task"};
 constexpr std::array<std::string_view, 3> kOrders{"auto", "random", "epoch"};
 constexpr std::array<std::string_view, 3> kTasks{"copy", "parity", "path_star"};
-constexpr std::string_view kStream = "text or bin";
 constexpr std::string_view kAuto = "auto";
 
 template <class Names>
@@ -62,34 +63,49 @@ void refuse_weights(const std::string& path) {
   throw InputError(notice);
 }
 
+/// Those of the options that not every format reads which are given.
+std::vector<const char*> given_options(const DataOptions& options) {
+  const DataOptions usual;
+  const std::pair<const char*, bool> all[] = {
+      {"tokenizer", options.tokenizer != usual.tokenizer},
+      {"dtype", options.dtype != usual.dtype},
+      {"seq_len", options.seq_len.has_value()},
+      {"task", !options.task.name.empty()},
+      {"val_path", !options.val_path.empty()},
+      {"order", options.order != usual.order},
+      {"series", !options.series.columns.empty()},
+      {"images", options.images.channels != usual.images.channels}};
+  std::vector<const char*> given;
+  for (const auto& [name, is_given] : all)
+    if (is_given) given.push_back(name);
+  return given;
+}
+
 /// What tells of another format than the data have would be read by nothing.
-void require_of_format(const DataOptions& options, const std::string& format) {
-  const bool is_by_name = options.format == kAuto && format == "tensors";
+void require_of_format(const DataOptions& options, const DataFormat& format) {
+  const bool is_by_name = options.format == kAuto && format.name == "tensors";
   const auto why = is_by_name ? ", which " + options.path + " is by its name" : std::string();
-  const auto refuse = [&](bool is_given, const char* name) {
-    if (is_given && is_by_name) refuse_weights(options.path);
-    require(!is_given, at(name), "has no use with data of format {}{}", format, why);
-  };
-  const bool is_stream = !holds_examples(options);
-  const bool takes_tokenizer =
-      (is_stream && format != "bytes") || format == "pairs" || format == "preferences";
-  refuse(!takes_tokenizer && options.tokenizer != DataOptions{}.tokenizer, "tokenizer");
-  refuse(format != "bin" && options.dtype != kAuto, "dtype");
-  refuse(!is_stream && format != "series" && options.seq_len.has_value(), "seq_len");
-  refuse(format != "task" && !options.task.name.empty(), "task");
-  refuse(format == "task" && !options.val_path.empty(), "val_path");
-  refuse(format == "task" && options.order != DataOptions{}.order, "order");
-  refuse(format != "series" && !options.series.columns.empty(), "series");
-  refuse(format != "images" && options.images.channels != ImageOptions{}.channels, "images");
+  for (const char* option : given_options(options)) {
+    if (format.reads(option)) continue;
+    if (is_by_name) refuse_weights(options.path);
+    throw InputError({at(option), text("has no use with data of format {}{}", format.name, why)});
+  }
+}
+
+std::vector<std::string> format_names() {
+  std::vector<std::string> names{std::string(kAuto)};
+  for (const auto& format : data_formats()) names.push_back(format.name);
+  return names;
 }
 
 void check_rules(const DataOptions& options) {
-  expect(is_one_of(kFormats, options.format), at("format"), options.format,
-         "auto, text, bytes, bin, tensors, pairs, preferences, series, images or task");
+  const auto names = format_names();
+  expect(is_one_of(names, options.format), at("format"), options.format, "{} or {}",
+         fmt::format("{}", fmt::join(names.begin(), names.end() - 1, ", ")), names.back());
   expect(options.dtype == kAuto || is_token_dtype(options.dtype), at("dtype"), options.dtype,
          "auto, {}", kTokenDtypes);
-  const auto format = data_format(options);
-  if (format == "task") {
+  const auto& format = format_of(options);
+  if (format.reads("task")) {
     check_task(options);
   } else {
     require(!options.path.empty(), at("path"),
@@ -112,24 +128,15 @@ void validate(const DataOptions& options) {
   spelled(below("data"), [&] { check_rules(options); });
 }
 
-std::string data_format(const DataOptions& options) {
-  if (options.format != kAuto) return options.format;
-  if (!options.task.name.empty()) return "task";
-  if (options.dtype != kAuto) return "bin";
-  if (std::filesystem::path(options.path).extension() == ".safetensors") return "tensors";
-  return std::string(kStream);
-}
-
 bool holds_examples(const DataOptions& options) {
-  const auto format = data_format(options);
-  return format != kStream && format != "text" && format != "bytes" && format != "bin";
+  const auto content = format_of(options).content;
+  return content == DataContent::examples || content == DataContent::text_examples;
 }
 
 bool holds_text(const DataOptions& options) {
-  const auto format = data_format(options);
-  return format == kStream ? !is_token_file(options.path)
-                           : format == "text" || format == "bytes" || format == "pairs" ||
-                                 format == "preferences";
+  const auto content = format_of(options).content;
+  if (content == DataContent::text_or_tokens) return !is_token_file(options.path);
+  return content == DataContent::text || content == DataContent::text_examples;
 }
 
 }  // namespace x_transformers

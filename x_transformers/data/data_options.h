@@ -144,15 +144,11 @@ struct DataOptions {
 /// data of tokens needs it.
 void validate(const DataOptions& options);
 
-/// What the data are: what `format` says or, where that is auto, the task or the name of the file;
-/// "text or bin" where the files must be looked at.
-std::string data_format(const DataOptions& options);
-
 /// Whether the data are examples of named tensors, and not a stream of tokens.
 bool holds_examples(const DataOptions& options);
 
-/// Whether the data are text, which options.tokenizer turns into tokens; of "text or bin", whether
-/// they are by the name of the path.
+/// Whether the data are text, which options.tokenizer turns into tokens; where the files must be
+/// looked at, whether they are by the name of the path.
 bool holds_text(const DataOptions& options);
 
 }  // namespace x_transformers

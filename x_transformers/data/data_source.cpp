@@ -6,12 +6,9 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/warning.h"
-#include "x_transformers/data/example_source.h"
+#include "x_transformers/data/data_format.h"
 #include "x_transformers/data/files.h"
-#include "x_transformers/data/task_source.h"
 #include "x_transformers/data/token_file.h"
-#include "x_transformers/data/token_source.h"
 
 namespace x_transformers {
 namespace {
@@ -24,31 +21,13 @@ bool holds_token_files(const std::string& folder) {
                      [](const std::string& file) { return is_token_file(file); });
 }
 
-bool is_text_examples(const std::string& format) {
-  return format == "pairs" || format == "preferences";
-}
-
-std::shared_ptr<const DataSource> open_text_examples(const DataOptions& options,
-                                                     const std::string& format,
-                                                     const DataContext& context) {
-  const auto tokenizer = make_tokenizer(options.tokenizer);
-  auto examples = format == "pairs" ? open_pair_examples(options, *tokenizer)
-                                    : open_preference_examples(options, *tokenizer);
-  if (context.place.is_first()) warn_unused(examples.warnings);
-  return make_example_source(std::move(examples), options, context, tokenizer);
-}
-
-Examples open_examples(const DataOptions& options, const std::string& format) {
-  if (format == "series") return open_series_examples(options);
-  if (format == "images") return open_image_examples(options);
-  return open_tensor_examples(options);
-}
-
 /// The same for `data`, the folder that `option` names.
 void require_outside(const fs::path& directory, const DataOptions& options, const std::string& data,
                      const char* option) {
   std::error_code error;
-  if (data.empty() || !fs::is_directory(data, error) || data_format(options) == "bin") return;
+  if (data.empty() || !fs::is_directory(data, error) ||
+      format_of(options).content == DataContent::tokens)
+    return;
   const auto inside =
       fs::weakly_canonical(fs::absolute(directory)).lexically_relative(fs::canonical(data));
   for (const auto& part : inside) {
@@ -67,11 +46,7 @@ void require_outside(const fs::path& directory, const DataOptions& options, cons
 std::shared_ptr<const DataSource> open_data_source(const DataOptions& options,
                                                    const DataContext& context) {
   validate(options);
-  if (!holds_examples(options)) return open_token_source(options, context);
-  const auto format = data_format(options);
-  if (format == "task") return open_task_source(options, context.place);
-  if (is_text_examples(format)) return open_text_examples(options, format, context);
-  return make_example_source(open_examples(options, format), options, context);
+  return format_of(options).open(options, context);
 }
 
 std::vector<FileExtent> data_files(const DataOptions& options) {

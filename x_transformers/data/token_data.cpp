@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/data_format.h"
 #include "x_transformers/data/file_kind.h"
 #include "x_transformers/data/files.h"
 #include "x_transformers/data/lost_text.h"
@@ -71,10 +72,10 @@ void require_one_kind(const std::string& folder, const std::vector<std::string>&
   throw InputError(std::move(notice));
 }
 
-Source find_source(const std::string& path, const std::string& format) {
-  Source source{path, list_files(path), format == "bin"};
+Source find_source(const std::string& path, DataContent content) {
+  Source source{path, list_files(path), content == DataContent::tokens};
   const bool folder = std::filesystem::is_directory(path);
-  if (format != "bin" && format != "text" && format != "bytes") {
+  if (content == DataContent::text_or_tokens) {
     source.tokens = std::any_of(source.files.begin(), source.files.end(), is_token_file);
   }
   if (source.tokens && folder) {
@@ -183,14 +184,14 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   require(num_tokens >= 1, fmt::format("num_tokens: expected 1 or more, got {}", num_tokens));
   const auto tokenizer = make_tokenizer(options.tokenizer);
   const bool bytes = tokenizer->name() == "bytes";
-  const auto format = data_format(options);
-  auto source = find_source(options.path, format);
+  const auto content = format_of(options).content;
+  auto source = find_source(options.path, content);
   require(bytes || source.tokens || tokenizer->vocab_size() <= num_tokens,
           fmt::format("tokenizer {} has {} tokens, the model only {} (num_tokens)",
                       options.tokenizer, tokenizer->vocab_size(), num_tokens));
   std::optional<Source> validation_source;
   if (!options.val_path.empty()) {
-    validation_source = find_source(options.val_path, format);
+    validation_source = find_source(options.val_path, content);
   } else {
     validation_source = take_validation_files(source);
   }

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,9 @@ nlohmann::json wrapped_net(const nlohmann::json& config);
 /// The valid `config` with every option of the model and of the models within it, each spelled in
 /// one way: equal for equal models.
 nlohmann::json spell_out(const nlohmann::json& config);
+/// Where in it stand options that weights do not depend on, so that a run may go on with other
+/// values (FieldInfo::is_free), as JSON pointers. What stands below one of them is free as well.
+std::set<std::string> free_options(const nlohmann::json& config);
 
 /// The types that build_model knows, by name.
 std::vector<std::string> model_types();

@@ -1,6 +1,7 @@
 // Options that a call takes as arguments, by their field list.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -13,16 +14,19 @@ namespace x_transformers {
 
 /// Visitor that takes those of an options struct's fields that a call gives. null is an argument
 /// that is not given.
-class OptionTaker {
+class OptionTaker : public FieldVisitor<OptionTaker> {
  public:
   explicit OptionTaker(Arguments& arguments) : arguments_(arguments) {}
 
   template <class T>
-  void operator()(const char* name, T& member, const char*, const char* = "") {
-    take(name, member);
-  }
-  void required(const char* name, int64_t& member, const char*, const char* = "") {
-    member = arguments_.required_integer(name);
+  void field(const FieldInfo& info, T& member) {
+    if constexpr (std::same_as<T, int64_t>) {
+      if (info.is_required) {
+        member = arguments_.required_integer(info.name);
+        return;
+      }
+    }
+    take(info.name, member);
   }
 
  private:

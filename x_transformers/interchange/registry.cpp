@@ -7,35 +7,36 @@
 namespace x_transformers {
 namespace {
 
+/// In the order in which lists show the types of a group.
 ModelTypes own_types() {
   ModelTypes types;
-  register_norms(types);
-  register_residuals(types);
-  register_positions(types);
-  register_blocks(types);
-  register_attend(types);
-  register_callables(types);
-  register_flash_parts(types);
-  register_flash_transformer(types);
-  register_losses(types);
-  register_layers(types);
   register_transformer_wrapper(types);
+  register_x_transformer(types);
   register_vision(types);
   register_continuous(types);
   register_multi_input(types);
-  register_xval(types);
   register_autoregressive(types);
-  register_x_transformer(types);
-  register_zeta_transformer(types);
-  register_xl_autoregressive(types);
-  register_dpo(types);
   register_nonautoregressive(types);
-  register_belief_state(types);
-  register_entropy_based_tokenizer(types);
-  register_free_transformer(types);
+  register_xl_autoregressive(types);
+  register_xval(types);
+  register_flash_transformer(types);
+  register_zeta_transformer(types);
   register_gpt_vae(types);
+  register_free_transformer(types);
   register_neo_mlp(types);
+  register_belief_state(types);
   register_universal_pretrain(types);
+  register_dpo(types);
+  register_entropy_based_tokenizer(types);
+  register_layers(types);
+  register_attend(types);
+  register_flash_parts(types);
+  register_blocks(types);
+  register_callables(types);
+  register_norms(types);
+  register_positions(types);
+  register_residuals(types);
+  register_losses(types);
   return types;
 }
 
@@ -43,15 +44,16 @@ ModelTypes own_types() {
 ModelTypes& types() {
   static ModelTypes all = [] {
     auto own = own_types();
-    for (const auto& [name, type] : own) offer_callable(name, model_callable);
+    for (const auto& [name, type] : own.by_name()) offer_callable(name, model_callable);
     return own;
   }();
   return all;
 }
 
 const ModelType& find_type(const std::string& name, const OptionPath& where) {
-  const auto found = types().find(name);
-  if (found == types().end()) detail::unknown(where, "type", name, model_types());
+  const auto& known = types().by_name();
+  const auto found = known.find(name);
+  if (found == known.end()) detail::unknown(where, "type", name, model_types());
   return found->second;
 }
 
@@ -80,10 +82,11 @@ Compat take_compat(Json& config, const OptionPath& where) {
 }
 
 /// The type whose wrap_net trains nets.
-const ModelTypes::value_type& net_wrapper() {
-  const auto found = std::find_if(types().begin(), types().end(),
+const std::pair<const std::string, ModelType>& net_wrapper() {
+  const auto& known = types().by_name();
+  const auto found = std::find_if(known.begin(), known.end(),
                                   [](const auto& item) { return item.second.wrap_net != nullptr; });
-  require(found != types().end(), "no type wraps nets that are given alone");
+  require(found != known.end(), "no type wraps nets that are given alone");
   return *found;
 }
 
@@ -95,12 +98,52 @@ bool is_model(const Json& value) {
 
 }  // namespace
 
-void register_model_type(const std::string& name, ModelType type) {
-  require(types().emplace(name, std::move(type)).second, name + ": is a type already");
+ModelType& ModelTypes::add(TypeHelp help, ModelType type) {
+  const auto [added, is_new] = by_name_.emplace(help.name, std::move(type));
+  require(is_new, help.name + ": is a type already");
+  help_.push_back(std::move(help));
+  return added->second;
+}
+
+const char* name_of(TypeGroup group) {
+  switch (group) {
+    case TypeGroup::models:
+      return "models";
+    case TypeGroup::objectives:
+      return "objectives";
+    case TypeGroup::stacks:
+      return "stacks";
+    case TypeGroup::attention:
+      return "attention";
+    case TypeGroup::feed_forward:
+      return "feed-forward";
+    case TypeGroup::norms:
+      return "norms";
+    case TypeGroup::positions:
+      return "positions";
+    case TypeGroup::residuals:
+      return "residuals";
+    case TypeGroup::losses:
+      return "losses";
+    case TypeGroup::your_own:
+      break;
+  }
+  return "your own";
+}
+
+std::vector<TypeHelp> model_type_help() {
+  auto help = types().help();
+  std::stable_sort(help.begin(), help.end(),
+                   [](const TypeHelp& a, const TypeHelp& b) { return a.group < b.group; });
+  return help;
+}
+
+void register_model_type(const std::string& name, ModelType type, const std::string& meaning) {
+  types().add({name, TypeGroup::your_own, meaning}, std::move(type));
   offer_callable(name, model_callable);
 }
 
-bool is_model_type(const std::string& name) { return types().count(name) > 0; }
+bool is_model_type(const std::string& name) { return types().by_name().count(name) > 0; }
 
 bool may_be(const std::type_info& model_class, const Json& config, const OptionPath& where) {
   const auto& built = *find_type(type_of(config, where), where / "type").model_class;
@@ -150,9 +193,22 @@ Json spell_out(const Json& config) {
   return spelled;
 }
 
+std::set<std::string> free_options(const Json& config) {
+  const auto& type = find_type(type_of(config, "config"), OptionPath("config") / "type");
+  auto own = config;
+  take_compat(own, "config");
+  auto places = type.free_options(own);
+  const auto spelled = type.spell_out(own);
+  for (const auto& [key, value] : spelled.items()) {
+    if (!is_model(value)) continue;
+    for (const auto& place : free_options(value)) places.insert("/" + key + place);
+  }
+  return places;
+}
+
 std::vector<std::string> model_types() {
   std::vector<std::string> names;
-  for (const auto& [name, type] : types()) names.push_back(name);
+  for (const auto& [name, type] : types().by_name()) names.push_back(name);
   return names;
 }
 

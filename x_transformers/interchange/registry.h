@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <type_traits>
 #include <typeinfo>
@@ -19,6 +20,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/model.h"
+#include "x_transformers/interchange/type_help.h"
 #include "x_transformers/nn/callable_module.h"
 
 namespace x_transformers {
@@ -38,6 +40,8 @@ struct ModelType {
   std::function<std::vector<OptionHelp>()> help;
   /// Every option of a valid config, each spelled in one way.
   std::function<Json(const Json& config)> spell_out;
+  /// Where in that stand options that weights do not depend on, as JSON pointers.
+  std::function<std::set<std::string>(const Json& config)> free_options;
   /// The class of what `build` returns, as far as it says: Model, or one derived from it.
   const std::type_info* model_class = &typeid(Model);
   bool is_net = false;  ///< whether wrappers over tokens take it (Model::token_model)
@@ -45,7 +49,20 @@ struct ModelType {
   /// alone. One type has it.
   std::function<std::shared_ptr<Model>(std::shared_ptr<Model> net)> wrap_net = nullptr;
 };
-using ModelTypes = std::map<std::string, ModelType>;
+
+/// Types by their names, and what lists say of them.
+class ModelTypes {
+ public:
+  /// Throws InputError where the name is taken.
+  ModelType& add(TypeHelp help, ModelType type);
+
+  const std::map<std::string, ModelType>& by_name() const { return by_name_; }
+  const std::vector<TypeHelp>& help() const { return help_; }  ///< as they were added
+
+ private:
+  std::map<std::string, ModelType> by_name_;
+  std::vector<TypeHelp> help_;
+};
 
 /// A type whose constructor takes `OptionsType`; `make(options, config, place)` or `make(options)`
 /// returns the model.
@@ -74,12 +91,16 @@ ModelType model_type(Make make) {
   type.spell_out = [](const Json& config) {
     return options_to_json(options_from_json<OptionsType>(config, "config"));
   };
+  type.free_options = [](const Json& config) {
+    return free_places(options_from_json<OptionsType>(config, "config"));
+  };
   return type;
 }
 
 /// Adds a class of the user's own, or of a test's, to the types that model files may name, before
-/// the first model is built. InputError where the name is taken.
-void register_model_type(const std::string& name, ModelType type);
+/// the first model is built. `meaning` is its line in lists of types. InputError where the name is
+/// taken.
+void register_model_type(const std::string& name, ModelType type, const std::string& meaning = "");
 
 /// Throws InputError unless `method` is forward.
 void require_forward(const std::string& type, const std::string& method);

@@ -6,14 +6,31 @@
 
 namespace x_transformers {
 
-struct TypeHelp {
-  std::string name;
-  std::string group;    ///< "models", "objectives", "stacks", "attention", ...
-  std::string meaning;  ///< a line; empty for a type that a program has registered
+/// What types are for, in the order in which lists of types show them: what is trained first, its
+/// parts after it, and at the end what programs have registered.
+enum class TypeGroup {
+  models,
+  objectives,
+  stacks,
+  attention,
+  feed_forward,
+  norms,
+  positions,
+  residuals,
+  losses,
+  your_own
 };
 
-/// All types that model files may name, group by group: what is trained first, its parts after it,
-/// and at the end ("your own") what programs have registered.
+/// "feed-forward", "your own"
+const char* name_of(TypeGroup group);
+
+struct TypeHelp {
+  std::string name;
+  TypeGroup group = TypeGroup::your_own;
+  std::string meaning = {};  ///< a line; may be empty for a type that a program has registered
+};
+
+/// All types that model files may name, group by group, in the order of their registration.
 std::vector<TypeHelp> model_type_help();
 
 }  // namespace x_transformers

@@ -258,15 +258,19 @@ std::string AttentionLayersImpl::cache_unsupported() const {
 }
 
 std::string AttentionLayersImpl::static_cache_unsupported() const {
-  const auto& attn = options_.attn;
-  if (!attn.use_cope || !attn.cope_talking_heads) return {};
-  return "cope_talking_heads mixes heads over keys that do not exist yet";
+  for (const auto& layer : layers_) {
+    const auto reason = layer.block->innermost().static_cache_unsupported();
+    if (!reason.empty()) return reason;
+  }
+  return {};
 }
 
 std::string AttentionLayersImpl::padding_unsupported() const {
-  const auto& attn = options_.attn;
-  if (!attn.use_cope || !attn.cope_talking_heads) return {};
-  return "cope_talking_heads mixes the scores of padding into the others";
+  for (const auto& layer : layers_) {
+    const auto reason = layer.block->innermost().padding_unsupported();
+    if (!reason.empty()) return reason;
+  }
+  return {};
 }
 
 std::string AttentionLayersImpl::given_cache_unsupported(

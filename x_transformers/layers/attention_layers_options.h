@@ -235,11 +235,11 @@ struct AttentionLayersOptions {
     position_fields(v);
     order_fields(v);
     residual_fields(v);
-    v("layer_dropout", layer_dropout, "probability of leaving out a layer in training",
-      "arXiv:1603.09382");
-    v("cross_attn_tokens_dropout", cross_attn_tokens_dropout,
-      "part of the context left out in training");
-    v("verbose", verbose, "accepted for Python's sake: warnings go to the caller of validate");
+    v.free("layer_dropout", layer_dropout, "probability of leaving out a layer in training",
+           "arXiv:1603.09382");
+    v.free("cross_attn_tokens_dropout", cross_attn_tokens_dropout,
+           "part of the context left out in training");
+    v.free("verbose", verbose, "accepted for Python's sake: warnings go to the caller of validate");
     if (kind == LayersKind::cross_attender) {
       v.prefix("attn", attn, "attention", {"dim", "heads", "qkv_receive_diff_residuals"});
     } else {
@@ -259,7 +259,7 @@ struct AttentionLayersOptions {
     v("use_rmsnorm", use_rmsnorm, "root-mean-square norm", "arXiv:1910.07467");
     v("use_dynamic_tanh", use_dynamic_tanh, "tanh in place of a norm", "arXiv:2503.10622");
     v("use_derf", use_derf, "error function in place of a norm", "arXiv:2512.10938");
-    v("dynamic_tanh_init_alpha", dynamic_tanh_init_alpha, "start of dynamic tanh's scale");
+    v.free("dynamic_tanh_init_alpha", dynamic_tanh_init_alpha, "start of dynamic tanh's scale");
     v("use_simple_rmsnorm", use_simple_rmsnorm, "root-mean-square norm without gain",
       "arXiv:2307.14995");
     v("use_adaptive_layernorm", use_adaptive_layernorm, "layer norm with gain from a condition",
@@ -284,10 +284,11 @@ struct AttentionLayersOptions {
     v("softclamp_output", softclamp_output, "output held within a bound by tanh",
       "arXiv:2408.00118");
     v("softclamp_output_value", softclamp_output_value, "the bound of softclamp_output");
-    v("zero_init_branch_output", zero_init_branch_output, "branches start with an output of zero");
+    v.free("zero_init_branch_output", zero_init_branch_output,
+           "branches start with an output of zero");
     v("use_layerscale", use_layerscale, "learned factor for each feature of a branch",
       "arXiv:2103.17239");
-    v("layerscale_init_value", layerscale_init_value, "start of that factor");
+    v.free("layerscale_init_value", layerscale_init_value, "start of that factor");
   }
   template <class Visitor>
   void position_fields(Visitor& v) {

@@ -44,8 +44,8 @@ struct ContinuousTransformerWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("max_seq_len", max_seq_len,
-      "positions of the longest sequence; null or 0: no absolute positions");
+    v.free("max_seq_len", max_seq_len,
+           "positions of the longest sequence; null or 0: no absolute positions");
     v.required("attn_layers", attn_layers,
                "the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers");
     v.size("dim_in", dim_in,
@@ -53,12 +53,12 @@ struct ContinuousTransformerWrapperOptions {
     v.size("dim_out", dim_out, "features of the output; default: dim, not projected");
     v("project_in", project_in, "a module in place of the projection of dim_in");
     v("project_out", project_out, "a module in place of the projection to dim_out");
-    v("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
-      "arXiv:1901.02860");
+    v.free("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
+           "arXiv:1901.02860");
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings", "arXiv:2210.02414");
-    v("emb_dropout", emb_dropout, "dropout of the embeddings");
+    v.free("emb_dropout", emb_dropout, "dropout of the embeddings");
     v("use_abs_pos_emb", use_abs_pos_emb,
       "learned absolute positions (where the stack has no others)");
     v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale",

@@ -51,7 +51,7 @@ struct FLASHTransformerOptions {
     v("query_key_dim", query_key_dim, "features of queries and keys, of which 32 are rotated");
     v("expansion_factor", expansion_factor, "features of values and gates, in dims");
     v("causal", causal, "tokens see themselves and those before");
-    v("attn_dropout", attn_dropout, "of attention weights within groups");
+    v.free("attn_dropout", attn_dropout, "of attention weights within groups");
     v("norm_type", norm_type, "scalenorm or layernorm", "arXiv:1910.05895");
     v("shift_tokens", shift_tokens, "half of the features come from the token before");
     v("laplace_attn_fn", laplace_attn_fn, "the laplacian in place of the squared relu",

@@ -49,16 +49,16 @@ struct MultiInputTransformerWrapperOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("num_tokens", num_tokens, "tokens of each vocabulary, by the names of the inputs");
-    v.required("max_seq_len", max_seq_len,
-               "places of the longest sequence; 0: no absolute positions");
+    v.required_free("max_seq_len", max_seq_len,
+                    "places of the longest sequence; 0: no absolute positions");
     v.required("attn_layers", attn_layers,
                "the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers");
     v("emb_dim", emb_dim, "features of the embeddings, projected to dim; default: dim");
-    v("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
-      "arXiv:1901.02860");
+    v.free("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
+           "arXiv:1901.02860");
     v("shift_mem_down", shift_mem_down, "memories go to layers this much lower",
       "arXiv:2012.15688");
-    v("emb_dropout", emb_dropout, "dropout of the embeddings");
+    v.free("emb_dropout", emb_dropout, "dropout of the embeddings");
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings", "arXiv:2210.02414");
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
@@ -69,10 +69,10 @@ struct MultiInputTransformerWrapperOptions {
       "learned absolute positions (where the stack has no others)");
     v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale",
       "arXiv:2202.10447");
-    v("emb_frac_gradient", emb_frac_gradient, "part of the gradient that reaches the embeddings",
-      "arXiv:2105.13290");
-    v("attn_z_loss_weight", attn_z_loss_weight,
-      "has no effect, as in Python: the call's weight counts");
+    v.free("emb_frac_gradient", emb_frac_gradient,
+           "part of the gradient that reaches the embeddings", "arXiv:2105.13290");
+    v.free("attn_z_loss_weight", attn_z_loss_weight,
+           "has no effect, as in Python: the call's weight counts");
   }
 };
 

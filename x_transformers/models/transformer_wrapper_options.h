@@ -101,18 +101,18 @@ struct TransformerWrapperOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("num_tokens", num_tokens, "tokens of the vocabulary");
-    v.required("max_seq_len", max_seq_len,
-               "tokens of the longest sequence; 0: no absolute positions");
+    v.required_free("max_seq_len", max_seq_len,
+                    "tokens of the longest sequence; 0: no absolute positions");
     v.required("attn_layers", attn_layers,
                "the stack: Encoder, Decoder, PrefixDecoder, CrossAttender or AttentionLayers");
     v("embed_num_tokens", embed_num_tokens,
       "further embeddings that are added, by name, with their sizes");
     v("emb_dim", emb_dim, "features of the embeddings, projected to dim; default: dim");
-    v("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
-      "arXiv:1901.02860");
+    v.free("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
+           "arXiv:1901.02860");
     v("shift_mem_down", shift_mem_down, "memories go to layers this much lower",
       "arXiv:2012.15688");
-    v("emb_dropout", emb_dropout, "dropout of the embeddings");
+    v.free("emb_dropout", emb_dropout, "dropout of the embeddings");
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings", "arXiv:2210.02414");
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
@@ -129,11 +129,12 @@ struct TransformerWrapperOptions {
     v("l2norm_embed", l2norm_embed, "embeddings of length one");
     v("recycling", recycling, "the output is fed back several times",
       "doi:10.1038/s41586-021-03819-2");
-    v("train_max_recycle_steps", train_max_recycle_steps, "maximum of recycling steps in training");
-    v("emb_frac_gradient", emb_frac_gradient, "part of the gradient that reaches the embeddings",
-      "arXiv:2105.13290");
-    v("attn_z_loss_weight", attn_z_loss_weight,
-      "has no effect, as in Python: the call's weight counts");
+    v.free("train_max_recycle_steps", train_max_recycle_steps,
+           "maximum of recycling steps in training");
+    v.free("emb_frac_gradient", emb_frac_gradient,
+           "part of the gradient that reaches the embeddings", "arXiv:2105.13290");
+    v.free("attn_z_loss_weight", attn_z_loss_weight,
+           "has no effect, as in Python: the call's weight counts");
     v("average_pool_embed", average_pool_embed, "mean over the sequence before the head");
     v("use_cls_token", use_cls_token, "learned tokens in front, whose outputs go to the head",
       "arXiv:1810.04805");

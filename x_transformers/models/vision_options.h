@@ -39,7 +39,7 @@ struct ViTransformerWrapperOptions {
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings");
     v("num_register_tokens", num_register_tokens, "learned tokens after the patches",
       "arXiv:2309.16588");
-    v("emb_dropout", emb_dropout, "dropout of the embeddings");
+    v.free("emb_dropout", emb_dropout, "dropout of the embeddings");
   }
 };
 

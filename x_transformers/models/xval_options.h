@@ -41,7 +41,7 @@ struct XValTransformerWrapperOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("num_tokens", num_tokens, "tokens of the vocabulary");
-    v.required("max_seq_len", max_seq_len, "tokens of the longest sequence");
+    v.required_free("max_seq_len", max_seq_len, "tokens of the longest sequence");
     v.required("numerical_token_id", numerical_token_id,
                "the token that stands for a number, which scales its embedding",
                "arXiv:2310.02989");
@@ -50,11 +50,11 @@ struct XValTransformerWrapperOptions {
     v("emb_dim", emb_dim, "features of the embeddings; as in Python it can be dim alone");
     v("logits_dim", logits_dim, "features of the logits; default: num_tokens");
     v("tie_embedding", tie_embedding, "logits by the token embeddings", "arXiv:1608.05859");
-    v("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
-      "arXiv:1901.02860");
+    v.free("max_mem_len", max_mem_len, "tokens of Transformer-XL memory that are kept; 0: all",
+           "arXiv:1901.02860");
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
-    v("emb_dropout", emb_dropout, "dropout of the embeddings");
+    v.free("emb_dropout", emb_dropout, "dropout of the embeddings");
     v("use_abs_pos_emb", use_abs_pos_emb,
       "learned absolute positions (where the stack has no others)");
     v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale",

@@ -51,19 +51,19 @@ struct ZetaTransformerOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("num_tokens", num_tokens, "tokens of the vocabulary");
-    v.required("max_seq_len", max_seq_len,
-               "tokens of the longest sequence; 0: no absolute positions");
+    v.required_free("max_seq_len", max_seq_len,
+                    "tokens of the longest sequence; 0: no absolute positions");
     v.required("attn_layers", attn_layers, "the stack: Encoder, Decoder, ...");
     v("embedding_provider", embedding_provider,
       "what embeds the tokens: TokenEmbedding, AbsolutePositionalEmbedding, "
       "ScaledSinusoidalEmbedding or a registered type; options that it leaves out are the model's");
     v("emb_dim", emb_dim, "features of the embeddings, projected to dim; default: dim");
-    v("max_mem_len", max_mem_len,
-      "tokens of Transformer-XL memory that are kept; below 1 a share of max_seq_len; 0: none",
-      "arXiv:1901.02860");
+    v.free("max_mem_len", max_mem_len,
+           "tokens of Transformer-XL memory that are kept; below 1 a share of max_seq_len; 0: none",
+           "arXiv:1901.02860");
     v("shift_mem_down", shift_mem_down, "memories go to layers this much lower",
       "arXiv:2012.15688");
-    v("emb_dropout", emb_dropout, "dropout of the embeddings");
+    v.free("emb_dropout", emb_dropout, "dropout of the embeddings");
     v("post_emb_norm", post_emb_norm, "layer norm of the embeddings", "arXiv:2210.02414");
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
@@ -74,8 +74,8 @@ struct ZetaTransformerOptions {
     v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale",
       "arXiv:2202.10447");
     v("l2norm_embed", l2norm_embed, "embeddings of length one");
-    v("emb_frac_gradient", emb_frac_gradient, "part of the gradient that reaches the embeddings",
-      "arXiv:2105.13290");
+    v.free("emb_frac_gradient", emb_frac_gradient,
+           "part of the gradient that reaches the embeddings", "arXiv:2105.13290");
   }
 };
 

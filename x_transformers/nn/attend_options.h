@@ -27,11 +27,11 @@ struct SdpOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("enable_flash", enable_flash, "fused flash kernels");
-    v("enable_math", enable_math,
-      "accepted for Python's sake: the reference is there for what no other engine runs");
-    v("enable_mem_efficient", enable_mem_efficient, "fused memory-efficient kernels");
-    v("enable_cudnn", enable_cudnn, "fused kernels of cuDNN");
+    v.free("enable_flash", enable_flash, "fused flash kernels");
+    v.free("enable_math", enable_math,
+           "accepted for Python's sake: the reference is there for what no other engine runs");
+    v.free("enable_mem_efficient", enable_mem_efficient, "fused memory-efficient kernels");
+    v.free("enable_cudnn", enable_cudnn, "fused kernels of cuDNN");
   }
   bool any_fused() const { return enable_flash || enable_mem_efficient || enable_cudnn; }
 };
@@ -87,9 +87,10 @@ struct ScoreOptions {
 
   template <class Visitor>
   void score_fields(Visitor& v) {
-    v("flash", flash, "accepted for Python's sake: the fastest engine that can is used either way",
-      "arXiv:2205.14135");
-    v("dropout", dropout, "dropout of the attention weights");
+    v.free("flash", flash,
+           "accepted for Python's sake: the fastest engine that can is used either way",
+           "arXiv:2205.14135");
+    v.free("dropout", dropout, "dropout of the attention weights");
     v("pre_talking_heads", pre_talking_heads, "heads mixed before the softmax", "arXiv:2003.02436");
     v("post_talking_heads", post_talking_heads, "heads mixed after the softmax",
       "arXiv:2003.02436");

@@ -89,6 +89,8 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   const AttentionOptions& options() const { return options_; }
   std::string cache_unsupported() const override;
   std::string context_cache_unsupported() const override;
+  std::string static_cache_unsupported() const override;
+  std::string padding_unsupported() const override;
   std::string given_cache_unsupported(const GivenState& given) const override;
   void check_given(const GivenState& given, const Dimension& batch,
                    const std::string& name) const override;

@@ -45,6 +45,16 @@ std::string AttentionImpl::context_cache_unsupported() const {
          "sequence grows";
 }
 
+std::string AttentionImpl::static_cache_unsupported() const {
+  if (!options_.use_cope || !options_.cope_talking_heads) return {};
+  return "cope_talking_heads mixes heads over keys that do not exist yet";
+}
+
+std::string AttentionImpl::padding_unsupported() const {
+  if (!options_.use_cope || !options_.cope_talking_heads) return {};
+  return "cope_talking_heads mixes the scores of padding into the others";
+}
+
 std::string AttentionImpl::given_cache_unsupported(const GivenState& given) const {
   if (options_.data_dependent_alibi) {
     return "data_dependent_alibi needs the gates of earlier tokens, which keys and values do not "

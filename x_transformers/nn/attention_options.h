@@ -138,14 +138,14 @@ struct AttentionOptions : ScoreOptions {
     v("head_scale", head_scale, "learned factor for each head's output", "arXiv:2110.09456");
     v("num_mem_kv", num_mem_kv, "learned keys and values in front of the sequence",
       "arXiv:1907.01470");
-    v("sublayer_dropout", sublayer_dropout, "dropout of the output");
+    v.free("sublayer_dropout", sublayer_dropout, "dropout of the output");
     v("on_attn", on_attn, "attention on attention: a gated output projection", "arXiv:1908.06954");
     v("gate_value_heads", gate_value_heads, "each head's output gated by the input",
       "arXiv:2306.12929");
     v("swiglu_values", swiglu_values, "SiLU in place of sigmoid in gate_values");
     v("gate_values", gate_values, "each output feature gated by the input",
       "doi:10.1038/s41586-021-03819-2");
-    v("zero_init_output", zero_init_output, "start with an output of zero");
+    v.free("zero_init_output", zero_init_output, "start with an output of zero");
     v("max_attend_past", max_attend_past, "keys further back than this are not seen",
       "arXiv:2004.05150");
     v("qk_norm", qk_norm, "l2-normalised queries and keys", "arXiv:2010.04245");

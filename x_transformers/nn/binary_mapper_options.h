@@ -16,8 +16,8 @@ struct BinaryMapperOptions {
   void fields(Visitor& v) {
     v.size("bits", bits, "bits of a code; there are two to the power of so many codes",
            "arXiv:2510.17558");
-    v("kl_loss_threshold", kl_loss_threshold,
-      "information of a code, in nats, that costs nothing (free bits)", "arXiv:1606.04934");
+    v.free("kl_loss_threshold", kl_loss_threshold,
+           "information of a code, in nats, that costs nothing (free bits)", "arXiv:1606.04934");
   }
 };
 

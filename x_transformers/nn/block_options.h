@@ -50,7 +50,7 @@ struct LayerScaleOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("dim", dim, "features of the output");
-    v("init_value", init_value, "factor at the start", "arXiv:2103.17239");
+    v.free("init_value", init_value, "factor at the start", "arXiv:2103.17239");
     v("unit_offset", unit_offset, "the factor is stored as an offset from one");
   }
 };
@@ -68,7 +68,7 @@ struct AdaptiveLayerScaleOptions {
     v.required("dim", dim, "features of the output");
     v("dim_condition", dim_condition, "features of the condition; default: dim",
       "arXiv:2212.09748");
-    v("init_bias_value", init_bias_value, "the factor starts at the sigmoid of it");
+    v.free("init_bias_value", init_bias_value, "the factor starts at the sigmoid of it");
   }
 };
 

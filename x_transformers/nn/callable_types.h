@@ -82,7 +82,7 @@ struct GRUModuleOptions {
     v("num_layers", num_layers, "units on top of each other");
     v("bias", bias, "learned offsets");
     v("batch_first", batch_first, "input [b, n, d]; else [n, b, d]");
-    v("dropout", dropout, "dropout between the layers");
+    v.free("dropout", dropout, "dropout between the layers");
     v("bidirectional", bidirectional, "a second unit runs from the end");
   }
 };

@@ -35,7 +35,7 @@ struct AbsolutePositionalEmbeddingOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("dim", dim, "features");
-    v.required("max_seq_len", max_seq_len, "how many positions there are");
+    v.required_free("max_seq_len", max_seq_len, "how many positions there are");
     v("l2norm_embed", l2norm_embed, "vectors of length one");
   }
 };

@@ -53,10 +53,10 @@ struct FeedForwardOptions {
     v("solu", solu, "softmax linear unit in place of GELU", "transformer-circuits.pub/2022/solu");
     v("custom_activation", custom_activation, "activation by its torch.nn name, in place of GELU");
     v("post_act_ln", post_act_ln, "layer norm after the activation", "arXiv:2110.09456");
-    v("dropout", dropout, "dropout of the hidden features");
-    v("sublayer_dropout", sublayer_dropout, "dropout of the output");
+    v.free("dropout", dropout, "dropout of the hidden features");
+    v.free("sublayer_dropout", sublayer_dropout, "dropout of the output");
     v("no_bias", no_bias, "no biases (the gated projection keeps its own)");
-    v("zero_init_output", zero_init_output, "start with an output of zero");
+    v.free("zero_init_output", zero_init_output, "start with an output of zero");
   }
 };
 

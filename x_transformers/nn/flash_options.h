@@ -137,7 +137,7 @@ struct GAUOptions {
     v("expansion_factor", expansion_factor, "features of values and gates, in dims");
     v("add_residual", add_residual, "the input is added to the output");
     v("causal", causal, "tokens see themselves and those before");
-    v("dropout", dropout, "of attention weights and of the output");
+    v.free("dropout", dropout, "of attention weights and of the output");
     v("laplace_attn_fn", laplace_attn_fn, "the laplacian in place of the squared relu",
       "arXiv:2209.10655");
     v("rel_pos_bias", rel_pos_bias, "read nowhere, as in Python: the T5 bias is always there");
@@ -185,7 +185,7 @@ struct FLASHOptions {
     v("query_key_dim", query_key_dim, "features of queries and keys");
     v("expansion_factor", expansion_factor, "features of values and gates, in dims");
     v("causal", causal, "tokens see themselves and those before");
-    v("dropout", dropout, "of attention weights within groups");
+    v.free("dropout", dropout, "of attention weights within groups");
     v("rotary_pos_emb", rotary_pos_emb, "a FLASHRotaryEmbedding", "arXiv:2104.09864");
     v("norm_klass", norm_klass, "LayerNorm, or ScaleNorm for FLASH's");
     v("shift_tokens", shift_tokens, "half of the features come from the token before");

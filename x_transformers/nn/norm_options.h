@@ -74,7 +74,7 @@ struct DynamicTanhOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("dim", dim, "features");
-    v("init_alpha", init_alpha, "factor inside of tanh at the start", "arXiv:2503.10622");
+    v.free("init_alpha", init_alpha, "factor inside of tanh at the start", "arXiv:2503.10622");
     v("gamma", gamma, "no effect, as in Python: the gain starts at one");
     v("beta", beta, "no effect, as in Python: the shift starts at zero");
     v("unit_offset", unit_offset,
@@ -95,8 +95,8 @@ struct DerfOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("dim", dim, "features");
-    v("init_alpha", init_alpha, "factor inside of erf at the start", "arXiv:2512.10938");
-    v("init_bias", init_bias, "shift inside of erf at the start");
+    v.free("init_alpha", init_alpha, "factor inside of erf at the start", "arXiv:2512.10938");
+    v.free("init_bias", init_bias, "shift inside of erf at the start");
     v("unit_offset", unit_offset, "gain and factor are stored as offsets from one");
   }
 };

@@ -4,26 +4,15 @@
 #include <string>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/option_names.h"
 #include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
 
-/// The names that a struct has with a prefix.
-struct NameList {
-  template <class T>
-  void operator()(const char* name, T&, const char*, const char* = "") {
-    names.insert(name);
-  }
-  std::set<std::string> names;
-};
-
 template <class Part>
 void check_part(const OptimizerOptions& o, const std::string& name, const Part& part) {
-  auto copy = part;
-  NameList list;
-  copy.fields(list);
-  spelled(prefixed(name + "_", list.names), [&] { validate(part); });
+  spelled(prefixed(name + "_", option_names(part)), [&] { validate(part); });
   require(o.optimizer == name || part == Part(), at(name), "needs {} = {}", option("optimizer"),
           name);
 }

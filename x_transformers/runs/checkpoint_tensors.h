@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,9 +37,13 @@ bool are_weights_finite(const TrainedTensors& tensors);
 /// files do not fit, or where the weights are of another release that no rule translates.
 void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
 
-/// Turns the JSON text of a `model` into one that is the same for all that mean the same model:
-/// every option in one spelling, defaults included.
-using ModelSpelling = std::function<std::string(const std::string& model)>;
+/// A `model` as it is compared with another.
+struct SpelledModel {
+  std::string options;         ///< JSON text, the same for all that mean the same model
+  std::set<std::string> free;  ///< JSON pointers to options that weights do not depend on
+};
+/// Spells the JSON text of a `model`: every option in one way, defaults included.
+using ModelSpelling = std::function<SpelledModel(const std::string& model)>;
 
 /// An option of a run file whose value is another than in a checkpoint's.
 struct ConfigChange {
@@ -54,9 +59,9 @@ struct ConfigChange {
 };
 
 /// Throws InputError naming the first difference when the `model` parts of the two config.json
-/// texts differ in that spelling (as they stand, where it is empty) in an option that weights
-/// depend on. Returns each other value that differs: `model.emb_dropout` and its like, `data` and
-/// `train`.
+/// texts differ in that spelling in an option that weights depend on; without a spelling in any
+/// option, as they stand. Returns each other value that differs: `model.emb_dropout` and its like,
+/// `data` and `train`.
 std::vector<ConfigChange> compare_configs(const std::string& saved, const std::string& now,
                                           const std::string& where,
                                           const ModelSpelling& spelling = {});

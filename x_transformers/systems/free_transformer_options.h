@@ -52,14 +52,15 @@ struct FreeTransformerOptions {
     v.required("dec_head_depth", dec_head_depth, "layers of the decoder before the codes; may be 0",
                "arXiv:2510.17558");
     v.required("dec_tail_depth", dec_tail_depth, "layers of the decoder that see the codes");
-    v.required("max_seq_len", max_seq_len,
-               "tokens of the longest training sequence; positions are rotary and have no end");
+    v.required_free(
+        "max_seq_len", max_seq_len,
+        "tokens of the longest training sequence; positions are rotary and have no end");
     v.size("enc_depth", enc_depth, "layers of the encoder that finds the codes");
     v.size("dim_latent", dim_latent,
            "has no effect, as in Python: a code has 2 ** latent_bits features");
     v.size("latent_bits", latent_bits, "bits of a code");
     v("per_token_latents", per_token_latents, "a code for each token, or one for the sequence");
-    v("kl_loss_threshold", kl_loss_threshold, "nats of a code that cost nothing (free bits)");
+    v.free("kl_loss_threshold", kl_loss_threshold, "nats of a code that cost nothing (free bits)");
     v("binary_mapper_kwargs", binary_mapper_kwargs,
       "nothing is left: latent_bits and kl_loss_threshold are its options");
     FieldsWithout rest(v, {"depth", "cross_attend", "only_cross", "use_rmsnorm", "rotary_pos_emb",
@@ -70,9 +71,9 @@ struct FreeTransformerOptions {
                "pre_norm_has_final_norm"});
     v.overlay("dec_kwargs", dec_kwargs, layers, "options of the decoder's stacks alone",
               {"dim", "depth", "use_rmsnorm", "rotary_pos_emb", "pre_norm_has_final_norm"});
-    v("kl_loss_weight", kl_loss_weight, "weight of the codes' information in the loss");
-    v("latent_dropout_prob", latent_dropout_prob, "dropout of the codes");
-    v("pad_id", pad_id, "token that stands where there is none");
+    v.free("kl_loss_weight", kl_loss_weight, "weight of the codes' information in the loss");
+    v.free("latent_dropout_prob", latent_dropout_prob, "dropout of the codes");
+    v.free("pad_id", pad_id, "token that stands where there is none");
   }
 };
 

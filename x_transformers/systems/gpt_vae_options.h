@@ -43,19 +43,20 @@ struct GPTVAEOptions {
   void fields(Visitor& v) {
     v.required("num_tokens", num_tokens, "tokens of the vocabulary");
     v.required("enc_depth", enc_depth, "layers of the encoder");
-    v.required("max_seq_len", max_seq_len, "tokens of the longest sequence");
+    v.required_free("max_seq_len", max_seq_len, "tokens of the longest sequence");
     v.size("dim_latent", dim_latent, "features of the latent; default: dim", "arXiv:1312.6114");
     layers.fields(v);
     v.overlay("enc_kwargs", enc_kwargs, layers, "options of the encoder's stack alone",
               {"dim", "depth"});
     v.overlay("dec_kwargs", dec_kwargs, layers, "options of the decoder's stack alone",
               {"dim", "depth"});
-    v("vae_kl_loss_weight", vae_kl_loss_weight, "weight of the latent's divergence in the loss");
-    v("vae_kl_div_floor", vae_kl_div_floor, "divergence of a feature that costs nothing, in nats",
-      "arXiv:1606.04934");
-    v("latents_dropout_prob", latents_dropout_prob,
-      "part of the training sequences that do without a latent");
-    v("pad_id", pad_id, "token that stands where there is none");
+    v.free("vae_kl_loss_weight", vae_kl_loss_weight,
+           "weight of the latent's divergence in the loss");
+    v.free("vae_kl_div_floor", vae_kl_div_floor,
+           "divergence of a feature that costs nothing, in nats", "arXiv:1606.04934");
+    v.free("latents_dropout_prob", latents_dropout_prob,
+           "part of the training sequences that do without a latent");
+    v.free("pad_id", pad_id, "token that stands where there is none");
     v("encoder", encoder,
       "module from tokens [b, n] and mask to one embedding [b, dim]; default: the mean of an "
       "Encoder's");

@@ -32,8 +32,8 @@ struct XTransformerSideOptions {
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("num_tokens", num_tokens, "tokens of the vocabulary");
-    v.required("max_seq_len", max_seq_len, "tokens of the longest sequence");
-    v("emb_dropout", emb_dropout, "dropout of the embeddings");
+    v.required_free("max_seq_len", max_seq_len, "tokens of the longest sequence");
+    v.free("emb_dropout", emb_dropout, "dropout of the embeddings");
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
     v("scaled_sinu_pos_emb", scaled_sinu_pos_emb, "sinusoidal positions with a learned scale");
@@ -63,10 +63,10 @@ struct XTransformerOptions {
   void fields(Visitor& v) {
     v.required("dim", dim, "features of both sides");
     v("tie_token_emb", tie_token_emb, "one token embedding for both sides");
-    v("ignore_index", ignore_index, "targets of this value do not count in the loss");
-    v("pad_value", pad_value, "token that stands where there is none");
-    v("cross_attn_tokens_dropout", cross_attn_tokens_dropout,
-      "part of the encoder's tokens left out in training", "arXiv:2202.07765");
+    v.free("ignore_index", ignore_index, "targets of this value do not count in the loss");
+    v.free("pad_value", pad_value, "token that stands where there is none");
+    v.free("cross_attn_tokens_dropout", cross_attn_tokens_dropout,
+           "part of the encoder's tokens left out in training", "arXiv:2202.07765");
     v.prefix("enc", enc, "encoder", {"dim", "causal", "cross_attend", "only_cross"});
     v.prefix("dec", dec, "decoder", {"dim", "causal", "cross_attend"});
   }

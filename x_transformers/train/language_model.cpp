@@ -51,10 +51,10 @@ std::shared_ptr<Model> build_trainable_model(const Json& config, const OptionPat
   });
 }
 
-std::string trainable_model_spelling(const std::string& model) {
+SpelledModel trainable_model_spelling(const std::string& model) {
   auto config = Json::parse(model);
   if (is_net(config)) config = wrapped_net(config);
-  return spell_out(config).dump();
+  return {spell_out(config).dump(), free_options(config)};
 }
 
 TokenWriter& LanguageModel::writer() const {

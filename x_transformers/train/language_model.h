@@ -16,6 +16,7 @@
 #include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/io/weight_file.h"
+#include "x_transformers/runs/checkpoint_tensors.h"
 
 namespace x_transformers {
 
@@ -23,9 +24,8 @@ namespace x_transformers {
 /// comes within a wrapper (wrap_net). InputError as of build_model.
 std::shared_ptr<Model> build_trainable_model(const nlohmann::json& config, const OptionPath& where);
 
-/// The JSON text of such a model with every option in one spelling, defaults included (a
-/// ModelSpelling of checkpoint_tensors.h).
-std::string trainable_model_spelling(const std::string& model);
+/// A ModelSpelling for such models.
+SpelledModel trainable_model_spelling(const std::string& model);
 
 /// A trained model, loaded for writing.
 struct LanguageModel {

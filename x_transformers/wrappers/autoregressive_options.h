@@ -22,13 +22,13 @@ struct AutoregressiveWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("ignore_index", ignore_index, "targets of this value do not count in the loss");
-    v("pad_value", pad_value, "token that stands where there is none");
-    v("mask_prob", mask_prob, "part of the keys hidden in each training sequence",
-      "arXiv:2210.13432");
-    v("add_attn_z_loss", add_attn_z_loss, "add the attention z-loss", "arXiv:2202.08906");
-    v("next_embed_loss_weight", next_embed_loss_weight,
-      "weight of the next-embedding loss (add_continuous_pred_head)");
+    v.free("ignore_index", ignore_index, "targets of this value do not count in the loss");
+    v.free("pad_value", pad_value, "token that stands where there is none");
+    v.free("mask_prob", mask_prob, "part of the keys hidden in each training sequence",
+           "arXiv:2210.13432");
+    v.free("add_attn_z_loss", add_attn_z_loss, "add the attention z-loss", "arXiv:2202.08906");
+    v.free("next_embed_loss_weight", next_embed_loss_weight,
+           "weight of the next-embedding loss (add_continuous_pred_head)");
   }
 };
 

@@ -32,16 +32,17 @@ struct BeliefStateWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("train_frac_forward_backward_pairs", train_frac_forward_backward_pairs,
-      "part of the pairs of prefix and suffix that count, drawn anew in each call");
+    v.free("train_frac_forward_backward_pairs", train_frac_forward_backward_pairs,
+           "part of the pairs of prefix and suffix that count, drawn anew in each call");
     v("text_head", text_head,
       "module from both embeddings [.., 2 dim] to logits of the next and the previous token [.., "
       "2 num_tokens]; default: two layers");
-    v("backward_ar_loss_weight", backward_ar_loss_weight, "weight of predicting previous tokens");
+    v.free("backward_ar_loss_weight", backward_ar_loss_weight,
+           "weight of predicting previous tokens");
     v("pred_distance", pred_distance, "predict how far prefix and suffix are apart");
-    v("pred_distance_loss_weight", pred_distance_loss_weight, "weight of that loss");
+    v.free("pred_distance_loss_weight", pred_distance_loss_weight, "weight of that loss");
     v("cond_on_distance", cond_on_distance, "tell the text head that distance, now and then");
-    v("cond_on_distance_prob", cond_on_distance_prob, "how often");
+    v.free("cond_on_distance_prob", cond_on_distance_prob, "how often");
     v("max_pred_distance", max_pred_distance, "farther pairs count as this; default: max_seq_len");
   }
 };

@@ -25,12 +25,13 @@ struct ContinuousAutoregressiveWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("loss_fn", loss_fn,
-      "the loss of predictions and targets: GaussianNLL or one of torch.nn, which masks need with "
-      "reduction none; default: GaussianNLL of a probabilistic net, else the squared error");
-    v("use_l1_loss", use_l1_loss, "the absolute error in place of the squared one");
-    v("equal_loss_weight_batch", equal_loss_weight_batch,
-      "under a mask each sequence weighs the same, and not each entry");
+    v.free("loss_fn", loss_fn,
+           "the loss of predictions and targets: GaussianNLL or one of torch.nn, which masks need "
+           "with "
+           "reduction none; default: GaussianNLL of a probabilistic net, else the squared error");
+    v.free("use_l1_loss", use_l1_loss, "the absolute error in place of the squared one");
+    v.free("equal_loss_weight_batch", equal_loss_weight_batch,
+           "under a mask each sequence weighs the same, and not each entry");
   }
 };
 

@@ -19,8 +19,8 @@ struct DPOOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("beta", beta, "how much a step away from the reference weighs", "arXiv:2305.18290");
-    v("pad_id", pad_id, "token of padding, which does not count; default: none");
+    v.free("beta", beta, "how much a step away from the reference weighs", "arXiv:2305.18290");
+    v.free("pad_id", pad_id, "token of padding, which does not count; default: none");
   }
 };
 

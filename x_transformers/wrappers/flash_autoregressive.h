@@ -23,9 +23,10 @@ struct FLASHAutoregressiveWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("pad_value", pad_value,
-      "token that stands where there is none: it is no target of the loss (as a number that is no "
-      "token, such as -1: every token is one), and follows an eos_token");
+    v.free("pad_value", pad_value,
+           "token that stands where there is none: it is no target of the loss (as a number that "
+           "is no "
+           "token, such as -1: every token is one), and follows an eos_token");
   }
 };
 

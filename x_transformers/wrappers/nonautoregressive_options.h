@@ -48,20 +48,20 @@ struct NonAutoregressiveWrapperOptions {
     v("steps", steps, "calls of the net that a sequence is written in");
     v("self_cond", self_cond, "the net sees what it made of the same tokens before",
       "arXiv:2208.04202");
-    v("self_cond_train_prob", self_cond_train_prob, "how often it does in training");
-    v("no_replace_prob", no_replace_prob,
-      "part of the tokens to be found that stay, in half of the steps", "arXiv:1810.04805");
-    v("random_token_prob", random_token_prob,
-      "part of them that random ones replace, in half of the steps", "arXiv:1810.04805");
+    v.free("self_cond_train_prob", self_cond_train_prob, "how often it does in training");
+    v.free("no_replace_prob", no_replace_prob,
+           "part of the tokens to be found that stay, in half of the steps", "arXiv:1810.04805");
+    v.free("random_token_prob", random_token_prob,
+           "part of them that random ones replace, in half of the steps", "arXiv:1810.04805");
     v("schedule", schedule, "part that is masked at a time: linear, cosine, or a module's name",
       "arXiv:2202.04200");
     v("can_mask_prev_unmasked", can_mask_prev_unmasked,
       "tokens that were found may be masked again in generation");
     v("self_token_critic", self_token_critic,
       "the net, with a head of its own, judges which tokens are wrong", "arXiv:2209.04439");
-    v("critic_loss_weight", critic_loss_weight, "weight of the critic's loss");
-    v("use_simple_mdlm_loss_weight", use_simple_mdlm_loss_weight,
-      "weigh each sequence so that the loss bounds that of the text", "arXiv:2406.07524");
+    v.free("critic_loss_weight", critic_loss_weight, "weight of the critic's loss");
+    v.free("use_simple_mdlm_loss_weight", use_simple_mdlm_loss_weight,
+           "weigh each sequence so that the loss bounds that of the text", "arXiv:2406.07524");
   }
 };
 

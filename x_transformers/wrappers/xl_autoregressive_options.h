@@ -18,8 +18,8 @@ struct XLAutoregressiveWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("ignore_index", ignore_index, "targets of this value do not count in the loss");
-    v("pad_value", pad_value, "token that stands where there is none");
+    v.free("ignore_index", ignore_index, "targets of this value do not count in the loss");
+    v.free("pad_value", pad_value, "token that stands where there is none");
   }
 };
 

@@ -26,10 +26,10 @@ struct XValAutoregressiveWrapperOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
-    v("ignore_index", ignore_index, "targets of this value do not count in the loss");
-    v("pad_value", pad_value, "token that stands where the input has ignore_index");
-    v("numerical_loss_weight", numerical_loss_weight, "weight of the squared error of numbers",
-      "arXiv:2310.02989");
+    v.free("ignore_index", ignore_index, "targets of this value do not count in the loss");
+    v.free("pad_value", pad_value, "token that stands where the input has ignore_index");
+    v.free("numerical_loss_weight", numerical_loss_weight, "weight of the squared error of numbers",
+           "arXiv:2310.02989");
   }
 };
 

@@ -153,13 +153,15 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
 }  // namespace
 
 void register_autoregressive(ModelTypes& types) {
-  types["AutoregressiveWrapper"] = model_type<AutoregressiveArguments>(
-      [](const AutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
-        const auto net = build_net(config, "net", place);
-        return within(place.where,
-                      [&] { return std::make_shared<AutoregressiveModel>(net, options); });
-      });
-  types["AutoregressiveWrapper"].wrap_net = [](std::shared_ptr<Model> net) {
+  auto& type = types.add(
+      {"AutoregressiveWrapper", TypeGroup::objectives, "the next token, token by token"},
+      model_type<AutoregressiveArguments>(
+          [](const AutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
+            const auto net = build_net(config, "net", place);
+            return within(place.where,
+                          [&] { return std::make_shared<AutoregressiveModel>(net, options); });
+          }));
+  type.wrap_net = [](std::shared_ptr<Model> net) {
     return std::make_shared<AutoregressiveModel>(std::move(net), AutoregressiveWrapperOptions{});
   };
 }

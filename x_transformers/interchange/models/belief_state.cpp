@@ -131,15 +131,17 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPre
 }  // namespace
 
 void register_belief_state(ModelTypes& types) {
-  types["BeliefStateWrapper"] = model_type<BeliefStateArguments>(
-      [](const BeliefStateArguments& options, const Json& config, const ModelPlace& place) {
-        const auto ahead = build_net(config, "forward_decoder", place);
-        const auto back =
-            options.backward_decoder ? build_net(config, "backward_decoder", place) : nullptr;
-        return within(place.where, [&]() -> std::shared_ptr<Model> {
-          return std::make_shared<BeliefStateModel>(ahead, back, options);
-        });
-      });
+  types.add({"BeliefStateWrapper", TypeGroup::objectives,
+             "the next and the previous token, from both ends"},
+            model_type<BeliefStateArguments>([](const BeliefStateArguments& options,
+                                                const Json& config, const ModelPlace& place) {
+              const auto ahead = build_net(config, "forward_decoder", place);
+              const auto back =
+                  options.backward_decoder ? build_net(config, "backward_decoder", place) : nullptr;
+              return within(place.where, [&]() -> std::shared_ptr<Model> {
+                return std::make_shared<BeliefStateModel>(ahead, back, options);
+              });
+            }));
 }
 
 }  // namespace x_transformers

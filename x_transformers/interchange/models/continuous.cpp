@@ -166,18 +166,22 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
 }  // namespace
 
 void register_continuous(ModelTypes& types) {
-  types["ContinuousTransformerWrapper"] = model_type<ContinuousTransformerWrapperOptions>(
-      [](const ContinuousTransformerWrapperOptions& options) {
-        return std::make_shared<ContinuousModel>(ContinuousTransformerWrapper(options));
-      });
-  types["ContinuousAutoregressiveWrapper"] = model_type<ContinuousAutoregressiveArguments>(
-      [](const ContinuousAutoregressiveArguments& options, const Json& config,
-         const ModelPlace& place) {
-        const auto net =
-            build_net_of<ContinuousModel>(config, "net", place, "ContinuousTransformerWrapper");
-        return built(below(place.where),
-                     [&] { return std::make_shared<ContinuousAutoregressiveModel>(net, options); });
-      });
+  types.add(
+      {"ContinuousTransformerWrapper", TypeGroup::models, "rows of numbers in place of tokens"},
+      model_type<ContinuousTransformerWrapperOptions>(
+          [](const ContinuousTransformerWrapperOptions& options) {
+            return std::make_shared<ContinuousModel>(ContinuousTransformerWrapper(options));
+          }));
+  types.add({"ContinuousAutoregressiveWrapper", TypeGroup::objectives, "the next row of numbers"},
+            model_type<ContinuousAutoregressiveArguments>(
+                [](const ContinuousAutoregressiveArguments& options, const Json& config,
+                   const ModelPlace& place) {
+                  const auto net = build_net_of<ContinuousModel>(config, "net", place,
+                                                                 "ContinuousTransformerWrapper");
+                  return built(below(place.where), [&] {
+                    return std::make_shared<ContinuousAutoregressiveModel>(net, options);
+                  });
+                }));
 }
 
 }  // namespace x_transformers

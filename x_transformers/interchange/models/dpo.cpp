@@ -101,16 +101,17 @@ class DPOModel : public HolderModel<DPO> {
 }  // namespace
 
 void register_dpo(ModelTypes& types) {
-  types["DPO"] = model_type<DPOArguments>(
-      [](const DPOArguments& options, const Json& config, const ModelPlace& place) {
-        const auto policy = build_net(config, "model", place);
-        const auto reference = [&] {
-          const WarningsOff quiet;  // each is said of the policy
-          return build_net(config, "model", place);
-        }();
-        return within(place.where,
-                      [&] { return std::make_shared<DPOModel>(policy, reference, options); });
-      });
+  types.add({"DPO", TypeGroup::objectives, "the preferred one of two answers"},
+            model_type<DPOArguments>([](const DPOArguments& options, const Json& config,
+                                        const ModelPlace& place) {
+              const auto policy = build_net(config, "model", place);
+              const auto reference = [&] {
+                const WarningsOff quiet;  // each is said of the policy
+                return build_net(config, "model", place);
+              }();
+              return within(place.where,
+                            [&] { return std::make_shared<DPOModel>(policy, reference, options); });
+            }));
 }
 
 }  // namespace x_transformers

@@ -87,13 +87,15 @@ class TokenizerModel : public HolderModel<EntropyBasedTokenizer> {
 }  // namespace
 
 void register_entropy_based_tokenizer(ModelTypes& types) {
-  types["EntropyBasedTokenizer"] = model_type<TokenizerArguments>(
-      [](const TokenizerArguments& options, const Json& config, const ModelPlace& place) {
-        const auto decoder = build_net(config, "decoder", place);
-        return within(place.where, [&]() -> std::shared_ptr<Model> {
-          return std::make_shared<TokenizerModel>(decoder, options);
-        });
-      });
+  types.add({"EntropyBasedTokenizer", TypeGroup::objectives,
+             "cuts text where a model of bytes is unsure"},
+            model_type<TokenizerArguments>(
+                [](const TokenizerArguments& options, const Json& config, const ModelPlace& place) {
+                  const auto decoder = build_net(config, "decoder", place);
+                  return within(place.where, [&]() -> std::shared_ptr<Model> {
+                    return std::make_shared<TokenizerModel>(decoder, options);
+                  });
+                }));
 }
 
 }  // namespace x_transformers

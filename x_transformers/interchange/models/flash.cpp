@@ -105,12 +105,16 @@ std::shared_ptr<Model> make_wrapper(const WrapperArguments& options, const Json&
 }  // namespace
 
 void register_flash_transformer(ModelTypes& types) {
-  types["FLASHTransformer"] =
-      model_type<FLASHTransformerOptions>([](const FLASHTransformerOptions& options) {
-        return std::make_shared<FLASHTransformerModel>(FLASHTransformer(options));
-      });
-  types["FLASHTransformer"].is_net = true;
-  types["FLASHAutoregressiveWrapper"] = model_type<WrapperArguments>(make_wrapper);
+  types
+      .add({"FLASHTransformer", TypeGroup::models,
+            "a stack of FLASH layers over tokens (FLASH-pytorch)"},
+           model_type<FLASHTransformerOptions>([](const FLASHTransformerOptions& options) {
+             return std::make_shared<FLASHTransformerModel>(FLASHTransformer(options));
+           }))
+      .is_net = true;
+  types.add({"FLASHAutoregressiveWrapper", TypeGroup::objectives,
+             "the next token, for a FLASHTransformer"},
+            model_type<WrapperArguments>(make_wrapper));
 }
 
 }  // namespace x_transformers

@@ -109,17 +109,20 @@ Value call_mapper(BinaryMapperImpl& mapper, Arguments& arguments) {
 }  // namespace
 
 void register_free_transformer(ModelTypes& types) {
-  types["FreeTransformer"] =
+  types.add(
+      {"FreeTransformer", TypeGroup::models, "a decoder that is told a latent code of each token"},
       model_type<FreeTransformerOptions>([](const FreeTransformerOptions& options) {
         return std::make_shared<FreeTransformerModel>(FreeTransformer(options));
-      });
-  types["BinaryMapper"] = model_type<BinaryMapperOptions>([](const BinaryMapperOptions& options) {
-    BinaryMapper mapper(options);
-    const auto forward = [mapper](Arguments& arguments) mutable {
-      return call_mapper(*mapper, arguments);
-    };
-    return model_of_methods("BinaryMapper", mapper.ptr(), {{"forward", forward}}, "logits");
-  });
+      }));
+  types.add(
+      {"BinaryMapper", TypeGroup::feed_forward, "logits of bits into codes, with a gradient"},
+      model_type<BinaryMapperOptions>([](const BinaryMapperOptions& options) {
+        BinaryMapper mapper(options);
+        const auto forward = [mapper](Arguments& arguments) mutable {
+          return call_mapper(*mapper, arguments);
+        };
+        return model_of_methods("BinaryMapper", mapper.ptr(), {{"forward", forward}}, "logits");
+      }));
 }
 
 }  // namespace x_transformers

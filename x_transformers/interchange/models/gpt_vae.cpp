@@ -103,8 +103,11 @@ class GPTVAEModel : public HolderModel<GPTVAE>, public TokenPredictor {
 }  // namespace
 
 void register_gpt_vae(ModelTypes& types) {
-  types["GPTVAE"] = model_type<GPTVAEOptions>(
-      [](const GPTVAEOptions& options) { return std::make_shared<GPTVAEModel>(GPTVAE(options)); });
+  types.add(
+      {"GPTVAE", TypeGroup::models, "a decoder that is told a latent code of the whole sequence"},
+      model_type<GPTVAEOptions>([](const GPTVAEOptions& options) {
+        return std::make_shared<GPTVAEModel>(GPTVAE(options));
+      }));
 }
 
 }  // namespace x_transformers

@@ -163,20 +163,32 @@ class PoolModel : public HolderModel<AttentionPool> {
 }  // namespace
 
 void register_layers(ModelTypes& types) {
-  for (const auto& name : AttentionLayersOptions::type_names()) {
-    types[name] = model_type<AttentionLayersOptions>([](const AttentionLayersOptions& options) {
-      return std::make_shared<LayersModel>(AttentionLayers(options));
-    });
+  const TypeHelp stacks[] = {
+      {"Decoder", TypeGroup::stacks, "layers in which no token sees later ones"},
+      {"Encoder", TypeGroup::stacks, "layers in which every token sees all others"},
+      {"PrefixDecoder", TypeGroup::stacks, "a decoder whose first tokens see each other"},
+      {"CrossAttender", TypeGroup::stacks, "layers that attend to a context only"},
+      {"AttentionLayers", TypeGroup::stacks,
+       "layers of attention and feed-forward; `causal` says which kind"}};
+  for (const auto& stack : stacks) {
+    types.add(stack, model_type<AttentionLayersOptions>([](const AttentionLayersOptions& options) {
+                return std::make_shared<LayersModel>(AttentionLayers(options));
+              }));
   }
-  types["Attention"] = model_type<AttentionOptions>([](const AttentionOptions& options) {
-    return std::make_shared<AttentionModel>(Attention(options));
-  });
-  types["FeedForward"] = model_type<FeedForwardOptions>([](const FeedForwardOptions& options) {
-    return std::make_shared<FeedForwardModel>(FeedForward(options));
-  });
-  types["AttentionPool"] = model_type<AttentionPoolOptions>([](const AttentionPoolOptions& o) {
-    return std::make_shared<PoolModel>(AttentionPool(o), o.dim_context.value_or(o.dim));
-  });
+  types.add(
+      {"Attention", TypeGroup::attention, "multi-head attention: projections, scores, output"},
+      model_type<AttentionOptions>([](const AttentionOptions& options) {
+        return std::make_shared<AttentionModel>(Attention(options));
+      }));
+  types.add(
+      {"FeedForward", TypeGroup::feed_forward, "two linear layers and an activation between them"},
+      model_type<FeedForwardOptions>([](const FeedForwardOptions& options) {
+        return std::make_shared<FeedForwardModel>(FeedForward(options));
+      }));
+  types.add({"AttentionPool", TypeGroup::stacks, "a few learned queries that sum up a sequence"},
+            model_type<AttentionPoolOptions>([](const AttentionPoolOptions& o) {
+              return std::make_shared<PoolModel>(AttentionPool(o), o.dim_context.value_or(o.dim));
+            }));
 }
 
 }  // namespace x_transformers

@@ -184,10 +184,12 @@ class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
 }  // namespace
 
 void register_multi_input(ModelTypes& types) {
-  types["MultiInputTransformerWrapper"] = model_type<MultiInputTransformerWrapperOptions>(
-      [](const MultiInputTransformerWrapperOptions& options) {
-        return std::make_shared<MultiInputModel>(MultiInputTransformerWrapper(options));
-      });
+  types.add({"MultiInputTransformerWrapper", TypeGroup::models,
+             "several kinds of tokens at each position"},
+            model_type<MultiInputTransformerWrapperOptions>(
+                [](const MultiInputTransformerWrapperOptions& options) {
+                  return std::make_shared<MultiInputModel>(MultiInputTransformerWrapper(options));
+                }));
 }
 
 }  // namespace x_transformers

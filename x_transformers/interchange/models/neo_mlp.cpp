@@ -45,16 +45,20 @@ class NeoMLPModel : public HolderModel<NeoMLP> {
 }  // namespace
 
 void register_neo_mlp(ModelTypes& types) {
-  types["NeoMLP"] = model_type<NeoMLPOptions>(
-      [](const NeoMLPOptions& options) { return std::make_shared<NeoMLPModel>(NeoMLP(options)); });
-  types["RandomFourierEmbed"] =
+  types.add(
+      {"NeoMLP", TypeGroup::models, "a multilayer perceptron whose nodes attend to each other"},
+      model_type<NeoMLPOptions>([](const NeoMLPOptions& options) {
+        return std::make_shared<NeoMLPModel>(NeoMLP(options));
+      }));
+  types.add(
+      {"RandomFourierEmbed", TypeGroup::positions, "cosines of random frequencies of a number"},
       model_type<RandomFourierEmbedOptions>([](const RandomFourierEmbedOptions& options) {
         RandomFourierEmbed embed(options);
         const auto forward = [embed](Arguments& arguments) mutable -> Value {
           return embed->forward(arguments.required_tensor("times"));
         };
         return model_of_methods("RandomFourierEmbed", embed.ptr(), {{"forward", forward}}, "times");
-      });
+      }));
 }
 
 }  // namespace x_transformers

@@ -177,19 +177,22 @@ class SelfCriticModel : public HolderModel<SelfCritic> {
 }  // namespace
 
 void register_nonautoregressive(ModelTypes& types) {
-  types["NonAutoregressiveWrapper"] = model_type<NonAutoregressiveArguments>(
-      [](const NonAutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
-        const auto net = build_net(config, "net", place);
-        auto critic = options.token_critic ? build_critic(config, place) : CallableModule();
-        return within(place.where, [&] {
-          return std::make_shared<NonAutoregressiveModel>(net, options, std::move(critic));
-        });
-      });
-  types["SelfCritic"] = model_type<SelfCriticArguments>(
-      [](const SelfCriticArguments&, const Json& config, const ModelPlace& place) {
-        const auto net = build_net(config, "net", place);
-        return within(place.where, [&] { return std::make_shared<SelfCriticModel>(net); });
-      });
+  types.add({"NonAutoregressiveWrapper", TypeGroup::objectives, "masked tokens, many at a time"},
+            model_type<NonAutoregressiveArguments>([](const NonAutoregressiveArguments& options,
+                                                      const Json& config, const ModelPlace& place) {
+              const auto net = build_net(config, "net", place);
+              auto critic = options.token_critic ? build_critic(config, place) : CallableModule();
+              return within(place.where, [&] {
+                return std::make_shared<NonAutoregressiveModel>(net, options, std::move(critic));
+              });
+            }));
+  types.add({"SelfCritic", TypeGroup::objectives,
+             "says of each filled-in token whether it is a wrong one"},
+            model_type<SelfCriticArguments>([](const SelfCriticArguments&, const Json& config,
+                                               const ModelPlace& place) {
+              const auto net = build_net(config, "net", place);
+              return within(place.where, [&] { return std::make_shared<SelfCriticModel>(net); });
+            }));
 }
 
 }  // namespace x_transformers

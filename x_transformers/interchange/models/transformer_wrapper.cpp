@@ -73,11 +73,13 @@ std::shared_ptr<Model> transformer_wrapper_model(const std::string& type,
 }
 
 void register_transformer_wrapper(ModelTypes& types) {
-  types["TransformerWrapper"] =
-      model_type<TransformerWrapperOptions>([](const TransformerWrapperOptions& options) {
-        return transformer_wrapper_model("TransformerWrapper", TransformerWrapper(options));
-      });
-  types["TransformerWrapper"].is_net = true;
+  types
+      .add({"TransformerWrapper", TypeGroup::models,
+            "tokens in, logits out: embeddings, a stack of layers, a head"},
+           model_type<TransformerWrapperOptions>([](const TransformerWrapperOptions& options) {
+             return transformer_wrapper_model("TransformerWrapper", TransformerWrapper(options));
+           }))
+      .is_net = true;
 }
 
 }  // namespace x_transformers

@@ -119,22 +119,26 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper>, pub
 }  // namespace
 
 void register_universal_pretrain(ModelTypes& types) {
-  types[kGenerator] =
+  types.add(
+      {kGenerator, TypeGroup::models, "a recurrent network of random weights that makes sequences"},
       model_type<SyntheticDataGeneratorOptions>([](const SyntheticDataGeneratorOptions& options) {
         return std::make_shared<GeneratorModel>(SyntheticDataGenerator(options));
-      });
-  types["UniversalPretrainWrapper"] = model_type<UniversalPretrainArguments>(
-      [](const UniversalPretrainArguments& options, const Json& config, const ModelPlace& place) {
-        const auto model = build_net(config, "model", place);
-        SyntheticDataGenerator generator = nullptr;
-        if (options.data_generator) {
-          generator = build_net_of<GeneratorModel>(config, "data_generator", place, kGenerator)
-                          ->generator();
-        }
-        return within(place.where, [&]() -> std::shared_ptr<Model> {
-          return std::make_shared<UniversalPretrainModel>(model, options, generator);
-        });
-      });
+      }));
+  types.add({"UniversalPretrainWrapper", TypeGroup::objectives,
+             "what random networks write, to pretrain on no data"},
+            model_type<UniversalPretrainArguments>([](const UniversalPretrainArguments& options,
+                                                      const Json& config, const ModelPlace& place) {
+              const auto model = build_net(config, "model", place);
+              SyntheticDataGenerator generator = nullptr;
+              if (options.data_generator) {
+                generator =
+                    build_net_of<GeneratorModel>(config, "data_generator", place, kGenerator)
+                        ->generator();
+              }
+              return within(place.where, [&]() -> std::shared_ptr<Model> {
+                return std::make_shared<UniversalPretrainModel>(model, options, generator);
+              });
+            }));
 }
 
 }  // namespace x_transformers

@@ -66,10 +66,11 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
 }  // namespace
 
 void register_vision(ModelTypes& types) {
-  types["ViTransformerWrapper"] =
-      model_type<ViTransformerWrapperOptions>([](const ViTransformerWrapperOptions& options) {
-        return std::make_shared<VisionModel>(ViTransformerWrapper(options));
-      });
+  types.add({"ViTransformerWrapper", TypeGroup::models,
+             "pictures, cut into patches, into classes or embeddings"},
+            model_type<ViTransformerWrapperOptions>([](const ViTransformerWrapperOptions& options) {
+              return std::make_shared<VisionModel>(ViTransformerWrapper(options));
+            }));
 }
 
 }  // namespace x_transformers

@@ -88,9 +88,11 @@ class XTransformerModel : public HolderModel<XTransformer>, public TokenPredicto
 }  // namespace
 
 void register_x_transformer(ModelTypes& types) {
-  types["XTransformer"] = model_type<XTransformerOptions>([](const XTransformerOptions& options) {
-    return std::make_shared<XTransformerModel>(XTransformer(options));
-  });
+  types.add(
+      {"XTransformer", TypeGroup::models, "encoder and decoder: one sequence in, another out"},
+      model_type<XTransformerOptions>([](const XTransformerOptions& options) {
+        return std::make_shared<XTransformerModel>(XTransformer(options));
+      }));
 }
 
 }  // namespace x_transformers

@@ -76,12 +76,14 @@ class XLAutoregressiveModel : public NextTokenModel<XLAutoregressiveWrapper> {
 }  // namespace
 
 void register_xl_autoregressive(ModelTypes& types) {
-  types["XLAutoregressiveWrapper"] = model_type<XLAutoregressiveArguments>(
-      [](const XLAutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
-        const auto net = build_net(config, "net", place);
-        return within(place.where,
-                      [&] { return std::make_shared<XLAutoregressiveModel>(net, options); });
-      });
+  types.add({"XLAutoregressiveWrapper", TypeGroup::objectives,
+             "the next token, with memories of the segments before"},
+            model_type<XLAutoregressiveArguments>([](const XLAutoregressiveArguments& options,
+                                                     const Json& config, const ModelPlace& place) {
+              const auto net = build_net(config, "net", place);
+              return within(place.where,
+                            [&] { return std::make_shared<XLAutoregressiveModel>(net, options); });
+            }));
 }
 
 }  // namespace x_transformers

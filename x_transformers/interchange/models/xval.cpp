@@ -189,16 +189,19 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
 }  // namespace
 
 void register_xval(ModelTypes& types) {
-  types["XValTransformerWrapper"] =
+  types.add(
+      {"XValTransformerWrapper", TypeGroup::models, "tokens and numbers in one sequence"},
       model_type<XValTransformerWrapperOptions>([](const XValTransformerWrapperOptions& options) {
         return std::make_shared<XValModel>(XValTransformerWrapper(options));
-      });
-  types["XValAutoregressiveWrapper"] = model_type<XValAutoregressiveArguments>(
-      [](const XValAutoregressiveArguments& options, const Json& config, const ModelPlace& place) {
+      }));
+  types.add(
+      {"XValAutoregressiveWrapper", TypeGroup::objectives, "the next token and the next number"},
+      model_type<XValAutoregressiveArguments>([](const XValAutoregressiveArguments& options,
+                                                 const Json& config, const ModelPlace& place) {
         const auto net = build_net_of<XValModel>(config, "net", place, "XValTransformerWrapper");
         return built(below(place.where),
                      [&] { return std::make_shared<XValAutoregressiveModel>(net, options); });
-      });
+      }));
 }
 
 }  // namespace x_transformers

@@ -29,7 +29,9 @@ void register_zeta_transformer(ModelTypes& types) {
   auto type = model_type<ZetaTransformerOptions>(make_model);
   type.is_net = true;
   type.spell_out = spell_out_zeta;
-  types["ZetaTransformer"] = type;
+  types.add({"ZetaTransformer", TypeGroup::models,
+             "a TransformerWrapper with an embedding of your own (Zeta)"},
+            type);
 }
 
 }  // namespace x_transformers

@@ -1,8 +1,14 @@
-// Arguments of a module that is wrapped around another one.
+// Arguments of a module that is wrapped around another one, and of modules given as values.
 #pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
 
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/options.h"
+#include "x_transformers/interchange/arguments.h"
 
 namespace x_transformers {
 
@@ -18,5 +24,9 @@ struct AroundFn : Options {
     v.required("fn", fn, "module inside, whose inputs or output are changed");
   }
 };
+
+/// The tensors beside x that modules given as values take, by their names in Python, of those that
+/// a call gives. Who reads `condition` itself takes the rest.
+std::map<std::string, at::Tensor> take_beside_x(Arguments& arguments, bool with_condition = true);
 
 }  // namespace x_transformers

@@ -81,12 +81,17 @@ Value call_attend(Attend& attend, const AttendPartOptions& options, Arguments& a
 }  // namespace
 
 void register_attend(ModelTypes& types) {
-  register_part<AttendPartOptions>(types, "Attend", [](const AttendPartOptions& options) {
-    const auto attend = std::make_shared<Attend>(options, make_cope(options.cope));
-    return model_of_methods("Attend", attend, {{"forward", [attend, options](Arguments& arguments) {
-                                                  return call_attend(*attend, options, arguments);
-                                                }}});
-  });
+  register_part<AttendPartOptions>(
+      types,
+      {"Attend", TypeGroup::attention,
+       "what queries, keys and values become: scores, masks, softmax"},
+      [](const AttendPartOptions& options) {
+        const auto attend = std::make_shared<Attend>(options, make_cope(options.cope));
+        return model_of_methods("Attend", attend,
+                                {{"forward", [attend, options](Arguments& arguments) {
+                                    return call_attend(*attend, options, arguments);
+                                  }}});
+      });
 }
 
 }  // namespace x_transformers

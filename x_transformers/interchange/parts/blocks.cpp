@@ -34,14 +34,7 @@ class ModelBlock : public Block {
 
   /// The arguments of the next run other than x, and than those that were taken before.
   void take(Arguments& arguments, bool with_condition) {
-    given_.clear();
-    for (const char* name :
-         {"mask", "context", "context_mask", "attn_mask", "attn_bias", "deep_embed"}) {
-      if (const auto tensor = arguments.tensor(name); tensor.defined()) given_[name] = tensor;
-    }
-    if (!with_condition) return;
-    if (const auto tensor = arguments.tensor("condition"); tensor.defined())
-      given_["condition"] = tensor;
+    given_ = take_beside_x(arguments, with_condition);
   }
 
   BranchOutput run(const BranchInputs& inputs) override {
@@ -106,28 +99,34 @@ std::shared_ptr<MethodsModel> concat_combine_part(const ConcatCombineOptions& op
 }
 
 void register_activations(ModelTypes& types) {
-  register_part<NoOptions>(types, "ReluSquared", [](const NoOptions&) {
-    return function_part("ReluSquared", make_activation(Activation::relu_squared));
-  });
-  register_part<NoOptions>(types, "Identity", [](const NoOptions&) {
-    return function_part("Identity", make_activation(ModuleSpec{"Identity"}), "t");
-  });
-  register_part<DimOptions>(types, "SoLU", [](const DimOptions& options) {
-    require_size(options.dim, "dim");
-    return function_part("SoLU", std::make_shared<SoLU>(options.dim));
-  });
-  register_part<GLUOptions>(types, "GLU", [](const GLUOptions& options) {
-    return function_part("GLU", std::make_shared<GLU>(options));
-  });
+  register_part<NoOptions>(
+      types, {"ReluSquared", TypeGroup::feed_forward, "the square of ReLU"}, [](const NoOptions&) {
+        return function_part("ReluSquared", make_activation(Activation::relu_squared));
+      });
+  register_part<NoOptions>(
+      types, {"Identity", TypeGroup::feed_forward, "what comes in goes out"}, [](const NoOptions&) {
+        return function_part("Identity", make_activation(ModuleSpec{"Identity"}), "t");
+      });
+  register_part<DimOptions>(types,
+                            {"SoLU", TypeGroup::feed_forward,
+                             "softmax linear unit: each feature weighted by their softmax"},
+                            [](const DimOptions& options) {
+                              require_size(options.dim, "dim");
+                              return function_part("SoLU", std::make_shared<SoLU>(options.dim));
+                            });
+  register_part<GLUOptions>(types, {"GLU", TypeGroup::feed_forward, "a gated linear unit"},
+                            [](const GLUOptions& options) {
+                              return function_part("GLU", std::make_shared<GLU>(options));
+                            });
 }
 
 /// Makes a block that is wrapped around another module known as `type`.
 template <class Wrapping, class Options>
-void register_wrapping(ModelTypes& types, const std::string& type, bool takes_condition = false) {
+void register_wrapping(ModelTypes& types, const TypeHelp& type, bool takes_condition = false) {
   register_part<AroundFn<Options>>(
-      types, type, [type, takes_condition](const AroundFn<Options>& options) {
+      types, type, [name = type.name, takes_condition](const AroundFn<Options>& options) {
         const auto fn = std::make_shared<ModelBlock>(options.fn, options.compat);
-        return wrapped_part(type, std::make_shared<Wrapping>(options, fn), fn, takes_condition);
+        return wrapped_part(name, std::make_shared<Wrapping>(options, fn), fn, takes_condition);
       });
 }
 
@@ -135,12 +134,21 @@ void register_wrapping(ModelTypes& types, const std::string& type, bool takes_co
 
 void register_blocks(ModelTypes& types) {
   register_activations(types);
-  register_wrapping<Scale, ScaleOptions>(types, "Scale");
-  register_wrapping<ShiftTokens, ShiftTokensOptions>(types, "ShiftTokens");
-  register_wrapping<LayerScale, LayerScaleOptions>(types, "LayerScale");
-  register_wrapping<AdaptiveLayerScale, AdaptiveLayerScaleOptions>(types, "AdaptiveLayerScale",
-                                                                   /*takes_condition=*/true);
-  register_part<ConcatCombineOptions>(types, "ConcatCombine", concat_combine_part);
+  register_wrapping<Scale, ScaleOptions>(
+      types, {"Scale", TypeGroup::residuals, "a layer's output times a number"});
+  register_wrapping<ShiftTokens, ShiftTokensOptions>(
+      types,
+      {"ShiftTokens", TypeGroup::residuals, "features of earlier tokens, moved to this one"});
+  register_wrapping<LayerScale, LayerScaleOptions>(
+      types, {"LayerScale", TypeGroup::residuals,
+              "a learned factor for each feature of a layer's output"});
+  register_wrapping<AdaptiveLayerScale, AdaptiveLayerScaleOptions>(
+      types, {"AdaptiveLayerScale", TypeGroup::residuals, "such a factor that a condition sets"},
+      /*takes_condition=*/true);
+  register_part<ConcatCombineOptions>(types,
+                                      {"ConcatCombine", TypeGroup::residuals,
+                                       "a skip from an earlier layer, concatenated and projected"},
+                                      concat_combine_part);
 }
 
 }  // namespace x_transformers

@@ -8,16 +8,6 @@
 namespace x_transformers {
 namespace {
 
-/// The tensors among the arguments that modules given as values take beside x.
-CallableModule::NamedTensors take_rest(Arguments& arguments) {
-  CallableModule::NamedTensors rest;
-  for (const char* name : {"hx", "deep_embed", "mask", "context", "context_mask", "attn_mask",
-                           "attn_bias", "condition"}) {
-    if (const auto tensor = arguments.tensor(name); tensor.defined()) rest[name] = tensor;
-  }
-  return rest;
-}
-
 /// `input` is what the module's forward calls x in Python.
 std::shared_ptr<MethodsModel> callable_part(const std::string& type, const CallableModule& callable,
                                             const std::string& input) {
@@ -26,7 +16,7 @@ std::shared_ptr<MethodsModel> callable_part(const std::string& type, const Calla
       {{"forward",
         [callable, input](Arguments& arguments) -> Value {
           const auto x = arguments.required_tensor(input);
-          const auto result = callable.call(x, take_rest(arguments));
+          const auto result = callable.call(x, take_beside_x(arguments));
           if (!result.hidden.defined()) return result.out;
           return Value::list(std::vector<at::Tensor>{result.out, result.hidden});
         }}},
@@ -34,14 +24,27 @@ std::shared_ptr<MethodsModel> callable_part(const std::string& type, const Calla
 }
 
 template <class OptionsType>
-void register_callable_part(ModelTypes& types, const std::string& name, const std::string& input,
+void register_callable_part(ModelTypes& types, const TypeHelp& type, const std::string& input,
                             CallableModule (*make)(const OptionsType&)) {
-  register_part<OptionsType>(types, name, [name, input, make](const OptionsType& options) {
-    return callable_part(name, make(options), input);
-  });
+  register_part<OptionsType>(types, type,
+                             [name = type.name, input, make](const OptionsType& options) {
+                               return callable_part(name, make(options), input);
+                             });
 }
 
 }  // namespace
+
+std::map<std::string, at::Tensor> take_beside_x(Arguments& arguments, bool with_condition) {
+  std::map<std::string, at::Tensor> given;
+  for (const char* name :
+       {"hx", "deep_embed", "mask", "context", "context_mask", "attn_mask", "attn_bias"}) {
+    if (const auto tensor = arguments.tensor(name); tensor.defined()) given[name] = tensor;
+  }
+  if (!with_condition) return given;
+  if (const auto tensor = arguments.tensor("condition"); tensor.defined())
+    given["condition"] = tensor;
+  return given;
+}
 
 CallableModule model_callable(const ModuleSpec& spec, const Compat& compat) {
   auto config = Json::parse(spec.arguments);
@@ -58,26 +61,49 @@ CallableModule model_callable(const ModuleSpec& spec, const Compat& compat) {
 }
 
 void register_callables(ModelTypes& types) {
-  register_callable_part(types, "Linear", "input", make_linear);
-  register_callable_part(types, "Embedding", "input", make_embedding);
-  register_callable_part(types, "Softmax", "input", make_softmax);
-  register_callable_part(types, "GRU", "input", make_gru);
-  register_callable_part(types, "LSTM", "input", make_lstm);
-  register_callable_part(types, "RNN", "input", make_rnn);
-  register_callable_part(types, "Dropout", "input", make_dropout);
-  register_callable_part(types, "LayerNorm", "x", make_layer_norm);
-  register_callable_part(types, "RMSNorm", "x", make_rms_norm);
-  register_callable_part(types, "ScaleNorm", "x", make_scale_norm);
-  register_callable_part(types, "MinGRU", "x", make_min_gru);
-  register_callable_part(types, "CausalConv1d", "x", make_causal_conv1d);
+  register_callable_part(types, {"Linear", TypeGroup::feed_forward, "a linear layer"}, "input",
+                         make_linear);
+  register_callable_part(types,
+                         {"Embedding", TypeGroup::positions, "a table of vectors (torch.nn)"},
+                         "input", make_embedding);
+  register_callable_part(
+      types, {"Softmax", TypeGroup::feed_forward, "the softmax over the last dimension"}, "input",
+      make_softmax);
+  register_callable_part(types, {"GRU", TypeGroup::feed_forward, "a gated recurrent unit"}, "input",
+                         make_gru);
+  register_callable_part(types,
+                         {"LSTM", TypeGroup::feed_forward, "a recurrent layer with long memory"},
+                         "input", make_lstm);
+  register_callable_part(types, {"RNN", TypeGroup::feed_forward, "a plain recurrent layer"},
+                         "input", make_rnn);
+  register_callable_part(
+      types, {"Dropout", TypeGroup::feed_forward, "zeroes features at random in training"}, "input",
+      make_dropout);
+  register_callable_part(types, {"LayerNorm", TypeGroup::norms, "zero mean and unit variance"}, "x",
+                         make_layer_norm);
+  register_callable_part(types, {"RMSNorm", TypeGroup::norms, "unit root mean square, with a gain"},
+                         "x", make_rms_norm);
+  register_callable_part(types,
+                         {"ScaleNorm", TypeGroup::norms, "unit length times one learned number"},
+                         "x", make_scale_norm);
+  register_callable_part(
+      types, {"MinGRU", TypeGroup::feed_forward, "a GRU that runs in parallel over the sequence"},
+      "x", make_min_gru);
+  register_callable_part(
+      types,
+      {"CausalConv1d", TypeGroup::feed_forward, "a convolution that sees earlier tokens only"}, "x",
+      make_causal_conv1d);
   using FoldAxially = AroundFn<FoldAxiallyOptions>;
-  register_part<FoldAxially>(types, "FoldAxially", [](const FoldAxially& options) {
-    return callable_part(
-        "FoldAxially",
-        fold_axially(options.axial_dim,
-                     within("fn", [&] { return make_callable(options.fn, options.compat); })),
-        "x");
-  });
+  register_part<FoldAxially>(
+      types,
+      {"FoldAxially", TypeGroup::attention, "runs a module over a sequence folded into rows"},
+      [](const FoldAxially& options) {
+        return callable_part(
+            "FoldAxially",
+            fold_axially(options.axial_dim,
+                         within("fn", [&] { return make_callable(options.fn, options.compat); })),
+            "x");
+      });
 }
 
 }  // namespace x_transformers

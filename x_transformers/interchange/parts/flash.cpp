@@ -118,17 +118,39 @@ std::shared_ptr<MethodsModel> flash_part(const FLASHOptions& options) {
 }  // namespace
 
 void register_flash_parts(ModelTypes& types) {
-  register_part<OffsetScaleOptions>(types, "OffsetScale", offset_scale);
-  register_part<FLASHScaleNormOptions>(types, "FLASHScaleNorm", scale_norm_part);
-  register_part<FLASHScaledSinuEmbeddingOptions>(types, "FLASHScaledSinuEmbedding", sinusoids);
-  register_part<FLASHT5RelativePositionBiasOptions>(types, "FLASHT5RelativePositionBias", t5_bias);
-  register_part<FLASHRotaryEmbeddingOptions>(types, "FLASHRotaryEmbedding", rotary);
-  register_part<NoOptions>(types, "LaplacianAttnFn", [](const NoOptions&) {
-    const auto module = std::make_shared<LaplacianAttnFn>();
-    return model_of_methods("LaplacianAttnFn", module, forward_of(module));
-  });
-  register_part<GAUOptions>(types, "GAU", gau_part);
-  register_part<FLASHOptions>(types, "FLASH", flash_part);
+  register_part<OffsetScaleOptions>(
+      types,
+      {"OffsetScale", TypeGroup::attention,
+       "several scaled and shifted copies of one projection (FLASH-pytorch)"},
+      offset_scale);
+  register_part<FLASHScaleNormOptions>(
+      types, {"FLASHScaleNorm", TypeGroup::norms, "ScaleNorm as FLASH-pytorch has it"},
+      scale_norm_part);
+  register_part<FLASHScaledSinuEmbeddingOptions>(types,
+                                                 {"FLASHScaledSinuEmbedding", TypeGroup::positions,
+                                                  "sines and cosines as FLASH-pytorch has them"},
+                                                 sinusoids);
+  register_part<FLASHT5RelativePositionBiasOptions>(
+      types,
+      {"FLASHT5RelativePositionBias", TypeGroup::positions, "T5's bias as FLASH-pytorch has it"},
+      t5_bias);
+  register_part<FLASHRotaryEmbeddingOptions>(
+      types,
+      {"FLASHRotaryEmbedding", TypeGroup::positions, "rotary positions as FLASH-pytorch has them"},
+      rotary);
+  register_part<NoOptions>(types,
+                           {"LaplacianAttnFn", TypeGroup::attention,
+                            "a smooth squared ReLU in place of the softmax (FLASH-pytorch)"},
+                           [](const NoOptions&) {
+                             const auto module = std::make_shared<LaplacianAttnFn>();
+                             return model_of_methods("LaplacianAttnFn", module, forward_of(module));
+                           });
+  register_part<GAUOptions>(
+      types, {"GAU", TypeGroup::attention, "gated attention unit (FLASH-pytorch)"}, gau_part);
+  register_part<FLASHOptions>(types,
+                              {"FLASH", TypeGroup::attention,
+                               "gated attention in groups, linear between them (FLASH-pytorch)"},
+                              flash_part);
 }
 
 }  // namespace x_transformers

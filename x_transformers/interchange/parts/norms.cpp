@@ -25,32 +25,40 @@ std::shared_ptr<MethodsModel> adaptive_part(const std::string& type,
 
 /// A type whose options are those of the norm `N`.
 template <class N, class OptionsType>
-void register_norm(ModelTypes& types, const char* name) {
-  register_part<OptionsType>(types, name, [name](const OptionsType& options) {
+void register_norm(ModelTypes& types, const TypeHelp& type) {
+  register_part<OptionsType>(types, type, [name = type.name](const OptionsType& options) {
     return norm_part(name, std::make_shared<N>(options));
   });
 }
 
 template <class N>
-void register_adaptive_norm(ModelTypes& types, const char* name) {
-  register_part<AdaptiveNormOptions>(types, name, [name](const AdaptiveNormOptions& options) {
-    return adaptive_part(name, std::make_shared<N>(options));
-  });
+void register_adaptive_norm(ModelTypes& types, const TypeHelp& type) {
+  register_part<AdaptiveNormOptions>(types, type,
+                                     [name = type.name](const AdaptiveNormOptions& options) {
+                                       return adaptive_part(name, std::make_shared<N>(options));
+                                     });
 }
 
 }  // namespace
 
 void register_norms(ModelTypes& types) {
-  register_part<DimOptions>(types, "SimpleRMSNorm", [](const DimOptions& options) {
-    require_size(options.dim, "dim");
-    return norm_part("SimpleRMSNorm",
-                     std::make_shared<RootMeanSquareNorm>(RootMeanSquareNorm::Options{}));
-  });
-  register_norm<MultiheadRMSNorm, MultiheadRMSNormOptions>(types, "MultiheadRMSNorm");
-  register_norm<DynamicTanh, DynamicTanhOptions>(types, "DynamicTanh");
-  register_norm<Derf, DerfOptions>(types, "Derf");
-  register_adaptive_norm<AdaptiveLayerNorm>(types, "AdaptiveLayerNorm");
-  register_adaptive_norm<AdaptiveRMSNorm>(types, "AdaptiveRMSNorm");
+  register_part<DimOptions>(
+      types, {"SimpleRMSNorm", TypeGroup::norms, "the same without a gain"},
+      [](const DimOptions& options) {
+        require_size(options.dim, "dim");
+        return norm_part("SimpleRMSNorm",
+                         std::make_shared<RootMeanSquareNorm>(RootMeanSquareNorm::Options{}));
+      });
+  register_norm<MultiheadRMSNorm, MultiheadRMSNormOptions>(
+      types, {"MultiheadRMSNorm", TypeGroup::norms, "RMSNorm with a gain for each head"});
+  register_norm<DynamicTanh, DynamicTanhOptions>(
+      types, {"DynamicTanh", TypeGroup::norms, "a learned tanh in place of a norm"});
+  register_norm<Derf, DerfOptions>(
+      types, {"Derf", TypeGroup::norms, "a learned error function in place of a norm"});
+  register_adaptive_norm<AdaptiveLayerNorm>(
+      types, {"AdaptiveLayerNorm", TypeGroup::norms, "LayerNorm whose gain a condition sets"});
+  register_adaptive_norm<AdaptiveRMSNorm>(
+      types, {"AdaptiveRMSNorm", TypeGroup::norms, "RMSNorm whose gain a condition sets"});
 }
 
 }  // namespace x_transformers

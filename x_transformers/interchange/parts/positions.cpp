@@ -54,22 +54,29 @@ std::shared_ptr<MethodsModel> alibi_part(const AlibiPositionalBiasOptions& optio
 
 /// A type whose options are those of the bias `B`.
 template <class B, class OptionsType>
-void register_bias(ModelTypes& types, const char* name) {
-  register_part<OptionsType>(types, name, [name](const OptionsType& options) {
+void register_bias(ModelTypes& types, const TypeHelp& type) {
+  register_part<OptionsType>(types, type, [name = type.name](const OptionsType& options) {
     const auto bias = std::make_shared<B>(options);
     return model_of_methods(name, bias, bias_methods(bias));
   });
 }
 
 void register_biases(ModelTypes& types) {
-  register_bias<RelativePositionBias, RelativePositionBiasOptions>(types, "RelativePositionBias");
-  register_bias<DynamicPositionBias, DynamicPositionBiasOptions>(types, "DynamicPositionBias");
-  register_part<AlibiPositionalBiasOptions>(types, "AlibiPositionalBias", alibi_part);
+  register_bias<RelativePositionBias, RelativePositionBiasOptions>(
+      types, {"RelativePositionBias", TypeGroup::positions,
+              "a learned bias for each bucket of distances (T5)"});
+  register_bias<DynamicPositionBias, DynamicPositionBiasOptions>(
+      types, {"DynamicPositionBias", TypeGroup::positions,
+              "a bias that a small network makes of the distance"});
+  register_part<AlibiPositionalBiasOptions>(
+      types,
+      {"AlibiPositionalBias", TypeGroup::positions, "a penalty that grows with the distance"},
+      alibi_part);
 }
 
 template <class Alibi, class OptionsType>
-void register_data_alibi(ModelTypes& types, const char* name) {
-  register_part<OptionsType>(types, name, [name](const OptionsType& options) {
+void register_data_alibi(ModelTypes& types, const TypeHelp& type) {
+  register_part<OptionsType>(types, type, [name = type.name](const OptionsType& options) {
     const auto alibi = std::make_shared<Alibi>(options);
     return model_of_methods(name, alibi, {{"forward", [alibi](Arguments& arguments) -> Value {
                                              return alibi->forward(arguments.required_tensor("x"));
@@ -78,18 +85,21 @@ void register_data_alibi(ModelTypes& types, const char* name) {
 }
 
 void register_data_biases(ModelTypes& types) {
-  register_data_alibi<DataDependentAlibi, DataDependentAlibiModuleOptions>(types,
-                                                                           "DataDependentAlibi");
+  register_data_alibi<DataDependentAlibi, DataDependentAlibiModuleOptions>(
+      types, {"DataDependentAlibi", TypeGroup::positions,
+              "that penalty, learned from the tokens between"});
   register_data_alibi<PerRowDataDependentAlibi, PerRowDataDependentAlibiOptions>(
-      types, "PerRowDataDependentAlibi");
-  register_part<CoPEOptions>(types, "CoPE", [](const CoPEOptions& options) {
-    const auto cope = std::make_shared<CoPE>(options);
-    return model_of_methods("CoPE", cope, {{"forward", [cope](Arguments& arguments) -> Value {
-                                              const auto query = arguments.required_tensor("query");
-                                              return cope->forward(
-                                                  query, arguments.required_tensor("attn_logits"));
-                                            }}});
-  });
+      types, {"PerRowDataDependentAlibi", TypeGroup::positions, "the same for each query"});
+  register_part<CoPEOptions>(
+      types, {"CoPE", TypeGroup::positions, "positions that count what the query asks for"},
+      [](const CoPEOptions& options) {
+        const auto cope = std::make_shared<CoPE>(options);
+        return model_of_methods(
+            "CoPE", cope, {{"forward", [cope](Arguments& arguments) -> Value {
+                              const auto query = arguments.required_tensor("query");
+                              return cope->forward(query, arguments.required_tensor("attn_logits"));
+                            }}});
+      });
 }
 
 /// One value for each pair of features -> one for each feature.
@@ -138,15 +148,16 @@ std::shared_ptr<MethodsModel> polar_part(const PolarEmbeddingOptions& options) {
 }
 
 template <class Embedding, class OptionsType>
-void register_position_embedding(ModelTypes& types, const char* name) {
-  register_part<OptionsType>(types, name, [name](const OptionsType& options) {
+void register_position_embedding(ModelTypes& types, const TypeHelp& type) {
+  register_part<OptionsType>(types, type, [name = type.name](const OptionsType& options) {
     return embedding_part(name, std::make_shared<Embedding>(options));
   });
 }
 
 void register_embeddings(ModelTypes& types) {
   register_part<TokenEmbeddingOptions>(
-      types, "TokenEmbedding", [](const TokenEmbeddingOptions& options) {
+      types, {"TokenEmbedding", TypeGroup::positions, "a vector for each token"},
+      [](const TokenEmbeddingOptions& options) {
         const auto embedding = std::make_shared<TokenEmbeddingImpl>(options);
         return model_of_methods("TokenEmbedding", embedding,
                                 {{"forward", [embedding](Arguments& arguments) -> Value {
@@ -154,9 +165,11 @@ void register_embeddings(ModelTypes& types) {
                                   }}});
       });
   register_position_embedding<AbsolutePositionalEmbedding, AbsolutePositionalEmbeddingOptions>(
-      types, "AbsolutePositionalEmbedding");
+      types,
+      {"AbsolutePositionalEmbedding", TypeGroup::positions, "a learned vector for each position"});
   register_position_embedding<ScaledSinusoidalEmbedding, ScaledSinusoidalEmbeddingOptions>(
-      types, "ScaledSinusoidalEmbedding");
+      types, {"ScaledSinusoidalEmbedding", TypeGroup::positions,
+              "sines and cosines with a learned scale"});
 }
 
 }  // namespace
@@ -165,8 +178,14 @@ void register_positions(ModelTypes& types) {
   register_embeddings(types);
   register_biases(types);
   register_data_biases(types);
-  register_part<RotaryEmbeddingOptions>(types, "RotaryEmbedding", rotary_part);
-  register_part<PolarEmbeddingOptions>(types, "PolarEmbedding", polar_part);
+  register_part<RotaryEmbeddingOptions>(
+      types,
+      {"RotaryEmbedding", TypeGroup::positions, "queries and keys rotated by their position"},
+      rotary_part);
+  register_part<PolarEmbeddingOptions>(
+      types,
+      {"PolarEmbedding", TypeGroup::positions, "angles of positions alone, features as radii"},
+      polar_part);
 }
 
 }  // namespace x_transformers

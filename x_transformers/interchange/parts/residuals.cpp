@@ -64,14 +64,25 @@ std::shared_ptr<MethodsModel> lime_part(const DynamicLIMeOptions& options) {
 }  // namespace
 
 void register_residuals(ModelTypes& types) {
-  register_part<ResidualOptions>(types, "Residual", [](const ResidualOptions& options) {
-    return residual_part("Residual", std::make_shared<Residual>(options));
-  });
-  register_part<GRUGatingOptions>(types, "GRUGating", [](const GRUGatingOptions& options) {
-    return residual_part("GRUGating", std::make_shared<GRUGating>(options));
-  });
-  register_part<HyperConnectionOptions>(types, "HyperConnection", hyper_connection_part);
-  register_part<DynamicLIMeOptions>(types, "DynamicLIMe", lime_part);
+  register_part<ResidualOptions>(
+      types,
+      {"Residual", TypeGroup::residuals, "the sum of what comes in and what a layer makes of it"},
+      [](const ResidualOptions& options) {
+        return residual_part("Residual", std::make_shared<Residual>(options));
+      });
+  register_part<GRUGatingOptions>(
+      types, {"GRUGating", TypeGroup::residuals, "that sum, gated by a GRU"},
+      [](const GRUGatingOptions& options) {
+        return residual_part("GRUGating", std::make_shared<GRUGating>(options));
+      });
+  register_part<HyperConnectionOptions>(types,
+                                        {"HyperConnection", TypeGroup::residuals,
+                                         "several residual streams, mixed by learned weights"},
+                                        hyper_connection_part);
+  register_part<DynamicLIMeOptions>(
+      types,
+      {"DynamicLIMe", TypeGroup::residuals, "a mix of all earlier layers, by learned weights"},
+      lime_part);
 }
 
 }  // namespace x_transformers
