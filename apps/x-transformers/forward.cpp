@@ -56,6 +56,32 @@ void add_call_options(CLI::App& command, CallOptions& options) {
   add_threads_option(command, options.threads);
 }
 
+namespace {
+
+/// How the weights begin of modules that are given as arguments, such as amateur_model: they stand
+/// in the model's file under the argument's name.
+std::vector<std::string> prefixes_of_modules(const Json& kwargs) {
+  std::vector<std::string> prefixes;
+  for (const auto& [name, value] : kwargs.items()) {
+    const auto& one = value.is_array() && !value.empty() ? value[0] : value;
+    if (one.is_object() && one.contains("type")) prefixes.push_back(name + ".");
+  }
+  return prefixes;
+}
+
+/// Adds the weights that begin so to the inputs, where modules that are arguments look for theirs.
+void add_weights_of_modules(const CallOptions& options, const std::vector<std::string>& prefixes,
+                            TensorMap& inputs) {
+  if (prefixes.empty() || options.weights.empty()) return;
+  const auto weights = load_model_weights(options.weights, options.selection).tensors;
+  for (const auto& [name, weight] : weights) {
+    for (const auto& prefix : prefixes)
+      if (name.starts_with(prefix)) inputs.emplace(name, weight);
+  }
+}
+
+}  // namespace
+
 void run_call(const CallOptions& options, const std::string& mode) {
   require(!options.config.empty(), "--config: is needed");
   require(!options.outputs.empty(), "--outputs: is needed");
@@ -66,18 +92,20 @@ void run_call(const CallOptions& options, const std::string& mode) {
   at::manual_seed(static_cast<uint64_t>(options.seed));
   const auto model = build_model(read_model_file(options.config), options.config + ":");
   const auto dtype = parse_dtype(options.dtype);
+  const auto kwargs = parse_kwargs(options.kwargs);
+  auto selection = options.selection;
+  selection.of_others = prefixes_of_modules(kwargs);
   if (!options.weights.empty()) {
-    spelled(weight_arguments(),
-            [&] { return load_weights(*model, options.weights, options.selection); });
+    spelled(weight_arguments(), [&] { return load_weights(*model, options.weights, selection); });
   }
   move_module(model->module(), device, dtype);
   model->module().train(options.train);
   TensorMap inputs;
   if (!options.inputs.empty()) inputs = load_inputs(options.inputs, device, dtype);
+  add_weights_of_modules(options, selection.of_others, inputs);
   // What a call draws does not depend on what the weights drew before they were loaded.
   at::manual_seed(static_cast<uint64_t>(options.seed));
-  save_safetensors(options.outputs,
-                   run_model(*model, mode, inputs, parse_kwargs(options.kwargs), options.grads));
+  save_safetensors(options.outputs, run_model(*model, mode, inputs, kwargs, options.grads));
 }
 
 void add_forward(CLI::App& app) {

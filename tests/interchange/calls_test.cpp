@@ -175,11 +175,44 @@ TEST(CallRefused, WeightsOfNoAmateur) {
                             {"amateur_model.1.token_emb.emb.weight", at::zeros({17, 16})}};
   const Json kwargs = {{"seq_len", 1}, {"amateur_model", {Json::parse(kPlainNet)}}};
   EXPECT_NE(call_refusal(wrapped(), "generate", inputs, kwargs)
-                .find("unknown argument 'amateur_model.1.token_emb.emb.weight'"),
+                .find("kwargs.amateur_model: has no weights: expected them as "
+                      "amateur_model.0.NAME among the model's weights or the inputs"),
             std::string::npos);
   EXPECT_NE(call_refusal(wrapped(), "generate", inputs, {{"seq_len", 1}})
                 .find("unknown argument 'amateur_model.1.token_emb.emb.weight'"),
             std::string::npos);
+}
+
+TEST(CallRefused, ArgumentsOfGenerationThatSayNothing) {
+  const TensorMap prompts = {{"prompts", at::zeros({2, 3}, at::kLong)}};
+  EXPECT_EQ(call_refusal(wrapped(), "generate", prompts), "kwargs: 'seq_len' is needed");
+  auto inputs = prompts;
+  inputs["prompt_lens"] = at::tensor({3.0F, 1.5F});
+  EXPECT_EQ(call_refusal(wrapped(), "generate", inputs, {{"seq_len", 1}}),
+            "prompt_lens: expected integers, got Float");
+  const TensorMap list = {{"prompts.0", at::zeros({3}, at::kLong)},
+                          {"prompts.1", at::zeros({2}, at::kLong)}};
+  EXPECT_EQ(call_refusal(wrapped(), "generate", list, {{"seq_len", 1}, {"prompt_lens", {3, 2}}}),
+            "prompt_lens: a list of prompts has the lengths of its prompts");
+}
+
+TEST(CallRefused, AnArgumentThatIsGivenTwice) {
+  const TensorMap inputs = {{"x", at::zeros({2, 4}, at::kLong)}};
+  for (const auto& again : {Json(), Json(3)})
+    EXPECT_EQ(call_refusal(Json::parse(kPlainNet), "forward", inputs, {{"x", again}}),
+              "x: is given twice, among the inputs and among the kwargs");
+}
+
+TEST(CallRefused, StepsOfRecyclingThatAreNone) {
+  auto net = Json::parse(kPlainNet);
+  net["recycling"] = true;
+  const TensorMap inputs = {{"x", at::zeros({2, 4}, at::kLong)}};
+  EXPECT_EQ(call_refusal(net, "forward", inputs), "recycle_steps: is needed outside training");
+  for (const int64_t steps : {int64_t{0}, int64_t{-1}, int64_t{1'000'000'000}})
+    EXPECT_NE(call_refusal(net, "forward", inputs, {{"recycle_steps", steps}})
+                  .find("recycle_steps: expected"),
+              std::string::npos)
+        << steps;
 }
 
 TEST(CallRefused, EntropiesOfLogitsThatAreNotComputed) {

@@ -9,6 +9,7 @@
 #include "x_transformers/core/first_wrong.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/interchange/registry.h"
 
 namespace x_transformers {
@@ -37,6 +38,9 @@ Arguments::Arguments(TensorMap tensors, const Json& values, ArgumentSource sourc
       compat_(compat) {
   if (values_->is_null()) *values_ = Json::object();
   if (!values_->is_object()) detail::wrong_type("kwargs", "an object", values);
+  for (const auto& [name, value] : values_->items())
+    require(tensors_.count(name) == 0, at(name),
+            "is given twice, among the inputs and among the kwargs");
 }
 
 Arguments::~Arguments() = default;

@@ -36,7 +36,15 @@ GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompt
     inputs.prompt_lens = joined.lens;
   }
   if (list.empty()) require_in_range(inputs.prompts, prompts_name, embedded);
-  if (list.empty()) inputs.prompt_lens = arguments.tensor_or_integers("prompt_lens");
+  if (list.empty()) {
+    inputs.prompt_lens = arguments.tensor_or_integers("prompt_lens");
+    if (const auto& lens = inputs.prompt_lens; lens.defined())
+      require(!lens.is_floating_point(), at("prompt_lens"), "expected integers, got {}",
+              c10::toString(lens.scalar_type()));
+  } else {
+    arguments.absent("prompt_lens", "a list of prompts has the lengths of its prompts");
+  }
+  arguments.required_integer("seq_len");
   inputs.cache_kv = arguments.flag("cache_kv", true);
   inputs.restrict_to_max_seq_len = arguments.flag("restrict_to_max_seq_len", true);
   return inputs;
@@ -44,16 +52,18 @@ GenerationInputs take_generation_inputs(Arguments& arguments, const char* prompt
 
 namespace {
 
-/// The net of a model to decode against, with its weights; freshly initialised without any.
+/// The net of a model to decode against, with its weights, which are those named `name`.
 std::shared_ptr<TokenModel> build_amateur(const Json& config, const TensorMap& weights,
-                                          const Compat& compat) {
+                                          const std::string& name, const Compat& compat) {
   const auto where = OptionPath("kwargs") / "amateur_model";
   const auto model = build_part(config, {where, compat});
   const auto net = model->token_model();
   expect(net != nullptr, at(where / "type"), config.value("type", std::string()),
          "a model that predicts tokens");
   within(where, [&] { net->require_next_token_logits(); });
-  if (!weights.empty()) load_state_dict(model->module(), weights);
+  require(!weights.empty(), at(where),
+          "has no weights: expected them as {}.NAME among the model's weights or the inputs", name);
+  load_state_dict(model->module(), weights);
   return net;
 }
 
@@ -77,7 +87,8 @@ std::vector<GenerationInputs::AmateurNet> take_amateurs(Arguments& arguments,
       options = options_from_json<ContrastiveDecodeOptions>(settings[i],
                                                             "kwargs.contrastive_decode_kwargs");
     const auto name = is_list ? fmt::format("amateur_model.{}", i) : "amateur_model";
-    const auto net = build_amateur(configs[i], arguments.tensors_by_key(name), arguments.compat());
+    const auto net =
+        build_amateur(configs[i], arguments.tensors_by_key(name), name, arguments.compat());
     move_module(*net, like.device(), like.scalar_type());
     amateurs.push_back({net, options});
   }

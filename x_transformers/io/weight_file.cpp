@@ -287,15 +287,21 @@ TensorMap load_weights(torch::nn::Module& module, const Compat& compat, const fs
 TensorMap load_weights(torch::nn::Module& module, const Compat& compat, const fs::path& path,
                        const WeightSelection& selection, const WeightTranslations& rules) {
   const HeldWarnings warnings;
-  auto weights = weights_of_release(load_model_weights(path, selection), compat, path, rules);
+  auto whole = load_model_weights(path, selection);
+  std::erase_if(whole.tensors, [&](const auto& weight) {
+    const auto& names = selection.of_others;
+    return std::any_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return weight.first.starts_with(name); });
+  });
+  auto weights = weights_of_release(std::move(whole), compat, path, rules);
   auto named = named_as(module, std::move(weights));
   // What is said is of the file, but `key` is an argument.
   const auto of_file = spelled_by([file = OptionPath(path.string() + ":")](const OptionPath& said) {
     return said == "key" ? said : file / said;
   });
+  spelled(of_file, [&] { require_fit(module, named, path); });
+  require_finite(named.tensors, path);  // names the file
   return spelled(of_file, [&] {
-    require_fit(module, named, path);
-    require_finite(named.tensors, path);
     if (!named.change.empty()) warn_unused("the names are taken " + named.change);
     load_state_dict(module, named.tensors);
     return std::move(named.tensors);

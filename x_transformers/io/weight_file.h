@@ -22,6 +22,9 @@ struct WeightSelection {
   /// The release of Python's x-transformers whose meaning the weights have, for files that do not
   /// say; empty: that of the model.
   std::string xt_compat = {};
+  /// How names begin that are of other modules than the model, so that load_weights leaves them
+  /// out.
+  std::vector<std::string> of_others = {};
 };
 
 /// The weights of a file, and the release whose meaning they have.

@@ -7,6 +7,7 @@
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/unread_input.h"
 #include "x_transformers/models/embedded_sequence.h"
@@ -87,7 +88,8 @@ LayersOutput TransformerWrapperImpl::run_layers(AttentionLayersInputs layers,
   auto steps = recycle_steps;
   if (!steps && is_training())
     steps = at::randint(1, options_.train_max_recycle_steps + 1, {1}).item<int64_t>();
-  require(steps.value_or(0) > 0, "recycle_steps: is needed outside training");
+  require(steps.has_value(), at("recycle_steps"), "is needed outside training");
+  require_size(*steps, "recycle_steps");
   const auto x = layers.x;
   LayersOutput output;
   for (int64_t step = 0; step < *steps; ++step) {
