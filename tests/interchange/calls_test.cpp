@@ -203,6 +203,43 @@ TEST(CallRefused, AnArgumentThatIsGivenTwice) {
               "x: is given twice, among the inputs and among the kwargs");
 }
 
+TEST(CallRefused, WhatAPartAloneCannotBeCalledWith) {
+  const Json gate{{"type", "GLU"}, {"dim_in", 8}, {"dim_out", 4}, {"activation", "ReLU"}};
+  EXPECT_TRUE(call_refusal(gate, "forward", {{"x", at::zeros({2, 5})}})
+                  .starts_with("GLU: cannot be called with these inputs: "));
+  const Json tokens{{"type", "TokenEmbedding"}, {"dim", 4}, {"num_tokens", 7}};
+  EXPECT_NE(call_refusal(tokens, "forward", {{"x", at::full({1, 2}, 7)}}).find("0 to 6"),
+            std::string::npos);
+  EXPECT_NE(call_refusal(tokens, "forward", {{"x", at::full({1, 2}, 0.5)}}).find("whole numbers"),
+            std::string::npos);
+}
+
+TEST(CallRefused, MemoriesOfSeveralStreams) {
+  auto net = Json::parse(kPlainNet);
+  net["max_mem_len"] = 4;
+  net["attn_layers"]["num_residual_streams"] = 2;
+  const auto layers = net["attn_layers"]["depth"].get<int64_t>();
+  TensorMap inputs = {{"x", at::zeros({2, 4}, at::kLong)}};
+  for (int64_t layer = 0; layer < layers; ++layer)
+    inputs["mems." + std::to_string(layer)] = at::zeros({2, 3, 16});
+  EXPECT_NE(call_refusal(net, "forward", inputs).find("mems: with num_residual_streams"),
+            std::string::npos);
+  EXPECT_THROW(build_model({{"type", "XLAutoregressiveWrapper"}, {"net", net}}), InputError);
+}
+
+TEST(Calls, XLGeneratesWithAConditionOfTheWholeSequence) {
+  auto net = Json::parse(kPlainNet);
+  net["max_mem_len"] = 4;
+  net["attn_layers"].update({{"use_adaptive_layernorm", true}, {"dim_condition", 5}});
+  const auto model = build_model({{"type", "XLAutoregressiveWrapper"}, {"net", net}});
+  model->module().eval();
+  const TensorMap inputs = {{"start_tokens", at::zeros({2, 3}, at::kLong)},
+                            {"condition", at::randn({2, 5})}};
+  const auto results =
+      run_model(*model, "generate", inputs, {{"seq_len", 7}, {"temperature", 0}}, false);
+  EXPECT_EQ(results.begin()->second.sizes(), (at::IntArrayRef{2, 7}));
+}
+
 TEST(CallRefused, StepsOfRecyclingThatAreNone) {
   auto net = Json::parse(kPlainNet);
   net["recycling"] = true;

@@ -210,6 +210,77 @@ TEST(GivenCache, LoneAttentionsRefuseTheSame) {
             std::string::npos);
 }
 
+/// Logits of the last token of five, beside what a call gave back of the others, as far from those
+/// of one call as they can be.
+double cached_difference(const Json& layers, const TensorMap& others) {
+  torch::manual_seed(3);
+  const auto model = build_model({{"type", "TransformerWrapper"},
+                                  {"num_tokens", 17},
+                                  {"max_seq_len", 16},
+                                  {"use_abs_pos_emb", false},
+                                  {"attn_layers", layers}});
+  model->module().eval();
+  const auto x = at::randint(17, {2, kOld + 1}, at::kLong);
+  auto before = with(others, {{"x", x.narrow(1, 0, kOld)}}), now = with(others, {{"x", x}});
+  const auto whole = out(*model, now);
+  for (const auto& [name, tensor] :
+       run_model(*model, "forward", before, {{"return_intermediates", true}}, false)) {
+    if (name.find("cached_kv") == std::string::npos) continue;
+    now["cache" + name.substr(std::string("out.1").size())] = tensor;
+  }
+  EXPECT_TRUE(now.contains("cache.attn_intermediates.1.cached_kv.0"));
+  const auto last = [](const at::Tensor& t) { return t.narrow(1, t.size(1) - 1, 1); };
+  return (last(out(*model, now)) - last(whole)).abs().max().item<double>();
+}
+
+TEST(GivenCache, WhatEachCallGivesBackServesTheNext) {
+  for (const char* options : {R"({"rotary_pos_emb": true})", R"({"cross_attend": true})",
+                              R"({"attn_use_latent_kv": true, "attn_dim_latent_kv": 4})"}) {
+    const auto model = build_model(stack(options));
+    model->module().eval();
+    TensorMap others;
+    if (std::string(options).find("cross_attend") != std::string::npos)
+      others["context"] = at::randn({2, 3, 16});
+    const auto x = at::randn({2, kOld + 1, 16});
+    const auto whole = out(*model, with(others, {{"x", x}}));
+    TensorMap cache;
+    for (int64_t token = 0; token <= kOld; ++token) {
+      const auto inputs = with(with(others, cache), {{"x", x.narrow(1, 0, token + 1)}});
+      const auto results = run_model(*model, "forward", inputs, {{"return_hiddens", true}}, false);
+      const auto& step = results.at("out.0");
+      EXPECT_TRUE(
+          at::allclose(step.narrow(1, step.size(1) - 1, 1), whole.narrow(1, token, 1), 1e-4, 1e-5))
+          << options << token;
+      cache.clear();
+      for (const auto& [name, tensor] : results) {
+        if (name.find("cached_kv") != std::string::npos)
+          cache["cache" + name.substr(std::string("out.1").size())] = tensor;
+      }
+    }
+  }
+}
+
+TEST(GivenCache, KeysStandWherePaddingAndContextsPutThem) {
+  const TensorMap padded = {{"seq_start_pos", at::tensor({0L, 2L})}};
+  const TensorMap context = {{"context", at::randn({2, 3, 16})},
+                             {"context_pos", at::tensor({4L, 0L, 2L})}};
+  const TensorMap rows = {{"context", at::randn({2, 3, 16})},
+                          {"context_pos", at::tensor({4L, 0L, 2L, 1L, 3L, 5L}).view({2, 3})}};
+  for (const char* positions :
+       {R"({"rotary_pos_emb": true})", R"({"rotary_pos_emb": true, "rotary_xpos": true})",
+        R"({"rotary_pos_emb": true, "attn_qk_norm": true})",
+        R"({"rotary_pos_emb": true, "attn_kv_heads": 1})",
+        R"({"rotary_pos_emb": true, "rotate_num_heads": 1})", R"({"polar_pos_emb": true})",
+        R"({"alibi_pos_bias": true})", R"({"rel_pos_bias": true})"}) {
+    EXPECT_LT(cached_difference(stack(positions), padded), 1e-5) << positions;
+    auto crossing = stack(positions);
+    crossing["cross_attend"] = true;
+    EXPECT_LT(cached_difference(crossing, with(context, padded)), 1e-5) << positions;
+    if (!crossing.contains("rotary_pos_emb")) continue;
+    EXPECT_LT(cached_difference(crossing, rows), 1e-5) << positions;
+  }
+}
+
 TEST(GivenCache, OfAModelThatIsGivenNewTokensOnly) {
   const Json net = {{"type", "TransformerWrapper"},
                     {"num_tokens", 17},

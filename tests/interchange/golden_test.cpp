@@ -289,6 +289,8 @@ class Golden : public testing::TestWithParam<GoldenCase> {
       for (const auto& alias : names_of(name)) gradients.insert("grad." + alias);
     }
     for (const auto& [name, tensor] : results) {
+      // What is cached is compared by what follows from it (given_cache_test.cpp).
+      if (name.find(".attn_intermediates.") != std::string::npos) continue;
       EXPECT_TRUE(content()["outputs"].contains(name) || gradients.count(name))
           << name << " is not an output of Python's";
     }

@@ -67,6 +67,8 @@ class KeyValueCache : public BlockState {
   std::pair<at::Tensor, at::Tensor> append(const at::Tensor& keys, const at::Tensor& values);
   /// Appends what a caller gives.
   virtual void append_given(const GivenState& given) { append(given.keys, given.values); }
+  /// In a cache from outside, what was given, as it was given; kept to be given back.
+  GivenState as_given;
   /// Everything so far.
   std::pair<at::Tensor, at::Tensor> view() const { return {keys_.view(), values_.view()}; }
   /// In a static cache what append returns, the next token yet to be written; undefined elsewhere.

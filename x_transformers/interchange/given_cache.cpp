@@ -150,7 +150,11 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   const auto offset = use.taker == CacheTaker::stack ? given_offset.value_or(length)
                                                      : (leaves_out_cached ? length : 0);
   const auto counted = std::max(before + offset, count);
-  cache.xpos_center = static_cast<double>(counted / 2 - (counted - count));
+  // Python's center is that of the row with the least padding.
+  const auto& start = use.seq_start_pos;
+  const auto padding = start.defined() ? start.min().item<int64_t>() : 0;
+  cache.xpos_center = static_cast<double>((counted - padding) / 2 - (counted - count));
+  places.seq_start_pos = start;
   const auto& pos = use.pos;
   if (pos.defined() && !pos.is_floating_point() && pos.dim() > 0 && pos.size(-1) >= count) {
     places.pos = pos.narrow(-1, pos.size(-1) - count, length);
@@ -162,8 +166,12 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
     auto given = cached.attentions[i];
     if (!given.keys.defined()) continue;
     auto& state = *cache.key_values()[i];
-    if (!state.is_context)
+    state.as_given = given;
+    if (state.is_context) {
+      given.keys = layers.place_cached_context(given.keys, use.inputs.context_pos);
+    } else {
       std::tie(given.keys, given.values) = layers.place_cached(given.keys, given.values, places);
+    }
     state.append_given(given);
   }
   return cache;

@@ -21,8 +21,9 @@ enum class CacheTaker { stack, wrapper };
 struct CacheUse {
   CacheTaker taker;
   const AttentionLayersInputs& inputs;  ///< what else the stack is given
-  const at::Tensor& pos;  ///< where the stack's tokens stand; undefined: in their order
-  int64_t prefix = 0;     ///< cached tokens before those of x: memory tokens, prepended embeddings
+  const at::Tensor& pos;            ///< where the stack's tokens stand; undefined: in their order
+  const at::Tensor& seq_start_pos;  ///< [b] tokens before are padding at the left
+  int64_t prefix = 0;  ///< cached tokens before those of x: memory tokens, prepended embeddings
   bool leaves_out_cached = false;  ///< input_not_include_cache, unless the arguments say otherwise
 };
 

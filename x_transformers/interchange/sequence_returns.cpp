@@ -21,6 +21,7 @@ SequenceReturns take_sequence_returns(Arguments& arguments) {
 void set_wants(SequenceInputs& inputs, const SequenceReturns& returns) {
   inputs.keep_hiddens = returns.intermediates || returns.mems;
   inputs.keep_maps = returns.attn;
+  inputs.keep_caches = returns.intermediates;
 }
 
 Value sequence_intermediates(const SequenceOutput& output) {

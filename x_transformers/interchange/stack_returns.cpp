@@ -9,6 +9,16 @@ Value stack_intermediates(const LayersOutput& output) {
   value.add("hiddens", Value::list(output.hiddens));
   value.add("last_hidden", output.out);
   value.add("layer_hiddens", Value::list(output.layer_hiddens));
+  std::vector<Value> attentions;
+  for (const auto& attended : output.attention) {
+    const auto& kept = attended.kept;
+    attentions.emplace_back();
+    if (!kept.keys.defined()) continue;
+    attentions.back().add("cached_kv",
+                          Value::list(std::vector<at::Tensor>{kept.keys, kept.values}));
+    attentions.back().add("hybrid_hidden", kept.hidden);
+  }
+  value.add("attn_intermediates", Value::list(std::move(attentions)));
   return value;
 }
 

@@ -6,7 +6,8 @@
 
 namespace x_transformers {
 
-/// The fields of LayerIntermediates that the stack fills in.
+/// The fields of LayerIntermediates that the stack fills in; with keep_caches what a later call
+/// takes as its cache, too.
 Value stack_intermediates(const LayersOutput& output);
 
 /// The weights of each attention, in the order of execution. As in Python there are none of flash

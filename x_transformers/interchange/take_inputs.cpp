@@ -106,7 +106,8 @@ AttentionCall::AttentionCall(Arguments& arguments, const AttentionImpl& attentio
 StackCall::StackCall(Arguments& arguments, const AttentionLayersImpl& layers) {
   inputs.x = arguments.required_tensor("x");
   take_inputs(arguments, inputs);
-  cache_ = take_cache(arguments, layers, inputs.x, {CacheTaker::stack, inputs, inputs.pos});
+  cache_ = take_cache(arguments, layers, inputs.x,
+                      {CacheTaker::stack, inputs, inputs.pos, inputs.seq_start_pos});
   if (!cache_) return;
   NewTokens{inputs.x.size(1), cache_->length + inputs.x.size(1), 0}.cut(inputs);
   inputs.cache = &*cache_;
@@ -142,9 +143,10 @@ TransformerCall::TransformerCall(Arguments& arguments, TransformerWrapperImpl& n
   auto x = as_tokens(arguments.tensor("x"), "x", arguments, net);
   inputs = take_transformer_inputs(arguments);
   const auto prefix = net.entries_before_tokens(inputs);
-  auto given_cache = take_cache(arguments, *net.attn_layers(), x,
-                                {CacheTaker::wrapper, inputs.layers, inputs.pos, prefix,
-                                 net.options().input_not_include_cache});
+  auto given_cache =
+      take_cache(arguments, *net.attn_layers(), x,
+                 {CacheTaker::wrapper, inputs.layers, inputs.pos, inputs.seq_start_pos, prefix,
+                  net.options().input_not_include_cache});
   inputs.x = x;
   if (arguments.source() == ArgumentSource::outside) {
     require_in_range(x, "x", token_range(net));

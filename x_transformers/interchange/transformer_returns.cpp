@@ -86,6 +86,7 @@ void set_wants(TransformerInputs& inputs, const Returns& returns) {
   inputs.keep_hiddens =
       returns.mems || returns.embeddings_and_intermediates || returns.hands_out_intermediates();
   inputs.keep_maps = returns.attn || returns.attn_z_loss;
+  inputs.keep_caches = returns.hands_out_intermediates() || returns.embeddings_and_intermediates;
   inputs.next_embed_pred = returns.next_embed_pred;
   inputs.attn_pool = returns.intermediates;
 }

@@ -144,6 +144,7 @@ BranchOutput AttentionLayersImpl::run_self_attention(Layer& layer, State& state,
   if (inputs.flash_pack_seq_kwargs) mixing.packed = &*inputs.flash_pack_seq_kwargs;
   mixing.cached_memory = inputs.cache ? inputs.cache->memory_length : 0;
   mixing.keep_maps = inputs.keep_maps || options_.residual_attn;
+  mixing.keep_cache = inputs.keep_caches;
   auto result = layer.block->run(branch);
   if (!state.first_self_values.defined()) state.first_self_values = result.values;
   if (options_.residual_attn) state.prev_attn = result.maps.pre_softmax_attn;
@@ -168,6 +169,7 @@ BranchOutput AttentionLayersImpl::run_cross_attention(Layer& layer, State& state
   mixing.kv_input_residual = item_or_empty(inputs.cross_attn_kv_residuals, index);
   if (inputs.flash_pack_seq_context_kwargs) mixing.packed = &*inputs.flash_pack_seq_context_kwargs;
   mixing.keep_maps = inputs.keep_maps || options_.cross_residual_attn;
+  mixing.keep_cache = inputs.keep_caches;
   auto result = layer.block->run(branch);
   if (!state.first_cross_values.defined()) state.first_cross_values = result.values;
   if (options_.cross_residual_attn) state.prev_cross_attn = result.maps.pre_softmax_attn;
@@ -196,7 +198,8 @@ BranchOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
   const bool is_cross = layer.step.type == LayerType::cross_attention;
   auto result = is_cross ? run_cross_attention(layer, state, inputs, branch)
                          : run_self_attention(layer, state, inputs, branch);
-  if (inputs.keep_maps) state.output.attention.push_back({is_cross, result.maps});
+  if (inputs.keep_maps || inputs.keep_caches)
+    state.output.attention.push_back({is_cross, result.maps, result.kept});
   return result;
 }
 

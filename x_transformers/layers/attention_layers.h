@@ -29,7 +29,8 @@ namespace x_transformers {
 
 /// Where cached tokens stand.
 struct CachedPlaces {
-  at::Tensor pos;  ///< [n] or [b, n] their positions; undefined: 0 to n - 1
+  at::Tensor pos;  ///< [n] or [b, n] their positions; undefined: 0 to n - 1, less seq_start_pos
+  at::Tensor seq_start_pos;  ///< [b], as in AttentionLayersInputs
   double xpos_center = 0;
   RotaryAngles rotary;  ///< from outside, in place of the stack's own; new tokens' rows at the end
   at::Tensor polar;     ///< the same: angles of keys [b, h, n, d]
@@ -59,11 +60,16 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   /// with this xpos_center hold.
   std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys, const at::Tensor& values,
                                                  const CachedPlaces& places) const;
+  /// The same for keys of a context, whose positions are `context_pos` [n] or [b, n]; undefined:
+  /// they have none.
+  at::Tensor place_cached_context(const at::Tensor& keys, const at::Tensor& context_pos) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   std::string cache_unsupported() const;
   /// Why its static caches do not give the numbers of growing ones, and why padding at the left is
   /// seen; empty: they do, it is not.
   std::string static_cache_unsupported() const;
+  /// Why what layers were given cannot be the memory of a later call.
+  std::string mems_unsupported() const;
   std::string padding_unsupported() const;
   /// Why what a caller gives of each attention is not all that the layers need of earlier tokens;
   /// empty: it is.

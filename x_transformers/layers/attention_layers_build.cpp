@@ -257,6 +257,11 @@ std::string AttentionLayersImpl::cache_unsupported() const {
   return {};
 }
 
+std::string AttentionLayersImpl::mems_unsupported() const {
+  if (options_.num_residual_streams == 1) return {};
+  return "with num_residual_streams each layer is given several streams, and memories are of one";
+}
+
 std::string AttentionLayersImpl::static_cache_unsupported() const {
   for (const auto& layer : layers_) {
     const auto reason = layer.block->innermost().static_cache_unsupported();

@@ -51,6 +51,7 @@ struct AttentionLayersInputs {
   LayersCache* cache = nullptr;       ///< appended to; positions go on where it ends
   bool keep_hiddens = false;          ///< fill the lists of LayersOutput
   bool keep_maps = false;             ///< fill the maps of LayersOutput::attention
+  bool keep_caches = false;           ///< fill what it has of caches
 
   /// All but x, by which the others are measured (core/inputs.h).
   template <class Self, class Visitor>
@@ -200,6 +201,7 @@ struct LayersOutput {
   struct Attended {
     bool is_cross = false;
     AttentionMaps maps;
+    GivenState kept;  ///< what Python caches of it
   };
   std::vector<Attended> attention;  ///< one for each attention that ran
 };

@@ -189,12 +189,24 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
     const auto used = places.rotary.rows(count, places.new_tokens);
     return turn([&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
   }
-  const auto positions = places.pos.defined() ? places.pos : range_like(0, count, keys);
+  const auto positions = places.pos.defined()
+                             ? places.pos
+                             : count_from_start(range_like(0, count, keys), places.seq_start_pos);
   if (polar_pos_emb_)
     return polar(polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
   if (!rotary_pos_emb_) return {keys, values};
   const auto table = rotary_pos_emb_->forward(positions, places.xpos_center);
   return turn([&](const at::Tensor& t) { return apply_rotary(t, table, true); });
+}
+
+at::Tensor AttentionLayersImpl::place_cached_context(const at::Tensor& keys,
+                                                     const at::Tensor& context_pos) const {
+  if (!context_pos.defined() || !rotary_pos_emb_) return keys;
+  require(context_pos.size(-1) == keys.size(-2),
+          fmt::format("context_pos: expected positions of {} cached keys, got {}", keys.size(-2),
+                      context_pos.size(-1)));
+  // Cross attention rotates all heads, whatever rotate_num_heads says.
+  return apply_rotary(keys, rotary_pos_emb_->forward(context_pos), true);
 }
 
 }  // namespace x_transformers

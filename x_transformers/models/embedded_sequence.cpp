@@ -126,6 +126,7 @@ SequenceOutput EmbeddedSequence::run(const RunLayers& run_layers, AttentionLayer
   if (kv_mask_.defined()) layers.self_attn_kv_mask = kv_mask_;
   layers.keep_hiddens = inputs_.keep_hiddens;
   layers.keep_maps = inputs_.keep_maps;
+  layers.keep_caches = inputs_.keep_caches;
   SequenceOutput output;
   output.layers = run_layers(std::move(layers));
   output.embeddings = take_out_memory_tokens(output.layers.out, output);

@@ -38,6 +38,7 @@ struct SequenceInputs {
 
   bool keep_hiddens = false;  ///< SequenceOutput::layers has hiddens
   bool keep_maps = false;     ///< SequenceOutput::layers has attention maps
+  bool keep_caches = false;   ///< and what Python caches
 
   /// Whether the cache has tokens before these.
   bool goes_on() const { return cache && cache->layers.length > 0; }

@@ -94,8 +94,9 @@ bool varies_by_step(const TransformerInputs& inputs) {
 }
 
 bool is_about_tokens(const TransformerInputs& inputs) {
-  return any_tensor(inputs, [](const at::Tensor&, const InputField& field) {
+  return any_tensor(inputs, [](const at::Tensor& t, const InputField& field) {
     const auto kind = field.beside_cache;
+    if (kind == BesideCache::cut) return has_entry_for_each_token(t, field);
     return kind != BesideCache::kept && kind != BesideCache::first;
   });
 }

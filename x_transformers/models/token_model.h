@@ -28,7 +28,8 @@ struct TokenModelTraits {
   int64_t dim = 0;          ///< features of TransformerOutput::embeddings; 0: it does not say
   int64_t emb_dim = 0;      ///< features of the embeddings that go in; 0: it does not say
   std::optional<int64_t> kept_mems = std::nullopt;  ///< tokens of memory that are kept; empty: all
-  bool embeds_ids = true;  ///< and no module from the options embeds anything else
+  std::string mems_unsupported = {};  ///< why it goes on from no memories; empty: it does
+  bool embeds_ids = true;             ///< and no module from the options embeds anything else
   /// Whether it adds embeddings of positions, which may end at max_seq_len.
   bool has_abs_pos_emb = false;
   bool is_causal = true;             ///< no token sees later ones

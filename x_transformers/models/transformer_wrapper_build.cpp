@@ -252,6 +252,7 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.dim = o.attn_layers.dim;
   traits.emb_dim = o.emb_dim.value_or(o.attn_layers.dim);
   traits.kept_mems = kept_memory(o.max_mem_len, o.compat);
+  traits.mems_unsupported = attn_layers_->mems_unsupported();
   traits.embeds_ids = !given_token_emb_;
   traits.has_abs_pos_emb = has_abs_pos_emb();
   traits.is_causal = attn_layers_->options().is_causal();

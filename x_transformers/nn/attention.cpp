@@ -232,7 +232,8 @@ BranchOutput AttentionImpl::run(const BranchInputs& branch) {
 AttendResult AttentionImpl::attend_sequence(const AttentionInputs& inputs, Projected& p,
                                             AttentionOutput& result) {
   normalise_qk(p);
-  if (inputs.keep_unrotated) result.unrotated_kv = unrotated(p);
+  if (inputs.keep_cache)
+    std::tie(result.kept.keys, result.kept.values) = kept_keys_values(inputs, p);
   rotate(inputs, p);
   append_to_cache(inputs, p);
 
@@ -290,6 +291,7 @@ AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   if (residual.defined() && !adds) result.out = result.out + residual;
   result.maps = std::move(attended.maps);
   result.values = p.orig_values;
+  if (inputs.keep_cache) result.kept.hidden = result.hybrid_hidden;
   return result;
 }
 

@@ -34,7 +34,6 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given,
 struct AttentionInputs : BranchInputs, MixingInputs {
   at::Tensor hybrid_hidden;         ///< the hybrid module's first state, if not in a cache
   AttentionState* cache = nullptr;  ///< earlier tokens, appended to; a stack gives it as `state`
-  bool keep_unrotated = false;      ///< fill AttentionOutput::unrotated_kv
 
   /// Whether the cache has tokens before these.
   bool goes_on() const { return cache && cache->length() > 0; }
@@ -74,8 +73,6 @@ struct AttentionInputs : BranchInputs, MixingInputs {
 /// What one call of Attention computes.
 struct AttentionOutput : BranchOutput {
   at::Tensor hybrid_hidden;  ///< the hybrid module's last state, if it has one
-  std::pair<at::Tensor, at::Tensor>
-      unrotated_kv;  ///< keys and values of the sequence, as Python caches them
 };
 
 class AttentionImpl : public Block, public ClippableAttention, public CostPart {
@@ -140,7 +137,8 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   std::string whole_sequence_unsupported() const;
   void check_pairs(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
                    int64_t keys) const;
-  std::pair<at::Tensor, at::Tensor> unrotated(const Projected& p) const;
+  std::pair<at::Tensor, at::Tensor> kept_keys_values(const AttentionInputs& inputs,
+                                                     const Projected& p) const;
   void build_projections();
   void build_outputs();
   bool reads_input_once(const AttentionInputs& inputs) const;

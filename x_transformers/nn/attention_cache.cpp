@@ -66,14 +66,17 @@ std::string AttentionImpl::given_cache_unsupported(const GivenState& given) cons
   return whole_sequence_unsupported();
 }
 
-/// What Python keeps in its cache of the tokens given: keys before rotation and values, memories
-/// left out.
-std::pair<at::Tensor, at::Tensor> AttentionImpl::unrotated(const Projected& p) const {
+/// What Python keeps in its cache: keys before rotation and values, of the tokens given and of
+/// those in a cache from outside, memories left out.
+std::pair<at::Tensor, at::Tensor> AttentionImpl::kept_keys_values(const AttentionInputs& inputs,
+                                                                  const Projected& p) const {
   if (to_latent_kv_) return {p.latent, p.sub_heads};
-  const auto sequence = [&](const at::Tensor& t) {
-    return t.narrow(2, p.mem_length, t.size(2) - p.mem_length);
+  const auto sequence = [&](const at::Tensor& t, const at::Tensor& given) {
+    const auto tokens = t.narrow(2, p.mem_length, t.size(2) - p.mem_length);
+    return given.defined() ? at::cat({given, tokens}, 2) : tokens;
   };
-  return {sequence(p.k), sequence(p.v)};
+  const auto before = inputs.cache ? inputs.cache->as_given : GivenState();
+  return {sequence(p.k, before.keys), sequence(p.v, before.values)};
 }
 
 void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p) const {
@@ -118,7 +121,7 @@ std::optional<AttendResult> AttentionImpl::attend_appending(const AttentionInput
       inputs.polar || (rotary && (rotary->angles.defined() || rotate_num_heads_ < options_.heads ||
                                   !rotary->keys.cos.is_same(rotary->queries.cos)));
   if (turns_otherwise || to_latent_kv_ || options_.laser || options_.qk_norm_groups != 1 ||
-      inputs.keep_maps || inputs.keep_unrotated)
+      inputs.keep_maps || inputs.keep_cache)
     return std::nullopt;
   const auto [keys, values] = inputs.cache->fixed();
   NewestKey newest{p.k, p.v, options_.qk_norm, {}, {}, rotary ? &rotary->queries : nullptr};

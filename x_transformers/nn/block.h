@@ -67,6 +67,7 @@ struct MixingInputs {
   const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and read only there
   int64_t cached_memory = 0;                ///< keys at the front of the cache that are memory
   bool keep_maps = false;
+  bool keep_cache = false;  ///< fill BranchOutput::kept
 };
 
 /// What a stack does around a branch, where it leaves that to the branch (ops/linear_ends.h).
@@ -95,6 +96,7 @@ struct BranchOutput {
   at::Tensor out;  ///< [b, n, dim_out]
   AttentionMaps maps;
   at::Tensor values;  ///< [b, kv_heads, n, d] before residual and norm, for later layers
+  GivenState kept;    ///< what Python caches after the call
 };
 
 /// What is known of a state when it is made.

@@ -70,7 +70,7 @@ Value call_forward(AutoregressiveWrapperImpl& model, Arguments& arguments) {
   returns.mems = arguments.flag("return_mems") && return_outputs;
   take_without_effect(arguments, {"return_attn", "input_not_include_cache"});
   arguments.absent("cache", "the loss of a sequence takes no cache");
-  inputs.keep_hiddens = inputs.attn_pool = return_outputs;
+  inputs.keep_hiddens = inputs.attn_pool = inputs.keep_caches = return_outputs;
   const auto output = model.forward(x, inputs);
   if (!return_outputs) return output.loss;
   auto cache = stack_intermediates(output.net.layers);

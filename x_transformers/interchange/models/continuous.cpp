@@ -43,8 +43,9 @@ class ContinuousModel : public HolderModel<ContinuousTransformerWrapper> {
     auto inputs = take_continuous_inputs(arguments, *holder_);
     const auto prefix =
         entries_before_tokens(holder_->options().num_memory_tokens, inputs.prepend_embeds);
-    auto given_cache = take_cache(arguments, *holder_->attn_layers(), x,
-                                  {CacheTaker::wrapper, inputs.layers, at::Tensor(), prefix});
+    auto given_cache = take_cache(
+        arguments, *holder_->attn_layers(), x,
+        {CacheTaker::wrapper, inputs.layers, at::Tensor(), inputs.seq_start_pos, prefix});
     inputs.x = x;
     TransformerCache cache;
     if (given_cache) use_cache(cache, std::move(*given_cache), prefix, x, inputs);

@@ -33,7 +33,7 @@ class LayersModel : public HolderModel<AttentionLayers> {
     require_forward(holder_->options().type_name(), method);
     StackCall call(arguments, *holder_);
     auto& inputs = call.inputs;
-    inputs.keep_hiddens = arguments.flag("return_hiddens");
+    inputs.keep_hiddens = inputs.keep_caches = arguments.flag("return_hiddens");
     const auto output = holder_->forward(inputs);
     if (!inputs.keep_hiddens) return output.out;
     return Value::list(std::vector<Value>{output.out, stack_intermediates(output)});
@@ -62,7 +62,7 @@ Value intermediates_of(const AttentionOutput& output, const AttentionCall& call,
   intermediates.add("pre_softmax_attn", output.maps.pre_softmax_attn);
   intermediates.add("post_softmax_attn", output.maps.post_softmax_attn);
   intermediates.add("values", output.values);
-  std::vector<at::Tensor> kept = {output.unrotated_kv.first, output.unrotated_kv.second};
+  std::vector<at::Tensor> kept = {output.kept.keys, output.kept.values};
   if (!options.use_latent_kv) {
     for (size_t part = 0; part < call.cached.size(); ++part)
       kept[part] = at::cat({call.cached[part], kept[part]}, 2);
@@ -82,7 +82,7 @@ class AttentionModel : public HolderModel<Attention> {
     AttentionCall call(arguments, *holder_);
     const bool return_intermediates = arguments.flag("return_intermediates");
     call.inputs.keep_maps = return_intermediates && !options.flash;
-    call.inputs.keep_unrotated = return_intermediates;
+    call.inputs.keep_cache = return_intermediates;
     const auto output = holder_->forward(call.inputs);
     if (!return_intermediates) return output.out;
     return Value::list(std::vector<Value>{output.out, intermediates_of(output, call, options)});

@@ -60,8 +60,9 @@ class MultiCall {
     const auto given = x.dim() == 2 ? x.size(1) : 0;
     const auto prefix =
         entries_before_tokens(net.options().num_memory_tokens, inputs.prepend_embeds);
-    auto layers = take_cache(arguments, *net.attn_layers(), x,
-                             {CacheTaker::stack, inputs.layers, at::Tensor(), prefix});
+    auto layers =
+        take_cache(arguments, *net.attn_layers(), x,
+                   {CacheTaker::stack, inputs.layers, at::Tensor(), inputs.seq_start_pos, prefix});
     if (!layers) return;
     const NewTokens tokens = {x.size(1), layers->length + x.size(1), prefix};
     for (auto& [name, ids] : inputs.x) tokens.cut(ids, -1, ("x." + name).c_str());

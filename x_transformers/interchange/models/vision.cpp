@@ -20,7 +20,10 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
     const bool both = arguments.flag("return_logits_and_embeddings");
     require(!(embeddings && both),
             "return_embeddings and return_logits_and_embeddings: at most one of them");
-    const auto output = holder_->forward(arguments.required_tensor("img"));
+    const auto img = arguments.required_tensor("img");
+    expect(img.is_floating_point(), at("img"), c10::toString(img.scalar_type()),
+           "numbers of a floating type");
+    const auto output = holder_->forward(img);
     if (embeddings) return output.embeddings;
     return both ? Value::list(std::vector<at::Tensor>{output.logits, output.embeddings})
                 : Value(output.logits);

@@ -56,8 +56,9 @@ class XValModel : public HolderModel<XValTransformerWrapper> {
     auto inputs = take_xval_inputs(arguments, *holder_, "x_num");
     const auto prefix =
         entries_before_tokens(holder_->options().num_memory_tokens, inputs.prepend_embeds);
-    auto given_cache = take_cache(arguments, *holder_->attn_layers(), x,
-                                  {CacheTaker::stack, inputs.layers, at::Tensor(), prefix});
+    auto given_cache =
+        take_cache(arguments, *holder_->attn_layers(), x,
+                   {CacheTaker::stack, inputs.layers, at::Tensor(), at::Tensor(), prefix});
     inputs.x = x;
     TransformerCache cache;
     if (given_cache) use_cache(cache, std::move(*given_cache), prefix, x, inputs);

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/interchange/holder_model.h"
 
 namespace x_transformers {
@@ -15,7 +16,16 @@ MethodsModel::MethodsModel(std::string type, std::shared_ptr<torch::nn::Module> 
 Value MethodsModel::call(const std::string& method, Arguments& arguments) {
   const auto found = methods_.find(method);
   require(found != methods_.end(), type_ + ": has no method '" + method + "'");
-  return found->second(arguments);
+  if (arguments.source() != ArgumentSource::outside) return found->second(arguments);
+  try {
+    return found->second(arguments);
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
+  } catch (const c10::Error& error) {
+    // A part alone looks at little; what its operations refuse is what it was given.
+    throw InputError(
+        caused(at(type_ + ":"), "cannot be called with these inputs", cause_of(error)));
+  }
 }
 
 SampleCall MethodsModel::sample_call(std::optional<int64_t> seq) {

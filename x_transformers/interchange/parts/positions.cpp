@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "x_transformers/interchange/parts/part_model.h"
+#include "x_transformers/interchange/take_inputs.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/nn/embeddings.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -159,9 +161,10 @@ void register_embeddings(ModelTypes& types) {
       types, {"TokenEmbedding", TypeGroup::positions, "a vector for each token"},
       [](const TokenEmbeddingOptions& options) {
         const auto embedding = std::make_shared<TokenEmbeddingImpl>(options);
+        const IdRange range{options.num_tokens, "num_tokens"};
         return model_of_methods("TokenEmbedding", embedding,
-                                {{"forward", [embedding](Arguments& arguments) -> Value {
-                                    return embedding->forward(arguments.required_tensor("x"));
+                                {{"forward", [embedding, range](Arguments& arguments) -> Value {
+                                    return embedding->forward(required_ids(arguments, "x", range));
                                   }}});
       });
   register_position_embedding<AbsolutePositionalEmbedding, AbsolutePositionalEmbeddingOptions>(
