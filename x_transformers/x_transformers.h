@@ -32,6 +32,7 @@
 #include "x_transformers/wrappers/entropy_based_tokenizer.h"
 #include "x_transformers/wrappers/flash_autoregressive.h"
 #include "x_transformers/wrappers/nonautoregressive.h"
+#include "x_transformers/wrappers/seen_targets.h"
 #include "x_transformers/wrappers/universal_pretrain.h"
 #include "x_transformers/wrappers/xl_autoregressive.h"
 #include "x_transformers/wrappers/xval_autoregressive.h"

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -25,6 +26,7 @@
 #include "x_transformers/train/run_parts.h"
 #include "x_transformers/train/run_tokenizer.h"
 #include "x_transformers/train/text_generation.h"
+#include "x_transformers/wrappers/seen_targets.h"
 
 namespace x_transformers {
 namespace {
@@ -249,6 +251,26 @@ std::string learning_rate_note(const RunOptions& run, const torch::nn::Module& m
       given, usual, format_count(static_cast<double>(weights)), usual);
 }
 
+/// What is about to be trained, and on what: "AutoregressiveWrapper of 3.2M weights; my.txt, 35.1k
+/// bytes; 4 x 256 tokens per step, 600 steps".
+std::string size_note(const RunOptions& run, const torch::nn::Module& module,
+                      const TrainerParts& parts) {
+  const auto counted = [](int64_t count) { return format_count(static_cast<double>(count)); };
+  int64_t weights = 0, bytes = 0;
+  for (const auto& parameter : module.parameters()) weights += parameter.numel();
+  for (const auto& file : parts.data.files) bytes += file.bytes;
+  const auto& data = run.data;
+  auto line =
+      fmt::format("{} of {} weights; ", run.model->value("type", "model"), counted(weights));
+  line += data.path.empty() ? "data.task " + data.task.name
+                            : fmt::format("{}, {} bytes", data.path, counted(bytes));
+  const auto samples = parts.data.batch_size * run.train.grad_accum;
+  const bool is_of_tokens = parts.data.sample_length > 1;
+  line += is_of_tokens ? fmt::format("; {} x {} tokens", samples, parts.data.sample_length)
+                       : fmt::format("; {} examples", samples);
+  return line + fmt::format(" per step, {} steps", run.train.steps);
+}
+
 TrainResult run_training(const RunOptions& run, const std::filesystem::path& directory, bool resume,
                          const RunContext& context) {
   check_folder(run, directory, resume, context.place);
@@ -283,13 +305,17 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   if (parts.loss_unit != kNatsPerToken) parts.bytes_per_token.reset();
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();
+  const auto sizes = size_note(run, model->module(), parts);
   Trainer trainer(model->module(), run.train, std::move(parts));
+  trainer.message(sizes);
   if (!start.empty()) trainer.message(start);
   const auto note = learning_rate_note(run, model->module());
   if (!note.empty() && !resume) trainer.message(note);
   if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())
     trainer.message(std::string("precision bf16: ") + kEmulatedBf16);
   capture_steps(trainer, *model);
+  std::optional<NonCausalMeant> meant;
+  if (run.train.allow_non_causal) meant.emplace();
   return trainer.run();
 }
 

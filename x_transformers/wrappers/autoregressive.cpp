@@ -20,6 +20,7 @@
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/held_net.h"
+#include "x_transformers/wrappers/seen_targets.h"
 
 namespace x_transformers {
 namespace {
@@ -180,6 +181,7 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::run(const at::Tenso
   require(x.dim() == 2 && x.size(1) > 1,
           "x: expected tokens [batch, seq] with at least two in a sequence");
   const auto traits = net_->traits();
+  warn_of_seen_targets(*this, "net", traits.is_causal, inputs.layers.attn_mask);
   const auto target = x.narrow(1, 1, x.size(1) - 1);
   if (options_.mask_prob > 0) inputs.layers.self_attn_kv_mask = random_key_mask(x);
   inputs.keep_maps = inputs.keep_maps || options_.add_attn_z_loss;

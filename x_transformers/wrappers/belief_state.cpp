@@ -14,6 +14,7 @@
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/held_net.h"
+#include "x_transformers/wrappers/seen_targets.h"
 
 namespace x_transformers {
 namespace {
@@ -258,6 +259,8 @@ at::Tensor BeliefStateWrapperImpl::forward(const at::Tensor& seq, const at::Tens
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
   const auto checked = require_lengths(lens_given, "lens", {"batch", seq.size(0)}, 0, seq.size(1));
   require(seq.size(1) > 1, "seq: expected at least two tokens in a sequence");
+  warn_of_seen_targets(*this, "forward_decoder", forward_decoder_->traits().is_causal);
+  warn_of_seen_targets(*this, "backward_decoder", backward_decoder_->traits().is_causal);
   const auto lens = checked.defined() ? checked.to(seq.device()) : checked;
   auto labels_of = seq;
   if (lens.defined()) {

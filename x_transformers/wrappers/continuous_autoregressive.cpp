@@ -15,6 +15,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/sampling.h"
 #include "x_transformers/models/embedded_session.h"
+#include "x_transformers/wrappers/seen_targets.h"
 
 namespace x_transformers {
 namespace {
@@ -98,6 +99,8 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::forward(ContinuousInputs inputs)
   require(!inputs.prepend_embeds.defined(), "prepend_embeds: have no targets");
   require(!inputs.cache, "cache: the loss of a sequence takes no cache");
   require(!(inputs.lens.defined() && inputs.mask.defined()), "mask, lens: at most one of them");
+  warn_of_seen_targets(*this, "net", net_->attn_layers()->options().is_causal(),
+                       inputs.layers.attn_mask);
   const auto n = x.size(1) - 1;
   if (inputs.lens.defined()) {
     inputs.mask =

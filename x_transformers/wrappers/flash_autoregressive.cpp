@@ -12,6 +12,7 @@
 #include "x_transformers/generation/filters.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/wrappers/held_net.h"
+#include "x_transformers/wrappers/seen_targets.h"
 
 namespace x_transformers {
 namespace {
@@ -62,6 +63,7 @@ at::Tensor FLASHAutoregressiveWrapperImpl::forward(const at::Tensor& x, const at
   require_tensor(x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   require(x.defined() && x.size(1) > 1,
           "x: expected tokens [batch, seq] with at least two in a sequence");
+  warn_of_seen_targets(*this, "net", net_->traits().is_causal);
   const auto n = x.size(1) - 1;
   require_tensor(mask, "mask", TensorKind::boolean, {{"batch", x.size(0), true}, {"seq", n}});
   TransformerInputs inputs;

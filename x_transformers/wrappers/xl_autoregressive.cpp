@@ -14,6 +14,7 @@
 #include "x_transformers/models/step_inputs.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/wrappers/held_net.h"
+#include "x_transformers/wrappers/seen_targets.h"
 #include "x_transformers/wrappers/xl_session.h"
 
 namespace x_transformers {
@@ -141,6 +142,7 @@ void XLAutoregressiveWrapperImpl::run_segments(const at::Tensor& x, TransformerI
 }
 
 at::Tensor XLAutoregressiveWrapperImpl::forward(const at::Tensor& x, TransformerInputs inputs) {
+  warn_of_seen_targets(*this, "net", net_->traits().is_causal, inputs.layers.attn_mask);
   inputs.logits = loss_chunk_ == 0;
   at::Tensor total;
   run_segments(x, std::move(inputs),

@@ -16,6 +16,7 @@
 #include "x_transformers/generation/sampling.h"
 #include "x_transformers/models/embedded_session.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/wrappers/seen_targets.h"
 
 namespace x_transformers {
 namespace {
@@ -50,6 +51,8 @@ XValAutoregressiveWrapperImpl::Output XValAutoregressiveWrapperImpl::forward(XVa
   require(!inputs.cache, "cache: the loss of a sequence takes no cache");
   require_tensor(numbers, "x_num", TensorKind::any, {{"batch", x.size(0)}, {"seq", x.size(1)}});
   require(numbers.defined(), "x_num: is needed");
+  warn_of_seen_targets(*this, "net", net_->attn_layers()->options().is_causal(),
+                       inputs.layers.attn_mask);
   const auto n = x.size(1) - 1;
   const auto target = x.narrow(1, 1, n);
   auto counts = target != options_.ignore_index;
