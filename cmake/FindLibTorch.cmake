@@ -83,7 +83,11 @@ if(LibTorch_INCLUDE_DIR)
 endif()
 
 find_package_handle_standard_args(LibTorch
-  REQUIRED_VARS LibTorch_INCLUDE_DIR LibTorch_cpu_LIBRARY LibTorch_c10_LIBRARY VERSION_VAR LibTorch_VERSION)
+  REQUIRED_VARS LibTorch_INCLUDE_DIR LibTorch_cpu_LIBRARY LibTorch_c10_LIBRARY VERSION_VAR LibTorch_VERSION
+  # No semicolon: it would part the message.
+  REASON_FAILURE_MESSAGE "Set LIBTORCH_ROOT to the folder of LibTorch ${LibTorch_FIND_VERSION} (it holds include/ and lib/), \
+or add to CMAKE_PREFIX_PATH the folder that holds torch/ of a Python with torch==${LibTorch_FIND_VERSION} (or what \
+python3 -c 'print(__import__(\"torch\").utils.cmake_prefix_path)' prints). In the repository tools/install_deps.sh fetches it.")
 
 if(LibTorch_FOUND AND NOT TARGET LibTorch::cpu)
   get_filename_component(LibTorch_LIBRARY_DIR "${LibTorch_cpu_LIBRARY}" DIRECTORY)

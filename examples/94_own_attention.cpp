@@ -31,7 +31,7 @@ struct Sparsemax : torch::nn::Module {
 struct AtLeast {
   double least = 0.0;
   static constexpr const char* kName = "at least";
-  static constexpr ScorePlace kPlace = ScorePlace::softclamp;  // behind a bias, before the masks
+  static constexpr ScorePlace kPlace = ScorePlace::softclamp;  // after a bias, before the masks
   static constexpr bool kIsUnlisted = true;                    // no stage of the library
   void apply(ScoreMatrix& matrix) const {
     matrix.scores = matrix.scores.masked_fill(matrix.scores < least, -1e9);
