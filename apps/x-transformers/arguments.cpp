@@ -136,8 +136,14 @@ void require_safetensors_name(const std::string& option, const std::string& path
          "a name that ends in .safetensors, which is what is written");
 }
 
+namespace {
+std::string standard_input_refusal;
+}
+void refuse_standard_input(const std::string& reason) { standard_input_refusal = reason; }
+
 std::string read_text(const std::string& path) {
   if (path == kStandardInput) {
+    require(standard_input_refusal.empty(), "-: " + standard_input_refusal);
     std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
     if (text.ends_with('\n')) text.pop_back();
     if (text.ends_with('\r')) text.pop_back();

@@ -39,6 +39,8 @@ void require_safetensors_name(const std::string& option, const std::string& path
 
 /// The path that stands for standard input.
 inline constexpr const char* kStandardInput = "-";
+/// From now on read_text refuses standard input, for this reason.
+void refuse_standard_input(const std::string& reason);
 /// The content of a text file, or of standard input without its last line end, which shells put
 /// there. InputError where there is none.
 std::string read_text(const std::string& path);

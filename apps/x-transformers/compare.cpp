@@ -175,10 +175,11 @@ void add_compare(CLI::App& app) {
   const auto options = std::make_shared<CompareCommand>();
   command->add_option("run,--config", options->config, "run file of the base");
   command
-      ->add_option("--try", options->tries,
-                   "variants, as in rotary_pos_emb=false,attn_qk_norm,ff_glu+ff_swish,depth=[2,4]: "
-                   "a comma parts them, + joins options, an option without a value is switched on, "
-                   "brackets span values")
+      ->add_option(
+          "--try", options->tries,
+          "variants, as in rotary_pos_emb=false,attn_qk_norm,ff_glu+ff_swish,depth=[2,4]: "
+          "separated by commas, + joins options, an option without a value is switched on, "
+          "brackets span values")
       ->allow_extra_args(false);
   command
       ->add_option("--preset", options->presets,
@@ -195,7 +196,7 @@ void add_compare(CLI::App& app) {
       "of each run: 500steps, 20Mtok, 10min or 2PFLOP; default: the run file's steps");
   command->add_option("--equal", options->equal,
                       "parameters or compute: give each variant the width by which it has as many "
-                      "parameters, or FLOPs a token, as the base");
+                      "parameters, or FLOPs per token, as the base");
   command->add_option("--data", options->data, "text or token file, or folder (data.path)");
   command->add_option("--device", options->device, "cpu or cuda (train.device)");
   command->add_option("--set", options->set,
@@ -206,7 +207,7 @@ void add_compare(CLI::App& app) {
       ->check(integer_from(1, 1024));
   command->add_flag("--stop-early", options->stop_early,
                     "give up variants that are worse after two seeds or more");
-  command->add_flag("--json", options->json, "results.json on stdout");
+  command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);
     require(!options->config.empty(), "run: is needed, the run file of the base");

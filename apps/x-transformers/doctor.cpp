@@ -51,7 +51,7 @@ std::string parallel_regions() {
   if (!address || !dladdr(address, &info) || !info.dli_fname) return "LibTorch's own";
   const std::string path = info.dli_fname;
   const bool is_library = path.find(".so") != std::string::npos;
-  return is_library ? path : "of this program, whose parts are taken by the threads that run";
+  return is_library ? path : "own thread pool";
 }
 
 /// What the number of threads comes from.
@@ -96,7 +96,7 @@ Json examine() {
 
 void print_text(const Json& found) {
   fmt::print("LibTorch           {}\n", found["libtorch"].get<std::string>());
-  fmt::print("weights of         x-transformers {}\n",
+  fmt::print("reads weights of   x-transformers {} (2.31.10 with --xt-compat)\n",
              fmt::join(found["weights_compatible_with"].get<std::vector<std::string>>(), " or "));
   fmt::print("CPU                {}, {:.1f} GB of memory\n",
              found["cpu_capability"].get<std::string>(), found["memory_bytes"].get<double>() / 1e9);
@@ -104,7 +104,8 @@ void print_text(const Json& found) {
              found["parallel_regions"].get<std::string>());
   const auto reason = found["cuda_refusal"].get<std::string>();
   fmt::print("CUDA               {}\n",
-             reason.empty() ? fmt::format("{} devices", found["cuda"].get<int>()) : reason);
+             reason.empty() ? fmt::format("{} devices", found["cuda"].get<int>())
+                            : fmt::format("no: {} (needed for --device cuda alone)", reason));
   const auto no_mpi = found["mpi_refusal"].get<std::string>();
   fmt::print("MPI                {}\n",
              no_mpi.empty() ? "for processes that mpirun starts" : no_mpi);
@@ -117,7 +118,7 @@ void print_text(const Json& found) {
 void add_doctor(CLI::App& app) {
   auto* command = app.add_subcommand("doctor", "versions, libraries found, devices");
   const auto json = std::make_shared<bool>(false);
-  command->add_flag("--json", *json, "for machines");
+  command->add_flag("--json", *json, "print the result as JSON");
   command->callback([json] {
     const auto found = examine();
     if (*json) {

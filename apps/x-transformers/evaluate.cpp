@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -82,18 +83,19 @@ TokenData open_text(const EvaluateCommand& command, const DataOptions& of_run,
 void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
                   std::optional<double> bytes_per_token) {
   if (!found.refusal.empty()) {
-    fmt::print("{} tokens a sequence: {}\n", found.seq_len, found.refusal);
+    fmt::print("{} tokens per sequence: {}\n", found.seq_len, found.refusal);
     return;
   }
   const auto json = evaluation_json(found, tokenizer, bytes_per_token);
-  fmt::print("{} tokens a sequence, {} predicted{}\n", found.seq_len, found.tokens,
+  fmt::print("{} tokens per sequence, {} predicted{}\n", found.seq_len, found.tokens,
              found.also_knows.empty() ? "" : ", by those before and " + found.also_knows);
-  fmt::print("  loss               {:.4f} nats a token, perplexity {:.4g}\n", found.loss,
+  fmt::print("  loss               {:.4f} nats per token, perplexity {:.4g}\n", found.loss,
              std::exp(found.loss));
   if (json["bits_per_byte"].is_number())
     fmt::print("  bits per byte      {:.4f}\n", json["bits_per_byte"].get<double>());
-  fmt::print("  accuracy           {:.2f} % of the most likely tokens were the next\n",
-             100 * found.accuracy);
+  fmt::print(
+      "  accuracy           the most likely token was the next one in {:.2f} % of the places\n",
+      100 * found.accuracy);
   fmt::print("  calibration error  {:.2f} % between how sure and how right they were\n",
              100 * found.calibration_error);
   for (const auto& bin : found.calibration)
@@ -149,6 +151,25 @@ void evaluate_pairs(const EvaluateCommand& command, const LanguageModel& loaded,
             loaded.tokenizer.get(), {});
 }
 
+/// Whether `path` is what a run was trained on, or stands in the folder that was.
+bool is_training_data(const std::string& path, const DataOptions& of_run) {
+  std::error_code ignored;
+  return !of_run.path.empty() &&
+         (fs::equivalent(path, of_run.path, ignored) ||
+          fs::equivalent(fs::path(path).parent_path(), of_run.path, ignored));
+}
+
+/// Says of a run's own training data that its loss is none of new text.
+void tell_training_data(const EvaluateCommand& command, const DataOptions& of_run) {
+  if (!is_training_data(command.data, of_run)) return;
+  const bool is_whole = !of_run.val_path.empty() || of_run.val_fraction <= 0;
+  const auto share =
+      is_whole ? std::string("all") : fmt::format("{:.3g} %", 100 * (1 - of_run.val_fraction));
+  std::fprintf(stderr,
+               "x-transformers: %s was trained on (%s of it): the loss says little of new text\n",
+               command.data.c_str(), share.c_str());
+}
+
 void run_evaluate(const EvaluateCommand& command) {
   use_most_threads(command.threads);
   const auto device = open_device(command.device, "--device");
@@ -159,6 +180,7 @@ void run_evaluate(const EvaluateCommand& command) {
   const auto task = loaded.model->token_task();
   require(task.has_value(), at(command.run + ":"), "does not learn from a stream of tokens");
   const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());
+  tell_training_data(command, of_run);
   const auto trained = of_run.seq_len ? of_run.seq_len : task->longest;
   require(trained.has_value(), at(command.run + ":"), "does not say how long its sequences were");
   const auto lengths = parse_lengths(command.lengths, *trained);
@@ -201,7 +223,7 @@ void add_evaluate(CLI::App& app) {
       ->check(integer_from(0, 1000));
   command->add_option("--device", options->device, "cpu or cuda");
   add_threads_option(*command, options->threads);
-  command->add_flag("--json", options->json, "for machines");
+  command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] { run_evaluate(*options); });
 }
 

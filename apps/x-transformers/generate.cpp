@@ -431,7 +431,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--stop", options->stop,
                       "text that ends the text; may be given several times");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
-  command->add_flag("--json", options->json, "the result as JSON, at the end");
+  command->add_flag("--json", options->json, "print the result as JSON, at the end");
   command->option_defaults()->group(usual_group);
   add_call_options(*command, options->call);
   for (const char* name : {"--inputs", "--kwargs", "--outputs"})

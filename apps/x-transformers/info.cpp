@@ -121,16 +121,16 @@ void print_size(const ModelCost& cost) {
 void print_work(const ModelCost& cost) {
   if (cost.not_counted.empty()) {
     fmt::print(
-        "  FLOPs a token   {} forward ({} in matrix products), three times that in training\n",
+        "  FLOPs per token {} forward ({} in matrix products), three times that in training\n",
         short_number(cost.flops.total()), short_number(cost.flops.products));
     const bool is_causal = std::any_of(cost.attentions.begin(), cost.attentions.end(),
                                        [](const AttentionReport& a) { return a.causal; });
     fmt::print("                  at {} tokens{}\n", grouped(cost.tokens),
                is_causal ? "; causal attention in full: kernels skip near half" : "");
   } else {
-    fmt::print("  FLOPs a token   not counted: {}\n", cost.not_counted);
+    fmt::print("  FLOPs per token not counted: {}\n", cost.not_counted);
   }
-  fmt::print("  cache           {} bytes a token in float32\n", grouped(cache_bytes(cost)));
+  fmt::print("  cache           {} bytes per token in float32\n", grouped(cache_bytes(cost)));
   fmt::print("  CUDA graph      {}\n",
              cost.capture_unsupported.empty()
                  ? "a training step can be one"
@@ -183,7 +183,7 @@ void print_options(const ModelInfo& info) {
     }
     fmt::print("{:>13} parameters", grouped(option.parameters, '+'));
     if (option.not_counted.empty()) {
-      fmt::print(" {:>10} FLOPs a token", short_number(option.flops, '+'));
+      fmt::print(" {:>10} FLOPs per token", short_number(option.flops, '+'));
     } else if (info.cost.not_counted.empty()) {
       fmt::print(" FLOPs not counted: {}", option.not_counted);
     }
@@ -201,7 +201,7 @@ void add_info(CLI::App& app) {
                       "model file, run file, or folder of a run, with or without --config");
   command->add_option("--seq", options->seq, "tokens of a sequence; default: max_seq_len, or 1024")
       ->check(integer_from(1, kLargestSize));
-  command->add_flag("--json", options->json, "for machines");
+  command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     require(!options->path.empty(), "model: is needed, a model file, run file, or folder of a run");
     const auto config = read_model_file(options->path);

@@ -140,7 +140,7 @@ void run_inspect(const InspectCommand& command) {
     fmt::print("{}", text);
     return;
   }
-  fmt::print("loss {:.4f} nats a token over {} tokens\n", found.loss, found.tokens.size() - 1);
+  fmt::print("loss {:.4f} nats per token over {} tokens\n", found.loss, found.tokens.size() - 1);
   for (const auto& lens : found.lens) {
     double sum = 0;
     for (const double loss : lens.losses) sum += loss;
@@ -176,7 +176,7 @@ void add_inspect(CLI::App& app) {
                       "folder for what is written; default: inspect in the run's");
   command->add_option("--device", options->device, "cpu or cuda");
   add_threads_option(*command, options->threads);
-  command->add_flag("--json", options->json, "for machines");
+  command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] { run_inspect(*options); });
 }
 

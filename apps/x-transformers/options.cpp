@@ -281,7 +281,7 @@ void add_options(CLI::App& app) {
   command->add_option("--grep", options->grep,
                       "only what speaks of this word: names, meanings, papers; without a type, of "
                       "all of them");
-  command->add_flag("--json", options->json, "for machines");
+  command->add_flag("--json", options->json, "print the result as JSON");
   const auto* generate = app.get_subcommand("generate");
   command->callback([options, generate] {
     const auto& [type, word, json] = *options;

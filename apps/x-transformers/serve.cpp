@@ -1,12 +1,16 @@
 // serve: many calls in one process, as tests make them. A line in: a JSON list of arguments; a line
 // out: a JSON list of exit status and message.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <iostream>
+#include <cstdlib>
+#include <memory>
+#include <optional>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/json.h"
@@ -41,12 +45,43 @@ struct Answer {
   std::string message;
 };
 
+/// The lines of standard input. No command reads it from then on, which would take the lines of
+/// those after it: it is empty.
+class Requests {
+ public:
+  Requests() : input_(fdopen(dup(STDIN_FILENO), "r")) {
+    const int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (!input_ || nothing < 0) throw RunError("serve: standard input cannot be opened");
+    dup2(nothing, STDIN_FILENO);
+    close(nothing);
+    refuse_standard_input("serve reads its commands from standard input; give a file");
+  }
+  std::optional<std::string> next() {
+    const auto length = getline(&line_, &capacity_, input_.get());
+    if (length < 0) return std::nullopt;
+    std::string line(line_, static_cast<size_t>(length));
+    if (line.ends_with('\n')) line.pop_back();
+    return line;
+  }
+  ~Requests() { std::free(line_); }
+  Requests(const Requests&) = delete;
+  Requests& operator=(const Requests&) = delete;
+
+ private:
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  std::unique_ptr<std::FILE, Close> input_;
+  char* line_ = nullptr;  // of getline, which frees and makes it
+  size_t capacity_ = 0;
+};
+
 void serve() {
-  std::string line;
-  while (std::getline(std::cin, line)) {
+  Requests requests;
+  while (const auto line = requests.next()) {
     Answer answer;
     try {
-      const auto request = parse_json_argument(line, "serve");
+      const auto request = parse_json_argument(*line, "serve");
       std::vector<std::string> arguments;
       read_value(request, arguments, "serve");
       answer.message = run_captured(arguments, answer.status);

@@ -198,15 +198,15 @@ void add_train(CLI::App& app) {
   command->add_flag("--skip-nonfinite", options->skip_nonfinite,
                     "pass over steps whose loss is not finite");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
-  command->add_flag("--json", options->json, "the result as JSON");
+  command->add_flag("--json", options->json, "print the result as JSON");
   command
       ->add_option("--processes", options->launch.processes,
-                   "train with so many processes on this host, each with data.batch_size samples "
+                   "number of processes on this host, each with data.batch_size samples "
                    "of every batch; mpirun, torchrun and srun need no option")
       ->check(integer_from(1));
   command
       ->add_option("--restarts", options->launch.restarts,
-                   "where a process fails, start again from the last checkpoint, so many times")
+                   "if a process fails, restart from the last checkpoint, at most this many times")
       ->check(integer_from(0));
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run

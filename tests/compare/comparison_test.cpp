@@ -395,6 +395,18 @@ TEST_F(ComparisonTest, IsATableOfARowAVariant) {
   EXPECT_THAT(aligned(results_table(result)), HasSubstr("no difference seen"));
 }
 
+TEST_F(ComparisonTest, LeavesOutSpeedsWhereTheBasesOwnVaryMoreThanTwofold) {
+  auto result = compare(options("ff_glu"));
+  result.slowest = 400;
+  result.fastest = 700;
+  EXPECT_THAT(results_table(result).head, testing::Contains("speed"));
+  EXPECT_THAT(aligned(results_table(result)), HasSubstr("speeds are rough"));
+  result.fastest = 20000;
+  EXPECT_THAT(results_table(result).head, testing::Not(testing::Contains("speed")));
+  EXPECT_THAT(results_table(result).notes,
+              testing::Contains(HasSubstr("speeds are left out: the base ran at 400 to 20.0k ")));
+}
+
 TEST(ReportPage, AsksForNothingOutsideIt) {
   Report report;
   report.title = "a <b> & c";

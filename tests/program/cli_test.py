@@ -195,6 +195,15 @@ class BadData(ProgramTest):
             self.assert_refused(self.train('--out', self.out(), '--set', value), place)
         self.assert_refused(self.train('--out', self.out(), '--device', 'cuda:7'), '--device: ')
 
+    def test_a_value_without_its_part_gets_the_path(self):
+        self.assert_refused(self.train('--out', self.out(), '--set', 'steps=1'), "it is 'train.steps'")
+        self.assert_refused(self.train('--out', self.out(), '--set', 'depth=1'), "it is 'model.net.attn_layers.depth'")
+
+    def test_says_first_what_is_trained(self):
+        first = self.train('--out', self.out(), '--steps', 1).stderr.decode().splitlines()[0]
+        for part in ('AutoregressiveWrapper of', 'weights', str(self.text), f' x {SEQ} tokens per step, 1 steps'):
+            self.assertIn(part, first)
+
     def test_default_learning_rate_of_a_small_model(self):
         note = b'learning_rate is not given, so 0.0003'
         self.assertIn(note, self.train('--out', self.out(), '--steps', 1).stderr)
@@ -471,6 +480,16 @@ class BadArguments(ProgramTest):
         self.assertEqual([status for status, _ in answers], [2, 2, 2, 2])
         self.assertEqual(answers[0][1], 'serve[0]: expected a string, got 1')
         self.assertIn('serve: not valid JSON: parse error', answers[1][1])
+        self.assertIn('Decoder', answers[2][1])
+
+    def test_served_commands_leave_standard_input(self):
+        calls = [['generate', str(self.trained), '--tokens', '1'],
+                 ['generate', str(self.trained), '--tokens', '1', '--prompt-file', '-'], ['options', 'Decodr']]
+        lines = ''.join(json.dumps(call) + '\n' for call in calls)
+        done = subprocess.run([PROGRAM, 'serve'], input=lines.encode(), capture_output=True, timeout=60, check=True)
+        answers = [json.loads(line) for line in done.stdout.decode(errors='replace').splitlines() if line.startswith('[')]
+        self.assertEqual([status for status, _ in answers], [0, 2, 2])
+        self.assertIn('serve reads its commands from standard input', answers[1][1])
         self.assertIn('Decoder', answers[2][1])
 
 
@@ -1655,6 +1674,10 @@ class RunsMadeBefore(ProgramTest):
         done = run('evaluate', self.trained, '--data', self.text)
         self.assert_done(done)
         self.assertIn(b'loss by tokens before', done.stdout)
+        self.assertIn(b'was trained on (', done.stderr)
+        other = self.folder / 'other.txt'
+        other.write_text(TEXT[:200])
+        self.assertNotIn(b'was trained on', run('evaluate', self.trained, '--data', other).stderr)
         for arguments, *parts in ((('--lengths', '1y'), '--lengths', "'1y'"), (('--lengths', '0x'), '--lengths'),
                                   (('--worst', -1), '--worst')):
             self.assert_refused(run('evaluate', self.trained, '--data', self.text, *arguments), *parts)
@@ -1674,7 +1697,7 @@ class RunsMadeBefore(ProgramTest):
             self.assertTrue((out / name).stat().st_size > 0, name)
         done = run('inspect', self.trained, '--ids', '1,2,3', '--layers', '0', '--out', out)
         self.assert_done(done)
-        self.assertIn(b'nats a token', done.stdout)
+        self.assertIn(b'nats per token', done.stdout)
         for arguments, *parts in (((), '--text'), (('--text', 'a'), '--text', 'two tokens'), (('--ids', '1,999999'), '--ids'),
                                   (('--text', TEXT[:8], '--layers', '99'), '--layers'),
                                   (('--text', TEXT[:8], '--target', 'b'), '--target')):

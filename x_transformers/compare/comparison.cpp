@@ -259,7 +259,8 @@ class ComparisonWork {
     const auto alike = welch_difference(losses, losses);
     message(fmt::format(
         "noise: the base's validation loss is {:.4f} with a standard deviation of {:.4f} over {} "
-        "seeds; a difference of about {:.4f} can be seen",
+        "seeds; by these runs alone a difference of about {:.4f} can be seen, and the results say "
+        "it with the variants' noise",
         mean_of(losses), deviation_of(losses), losses.size(), alike.detectable.value_or(0)));
   }
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "x_transformers/core/format.h"
 #include "x_transformers/runs/progress.h"
 
 namespace x_transformers {
@@ -128,7 +129,14 @@ std::string interval_words(const Difference& difference) {
                      *difference.high);
 }
 
-std::vector<std::string> cells_of(const VariantResult& variant, bool is_base) {
+/// How much faster the base ran at one time than at another; where it is more than twice, a speed
+/// says more of the machine than of the variant.
+double variation_of_speed(const ComparisonResult& result) {
+  return result.slowest > 0 ? result.fastest / result.slowest : 1;
+}
+constexpr double kMostVariation = 2;
+
+std::vector<std::string> cells_of(const VariantResult& variant, bool is_base, bool has_speed) {
   const auto losses = variant.losses();
   const bool judged = variant.is_judged() && !is_base;
   const auto bytes = mean_over_runs(variant, [](auto& r) { return r.memory_bytes; });
@@ -142,14 +150,15 @@ std::vector<std::string> cells_of(const VariantResult& variant, bool is_base) {
           or_dash(mean_over_runs(variant, [](auto& r) { return r.bits_per_byte; }), "{:.4f}"),
           judged ? interval_words(variant.difference) : "-",
           judged ? p_words(variant.difference.p_value) : "-",
-          or_dash(variant.relative_speed, "{:.2f}"),
+          has_speed ? or_dash(variant.relative_speed, "{:.2f}") : "-",
           scaled_or_dash(bytes, "B"),
           scaled_or_dash(variant.parameters, ""),
           or_dash(variant.decoding_ms, "{:.2f}"),
           scaled_or_dash(variant.flops_per_token, ""),
           reaches ? fmt::format("{:.0f}", *variant.steps_to_base_loss) : "-",
-          reaches && variant.seconds_to_base_loss ? format_duration(*variant.seconds_to_base_loss)
-                                                  : "-"};
+          has_speed && reaches && variant.seconds_to_base_loss
+              ? format_duration(*variant.seconds_to_base_loss)
+              : "-"};
 }
 
 void drop_empty_columns(ResultTable& table) {
@@ -216,11 +225,11 @@ void add_notes(ResultTable& table, const ComparisonResult& result) {
         "Were all of these {} variants like the base, about {:.1g} of them would be called better "
         "or worse by chance: try those that matter again with more seeds.",
         judged, 0.05 * static_cast<double>(judged)));
-  if (result.slowest > 0 && result.fastest / result.slowest > 1.1)
-    table.notes.push_back(
-        fmt::format("The machine's speed varied, so speeds are rough: the base ran at {:.3g} to "
-                    "{:.3g} {} a second.",
-                    result.slowest, result.fastest, result.base.runs.front().target_unit));
+  if (const auto variation = variation_of_speed(result); variation > 1.1)
+    table.notes.push_back(fmt::format(
+        "The machine's speed varied, so speeds are {}: the base ran at {} to {} {} per second.",
+        variation > kMostVariation ? "left out" : "rough", format_count(result.slowest),
+        format_count(result.fastest), result.base.runs.front().target_unit));
   if (result.equal_to != EqualTo::kNothing) table.notes.push_back(width_words(result));
   for (const auto& variant : result.variants) {
     if (variant.has_failed())
@@ -303,9 +312,10 @@ ResultTable results_table(const ComparisonResult& result) {
                 "FLOPs/token",
                 "steps to base's loss",
                 "time to it"};
-  table.rows.push_back(cells_of(result.base, /*is_base=*/true));
+  const bool has_speed = variation_of_speed(result) <= kMostVariation;
+  table.rows.push_back(cells_of(result.base, /*is_base=*/true, has_speed));
   for (const auto& variant : result.variants)
-    table.rows.push_back(cells_of(variant, /*is_base=*/false));
+    table.rows.push_back(cells_of(variant, /*is_base=*/false, has_speed));
   drop_empty_columns(table);
   add_notes(table, result);
   return table;

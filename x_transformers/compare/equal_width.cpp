@@ -37,7 +37,7 @@ EqualTo parse_equal(const std::string& text) {
 }
 
 std::string words_of(EqualTo equal_to) {
-  return equal_to == EqualTo::kParameters ? "parameters" : "FLOPs a token";
+  return equal_to == EqualTo::kParameters ? "parameters" : "FLOPs per token";
 }
 
 std::vector<std::string> width_keys(const Json& run) {

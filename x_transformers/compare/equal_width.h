@@ -16,7 +16,7 @@ enum class EqualTo { kNothing, kParameters, kCompute };
 
 /// "parameters" or "compute" (FLOPs of a token); empty: nothing. Throws InputError about --equal.
 EqualTo parse_equal(const std::string& text);
-/// "parameters", "FLOPs a token".
+/// "parameters", "FLOPs per token".
 std::string words_of(EqualTo equal_to);
 
 /// A width that was adjusted.

@@ -243,7 +243,7 @@ std::string html_of_text(const Inspection& found, const TokenNames& names) {
     if (ends_line) html += "\n";
   }
   return html + fmt::format(
-                    "</p>\n<p>Mean loss {:.4f} nats a token (perplexity {:.4g}){}; the darkest "
+                    "</p>\n<p>Mean loss {:.4f} nats per token (perplexity {:.4g}){}; the darkest "
                     "token cost {:.3f}. The first one is not predicted.</p>\n",
                     found.loss, std::exp(found.loss),
                     found.also_knows.empty()

@@ -385,7 +385,7 @@ void add_lens(const Inspection& found, std::vector<InspectionPicture>& pictures)
   pictures.push_back(
       {"logit_lens", "Loss if the stack ended after each layer",
        lines_script({line}, "Loss of the logits read off after each layer", "layers that ran",
-                    "nats a token",
+                    "nats per token",
                     "set yrange [0:*]\nunset key\n" + layer_tics(found.lens.size()))});
 }
 

@@ -9,6 +9,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
+#include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/option_help.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/generation/generate.h"
@@ -62,11 +63,36 @@ Json& child(Json& node, const std::string& key) {
   return node[std::stoul(key)];
 }
 
+/// The paths of all values within `node`, below `path`.
+void add_paths(const Json& node, const std::string& path, std::vector<std::string>& paths) {
+  if (!node.is_structured()) return;
+  for (const auto& [key, value] : node.items()) {
+    const auto inner = path + "." + key;
+    paths.push_back(inner);
+    add_paths(value, inner, paths);
+  }
+}
+
+/// For a path that names no part of the run file: the option that its last key is likely to mean.
+std::string hint_of_part(const Json& run, const std::string& key) {
+  std::vector<std::string> places;
+  for (const char* part : {"train", "data"}) {
+    for (const auto& line : run_part_options(part))
+      places.push_back(fmt::format("{}.{}", part, line.name));
+  }
+  if (run.is_object() && run.contains("model")) add_paths(run["model"], "model", places);
+  return nearest_hint(key, places, places);
+}
+
 void set_value(Json& run, const RunOverride& value) {
   const auto& assignment = value.assignment;
   require(assignment.find('=') != std::string::npos, "expected PATH=VALUE, as in train.steps=100");
   const auto keys = split_path(path_of(value));
-  require(keys.size() >= 2 && is_part(keys[0]), "the path must start with model., data. or train.");
+  if (keys.size() < 2 || !is_part(keys[0])) {
+    Notice notice{{}, "the path must start with model., data. or train."};
+    if (!is_part(keys[0]) && !keys.back().empty()) notice.hint = hint_of_part(run, keys.back());
+    throw InputError(notice);
+  }
   Json* node = &run;
   for (const std::string& key : keys) {
     require(!key.empty(), "the path has an empty part");

@@ -99,7 +99,7 @@ TrainOptions derived(TrainOptions options) {
     fill(options.decay_steps, std::clamp<int64_t>(steps / 10, 1, most));
   }
   fill(options.log_every, std::clamp<int64_t>(steps / 100, 1, 10));
-  const auto usual = std::clamp<int64_t>(steps / 20, 1, 1000);
+  const auto usual = std::clamp<int64_t>(steps / 20, 10, 1000);
   fill(options.eval_every, usual);
   // A run without validations has its samples and checkpoints all the same.
   const auto as_eval = *options.eval_every > 0 ? *options.eval_every : usual;

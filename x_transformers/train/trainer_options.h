@@ -70,7 +70,7 @@ struct TrainOptions {
   bool allow_non_causal = false;
   /// steps between two log lines; default: 1% of all, 1 to 10
   std::optional<int64_t> log_every;
-  /// steps between two validations, 0: none; default: 5% of all, 1000 at most
+  /// steps between two validations, 0: none; default: 5% of all, 10 to 1000
   std::optional<int64_t> eval_every;
   /// stop after this many validations without a lower loss; default: never
   std::optional<int64_t> early_stopping_patience;
@@ -157,7 +157,7 @@ struct TrainOptions {
       "train a model to predict next tokens though its layers let it see them");
     v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");
     v("eval_every", eval_every,
-      "steps between two validations, 0: none; default: 5% of all, 1000 at most");
+      "steps between two validations, 0: none; default: 5% of all, 10 to 1000");
     v("early_stopping_patience", early_stopping_patience,
       "stop after this many validations without a lower loss; default: never");
     v("sample_every", sample_every,
