@@ -180,7 +180,6 @@ void run_evaluate(const EvaluateCommand& command) {
   const auto task = loaded.model->token_task();
   require(task.has_value(), at(command.run + ":"), "does not learn from a stream of tokens");
   const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());
-  tell_training_data(command, of_run);
   const auto trained = of_run.seq_len ? of_run.seq_len : task->longest;
   require(trained.has_value(), at(command.run + ":"), "does not say how long its sequences were");
   const auto lengths = parse_lengths(command.lengths, *trained);
@@ -200,6 +199,7 @@ void run_evaluate(const EvaluateCommand& command) {
       all.push_back(std::move(refused));
     }
   }
+  tell_training_data(command, of_run);
   const auto* tokenizer = text.tokenizer ? text.tokenizer.get() : loaded.tokenizer.get();
   print_all(command, all, tokenizer, text.bytes_per_token);
 }
