@@ -221,7 +221,7 @@ TEST(RunOptionsTest, RefusesOverridesThatLeadNowhere) {
   EXPECT_THAT(error_of("steps=1"), HasSubstr("; it is 'train.steps'"));
   EXPECT_THAT(error_of("optimizer.lr=1"), HasSubstr("'train.learning_rate'"));
   EXPECT_THAT(error_of("stpes=1"), HasSubstr("the nearest known one is 'train.steps'"));
-  EXPECT_THAT(error_of("dims=1"), HasSubstr("it is 'model.dims'"));
+  EXPECT_THAT(error_of("dim=1"), HasSubstr("it is 'model.dim'"));
   EXPECT_THAT(error_of("train..steps=1"), HasSubstr("--set train..steps: the path has an empty"));
   EXPECT_THAT(error_of("model.type.deeper=1"),
               HasSubstr("--set model.type.deeper: 'deeper' is inside"));
