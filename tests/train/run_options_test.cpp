@@ -80,13 +80,24 @@ TEST(RunOptionsTest, WithoutValidationsThereAreSamplesAndCheckpoints) {
                                           "eval_every is 0"));
 }
 
+TEST(RunOptionsTest, ValidationsAreATwentiethApartAndAtLeastTenSteps) {
+  const auto of_steps = [](int64_t steps) {
+    Json run = minimal_run();
+    run["train"] = {{"steps", steps}};
+    return *parse_run_options(run, "run.json").train.eval_every;
+  };
+  EXPECT_EQ(of_steps(60), 10);
+  EXPECT_EQ(of_steps(2000), 100);
+  EXPECT_EQ(of_steps(100000), 1000);
+}
+
 TEST(RunOptionsTest, SamplesAreFewInAShortRunAndAsOftenAsValidationsInALongOne) {
   const auto of_steps = [](int64_t steps) {
     Json run = minimal_run();
     run["train"] = {{"steps", steps}};
     return *parse_run_options(run, "run.json").train.sample_every;
   };
-  EXPECT_EQ(of_steps(2), 1);
+  EXPECT_EQ(of_steps(2), 10);  // at its end
   EXPECT_EQ(of_steps(100), 25);
   EXPECT_EQ(of_steps(2000), 500);
   EXPECT_EQ(of_steps(100000), 1000);
