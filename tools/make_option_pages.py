@@ -161,8 +161,8 @@ def written(program):
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda entry: page(entry, program), entries))
     index = ["# Options",
-             "One idea a page, in the order of the Python README: what it is, the paper, the model file, what it costs. `x-transformers "
-             "options TYPE` lists the options of any type, `x-transformers options --grep WORD` those that speak of a word; `x-transformers "
+             "One page per idea, in the order of the Python README: what it is, the paper, the model file, what it costs. `x-transformers "
+             "options TYPE` lists the options of any type, `x-transformers options --grep WORD` every option that mentions a word; `x-transformers "
              "info MODEL` counts what each option costs in your model. This folder is written by `tools/make_option_pages.py` from the "
              "field lists of the library.",
              "", "| idea | options | paper |", "|---|---|---|", *(row for _, row in made), *all_options(program)]

@@ -272,7 +272,7 @@ std::vector<CLI::Option*> add_sampling(CLI::App& command, GenerateOptions& sampl
           add_optional(command, "--top-k", sampling.top_k, "draw from this many tokens")
               ->check(integer_from(1)),
           add_optional(command, "--top-p", sampling.top_p,
-                       "draw from the most probable tokens up to this sum")
+                       "draw from the most probable tokens whose probabilities add up to this")
               ->check(number_from(0, 1)),
           add_optional(command, "--top-a", sampling.top_a,
                        "draw from tokens of at least this times the highest probability squared")

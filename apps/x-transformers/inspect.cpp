@@ -170,7 +170,8 @@ void add_inspect(CLI::App& app) {
                    "attentions to draw, counted from 0 as they run: 0,2; default: all, or some of "
                    "many")
       ->delimiter(',');
-  command->add_option("--heads", options->choice.heads, "heads to draw; default: the same")
+  command
+      ->add_option("--heads", options->choice.heads, "heads to draw; default: all, or some of many")
       ->delimiter(',');
   command->add_option("--out", options->out,
                       "folder for what is written; default: inspect in the run's");

@@ -125,7 +125,7 @@ void print_names(bool json) {
   print_types(everything());
   fmt::print(
       "\noptions TYPE lists the options of one of these, options --grep WORD those of all that "
-      "speak of WORD\n");
+      "mention WORD\n");
 }
 
 Json as_json(const OptionHelp& line) {
@@ -218,7 +218,7 @@ SharedOption as_shared(const std::string& type, OptionHelp line,
   return {line, {type}};
 }
 
-/// The options of all types that speak of `word`, each once.
+/// The options of all types that mention `word`, each once.
 std::vector<SharedOption> search(const std::string& word, const CLI::App& generate) {
   std::vector<SharedOption> found;
   for (const auto& type : everything()) {

@@ -16,6 +16,7 @@
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/wrappers/held_net.h"
+#include "x_transformers/wrappers/seen_targets.h"
 
 namespace x_transformers {
 namespace {
@@ -150,6 +151,7 @@ at::Tensor DPOImpl::forward(const DPOInputs& inputs) {
   check_mask(inputs.preferred_seq_mask, "preferred_seq_mask");
   check_mask(inputs.unpreferred_seq_mask, "unpreferred_seq_mask");
 
+  warn_of_seen_targets(*this, "model", policy_model_->traits().is_causal);
   // Both texts of a pair go through a model at once.
   const auto seqs = at::cat({preferred, inputs.unpreferred_seq});
   const auto counts =
