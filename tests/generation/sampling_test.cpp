@@ -90,6 +90,18 @@ TEST(SampleTokens, AnyTemperatureAboveZeroIsOne) {
   }
 }
 
+TEST(SampleTokens, EqualLogitsOf16BitsAreEquallyLikely) {
+  constexpr int64_t kTokens = 4096, kDraws = 2000;
+  at::manual_seed(0);
+  for (const auto dtype : {at::kBFloat16, at::kHalf}) {
+    const auto logits = at::zeros({kDraws, kTokens}, dtype);
+    for (const auto& drawn : {sample_tokens(logits, 1), gumbel_sample(logits)}) {
+      const auto mean = drawn.to(at::kDouble).mean().item<double>() / kTokens;
+      EXPECT_NEAR(mean, 0.5, 0.05) << dtype;  // six and a half times its spread
+    }
+  }
+}
+
 TEST(SampleTokens, EqualLogitsStayEquallyLikelyAtTheLowestTemperature) {
   at::manual_seed(0);
   const auto logits = at::tensor({5., 5., 1.}).unsqueeze(0);

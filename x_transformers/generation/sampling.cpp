@@ -40,13 +40,18 @@ at::Tensor tempered(const at::Tensor& logits, double temperature) {
   return (may_exceed ? logits - logits.amax(-1, /*keepdim=*/true) : logits) / divisor;
 }
 
+at::Tensor in_full_precision(const at::Tensor& values) {
+  const bool is_reduced = at::isReducedFloatingType(values.scalar_type());
+  return is_reduced ? values.to(at::kFloat) : values;
+}
+
 at::Tensor sample_tokens(const at::Tensor& logits, double temperature,
                          const std::optional<at::Generator>& generator) {
   if (temperature == 0) {
     require_numbers(logits);
     return argmax_of_rows(logits);
   }
-  const auto probs = tempered(logits, temperature).softmax(-1);
+  const auto probs = tempered(in_full_precision(logits), temperature).softmax(-1);
   require_numbers(probs);
   // An exponential race, as in at::multinomial for one draw, which can wait for the device to check
   // its input.
@@ -55,7 +60,7 @@ at::Tensor sample_tokens(const at::Tensor& logits, double temperature,
 
 at::Tensor gumbel_noise(const at::Tensor& like, const std::optional<at::Generator>& generator) {
   constexpr double kSmallest = 1e-20;
-  const auto uniform = at::empty_like(like).uniform_(0, 1, generator);
+  const auto uniform = at::empty_like(in_full_precision(like)).uniform_(0, 1, generator);
   return -(-uniform.clamp_min_(kSmallest).log_()).clamp_min_(kSmallest).log_();
 }
 

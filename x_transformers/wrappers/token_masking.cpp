@@ -4,6 +4,8 @@
 
 #include <tuple>
 
+#include "x_transformers/generation/sampling.h"
+
 namespace x_transformers {
 namespace {
 
@@ -65,7 +67,7 @@ MaskedTokens mask_tokens(const at::Tensor& tokens, const MaskSchedule& schedule,
 
 at::Tensor masked_gumbel_noise(const at::Tensor& t, const std::optional<at::Generator>& generator) {
   constexpr double kSmallest = 1e-10;
-  const auto uniform = at::empty_like(t).uniform_(0, 1, generator);
+  const auto uniform = at::empty_like(in_full_precision(t)).uniform_(0, 1, generator);
   return -(-(uniform + kSmallest).log() + kSmallest).log();
 }
 
