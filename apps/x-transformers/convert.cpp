@@ -47,6 +47,7 @@ FileWeights read_weights(const ConvertCommand& command) {
             name_of(model->compat().xt_compat)};
   }
   auto weights = load_model_weights(command.from, command.selection);
+  require(!weights.tensors.empty(), command.from + " holds no tensors");
   warn_of_source(command.from, weights.tensors);
   if (weights.xt_compat.empty()) weights.xt_compat = name_of(Compat().xt_compat);
   return weights;

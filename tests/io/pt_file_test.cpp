@@ -215,6 +215,17 @@ TEST_F(PtFileTest, AKeyChoosesOneOfSeveralDicts) {
       message_of<InputError>([&] { load_pt(path, "critic"); }),
       HasSubstr("has no tensors under the key 'critic', but under model (1 tensor), ema.model "
                 "(1 tensor), both (3 tensors), list.0 (1 tensor)"));
+  EXPECT_EQ(x_of("ema.model."), 2.0F) << "a dot at the end is none";
+}
+
+TEST_F(PtFileTest, ABeginningThatNoNameHasIsRefusedWithTheNames) {
+  const auto weight = tensor(float_storage(), 0, {4}, {1});
+  const auto path = path_of(file_of(dict(
+      {{text("student.x"), weight}, {text("teacher.x"), weight}, {text("teacher.y"), weight}})));
+  EXPECT_EQ(load_pt(path, "teacher").size(), 2U);
+  EXPECT_THAT(message_of<InputError>([&] { load_pt(path, "teachr"); }),
+              HasSubstr("under the key 'teachr', but under . (3 tensors); the names: student.x, "
+                        "teacher.x, teacher.y"));
 }
 
 TEST_F(PtFileTest, WhatIsNoWeightIsNoDictToChoose) {
@@ -296,6 +307,8 @@ std::vector<Damaged> structure_files() {
        "cut off: the end of the archive is missing; fetch it or save it again"},
       {"AnotherZip", other_zip("notes.txt"), "a zip archive, but none of torch.save"},
       {"ArraysOfNumpy", other_zip("weight.npy"), "arrays of numpy (.npz), expected a file of"},
+      {"Quantized", file_of(dict({{text("x"), storage("QInt8Storage", "0", 4)}})),
+       "holds quantized tensors (torch.QInt8Storage)"},
       {"NoPickle", archive_of({{"data/0", kFourFloats}}), "data.pkl is missing"},
       {"TorchScript", archive_of({{"data.pkl", pickle("}")}, {"constants.pkl", ""}}),
        "TorchScript"},
@@ -332,6 +345,8 @@ std::vector<Damaged> pickle_files() {
       {"CodeBesideWeights", with_tensor(evil), "os.system"},
       {"Eval", file_of(call(global("builtins", "eval"), {text("1")})), "builtins.eval"},
       {"OtherOpcode", file_of("i"), "opcode 0x69"},
+      {"Protocol0", archive_of({{"data.pkl", "(dp0\nVx\np1\nI1\ns."}}),
+       "pickle protocol 0 or 1, expected 2 to 5 (pickle_protocol)"},
       {"NothingOnTheStack", file_of("a"), "takes more than it has"},
       {"NothingAboveTheMark", file_of("](a"), "takes more than it has"},
       {"NoMark", file_of("u"), "lacks a mark"},
@@ -371,7 +386,7 @@ std::vector<Damaged> tensor_files() {
       {"TooFewStrides", sized(0, {1, 1}, {1}), "leaves its storage"},
       {"OverflowOfOffset", sized(INT64_MAX, {1}, {1}), "leaves its storage"},
       {"OverflowOfStrides", sized(0, {3, 3}, {kHuge, kHuge}), "leaves its storage"},
-      {"OverflowOfSizes", sized(0, {kHuge, kHuge}, {0, 0}), "leaves its storage"},
+      {"OverflowOfSizes", sized(0, {kHuge, kHuge}, {0, 0}), "more bytes than 64 bits can count"},
       {"ManyDimensions", sized(0, std::vector<int64_t>(65, 1), std::vector<int64_t>(65, 1)),
        "65 dimensions"},
       {"StorageMissing", stored(storage("FloatStorage", "7", 4)), "record data/7 is missing"},

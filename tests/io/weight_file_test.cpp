@@ -179,6 +179,19 @@ TEST_F(WeightFileTest, AModelInSeveralFilesIsReadByItsIndex) {
   EXPECT_THAT(refusal(index), HasSubstr("m-3.safetensors: also in another file of the index: a"));
 }
 
+TEST_F(WeightFileTest, AnIndexOfOtherFilesIsTold) {
+  save_safetensors(folder_ / "m-1.safetensors", {{"a", at::ones({1})}, {"b", at::ones({1})}});
+  save_safetensors(folder_ / "m-2.safetensors", {{"c", at::ones({1})}});
+  const auto index = write("m.safetensors.index.json",
+                           R"({"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors",
+                               "c": "m-2.safetensors"}})");
+  const CollectedWarnings warnings;
+  EXPECT_EQ(load_model_weights(index).tensors.size(), 3U);
+  EXPECT_THAT(warnings.messages(),
+              ElementsAre(HasSubstr("is not that of these files: m-1.safetensors has what it says "
+                                    "to be in another one, b")));
+}
+
 TEST_F(WeightFileTest, AFolderHoldsOneFileOrIndex) {
   EXPECT_THAT(refusal(folder_), HasSubstr("found none"));
   write("w.pt", pickled_weight(1.0F));
@@ -293,6 +306,7 @@ TEST_F(WeightFileTest, WhatPickleDumpWroteIsToldSo) {
 TEST_F(WeightFileTest, KeysStripsAndRenames) {
   const auto path = net_file("ema.net.a.weight", "online.net.b.weight");
   EXPECT_THAT(load_model_weights(path, {.key = "ema"}).tensors, ElementsAre(Key("net.a.weight")));
+  EXPECT_THAT(load_model_weights(path, {.key = "ema."}).tensors, ElementsAre(Key("net.a.weight")));
   EXPECT_THAT(load_model_weights(path, {.key = "."}).tensors.size(), 2U);
   EXPECT_THAT(load_model_weights(path, {.strip = {"ema", "online.net."}}).tensors,
               ElementsAre(Key("b.weight"), Key("net.a.weight")));
@@ -305,7 +319,7 @@ TEST_F(WeightFileTest, KeysStripsAndRenames) {
   EXPECT_EQ(refusal(path, {.rename = {"x"}}), "rename: expected REGEX=NEW, got 'x'");
   EXPECT_THAT(refusal(path, {.rename = {"(=y"}}),
               StartsWith("rename: '(=y' is no regular expression: "));
-  EXPECT_EQ(refusal(path, {.rename = {"^.*$=y"}}), "rename: makes two names y");
+  EXPECT_EQ(refusal(path, {.rename = {"^.*$=y"}}), "rename: gives two tensors the name 'y'");
   EXPECT_EQ(refusal(path, {.rename = {"^ema.*="}}),
             "rename: leaves nothing of the name ema.net.a.weight");
 }

@@ -357,7 +357,15 @@ class BadConfig(ProgramTest):
             self.assert_refused(self.train('--out', self.out(), *arguments), told)
         self.assert_refused(run('sweep'), "it is called 'compare' here")
         self.assert_refused(run('eval', self.trained), "it is called 'evaluate' here")
+        # Of another part of the run file, or without one.
+        for arguments, told in ((('--set', 'lr=1e-3'), "it is 'train.learning_rate'"),
+                                (('--set', 'batch_size=2'), "it is 'data.batch_size'"),
+                                (('--set', 'train.n_layer=2'), "of the model"),
+                                (('--set', 'model.net.lr=1e-3'), "it is 'train.learning_rate'"),
+                                (('--n_layer', '2'), "of the model")):
+            self.assert_refused(self.train('--out', self.out(), *arguments), told)
         self.assert_refused(run('opt'), "'options'")
+        self.assert_refused(run('generate', self.out(), '--ckpt', 4), "it is called '--checkpoint' here")
         self.assert_refused(run('generate', self.out(), '--max-new-tokens', 4), "it is called '--tokens' here")
 
 
@@ -775,6 +783,16 @@ class Weights(ProgramTest):
         self.assertEqual(done.stderr.decode(), f'x-transformers: warning: {path}: takes model, '
                          'passes over epoch (an integer), note (None), seen (a set)\n')
         self.assertEqual(done.stdout.decode(), f'{copy}: 1 tensor\n')
+
+    def test_weights_that_are_none(self):
+        empty = self.folder / 'empty.safetensors'
+        write_safetensors(empty, {})
+        self.assert_refused(run('convert', empty, self.folder / 'out.safetensors'), 'empty.safetensors holds no tensors')
+        wrong = self.folder / 'nan.safetensors'
+        write_safetensors(wrong, {'ff.0.0.weight': ([8, 2], [float('nan')] * 16), 'ff.2.weight': ([2, 8], [0.2] * 16)})
+        refused = run('convert', wrong, self.folder / 'out.safetensors', '--config', self.norm)
+        self.assert_refused(refused, 'holds NaN')
+        self.assertEqual(refused.stderr.decode().count('nan.safetensors'), 1)
 
     def test_names(self):
         path = self.folder / 'named.safetensors'

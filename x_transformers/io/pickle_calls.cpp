@@ -229,6 +229,15 @@ PickleStorage storage_of(const PickleValue& id) {
   const int64_t elements = argument<int64_t>(*tuple, 4, "storage");
   constexpr int64_t kMostElements = int64_t{1} << 56;  // their bytes do not overflow
   storage.dtype = dtype_of_storage(kind);
+  constexpr std::array<std::string_view, 5> kQuantized{
+      "torch.QInt8Storage", "torch.QUInt8Storage", "torch.QInt32Storage", "torch.QUInt4x2Storage",
+      "torch.QUInt2x4Storage"};
+  if (is_among(kQuantized, kind)) {
+    throw BadPickle(
+        fmt::format("holds quantized tensors ({}), which cannot be read: save the "
+                    "weights from before they were quantized",
+                    kind));
+  }
   if (!storage.dtype && kind != kUntypedStorage)
     throw BadPickle(fmt::format("storage: class is {}", kind));
   if (elements < 0 || elements > kMostElements)

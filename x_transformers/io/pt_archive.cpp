@@ -31,7 +31,11 @@ class Archive {
     if (!reader_.hasRecord(record)) throw BadPickle(fmt::format("record {} is missing", record));
     const std::size_t size = reader_.getRecordSize(record);
     if (size > bytes_left_) {
-      throw BadPickle(fmt::format("record {} of {} bytes is larger than the file", record, size));
+      throw BadPickle(
+          fmt::format("record {} of {} bytes is larger than the file: it is compressed, which "
+                      "torch.save does not do, or damaged; torch.save(torch.load(FILE), NEW) in "
+                      "Python writes it anew",
+                      record, size));
     }
     bytes_left_ -= size;
     auto [data, read] = reader_.getRecord(record);

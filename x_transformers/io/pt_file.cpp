@@ -59,6 +59,13 @@ std::optional<int64_t> reach(const PickleTensor& tensor) {
   return end;
 }
 
+// Whether 64 bits can count the bytes that the tensor would take without strides.
+bool unfolds(const PickleTensor& tensor) {
+  auto bytes = static_cast<int64_t>(c10::elementSize(tensor.dtype));
+  return std::none_of(tensor.sizes.begin(), tensor.sizes.end(),
+                      [&](int64_t size) { return __builtin_mul_overflow(bytes, size, &bytes); });
+}
+
 bool is_empty(const PickleTensor& tensor) {
   return std::find(tensor.sizes.begin(), tensor.sizes.end(), 0) != tensor.sizes.end();
 }
@@ -77,6 +84,11 @@ void check_place(const PickleTensor& tensor) {
   if (sound && is_empty(tensor)) return;
   const auto end = sound ? reach(tensor) : std::nullopt;
   if (end && *end <= held_elements(tensor)) return;
+  if (sound && !unfolds(tensor)) {
+    throw BadPickle(
+        fmt::format("a tensor of sizes [{}] would take more bytes than 64 bits can count",
+                    fmt::join(tensor.sizes, ", ")));
+  }
   throw BadPickle(fmt::format(
       "a tensor with sizes [{}], strides [{}] and offset {} leaves its storage of {} elements",
       fmt::join(tensor.sizes, ", "), fmt::join(tensor.strides, ", "), tensor.offset,

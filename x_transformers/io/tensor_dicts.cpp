@@ -9,6 +9,8 @@
 #include <utility>
 #include <variant>
 
+#include "x_transformers/io/name_groups.h"
+
 namespace x_transformers {
 
 namespace {
@@ -173,7 +175,16 @@ TensorDict with_prefix(const TensorDict& dict, const std::string& prefix) {
   return part;
 }
 
-std::optional<TensorDict> named(const std::vector<TensorDict>& dicts, const std::string& key) {
+// How the names in the only dict begin, for whoever asks for such a beginning.
+std::string beginnings(const std::vector<TensorDict>& dicts) {
+  if (dicts.size() != 1) return "";
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : dicts.front().tensors) names.push_back(name);
+  return fmt::format("; the names: {}", grouped_names(names));
+}
+
+std::optional<TensorDict> named(const std::vector<TensorDict>& dicts, std::string key) {
+  if (key.size() > 1 && key.ends_with('.')) key.pop_back();
   const TensorDict* within = nullptr;  // the only one below the key
   std::size_t count_within = 0;
   std::optional<TensorDict> part;
@@ -221,9 +232,9 @@ TensorDict choose_tensor_dict(const PickleValue& root, std::string_view key) {
   const auto dicts = std::move(search).dicts();
   if (!dicts.empty() && !key.empty()) {
     if (auto dict = named(dicts, std::string(key))) return std::move(*dict);
-    throw BadPickle(Notice{
-        {},
-        text("has no tensors under the key '{}', but under {}", std::string(key), listed(dicts))});
+    throw BadPickle(Notice{{},
+                           text("has no tensors under the key '{}', but under {}{}",
+                                std::string(key), listed(dicts), beginnings(dicts))});
   }
   if (!dicts.empty()) {
     throw BadPickle(Notice{.text = text("holds several dicts of tensors: {}; {} takes one of them",

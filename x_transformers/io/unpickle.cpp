@@ -35,8 +35,9 @@ bool Unpickler::step() {
       call(opcode)) {
     return true;
   }
-  throw BadPickle(fmt::format("pickle opcode {:#04x} at byte {} is not one that torch.save writes",
-                              opcode, position_ - 1));
+  throw BadPickle(fmt::format(
+      "pickle opcode {:#04x} at byte {} is not one that torch.save writes{}", opcode, position_ - 1,
+      states_protocol_ ? "" : ": pickle protocol 0 or 1, expected 2 to 5 (pickle_protocol)"));
 }
 
 bool Unpickler::number(unsigned char opcode) {
@@ -213,6 +214,7 @@ bool Unpickler::call(unsigned char opcode) {
       if (const auto protocol = take_unsigned(1); protocol < 2 || protocol > 5) {
         throw BadPickle(fmt::format("pickle protocol {}, expected 2 to 5", protocol));
       }
+      states_protocol_ = true;
       return true;
     case 'c': {
       const std::string_view module = take_line();

@@ -139,6 +139,7 @@ class Unpickler {
   std::string_view pickle_;
   Persistent persistent_;
   std::size_t position_ = 0;
+  bool states_protocol_ = false;  // as 2 and later do
   std::deque<PickleValue> values_;
   std::vector<PickleValue*> stack_;
   std::vector<std::size_t> marks_;  // sizes of the stack

@@ -146,6 +146,21 @@ std::map<std::string, std::string> read_weight_map(const fs::path& path) {
   return files;
 }
 
+// Says where tensors are in `shard`, a file of the index, which has them in others.
+void warn_of_misplaced(const fs::path& index, const std::map<std::string, std::string>& files,
+                       const std::string& shard, const TensorMap& tensors) {
+  std::vector<std::string> misplaced;
+  for (const auto& [tensor, weights] : tensors) {
+    const auto named = files.find(tensor);
+    if (named != files.end() && named->second != shard) misplaced.push_back(tensor);
+  }
+  if (misplaced.empty()) return;
+  warn_unused(
+      fmt::format("{}: is not that of these files: {} has what it says to be in another "
+                  "one, {}",
+                  index.string(), shard, grouped_names(misplaced)));
+}
+
 // The weights of several files.
 FileWeights load_index(const fs::path& path) {
   const auto files = read_weight_map(path);
@@ -159,6 +174,7 @@ FileWeights load_index(const fs::path& path) {
             fmt::format("{}: no such file, and {} says that it holds a part of the weights",
                         shard.string(), path.string()));
     auto weights = load_single_file(shard, first_bytes(shard), "");
+    warn_of_misplaced(path, files, name, weights.tensors);
     if (!all) {
       all = std::move(weights);
       continue;

@@ -35,7 +35,7 @@ TensorMap with_new_names(const TensorMap& tensors, const char* option,
     auto changed = new_name(name);
     require(!changed.empty(), at(option), "leaves nothing of the name {}", name);
     const bool is_new = result.try_emplace(changed, tensor).second;
-    require(is_new, at(option), "makes two names {}", changed);
+    require(is_new, at(option), "gives two tensors the name '{}'", changed);
   }
   return result;
 }
@@ -120,8 +120,8 @@ TensorMap renamed(const TensorMap& tensors, const std::string& rule) {
   return result;
 }
 
-TensorMap under_key(const TensorMap& tensors, const std::string& key,
-                    const std::filesystem::path& path) {
+TensorMap under_key(const TensorMap& tensors, std::string key, const std::filesystem::path& path) {
+  if (key.size() > 1 && key.ends_with('.')) key.pop_back();
   TensorMap result;
   for (const auto& [name, tensor] : tensors) {
     if (name.starts_with(key + ".") && name.size() > key.size() + 1)

@@ -22,8 +22,7 @@ TensorMap renamed(const TensorMap& tensors, const std::string& rule);
 
 /// Those of `tensors` whose names begin with `key` and a dot, without these. InputError, which
 /// names `path`, where there are none.
-TensorMap under_key(const TensorMap& tensors, const std::string& key,
-                    const std::filesystem::path& path);
+TensorMap under_key(const TensorMap& tensors, std::string key, const std::filesystem::path& path);
 
 /// Weights by the names of a module.
 struct NamedWeights {

@@ -121,8 +121,14 @@ std::vector<Pairing>::const_iterator nearest_of(const std::vector<Pairing>& foun
 
 std::string take_what_fits(const std::vector<Pairing>& found, const fs::path& path) {
   const auto most = nearest_of(found);
-  require(most->fitting > 0, at(OptionPath("train") / "init_from"),
-          "no weights of {} have the names and shapes of any in the model", path.string());
+  if (most->fitting == 0) {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : most->weights) names.push_back(name);
+    const auto hint = known_model_hint(names);
+    throw InputError(Notice{at(OptionPath("train") / "init_from"),
+                            text("no weights of {} have the names and shapes of any in the model{}",
+                                 path.string(), hint.empty() ? "" : "; " + hint)});
+  }
   std::map<std::string, std::string> grown;
   for (const auto& pairing : found) {
     // The whole model comes first, and its parts only where more of them fits.

@@ -163,8 +163,9 @@ void Trainer::load_checkpoint() {
   const auto changes = from_checkpoint(
       [&] { return compare_configs(saved_config, parts_.config, config, parts_.model_spelling); });
   const auto was = optimizer_of(saved_config), is = optimizer_of(parts_.config);
-  require(was == is, at("train.optimizer"), "the state in {} is that of {}, not of {}",
-          resumed_folder_.string(), was, is);
+  require(was == is, at("train.optimizer"),
+          "the state in {} is that of {}, not of {}; {}={} starts a new run from the weights",
+          resumed_folder_.string(), was, is, option("train.init_from"), parts_.directory.string());
   TrainState saved = *resumed_;
   notes_.push_back(fmt::format("resumed at step {}", saved.step));
   for (const auto& change : changes) notes_.push_back("resumed with " + change.shown());
