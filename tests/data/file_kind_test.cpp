@@ -53,6 +53,8 @@ TEST(FileKind, NamesWhatIsNoText) {
       {raw("\x89PNG\r\n\x1a\n"), "a PNG image"},
       {raw("\xff\xd8\xff\xe0"), "a JPEG image"},
       {raw("\xff\xfet\0e\0x\0t\0"), "text in UTF-16, expected text; convert it to UTF-8"},
+      {raw("\xff\xfe\0\0t\0\0\0"), "text in UTF-32, expected text; convert it to UTF-8"},
+      {raw("MMIDIDX\0\0\1\0"), "an index of Megatron, expected text; its tokens are in the .bin"},
       {raw("text\0and more"), "binary (it holds NUL bytes)"}};
   for (const auto& file : files) {
     const auto open = [&] { require_text({nullptr, file.first, "file"}); };

@@ -4,11 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <numeric>
 #include <string>
 #include <vector>
 
+#include "temporary_folder.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
@@ -81,9 +83,10 @@ TEST(TokenFile, ArraysThatAreNoRowOfTokensAreRefused) {
   expect_refused(numpy_file("'<f2'", "(4,)", numbers), {}, "a.npy: expected an array of integers",
                  "'<f2'");
   expect_refused(numpy_file("'>u2'", "(4,)", numbers), {}, "least byte first", "'>u2'");
-  expect_refused(numpy_file("[('a', '<u2')]", "(4,)", numbers), {},
-                 "expected an array of integers");
-  expect_refused(numpy_file("'<u2'", "(2, 2)", numbers), {}, "one axis", "(2, 2)");
+  expect_refused(numpy_file("'>u2'", "(4,)", numbers), {}, "astype('uint32')");
+  expect_refused(numpy_file("[('a', '<u2'), ('b', '<u2')]", "(4,)", numbers), {},
+                 "expected an array of integers", "got dtype [('a', '<u2'), ('b', '<u2')];");
+  expect_refused(numpy_file("'<u2'", "(2, 2)", numbers), {}, "one axis", "(2, 2); numpy.save");
   expect_refused(numpy_file("'<u2'", "()", numbers), {}, "one axis");
   expect_refused(numpy_file("'<u2'", "(5,)", numbers), {}, "says 5 tokens of 2 bytes", "8 bytes");
   expect_refused(numpy_file("'<u2'", "(-4,)", numbers), {}, "says -4 tokens");
@@ -146,6 +149,75 @@ TEST(TokenFile, AModelOfMoreTokensThanUint16NeedsADtype) {
   expect_refused(file, {"auto", 65537}, "uint16 cannot number the model's 65537 tokens",
                  "data.dtype");
   EXPECT_EQ(read_token_file(file, {"uint16", 65537}).size, 100);
+}
+
+template <class Number>
+std::string raw(Number number) {
+  return {reinterpret_cast<const char*>(&number), sizeof number};
+}
+
+TEST(TokenFile, PackedFilesOfLitGptSayWhatTheyHold) {
+  const auto packed = [](uint64_t version, uint8_t code, uint64_t size, const std::string& data) {
+    return file_of("LITPKDS" + raw(version) + raw(code) + raw(size) + data);
+  };
+  const auto numbers = bytes_of<uint16_t>({1, 2, 50256});
+  const auto narrow_file = packed(1, 8, 3, numbers);
+  EXPECT_THAT(tokens_of<uint16_t>(read_token_file(narrow_file)), ElementsAre(1, 2, 50256));
+  const auto wide = read_token_file(packed(1, 4, 2, bytes_of<int32_t>({1, 128000})));
+  EXPECT_EQ(wide.dtype, c10::kInt);
+  EXPECT_EQ(wide.size, 2);
+  expect_refused(packed(1, 8, 4, numbers), {}, "says 4 tokens of 2 bytes", "holds 6 bytes");
+  expect_refused(packed(2, 8, 3, numbers), {}, "expected version 1", "got 2");
+  expect_refused(packed(1, 6, 3, numbers), {}, "a type of integers, got the code 6");
+  expect_refused(packed(1, 0, 3, numbers), {}, "got the code 0");
+  expect_refused(packed(1, 8, 3, numbers), {"uint32"}, "data.dtype: expected uint16");
+  expect_refused(file_of("LITPKDS123"), {}, "cut off");
+}
+
+TEST(TokenFile, ChunksOfLitDataAreNoTokens) {
+  const auto items = bytes_of<int32_t>({5, 6, 7, 8, 9, 10});
+  const auto chunk = [&](uint32_t end) {
+    return file_of(raw(uint32_t{2}) + raw(uint32_t{16}) + raw(uint32_t{24}) + raw(end) + items);
+  };
+  expect_refused(chunk(40), {}, "a.bin: is a chunk of LitData with 2 items, expected tokens",
+                 "numpy.save");
+  // Its offsets are no tokens, whatever its numbers are.
+  expect_refused(chunk(40), {"int32"}, "is a chunk of LitData");
+  EXPECT_EQ(read_token_file(chunk(41), {"int32"}).size, 10);
+}
+
+TEST(TokenFile, AnIndexOfMegatronSaysWhatTheNumbersAre) {
+  const auto write = [](const std::string& name, const std::string& bytes) {
+    std::ofstream(temporary_folder() + name, std::ios::binary) << bytes;
+  };
+  const auto read = [](const TokenFileOptions& options = {}) {
+    return read_token_file(open_file(temporary_folder() + "a.bin"), options);
+  };
+  const auto index = [](uint8_t code) {
+    return std::string("MMIDIDX\0\0", 9) + raw(uint64_t{1}) + raw(code) + raw(uint64_t{1});
+  };
+  write("a.bin", bytes_of(counting<int32_t>(100)));
+  write("a.idx", index(4));
+  EXPECT_EQ(read().dtype, c10::kInt);
+  EXPECT_EQ(read().size, 100);
+  EXPECT_THAT([&] { read({"uint16"}); },
+              ThrowsMessage<InputError>(HasSubstr("data.dtype: expected int32")));
+  write("a.idx", index(1));  // bytes, which look like no wider numbers
+  write("a.bin", "tokens of one byte each");
+  EXPECT_EQ(read().dtype, c10::kByte);
+  EXPECT_EQ(read().size, 23);
+  write("a.idx", index(7));
+  EXPECT_THAT([&] { read(); },
+              ThrowsMessage<InputError>(AllOf(HasSubstr("a.idx"), HasSubstr("the code 7"))));
+  write("a.idx", "of something else");
+  write("a.bin", bytes_of(counting<uint16_t>(9)));
+  EXPECT_EQ(read().dtype, c10::kUInt16);
+}
+
+TEST(TokenFile, AnArrayThatBeginsAsNoneIsNotGuessed) {
+  const auto file = file_of(bytes_of(counting<uint16_t>(100)), "a.npy");
+  expect_refused(file, {}, "a.npy: does not begin as NumPy's files do", "data.dtype");
+  EXPECT_EQ(read_token_file(file, {"uint16"}).size, 100);
 }
 
 TEST(TokenFile, ASizeThatTheNumbersDoNotDivideIsRefused) {

@@ -37,6 +37,7 @@ constexpr Mark kMarks[] = {
     {"\x89HDF\r\n\x1a\n"sv, "an HDF5 file", kTextOf},
     {"ARROW1\0\0"sv, "an Arrow file", kTextOf},
     {"SQLite format 3\0"sv, "an SQLite database", kTextOf},
+    {"MMIDIDX\0\0"sv, "an index of Megatron", "its tokens are in the .bin file beside it"},
     {"%PDF-"sv, "a PDF document", kTextOf},
     {"\x89PNG\r\n"sv, "a PNG image"},
     {"\xff\xd8\xff"sv, "a JPEG image"},
@@ -74,6 +75,8 @@ bool is_pickle(std::string_view bytes) {
 FileKind kind_of_no_text(std::string_view bytes) {
   constexpr size_t kLooked = 8000;  // as git tells text from other files
   if (auto kind = binary_kind(bytes); !kind.name.empty()) return kind;
+  if (bytes.starts_with("\xff\xfe\0\0"sv) || bytes.starts_with("\0\0\xfe\xff"sv))
+    return {"text in UTF-32", "convert it to UTF-8"};
   if (bytes.starts_with("\xff\xfe"sv) || bytes.starts_with("\xfe\xff"sv))
     return {"text in UTF-16", "convert it to UTF-8"};
   if (bytes.substr(0, kLooked).find('\0') != std::string_view::npos)

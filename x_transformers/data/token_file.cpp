@@ -13,6 +13,7 @@
 #include <limits>
 #include <optional>
 #include <string_view>
+#include <system_error>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/data/file_kind.h"
@@ -104,6 +105,85 @@ TokenFile read_headed_tokens(const FileContents& file, const HeaderKind& kind) {
   return {file.bytes.data() + kHeaderBytes, header[2], *kind.dtype};
 }
 
+// ---------------------------------------------------------------- Megatron, LitGPT, LitData
+
+/// The codes of types that Megatron's indices and LitGPT's packed files have in common.
+c10::ScalarType coded_dtype(const std::string& path, uint8_t code) {
+  constexpr c10::ScalarType kCodes[] = {c10::kByte, c10::kChar, c10::kShort, c10::kInt, c10::kLong};
+  constexpr uint8_t kUInt16Code = 8;
+  if (code == kUInt16Code) return c10::kUInt16;
+  require(code >= 1 && code <= std::size(kCodes),
+          fmt::format("{}: expected a type of integers, got the code {}, which stands for none",
+                      path, code));
+  return kCodes[code - 1];
+}
+
+/// A 64-bit number in `bytes` from `at` on.
+uint64_t number_at(std::string_view bytes, size_t at) {
+  uint64_t number = 0;
+  std::memcpy(&number, bytes.data() + at, sizeof number);
+  return number;
+}
+
+constexpr auto kMegatronMark = "MMIDIDX\0\0"sv;
+constexpr size_t kMegatronCodeAt = kMegatronMark.size() + sizeof(uint64_t);
+
+/// What the numbers of a .bin file of Megatron are, by the .idx file beside it; empty: there is
+/// none.
+std::optional<c10::ScalarType> indexed_dtype(const FileContents& file) {
+  const auto index = std::filesystem::path(file.path).replace_extension(".idx");
+  std::error_code ignored;
+  if (index == file.path || !std::filesystem::is_regular_file(index, ignored)) return std::nullopt;
+  const auto contents = open_file(index.string());
+  if (!contents.bytes.starts_with(kMegatronMark) || contents.bytes.size() <= kMegatronCodeAt)
+    return std::nullopt;
+  return coded_dtype(index.string(), static_cast<uint8_t>(contents.bytes[kMegatronCodeAt]));
+}
+
+constexpr auto kPackedMark = "LITPKDS"sv;
+constexpr size_t kPackedCodeAt = kPackedMark.size() + sizeof(uint64_t);
+constexpr size_t kPackedHeader = kPackedCodeAt + 1 + sizeof(uint64_t);
+
+/// A packed file of LitGPT: mark, version, type and number of tokens, then they.
+TokenFile read_packed_tokens(const FileContents& file) {
+  require(file.bytes.size() >= kPackedHeader,
+          file.path + " is cut off: the header of LitGPT's packed files is not whole");
+  const auto version = number_at(file.bytes, kPackedMark.size());
+  require(version == 1, fmt::format("{}: expected version 1 of LitGPT's packed files, got {}",
+                                    file.path, version));
+  const auto dtype = coded_dtype(file.path, static_cast<uint8_t>(file.bytes[kPackedCodeAt]));
+  const auto size = number_at(file.bytes, kPackedCodeAt + 1);
+  const auto bytes = file.bytes.size() - kPackedHeader;
+  const auto each = static_cast<uint64_t>(width(dtype));
+  require(bytes % each == 0 && bytes / each == size,
+          fmt::format("{}: its header says {} tokens of {} bytes, the file holds {} bytes of them",
+                      file.path, size, each, bytes));
+  return {file.bytes.data() + kPackedHeader, static_cast<int64_t>(size), dtype};
+}
+
+/// Throws InputError where a file is a chunk of LitData, as LitGPT makes them: the number of its
+/// items, where each begins and where the last one ends, all in 32 bits, then the items.
+void require_no_chunk(const FileContents& file) {
+  const auto begin_of = [&](uint64_t item) {
+    uint32_t begin = 0;
+    std::memcpy(&begin, file.bytes.data() + (1 + item) * sizeof begin, sizeof begin);
+    return begin;
+  };
+  constexpr size_t kLeast = 3 * sizeof(uint32_t);
+  if (file.bytes.size() < kLeast) return;
+  uint32_t items = 0;
+  std::memcpy(&items, file.bytes.data(), sizeof items);
+  const uint64_t header = (uint64_t{items} + 2) * sizeof(uint32_t);
+  if (items == 0 || header > file.bytes.size() || begin_of(0) != header ||
+      begin_of(items) != file.bytes.size())
+    return;
+  throw InputError(Notice{at(file.path + ":"),
+                          text("is a chunk of LitData with {} items, expected tokens", items),
+                          {},
+                          {},
+                          "write its tokens, without the offsets, with numpy.save"});
+}
+
 // ---------------------------------------------------------------- NumPy
 
 constexpr auto kNumpyMark = "\x93NUMPY"sv;
@@ -151,18 +231,22 @@ std::optional<int64_t> only_axis(std::string_view shape) {
 
 TokenFile read_numpy_tokens(const FileContents& file) {
   const auto header = numpy_header(file);
-  const auto descr = numpy_value(header.text, "descr", ',');  // '<u2'
+  auto descr = numpy_value(header.text, "descr", ',');  // '<u2'
+  if (descr.starts_with('['))                           // of several fields
+    descr = std::string_view(descr.data(), numpy_value(header.text, "descr", ']').size() + 1);
   const bool is_quoted = descr.size() == 5;
   const bool is_little = is_quoted && (descr[1] == '<' || descr[1] == '|');
   const auto* dtype =
       find_dtype([&](const Dtype& each) { return is_little && each.numpy == descr.substr(2, 2); });
   require(dtype != nullptr,
-          fmt::format("{}: expected an array of integers, least byte first, got dtype {}",
+          fmt::format("{}: expected an array of integers, least byte first, got dtype {}; "
+                      "numpy.save(FILE, tokens.astype('uint32')) writes one",
                       file.path, descr));
   const auto shape = numpy_value(header.text, "shape", ')');
   const auto size = only_axis(shape);
   require(size.has_value(), fmt::format("{}: expected an array with one axis, of tokens in a row, "
-                                        "got shape {})",
+                                        "got shape {}); numpy.save(FILE, tokens.reshape(-1)) "
+                                        "writes one",
                                         file.path, shape));
   const auto bytes = static_cast<int64_t>(file.bytes.size() - header.end);
   const auto each = width(dtype->type);
@@ -221,6 +305,8 @@ void require_likely_uint16(const FileContents& file, int64_t num_tokens) {
   const auto refuse = [&](Text what, std::string hint) {
     throw InputError(Notice{at(file.path + ":"), std::move(what), {}, {}, std::move(hint)});
   };
+  if (file.path.ends_with(".npy"))
+    refuse("does not begin as NumPy's files do", "say with data.dtype what its numbers are");
   const auto kind = binary_kind(file.bytes);
   if (!kind.name.empty()) refuse("is " + kind.name + ", expected tokens", kind.advice);
   constexpr int64_t kNumbers = int64_t{std::numeric_limits<uint16_t>::max()} + 1;
@@ -241,7 +327,13 @@ void require_likely_uint16(const FileContents& file, int64_t num_tokens) {
   }
 }
 
-TokenFile read_raw_tokens(const FileContents& file, const TokenFileOptions& options) {
+TokenFile read_raw_tokens(const FileContents& file, const TokenFileOptions& given) {
+  require_no_chunk(file);
+  auto options = given;
+  if (const auto indexed = indexed_dtype(file)) {
+    require_own_dtype(file, *indexed, options);
+    options.dtype = find_dtype([&](const Dtype& each) { return each.type == *indexed; })->name;
+  }
   const bool is_guess = options.dtype == kAutoDtype;
   const std::string name = is_guess ? "uint16" : options.dtype;
   const auto* dtype = find_dtype([&](const Dtype& each) { return each.name == name; });
@@ -270,8 +362,11 @@ bool is_token_dtype(const std::string& name) {
 TokenFile read_token_file(const FileContents& file, const TokenFileOptions& options) {
   const auto* kind = header_kind(file);
   const bool is_numpy = file.bytes.starts_with(kNumpyMark);
-  if (kind == nullptr && !is_numpy) return read_raw_tokens(file, options);
-  const auto tokens = is_numpy ? read_numpy_tokens(file) : read_headed_tokens(file, *kind);
+  const bool is_packed = file.bytes.starts_with(kPackedMark);
+  if (kind == nullptr && !is_numpy && !is_packed) return read_raw_tokens(file, options);
+  const auto tokens = is_numpy    ? read_numpy_tokens(file)
+                      : is_packed ? read_packed_tokens(file)
+                                  : read_headed_tokens(file, *kind);
   require_own_dtype(file, tokens.dtype, options);
   return tokens;
 }

@@ -33,11 +33,12 @@ bool is_token_dtype(const std::string& name);
 
 /// Reads the layout of a token file. A NumPy array of integers (.npy, one axis) says itself what
 /// its numbers are; so does a header of llm.c, 256 int32 with a magic number, a version and the
-/// number of tokens (uint16 of GPT-2, uint32 of Llama 3). Without a header (nanoGPT) they are
-/// `options.dtype`, or uint16 where that is auto. Throws InputError: a size that does not fit, an
-/// unknown version, a file that holds no tokens, a dtype that is not the file's; and for auto,
-/// naming data.dtype, where the numbers are likely to be others: every second one is 0 to 3, or the
-/// model has more tokens than uint16 can number.
+/// number of tokens (uint16 of GPT-2, uint32 of Llama 3), a header of LitGPT's packed files, and
+/// the .idx file beside one of Megatron. Without a header (nanoGPT) they are `options.dtype`, or
+/// uint16 where that is auto. Throws InputError: a size that does not fit, an unknown version, a
+/// file that holds no tokens, a dtype that is not the file's; and for auto, naming data.dtype,
+/// where the numbers are likely to be others: every second one is 0 to 3, or the model has more
+/// tokens than uint16 can number.
 TokenFile read_token_file(const FileContents& file, const TokenFileOptions& options = {});
 
 /// The header, of llm.c's kind, of a file of `tokens` < 2^31 tokens of type uint16 or uint32.
