@@ -40,6 +40,25 @@ TEST(NearestName, LooksInOtherObjects) {
             "it is 'data.dtype', or it is called 'precision' here (fp32 or bf16)");
 }
 
+TEST(NearestName, KnowsTheOtherPartsOfARun) {
+  EXPECT_EQ(nearest_hint("n_layer", {"steps", "muon_adjust_lr_fn"}),
+            "it is 'depth' or 'enc_depth' or 'dec_depth' of the model");
+  EXPECT_EQ(nearest_hint("heads", {"steps", "seed"}), "it is 'heads' of the model");
+  EXPECT_EQ(nearest_hint("lr", kModel), "it is 'train.learning_rate'");
+  EXPECT_EQ(nearest_hint("learning_rate", kLayers), "it is 'train.learning_rate'");
+  EXPECT_EQ(nearest_hint("batch_size", kModel), "it is 'data.batch_size'");
+  EXPECT_EQ(nearest_hint("top_p", kModel), "it is 'top_p' of generate");
+  EXPECT_EQ(nearest_hint("epochs", {}),
+            "it is 'train.steps' (updates of the weights, not passes over the data)");
+  EXPECT_EQ(nearest_hint("max_new_tokens", {"sample_length", "steps"}, {"data.seq_len"}),
+            "it is called 'sample_length' here");
+}
+
+TEST(NearestName, IsSilentWhereNothingIsNear) {
+  EXPECT_EQ(nearest_hint("gradient", {"seed"}), "");
+  EXPECT_EQ(nearest_hint("xyz", kLayers), "");
+}
+
 TEST(NearestName, TellsMisspellingsFromWords) {
   EXPECT_EQ(nearest_hint("haeds", kLayers), "the nearest known one is 'heads'");
   EXPECT_EQ(nearest_hint("kv_haeds", kLayers), "the nearest known one is 'attn_kv_heads'");

@@ -99,6 +99,30 @@ std::string other_word_hint(const std::string& name, const std::vector<std::stri
   return {};
 }
 
+/// Options of `place`, which is not the one at hand.
+std::string in_place(const std::vector<std::string>& names, WordPlace place) {
+  std::vector<std::string> paths = names;
+  if (place == WordPlace::data || place == WordPlace::train) {
+    for (auto& path : paths) path = (place == WordPlace::data ? "data." : "train.") + path;
+  }
+  const auto shown = "it is " + quoted(paths);
+  if (place == WordPlace::model) return shown + " of the model";
+  return place == WordPlace::generate ? shown + " of generate" : shown;
+}
+
+/// Where an option of this name, or the one that the word of another library stands for, is; empty:
+/// nowhere known.
+std::string place_hint(const std::string& name) {
+  const auto* word = other_word(name);
+  if (word && !word->own_names.empty() && word->place != WordPlace::program) {
+    const auto note = word->note.empty() ? "" : fmt::format(" ({})", word->note);
+    return in_place(word->own_names, word->place) + note;
+  }
+  const auto place = place_of_option(name);
+  const bool is_option = place && *place != WordPlace::program;
+  return is_option ? in_place({plain_name(name)}, *place) : std::string();
+}
+
 }  // namespace
 
 std::string nearest_hint(const std::string& name, const std::vector<std::string>& known,
@@ -109,13 +133,17 @@ std::string nearest_hint(const std::string& name, const std::vector<std::string>
   if (const auto places = ending_in(name, elsewhere); !places.empty())
     return fmt::format("it is {}{}{}", quoted(places), hint.empty() ? "" : ", or ", hint);
   if (!hint.empty()) return hint;
-  if (known.empty()) return {};
+  const auto place = place_hint(name);
+  if (known.empty()) return place;
   const auto nearest = *std::min_element(
       known.begin(), known.end(),
       [&](const auto& a, const auto& b) { return distance(name, a) < distance(name, b); });
   const auto* word = other_word(name);
   const bool is_beginning = distance(name, nearest) <= 1;
   if (word && !word->instead.empty() && !is_beginning) return word->instead;
+  if (!place.empty() && !is_beginning) return place;
+  // Where most of the letters differ, nothing here is what is meant.
+  if (2 * distance(name, nearest) > 3 * name.size()) return {};
   return fmt::format("the nearest known one is '{}'", nearest);
 }
 

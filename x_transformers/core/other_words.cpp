@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <utility>
 
 namespace x_transformers {
 namespace {
@@ -24,8 +25,8 @@ std::vector<Entry> model_words() {
       {{"n_embd", "n_embed", "d_model", "hidden_size", "hidden_dim", "embed_dim", "embedding_dim",
         "embedding_size", "model_dim", "width"},
        {{"dim"}}},
-      {{"block_size", "context_length", "context_size", "n_ctx", "n_positions", "max_length",
-        "max_len", "max_position_embeddings", "max_sequence_length"},
+      {{"block_size", "context_length", "context_size", "n_ctx", "ctx_len", "ctx_length",
+        "n_positions", "max_length", "max_len", "max_position_embeddings", "max_sequence_length"},
        {{"max_seq_len", "seq_len"}}},
       {{"vocab_size", "n_vocab", "num_embeddings", "vocabulary_size", "n_tokens"},
        {{"num_tokens"}}},
@@ -42,7 +43,7 @@ std::vector<Entry> model_words() {
       {{"swiglu", "geglu", "glu"}, {{"glu", "ff_glu"}, "with swish it is SwiGLU"}},
       {{"dropout", "drop_rate", "p_dropout", "resid_dropout", "residual_dropout"},
        {{"dropout", "attn_dropout", "ff_dropout", "emb_dropout"}}},
-      {{"attn_pdrop", "attention_dropout", "attention_probs_dropout_prob"},
+      {{"attn_pdrop", "attn_drop", "attention_dropout", "attention_probs_dropout_prob"},
        {{"dropout", "attn_dropout"}}},
       {{"resid_pdrop", "hidden_dropout_prob", "hidden_dropout", "activation_dropout"},
        {{"dropout", "ff_dropout"}}},
@@ -81,8 +82,9 @@ std::vector<Entry> model_words() {
         "",
         "activations are not computed twice; a smaller data.batch_size with a larger "
         "train.grad_accum takes less memory"}},
+      {{"use_cache"}, {{}, "", "generate keeps keys and values wherever that gives the same text"}},
       {{"norm_first", "prenorm", "normalize_before"}, {{"pre_norm"}}},
-      {{"is_causal", "autoregressive"}, {{"causal"}, "a Decoder is causal"}},
+      {{"causal", "is_causal", "autoregressive"}, {{"causal"}, "a Decoder is causal"}},
       {{"use_flash", "flash_attention", "flash_attn", "use_flash_attn", "sdpa",
         "attn_implementation"},
        {{"flash", "attn_flash"}}},
@@ -96,8 +98,7 @@ std::vector<Entry> model_words() {
   };
 }
 
-/// Of data, training and generation.
-std::vector<Entry> run_words() {
+std::vector<Entry> data_words() {
   return {
       {{"bs", "batch", "batchsize", "micro_batch_size", "train_batch_size",
         "per_device_train_batch_size"},
@@ -112,7 +113,7 @@ std::vector<Entry> run_words() {
       {{"val_split", "validation_split", "test_size", "split", "val_ratio", "eval_ratio",
         "train_split", "train_fraction"},
        {{"val_fraction"}}},
-      {{"eval_iters", "max_eval_batches", "num_val_batches", "eval_batch_size",
+      {{"eval_iters", "max_eval_batches", "num_val_batches", "limit_val_batches", "eval_batch_size",
         "per_device_eval_batch_size"},
        {{"val_batches"}}},
       {{"pin_memory", "drop_last", "prefetch_factor", "persistent_workers"},
@@ -120,10 +121,15 @@ std::vector<Entry> run_words() {
       {{"shuffle", "sampler"}, {{"order"}, "random or epoch"}},
       {{"vocab", "vocab_file", "tokenizer_name", "tokenizer_path", "tokenizer_file", "encoding"},
        {{"tokenizer"}}},
+  };
+}
+
+std::vector<Entry> train_words() {
+  return {
       {{"epochs", "n_epochs", "num_epochs", "num_train_epochs", "max_epochs"},
        {{"steps"}, "updates of the weights, not passes over the data"}},
-      {{"max_iters", "iters", "iterations", "n_iters", "max_steps", "num_steps", "n_steps",
-        "total_steps", "updates", "lr_decay_iters"},
+      {{"max_iters", "iters", "iterations", "n_iters", "num_iters", "nsteps", "max_steps",
+        "num_steps", "n_steps", "total_steps", "updates", "lr_decay_iters"},
        {{"steps"}}},
       {{"lr", "max_lr", "peak_lr", "base_lr", "alpha", "step_size"}, {{"learning_rate"}}},
       {{"min_lr", "lr_min", "eta_min", "final_lr", "end_lr", "min_lr_ratio"},
@@ -165,7 +171,7 @@ std::vector<Entry> run_words() {
       {{"log_interval", "logging_steps", "print_every", "log_freq", "log_every_n_steps"},
        {{"log_every"}}},
       {{"eval_interval", "eval_steps", "val_every", "eval_freq", "validate_every",
-        "val_check_interval"},
+        "val_check_interval", "check_val_every_n_epoch"},
        {{"eval_every"}}},
       {{"save_interval", "save_steps", "checkpoint_every", "ckpt_every", "save_freq"},
        {{"save_every"}}},
@@ -180,14 +186,36 @@ std::vector<Entry> run_words() {
        {{}, "", "the folder of a run is given as --out"}},
       {{"resume", "resume_from", "resume_from_checkpoint"},
        {{}, "", "train --resume goes on from the checkpoint of its own folder"}},
-      {{"load_from", "checkpoint", "ckpt", "pretrained", "init_weights"}, {{"init_from"}}},
+      {{"load_from", "checkpoint", "ckpt", "ckpt_path", "pretrained", "init_weights"},
+       {{"init_from", "checkpoint"}}},
+      {{"progress_bar", "enable_progress_bar", "tqdm"}, {{"progress"}}},
+      {{"logger", "loggers"}, {{"tensorboard"}, "beside metrics.jsonl"}},
+      {{"strategy", "backend", "devices", "num_gpus", "num_nodes", "nproc_per_node", "world_size",
+        "ddp", "ddp_backend"},
+       {{}, "", "train --processes, mpirun, torchrun or srun start several processes"}},
+      {{"callbacks"},
+       {{}, "", "early_stopping_patience, save_best and watch are options of train"}},
+  };
+}
+
+/// Of commands.
+std::vector<Entry> program_words() {
+  return {
       {{"sweep", "ablate", "ablation"}, {{"compare"}}},
       {{"eval", "perplexity"}, {{"evaluate"}}},
       {{"inspect"},
        {{"watch"}, "while a run trains; x-transformers inspect looks inside a trained model"}},
+  };
+}
+
+std::vector<Entry> generation_words() {
+  return {
+      {{"start", "input_text"}, {{"prompt"}}},
+      {{"num_samples", "num_return_sequences", "n_samples", "best_of"},
+       {{}, "", "each call writes one text, and --seed chooses which"}},
       {{"max_new_tokens", "num_tokens_to_generate", "max_tokens", "n_predict", "length", "seq_len",
         "n"},
-       {{"seq_len", "tokens"}}},
+       {{"seq_len", "tokens", "sample_length"}}},
       {{"temp", "t"}, {{"temperature"}}},
       {{"repeat_penalty", "rep_penalty"}, {{"repetition_penalty"}}},
       {{"eos", "eos_token_id", "eos_id", "stop_token"}, {{"eos_token", "eos"}}},
@@ -197,14 +225,38 @@ std::vector<Entry> run_words() {
   };
 }
 
+/// All words; those of models first.
+std::vector<Entry> all_words() {
+  std::vector<Entry> all;
+  const auto add = [&](std::vector<Entry> entries, WordPlace place) {
+    for (auto& entry : entries) {
+      entry.meaning.place = place;
+      all.push_back(std::move(entry));
+    }
+  };
+  add(model_words(), WordPlace::model);
+  add(data_words(), WordPlace::data);
+  add(train_words(), WordPlace::train);
+  add(program_words(), WordPlace::program);
+  add(generation_words(), WordPlace::generate);
+  return all;
+}
+
 std::map<std::string, OtherWord> by_word() {
   std::map<std::string, OtherWord> words;
-  for (const auto& entries : {model_words(), run_words()}) {
-    for (const auto& entry : entries) {
-      for (const auto& word : entry.words) words.emplace(word, entry.meaning);
-    }
+  for (const auto& entry : all_words()) {
+    for (const auto& word : entry.words) words.emplace(word, entry.meaning);
   }
   return words;
+}
+
+std::map<std::string, WordPlace> by_option() {
+  std::map<std::string, WordPlace> places;
+  for (const auto& entry : all_words()) {
+    for (const auto& option : entry.meaning.own_names) places.emplace(option, entry.meaning.place);
+  }
+  places["seq_len"] = WordPlace::data;  // which stands beside the model's max_seq_len
+  return places;
 }
 
 }  // namespace
@@ -221,6 +273,12 @@ const OtherWord* other_word(const std::string& name) {
   static const auto words = by_word();
   const auto found = words.find(plain_name(name));
   return found == words.end() ? nullptr : &found->second;
+}
+
+std::optional<WordPlace> place_of_option(const std::string& name) {
+  static const auto places = by_option();
+  const auto found = places.find(plain_name(name));
+  return found == places.end() ? std::nullopt : std::optional(found->second);
 }
 
 }  // namespace x_transformers

@@ -1,19 +1,28 @@
 // The words that users of nanoGPT, Hugging Face and PyTorch know, and what they are called here.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace x_transformers {
 
+/// Where options stand.
+enum class WordPlace : uint8_t { model, data, train, generate, program };
+
 struct OtherWord {
-  std::vector<std::string> own_names;  ///< of options, without the objects they stand in
-  std::string note = {};               ///< what differs
-  std::string instead = {};            ///< what there is where none of these options is
+  std::vector<std::string> own_names;    ///< of options, without the objects they stand in
+  std::string note = {};                 ///< what differs
+  std::string instead = {};              ///< what there is where none of these options is
+  WordPlace place = WordPlace::program;  ///< of the options
 };
 
 /// What the word `name` of another library is here, or null; see plain_name.
 const OtherWord* other_word(const std::string& name);
+
+/// Where an option of the name `name` stands, of those that words lead to; empty: none is known.
+std::optional<WordPlace> place_of_option(const std::string& name);
 
 /// `name` in lower case, with _ for - and none of these in front: of --Top-K, top_k.
 std::string plain_name(const std::string& name);
