@@ -11,6 +11,7 @@
 #include "train/option_list.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/graph.h"
+#include "x_transformers/core/recompute.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/optim/adamw.h"
 #include "x_transformers/train/graph_step.h"
@@ -74,6 +75,58 @@ void each_entry(Run run) {
 
 TEST(EveryOption, IsTrainedOnTheCpu) {
   each_entry([](const auto& entry) { Training(entry, at::kCPU, at::kFloat).run_eagerly(); });
+}
+
+/// The model's stacks drop activations too.
+Json with_dropout(Json config) {
+  if (config.is_object() && config.contains("attn_layers"))
+    config["attn_layers"].merge_patch({{"attn_dropout", 0.1}, {"ff_dropout", 0.1}});
+  if (config.is_structured()) {
+    for (auto& part : config) part = with_dropout(part);
+  }
+  return config;
+}
+
+/// Loss and gradients of a step whose activations are made again, `blocks` blocks at a time.
+TensorMap gradients_of(const option_list::Entry& entry, const Json& config, at::ScalarType dtype,
+                       int64_t blocks) {
+  at::manual_seed(0);
+  const auto model = build_model(config, entry.name);
+  auto& module = model->module();
+  module.train();
+  set_recomputed_blocks(module, blocks);
+  for (auto& parameter : module.parameters()) parameter.set_data(parameter.to(dtype));
+  auto inputs = entry.inputs;
+  for (auto& [name, tensor] : inputs)
+    if (tensor.is_floating_point()) tensor = tensor.to(dtype);
+  at::manual_seed(1);
+  TensorMap gradients;
+  const auto loss = run_objective(*model, inputs, entry.kwargs, ArgumentSource::checked);
+  loss.backward();
+  gradients["loss"] = loss.detach();
+  for (const auto& parameter : module.named_parameters())
+    gradients[parameter.key()] = parameter.value().grad();
+  return gradients;
+}
+
+void expect_same(const TensorMap& expected, const TensorMap& given, const std::string& name) {
+  for (const auto& [tensor_name, tensor] : expected) {
+    const auto& other = given.at(tensor_name);
+    const bool is_same =
+        tensor.defined() ? other.defined() && at::equal(tensor, other) : !other.defined();
+    EXPECT_TRUE(is_same) << name << ": " << tensor_name;
+  }
+}
+
+TEST(EveryOption, HasTheSameGradientsWhereActivationsAreMadeAgain) {
+  each_entry([](const auto& entry) {
+    for (const auto& config : {entry.config, with_dropout(entry.config)}) {
+      expect_same(gradients_of(entry, config, at::kFloat, 0),
+                  gradients_of(entry, config, at::kFloat, 1), entry.name);
+    }
+    expect_same(gradients_of(entry, entry.config, at::kBFloat16, 0),
+                gradients_of(entry, entry.config, at::kBFloat16, 3), entry.name + " in bf16");
+  });
 }
 
 /// The options whose algorithm has the host decide anew in each step.

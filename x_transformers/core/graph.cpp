@@ -2,6 +2,8 @@
 
 #include <c10/util/Exception.h>
 
+#include <atomic>
+
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
@@ -9,6 +11,16 @@
 
 namespace x_transformers {
 namespace {
+
+std::atomic<int> captures{0};
+
+/// Counts a capture for as long as it lives.
+struct Capturing {
+  Capturing() { ++captures; }
+  ~Capturing() { --captures; }
+  Capturing(const Capturing&) = delete;
+  Capturing& operator=(const Capturing&) = delete;
+};
 
 class RepeatedWork : public DeviceGraph {
  public:
@@ -26,6 +38,8 @@ std::string graph_unsupported() {
   return cuda_plugin_symbol(kCaptureCudaGraph).reason;
 }
 
+bool is_capturing() { return captures > 0; }
+
 std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
                                            const std::function<void()>& work, int warm_up) {
   if (device.is_cpu()) {
@@ -37,6 +51,7 @@ std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
   require(reason.empty(), "capture_graph: " + reason);
   const auto capture =
       reinterpret_cast<CaptureCudaGraph>(cuda_plugin_symbol(kCaptureCudaGraph).address);
+  const Capturing at_work;
   try {
     return std::unique_ptr<DeviceGraph>(capture(device, work, warm_up));
   } catch (const c10::OutOfMemoryError&) {

@@ -31,6 +31,9 @@ std::string graph_unsupported();
 std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
                                            const std::function<void()>& work, int warm_up = 3);
 
+/// Whether capture_graph is at work, on whichever thread, on a device that has graphs.
+bool is_capturing();
+
 /// What libx_transformers_cuda.so exports, under the name kCaptureCudaGraph.
 using CaptureCudaGraph = DeviceGraph* (*)(const c10::Device& device,
                                           const std::function<void()>& work, int warm_up);

@@ -264,6 +264,39 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   show(*layer.block, probed::kStream, state.x);
 }
 
+void AttentionLayersImpl::show_ending(const State& state) {
+  auto* probe = current_probe();
+  if (probe == nullptr || !probe->wants_endings()) return;
+  auto ended = state;  // finish takes what a state has
+  probe->see(*this, probed::kEnding, finish(ended).out);
+}
+
+void AttentionLayersImpl::run_layers(const std::vector<int64_t>& order, State& state,
+                                     const AttentionLayersInputs& inputs) {
+  for (const auto index : order) {
+    run_layer(layers_[static_cast<size_t>(index)], state, inputs);
+    show_ending(state);
+  }
+}
+
+void AttentionLayersImpl::run_recomputed(const std::vector<int64_t>& order, State& state,
+                                         const AttentionLayersInputs& inputs) {
+  const auto self = std::dynamic_pointer_cast<AttentionLayersImpl>(shared_from_this());
+  const auto layers = static_cast<size_t>(recomputed_blocks_ * plan_.block_length);
+  for (size_t first = 0; first < order.size(); first += layers) {
+    const auto begin = order.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto count = std::min(layers, order.size() - first);
+    const std::vector<int64_t> part(begin, begin + static_cast<std::ptrdiff_t>(count));
+    auto begun = state;
+    begun.output = {};
+    begun.position = with_own_matrix(state.position);
+    const Recomputing recomputing(
+        [self, part, begun, inputs]() mutable { self->run_layers(part, begun, inputs); },
+        state.x.device());
+    run_layers(part, state, inputs);
+  }
+}
+
 LayersOutput AttentionLayersImpl::finish(State& state) {
   auto x = state.x;
   if (options_.softclamp_output) {
@@ -292,18 +325,12 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
     inputs.x = with_rows(inputs.x, count_batch_entries(inputs));
   check(inputs);
   auto state = begin(inputs);
-  const auto show_ending = [&] {
-    auto* probe = current_probe();
-    if (probe == nullptr || !probe->wants_endings()) return;
-    auto ended = state;  // finish takes what a state has
-    probe->see(*this, probed::kEnding, finish(ended).out);
-  };
   show(*this, probed::kStack, state.x);
-  show_ending();
-  for (const auto index : plan_.order_of(inputs.layers_execute_order)) {
-    run_layer(layers_[static_cast<size_t>(index)], state, inputs);
-    show_ending();
-  }
+  show_ending(state);
+  const auto order = plan_.order_of(inputs.layers_execute_order);
+  const bool is_recomputed =
+      recomputed_blocks_ > 0 && is_training() && at::GradMode::is_enabled() && !inputs.cache;
+  is_recomputed ? run_recomputed(order, state, inputs) : run_layers(order, state, inputs);
   if (inputs.keep_hiddens) state.layer_hiddens.push_back(state.x);
   if (inputs.cache) {
     inputs.cache->length += inputs.x.size(1);
@@ -317,7 +344,11 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
 
 std::shared_ptr<torch::nn::Module> AttentionLayersImpl::clone(
     const std::optional<torch::Device>& device) const {
-  return cloned(*this, device, [&] { return std::make_shared<AttentionLayersImpl>(options_); });
+  return cloned(*this, device, [&] {
+    auto copy = std::make_shared<AttentionLayersImpl>(options_);
+    copy->recomputed_blocks_ = recomputed_blocks_;
+    return copy;
+  });
 }
 
 }  // namespace x_transformers

@@ -13,6 +13,7 @@
 #include "x_transformers/core/cache.h"
 #include "x_transformers/core/capture_check.h"
 #include "x_transformers/core/inputs.h"
+#include "x_transformers/core/recompute.h"
 #include "x_transformers/layers/attention_layers_inputs.h"
 #include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/layers/layer_plan.h"
@@ -37,7 +38,9 @@ struct CachedPlaces {
   int64_t new_tokens = 0;  ///< how many
 };
 
-class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
+class AttentionLayersImpl : public torch::nn::Module,
+                            public CaptureCheck,
+                            public RecomputedStack {
  public:
   explicit AttentionLayersImpl(AttentionLayersOptions options);
   LayersOutput forward(const AttentionLayersInputs& inputs);
@@ -77,6 +80,8 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
       const std::vector<GivenState>& given,
       const std::optional<std::vector<int64_t>>& layers_execute_order) const;
   std::string capture_unsupported() const override;
+  /// A block is one of `depth`, with custom_layers a layer. Calls with a cache keep all.
+  void set_recomputed_blocks(int64_t blocks) override { recomputed_blocks_ = blocks; }
   /// The blocks of self and cross attention in the order of execution, as LayersCache::key_values
   /// has their states.
   std::vector<const Block*> attentions(
@@ -129,6 +134,13 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   at::Tensor bias_of_positions(const AttentionLayersInputs& inputs, int64_t memory) const;
   void inject_input(const AttentionLayersInputs& inputs, State& state);
   void route_additional_kv(const AttentionLayersInputs& inputs, State& state) const;
+  /// Shows who wants to know what the stack would give if it ended here.
+  void show_ending(const State& state);
+  void run_layers(const std::vector<int64_t>& order, State& state,
+                  const AttentionLayersInputs& inputs);
+  /// The same, with what layers compute made again in the backward pass.
+  void run_recomputed(const std::vector<int64_t>& order, State& state,
+                      const AttentionLayersInputs& inputs);
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
   BranchOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
                           const at::Tensor& x, const BranchEnds& ends);
@@ -149,6 +161,7 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck {
   std::shared_ptr<PositionBias> rel_pos_;
   Linear condition_mlp_{nullptr}, reinject_input_proj_{nullptr}, reinject_input_gate_{nullptr};
   at::Tensor stream_emb_;
+  int64_t recomputed_blocks_ = 0;
 };
 TORCH_MODULE(AttentionLayers);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
@@ -296,7 +297,7 @@ std::string AttentionLayersImpl::capture_unsupported() const {
   for (const auto& layer : layers_) {
     if (layer.step.dropout > 0) return "layer_dropout: the host draws which layers are left out";
   }
-  return {};
+  return recomputed_blocks_ > 0 ? recomputed_capture_unsupported(options_to_json(options_)) : "";
 }
 
 LayersCache AttentionLayersImpl::make_cache(

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "x_transformers/core/cloned.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/probe.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -166,33 +167,60 @@ void FLASHTransformerImpl::check(const TransformerInputs& inputs) const {
           fmt::format("cache: expected {} layers, got {}", layers_.size(), layers));
 }
 
-TransformerOutput FLASHTransformerImpl::forward(const TransformerInputs& inputs) {
-  check(inputs);
-  const auto first = inputs.cache ? inputs.cache->layers.length : 0;
-  TransformerOutput output;
-  output.init_embed = token_emb_->forward(inputs.x);
-  auto x = output.init_embed + abs_pos_emb_->forward(inputs.x.size(1), first);
-  const auto show_ending = [&] {
-    auto* probe = current_probe();  // the head has the final norm
-    if (probe != nullptr && probe->wants_endings()) probe->see(*this, probed::kEnding, x);
-  };
-  show(*this, probed::kStack, x);
-  show_ending();
-  for (size_t i = 0; i < layers_.size(); ++i) {
+void FLASHTransformerImpl::show_ending(const at::Tensor& x) const {
+  auto* probe = current_probe();  // the head has the final norm
+  if (probe != nullptr && probe->wants_endings()) probe->see(*this, probed::kEnding, x);
+}
+
+at::Tensor FLASHTransformerImpl::run_layers(size_t first, size_t end, at::Tensor x,
+                                            const TransformerInputs& inputs,
+                                            std::vector<at::Tensor>* hiddens) {
+  for (size_t i = first; i < end; ++i) {
     show(*layers_[i], probed::kGatedAttention, x);
-    if (inputs.keep_hiddens) output.layers.hiddens.push_back(x);
+    if (hiddens != nullptr) hiddens->push_back(x);
     BranchInputs branch;
     branch.x = x;
     branch.mask = inputs.mask;
     if (inputs.cache) branch.state = inputs.cache->layers.layers[i].get();
     x = layers_[i]->run(branch).out;
     show(*layers_[i], probed::kStream, x);
-    show_ending();
+    show_ending(x);
+  }
+  return x;
+}
+
+TransformerOutput FLASHTransformerImpl::forward(const TransformerInputs& inputs) {
+  check(inputs);
+  const auto first = inputs.cache ? inputs.cache->layers.length : 0;
+  TransformerOutput output;
+  output.init_embed = token_emb_->forward(inputs.x);
+  auto x = output.init_embed + abs_pos_emb_->forward(inputs.x.size(1), first);
+  show(*this, probed::kStack, x);
+  show_ending(x);
+  auto* hiddens = inputs.keep_hiddens ? &output.layers.hiddens : nullptr;
+  const bool is_recomputed =
+      recomputed_layers_ > 0 && is_training() && at::GradMode::is_enabled() && !inputs.cache;
+  const auto at_once = is_recomputed ? static_cast<size_t>(recomputed_layers_) : layers_.size();
+  for (size_t begin = 0; begin < layers_.size(); begin += at_once) {
+    const auto end = std::min(begin + at_once, layers_.size());
+    std::optional<Recomputing> recomputing;
+    if (is_recomputed) {
+      const auto self = std::dynamic_pointer_cast<FLASHTransformerImpl>(shared_from_this());
+      const auto again = [self, begin, end, x, inputs] {
+        self->run_layers(begin, end, x, inputs, nullptr);
+      };
+      recomputing.emplace(again, x.device());
+    }
+    x = run_layers(begin, end, x, inputs, hiddens);
   }
   if (inputs.cache) inputs.cache->layers.length += inputs.x.size(1);
   output.embeddings = output.last_layer_hiddens = x;
   if (inputs.logits) output.logits = {head(x)};
   return output;
+}
+
+std::string FLASHTransformerImpl::capture_unsupported() const {
+  return recomputed_layers_ > 0 ? recomputed_capture_unsupported(options_to_json(options_)) : "";
 }
 
 at::Tensor FLASHTransformerImpl::forward(const at::Tensor& tokens, const at::Tensor& mask) {
@@ -208,7 +236,11 @@ at::Tensor FLASHTransformerImpl::head(const at::Tensor& embeddings) {
 
 std::shared_ptr<torch::nn::Module> FLASHTransformerImpl::clone(
     const std::optional<torch::Device>& device) const {
-  return cloned(*this, device, [&] { return std::make_shared<FLASHTransformerImpl>(options_); });
+  return cloned(*this, device, [&] {
+    auto copy = std::make_shared<FLASHTransformerImpl>(options_);
+    copy->recomputed_layers_ = recomputed_layers_;
+    return copy;
+  });
 }
 
 }  // namespace x_transformers

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/capture_check.h"
+#include "x_transformers/core/recompute.h"
 #include "x_transformers/models/flash_transformer_options.h"
 #include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
@@ -18,7 +20,7 @@ namespace x_transformers {
 
 /// Token embeddings, scaled sinusoids, layers of FLASH that share their rotation, a norm and a
 /// linear head. Decoding keeps a state whose size does not grow with the text.
-class FLASHTransformerImpl : public TokenModel {
+class FLASHTransformerImpl : public TokenModel, public CaptureCheck, public RecomputedStack {
  public:
   /// Throws InputError for options out of range.
   explicit FLASHTransformerImpl(FLASHTransformerOptions options);
@@ -42,6 +44,9 @@ class FLASHTransformerImpl : public TokenModel {
   /// Why the model cannot be decoded with a state; empty: it can.
   std::string cache_unsupported() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
+  std::string capture_unsupported() const override;
+  /// Of layers. Calls with a cache keep all.
+  void set_recomputed_blocks(int64_t blocks) override { recomputed_layers_ = blocks; }
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
@@ -50,12 +55,18 @@ class FLASHTransformerImpl : public TokenModel {
   void build_layers();
   std::shared_ptr<Block> make_layer(const std::shared_ptr<FLASHRotaryEmbedding>& rotary) const;
 
+  /// `x` through layers `first` to `end` - 1; keeps what goes into each in `hiddens`, where given.
+  at::Tensor run_layers(size_t first, size_t end, at::Tensor x, const TransformerInputs& inputs,
+                        std::vector<at::Tensor>* hiddens);
+  void show_ending(const at::Tensor& x) const;
+
   FLASHTransformerOptions options_;
   torch::nn::Embedding token_emb_{nullptr};
   std::shared_ptr<FLASHScaledSinuEmbedding> abs_pos_emb_;
   std::vector<std::shared_ptr<Block>> layers_;
   std::shared_ptr<Norm> final_norm_;
   Linear to_logits_{nullptr};
+  int64_t recomputed_layers_ = 0;
 };
 TORCH_MODULE(FLASHTransformer);
 

@@ -259,6 +259,12 @@ at::Tensor counted_positions(const at::Tensor& q, const at::Tensor& scores,
   return logits.gather(-1, above) * weight + logits.gather(-1, below) * (1 - weight);
 }
 
+PositionStage with_own_matrix(PositionStage stage) {
+  if (auto* distances = std::get_if<stages::DistanceBias>(&stage))
+    distances->spread = std::make_shared<stages::DistanceBias::Spread>(*distances->spread);
+  return stage;
+}
+
 void add_front(PositionStage& stage, int64_t count) {
   std::visit(
       [&](auto& s) {

@@ -352,6 +352,8 @@ using PositionStage =
 inline bool is_given(const PositionStage& stage) { return stage.index() != 0; }
 /// `count` keys more in front, that have no place.
 void add_front(PositionStage& stage, int64_t count);
+/// A copy that makes matrices of its own from here on.
+PositionStage with_own_matrix(PositionStage stage);
 /// The matrix that it stands for, broadcastable to [b, h, i, j]; undefined: none.
 at::Tensor bias_of(const PositionStage& stage, int64_t i, int64_t j);
 

@@ -4,11 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <mutex>
 #include <string_view>
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
@@ -22,26 +22,10 @@ namespace {
 constexpr std::string_view kDigits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-at::Generator generator_of(const at::Device& device) {
-  return at::globalContext().defaultGenerator(device);
-}
-
-at::Tensor state_of(const at::Device& device) {
-  at::Generator generator = generator_of(device);
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  return generator.get_state();
-}
-
-void set_state_of(const at::Device& device, const at::Tensor& state) {
-  at::Generator generator = generator_of(device);
-  const std::lock_guard<std::mutex> lock(generator.mutex());
-  generator.set_state(state);
-}
-
 void restore(const at::Device& device, const std::string& text) {
   const at::Tensor state = base64_decode(text);
   try {
-    set_state_of(device, state);
+    set_generator_state(device, state);
   } catch (const c10::Error& error) {
     throw InputError(caused({}, "random state of " + device.str(), cause_of(error)));
   }
@@ -83,16 +67,16 @@ at::Tensor base64_decode(const std::string& text) {
 }
 
 RandomState random_state(const at::Device& device) {
-  RandomState state{base64_encode(state_of(at::kCPU)), {}};
-  if (!device.is_cpu()) state.device = base64_encode(state_of(device));
+  RandomState state{base64_encode(generator_state(at::kCPU)), {}};
+  if (!device.is_cpu()) state.device = base64_encode(generator_state(device));
   return state;
 }
 
 std::vector<RandomState> random_states(const at::Device& device, const WorldPlace& place,
                                        const SumOverRanks& sum) {
   if (!sum) return {random_state(device)};
-  const at::Tensor cpu = state_of(at::kCPU);
-  const at::Tensor own = device.is_cpu() ? cpu : at::cat({cpu, state_of(device).cpu()});
+  const at::Tensor cpu = generator_state(at::kCPU);
+  const at::Tensor own = device.is_cpu() ? cpu : at::cat({cpu, generator_state(device).cpu()});
   // Each rank fills its row, and the others' are 0.
   at::Tensor rows = at::zeros({place.world, own.numel()}, own.options().device(device));
   rows[place.rank].copy_(own);
@@ -134,16 +118,6 @@ void set_random_state(const RandomState& state, const at::Device& device) {
   require(state.device.has_value(),
           fmt::format("random state of {}: missing, the run was on another device", device.str()));
   restore(device, *state.device);
-}
-
-RandomStateGuard::RandomStateGuard(const at::Device& device)
-    : device_(device), cpu_(state_of(at::kCPU)) {
-  if (!device_.is_cpu()) other_ = state_of(device_);
-}
-
-RandomStateGuard::~RandomStateGuard() {
-  set_state_of(at::kCPU, cpu_);
-  if (other_.defined()) set_state_of(device_, other_);
 }
 
 void save_train_state(const std::filesystem::path& path, const TrainState& state) {

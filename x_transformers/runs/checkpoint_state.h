@@ -37,20 +37,6 @@ void set_random_state(const RandomState& state, const at::Device& device);
 std::vector<RandomState> random_states(const at::Device& device, const WorldPlace& place,
                                        const SumOverRanks& sum);
 
-/// Puts the random states back at its end, so that what runs within leaves training as it would
-/// have gone without.
-class RandomStateGuard {
- public:
-  explicit RandomStateGuard(const at::Device& device);
-  ~RandomStateGuard();
-  RandomStateGuard(const RandomStateGuard&) = delete;
-  RandomStateGuard& operator=(const RandomStateGuard&) = delete;
-
- private:
-  at::Device device_;
-  at::Tensor cpu_, other_;
-};
-
 /// Where a run went on from a checkpoint and left later ones behind.
 struct RunBranch {
   int64_t step = 0;

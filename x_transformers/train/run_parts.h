@@ -15,6 +15,7 @@
 #include <memory>
 #include <vector>
 
+#include "x_transformers/core/generator_state.h"
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/train/run_options.h"

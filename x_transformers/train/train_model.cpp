@@ -13,6 +13,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/format.h"
+#include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_source.h"

@@ -11,6 +11,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/recompute.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/muon_parameters.h"
 #include "x_transformers/optim/make_optimizer.h"
@@ -55,6 +56,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
           [this](const std::vector<Batch>& batches, int64_t) { return eager_step_(batches); }),
       history_(*options_.log_every, device_) {
   TORCH_CHECK(parts_.loss && parts_.training_batch, "[Trainer] needs a loss and training batches");
+  set_recomputation();
   if (resumed_) {
     load_checkpoint();
   } else if (parts_.resume) {
@@ -104,6 +106,13 @@ std::unique_ptr<QkClip> Trainer::make_qk_clip() {
           "each process would clip by the scores of its own share of a batch: not built yet for "
           "more than one");
   return std::make_unique<QkClip>(model_, *options_.qk_clip);
+}
+
+void Trainer::set_recomputation() {
+  const auto blocks = options_.checkpoint_every.value_or(0);
+  const bool has_stack = set_recomputed_blocks(model_, blocks);
+  require(has_stack || blocks == 0, at("train.checkpoint_every"),
+          "the model has no stack of blocks whose activations could be made again");
 }
 
 TrainResult Trainer::run() {

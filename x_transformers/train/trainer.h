@@ -151,6 +151,8 @@ class Trainer {
 
   std::unique_ptr<Optimizer> make_optimizer();
   std::unique_ptr<QkClip> make_qk_clip();
+  /// Has the model make its activations again, where asked to.
+  void set_recomputation();
   std::unique_ptr<Watch> make_watch() const;
   /// The state to go on from, if there is one.
   std::optional<TrainState> open_directory();

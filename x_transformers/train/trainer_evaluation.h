@@ -8,9 +8,9 @@
 #include <memory>
 #include <optional>
 
+#include "x_transformers/core/generator_state.h"
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/optimizer.h"
-#include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/train/trainer_step.h"
 
 namespace x_transformers {

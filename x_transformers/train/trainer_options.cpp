@@ -55,6 +55,7 @@ void check_rules(const TrainOptions& o) {
   expect(!o.qk_clip || *o.qk_clip > 0, at("qk_clip"), o.qk_clip.value_or(0), "a number above 0");
   from_one_to(kMostHeld, "grad_accum", o.grad_accum);
   at_least("loss_chunk", o.loss_chunk, 1);
+  from_one_to(kMostHeld, "checkpoint_every", o.checkpoint_every);
   expect(!o.ema_decay || (*o.ema_decay > 0 && *o.ema_decay < 1), at("ema_decay"),
          o.ema_decay.value_or(0), "a number between 0 and 1");
   expect(o.precision == "fp32" || o.precision == "bf16", at("precision"), o.precision,

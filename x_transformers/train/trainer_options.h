@@ -35,6 +35,9 @@ struct TrainOptions {
   /// tokens whose logits are held at a time: the same loss with less memory, for long vocabularies;
   /// default: all of a batch (arXiv:2410.10989)
   std::optional<int64_t> loss_chunk;
+  /// blocks whose activations are made again in the backward pass, together, instead of being kept:
+  /// more time, less memory; default: all are kept (arXiv:1604.06174)
+  std::optional<int64_t> checkpoint_every;
   /// keep a moving average of the weights with this decay, to evaluate, sample and save; default:
   /// none
   std::optional<double> ema_decay;
@@ -120,6 +123,10 @@ struct TrainOptions {
       "tokens whose logits are held at a time: the same loss with less memory, for long "
       "vocabularies; default: all of a batch",
       "arXiv:2410.10989");
+    v("checkpoint_every", checkpoint_every,
+      "blocks whose activations are made again in the backward pass, together, instead of being "
+      "kept: more time, less memory; default: all are kept",
+      "arXiv:1604.06174");
     v("ema_decay", ema_decay,
       "keep a moving average of the weights with this decay, to evaluate, sample and save; "
       "default: none");
