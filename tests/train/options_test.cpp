@@ -7,6 +7,8 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "train/option_list.h"
 #include "x_transformers/core/device.h"
@@ -127,6 +129,87 @@ TEST(EveryOption, HasTheSameGradientsWhereActivationsAreMadeAgain) {
     expect_same(gradients_of(entry, entry.config, at::kBFloat16, 0),
                 gradients_of(entry, entry.config, at::kBFloat16, 3), entry.name + " in bf16");
   });
+}
+
+/// Loss and gradients of `x` [b, n] in eval mode, where nothing is drawn by chance.
+TensorMap evaluated(Model& model, const TensorMap& batch, double weight) {
+  for (auto& parameter : model.module().parameters()) parameter.mutable_grad() = at::Tensor();
+  const auto loss = model.loss(batch) * weight;
+  loss.backward();
+  TensorMap gradients = {{"loss", loss.detach()}};
+  for (const auto& parameter : model.module().named_parameters())
+    if (parameter.value().grad().defined())
+      gradients[parameter.key()] = parameter.value().grad().clone();
+  return gradients;
+}
+
+/// Documents of 5, 1, 12 and 15 tokens in one row, of 20 and 9 with 4 of padding in the other.
+const at::Tensor& packed_documents() {
+  static const auto numbers = [] {
+    const auto row = [](std::vector<std::pair<int64_t, int64_t>> runs) {
+      std::vector<at::Tensor> parts;
+      for (const auto& [number, count] : runs)
+        parts.push_back(at::full({count}, number, at::kLong));
+      return at::cat(parts);
+    };
+    return at::stack({row({{0, 5}, {1, 1}, {2, 12}, {3, 15}}), row({{0, 20}, {1, 9}, {-1, 4}})});
+  }();
+  return numbers;
+}
+
+/// The options of models that learn next tokens, but whose documents see each other in a row.
+const std::set<std::string> kOptionsOfWholeRows = {"add_attn_z_loss",
+                                                   "attn_hybrid_learned_mix",
+                                                   "attn_hybrid_module",
+                                                   "attn_orthog_projected_values",
+                                                   "attn_orthog_projected_values_per_head",
+                                                   "mask_prob",
+                                                   "memory_tokens_interspersed_every",
+                                                   "num_memory_tokens",
+                                                   "residual_attn"};
+/// Those that draw by chance in eval mode too, or leave out targets of some tokens.
+const std::set<std::string> kOptionsWithoutTheSameLoss = {
+    "attn_gumbel_softmax", "attn_gumbel_softmax_soft", "ignore_index"};
+
+TEST(EveryOption, TrainsPackedDocumentsAsEachAlone) {
+  const auto& numbers = packed_documents();
+  std::set<std::string> refused;
+  each_entry([&](const auto& entry) {
+    const bool is_of_tokens = entry.inputs.size() == 1 && entry.inputs.contains("x");
+    if (entry.config["type"] != "AutoregressiveWrapper" || !is_of_tokens) return;
+    at::manual_seed(0);
+    const auto model = build_model(entry.config, entry.name);
+    if (!model->documents_unsupported().empty()) {
+      refused.insert(entry.name);
+      return;
+    }
+    if (kOptionsWithoutTheSameLoss.contains(entry.name)) return;
+    model->module().eval();
+    const auto tokens = at::randint(61, numbers.sizes(), at::kLong);
+    TensorMap sums;
+    double targets = 0;
+    for (const int64_t row : {0, 1}) {
+      for (int64_t first = 0, last = 0; first < numbers.size(1); first = last) {
+        for (last = first; last < numbers.size(1) && numbers[row][last].equal(numbers[row][first]);)
+          ++last;
+        if (last - first < 2 || numbers[row][first].template item<int64_t>() < 0) continue;
+        const auto weight = static_cast<double>(last - first - 1);
+        targets += weight;
+        const auto own = tokens.narrow(0, row, 1).narrow(1, first, last - first);
+        for (const auto& [name, gradient] : evaluated(*model, {{"x", own}}, weight))
+          sums[name] = sums.contains(name) ? sums[name] + gradient : gradient;
+      }
+    }
+    const auto packed = evaluated(*model, {{"x", tokens}, {"documents", numbers}}, 1);
+    for (const auto& [name, sum] : sums) {
+      const auto mean = sum / targets;
+      ASSERT_TRUE(packed.contains(name)) << entry.name << ": " << name;
+      EXPECT_TRUE(at::allclose(packed.at(name), mean, 1e-4, 1e-5))
+          << entry.name << ": " << name << " differs by "
+          << (packed.at(name) - mean).abs().max().template item<double>();
+    }
+  });
+  EXPECT_EQ(refused, kOptionsOfWholeRows);
 }
 
 /// The options whose algorithm has the host decide anew in each step.

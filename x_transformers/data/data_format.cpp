@@ -39,7 +39,7 @@ std::shared_ptr<const DataSource> open_task(const DataOptions& options,
 const DataFormat& stream() {
   static const DataFormat format{"text or bin",
                                  DataContent::text_or_tokens,
-                                 {"tokenizer", "seq_len", "val_path", "order"},
+                                 {"tokenizer", "seq_len", "pack", "val_path", "order"},
                                  open_token_source};
   return format;
 }
@@ -60,11 +60,14 @@ bool DataFormat::reads(const std::string& option) const {
 
 const std::vector<DataFormat>& data_formats() {
   static const std::vector<DataFormat> all{
-      {"text", DataContent::text, {"tokenizer", "seq_len", "val_path", "order"}, open_token_source},
-      {"bytes", DataContent::text, {"seq_len", "val_path", "order"}, open_token_source},
+      {"text",
+       DataContent::text,
+       {"tokenizer", "seq_len", "pack", "val_path", "order"},
+       open_token_source},
+      {"bytes", DataContent::text, {"seq_len", "pack", "val_path", "order"}, open_token_source},
       {"bin",
        DataContent::tokens,
-       {"tokenizer", "dtype", "seq_len", "val_path", "order"},
+       {"tokenizer", "dtype", "seq_len", "pack", "val_path", "order"},
        open_token_source},
       {"tensors",
        DataContent::examples,

@@ -70,6 +70,7 @@ std::vector<const char*> given_options(const DataOptions& options) {
       {"tokenizer", options.tokenizer != usual.tokenizer},
       {"dtype", options.dtype != usual.dtype},
       {"seq_len", options.seq_len.has_value()},
+      {"pack", options.pack != usual.pack},
       {"task", !options.task.name.empty()},
       {"val_path", !options.val_path.empty()},
       {"order", options.order != usual.order},
@@ -112,6 +113,11 @@ void check_rules(const DataOptions& options) {
             "expected a file or a folder to train on, got nothing");
   }
   require_of_format(options, format);
+  expect(options.pack == "none" || options.pack == "documents", at("pack"), options.pack,
+         "none or documents");
+  require(!options.separator || options.pack == "documents", at("separator"), "needs {} documents",
+          option("pack"));
+  if (options.separator) at_least("separator", 0, *options.separator);
   expect(is_one_of(kOrders, options.order), at("order"), options.order, "auto, random or epoch");
   expect(options.val_fraction >= 0 && options.val_fraction < 1, at("val_fraction"),
          options.val_fraction, "0 or more and below 1");

@@ -81,6 +81,13 @@ struct DataOptions {
   /// batches of 16 sequences or examples that one validation looks at, whatever batch_size is, so
   /// that its loss is over the same ones; spaced evenly; 0: all of the data
   int64_t val_batches = 16;
+  /// none: a sequence begins anywhere in the text; or documents: it holds whole ones, as many as
+  /// fit, of which none sees another and each has its own positions. A document is a file, or what
+  /// separator parts one into; longer ones than a sequence are cut (arXiv:2404.10830)
+  std::string pack = "none";
+  /// with pack, the token that ends a document, such as 50256 of GPT-2, or 10 where tokens are
+  /// bytes and lines documents; default: the end of the file
+  std::optional<int64_t> separator;
   /// tokens a sequence; default: the model's max_seq_len. Series have no default: rows a sequence
   std::optional<int64_t> seq_len;
   /// sequences or examples a batch, of each process where several train
@@ -125,6 +132,14 @@ struct DataOptions {
       "batches of 16 sequences or examples that one validation looks at, whatever batch_size is, "
       "so "
       "that its loss is over the same ones; spaced evenly; 0: all of the data");
+    v("pack", pack,
+      "none: a sequence begins anywhere in the text; or documents: it holds whole ones, as many as "
+      "fit, of which none sees another and each has its own positions. A document is a file, or "
+      "what separator parts one into; longer ones than a sequence are cut",
+      "arXiv:2404.10830");
+    v("separator", separator,
+      "with pack, the token that ends a document, such as 50256 of GPT-2, or 10 where tokens are "
+      "bytes and lines documents; default: the end of the file");
     v("seq_len", seq_len,
       "tokens a sequence; default: the model's max_seq_len. Series have no default: rows a "
       "sequence");

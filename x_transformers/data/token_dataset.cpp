@@ -127,6 +127,15 @@ at::Tensor TokenDataset::read(int64_t offset, int64_t count) const {
   return tokens;
 }
 
+std::vector<int64_t> TokenDataset::file_starts() const {
+  std::vector<int64_t> starts;
+  for (size_t i = 0; i < storage_->segments.size(); ++i) {
+    const auto begin = std::max(storage_->starts[i], begin_);
+    if (begin < std::min(storage_->starts[i + 1], end_)) starts.push_back(begin - begin_);
+  }
+  return starts;
+}
+
 std::string TokenDataset::place(int64_t offset) const {
   const auto& starts = storage_->starts;
   const int64_t at = begin_ + offset;

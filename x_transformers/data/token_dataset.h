@@ -39,6 +39,9 @@ class TokenDataset {
   /// Tokens [begin, end) as a dataset of their own, without copying.
   TokenDataset slice(int64_t begin, int64_t end) const;
 
+  /// Where each file that has tokens here begins, from 0 on.
+  std::vector<int64_t> file_starts() const;
+
   /// "FILE: position N" of the token at `offset`.
   std::string place(int64_t offset) const;
 

@@ -8,6 +8,8 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/data/packed_documents.h"
+#include "x_transformers/data/sampling.h"
 #include "x_transformers/data/token_data.h"
 #include "x_transformers/data/token_sampler.h"
 
@@ -61,6 +63,69 @@ class TokenSource : public DataSource {
   std::optional<ValidationSampler> validation_;
 };
 
+/// Sequences of whole documents.
+class DocumentSource : public DataSource {
+ public:
+  DocumentSource(TokenData data, const DataOptions& options, const WorldPlace& place)
+      : data_(std::move(data)),
+        share_(share_of(options.batch_size, place)),
+        seq_len_(*options.seq_len),
+        separator_(options.separator),
+        training_(data_.train, seq_len_ + 1, separator_),
+        order_(training_.rows(), options.order == "epoch", static_cast<uint64_t>(options.seed)),
+        validation_batch_size_(options.batch_size) {
+    if (!data_.validation) return;
+    validation_.emplace(*data_.validation, seq_len_ + 1, separator_);
+    validated_ = validation_samples(options.val_batches, validation_->rows());
+  }
+
+  int64_t batch_size() const override { return share_.total; }
+  int64_t sample_length() const override { return seq_len_; }
+  Batch training_batch(int64_t first) const override {
+    return batch_of(training_, share_.count,
+                    [&](int64_t i) { return order_.place(first + share_.first + i); });
+  }
+  int64_t validation_batches() const override {
+    return (validated_ + validation_batch_size_ - 1) / validation_batch_size_;
+  }
+  Batch validation_batch(int64_t index) const override {
+    const auto first = index * validation_batch_size_;
+    const auto count = std::min(validation_batch_size_, validated_ - first);
+    return batch_of(validation_.value(), count, [&](int64_t i) {
+      return evenly_spaced(first + i, validated_, validation_->rows());
+    });
+  }
+  std::string fingerprint() const override {
+    return fmt::format("{} documents {}", data_.train.fingerprint(), separator_.value_or(-1));
+  }
+  std::string target_unit() const override { return "tokens"; }
+  std::shared_ptr<const Tokenizer> tokenizer() const override { return data_.tokenizer; }
+  std::optional<double> bytes_per_token() const override { return data_.bytes_per_token; }
+
+ private:
+  template <class RowOf>
+  static Batch batch_of(const PackedDocuments& documents, int64_t count, RowOf row_of) {
+    const auto width = documents.row_tokens();
+    auto tokens = at::empty({count, width}, at::kLong), numbers = at::empty_like(tokens);
+    auto* token = tokens.mutable_data_ptr<int64_t>();
+    auto* number = numbers.mutable_data_ptr<int64_t>();
+    Batch batch;
+    for (int64_t i = 0; i < count; ++i)
+      batch.targets += documents.read(row_of(i), token + i * width, number + i * width);
+    batch.tensors = {{kTokenTensor, tokens}, {kDocumentTensor, numbers}};
+    return batch;
+  }
+
+  TokenData data_;
+  BatchShare share_;
+  int64_t seq_len_;
+  std::optional<int64_t> separator_;
+  PackedDocuments training_;
+  SampleOrder order_;  // of rows
+  std::optional<PackedDocuments> validation_;
+  int64_t validation_batch_size_, validated_ = 0;
+};
+
 }  // namespace
 
 std::shared_ptr<const DataSource> open_token_source(const DataOptions& options,
@@ -69,6 +134,8 @@ std::shared_ptr<const DataSource> open_token_source(const DataOptions& options,
   require_free(data.train, context);
   if (data.validation) require_free(*data.validation, context);
   if (context.place.is_first()) warn_unused(data.warnings);
+  if (options.pack == "documents")
+    return std::make_shared<DocumentSource>(std::move(data), options, context.place);
   return std::make_shared<TokenSource>(std::move(data), options, context.place);
 }
 

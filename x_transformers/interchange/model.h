@@ -101,6 +101,12 @@ class Model {
   /// the option, where the model has tokens but no loss of each next one.
   virtual std::optional<TokenTask> token_task() { return std::nullopt; }
 
+  /// Why the loss is not of documents that are packed into rows, each without sight of the others
+  /// (a tensor `documents` beside the tokens); empty: it is.
+  virtual std::string documents_unsupported() {
+    return "the loss of this type is not built for several documents in a row";
+  }
+
   /// Why a training step cannot be a CUDA graph; empty: it can.
   virtual std::string capture_unsupported();
 

@@ -93,6 +93,8 @@ AttentionLayersImpl::State AttentionLayersImpl::begin(const AttentionLayersInput
         inputs.condition.dim() == 2 ? inputs.condition.unsqueeze(1) : inputs.condition;
     if (condition_mlp_) state.condition = at::silu(condition_mlp_->forward(state.condition));
   }
+  if (inputs.documents.defined())
+    state.documents = std::make_shared<Documents>(with_rows(inputs.documents, inputs.x.size(0)));
   place(inputs, state);
   state.position = stage_of_positions(inputs, inputs.memory_given());
   if (!has_position_bias()) {
@@ -184,6 +186,7 @@ BranchOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
   branch.ends = ends;
   branch.seq_start_pos = inputs.seq_start_pos;
   branch.started = state.started;
+  branch.documents = state.documents.get();
   branch.condition = state.condition;
   if (inputs.cache) branch.state = inputs.cache->layers.at(state.layers).get();
   ++state.layers;

@@ -38,9 +38,7 @@ struct CachedPlaces {
   int64_t new_tokens = 0;  ///< how many
 };
 
-class AttentionLayersImpl : public torch::nn::Module,
-                            public CaptureCheck,
-                            public RecomputedStack {
+class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck, public RecomputedStack {
  public:
   explicit AttentionLayersImpl(AttentionLayersOptions options);
   LayersOutput forward(const AttentionLayersInputs& inputs);
@@ -74,6 +72,9 @@ class AttentionLayersImpl : public torch::nn::Module,
   /// Why what layers were given cannot be the memory of a later call.
   std::string mems_unsupported() const;
   std::string padding_unsupported() const;
+  /// Why documents packed into a row would see each other (AttentionLayersInputs::documents);
+  /// empty: none does.
+  std::string documents_unsupported() const;
   /// Why what a caller gives of each attention is not all that the layers need of earlier tokens;
   /// empty: it is.
   std::string given_cache_unsupported(
@@ -123,6 +124,7 @@ class AttentionLayersImpl : public torch::nn::Module,
   void check_mems_of_two_lengths(const AttentionLayersInputs& inputs) const;
   void check_positions(const AttentionLayersInputs& inputs) const;
   void check_masks(const AttentionLayersInputs& inputs) const;
+  void check_documents(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);
   void place(const AttentionLayersInputs& inputs, State& state) const;
   static Places places_of(const AttentionLayersInputs& inputs);

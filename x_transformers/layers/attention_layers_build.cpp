@@ -279,6 +279,18 @@ std::string AttentionLayersImpl::padding_unsupported() const {
   return {};
 }
 
+std::string AttentionLayersImpl::documents_unsupported() const {
+  const auto& o = options_;
+  if (o.cross_attend) return "cross_attend has one context for all documents of a row";
+  if (o.kind == LayersKind::prefix_decoder) return "a PrefixDecoder has one prefix in a row";
+  if (o.residual_attn) return "residual_attn hands on the scores of whole rows";
+  for (const auto& layer : layers_) {
+    auto reason = layer.block->documents_unsupported();
+    if (!reason.empty()) return reason;
+  }
+  return {};
+}
+
 std::string AttentionLayersImpl::given_cache_unsupported(
     const std::vector<GivenState>& given,
     const std::optional<std::vector<int64_t>>& layers_execute_order) const {

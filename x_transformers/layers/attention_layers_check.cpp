@@ -121,6 +121,21 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
                       batch, prefixes));
 }
 
+void AttentionLayersImpl::check_documents(const AttentionLayersInputs& inputs) const {
+  if (!inputs.documents.defined()) return;
+  const auto reason = documents_unsupported();
+  require(reason.empty(), "documents: " + reason);
+  require(!inputs.cache, "documents: are given whole, not to a cache");
+  require(!inputs.keep_maps, "documents: attention maps are of whole rows");
+  each_input(inputs, [](const std::string& name, const at::Tensor&, const InputField&) {
+    const bool is_of_tokens = name == "documents" || name == "mask" || name == "condition" ||
+                              name == "self_attn_kv_mask" || name == "in_attn_cond" ||
+                              name == "deep_embeds_and_ids";
+    require(is_of_tokens,
+            "documents: cannot be combined with " + name + ", which is of whole rows");
+  });
+}
+
 void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) const {
   if (inputs.context_pos.defined() && !inputs.goes_on())
     require_positions(inputs.context_pos, "context_pos", "token of the context", inputs.x.size(0),
@@ -194,6 +209,7 @@ void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   check_condition(inputs);
   check_mems(inputs);
   check_positions(inputs);
+  check_documents(inputs);
   check_layers(inputs);
   if (inputs.cache) {
     require(options_.causal, "cache: needs a causal stack (Decoder)");

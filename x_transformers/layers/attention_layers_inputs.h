@@ -48,10 +48,13 @@ struct AttentionLayersInputs {
       cross_attn_kv_residuals;  ///< [b, n, dim] for each attention
   std::optional<PackedSequences> flash_pack_seq_kwargs,
       flash_pack_seq_context_kwargs;  ///< of self and cross attention
-  LayersCache* cache = nullptr;       ///< appended to; positions go on where it ends
-  bool keep_hiddens = false;          ///< fill the lists of LayersOutput
-  bool keep_maps = false;             ///< fill the maps of LayersOutput::attention
-  bool keep_caches = false;           ///< fill what it has of caches
+  /// [b, n] integers on the CPU: tokens beside each other that have one number are a document,
+  /// which is to its tokens all that there is, from position 0 on.
+  at::Tensor documents;
+  LayersCache* cache = nullptr;  ///< appended to; positions go on where it ends
+  bool keep_hiddens = false;     ///< fill the lists of LayersOutput
+  bool keep_maps = false;        ///< fill the maps of LayersOutput::attention
+  bool keep_caches = false;      ///< fill what it has of caches
 
   /// All but x, by which the others are measured (core/inputs.h).
   template <class Self, class Visitor>
@@ -188,6 +191,8 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
      .is_stacked = true});
   v("flash_pack_seq_kwargs", self.flash_pack_seq_kwargs,
     {.axes = {batch, other}, .fit = by_rule, .read_by = kSelf});
+  v("documents", self.documents,
+    {.kind = integer, .axes = {batch, tokens}, .beside_cache = whole, .is_silent = true});
   v("flash_pack_seq_context_kwargs", self.flash_pack_seq_context_kwargs,
     {.axes = {batch, other}, .fit = by_rule, .read_by = kCross});
 }

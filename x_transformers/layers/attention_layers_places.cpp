@@ -95,7 +95,8 @@ void AttentionLayersImpl::place_polar(const AttentionLayersInputs& inputs, const
 
 /// Tables, angles and masks of the positions of queries and keys.
 void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& state) const {
-  const auto places = places_of(inputs);
+  auto places = places_of(inputs);
+  if (state.documents) places.queries = places.new_keys = state.documents->places;
   place_rotary(inputs, places, state);
   place_polar(inputs, places, state);
   const bool is_static = inputs.cache && inputs.cache->position.defined();

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -20,8 +21,9 @@ struct AttentionLayersImpl::State {
   at::Tensor condition, inject;
   at::Tensor context, context_mask;
   at::Tensor attn_mask, attn_bias, self_attn_kv_mask;
-  PositionStage position;  ///< in place of attn_bias
-  at::Tensor started;      ///< [b, n] bool: new tokens that are no padding at the left
+  PositionStage position;                      ///< in place of attn_bias
+  std::shared_ptr<const Documents> documents;  ///< null: each row is one
+  at::Tensor started;  ///< [b, n] bool: new tokens that are no padding at the left
   std::optional<RotaryInputs> rotary, cross_rotary;
   std::optional<PolarInputs> polar;
   std::vector<std::pair<at::Tensor, at::Tensor>> additional_kv;

@@ -78,6 +78,11 @@ class TokenModel : public torch::nn::Module {
   virtual LinearHead linear_head() const {
     throw InputError("the net has no linear head over its embeddings");
   }
+  /// Why documents packed into a row would see each other (AttentionLayersInputs::documents);
+  /// empty: none does.
+  virtual std::string documents_unsupported() const {
+    return "the net does not keep documents of a row apart";
+  }
   /// Whether the results of other tokens are the same without the last one.
   virtual bool hides_last_token() const = 0;
 

@@ -32,6 +32,8 @@ at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
 /// Where the `count` tokens of a call stand.
 Positions TransformerWrapperImpl::positions_of_tokens(const TransformerInputs& inputs,
                                                       int64_t count) {
+  const auto& documents = inputs.layers.documents;
+  if (documents.defined()) return {Documents(documents).places, {}, 0};
   const bool is_embedded = inputs.pos.defined() && inputs.pos.is_floating_point();
   if (!is_embedded) return positions_of(inputs, inputs.seq_start_pos, count);
   return {at::Tensor(), inputs.seq_start_pos, inputs.goes_on() ? inputs.cache->length() : 0};

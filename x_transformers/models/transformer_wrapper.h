@@ -70,6 +70,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   bool caches_positions() const override;
   at::Tensor last_logits(const at::Tensor& embeddings, const TransformerInputs& inputs) override;
   std::string capture_unsupported() const override;
+  std::string documents_unsupported() const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

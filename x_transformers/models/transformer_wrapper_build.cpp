@@ -317,6 +317,15 @@ void TransformerWrapperImpl::set_token_emb(const std::shared_ptr<BaseEmbedding>&
   replace_module("token_emb", token_emb);
 }
 
+std::string TransformerWrapperImpl::documents_unsupported() const {
+  const auto& o = options_;
+  if (memory_token_count() > 0) return "num_memory_tokens are seen by all documents of a row";
+  if (cls_token_.defined()) return "use_cls_token is for one document in a row";
+  if (o.average_pool_embed) return "average_pool_embed takes the mean of whole rows";
+  if (attn_pool_) return "attn_pool looks at whole rows";
+  return attn_layers_->documents_unsupported();
+}
+
 std::string TransformerWrapperImpl::capture_unsupported() const {
   if (options_.recycling) return "recycling: the host draws how often the model recycles";
   return attn_layers_->capture_unsupported();

@@ -51,6 +51,13 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
           "deep_embeds_and_ids: given, but ff_deep_embed has factors of the model's own");
   require(inputs.x.defined() || !ff_deep_embed_.defined(),
           "x: is needed, as ff_deep_embed has a factor for each token");
+  if (inputs.layers.documents.defined()) {
+    const auto reason = documents_unsupported();
+    require(reason.empty(), "documents: " + reason);
+    require(!inputs.prepend_embeds.defined() && !inputs.pos.defined() &&
+                !inputs.seq_start_pos.defined(),
+            "documents: cannot be combined with prepend_embeds, pos or seq_start_pos");
+  }
   if (!inputs.x.defined()) return;
   const auto n = inputs.x.size(1);
   if (inputs.goes_on()) {

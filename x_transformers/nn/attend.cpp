@@ -218,8 +218,82 @@ void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
                           : ""));
 }
 
+namespace {
+
+/// A document among those of a call.
+struct DocumentPlace {
+  int64_t row, first, tokens;  ///< of the batch, and within its row
+  int64_t shared_keys;
+};
+
+/// What the document has of `t`, broadcastable to [b, h, i, j].
+at::Tensor pairs_of(at::Tensor t, const DocumentPlace& at) {
+  if (!t.defined()) return t;
+  const auto dims = t.dim();
+  if (dims == 4 && t.size(0) > 1) t = t.narrow(0, at.row, 1);
+  if (dims >= 2 && t.size(-2) > 1) t = t.narrow(-2, at.first, at.tokens);
+  if (dims == 0 || t.size(-1) == 1) return t;
+  const auto own = t.narrow(-1, at.shared_keys + at.first, at.tokens);
+  if (at.shared_keys == 0) return own;
+  return at::cat({t.narrow(-1, 0, at.shared_keys), own}, -1);
+}
+
+/// Keys or values of each document, behind those that all see.
+std::vector<at::Tensor> keys_of(const at::Tensor& t, const Documents& documents, int64_t shared) {
+  auto pieces = documents.split(t.narrow(2, shared, t.size(2) - shared));
+  if (shared == 0) return pieces;
+  const auto front = t.narrow(2, 0, shared).split(1, 0);
+  const auto tokens = documents.places.size(1);
+  int64_t before = 0;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    pieces[i] = at::cat({front[static_cast<size_t>(before / tokens)], pieces[i]}, 2);
+    before += documents.lengths[i];
+  }
+  return pieces;
+}
+
+/// What `position` is for each document.
+std::vector<PositionStage> positions_of(const PositionStage& position, const Documents& documents) {
+  std::vector<PositionStage> all(documents.lengths.size(), position);
+  const auto* tokens = std::get_if<stages::TokenBias>(&position);
+  if (tokens == nullptr) return all;
+  const auto queries = documents.split(tokens->queries), keys = documents.split(tokens->keys);
+  for (size_t i = 0; i < all.size(); ++i) all[i] = stages::TokenBias{queries[i], keys[i]};
+  return all;
+}
+
+}  // namespace
+
+AttendResult Attend::attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                      const Call& call) {
+  const auto& documents = *call.documents;
+  require(!call.keep_maps, "documents: attention maps are of whole rows, not of documents");
+  const auto queries = documents.split(q);
+  const auto keys = keys_of(k, documents, call.shared_keys),
+             values = keys_of(v, documents, call.shared_keys);
+  const auto positions = positions_of(call.position, documents);
+  auto mask = call.mask;
+  if (mask.defined() && mask.dim() == 2) mask = mask.unsqueeze(1).unsqueeze(1);
+  const auto tokens = documents.places.size(1);
+  std::vector<at::Tensor> out;
+  int64_t before = 0;
+  for (size_t i = 0; i < queries.size(); ++i) {
+    const DocumentPlace at{before / tokens, before % tokens, documents.lengths[i],
+                           call.shared_keys};
+    before += documents.lengths[i];
+    auto own = call;
+    own.documents = nullptr;
+    own.mask = pairs_of(mask, at);
+    own.attn_bias = pairs_of(call.attn_bias, at);
+    own.position = positions[i];
+    out.push_back(forward(queries[i], keys[i], values[i], own).out);
+  }
+  return {documents.join(out), {}};
+}
+
 AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
                              const at::Tensor& v_given, const Call& call) {
+  if (call.documents != nullptr) return attend_documents(q, k_given, v_given, call);
   const auto* packed = options_.flash_pack_seq ? call.packed : nullptr;
   auto widened = packed ? within_sequences(call, q.size(2), k_given.size(2)) : call;
   auto k = k_given, v = v_given;

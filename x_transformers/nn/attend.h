@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "x_transformers/nn/attend_options.h"
+#include "x_transformers/nn/documents.h"
 #include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/ops/attend.h"
@@ -31,6 +32,8 @@ class Attend : public torch::nn::Module {
     bool keep_maps = false;
     const PackedSequences* packed = nullptr;  ///< needed with flash_pack_seq, and read only there
     int64_t shared_keys = 0;  ///< keys in front that belong to no packed sequence: all see them
+    /// Of the queries, and of the keys that are not shared: each is attended to by itself.
+    const Documents* documents = nullptr;
   };
 
   /// `cope` may be null.
@@ -51,6 +54,9 @@ class Attend : public torch::nn::Module {
   ScoreProgram program(int64_t d, const Call& call) const;
 
  private:
+  /// forward of each document by itself.
+  AttendResult attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                const Call& call);
   at::Tensor add_talking_heads(const char* name);
   void build_custom_function();
   void set_scores(int64_t d, const Call& call, ScoreProgram& program) const;

@@ -257,6 +257,7 @@ AttendResult AttentionImpl::attend_sequence(const AttentionInputs& inputs, Proje
   call.prev_attn = inputs.prev_attn;
   call.keep_maps = inputs.keep_maps;
   call.packed = inputs.packed;
+  call.documents = inputs.documents;
   call.shared_keys = keys - sequence_keys;
   return attend_->forward(p.q, p.k, p.v, call);
 }

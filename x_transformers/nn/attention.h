@@ -84,6 +84,7 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
 
   const AttentionOptions& options() const { return options_; }
+  std::string documents_unsupported() const override;
   std::string cache_unsupported() const override;
   std::string context_cache_unsupported() const override;
   std::string static_cache_unsupported() const override;
@@ -113,6 +114,7 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   /// their scores. Throws InputError with qk_norm, which leaves nothing to scale.
   // NOLINTNEXTLINE(readability-identifier-naming): Python's name
   void qk_clip_(const at::Tensor& pre_softmax_attn, double tau = 100.0);
+  int64_t score_heads() const override { return options_.heads; }
   std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes, double tau) const override;
   std::string qk_clip_unsupported() const override;
   std::shared_ptr<torch::nn::Module> clone(

@@ -16,6 +16,15 @@ int64_t AttentionImpl::cached_features() const {
   return kv_heads_ * (o.dim_head + value_dim_head_);
 }
 
+std::string AttentionImpl::documents_unsupported() const {
+  if (hybrid_module_ && !hybrid_module_.is_per_token)
+    return "hybrid_module goes from token to token through all documents";
+  if (options_.flash_pack_seq) return "flash_pack_seq packs sequences of its own";
+  if (options_.orthog_projected_values || options_.orthog_projected_values_per_head)
+    return "orthog_projected_values are taken over whole rows";
+  return {};
+}
+
 std::string AttentionImpl::cache_unsupported() const {
   if (hybrid_module_ && !hybrid_module_.is_causal) return "hybrid_module may look at later tokens";
   return whole_sequence_unsupported();

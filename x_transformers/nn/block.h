@@ -12,6 +12,7 @@
 #include "x_transformers/core/cache.h"
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/nn/documents.h"
 #include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -87,6 +88,7 @@ struct BranchInputs {
   at::Tensor condition;      ///< [b, 1 or n, dim_condition]
   at::Tensor deep_embed;     ///< [b, n, dim] factors of the feed-forward's output
   BranchEnds ends;           ///< only of a block that takes_ends()
+  const Documents* documents = nullptr;  ///< of x: no token sees another than its own
   const MixingInputs* mixing = nullptr;  ///< of a layer where tokens see each other
   BlockState* state = nullptr;           ///< made by the block's make_state, appended to
 };
@@ -113,6 +115,9 @@ class Block : public torch::nn::Module {
   virtual const Block& innermost() const { return *this; }
   /// Whether BranchInputs::ends can be left to the block.
   virtual bool takes_ends() const { return false; }
+  /// Why tokens would see other documents than their own (BranchInputs::documents); empty: none
+  /// does.
+  virtual std::string documents_unsupported() const { return {}; }
   /// Why the block cannot be run token by token; empty: it can.
   virtual std::string cache_unsupported() const { return {}; }
   /// The same where its keys are those of a context, which come whole with the first token.

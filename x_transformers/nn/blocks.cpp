@@ -19,11 +19,16 @@ BranchOutput Scale::run(const BranchInputs& inputs) {
 }
 
 namespace {
-/// Tokens moved `amount` positions later (earlier if negative), zeros moved in.
-at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& exists) {
+/// Tokens moved `amount` positions later (earlier if negative), zeros moved in; within `documents`,
+/// unless null.
+at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& exists,
+                 const Documents* documents) {
   if (amount == 0) return t;
   amount = std::clamp(amount, -t.size(-2), t.size(-2));
-  return at::constant_pad_nd(zero_masked_rows(t, exists), {0, 0, amount, -amount}, 0);
+  const auto moved = at::constant_pad_nd(zero_masked_rows(t, exists), {0, 0, amount, -amount}, 0);
+  if (documents == nullptr) return moved;
+  return zero_masked_rows(moved,
+                          amount > 0 ? documents->places >= amount : documents->left >= -amount);
 }
 }  // namespace
 
@@ -90,7 +95,7 @@ BranchOutput ShiftTokens::run(const BranchInputs& inputs) {
   const auto groups = static_cast<int64_t>(shifts_.size());
   auto parts = inputs.x.split(inputs.x.size(-1) / groups, -1);
   for (int64_t group = 0; group < groups; ++group) {
-    parts[group] = shift(parts[group], shifts_[group], exists);
+    parts[group] = shift(parts[group], shifts_[group], exists, inputs.documents);
   }
   shifted.x = at::cat(parts, -1);
   return fn_->run(shifted);

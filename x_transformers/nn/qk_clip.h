@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct ScaledRows {
 /// An attention that makes its scores of projected queries and keys, whose weights can be scaled.
 class ClippableAttention : public AttendUser {
  public:
+  /// Heads that have scores.
+  virtual int64_t score_heads() const = 0;
   /// What multiplies which weights so that the scores of each head stay within `tau`, from the
   /// largest score of each, [h]. Reads nothing from the device.
   virtual std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes,

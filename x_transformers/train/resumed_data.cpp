@@ -72,8 +72,9 @@ std::vector<std::string> differences(const TrainState& saved, const TrainingData
   };
   for (const char* option : {"data.path", "data.val_path"}) find(option);
   // What the same files can be cut and read by.
-  for (const char* option : {"data.format", "data.tokenizer", "data.val_fraction", "data.dtype",
-                             "data.task", "data.series", "data.images"})
+  for (const char* option :
+       {"data.format", "data.tokenizer", "data.val_fraction", "data.dtype", "data.pack",
+        "data.separator", "data.task", "data.series", "data.images"})
     explains_content |= find(option);
   if (!explains_content)
     found.push_back(saved.data_files.empty()

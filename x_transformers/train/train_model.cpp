@@ -187,11 +187,21 @@ BatchFunction renamed(const BatchFunction& batch, const std::string& input) {
   };
 }
 
+/// Throws InputError where the model would not keep documents of a row apart.
+void require_packable(Model& model, const RunOptions& run) {
+  const auto pack = at(OptionPath("data") / "pack");
+  const auto reason = model.documents_unsupported();
+  require(reason.empty(), pack, "documents: {}", reason);
+  require(open_device(run.train.device, OptionPath("train") / "device").is_cpu(), pack,
+          "documents: is built for {} cpu alone", option(OptionPath("train") / "device"));
+}
+
 /// Text or token files; a model that writes gives samples where there is a tokenizer.
 void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_ptr<Model>& model,
                 const TokenTask& task) {
   require_hidden_targets(*model, {task.input}, run);
   const auto options = token_options(run, parts.directory, parts.resume, task);
+  if (options.pack == "documents") require_packable(*model, run);
   auto tokens = input_of(task);
   tokens.name = kTokenTensor;
   const auto& context = parts.context;

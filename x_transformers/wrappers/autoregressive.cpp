@@ -13,6 +13,7 @@
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/models/step_inputs.h"
@@ -113,6 +114,25 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
   return errors.sum() / (counts.sum().clamp_min(1) * predicted.size(-1));
 }
 
+/// The next tokens of x, [b, n - 1], less those that begin another document or pad a row.
+at::Tensor AutoregressiveWrapperImpl::targets_within(const at::Tensor& x,
+                                                     const at::Tensor& documents) const {
+  const auto reason = documents_unsupported();
+  require(reason.empty(), "documents: " + reason);
+  require_tensor(documents, "documents", TensorKind::integer,
+                 {{"batch", x.size(0), true}, {"seq", x.size(1)}});
+  const auto own = documents.narrow(1, 0, x.size(1) - 1),
+             next = documents.narrow(1, 1, own.size(1));
+  return x.narrow(1, 1, own.size(1))
+      .masked_fill((own != next).logical_or(next < 0), options_.ignore_index);
+}
+
+std::string AutoregressiveWrapperImpl::documents_unsupported() const {
+  if (options_.mask_prob > 0) return "mask_prob hides keys of whole rows";
+  if (options_.add_attn_z_loss) return "add_attn_z_loss needs the attention maps of whole rows";
+  return net_->documents_unsupported();
+}
+
 /// Whether the loss is the same without the last token, which has no target: no other token sees
 /// it, and no input or requested output has an entry for it. Leaving it out saves its work and a
 /// copy of the other logits.
@@ -182,12 +202,15 @@ AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::run(const at::Tenso
           "x: expected tokens [batch, seq] with at least two in a sequence");
   const auto traits = net_->traits();
   warn_of_seen_targets(*this, "net", traits.is_causal, inputs.layers.attn_mask);
-  const auto target = x.narrow(1, 1, x.size(1) - 1);
+  const auto documents = std::exchange(inputs.layers.documents, {});
+  const auto target =
+      documents.defined() ? targets_within(x, documents) : x.narrow(1, 1, x.size(1) - 1);
   if (options_.mask_prob > 0) inputs.layers.self_attn_kv_mask = random_key_mask(x);
   inputs.keep_maps = inputs.keep_maps || options_.add_attn_z_loss;
   inputs.next_embed_pred = traits.predicts_next_embed;
   const bool is_last_left_out = leaves_out_last(inputs);
   const auto tokens = is_last_left_out ? x.narrow(1, 0, x.size(1) - 1) : x;
+  if (documents.defined()) inputs.layers.documents = documents.narrow(1, 0, tokens.size(1));
   inputs.x = tokens.masked_fill(tokens == options_.ignore_index, options_.pad_value);
 
   Output output;

@@ -70,6 +70,10 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
   at::Tensor generate(const GenerationInputs& inputs, const GenerateOptions& options);
   BeamSearchResult beam_search(const GenerationInputs& inputs, const BeamSearchOptions& options);
 
+  /// Why the loss is not of documents packed into rows (`layers.documents` of its inputs, [b, n];
+  /// those of a negative number pad a row); empty: it is.
+  std::string documents_unsupported() const;
+
   /// Whether forward with these inputs runs the model on all but the last token: it has no target,
   /// and no other token sees it.
   bool leaves_out_last(const TransformerInputs& inputs = {}) const;
@@ -89,6 +93,7 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
  private:
   at::Tensor next_embed_loss(const TransformerOutput& output, const at::Tensor& target) const;
   at::Tensor random_key_mask(const at::Tensor& x) const;
+  at::Tensor targets_within(const at::Tensor& x, const at::Tensor& documents) const;
   at::Tensor next_token_loss(Output& output, const at::Tensor& target, const at::Tensor& targets,
                              int64_t prepended, int64_t chunk) const;
   int64_t fastest_chunk(const at::Device& device) const;
