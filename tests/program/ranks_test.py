@@ -150,6 +150,27 @@ class Agree(RanksTest):
         rows = [row for row in metrics_of(self.root / 'of4') if 'loss' in row]
         self.assertEqual(rows[-1]['tokens'], 6 * 2 * 8 * SEQ)
 
+    def test_shares_of_the_optimizer_give_the_same_numbers(self):
+        options = {'ema_decay': 0.9, 'qk_clip': 0.5, 'checkpoint_every': 1}
+        self.train('one', 8, **options)
+        for processes in (2, 4):
+            more = (8 // processes, '--processes', processes)
+            self.train(f'whole{processes}', *more, **options)
+            self.train(f'shares{processes}', *more, shard='optimizer', **options)
+            self.assert_same(f'whole{processes}', f'shares{processes}')
+            self.assert_same_losses('one', f'shares{processes}')
+            self.assert_close('one', f'shares{processes}')
+        self.train('shares2', 8, '--resume', steps=9, **options)
+        self.train('whole2', 8, '--resume', steps=9, **options)
+        self.assert_same('whole2', 'shares2')
+
+    def test_packed_documents_agree_with_one(self):
+        packed = ('--set', 'data.pack=documents', '--set', 'data.separator=32')
+        self.train('one', 8, *packed)
+        self.train('of2', 4, '--processes', 2, *packed)
+        self.assert_same_losses('one', 'of2')
+        self.assert_close('one', 'of2')
+
     def test_mpirun_agrees_with_one(self):
         if not has_mpi():
             self.skipTest('no MPI')

@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/generator_state.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/checkpoint_state.h"
 

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/train/pretend_world.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
@@ -109,6 +110,28 @@ TEST_P(QkClipStep, ClipsAfterTheUpdateByTheScoresOfAllMicroBatches) {
 
 INSTANTIATE_TEST_SUITE_P(All, QkClipStep, testing::Values("adamw", "muon", "lion", "adafactor"),
                          [](const auto& info) { return std::string(info.param); });
+
+TEST(QkClipStepTest, ClipsByTheScoresOfAllRanks) {
+  const auto alone = make(true);
+  for (int64_t step = 0; step < 2; ++step)
+    (*alone.step)({make_batch(2 * step), make_batch(2 * step + 1)});
+  trainer_test::PretendWorld(3).run([&](const WorldPlace& place, const SumOverRanks& sum) {
+    auto training = make(false);
+    training.clip = std::make_unique<QkClip>(training.model->module(), kTau, place, sum);
+    training.step = std::make_unique<TrainStep>(
+        [model = training.model](const Batch& batch) { return model->loss(batch.tensors); },
+        *training.optimizer, nullptr, 1.0, sum, training.clip.get());
+    for (int64_t step = 0; step < 2; ++step) {
+      // The last rank has nothing of the batch.
+      const bool has_batch = place.rank < 2;
+      const auto batch = has_batch ? make_batch(2 * step + place.rank) : Batch{{}, 0};
+      (*training.step)({batch});
+    }
+    const auto wanted = alone.net().parameters(), got = training.net().parameters();
+    for (size_t i = 0; i < wanted.size(); ++i)
+      EXPECT_TRUE(at::allclose(got[i], wanted[i], 1e-5, 1e-6)) << place.rank << " " << i;
+  });
+}
 
 at::Tensor query_weights(const Training& training) {
   return training.net().named_parameters()["attn_layers.layers.0.1.to_q.weight"].detach().clone();

@@ -4,12 +4,15 @@
 
 #include <array>
 #include <cmath>
+#include <fstream>
 #include <map>
 
 #include "tests/train/pretend_world.h"
 #include "tests/train/trainer_test_model.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
+#include "x_transformers/optim/sharded.h"
 #include "x_transformers/train/process.h"
 #include "x_transformers/train/trainer.h"
 
@@ -128,11 +131,119 @@ TEST_F(TrainerWorldTest, UnevenRanksAreTheRunOfOne) {
             CheckpointFolder(root_ / "alone").steps());
 }
 
+TEST_F(TrainerWorldTest, TellsAtTheNextStepOfACheckpointThatCannotBeWritten) {
+  auto options = make_options(40);
+  options.save_every = 2;
+  options.eval_every = 0;
+  BigramModelImpl model;
+  auto run = parts("run");
+  run.loss = [&model](const Batch& batch) { return model.loss(batch); };
+  int64_t last = 0;
+  run.training_batch = [&](int64_t index) {
+    last = index;
+    if (index == 6) {
+      fs::rename(root_ / "run/checkpoints", root_ / "run/aside");
+      std::ofstream(root_ / "run/checkpoints") << "in the way";
+    }
+    return trainer_test::make_batch(index);
+  };
+  Trainer trainer(model, options, run);
+  EXPECT_THROW(trainer.run(), WriteError);
+  EXPECT_LT(last, 12);
+}
+
+TEST_F(TrainerWorldTest, RefusesToMakeActivationsAgainWithoutBlocks) {
+  auto options = make_options(1);
+  options.checkpoint_every = 1;
+  try {
+    train(options, parts("run"), {});
+    ADD_FAILURE() << "expected a refusal";
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("train.checkpoint_every: the model has no stack"));
+  }
+  options.checkpoint_every = 0;
+  EXPECT_THROW(validate(options), InputError);
+}
+
 TEST_F(TrainerWorldTest, RanksBeginWithTheWeightsOfTheFirst) {
   const auto options = make_options(1);
   const auto ranks = train(options, parts("run"), {.ranks = 3, .own_seeds = true});
   expect_same_weights(ranks[0], ranks[1]);
   expect_same_weights(ranks[0], ranks[2]);
+}
+
+TrainOptions sharded(TrainOptions options) {
+  options.shard = "optimizer";
+  return options;
+}
+
+void expect_same_state(const fs::path& one, const fs::path& other) {
+  const auto tensors = load_safetensors(one / checkpoint_file::kOptimizer).tensors;
+  const auto others = load_safetensors(other / checkpoint_file::kOptimizer).tensors;
+  ASSERT_EQ(tensors.size(), others.size());
+  for (const auto& [name, tensor] : tensors)
+    EXPECT_TRUE(at::equal(tensor, others.at(name))) << name;
+}
+
+TEST_F(TrainerWorldTest, SharesOfTheOptimizerGiveTheSameNumbers) {
+  for (const std::string name : {"adamw", "lion", "adafactor", "muon"}) {
+    for (const std::string precision : {"fp32", "bf16"}) {
+      auto options = make_options(9);
+      options.optimizer.optimizer = name;
+      if (name == "muon") options.optimizer.muon.parameters = "matrices";
+      options.precision = precision;
+      options.ema_decay = 0.9;
+      options.grad_accum = 2;
+      const auto folder = name + precision;
+      const auto plain = train(options, parts(folder), {.dropout = 0.2, .ranks = 3});
+      const auto shares =
+          train(sharded(options), parts(folder + "_shares"), {.dropout = 0.2, .ranks = 3});
+      SCOPED_TRACE(folder);
+      for (size_t rank = 0; rank < 3; ++rank) expect_same_weights(plain[rank], shares[rank]);
+      expect_same_state(root_ / folder, root_ / (folder + "_shares"));
+    }
+  }
+}
+
+TEST_F(TrainerWorldTest, SharesOfTheOptimizerGoOnWithAnyNumberOfRanks) {
+  const auto options = make_options(12);
+  for (const std::string folder : {"plain", "shares"}) {
+    const auto first = folder == "plain" ? options : sharded(options);
+    train(first, parts(folder), {.ranks = 3, .stop_after = 5});
+    for (const std::string next : {"_1", "_2", "_3", "_2_sharded"}) {
+      fs::copy(root_ / folder, root_ / (folder + next),
+               fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+      auto resumed = parts(folder + next);
+      resumed.resume = true;
+      const bool is_sharded = next == "_2_sharded";
+      train(is_sharded ? sharded(options) : options, resumed, {.ranks = next[1] - '0'});
+    }
+  }
+  for (const std::string next : {"_1", "_2", "_3"})
+    expect_same_state(root_ / ("plain" + next), root_ / ("shares" + next));
+  expect_same_state(root_ / "plain_2", root_ / "shares_2_sharded");
+}
+
+TEST_F(TrainerWorldTest, EachRankKeepsTheStateOfItsShareAlone) {
+  int64_t all = 0;
+  const auto options = sharded(make_options(2));
+  PretendWorld(2).run([&](const WorldPlace& place, const SumOverRanks& sum) {
+    BigramModelImpl model;
+    auto run = parts("run");
+    run.loss = [&model](const Batch& batch) { return model.loss(batch); };
+    run.context.place = place;
+    run.context.sum_over_ranks = sum;
+    Trainer trainer(model, options, run);
+    trainer.run();
+    const auto& optimizer = dynamic_cast<const ShardedOptimizer&>(trainer.optimizer());
+    int64_t own = 0;
+    for (size_t i = 0; i < optimizer.parameters().tensors.size(); ++i)
+      own += optimizer.owner(i) == place.rank;
+    EXPECT_EQ(optimizer.count_moments(), own);
+    EXPECT_GT(own, 0);
+    all += own;
+  });
+  EXPECT_EQ(all, 3);  // an embedding, which is tied, and a weight and a bias
 }
 
 TEST_F(TrainerWorldTest, EachRankDrawsAndResumesItsOwnRandomNumbers) {

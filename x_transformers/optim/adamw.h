@@ -27,6 +27,10 @@ class AdamW : public Optimizer {
 
   int64_t count_moments() const override;
 
+  std::vector<StateShape> state_shapes(size_t parameter) const override {
+    const auto sizes = weights_.tensors[parameter].sizes().vec();
+    return {{"exp_avg", sizes}, {"exp_avg_sq", sizes}};
+  }
   /// With `exp_avg.<name>` and `exp_avg_sq.<name>`.
   std::map<std::string, at::Tensor> state_dict() const override;
   void load_state_dict(const std::map<std::string, at::Tensor>& state) override;

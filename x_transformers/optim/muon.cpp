@@ -167,6 +167,14 @@ int64_t MuonAdamW::count_moments() const {
   return muon_->count_moments() + (adamw_ ? adamw_->count_moments() : 0);
 }
 
+std::vector<StateShape> MuonAdamW::state_shapes(size_t parameter) const {
+  // Each of the two has its parameters in the order of all.
+  const bool is_muon = is_muon_[parameter];
+  const auto end = is_muon_.begin() + static_cast<std::ptrdiff_t>(parameter);
+  const auto place = static_cast<size_t>(std::count(is_muon_.begin(), end, is_muon));
+  return is_muon ? muon_->state_shapes(place) : adamw_->state_shapes(place);
+}
+
 std::map<std::string, at::Tensor> MuonAdamW::state_dict() const {
   auto state = muon_->state_dict();
   if (adamw_) state.merge(adamw_->state_dict());

@@ -50,6 +50,7 @@ class MuonAdamW : public Optimizer {
   void step(const std::vector<at::Tensor>& gradients, const at::Tensor& grad_scale = {},
             const at::Tensor& found_inf = {}) override;
   int64_t count_moments() const override;
+  std::vector<StateShape> state_shapes(size_t parameter) const override;
   std::map<std::string, at::Tensor> state_dict() const override;
   void load_state_dict(const std::map<std::string, at::Tensor>& state) override;
 

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -11,6 +12,12 @@
 #include "x_transformers/optim/parameters.h"
 
 namespace x_transformers {
+
+/// A tensor that an optimizer keeps of a parameter.
+struct StateShape {
+  std::string name;  ///< in its state, before "." and the parameter's
+  std::vector<int64_t> sizes;
+};
 
 /// Changes weights by their gradients. A step launches work and reads nothing back from a CUDA
 /// device, so that it can be captured in a CUDA graph.
@@ -47,6 +54,8 @@ class Optimizer {
   /// trained costs no memory.
   virtual int64_t count_moments() const = 0;
 
+  /// What is kept of a parameter, by its place among them, that has had a gradient.
+  virtual std::vector<StateShape> state_shapes(size_t parameter) const = 0;
   /// `step.<name>` for each parameter, and what the optimizer keeps of each that has had a
   /// gradient; what load_state_dict takes. The weights are not among them.
   virtual std::map<std::string, at::Tensor> state_dict() const = 0;

@@ -19,15 +19,15 @@ class WeightwiseOptimizer : public Optimizer {
   void step(const std::vector<at::Tensor>& gradients, const at::Tensor& grad_scale = {},
             const at::Tensor& found_inf = {}) override;
   int64_t count_moments() const override;
+  std::vector<StateShape> state_shapes(size_t parameter) const override {
+    return moments_of(weights_.tensors[parameter]);
+  }
   std::map<std::string, at::Tensor> state_dict() const override;
   void load_state_dict(const std::map<std::string, at::Tensor>& state) override;
 
  protected:
   /// A tensor of state, zero before the first update.
-  struct Moment {
-    std::string name;  ///< saved as `<name>.<weight>`
-    std::vector<int64_t> sizes;
-  };
+  using Moment = StateShape;
   /// What an update of one weight reads and writes.
   struct Entry {
     at::Tensor weight, gradient;

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
@@ -24,22 +26,60 @@ bool is_at(const std::string& path, const std::set<std::string>& places) {
   return false;
 }
 
+/// Whether nobody else holds the tensor, or another of its memory.
+bool is_only_one(const at::Tensor& tensor) {
+  return tensor.is_cpu() && tensor.is_contiguous() && tensor.use_count() == 1 &&
+         tensor.storage().use_count() == 1;
+}
+
+/// Tensors of the same memory stay one; those that were made for this are no copies again.
+void copy_to_cpu(TensorMap& tensors) {
+  std::map<const void*, std::vector<std::pair<at::Tensor, at::Tensor>>> copies;
+  for (auto& [name, tensor] : tensors) {
+    if (is_only_one(tensor)) continue;
+    auto& of_memory = copies[tensor.const_data_ptr()];
+    const auto found =
+        std::find_if(of_memory.begin(), of_memory.end(), [&t = tensor](const auto& pair) {
+          return pair.first.sizes() == t.sizes() && pair.first.strides() == t.strides() &&
+                 pair.first.scalar_type() == t.scalar_type();
+        });
+    if (found != of_memory.end() && tensor.numel() > 0) {
+      tensor = found->second;
+      continue;
+    }
+    const auto copy =
+        at::empty(tensor.sizes(), tensor.options().device(at::kCPU).requires_grad(false))
+            .copy_(tensor);
+    of_memory.emplace_back(tensor, copy);
+    tensor = copy;
+  }
+}
+
 }  // namespace
 
-void save_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors) {
+TensorSnapshot snapshot_of(const TrainedTensors& tensors, TensorMap optimizer_state) {
+  const at::NoGradGuard no_grad;
   const NamedTensors& weights = tensors.optimizer.weights();
-  TensorMap state = tensors.optimizer.state_dict();
+  TensorSnapshot snapshot{{}, std::move(optimizer_state), name_of(tensors.compat.xt_compat)};
   if (tensors.ema != nullptr) {
-    state.merge(tensors.ema->state_dict());
+    snapshot.optimizer.merge(tensors.ema->state_dict());
     for (size_t i = 0; i < weights.names.size(); ++i)
-      state["weights." + weights.names[i]] = weights.tensors[i];
+      snapshot.optimizer["weights." + weights.names[i]] = weights.tensors[i];
   }
-  save_safetensors(folder / checkpoint_file::kOptimizer, state, {}, Checksum::written);
+  copy_to_cpu(snapshot.optimizer);  // before its tensors have the values of the model's file
   std::vector<at::Tensor> values;
   for (const at::Tensor& weight : weights.tensors) values.push_back(weight.detach());
   if (tensors.ema != nullptr) values = tensors.ema->averages();
   const ScopedWeights scope(tensors.optimizer.parameters().tensors, values);
-  save_model(folder / checkpoint_file::kModel, tensors.model, name_of(tensors.compat.xt_compat));
+  snapshot.model = state_dict(tensors.model);
+  copy_to_cpu(snapshot.model);
+  return snapshot;
+}
+
+void save_tensors(const std::filesystem::path& folder, const TensorSnapshot& snapshot) {
+  save_safetensors(folder / checkpoint_file::kOptimizer, snapshot.optimizer, {}, Checksum::written);
+  save_weights(folder / checkpoint_file::kModel, snapshot.model, snapshot.xt_compat, {},
+               TiedWeights::once, Checksum::written);
 }
 
 bool are_weights_finite(const TrainedTensors& tensors) {

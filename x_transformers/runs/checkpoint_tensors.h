@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "x_transformers/core/compat.h"
+#include "x_transformers/io/tensor_map.h"
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/optimizer.h"
 
@@ -23,12 +24,22 @@ struct TrainedTensors {
   Compat compat = {};  ///< of the model
 };
 
+/// The tensors of a checkpoint as they are at one instant, copied to the CPU, so that training goes
+/// on while they are written.
+struct TensorSnapshot {
+  TensorMap model, optimizer;
+  std::string xt_compat;
+};
+
+/// What save_tensors writes of now. `optimizer_state` is that of Optimizer::state_dict.
+TensorSnapshot snapshot_of(const TrainedTensors& tensors, TensorMap optimizer_state);
+
 /// Writes model.safetensors and optimizer.safetensors into `folder`. The model's file holds the
 /// weights to use, in full precision: the averaged ones where there is an Ema; its metadata
 /// `xt_compat` says whose meaning they have. The optimizer's file
 /// holds all else that training goes on from: the state of the optimizer and, with an Ema, its
 /// state and `weights.<name>`, the weights that are not averaged.
-void save_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors);
+void save_tensors(const std::filesystem::path& folder, const TensorSnapshot& snapshot);
 
 /// Whether all weights, and their averages, are finite numbers. Waits for the device.
 bool are_weights_finite(const TrainedTensors& tensors);

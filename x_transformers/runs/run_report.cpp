@@ -87,18 +87,26 @@ void RunReport::sample(int64_t step, const std::string& text) {
   message(fmt::format("step {}: a sample\n{}", step, printable(text)));
 }
 
-void RunReport::draw_curve() {
-  if (!options_.plot) return;
-  try {
-    PlotOptions options;
-    options.title = "Training of " + directory_.lexically_normal().filename().string();
-    options.loss_unit = options_.loss_unit;
-    plot_metrics((directory_ / checkpoint_file::kMetrics).string(),
-                 (directory_ / "loss.png").string(), options);
-  } catch (const std::exception& error) {
-    options_.plot = false;
-    message(below("the loss curve cannot be drawn:")(notice_of(error)).line());
-  }
+std::function<std::optional<Notice>()> RunReport::curve() const {
+  if (!options_.plot) return {};
+  PlotOptions options;
+  options.title = "Training of " + directory_.lexically_normal().filename().string();
+  options.loss_unit = options_.loss_unit;
+  return [options, directory = directory_]() -> std::optional<Notice> {
+    try {
+      plot_metrics((directory / checkpoint_file::kMetrics).string(),
+                   (directory / "loss.png").string(), options);
+      return std::nullopt;
+    } catch (const std::exception& error) {
+      return below("the loss curve cannot be drawn:")(notice_of(error));
+    }
+  };
+}
+
+void RunReport::tell_of_curve(const std::optional<Notice>& failure) {
+  if (!failure) return;
+  options_.plot = false;
+  message(failure->line());
 }
 
 }  // namespace x_transformers

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/runs/metrics.h"
 #include "x_transformers/runs/progress.h"
 #include "x_transformers/runs/tensorboard.h"
@@ -57,8 +59,11 @@ class RunReport {
   void evaluation(const EvaluationLog& evaluation);
   void sample(int64_t step, const std::string& text);
   void message(const std::string& text) { progress_.message(text); }
-  /// Draws the loss curve where asked for. A failure is told once and does not end the run.
-  void draw_curve();
+  /// What draws the loss curve, where asked for, on whichever thread, and gives what has kept it
+  /// from that; empty: nothing is asked for. A failure is told once, by tell_of_curve, and does not
+  /// end the run.
+  std::function<std::optional<Notice>()> curve() const;
+  void tell_of_curve(const std::optional<Notice>& failure);
   /// Ends the progress bar.
   void finish() { progress_.finish(); }
 

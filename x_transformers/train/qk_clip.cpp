@@ -2,15 +2,18 @@
 
 #include <ATen/ATen.h>
 
+#include <limits>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/ops/score_maxes.h"
 
 namespace x_transformers {
 
-QkClip::QkClip(torch::nn::Module& model, double tau) : tau_(tau) {
+QkClip::QkClip(torch::nn::Module& model, double tau, const WorldPlace& place, SumOverRanks sum)
+    : tau_(tau), place_(place), sum_(std::move(sum)) {
   std::set<const void*> seen;
   model.apply([&](torch::nn::Module& part) {
     auto* attention = dynamic_cast<ClippableAttention*>(&part);
@@ -40,8 +43,24 @@ void QkClip::begin() {
   for (const Watched& watched : watched_) watched.maxes->reset();
 }
 
+/// Makes the largest scores of this rank those of all.
+void QkClip::share_maxes(const at::TensorOptions& options) {
+  constexpr double kNone = -std::numeric_limits<double>::infinity();  // of a rank without a batch
+  std::vector<at::Tensor> of_ranks;
+  for (const Watched& watched : watched_) {
+    // Each rank fills its row, and the others' are 0.
+    auto rows = at::zeros({place_.world, watched.attention->score_heads()}, options);
+    auto own = rows[place_.rank];
+    watched.maxes->defined() ? own.copy_(*watched.maxes) : own.fill_(kNone);
+    of_ranks.push_back(rows);
+  }
+  sum_(of_ranks);
+  for (size_t i = 0; i < watched_.size(); ++i) *watched_[i].maxes = of_ranks[i].amax(0);
+}
+
 void QkClip::apply(Optimizer& optimizer, const at::Tensor& skipped) {
   const at::NoGradGuard no_grad;
+  if (sum_) share_maxes(skipped.options().dtype(at::kFloat));
   std::map<const void*, at::Tensor> weights;  // what is trained of each parameter
   const auto& parameters = optimizer.parameters().tensors;
   for (size_t i = 0; i < parameters.size(); ++i)

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "x_transformers/core/world_place.h"
 #include "x_transformers/nn/qk_clip.h"
 #include "x_transformers/optim/optimizer.h"
 
@@ -17,16 +18,17 @@ namespace x_transformers {
 /// nothing from the device.
 class QkClip {
  public:
-  /// `model` must outlive this. Throws InputError, naming train.qk_clip, where it has no attention
-  /// whose scores could be clipped.
-  QkClip(torch::nn::Module& model, double tau);
+  /// `model` must outlive this. Where several ranks train it, each at its `place`, weights are
+  /// clipped by the scores of all. Throws InputError, naming train.qk_clip, where it has no
+  /// attention whose scores could be clipped.
+  QkClip(torch::nn::Module& model, double tau, const WorldPlace& place = {}, SumOverRanks sum = {});
   ~QkClip();
   QkClip(const QkClip&) = delete;
   QkClip& operator=(const QkClip&) = delete;
 
   /// Forgets the scores: a new step begins.
   void begin();
-  /// Clips the weights of `optimizer`, unless `skipped` (scalar) is 1.
+  /// Clips the weights of `optimizer`, unless `skipped` (scalar) is 1. All ranks call it.
   void apply(Optimizer& optimizer, const at::Tensor& skipped);
 
  private:
@@ -36,7 +38,11 @@ class QkClip {
     std::shared_ptr<at::Tensor> maxes;  ///< [heads], undefined before the first call of a step
   };
 
+  void share_maxes(const at::TensorOptions& options);
+
   double tau_;
+  WorldPlace place_;
+  SumOverRanks sum_;
   std::vector<Watched> watched_;
 };
 

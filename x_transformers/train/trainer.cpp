@@ -15,6 +15,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/muon_parameters.h"
 #include "x_transformers/optim/make_optimizer.h"
+#include "x_transformers/optim/sharded.h"
 #include "x_transformers/train/ranks.h"
 
 namespace x_transformers {
@@ -88,9 +89,13 @@ std::unique_ptr<Optimizer> Trainer::make_optimizer() {
   const auto& options = options_.optimizer;
   const auto muon =
       options.muon.parameters == "matrices" ? matrix_parameters(model_) : muon_parameters(model_);
-  return spelled(below("train"), [&] {
+  auto optimizer = spelled(below("train"), [&] {
     return x_transformers::make_optimizer(options, parameters, std::move(masters), muon);
   });
+  const auto& context = parts_.context;
+  if (options_.shard != "optimizer" || !context.sum_over_ranks) return optimizer;
+  return std::make_unique<ShardedOptimizer>(std::move(optimizer), context.place,
+                                            context.sum_over_ranks);
 }
 
 std::unique_ptr<Watch> Trainer::make_watch() const {
@@ -102,10 +107,8 @@ std::unique_ptr<Watch> Trainer::make_watch() const {
 
 std::unique_ptr<QkClip> Trainer::make_qk_clip() {
   if (!options_.qk_clip) return nullptr;
-  require(parts_.context.place.world == 1, at("train.qk_clip"),
-          "each process would clip by the scores of its own share of a batch: not built yet for "
-          "more than one");
-  return std::make_unique<QkClip>(model_, *options_.qk_clip);
+  const auto& context = parts_.context;
+  return std::make_unique<QkClip>(model_, *options_.qk_clip, context.place, context.sum_over_ranks);
 }
 
 void Trainer::set_recomputation() {
@@ -153,6 +156,7 @@ TrainResult Trainer::run_steps() {
   }
   settle();
   if (state_.step > saved_step_) save(/*is_best=*/false);
+  finish_saving();
   if (report_) report_->finish();
   result_.reason = state_.step >= options_.steps ? StopReason::kFinished
                    : is_early_stopped()          ? StopReason::kEarlyStopping
@@ -164,6 +168,9 @@ TrainResult Trainer::run_steps() {
 }
 
 void Trainer::train_step() {
+  const bool is_saved =
+      saving_.valid() && saving_.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  if (is_saved) finish_saving();
   const int64_t step = state_.step + 1;
   std::vector<Batch> micro_batches;
   for (int64_t i = 0; i < options_.grad_accum; ++i) {
@@ -236,9 +243,9 @@ void Trainer::settle() {
       first_skipped->step, first_skipped->loss, first_skipped->grad_norm, state_.skipped_steps));
 }
 
-std::optional<int64_t> Trainer::good_step() const {
-  auto good = folder_.own_steps();
-  std::erase_if(good, [&](int64_t step) { return step > last_finite_; });
+std::optional<int64_t> Trainer::good_step(const CheckpointFolder& folder, int64_t last_finite) {
+  auto good = folder.own_steps();
+  std::erase_if(good, [&](int64_t step) { return step > last_finite; });
   return good.empty() ? std::nullopt : std::optional(good.back());
 }
 
@@ -257,6 +264,7 @@ std::string Trainer::good_checkpoint() const {
 }
 
 void Trainer::fail_nonfinite(int64_t step, const std::string& what) const {
+  if (saving_.valid()) saving_.wait();  // it may be the last good one
   throw RunError(fmt::format(
       "step {}: {}: not finite; {}. Try a lower "
       "train.learning_rate (now {}), a longer "
@@ -356,6 +364,12 @@ void Trainer::sample() {
   clock_ = Clock::now();
 }
 
+void Trainer::finish_saving() {
+  if (!saving_.valid()) return;
+  const auto failure = saving_.get();
+  if (report_) report_->tell_of_curve(failure);
+}
+
 void Trainer::save(bool is_best) {
   settle();
   if (!are_weights_finite(tensors())) {
@@ -366,24 +380,35 @@ void Trainer::save(bool is_best) {
   }
   state_.set_random(random_states(device_, parts_.context.place, parts_.context.sum_over_ranks));
   saved_step_ = state_.step;
+  auto optimizer_state = optimizer_->state_dict();  // which every rank may have a share of
   if (!report_) return;
-  folder_.save(state_.step, is_best, [&](const fs::path& folder) {
-    save_tensors(folder, tensors());
-    TrainState saved = state_;
-    saved.targets += window_.targets;
-    save_train_state(folder / checkpoint_file::kState, saved);
-    write_file_atomically(folder / checkpoint_file::kConfig, parts_.config);
-    if (!parts_.tokenizer.empty())
-      write_file_atomically(folder / checkpoint_file::kTokenizer, parts_.tokenizer);
-    write_file_atomically(folder / checkpoint_file::kMetrics,
-                          whole_file(parts_.directory / checkpoint_file::kMetrics));
-  });
-  // Until this run has seen which of the checkpoints it found is good, all of them may be.
-  const auto good = good_step();
-  folder_.prune(options_.keep_last, [&](int64_t step) {
-    return good ? step == *good : resumed_ && step <= resumed_->step;
-  });
-  report_->draw_curve();
+  finish_saving();  // one at a time, so that there is one copy of the tensors
+  TrainState saved = state_;
+  saved.targets += window_.targets;
+  const auto write =
+      [snapshot = snapshot_of(tensors(), std::move(optimizer_state)), saved, config = parts_.config,
+       tokenizer = parts_.tokenizer,
+       metrics = whole_file(parts_.directory / checkpoint_file::kMetrics)](const fs::path& folder) {
+        save_tensors(folder, snapshot);
+        save_train_state(folder / checkpoint_file::kState, saved);
+        write_file_atomically(folder / checkpoint_file::kConfig, config);
+        if (!tokenizer.empty())
+          write_file_atomically(folder / checkpoint_file::kTokenizer, tokenizer);
+        write_file_atomically(folder / checkpoint_file::kMetrics, metrics);
+      };
+  const auto resumed_step = resumed_ ? std::optional(resumed_->step) : std::nullopt;
+  saving_ = std::async(
+      std::launch::async,
+      [write, folder = folder_, step = saved.step, is_best, keep_last = options_.keep_last,
+       resumed_step, last_finite = last_finite_, draw_curve = report_->curve()]() mutable {
+        folder.save(step, is_best, write);
+        // Until this run has seen which of the checkpoints it found is good, all of them may be.
+        const auto good = good_step(folder, last_finite);
+        folder.prune(keep_last, [&](int64_t old) {
+          return good ? old == *good : resumed_step && old <= *resumed_step;
+        });
+        return draw_curve ? draw_curve() : std::nullopt;
+      });
   clock_ = Clock::now();
 }
 

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -175,14 +176,18 @@ class Trainer {
   /// True when the loss is the lowest so far.
   bool evaluate();
   void sample();
+  /// Takes the tensors of now, which a thread of its own writes while training goes on.
   void save(bool is_best);
+  /// Waits for it, where it is at work, and throws what has kept it from writing.
+  void finish_saving();
   bool is_due(const std::optional<int64_t>& every) const;
   /// Asks whether to end, which all ranks do at the same places.
   bool ask_stop();
   bool is_stopped() const { return is_stopped_; }
   bool is_early_stopped() const;
   /// The newest checkpoint of whose weights this run has seen a finite loss.
-  std::optional<int64_t> good_step() const;
+  std::optional<int64_t> good_step() const { return good_step(folder_, last_finite_); }
+  static std::optional<int64_t> good_step(const CheckpointFolder& folder, int64_t last_finite);
   std::string good_checkpoint() const;
   [[noreturn]] void fail_nonfinite(int64_t step, const std::string& what) const;
   /// "loss nan, gradient norm 2", and of which ranks, where there are several. All ranks call it.
@@ -215,6 +220,9 @@ class Trainer {
   Window window_;
   Clock::time_point clock_;
   TrainResult result_;
+  /// The checkpoint that is being written, and what has kept its loss curve from being drawn. Last,
+  /// so that it ends before what it uses.
+  std::future<std::optional<Notice>> saving_;
 };
 
 }  // namespace x_transformers

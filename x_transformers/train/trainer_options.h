@@ -56,6 +56,10 @@ struct TrainOptions {
   /// seconds after which one of several processes is given up: without a sign of life, or without
   /// doing anything while others wait for it
   double rank_timeout = 30;
+  /// of several processes: none, each has the whole state of the optimizer; or optimizer: each
+  /// keeps that of a share of the weights, updates these and gives them to the others
+  /// (arXiv:1910.02054)
+  std::string shard = "none";
   /// seed of initialisation and dropout
   int64_t seed = 0;
   /// weights to start from, of a run, a checkpoint or a file; their net may stand in another
@@ -147,6 +151,10 @@ struct TrainOptions {
       "seconds after which one of several processes is given up: without a sign of life, or "
       "without "
       "doing anything while others wait for it");
+    v("shard", shard,
+      "of several processes: none, each has the whole state of the optimizer; or optimizer: each "
+      "keeps that of a share of the weights, updates these and gives them to the others",
+      "arXiv:1910.02054");
     v("seed", seed, "seed of initialisation and dropout");
     v("init_from", init_from,
       "weights to start from, of a run, a checkpoint or a file; their net may stand in another "
