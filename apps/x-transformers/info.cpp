@@ -15,16 +15,19 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/interchange/model_cost.h"
 #include "x_transformers/interchange/option_cost.h"
+#include "x_transformers/optim/sharded.h"
 
 namespace x_transformers {
 
 namespace {
 
 constexpr int64_t kFloatBytes = 4;
+constexpr int64_t kMostProcesses = 1'000'000;
 
 struct InfoCommand {
   std::string path;
   std::optional<int64_t> seq;
+  int64_t processes = 1;
   bool json = false;
 };
 
@@ -37,6 +40,25 @@ int64_t cache_bytes(const ModelCost& cost) {
   int64_t bytes = 0;
   for (const auto& a : cost.attentions) bytes += a.cached_features * kFloatBytes;
   return bytes;
+}
+
+/// Bytes that training keeps in each of several processes for the whole of it: weights, gradients
+/// and AdamW's moments, all in float32.
+struct RankBytes {
+  int64_t whole = 0, sharded = 0;  ///< with train.shard none, and optimizer (of the largest share)
+};
+
+RankBytes rank_bytes(const ModelCost& cost, int64_t processes) {
+  const auto owners = share_out(cost.trained_sizes, processes);
+  std::vector<int64_t> shares(static_cast<size_t>(processes));
+  int64_t trained = 0;
+  for (size_t i = 0; i < owners.size(); ++i) {
+    shares[static_cast<size_t>(owners[i])] += cost.trained_sizes[i];
+    trained += cost.trained_sizes[i];
+  }
+  const auto kept = cost.parameters + trained;
+  const auto largest = *std::max_element(shares.begin(), shares.end());
+  return {kFloatBytes * (kept + 2 * trained), kFloatBytes * (kept + 2 * largest)};
 }
 
 Json option_json(const OptionCost& option) {
@@ -57,7 +79,7 @@ Json option_json(const OptionCost& option) {
   return json;
 }
 
-void print_json(const ModelInfo& info) {
+void print_json(const ModelInfo& info, int64_t processes) {
   const auto& cost = info.cost;
   Json attentions = Json::array(), options = Json::object();
   for (const auto& a : cost.attentions) {
@@ -77,6 +99,10 @@ void print_json(const ModelInfo& info) {
                {"cuda_graph", cost.capture_unsupported},
                {"attentions", attentions},
                {"options", options}};
+  if (processes > 1) {
+    const auto bytes = rank_bytes(cost, processes);
+    json["bytes_per_process"] = {{"none", bytes.whole}, {"optimizer", bytes.sharded}};
+  }
   if (cost.not_counted.empty()) {
     json["flops_per_token"] = cost.flops.total();
     json["matrix_flops_per_token"] = cost.flops.products;
@@ -116,6 +142,16 @@ void print_size(const ModelCost& cost) {
     fmt::print("    {:<42} {:>14}\n", group, grouped(count));
   fmt::print("  training state  {}B more in float32 (gradients and AdamW's moments)\n",
              short_number(static_cast<double>(3 * cost.parameters * kFloatBytes)));
+}
+
+void print_processes(const ModelCost& cost, int64_t processes) {
+  if (processes == 1) return;
+  const auto bytes = rank_bytes(cost, processes);
+  fmt::print(
+      "  {:<3} processes   {}B in each of weights, gradients and moments; {}B with train.shard "
+      "optimizer\n",
+      processes, short_number(static_cast<double>(bytes.whole)),
+      short_number(static_cast<double>(bytes.sharded)));
 }
 
 void print_work(const ModelCost& cost) {
@@ -201,14 +237,20 @@ void add_info(CLI::App& app) {
                       "model file, run file, or folder of a run, with or without --config");
   command->add_option("--seq", options->seq, "tokens of a sequence; default: max_seq_len, or 1024")
       ->check(integer_from(1, kLargestSize));
+  command
+      ->add_option("--processes", options->processes,
+                   "say what each of so many processes that train the model keeps in memory, "
+                   "without activations")
+      ->check(integer_from(1, kMostProcesses));
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     require(!options->path.empty(), "model: is needed, a model file, run file, or folder of a run");
     const auto config = read_model_file(options->path);
     ModelInfo info{model_cost(config, options->path + ":", options->seq), {}};
     info.options = option_costs(config, info.cost, options->seq);
-    if (options->json) return print_json(info);
+    if (options->json) return print_json(info, options->processes);
     print_size(info.cost);
+    print_processes(info.cost, options->processes);
     print_work(info.cost);
     print_attentions(info.cost);
     print_options(info);

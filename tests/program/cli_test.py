@@ -1796,6 +1796,42 @@ class Reports(ProgramTest):
         self.assertEqual(rotary['parameters'], -SEQ * 16)
         self.assertGreater(rotary['flops_per_token'], 0)
 
+    def test_documents_are_packed(self):
+        packed = ('--set', 'data.pack=documents', '--set', 'data.separator=10', '--set', 'data.val_batches=1')
+        self.assert_done(self.train('--out', self.out(), '--steps', 2, *packed))
+        self.assert_refused(self.train('--out', self.out() / 'b', '--set', 'data.separator=10'), 'data.separator',
+                            'data.pack documents')
+        model = json.loads(json.dumps(MODEL))
+        model['net']['num_memory_tokens'] = 2
+        path = self.folder / 'memory.json'
+        path.write_text(json.dumps({'model': model, 'train': {'steps': 2}}))
+        done = self.train('--out', self.out() / 'c', *packed, config=path)
+        self.assert_refused(done, 'data.pack: documents: num_memory_tokens')
+
+    def test_activations_are_made_again(self):
+        for name, more in (('kept', ()), ('again', ('--set', 'train.checkpoint_every=1'))):
+            self.assert_done(self.train('--out', self.out() / name, '--steps', 2, '--set',
+                                        'model.net.attn_layers.ff_dropout=0.1', *more))
+        files = [(self.out() / name / 'model.safetensors').read_bytes() for name in ('kept', 'again')]
+        self.assertEqual(*files)
+        done = self.train('--out', self.out() / 'b', '--set', 'train.checkpoint_every=0')
+        self.assert_refused(done, 'train.checkpoint_every: expected an integer from 1')
+
+    def test_info_says_what_each_process_keeps(self):
+        done = run('info', self.trained, '--json', '--processes', 2)
+        self.assert_done(done)
+        info = json.loads(done.stdout)
+        bytes_of = info['bytes_per_process']
+        self.assertEqual(bytes_of['none'], 16 * info['parameters'])
+        # Half of the moments, but that no weight is parted.
+        self.assertLess(bytes_of['optimizer'], 13 * info['parameters'])
+        self.assertGreaterEqual(bytes_of['optimizer'], 12 * info['parameters'])
+        done = run('info', self.trained, '--processes', 2)
+        self.assert_done(done)
+        self.assertIn(b'2   processes', done.stdout)
+        self.assertNotIn('bytes_per_process', json.loads(run('info', self.trained, '--json').stdout))
+        self.assert_refused(run('info', self.trained, '--processes', 0), '--processes')
+
     def test_info_says_what_each_option_costs(self):
         model = json.loads(json.dumps(MODEL))
         model['net']['attn_layers'].update({'ff': {'glu': True}, 'attn_sparse_topk': 2,

@@ -73,6 +73,7 @@ class PartSizes {
       if (!seen_.insert(item.value().unsafeGetTensorImpl()).second) continue;
       cost_.parameters_by_part[part.empty() ? path + item.key() : part] += item.value().numel();
       cost_.parameters += item.value().numel();
+      if (item.value().requires_grad()) cost_.trained_sizes.push_back(item.value().numel());
     }
     for (const auto& child : module.named_children()) {
       const auto& inner = *child.value();
