@@ -135,6 +135,31 @@ TEST(GivenMask, OfZerosAndOnesIsTakenAsBool) {
   EXPECT_THROW(run(mask.to(at::kFloat)), InputError);
 }
 
+TEST(GivenMasks, OfMemoriesAreTakenAlike) {
+  const auto layers = Json::parse(R"({"type": "Decoder", "dim": 16, "depth": 1, "heads": 2,
+      "attn_dim_head": 8})");
+  const Json wrapper = {{"type", "TransformerWrapper"},
+                        {"num_tokens", 11},
+                        {"max_seq_len", 8},
+                        {"max_mem_len", 4},
+                        {"attn_layers", layers}};
+  const auto mask = at::tensor({0, 1, 1, 1, 1, 0}, at::kLong).view({2, 3});
+  const auto mems = at::randn({2, 3, 16});
+  for (const auto& [config, x] :
+       {std::pair{wrapper, at::randint(11, {2, 4})}, {layers, at::randn({2, 4, 16})}}) {
+    const auto model = build_model(config);
+    const auto run = [&](const at::Tensor& given) {
+      const TensorMap inputs = {{"x", x}, {"mems.0", mems}, {"mem_masks.0", given}};
+      return run_model(*model, "forward", inputs, Json::object(), false).at("out");
+    };
+    EXPECT_TRUE(at::equal(run(mask), run(mask.to(at::kBool))));
+    EXPECT_THAT([&] { run(mask * 3); },
+                testing::ThrowsMessage<InputError>(testing::HasSubstr(
+                    "mem_masks.0: expected true or false (bool, or integers 0 and 1), got 3 at "
+                    "position [0, 1]")));
+  }
+}
+
 TEST(NewInput, IsTakenFromFilesByItsName) {
   const auto loudness = at::randn({2, 5, 16});
   Arguments arguments({{"loudness", loudness}}, Json::object());

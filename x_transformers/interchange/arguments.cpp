@@ -188,6 +188,14 @@ std::vector<at::Tensor> Arguments::tensors(const std::string& name) {
   return found;
 }
 
+std::vector<at::Tensor> Arguments::masks(const std::string& name) {
+  auto found = tensors(name);
+  if (source_ != ArgumentSource::outside) return found;
+  for (size_t i = 0; i < found.size(); ++i)
+    found[i] = as_mask(found[i], name + "." + std::to_string(i));
+  return found;
+}
+
 std::pair<at::Tensor, at::Tensor> Arguments::tensor_pair(const std::string& name) {
   expect_several(name, name + ".0 and " + name + ".1");
   std::pair<at::Tensor, at::Tensor> pair = {tensor(name + ".0"), tensor(name + ".1")};

@@ -51,6 +51,8 @@ class Arguments {
   at::Tensor tensor_or_numbers(const std::string& name);
   /// The tensors NAME.0, NAME.1, ... in order; empty where there are none.
   std::vector<at::Tensor> tensors(const std::string& name);
+  /// The same of masks (mask).
+  std::vector<at::Tensor> masks(const std::string& name);
   /// The pair NAME.0 and NAME.1; undefined tensors where there is none.
   std::pair<at::Tensor, at::Tensor> tensor_pair(const std::string& name);
   /// The pairs NAME.I.0 and NAME.I.1, up to the largest I; undefined where there is none, as

@@ -87,7 +87,10 @@ class InputTaker {
       t = may_be_numbers ? arguments_.tensor_or_integers(name) : arguments_.tensor(name);
   }
   void take(const char* name, std::vector<at::Tensor>& items, const InputField& field) {
-    items = field.is_stacked ? take_stacked(arguments_, name) : arguments_.tensors(name);
+    if (field.is_stacked)
+      items = take_stacked(arguments_, name);
+    else
+      items = field.kind == TensorKind::boolean ? arguments_.masks(name) : arguments_.tensors(name);
   }
   void take(const char* name, std::pair<at::Tensor, at::Tensor>& pair, const InputField&) {
     pair = arguments_.tensor_pair(name);

@@ -66,7 +66,7 @@ void SequenceInputs::sequence_fields(Self& self, Visitor& v) {
      .fit = by_rule,
      .beside_cache = first,
      .beside_padding = "stand before the padding"});
-  v("mem_masks", self.mem_masks, {.axes = {batch, memory}, .fit = by_rule});
+  v("mem_masks", self.mem_masks, {.kind = boolean, .axes = {batch, memory}, .fit = by_rule});
   v("prepend_embeds", self.prepend_embeds,
     {.kind = floating,
      .axes = {batch, any_size(prepended), emb_dim},
