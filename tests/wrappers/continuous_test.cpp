@@ -156,6 +156,7 @@ TEST_P(ContinuousSessions, CachedEqualsUncached) {
   c.set(inputs);
   ASSERT_EQ(net->cache_unsupported(), "");
   EmbeddedSession<ContinuousTransformerWrapper> cached(net, inputs, {.cache_kv = true}),
+      fixed(net, inputs, {.cache_kv = true, .static_caches = true}),
       uncached(net, inputs, {.cache_kv = false});
   const auto x = at::randn({kBatch, kTokens, kIn});
   for (int64_t begin = 0, end = kPrompt; end <= kTokens; begin = end++) {
@@ -163,6 +164,8 @@ TEST_P(ContinuousSessions, CachedEqualsUncached) {
     const auto last = [](const at::Tensor& out) { return out.select(-2, out.size(-2) - 1); };
     const auto a = last(cached.append({entries}).out), b = last(uncached.append({entries}).out);
     expect_close(a, b, std::string(c.name) + " at " + std::to_string(end));
+    expect_close(last(fixed.append({entries}).out), b,
+                 std::string(c.name) + ", fixed, at " + std::to_string(end));
   }
 }
 

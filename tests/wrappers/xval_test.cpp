@@ -193,8 +193,13 @@ TEST(XValAutoregressive, CachedGenerationEqualsUncached) {
     options.seq_len = 6;
     options.temperature = 0;
     const auto cached = model->generate(inputs, options);
+    options.static_caches = true;
+    const auto fixed = model->generate(inputs, options);
     options.cache_kv = false;
     const auto uncached = model->generate(inputs, options);
+    EXPECT_TRUE(at::equal(fixed.sampled_token_ids, uncached.sampled_token_ids)) << net;
+    EXPECT_TRUE(at::allclose(fixed.sampled_numbers, uncached.sampled_numbers, 1e-4, 1e-5, true))
+        << net;
     EXPECT_TRUE(at::equal(cached.sampled_token_ids, uncached.sampled_token_ids)) << net;
     EXPECT_TRUE(at::allclose(cached.sampled_numbers, uncached.sampled_numbers, 1e-4, 1e-5, true))
         << net;

@@ -1,6 +1,7 @@
 // Models over continuous values in place of tokens: ContinuousTransformerWrapper.
 #pragma once
 
+#include <array>
 #include <torch/nn/module.h>
 
 #include <memory>
@@ -67,6 +68,9 @@ struct ContinuousOutput : SequenceOutput {
   /// [b, n, dim_out], one for each prepended embedding too; probabilistic [2, b, n, dim_out], means
   /// and variances; pooled [b, dim_out] or [2, b, dim_out]. Undefined unless projected.
   at::Tensor out;
+
+  /// What decoding reads.
+  std::array<at::Tensor*, 1> decoded() { return {&out}; }
 };
 
 /// A transformer over vectors of features in place of tokens (arXiv:2112.05329 trains one on

@@ -28,30 +28,33 @@ void DecodingStep::fix(int64_t tokens) {
   cache_.fix((tokens + kMultiple - 1) / kMultiple * kMultiple, device_);
 }
 
-at::Tensor DecodingStep::step() {
-  const auto logits = run_(tokens_);
+DecodingStep::Tensors DecodingStep::step() {
+  auto next = run_(token_);
   cache_.advance();
-  return logits;
+  return next;
 }
 
-at::Tensor DecodingStep::operator()(const at::Tensor& tokens) {
+DecodingStep::Tensors DecodingStep::operator()(const Tensors& token) {
   const auto length = cache_.length;
   if (length + cache_.memory_length >= cache_.capacity) fix(2 * cache_.capacity);
-  if (!tokens_.defined()) tokens_ = at::empty_like(tokens);
-  tokens_.copy_(tokens, /*non_blocking=*/true);
-  at::Tensor logits;
+  const bool is_first = token_.empty();
+  for (size_t i = 0; i < token.size(); ++i) {
+    if (is_first) token_.push_back(at::empty_like(token[i]));
+    token_[i].copy_(token[i], /*non_blocking=*/true);
+  }
+  Tensors next;
   if (steps_++ < kEagerSteps) {
-    logits = step();
+    next = step();
   } else {
     if (!graph_)
       graph_ = capture_graph(
-          device_, [this] { logits_ = step(); }, /*warm_up=*/0);
+          device_, [this] { next_ = step(); }, /*warm_up=*/0);
     graph_->replay();
-    logits = logits_.clone();
+    for (const auto& each : next_) next.push_back(each.clone());
   }
   // A replay does not do what the host did when it was captured.
   cache_.length = length + 1;
-  return logits;
+  return next;
 }
 
 }  // namespace x_transformers

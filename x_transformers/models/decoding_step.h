@@ -5,20 +5,23 @@
 
 #include <functional>
 #include <memory>
+#include <vector>
 
 #include "x_transformers/core/cache.h"
 #include "x_transformers/core/graph.h"
 
 namespace x_transformers {
 
-/// One step: [b, 1] tokens in, [b, vocab] logits out. Fixes the caches, runs the first steps
+/// One step: in go tensors of the last token, [b, 1, ...], out come those of the one that follows,
+/// such as logits [b, vocab]. Fixes the caches, runs the first steps
 /// eagerly, then captures one and replays it. Full caches are doubled, and the step is captured
 /// anew.
 class DecodingStep {
  public:
   /// Steps before the capture.
   static constexpr int64_t kEagerSteps = 3;
-  using Run = std::function<at::Tensor(const at::Tensor& tokens)>;
+  using Tensors = std::vector<at::Tensor>;
+  using Run = std::function<Tensors(const Tensors& token)>;
 
   /// `run` appends to `cache`, which has been filled with a prompt and must outlive this;
   /// `expected` more tokens get room at once.
@@ -28,17 +31,17 @@ class DecodingStep {
   DecodingStep(const DecodingStep&) = delete;
   DecodingStep& operator=(const DecodingStep&) = delete;
 
-  at::Tensor operator()(const at::Tensor& tokens);
+  Tensors operator()(const Tensors& token);
 
  private:
   void fix(int64_t tokens);
-  at::Tensor step();
+  Tensors step();
 
   c10::Device device_;
   LayersCache& cache_;
   Run run_;
   int64_t steps_ = 0;
-  at::Tensor tokens_, logits_;  // what the graph reads and writes
+  Tensors token_, next_;  // what the graph reads and writes
   std::unique_ptr<DeviceGraph> graph_ = nullptr;
 };
 

@@ -2,15 +2,18 @@
 // whole windows where not.
 #pragma once
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/layers/layer_plan.h"
+#include "x_transformers/models/decoding_step.h"
 #include "x_transformers/models/step_inputs.h"
 
 namespace x_transformers {
@@ -19,11 +22,15 @@ namespace x_transformers {
 struct EmbeddedSessionOptions {
   bool cache_kv = true;         ///< use caches (where the model can)
   int64_t expected_length = 0;  ///< tokens that will be decoded, if known
+  /// Once a prompt has been read, fix the caches where single tokens follow: on CUDA a step is then
+  /// a graph.
+  bool static_caches = false;
 };
 
 /// A batch of sequences that `Net` continues; `Net` holds a module with Inputs and Output that
 /// extend SequenceInputs and SequenceOutput. Beyond max_seq_len a sliding window changes what
 /// earlier tokens saw, so each step runs the whole window: the result equals that without caches.
+/// Of a step on static caches comes what decoding reads (Output::decoded).
 template <class Net>
 class EmbeddedSession {
  public:
@@ -39,7 +46,11 @@ class EmbeddedSession {
                    whole_sequence_reason(
                        inputs_, net_->attn_layers()->layers_run(
                                     LayerType::attention, inputs_.layers.layers_execute_order))
-                       .empty()) {}
+                       .empty()),
+        can_fix_(options_.static_caches && !varies_by_step(inputs_) &&
+                 net_->attn_layers()->static_cache_unsupported().empty()) {}
+  EmbeddedSession(const EmbeddedSession&) = delete;
+  EmbeddedSession& operator=(const EmbeddedSession&) = delete;
 
   /// Appends tokens, each tensor [batch, new, ...] as Inputs::set_tokens takes them. Returns what
   /// the model computes of these or of more; the last entry follows the last token.
@@ -54,6 +65,7 @@ class EmbeddedSession {
     }
     const auto window = net_->max_seq_len();
     if (window > 0 && length() > window) {
+      step_.reset();
       cache_.reset();
       return run(window, nullptr);
     }
@@ -62,7 +74,11 @@ class EmbeddedSession {
       cache_ = net_->make_cache(length() + options_.expected_length);
       return run(length(), &*cache_);
     }
-    return run(length() - before, &*cache_);
+    const auto added = length() - before;
+    // Fixed caches are written in place, which autograd would not bear.
+    if (can_fix_ && added == 1 && !at::GradMode::is_enabled()) return run_fixed(tokens);
+    step_.reset();
+    return run(added, &*cache_);
   }
 
  private:
@@ -85,19 +101,43 @@ class EmbeddedSession {
   }
 
   Output run(int64_t count, TransformerCache* cache) {
-    auto inputs = inputs_of_step(count, cache && cache->layers.length > 0);
     std::vector<at::Tensor> last;
     for (const auto& t : tokens_) last.push_back(t.narrow(1, length() - count, count));
-    inputs.set_tokens(last);
+    return run(last, cache);
+  }
+
+  Output run(const std::vector<at::Tensor>& tokens, TransformerCache* cache) {
+    auto inputs = inputs_of_step(tokens.at(0).size(1), cache && cache->layers.length > 0);
+    inputs.set_tokens(tokens);
     inputs.cache = cache;
     return net_->forward(inputs);
+  }
+
+  /// One token more, on static caches.
+  Output run_fixed(const std::vector<at::Tensor>& token) {
+    if (!step_) {
+      step_ = std::make_unique<DecodingStep>(
+          token.at(0).device(), cache_->layers, options_.expected_length,
+          [this](const DecodingStep::Tensors& given) {
+            auto output = run(given, &*cache_);
+            DecodingStep::Tensors decoded;
+            for (const auto* each : output.decoded()) decoded.push_back(*each);
+            return decoded;
+          });
+    }
+    const auto decoded = (*step_)(token);
+    Output output;
+    size_t next = 0;
+    for (auto* each : output.decoded()) *each = decoded.at(next++);
+    return output;
   }
 
   Net net_;
   Inputs inputs_;
   EmbeddedSessionOptions options_;
-  bool can_cache_;
+  bool can_cache_, can_fix_;
   std::optional<TransformerCache> cache_ = std::nullopt;
+  std::unique_ptr<DecodingStep> step_ = nullptr;  // after the cache that it holds fixed
   std::vector<at::Tensor> tokens_;  // all so far
   int64_t prompt_ = 0;              // tokens of the first step
 };

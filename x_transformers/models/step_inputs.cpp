@@ -85,14 +85,6 @@ bool has_mems_of_two_lengths(const std::vector<at::Tensor>& mems, size_t attenti
                      [&](const at::Tensor& mem) { return length(mem) != first; });
 }
 
-bool varies_by_step(const TransformerInputs& inputs) {
-  return any_tensor(inputs, [](const at::Tensor& t, const InputField& field) {
-    const auto kind = field.beside_cache;
-    return kind == BesideCache::grown ||
-           (kind == BesideCache::cut && has_entry_for_each_token(t, field));
-  });
-}
-
 bool is_about_tokens(const TransformerInputs& inputs) {
   return any_tensor(inputs, [](const at::Tensor& t, const InputField& field) {
     const auto kind = field.beside_cache;

@@ -65,7 +65,16 @@ std::string whole_sequence_reason(const Inputs& inputs, size_t attentions) {
 }
 
 /// Whether a step that goes on from a cache is given something else than the one before it.
-bool varies_by_step(const TransformerInputs& inputs);
+template <class Inputs>
+bool varies_by_step(const Inputs& inputs) {
+  bool varies = false;
+  each_input_within(inputs, [&](const char*, const at::Tensor& t, const InputField& field) {
+    const auto kind = field.beside_cache;
+    varies = varies || kind == BesideCache::grown ||
+             (kind == BesideCache::cut && has_entry_for_each_token(t, field));
+  });
+  return varies;
+}
 
 /// Whether some input is about tokens one by one, so that none of them can be left out.
 bool is_about_tokens(const TransformerInputs& inputs);

@@ -76,9 +76,11 @@ at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
   if (!step_) {
     step_ = std::make_unique<DecodingStep>(
         device, cache_->layers, options_.expected_length,
-        [this](const at::Tensor& token) { return run(token, &*cache_); });
+        [this](const DecodingStep::Tensors& token) {
+          return DecodingStep::Tensors{run(token[0], &*cache_)};
+        });
   }
-  return (*step_)(tokens);
+  return (*step_)({tokens})[0];
 }
 
 at::Tensor TransformerSession::append(const at::Tensor& tokens) {

@@ -1,6 +1,7 @@
 // Tokens of which one stands for numbers: XValTransformerWrapper.
 #pragma once
 
+#include <array>
 #include <torch/nn/module.h>
 
 #include <memory>
@@ -55,6 +56,9 @@ void XValInputs::fields(Self& self, Visitor& v) {
 struct XValOutput : SequenceOutput {
   at::Tensor logits;   ///< [b, n, logits_dim]
   at::Tensor numbers;  ///< [b, n]: the number at each place, if there is one
+
+  /// What decoding reads.
+  std::array<at::Tensor*, 2> decoded() { return {&logits, &numbers}; }
 };
 
 /// A transformer over tokens and numbers: the embedding of the numerical token is scaled by its

@@ -46,6 +46,8 @@ struct XValGenerateOptions {
   bool cache_kv = true;
   /// start of the random numbers; default: the device's own generator
   std::optional<int64_t> seed = std::nullopt;
+  /// EmbeddedSessionOptions::static_caches; no argument of calls
+  bool static_caches = false;
 
   template <class Visitor>
   void fields(Visitor& v) {
