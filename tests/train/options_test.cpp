@@ -167,9 +167,11 @@ const std::set<std::string> kOptionsOfWholeRows = {"add_attn_z_loss",
                                                    "memory_tokens_interspersed_every",
                                                    "num_memory_tokens",
                                                    "residual_attn"};
-/// Those that draw by chance in eval mode too, or leave out targets of some tokens.
+/// Those that draw by chance in eval mode too, leave out targets of some tokens, or need to be told
+/// how often outside training.
 const std::set<std::string> kOptionsWithoutTheSameLoss = {
-    "attn_gumbel_softmax", "attn_gumbel_softmax_soft", "ignore_index"};
+    "attn_gumbel_softmax", "attn_gumbel_softmax_soft", "ignore_index", "recycling",
+    "train_max_recycle_steps"};
 
 TEST(EveryOption, TrainsPackedDocumentsAsEachAlone) {
   const auto& numbers = packed_documents();
@@ -204,9 +206,10 @@ TEST(EveryOption, TrainsPackedDocumentsAsEachAlone) {
     for (const auto& [name, sum] : sums) {
       const auto mean = sum / targets;
       ASSERT_TRUE(packed.contains(name)) << entry.name << ": " << name;
-      EXPECT_TRUE(at::allclose(packed.at(name), mean, 1e-4, 1e-5))
-          << entry.name << ": " << name << " differs by "
-          << (packed.at(name) - mean).abs().max().template item<double>();
+      // Gradients of embeddings that are made as long as 1 are as large as these were short.
+      const auto largest = mean.abs().max().template item<double>();
+      EXPECT_LT((packed.at(name) - mean).abs().max().template item<double>(), 1e-5 + 1e-4 * largest)
+          << entry.name << ": " << name;
     }
   });
   EXPECT_EQ(refused, kOptionsOfWholeRows);

@@ -1,8 +1,8 @@
 // Models over continuous values in place of tokens: ContinuousTransformerWrapper.
 #pragma once
 
-#include <array>
 #include <torch/nn/module.h>
+#include <array>
 
 #include <memory>
 #include <optional>

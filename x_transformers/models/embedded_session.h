@@ -116,14 +116,15 @@ class EmbeddedSession {
   /// One token more, on static caches.
   Output run_fixed(const std::vector<at::Tensor>& token) {
     if (!step_) {
-      step_ = std::make_unique<DecodingStep>(
-          token.at(0).device(), cache_->layers, options_.expected_length,
-          [this](const DecodingStep::Tensors& given) {
-            auto output = run(given, &*cache_);
-            DecodingStep::Tensors decoded;
-            for (const auto* each : output.decoded()) decoded.push_back(*each);
-            return decoded;
-          });
+      step_ = std::make_unique<DecodingStep>(token.at(0).device(), cache_->layers,
+                                             options_.expected_length,
+                                             [this](const DecodingStep::Tensors& given) {
+                                               auto output = run(given, &*cache_);
+                                               DecodingStep::Tensors decoded;
+                                               for (const auto* each : output.decoded())
+                                                 decoded.push_back(*each);
+                                               return decoded;
+                                             });
     }
     const auto decoded = (*step_)(token);
     Output output;
@@ -138,8 +139,8 @@ class EmbeddedSession {
   bool can_cache_, can_fix_;
   std::optional<TransformerCache> cache_ = std::nullopt;
   std::unique_ptr<DecodingStep> step_ = nullptr;  // after the cache that it holds fixed
-  std::vector<at::Tensor> tokens_;  // all so far
-  int64_t prompt_ = 0;              // tokens of the first step
+  std::vector<at::Tensor> tokens_;                // all so far
+  int64_t prompt_ = 0;                            // tokens of the first step
 };
 
 }  // namespace x_transformers

@@ -74,11 +74,10 @@ at::Tensor TransformerSession::append_to_cache(const at::Tensor& tokens) {
     return run(tokens, &*cache_);
   }
   if (!step_) {
-    step_ = std::make_unique<DecodingStep>(
-        device, cache_->layers, options_.expected_length,
-        [this](const DecodingStep::Tensors& token) {
-          return DecodingStep::Tensors{run(token[0], &*cache_)};
-        });
+    step_ = std::make_unique<DecodingStep>(device, cache_->layers, options_.expected_length,
+                                           [this](const DecodingStep::Tensors& token) {
+                                             return DecodingStep::Tensors{run(token[0], &*cache_)};
+                                           });
   }
   return (*step_)({tokens})[0];
 }

@@ -1,8 +1,8 @@
 // Tokens of which one stands for numbers: XValTransformerWrapper.
 #pragma once
 
-#include <array>
 #include <torch/nn/module.h>
+#include <array>
 
 #include <memory>
 #include <optional>

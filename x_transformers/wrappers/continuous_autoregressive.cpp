@@ -253,8 +253,8 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs
   const auto generator = seeded_generator(options.seed, start.device());
   const bool is_probabilistic = net_->options().probabilistic;
   auto entry = is_batch ? start : start.unsqueeze(0);
-  EmbeddedSession<ContinuousTransformerWrapper> session(net_, std::move(inputs),
-                                                        {options.cache_kv, options.seq_len, options.static_caches});
+  EmbeddedSession<ContinuousTransformerWrapper> session(
+      net_, std::move(inputs), {options.cache_kv, options.seq_len, options.static_caches});
   std::vector<at::Tensor> entries;
   for (int64_t step = 0; step < options.seq_len; ++step) {
     const auto out = session.append({entry}).out;

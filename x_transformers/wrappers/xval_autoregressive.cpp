@@ -110,8 +110,8 @@ XValAutoregressiveWrapperImpl::Generated XValAutoregressiveWrapperImpl::generate
   const auto embedded = net_->options().num_tokens, predicted = net_->predicted_tokens().count;
   const Evaluation evaluation(*this);
   const auto generator = seeded_generator(options.seed, tokens.device());
-  EmbeddedSession<XValTransformerWrapper> session(net_, std::move(inputs),
-                                                  {options.cache_kv, options.seq_len, options.static_caches});
+  EmbeddedSession<XValTransformerWrapper> session(
+      net_, std::move(inputs), {options.cache_kv, options.seq_len, options.static_caches});
   numbers = numbers.to(net_->parameters().at(0).scalar_type());
   std::vector<at::Tensor> ids = {tokens.narrow(1, 0, 0).to(at::kLong)},
                           drawn = {numbers.narrow(1, 0, 0)};
