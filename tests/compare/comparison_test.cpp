@@ -52,7 +52,8 @@ class PretendTrainer {
     const auto rate = train["learning_rate"].get<double>();
     if (rate == 1) return {RunEnd::kFailed, "step 3: loss nan: not finite"};
     const auto seed = train["seed"].get<int64_t>();
-    double loss = 2 + 0.01 * static_cast<double>((seed * 7 + layers.value("depth", int64_t{1}) * 3) % 5);
+    double loss =
+        2 + 0.01 * static_cast<double>((seed * 7 + layers.value("depth", int64_t{1}) * 3) % 5);
     if (layers.value("ff_glu", false)) loss -= 0.5;
     if (rate == 0.1) loss += 0.5;
     fs::create_directories(task.directory);
