@@ -35,21 +35,23 @@ std::shared_ptr<const DataSource> open_task(const DataOptions& options,
   return open_task_source(options, context.place);
 }
 
-/// The entry of files that must be looked at.
-const DataFormat& stream() {
-  static const DataFormat format{"text or bin",
-                                 DataContent::text_or_tokens,
-                                 {"tokenizer", "seq_len", "pack", "val_path", "order"},
-                                 open_token_source};
-  return format;
-}
-
 const DataFormat& format_named(const std::string& name) {
   const auto& all = data_formats();
   const auto found = std::find_if(all.begin(), all.end(),
                                   [&](const DataFormat& format) { return format.name == name; });
   require(found != all.end(), at("format"), "there is no format {}", name);
   return *found;
+}
+
+/// The entry of files that must be looked at, which are text if they are no tokens.
+const DataFormat& stream() {
+  static const auto format = [] {
+    auto of_text = format_named("text");
+    of_text.name = "text or bin";
+    of_text.content = DataContent::text_or_tokens;
+    return of_text;
+  }();
+  return format;
 }
 
 }  // namespace

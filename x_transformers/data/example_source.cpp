@@ -90,14 +90,14 @@ class ExampleSource : public DataSource {
         validation_(std::move(examples.validation)),
         inputs_(inputs_of(training_.tensors, context)),
         tokenizer_(std::move(tokenizer)),
-        batch_size_(options.batch_size),
         share_(share_of(options.batch_size, context.place)),
         order_(count_examples(training_.tensors), options.order != "random",
                static_cast<uint64_t>(options.seed)) {
     require_fitting(training_.tensors, training_.places, inputs_);
     if (validation_.tensors.empty()) return;
     require_fitting(validation_.tensors, validation_.places, inputs_);
-    validated_ = validation_samples(options.val_batches, count_examples(validation_.tensors));
+    validated_ = {validation_samples(options.val_batches, count_examples(validation_.tensors)),
+                  options.batch_size};
   }
 
   int64_t batch_size() const override { return share_.total; }
@@ -108,17 +108,13 @@ class ExampleSource : public DataSource {
                 [&](int64_t row) { return order_.place(first + share_.first + row); });
   }
 
-  int64_t validation_batches() const override {
-    return (validated_ + batch_size_ - 1) / batch_size_;
-  }
+  int64_t validation_batches() const override { return validated_.count(); }
 
   Batch validation_batch(int64_t index) const override {
-    require(
-        index >= 0 && index < validation_batches(),
-        fmt::format("validation batch {} asked for, there are {}", index, validation_batches()));
-    const int64_t first = index * batch_size_;
-    return take(validation_, std::min(batch_size_, validated_ - first), [&](int64_t row) {
-      return evenly_spaced(first + row, validated_, count_examples(validation_.tensors));
+    const auto batch = validated_.batch(index);
+    return take(validation_, batch.count, [&](int64_t row) {
+      return evenly_spaced(batch.first + row, validated_.samples(),
+                           count_examples(validation_.tensors));
     });
   }
 
@@ -155,10 +151,9 @@ class ExampleSource : public DataSource {
   ExamplePart training_, validation_;
   LossInputs inputs_;
   std::shared_ptr<const Tokenizer> tokenizer_;
-  int64_t batch_size_;
   BatchShare share_;
   SampleOrder order_;
-  int64_t validated_ = 0;  // examples of one validation
+  ValidationBatches validated_;
 };
 
 }  // namespace

@@ -27,6 +27,13 @@ int64_t validation_samples(int64_t val_batches, int64_t size) {
   return is_part ? val_batches * kValidationBatch : size;
 }
 
+ValidationBatches::Span ValidationBatches::batch(int64_t index) const {
+  require(index >= 0 && index < count(),
+          fmt::format("validation batch {} asked for, there are {}", index, count()));
+  const int64_t first = index * batch_size_;
+  return {first, std::min(batch_size_, samples_ - first)};
+}
+
 int64_t evenly_spaced(int64_t index, int64_t count, int64_t size) {
   // index * (size - 1) / gaps, computed without overflow.
   const int64_t last = size - 1, gaps = std::max<int64_t>(count - 1, 1);

@@ -40,6 +40,26 @@ inline constexpr int64_t kValidationBatch = 16;
 /// where there are no more, or it is 0.
 int64_t validation_samples(int64_t val_batches, int64_t size);
 
+/// The samples that a validation looks at, in batches of which the last may be smaller.
+class ValidationBatches {
+ public:
+  struct Span {
+    int64_t first = 0, count = 0;
+  };
+
+  ValidationBatches() = default;  ///< none
+  ValidationBatches(int64_t samples, int64_t batch_size)
+      : samples_(samples), batch_size_(batch_size) {}
+
+  int64_t samples() const { return samples_; }
+  int64_t count() const { return (samples_ + batch_size_ - 1) / batch_size_; }
+  /// The samples of a batch. Throws InputError for one that there is not.
+  Span batch(int64_t index) const;
+
+ private:
+  int64_t samples_ = 0, batch_size_ = 1;
+};
+
 /// Where the `index`-th of `count` <= `size` samples lies that are spaced evenly over `size`, from
 /// the first to the last.
 int64_t evenly_spaced(int64_t index, int64_t count, int64_t size);

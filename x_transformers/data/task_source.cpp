@@ -93,7 +93,8 @@ class TaskSource : public DataSource {
       : options_(options),
         make_(maker_of(options.task.name)),
         share_(share_of(options.batch_size, place)),
-        seed_(static_cast<uint64_t>(options.seed)) {}
+        seed_(static_cast<uint64_t>(options.seed)),
+        validated_(validated(options), options.batch_size) {}
 
   int64_t batch_size() const override { return share_.total; }
 
@@ -102,14 +103,11 @@ class TaskSource : public DataSource {
     return examples(random_bits(seed_, 0), first + share_.first, share_.count);
   }
 
-  int64_t validation_batches() const override {
-    return (validated() + options_.batch_size - 1) / options_.batch_size;
-  }
+  int64_t validation_batches() const override { return validated_.count(); }
 
   Batch validation_batch(int64_t index) const override {
-    const int64_t first = index * options_.batch_size;
-    return examples(random_bits(seed_, 1), first,
-                    std::min(options_.batch_size, validated() - first));
+    const auto [first, count] = validated_.batch(index);
+    return examples(random_bits(seed_, 1), first, count);
   }
 
   std::string fingerprint() const override {
@@ -122,9 +120,9 @@ class TaskSource : public DataSource {
   static constexpr int64_t kValidationBatches = 16;  // where all of endless data are asked for
 
   /// Examples of one validation.
-  int64_t validated() const {
-    if (options_.val_fraction <= 0) return 0;
-    const auto batches = options_.val_batches > 0 ? options_.val_batches : kValidationBatches;
+  static int64_t validated(const DataOptions& options) {
+    if (options.val_fraction <= 0) return 0;
+    const auto batches = options.val_batches > 0 ? options.val_batches : kValidationBatches;
     return batches * kValidationBatch;
   }
 
@@ -147,6 +145,7 @@ class TaskSource : public DataSource {
   MakeExample make_;
   BatchShare share_;
   uint64_t seed_;
+  ValidationBatches validated_;
 };
 
 }  // namespace

@@ -62,21 +62,16 @@ at::Tensor BatchSampler::sequences(int64_t first, int64_t count) const {
 
 ValidationSampler::ValidationSampler(TokenDataset data, const DataOptions& options)
     : data_(std::move(data)),
-      batch_size_(positive("batch_size", options.batch_size)),
       seq_len_(positive("seq_len", options.seq_len.value_or(0))),
-      windows_(validation_samples(options.val_batches, count_windows(data_.size(), seq_len_))) {}
-
-int64_t ValidationSampler::batches() const { return (windows_ + batch_size_ - 1) / batch_size_; }
+      batches_(validation_samples(options.val_batches, count_windows(data_.size(), seq_len_)),
+               positive("batch_size", options.batch_size)) {}
 
 at::Tensor ValidationSampler::batch(int64_t index) const {
-  require(index >= 0 && index < batches(),
-          fmt::format("validation batch {} asked for, there are {}", index, batches()));
-  const int64_t first = index * batch_size_;
-  const int64_t count = std::min(batch_size_, windows_ - first);
+  const auto [first, count] = batches_.batch(index);
   auto rows = at::empty({count, seq_len_ + 1}, at::kLong);
   auto* out = rows.mutable_data_ptr<int64_t>();
   for (int64_t row = 0; row < count; ++row) {
-    const int64_t offset = evenly_spaced(first + row, windows_, data_.size() - seq_len_);
+    const int64_t offset = evenly_spaced(first + row, batches_.samples(), data_.size() - seq_len_);
     data_.read(offset, seq_len_ + 1, out + row * (seq_len_ + 1));
   }
   return rows;

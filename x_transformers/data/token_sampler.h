@@ -56,16 +56,15 @@ class ValidationSampler {
   /// Uses `seq_len`, `batch_size` and `val_batches`. Throws InputError when `data` is too short.
   ValidationSampler(TokenDataset data, const DataOptions& options);
 
-  int64_t batches() const;
+  int64_t batches() const { return batches_.count(); }
 
   /// Batch `index`: int64 `[batch_size, seq_len + 1]`; the last one may have fewer rows.
   at::Tensor batch(int64_t index) const;
 
  private:
   TokenDataset data_;
-  int64_t batch_size_;
   int64_t seq_len_;
-  int64_t windows_;
+  ValidationBatches batches_;
 };
 
 }  // namespace x_transformers

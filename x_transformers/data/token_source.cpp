@@ -72,11 +72,10 @@ class DocumentSource : public DataSource {
         seq_len_(*options.seq_len),
         separator_(options.separator),
         training_(data_.train, seq_len_ + 1, separator_),
-        order_(training_.rows(), options.order == "epoch", static_cast<uint64_t>(options.seed)),
-        validation_batch_size_(options.batch_size) {
+        order_(training_.rows(), options.order == "epoch", static_cast<uint64_t>(options.seed)) {
     if (!data_.validation) return;
     validation_.emplace(*data_.validation, seq_len_ + 1, separator_);
-    validated_ = validation_samples(options.val_batches, validation_->rows());
+    validated_ = {validation_samples(options.val_batches, validation_->rows()), options.batch_size};
   }
 
   int64_t batch_size() const override { return share_.total; }
@@ -85,14 +84,11 @@ class DocumentSource : public DataSource {
     return batch_of(training_, share_.count,
                     [&](int64_t i) { return order_.place(first + share_.first + i); });
   }
-  int64_t validation_batches() const override {
-    return (validated_ + validation_batch_size_ - 1) / validation_batch_size_;
-  }
+  int64_t validation_batches() const override { return validated_.count(); }
   Batch validation_batch(int64_t index) const override {
-    const auto first = index * validation_batch_size_;
-    const auto count = std::min(validation_batch_size_, validated_ - first);
-    return batch_of(validation_.value(), count, [&](int64_t i) {
-      return evenly_spaced(first + i, validated_, validation_->rows());
+    const auto batch = validated_.batch(index);
+    return batch_of(validation_.value(), batch.count, [&](int64_t i) {
+      return evenly_spaced(batch.first + i, validated_.samples(), validation_->rows());
     });
   }
   std::string fingerprint() const override {
@@ -123,7 +119,7 @@ class DocumentSource : public DataSource {
   PackedDocuments training_;
   SampleOrder order_;  // of rows
   std::optional<PackedDocuments> validation_;
-  int64_t validation_batch_size_, validated_ = 0;
+  ValidationBatches validated_;
 };
 
 }  // namespace

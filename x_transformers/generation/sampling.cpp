@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/ops/argmax.h"
+#include "x_transformers/ops/full_precision.h"
 
 namespace x_transformers {
 
@@ -38,11 +39,6 @@ at::Tensor tempered(const at::Tensor& logits, double temperature) {
   constexpr double kLargestLogit = 65536;
   const bool may_exceed = divisor < kLargestLogit / most;
   return (may_exceed ? logits - logits.amax(-1, /*keepdim=*/true) : logits) / divisor;
-}
-
-at::Tensor in_full_precision(const at::Tensor& values) {
-  const bool is_reduced = at::isReducedFloatingType(values.scalar_type());
-  return is_reduced ? values.to(at::kFloat) : values;
 }
 
 at::Tensor sample_tokens(const at::Tensor& logits, double temperature,

@@ -30,11 +30,8 @@ at::Tensor sample_tokens(const at::Tensor& logits, double temperature,
 /// mean waiting, and nothing is looked at.
 void require_numbers(const at::Tensor& values);
 
-/// Numbers of 16 bits as float32, others as they are. Noise of 16 bits has so few levels that many
-/// tokens share the highest, and then the first of them is drawn, each time.
-at::Tensor in_full_precision(const at::Tensor& values);
-
-/// Gumbel noise, -log(-log(uniform)), of the shape, type and device of in_full_precision(like).
+/// Gumbel noise, -log(-log(uniform)), of the shape, type and device of in_full_precision(like)
+/// (ops/full_precision.h).
 at::Tensor gumbel_noise(const at::Tensor& like,
                         const std::optional<at::Generator>& generator = std::nullopt);
 

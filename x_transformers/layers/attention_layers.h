@@ -124,6 +124,7 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck, publi
   void check_mems_of_two_lengths(const AttentionLayersInputs& inputs) const;
   void check_positions(const AttentionLayersInputs& inputs) const;
   void check_masks(const AttentionLayersInputs& inputs) const;
+  std::string first_reason(std::string (Block::*ask)() const) const;
   void check_documents(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);
   void place(const AttentionLayersInputs& inputs, State& state) const;

@@ -258,25 +258,26 @@ std::string AttentionLayersImpl::cache_unsupported() const {
   return {};
 }
 
+/// The first reason that one of the innermost blocks gives; empty: none does.
+std::string AttentionLayersImpl::first_reason(std::string (Block::*ask)() const) const {
+  for (const auto& layer : layers_) {
+    auto reason = (layer.block->innermost().*ask)();
+    if (!reason.empty()) return reason;
+  }
+  return {};
+}
+
 std::string AttentionLayersImpl::mems_unsupported() const {
   if (options_.num_residual_streams == 1) return {};
   return "with num_residual_streams each layer is given several streams, and memories are of one";
 }
 
 std::string AttentionLayersImpl::static_cache_unsupported() const {
-  for (const auto& layer : layers_) {
-    const auto reason = layer.block->innermost().static_cache_unsupported();
-    if (!reason.empty()) return reason;
-  }
-  return {};
+  return first_reason(&Block::static_cache_unsupported);
 }
 
 std::string AttentionLayersImpl::padding_unsupported() const {
-  for (const auto& layer : layers_) {
-    const auto reason = layer.block->innermost().padding_unsupported();
-    if (!reason.empty()) return reason;
-  }
-  return {};
+  return first_reason(&Block::padding_unsupported);
 }
 
 std::string AttentionLayersImpl::documents_unsupported() const {
@@ -284,11 +285,7 @@ std::string AttentionLayersImpl::documents_unsupported() const {
   if (o.cross_attend) return "cross_attend has one context for all documents of a row";
   if (o.kind == LayersKind::prefix_decoder) return "a PrefixDecoder has one prefix in a row";
   if (o.residual_attn) return "residual_attn hands on the scores of whole rows";
-  for (const auto& layer : layers_) {
-    auto reason = layer.block->documents_unsupported();
-    if (!reason.empty()) return reason;
-  }
-  return {};
+  return first_reason(&Block::documents_unsupported);
 }
 
 std::string AttentionLayersImpl::given_cache_unsupported(

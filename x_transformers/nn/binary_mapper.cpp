@@ -5,6 +5,7 @@
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/ops/full_precision.h"
 
 namespace x_transformers {
 namespace {
@@ -44,9 +45,7 @@ BinaryMapperImpl::Output BinaryMapperImpl::forward(const at::Tensor& logits,
   require(logits.dim() > 0 && logits.size(-1) == options_.bits && logits.is_floating_point(),
           fmt::format("logits: expected floats [..., bits = {}]", options_.bits));
   Output output;
-  // In float32: numbers of 16 bits have 256 levels, and none of them is a small probability.
-  const auto chances =
-      (logits / call.temperature).sigmoid().to(at::promote_types(logits.scalar_type(), at::kFloat));
+  const auto chances = in_full_precision((logits / call.temperature).sigmoid());
   const auto drawn = at::rand_like(chances) <= chances;
   output.codes = (drawn.to(at::kLong) * bit_values(options_.bits, logits)).sum(-1);
   auto sizes = logits.sizes().vec();

@@ -116,7 +116,7 @@ class Block : public torch::nn::Module {
   /// Whether BranchInputs::ends can be left to the block.
   virtual bool takes_ends() const { return false; }
   /// Why tokens would see other documents than their own (BranchInputs::documents); empty: none
-  /// does.
+  /// does. Asked of the innermost block.
   virtual std::string documents_unsupported() const { return {}; }
   /// Why the block cannot be run token by token; empty: it can.
   virtual std::string cache_unsupported() const { return {}; }

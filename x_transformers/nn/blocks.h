@@ -21,7 +21,6 @@ class WrappedBlock : public Block {
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
     return fn_->make_state(options);
   }
-  std::string documents_unsupported() const override { return fn_->documents_unsupported(); }
   std::string context_cache_unsupported() const override {
     return fn_->context_cache_unsupported();
   }

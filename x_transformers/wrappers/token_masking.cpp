@@ -4,7 +4,7 @@
 
 #include <tuple>
 
-#include "x_transformers/generation/sampling.h"
+#include "x_transformers/ops/full_precision.h"
 
 namespace x_transformers {
 namespace {

@@ -72,10 +72,9 @@ XLAutoregressiveWrapperImpl::XLAutoregressiveWrapperImpl(std::shared_ptr<TokenMo
                                                          XLAutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(std::move(net)) {
   hold_net(*this, "net", net_);
-  const auto longest = net_->traits().max_seq_len;
-  expect(longest > 0, at(OptionPath("net") / "max_seq_len"), longest,
-         "at least 1, the tokens of a segment");
   const auto traits = net_->traits();
+  expect(traits.max_seq_len > 0, at(OptionPath("net") / "max_seq_len"), traits.max_seq_len,
+         "at least 1, the tokens of a segment");
   require(traits.mems_unsupported.empty(), at("net"), "keeps no memories: {}",
           traits.mems_unsupported);
   if (!reads_ignored()) require_pad_token(*net_, options_.pad_value);
