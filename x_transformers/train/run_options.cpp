@@ -12,7 +12,7 @@
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/option_help.h"
 #include "x_transformers/core/spelling.h"
-#include "x_transformers/generation/generate.h"
+#include "x_transformers/generation/generate_options.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/weight_file.h"
 

@@ -10,6 +10,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/filters.h"
+#include "x_transformers/generation/generate.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/wrappers/held_net.h"
 #include "x_transformers/wrappers/seen_targets.h"
