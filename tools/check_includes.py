@@ -7,7 +7,8 @@
 - Own headers are included by their path from the root; nothing in the library includes apps/, tests/ or the umbrella.
 - No whole-library header of LibTorch in x_transformers/; no torch/nn in ops/*.h; fmt and nlohmann/json.hpp in no header
   but core/json.h.
-- Headers of options (*_options.h) include no header of modules: of ours only core/ and other headers of options.
+- Headers of options (*_options.h) include no header of modules: of ours only core/ and other headers of options. What has
+  a field list and is called ...Options stands in one.
 - kernels/cuda/device/ includes only itself, CUDA, CUTLASS and the standard library.
 - Every header says #pragma once; with --compile, every header compiles alone (slow: seconds for each).
 
@@ -34,6 +35,8 @@ NOT_IN_HEADERS = re.compile(r"fmt/|nlohmann/json\.hpp$")
 DEVICE = f"{LIBRARY}/kernels/cuda/device/"
 DEVICE_MAY = re.compile(r"cu(da|tlass|te|blas|rand)\w*([./]|$)|cooperative_groups|math_constants\.h$|mma\.h$|[a-z0-9_]+$")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
+# A struct of options up to its field list: structs that stand alone have no line that begins with a brace before it.
+FIELD_LIST = re.compile(r"^struct (\w+Options)\b[^;{]*\{\n(?:(?!\}).*\n)*?  void fields\(Visitor&", re.MULTILINE)
 BLOCK_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 # One #include: its line, the path in it, and whether that stood in quotes.
@@ -107,6 +110,13 @@ def check_library_include(path, include, table):
     return None
 
 
+def misplaced_options(path, text):
+    """Lines and names of the structs with field lists that a header holds and should not; core/ has what all of them share."""
+    if not path.endswith(".h") or is_of_options(path) or folder_of(path) == "core":
+        return []
+    return [(text.count("\n", 0, match.start()) + 1, match.group(1)) for match in FIELD_LIST.finditer(text)]
+
+
 def find_circle(graph):
     """Some circle in {file: files it includes}, as a list that ends where it starts; None if there is none."""
     done, trail = set(), []
@@ -145,6 +155,8 @@ def check_tree(root):
             findings.append(f"{path}: no xt_folder line in CMakeLists.txt names its folder")
         if Path(path).suffix in HEADERS and "#pragma once" not in text:
             findings.append(f"{path}: no #pragma once")
+        for line, name in misplaced_options(path, text) if in_library else []:
+            findings.append(f"{path}:{line}: {name} has a field list: it stands in a header of options (*_options.h)")
         for include in includes:
             why = check_library_include(path, include, table) if in_library else None
             if not why and include.path.startswith(LIBRARY + "/") and not Path(root, include.path).exists():

@@ -70,6 +70,16 @@ class CheckIncludes(unittest.TestCase):
                                                '/*\n#include "x_transformers/ops/b.h"\n*/\n')
         self.assertEqual(self.findings(), [])
 
+    def test_a_field_list_outside_a_header_of_options(self):
+        options = ("struct Inner {\n  int size = 1;\n};\n\nstruct OuterOptions {\n  int size = 1;\n\n  template <class Visitor>\n"
+                   "  void fields(Visitor& v) {\n    v(\"size\", size, \"how many\");\n  }\n};\n")
+        self.write("x_transformers/nn/d_options.h", "#pragma once\n" + options)
+        self.write("x_transformers/core/d.h", "#pragma once\n" + options)
+        self.write("x_transformers/nn/d.h", "#pragma once\nstruct PlainOptions {\n  int size = 1;\n};\n")
+        self.assertEqual(self.findings(), [])
+        self.write("x_transformers/nn/d.h", "#pragma once\n" + options)
+        self.expect_one("x_transformers/nn/d.h:6:", "OuterOptions")
+
     def test_line_after_a_block_comment(self):
         self.write("x_transformers/core/up.cpp", '/*\n\n*/\n#include "x_transformers/ops/b.h"\n')
         self.expect_one("up.cpp:4:")

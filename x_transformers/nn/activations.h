@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "x_transformers/core/options.h"
+#include "x_transformers/nn/activation_options.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/ops/activation.h"
 
@@ -34,17 +35,6 @@ class SoLU : public ActivationModule {
 
  private:
   std::shared_ptr<LayerNorm> norm_;
-};
-
-/// torch.nn.Softmax and its kin.
-struct SoftmaxOptions {
-  /// the dimension whose entries sum to one; default: torch's choice
-  std::optional<int64_t> dim = std::nullopt;
-
-  template <class Visitor>
-  void fields(Visitor& v) {
-    v("dim", dim, "the dimension whose entries sum to one; default: torch's choice");
-  }
 };
 
 std::shared_ptr<ActivationModule> make_softmax_activation(const SoftmaxOptions& options);
