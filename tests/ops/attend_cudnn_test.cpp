@@ -7,6 +7,7 @@
 
 #include "ops/compare_with_reference.h"
 #include "ops/our_cuda_kernels.h"
+#include "ops/sink_gradient.h"
 #include "x_transformers/core/graph.h"
 #include "x_transformers/ops/attend.h"
 
@@ -78,10 +79,10 @@ void expect_right(const StageChoice& s, const Lengths& n, at::ScalarType type = 
   };
   auto got = run("cudnn", there, type), by_reference = run("reference", there, type),
        exact = run("reference", rounded, at::kDouble);
-  // As in every flash attention the sink's gradient comes by way of the rounded output.
-  const auto sink_error = (got.back() - exact.back()).norm().item<double>();
-  EXPECT_LE(sink_error, 2e-2 * exact.back().norm().item<double>() + 1e-6);
-  for (auto* results : {&got, &by_reference, &exact}) results->pop_back();
+  if (s.has_sink) {
+    expect_sink_as_near(op("reference"), rounded, got.back(), by_reference.back(), type);
+    for (auto* results : {&got, &by_reference, &exact}) results->pop_back();
+  }
   expect_as_near(got, by_reference, exact, type);
 }
 
@@ -178,7 +179,12 @@ TEST_F(CudnnAttention, IsCapturedInAGraph) {
     const auto captured = Tensors{out.clone(), grad.clone()};
     work();
     EXPECT_TRUE(captured[0].equal(out));
-    EXPECT_TRUE(at::allclose(captured[1], grad, 2e-2, 2e-2));  // dq of cuDNN differs between runs
+    // cuDNN adds up dq in float32, in another order in every run: both are rounded.
+    const auto norm_of = [](const at::Tensor& t) {
+      return t.to(at::kDouble).norm().item<double>();
+    };
+    EXPECT_LE(norm_of(captured[1].to(at::kDouble) - grad),
+              2 * rounding_of(at::kBFloat16) * norm_of(grad));
   }
 }
 

@@ -250,18 +250,16 @@ TEST_F(MatrixOnCuda, HasGradientsOfGradients) {
       there.push_back(t.transpose(1, 2).to(kMatrixDevice).to(at::kBFloat16));
     Tensors leaves;
     for (const auto& leaf : set.leaves(n)) leaves.push_back(leaf.to(at::kBFloat16));
-    const auto second = [&](const std::string& engine) {
+    const auto second = [&](const std::string& engine, at::ScalarType type) {
       const auto op = [&](const Tensors& t) {
         return attend_on(engine, t[0], t[1], t[2], matrix_program(set, leaves, n, true, t[0])).out;
       };
-      return run_op(op, there, at::kBFloat16, true).second;
+      auto results = run_op(op, there, type, true, at::kBFloat16).second;
+      for (auto& result : results) result = result.to(at::kDouble);
+      return results;
     };
-    const auto got = second("matrix_cuda"), expected = second("reference");
-    for (size_t i = 0; i < got.size(); ++i) {
-      const auto exact = expected[i].to(at::kDouble);
-      EXPECT_LE((got[i].to(at::kDouble) - exact).norm().item<double>(),
-                0.1 * exact.norm().item<double>());
-    }
+    expect_as_near(second("matrix_cuda", at::kBFloat16), second("reference", at::kBFloat16),
+                   second("reference", at::kDouble), at::kBFloat16);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -35,6 +36,12 @@ struct OpRun {
   Tensors second;  ///< gradients of the sum of the squares of the first gradients
 };
 
+/// Numbers of `type` as the gradient of an output.
+inline at::Tensor output_gradient(const at::Tensor& output, at::ScalarType type) {
+  const auto numbers = at::cos(at::arange(output.numel(), at::kDouble)).view(output.sizes());
+  return numbers.to(type).to(output.options());
+}
+
 /// `inputs` become leaves of the given dtype where they are floats. The output's gradient holds
 /// numbers of `gradient_type`, by default the output's.
 inline OpRun run_op(const Op& op, const Tensors& inputs, at::ScalarType dtype, bool second_order,
@@ -47,10 +54,8 @@ inline OpRun run_op(const Op& op, const Tensors& inputs, at::ScalarType dtype, b
   }
   OpRun run;
   run.output = op(leaves);
-  const auto weights = at::cos(at::arange(run.output.numel(), at::kDouble))
-                           .view(run.output.sizes())
-                           .to(gradient_type.value_or(run.output.scalar_type()))
-                           .to(run.output.options());
+  const auto weights =
+      output_gradient(run.output, gradient_type.value_or(run.output.scalar_type()));
   run.gradients = torch::autograd::grad({run.output}, wanted, {weights}, true, second_order);
   if (!second_order) return run;
   at::Tensor total = at::zeros({}, run.output.options().dtype(dtype));
@@ -96,11 +101,19 @@ inline void expect_like_reference(const Op& fast, const Op& reference, const Ten
   }
 }
 
+/// What rounding to a type of 16 bits takes off a number of size 1 at most.
+inline double rounding_of(at::ScalarType type) {
+  return type == at::kHalf ? std::ldexp(1.0, -11) : std::ldexp(1.0, -8);
+}
+
 /// What a result of `type` may be off the exact one that it came from: in low precision how far
-/// the exact one is from itself rounded, as no result of that type is nearer; in float32, whose
-/// sums differ by their order, its last digits.
+/// the exact one is from itself rounded, as no result of that type is nearer, or, of a single
+/// number, where that is a matter of chance, can be; in float32, whose sums differ by their order,
+/// its last digits.
 inline double allowance(const at::Tensor& exact, at::ScalarType type) {
-  if (type == at::kFloat) return 1e-6 * (1 + exact.norm().item<double>());
+  const auto norm = exact.norm().item<double>();
+  if (type == at::kFloat) return 1e-6 * (1 + norm);
+  if (exact.numel() == 1) return rounding_of(type) * norm;
   return (exact.to(type).to(at::kDouble) - exact).norm().item<double>();
 }
 
@@ -115,6 +128,22 @@ inline void expect_as_near(const Tensors& got, const Tensors& by_reference, cons
         << (i == 0 ? "output" : "gradient ") << i << " of " << exact[i].sizes() << " in "
         << at::toString(type) << ", norm " << exact[i].norm().item<double>();
   }
+}
+
+/// What a gradient can be off that is computed by way of the output rounded to `type`: six times
+/// its spread where roundings have random signs. `gradient` gives it, from the gradient of the
+/// output, as a sum of products of the two; all in double.
+inline double rounding_by_output(const std::function<at::Tensor(const at::Tensor&)>& gradient,
+                                 const at::Tensor& output, const at::Tensor& output_gradient,
+                                 at::ScalarType type) {
+  constexpr int kDraws = 16;
+  const auto part = ((output.to(type).to(at::kDouble) - output) / output).nan_to_num();
+  double squares = 0;
+  for (int i = 0; i < kDraws; ++i) {
+    const auto signs = at::randint(0, 2, output.sizes(), output.options()) * 2 - 1;
+    squares += gradient(output_gradient * part * signs).square().sum().item<double>();
+  }
+  return 6 * std::sqrt(squares / kDraws);
 }
 
 /// The output and the gradients of a run, in double on the CPU.
