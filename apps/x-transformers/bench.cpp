@@ -67,7 +67,7 @@ Json time_steps(const BenchCommand& command, Model& model, const LossFunction& l
   Json result = {{"ms_per_step", times.elapsed},
                  {"processor_ms_per_step", times.processor},
                  {"cuda_graph", times.graph_unsupported.empty()}};
-  if (!times.graph_unsupported.empty()) result["graph_refusal"] = times.graph_unsupported;
+  if (!times.graph_unsupported.empty()) result["graph_unsupported"] = times.graph_unsupported;
   return result;
 }
 

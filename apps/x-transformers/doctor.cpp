@@ -89,8 +89,8 @@ Json examine() {
           {"parallel_regions", parallel_regions()},
           {"memory_bytes", machine_memory()},
           {"cuda", reason.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
-          {"cuda_refusal", reason},
-          {"mpi_refusal", mpi_unsupported()},
+          {"cuda_unsupported", reason},
+          {"mpi_unsupported", mpi_unsupported()},
           {"libraries", loaded_libraries()}};
 }
 
@@ -102,11 +102,11 @@ void print_text(const Json& found) {
              found["cpu_capability"].get<std::string>(), found["memory_bytes"].get<double>() / 1e9);
   fmt::print("threads            {}; parallel regions: {}\n", threads_text(found),
              found["parallel_regions"].get<std::string>());
-  const auto reason = found["cuda_refusal"].get<std::string>();
+  const auto reason = found["cuda_unsupported"].get<std::string>();
   fmt::print("CUDA               {}\n",
              reason.empty() ? fmt::format("{} devices", found["cuda"].get<int>())
                             : fmt::format("no: {} (needed for --device cuda alone)", reason));
-  const auto no_mpi = found["mpi_refusal"].get<std::string>();
+  const auto no_mpi = found["mpi_unsupported"].get<std::string>();
   fmt::print("MPI                {}\n",
              no_mpi.empty() ? "for processes that mpirun starts" : no_mpi);
   for (const auto& path : found["libraries"])

@@ -82,8 +82,8 @@ TokenData open_text(const EvaluateCommand& command, const DataOptions& of_run,
 
 void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
                   std::optional<double> bytes_per_token) {
-  if (!found.refusal.empty()) {
-    fmt::print("{} tokens per sequence: {}\n", found.seq_len, found.refusal);
+  if (!found.reason.empty()) {
+    fmt::print("{} tokens per sequence: {}\n", found.seq_len, found.reason);
     return;
   }
   const auto json = evaluation_json(found, tokenizer, bytes_per_token);
@@ -195,7 +195,7 @@ void run_evaluate(const EvaluateCommand& command) {
       if (all.empty()) throw;
       TextEvaluation refused;
       refused.seq_len = length;
-      refused.refusal = error.notice().line();
+      refused.reason = error.notice().line();
       all.push_back(std::move(refused));
     }
   }

@@ -64,7 +64,7 @@ RankBytes rank_bytes(const ModelCost& cost, int64_t processes) {
 Json option_json(const OptionCost& option) {
   Json json = {{"value", Json::parse(option.value)}};
   if (!option.reason.empty()) {
-    json["refusal"] = option.reason;
+    json["reason"] = option.reason;
     return json;
   }
   json["parameters"] = option.parameters;
@@ -88,7 +88,7 @@ void print_json(const ModelInfo& info, int64_t processes) {
                           {"sight", a.sight},
                           {"engine", a.engine},
                           {"slower_because", a.slower_because},
-                          {"cache_refusal", a.cache_unsupported}});
+                          {"cache_unsupported", a.cache_unsupported}});
   }
   for (const auto& option : info.options) options[option.name] = option_json(option);
   Json json = {{"type", cost.type},

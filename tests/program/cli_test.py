@@ -1916,7 +1916,7 @@ class Reports(ProgramTest):
         report = json.loads(done.stdout)
         self.assertGreater(report['ms_per_step'], 0)
         self.assertFalse(report['cuda_graph'])
-        self.assertIn('cpu', report['graph_refusal'])
+        self.assertIn('cpu', report['graph_unsupported'])
         self.assert_refused(run('bench', *command, '--kwargs', '{"msk": 1}'), 'msk')
         self.assert_refused(run('bench', 'generate', *command[1:]), '--inputs')
 

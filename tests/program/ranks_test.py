@@ -31,7 +31,7 @@ MPIRUN = shutil.which('mpirun')
 
 def has_mpi():
     found = subprocess.run([PROGRAM, 'doctor', '--json'], capture_output=True, check=True)
-    return MPIRUN is not None and not json.loads(found.stdout)['mpi_refusal']
+    return MPIRUN is not None and not json.loads(found.stdout)['mpi_unsupported']
 
 
 def model(dropout=0.0):

@@ -224,8 +224,8 @@ TextEvaluation evaluate_examples(Model& model, const ExamplePart& examples, int6
 nlohmann::ordered_json evaluation_json(const TextEvaluation& evaluation, const Tokenizer* tokenizer,
                                        std::optional<double> bytes_per_token) {
   using Record = nlohmann::ordered_json;
-  if (!evaluation.refusal.empty())
-    return {{"seq_len", evaluation.seq_len}, {"refusal", evaluation.refusal}};
+  if (!evaluation.reason.empty())
+    return {{"seq_len", evaluation.seq_len}, {"reason", evaluation.reason}};
   Record json{
       {"seq_len", evaluation.seq_len},
       {"tokens", evaluation.tokens},

@@ -60,7 +60,7 @@ struct TextEvaluation {
   std::vector<PositionLoss> by_position;
   std::vector<Passage> worst;
   std::string also_knows;  ///< what probabilities know beside the tokens before; empty: nothing
-  std::string refusal;     ///< why there are no numbers of this length; empty: there are
+  std::string reason;      ///< why there are no numbers of this length; empty: there are
 };
 
 /// Evaluates a model on a text of tokens (1-d int64), in sequences of `seq_len` tokens that follow
