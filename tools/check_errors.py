@@ -7,7 +7,9 @@ apps/:
   shortened in core/cause.h and the few files of READS, to be the cause of a notice;
 - the line of a notice is shown, or a field of what a report shows, and nothing makes another message, a string or a decision of it;
 - a cause is given to a notice alone;
-- no text is told from another by what it says (text == "out of range").
+- no text is told from another by what it says (text == "out of range");
+- in x_transformers/ no text names an option of the program, as --resume: the library names its own (option("resume") in the
+  text or the hint of a notice), and the program respells them (apps/x-transformers/arguments.h, as_flags).
 
 Prints one line a finding, and exits with 1 if there is one.
 """
@@ -27,6 +29,9 @@ WORDS = re.compile(r"(?:\.|->)(what|what_without_backtrace|msg|message|error_mes
 TAKES_WORDS = re.compile(r"\bcause_of(_status)?$")
 # Text is recognised by its blanks: names and keywords have none.
 MATCHES = re.compile(r'[!=]=\s*"[^"\n]* [^"\n]*"|\b(r?find|starts_with|ends_with|contains|compare)\("[^"\n]+ [^"\n]*"')
+# A text with an option of a command line; those of our scripts are the user's to type.
+FLAG = re.compile(r'"(?:\\.|[^"\\\n])*?(?<![\w-])(--[a-z][\w-]*)')
+OF_SCRIPTS = re.compile(r"tools/\w+\.\w+ $")
 LINE = re.compile(r"(?:\.|->)(line)\(\)")
 CAUSE = re.compile(r"\b(cause_of|cause_of_status|cause_of_errno|detail::reason)\(")
 # What may be given the line of a notice: what shows it.
@@ -114,13 +119,23 @@ def findings_of_matches(path, source):
             yield found.start(), "text is told from other text by what it says"
 
 
+def findings_of_flags(path, source):
+    """Options of the program in texts of the library."""
+    if not path.startswith("x_transformers/"):
+        return
+    for found in FLAG.finditer(without_comments(source)):
+        if not OF_SCRIPTS.search(source[:found.start(1)]):
+            yield found.start(1), f"{found.group(1)}: the library knows no options of the program"
+
+
 def check(path, source):
     text = without_comments_and_strings(source)
     if path == "x_transformers/core/cause.h":
         return []
     found = {(line_of(text, at), what)
              for findings in (findings_of_words, findings_of_lines, findings_of_causes) for at, what in findings(path, text)}
-    found |= {(line_of(source, at), what) for at, what in findings_of_matches(path, source)}
+    found |= {(line_of(source, at), what)
+              for findings in (findings_of_matches, findings_of_flags) for at, what in findings(path, source)}
     return [f"{path}:{line}: {what}; an error is data: see core/notice.h and core/cause.h" for line, what in sorted(found)]
 
 

@@ -56,6 +56,17 @@ class CheckErrors(unittest.TestCase):
             with self.subTest(body):
                 self.assertEqual(findings(body), [])
 
+    def test_the_library_names_no_options_of_the_program(self):
+        for body in ('throw InputError("run/a: exists; --resume goes on with it");', 'require(ok, at("--budget"), "is too small");',
+                     'notice.hint = "say --from-checkpoint best";'):
+            with self.subTest(body):
+                self.assertEqual(len(findings(body)), 1, findings(body))
+                self.assertEqual(findings(body, "apps/x-transformers/a.cpp"), [])
+        for body in ('throw InputError("needs MPI (tools/install_deps.sh --mpi)");', 'if (text.find("--") == 0) return;',
+                     '// as --resume\n', 'notice.hint = text("{} goes on", option("resume"));'):
+            with self.subTest(body):
+                self.assertEqual(findings(body), [])
+
     def test_words_of_other_code_are_read_in_few_files(self):
         body = 'std::string m = error.what(); m.erase(0, 4);'
         self.assertEqual(findings(body, "x_transformers/core/json.cpp"), [])

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -17,6 +18,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/weight_file.h"
+#include "x_transformers/train/graph_step.h"
 #include "x_transformers/train/trainer_options.h"
 
 namespace x_transformers {
@@ -186,6 +188,25 @@ std::vector<CLI::Option*> add_weight_options(CLI::App& command, WeightSelection&
       command.add_option(
           "--xt-compat", selection.xt_compat,
           "release of x-transformers that trained them, where the file does not say"),
+  };
+}
+
+Spelling as_flags(std::set<std::string> names) {
+  return spelled_by([names = std::move(names)](const OptionPath& path) -> OptionPath {
+    if (path.empty() || !names.count(path.front())) return path;
+    auto flag = "--" + path.front();
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    return path.with_front(flag);
+  });
+}
+
+Spelling with_eager_hint() {
+  return [](const Notice& notice) {
+    auto told = notice;
+    const auto& about = notice.about.options;
+    if (!about.empty() && about.front() == OptionPath(kTrainingStep))
+      told.hint = "run with --no-cuda-graph";
+    return told;
   };
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json_fwd.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,14 @@ void refuse_standard_input(const std::string& reason);
 /// The content of a text file, or of standard input without its last line end, which shells put
 /// there. InputError where there is none.
 std::string read_text(const std::string& path);
+
+/// The options of a call of the library that a command has as options of its own, named as these:
+/// from_checkpoint as --from-checkpoint.
+Spelling as_flags(std::set<std::string> names);
+
+/// What is said of a step that cannot be captured as a CUDA graph, with the option of the command
+/// that runs it all the same.
+Spelling with_eager_hint();
 
 /// A model file, or a run's folder or run file, whose "model" it is.
 nlohmann::json read_model_file(const std::string& path);

@@ -63,7 +63,9 @@ StepMeasurement measurement(const BenchCommand& command) {
 
 Json time_steps(const BenchCommand& command, Model& model, const LossFunction& loss,
                 const Batch& batch, const at::Device& device) {
-  const auto times = measure_step(model, loss, batch, device, measurement(command));
+  const auto times = spelled(with_eager_hint(), [&] {
+    return measure_step(model, loss, batch, device, measurement(command));
+  });
   Json result = {{"ms_per_step", times.elapsed},
                  {"processor_ms_per_step", times.processor},
                  {"cuda_graph", times.graph_unsupported.empty()}};

@@ -23,6 +23,7 @@
 #include "x_transformers/compare/comparison_table.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/train/run_options.h"
 
 namespace x_transformers {
@@ -43,7 +44,7 @@ void say(const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); 
 
 std::vector<RunOverride> overrides_of(const CompareCommand& command) {
   std::vector<RunOverride> all;
-  for (const auto& assignment : command.set) all.push_back({assignment});
+  for (const auto& assignment : command.set) all.push_back({assignment, "", "--set "});
   if (!command.data.empty()) all.push_back({"data.path=" + Json(command.data).dump(), "--data"});
   if (!command.device.empty())
     all.push_back({"train.device=" + Json(command.device).dump(), "--device"});
@@ -211,7 +212,8 @@ void add_compare(CLI::App& app) {
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);
     require(!options->config.empty(), "run: is needed, the run file of the base");
-    run_compare(*options);
+    const auto flags = as_flags({"preset", "seeds", "budget", "equal", "jobs", "out", "resume"});
+    spelled(flags, [&] { run_compare(*options); });
   });
 }
 

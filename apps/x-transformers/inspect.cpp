@@ -15,6 +15,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/data/examples.h"
 #include "x_transformers/inspect/inspection_files.h"
 #include "x_transformers/io/atomic_file.h"
@@ -111,7 +112,7 @@ void run_inspect(const InspectCommand& command) {
   const auto loaded = load_language_model({.path = run}, device);
   const auto read = read_tokens(command, loaded, device);
   const auto found = inspect_model(*loaded.model, read.tokens, read.source);
-  require_chosen(command.choice, found);
+  spelled(as_flags({"layers", "heads"}), [&] { require_chosen(command.choice, found); });
   const TokenNames names(loaded.tokenizer.get());
   const fs::path folder = command.out.empty()
                               ? (fs::is_directory(run) ? run : run.parent_path()) / "inspect"

@@ -38,7 +38,7 @@ struct TrainCommand {
 
 std::vector<RunOverride> overrides(const TrainCommand& command) {
   std::vector<RunOverride> all;
-  for (const auto& assignment : command.set) all.push_back({assignment});
+  for (const auto& assignment : command.set) all.push_back({assignment, "", "--set "});
   if (!command.data.empty()) all.push_back({"data.path=" + Json(command.data).dump(), "--data"});
   if (!command.device.empty())
     all.push_back({"train.device=" + Json(command.device).dump(), "--device"});
@@ -97,11 +97,18 @@ void print_result(const TrainCommand& command, const TrainResult& result) {
   print_line(line);
 }
 
+TrainResult train(const TrainCommand& command, const RunOptions& run) {
+  return spelled(as_flags({"resume", "from_checkpoint", "data_changed"}), [&] {
+    return spelled(with_eager_hint(),
+                   [&] { return train_model(run, command.out, command.resume, command.context); });
+  });
+}
+
 void train_alone(TrainCommand& command) {
   const auto run = read_run_file(command.config, overrides(command));
   spelled(run.spelling, [&] { set_up_process(run.train); });
   command.context.wants_stop = stop_on_signals();
-  print_result(command, train_model(run, command.out, command.resume, command.context));
+  print_result(command, train(command, run));
 }
 
 /// Trains with other processes.
@@ -130,7 +137,7 @@ void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
       return group.start_sum(tensors);
     };
     context.wants_stop = [&group, stops = stop_on_signals()] { return group.any(stops()); };
-    const auto result = train_model(*run, command.out, command.resume, context);
+    const auto result = train(command, *run);
     if (place.is_first()) print_result(command, result);
   });
 }

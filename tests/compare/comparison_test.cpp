@@ -96,7 +96,7 @@ class ComparisonTest : public ::testing::Test {
     ComparisonOptions options;
     options.run_file = "run.json";
     options.base = small_run();
-    options.variants = parse_variants(tries, OptionPlaces(options.base), "--try");
+    options.variants = parse_variants(tries, OptionPlaces(options.base), "tries");
     options.out = out_;
     return options;
   }
@@ -181,7 +181,8 @@ TEST_F(ComparisonTest, GoesOnWhereItWasStopped) {
     trainer_.order.clear();
     trainer_.stop_before.clear();
     trainer_.stop_before = stop;
-    EXPECT_THAT(refusal(options("ff_glu,learning_rate=1,depth=[2,3]")), HasSubstr("--resume"));
+    EXPECT_THAT(refusal(options("ff_glu,learning_rate=1,depth=[2,3]")),
+                HasSubstr("resume goes on"));
     const auto before = trainer_.order;
     trainer_.order.clear();
     trainer_.stop_before.clear();
@@ -207,7 +208,7 @@ TEST_F(ComparisonTest, HasTheSameResultsWithRunsSideBySide) {
   out_ += "-stopped";
   asked.out = out_;
   trainer_.stop_before = "depth=2/seed-1";
-  EXPECT_THAT(refusal(asked), HasSubstr("--resume"));
+  EXPECT_THAT(refusal(asked), HasSubstr("resume goes on"));
   trainer_.stop_before.clear();
   asked.resume = true;
   EXPECT_EQ(results_tsv(compare(asked)), one);
@@ -228,7 +229,7 @@ TEST_F(ComparisonTest, GoesOnWithFurtherVariantsAndSeeds) {
 
 TEST_F(ComparisonTest, RefusesAFolderOfSomethingElse) {
   compare(options("ff_glu"));
-  EXPECT_THAT(refusal(options("ff_glu")), HasSubstr("holds a comparison already: --resume"));
+  EXPECT_THAT(refusal(options("ff_glu")), HasSubstr("holds a comparison already: resume"));
   auto other = options("ff_glu");
   other.resume = true;
   other.base["train"]["learning_rate"] = 0.02;
@@ -246,7 +247,7 @@ TEST_F(ComparisonTest, RefusesWhatCannotBeCompared) {
   EXPECT_THAT(refusal(options("ff_glu,ff_glu")), HasSubstr("is given twice"));
   EXPECT_THAT(refusal(options("heads=none")), HasSubstr("heads"));
   EXPECT_THAT(refusal(options("use_rmsnorm+use_scalenorm")),
-              AllOf(HasSubstr("--try use_rmsnorm+use_scalenorm"), HasSubstr("use_scalenorm")));
+              AllOf(HasSubstr("variant use_rmsnorm+use_scalenorm"), HasSubstr("use_scalenorm")));
   EXPECT_THAT(trainer_.order, IsEmpty());
   EXPECT_FALSE(fs::exists(out_));
 }
@@ -333,7 +334,7 @@ TEST_F(ComparisonTest, MakesVariantsAsLargeAsTheBaseWhereAsked) {
 TEST_F(ComparisonTest, RefusesAWidthThatTwoWouldSet) {
   auto asked = options("dim=32");
   asked.equal_to = EqualTo::kParameters;
-  EXPECT_THAT(refusal(asked), AllOf(HasSubstr("--equal"), HasSubstr("dim=32 sets itself")));
+  EXPECT_THAT(refusal(asked), AllOf(HasSubstr("equal:"), HasSubstr("dim=32 sets itself")));
   EXPECT_THROW(parse_equal("tokens"), InputError);
   EXPECT_EQ(parse_equal("compute"), EqualTo::kCompute);
   EXPECT_EQ(parse_equal(""), EqualTo::kNothing);

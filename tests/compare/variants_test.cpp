@@ -23,7 +23,7 @@ Json base_run() {
 }
 
 std::vector<Variant> parsed(const std::string& text) {
-  return parse_variants(text, OptionPlaces(base_run()), "--try");
+  return parse_variants(text, OptionPlaces(base_run()), "tries");
 }
 
 std::vector<std::string> names_of(const std::vector<Variant>& variants) {
@@ -99,7 +99,7 @@ TEST(Variants, KeepTheSpellingThatTheRunFileHas) {
 }
 
 TEST(Variants, AreRefusedWithTheNearestName) {
-  EXPECT_THAT(refusal("rotary_pos_em"), HasSubstr("--try: unknown option 'rotary_pos_em'"));
+  EXPECT_THAT(refusal("rotary_pos_em"), HasSubstr("tries: unknown option 'rotary_pos_em'"));
   EXPECT_THAT(refusal("rotary_pos_em"), HasSubstr("rotary_pos_emb"));
   EXPECT_THAT(refusal("attn_qk_nrm+ff_glu"), HasSubstr("attn_qk_norm"));
 }
@@ -219,9 +219,9 @@ TEST(Presets, HaveEveryOptionThatTrainsAsALanguageModel) {
   // Sizes are those of the base.
   const auto half = option_value(run, places.find("attn_layers.dim", "test")).get<int64_t>() / 2;
   EXPECT_THAT(names, ::testing::Contains("emb_dim=" + std::to_string(half)));
-  // Every name is what --try takes.
+  // Every name is what parse_variants takes.
   for (const auto& variant : preset_variants("everything", run, places)) {
-    const auto read = parse_variants(variant.name, places, "--try");
+    const auto read = parse_variants(variant.name, places, "tries");
     ASSERT_EQ(read.size(), 1U) << variant.name;
     EXPECT_EQ(run_of(read[0], run), run_of(variant, run)) << variant.name;
   }

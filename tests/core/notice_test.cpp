@@ -91,6 +91,16 @@ TEST(Notice, EndsWithItsHint) {
   EXPECT_EQ(notice.line(), "config.haeds: unknown key; the nearest known one is 'heads'");
 }
 
+TEST(Notice, HintsNameOptionsAsTheirOwnerSpellsThem) {
+  Notice notice{at("runs/a:"), "holds a run already"};
+  notice.hint = text("{} goes on with it", option("resume"));
+  EXPECT_EQ(notice.line(), "runs/a: holds a run already; resume goes on with it");
+  const auto as_given = spelled_by(
+      [](const OptionPath& path) { return path == "resume" ? OptionPath("--resume") : path; });
+  EXPECT_EQ(as_given(notice).line(), "runs/a: holds a run already; --resume goes on with it");
+  EXPECT_EQ(notice.named(), (std::vector<OptionPath>{"runs/a:", "resume"}));
+}
+
 TEST(Notice, HasWhatOtherCodeSaysBeforeItsHint) {
   auto notice = caused(at("run:"), "cannot make the folder", cause_of_errno(ENOSPC));
   EXPECT_EQ(notice.line(), "run: cannot make the folder: No space left on device");

@@ -182,7 +182,7 @@ class BadData(ProgramTest):
         data = self.folder / 'texts'
         data.mkdir()
         shutil.copy(self.text, data / 'text.txt')
-        self.assert_refused(self.train('--out', data / 'run', data=data), '--out', data / 'run',
+        self.assert_refused(self.train('--out', data / 'run', data=data), data / 'run',
                             'inside data.path')
         self.assertFalse((data / 'run').exists())
         self.assert_done(self.train('--out', data / '.run', '--steps', 1, data=data))
@@ -1108,7 +1108,7 @@ class Runs(ProgramTest):
         done = self.train('--out', self.out(), '--steps', 6, config=config)
         self.assertEqual(done.returncode, 1, done.stderr)
         message = done.stderr.decode().splitlines()[-1]
-        for part in ('step 2', 'not finite', 'checkpoint', 'learning_rate', '--skip-nonfinite'):
+        for part in ('step 2', 'not finite', 'checkpoint', 'learning_rate', 'train.skip_nonfinite'):
             self.assertIn(part, message)
         on = self.train('--out', self.out().with_suffix('.on'), '--steps', 6, '--skip-nonfinite',
                         '--json', config=config)
@@ -1632,8 +1632,8 @@ class Comparisons(ProgramTest):
         for arguments, *parts in (
                 (('--try', 'rotary_pos_em'), '--try', "'rotary_pos_em'", "'rotary_pos_emb'"),
                 (('--try', 'depth'), "'depth' needs a value"),
-                (('--try', 'heads=two'), '--try heads=two', 'an integer'),
-                (('--try', 'use_rmsnorm+use_scalenorm'), '--try use_rmsnorm+use_scalenorm'),
+                (('--try', 'heads=two'), 'variant heads=two: ', 'an integer'),
+                (('--try', 'use_rmsnorm+use_scalenorm'), 'variant use_rmsnorm+use_scalenorm: '),
                 (('--try', 'ff_glu', '--budget', '10'), '--budget', '500steps'),
                 (('--try', 'ff_glu', '--seeds', 0), '--seeds'),
                 (('--try', 'ff_glu', '--jobs', 0), '--jobs'),

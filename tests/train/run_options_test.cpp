@@ -218,11 +218,14 @@ TEST(RunOptionsTest, OverridesReachEveryPart) {
   EXPECT_EQ(run["model"]["dims"], Json::array({1, 2}));
 }
 
+/// A value that a program was given by --set.
+RunOverride by_set(const std::string& assignment) { return {assignment, "", "--set "}; }
+
 TEST(RunOptionsTest, RefusesOverridesThatLeadNowhere) {
   const auto error_of = [](const char* assignment) {
     Json run = minimal_run();
     run["model"]["layers"] = Json::array({1});
-    return message_of([&] { apply_override(run, {assignment}); });
+    return message_of([&] { apply_override(run, by_set(assignment)); });
   };
   EXPECT_THAT(error_of("train.steps"), HasSubstr("--set train.steps: expected PATH=VALUE"));
   for (const std::string path : {"steps", "optimizer.lr", "train", ""})
@@ -262,17 +265,19 @@ std::string refused_override(Json run, const std::vector<RunOverride>& overrides
 TEST(RunOptionsTest, ErrorsSayWhereAValueWasGiven) {
   Json run = minimal_run();
   run["train"] = {{"steps", 10}};
-  EXPECT_EQ(refused_override(run, {{"train.steps=0"}}),
+  EXPECT_EQ(refused_override(run, {by_set("train.steps=0")}),
             "--set train.steps: expected an integer of at least 1, got 0");
   EXPECT_EQ(refused_override(run, {{"train.steps=0", "--steps"}}),
             "--steps: expected an integer of at least 1, got 0");
   EXPECT_EQ(refused_override(run, {{"train.steps=many", "--steps"}}),
             "--steps: expected an integer, got \"many\"");
+  EXPECT_EQ(refused_override(run, {{"train.steps=0"}}),
+            "train.steps: expected an integer of at least 1, got 0");
   // The last one counts.
-  EXPECT_EQ(refused_override(run, {{"train.steps=-1", "--steps"}, {"train.steps=-2"}}),
+  EXPECT_EQ(refused_override(run, {{"train.steps=-1", "--steps"}, by_set("train.steps=-2")}),
             "--set train.steps: expected an integer of at least 1, got -2");
   // Of two values that do not go together, each is named where it was given.
-  EXPECT_EQ(refused_override(run, {{"train.warmup_steps=20"}}),
+  EXPECT_EQ(refused_override(run, {by_set("train.warmup_steps=20")}),
             "--set train.warmup_steps: expected at most FILE: train.steps = 10, got 20");
   run["train"]["warmup_steps"] = 5;
   EXPECT_EQ(refused_override(run, {{"train.steps=3", "--steps"}}),
@@ -282,9 +287,9 @@ TEST(RunOptionsTest, ErrorsSayWhereAValueWasGiven) {
   EXPECT_EQ(refused_override(run, {{"train.steps=3", "--steps"}}),
             "FILE: train.warmup_steps: expected an integer of at least 0, got -5");
   run = minimal_run();
-  EXPECT_EQ(refused_override(run, {{"train.stpes=3"}}),
+  EXPECT_EQ(refused_override(run, {by_set("train.stpes=3")}),
             "--set train.stpes: unknown key; the nearest known one is 'steps'");
-  EXPECT_EQ(refused_override(run, {{"data={\"batch_size\": 0}"}}),
+  EXPECT_EQ(refused_override(run, {by_set("data={\"batch_size\": 0}")}),
             "--set data: the path must start with model., data. or train.");
 }
 
@@ -293,7 +298,7 @@ TEST(RunOptionsTest, OptionsOfTheModelAreNamedAsTheyWereGiven) {
   run["model"]["layers"] = Json::array({{{"attn_dim", 1}}});
   const std::string path = testing::TempDir() + "run_options_spelling.json";
   std::ofstream(path) << run.dump();
-  const auto spelling = read_run_file(path, {{"model.layers.0.attn.dim=2"}}).spelling;
+  const auto spelling = read_run_file(path, {by_set("model.layers.0.attn.dim=2")}).spelling;
   const auto file = OptionPath(path + ":") / "model";
   EXPECT_EQ(spelling({at(file / "layers[0]" / "attn_dim"), "odd"}).line(),
             "--set model.layers[0].attn_dim: odd");
@@ -320,7 +325,7 @@ TEST(RunOptionsTest, KeysOfOtherLibrariesLeadToOurs) {
   EXPECT_THAT(hint("train", "epochs"), HasSubstr("'steps' here (updates of the weights, not"));
   EXPECT_THAT(hint("train", "patience"), HasSubstr("'early_stopping_patience'"));
   EXPECT_THAT(hint("train", "opt"), HasSubstr("'optimizer'"));
-  EXPECT_THAT(hint("train", "resume_from"), HasSubstr("--resume"));
+  EXPECT_THAT(hint("train", "resume_from"), HasSubstr("its own folder"));
   EXPECT_THAT(hint("train", "max_iters"), HasSubstr("'steps'"));
   EXPECT_THAT(hint("train", "early"), HasSubstr("'early_stopping_patience'"));
   Json run = minimal_run();

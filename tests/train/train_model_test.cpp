@@ -311,7 +311,7 @@ TEST_F(LanguageModelTest, GoesOnWithOtherDataWhenToldSo) {
   const auto run = parse_run_options(run_file(6), "run.json");
   EXPECT_THAT([&] { train_model(run, root_ / "run", true); },
               ThrowsMessage<InputError>(AllOf(HasSubstr("text.txt has"), HasSubstr("it had"),
-                                              HasSubstr("--data-changed"))));
+                                              HasSubstr("data_changed"))));
   RunContext context;
   context.data_changed = true;
   EXPECT_EQ(train_model(run, root_ / "run", true, context).step, 6);

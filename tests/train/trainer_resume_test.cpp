@@ -355,8 +355,8 @@ TEST_F(ResumeTest, SaysWhatOtherDataDifferIn) {
     return std::string("taken");
   };
   EXPECT_THAT(told(text("a.txt", "one\ntwo\nthree\n")),
-              AllOf(HasSubstr("a.txt has 14 bytes, it had 8 bytes"), HasSubstr("--data-changed"),
-                    HasSubstr("train.init_from=run")));
+              AllOf(HasSubstr("a.txt has 14 bytes, it had 8 bytes"),
+                    HasSubstr("data_changed goes on"), HasSubstr("train.init_from=run")));
   EXPECT_THAT(told(text("a.txt", "one\r\ntwo\r\n")), HasSubstr("now end in \\r\\n"));
   EXPECT_THAT(told(text("a.txt", "one\nTWO\n")), HasSubstr("their content is another"));
   EXPECT_THAT(told(text("a.txt", "one\ntwo\n"), {{"data.val_fraction", "0.1", "0.5"}}),
@@ -384,7 +384,7 @@ TEST_F(ResumeTest, GoesOnFromTheCheckpointThatIsAskedFor) {
   };
   EXPECT_THAT(resume_from("latest"),
               AllOf(HasSubstr("model.safetensors"), HasSubstr("step-00000010 can be read"),
-                    HasSubstr("--from-checkpoint last-good")));
+                    HasSubstr("from_checkpoint last-good")));
   EXPECT_THAT(resume_from("7"), HasSubstr("has no checkpoint '7'; there are steps"));
   EXPECT_THAT(resume_from("newest"), HasSubstr("expected latest, best, last-good or a step"));
   EXPECT_EQ(CheckpointFolder(root_).latest_step(), 12);
@@ -424,7 +424,7 @@ TEST_F(ResumeTest, ABlockOfZerosIsDamage) {
     EXPECT_THAT(resumed_with(root_, [](TrainerParts&) {}),
                 AllOf(HasSubstr(std::string(name) + ": damaged"), HasSubstr("xxh64"),
                       HasSubstr("step-00000010 can be read"),
-                      HasSubstr("--from-checkpoint last-good"), HasSubstr("best")))
+                      HasSubstr("from_checkpoint last-good"), HasSubstr("best")))
         << name;
     EXPECT_EQ(other_checkpoint(root_ / name), root_ / "checkpoints/step-00000010") << name;
     fs::rename(kept, file);

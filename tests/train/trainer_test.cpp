@@ -529,7 +529,7 @@ TEST_F(TrainerTest, RefusesAFolderThatHoldsARun) {
   const auto options = make_options(4);
   Trainer(model, options, make_parts(model, root_)).run();
   EXPECT_THAT(message_of<InputError>([&] { Trainer(model, options, make_parts(model, root_)); }),
-              HasSubstr("--resume"));
+              HasSubstr("resume goes on"));
   EXPECT_EQ(CheckpointFolder(root_).latest_step(), 4);
 }
 

@@ -31,14 +31,14 @@ Budget parse_budget(const std::string& text) {
   const auto found = units().find(std::string(end, text.data() + text.size()));
   const bool is_right =
       error == std::errc() && number > 0 && std::isfinite(number) && found != units().end();
-  expect(is_right, at("--budget"), text,
+  expect(is_right, at("budget"), text,
          "steps, tokens, a time or compute, as in 500steps, 20Mtok (tok, ktok, Mtok, Gtok), 10min "
          "(s, min, h) or 2PFLOP (GFLOP, TFLOP, PFLOP)");
   Budget budget = found->second;
   budget.amount *= number;
   expect(budget.unit != BudgetUnit::kSteps ||
              (budget.amount == std::floor(budget.amount) && budget.amount < 1e15),
-         at("--budget"), text, "a whole number of steps");
+         at("budget"), text, "a whole number of steps");
   return budget;
 }
 

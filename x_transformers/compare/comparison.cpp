@@ -35,10 +35,10 @@ class ComparisonWork {
       : options_(options), parts_(parts), report_(report) {}
 
   ComparisonResult run() {
-    require(options_.seeds > 0 && options_.seeds <= kMostSeeds,
-            fmt::format("--seeds: expected 1 to {}, got {}", kMostSeeds, options_.seeds));
-    require(!options_.variants.empty(), "--try: no variant is given");
-    require(options_.jobs > 0, "--jobs: expected 1 or more");
+    expect(options_.seeds > 0 && options_.seeds <= kMostSeeds, at("seeds"), options_.seeds,
+           "1 to {}", kMostSeeds);
+    require(!options_.variants.empty(), at("variants"), "none is given");
+    expect(options_.jobs > 0, at("jobs"), options_.jobs, "1 or more");
     auto entries = make_entries(options_, [this](const std::string& line) { message(line); });
     base_ = std::move(entries.base);
     variants_ = std::move(entries.variants);
@@ -57,8 +57,9 @@ class ComparisonWork {
     result.is_complete = !is_stopped;
     if (report_ && !base_.result.runs.empty()) report_(result);
     if (is_stopped) {
-      throw RunError(fmt::format("{}: stopped after {} of {} runs; --resume goes on",
-                                 options_.out.string(), done_, total()));
+      throw RunError(Notice{
+          at(options_.out.string() + ":"),
+          text("stopped after {} of {} runs; {} goes on", done_, total(), option("resume"))});
     }
     return result;
   }
@@ -253,7 +254,7 @@ class ComparisonWork {
     if (losses.size() < 2) {
       message(
           "one seed does not show how large the noise is, and so no difference can be told from "
-          "it: --seeds 3");
+          "it: three do");
       return;
     }
     const auto alike = welch_difference(losses, losses);

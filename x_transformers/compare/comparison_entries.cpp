@@ -44,6 +44,9 @@ std::string folder_name(const std::string& name) {
   return folder.empty() || folder.front() == '.' ? "-" + folder : folder;
 }
 
+/// Where messages say that a variant stands.
+OptionPath place_of(const Variant& variant) { return "variant " + variant.name; }
+
 class EntryMaker {
  public:
   EntryMaker(const ComparisonOptions& options,
@@ -60,11 +63,11 @@ class EntryMaker {
     std::set<std::string> folders{"base"}, names;
     for (const auto& variant : options_.variants) {
       for (const auto& setting : variant.settings) {
-        require(!is_common(setting.place.path()), at("--try " + variant.name),
+        require(!is_common(setting.place.path()), at(place_of(variant)),
                 "{} is the same for all variants: with others losses could not be compared",
                 setting.place.path());
       }
-      require(names.insert(variant.name).second, at("--try " + variant.name), "is given twice");
+      require(names.insert(variant.name).second, at(place_of(variant)), "is given twice");
       entries_.variants.push_back(entry_of(variant, folders));
     }
     return std::move(entries_);
@@ -79,7 +82,7 @@ class EntryMaker {
     for (const auto& setting : variant.settings)
       entry.result.settings[setting.place.path()] = setting.value;
     entry.run = run_of(variant, base_.run);
-    entry.where = "--try " + variant.name;
+    entry.where = place_of(variant);
     entry.may_be_refused = variant.may_be_refused;
     const auto plain = folder_name(variant.name);
     entry.folder = plain;
@@ -110,13 +113,13 @@ class EntryMaker {
     message(notice.line());
   }
 
-  /// What --equal makes equal, of a run; counted without weights.
+  /// What equal_to makes equal, of a run; counted without weights.
   double size_of(const Json& run, const OptionPath& where,
                  const std::optional<int64_t>& seq_len) const {
     const auto parsed = parse_run_options(run, where.joined());
     const auto cost = model_cost(*parsed.model, parsed.model_place.joined(), seq_len);
     if (options_.equal_to == EqualTo::kParameters) return static_cast<double>(cost.parameters);
-    require(cost.not_counted.empty(), at("--equal"), "the FLOPs of the model cannot be counted: {}",
+    require(cost.not_counted.empty(), at("equal"), "the FLOPs of the model cannot be counted: {}",
             cost.not_counted);
     return cost.flops.total();
   }
@@ -125,8 +128,8 @@ class EntryMaker {
   void adjust_width(ComparisonEntry& entry) const {
     const auto keys = width_keys(base_.run);
     const auto path = fmt::format("{}", fmt::join(keys, "."));
-    require(!entry.result.settings.contains(path), at("--equal"),
-            "adjusts {}, which {} sets itself", path, entry.result.name);
+    require(!entry.result.settings.contains(path), at("equal"), "adjusts {}, which {} sets itself",
+            path, entry.result.name);
     const auto size = size_of(base_.run, base_.where, base_.seq_len);
     entry.result.width = fit_width(
         entry.run, size, [&](const Json& run) { return size_of(run, entry.where, base_.seq_len); });
@@ -159,14 +162,14 @@ class EntryMaker {
     if (budget.unit == BudgetUnit::kSeconds) return 0;
     if (budget.unit == BudgetUnit::kRunFile) return run.train.steps;
     if (budget.unit == BudgetUnit::kSteps) return static_cast<int64_t>(budget.amount);
-    require(entry.seq_len.has_value(), at("--budget"),
+    require(entry.seq_len.has_value(), at("budget"),
             "tokens and FLOPs are counted of text and token files only, and sequences of a known "
             "length");
     const auto each = static_cast<double>(run.data.batch_size * run.train.grad_accum) *
                       static_cast<double>(*entry.seq_len);
     if (budget.unit == BudgetUnit::kTokens)
       return std::max<int64_t>(1, std::llround(budget.amount / each));
-    require(entry.result.flops_per_token.has_value(), at("--budget"),
+    require(entry.result.flops_per_token.has_value(), at("budget"),
             "the FLOPs of the model cannot be counted");
     constexpr double kForwardAndBackward = 3;
     return std::max<int64_t>(1, std::llround(budget.amount / (each * kForwardAndBackward *

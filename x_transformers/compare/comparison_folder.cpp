@@ -66,7 +66,8 @@ ComparisonFolder::ComparisonFolder(const fs::path& out, const Json& plan, bool m
   std::error_code error;
   const bool is_there = fs::exists(file, error);
   require(!is_there || may_resume, at(out_.string() + ":"),
-          "holds a comparison already: --resume goes on with it, --out names another folder");
+          "holds a comparison already: {} goes on with it, {} names another folder",
+          option("resume"), option("out"));
   const bool is_other =
       !is_there && fs::exists(out_, error) &&
       !(fs::is_directory(out_, error) && (fs::is_empty(out_, error) || has_only_lock(out_)));

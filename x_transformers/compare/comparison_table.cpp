@@ -207,8 +207,8 @@ void add_notes(ResultTable& table, const ComparisonResult& result) {
   }
   if (base.size() == 1) {
     table.notes.emplace_back(
-        "One seed does not show the noise, so no difference can be told from it: give --seeds 3 or "
-        "more.");
+        "One seed does not show the noise, so no difference can be told from it: three or more "
+        "do.");
   } else {
     table.notes.push_back(fmt::format(
         "{} seeds; the base's losses have a standard deviation of {:.4f}. Differences are those of "

@@ -32,7 +32,7 @@ int64_t step_of(int64_t width) {
 EqualTo parse_equal(const std::string& text) {
   if (text.empty()) return EqualTo::kNothing;
   if (text == "parameters") return EqualTo::kParameters;
-  expect(text == "compute", at("--equal"), text, "parameters or compute");
+  expect(text == "compute", at("equal"), text, "parameters or compute");
   return EqualTo::kCompute;
 }
 
@@ -57,8 +57,7 @@ std::vector<std::string> width_keys(const Json& run) {
     path.emplace_back("dim");
     return path;
   }
-  throw InputError(
-      Notice{at("--equal"), text("needs a model with one width, a {}", option("dim"))});
+  throw InputError(Notice{at("equal"), text("needs a model with one width, a {}", option("dim"))});
 }
 
 std::optional<AdjustedWidth> fit_width(Json& run, double size,
@@ -83,7 +82,7 @@ std::optional<AdjustedWidth> fit_width(Json& run, double size,
   while (size_at(high) < size) {
     low = high;
     high *= 2;
-    require(static_cast<double>(high) <= kLargest * static_cast<double>(before), at("--equal"),
+    require(static_cast<double>(high) <= kLargest * static_cast<double>(before), at("equal"),
             "no width makes the model as large as the base");
   }
   while (high - low > step) {

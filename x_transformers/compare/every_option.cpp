@@ -101,7 +101,7 @@ class Sizes {
   void take(const std::string& name, const std::vector<std::string>& options) {
     for (const auto& each : options) {
       try {
-        const auto value = option_value(base_, places_.find(each, "--preset"));
+        const auto value = option_value(base_, places_.find(each, "preset"));
         if (!value.is_number_integer()) continue;
         sizes_[name] = value.get<int64_t>();
         return;
@@ -132,7 +132,7 @@ std::vector<Setting> settings_of(const Json& entry, const Shape& shape, const Js
     for (const auto& [name, given] : entry[part].items()) {
       auto value = given;
       if (!sizes.fill(value)) return {};
-      const auto& place = places.find(prefix + name, "--preset");
+      const auto& place = places.find(prefix + name, "preset");
       if (value.is_null()) {
         // As in the file, the key is taken away.
         if (is_switch(place)) value = false;

@@ -70,7 +70,7 @@ const std::map<std::string, Preset>& presets() {
 
 bool is_on(const Json& base, const OptionPlaces& places, const std::string& option) {
   try {
-    return option_value(base, places.find(option, "--preset")) == true;
+    return option_value(base, places.find(option, "preset")) == true;
   } catch (const InputError&) {
     return false;  // not of this model
   }
@@ -106,7 +106,7 @@ std::vector<Variant> preset_variants(const std::string& name, const Json& base,
                                      const OptionPlaces& places) {
   const auto known = preset_names();
   if (std::find(known.begin(), known.end(), name) == known.end())
-    detail::unknown("--preset", "list", name, known);
+    detail::unknown("preset", "list", name, known);
   std::vector<Variant> all;
   if (name == "everything") all = every_option_variants(base, places);
   const bool is_of_lists = all.empty();  // or a model that the entries are not about
@@ -115,7 +115,7 @@ std::vector<Variant> preset_variants(const std::string& name, const Json& base,
     for (const auto& line : preset.tries) {
       std::vector<Variant> variants;
       try {
-        variants = parse_variants(of_base(line, preset, base, places), places, "--preset");
+        variants = parse_variants(of_base(line, preset, base, places), places, "preset");
       } catch (const InputError&) {
         continue;  // an option that this model does not have
       }
@@ -125,7 +125,7 @@ std::vector<Variant> preset_variants(const std::string& name, const Json& base,
       }
     }
   }
-  require(!all.empty(), at("--preset"), "{} has no option of this model", name);
+  require(!all.empty(), at("preset"), "{} has no option of this model", name);
   return all;
 }
 

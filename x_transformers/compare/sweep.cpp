@@ -109,7 +109,7 @@ std::vector<Variant> listed(const Json& parameters, const OptionPlaces& places,
       continue;
     }
     if (!item.is_object() || item.empty())
-      detail::wrong_type(place, "an object of options, or a text as --try takes it", item);
+      detail::wrong_type(place, "an object of options, or a text such as depth=4+ff_glu", item);
     Variant variant;
     for (const auto& [name, value] : item.items())
       add_setting(variant, {places.find(name, place), name, {}}, value);

@@ -171,6 +171,7 @@ std::vector<OptionPath> Notice::named() const {
   auto found = about.options;
   add_named(text, found);
   add_named(expected, found);
+  add_named(hint, found);
   return found;
 }
 
@@ -183,7 +184,7 @@ std::string Notice::line() const {
   }
   const bool says_more = !text.empty() || !expected.empty();
   if (!cause.empty()) line += (says_more ? ": " : "") + cause;
-  if (!hint.empty()) line += "; " + hint;
+  if (!hint.empty()) line += "; " + rendered(hint, parent);
   return in_one_line(line);
 }
 

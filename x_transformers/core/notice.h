@@ -132,7 +132,7 @@ struct Notice {
   Text text = {};
   Text expected = {};
   std::optional<std::string> given = std::nullopt;
-  std::string hint = {};   ///< what the reader may do
+  Text hint = {};          ///< what the reader may do
   std::string cause = {};  ///< what other code says of it (core/cause.h)
 
   /// Every option that it names.

@@ -36,6 +36,7 @@ Notice respelled(const Notice& notice, const PathSpelling& spell) {
   }
   result.text = respelled(notice.text, spell);
   result.expected = respelled(notice.expected, spell);
+  result.hint = respelled(notice.hint, spell);
   return result;
 }
 
@@ -54,7 +55,7 @@ Spelling prefixed(std::string prefix, std::set<std::string> names) {
   });
 }
 
-Spelling with_hint(Spelling spelling, std::string hint) {
+Spelling with_hint(Spelling spelling, Text hint) {
   return [spelling = std::move(spelling), hint = std::move(hint)](const Notice& notice) {
     auto result = spelling(notice);
     result.hint = hint;

@@ -37,7 +37,7 @@ class WarningSpelling {
 };
 
 /// `spelling`, and `hint` for the reader.
-Spelling with_hint(Spelling spelling, std::string hint);
+Spelling with_hint(Spelling spelling, Text hint);
 
 /// For a handler of InputErrors and RunErrors: rethrows the current one, respelled.
 [[noreturn]] void rethrow_spelled(const Spelling& spelling);

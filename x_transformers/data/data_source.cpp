@@ -34,11 +34,9 @@ void require_outside(const fs::path& directory, const DataOptions& options, cons
     // Hidden folders are no data.
     if (part == ".." || (part != "." && part.native().starts_with('.'))) return;
   }
-  require(
-      options.format == "auto" && holds_token_files(data),
-      fmt::format("--out {}: is inside {} {}, whose files are all read as text; choose a folder "
-                  "outside it",
-                  directory.string(), option, data));
+  require(options.format == "auto" && holds_token_files(data), at(directory.string() + ":"),
+          "is inside {} {}, whose files are all read as text; choose a folder outside it",
+          x_transformers::option(option), data);
 }
 
 }  // namespace

@@ -106,8 +106,8 @@ void require_chosen(const InspectionChoice& choice, const Inspection& found) {
     for (const auto place : given)
       expect(place >= 0 && place < most, at(name), place, "0 to {}", most - 1);
   };
-  check("--layers", choice.layers, count);
-  check("--heads", choice.heads, heads);
+  check("layers", choice.layers, count);
+  check("heads", choice.heads, heads);
 }
 
 nlohmann::ordered_json inspection_json(const Inspection& found, const TokenNames& names) {

@@ -228,10 +228,9 @@ bool CheckpointFolder::is_run() const {
 
 void CheckpointFolder::check(bool resume) const {
   const auto step = latest_step();
-  require(!step || resume,
-          fmt::format(
-              "{} holds a run at step {} already: go on with --resume, or write to another folder",
-              directory_.string(), step.value_or(0)));
+  require(!step || resume, at(directory_.string() + ":"),
+          "holds a run at step {} already: {} goes on with it; or write to another folder",
+          step.value_or(0), option("resume"));
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(checkpoints_, error)) {
     const bool is_checkpoint = step_of(entry.path().filename().string()).has_value();

@@ -65,16 +65,16 @@ std::optional<int64_t> resume_point(const CheckpointFolder& folder, const std::s
   if (from == "latest") return folder.latest_step();
   const auto steps = folder.steps();
   const auto number = number_of(from);
-  require(number || from == "best" || from == "last-good", at("--from-checkpoint"),
+  require(number || from == "best" || from == "last-good", at("from_checkpoint"),
           "expected latest, best, last-good or a step, got '{}'", from);
   const auto step = from == "best"        ? folder.best_step()
                     : from == "last-good" ? last_good_step(folder)
                                           : number;
-  require(step || from != "last-good" || steps.empty(), at("--from-checkpoint"),
+  require(step || from != "last-good" || steps.empty(), at("from_checkpoint"),
           "no checkpoint of {} can be read: steps {} are all damaged", folder.directory().string(),
           fmt::format("{}", fmt::join(folder.own_steps(), ", ")));
   const bool is_there = step && std::find(steps.begin(), steps.end(), *step) != steps.end();
-  require(is_there, at("--from-checkpoint"), "{} has no checkpoint '{}'; there are steps {}",
+  require(is_there, at("from_checkpoint"), "{} has no checkpoint '{}'; there are steps {}",
           folder.directory().string(), from,
           steps.empty() ? "none" : fmt::format("{}", fmt::join(steps, ", ")));
   return step;

@@ -15,6 +15,9 @@ namespace x_transformers {
 /// graph; empty: they can be captured.
 std::string graph_step_unsupported(Model& model, const at::Device& device);
 
+/// What messages say of a step that cannot be captured stands below it.
+inline constexpr const char* kTrainingStep = "training step:";
+
 /// Runs a step eagerly a few times, so that libraries set themselves up, then captures it and
 /// replays it. Every call is one update of the weights, and the updates are those of the eager step
 /// up to rounding. Batches whose names, shapes or types are not those that were captured run

@@ -142,16 +142,19 @@ int64_t resumed_sample(const TrainState& saved, const TrainingData& now, const R
   const bool is_known = !saved.data_fingerprint.empty() && !now.fingerprint.empty();
   if (is_known && saved.data_fingerprint != now.fingerprint) {
     const auto found = fmt::format("{}", fmt::join(differences(saved, now, resumed.changes), "; "));
-    require(resumed.data_changed,
-            fmt::format("{}: other data than those of the run: {}; --data-changed goes on with "
-                        "them from their start, with weights and optimizer as they are, and "
-                        "train.init_from={} starts a new run from the weights",
-                        resumed.folder, found, resumed.folder));
+    if (!resumed.data_changed) {
+      Notice notice{at(resumed.folder + ":"), "other data than those of the run: " + found};
+      notice.hint = text(
+          "{} goes on with them from their start, with weights and optimizer as they are, and "
+          "train.init_from={} starts a new run from the weights",
+          option("data_changed"), resumed.folder);
+      throw InputError(std::move(notice));
+    }
     notes.push_back("going on with other data, from their start: " + found);
     return 0;
   }
   if (resumed.data_changed)
-    notes.push_back("the data are those of the run: --data-changed changes nothing");
+    notes.push_back("the data are those of the run, which goes on with them where it was");
   note_other_order(now, resumed.changes, notes);
   const int64_t taken = saved.data_position
                             ? *saved.data_position * batch_size_of(resumed.saved_config)

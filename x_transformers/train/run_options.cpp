@@ -49,7 +49,7 @@ std::string path_of(const RunOverride& value) {
 
 /// What the user wrote of an override, as the beginning of a message.
 OptionPath place_of(const RunOverride& value) {
-  return value.option.empty() ? "--set " + path_of(value) : value.option;
+  return value.option.empty() ? value.before + path_of(value) : value.option;
 }
 
 /// The place of `key` in `node`, made where an object lacks it.
@@ -131,13 +131,13 @@ std::string in_one_word(const OptionPath& path) {
 OptionPath place_given(const OptionPath& path, const RunOverride& value, const OptionPath& file) {
   // What is said of a file that an option names begins with the option, as data.tokenizer: x.model:
   if (path.front() == path_of(value) + ":")
-    return path.with_front(value.option.empty() ? "--set " + path.front() : value.option + ":");
+    return path.with_front(value.option.empty() ? value.before + path.front() : value.option + ":");
   const auto inner = path.common_with(file) > 0 ? path.without_front() : path;
   const auto given = option_path(value);
   const auto depth = given.names().size();
   const bool is_same = in_one_word(inner) == in_one_word(given);
   if (!is_same && given.common_with(inner) < depth) return {};
-  if (value.option.empty()) return inner.with_front("--set " + inner.front());
+  if (value.option.empty()) return inner.with_front(value.before + inner.front());
   OptionPath place(value.option);
   for (size_t i = depth; i < inner.names().size(); ++i) place = place / inner.names()[i];
   return place;

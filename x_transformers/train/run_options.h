@@ -30,9 +30,10 @@ struct RunOptions {
 struct RunOverride {
   /// PATH=VALUE: "train.steps=100", "model.net.attn_layers.depth=6", "data.path=book.txt".
   std::string assignment;
-  /// The option of the command line that stands for PATH, as --steps; empty: PATH was given itself,
-  /// to --set.
+  /// What stands for PATH where it was given, as an option of a program; empty: PATH itself.
   std::string option = {};
+  /// What stands before PATH there.
+  std::string before = {};
 };
 
 /// Sets one value of a run file. It is read as JSON where it is JSON, else as a string; missing

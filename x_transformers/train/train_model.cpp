@@ -258,8 +258,8 @@ std::string learning_rate_note(const RunOptions& run, const torch::nn::Module& m
   if (usual < 2 * given && given < 2 * usual) return "";
   return fmt::format(
       "learning_rate is not given, so {}; {:.2g} is usual for AdamW and {} weights "
-      "(arXiv:2001.08361): --set train.learning_rate={:.2g}",
-      given, usual, format_count(static_cast<double>(weights)), usual);
+      "(arXiv:2001.08361)",
+      given, usual, format_count(static_cast<double>(weights)));
 }
 
 /// What is about to be trained, and on what: "AutoregressiveWrapper of 3.2M weights; my.txt, 35.1k

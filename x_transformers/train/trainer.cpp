@@ -124,11 +124,9 @@ TrainResult Trainer::run() {
   } catch (const WriteError& error) {
     const auto last = folder_.latest();
     auto notice = error.notice();
-    notice.hint =
-        last ? fmt::format(
-                   "the last good checkpoint, {}, is intact: make room and go on with --resume",
-                   last->string())
-             : "no checkpoint was saved yet";
+    notice.hint = last ? text("the last good checkpoint, {}, is intact: make room and {}",
+                              last->string(), option("resume"))
+                       : "no checkpoint was saved yet";
     throw WriteError(std::move(notice));
   } catch (const std::exception& error) {
     const auto reason = out_of_memory(error);
@@ -249,31 +247,33 @@ std::optional<int64_t> Trainer::good_step(const CheckpointFolder& folder, int64_
   return good.empty() ? std::nullopt : std::optional(good.back());
 }
 
-std::string Trainer::good_checkpoint() const {
+Text Trainer::good_checkpoint() const {
   const auto good = good_step(), latest = folder_.latest_step();
   if (!latest) return "no checkpoint was saved yet";
   if (!good) {
-    return fmt::format("no checkpoint has given a finite loss in this run, the latest is {}",
-                       folder_.step_folder(*latest).string());
+    return text("no checkpoint has given a finite loss in this run, the latest is {}",
+                folder_.step_folder(*latest).string());
   }
-  return fmt::format("the last good checkpoint is {}{}", folder_.step_folder(*good).string(),
-                     *good == *latest
-                         ? ""
-                         : " (no later one has given a finite loss: without them --resume goes on "
-                           "from it)");
+  const auto is = text("the last good checkpoint is {}", folder_.step_folder(*good).string());
+  if (*good == *latest) return is;
+  return is + text(" (no later one has given a finite loss: without them {} goes on from it)",
+                   option("resume"));
 }
 
 void Trainer::fail_nonfinite(int64_t step, const std::string& what) const {
   if (saving_.valid()) saving_.wait();  // it may be the last good one
-  throw RunError(fmt::format(
-      "step {}: {}: not finite; {}. Try a lower "
-      "train.learning_rate (now {}), a longer "
-      "train.warmup_steps (now {}), {}{}or --skip-nonfinite to pass over such steps",
-      step, what, good_checkpoint(), options_.optimizer.learning_rate, *options_.warmup_steps,
-      options_.grad_clip == 0
-          ? "train.grad_clip 1.0, "
-          : fmt::format("a lower train.grad_clip (now {}), ", options_.grad_clip),
-      options_.precision == "bf16" ? "train.precision fp32, " : ""));
+  Notice notice{at(fmt::format("step {}:", step)), what + ": not finite"};
+  notice.hint =
+      good_checkpoint() +
+      fmt::format(
+          ". Try a lower train.learning_rate (now {}), a longer train.warmup_steps (now {}), {}{}"
+          "or train.skip_nonfinite to pass over such steps",
+          options_.optimizer.learning_rate, *options_.warmup_steps,
+          options_.grad_clip == 0
+              ? "train.grad_clip 1.0, "
+              : fmt::format("a lower train.grad_clip (now {}), ", options_.grad_clip),
+          options_.precision == "bf16" ? "train.precision fp32, " : "");
+  throw RunError(std::move(notice));
 }
 
 std::string Trainer::nonfinite_text(const StepRecord& record) const {
@@ -374,8 +374,10 @@ void Trainer::save(bool is_best) {
   settle();
   if (!are_weights_finite(tensors())) {
     if (!options_.skip_nonfinite) fail_nonfinite(state_.step, "weights");
-    message(fmt::format("step {}: weights not finite: no checkpoint is saved; {}", state_.step,
-                        good_checkpoint()));
+    Notice notice{at(fmt::format("step {}:", state_.step)),
+                  "weights not finite: no checkpoint is saved"};
+    notice.hint = good_checkpoint();
+    message(WarningSpelling::spelled(std::move(notice)).line());
     return;
   }
   state_.set_random(random_states(device_, parts_.context.place, parts_.context.sum_over_ranks));

@@ -188,7 +188,7 @@ class Trainer {
   /// The newest checkpoint of whose weights this run has seen a finite loss.
   std::optional<int64_t> good_step() const { return good_step(folder_, last_finite_); }
   static std::optional<int64_t> good_step(const CheckpointFolder& folder, int64_t last_finite);
-  std::string good_checkpoint() const;
+  Text good_checkpoint() const;
   [[noreturn]] void fail_nonfinite(int64_t step, const std::string& what) const;
   /// "loss nan, gradient norm 2", and of which ranks, where there are several. All ranks call it.
   std::string nonfinite_text(const StepRecord& record) const;

@@ -79,10 +79,10 @@ auto Trainer::from_checkpoint(Read read, const std::string& cause) -> decltype(r
     }
     const auto good = last_good_step(folder_);
     notice.hint =
-        good ? fmt::format(
-                   "checkpoint {} can be read: --resume --from-checkpoint last-good goes on "
-                   "from it, best or a step's number from another",
-                   folder_.step_folder(*good).string())
+        good ? text(
+                   "checkpoint {} can be read: {} last-good goes on from it, best or a step's "
+                   "number from another",
+                   folder_.step_folder(*good).string(), option("from_checkpoint"))
              : "no other checkpoint of the run can be read";
     throw InputError(std::move(notice));
   }
