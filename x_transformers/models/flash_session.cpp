@@ -1,12 +1,10 @@
 #include "x_transformers/models/flash_session.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <utility>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/models/length_session.h"
 #include "x_transformers/models/step_inputs.h"
 
 namespace x_transformers {
@@ -50,16 +48,6 @@ void FLASHSession::reorder(const at::Tensor& rows) {
   if (tokens_.defined()) tokens_ = tokens_.index_select(0, rows);
   auto& mask = options_.inputs.mask;
   if (mask.defined() && mask.size(0) > 1) mask = mask.index_select(0, rows);
-}
-
-std::unique_ptr<DecodingSession> make_flash_session(const FLASHTransformer& net,
-                                                    const SessionOptions& options) {
-  const auto start = [net](SessionOptions own) -> std::unique_ptr<DecodingSession> {
-    return std::make_unique<FLASHSession>(net, std::move(own));
-  };
-  if (options.seq_start_pos.defined() && options.seq_start_pos.numel() > 0)
-    return std::make_unique<LengthSession>(start, options);
-  return start(options);
 }
 
 }  // namespace x_transformers

@@ -29,9 +29,4 @@ class FLASHSession : public DecodingSession {
   int64_t length_ = 0;  // tokens so far
 };
 
-/// A session of `net`. Prompts of different lengths are decoded length by length, as groups count
-/// from a sequence's first token.
-std::unique_ptr<DecodingSession> make_flash_session(const FLASHTransformer& net,
-                                                    const SessionOptions& options);
-
 }  // namespace x_transformers

@@ -14,6 +14,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/models/flash_session.h"
+#include "x_transformers/models/length_session.h"
 #include "x_transformers/models/token_bounds.h"
 #include "x_transformers/nn/flash.h"
 #include "x_transformers/nn/gau.h"
@@ -143,8 +144,12 @@ TransformerCache FLASHTransformerImpl::make_cache(int64_t capacity) const {
 }
 
 std::unique_ptr<DecodingSession> FLASHTransformerImpl::start_session(SessionOptions options) {
-  const auto self = std::dynamic_pointer_cast<FLASHTransformerImpl>(shared_from_this());
-  return make_flash_session(FLASHTransformer(self), options);
+  const FLASHTransformer self(std::dynamic_pointer_cast<FLASHTransformerImpl>(shared_from_this()));
+  const auto start = [&self](SessionOptions own) {
+    return std::make_unique<FLASHSession>(self, std::move(own));
+  };
+  // Groups count from a sequence's first token.
+  return make_session(start, /*sees_padding=*/true, options);
 }
 
 void FLASHTransformerImpl::check(const TransformerInputs& inputs) const {

@@ -20,14 +20,6 @@ std::vector<int64_t> on_host(const at::Tensor& t) {
 
 }  // namespace
 
-LengthSession::LengthSession(const std::shared_ptr<CachedTokenModel>& net,
-                             const SessionOptions& options)
-    : LengthSession(
-          [&net](SessionOptions own) {
-            return std::make_unique<TransformerSession>(net, std::move(own));
-          },
-          options) {}
-
 LengthSession::LengthSession(const Start& start, const SessionOptions& options) {
   require(options.seq_start_pos.defined(), "seq_start_pos: is needed, for prompts of each length");
   const auto padding = on_host(options.seq_start_pos);
@@ -90,12 +82,19 @@ void LengthSession::reorder(const at::Tensor& entries) {
   groups_ = std::move(kept);
 }
 
-std::unique_ptr<DecodingSession> make_session(const std::shared_ptr<CachedTokenModel>& net,
+std::unique_ptr<DecodingSession> make_session(const LengthSession::Start& start, bool sees_padding,
                                               const SessionOptions& options) {
   const bool is_padded = options.seq_start_pos.defined() && options.seq_start_pos.numel() > 0;
-  if (is_padded && !net->padding_unsupported(options.inputs).empty())
-    return std::make_unique<LengthSession>(net, options);
-  return std::make_unique<TransformerSession>(net, options);
+  if (is_padded && sees_padding) return std::make_unique<LengthSession>(start, options);
+  return start(options);
+}
+
+std::unique_ptr<DecodingSession> make_session(const std::shared_ptr<CachedTokenModel>& net,
+                                              const SessionOptions& options) {
+  const auto start = [&net](SessionOptions own) {
+    return std::make_unique<TransformerSession>(net, std::move(own));
+  };
+  return make_session(start, !net->padding_unsupported(options.inputs).empty(), options);
 }
 
 }  // namespace x_transformers

@@ -21,7 +21,6 @@ class LengthSession : public DecodingSession {
 
   /// Throws InputError without seq_start_pos. The first tokens appended must be whole prompts.
   LengthSession(const Start& start, const SessionOptions& options);
-  LengthSession(const std::shared_ptr<CachedTokenModel>& net, const SessionOptions& options);
   at::Tensor append(const at::Tensor& tokens) override;
   void reorder(const at::Tensor& entries) override;
 
@@ -36,8 +35,11 @@ class LengthSession : public DecodingSession {
   bool has_prompt_ = false;
 };
 
-/// A session of `net`: a TransformerSession, or a LengthSession for padded prompts whose padding it
-/// would see.
+/// A session that `start` begins; a LengthSession of such sessions for padded prompts where the
+/// model `sees_padding`.
+std::unique_ptr<DecodingSession> make_session(const LengthSession::Start& start, bool sees_padding,
+                                              const SessionOptions& options);
+/// The same of TransformerSessions of `net`.
 std::unique_ptr<DecodingSession> make_session(const std::shared_ptr<CachedTokenModel>& net,
                                               const SessionOptions& options);
 
