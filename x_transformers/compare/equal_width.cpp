@@ -8,15 +8,10 @@
 #include <map>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/interchange/file_models.h"
 
 namespace x_transformers {
 namespace {
-
-Json& value_at_keys(Json& run, const std::vector<std::string>& keys) {
-  Json* value = &run;
-  for (const auto& key : keys) value = &(*value)[key];
-  return *value;
-}
 
 /// Widths are multiples of it: a power of two that the base's width has, at most 8, and no more
 /// than some 3 % of it.
@@ -64,14 +59,14 @@ std::optional<AdjustedWidth> fit_width(Json& run, double size,
                                        const std::function<double(const Json& run)>& size_of) {
   constexpr double kNear = 1e-3, kLargest = 64;
   const auto keys = width_keys(run);
-  const auto before = value_at_keys(run, keys).get<int64_t>();
+  const auto before = value_at(run, keys).get<int64_t>();
   const auto step = step_of(before);
   std::map<int64_t, double> known;
   const auto size_at = [&](int64_t width) {
     const auto [found, is_new] = known.try_emplace(width, 0);
     if (is_new) {
       auto changed = run;
-      value_at_keys(changed, keys) = width;
+      value_at(changed, keys) = width;
       found->second = size_of(changed);
     }
     return found->second;
@@ -91,7 +86,7 @@ std::optional<AdjustedWidth> fit_width(Json& run, double size,
   }
   const auto distance = [&](int64_t width) { return std::abs(std::log(size_at(width) / size)); };
   const auto width = low > 0 && distance(low) < distance(high) ? low : high;
-  value_at_keys(run, keys) = width;
+  value_at(run, keys) = width;
   return AdjustedWidth{fmt::format("{}", fmt::join(keys, ".")), width, before,
                        size_at(width) / size};
 }

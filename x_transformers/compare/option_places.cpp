@@ -7,8 +7,7 @@
 #include <string_view>
 
 #include "x_transformers/core/nearest_name.h"
-#include "x_transformers/interchange/interchange.h"
-#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/file_models.h"
 #include "x_transformers/train/run_options.h"
 
 namespace x_transformers {
@@ -20,29 +19,6 @@ std::string with_underscores(std::string name) {
   return name;
 }
 
-/// The model that must be given as an option, and so has options of its own: its type; empty: it is
-/// no such option.
-std::string type_of_model(const OptionHelp& line, const Json& object) {
-  if (!line.required || !object.contains(line.name) || !object[line.name].is_object()) return {};
-  const auto usual = Json::parse(line.default_value, nullptr, /*allow_exceptions=*/false);
-  for (const Json* each : {&object[line.name], &usual}) {
-    if (each->is_object() && each->contains("type") && each->at("type").is_string())
-      return each->at("type").get<std::string>();
-  }
-  return {};
-}
-
-/// Where `object` holds the option `name`, in any of its spellings; null: nowhere.
-Json* find_value(Json& object, const std::string& name) {
-  if (object.contains(name)) return &object[name];
-  for (size_t at = name.find('_'); at != std::string::npos; at = name.find('_', at + 1)) {
-    const auto inner = object.find(name.substr(0, at));
-    if (inner == object.end() || !inner->is_object() || inner->contains("type")) continue;
-    if (auto* value = find_value(*inner, name.substr(at + 1))) return value;
-  }
-  return nullptr;
-}
-
 }  // namespace
 
 std::string OptionPlace::path() const {
@@ -50,24 +26,11 @@ std::string OptionPlace::path() const {
 }
 
 OptionPlaces::OptionPlaces(const Json& run) {
-  const auto& model = run.at("model");
-  if (model.is_object() && model.contains("type") && model["type"].is_string())
-    add_model(model, model["type"].get<std::string>(), {"model"});
-  for (const char* part : {"data", "train"}) add({part}, run_part_options(part));
-}
-
-void OptionPlaces::add_model(const Json& object, const std::string& type,
-                             std::vector<std::string> keys) {
-  if (!is_model_type(type)) return;
-  const auto lines = model_options(type);
-  add(keys, lines);
-  for (const auto& line : lines) {
-    const auto inner = type_of_model(line, object);
-    if (inner.empty()) continue;
-    keys.push_back(line.name);
-    add_model(object[line.name], inner, keys);
-    keys.pop_back();
+  for (auto& model : models_of_file(run.at("model"))) {
+    model.keys.insert(model.keys.begin(), "model");
+    add(model.keys, model.options);
   }
+  for (const char* part : {"data", "train"}) add({part}, run_part_options(part));
 }
 
 void OptionPlaces::add(const std::vector<std::string>& object,
@@ -120,19 +83,16 @@ void set_option(Json& run, const OptionPlace& place, const Json& value) {
   Json* object = &run;
   for (const auto& key : place.object) object = &(*object)[key];
   if (object->is_null()) *object = Json::object();
-  if (auto* present = find_value(*object, place.help.name)) {
-    *present = value;
-  } else {
-    (*object)[place.help.name] = value;
-  }
+  const auto keys = keys_of_option(*object, place.help.name);
+  keys.empty() ? (*object)[place.help.name] = value : value_at(*object, keys) = value;
 }
 
 Json option_value(const Json& run, const OptionPlace& place) {
   Json whole = run, *object = &whole;
   for (const auto& key : place.object) object = &(*object)[key];
-  if (object->is_object()) {
-    if (const auto* present = find_value(*object, place.help.name)) return *present;
-  }
+  const auto keys =
+      object->is_object() ? keys_of_option(*object, place.help.name) : std::vector<std::string>();
+  if (!keys.empty()) return value_at(*object, keys);
   return Json::parse(place.help.default_value, nullptr, /*allow_exceptions=*/false);
 }
 

@@ -29,7 +29,6 @@ class OptionPlaces {
   const OptionPlace& find(const std::string& name, const OptionPath& where) const;
 
  private:
-  void add_model(const Json& object, const std::string& type, std::vector<std::string> keys);
   void add(const std::vector<std::string>& object, const std::vector<OptionHelp>& lines);
 
   std::vector<OptionPlace> places_;

@@ -3,16 +3,14 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
-#include <map>
 #include <set>
+#include <utility>
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/json.h"
-#include "x_transformers/core/option_help.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
-#include "x_transformers/interchange/interchange.h"
-#include "x_transformers/interchange/registry.h"
+#include "x_transformers/interchange/file_models.h"
 
 namespace x_transformers {
 namespace {
@@ -20,56 +18,28 @@ namespace {
 /// An option that a model file sets to another value than its default.
 struct SetOption {
   std::string name;  ///< with its prefixes
-  Json::json_pointer place;
+  std::vector<std::string> keys;
   Json value;
 };
 
-/// Finds the set options of an object of `type`.
-class Search {
- public:
-  Search(const std::string& type, std::vector<SetOption>& found) : found_(found) {
-    for (const auto& line : model_options(type)) lines_[line.name] = line;
-  }
-
-  /// `prefix` is that of objects like attn: {flash}, which may also be spelled attn_flash.
-  void visit(const Json& object, const Json::json_pointer& place, const std::string& prefix = "") {
-    for (const auto& [key, value] : object.items()) {
-      if (key == "type") continue;
-      const auto here = place / key;
-      if (const auto type = type_below(prefix + key, value); is_model_type(type)) {
-        Search(type, found_).visit(value, here);
-      } else if (lines_.count(prefix + key)) {
-        add(prefix + key, here, value);
-      } else if (value.is_object()) {
-        visit(value, here, prefix + key + "_");
-      }
+/// What must be given, and what says how large the model is, are no ideas to be without.
+std::vector<SetOption> set_options(const Json& config) {
+  std::vector<SetOption> found;
+  for (const auto& model : models_of_file(config)) {
+    const auto& object = value_at(config, model.keys);
+    for (const auto& option : model.options) {
+      const auto inner = keys_of_option(object, option.name);
+      if (inner.empty() || option.required || option.is_size) continue;
+      const auto& value = value_at(object, inner);
+      if (option.has_default && value == Json::parse(option.default_value, nullptr, false))
+        continue;
+      auto keys = model.keys;
+      keys.insert(keys.end(), inner.begin(), inner.end());
+      found.push_back({option.name, std::move(keys), value});
     }
   }
-
- private:
-  /// The type of the model that must be given as option `name`, and so is looked into; empty: it
-  /// is no such option. A module that need not be given is an idea by itself.
-  std::string type_below(const std::string& name, const Json& value) const {
-    const auto line = lines_.find(name);
-    if (line == lines_.end() || !line->second.required || !value.is_object()) return {};
-    const auto usual = Json::parse(line->second.default_value, nullptr, false);
-    for (const auto* each : {&value, &usual}) {
-      if (each->is_object() && each->contains("type")) return each->at("type").get<std::string>();
-    }
-    return {};
-  }
-
-  /// What must be given, and what says how large the model is, are no ideas to be without.
-  void add(const std::string& name, const Json::json_pointer& place, const Json& value) {
-    const auto& line = lines_.at(name);
-    const bool is_default =
-        line.has_default && value == Json::parse(line.default_value, nullptr, false);
-    if (!line.required && !line.is_size && !is_default) found_.push_back({name, place, value});
-  }
-
-  std::vector<SetOption>& found_;
-  std::map<std::string, OptionHelp> lines_;
-};
+  return found;
+}
 
 /// A set option that a rule names and that is not left out yet; null: there is none.
 const SetOption* named_in(const Notice& notice, const std::vector<SetOption>& options,
@@ -82,8 +52,10 @@ const SetOption* named_in(const Notice& notice, const std::vector<SetOption>& op
   return nullptr;
 }
 
-void erase(Json& config, const Json::json_pointer& place) {
-  config[place.parent_pointer()].erase(place.back());
+void erase(Json& config, std::vector<std::string> keys) {
+  const auto name = keys.back();
+  keys.pop_back();
+  value_at(config, keys).erase(name);
 }
 
 constexpr const char* kWhere = "without it";
@@ -128,7 +100,7 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
   result.name = option.name;
   result.value = option.value.dump();
   std::set<std::string> left_out = {option.name};
-  erase(config, option.place);
+  erase(config, option.keys);
   while (true) {
     Notice reason;
     try {
@@ -146,7 +118,7 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
     if (!needing) return result;
     left_out.insert(needing->name);
     result.with.push_back(needing->name);
-    erase(config, needing->place);
+    erase(config, needing->keys);
   }
 }
 
@@ -154,8 +126,7 @@ OptionCost cost_of(const SetOption& option, const std::vector<SetOption>& all, J
 
 std::vector<OptionCost> option_costs(const Json& config, const ModelCost& cost,
                                      std::optional<int64_t> seq) {
-  std::vector<SetOption> options;
-  Search(cost.type, options).visit(config, Json::json_pointer());
+  const auto options = set_options(config);
   std::vector<OptionCost> costs;
   const WarningsOff off;  // models without an option are not the user's
   for (const auto& option : options) costs.push_back(cost_of(option, options, config, cost, seq));
