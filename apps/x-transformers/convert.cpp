@@ -29,10 +29,10 @@ struct ConvertCommand {
 /// Says what another reader of the written file would miss.
 void warn_of_source(const std::string& path, const TensorMap& tensors) {
   if (const auto part = part_of_several(path); !part.empty())
-    warn_unused(fmt::format("{}: {}", path, part));
+    warn(fmt::format("{}: {}", path, part));
   const auto wrapper = wrapper_in_names(tensors);
   if (wrapper.empty()) return;
-  warn_unused(fmt::format(
+  warn(fmt::format(
       "{}: names of tensors hold '{}', which PyTorch has put around a model: --config MODEL takes "
       "it out, and so does --rename '{}\\.='",
       path, wrapper, wrapper.substr(0, wrapper.size() - 1)));

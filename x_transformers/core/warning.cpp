@@ -39,17 +39,11 @@ bool is_new(const std::string& line) {
 
 }  // namespace
 
-void warn_unused(const Notice& notice) {
+void warn(const Notice& notice) {
   if (warnings_off > 0) return;  // and it stays new
   const auto line = WarningSpelling::spelled(notice).line();
   if (is_new(line) || c10::WarningUtils::get_warnAlways()) TORCH_WARN(line);
 }
-
-void warn_unused(const std::vector<Notice>& notices) {
-  for (const auto& notice : notices) warn_unused(notice);
-}
-
-void warn_unused(const std::string& message) { warn_unused(Notice{{}, message}); }
 
 void forget_warnings() {
   const std::lock_guard lock(seen().mutex);

@@ -1,5 +1,4 @@
-// Warnings of what is given and changes nothing: Python takes it, so it is taken, but not in
-// silence.
+// Warnings.
 #pragma once
 
 #include <c10/util/Exception.h>
@@ -12,20 +11,33 @@
 
 namespace x_transformers {
 
-/// Warns through LibTorch's warning handler (stderr, unless the thread has another) of something
-/// given that changes nothing; options are named as the WarningSpellings of the thread say
-/// (core/spelling.h). A warning comes once in a process, and each time under
-/// `c10::WarningUtils::WarnAlways`.
-void warn_unused(const Notice& notice);
-void warn_unused(const std::vector<Notice>& notices);
-/// Of what is no option: an argument of a call.
-void warn_unused(const std::string& message);
-/// Of options, as in warn_unused(at("to_logits"), "changes nothing, {} makes the logits",
+/// Warns through LibTorch's warning handler (stderr, unless the thread has another); options are
+/// named as the WarningSpellings of the thread say (core/spelling.h). A warning comes once in a
+/// process, and each time under `c10::WarningUtils::WarnAlways`.
+void warn(const Notice& notice);
+inline void warn(const std::vector<Notice>& notices) {
+  for (const auto& notice : notices) warn(notice);
+}
+/// Of what is no option: a file, a device, an argument of a call.
+inline void warn(const std::string& message) { warn(Notice{{}, message}); }
+/// Of options, as in warn(at("x"), "has more tokens than {}", option("max_seq_len")).
+template <class... Args>
+void warn(const About& about, detail::PatternFor<Args...> pattern, const Args&... args) {
+  warn(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
+}
+
+/// The same of something given that changes nothing: Python takes it, so it is taken, but not in
+/// silence.
+inline void warn_unused(const Notice& notice) { warn(notice); }
+inline void warn_unused(const std::vector<Notice>& notices) { warn(notices); }
+inline void warn_unused(const std::string& message) { warn(message); }
+/// As in warn_unused(at("to_logits"), "changes nothing, {} makes the logits",
 /// option("tie_embedding")).
 template <class... Args>
 void warn_unused(const About& about, detail::PatternFor<Args...> pattern, const Args&... args) {
-  warn_unused(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
+  warn(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
 }
+
 /// Forgets what was warned of: the next command of the process warns anew.
 void forget_warnings();
 

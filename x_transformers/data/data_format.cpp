@@ -26,7 +26,7 @@ std::shared_ptr<const DataSource> open_text_examples(const DataOptions& options,
                                                      const DataContext& context) {
   const auto tokenizer = make_tokenizer(options.tokenizer);
   auto examples = read(options, *tokenizer);
-  if (context.place.is_first()) warn_unused(examples.warnings);
+  if (context.place.is_first()) warn(examples.warnings);
   return make_example_source(std::move(examples), options, context, tokenizer);
 }
 

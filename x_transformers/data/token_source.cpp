@@ -129,7 +129,7 @@ std::shared_ptr<const DataSource> open_token_source(const DataOptions& options,
   auto data = open_data(options, context.num_tokens, context.token_folder);
   require_free(data.train, context);
   if (data.validation) require_free(*data.validation, context);
-  if (context.place.is_first()) warn_unused(data.warnings);
+  if (context.place.is_first()) warn(data.warnings);
   if (options.pack == "documents")
     return std::make_shared<DocumentSource>(std::move(data), options, context.place);
   return std::make_shared<TokenSource>(std::move(data), options, context.place);

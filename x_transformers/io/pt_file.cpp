@@ -133,7 +133,7 @@ class Unfolded {
       throw BadPickle(fmt::format("unfolds to {}, more than the {}B of memory here: {}", size,
                                   format_count(memory), names));
     }
-    if (bytes_ - held_ > kWorthAWord) warn_unused(fmt::format("unfolds to {}: {}", size, names));
+    if (bytes_ - held_ > kWorthAWord) warn(fmt::format("unfolds to {}: {}", size, names));
   }
 
  private:
@@ -198,7 +198,7 @@ TensorMap read_tensors(const std::filesystem::path& path, std::string_view start
   }
   if (dict.passed_over.count > 0) {
     const std::string taken = dict.key == "." ? "" : "takes " + dict.key + ", ";
-    warn_unused(fmt::format("{}passes over {}", taken, dict.passed_over.list()));
+    warn(fmt::format("{}passes over {}", taken, dict.passed_over.list()));
   }
   return tensors;
 }

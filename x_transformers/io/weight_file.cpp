@@ -155,7 +155,7 @@ void warn_of_misplaced(const fs::path& index, const std::map<std::string, std::s
     if (named != files.end() && named->second != shard) misplaced.push_back(tensor);
   }
   if (misplaced.empty()) return;
-  warn_unused(
+  warn(
       fmt::format("{}: is not that of these files: {} has what it says to be in another "
                   "one, {}",
                   index.string(), shard, grouped_names(misplaced)));
@@ -318,7 +318,7 @@ TensorMap load_weights(torch::nn::Module& module, const Compat& compat, const fs
   spelled(of_file, [&] { require_fit(module, named, path); });
   require_finite(named.tensors, path);  // names the file
   return spelled(of_file, [&] {
-    if (!named.change.empty()) warn_unused("the names are taken " + named.change);
+    if (!named.change.empty()) warn("the names are taken " + named.change);
     load_state_dict(module, named.tensors);
     return std::move(named.tensors);
   });

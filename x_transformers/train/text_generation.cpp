@@ -264,8 +264,8 @@ std::vector<int64_t> prompt_tokens(const LanguageModel& language_model,
           "has {} tokens, more than max_seq_len = {} of what is translated", size, longest);
   require(language_model.model->sequence_writer() == nullptr, about,
           "has {} tokens, more than the {} of every sequence that the model writes", size, longest);
-  warn_unused(about, "has {} tokens, more than max_seq_len = {}: the last {} count, as in Python",
-              size, longest, longest);
+  warn(about, "has {} tokens, more than max_seq_len = {}: the last {} count, as in Python", size,
+       longest, longest);
   tokens.erase(tokens.begin(), tokens.end() - longest);
   return tokens;
 }

@@ -88,8 +88,8 @@ DPOImpl::DPOImpl(std::shared_ptr<TokenModel> policy, std::shared_ptr<TokenModel>
   within("model", [&] { policy_model_->require_next_token_logits(); });
   if (options_.pad_id &&
       (*options_.pad_id < 0 || *options_.pad_id >= policy_model_->traits().num_tokens))
-    warn_unused(fmt::format("pad_id: {} is no token of the model, so nothing is padding",
-                            *options_.pad_id));
+    warn(fmt::format("pad_id: {} is no token of the model, so nothing is padding",
+                     *options_.pad_id));
   copy_weights(*policy_model_, *ref_model_);
   for (auto& parameter : ref_model_->parameters()) parameter.set_requires_grad(false);
   ref_model_->eval();

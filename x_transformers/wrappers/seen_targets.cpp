@@ -20,11 +20,10 @@ void warn_of_seen_targets(const torch::nn::Module& wrapper, const char* net, boo
                           const at::Tensor& attn_mask) {
   if (is_causal || meant > 0 || attn_mask.defined()) return;
   if (!wrapper.is_training() || !at::GradMode::is_enabled()) return;
-  warn_unused(
-      at(net),
-      "is not causal: each token sees those after it, which the model is to predict, and it "
-      "learns to copy them. kind = LayersKind::decoder makes attn_layers causal (causal = "
-      "true where a model has that option); NonCausalMeant is for those who mean it");
+  warn(at(net),
+       "is not causal: each token sees those after it, which the model is to predict, and it "
+       "learns to copy them. kind = LayersKind::decoder makes attn_layers causal (causal = "
+       "true where a model has that option); NonCausalMeant is for those who mean it");
 }
 
 }  // namespace x_transformers
