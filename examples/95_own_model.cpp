@@ -60,7 +60,7 @@ class SetMedianModel : public HolderModel<SetMedian> {
     const auto median = arguments.tensor("median");
     return median.defined() ? (predicted - median).square().mean() : predicted;
   }
-  std::string loss_unit() const override { return "mean square error"; }
+  LossUnit loss_unit() const override { return {"mean square error"}; }
 };
 
 void register_set_median() {

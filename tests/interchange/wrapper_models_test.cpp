@@ -60,8 +60,15 @@ TEST(WrapperModels, HaveCosts) {
 }
 
 TEST(WrapperModels, SayWhatTheirLossIs) {
-  const auto unit = [](const Json& config) { return build_model(config)->loss_unit(); };
+  const auto unit = [](const Json& config) { return build_model(config)->loss_unit().name; };
   EXPECT_EQ(unit({{"type", "AutoregressiveWrapper"}, {"net", net("Decoder")}}), "nats per token");
+  const auto is_code_length = [](const Json& config) {
+    return build_model(config)->loss_unit().is_code_length;
+  };
+  EXPECT_TRUE(is_code_length({{"type", "AutoregressiveWrapper"}, {"net", net("Decoder")}}));
+  EXPECT_FALSE(is_code_length(
+      {{"type", "AutoregressiveWrapper"}, {"add_attn_z_loss", true}, {"net", net("Decoder")}}));
+  EXPECT_FALSE(is_code_length(masked()));
   EXPECT_EQ(unit(masked()), "nats per masked token, weighted");
   EXPECT_EQ(unit(masked({{"use_simple_mdlm_loss_weight", false}, {"self_token_critic", true}})),
             "nats per masked token + critic");

@@ -148,8 +148,8 @@ class EntryMaker {
       if (task) entry.seq_len = run.data.seq_len ? run.data.seq_len : task->longest;
     }
     require(&entry == &base_ || entry.loss_unit == base_.loss_unit, at(entry.where),
-            "its loss is {}, that of the base {}: they cannot be compared", entry.loss_unit,
-            base_.loss_unit);
+            "its loss is {}, that of the base {}: they cannot be compared", entry.loss_unit.name,
+            base_.loss_unit.name);
     const auto cost = model_cost(*run.model, place, entry.seq_len);
     entry.result.parameters = static_cast<double>(cost.parameters);
     if (cost.not_counted.empty()) entry.result.flops_per_token = cost.flops.total();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "x_transformers/compare/comparison.h"
+#include "x_transformers/core/loss_unit.h"
 #include "x_transformers/core/notice.h"
 
 namespace x_transformers {
@@ -20,7 +21,7 @@ struct ComparisonEntry {
   OptionPath where;    ///< in messages
   bool may_be_refused = false, is_given_up = false;
   std::optional<int64_t> seq_len;  ///< tokens of a sequence; absent: it learns from examples
-  std::string loss_unit;
+  LossUnit loss_unit;
 };
 
 struct ComparisonEntries {

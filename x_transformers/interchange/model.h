@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/loss_inputs.h"
+#include "x_transformers/core/loss_unit.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/io/tensor_map.h"
 
@@ -33,10 +34,6 @@ struct SampleCall {
 
 /// Tokens in a sequence of a sample call where the model has no max_seq_len.
 inline constexpr int64_t kUsualTokens = 1024;
-
-/// What the loss is of a model that gives each next token a probability: by it, and by the bytes of
-/// text that a token stands for, nats become bits per byte.
-inline constexpr const char* kNatsPerToken = "nats per token";
 
 /// What a model that learns from sequences of tokens takes of them.
 struct TokenTask {
@@ -90,8 +87,8 @@ class Model {
   /// tokens of a net that is not causal: it learns to copy them.
   virtual bool sees_targets(const std::set<std::string>& /*names*/) { return false; }
 
-  /// What the loss is, for the axis of its curve: kNatsPerToken; empty: it is not said.
-  virtual std::string loss_unit() const { return {}; }
+  /// What the loss is; by default that is not said.
+  virtual LossUnit loss_unit() const { return {}; }
 
   /// Has the loss computed `rows` tokens at a time, so that no tensor holds all logits of a batch.
   /// InputError where the loss is of another kind.

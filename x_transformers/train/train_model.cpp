@@ -313,7 +313,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
     try_example(*model, parts, open_device(run.train.device, OptionPath("train") / "device"));
   parts.loss_unit = model->loss_unit();
   // Other losses are no length of a code.
-  if (parts.loss_unit != kNatsPerToken) parts.bytes_per_token.reset();
+  if (!parts.loss_unit.is_code_length) parts.bytes_per_token.reset();
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();
   const auto sizes = size_note(run, model->module(), parts);

@@ -29,7 +29,7 @@ constexpr int64_t kMostSkippedInARow = 20;
 ReportOptions report_options(const TrainOptions& options, const TrainerParts& parts) {
   return {.total_steps = options.steps,
           .target_unit = parts.target_unit,
-          .loss_unit = parts.loss_unit,
+          .loss_unit = parts.loss_unit.name,
           .progress = options.progress,
           .tensorboard = options.tensorboard,
           .plot = options.plot};

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/loss_unit.h"
 #include "x_transformers/core/world_place.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/checkpoint.h"
@@ -59,8 +60,8 @@ struct TrainerParts {
   int64_t validation_batches = 0;
   /// What the targets of a batch are, in reports.
   std::string target_unit = "tokens";
-  /// What the loss is, for the picture of its curve (Model::loss_unit); empty: not said.
-  std::string loss_unit;
+  /// What the loss is, for the picture of its curve.
+  LossUnit loss_unit;
   /// Writes a text with the model; empty: no samples. Called in eval mode, without gradients.
   std::function<std::string()> sample;
   /// Bytes of text that a token stands for; turns nats a token into bits per byte.

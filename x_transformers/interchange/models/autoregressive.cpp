@@ -113,12 +113,17 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
     return is_of_net(names) ? net_->loss_inputs(names) : NextTokenModel::loss_inputs(names);
   }
 
-  std::string loss_unit() const override {
+  LossUnit loss_unit() const override {
     const auto& o = holder_->options();
-    return std::string(kNatsPerToken) + (o.add_attn_z_loss ? " + z-loss of attention" : "") +
-           (holder_->net()->traits().predicts_next_embed && o.next_embed_loss_weight > 0
-                ? " + error of the next embedding"
-                : "");
+    auto unit = nats_per_token();
+    const auto add = [&](const char* other) {
+      unit.name += other;
+      unit.is_code_length = false;
+    };
+    if (o.add_attn_z_loss) add(" + z-loss of attention");
+    if (holder_->net()->traits().predicts_next_embed && o.next_embed_loss_weight > 0)
+      add(" + error of the next embedding");
+    return unit;
   }
 
   bool sees_targets(const std::set<std::string>& names) override {

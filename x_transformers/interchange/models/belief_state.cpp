@@ -100,7 +100,7 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPre
     return call;
   }
 
-  std::string loss_unit() const override { return "nats per token, mean of both directions"; }
+  LossUnit loss_unit() const override { return {"nats per token, mean of both directions"}; }
 
   bool sees_targets(const std::set<std::string>& /*names*/) override {
     return !holder_->forward_decoder()->traits().is_causal ||

@@ -123,11 +123,11 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
     return steps > 1 ? holder_->rollout(inputs, steps) : holder_->forward(inputs);
   }
 
-  std::string loss_unit() const override {
+  LossUnit loss_unit() const override {
     if (holder_->options().loss_fn) return {};
-    if (holder_->net()->options().probabilistic) return "negative log-likelihood per value";
-    return holder_->options().use_l1_loss ? "mean absolute error per value"
-                                          : "mean square error per value";
+    if (holder_->net()->options().probabilistic) return {"negative log-likelihood per value"};
+    return {holder_->options().use_l1_loss ? "mean absolute error per value"
+                                           : "mean square error per value"};
   }
 
   bool sees_targets(const std::set<std::string>& /*names*/) override {

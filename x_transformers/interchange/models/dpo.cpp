@@ -59,7 +59,7 @@ class DPOModel : public HolderModel<DPO> {
   }
   std::string first_argument() const override { return "preferred_seq"; }
 
-  std::string loss_unit() const override { return "nats per pair of answers"; }
+  LossUnit loss_unit() const override { return {"nats per pair of answers"}; }
 
   bool sees_targets(const std::set<std::string>& /*names*/) override {
     return !holder_->policy_model()->traits().is_causal;

@@ -77,7 +77,7 @@ class FreeTransformerModel : public HolderModel<FreeTransformer>, public TokenPr
     return call;
   }
 
-  std::string loss_unit() const override { return "nats per token + divergence of latents"; }
+  LossUnit loss_unit() const override { return {"nats per token + divergence of latents"}; }
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();

@@ -73,7 +73,7 @@ class GPTVAEModel : public HolderModel<GPTVAE>, public TokenPredictor {
     return call;
   }
 
-  std::string loss_unit() const override { return "nats per token + divergence of latents"; }
+  LossUnit loss_unit() const override { return {"nats per token + divergence of latents"}; }
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();

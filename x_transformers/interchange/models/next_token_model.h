@@ -46,7 +46,7 @@ class NextTokenModel : public HolderModel<Holder>, public TokenPredictor {
     return !this->holder_->net()->traits().is_causal;
   }
 
-  std::string loss_unit() const override { return kNatsPerToken; }
+  LossUnit loss_unit() const override { return nats_per_token(); }
 
   /// Of sequences of any length.
   std::optional<TokenTask> token_task() override {

@@ -117,11 +117,11 @@ class NonAutoregressiveModel : public HolderModel<NonAutoregressiveWrapper> {
     return holder_->forward(batch.at("x")).loss;
   }
 
-  std::string loss_unit() const override {
+  LossUnit loss_unit() const override {
     const auto& o = holder_->options();
-    return std::string("nats per masked token") +
-           (o.use_simple_mdlm_loss_weight ? ", weighted" : "") +
-           (holder_->has_critic() ? " + critic" : "");
+    return {std::string("nats per masked token") +
+            (o.use_simple_mdlm_loss_weight ? ", weighted" : "") +
+            (holder_->has_critic() ? " + critic" : "")};
   }
 
   std::optional<TokenTask> token_task() override {

@@ -96,7 +96,7 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper>, pub
   at::Tensor loss(const TensorMap& batch) override {
     return holder_->is_training() ? holder_->forward() : language_model_->loss(batch);
   }
-  std::string loss_unit() const override { return language_model_->loss_unit(); }
+  LossUnit loss_unit() const override { return language_model_->loss_unit(); }
   void set_loss_chunk(int64_t rows) override { language_model_->set_loss_chunk(rows); }
   std::optional<TokenTask> token_task() override {
     return spelled(spelled_by([](const OptionPath& path) {

@@ -45,8 +45,8 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
     return inputs;
   }
 
-  std::string loss_unit() const override {
-    return holder_->options().num_classes ? "nats per image" : "";
+  LossUnit loss_unit() const override {
+    return {holder_->options().num_classes ? "nats per image" : ""};
   }
 
   /// An image has the tokens of its patches.

@@ -59,7 +59,7 @@ class XTransformerModel : public HolderModel<XTransformer>, public TokenPredicto
   std::shared_ptr<TokenModel> predicting_net() override { return holder_->decoder()->net(); }
   std::string also_knows() const override { return "the source"; }
 
-  std::string loss_unit() const override { return kNatsPerToken; }
+  LossUnit loss_unit() const override { return nats_per_token(); }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {
     auto& decoder = *holder_->decoder();

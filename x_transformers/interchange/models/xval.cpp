@@ -127,7 +127,7 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
     return Value::list(std::vector<Value>{output.loss, breakdown});
   }
 
-  std::string loss_unit() const override { return "nats per token + square error of numbers"; }
+  LossUnit loss_unit() const override { return {"nats per token + square error of numbers"}; }
 
   bool sees_targets(const std::set<std::string>& /*names*/) override {
     return !holder_->net()->attn_layers()->options().is_causal();
