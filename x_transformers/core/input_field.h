@@ -128,6 +128,7 @@ struct InputField {
   bool is_stacked = false;  ///< such a list is one tensor in files, layers first, or for one layer
   bool is_looked_up = false;   ///< in files a table and ids [batch, seq] of its rows
   bool has_more_axes = false;  ///< further dimensions may follow
+  bool in_documents = false;   ///< may come where rows hold several documents: of each token alone
   /// Why prompts of different lengths cannot be padded at the left beside it; null: they can.
   const char* beside_padding = nullptr;
 };

@@ -8,7 +8,6 @@
 namespace x_transformers {
 
 Returns take_returns(Arguments& arguments) {
-  constexpr double kUsualWeight = 1e-4;
   return {.embeddings = arguments.flag("return_embeddings"),
           .logits_and_embeddings = arguments.flag("return_logits_and_embeddings"),
           .intermediates = arguments.flag("return_intermediates"),
@@ -18,7 +17,7 @@ Returns take_returns(Arguments& arguments) {
           .mems = arguments.flag("return_mems"),
           .attn = arguments.flag("return_attn"),
           .attn_z_loss = arguments.flag("return_attn_z_loss"),
-          .attn_z_loss_weight = arguments.number("attn_z_loss_weight").value_or(kUsualWeight)};
+          .attn_z_loss_weight = arguments.number("attn_z_loss_weight").value_or(kAttnZLossWeight)};
 }
 
 namespace {

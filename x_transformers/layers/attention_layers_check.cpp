@@ -127,11 +127,8 @@ void AttentionLayersImpl::check_documents(const AttentionLayersInputs& inputs) c
   require(reason.empty(), "documents: " + reason);
   require(!inputs.cache, "documents: are given whole, not to a cache");
   require(!inputs.keep_maps, "documents: attention maps are of whole rows");
-  each_input(inputs, [](const std::string& name, const at::Tensor&, const InputField&) {
-    const bool is_of_tokens = name == "documents" || name == "mask" || name == "condition" ||
-                              name == "self_attn_kv_mask" || name == "in_attn_cond" ||
-                              name == "deep_embeds_and_ids";
-    require(is_of_tokens,
+  each_input(inputs, [](const std::string& name, const at::Tensor&, const InputField& field) {
+    require(field.in_documents,
             "documents: cannot be combined with " + name + ", which is of whole rows");
   });
 }

@@ -101,14 +101,16 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
      .fit = by_rule,
      .beside_cache = grown,
      .read_by = kAttention,
-     .is_silent = true});
+     .is_silent = true,
+     .in_documents = true});
   v("self_attn_kv_mask", self.self_attn_kv_mask,
     {.kind = boolean,
      .axes = {batch, keys},
      .fit = by_rule,
      .beside_cache = grown,
      .read_by = kSelf,
-     .is_silent = true});
+     .is_silent = true,
+     .in_documents = true});
   v("attn_mask", self.attn_mask,
     {.kind = boolean,
      .axes = {batch, heads, tokens, keys},
@@ -154,18 +156,21 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
   v("condition", self.condition,
     {.kind = floating,
      .axes = {batch, or_one(optional(tokens)), dim_condition},
-     .beside_cache = cut});
+     .beside_cache = cut,
+     .in_documents = true});
   v("in_attn_cond", self.in_attn_cond,
     {.kind = floating,
      .axes = {batch, or_one(optional(tokens)), dim},
      .beside_cache = cut,
-     .read_by = kLayers});
+     .read_by = kLayers,
+     .in_documents = true});
   v("deep_embeds_and_ids", self.deep_embeds,
     {.kind = floating,
      .axes = {batch, or_one(tokens), depth, dim},
      .beside_cache = cut,
      .read_by = {Reader::feed_forward},
-     .is_looked_up = true});
+     .is_looked_up = true,
+     .in_documents = true});
   v("self_attn_additional_kv", self.self_attn_additional_kv,
     {.axes = {batch, heads, added_keys, dim_head},
      .fit = by_rule,
@@ -192,7 +197,11 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
   v("flash_pack_seq_kwargs", self.flash_pack_seq_kwargs,
     {.axes = {batch, other}, .fit = by_rule, .read_by = kSelf});
   v("documents", self.documents,
-    {.kind = integer, .axes = {batch, tokens}, .beside_cache = whole, .is_silent = true});
+    {.kind = integer,
+     .axes = {batch, tokens},
+     .beside_cache = whole,
+     .is_silent = true,
+     .in_documents = true});
   v("flash_pack_seq_context_kwargs", self.flash_pack_seq_context_kwargs,
     {.axes = {batch, other}, .fit = by_rule, .read_by = kCross});
 }

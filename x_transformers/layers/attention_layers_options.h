@@ -14,6 +14,9 @@
 
 namespace x_transformers {
 
+/// Weight of the z-loss of attention where none is given (arXiv:2202.08906), Python's.
+inline constexpr double kAttnZLossWeight = 1e-4;
+
 /// Which of Python's stack classes the options stand for.
 enum class LayersKind { attention_layers, encoder, decoder, prefix_decoder, cross_attender };
 

@@ -43,7 +43,7 @@ struct MultiInputTransformerWrapperOptions {
   /// part of the gradient that reaches the embeddings (arXiv:2105.13290)
   double emb_frac_gradient = 1.0;
   /// has no effect, as in Python: the call's weight counts
-  double attn_z_loss_weight = 1e-4;
+  double attn_z_loss_weight = kAttnZLossWeight;
   Compat compat = {};  ///< of the whole model; no option of the class
 
   template <class Visitor>

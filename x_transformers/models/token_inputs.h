@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/layers/attention_layers_inputs.h"
+#include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/models/sequence_inputs.h"
 
 namespace x_transformers {
@@ -31,7 +32,7 @@ struct TransformerInputs : SequenceInputs {
   std::map<std::string, at::Tensor> token_emb_kwargs;
   std::map<std::string, at::Tensor> to_logits_kwargs;  ///< n: prepended embeddings and tokens
 
-  double attn_z_loss_weight = 1e-4;  ///< of the z-loss, where a wrapper adds it
+  double attn_z_loss_weight = kAttnZLossWeight;  ///< of the z-loss, where a wrapper adds it
 
   bool logits = true;            ///< apply the head
   bool next_embed_pred = false;  ///< apply the continuous head

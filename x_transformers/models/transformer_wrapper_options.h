@@ -57,7 +57,7 @@ struct TransformerWrapperOptions {
   /// part of the gradient that reaches the embeddings (arXiv:2105.13290)
   double emb_frac_gradient = 1.0;
   /// has no effect, as in Python: the call's weight counts
-  double attn_z_loss_weight = 1e-4;
+  double attn_z_loss_weight = kAttnZLossWeight;
   /// mean over the sequence before the head
   bool average_pool_embed = false;
   /// learned tokens in front, whose outputs go to the head (arXiv:1810.04805)

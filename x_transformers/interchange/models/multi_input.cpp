@@ -121,9 +121,9 @@ class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
     auto nested = nested_returns(out, output, returns, mems, holder_->attn_layers()->options());
     if (!returns.intermediates) return nested;
     auto& intermediates = nested.items.at(1).second;
-    constexpr double kUsualWeight = 1e-4;
     if (z_loss)
-      intermediates.add("attn_z_loss", attn_z_loss(output.layers, weight.value_or(kUsualWeight)));
+      intermediates.add("attn_z_loss",
+                        attn_z_loss(output.layers, weight.value_or(kAttnZLossWeight)));
     if (returns.mems) intermediates.add("mems", Value::list(mems));
     return nested;
   }
