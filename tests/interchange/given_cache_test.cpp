@@ -55,6 +55,51 @@ std::string refusal(const Json& config, const TensorMap& inputs,
   return "";
 }
 
+/// The last of these tokens, and what the call of the others has cached.
+TensorMap last_of(Model& model, const TensorMap& whole, const TensorMap& before) {
+  model.module().eval();
+  auto inputs = whole;
+  for (const auto& [name, tensor] :
+       run_model(model, "forward", before, Json{{"return_hiddens", true}}, false)) {
+    if (const auto at = name.find("attn_intermediates."); name.find("cached_kv") != name.npos)
+      inputs["cache." + name.substr(at)] = tensor;
+  }
+  return inputs;
+}
+
+TEST(GivenCache, PositionsOfAlibiAreThoseOfCachedKeysToo) {
+  const auto config = stack(R"({"alibi_pos_bias": true})");
+  const auto model = build_model(config);
+  const auto x = at::randn({2, kOld + 1, 16});
+  const auto pos = at::tensor({0, 2, 3, 7, 8});
+  for (const auto& each : {pos, at::stack({pos, pos + pos}),
+                           at::stack({pos, 3 * pos, pos, pos}).view({2, 2, kOld + 1})}) {
+    const auto whole = out(*model, {{"x", x}, {"pos", each}});
+    const auto expected = whole.narrow(1, kOld, 1);
+    const auto inputs = last_of(*model, {{"x", x}, {"pos", each}},
+                                {{"x", x.narrow(1, 0, kOld)}, {"pos", each.narrow(-1, 0, kOld)}});
+    EXPECT_TRUE(at::allclose(out(*model, inputs), expected, 1e-4, 1e-5)) << each.sizes();
+    // Of more positions the last count.
+    const auto more = with(inputs, {{"pos", at::cat({each.narrow(-1, 0, 2), each}, -1)}});
+    EXPECT_TRUE(at::allclose(out(*model, more), expected, 1e-4, 1e-5)) << each.sizes();
+    EXPECT_THAT(refusal(config, with(inputs, {{"pos", each.narrow(-1, kOld, 1)}})),
+                testing::HasSubstr("pos: beside a cache a position bias takes 5 positions"));
+  }
+}
+
+/// As in Python.
+TEST(GivenCache, OfMorePositionsThanTheContextHasTheLastCount) {
+  const auto model = build_model(stack(R"({"cross_attend": true, "rotary_pos_emb": true})"));
+  const auto context_pos = at::tensor({3, 6, 9, 12});
+  const TensorMap inputs = {{"x", at::randn({2, kOld + 1, 16})},
+                            {"context", at::randn({2, 4, 16})},
+                            {"context_pos", context_pos}};
+  const auto expected = out(*model, inputs);
+  EXPECT_FALSE(at::allclose(out(*model, with(inputs, {{"context_pos", at::arange(4)}})), expected));
+  const auto more = at::cat({at::tensor({40, 50}), context_pos});
+  EXPECT_TRUE(at::equal(out(*model, with(inputs, {{"context_pos", more}})), expected));
+}
+
 TEST(GivenCache, HybridModulesGoOnFromTheirState) {
   auto config = stack("{}");
   config.update(kGru);

@@ -21,6 +21,7 @@ import time
 import types
 import unittest
 import unittest.mock
+import zlib
 from pathlib import Path
 
 PROGRAM = sys.argv.pop(1) if len(sys.argv) > 1 else 'build/x-transformers'
@@ -52,6 +53,17 @@ def write_safetensors(path, tensors, dtype='F32', metadata=None):
         data += packed
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack('<Q', len(text)) + text + data)
+
+
+def png(width, height, color=0, bits=8):
+    """A PNG file: grey is color 0, RGB 2, grey and alpha 4, RGBA 6."""
+    row = (width * {0: 1, 2: 3, 4: 2, 6: 4}[color] * bits + 7) // 8
+    pixels = b''.join(b'\0' + bytes((x * 7 + y * 31) % 256 for x in range(row)) for y in range(height))
+
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    return (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, bits, color, 0, 0, 0)) +
+            chunk(b'IDAT', zlib.compress(pixels)) + chunk(b'IEND', b''))
 
 
 def write_pt(path, value):
@@ -1905,6 +1917,84 @@ class Reports(ProgramTest):
                        '--no-cuda-graph')
             self.assert_done(done)
             self.assertGreater(json.loads(done.stdout)[unit], 0)
+
+    def test_images_that_do_not_fit(self):
+        folder, config = self.folder / 'pictures', self.folder / 'pictures.json'
+
+        def write(all_images, one=None):
+            for label in 'ab':
+                (folder / label).mkdir(parents=True, exist_ok=True)
+                for number in range(4):
+                    (folder / label / f'{number}.png').write_bytes(all_images)
+            if one is not None:
+                (folder / 'b' / '3.png').write_bytes(one)
+
+        def train(channels=1):
+            config.write_text(json.dumps({
+                'model': {'type': 'ViTransformerWrapper', 'image_size': 8, 'patch_size': 4, 'channels': channels,
+                          'num_classes': 2, 'attn_layers': {'type': 'Encoder', 'dim': 16, 'depth': 1, 'heads': 2}},
+                'data': {'format': 'images', 'path': str(folder), 'images': {'channels': channels}, 'batch_size': 2,
+                         'val_fraction': 0},
+                'train': {'steps': 1, 'device': 'cpu'}}))
+            return run('train', '--config', config, '--out', self.out())
+        for size in (9, 9), (8, 9), (4, 8):
+            write(png(*size))
+            self.assert_refused(train(), f'.png: has {size[0]} x {size[1]} pixels of 1 channels', 'expected 8 x 8 of 1',
+                                'image_size 8')
+        good = png(8, 8)
+        for one, told in ((png(9, 9), 'has 9 x 9 pixels, expected 8 x 8 as '), (png(8, 8, 2), 'is color, expected grey'),
+                          (png(8, 8, 6), 'is color and transparent'), (png(8, 8, 4), 'is grey and transparent'),
+                          (png(8, 8, 0, 16), 'has 16 bits a channel'), (good[:-20], 'is damaged'), (b'', 'is no PNG or JPEG'),
+                          (b'GIF89a' + bytes(50), 'is no PNG or JPEG'), (png(0, 8), 'is no PNG or JPEG')):
+            write(good, one)
+            self.assert_refused(train(), f'{folder}/b/3.png: {told}')
+        write(good)
+        self.assert_refused(train(channels=3), '.png: is grey, expected color', 'data.images.channels')
+        write(good, png(8, 8, 0, 1))  # a bit a pixel is grey all the same
+        self.assert_done(train())
+
+    def test_latents_that_do_not_fit(self):
+        config, inputs = self.folder / 'latent.json', self.folder / 'latent.safetensors'
+        stack = {'num_tokens': 11, 'dim': 16, 'max_seq_len': 16, 'heads': 2, 'enc_depth': 1}
+
+        def refused(model, method, tensors, told, kwargs='{"seq_len": 2}', dtype='I64'):
+            config.write_text(json.dumps(model))
+            write_safetensors(inputs, tensors, dtype)
+            self.assert_refused(run(method, '--config', config, '--inputs', inputs, '--kwargs', kwargs,
+                                    '--outputs', self.out().with_suffix('.safetensors')), told)
+        vae = {**stack, 'type': 'GPTVAE', 'depth': 1, 'dim_latent': 4}
+        free = {**stack, 'type': 'FreeTransformer', 'dec_head_depth': 1, 'dec_tail_depth': 1, 'latent_bits': 3}
+        prompts = {'prompts': ([1, 3], [1, 2, 3])}
+        for model, latents, told in (
+                (vae, ([1, 5], [0] * 5), 'latents: expected [batch, dim_latent = 4] or [4], got [1, 5]'),
+                (vae, ([2, 4], [0] * 8), 'latents: expected one for all, or one for each of 1 prompts, got 2'),
+                (free, ([1], [8]), 'latents: 8 at position [0], expected 0 to 7 (2 ** latent_bits is 8)'),
+                (free, ([2], [1, 2]), 'latents: expected one for all, or one for each of 1 sequences'),
+                (free, ([1, 2], [1, 2]), 'latents: expected one for each token, prompt and generated, got 2')):
+            refused(model, 'generate', {**prompts, 'latents': latents}, told)
+        for model, latents, told in (
+                (vae, '[1, 2, 3]', 'latents: expected [batch, dim_latent = 4] or [4], got [1, 3]'),
+                (vae, '"abc"', 'kwargs.latents: expected a number, or arrays of numbers of one size'),
+                (free, '[[0.5, 0.5]]', 'latents: expected codes, integers, or floats [..., codes = 8], got [1, 2]')):
+            refused(model, 'generate', prompts, told, f'{{"seq_len": 2, "latents": {latents}}}')
+        mapper = {'type': 'BinaryMapper', 'bits': 3}
+        refused(mapper, 'forward', {'logits': ([2, 4], [0.] * 8)}, 'logits: expected floats [..., bits = 3], got Float [2, 4]',
+                '{}', 'F32')
+
+    def test_lengths_that_are_none(self):
+        config, inputs = self.folder / 'lengths.json', self.folder / 'lengths.safetensors'
+        outputs = self.out().with_suffix('.safetensors')
+        config.write_text(json.dumps({'type': 'PrefixDecoder', 'dim': 4, 'depth': 1, 'heads': 1}))
+        write_safetensors(inputs, {'x': ([1, 2, 4], [0.] * 8)})
+        self.assert_refused(run('forward', '--config', config, '--inputs', inputs, '--kwargs', '{"prefix_attn_len": 1.5}',
+                                '--outputs', outputs),
+                            'kwargs.prefix_attn_len: expected an integer, or an array of integers, got 1.5')
+        config.write_text(json.dumps({'type': 'AlibiPositionalBias', 'heads': 4}))
+        write_safetensors(inputs, {})
+        for i, j in (10 ** 6, 10 ** 6), (1, 2 ** 62), (2 ** 62, 2 ** 62):
+            self.assert_refused(run('forward', '--config', config, '--inputs', inputs, '--kwargs',
+                                    f'{{"i": {i}, "j": {j}}}', '--outputs', outputs),
+                                f'i, j: a bias of {i} queries, {j} keys and 4 heads takes')
 
     def test_bench_with_inputs(self):
         inputs, model = self.folder / 'bench.safetensors', self.folder / 'bench.json'

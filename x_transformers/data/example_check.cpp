@@ -84,10 +84,23 @@ void require_columns(const at::Tensor& tensor, const ExamplePlaces& places,
   throw InputError(std::move(notice));
 }
 
+/// Throws where the images of a folder, which are all of one size, have another than the model's.
+void require_image_sizes(const at::Tensor& tensor, const ExamplePlaces& places,
+                         const LossInput& input) {
+  if (input.kind != LossInputKind::pictures || places.files.empty()) return;
+  if (tensor.dim() != 4 || tensor.size(0) == 0 || has_sizes(tensor, *input.sizes)) return;
+  const auto& sizes = *input.sizes;
+  require(false, at(places.of(0) + ":"),
+          "has {} x {} pixels of {} channels, as all images here, expected {} x {} of {} ({})",
+          tensor.size(3), tensor.size(2), tensor.size(1), sizes[2], sizes[1], sizes[0],
+          input.limited_by);
+}
+
 void require_sizes(const at::Tensor& tensor, const ExamplePlaces& places, const LossInput& input) {
   const auto place = fmt::format("{}: tensor {}: ", places.path, input.name);
   if (input.sizes) {
     require_columns(tensor, places, input);
+    require_image_sizes(tensor, places, input);
     // Why sequences are not of any length says nothing of their other axes.
     const bool has_why =
         !input.limited_by.empty() && !input.sizes->empty() && (*input.sizes)[0] >= 0;

@@ -117,6 +117,8 @@ at::Tensor Arguments::tensor_or_integers(const std::string& name) {
   const auto* given = value(name);
   if (!given) return {};
   if (given->is_number_integer()) return at::scalar_tensor(given->get<int64_t>(), at::kLong);
+  if (!given->is_array())
+    detail::wrong_type("kwargs." + name, "an integer, or an array of integers", *given);
   std::vector<int64_t> items;
   read_value(*given, items, "kwargs." + name);
   return at::tensor(items);

@@ -146,17 +146,25 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
     require(rel_pos_ && !rotary_pos_emb_ && !polar_pos_emb_,
             "pos: positions of each head are for alibi_pos_bias alone");
     require_tensor(pos, "pos", TensorKind::integer,
-                   {{"batch", inputs.x.size(0), true}, {"heads"}, {"seq", n}});
-    return;
+                   {{"batch", inputs.x.size(0), true}, {"heads"}, {"seq"}});
+  } else {
+    require_positions(pos, "pos",
+                      "token (memory tokens, cls tokens, prepended embeddings and mems among them)",
+                      inputs.x.size(0), memory + n);
   }
-  require_positions(pos, "pos",
-                    "token (memory tokens, cls tokens, prepended embeddings and mems among them)",
-                    inputs.x.size(0), memory + n);
-  require(
-      !rel_pos_ || pos.size(-1) == n,
-      fmt::format("pos: a position bias takes {} positions, one for each token, and no mems, got "
-                  "{}",
-                  n, pos.size(-1)));
+  if (!rel_pos_) return;
+  const auto given = pos.size(-1);
+  if (inputs.goes_on()) {
+    require(given >= inputs.token_keys(),
+            fmt::format("pos: beside a cache a position bias takes {} positions or more, one for "
+                        "each token, cached ones among them, got {}",
+                        inputs.token_keys(), given));
+  } else {
+    require(given == n,
+            fmt::format("pos: a position bias takes {} positions, one for each token, and no mems, "
+                        "got {}",
+                        n, given));
+  }
 }
 
 /// The sizes that the inputs must have.

@@ -146,11 +146,15 @@ at::Tensor AttentionLayersImpl::bias_of_positions(const AttentionLayersInputs& i
   const auto* cache = inputs.cache;
   PositionPairs pairs;
   if (inputs.pos.defined()) {
-    require(!cache,
-            "pos: positions from outside cannot be combined with a cache and a position bias");
+    require(!cache || !cache->position.defined(),
+            "pos: positions from outside cannot be combined with a static cache and a position "
+            "bias");
     require(rel_pos_->takes_positions(),
             "pos: of the position biases only ALiBi takes positions from outside");
-    pairs = {inputs.pos, inputs.pos, 0};
+    // Of what is cached too: the new tokens stand at its end.
+    const auto keys = inputs.token_keys();
+    const auto pos = inputs.pos.narrow(-1, inputs.pos.size(-1) - keys, keys);
+    pairs = {pos.narrow(-1, keys - n, n), pos, 0};
   } else {
     const auto before = memory + tokens_before(cache);
     const bool is_static = cache && cache->position.defined();
@@ -203,11 +207,12 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
 at::Tensor AttentionLayersImpl::place_cached_context(const at::Tensor& keys,
                                                      const at::Tensor& context_pos) const {
   if (!context_pos.defined() || !rotary_pos_emb_) return keys;
-  require(context_pos.size(-1) == keys.size(-2),
-          fmt::format("context_pos: expected positions of {} cached keys, got {}", keys.size(-2),
-                      context_pos.size(-1)));
+  const auto count = keys.size(-2), given = context_pos.size(-1);
+  require(given >= count,
+          fmt::format("context_pos: expected positions of {} cached keys, got {}", count, given));
+  const auto pos = context_pos.narrow(-1, given - count, count);
   // Cross attention rotates all heads, whatever rotate_num_heads says.
-  return apply_rotary(keys, rotary_pos_emb_->forward(context_pos), true);
+  return apply_rotary(keys, rotary_pos_emb_->forward(pos), true);
 }
 
 }  // namespace x_transformers

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
@@ -43,7 +44,8 @@ at::Tensor BinaryMapperImpl::code_probabilities(const at::Tensor& logits) const 
 BinaryMapperImpl::Output BinaryMapperImpl::forward(const at::Tensor& logits,
                                                    const BinaryMapperCall& call) {
   require(logits.dim() > 0 && logits.size(-1) == options_.bits && logits.is_floating_point(),
-          fmt::format("logits: expected floats [..., bits = {}]", options_.bits));
+          fmt::format("logits: expected floats [..., bits = {}], got {} [{}]", options_.bits,
+                      at::toString(logits.scalar_type()), fmt::join(logits.sizes(), ", ")));
   Output output;
   const auto chances = in_full_precision((logits / call.temperature).sigmoid());
   const auto drawn = at::rand_like(chances) <= chances;

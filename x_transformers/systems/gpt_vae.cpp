@@ -175,9 +175,13 @@ at::Tensor GPTVAEImpl::generate(GenerationInputs inputs, const GenerateOptions& 
     const auto& weight = from_latent_to_prepend_token_->weight;
     auto given = latents.to(weight.device(), weight.scalar_type());
     const auto& prompts = inputs.prompts;
-    if (given.dim() == 1)
-      given = given.expand({prompts.dim() > 1 ? prompts.numel() / prompts.size(-1) : 1, -1});
-    inputs.net.prepend_embeds = prepended(given);
+    const auto rows = prompts.dim() > 1 ? prompts.numel() / prompts.size(-1) : 1;
+    if (given.dim() == 1) given = given.expand({rows, -1});
+    const auto embeds = prepended(given);
+    require(embeds.size(0) == rows || embeds.size(0) == 1,
+            fmt::format("latents: expected one for all, or one for each of {} prompts, got {}",
+                        rows, embeds.size(0)));
+    inputs.net.prepend_embeds = embeds;
   }
   return ar_wrapped_decoder_->generate(inputs, options);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "x_transformers/core/machine.h"
 #include "x_transformers/interchange/parts/part_model.h"
 #include "x_transformers/interchange/take_inputs.h"
 #include "x_transformers/models/token_bounds.h"
@@ -35,10 +36,23 @@ int64_t required_length(Arguments& arguments, const char* name) {
   return length;
 }
 
+/// Throws InputError where this machine could not hold the bias of so many pairs.
+void require_holdable(const char* names, int64_t queries, int64_t keys, int64_t heads) {
+  constexpr double kBytesOfDistance = 16;  // whole, and as a number
+  const auto bytes = static_cast<double>(queries) * static_cast<double>(keys) *
+                     (kBytesOfDistance + sizeof(float) * static_cast<double>(heads));
+  const auto memory = static_cast<double>(machine_memory());
+  require(bytes < memory,
+          fmt::format("{}: a bias of {} queries, {} keys and {} heads takes {:.3g} GB, more than "
+                      "the {:.3g} GB of this machine",
+                      names, queries, keys, heads, bytes / 1e9, memory / 1e9));
+}
+
 /// forward(i, j): i queries that stand at the last of j keys.
-NamedMethods bias_methods(const std::shared_ptr<PositionBias>& bias) {
-  return {{"forward", [bias](Arguments& arguments) -> Value {
+NamedMethods bias_methods(const std::shared_ptr<PositionBias>& bias, int64_t heads) {
+  return {{"forward", [bias, heads](Arguments& arguments) -> Value {
              const auto i = required_length(arguments, "i"), j = required_length(arguments, "j");
+             require_holdable("i, j", i, j, heads);
              return bias->forward(
                  {at::arange(j - i, j, at::kLong), at::arange(j, at::kLong), std::max(i, j)});
            }}};
@@ -46,10 +60,14 @@ NamedMethods bias_methods(const std::shared_ptr<PositionBias>& bias) {
 
 std::shared_ptr<MethodsModel> alibi_part(const AlibiPositionalBiasOptions& options) {
   const auto bias = std::make_shared<AlibiPositionalBias>(options);
-  auto methods = bias_methods(bias);
-  methods["forward_custom_pos"] = [bias](Arguments& arguments) -> Value {
-    const auto queries = arguments.required_tensor("pos_i"), keys = arguments.tensor("pos_j");
-    return bias->forward({queries, keys.defined() ? keys : queries, 0});
+  const auto heads = options.total_heads.value_or(options.heads);
+  auto methods = bias_methods(bias, heads);
+  methods["forward_custom_pos"] = [bias, heads](Arguments& arguments) -> Value {
+    const auto queries = arguments.required_tensor("pos_i"), given = arguments.tensor("pos_j");
+    const auto& keys = given.defined() ? given : queries;
+    if (queries.dim() > 0 && keys.dim() > 0)
+      require_holdable("pos_i, pos_j", queries.size(-1), keys.numel(), heads);
+    return bias->forward({queries, keys, 0});
   };
   return model_of_methods("AlibiPositionalBias", bias, std::move(methods));
 }
@@ -59,7 +77,7 @@ template <class B, class OptionsType>
 void register_bias(ModelTypes& types, const TypeHelp& type) {
   register_part<OptionsType>(types, type, [name = type.name](const OptionsType& options) {
     const auto bias = std::make_shared<B>(options);
-    return model_of_methods(name, bias, bias_methods(bias));
+    return model_of_methods(name, bias, bias_methods(bias, options.heads));
   });
 }
 
