@@ -65,7 +65,7 @@ Spelling named_as_arguments(const GenerateCommand& command) {
       {"eos_token", "--eos"},
       {"beams", "--beams"},
       {"amateur", "--amateur"},
-      {"--from-checkpoint", "--checkpoint"},
+      {"from_checkpoint", "--checkpoint"},
       {"top_p", "--top-p"},
       {"top_a", "--top-a"},
       {"min_p", "--min-p"},

@@ -195,7 +195,7 @@ class BadData(ProgramTest):
         data.mkdir()
         shutil.copy(self.text, data / 'text.txt')
         self.assert_refused(self.train('--out', data / 'run', data=data), data / 'run',
-                            'inside data.path')
+                            'inside --data')
         self.assertFalse((data / 'run').exists())
         self.assert_done(self.train('--out', data / '.run', '--steps', 1, data=data))
 
