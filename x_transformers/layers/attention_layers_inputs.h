@@ -30,8 +30,9 @@ struct AttentionLayersInputs {
   at::Tensor seq_start_pos;  ///< [b] int64: tokens before this place are padding at the left
   at::Tensor pos;  ///< [n] or [b, n]: positions from outside, of what is cached too if longer; for
                    ///< ALiBi alone also [b, heads, n]
-  at::Tensor context_pos;  ///< [m] or [b, m]: positions of the context, for rotary cross attention
-  at::Tensor attn_bias;    ///< broadcastable to [b, h, n, j]
+  at::Tensor context_pos;       ///< [m] or [b, m]: positions of the context, for rotary cross
+                                ///< attention; of more the last m count
+  at::Tensor attn_bias;         ///< broadcastable to [b, h, n, j]
   RotaryAngles rotary_pos_emb;  ///< in place of the stack's own table
   PolarAngles polar_pos_emb;    ///< in place of the stack's own angles
   at::Tensor condition;         ///< [b, dim_condition] or [b, n, dim_condition]
