@@ -21,5 +21,13 @@ TEST(OpenDevice, NamesTheOptionThatGaveIt) {
   }
 }
 
+TEST(CudaUnsupported, SaysWhatIsMissing) {
+  using ::testing::AnyOf;
+  using ::testing::HasSubstr;
+  const auto reason = cuda_unsupported();
+  EXPECT_THAT(reason, AnyOf("", HasSubstr("cannot be loaded: "), HasSubstr("no NVIDIA driver"),
+                            "no CUDA device is visible"));
+}
+
 }  // namespace
 }  // namespace x_transformers::device_test
