@@ -298,6 +298,11 @@ class BadConfig(ProgramTest):
         self.assert_refused(self.train('--out', self.out(), config=self.folder / 'none.json'),
                             'none.json')
 
+    def test_python_is_not_json(self):
+        path = self.folder / 'python.json'
+        path.write_text(repr({'model': MODEL}))
+        self.assert_refused(self.train('--out', self.out(), config=path), 'python.json:1', 'double quotes')
+
     def test_not_json(self):
         path = self.folder / 'broken.json'
         path.write_text('{"model": \n {,}}')
