@@ -67,6 +67,16 @@ class RunGroupsTest : public ::testing::Test {
   Json config_;
 };
 
+TEST_F(RunGroupsTest, RefusesARunThatIsGivenTwice) {
+  const auto one = write("one", with("/train/seed", 1), 2);
+  const auto copy = write("copy", with("/train/seed", 1), 2);
+  const auto other = write("other", with("/train/seed", 2), 2.01);
+  EXPECT_EQ(refusal({one, other}), "none");
+  for (const auto& again : {one, copy})
+    EXPECT_THAT(refusal({one, other, again}),
+                AllOf(HasSubstr(again.string() + ": has the very losses of " + one.string())));
+}
+
 TEST_F(RunGroupsTest, JoinsRunsThatDifferInTheirSeedsAlone) {
   std::vector<fs::path> runs;
   const double noise[] = {0.01, 0, -0.01};
@@ -103,7 +113,7 @@ TEST_F(RunGroupsTest, RefusesWhatCannotBeCompared) {
               HasSubstr("data.val_batches"));
   EXPECT_THAT(refusal({base, write("data", config_, 2, "2")}), HasSubstr("other training data"));
   // What the run file left open is what it came to.
-  EXPECT_EQ(refusal({base, write("length", with("/data/seq_len", 16), 2)}), "none");
+  EXPECT_EQ(refusal({base, write("length", with("/data/seq_len", 16), 2.01)}), "none");
   EXPECT_EQ(refusal({base, write("batch", with("/data/batch_size", 16), 2)}), "none");
   EXPECT_THAT(refusal({folder_ / "nowhere"}), HasSubstr("is no folder of a run"));
 }
