@@ -18,6 +18,7 @@
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/machine.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/runs/gnuplot.h"
 
 namespace x_transformers {
 
@@ -122,7 +123,7 @@ void write_report(const ComparisonResult& result, const std::string& question,
     }
     if (const auto svg = picture.draw("svg")) report.pictures.emplace_back(picture.name, *svg);
   }
-  if (!is_drawn) report.table.notes.emplace_back("No pictures: gnuplot is not installed.");
+  if (!is_drawn) report.table.notes.push_back(fmt::format("No pictures: {}.", no_gnuplot_reason()));
   write_file_atomically(folder / "report.html", report_html(report));
 }
 

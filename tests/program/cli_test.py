@@ -32,11 +32,15 @@ MODEL = {'type': 'AutoregressiveWrapper',
 TEXT = 'the quick brown fox jumps over the lazy dog and runs away from it\n' * 40
 
 
-def run(*arguments, timeout=120, stdin=None):
+def run(*arguments, timeout=120, stdin=None, env=None):
     """With `stdin`, bytes, as what a pipe has; without, there is nothing on standard input."""
     source = {'stdin': subprocess.DEVNULL} if stdin is None else {'input': stdin}
     return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, timeout=timeout,
-                          check=False, **source)
+                          check=False, env=env, **source)
+
+
+# Where no program is found, and so no gnuplot.
+BARE = {**os.environ, 'PATH': '/nonexistent'}
 
 
 def write_safetensors(path, tensors, dtype='F32', metadata=None):
@@ -1672,6 +1676,24 @@ class RunsMadeBefore(ProgramTest):
         self.assertNotIn('http', (self.out() / 'report.html').read_text())
         self.assert_refused(run('report', self.folder / 'nowhere'), 'nowhere', 'is no folder of a run')
 
+    def test_a_run_twice_is_no_second_seed(self):
+        copy = self.folder / 'copy'
+        shutil.copytree(self.trained, copy, symlinks=True)
+        for again in (self.trained, f'{self.trained}/', copy):
+            self.assert_refused(run('report', self.trained, again, '--out', self.out()), again, 'the same run')
+
+    def test_without_gnuplot(self):
+        out = self.folder / 'bare'
+        self.assert_refused(run('plot', self.trained, '--out', out, env=BARE), '--out')
+        self.assert_refused(run('plot', self.trained, '--out', f'{out}.png', env=BARE), 'gnuplot', 'apt install gnuplot-nox')
+        done = run('report', self.trained, '--out', out, env=BARE)
+        self.assert_done(done)
+        self.assertIn('apt install gnuplot-nox', (out / 'report.html').read_text())
+        done = run('inspect', self.trained, '--text', TEXT[:SEQ], '--out', out, env=BARE)
+        self.assert_done(done)
+        self.assertIn(b'no pictures: gnuplot is not installed', done.stderr)
+        self.assertNotIn(b', pictures', done.stderr)
+
     @unittest.skipUnless(shutil.which('gnuplot'), 'gnuplot draws the pictures')
     def test_plot(self):
         for name, start in (('both.png', b'\x89PNG'), ('both.svg', b'<?xml')):
@@ -1929,6 +1951,9 @@ class Reports(ProgramTest):
         done = run('doctor', '--json')
         self.assert_done(done)
         self.assertEqual(json.loads(done.stdout)['weights_compatible_with'], ['2.16.1'])
+        done = run('doctor', env=BARE)
+        self.assert_done(done)
+        self.assertIn(b'gnuplot is not installed (Debian and Ubuntu: apt install gnuplot-nox)', done.stdout)
 
     def test_version(self):
         done = run('--version')
