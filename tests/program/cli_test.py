@@ -1728,6 +1728,28 @@ class RunsMadeBefore(ProgramTest):
             self.assert_refused(run('evaluate', self.trained, '--data', self.text, *arguments), *parts)
         self.assert_refused(run('evaluate', self.trained, '--data', self.folder / 'none.txt'), 'none.txt')
 
+    def test_evaluate_what_was_kept_from_training(self):
+        config = self.write_config('kept.json', data={'val_fraction': 0.25}, train={'eval_every': 3})
+        done = self.train('--out', self.out(), config=config)
+        self.assert_done(done)
+        done = run('evaluate', self.out(), '--validation', '--json')
+        self.assert_done(done)
+        found = json.loads(done.stdout)
+        self.assertEqual(found['data'], str(self.text))
+        self.assertEqual(found['part'], 'validation')
+        whole = run('evaluate', self.out(), '--data', self.text, '--json')
+        self.assertIn(b'--validation takes what was kept', whole.stderr)
+        self.assertEqual(found['lengths'][0]['tokens'], len(TEXT) // 4 - 1)
+        last = self.folder / 'last.txt'
+        last.write_text(TEXT[len(TEXT) - len(TEXT) // 4:])
+        alone = json.loads(run('evaluate', self.out(), '--data', last, '--json').stdout)
+        self.assertEqual(found['lengths'], alone['lengths'])
+        self.assert_refused(run('evaluate', self.out()), '--data', '--validation')
+        self.assert_refused(run('evaluate', self.out(), '--data', self.text, '--validation'), '--validation')
+        nothing = self.folder / 'all'
+        self.assert_done(self.train('--out', nothing, '--set', 'data.val_fraction=0'))
+        self.assert_refused(run('evaluate', nothing, '--validation'), '--validation', 'val_fraction')
+
     def test_inspect(self):
         out = self.folder / 'inside'
         done = run('inspect', self.trained, '--text', TEXT[:SEQ], '--out', out, '--json')
