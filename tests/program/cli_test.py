@@ -652,6 +652,13 @@ class Weights(ProgramTest):
         self.assert_done(done)
         self.assertEqual(read_header(outputs)['out']['shape'], [1, 2])
 
+    def test_inputs_of_torch_save(self):
+        inputs, outputs = self.folder / 'inputs.pt', self.folder / 'of_pt.safetensors'
+        write_pt(inputs, {'x': [0.5, -1.]})
+        self.assert_done(run('forward', '--config', self.norm, '--weights', self.weights, '--inputs', inputs,
+                             '--outputs', outputs))
+        self.assertEqual(read_header(outputs)['out']['shape'], [2])
+
     def test_truncated(self):
         whole = self.weights.read_bytes()
         path = self.folder / 'truncated.safetensors'
