@@ -608,6 +608,15 @@ class Outputs(ProgramTest):
     def test_needs_config(self):
         self.assert_refused(run('train'), '--config')
 
+    def test_train_takes_its_run_file_as_other_commands_do(self):
+        done = run('train', self.config, '--data', self.text, '--out', self.out(), '--steps', 1)
+        self.assert_done(done)
+        self.assertTrue((self.out() / 'model.safetensors').exists())
+
+    def test_an_argument_without_a_name_leads_to_its_option(self):
+        for command, option in (('generate', '--prompt'), ('inspect', '--text'), ('evaluate', '--data')):
+            self.assert_refused(run(command, self.trained, 'the quick'), "'the quick'", option)
+
 
 class NoLanguageModel(BadConfig):
     """Options that build, but have no loss of the next token."""
