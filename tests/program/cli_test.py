@@ -1821,6 +1821,9 @@ class Reports(ProgramTest):
         of_one = run('options', 'Decoder', '--grep', 'rotary').stdout.decode()
         self.assertIn('rotary_xpos', of_one)
         self.assertNotIn('use_rmsnorm', of_one)
+        for word, name in (('rope', 'rotary_pos_emb'), ('gqa', 'attn_kv_heads'), ('swiglu', 'ff_glu'), ('lr', 'learning_rate')):
+            found = run('options', '--grep', word).stdout.decode()
+            self.assertIn(name, [line.split()[0] for line in found.splitlines() if line.split()], word)
         for arguments in (('--grep', 'no such word'), ('Decoder', '--grep', 'no such word')):
             self.assert_refused(run('options', *arguments), '--grep', 'no such word')
 
