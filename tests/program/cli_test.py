@@ -919,6 +919,9 @@ class Runs(ProgramTest):
                                        'model.net.attn_layers.dim=8'),
                             'model.net.attn_layers.dim was 16, now it is 8', 'train.init_from')
 
+    def test_folder_that_cannot_be_looked_at(self):
+        self.assert_refused(self.train('--out', self.folder / ('x' * 300)), 'File name too long')
+
     def test_folder_of_something_else(self):
         out = self.out()
         out.write_text('a file')
