@@ -1,5 +1,6 @@
 #include "x_transformers/core/device.h"
 
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,12 +22,12 @@ TEST(OpenDevice, NamesTheOptionThatGaveIt) {
   }
 }
 
-TEST(CudaUnsupported, SaysWhatIsMissing) {
-  using ::testing::AnyOf;
-  using ::testing::HasSubstr;
+TEST(CudaUnsupported, SaysThatThereIsNoDriver) {
   const auto reason = cuda_unsupported();
-  EXPECT_THAT(reason, AnyOf("", HasSubstr("cannot be loaded: "), HasSubstr("no NVIDIA driver"),
-                            "no CUDA device is visible"));
+  if (reason.find("cannot be loaded: ") != std::string::npos) GTEST_SKIP() << reason;
+  const bool has_driver = dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+  EXPECT_EQ(reason.find("no NVIDIA driver is installed") == std::string::npos, has_driver)
+      << reason;
 }
 
 }  // namespace

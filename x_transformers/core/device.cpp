@@ -23,13 +23,12 @@ std::string cuda_unsupported() {
            (reason ? reason : "unknown reason");
   }();
   if (!load_error.empty()) return load_error;
+  if (!dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
+    return "no NVIDIA driver is installed (libcuda.so.1), without which no GPU is seen";
   const auto& hooks = at::detail::getCUDAHooks();
   if (typeid(hooks) == typeid(at::CUDAHooksInterface))
     return "LibTorch was asked for CUDA before its CUDA half was loaded";
-  if (hooks.deviceCount() > 0) return {};
-  const bool has_driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) != nullptr;
-  return has_driver ? "no CUDA device is visible"
-                    : "no NVIDIA driver is installed (libcuda.so.1), without which no GPU is seen";
+  return hooks.deviceCount() > 0 ? "" : "no CUDA device is visible";
 }
 
 std::optional<std::string> out_of_memory(const std::exception& error) {
