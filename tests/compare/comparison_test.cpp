@@ -226,6 +226,33 @@ TEST_F(ComparisonTest, GoesOnWithFurtherVariantsAndSeeds) {
                           "ff_glu/seed-3", "depth=2/seed-3", "base/turn-3"));
 }
 
+TEST_F(ComparisonTest, EveryCurveIsDrawnOverStepsAndSeconds) {
+  const auto result = compare(options("ff_glu,depth=2"));
+  for (const char* x : {"steps", "seconds", "tokens"}) {
+    const auto curves = loss_curves(result, x).curves;
+    ASSERT_EQ(curves.size(), 3U) << x;
+    for (const auto& curve : curves) EXPECT_EQ(curve.points.size(), 4U) << x << " " << curve.name;
+  }
+}
+
+TEST_F(ComparisonTest, RunsNothingTwice) {
+  const auto result = compare(options(
+      "rotary_pos_emb,ff_glu,ff_glu=true,rotary_pos_emb+ff_glu,use_rmsnorm=false,depth=2+heads=2"));
+  ASSERT_EQ(result.variants.size(), 2U);
+  EXPECT_EQ(result.variants[0].name, "ff_glu");
+  EXPECT_EQ(result.variants[1].name, "depth=2+heads=2");
+  const std::vector<std::string> said{
+      "rotary_pos_emb: is not run, as the base is so already",
+      "ff_glu=true: is not run, as it is ff_glu again",
+      "rotary_pos_emb+ff_glu: is not run, as it is ff_glu again",
+      "use_rmsnorm=false: is not run, as the base is so already",
+      "depth=2+heads=2: model.net.attn_layers.heads is so in the base already"};
+  EXPECT_THAT(lines_, testing::IsSupersetOf(said));
+  out_ += "-base";
+  EXPECT_THAT(refusal(options("heads=2,rotary_pos_emb")), HasSubstr("nothing is left to try"));
+  EXPECT_FALSE(fs::exists(out_));
+}
+
 TEST_F(ComparisonTest, RefusesAFolderOfSomethingElse) {
   compare(options("ff_glu"));
   EXPECT_THAT(refusal(options("ff_glu")), HasSubstr("holds a comparison already: --resume"));
