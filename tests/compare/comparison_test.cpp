@@ -11,6 +11,7 @@
 
 #include "temporary_folder.h"
 #include "x_transformers/compare/comparison_table.h"
+#include "x_transformers/compare/pictures.h"
 #include "x_transformers/compare/report.h"
 
 namespace x_transformers {
@@ -431,6 +432,7 @@ TEST_F(ComparisonTest, LeavesOutSpeedsWhereTheBasesOwnVaryMoreThanTwofold) {
   EXPECT_THAT(aligned(results_table(result)), HasSubstr("speeds are rough"));
   result.fastest = 20000;
   EXPECT_THAT(results_table(result).head, testing::Not(testing::Contains("speed")));
+  EXPECT_THAT(results_table(result).head, testing::Not(testing::Contains("ms/token")));
   EXPECT_THAT(results_table(result).notes,
               testing::Contains(HasSubstr("speeds are left out: the base ran at 400 to 20.0k ")));
 }
@@ -446,6 +448,8 @@ TEST(ReportPage, AsksForNothingOutsideIt) {
   EXPECT_THAT(page, Not(HasSubstr("http")));
   EXPECT_THAT(page, HasSubstr("<title>a &lt;b&gt; &amp; c</title>"));
   EXPECT_THAT(page, HasSubstr("width=\"10\"><g/></svg>"));
+  report.base_run = "{\n  \"a\": 1\n}";
+  EXPECT_THAT(report_html(report), HasSubstr("<pre>{\n  &quot;a&quot;: 1\n}</pre>"));
 }
 
 TEST(RunCurves, AreReadBetweenTheirPoints) {

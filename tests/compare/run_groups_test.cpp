@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <regex>
 
 #include "temporary_folder.h"
 #include "x_transformers/compare/comparison_table.h"
@@ -145,11 +147,36 @@ TEST_F(RunGroupsTest, DrawsManyAndFew) {
     }
     const auto result = compare_runs(runs);
     for (const char* format : {"png", "svg"}) {
-      EXPECT_TRUE(draw_curves(loss_curves(result, "steps"), format));
+      for (const char* x : {"steps", "seconds"})
+        EXPECT_TRUE(draw_curves(loss_curves(result, x), format));
       EXPECT_TRUE(draw_differences(result, format));
       EXPECT_TRUE(draw_costs(result, format));
     }
   }
+}
+
+/// An interval that is much wider than the difference in its middle is not cut at the picture's
+/// edge, where it would look narrower than it is.
+TEST_F(RunGroupsTest, DrawsTheWholeIntervalOfASmallDifference) {
+  if (!run_gnuplot("set terminal svg\nplot x\n", "svg")) GTEST_SKIP() << "no gnuplot";
+  std::vector<fs::path> runs;
+  for (int seed = 0; seed < 2; ++seed) {
+    runs.push_back(write("base" + std::to_string(seed), with("/train/seed", seed), 2 + 0.1 * seed));
+    auto wider = with("/model/dim", 16);
+    wider["train"]["seed"] = seed;
+    runs.push_back(write("wider" + std::to_string(seed), wider, 2.001 + 0.1 * seed));
+  }
+  const auto result = compare_runs(runs);
+  const auto high = *result.variants.front().difference.high;
+  ASSERT_GT(high, 0.1);
+  // The labels of the axis reach as far as the interval does, less one step.
+  const auto svg = draw_differences(result, "svg").value_or("");
+  double furthest = 0;
+  const std::regex label("<text>(?:<tspan[^>]*>)?\\s*([0-9.]+)\\s*<");
+  for (auto each = std::sregex_iterator(svg.begin(), svg.end(), label);
+       each != std::sregex_iterator(); ++each)
+    furthest = std::max(furthest, std::stod((*each)[1]));
+  EXPECT_GT(furthest, high / 2);
 }
 
 TEST_F(RunGroupsTest, DrawsNamesThatAScriptWouldTakeForItsOwn) {
