@@ -9,8 +9,9 @@ JOBS = $(shell tools/jobs.sh)
 # make demo DATA=my.txt PROMPT='Once upon' trains on your own text, in OUT. An interrupted demo goes on where it was.
 PLAYS := runs/data/shakespeare.txt
 DATA := $(PLAYS)
-PROMPT := ROMEO:
-OUT := runs/demo$(if $(filter-out $(PLAYS),$(DATA)),-$(basename $(notdir $(DATA))))
+IS_OWN := $(filter-out $(PLAYS),$(DATA))
+PROMPT := $(if $(IS_OWN),,ROMEO:)
+OUT := runs/demo$(if $(IS_OWN),-$(basename $(notdir $(DATA))))
 
 # For ccache, so that it takes files that use the precompiled header as well.
 export CCACHE_SLOPPINESS ?= pch_defines,time_macros,include_file_mtime,include_file_ctime
@@ -35,7 +36,7 @@ $(PLAYS): | deps
 
 demo: configure $(filter $(PLAYS),$(DATA)) ## train a small model on Shakespeare for three minutes, and let it write (DATA=file: on your text)
 	cmake --build $(BUILD) -j $(JOBS) --target x-transformers
-	$(PROGRAM) train --config examples/demo.json --data "$(DATA)" --out "$(OUT)" --resume
+	$(PROGRAM) train --config examples/demo.json --data "$(DATA)" --out "$(OUT)" --set "train.sample_prompt=$(PROMPT)" --resume
 	$(PROGRAM) generate "$(OUT)" --prompt "$(PROMPT)"
 
 bench: configure ## measure training and generation beside Python x-transformers

@@ -150,7 +150,8 @@ void add_bench(CLI::App& app) {
   command->add_option("--config", options->config, "model file or run file")->required();
   auto* inputs = command->add_option(
       "--inputs", options->inputs,
-      "train: tensors by the names of the arguments (.safetensors), of any model");
+      "train: tensors by the names of the arguments (safetensors, or a dict of torch.save), of "
+      "any model");
   auto* kwargs = command->add_option("--kwargs", options->kwargs,
                                      "with --inputs: further arguments as a JSON object");
   kwargs->needs(inputs);

@@ -26,7 +26,8 @@ struct CallOptions {
 
 void add_call_options(CLI::App& command, CallOptions& options);
 
-/// The tensors of a .safetensors file on `device`, floating ones as `dtype`.
+/// The tensors of a file (safetensors, or a dict of torch.save) on `device`, floating ones as
+/// `dtype`.
 TensorMap load_inputs(const std::string& path, const c10::Device& device, c10::ScalarType dtype);
 
 /// What --kwargs says.

@@ -142,8 +142,11 @@ std::optional<double> decoding_as_child(const fs::path& run_file) {
 
 std::string question_of(const ComparisonResult& result) {
   const auto data = result.base_run.value("data", Json::object());
-  return fmt::format("Which of {} variants is better than {} on {}, with {} and {} seed{}?",
-                     result.variants.size(), result.run_file, data.value("path", "its data"),
+  const auto& variants = result.variants;
+  return fmt::format("{} better than {} on {}, with {} and {} seed{}?",
+                     variants.size() == 1 ? fmt::format("Is {}", variants.front().name)
+                                          : fmt::format("Which of {} variants is", variants.size()),
+                     result.run_file, data.value("path", "its data"),
                      result.equal_to == EqualTo::kNothing
                          ? result.budget
                          : result.budget + ", as many " + words_of(result.equal_to),

@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/version.h>
 
 #include <fstream>
@@ -18,6 +19,7 @@
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/machine.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/runs/gnuplot.h"
 
 namespace x_transformers {
 
@@ -71,6 +73,14 @@ std::vector<std::pair<std::string, std::string>> machine_facts() {
 
 namespace {
 
+/// Values by their paths, in words.
+std::string words_of_settings(const Json& settings) {
+  std::vector<std::string> parts;
+  for (const auto& [path, value] : settings.items())
+    parts.push_back(fmt::format("{} {}", path, value.dump()));
+  return fmt::format("{}", fmt::join(parts, ", "));
+}
+
 struct NamedPicture {
   std::string file, name;
   std::function<std::optional<std::string>(const std::string& format)> draw;
@@ -82,12 +92,15 @@ std::vector<NamedPicture> pictures_of(const ComparisonResult& result) {
       return draw_curves(loss_curves(result, x), format);
     };
   };
-  return {{"differences", "Differences to the base",
-           [&](const std::string& format) { return draw_differences(result, format); }},
-          {"loss_over_steps", "Loss over steps", curves("steps")},
-          {"loss_over_seconds", "Loss over seconds", curves("seconds")},
-          {"loss_against_cost", "Loss against cost",
-           [&](const std::string& format) { return draw_costs(result, format); }}};
+  std::vector<NamedPicture> pictures{
+      {"differences", "Differences to the base",
+       [&](const std::string& format) { return draw_differences(result, format); }},
+      {"loss_over_steps", "Loss over steps", curves("steps")}};
+  if (!has_steady_speed(result)) return pictures;
+  pictures.push_back({"loss_over_seconds", "Loss over seconds", curves("seconds")});
+  pictures.push_back({"loss_against_cost", "Loss against cost",
+                      [&](const std::string& format) { return draw_costs(result, format); }});
+  return pictures;
 }
 
 Report report_of(const ComparisonResult& result) {
@@ -95,9 +108,9 @@ Report report_of(const ComparisonResult& result) {
   report.title = "Which idea helps: " + fs::path(result.run_file).filename().string();
   report.verdicts = verdict_sentences(result);
   report.table = results_table(result);
-  report.configurations.emplace_back("base", result.base_run.dump());
+  report.base_run = result.base_run.dump(2);
   for (const auto& variant : result.variants)
-    report.configurations.emplace_back(variant.name, variant.settings.dump());
+    report.configurations.emplace_back(variant.name, words_of_settings(variant.settings));
   report.facts = machine_facts();
   report.commands = {this_command()};
   return report;
@@ -122,7 +135,7 @@ void write_report(const ComparisonResult& result, const std::string& question,
     }
     if (const auto svg = picture.draw("svg")) report.pictures.emplace_back(picture.name, *svg);
   }
-  if (!is_drawn) report.table.notes.emplace_back("No pictures: gnuplot is not installed.");
+  if (!is_drawn) report.table.notes.push_back(fmt::format("No pictures: {}.", no_gnuplot_reason()));
   write_file_atomically(folder / "report.html", report_html(report));
 }
 

@@ -20,6 +20,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/machine.h"
 #include "x_transformers/distributed/transport.h"
+#include "x_transformers/runs/gnuplot.h"
 
 namespace x_transformers {
 
@@ -91,6 +92,7 @@ Json examine() {
           {"cuda", reason.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
           {"cuda_unsupported", reason},
           {"mpi_unsupported", mpi_unsupported()},
+          {"gnuplot_unsupported", has_gnuplot() ? "" : no_gnuplot_reason()},
           {"libraries", loaded_libraries()}};
 }
 
@@ -109,6 +111,8 @@ void print_text(const Json& found) {
   const auto no_mpi = found["mpi_unsupported"].get<std::string>();
   fmt::print("MPI                {}\n",
              no_mpi.empty() ? "for processes that mpirun starts" : no_mpi);
+  const auto no_pictures = found["gnuplot_unsupported"].get<std::string>();
+  fmt::print("pictures           {}\n", no_pictures.empty() ? "gnuplot draws them" : no_pictures);
   for (const auto& path : found["libraries"])
     fmt::print("loaded             {}\n", path.get<std::string>());
 }

@@ -35,7 +35,7 @@ namespace fs = std::filesystem;
 struct EvaluateCommand {
   std::string run, data, device = "cpu", lengths = "1x";
   int64_t worst = 5, threads = 0;
-  bool json = false;
+  bool validation = false, json = false;
 };
 
 /// 1x,2x,512: times the length of training, or tokens.
@@ -76,8 +76,21 @@ TokenData open_text(const EvaluateCommand& command, const DataOptions& of_run,
   options.val_fraction = 0;
   options.seq_len = 1;
   if (of_run.format == "bytes") options.format = "bytes";
+  if (command.validation) {
+    options = of_run;
+    options.seq_len = 1;
+  }
   if (was_trained_on_text(folder)) options.tokenizer = resumed_tokenizer(of_run.tokenizer, folder);
   return open_data(options, num_tokens);
+}
+
+/// The part of `text` that is evaluated.
+const TokenDataset& evaluated_part(const EvaluateCommand& command, const TokenData& text) {
+  if (!command.validation) return text.train;
+  require(text.validation.has_value(), at("--validation"),
+          "{} kept nothing of its data for validation (data.val_fraction, data.val_path)",
+          command.run);
+  return *text.validation;
 }
 
 void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
@@ -128,18 +141,20 @@ void print_all(const EvaluateCommand& command, const std::vector<TextEvaluation>
     return;
   }
   nlohmann::ordered_json json{{"run", command.run}, {"data", command.data}};
+  if (command.validation) json["part"] = "validation";
   for (const auto& found : all)
     json["lengths"].push_back(evaluation_json(found, tokenizer, bytes_per_token));
   fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
 }
 
 /// Pairs of texts, or tensors of their tokens.
-void evaluate_pairs(const EvaluateCommand& command, const LanguageModel& loaded,
-                    const at::Device& device) {
+void evaluate_pairs(const EvaluateCommand& command, const DataOptions& of_run,
+                    const LanguageModel& loaded, const at::Device& device) {
   require(command.lengths == "1x", at("--lengths"), "is for texts: pairs are as long as they are");
   DataOptions options;
   options.path = command.data;
   options.val_fraction = 0;
+  if (command.validation) options = of_run;
   const bool are_tensors = fs::path(command.data).extension() == ".safetensors";
   options.format = are_tensors ? "tensors" : "pairs";
   require(are_tensors || loaded.tokenizer, at(command.run + ":"),
@@ -147,7 +162,11 @@ void evaluate_pairs(const EvaluateCommand& command, const LanguageModel& loaded,
           option("--data"));
   const auto examples =
       are_tensors ? open_tensor_examples(options) : open_pair_examples(options, *loaded.tokenizer);
-  print_all(command, {evaluate_examples(*loaded.model, examples.training, command.worst, device)},
+  require(!command.validation || !examples.validation.tensors.empty(), at("--validation"),
+          "{} kept nothing of its data for validation (data.val_fraction, data.val_path)",
+          command.run);
+  const auto& part = command.validation ? examples.validation : examples.training;
+  print_all(command, {evaluate_examples(*loaded.model, part, command.worst, device)},
             loaded.tokenizer.get(), {});
 }
 
@@ -161,31 +180,35 @@ bool is_training_data(const std::string& path, const DataOptions& of_run) {
 
 /// Says of a run's own training data that its loss is none of new text.
 void tell_training_data(const EvaluateCommand& command, const DataOptions& of_run) {
-  if (!is_training_data(command.data, of_run)) return;
+  if (command.validation || !is_training_data(command.data, of_run)) return;
   const bool is_whole = !of_run.val_path.empty() || of_run.val_fraction <= 0;
   const auto share =
       is_whole ? std::string("all") : fmt::format("{:.3g} %", 100 * (1 - of_run.val_fraction));
   std::fprintf(stderr,
-               "x-transformers: %s was trained on (%s of it): the loss says little of new text\n",
+               "x-transformers: %s was trained on (%s of it): the loss says little of new text; "
+               "--validation takes what was kept from training\n",
                command.data.c_str(), share.c_str());
 }
 
-void run_evaluate(const EvaluateCommand& command) {
+void run_evaluate(EvaluateCommand command) {
   use_most_threads(command.threads);
   const auto device = open_device(command.device, "--device");
   const fs::path folder = command.run;
   const auto loaded = load_language_model({.path = folder}, device);
   predictor_of(*loaded.model);
-  if (loaded.model->translation_writer() != nullptr) return evaluate_pairs(command, loaded, device);
+  const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());
+  if (command.validation) command.data = of_run.path;
+  if (loaded.model->translation_writer() != nullptr)
+    return evaluate_pairs(command, of_run, loaded, device);
   const auto task = loaded.model->token_task();
   require(task.has_value(), at(command.run + ":"), "does not learn from a stream of tokens");
-  const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());
   const auto trained = of_run.seq_len ? of_run.seq_len : task->longest;
   require(trained.has_value(), at(command.run + ":"), "does not say how long its sequences were");
   const auto lengths = parse_lengths(command.lengths, *trained);
   const auto text = open_text(
       command, of_run, fs::is_directory(folder) ? folder : folder.parent_path(), task->num_tokens);
-  const auto tokens = text.train.read(0, text.train.size());
+  const auto& part = evaluated_part(command, text);
+  const auto tokens = part.read(0, part.size());
   std::vector<TextEvaluation> all;
   for (const auto length : lengths) {
     try {
@@ -212,11 +235,13 @@ void add_evaluate(CLI::App& app) {
       "how well a trained model predicts a text: loss, calibration, positions, lengths");
   const auto options = std::make_shared<EvaluateCommand>();
   command->add_option("run", options->run, "folder of a run or of a checkpoint")->required();
+  auto* data = command->add_option("--data", options->data,
+                                   "text or token file, or folder; of a model that translates, "
+                                   "pairs in two columns");
   command
-      ->add_option("--data", options->data,
-                   "text or token file, or folder; of a model that translates, "
-                   "pairs in two columns")
-      ->required();
+      ->add_flag("--validation", options->validation,
+                 "in place of --data: what the run kept of its own data for validation, all of it")
+      ->excludes(data);
   command->add_option("--lengths", options->lengths,
                       "tokens of a sequence, in those of training: 1x,2x,4x");
   command->add_option("--worst", options->worst, "passages to show that cost most")
@@ -224,7 +249,11 @@ void add_evaluate(CLI::App& app) {
   command->add_option("--device", options->device, "cpu or cuda");
   add_threads_option(*command, options->threads);
   command->add_flag("--json", options->json, "print the result as JSON");
-  command->callback([options] { run_evaluate(*options); });
+  command->callback([options] {
+    require(options->validation || !options->data.empty(),
+            "--data: is needed, or --validation for what the run kept from training");
+    run_evaluate(*options);
+  });
 }
 
 }  // namespace x_transformers

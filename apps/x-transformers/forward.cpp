@@ -14,6 +14,7 @@
 #include "x_transformers/core/move_module.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
+#include "x_transformers/io/pt_file.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/weight_file.h"
 
@@ -22,7 +23,7 @@ namespace x_transformers {
 Json parse_kwargs(const std::string& text) { return parse_json_argument(text, "--kwargs"); }
 
 TensorMap load_inputs(const std::string& path, const at::Device& device, at::ScalarType dtype) {
-  auto inputs = load_safetensors(path).tensors;
+  auto inputs = starts_pt_file(first_bytes(path)) ? load_pt(path) : load_safetensors(path).tensors;
   for (auto& [name, tensor] : inputs) {
     // Ids of any width are ids; models know int64.
     const bool are_ids = at::isIntegralType(tensor.scalar_type(), /*includeBool=*/false);
@@ -47,7 +48,7 @@ void add_call_options(CLI::App& command, CallOptions& options) {
       "initialised");
   for (auto* option : add_weight_options(command, options.selection)) option->needs(weights);
   command.add_option("--inputs", options.inputs,
-                     "tensors by the names of the arguments (.safetensors)");
+                     "tensors by the names of the arguments: safetensors, or a dict of torch.save");
   command.add_option("--kwargs", options.kwargs, "further arguments as a JSON object");
   command.add_option("--outputs", options.outputs, "where the results go (.safetensors)");
   command.add_option("--seed", options.seed, "start of the random numbers");

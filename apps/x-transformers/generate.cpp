@@ -439,6 +439,10 @@ void add_generate(CLI::App& app) {
   // Without --config the weights are those of `path`.
   for (const auto* name : kSelecting)
     command->get_option(name)->remove_needs(command->get_option("--weights"));
+  command->get_option("--weights")
+      ->description(
+          "weights of --config: safetensors, a file of torch.save, an index or a folder. A call "
+          "with --outputs can do without, and then has new, random ones");
   command->get_option("--seed")->default_str("another each time; 0 with --config");
   command->callback([options, command] { run_command(*options, *command); });
 }

@@ -20,6 +20,7 @@
 #include "x_transformers/inspect/inspection_files.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/io/safetensors.h"
+#include "x_transformers/runs/gnuplot.h"
 #include "x_transformers/train/language_model.h"
 
 namespace x_transformers {
@@ -89,7 +90,8 @@ ReadTokens read_tokens(const InspectCommand& command, const LanguageModel& loade
   return {as_tensor(target), as_tensor(first)};
 }
 
-void write_pictures(const Inspection& found, const TokenNames& names,
+/// Returns whether there are some.
+bool write_pictures(const Inspection& found, const TokenNames& names,
                     const InspectionChoice& choice, const fs::path& folder, InspectionPage& page) {
   bool is_drawn = false;
   for (const auto& picture : inspection_pictures(found, names, choice)) {
@@ -102,7 +104,9 @@ void write_pictures(const Inspection& found, const TokenNames& names,
       page.pictures.emplace_back(picture.title, *svg);
     }
   }
-  if (!is_drawn) std::fprintf(stderr, "x-transformers: no pictures: gnuplot is not installed\n");
+  if (!is_drawn)
+    std::fprintf(stderr, "x-transformers: no pictures: %s\n", no_gnuplot_reason().c_str());
+  return is_drawn;
 }
 
 void run_inspect(const InspectCommand& command) {
@@ -135,7 +139,7 @@ void run_inspect(const InspectCommand& command) {
   page.title = "Inside " + (run.has_filename() ? run : run.parent_path()).filename().string();
   page.facts = machine_facts();
   page.commands = {this_command()};
-  write_pictures(found, names, command.choice, folder, page);
+  const bool has_pictures = write_pictures(found, names, command.choice, folder, page);
   write_file_atomically(folder / "report.html", inspection_html(found, names, page));
   if (command.json) {
     fmt::print("{}", text);
@@ -149,8 +153,9 @@ void run_inspect(const InspectCommand& command) {
                sum / static_cast<double>(lens.losses.size()));
   }
   for (const auto& note : found.left_out) fmt::print("{}\n", note);
-  std::fprintf(stderr, "%s: report.html, inspect.json, tables (.tsv)%s and pictures\n",
-               folder.string().c_str(), found.attentions.empty() ? "" : ", attention.safetensors");
+  std::fprintf(stderr, "%s: report.html, inspect.json, tables (.tsv)%s%s\n",
+               folder.string().c_str(), found.attentions.empty() ? "" : ", attention.safetensors",
+               has_pictures ? ", pictures" : "");
 }
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/option_help.h"
+#include "x_transformers/core/other_words.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/type_help.h"
 #include "x_transformers/train/run_options.h"
@@ -68,8 +69,19 @@ bool has_word(const std::string& word, std::initializer_list<std::string> texts)
   });
 }
 
+/// Whether the option is what another library calls `word`.
+bool is_called(const std::string& word, const std::string& option) {
+  const auto* other = other_word(word);
+  if (!other) return false;
+  const bool has_side = option.starts_with("enc_") || option.starts_with("dec_");
+  const auto name = has_side ? option.substr(std::string_view("enc_").size()) : option;
+  const auto& names = other->own_names;
+  return std::any_of(names.begin(), names.end(),
+                     [&](const auto& own) { return own == name || own == option; });
+}
+
 bool has_word(const std::string& word, const OptionHelp& line) {
-  return has_word(word, {line.name, line.meaning, line.paper});
+  return has_word(word, {line.name, line.meaning, line.paper}) || is_called(word, line.name);
 }
 
 bool is_run_part(const std::string& name) {
@@ -278,9 +290,10 @@ void add_options(CLI::App& app) {
   command->add_option("type", options->type,
                       "a type, such as Decoder; data or train, the parts of a run file; generate; "
                       "without: all types");
-  command->add_option("--grep", options->grep,
-                      "only what speaks of this word: names, meanings, papers; without a type, of "
-                      "all of them");
+  command->add_option(
+      "--grep", options->grep,
+      "only what speaks of this word: names, meanings, papers, what other libraries "
+      "call it; without a type, of all of them");
   command->add_flag("--json", options->json, "print the result as JSON");
   const auto* generate = app.get_subcommand("generate");
   command->callback([options, generate] {

@@ -51,6 +51,13 @@ std::vector<std::string> settable_values() {
   return names;
 }
 
+/// What an argument without a name is likely to be, of commands that take their text by an option.
+std::string hint_of_nameless(const std::string& command) {
+  if (command == "generate") return "--prompt takes the text to go on from";
+  if (command == "inspect") return "--text takes the text to read";
+  return command == "evaluate" ? "--data takes the text" : "";
+}
+
 /// What was wrong with the arguments. A name that no command knows is the likeliest reason of all,
 /// and comes with the nearest known one.
 Notice explain(const CLI::ParseError& error, const CLI::App& app) {
@@ -73,8 +80,9 @@ Notice explain(const CLI::ParseError& error, const CLI::App& app) {
   const auto name = unknown.front().substr(0, unknown.front().find('='));
   const bool takes_values = is_option && command.get_name() == "train";
   Notice notice{{}, text("unknown argument '{}'", name)};
-  const auto nearest =
+  auto nearest =
       nearest_hint(name, known, takes_values ? settable_values() : std::vector<std::string>());
+  if (!is_option && nearest.empty()) nearest = hint_of_nameless(command.get_name());
   notice.hint = nearest.empty() ? list : nearest + "; " + list;
   return notice;
 }

@@ -17,6 +17,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/runs/gnuplot.h"
 
 namespace x_transformers {
 
@@ -51,7 +52,7 @@ void run_plot(const PlotCommand& command) {
   options.smoothing = command.smooth ? kSmoothing : 0;
   const auto picture = run_curves(as_paths(command.runs), options);
   const auto drawn = draw_curves(picture, ending.substr(1));
-  require(drawn.has_value(), "plot: gnuplot is needed, and is not installed");
+  require(drawn.has_value(), fmt::format("plot: {}", no_gnuplot_reason()));
   write_file_atomically(command.out, *drawn);
   fmt::print("{}\n", command.out);
 }

@@ -181,11 +181,9 @@ void add_train(CLI::App& app) {
       "finished. A second Ctrl-C ends it at once. Exit code 1: it failed; 2: wrong input, or "
       "no room to write.");
   const auto options = std::make_shared<TrainCommand>();
-  command
-      ->add_option("--config", options->config,
-                   "run file: {\"model\": ..., \"data\": ..., \"train\": ...}; `options data`, "
-                   "`options train` and `options TYPE` list what may stand in it")
-      ->required();
+  command->add_option("run,--config", options->config,
+                      "run file: {\"model\": ..., \"data\": ..., \"train\": ...}; `options data`, "
+                      "`options train` and `options TYPE` list what may stand in it");
   command->add_option("--data", options->data, "text or token file, or folder (data.path)");
   command->add_option("--out", options->out, "folder of the run");
   command->add_option("--steps", options->steps, "updates of the weights (train.steps)");
@@ -217,6 +215,7 @@ void add_train(CLI::App& app) {
       ->check(integer_from(0));
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run
+    require(!options->config.empty(), "--config: is needed, a run file");
     const auto environment = rank_environment([](const char* name) { return std::getenv(name); });
     if (is_launcher(options->launch)) {
       launch_ranks(*options, environment.has_value());

@@ -11,6 +11,7 @@
 
 #include "temporary_folder.h"
 #include "x_transformers/compare/comparison_table.h"
+#include "x_transformers/compare/pictures.h"
 #include "x_transformers/compare/report.h"
 
 namespace x_transformers {
@@ -227,6 +228,33 @@ TEST_F(ComparisonTest, GoesOnWithFurtherVariantsAndSeeds) {
                           "ff_glu/seed-3", "depth=2/seed-3", "base/turn-3"));
 }
 
+TEST_F(ComparisonTest, EveryCurveIsDrawnOverStepsAndSeconds) {
+  const auto result = compare(options("ff_glu,depth=2"));
+  for (const char* x : {"steps", "seconds", "tokens"}) {
+    const auto curves = loss_curves(result, x).curves;
+    ASSERT_EQ(curves.size(), 3U) << x;
+    for (const auto& curve : curves) EXPECT_EQ(curve.points.size(), 4U) << x << " " << curve.name;
+  }
+}
+
+TEST_F(ComparisonTest, RunsNothingTwice) {
+  const auto result = compare(options(
+      "rotary_pos_emb,ff_glu,ff_glu=true,rotary_pos_emb+ff_glu,use_rmsnorm=false,depth=2+heads=2"));
+  ASSERT_EQ(result.variants.size(), 2U);
+  EXPECT_EQ(result.variants[0].name, "ff_glu");
+  EXPECT_EQ(result.variants[1].name, "depth=2+heads=2");
+  const std::vector<std::string> said{
+      "rotary_pos_emb: is not run, as the base is so already",
+      "ff_glu=true: is not run, as it is ff_glu again",
+      "rotary_pos_emb+ff_glu: is not run, as it is ff_glu again",
+      "use_rmsnorm=false: is not run, as the base is so already",
+      "depth=2+heads=2: model.net.attn_layers.heads is so in the base already"};
+  EXPECT_THAT(lines_, testing::IsSupersetOf(said));
+  out_ += "-base";
+  EXPECT_THAT(refusal(options("heads=2,rotary_pos_emb")), HasSubstr("nothing is left to try"));
+  EXPECT_FALSE(fs::exists(out_));
+}
+
 TEST_F(ComparisonTest, RefusesAFolderOfSomethingElse) {
   compare(options("ff_glu"));
   EXPECT_THAT(refusal(options("ff_glu")), HasSubstr("holds a comparison already: resume"));
@@ -405,6 +433,7 @@ TEST_F(ComparisonTest, LeavesOutSpeedsWhereTheBasesOwnVaryMoreThanTwofold) {
   EXPECT_THAT(aligned(results_table(result)), HasSubstr("speeds are rough"));
   result.fastest = 20000;
   EXPECT_THAT(results_table(result).head, testing::Not(testing::Contains("speed")));
+  EXPECT_THAT(results_table(result).head, testing::Not(testing::Contains("ms/token")));
   EXPECT_THAT(results_table(result).notes,
               testing::Contains(HasSubstr("speeds are left out: the base ran at 400 to 20.0k ")));
 }
@@ -420,6 +449,8 @@ TEST(ReportPage, AsksForNothingOutsideIt) {
   EXPECT_THAT(page, Not(HasSubstr("http")));
   EXPECT_THAT(page, HasSubstr("<title>a &lt;b&gt; &amp; c</title>"));
   EXPECT_THAT(page, HasSubstr("width=\"10\"><g/></svg>"));
+  report.base_run = "{\n  \"a\": 1\n}";
+  EXPECT_THAT(report_html(report), HasSubstr("<pre>{\n  &quot;a&quot;: 1\n}</pre>"));
 }
 
 TEST(RunCurves, AreReadBetweenTheirPoints) {

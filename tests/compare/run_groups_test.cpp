@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
+#include <regex>
 
 #include "temporary_folder.h"
 #include "x_transformers/compare/comparison_table.h"
@@ -67,6 +69,16 @@ class RunGroupsTest : public ::testing::Test {
   Json config_;
 };
 
+TEST_F(RunGroupsTest, RefusesARunThatIsGivenTwice) {
+  const auto one = write("one", with("/train/seed", 1), 2);
+  const auto copy = write("copy", with("/train/seed", 1), 2);
+  const auto other = write("other", with("/train/seed", 2), 2.01);
+  EXPECT_EQ(refusal({one, other}), "none");
+  for (const auto& again : {one, copy})
+    EXPECT_THAT(refusal({one, other, again}),
+                AllOf(HasSubstr(again.string() + ": has the very losses of " + one.string())));
+}
+
 TEST_F(RunGroupsTest, JoinsRunsThatDifferInTheirSeedsAlone) {
   std::vector<fs::path> runs;
   const double noise[] = {0.01, 0, -0.01};
@@ -103,7 +115,7 @@ TEST_F(RunGroupsTest, RefusesWhatCannotBeCompared) {
               HasSubstr("data.val_batches"));
   EXPECT_THAT(refusal({base, write("data", config_, 2, "2")}), HasSubstr("other training data"));
   // What the run file left open is what it came to.
-  EXPECT_EQ(refusal({base, write("length", with("/data/seq_len", 16), 2)}), "none");
+  EXPECT_EQ(refusal({base, write("length", with("/data/seq_len", 16), 2.01)}), "none");
   EXPECT_EQ(refusal({base, write("batch", with("/data/batch_size", 16), 2)}), "none");
   EXPECT_THAT(refusal({folder_ / "nowhere"}), HasSubstr("is no folder of a run"));
 }
@@ -135,11 +147,36 @@ TEST_F(RunGroupsTest, DrawsManyAndFew) {
     }
     const auto result = compare_runs(runs);
     for (const char* format : {"png", "svg"}) {
-      EXPECT_TRUE(draw_curves(loss_curves(result, "steps"), format));
+      for (const char* x : {"steps", "seconds"})
+        EXPECT_TRUE(draw_curves(loss_curves(result, x), format));
       EXPECT_TRUE(draw_differences(result, format));
       EXPECT_TRUE(draw_costs(result, format));
     }
   }
+}
+
+/// An interval that is much wider than the difference in its middle is not cut at the picture's
+/// edge, where it would look narrower than it is.
+TEST_F(RunGroupsTest, DrawsTheWholeIntervalOfASmallDifference) {
+  if (!run_gnuplot("set terminal svg\nplot x\n", "svg")) GTEST_SKIP() << "no gnuplot";
+  std::vector<fs::path> runs;
+  for (int seed = 0; seed < 2; ++seed) {
+    runs.push_back(write("base" + std::to_string(seed), with("/train/seed", seed), 2 + 0.1 * seed));
+    auto wider = with("/model/dim", 16);
+    wider["train"]["seed"] = seed;
+    runs.push_back(write("wider" + std::to_string(seed), wider, 2.001 + 0.1 * seed));
+  }
+  const auto result = compare_runs(runs);
+  const auto high = *result.variants.front().difference.high;
+  ASSERT_GT(high, 0.1);
+  // The labels of the axis reach as far as the interval does, less one step.
+  const auto svg = draw_differences(result, "svg").value_or("");
+  double furthest = 0;
+  const std::regex label("<text>(?:<tspan[^>]*>)?\\s*([0-9.]+)\\s*<");
+  for (auto each = std::sregex_iterator(svg.begin(), svg.end(), label);
+       each != std::sregex_iterator(); ++each)
+    furthest = std::max(furthest, std::stod((*each)[1]));
+  EXPECT_GT(furthest, high / 2);
 }
 
 TEST_F(RunGroupsTest, DrawsNamesThatAScriptWouldTakeForItsOwn) {

@@ -1,5 +1,6 @@
 #include "x_transformers/core/device.h"
 
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,6 +20,14 @@ TEST(OpenDevice, NamesTheOptionThatGaveIt) {
                 ThrowsMessage<InputError>(
                     std::string("--device: expected cpu, cuda or cuda:N, got '") + wrong + "'"));
   }
+}
+
+TEST(CudaUnsupported, SaysThatThereIsNoDriver) {
+  const auto reason = cuda_unsupported();
+  if (reason.find("cannot be loaded: ") != std::string::npos) GTEST_SKIP() << reason;
+  const bool has_driver = dlopen("libcuda.so.1", RTLD_LAZY) != nullptr;
+  EXPECT_EQ(reason.find("no NVIDIA driver is installed") == std::string::npos, has_driver)
+      << reason;
 }
 
 }  // namespace

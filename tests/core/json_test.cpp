@@ -212,6 +212,38 @@ TEST(Json, SyntaxErrorsAreShortAndInOurWords) {
   EXPECT_LT(parse_error_of(std::string(100000, '9') + "e9").size(), 300U);
 }
 
+TEST(Json, WhatPythonWritesIsToldFromJson) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "it is empty"},
+      {" \n", "it is empty"},
+      {R"({"a": True})", "true, false and null"},
+      {R"([1, None])", "true, false and null"},
+      {R"({'a': 1})", "double quotes"},
+      {R"({"a": 'b'})", "double quotes"},
+      {R"({"a": 1,})", "no comma"},
+      {"[1, 2,\n]", "no comma"},
+      {"{\n# a comment\n}", "no comments"},
+      {"// a comment\n{}", "no comments"},
+  };
+  for (const auto& [text, hint] : cases)
+    EXPECT_NE(parse_error_of(text).find(hint), std::string::npos) << parse_error_of(text);
+  for (const char* text : {"{", "[1 2]", "nul"}) {
+    for (const char* hint : {"it is empty", "; JSON ", "no comma"})
+      EXPECT_EQ(parse_error_of(text).find(hint), std::string::npos) << parse_error_of(text);
+  }
+}
+
+TEST(Json, MissingFilesAreSaidToBe) {
+  try {
+    read_json_file(testing::TempDir() + "no_such_file.json");
+    FAIL();
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("cannot be read: No such file or directory"),
+              std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(Json, FoldersAreNoFiles) {
   try {
     read_json_file(testing::TempDir());

@@ -179,6 +179,12 @@ TEST(RankGroup, ARankThatHangsIsNamed) {
   EXPECT_THAT(thrown, Each(AllOf(HasSubstr("rank 1 on "), HasSubstr("hangs"))));
 }
 
+TEST(ConnectTo, ANameThatIsUnknownLeadsToMasterAddr) {
+  EXPECT_THAT([] { connect_to({"no-such-host.invalid"}, 1, in_seconds(0)); },
+              testing::ThrowsMessage<RunError>(
+                  AllOf(HasSubstr("no-such-host.invalid: "), HasSubstr("MASTER_ADDR"))));
+}
+
 TEST(RankGroup, AStrangerIsNotLetIn) {
   World world(2);
   const auto port = world.environment(1).port;

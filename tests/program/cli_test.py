@@ -33,11 +33,15 @@ MODEL = {'type': 'AutoregressiveWrapper',
 TEXT = 'the quick brown fox jumps over the lazy dog and runs away from it\n' * 40
 
 
-def run(*arguments, timeout=120, stdin=None):
+def run(*arguments, timeout=120, stdin=None, env=None):
     """With `stdin`, bytes, as what a pipe has; without, there is nothing on standard input."""
     source = {'stdin': subprocess.DEVNULL} if stdin is None else {'input': stdin}
     return subprocess.run([PROGRAM, *map(str, arguments)], capture_output=True, timeout=timeout,
-                          check=False, **source)
+                          check=False, env=env, **source)
+
+
+# Where no program is found, and so no gnuplot.
+BARE = {**os.environ, 'PATH': '/nonexistent'}
 
 
 def write_safetensors(path, tensors, dtype='F32', metadata=None):
@@ -309,6 +313,11 @@ class BadConfig(ProgramTest):
     def test_missing(self):
         self.assert_refused(self.train('--out', self.out(), config=self.folder / 'none.json'),
                             'none.json')
+
+    def test_python_is_not_json(self):
+        path = self.folder / 'python.json'
+        path.write_text(repr({'model': MODEL}))
+        self.assert_refused(self.train('--out', self.out(), config=path), 'python.json:1', 'double quotes')
 
     def test_not_json(self):
         path = self.folder / 'broken.json'
@@ -611,6 +620,15 @@ class Outputs(ProgramTest):
     def test_needs_config(self):
         self.assert_refused(run('train'), '--config')
 
+    def test_train_takes_its_run_file_as_other_commands_do(self):
+        done = run('train', self.config, '--data', self.text, '--out', self.out(), '--steps', 1)
+        self.assert_done(done)
+        self.assertTrue((self.out() / 'model.safetensors').exists())
+
+    def test_an_argument_without_a_name_leads_to_its_option(self):
+        for command, option in (('generate', '--prompt'), ('inspect', '--text'), ('evaluate', '--data')):
+            self.assert_refused(run(command, self.trained, 'the quick'), "'the quick'", option)
+
 
 class NoLanguageModel(BadConfig):
     """Options that build, but have no loss of the next token."""
@@ -654,6 +672,13 @@ class Weights(ProgramTest):
         done, outputs = self.forward(self.norm, self.weights)
         self.assert_done(done)
         self.assertEqual(read_header(outputs)['out']['shape'], [1, 2])
+
+    def test_inputs_of_torch_save(self):
+        inputs, outputs = self.folder / 'inputs.pt', self.folder / 'of_pt.safetensors'
+        write_pt(inputs, {'x': [0.5, -1.]})
+        self.assert_done(run('forward', '--config', self.norm, '--weights', self.weights, '--inputs', inputs,
+                             '--outputs', outputs))
+        self.assertEqual(read_header(outputs)['out']['shape'], [2])
 
     def test_truncated(self):
         whole = self.weights.read_bytes()
@@ -905,6 +930,9 @@ class Runs(ProgramTest):
         self.assert_refused(self.train('--out', out, '--resume', '--steps', 5, '--set',
                                        'model.net.attn_layers.dim=8'),
                             'model.net.attn_layers.dim was 16, now it is 8', 'train.init_from')
+
+    def test_folder_that_cannot_be_looked_at(self):
+        self.assert_refused(self.train('--out', self.folder / ('x' * 300)), 'File name too long')
 
     def test_folder_of_something_else(self):
         out = self.out()
@@ -1679,6 +1707,24 @@ class RunsMadeBefore(ProgramTest):
         self.assertNotIn('http', (self.out() / 'report.html').read_text())
         self.assert_refused(run('report', self.folder / 'nowhere'), 'nowhere', 'is no folder of a run')
 
+    def test_a_run_twice_is_no_second_seed(self):
+        copy = self.folder / 'copy'
+        shutil.copytree(self.trained, copy, symlinks=True)
+        for again in (self.trained, f'{self.trained}/', copy):
+            self.assert_refused(run('report', self.trained, again, '--out', self.out()), again, 'the same run')
+
+    def test_without_gnuplot(self):
+        out = self.folder / 'bare'
+        self.assert_refused(run('plot', self.trained, '--out', out, env=BARE), '--out')
+        self.assert_refused(run('plot', self.trained, '--out', f'{out}.png', env=BARE), 'gnuplot', 'apt install gnuplot-nox')
+        done = run('report', self.trained, '--out', out, env=BARE)
+        self.assert_done(done)
+        self.assertIn('apt install gnuplot-nox', (out / 'report.html').read_text())
+        done = run('inspect', self.trained, '--text', TEXT[:SEQ], '--out', out, env=BARE)
+        self.assert_done(done)
+        self.assertIn(b'no pictures: gnuplot is not installed', done.stderr)
+        self.assertNotIn(b', pictures', done.stderr)
+
     @unittest.skipUnless(shutil.which('gnuplot'), 'gnuplot draws the pictures')
     def test_plot(self):
         for name, start in (('both.png', b'\x89PNG'), ('both.svg', b'<?xml')):
@@ -1712,6 +1758,28 @@ class RunsMadeBefore(ProgramTest):
                                   (('--worst', -1), '--worst')):
             self.assert_refused(run('evaluate', self.trained, '--data', self.text, *arguments), *parts)
         self.assert_refused(run('evaluate', self.trained, '--data', self.folder / 'none.txt'), 'none.txt')
+
+    def test_evaluate_what_was_kept_from_training(self):
+        config = self.write_config('kept.json', data={'val_fraction': 0.25}, train={'eval_every': 3})
+        done = self.train('--out', self.out(), config=config)
+        self.assert_done(done)
+        done = run('evaluate', self.out(), '--validation', '--json')
+        self.assert_done(done)
+        found = json.loads(done.stdout)
+        self.assertEqual(found['data'], str(self.text))
+        self.assertEqual(found['part'], 'validation')
+        whole = run('evaluate', self.out(), '--data', self.text, '--json')
+        self.assertIn(b'--validation takes what was kept', whole.stderr)
+        self.assertEqual(found['lengths'][0]['tokens'], len(TEXT) // 4 - 1)
+        last = self.folder / 'last.txt'
+        last.write_text(TEXT[len(TEXT) - len(TEXT) // 4:])
+        alone = json.loads(run('evaluate', self.out(), '--data', last, '--json').stdout)
+        self.assertEqual(found['lengths'], alone['lengths'])
+        self.assert_refused(run('evaluate', self.out()), '--data', '--validation')
+        self.assert_refused(run('evaluate', self.out(), '--data', self.text, '--validation'), '--validation')
+        nothing = self.folder / 'all'
+        self.assert_done(self.train('--out', nothing, '--set', 'data.val_fraction=0'))
+        self.assert_refused(run('evaluate', nothing, '--validation'), '--validation', 'val_fraction')
 
     def test_inspect(self):
         out = self.folder / 'inside'
@@ -1768,6 +1836,9 @@ class Reports(ProgramTest):
         of_one = run('options', 'Decoder', '--grep', 'rotary').stdout.decode()
         self.assertIn('rotary_xpos', of_one)
         self.assertNotIn('use_rmsnorm', of_one)
+        for word, name in (('rope', 'rotary_pos_emb'), ('gqa', 'attn_kv_heads'), ('swiglu', 'ff_glu'), ('lr', 'learning_rate')):
+            found = run('options', '--grep', word).stdout.decode()
+            self.assertIn(name, [line.split()[0] for line in found.splitlines() if line.split()], word)
         for arguments in (('--grep', 'no such word'), ('Decoder', '--grep', 'no such word')):
             self.assert_refused(run('options', *arguments), '--grep', 'no such word')
 
@@ -2014,6 +2085,9 @@ class Reports(ProgramTest):
         done = run('doctor', '--json')
         self.assert_done(done)
         self.assertEqual(json.loads(done.stdout)['weights_compatible_with'], ['2.16.1'])
+        done = run('doctor', env=BARE)
+        self.assert_done(done)
+        self.assertIn(b'gnuplot is not installed (Debian and Ubuntu: apt install gnuplot-nox)', done.stdout)
 
     def test_version(self):
         done = run('--version')

@@ -2,17 +2,23 @@
 
 compare_kill_test.py PROGRAM [--kills N] [--seed N]
 
-Trains a small comparison once, then another with the same command that is killed (SIGKILL) at random moments and goes on with
---resume. Both results.tsv must be the same, byte for byte, but for the columns that tell times and memory."""
+Trains a small comparison once, then others with the same command that are killed (SIGKILL) at random moments, by turns with
+and without the run that they train, and go on with --resume. Their results.tsv and results.json must be those of the first, but
+for what tells times and memory."""
 import argparse
+import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-OF_TIME = {'memory_bytes', 'seconds', 'seconds_to_base_loss', 'tokens_per_second', 'relative_speed', 'decoding_ms_per_token'}
+OF_TIME = {'memory_bytes', 'seconds', 'seconds_to_base_loss', 'tokens_per_second', 'relative_speed', 'usual_speed',
+           'decoding_ms_per_token'}
+OTHER = OF_TIME | {'runs'}  # in results.json, the folders besides
 
 RUN = """{"model": {"type": "AutoregressiveWrapper", "net": {"type": "TransformerWrapper", "num_tokens": 256, "max_seq_len": 32,
   "attn_layers": {"type": "Decoder", "dim": 16, "depth": 1, "heads": 2, "attn_dim_head": 8, "rotary_pos_emb": true}}},
@@ -28,6 +34,25 @@ def table(folder, out):
     rows = [line.split('\t') for line in (folder / out / 'results.tsv').read_text().splitlines()]
     kept = [i for i, name in enumerate(rows[0]) if name not in OF_TIME]
     return '\n'.join('\t'.join(row[i] for i in kept) for row in rows)
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {name: without_times(part) for name, part in value.items() if name not in OTHER}
+    return [without_times(part) for part in value] if isinstance(value, list) else value
+
+
+def results(folder, out):
+    found = json.loads((folder / out / 'results.json').read_text())
+    return table(folder, out) + '\n' + json.dumps(without_times(found), indent=1)
+
+
+def kill(process, with_run):
+    if with_run:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
 
 
 def run_to_its_end(arguments, folder):
@@ -52,22 +77,25 @@ def main():
         begin = time.monotonic()
         run_to_its_end(command(program, 'alone'), folder)
         whole = time.monotonic() - begin
-        resumed = command(program, 'killed') + ['--resume']
-        kills = 0
+        kills = comparisons = 0
         while kills < args.kills:
-            process = subprocess.Popen(resumed, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            try:
-                process.wait(timeout=moments.uniform(0.05, 2 * whole / args.kills))
-                break  # it came to its end before all kills
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                kills += 1
-        run_to_its_end(resumed, folder)
-        first, second = table(folder, 'alone'), table(folder, 'killed')
-        if first != second:
-            sys.exit(f'killed {kills} times, the table is another one:\n{first}\n{second}')
-        print(f'killed {kills} times: the same table')
+            comparisons += 1
+            out = f'killed-{comparisons}'
+            resumed = command(program, out) + ['--resume']
+            while kills < args.kills:
+                process = subprocess.Popen(resumed, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                           start_new_session=True)
+                try:
+                    process.wait(timeout=moments.uniform(0.05, 2 * whole / args.kills))
+                    break  # it came to its end: further kills are of another
+                except subprocess.TimeoutExpired:
+                    kill(process, with_run=kills % 2 == 1)
+                    kills += 1
+            run_to_its_end(resumed, folder)
+            first, second = results(folder, 'alone'), results(folder, out)
+            if first != second:
+                sys.exit(f'killed {kills} times, the results are others:\n{first}\n{second}')
+        print(f'killed {kills} times in {comparisons} comparison{"s" if comparisons > 1 else ""} of {whole:.0f} s: the same results')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -68,13 +69,38 @@ class EntryMaker {
                 setting.place.path());
       }
       require(names.insert(variant.name).second, at(place_of(variant)), "is given twice");
-      entries_.variants.push_back(entry_of(variant, folders));
+      if (is_new(variant)) entries_.variants.push_back(entry_of(variant, folders));
     }
+    require(!entries_.variants.empty(), at("variants"),
+            "nothing is left to try, as the base has all of it");
     return std::move(entries_);
   }
 
  private:
   void message(const std::string& line) const { tell_(line); }
+
+  /// Whether neither the base nor a variant before this one is what it makes; says what it sets in
+  /// vain. The same run with the same seeds would only give the same losses.
+  bool is_new(const Variant& variant) {
+    const auto changes = changes_of(variant, options_.base);
+    if (changes.empty()) {
+      message(fmt::format("{}: is not run, as the base is so already", variant.name));
+      return false;
+    }
+    const auto [known, is_first] = changes_.emplace(changes.dump(), variant.name);
+    if (!is_first) {
+      message(fmt::format("{}: is not run, as it is {} again", variant.name, known->second));
+      return false;
+    }
+    std::vector<std::string> in_vain;
+    for (const auto& setting : variant.settings) {
+      if (!changes.contains(setting.place.path())) in_vain.push_back(setting.place.path());
+    }
+    if (!in_vain.empty())
+      message(
+          fmt::format("{}: {} is so in the base already", variant.name, fmt::join(in_vain, ", ")));
+    return true;
+  }
 
   ComparisonEntry entry_of(const Variant& variant, std::set<std::string>& folders) {
     ComparisonEntry entry;
@@ -88,9 +114,6 @@ class EntryMaker {
     entry.folder = plain;
     for (int number = 2; !folders.insert(entry.folder).second; ++number)
       entry.folder = fmt::format("{}-{}", plain, number);
-    if (is_base(variant, options_.base))
-      message(fmt::format("{}: is the base already, and tells how alike equal runs look",
-                          variant.name));
     prepare(entry);
     return entry;
   }
@@ -178,6 +201,7 @@ class EntryMaker {
 
   const ComparisonOptions& options_;
   const std::function<void(const std::string& line)>& tell_;
+  std::map<std::string, std::string> changes_;  ///< what variants change, and their names
   ComparisonEntries entries_;
   ComparisonEntry& base_ = entries_.base;
 };

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "x_transformers/compare/picture_style.h"
 #include "x_transformers/core/format.h"
 #include "x_transformers/runs/progress.h"
 
@@ -129,13 +130,10 @@ std::string interval_words(const Difference& difference) {
                      *difference.high);
 }
 
-/// How much faster the base ran at one time than at another; where it is more than twice, a speed
-/// says more of the machine than of the variant.
+/// How much faster the base ran at one time than at another.
 double variation_of_speed(const ComparisonResult& result) {
   return result.slowest > 0 ? result.fastest / result.slowest : 1;
 }
-constexpr double kMostVariation = 2;
-
 std::vector<std::string> cells_of(const VariantResult& variant, bool is_base, bool has_speed) {
   const auto losses = variant.losses();
   const bool judged = variant.is_judged() && !is_base;
@@ -153,7 +151,7 @@ std::vector<std::string> cells_of(const VariantResult& variant, bool is_base, bo
           has_speed ? or_dash(variant.relative_speed, "{:.2f}") : "-",
           scaled_or_dash(bytes, "B"),
           scaled_or_dash(variant.parameters, ""),
-          or_dash(variant.decoding_ms, "{:.2f}"),
+          has_speed ? or_dash(variant.decoding_ms, "{:.2f}") : "-",
           scaled_or_dash(variant.flops_per_token, ""),
           reaches ? fmt::format("{:.0f}", *variant.steps_to_base_loss) : "-",
           has_speed && reaches && variant.seconds_to_base_loss
@@ -228,7 +226,7 @@ void add_notes(ResultTable& table, const ComparisonResult& result) {
   if (const auto variation = variation_of_speed(result); variation > 1.1)
     table.notes.push_back(fmt::format(
         "The machine's speed varied, so speeds are {}: the base ran at {} to {} {} per second.",
-        variation > kMostVariation ? "left out" : "rough", format_count(result.slowest),
+        has_steady_speed(result) ? "rough" : "left out", format_count(result.slowest),
         format_count(result.fastest), result.base.runs.front().target_unit));
   if (result.equal_to != EqualTo::kNothing) table.notes.push_back(width_words(result));
   for (const auto& variant : result.variants) {
@@ -238,6 +236,11 @@ void add_notes(ResultTable& table, const ComparisonResult& result) {
 }
 
 }  // namespace
+
+bool has_steady_speed(const ComparisonResult& result) {
+  constexpr double kMostVariation = 2;
+  return variation_of_speed(result) <= kMostVariation;
+}
 
 std::string verdict_words(const VariantResult& variant) {
   if (variant.has_failed()) return "failed";
@@ -312,7 +315,7 @@ ResultTable results_table(const ComparisonResult& result) {
                 "FLOPs/token",
                 "steps to base's loss",
                 "time to it"};
-  const bool has_speed = variation_of_speed(result) <= kMostVariation;
+  const bool has_speed = has_steady_speed(result);
   table.rows.push_back(cells_of(result.base, /*is_base=*/true, has_speed));
   for (const auto& variant : result.variants)
     table.rows.push_back(cells_of(variant, /*is_base=*/false, has_speed));
@@ -324,6 +327,7 @@ ResultTable results_table(const ComparisonResult& result) {
 ResultTable terminal_table(const ResultTable& whole) {
   constexpr size_t kColumns = 10;
   auto table = whole;
+  for (auto& row : table.rows) row.front() = short_name(row.front());
   if (table.head.size() <= kColumns) return table;
   table.head.resize(kColumns);
   for (auto& row : table.rows) row.resize(kColumns);

@@ -25,7 +25,10 @@ struct ResultTable {
 
 /// All columns that have something to say, as a page shows them.
 ResultTable results_table(const ComparisonResult& result);
-/// The first ones, which fit a terminal.
+/// Whether the base ran at much the same speed at all times; where it did not, a speed says more of
+/// the machine than of the variant, and none is shown.
+bool has_steady_speed(const ComparisonResult& result);
+/// The first ones, which fit a terminal, with long names cut.
 ResultTable terminal_table(const ResultTable& whole);
 std::string aligned(const ResultTable& table);
 

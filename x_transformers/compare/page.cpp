@@ -16,9 +16,14 @@ constexpr const char* kStyle =
     "table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}\n"
     "th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}\n"
     "th:first-child,td:first-child,.words{text-align:left}\n"
+    "td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:13rem;max-width:18rem}\n"
+    ".words{white-space:normal;overflow-wrap:anywhere}\n"
+    "@media(max-width:600px){td:first-child{min-width:8rem;max-width:9rem}}\n"
+    "summary{cursor:pointer;margin-top:1rem}\n"
     "td.better{color:#0072B2;font-weight:600}td.worse{color:#B34700;font-weight:600}\n"
     "figure{margin:1rem 0;overflow-x:auto}figure svg{display:block;max-width:100%;height:auto}\n"
-    "pre{overflow-x:auto;background:#f5f5f5;padding:.7rem;font-size:.8rem}\n"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f5f5f5;padding:.7rem;"
+    "font-size:.8rem}\n"
     "li{overflow-wrap:anywhere}";
 
 /// The svg element alone, without the names of its language, which pages of HTML do not need.
@@ -93,6 +98,11 @@ std::string html_pairs(const std::vector<std::pair<std::string, std::string>>& p
     html += fmt::format("<tr><td>{}</td><td class=\"words\">{}</td></tr>\n", escaped_html(name),
                         escaped_html(value));
   return html + "</table></div>\n";
+}
+
+std::string html_details(const std::string& name, const std::string& lines) {
+  return fmt::format("<details><summary>{}</summary><pre>{}</pre></details>\n", escaped_html(name),
+                     escaped_html(lines));
 }
 
 std::string html_figure(const std::string& svg) {

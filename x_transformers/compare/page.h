@@ -20,6 +20,8 @@ std::string html_list(const std::vector<std::string>& items);
 /// Head and rows of a table, which scrolls sideways where it is wider than the page.
 std::string html_table(const ResultTable& table);
 std::string html_pairs(const std::vector<std::pair<std::string, std::string>>& pairs);
+/// Lines as they stand, under a name that opens and closes them.
+std::string html_details(const std::string& name, const std::string& lines);
 /// A picture, of SVG with an XML header or without.
 std::string html_figure(const std::string& svg);
 

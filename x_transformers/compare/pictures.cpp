@@ -81,16 +81,31 @@ const char* color_of(Verdict verdict) {
                                       : kNeitherColor;
 }
 
+/// What the colours of verdicts mean, in the first line of a picture of this height.
+std::string verdict_key(int height) {
+  std::string script;
+  for (const auto& [verdict, x] :
+       {std::pair(Verdict::kBetter, 0.56), std::pair(Verdict::kNoDifferenceSeen, 0.66),
+        std::pair(Verdict::kWorse, 0.86)})
+    script += fmt::format(
+        "set label {} at screen {},{:.4f} point pt 7 ps 0.9 lc rgb '{}' offset character 1.2,0\n",
+        gnuplot_text(words_of(verdict)), x, 1 - 18.0 / height, color_of(verdict));
+  return script;
+}
+
 /// The range of a forest plot: of intervals, but not of those that would make all others a dot.
 std::pair<double, double> difference_limits(const std::vector<const VariantResult*>& variants) {
   double low = 0, high = 0, furthest = 0;
+  std::vector<double> ends;
   for (const auto* variant : variants) {
     const auto& difference = variant->difference;
     furthest = std::max(furthest, std::abs(difference.value));
     low = std::min(low, difference.low.value_or(difference.value));
     high = std::max(high, difference.high.value_or(difference.value));
+    ends.push_back(
+        std::max(std::abs(difference.low.value_or(0)), std::abs(difference.high.value_or(0))));
   }
-  const double most = std::max(4 * furthest, 1e-9);
+  const double most = std::max({4 * furthest, 2 * median_of(ends), 1e-9});
   low = std::max(low, -most);
   high = std::min(high, most);
   const double margin = std::max(0.04 * (high - low), 1e-9);
@@ -116,7 +131,7 @@ std::vector<CostPoint> cost_points(const ComparisonResult& result) {
 
 /// Names the points that no other one beats in both, and the lowest losses.
 void name_points(std::vector<CostPoint>& points) {
-  constexpr size_t kMost = 9;
+  constexpr size_t kMost = 6;
   for (auto& point : points) {
     const bool is_beaten = std::any_of(points.begin(), points.end(), [&](const auto& other) {
       return other.loss < point.loss && other.cost < point.cost;
@@ -126,39 +141,75 @@ void name_points(std::vector<CostPoint>& points) {
   for (size_t i = 0; i < std::min(points.size(), kMost); ++i) points[i].is_named = true;
 }
 
-/// Labels beside their points, moved up or down where they would stand in each other's way.
-std::string labels_of(const std::vector<CostPoint>& points, std::pair<double, double> costs,
-                      std::pair<double, double> losses) {
-  constexpr double kLine = 0.042, kCharacter = 0.0098;  // of the picture's size
-  struct Box {
-    double left, right, y;
-  };
-  std::vector<Box> taken;
-  std::string script;
-  for (const auto& point : points) {
-    if (!point.is_named) continue;
-    const auto name = short_name(point.name);
-    const double x = (point.cost - costs.first) / (costs.second - costs.first);
-    const double width = kCharacter * static_cast<double>(name.size()) + 0.03;
-    const bool is_left = x + width > 1;
-    Box box{is_left ? x - width : x, is_left ? x : x + width,
-            (point.loss - losses.first) / (losses.second - losses.first)};
-    const auto is_free = [&](double y) {
-      return std::none_of(taken.begin(), taken.end(), [&](const Box& other) {
-        return std::abs(other.y - y) < kLine && other.left < box.right && box.left < other.right;
-      });
-    };
-    const double own = box.y;
-    for (int move = 0; move < 40 && !is_free(box.y); ++move)
-      box.y = own + (move % 2 == 0 ? 1 : -1) * kLine * (1 + move / 2);
-    taken.push_back(box);
-    script +=
-        fmt::format("set label {} at graph {:.4f},{:.4f} {} tc rgb '{}'\n", gnuplot_text(name),
-                    is_left ? x - 0.012 : x + 0.012, box.y, is_left ? "right" : "left",
-                    point.name == "base" ? kPictureBlack : "#303030");
-  }
-  return script;
+/// The highest loss that is drawn in its place: one far above most would make one line of them.
+double highest_shown(const std::vector<CostPoint>& points) {
+  std::vector<double> losses;
+  for (const auto& point : points) losses.push_back(point.loss);
+  std::sort(losses.begin(), losses.end());
+  const double low = losses[losses.size() / 4], high = losses[losses.size() * 3 / 4];
+  const double limit = high + 4 * (high - low);
+  constexpr size_t kFew = 5;
+  const auto above = std::upper_bound(losses.begin(), losses.end(), limit);
+  return losses.size() < kFew || high <= low ? losses.back() : *std::prev(above);
 }
+
+/// A part of the picture, in shares of its size; `y` is the middle of a line of text.
+struct Box {
+  double left, right, y;
+};
+
+bool overlaps(const Box& one, const Box& other) {
+  constexpr double kLine = 0.04;
+  return std::abs(one.y - other.y) < kLine && one.left < other.right && other.left < one.right;
+}
+
+/// Labels beside their points, or, where these would stand in each other's way, at the nearest free
+/// place with a line to the point.
+class CostLabels {
+ public:
+  /// `taken` are the places of the points.
+  explicit CostLabels(std::vector<Box> taken) : taken_(std::move(taken)) {}
+
+  void add(const std::string& name, double x, double y, const char* color) {
+    constexpr double kCharacter = 0.0088, kStep = 0.042, kBeside = 0.013;
+    const double width = kCharacter * static_cast<double>(name.size());
+    for (int move = 0; move < 60; ++move) {
+      const double moved = y + (move % 2 == 0 ? 1 : -1) * kStep * ((move + 1) / 2);
+      for (const bool is_left : {false, true}) {
+        const double from = is_left ? x - kBeside - width : x + kBeside;
+        const Box box{from, from + width, moved};
+        if (!is_free(box)) continue;
+        taken_.push_back(box);
+        write(name, is_left ? box.right : box.left, moved, is_left, color);
+        if (move > 0) point_at(x, y, is_left ? box.right : box.left, moved);
+        return;
+      }
+    }
+  }
+
+  const std::string& script() const { return script_; }
+
+ private:
+  bool is_free(const Box& box) const {
+    return box.left > 0 && box.right < 1 && box.y > 0.02 && box.y < 0.98 &&
+           std::none_of(taken_.begin(), taken_.end(),
+                        [&](const Box& other) { return overlaps(box, other); });
+  }
+
+  void write(const std::string& name, double x, double y, bool is_left, const char* color) {
+    script_ += fmt::format("set label {} at graph {:.4f},{:.4f} {} tc rgb '{}'\n",
+                           gnuplot_text(name), x, y, is_left ? "right" : "left", color);
+  }
+
+  void point_at(double x, double y, double label_x, double label_y) {
+    script_ += fmt::format(
+        "set arrow from graph {:.4f},{:.4f} to graph {:.4f},{:.4f} nohead back lc rgb '{}'\n",
+        label_x, label_y, x, y, kOtherColor);
+  }
+
+  std::vector<Box> taken_;
+  std::string script_;
+};
 
 }  // namespace
 
@@ -187,12 +238,12 @@ CurvesPicture loss_curves(const ComparisonResult& result, const std::string& x) 
   const auto add = [&](const VariantResult& variant) {
     if (variant.has_failed() || variant.runs.empty()) return;
     RunNumbers mean;
+    mean.targets = mean_curve(variant.runs, &RunNumbers::targets);
     mean.seconds = mean_curve(variant.runs, &RunNumbers::seconds);
     if (variant.usual_speed) {
       mean.seconds = mean.targets;
       for (auto& [step, seconds] : mean.seconds) seconds /= *variant.usual_speed;
     }
-    mean.targets = mean_curve(variant.runs, &RunNumbers::targets);
     auto points = over(mean_curve(variant.runs, &RunNumbers::val_loss), mean, x);
     if (!points.empty()) picture.curves.push_back({variant.name, std::move(points)});
   };
@@ -213,7 +264,10 @@ std::optional<std::string> draw_curves(const CurvesPicture& picture, const std::
   if (curves.empty()) return std::nullopt;
   const auto named = named_ones(curves);
   const auto [low, high] = loss_limits(curves);
-  auto script = picture_terminal(format, 1000, 600) + kPictureFrame;
+  // Names stand below, in two columns or three, where no curve runs through them.
+  constexpr int kHeight = 560, kNameLine = 12;
+  const auto names = static_cast<int>(std::min(curves.size(), kPictureColors.size() + 2));
+  auto script = picture_terminal(format, 1000, kHeight + kNameLine * names) + kPictureFrame;
   std::string grey, colored;
   size_t color = 0, others = 0;
   for (size_t i = 0; i < curves.size(); ++i) {
@@ -244,7 +298,7 @@ std::optional<std::string> draw_curves(const CurvesPicture& picture, const std::
   lines.resize(lines.size() - std::string_view(kNext).size());
   script += fmt::format(
       "set title {}\nset xlabel {}\nset ylabel {}\nset xrange [0:*]\nset yrange [{}:{}]\n"
-      "set key top right samplen 2 spacing 1.2\nplot {}\n",
+      "set key below Left reverse samplen 3 spacing 1.2 height 1\nplot {}\n",
       gnuplot_text(picture.title), gnuplot_text(picture.x_label), gnuplot_text(picture.y_label),
       low, high, lines);
   return run_gnuplot(script, format);
@@ -256,7 +310,8 @@ std::optional<std::string> draw_differences(const ComparisonResult& result,
   if (variants.empty()) return std::nullopt;
   const auto [low, high] = difference_limits(variants);
   const auto rows = static_cast<int>(variants.size());
-  auto script = picture_terminal(format, 1000, 150 + 30 * rows) + kPictureFrame;
+  const int height = 150 + 30 * rows;
+  auto script = picture_terminal(format, 1000, height) + kPictureFrame + verdict_key(height);
   std::string tics, lines;
   size_t longest = 0;
   for (int i = 0; i < rows; ++i) {
@@ -273,15 +328,12 @@ std::optional<std::string> draw_differences(const ComparisonResult& result,
         fmt::format("${}{} using 1:2:3:4 with xerrorbars lw 2 pt 7 ps 0.9 lc rgb '{}' notitle, ",
                     "v", i, color_of(variant.verdict));
   }
-  for (const auto verdict : {Verdict::kBetter, Verdict::kNoDifferenceSeen, Verdict::kWorse})
-    lines += fmt::format("NaN with points pt 7 ps 0.9 lc rgb '{}' title {}, ", color_of(verdict),
-                         gnuplot_text(words_of(verdict)));
   lines.resize(lines.size() - 2);
   const bool has_intervals = variants.front()->difference.low.has_value();
   script += fmt::format(
       "set title {}\nset xlabel 'difference of the validation loss to the base{}'\n"
       "set lmargin {}\nset yrange [0.3:{}.7]\nset xrange [{}:{}]\nset ytics ({})\n"
-      "set key outside top right horizontal samplen 1\n"
+      "set tmargin 4\nunset key\n"
       "set arrow from 0,graph 0 to 0,graph 1 nohead lw 1.5 lc rgb '#000000'\nplot {}\n",
       gnuplot_text("Left of the line is better"), has_intervals ? ", with its 95 % interval" : "",
       longest + 3, rows, low, high, tics, lines);
@@ -292,29 +344,55 @@ std::optional<std::string> draw_costs(const ComparisonResult& result, const std:
   auto points = cost_points(result);
   if (points.size() < 2) return std::nullopt;
   name_points(points);
-  double low_cost = kInfinite, high_cost = -kInfinite, low = kInfinite, high = -kInfinite;
-  auto script = picture_terminal(format, 1000, 600) + kPictureFrame;
-  std::vector<StepPoint> base, others;
+  const double high = highest_shown(points);
+  double low_cost = kInfinite, high_cost = -kInfinite, low = kInfinite;
+  std::vector<StepPoint> base, others, above;
   for (const auto& point : points) {
     low_cost = std::min(low_cost, point.cost);
     high_cost = std::max(high_cost, point.cost);
     low = std::min(low, point.loss);
-    high = std::max(high, point.loss);
-    (point.name == "base" && base.empty() ? base : others).emplace_back(point.cost, point.loss);
+    auto& of_kind = point.loss > high                      ? above
+                    : point.name == "base" && base.empty() ? base
+                                                           : others;
+    of_kind.emplace_back(point.cost, std::min(point.loss, high));
   }
   const double cost_margin = std::max(0.12 * (high_cost - low_cost), 0.02),
                margin = std::max(0.08 * (high - low), 1e-6);
   const std::pair costs{low_cost - cost_margin, high_cost + cost_margin},
       losses{low - margin, high + margin};
-  script += data_of("base", base) + data_of("others", others);
-  script += labels_of(points, costs, losses);
+  const auto place_of = [&](const CostPoint& point) {
+    return std::pair((point.cost - costs.first) / (costs.second - costs.first),
+                     (std::min(point.loss, high) - losses.first) / (losses.second - losses.first));
+  };
+  constexpr double kPointWidth = 0.008;
+  std::vector<Box> taken;
+  for (const auto& point : points) {
+    const auto [x, y] = place_of(point);
+    taken.push_back({x - kPointWidth, x + kPointWidth, y});
+  }
+  CostLabels labels(std::move(taken));
+  for (const auto& point : points) {
+    const bool is_above = point.loss > high;
+    if (!point.is_named && !is_above) continue;
+    const auto [x, y] = place_of(point);
+    const auto name = short_name(point.name);
+    labels.add(is_above ? fmt::format("{} ({:.4f})", name, point.loss) : name, x, y,
+               point.name == "base" ? kPictureBlack : "#303030");
+  }
+  auto script = picture_terminal(format, 1000, 600) + kPictureFrame + data_of("base", base) +
+                data_of("others", others) + data_of("above", above) + labels.script();
   script += fmt::format(
-      "set title 'Down is better, left is cheaper'\nset xlabel 'time of a training step, in that "
-      "of the base'\nset ylabel 'validation loss at the end'\nset xrange [{}:{}]\nset yrange "
-      "[{}:{}]\nunset key\n"
-      "plot $others using 1:2 with points pt 7 ps 1 lc rgb '{}', $base using 1:2 with points pt 5 "
-      "ps 1.3 lc rgb '{}'\n",
-      costs.first, costs.second, losses.first, losses.second, kBetterColor, kPictureBlack);
+      "set title '{}'\nset xlabel 'time of a training step, in that of the base'\nset ylabel "
+      "'validation loss at the end'\nset xrange [{}:{}]\nset yrange [{}:{}]\nunset key\nplot "
+      "$others using 1:2 with points pt 7 ps 1 lc rgb '{}', $base using 1:2 with points pt 5 ps "
+      "1.3 "
+      "lc rgb '{}'{}\n",
+      above.empty() ? "Down is better, left is cheaper"
+                    : "Down is better, left is cheaper; triangles stand for higher losses",
+      costs.first, costs.second, losses.first, losses.second, kBetterColor, kPictureBlack,
+      above.empty()
+          ? std::string()
+          : fmt::format(", $above using 1:2 with points pt 9 ps 1.3 lc rgb '{}'", kWorseColor));
   return run_gnuplot(script, format);
 }
 

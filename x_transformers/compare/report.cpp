@@ -15,6 +15,7 @@ std::string report_html(const Report& report) {
   for (const auto& [name, svg] : report.pictures) html += html_heading(name) + html_figure(svg);
   if (!report.configurations.empty())
     html += html_heading("Configurations") + html_pairs(report.configurations);
+  if (!report.base_run.empty()) html += html_details("run file of the base", report.base_run);
   if (!report.facts.empty())
     html += html_heading("Machine and versions") + html_pairs(report.facts);
   if (!report.commands.empty()) {

@@ -16,6 +16,7 @@ struct Report {
   ResultTable table;
   /// Pictures as SVG, with what they are called.
   std::vector<std::pair<std::string, std::string>> pictures;
+  std::string base_run;  ///< the run file of the base, in lines
   /// Names and values: of variants their options, of the machine its parts.
   std::vector<std::pair<std::string, std::string>> configurations, facts;
   std::vector<std::string> commands;

@@ -93,6 +93,19 @@ Json learned_from(const KnownRun& run) {
   return config;
 }
 
+/// Refuses a run that is one of the `known` again: by its folder, or as a copy or with the same
+/// seed, which both leave the same losses. Counted twice it would pass for a second seed.
+void require_another(const VariantResult& known, const KnownRun& run) {
+  for (size_t i = 0; i < known.runs.size(); ++i) {
+    const bool is_same =
+        known.runs[i].val_loss == run.numbers.val_loss && known.runs[i].loss == run.numbers.loss;
+    require(!is_same, at(run.directory.string() + ":"),
+            "has the very losses of {}: it is the same run, or one with the same seed, and shows "
+            "no noise; give it once",
+            known.directories[i].string());
+  }
+}
+
 /// The options that differ, by their paths.
 Json differences(const Json& base, const Json& other) {
   const auto from = base.flatten(), to = other.flatten();
@@ -150,6 +163,7 @@ ComparisonResult compare_runs(const std::vector<fs::path>& runs) {
       groups.back().steps = std::llround(run.numbers.val_loss.back().first);
       groups.back().is_whole = true;
     }
+    require_another(groups[at], run);
     groups[at].directories.push_back(run.directory);
     groups[at].runs.push_back(std::move(run.numbers));
   }

@@ -161,11 +161,16 @@ std::vector<Variant> parse_variants(const std::string& text, const OptionPlaces&
   return all;
 }
 
-bool is_base(const Variant& variant, const Json& base) {
-  return std::all_of(variant.settings.begin(), variant.settings.end(), [&](const auto& setting) {
-    return option_value(base, setting.place) == setting.value;
-  });
+Json changes_of(const Variant& variant, const Json& base) {
+  Json changes = Json::object();
+  for (const auto& setting : variant.settings) {
+    if (option_value(base, setting.place) != setting.value)
+      changes[setting.place.path()] = setting.value;
+  }
+  return changes;
 }
+
+bool is_base(const Variant& variant, const Json& base) { return changes_of(variant, base).empty(); }
 
 Json run_of(const Variant& variant, const Json& base) {
   Json run = base;

@@ -51,6 +51,8 @@ std::vector<std::string> preset_names();
 std::vector<Variant> preset_variants(const std::string& name, const Json& base,
                                      const OptionPlaces& places);
 
+/// What the variant sets that `base` has not already: values by the paths of their options.
+Json changes_of(const Variant& variant, const Json& base);
 /// Whether `base` has all that the variant sets already.
 bool is_base(const Variant& variant, const Json& base);
 

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 
 #include <new>
+#include <typeinfo>
 #include <utility>
 
 #include "x_transformers/core/error.h"
@@ -22,10 +23,12 @@ std::string cuda_unsupported() {
            (reason ? reason : "unknown reason");
   }();
   if (!load_error.empty()) return load_error;
-  if (!at::globalContext().hasCUDA())
-    return "LibTorch was asked for CUDA before its CUDA half was loaded, or sees no device";
-  if (at::detail::getCUDAHooks().deviceCount() == 0) return "no CUDA device is visible";
-  return {};
+  if (!dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
+    return "no NVIDIA driver is installed (libcuda.so.1), without which no GPU is seen";
+  const auto& hooks = at::detail::getCUDAHooks();
+  if (typeid(hooks) == typeid(at::CUDAHooksInterface))
+    return "LibTorch was asked for CUDA before its CUDA half was loaded";
+  return hooks.deviceCount() > 0 ? "" : "no CUDA device is visible";
 }
 
 std::optional<std::string> out_of_memory(const std::exception& error) {

@@ -1,6 +1,7 @@
 #include "x_transformers/core/json.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -47,8 +48,30 @@ std::string reason(const Json::exception& error) {
 
 namespace {
 
-Notice not_valid(const Json::exception& error) {
-  return caused({}, "not valid JSON", detail::reason(error));
+/// What `text`, which is not JSON, may be in place of it, by what stands before byte `end`, where
+/// its parser gave up; empty: not known.
+std::string other_language(std::string_view text, size_t end) {
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) return "it is empty";
+  const auto last = text.find_last_not_of(" \t\r\n", std::min(end, text.size()) - 1);
+  if (end == 0 || last == std::string_view::npos) return {};
+  for (const char* word : {"True", "False", "None"}) {
+    if (text.substr(last).starts_with(word)) return "JSON has true, false and null for Python's";
+  }
+  if (text[last] == '\'') return "JSON puts names and texts in double quotes";
+  if (text[last] == '#' || text[last] == '/') return "JSON has no comments";
+  const auto before =
+      last == 0 ? std::string_view::npos : text.find_last_not_of(" \t\r\n", last - 1);
+  const bool is_closed = text[last] == '}' || text[last] == ']';
+  if (is_closed && before != std::string_view::npos && text[before] == ',')
+    return "no comma stands before a closing bracket";
+  return {};
+}
+
+Notice not_valid(const Json::exception& error, std::string_view text) {
+  auto notice = caused({}, "not valid JSON", detail::reason(error));
+  if (const auto* wrong = dynamic_cast<const Json::parse_error*>(&error))
+    notice.hint = other_language(text, wrong->byte);
+  return notice;
 }
 
 }  // namespace
@@ -75,14 +98,14 @@ Json parse_json_argument(std::string_view text, const OptionPath& where) {
     try {
       return parse_json(text);
     } catch (const Json::exception& error) {
-      throw InputError(not_valid(error));
+      throw InputError(not_valid(error, text));
     }
   });
 }
 
 Json read_json_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  require(file.good(), at(path + ":"), "cannot be read");
+  if (!file) throw InputError(caused(at(path + ":"), "cannot be read", cause_of_errno(errno)));
   require(!std::filesystem::is_directory(path), at(path + ":"),
           "is a folder, expected a JSON file");
   std::stringstream content;
@@ -93,9 +116,9 @@ Json read_json_file(const std::string& path) {
   } catch (const Json::parse_error& error) {
     const auto end = text.begin() + static_cast<std::ptrdiff_t>(std::min(error.byte, text.size()));
     const auto line = 1 + std::count(text.begin(), end, '\n');
-    throw InputError(below(path + ":" + std::to_string(line) + ":")(not_valid(error)));
+    throw InputError(below(path + ":" + std::to_string(line) + ":")(not_valid(error, text)));
   } catch (const Json::exception& error) {
-    throw InputError(below(path + ":")(not_valid(error)));
+    throw InputError(below(path + ":")(not_valid(error, text)));
   }
 }
 

@@ -110,7 +110,7 @@ std::vector<TokenSegment> open_segments(const Source& source, const Reading& rea
 TokenDataset open_dataset(const Source& source, const Reading& reading) {
   TokenDataset dataset(open_segments(source, reading), reading.num_tokens);
   const auto& what = source.files.size() == 1 ? source.files[0] : "folder " + source.path;
-  require(dataset.size() > 0, what + " is empty: expected text or tokens to train on");
+  require(dataset.size() > 0, what + " is empty: expected text or tokens");
   return dataset;
 }
 

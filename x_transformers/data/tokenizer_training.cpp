@@ -191,9 +191,11 @@ void train_sentencepiece(const SentencePieceTrainingOptions& options) {
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);
   if (!status.ok()) {
-    throw InputError(caused(at(options.input[0] + ":"),
-                            text("{} tokens cannot be learned", options.vocab_size),
-                            reason(cause_of_status(status.message()))));
+    auto notice =
+        caused(at(options.input[0] + ":"), text("{} tokens cannot be learned", options.vocab_size),
+               reason(cause_of_status(status.message())));
+    notice.hint = "their number is vocab_size";
+    throw InputError(std::move(notice));
   }
   write_file_atomically(options.output, model);
 }

@@ -89,8 +89,10 @@ struct NoConnection {
 
   Notice notice(const std::string& what) const {
     const auto about = at(host + ":");
-    return is_unknown ? caused(about, what, ::gai_strerror(error))
-                      : caused(about, what, cause_of_errno(error));
+    if (!is_unknown) return caused(about, what, cause_of_errno(error));
+    auto notice = caused(about, what, ::gai_strerror(error));
+    notice.hint = "MASTER_ADDR may give the address of the host of rank 0";
+    return notice;
   }
 };
 

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -246,7 +247,8 @@ std::string first_bytes(const std::filesystem::path& path) {
   require(std::filesystem::is_regular_file(path, ignored),
           path.string() + ": expected a regular file");
   std::ifstream file(path, std::ios::binary);
-  require(file.good(), path.string() + ": cannot open");
+  if (!file)
+    throw InputError(caused(at(path.string() + ":"), "cannot open", cause_of_errno(errno)));
   std::string start(kEnough, '\0');
   file.read(start.data(), static_cast<std::streamsize>(start.size()));
   start.resize(static_cast<std::size_t>(file.gcount()));

@@ -103,7 +103,10 @@ bool is_whole(const fs::path& folder) {
 
 bool is_there(const fs::path& path) {
   std::error_code error;
-  return fs::symlink_status(path, error).type() != fs::file_type::not_found;
+  const auto type = fs::symlink_status(path, error).type();
+  if (type == fs::file_type::none)
+    throw InputError(caused(at(path.string() + ":"), "cannot be looked at", cause_of(error)));
+  return type != fs::file_type::not_found;
 }
 
 bool same_content(const fs::path& a, const fs::path& b) {

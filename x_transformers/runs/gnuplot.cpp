@@ -7,7 +7,9 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
+#include <sstream>
 
 extern char** environ;
 
@@ -64,6 +66,20 @@ std::optional<std::string> run_gnuplot(const std::string& script, const std::str
                                   : picture->find("<svg") != std::string::npos &&
                                         picture->find("</svg>") != std::string::npos);
   return drawn ? picture : std::nullopt;
+}
+
+bool has_gnuplot() {
+  const char* path = std::getenv("PATH");
+  std::istringstream folders(path ? path : "");
+  for (std::string folder; std::getline(folders, folder, ':');) {
+    if (::access(((folder.empty() ? "." : folder) + "/gnuplot").c_str(), X_OK) == 0) return true;
+  }
+  return false;
+}
+
+std::string no_gnuplot_reason() {
+  return has_gnuplot() ? "gnuplot fails"
+                       : "gnuplot is not installed (Debian and Ubuntu: apt install gnuplot-nox)";
 }
 
 std::string gnuplot_text(const std::string& text) {

@@ -10,6 +10,11 @@ namespace x_transformers {
 /// gnuplot; absent where it is not installed or fails.
 std::optional<std::string> run_gnuplot(const std::string& script, const std::string& format);
 
+/// Why run_gnuplot draws nothing, with how to get gnuplot where it is not installed.
+std::string no_gnuplot_reason();
+/// Whether there is a gnuplot among the programs of PATH.
+bool has_gnuplot();
+
 /// `text` as a string of a script.
 std::string gnuplot_text(const std::string& text);
 
