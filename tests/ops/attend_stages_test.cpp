@@ -207,16 +207,17 @@ std::vector<std::string> reasons_at(const Place& place, const Problem& problem) 
   return {"no such engine"};
 }
 
-/// `count` of all keys of the buffers are filled.
-stages::Mask filled_mask(int64_t count) {
+/// `count` of all keys of the buffers, which stand behind `front` others, are filled.
+stages::Mask filled_mask(int64_t count, int64_t front = 0) {
   const auto int32 = at::TensorOptions().dtype(at::kInt);
   constexpr int64_t kRows = kBatch * kKvHeads;
-  FilledKeys filled;
-  filled.count = at::full({kRows}, count, int32);
-  filled.key_starts = at::arange(0, (kRows + 1) * kKeys, kKeys, int32);
-  filled.query_starts = at::arange(kRows + 1, int32);
-  filled.capacity = kKeys;
-  return {(at::arange(kKeys) < count).view({1, 1, 1, kKeys}), filled};
+  const auto capacity = kKeys - front;
+  CachedKeys cached;
+  cached.filled = {at::full({kRows}, count, int32),
+                   at::arange(0, (kRows + 1) * capacity, capacity, int32),
+                   at::arange(kRows + 1, int32), capacity};
+  cached.front = front;
+  return {(at::arange(kKeys) < front + count).view({1, 1, 1, kKeys}), cached};
 }
 
 Problem problem_for(const Place& place, const StageCase& item) {
@@ -227,7 +228,9 @@ Problem problem_for(const Place& place, const StageCase& item) {
       {}};
   problem.program.set(stages::DotProduct{0.3});
   item.set(problem.program, queries);
-  if (is_decode(place)) problem.program.set(filled_mask(kKeys - 2));
+  // The keys in front are those that the bias of tokens has nothing for.
+  const int64_t front = item.type == stage_type<stages::TokenBias>() ? 2 : 0;
+  if (is_decode(place)) problem.program.set(filled_mask(kKeys - front - 2, front));
   return problem;
 }
 

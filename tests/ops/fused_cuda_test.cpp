@@ -273,7 +273,7 @@ TEST_F(FusedOnCuda, DecodingOnAStaticCache) {
                  k = at::randn({batch, kv_heads, capacity, dim}, options),
                  v = at::randn({batch, kv_heads, capacity, dim}, options);
       ScoreProgram program;
-      program.set(stages::DotProduct{0.2}).set(stages::Mask{allowed, filled});
+      program.set(stages::DotProduct{0.2}).set(stages::Mask{allowed, {filled}});
       SCOPED_TRACE(testing::Message() << kv_heads << " x " << group << " heads, " << capacity
                                       << " keys, " << dim << " features");
       const at::NoGradGuard no_grad;
@@ -418,7 +418,7 @@ TEST_F(FusedOnCuda, AttentionThatAppends) {
             variant == 3 ? at::rand({dim / 4}, kGpu) + 0.5 : at::Tensor(), 512.0, 3.0);
         if (variant % 2 == 1) newest.rotation = &table;
         ScoreProgram program;
-        program.set(stages::DotProduct{0.2}).set(stages::Mask{{}, filled}).set(stages::Softmax{});
+        program.set(stages::DotProduct{0.2}).set(stages::Mask{{}, {filled}}).set(stages::Softmax{});
         SCOPED_TRACE(testing::Message() << kv_heads << " x " << group << " heads, " << capacity
                                         << " keys, " << dim << " features, variant " << variant);
         auto k = cached_k.clone(), v = cached_v.clone();

@@ -119,10 +119,10 @@ void Attend::set_scores(int64_t d, const Call& call, ScoreProgram& program) cons
 }
 
 void Attend::set_masks(const Call& call, ScoreProgram& program) const {
-  if (call.mask.defined() || call.filled.defined()) {
+  if (call.mask.defined() || call.cached.defined()) {
     const bool is_of_keys = call.mask.defined() && call.mask.dim() == 2;
     program.set(
-        stages::Mask{is_of_keys ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask, call.filled});
+        stages::Mask{is_of_keys ? call.mask.unsqueeze(1).unsqueeze(1) : call.mask, call.cached});
   }
   if (options_.causal) program.set(stages::Causal());
   if (call.window) program.set(stages::Window{*call.window});
@@ -174,7 +174,6 @@ Attend::Call within_sequences(Attend::Call call, int64_t queries, int64_t keys) 
 
 /// The call with one key more in front of all, that has no place: its window becomes a mask.
 Attend::Call with_key_in_front(Attend::Call call, const at::Tensor& q, int64_t keys) {
-  add_front(call.position, 1);
   if (call.window) {
     const auto seen = window_mask(q.size(2), keys, *call.window, q.device());
     if (call.mask.defined() && call.mask.dim() == 2)
@@ -182,9 +181,7 @@ Attend::Call with_key_in_front(Attend::Call call, const at::Tensor& q, int64_t k
     call.mask = mask_and(call.mask, seen.unsqueeze(0).unsqueeze(0));
     call.window.reset();
   }
-  call.mask = pad_mask_left(call.mask, 1);
-  call.filled = {};
-  if (call.attn_bias.defined()) call.attn_bias = at::constant_pad_nd(call.attn_bias, {1, 0}, 0);
+  Attend::add_keys_in_front(call, 1);
   return call;
 }
 
@@ -205,6 +202,14 @@ void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& 
 }
 
 }  // namespace
+
+void Attend::add_keys_in_front(Call& call, int64_t count) {
+  if (count == 0) return;
+  add_front(call.position, count);
+  call.mask = pad_mask_left(call.mask, count);
+  if (call.attn_bias.defined()) call.attn_bias = at::constant_pad_nd(call.attn_bias, {count, 0}, 0);
+  call.cached.front += count;
+}
 
 /// Throws InputError unless the scores of the layer before, which are added, are of as many keys.
 void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
@@ -312,8 +317,10 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
 std::optional<AttendResult> Attend::forward_appending(const at::Tensor& q, const at::Tensor& k,
                                                       const at::Tensor& v, const NewestKey& newest,
                                                       const Call& call) {
-  if (options_.add_zero_kv || options_.flash_pack_seq || observer_) return std::nullopt;
-  return attend_appending(q, k, v, newest, program(q.size(-1), call));
+  if (options_.flash_pack_seq || observer_) return std::nullopt;
+  auto with_front = newest;
+  with_front.front.has_zero = options_.add_zero_kv;
+  return attend_appending(q, k, v, with_front, program(q.size(-1), call));
 }
 
 }  // namespace x_transformers

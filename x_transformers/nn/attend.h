@@ -24,7 +24,7 @@ class Attend : public torch::nn::Module {
   /// What one call adds to the options.
   struct Call {
     at::Tensor mask;         ///< bool, [b, j] or broadcastable to [b, h, i, j]: true means attend
-    FilledKeys filled;       ///< if defined, it holds all that the mask says (see stages::Mask)
+    CachedKeys cached;       ///< if defined, it holds all that the mask says (see stages::Mask)
     at::Tensor attn_bias;    ///< broadcastable to [b, h, i, j]
     PositionStage position;  ///< beside attn_bias, for queries at the last keys
     std::optional<int64_t> window;  ///< most positions that a key may lie before its query
@@ -42,10 +42,14 @@ class Attend : public torch::nn::Module {
   AttendResult forward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                        const Call& call);
   /// The same of one query on a static cache that its own key and value are yet to be written into
-  /// (ops/attend_appending.h); no value, with nothing done, where that is not one pass.
+  /// (ops/attend_appending.h); no value, with nothing done, where that is not one pass. The call is
+  /// of the keys of the cache, known as `cached`, without the mask; keys in front are in `newest`.
   std::optional<AttendResult> forward_appending(const at::Tensor& q, const at::Tensor& k,
                                                 const at::Tensor& v, const NewestKey& newest,
                                                 const Call& call);
+  /// The call with `count` keys more in front of all, which every query sees and which have no
+  /// place.
+  static void add_keys_in_front(Call& call, int64_t count);
   /// What forward gives to attend(), told before it does.
   using Observer = std::function<void(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                       const ScoreProgram& program, bool keep_maps)>;

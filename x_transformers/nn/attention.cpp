@@ -64,14 +64,14 @@ void AttentionImpl::project_latent(const AttentionInputs& inputs, Projected& p) 
   if (p.sub_heads.defined()) p.k = at::cat({p.k, p.sub_heads}, 1);
 }
 
-/// Whether x is read for queries, keys and values together and for nothing else, so that it can be
-/// normalised there.
-bool AttentionImpl::reads_input_once(const AttentionInputs& inputs) const {
+/// Whether x is read by products that can normalise it on their way, and by nothing else: that of
+/// queries, keys and values together, and that of the gates of values.
+bool AttentionImpl::normalises_input(const AttentionInputs& inputs) const {
   const bool is_changed = inputs.context.defined() || inputs.mem.defined() ||
                           inputs.kv_input_residual.defined() ||
                           options_.qkv_receive_diff_residuals || to_latent_q_ || to_latent_kv_;
-  const bool is_read_again = to_v_gate_ || to_v_head_gate_ || to_value_residual_mix_ ||
-                             data_dependent_alibi_ || per_row_alibi_ || hybrid_module_;
+  const bool is_read_again = to_v_head_gate_ || to_value_residual_mix_ || data_dependent_alibi_ ||
+                             per_row_alibi_ || hybrid_module_;
   return !is_changed && !is_read_again;
 }
 
@@ -186,12 +186,15 @@ at::Tensor AttentionImpl::project_orthogonally(const at::Tensor& out,
   return at::cat(parts, -1);
 }
 
-/// `residual`, unless undefined, is added to the last product.
-at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Tensor out,
-                                 const at::Tensor& residual) {
+/// The norm of `ends`, if any, is yet to be done to x; the residual, unless undefined, is added to
+/// the last product.
+at::Tensor AttentionImpl::output(const Projected& p, at::Tensor out, const BranchEnds& ends) {
   if (to_v_gate_) {
-    auto gates = to_v_gate_->forward(x);
-    gates = options_.swiglu_values ? at::silu(gates) : gates.sigmoid();
+    const auto gates = linear_with_ends(
+        p.x, to_v_gate_->weight, to_v_gate_->bias,
+        {.norm = ends.norm,
+         .activation = options_.swiglu_values ? Activation::silu : Activation::sigmoid,
+         .weights_are_old = true});
     show(*this, probed::kValueGates, gates);
     out = out * gates;
   }
@@ -203,9 +206,9 @@ at::Tensor AttentionImpl::output(const at::Tensor& x, const Projected& p, at::Te
     const auto own = p.orig_values.narrow(2, p.orig_values.size(2) - out.size(1), out.size(1));
     out = project_orthogonally(out, own);
   }
-  if (residual.defined())
+  if (ends.residual.defined())
     return linear_with_ends(out, to_out_->weight, to_out_->bias,
-                            {.weights_are_old = true, .residual = residual});
+                            {.weights_are_old = true, .residual = ends.residual});
   out = to_out_->forward(out);
   if (options_.on_attn) out = at::glu(out, -1);
   if (options_.sublayer_dropout > 0)
@@ -228,9 +231,34 @@ BranchOutput AttentionImpl::run(const BranchInputs& branch) {
   return attend(std::move(inputs));
 }
 
+/// What a call of Attend is told, but for masks. `key_visible` [b, sequence_keys] may be undefined.
+Attend::Call AttentionImpl::call_of(const AttentionInputs& inputs, const at::Tensor& x,
+                                    const Counts& counts, const at::Tensor& key_visible) {
+  check_pairs(inputs, counts);
+  Attend::Call call;
+  const bool is_step = inputs.cache && !inputs.context.defined() && !inputs.mem.defined() &&
+                       counts.queries == 1 && !inputs.additional_key_value_mask.defined();
+  if (is_step && inputs.cache->filled_keys().defined()) {
+    call.cached = {inputs.cache->filled_keys(), key_visible, options_.max_attend_past,
+                   counts.keys - counts.sequence_keys};
+  }
+  place_scores(inputs, x, counts.sequence_keys, counts.keys, call);
+  call.prev_attn = inputs.prev_attn;
+  call.keep_maps = inputs.keep_maps;
+  call.packed = inputs.packed;
+  call.documents = inputs.documents;
+  return call;
+}
+
 /// Normalises, rotates, appends to the cache, and attends.
 AttendResult AttentionImpl::attend_sequence(const AttentionInputs& inputs, Projected& p,
                                             AttentionOutput& result) {
+  std::optional<Attend::Call> call;
+  if (may_append(inputs, p)) {
+    const auto capacity = inputs.cache->filled_keys().capacity;
+    call = call_of(inputs, p.x, {1, capacity, capacity}, key_mask(inputs, capacity));
+    if (auto attended = attend_appending(inputs, p, *call)) return std::move(*attended);
+  }
   normalise_qk(p);
   if (inputs.keep_cache)
     std::tie(result.kept.keys, result.kept.values) = kept_keys_values(inputs, p);
@@ -238,28 +266,23 @@ AttendResult AttentionImpl::attend_sequence(const AttentionInputs& inputs, Proje
   append_to_cache(inputs, p);
 
   const auto queries = p.q.size(2), sequence_keys = p.k.size(2);
-  const auto key_visible = add_memory_key_values(inputs, p, key_mask(inputs, sequence_keys));
+  const auto of_sequence = key_mask(inputs, sequence_keys);
+  const auto key_visible = add_memory_key_values(inputs, p, of_sequence);
   const auto keys = p.k.size(2);
-  check_pairs(inputs, queries, sequence_keys, keys);
   if (options_.laser) {
     p.v = ((p.v / options_.laser_softclamp_value).tanh() * options_.laser_softclamp_value).exp();
   }
-
-  Attend::Call call;
-  call.window = plain_window(inputs, sequence_keys, keys);
-  call.mask = pair_mask(inputs, queries, sequence_keys, keys);
-  if (key_visible.defined()) call.mask = mask_and(call.mask, key_visible.unsqueeze(1).unsqueeze(1));
-  const bool only_filled = inputs.cache && !inputs.context.defined() && queries == 1 &&
-                           keys == sequence_keys && !key_visible.defined() &&
-                           !options_.max_attend_past;
-  if (only_filled) call.filled = inputs.cache->filled_keys();
-  place_scores(inputs, p.x, sequence_keys, keys, call);
-  call.prev_attn = inputs.prev_attn;
-  call.keep_maps = inputs.keep_maps;
-  call.packed = inputs.packed;
-  call.documents = inputs.documents;
-  call.shared_keys = keys - sequence_keys;
-  return attend_->forward(p.q, p.k, p.v, call);
+  if (call) {
+    Attend::add_keys_in_front(*call, keys - sequence_keys);
+  } else {
+    call = call_of(inputs, p.x, {queries, sequence_keys, keys}, of_sequence);
+  }
+  call->window = plain_window(inputs, sequence_keys, keys);
+  call->mask = pair_mask(inputs, queries, sequence_keys, keys);
+  if (key_visible.defined())
+    call->mask = mask_and(call->mask, key_visible.unsqueeze(1).unsqueeze(1));
+  call->shared_keys = keys - sequence_keys;
+  return attend_->forward(p.q, p.k, p.v, *call);
 }
 
 AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
@@ -267,7 +290,7 @@ AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   if (!inputs.cache && inputs.x.dim() >= 3 && inputs.x.size(-3) == 1)
     inputs.x = with_rows(inputs.x, count_batch_entries(inputs), inputs.x.dim() - 3);
   check(inputs);
-  if (inputs.ends.norm && !reads_input_once(inputs)) {
+  if (inputs.ends.norm && !normalises_input(inputs)) {
     inputs.x = normalised(inputs.x, *inputs.ends.norm);
     inputs.ends.norm.reset();
   }
@@ -281,13 +304,12 @@ AttentionOutput AttentionImpl::attend(AttentionInputs inputs) {
   auto p = project(inputs);
   mix_values(inputs, p);
   AttentionOutput result;
-  auto appended = attend_appending(inputs, p);
-  auto attended = appended ? std::move(*appended) : attend_sequence(inputs, p, result);
+  auto attended = attend_sequence(inputs, p, result);
   auto heads = gate(p.x, attended.out);
   if (hybrid_module_) heads = mix_hybrid(inputs, p.x, heads, result);
   const auto& residual = inputs.ends.residual;
   const bool adds = residual.defined() && ends_with_product(inputs);
-  result.out = output(p.x, p, merge_heads(heads), adds ? residual : at::Tensor());
+  result.out = output(p, merge_heads(heads), {inputs.ends.norm, adds ? residual : at::Tensor()});
   if (!goes_on) result.out = zero_masked_rows(result.out, inputs.mask);
   if (residual.defined() && !adds) result.out = result.out + residual;
   result.maps = std::move(attended.maps);

@@ -130,6 +130,10 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
     at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
     int64_t mem_length = 0;        ///< keys at the front that are memory
   };
+  /// How many queries and keys a call has: keys of the sequence stand behind all others.
+  struct Counts {
+    int64_t queries = 0, sequence_keys = 0, keys = 0;
+  };
   AttentionOutput attend(AttentionInputs inputs);
   void drop_unread(AttentionInputs& inputs) const;
   void check(const AttentionInputs& inputs) const;
@@ -137,13 +141,12 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   void check_packed(const AttentionInputs& inputs) const;
   int64_t dim_kv() const;
   std::string whole_sequence_unsupported() const;
-  void check_pairs(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys,
-                   int64_t keys) const;
+  void check_pairs(const AttentionInputs& inputs, const Counts& counts) const;
   std::pair<at::Tensor, at::Tensor> kept_keys_values(const AttentionInputs& inputs,
                                                      const Projected& p) const;
   void build_projections();
   void build_outputs();
-  bool reads_input_once(const AttentionInputs& inputs) const;
+  bool normalises_input(const AttentionInputs& inputs) const;
   bool ends_with_product(const AttentionInputs& inputs) const;
   Projected project(const AttentionInputs& inputs);
   void project_latent(const AttentionInputs& inputs, Projected& p);
@@ -157,8 +160,11 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   void append_to_cache(const AttentionInputs& inputs, Projected& p) const;
   AttendResult attend_sequence(const AttentionInputs& inputs, Projected& p,
                                AttentionOutput& result);
-  std::optional<AttendResult> attend_appending(const AttentionInputs& inputs, const Projected& p);
-  bool attends_to_filled_keys(const AttentionInputs& inputs) const;
+  Attend::Call call_of(const AttentionInputs& inputs, const at::Tensor& x, const Counts& counts,
+                       const at::Tensor& key_visible);
+  bool may_append(const AttentionInputs& inputs, const Projected& p) const;
+  std::optional<AttendResult> attend_appending(const AttentionInputs& inputs, const Projected& p,
+                                               const Attend::Call& call);
   at::Tensor key_mask(const AttentionInputs& inputs, int64_t sequence_keys) const;
   at::Tensor add_memory_key_values(const AttentionInputs& inputs, Projected& p,
                                    at::Tensor mask) const;
@@ -175,8 +181,7 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   at::Tensor mix_hybrid(const AttentionInputs& inputs, const at::Tensor& x, at::Tensor out,
                         AttentionOutput& result);
   at::Tensor project_orthogonally(const at::Tensor& out, const at::Tensor& values) const;
-  at::Tensor output(const at::Tensor& x, const Projected& p, at::Tensor out,
-                    const at::Tensor& residual);
+  at::Tensor output(const Projected& p, at::Tensor out, const BranchEnds& ends);
 
   AttentionOptions options_ = {};
   int64_t kv_heads_, value_dim_head_, rotate_num_heads_;

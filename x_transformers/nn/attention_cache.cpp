@@ -106,40 +106,46 @@ void AttentionImpl::append_to_cache(const AttentionInputs& inputs, Projected& p)
   p.v = at::cat({mem_v, v}, 2);
 }
 
-/// Whether the query sees the keys of a static cache that exist, all of them and no others, without
-/// biases.
-bool AttentionImpl::attends_to_filled_keys(const AttentionInputs& inputs) const {
+/// Whether the tokens of the call are one query on a static cache, and no more is done to it, to
+/// its key and to those in front than NewestKey tells (ops/attend_appending.h).
+bool AttentionImpl::may_append(const AttentionInputs& inputs, const Projected& p) const {
+  const bool is_step = inputs.cache && inputs.cache->filled_keys().defined() && p.q.size(2) == 1;
+  if (!is_step) return false;
   const bool has_other_keys = inputs.context.defined() || inputs.mem.defined() ||
-                              options_.num_mem_kv > 0 ||
                               inputs.additional_key_values.first.defined();
-  const bool hides = inputs.mask.defined() || inputs.context_mask.defined() ||
-                     inputs.mem_mask.defined() || options_.max_attend_past;
-  const bool has_bias = inputs.attn_bias.defined() || inputs.rel_pos || is_given(inputs.position) ||
-                        inputs.prev_attn.defined() || data_dependent_alibi_ || per_row_alibi_;
-  return inputs.cache && inputs.cache->filled_keys().defined() && !has_other_keys && !hides &&
-         !has_bias;
+  const auto* rotary = inputs.rotary;
+  const bool turns_otherwise =
+      inputs.polar || (rotary && (rotary->angles.defined() || rotate_num_heads_ < options_.heads ||
+                                  !rotary->keys.cos.is_same(rotary->queries.cos)));
+  const bool scales_front =
+      options_.num_mem_kv > 0 && rotary && rotary->scale_without_position.defined();
+  const bool prepares_otherwise =
+      to_latent_kv_ || options_.laser || (options_.qk_norm && options_.qk_norm_groups != 1);
+  // A bias from outside may be of keys in front too.
+  const auto& bias = inputs.attn_bias;
+  const bool is_wider =
+      bias.defined() && bias.dim() > 0 && bias.size(-1) > inputs.cache->filled_keys().capacity;
+  const bool is_kept = inputs.prev_attn.defined() || inputs.keep_maps || inputs.keep_cache;
+  return !has_other_keys && !turns_otherwise && !scales_front && !prepares_otherwise && !is_wider &&
+         !is_kept;
 }
 
 /// Decoding in one pass: normalises, rotates, appends and attends where that is all there is to do;
 /// else no value, with nothing done.
 std::optional<AttendResult> AttentionImpl::attend_appending(const AttentionInputs& inputs,
-                                                            const Projected& p) {
-  if (!attends_to_filled_keys(inputs) || p.q.size(2) != 1) return std::nullopt;
-  const auto* rotary = inputs.rotary;
-  const bool turns_otherwise =
-      inputs.polar || (rotary && (rotary->angles.defined() || rotate_num_heads_ < options_.heads ||
-                                  !rotary->keys.cos.is_same(rotary->queries.cos)));
-  if (turns_otherwise || to_latent_kv_ || options_.laser || options_.qk_norm_groups != 1 ||
-      inputs.keep_maps || inputs.keep_cache)
-    return std::nullopt;
+                                                            const Projected& p,
+                                                            const Attend::Call& call) {
   const auto [keys, values] = inputs.cache->fixed();
-  NewestKey newest{p.k, p.v, options_.qk_norm, {}, {}, rotary ? &rotary->queries : nullptr};
+  NewestKey newest{p.k, p.v, options_.qk_norm, {}, {}, nullptr, {}};
+  if (inputs.rotary) newest.rotation = &inputs.rotary->queries;
   if (options_.qk_norm) {
     newest.q_scale = qk_norm_q_scale_;
     newest.k_scale = qk_norm_k_scale_;
   }
-  Attend::Call call;
-  call.filled = inputs.cache->filled_keys();
+  if (options_.num_mem_kv > 0) {
+    newest.front.k = mem_k_;
+    newest.front.v = mem_v_;
+  }
   return attend_->forward_appending(p.q, keys, values, newest, call);
 }
 

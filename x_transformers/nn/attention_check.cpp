@@ -94,19 +94,18 @@ void AttentionImpl::check_packed(const AttentionInputs& inputs) const {
 }
 
 /// What is given for pairs of query and key. Keys that are memories may be left out.
-void AttentionImpl::check_pairs(const AttentionInputs& inputs, int64_t queries,
-                                int64_t sequence_keys, int64_t keys) const {
+void AttentionImpl::check_pairs(const AttentionInputs& inputs, const Counts& counts) const {
   const auto batch = inputs.x.size(-3);
   const auto memory = inputs.cached_memory + (inputs.mem.defined() ? inputs.mem.size(1) : 0);
-  const auto tokens = sequence_keys - memory;
+  const auto tokens = counts.sequence_keys - memory;
   const auto require_pairs = [&](const at::Tensor& t, const char* name, TensorKind kind) {
     if (!t.defined()) return;
     const auto given = t.dim() == 0 ? 1 : t.size(-1);
-    const bool fits = given == keys || given == sequence_keys;
+    const bool fits = given == counts.keys || given == counts.sequence_keys;
     require_broadcast(t, name, kind,
                       {{"batch", batch},
                        {"heads", options_.heads},
-                       {"queries", queries},
+                       {"queries", counts.queries},
                        {"keys", fits ? given : tokens}});
   };
   require(!inputs.attn_mask.defined() || inputs.attn_mask.dim() >= 2,
@@ -114,8 +113,9 @@ void AttentionImpl::check_pairs(const AttentionInputs& inputs, int64_t queries,
   require_pairs(inputs.attn_mask, "attn_mask", TensorKind::boolean);
   require_pairs(inputs.attn_bias, "attn_bias", TensorKind::floating);
   // Attend knows how many keys have scores.
-  require_broadcast(inputs.prev_attn, "prev_attn", TensorKind::floating,
-                    {{"batch", batch}, {"heads", options_.heads}, {"queries", queries}, {"keys"}});
+  require_broadcast(
+      inputs.prev_attn, "prev_attn", TensorKind::floating,
+      {{"batch", batch}, {"heads", options_.heads}, {"queries", counts.queries}, {"keys"}});
 }
 
 void AttentionImpl::check_given(const GivenState& given, const Dimension& batch,

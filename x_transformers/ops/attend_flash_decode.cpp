@@ -5,24 +5,32 @@
 #include <optional>
 #include <unordered_map>
 
-#include "x_transformers/ops/attend_decode.h"
+#include "x_transformers/ops/attend_engine.h"
 
 namespace x_transformers {
-const KnownStages<DecodeParameters>& decode_stages() {
-  using P = DecodeParameters;
+namespace {
+
+struct FlashDecodeParameters {
+  double scale = 1.0;
+  FilledKeys filled;
+};
+
+const KnownStages<FlashDecodeParameters>& flash_decode_stages() {
+  using P = FlashDecodeParameters;
   static const auto all =
       KnownStages<P>()
           .add<stages::DotProduct>(
               [](const auto& s, const AttendCall&, P& p, Reasons&) { p.scale = s.scale; })
-          .add<stages::Mask>([](const auto& s, const AttendCall&, P& p, Reasons&) {
-            p.filled = s.filled;  // the mask says no more
+          .add<stages::Mask>([](const auto& s, const AttendCall&, P& p, Reasons& reasons) {
+            p.filled = s.cached.filled;  // the mask says no more
+            reasons.add_if(s.cached.visible.defined(), "a mask of keys");
+            reasons.add_if(s.cached.past.has_value(), "a window");
+            reasons.add_if(s.cached.front > 0, "keys in front of the cache");
           })
           .add<stages::Causal>()  // one query sees every key
           .add<stages::Softmax>();
   return all;
 }
-
-namespace {
 
 /// Whether flash attention is in this LibTorch and runs on this GPU: asked of it once, with a call.
 bool has_flash_attention(const at::Device& device) {
@@ -58,9 +66,9 @@ void add_reasons_of_shape(const AttendCall& call, const FilledKeys& filled, Reas
 Reasons flash_decode_reasons(const AttendCall& call) {
   const auto &q = call.q, &k = call.k, &v = call.v;
   const auto* mask = call.program.find<stages::Mask>();
-  if (!mask || !mask->filled.defined()) return Reasons("not one query on a static cache");
+  if (!mask || !mask->cached.defined()) return Reasons("not one query on a static cache");
   auto reasons = reasons_against_fused(call);
-  const auto parameters = decode_stages().read(call, reasons);
+  const auto parameters = flash_decode_stages().read(call, reasons);
   reasons.add_if(!call.program.allow_flash || !at::globalContext().userEnabledFlashSDP(),
                  "flash attention is turned off");
   reasons.add_if(!q.is_cuda(), "not on a CUDA device");
@@ -78,7 +86,7 @@ Reasons flash_decode_reasons(const AttendCall& call) {
 /// As for sequences of different lengths: each row of the buffers is one, and no mask is made.
 AttendResult run_flash_decode(const AttendCall& call) {
   const auto &q = call.q, &k = call.k, &v = call.v;
-  const auto parameters = decode_stages().read(call);
+  const auto parameters = flash_decode_stages().read(call);
   const auto& filled = parameters.filled;
   const auto batch = q.size(0), heads = q.size(1), d = q.size(3);
   const auto kv_heads = k.size(1), capacity = k.size(2), groups = heads / kv_heads;
@@ -97,7 +105,7 @@ AttendResult run_flash_decode(const AttendCall& call) {
 
 ListedEngine flash_decode_engine() {
   return {{"flash_decode", flash_decode_reasons, run_flash_decode},
-          [](StageType stage) { return decode_stages().contains(stage); }};
+          [](StageType stage) { return flash_decode_stages().contains(stage); }};
 }
 
 }  // namespace x_transformers

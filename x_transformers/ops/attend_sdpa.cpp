@@ -45,7 +45,8 @@ const KnownStages<SdpaParameters>& sdpa_stages() {
           .add<stages::Bias>([](const auto& s, const Call&, P& p, R&) { p.bias = s.bias; })
           .add<stages::Mask>([](const auto& s, const Call&, P& p, R&) {
             p.mask = s.allowed;
-            p.every_query_has_keys = !s.allowed.defined() || s.filled.defined();
+            p.every_query_has_keys =
+                !s.allowed.defined() || (s.cached.defined() && !s.cached.visible.defined());
           })
           .add<stages::Causal>([](const auto&, const Call&, P& p, R&) { p.causal = true; })
           .add<stages::Window>([](const auto& s, const Call&, P& p, R&) { p.window = s.past; })

@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <variant>
@@ -71,6 +72,18 @@ class ScoreMatrix {
 
  private:
   std::multimap<ScorePlace, Step> put_off_;
+};
+
+/// Which keys one query on a static cache sees, by the few things that say it: of those filled the
+/// visible ones, at most `past` positions before the last filled, and all `front` keys that stand
+/// before those of the cache.
+struct CachedKeys {
+  FilledKeys filled;
+  at::Tensor visible = {};           ///< bool, [b or 1, capacity]; undefined: all
+  std::optional<int64_t> past = {};  ///< no value: any number
+  int64_t front = 0;
+
+  bool defined() const { return filled.defined(); }
 };
 
 namespace stages {
@@ -201,14 +214,15 @@ struct Mask {
   static constexpr const char* kName = "a mask";
   static constexpr ScorePlace kPlace = ScorePlace::mask;
   at::Tensor allowed;
-  /// If defined, `allowed` says no more than this: k and v are fixed buffers with this many keys,
-  /// and each row has one query.
-  FilledKeys filled = {};
+  /// If defined, `allowed` says no more than this: k and v are fixed buffers behind the keys in
+  /// front, and each row has one query.
+  CachedKeys cached = {};
   void each_tensor(const auto& visit) {
     visit(allowed);
-    visit(filled.count);
-    visit(filled.key_starts);
-    visit(filled.query_starts);
+    visit(cached.filled.count);
+    visit(cached.filled.key_starts);
+    visit(cached.filled.query_starts);
+    visit(cached.visible);
   }
   void apply(ScoreMatrix& matrix) const;
 };
