@@ -180,7 +180,8 @@ function(xt_plugin name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/x_transformers/${name}/*.cpp")
   add_library(x_transformers_${name} SHARED ${sources} $<TARGET_OBJECTS:xt_kernels_${name}>)
   target_include_directories(x_transformers_${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-  target_link_libraries(x_transformers_${name} PRIVATE LibTorch::cuda CUDA::cudart xt_settings xt_private_settings)
+  target_link_libraries(x_transformers_${name} PRIVATE LibTorch::cuda CUDA::cudart CUDA::cublasLt xt_settings
+    xt_private_settings)
   # Optional: without these headers, attention with further stages has LibTorch's engines alone.
   find_path(XT_CUDNN_INCLUDE cudnn.h HINTS "${PROJECT_SOURCE_DIR}/.deps/nvidia/cudnn/include")
   find_path(XT_CUDNN_FRONTEND_INCLUDE cudnn_frontend.h HINTS "${PROJECT_SOURCE_DIR}/.deps/include")

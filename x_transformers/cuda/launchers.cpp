@@ -5,10 +5,12 @@
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include "x_transformers/cuda/linear_add.h"
 #include "x_transformers/cuda/scored_attention.h"
 #include "x_transformers/kernels/cuda/activation.cuh"
 #include "x_transformers/kernels/cuda/adamw.cuh"
 #include "x_transformers/kernels/cuda/argmax.cuh"
+#include "x_transformers/kernels/cuda/column_sums.cuh"
 #include "x_transformers/kernels/cuda/cross_entropy.cuh"
 #include "x_transformers/kernels/cuda/decode_attention.cuh"
 #include "x_transformers/kernels/cuda/few_rows.cuh"
@@ -18,6 +20,7 @@
 #include "x_transformers/kernels/cuda/norm.cuh"
 #include "x_transformers/kernels/cuda/repeat_heads.cuh"
 #include "x_transformers/kernels/cuda/rotary.cuh"
+#include "x_transformers/kernels/cuda/scale.cuh"
 #include "x_transformers/kernels/cuda/score_matrix.cuh"
 
 namespace x_transformers::kernels {
@@ -43,6 +46,9 @@ constexpr CudaLaunchers make_table() {
   table.cross_entropy = on_current_stream<CrossEntropyPass, cuda::cross_entropy>;
   table.linear_few_rows = on_current_stream<FewRowsOfLayers, cuda::linear_few_rows>;
   table.argmax_of_rows = on_current_stream<ArgmaxOfRows, cuda::argmax_of_rows>;
+  table.column_sums = on_current_stream<ColumnSums, cuda::column_sums>;
+  table.column_sum_chunks = cuda::column_sum_chunks;
+  table.scale_in_place = on_current_stream<ScaleInPlace, cuda::scale_in_place>;
   table.decode_attention = on_current_stream<DecodeAttention, cuda::decode_attention>;
   table.adamw = on_current_stream<AdamWStep, cuda::adamw>;
   table.repeat_heads = on_current_stream<RepeatHeads, cuda::repeat_heads>;
@@ -55,6 +61,8 @@ constexpr CudaLaunchers make_table() {
   table.hyper_depth_backward = on_current_stream<HyperDepthBackward, cuda::hyper_depth_backward>;
   table.hyper_width_chunks = cuda::hyper_width_chunks;
   table.hyper_width_columns = cuda::hyper_width_columns;
+  table.can_add_linear = cuda::can_add_linear;
+  table.linear_add = cuda::linear_add;
   table.scored_attention_workspace = cuda::scored_attention_workspace;
   table.scored_attention = cuda::scored_attention;
   table.flash_attention_forward = on_current_stream<FlashAttention, cuda::flash_attention_forward>;

@@ -8,15 +8,18 @@
 #include "x_transformers/kernels/activation.h"
 #include "x_transformers/kernels/adamw.h"
 #include "x_transformers/kernels/argmax.h"
+#include "x_transformers/kernels/column_sums.h"
 #include "x_transformers/kernels/cross_entropy.h"
 #include "x_transformers/kernels/decode_attention.h"
 #include "x_transformers/kernels/few_rows.h"
 #include "x_transformers/kernels/flash_attention.h"
 #include "x_transformers/kernels/hyper_connection.h"
 #include "x_transformers/kernels/layer_mix.h"
+#include "x_transformers/kernels/linear_add.h"
 #include "x_transformers/kernels/norm.h"
 #include "x_transformers/kernels/repeat_heads.h"
 #include "x_transformers/kernels/rotary.h"
+#include "x_transformers/kernels/scale.h"
 #include "x_transformers/kernels/score_matrix.h"
 #include "x_transformers/kernels/scored_attention.h"
 
@@ -31,7 +34,8 @@ struct CudaLaunchers {
                 RotaryParams, RepeatHeads, AdamWWeight, AdamWStep, ScoredAttention, FewRowsOfLayers,
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
                 HyperDepth, HyperDepthBackward, FlashAttention, ScoreSoftmax, MixHeads,
-                MixHeadsWeights, CountedPositions, SelectiveGate, ArgmaxOfRows>();
+                MixHeadsWeights, CountedPositions, SelectiveGate, ArgmaxOfRows, ColumnSums,
+                ScaleInPlace, LinearAdd>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -48,8 +52,15 @@ struct CudaLaunchers {
   int64_t (*activation_chunks)(int64_t rows, int64_t dim) = nullptr;
 
   void (*cross_entropy)(const CrossEntropyPass& params, int8_t device) = nullptr;
+  void (*scale_in_place)(const ScaleInPlace& params, int8_t device) = nullptr;
+  /// Whether linear_add can run for these sizes and addresses.
+  bool (*can_add_linear)(const LinearAdd& params, int8_t device) = nullptr;
+  void (*linear_add)(const LinearAdd& params, int8_t device) = nullptr;
   void (*linear_few_rows)(const FewRowsOfLayers& params, int8_t device) = nullptr;
   void (*argmax_of_rows)(const ArgmaxOfRows& params, int8_t device) = nullptr;
+  void (*column_sums)(const ColumnSums& params, int8_t device) = nullptr;
+  /// The `chunks` that column_sums wants.
+  int64_t (*column_sum_chunks)(int64_t rows, int64_t columns) = nullptr;
   void (*decode_attention)(const DecodeAttention& params, int8_t device) = nullptr;
   void (*adamw)(const AdamWStep& params, int8_t device) = nullptr;
   void (*repeat_heads)(const RepeatHeads& params, int8_t device) = nullptr;

@@ -33,6 +33,9 @@ struct NormForward {
 struct NormBackward {
   const void* x = nullptr;
   const void* y_grad = nullptr;
+  /// Added to x_grad, as is what comes from others that read x: of its sizes and type; nullptr:
+  /// nothing. On CUDA only.
+  const void* other_grad = nullptr;
   void* x_grad = nullptr;
   Element element = Element::float32;
   NormGain gain;

@@ -11,6 +11,7 @@
 #include "x_transformers/layers/attention_layers_state.h"
 #include "x_transformers/layers/dropout_seq.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/ops/linear_cuda.h"
 #include "x_transformers/ops/linear_ends.h"
 #include "x_transformers/ops/mask.h"
 #include "x_transformers/ops/rows.h"
@@ -206,17 +207,19 @@ BranchOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
   return result;
 }
 
-/// What of the pre-norm of x and of the residual connection is left to the branch, whose products
-/// of a few rows do it on the way.
-BranchEnds AttentionLayersImpl::ends_of_branch(const Layer& layer, const at::Tensor& x,
-                                               const at::Tensor& residual) const {
-  BranchEnds ends;
-  if (!layer.block->takes_ends() || !takes_ends(x)) return ends;
-  if (layer.pre_norm) ends.norm = layer.pre_norm->row_norm();
+/// What of the pre-norm of x is left to the branch, whose products of a few rows do it on the way.
+std::optional<RowNorm> AttentionLayersImpl::norm_of_branch(const Layer& layer,
+                                                           const at::Tensor& x) const {
+  const bool is_left = layer.pre_norm && layer.block->takes_ends() && takes_ends(x);
+  return is_left ? layer.pre_norm->row_norm() : std::nullopt;
+}
+
+/// Whether the branch's last product adds the residual connection.
+bool AttentionLayersImpl::leaves_residual(const Layer& layer, const at::Tensor& residual) const {
+  if (!layer.block->takes_ends() || !layer.residual->only_adds()) return false;
   // What a branch adds is seen by others in these.
   const bool is_seen = layer.post_branch_norm || options_.resi_dual || current_probe() != nullptr;
-  if (layer.residual->only_adds() && !is_seen) ends.residual = residual;
-  return ends;
+  return !is_seen && (takes_ends(residual) || adds_in_product(residual));
 }
 
 void AttentionLayersImpl::run_layer(Layer& layer, State& state,
@@ -241,7 +244,7 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   }
 
   show(*layer.block, shown_name(layer.step.type), state.x);
-  const auto prepared = layer.residual->prepare(state.x);
+  auto prepared = layer.residual->prepare(state.x);
   auto x = prepared.branch_input;
   if (inputs.keep_hiddens || options_.integrate_layers) state.layer_hiddens.push_back(x);
   if (layer.integrator) {
@@ -250,8 +253,19 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
     state.layer_hiddens = std::move(integrated.layers);
   }
   if (state.inject.defined()) x = x + state.inject;
-  const auto ends = ends_of_branch(layer, x, prepared.residual);
-  if (layer.pre_norm && !ends.norm) x = layer.pre_norm->forward(x, state.condition);
+  BranchEnds ends;
+  ends.norm = norm_of_branch(layer, x);
+  if (layer.pre_norm && !ends.norm) {
+    const auto norm = layer.pre_norm->row_norm();
+    if (norm && x.is_same(prepared.residual)) {
+      auto both = norm_beside(x, *norm);
+      x = std::move(both.normed);
+      prepared.residual = std::move(both.x);
+    } else {
+      x = layer.pre_norm->forward(x, state.condition);
+    }
+  }
+  if (leaves_residual(layer, prepared.residual)) ends.residual = prepared.residual;
 
   auto out = run_branch(layer, state, inputs, x, ends).out;
   if (ends.residual.defined()) {

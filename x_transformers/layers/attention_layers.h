@@ -147,8 +147,8 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck, publi
   void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
   BranchOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
                           const at::Tensor& x, const BranchEnds& ends);
-  BranchEnds ends_of_branch(const Layer& layer, const at::Tensor& x,
-                            const at::Tensor& residual) const;
+  std::optional<RowNorm> norm_of_branch(const Layer& layer, const at::Tensor& x) const;
+  bool leaves_residual(const Layer& layer, const at::Tensor& residual) const;
   BranchOutput run_self_attention(Layer& layer, State& state, const AttentionLayersInputs& inputs,
                                   BranchInputs branch);
   BranchOutput run_cross_attention(Layer& layer, State& state, const AttentionLayersInputs& inputs,

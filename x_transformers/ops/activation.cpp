@@ -5,6 +5,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/activation.h"
 #include "x_transformers/kernels/cpu/row_chunks.h"
+#include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/engines.h"
@@ -123,7 +124,7 @@ class ActivationFunction : public torch::autograd::Function<ActivationFunction> 
       x.is_cuda() ? our_cuda_kernels().launchers->activation_backward(params, x.device().index())
                   : kernels::activation_backward(params);
     }
-    return {x_grad, wants_bias ? partial.sum(0).to(bias.scalar_type()) : at::Tensor(), {}, {}};
+    return {x_grad, wants_bias ? column_sums(partial, bias.scalar_type()) : at::Tensor(), {}, {}};
   }
 };
 

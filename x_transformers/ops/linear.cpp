@@ -12,6 +12,7 @@
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/few_rows_cuda.h"
+#include "x_transformers/ops/linear_cuda.h"
 #include "x_transformers/ops/onednn_product.h"
 
 namespace x_transformers {
@@ -285,6 +286,14 @@ const Engines<LinearCall, at::Tensor>& linear_engines() {
        {"cuda_few_rows",
         [](const Call& call) { return few_rows_cuda_reasons(call.x, call.weight, call.bias); },
         [](const Call& call) { return few_rows_cuda(call.x, {call.weight}, {call.bias}).front(); }},
+       {"cuda",
+        [](const Call& call) {
+          auto reasons = linear_cuda_reasons(call.x, call.weight, call.bias);
+          const bool wants_bias = call.records && call.bias.defined() && call.bias.requires_grad();
+          reasons.add_if(!wants_bias, "no gradient of a bias is asked for");
+          return reasons;
+        },
+        [](const Call& call) { return linear_cuda(call.x, call.weight, call.bias); }},
        {"fp32_of_bf16",
         [](const Call& call) {
           return Reasons(widened_unsupported(call.x, call.weight, call.bias));

@@ -8,10 +8,12 @@
 #include <optional>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/ops/scale.h"
 
 namespace x_transformers {
 namespace {
@@ -117,7 +119,7 @@ class ChunkedPass {
     }
     if (wanted_.weight) add_weight_grad(logits_grad, x);
     if (wanted_.bias) {
-      const auto grad = logits_grad.sum(0, false, sum_options().dtype().toScalarType());
+      const auto grad = column_sums(logits_grad, sum_options().dtype().toScalarType());
       is_one_chunk_ ? void(bias_grad = grad) : void(bias_grad += grad);
     }
     return losses.detach().sum(at::kDouble);
@@ -163,20 +165,28 @@ class LinearCrossEntropyFunction : public torch::autograd::Function<LinearCrossE
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
     const auto saved = ctx->get_saved_variables();
     variable_list gradients(7);
-    if (at::GradMode::is_enabled()) {
+    // The gradients that the forward pass made are given away once; whoever comes again gets them
+    // anew.
+    const auto kept = ctx->saved_data.find("gradients");
+    if (at::GradMode::is_enabled() || kept == ctx->saved_data.end()) {
       const auto &x = saved[0], &weight = saved[1], &bias = saved[2], &target = saved[3];
       const auto ignore_index = ctx->saved_data["ignore_index"].toInt();
       const auto reference = [&](const variable_list& inputs) {
         return whole(inputs[0], inputs[1], inputs[2], target, ignore_index);
       };
+      const bool is_differentiated = at::GradMode::is_enabled();
+      const at::AutoGradMode recorded(true);
       const auto found = differentiable_gradients(reference, {x, weight, bias}, output_grads[0]);
-      std::copy(found.begin(), found.end(), gradients.begin());
+      for (size_t i = 0; i < found.size(); ++i) {
+        const bool is_plain = found[i].defined() && !is_differentiated;
+        gradients[i] = is_plain ? found[i].detach() : found[i];
+      }
       return gradients;
     }
-    const auto kept = ctx->saved_data["gradients"].toOptionalTensorVector();
-    const auto& scale = output_grads[0];
-    for (size_t i = 0; i < kept.size(); ++i) {
-      if (kept[i]) gradients[i] = *kept[i] * scale.to(kept[i]->scalar_type());
+    const auto made = kept->second.toOptionalTensorVector();
+    ctx->saved_data.erase(kept);
+    for (size_t i = 0; i < made.size(); ++i) {
+      if (made[i]) gradients[i] = scaled_in_place(*made[i], output_grads[0]);
     }
     return gradients;
   }

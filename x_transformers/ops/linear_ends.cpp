@@ -6,6 +6,7 @@
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/linear_cuda.h"
 
 namespace x_transformers {
 namespace {
@@ -24,6 +25,18 @@ const Engines<EndsCall, at::Tensor>& ends_engines() {
         },
         [](const Call& call) {
           return few_rows_cuda(call.x, {call.weight}, {call.bias}, call.ends).front();
+        }},
+       {"cuda_add",
+        [](const Call& call) {
+          const auto& ends = call.ends;
+          if (!ends.residual.defined()) return Reasons("no residual is added");
+          auto reasons = linear_cuda_reasons(call.x, call.weight, call.bias, ends.residual);
+          reasons.add_if(ends.norm || ends.gated || ends.activation != Activation::identity,
+                         "more than a residual stands around the product");
+          return reasons;
+        },
+        [](const Call& call) {
+          return linear_cuda(call.x, call.weight, call.bias, call.ends.residual);
         }},
        {"reference", [](const Call&) { return Reasons(); },
         [](const Call& call) {

@@ -25,7 +25,8 @@ struct LinearEnds {
 };
 
 /// residual + activation(norm(x) weight^T + bias), with weight and bias as of linear. On CUDA a
-/// kernel of ours for 16 rows or fewer of 16 bits; else one op after the other.
+/// kernel of ours for 16 rows or fewer of 16 bits; of more rows a residual is added within the
+/// product (linear_cuda); else one op after the other.
 at::Tensor linear_with_ends(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                             const LinearEnds& ends);
 

@@ -8,6 +8,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/norm.h"
 #include "x_transformers/kernels/cpu/row_chunks.h"
+#include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/engines.h"
@@ -99,8 +100,9 @@ NormResult run_forward(const at::Tensor& x, const at::Tensor& gamma, const NormK
 
 /// Adds up partial gradients [chunks, dim] to the shape and dtype of gamma.
 at::Tensor sum_chunks(const at::Tensor& partial, const at::Tensor& gamma) {
-  const auto summed = gamma.numel() == 1 ? partial.sum() : partial.sum(0);
-  return summed.view_as(gamma).to(gamma.scalar_type());
+  const auto dtype = gamma.scalar_type();
+  if (gamma.numel() == 1) return partial.sum().view_as(gamma).to(dtype);
+  return column_sums(partial, dtype).view_as(gamma);
 }
 
 /// x / max(|x|, least)
@@ -108,17 +110,20 @@ at::Tensor over_norm(const at::Tensor& x, double least) {
   return x / at::linalg_vector_norm(x, 2, {-1}, /*keepdim=*/true).clamp_min(least);
 }
 
+/// Gives normalised x, and x once more where it is `beside`.
 class NormFunction : public torch::autograd::Function<NormFunction> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
-                            const std::optional<at::Tensor>& gamma, const NormKind& kind) {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x,
+                               const std::optional<at::Tensor>& gamma, const NormKind& kind,
+                               bool beside) {
     const auto result = run_forward(x, dense(gamma.value_or(at::Tensor())), kind, true);
     ctx->save_for_backward({x, gamma.value_or(at::Tensor()), result.mean, result.inverse});
+    ctx->set_materialize_grads(false);
     ctx->saved_data["centred"] = kind.centred;
     ctx->saved_data["scale"] = kind.scale;
     ctx->saved_data["gamma_offset"] = kind.gamma_offset;
     ctx->saved_data["least"] = kind.least;
-    return result.y;
+    return beside ? variable_list{result.y, x} : variable_list{result.y};
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
@@ -126,11 +131,14 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     const NormKind kind{ctx->saved_data["centred"].toBool(), ctx->saved_data["scale"].toDouble(),
                         ctx->saved_data["gamma_offset"].toDouble(),
                         ctx->saved_data["least"].toDouble()};
-    if (at::GradMode::is_enabled()) return with_graph(saved, kind, output_grads[0]);
+    const auto other = output_grads.size() > 1 ? output_grads[1] : at::Tensor();
+    if (!output_grads[0].defined()) return {other, {}, {}, {}};
+    if (at::GradMode::is_enabled()) return with_graph(saved, kind, output_grads[0], other);
     const auto &x = saved[0], &gamma = saved[1];
     const bool wants_gamma = gamma.defined() && ctx->needs_input_grad(1);
     at::Tensor gamma_grad;
     const auto y_grad = in_memory_like(output_grads[0], x), dense_gamma = dense(gamma);
+    const auto other_grad = other.defined() ? in_memory_like(other, x) : other;
     const auto x_grad = at::empty_like(x);
     at::Tensor partial;
     kernels::NormBackward params;
@@ -149,6 +157,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
     if (x.numel() > 0) {
       params.x = x.const_data_ptr();
       params.y_grad = y_grad.const_data_ptr();
+      if (other_grad.defined()) params.other_grad = other_grad.const_data_ptr();
       params.x_grad = x_grad.mutable_data_ptr();
       params.element = element_of(x);
       params.gain = gain_of(dense_gamma, kind);
@@ -159,7 +168,7 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
       launch(params, kind, x.device());
     }
     if (partial.defined()) gamma_grad = sum_chunks(partial, gamma);
-    return {x_grad, gamma_grad, {}};
+    return {x_grad, gamma_grad, {}, {}};
   }
 
  private:
@@ -168,14 +177,15 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
   }
 
   static variable_list with_graph(const variable_list& saved, const NormKind& kind,
-                                  const at::Tensor& output_grad) {
+                                  const at::Tensor& output_grad, const at::Tensor& other_grad) {
     const auto reference = [&](const variable_list& inputs) {
       if (kind.centred) return layer_norm_reference(inputs[0], inputs[1], kind.gamma_offset);
       const auto unscaled = over_norm(inputs[0], kind.least) * kind.scale;
       return inputs[1].defined() ? unscaled * (inputs[1] + kind.gamma_offset) : unscaled;
     };
     const auto gradients = differentiable_gradients(reference, {saved[0], saved[1]}, output_grad);
-    return {gradients[0], gradients[1], {}};
+    const auto x_grad = other_grad.defined() ? gradients[0] + other_grad : gradients[0];
+    return {x_grad, gradients[1], {}, {}};
   }
 };
 
@@ -184,7 +194,8 @@ at::Tensor fused_norm(const NormCall& call) {
   const auto& gamma = call.gamma;
   const auto x = with_dense_rows_in_any_order(call.x);
   if (records_gradient({x, gamma})) {
-    return NormFunction::apply(x, gamma.defined() ? std::optional(gamma) : std::nullopt, call.kind);
+    return NormFunction::apply(x, gamma.defined() ? std::optional(gamma) : std::nullopt, call.kind,
+                               /*beside=*/false)[0];
   }
   return run_forward(x, gamma.defined() ? gamma.contiguous() : gamma, call.kind, false).y;
 }
@@ -382,6 +393,18 @@ std::vector<EngineReport> explain_rms_norm(const at::Tensor& x, const at::Tensor
 at::Tensor normalised(const at::Tensor& x, const RowNorm& norm) {
   return norm.kind == RowNorm::Kind::layer ? layer_norm(x, norm.gamma, norm.gamma_offset)
                                            : rms_norm(x, norm.gamma, norm.gamma_offset);
+}
+
+NormedBeside norm_beside(const at::Tensor& x, const RowNorm& norm) {
+  const auto call = norm.kind == RowNorm::Kind::layer
+                        ? layer_norm_call(x, norm.gamma, norm.gamma_offset)
+                        : rms_norm_call(x, norm.gamma, norm.gamma_offset);
+  const bool fuses = x.is_cuda() && records_gradient({x}) && cuda_reasons(call).empty() &&
+                     with_dense_rows_in_any_order(x).is_same(x);
+  if (!fuses) return {normalised(x, norm), x};
+  const auto gamma = norm.gamma.defined() ? std::optional(norm.gamma) : std::nullopt;
+  const auto both = NormFunction::apply(x, gamma, call.kind, /*beside=*/true);
+  return {both[0], both[1]};
 }
 
 at::Tensor scale_norm(const at::Tensor& x, const at::Tensor& gamma, double eps) {

@@ -35,6 +35,13 @@ struct RowNorm {
 };
 at::Tensor normalised(const at::Tensor& x, const RowNorm& norm);
 
+/// normalised(x), and x itself for what else reads it, such as a residual connection. On CUDA the
+/// gradients that come back by both meet within the norm's kernel, which saves a pass over them.
+struct NormedBeside {
+  at::Tensor normed, x;
+};
+NormedBeside norm_beside(const at::Tensor& x, const RowNorm& norm);
+
 /// x / max(|x| / sqrt(dim), eps) * gamma over the last dimension of x [..., dim], with gamma [1]:
 /// FLASH-pytorch's ScaleNorm. The gradient by x is that of a constant norm below eps.
 at::Tensor scale_norm(const at::Tensor& x, const at::Tensor& gamma, double eps);

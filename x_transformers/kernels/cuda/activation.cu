@@ -5,13 +5,16 @@
 #include <algorithm>
 
 #include "x_transformers/kernels/cuda/curves.cuh"
-#include "x_transformers/kernels/cuda/device/vector.cuh"
+#include "x_transformers/kernels/cuda/device/packed.cuh"
 #include "x_transformers/kernels/cuda/dispatch.cuh"
 
 namespace x_transformers::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 128;
+/// Blocks that each multiprocessor has at once, and the multiprocessors that the rows are cut for:
+/// a last block that ran alone would cost as much as all.
+constexpr int kBlocksOfEach = 6, kMultiprocessors = 132;
 
 struct Forward {
   const void *x, *bias;
@@ -46,22 +49,30 @@ __device__ void load_floats(const void* memory, int64_t at, float (&values)[kSiz
 }
 
 template <class T, int kSize>
-__device__ void store_floats(void* memory, int64_t at, const float (&values)[kSize]) {
-  Vector<T, kSize> stored;
-#pragma unroll
-  for (int i = 0; i < kSize; ++i) stored.values[i] = from_float<T>(values[i]);
-  stored.store(static_cast<T*>(memory) + at);
-}
-
-template <class T, int kSize>
 __device__ void load_bias(const void* bias, int at, float (&values)[kSize]) {
   if (bias != nullptr) return load_floats<T>(bias, at, values);
 #pragma unroll
   for (int i = 0; i < kSize; ++i) values[i] = 0.0f;
 }
 
+/// kTogether rows of a vector of columns are read before the first is used, so that they are on
+/// their way together.
+template <class T, int kSize, int kTogether>
+struct Rows {
+  Packed<T, kSize> rows[kTogether];
+
+  __device__ void load(const void* memory, int64_t at, int64_t stride, int64_t count) {
+#pragma unroll
+    for (int n = 0; n < kTogether; ++n)
+      rows[n] =
+          Packed<T, kSize>::load_if(n < count, static_cast<const T*>(memory) + at + n * stride);
+  }
+};
+
 template <class T, int kSize, ActivationKind kKind, bool kGated>
-__global__ void __launch_bounds__(kThreads) activation_forward_kernel(Forward p) {
+__global__ void __launch_bounds__(kThreads, kBlocksOfEach) activation_forward_kernel(Forward p) {
+  using Act = Curve<kKind, sizeof(T) == 4>;
+  constexpr int kTogether = kGated ? 3 : 4;
   const int column = (blockIdx.x * kThreads + threadIdx.x) * kSize;
   if (column >= p.dim) return;
   const RowsOfThread rows(p.rows);
@@ -69,62 +80,79 @@ __global__ void __launch_bounds__(kThreads) activation_forward_kernel(Forward p)
   load_bias<T>(p.bias, column, bias);
   if (kGated) load_bias<T>(p.bias, column + p.dim, gate_bias);
   const int64_t x_dim = kGated ? 2 * p.dim : p.dim;
-#pragma unroll 4
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
-    float x[kSize], y[kSize];
-    load_floats<T>(p.x, row * x_dim + column, x);
-    if constexpr (kGated) {
-      float gate[kSize];
-      load_floats<T>(p.x, row * x_dim + p.dim + column, gate);
+  for (int64_t row = rows.begin; row < rows.end; row += kTogether) {
+    Rows<T, kSize, kTogether> x, gates;
+    x.load(p.x, row * x_dim + column, x_dim, rows.end - row);
+    if constexpr (kGated) gates.load(p.x, row * x_dim + p.dim + column, x_dim, rows.end - row);
 #pragma unroll
-      for (int i = 0; i < kSize; ++i)
-        y[i] = (x[i] + bias[i]) * Curve<kKind, sizeof(T) == 4>::value(gate[i] + gate_bias[i]);
-    } else {
+    for (int n = 0; n < kTogether; ++n) {
+      if (row + n >= rows.end) break;
+      float y[kSize];
+      x.rows[n].unpack(y);
+      if constexpr (kGated) {
+        float gate[kSize];
+        gates.rows[n].unpack(gate);
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) y[i] = Curve<kKind, sizeof(T) == 4>::value(x[i] + bias[i]);
+        for (int i = 0; i < kSize; ++i)
+          y[i] = (y[i] + bias[i]) * Act::value(gate[i] + gate_bias[i]);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kSize; ++i) y[i] = Act::value(y[i] + bias[i]);
+      }
+      Packed<T, kSize>::pack(y).store(static_cast<T*>(p.y) + (row + n) * p.dim + column);
     }
-    store_floats<T>(p.y, row * p.dim + column, y);
   }
 }
 
 template <class T, int kSize, ActivationKind kKind, bool kGated>
-__global__ void __launch_bounds__(kThreads) activation_backward_kernel(Backward p) {
+__global__ void __launch_bounds__(kThreads, kBlocksOfEach) activation_backward_kernel(Backward p) {
+  using Act = Curve<kKind, sizeof(T) == 4>;
+  constexpr int kTogether = kGated ? 2 : 4;
   const int column = (blockIdx.x * kThreads + threadIdx.x) * kSize;
   if (column >= p.dim) return;
   const RowsOfThread rows(p.rows);
-  float bias[kSize], gate_bias[kSize];
-  load_bias<T>(p.bias, column, bias);
-  if (kGated) load_bias<T>(p.bias, column + p.dim, gate_bias);
   const int64_t x_dim = kGated ? 2 * p.dim : p.dim;
   float sums[kSize] = {}, gate_sums[kSize] = {};
-#pragma unroll 2
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
-    float x[kSize], grad[kSize];
-    load_floats<T>(p.x, row * x_dim + column, x);
-    load_floats<T>(p.y_grad, row * p.dim + column, grad);
-    if constexpr (kGated) {
-      float gate[kSize], gate_grad[kSize];
-      load_floats<T>(p.x, row * x_dim + p.dim + column, gate);
+  for (int64_t row = rows.begin; row < rows.end; row += kTogether) {
+    Rows<T, kSize, kTogether> x, gates, grads;
+    const int64_t left = rows.end - row;
+    x.load(p.x, row * x_dim + column, x_dim, left);
+    if constexpr (kGated) gates.load(p.x, row * x_dim + p.dim + column, x_dim, left);
+    grads.load(p.y_grad, row * p.dim + column, p.dim, left);
+    float bias[kSize], gate_bias[kSize];  // from the cache, each time
+    load_bias<T>(p.bias, column, bias);
+    if (kGated) load_bias<T>(p.bias, column + p.dim, gate_bias);
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) {
-        float value, slope;
-        Curve<kKind, sizeof(T) == 4>::both(gate[i] + gate_bias[i], value, slope);
-        gate_grad[i] = grad[i] * (x[i] + bias[i]) * slope;
-        grad[i] *= value;
-        sums[i] += grad[i];
-        gate_sums[i] += gate_grad[i];
-      }
-      store_floats<T>(p.x_grad, row * x_dim + p.dim + column, gate_grad);
-    } else {
+    for (int n = 0; n < kTogether; ++n) {
+      if (n >= left) break;
+      float grad[kSize], values[kSize];
+      x.rows[n].unpack(values);
+      grads.rows[n].unpack(grad);
+      T* x_grad = static_cast<T*>(p.x_grad) + (row + n) * x_dim + column;
+      if constexpr (kGated) {
+        float gate[kSize], gate_grad[kSize];
+        gates.rows[n].unpack(gate);
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) {
-        float value, slope;
-        Curve<kKind, sizeof(T) == 4>::both(x[i] + bias[i], value, slope);
-        grad[i] *= slope;
-        sums[i] += grad[i];
+        for (int i = 0; i < kSize; ++i) {
+          float value, slope;
+          Act::both(gate[i] + gate_bias[i], value, slope);
+          gate_grad[i] = grad[i] * (values[i] + bias[i]) * slope;
+          grad[i] *= value;
+          sums[i] += grad[i];
+          gate_sums[i] += gate_grad[i];
+        }
+        Packed<T, kSize>::pack(gate_grad).store(x_grad + p.dim);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kSize; ++i) {
+          float value, slope;
+          Act::both(values[i] + bias[i], value, slope);
+          grad[i] *= slope;
+          sums[i] += grad[i];
+        }
       }
+      Packed<T, kSize>::pack(grad).store(x_grad);
     }
-    store_floats<T>(p.x_grad, row * x_dim + column, grad);
   }
   if (p.bias_grad == nullptr) return;
   float* partial = p.bias_grad + blockIdx.y * x_dim + column;
@@ -216,9 +244,9 @@ cudaError_t activation_backward(const ActivationBackward& params, cudaStream_t s
 }
 
 int64_t activation_chunks(int64_t rows, int64_t dim) {
-  // Some eight blocks on each of some 132 multiprocessors; below four rows a chunk its sums would
-  // be a good part of what it reads.
-  constexpr int64_t kBlocks = 8 * 132, kColumns = kThreads * 8, kLeastRows = 4;
+  // Below four rows a chunk its sums would be a good part of what it reads.
+  constexpr int64_t kBlocks = kBlocksOfEach * kMultiprocessors, kColumns = kThreads * 8,
+                    kLeastRows = 4;
   const auto strips = (dim + kColumns - 1) / kColumns;
   const auto most = std::max<int64_t>(1, rows / kLeastRows);
   return std::min({std::max<int64_t>(1, kBlocks / strips), most, int64_t{65535}});

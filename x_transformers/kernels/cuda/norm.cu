@@ -1,32 +1,41 @@
 // A row belongs to one group of threads: a warp or a part of one, with several groups a block, or a
 // block where the row is long. Each thread keeps its part of the row in registers, so x is read
-// once. The backward of many rows sums the gradient of the gain there over all rows of its group,
-// and leaves the sums of the groups to be added up. That of few rows has blocks that go down
-// columns beside those that go along rows: they read x once more, from the cache, and save a
-// launch.
+// once. The backward of many rows reads the next row while it adds up the one before, sums the
+// gradient of the gain over all rows of its group, and leaves the sums of the groups to be added
+// up. That of few rows has blocks that go down columns beside those that go along rows: they read x
+// once more, from the cache, and save a launch.
 #include "x_transformers/kernels/cuda/norm.cuh"
 
 #include <algorithm>
 
-#include "x_transformers/kernels/cuda/device/row_sum.cuh"
+#include "x_transformers/kernels/cuda/device/dependent_launch.cuh"
+#include "x_transformers/kernels/cuda/device/packed.cuh"
+#include "x_transformers/kernels/cuda/device/row_parts.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
 #include "x_transformers/kernels/cuda/dispatch.cuh"
 
 namespace x_transformers::kernels::cuda {
 namespace {
 
-constexpr int kWarpsOfShortRows = 4;  ///< of a block
 constexpr int kMostThreads = 1024;
 
 /// How a kernel goes over a row: thread t of the group has the vectors t, t + threads, ... of
-/// kSize numbers, at most kParts of them.
-template <class T, int size, int parts>
+/// kSize numbers, at most kParts of them. `short_rows`: no group is more than a warp.
+template <class T, int size, int parts, bool short_rows = false>
 struct Layout {
   using Element = T;
   static constexpr int kSize = size;
   static constexpr int kParts = parts;
-  static constexpr int kLaunchBound = kMostThreads / (size * sizeof(T) == 16 ? size / 4 : 1);
+  static constexpr bool kHasShortRows = short_rows;
+  static constexpr bool kHasVectors = size * sizeof(T) == 16;
+  static constexpr int kLaunchBound =
+      short_rows ? kWarpsOfShortRows * kWarp : kMostThreads / (kHasVectors ? size / 4 : 1);
+  /// Blocks of a multiprocessor: of short rows what norm_chunks counts on.
+  static constexpr int kBlocksOfEach = short_rows ? (parts > 2 ? 3 : 4) : 1;
 };
+
+/// The most vectors of a thread, and the most numbers where they are read one by one.
+constexpr int kMostParts = 4, kPartsOfSingles = 16;
 
 struct Forward {
   const void *x, *weight;
@@ -38,7 +47,7 @@ struct Forward {
 };
 
 struct Backward {
-  const void *x, *y_grad, *weight;
+  const void *x, *y_grad, *weight, *other_grad;
   void* x_grad;
   const float *mean, *inverse;
   float* weight_grad;
@@ -48,16 +57,10 @@ struct Backward {
   int dim;
 };
 
-__device__ int64_t group_of_thread() { return int64_t{blockIdx.x} * blockDim.y + threadIdx.y; }
-
 /// Calls body(part, first feature) for the vectors of this thread.
 template <class L, class Body>
 __device__ void for_parts(int dim, const Body& body) {
-#pragma unroll
-  for (int part = 0; part < L::kParts; ++part) {
-    const int at = (part * blockDim.x + threadIdx.x) * L::kSize;
-    if (at < dim) body(part, at);
-  }
+  for_parts_of_row<L::kSize, L::kParts>(dim, body);
 }
 
 /// The gain of the features at, at + 1, ...
@@ -77,6 +80,8 @@ __global__ void __launch_bounds__(L::kLaunchBound) norm_forward_kernel(Forward p
   using T = typename L::Element;
   using Part = Vector<T, L::kSize>;
   __shared__ float room[kWarp];
+  wait_for_earlier();
+  let_next_begin();
   const int64_t row = group_of_thread();
   if (row >= p.rows) return;  // whole groups
   const T* x = static_cast<const T*>(p.x) + row * p.dim;
@@ -148,67 +153,88 @@ __device__ void write_sums(const Backward& p, float (&sums)[L::kParts][L::kSize]
   }
 }
 
+/// What the backward reads of a row.
+template <class L, bool kCentred>
+struct BackwardRow {
+  using T = typename L::Element;
+  using Part = Packed<T, L::kSize>;
+  Part x[L::kParts], grads[L::kParts], others[L::kParts];
+  float inverse, mean = 0;
+
+  __device__ void load(const Backward& p, int64_t row) {
+    inverse = p.inverse[row];
+    if (kCentred) mean = p.mean[row];
+    for_parts<L>(p.dim, [&](int part, int at) {
+      x[part] = Part::load(static_cast<const T*>(p.x) + row * p.dim + at);
+      grads[part] = Part::load(static_cast<const T*>(p.y_grad) + row * p.dim + at);
+      others[part] = Part::load_if(p.other_grad != nullptr,
+                                   static_cast<const T*>(p.other_grad) + row * p.dim + at);
+    });
+  }
+};
+
 /// With n = (x - mean) * inverse and g = y_grad * gain: x_grad = inverse * (g - mean(g) - n *
 /// mean(g n)) of layer norm. Of the l2 norm n = x * inverse, g = y_grad * gain * scale and x_grad =
-/// inverse
-/// * (g - n * sum(g n)), without the second term where the norm was below epsilon and so constant.
-/// The first `blocks` of the grid go along rows.
+/// inverse * (g - n * sum(g n)), without the second term where the norm was below epsilon and so
+/// constant. The first `blocks` of the grid go along rows.
 template <class L, bool kCentred, bool kWantsWeight>
 __device__ void backward_along_rows(const Backward& p, unsigned blocks) {
   using T = typename L::Element;
-  using Part = Vector<T, L::kSize>;
-  __shared__ float room[kWarp];
+  using Part = Packed<T, L::kSize>;
+  __shared__ float room[2 * kWarp];
   const int64_t groups = int64_t{blocks} * blockDim.y, group = group_of_thread();
   float sums[kWantsWeight ? L::kParts : 1][L::kSize] = {};
+  BackwardRow<L, kCentred> now, next;
+  if (L::kHasShortRows && group < p.rows) next.load(p, group);
   for (int64_t row = group; row < p.rows; row += groups) {
-    const T* x = static_cast<const T*>(p.x) + row * p.dim;
-    const T* y_grad = static_cast<const T*>(p.y_grad) + row * p.dim;
+    if constexpr (L::kHasShortRows) {
+      now = next;
+      if (row + groups < p.rows) next.load(p, row + groups);
+    } else {
+      now.load(p, row);  // there are no registers for another one
+    }
     T* x_grad = static_cast<T*>(p.x_grad) + row * p.dim;
-    const float inverse = p.inverse[row], mean = kCentred ? p.mean[row] : 0.0f;
-    const float factor = kCentred ? inverse : inverse * p.scale;
-    Part kept[L::kParts], grads[L::kParts];
+    const float factor = kCentred ? now.inverse : now.inverse * p.scale;
+    float along[2] = {0, 0};  // the sum of g n, and that of g
     for_parts<L>(p.dim, [&](int part, int at) {
-      kept[part] = Part::load(x + at);
-      grads[part] = Part::load(y_grad + at);
-    });
-    float along = 0, total = 0;
-    for_parts<L>(p.dim, [&](int part, int at) {
-      float gain[L::kSize];
+      float gain[L::kSize], x[L::kSize], grads[L::kSize];
       load_gain<T>(p.weight, p.offset, at, gain);
+      now.x[part].unpack(x);
+      now.grads[part].unpack(grads);
 #pragma unroll
       for (int i = 0; i < L::kSize; ++i) {
-        const float value = to_float(kept[part].values[i]) - mean;
-        const float grad = to_float(grads[part].values[i]);
-        along += grad * gain[i] * value;
-        if (kCentred) total += grad * gain[i];
-        if (kWantsWeight) sums[part][i] += grad * (value * factor);
+        const float value = x[i] - now.mean;
+        along[0] += grads[i] * gain[i] * value;
+        if (kCentred) along[1] += grads[i] * gain[i];
+        if (kWantsWeight) sums[part][i] += grads[i] * (value * factor);
       }
     });
-    along = row_sum(along, room);
-    float back = along * inverse * inverse, level = 0;
+    row_sums(along, room);
+    float back = along[0] * now.inverse * now.inverse;
+    const float level = kCentred ? along[1] / p.dim : 0.0f;
     if (kCentred) {
       back /= p.dim;
-      level = row_sum(total, room) / p.dim;
-    } else if (inverse >= 1.0f / p.epsilon) {
+    } else if (now.inverse >= 1.0f / p.epsilon) {
       back = 0;
     }
     for_parts<L>(p.dim, [&](int part, int at) {
-      float gain[L::kSize];
+      float gain[L::kSize], x[L::kSize], grads[L::kSize], result[L::kSize];
       load_gain<T>(p.weight, p.offset, at, gain);
+      now.x[part].unpack(x);
+      now.grads[part].unpack(grads);
+      now.others[part].unpack(result);
 #pragma unroll
-      for (int i = 0; i < L::kSize; ++i) {
-        const float weighted = to_float(grads[part].values[i]) * gain[i];
-        const float value = to_float(kept[part].values[i]) - mean;
-        grads[part].values[i] = from_float<T>((weighted - level - value * back) * factor);
-      }
-      grads[part].store(x_grad + at);
+      for (int i = 0; i < L::kSize; ++i)
+        result[i] += (grads[i] * gain[i] - level - (x[i] - now.mean) * back) * factor;
+      Part::pack(result).store(x_grad + at);
     });
   }
   if constexpr (kWantsWeight) write_sums<L>(p, sums);
 }
 
 template <class L, bool kCentred, bool kWantsWeight>
-__global__ void __launch_bounds__(L::kLaunchBound) norm_backward_kernel(Backward p) {
+__global__ void __launch_bounds__(L::kLaunchBound, L::kBlocksOfEach)
+    norm_backward_kernel(Backward p) {
   backward_along_rows<L, kCentred, kWantsWeight>(p, gridDim.x);
 }
 
@@ -291,7 +317,7 @@ void launch(const NormForward& params, cudaStream_t stream) {
                   params.scale,   params.gain.offset,
                   params.rows,    static_cast<int>(params.dim)};
   const auto grid = grid_for(params.rows, params.dim, L::kSize, L::kParts);
-  norm_forward_kernel<L, kCentred><<<grid.blocks, grid.threads, 0, stream>>>(p);
+  launch_early(norm_forward_kernel<L, kCentred>, {grid.blocks, grid.threads}, stream, p);
 }
 
 template <class L, bool kCentred>
@@ -299,6 +325,7 @@ void launch(const NormBackward& params, cudaStream_t stream) {
   const Backward p{params.x,
                    params.y_grad,
                    params.gain.weight,
+                   params.other_grad,
                    params.x_grad,
                    params.mean,
                    params.inverse,
@@ -331,7 +358,26 @@ bool has_vectors(const NormForward& params, int size) {
 
 bool has_vectors(const NormBackward& params, int size) {
   return params.dim % size == 0 && is_aligned(params.x) && is_aligned(params.y_grad) &&
-         is_aligned(params.x_grad) && is_aligned(params.gain.weight);
+         is_aligned(params.x_grad) && is_aligned(params.other_grad) &&
+         is_aligned(params.gain.weight);
+}
+
+template <class T, bool kCentred>
+void launch_vectors(const NormForward& params, cudaStream_t stream) {
+  launch<Layout<T, 16 / sizeof(T), kMostParts>, kCentred>(params, stream);
+}
+
+/// With no more registers than the parts of a row need, the next row is read in time.
+template <class T, bool kCentred>
+void launch_vectors(const NormBackward& params, cudaStream_t stream) {
+  constexpr int kSize = 16 / sizeof(T);
+  const auto parts = (params.dim + kSize * kWarp - 1) / (kSize * kWarp);
+  if (parts == 1) return launch<Layout<T, kSize, 1, true>, kCentred>(params, stream);
+  if (parts == 2) return launch<Layout<T, kSize, 2, true>, kCentred>(params, stream);
+  if (parts == 3) return launch<Layout<T, kSize, 3, true>, kCentred>(params, stream);
+  if (parts == kMostParts)
+    return launch<Layout<T, kSize, kMostParts, true>, kCentred>(params, stream);
+  launch<Layout<T, kSize, kMostParts>, kCentred>(params, stream);
 }
 
 template <bool kCentred, class Params>
@@ -339,9 +385,8 @@ cudaError_t run(const Params& params, cudaStream_t stream) {
   if (params.rows == 0 || params.dim == 0) return cudaSuccess;
   with_element(params.element, [&](auto number) {
     using T = decltype(number);
-    constexpr int kSize = 16 / sizeof(T), kParts = 4, kPartsOfSingles = 16;
-    if (has_vectors(params, kSize)) {
-      launch<Layout<T, kSize, kParts>, kCentred>(params, stream);
+    if (has_vectors(params, 16 / sizeof(T))) {
+      launch_vectors<T, kCentred>(params, stream);
     } else {
       launch<Layout<T, 1, kPartsOfSingles>, kCentred>(params, stream);
     }
@@ -368,10 +413,13 @@ cudaError_t l2_norm_backward(const NormBackward& params, cudaStream_t stream) {
 }
 
 int64_t norm_chunks(int64_t rows, int64_t dim) {
-  // Some 16 warps on each of some 132 multiprocessors; a warp has at most 1,024 features.
-  constexpr int64_t kMultiprocessors = 132, kWarpsOfEach = 16, kFeaturesOfAWarp = 1024;
+  // As many warps as there are registers for, on each of some 132 multiprocessors; a warp has at
+  // most 1,024 features.
+  constexpr int64_t kMultiprocessors = 132, kFeaturesOfAWarp = 1024;
+  const int64_t warps_of_each = dim > kFeaturesOfAWarp / 2 && dim <= kFeaturesOfAWarp ? 12 : 16;
   const auto warps = std::max<int64_t>(1, (dim + kFeaturesOfAWarp - 1) / kFeaturesOfAWarp);
-  const auto blocks = kMultiprocessors * kWarpsOfEach / std::max<int64_t>(kWarpsOfShortRows, warps);
+  const auto blocks =
+      kMultiprocessors * warps_of_each / std::max<int64_t>(kWarpsOfShortRows, warps);
   // Of few rows the sums of blocks are as long as what they are sums of.
   const auto few = std::max<int64_t>(128, kFeaturesOfAWarp / warps);
   return rows <= few ? 0 : std::max<int64_t>(128, blocks);

@@ -12,6 +12,8 @@
 
 #include <cstdint>
 
+#include "x_transformers/kernels/cuda/device/async_copy.cuh"
+
 namespace x_transformers::kernels::cuda {
 
 constexpr int kChunk = 8;  ///< numbers of a chunk
@@ -21,25 +23,6 @@ template <int kDim>
 __device__ inline int place_of(int row, int chunk) {
   static_assert(kDim % 64 == 0, "eight chunks are exchanged");
   return row * kDim + ((chunk ^ (row & 7)) * kChunk);
-}
-
-__device__ inline uint32_t shared_address(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
-/// Begins to copy 16 bytes, or writes zeros.
-__device__ inline void copy_chunk(void* to, const void* from, bool exists) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(exists ? 16 : 0));
-}
-/// Begins to copy a float, or writes 0.
-__device__ inline void copy_float(float* to, const float* from, bool exists) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(exists ? 4 : 0));
-}
-/// Waits for all that this thread has begun to copy.
-__device__ inline void wait_for_copies() {
-  asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
 }
 
 /// Begins to copy rows first.. of memory to a tile; rows from `rows` on and features from `dim` on

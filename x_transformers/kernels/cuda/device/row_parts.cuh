@@ -23,10 +23,15 @@ __device__ void for_parts_of_row(int dim, const Body& body) {
   }
 }
 
-/// The sums over threadIdx.x, in every thread, where a group is a warp or a block; `room` is shared
-/// memory of kCount floats for each warp.
+/// The sums over threadIdx.x, in every thread; `room` is shared memory of kCount floats for each
+/// warp, which groups of a warp or a part of one do not need.
 template <int kCount>
 __device__ void row_sums(float (&sums)[kCount], float* room) {
+  if (blockDim.x < kWarp) {
+#pragma unroll
+    for (auto& sum : sums) sum = group_sum(sum, blockDim.x);
+    return;
+  }
 #pragma unroll
   for (auto& sum : sums) sum = warp_sum(sum);
   if (blockDim.x == kWarp) return;

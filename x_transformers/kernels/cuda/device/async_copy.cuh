@@ -1,0 +1,34 @@
+// Copies from memory to shared memory that go on while the thread does other work (sm_80 and
+// newer).
+#pragma once
+
+#include <cstdint>
+
+namespace x_transformers::kernels::cuda {
+
+__device__ inline uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+/// Begins to copy 16 bytes, or writes zeros.
+__device__ inline void copy_chunk(void* to, const void* from, bool exists) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(exists ? 16 : 0));
+}
+/// Begins to copy a float, or writes 0.
+__device__ inline void copy_float(float* to, const float* from, bool exists) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(exists ? 4 : 0));
+}
+/// Ends a group of copies.
+__device__ inline void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits for what this thread has begun to copy, but for the last group.
+__device__ inline void wait_for_earlier_copies() {
+  asm volatile("cp.async.wait_group 1;" ::: "memory");
+}
+/// Waits for all that this thread has begun to copy.
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
+}
+
+}  // namespace x_transformers::kernels::cuda
