@@ -12,14 +12,18 @@
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/attend_appending.h"
+#include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/ops/linear_ends.h"
+#include "x_transformers/ops/linear_three.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
 #include "x_transformers/ops/rotary.h"
+#include "x_transformers/ops/scale.h"
+#include "x_transformers/ops/side_by_side.h"
 
 namespace x_transformers {
 namespace {
@@ -56,6 +60,177 @@ TEST_F(FusedOnCuda, LayerNormOfManyRows) {
       expect_good([](const Tensors& t) { return layer_norm_on("cuda", t[0], t[1], 1.0); },
                   [](const Tensors& t) { return layer_norm_reference(t[0], t[1], 1.0); },
                   {at::randn({6001, dim}), at::randn({dim})}, type);
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, NormsWhoseInputIsReadBesideThem) {
+  for (const auto kind : {RowNorm::Kind::layer, RowNorm::Kind::rms}) {
+    for (const int64_t dim : {7, 64, 300, 512, 768, 1000, 1024, 1025, 3000}) {
+      for (const int64_t rows : {3, 1500}) {
+        for (const auto type : kFloats) {
+          const auto plain = [&](const Tensors& t) {
+            const bool is_layer = kind == RowNorm::Kind::layer;
+            return is_layer ? layer_norm_reference(t[0], t[1], 1.0)
+                            : rms_norm_reference(t[0], t[1], 1.0);
+          };
+          expect_good(
+              [&](const Tensors& t) {
+                const auto both = norm_beside(t[0], {kind, t[1], 1.0});
+                return both.normed * t[2] + both.x;
+              },
+              [&](const Tensors& t) { return plain(t) * t[2] + t[0]; },
+              {at::randn({rows, dim}) * 2, at::randn({dim}), at::randn({rows, dim})}, type);
+        }
+      }
+    }
+  }
+  // Either may be all that is used.
+  for (const bool only_norm : {false, true}) {
+    const auto x = at::randn({300, 768}, kGpu).requires_grad_();
+    const auto both = norm_beside(x, {RowNorm::Kind::layer, at::ones({768}, kGpu), 0.0});
+    EXPECT_FALSE(both.x.is_same(x));
+    (only_norm ? both.normed : both.x * 2).pow(2).sum().backward();
+    const auto y = x.detach().requires_grad_();
+    (only_norm ? layer_norm_reference(y, at::ones({768}, kGpu), 0.0) : y * 2)
+        .pow(2)
+        .sum()
+        .backward();
+    expect_close(x.grad().cpu(), y.grad().cpu());
+  }
+}
+
+TEST_F(FusedOnCuda, SumsDownColumns) {
+  for (const auto type : kFloats) {
+    for (const int64_t columns : {1, 7, 32, 100, 768, 3072, 4099}) {
+      for (const int64_t rows : {1, 31, 528, 1025, 16368}) {
+        if (rows * columns > 20'000'000) continue;
+        const auto x = at::randn({rows, columns}).to(type);
+        const auto exact = x.to(at::kDouble).sum(0);
+        const double size = std::sqrt(static_cast<double>(rows));
+        const auto sums = column_sums_on("cuda", x.to(kGpu), at::kFloat).cpu().to(at::kDouble);
+        EXPECT_LT((sums - exact).abs().max().item<double>(), 1e-5 * size) << rows << ' ' << columns;
+        const auto rounded = column_sums_on("cuda", x.to(kGpu), type).cpu();
+        EXPECT_TRUE(at::equal(rounded, sums.to(at::kFloat).to(type)));
+      }
+    }
+    // Rows that lie apart, off 16 bytes.
+    const auto wide = at::randn({2000, 101}, kGpu).to(type);
+    const auto part = wide.narrow(1, 3, 64);
+    expect_close(column_sums_on("cuda", part, at::kFloat).cpu(),
+                 column_sums_on("cuda", part.contiguous(), at::kFloat).cpu());
+  }
+}
+
+TEST_F(FusedOnCuda, ScalesWhereItIs) {
+  for (const auto type : kFloats) {
+    for (const int64_t count : {1, 9, 4096, 1'000'003}) {
+      for (const double factor : {1.0, -0.5}) {
+        const auto x = at::randn({count}).to(type);
+        const auto on_gpu = x.to(kGpu);
+        const auto scaled = scaled_in_place(on_gpu, at::full({}, factor, kGpu));
+        EXPECT_TRUE(scaled.is_same(on_gpu));
+        EXPECT_TRUE(at::equal(scaled.cpu(), (x.to(at::kFloat) * factor).to(type)));
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, LinearLayersWithTheGradientOfTheirBias) {
+  for (const auto type : kFloats) {
+    expect_good([](const Tensors& t) { return linear_on("cuda", t[0], t[1], t[2]); },
+                [](const Tensors& t) { return linear_reference(t[0], t[1], t[2]); },
+                {at::randn({3, 700, 64}), at::randn({96, 64}) / 8, at::randn({96})}, type);
+  }
+}
+
+/// Queries, keys and values as columns of one buffer, with the gradients that attention gives.
+TEST_F(FusedOnCuda, ThreeProductsAsOne) {
+  for (const auto type : {at::kBFloat16, at::kHalf}) {
+    for (const bool is_one_matrix : {false, true}) {
+      for (const int64_t tokens : {5, 300}) {
+        at::manual_seed(2);
+        const auto x = at::randn({2, tokens, 64}), weight = at::randn({3 * 128, 64}) / 8;
+        const auto factors = at::randn({2, 4, tokens, 32});
+        const auto gradients = [&](bool side_by_side, at::ScalarType dtype) {
+          const auto input = x.to(kGpu, dtype).requires_grad_();
+          const auto whole = weight.to(kGpu, dtype);
+          std::array<at::Tensor, 3> weights;
+          for (int64_t i = 0; i < 3; ++i) {
+            const auto own = whole.narrow(0, i * 128, 128);
+            weights[i] = (is_one_matrix ? own.detach() : own.clone()).requires_grad_();
+          }
+          const auto all = linear_three(input, weights, {.side_by_side = side_by_side});
+          const auto heads = [](const at::Tensor& t) {
+            return t.unflatten(-1, {4, 32}).transpose(1, 2);
+          };
+          const auto q = heads(all[0]), k = heads(all[1]), v = heads(all[2]);
+          EXPECT_EQ(are_side_by_side(q, k, v), side_by_side);
+          ScoreProgram program;
+          program.set(stages::Causal());
+          const auto out = attend(q, k, v, program).out;
+          (out * factors.to(kGpu, dtype)).sum().backward();
+          std::vector<at::Tensor> found = {out.detach(), input.grad()};
+          for (const auto& each : weights) found.push_back(each.grad());
+          for (auto& each : found) each = each.to(at::kCPU, at::kDouble);
+          return found;
+        };
+        const auto exact = gradients(false, at::kFloat), apart = gradients(false, type),
+                   beside = gradients(true, type);
+        for (size_t i = 0; i < exact.size(); ++i) {
+          const auto error = (beside[i] - exact[i]).norm(), usual = (apart[i] - exact[i]).norm();
+          EXPECT_LE(error.item<double>(), 2 * usual.item<double>()) << i << ' ' << type;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, ProductsThatAddAResidual) {
+  for (const auto type : {at::kBFloat16, at::kHalf}) {
+    for (const int64_t rows : {17, 700}) {
+      for (const int64_t dim_out : {8, 96, 200}) {
+        for (const bool has_bias : {false, true}) {
+          const auto ends = [](const at::Tensor& residual) {
+            return LinearEnds{.residual = residual};
+          };
+          const auto bias = [=](const Tensors& t) { return has_bias ? t[3] : at::Tensor(); };
+          expect_good(
+              [&](const Tensors& t) {
+                return linear_with_ends_on("cuda_add", t[0], t[1], bias(t), ends(t[2]));
+              },
+              [&](const Tensors& t) {
+                return linear_with_ends_reference(t[0], t[1], bias(t), ends(t[2]));
+              },
+              has_bias ? Tensors{at::randn({2, rows, 64}), at::randn({dim_out, 64}) / 8,
+                                 at::randn({2, rows, dim_out}), at::randn({dim_out})}
+                       : Tensors{at::randn({2, rows, 64}), at::randn({dim_out, 64}) / 8,
+                                 at::randn({2, rows, dim_out})},
+              type);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, LossAndGradientOfRowsInSharedMemory) {
+  // Rows of up to 112 KiB are; the longest are not.
+  for (const auto type : kFloats) {
+    for (const int64_t classes : {64, 1000, 4104, 50257, 57344, 60000}) {
+      const auto x = at::randn({9, 16}), weight = at::randn({classes, 16});
+      const auto target = at::randint(classes, {9});
+      target[3] = -100;
+      expect_good(
+          [&](const Tensors& t) {
+            return linear_cross_entropy(t[0], t[1], {}, target.to(t[0].device()), -100, 100)
+                .to(t[0].scalar_type());
+          },
+          [&](const Tensors& t) {
+            const auto logits = linear_reference(t[0], t[1], {}).to(at::kFloat);
+            return cross_entropy_reference(logits, target.to(t[0].device()), -100, Reduction::mean)
+                .to(t[0].scalar_type());
+          },
+          {x, weight}, type);
     }
   }
 }

@@ -46,7 +46,7 @@ TEST(LinearThree, NormalisesFirst) {
                                              at::randn({3, 8})};
   for (const auto kind : {RowNorm::Kind::layer, RowNorm::Kind::rms}) {
     const RowNorm norm{kind, gamma, 1.0};
-    const auto got = linear_three(x, weights, norm);
+    const auto got = linear_three(x, weights, {.norm = norm});
     for (size_t i = 0; i < weights.size(); ++i)
       expect_close(got[i], linear_reference(normalised(x, norm), weights[i], {}));
   }

@@ -105,8 +105,9 @@ AttentionImpl::Projected AttentionImpl::project(const AttentionInputs& inputs) {
   if (to_latent_q_) p.q_input = to_latent_q_->forward(p.q_input);
   const bool is_one_input = k_input.is_same(p.q_input) && v_input.is_same(p.q_input);
   if (is_one_input && !to_latent_kv_) {
-    const auto qkv =
-        linear_three(p.q_input, {to_q_->weight, to_k_->weight, to_v_->weight}, inputs.ends.norm);
+    const auto qkv = linear_three(
+        p.q_input, {to_q_->weight, to_k_->weight, to_v_->weight},
+        {.norm = inputs.ends.norm, .side_by_side = !options_.qk_norm && !inputs.cache});
     p.q = split_heads(qkv[0], options_.heads);
     p.k = split_heads(qkv[1], kv_heads_);
     p.v = split_heads(qkv[2], kv_heads_);

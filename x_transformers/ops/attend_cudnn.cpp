@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/heads_of_tokens.h"
 #include "x_transformers/ops/kernel_tensors.h"
+#include "x_transformers/ops/side_by_side.h"
 
 namespace x_transformers {
 namespace {
@@ -111,6 +113,14 @@ at::Tensor as_floats(const at::Tensor& sink) {
   return sink.defined() ? sink.detach().to(at::kFloat).contiguous() : sink;
 }
 
+/// Room for the gradients of q, k and v.
+std::array<at::Tensor, 3> empty_gradients(const at::Tensor& q, const at::Tensor& k,
+                                          const at::Tensor& v) {
+  if (are_side_by_side(q, k, v)) return empty_side_by_side_like(q);
+  return {empty_positions_first_like(q), empty_positions_first_like(k),
+          empty_positions_first_like(v)};
+}
+
 class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
  public:
   /// The output, and log_sum_exp [b, h, i].
@@ -160,8 +170,7 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
       return gradients;
     }
     const auto out_grad = in_memory_like(output_grads[0], out);
-    const auto q_grad = empty_positions_first_like(q), k_grad = empty_positions_first_like(k),
-               v_grad = empty_positions_first_like(v);
+    const auto [q_grad, k_grad, v_grad] = empty_gradients(q, k, v);
     auto call = call_of(q, k, v, out, p);
     call.log_sum_exp = log_sum_exp.mutable_data_ptr<float>();
     set_gradients(call, out_grad, q_grad, k_grad, v_grad);
@@ -211,7 +220,7 @@ void add_reason_of_cudnn(const AttendCall& call, const CudnnParameters& p, Reaso
   const at::NoGradGuard no_grad;
   const auto heads = call.q.size(1);
   const auto q = like(call.q, heads), k = like(call.k, heads), v = like(call.v, heads);
-  const auto out = empty_positions_first_like(q), grads = empty_positions_first_like(k);
+  const auto out = empty_positions_first_like(q);
   auto plan = call_of(q, k, v, out, p);
   const float any = 0;
   plan.sink = p.sink.defined() ? &any : nullptr;
@@ -220,7 +229,12 @@ void add_reason_of_cudnn(const AttendCall& call, const CudnnParameters& p, Reaso
   std::string reason;
   launchers.scored_attention_workspace(plan, device, reason);
   if (reason.empty() && records_gradient({call.q, call.k, call.v, p.sink})) {
-    set_gradients(plan, out, out, grads, grads);
+    const auto gradients = are_side_by_side(call.q, call.k, call.v)
+                               ? empty_side_by_side_like(q)
+                               : std::array<at::Tensor, 3>{empty_positions_first_like(q),
+                                                           empty_positions_first_like(k),
+                                                           empty_positions_first_like(v)};
+    set_gradients(plan, out, gradients[0], gradients[1], gradients[2]);
     launchers.scored_attention_workspace(plan, device, reason);
   }
   reasons.add(reason);
@@ -233,7 +247,12 @@ Reasons cudnn_reasons(const AttendCall& call) {
   if (!call.q.is_cuda()) return reasons;
   // LibTorch's causal mask begins at the first key as well.
   const bool has_keys_in_front = p.causal && call.q.size(2) < call.k.size(2);
-  reasons.add_if(!p.modifies_scores() && !p.window && !p.sink.defined() && !has_keys_in_front,
+  // LibTorch gives the gradients of queries, keys and values each in memory of its own, which makes
+  // nine products of three where they come from one.
+  const bool has_gradients_side_by_side =
+      records_gradient({call.q, call.k, call.v}) && are_side_by_side(call.q, call.k, call.v);
+  reasons.add_if(!p.modifies_scores() && !p.window && !p.sink.defined() && !has_keys_in_front &&
+                     !has_gradients_side_by_side,
                  "nothing that LibTorch's engines do not have");
   reasons.add_if(p.sink.defined() && p.sink.device() != call.q.device(), "the sinks are elsewhere");
   reasons.add_if(p.slopes.defined() && p.slopes.device() != call.q.device(),

@@ -6,6 +6,7 @@
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/side_by_side.h"
 
 namespace x_transformers {
 namespace {
@@ -16,9 +17,22 @@ using torch::autograd::variable_list;
 class LinearThree : public torch::autograd::Function<LinearThree> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& a,
-                               const at::Tensor& b, const at::Tensor& c) {
+                               const at::Tensor& b, const at::Tensor& c, bool side_by_side) {
     ctx->save_for_backward({x, a, b, c});
-    return {at::linear(x, a), at::linear(x, b), at::linear(x, c)};
+    if (!side_by_side) return {at::linear(x, a), at::linear(x, b), at::linear(x, c)};
+    const auto parts = empty_columns(x, {a, b, c});
+    const auto rows = x.flatten(0, -2);
+    if (const auto weight = rows_of_one_matrix({a, b, c}); weight.defined()) {
+      auto all = columns_of_one_matrix(parts);
+      at::mm_out(all, rows, weight.t());
+    } else {
+      const std::array<const at::Tensor*, 3> weights = {&a, &b, &c};
+      for (size_t i = 0; i < weights.size(); ++i) {
+        auto part = parts[i].flatten(0, -2);
+        at::mm_out(part, rows, weights[i]->t());
+      }
+    }
+    return {parts[0], parts[1], parts[2]};
   }
 
   static void add_product(at::Tensor& sum, const at::Tensor& a, const at::Tensor& b) {
@@ -36,7 +50,11 @@ class LinearThree : public torch::autograd::Function<LinearThree> {
     const auto saved = ctx->get_saved_variables();
     const auto x = saved[0].flatten(0, -2);
     at::Tensor x_grad;
-    variable_list gradients(4);
+    variable_list gradients(5);
+    at::Tensor all;
+    if (!at::GradMode::is_enabled())
+      all = columns_of_one_matrix({output_grads[0], output_grads[1], output_grads[2]});
+    if (all.defined()) return of_one_matrix(ctx, saved, all);
     for (size_t i = 0; i < output_grads.size(); ++i) {
       if (!output_grads[i].defined()) continue;
       const auto y_grad = output_grads[i].flatten(0, -2);
@@ -47,13 +65,39 @@ class LinearThree : public torch::autograd::Function<LinearThree> {
     if (x_grad.defined()) gradients[0] = x_grad.view(saved[0].sizes());
     return gradients;
   }
+
+ private:
+  /// Of gradients that are the columns of `y_grad`.
+  static variable_list of_one_matrix(AutogradContext* ctx, const variable_list& saved,
+                                     const at::Tensor& y_grad) {
+    variable_list gradients(5);
+    const auto& x = saved[0];
+    if (ctx->needs_input_grad(0)) {
+      const auto weight = rows_of_one_matrix({saved[1], saved[2], saved[3]});
+      gradients[0] =
+          at::mm(y_grad, weight.defined() ? weight : at::cat({saved[1], saved[2], saved[3]}, 0))
+              .view(x.sizes());
+    }
+    const bool wants_weight =
+        ctx->needs_input_grad(1) || ctx->needs_input_grad(2) || ctx->needs_input_grad(3);
+    if (!wants_weight) return gradients;
+    const auto weight_grad = at::mm(y_grad.t(), x.flatten(0, -2));
+    int64_t begin = 0;
+    for (size_t i = 1; i <= 3; ++i) {
+      const auto rows = saved[i].size(0);
+      if (ctx->needs_input_grad(i)) gradients[i] = weight_grad.narrow(0, begin, rows);
+      begin += rows;
+    }
+    return gradients;
+  }
 };
 
 }  // namespace
 
 std::array<at::Tensor, 3> linear_three(const at::Tensor& x,
                                        const std::array<at::Tensor, 3>& weights,
-                                       const std::optional<RowNorm>& norm) {
+                                       const LinearThreeOptions& options) {
+  const auto& norm = options.norm;
   const auto& [a, b, c] = weights;
   // What is cast on the way, or has one dimension, is left to linear.
   bool has_one_type = x.is_cuda() && x.dim() > 1;
@@ -68,10 +112,11 @@ std::array<at::Tensor, 3> linear_three(const at::Tensor& x,
     const auto all = few_rows_cuda(x, {a, b, c}, {}, ends);
     return {all[0], all[1], all[2]};
   }
-  if (norm) return linear_three(normalised(x, *norm), weights);
+  if (norm)
+    return linear_three(normalised(x, *norm), weights, {.side_by_side = options.side_by_side});
   if (!has_one_type || !records_gradient({x, a, b, c}))
     return {linear(x, a, none), linear(x, b, none), linear(x, c, none)};
-  const auto all = LinearThree::apply(x, a, b, c);
+  const auto all = LinearThree::apply(x, a, b, c, options.side_by_side && x.numel() > 0);
   return {all[0], all[1], all[2]};
 }
 

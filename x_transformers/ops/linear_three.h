@@ -10,12 +10,20 @@
 
 namespace x_transformers {
 
-/// linear(x, weight) for each of three weights [dim_out, dim], without bias; x [..., dim], which
-/// `norm`, where there is one, normalises first; weights and gamma are then older than x
-/// (LinearEnds). On CUDA the backward pass adds up the gradient of x within its products, which
-/// saves two passes over it; elsewhere three calls of linear.
+struct LinearThreeOptions {
+  /// Normalises x first; weights and gamma are then older than x (LinearEnds).
+  std::optional<RowNorm> norm = {};
+  /// Whether the outputs may be columns of one buffer (ops/side_by_side.h), for what reads them in
+  /// place: as much as can be is then one product, forward and, where the gradients of the outputs
+  /// come as such columns too, backward.
+  bool side_by_side = false;
+};
+
+/// linear(x, weight) for each of three weights [dim_out, dim], without bias; x [..., dim]. On CUDA
+/// the backward pass adds up the gradient of x within its products, which saves two passes over it;
+/// elsewhere three calls of linear.
 std::array<at::Tensor, 3> linear_three(const at::Tensor& x,
                                        const std::array<at::Tensor, 3>& weights,
-                                       const std::optional<RowNorm>& norm = std::nullopt);
+                                       const LinearThreeOptions& options = {});
 
 }  // namespace x_transformers

@@ -10,6 +10,7 @@
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/heads_of_tokens.h"
 #include "x_transformers/ops/kernel_tensors.h"
 
 namespace x_transformers {
@@ -89,7 +90,10 @@ void run_kernel(const at::Tensor& t, const RotaryTable& table, bool inverse_scal
 }
 
 at::Tensor run_forward(const at::Tensor& t, const RotaryTable& table, bool inverse_scale) {
-  const auto y = at::empty(t.sizes(), t.options());
+  // Attention on CUDA reads either order, and gives what it is given: in the order of projections
+  // the heads need no copy to be merged. Kernels of the CPU want dense heads.
+  const bool keeps_order = t.is_cuda() && positions_first(t);
+  const auto y = keeps_order ? empty_positions_first_like(t) : at::empty(t.sizes(), t.options());
   run_kernel(t, table, inverse_scale, Direction::forwards, y);
   return y;
 }

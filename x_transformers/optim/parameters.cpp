@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "x_transformers/core/error.h"
@@ -31,12 +32,47 @@ NamedTensors trainable_parameters(const torch::nn::Module& module) {
   return found;
 }
 
+namespace {
+
+/// Room for each of these tensors in one piece of memory, in their order: weights that are used
+/// together, such as those of queries, keys and values, are then one matrix (ops/side_by_side.h).
+std::vector<at::Tensor> places_side_by_side(const std::vector<at::Tensor>& like,
+                                            at::ScalarType dtype) {
+  constexpr int64_t kMultiple = 128;  // cuBLAS knows faster ways for round addresses
+  const auto rounded = [](int64_t count) {
+    return (count + kMultiple - 1) / kMultiple * kMultiple;
+  };
+  int64_t count = 0;
+  for (const auto& t : like) count += rounded(t.numel());
+  const auto all = at::empty({count}, like.at(0).options().dtype(dtype).requires_grad(false));
+  std::vector<at::Tensor> places;
+  count = 0;
+  for (const auto& t : like) {
+    places.push_back(all.narrow(0, count, t.numel()).view(t.sizes()));
+    count += rounded(t.numel());
+  }
+  return places;
+}
+
+/// Whether there are some, all on one CUDA device.
+bool are_on_one_gpu(const std::vector<at::Tensor>& tensors) {
+  return !tensors.empty() && std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& t) {
+    return t.is_cuda() && t.device() == tensors[0].device();
+  });
+}
+
+}  // namespace
+
 std::vector<at::Tensor> cast_parameters(const NamedTensors& parameters, at::ScalarType dtype) {
   const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> places;
+  if (are_on_one_gpu(parameters.tensors)) places = places_side_by_side(parameters.tensors, dtype);
   std::vector<at::Tensor> masters;
-  for (at::Tensor parameter : parameters.tensors) {
-    masters.push_back(parameter.detach().to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
-    parameter.set_data(parameter.detach().to(dtype));
+  for (size_t i = 0; i < parameters.tensors.size(); ++i) {
+    at::Tensor parameter = parameters.tensors[i];
+    const auto value = parameter.detach();
+    masters.push_back(value.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true));
+    parameter.set_data(places.empty() ? value.to(dtype) : places[i].copy_(value));
   }
   return masters;
 }
