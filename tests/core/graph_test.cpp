@@ -10,7 +10,7 @@ namespace {
 TEST(Graph, OnTheCpuReplaysCallTheWork) {
   int calls = 0;
   const auto graph = capture_graph(
-      c10::Device("cpu"), [&] { ++calls; }, 2);
+      c10::Device("cpu"), [&] { ++calls; }, {.warm_up = 2});
   EXPECT_EQ(calls, 2);
   graph->replay();
   graph->replay();

@@ -14,6 +14,7 @@
 #include "x_transformers/core/graph.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
+#include "x_transformers/generation/generate.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/muon_parameters.h"
@@ -185,9 +186,7 @@ TEST_F(Cuda, DropoutGoesOnFromReplayToReplay) {
 TEST_F(Cuda, ReadingFromTheDeviceIsRefused) {
   if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
   const auto one = at::ones({}, kCuda);
-  EXPECT_THROW(capture_graph(
-                   kCuda, [&] { one.item<float>(); }, 1),
-               RunError);
+  EXPECT_THROW(capture_graph(kCuda, [&] { one.item<float>(); }, {.warm_up = 1}), RunError);
   // The device goes on working.
   EXPECT_EQ((one + one).item<float>(), 2.0F);
 }
@@ -212,6 +211,65 @@ TEST_F(Cuda, CapturedDecodingEqualsUncached) {
       tokens = at::randint(0, kVocabulary, {1, 1}).to(kCuda);
     }
   }
+}
+
+/// Every way of choosing tokens is captured with the step, and chooses what it chooses eagerly.
+TEST_F(Cuda, CapturedChoicesEqualEagerOnes) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  const at::NoGradGuard no_grad;
+  auto model = make_model("{}");
+  model->to(kCuda);
+  model->eval();
+  std::vector<GenerateOptions> all(8);
+  all[0].temperature = 0;
+  all[1].top_k = 5;
+  all[2].top_p = 0.8;
+  all[3].min_p = 0.1;
+  all[4].top_a = 0.2;
+  all[5].filter_logits_fn = "identity";
+  all[6].repetition_penalty = 1.3;
+  all[6].logit_bias = {{"3", 2.0}, {"5", -1.0}};
+  all[7].temperature = 0;
+  all[7].repetition_penalty = 1.3;
+  const auto prompts = at::randint(16, {3, 5}, kCuda);
+  for (auto& options : all) {
+    options.seq_len = 20;
+    options.seed = 7;
+    const auto generated = [&](bool is_static) {
+      SessionOptions session;
+      session.static_caches = is_static;
+      return generate(*model->net()->start_session(session), prompts, options).cpu();
+    };
+    const auto eager = generated(false);
+    EXPECT_EQ(eager.sizes(), at::IntArrayRef({3, 20}));
+    EXPECT_TRUE(at::equal(generated(true), eager)) << eager << generated(true);
+    // One token after the other is read where they may end a text.
+    options.eos_token = 15;
+    EXPECT_TRUE(at::equal(generated(true), generated(false)));
+  }
+}
+
+/// A session may choose, give logits and choose again.
+TEST_F(Cuda, ASessionGoesFromOneChoiceToAnother) {
+  if (const auto reason = needs_graphs(); !reason.empty()) GTEST_SKIP() << reason;
+  const at::NoGradGuard no_grad;
+  auto model = make_model("{}");
+  model->to(kCuda);
+  model->eval();
+  GenerateOptions options;
+  options.temperature = 0;
+  options.seq_len = 6;
+  const auto prompts = at::randint(16, {2, 5}, kCuda);
+  const auto generated = [&](bool is_static) {
+    SessionOptions of_session;
+    of_session.static_caches = is_static;
+    const auto session = model->net()->start_session(of_session);
+    const auto first = generate(*session, prompts, options);
+    const auto logits = session->append(first.narrow(1, 5, 1));
+    const auto more = generate(*session, logits.argmax(-1, true), options);
+    return at::cat({first, more}, 1).cpu();
+  };
+  EXPECT_TRUE(at::equal(generated(true), generated(false)));
 }
 
 /// In 16 bits, where flash attention decodes, and where it may not: latents, memory key/values.

@@ -41,9 +41,10 @@ std::string graph_unsupported() {
 bool is_capturing() { return captures > 0; }
 
 std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
-                                           const std::function<void()>& work, int warm_up) {
+                                           const std::function<void()>& work,
+                                           const GraphOptions& options) {
   if (device.is_cpu()) {
-    for (int i = 0; i < warm_up; ++i) work();
+    for (int i = 0; i < options.warm_up; ++i) work();
     return std::make_unique<RepeatedWork>(work);
   }
   require(device.is_cuda(), "capture_graph: expected a cpu or cuda device, got " + device.str());
@@ -53,7 +54,7 @@ std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
       reinterpret_cast<CaptureCudaGraph>(cuda_plugin_symbol(kCaptureCudaGraph).address);
   const Capturing at_work;
   try {
-    return std::unique_ptr<DeviceGraph>(capture(device, work, warm_up));
+    return std::unique_ptr<DeviceGraph>(capture(device, work, options));
   } catch (const c10::OutOfMemoryError&) {
     throw;  // its own remedies
   } catch (const c10::Error& error) {

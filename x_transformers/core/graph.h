@@ -2,10 +2,12 @@
 // which is loaded when it is asked for.
 #pragma once
 
+#include <ATen/core/Generator.h>
 #include <c10/core/Device.h>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace x_transformers {
@@ -22,21 +24,31 @@ class DeviceGraph {
 /// (core/plugin.h).
 std::string graph_unsupported();
 
+struct GraphOptions {
+  int warm_up = 3;  ///< times that the work is run before
+  /// Gives back what earlier work has left unused, for the graph takes memory of its own. That
+  /// costs milliseconds.
+  bool frees_memory = true;
+  /// Its random numbers go on from replay to replay, as those of the default generator do.
+  std::optional<at::Generator> generator = std::nullopt;
+};
+
 /// Runs `work` `warm_up` times on a stream of its own, then captures it, which runs nothing: each
 /// replay does. What `work` does on the host is done when it is captured and not by a replay. It
-/// must not read from the device, nor allocate what must outlive the graph's memory. Random numbers
-/// of the default generator go on from replay to replay. On the CPU a replay calls `work` again.
-/// Throws InputError where graph_unsupported() has a reason, RunError where `work` cannot be
-/// captured.
+/// must not read from the device, nor allocate what must outlive the graph's memory. On the CPU a
+/// replay calls `work` again. Throws InputError where graph_unsupported() has a reason, RunError
+/// where `work` cannot be captured.
 std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
-                                           const std::function<void()>& work, int warm_up = 3);
+                                           const std::function<void()>& work,
+                                           const GraphOptions& options = {});
 
 /// Whether capture_graph is at work, on whichever thread, on a device that has graphs.
 bool is_capturing();
 
 /// What libx_transformers_cuda.so exports, under the name kCaptureCudaGraph.
 using CaptureCudaGraph = DeviceGraph* (*)(const c10::Device& device,
-                                          const std::function<void()>& work, int warm_up);
+                                          const std::function<void()>& work,
+                                          const GraphOptions& options);
 inline constexpr const char* kCaptureCudaGraph = "x_transformers_capture_cuda_graph";
 
 }  // namespace x_transformers

@@ -21,18 +21,20 @@ class CudaGraph : public DeviceGraph {
  public:
   explicit CudaGraph(const c10::Device& device) : device_(device) {}
 
-  void capture(const std::function<void()>& work, int warm_up) {
+  void capture(const std::function<void()>& work, const GraphOptions& options) {
     const c10::cuda::CUDAGuard on_device(device_);
     const auto caller = c10::cuda::getCurrentCUDAStream();
     const auto side = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device_.index());
     follow(caller, side);
     {
       const c10::cuda::CUDAStreamGuard on_side(side);
-      for (int i = 0; i < warm_up; ++i) work();
-      // The graph gets memory of its own: what earlier runs have left unused is given back for it,
-      // and so are cuBLAS's workspaces of other streams, 32 MiB for each thread on Hopper.
-      at::cuda::clearCublasWorkspaces();
-      c10::cuda::CUDACachingAllocator::emptyCache();
+      for (int i = 0; i < options.warm_up; ++i) work();
+      if (options.frees_memory) {
+        // cuBLAS's workspaces of other streams are among it, 32 MiB for each thread on Hopper.
+        at::cuda::clearCublasWorkspaces();
+        c10::cuda::CUDACachingAllocator::emptyCache();
+      }
+      if (options.generator) graph_.register_generator_state(*options.generator);
       record(work);
     }
     follow(side, caller);
@@ -74,8 +76,8 @@ class CudaGraph : public DeviceGraph {
 
 extern "C" __attribute__((visibility("default"))) x_transformers::DeviceGraph*
 x_transformers_capture_cuda_graph(const c10::Device& device, const std::function<void()>& work,
-                                  int warm_up) {
+                                  const x_transformers::GraphOptions& options) {
   auto graph = std::make_unique<x_transformers::CudaGraph>(device);
-  graph->capture(work, warm_up);
+  graph->capture(work, options);
   return graph.release();
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <utility>
 
 #include "x_transformers/core/error.h"
@@ -50,10 +51,27 @@ class NextTokens {
     if (options.repetition_penalty != 1) {
       penalty_.emplace(options.repetition_penalty, prompts, inputs.prompt_lens);
     }
+    takes_highest_ =
+        options.temperature == 0 && !penalty_ && amateurs_.empty() && options.logit_bias.empty();
+    // Sessions of amateurs, and a caller's function, may do anything.
+    is_of_device_ = amateurs_.empty() && !inputs.custom_filter;
+    const auto choose_of = [this](const at::Tensor& logits) { return choose(logits, {}); };
+    choice_ = std::make_shared<TokenChoice>(TokenChoice{choose_of, generator_});
+  }
+  NextTokens(const NextTokens&) = delete;
+  NextTokens& operator=(const NextTokens&) = delete;
+
+  /// The tokens [batch] that follow `tokens` [batch, new].
+  at::Tensor after(DecodingSession& session, const at::Tensor& tokens) {
+    if (!is_of_device_) return choose(session.append(tokens), tokens);
+    return session.append_and_choose(tokens, choice_);
   }
 
+ private:
   /// `tokens` [batch, new] were appended to get the logits [batch, vocab]; returns [batch].
   at::Tensor choose(at::Tensor logits, const at::Tensor& tokens) {
+    // The highest of 16 bits is the highest of the same numbers in 32.
+    if (!takes_highest_) logits = logits.to(at::kFloat);
     for (const auto& amateur : amateurs_) {
       logits = contrastive_decode_fn(logits, amateur.session->append(tokens), amateur.options);
     }
@@ -65,7 +83,6 @@ class NextTokens {
     return chosen;
   }
 
- private:
   const at::Tensor& bias_for(const at::Tensor& logits) {
     if (!bias_.defined()) {
       bias_ = logit_bias_tensor(options_.logit_bias, logits.size(-1)).to(logits.device());
@@ -79,6 +96,8 @@ class NextTokens {
   LogitsFilter filter_;
   std::optional<RepetitionPenalty> penalty_;
   at::Tensor bias_;
+  bool takes_highest_ = false, is_of_device_ = false;
+  std::shared_ptr<const TokenChoice> choice_;
 };
 
 /// Knows which texts are over; the only part that reads from the device.
@@ -158,17 +177,17 @@ at::Tensor generate(DecodingSession& session, const GenerateInputs& inputs,
 
   NextTokens next_tokens(inputs, prompts, options);
   EndOfRows end(inputs, options.eos_token, batch);
-  auto out = at::empty({batch, options.seq_len}, prompts.options());
+  std::vector<at::Tensor> all;
   auto tokens = prompts;
-  int64_t steps = 0;
-  for (bool over = false; steps < options.seq_len && !over; ++steps) {
-    const auto chosen = next_tokens.choose(session.append(tokens), tokens);
-    out.select(1, steps).copy_(chosen);
-    tokens = chosen.unsqueeze(1);
-    over = end.reached(chosen, steps);
+  bool over = false;
+  while (static_cast<int64_t>(all.size()) < options.seq_len && !over) {
+    all.push_back(next_tokens.after(session, tokens));
+    tokens = all.back().unsqueeze(1);
+    over = end.reached(all.back(), static_cast<int64_t>(all.size()) - 1);
   }
 
-  out = out.narrow(1, 0, steps).contiguous();
+  const auto steps = static_cast<int64_t>(all.size());
+  auto out = all.empty() ? at::empty({batch, 0}, prompts.options()) : at::stack(all, 1);
   if (options.eos_token) out = pad_after_eos(out, *options.eos_token, inputs.pad_value);
   auto shape = inputs.prompts.sizes().vec();
   shape.back() = steps;

@@ -47,11 +47,15 @@ at::Tensor sample_tokens(const at::Tensor& logits, double temperature,
     require_numbers(logits);
     return argmax_of_rows(logits);
   }
-  const auto probs = tempered(in_full_precision(logits), temperature).softmax(-1);
-  require_numbers(probs);
+  const auto scores = tempered(in_full_precision(logits), temperature);
   // An exponential race, as in at::multinomial for one draw, which can wait for the device to check
   // its input.
-  return argmax_of_rows(probs / at::empty_like(probs).exponential_(1, generator));
+  const auto race = at::empty_like(scores).exponential_(1, generator);
+  // Where launches are what counts, the logarithms race: no sum over all tokens is needed.
+  if (!scores.is_cpu()) return argmax_of_rows(scores - race.log());
+  const auto probs = scores.softmax(-1);
+  require_numbers(probs);
+  return argmax_of_rows(probs / race);
 }
 
 at::Tensor gumbel_noise(const at::Tensor& like, const std::optional<at::Generator>& generator) {

@@ -1,10 +1,12 @@
 // Decoding token by token on static caches, as a CUDA graph.
 #pragma once
 
+#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "x_transformers/core/cache.h"
@@ -12,20 +14,28 @@
 
 namespace x_transformers {
 
+struct DecodingStepOptions {
+  /// So many more tokens get room at once.
+  int64_t expected = 1;
+  /// Whether the first thing that comes out is the next token, [b], which the step then finds where
+  /// it reads its token.
+  bool gives_token = false;
+  /// Random numbers are of this one and of the default generator.
+  std::optional<at::Generator> generator = std::nullopt;
+};
+
 /// One step: in go tensors of the last token, [b, 1, ...], out come those of the one that follows,
-/// such as logits [b, vocab]. Fixes the caches, runs the first steps
-/// eagerly, then captures one and replays it. Full caches are doubled, and the step is captured
-/// anew.
+/// such as logits [b, vocab]. Fixes the caches, runs the first step eagerly, then captures one and
+/// replays it. Full caches are doubled, and the step is captured anew.
 class DecodingStep {
  public:
-  /// Steps before the capture.
-  static constexpr int64_t kEagerSteps = 3;
+  /// Steps before the capture, in which libraries make what they need.
+  static constexpr int64_t kEagerSteps = 1;
   using Tensors = std::vector<at::Tensor>;
   using Run = std::function<Tensors(const Tensors& token)>;
 
-  /// `run` appends to `cache`, which has been filled with a prompt and must outlive this;
-  /// `expected` more tokens get room at once.
-  DecodingStep(const c10::Device& device, LayersCache& cache, int64_t expected, Run run);
+  /// `run` appends to `cache`, which has been filled with a prompt and must outlive this.
+  DecodingStep(const c10::Device& device, LayersCache& cache, DecodingStepOptions options, Run run);
   /// Lets the caches grow again.
   ~DecodingStep();
   DecodingStep(const DecodingStep&) = delete;
@@ -35,13 +45,16 @@ class DecodingStep {
 
  private:
   void fix(int64_t tokens);
+  void take(const Tensors& token);
   Tensors step();
 
   c10::Device device_;
   LayersCache& cache_;
+  DecodingStepOptions options_;
   Run run_;
   int64_t steps_ = 0;
   Tensors token_, next_;  // what the graph reads and writes
+  at::Tensor given_;      // the token that was given out, which token_ holds already
   std::unique_ptr<DeviceGraph> graph_ = nullptr;
 };
 

@@ -117,7 +117,7 @@ class EmbeddedSession {
   Output run_fixed(const std::vector<at::Tensor>& token) {
     if (!step_) {
       step_ = std::make_unique<DecodingStep>(token.at(0).device(), cache_->layers,
-                                             options_.expected_length,
+                                             DecodingStepOptions{options_.expected_length},
                                              [this](const DecodingStep::Tensors& given) {
                                                auto output = run(given, &*cache_);
                                                DecodingStep::Tensors decoded;

@@ -12,6 +12,7 @@
 #include "x_transformers/core/unread_input.h"
 #include "x_transformers/models/embedded_sequence.h"
 #include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/linear_ends.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -134,7 +135,9 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
   }
   if (options_.tie_embedding) output.logits = {linear(x, token_emb_->table(), at::Tensor())};
   if (given_to_logits_) output.logits = {given_to_logits_(x, arguments)};
-  for (auto& head : to_logits_) output.logits.push_back(head->forward(x));
+  for (auto& head : to_logits_)
+    output.logits.push_back(
+        linear_with_ends(x, head->weight, head->bias, {.weights_are_old = true}));
   for (auto& logits : output.logits) {
     if (options_.sigsoftmax_logits) logits = logits + at::log_sigmoid(logits);
     if (weights.defined()) {
