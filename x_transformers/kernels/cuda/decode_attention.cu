@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "x_transformers/kernels/cuda/device/dependent_launch.cuh"
+#include "x_transformers/kernels/cuda/device/fresh.cuh"
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
 
@@ -91,10 +92,9 @@ struct Heads {
   }
 };
 
-/// Eight numbers that an earlier kernel wrote, past the first level of the cache, which may be
-/// older.
+/// Eight numbers that an earlier kernel wrote.
 template <class T>
-__device__ Vector<T, kSize> load_fresh(const void* memory, int64_t at) {
+__device__ Vector<T, kSize> load_eight(const void* memory, int64_t at) {
   const uint4 bits = __ldcg(reinterpret_cast<const uint4*>(static_cast<const T*>(memory) + at));
   return *reinterpret_cast<const Vector<T, kSize>*>(&bits);
 }
@@ -108,9 +108,9 @@ struct Turns {
     for (int i = 0; i < kSize / 2; ++i) {
       const int64_t at = entry * p.batch_stride + feature / 2 + i;
       const bool is_rotated = p.cos != nullptr && feature < p.rotated;
-      cos[i] = is_rotated ? __ldcg(p.cos + at) : 1.0f;
-      sin[i] = is_rotated ? __ldcg(p.sin + at) : 0.0f;
-      scale[i] = is_rotated && p.scale != nullptr ? __ldcg(p.scale + at) : 1.0f;
+      cos[i] = is_rotated ? load_fresh(p.cos + at) : 1.0f;
+      sin[i] = is_rotated ? load_fresh(p.sin + at) : 0.0f;
+      scale[i] = is_rotated && p.scale != nullptr ? load_fresh(p.scale + at) : 1.0f;
     }
   }
   /// Turns pairs of features. Keys are divided by the scale.
@@ -195,8 +195,8 @@ __device__ void prepare(const NewestKey& p, const Turns& turns, const void* fact
 /// A number that an earlier kernel wrote, float32 or of T.
 template <class T>
 __device__ float number_at(const void* memory, int64_t at, bool is_float32) {
-  return is_float32 ? __ldcg(static_cast<const float*>(memory) + at)
-                    : to_float(__ldcg(static_cast<const T*>(memory) + at));
+  if (is_float32) return load_fresh(static_cast<const float*>(memory) + at);
+  return to_float(load_fresh(static_cast<const T*>(memory) + at));
 }
 
 /// bound * tanh(score / bound).
@@ -237,8 +237,7 @@ struct SeenKeys {
 template <class Keys>
 __device__ bool is_visible(const DecodeStages& p, const Keys& keys, int entry, int key) {
   if (p.visible == nullptr || keys.is_front(key)) return true;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(p.visible);
-  return __ldcg(bytes + entry * p.visible_stride + keys.place(key)) != 0;
+  return load_fresh(p.visible + entry * p.visible_stride + keys.place(key));
 }
 
 /// What is added to the scores of a query head.
@@ -309,7 +308,7 @@ __global__ void __launch_bounds__(kWarps* kWarp)
 #pragma unroll
   for (int r = 0; r < kGroup; ++r) {
     const auto q =
-        load_fresh<T>(p.q, heads.entry * p.q_strides[0] + heads.head(r) * p.q_strides[1] + feature);
+        load_eight<T>(p.q, heads.entry * p.q_strides[0] + heads.head(r) * p.q_strides[1] + feature);
 #pragma unroll
     for (int i = 0; i < kSize; ++i) queries[r][i] = to_float(q.values[i]);
     if (brings_newest)
@@ -320,9 +319,9 @@ __global__ void __launch_bounds__(kWarps* kWarp)
   }
   Part newest_key, newest_value;
   if (brings_newest) {
-    newest_key = load_fresh<T>(p.newest.k, heads.entry * p.newest.k_strides[0] +
+    newest_key = load_eight<T>(p.newest.k, heads.entry * p.newest.k_strides[0] +
                                                heads.kv_head * p.newest.k_strides[1] + feature);
-    newest_value = load_fresh<T>(p.newest.v, heads.entry * p.newest.v_strides[0] +
+    newest_value = load_eight<T>(p.newest.v, heads.entry * p.newest.v_strides[0] +
                                                  heads.kv_head * p.newest.v_strides[1] + feature);
     float turned[kSize];
 #pragma unroll

@@ -11,6 +11,7 @@
 
 #include "x_transformers/kernels/cuda/curves.cuh"
 #include "x_transformers/kernels/cuda/device/dependent_launch.cuh"
+#include "x_transformers/kernels/cuda/device/fresh.cuh"
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
 #include "x_transformers/kernels/cuda/dispatch.cuh"
@@ -44,7 +45,7 @@ __device__ void wait_for_copies() {
 }
 
 /// Reads what an earlier kernel wrote, past the first level of the cache, which may be older.
-__device__ Eight load_fresh(const void* memory) {
+__device__ Eight load_eight(const void* memory) {
   const uint4 x = __ldcg(static_cast<const uint4*>(memory));
   return {{x.x, x.y, x.z, x.w}};
 }
@@ -143,7 +144,7 @@ __device__ void copy_rows(const FewRowsOfLayers& p, const Staged& staged, char* 
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
       const int at = base + i * kThreads;
-      if (at < rows * parts) loaded[i] = load_fresh(x + at * kSize);
+      if (at < rows * parts) loaded[i] = load_eight(x + at * kSize);
     }
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
@@ -192,13 +193,13 @@ __device__ void normalise(const FewRowsOfLayers& p, const Staged& staged, char* 
 #pragma unroll
       for (int i = 0; i < kParts; ++i) {
         if (first + i * kApart >= dim) continue;
-        const auto loaded = load_fresh(x + first + i * kApart);
+        const auto loaded = load_eight(x + first + i * kApart);
         kept[i] = *reinterpret_cast<const Part*>(&loaded);
       }
     } else {
 #pragma unroll 4
       for (int at = first; at < dim; at += kApart)
-        *reinterpret_cast<Eight*>(y + at) = load_fresh(x + at);
+        *reinterpret_cast<Eight*>(y + at) = load_eight(x + at);
     }
     float sum = 0;
     if (is_centred) {
@@ -359,7 +360,7 @@ class Block {
     if (row >= p_.rows || step >= steps_) return {};
     if (plan_.stages_x)
       return *reinterpret_cast<const Eight*>(staged_.template row<const T>(room_, row) + at);
-    return at < dim_ ? load_fresh(static_cast<const T*>(p_.x) + row * dim_ + at) : Eight();
+    return at < dim_ ? load_eight(static_cast<const T*>(p_.x) + row * dim_ + at) : Eight();
   }
 
   __device__ void multiply(int step) {
@@ -407,7 +408,7 @@ class Block {
   }
   __device__ float load_residual(const Place& place) const {
     if (p_.residual == nullptr || !writes(place)) return 0;
-    return to_float(__ldcg(static_cast<const T*>(p_.residual) + place_in_out(place)));
+    return to_float(load_fresh(static_cast<const T*>(p_.residual) + place_in_out(place)));
   }
 
   /// Adds up the sums of the warps and writes the outputs. `turn` is 0 and 1 in turns, so that one
