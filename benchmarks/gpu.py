@@ -34,6 +34,12 @@ OPTIONS = {
     "cope 16": dict(attn_use_cope=True, attn_cope_max_pos=16)}
 LONG = ["none", "alibi", "softclamp", "sinks", "window 256", "t5", "dynamic bias", "data-dependent alibi", "l2 distance", "sigmoid",
         "cog signed", "selective", "sparse_topk 32", "talking heads", "cope 16"]
+# What decoding with the GPT-2 shape costs beside plain greedy decoding.
+DECODING_OPTIONS = ["none", "rotary", "qk_norm", "kv_heads 4", "alibi", "t5", "dynamic bias", "data-dependent alibi", "softclamp", "sinks",
+                    "window 256", "mem_kv 16", "zero_kv", "value gates", "value residual", "latent kv 128"]
+SAMPLING = {"temperature": dict(temperature=1, filter_logits_fn="identity"), "top-k 50": dict(temperature=1, top_k=50),
+            "top-p 0.9": dict(temperature=1, top_p=0.9), "min-p 0.1": dict(temperature=1, min_p=0.1),
+            "top-k 50, top-p 0.9": dict(temperature=1, top_k=50, top_p=0.9)}
 
 
 def model(shape, seq, **options):
@@ -154,11 +160,29 @@ def train(m):
 
 
 def decode(m):
+    def measure(config, batch, *arguments):
+        return m.ours("generate", config, "--batch", batch, "--prompt", 128, "--tokens", 256, *arguments)
+
+    def figures(result, plain=None):
+        if "error" in result:
+            return dict(error=result["error"])
+        ms = result["ms_per_token"]
+        return dict(ms_per_token=ms) if plain is None else dict(ms_per_token=ms, price=ms / plain)
+
     for name, (shape, batch) in DECODING.items():
-        if not re.search(m.args.filter, name):
-            continue
-        result = m.ours("generate", model(shape, 1024), "--batch", batch, "--prompt", 128, "--tokens", 256)
-        m.show("decoding", name, **(dict(error=result["error"]) if "error" in result else dict(ms_per_token=result["ms_per_token"])))
+        if re.search(m.args.filter, name):
+            m.show("decoding", name, **figures(measure(model(shape, 1024), batch)))
+    for batch in (1, 16):
+        plain = None
+        for name in DECODING_OPTIONS:
+            if name != "none" and not re.search(m.args.filter, name):
+                continue
+            result = measure(model(GPT2, 1024, **OPTIONS[name]), batch)
+            plain = plain or result.get("ms_per_token")
+            m.show(f"B={batch}", name, **figures(result, plain))
+        for name, sampling in SAMPLING.items():
+            if re.search(m.args.filter, name):
+                m.show(f"B={batch}", name, **figures(measure(model(GPT2, 1024), batch, "--sampling", json.dumps(sampling)), plain))
 
 
 def options(m, table, names, batch, seq):
@@ -172,8 +196,8 @@ def options(m, table, names, batch, seq):
             base = figures.get("ms")
         if base and "ms" in figures:
             figures["price"] = figures["ms"] / base
-        if result.get("graph_refusal"):
-            figures["eager"] = result["graph_refusal"]
+        if result.get("graph_unsupported"):
+            figures["eager"] = result["graph_unsupported"]
         m.show(table, name, **figures)
 
 

@@ -61,7 +61,7 @@ class Bench:
             return json.loads(done.stdout.strip().splitlines()[-1])
         error = done.stderr.strip()[:300] or f"exit status {done.returncode}"
         if "--no-cuda-graph" in error and not more:  # what it says where a step cannot be captured
-            return {**self.ours(entry, "--no-cuda-graph"), "graph_refusal": error}
+            return {**self.ours(entry, "--no-cuda-graph"), "graph_unsupported": error}
         return dict(error=error)
 
     def python(self, entry):
@@ -110,8 +110,8 @@ def line(name, row, time_key):
     notes = []
     if memory_ratio:
         notes.append(f"{memory_ratio:.2f}")
-    if "graph_refusal" in ours and not ours["graph_refusal"].startswith("the device is"):
-        notes.append("not a graph: " + ours["graph_refusal"].splitlines()[0][:80])
+    if "graph_unsupported" in ours and not ours["graph_unsupported"].startswith("the device is"):
+        notes.append("not a graph: " + ours["graph_unsupported"].splitlines()[0][:80])
     elif ours.get("cuda_graph"):
         notes.append("graph")
     if "error" in python:
@@ -142,7 +142,7 @@ def summary(rows, time_key):
     for what, name in (("fails here", "ours"), ("fails in Python", "python")):
         failed = [key for key, row in rows.items() if "error" in row[name]]
         print(f"{what}: {', '.join(failed) or 'none'}")
-    refused = {key: row["ours"]["graph_refusal"] for key, row in rows.items() if "graph_refusal" in row["ours"]}
+    refused = {key: row["ours"]["graph_unsupported"] for key, row in rows.items() if "graph_unsupported" in row["ours"]}
     if any(row["ours"].get("cuda_graph") for row in rows.values()):
         print(f"not a graph: {', '.join(refused) or 'none'}")
 

@@ -15,6 +15,7 @@
 #include "apps/x-transformers/device.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/generation/generate.h"
 #include "x_transformers/generation/token_writer.h"
@@ -31,7 +32,8 @@ namespace x_transformers {
 namespace {
 
 struct BenchCommand {
-  std::string work, config, inputs, kwargs = "{}", device = "cpu", precision = "fp32",
+  std::string work, config, inputs, kwargs = "{}", sampling = R"({"temperature": 0})",
+                                    device = "cpu", precision = "fp32",
                                     matmul_precision = "highest";
   int64_t batch = 16, seq = 128, prompt = 128, tokens = 128, warm_up = 2, steps = 0, threads = 0;
   bool no_cuda_graph = false;
@@ -126,9 +128,10 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
   SessionRequest request;
   request.expected_tokens = command.tokens;
   if (command.no_cuda_graph) request.static_caches = false;
-  GenerateOptions options;
+  auto options = options_from_json<GenerateOptions>(
+      parse_json_argument(command.sampling, "--sampling"), "--sampling");
   options.seq_len = command.tokens;
-  options.temperature = 0;
+  validate(options);
   const auto steps = command.steps > 0 ? command.steps : 3;
   const Evaluation evaluation(model->module());
   const auto run = [&] { generate(*writer->start_session(request), prompts, options); };
@@ -142,7 +145,7 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
 
 void add_bench(CLI::App& app) {
   auto* command =
-      app.add_subcommand("bench", "measure a model: a training step, or cached greedy generation");
+      app.add_subcommand("bench", "measure a model: a training step, or cached generation");
   const auto options = std::make_shared<BenchCommand>();
   command->add_option("work", options->work, "train or generate")
       ->required()
@@ -165,6 +168,9 @@ void add_bench(CLI::App& app) {
                      ->check(integer_from(1, kLargestSize));
   auto* tokens = command->add_option("--tokens", options->tokens, "tokens to generate")
                      ->check(integer_from(1, kLargestSize));
+  auto* sampling = command->add_option(
+      "--sampling", options->sampling,
+      "generate: how tokens are drawn, as a JSON object; {\"temperature\": 1, \"top_k\": 50}");
   command
       ->add_option("--steps", options->steps,
                    "steps, or generations, to take the median of; default: 7 or 3")
@@ -181,7 +187,7 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"highest", "high", "medium"}));
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   const std::map<std::string, std::vector<const CLI::Option*>> of_work = {
-      {"train", {inputs, kwargs, seq, warm_up}}, {"generate", {prompt, tokens}}};
+      {"train", {inputs, kwargs, seq, warm_up}}, {"generate", {prompt, tokens, sampling}}};
   command->callback([options, of_work] {
     for (const auto& [work, given] : of_work) {
       for (const auto* option : given)
