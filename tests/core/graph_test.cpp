@@ -9,8 +9,7 @@ namespace {
 
 TEST(Graph, OnTheCpuReplaysCallTheWork) {
   int calls = 0;
-  const auto graph = capture_graph(
-      c10::Device("cpu"), [&] { ++calls; }, {.warm_up = 2});
+  const auto graph = capture_graph(c10::Device("cpu"), [&] { ++calls; }, {.warm_up = 2});
   EXPECT_EQ(calls, 2);
   graph->replay();
   graph->replay();

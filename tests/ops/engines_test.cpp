@@ -5,7 +5,9 @@
 
 #include "ops/every_engine.h"
 #include "x_transformers/ops/activation.h"
+#include "x_transformers/ops/argmax.h"
 #include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/hyper_connection.h"
 #include "x_transformers/ops/layer_mix.h"
 #include "x_transformers/ops/linear.h"
@@ -313,6 +315,37 @@ EngineOp hyper_depth_op() {
   return op;
 }
 
+EngineOp argmax_op() {
+  EngineOp op{.name = "argmax_of_rows", .cases = {}, .has_gradients = false};
+  for (const auto& sizes : {Sizes{3, 7}, Sizes{2, 1, 64}, Sizes{5, 4099}}) {
+    op.cases.push_back({text_of(sizes),
+                        [=] {
+                          auto x = at::randn(sizes);
+                          x.select(-1, 3).fill_(9);
+                          x.select(-1, 5).fill_(9);
+                          return Tensors{x};
+                        },
+                        [](const std::string& engine, const Tensors& t) {
+                          return argmax_of_rows_on(engine, t[0]).to(at::kFloat);
+                        },
+                        [](const Tensors& t) { return explain_argmax_of_rows(t[0]); }});
+  }
+  return op;
+}
+
+EngineOp column_sums_op() {
+  EngineOp op{.name = "column_sums", .cases = {}, .has_gradients = false, .atol = 2e-4};
+  for (const auto& sizes : {Sizes{3, 7}, Sizes{64, 64}, Sizes{2000, 33}}) {
+    op.cases.push_back(
+        {text_of(sizes), [=] { return Tensors{at::randn(sizes)}; },
+         [](const std::string& engine, const Tensors& t) {
+           return column_sums_on(engine, t[0], t[0].scalar_type());
+         },
+         [](const Tensors& t) { return explain_column_sums(t[0], t[0].scalar_type()); }});
+  }
+  return op;
+}
+
 const std::vector<EngineOp>& ops() {
   static const std::vector<EngineOp> all = {norm_op("layer_norm", true),
                                             norm_op("rms_norm", false),
@@ -320,6 +353,8 @@ const std::vector<EngineOp>& ops() {
                                             activation_op(false),
                                             activation_op(true),
                                             linear_op(),
+                                            argmax_op(),
+                                            column_sums_op(),
                                             cross_entropy_op(),
                                             rotary_op(),
                                             attend_op(),

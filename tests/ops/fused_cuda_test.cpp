@@ -150,7 +150,7 @@ TEST_F(FusedOnCuda, ThreeProductsAsOne) {
     for (const bool is_one_matrix : {false, true}) {
       for (const int64_t tokens : {5, 300}) {
         at::manual_seed(2);
-        const auto x = at::randn({2, tokens, 64}), weight = at::randn({3 * 128, 64}) / 8;
+        const auto x = at::randn({2, tokens, 64}), weight = at::randn({384, 64}) / 8;
         const auto factors = at::randn({2, 4, tokens, 32});
         const auto gradients = [&](bool side_by_side, at::ScalarType dtype) {
           const auto input = x.to(kGpu, dtype).requires_grad_();

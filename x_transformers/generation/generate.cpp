@@ -78,7 +78,7 @@ class NextTokens {
     if (penalty_) logits = penalty_->apply(logits);
     if (!options_.logit_bias.empty()) logits = logits + bias_for(logits);
     if (options_.temperature > 0 && filter_) logits = filter_(logits);
-    const auto chosen = sample_tokens(logits, options_.temperature, generator_);
+    auto chosen = sample_tokens(logits, options_.temperature, generator_);
     if (penalty_) penalty_->add(chosen);
     return chosen;
   }

@@ -35,7 +35,7 @@ kernels::LinearAdd params_of(const at::Tensor& x, const at::Tensor& weight, cons
 at::Tensor run(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                const at::Tensor& residual) {
   if (!residual.defined()) return linear_reference(x, weight, bias);
-  const auto out = at::empty_like(residual);
+  auto out = at::empty_like(residual);
   auto params = params_of(x, weight, bias, residual);
   params.out = out.mutable_data_ptr();
   our_cuda_kernels().launchers->linear_add(params, x.device().index());

@@ -14,8 +14,8 @@ struct LinearThreeOptions {
   /// Normalises x first; weights and gamma are then older than x (LinearEnds).
   std::optional<RowNorm> norm = {};
   /// Whether the outputs may be columns of one buffer (ops/side_by_side.h), for what reads them in
-  /// place: as much as can be is then one product, forward and, where the gradients of the outputs
-  /// come as such columns too, backward.
+  /// place. Where the weights are rows of one matrix, the three products are then one. Where the
+  /// gradients of the outputs come as such columns too, so are those of the backward pass.
   bool side_by_side = false;
 };
 

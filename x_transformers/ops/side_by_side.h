@@ -15,8 +15,8 @@ at::Tensor rows_of_one_matrix(const std::array<at::Tensor, 3>& parts);
 /// undefined where they are not. Not for autograd.
 at::Tensor columns_of_one_matrix(const std::array<at::Tensor, 3>& parts);
 
-/// Three tensors [..., n] of one matrix [..., sum of n], as columns_of_one_matrix finds them; n is
-/// that of the rows of `weights`, the rest that of x [..., dim].
+/// Room for the products of x [..., dim] with three weights [n, dim]: three tensors [..., n], each
+/// with the n of its weight, that are the columns of one matrix.
 std::array<at::Tensor, 3> empty_columns(const at::Tensor& x,
                                         const std::array<at::Tensor, 3>& weights);
 
