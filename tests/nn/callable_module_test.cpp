@@ -316,6 +316,30 @@ TEST(CustomAttnFn, TakesAnyCallable) {
   EXPECT_TRUE(at::allclose(named.forward(q, k, v, {}).out, expected, 1e-5, 1e-6));
 }
 
+TEST(CustomAttnFn, GivesAWeightForEachScore) {
+  const at::NoGradGuard no_grad;
+  const auto q = at::randn({1, 2, 3, 4}), k = at::randn({1, 2, 5, 4});
+  const std::vector<std::function<at::Tensor(const at::Tensor&)>> wrong = {
+      [](const at::Tensor& scores) { return scores.sum(-1); },
+      [](const at::Tensor& scores) { return scores.narrow(-1, 0, 2); },
+      [](const at::Tensor& scores) { return scores > 0; },
+      [](const at::Tensor&) { return at::Tensor(); }};
+  for (const auto& function : wrong) {
+    Attend attend(custom(function));
+    try {
+      attend.forward(q, k, k, {});
+      ADD_FAILURE();
+    } catch (const InputError& error) {
+      EXPECT_THAT(error.what(),
+                  testing::StartsWith("custom_attn_fn: expected a weight for each score, floats "
+                                      "[1, 2, 3, 5], got "));
+    }
+  }
+  // One for several is taken, as in Python.
+  Attend same(custom([](const at::Tensor& scores) { return scores.softmax(-1).mean(1, true); }));
+  EXPECT_EQ(same.forward(q, k, k, {}).out.sizes(), q.sizes());
+}
+
 TEST(CustomAttnFn, StandsInPlaceOfAnyNormaliser) {
   auto options = custom(ModuleSpec{"Sigmoid"});
   Attend alone(options);

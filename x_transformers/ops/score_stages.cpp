@@ -2,11 +2,15 @@
 #include "x_transformers/ops/score_stages.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
+#include "x_transformers/core/error.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -235,7 +239,22 @@ void GumbelSoftmax::apply(ScoreMatrix& m) const {
   m.scores = hard ? hard_weights(m.scores) : softmax_of(m.scores);
 }
 
-void CustomNormaliser::apply(ScoreMatrix& m) const { m.scores = function(m.scores); }
+void CustomNormaliser::apply(ScoreMatrix& m) const {
+  auto weights = function(m.scores);
+  const auto sizes = m.scores.sizes();
+  bool fits = weights.defined() && weights.is_floating_point() && weights.dim() == 4;
+  for (int64_t i = 0; fits && i < 4; ++i)
+    fits = weights.size(i) == sizes[i] || weights.size(i) == 1;
+  if (!fits) {
+    const auto given = weights.defined()
+                           ? fmt::format("{} [{}]", at::toString(weights.scalar_type()),
+                                         fmt::join(weights.sizes(), ", "))
+                           : std::string("nothing");
+    expect(false, at(OptionPath(kName)), given, "a weight for each score, floats [{}]",
+           fmt::format("{}", fmt::join(sizes, ", ")));
+  }
+  m.scores = std::move(weights);
+}
 
 void Dropout::apply(ScoreMatrix& m) const {
   if (factors.defined()) {
