@@ -104,8 +104,7 @@ class Product {
 };
 
 /// The way for calls of a kind, asked for once.
-std::optional<cublasLtMatmulAlgo_t> way_for(const Product& product, const LinearAdd& p,
-                                            int8_t device) {
+std::optional<cublasLtMatmulAlgo_t> way_for(const LinearAdd& p, int8_t device) {
   static std::mutex mutex;
   static std::map<std::array<int64_t, 7>, std::optional<cublasLtMatmulAlgo_t>> known;
   int64_t alignments = 0;
@@ -117,7 +116,7 @@ std::optional<cublasLtMatmulAlgo_t> way_for(const Product& product, const Linear
   const std::lock_guard lock(mutex);
   const auto found = known.find(kind);
   if (found != known.end()) return found->second;
-  const auto way = product.best(p, at::cuda::getCUDABlasLtWorkspaceSize());
+  const auto way = Product(p).best(p, at::cuda::getCUDABlasLtWorkspaceSize());
   known.emplace(kind, way);
   return way;
 }
@@ -126,15 +125,14 @@ std::optional<cublasLtMatmulAlgo_t> way_for(const Product& product, const Linear
 
 bool can_add_linear(const LinearAdd& params, int8_t device) {
   const c10::cuda::CUDAGuard guard(device);
-  return way_for(Product(params), params, device).has_value();
+  return way_for(params, device).has_value();
 }
 
 void linear_add(const LinearAdd& params, int8_t device) {
   const c10::cuda::CUDAGuard guard(device);
-  const Product product(params);
-  const auto way = way_for(product, params, device);
+  const auto way = way_for(params, device);
   TORCH_CHECK(way.has_value(), "cuBLASLt has no such product");
-  product.run(params, *way, c10::cuda::getCurrentCUDAStream(device));
+  Product(params).run(params, *way, c10::cuda::getCurrentCUDAStream(device));
 }
 
 }  // namespace x_transformers::kernels::cuda

@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(kThreadsOfShared) cross_entropy_rows_kernel(Cr
       if (threadIdx.x == 0 && p.losses != nullptr) p.losses[row] = 0.0f;
       // The threads meet in every row as often.
     }
-    wait_for_earlier_copies();
+    wait_for_copies_but<1>();
     if (!is_read(row)) continue;
     float most = -kInfinity, sum = 0;
     for_kept(kept, [&](int, const float(&values)[kSize]) {

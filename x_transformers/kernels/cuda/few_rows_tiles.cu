@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "x_transformers/kernels/cuda/curves.cuh"
+#include "x_transformers/kernels/cuda/device/async_copy.cuh"
 #include "x_transformers/kernels/cuda/device/dependent_launch.cuh"
 #include "x_transformers/kernels/cuda/device/fresh.cuh"
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
@@ -28,21 +29,6 @@ constexpr int kSize = 8;       ///< features of a lane, 16 bytes
 struct Eight {
   unsigned pairs[4] = {0, 0, 0, 0};
 };
-
-/// Begins to copy 16 bytes that nothing writes to shared memory, or zeros where there are none.
-__device__ void begin_copy(void* to, const void* from, bool exists) {
-  const auto place = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(place), "l"(from),
-               "r"(exists ? 16 : 0)
-               : "memory");
-}
-/// Makes one group of what this thread has begun to copy since the last.
-__device__ void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Waits for this thread's groups, all but the last `kBut`.
-template <int kBut>
-__device__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kBut) : "memory");
-}
 
 /// Reads what an earlier kernel wrote, past the first level of the cache, which may be older.
 __device__ Eight load_eight(const void* memory) {
@@ -277,7 +263,7 @@ class Block {
     let_next_begin();
     float residual = load_residual(place);
     if (is_normalised()) {
-      wait_for_copies<1>();
+      wait_for_copies_but<1>();
       __syncthreads();  // the gain is there
       dim_ <= 4 * kApart ? normalise<T, 4>(p_, staged_, room_)
                          : normalise<T, 0>(p_, staged_, room_);
@@ -291,11 +277,11 @@ class Block {
 #pragma unroll
         for (int i = 0; i < 4; ++i) sums_[tile][i] = 0;
       }
-      wait_for_copies<0>();
+      wait_for_copies_but<0>();
       multiply(0);
       for (int step = kSteps; step < steps_; step += kSteps) {
         load_weights(place, step);
-        wait_for_copies<0>();
+        wait_for_copies_but<0>();
         multiply(step);
       }
       const Place now = place;
@@ -342,7 +328,7 @@ class Block {
 #pragma unroll
       for (int i = 0; i < kSteps; ++i) {
         if (step + i >= steps_) break;
-        begin_copy(weight_of(tile, i), weight + i * kFeatures,
+        copy_chunk(weight_of(tile, i), weight + i * kFeatures,
                    feature_ + (step + i) * kFeatures < dim_);
       }
     }
@@ -448,7 +434,7 @@ class Block {
     const T* gain = static_cast<const T*>(p_.norm.gain.weight);
     T* to = reinterpret_cast<T*>(room_ + staged_.weights);
     for (int at = threadIdx.x * kSize; at < dim_; at += kThreads * kSize)
-      begin_copy(to + at, gain + at, true);
+      copy_chunk(to + at, gain + at, true);
     end_copies();
   }
 

@@ -22,9 +22,10 @@ __device__ inline void copy_float(float* to, const float* from, bool exists) {
 }
 /// Ends a group of copies.
 __device__ inline void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-/// Waits for what this thread has begun to copy, but for the last group.
-__device__ inline void wait_for_earlier_copies() {
-  asm volatile("cp.async.wait_group 1;" ::: "memory");
+/// Waits for the groups of this thread, but for the last `kBut`.
+template <int kBut>
+__device__ void wait_for_copies_but() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kBut) : "memory");
 }
 /// Waits for all that this thread has begun to copy.
 __device__ inline void wait_for_copies() {

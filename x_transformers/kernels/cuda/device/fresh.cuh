@@ -1,7 +1,6 @@
-// Reads of what an earlier kernel wrote, past the first level of the cache, which may be older.
-// Unlike
-// __ldcg's, the compiler leaves them where they are: none is made before a condition that guards
-// it.
+// Reads of what an earlier kernel wrote, past the first level of the cache, which may be older. The
+// compiler leaves them where they are, which it need not do with __ldcg of 16 bits: none is made
+// before the condition that guards it.
 #pragma once
 
 #include "x_transformers/kernels/cuda/device/vector.cuh"
