@@ -425,6 +425,7 @@ TEST_F(FusedOnCuda, DecodingOnAStaticCache) {
   for (const auto& [kv_heads, group, capacity, dim] : {std::array<int64_t, 4>{3, 1, 40, 64},
                                                        {2, 4, 300, 64},
                                                        {1, 8, 2048, 128},
+                                                       {2, 5, 130, 64},
                                                        {2, 3, 5000, 32},
                                                        {4, 1, 1030, 256},
                                                        {1, 6, 70, 16}}) {
@@ -563,6 +564,7 @@ TEST_F(FusedOnCuda, AttentionThatAppends) {
   for (const auto& [kv_heads, group, capacity, dim] : {std::array<int64_t, 4>{3, 1, 40, 64},
                                                        {2, 4, 300, 64},
                                                        {1, 8, 2048, 128},
+                                                       {2, 5, 130, 64},
                                                        {2, 3, 5000, 32},
                                                        {70, 2, 200, 64},
                                                        {1, 6, 70, 16}}) {

@@ -7,7 +7,7 @@
 
 namespace x_transformers::kernels {
 
-/// The most features of a head, and of the query heads that share a key head together.
+/// The most features of a head, and of all query heads of a block.
 inline constexpr int64_t kMostDecodeFeatures = 256, kMostDecodeGroupFeatures = 1024;
 /// The most parts of the keys that are joined without a kernel of their own.
 inline constexpr int64_t kMostDecodeCluster = 8;

@@ -93,13 +93,11 @@ bool is_power_of_two(int64_t n) { return n > 0 && (n & (n - 1)) == 0; }
 void add_reasons_of_sizes(const AttendCall& call, const CachedKeys& keys, Reasons& reasons) {
   constexpr int64_t kLeastFeatures = 8;
   const auto &q = call.q, &k = call.k, &v = call.v;
-  const auto d = q.size(3), group = q.size(1) / std::max<int64_t>(1, k.size(1));
+  const auto d = q.size(3);
   reasons.add_if(v.sizes() != k.sizes(), "values and keys of different sizes");
   reasons.add_if(d < kLeastFeatures || d > kernels::kMostDecodeFeatures || !is_power_of_two(d),
                  "the features of a head");
-  const bool fits =
-      group == 1 || group == 2 || group == 3 || group == 4 || group == 6 || group == 8;
-  reasons.add_if(!fits || group * d > kernels::kMostDecodeGroupFeatures,
+  reasons.add_if(k.size(1) == 0 || q.size(1) % std::max<int64_t>(1, k.size(1)) != 0,
                  "the heads that share a key");
   const auto& filled = keys.filled;
   reasons.add_if(q.size(2) != 1 || k.size(2) != keys.front + filled.capacity ||
