@@ -16,6 +16,7 @@
 #include "x_transformers/kernels/cuda/few_rows.cuh"
 #include "x_transformers/kernels/cuda/flash_attention.cuh"
 #include "x_transformers/kernels/cuda/hyper_connection.cuh"
+#include "x_transformers/kernels/cuda/keep_likely.cuh"
 #include "x_transformers/kernels/cuda/layer_mix.cuh"
 #include "x_transformers/kernels/cuda/norm.cuh"
 #include "x_transformers/kernels/cuda/repeat_heads.cuh"
@@ -46,6 +47,8 @@ constexpr CudaLaunchers make_table() {
   table.cross_entropy = on_current_stream<CrossEntropyPass, cuda::cross_entropy>;
   table.linear_few_rows = on_current_stream<FewRowsOfLayers, cuda::linear_few_rows>;
   table.argmax_of_rows = on_current_stream<ArgmaxOfRows, cuda::argmax_of_rows>;
+  table.keep_likely = on_current_stream<KeepLikely, cuda::keep_likely>;
+  table.keep_likely_most = cuda::keep_likely_most;
   table.column_sums = on_current_stream<ColumnSums, cuda::column_sums>;
   table.column_sum_chunks = cuda::column_sum_chunks;
   table.scale_in_place = on_current_stream<ScaleInPlace, cuda::scale_in_place>;

@@ -13,6 +13,7 @@
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/ops/keep_likely.h"
 
 namespace x_transformers {
 namespace {
@@ -109,18 +110,12 @@ at::Tensor top_k(const at::Tensor& logits, double frac_num_tokens, std::optional
     const auto part = std::min(frac_num_tokens, 1.0);
     k = static_cast<int64_t>(std::ceil(part * static_cast<double>(num_tokens)));
   }
-  const auto [values, indices] = logits.topk(std::min(*k, num_tokens), -1);
-  return at::full_like(logits, kNegativeInfinity).scatter_(-1, indices, values);
+  return keep_likely(logits, {.count = *k});
 }
 
 at::Tensor top_p(const at::Tensor& logits, double thres) {
   expect(thres >= 0, at(OptionPath("top_p") / "thres"), thres, "0 or more");
-  const auto [values, indices] = logits.sort(-1, /*descending=*/true);
-  // A token goes when those before it already pass the threshold: the comparison, moved by one.
-  const auto passed = values.softmax(-1).cumsum(-1) > thres;
-  const auto removed = at::constant_pad_nd(passed, {1, -1}, 0);
-  const auto kept = values.masked_fill(removed, kNegativeInfinity);
-  return at::empty_like(logits).scatter_(-1, indices, kept);
+  return keep_likely(logits, {.share = thres});
 }
 
 at::Tensor top_a(const at::Tensor& logits, double min_p_pow, double min_p_ratio) {

@@ -14,6 +14,7 @@
 #include "x_transformers/kernels/few_rows.h"
 #include "x_transformers/kernels/flash_attention.h"
 #include "x_transformers/kernels/hyper_connection.h"
+#include "x_transformers/kernels/keep_likely.h"
 #include "x_transformers/kernels/layer_mix.h"
 #include "x_transformers/kernels/linear_add.h"
 #include "x_transformers/kernels/norm.h"
@@ -34,8 +35,8 @@ struct CudaLaunchers {
                 RotaryParams, RepeatHeads, AdamWWeight, AdamWStep, ScoredAttention, FewRowsOfLayers,
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
                 HyperDepth, HyperDepthBackward, FlashAttention, ScoreSoftmax, MixHeads,
-                MixHeadsWeights, CountedPositions, SelectiveGate, ArgmaxOfRows, ColumnSums,
-                ScaleInPlace, LinearAdd>();
+                MixHeadsWeights, CountedPositions, SelectiveGate, ArgmaxOfRows, KeepLikely,
+                ColumnSums, ScaleInPlace, LinearAdd>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -58,6 +59,9 @@ struct CudaLaunchers {
   void (*linear_add)(const LinearAdd& params, int8_t device) = nullptr;
   void (*linear_few_rows)(const FewRowsOfLayers& params, int8_t device) = nullptr;
   void (*argmax_of_rows)(const ArgmaxOfRows& params, int8_t device) = nullptr;
+  void (*keep_likely)(const KeepLikely& params, int8_t device) = nullptr;
+  /// The most logits of a row that keep_likely takes.
+  int64_t (*keep_likely_most)() = nullptr;
   void (*column_sums)(const ColumnSums& params, int8_t device) = nullptr;
   /// The `chunks` that column_sums wants.
   int64_t (*column_sum_chunks)(int64_t rows, int64_t columns) = nullptr;
