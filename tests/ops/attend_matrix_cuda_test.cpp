@@ -251,8 +251,10 @@ TEST_F(MatrixOnCuda, HasGradientsOfGradients) {
     Tensors leaves;
     for (const auto& leaf : set.leaves(n)) leaves.push_back(leaf.to(at::kBFloat16));
     const auto second = [&](const std::string& engine, at::ScalarType type) {
+      Tensors of_type;
+      for (const auto& leaf : leaves) of_type.push_back(leaf.to(type));
       const auto op = [&](const Tensors& t) {
-        return attend_on(engine, t[0], t[1], t[2], matrix_program(set, leaves, n, true, t[0])).out;
+        return attend_on(engine, t[0], t[1], t[2], matrix_program(set, of_type, n, true, t[0])).out;
       };
       auto results = run_op(op, there, type, true, at::kBFloat16).second;
       for (auto& result : results) result = result.to(at::kDouble);
