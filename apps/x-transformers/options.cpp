@@ -71,13 +71,14 @@ bool has_word(const std::string& word, std::initializer_list<std::string> texts)
 
 /// Whether the option is what another library calls `word`.
 bool is_called(const std::string& word, const std::string& option) {
-  const auto* other = other_word(word);
-  if (!other) return false;
   const bool has_side = option.starts_with("enc_") || option.starts_with("dec_");
   const auto name = has_side ? option.substr(std::string_view("enc_").size()) : option;
-  const auto& names = other->own_names;
-  return std::any_of(names.begin(), names.end(),
-                     [&](const auto& own) { return own == name || own == option; });
+  const auto& words = other_words(word);
+  return std::any_of(words.begin(), words.end(), [&](const OtherWord& other) {
+    const auto& names = other.own_names;
+    return std::any_of(names.begin(), names.end(),
+                       [&](const auto& own) { return own == name || own == option; });
+  });
 }
 
 bool has_word(const std::string& word, const OptionHelp& line) {

@@ -54,6 +54,29 @@ TEST(NearestName, KnowsTheOtherPartsOfARun) {
             "it is called 'sample_length' here");
 }
 
+TEST(NearestName, TakesTheMeaningThatThereIs) {
+  const std::vector<std::string> writing{"--tokens", "--top-k", "--temperature"};
+  EXPECT_EQ(nearest_hint("--max_length", writing), "it is called '--tokens' here");
+  EXPECT_EQ(nearest_hint("--max-len", writing), "it is called '--tokens' here");
+  EXPECT_EQ(nearest_hint("--num-tokens", writing), "it is called '--tokens' here");
+  EXPECT_EQ(nearest_hint("max_length", kModel), "it is called 'max_seq_len' here");
+  EXPECT_EQ(nearest_hint("max_length", {"seed"}), "it is 'max_seq_len' or 'seq_len' of the model");
+  EXPECT_EQ(nearest_hint("num_tokens", {"seed"}), "it is 'num_tokens' of the model");
+}
+
+TEST(NearestName, NamesOptionsByTheirPaths) {
+  const OptionPath model("model"), layers = model / "net" / "attn_layers";
+  const auto hint = nearest_option("n_layer", {model / "net"}, {layers / "dim", layers / "depth"});
+  EXPECT_EQ(hint, text("it is '{}'", layers / "depth"));
+  EXPECT_EQ(nearest_option("hads", {layers / "heads"}, {}),
+            text("the nearest known one is '{}'", layers / "heads"));
+  EXPECT_EQ(nearest_option("max_seq_len", {layers / "dim"}, {model / "net" / "max_seq_len"}),
+            text("it is '{}'", model / "net" / "max_seq_len"));
+  // Each place once.
+  EXPECT_EQ(nearest_option("dim", {model / "net"}, {layers / "dim", layers / "dim"}),
+            text("it is '{}'", layers / "dim"));
+}
+
 TEST(NearestName, IsSilentWhereNothingIsNear) {
   EXPECT_EQ(nearest_hint("gradient", {"seed"}), "");
   EXPECT_EQ(nearest_hint("xyz", kLayers), "");
@@ -77,9 +100,9 @@ TEST(NearestName, SaysWhatThereIsInstead) {
 }
 
 TEST(OtherWords, AreFoundHoweverTheyAreSpelled) {
-  ASSERT_NE(other_word("--Num-Layers"), nullptr);
-  EXPECT_EQ(other_word("--Num-Layers"), other_word("num_layers"));
-  EXPECT_EQ(other_word("no_such_word"), nullptr);
+  ASSERT_FALSE(other_words("--Num-Layers").empty());
+  EXPECT_EQ(&other_words("--Num-Layers"), &other_words("num_layers"));
+  EXPECT_TRUE(other_words("no_such_word").empty());
 }
 
 }  // namespace

@@ -183,6 +183,30 @@ TEST(CallRefused, WeightsOfNoAmateur) {
             std::string::npos);
 }
 
+TEST(CallRefused, TensorsOfOtherNames) {
+  const auto ids = at::zeros({1, 4}, at::kLong);
+  // It says what nothing has read, and what was asked for.
+  EXPECT_THAT(call_refusal(wrapped(), "forward", {{"input_ids", ids}}),
+              testing::AllOf(testing::StartsWith("inputs: 'x' is needed; given and not asked for: "
+                                                 "'input_ids'; asked for so far: '"),
+                             testing::HasSubstr("'mask'")));
+  EXPECT_THAT(call_refusal(Json::parse(kPlainNet), "forward", {{"tokens", ids}, {"mask", ids}}),
+              testing::AllOf(testing::StartsWith("x: is needed, unless there are prepend_embeds; "
+                                                 "given and not asked for: 'tokens'; asked"),
+                             testing::HasSubstr("'x'")));
+  // Of a tensor that it knows, that would not be so.
+  EXPECT_EQ(call_refusal(wrapped(), "forward", {{"mask", ids}}), "inputs: 'x' is needed");
+}
+
+TEST(CallRefused, NumbersThatAreNotFinite) {
+  auto embeds = at::zeros({1, 2, 16});
+  embeds[0][1][5] = INFINITY;
+  EXPECT_EQ(call_refusal(wrapped(), "generate",
+                         {{"prompts", at::zeros({1, 3}, at::kLong)}, {"prepend_embeds", embeds}},
+                         {{"seq_len", 1}}),
+            "prepend_embeds: expected finite numbers, got inf at position [0, 1, 5]");
+}
+
 TEST(CallRefused, ArgumentsOfGenerationThatSayNothing) {
   const TensorMap prompts = {{"prompts", at::zeros({2, 3}, at::kLong)}};
   EXPECT_EQ(call_refusal(wrapped(), "generate", prompts), "kwargs: 'seq_len' is needed");

@@ -92,6 +92,20 @@ TEST(GPTVAE, CachedGenerationWithLatentsEqualsUncached) {
   EXPECT_TRUE(at::equal(model->generate(inputs, greedy, latents[1]), cached[1]));
 }
 
+TEST(GPTVAE, RefusesLatentsThatAreNotFinite) {
+  auto model = make(options());
+  GenerationInputs inputs;
+  inputs.prompts = tokens(2, 4);
+  auto latents = at::randn({2, 5});
+  latents[1][3] = NAN;
+  EXPECT_THAT(
+      [&] { model->generate(inputs, {}, latents); },
+      ThrowsMessage<InputError>("latents: expected finite numbers, got nan at position [1, 3]"));
+  latents[0][0] = -INFINITY;
+  EXPECT_THAT([&] { model->generate(inputs, {}, latents); },
+              ThrowsMessage<InputError>(HasSubstr("got -inf at position [0, 0]")));
+}
+
 TEST(GPTVAE, Refuses) {
   auto given = options();
   given.layers.depth = std::nullopt;

@@ -288,7 +288,9 @@ TEST(RunOptionsTest, ErrorsSayWhereAValueWasGiven) {
             "FILE: train.warmup_steps: expected an integer of at least 0, got -5");
   run = minimal_run();
   EXPECT_EQ(refused_override(run, {by_set("train.stpes=3")}),
-            "--set train.stpes: unknown key; the nearest known one is 'steps'");
+            "--set train.stpes: unknown key; the nearest known one is 'train.steps'");
+  EXPECT_EQ(refused_override(run, {by_set("train.bs=3")}),
+            "--set train.bs: unknown key; it is 'data.batch_size'");
   EXPECT_EQ(refused_override(run, {by_set("data={\"batch_size\": 0}")}),
             "--set data: the path must start with model., data. or train.");
 }

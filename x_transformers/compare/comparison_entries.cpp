@@ -140,7 +140,7 @@ class EntryMaker {
   double size_of(const Json& run, const OptionPath& where,
                  const std::optional<int64_t>& seq_len) const {
     const auto parsed = parse_run_options(run, where.joined());
-    const auto cost = model_cost(*parsed.model, parsed.model_place.joined(), seq_len);
+    const auto cost = model_cost(*parsed.model, parsed.model_place, seq_len);
     if (options_.equal_to == EqualTo::kParameters) return static_cast<double>(cost.parameters);
     require(cost.not_counted.empty(), at("equal"), "the FLOPs of the model cannot be counted: {}",
             cost.not_counted);
@@ -162,7 +162,7 @@ class EntryMaker {
   void examine(ComparisonEntry& entry) {
     if (options_.equal_to != EqualTo::kNothing && &entry != &base_) adjust_width(entry);
     const auto run = parse_run_options(entry.run, entry.where.joined());
-    const auto place = run.model_place.joined();
+    const auto& place = run.model_place;
     if (!holds_examples(run.data)) {
       const DryRun dry;
       const auto model = build_trainable_model(*run.model, place);

@@ -1,7 +1,10 @@
 #include "x_transformers/core/json_options.h"
 
+#include <utility>
+
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/types_to_come.h"
+#include "x_transformers/core/unknown_key.h"
 
 namespace x_transformers::detail {
 
@@ -15,9 +18,16 @@ void unknown(const OptionPath& where, const std::string& word, const std::string
 
 void unknown_key(const OptionPath& where, const std::vector<std::string>& known,
                  const std::vector<std::string>& elsewhere) {
-  Notice notice{at(where), "unknown key"};
-  notice.hint = nearest_hint(where.names().back(), known, elsewhere);
-  throw InputError(std::move(notice));
+  std::vector<OptionPath> places;
+  for (const auto& path : elsewhere) {
+    auto place = where.without_back();
+    for (size_t begin = 0, end = 0; end != std::string::npos; begin = end + 1) {
+      end = path.find('.', begin);
+      place = place / path.substr(begin, end - begin);
+    }
+    places.push_back(std::move(place));
+  }
+  throw UnknownKey(where, known, std::move(places));
 }
 
 void wrong_type(const OptionPath& where, const std::string& expected, const Json& got) {

@@ -68,35 +68,50 @@ size_t distance(const std::string& name, const std::string& known) {
   return std::min(whole, by_word);
 }
 
-/// The names in `places` whose last part is `name`.
-std::vector<std::string> ending_in(const std::string& name,
-                                   const std::vector<std::string>& places) {
-  std::vector<std::string> found;
-  std::copy_if(places.begin(), places.end(), std::back_inserter(found),
-               [&](const auto& place) { return place.ends_with("." + plain_name(name)); });
+const std::string& name_of(const OptionPath& path) { return path.names().back(); }
+
+/// Those of `places` that have the name `name`, each once.
+std::vector<OptionPath> named(const std::string& name, const std::vector<OptionPath>& places) {
+  std::vector<OptionPath> found;
+  for (const auto& place : places) {
+    const bool is_new = std::find(found.begin(), found.end(), place) == found.end();
+    if (name_of(place) == plain_name(name) && is_new) found.push_back(place);
+  }
   return found;
 }
 
-std::string quoted(const std::vector<std::string>& names) {
-  return fmt::format("'{}'", fmt::join(names, "' or '"));
+/// 'a' or 'b'
+Text quoted(const std::vector<OptionPath>& paths) {
+  std::vector<Text::Piece> pieces;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    pieces.emplace_back(std::string(i == 0 ? "'" : "' or '"));
+    pieces.emplace_back(paths[i]);
+  }
+  pieces.emplace_back(std::string("'"));
+  return Text(std::move(pieces));
+}
+
+std::string note_of(const OtherWord& word) {
+  return word.note.empty() ? "" : fmt::format(" ({})", word.note);
 }
 
 /// What the word of another library is called here; empty: nothing here is what it means.
-std::string other_word_hint(const std::string& name, const std::vector<std::string>& known,
-                            const std::vector<std::string>& elsewhere) {
-  const auto* word = other_word(name);
-  if (!word) return {};
-  std::vector<std::string> here, there;
-  for (const auto& own : word->own_names) {
-    std::copy_if(known.begin(), known.end(), std::back_inserter(here),
-                 [&](const auto& each) { return plain_name(each) == own; });
-    const auto places = ending_in(own, elsewhere);
-    there.insert(there.end(), places.begin(), places.end());
+Text other_word_hint(const std::string& name, const std::vector<OptionPath>& known,
+                     const std::vector<OptionPath>& elsewhere) {
+  Text in_other_place;
+  for (const auto& word : other_words(name)) {
+    std::vector<OptionPath> here, there;
+    for (const auto& own : word.own_names) {
+      std::copy_if(known.begin(), known.end(), std::back_inserter(here),
+                   [&](const auto& each) { return plain_name(name_of(each)) == own; });
+      const auto places = named(own, elsewhere);
+      there.insert(there.end(), places.begin(), places.end());
+    }
+    if (!here.empty()) return Text("it is called ") + quoted(here) + Text(" here" + note_of(word));
+    if (!there.empty() && in_other_place.empty())
+      in_other_place = Text("it is ") + quoted(there) + Text(note_of(word));
   }
-  const auto note = word->note.empty() ? "" : fmt::format(" ({})", word->note);
-  if (!here.empty()) return fmt::format("it is called {} here{}", quoted(here), note);
-  if (!there.empty()) return fmt::format("it is {}{}", quoted(there), note);
-  return {};
+  return in_other_place;
 }
 
 /// Options of `place`, which is not the one at hand.
@@ -105,7 +120,7 @@ std::string in_place(const std::vector<std::string>& names, WordPlace place) {
   if (place == WordPlace::data || place == WordPlace::train) {
     for (auto& path : paths) path = (place == WordPlace::data ? "data." : "train.") + path;
   }
-  const auto shown = "it is " + quoted(paths);
+  const auto shown = fmt::format("it is '{}'", fmt::join(paths, "' or '"));
   if (place == WordPlace::model) return shown + " of the model";
   return place == WordPlace::generate ? shown + " of generate" : shown;
 }
@@ -113,38 +128,68 @@ std::string in_place(const std::vector<std::string>& names, WordPlace place) {
 /// Where an option of this name, or the one that the word of another library stands for, is; empty:
 /// nowhere known.
 std::string place_hint(const std::string& name) {
-  const auto* word = other_word(name);
-  if (word && !word->own_names.empty() && word->place != WordPlace::program) {
-    const auto note = word->note.empty() ? "" : fmt::format(" ({})", word->note);
-    return in_place(word->own_names, word->place) + note;
-  }
   const auto place = place_of_option(name);
   const bool is_option = place && *place != WordPlace::program;
+  for (const auto& word : other_words(name)) {
+    // An option's own name may be a word for another one, too, in another place.
+    const bool is_meant = !is_option || *place == word.place;
+    if (is_meant && !word.own_names.empty() && word.place != WordPlace::program)
+      return in_place(word.own_names, word.place) + note_of(word);
+  }
   return is_option ? in_place({plain_name(name)}, *place) : std::string();
+}
+
+/// What there is in place of what the word of another library means; empty: not known.
+std::string instead_of(const std::string& name) {
+  for (const auto& word : other_words(name)) {
+    if (!word.instead.empty()) return word.instead;
+  }
+  return {};
 }
 
 }  // namespace
 
-std::string nearest_hint(const std::string& name, const std::vector<std::string>& known,
-                         const std::vector<std::string>& elsewhere) {
+Text nearest_option(const std::string& name, const std::vector<OptionPath>& known,
+                    const std::vector<OptionPath>& elsewhere) {
   constexpr size_t kLongestName = 200;
   if (name.size() > kLongestName) return {};  // no slip of a writer, and slow to compare
   auto hint = other_word_hint(name, known, elsewhere);
-  if (const auto places = ending_in(name, elsewhere); !places.empty())
-    return fmt::format("it is {}{}{}", quoted(places), hint.empty() ? "" : ", or ", hint);
+  if (const auto places = named(name, elsewhere); !places.empty()) {
+    const auto there = Text("it is ") + quoted(places);
+    return hint.empty() || hint == there ? there : there + Text(", or ") + hint;
+  }
   if (!hint.empty()) return hint;
   const auto place = place_hint(name);
   if (known.empty()) return place;
-  const auto nearest = *std::min_element(
-      known.begin(), known.end(),
-      [&](const auto& a, const auto& b) { return distance(name, a) < distance(name, b); });
-  const auto* word = other_word(name);
-  const bool is_beginning = distance(name, nearest) <= 1;
-  if (word && !word->instead.empty() && !is_beginning) return word->instead;
+  const auto& nearest =
+      *std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
+        return distance(name, name_of(a)) < distance(name, name_of(b));
+      });
+  const auto far = distance(name, name_of(nearest));
+  const bool is_beginning = far <= 1;
+  if (const auto instead = instead_of(name); !instead.empty() && !is_beginning) return instead;
   if (!place.empty() && !is_beginning) return place;
   // Where most of the letters differ, nothing here is what is meant.
-  if (2 * distance(name, nearest) > 3 * name.size()) return {};
-  return fmt::format("the nearest known one is '{}'", nearest);
+  if (2 * far > 3 * name.size()) return {};
+  return Text("the nearest known one is ") + quoted({nearest});
+}
+
+std::string nearest_hint(const std::string& name, const std::vector<std::string>& known,
+                         const std::vector<std::string>& elsewhere) {
+  std::vector<OptionPath> names(known.begin(), known.end()), places;
+  for (const auto& place : elsewhere) {
+    const auto dot = place.rfind('.');
+    places.push_back(dot == std::string::npos
+                         ? OptionPath(place)
+                         : OptionPath(place.substr(0, dot)) / place.substr(dot + 1));
+  }
+  const auto text = nearest_option(name, names, places);
+  std::string hint;
+  for (const auto& piece : text.pieces()) {
+    const auto* path = std::get_if<OptionPath>(&piece);
+    hint += path ? path->joined() : std::get<std::string>(piece);
+  }
+  return hint;
 }
 
 }  // namespace x_transformers

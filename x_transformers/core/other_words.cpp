@@ -210,12 +210,14 @@ std::vector<Entry> program_words() {
 
 std::vector<Entry> generation_words() {
   return {
-      {{"start", "input_text"}, {{"prompt"}}},
+      {{"start", "input_text", "p"}, {{"prompt"}}},
       {{"num_samples", "num_return_sequences", "n_samples", "best_of"},
        {{}, "", "each call writes one text, and its seed chooses which"}},
       {{"max_new_tokens", "num_tokens_to_generate", "max_tokens", "n_predict", "length", "seq_len",
         "n"},
        {{"seq_len", "tokens", "sample_length"}}},
+      // Of a model these are something else.
+      {{"max_length", "max_len", "num_tokens", "n_tokens"}, {{"tokens"}}},
       {{"temp", "t"}, {{"temperature"}}},
       {{"repeat_penalty", "rep_penalty"}, {{"repetition_penalty"}}},
       {{"eos", "eos_token_id", "eos_id", "stop_token"}, {{"eos_token", "eos"}}},
@@ -242,10 +244,10 @@ std::vector<Entry> all_words() {
   return all;
 }
 
-std::map<std::string, OtherWord> by_word() {
-  std::map<std::string, OtherWord> words;
+std::map<std::string, std::vector<OtherWord>> by_word() {
+  std::map<std::string, std::vector<OtherWord>> words;
   for (const auto& entry : all_words()) {
-    for (const auto& word : entry.words) words.emplace(word, entry.meaning);
+    for (const auto& word : entry.words) words[word].push_back(entry.meaning);
   }
   return words;
 }
@@ -269,10 +271,11 @@ std::string plain_name(const std::string& name) {
   return text;
 }
 
-const OtherWord* other_word(const std::string& name) {
+const std::vector<OtherWord>& other_words(const std::string& name) {
   static const auto words = by_word();
+  static const std::vector<OtherWord> none;
   const auto found = words.find(plain_name(name));
-  return found == words.end() ? nullptr : &found->second;
+  return found == words.end() ? none : found->second;
 }
 
 std::optional<WordPlace> place_of_option(const std::string& name) {

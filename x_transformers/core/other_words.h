@@ -18,8 +18,8 @@ struct OtherWord {
   WordPlace place = WordPlace::program;  ///< of the options
 };
 
-/// What the word `name` of another library is here, or null; see plain_name.
-const OtherWord* other_word(const std::string& name);
+/// What the word `name` of another library may be here, the likeliest first; see plain_name.
+const std::vector<OtherWord>& other_words(const std::string& name);
 
 /// Where an option of the name `name` stands, of those that words lead to; empty: none is known.
 std::optional<WordPlace> place_of_option(const std::string& name);

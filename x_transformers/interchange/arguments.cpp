@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "x_transformers/core/finite_check.h"
 #include "x_transformers/core/first_wrong.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
@@ -70,6 +71,7 @@ bool Arguments::is_list(const std::string& name) const {
 }
 
 at::Tensor Arguments::tensor(const std::string& name) {
+  known_tensors_.insert(name);
   if (const auto* given = value(name))
     detail::wrong_type("kwargs." + name, "a tensor among the inputs", *given);
   const auto found = tensors_.find(name);
@@ -163,6 +165,7 @@ at::Tensor Arguments::tensor_or_numbers(const std::string& name) {
 /// Tensors that stand among the inputs under several `names`; as a value, only null.
 void Arguments::expect_several(const std::string& name, const std::string& names) {
   known_.push_back(name);
+  known_tensors_.insert(name);
   several_.emplace(name, names);
   if (values_->contains(name) && (*values_)[name].is_null()) taken_values_.insert(name);
 }
@@ -316,6 +319,27 @@ void Arguments::finish() const {
     require_known_place("kwargs." + name, name);
     detail::unknown("kwargs", "argument", name, known_);
   }
+}
+
+std::string Arguments::unread() const {
+  std::vector<std::string> unread;
+  for (const auto& [name, tensor] : tensors_) {
+    const bool is_known = taken_tensors_.count(name) || known_tensors_.count(name);
+    if (!is_known) unread.push_back(name);
+  }
+  if (unread.empty()) return {};
+  auto known = known_tensors_;
+  // Of a list or pair its own name is enough.
+  std::erase_if(known, [&](const auto& name) {
+    return several_.count(name.substr(0, name.find('.'))) > 0 &&
+           name.find('.') != std::string::npos;
+  });
+  return fmt::format("given and not asked for: '{}'; asked for so far: '{}'",
+                     fmt::join(unread, "', '"), fmt::join(known, "', '"));
+}
+
+void Arguments::require_finite() const {
+  for (const auto& [name, tensor] : tensors_) x_transformers::require_finite(tensor, name);
 }
 
 /// Throws InputError that says where and how the argument `name` is given, if there is one.

@@ -92,6 +92,12 @@ class Arguments {
   /// Throws InputError for an argument that was not taken, with the nearest of those that could
   /// have been.
   void finish() const;
+  /// For an error of the call: which tensors nothing has read, by names that were not asked for,
+  /// and which names were; empty where all were read.
+  std::string unread() const;
+  /// For a failure of the call: throws InputError that names a tensor among the arguments whose
+  /// numbers are not all finite, if there is one.
+  void require_finite() const;
 
  private:
   const nlohmann::json* value(const std::string& name);
@@ -103,7 +109,7 @@ class Arguments {
   std::unique_ptr<nlohmann::json> values_;
   ArgumentSource source_;
   Compat compat_;
-  std::set<std::string> taken_tensors_, taken_values_;
+  std::set<std::string> taken_tensors_, taken_values_, known_tensors_;
   std::vector<std::string> known_;
   std::map<std::string, std::string> several_;  // how the tensors of a list or by key are named
 };

@@ -22,6 +22,22 @@ at::Tensor objective(const std::vector<std::pair<std::string, at::Tensor>>& resu
   throw InputError("forward: has no floating-point result to minimise, so nothing can be trained");
 }
 
+/// What the call returns. An error says where a tensor has another name than the model asks for; a
+/// failure by numbers that were given is the caller's to mend.
+std::vector<std::pair<std::string, at::Tensor>> called(Model& model, const std::string& method,
+                                                       Arguments& arguments) {
+  try {
+    return model.call(method, arguments).flatten();
+  } catch (const InputError& error) {
+    auto notice = error.notice();
+    if (notice.hint.empty()) notice.hint = arguments.unread();
+    throw InputError(std::move(notice));
+  } catch (const RunError&) {
+    arguments.require_finite();
+    throw;
+  }
+}
+
 }  // namespace
 
 TensorMap load_weights(Model& model, const std::filesystem::path& path,
@@ -42,7 +58,7 @@ TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inpu
   const auto method =
       mode == "generate" ? arguments.text("method").value_or("generate") : "forward";
   const at::AutoGradMode records(grads);
-  const auto results = model.call(method, arguments).flatten();
+  const auto results = called(model, method, arguments);
   arguments.finish();
   TensorMap out;
   if (grads) {

@@ -125,7 +125,7 @@ AttendCalls training_calls(Model& model, const SampleCall& call, const Attention
 }
 
 /// Builds and calls the model without memory or arithmetic.
-std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
+std::shared_ptr<Model> run_dry(const Json& config, const OptionPath& where,
                                std::optional<int64_t> seq, ModelCost& cost) {
   AttendCalls calls;
   Attentions attentions;
@@ -163,7 +163,7 @@ std::shared_ptr<Model> run_dry(const Json& config, const std::string& where,
 
 }  // namespace
 
-ModelCost model_cost(const Json& config, const std::string& where, std::optional<int64_t> seq) {
+ModelCost model_cost(const Json& config, const OptionPath& where, std::optional<int64_t> seq) {
   require(!seq || *seq > 0,
           fmt::format("seq: expected a positive number, got {}", seq.value_or(0)));
   ModelCost cost;

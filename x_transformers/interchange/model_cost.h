@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "x_transformers/core/flop_counter.h"
+#include "x_transformers/core/notice.h"
 
 namespace x_transformers {
 
@@ -39,7 +40,7 @@ struct ModelCost {
 
 /// The cost of the model that `config` describes, with `seq` tokens in a sequence (default: see
 /// Model::sample_call). No weights are made. InputError as of build_model.
-ModelCost model_cost(const nlohmann::json& config, const std::string& where,
+ModelCost model_cost(const nlohmann::json& config, const OptionPath& where,
                      std::optional<int64_t> seq = std::nullopt);
 
 }  // namespace x_transformers

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "x_transformers/core/unknown_key.h"
+#include "x_transformers/interchange/file_models.h"
 #include "x_transformers/nn/callable_module.h"
 
 namespace x_transformers {
@@ -90,6 +92,16 @@ const std::pair<const std::string, ModelType>& net_wrapper() {
   return *found;
 }
 
+/// Where each option of each model in the file `config` would stand.
+std::vector<OptionPath> places_of_options(const Json& config, const OptionPath& where) {
+  std::vector<OptionPath> places;
+  for (const auto& model : models_of_file(config)) {
+    for (const auto& option : model.options)
+      places.push_back(where / OptionPath(model.keys) / option.name);
+  }
+  return places;
+}
+
 /// Whether `value` is a model given as a value of another.
 bool is_model(const Json& value) {
   return value.is_object() && value.contains("type") && value["type"].is_string() &&
@@ -161,7 +173,11 @@ std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place) {
 std::shared_ptr<Model> build_model(const Json& config, const OptionPath& where) {
   auto own = config;
   const auto compat = take_compat(own, where);
-  return build_part(own, {where, compat});
+  try {
+    return build_part(own, {where, compat});
+  } catch (const detail::UnknownKey& error) {
+    throw error.with_places(places_of_options(own, where));
+  }
 }
 
 bool is_net(const Json& config) {

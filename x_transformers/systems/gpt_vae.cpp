@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
+#include "x_transformers/core/finite_check.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
@@ -172,6 +173,7 @@ at::Tensor GPTVAEImpl::generate(GenerationInputs inputs, const GenerateOptions& 
                                 const at::Tensor& latents) {
   const Evaluation evaluation(*this);
   if (latents.defined()) {
+    require_finite(latents, "latents");
     const auto& weight = from_latent_to_prepend_token_->weight;
     auto given = latents.to(weight.device(), weight.scalar_type());
     const auto& prompts = inputs.prompts;

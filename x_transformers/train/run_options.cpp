@@ -12,6 +12,7 @@
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/option_help.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/unknown_key.h"
 #include "x_transformers/generation/generate_options.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/weight_file.h"
@@ -145,22 +146,30 @@ OptionPath place_given(const OptionPath& path, const RunOverride& value, const O
 
 /// Names options that were given outside the file as they were given, the last one where several
 /// overrides gave them.
-Spelling named_as_given(OptionPath file, std::vector<RunOverride> overrides) {
-  return spelled_by(
-      [file = std::move(file), overrides = std::move(overrides)](const OptionPath& path) {
-        for (auto value = overrides.rbegin(); !path.empty() && value != overrides.rend(); ++value) {
-          if (auto place = place_given(path, *value, file); !place.empty()) return place;
-        }
-        return path;
-      });
+Spelling named_as_given(const OptionPath& file, std::vector<RunOverride> overrides) {
+  const auto as_given = [file, overrides = std::move(overrides)](const OptionPath& path) {
+    for (auto value = overrides.rbegin(); !path.empty() && value != overrides.rend(); ++value) {
+      if (auto place = place_given(path, *value, file); !place.empty()) return place;
+    }
+    return path;
+  };
+  // Who gave an option outside the file writes the one that a hint speaks of there as well.
+  const auto without_file = [file](const OptionPath& path) {
+    return path.common_with(file) > 0 ? path.without_front() : path;
+  };
+  return [as_given, without_file](const Notice& notice) {
+    auto told = respelled(notice, as_given);
+    if (told.about != notice.about) told.hint = respelled({{}, told.hint}, without_file).text;
+    return told;
+  };
 }
 
 /// The options of the parts but for `part`, by their paths.
-std::vector<std::string> options_elsewhere(const std::string& part) {
-  std::vector<std::string> paths;
+std::vector<OptionPath> options_elsewhere(const OptionPath& file, const std::string& part) {
+  std::vector<OptionPath> paths;
   const auto add = [&](const std::string& other, const std::set<std::string>& names) {
     for (const auto& name : names) {
-      if (other != part) paths.push_back(std::string(other).append(".").append(name));
+      if (other != part) paths.push_back(file / other / name);
     }
   };
   add("data", option_names(DataOptions{}));
@@ -183,8 +192,8 @@ PartOptions read_part(const Json& run, const OptionPath& file, const std::string
     for (const auto& [key, value] : run[part].items()) {
       const bool is_object_of_options = value.is_object() && is_prefix(key, names);
       if (!names.count(key) && !is_object_of_options)
-        detail::unknown_key(file / part / key, {names.begin(), names.end()},
-                            options_elsewhere(part));
+        throw detail::UnknownKey(file / part / key, {names.begin(), names.end()},
+                                 options_elsewhere(file, part));
     }
   }
   return options_from_json<PartOptions>(run[part], file / part);
@@ -233,7 +242,7 @@ RunOptions parse_run_options(const Json& run, const std::string& where) {
   refuse_model_file(run, file);
   require_own_config(run, where);
   for (const auto& [key, value] : run.items()) {
-    if (!is_part(key)) detail::unknown_key(file / key, kParts, options_elsewhere(""));
+    if (!is_part(key)) throw detail::UnknownKey(file / key, kParts, options_elsewhere(file, ""));
   }
   RunOptions options;
   options.model_place = file / "model";

@@ -53,8 +53,8 @@ Value call_generate(AutoregressiveWrapperImpl& model, Arguments& arguments) {
 }
 
 Value call_forward(AutoregressiveWrapperImpl& model, Arguments& arguments) {
-  const auto x = as_tokens(arguments.required_tensor("x"), "x", arguments, *model.net());
   auto inputs = take_transformer_inputs(arguments);
+  const auto x = as_tokens(arguments.required_tensor("x"), "x", arguments, *model.net());
   if (arguments.source() == ArgumentSource::outside) {
     require_tokens_of_loss(x, "x", model);
     require_in_range(inputs, *model.net());
