@@ -1,6 +1,7 @@
-// tokenizer train: a sentencepiece vocabulary of one's own. tokenizer segment: text cut where a
-// model is surprised.
+// tokenizer train: a sentencepiece vocabulary of one's own. tokenizer encode: text of any size as
+// token files. tokenizer segment: text cut where a model is surprised.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -10,8 +11,12 @@
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
+#include "apps/x-transformers/stop_signals.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/data/files.h"
+#include "x_transformers/data/token_shards.h"
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/data/vocabulary_limits.h"
 #include "x_transformers/train/text_segments.h"
@@ -112,12 +117,95 @@ void add_vocabulary_training(CLI::App& group) {
   });
 }
 
+struct EncodeCommand {
+  TokenShardOptions options;
+  std::string tokenizer, output;
+  int64_t threads = 0;
+};
+
+/// How far the encoding is, in place of the line before on a terminal.
+class EncodingProgress {
+ public:
+  ~EncodingProgress() { end_line(); }
+
+  void operator()(const TokenShardProgress& progress) {
+    const auto share = progress.all_bytes > 0 ? static_cast<double>(progress.bytes) /
+                                                    static_cast<double>(progress.all_bytes)
+                                              : 0.0;
+    const auto line = fmt::format("{:3.0f} %  {} of {}, {} tokens in {} documents, whole files: {}",
+                                  100 * share, format_bytes(progress.bytes),
+                                  format_bytes(progress.all_bytes), format_count(progress.tokens),
+                                  format_count(progress.documents), progress.shards);
+    if (isatty(STDERR_FILENO) == 1) {
+      std::fprintf(stderr, "\r%s\033[K", line.c_str());
+      is_open_ = true;
+    } else if (100 * share >= next_) {
+      std::fprintf(stderr, "%s\n", line.c_str());
+      next_ = 10 * (std::floor(10 * share) + 1);
+    }
+  }
+  void end_line() {
+    if (is_open_) std::fputc('\n', stderr);
+    is_open_ = false;
+  }
+
+ private:
+  bool is_open_ = false;
+  double next_ = 10;  // per cent, where each line stays
+};
+
+void run_encode(EncodeCommand& command) {
+  require(!command.output.empty(), "--out: is needed, the folder of the token files");
+  use_most_threads(command.threads);
+  command.options.output = command.output;
+  const auto tokenizer =
+      spelled(below("--tokenizer"), [&] { return make_tokenizer(command.tokenizer); });
+  const StopSignals signals;
+  EncodingProgress shown;
+  const auto done = write_token_shards(command.options, *tokenizer,
+                                       {[&](const auto& progress) { shown(progress); },
+                                        [] { return StopSignals::received() != 0; }});
+  shown.end_line();
+  fmt::print("{}: {} tokens of {} documents in {} files{}\n", command.output, done.tokens,
+             done.documents, done.shards,
+             done.is_complete ? "" : "; stopped: the same command goes on");
+}
+
+void add_encode(CLI::App& group) {
+  auto* command = group.add_subcommand(
+      "encode",
+      "text or JSONL of any size as token files, by all processors; the same command "
+      "goes on where it was stopped");
+  const auto options = std::make_shared<EncodeCommand>();
+  auto& shards = options->options;
+  command
+      ->add_option("input", shards.input,
+                   "text files (each a document), .jsonl files (each line one), or folders of them")
+      ->required();
+  command->add_option("--out", options->output, "folder of the token files, for data.path");
+  command->add_option("--tokenizer", options->tokenizer, "bytes or a sentencepiece .model file")
+      ->required();
+  command->add_option("--text-key", shards.text_key, "key of the text in a line of JSONL");
+  command->add_option_function<int64_t>(
+      "--separator", [options](const int64_t& token) { options->options.separator = token; },
+      "token that ends each document (data.separator); default: the vocabulary's own, if any");
+  command
+      ->add_option("--shard-tokens", shards.shard_tokens,
+                   "tokens of a file; its last document is whole")
+      ->check(integer_from(1));
+  add_threads_option(*command, options->threads);
+  command->callback([options] {
+    spelled(as_flags({"separator", "text_key", "input"}), [&] { run_encode(*options); });
+  });
+}
+
 }  // namespace
 
 void add_tokenizer(CLI::App& app) {
   auto* group = app.add_subcommand("tokenizer", "vocabularies");
   group->require_subcommand(1);
   add_vocabulary_training(*group);
+  add_encode(*group);
   add_segment(*group);
 }
 

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <fstream>
+#include <set>
+#include <thread>
 
 #include "temporary_folder.h"
 #include "x_transformers/core/error.h"
@@ -61,10 +64,10 @@ class TokenCacheTest : public testing::Test {
     data.read(0, data.size(), tokens.data());
     return tokens;
   }
-  std::vector<fs::path> kept() const {
+  std::vector<fs::path> kept(const std::string& ending = ".bin") const {
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(root_ / "tokens"))
-      files.push_back(entry.path());
+      if (entry.path().extension() == ending) files.push_back(entry.path());
     return files;
   }
 
@@ -81,6 +84,34 @@ TEST_F(TokenCacheTest, TheSecondTimeNothingIsEncoded) {
     EXPECT_THAT(read(files, tokenizer), ElementsAre(a, a + 1, a + 2));
     EXPECT_EQ(tokenizer.calls, 2);
   }
+}
+
+TEST_F(TokenCacheTest, FilesThatNobodyHasChangedAreNotRead) {
+  const ShiftTokenizer tokenizer(1);
+  const auto age = [](const std::string& file) {
+    fs::last_write_time(file, fs::file_time_type::clock::now() - std::chrono::hours(1));
+  };
+  const auto a = write("a", "ab"), b = write("b", "xy");
+  EXPECT_THAT(read({a}, tokenizer), ElementsAre('b', 'c'));
+  EXPECT_THAT(kept(".seen"), testing::IsEmpty());  // it may have been changed a moment ago
+  age(a);
+  read({a}, tokenizer);
+  ASSERT_EQ(kept(".seen").size(), 1U);
+  EXPECT_EQ(tokenizer.calls, 1);
+  // What the note names is taken for the tokens of the file: of it nothing is read.
+  read({b}, tokenizer);
+  const auto of_a = fs::path(kept(".seen")[0]);
+  std::set<int64_t> first;
+  for (const auto& tokens : kept()) {
+    std::ofstream(of_a) << tokens.filename().string() << "\n";
+    first.insert(read({a}, tokenizer).front());
+  }
+  EXPECT_THAT(first, ElementsAre('b', 'y'));
+  // Changed, and with the time that it had: it is read.
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  write("a", "cd");
+  age(a);
+  EXPECT_THAT(read({a}, tokenizer), ElementsAre('d', 'e'));
 }
 
 TEST_F(TokenCacheTest, OtherTextsAndVocabulariesAreEncoded) {

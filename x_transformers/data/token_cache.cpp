@@ -2,8 +2,11 @@
 
 #include <c10/core/ScalarType.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <ctime>
+#include <fstream>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -30,6 +33,49 @@ std::string name_of(const std::vector<FileContents>& texts, const Tokenizer& tok
   uint64_t hash = hash_bytes(mix_bits(kVersion), tokenizer.serialized());
   for (const auto& text : texts) hash = hash_bytes(hash, text.bytes);
   return fmt::format("{:016x}.bin", hash);
+}
+
+/// Adds what changes where a file does, without a look into it. Returns whether it would change:
+/// soon after a change the clock of the file system may show the same time for another one.
+bool add_file_state(uint64_t& hash, const std::string& path) {
+  constexpr time_t kSoon = 2;
+  struct stat state {};
+  if (stat(path.c_str(), &state) != 0) return false;
+  hash = hash_bytes(hash, fs::absolute(path).lexically_normal().string());
+  for (const auto& time : {state.st_mtim, state.st_ctim}) {
+    hash = mix_bits(hash ^ static_cast<uint64_t>(time.tv_sec));
+    hash = mix_bits(hash ^ static_cast<uint64_t>(time.tv_nsec));
+  }
+  hash = mix_bits(hash ^ static_cast<uint64_t>(state.st_size));
+  hash = mix_bits(hash ^ static_cast<uint64_t>(state.st_ino));
+  return state.st_mtim.tv_sec + kSoon < std::time(nullptr);
+}
+
+/// The name of a file that holds the name of the tokens of these files, as long as nobody changes
+/// them; empty: that would not be seen.
+std::string note_of(const std::vector<std::string>& files, const Tokenizer& tokenizer) {
+  constexpr uint64_t kVersion = 1;
+  uint64_t hash = hash_bytes(mix_bits(kVersion), tokenizer.serialized());
+  for (const auto& file : files) {
+    if (!add_file_state(hash, file)) return {};
+  }
+  return fmt::format("{:016x}.seen", hash);
+}
+
+/// The name that a note holds; empty: there is none.
+std::string noted(const fs::path& note) {
+  std::ifstream file(note);
+  std::string name;
+  std::getline(file, name);
+  return name;
+}
+
+void write_note(const fs::path& note, const fs::path& tokens) {
+  if (!note.has_filename()) return;
+  try {
+    write_file_atomically(note, tokens.filename().string() + "\n");
+  } catch (const RunError&) {  // the next start looks into the text
+  }
 }
 
 /// Encoded text as a segment of the given type.
@@ -89,6 +135,10 @@ bool keep(const std::vector<TokenSegment>& segments, const fs::path& path) {
 
 std::vector<TokenSegment> encode_files(const std::vector<std::string>& files,
                                        const Tokenizer& tokenizer, const fs::path& folder) {
+  const auto note = folder.empty() ? fs::path() : folder / note_of(files, tokenizer);
+  if (const auto name = note.has_filename() ? noted(note) : std::string(); !name.empty()) {
+    if (auto kept = open_kept(folder / name)) return {std::move(*kept)};
+  }
   std::vector<FileContents> texts;
   for (const auto& file : files) {
     texts.push_back(open_file(file));
@@ -96,11 +146,15 @@ std::vector<TokenSegment> encode_files(const std::vector<std::string>& files,
   }
   const auto path = folder.empty() ? fs::path() : folder / name_of(texts, tokenizer);
   if (!folder.empty()) {
-    if (auto kept = open_kept(path)) return {std::move(*kept)};
+    if (auto kept = open_kept(path)) {
+      write_note(note, path);
+      return {std::move(*kept)};
+    }
   }
   std::vector<TokenSegment> segments;
   for (const auto& text : texts) segments.push_back(encode(text, tokenizer));
   if (!folder.empty() && keep(segments, path)) {
+    write_note(note, path);
     // From the file, whose pages can leave the memory.
     if (auto kept = open_kept(path)) return {std::move(*kept)};
   }

@@ -12,7 +12,8 @@ namespace x_transformers {
 
 /// The tokens of text files, one after the other. They are kept in `folder` as a token file of
 /// llm.c (which data.path takes too), named after a hash of the texts and the vocabulary; where it
-/// lies there already, nothing is encoded. An empty `folder`, one that cannot be written and more
+/// lies there already, nothing is encoded; where the files are the same by their place, size and
+/// times, nothing is read of them either. An empty `folder`, one that cannot be written and more
 /// than 2^31 - 1 tokens only mean that nothing is kept. Throws InputError naming the file: missing,
 /// unreadable, not text that the tokenizer takes.
 std::vector<TokenSegment> encode_files(const std::vector<std::string>& files,

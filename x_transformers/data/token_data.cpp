@@ -158,7 +158,8 @@ std::optional<Notice> notice_of_jsonl(const Source& source, const DataOptions& o
   if (source.tokens || options.format != "auto" || found == source.files.end()) return std::nullopt;
   Notice notice{at(*found + ":"), "is read as text as it stands, with JSON's names and braces"};
   notice.hint =
-      "write its texts to a file of their own, or say with data.format text that this is meant; "
+      "x-transformers tokenizer encode makes token files of its texts; data.format text says that "
+      "this is meant; "
       "data.format preferences reads prompt, chosen and rejected";
   return notice;
 }
