@@ -89,10 +89,14 @@ bool are_weights_finite(const TrainedTensors& tensors) {
     const auto averages = tensors.ema->averages();
     values.insert(values.end(), averages.begin(), averages.end());
   }
-  std::vector<at::Tensor> finite;
-  finite.reserve(values.size());
-  for (const at::Tensor& value : values) finite.push_back(at::isfinite(value).all());
-  return finite.empty() || at::stack(finite).all().item<bool>();
+  // One pass over each: NaN is both the least and the largest of what holds one.
+  std::vector<at::Tensor> ends;
+  for (const at::Tensor& value : values) {
+    if (value.numel() == 0) continue;
+    const auto [least, largest] = at::aminmax(value);
+    ends.insert(ends.end(), {least.to(at::kDouble), largest.to(at::kDouble)});
+  }
+  return ends.empty() || at::isfinite(at::stack(ends)).all().item<bool>();
 }
 
 void load_tensors(const std::filesystem::path& folder, const TrainedTensors& tensors) {
