@@ -28,6 +28,7 @@ struct InfoCommand {
   std::string path;
   std::optional<int64_t> seq;
   int64_t processes = 1;
+  std::optional<int64_t> gpus;
   bool json = false;
 };
 
@@ -42,23 +43,38 @@ int64_t cache_bytes(const ModelCost& cost) {
   return bytes;
 }
 
+/// Bytes of each weight, by train.precision.
+struct PrecisionBytes {
+  const char* name;
+  int64_t weight, gradient;
+  int64_t master;  ///< the weight in float32 beside one of 16 bits
+};
+constexpr PrecisionBytes kFloat32{"fp32", kFloatBytes, kFloatBytes, 0};
+constexpr PrecisionBytes kBFloat16{"bf16", kFloatBytes / 2, kFloatBytes / 2, kFloatBytes};
+
 /// Bytes that training keeps in each of several processes for the whole of it: weights, gradients
-/// and AdamW's moments, all in float32.
+/// and AdamW's moments, which are in float32.
 struct RankBytes {
   int64_t whole = 0, sharded = 0;  ///< with train.shard none, and optimizer (of the largest share)
 };
 
-RankBytes rank_bytes(const ModelCost& cost, int64_t processes) {
-  const auto owners = share_out(cost.trained_sizes, processes);
-  std::vector<int64_t> shares(static_cast<size_t>(processes));
+RankBytes rank_bytes(const ModelCost& cost, int64_t ranks,
+                     const PrecisionBytes& precision = kFloat32) {
+  const auto owners = share_out(cost.trained_sizes, ranks);
+  std::vector<int64_t> shares(static_cast<size_t>(ranks));
   int64_t trained = 0;
   for (size_t i = 0; i < owners.size(); ++i) {
     shares[static_cast<size_t>(owners[i])] += cost.trained_sizes[i];
     trained += cost.trained_sizes[i];
   }
-  const auto kept = cost.parameters + trained;
+  const auto kept =
+      precision.weight * cost.parameters + (precision.gradient + precision.master) * trained;
   const auto largest = *std::max_element(shares.begin(), shares.end());
-  return {kFloatBytes * (kept + 2 * trained), kFloatBytes * (kept + 2 * largest)};
+  return {kept + 2 * kFloatBytes * trained, kept + 2 * kFloatBytes * largest};
+}
+
+Json as_json(const RankBytes& bytes) {
+  return {{"none", bytes.whole}, {"optimizer", bytes.sharded}};
 }
 
 Json option_json(const OptionCost& option) {
@@ -79,7 +95,7 @@ Json option_json(const OptionCost& option) {
   return json;
 }
 
-void print_json(const ModelInfo& info, int64_t processes) {
+void print_json(const ModelInfo& info, const InfoCommand& command) {
   const auto& cost = info.cost;
   Json attentions = Json::array(), options = Json::object();
   for (const auto& a : cost.attentions) {
@@ -99,9 +115,11 @@ void print_json(const ModelInfo& info, int64_t processes) {
                {"cuda_graph", cost.capture_unsupported},
                {"attentions", attentions},
                {"options", options}};
-  if (processes > 1) {
-    const auto bytes = rank_bytes(cost, processes);
-    json["bytes_per_process"] = {{"none", bytes.whole}, {"optimizer", bytes.sharded}};
+  if (command.processes > 1)
+    json["bytes_per_process"] = as_json(rank_bytes(cost, command.processes));
+  if (command.gpus) {
+    for (const auto& precision : {kFloat32, kBFloat16})
+      json["bytes_per_gpu"][precision.name] = as_json(rank_bytes(cost, *command.gpus, precision));
   }
   if (cost.not_counted.empty()) {
     json["flops_per_token"] = cost.flops.total();
@@ -152,6 +170,18 @@ void print_processes(const ModelCost& cost, int64_t processes) {
       "optimizer\n",
       processes, short_number(static_cast<double>(bytes.whole)),
       short_number(static_cast<double>(bytes.sharded)));
+}
+
+void print_gpus(const ModelCost& cost, std::optional<int64_t> gpus) {
+  if (!gpus) return;
+  for (const auto& precision : {kFloat32, kBFloat16}) {
+    const auto bytes = rank_bytes(cost, *gpus, precision);
+    fmt::print(
+        "  {:<3} GPUs, {}  {}B on each of weights, gradients and moments; {}B with train.shard "
+        "optimizer\n",
+        *gpus, precision.name, short_number(static_cast<double>(bytes.whole)),
+        short_number(static_cast<double>(bytes.sharded)));
+  }
 }
 
 void print_work(const ModelCost& cost) {
@@ -242,15 +272,22 @@ void add_info(CLI::App& app) {
                    "say what each of so many processes that train the model keeps in memory, "
                    "without activations")
       ->check(integer_from(1, kMostProcesses));
+  command
+      ->add_option_function<int64_t>(
+          "--gpus", [options](const int64_t& gpus) { options->gpus = gpus; },
+          "say what each of so many GPUs would keep in memory, in fp32 and in bf16, without "
+          "activations (training on several GPUs is not built yet)")
+      ->check(integer_from(1, kMostProcesses));
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     require(!options->path.empty(), "model: is needed, a model file, run file, or folder of a run");
     const auto config = read_model_file(options->path);
     ModelInfo info{model_cost(config, options->path + ":", options->seq), {}};
     info.options = option_costs(config, info.cost, options->seq);
-    if (options->json) return print_json(info, options->processes);
+    if (options->json) return print_json(info, *options);
     print_size(info.cost);
     print_processes(info.cost, options->processes);
+    print_gpus(info.cost, options->gpus);
     print_work(info.cost);
     print_attentions(info.cost);
     print_options(info);
