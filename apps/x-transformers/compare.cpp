@@ -53,11 +53,9 @@ std::vector<RunOverride> overrides_of(const CompareCommand& command) {
 
 ComparisonOptions comparison_of(const CompareCommand& command) {
   ComparisonOptions options;
-  const auto overrides = overrides_of(command);
-  read_run_file(command.config, overrides);  // what is wrong is said of where it was given
   options.run_file = command.config;
   options.base = read_json_file(command.config);
-  for (const auto& value : overrides) apply_override(options.base, value);
+  for (const auto& value : overrides_of(command)) apply_override(options.base, value);
   const OptionPlaces places(options.base);
   const auto add = [&](std::vector<Variant> variants) {
     for (auto& variant : variants) options.variants.push_back(std::move(variant));
@@ -94,11 +92,13 @@ std::string last_line(const fs::path& log) {
   return last.starts_with(name) ? last.substr(name.size()) : last;
 }
 
-RunReturn train_as_child(const RunTask& task) {
+/// `tokens` is the folder in which all runs keep the tokens of their text, which is encoded once.
+RunReturn train_as_child(const RunTask& task, const fs::path& tokens) {
   const fs::path log = task.directory.string() + ".log";
-  const auto child = run_as_child({"train", "--config", task.run_file.string(), "--out",
-                                   task.directory.string(), "--resume", "--json"},
-                                  log);
+  const auto child =
+      run_as_child({"train", "--config", task.run_file.string(), "--out", task.directory.string(),
+                    "--token-folder", tokens.string(), "--resume", "--json"},
+                   log);
   if (child.was_stopped) return {RunEnd::kStopped};
   if (child.signal != 0) {
     return {RunEnd::kFailed,
@@ -154,14 +154,18 @@ std::string question_of(const ComparisonResult& result) {
 }
 
 void run_compare(const CompareCommand& command) {
-  const auto options = comparison_of(command);
+  // What is wrong with the run file, or the model in it, is said of where it was given.
+  const auto spelling = read_run_file(command.config, overrides_of(command)).spelling;
+  const auto options = spelled(spelling, [&] { return comparison_of(command); });
   const StopSignals signals;
   ComparisonParts parts;
-  parts.train = train_as_child;
+  parts.train = [tokens = options.out / "runs" / ".tokens"](const RunTask& task) {
+    return train_as_child(task, tokens);
+  };
   parts.decoding_ms = decoding_as_child;
   parts.message = say;
-  const auto result = run_comparison(
-      options, parts, [&](const ComparisonResult& known) { write_results(known, options.out); });
+  const auto write = [&](const ComparisonResult& known) { write_results(known, options.out); };
+  const auto result = spelled(spelling, [&] { return run_comparison(options, parts, write); });
   write_report(result, question_of(result), options.out);
   if (command.json) {
     fmt::print("{}\n", results_json(result).dump());

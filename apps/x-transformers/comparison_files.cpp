@@ -83,6 +83,7 @@ std::string words_of_settings(const Json& settings) {
 
 struct NamedPicture {
   std::string file, name;
+  /// In a format; empty: there is nothing to show, or it cannot be drawn here.
   std::function<std::optional<std::string>(const std::string& format)> draw;
 };
 
@@ -92,15 +93,17 @@ std::vector<NamedPicture> pictures_of(const ComparisonResult& result) {
       return draw_curves(loss_curves(result, x), format);
     };
   };
-  std::vector<NamedPicture> pictures{
-      {"differences", "Differences to the base",
-       [&](const std::string& format) { return draw_differences(result, format); }},
-      {"loss_over_steps", "Loss over steps", curves("steps")}};
-  if (!has_steady_speed(result)) return pictures;
-  pictures.push_back({"loss_over_seconds", "Loss over seconds", curves("seconds")});
-  pictures.push_back({"loss_against_cost", "Loss against cost",
-                      [&](const std::string& format) { return draw_costs(result, format); }});
-  return pictures;
+  const auto of_steady_speed = [&result](auto draw) {
+    return [&result, draw](const std::string& format) {
+      return has_steady_speed(result) ? draw(format) : std::nullopt;
+    };
+  };
+  const auto costs = [&result](const std::string& format) { return draw_costs(result, format); };
+  return {{"differences", "Differences to the base",
+           [&](const std::string& format) { return draw_differences(result, format); }},
+          {"loss_over_steps", "Loss over steps", curves("steps")},
+          {"loss_over_seconds", "Loss over seconds", of_steady_speed(curves("seconds"))},
+          {"loss_against_cost", "Loss against cost", of_steady_speed(costs)}};
 }
 
 Report report_of(const ComparisonResult& result) {
@@ -129,9 +132,14 @@ void write_report(const ComparisonResult& result, const std::string& question,
   report.question = question;
   bool is_drawn = false;
   for (const auto& picture : pictures_of(result)) {
+    const auto file = folder / (picture.file + ".png");
     if (const auto png = picture.draw("png")) {
-      write_file_atomically(folder / (picture.file + ".png"), *png);
+      write_file_atomically(file, *png);
       is_drawn = true;
+    } else {
+      // One of an earlier state would be taken for one of this.
+      std::error_code ignored;
+      fs::remove(file, ignored);
     }
     if (const auto svg = picture.draw("svg")) report.pictures.emplace_back(picture.name, *svg);
   }

@@ -29,6 +29,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kMaps = "attention.safetensors";
+
 struct InspectCommand {
   std::string run, text, target, out, device = "cpu";
   std::vector<int64_t> ids, target_ids;
@@ -90,6 +92,18 @@ ReadTokens read_tokens(const InspectCommand& command, const LanguageModel& loade
   return {as_tensor(target), as_tensor(first)};
 }
 
+/// Removes what an earlier inspection has left in the folder: it would be taken for one of this.
+void remove_earlier(const fs::path& folder) {
+  std::error_code ignored;
+  fs::remove(folder / kMaps, ignored);
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const auto ending = entry.path().extension();
+    const bool is_picture = ending == ".png" || ending == ".svg";
+    if (is_picture && is_inspection_picture(entry.path().stem().string()))
+      fs::remove(entry.path(), ignored);
+  }
+}
+
 /// Returns whether there are some.
 bool write_pictures(const Inspection& found, const TokenNames& names,
                     const InspectionChoice& choice, const fs::path& folder, InspectionPage& page) {
@@ -125,6 +139,7 @@ void run_inspect(const InspectCommand& command) {
   fs::create_directories(folder, error);
   if (error)
     throw InputError(caused(at(folder.string() + ":"), "cannot make the folder", cause_of(error)));
+  remove_earlier(folder);
   auto json = inspection_json(found, names);
   json["run"] = command.run;
   const auto text =
@@ -133,8 +148,7 @@ void run_inspect(const InspectCommand& command) {
   write_file_atomically(folder / "tokens.tsv", tokens_tsv(found, names));
   write_file_atomically(folder / "layers.tsv", layers_tsv(found));
   write_file_atomically(folder / "heads.tsv", heads_tsv(found));
-  if (!found.attentions.empty())
-    save_safetensors(folder / "attention.safetensors", attention_maps(found));
+  if (!found.attentions.empty()) save_safetensors(folder / kMaps, attention_maps(found));
   InspectionPage page;
   page.title = "Inside " + (run.has_filename() ? run : run.parent_path()).filename().string();
   page.facts = machine_facts();

@@ -200,6 +200,10 @@ void add_train(CLI::App& app) {
       ->add_flag("--data-changed", options->context.data_changed,
                  "with --resume: go on with other data, from their start")
       ->needs(resume);
+  command->add_option_function<std::string>(
+      "--token-folder",
+      [options](const std::string& path) { options->context.token_folder = path; },
+      "where text is kept as tokens, for runs on the same text; default: the folder of the run");
   command->add_flag("--skip-nonfinite", options->skip_nonfinite,
                     "pass over steps whose loss is not finite");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");

@@ -105,7 +105,10 @@ class ComparisonTest : public ::testing::Test {
   ComparisonResult compare(const ComparisonOptions& options) {
     ComparisonParts parts;
     parts.train = [this](const RunTask& task) { return trainer_(task); };
-    parts.decoding_ms = [](const fs::path&) { return 1.25; };
+    parts.decoding_ms = [this](const fs::path&) {
+      ++decoded_;
+      return 1.25;
+    };
     parts.message = [this](const std::string& line) { lines_.push_back(line); };
     return run_comparison(options, parts);
   }
@@ -123,6 +126,7 @@ class ComparisonTest : public ::testing::Test {
 
   fs::path out_;
   PretendTrainer trainer_;
+  int decoded_ = 0;
   std::vector<std::string> lines_;
 };
 
@@ -145,16 +149,32 @@ TEST_F(ComparisonTest, TellsBetterFromWorseFromNoDifference) {
   EXPECT_GT(*result.variants[0].parameters, *result.base.parameters);
   EXPECT_GT(*result.variants[0].flops_per_token, *result.base.flops_per_token);
   EXPECT_EQ(*result.variants[0].decoding_ms, 1.25);
+  // A learning rate changes nothing about that.
+  EXPECT_EQ(*result.variants[1].decoding_ms, 1.25);
+  EXPECT_EQ(decoded_, 3);  // base, ff_glu, depth=2
 }
 
 TEST_F(ComparisonTest, RunsTheBaseFirstAndThenTakesTurns) {
   auto asked = options("ff_glu,depth=2");
   asked.seeds = 2;
+  asked.base["train"]["steps"] = 2000;
   compare(asked);
   EXPECT_THAT(trainer_.order,
               ElementsAre("base/seed-0", "base/seed-1", "ff_glu/seed-0", "depth=2/seed-0",
                           "base/turn-0", "ff_glu/seed-1", "depth=2/seed-1", "base/turn-1"));
   EXPECT_THAT(lines_, ::testing::Contains(HasSubstr("noise: the base's validation loss is")));
+}
+
+TEST_F(ComparisonTest, TakesNoTurnsThatCostMoreThanAFewPerCent) {
+  // A turn is ten steps at least, and a run has 40.
+  auto asked = options("ff_glu,depth=2");
+  asked.seeds = 10;
+  const auto short_runs = compare(asked);
+  int64_t turns = 0, runs = 0;
+  for (const auto& name : trainer_.order) ++(name.starts_with("base/turn-") ? turns : runs);
+  EXPECT_EQ(runs, 30);
+  EXPECT_EQ(turns, 2);  // 20 steps beside 1,200
+  EXPECT_NEAR(*short_runs.variants[0].relative_speed, 1, 1e-9);
 }
 
 TEST_F(ComparisonTest, GivesPairsTheSameBatches) {
@@ -223,9 +243,8 @@ TEST_F(ComparisonTest, GoesOnWithFurtherVariantsAndSeeds) {
   more.seeds = 4;
   more.resume = true;
   compare(more);
-  EXPECT_THAT(trainer_.order,
-              ElementsAre("base/seed-3", "depth=2/seed-0", "depth=2/seed-1", "depth=2/seed-2",
-                          "ff_glu/seed-3", "depth=2/seed-3", "base/turn-3"));
+  EXPECT_THAT(trainer_.order, ElementsAre("base/seed-3", "depth=2/seed-0", "depth=2/seed-1",
+                                          "depth=2/seed-2", "ff_glu/seed-3", "depth=2/seed-3"));
 }
 
 TEST_F(ComparisonTest, EveryCurveIsDrawnOverStepsAndSeconds) {

@@ -133,6 +133,20 @@ TEST_F(RunGroupsTest, DrawsACurveARun) {
   EXPECT_NE(smooth.curves[0].points[5].second, picture.curves[0].points[5].second);
 }
 
+TEST_F(RunGroupsTest, SaysTheUnitOfTheLosses) {
+  const auto next_token = Json::parse(R"({
+    "type": "TransformerWrapper", "num_tokens": 16, "max_seq_len": 8,
+    "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1, "heads": 1}})");
+  auto config = config_;
+  config["model"] = next_token;
+  const auto one = write("one", config, 2), other = write("other", config_, 3);
+  EXPECT_EQ(compare_runs({one}).loss_unit, "nats per token");
+  EXPECT_EQ(run_curves({one}, {}).y_label, "validation loss (nats per token)");
+  // Of a model that is not known here, and so of both, it is not said.
+  EXPECT_EQ(run_curves({other}, {}).y_label, "validation loss");
+  EXPECT_EQ(run_curves({one, other}, {}).y_label, "validation loss");
+}
+
 TEST_F(RunGroupsTest, DrawsManyAndFew) {
   if (!run_gnuplot("set terminal svg\nplot x\n", "svg")) GTEST_SKIP() << "no gnuplot";
   for (const int count : {1, 5, 30}) {

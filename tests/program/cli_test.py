@@ -361,7 +361,7 @@ class BadConfig(ProgramTest):
 
     def test_set(self):
         self.assert_refused(self.train('--out', self.out(), '--set', 'train.stepz=1'),
-                            "--set train.stepz: unknown key; the nearest known one is 'steps'")
+                            "--set train.stepz: unknown key; the nearest known one is 'train.steps'")
         self.assert_refused(self.train('--out', self.out(), '--steps', 0),
                             '--steps: expected an integer of at least 1, got 0')
         self.assert_refused(self.train('--out', self.out(), '--set', 'model.net.attn_layers.depth=-1'),
@@ -372,9 +372,12 @@ class BadConfig(ProgramTest):
     def test_words_of_other_programs(self):
         for arguments, told in ((('--lr', '1e-3'), "it is '--set train.learning_rate'"),
                                 (('--batch-size', '4'), "it is '--set data.batch_size'"),
-                                (('--set', 'model.net.attn_layers.n_layer=2'), "it is called 'depth' here"),
-                                (('--set', 'model.net.n_head=2'), "it is 'attn_layers.heads'"),
-                                (('--set', 'model.net.block_size=2'), "it is called 'max_seq_len' here")):
+                                (('--set', 'model.net.attn_layers.n_layer=2'), "it is called 'model.net.attn_layers.depth' here"),
+                                (('--set', 'model.net.n_head=2'), "it is 'model.net.attn_layers.heads'"),
+                                (('--set', 'model.dim=64'), "--set model.dim: unknown key; it is 'model.net.attn_layers.dim'"),
+                                (('--set', 'model.rotary_pos_emb=true'), "it is 'model.net.attn_layers.rotary_pos_emb'"),
+                                (('--set', 'model.net.attn_layers.max_seq_len=64'), "it is 'model.net.max_seq_len'"),
+                                (('--set', 'model.net.block_size=2'), "it is called 'model.net.max_seq_len' here")):
             self.assert_refused(self.train('--out', self.out(), *arguments), told)
         self.assert_refused(run('sweep'), "it is called 'compare' here")
         self.assert_refused(run('eval', self.trained), "it is called 'evaluate' here")
@@ -387,7 +390,8 @@ class BadConfig(ProgramTest):
             self.assert_refused(self.train('--out', self.out(), *arguments), told)
         self.assert_refused(run('opt'), "'options'")
         self.assert_refused(run('generate', self.out(), '--ckpt', 4), "it is called '--checkpoint' here")
-        self.assert_refused(run('generate', self.out(), '--max-new-tokens', 4), "it is called '--tokens' here")
+        for name in ('--max-new-tokens', '--max_length', '--num-tokens'):
+            self.assert_refused(run('generate', self.out(), name, 4), "it is called '--tokens' here")
 
 
     def test_nested_too_deeply(self):
@@ -1550,6 +1554,47 @@ class Segments(ProgramTest):
                             'does not exist')
 
 
+class EncodedText(ProgramTest):
+    """tokenizer encode: text of any size as token files."""
+
+    def encode(self, *arguments, out=None):
+        return run('tokenizer', 'encode', *arguments, '--tokenizer', 'bytes', '--out', out or self.out())
+
+    def corpus(self):
+        folder = self.folder / 'corpus'
+        folder.mkdir(exist_ok=True)
+        (folder / 'a.txt').write_text(TEXT)
+        lines = [json.dumps({'id': i, 'text': TEXT[i:i + 200]}) for i in range(400)]
+        (folder / 'b.jsonl').write_text('\n'.join(lines))
+        return folder
+
+    @staticmethod
+    def files(folder):
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def test_is_the_same_by_any_number_of_threads_and_trains(self):
+        corpus = self.corpus()
+        one, two = self.folder / 'one', self.folder / 'two'
+        for out, threads in ((one, 1), (two, 2)):
+            done = self.encode(corpus, '--threads', threads, '--separator', 10, '--shard-tokens', 20000, out=out)
+            self.assert_done(done)
+            self.assertIn(b' tokens of 401 documents in ', done.stdout)
+        self.assertEqual(self.files(one), self.files(two))
+        self.assertGreater(len(self.files(one)), 3)
+        # Again, there is nothing to do; with another separator the folder is not this one.
+        self.assert_done(self.encode(corpus, '--separator', 10, '--shard-tokens', 20000, out=one))
+        self.assert_refused(self.encode(corpus, '--shard-tokens', 20000, out=one), 'another separator')
+        self.assert_done(self.train('--out', self.out(), '--set', 'data.tokenizer=bytes', data=one))
+
+    def test_refuses(self):
+        path = self.folder / 'wrong.jsonl'
+        path.write_text('{"text": "a"}\n{"content": "b"}\n')
+        self.assert_refused(self.encode(path), "wrong.jsonl: line 2: has no 'text'")
+        self.assert_refused(self.encode(self.folder / 'none.txt'), 'none.txt')
+        self.assert_refused(run('tokenizer', 'encode', path, '--tokenizer', 'bytes'), '--out')
+        self.assert_refused(run('tokenizer', 'encode', path, '--tokenizer', 'none.model', '--out', self.out()), '--tokenizer')
+
+
 class TokensAlone(ProgramTest):
     """A run on a token file, whose tokens nobody says the text of."""
 
@@ -1638,6 +1683,15 @@ class Comparisons(ProgramTest):
             self.assertIn(word, done.stdout)
         self.assertIn(b'noise: the base', done.stderr)
 
+    def test_pictures_that_no_longer_hold_are_removed(self):
+        self.out().mkdir()
+        (self.out() / 'loss_against_cost.png').write_bytes(b'old')
+        (self.out() / 'mine.png').write_bytes(b'kept')
+        # One run has no costs to draw.
+        self.assert_done(run('report', self.trained, '--out', self.out()))
+        self.assertFalse((self.out() / 'loss_against_cost.png').exists())
+        self.assertTrue((self.out() / 'mine.png').exists())
+
     def test_goes_on_after_a_kill(self):
         whole, killed = self.folder / 'whole', self.folder / 'killed'
         arguments = ('--try', 'ff_glu,attn_qk_norm', '--budget', '20steps')
@@ -1678,6 +1732,9 @@ class Comparisons(ProgramTest):
                 (('--try', 'ff_glu', '--seeds', 0), '--seeds'),
                 (('--try', 'ff_glu', '--jobs', 0), '--jobs'),
                 (('--preset', 'norm'), '--preset', "'norms'"),
+                (('--try', 'ff_glu', '--set', 'model.dim=64'), "--set model.dim: unknown key; it is 'model.net.attn_layers.dim'"),
+                (('--try', 'ff_glu', '--set', 'model.net.attn_layers.dim=0'), '--set model.net.attn_layers.dim: expected'),
+                (('--try', 'ff_glu', '--set', 'train.steps=0'), '--set train.steps: expected'),
                 ((), '--try', '--preset', '--sweep')):
             with self.subTest(arguments=arguments):
                 self.assert_refused(self.compare(*arguments), *parts)
@@ -1793,8 +1850,13 @@ class RunsMadeBefore(ProgramTest):
         self.assertAlmostEqual(found['lens'][-1]['loss'], found['loss'], places=4)
         for name in ('report.html', 'tokens.tsv', 'layers.tsv', 'heads.tsv', 'attention.safetensors'):
             self.assertTrue((out / name).stat().st_size > 0, name)
+        # What an earlier inspection has left is not taken for one of this.
+        (out / 'attention_77.png').write_bytes(b'old')
+        (out / 'mine.png').write_bytes(b'kept')
         done = run('inspect', self.trained, '--ids', '1,2,3', '--layers', '0', '--out', out)
         self.assert_done(done)
+        self.assertFalse((out / 'attention_77.png').exists())
+        self.assertTrue((out / 'mine.png').exists())
         self.assertIn(b'nats per token', done.stdout)
         for arguments, *parts in (((), '--text'), (('--text', 'a'), '--text', 'two tokens'), (('--ids', '1,999999'), '--ids'),
                                   (('--text', TEXT[:8], '--layers', '99'), '--layers'),
@@ -1914,6 +1976,23 @@ class Reports(ProgramTest):
         self.assertIn(b'2   processes', done.stdout)
         self.assertNotIn('bytes_per_process', json.loads(run('info', self.trained, '--json').stdout))
         self.assert_refused(run('info', self.trained, '--processes', 0), '--processes')
+
+    def test_info_says_what_each_gpu_would_keep(self):
+        info = json.loads(run('info', self.trained, '--json', '--gpus', 2).stdout)
+        parameters, of_gpu = info['parameters'], info['bytes_per_gpu']
+        # fp32: weight, gradient, two moments; bf16: two of 2 bytes, the weight in fp32, two moments.
+        for precision, moments in (('fp32', 8), ('bf16', 8)):
+            self.assertEqual(of_gpu[precision]['none'], 16 * parameters)
+            saved = of_gpu[precision]['none'] - of_gpu[precision]['optimizer']
+            self.assertLessEqual(saved, moments * parameters / 2)
+            self.assertGreater(saved, moments * parameters / 2 - parameters)
+        alone = json.loads(run('info', self.trained, '--json', '--gpus', 1).stdout)['bytes_per_gpu']
+        self.assertEqual(alone['bf16'], {'none': 16 * parameters, 'optimizer': 16 * parameters})
+        done = run('info', self.trained, '--gpus', 2)
+        self.assert_done(done)
+        self.assertIn(b'2   GPUs, bf16', done.stdout)
+        self.assertNotIn('bytes_per_gpu', json.loads(run('info', self.trained, '--json').stdout))
+        self.assert_refused(run('info', self.trained, '--gpus', 0), '--gpus')
 
     def test_info_says_what_each_option_costs(self):
         model = json.loads(json.dumps(MODEL))

@@ -108,12 +108,18 @@ class ComparisonWork {
       run_tasks(round);
       if (options_.stop_early && seed > 0) give_up();
       // Beside other runs a turn would show nothing.
-      if (options_.jobs == 1) turns_.push_back(take_turn(seed));
+      if (options_.jobs == 1) turns_.push_back(is_turn_due(seed) ? take_turn(seed) : std::nullopt);
     }
     if (!parts_.decoding_ms) return;
     measure_decoding(base_);
     for (auto& entry : variants_) {
-      if (!entry.result.has_failed()) measure_decoding(entry);
+      if (entry.result.has_failed()) continue;
+      // What differs in training alone writes as the base does.
+      if (decodes_as_base(entry)) {
+        entry.result.decoding_ms = base_.result.decoding_ms;
+      } else {
+        measure_decoding(entry);
+      }
     }
   }
 
@@ -137,11 +143,24 @@ class ComparisonWork {
     // Without the base there is nothing to go on with: it is tried again.
     const bool keeps_failure = stem.parent_path() != folder_of(base_);
     return folder_->train_once(stem, run, keeps_failure, [&](const RunTask& task) {
+      const auto begin = std::chrono::steady_clock::now();
       auto result = parts_.train(task);
       if (result.end == RunEnd::kStopped) throw Stopped();
       ++trained_;
+      const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
+      if (result.end == RunEnd::kFinished) note_startup(task, passed.count());
       return result;
     });
+  }
+
+  /// What a run of the base took beside its steps, the least of those that were seen.
+  void note_startup(const RunTask& task, double seconds) {
+    if (options_.jobs > 1 || task.directory.parent_path() != folder_of(base_)) return;
+    const auto in_steps = read_run_log(task.directory).total_seconds;
+    if (!in_steps) return;
+    const auto startup = std::max(0.0, seconds - *in_steps);
+    startup_ = knows_startup_ ? std::min(startup_, startup) : startup;
+    knows_startup_ = true;
   }
 
   void fail(ComparisonEntry& entry, const RunReturn& result) {
@@ -223,6 +242,7 @@ class ComparisonWork {
            "there is no validation loss: data.val_fraction or data.val_path is needed", true});
     }
     entry.result.directories.push_back(folder_of(task));
+    seconds_since_turn_ += entry.result.runs.back().total_seconds.value_or(0);
     ++done_;
     tell_run(entry, task.seed);
     if (report_ && std::ssize(base_.result.runs) == options_.seeds) report_(known());
@@ -269,16 +289,46 @@ class ComparisonWork {
     return numbers.targets_per_second;
   }
 
+  int64_t steps_of_turn() const {
+    constexpr int64_t kLeast = 10, kMost = 50;
+    return std::clamp(base_.result.steps / 20, kLeast, kMost);
+  }
+
+  fs::path folder_of_turn(int64_t round) const {
+    return folder_of(base_) / fmt::format("turn-{}", round);
+  }
+
+  /// Whether a turn of the base costs little beside the runs since the last one, or is there.
+  bool is_turn_due(int64_t round) const {
+    constexpr double kMostOfRuns = 0.02;
+    const auto seconds = base_.result.runs.front().total_seconds.value_or(0);
+    const auto steps = static_cast<double>(steps_of_turn());
+    std::error_code ignored;
+    if (fs::exists(folder_of_turn(round), ignored)) return true;
+    const auto cost = startup_ + seconds / static_cast<double>(base_.result.steps) * steps;
+    return cost <= kMostOfRuns * seconds_since_turn_;
+  }
+
   /// Targets a second of the base, now.
   std::optional<double> take_turn(int64_t round) {
-    constexpr int64_t kLeast = 10, kMost = 50;
+    seconds_since_turn_ = 0;
     const auto& numbers = base_.result.runs.front();
-    const auto steps = std::clamp(base_.result.steps / 20, kLeast, kMost);
-    const auto stem = folder_of(base_) / fmt::format("turn-{}", round);
+    const auto steps = steps_of_turn();
+    const auto stem = folder_of_turn(round);
     const auto result = train(stem, shortened_run(base_.run, steps));
     const auto each = result.end == RunEnd::kFinished ? seconds_a_step(stem) : std::nullopt;
     if (!each || !(*each > 0) || numbers.targets.empty()) return std::nullopt;
     return numbers.targets.back().second / numbers.targets.back().first / *each;
+  }
+
+  bool decodes_as_base(const ComparisonEntry& entry) const {
+    const auto& run = entry.run;
+    const auto seen = [](const Json& whole) {
+      const auto train = whole.value("train", Json::object());
+      return Json{whole.at("model"), train.value("precision", Json()),
+                  train.value("device", Json()), train.value("threads", Json())};
+    };
+    return seen(run) == seen(base_.run);
   }
 
   void measure_decoding(ComparisonEntry& entry) {
@@ -295,6 +345,21 @@ class ComparisonWork {
 
   // ---- what is known
 
+  /// The base's speed by the turns that stand nearest before and after a round.
+  std::optional<double> speed_around(size_t round) const {
+    std::vector<double> nearest;
+    const auto after =
+        std::find_if(turns_.begin() + static_cast<std::ptrdiff_t>(round) + 1, turns_.end(),
+                     [](const auto& turn) { return turn.has_value(); });
+    if (after != turns_.end()) nearest.push_back(**after);
+    for (size_t turn = round + 1; turn-- > 0;) {
+      if (!turns_[turn]) continue;
+      nearest.push_back(*turns_[turn]);
+      break;
+    }
+    return nearest.empty() ? std::nullopt : std::optional(mean_of(nearest));
+  }
+
   /// The mean over the seeds of an entry's speed over that of the base's turns around it.
   std::optional<double> relative_speed(const ComparisonEntry& entry) const {
     if (options_.jobs > 1) {
@@ -304,8 +369,8 @@ class ComparisonWork {
     std::vector<double> each;
     for (size_t seed = 0; seed < entry.result.runs.size() && seed + 1 < turns_.size(); ++seed) {
       const auto speed = speed_of(entry.result.runs[seed]);
-      const auto &before = turns_[seed], &after = turns_[seed + 1];
-      if (speed && before && after) each.push_back(*speed / ((*before + *after) / 2));
+      const auto of_base = speed_around(seed);
+      if (speed && of_base) each.push_back(*speed / *of_base);
     }
     return each.empty() ? std::nullopt : std::optional(mean_of(each));
   }
@@ -319,6 +384,7 @@ class ComparisonWork {
     result.equal_to = options_.equal_to;
     result.run_file = options_.run_file;
     result.base_run = base_.run;
+    result.loss_unit = base_.loss_unit.name;
     for (const auto& entry : variants_) {
       result.variants.push_back(entry.result);
       auto& variant = result.variants.back();
@@ -347,8 +413,12 @@ class ComparisonWork {
   std::optional<ComparisonFolder> folder_;
   ComparisonEntry base_;
   std::vector<ComparisonEntry> variants_;
-  /// Targets a second of the base: after its own runs, and after each round.
+  /// Targets a second of the base: after its own runs, and after each round; absent where a turn
+  /// would have cost too much.
   std::vector<std::optional<double>> turns_;
+  double seconds_since_turn_ = 0;  ///< of training
+  double startup_ = 0;             ///< seconds of a run of the base beside its steps, once known
+  bool knows_startup_ = false;
   int64_t done_ = 0;
   std::atomic<int64_t> trained_ = 0;  ///< in this session
   std::chrono::steady_clock::time_point start_;

@@ -49,6 +49,7 @@ struct ComparisonResult {
   EqualTo equal_to = EqualTo::kNothing;
   std::string run_file;
   Json base_run;
+  std::string loss_unit;  ///< LossUnit::name
   bool is_complete = false;
   /// Slowest and fastest of the base's runs and turns, as targets a second.
   double slowest = 0, fastest = 0;

@@ -219,6 +219,10 @@ std::string x_label_of(const std::string& x, const std::string& target_unit) {
   return "steps";
 }
 
+std::string loss_label(const std::string& loss, const std::string& unit) {
+  return unit.empty() ? loss : fmt::format("{} ({})", loss, unit);
+}
+
 std::vector<StepPoint> over(const std::vector<StepPoint>& curve, const RunNumbers& run,
                             const std::string& x) {
   if (x == "steps") return curve;
@@ -234,7 +238,7 @@ CurvesPicture loss_curves(const ComparisonResult& result, const std::string& x) 
   CurvesPicture picture;
   picture.title =
       fmt::format("Validation loss, mean of {} seed{}", result.seeds, result.seeds == 1 ? "" : "s");
-  picture.y_label = "validation loss";
+  picture.y_label = loss_label("validation loss", result.loss_unit);
   const auto add = [&](const VariantResult& variant) {
     if (variant.has_failed() || variant.runs.empty()) return;
     RunNumbers mean;
@@ -331,11 +335,13 @@ std::optional<std::string> draw_differences(const ComparisonResult& result,
   lines.resize(lines.size() - 2);
   const bool has_intervals = variants.front()->difference.low.has_value();
   script += fmt::format(
-      "set title {}\nset xlabel 'difference of the validation loss to the base{}'\n"
+      "set title {}\nset xlabel {}\n"
       "set lmargin {}\nset yrange [0.3:{}.7]\nset xrange [{}:{}]\nset ytics ({})\n"
       "set tmargin 4\nunset key\n"
       "set arrow from 0,graph 0 to 0,graph 1 nohead lw 1.5 lc rgb '#000000'\nplot {}\n",
-      gnuplot_text("Left of the line is better"), has_intervals ? ", with its 95 % interval" : "",
+      gnuplot_text("Left of the line is better"),
+      gnuplot_text(loss_label("difference of the validation loss to the base", result.loss_unit) +
+                   (has_intervals ? ", with its 95 % interval" : "")),
       longest + 3, rows, low, high, tics, lines);
   return run_gnuplot(script, format);
 }
@@ -382,14 +388,15 @@ std::optional<std::string> draw_costs(const ComparisonResult& result, const std:
   auto script = picture_terminal(format, 1000, 600) + kPictureFrame + data_of("base", base) +
                 data_of("others", others) + data_of("above", above) + labels.script();
   script += fmt::format(
-      "set title '{}'\nset xlabel 'time of a training step, in that of the base'\nset ylabel "
-      "'validation loss at the end'\nset xrange [{}:{}]\nset yrange [{}:{}]\nunset key\nplot "
+      "set title '{}'\nset xlabel 'time of a training step (that of the base is 1)'\nset ylabel "
+      "{}\nset xrange [{}:{}]\nset yrange [{}:{}]\nunset key\nplot "
       "$others using 1:2 with points pt 7 ps 1 lc rgb '{}', $base using 1:2 with points pt 5 ps "
       "1.3 "
       "lc rgb '{}'{}\n",
       above.empty() ? "Down is better, left is cheaper"
                     : "Down is better, left is cheaper; triangles stand for higher losses",
-      costs.first, costs.second, losses.first, losses.second, kBetterColor, kPictureBlack,
+      gnuplot_text(loss_label("validation loss at the end", result.loss_unit)), costs.first,
+      costs.second, losses.first, losses.second, kBetterColor, kPictureBlack,
       above.empty()
           ? std::string()
           : fmt::format(", $above using 1:2 with points pt 9 ps 1.3 lc rgb '{}'", kWorseColor));

@@ -42,6 +42,9 @@ CurvesPicture loss_curves(const ComparisonResult& result, const std::string& x);
 std::vector<StepPoint> over(const std::vector<StepPoint>& curve, const RunNumbers& run,
                             const std::string& x);
 
+/// What stands beside an axis of losses: with their unit, where that is known.
+std::string loss_label(const std::string& loss, const std::string& unit);
+
 /// What stands below an axis of steps, seconds or tokens (targets of that unit).
 std::string x_label_of(const std::string& x, const std::string& target_unit);
 

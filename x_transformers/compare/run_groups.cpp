@@ -5,12 +5,16 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
+#include "x_transformers/core/dry_run.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/interchange/model.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/plot_curves.h"
+#include "x_transformers/train/language_model.h"
 
 namespace x_transformers {
 namespace {
@@ -39,6 +43,17 @@ struct KnownRun {
   RunNumbers numbers;
 };
 
+/// What the losses of a run are, by its configuration; empty: not known, as of a model of another
+/// program.
+std::string loss_unit_of(const Json& config) {
+  try {
+    const DryRun dry;
+    return build_trainable_model(config.at("model"), "model")->loss_unit().name;
+  } catch (const std::exception&) {
+    return {};
+  }
+}
+
 KnownRun read_run(const fs::path& directory) {
   const auto config = directory / checkpoint_file::kConfig;
   std::error_code error;
@@ -53,6 +68,13 @@ KnownRun read_run(const fs::path& directory) {
   if (state.value("sample_length", 0) > 0 && run.config["data"].is_object())
     run.config["data"]["seq_len"] = state["sample_length"];
   return run;
+}
+
+/// The configuration of a run; null where it has none.
+Json config_of(const fs::path& directory) {
+  const auto path = directory / checkpoint_file::kConfig;
+  std::error_code error;
+  return fs::exists(path, error) ? read_json_file(path.string()) : Json();
 }
 
 /// What losses depend on beside model and training.
@@ -181,6 +203,7 @@ ComparisonResult compare_runs(const std::vector<fs::path>& runs) {
   result.budget = "the steps that they ran";
   result.run_file = result.base.directories.front().string();
   result.base_run = base->config;
+  result.loss_unit = loss_unit_of(base->config);
   result.is_complete = true;
   judge(result);
   return result;
@@ -195,6 +218,7 @@ CurvesPicture run_curves(const std::vector<fs::path>& runs, const RunCurvesOptio
     has_validation = has_validation && !numbers.back().val_loss.empty();
   }
   std::string unit = "targets";
+  std::optional<std::string> loss_unit;  // of all; empty: they have no common one
   for (size_t i = 0; i < runs.size(); ++i) {
     auto curve = has_validation ? numbers[i].val_loss : numbers[i].loss;
     require(!curve.empty(), at(runs[i].string() + ":"), "has no loss to draw");
@@ -202,8 +226,11 @@ CurvesPicture run_curves(const std::vector<fs::path>& runs, const RunCurvesOptio
       curve = moving_average(curve, options.smoothing * static_cast<double>(curve.size()));
     picture.curves.push_back({runs[i].string(), over(curve, numbers[i], options.x)});
     unit = numbers[i].target_unit;
+    const auto own = loss_unit_of(config_of(runs[i]));
+    loss_unit = loss_unit.value_or(own) == own ? own : std::string();
   }
-  picture.y_label = has_validation ? "validation loss" : "training loss";
+  picture.y_label = loss_label(has_validation ? "validation loss" : "training loss",
+                               loss_unit.value_or(std::string()));
   picture.title = has_validation ? "Validation loss" : "Training loss";
   picture.x_label = x_label_of(options.x, unit);
   return picture;

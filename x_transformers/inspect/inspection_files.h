@@ -57,6 +57,9 @@ struct InspectionPicture {
 std::vector<InspectionPicture> inspection_pictures(const Inspection& found, const TokenNames& names,
                                                    const InspectionChoice& choice);
 
+/// Whether some inspection has a picture whose file is called so, without the ending.
+bool is_inspection_picture(const std::string& file);
+
 /// What a page says beside what was found.
 struct InspectionPage {
   std::string title = {}, question = {};

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <set>
 #include <string_view>
 
 #include "x_transformers/compare/picture_style.h"
@@ -224,7 +225,8 @@ InspectionPicture map_picture(size_t place, const AttentionView& view, const Map
   picture.height = rows * kPanel + 20;
   picture.script = fmt::format(
       "set multiplot layout {},{}\nunset key\nunset colorbox\nset border lc rgb '#808080'\n"
-      "set tics out nomirror font ',9' textcolor rgb '#202020'\nset title font ',11'\n",
+      "set tics out nomirror font ',9' textcolor rgb '#202020'\nset title font ',11'\n"
+      "set xlabel 'key' font ',10'\nset ylabel 'query' font ',10'\n",
       rows, columns);
   picture.script += axis_tics("x", labels.keys(view)) + axis_tics("y", labels.queries(view));
   for (const auto head : chosen)
@@ -249,7 +251,7 @@ std::optional<InspectionPicture> heads_picture(const Inspection& found) {
       {"share of the sink", [](const HeadView& head) { return std::optional(head.sink); }},
       {"share of the zero key", [](const HeadView& head) { return std::optional(head.zero); }},
       {"share of memory keys", [](const HeadView& head) { return std::optional(head.memory); }},
-      {"length of the output",
+      {"length of the output, l2 norm",
        [](const HeadView& head) { return std::optional(head.output_norm); }}};
   int64_t heads = 0;
   for (const auto& view : found.attentions) heads = std::max(heads, std::ssize(view.heads));
@@ -385,7 +387,7 @@ void add_lens(const Inspection& found, std::vector<InspectionPicture>& pictures)
   pictures.push_back(
       {"logit_lens", "Loss if the stack ended after each layer",
        lines_script({line}, "Loss of the logits read off after each layer", "layers that ran",
-                    "nats per token",
+                    "loss (nats per token)",
                     "set yrange [0:*]\nunset key\n" + layer_tics(found.lens.size()))});
 }
 
@@ -411,7 +413,7 @@ void add_tokens(const Inspection& found, const TokenNames& names,
       std::string(kPictureFrame) + data + "EOD\n" + tics +
       fmt::format(
           "unset key\nset style fill solid 0.85\nset boxwidth 0.8\nset xrange [0:{}]\nset yrange "
-          "[0:*]\nset xlabel {}\nset ylabel 'nats'\nplot $t using 1:2 with boxes lc rgb "
+          "[0:*]\nset xlabel {}\nset ylabel 'loss (nats)'\nplot $t using 1:2 with boxes lc rgb "
           "'#D55E00'\n",
           static_cast<double>(found.tokens.size()) - 0.4,
           gnuplot_text(labels.size() <= kMostNames ? "the text" : "token of the text"));
@@ -448,6 +450,16 @@ std::vector<InspectionPicture> inspection_pictures(const Inspection& found, cons
     pictures.push_back(map_picture(static_cast<size_t>(place),
                                    found.attentions[static_cast<size_t>(place)], labels, choice));
   return pictures;
+}
+
+bool is_inspection_picture(const std::string& file) {
+  static const std::set<std::string> names{
+      "token_loss", "logit_lens", "norms", "position_bias", "attention_by_distance",
+      "heads",      "attention"};
+  const auto end = file.find_last_not_of("0123456789");
+  const bool is_numbered =
+      end != std::string::npos && end + 1 < file.size() && file[end] == '_' && end > 0;
+  return names.count(is_numbered ? file.substr(0, end) : file) > 0;
 }
 
 }  // namespace x_transformers

@@ -208,12 +208,13 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   const auto device = open_device(run.train.device, OptionPath("train") / "device");
   // Text is encoded by rank 0, and the others find its tokens where they share the folder.
   const auto data = first_rank_first(device, context.place, context.sum_over_ranks, [&] {
-    return open_data_source(options, {.num_tokens = task.num_tokens,
-                                      .token_folder = parts.directory / "tokens",
-                                      .place = context.place,
-                                      .loss_inputs = [tokens](const auto&) {
-                                        return LossInputs{.tensors = {tokens}};
-                                      }});
+    return open_data_source(
+        options,
+        {.num_tokens = task.num_tokens,
+         .token_folder =
+             context.token_folder.empty() ? parts.directory / "tokens" : context.token_folder,
+         .place = context.place,
+         .loss_inputs = [tokens](const auto&) { return LossInputs{.tensors = {tokens}}; }});
   });
   use_data(parts, data, data_files(options));
   if (!data->tokenizer()) {  // so that who loads the run takes its tokens for no text

@@ -47,6 +47,9 @@ struct RunContext {
   /// With `resume`: the checkpoint to go on from: "latest", "best", "last-good" (the newest that
   /// can be read and has finite weights) or a step.
   std::string from_checkpoint = "latest";
+  /// Where text is kept as tokens (token_cache.h), for runs on the same text; empty: in the run's
+  /// folder, for the run alone.
+  std::filesystem::path token_folder = {};
 };
 
 /// What a Trainer is given beside the model and the options.
