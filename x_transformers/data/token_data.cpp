@@ -132,11 +132,13 @@ double mean_bytes(const TokenDataset& dataset, const Tokenizer& tokenizer) {
   const int64_t count = std::min(dataset.size(), int64_t{1} << 24);
   std::vector<int64_t> tokens(static_cast<size_t>(count));
   dataset.read(0, count, tokens.data());
+  const auto vocab_size = tokenizer.vocab_size();
   int64_t bytes = 0;
   for (const int64_t token : tokens) {
-    require(token < tokenizer.vocab_size(),
-            fmt::format("token {} of the data is not in the tokenizer's vocabulary of {}", token,
-                        tokenizer.vocab_size()));
+    if (token >= vocab_size) {  // a message for each token would cost seconds
+      throw InputError(fmt::format(
+          "token {} of the data is not in the tokenizer's vocabulary of {}", token, vocab_size));
+    }
     bytes += lengths[static_cast<size_t>(token)];
   }
   return static_cast<double>(bytes) / static_cast<double>(count);
