@@ -5,6 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
+
+#include "x_transformers/core/error.h"
 
 namespace x_transformers::attention_test {
 namespace {
@@ -146,6 +149,52 @@ TEST(Attention, CrossAttentionReadsTheContext) {
   const auto value =
       at::linear(at::linear(inputs.context, weights["to_v.weight"]), weights["to_out.weight"]);
   expect_close(attention->forward(inputs).out, value.expand({1, kTokens, kDim}));
+}
+
+/// Positions from outside, which an attention called by itself is given with a position bias.
+struct Placed {
+  Placed() {
+    auto given = options();
+    given.causal = true;
+    attention = make(given);
+    AlibiPositionalBiasOptions bias;
+    bias.heads = kHeads;
+    rel_pos = std::make_unique<AlibiPositionalBias>(bias);
+  }
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& pos,
+                        AttentionState* cache = nullptr) {
+    const torch::NoGradGuard no_grad;
+    AttentionInputs inputs;
+    inputs.x = x;
+    inputs.pos = pos;
+    inputs.rel_pos = rel_pos.get();
+    inputs.cache = cache;
+    return attention->forward(inputs).out;
+  }
+
+  Attention attention{nullptr};
+  std::unique_ptr<AlibiPositionalBias> rel_pos;
+};
+
+TEST(Attention, PositionsFromOutsideAreThoseOfCachedKeysToo) {
+  Placed placed;
+  const auto x = some({2, 8, kDim});
+  const auto pos = at::tensor({0, 3, 4, 9, 11, 12, 20, 21});
+  const auto whole = placed(x, pos);
+  const auto state = placed.attention->make_state({});
+  auto& cache = dynamic_cast<AttentionState&>(*state);
+  expect_close(placed(x.narrow(1, 0, 5), pos.narrow(0, 0, 5), &cache), whole.narrow(1, 0, 5));
+  expect_close(placed(x.narrow(1, 5, 2), pos.narrow(0, 0, 7), &cache), whole.narrow(1, 5, 2));
+  expect_close(placed(x.narrow(1, 7, 1), pos, &cache), whole.narrow(1, 7, 1));
+}
+
+TEST(Attention, PositionsOfNewTokensAloneDoNotPlaceCachedOnes) {
+  Placed placed;
+  const auto x = some({2, 5, kDim});
+  const auto state = placed.attention->make_state({});
+  auto& cache = dynamic_cast<AttentionState&>(*state);
+  placed(x.narrow(1, 0, 3), at::arange(3), &cache);
+  EXPECT_THROW(placed(x.narrow(1, 3, 2), at::arange(3, 5), &cache), InputError);
 }
 
 }  // namespace

@@ -89,7 +89,8 @@ at::Tensor AttentionImpl::without_position(const AttentionInputs& inputs,
 }
 
 namespace {
-/// The bias of a rel_pos: queries stand at the end of the keys, or where `pos` says.
+/// The bias of a rel_pos, [.., queries, sequence_keys]: queries stand at the end of the keys, or
+/// all of them where `pos` says.
 at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys) {
   require(!inputs.attn_bias.defined(), "rel_pos and attn_bias: at most one of them");
   if (inputs.pos.defined()) {
@@ -97,13 +98,15 @@ at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t seque
             "pos: of the position biases only AlibiPositionalBias takes positions from outside");
     const auto& pos = inputs.pos;
     const auto batch = inputs.x.size(-3);
-    const bool fits = pos.dim() >= 1 && pos.dim() <= 3 &&
-                      (pos.size(-1) == queries || pos.size(-1) == 1) &&
+    const bool fits = pos.dim() >= 1 && pos.dim() <= 3 && queries <= sequence_keys &&
+                      (pos.size(-1) == sequence_keys || pos.size(-1) == 1) &&
                       (pos.dim() == 1 || pos.size(0) == 1 || pos.size(0) == batch);
+    const auto* which = sequence_keys == queries ? "" : ", cached tokens and memories among them";
     require(fits, fmt::format("pos: expected positions [seq = {}], [batch = {}, seq] or [batch, "
-                              "heads, seq], got [{}]",
-                              queries, batch, fmt::join(pos.sizes(), ", ")));
-    return inputs.rel_pos->forward({inputs.pos, inputs.pos, 0});
+                              "heads, seq]{}, got [{}]",
+                              sequence_keys, batch, which, fmt::join(pos.sizes(), ", ")));
+    if (pos.size(-1) == 1) return inputs.rel_pos->forward({pos, pos, 0});
+    return inputs.rel_pos->forward({pos.narrow(-1, sequence_keys - queries, queries), pos, 0});
   }
   const auto options = at::TensorOptions().dtype(at::kLong).device(inputs.x.device());
   return inputs.rel_pos->forward({at::arange(sequence_keys - queries, sequence_keys, options),
