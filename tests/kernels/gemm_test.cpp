@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -78,6 +79,31 @@ TEST_F(GemmTest, IsExactToFloat32) {
           error_of(size, (layout & 1) != 0, (layout & 2) != 0, layout == 2, GemmPrecision::highest);
       EXPECT_LT(error, 5e-7) << size.m << " x " << size.n << " x " << size.k << ", layout "
                              << layout;
+    }
+  }
+}
+
+TEST_F(GemmTest, WritesRowsWithGapsAndAdds) {
+  const Size size{37, 50, 600};
+  const Operand a(size.m, size.k, true, 1), b(size.k, size.n, false, 2);
+  const int64_t stride = size.n + 5;
+  Guarded out(size.m * stride);
+  std::fill_n(out.data(), out.size(), 7.0f);
+  std::vector<float> product(static_cast<size_t>(size.m * size.n));
+  GemmParams params;
+  params.m = size.m, params.n = size.n, params.k = size.k;
+  params.a = a.view;
+  params.b = b.view;
+  params.out = product.data();
+  gemm(params);
+  params.out = out.data();
+  params.out_stride = stride;
+  params.adds = true;
+  gemm(params);
+  for (int64_t i = 0; i < size.m; ++i) {
+    for (int64_t j = 0; j < stride; ++j) {
+      const float more = j < size.n ? product[static_cast<size_t>(i * size.n + j)] : 0.0f;
+      ASSERT_NEAR(out[i * stride + j], 7.0f + more, 1e-3) << i << ", " << j;
     }
   }
 }

@@ -101,6 +101,19 @@ std::string refusal(const std::function<void()>& call) {
   return "nothing was refused";
 }
 
+TEST(FLASHT5RelativePositionBias, ByDistanceIsTheSame) {
+  for (const bool causal : {false, true}) {
+    FLASHT5RelativePositionBiasOptions o;
+    o.scale = 2;
+    o.causal = causal;
+    FLASHT5RelativePositionBias bias(o);
+    const at::NoGradGuard no_grad;
+    const auto matrix = bias.forward(0, 7, 7), distances = bias.by_distance(7);
+    for (int64_t i = 0; i < 7; ++i)
+      EXPECT_TRUE(at::equal(matrix[i], distances.narrow(0, 6 - i, 7))) << i;
+  }
+}
+
 TEST(FLASH, SeesNoLaterToken) {
   for (const bool laplace : {false, true}) {
     auto o = flash_options();

@@ -8,11 +8,14 @@
 #include "x_transformers/ops/argmax.h"
 #include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/column_sums.h"
+#include "x_transformers/ops/gated_attention.h"
+#include "x_transformers/ops/group_attention.h"
 #include "x_transformers/ops/hyper_connection.h"
 #include "x_transformers/ops/layer_mix.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
+#include "x_transformers/ops/offset_scale.h"
 #include "x_transformers/ops/rotary.h"
 
 namespace x_transformers {
@@ -346,6 +349,90 @@ EngineOp column_sums_op() {
   return op;
 }
 
+/// Queries, keys, values and bias [i, j] or one for each sequence.
+EngineOp gated_attend_op() {
+  EngineOp op{.name = "gated_attend", .cases = {}, .low_types = {}, .atol = 2e-4};
+  const auto add = [&](const Sizes& sizes, const Sizes& bias, bool causal) {
+    const auto b = sizes[0], i = sizes[1], j = sizes[2];
+    const auto how = [=](const at::Tensor& given) {
+      return GatedAttend{GatedAttnFn::relu_squared, 0.3, given, causal};
+    };
+    op.cases.push_back(
+        {text_of(sizes) + ", bias " + text_of(bias) + (causal ? ", causal" : ""),
+         [=] {
+           return Tensors{at::randn({b, i, 12}), at::randn({b, j, 12}), at::randn({b, j, 20}),
+                          bias.empty() ? at::Tensor() : at::randn(bias)};
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           return gated_attend_on(engine, t[0], t[1], t[2], how(t[3]));
+         },
+         [=](const Tensors& t) { return explain_gated_attend(t[0], t[1], t[2], how(t[3])); }});
+  };
+  add({2, 20, 20}, {}, true);
+  add({3, 150, 290}, {150, 290}, true);
+  add({2, 300, 40}, {2, 300, 40}, false);
+  add({20, 17, 33}, {1, 17, 33}, false);
+  add({2, 20, 20}, {2, 1, 20}, false);
+  return op;
+}
+
+EngineOp group_attend_op() {
+  EngineOp op{.name = "group_attend", .cases = {}, .low_types = {}, .atol = 2e-4};
+  const auto add = [&](const Sizes& sizes, LinearReach linear, bool causal, bool masked) {
+    const auto b = sizes[0], n = sizes[1], group = sizes[2];
+    const auto how = [=](const Tensors& t) {
+      GroupAttend own;
+      own.group_size = group;
+      own.causal = causal;
+      own.scale = 0.2;
+      own.bias = t[2];
+      own.bias_scale = 0.7;
+      own.linear = linear;
+      own.linear_scale = 0.1;
+      own.mask = t[3];
+      if (masked) own.counts = t[3].sum(-1);
+      return own;
+    };
+    op.cases.push_back(
+        {text_of(sizes) + ", linear " + std::to_string(static_cast<int>(linear)) +
+             (causal ? ", causal" : "") + (masked ? ", masked" : ""),
+         [=] {
+           const auto mask = at::arange(n) < at::arange(n - b, n).unsqueeze(1);
+           return Tensors{at::randn({linear == LinearReach::none ? 2 : 4, b, n, 9}),
+                          at::randn({b, n, 14}), at::randn({2 * std::min(group, n) - 1}),
+                          masked ? mask : at::Tensor()};
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           return group_attend_on(engine, t[0], t[1], how(t));
+         },
+         [=](const Tensors& t) { return explain_group_attend(t[0], t[1], how(t)); }});
+  };
+  for (const auto linear :
+       {LinearReach::none, LinearReach::own_group, LinearReach::all, LinearReach::earlier_groups}) {
+    add({2, 23, 8}, linear, true, false);
+    add({3, 16, 16}, linear, false, true);
+    add({1, 300, 140}, linear, true, true);
+    add({20, 7, 3}, linear, false, false);
+  }
+  return op;
+}
+
+EngineOp offset_scale_op() {
+  EngineOp op{.name = "offset_scale", .cases = {}, .low_types = {}};
+  for (const auto& sizes : {Sizes{33}, Sizes{3, 8}, Sizes{2, 70, 19}}) {
+    op.cases.push_back({text_of(sizes),
+                        [=] {
+                          return Tensors{at::randn(sizes), at::randn({4, sizes.back()}),
+                                         at::randn({4, sizes.back()})};
+                        },
+                        [](const std::string& engine, const Tensors& t) {
+                          return offset_scale_on(engine, t[0], t[1], t[2]);
+                        },
+                        [](const Tensors& t) { return explain_offset_scale(t[0], t[1], t[2]); }});
+  }
+  return op;
+}
+
 const std::vector<EngineOp>& ops() {
   static const std::vector<EngineOp> all = {norm_op("layer_norm", true),
                                             norm_op("rms_norm", false),
@@ -360,7 +447,10 @@ const std::vector<EngineOp>& ops() {
                                             attend_op(),
                                             mix_layers_op(),
                                             hyper_width_op(),
-                                            hyper_depth_op()};
+                                            hyper_depth_op(),
+                                            gated_attend_op(),
+                                            group_attend_op(),
+                                            offset_scale_op()};
   return all;
 }
 

@@ -13,7 +13,9 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/batched_product.h"
 #include "x_transformers/ops/gated_attention.h"
+#include "x_transformers/ops/group_attention.h"
 #include "x_transformers/ops/mask.h"
+#include "x_transformers/ops/shift_features.h"
 
 namespace x_transformers {
 namespace {
@@ -38,46 +40,12 @@ std::shared_ptr<FLASHRotaryEmbedding> make_rotary(const ModuleSpec& spec) {
   });
 }
 
-/// Groups of t [b, groups * size, d] as rows of a batch, [b * groups, size, d].
-at::Tensor in_groups(const at::Tensor& t, int64_t size) {
-  return t.unflatten(1, {t.size(1) / size, size}).flatten(0, 1);
-}
-
-/// Zeros after the tokens of t [..., n, d].
-at::Tensor pad_tokens(const at::Tensor& t, int64_t padding) {
-  return padding > 0 ? at::constant_pad_nd(t, {0, 0, 0, padding}, 0) : t;
-}
-
-/// For each of `groups` the sum of the matrices [b, groups - 1, d, e] of those before it, times
-/// `scale`: [b, groups, d, e].
-at::Tensor sums_before(const at::Tensor& matrices, int64_t groups, double scale) {
-  const auto flat = matrices.flatten(2);
-  // As a product with ones below the diagonal, which reads memory in order; its work grows with
-  // the square of the number of groups.
-  constexpr int64_t kMostByProduct = 64;
-  if (groups <= kMostByProduct) {
-    const auto below = at::full({groups, groups - 1}, scale, flat.options())
-                           .tril(-1)
-                           .expand({flat.size(0), -1, -1});
-    return at::bmm(below, flat).unflatten(2, matrices.sizes().slice(2));
-  }
-  const auto sums = at::constant_pad_nd(flat.cumsum(1), {0, 0, 1, 0}, 0);
-  return (sums * scale).unflatten(2, matrices.sizes().slice(2));
-}
-
 }  // namespace
 
 /// What a call makes of its tokens.
 struct FLASH::Projected {
-  at::Tensor heads;  // [kHeads, b, n, query_key_dim], rotated
-  at::Tensor value;  // [b, n, hidden_dim], 0 where masked
-  at::Tensor gate;   // [b, n, hidden_dim]
-
-  at::Tensor head(Head which) const { return heads[which]; }
-  /// Tokens `begin` to begin + count - 1.
-  Projected tokens(int64_t begin, int64_t count) const {
-    return {heads.narrow(2, begin, count), value.narrow(1, begin, count), {}};
-  }
+  at::Tensor heads;   // [kHeads, b, n, query_key_dim], rotated
+  at::Tensor hidden;  // [b, n, 2 hidden_dim]: values, gates
 };
 
 void FLASHState::start_group() {
@@ -147,32 +115,36 @@ std::unique_ptr<BlockState> FLASH::make_state(const StateOptions&) const {
 
 /// The first half of the features one token later.
 at::Tensor FLASH::shift(const at::Tensor& normed, const at::Tensor& mask, FLASHState* state) const {
-  const auto halves = normed.chunk(2, -1);
-  // A token that is masked out is to reach nothing; in Python it reaches the next one.
-  const auto moved = options_.compat.python_quirks ? halves[0] : zero_masked_rows(halves[0], mask);
+  const auto n = normed.size(1), count = (normed.size(2) + 1) / 2;
   const bool goes_on = state && state->shifted.defined();
-  const auto first = goes_on ? state->shifted : moved.new_zeros({moved.size(0), 1, moved.size(2)});
-  const auto n = moved.size(1);
+  const auto earlier = goes_on ? state->shifted : at::Tensor();
+  // A token that is masked out is to reach nothing; in Python it reaches the next one.
+  const bool hides = mask.defined() && !options_.compat.python_quirks;
+  const auto first = normed.narrow(2, 0, count);
+  const auto moved = hides ? zero_masked_rows(first, mask) : first;
   if (state) state->shifted = moved.narrow(1, n - 1, 1);
-  return at::cat({at::cat({first, moved.narrow(1, 0, n - 1)}, 1), halves[1]}, -1);
+  const auto rest = normed.narrow(2, count, normed.size(2) - count);
+  return shift_features(hides ? at::cat({moved, rest}, 2) : normed, count, earlier);
 }
 
 FLASH::Projected FLASH::project(const BranchInputs& inputs, FLASHState* state) {
   auto normed = norm_->forward(inputs.x);
   if (options_.shift_tokens) normed = shift(normed, inputs.mask, state);
-  const auto hidden = to_hidden_->forward(normed).chunk(2, -1);
   auto heads = qk_offset_scale_->forward(to_qk_->forward(normed));
   if (rotary_pos_emb_)
     heads = apply_rotary(heads, rotary_pos_emb_->table(normed.size(1), state ? state->length : 0));
-  // A masked key has no weight, in either attention.
-  return {heads, zero_masked_rows(hidden[0], inputs.mask), hidden[1]};
+  return {heads, to_hidden_->forward(normed)};
 }
 
-/// Quadratic attention of groups to themselves.
+GatedAttnFn FLASH::attn_fn() const {
+  return options_.laplace_attn_fn ? GatedAttnFn::laplace : GatedAttnFn::relu_squared;
+}
+
+/// Quadratic attention within a group.
 at::Tensor FLASH::attend_in_group(const at::Tensor& queries, const at::Tensor& keys,
                                   const at::Tensor& values, const at::Tensor& bias) {
   GatedAttend how;
-  how.fn = options_.laplace_attn_fn ? GatedAttnFn::laplace : GatedAttnFn::relu_squared;
+  how.fn = attn_fn();
   how.scale = 1.0 / static_cast<double>(options_.group_size);
   how.bias = bias;
   how.causal = options_.causal;
@@ -189,77 +161,53 @@ at::Tensor FLASH::bias_of_next(FLASHState& state, int64_t count) {
   return state.last_bias.narrow(1, size - 1 - first, first + 1);
 }
 
-at::Tensor FLASH::causal_groups(const Projected& p) {
-  const auto batch = p.value.size(0), n = p.value.size(1);
+/// All groups at once, gated.
+at::Tensor FLASH::attend_groups(const Projected& p, const at::Tensor& mask) {
+  const auto n = p.hidden.size(1);
   const auto size = std::min(options_.group_size, n);
-  const auto groups = (n + size - 1) / size, padding = groups * size - n;
-  const auto rows_of = [&](const at::Tensor& t) { return in_groups(pad_tokens(t, padding), size); };
-  Projected rows{at::Tensor(), rows_of(p.value), {}};
-  const auto padded = pad_tokens(p.heads, padding);
-  rows.heads = padded.unflatten(2, {groups, size}).flatten(1, 2);
-  auto out = attend_in_group(rows.head(kQuadQuery), rows.head(kQuadKey), rows.value,
-                             rel_pos_bias_->forward(0, size, size));
-  if (groups > 1) {
-    // Nothing comes after the last group, which may lack some tokens.
-    const auto full = (groups - 1) * size;
-    const auto keys = in_groups(p.head(kLinKey).narrow(1, 0, full), size);
-    const auto products =
-        batched_product(keys.transpose(1, 2), in_groups(p.value.narrow(1, 0, full), size));
-    const auto before = sums_before(products.unflatten(0, {batch, groups - 1}), groups,
-                                    1.0 / static_cast<double>(options_.group_size));
-    out = out + batched_product(rows.head(kLinQuery), before.flatten(0, 1));
+  GroupAttend how;
+  how.group_size = size;
+  how.fn = attn_fn();
+  how.causal = options_.causal;
+  how.scale = 1.0 / static_cast<double>(options_.group_size);
+  how.bias = rel_pos_bias_->by_distance(size);
+  how.dropout = is_training() ? options_.dropout : 0.0;
+  // A masked key has no weight, in either attention.
+  how.mask = mask;
+  if (options_.causal) {
+    how.linear = LinearReach::earlier_groups;
+    how.linear_scale = how.scale;
+    return group_attend(p.heads, p.hidden, how);
   }
-  return out.unflatten(0, {batch, groups}).flatten(1, 2).narrow(1, 0, n);
-}
-
-at::Tensor FLASH::all_groups(const Projected& p, const at::Tensor& mask) {
-  const auto batch = p.value.size(0), n = p.value.size(1);
-  const auto size = std::min(options_.group_size, n);
-  const auto groups = (n + size - 1) / size, padding = groups * size - n;
+  how.linear = options_.reduce_group_non_causal_attn ? LinearReach::all : LinearReach::own_group;
   // A mask is to act like a shorter sequence; Python divides by the masked tokens too.
-  auto lin_queries = p.head(kLinQuery);
   if (mask.defined() && !options_.compat.python_quirks) {
-    const auto count = mask.sum(-1, /*keepdim=*/true).clamp_min(1).unsqueeze(-1);
-    lin_queries = lin_queries / count.to(lin_queries.scalar_type());
+    how.counts = mask.sum(-1).clamp_min(1);
   } else {
-    lin_queries = lin_queries / static_cast<double>(n);
+    how.linear_scale = 1.0 / static_cast<double>(n);
   }
-  Projected rows{pad_tokens(p.heads, padding).unflatten(2, {groups, size}).flatten(1, 2),
-                 in_groups(pad_tokens(p.value, padding), size),
-                 {}};
-  auto out = attend_in_group(rows.head(kQuadQuery), rows.head(kQuadKey), rows.value,
-                             rel_pos_bias_->forward(0, size, size));
-  const bool is_reduced = options_.reduce_group_non_causal_attn;
-  if (!is_reduced) {
-    const auto products = batched_product(rows.head(kLinKey).transpose(1, 2), rows.value);
-    out = out + batched_product(in_groups(pad_tokens(lin_queries, padding), size), products);
-  }
-  out = out.unflatten(0, {batch, groups}).flatten(1, 2).narrow(1, 0, n);
-  if (is_reduced) {
-    const auto product = batched_product(p.head(kLinKey).transpose(1, 2), p.value);
-    out = out + batched_product(lin_queries, product);
-  }
-  return out;
+  return group_attend(p.heads, p.hidden, how);
 }
 
-/// Group by group from where the state stands.
-at::Tensor FLASH::continue_groups(const Projected& p, FLASHState& state) {
-  const auto n = p.value.size(1);
+/// Group by group from where the state stands, gated.
+at::Tensor FLASH::continue_groups(const Projected& p, const at::Tensor& mask, FLASHState& state) {
+  const auto n = p.hidden.size(1);
+  const auto hidden = p.hidden.chunk(2, -1);
+  const auto values = zero_masked_rows(hidden[0], mask);
   std::vector<at::Tensor> parts;
   for (int64_t begin = 0; begin < n;) {
     const auto count = std::min(options_.group_size - state.in_group(), n - begin);
-    const auto own = p.tokens(begin, count);
+    const auto head = [&](Head which) { return p.heads[which].narrow(1, begin, count); };
     const auto bias = bias_of_next(state, count);
-    state.append(own.head(kQuadKey), own.head(kLinKey), own.value);
-    auto out =
-        attend_in_group(own.head(kQuadQuery), state.quad_keys.view(), state.values.view(), bias);
-    if (state.before.defined()) out = out + batched_product(own.head(kLinQuery), state.before);
+    state.append(head(kQuadKey), head(kLinKey), values.narrow(1, begin, count));
+    auto out = attend_in_group(head(kQuadQuery), state.quad_keys.view(), state.values.view(), bias);
+    if (state.before.defined()) out = out + batched_product(head(kLinQuery), state.before);
     parts.push_back(out);
     state.close_full_group();
     begin += count;
   }
   state.length += n;
-  return parts.size() == 1 ? parts[0] : at::cat(parts, 1);
+  return (parts.size() == 1 ? parts[0] : at::cat(parts, 1)) * hidden[1];
 }
 
 /// Linear attention to all tokens of the context, gated.
@@ -301,10 +249,9 @@ BranchOutput FLASH::run(const BranchInputs& inputs) {
   const auto reason = state ? cache_unsupported() : std::string();
   require(reason.empty(), "cache: " + reason);
   const auto p = project(inputs, state);
-  const auto mixed = state             ? continue_groups(p, *state)
-                     : options_.causal ? causal_groups(p)
-                                       : all_groups(p, inputs.mask);
-  output.out = to_out_->forward(mixed * p.gate) + x;
+  const auto mixed =
+      state ? continue_groups(p, inputs.mask, *state) : attend_groups(p, inputs.mask);
+  output.out = to_out_->forward(mixed) + x;
   return output;
 }
 

@@ -9,6 +9,7 @@
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/flash_options.h"
 #include "x_transformers/nn/flash_parts.h"
+#include "x_transformers/ops/gated_attention.h"
 
 namespace x_transformers {
 
@@ -66,9 +67,9 @@ class FLASH : public Block {
   at::Tensor attend_in_group(const at::Tensor& queries, const at::Tensor& keys,
                              const at::Tensor& values, const at::Tensor& bias);
   at::Tensor bias_of_next(FLASHState& state, int64_t count);
-  at::Tensor causal_groups(const Projected& p);
-  at::Tensor all_groups(const Projected& p, const at::Tensor& mask);
-  at::Tensor continue_groups(const Projected& p, FLASHState& state);
+  at::Tensor attend_groups(const Projected& p, const at::Tensor& mask);
+  at::Tensor continue_groups(const Projected& p, const at::Tensor& mask, FLASHState& state);
+  GatedAttnFn attn_fn() const;
   at::Tensor read_context(const BranchInputs& inputs);
 
   FLASHOptions options_;

@@ -11,6 +11,7 @@
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/gated_attention.h"
 #include "x_transformers/ops/norm.h"
+#include "x_transformers/ops/offset_scale.h"
 
 namespace x_transformers {
 namespace {
@@ -60,12 +61,7 @@ OffsetScale::OffsetScale(const OffsetScaleOptions& o) {
   beta_ = register_parameter("beta", at::zeros({o.heads, o.dim}));
 }
 
-at::Tensor OffsetScale::forward(const at::Tensor& x) {
-  std::vector<int64_t> shape(static_cast<size_t>(x.dim()) + 1, 1);
-  shape.front() = gamma_.size(0);
-  shape.back() = gamma_.size(1);
-  return at::addcmul(beta_.view(shape), x.unsqueeze(0), gamma_.view(shape));
-}
+at::Tensor OffsetScale::forward(const at::Tensor& x) { return offset_scale(x, gamma_, beta_); }
 
 FLASHScaleNorm::FLASHScaleNorm(const FLASHScaleNormOptions& o) : eps_(o.eps) {
   require_size(o.dim, "dim");
@@ -124,6 +120,10 @@ at::Tensor FLASHT5RelativePositionBias::forward(int64_t first, int64_t n, int64_
   const PositionPairs pairs{at::arange(first, first + n, options), at::arange(keys, options),
                             std::max(first + n, keys)};
   return RelativePositionBias::forward(pairs).squeeze(0);
+}
+
+at::Tensor FLASHT5RelativePositionBias::by_distance(int64_t n) {
+  return forward(n - 1, 1, 2 * n - 1).squeeze(0);
 }
 
 FLASHRotaryEmbedding::FLASHRotaryEmbedding(const FLASHRotaryEmbeddingOptions& o)

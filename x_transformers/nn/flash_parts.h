@@ -71,6 +71,8 @@ class FLASHT5RelativePositionBias : public RelativePositionBias {
   using RelativePositionBias::forward;
   /// [n, keys] for queries at positions `first` to first + n - 1 and keys at 0 to keys - 1.
   at::Tensor forward(int64_t first, int64_t n, int64_t keys);
+  /// [2 n - 1] for keys n - 1 tokens before the query to n - 1 after it.
+  at::Tensor by_distance(int64_t n);
 };
 
 /// Angles of queries and keys by position. The frequencies are trained with learned_freq alone.

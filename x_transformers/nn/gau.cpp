@@ -8,6 +8,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/ops/gated_attention.h"
+#include "x_transformers/ops/group_attention.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -154,6 +155,27 @@ at::Tensor GAU::attend(const BranchInputs& inputs, const at::Tensor& q, const Ke
   return gated_attend(q * factors, keys.key, keys.value, how);
 }
 
+/// Of tokens to themselves, where all of a sequence have the same count of keys; gated. As one
+/// group, whose bias needs no matrix.
+at::Tensor GAU::attend_to_own(const BranchInputs& inputs, const at::Tensor& heads,
+                              const at::Tensor& hidden) {
+  const auto n = hidden.size(1);
+  GroupAttend how;
+  how.group_size = n;
+  how.fn = options_.laplace_attn_fn ? GatedAttnFn::laplace : GatedAttnFn::relu_squared;
+  how.causal = options_.causal;
+  how.dropout = is_training() ? options_.dropout : 0.0;
+  how.bias = rel_pos_bias_->by_distance(n);
+  how.mask = inputs.mask;
+  // A mask is to act like a shorter sequence; Python divides by the masked tokens too.
+  if (inputs.mask.defined() && !options_.compat.python_quirks) {
+    how.counts = inputs.mask.sum(-1).clamp_min(1);
+  } else {
+    how.scale = how.bias_scale = 1.0 / static_cast<double>(n);
+  }
+  return group_attend(heads, hidden, how);
+}
+
 BranchOutput GAU::run(const BranchInputs& inputs) {
   const auto& x = inputs.x;
   require_tensor(x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
@@ -163,10 +185,19 @@ BranchOutput GAU::run(const BranchInputs& inputs) {
     require_tensor(inputs.context_mask, "context_mask", TensorKind::boolean,
                    {{"batch", x.size(0), true}, {"seq", inputs.context.size(1)}});
   const auto normed = norm_->forward(x);
-  const auto hidden = to_hidden_->forward(normed).chunk(2, -1);
+  const auto hidden = to_hidden_->forward(normed);
   const auto small = offsetscale_->forward(to_qk_->forward(normed));
-  const auto keys = keys_of(inputs, small[1], hidden[0]);
-  auto out = to_out_->forward(attend(inputs, small[0], keys) * hidden[1]);
+  const bool is_one_group = x.size(1) > 0 && !inputs.context.defined() && !inputs.state &&
+                            !(inputs.mixing && inputs.mixing->attn_bias.defined()) &&
+                            !(options_.normalise == "position" && options_.causal);
+  at::Tensor mixed;
+  if (is_one_group) {
+    mixed = attend_to_own(inputs, small, hidden);
+  } else {
+    const auto halves = hidden.chunk(2, -1);
+    mixed = attend(inputs, small[0], keys_of(inputs, small[1], halves[0])) * halves[1];
+  }
+  auto out = to_out_->forward(mixed);
   if (options_.dropout > 0) out = at::dropout(out, options_.dropout, is_training());
   BranchOutput output;
   output.out = options_.add_residual ? out + x : out;

@@ -42,6 +42,8 @@ class GAU : public Block {
   at::Tensor bias_of(const BranchInputs& inputs, const Keys& keys, int64_t n);
   at::Tensor key_counts(const BranchInputs& inputs, const Keys& keys, int64_t n) const;
   at::Tensor attend(const BranchInputs& inputs, const at::Tensor& q, const Keys& keys);
+  at::Tensor attend_to_own(const BranchInputs& inputs, const at::Tensor& heads,
+                           const at::Tensor& hidden);
 
   GAUOptions options_;
   std::shared_ptr<Norm> norm_;

@@ -24,7 +24,7 @@ at::Tensor one_by_one(const at::Tensor& a, const at::Tensor& b) {
   const auto columns = b.stride(2) == 1 || b.stride(1) == 1 ? b : b.contiguous();
   auto out = at::empty({a.size(0), a.size(1), b.size(2)}, a.options());
   for (int64_t i = 0; i < a.size(0); ++i)
-    out.select(0, i).copy_(matrix_product(rows.select(0, i), columns.select(0, i)));
+    write_product(out.select(0, i), rows.select(0, i), columns.select(0, i));
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/ops/batched_product.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/squared_relu.h"
 
 namespace x_transformers {
 namespace {
@@ -99,6 +101,91 @@ class SquaredReluFunction : public torch::autograd::Function<SquaredReluFunction
   }
 };
 
+/// By blocks of queries on the CPU: a causal mask costs half of the products, and no pass over the
+/// matrix of scores is by itself.
+class BlockFunction : public torch::autograd::Function<BlockFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const std::optional<at::Tensor>& bias,
+                            double scale, bool causal) {
+    const auto relus = at::empty({q.size(0), q.size(1), k.size(1)}, q.options());
+    const GatedAttend how{GatedAttnFn::relu_squared, scale, bias.value_or(at::Tensor()), causal};
+    ctx->save_for_backward({q, k, v, how.bias, relus});
+    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["causal"] = causal;
+    return run({q, k, v, how}, relus);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    const GatedAttend how{GatedAttnFn::relu_squared, ctx->saved_data["scale"].toDouble(), saved[3],
+                          ctx->saved_data["causal"].toBool()};
+    if (at::GradMode::is_enabled()) {
+      const auto again = [&](const variable_list& inputs) {
+        auto own = how;
+        own.bias = inputs[3];
+        return reference({inputs[0], inputs[1], inputs[2], own});
+      };
+      auto gradients = differentiable_gradients(again, {saved[0], saved[1], saved[2], saved[3]},
+                                                output_grads[0]);
+      gradients.resize(6);
+      return gradients;
+    }
+    const GatedCall call{saved[0], saved[1], saved[2], how};
+    const auto out_grad = with_dense_rows(output_grads[0]);
+    const SquaredReluGradients all{at::empty(saved[0].sizes(), saved[0].options()),
+                                   at::empty(saved[1].sizes(), saved[1].options()),
+                                   at::empty(saved[2].sizes(), saved[2].options()),
+                                   {}};
+    const auto batch = saved[0].size(0);
+    const bool wants_bias = how.bias.defined() && ctx->needs_input_grad(3);
+    const bool has_own = wants_bias && how.bias.dim() == 3 && how.bias.size(0) == batch;
+    const auto parts = wants_bias && !has_own ? std::min(batch, kMostBiasSums) : batch;
+    at::Tensor bias_grads;
+    if (wants_bias)
+      bias_grads = at::zeros({parts, saved[0].size(1), saved[1].size(1)}, saved[0].options());
+    for_each_part(parts, [&](int64_t part) {
+      for (int64_t i = batch * part / parts; i < batch * (part + 1) / parts; ++i) {
+        const SquaredReluGradients own{all.q[i], all.k[i], all.v[i],
+                                       wants_bias ? bias_grads[part] : at::Tensor()};
+        squared_relu_backward(matrix(call, i), saved[4][i], out_grad[i], own);
+      }
+    });
+    const auto bias_grad = wants_bias ? at::sum_to(bias_grads, how.bias.sizes()) : at::Tensor();
+    return {all.q, all.k, all.v, bias_grad, {}, {}};
+  }
+
+  /// Keeps in `relus`, where that is defined, what the backward pass needs.
+  static at::Tensor run(const GatedCall& call, const at::Tensor& relus) {
+    const auto out = at::empty({call.q.size(0), call.q.size(1), call.v.size(2)}, call.q.options());
+    for_each_part(call.q.size(0), [&](int64_t i) {
+      squared_relu_forward(matrix(call, i), relus.defined() ? relus[i] : at::Tensor(), out[i]);
+    });
+    return out;
+  }
+
+  static at::Tensor with_dense_rows(const at::Tensor& t) {
+    return t.stride(-1) == 1 ? t : t.contiguous();
+  }
+
+ private:
+  // Sums of the gradient of a bias for parts of the batch, as many as may be made side by side.
+  static constexpr int64_t kMostBiasSums = 16;
+
+  static SquaredRelu matrix(const GatedCall& call, int64_t i) {
+    const auto& bias = call.how.bias;
+    SquaredRelu matrix;
+    matrix.q = call.q[i];
+    matrix.k = call.k[i];
+    matrix.v = call.v[i];
+    matrix.scale = call.how.scale;
+    matrix.causal = call.how.causal;
+    matrix.bias = bias;
+    if (bias.defined() && bias.dim() == 3) matrix.bias = bias[bias.size(0) == 1 ? 0 : i];
+    return matrix;
+  }
+};
+
 Reasons one_matrix_reasons(const GatedCall& call) {
   Reasons reasons;
   reasons.add_if(call.how.fn != GatedAttnFn::relu_squared, "it knows the squared relu alone");
@@ -118,9 +205,39 @@ at::Tensor one_matrix(const GatedCall& call) {
                                     how.scale, how.causal);
 }
 
+bool is_float_on_cpu(const at::Tensor& t) {
+  return !t.defined() ||
+         (t.is_cpu() && t.scalar_type() == at::kFloat && t.layout() == at::kStrided);
+}
+
+Reasons block_reasons(const GatedCall& call) {
+  auto reasons = one_matrix_reasons(call);
+  const auto& bias = call.how.bias;
+  for (const auto& t : {call.q, call.k, call.v, bias})
+    reasons.add_if(!is_float_on_cpu(t), "not a dense float32 tensor on the CPU");
+  constexpr int64_t kLeastQueries =
+      16;  // below, a product for each sequence costs more than it saves
+  reasons.add_if(call.q.size(1) < kLeastQueries, "too few queries");
+  const bool has_pairs = !bias.defined() || (bias.dim() >= 2 && bias.size(-1) == call.k.size(1) &&
+                                             bias.size(-2) == call.q.size(1));
+  reasons.add_if(!has_pairs, "the bias has not an entry for each query and key");
+  return reasons;
+}
+
+at::Tensor by_blocks(const GatedCall& call) {
+  const auto dense = BlockFunction::with_dense_rows;
+  auto how = call.how;
+  if (how.bias.defined()) how.bias = dense(how.bias);
+  const auto q = dense(call.q), k = dense(call.k), v = dense(call.v);
+  if (!records_gradient({q, k, v, how.bias})) return BlockFunction::run({q, k, v, how}, {});
+  return BlockFunction::apply(q, k, v, how.bias.defined() ? std::optional(how.bias) : std::nullopt,
+                              how.scale, how.causal);
+}
+
 const Engines<GatedCall, at::Tensor>& gated_engines() {
   static const Engines<GatedCall, at::Tensor> all(
-      {{"one_matrix", one_matrix_reasons, one_matrix},
+      {{"cpu", block_reasons, by_blocks},
+       {"one_matrix", one_matrix_reasons, one_matrix},
        {"reference", [](const GatedCall&) { return Reasons(); }, reference}});
   return all;
 }

@@ -62,6 +62,19 @@ at::Tensor product_by_onednn(const at::Tensor& a, const at::Tensor& b, const at:
   return m < n ? onednn_product(a, b, bias) : onednn_product(b.t(), a.t(), bias).t();
 }
 
+kernels::GemmParams gemm_params(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  kernels::GemmParams params;
+  params.m = a.size(0);
+  params.n = b.size(1);
+  params.k = a.size(1);
+  params.a = operand(a);
+  params.b = operand(b);
+  params.out = out.mutable_data_ptr<float>();
+  params.out_stride = out.stride(0);
+  params.precision = precision();
+  return params;
+}
+
 /// a [m, k] b [k, n] + bias [n]
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias = {}) {
   const auto m = a.size(0), k = a.size(1), n = b.size(1);
@@ -69,17 +82,25 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& b
     return aten_product(a, b, bias);
   if (!kernels::can_gemm()) return product_by_onednn(a, b, bias);
   const auto out = at::empty({m, n}, a.options());
-  kernels::GemmParams params;
-  params.m = m;
-  params.n = n;
-  params.k = k;
-  params.a = operand(a);
-  params.b = operand(b);
+  auto params = gemm_params(out, a, b);
   params.bias = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
-  params.out = out.mutable_data_ptr<float>();
-  params.precision = precision();
   kernels::gemm(params);
   return out;
+}
+
+void product_into(at::Tensor out, const at::Tensor& a, const at::Tensor& b, bool adds) {
+  const bool is_ours =
+      is_worth_tiles(a.size(0), b.size(1), a.size(1)) && has_dense_line(a) && has_dense_line(b);
+  if (is_ours && kernels::can_gemm()) {
+    auto params = gemm_params(out, a, b);
+    params.adds = adds;
+    kernels::gemm(params);
+  } else if (is_ours && prefers_onednn()) {
+    const auto found = product_by_onednn(a, b, {});
+    adds ? out.add_(found) : out.copy_(found);
+  } else {
+    adds ? at::addmm_out(out, out, a, b) : at::mm_out(out, a, b);
+  }
 }
 
 at::Tensor rows_of(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
@@ -252,7 +273,13 @@ std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
   return {};
 }
 
-at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b) { return product(a, b); }
+void write_product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  product_into(out, a, b, /*adds=*/false);
+}
+
+void accumulate_product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b) {
+  product_into(out, a, b, /*adds=*/true);
+}
 
 at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);

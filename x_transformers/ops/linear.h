@@ -41,9 +41,11 @@ std::string linear_unsupported(const at::Tensor& x, const at::Tensor& weight,
 std::string few_rows_unsupported(const at::Tensor& x, const at::Tensor& weight,
                                  const at::Tensor& bias);
 
-/// a [m, k] b [k, n], float32 on the CPU, multiplied as `linear` does; records no gradients. Needs
-/// `linear_unsupported(a, b.t(), {})` to be empty.
-at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b);
+/// out [m, n] = a [m, k] b [k, n], float32 on the CPU, multiplied as `linear` does, or else by
+/// ATen. Rows of `out` are dense; what lies between them stays. Records no gradients.
+void write_product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b);
+/// The same, added to what out holds.
+void accumulate_product(const at::Tensor& out, const at::Tensor& a, const at::Tensor& b);
 
 /// What `linear` computes, by ATen.
 at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);

@@ -36,12 +36,17 @@ struct Lines {
   int64_t lines = 0;
 };
 
+int64_t out_stride_of(const GemmParams& params) {
+  return params.out_stride == 0 ? params.n : params.out_stride;
+}
+
 using PackTile = void (*)(const PackSource&, uint16_t*);
 
 class PackedGemm {
  public:
   explicit PackedGemm(const GemmParams& params)
       : params_(params),
+        out_stride_(out_stride_of(params)),
         tiles_(tile_kernels(params.precision)),
         rows_{params.a.data, params.a.row_stride, params.a.column_stride, params.m},
         columns_{params.b.data, params.b.column_stride, params.b.row_stride, params.n} {}
@@ -131,9 +136,9 @@ class PackedGemm {
   void multiply_rows(const Slice& slice, int64_t row, int64_t first_column) const {
     TileBlock block;
     block.steps = slice.steps;
-    block.is_first = slice.step == 0;
+    block.is_first = slice.step == 0 && !params_.adds;
     block.rows = std::min(kBlock, params_.m - slice.row - row);
-    block.out_stride = params_.n;
+    block.out_stride = out_stride_;
     if (is_a_packed()) {
       block.a = panel(a_, row / kPanel, slice);
     } else {
@@ -146,7 +151,7 @@ class PackedGemm {
       block.b = panel(b_, column / kPanel, slice);
       block.columns = std::min(kBlock, params_.n - out_column);
       block.bias = params_.bias == nullptr ? nullptr : params_.bias + out_column;
-      block.out = params_.out + (slice.row + row) * params_.n + out_column;
+      block.out = params_.out + (slice.row + row) * out_stride_ + out_column;
       tiles_.multiply(block);
     }
   }
@@ -169,6 +174,7 @@ class PackedGemm {
   bool is_a_packed() const { return rows_.k_stride != 1; }
 
   const GemmParams& params_;
+  const int64_t out_stride_;
   const TileKernels& tiles_;
   const Lines rows_;
   const Lines columns_;
@@ -186,8 +192,10 @@ void gemm(const GemmParams& params) {
     PackedGemm(params).run();
     return;
   }
-  for (int64_t i = 0; i < params.m * params.n; ++i) {
-    params.out[i] = params.bias == nullptr ? 0.0f : params.bias[i % params.n];
+  if (params.adds) return;
+  for (int64_t i = 0; i < params.m; ++i) {
+    float* row = params.out + i * out_stride_of(params);
+    for (int64_t j = 0; j < params.n; ++j) row[j] = params.bias == nullptr ? 0.0f : params.bias[j];
   }
 }
 

@@ -22,7 +22,7 @@ struct GemmOperand {
   int64_t column_stride = 0;
 };
 
-/// out[m, n] = a[m, k] b[k, n] + bias[n]
+/// out[m, n] = a[m, k] b[k, n] + bias[n]; or out += a b
 struct GemmParams {
   int64_t m = 0;
   int64_t n = 0;
@@ -30,7 +30,9 @@ struct GemmParams {
   GemmOperand a;
   GemmOperand b;
   const float* bias = nullptr;  ///< [n], nullptr: none
-  float* out = nullptr;         ///< dense rows of n
+  float* out = nullptr;
+  int64_t out_stride = 0;  ///< between rows of out; 0: n
+  bool adds = false;       ///< to what out holds, without a bias
   GemmPrecision precision = GemmPrecision::highest;
 };
 
