@@ -21,6 +21,7 @@
 #include "x_transformers/kernels/cpu/memory.h"
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/attend_cpu.h"
+#include "x_transformers/ops/group_attention.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
 #include "x_transformers/ops/rotary.h"
@@ -241,6 +242,30 @@ void add_attention() {
   }
 }
 
+/// FLASH's groups (its mixing between the projections), and GAU's one group.
+void add_group_attention() {
+  for (const auto& [name, linear, group, heads] :
+       {std::tuple("group_attend_flash", LinearReach::earlier_groups, 256, 4),
+        std::tuple("group_attend_gau", LinearReach::none, 1024, 2)}) {
+    GroupAttend how;
+    how.group_size = group;
+    how.causal = true;
+    how.scale = how.linear_scale = 1.0 / group;
+    how.linear = linear;
+    const auto by = [how](const char* engine) {
+      return [how, engine](const Tensors& t) {
+        auto own = how;
+        own.bias = t[2];
+        return group_attend_on(engine, t[0], t[1], own);
+      };
+    };
+    add_case(name,
+             {at::randn({heads, 2, 1024, 128}), at::randn({2, 1024, 4 * kDim}),
+              at::randn({2 * group - 1})},
+             by("cpu"), by("reference"));
+  }
+}
+
 }  // namespace
 }  // namespace x_transformers
 
@@ -254,6 +279,7 @@ int main(int argc, char** argv) {
   add_rotary();
   add_loss();
   add_attention();
+  add_group_attention();
   if (cuda_missing.empty()) add_norms_on_cuda();
   benchmark::AddCustomContext("instruction set", kernels::name_of(kernels::current_isa()));
   benchmark::Initialize(&argc, argv);

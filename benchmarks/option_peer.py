@@ -1,7 +1,8 @@
 """Times training steps of Python x-transformers 2.16.1 and FLASH-pytorch 0.1.9 in eager mode, each model in a process of its own.
 
-A JSON object a line in: config, inputs (a .safetensors file), kwargs, device, threads, warm_up, steps; a JSON object a line
-out, with the names that `x-transformers bench train` uses, or "error". Importing torch takes seconds, so each model runs in a
+A JSON object a line in: config, inputs (a .safetensors file), kwargs, device, threads, warm_up, steps, products; a JSON object a
+line out, with the names that `x-transformers bench train` uses, or "error"; and, where products are asked for, the share of a
+step that its matrix products take, and with them attention that is one operation, by PyTorch's profiler. Importing torch takes seconds, so each model runs in a
 fork of this process, which has imported it, started no threads and touched no device. A fork begins with the heap of a fresh
 process; the pages of libraries, which it maps anew, are counted as if it had kept them."""
 import json
@@ -49,6 +50,20 @@ def peak_memory(is_cuda, library_bytes_before):
     return peak + max(0, library_bytes_before - library_bytes())
 
 
+PRODUCTS = {'aten::mm', 'aten::addmm', 'aten::bmm', 'aten::baddbmm'}
+
+
+def shares_of_products(step):
+    """Of the time within operations: matrix products, and these and attention that is one operation."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        step()
+    times = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
+    products = sum(times.get(name, 0) for name in PRODUCTS)
+    attention = sum(time for name, time in times.items() if '_scaled_dot_product' in name)
+    total = sum(times.values())
+    return dict(products_share=products / total, products_and_attention_share=(products + attention) / total)
+
+
 def measure(task, library_bytes_before):
     is_cuda = task['device'].startswith('cuda')
     torch.set_num_threads(task['threads'])
@@ -67,7 +82,8 @@ def measure(task, library_bytes_before):
 
     synchronize = torch.cuda.synchronize if is_cuda else lambda: None
     elapsed, processor = median_ms(step, task['warm_up'], task['steps'], synchronize)
-    return dict(ms_per_step=elapsed, processor_ms_per_step=processor, memory_bytes=peak_memory(is_cuda, library_bytes_before))
+    result = dict(ms_per_step=elapsed, processor_ms_per_step=processor, memory_bytes=peak_memory(is_cuda, library_bytes_before))
+    return {**result, **shares_of_products(step)} if task['products'] else result
 
 
 def forked(task):

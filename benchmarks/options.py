@@ -67,7 +67,8 @@ class Bench:
     def python(self, entry):
         for config in (entry.config, without_flash(entry.config)):
             result = self.peer(config=config, inputs=str(self.inputs), kwargs=entry.kwargs, device=self.args.device,
-                               threads=self.args.threads, warm_up=self.args.warm_up, steps=self.args.steps)
+                               threads=self.args.threads, warm_up=self.args.warm_up, steps=self.args.steps,
+                               products=self.args.products)
             # A package that is missing is no refusal.
             if "error" not in result or result["error"].startswith("ImportError"):
                 break
@@ -118,6 +119,9 @@ def line(name, row, time_key):
         notes.append("fails in Python: " + python["error"].splitlines()[0][:60])
     elif not python["flash"]:
         notes.append("Python without flash")
+    if "products_share" in python:
+        notes.append(f"products {python['products_share']:.2f} of Python's step, "
+                     f"with attention {python['products_and_attention_share']:.2f}")
     if "error" in ours:
         notes.append("OURS FAILS: " + ours["error"].splitlines()[-1][:160])
     shown = f"{time_ratio:.2f}" if time_ratio else "-"
@@ -159,6 +163,9 @@ def arguments():
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--quick", action="store_true", help="a batch of 2 in place of 8")
     parser.add_argument("--processor-time", action="store_true", help="show it in place of elapsed time")
+    parser.add_argument("--products", action="store_true",
+                        help="also the share of Python's step that its matrix products take (CPU): no way to run the rest is faster "
+                             "than that share, where both multiply equally fast")
     parser.add_argument("--json", help="file for all figures")
     return parser.parse_args()
 
