@@ -2144,7 +2144,7 @@ class Reports(ProgramTest):
         for i, j in (10 ** 6, 10 ** 6), (1, 2 ** 62), (2 ** 62, 2 ** 62):
             self.assert_refused(run('forward', '--config', config, '--inputs', inputs, '--kwargs',
                                     f'{{"i": {i}, "j": {j}}}', '--outputs', outputs),
-                                f'i, j: a bias of {i} queries, {j} keys and 4 heads takes')
+                                f'i and j: a bias of {i} queries, {j} keys and 4 heads takes')
 
     def test_bench_with_inputs(self):
         inputs, model = self.folder / 'bench.safetensors', self.folder / 'bench.json'

@@ -167,7 +167,7 @@ std::optional<double> speed_beside(const VariantResult& base, const VariantResul
 }  // namespace
 
 ComparisonResult compare_runs(const std::vector<fs::path>& runs) {
-  require(!runs.empty(), "runs: at least one is needed");
+  require(!runs.empty(), at("runs"), "at least one is needed");
   std::vector<VariantResult> groups;
   std::vector<Json> learned;
   std::optional<KnownRun> base;

@@ -3,8 +3,6 @@
 
 #include <c10/core/Device.h>
 
-#include <exception>
-#include <optional>
 #include <string>
 
 #include "x_transformers/core/notice.h"
@@ -15,10 +13,6 @@ namespace x_transformers {
 /// The first call for a CUDA device must come before anything else that asks LibTorch for CUDA,
 /// such as at::manual_seed.
 c10::Device open_device(const std::string& name, const OptionPath& option = "device");
-
-/// Where `error` says that memory ran out, on the CPU or a device: its words, in one line. Else
-/// nothing.
-std::optional<std::string> out_of_memory(const std::exception& error);
 
 /// Why CUDA cannot be used here; empty: it can. Loads LibTorch's CUDA half.
 std::string cuda_unsupported();

@@ -1,6 +1,7 @@
 // Errors that a user can do something about.
 #pragma once
 
+#include <concepts>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -12,7 +13,8 @@ namespace x_transformers {
 /// What the caller gave cannot be used: a wrong option, file or argument. The program exits with 2.
 class InputError : public std::invalid_argument {
  public:
-  /// Of what is no option: a file, a device, an argument of a call.
+  /// Of nothing that has a name: what an option, a file or an argument of a call is called stands
+  /// in the notice, not in the text.
   explicit InputError(const std::string& message) : InputError(Notice{{}, message}) {}
   explicit InputError(Notice notice);
   const Notice& notice() const { return *notice_; }
@@ -49,8 +51,8 @@ inline void require(bool holds, const char* message) {
 
 /// Throws InputError about options unless `holds`, as in
 /// require(o.pre_norm, at("sandwich_norm"), "needs {}", option("pre_norm")).
-template <class... Args>
-void require(bool holds, const About& about, detail::PatternFor<Args...> pattern,
+template <std::convertible_to<About> Subject, class... Args>
+void require(bool holds, const Subject& about, detail::PatternFor<Args...> pattern,
              const Args&... args) {
   if (!holds)
     throw InputError(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
@@ -58,8 +60,8 @@ void require(bool holds, const About& about, detail::PatternFor<Args...> pattern
 
 /// Throws InputError that says what was expected and what was given unless `holds`, as in
 /// expect(n <= o.heads, at("n"), n, "1 to {} = {}", option("heads"), o.heads).
-template <class Given, class... Args>
-void expect(bool holds, const About& about, const Given& given,
+template <std::convertible_to<About> Subject, class Given, class... Args>
+void expect(bool holds, const Subject& about, const Given& given,
             detail::PatternFor<Args...> expected, const Args&... args) {
   if (holds) return;
   throw InputError(Notice{about,

@@ -47,9 +47,10 @@ std::unique_ptr<DeviceGraph> capture_graph(const c10::Device& device,
     for (int i = 0; i < options.warm_up; ++i) work();
     return std::make_unique<RepeatedWork>(work);
   }
-  require(device.is_cuda(), "capture_graph: expected a cpu or cuda device, got " + device.str());
+  require(device.is_cuda(), at("capture_graph"), "expected a cpu or cuda device, got {}",
+          device.str());
   const auto reason = graph_unsupported();
-  require(reason.empty(), "capture_graph: " + reason);
+  require(reason.empty(), at("capture_graph"), "{}", reason);
   const auto capture =
       reinterpret_cast<CaptureCudaGraph>(cuda_plugin_symbol(kCaptureCudaGraph).address);
   const Capturing at_work;

@@ -128,12 +128,12 @@ size_t ReaderCounts::first_of(Readers readers) const { return (*this)[first(read
 namespace detail {
 
 void warn_of_unread(const char* name, Readers readers) {
-  warn_unused(fmt::format("{}: changes nothing, {}", name, reason(readers)));
+  warn_unused(at(name), "changes nothing, {}", reason(readers));
 }
 
 void warn_of_too_many(const char* name, Readers readers, size_t given, size_t read) {
-  warn_unused(fmt::format("{}: of {} those after the first {} change nothing, there are no more {}",
-                          name, given, read, plural(first(readers))));
+  warn_unused(at(name), "of {} those after the first {} change nothing, there are no more {}",
+              given, read, plural(first(readers)));
 }
 
 }  // namespace detail

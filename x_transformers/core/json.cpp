@@ -30,20 +30,6 @@ std::string shown(const Json& value) {
   return text.size() <= kLongest ? text : text.substr(0, kLongest) + "...";
 }
 
-std::string reason(const Json::exception& error) {
-  constexpr size_t kLongestQuotation = 60;
-  std::string text = error.what();
-  const auto name_end = text.find("] ");
-  if (text.starts_with("[json.exception.") && name_end != std::string::npos)
-    text.erase(0, name_end + 2);
-  const auto quote = text.find('\'');
-  if (quote == std::string::npos) return text;
-  const auto begin = quote + 1, end = std::max(text.rfind('\''), begin);
-  if (end - begin <= kLongestQuotation) return text;
-  // The end of what was read is where the error is.
-  return text.substr(0, begin) + "..." + text.substr(end - kLongestQuotation);
-}
-
 }  // namespace detail
 
 namespace {
@@ -68,7 +54,7 @@ std::string other_language(std::string_view text, size_t end) {
 }
 
 Notice not_valid(const Json::exception& error, std::string_view text) {
-  auto notice = caused({}, "not valid JSON", detail::reason(error));
+  auto notice = caused({}, "not valid JSON", cause_of(error));
   if (const auto* wrong = dynamic_cast<const Json::parse_error*>(&error))
     notice.hint = other_language(text, wrong->byte);
   return notice;

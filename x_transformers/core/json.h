@@ -16,8 +16,6 @@ namespace detail {
 
 /// `value` shortened for a message.
 std::string shown(const Json& value);
-/// What the parser says, without its name for the error, and with a long quotation shortened.
-std::string reason(const Json::exception& error);
 
 }  // namespace detail
 

@@ -74,6 +74,11 @@ class Text {
 
 Text operator+(const Text& a, const Text& b);
 
+/// A value in words, such as the shape of a tensor: it stands in texts as it is.
+struct Words {
+  std::string words;
+};
+
 namespace detail {
 
 std::string shown_number(double value);
@@ -81,7 +86,9 @@ std::string shown_number(double value);
 /// A value in a text.
 inline Text::Piece piece_of(const OptionPath& path) { return path; }
 inline Text::Piece piece_of(const std::string& text) { return text; }
+inline Text::Piece piece_of(std::string_view text) { return std::string(text); }
 inline Text::Piece piece_of(const char* text) { return std::string(text); }
+inline Text::Piece piece_of(const Words& value) { return value.words; }
 inline Text::Piece piece_of(std::floating_point auto value) {
   return shown_number(static_cast<double>(value));
 }
@@ -90,6 +97,7 @@ inline Text::Piece piece_of(std::integral auto value) { return std::to_string(va
 /// A value that was given.
 inline std::string given_of(const std::string& text) { return "'" + text + "'"; }
 inline std::string given_of(const char* text) { return given_of(std::string(text)); }
+inline std::string given_of(const Words& value) { return value.words; }
 inline std::string given_of(std::floating_point auto value) {
   return shown_number(static_cast<double>(value));
 }
@@ -124,6 +132,15 @@ struct About {
 };
 
 inline About at(OptionPath path) { return path.empty() ? About{} : About{{std::move(path)}}; }
+
+/// An option by its name alone, which becomes an About where it is needed: a rule that holds makes
+/// no string of it.
+struct OptionName {
+  const char* name;
+  operator About() const { return at(OptionPath(name)); }  // NOLINT: stands where an About does
+};
+inline OptionName at(const char* name) { return {name}; }
+
 inline About among(std::vector<OptionPath> paths) { return {std::move(paths)}; }
 
 /// What is said of options. Either `text`, or what was expected and what was given.

@@ -6,6 +6,8 @@
 
 #include <filesystem>
 
+#include "x_transformers/core/cause.h"
+
 namespace x_transformers {
 namespace {
 
@@ -24,11 +26,6 @@ fs::path own_file() {
   return is_program ? fs::read_symlink("/proc/self/exe", error) : fs::canonical(map->l_name, error);
 }
 
-std::string last_dl_error() {
-  const char* reason = dlerror();
-  return reason ? reason : "unknown reason";
-}
-
 std::string file_name(const std::string& name) { return "libx_transformers_" + name + ".so"; }
 
 struct Plugin {
@@ -45,7 +42,7 @@ Plugin load_plugin(const std::string& name, const char* built_by, int flags) {
     if (is_path && !fs::exists(path, error)) continue;
     plugin.library = dlopen(path.c_str(), RTLD_NOW | flags);
     if (plugin.library) return plugin;
-    if (plugin.reason.empty()) plugin.reason = last_dl_error();
+    if (plugin.reason.empty()) plugin.reason = cause_of_loader();
   }
   plugin.reason = fmt::format("this needs {} (built {}): {}", plugin.file, built_by, plugin.reason);
   return plugin;
@@ -55,7 +52,7 @@ PluginSymbol symbol_of(const Plugin& plugin, const char* name) {
   if (!plugin.library) return {nullptr, plugin.reason};
   void* address = dlsym(plugin.library, name);
   if (address) return {address, ""};
-  return {nullptr, fmt::format("{} is of another version: {}", plugin.file, last_dl_error())};
+  return {nullptr, fmt::format("{} is of another version: {}", plugin.file, cause_of_loader())};
 }
 
 }  // namespace

@@ -70,22 +70,22 @@ std::string shown(Dimensions shape) {
   return fmt::format("[{}]", fmt::join(parts, ", "));
 }
 
-std::string shown(const at::Tensor& t) {
-  return fmt::format("{} [{}]", at::toString(t.scalar_type()), fmt::join(t.sizes(), ", "));
+}  // namespace
+
+Words shown(const at::Tensor& t) {
+  return {fmt::format("{} {}", at::toString(t.scalar_type()), shown(t.sizes()).words)};
 }
 
-}  // namespace
+Words shown(at::IntArrayRef sizes) { return {fmt::format("[{}]", fmt::join(sizes, ", "))}; }
 
 void require_tensor(const at::Tensor& t, const char* name, TensorKind kind, Dimensions shape) {
   if (!t.defined() || (is_of_kind(t, kind) && fits(t, shape))) return;
-  throw InputError(
-      fmt::format("{}: expected {} {}, got {}", name, word(kind), shown(shape), shown(t)));
+  expect(false, at(name), shown(t), "{} {}", word(kind), shown(shape));
 }
 
 void require_broadcast(const at::Tensor& t, const char* name, TensorKind kind, Dimensions shape) {
   if (!t.defined() || (is_of_kind(t, kind) && can_be_broadcast(t, shape))) return;
-  throw InputError(fmt::format("{}: expected {} broadcast to {}, got {}", name, word(kind),
-                               shown(shape), shown(t)));
+  expect(false, at(name), shown(t), "{} broadcast to {}", word(kind), shown(shape));
 }
 
 at::Tensor require_lengths(const at::Tensor& lens, const char* name, Dimension batch, int64_t least,
@@ -94,14 +94,14 @@ at::Tensor require_lengths(const at::Tensor& lens, const char* name, Dimension b
   if (!lens.defined() || lens.numel() == 0) return lens;
   if (!lens.is_cpu()) return lens.clamp(least, most);
   const auto shortest = lens.min().item<int64_t>(), longest = lens.max().item<int64_t>();
-  if (shortest >= least && longest <= most) return lens;
-  throw InputError(fmt::format("{}: expected lengths of {} to {}, got {}", name, least, most,
-                               shortest < least ? shortest : longest));
+  expect(shortest >= least && longest <= most, at(name), shortest < least ? shortest : longest,
+         "lengths of {} to {}", least, most);
+  return lens;
 }
 
 void require_kind(const at::Tensor& t, const char* name, TensorKind kind) {
   if (!t.defined() || is_of_kind(t, kind)) return;
-  throw InputError(fmt::format("{}: expected {}, got {}", name, word(kind), shown(t)));
+  expect(false, at(name), shown(t), "{}", word(kind));
 }
 
 }  // namespace x_transformers

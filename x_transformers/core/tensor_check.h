@@ -7,7 +7,13 @@
 #include <initializer_list>
 #include <span>
 
+#include "x_transformers/core/notice.h"
+
 namespace x_transformers {
+
+/// "Long [2, 3]", and "[2, 3]", for messages.
+Words shown(const at::Tensor& t);
+Words shown(at::IntArrayRef sizes);
 
 enum class TensorKind : uint8_t { boolean, integer, floating, any };
 

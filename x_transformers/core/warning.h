@@ -18,7 +18,7 @@ void warn(const Notice& notice);
 inline void warn(const std::vector<Notice>& notices) {
   for (const auto& notice : notices) warn(notice);
 }
-/// Of what is no option: a file, a device, an argument of a call.
+/// Of nothing that has a name.
 inline void warn(const std::string& message) { warn(Notice{{}, message}); }
 /// Of options, as in warn(at("x"), "has more tokens than {}", option("max_seq_len")).
 template <class... Args>

@@ -122,9 +122,9 @@ void require_sizes(const at::Tensor& tensor, const ExamplePlaces& places, const 
   }
   for (int64_t row = 0; row < tensor.size(0); ++row) {
     const auto length = found->second[static_cast<size_t>(places.first + row)];
-    require(length <= *input.longest,
-            fmt::format("{}: {} has {} tokens, expected at most {} ({})", places.of(row),
-                        input.name, length, *input.longest, input.limited_by));
+    require(length <= *input.longest, at(places.of(row)),
+            "{} has {} tokens, expected at most {} ({})", input.name, length, *input.longest,
+            input.limited_by);
   }
 }
 
@@ -223,26 +223,25 @@ void require_rest(const TensorMap& tensors, const at::Tensor& mask, const std::s
   const auto has_rest = left.slice(1, given).any(1);
   if (has_rest.all().item<bool>()) return;
   const auto row = has_rest.logical_not().nonzero()[0][0].item<int64_t>();
-  throw InputError(fmt::format("{}: {} leaves no token of {}: expected an answer after the prompt",
-                               places.of(row), input.name, name));
+  throw InputError(Notice{
+      at(places.of(row)),
+      text("{} leaves no token of {}: expected an answer after the prompt", input.name, name)});
 }
 
 /// Throws where `tensor` has not the sizes of what it stands beside.
 void require_sizes_of_ids(const at::Tensor& tensor, const at::Tensor& ids,
                           const ExamplePlaces& places, const LossInput& input) {
-  require(
-      !ids.defined() || ids.sizes() == tensor.sizes(),
-      fmt::format("{}: tensor {}: expected [{}], an entry for each of {}, got {}", places.path,
-                  input.name, ids.defined() ? fmt::format("{}", fmt::join(ids.sizes(), ", ")) : "",
-                  input.beside, described(tensor)));
+  require(!ids.defined() || ids.sizes() == tensor.sizes(), at(places.path + ":"),
+          "tensor {}: expected [{}], an entry for each of {}, got {}", input.name,
+          ids.defined() ? fmt::format("{}", fmt::join(ids.sizes(), ", ")) : "", input.beside,
+          described(tensor));
 }
 
 void require_tensor(const TensorMap& tensors, const at::Tensor& tensor, const ExamplePlaces& places,
                     const LossInput& input) {
   const auto expected = wrong_type(tensor, input.kind);
-  require(expected.empty(),
-          fmt::format("{}: tensor {}: expected {}, got {}{}", places.path, input.name, expected,
-                      described(tensor), type_hint(tensor, input)));
+  require(expected.empty(), at(places.path + ":"), "tensor {}: expected {}, got {}{}", input.name,
+          expected, described(tensor), type_hint(tensor, input));
   require_sizes(tensor, places, input);
   const auto beside = tensors.find(input.beside);
   const auto ids = beside == tensors.end() ? at::Tensor() : beside->second;

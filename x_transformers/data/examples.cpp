@@ -36,12 +36,11 @@ ExamplePart load_tensors(const std::string& path) {
   require(!tensors.empty(), path + ": holds no tensors, expected some with an entry an example");
   const auto& [first_name, first] = *tensors.begin();
   for (const auto& [name, tensor] : tensors) {
-    require(
-        tensor.dim() > 0,
-        fmt::format("{}: tensor {} is a single number, expected an entry an example", path, name));
-    require(tensor.size(0) == first.size(0),
-            fmt::format("{}: tensor {} has {} examples and {} has {}, expected the same number",
-                        path, first_name, first.size(0), name, tensor.size(0)));
+    require(tensor.dim() > 0, at(path + ":"),
+            "tensor {} is a single number, expected an entry an example", name);
+    require(tensor.size(0) == first.size(0), at(path + ":"),
+            "tensor {} has {} examples and {} has {}, expected the same number", first_name,
+            first.size(0), name, tensor.size(0));
   }
   require(first.size(0) > 0, path + ": holds no examples");
   return {std::move(tensors), {path}};
@@ -80,16 +79,15 @@ void require_alike(const Examples& examples, const DataOptions& options) {
   if (validation.empty()) return;
   const auto require_named = [](const TensorMap& all, const std::string& name,
                                 const std::string& where) {
-    require(all.contains(name), fmt::format("{}: has no tensor {}, expected the same tensors for "
-                                            "training and validation",
-                                            where, name));
+    require(all.contains(name), at(where),
+            "has no tensor {}, expected the same tensors for training and validation", name);
   };
   for (const auto& [name, tensor] : validation) require_named(training, name, options.path);
   for (const auto& [name, tensor] : training) {
     require_named(validation, name, options.val_path);
     const auto expected = described_example(tensor), given = described_example(validation.at(name));
-    require(expected == given, fmt::format("{}: an example of {} is {}, expected {} as in {}",
-                                           options.val_path, name, given, expected, options.path));
+    require(expected == given, at(options.val_path + ":"),
+            "an example of {} is {}, expected {} as in {}", name, given, expected, options.path);
   }
 }
 

@@ -46,7 +46,7 @@ FileExtent extent_of(const std::string& path) {
   for (const auto& file : list_files(path)) {
     std::error_code error;
     const auto bytes = std::filesystem::file_size(file, error);
-    require(!error, fmt::format("{}: its size cannot be read", file));
+    require(!error, at(file + ":"), "its size cannot be read");
     ++extent.files;
     extent.bytes += static_cast<int64_t>(bytes);
   }

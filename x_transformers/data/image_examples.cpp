@@ -83,10 +83,9 @@ ExamplePart load_images(const std::string& path, const std::vector<std::string>&
     labels.push_back(file.label);
     part.places.files.push_back(file.path);
     const auto& first = images.front();
-    require(images.back().sizes() == first.sizes(),
-            fmt::format("{}: has {} x {} pixels, expected {} x {} as {} has", file.path,
-                        images.back().size(2), images.back().size(1), first.size(2), first.size(1),
-                        files.front().path));
+    require(images.back().sizes() == first.sizes(), at(file.path + ":"),
+            "has {} x {} pixels, expected {} x {} as {} has", images.back().size(2),
+            images.back().size(1), first.size(2), first.size(1), files.front().path);
   }
   part.tensors = {{"img", at::stack(images)}, {"labels", at::tensor(labels)}};
   return part;

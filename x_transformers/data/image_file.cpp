@@ -49,9 +49,8 @@ at::Tensor read_image(const std::string& path, int64_t channels) {
           path + ": is no PNG or JPEG file that can be read");
   require(stbi_is_16_bit_from_memory(bytes, size) == 0,
           path + ": has 16 bits a channel, expected 8");
-  require(stored == channels,
-          fmt::format("{}: is {}, expected {} (data.images.channels = {})", path,
-                      named_channels(stored), named_channels(channels), channels));
+  require(stored == channels, at(path + ":"), "is {}, expected {} (data.images.channels = {})",
+          named_channels(stored), named_channels(channels), channels);
   const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
       stbi_load_from_memory(bytes, size, &width, &height, &stored, stored), &stbi_image_free);
   require(pixels != nullptr, path + ": is damaged: its pixels cannot be read");

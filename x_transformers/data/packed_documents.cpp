@@ -13,7 +13,7 @@ namespace x_transformers {
 PackedDocuments::PackedDocuments(TokenDataset data, int64_t row_tokens,
                                  std::optional<int64_t> separator)
     : data_(std::move(data)), row_tokens_(row_tokens) {
-  require(row_tokens >= 2, "documents: a row needs two tokens, one to predict the other by");
+  require(row_tokens >= 2, at("documents"), "a row needs two tokens, one to predict the other by");
   auto pieces = find_pieces(separator);
   require(!pieces.empty(), at("data.pack"),
           "no document has two tokens, one to predict the other by");

@@ -21,12 +21,10 @@ ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer, Lost
   LostOfLines sample(path, tokenizer);
   for_each_line(path, [&](std::string_view line, const TextPlace& where) {
     const auto columns = std::count(line.begin(), line.end(), '\t') + 1;
-    require(columns == 2, fmt::format("{}: expected two columns parted by a tab, got {}",
-                                      where.shown(), columns));
+    expect(columns == 2, at(where.shown()), columns, "two columns parted by a tab");
     const size_t tab = line.find('\t');
-    require(
-        tab > 0 && tab + 1 < line.size(),
-        fmt::format("{}: the {} column is empty", where.shown(), tab == 0 ? "first" : "second"));
+    require(tab > 0 && tab + 1 < line.size(), at(where.shown()), "the {} column is empty",
+            tab == 0 ? "first" : "second");
     sources.push_back(tokenizer.encode(line.substr(0, tab)));
     auto target = tokenizer.encode(line.substr(tab + 1));
     target.insert(target.begin(), boundary);

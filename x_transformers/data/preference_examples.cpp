@@ -25,8 +25,8 @@ std::optional<std::string> text_of(const Json& object, std::initializer_list<con
   for (const char* name : names) {
     const auto found = object.find(name);
     if (found == object.end()) continue;
-    require(found->is_string(),
-            fmt::format("{}: '{}': expected text, got {}", where, name, detail::shown(*found)));
+    require(found->is_string(), at(where), "'{}': expected text, got {}", name,
+            detail::shown(*found));
     return found->get<std::string>();
   }
   return std::nullopt;
@@ -35,9 +35,9 @@ std::optional<std::string> text_of(const Json& object, std::initializer_list<con
 std::string required_text(const Json& object, std::initializer_list<const char*> names,
                           const std::string& where) {
   const auto text = text_of(object, names, where);
-  require(text.has_value(),
-          fmt::format("{}: has no '{}' (or '{}')", where, *names.begin(), *(names.begin() + 1)));
-  require(!text->empty(), fmt::format("{}: '{}' is empty", where, *names.begin()));
+  require(text.has_value(), at(where), "has no '{}' (or '{}')", *names.begin(),
+          *(names.begin() + 1));
+  require(!text->empty(), at(where), "'{}' is empty", *names.begin());
   return *text;
 }
 

@@ -77,12 +77,12 @@ Columns find_columns(const std::vector<std::string_view>& header,
   for (const auto& name : wanted) {
     const auto found = std::find(header.begin(), header.end(), name);
     const auto again = found == header.end() ? found : std::find(found + 1, header.end(), name);
-    require(found != header.end(), fmt::format("data.series.columns: {} has no column '{}', but {}",
-                                               place.path, name, fmt::join(header, ", ")));
-    require(
-        again == header.end(),
-        fmt::format("{}: columns {} and {} are both named '{}', which data.series.columns names",
-                    where, found - header.begin() + 1, again - header.begin() + 1, name));
+    require(found != header.end(), at(OptionPath("data") / "series" / "columns"),
+            "{} has no column '{}', but {}", place.path, name,
+            fmt::format("{}", fmt::join(header, ", ")));
+    require(again == header.end(), at(where),
+            "columns {} and {} are both named '{}', which data.series.columns names",
+            found - header.begin() + 1, again - header.begin() + 1, name);
     columns.places.push_back(static_cast<size_t>(found - header.begin()));
     columns.names.push_back(name);
   }
@@ -103,16 +103,16 @@ class SeriesReader {
     if (!width_) separator_ = separator_of(line);
     const auto cells = cells_of(line, separator_);
     if (!width_ && take_header(cells, where)) return;
-    require(cells.size() == *width_,
-            fmt::format("{}: has {} cells, expected {} as in the first line", where.shown(),
-                        cells.size(), *width_));
+    require(cells.size() == *width_, at(where.shown()),
+            "has {} cells, expected {} as in the first line", cells.size(), *width_);
     for (size_t i = 0; i < columns_.places.size(); ++i) {
       const auto cell = cells[columns_.places[i]];
       const auto number = number_in(cell, i, where);
       if (!number) refuse(cell, i, where);
       if (std::abs(*number) > std::numeric_limits<float>::max()) {
-        throw InputError(fmt::format("{}: '{}' is more than float32 holds, which ends at 3.4e38",
-                                     column(i, where), cell));
+        throw InputError(
+            Notice{at(column(i, where)),
+                   text("'{}' is more than float32 holds, which ends at 3.4e38", cell)});
       }
       numbers_.push_back(static_cast<float>(*number));
     }
@@ -131,9 +131,8 @@ class SeriesReader {
     const bool is_header = std::none_of(cells.begin(), cells.end(), [&](auto cell) {
       return number_of(with_point(cell)).has_value();
     });
-    require(is_header || wanted_.empty(),
-            fmt::format("data.series.columns: {} names no columns, its first row is numbers",
-                        where.path));
+    require(is_header || wanted_.empty(), at(OptionPath("data") / "series" / "columns"),
+            "{} names no columns, its first row is numbers", where.path);
     columns_ = find_columns(cells, wanted_, where);
     for (size_t place = 0; !is_header && place < cells.size(); ++place)
       columns_.names[place] = std::to_string(place + 1);
@@ -143,9 +142,10 @@ class SeriesReader {
   [[noreturn]] void refuse(std::string_view cell, size_t index, const TextPlace& where) const {
     const bool may_choose = wanted_.empty() && columns_.places.size() > 1;
     throw InputError(
-        fmt::format("{}: expected a number, got {}{}", column(index, where),
+        Notice{at(column(index, where)),
+               text("expected a number, got {}{}",
                     cell.empty() ? "nothing" : "'" + std::string(cell) + "'",
-                    may_choose ? "; data.series.columns names the columns that are used" : ""));
+                    may_choose ? "; data.series.columns names the columns that are used" : "")});
   }
 
   std::string column(size_t index, const TextPlace& where) const {
@@ -168,10 +168,10 @@ class SeriesReader {
     if (!mark_) mark_.emplace(cell[place], column(index, where));
     const auto named = [](char mark) { return mark == ',' ? "comma" : "point"; };
     if (cell[place] == mark_->first) return number;
-    throw InputError(fmt::format(
-        "{}: '{}' has a decimal {}, but {} has a decimal {}: expected one of them in all of the "
-        "file",
-        column(index, where), cell, named(cell[place]), mark_->second, named(mark_->first)));
+    throw InputError(Notice{at(column(index, where)),
+                            text("'{}' has a decimal {}, but {} has a decimal {}: expected one of "
+                                 "them in all of the file",
+                                 cell, named(cell[place]), mark_->second, named(mark_->first))});
   }
 
   const std::vector<std::string>& wanted_;
@@ -194,7 +194,8 @@ ExamplePart windows_of(const at::Tensor& rows, int64_t length, const std::string
 }  // namespace
 
 Examples open_series_examples(const DataOptions& options) {
-  require(options.seq_len.has_value(), "data.seq_len: is needed with data of format series");
+  require(options.seq_len.has_value(), at(OptionPath("data") / "seq_len"),
+          "is needed with data of format series");
   const int64_t length = *options.seq_len + 1;  // and the row to predict
   const auto load = [&](const std::string& path) {
     SeriesReader reader(options.series.columns);
@@ -205,9 +206,8 @@ Examples open_series_examples(const DataOptions& options) {
   auto rows = load(options.path);
   if (!options.val_path.empty()) {
     const auto other = load(options.val_path);
-    require(other.size(1) == rows.size(1),
-            fmt::format("{}: has {} columns, expected {} as in {}", options.val_path, other.size(1),
-                        rows.size(1), options.path));
+    require(other.size(1) == rows.size(1), at(options.val_path + ":"),
+            "has {} columns, expected {} as in {}", other.size(1), rows.size(1), options.path);
     return {windows_of(rows, length, options.path, options.path),
             windows_of(other, length, options.val_path, options.val_path)};
   }

@@ -183,8 +183,9 @@ std::optional<Source> take_validation_files(Source& source) {
 TokenData open_data(const DataOptions& options, int64_t num_tokens,
                     const std::filesystem::path& token_folder) {
   validate(options);
-  require(options.seq_len.has_value(), "data.seq_len: expected a length, got nothing");
-  require(num_tokens >= 1, fmt::format("num_tokens: expected 1 or more, got {}", num_tokens));
+  require(options.seq_len.has_value(), at(OptionPath("data") / "seq_len"),
+          "expected a length, got nothing");
+  expect(num_tokens >= 1, at("num_tokens"), num_tokens, "1 or more");
   const auto tokenizer = make_tokenizer(options.tokenizer);
   const bool bytes = tokenizer->name() == "bytes";
   const auto content = format_of(options).content;
@@ -203,10 +204,9 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   std::optional<TokenDataset> validation;
   std::string where = options.path;
   if (validation_source) {
-    require(validation_source->tokens == source.tokens,
-            fmt::format("data: {} holds {} and {} holds {}, expected both alike", options.path,
-                        source.tokens ? "tokens" : "text", options.val_path,
-                        source.tokens ? "text" : "tokens"));
+    require(validation_source->tokens == source.tokens, at("data"),
+            "{} holds {} and {} holds {}, expected both alike", options.path,
+            source.tokens ? "tokens" : "text", options.val_path, source.tokens ? "text" : "tokens");
     validation = open_dataset(*validation_source, reading);
     where = validation_source->path;
   } else if (options.val_fraction > 0) {

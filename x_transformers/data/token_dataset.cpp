@@ -67,8 +67,9 @@ int64_t find_outside(const TokenSegment& segment, int64_t begin, int64_t end, in
   const auto token =
       with_tokens(segment, [&](const auto* tokens) { return std::to_string(tokens[position]); });
   throw InputError(
-      fmt::format("{}: token {} at position {} is not in the vocabulary (num_tokens is {})",
-                  segment.file, token, position, vocab_size));
+      Notice{at(segment.file + ":"),
+             text("token {} at position {} is not in the vocabulary (num_tokens is {})", token,
+                  position, vocab_size)});
 }
 
 }  // namespace

@@ -94,14 +94,14 @@ TokenFile read_headed_tokens(const FileContents& file, const HeaderKind& kind) {
                       file.bytes.size(), kHeaderBytes));
   int32_t header[3];
   std::memcpy(header, file.bytes.data(), sizeof header);
-  require(header[1] == kind.version,
-          fmt::format("{}: token files with magic number {} have version {}, this one says {}",
-                      file.path, kind.magic, kind.version, header[1]));
+  require(header[1] == kind.version, at(file.path + ":"),
+          "token files with magic number {} have version {}, this one says {}", kind.magic,
+          kind.version, header[1]);
   const auto bytes = static_cast<int64_t>(file.bytes.size() - kHeaderBytes);
   const auto each = width(*kind.dtype);
-  require(header[2] >= 0 && bytes == header[2] * each,
-          fmt::format("{}: its header says {} tokens, the file holds {} ({} bytes)", file.path,
-                      header[2], bytes / each, file.bytes.size()));
+  require(header[2] >= 0 && bytes == header[2] * each, at(file.path + ":"),
+          "its header says {} tokens, the file holds {} ({} bytes)", header[2], bytes / each,
+          file.bytes.size());
   return {file.bytes.data() + kHeaderBytes, header[2], *kind.dtype};
 }
 
@@ -112,9 +112,8 @@ c10::ScalarType coded_dtype(const std::string& path, uint8_t code) {
   constexpr c10::ScalarType kCodes[] = {c10::kByte, c10::kChar, c10::kShort, c10::kInt, c10::kLong};
   constexpr uint8_t kUInt16Code = 8;
   if (code == kUInt16Code) return c10::kUInt16;
-  require(code >= 1 && code <= std::size(kCodes),
-          fmt::format("{}: expected a type of integers, got the code {}, which stands for none",
-                      path, code));
+  require(code >= 1 && code <= std::size(kCodes), at(path + ":"),
+          "expected a type of integers, got the code {}, which stands for none", code);
   return kCodes[code - 1];
 }
 
@@ -149,15 +148,14 @@ TokenFile read_packed_tokens(const FileContents& file) {
   require(file.bytes.size() >= kPackedHeader,
           file.path + " is cut off: the header of LitGPT's packed files is not whole");
   const auto version = number_at(file.bytes, kPackedMark.size());
-  require(version == 1, fmt::format("{}: expected version 1 of LitGPT's packed files, got {}",
-                                    file.path, version));
+  expect(version == 1, at(file.path + ":"), version, "version 1 of LitGPT's packed files");
   const auto dtype = coded_dtype(file.path, static_cast<uint8_t>(file.bytes[kPackedCodeAt]));
   const auto size = number_at(file.bytes, kPackedCodeAt + 1);
   const auto bytes = file.bytes.size() - kPackedHeader;
   const auto each = static_cast<uint64_t>(width(dtype));
-  require(bytes % each == 0 && bytes / each == size,
-          fmt::format("{}: its header says {} tokens of {} bytes, the file holds {} bytes of them",
-                      file.path, size, each, bytes));
+  require(bytes % each == 0 && bytes / each == size, at(file.path + ":"),
+          "its header says {} tokens of {} bytes, the file holds {} bytes of them", size, each,
+          bytes);
   return {file.bytes.data() + kPackedHeader, static_cast<int64_t>(size), dtype};
 }
 
@@ -201,8 +199,8 @@ NumpyHeader numpy_header(const FileContents& file) {
   };
   cut_off(file.bytes.size() > kLengthAt + sizeof(uint32_t));
   const int version = file.bytes[kVersionAt];
-  require(version >= 1 && version <= 3,
-          fmt::format("{}: expected version 1 to 3 of NumPy's files, got {}", file.path, version));
+  expect(version >= 1 && version <= 3, at(file.path + ":"), version,
+         "version 1 to 3 of NumPy's files");
   uint32_t length = 0;
   const size_t length_bytes = version == 1 ? sizeof(uint16_t) : sizeof(uint32_t);
   std::memcpy(&length, file.bytes.data() + kLengthAt, length_bytes);
@@ -238,25 +236,25 @@ TokenFile read_numpy_tokens(const FileContents& file) {
   const bool is_little = is_quoted && (descr[1] == '<' || descr[1] == '|');
   const auto* dtype =
       find_dtype([&](const Dtype& each) { return is_little && each.numpy == descr.substr(2, 2); });
-  require(dtype != nullptr,
-          fmt::format("{}: expected an array of integers, least byte first, got dtype {}; "
-                      "numpy.save(FILE, tokens.astype('uint32')) writes one",
-                      file.path, descr));
+  require(dtype != nullptr, at(file.path + ":"),
+          "expected an array of integers, least byte first, got dtype {}; numpy.save(FILE, "
+          "tokens.astype('uint32')) writes one",
+          descr);
   const auto shape = numpy_value(header.text, "shape", ')');
   const auto size = only_axis(shape);
-  require(size.has_value(), fmt::format("{}: expected an array with one axis, of tokens in a row, "
-                                        "got shape {}); numpy.save(FILE, tokens.reshape(-1)) "
-                                        "writes one",
-                                        file.path, shape));
+  require(size.has_value(), at(file.path + ":"),
+          "expected an array with one axis, of tokens in a row, got shape {}); numpy.save(FILE, "
+          "tokens.reshape(-1)) writes one",
+          shape);
   const auto bytes = static_cast<int64_t>(file.bytes.size() - header.end);
   const auto each = width(dtype->type);
-  require(*size >= 0 && bytes % each == 0 && bytes / each == *size,
-          fmt::format("{}: its header says {} tokens of {} bytes, the file holds {} bytes of them",
-                      file.path, *size, each, bytes));
-  require(header.end % static_cast<size_t>(each) == 0,
-          fmt::format("{}: its numbers begin at byte {}, which is no multiple of their {} bytes; "
-                      "save it anew with numpy.save",
-                      file.path, header.end, each));
+  require(*size >= 0 && bytes % each == 0 && bytes / each == *size, at(file.path + ":"),
+          "its header says {} tokens of {} bytes, the file holds {} bytes of them", *size, each,
+          bytes);
+  require(header.end % static_cast<size_t>(each) == 0, at(file.path + ":"),
+          "its numbers begin at byte {}, which is no multiple of their {} bytes; save it anew with "
+          "numpy.save",
+          header.end, each);
   return {file.bytes.data() + header.end, *size, dtype->type};
 }
 

@@ -21,7 +21,7 @@ int64_t count_windows(int64_t tokens, int64_t seq_len) {
 }
 
 int64_t positive(const char* name, int64_t value) {
-  require(value >= 1, fmt::format("data.{}: expected 1 or more, got {}", name, value));
+  expect(value >= 1, at(OptionPath("data") / name), value, "1 or more");
   return value;
 }
 
@@ -35,8 +35,8 @@ BatchSampler::BatchSampler(TokenDataset data, const DataOptions& options, const 
       epochs_(options.order == "epoch"),
       windows_(count_windows(data_.size(), seq_len_)),
       order_(epochs_ ? windows_ : data_.size() - seq_len_, epochs_, seed_) {
-  require(epochs_ || options.order == "random" || options.order == "auto",
-          "data.order: expected auto, random or epoch, got '" + options.order + "'");
+  expect(epochs_ || options.order == "random" || options.order == "auto",
+         at(OptionPath("data") / "order"), options.order, "auto, random or epoch");
 }
 
 int64_t BatchSampler::offset(int64_t sequence) const {

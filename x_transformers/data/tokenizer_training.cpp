@@ -128,38 +128,20 @@ std::string whitespace_symbols(const std::vector<FileContents>& files) {
   return symbols;
 }
 
-/// What sentencepiece says without the place in its source, file(line) [condition] reason, and with
-/// our spelling of its --option_names.
-std::string reason(std::string_view message) {
-  const size_t end = message.rfind("] ");
-  std::string text(end == std::string_view::npos ? message : message.substr(end + 2));
-  for (size_t at = text.find("--"); at != std::string::npos; at = text.find("--", at)) {
-    for (; at < text.size() && (text[at] == '-' || text[at] == '_' ||
-                                std::isalnum(static_cast<unsigned char>(text[at])));
-         ++at)
-      if (text[at] == '_') text[at] = '-';
-  }
-  return text;
-}
-
 void validate(const SentencePieceTrainingOptions& options) {
   require(!options.input.empty(), "tokenizer train: no input file given");
   require(!options.output.empty(), "tokenizer train: no output file given");
-  require(options.model_type == "unigram" || options.model_type == "bpe",
-          fmt::format("model_type: expected unigram or bpe, got '{}'", options.model_type));
-  require(
-      options.vocab_size >= 1 && options.vocab_size <= kLargestVocabulary,
-      fmt::format("vocab_size: expected 1 to {}, got {}", kLargestVocabulary, options.vocab_size));
-  require(!options.byte_fallback || options.vocab_size > 259,
-          fmt::format("vocab_size: expected more than 259 (256 bytes and 3 control tokens), got {}",
-                      options.vocab_size));
-  require(options.character_coverage > 0 && options.character_coverage <= 1,
-          fmt::format("character_coverage: expected a share above 0 and up to 1, got {}",
-                      options.character_coverage));
-  require(options.max_lines >= 0,
-          fmt::format("max_lines: expected 0 or more, got {}", options.max_lines));
-  require(options.threads >= 1 && options.threads <= kMostLearningThreads,
-          fmt::format("threads: expected 1 to {}, got {}", kMostLearningThreads, options.threads));
+  expect(options.model_type == "unigram" || options.model_type == "bpe", at("model_type"),
+         options.model_type, "unigram or bpe");
+  expect(options.vocab_size >= 1 && options.vocab_size <= kLargestVocabulary, at("vocab_size"),
+         options.vocab_size, "1 to {}", kLargestVocabulary);
+  expect(!options.byte_fallback || options.vocab_size > 259, at("vocab_size"), options.vocab_size,
+         "more than 259 (256 bytes and 3 control tokens)");
+  expect(options.character_coverage > 0 && options.character_coverage <= 1,
+         at("character_coverage"), options.character_coverage, "a share above 0 and up to 1");
+  expect(options.max_lines >= 0, at("max_lines"), options.max_lines, "0 or more");
+  expect(options.threads >= 1 && options.threads <= kMostLearningThreads, at("threads"),
+         options.threads, "1 to {}", kMostLearningThreads);
 }
 
 }  // namespace
@@ -193,7 +175,7 @@ void train_sentencepiece(const SentencePieceTrainingOptions& options) {
   if (!status.ok()) {
     auto notice =
         caused(at(options.input[0] + ":"), text("{} tokens cannot be learned", options.vocab_size),
-               reason(cause_of_status(status.message())));
+               cause_of_status(status.message()));
     notice.hint = "their number is vocab_size";
     throw InputError(std::move(notice));
   }

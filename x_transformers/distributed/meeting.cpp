@@ -95,7 +95,7 @@ Meeting meet_others(const Socket& listener, const RankInfo& own, int64_t world,
     try {
       const auto info = hello_of(*connection, world, key);
       auto& place = meeting.to_others[static_cast<size_t>(info.rank)];
-      if (place.is_open()) throw RunError(fmt::format("{}: a second one", info.name()));
+      if (place.is_open()) throw RunError(Notice{at(info.name()), "a second one"});
       meeting.ranks[static_cast<size_t>(info.rank)] = info;
       place = std::move(*connection);
       ++met;

@@ -7,42 +7,41 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
 
 namespace x_transformers {
 namespace {
 
 void check_lens(const at::Tensor& prompts, const at::Tensor& lens) {
-  require(prompts.dim() >= 2,
-          fmt::format("prompts: expected [batch, length], got {} dimensions", prompts.dim()));
+  require(prompts.dim() >= 2, at("prompts"), "expected [batch, length], got {} dimensions",
+          prompts.dim());
   const bool fits = lens.dim() == 1 && lens.size(0) == prompts.size(0);
-  require(fits,
-          fmt::format("prompt_lens: expected one length for each of {} prompts, got shape [{}]",
-                      prompts.size(0), fmt::join(lens.sizes(), ", ")));
-  require(at::isIntegralType(lens.scalar_type(), /*includeBool=*/false),
-          "prompt_lens: expected integers");
+  require(fits, at("prompt_lens"), "expected one length for each of {} prompts, got shape {}",
+          prompts.size(0), shown(lens.sizes()));
+  require(at::isIntegralType(lens.scalar_type(), /*includeBool=*/false), at("prompt_lens"),
+          "expected integers");
   if (!lens.is_cpu()) return;
   const auto values = lens.to(at::kLong).contiguous();
   const int64_t length = prompts.size(1);
   for (int64_t row = 0; row < values.size(0); ++row) {
     const int64_t value = values.const_data_ptr<int64_t>()[row];
-    require(value >= 1 && value <= length,
-            fmt::format("prompt_lens[{}]: expected 1 to {}, got {}", row, length, value));
+    if (value < 1 || value > length)
+      expect(false, at(fmt::format("prompt_lens[{}]", row)), value, "1 to {}", length);
   }
 }
 
 }  // namespace
 
 PromptBatch join_prompts(const std::vector<at::Tensor>& prompts, int64_t pad_value) {
-  require(!prompts.empty(), "prompts: expected at least one, got an empty list");
+  require(!prompts.empty(), at("prompts"), "expected at least one, got an empty list");
   std::vector<int64_t> lens;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto& prompt = prompts[i];
-    require(prompt.dim() == 1,
-            fmt::format("prompts[{}]: expected one dimension, got {}", i, prompt.dim()));
-    require(prompt.size(0) > 0,
-            fmt::format("prompts[{}]: expected at least one token, got none", i));
-    require(at::isIntegralType(prompt.scalar_type(), /*includeBool=*/true),
-            fmt::format("prompts[{}]: expected integers", i));
+    const auto about = at(fmt::format("prompts[{}]", i));
+    expect(prompt.dim() == 1, about, prompt.dim(), "one dimension");
+    require(prompt.size(0) > 0, about, "expected at least one token, got none");
+    require(at::isIntegralType(prompt.scalar_type(), /*includeBool=*/true), about,
+            "expected integers");
     lens.push_back(prompt.size(0));
   }
   const int64_t batch = static_cast<int64_t>(prompts.size());

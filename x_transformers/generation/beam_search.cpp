@@ -145,8 +145,8 @@ class Search {
   Candidates proposed(const at::Tensor& logits) {
     const int64_t before = live_.scores.size(1), vocab = logits.size(-1);
     const int64_t each = std::min(options_.beams + ends(), vocab);
-    require(each > ends(),
-            fmt::format("eos_token: expected more tokens than the eos, the model has {}", vocab));
+    require(each > ends(), at("eos_token"), "expected more tokens than the eos, the model has {}",
+            vocab);
     kept_ = std::min(options_.beams, before * (each - ends()));
     const auto log_probs = logits.log_softmax(-1);
     require_numbers(log_probs);
@@ -233,8 +233,8 @@ BeamSearchResult beam_search(DecodingSession& session, const BeamSearchInputs& i
                              const BeamSearchOptions& options) {
   validate(options);
   const at::NoGradGuard no_grad;
-  require(inputs.prompts.dim() >= 1 && inputs.prompts.numel() > 0,
-          "prompts: expected at least one token, got none");
+  require(inputs.prompts.dim() >= 1 && inputs.prompts.numel() > 0, at("prompts"),
+          "expected at least one token, got none");
   const auto prompts = inputs.prompts.reshape({-1, inputs.prompts.size(-1)}).to(at::kLong);
 
   Search search(inputs, options, prompts);

@@ -170,8 +170,8 @@ at::Tensor generate(DecodingSession& session, const GenerateInputs& inputs,
                     const GenerateOptions& options) {
   validate(options);
   const at::NoGradGuard no_grad;
-  require(inputs.prompts.dim() >= 1 && inputs.prompts.numel() > 0,
-          "prompts: expected at least one token, got none");
+  require(inputs.prompts.dim() >= 1 && inputs.prompts.numel() > 0, at("prompts"),
+          "expected at least one token, got none");
   const auto prompts = inputs.prompts.reshape({-1, inputs.prompts.size(-1)}).to(at::kLong);
   const int64_t batch = prompts.size(0);
 

@@ -14,7 +14,7 @@ namespace x_transformers {
 
 void require_numbers(const at::Tensor& values) {
   if (values.is_cpu() && values.isnan().any().item<bool>()) {
-    throw RunError("sampling: the logits hold NaN, or rule out every token of a row");
+    throw RunError(Notice{at("sampling"), "the logits hold NaN, or rule out every token of a row"});
   }
 }
 

@@ -82,7 +82,7 @@ at::Tensor Arguments::tensor(const std::string& name) {
 
 at::Tensor Arguments::required_tensor(const std::string& name) {
   auto found = tensor(name);
-  require(found.defined(), "inputs: '" + name + "' is needed");
+  require(found.defined(), at("inputs"), "'{}' is needed", name);
   return found;
 }
 
@@ -97,9 +97,9 @@ at::Tensor as_mask(const at::Tensor& given, const std::string& name) {
   const auto is_wrong = (wide < 0) | (wide > 1);
   if (!is_wrong.any().item<bool>()) return given.to(at::kBool);
   const auto [place, value] = first_wrong(is_wrong, wide);
-  throw InputError(
-      fmt::format("{}: expected true or false (bool, or integers 0 and 1), got {} at position [{}]",
-                  name, value.item<int64_t>(), fmt::join(place, ", ")));
+  throw InputError(Notice{
+      at(name), text("expected true or false (bool, or integers 0 and 1), got {} at position [{}]",
+                     value.item<int64_t>(), fmt::format("{}", fmt::join(place, ", ")))});
 }
 
 }  // namespace
@@ -187,8 +187,8 @@ std::vector<at::Tensor> Arguments::tensors(const std::string& name) {
   while (found.size() < count) {
     const auto key = name + "." + std::to_string(found.size());
     found.push_back(tensor(key));
-    require(found.back().defined(), "inputs: '" + key + "' is needed where there is '" + name +
-                                        "." + std::to_string(count - 1) + "'");
+    require(found.back().defined(), at("inputs"), "'{}' is needed where there is '{}.{}'", key,
+            name, count - 1);
   }
   return found;
 }
@@ -253,7 +253,7 @@ std::optional<int64_t> Arguments::integer(const std::string& name) {
 
 int64_t Arguments::required_integer(const std::string& name) {
   const auto found = integer(name);
-  require(found.has_value(), "kwargs: '" + name + "' is needed");
+  require(found.has_value(), at("kwargs"), "'{}' is needed", name);
   return *found;
 }
 

@@ -75,10 +75,10 @@ std::vector<GenerationInputs::AmateurNet> take_amateurs(Arguments& arguments,
   const auto configs = arguments.objects("amateur_model");
   const auto settings = arguments.objects("contrastive_decode_kwargs");
   if (configs.empty() && !settings.empty())
-    warn_unused("contrastive_decode_kwargs: change nothing, there is no amateur_model");
-  require(settings.empty() || configs.empty() || settings.size() == configs.size(),
-          fmt::format("contrastive_decode_kwargs: expected one for each amateur_model, {}, got {}",
-                      configs.size(), settings.size()));
+    warn_unused(at("contrastive_decode_kwargs"), "change nothing, there is no amateur_model");
+  expect(settings.empty() || configs.empty() || settings.size() == configs.size(),
+         at("contrastive_decode_kwargs"), settings.size(), "one for each amateur_model, {}",
+         configs.size());
   const auto like = expert.parameters().at(0);
   std::vector<GenerationInputs::AmateurNet> amateurs;
   for (size_t i = 0; i < configs.size(); ++i) {
@@ -106,7 +106,7 @@ void take_without_effect_in_generation(Arguments& arguments) {
   take_without_effect(arguments, {"return_attn", "input_not_include_cache", "return_mems",
                                   "return_logit_entropies"});
   if (arguments.number("attn_z_loss_weight"))
-    warn_unused("attn_z_loss_weight: changes nothing, generation has no loss");
+    warn_unused(at("attn_z_loss_weight"), "changes nothing, generation has no loss");
 }
 
 void require_tokens_of_loss(const at::Tensor& x, const char* name, const TokenModel& net,

@@ -14,12 +14,13 @@ namespace {
 /// What gradients are taken of: the first result, if a scalar, else the mean square of the first
 /// floating one.
 at::Tensor objective(const std::vector<std::pair<std::string, at::Tensor>>& results) {
-  require(!results.empty(), "forward: has no result to minimise");
+  require(!results.empty(), at("forward"), "has no result to minimise");
   if (results[0].second.dim() == 0) return results[0].second;
   for (const auto& [name, tensor] : results) {
     if (tensor.is_floating_point()) return tensor.to(at::kFloat).square().mean();
   }
-  throw InputError("forward: has no floating-point result to minimise, so nothing can be trained");
+  throw InputError(
+      Notice{at("forward"), "has no floating-point result to minimise, so nothing can be trained"});
 }
 
 /// What the call returns. An error says where a tensor has another name than the model asks for; a
@@ -52,8 +53,7 @@ TensorMap load_weights(Model& model, const std::filesystem::path& path) {
 
 TensorMap run_model(Model& model, const std::string& mode, const TensorMap& inputs,
                     const Json& kwargs, bool grads) {
-  require(mode == "forward" || mode == "generate",
-          "mode: expected forward or generate, got '" + mode + "'");
+  expect(mode == "forward" || mode == "generate", at("mode"), mode, "forward or generate");
   Arguments arguments(inputs, kwargs, ArgumentSource::outside, model.compat());
   const auto method =
       mode == "generate" ? arguments.text("method").value_or("generate") : "forward";

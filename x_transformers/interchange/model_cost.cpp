@@ -164,8 +164,7 @@ std::shared_ptr<Model> run_dry(const Json& config, const OptionPath& where,
 }  // namespace
 
 ModelCost model_cost(const Json& config, const OptionPath& where, std::optional<int64_t> seq) {
-  require(!seq || *seq > 0,
-          fmt::format("seq: expected a positive number, got {}", seq.value_or(0)));
+  expect(!seq || *seq > 0, at("seq"), seq.value_or(0), "a positive number");
   ModelCost cost;
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();

@@ -48,7 +48,8 @@ std::optional<PackedSequences> take_packed(Arguments& arguments, const std::stri
     const auto tensor = arguments.tensor(name + "." + key);
     return tensor.defined() ? tensor : otherwise;
   };
-  require(given.window_size.size() == 2, "kwargs." + name + ".window_size: expected two integers");
+  require(given.window_size.size() == 2, at(OptionPath("kwargs") / name / "window_size"),
+          "expected two integers");
   PackedSequences packed;
   packed.cu_seqlens_q = pick("cu_seqlens_q", as_tensor(given.cu_seqlens_q));
   packed.cu_seqlens_k = pick("cu_seqlens_k", as_tensor(given.cu_seqlens_k));

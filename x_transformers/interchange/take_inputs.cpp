@@ -26,15 +26,15 @@ at::Tensor whole_ids(const at::Tensor& ids, const std::string& name) {
     place.push_back(wrong[0][dim].item<int64_t>());
     id = id.select(0, place.back());
   }
-  throw InputError(fmt::format("{}: expected ids, whole numbers, got {} at position [{}]", name,
-                               id.item<double>(), fmt::join(place, ", ")));
+  throw InputError(
+      Notice{at(name), text("expected ids, whole numbers, got {} at position [{}]",
+                            id.item<double>(), fmt::format("{}", fmt::join(place, ", ")))});
 }
 
 RotaryAngles take_rotary(Arguments& arguments, const std::string& name) {
   const auto given = arguments.tensors(name);
   if (given.empty()) return {};
-  require(given.size() <= 2,
-          fmt::format("{}: expected angles and a scale, got {} tensors", name, given.size()));
+  require(given.size() <= 2, at(name), "expected angles and a scale, got {} tensors", given.size());
   const auto batched = [](const at::Tensor& t) {
     if (t.dim() == 2) return t.unsqueeze(0);
     return t.dim() == 4 && t.size(1) == 1 ? t.squeeze(1) : t;
@@ -43,9 +43,8 @@ RotaryAngles take_rotary(Arguments& arguments, const std::string& name) {
   angles.freqs = batched(given[0]);
   if (given.size() == 1) return angles;
   const auto scale = batched(given[1]);
-  require(at::is_expandable_to(scale.sizes(), angles.freqs.sizes()),
-          fmt::format("{}: expected a scale of [{}], got [{}]", name,
-                      fmt::join(angles.freqs.sizes(), ", "), fmt::join(scale.sizes(), ", ")));
+  expect(at::is_expandable_to(scale.sizes(), angles.freqs.sizes()), at(name), shown(scale.sizes()),
+         "a scale of {}", shown(angles.freqs.sizes()));
   angles.scale = scale.expand_as(angles.freqs);
   return angles;
 }
@@ -78,9 +77,8 @@ AttentionCall::AttentionCall(Arguments& arguments, const AttentionImpl& attentio
   rel_pos_ = arguments.model("rel_pos");
   if (rel_pos_) {
     inputs.rel_pos = dynamic_cast<PositionBias*>(&rel_pos_->module());
-    require(inputs.rel_pos != nullptr,
-            "kwargs.rel_pos: expected AlibiPositionalBias, RelativePositionBias or "
-            "DynamicPositionBias");
+    require(inputs.rel_pos != nullptr, at(OptionPath("kwargs") / "rel_pos"),
+            "expected AlibiPositionalBias, RelativePositionBias or DynamicPositionBias");
   }
   rotary_.angles = inputs.rotary_pos_emb;
   rotary_.context_angles = inputs.context_rotary_pos_emb;
@@ -93,7 +91,7 @@ AttentionCall::AttentionCall(Arguments& arguments, const AttentionImpl& attentio
     inputs.polar = &polar_;
   }
   if (inputs.flash_pack_seq_kwargs) inputs.packed = &*inputs.flash_pack_seq_kwargs;
-  require(inputs.x.dim() >= 3, "x: expected [batch, seq, dim]");
+  require(inputs.x.dim() >= 3, at("x"), "expected [batch, seq, dim]");
   cached = take_cached_kv(arguments, attention, inputs.x.size(-3));
   if (cached.empty()) return;
   auto keys = cached[0];

@@ -38,9 +38,8 @@ void add_late_fields(Value& value, const TransformerOutput& output, const Return
   value.add("attn_pooled_tokens", output.attn_pooled_tokens);
   value.add("memory_tokens", output.memory_tokens);
   if (returns.logit_entropies) {
-    require(!output.logits.empty(),
-            "return_logit_entropies: needs logits, which neither return_only_embed nor "
-            "return_embeddings computes");
+    require(!output.logits.empty(), at("return_logit_entropies"),
+            "needs logits, which neither return_only_embed nor return_embeddings computes");
     value.add("logit_entropies", logit_entropies(output.logits[0]));
   }
   if (returns_pooled) value.add("logits", logits_value(output));

@@ -94,7 +94,7 @@ void AtomicFile::open_aside() {
     if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
       ::close(std::exchange(descriptor_, -1));
       temporary_.clear();
-      throw WriteError(fmt::format("{}: another process is writing this file", path_.string()));
+      throw WriteError(Notice{at(path_.string() + ":"), "another process is writing this file"});
     }
     if (same_file(descriptor_, temporary_)) break;
     ::close(std::exchange(descriptor_, -1));
@@ -168,7 +168,7 @@ std::string whole_file(const std::filesystem::path& path) {
 FolderLock::FolderLock(const std::filesystem::path& folder) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder, ignored)) {
-    throw InputError(fmt::format("{}: expected a folder to write a run into", folder.string()));
+    throw InputError(Notice{at(folder.string() + ":"), "expected a folder to write a run into"});
   }
   const auto file = folder / ".lock";
   descriptor_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);

@@ -29,8 +29,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   }
   const int reason = errno;
   ::close(descriptor);
-  if (!regular) throw InputError(fmt::format("{}: expected a regular file", path.string()));
-  if (size_ == 0) throw InputError(fmt::format("{}: the file is empty", path.string()));
+  if (!regular) throw InputError(Notice{at(path.string() + ":"), "expected a regular file"});
+  if (size_ == 0) throw InputError(Notice{at(path.string() + ":"), "the file is empty"});
   if (address == MAP_FAILED) {
     throw InputError(caused(at(path.string() + ":"), "cannot map", cause_of_errno(reason)));
   }

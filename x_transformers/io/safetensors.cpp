@@ -123,7 +123,7 @@ json parse_header(std::string_view text) {
   } catch (const InputError& error) {
     throw Malformed(below("header:")(error.notice()));
   } catch (const json::exception& error) {
-    throw Malformed(caused(at("header:"), {}, detail::reason(error)));
+    throw Malformed(caused(at("header:"), {}, cause_of(error)));
   }
 }
 
@@ -368,7 +368,7 @@ void save_safetensors(const std::filesystem::path& path, const TensorMap& tensor
     header = write_header(placed, metadata);
   } catch (const json::exception& error) {
     throw InputError(
-        caused(at(path.string() + ":"), "names and metadata must be UTF-8", detail::reason(error)));
+        caused(at(path.string() + ":"), "names and metadata must be UTF-8", cause_of(error)));
   }
   const std::uint64_t length = header.size();
   AtomicFile file(path);

@@ -155,10 +155,9 @@ void warn_of_misplaced(const fs::path& index, const std::map<std::string, std::s
     if (named != files.end() && named->second != shard) misplaced.push_back(tensor);
   }
   if (misplaced.empty()) return;
-  warn(
-      fmt::format("{}: is not that of these files: {} has what it says to be in another "
-                  "one, {}",
-                  index.string(), shard, grouped_names(misplaced)));
+  warn(at(index.string() + ":"),
+       "is not that of these files: {} has what it says to be in another one, {}", shard,
+       grouped_names(misplaced));
 }
 
 // The weights of several files.
@@ -170,30 +169,28 @@ FileWeights load_index(const fs::path& path) {
   for (const auto& name : names) {
     const fs::path shard = path.parent_path() / name;
     std::error_code ignored;
-    require(fs::exists(shard, ignored),
-            fmt::format("{}: no such file, and {} says that it holds a part of the weights",
-                        shard.string(), path.string()));
+    require(fs::exists(shard, ignored), at(shard.string() + ":"),
+            "no such file, and {} says that it holds a part of the weights", path.string());
     auto weights = load_single_file(shard, first_bytes(shard), "");
     warn_of_misplaced(path, files, name, weights.tensors);
     if (!all) {
       all = std::move(weights);
       continue;
     }
-    require(all->xt_compat == weights.xt_compat,
-            fmt::format("{}: xt_compat: the files say '{}' and '{}'", path.string(), all->xt_compat,
-                        weights.xt_compat));
+    require(all->xt_compat == weights.xt_compat, at(path.string() + ":"),
+            "xt_compat: the files say '{}' and '{}'", all->xt_compat, weights.xt_compat);
     all->tensors.merge(weights.tensors);
-    require(weights.tensors.empty(),
-            fmt::format("{}: also in another file of the index: {}", shard.string(),
-                        weights.tensors.empty() ? "" : weights.tensors.begin()->first));
+    require(weights.tensors.empty(), at(shard.string() + ":"),
+            "also in another file of the index: {}",
+            weights.tensors.empty() ? "" : weights.tensors.begin()->first);
   }
   if (!all) all.emplace();
   std::vector<std::string> missing;
   for (const auto& [tensor, file] : files) {
     if (!all->tensors.contains(tensor)) missing.push_back(tensor);
   }
-  require(missing.empty(), fmt::format("{}: the files lack tensors that it names: {}",
-                                       path.string(), grouped_names(missing)));
+  require(missing.empty(), at(path.string() + ":"), "the files lack tensors that it names: {}",
+          grouped_names(missing));
   return std::move(*all);
 }
 
@@ -218,9 +215,10 @@ fs::path weights_within(const fs::path& folder) {
   for (const auto& path : indices.empty() ? files : indices)
     names.push_back(path.filename().string());
   std::sort(names.begin(), names.end());
-  throw InputError(fmt::format(
-      "{}: expected a folder with one file of weights or one index of several, found {}",
-      folder.string(), names.empty() ? "none" : grouped_names(names)));
+  throw InputError(
+      Notice{at(folder.string() + ":"),
+             text("expected a folder with one file of weights or one index of several, found {}",
+                  names.empty() ? "none" : grouped_names(names))});
 }
 
 FileWeights load_any(const fs::path& path, const std::string& key) {

@@ -127,8 +127,9 @@ TensorMap under_key(const TensorMap& tensors, std::string key, const std::filesy
     if (name.starts_with(key + ".") && name.size() > key.size() + 1)
       result[name.substr(key.size() + 1)] = tensor;
   }
-  require(!result.empty(), fmt::format("{}: has no tensors under the key '{}'; the names: {}",
-                                       path.string(), key, grouped_names(names_of(tensors))));
+  require(!result.empty(), at(path.string() + ":"),
+          "has no tensors under the key '{}'; the names: {}", key,
+          grouped_names(names_of(tensors)));
   return result;
 }
 

@@ -331,10 +331,10 @@ LayersOutput AttentionLayersImpl::finish(State& state) {
 }
 
 LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
-  require(given.x.defined(), "x: is needed");
-  require(options_.cross_attend == given.context.defined(),
-          options_.cross_attend ? "context: is needed, as cross_attend is on"
-                                : "context: given, but cross_attend is off");
+  require(given.x.defined(), at("x"), "is needed");
+  require(options_.cross_attend == given.context.defined(), at("context"), "{}",
+          options_.cross_attend ? "is needed, as cross_attend is on"
+                                : "given, but cross_attend is off");
   auto inputs = given;
   drop_unread(inputs);
   // As in Python, one batch entry beside several is repeated; with a cache it stands for itself.

@@ -21,21 +21,19 @@ void require_positions(const at::Tensor& pos, const char* name, const char* toke
   const bool fits =
       (pos.dim() == 1 || (pos.dim() == 2 && (pos.size(0) == 1 || pos.size(0) == batch))) &&
       pos.size(-1) >= count;
-  require(fits,
-          fmt::format("{}: expected positions [seq = {}] or [batch = {}, seq], one for each {}, "
-                      "got [{}]",
-                      name, count, batch, tokens, fmt::join(pos.sizes(), ", ")));
+  expect(fits, at(name), shown(pos.sizes()),
+         "positions [seq = {}] or [batch = {}, seq], one for each {}", count, batch, tokens);
 }
 
 }  // namespace
 
 void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) const {
   const auto& o = options_;
-  require(o.needs_condition() == inputs.condition.defined(),
-          o.needs_condition() ? "condition: is needed by the adaptive norm or scale"
-                              : "condition: given, but no adaptive norm or scale is on");
-  require(!inputs.in_attn_cond.defined() || !o.reinject_input,
-          "in_attn_cond: cannot be combined with reinject_input");
+  require(o.needs_condition() == inputs.condition.defined(), at("condition"), "{}",
+          o.needs_condition() ? "is needed by the adaptive norm or scale"
+                              : "given, but no adaptive norm or scale is on");
+  require(!inputs.in_attn_cond.defined() || !o.reinject_input, at("in_attn_cond"),
+          "cannot be combined with reinject_input");
 }
 
 void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const {
@@ -53,13 +51,11 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
     has_two_lengths = has_two_lengths || memory != first;
     const bool is_placed = rotary_pos_emb_ || polar_pos_emb_ || inputs.rotary_pos_emb.defined() ||
                            inputs.polar_pos_emb.defined();
-    require(!is_placed || memory <= first,
-            fmt::format("mems: none may be longer than the first ({} tokens), as far as positions "
-                        "go back, got {}",
-                        first, memory));
-    require(!inputs.cache || memory == first,
-            fmt::format("mems: beside a cache expected {} tokens in each, as in the first, got {}",
-                        first, memory));
+    require(!is_placed || memory <= first, at("mems"),
+            "none may be longer than the first ({} tokens), as far as positions go back, got {}",
+            first, memory);
+    require(!inputs.cache || memory == first, at("mems"),
+            "beside a cache expected {} tokens in each, as in the first, got {}", first, memory);
   }
   for (size_t i = 0; i < inputs.mem_masks.size() && i < used; ++i) {
     if (!inputs.mems[i].defined()) continue;
@@ -69,11 +65,11 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
   if (has_two_lengths) check_mems_of_two_lengths(inputs);
   if (!is_given) return;
   const auto reason = mems_unsupported();
-  require(reason.empty(), "mems: " + reason);
+  require(reason.empty(), at("mems"), "{}", reason);
   for (const auto& step : plan_.layers) {
     // The mix of a single token is for memories too.
-    require(!step.learned_value_residual_mix || inputs.x.size(1) == 1,
-            "mems: cannot be combined with add_value_residual, whose learned mix has no input for "
+    require(!step.learned_value_residual_mix || inputs.x.size(1) == 1, at("mems"),
+            "cannot be combined with add_value_residual, whose learned mix has no input for "
             "memories (learned_value_residual_mix = false works)");
   }
 }
@@ -81,10 +77,9 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
 /// What has an entry for each key means something in layers of as many keys alone.
 void AttentionLayersImpl::check_mems_of_two_lengths(const AttentionLayersInputs& inputs) const {
   const auto refuse = [&](const char* name, bool has_memories) {
-    require(!has_memories,
-            fmt::format("{}: has the keys of one layer, so mems must all be of one length, and one "
-                        "for each self-attention",
-                        name));
+    require(!has_memories, at(name),
+            "has the keys of one layer, so mems must all be of one length, and one for each "
+            "self-attention");
   };
   const auto tokens = inputs.token_keys();
   const auto is_wider = [&](const at::Tensor& t) {
@@ -104,8 +99,8 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
   const auto require_keys = [&](const at::Tensor& mask, const char* name, bool may_be_new) {
     require_tensor(mask, name, TensorKind::boolean, {{"batch", batch, true}, {"seq"}});
     const auto given = mask.defined() ? mask.size(1) : 1;
-    require(given == tokens || given == all || given == 1 || (may_be_new && given == n),
-            fmt::format("{}: has entries for {} keys, but there are {}", name, given, all));
+    require(given == tokens || given == all || given == 1 || (may_be_new && given == n), at(name),
+            "has entries for {} keys, but there are {}", given, all);
   };
   if (inputs.goes_on()) {
     require_keys(inputs.mask, "mask", /*may_be_new=*/true);
@@ -114,22 +109,21 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
   }
   require_keys(inputs.self_attn_kv_mask, "self_attn_kv_mask", /*may_be_new=*/false);
   require(!inputs.prefix_attn_len.defined() || options_.kind == LayersKind::prefix_decoder,
-          "prefix_attn_len: is for a PrefixDecoder");
+          at("prefix_attn_len"), "is for a PrefixDecoder");
   const auto prefixes = inputs.prefix_attn_len.defined() ? inputs.prefix_attn_len.numel() : 1;
-  require(prefixes == 1 || prefixes == batch,
-          fmt::format("prefix_attn_len: expected one length or {}, one for each sequence, got {}",
-                      batch, prefixes));
+  expect(prefixes == 1 || prefixes == batch, at("prefix_attn_len"), prefixes,
+         "one length or {}, one for each sequence", batch);
 }
 
 void AttentionLayersImpl::check_documents(const AttentionLayersInputs& inputs) const {
   if (!inputs.documents.defined()) return;
   const auto reason = documents_unsupported();
-  require(reason.empty(), "documents: " + reason);
-  require(!inputs.cache, "documents: are given whole, not to a cache");
-  require(!inputs.keep_maps, "documents: attention maps are of whole rows");
+  require(reason.empty(), at("documents"), "{}", reason);
+  require(!inputs.cache, at("documents"), "are given whole, not to a cache");
+  require(!inputs.keep_maps, at("documents"), "attention maps are of whole rows");
   each_input(inputs, [](const std::string& name, const at::Tensor&, const InputField& field) {
-    require(field.in_documents,
-            "documents: cannot be combined with " + name + ", which is of whole rows");
+    require(field.in_documents, at("documents"),
+            "cannot be combined with {}, which is of whole rows", name);
   });
 }
 
@@ -143,8 +137,8 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
   if (!pos.defined()) return;
   const auto memory = inputs.memory_given(), n = inputs.x.size(1);
   if (pos.dim() == 3) {
-    require(rel_pos_ && !rotary_pos_emb_ && !polar_pos_emb_,
-            "pos: positions of each head are for alibi_pos_bias alone");
+    require(rel_pos_ && !rotary_pos_emb_ && !polar_pos_emb_, at("pos"),
+            "positions of each head are for alibi_pos_bias alone");
     require_tensor(pos, "pos", TensorKind::integer,
                    {{"batch", inputs.x.size(0), true}, {"heads"}, {"seq"}});
   } else {
@@ -155,15 +149,14 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
   if (!rel_pos_) return;
   const auto given = pos.size(-1);
   if (inputs.goes_on()) {
-    require(given >= inputs.token_keys(),
-            fmt::format("pos: beside a cache a position bias takes {} positions or more, one for "
-                        "each token, cached ones among them, got {}",
-                        inputs.token_keys(), given));
+    require(given >= inputs.token_keys(), at("pos"),
+            "beside a cache a position bias takes {} positions or more, one for each token, cached "
+            "ones among them, got {}",
+            inputs.token_keys(), given);
   } else {
-    require(given == n,
-            fmt::format("pos: a position bias takes {} positions, one for each token, and no mems, "
-                        "got {}",
-                        n, given));
+    require(given == n, at("pos"),
+            "a position bias takes {} positions, one for each token, and no mems, got {}", n,
+            given);
   }
 }
 
@@ -192,9 +185,9 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   plan_.require_skips(order);
   if (!options_.integrate_layers) return;
   for (size_t i = 0; i < order.size(); ++i) {
-    require(order[i] == static_cast<int64_t>(i),
-            "integrate_layers: each layer weighs those before it, so that layers_execute_order can "
-            "neither repeat nor move layers");
+    require(order[i] == static_cast<int64_t>(i), at("integrate_layers"),
+            "each layer weighs those before it, so that layers_execute_order can neither repeat "
+            "nor move layers");
   }
 }
 
@@ -202,7 +195,7 @@ void AttentionLayersImpl::check_additional_kv(const AttentionLayersInputs& input
   for (const auto& pair : inputs.self_attn_additional_kv) {
     require_key_values(pair, options_.attn, inputs.x.size(0), "self_attn_additional_kv");
     require(!pair.first.defined() || (!polar_pos_emb_ && !inputs.polar_pos_emb.defined()),
-            "self_attn_additional_kv: has no polar positions, so not beside polar_pos_emb");
+            at("self_attn_additional_kv"), "has no polar positions, so not beside polar_pos_emb");
   }
 }
 
@@ -217,12 +210,12 @@ void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   check_documents(inputs);
   check_layers(inputs);
   if (inputs.cache) {
-    require(options_.causal, "cache: needs a causal stack (Decoder)");
-    require(!inputs.attn_mask.defined(), "cache: cannot be combined with attn_mask");
+    require(options_.causal, at("cache"), "needs a causal stack (Decoder)");
+    require(!inputs.attn_mask.defined(), at("cache"), "cannot be combined with attn_mask");
   }
   // Neither reaches cross attention.
   require(!inputs.attn_bias.defined() || !rel_pos_ || plan_.count(LayerType::attention) == 0,
-          "attn_bias: given, but the stack has a position bias of its own");
+          at("attn_bias"), "given, but the stack has a position bias of its own");
 }
 
 }  // namespace x_transformers

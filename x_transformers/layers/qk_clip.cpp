@@ -13,17 +13,16 @@ namespace x_transformers {
 void attn_qk_clip_(const AttentionLayersImpl& layers, const LayersOutput& output, double tau) {
   const at::NoGradGuard no_grad;
   const auto attentions = layers.attentions();
-  require(attentions.size() == output.attention.size(),
-          fmt::format("attn_qk_clip_: expected the scores of {} attentions, got {}",
-                      attentions.size(), output.attention.size()));
+  expect(attentions.size() == output.attention.size(), at("attn_qk_clip_"), output.attention.size(),
+         "the scores of {} attentions", attentions.size());
   std::map<const ClippableAttention*, at::Tensor> maxes;
   for (size_t i = 0; i < attentions.size(); ++i) {
     const auto& scores = output.attention[i].maps.pre_softmax_attn;
-    require(scores.defined(), "attn_qk_clip_: a call keeps the scores with keep_maps");
+    require(scores.defined(), at("attn_qk_clip_"), "a call keeps the scores with keep_maps");
     const auto largest = scores.amax({0, 2, 3});
     const auto* attention = dynamic_cast<const ClippableAttention*>(&attentions[i]->innermost());
-    require(attention != nullptr,
-            "attn_qk_clip_: a layer attends without queries and keys to clip");
+    require(attention != nullptr, at("attn_qk_clip_"),
+            "a layer attends without queries and keys to clip");
     auto& kept = maxes[attention];
     kept = kept.defined() ? at::maximum(kept, largest) : largest;
   }

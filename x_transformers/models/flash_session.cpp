@@ -25,9 +25,9 @@ at::Tensor FLASHSession::mask_of(int64_t begin, int64_t end) const {
 }
 
 at::Tensor FLASHSession::append(const at::Tensor& tokens) {
-  require(tokens.dim() == 2 && !tokens.is_floating_point(),
-          "prompts: expected tokens [batch, seq] of integers");
-  require(tokens.size(1) > 0, "prompts: expected at least one token");
+  require(tokens.dim() == 2 && !tokens.is_floating_point(), at("prompts"),
+          "expected tokens [batch, seq] of integers");
+  require(tokens.size(1) > 0, at("prompts"), "expected at least one token");
   const auto begin = cache_ ? length_ : 0;
   if (!cache_) tokens_ = tokens_.defined() ? at::cat({tokens_, tokens}, 1) : tokens;
   length_ += tokens.size(1);

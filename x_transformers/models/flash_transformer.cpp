@@ -136,7 +136,7 @@ std::string FLASHTransformerImpl::cache_unsupported() const {
 
 TransformerCache FLASHTransformerImpl::make_cache(int64_t capacity) const {
   const auto reason = cache_unsupported();
-  require(reason.empty(), "cache: " + reason);
+  require(reason.empty(), at("cache"), "{}", reason);
   TransformerCache cache;
   for (const auto& layer : layers_)
     cache.layers.layers.push_back(layer->make_state({.capacity = capacity}));
@@ -165,11 +165,11 @@ void FLASHTransformerImpl::check(const TransformerInputs& inputs) const {
   if (inputs.layers.layers_execute_order) refuse("layers_execute_order");
   require(!inputs.keep_maps, "attention maps: FLASHTransformer has none");
   require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
-  require(inputs.x.defined() && inputs.x.size(1) > 0, "x: expected at least one token");
+  require(inputs.x.defined() && inputs.x.size(1) > 0, at("x"), "expected at least one token");
   require_in_range_on_cpu(inputs.x, "x", token_range(*this));
   const auto layers = inputs.cache ? inputs.cache->layers.layers.size() : layers_.size();
-  require(layers == layers_.size(),
-          fmt::format("cache: expected {} layers, got {}", layers_.size(), layers));
+  require(layers == layers_.size(), at("cache"), "expected {} layers, got {}", layers_.size(),
+          layers);
 }
 
 void FLASHTransformerImpl::show_ending(const at::Tensor& x) const {

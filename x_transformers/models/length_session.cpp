@@ -21,7 +21,8 @@ std::vector<int64_t> on_host(const at::Tensor& t) {
 }  // namespace
 
 LengthSession::LengthSession(const Start& start, const SessionOptions& options) {
-  require(options.seq_start_pos.defined(), "seq_start_pos: is needed, for prompts of each length");
+  require(options.seq_start_pos.defined(), at("seq_start_pos"),
+          "is needed, for prompts of each length");
   const auto padding = on_host(options.seq_start_pos);
   std::map<int64_t, std::vector<int64_t>> entries_of;
   for (size_t entry = 0; entry < padding.size(); ++entry)
@@ -41,9 +42,8 @@ at::Tensor LengthSession::append(const at::Tensor& tokens) {
   for (auto& group : groups_) {
     auto own = tokens.index_select(0, group.entries);
     if (!has_prompt_) {
-      require(group.padding < tokens.size(1),
-              fmt::format("prompts: expected all {} tokens of the shortest with the first call",
-                          group.padding));
+      require(group.padding < tokens.size(1), at("prompts"),
+              "expected all {} tokens of the shortest with the first call", group.padding);
       own = own.narrow(1, group.padding, tokens.size(1) - group.padding);
     }
     const auto of_group = group.session->append(own);

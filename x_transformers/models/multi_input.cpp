@@ -85,9 +85,10 @@ const at::Tensor& MultiInputTransformerWrapperImpl::widest(const MultiInputs& in
 /// of ids on the CPU.
 void MultiInputTransformerWrapperImpl::check(const MultiInputs& inputs) const {
   for (const auto& [name, embedding] : embeds_)
-    require(inputs.x.count(name) > 0, fmt::format("x.{}: is needed, as num_tokens names it", name));
+    require(inputs.x.count(name) > 0, at(OptionPath("x") / name),
+            "is needed, as num_tokens names it");
   for (const auto& [name, ids] : inputs.x) {
-    require(embeds_.count(name) > 0, fmt::format("x.{}: is not in num_tokens", name));
+    require(embeds_.count(name) > 0, at(OptionPath("x") / name), "is not in num_tokens");
     require_tensor(ids, ("x." + name).c_str(), TensorKind::integer, {{"batch"}, {"seq"}});
   }
   const auto& widest_x = widest(inputs);
@@ -100,13 +101,13 @@ void MultiInputTransformerWrapperImpl::check(const MultiInputs& inputs) const {
   require_mask(inputs, sizes);
   require_inputs(inputs, sizes);
   if (inputs.goes_on()) {
-    require(!options_.memory_tokens_interspersed_every || !memory_tokens_.defined(),
-            "cache: memory_tokens_interspersed_every needs the whole sequence");
+    require(!options_.memory_tokens_interspersed_every || !memory_tokens_.defined(), at("cache"),
+            "memory_tokens_interspersed_every needs the whole sequence");
   }
   if (inputs.pos.defined() && inputs.pos.is_floating_point()) return;
   require_positions(inputs, sizes);
   if (!pos_emb_ && inputs.pos.defined())
-    warn_unused("pos: changes nothing, the model embeds no positions");
+    warn_unused(at("pos"), "changes nothing, the model embeds no positions");
 }
 
 at::Tensor MultiInputTransformerWrapperImpl::embed(const MultiInputs& inputs) {

@@ -21,10 +21,10 @@ at::Tensor entries(const at::Tensor& t, int64_t dim, int64_t prefix, int64_t beg
 void cut(at::Tensor& t, int64_t dim, const TokenSpan& span, int64_t prefix, const char* name) {
   if (t.size(dim) == 1) return;
   const auto needed = prefix + span.end();
-  require(t.size(dim) >= needed, fmt::format("{}: has entries for {} tokens, but {} are decoded, "
-                                             "and it cannot grow: give one for each token, "
-                                             "prompt and generated",
-                                             name, t.size(dim) - prefix, needed - prefix));
+  require(t.size(dim) >= needed, at(name),
+          "has entries for {} tokens, but {} are decoded, and it cannot grow: give one for each "
+          "token, prompt and generated",
+          t.size(dim) - prefix, needed - prefix);
   t = span.has_prefix ? entries(t, dim, prefix, span.begin, span.count)
                       : t.narrow(dim, prefix + span.begin, span.count);
 }

@@ -75,9 +75,8 @@ void SyntheticDataGeneratorImpl::build_network(int64_t hidden) {
 SyntheticDataGeneratorImpl::Output SyntheticDataGeneratorImpl::run(
     const at::Tensor& embedded, const std::vector<at::Tensor>& hiddens) {
   const auto expect_tensors = [&](size_t count) {
-    require(
-        hiddens.empty() || hiddens.size() == count,
-        fmt::format("hiddens: expected {} of the state's tensors, got {}", count, hiddens.size()));
+    expect(hiddens.empty() || hiddens.size() == count, at("hiddens"), hiddens.size(),
+           "{} of the state's tensors", count);
   };
   if (lstm_) {
     expect_tensors(2);
@@ -109,7 +108,8 @@ SyntheticDataGeneratorImpl::Output SyntheticDataGeneratorImpl::forward(
 
 at::Tensor SyntheticDataGeneratorImpl::generate(int64_t length, const at::Tensor& seed,
                                                 const at::Tensor& condition, double temperature) {
-  require(seed.defined() || condition.defined(), "seed, condition: at least one of them is needed");
+  require(seed.defined() || condition.defined(), among({"seed", "condition"}),
+          "at least one of them is needed");
   expect(length >= 0, at("length"), length, "at least 0");
   require_positive(temperature, "temperature");
   const Evaluation evaluation(*this);
@@ -117,14 +117,14 @@ at::Tensor SyntheticDataGeneratorImpl::generate(int64_t length, const at::Tensor
   for (const auto& part : {seed, condition})
     if (part.defined()) parts.push_back(part);
   auto input = at::cat(parts, -1);
-  require(input.dim() == 2 && input.size(1) > 0,
-          "seed, condition: expected tokens [batch, seq], at least one in a sequence");
+  require(input.dim() == 2 && input.size(1) > 0, among({"seed", "condition"}),
+          "expected tokens [batch, seq], at least one in a sequence");
   parts = {input};
   std::vector<at::Tensor> hiddens;
   for (int64_t i = 0; i < length; ++i) {
     const auto output = forward(input, hiddens);
-    require(!output.hiddens.empty() || i + 1 == length,
-            "network_klass: generation needs a module that returns its state");
+    require(!output.hiddens.empty() || i + 1 == length, at("network_klass"),
+            "generation needs a module that returns its state");
     hiddens = output.hiddens;
     input =
         sample_tokens(output.logits.select(1, output.logits.size(1) - 1), temperature).unsqueeze(1);

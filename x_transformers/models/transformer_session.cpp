@@ -52,9 +52,9 @@ at::Tensor TransformerSession::run(const at::Tensor& tokens, TransformerCache* c
       inputs.seq_start_pos = (inputs.seq_start_pos - left_out).clamp_min(0);
   inputs.logits = false;
   const auto output = net_->forward(inputs);
-  require(output.embeddings.size(0) == tokens.size(0),
-          fmt::format("prompts: batch = {}, but what is given beside them has {} batch entries",
-                      tokens.size(0), output.embeddings.size(0)));
+  require(output.embeddings.size(0) == tokens.size(0), at("prompts"),
+          "batch = {}, but what is given beside them has {} batch entries", tokens.size(0),
+          output.embeddings.size(0));
   if (options_.embeddings) return output.embeddings.select(1, output.embeddings.size(1) - 1);
   return net_->last_logits(output.embeddings, inputs);
 }
@@ -108,21 +108,19 @@ at::Tensor TransformerSession::append_and_choose(const at::Tensor& tokens, const
 }
 
 at::Tensor TransformerSession::advance(const at::Tensor& tokens, const Choice& choice) {
-  require(tokens.dim() == 2 && !tokens.is_floating_point(),
-          "prompts: expected tokens [batch, seq] of integers");
+  require(tokens.dim() == 2 && !tokens.is_floating_point(), at("prompts"),
+          "expected tokens [batch, seq] of integers");
   const auto max_seq_len = traits_.max_seq_len;
   if (pieces_.empty()) prompt_ = tokens.size(1);
   if (embedded_ && tokens.numel() > 0) {
     const auto highest = tokens.max().item<int64_t>();
-    require(highest < embedded_->count,
-            fmt::format("{}: expected embeddings of all tokens that the model writes, among them "
-                        "{}, got {}",
-                        embedded_->option, highest, embedded_->count));
+    expect(highest < embedded_->count, at(embedded_->option), embedded_->count,
+           "embeddings of all tokens that the model writes, among them {}", highest);
   }
   pieces_.push_back(tokens);
   length_ += tokens.size(1);
-  require(length_ > 0 || options_.inputs.prepend_embeds.defined(),
-          "prompts: expected at least one token");
+  require(length_ > 0 || options_.inputs.prepend_embeds.defined(), at("prompts"),
+          "expected at least one token");
   const bool exceeds = options_.restrict_to_max_seq_len && max_seq_len > 0 && length_ > max_seq_len;
   if (exceeds) {
     step_.reset();

@@ -55,12 +55,11 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs) {
     x = x + pos_emb_->forward(tokens.size(1), positions, x.device());
   }
 
-  require(inputs.embed_ids.size() == embeds_.size(),
-          fmt::format("embed_ids: expected {} (embed_num_tokens), got {}", embeds_.size(),
-                      inputs.embed_ids.size()));
+  expect(inputs.embed_ids.size() == embeds_.size(), at("embed_ids"), inputs.embed_ids.size(),
+         "{} (embed_num_tokens)", embeds_.size());
   for (const auto& [name, ids] : inputs.embed_ids) {
     const auto found = embeds_.find(name);
-    require(found != embeds_.end(), "embed_ids: '" + name + "' is not in embed_num_tokens");
+    require(found != embeds_.end(), at("embed_ids"), "'{}' is not in embed_num_tokens", name);
     x = x + found->second->forward(ids);
   }
   if (inputs.sum_embeds.defined()) x = x + inputs.sum_embeds;
@@ -85,7 +84,7 @@ AttentionLayersInputs TransformerWrapperImpl::layers_inputs(const TransformerInp
 LayersOutput TransformerWrapperImpl::run_layers(AttentionLayersInputs layers,
                                                 std::optional<int64_t> recycle_steps) {
   if (!recycled_proj_) {
-    require(recycle_steps.value_or(1) == 1, "recycle_steps: needs a model with recycling");
+    require(recycle_steps.value_or(1) == 1, at("recycle_steps"), "needs a model with recycling");
     return attn_layers_->forward(layers);
   }
   auto steps = recycle_steps;
@@ -106,8 +105,8 @@ LayersOutput TransformerWrapperImpl::run_layers(AttentionLayersInputs layers,
 void TransformerWrapperImpl::pool(const TransformerInputs& inputs, at::Tensor mask, at::Tensor x,
                                   TransformerOutput& output) {
   output.last_layer_hiddens = x;
-  require(!(attn_pool_ && inputs.attn_pool && options_.average_pool_embed),
-          "attn_pool: average_pool_embed leaves no sequence to pool");
+  require(!(attn_pool_ && inputs.attn_pool && options_.average_pool_embed), at("attn_pool"),
+          "average_pool_embed leaves no sequence to pool");
   if (options_.average_pool_embed) x = masked_mean(x, inputs.mask);
   if (cls_token_.defined()) {
     const auto count = options_.num_cls_tokens;
@@ -177,8 +176,8 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given
   output.mems = inputs.mems;
   pool(inputs, sequence.mask(), of_stack.embeddings, output);
   if (inputs.next_embed_pred) {
-    require(options_.add_continuous_pred_head,
-            "return_next_embed_pred: needs add_continuous_pred_head");
+    require(options_.add_continuous_pred_head, at("return_next_embed_pred"),
+            "needs add_continuous_pred_head");
     output.next_embed_pred =
         next_embed_out_->forward(at::silu(next_embed_hidden_->forward(output.embeddings)));
   }
@@ -188,7 +187,7 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given
 
 at::Tensor TransformerWrapperImpl::head(const at::Tensor& embeddings,
                                         const CallableModule::NamedTensors& arguments) {
-  require(!options_.return_only_embed, "return_only_embed: the model has no head");
+  require(!options_.return_only_embed, at("return_only_embed"), "the model has no head");
   TransformerOutput output;
   output.embeddings = embeddings;
   apply_heads(output, arguments);

@@ -25,16 +25,15 @@ int64_t batch_of(const TransformerInputs& inputs) {
 
 /// What the stack does not see as it was given.
 void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
-  require(inputs.x.defined() || inputs.prepend_embeds.defined(),
-          "x: is needed, unless there are prepend_embeds");
+  require(inputs.x.defined() || inputs.prepend_embeds.defined(), at("x"),
+          "is needed, unless there are prepend_embeds");
   if (!given_token_emb_) {
     require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   } else if (inputs.x.defined()) {
     if (ff_deep_embed_.defined())
       require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
     // What it embeds is its own affair.
-    require(inputs.x.dim() >= 2, fmt::format("x: expected [batch, seq, ...], got [{}]",
-                                             fmt::join(inputs.x.sizes(), ", ")));
+    expect(inputs.x.dim() >= 2, at("x"), shown(inputs.x.sizes()), "[batch, seq, ...]");
   }
   AxisSizes sizes;
   sizes[Axis::batch] = batch_of(inputs);
@@ -48,31 +47,31 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   require_inputs(inputs, sizes);
   require_in_range_on_cpu(inputs, *this);
   require(!ff_deep_embed_.defined() || !inputs.layers.deep_embeds.defined(),
-          "deep_embeds_and_ids: given, but ff_deep_embed has factors of the model's own");
-  require(inputs.x.defined() || !ff_deep_embed_.defined(),
-          "x: is needed, as ff_deep_embed has a factor for each token");
+          at("deep_embeds_and_ids"), "given, but ff_deep_embed has factors of the model's own");
+  require(inputs.x.defined() || !ff_deep_embed_.defined(), at("x"),
+          "is needed, as ff_deep_embed has a factor for each token");
   if (inputs.layers.documents.defined()) {
     const auto reason = documents_unsupported();
-    require(reason.empty(), "documents: " + reason);
+    require(reason.empty(), at("documents"), "{}", reason);
     require(!inputs.prepend_embeds.defined() && !inputs.pos.defined() &&
                 !inputs.seq_start_pos.defined(),
-            "documents: cannot be combined with prepend_embeds, pos or seq_start_pos");
+            at("documents"), "cannot be combined with prepend_embeds, pos or seq_start_pos");
   }
   if (!inputs.x.defined()) return;
   const auto n = inputs.x.size(1);
   if (inputs.goes_on()) {
     const auto reason = own_cache_unsupported(inputs.recycle_steps, inputs.attn_pool);
-    require(reason.empty(), "cache: " + reason);
+    require(reason.empty(), at("cache"), "{}", reason);
   }
   const bool prepends = inputs.prepend_embeds.defined() && inputs.prepend_embeds.size(1) > 0;
   const bool has_no_tokens = prepends || (!inputs.goes_on() && memory_token_count() > 0) ||
                              (!inputs.goes_on() && cls_token_.defined());
   // The factors of a single token are broadcast.
-  require(!(ff_deep_embed_.defined() && has_no_tokens && n != 1),
-          "ff_deep_embed: has no factors for what is no token (prepend_embeds, num_memory_tokens, "
-          "use_cls_token)");
+  require(!(ff_deep_embed_.defined() && has_no_tokens && n != 1), at("ff_deep_embed"),
+          "has no factors for what is no token (prepend_embeds, num_memory_tokens, use_cls_token)");
   require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
-          "average_pool_embed: the mean over the tokens of a mask has no place for prepend_embeds");
+          at("average_pool_embed"),
+          "the mean over the tokens of a mask has no place for prepend_embeds");
   check_positions(inputs, sizes);
 }
 
@@ -82,7 +81,7 @@ void TransformerWrapperImpl::check_positions(const TransformerInputs& inputs,
   const auto& pos = inputs.pos;
   if (!pos.defined() || pos.is_floating_point()) return;
   if (!embeds_positions() && !attn_layers_->reads_positions(inputs.layers))
-    warn_unused("pos: changes nothing, the model has no positions to take it");
+    warn_unused(at("pos"), "changes nothing, the model has no positions to take it");
   if (embeds_positions()) require_positions(inputs, sizes);
 }
 

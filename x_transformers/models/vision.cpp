@@ -66,18 +66,18 @@ ViTransformerWrapperImpl::ViTransformerWrapperImpl(ViTransformerWrapperOptions o
 
 ViTransformerWrapperImpl::Output ViTransformerWrapperImpl::forward(const at::Tensor& img) {
   const auto patch = options_.patch_size;
-  require(img.defined(), "img: is needed");
+  require(img.defined(), at("img"), "is needed");
   require_tensor(img, "img", TensorKind::floating,
                  {{"batch"}, {"channels", options_.channels}, {"height"}, {"width"}});
-  require(img.size(2) % patch == 0 && img.size(3) % patch == 0,
-          fmt::format("img: expected sides that patch_size = {} divides, got {} x {}", patch,
-                      img.size(2), img.size(3)));
+  require(img.size(2) % patch == 0 && img.size(3) % patch == 0, at("img"),
+          "expected sides that patch_size = {} divides, got {} x {}", patch, img.size(2),
+          img.size(3));
   auto x = embedding_norm_->forward(
       patch_projection_->forward(patch_norm_->forward(to_patches(img, patch))));
   const auto patches = x.size(1);
-  require(patches <= pos_embedding_.size(1),
-          fmt::format("img: expected at most {} patches (image_size = {}), got {} x {} pixels",
-                      pos_embedding_.size(1), options_.image_size, img.size(2), img.size(3)));
+  require(patches <= pos_embedding_.size(1), at("img"),
+          "expected at most {} patches (image_size = {}), got {} x {} pixels",
+          pos_embedding_.size(1), options_.image_size, img.size(2), img.size(3));
   x = x + pos_embedding_.narrow(1, 0, patches);
   if (post_emb_norm_) x = post_emb_norm_->forward(x);
   if (options_.emb_dropout > 0) x = at::dropout(x, options_.emb_dropout, is_training());

@@ -59,9 +59,9 @@ class PReLU : public ActivationModule {
   }
   at::Tensor forward(const at::Tensor& x) override {
     const auto slopes = weight_.size(0);
-    require(slopes == 1 || (x.dim() > 1 && x.size(1) == slopes),
-            fmt::format("PReLU: has num_parameters = {}, but the second dimension has {}", slopes,
-                        x.dim() > 1 ? x.size(1) : 1));
+    require(slopes == 1 || (x.dim() > 1 && x.size(1) == slopes), About{},
+            "PReLU has num_parameters = {}, but the second dimension has {}", slopes,
+            x.dim() > 1 ? x.size(1) : 1);
     return at::prelu(x, weight_);
   }
   // The second dimension is the sequence.
@@ -285,8 +285,7 @@ std::shared_ptr<ActivationModule> make_log_softmax(const SoftmaxOptions& options
 std::shared_ptr<ActivationModule> make_softmax_2d(const NoOptions&) {
   return std::make_shared<FunctionActivation>(
       [](const at::Tensor& x) {
-        require(x.dim() == 3 || x.dim() == 4,
-                fmt::format("Softmax2d: expected 3 or 4 dimensions, got {}", x.dim()));
+        expect(x.dim() == 3 || x.dim() == 4, About{}, x.dim(), "3 or 4 dimensions for Softmax2d");
         return x.softmax(-3);
       },
       /*is_per_token=*/false);

@@ -196,8 +196,8 @@ void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& 
     }
   }
   if (packed.softcap == 0) return;
-  require(!program.find<stages::Softclamp>(),
-          "flash_pack_seq_kwargs.softcap: not beside softclamp_logits");
+  require(!program.find<stages::Softclamp>(), at(OptionPath("flash_pack_seq_kwargs") / "softcap"),
+          "not beside softclamp_logits");
   program.set(stages::Softclamp{packed.softcap});
 }
 
@@ -215,12 +215,12 @@ void Attend::add_keys_in_front(Call& call, int64_t count) {
 void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
   if (!prev_attn.defined() || prev_attn.dim() == 0) return;
   const auto given = prev_attn.size(-1);
-  require(given == keys || given == 1 || keys == 1,
-          fmt::format("prev_attn: has scores of {} keys, expected {}{}", given, keys,
-                      options_.head_learned_sink && given == keys + 1
-                          ? "; head_learned_sink is one more, so not with residual attention "
-                            "(residual_attn, cross_residual_attn) from layer to layer"
-                          : ""));
+  require(given == keys || given == 1 || keys == 1, at("prev_attn"),
+          "has scores of {} keys, expected {}{}", given, keys,
+          options_.head_learned_sink && given == keys + 1
+              ? "; head_learned_sink is one more, so not with residual attention "
+                "(residual_attn, cross_residual_attn) from layer to layer"
+              : "");
 }
 
 namespace {
@@ -272,7 +272,7 @@ std::vector<PositionStage> positions_of(const PositionStage& position, const Doc
 AttendResult Attend::attend_documents(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                       const Call& call) {
   const auto& documents = *call.documents;
-  require(!call.keep_maps, "documents: attention maps are of whole rows, not of documents");
+  require(!call.keep_maps, at("documents"), "attention maps are of whole rows, not of documents");
   const auto queries = documents.split(q);
   const auto keys = keys_of(k, documents, call.shared_keys),
              values = keys_of(v, documents, call.shared_keys);

@@ -139,10 +139,8 @@ void AttentionImpl::mix_values(const AttentionInputs& inputs, Projected& p) {
                        {"value_dim_head", p.v.size(3)}});
     if (to_value_residual_mix_) {
       const auto mixes = p.x.size(1), values = p.v.size(2);
-      require(mixes == 1 || mixes == values,
-              fmt::format("learned_value_residual_mix: has a mix for each of {} queries, but there "
-                          "are {} values",
-                          mixes, values));
+      require(mixes == 1 || mixes == values, at("learned_value_residual_mix"),
+              "has a mix for each of {} queries, but there are {} values", mixes, values);
       const auto mix = to_value_residual_mix_->forward(p.x).sigmoid().transpose(1, 2).unsqueeze(-1);
       show(*this, probed::kValueMix, mix);
       p.v = at::lerp(repeat_heads(inputs.value_residual, options_.heads),
@@ -200,10 +198,9 @@ at::Tensor AttentionImpl::output(const Projected& p, at::Tensor out, const Branc
     out = out * gates;
   }
   if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
-    require(p.orig_values.size(2) >= out.size(1),
-            fmt::format("orthog_projected_values: need a value for each of {} queries, but the "
-                        "context has {}",
-                        out.size(1), p.orig_values.size(2)));
+    require(p.orig_values.size(2) >= out.size(1), at("orthog_projected_values"),
+            "need a value for each of {} queries, but the context has {}", out.size(1),
+            p.orig_values.size(2));
     const auto own = p.orig_values.narrow(2, p.orig_values.size(2) - out.size(1), out.size(1));
     out = project_orthogonally(out, own);
   }

@@ -16,8 +16,8 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given, const At
                  {{"batch", batch, true}, {"heads"}, {"keys"}, {"dim_head", o.dim_head}});
   if (!k.defined()) return;
   const auto heads = k.size(1);
-  require(heads > 0 && o.heads % heads == 0,
-          fmt::format("{}: {} heads do not divide heads = {}", name, heads, o.heads));
+  require(heads > 0 && o.heads % heads == 0, at(name), "{} heads do not divide heads = {}", heads,
+          o.heads);
   require_tensor(v, name, TensorKind::floating,
                  {{"batch", batch, true},
                   {"heads", heads},
@@ -35,7 +35,7 @@ void AttentionImpl::drop_unread(AttentionInputs& inputs) const {
   if (!options_.data_dependent_alibi) return;
   const char* reason = "data_dependent_alibi stands in its place";
   drop_unless(false, inputs.attn_bias, "attn_bias", reason);
-  if (inputs.rel_pos) warn_unused(fmt::format("rel_pos: changes nothing, {}", reason));
+  if (inputs.rel_pos) warn_unused(at("rel_pos"), "changes nothing, {}", reason);
   inputs.rel_pos = nullptr;
   inputs.pos = at::Tensor();
 }
@@ -43,13 +43,14 @@ void AttentionImpl::drop_unread(AttentionInputs& inputs) const {
 void AttentionImpl::check_sequences(const AttentionInputs& inputs) const {
   const auto& o = options_;
   if (o.qkv_receive_diff_residuals) {
-    require(!inputs.context.defined(), "qkv_receive_diff_residuals: only for self-attention");
-    require(inputs.x.dim() == 4 && inputs.x.size(0) == 3, "x: expected three views [3, b, n, dim]");
+    require(!inputs.context.defined(), at("qkv_receive_diff_residuals"), "only for self-attention");
+    require(inputs.x.dim() == 4 && inputs.x.size(0) == 3, at("x"),
+            "expected three views [3, b, n, dim]");
   } else {
     require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", o.dim}});
   }
-  require(inputs.context.defined() || dim_kv() == o.dim,
-          fmt::format("dim_context: {} is not dim = {}, so a context is needed", dim_kv(), o.dim));
+  require(inputs.context.defined() || dim_kv() == o.dim, at("dim_context"),
+          "{} is not dim = {}, so a context is needed", dim_kv(), o.dim);
 }
 
 /// Features of what keys and values are made of.
@@ -72,8 +73,8 @@ void AttentionImpl::check(const AttentionInputs& inputs) const {
   if (inputs.mem.defined() && inputs.mem.dim() == 3) sizes[Axis::memory] = inputs.mem.size(1);
   if (additional.first.defined()) sizes[Axis::added_keys] = additional.first.size(2);
   require_inputs(inputs, sizes);
-  require(!inputs.polar || !additional.first.defined(),
-          "additional_key_values: have no polar positions, so not beside polar_pos_emb");
+  require(!inputs.polar || !additional.first.defined(), at("additional_key_values"),
+          "have no polar positions, so not beside polar_pos_emb");
   if (inputs.packed && options_.flash_pack_seq) check_packed(inputs);
 }
 
@@ -82,15 +83,14 @@ void AttentionImpl::check_packed(const AttentionInputs& inputs) const {
   validate(*inputs.packed, options_.causal);
   const auto check_batch = [&](const at::Tensor& t) {
     const auto rows = t.dim() == 2 ? t.size(0) : 1;
-    require(rows == 1 || rows == batch,
-            fmt::format("flash_pack_seq_kwargs: expected boundaries and slopes of one row or batch "
-                        "= {}, got {}",
-                        batch, rows));
+    expect(rows == 1 || rows == batch, at("flash_pack_seq_kwargs"), rows,
+           "boundaries and slopes of one row or batch = {}", batch);
   };
   PackedSequences::tensors(*inputs.packed, check_batch);
-  require(!inputs.cache, "flash_pack_seq_kwargs: packed sequences are given whole, not to a cache");
-  require(!options_.causal || !inputs.mem.defined(),
-          "flash_pack_seq_kwargs: causal packed sequences take no mems");
+  require(!inputs.cache, at("flash_pack_seq_kwargs"),
+          "packed sequences are given whole, not to a cache");
+  require(!options_.causal || !inputs.mem.defined(), at("flash_pack_seq_kwargs"),
+          "causal packed sequences take no mems");
 }
 
 /// What is given for pairs of query and key. Keys that are memories may be left out.
@@ -108,8 +108,8 @@ void AttentionImpl::check_pairs(const AttentionInputs& inputs, const Counts& cou
                        {"queries", counts.queries},
                        {"keys", fits ? given : tokens}});
   };
-  require(!inputs.attn_mask.defined() || inputs.attn_mask.dim() >= 2,
-          "attn_mask: expected 2 to 4 dimensions, got 1");
+  require(!inputs.attn_mask.defined() || inputs.attn_mask.dim() >= 2, at("attn_mask"),
+          "expected 2 to 4 dimensions, got 1");
   require_pairs(inputs.attn_mask, "attn_mask", TensorKind::boolean);
   require_pairs(inputs.attn_bias, "attn_bias", TensorKind::floating);
   // Attend knows how many keys have scores.

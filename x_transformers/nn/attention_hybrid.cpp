@@ -62,9 +62,8 @@ at::Tensor AttentionImpl::mix_hybrid(const AttentionInputs& inputs, const at::Te
   const auto hybrid = run_hybrid(inputs, x);
   result.hybrid_hidden = hybrid.hidden;
   const auto features = value_dim_head_ * options_.heads;
-  require(hybrid.out.dim() == 4 || hybrid.out.size(-1) == features,
-          fmt::format("hybrid_module: expected heads * dim_head = {} features, got {}", features,
-                      hybrid.out.size(-1)));
+  expect(hybrid.out.dim() == 4 || hybrid.out.size(-1) == features, at("hybrid_module"),
+         hybrid.out.size(-1), "heads * dim_head = {} features", features);
   const auto heads = hybrid.out.dim() == 4 ? hybrid.out : split_heads(hybrid.out, options_.heads);
   out = hybrid_out_norm_->forward(out);
   const auto other = hybrid_norm_->forward(heads);

@@ -30,9 +30,9 @@ at::Tensor AttentionImpl::key_mask(const AttentionInputs& inputs, int64_t sequen
   if (mask.size(-1) == 1) return mask.expand({-1, sequence_keys});
   const auto given = mask.size(-1), tokens = sequence_keys - memory - inputs.cached_memory;
   const bool is_of_new = inputs.cache && given == inputs.x.size(-2);
-  require(given == sequence_keys || given == tokens || is_of_new,
-          fmt::format("{}: expected one entry for each of {} keys, got {}",
-                      inputs.context_mask.defined() ? "context_mask" : "mask", tokens, given));
+  expect(given == sequence_keys || given == tokens || is_of_new,
+         at(inputs.context_mask.defined() ? "context_mask" : "mask"), given,
+         "one entry for each of {} keys", tokens);
   return pad_mask_left(mask, sequence_keys - given);
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/positions/rotary.h"
 #include "x_transformers/ops/heads.h"
@@ -24,10 +25,8 @@ at::Tensor AttentionImpl::rotate_heads(
 at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
                                       int64_t new_tokens) const {
   const auto positions = angles.freqs.size(-2), needed = keys.size(2) + new_tokens;
-  require(positions >= needed,
-          fmt::format("rotary_pos_emb: expected angles of {} positions, cached "
-                      "ones among them, got {}",
-                      needed, positions));
+  expect(positions >= needed, at("rotary_pos_emb"), positions,
+         "angles of {} positions, cached ones among them", needed);
   const auto used = angles.rows(keys.size(2), new_tokens);
   return rotate_heads(keys,
                       [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
@@ -92,19 +91,19 @@ namespace {
 /// The bias of a rel_pos, [.., queries, sequence_keys]: queries stand at the end of the keys, or
 /// all of them where `pos` says.
 at::Tensor bias_of(const AttentionInputs& inputs, int64_t queries, int64_t sequence_keys) {
-  require(!inputs.attn_bias.defined(), "rel_pos and attn_bias: at most one of them");
+  require(!inputs.attn_bias.defined(), among({"rel_pos", "attn_bias"}), "at most one of them");
   if (inputs.pos.defined()) {
-    require(inputs.rel_pos->takes_positions(),
-            "pos: of the position biases only AlibiPositionalBias takes positions from outside");
+    require(inputs.rel_pos->takes_positions(), at("pos"),
+            "of the position biases only AlibiPositionalBias takes positions from outside");
     const auto& pos = inputs.pos;
     const auto batch = inputs.x.size(-3);
     const bool fits = pos.dim() >= 1 && pos.dim() <= 3 && queries <= sequence_keys &&
                       (pos.size(-1) == sequence_keys || pos.size(-1) == 1) &&
                       (pos.dim() == 1 || pos.size(0) == 1 || pos.size(0) == batch);
     const auto* which = sequence_keys == queries ? "" : ", cached tokens and memories among them";
-    require(fits, fmt::format("pos: expected positions [seq = {}], [batch = {}, seq] or [batch, "
-                              "heads, seq]{}, got [{}]",
-                              sequence_keys, batch, which, fmt::join(pos.sizes(), ", ")));
+    expect(fits, at("pos"), shown(pos.sizes()),
+           "positions [seq = {}], [batch = {}, seq] or [batch, heads, seq]{}", sequence_keys, batch,
+           which);
     if (pos.size(-1) == 1) return inputs.rel_pos->forward({pos, pos, 0});
     return inputs.rel_pos->forward({pos.narrow(-1, sequence_keys - queries, queries), pos, 0});
   }
@@ -122,9 +121,8 @@ void AttentionImpl::place_scores(const AttentionInputs& inputs, const at::Tensor
   at::Tensor bias;
   if (inputs.rel_pos) {
     bias = bias_of(inputs, x.size(1), sequence_keys);
-    require(
-        bias.size(-3) == options_.heads || bias.size(-3) == 1,
-        fmt::format("rel_pos: has {} heads, expected heads = {}", bias.size(-3), options_.heads));
+    require(bias.size(-3) == options_.heads || bias.size(-3) == 1, at("rel_pos"),
+            "has {} heads, expected heads = {}", bias.size(-3), options_.heads);
   } else {
     bias = spread_over_keys(inputs.attn_bias, sequence_keys, keys);
   }

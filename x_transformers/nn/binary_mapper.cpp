@@ -6,6 +6,7 @@
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/full_precision.h"
 
 namespace x_transformers {
@@ -43,9 +44,8 @@ at::Tensor BinaryMapperImpl::code_probabilities(const at::Tensor& logits) const 
 
 BinaryMapperImpl::Output BinaryMapperImpl::forward(const at::Tensor& logits,
                                                    const BinaryMapperCall& call) {
-  require(logits.dim() > 0 && logits.size(-1) == options_.bits && logits.is_floating_point(),
-          fmt::format("logits: expected floats [..., bits = {}], got {} [{}]", options_.bits,
-                      at::toString(logits.scalar_type()), fmt::join(logits.sizes(), ", ")));
+  expect(logits.dim() > 0 && logits.size(-1) == options_.bits && logits.is_floating_point(),
+         at("logits"), shown(logits), "floats [..., bits = {}]", options_.bits);
   Output output;
   const auto chances = in_full_precision((logits / call.temperature).sigmoid());
   const auto drawn = at::rand_like(chances) <= chances;

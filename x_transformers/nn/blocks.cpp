@@ -34,7 +34,7 @@ at::Tensor shift(const at::Tensor& t, int64_t amount, const at::Tensor& exists,
 
 ShiftTokens::ShiftTokens(const ShiftTokensOptions& options, std::shared_ptr<Block> fn)
     : WrappedBlock(std::move(fn)), shifts_(options.shifts) {
-  require(!shifts_.empty(), "shifts: expected at least one, got []");
+  require(!shifts_.empty(), at("shifts"), "expected at least one, got []");
 }
 
 at::Tensor ShiftState::extend(const at::Tensor& x, int64_t count) {

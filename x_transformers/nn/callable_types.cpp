@@ -10,6 +10,7 @@
 #include <string>
 
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/nn/activations.h"
 #include "x_transformers/nn/callable_call.h"
 #include "x_transformers/nn/callable_type.h"
@@ -135,9 +136,8 @@ CallableModule norm_callable(const std::string& type, const std::shared_ptr<Norm
           [norm, type, dim](const at::Tensor& x, const NamedTensors& arguments) {
             require_no_arguments(type, arguments);
             require_floats(type, x);
-            require(x.dim() > 0 && x.size(-1) == dim,
-                    fmt::format("{}: expected [..., dim = {}], got [{}]", type, dim,
-                                fmt::join(x.sizes(), ", ")));
+            expect(x.dim() > 0 && x.size(-1) == dim, About{}, shown(x.sizes()),
+                   "[..., dim = {}] for {}", dim, type);
             return Result{norm->forward(x), {}};
           },
           /*is_per_token=*/true};

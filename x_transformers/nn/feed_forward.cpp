@@ -11,6 +11,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/nn/callable_activation.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/linear.h"
@@ -122,9 +123,8 @@ at::Tensor FeedForwardImpl::hidden_of(const at::Tensor& x, const std::optional<R
 
 at::Tensor FeedForwardImpl::forward(const FeedForwardInputs& inputs) {
   const auto &x = inputs.x, &deep_embed = inputs.deep_embed, &residual = inputs.ends.residual;
-  require(x.is_floating_point() && x.dim() > 0 && x.size(-1) == options_.dim,
-          fmt::format("x: expected floats [..., dim = {}], got {} [{}]", options_.dim,
-                      at::toString(x.scalar_type()), fmt::join(x.sizes(), ", ")));
+  expect(x.is_floating_point() && x.dim() > 0 && x.size(-1) == options_.dim, at("x"), shown(x),
+         "floats [..., dim = {}]", options_.dim);
   auto h = hidden_of(x, inputs.ends.norm);
   if (post_act_ln_) h = post_act_ln_->forward(h);
   if (options_.dropout > 0) h = at::dropout(h, options_.dropout, is_training());
@@ -136,9 +136,8 @@ at::Tensor FeedForwardImpl::forward(const FeedForwardInputs& inputs) {
   if (options_.sublayer_dropout > 0)
     out = at::dropout(out, options_.sublayer_dropout, is_training());
   if (!deep_embed.defined()) return residual.defined() ? out + residual : out;
-  require(at::are_expandable(deep_embed.sizes(), out.sizes()),
-          fmt::format("deep_embed: expected factors of [{}], got [{}]",
-                      fmt::join(out.sizes(), ", "), fmt::join(deep_embed.sizes(), ", ")));
+  expect(at::are_expandable(deep_embed.sizes(), out.sizes()), at("deep_embed"),
+         shown(deep_embed.sizes()), "factors of {}", shown(out.sizes()));
   out = out * deep_embed;
   return residual.defined() ? out + residual : out;
 }

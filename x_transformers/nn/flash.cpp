@@ -77,7 +77,7 @@ void FLASHState::reorder(const at::Tensor& rows) {
 }
 
 void FLASHState::fix(const StaticPlace&) {
-  throw InputError("FLASH: has no static cache, it counts the tokens of a group on the host");
+  throw InputError("FLASH has no static cache, it counts the tokens of a group on the host");
 }
 
 FLASH::FLASH(const FLASHOptions& options, std::shared_ptr<FLASHRotaryEmbedding> rotary_pos_emb)
@@ -237,7 +237,7 @@ at::Tensor FLASH::read_context(const BranchInputs& inputs) {
 BranchOutput FLASH::run(const BranchInputs& inputs) {
   const auto& x = inputs.x;
   require_tensor(x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
-  require(x.size(1) > 0, "x: expected at least one token");
+  require(x.size(1) > 0, at("x"), "expected at least one token");
   require_tensor(inputs.mask, "mask", TensorKind::boolean,
                  {{"batch", x.size(0), true}, {"seq", x.size(1)}});
   BranchOutput output;
@@ -247,7 +247,7 @@ BranchOutput FLASH::run(const BranchInputs& inputs) {
   }
   auto* state = inputs.state ? &dynamic_cast<FLASHState&>(*inputs.state) : nullptr;
   const auto reason = state ? cache_unsupported() : std::string();
-  require(reason.empty(), "cache: " + reason);
+  require(reason.empty(), at("cache"), "{}", reason);
   const auto p = project(inputs, state);
   const auto mixed =
       state ? continue_groups(p, inputs.mask, *state) : attend_groups(p, inputs.mask);

@@ -74,19 +74,20 @@ at::Tensor PackedSequences::bias(int64_t queries, int64_t keys) const {
 void validate(const PackedSequences& packed, bool causal) {
   check_boundaries("cu_seqlens_q", packed.cu_seqlens_q);
   check_boundaries("cu_seqlens_k", packed.cu_seqlens_k);
-  require(packed.cu_seqlens_q.sizes() == packed.cu_seqlens_k.sizes(),
-          "flash_pack_seq_kwargs: cu_seqlens_q and cu_seqlens_k must have one shape");
+  require(packed.cu_seqlens_q.sizes() == packed.cu_seqlens_k.sizes(), at("flash_pack_seq_kwargs"),
+          "cu_seqlens_q and cu_seqlens_k must have one shape");
   const bool are_equal =
       !causal || !packed.cu_seqlens_q.is_cpu() || packed.cu_seqlens_q.equal(packed.cu_seqlens_k);
-  require(
-      are_equal,
-      "flash_pack_seq_kwargs: with causal attention cu_seqlens_q and cu_seqlens_k must be equal");
-  require(packed.softcap >= 0, "flash_pack_seq_kwargs.softcap: expected 0 or more");
-  require(packed.softcap == 0 || !packed.alibi_slopes.defined(),
-          "flash_pack_seq_kwargs: softcap and alibi_slopes: at most one of them");
+  require(are_equal, at("flash_pack_seq_kwargs"),
+          "with causal attention cu_seqlens_q and cu_seqlens_k must be equal");
+  require(packed.softcap >= 0, at(OptionPath("flash_pack_seq_kwargs") / "softcap"),
+          "expected 0 or more");
+  require(packed.softcap == 0 || !packed.alibi_slopes.defined(), at("flash_pack_seq_kwargs"),
+          "softcap and alibi_slopes: at most one of them");
   const auto& slopes = packed.alibi_slopes;
   require(!slopes.defined() || slopes.dim() == 1 || slopes.dim() == 2,
-          "flash_pack_seq_kwargs.alibi_slopes: expected [heads] or [batch, heads]");
+          at(OptionPath("flash_pack_seq_kwargs") / "alibi_slopes"),
+          "expected [heads] or [batch, heads]");
 }
 
 }  // namespace x_transformers

@@ -16,10 +16,10 @@ std::vector<ScaledRows> AttentionImpl::qk_clip_scales(const at::Tensor& score_ma
                                                       double tau) const {
   require_positive(tau, "tau");
   const auto reason = qk_clip_unsupported();
-  require(reason.empty(), "qk_clip_: " + reason);
+  require(reason.empty(), at("qk_clip_"), "{}", reason);
   const auto heads = options_.heads, groups = heads / kv_heads_;
-  require(score_maxes.dim() == 1 && score_maxes.size(0) == heads,
-          fmt::format("qk_clip_: expected the largest score of each of {} heads", heads));
+  require(score_maxes.dim() == 1 && score_maxes.size(0) == heads, at("qk_clip_"),
+          "expected the largest score of each of {} heads", heads);
   const auto maxes = score_maxes.to(at::kFloat);
   // Of both together; what is no number, or not above tau, stays.
   const auto clip = at::where(maxes > tau, tau / maxes, at::ones({}, maxes.options()));
@@ -41,9 +41,8 @@ std::vector<ScaledRows> AttentionImpl::qk_clip_scales(const at::Tensor& score_ma
 }
 
 void AttentionImpl::qk_clip_(const at::Tensor& pre_softmax_attn, double tau) {
-  require(pre_softmax_attn.defined() && pre_softmax_attn.dim() == 4,
-          "qk_clip_: expected scores [batch, heads, queries, keys]; a call keeps them with "
-          "keep_maps");
+  require(pre_softmax_attn.defined() && pre_softmax_attn.dim() == 4, at("qk_clip_"),
+          "expected scores [batch, heads, queries, keys]; a call keeps them with keep_maps");
   const at::NoGradGuard no_grad;
   for (const auto& [weight, scale] : qk_clip_scales(pre_softmax_attn.amax({0, 2, 3}), tau))
     weight.mul_(scale);

@@ -96,8 +96,8 @@ DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) 
 }
 
 MixedLayers DynamicLIMe::mix(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
-  require(static_cast<int64_t>(hiddens.size()) == options_.num_layers,
-          fmt::format("hiddens: expected {} layers, got {}", options_.num_layers, hiddens.size()));
+  expect(static_cast<int64_t>(hiddens.size()) == options_.num_layers, at("hiddens"), hiddens.size(),
+         "{} layers", options_.num_layers);
   const auto logits = linear(norm_ ? norm_->forward(x) : x, weight_, bias_)
                           .unflatten(-1, {options_.num_views, options_.num_layers});
   auto result = mix_layers(hiddens, logits, options_.use_softmax);

@@ -103,7 +103,7 @@ void launch(kernels::ScoredAttention& call, const at::Tensor& like) {
   const auto device = like.device().index();
   std::string reason;
   const auto bytes = launchers.scored_attention_workspace(call, device, reason);
-  require(bytes >= 0, "attention: " + reason);
+  require(bytes >= 0, at("attention"), "{}", reason);
   const auto workspace = at::empty({std::max<int64_t>(bytes, 1)}, like.options().dtype(at::kByte));
   call.workspace = workspace.mutable_data_ptr();
   launchers.scored_attention(call, device);

@@ -70,7 +70,7 @@ class Engines {
       require(reasons.empty(), message);
       return engine.run(call);
     }
-    throw InputError("engine: expected one of " + names() + ", got '" + name + "'");
+    throw InputError(Notice{at("engine"), {}, "one of " + names(), detail::given_of(name)});
   }
 
   /// All engines, each with its reasons against the call.

@@ -241,8 +241,8 @@ std::string widened_unsupported(const at::Tensor& x, const at::Tensor& weight,
 }  // namespace
 
 void set_matmul_precision(const std::string& name) {
-  require(name == "highest" || name == "high" || name == "medium",
-          "matmul_precision: expected highest, high or medium, got '" + name + "'");
+  expect(name == "highest" || name == "high" || name == "medium", at("matmul_precision"), name,
+         "highest, high or medium");
   at::globalContext().setFloat32MatmulPrecision(name);
 }
 

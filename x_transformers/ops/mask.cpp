@@ -54,7 +54,8 @@ double masked_score(at::ScalarType type) {
     case at::kBFloat16:
       return std::numeric_limits<at::BFloat16>::lowest();
     default:
-      throw InputError(std::string("scores: expected a floating type, got ") + at::toString(type));
+      throw InputError(
+          Notice{at("scores"), text("expected a floating type, got {}", at::toString(type))});
   }
 }
 

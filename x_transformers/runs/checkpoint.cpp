@@ -96,9 +96,9 @@ bool is_whole(const fs::path& folder) {
 }
 
 [[noreturn]] void refuse_foreign(const fs::path& path) {
-  throw InputError(fmt::format(
-      "{}: is not of a training run and would be lost, move it away or choose another folder",
-      path.string()));
+  throw InputError(
+      Notice{at(path.string() + ":"),
+             "is not of a training run and would be lost, move it away or choose another folder"});
 }
 
 bool is_there(const fs::path& path) {
@@ -239,10 +239,10 @@ void CheckpointFolder::check(bool resume) const {
     const bool is_checkpoint = step_of(entry.path().filename().string()).has_value();
     if (step || !is_checkpoint || !has_file(entry.path(), checkpoint_file::kState)) continue;
     for (const char* name : kNeeded)
-      require(has_file(entry.path(), name),
-              fmt::format("{}: a checkpoint without {}, and no other is whole: put the file back, "
-                          "or write to another folder",
-                          entry.path().string(), name));
+      require(has_file(entry.path(), name), at(entry.path().string() + ":"),
+              "a checkpoint without {}, and no other is whole: put the file back, or write to "
+              "another folder",
+              name);
   }
   if (is_run()) return;
   for (const char* name : kNeeded)

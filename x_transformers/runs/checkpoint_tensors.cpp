@@ -137,11 +137,10 @@ std::vector<ConfigChange> compare_configs(const std::string& saved, const std::s
   };
   const auto require_same = [&](bool is_same, const std::string& option, const std::string& was,
                                 const std::string& is) {
-    require(is_same,
-            fmt::format("{}: {} was {}, now it is {}: a run goes on with the model that it "
-                        "began with; another may start from its weights by "
-                        "train.init_from",
-                        where, option, was, is));
+    require(is_same, at(where),
+            "{} was {}, now it is {}: a run goes on with the model that it began with; another may "
+            "start from its weights by train.init_from",
+            option, was, is);
   };
   require_same(type(before) == type(after), "model.type", type(before), type(after));
   Json keys = before;

@@ -27,10 +27,11 @@ void for_each_row(const std::string& path, Use use) {
     rest.remove_prefix(length + 1);
     if (line.empty()) continue;
     auto row = Row::parse(line, nullptr, /*allow_exceptions=*/false);
-    require(
-        row.is_object(),
-        fmt::format("{}, line {}: expected a JSON object; without this line the file can be read",
-                    path, number));
+    if (!row.is_object()) {
+      Notice notice{at(fmt::format("{}, line {}", path, number)), "expected a JSON object"};
+      notice.hint = "without this line the file can be read";
+      throw InputError(std::move(notice));
+    }
     use(line, std::move(row));
   }
 }
@@ -59,7 +60,7 @@ MetricsWriter::MetricsWriter(std::string path, std::optional<int64_t> resumed_st
     : file_(start_file(std::move(path), resumed_step)) {}
 
 void MetricsWriter::write(const Row& row) {
-  require(row.is_object(), "metrics: expected a JSON object for a row");
+  require(row.is_object(), at("metrics"), "expected a JSON object for a row");
   // Invalid UTF-8, as in a sample of bytes, becomes the replacement character.
   file_.append(row.dump(-1, ' ', false, Row::error_handler_t::replace) + "\n");
 }

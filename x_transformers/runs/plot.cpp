@@ -140,8 +140,8 @@ std::string plot_metrics(const std::string& metrics, const std::string& picture,
   const auto ending = std::filesystem::path(picture).extension().string();
   require(ending == ".png" || ending == ".svg",
           fmt::format("picture {}: expected a name ending in .png or .svg", picture));
-  require(options.smoothing >= 0 && options.smoothing <= 1,
-          fmt::format("plot.smoothing: expected a share from 0 to 1, got {}", options.smoothing));
+  expect(options.smoothing >= 0 && options.smoothing <= 1, at(OptionPath("plot") / "smoothing"),
+         options.smoothing, "a share from 0 to 1");
   const auto plot = make_plot(metrics, options);
   if (options.use_gnuplot) {
     if (const auto drawn = draw_with_gnuplot(plot, ending.substr(1))) {

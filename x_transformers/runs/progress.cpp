@@ -120,10 +120,10 @@ std::optional<int64_t> resident_memory_bytes() {
 ProgressReporter::ProgressReporter(const ProgressOptions& options, int descriptor)
     : descriptor_(descriptor), line_seconds_(options.line_seconds) {
   const auto& style = options.style;
-  require(style == "auto" || style == "bar" || style == "lines" || style == "none",
-          "progress.style: expected auto, bar, lines or none, got '" + style + "'");
-  require(line_seconds_ >= 0,
-          fmt::format("progress.line_seconds: expected 0 or more, got {}", line_seconds_));
+  expect(style == "auto" || style == "bar" || style == "lines" || style == "none",
+         at(OptionPath("progress") / "style"), style, "auto, bar, lines or none");
+  expect(line_seconds_ >= 0, at(OptionPath("progress") / "line_seconds"), line_seconds_,
+         "0 or more");
   const bool bar = style == "bar" || (style == "auto" && is_capable_terminal(descriptor));
   style_ = style == "none" ? Style::kNone : bar ? Style::kBar : Style::kLines;
   color_ = bar && is_capable_terminal(descriptor) && !is_set("NO_COLOR");

@@ -30,7 +30,7 @@ bool is_damaged(const std::filesystem::path& folder) {
   try {
     load_train_state(folder / checkpoint_file::kState);
     require(read_json_file((folder / checkpoint_file::kConfig).string()).is_object(),
-            "config.json: expected a JSON object");
+            at(checkpoint_file::kConfig), "expected a JSON object");
     load_safetensors(folder / checkpoint_file::kOptimizer);
     const auto weights = load_safetensors(folder / checkpoint_file::kModel).tensors;
     return std::any_of(weights.begin(), weights.end(), [](const auto& weight) {

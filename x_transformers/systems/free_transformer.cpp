@@ -140,7 +140,7 @@ FreeTransformerImpl::Predicted FreeTransformerImpl::predict(const at::Tensor& se
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
   require_tensor(seq_for_latents, "seq_for_latents", TensorKind::integer,
                  {{"batch", seq.size(0)}, {"seq"}});
-  require(seq.size(1) > 1, "seq: expected at least two tokens in a sequence");
+  require(seq.size(1) > 1, at("seq"), "expected at least two tokens in a sequence");
   const auto tokens = seq.narrow(1, 0, seq.size(1) - 1);
   const auto hidden = run_head(tokens);
   const auto latents =
@@ -183,17 +183,16 @@ at::Tensor FreeTransformerImpl::condition_of(const at::Tensor& latents, int64_t 
   if (are_codes) {
     condition = at::embedding(from_latent_to_condition_->weight.t(), latents);
   } else {
-    require(latents.is_floating_point() && latents.dim() > 0 && latents.size(-1) == codes,
-            fmt::format("latents: expected codes, integers, or floats [..., codes = {}], got [{}]",
-                        codes, fmt::join(latents.sizes(), ", ")));
+    expect(latents.is_floating_point() && latents.dim() > 0 && latents.size(-1) == codes,
+           at("latents"), shown(latents.sizes()), "codes, integers, or floats [..., codes = {}]",
+           codes);
     condition = from_latent_to_condition_->forward(latents);
   }
   if (condition.dim() == 1) condition = condition.unsqueeze(0);
   if (condition.dim() == 2) condition = condition.unsqueeze(1);
-  require(condition.dim() == 3 && (condition.size(0) == rows || condition.size(0) == 1),
-          fmt::format("latents: expected one for all, or one for each of {} sequences (or for each "
-                      "of their tokens)",
-                      rows));
+  require(
+      condition.dim() == 3 && (condition.size(0) == rows || condition.size(0) == 1), at("latents"),
+      "expected one for all, or one for each of {} sequences (or for each of their tokens)", rows);
   return condition;
 }
 
@@ -214,8 +213,8 @@ GenerateOptions FreeTransformerImpl::usual_sampling() {
 
 at::Tensor FreeTransformerImpl::generate(const at::Tensor& prompts, const GenerateOptions& given,
                                          const at::Tensor& latents, bool use_kv_cache) {
-  require(prompts.defined() && prompts.dim() > 0 && prompts.numel() > 0,
-          "prompts: expected tokens [..., seq], at least one in each");
+  require(prompts.defined() && prompts.dim() > 0 && prompts.numel() > 0, at("prompts"),
+          "expected tokens [..., seq], at least one in each");
   const Evaluation evaluation(*this);
   const bool quirks = options_.compat.python_quirks;
   auto options = given;

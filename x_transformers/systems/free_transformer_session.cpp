@@ -31,9 +31,8 @@ void FreeTransformerSession::draw(const at::Tensor& tokens) {
 at::Tensor FreeTransformerSession::condition_of(int64_t begin, int64_t count) const {
   const auto& condition = options_.condition;
   if (!condition.defined() || condition.size(1) == 1) return condition;
-  require(condition.size(1) >= begin + count,
-          fmt::format("latents: expected one for each token, prompt and generated, got {}",
-                      condition.size(1)));
+  expect(condition.size(1) >= begin + count, at("latents"), condition.size(1),
+         "one for each token, prompt and generated");
   return condition.narrow(1, begin, count);
 }
 
@@ -53,8 +52,8 @@ at::Tensor FreeTransformerSession::run(const at::Tensor& tokens, int64_t begin) 
 }
 
 at::Tensor FreeTransformerSession::append(const at::Tensor& tokens) {
-  require(tokens.dim() == 2 && tokens.size(1) > 0 && !tokens.is_floating_point(),
-          "prompts: expected tokens [batch, seq] of integers, at least one in each");
+  require(tokens.dim() == 2 && tokens.size(1) > 0 && !tokens.is_floating_point(), at("prompts"),
+          "expected tokens [batch, seq] of integers, at least one in each");
   const auto begin = tokens_.defined() ? tokens_.size(1) : 0;
   if (options_.draws) draw(tokens);
   tokens_ = tokens_.defined() ? at::cat({tokens_, tokens}, 1) : tokens;

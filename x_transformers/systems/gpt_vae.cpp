@@ -112,10 +112,9 @@ GPTVAEImpl::Latents GPTVAEImpl::encode_to_latents(const at::Tensor& seq) {
   const bool pads_with_token = options_.pad_id >= 0 && options_.pad_id < options_.num_tokens;
   const auto tokens = pads_with_token ? seq : seq.masked_fill(~mask, 0);
   const auto pooled = encoder_(tokens, {{"mask", mask}});
-  require(pooled.dim() == 2 && pooled.size(1) == options_.layers.dim,
-          fmt::format("encoder: expected one embedding of each sequence, [batch, dim = {}], got "
-                      "[{}]",
-                      options_.layers.dim, fmt::join(pooled.sizes(), ", ")));
+  expect(pooled.dim() == 2 && pooled.size(1) == options_.layers.dim, at("encoder"),
+         shown(pooled.sizes()), "one embedding of each sequence, [batch, dim = {}]",
+         options_.layers.dim);
   const auto parts = to_latent_mean_log_variance_->forward(pooled).chunk(2, -1);
   Latents latents;
   latents.mean = parts[0];
@@ -127,9 +126,8 @@ GPTVAEImpl::Latents GPTVAEImpl::encode_to_latents(const at::Tensor& seq) {
 /// latents [b, dim_latent] -> [b, 1, dim]
 at::Tensor GPTVAEImpl::prepended(const at::Tensor& latents) {
   const auto features = options_.dim_latent.value_or(options_.layers.dim);
-  require(latents.dim() == 2 && latents.size(1) == features,
-          fmt::format("latents: expected [batch, dim_latent = {0}] or [{0}], got [{1}]", features,
-                      fmt::join(latents.sizes(), ", ")));
+  expect(latents.dim() == 2 && latents.size(1) == features, at("latents"), shown(latents.sizes()),
+         "[batch, dim_latent = {}] or [{}]", features, features);
   return from_latent_to_prepend_token_->forward(latents).unsqueeze(1);
 }
 
@@ -180,9 +178,8 @@ at::Tensor GPTVAEImpl::generate(GenerationInputs inputs, const GenerateOptions& 
     const auto rows = prompts.dim() > 1 ? prompts.numel() / prompts.size(-1) : 1;
     if (given.dim() == 1) given = given.expand({rows, -1});
     const auto embeds = prepended(given);
-    require(embeds.size(0) == rows || embeds.size(0) == 1,
-            fmt::format("latents: expected one for all, or one for each of {} prompts, got {}",
-                        rows, embeds.size(0)));
+    expect(embeds.size(0) == rows || embeds.size(0) == 1, at("latents"), embeds.size(0),
+           "one for all, or one for each of {} prompts", rows);
     inputs.net.prepend_embeds = embeds;
   }
   return ar_wrapped_decoder_->generate(inputs, options);

@@ -116,8 +116,8 @@ AutoregressiveWrapperImpl::Output XTransformerImpl::forward(const at::Tensor& sr
 at::Tensor XTransformerImpl::generate(const at::Tensor& seq_in, GenerationInputs generation,
                                       const GenerateOptions& options,
                                       const XTransformerInputs& inputs) {
-  require(!inputs.src_prepend_embeds.defined(),
-          "src_prepend_embeds: generation takes none, as in Python");
+  require(!inputs.src_prepend_embeds.defined(), at("src_prepend_embeds"),
+          "generation takes none, as in Python");
   const Evaluation evaluation(*this);
   generation.net.layers.context = encode(seq_in, inputs);
   generation.net.layers.context_mask = inputs.mask;

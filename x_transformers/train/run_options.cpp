@@ -261,7 +261,7 @@ RunOptions parse_run_options(const Json& run, const std::string& where) {
 
 RunOptions read_run_file(const std::string& path, const std::vector<RunOverride>& overrides) {
   const auto kind = kind_of_weights(path);
-  require(kind.empty(), fmt::format("{}: expected a run file (JSON), got {}", path, kind));
+  require(kind.empty(), at(path + ":"), "expected a run file (JSON), got {}", kind);
   Json run = read_json_file(path);
   if (!run.is_object()) detail::wrong_type(path, "an object with model, data and train", run);
   for (const auto& value : overrides) apply_override(run, value);

@@ -39,9 +39,8 @@ std::string resumed_tokenizer(const std::string& given, const std::filesystem::p
   const auto saved = (*latest / checkpoint_file::kTokenizer).string();
   const bool is_moved = given != "bytes" && !std::filesystem::exists(given);
   require(is_moved || make_tokenizer(given)->serialized() == make_tokenizer(saved)->serialized(),
-          fmt::format(
-              "data.tokenizer: {} is another vocabulary than the run was trained with, which is {}",
-              given, saved));
+          at(OptionPath("data") / "tokenizer"),
+          "{} is another vocabulary than the run was trained with, which is {}", given, saved);
   return saved;
 }
 

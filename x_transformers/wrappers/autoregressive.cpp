@@ -42,11 +42,11 @@ struct AlignedPrompts {
 
 AlignedPrompts align_prompts(const GenerationInputs& inputs, int64_t pad_value,
                              int64_t num_tokens) {
-  require(!inputs.net.seq_start_pos.defined(),
-          "seq_start_pos: generation sets it; give prompt_lens");
+  require(!inputs.net.seq_start_pos.defined(), at("seq_start_pos"),
+          "generation sets it; give prompt_lens");
   require(inputs.prompts.defined() && inputs.prompts.dim() > 0 &&
               at::isIntegralType(inputs.prompts.scalar_type(), /*includeBool=*/true),
-          "prompts: expected tokens [..., seq] of integers");
+          at("prompts"), "expected tokens [..., seq] of integers");
   const auto tokens = inputs.prompts.to(at::kLong);
   auto prompts = tokens.dim() == 1 ? tokens.unsqueeze(0) : tokens.flatten(0, -2);
   if (!inputs.prompt_lens.defined()) return {prompts, {}};
@@ -118,7 +118,7 @@ at::Tensor AutoregressiveWrapperImpl::next_embed_loss(const TransformerOutput& o
 at::Tensor AutoregressiveWrapperImpl::targets_within(const at::Tensor& x,
                                                      const at::Tensor& documents) const {
   const auto reason = documents_unsupported();
-  require(reason.empty(), "documents: " + reason);
+  require(reason.empty(), at("documents"), "{}", reason);
   require_tensor(documents, "documents", TensorKind::integer,
                  {{"batch", x.size(0), true}, {"seq", x.size(1)}});
   const auto own = documents.narrow(1, 0, x.size(1) - 1),
@@ -169,13 +169,12 @@ at::Tensor AutoregressiveWrapperImpl::next_token_loss(Output& output, const at::
                                                       const at::Tensor& targets, int64_t prepended,
                                                       int64_t chunk) const {
   if (chunk == 0) {
-    require(output.net.logits.size() == 1,
-            "net: expected one output head, got " + std::to_string(output.net.logits.size()));
+    expect(output.net.logits.size() == 1, at("net"), output.net.logits.size(), "one output head");
   }
   auto rows = chunk > 0 ? output.net.embeddings : output.net.logits[0];
-  require(rows.size(0) == targets.size(0),
-          fmt::format("x: batch = {}, but what is given beside it has {} batch entries",
-                      targets.size(0), rows.size(0)));
+  require(rows.size(0) == targets.size(0), at("x"),
+          "batch = {}, but what is given beside it has {} batch entries", targets.size(0),
+          rows.size(0));
   if (prepended > 0) rows = rows.narrow(1, prepended, rows.size(1) - prepended);
   if (chunk > 0) {
     const auto head = net_->linear_head();
@@ -198,8 +197,8 @@ at::Tensor AutoregressiveWrapperImpl::loss(const at::Tensor& x, TransformerInput
 AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::run(const at::Tensor& x,
                                                                  TransformerInputs inputs,
                                                                  int64_t chunk) {
-  require(x.dim() == 2 && x.size(1) > 1,
-          "x: expected tokens [batch, seq] with at least two in a sequence");
+  require(x.dim() == 2 && x.size(1) > 1, at("x"),
+          "expected tokens [batch, seq] with at least two in a sequence");
   const auto traits = net_->traits();
   warn_of_seen_targets(*this, "net", traits.is_causal, inputs.layers.attn_mask);
   const auto documents = std::exchange(inputs.layers.documents, {});

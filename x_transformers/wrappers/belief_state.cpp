@@ -198,8 +198,8 @@ at::Tensor BeliefStateWrapperImpl::end_embedding(const at::Tensor& suffix, int64
   TransformerInputs inputs;
   if (suffix.defined()) {
     const auto given = suffix.dim() == 1 ? suffix.unsqueeze(0) : suffix;
-    require(given.dim() == 2 && (given.size(0) == rows || given.size(0) == 1),
-            fmt::format("suffix: expected tokens [seq] or [batch = {}, seq]", rows));
+    require(given.dim() == 2 && (given.size(0) == rows || given.size(0) == 1), at("suffix"),
+            "expected tokens [seq] or [batch = {}, seq]", rows);
     inputs.x = given.expand({rows, -1}).flip(1);
   }
   inputs.prepend_embeds = suffix_token_.expand({rows, 1, -1});
@@ -213,9 +213,8 @@ at::Tensor BeliefStateWrapperImpl::text_logits(const at::Tensor& both) {
   const auto logits = given_text_head_
                           ? given_text_head_(both)
                           : text_out_->forward(at::leaky_relu(text_hidden_->forward(both)));
-  require(logits.size(-1) == 2 * num_tokens_,
-          fmt::format("text_head: expected {} logits, two for each token, got {}", 2 * num_tokens_,
-                      logits.size(-1)));
+  expect(logits.size(-1) == 2 * num_tokens_, at("text_head"), logits.size(-1),
+         "{} logits, two for each token", 2 * num_tokens_);
   return logits.unflatten(-1, {2, num_tokens_});
 }
 
@@ -247,8 +246,8 @@ at::Tensor BeliefStateWrapperImpl::weighted(at::Tensor loss, const at::Tensor& p
     const auto of_pairs = weights(pairs);
     const bool fits = of_pairs.size(0) == pairs.size(0) &&
                       (of_pairs.dim() == 1 || (of_pairs.dim() == 2 && of_pairs.size(1) == 2));
-    require(fits, fmt::format("loss_weight_by_fb_indices: expected weights [{0}] or [{0}, 2]",
-                              pairs.size(0)));
+    require(fits, at("loss_weight_by_fb_indices"), "expected weights [{}] or [{}, 2]",
+            pairs.size(0), pairs.size(0));
     loss = loss * (of_pairs.dim() == 1 ? of_pairs.unsqueeze(1) : of_pairs);
   }
   return loss.mean();
@@ -258,7 +257,7 @@ at::Tensor BeliefStateWrapperImpl::forward(const at::Tensor& seq, const at::Tens
                                            const PairWeights& loss_weight_by_fb_indices) {
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
   const auto checked = require_lengths(lens_given, "lens", {"batch", seq.size(0)}, 0, seq.size(1));
-  require(seq.size(1) > 1, "seq: expected at least two tokens in a sequence");
+  require(seq.size(1) > 1, at("seq"), "expected at least two tokens in a sequence");
   warn_of_seen_targets(*this, "forward_decoder", forward_decoder_->traits().is_causal);
   warn_of_seen_targets(*this, "backward_decoder", backward_decoder_->traits().is_causal);
   const auto lens = checked.defined() ? checked.to(seq.device()) : checked;
@@ -293,7 +292,7 @@ at::Tensor BeliefStateWrapperImpl::forward(const at::Tensor& seq, const at::Tens
 
 at::Tensor BeliefStateWrapperImpl::next_token_logits(const at::Tensor& seq) {
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
-  require(seq.size(1) > 1, "seq: expected at least two tokens in a sequence");
+  require(seq.size(1) > 1, at("seq"), "expected at least two tokens in a sequence");
   const auto end = end_embedding({}, 1);
   TransformerInputs inputs;
   inputs.x = seq.narrow(1, 0, seq.size(1) - 1);
@@ -314,9 +313,10 @@ GenerateOptions BeliefStateWrapperImpl::suffix_sampling() {
 at::Tensor BeliefStateWrapperImpl::generate_with_suffix_cond(const SuffixGenerationInputs& inputs,
                                                              const GenerateOptions& options) {
   require(inputs.prompts.defined() && inputs.prompts.dim() > 0 && inputs.prompts.numel() > 0,
-          "prompts: expected tokens [..., seq], at least one in each");
+          at("prompts"), "expected tokens [..., seq], at least one in each");
   require(!inputs.net.prepend_embeds.defined() && !inputs.net.seq_start_pos.defined(),
-          "prepend_embeds, seq_start_pos: generation with a suffix sets what stands in front");
+          among({"prepend_embeds", "seq_start_pos"}),
+          "generation with a suffix sets what stands in front");
   const Evaluation evaluation(*this);
   const bool backwards = inputs.decode_backwards;
   const auto prompts = backwards ? inputs.prompts.flip(-1) : inputs.prompts;

@@ -17,7 +17,7 @@ namespace {
 /// Sequences [..., n] as rows [b, n].
 at::Tensor as_rows(const at::Tensor& seq) {
   require(seq.dim() > 0 && seq.size(-1) > 0 && at::isIntegralType(seq.scalar_type(), false),
-          "seq: expected symbols [..., n] of integers, at least one in a sequence");
+          at("seq"), "expected symbols [..., n] of integers, at least one in a sequence");
   return seq.dim() == 1 ? seq.unsqueeze(0) : seq.flatten(0, -2);
 }
 
@@ -60,11 +60,10 @@ at::Tensor EntropyBasedTokenizerImpl::entropies(const at::Tensor& seq, Transform
   const Evaluation evaluation(*this);
   inputs.x = seq;
   const auto output = decoder_->forward(inputs);
-  require(output.logits.size() == 1,
-          fmt::format("decoder: expected one output head, got {}", output.logits.size()));
+  expect(output.logits.size() == 1, at("decoder"), output.logits.size(), "one output head");
   const auto& logits = output.logits[0];
   require(logits.dim() == 3 && logits.size(0) == seq.size(0) && logits.size(1) == seq.size(1),
-          "decoder: expected logits of each symbol and no others (prepend_embeds add some)");
+          at("decoder"), "expected logits of each symbol and no others (prepend_embeds add some)");
   return logit_entropies(logits);
 }
 

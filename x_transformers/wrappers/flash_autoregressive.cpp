@@ -62,8 +62,8 @@ at::Tensor FLASHAutoregressiveWrapperImpl::targets_of(const at::Tensor& x,
 
 at::Tensor FLASHAutoregressiveWrapperImpl::forward(const at::Tensor& x, const at::Tensor& mask) {
   require_tensor(x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
-  require(x.defined() && x.size(1) > 1,
-          "x: expected tokens [batch, seq] with at least two in a sequence");
+  require(x.defined() && x.size(1) > 1, at("x"),
+          "expected tokens [batch, seq] with at least two in a sequence");
   warn_of_seen_targets(*this, "net", net_->traits().is_causal);
   const auto n = x.size(1) - 1;
   require_tensor(mask, "mask", TensorKind::boolean, {{"batch", x.size(0), true}, {"seq", n}});
@@ -76,8 +76,7 @@ at::Tensor FLASHAutoregressiveWrapperImpl::forward(const at::Tensor& x, const at
   inputs.x = tokens.masked_fill(tokens == kIgnored, is_token ? pad : 0);
   inputs.mask = mask;
   const auto output = net_->forward(inputs);
-  require(output.logits.size() == 1,
-          "net: expected one output head, got " + std::to_string(output.logits.size()));
+  expect(output.logits.size() == 1, at("net"), output.logits.size(), "one output head");
   const auto targets = targets_of(x, mask);
   return token_loss(net_->traits(), output.logits[0], targets, kIgnored);
 }
@@ -89,7 +88,7 @@ at::Tensor FLASHAutoregressiveWrapperImpl::generate(const at::Tensor& start_toke
   const bool is_row = start_tokens.dim() == 1;
   const auto prompts = (is_row ? start_tokens.unsqueeze(0) : start_tokens).to(at::kLong);
   require_tensor(prompts, "start_tokens", TensorKind::integer, {{"batch"}, {"seq"}});
-  require(prompts.size(1) > 0, "start_tokens: expected at least one token");
+  require(prompts.size(1) > 0, at("start_tokens"), "expected at least one token");
   require_tensor(mask, "mask", TensorKind::boolean,
                  {{"batch", prompts.size(0), true}, {"seq", prompts.size(1)}});
   const Evaluation evaluation(*this);

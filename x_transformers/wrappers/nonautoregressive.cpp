@@ -87,15 +87,15 @@ NonAutoregressiveWrapperImpl::NonAutoregressiveWrapperImpl(std::shared_ptr<Token
 void NonAutoregressiveWrapperImpl::check(const NonAutoregressiveInputs& inputs) const {
   require_tensor(inputs.x, "x", TensorKind::integer,
                  {{"batch"}, {"max_seq_len", net_->traits().max_seq_len}});
-  require(inputs.x.size(0) > 0, "x: expected at least one sequence");
-  require(!inputs.net.prepend_embeds.defined() && inputs.net.cache == nullptr,
-          "x: sequences that are masked take no prepend_embeds and no cache");
-  require(!(options_.self_cond && inputs.net.sum_embeds.defined()),
-          "sum_embeds: self_cond stands in their place");
+  require(inputs.x.size(0) > 0, at("x"), "expected at least one sequence");
+  require(!inputs.net.prepend_embeds.defined() && inputs.net.cache == nullptr, at("x"),
+          "sequences that are masked take no prepend_embeds and no cache");
+  require(!(options_.self_cond && inputs.net.sum_embeds.defined()), at("sum_embeds"),
+          "self_cond stands in their place");
   require(!(inputs.only_train_generator && inputs.only_train_critic),
-          "only_train_generator and only_train_critic: expected one of them");
-  require(!inputs.only_train_critic || has_critic(),
-          "only_train_critic: needs token_critic or self_token_critic");
+          among({"only_train_generator", "only_train_critic"}), "expected one of them");
+  require(!inputs.only_train_critic || has_critic(), at("only_train_critic"),
+          "needs token_critic or self_token_critic");
 }
 
 /// What is added to the embeddings: of what the net made of the tokens before, or of nothing.
@@ -142,9 +142,10 @@ at::Tensor NonAutoregressiveWrapperImpl::judge(const at::Tensor& tokens,
                                    : token_critic_(tokens);
   const auto rows = tokens.size(0), n = tokens.size(1);
   require(scores.dim() == 3 && scores.size(0) == rows && scores.size(1) == n && scores.size(2) == 1,
-          fmt::format("token_critic: expected a score for each token, [{}, {}, 1], such as of a "
-                      "TransformerWrapper with logits_dim 1",
-                      rows, n));
+          at("token_critic"),
+          "expected a score for each token, [{}, {}, 1], such as of a TransformerWrapper with "
+          "logits_dim 1",
+          rows, n);
   return scores.squeeze(-1);
 }
 
@@ -187,8 +188,7 @@ NonAutoregressiveWrapperImpl::Losses NonAutoregressiveWrapperImpl::forward(
   const auto logits = [&] {
     const at::AutoGradMode records(at::GradMode::is_enabled() && !inputs.only_train_critic);
     const auto output = net_->forward(net_inputs);
-    require(output.logits.size() == 1,
-            fmt::format("net: expected one output head, got {}", output.logits.size()));
+    expect(output.logits.size() == 1, at("net"), output.logits.size(), "one output head");
     return output.logits[0];
   }();
   Losses losses;
@@ -268,9 +268,8 @@ void check(const NonAutoregressiveGeneration& generation, int64_t longest) {
   if (!prompts.defined()) return;
   require_tensor(prompts, "prompts", TensorKind::integer,
                  {{"batch_size", generation.batch_size.value_or(1)}, {"seq"}});
-  require(
-      prompts.size(1) <= longest,
-      fmt::format("prompts: {} tokens are more than max_seq_len = {}", prompts.size(1), longest));
+  require(prompts.size(1) <= longest, at("prompts"), "{} tokens are more than max_seq_len = {}",
+          prompts.size(1), longest);
 }
 
 }  // namespace
@@ -281,7 +280,7 @@ at::Tensor NonAutoregressiveWrapperImpl::generate(const NonAutoregressiveGenerat
   x_transformers::check(generation, n);
   require(
       !inputs.prepend_embeds.defined() && inputs.cache == nullptr && !inputs.sum_embeds.defined(),
-      "generate: takes no prepend_embeds, sum_embeds or cache");
+      at("generate"), "takes no prepend_embeds, sum_embeds or cache");
   const Evaluation evaluation(*this);
   const auto batch = generation.batch_size.value_or(1);
   const auto device = net_->parameters().at(0).device();

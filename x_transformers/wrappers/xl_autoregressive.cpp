@@ -40,9 +40,8 @@ TransformerInputs inputs_of_segment(const TransformerInputs& inputs, int64_t beg
 void require_mask_of(const at::Tensor& mask, const char* name, int64_t tokens) {
   if (!mask.defined() || mask.dim() != 2) return;  // the net says what is wrong
   const auto given = mask.size(1);
-  require(given == 1 || given == tokens || given == tokens + 1,
-          fmt::format("{}: expected {} tokens, or {} with the last target, got {}", name, tokens,
-                      tokens + 1, given));
+  expect(given == 1 || given == tokens || given == tokens + 1, at(name), given,
+         "{} tokens, or {} with the last target", tokens, tokens + 1);
 }
 
 /// Python's end: nothing is padded until every row has an eos, be it in its prompt.
@@ -111,11 +110,11 @@ at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const TransformerOutput& ou
 /// Runs the net on each segment, with the memories of those before it.
 void XLAutoregressiveWrapperImpl::run_segments(const at::Tensor& x, TransformerInputs inputs,
                                                const UseSegment& use) {
-  require(x.dim() == 2 && x.size(1) > 1,
-          "x: expected tokens [batch, seq] with at least two in a sequence");
-  require(!inputs.prepend_embeds.defined(),
-          "prepend_embeds: have no place in front of each segment");
-  require(inputs.cache == nullptr, "cache: the loss of a sequence takes no cache");
+  require(x.dim() == 2 && x.size(1) > 1, at("x"),
+          "expected tokens [batch, seq] with at least two in a sequence");
+  require(!inputs.prepend_embeds.defined(), at("prepend_embeds"),
+          "have no place in front of each segment");
+  require(inputs.cache == nullptr, at("cache"), "the loss of a sequence takes no cache");
   const auto n = x.size(1) - 1, longest = net_->traits().max_seq_len;
   const auto ignored = options_.ignore_index;
   require_mask_of(inputs.mask, "mask", n);
@@ -128,12 +127,11 @@ void XLAutoregressiveWrapperImpl::run_segments(const at::Tensor& x, TransformerI
     own.x = reads_ignored() ? tokens : tokens.masked_fill(tokens == ignored, options_.pad_value);
     const auto output = net_->forward(own);
     const auto targets = x.narrow(1, begin + 1, count);
-    require(!inputs.logits || output.logits.size() == 1,
-            "net: expected one output head, got " + std::to_string(output.logits.size()));
+    expect(!inputs.logits || output.logits.size() == 1, at("net"), output.logits.size(),
+           "one output head");
     const auto rows = (inputs.logits ? output.logits[0] : output.embeddings).size(0);
-    require(rows == targets.size(0),
-            fmt::format("x: batch = {}, but what is given beside it has {} rows", targets.size(0),
-                        rows));
+    require(rows == targets.size(0), at("x"), "batch = {}, but what is given beside it has {} rows",
+            targets.size(0), rows);
     use(output, targets);
     inputs.mems = next_mems(output, net_->traits().kept_mems);
     inputs.mem_masks.clear();
@@ -174,16 +172,17 @@ at::Tensor XLAutoregressiveWrapperImpl::generate(const XLGenerationInputs& input
                                                  const GenerateOptions& options) {
   require(!is_about_tokens(inputs.net) && !inputs.net.prepend_embeds.defined() &&
               !inputs.net.seq_start_pos.defined(),
-          "start_tokens: what has an entry for each token (a mask, positions, prepended "
-          "embeddings and the like) has no meaning across segments");
+          at("start_tokens"),
+          "what has an entry for each token (a mask, positions, prepended embeddings and the like) "
+          "has no meaning across segments");
   const Evaluation evaluation(*this);
   SessionRequest request;
   request.expected_tokens = options.seq_len;
   const auto session = make_session(request, inputs.net);
   GenerateInputs generation;
   generation.prompts = inputs.start_tokens;
-  require(generation.prompts.defined() && generation.prompts.numel() > 0,
-          "start_tokens: expected at least one token");
+  require(generation.prompts.defined() && generation.prompts.numel() > 0, at("start_tokens"),
+          "expected at least one token");
   generation.pad_value = options_.pad_value;
   generation.callback = inputs.callback;
   if (options_.compat.python_quirks && options.eos_token)

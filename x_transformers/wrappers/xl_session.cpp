@@ -14,7 +14,7 @@ namespace {
 void require_tokens(const at::Tensor& tokens) {
   require(tokens.dim() == 2 && tokens.size(1) > 0 &&
               at::isIntegralType(tokens.scalar_type(), /*includeBool=*/false),
-          "prompts: expected at least one token, as integers [batch, seq]");
+          at("prompts"), "expected at least one token, as integers [batch, seq]");
 }
 
 /// Leaves the tokens in a cache that begins with memories.

@@ -34,7 +34,7 @@ class MultiCall {
   MultiCall(Arguments& arguments, MultiInputTransformerWrapperImpl& net) {
     take_inputs(arguments, inputs);
     inputs.x = arguments.tensors_by_key("x");
-    require(!inputs.x.empty(), "x: is needed, as tensors x.NAME");
+    require(!inputs.x.empty(), at("x"), "is needed, as tensors x.NAME");
     if (arguments.source() == ArgumentSource::outside) require_ids(net);
     go_on(arguments, net);
   }
@@ -100,9 +100,10 @@ class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
     const bool z_loss = arguments.flag("return_attn_z_loss");
     const auto weight = arguments.number("attn_z_loss_weight");
     if (weight && !z_loss)
-      warn_unused("attn_z_loss_weight: changes nothing, return_attn_z_loss is not asked for");
+      warn_unused(at("attn_z_loss_weight"), "changes nothing, return_attn_z_loss is not asked for");
     const bool has_heads = !holder_->options().return_only_embed;
-    require(!both || has_heads, "return_logits_and_embeddings: return_only_embed makes no logits");
+    require(!both || has_heads, at("return_logits_and_embeddings"),
+            "return_only_embed makes no logits");
     // As in Python, the loss comes among the intermediates.
     returns.intermediates = returns.intermediates || z_loss;
     set_wants(inputs, returns);
@@ -145,7 +146,7 @@ class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
       const auto loss = cross_entropy(tensor.tensor, found->second);
       sum = sum.defined() ? sum + loss : loss;
     }
-    require(sum.defined(), "labels: the model gives no logits that they are of");
+    require(sum.defined(), at("labels"), "the model gives no logits that they are of");
     return sum / static_cast<double>(labels.size());
   }
 

@@ -52,7 +52,7 @@ CallableModule build_critic(const Json& config, const ModelPlace& place) {
   return {model->module().shared_from_this(),
           [model](const at::Tensor& x, const CallableModule::NamedTensors&) {
             const auto results = call_forward(*model, x);
-            require(!results.empty(), "token_critic: returns nothing");
+            require(!results.empty(), at("token_critic"), "returns nothing");
             return CallableModule::Result{results[0].second, {}};
           }};
 }

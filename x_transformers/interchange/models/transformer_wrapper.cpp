@@ -30,7 +30,7 @@ class TransformerWrapperModel : public HolderModel<TransformerWrapper> {
     inputs.logits = !returns.embeddings && !returns.embeddings_and_intermediates;
     const bool has_logits = inputs.logits && !holder_->options().return_only_embed;
     if (!inputs.to_logits_kwargs.empty() && !has_logits)
-      warn_unused("to_logits_kwargs: change nothing, no logits are computed");
+      warn_unused(at("to_logits_kwargs"), "change nothing, no logits are computed");
     return returned(holder_, holder_->forward(inputs), returns);
   }
 

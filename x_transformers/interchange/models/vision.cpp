@@ -19,8 +19,8 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
     require_forward("ViTransformerWrapper", method);
     const bool embeddings = arguments.flag("return_embeddings");
     const bool both = arguments.flag("return_logits_and_embeddings");
-    require(!(embeddings && both),
-            "return_embeddings and return_logits_and_embeddings: at most one of them");
+    require(!(embeddings && both), among({"return_embeddings", "return_logits_and_embeddings"}),
+            "at most one of them");
     const auto img = arguments.required_tensor("img");
     expect(img.is_floating_point(), at("img"), c10::toString(img.scalar_type()),
            "numbers of a floating type");

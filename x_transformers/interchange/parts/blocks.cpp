@@ -39,7 +39,8 @@ class ModelBlock : public Block {
 
   BranchOutput run(const BranchInputs& inputs) override {
     const auto results = call_forward(*model_, inputs.x, given_);
-    require(results.size() == 1, "fn: expected a module that returns one tensor, got " + type_);
+    require(results.size() == 1, at("fn"), "expected a module that returns one tensor, got {}",
+            type_);
     BranchOutput output;
     output.out = results[0].second;
     return output;
@@ -90,10 +91,9 @@ std::shared_ptr<MethodsModel> concat_combine_part(const ConcatCombineOptions& op
                               // As in Python, a negative index counts from the last layer.
                               auto index = options.prev_layer_ind;
                               if (index < 0) index += count;
-                              require(index >= 0 && index < count,
-                                      "prev_layers: expected layer " +
-                                          std::to_string(options.prev_layer_ind) +
-                                          " among them, got " + std::to_string(count) + " layers");
+                              require(index >= 0 && index < count, at("prev_layers"),
+                                      "expected layer {} among them, got {} layers",
+                                      options.prev_layer_ind, count);
                               return combine->forward(x, layers[index]);
                             }}});
 }

@@ -21,7 +21,7 @@ std::shared_ptr<MethodsModel> embedding_part(
   return model_of_methods(type, embedding,
                           {{"forward", [embedding](Arguments& arguments) -> Value {
                               const auto x = arguments.required_tensor("x");
-                              require(x.dim() >= 2, "x: expected [batch, seq, ...]");
+                              require(x.dim() >= 2, at("x"), "expected [batch, seq, ...]");
                               Positions positions;
                               positions.pos = arguments.tensor("pos");
                               positions.seq_start_pos = arguments.tensor("seq_start_pos");
@@ -37,22 +37,23 @@ int64_t required_length(Arguments& arguments, const char* name) {
 }
 
 /// Throws InputError where this machine could not hold the bias of so many pairs.
-void require_holdable(const char* names, int64_t queries, int64_t keys, int64_t heads) {
+void require_holdable(const About& lengths, int64_t queries, int64_t keys, int64_t heads) {
   constexpr double kBytesOfDistance = 16;  // whole, and as a number
   const auto bytes = static_cast<double>(queries) * static_cast<double>(keys) *
                      (kBytesOfDistance + sizeof(float) * static_cast<double>(heads));
   const auto memory = static_cast<double>(machine_memory());
-  require(bytes < memory,
-          fmt::format("{}: a bias of {} queries, {} keys and {} heads takes {:.3g} GB, more than "
-                      "the {:.3g} GB of this machine",
-                      names, queries, keys, heads, bytes / 1e9, memory / 1e9));
+  require(bytes < memory, lengths,
+          "a bias of {} queries, {} keys and {} heads takes {} GB, more than the {} GB of this "
+          "machine",
+          queries, keys, heads, fmt::format("{:.3g}", bytes / 1e9),
+          fmt::format("{:.3g}", memory / 1e9));
 }
 
 /// forward(i, j): i queries that stand at the last of j keys.
 NamedMethods bias_methods(const std::shared_ptr<PositionBias>& bias, int64_t heads) {
   return {{"forward", [bias, heads](Arguments& arguments) -> Value {
              const auto i = required_length(arguments, "i"), j = required_length(arguments, "j");
-             require_holdable("i, j", i, j, heads);
+             require_holdable(among({"i", "j"}), i, j, heads);
              return bias->forward(
                  {at::arange(j - i, j, at::kLong), at::arange(j, at::kLong), std::max(i, j)});
            }}};
@@ -66,7 +67,7 @@ std::shared_ptr<MethodsModel> alibi_part(const AlibiPositionalBiasOptions& optio
     const auto queries = arguments.required_tensor("pos_i"), given = arguments.tensor("pos_j");
     const auto& keys = given.defined() ? given : queries;
     if (queries.dim() > 0 && keys.dim() > 0)
-      require_holdable("pos_i, pos_j", queries.size(-1), keys.numel(), heads);
+      require_holdable(among({"pos_i", "pos_j"}), queries.size(-1), keys.numel(), heads);
     return bias->forward({queries, keys, 0});
   };
   return model_of_methods("AlibiPositionalBias", bias, std::move(methods));

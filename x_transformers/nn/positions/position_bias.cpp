@@ -170,15 +170,13 @@ std::vector<double> AlibiPositionalBias::default_slopes(int64_t heads) {
 
 at::Tensor AlibiPositionalBias::forward(const PositionPairs& positions) {
   const auto dims = std::max(positions.queries.dim(), positions.keys.dim());
-  require(dims <= 2 || positions.queries.dim() == positions.keys.dim(),
-          "pos: expected positions of each head for queries and keys, or for neither");
+  require(dims <= 2 || positions.queries.dim() == positions.keys.dim(), at("pos"),
+          "expected positions of each head for queries and keys, or for neither");
   const auto distance = distances(positions).abs().to(at::kFloat);
   if (dims <= 2) return distance.unsqueeze(-3) * -slopes_;
   const auto given = distance.size(-3), all = slopes_.size(0);
-  require(given == 1 || given == heads_ || given == all,
-          fmt::format("pos: expected positions of one head, or of {} (those that ALiBi biases), "
-                      "got {}",
-                      heads_, given));
+  expect(given == 1 || given == heads_ || given == all, at("pos"), given,
+         "positions of one head, or of {} (those that ALiBi biases)", heads_);
   if (given != heads_) return distance * -slopes_;
   return at::constant_pad_nd(distance * -slopes_.narrow(0, 0, heads_),
                              {0, 0, 0, 0, 0, all - heads_}, 0);

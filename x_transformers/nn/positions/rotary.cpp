@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/tensor_check.h"
 
 namespace x_transformers {
 
@@ -55,9 +56,9 @@ void require_angles(const at::Tensor& angles, const at::Tensor& t, const char* n
   const bool fits = angles.is_floating_point() && angles.dim() >= 3 &&
                     angles.size(-2) >= positions && angles.size(-1) <= features &&
                     (angles.size(0) == 1 || angles.size(0) == batch);
-  require(fits, fmt::format("{}: expected angles [1 or batch = {}, positions = {} or more, "
-                            "features = {} or less], got [{}]",
-                            name, batch, positions, features, fmt::join(angles.sizes(), ", ")));
+  expect(fits, at(name), shown(angles.sizes()),
+         "angles [1 or batch = {}, positions = {} or more, features = {} or less]", batch,
+         positions, features);
 }
 
 at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles,
@@ -65,8 +66,7 @@ at::Tensor apply_rotary_angles(const at::Tensor& t, const RotaryAngles& angles,
   const auto used = angles.rows(t.size(2), 0);
   const auto freqs = used.freqs.unsqueeze(1);
   const auto d = freqs.size(-1);
-  require(d % 2 == 0,
-          fmt::format("rotary_pos_emb: rotates pairs of features, got angles of {}", d));
+  require(d % 2 == 0, at("rotary_pos_emb"), "rotates pairs of features, got angles of {}", d);
   const auto rotated = t.narrow(-1, 0, d);
   const auto pairs = rotated.unflatten(-1, {-1, 2});
   const auto half_rotated = at::stack({-pairs.select(-1, 1), pairs.select(-1, 0)}, -1).flatten(-2);
