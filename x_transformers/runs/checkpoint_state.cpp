@@ -6,9 +6,7 @@
 #include <algorithm>
 #include <string_view>
 
-#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
-#include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
@@ -21,15 +19,6 @@ namespace {
 
 constexpr std::string_view kDigits =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-void restore(const at::Device& device, const std::string& text) {
-  const at::Tensor state = base64_decode(text);
-  try {
-    set_generator_state(device, state);
-  } catch (const c10::Error& error) {
-    throw InputError(caused({}, "random state of " + device.str(), cause_of(error)));
-  }
-}
 
 }  // namespace
 
@@ -48,7 +37,7 @@ std::string base64_encode(const at::Tensor& bytes) {
 }
 
 at::Tensor base64_decode(const std::string& text) {
-  require(text.size() % 4 == 0, "base64: expected a length that 4 divides");
+  require(text.size() % 4 == 0, at("base64"), "expected a length that 4 divides");
   std::vector<uint8_t> bytes;
   for (size_t i = 0; i < text.size(); i += 4) {
     const bool is_last = i + 4 == text.size();
@@ -57,39 +46,13 @@ at::Tensor base64_decode(const std::string& text) {
     for (int j = 0; j < 4; ++j) {
       const size_t digit = j >= 4 - padding ? 0 : kDigits.find(text[i + j]);
       require(digit != std::string_view::npos && (j < 4 - padding || text[i + j] == '='),
-              fmt::format("base64: unexpected character at {}", i + j));
+              at("base64"), "unexpected character at {}", i + j);
       block = block << 6 | static_cast<uint32_t>(digit);
     }
     for (int j = 0; j < 3 - padding; ++j)
       bytes.push_back(static_cast<uint8_t>(block >> (16 - 8 * j)));
   }
   return at::tensor(at::ArrayRef<uint8_t>(bytes), at::kByte);
-}
-
-RandomState random_state(const at::Device& device) {
-  RandomState state{base64_encode(generator_state(at::kCPU)), {}};
-  if (!device.is_cpu()) state.device = base64_encode(generator_state(device));
-  return state;
-}
-
-std::vector<RandomState> random_states(const at::Device& device, const WorldPlace& place,
-                                       const SumOverRanks& sum) {
-  if (!sum) return {random_state(device)};
-  const at::Tensor cpu = generator_state(at::kCPU);
-  const at::Tensor own = device.is_cpu() ? cpu : at::cat({cpu, generator_state(device).cpu()});
-  // Each rank fills its row, and the others' are 0.
-  at::Tensor rows = at::zeros({place.world, own.numel()}, own.options().device(device));
-  rows[place.rank].copy_(own);
-  sum({rows});
-  rows = rows.cpu();
-  std::vector<RandomState> states;
-  for (int64_t rank = 0; rank < place.world; ++rank) {
-    auto& state = states.emplace_back();
-    state.cpu = base64_encode(rows[rank].narrow(0, 0, cpu.numel()));
-    if (!device.is_cpu())
-      state.device = base64_encode(rows[rank].narrow(0, cpu.numel(), own.numel() - cpu.numel()));
-  }
-  return states;
 }
 
 bool TrainState::came_by(const TrainState& earlier) const {
@@ -110,14 +73,6 @@ void TrainState::set_random(std::vector<RandomState> of_ranks) {
   random = std::move(of_ranks.front());
   of_ranks.erase(of_ranks.begin());
   random_of_other_ranks = std::move(of_ranks);
-}
-
-void set_random_state(const RandomState& state, const at::Device& device) {
-  restore(at::kCPU, state.cpu);
-  if (device.is_cpu()) return;
-  require(state.device.has_value(),
-          fmt::format("random state of {}: missing, the run was on another device", device.str()));
-  restore(device, *state.device);
 }
 
 void save_train_state(const std::filesystem::path& path, const TrainState& state) {

@@ -16,6 +16,7 @@
 #include "x_transformers/nn/muon_parameters.h"
 #include "x_transformers/optim/make_optimizer.h"
 #include "x_transformers/optim/sharded.h"
+#include "x_transformers/train/random_states.h"
 #include "x_transformers/train/ranks.h"
 
 namespace x_transformers {

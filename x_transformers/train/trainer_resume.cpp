@@ -11,6 +11,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/resume_point.h"
+#include "x_transformers/train/random_states.h"
 #include "x_transformers/train/resumed_data.h"
 #include "x_transformers/train/trainer.h"
 

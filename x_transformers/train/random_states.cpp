@@ -1,0 +1,57 @@
+#include "x_transformers/train/random_states.h"
+
+#include <ATen/ATen.h>
+
+#include "x_transformers/core/cause.h"
+#include "x_transformers/core/error.h"
+#include "x_transformers/core/generator_state.h"
+
+namespace x_transformers {
+namespace {
+
+void restore(const at::Device& device, const std::string& text) {
+  const at::Tensor state = base64_decode(text);
+  try {
+    set_generator_state(device, state);
+  } catch (const c10::Error& error) {
+    throw InputError(caused({}, "random state of " + device.str(), cause_of(error)));
+  }
+}
+
+}  // namespace
+
+RandomState random_state(const at::Device& device) {
+  RandomState state{base64_encode(generator_state(at::kCPU)), {}};
+  if (!device.is_cpu()) state.device = base64_encode(generator_state(device));
+  return state;
+}
+
+std::vector<RandomState> random_states(const at::Device& device, const WorldPlace& place,
+                                       const SumOverRanks& sum) {
+  if (!sum) return {random_state(device)};
+  const at::Tensor cpu = generator_state(at::kCPU);
+  const at::Tensor own = device.is_cpu() ? cpu : at::cat({cpu, generator_state(device).cpu()});
+  // Each rank fills its row, and the others' are 0.
+  at::Tensor rows = at::zeros({place.world, own.numel()}, own.options().device(device));
+  rows[place.rank].copy_(own);
+  sum({rows});
+  rows = rows.cpu();
+  std::vector<RandomState> states;
+  for (int64_t rank = 0; rank < place.world; ++rank) {
+    auto& state = states.emplace_back();
+    state.cpu = base64_encode(rows[rank].narrow(0, 0, cpu.numel()));
+    if (!device.is_cpu())
+      state.device = base64_encode(rows[rank].narrow(0, cpu.numel(), own.numel() - cpu.numel()));
+  }
+  return states;
+}
+
+void set_random_state(const RandomState& state, const at::Device& device) {
+  restore(at::kCPU, state.cpu);
+  if (device.is_cpu()) return;
+  require(state.device.has_value(),
+          fmt::format("random state of {}: missing, the run was on another device", device.str()));
+  restore(device, *state.device);
+}
+
+}  // namespace x_transformers
