@@ -67,7 +67,7 @@ at::Tensor run_forward(const at::Tensor& x, const at::Tensor& bias, Activation a
   params.y = y.mutable_data_ptr();
   params.element = element_of(x);
   params.bias = memory_of(bias);
-  params.kind = kernel_kind(activation);
+  params.kind = activation;
   params.gated = gated;
   params.dim = sizes.empty() ? 1 : sizes.back();
   params.rows = y.numel() / params.dim;
@@ -119,7 +119,7 @@ class ActivationFunction : public torch::autograd::Function<ActivationFunction> 
       params.x_grad = x_grad.mutable_data_ptr();
       params.element = element_of(x);
       params.bias = memory_of(dense);
-      params.kind = kernel_kind(activation);
+      params.kind = activation;
       params.gated = gated;
       x.is_cuda() ? our_cuda_kernels().launchers->activation_backward(params, x.device().index())
                   : kernels::activation_backward(params);
@@ -202,13 +202,6 @@ at::Tensor activate_reference(const at::Tensor& x, Activation activation, const 
 at::Tensor glu_reference(const at::Tensor& x, Activation activation, const at::Tensor& bias) {
   const auto halves = (bias.defined() ? x + bias : x).chunk(2, -1);
   return halves[0] * apply(halves[1], activation);
-}
-
-kernels::ActivationKind kernel_kind(Activation activation) {
-  static_assert(static_cast<int>(Activation::tanh) + 1 == kernels::kActivationKinds);
-  static_assert(static_cast<int>(Activation::gelu) ==
-                static_cast<int>(kernels::ActivationKind::gelu));
-  return static_cast<kernels::ActivationKind>(activation);  // the same list in the same order
 }
 
 at::Tensor activate(const at::Tensor& x, Activation activation, const at::Tensor& bias) {

@@ -13,10 +13,7 @@
 namespace x_transformers {
 
 /// gelu is the exact one (erf); relu_squared is max(x, 0)^2 (arXiv:2109.08668).
-enum class Activation { identity, relu, relu_squared, gelu, gelu_tanh, silu, sigmoid, tanh };
-
-/// What kernels call it.
-kernels::ActivationKind kernel_kind(Activation activation);
+using Activation = kernels::ActivationKind;
 
 /// activation(x + bias), any shape [..., dim]; bias is [dim] or undefined. Giving the bias of a
 /// projection here in place of to the projection saves a pass over x, and another over its

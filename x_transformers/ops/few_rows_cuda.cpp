@@ -100,7 +100,7 @@ std::vector<at::Tensor> few_rows_cuda(const at::Tensor& x, const std::vector<at:
   params.rows = dense.numel() / params.dim;
   params.count = static_cast<int>(weights.size());
   if (ends.norm) params.norm = norm_of(*ends.norm, params.dim);
-  params.activation = kernel_kind(ends.activation);
+  params.activation = ends.activation;
   params.gated = ends.gated;
   params.weights_are_old = ends.weights_are_old;
   if (ends.residual.defined()) params.residual = ends.residual.const_data_ptr();
