@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/interchange/interchange.h"
 
 namespace x_transformers {
 namespace {
@@ -39,25 +40,49 @@ struct Shape {
   std::map<std::string, std::vector<std::string>> parts;
 };
 
-std::optional<Shape> shape_of(const Json& base) {
-  const auto& model = base.contains("model") ? base["model"] : Json();
-  const auto type_in = [](const Json& object, const char* usual) {
-    return object.is_object() ? object.value("type", usual) : std::string();
-  };
-  const auto type = type_in(model, "");
-  const bool has_net = model.is_object() && model.contains("net");
-  const auto net = has_net ? type_in(model["net"], "TransformerWrapper") : std::string();
-  if (type == "AutoregressiveWrapper" && net == "TransformerWrapper") {
-    return Shape{{"decoder", "net"},
-                 {{"model", {"model"}},
-                  {"net", {"model", "net"}},
-                  {"layers", {"model", "net", "attn_layers"}}}};
+/// The model as it is trained: a net over tokens within its wrapper.
+Json as_trained(const Json& model) { return is_net(model) ? wrapped_net(model) : model; }
+
+/// Whether both are of one type, and around nets of one type. A model that does not say of which
+/// type its net is has the other's.
+bool have_same_types(const Json& a, const Json& b) {
+  if (a.at("type") != b.at("type") || a.contains("net") != b.contains("net")) return false;
+  const auto type = [](const Json& model) { return model.at("net").value("type", std::string()); };
+  return !a.contains("net") || type(a).empty() || type(b).empty() || type(a) == type(b);
+}
+
+/// Whether a base of entries is given one tensor of tokens, as a run that reads text gives it.
+bool reads_tokens_alone(const Json& base) {
+  const auto& inputs = base.at("inputs");
+  return inputs.size() == 1 && inputs.begin()->contains("tokens");
+}
+
+/// Empty: no base is trained as the model of the run is.
+std::optional<Shape> shape_of(const Json& run, const Json& bases) {
+  const auto model = run.value("model", Json());
+  if (!model.is_object() || !model.contains("type")) return std::nullopt;
+  const auto trained = as_trained(model);
+  Shape shape;
+  for (const auto& [name, base] : bases.items()) {
+    if (reads_tokens_alone(base) && have_same_types(trained, as_trained(base.at("config"))))
+      shape.bases.insert(name);
   }
-  if (type == "TransformerWrapper")
-    return Shape{{"decoder", "net"}, {{"net", {"model"}}, {"layers", {"model", "attn_layers"}}}};
-  if (type == "FLASHAutoregressiveWrapper")
-    return Shape{{"flash_wrapper"}, {{"model", {"model"}}, {"net", {"model", "net"}}}};
-  return std::nullopt;
+  if (shape.bases.empty()) return std::nullopt;
+  std::vector<std::string> net = {"model"};
+  if (model.contains("net")) {
+    shape.parts["model"] = net;
+    net.emplace_back("net");
+  }
+  if (!trained.contains("net")) {
+    shape.parts["model"] = net;
+    return shape;
+  }
+  shape.parts["net"] = net;
+  if (trained.at("net").contains("attn_layers")) {
+    net.emplace_back("attn_layers");
+    shape.parts["layers"] = net;
+  }
+  return shape;
 }
 
 /// The sizes that entries speak of, those of the base.
@@ -147,9 +172,9 @@ std::vector<Setting> settings_of(const Json& entry, const Shape& shape, const Js
 }  // namespace
 
 std::vector<Variant> every_option_variants(const Json& base, const OptionPlaces& places) {
-  const auto shape = shape_of(base);
-  if (!shape) return {};
   const auto file = Json::parse(every_option_file());
+  const auto shape = shape_of(base, file.at("bases"));
+  if (!shape) return {};
   const Sizes sizes(base, places);
   std::vector<Variant> all;
   std::set<std::string> names;
