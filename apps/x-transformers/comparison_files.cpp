@@ -143,7 +143,8 @@ void write_report(const ComparisonResult& result, const std::string& question,
     }
     if (const auto svg = picture.draw("svg")) report.pictures.emplace_back(picture.name, *svg);
   }
-  if (!is_drawn) report.table.notes.push_back(fmt::format("No pictures: {}.", no_gnuplot_reason()));
+  if (!is_drawn)
+    report.table.notes.push_back(fmt::format("No pictures: {}.", gnuplot_unsupported()));
   write_file_atomically(folder / "report.html", report_html(report));
 }
 

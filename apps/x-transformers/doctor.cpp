@@ -92,7 +92,7 @@ Json examine() {
           {"cuda", reason.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
           {"cuda_unsupported", reason},
           {"mpi_unsupported", mpi_unsupported()},
-          {"gnuplot_unsupported", has_gnuplot() ? "" : no_gnuplot_reason()},
+          {"gnuplot_unsupported", has_gnuplot() ? "" : gnuplot_unsupported()},
           {"libraries", loaded_libraries()}};
 }
 

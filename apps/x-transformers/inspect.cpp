@@ -119,7 +119,7 @@ bool write_pictures(const Inspection& found, const TokenNames& names,
     }
   }
   if (!is_drawn)
-    std::fprintf(stderr, "x-transformers: no pictures: %s\n", no_gnuplot_reason().c_str());
+    std::fprintf(stderr, "x-transformers: no pictures: %s\n", gnuplot_unsupported().c_str());
   return is_drawn;
 }
 

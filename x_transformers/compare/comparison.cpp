@@ -165,11 +165,11 @@ class ComparisonWork {
 
   void fail(ComparisonEntry& entry, const RunReturn& result) {
     if (&entry != &base_) {
-      entry.result.failure = result.reason.empty() ? "failed" : result.reason;
+      entry.result.failure = result.failure.empty() ? "failed" : result.failure;
       message(fmt::format("{}: {}", entry.result.name, entry.result.failure));
       return;
     }
-    auto notice = caused(at("base:"), "cannot be trained", result.reason);
+    auto notice = caused(at("base:"), "cannot be trained", result.failure);
     if (result.is_wrong_input) throw InputError(std::move(notice));
     notice.hint = fmt::format("its runs are in {}", folder_of(entry).string());
     throw RunError(std::move(notice));

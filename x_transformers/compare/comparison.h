@@ -44,7 +44,7 @@ enum class RunEnd { kFinished, kFailed, kStopped };
 
 struct RunReturn {
   RunEnd end = RunEnd::kFinished;
-  std::string reason = {};      ///< of a failure
+  std::string failure = {};     ///< what went wrong, if it is known
   bool is_wrong_input = false;  ///< whether the failure is an InputError
 };
 

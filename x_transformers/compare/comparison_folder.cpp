@@ -111,7 +111,7 @@ RunReturn ComparisonFolder::train_once(
   if (result.end == RunEnd::kStopped || !is_kept) return result;
   write_file_atomically(record,
                         Json{{"end", result.end == RunEnd::kFinished ? "finished" : "failed"},
-                             {"reason", result.reason},
+                             {"reason", result.failure},
                              {"is_wrong_input", result.is_wrong_input}}
                                 .dump() +
                             "\n");

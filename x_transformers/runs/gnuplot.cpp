@@ -77,7 +77,7 @@ bool has_gnuplot() {
   return false;
 }
 
-std::string no_gnuplot_reason() {
+std::string gnuplot_unsupported() {
   return has_gnuplot() ? "gnuplot fails"
                        : "gnuplot is not installed (Debian and Ubuntu: apt install gnuplot-nox)";
 }

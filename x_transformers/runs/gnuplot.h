@@ -10,8 +10,9 @@ namespace x_transformers {
 /// gnuplot; absent where it is not installed or fails.
 std::optional<std::string> run_gnuplot(const std::string& script, const std::string& format);
 
-/// Why run_gnuplot draws nothing, with how to get gnuplot where it is not installed.
-std::string no_gnuplot_reason();
+/// Why run_gnuplot draws nothing where it drew nothing, with how to get gnuplot where it is not
+/// installed.
+std::string gnuplot_unsupported();
 /// Whether there is a gnuplot among the programs of PATH.
 bool has_gnuplot();
 
