@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 
 #include "examples/example.h"
+#include "x_transformers/models/continuous.h"
 #include "x_transformers/wrappers/continuous_autoregressive.h"
 
 using namespace x_transformers;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "examples/example.h"
+#include "x_transformers/models/xval.h"
 #include "x_transformers/wrappers/xval_autoregressive.h"
 
 using namespace x_transformers;

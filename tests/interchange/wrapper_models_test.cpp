@@ -12,6 +12,7 @@
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/model_cost.h"
+#include "x_transformers/interchange/registry.h"
 #include "x_transformers/nn/callable_module.h"
 
 namespace x_transformers::wrapper_models_test {
@@ -89,6 +90,16 @@ TEST(WrapperModels, SayWhatTheirLossIs) {
   series["probabilistic"] = true;
   EXPECT_EQ(of_series(Json::object()), "negative log-likelihood per value");
   EXPECT_EQ(unit({{"type", "Decoder"}, {"dim", 16}, {"depth", 1}}), "");
+}
+
+TEST(WrapperModels, ListsOfTypesAreOfWhatTheirClassesHave) {
+  EXPECT_EQ(types_with(&ModelType::predicts_tokens),
+            "XTransformer, GPTVAE, FreeTransformer, AutoregressiveWrapper, "
+            "XLAutoregressiveWrapper, FLASHAutoregressiveWrapper, BeliefStateWrapper and "
+            "UniversalPretrainWrapper");
+  EXPECT_EQ(types_with(&ModelType::chunks_loss),
+            "XTransformer, GPTVAE, AutoregressiveWrapper, XLAutoregressiveWrapper and "
+            "UniversalPretrainWrapper");
 }
 
 TEST(WrapperModels, ATokenizerHasNoTrainingStep) {

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -13,6 +15,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
+#include "x_transformers/models/continuous.h"
 #include "x_transformers/models/embedded_session.h"
 #include "x_transformers/wrappers/continuous_autoregressive.h"
 
@@ -37,8 +40,9 @@ ContinuousTransformerWrapper make_net(const char* layers = "{}", const char* net
   return made;
 }
 
-at::Tensor run(ContinuousTransformerWrapper& net, const at::Tensor& x,
-               ContinuousInputs inputs = {}) {
+/// `net` is a module holder, or a pointer to a net.
+template <class Net>
+at::Tensor run(Net&& net, const at::Tensor& x, ContinuousInputs inputs = {}) {
   inputs.x = x;
   return net->forward(inputs).out;
 }
@@ -155,9 +159,9 @@ TEST_P(ContinuousSessions, CachedEqualsUncached) {
   ContinuousInputs inputs;
   c.set(inputs);
   ASSERT_EQ(net->cache_unsupported(), "");
-  EmbeddedSession<ContinuousTransformerWrapper> cached(net, inputs, {.cache_kv = true}),
-      fixed(net, inputs, {.cache_kv = true, .static_caches = true}),
-      uncached(net, inputs, {.cache_kv = false});
+  EmbeddedSession<ContinuousNet> cached(net.ptr(), inputs, {.cache_kv = true}),
+      fixed(net.ptr(), inputs, {.cache_kv = true, .static_caches = true}),
+      uncached(net.ptr(), inputs, {.cache_kv = false});
   const auto x = at::randn({kBatch, kTokens, kIn});
   for (int64_t begin = 0, end = kPrompt; end <= kTokens; begin = end++) {
     const auto entries = x.narrow(1, begin, end - begin);
@@ -335,6 +339,51 @@ TEST(ContinuousAutoregressive, ABatchOfPaddingDoesNoHarm) {
   }
 }
 
+/// A net of the caller's own: each entry comes out as it went in, `step` times as large.
+class Growing : public ContinuousNet {
+ public:
+  explicit Growing(double step) : step_(register_parameter("step", at::tensor(step))) {}
+  ContinuousOutput forward(const ContinuousInputs& inputs) override {
+    ContinuousOutput output;
+    output.out = inputs.x * step_;
+    return output;
+  }
+  std::optional<int64_t> dim_in() const override { return std::nullopt; }
+  std::optional<int64_t> dim_out() const override { return std::nullopt; }
+  bool is_probabilistic() const override { return false; }
+  bool pools() const override { return false; }
+  int64_t max_seq_len() const override { return 0; }
+  std::optional<TokenLimit> embedded_positions() const override { return std::nullopt; }
+  bool is_causal() const override { return true; }
+  int64_t memory_tokens() const override { return 0; }
+  std::string cache_unsupported(const ContinuousInputs&) const override { return "it has none"; }
+  std::string static_cache_unsupported() const override { return "it has none"; }
+  TransformerCache make_cache(int64_t) const override { return {}; }
+
+ private:
+  at::Tensor step_;
+};
+
+TEST(ContinuousAutoregressive, TrainsAndContinuesANetThatItDidNotBuild) {
+  ContinuousAutoregressiveWrapper model(std::make_shared<Growing>(3.0));
+  ContinuousInputs inputs;
+  inputs.x = at::tensor({1.0, 2.0, 4.0}).view({1, 3, 1});
+  const auto loss = model->forward(inputs);
+  EXPECT_DOUBLE_EQ(loss.item<double>(), (1.0 + 4.0) / 2);  // 3 for 2, 6 for 4
+  loss.backward();
+  // d/ds of ((s - 2)^2 + (2 s - 4)^2) / 2 at s = 3
+  EXPECT_DOUBLE_EQ(model->parameters().at(0).grad().item<double>(), 1.0 + 4.0);
+  const at::NoGradGuard no_grad;
+  const auto generated = model->generate(inputs, {.seq_len = 2});
+  EXPECT_TRUE(generated.flatten().equal(at::tensor({12.0, 36.0})));
+}
+
+TEST(ContinuousAutoregressive, NeedsANet) {
+  const ContinuousTransformerWrapper none = nullptr;
+  EXPECT_THAT([&] { ContinuousAutoregressiveWrapper model(none); },
+              ThrowsMessage<InputError>(HasSubstr("net: is needed")));
+}
+
 TEST(ContinuousAutoregressive, TakesALossFromCpp) {
   ContinuousAutoregressiveWrapperOptions options;
   options.loss_fn = [](const at::Tensor& predicted, const at::Tensor& target) {
@@ -426,7 +475,7 @@ TEST(ContinuousAutoregressive, RefusesWhatHasNoLoss) {
   expect_refusal([&] { model->rollout(inputs, 1); }, "rollout_steps");
   inputs.mask = at::ones({2, 3}, at::kBool);
   inputs.lens = at::tensor({3, 3});
-  expect_refusal([&] { model->rollout(inputs, 2); }, "mask, lens");
+  expect_refusal([&] { model->rollout(inputs, 2); }, "mask and lens");
   inputs.lens = at::Tensor();
   ContinuousAutoregressiveWrapperOptions options;
   options.loss_fn.emplace(ModuleSpec{"L1Loss"});

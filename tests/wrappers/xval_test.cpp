@@ -11,6 +11,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
+#include "x_transformers/models/xval.h"
 #include "x_transformers/wrappers/xval_autoregressive.h"
 
 namespace x_transformers::xval_test {

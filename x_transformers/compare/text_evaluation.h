@@ -70,12 +70,9 @@ struct TextEvaluation {
 TextEvaluation evaluate_tokens(Model& model, const at::Tensor& tokens, int64_t seq_len,
                                int64_t worst, const at::Device& device);
 
-/// The tensor of a batch whose tokens, all but the first, the model predicts.
-std::string predicted_tensor(Model& model);
-
 /// The same on examples of tensors as the model's loss takes them, pairs for one: of all tokens of
-/// predicted_tensor but the first of each example and those that no loss counts. InputError, with
-/// the place, for examples that do not fit.
+/// TokenPredictor::predicted_tensor but the first of each example and those that no loss counts.
+/// InputError, with the place, for examples that do not fit.
 TextEvaluation evaluate_examples(Model& model, const ExamplePart& examples, int64_t worst,
                                  const at::Device& device);
 

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <utility>
 
-#include "x_transformers/compare/text_evaluation.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/probe.h"
@@ -15,7 +14,6 @@
 #include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
-#include "x_transformers/models/transformer_wrapper.h"
 
 namespace x_transformers {
 namespace {
@@ -60,9 +58,7 @@ void judge_tokens(const at::Tensor& logits, Inspection& found) {
 std::string lens_unsupported(TokenModel* net) {
   if (net == nullptr)
     return "no logit lens: the logits are made of more than the embeddings of one stack.";
-  const auto* wrapper = dynamic_cast<const TransformerWrapperImpl*>(net);
-  if (wrapper != nullptr && wrapper->options().memory_tokens_interspersed_every)
-    return "no logit lens: memory tokens stand between the tokens.";
+  if (net->traits().parts_tokens) return "no logit lens: memory tokens stand between the tokens.";
   return {};
 }
 
@@ -133,13 +129,14 @@ Inspection inspect_model(Model& model, const at::Tensor& tokens, const at::Tenso
   require(tokens.dim() == 1 && tokens.size(0) > 1,
           "the text is too short: at least two tokens are needed");
   auto& predictor = predictor_of(model);
-  const bool translates = model.translation_writer() != nullptr;
+  const auto source_name = predictor.source_tensor();
+  const bool translates = !source_name.empty();
   require(translates == source.defined(),
           translates ? "the model translates: a target is needed" : "the model reads no source");
   const auto net = predictor.predicting_net();
   require_length(net.get(), tokens.size(0) - 1);
-  TensorMap batch{{predicted_tensor(model), tokens.unsqueeze(0)}};
-  if (translates) batch["src"] = source.unsqueeze(0);
+  TensorMap batch{{predictor.predicted_tensor(), tokens.unsqueeze(0)}};
+  if (translates) batch[source_name] = source.unsqueeze(0);
   Inspection found;
   for (const auto id : ids_of(tokens)) {
     TokenView token;

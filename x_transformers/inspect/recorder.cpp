@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "x_transformers/nn/attention.h"
-
 namespace x_transformers {
 namespace {
 
@@ -32,14 +30,6 @@ at::Tensor bias_of(const ScoreProgram& program, int64_t heads, int64_t queries, 
   if (const auto* s = program.find<stages::TokenBias>()) add(s->bias(queries, keys));
   if (const auto* s = program.find<stages::Bias>()) add(s->bias);
   return sum.defined() ? sum.to(at::kFloat).cpu() : sum;
-}
-
-/// Keys in front of an attention's own, of which each is known: zero and learned ones.
-std::pair<int64_t, bool> own_front_keys(const AttendUser& user) {
-  const auto* attention = dynamic_cast<const AttentionImpl*>(&user);
-  if (attention == nullptr) return {0, false};
-  const auto& o = attention->options();
-  return {o.num_mem_kv + (o.add_zero_kv ? 1 : 0), o.add_zero_kv};
 }
 
 /// The numbers of one head: `weights` [queries of the text, keys], of which `front` stand before
@@ -164,7 +154,7 @@ void Recorder::attend(AttendUser& user, const std::string& name, const at::Tenso
   view.is_cross = layers.back().kind == probed::kCrossAttention;
   view.has_sink = program.find<stages::HeadSink>() != nullptr;
   view.weights = first_entry(attended.maps.post_softmax_attn).contiguous();
-  const auto [known_front, has_zero] = own_front_keys(user);
+  const auto [known_front, has_zero] = user.front_keys();
   const auto queries = q.size(2), keys = k.size(2);
   const auto front = view.is_cross ? known_front : std::max<int64_t>(keys - queries, 0);
   view.front_keys = front + (view.has_sink ? 1 : 0);

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <string>
 #include <tuple>
 
@@ -35,8 +34,8 @@ GivenState take_attention(Arguments& arguments, const std::string& name) {
                       arguments.tensor(name + ".hybrid_hidden")};
   for (const auto* part : kOfAttention) arguments.tensor(name + "." + part);
   require(given.keys.defined() || (!given.values.defined() && !given.hidden.defined()),
-          fmt::format("{0}.cached_kv.0: is needed where there is {0}.{1}", name,
-                      given.values.defined() ? "cached_kv.1" : "hybrid_hidden"));
+          at(name + ".cached_kv.0"), "is needed where there is {}.{}", name,
+          given.values.defined() ? "cached_kv.1" : "hybrid_hidden");
   return given;
 }
 
@@ -57,10 +56,9 @@ CachedStack take_stack(Arguments& arguments, size_t attentions) {
   while (arguments.has(fmt::format("cache.attn_intermediates.{}", next)))
     take_attention(arguments, fmt::format("cache.attn_intermediates.{}", next++));
   if (next > attentions)
-    warn_unused(
-        fmt::format("cache.attn_intermediates: of {} those after the first {} change "
-                    "nothing, there are no more attentions",
-                    next, attentions));
+    warn_unused(at(OptionPath("cache") / "attn_intermediates"),
+                "of {} those after the first {} change nothing, there are no more attentions", next,
+                attentions);
   cached.length = arguments.tensor("cache.cache_length");
   for (const auto* name : kOfLayers) arguments.tensor(std::string("cache.") + name);
   for (const auto* name : kListsOfLayers) arguments.tensors(std::string("cache.") + name);
@@ -86,18 +84,16 @@ int64_t cached_length(const CachedStack& cached, const LayersCache& cache) {
     const auto& keys = cached.attentions[i].keys;
     if (!keys.defined() || cache.key_values()[i]->is_context) continue;
     const auto tokens = keys.size(-2);
-    require(length.value_or(tokens) == tokens,
-            fmt::format("cache: attention {} has {} tokens, one before it has {}", i, tokens,
-                        length.value_or(0)));
+    require(length.value_or(tokens) == tokens, at("cache"),
+            "attention {} has {} tokens, one before it has {}", i, tokens, length.value_or(0));
     length = tokens;
   }
   if (!cached.length.defined()) return length.value_or(0);
-  require(cached.length.numel() == 1, "cache.cache_length: expected one number");
+  require(cached.length.numel() == 1, at(OptionPath("cache") / "cache_length"),
+          "expected one number");
   const auto said = cached.length.item<int64_t>();
-  require(
-      length.value_or(said) == said,
-      fmt::format("cache.cache_length: expected the tokens that the attentions have, {}, got {}",
-                  length.value_or(0), said));
+  expect(length.value_or(said) == said, at(OptionPath("cache") / "cache_length"), said,
+         "the tokens that the attentions have, {}", length.value_or(0));
   return said;
 }
 
@@ -105,15 +101,15 @@ int64_t cached_length(const CachedStack& cached, const LayersCache& cache) {
 /// where x is those alone, or they and all that is cached.
 int64_t count_new(int64_t age, bool leaves_out_cached, int64_t tokens, int64_t cached,
                   int64_t prefix) {
-  require(age >= 0, fmt::format("cache_age: expected 0 or more, got {}", age));
+  expect(age >= 0, at("cache_age"), age, "0 or more");
   const auto count = age > 0 ? std::min(age, tokens) : tokens;
   const bool has_all = !leaves_out_cached && prefix + tokens == cached + count;
-  require(count == tokens || has_all,
-          fmt::format("cache: holds {} tokens, which does not fit an x of {}, the last {} "
-                      "(cache_age) of which are new: expected {}",
-                      cached - prefix, tokens, count,
-                      leaves_out_cached ? "new ones alone, as input_not_include_cache says"
-                                        : fmt::format("{} or {}", count, cached - prefix + count)));
+  require(count == tokens || has_all, at("cache"),
+          "holds {} tokens, which does not fit an x of {}, the last {} (cache_age) of which are "
+          "new: expected {}",
+          cached - prefix, tokens, count,
+          leaves_out_cached ? "new ones alone, as input_not_include_cache says"
+                            : fmt::format("{} or {}", count, cached - prefix + count));
   return count;
 }
 
@@ -124,9 +120,9 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   const auto given_offset = arguments.integer("seq_pos_offset");
   const bool leaves_out_cached = arguments.flag("input_not_include_cache", use.leaves_out_cached);
   const auto age = arguments.integer("cache_age").value_or(1);
-  require(!arguments.json("cache"), std::string("cache: ") + kCacheIsTensors);
+  require(!arguments.json("cache"), at("cache"), "{}", kCacheIsTensors);
   if (!arguments.has("cache")) return std::nullopt;
-  require(x.defined() && x.dim() >= 2, "cache: needs x [batch, seq, ...]");
+  require(x.defined() && x.dim() >= 2, at("cache"), "needs x [batch, seq, ...]");
 
   const auto& order = use.inputs.layers_execute_order;
   auto cache = layers.make_cache(0, order);
@@ -139,7 +135,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   x = x.narrow(1, before - added, added);
   if (length > 0) {
     const auto reason = layers.given_cache_unsupported(cached.attentions, order);
-    require(reason.empty(), "cache: " + reason);
+    require(reason.empty(), at("cache"), "{}", reason);
   }
 
   // One call is made with it, so the center can be Python's: scores may see it (l2_distance).
@@ -150,15 +146,14 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   const auto offset = use.taker == CacheTaker::stack ? given_offset.value_or(length)
                                                      : (leaves_out_cached ? length : 0);
   const auto counted = std::max(before + offset, count);
-  // Python's center is that of the row with the least padding.
   const auto& start = use.seq_start_pos;
-  const auto padding = start.defined() ? start.min().item<int64_t>() : 0;
-  cache.xpos_center = static_cast<double>((counted - padding) / 2 - (counted - count));
   places.seq_start_pos = start;
   const auto& pos = use.pos;
   if (pos.defined() && !pos.is_floating_point() && pos.dim() > 0 && pos.size(-1) >= count) {
     places.pos = pos.narrow(-1, pos.size(-1) - count, length);
-    cache.xpos_center = std::floor((pos.max().item<double>() + 1) / 2);
+    cache.xpos_center = xpos_center_of(pos);
+  } else {
+    cache.xpos_center = xpos_center_of(counted, counted - count, start);
   }
   cache.length = length;
   places.xpos_center = cache.xpos_center;
@@ -179,17 +174,17 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
 
 std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl& attention,
                                        int64_t batch) {
-  require(!arguments.json("cache"), std::string("cache: ") + kCacheIsTensors);
+  require(!arguments.json("cache"), at("cache"), "{}", kCacheIsTensors);
   const auto given = arguments.tensors("cache.cached_kv");
   for (const auto* part : kOfAttention) arguments.tensor(std::string("cache.") + part);
   if (given.empty()) return given;
-  require(given.size() <= 2,
-          fmt::format("cache.cached_kv: expected keys and values, got {} tensors", given.size()));
+  require(given.size() <= 2, at(OptionPath("cache") / "cached_kv"),
+          "expected keys and values, got {} tensors", given.size());
   const GivenState state = {given[0], given.size() > 1 ? given[1] : at::Tensor(),
                             arguments.tensor("cache.hybrid_hidden")};
   attention.check_given(state, {"batch", batch}, "cache");
   const auto reason = attention.given_cache_unsupported(state);
-  require(given[0].size(-2) == 0 || reason.empty(), "cache: " + reason);
+  require(given[0].size(-2) == 0 || reason.empty(), at("cache"), "{}", reason);
   return given;
 }
 
@@ -198,9 +193,8 @@ void NewTokens::cut(at::Tensor& t, int64_t dim, const char* name) const {
   const auto given = t.size(dim);
   require(given == 1 || given == count || given == all || given == all - prefix ||
               given == all - prefix + prepended,
-          fmt::format("{}: has entries for {} tokens, but x and the cache have {}, of which {} are "
-                      "new",
-                      name, given, all - prefix, count));
+          at(name), "has entries for {} tokens, but x and the cache have {}, of which {} are new",
+          given, all - prefix, count);
   if (given > count) t = t.narrow(dim, given - count, count);
 }
 

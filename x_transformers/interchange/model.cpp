@@ -10,6 +10,7 @@
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/interchange/labelled_loss.h"
+#include "x_transformers/interchange/registry.h"
 
 namespace x_transformers {
 
@@ -38,8 +39,8 @@ void Model::set_loss_chunk(int64_t) {
   throw InputError(Notice{
       at("loss_chunk"),
       "the loss of this type is made of all logits of a batch at once; by chunks of tokens it is "
-      "made in AutoregressiveWrapper, XLAutoregressiveWrapper, XTransformer, GPTVAE and "
-      "UniversalPretrainWrapper"});
+      "made in " +
+          types_with(&ModelType::chunks_loss)});
 }
 
 Writer* Model::any_writer() {

@@ -83,8 +83,8 @@ class Model {
   /// where forward gives no loss, labels or a target.
   virtual LossInputs loss_inputs(const std::set<std::string>& names);
 
-  /// Whether the loss of a batch with tensors of these names asks for what the model sees, the next
-  /// tokens of a net that is not causal: it learns to copy them.
+  /// Whether the model sees the targets of its loss, and so would learn to copy them: the next
+  /// tokens, where its net is not causal. `names` are those of the batch's tensors.
   virtual bool sees_targets(const std::set<std::string>& /*names*/) { return false; }
 
   /// What the loss is; by default that is not said.

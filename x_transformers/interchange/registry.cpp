@@ -1,5 +1,8 @@
 #include "x_transformers/interchange/registry.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 
 #include "x_transformers/core/unknown_key.h"
@@ -153,6 +156,17 @@ std::vector<TypeHelp> model_type_help() {
 void register_model_type(const std::string& name, ModelType type, const std::string& meaning) {
   types().add({name, TypeGroup::your_own, meaning}, std::move(type));
   offer_callable(name, model_callable);
+}
+
+std::string types_with(bool ModelType::*has) {
+  std::vector<std::string> names;
+  for (const auto& help : model_type_help()) {
+    if (types().by_name().at(help.name).*has) names.push_back(help.name);
+  }
+  if (names.size() < 2) return names.empty() ? "none" : names.front();
+  const auto last = std::move(names.back());
+  names.pop_back();
+  return fmt::format("{} and {}", fmt::join(names, ", "), last);
 }
 
 bool is_model_type(const std::string& name) { return types().by_name().count(name) > 0; }

@@ -20,6 +20,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/model.h"
+#include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/interchange/type_help.h"
 #include "x_transformers/nn/callable_module.h"
 
@@ -42,9 +43,13 @@ struct ModelType {
   std::function<Json(const Json& config)> spell_out;
   /// Where in that stand options that weights do not depend on, as JSON pointers.
   std::function<std::set<std::string>(const Json& config)> free_options;
-  /// The class of what `build` returns, as far as it says: Model, or one derived from it.
+  /// The class of the models that it builds, as the return type of their maker has it: Model, or
+  /// one derived from it.
   const std::type_info* model_class = &typeid(Model);
   bool is_net = false;  ///< whether wrappers over tokens take it (Model::token_model)
+  /// Whether that class is a TokenPredictor, and whether it has a loss by chunks of tokens
+  /// (Model::set_loss_chunk).
+  bool predicts_tokens = false, chunks_loss = false;
   /// Makes the wrapper around a net, its option "net", in which nets are trained that are given
   /// alone. One type has it.
   std::function<std::shared_ptr<Model>(std::shared_ptr<Model> net)> wrap_net = nullptr;
@@ -64,6 +69,18 @@ class ModelTypes {
   std::vector<TypeHelp> help_;
 };
 
+namespace detail {
+
+/// Says of `type` what `Built`, the class of its models, shows.
+template <class Built>
+void describe(ModelType& type) {
+  type.model_class = &typeid(Built);
+  type.predicts_tokens = std::derived_from<Built, TokenPredictor>;
+  type.chunks_loss = !std::same_as<decltype(&Built::set_loss_chunk), void (Model::*)(int64_t)>;
+}
+
+}  // namespace detail
+
 /// A type whose constructor takes `OptionsType`; `make(options, config, place)` or `make(options)`
 /// returns the model.
 template <class OptionsType, class Make>
@@ -82,10 +99,9 @@ ModelType model_type(Make make) {
   };
   if constexpr (kTakesPlace) {
     using Built = std::invoke_result_t<Make, const OptionsType&, const Json&, const ModelPlace&>;
-    type.model_class = &typeid(typename Built::element_type);
+    detail::describe<typename Built::element_type>(type);
   } else {
-    type.model_class =
-        &typeid(typename std::invoke_result_t<Make, const OptionsType&>::element_type);
+    detail::describe<typename std::invoke_result_t<Make, const OptionsType&>::element_type>(type);
   }
   type.help = [] { return options_help<OptionsType>(); };
   type.spell_out = [](const Json& config) {
@@ -108,8 +124,12 @@ void require_forward(const std::string& type, const std::string& method);
 /// build_model for what stands within another model.
 std::shared_ptr<Model> build_part(const Json& config, const ModelPlace& place);
 
-/// Whether build_part gives a `model_class` of `config`, as far as its type says.
+/// Whether build_part may return a `model_class` for `config`. Of a type whose maker returns a
+/// Model it is not known before, and it may.
 bool may_be(const std::type_info& model_class, const Json& config, const OptionPath& where);
+
+/// The types of which `has` holds, in the order of lists, as words: "A, B and C".
+std::string types_with(bool ModelType::*has);
 
 /// Whether model files may name this type.
 bool is_model_type(const std::string& name);

@@ -15,7 +15,8 @@
 namespace x_transformers {
 namespace {
 
-/// Refuses weights whose numbers x-transformers 2.31.10 takes otherwise with an option that is on.
+/// Throws InputError where the option `name` is on: with it weights of x-transformers 2.31.10 have
+/// another meaning.
 void require_same_numbers(bool is_on, const char* name, const char* meaning) {
   if (!is_on) return;
   Notice notice{at(name),
@@ -35,7 +36,7 @@ void require_same_numbers(const AttentionOptions& o) {
 
 constexpr const char* kTied = "tied logits are multiplied by dim ** -0.5";
 
-/// The same of a module and all that it holds.
+/// The same for the options of a module and of all modules within it.
 void require_same_numbers(const torch::nn::Module& module) {
   if (const auto* attention = dynamic_cast<const AttentionImpl*>(&module))
     require_same_numbers(attention->options());

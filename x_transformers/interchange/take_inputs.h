@@ -15,6 +15,7 @@
 #include "x_transformers/models/token_bounds.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/mixing_inputs.h"
 
 namespace x_transformers {
 

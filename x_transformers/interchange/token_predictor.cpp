@@ -2,16 +2,17 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/interchange/model.h"
+#include "x_transformers/interchange/registry.h"
 
 namespace x_transformers {
 
 TokenPredictor& predictor_of(Model& model) {
   auto* predictor = dynamic_cast<TokenPredictor*>(&model);
-  require(predictor != nullptr,
-          "the model gives no token of a text a probability by those before it. Those that do are "
-          "AutoregressiveWrapper (and nets that are trained in it), XLAutoregressiveWrapper, "
-          "FLASHAutoregressiveWrapper, BeliefStateWrapper, UniversalPretrainWrapper, GPTVAE, "
-          "FreeTransformer, and XTransformer of targets by their sources");
+  if (predictor == nullptr) {
+    throw InputError(
+        "the model gives no token of a text a probability by those before it. Those that do are " +
+        types_with(&ModelType::predicts_tokens) + "; nets over tokens do as they are trained");
+  }
   return *predictor;
 }
 

@@ -82,8 +82,8 @@ struct CudaLaunchers {
   int64_t (*hyper_width_chunks)(int64_t tokens) = nullptr;
   int64_t (*hyper_width_columns)(int64_t dim, int64_t streams, int64_t views) = nullptr;
 
-  /// Bytes of the workspace of such a call, for whatever memory; -1 with the reason why it cannot
-  /// run. The first of its kind takes up to a second.
+  /// Bytes of workspace that the call needs, wherever its memory lies. -1 where it cannot run:
+  /// `reason` then says why. The first call of its kind takes up to a second.
   int64_t (*scored_attention_workspace)(const ScoredAttention& params, int8_t device,
                                         std::string& reason) = nullptr;
   void (*scored_attention)(const ScoredAttention& params, int8_t device) = nullptr;

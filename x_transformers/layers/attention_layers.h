@@ -10,13 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include "x_transformers/core/cache.h"
 #include "x_transformers/core/capture_check.h"
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/core/recompute.h"
 #include "x_transformers/layers/attention_layers_inputs.h"
 #include "x_transformers/layers/attention_layers_options.h"
 #include "x_transformers/layers/layer_plan.h"
+#include "x_transformers/layers/layers_cache.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/concat_combine.h"
@@ -37,6 +37,12 @@ struct CachedPlaces {
   at::Tensor polar;     ///< the same: angles of keys [b, h, n, d]
   int64_t new_tokens = 0;  ///< how many
 };
+
+/// The position at which xpos scales keys and queries by 1, as Python has it: the middle of the
+/// positions `pos`, or of `counted` tokens, those of the row with the least padding (`start` [b],
+/// as seq_start_pos), of which the first `before` stand in front of position 0.
+double xpos_center_of(const at::Tensor& pos);
+double xpos_center_of(int64_t counted, int64_t before, const at::Tensor& start);
 
 class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck, public RecomputedStack {
  public:

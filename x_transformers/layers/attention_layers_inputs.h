@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "x_transformers/core/cache.h"
 #include "x_transformers/core/inputs.h"
+#include "x_transformers/layers/layers_cache.h"
 #include "x_transformers/nn/packed_sequences.h"
 #include "x_transformers/nn/positions/rotary.h"
 #include "x_transformers/ops/attend.h"
@@ -59,7 +59,11 @@ struct AttentionLayersInputs {
 
   /// All but x, by which the others are measured (core/inputs.h).
   template <class Self, class Visitor>
-  static void fields(Self& self, Visitor& v);
+  static void fields(Self& self, Visitor& v) {
+    fields_of_masks(self, v);
+    fields_of_positions(self, v);
+    fields_of_layers(self, v);
+  }
 
   /// Whether the cache has tokens before these.
   bool goes_on() const { return cache && cache->length > 0; }
@@ -74,18 +78,27 @@ struct AttentionLayersInputs {
     if (cache && cache->position.defined()) return cache->capacity - memory_keys();
     return (cache ? cache->length : 0) + x.size(1);
   }
+
+ private:
+  static constexpr Readers kSelf = {Reader::self_attention}, kCross = {Reader::cross_attention},
+                           kAttention = {Reader::self_attention, Reader::cross_attention},
+                           kLayers = {Reader::self_attention, Reader::cross_attention,
+                                      Reader::feed_forward};
+  template <class Self, class Visitor>
+  static void fields_of_masks(Self& self, Visitor& v);
+  template <class Self, class Visitor>
+  static void fields_of_positions(Self& self, Visitor& v);
+  template <class Self, class Visitor>
+  static void fields_of_layers(Self& self, Visitor& v);
 };
 
+/// What attention sees, and what it adds to its scores.
 template <class Self, class Visitor>
-void AttentionLayersInputs::fields(Self& self, Visitor& v) {
+void AttentionLayersInputs::fields_of_masks(Self& self, Visitor& v) {
   using enum TensorKind;
   using enum Axis;
   using enum Fit;
-  constexpr Readers kSelf = {Reader::self_attention}, kCross = {Reader::cross_attention},
-                    kAttention = {Reader::self_attention, Reader::cross_attention},
-                    kLayers = {Reader::self_attention, Reader::cross_attention,
-                               Reader::feed_forward};
-  using BesideCache::cut, BesideCache::whole, BesideCache::grown;
+  using BesideCache::whole, BesideCache::grown;
   // The context must be given all the same.
   v("context", self.context,
     {.kind = floating,
@@ -130,6 +143,15 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
      .fit = by_rule,
      .read_by = kSelf,
      .beside_padding = "counts the padding"});
+}
+
+/// Memories, and where tokens stand.
+template <class Self, class Visitor>
+void AttentionLayersInputs::fields_of_positions(Self& self, Visitor& v) {
+  using enum TensorKind;
+  using enum Axis;
+  using enum Fit;
+  using BesideCache::whole;
   v("mems", self.mems,
     {.kind = floating,
      .axes = {batch, memory, dim},
@@ -154,6 +176,15 @@ void AttentionLayersInputs::fields(Self& self, Visitor& v) {
      .fit = by_rule,
      .beside_cache = whole,
      .read_by = kSelf});
+}
+
+/// What layers are given one by one, and further.
+template <class Self, class Visitor>
+void AttentionLayersInputs::fields_of_layers(Self& self, Visitor& v) {
+  using enum TensorKind;
+  using enum Axis;
+  using enum Fit;
+  using BesideCache::cut, BesideCache::whole;
   v("condition", self.condition,
     {.kind = floating,
      .axes = {batch, or_one(optional(tokens)), dim_condition},

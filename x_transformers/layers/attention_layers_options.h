@@ -364,7 +364,7 @@ struct AttentionLayersOptions {
   }
 };
 
-/// The options with what follows from other options filled in: kind, causality, prefixes.
+/// The options, with those filled in that follow from others: kind, causality, prefixes.
 /// InputError where a block's dim or heads (`attn.heads`) are not those of the stack.
 AttentionLayersOptions resolve(AttentionLayersOptions options);
 
@@ -372,7 +372,7 @@ AttentionLayersOptions resolve(AttentionLayersOptions options);
 void validate(const AttentionLayersOptions& options);
 
 enum class LayerType;
-/// How the stack spells the options of its blocks of this type. For as long as `options` lives.
+/// How a stack spells the options of its blocks of this type. `options` must outlive the result.
 Spelling block_spelling(const AttentionLayersOptions& options, LayerType type);
 
 }  // namespace x_transformers

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -23,6 +24,15 @@ at::Tensor count_from_start(const at::Tensor& places, const at::Tensor& start) {
 }
 
 }  // namespace
+
+double xpos_center_of(const at::Tensor& pos) {
+  return std::floor((pos.max().item<double>() + 1) / 2);
+}
+
+double xpos_center_of(int64_t counted, int64_t before, const at::Tensor& start) {
+  const auto padding = start.defined() ? start.min().item<int64_t>() : 0;
+  return static_cast<double>((counted - padding) / 2 - before);
+}
 
 AttentionLayersImpl::Places AttentionLayersImpl::places_of(const AttentionLayersInputs& inputs) {
   const auto n = inputs.x.size(1);
@@ -146,11 +156,10 @@ at::Tensor AttentionLayersImpl::bias_of_positions(const AttentionLayersInputs& i
   const auto* cache = inputs.cache;
   PositionPairs pairs;
   if (inputs.pos.defined()) {
-    require(!cache || !cache->position.defined(),
-            "pos: positions from outside cannot be combined with a static cache and a position "
-            "bias");
-    require(rel_pos_->takes_positions(),
-            "pos: of the position biases only ALiBi takes positions from outside");
+    require(!cache || !cache->position.defined(), at("pos"),
+            "positions from outside cannot be combined with a static cache and a position bias");
+    require(rel_pos_->takes_positions(), at("pos"),
+            "of the position biases only ALiBi takes positions from outside");
     // Of what is cached too: the new tokens stand at its end.
     const auto keys = inputs.token_keys();
     const auto pos = inputs.pos.narrow(-1, inputs.pos.size(-1) - keys, keys);
@@ -180,9 +189,8 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
   };
   const auto require_rows = [&](const at::Tensor& angles, const char* name) {
     const auto given = angles.size(-2), needed = count + places.new_tokens;
-    require(given >= needed, fmt::format("{}: expected angles of {} positions, cached ones among "
-                                         "them, got {}",
-                                         name, needed, given));
+    expect(given >= needed, at(name), given, "angles of {} positions, cached ones among them",
+           needed);
   };
   if (places.polar.defined()) {
     require_rows(places.polar, "polar_pos_emb");
@@ -208,8 +216,7 @@ at::Tensor AttentionLayersImpl::place_cached_context(const at::Tensor& keys,
                                                      const at::Tensor& context_pos) const {
   if (!context_pos.defined() || !rotary_pos_emb_) return keys;
   const auto count = keys.size(-2), given = context_pos.size(-1);
-  require(given >= count,
-          fmt::format("context_pos: expected positions of {} cached keys, got {}", count, given));
+  expect(given >= count, at("context_pos"), given, "positions of {} cached keys", count);
   const auto pos = context_pos.narrow(-1, given - count, count);
   // Cross attention rotates all heads, whatever rotate_num_heads says.
   return apply_rotary(keys, rotary_pos_emb_->forward(pos), true);

@@ -195,8 +195,8 @@ Spelling prefixed_options(const std::string& prefix, const BlockOptions& options
   return prefixed(prefix, names);
 }
 
-/// The options of cross attention, which has from attention what it is not given itself: what is
-/// said of those alone that it has from attention was given as attention's.
+/// How a stack spells the options of cross attention. Those that are not given for cross attention
+/// itself are taken from attention, so what speaks only of such options is spelled as attention's.
 Spelling cross_attention_spelling(const AttentionLayersOptions& o) {
   return [&o](const Notice& notice) {
     const auto own = differing_options(*o.cross_attn, as_cross_attention(o.attn, o.kind));

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/nn/mixing_inputs.h"
 
 namespace x_transformers {
 

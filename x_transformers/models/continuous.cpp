@@ -10,6 +10,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/unread_input.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/models/step_inputs.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -96,6 +97,15 @@ std::string ContinuousTransformerWrapperImpl::cache_unsupported() const {
   return attn_layers_->cache_unsupported();
 }
 
+std::string ContinuousTransformerWrapperImpl::cache_unsupported(
+    const ContinuousInputs& inputs) const {
+  auto reason = cache_unsupported();
+  if (!reason.empty()) return reason;
+  const auto attentions =
+      attn_layers_->layers_run(LayerType::attention, inputs.layers.layers_execute_order);
+  return whole_sequence_unsupported(inputs, attentions);
+}
+
 TransformerCache ContinuousTransformerWrapperImpl::make_cache(int64_t capacity) const {
   TransformerCache cache;
   cache.layers = attn_layers_->make_cache(capacity);
@@ -104,30 +114,32 @@ TransformerCache ContinuousTransformerWrapperImpl::make_cache(int64_t capacity) 
 
 /// What the stack does not see as it was given. Reads shapes and types only, never values.
 void ContinuousTransformerWrapperImpl::check(const ContinuousInputs& inputs) const {
-  require(inputs.x.defined(), "x: is needed");
+  require(inputs.x.defined(), at("x"), "is needed");
   if (!given_in_) {
     require_tensor(inputs.x, "x", TensorKind::floating,
                    {{"batch"}, {"seq"}, {"dim_in", dim_in().value_or(kAnySize)}});
   } else {
-    require(inputs.x.dim() >= 2, "x: expected [batch, seq, ...]");
+    require(inputs.x.dim() >= 2, at("x"), "expected [batch, seq, ...]");
   }
-  require(!(inputs.lens.defined() && inputs.mask.defined()), "mask, lens: at most one of them");
+  require(!(inputs.lens.defined() && inputs.mask.defined()), among({"mask", "lens"}),
+          "at most one of them");
   const auto sizes = sequence_sizes(inputs, inputs.x, options_.attn_layers.dim);
   require_mask(inputs, sizes);
   require_inputs(inputs, sizes);
   require_lengths(inputs.lens, "lens", {"batch", inputs.x.size(0), true}, 0, inputs.x.size(1));
   require_positions(inputs, sizes);
   if (!pos_emb_ && inputs.pos.defined())
-    warn_unused("pos: changes nothing, the model embeds no positions");
+    warn_unused(at("pos"), "changes nothing, the model embeds no positions");
   if (!pos_emb_ && inputs.seq_start_pos.defined())
-    warn_unused("seq_start_pos: changes nothing, the model embeds no positions");
+    warn_unused(at("seq_start_pos"), "changes nothing, the model embeds no positions");
   if (inputs.goes_on()) {
     const auto reason = cache_unsupported();
-    require(reason.empty(), "cache: " + reason);
+    require(reason.empty(), at("cache"), "{}", reason);
   }
   require(!(options_.average_pool_embed && inputs.prepend_embeds.defined() &&
             (inputs.mask.defined() || inputs.lens.defined())),
-          "average_pool_embed: the mean over the tokens of a mask has no place for prepend_embeds");
+          at("average_pool_embed"),
+          "the mean over the tokens of a mask has no place for prepend_embeds");
 }
 
 at::Tensor ContinuousTransformerWrapperImpl::embed(const ContinuousInputs& inputs) {

@@ -9,8 +9,8 @@
 #include <optional>
 #include <vector>
 
-#include "x_transformers/core/cache.h"
 #include "x_transformers/core/graph.h"
+#include "x_transformers/layers/layers_cache.h"
 
 namespace x_transformers {
 

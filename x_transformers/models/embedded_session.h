@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "x_transformers/core/error.h"
-#include "x_transformers/layers/layer_plan.h"
 #include "x_transformers/models/decoding_step.h"
 #include "x_transformers/models/step_inputs.h"
 
@@ -27,36 +26,31 @@ struct EmbeddedSessionOptions {
   bool static_caches = false;
 };
 
-/// A batch of sequences that `Net` continues; `Net` holds a module with Inputs and Output that
-/// extend SequenceInputs and SequenceOutput. Beyond max_seq_len a sliding window changes what
-/// earlier tokens saw, so each step runs the whole window: the result equals that without caches.
-/// Of a step on static caches comes what decoding reads (Output::decoded).
+/// A batch of sequences that a `Net`, a SequenceNet, continues. Beyond max_seq_len a sliding window
+/// changes what earlier tokens saw, so each step runs the whole window: the result equals that
+/// without caches. Of a step on static caches comes what decoding reads (Output::decoded).
 template <class Net>
 class EmbeddedSession {
  public:
-  using Inputs = typename Net::Impl::Inputs;
-  using Output = typename Net::Impl::Output;
+  using Inputs = typename Net::Inputs;
+  using Output = typename Net::Output;
 
   /// `inputs` are given to each step; tokens and cache are the session's.
-  EmbeddedSession(Net net, Inputs inputs, const EmbeddedSessionOptions& options)
+  EmbeddedSession(std::shared_ptr<Net> net, Inputs inputs, const EmbeddedSessionOptions& options)
       : net_(std::move(net)),
         inputs_(std::move(inputs)),
         options_(options),
-        can_cache_(options.cache_kv && net_->cache_unsupported().empty() &&
-                   whole_sequence_reason(
-                       inputs_, net_->attn_layers()->layers_run(
-                                    LayerType::attention, inputs_.layers.layers_execute_order))
-                       .empty()),
+        can_cache_(options.cache_kv && net_->cache_unsupported(inputs_).empty()),
         can_fix_(options_.static_caches && !varies_by_step(inputs_) &&
-                 net_->attn_layers()->static_cache_unsupported().empty()) {}
+                 net_->static_cache_unsupported().empty()) {}
   EmbeddedSession(const EmbeddedSession&) = delete;
   EmbeddedSession& operator=(const EmbeddedSession&) = delete;
 
   /// Appends tokens, each tensor [batch, new, ...] as Inputs::set_tokens takes them. Returns what
   /// the model computes of these or of more; the last entry follows the last token.
   Output append(const std::vector<at::Tensor>& tokens) {
-    require(tokens.at(0).dim() >= 2 && tokens[0].size(1) > 0,
-            "start_tokens: expected at least one token in each sequence");
+    require(tokens.at(0).dim() >= 2 && tokens[0].size(1) > 0, at("start_tokens"),
+            "expected at least one token in each sequence");
     if (tokens_.empty()) prompt_ = tokens[0].size(1);
     const auto before = length();
     for (size_t i = 0; i < tokens.size(); ++i) {
@@ -92,7 +86,7 @@ class EmbeddedSession {
     span.begin = length() - count;
     span.window = goes_on ? 0 : span.begin;
     span.prompt = prompt_;
-    span.prefix = net_->options().num_memory_tokens.value_or(0);
+    span.prefix = net_->memory_tokens();
     if (inputs_.prepend_embeds.defined()) span.prefix += inputs_.prepend_embeds.size(1);
     span.has_prefix = !goes_on;
     auto inputs = step_inputs(inputs_, span);
@@ -133,7 +127,7 @@ class EmbeddedSession {
     return output;
   }
 
-  Net net_;
+  std::shared_ptr<Net> net_;
   Inputs inputs_;
   EmbeddedSessionOptions options_;
   bool can_cache_, can_fix_;

@@ -53,7 +53,7 @@ bool has_mems_of_two_lengths(const std::vector<at::Tensor>& mems, size_t attenti
 /// Why these inputs, of a model with `attentions` self-attentions, need whole sequences where a
 /// cache would be; empty: they do not.
 template <class Inputs>
-std::string whole_sequence_reason(const Inputs& inputs, size_t attentions) {
+std::string whole_sequence_unsupported(const Inputs& inputs, size_t attentions) {
   if (has_mems_of_two_lengths(inputs.mems, attentions)) return "mems are of two lengths";
   std::string reason;
   any_given(inputs, [&](const char* name, const InputField& field) {

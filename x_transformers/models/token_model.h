@@ -36,6 +36,7 @@ struct TokenModelTraits {
   bool ties_embedding = false;       ///< the table of the token embeddings makes the logits
   bool predicts_log_probs = false;   ///< in place of logits
   bool predicts_next_embed = false;  ///< has a head for the next token's embedding
+  bool parts_tokens = false;         ///< memory tokens stand between the tokens of its stack
 };
 
 /// A head that makes logits of embeddings by one product.

@@ -259,6 +259,7 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.ties_embedding = o.tie_embedding;
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;
+  traits.parts_tokens = o.memory_tokens_interspersed_every.has_value();
   return traits;
 }
 
@@ -311,8 +312,8 @@ LinearHead TransformerWrapperImpl::linear_head() const {
 }
 
 void TransformerWrapperImpl::set_token_emb(const std::shared_ptr<BaseEmbedding>& token_emb) {
-  require(token_emb != nullptr && token_emb_ != nullptr,
-          "set_token_emb: a model embeds its tokens by a module of its own");
+  require(token_emb != nullptr && token_emb_ != nullptr, at("set_token_emb"),
+          "a model embeds its tokens by a module of its own");
   token_emb_ = token_emb;
   replace_module("token_emb", token_emb);
 }

@@ -41,7 +41,7 @@ std::string TransformerWrapperImpl::cache_unsupported(const TransformerInputs& i
   if (const auto reason = cache_unsupported(); !reason.empty()) return reason;
   const auto attentions =
       attn_layers_->layers_run(LayerType::attention, inputs.layers.layers_execute_order);
-  return whole_sequence_reason(inputs, attentions);
+  return whole_sequence_unsupported(inputs, attentions);
 }
 
 std::string TransformerWrapperImpl::static_cache_unsupported(

@@ -8,6 +8,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/models/step_inputs.h"
 #include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/linear.h"
 
@@ -64,6 +65,14 @@ std::optional<TokenLimit> XValTransformerWrapperImpl::embedded_positions() const
   return position_limit(pos_emb_.get());
 }
 
+std::string XValTransformerWrapperImpl::cache_unsupported(const XValInputs& inputs) const {
+  auto reason = cache_unsupported();
+  if (!reason.empty()) return reason;
+  const auto attentions =
+      attn_layers_->layers_run(LayerType::attention, inputs.layers.layers_execute_order);
+  return whole_sequence_unsupported(inputs, attentions);
+}
+
 TransformerCache XValTransformerWrapperImpl::make_cache(int64_t capacity) const {
   TransformerCache cache;
   cache.layers = attn_layers_->make_cache(capacity);
@@ -73,7 +82,7 @@ TransformerCache XValTransformerWrapperImpl::make_cache(int64_t capacity) const 
 /// What the stack does not see as it was given. Reads shapes and types, and values only
 /// of ids on the CPU.
 void XValTransformerWrapperImpl::check(const XValInputs& inputs) const {
-  require(inputs.x.defined() && inputs.x_num.defined(), "x, x_num: are needed");
+  require(inputs.x.defined() && inputs.x_num.defined(), among({"x", "x_num"}), "are needed");
   require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   require_tensor(inputs.x_num, "x_num", TensorKind::any,
                  {{"batch", inputs.x.size(0)}, {"seq", inputs.x.size(1)}});
@@ -90,7 +99,7 @@ void XValTransformerWrapperImpl::check(const XValInputs& inputs) const {
   require_inputs(inputs, sizes);
   require_positions(inputs, sizes);
   if (!pos_emb_ && inputs.pos.defined())
-    warn_unused("pos: changes nothing, the model embeds no positions");
+    warn_unused(at("pos"), "changes nothing, the model embeds no positions");
 }
 
 at::Tensor XValTransformerWrapperImpl::embed(const XValInputs& inputs) {

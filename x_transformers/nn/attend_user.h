@@ -18,6 +18,12 @@ struct KeptAttendCall {
   bool keep_maps = false;
 };
 
+/// Keys that stand in front of those of its tokens, whatever is given.
+struct FrontKeys {
+  int64_t count = 0;
+  bool has_zero = false;  ///< the first is zero
+};
+
 /// A module that runs an Attend.
 class AttendUser {
  public:
@@ -26,6 +32,7 @@ class AttendUser {
   virtual bool is_causal() const = 0;
   /// What each token sees, in words: "causal, 128 tokens back at most".
   virtual std::string sight() const { return is_causal() ? "causal" : "not causal"; }
+  virtual FrontKeys front_keys() const { return {}; }
   /// Why it cannot be decoded with a cache; empty: it can.
   virtual std::string decoding_unsupported() const = 0;
   /// Features of one token that a cache keeps, keys and values together.

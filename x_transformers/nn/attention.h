@@ -19,6 +19,7 @@
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/linear.h"
+#include "x_transformers/nn/mixing_inputs.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/qk_clip.h"
@@ -103,6 +104,9 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   Attend& attend_module() const override { return *attend_; }
   bool is_causal() const override { return options_.causal; }
   std::string sight() const override;
+  FrontKeys front_keys() const override {
+    return {options_.num_mem_kv + (options_.add_zero_kv ? 1 : 0), options_.add_zero_kv};
+  }
   std::string decoding_unsupported() const override { return cache_unsupported(); }
   int64_t cached_features() const override;
   KeptAttendCall usual_call(int64_t tokens) const override;

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "x_transformers/core/cache.h"
+#include "x_transformers/nn/block_state.h"
 
 namespace x_transformers {
 

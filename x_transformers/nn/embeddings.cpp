@@ -89,7 +89,7 @@ at::Tensor ScaledSinusoidalEmbedding::forward(int64_t length, const Positions& p
   return (at::cat({angles.sin(), angles.cos()}, -1) * scale_).to(scale_.scalar_type());
 }
 
-std::shared_ptr<PositionalEmbedding> make_pos_emb(const PosEmbOptions& o) {
+std::shared_ptr<PositionalEmbedding> make_pos_emb(const PosEmbChoice& o) {
   if (o.scaled_sinu_pos_emb)
     return std::make_shared<ScaledSinusoidalEmbedding>(ScaledSinusoidalEmbeddingOptions{o.dim});
   require_size(o.max_seq_len, "max_seq_len");  // elsewhere it sizes nothing

@@ -99,7 +99,7 @@ class ScaledSinusoidalEmbedding : public PositionalEmbedding {
 };
 
 /// What a model embeds positions by.
-struct PosEmbOptions {
+struct PosEmbChoice {
   int64_t dim = 0;
   int64_t max_seq_len = 0;
   bool scaled_sinu_pos_emb = false;
@@ -107,6 +107,6 @@ struct PosEmbOptions {
 };
 /// Sines and cosines with `scaled_sinu_pos_emb`, else a learned vector for each position up to
 /// `max_seq_len`, which must be 1 or more then (InputError).
-std::shared_ptr<PositionalEmbedding> make_pos_emb(const PosEmbOptions& options);
+std::shared_ptr<PositionalEmbedding> make_pos_emb(const PosEmbChoice& choice);
 
 }  // namespace x_transformers

@@ -7,6 +7,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/nn/mixing_inputs.h"
 #include "x_transformers/ops/gated_attention.h"
 #include "x_transformers/ops/group_attention.h"
 #include "x_transformers/ops/mask.h"
@@ -43,7 +44,7 @@ void GAUState::reorder(const at::Tensor& rows) {
 }
 
 void GAUState::fix(const StaticPlace&) {
-  throw InputError("GAU: has no static cache, it counts the positions of its keys on the host");
+  throw InputError("GAU has no static cache, it counts the positions of its keys on the host");
 }
 
 GAU::GAU(const GAUOptions& options) : options_(options) {
@@ -95,7 +96,7 @@ GAU::Keys GAU::keys_of(const BranchInputs& inputs, const at::Tensor& own_key,
   keys.value = zero_masked_rows(own_value, keys.mask);
   if (!inputs.state) return keys;
   const auto reason = cache_unsupported();
-  require(reason.empty(), "cache: " + reason);
+  require(reason.empty(), at("cache"), "{}", reason);
   auto& state = dynamic_cast<GAUState&>(*inputs.state);
   keys.first = state.length();
   keys.visible = state.visible;

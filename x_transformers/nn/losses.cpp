@@ -9,7 +9,9 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/nn/loss_options.h"
+#include "x_transformers/ops/loss.h"
 
 namespace x_transformers {
 namespace {
@@ -29,9 +31,9 @@ OptionsType options_of(const ModuleSpec& spec) {
 TargetLoss make_gaussian_nll(const ModuleSpec& spec) {
   options_of<NoOptions>(spec);
   return [](const at::Tensor& predicted, const at::Tensor& target) {
-    require(predicted.dim() > 0 && predicted.size(0) == 2,
-            "GaussianNLL: expected means and variances [2, ...], as a probabilistic model predicts "
-            "them");
+    require(
+        predicted.dim() > 0 && predicted.size(0) == 2, About{},
+        "GaussianNLL takes means and variances [2, ...], as a probabilistic model predicts them");
     return gaussian_nll(predicted.select(0, 0), predicted.select(0, 1), target);
   };
 }
@@ -86,8 +88,8 @@ TargetLoss make_kl_div(const ModuleSpec& spec) {
 TargetLoss make_cosine_similarity(const ModuleSpec& spec) {
   const auto o = options_of<CosineSimilarityOptions>(spec);
   return [o](const at::Tensor& predicted, const at::Tensor& target) {
-    require(o.dim < predicted.dim() && o.dim >= -predicted.dim(),
-            "CosineSimilarity: dim: there is no such dimension of what is predicted");
+    require(o.dim < predicted.dim() && o.dim >= -predicted.dim(), About{},
+            "what is predicted has no dimension {}, the dim of CosineSimilarity", o.dim);
     return at::cosine_similarity(predicted, target, o.dim, o.eps);
   };
 }
@@ -123,6 +125,19 @@ LossRegistry& loss_registry() {
 }
 
 }  // namespace
+
+at::Tensor label_loss(const at::Tensor& logits, const at::Tensor& labels) {
+  const auto of_logits = logits.sizes().slice(0, static_cast<size_t>(logits.dim() - 1));
+  expect(labels.scalar_type() == at::kLong && labels.sizes() == of_logits, at("labels"),
+         shown(labels), "int64 {}, one for each of the logits", shown(of_logits));
+  return cross_entropy(logits, labels, kIgnoredLabel);
+}
+
+at::Tensor square_loss(const at::Tensor& predicted, const at::Tensor& target) {
+  expect(target.is_floating_point() && target.sizes() == predicted.sizes(), at("target"),
+         shown(target), "floating-point {}, as the model's result", shown(predicted.sizes()));
+  return (predicted.to(at::kFloat) - target.to(at::kFloat)).square().mean();
+}
 
 at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
                         const at::Tensor& target) {

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
@@ -23,6 +24,16 @@ using TargetLoss = std::function<at::Tensor(const at::Tensor& predicted, const a
 /// below 1e-6 count as 1e-6, with the gradient that they would have.
 at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
                         const at::Tensor& target);
+
+/// The cross entropy of logits [..., classes] against `labels` (int64, as the logits without their
+/// last dimension; kIgnoredLabel counts nothing): mean, in nats. InputError of `labels` where they
+/// do not fit.
+at::Tensor label_loss(const at::Tensor& logits, const at::Tensor& labels);
+inline constexpr int64_t kIgnoredLabel = -100;
+
+/// The mean square error of what was predicted against `target`, which has its sizes, in float32.
+/// InputError of `target` where they do not fit.
+at::Tensor square_loss(const at::Tensor& predicted, const at::Tensor& target);
 
 /// Makes a loss of `spec`; its errors are of the options within it.
 using MakeLoss = std::function<TargetLoss(const ModuleSpec& spec)>;

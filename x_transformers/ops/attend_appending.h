@@ -28,16 +28,16 @@ struct NewestKey {
   KeysInFront front = {};
 };
 
-/// attend(q, k, v, program) for a program whose mask is CachedKeys, whether or not it also holds
-/// the matrix, once `newest` is written into k and v where the last of those keys belongs, with
-/// `newest.front` before them, which the program does not count. No value, and nothing done, where
-/// no kernel of ours can. What the cache holds besides must have been written before q and `newest`
-/// were begun.
+/// Writes `newest` into k and v, as the last of the keys that the program's CachedKeys count, and
+/// then computes attend(q, k, v, program). The program masks by CachedKeys; it may hold the same
+/// mask as a matrix too. It does not count the keys of `newest.front`, which stand in front.
+/// Returns no value, and has changed nothing, where no kernel of ours can do this. The rest of the
+/// cache must have been written before the work on q and `newest` was queued.
 std::optional<AttendResult> attend_appending(const at::Tensor& q, const at::Tensor& k,
                                              const at::Tensor& v, const NewestKey& newest,
                                              const ScoreProgram& program);
 
-/// Why it cannot; empty: it can.
+/// Why attend_appending returns no value; empty: it returns one.
 Reasons attend_appending_reasons(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                  const NewestKey& newest, const ScoreProgram& program);
 

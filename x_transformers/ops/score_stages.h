@@ -17,7 +17,7 @@
 #include <type_traits>
 #include <variant>
 
-#include "x_transformers/core/cache.h"
+#include "x_transformers/core/filled_keys.h"
 
 namespace x_transformers {
 
@@ -146,12 +146,14 @@ struct Alibi {
   void apply(ScoreMatrix& matrix) const;
 };
 
-/// Adds a number of the head for each distance (T5's bias, arXiv:1910.10683); queries stand at the
-/// last key positions, and nothing is done to `front` keys in front.
+/// Adds to each score a number that depends on the head and on the distance of key and query (T5's
+/// bias, arXiv:1910.10683). Queries stand at the last key positions. The first `front` keys get
+/// nothing added.
 struct DistanceBias {
   static constexpr const char* kName = "a bias of distances";
   static constexpr ScorePlace kPlace = ScorePlace::position;
-  /// [h, 2 * span - 1]: of key minus query position, from 1 - span on; span >= i and j - front.
+  /// [h, 2 * span - 1]: column c is for keys c - (span - 1) positions after the query, so span must
+  /// be at least i and at least j - front.
   at::Tensor table;
   int64_t front = 0;
   void each_tensor(const auto& visit) {

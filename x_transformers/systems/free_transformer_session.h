@@ -8,9 +8,9 @@
 #include <memory>
 #include <optional>
 
-#include "x_transformers/core/cache.h"
 #include "x_transformers/generation/decoding_session.h"
 #include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/layers/layers_cache.h"
 
 namespace x_transformers {
 

@@ -38,8 +38,8 @@ at::Tensor next_entry(const at::Tensor& predicted, bool is_probabilistic, double
 /// The mean of loss [b, n, ...] over the entries that a mask [b, n] lets count; 0 where none does,
 /// so that a batch of padding does no harm.
 at::Tensor mean_under(const at::Tensor& loss, const at::Tensor& mask, bool weighs_rows) {
-  require(loss.dim() > 1 && loss.size(1) == mask.size(1),
-          "loss_fn: a mask or lens needs a loss of each entry (reduction none)");
+  require(loss.dim() > 1 && loss.size(1) == mask.size(1), at("loss_fn"),
+          "a mask or lens needs a loss of each entry (reduction none)");
   auto counts = mask.expand({loss.size(0), loss.size(1)});
   while (counts.dim() < loss.dim()) counts = counts.unsqueeze(-1);
   const auto kept = at::where(counts, loss, at::zeros({}, loss.options()));
@@ -53,22 +53,22 @@ at::Tensor mean_under(const at::Tensor& loss, const at::Tensor& mask, bool weigh
 }  // namespace
 
 ContinuousAutoregressiveWrapperImpl::ContinuousAutoregressiveWrapperImpl(
-    ContinuousTransformerWrapper net, ContinuousAutoregressiveWrapperOptions options)
+    std::shared_ptr<ContinuousNet> net, ContinuousAutoregressiveWrapperOptions options)
     : options_(std::move(options)), net_(std::move(net)) {
-  require(!net_.is_empty(), at("net"), "is needed");
+  require(net_ != nullptr, at("net"), "is needed");
   register_module("net", net_);
   const auto in = net_->dim_in(), out = net_->dim_out();
   const auto net_option = [](const char* name) { return OptionPath("net") / name; };
   if (in && out)
     expect(*in == *out, at(net_option("dim_out")), *out,
            "the features of the input, {}, as what is predicted is the next input", *in);
-  require(!net_->options().average_pool_embed, at(net_option("average_pool_embed")),
+  require(!net_->pools(), at(net_option("average_pool_embed")),
           "leaves no output of each entry to predict the next by");
   loss_fn_ = choose_loss();
 }
 
 TargetLoss ContinuousAutoregressiveWrapperImpl::choose_loss() const {
-  const bool is_probabilistic = net_->options().probabilistic;
+  const bool is_probabilistic = net_->is_probabilistic();
   UnusedOptions unused(options_.loss_fn
                            ? text("{} is given", option("loss_fn"))
                            : text("the loss of a {} net is GaussianNLL", option("probabilistic")),
@@ -86,21 +86,20 @@ TargetLoss ContinuousAutoregressiveWrapperImpl::choose_loss() const {
 
 at::Tensor ContinuousAutoregressiveWrapperImpl::predict(const ContinuousInputs& inputs) {
   const auto out = net_->forward(inputs).out;
-  require(out.size(-3) == inputs.x.size(0),
-          fmt::format("x: batch = {}, but what is given beside it has {} rows", inputs.x.size(0),
-                      out.size(-3)));
+  require(out.size(-3) == inputs.x.size(0), at("x"),
+          "batch = {}, but what is given beside it has {} rows", inputs.x.size(0), out.size(-3));
   return out;
 }
 
 at::Tensor ContinuousAutoregressiveWrapperImpl::forward(ContinuousInputs inputs) {
   const auto x = inputs.x;
-  require(x.defined() && x.dim() == 3 && x.size(1) > 1,
-          "x: expected [batch, seq, dim_in] with at least two entries in a sequence");
-  require(!inputs.prepend_embeds.defined(), "prepend_embeds: have no targets");
-  require(!inputs.cache, "cache: the loss of a sequence takes no cache");
-  require(!(inputs.lens.defined() && inputs.mask.defined()), "mask, lens: at most one of them");
-  warn_of_seen_targets(*this, "net", net_->attn_layers()->options().is_causal(),
-                       inputs.layers.attn_mask);
+  require(x.defined() && x.dim() == 3 && x.size(1) > 1, at("x"),
+          "expected [batch, seq, dim_in] with at least two entries in a sequence");
+  require(!inputs.prepend_embeds.defined(), at("prepend_embeds"), "have no targets");
+  require(!inputs.cache, at("cache"), "the loss of a sequence takes no cache");
+  require(!(inputs.lens.defined() && inputs.mask.defined()), among({"mask", "lens"}),
+          "at most one of them");
+  warn_of_seen_targets(*this, "net", net_->is_causal(), inputs.layers.attn_mask);
   const auto n = x.size(1) - 1;
   if (inputs.lens.defined()) {
     inputs.mask =
@@ -139,7 +138,7 @@ bool hides_ends_alone(const at::Tensor& mask) {
 /// another hides nothing reads, as in Python, which drops every mask here.
 ContinuousInputs without_mask(ContinuousInputs inputs, bool as_python) {
   if (!inputs.mask.defined()) return inputs;
-  require(!inputs.lens.defined(), "mask, lens: at most one of them");
+  require(!inputs.lens.defined(), among({"mask", "lens"}), "at most one of them");
   if (!as_python && hides_ends_alone(inputs.mask)) {
     inputs.lens = inputs.mask.sum(-1);
   } else {
@@ -157,16 +156,16 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& 
                                                         int64_t steps) {
   const auto given = without_mask(with_mask, options_.compat.python_quirks);
   const auto& targets = given.x;
-  require(steps > 1, fmt::format("rollout_steps: expected 2 or more, got {}", steps));
-  require(targets.defined() && targets.dim() == 3 && targets.size(1) > steps,
-          fmt::format("x: expected [batch, seq, dim_in] with more than rollout_steps = {} entries "
-                      "in a sequence",
-                      steps));
-  require(!given.prepend_embeds.defined(), "prepend_embeds: have no targets");
-  require(!given.cache, "cache: the loss of a sequence takes no cache");
-  require(!given.layers.self_attn_kv_mask.defined(),
-          "self_attn_kv_mask: a rollout takes lens instead");
-  require(!given.seq_start_pos.defined(), "seq_start_pos: rows of a rollout begin at the left");
+  expect(steps > 1, at("rollout_steps"), steps, "2 or more");
+  require(targets.defined() && targets.dim() == 3 && targets.size(1) > steps, at("x"),
+          "expected [batch, seq, dim_in] with more than rollout_steps = {} entries in a sequence",
+          steps);
+  require(!given.prepend_embeds.defined(), at("prepend_embeds"), "have no targets");
+  require(!given.cache, at("cache"), "the loss of a sequence takes no cache");
+  require(!given.layers.self_attn_kv_mask.defined(), at("self_attn_kv_mask"),
+          "a rollout takes lens instead");
+  require(!given.seq_start_pos.defined(), at("seq_start_pos"),
+          "rows of a rollout begin at the left");
   if (options_.compat.python_quirks) return rollout_of_python(given, steps);
   const auto batch = targets.size(0), n = targets.size(1);
   const auto longs = at::TensorOptions().dtype(at::kLong).device(targets.device());
@@ -177,13 +176,13 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& 
   Rollout rows{targets, {}, room > 0};
   const auto drawn = at::rand({batch}, targets.options().dtype(at::kFloat)) * room;
   rows.begins = 1 + drawn.to(at::kLong).minimum((room - 1).clamp_min(0));
-  const bool is_probabilistic = net_->options().probabilistic;
-  const bool hides_rest = !net_->attn_layers()->options().causal;
+  const bool is_probabilistic = net_->is_probabilistic();
+  const bool hides_rest = !net_->is_causal() || given.layers.prefix_attn_len.defined();
   std::vector<at::Tensor> predictions, wanted;
   for (int64_t step = 0; step < steps; ++step) {
     TokenSpan span;
     span.count = n - steps + step;  // the longest beginning, and the predictions after it
-    span.prefix = net_->options().num_memory_tokens.value_or(0);
+    span.prefix = net_->memory_tokens();
     auto inputs = step_inputs(given, span);
     inputs.x = rows.x.narrow(1, 0, span.count);
     inputs.lens = at::Tensor();
@@ -206,17 +205,17 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& 
 /// from the length of the beginning.
 at::Tensor ContinuousAutoregressiveWrapperImpl::rollout_of_python(ContinuousInputs inputs,
                                                                   int64_t steps) {
-  require(!inputs.lens.defined(),
-          "lens: fails in Python's rollout, whose numbers python_quirks asks "
-          "for");
-  const bool is_probabilistic = net_->options().probabilistic;
-  require(!is_probabilistic || inputs.x.size(0) == 1,
-          "python_quirks: Python's rollout of a probabilistic net takes a batch of one");
+  require(!inputs.lens.defined(), at("lens"),
+          "fails in Python's rollout, whose numbers python_quirks asks for");
+  const bool is_probabilistic = net_->is_probabilistic();
+  require(!is_probabilistic || inputs.x.size(0) == 1, at("python_quirks"),
+          "Python's rollout of a probabilistic net takes a batch of one");
   const auto batch = inputs.x.size(0);
   const auto room = inputs.x.size(1) - steps;
   const auto begins = (at::rand({batch}, inputs.x.options()) * room).floor().to(at::kLong);
   const auto longest = begins.max().item<int64_t>();
-  require(longest > 0, "rollout_steps: every row drew an empty beginning, which fails in Python");
+  require(longest > 0, at("rollout_steps"),
+          "every row drew an empty beginning, which fails in Python");
   // Aligned at the right, zeros in front.
   const auto shift = (longest - begins).view({-1, 1, 1});
   const auto places =
@@ -240,8 +239,8 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs
   require_at_most(options.seq_len, kLargestSize, "seq_len");
   expect(options.temperature >= 0, at("temperature"), options.temperature, "at least 0");
   const auto start = inputs.x;
-  require(start.defined() && (start.dim() == 2 || start.dim() == 3),
-          "start_tokens: expected [batch, seq, dim_in] or [seq, dim_in]");
+  require(start.defined() && (start.dim() == 2 || start.dim() == 3), at("start_tokens"),
+          "expected [batch, seq, dim_in] or [seq, dim_in]");
   const bool is_batch = start.dim() == 3;
   if (const auto features = net_->dim_in()) {
     const auto kind = TensorKind::floating;
@@ -251,16 +250,15 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs
   }
   const Evaluation evaluation(*this);
   const auto generator = seeded_generator(options.seed, start.device());
-  const bool is_probabilistic = net_->options().probabilistic;
+  const bool is_probabilistic = net_->is_probabilistic();
   auto entry = is_batch ? start : start.unsqueeze(0);
-  EmbeddedSession<ContinuousTransformerWrapper> session(
+  EmbeddedSession<ContinuousNet> session(
       net_, std::move(inputs), {options.cache_kv, options.seq_len, options.static_caches});
   std::vector<at::Tensor> entries;
   for (int64_t step = 0; step < options.seq_len; ++step) {
     const auto out = session.append({entry}).out;
-    require(out.size(-3) == entry.size(0),
-            fmt::format("start_tokens: batch = {}, but what is given beside them has {} rows",
-                        entry.size(0), out.size(-3)));
+    require(out.size(-3) == entry.size(0), at("start_tokens"),
+            "batch = {}, but what is given beside them has {} rows", entry.size(0), out.size(-3));
     entry = next_entry(out.narrow(-2, out.size(-2) - 1, 1), is_probabilistic, options.temperature,
                        generator);
     entries.push_back(entry);
@@ -272,8 +270,7 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::generate(ContinuousInputs inputs
 std::shared_ptr<torch::nn::Module> ContinuousAutoregressiveWrapperImpl::clone(
     const std::optional<torch::Device>& device) const {
   return cloned(*this, device, [&] {
-    return std::make_shared<ContinuousAutoregressiveWrapperImpl>(cloned_as(net_.ptr(), device),
-                                                                 options_);
+    return std::make_shared<ContinuousAutoregressiveWrapperImpl>(cloned_as(net_, device), options_);
   });
 }
 

@@ -6,8 +6,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 
-#include "x_transformers/models/continuous.h"
+#include "x_transformers/models/continuous_net.h"
 #include "x_transformers/nn/losses.h"
 #include "x_transformers/wrappers/continuous_autoregressive_options.h"
 
@@ -19,8 +20,15 @@ class ContinuousAutoregressiveWrapperImpl : public torch::nn::Module {
  public:
   /// A wrapper around `net`, which it shares. InputError for impossible options, and for a net
   /// whose output cannot be its next input.
-  explicit ContinuousAutoregressiveWrapperImpl(ContinuousTransformerWrapper net,
+  explicit ContinuousAutoregressiveWrapperImpl(std::shared_ptr<ContinuousNet> net,
                                                ContinuousAutoregressiveWrapperOptions options = {});
+  /// The same of a module holder, such as ContinuousTransformerWrapper.
+  template <class Net>
+  explicit ContinuousAutoregressiveWrapperImpl(const torch::nn::ModuleHolder<Net>& net,
+                                               ContinuousAutoregressiveWrapperOptions options = {})
+      : ContinuousAutoregressiveWrapperImpl(
+            std::shared_ptr<ContinuousNet>(net.is_empty() ? nullptr : net.ptr()),
+            std::move(options)) {}
 
   /// The loss [] of predicting each entry of inputs.x [b, n, dim_in], n > 1, from those before it.
   /// `mask` is [b, n] or [b, n - 1]; as in Python, the target after an entry that exists counts.
@@ -34,7 +42,7 @@ class ContinuousAutoregressiveWrapperImpl : public torch::nn::Module {
   /// [n, dim_in]).
   at::Tensor generate(ContinuousInputs inputs, const ContinuousGenerateOptions& options);
 
-  const ContinuousTransformerWrapper& net() const { return net_; }
+  const std::shared_ptr<ContinuousNet>& net() const { return net_; }
   const ContinuousAutoregressiveWrapperOptions& options() const { return options_; }
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
@@ -46,7 +54,7 @@ class ContinuousAutoregressiveWrapperImpl : public torch::nn::Module {
   at::Tensor rollout_of_python(ContinuousInputs inputs, int64_t rollout_steps);
 
   ContinuousAutoregressiveWrapperOptions options_;
-  ContinuousTransformerWrapper net_{nullptr};
+  std::shared_ptr<ContinuousNet> net_;
   TargetLoss loss_fn_;
 };
 TORCH_MODULE(ContinuousAutoregressiveWrapper);

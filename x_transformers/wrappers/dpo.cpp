@@ -21,21 +21,15 @@
 namespace x_transformers {
 namespace {
 
-/// A net like the policy, for the reference.
-std::shared_ptr<TokenModel> build_like(const TransformerWrapper& policy) {
-  require(!policy.is_empty(), at("model"), "is needed");
-  const WarningsOff quiet;
-  return TransformerWrapper(policy->options()).ptr();
-}
-
 void copy_weights(const torch::nn::Module& from, torch::nn::Module& to) {
   const at::NoGradGuard no_grad;
   const auto copy = [](const auto& given, auto own) {
-    require(given.size() == own.size(), "model: the reference has other weights than the policy");
+    require(given.size() == own.size(), at("model"),
+            "the reference has other weights than the policy");
     for (auto& item : own) {
       const auto* value = given.find(item.key());
-      require(value != nullptr && value->sizes() == item.value().sizes(),
-              fmt::format("model: the reference has {}, but not the policy", item.key()));
+      require(value != nullptr && value->sizes() == item.value().sizes(), at("model"),
+              "the reference has {}, but not the policy", item.key());
       item.value().copy_(*value);
     }
   };
@@ -88,15 +82,14 @@ DPOImpl::DPOImpl(std::shared_ptr<TokenModel> policy, std::shared_ptr<TokenModel>
   within("model", [&] { policy_model_->require_next_token_logits(); });
   if (options_.pad_id &&
       (*options_.pad_id < 0 || *options_.pad_id >= policy_model_->traits().num_tokens))
-    warn(fmt::format("pad_id: {} is no token of the model, so nothing is padding",
-                     *options_.pad_id));
+    warn(at("pad_id"), "{} is no token of the model, so nothing is padding", *options_.pad_id);
   copy_weights(*policy_model_, *ref_model_);
   for (auto& parameter : ref_model_->parameters()) parameter.set_requires_grad(false);
   ref_model_->eval();
 }
 
-DPOImpl::DPOImpl(const TransformerWrapper& policy, DPOOptions options)
-    : DPOImpl(policy.ptr(), build_like(policy), std::move(options)) {}
+DPOImpl::DPOImpl(const std::shared_ptr<TokenModel>& policy, DPOOptions options)
+    : DPOImpl(policy, cloned_as(policy, std::nullopt), std::move(options)) {}
 
 void DPOImpl::train(bool on) {
   torch::nn::Module::train(on);
@@ -135,11 +128,11 @@ at::Tensor DPOImpl::counted(const DPOInputs& inputs, const at::Tensor& seq,
 at::Tensor DPOImpl::forward(const DPOInputs& inputs) {
   const auto& preferred = inputs.preferred_seq;
   require(preferred.defined() && inputs.unpreferred_seq.defined() && inputs.prompt_mask.defined(),
-          "preferred_seq, unpreferred_seq and prompt_mask: are needed");
+          among({"preferred_seq", "unpreferred_seq", "prompt_mask"}), "are needed");
   require_tensor(preferred, "preferred_seq", TensorKind::integer, {{"batch"}, {"seq"}});
   const auto batch = preferred.size(0), n = preferred.size(1);
-  require(batch > 0 && n > 1,
-          "preferred_seq: expected at least one pair, and at least two tokens in a sequence");
+  require(batch > 0 && n > 1, at("preferred_seq"),
+          "expected at least one pair, and at least two tokens in a sequence");
   require_tensor(inputs.unpreferred_seq, "unpreferred_seq", TensorKind::integer,
                  {{"batch", batch}, {"seq", n}});
   const auto check_mask = [&](const at::Tensor& mask, const char* name) {

@@ -5,11 +5,11 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/models/token_model.h"
-#include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/wrappers/dpo_options.h"
 
 namespace x_transformers {
@@ -34,7 +34,13 @@ class DPOImpl : public torch::nn::Module, public TokenWriter {
   /// net that has no logits of each token.
   DPOImpl(std::shared_ptr<TokenModel> policy, std::shared_ptr<TokenModel> reference,
           DPOOptions options = {});
-  explicit DPOImpl(const TransformerWrapper& policy, DPOOptions options = {});
+  /// The same with a copy of `policy` (its clone()) as the reference.
+  explicit DPOImpl(const std::shared_ptr<TokenModel>& policy, DPOOptions options = {});
+  /// The same of a module holder, such as TransformerWrapper.
+  template <class Net>
+  explicit DPOImpl(const torch::nn::ModuleHolder<Net>& policy, DPOOptions options = {})
+      : DPOImpl(std::shared_ptr<TokenModel>(policy.is_empty() ? nullptr : policy.ptr()),
+                std::move(options)) {}
 
   /// The mean loss of the pairs, in nats: ln 2 where the policy is the reference.
   at::Tensor forward(const DPOInputs& inputs);

@@ -4,9 +4,9 @@
 #include <memory>
 #include <optional>
 
-#include "x_transformers/core/cache.h"
 #include "x_transformers/generation/decoding_session.h"
 #include "x_transformers/generation/token_writer.h"
+#include "x_transformers/layers/layers_cache.h"
 #include "x_transformers/models/cached_token_model.h"
 
 namespace x_transformers {

@@ -6,7 +6,7 @@
 #include <memory>
 #include <optional>
 
-#include "x_transformers/models/xval.h"
+#include "x_transformers/models/xval_net.h"
 #include "x_transformers/wrappers/xval_autoregressive_options.h"
 
 namespace x_transformers {
@@ -27,22 +27,28 @@ class XValAutoregressiveWrapperImpl : public torch::nn::Module {
   };
 
   /// A wrapper around `net`, which it shares. InputError for impossible options.
-  explicit XValAutoregressiveWrapperImpl(XValTransformerWrapper net,
+  explicit XValAutoregressiveWrapperImpl(std::shared_ptr<XValNet> net,
                                          XValAutoregressiveWrapperOptions options = {});
+  /// The same of a module holder, such as XValTransformerWrapper.
+  template <class Net>
+  explicit XValAutoregressiveWrapperImpl(const torch::nn::ModuleHolder<Net>& net,
+                                         XValAutoregressiveWrapperOptions options = {})
+      : XValAutoregressiveWrapperImpl(
+            std::shared_ptr<XValNet>(net.is_empty() ? nullptr : net.ptr()), options) {}
   /// inputs.x, inputs.x_num [b, n], n > 1. `mask` is [b, n], or [b, n - 1] for inputs and targets
   /// alike. A target number that is NaN has no error.
   Output forward(XValInputs inputs);
   /// Goes on after inputs.x, inputs.x_num [b, n].
   Generated generate(XValInputs inputs, const XValGenerateOptions& options);
 
-  const XValTransformerWrapper& net() const { return net_; }
+  const std::shared_ptr<XValNet>& net() const { return net_; }
   const XValAutoregressiveWrapperOptions& options() const { return options_; }
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   XValAutoregressiveWrapperOptions options_;
-  XValTransformerWrapper net_{nullptr};
+  std::shared_ptr<XValNet> net_;
 };
 TORCH_MODULE(XValAutoregressiveWrapper);
 

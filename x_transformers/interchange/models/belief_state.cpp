@@ -123,8 +123,9 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPre
 
   TokenWriter* writer() override { return holder_.get(); }
 
+  std::string predicted_tensor() const override { return "seq"; }
   at::Tensor next_token_logits(const TensorMap& batch) override {
-    return holder_->next_token_logits(batch.at("seq"));
+    return holder_->next_token_logits(batch.at(predicted_tensor()));
   }
 };
 
@@ -138,7 +139,7 @@ void register_belief_state(ModelTypes& types) {
               const auto ahead = build_net(config, "forward_decoder", place);
               const auto back =
                   options.backward_decoder ? build_net(config, "backward_decoder", place) : nullptr;
-              return within(place.where, [&]() -> std::shared_ptr<Model> {
+              return within(place.where, [&] {
                 return std::make_shared<BeliefStateModel>(ahead, back, options);
               });
             }));

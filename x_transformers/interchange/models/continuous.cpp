@@ -24,8 +24,7 @@ namespace x_transformers {
 namespace {
 
 /// The inputs of a call other than x and a cache.
-ContinuousInputs take_continuous_inputs(Arguments& arguments,
-                                        const ContinuousTransformerWrapperImpl& net) {
+ContinuousInputs take_continuous_inputs(Arguments& arguments, const ContinuousNet& net) {
   ContinuousInputs inputs;
   take_inputs(arguments, inputs);
   if (arguments.source() == ArgumentSource::outside)
@@ -83,8 +82,8 @@ class ContinuousModel : public HolderModel<ContinuousTransformerWrapper> {
 
   SampleCall sample_call(std::optional<int64_t> seq) override {
     const auto dim_in = holder_->dim_in();
-    require(dim_in.has_value(),
-            "project_in: decides what the input is, so no sample call is known");
+    require(dim_in.has_value(), at("project_in"),
+            "decides what the input is, so no sample call is known");
     SampleCall call;
     call.tokens = sample_tokens(seq, holder_->max_seq_len());
     call.inputs["x"] = at::zeros({1, call.tokens, *dim_in});
@@ -125,13 +124,13 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
 
   LossUnit loss_unit() const override {
     if (holder_->options().loss_fn) return {};
-    if (holder_->net()->options().probabilistic) return {"negative log-likelihood per value"};
+    if (holder_->net()->is_probabilistic()) return {"negative log-likelihood per value"};
     return {holder_->options().use_l1_loss ? "mean absolute error per value"
                                            : "mean square error per value"};
   }
 
   bool sees_targets(const std::set<std::string>& /*names*/) override {
-    return !holder_->net()->attn_layers()->options().is_causal();
+    return !holder_->net()->is_causal();
   }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {

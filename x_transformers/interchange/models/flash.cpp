@@ -95,8 +95,9 @@ class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrappe
   }
 };
 
-std::shared_ptr<Model> make_wrapper(const WrapperArguments& options, const Json& config,
-                                    const ModelPlace& place) {
+std::shared_ptr<FLASHAutoregressiveModel> make_wrapper(const WrapperArguments& options,
+                                                       const Json& config,
+                                                       const ModelPlace& place) {
   const auto net = build_net(config, "net", place);
   return within(place.where,
                 [&] { return std::make_shared<FLASHAutoregressiveModel>(net, options); });

@@ -89,8 +89,9 @@ class FreeTransformerModel : public HolderModel<FreeTransformer>, public TokenPr
 
   TokenWriter* writer() override { return holder_.get(); }
 
+  std::string predicted_tensor() const override { return "seq"; }
   at::Tensor next_token_logits(const TensorMap& batch) override {
-    return holder_->next_token_logits(batch.at("seq"));
+    return holder_->next_token_logits(batch.at(predicted_tensor()));
   }
   std::string also_knows() const override {
     return "codes that the encoder draws for the sequence itself";

@@ -26,7 +26,8 @@ Value call_generate(GPTVAEImpl& model, Arguments& arguments) {
   const auto options = take_options<GenerateOptions>(arguments);
   auto latents = arguments.tensor_or_numbers("latents");
   const auto seq = take_ids(arguments, "seq_for_latents", encoded_ids(model.options()));
-  require(!latents.defined() || !seq.defined(), "latents, seq_for_latents: at most one of them");
+  require(!latents.defined() || !seq.defined(), among({"latents", "seq_for_latents"}),
+          "at most one of them");
   arguments.absent("prepend_embeds", "the latent stands in front");
   inputs.amateurs = take_amateurs(arguments, *model.decoder());
   inputs.net = take_transformer_inputs(arguments);
@@ -87,8 +88,9 @@ class GPTVAEModel : public HolderModel<GPTVAE>, public TokenPredictor {
   TokenWriter* writer() override { return holder_->decoder().get(); }
   void set_loss_chunk(int64_t rows) override { holder_->decoder()->set_loss_chunk(rows); }
 
+  std::string predicted_tensor() const override { return "seq"; }
   at::Tensor next_token_logits(const TensorMap& batch) override {
-    return holder_->next_token_logits(batch.at("seq"));
+    return holder_->next_token_logits(batch.at(predicted_tensor()));
   }
   std::shared_ptr<TokenModel> predicting_net() override { return holder_->decoder()->net(); }
   std::string also_knows() const override {

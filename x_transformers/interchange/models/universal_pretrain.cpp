@@ -107,6 +107,9 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper>, pub
   TokenWriter* writer() override { return holder_->ar_wrapped().get(); }
   std::shared_ptr<TokenModel> token_model() override { return language_model_->token_model(); }
 
+  std::string predicted_tensor() const override {
+    return predictor_of(*language_model_).predicted_tensor();
+  }
   at::Tensor next_token_logits(const TensorMap& batch) override {
     return predictor_of(*language_model_).next_token_logits(batch);
   }
@@ -135,7 +138,7 @@ void register_universal_pretrain(ModelTypes& types) {
                     build_net_of<GeneratorModel>(config, "data_generator", place, kGenerator)
                         ->generator();
               }
-              return within(place.where, [&]() -> std::shared_ptr<Model> {
+              return within(place.where, [&] {
                 return std::make_shared<UniversalPretrainModel>(model, options, generator);
               });
             }));

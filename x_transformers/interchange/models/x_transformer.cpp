@@ -50,11 +50,13 @@ class XTransformerModel : public HolderModel<XTransformer>, public TokenPredicto
   TranslationWriter* translation_writer() override { return holder_.get(); }
   void set_loss_chunk(int64_t rows) override { holder_->decoder()->set_loss_chunk(rows); }
 
+  std::string predicted_tensor() const override { return "tgt"; }
+  std::string source_tensor() const override { return "src"; }
   at::Tensor next_token_logits(const TensorMap& batch) override {
     XTransformerInputs inputs;
     const auto mask = batch.find("mask");
     if (mask != batch.end()) inputs.mask = mask->second;
-    return holder_->forward(batch.at("src"), batch.at("tgt"), inputs).logits;
+    return holder_->forward(batch.at(source_tensor()), batch.at(predicted_tensor()), inputs).logits;
   }
   std::shared_ptr<TokenModel> predicting_net() override { return holder_->decoder()->net(); }
   std::string also_knows() const override { return "the source"; }

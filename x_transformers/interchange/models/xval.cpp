@@ -24,8 +24,7 @@ namespace {
 
 /// The inputs of a call other than its tokens and a cache; XVal's forward takes x_num, and its
 /// generate another name.
-XValInputs take_xval_inputs(Arguments& arguments, const XValTransformerWrapperImpl& net,
-                            const char* numbers) {
+XValInputs take_xval_inputs(Arguments& arguments, const XValNet& net, const char* numbers) {
   XValInputs inputs;
   inputs.x_num = arguments.required_tensor(numbers);
   InputTaker taker(arguments, {"x_num"});
@@ -41,9 +40,7 @@ at::Tensor take_tokens(Arguments& arguments, const char* name) {
   return arguments.source() == ArgumentSource::outside ? whole_ids(x, name) : x;
 }
 
-IdRange embedded(const XValTransformerWrapperImpl& net) {
-  return {net.options().num_tokens, "num_tokens"};
-}
+IdRange embedded(const XValNet& net) { return {net.num_tokens(), "num_tokens"}; }
 
 class XValModel : public HolderModel<XValTransformerWrapper> {
  public:
@@ -130,21 +127,21 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
   LossUnit loss_unit() const override { return {"nats per token + square error of numbers"}; }
 
   bool sees_targets(const std::set<std::string>& /*names*/) override {
-    return !holder_->net()->attn_layers()->options().is_causal();
+    return !holder_->net()->is_causal();
   }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {
     const auto& net = *holder_->net();
     LossInput x{.name = "x", .kind = LossInputKind::ids};
     x.sizes = std::vector<int64_t>{-1};
-    x.count = net.options().num_tokens;
+    x.count = net.num_tokens();
     x.counted_by = "num_tokens";
     x.ignored = holder_->options().ignore_index;
     x = of_next_entries(std::move(x), net.embedded_positions());
     LossInput numbers{.name = "x_num", .kind = LossInputKind::numbers};
     numbers.sizes = x.sizes;
     numbers.beside = x.name;
-    numbers.read_at = net.options().numerical_token_id;
+    numbers.read_at = net.numerical_token_id();
     return {.tensors = {std::move(x), std::move(numbers)}};
   }
 

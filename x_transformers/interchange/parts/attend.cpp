@@ -9,8 +9,9 @@
 namespace x_transformers {
 namespace {
 
-/// Attend's options and a module for cope, which Attention makes by itself.
-struct AttendPartOptions : AttendOptions {
+/// The arguments of Python's constructor: Attend's options and a module for cope, which Attention
+/// makes by itself.
+struct AttendArguments : AttendOptions {
   std::optional<ModuleSpec> cope = std::nullopt;
 
   template <class Visitor>
@@ -54,7 +55,7 @@ void check_call(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, A
   check(call.prev_attn, "prev_attn", floating);
 }
 
-Value call_attend(Attend& attend, const AttendPartOptions& options, Arguments& arguments) {
+Value call_attend(Attend& attend, const AttendArguments& options, Arguments& arguments) {
   const auto q = arguments.required_tensor("q");
   const auto k = heads_of(arguments.required_tensor("k")),
              v = heads_of(arguments.required_tensor("v"));
@@ -81,11 +82,11 @@ Value call_attend(Attend& attend, const AttendPartOptions& options, Arguments& a
 }  // namespace
 
 void register_attend(ModelTypes& types) {
-  register_part<AttendPartOptions>(
+  register_part<AttendArguments>(
       types,
       {"Attend", TypeGroup::attention,
        "what queries, keys and values become: scores, masks, softmax"},
-      [](const AttendPartOptions& options) {
+      [](const AttendArguments& options) {
         const auto attend = std::make_shared<Attend>(options, make_cope(options.cope));
         return model_of_methods("Attend", attend,
                                 {{"forward", [attend, options](Arguments& arguments) {

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "x_transformers/core/tensor_check.h"
 #include "x_transformers/interchange/parts/part_model.h"
 #include "x_transformers/nn/flash.h"
 #include "x_transformers/nn/flash_parts.h"
 #include "x_transformers/nn/gau.h"
+#include "x_transformers/nn/mixing_inputs.h"
 
 namespace x_transformers {
 namespace {
@@ -22,16 +24,15 @@ NamedMethods forward_of(const std::shared_ptr<Module>& module) {
 /// x as what a module of `dim` features takes.
 at::Tensor features(Arguments& arguments, int64_t dim) {
   const auto x = arguments.required_tensor("x");
-  require(
-      x.is_floating_point() && x.dim() > 0 && x.size(-1) == dim,
-      fmt::format("x: expected floats [..., dim = {}], got [{}]", dim, fmt::join(x.sizes(), ", ")));
+  expect(x.is_floating_point() && x.dim() > 0 && x.size(-1) == dim, at("x"), shown(x.sizes()),
+         "floats [..., dim = {}]", dim);
   return x;
 }
 
 /// Only the length of x [batch, seq, ...] counts.
 int64_t length_of(Arguments& arguments) {
   const auto x = arguments.required_tensor("x");
-  require(x.dim() >= 2, "x: expected [batch, seq, ...]");
+  require(x.dim() >= 2, at("x"), "expected [batch, seq, ...]");
   return x.size(1);
 }
 
@@ -65,7 +66,7 @@ std::shared_ptr<MethodsModel> t5_bias(const FLASHT5RelativePositionBiasOptions& 
   return model_of_methods("FLASHT5RelativePositionBias", module,
                           {{"forward", [module](Arguments& arguments) -> Value {
                               const auto x = arguments.required_tensor("x");
-                              require(x.dim() >= 2, "x: expected [..., queries, keys]");
+                              require(x.dim() >= 2, at("x"), "expected [..., queries, keys]");
                               return module->forward(0, x.size(-2), x.size(-1));
                             }}});
 }
@@ -81,7 +82,7 @@ std::shared_ptr<MethodsModel> rotary(const FLASHRotaryEmbeddingOptions& options)
        {"rotate_queries_or_keys",
         [module](Arguments& arguments) -> Value {
           const auto t = arguments.required_tensor("t");
-          require(t.dim() == 3 || t.dim() == 4, "t: expected [batch, (heads,) seq, dim]");
+          require(t.dim() == 3 || t.dim() == 4, at("t"), "expected [batch, (heads,) seq, dim]");
           const auto table = module->table(t.size(-2), arguments.integer("offset").value_or(0));
           return apply_rotary(t.dim() == 4 ? t : t.unsqueeze(1), table).view(t.sizes());
         }}},

@@ -1,32 +1,16 @@
-// What decoding keeps of earlier tokens: a state for each block of a stack, and how many tokens
-// they cover.
+// What a block keeps of earlier tokens.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
 #include <utility>
-#include <vector>
 
+#include "x_transformers/core/filled_keys.h"
 #include "x_transformers/core/token_buffer.h"
 
 namespace x_transformers {
-
-/// How many keys of a static cache [b, h, capacity, d] exist, as kernels for sequences of different
-/// lengths want it: each of its b * h rows is a sequence that one query follows. int32, on the
-/// device; all undefined: the cache is not static.
-struct FilledKeys {
-  at::Tensor count;         ///< [b * h] keys that exist, the query's own among them
-  at::Tensor key_starts;    ///< [b * h + 1] 0, capacity, 2 capacity ...
-  at::Tensor query_starts;  ///< [b * h + 1] 0, 1, 2 ...
-  int64_t capacity = 0;
-
-  bool defined() const { return count.defined(); }
-  /// The first `rows` rows.
-  FilledKeys first(int64_t rows) const;
-};
 
 /// A static cache: its buffers have `capacity` tokens, of which the first `filled` exist. Each
 /// later token is written at `position` ([1] int64 on the device), which moves on after it, so that
@@ -103,35 +87,5 @@ class KeyValueCache : public BlockState {
 /// Makes a buffer static at `place`. A buffer without memories is shorter than one with them: it
 /// then starts at the first token.
 void fix_buffer(TokenBuffer& buffer, const StaticPlace& place);
-
-/// The cache of a stack.
-struct LayersCache {
-  /// What each layer keeps, in the order of execution; null: nothing.
-  std::vector<std::unique_ptr<BlockState>> layers;
-  /// Tokens that it covers, without memories.
-  int64_t length = 0;
-  /// Memories in front of the tokens, at negative positions.
-  int64_t memory_length = 0;
-  /// The position at which xpos scales keys and queries by 1.
-  double xpos_center = 0;
-  /// Of a static cache: where the next token is written (StaticPlace), else undefined.
-  at::Tensor position;
-  /// Of a static cache: tokens, memories among them, that its buffers have room for, else 0.
-  int64_t capacity = 0;
-
-  /// The keys and values of the layers that have some, in the order of execution.
-  std::vector<KeyValueCache*> key_values() const;
-  void reorder(const at::Tensor& entries);
-  /// Makes the cache static, with room for `capacity` tokens, and puts the position at its end.
-  /// Single tokens can be appended then; the caller calls advance() after each.
-  void fix(int64_t capacity, const at::Device& device);
-  /// Moves the position on by one token: work on the device alone, so that a graph can hold it.
-  void advance();
-  /// Undoes fix.
-  void release();
-
- private:
-  FilledKeys filled_keys_;
-};
 
 }  // namespace x_transformers
