@@ -4,10 +4,12 @@
 Errors and warnings are notices (core/notice.h), and a notice becomes text once, where it is shown. So in x_transformers/ and
 apps/:
 - nothing reads the text of an exception, a warning, a status or an errno: what is ours has notice(), and what other code says is
-  shortened in core/cause.h and the few files of READS, to be the cause of a notice;
+  read and shortened in core/cause.h alone, to be the cause of a notice;
 - the line of a notice is shown, or a field of what a report shows, and nothing makes another message, a string or a decision of it;
 - a cause is given to a notice alone;
 - no text is told from another by what it says (text == "out of range");
+- in x_transformers/ no text begins with the name of what it is about, as in require(ok, "depth: ..."): the name is data, which
+  an owner of the part respells, as in require(ok, at("depth"), "...");
 - in x_transformers/ no text names an option of the program, as --resume: the library names its own (option("resume") in the
   text or the hint of a notice), and the program respells them (apps/x-transformers/arguments.h, as_flags).
 
@@ -19,9 +21,8 @@ import re
 import sys
 from pathlib import Path
 
-# Where the words of other code are read: of any, of LibTorch and the loader, of nlohmann-json, and of sentencepiece's training.
-READS = {"x_transformers/core/cause.cpp", "x_transformers/core/device.cpp", "x_transformers/core/plugin.cpp",
-         "x_transformers/core/json.cpp", "x_transformers/data/tokenizer_training.cpp"}
+# Where the words of other code are read.
+READS = {"x_transformers/core/cause.cpp"}
 # Where a notice becomes the text that std::exception and LibTorch's warnings ask for, and other processes.
 MAKES_TEXT = {"x_transformers/core/error.cpp", "x_transformers/core/warning.cpp",
               "x_transformers/distributed/rank_monitor.cpp"}
@@ -33,11 +34,16 @@ MATCHES = re.compile(r'[!=]=\s*"[^"\n]* [^"\n]*"|\b(r?find|starts_with|ends_with
 FLAG = re.compile(r'"(?:\\.|[^"\\\n])*?(?<![\w-])(--[a-z][\w-]*)')
 OF_SCRIPTS = re.compile(r"tools/\w+\.\w+ $")
 LINE = re.compile(r"(?:\.|->)(line)\(\)")
-CAUSE = re.compile(r"\b(cause_of|cause_of_status|cause_of_errno|detail::reason)\(")
+CAUSE = re.compile(r"\b(cause_of|cause_of_status|cause_of_errno)\(")
 # What may be given the line of a notice: what shows it.
 SHOWS = re.compile(r"(^|[.>:])(message|fprintf|puts|fputs|print|TORCH_WARN)$")
 # What may be given a cause: a notice, and what shows a warning of LibTorch's own, or the end of the program.
-TAKES_CAUSE = re.compile(r"(^|[.>:])(caused|reason|fprintf)$")
+TAKES_CAUSE = re.compile(r"(^|[.>:])(caused|fprintf)$")
+# A text that begins with the name of an option, an argument, a file or several: "x: ", "data.{}: ", "mask, lens: ".
+NAMED = re.compile(r'"(?:[\w.]|\{\})+(?:(?:, | and )[\w.]+)*: ')
+# What takes such a text, and how many arguments stand before it.
+SAYS = {"require": 1, "InputError": 0, "RunError": 0, "WriteError": 0, "warn": 0, "warn_unused": 0}
+MAKES_A_STRING = {"fmt::format", "std::string", "text"}
 
 
 def blanked(text, keeps_strings):
@@ -68,6 +74,18 @@ def enclosing_call(text, at):
                 return name
             depth = 0
     return ""
+
+
+def opening(text, at):
+    """Where the parenthesis is that is open at `at`, and the commas between that are not within others; -1 without one."""
+    depth = commas = 0
+    while at > 0:
+        at -= 1
+        depth += {")": 1, "}": 1, "]": 1, "(": -1, "{": -1, "[": -1}.get(text[at], 0)
+        if depth < 0:
+            return (at if text[at] == "(" else -1), commas
+        commas += text[at] == "," and not depth
+    return -1, commas
 
 
 def is_assigned_to(text, at, pattern):
@@ -128,6 +146,21 @@ def findings_of_flags(path, source):
             yield found.start(1), f"{found.group(1)}: the library knows no options of the program"
 
 
+def findings_of_names(path, source):
+    if not path.startswith("x_transformers/"):
+        return
+    plain, text = without_comments_and_strings(source), without_comments(source)
+    for found in NAMED.finditer(text):
+        at, name, commas = found.start(), "text", 0
+        is_beginning = not text[:at].rstrip().endswith('"')
+        while is_beginning and name in MAKES_A_STRING and at >= 0 and not commas:
+            at, commas = opening(plain, at)
+            name = re.search(r"[\w:]*$", plain[:max(at, 0)]).group()
+            at -= len(name)
+        if is_beginning and at >= 0 and SAYS.get(name) == commas:
+            yield found.start(), f"{found.group()[1:-2]}: what a text is about stands in the text"
+
+
 def check(path, source):
     text = without_comments_and_strings(source)
     if path == "x_transformers/core/cause.h":
@@ -135,7 +168,7 @@ def check(path, source):
     found = {(line_of(text, at), what)
              for findings in (findings_of_words, findings_of_lines, findings_of_causes) for at, what in findings(path, text)}
     found |= {(line_of(source, at), what)
-              for findings in (findings_of_matches, findings_of_flags) for at, what in findings(path, source)}
+              for findings in (findings_of_matches, findings_of_flags, findings_of_names) for at, what in findings(path, source)}
     return [f"{path}:{line}: {what}; an error is data: see core/notice.h and core/cause.h" for line, what in sorted(found)]
 
 

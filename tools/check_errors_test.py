@@ -19,9 +19,9 @@ class CheckErrors(unittest.TestCase):
                      'const auto m = std::string(error.what()); if (m.starts_with("net.")) throw;',
                      'return std::string_view(error.what())[0];',
                      'throw InputError(path + ": " + error.what());',
-                     'throw InputError(fmt::format("{}: {}", path.substr(0, 3), error.what()));',
-                     'throw RunError(std::string("step: ") + error.what_without_backtrace());',
-                     'throw InputError(fmt::format("{}: cannot open: {}", path, std::strerror(errno)));',
+                     'throw InputError(fmt::format("{} {}", path.substr(0, 3), error.what()));',
+                     'throw RunError(std::string("step ") + error.what_without_backtrace());',
+                     'throw InputError(fmt::format("{} cannot open: {}", path, std::strerror(errno)));',
                      'throw InputError(path + status.message());',
                      'return report(error.what(), 2);',
                      'message = error.what();',
@@ -33,7 +33,7 @@ class CheckErrors(unittest.TestCase):
                      'if (error.notice().line() == other) throw;',
                      'messages.emplace_back(error.notice().line());',
                      'throw InputError(path + ": " + cause_of(error));',
-                     'throw InputError(fmt::format("{}: {}", path, detail::reason(error)));',
+                     'throw InputError(fmt::format("{} {}", path, cause_of_errno(errno)));',
                      'const auto words = cause_of(error);',
                      'if (problem == "out of range") throw;',
                      'if (problem.starts_with("out of")) throw;'):
@@ -67,9 +67,22 @@ class CheckErrors(unittest.TestCase):
             with self.subTest(body):
                 self.assertEqual(findings(body), [])
 
-    def test_words_of_other_code_are_read_in_few_files(self):
+    def test_words_of_other_code_are_read_in_one_place(self):
         body = 'std::string m = error.what(); m.erase(0, 4);'
-        self.assertEqual(findings(body, "x_transformers/core/json.cpp"), [])
+        self.assertEqual(findings(body, "x_transformers/core/cause.cpp"), [])
+
+    def test_what_a_text_is_about_is_data(self):
+        for body in ('require(ok, "depth: expected 1 or more");', 'throw InputError(fmt::format("{}: {} is missing", path, name));',
+                     'require(a(1, 2) || b[i, j],\n  fmt::format("x: expected "\n "[{}]", n));', 'throw RunError("cache: " + reason);',
+                     'require(ok, std::string("cache: ") + reason);', 'warn_unused("mask, lens: at most one of them");',
+                     'warn(fmt::format("data.{}: is empty", name));'):
+            with self.subTest(body):
+                self.assertEqual(len(findings(body)), 1, findings(body))
+        for body in ('require(ok, at("depth"), "expected 1 or more");', 'require(ok, at("loss"), "dim: there is none");',
+                     'require(ok, "the model has no head");', 'throw RunError(caused(at(path + ":"), "cannot be read", cause_of(e)));',
+                     'require(ok, text("{} has none: {}", name, given));', 'notes.push_back("mems: none");'):
+            with self.subTest(body):
+                self.assertEqual(findings(body), [])
 
 
 if __name__ == "__main__":
