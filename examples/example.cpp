@@ -7,9 +7,11 @@
 #include <string_view>
 
 #include "x_transformers/core/json_options.h"
+#include "x_transformers/models/continuous_options.h"
 #include "x_transformers/models/flash_transformer_options.h"
 #include "x_transformers/models/transformer_wrapper_options.h"
 #include "x_transformers/models/vision.h"
+#include "x_transformers/models/xval_options.h"
 #include "x_transformers/models/zeta_transformer_options.h"
 #include "x_transformers/nn/flash_options.h"
 #include "x_transformers/systems/x_transformer.h"

@@ -178,7 +178,7 @@ std::string encoded_or_placed(const Document& document, const Encoding& encoding
   } catch (const InputError& error) {
     throw InputError(below(encoding.place_of(document))(error.notice()));
   } catch (const Json::exception& error) {
-    throw InputError(caused(at(encoding.place_of(document)), "is no JSON", detail::reason(error)));
+    throw InputError(caused(at(encoding.place_of(document)), "is no JSON", cause_of(error)));
   }
 }
 
@@ -300,7 +300,7 @@ class ShardFolder {
       done.at("next_file").get_to(place_.file);
       done.at("next_byte").get_to(place_.byte);
     } catch (const Json::exception& error) {
-      throw InputError(caused(at(path + ":"), "is not of token files", detail::reason(error)));
+      throw InputError(caused(at(path + ":"), "is not of token files", cause_of(error)));
     }
   }
 
