@@ -154,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{kModel,
              R"({"to_logits": {"type": "Linear", "in_features": 16, "out_feature": 7}})",
              {"to_logits.out_feature"},
-             {},
+             {"to_logits.out_features"},
              ".to_logits.out_feature: unknown key; the nearest known one is 'out_features'"},
         Case{kModel,
              R"({"token_emb": {"type": "TransformerWrapper", "num_tokens": 3, "max_seq_len": 8,

@@ -82,6 +82,7 @@ at::Tensor Arguments::tensor(const std::string& name) {
 
 at::Tensor Arguments::required_tensor(const std::string& name) {
   auto found = tensor(name);
+  lacks_tensor_ = !found.defined();
   require(found.defined(), at("inputs"), "'{}' is needed", name);
   return found;
 }
@@ -321,19 +322,29 @@ void Arguments::finish() const {
   }
 }
 
-std::string Arguments::unread() const {
+bool Arguments::lacks_tensor(const Notice& notice) const {
+  const auto is_absent = [this](const OptionPath& path) {
+    return known_tensors_.count(path.joined()) > 0 && tensors_.count(path.joined()) == 0;
+  };
+  const auto& about = notice.about.options;
+  return lacks_tensor_ || std::any_of(about.begin(), about.end(), is_absent);
+}
+
+std::string Arguments::misnamed(const Notice& notice) const {
+  if (!lacks_tensor(notice)) return {};
+  const auto family = [](const std::string& name) { return name.substr(0, name.find('.')); };
+  // Of a list or pair its own name is enough.
+  std::set<std::string> known;
+  for (const auto& name : known_tensors_)
+    known.insert(several_.count(family(name)) > 0 ? family(name) : name);
   std::vector<std::string> unread;
   for (const auto& [name, tensor] : tensors_) {
-    const bool is_known = taken_tensors_.count(name) || known_tensors_.count(name);
+    const auto is_alike = [&](const std::string& other) { return family(other) == family(name); };
+    const bool is_known =
+        taken_tensors_.count(name) || std::any_of(known.begin(), known.end(), is_alike);
     if (!is_known) unread.push_back(name);
   }
   if (unread.empty()) return {};
-  auto known = known_tensors_;
-  // Of a list or pair its own name is enough.
-  std::erase_if(known, [&](const auto& name) {
-    return several_.count(name.substr(0, name.find('.'))) > 0 &&
-           name.find('.') != std::string::npos;
-  });
   return fmt::format("given and not asked for: '{}'; asked for so far: '{}'",
                      fmt::join(unread, "', '"), fmt::join(known, "', '"));
 }

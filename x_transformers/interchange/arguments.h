@@ -92,14 +92,15 @@ class Arguments {
   /// Throws InputError for an argument that was not taken, with the nearest of those that could
   /// have been.
   void finish() const;
-  /// For an error of the call: which tensors nothing has read, by names that were not asked for,
-  /// and which names were; empty where all were read.
-  std::string unread() const;
+  /// For an error of the call that a tensor is needed: which tensors nothing has read, by names
+  /// that were not asked for, and which names were; else empty, and where all were read.
+  std::string misnamed(const Notice& notice) const;
   /// For a failure of the call: throws InputError that names a tensor among the arguments whose
   /// numbers are not all finite, if there is one.
   void require_finite() const;
 
  private:
+  bool lacks_tensor(const Notice& notice) const;
   const nlohmann::json* value(const std::string& name);
   void expect_several(const std::string& name, const std::string& names);
   size_t length(const std::string& name, const std::string& after) const;
@@ -109,6 +110,7 @@ class Arguments {
   std::unique_ptr<nlohmann::json> values_;
   ArgumentSource source_;
   Compat compat_;
+  bool lacks_tensor_ = false;  ///< what was asked for last, and is needed, is not there
   std::set<std::string> taken_tensors_, taken_values_, known_tensors_;
   std::vector<std::string> known_;
   std::map<std::string, std::string> several_;  // how the tensors of a list or by key are named

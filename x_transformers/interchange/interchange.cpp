@@ -31,7 +31,7 @@ std::vector<std::pair<std::string, at::Tensor>> called(Model& model, const std::
     return model.call(method, arguments).flatten();
   } catch (const InputError& error) {
     auto notice = error.notice();
-    if (notice.hint.empty()) notice.hint = arguments.unread();
+    if (notice.hint.empty()) notice.hint = arguments.misnamed(notice);
     throw InputError(std::move(notice));
   } catch (const RunError&) {
     arguments.require_finite();
