@@ -130,5 +130,18 @@ TEST(SetRecomputedBlocks, FindsTheStacks) {
   EXPECT_EQ(stack->blocks, 2);
 }
 
+/// What is drawn again would be other noise within a graph.
+TEST(RecomputedCapture, IsNotOfWhatDraws) {
+  const auto reason = [](const char* options) {
+    return recomputed_capture_unsupported(nlohmann::json::parse(options));
+  };
+  EXPECT_EQ(reason(R"({"attn": {"dropout": 0.0, "gumbel_softmax": false}, "layer_dropout": 0})"),
+            "");
+  for (const auto* options :
+       {R"({"attn": {"dropout": 0.1}})", R"({"layer_dropout": [0, 0.2]})",
+        R"({"attn": {"gumbel_softmax": true}})", R"({"attn_gumbel_softmax": true})"})
+    EXPECT_NE(reason(options), "") << options;
+}
+
 }  // namespace
 }  // namespace x_transformers

@@ -47,7 +47,10 @@ Json as_trained(const Json& model) { return is_net(model) ? wrapped_net(model) :
 /// type its net is has the other's.
 bool have_same_types(const Json& a, const Json& b) {
   if (a.at("type") != b.at("type") || a.contains("net") != b.contains("net")) return false;
-  const auto type = [](const Json& model) { return model.at("net").value("type", std::string()); };
+  const auto type = [](const Json& model) {
+    const auto& net = model.at("net");
+    return net.is_object() ? net.value("type", std::string()) : std::string();
+  };
   return !a.contains("net") || type(a).empty() || type(b).empty() || type(a) == type(b);
 }
 

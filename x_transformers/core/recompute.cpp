@@ -180,13 +180,20 @@ bool set_recomputed_blocks(torch::nn::Module& model, int64_t blocks) {
   return has_stack;
 }
 
+namespace {
+/// Whether an option makes a pass draw random numbers: one of the dropouts, or Gumbel noise.
+bool draws(const std::string& name, const Json& value) {
+  if (name.ends_with("gumbel_softmax")) return value == true;
+  if (name.find("dropout") == std::string::npos) return false;
+  const auto is_set = [](const Json& item) { return item.is_number() && item != 0; };
+  return is_set(value) || (value.is_array() && std::any_of(value.begin(), value.end(), is_set));
+}
+}  // namespace
+
 std::string recomputed_capture_unsupported(const Json& options) {
   if (!options.is_structured()) return {};
   for (const auto& [name, value] : options.items()) {
-    const bool drops = name.find("dropout") != std::string::npos;
-    const auto is_set = [](const Json& item) { return item.is_number() && item != 0; };
-    if (drops &&
-        (is_set(value) || (value.is_array() && std::any_of(value.begin(), value.end(), is_set))))
+    if (draws(name, value))
       return name + ": train.checkpoint_every draws its random numbers again, and a graph cannot";
     if (auto reason = recomputed_capture_unsupported(value); !reason.empty()) return reason;
   }

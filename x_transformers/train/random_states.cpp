@@ -1,6 +1,7 @@
 #include "x_transformers/train/random_states.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"

@@ -5,8 +5,8 @@
 
 #include <set>
 #include <string>
-#include "x_transformers/core/warning.h"
 
+#include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
