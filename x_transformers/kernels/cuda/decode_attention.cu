@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(decode::kThreads)
   if (parts == 1 || !is_cluster_of(parts)) return block.write();
   block.share();
   wait_for_cluster();
-  block.join(0);
+  block.join();
   wait_for_cluster();  // a block stays until nobody reads its memory
 }
 
@@ -87,8 +87,9 @@ cudaError_t launch_group(const DecodeAttention& params, cudaStream_t stream) {
   constexpr int kDim = kLanes * kSize;
   const auto shared =
       params.batch * params.heads <= kFewDecodeHeads ? 1 : params.heads / params.kv_heads;
-  // Of three heads that share a key head each reads it by itself, which the cache on the device
-  // serves: a kernel more takes long to compile.
+  // A block takes eight, four, two or one of the query heads that share a key head. Where their
+  // number is odd, each reads the key head by itself, most of it from the GPU's cache: kernels for
+  // more numbers would take long to compile.
 #define XT_GROUP(n)                                                          \
   if constexpr (n * kDim <= kMostDecodeGroupFeatures) {                      \
     if (shared % n == 0) return launch<T, kLanes, n, kMore>(params, stream); \

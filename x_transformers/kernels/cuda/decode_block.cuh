@@ -99,7 +99,7 @@ struct Heads {
 /// Eight numbers that an earlier kernel wrote.
 template <class T>
 __device__ Packed<T, kSize> load_eight(const void* memory, int64_t at) {
-  return {__ldcg(reinterpret_cast<const uint4*>(static_cast<const T*>(memory) + at))};
+  return {load_fresh_words(static_cast<const T*>(memory) + at)};
 }
 
 /// The cosines and sines of a lane's features.
@@ -441,9 +441,8 @@ class Block {
     });
   }
 
-  /// Joins the parts, which are blocks of a cluster side by side: each adds up some of the features
-  /// of all. `first` is the rank of the first.
-  __device__ void join(int first) const {
+  /// Joins the parts, which are the blocks of a cluster: each adds up some of the features of all.
+  __device__ void join() const {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     const auto cluster = cooperative_groups::this_cluster();
     for (int at = part_.index * kThreads + threadIdx.x; at < kGroup * kDim;
@@ -454,7 +453,7 @@ class Block {
       // All are read before the first is used. Beyond the last part, this block's once more.
 #pragma unroll
       for (int part = 0; part < kMost; ++part) {
-        const int from = first + (part < part_.count ? part : part_.index);
+        const int from = part < part_.count ? part : part_.index;
         const float* theirs = cluster.map_shared_rank(&room_.of_block[r][0], from);
         mosts[part] = theirs[kDim];
         sums[part] = theirs[kDim + 1];

@@ -14,7 +14,6 @@
 #include "x_transformers/kernels/cuda/device/packed.cuh"
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
-#include "x_transformers/kernels/cuda/dispatch.cuh"
 #include "x_transformers/kernels/few_rows.h"
 
 namespace x_transformers::kernels::cuda::few_rows {
@@ -29,15 +28,9 @@ struct Eight {
   unsigned pairs[4] = {0, 0, 0, 0};
 };
 
-/// Reads what an earlier kernel wrote, past the first level of the cache, which may be older.
 __device__ inline Eight load_eight(const void* memory) {
-  const uint4 x = __ldcg(static_cast<const uint4*>(memory));
+  const uint4 x = load_fresh_words(memory);
   return {{x.x, x.y, x.z, x.w}};
-}
-
-template <class T>
-__device__ Packed<T, kSize> load_fresh_part(const T* memory) {
-  return {__ldcg(reinterpret_cast<const uint4*>(memory))};
 }
 
 /// sums += a b for a tile: sums[0..1] of row lane / 4, sums[2..3] of the row eight below, of the
@@ -129,8 +122,7 @@ __device__ void pad_row(T* row, int dim) {
   for (int at = dim + threadIdx.x % kWarp; at < padded; at += kWarp) row[at] = from_float<T>(0.0f);
 }
 
-/// Rows in memory, dense, and where they go in shared memory, `pitch` bytes apart. Taken by value:
-/// what lies in shared memory itself would be read anew after each store.
+/// Rows in memory, dense, and where they go in shared memory, `pitch` bytes apart.
 template <class T>
 struct Rows {
   const T* x;
@@ -173,7 +165,7 @@ struct RowOfWarp {
   __device__ void load(const T* x, int dim) {
 #pragma unroll
     for (int i = 0; i < kParts; ++i)
-      parts[i] = load_fresh_part<T>(x + min(feature() + i * kApart, dim - kSize));
+      parts[i] = {load_fresh_words(x + min(feature() + i * kApart, dim - kSize))};
   }
 
   /// Of the sum over the row of value(x).
@@ -351,15 +343,11 @@ class Block {
     feature_ = first_step * kFeatures + threadIdx.x % 4 * kSize;
   }
 
-  /// Begins to copy the gain and the weights of the first outputs.
-  __device__ void load_first() const {
-    if (is_normalised_) load_gain();
-    load_weights(place_of(static_cast<int>(blockIdx.x)), 0);
-  }
-
-  /// Reads the biases of the first outputs.
-  __device__ void load_numbers() {
+  /// Begins to copy the gain and the weights of the first outputs, and reads their biases.
+  __device__ void load_first() {
     const auto place = place_of(static_cast<int>(blockIdx.x));
+    if (is_normalised_) load_gain();
+    load_weights(place, 0);
     bias_ = load_bias(place, 0);
     if (kGated) gate_bias_ = load_bias(place, 1);
   }

@@ -22,7 +22,6 @@ __global__ void __launch_bounds__(few_rows::kThreads)
   Block block(plan, staged, room, sums);
   if (!plan.call.weights_are_old) wait_for_earlier();
   block.load_first();
-  block.load_numbers();
   wait_for_earlier();
   let_next_begin();
   few_rows::stage_rows<typename Block::Number>(plan, staged, room);

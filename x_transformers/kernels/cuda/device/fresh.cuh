@@ -25,4 +25,9 @@ __device__ inline bool load_fresh(const bool* memory) {
   return bits != 0;
 }
 
+/// 16 bytes, to which the address is aligned.
+__device__ inline uint4 load_fresh_words(const void* memory) {
+  return __ldcg(static_cast<const uint4*>(memory));
+}
+
 }  // namespace x_transformers::kernels::cuda
