@@ -6,7 +6,6 @@
 #include <set>
 #include <string>
 
-#include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
@@ -48,10 +47,8 @@ Value call_dpo(DPOImpl& model, Arguments& arguments) {
 
 class DPOModel : public HolderModel<DPO> {
  public:
-  DPOModel(std::shared_ptr<Model> policy, const std::shared_ptr<Model>& reference,
-           const DPOOptions& options)
-      : HolderModel(DPO(policy->token_model(), reference->token_model(), options)),
-        policy_(std::move(policy)) {}
+  DPOModel(std::shared_ptr<Model> policy, const DPOOptions& options)
+      : HolderModel(DPO(policy->token_model(), options)), policy_(std::move(policy)) {}
 
   Value call(const std::string& method, Arguments& arguments) override {
     require_forward("DPO", method);
@@ -102,16 +99,12 @@ class DPOModel : public HolderModel<DPO> {
 
 void register_dpo(ModelTypes& types) {
   types.add({"DPO", TypeGroup::objectives, "the preferred one of two answers"},
-            model_type<DPOArguments>([](const DPOArguments& options, const Json& config,
-                                        const ModelPlace& place) {
-              const auto policy = build_net(config, "model", place);
-              const auto reference = [&] {
-                const WarningsOff quiet;  // each is said of the policy
-                return build_net(config, "model", place);
-              }();
-              return within(place.where,
-                            [&] { return std::make_shared<DPOModel>(policy, reference, options); });
-            }));
+            model_type<DPOArguments>(
+                [](const DPOArguments& options, const Json& config, const ModelPlace& place) {
+                  const auto policy = build_net(config, "model", place);
+                  return within(place.where,
+                                [&] { return std::make_shared<DPOModel>(policy, options); });
+                }));
 }
 
 }  // namespace x_transformers
