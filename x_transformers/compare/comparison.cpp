@@ -159,8 +159,7 @@ class ComparisonWork {
     const auto in_steps = read_run_log(task.directory).total_seconds;
     if (!in_steps) return;
     const auto startup = std::max(0.0, seconds - *in_steps);
-    startup_ = knows_startup_ ? std::min(startup_, startup) : startup;
-    knows_startup_ = true;
+    startup_ = std::min(startup_.value_or(startup), startup);
   }
 
   void fail(ComparisonEntry& entry, const RunReturn& result) {
@@ -305,7 +304,8 @@ class ComparisonWork {
     const auto steps = static_cast<double>(steps_of_turn());
     std::error_code ignored;
     if (fs::exists(folder_of_turn(round), ignored)) return true;
-    const auto cost = startup_ + seconds / static_cast<double>(base_.result.steps) * steps;
+    const auto cost =
+        startup_.value_or(0) + seconds / static_cast<double>(base_.result.steps) * steps;
     return cost <= kMostOfRuns * seconds_since_turn_;
   }
 
@@ -417,8 +417,7 @@ class ComparisonWork {
   /// would have cost too much.
   std::vector<std::optional<double>> turns_;
   double seconds_since_turn_ = 0;  ///< of training
-  double startup_ = 0;             ///< seconds of a run of the base beside its steps, once known
-  bool knows_startup_ = false;
+  std::optional<double> startup_;  ///< seconds of a run of the base beside its steps, once known
   int64_t done_ = 0;
   std::atomic<int64_t> trained_ = 0;  ///< in this session
   std::chrono::steady_clock::time_point start_;

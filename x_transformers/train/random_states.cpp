@@ -1,7 +1,6 @@
 #include "x_transformers/train/random_states.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
@@ -50,8 +49,8 @@ std::vector<RandomState> random_states(const at::Device& device, const WorldPlac
 void set_random_state(const RandomState& state, const at::Device& device) {
   restore(at::kCPU, state.cpu);
   if (device.is_cpu()) return;
-  require(state.device.has_value(),
-          fmt::format("random state of {}: missing, the run was on another device", device.str()));
+  require(state.device.has_value(), at("random state of " + device.str()),
+          "missing, the run was on another device");
   restore(device, *state.device);
 }
 
