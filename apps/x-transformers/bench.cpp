@@ -13,6 +13,7 @@
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
+#include "apps/x-transformers/quantize.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
@@ -37,6 +38,7 @@ struct BenchCommand {
                                     matmul_precision = "highest";
   int64_t batch = 16, seq = 128, prompt = 128, tokens = 128, warm_up = 2, steps = 0, threads = 0;
   bool no_cuda_graph = false;
+  Quantization quantize = Quantization::none;
 };
 
 /// Most memory in use so far: on the device, or of the process.
@@ -121,6 +123,7 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
   require(writer != nullptr, command.config + ": type: cannot write");
   if (command.precision == "bf16")
     cast_parameters(model->module(), trainable_parameters(model->module()), at::kBFloat16);
+  if (command.quantize != Quantization::none) quantize_model(model->module(), command.quantize);
   const auto readable = writer->readable_tokens();
   require(readable.has_value(), command.config + ": token_emb: does not say which tokens it takes");
   const auto prompts =
@@ -171,6 +174,7 @@ void add_bench(CLI::App& app) {
   auto* sampling = command->add_option(
       "--sampling", options->sampling,
       "generate: how tokens are drawn, as a JSON object; {\"temperature\": 1, \"top_k\": 50}");
+  auto* quantize = add_quantize_option(*command, options->quantize);
   command
       ->add_option("--steps", options->steps,
                    "steps, or generations, to take the median of; default: 7 or 3")
@@ -187,7 +191,8 @@ void add_bench(CLI::App& app) {
       ->check(CLI::IsMember({"highest", "high", "medium"}));
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   const std::map<std::string, std::vector<const CLI::Option*>> of_work = {
-      {"train", {inputs, kwargs, seq, warm_up}}, {"generate", {prompt, tokens, sampling}}};
+      {"train", {inputs, kwargs, seq, warm_up}},
+      {"generate", {prompt, tokens, sampling, quantize}}};
   command->callback([options, of_work] {
     for (const auto& [work, given] : of_work) {
       for (const auto* option : given)

@@ -12,6 +12,7 @@
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
+#include "apps/x-transformers/quantize.h"
 #include "x_transformers/compare/text_evaluation.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
@@ -36,6 +37,7 @@ struct EvaluateCommand {
   std::string run, data, device = "cpu", lengths = "1x";
   int64_t worst = 5, threads = 0;
   bool validation = false, json = false;
+  Quantization quantize = Quantization::none;
 };
 
 /// 1x,2x,512: times the length of training, or tokens.
@@ -194,7 +196,8 @@ void run_evaluate(EvaluateCommand command) {
   use_most_threads(command.threads);
   const auto device = open_device(command.device, "--device");
   const fs::path folder = command.run;
-  const auto loaded = load_language_model({.path = folder}, device);
+  const auto loaded = load_language_model({.path = folder}, device, at::kFloat, command.quantize);
+  if (loaded.quantized) tell_quantized(*loaded.quantized, command.quantize);
   predictor_of(*loaded.model);
   const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());
   if (command.validation) command.data = of_run.path;
@@ -248,6 +251,7 @@ void add_evaluate(CLI::App& app) {
       ->check(integer_from(0, 1000));
   command->add_option("--device", options->device, "cpu or cuda");
   add_threads_option(*command, options->threads);
+  add_quantize_option(*command, options->quantize);
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     require(options->validation || !options->data.empty(),

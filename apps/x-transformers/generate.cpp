@@ -19,6 +19,7 @@
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
 #include "apps/x-transformers/prompt.h"
+#include "apps/x-transformers/quantize.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -43,6 +44,7 @@ struct GenerateCommand {
   double length_penalty = 0;
   std::vector<std::string> stop;
   bool json = false, greedy = false, no_cuda_graph = false;
+  Quantization quantize = Quantization::none;
   bool has_piped_prompt = false;  ///< no option has a prompt, standard input may have one
 };
 
@@ -243,8 +245,10 @@ void run_generation(const GenerateCommand& command) {
   auto generation = generation_of(command);
   const auto weights = choose_weights(command);
   auto model = spelled(weight_arguments(), [&] {
-    return load_language_model(weights.files, device, parse_dtype(command.call.dtype));
+    return load_language_model(weights.files, device, parse_dtype(command.call.dtype),
+                               command.quantize);
   });
+  if (model.quantized) tell_quantized(*model.quantized, command.quantize);
   require_eos(command, model);
   if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
   const auto prompt = shown_prompt(model, generation);
@@ -431,6 +435,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--stop", options->stop,
                       "text that ends the text; may be given several times");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
+  add_quantize_option(*command, options->quantize);
   command->add_flag("--json", options->json, "print the result as JSON, at the end");
   command->option_defaults()->group(usual_group);
   add_call_options(*command, options->call);

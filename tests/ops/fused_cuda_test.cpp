@@ -21,6 +21,7 @@
 #include "x_transformers/ops/linear_three.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
+#include "x_transformers/ops/quantized_weight.h"
 #include "x_transformers/ops/rotary.h"
 #include "x_transformers/ops/scale.h"
 #include "x_transformers/ops/side_by_side.h"
@@ -484,6 +485,48 @@ TEST_F(FusedOnCuda, LinearLayersOfFewRows) {
           const auto exact = linear_reference(wide(x), wide(weights[i]), wide(biases[i]));
           expect_as_near({wide(got[i])}, {wide(linear_reference(x, weights[i], biases[i]))},
                          {exact}, type);
+        }
+      }
+    }
+  }
+}
+
+/// Weights in quantized rows, against the same weights made whole in double.
+TEST_F(FusedOnCuda, LinearLayersOfFewRowsOfQuantizedWeights) {
+  const at::NoGradGuard no_grad;
+  const auto wide = [](const at::Tensor& t) { return t.defined() ? t.to(at::kDouble) : t; };
+  for (const auto quantization : {Quantization::int8, Quantization::int4}) {
+    for (const int64_t dim : {32, 96, 768, 1056, 4096, 9024}) {
+      for (const int64_t rows : {1, 3, 8, 9, 16}) {
+        for (const auto type : {at::kBFloat16, at::kHalf}) {
+          const auto options = at::TensorOptions(kGpu).dtype(type);
+          const auto x = at::randn({rows, dim}, options), bias = at::randn({34}, options),
+                     gamma = at::randn({dim}, options) * 0.2,
+                     residual = at::randn({rows, 17}, options);
+          std::vector<at::Tensor> weights, expanded;
+          for (const int64_t outputs : {34, 8, 2048}) {
+            const auto weight = at::randn({outputs, dim}, at::TensorOptions(kGpu)) / std::sqrt(dim);
+            weights.push_back(quantized_weight(weight, quantization));
+            expanded.push_back(dequantized(weights.back(), dim, at::kDouble));
+          }
+          const auto got = few_rows_cuda(x, weights, {bias, {}, {}});
+          for (size_t i = 0; i < weights.size(); ++i) {
+            const auto b = i == 0 ? bias : at::Tensor();
+            expect_as_near({wide(got[i])}, {wide(linear_reference(x, weights[i], b))},
+                           {linear_reference(wide(x), expanded[i], wide(b))}, type);
+          }
+          if (x.numel() * x.element_size() > kernels::kMostFewCudaBytesNormalised) continue;
+          LinearEnds ends{.norm = RowNorm{RowNorm::Kind::rms, gamma, 1.0},
+                          .activation = Activation::silu,
+                          .gated = true,
+                          .residual = residual};
+          const auto of_kernel = linear_with_ends_on("cuda", x, weights[0], bias, ends),
+                     stepwise = linear_with_ends_reference(x, weights[0], bias, ends);
+          ends.norm->gamma = wide(gamma);
+          ends.residual = wide(residual);
+          expect_as_near({wide(of_kernel)}, {wide(stepwise)},
+                         {linear_with_ends_reference(wide(x), expanded[0], wide(bias), ends)},
+                         type);
         }
       }
     }

@@ -7,6 +7,7 @@
 #include "x_transformers/kernels/activation.h"
 #include "x_transformers/kernels/element.h"
 #include "x_transformers/kernels/norm.h"
+#include "x_transformers/kernels/quantized.h"
 
 namespace x_transformers::kernels {
 
@@ -28,7 +29,7 @@ struct FewRowsNorm {
 /// normalised rows are rounded to them.
 struct FewRowsOfLayers {
   struct Layer {
-    const void* weight = nullptr;  ///< [dim_out, dim]
+    const void* weight = nullptr;  ///< [dim_out, dim], or quantized rows
     const void* bias = nullptr;    ///< [dim_out]; nullptr: none
     void* out = nullptr;           ///< [rows, dim_out], gated [rows, dim_out / 2]
     int64_t dim_out = 0;
@@ -39,6 +40,10 @@ struct FewRowsOfLayers {
   Element element = Element::float32;
   int64_t rows = 0;
   int64_t dim = 0;
+  /// Of weights in quantized rows (QuantizedRow), with x of 16 bits: 8 or 4, and the bytes of a row;
+  /// 0: they are as x.
+  int weight_bits = 0;
+  int64_t weight_row_bytes = 0;
   Layer layers[kMostLayers];
   int count = 1;
 

@@ -31,6 +31,7 @@ class FLASHTransformerImpl : public TokenModel, public CaptureCheck, public Reco
   at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask = {});
   /// Embeddings [b, n, dim] of the last layer to logits [b, n, num_tokens].
   at::Tensor head(const at::Tensor& embeddings) override;
+  std::vector<Linear> output_layers() const override { return {to_logits_}; }
 
   const FLASHTransformerOptions& options() const { return options_; }
   TokenModelTraits traits() const override;

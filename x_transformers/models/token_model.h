@@ -9,9 +9,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/token_limit.h"
+#include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
 
@@ -79,6 +81,9 @@ class TokenModel : public torch::nn::Module {
   virtual LinearHead linear_head() const {
     throw InputError("the net has no linear head over its embeddings");
   }
+  /// The linear layers that make logits; none where the table of embeddings does, or a module from
+  /// the options.
+  virtual std::vector<Linear> output_layers() const { return {}; }
   /// Why documents packed into a row would see each other (AttentionLayersInputs::documents);
   /// empty: none does.
   virtual std::string documents_unsupported() const {

@@ -52,6 +52,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   void require_next_token_logits() const override;
   void require_language_model() const override;
   LinearHead linear_head() const override;
+  std::vector<Linear> output_layers() const override { return to_logits_; }
   bool hides_last_token() const override;
   std::unique_ptr<DecodingSession> start_session(SessionOptions options) override;
   /// Shares another model's token embedding, under both names.

@@ -8,6 +8,7 @@
 #include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
+#include "x_transformers/ops/quantized_weight.h"
 
 namespace x_transformers {
 namespace {
@@ -70,10 +71,17 @@ Reasons few_rows_cuda_reasons(const at::Tensor& x, const at::Tensor& weight, con
                               const LinearEnds& ends) {
   auto reasons = cuda_kernel_reasons(x, "x");
   if (!x.is_cuda()) return reasons;
-  add_unlike(reasons, x, weight, "weight");
+  const bool quantized = is_quantized(weight);
+  if (quantized) {
+    reasons.add_if(weight.device() != x.device(), "weight is on another device");
+    reasons.add_if(x.scalar_type() == at::kFloat, "x of 32 bits and a quantized weight");
+  } else {
+    add_unlike(reasons, x, weight, "weight");
+  }
   add_unlike(reasons, x, bias, "bias");
   reasons.add_if(records_gradient({x, weight, bias}), "gradients are recorded");
-  if (x.dim() < 1 || weight.dim() != 2 || x.size(-1) != weight.size(1) || x.size(-1) == 0) {
+  if (x.dim() < 1 || weight.dim() != 2 || x.size(-1) == 0 ||
+      (!quantized && x.size(-1) != weight.size(1))) {
     reasons.add("the sizes do not fit");
     return reasons;
   }
@@ -103,6 +111,11 @@ std::vector<at::Tensor> few_rows_cuda(const at::Tensor& x, const std::vector<at:
   params.activation = ends.activation;
   params.gated = ends.gated;
   params.weights_are_old = ends.weights_are_old;
+  if (is_quantized(weights.front())) {
+    const auto row = quantized_row(weights.front(), params.dim);
+    params.weight_bits = row.bits;
+    params.weight_row_bytes = row.bytes();
+  }
   if (ends.residual.defined()) params.residual = ends.residual.const_data_ptr();
   std::vector<at::Tensor> outs;
   for (size_t i = 0; i < weights.size(); ++i) {

@@ -9,11 +9,13 @@
 #include "x_transformers/kernels/cpu/few_rows.h"
 #include "x_transformers/kernels/cpu/gemm.h"
 #include "x_transformers/kernels/cpu/isa.h"
+#include "x_transformers/kernels/cpu/quantized_rows.h"
 #include "x_transformers/ops/engines.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/linear_cuda.h"
 #include "x_transformers/ops/onednn_product.h"
+#include "x_transformers/ops/quantized_weight.h"
 
 namespace x_transformers {
 namespace {
@@ -138,6 +140,43 @@ at::Tensor run_few_rows(const at::Tensor& x, const at::Tensor& weight, const at:
     run_few_rows_of<kernels::BFloat16, at::BFloat16>(rows, weight, bias, out);
   }
   return out;
+}
+
+at::Tensor run_quantized_rows(const at::Tensor& x, const at::Tensor& weight,
+                              const at::Tensor& bias) {
+  const auto wide = [](const at::Tensor& t) {
+    return t.defined() ? t.to(at::kFloat).contiguous() : t;
+  };
+  const auto rows = wide(rows_of(x)), wide_bias = wide(bias);
+  auto sizes = x.sizes().vec();
+  sizes.back() = weight.size(0);
+  const auto out = at::empty(sizes, rows.options());
+  kernels::QuantizedRowsParams params;
+  params.m = rows.size(0);
+  params.n = weight.size(0);
+  params.row = quantized_row(weight, rows.size(1));
+  params.x = rows.const_data_ptr<float>();
+  params.weight = weight.const_data_ptr<uint8_t>();
+  params.bias = bias.defined() ? wide_bias.const_data_ptr<float>() : nullptr;
+  params.out = out.mutable_data_ptr<float>();
+  kernels::linear_quantized_rows(params);
+  return out.to(x.scalar_type());
+}
+
+Reasons quantized_rows_reasons(const at::Tensor& x, const at::Tensor& weight,
+                               const at::Tensor& bias, bool records) {
+  Reasons reasons;
+  if (!is_quantized(weight)) return Reasons("the weight is not quantized");
+  reasons.add_if(records, "gradients are recorded");
+  reasons.add_if(!x.device().is_cpu() || !weight.device().is_cpu(), "not on the CPU");
+  reasons.add_if(x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16 &&
+                     x.scalar_type() != at::kHalf,
+                 "not of 32 or 16 bits");
+  reasons.add_if(!weight.is_contiguous(), "the rows of the weight are not dense");
+  if (x.dim() < 1 || (bias.defined() && (bias.dim() != 1 || bias.size(0) != weight.size(0))))
+    reasons.add("the sizes do not fit");
+  reasons.add_if(reasons.empty() && x.numel() >= kLeastLines * x.size(-1), "more than a few rows");
+  return reasons;
 }
 
 at::Tensor run_forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
@@ -282,6 +321,8 @@ void accumulate_product(const at::Tensor& out, const at::Tensor& a, const at::Te
 }
 
 at::Tensor linear_reference(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (is_quantized(weight))
+    return linear_reference(x, dequantized(weight, x.size(-1), x.scalar_type()), bias);
   return bias.defined() ? at::linear(x, weight, bias) : at::linear(x, weight);
 }
 
@@ -295,7 +336,12 @@ struct LinearCall {
 const Engines<LinearCall, at::Tensor>& linear_engines() {
   using Call = LinearCall;
   static const Engines<Call, at::Tensor> all(
-      {{"few_rows",
+      {{"quantized_rows",
+        [](const Call& call) {
+          return quantized_rows_reasons(call.x, call.weight, call.bias, call.records);
+        },
+        [](const Call& call) { return run_quantized_rows(call.x, call.weight, call.bias); }},
+       {"few_rows",
         [](const Call& call) {
           if (call.records) return Reasons("gradients are recorded");
           return Reasons(few_rows_unsupported(call.x, call.weight, call.bias));
@@ -329,6 +375,14 @@ const Engines<LinearCall, at::Tensor>& linear_engines() {
           if (!call.records) return WidenedLinear::run(call.x, call.weight, call.bias);
           return WidenedLinear::apply(
               call.x, call.weight, call.bias.defined() ? std::optional(call.bias) : std::nullopt);
+        }},
+       {"dequantized",
+        [](const Call& call) {
+          return Reasons(is_quantized(call.weight) ? "" : "the weight is not quantized");
+        },
+        [](const Call& call) {
+          return linear(call.x, dequantized(call.weight, call.x.size(-1), call.x.scalar_type()),
+                        call.bias);
         }},
        {"reference", [](const Call&) { return Reasons(); },
         [](const Call& call) { return linear_reference(call.x, call.weight, call.bias); }}});

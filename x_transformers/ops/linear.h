@@ -17,6 +17,8 @@ namespace x_transformers {
 /// are multiplied as the weights are read, float32 or bfloat16, on every x86-64 processor with
 /// AVX2. Other bfloat16 products are ATen's; on a processor without instructions for them
 /// (emulates_bf16) those of many rows run in float32, of weights and inputs that stay bfloat16.
+/// A weight may be quantized (ops/quantized_weight.h): it has no gradient, and of more than a few
+/// rows it is made whole for the time of the product.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// As linear, by the engine of this name. Throws InputError with the reasons where it cannot run.

@@ -13,6 +13,7 @@
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
+#include "x_transformers/ops/quantized_weight.h"
 #include "x_transformers/ops/scale.h"
 
 namespace x_transformers {
@@ -208,6 +209,9 @@ at::Tensor linear_cross_entropy(const at::Tensor& x, const at::Tensor& weight,
           "[linear_cross_entropy] expected one target for each row [..., dim]");
   const auto rows = x.reshape({target.numel(), x.size(-1)});
   const auto row_target = target.reshape({-1});
+  if (is_quantized(weight))
+    return linear_cross_entropy(x, dequantized(weight, x.size(-1), x.scalar_type()), bias, target,
+                                ignore_index, chunk);
   const auto needs = [](const at::Tensor& t) { return t.defined() && t.requires_grad(); };
   if (!records_gradient({x, weight, bias})) {
     ChunkedPass pass(rows, weight, bias, row_target, ignore_index, {false, false, false});

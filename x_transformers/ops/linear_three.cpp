@@ -6,6 +6,7 @@
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/quantized_weight.h"
 #include "x_transformers/ops/side_by_side.h"
 
 namespace x_transformers {
@@ -100,12 +101,15 @@ std::array<at::Tensor, 3> linear_three(const at::Tensor& x,
   const auto& norm = options.norm;
   const auto& [a, b, c] = weights;
   // What is cast on the way, or has one dimension, is left to linear.
-  bool has_one_type = x.is_cuda() && x.dim() > 1;
+  const bool quantized = is_quantized(a) && is_quantized(b) && is_quantized(c) &&
+                         a.size(1) == b.size(1) && a.size(1) == c.size(1);
+  bool has_one_type = x.is_cuda() && x.dim() > 1 && !quantized;
   for (const auto& weight : weights)
     has_one_type = has_one_type && weight.is_cuda() && weight.scalar_type() == x.scalar_type();
   const at::Tensor none;
   const LinearEnds ends{.norm = norm, .weights_are_old = norm.has_value()};
-  const bool are_few = has_one_type && few_rows_cuda_reasons(x, a, none, ends).empty() &&
+  const bool are_few = (has_one_type || quantized) &&
+                       few_rows_cuda_reasons(x, a, none, ends).empty() &&
                        few_rows_cuda_reasons(x, b, none, ends).empty() &&
                        few_rows_cuda_reasons(x, c, none, ends).empty();
   if (are_few) {

@@ -126,7 +126,7 @@ void load_weights_of(const LanguageModelFiles& files, Model& model) {
 }  // namespace
 
 LanguageModel load_language_model(const LanguageModelFiles& files, at::Device device,
-                                  at::ScalarType dtype) {
+                                  at::ScalarType dtype, Quantization quantize) {
   require(std::filesystem::exists(files.path), files.path.string() + ": does not exist");
   const auto config = read_config(files);
   LanguageModel loaded;
@@ -137,9 +137,12 @@ LanguageModel load_language_model(const LanguageModelFiles& files, at::Device de
   load_weights_of(files, *loaded.model);
   for (auto& parameter : module.parameters()) parameter.set_requires_grad(false);
   module.to(device);
+  if (quantize != Quantization::none) loaded.quantized = quantize_model(module, quantize);
   if (dtype != at::kFloat) {
     // Buffers (rotary frequencies) keep their precision.
-    for (auto& parameter : module.parameters()) parameter.set_data(parameter.to(dtype));
+    for (auto& parameter : module.parameters()) {
+      if (parameter.is_floating_point()) parameter.set_data(parameter.to(dtype));
+    }
   }
   module.eval();
   loaded.tokenizer = tokenizer_of(loaded, files, config.whole);

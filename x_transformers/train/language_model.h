@@ -16,6 +16,7 @@
 #include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/io/weight_file.h"
+#include "x_transformers/models/quantized.h"
 #include "x_transformers/runs/checkpoint_tensors.h"
 
 namespace x_transformers {
@@ -34,6 +35,7 @@ struct LanguageModel {
   /// Whether the vocabulary's token that begins a text may stand at the beginning of one: not where
   /// training read text, of which the tokenizer made tokens without it.
   bool may_begin_with_bos = true;
+  std::optional<QuantizedModel> quantized = {};  ///< where it was asked for
 
   /// InputError where it writes in another way.
   TokenWriter& writer() const;
@@ -61,7 +63,9 @@ struct LanguageModelFiles {
 
 /// Loads a model that writes, in eval mode and without gradients. Weights of a net fit a wrapper
 /// around it, and the reverse. InputError where something is missing, damaged or does not fit.
+/// `quantize`: the linear layers (models/quantized.h), from the weights as they are in the file.
 LanguageModel load_language_model(const LanguageModelFiles& files, at::Device device = at::kCPU,
-                                  at::ScalarType dtype = at::kFloat);
+                                  at::ScalarType dtype = at::kFloat,
+                                  Quantization quantize = Quantization::none);
 
 }  // namespace x_transformers

@@ -14,6 +14,7 @@
 #include "x_transformers/kernels/cuda/device/packed.cuh"
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
+#include "x_transformers/kernels/cuda/few_rows_weights.cuh"
 #include "x_transformers/kernels/few_rows.h"
 
 namespace x_transformers::kernels::cuda::few_rows {
@@ -22,11 +23,6 @@ constexpr int kWarps = 8, kThreads = kWarps * kWarp;
 constexpr int kTile = 8;       ///< outputs of a tile
 constexpr int kFeatures = 32;  ///< of a step: four lanes have eight each
 constexpr int kSize = 8;       ///< features of a lane, 16 bytes
-
-/// Eight numbers of 16 bits.
-struct Eight {
-  unsigned pairs[4] = {0, 0, 0, 0};
-};
 
 __device__ inline Eight load_eight(const void* memory) {
   const uint4 x = load_fresh_words(memory);
@@ -280,7 +276,7 @@ __device__ void normalise_long(Rows<T> p, Norm<T> norm) {
 /// A group of outputs of a layer, from the first on.
 template <class T>
 struct Place {
-  const T* weight;
+  const char* weight;
   const T* bias;
   T* out;
   int first, outputs;  ///< outputs of the layer
@@ -308,15 +304,18 @@ __device__ void stage_rows(const Plan& plan, const Staged& staged, char* room) {
   __syncthreads();
 }
 
-/// kSteps of a warp's features are read at once. kUpper: there are more than eight rows. kGated:
-/// half of the tiles are of values, half of their gates. In this order: load_first, what else the
-/// caller waits for, stage_rows, run.
-template <class T, int kTiles, int kSteps, bool kUpper, bool kGated>
+/// Weights (few_rows_weights.cuh) of kSteps of a warp's features are read at once. kUpper: there
+/// are more than eight rows. kGated: half of the tiles are of values, half of their gates. In this
+/// order: load_first, what else the caller waits for, stage_rows, run.
+template <class Weights, int kTiles, int kSteps, bool kUpper, bool kGated>
 class Block {
+  using T = typename Weights::Number;
+  static constexpr int kSlots = kTiles * kSteps * kThreads;
+
  public:
   using Number = T;
   static constexpr int kOutputs = kGated ? kTiles * kTile / 2 : kTiles * kTile;  ///< of a group
-  static constexpr int kWeightBytes = kTiles * kSteps * kThreads * sizeof(Eight);
+  static constexpr int kWeightBytes = kSlots * Weights::kSlotBytes;
   static constexpr int kRows = kUpper ? 16 : 8;
   using Sums = float[kWarps][kTiles][kRows][kTile];
   static constexpr int kSumBytes = 2 * sizeof(Sums);
@@ -399,32 +398,31 @@ class Block {
       if (i < call.count && group >= plan_.firsts[i]) layer = i;
     }
     const auto& of = call.layers[layer];
-    return {static_cast<const T*>(of.weight), static_cast<const T*>(of.bias),
+    return {static_cast<const char*>(of.weight), static_cast<const T*>(of.bias),
             static_cast<T*>(of.out), (group - plan_.firsts[layer]) * kOutputs,
             plan_.outputs[layer]};
   }
 
   __device__ void load_weights(const Group& place, int step) const {
     const int outputs = place.outputs, count = min(kSteps, steps_ - step);
-    const T* weights = place.weight + feature_ + int64_t{step} * kFeatures;
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile) {
       constexpr int kHalf = kGated ? kTiles / 2 : kTiles;
       // Beyond the last output any will do, as it is not written.
       const int output = min(place.first + tile % kHalf * kTile + row_, outputs - 1) +
                          (tile < kHalf ? 0 : outputs);
-      const T* weight = weights + int64_t{output} * dim_;
-      int left = dim_ - feature_ - step * kFeatures;
+      const char* row = place.weight + output * Weights::row_bytes(plan_.call);
+      int feature = feature_ + step * kFeatures;
 #pragma unroll 2
-      for (int i = 0; i < count; ++i, weight += kFeatures, left -= kFeatures)
-        copy_chunk(weight_of(tile, i), weight, left > 0);
+      for (int i = 0; i < count; ++i, feature += kFeatures)
+        Weights::template copy<kSlots>(room_, slot(tile, i), row, feature, dim_, feature < dim_);
     }
     end_copies();
   }
 
-  /// This lane's weights of a tile at a step of those read at once.
-  __device__ Eight* weight_of(int tile, int step) const {
-    return reinterpret_cast<Eight*>(room_) + (tile * kSteps + step) * kThreads + threadIdx.x;
+  /// Where this lane's weights of a tile are, at a step of those read at once.
+  static __device__ int slot(int tile, int step) {
+    return (tile * kSteps + step) * kThreads + static_cast<int>(threadIdx.x);
   }
 
   /// Row `row` of x at a step of this lane. Rows that do not exist are the last once more: nothing
@@ -448,7 +446,8 @@ class Block {
       const Eight below = kUpper ? load_x(row_ + 8, step + i) : Eight();
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) {
-        const Eight w = *weight_of(tile, i);
+        const Eight w =
+            Weights::template load<kSlots>(room_, slot(tile, i), feature_ + (step + i) * kFeatures);
         // Two sums, as each product waits for the one before it.
 #pragma unroll
         for (int half = 0; half < 2; ++half) {

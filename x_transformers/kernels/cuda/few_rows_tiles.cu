@@ -67,22 +67,28 @@ cudaError_t launch(const FewRowsOfLayers& params, cudaStream_t stream) {
                       stream, plan);
 }
 
-template <class T, bool kUpper>
+template <class Weights, bool kUpper>
 cudaError_t launch_rows(const FewRowsOfLayers& params, cudaStream_t stream) {
   // Where there are few outputs, smaller groups keep more of the GPU busy.
   constexpr int64_t kManyOutputs = 1536;
   int64_t outputs = 0;
   for (int i = 0; i < params.count; ++i) outputs += params.layers[i].dim_out;
-  if (params.gated) return launch<few_rows::Block<T, 2, 8, kUpper, true>>(params, stream);
+  if (params.gated) return launch<few_rows::Block<Weights, 2, 8, kUpper, true>>(params, stream);
   if (outputs >= kManyOutputs)
-    return launch<few_rows::Block<T, 2, 8, kUpper, false>>(params, stream);
-  return launch<few_rows::Block<T, 1, 16, kUpper, false>>(params, stream);
+    return launch<few_rows::Block<Weights, 2, 8, kUpper, false>>(params, stream);
+  return launch<few_rows::Block<Weights, 1, 16, kUpper, false>>(params, stream);
 }
 
 template <class T>
 cudaError_t launch_type(const FewRowsOfLayers& params, cudaStream_t stream) {
-  return params.rows > few_rows::kTile ? launch_rows<T, true>(params, stream)
-                                       : launch_rows<T, false>(params, stream);
+  // Of quantized weights there is one kernel for any rows: half as many to compile.
+  if (params.weight_bits == 8)
+    return launch_rows<few_rows::QuantizedWeights<T, 8>, true>(params, stream);
+  if (params.weight_bits == 4)
+    return launch_rows<few_rows::QuantizedWeights<T, 4>, true>(params, stream);
+  using Plain = few_rows::PlainWeights<T>;
+  return params.rows > few_rows::kTile ? launch_rows<Plain, true>(params, stream)
+                                       : launch_rows<Plain, false>(params, stream);
 }
 
 }  // namespace

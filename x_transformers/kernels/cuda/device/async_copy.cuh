@@ -15,10 +15,16 @@ __device__ inline void copy_chunk(void* to, const void* from, bool exists) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                "r"(exists ? 16 : 0));
 }
+/// Begins to copy 4 or 8 bytes, or writes zeros.
+template <int kBytes>
+__device__ void copy_bytes(void* to, const void* from, bool exists) {
+  static_assert(kBytes == 4 || kBytes == 8);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(to)), "l"(from),
+               "n"(kBytes), "r"(exists ? kBytes : 0));
+}
 /// Begins to copy a float, or writes 0.
 __device__ inline void copy_float(float* to, const float* from, bool exists) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
-               "r"(exists ? 4 : 0));
+  copy_bytes<sizeof(float)>(to, from, exists);
 }
 /// Ends a group of copies.
 __device__ inline void end_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -1,0 +1,16 @@
+// --quantize: the option, and what is said of it.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "x_transformers/models/quantized.h"
+
+namespace x_transformers {
+
+/// --quantize none, int8 or int4.
+CLI::Option* add_quantize_option(CLI::App& command, Quantization& quantization);
+
+/// Says on stderr what the weights of a model take now.
+void tell_quantized(const QuantizedModel& model, Quantization quantization);
+
+}  // namespace x_transformers
