@@ -123,7 +123,8 @@ Json bench_generate(const BenchCommand& command, const at::Device& device) {
   require(writer != nullptr, command.config + ": type: cannot write");
   if (command.precision == "bf16")
     cast_parameters(model->module(), trainable_parameters(model->module()), at::kBFloat16);
-  if (command.quantize != Quantization::none) quantize_model(model->module(), command.quantize);
+  if (command.quantize != Quantization::none)
+    spelled(quantize_argument(), [&] { return quantize_model(model->module(), command.quantize); });
   const auto readable = writer->readable_tokens();
   require(readable.has_value(), command.config + ": token_emb: does not say which tokens it takes");
   const auto prompts =

@@ -196,7 +196,9 @@ void run_evaluate(EvaluateCommand command) {
   use_most_threads(command.threads);
   const auto device = open_device(command.device, "--device");
   const fs::path folder = command.run;
-  const auto loaded = load_language_model({.path = folder}, device, at::kFloat, command.quantize);
+  const auto loaded = spelled(quantize_argument(), [&] {
+    return load_language_model({.path = folder}, device, at::kFloat, command.quantize);
+  });
   if (loaded.quantized) tell_quantized(*loaded.quantized, command.quantize);
   predictor_of(*loaded.model);
   const auto of_run = data_of_run(fs::is_directory(folder) ? folder : folder.parent_path());

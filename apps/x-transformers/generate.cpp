@@ -244,9 +244,11 @@ void run_generation(const GenerateCommand& command) {
     std::fprintf(stderr, "x-transformers: --dtype bfloat16: %s\n", kEmulatedBf16);
   auto generation = generation_of(command);
   const auto weights = choose_weights(command);
-  auto model = spelled(weight_arguments(), [&] {
-    return load_language_model(weights.files, device, parse_dtype(command.call.dtype),
-                               command.quantize);
+  auto model = spelled(quantize_argument(), [&] {
+    return spelled(weight_arguments(), [&] {
+      return load_language_model(weights.files, device, parse_dtype(command.call.dtype),
+                                 command.quantize);
+    });
   });
   if (model.quantized) tell_quantized(*model.quantized, command.quantize);
   require_eos(command, model);

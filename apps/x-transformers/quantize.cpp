@@ -4,17 +4,16 @@
 
 #include <cstdio>
 
-#include "x_transformers/core/spelling.h"
-
 namespace x_transformers {
+
+Spelling quantize_argument() { return prefixed("--", {"quantize"}); }
 
 CLI::Option* add_quantize_option(CLI::App& command, Quantization& quantization) {
   return command
       .add_option_function<std::string>(
           "--quantize",
           [&quantization](const std::string& name) {
-            quantization =
-                spelled(prefixed("--", {"quantize"}), [&] { return parse_quantization(name); });
+            quantization = spelled(quantize_argument(), [&] { return parse_quantization(name); });
           },
           "weights of linear layers with fewer bits, in groups of 32 that share a scale: int8 or "
           "int4")

@@ -3,12 +3,16 @@
 
 #include <CLI/CLI.hpp>
 
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/models/quantized.h"
 
 namespace x_transformers {
 
 /// --quantize none, int8 or int4.
 CLI::Option* add_quantize_option(CLI::App& command, Quantization& quantization);
+
+/// What the library calls quantize is --quantize here.
+Spelling quantize_argument();
 
 /// Says on stderr what the weights of a model take now.
 void tell_quantized(const QuantizedModel& model, Quantization quantization);

@@ -77,6 +77,18 @@ TEST_F(QuantizedRowsTest, IsExactToFloat32) {
   });
 }
 
+TEST_F(QuantizedRowsTest, MakesRowsWhole) {
+  for_each_isa([] {
+    for (const QuantizedRow row : {QuantizedRow{8, 96}, QuantizedRow{4, 96}}) {
+      const auto weight = random_weight(5, row);
+      Guarded out(5 * row.dim);
+      dequantize_rows(weight.bytes.data(), row, 5, out.data());
+      for (int64_t i = 0; i < out.size(); ++i)
+        EXPECT_EQ(out[i], static_cast<float>(weight.values[static_cast<size_t>(i)])) << i;
+    }
+  });
+}
+
 TEST_F(QuantizedRowsTest, KeepsNaN) {
   const QuantizedRow row{4, 32};
   const std::vector<uint8_t> weight(static_cast<size_t>(row.bytes()), 0x11);

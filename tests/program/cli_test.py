@@ -157,6 +157,11 @@ class ProgramTest(unittest.TestCase):
                       'tensorboard': False, 'plot': False, 'threads': 1} | (train or {})}))
         return path
 
+    @staticmethod
+    def with_layers(**options):
+        net = MODEL['net']
+        return MODEL | {'net': net | {'attn_layers': net['attn_layers'] | options}}
+
     @classmethod
     def train(cls, *arguments, config=None, data=None):
         return run('train', '--config', config or cls.config, '--data', data or cls.text,
@@ -305,10 +310,6 @@ class BadConfig(ProgramTest):
     def refused(self, *parts, **config):
         path = self.write_config(f'{self.id().split(".")[-1]}.json', **config)
         self.assert_refused(self.train('--out', self.out(), config=path), *parts)
-
-    def with_layers(self, **options):
-        net = MODEL['net']
-        return MODEL | {'net': net | {'attn_layers': net['attn_layers'] | options}}
 
     def test_missing(self):
         self.assert_refused(self.train('--out', self.out(), config=self.folder / 'none.json'),
@@ -1815,6 +1816,26 @@ class RunsMadeBefore(ProgramTest):
                                   (('--worst', -1), '--worst')):
             self.assert_refused(run('evaluate', self.trained, '--data', self.text, *arguments), *parts)
         self.assert_refused(run('evaluate', self.trained, '--data', self.folder / 'none.txt'), 'none.txt')
+
+    def test_quantize(self):
+        config = self.write_config('wide.json', model=self.with_layers(dim=64))
+        self.assert_done(self.train('--out', self.out(), '--steps', 2, config=config))
+        losses = {}
+        for kind in ('none', 'int8', 'int4'):
+            done = run('evaluate', self.out(), '--data', self.text, '--quantize', kind, '--json')
+            self.assert_done(done)
+            self.assertEqual(b'weights take' in done.stderr, kind != 'none')
+            losses[kind] = json.loads(done.stdout)['lengths'][0]['loss']
+        self.assertEqual(len(set(losses.values())), 3)
+        self.assertAlmostEqual(losses['int8'], losses['none'], delta=0.005)
+        self.assertAlmostEqual(losses['int4'], losses['none'], delta=0.1)
+        generate = 'generate', self.out(), '--prompt', 'the', '--tokens', 5, '--greedy'
+        done = run(*generate, '--quantize', 'int8')
+        self.assert_done(done)
+        self.assertIn(b'int8: 0.', done.stderr)
+        self.assert_refused(run(*generate, '--quantize', 'int3'), "--quantize: expected none, int8 or int4, got 'int3'")
+        self.assert_refused(run('generate', self.trained, '--quantize', 'int8'), '--quantize', 'divide by 32')
+        self.assert_refused(run('bench', 'train', '--config', config, '--quantize', 'int8'), '--quantize: only with generate')
 
     def test_evaluate_what_was_kept_from_training(self):
         config = self.write_config('kept.json', data={'val_fraction': 0.25}, train={'eval_every': 3})

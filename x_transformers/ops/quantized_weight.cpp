@@ -6,6 +6,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/kernels/cpu/quantized_rows.h"
 
 namespace x_transformers {
 namespace {
@@ -102,7 +103,7 @@ at::Tensor quantized_weight(const at::Tensor& weight, Quantization quantization)
   row.dim = weight.size(1);
   const auto bytes = at::zeros({weight.size(0), row.bytes()}, weight.options().dtype(at::kByte));
   // Some rows at a time: what is tried takes several times their memory.
-  const int64_t rows_at_once = std::max<int64_t>(1, (int64_t{1} << 22) / row.dim);
+  const int64_t rows_at_once = std::max<int64_t>(1, (int64_t{1} << 20) / row.dim);
   for (int64_t first = 0; first < weight.size(0); first += rows_at_once) {
     const auto count = std::min(rows_at_once, weight.size(0) - first);
     const auto groups =
@@ -137,6 +138,12 @@ QuantizedRow quantized_row(const at::Tensor& weight, int64_t dim_in) {
 at::Tensor dequantized(const at::Tensor& weight, int64_t dim_in, at::ScalarType type) {
   if (!is_quantized(weight)) return weight;
   const auto row = quantized_row(weight, dim_in);
+  if (weight.device().is_cpu() && weight.is_contiguous()) {
+    const auto whole = at::empty({weight.size(0), dim_in}, weight.options().dtype(at::kFloat));
+    kernels::dequantize_rows(weight.const_data_ptr<uint8_t>(), row, weight.size(0),
+                             whole.mutable_data_ptr<float>());
+    return whole.to(type);
+  }
   const auto scale = weight.narrow(1, row.scales(), row.groups() * 2)
                          .contiguous()
                          .view(at::kBFloat16)

@@ -1,4 +1,5 @@
-// Linear layers of a few rows whose weights are quantized, as in decoding.
+// Linear layers of a few rows whose weights are quantized, as in decoding, and such weights made
+// whole.
 #pragma once
 
 #include <cstdint>
@@ -19,5 +20,8 @@ struct QuantizedRowsParams {
 };
 
 void linear_quantized_rows(const QuantizedRowsParams& params);
+
+/// out [n, row.dim] are the numbers that the rows of a weight [n] stand for.
+void dequantize_rows(const uint8_t* weight, const QuantizedRow& row, int64_t n, float* out);
 
 }  // namespace x_transformers::kernels

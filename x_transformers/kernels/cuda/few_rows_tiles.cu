@@ -79,16 +79,22 @@ cudaError_t launch_rows(const FewRowsOfLayers& params, cudaStream_t stream) {
   return launch<few_rows::Block<Weights, 1, 16, kUpper, false>>(params, stream);
 }
 
+template <class Weights>
+cudaError_t launch_weights(const FewRowsOfLayers& params, cudaStream_t stream) {
+  return params.rows > few_rows::kTile ? launch_rows<Weights, true>(params, stream)
+                                       : launch_rows<Weights, false>(params, stream);
+}
+
 template <class T>
 cudaError_t launch_type(const FewRowsOfLayers& params, cudaStream_t stream) {
-  // Of quantized weights there is one kernel for any rows: half as many to compile.
-  if (params.weight_bits == 8)
-    return launch_rows<few_rows::QuantizedWeights<T, 8>, true>(params, stream);
-  if (params.weight_bits == 4)
-    return launch_rows<few_rows::QuantizedWeights<T, 4>, true>(params, stream);
-  using Plain = few_rows::PlainWeights<T>;
-  return params.rows > few_rows::kTile ? launch_rows<Plain, true>(params, stream)
-                                       : launch_rows<Plain, false>(params, stream);
+  switch (params.weight_bits) {
+    case 8:
+      return launch_weights<few_rows::QuantizedWeights<T, 8>>(params, stream);
+    case 4:
+      return launch_weights<few_rows::QuantizedWeights<T, 4>>(params, stream);
+    default:
+      return launch_weights<few_rows::PlainWeights<T>>(params, stream);
+  }
 }
 
 }  // namespace
