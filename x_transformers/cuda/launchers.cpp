@@ -23,6 +23,7 @@
 #include "x_transformers/kernels/cuda/rotary.cuh"
 #include "x_transformers/kernels/cuda/scale.cuh"
 #include "x_transformers/kernels/cuda/score_matrix.cuh"
+#include "x_transformers/kernels/cuda/sink_terms.cuh"
 
 namespace x_transformers::kernels {
 namespace {
@@ -55,6 +56,7 @@ constexpr CudaLaunchers make_table() {
   table.decode_attention = on_current_stream<DecodeAttention, cuda::decode_attention>;
   table.adamw = on_current_stream<AdamWStep, cuda::adamw>;
   table.repeat_heads = on_current_stream<RepeatHeads, cuda::repeat_heads>;
+  table.sink_terms = on_current_stream<SinkTerms, cuda::sink_terms>;
   table.rotary = on_current_stream<RotaryParams, cuda::rotary>;
   table.layer_mix_forward = on_current_stream<LayerMix, cuda::layer_mix_forward>;
   table.layer_mix_backward = on_current_stream<LayerMixBackward, cuda::layer_mix_backward>;

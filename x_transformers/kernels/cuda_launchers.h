@@ -23,6 +23,7 @@
 #include "x_transformers/kernels/scale.h"
 #include "x_transformers/kernels/score_matrix.h"
 #include "x_transformers/kernels/scored_attention.h"
+#include "x_transformers/kernels/sink_terms.h"
 
 namespace x_transformers::kernels {
 
@@ -36,7 +37,7 @@ struct CudaLaunchers {
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
                 HyperDepth, HyperDepthBackward, FlashAttention, ScoreSoftmax, MixHeads,
                 MixHeadsWeights, CountedPositions, SelectiveGate, ArgmaxOfRows, KeepLikely,
-                ColumnSums, ScaleInPlace, LinearAdd>();
+                ColumnSums, ScaleInPlace, LinearAdd, SinkTerms>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -68,6 +69,7 @@ struct CudaLaunchers {
   void (*decode_attention)(const DecodeAttention& params, int8_t device) = nullptr;
   void (*adamw)(const AdamWStep& params, int8_t device) = nullptr;
   void (*repeat_heads)(const RepeatHeads& params, int8_t device) = nullptr;
+  void (*sink_terms)(const SinkTerms& params, int8_t device) = nullptr;
   void (*rotary)(const RotaryParams& params, int8_t device) = nullptr;
 
   void (*layer_mix_forward)(const LayerMix& params, int8_t device) = nullptr;

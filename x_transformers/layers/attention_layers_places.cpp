@@ -17,6 +17,12 @@
 namespace x_transformers {
 namespace {
 
+/// Places in a static cache, counted from where its memories end. Without memories nothing is to be
+/// computed, which would be a launch for every token.
+at::Tensor without_memory(const at::Tensor& places, int64_t memory) {
+  return memory == 0 ? places : places - memory;
+}
+
 /// Positions counted from the end of the padding. What has no position, or one of its own (memory
 /// key/values, CoPE, a context), sees from where those of the tokens count.
 at::Tensor count_from_start(const at::Tensor& places, const at::Tensor& start) {
@@ -42,8 +48,8 @@ AttentionLayersImpl::Places AttentionLayersImpl::places_of(const AttentionLayers
   const auto memory = inputs.memory_given();
   const auto& start = inputs.seq_start_pos;
   Places places;
-  places.tokens =
-      is_static ? cache->position - cache->memory_length : range_like(past, past + n, inputs.x);
+  places.tokens = is_static ? without_memory(cache->position, cache->memory_length)
+                            : range_like(past, past + n, inputs.x);
   places.queries = inputs.pos.defined() ? inputs.pos : count_from_start(places.tokens, start);
   places.new_keys = places.queries;
   if (memory > 0 && !inputs.pos.defined()) {
@@ -111,7 +117,7 @@ void AttentionLayersImpl::place(const AttentionLayersInputs& inputs, State& stat
   place_polar(inputs, places, state);
   const bool is_static = inputs.cache && inputs.cache->position.defined();
   if (is_static) {
-    const auto keys = range_like(-places.memory, places.keys - places.memory, inputs.x);
+    const auto keys = without_memory(inputs.cache->key_indices, places.memory);
     state.attn_mask = keys <= places.tokens.unsqueeze(-1);
   }
   if (!inputs.seq_start_pos.defined()) return;

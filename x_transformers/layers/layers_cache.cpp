@@ -20,6 +20,7 @@ void LayersCache::fix(int64_t new_capacity, const at::Device& device) {
   capacity = new_capacity;
   const auto filled = length + memory_length;
   position = at::full({1}, filled, at::TensorOptions().dtype(at::kLong).device(device));
+  key_indices = at::arange(capacity, position.options());
   std::vector<KeyValueCache*> whole;
   int64_t rows = 0;
   for (auto* keys : key_values()) {
@@ -47,7 +48,7 @@ void LayersCache::release() {
   for (const auto& state : layers) {
     if (state) state->release(length + memory_length);
   }
-  position = at::Tensor();
+  position = key_indices = at::Tensor();
   filled_keys_ = {};
   capacity = 0;
 }

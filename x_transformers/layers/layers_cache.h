@@ -25,6 +25,7 @@ struct LayersCache {
   double xpos_center = 0;
   /// Of a static cache: where the next token is written (StaticPlace), else undefined.
   at::Tensor position;
+  at::Tensor key_indices;  ///< of a static cache: 0 to capacity - 1, int64
   /// Of a static cache: tokens, memories among them, that its buffers have room for, else 0.
   int64_t capacity = 0;
 

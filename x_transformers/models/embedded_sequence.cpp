@@ -166,8 +166,10 @@ Positions positions_of(const SequenceInputs& inputs, const at::Tensor& seq_start
   if (has_cached && inputs.pos.size(-1) > count)
     positions.pos = inputs.pos.narrow(-1, inputs.pos.size(-1) - count, count);
   if (inputs.cache && inputs.cache->layers.position.defined() && !inputs.pos.defined()) {
-    positions.pos =
-        inputs.cache->layers.position - (inputs.cache->prefix + inputs.cache->layers.memory_length);
+    // Where nothing stands in front, no launch for every token.
+    const auto& layers = inputs.cache->layers;
+    const auto before = inputs.cache->prefix + layers.memory_length;
+    positions.pos = before == 0 ? layers.position : layers.position - before;
   }
   return positions;
 }

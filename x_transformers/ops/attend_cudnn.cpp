@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "x_transformers/ops/attend_engine.h"
+#include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/heads.h"
@@ -179,14 +180,25 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
   }
 
  private:
-  /// The sink's weight, exp(sink - log_sum_exp), has no value, so its gradient is minus the sum of
-  /// it times out * out_grad.
+  /// [h] of a sink that wants one.
   static at::Tensor sink_grad(const at::Tensor& sink, const at::Tensor& log_sum_exp,
                               const at::Tensor& out, const at::Tensor& out_grad) {
-    if (!sink.defined()) return {};
-    const auto along = (out.to(at::kFloat) * out_grad).sum(-1);
-    const auto weights = (sink.to(at::kFloat).view({-1, 1}) - log_sum_exp).exp();
-    return (weights * along).sum(at::IntArrayRef{0, 2}).neg().to(sink.scalar_type());
+    if (!sink.defined() || !sink.requires_grad()) return {};
+    const auto scores = as_floats(sink);
+    const auto terms = at::empty({out.size(0) * out.size(2), out.size(1)}, log_sum_exp.options());
+    kernels::SinkTerms params;
+    params.out = out.const_data_ptr();
+    params.out_grad = out_grad.const_data_ptr();
+    params.element = element_of(out);
+    params.sinks = scores.const_data_ptr<float>();
+    params.log_sum_exp = log_sum_exp.const_data_ptr<float>();
+    params.terms = terms.mutable_data_ptr<float>();
+    params.batch = out.size(0);
+    params.heads = out.size(1);
+    params.length = out.size(2);
+    params.dim = out.size(3);
+    our_cuda_kernels().launchers->sink_terms(params, out.device().index());
+    return column_sums(terms, sink.scalar_type());
   }
 };
 
