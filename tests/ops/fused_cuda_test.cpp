@@ -21,6 +21,7 @@
 #include "x_transformers/ops/linear_three.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
+#include "x_transformers/ops/polar.h"
 #include "x_transformers/ops/quantized_weight.h"
 #include "x_transformers/ops/rotary.h"
 #include "x_transformers/ops/scale.h"
@@ -403,6 +404,32 @@ TEST_F(FusedOnCuda, Rotary) {
             },
             {t}, type);
       }
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, PolarPositions) {
+  const auto op = [](const char* engine) {
+    return [=](const Tensors& t) {
+      return polar_positions_on(engine, t[0].transpose(1, 2), t[1].to(at::kFloat));
+    };
+  };
+  for (const auto type : {at::kBFloat16, at::kHalf}) {
+    for (const int64_t dim : {8, 64, 72}) {
+      for (const auto& [entries, heads] : {std::array<int64_t, 2>{1, 3}, {2, 3}}) {
+        const auto t = at::randn({2, 33, 3, dim}) * 8,
+                   angles = at::randn({entries, heads, 33, dim});
+        expect_good(op("cuda"), op("reference"), {t, angles}, type);
+      }
+      // Angles that heads share get no gradient, and may be far.
+      const auto shared = at::arange(33, at::kFloat).view({1, 1, 33, 1}) * at::ones({dim}) * 50;
+      const auto with = [&](const char* engine) {
+        return [=](const Tensors& t) {
+          const auto angles = shared.to(t[0].device());
+          return polar_positions_on(engine, t[0].transpose(1, 2).narrow(3, 0, dim), angles);
+        };
+      };
+      expect_good(with("cuda"), with("reference"), {at::randn({2, 33, 3, dim + 8})}, type);
     }
   }
 }

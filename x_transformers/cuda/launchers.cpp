@@ -19,6 +19,7 @@
 #include "x_transformers/kernels/cuda/keep_likely.cuh"
 #include "x_transformers/kernels/cuda/layer_mix.cuh"
 #include "x_transformers/kernels/cuda/norm.cuh"
+#include "x_transformers/kernels/cuda/polar.cuh"
 #include "x_transformers/kernels/cuda/repeat_heads.cuh"
 #include "x_transformers/kernels/cuda/rotary.cuh"
 #include "x_transformers/kernels/cuda/scale.cuh"
@@ -56,6 +57,7 @@ constexpr CudaLaunchers make_table() {
   table.decode_attention = on_current_stream<DecodeAttention, cuda::decode_attention>;
   table.adamw = on_current_stream<AdamWStep, cuda::adamw>;
   table.repeat_heads = on_current_stream<RepeatHeads, cuda::repeat_heads>;
+  table.polar = on_current_stream<PolarPass, cuda::polar>;
   table.sink_terms = on_current_stream<SinkTerms, cuda::sink_terms>;
   table.rotary = on_current_stream<RotaryParams, cuda::rotary>;
   table.layer_mix_forward = on_current_stream<LayerMix, cuda::layer_mix_forward>;

@@ -18,6 +18,7 @@
 #include "x_transformers/kernels/layer_mix.h"
 #include "x_transformers/kernels/linear_add.h"
 #include "x_transformers/kernels/norm.h"
+#include "x_transformers/kernels/polar.h"
 #include "x_transformers/kernels/repeat_heads.h"
 #include "x_transformers/kernels/rotary.h"
 #include "x_transformers/kernels/scale.h"
@@ -37,7 +38,7 @@ struct CudaLaunchers {
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
                 HyperDepth, HyperDepthBackward, FlashAttention, ScoreSoftmax, MixHeads,
                 MixHeadsWeights, CountedPositions, SelectiveGate, ArgmaxOfRows, KeepLikely,
-                ColumnSums, ScaleInPlace, LinearAdd, SinkTerms>();
+                ColumnSums, ScaleInPlace, LinearAdd, SinkTerms, PolarPass>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -69,6 +70,7 @@ struct CudaLaunchers {
   void (*decode_attention)(const DecodeAttention& params, int8_t device) = nullptr;
   void (*adamw)(const AdamWStep& params, int8_t device) = nullptr;
   void (*repeat_heads)(const RepeatHeads& params, int8_t device) = nullptr;
+  void (*polar)(const PolarPass& params, int8_t device) = nullptr;
   void (*sink_terms)(const SinkTerms& params, int8_t device) = nullptr;
   void (*rotary)(const RotaryParams& params, int8_t device) = nullptr;
 

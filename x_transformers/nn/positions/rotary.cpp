@@ -9,6 +9,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/ops/polar.h"
 
 namespace x_transformers {
 
@@ -99,8 +100,9 @@ at::Tensor apply_polar_pos_emb(const at::Tensor& t, const at::Tensor& angles_giv
   const auto length = t.size(-2);
   auto angles = angles_given.narrow(-2, angles_given.size(-2) - length, length);
   if (angles.dim() == 3) angles = angles.unsqueeze(1);
-  const auto radius = at::softplus(t.to(at::kFloat));
-  return at::cat({radius * angles.cos(), radius * angles.sin()}, -1).to(t.scalar_type());
+  while (angles.dim() < t.dim()) angles = angles.unsqueeze(0);
+  if (angles.size(-1) == 1) angles = angles.expand({-1, -1, -1, t.size(-1)});
+  return polar_positions(t, angles);
 }
 
 }  // namespace x_transformers
