@@ -15,6 +15,7 @@
 #include "x_transformers/core/option_names.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/unknown_key.h"
 
 namespace x_transformers {
 namespace {
@@ -216,6 +217,29 @@ TEST(OptionNames, DifferWhereTheValuesDo) {
   EXPECT_THAT(differing_options(SomeOptions{}, changed), ElementsAre("scale"));
   changed.inner.on = true;
   EXPECT_THAT(differing_options(changed, SomeOptions{}), ElementsAre("inner", "scale"));
+}
+
+TEST(Text, IsFilledWithTextsThatNameOptions) {
+  const auto reason = text("{} is on", option("selective"));
+  const Notice told{at("cache"), text("refused: {}", reason)};
+  EXPECT_EQ(told.line(), "cache: refused: selective is on");
+  EXPECT_EQ(Notice({}, respelled(told.text, prefixed("attn_", {"selective"}))).line(),
+            "refused: attn_selective is on");
+}
+
+TEST(UnknownKey, IsOneToItsOwnerToo) {
+  const auto read = [] {
+    throw detail::UnknownKey(OptionPath("net") / "dpeth", {"depth"}, {OptionPath("other") / "a"});
+  };
+  try {
+    spelled(below("run.json:"), read);
+    ADD_FAILURE() << "nothing was refused";
+  } catch (const detail::UnknownKey& error) {
+    EXPECT_STREQ(error.what(),
+                 "run.json: net.dpeth: unknown key; the nearest known one is 'depth'");
+    const auto more = error.with_places({OptionPath("run.json:") / "other" / "dpeth"});
+    EXPECT_STREQ(more.what(), "run.json: net.dpeth: unknown key; it is 'other.dpeth'");
+  }
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ namespace {
 
 using testing::ElementsAreArray;
 
-constexpr const char* kWhere = "run.json: model";
+const OptionPath kWhere = OptionPath("run.json:") / "model";
 
 const char* const kAttention = R"({"type": "Attention", "dim": 16, "heads": 4, "causal": true})";
 const char* const kStack =
@@ -44,8 +44,8 @@ void PrintTo(const Case& item, std::ostream* out) { *out << item.changes; }
 std::vector<std::string> joined(const std::vector<OptionPath>& paths) {
   std::vector<std::string> all;
   for (const auto& path : paths) {
-    EXPECT_EQ(path.front(), kWhere);
-    all.push_back(path.without_front().joined());
+    EXPECT_EQ(path.common_with(kWhere), 2U);
+    all.push_back(path.without_front().without_front().joined());
   }
   return all;
 }
@@ -65,7 +65,7 @@ TEST_P(ErrorData, NamesTheOptionsOfTheFile) {
     auto all = GetParam().about;
     all.insert(all.end(), GetParam().further.begin(), GetParam().further.end());
     EXPECT_THAT(joined(notice.named()), ElementsAreArray(all));
-    EXPECT_EQ(notice.line(), std::string(kWhere) + GetParam().line);
+    EXPECT_EQ(notice.line(), kWhere.joined() + GetParam().line);
     EXPECT_EQ(error.what(), notice.line());
   }
 }
@@ -216,7 +216,7 @@ TEST(ErrorData, HoldsWhatWasExpectedAndWhatWasGiven) {
     build_model(config, kWhere);
     FAIL() << "not refused";
   } catch (const InputError& error) {
-    const auto heads = OptionPath(kWhere) / "attn_layers" / "heads";
+    const auto heads = kWhere / "attn_layers" / "heads";
     EXPECT_EQ(error.notice().expected, text("a divisor of {} = {}", option(heads), 4));
     EXPECT_EQ(error.notice().given, "3");
     EXPECT_TRUE(error.notice().text.empty());
@@ -231,7 +231,7 @@ TEST(NotBuiltYet, IsSaidOfEveryPlaceOfAType) {
     auto config = Json::parse(model);
     config[Json::json_pointer(place)] = name;
     EXPECT_THAT([&] { build_model(config, kWhere); },
-                testing::ThrowsMessage<InputError>(std::string(kWhere) + told + ": " + name +
+                testing::ThrowsMessage<InputError>(kWhere.joined() + told + ": " + name +
                                                    ": not built yet"))
         << place;
   };

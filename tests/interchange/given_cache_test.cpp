@@ -204,21 +204,22 @@ TEST(GivenCache, KeysAndValuesAloneAreRefusedWhereLayersNeedMore) {
     const char* options;
     const char* reason;
   } cases[] = {
-      {R"({"shift_tokens": 1})", "cache: shift_tokens puts features of earlier tokens"},
-      {R"({"shift_tokens": [0, 1, 0, 0]})", "cache: shift_tokens puts features of earlier tokens"},
-      {R"({"attn_selective": true})", "cache: selective attention changes the scores"},
-      {R"({"attn_data_dependent_alibi": true})", "cache: data_dependent_alibi needs the gates"},
+      {R"({"shift_tokens": 1})", "shift_tokens puts features of earlier tokens"},
+      {R"({"shift_tokens": [0, 1, 0, 0]})", "shift_tokens puts features of earlier tokens"},
+      {R"({"attn_selective": true})", "attn_selective changes the scores"},
+      {R"({"attn_data_dependent_alibi": true})", "attn_data_dependent_alibi needs the gates"},
       {R"({"attn_data_dependent_alibi": true, "attn_data_dependent_alibi_per_row": true})",
-       "cache: data_dependent_alibi needs the gates"},
-      {R"({"attn_orthog_projected_values": true})", "cache: orthogonal projected values"},
-      {R"({"attn_orthog_projected_values_per_head": true})", "cache: orthogonal projected values"},
+       "attn_data_dependent_alibi needs the gates"},
+      {R"({"attn_orthog_projected_values": true})", "attn_orthog_projected_values is taken over"},
+      {R"({"attn_orthog_projected_values_per_head": true})",
+       "attn_orthog_projected_values_per_head is taken over"},
       {R"({"attn_hybrid_fold_axial_dim": 1, "attn_hybrid_module":
            {"type": "CausalConv1d", "dim": 16, "dim_out": 16, "kernel_size": 3}})",
-       "cache: hybrid_module needs its state, hybrid_hidden"},
+       "attn_hybrid_module needs its state, hybrid_hidden"},
   };
   for (const auto& [options, reason] : cases) {
     const auto message = refusal(stack(options), last_token());
-    EXPECT_NE(message.find(reason), std::string::npos) << options << ": " << message;
+    EXPECT_EQ(message.find(std::string("cache: ") + reason), 0U) << options << ": " << message;
     // The same in a model.
     auto inputs = last_token();
     inputs["x"] = at::arange(2 * (kOld + 1)).view({2, kOld + 1});
@@ -226,7 +227,8 @@ TEST(GivenCache, KeysAndValuesAloneAreRefusedWhereLayersNeedMore) {
                       {"num_tokens", 17},
                       {"max_seq_len", 16},
                       {"attn_layers", stack(options)}};
-    EXPECT_NE(refusal(net, inputs).find(reason), std::string::npos) << options;
+    EXPECT_EQ(refusal(net, inputs).find(std::string("cache: attn_layers.") + reason), 0U)
+        << options << ": " << refusal(net, inputs);
     // An empty cache lacks nothing.
     for (auto& [name, tensor] : inputs) {
       if (name != "x") tensor = tensor.narrow(2, 0, 0);

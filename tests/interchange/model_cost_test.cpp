@@ -74,8 +74,27 @@ TEST(ModelCost, NamesWhatKeepsAStepFromBeingAGraph) {
   const char* config = R"({"type": "Decoder", "dim": 8, "depth": 1, "heads": 1, "attn_dim_head": 8,
       "attn_hybrid_fold_axial_dim": 1, "attn_hybrid_module":
       {"type": "Decoder", "dim": 8, "depth": 1, "heads": 1, "layer_dropout": 0.1}})";
-  EXPECT_TRUE(cost_of(config).capture_unsupported.starts_with("layer_dropout: "));
+  const char* reason = "the host draws which layers are left out";
+  EXPECT_EQ(cost_of(config).capture_unsupported,
+            std::string("attn_hybrid_module.layer_dropout: ") + reason);
+  const char* wrapped = R"({"type": "AutoregressiveWrapper", "net": {"type": "TransformerWrapper",
+      "num_tokens": 5, "max_seq_len": 4, "attn_layers":
+      {"type": "Decoder", "dim": 8, "depth": 1, "heads": 1, "layer_dropout": 0.1}}})";
+  EXPECT_EQ(cost_of(wrapped).capture_unsupported,
+            std::string("net.attn_layers.layer_dropout: ") + reason);
+  const char* sides = R"({"type": "XTransformer", "dim": 8, "enc_num_tokens": 5,
+      "enc_max_seq_len": 4, "enc_depth": 1, "enc_heads": 1, "dec_num_tokens": 5,
+      "dec_max_seq_len": 4, "dec_depth": 1, "dec_heads": 1, "dec_layer_dropout": 0.1})";
+  EXPECT_EQ(cost_of(sides).capture_unsupported, std::string("dec_layer_dropout: ") + reason);
   EXPECT_EQ(cost_of(R"({"type": "Decoder", "dim": 8, "depth": 1})").capture_unsupported, "");
+}
+
+TEST(ModelCost, NamesWhatIsNotCachedAsTheFileDoes) {
+  const auto cost = cost_of(R"({"type": "AutoregressiveWrapper", "net": {
+      "type": "TransformerWrapper", "num_tokens": 5, "max_seq_len": 4, "attn_layers": {
+      "type": "Decoder", "dim": 8, "depth": 1, "heads": 1, "attn_selective": true}}})");
+  EXPECT_EQ(cost.attentions.at(0).cache_unsupported,
+            "net.attn_layers.attn_selective changes the scores of past queries");
 }
 
 TEST(ModelCost, OfATypeWithoutASampleCallIsNotCounted) {

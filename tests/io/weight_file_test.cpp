@@ -89,7 +89,7 @@ TEST_F(WeightFileTest, UnsoundAliasesAreRefused) {
   for (const char* aliases : {"[", "[]", R"({"y":"z"})", R"({"y":1})", R"({"x":"x"})"}) {
     SCOPED_TRACE(aliases);
     save_safetensors(path, {{"x", at::ones({1})}}, {{"aliases", aliases}});
-    EXPECT_THAT(refusal(path), HasSubstr(path.string() + ": metadata aliases"));
+    EXPECT_THAT(refusal(path), HasSubstr(path.string() + ": metadata.aliases"));
   }
 }
 

@@ -19,7 +19,8 @@ TransformerWrapperOptions small() {
 }
 
 std::string refusal(const TransformerWrapperOptions& options) {
-  return capture_unsupported(*TransformerWrapper(options));
+  TransformerWrapper net(options);
+  return Notice{{}, capture_unsupported(*net)}.line();
 }
 
 TEST(CaptureRefusal, RandomNumbersOfTheDeviceAreNoReason) {
@@ -34,7 +35,7 @@ TEST(CaptureRefusal, RandomNumbersOfTheDeviceAreNoReason) {
 TEST(CaptureRefusal, NamesWhatTheHostDraws) {
   auto options = small();
   options.attn_layers.layer_dropout = std::vector<double>{0.0, 0.5, 0.0, 0.0};
-  EXPECT_TRUE(refusal(options).starts_with("layer_dropout: ")) << refusal(options);
+  EXPECT_TRUE(refusal(options).starts_with("attn_layers.layer_dropout: ")) << refusal(options);
   options = small();
   options.recycling = true;
   EXPECT_TRUE(refusal(options).starts_with("recycling: ")) << refusal(options);
@@ -45,7 +46,8 @@ TEST(CaptureRefusal, LooksIntoTheModulesOfAnyModule) {
   options.recycling = true;
   torch::nn::Module outer;
   outer.register_module("net", TransformerWrapper(options));
-  EXPECT_TRUE(capture_unsupported(outer).starts_with("recycling: "));
+  const auto reason = Notice{{}, capture_unsupported(outer)}.line();
+  EXPECT_TRUE(reason.starts_with("net.recycling: ")) << reason;
 }
 
 }  // namespace

@@ -246,7 +246,8 @@ TEST(GAU, ItsDefaultCannotBeCached) {
   auto o = gau_options();
   o.causal = true;
   const auto layer = make<GAU>(o);
-  EXPECT_NE(layer->cache_unsupported().find("normalise = position does not"), std::string::npos);
+  const auto reason = Notice{{}, layer->cache_unsupported()}.line();
+  EXPECT_NE(reason.find("normalise = position does not"), std::string::npos);
   const auto state = layer->make_state({});
   const auto said = refusal([&] { run(*layer, tokens(), {}, state.get()); });
   EXPECT_NE(said.find("normalise"), std::string::npos) << said;

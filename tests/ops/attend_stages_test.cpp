@@ -437,7 +437,7 @@ TEST(ScoreProgram, AForcedEngineSaysWhyItCannotRun) {
     attend_on("flash_cpu", q, q, q, program);
     FAIL() << "it ran";
   } catch (const InputError& error) {
-    EXPECT_STREQ(error.what(), "flash_cpu cannot run this: selective, sparse_topk");
+    EXPECT_STREQ(error.what(), "engine: flash_cpu cannot run this: selective, sparse_topk");
   }
   EXPECT_THROW(attend_on("warp", q, q, q, program), InputError);
 }

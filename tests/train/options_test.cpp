@@ -43,7 +43,9 @@ class Training {
         *optimizer_, nullptr, 0.0);
   }
 
-  std::string graph_unsupported() { return graph_step_unsupported(*model_, device_); }
+  std::string graph_unsupported() {
+    return Notice{{}, graph_step_unsupported(*model_, device_)}.line();
+  }
   void run_eagerly() { expect_finite((*step_)({Batch{}})); }
   void run_captured() {
     GraphStep captured(*step_, device_);

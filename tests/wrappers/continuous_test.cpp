@@ -356,8 +356,8 @@ class Growing : public ContinuousNet {
   std::optional<TokenLimit> embedded_positions() const override { return std::nullopt; }
   bool is_causal() const override { return true; }
   int64_t memory_tokens() const override { return 0; }
-  std::string cache_unsupported(const ContinuousInputs&) const override { return "it has none"; }
-  std::string static_cache_unsupported() const override { return "it has none"; }
+  Text cache_unsupported(const ContinuousInputs&) const override { return "it has none"; }
+  Text static_cache_unsupported() const override { return "it has none"; }
   TransformerCache make_cache(int64_t) const override { return {}; }
 
  private:

@@ -3,7 +3,7 @@
 
 #include <torch/nn/module.h>
 
-#include <string>
+#include "x_transformers/core/notice.h"
 
 namespace x_transformers {
 
@@ -13,10 +13,11 @@ class CaptureCheck {
   virtual ~CaptureCheck() = default;
   /// The option whose algorithm has the host decide anew in each step, and why. Empty: there is
   /// none in this module itself.
-  virtual std::string capture_unsupported() const = 0;
+  virtual Text capture_unsupported() const = 0;
 };
 
-/// The first reason that `model` or a module within it has; empty: its step can be captured.
-std::string capture_unsupported(const torch::nn::Module& model);
+/// The first reason that `model` or a module within it has, with options spelled as those of
+/// `model` (core/parts.h); empty: its step can be captured.
+Text capture_unsupported(torch::nn::Module& model);
 
 }  // namespace x_transformers

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <concepts>
+#include <exception>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -9,6 +11,9 @@
 #include "x_transformers/core/notice.h"
 
 namespace x_transformers {
+
+/// What a part says, as its owner spells it (core/spelling.h).
+using Spelling = std::function<Notice(const Notice&)>;
 
 /// What the caller gave cannot be used: a wrong option, file or argument. The program exits with 2.
 class InputError : public std::invalid_argument {
@@ -18,6 +23,8 @@ class InputError : public std::invalid_argument {
   explicit InputError(const std::string& message) : InputError(Notice{{}, message}) {}
   explicit InputError(Notice notice);
   const Notice& notice() const { return *notice_; }
+  /// An error of the same kind, as `spelling` spells it.
+  virtual std::exception_ptr spelled(const Spelling& spelling) const;
 
  private:
   std::shared_ptr<const Notice> notice_;  // shared: errors are copied while they fly
@@ -30,6 +37,8 @@ class RunError : public std::runtime_error {
   explicit RunError(const std::string& message) : RunError(Notice{{}, message}) {}
   explicit RunError(Notice notice);
   const Notice& notice() const { return *notice_; }
+  /// An error of the same kind, as `spelling` spells it.
+  virtual std::exception_ptr spelled(const Spelling& spelling) const;
 
  private:
   std::shared_ptr<const Notice> notice_;
@@ -39,6 +48,7 @@ class RunError : public std::runtime_error {
 class WriteError : public RunError {
  public:
   using RunError::RunError;
+  std::exception_ptr spelled(const Spelling& spelling) const override;
 };
 
 /// Throws InputError with `message` unless `holds`.
@@ -55,7 +65,7 @@ template <std::convertible_to<About> Subject, class... Args>
 void require(bool holds, const Subject& about, detail::PatternFor<Args...> pattern,
              const Args&... args) {
   if (!holds)
-    throw InputError(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
+    throw InputError(Notice{about, Text::filled(pattern.text, {detail::part_of(args)...})});
 }
 
 /// Throws InputError that says what was expected and what was given unless `holds`, as in
@@ -64,10 +74,8 @@ template <std::convertible_to<About> Subject, class Given, class... Args>
 void expect(bool holds, const Subject& about, const Given& given,
             detail::PatternFor<Args...> expected, const Args&... args) {
   if (holds) return;
-  throw InputError(Notice{about,
-                          {},
-                          Text::filled(expected.text, {detail::piece_of(args)...}),
-                          detail::given_of(given)});
+  throw InputError(Notice{
+      about, {}, Text::filled(expected.text, {detail::part_of(args)...}), detail::given_of(given)});
 }
 
 }  // namespace x_transformers

@@ -27,7 +27,7 @@ void unknown_key(const OptionPath& where, const std::vector<std::string>& known,
     }
     places.push_back(std::move(place));
   }
-  throw UnknownKey(where, known, std::move(places));
+  throw UnknownKey(where, known, places);
 }
 
 void wrong_type(const OptionPath& where, const std::string& expected, const Json& got) {

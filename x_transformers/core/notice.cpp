@@ -108,6 +108,12 @@ OptionPath OptionPath::with_front(const std::string& name) const {
   return OptionPath(name) / without_front();
 }
 
+OptionPath OptionPath::within_file() const {
+  const auto last = std::find_if(names_.rbegin(), names_.rend(),
+                                 [](const std::string& name) { return name.ends_with(':'); });
+  return OptionPath(std::vector<std::string>(last.base(), names_.end()));
+}
+
 size_t OptionPath::common_with(const OptionPath& other) const {
   const auto differs =
       std::mismatch(names_.begin(), names_.end(), other.names_.begin(), other.names_.end());
@@ -126,29 +132,15 @@ Text::Text(std::string plain) {
   if (!plain.empty()) pieces_.emplace_back(std::move(plain));
 }
 
-Text Text::filled(std::string_view pattern, std::vector<Piece> pieces) {
-  std::vector<Piece> all;
-  std::string plain;
-  const auto add = [&](Piece piece) {
-    if (auto* text = std::get_if<std::string>(&piece)) {
-      plain += *text;
-      return;
-    }
-    if (!plain.empty()) all.emplace_back(std::exchange(plain, {}));
-    all.push_back(std::move(piece));
-  };
-  size_t next = 0;
-  while (!pattern.empty()) {
-    if (pattern.starts_with("{}")) {
-      add(std::move(pieces.at(next++)));
-      pattern.remove_prefix(2);
-    } else {
-      plain += pattern.front();
-      pattern.remove_prefix(1);
-    }
+Text Text::filled(std::string_view pattern, const std::vector<Text>& texts) {
+  constexpr std::string_view kPlace = "{}";
+  Text all;
+  for (const auto& text : texts) {
+    const auto end = pattern.find(kPlace);
+    all = all + Text(std::string(pattern.substr(0, end))) + text;
+    pattern.remove_prefix(end + kPlace.size());
   }
-  if (!plain.empty()) all.emplace_back(std::move(plain));
-  return Text(std::move(all));
+  return all + Text(std::string(pattern));
 }
 
 Text operator+(const Text& a, const Text& b) {

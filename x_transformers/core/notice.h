@@ -34,6 +34,8 @@ class OptionPath {
   OptionPath without_back() const;
   /// The path with another first name.
   OptionPath with_front(const std::string& name) const;
+  /// The path without the place of the whole that it may begin with.
+  OptionPath within_file() const;
   /// How many first names both have.
   size_t common_with(const OptionPath& other) const;
   /// a.b.c, or "model.json: b.c".
@@ -61,8 +63,8 @@ class Text {
   Text(const char* plain) : Text(std::string(plain)) {}  // NOLINT
   explicit Text(std::vector<Piece> pieces) : pieces_(std::move(pieces)) {}
 
-  /// `pattern` with the pieces in the places of its {}.
-  static Text filled(std::string_view pattern, std::vector<Piece> pieces);
+  /// `pattern` with the texts in the places of its {}.
+  static Text filled(std::string_view pattern, const std::vector<Text>& texts);
 
   bool empty() const { return pieces_.empty(); }
   const std::vector<Piece>& pieces() const { return pieces_; }
@@ -84,15 +86,16 @@ namespace detail {
 std::string shown_number(double value);
 
 /// A value in a text.
-inline Text::Piece piece_of(const OptionPath& path) { return path; }
-inline Text::Piece piece_of(const std::string& text) { return text; }
-inline Text::Piece piece_of(std::string_view text) { return std::string(text); }
-inline Text::Piece piece_of(const char* text) { return std::string(text); }
-inline Text::Piece piece_of(const Words& value) { return value.words; }
-inline Text::Piece piece_of(std::floating_point auto value) {
+inline Text part_of(const OptionPath& path) { return Text(std::vector<Text::Piece>{path}); }
+inline Text part_of(const Text& text) { return text; }
+inline Text part_of(const std::string& text) { return text; }
+inline Text part_of(std::string_view text) { return std::string(text); }
+inline Text part_of(const char* text) { return text; }
+inline Text part_of(const Words& value) { return value.words; }
+inline Text part_of(std::floating_point auto value) {
   return shown_number(static_cast<double>(value));
 }
-inline Text::Piece piece_of(std::integral auto value) { return std::to_string(value); }
+inline Text part_of(std::integral auto value) { return std::to_string(value); }
 
 /// A value that was given.
 inline std::string given_of(const std::string& text) { return "'" + text + "'"; }
@@ -118,11 +121,11 @@ using PatternFor = Pattern<std::type_identity_t<Args>...>;
 
 }  // namespace detail
 
-/// `pattern` with the arguments in the places of its {}: numbers, strings, and options, as in
-/// text("must not exceed {} = {}", option("heads"), heads).
+/// `pattern` with the arguments in the places of its {}: numbers, strings, other texts, and
+/// options, as in text("must not exceed {} = {}", option("heads"), heads).
 template <class... Args>
 Text text(detail::PatternFor<Args...> pattern, const Args&... args) {
-  return Text::filled(pattern.text, {detail::piece_of(args)...});
+  return Text::filled(pattern.text, {detail::part_of(args)...});
 }
 
 /// The options that a rule speaks of: none, one, or several that do not go together.

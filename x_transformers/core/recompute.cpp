@@ -15,6 +15,7 @@
 #include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/graph.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
@@ -190,12 +191,16 @@ bool draws(const std::string& name, const Json& value) {
 }
 }  // namespace
 
-std::string recomputed_capture_unsupported(const Json& options) {
-  if (!options.is_structured()) return {};
+Text recomputed_capture_unsupported(const Json& options) {
+  if (!options.is_object()) return {};
   for (const auto& [name, value] : options.items()) {
     if (draws(name, value))
-      return name + ": train.checkpoint_every draws its random numbers again, and a graph cannot";
-    if (auto reason = recomputed_capture_unsupported(value); !reason.empty()) return reason;
+      return text(
+          "{}: layers that are computed again draw its random numbers again, and a graph "
+          "cannot",
+          option(name));
+    if (const auto reason = recomputed_capture_unsupported(value); !reason.empty())
+      return respelled(reason, below(name));
   }
   return {};
 }

@@ -29,7 +29,7 @@ bool set_recomputed_blocks(torch::nn::Module& model, int64_t blocks);
 
 /// Why a step with such stacks cannot be a CUDA graph: the first of these options of one that drops
 /// something by chance, which a graph would not draw the same way again. Empty: there is none.
-std::string recomputed_capture_unsupported(const nlohmann::json& options);
+Text recomputed_capture_unsupported(const nlohmann::json& options);
 
 /// While it lives, what autograd would keep of the operations of this thread is left out. The
 /// backward pass calls `again`, which must do the same operations once more on the same inputs, and

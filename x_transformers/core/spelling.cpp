@@ -2,6 +2,7 @@
 
 #include <c10/util/Exception.h>
 
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -38,6 +39,15 @@ Notice respelled(const Notice& notice, const PathSpelling& spell) {
   result.expected = respelled(notice.expected, spell);
   result.hint = respelled(notice.hint, spell);
   return result;
+}
+
+Text respelled(const Text& text, const Spelling& spelling) {
+  return spelling(Notice{{}, text}).text;
+}
+
+OptionPath respelled(const OptionPath& path, const Spelling& spelling) {
+  const auto options = spelling(Notice{at(path)}).about.options;
+  return options.empty() ? OptionPath() : options.front();
 }
 
 Spelling spelled_by(PathSpelling spell) {
@@ -77,11 +87,9 @@ void rethrow_spelled(const Spelling& spelling) {
   try {
     throw;
   } catch (const InputError& error) {
-    throw InputError(spelling(error.notice()));
-  } catch (const WriteError& error) {
-    throw WriteError(spelling(error.notice()));
+    std::rethrow_exception(error.spelled(spelling));
   } catch (const RunError& error) {
-    throw RunError(spelling(error.notice()));
+    std::rethrow_exception(error.spelled(spelling));
   }
 }
 

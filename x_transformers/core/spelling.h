@@ -10,14 +10,15 @@
 
 namespace x_transformers {
 
-/// What a part says, as its owner spells it.
-using Spelling = std::function<Notice(const Notice&)>;
 /// What the owner of a part calls the option that the part itself calls `path`. An empty `path`
 /// stands for the part as a whole, where it names no option.
 using PathSpelling = std::function<OptionPath(const OptionPath& path)>;
 
 /// `notice` with every option that it names respelled.
 Notice respelled(const Notice& notice, const PathSpelling& spell);
+/// `text`, as a reason that a part gives, and `path`, as `spelling` has them.
+Text respelled(const Text& text, const Spelling& spelling);
+OptionPath respelled(const OptionPath& path, const Spelling& spelling);
 Spelling spelled_by(PathSpelling spell);
 /// The owner has all options within its object `place`.
 Spelling below(OptionPath place);

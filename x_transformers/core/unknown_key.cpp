@@ -1,20 +1,12 @@
 #include "x_transformers/core/unknown_key.h"
 
-#include <string_view>
 #include <utility>
 
 #include "x_transformers/core/nearest_name.h"
+#include "x_transformers/core/spelling.h"
 
 namespace x_transformers::detail {
 namespace {
-
-/// A path of no file: of run.json: model.net, model.net.
-std::string within_file(const OptionPath& path) {
-  constexpr std::string_view kEnd = ": ";
-  const auto whole = path.joined();
-  const auto end = whole.find(kEnd);
-  return end == std::string::npos ? whole : whole.substr(end + kEnd.size());
-}
 
 /// What is said of the key at `where`.
 Notice notice_of_unknown(const OptionPath& where, const std::vector<std::string>& known,
@@ -27,7 +19,8 @@ Notice notice_of_unknown(const OptionPath& where, const std::vector<std::string>
   for (auto& piece : pieces) {
     // Relative to the object, an option outside of it would look as if it were of the object.
     const auto* path = std::get_if<OptionPath>(&piece);
-    if (path && path->common_with(object) < object.names().size()) piece = within_file(*path);
+    if (path && path->common_with(object) < object.names().size())
+      piece = path->within_file().joined();
   }
   notice.hint = Text(std::move(pieces));
   return notice;
@@ -35,9 +28,13 @@ Notice notice_of_unknown(const OptionPath& where, const std::vector<std::string>
 
 }  // namespace
 
-UnknownKey::UnknownKey(OptionPath where, std::vector<std::string> known,
+UnknownKey::UnknownKey(const OptionPath& where, const std::vector<std::string>& known,
+                       const std::vector<OptionPath>& elsewhere)
+    : UnknownKey(notice_of_unknown(where, known, elsewhere), where, known, elsewhere) {}
+
+UnknownKey::UnknownKey(Notice notice, OptionPath where, std::vector<std::string> known,
                        std::vector<OptionPath> elsewhere)
-    : InputError(notice_of_unknown(where, known, elsewhere)),
+    : InputError(std::move(notice)),
       where_(std::move(where)),
       known_(std::move(known)),
       elsewhere_(std::move(elsewhere)) {}
@@ -45,7 +42,14 @@ UnknownKey::UnknownKey(OptionPath where, std::vector<std::string> known,
 UnknownKey UnknownKey::with_places(const std::vector<OptionPath>& places) const {
   auto all = elsewhere_;
   all.insert(all.end(), places.begin(), places.end());
-  return UnknownKey(where_, known_, std::move(all));
+  return UnknownKey(where_, known_, all);
+}
+
+std::exception_ptr UnknownKey::spelled(const Spelling& spelling) const {
+  auto elsewhere = elsewhere_;
+  for (auto& path : elsewhere) path = respelled(path, spelling);
+  return std::make_exception_ptr(
+      UnknownKey(spelling(notice()), respelled(where_, spelling), known_, std::move(elsewhere)));
 }
 
 }  // namespace x_transformers::detail

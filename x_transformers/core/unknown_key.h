@@ -12,12 +12,16 @@ namespace x_transformers::detail {
 /// has by their paths, may be meant.
 class UnknownKey : public InputError {
  public:
-  UnknownKey(OptionPath where, std::vector<std::string> known,
-             std::vector<OptionPath> elsewhere = {});
+  UnknownKey(const OptionPath& where, const std::vector<std::string>& known,
+             const std::vector<OptionPath>& elsewhere = {});
   /// The same, where the options at `places` may be meant too.
   UnknownKey with_places(const std::vector<OptionPath>& places) const;
+  std::exception_ptr spelled(const Spelling& spelling) const override;
 
  private:
+  UnknownKey(Notice notice, OptionPath where, std::vector<std::string> known,
+             std::vector<OptionPath> elsewhere);
+
   OptionPath where_;
   std::vector<std::string> known_;
   std::vector<OptionPath> elsewhere_;

@@ -23,7 +23,7 @@ inline void warn(const std::string& message) { warn(Notice{{}, message}); }
 /// Of options, as in warn(at("x"), "has more tokens than {}", option("max_seq_len")).
 template <class... Args>
 void warn(const About& about, detail::PatternFor<Args...> pattern, const Args&... args) {
-  warn(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
+  warn(Notice{about, Text::filled(pattern.text, {detail::part_of(args)...})});
 }
 
 /// The same of something given that changes nothing: Python takes it, so it is taken, but not in
@@ -35,7 +35,7 @@ inline void warn_unused(const std::string& message) { warn(message); }
 /// option("tie_embedding")).
 template <class... Args>
 void warn_unused(const About& about, detail::PatternFor<Args...> pattern, const Args&... args) {
-  warn(Notice{about, Text::filled(pattern.text, {detail::piece_of(args)...})});
+  warn(Notice{about, Text::filled(pattern.text, {detail::part_of(args)...})});
 }
 
 /// Forgets what was warned of: the next command of the process warns anew.

@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 
@@ -134,7 +135,8 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
              count = length + added;
   x = x.narrow(1, before - added, added);
   if (length > 0) {
-    const auto reason = layers.given_cache_unsupported(cached.attentions, order);
+    auto reason = layers.given_cache_unsupported(cached.attentions, order);
+    if (use.taker == CacheTaker::wrapper) reason = respelled(reason, below("attn_layers"));
     require(reason.empty(), at("cache"), "{}", reason);
   }
 

@@ -49,6 +49,6 @@ Writer* Model::any_writer() {
   return translation_writer();
 }
 
-std::string Model::capture_unsupported() { return x_transformers::capture_unsupported(module()); }
+Text Model::capture_unsupported() { return x_transformers::capture_unsupported(module()); }
 
 }  // namespace x_transformers

@@ -100,12 +100,12 @@ class Model {
 
   /// Why the loss is not of documents that are packed into rows, each without sight of the others
   /// (a tensor `documents` beside the tokens); empty: it is.
-  virtual std::string documents_unsupported() {
+  virtual Text documents_unsupported() {
     return "the loss of this type is not built for several documents in a row";
   }
 
   /// Why a training step cannot be a CUDA graph; empty: it can.
-  virtual std::string capture_unsupported();
+  virtual Text capture_unsupported();
 
   /// The model as one that writes token by token; null: it does not.
   virtual TokenWriter* writer() { return nullptr; }

@@ -14,6 +14,7 @@
 #include "x_transformers/core/cost_part.h"
 #include "x_transformers/core/dry_run.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/parts.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/nn/attend_user.h"
@@ -21,13 +22,22 @@
 namespace x_transformers {
 namespace {
 
-using Attentions = std::vector<std::pair<std::string, AttendUser*>>;
+/// An attention within a model, and how the model's file spells what it says.
+struct FoundAttention {
+  std::string name;
+  AttendUser* attention;
+  Spelling spelling;
+};
+using Attentions = std::vector<FoundAttention>;
 using AttendCalls = std::map<const AttendUser*, KeptAttendCall>;
 
-void add_attentions(torch::nn::Module& module, const std::string& name, Attentions& found) {
-  if (auto* attention = dynamic_cast<AttendUser*>(&module)) found.emplace_back(name, attention);
-  for (const auto& child : module.named_children())
-    add_attentions(*child.value(), name.empty() ? child.key() : name + "." + child.key(), found);
+Attentions attentions_of(torch::nn::Module& model) {
+  Attentions found;
+  each_part(model, [&](torch::nn::Module& part, const std::string& name, const Spelling& spelling) {
+    if (auto* attention = dynamic_cast<AttendUser*>(&part))
+      found.push_back({name, attention, spelling});
+  });
+  return found;
 }
 
 /// A tensor of one number on the CPU that looks like `t`.
@@ -39,12 +49,14 @@ at::Tensor stand_in(const at::Tensor& t) {
   return number.expand(t.sizes());
 }
 
-AttentionReport report(const std::string& name, const AttendUser& attention, KeptAttendCall call) {
+AttentionReport report(const FoundAttention& found, KeptAttendCall call) {
+  const auto& attention = *found.attention;
   AttentionReport result;
-  result.name = name;
+  result.name = found.name;
   result.causal = attention.is_causal();
   result.sight = attention.sight();
-  result.cache_unsupported = attention.decoding_unsupported();
+  const auto reason = respelled(attention.decoding_unsupported(), found.spelling);
+  result.cache_unsupported = Notice{{}, reason}.line();
   if (result.causal && result.cache_unsupported.empty())
     result.cached_features = attention.cached_features();
   call.program = call.program.with_tensors(stand_in);
@@ -110,7 +122,7 @@ void add_flops(Model& model, const SampleCall& call, ModelCost& cost) {
 AttendCalls training_calls(Model& model, const SampleCall& call, const Attentions& attentions) {
   const auto calls = std::make_shared<AttendCalls>();
   for (const auto& item : attentions) {
-    auto* attention = item.second;
+    auto* attention = item.attention;
     attention->attend_module().observe(
         [calls, attention](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const ScoreProgram& program, bool keep_maps) {
@@ -120,7 +132,7 @@ AttendCalls training_calls(Model& model, const SampleCall& call, const Attention
   model.module().train();
   const at::AutoGradMode records(true);
   run_objective(model, call.inputs, Json::parse(call.kwargs), ArgumentSource::checked);
-  for (const auto& item : attentions) item.second->attend_module().observe({});
+  for (const auto& item : attentions) item.attention->attend_module().observe({});
   return *calls;
 }
 
@@ -133,7 +145,7 @@ std::shared_ptr<Model> run_dry(const Json& config, const OptionPath& where,
   {
     const DryRun dry;
     model = build_model(config, where);
-    add_attentions(model->module(), "", attentions);
+    attentions = attentions_of(model->module());
     const WarningsOff off;  // the call is not the user's
     try {
       const auto call = model->sample_call(seq);
@@ -150,13 +162,13 @@ std::shared_ptr<Model> run_dry(const Json& config, const OptionPath& where,
     }
   }
   model->module().train();
-  for (const auto& [name, attention] : attentions) {
-    const auto call = calls.find(attention);
-    cost.attentions.push_back(report(name, *attention,
-                                     // The dry run may not have come by it (layer_dropout).
-                                     call == calls.end()
-                                         ? attention->usual_call(std::max<int64_t>(cost.tokens, 1))
-                                         : call->second));
+  for (const auto& found : attentions) {
+    const auto call = calls.find(found.attention);
+    // The dry run may not have come by it (layer_dropout).
+    const bool is_called = call != calls.end();
+    cost.attentions.push_back(
+        report(found, is_called ? call->second
+                                : found.attention->usual_call(std::max<int64_t>(cost.tokens, 1))));
   }
   return model;
 }
@@ -169,7 +181,8 @@ ModelCost model_cost(const Json& config, const OptionPath& where, std::optional<
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
   PartSizes(cost).add(model->module());
-  if (cost.capture_unsupported.empty()) cost.capture_unsupported = model->capture_unsupported();
+  if (cost.capture_unsupported.empty())
+    cost.capture_unsupported = Notice{{}, model->capture_unsupported()}.line();
   return cost;
 }
 

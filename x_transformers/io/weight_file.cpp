@@ -95,13 +95,13 @@ const OtherContent* other_content(std::string_view start) {
 
 void expand_aliases(TensorMap& tensors, const std::string& text) {
   const json aliases = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  require(aliases.is_object(), "metadata aliases: expected a JSON object");
+  const auto place = at(OptionPath("metadata") / "aliases");
+  require(aliases.is_object(), place, "expected a JSON object");
   TensorMap added;
   for (const auto& [alias, stored] : aliases.items()) {
-    require(stored.is_string() && tensors.contains(stored.get<std::string>()),
-            fmt::format("metadata aliases: {} stands for a tensor that the file lacks", alias));
-    require(!tensors.contains(alias),
-            fmt::format("metadata aliases: {} is a tensor of the file too", alias));
+    require(stored.is_string() && tensors.contains(stored.get<std::string>()), place,
+            "{} stands for a tensor that the file lacks", alias);
+    require(!tensors.contains(alias), place, "{} is a tensor of the file too", alias);
     added[alias] = tensors.at(stored.get<std::string>());
   }
   tensors.merge(added);
@@ -120,7 +120,7 @@ FileWeights load_own_weights(const fs::path& path, const std::string& key) {
 // A file that is weights and no index of them.
 FileWeights load_single_file(const fs::path& path, const std::string& start,
                              const std::string& key) {
-  require(!start.empty(), path.string() + ": the file is empty");
+  require(!start.empty(), at(path.string() + ":"), "the file is empty");
   if (is_safetensors(path, start)) return load_own_weights(path, key);
   if (starts_pt_file(start)) return {load_pt(path, key), {}};
   // Damaged, and its reader says how.
@@ -134,7 +134,7 @@ std::map<std::string, std::string> read_weight_map(const fs::path& path) {
   const json index = read_json_file(path.string());
   const OptionPath place = OptionPath(path.string() + ":") / "weight_map";
   require(index.is_object() && index.contains("weight_map") && index["weight_map"].is_object(),
-          path.string() + ": JSON, but no index of weights: it has no weight_map");
+          at(path.string() + ":"), "JSON, but no index of weights: it has no weight_map");
   std::map<std::string, std::string> files;
   for (const auto& [name, file] : index["weight_map"].items()) {
     require(file.is_string(), at(place / name), "expected the name of a file");
@@ -177,8 +177,9 @@ FileWeights load_index(const fs::path& path) {
       all = std::move(weights);
       continue;
     }
-    require(all->xt_compat == weights.xt_compat, at(path.string() + ":"),
-            "xt_compat: the files say '{}' and '{}'", all->xt_compat, weights.xt_compat);
+    require(all->xt_compat == weights.xt_compat,
+            at(OptionPath(path.string() + ":") / "metadata" / "xt_compat"),
+            "the files say '{}' and '{}'", all->xt_compat, weights.xt_compat);
     all->tensors.merge(weights.tensors);
     require(weights.tensors.empty(), at(shard.string() + ":"),
             "also in another file of the index: {}",

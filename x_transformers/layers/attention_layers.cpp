@@ -332,9 +332,10 @@ LayersOutput AttentionLayersImpl::finish(State& state) {
 
 LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
   require(given.x.defined(), at("x"), "is needed");
-  require(options_.cross_attend == given.context.defined(), at("context"), "{}",
-          options_.cross_attend ? "is needed, as cross_attend is on"
-                                : "given, but cross_attend is off");
+  require(!options_.cross_attend || given.context.defined(), at("context"),
+          "is needed, as {} is on", option("cross_attend"));
+  require(options_.cross_attend || !given.context.defined(), at("context"), "given, but {} is off",
+          option("cross_attend"));
   auto inputs = given;
   drop_unread(inputs);
   // As in Python, one batch entry beside several is repeated; with a cache it stands for itself.

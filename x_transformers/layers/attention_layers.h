@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/capture_check.h"
 #include "x_transformers/core/inputs.h"
+#include "x_transformers/core/parts.h"
 #include "x_transformers/core/recompute.h"
 #include "x_transformers/layers/attention_layers_inputs.h"
 #include "x_transformers/layers/attention_layers_options.h"
@@ -44,7 +45,11 @@ struct CachedPlaces {
 double xpos_center_of(const at::Tensor& pos);
 double xpos_center_of(int64_t counted, int64_t before, const at::Tensor& start);
 
-class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck, public RecomputedStack {
+class AttentionLayersImpl : public torch::nn::Module,
+                            public CaptureCheck,
+                            public RecomputedStack,
+                            public NamedPart,
+                            public PartOwner {
  public:
   explicit AttentionLayersImpl(AttentionLayersOptions options);
   LayersOutput forward(const AttentionLayersInputs& inputs);
@@ -71,22 +76,23 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck, publi
   /// they have none.
   at::Tensor place_cached_context(const at::Tensor& keys, const at::Tensor& context_pos) const;
   /// Why the stack cannot be decoded with a cache; empty: it can.
-  std::string cache_unsupported() const;
+  Text cache_unsupported() const;
   /// Why its static caches do not give the numbers of growing ones, and why padding at the left is
   /// seen; empty: they do, it is not.
-  std::string static_cache_unsupported() const;
+  Text static_cache_unsupported() const;
   /// Why what layers were given cannot be the memory of a later call.
-  std::string mems_unsupported() const;
-  std::string padding_unsupported() const;
+  Text mems_unsupported() const;
+  Text padding_unsupported() const;
   /// Why documents packed into a row would see each other (AttentionLayersInputs::documents);
   /// empty: none does.
-  std::string documents_unsupported() const;
+  Text documents_unsupported() const;
   /// Why what a caller gives of each attention is not all that the layers need of earlier tokens;
   /// empty: it is.
-  std::string given_cache_unsupported(
+  Text given_cache_unsupported(
       const std::vector<GivenState>& given,
       const std::optional<std::vector<int64_t>>& layers_execute_order) const;
-  std::string capture_unsupported() const override;
+  Text capture_unsupported() const override;
+  Spelling part_spelling(const torch::nn::Module& part) const override;
   /// A block is one of `depth`, with custom_layers a layer. Calls with a cache keep all.
   void set_recomputed_blocks(int64_t blocks) override { recomputed_blocks_ = blocks; }
   /// The blocks of self and cross attention in the order of execution, as LayersCache::key_values
@@ -130,7 +136,7 @@ class AttentionLayersImpl : public torch::nn::Module, public CaptureCheck, publi
   void check_mems_of_two_lengths(const AttentionLayersInputs& inputs) const;
   void check_positions(const AttentionLayersInputs& inputs) const;
   void check_masks(const AttentionLayersInputs& inputs) const;
-  std::string first_reason(std::string (Block::*ask)() const) const;
+  Text first_reason(Text (Block::*ask)() const) const;
   void check_documents(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);
   void place(const AttentionLayersInputs& inputs, State& state) const;

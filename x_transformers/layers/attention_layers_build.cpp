@@ -237,58 +237,62 @@ std::vector<const Block*> AttentionLayersImpl::attentions(
   return found;
 }
 
-std::string AttentionLayersImpl::cache_unsupported() const {
+Text AttentionLayersImpl::cache_unsupported() const {
   if (!options_.causal) return "the stack is not causal";
   if (options_.rotary_xpos && options_.attn.l2_distance) {
-    return "rotary_xpos scales keys by the length of the sequence, which l2_distance sees";
+    return text("{} scales keys by the length of the sequence, which {} sees",
+                option("rotary_xpos"), option("attn_l2_distance"));
   }
   if (options_.rotary_xpos && options_.attn.use_cope) {
-    return "rotary_xpos scales queries by the length of the sequence, which cope sees";
+    return text("{} scales queries by the length of the sequence, which {} sees",
+                option("rotary_xpos"), option("attn_use_cope"));
   }
   if (options_.rotary_xpos && options_.attn.num_mem_kv > 0) {
-    return "rotary_xpos places memory key/values in the middle of the sequence, which moves as it "
-           "grows";
+    return text("{} places the keys of {} in the middle of the sequence, which moves as it grows",
+                option("rotary_xpos"), option("attn_num_mem_kv"));
   }
   for (const auto& layer : layers_) {
     const bool has_context = layer.step.type == LayerType::cross_attention;
     const auto reason =
         has_context ? layer.block->context_cache_unsupported() : layer.block->cache_unsupported();
-    if (!reason.empty()) return reason;
+    if (!reason.empty()) return respelled(reason, block_spelling(options_, layer.step.type));
   }
   return {};
 }
 
 /// The first reason that one of the innermost blocks gives; empty: none does.
-std::string AttentionLayersImpl::first_reason(std::string (Block::*ask)() const) const {
+Text AttentionLayersImpl::first_reason(Text (Block::*ask)() const) const {
   for (const auto& layer : layers_) {
-    auto reason = (layer.block->innermost().*ask)();
-    if (!reason.empty()) return reason;
+    const auto reason = (layer.block->innermost().*ask)();
+    if (!reason.empty()) return respelled(reason, block_spelling(options_, layer.step.type));
   }
   return {};
 }
 
-std::string AttentionLayersImpl::mems_unsupported() const {
+Text AttentionLayersImpl::mems_unsupported() const {
   if (options_.num_residual_streams == 1) return {};
-  return "with num_residual_streams each layer is given several streams, and memories are of one";
+  return text("with {} each layer is given several streams, and memories are of one",
+              option("num_residual_streams"));
 }
 
-std::string AttentionLayersImpl::static_cache_unsupported() const {
+Text AttentionLayersImpl::static_cache_unsupported() const {
   return first_reason(&Block::static_cache_unsupported);
 }
 
-std::string AttentionLayersImpl::padding_unsupported() const {
+Text AttentionLayersImpl::padding_unsupported() const {
   return first_reason(&Block::padding_unsupported);
 }
 
-std::string AttentionLayersImpl::documents_unsupported() const {
+Text AttentionLayersImpl::documents_unsupported() const {
   const auto& o = options_;
-  if (o.cross_attend) return "cross_attend has one context for all documents of a row";
+  if (o.cross_attend)
+    return text("{} has one context for all documents of a row", option("cross_attend"));
   if (o.kind == LayersKind::prefix_decoder) return "a PrefixDecoder has one prefix in a row";
-  if (o.residual_attn) return "residual_attn hands on the scores of whole rows";
+  if (o.residual_attn) return text("{} hands on the scores of whole rows", option("residual_attn"));
   return first_reason(&Block::documents_unsupported);
 }
 
-std::string AttentionLayersImpl::given_cache_unsupported(
+Text AttentionLayersImpl::given_cache_unsupported(
     const std::vector<GivenState>& given,
     const std::optional<std::vector<int64_t>>& layers_execute_order) const {
   size_t attentions = 0;
@@ -297,16 +301,26 @@ std::string AttentionLayersImpl::given_cache_unsupported(
     const bool is_attention = layer.step.type != LayerType::feed_forward;
     const auto reason =
         layer.block->given_cache_unsupported(is_attention ? given.at(attentions++) : GivenState{});
-    if (!reason.empty()) return reason;
+    if (!reason.empty()) return respelled(reason, block_spelling(options_, layer.step.type));
   }
   return {};
 }
 
-std::string AttentionLayersImpl::capture_unsupported() const {
+Text AttentionLayersImpl::capture_unsupported() const {
   for (const auto& layer : layers_) {
-    if (layer.step.dropout > 0) return "layer_dropout: the host draws which layers are left out";
+    if (layer.step.dropout > 0)
+      return text("{}: the host draws which layers are left out", option("layer_dropout"));
   }
-  return recomputed_blocks_ > 0 ? recomputed_capture_unsupported(options_to_json(options_)) : "";
+  return recomputed_blocks_ > 0 ? recomputed_capture_unsupported(options_to_json(options_))
+                                : Text();
+}
+
+Spelling AttentionLayersImpl::part_spelling(const torch::nn::Module& part) const {
+  for (const auto& layer : layers_) {
+    if (&part == layer.block.get() || &part == &layer.block->innermost())
+      return block_spelling(options_, layer.step.type);
+  }
+  return {};
 }
 
 LayersCache AttentionLayersImpl::make_cache(

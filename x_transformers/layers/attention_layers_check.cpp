@@ -33,7 +33,7 @@ void AttentionLayersImpl::check_condition(const AttentionLayersInputs& inputs) c
           o.needs_condition() ? "is needed by the adaptive norm or scale"
                               : "given, but no adaptive norm or scale is on");
   require(!inputs.in_attn_cond.defined() || !o.reinject_input, at("in_attn_cond"),
-          "cannot be combined with reinject_input");
+          "cannot be combined with {}", option("reinject_input"));
 }
 
 void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const {
@@ -69,8 +69,9 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
   for (const auto& step : plan_.layers) {
     // The mix of a single token is for memories too.
     require(!step.learned_value_residual_mix || inputs.x.size(1) == 1, at("mems"),
-            "cannot be combined with add_value_residual, whose learned mix has no input for "
-            "memories (learned_value_residual_mix = false works)");
+            "cannot be combined with {}, whose learned mix has no input for memories ({} = false "
+            "works)",
+            option("add_value_residual"), option("learned_value_residual_mix"));
   }
 }
 
@@ -138,7 +139,7 @@ void AttentionLayersImpl::check_positions(const AttentionLayersInputs& inputs) c
   const auto memory = inputs.memory_given(), n = inputs.x.size(1);
   if (pos.dim() == 3) {
     require(rel_pos_ && !rotary_pos_emb_ && !polar_pos_emb_, at("pos"),
-            "positions of each head are for alibi_pos_bias alone");
+            "positions of each head are for {} alone", option("alibi_pos_bias"));
     require_tensor(pos, "pos", TensorKind::integer,
                    {{"batch", inputs.x.size(0), true}, {"heads"}, {"seq"}});
   } else {
@@ -186,8 +187,8 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   if (!options_.integrate_layers) return;
   for (size_t i = 0; i < order.size(); ++i) {
     require(order[i] == static_cast<int64_t>(i), at("integrate_layers"),
-            "each layer weighs those before it, so that layers_execute_order can neither repeat "
-            "nor move layers");
+            "each layer weighs those before it, so that {} can neither repeat nor move layers",
+            option("layers_execute_order"));
   }
 }
 
@@ -195,7 +196,8 @@ void AttentionLayersImpl::check_additional_kv(const AttentionLayersInputs& input
   for (const auto& pair : inputs.self_attn_additional_kv) {
     require_key_values(pair, options_.attn, inputs.x.size(0), "self_attn_additional_kv");
     require(!pair.first.defined() || (!polar_pos_emb_ && !inputs.polar_pos_emb.defined()),
-            at("self_attn_additional_kv"), "has no polar positions, so not beside polar_pos_emb");
+            at("self_attn_additional_kv"), "has no polar positions, so not beside {}",
+            option("polar_pos_emb"));
   }
 }
 

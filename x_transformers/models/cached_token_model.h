@@ -21,15 +21,15 @@ class CachedTokenModel : public TokenModel {
   /// they are made of.
   virtual bool caches_positions() const { return false; }
   /// Why the model cannot go on from a cache, whatever the inputs; empty: it can.
-  virtual std::string cache_unsupported() const = 0;
+  virtual Text cache_unsupported() const = 0;
   /// Why the model cannot go on from a cache beside these inputs; empty: it can.
-  virtual std::string cache_unsupported(const TransformerInputs& inputs) const = 0;
+  virtual Text cache_unsupported(const TransformerInputs& inputs) const = 0;
   /// Why a step that goes on from a cache reads other memory than the one before it, apart from its
   /// token; empty: it does not, so static caches can be used.
-  virtual std::string static_cache_unsupported(const TransformerInputs& inputs) const = 0;
+  virtual Text static_cache_unsupported(const TransformerInputs& inputs) const = 0;
   /// Why prompts of different lengths, padded at the left (seq_start_pos), are not seen each as it
   /// would be alone; empty: they are.
-  virtual std::string padding_unsupported(const TransformerInputs& inputs) const = 0;
+  virtual Text padding_unsupported(const TransformerInputs& inputs) const = 0;
   /// Entries of the stack in front of token 0: memory tokens, and the embeddings prepended.
   virtual int64_t entries_before_tokens(const TransformerInputs& inputs) const = 0;
   /// The logits [b, tokens] that follow the last token, by the first head; `embeddings` [b, n, dim]

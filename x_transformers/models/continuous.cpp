@@ -90,15 +90,16 @@ std::optional<TokenLimit> ContinuousTransformerWrapperImpl::embedded_positions()
   return position_limit(pos_emb_.get());
 }
 
-std::string ContinuousTransformerWrapperImpl::cache_unsupported() const {
-  if (options_.average_pool_embed) return "average_pool_embed needs the whole sequence";
-  if (given_in_ && !given_in_.is_per_token) return "project_in may look at other tokens";
-  if (!head_is_per_token()) return "project_out may look at other tokens";
-  return attn_layers_->cache_unsupported();
+Text ContinuousTransformerWrapperImpl::cache_unsupported() const {
+  if (options_.average_pool_embed)
+    return text("{} needs the whole sequence", option("average_pool_embed"));
+  if (given_in_ && !given_in_.is_per_token)
+    return text("{} may look at other tokens", option("project_in"));
+  if (!head_is_per_token()) return text("{} may look at other tokens", option("project_out"));
+  return respelled(attn_layers_->cache_unsupported(), below("attn_layers"));
 }
 
-std::string ContinuousTransformerWrapperImpl::cache_unsupported(
-    const ContinuousInputs& inputs) const {
+Text ContinuousTransformerWrapperImpl::cache_unsupported(const ContinuousInputs& inputs) const {
   auto reason = cache_unsupported();
   if (!reason.empty()) return reason;
   const auto attentions =

@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 
-#include "x_transformers/core/capture_check.h"
 #include "x_transformers/models/continuous_net.h"
 #include "x_transformers/models/continuous_options.h"
 #include "x_transformers/models/embedded_sequence.h"
@@ -20,7 +19,7 @@ namespace x_transformers {
 
 /// A transformer over vectors of features in place of tokens (arXiv:2112.05329 trains one on
 /// motions).
-class ContinuousTransformerWrapperImpl : public ContinuousNet, public CaptureCheck {
+class ContinuousTransformerWrapperImpl : public ContinuousNet {
  public:
   /// Throws InputError for impossible options.
   explicit ContinuousTransformerWrapperImpl(ContinuousTransformerWrapperOptions options);
@@ -45,15 +44,14 @@ class ContinuousTransformerWrapperImpl : public ContinuousNet, public CaptureChe
     return kept_memory(options_.max_mem_len, options_.compat);
   }
   /// Why the model cannot be decoded with a cache; empty: it can.
-  std::string cache_unsupported() const;
-  std::string cache_unsupported(const ContinuousInputs& inputs) const override;
-  std::string static_cache_unsupported() const override {
-    return attn_layers_->static_cache_unsupported();
+  Text cache_unsupported() const;
+  Text cache_unsupported(const ContinuousInputs& inputs) const override;
+  Text static_cache_unsupported() const override {
+    return respelled(attn_layers_->static_cache_unsupported(), below("attn_layers"));
   }
   TransformerCache make_cache(int64_t capacity = 0) const override;
   /// Whether what comes out for a token depends on that token alone, after the stack.
   bool head_is_per_token() const { return !given_out_ || given_out_.is_per_token; }
-  std::string capture_unsupported() const override { return attn_layers_->capture_unsupported(); }
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

@@ -130,8 +130,8 @@ std::optional<TokenLimit> FLASHTransformerImpl::embedded_tokens() const {
   return TokenLimit{options_.num_tokens, "num_tokens"};
 }
 
-std::string FLASHTransformerImpl::cache_unsupported() const {
-  return layers_.front()->cache_unsupported();
+Text FLASHTransformerImpl::cache_unsupported() const {
+  return respelled(layers_.front()->cache_unsupported(), spelled_by(spelled_by_model));
 }
 
 TransformerCache FLASHTransformerImpl::make_cache(int64_t capacity) const {
@@ -153,8 +153,8 @@ std::unique_ptr<DecodingSession> FLASHTransformerImpl::start_session(SessionOpti
 }
 
 void FLASHTransformerImpl::check(const TransformerInputs& inputs) const {
-  const auto refuse = [](const std::string& name) {
-    throw InputError(name + ": FLASHTransformer has no place for it");
+  const auto refuse = [](const char* name) {
+    throw InputError(Notice{at(name), "FLASHTransformer has no place for it"});
   };
   const auto look = [&](const char* name, const at::Tensor&, const InputField&) {
     if (std::string_view(name) != "mask") refuse(name);
@@ -163,7 +163,7 @@ void FLASHTransformerImpl::check(const TransformerInputs& inputs) const {
   each_input(inputs.layers, look);
   if (inputs.recycle_steps) refuse("recycle_steps");
   if (inputs.layers.layers_execute_order) refuse("layers_execute_order");
-  require(!inputs.keep_maps, "attention maps: FLASHTransformer has none");
+  require(!inputs.keep_maps, "FLASHTransformer has no attention maps");
   require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   require(inputs.x.defined() && inputs.x.size(1) > 0, at("x"), "expected at least one token");
   require_in_range_on_cpu(inputs.x, "x", token_range(*this));
@@ -224,8 +224,9 @@ TransformerOutput FLASHTransformerImpl::forward(const TransformerInputs& inputs)
   return output;
 }
 
-std::string FLASHTransformerImpl::capture_unsupported() const {
-  return recomputed_layers_ > 0 ? recomputed_capture_unsupported(options_to_json(options_)) : "";
+Text FLASHTransformerImpl::capture_unsupported() const {
+  return recomputed_layers_ > 0 ? recomputed_capture_unsupported(options_to_json(options_))
+                                : Text();
 }
 
 at::Tensor FLASHTransformerImpl::forward(const at::Tensor& tokens, const at::Tensor& mask) {

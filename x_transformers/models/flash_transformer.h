@@ -43,9 +43,9 @@ class FLASHTransformerImpl : public TokenModel, public CaptureCheck, public Reco
   bool hides_last_token() const override { return cache_unsupported().empty(); }
   std::unique_ptr<DecodingSession> start_session(SessionOptions options) override;
   /// Why the model cannot be decoded with a state; empty: it can.
-  std::string cache_unsupported() const;
+  Text cache_unsupported() const;
   TransformerCache make_cache(int64_t capacity = 0) const;
-  std::string capture_unsupported() const override;
+  Text capture_unsupported() const override;
   /// Of layers. Calls with a cache keep all.
   void set_recomputed_blocks(int64_t blocks) override { recomputed_layers_ = blocks; }
   std::shared_ptr<torch::nn::Module> clone(

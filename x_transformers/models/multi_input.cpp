@@ -85,10 +85,11 @@ const at::Tensor& MultiInputTransformerWrapperImpl::widest(const MultiInputs& in
 /// of ids on the CPU.
 void MultiInputTransformerWrapperImpl::check(const MultiInputs& inputs) const {
   for (const auto& [name, embedding] : embeds_)
-    require(inputs.x.count(name) > 0, at(OptionPath("x") / name),
-            "is needed, as num_tokens names it");
+    require(inputs.x.count(name) > 0, at(OptionPath("x") / name), "is needed, as {} names it",
+            option("num_tokens"));
   for (const auto& [name, ids] : inputs.x) {
-    require(embeds_.count(name) > 0, at(OptionPath("x") / name), "is not in num_tokens");
+    require(embeds_.count(name) > 0, at(OptionPath("x") / name), "is not in {}",
+            option("num_tokens"));
     require_tensor(ids, ("x." + name).c_str(), TensorKind::integer, {{"batch"}, {"seq"}});
   }
   const auto& widest_x = widest(inputs);
@@ -102,7 +103,7 @@ void MultiInputTransformerWrapperImpl::check(const MultiInputs& inputs) const {
   require_inputs(inputs, sizes);
   if (inputs.goes_on()) {
     require(!options_.memory_tokens_interspersed_every || !memory_tokens_.defined(), at("cache"),
-            "memory_tokens_interspersed_every needs the whole sequence");
+            "{} needs the whole sequence", option("memory_tokens_interspersed_every"));
   }
   if (inputs.pos.defined() && inputs.pos.is_floating_point()) return;
   require_positions(inputs, sizes);

@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "x_transformers/core/capture_check.h"
 #include "x_transformers/core/token_limit.h"
 #include "x_transformers/models/embedded_sequence.h"
 #include "x_transformers/models/multi_input_options.h"
@@ -69,7 +68,7 @@ struct MultiOutput : SequenceOutput {
 
 /// A transformer whose sequence has a token of each of several vocabularies at each place: their
 /// embeddings are added, and each vocabulary has a head of its own.
-class MultiInputTransformerWrapperImpl : public torch::nn::Module, public CaptureCheck {
+class MultiInputTransformerWrapperImpl : public torch::nn::Module {
  public:
   /// Throws InputError for impossible options.
   explicit MultiInputTransformerWrapperImpl(MultiInputTransformerWrapperOptions options);
@@ -84,7 +83,6 @@ class MultiInputTransformerWrapperImpl : public torch::nn::Module, public Captur
   std::optional<int64_t> kept_mems() const {
     return kept_memory(options_.max_mem_len, options_.compat);
   }
-  std::string capture_unsupported() const override { return attn_layers_->capture_unsupported(); }
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

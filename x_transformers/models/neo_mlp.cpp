@@ -42,6 +42,10 @@ AttentionLayersOptions encoder_options(const NeoMLPOptions& o) {
   return encoder;
 }
 
+Spelling encoder_spelling() {
+  return stack_spelling({{"dim", "dim_model"}, {"depth", "depth"}}, "encoder_kwargs");
+}
+
 }  // namespace
 
 NeoMLPImpl::NeoMLPImpl(NeoMLPOptions options) : options_(std::move(options)) {
@@ -61,12 +65,15 @@ NeoMLPImpl::NeoMLPImpl(NeoMLPOptions options) : options_(std::move(options)) {
   fourier_ =
       fourier->register_module("0", RandomFourierEmbed(RandomFourierEmbedOptions{o.dim_model}));
   fourier_projection_ = fourier->register_module("1", Linear(o.dim_model, o.dim_model));
-  const auto spelling =
-      stack_spelling({{"dim", "dim_model"}, {"depth", "depth"}}, "encoder_kwargs");
-  transformer_ = register_module(
-      "transformer", built(spelling, [&] { return AttentionLayers(encoder_options(o)); }));
+  transformer_ = register_module("transformer", built(encoder_spelling(), [&] {
+                                   return AttentionLayers(encoder_options(o));
+                                 }));
   to_output_weights_ = register_parameter("to_output_weights", at::randn({o.dim_out, o.dim_model}));
   to_output_bias_ = register_parameter("to_output_bias", at::zeros({o.dim_out}));
+}
+
+Spelling NeoMLPImpl::part_spelling(const torch::nn::Module& part) const {
+  return &part == transformer_.get() ? encoder_spelling() : Spelling();
 }
 
 NeoMLPImpl::Output NeoMLPImpl::forward(const at::Tensor& given) {

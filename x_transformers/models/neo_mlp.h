@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "x_transformers/core/parts.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/models/neo_mlp_options.h"
 #include "x_transformers/nn/linear.h"
@@ -27,7 +28,7 @@ TORCH_MODULE(RandomFourierEmbed);
 
 /// An MLP as a complete graph of input, hidden and output nodes, which exchange messages by
 /// self-attention (NeoMLP, openreview A8Vuf2e8y6).
-class NeoMLPImpl : public torch::nn::Module {
+class NeoMLPImpl : public torch::nn::Module, public PartOwner {
  public:
   struct Output {
     at::Tensor out;                    ///< [b, dim_out], or [dim_out] for an x without batch
@@ -39,6 +40,7 @@ class NeoMLPImpl : public torch::nn::Module {
   /// x [b, dim_in] or [dim_in]
   Output forward(const at::Tensor& x);
   const NeoMLPOptions& options() const { return options_; }
+  Spelling part_spelling(const torch::nn::Module& part) const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "x_transformers/core/parts.h"
 #include "x_transformers/core/token_limit.h"
 #include "x_transformers/models/embedded_sequence.h"
 #include "x_transformers/models/sequence_inputs.h"
@@ -17,7 +18,7 @@ namespace x_transformers {
 /// A net with inputs and outputs that extend SequenceInputs and SequenceOutput. Wrappers hold one
 /// that they need not have built.
 template <class InputsType, class OutputType>
-class SequenceNet : public torch::nn::Module {
+class SequenceNet : public torch::nn::Module, public NamedPart {
  public:
   using Inputs = InputsType;
   using Output = OutputType;
@@ -33,9 +34,9 @@ class SequenceNet : public torch::nn::Module {
   /// Memory tokens that it puts in front of each sequence.
   virtual int64_t memory_tokens() const = 0;
   /// Why a sequence with these inputs cannot be decoded with a cache; empty: it can.
-  virtual std::string cache_unsupported(const Inputs& inputs) const = 0;
+  virtual Text cache_unsupported(const Inputs& inputs) const = 0;
   /// Why its static caches do not give the numbers of growing ones; empty: they do.
-  virtual std::string static_cache_unsupported() const = 0;
+  virtual Text static_cache_unsupported() const = 0;
   /// An empty cache, with room for `capacity` entries at once.
   virtual TransformerCache make_cache(int64_t capacity) const = 0;
 };

@@ -53,12 +53,12 @@ bool has_mems_of_two_lengths(const std::vector<at::Tensor>& mems, size_t attenti
 /// Why these inputs, of a model with `attentions` self-attentions, need whole sequences where a
 /// cache would be; empty: they do not.
 template <class Inputs>
-std::string whole_sequence_unsupported(const Inputs& inputs, size_t attentions) {
+Text whole_sequence_unsupported(const Inputs& inputs, size_t attentions) {
   if (has_mems_of_two_lengths(inputs.mems, attentions)) return "mems are of two lengths";
-  std::string reason;
+  Text reason;
   any_given(inputs, [&](const char* name, const InputField& field) {
     const bool is_whole = field.beside_cache == BesideCache::whole;
-    if (is_whole) reason = std::string(name) + " relates tokens to each other";
+    if (is_whole) reason = text("{} relates tokens to each other", option(name));
     return is_whole;
   });
   return reason;

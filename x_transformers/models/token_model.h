@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/parts.h"
 #include "x_transformers/core/token_limit.h"
 #include "x_transformers/nn/linear.h"
 
@@ -30,8 +31,8 @@ struct TokenModelTraits {
   int64_t dim = 0;          ///< features of TransformerOutput::embeddings; 0: it does not say
   int64_t emb_dim = 0;      ///< features of the embeddings that go in; 0: it does not say
   std::optional<int64_t> kept_mems = std::nullopt;  ///< tokens of memory that are kept; empty: all
-  std::string mems_unsupported = {};  ///< why it goes on from no memories; empty: it does
-  bool embeds_ids = true;             ///< and no module from the options embeds anything else
+  Text mems_unsupported = {};  ///< why it goes on from no memories; empty: it does
+  bool embeds_ids = true;      ///< and no module from the options embeds anything else
   /// Whether it adds embeddings of positions, which may end at max_seq_len.
   bool has_abs_pos_emb = false;
   bool is_causal = true;             ///< no token sees later ones
@@ -48,7 +49,7 @@ struct LinearHead {
 };
 
 /// A net over tokens. Wrappers hold one that they need not have built.
-class TokenModel : public torch::nn::Module {
+class TokenModel : public torch::nn::Module, public NamedPart {
  public:
   /// Throws InputError for inputs that do not fit the options.
   virtual TransformerOutput forward(const TransformerInputs& inputs) = 0;
@@ -86,7 +87,7 @@ class TokenModel : public torch::nn::Module {
   virtual std::vector<Linear> output_layers() const { return {}; }
   /// Why documents packed into a row would see each other (AttentionLayersInputs::documents);
   /// empty: none does.
-  virtual std::string documents_unsupported() const {
+  virtual Text documents_unsupported() const {
     return "the net does not keep documents of a row apart";
   }
   /// Whether the results of other tokens are the same without the last one.

@@ -16,11 +16,19 @@
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
+namespace {
+
+std::string first_name(const CallableModule::NamedTensors& arguments) {
+  return arguments.empty() ? std::string() : arguments.begin()->first;
+}
+
+}  // namespace
 
 at::Tensor TransformerWrapperImpl::embed_tokens(const at::Tensor& tokens,
                                                 const Positions& positions,
                                                 const CallableModule::NamedTensors& arguments) {
-  if (token_emb_) require_no_arguments("token_emb_kwargs: the embedding", arguments);
+  require(!token_emb_ || arguments.empty(), at("token_emb_kwargs"),
+          "the embedding takes no argument '{}'", first_name(arguments));
   auto embedded =
       token_emb_ ? token_emb_->embed(tokens, positions) : given_token_emb_(tokens, arguments);
   if (token_emb_ && embedded.dim() == 2)
@@ -56,10 +64,11 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs) {
   }
 
   expect(inputs.embed_ids.size() == embeds_.size(), at("embed_ids"), inputs.embed_ids.size(),
-         "{} (embed_num_tokens)", embeds_.size());
+         "{} ({})", embeds_.size(), option("embed_num_tokens"));
   for (const auto& [name, ids] : inputs.embed_ids) {
     const auto found = embeds_.find(name);
-    require(found != embeds_.end(), at("embed_ids"), "'{}' is not in embed_num_tokens", name);
+    require(found != embeds_.end(), at("embed_ids"), "'{}' is not in {}", name,
+            option("embed_num_tokens"));
     x = x + found->second->forward(ids);
   }
   if (inputs.sum_embeds.defined()) x = x + inputs.sum_embeds;
@@ -84,7 +93,8 @@ AttentionLayersInputs TransformerWrapperImpl::layers_inputs(const TransformerInp
 LayersOutput TransformerWrapperImpl::run_layers(AttentionLayersInputs layers,
                                                 std::optional<int64_t> recycle_steps) {
   if (!recycled_proj_) {
-    require(recycle_steps.value_or(1) == 1, at("recycle_steps"), "needs a model with recycling");
+    require(recycle_steps.value_or(1) == 1, at("recycle_steps"), "needs a model with {}",
+            option("recycling"));
     return attn_layers_->forward(layers);
   }
   auto steps = recycle_steps;
@@ -106,7 +116,7 @@ void TransformerWrapperImpl::pool(const TransformerInputs& inputs, at::Tensor ma
                                   TransformerOutput& output) {
   output.last_layer_hiddens = x;
   require(!(attn_pool_ && inputs.attn_pool && options_.average_pool_embed), at("attn_pool"),
-          "average_pool_embed leaves no sequence to pool");
+          "{} leaves no sequence to pool", option("average_pool_embed"));
   if (options_.average_pool_embed) x = masked_mean(x, inputs.mask);
   if (cls_token_.defined()) {
     const auto count = options_.num_cls_tokens;
@@ -124,7 +134,8 @@ void TransformerWrapperImpl::pool(const TransformerInputs& inputs, at::Tensor ma
 
 void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
                                          const CallableModule::NamedTensors& arguments) {
-  if (!given_to_logits_) require_no_arguments("to_logits_kwargs: the usual head", arguments);
+  require(given_to_logits_ || arguments.empty(), at("to_logits_kwargs"),
+          "the usual head takes no argument '{}'", first_name(arguments));
   auto x = output.embeddings;
   at::Tensor weights;
   if (to_mixture_) {
@@ -176,8 +187,8 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given
   output.mems = inputs.mems;
   pool(inputs, sequence.mask(), of_stack.embeddings, output);
   if (inputs.next_embed_pred) {
-    require(options_.add_continuous_pred_head, at("return_next_embed_pred"),
-            "needs add_continuous_pred_head");
+    require(options_.add_continuous_pred_head, at("return_next_embed_pred"), "needs {}",
+            option("add_continuous_pred_head"));
     output.next_embed_pred =
         next_embed_out_->forward(at::silu(next_embed_hidden_->forward(output.embeddings)));
   }

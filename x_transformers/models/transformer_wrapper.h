@@ -63,20 +63,20 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   }
   // For sessions.
   TransformerCache make_cache(int64_t capacity = 0) const override;
-  std::string cache_unsupported() const override;
-  std::string cache_unsupported(const TransformerInputs& inputs) const override;
-  std::string static_cache_unsupported(const TransformerInputs& inputs) const override;
-  std::string padding_unsupported(const TransformerInputs& inputs) const override;
+  Text cache_unsupported() const override;
+  Text cache_unsupported(const TransformerInputs& inputs) const override;
+  Text static_cache_unsupported(const TransformerInputs& inputs) const override;
+  Text padding_unsupported(const TransformerInputs& inputs) const override;
   int64_t entries_before_tokens(const TransformerInputs& inputs) const override;
   bool caches_positions() const override;
   at::Tensor last_logits(const at::Tensor& embeddings, const TransformerInputs& inputs) override;
-  std::string capture_unsupported() const override;
-  std::string documents_unsupported() const override;
+  Text capture_unsupported() const override;
+  Text documents_unsupported() const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
-  std::string own_cache_unsupported(std::optional<int64_t> recycle_steps, bool pools) const;
+  Text own_cache_unsupported(std::optional<int64_t> recycle_steps, bool pools) const;
   void check(const TransformerInputs& inputs) const;
   void check_positions(const TransformerInputs& inputs, const AxisSizes& sizes) const;
   void build_token_embedding(int64_t emb_dim, const std::shared_ptr<BaseEmbedding>& embedding);

@@ -252,7 +252,7 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.dim = o.attn_layers.dim;
   traits.emb_dim = o.emb_dim.value_or(o.attn_layers.dim);
   traits.kept_mems = kept_memory(o.max_mem_len, o.compat);
-  traits.mems_unsupported = attn_layers_->mems_unsupported();
+  traits.mems_unsupported = respelled(attn_layers_->mems_unsupported(), below("attn_layers"));
   traits.embeds_ids = !given_token_emb_;
   traits.has_abs_pos_emb = has_abs_pos_emb();
   traits.is_causal = attn_layers_->options().is_causal();
@@ -318,18 +318,20 @@ void TransformerWrapperImpl::set_token_emb(const std::shared_ptr<BaseEmbedding>&
   replace_module("token_emb", token_emb);
 }
 
-std::string TransformerWrapperImpl::documents_unsupported() const {
+Text TransformerWrapperImpl::documents_unsupported() const {
   const auto& o = options_;
-  if (memory_token_count() > 0) return "num_memory_tokens are seen by all documents of a row";
-  if (cls_token_.defined()) return "use_cls_token is for one document in a row";
-  if (o.average_pool_embed) return "average_pool_embed takes the mean of whole rows";
-  if (attn_pool_) return "attn_pool looks at whole rows";
-  return attn_layers_->documents_unsupported();
+  if (memory_token_count() > 0)
+    return text("{} are seen by all documents of a row", option("num_memory_tokens"));
+  if (cls_token_.defined()) return text("{} is for one document in a row", option("use_cls_token"));
+  if (o.average_pool_embed)
+    return text("{} takes the mean of whole rows", option("average_pool_embed"));
+  if (attn_pool_) return text("{} looks at whole rows", option("attn_pool"));
+  return respelled(attn_layers_->documents_unsupported(), below("attn_layers"));
 }
 
-std::string TransformerWrapperImpl::capture_unsupported() const {
-  if (options_.recycling) return "recycling: the host draws how often the model recycles";
-  return attn_layers_->capture_unsupported();
+Text TransformerWrapperImpl::capture_unsupported() const {
+  if (!options_.recycling) return {};
+  return text("{}: the host draws how often the model recycles", option("recycling"));
 }
 
 }  // namespace x_transformers

@@ -47,9 +47,10 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   require_inputs(inputs, sizes);
   require_in_range_on_cpu(inputs, *this);
   require(!ff_deep_embed_.defined() || !inputs.layers.deep_embeds.defined(),
-          at("deep_embeds_and_ids"), "given, but ff_deep_embed has factors of the model's own");
+          at("deep_embeds_and_ids"), "given, but {} has factors of the model's own",
+          option("ff_deep_embed"));
   require(inputs.x.defined() || !ff_deep_embed_.defined(), at("x"),
-          "is needed, as ff_deep_embed has a factor for each token");
+          "is needed, as {} has a factor for each token", option("ff_deep_embed"));
   if (inputs.layers.documents.defined()) {
     const auto reason = documents_unsupported();
     require(reason.empty(), at("documents"), "{}", reason);
@@ -68,7 +69,8 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
                              (!inputs.goes_on() && cls_token_.defined());
   // The factors of a single token are broadcast.
   require(!(ff_deep_embed_.defined() && has_no_tokens && n != 1), at("ff_deep_embed"),
-          "has no factors for what is no token (prepend_embeds, num_memory_tokens, use_cls_token)");
+          "has no factors for what is no token (prepend_embeds, {}, {})",
+          option("num_memory_tokens"), option("use_cls_token"));
   require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
           at("average_pool_embed"),
           "the mean over the tokens of a mask has no place for prepend_embeds");

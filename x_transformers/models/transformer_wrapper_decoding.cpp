@@ -1,10 +1,10 @@
 // Decoding with a TransformerWrapper: what can be cached, and how a session gets its logits.
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/models/length_session.h"
 #include "x_transformers/models/step_inputs.h"
@@ -14,8 +14,8 @@ namespace x_transformers {
 
 /// What around the stack needs the whole sequence, in calls with these recycle_steps, which may
 /// pool what the stack gives.
-std::string TransformerWrapperImpl::own_cache_unsupported(std::optional<int64_t> recycle_steps,
-                                                          bool pools) const {
+Text TransformerWrapperImpl::own_cache_unsupported(std::optional<int64_t> recycle_steps,
+                                                   bool pools) const {
   const auto& o = options_;
   const std::pair<const char*, bool> whole[] = {
       {"recycling", o.recycling && recycle_steps != 1},
@@ -24,41 +24,42 @@ std::string TransformerWrapperImpl::own_cache_unsupported(std::optional<int64_t>
       {"average_pool_embed", o.average_pool_embed},
       {"use_cls_token", o.use_cls_token},
       {"attn_pool", o.attn_pool && pools}};
-  for (const auto& [option, is_on] : whole) {
-    if (is_on) return std::string(option) + " needs the whole sequence";
+  for (const auto& [name, is_on] : whole) {
+    if (is_on) return text("{} needs the whole sequence", option(name));
   }
   if (given_token_emb_ && !given_token_emb_.is_per_token)
-    return "token_emb may look at other tokens";
-  return head_is_per_token() ? "" : "to_logits may look at other tokens";
+    return text("{} may look at other tokens", option("token_emb"));
+  if (head_is_per_token()) return {};
+  return text("{} may look at other tokens", option("to_logits"));
 }
 
-std::string TransformerWrapperImpl::cache_unsupported() const {
+Text TransformerWrapperImpl::cache_unsupported() const {
   auto reason = own_cache_unsupported(std::nullopt, /*pools=*/true);
-  return reason.empty() ? attn_layers_->cache_unsupported() : reason;
+  return reason.empty() ? respelled(attn_layers_->cache_unsupported(), below("attn_layers"))
+                        : reason;
 }
 
-std::string TransformerWrapperImpl::cache_unsupported(const TransformerInputs& inputs) const {
+Text TransformerWrapperImpl::cache_unsupported(const TransformerInputs& inputs) const {
   if (const auto reason = cache_unsupported(); !reason.empty()) return reason;
   const auto attentions =
       attn_layers_->layers_run(LayerType::attention, inputs.layers.layers_execute_order);
   return whole_sequence_unsupported(inputs, attentions);
 }
 
-std::string TransformerWrapperImpl::static_cache_unsupported(
-    const TransformerInputs& inputs) const {
+Text TransformerWrapperImpl::static_cache_unsupported(const TransformerInputs& inputs) const {
   if (varies_by_step(inputs)) return "some input is another for each token";
-  return attn_layers_->static_cache_unsupported();
+  return respelled(attn_layers_->static_cache_unsupported(), below("attn_layers"));
 }
 
-std::string TransformerWrapperImpl::padding_unsupported(const TransformerInputs& inputs) const {
+Text TransformerWrapperImpl::padding_unsupported(const TransformerInputs& inputs) const {
   if (memory_token_count() > 0) return "memory tokens stand before the padding";
-  auto reason = attn_layers_->padding_unsupported();
+  auto reason = respelled(attn_layers_->padding_unsupported(), below("attn_layers"));
   // What needs the whole sequence would take the padding for a part of it.
   if (reason.empty()) reason = cache_unsupported();
   if (!reason.empty()) return reason;
   any_given(inputs, [&](const char* name, const InputField& field) {
     if (!field.beside_padding) return false;
-    reason = fmt::format("{} {}", name, field.beside_padding);
+    reason = text("{} {}", option(name), field.beside_padding);
     return true;
   });
   return reason;

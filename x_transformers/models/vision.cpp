@@ -70,14 +70,14 @@ ViTransformerWrapperImpl::Output ViTransformerWrapperImpl::forward(const at::Ten
   require_tensor(img, "img", TensorKind::floating,
                  {{"batch"}, {"channels", options_.channels}, {"height"}, {"width"}});
   require(img.size(2) % patch == 0 && img.size(3) % patch == 0, at("img"),
-          "expected sides that patch_size = {} divides, got {} x {}", patch, img.size(2),
-          img.size(3));
+          "expected sides that {} = {} divides, got {} x {}", option("patch_size"), patch,
+          img.size(2), img.size(3));
   auto x = embedding_norm_->forward(
       patch_projection_->forward(patch_norm_->forward(to_patches(img, patch))));
   const auto patches = x.size(1);
   require(patches <= pos_embedding_.size(1), at("img"),
-          "expected at most {} patches (image_size = {}), got {} x {} pixels",
-          pos_embedding_.size(1), options_.image_size, img.size(2), img.size(3));
+          "expected at most {} patches ({} = {}), got {} x {} pixels", pos_embedding_.size(1),
+          option("image_size"), options_.image_size, img.size(2), img.size(3));
   x = x + pos_embedding_.narrow(1, 0, patches);
   if (post_emb_norm_) x = post_emb_norm_->forward(x);
   if (options_.emb_dropout > 0) x = at::dropout(x, options_.emb_dropout, is_training());

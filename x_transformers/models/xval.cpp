@@ -65,7 +65,7 @@ std::optional<TokenLimit> XValTransformerWrapperImpl::embedded_positions() const
   return position_limit(pos_emb_.get());
 }
 
-std::string XValTransformerWrapperImpl::cache_unsupported(const XValInputs& inputs) const {
+Text XValTransformerWrapperImpl::cache_unsupported(const XValInputs& inputs) const {
   auto reason = cache_unsupported();
   if (!reason.empty()) return reason;
   const auto attentions =

@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 
-#include "x_transformers/core/capture_check.h"
 #include "x_transformers/models/embedded_sequence.h"
 #include "x_transformers/models/xval_net.h"
 #include "x_transformers/models/xval_options.h"
@@ -18,7 +17,7 @@ namespace x_transformers {
 
 /// A transformer over tokens and numbers: the embedding of the numerical token is scaled by its
 /// number, and a second head predicts one (xVal, arXiv:2310.02989).
-class XValTransformerWrapperImpl : public XValNet, public CaptureCheck {
+class XValTransformerWrapperImpl : public XValNet {
  public:
   /// Throws InputError for impossible options.
   explicit XValTransformerWrapperImpl(XValTransformerWrapperOptions options);
@@ -40,13 +39,14 @@ class XValTransformerWrapperImpl : public XValNet, public CaptureCheck {
     return kept_memory(options_.max_mem_len, options_.compat);
   }
   /// Why the model cannot be decoded with a cache; empty: it can.
-  std::string cache_unsupported() const { return attn_layers_->cache_unsupported(); }
-  std::string cache_unsupported(const XValInputs& inputs) const override;
-  std::string static_cache_unsupported() const override {
-    return attn_layers_->static_cache_unsupported();
+  Text cache_unsupported() const {
+    return respelled(attn_layers_->cache_unsupported(), below("attn_layers"));
+  }
+  Text cache_unsupported(const XValInputs& inputs) const override;
+  Text static_cache_unsupported() const override {
+    return respelled(attn_layers_->static_cache_unsupported(), below("attn_layers"));
   }
   TransformerCache make_cache(int64_t capacity = 0) const override;
-  std::string capture_unsupported() const override { return attn_layers_->capture_unsupported(); }
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

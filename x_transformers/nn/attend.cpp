@@ -197,7 +197,7 @@ void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& 
   }
   if (packed.softcap == 0) return;
   require(!program.find<stages::Softclamp>(), at(OptionPath("flash_pack_seq_kwargs") / "softcap"),
-          "not beside softclamp_logits");
+          "not beside {}", option("softclamp_logits"));
   program.set(stages::Softclamp{packed.softcap});
 }
 

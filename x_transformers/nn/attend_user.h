@@ -34,7 +34,7 @@ class AttendUser {
   virtual std::string sight() const { return is_causal() ? "causal" : "not causal"; }
   virtual FrontKeys front_keys() const { return {}; }
   /// Why it cannot be decoded with a cache; empty: it can.
-  virtual std::string decoding_unsupported() const = 0;
+  virtual Text decoding_unsupported() const = 0;
   /// Features of one token that a cache keeps, keys and values together.
   virtual int64_t cached_features() const = 0;
   /// A call with one sequence of `tokens` tokens.

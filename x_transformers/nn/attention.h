@@ -85,12 +85,12 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
 
   const AttentionOptions& options() const { return options_; }
-  std::string documents_unsupported() const override;
-  std::string cache_unsupported() const override;
-  std::string context_cache_unsupported() const override;
-  std::string static_cache_unsupported() const override;
-  std::string padding_unsupported() const override;
-  std::string given_cache_unsupported(const GivenState& given) const override;
+  Text documents_unsupported() const override;
+  Text cache_unsupported() const override;
+  Text context_cache_unsupported() const override;
+  Text static_cache_unsupported() const override;
+  Text padding_unsupported() const override;
+  Text given_cache_unsupported(const GivenState& given) const override;
   void check_given(const GivenState& given, const Dimension& batch,
                    const std::string& name) const override;
   /// Keys [b, kv_heads, c, d] that Python cached, rotated by the rows of `angles` that stand before
@@ -107,7 +107,7 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   FrontKeys front_keys() const override {
     return {options_.num_mem_kv + (options_.add_zero_kv ? 1 : 0), options_.add_zero_kv};
   }
-  std::string decoding_unsupported() const override { return cache_unsupported(); }
+  Text decoding_unsupported() const override { return cache_unsupported(); }
   int64_t cached_features() const override;
   KeptAttendCall usual_call(int64_t tokens) const override;
 
@@ -120,7 +120,7 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   void qk_clip_(const at::Tensor& pre_softmax_attn, double tau = 100.0);
   int64_t score_heads() const override { return options_.heads; }
   std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes, double tau) const override;
-  std::string qk_clip_unsupported() const override;
+  Text qk_clip_unsupported() const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
@@ -144,7 +144,8 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   void check_sequences(const AttentionInputs& inputs) const;
   void check_packed(const AttentionInputs& inputs) const;
   int64_t dim_kv() const;
-  std::string whole_sequence_unsupported() const;
+  Text whole_sequence_unsupported() const;
+  const char* orthogonal_projection() const;
   void check_pairs(const AttentionInputs& inputs, const Counts& counts) const;
   std::pair<at::Tensor, at::Tensor> kept_keys_values(const AttentionInputs& inputs,
                                                      const Projected& p) const;

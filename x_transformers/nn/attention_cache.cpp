@@ -16,62 +16,72 @@ int64_t AttentionImpl::cached_features() const {
   return kv_heads_ * (o.dim_head + value_dim_head_);
 }
 
-std::string AttentionImpl::documents_unsupported() const {
+/// The option that projects values orthogonally to those of their own tokens; null: none does.
+const char* AttentionImpl::orthogonal_projection() const {
+  if (options_.orthog_projected_values) return "orthog_projected_values";
+  return options_.orthog_projected_values_per_head ? "orthog_projected_values_per_head" : nullptr;
+}
+
+Text AttentionImpl::documents_unsupported() const {
   if (hybrid_module_ && !hybrid_module_.is_per_token)
-    return "hybrid_module goes from token to token through all documents";
-  if (options_.flash_pack_seq) return "flash_pack_seq packs sequences of its own";
-  if (options_.orthog_projected_values || options_.orthog_projected_values_per_head)
-    return "orthog_projected_values are taken over whole rows";
+    return text("{} goes from token to token through all documents", option("hybrid_module"));
+  if (options_.flash_pack_seq)
+    return text("{} packs sequences of its own", option("flash_pack_seq"));
+  if (const auto* projected = orthogonal_projection())
+    return text("{} is taken over whole rows", option(projected));
   return {};
 }
 
-std::string AttentionImpl::cache_unsupported() const {
-  if (hybrid_module_ && !hybrid_module_.is_causal) return "hybrid_module may look at later tokens";
+Text AttentionImpl::cache_unsupported() const {
+  if (hybrid_module_ && !hybrid_module_.is_causal)
+    return text("{} may look at later tokens", option("hybrid_module"));
   return whole_sequence_unsupported();
 }
 
 /// Which option, other than a hybrid module, needs the whole sequence.
-std::string AttentionImpl::whole_sequence_unsupported() const {
-  if (options_.flash_pack_seq) return "flash_pack_seq: packed sequences are given whole";
-  if (options_.selective) return "selective attention changes the scores of past queries";
-  if (options_.data_dependent_alibi && !options_.causal) {
-    return "data_dependent_alibi without causal needs the gates of later tokens";
-  }
-  if (options_.orthog_projected_values || options_.orthog_projected_values_per_head) {
-    return "orthogonal projected values are taken over the whole sequence";
-  }
-  if (options_.use_latent_kv && options_.learned_value_residual_mix) {
-    return "a learned value residual mix needs the inputs of all tokens, where latents are cached "
-           "in place of values";
-  }
+Text AttentionImpl::whole_sequence_unsupported() const {
+  if (options_.flash_pack_seq)
+    return text("{}: packed sequences are given whole", option("flash_pack_seq"));
+  if (options_.selective) return text("{} changes the scores of past queries", option("selective"));
+  if (options_.data_dependent_alibi && !options_.causal)
+    return text("{} without {} needs the gates of later tokens", option("data_dependent_alibi"),
+                option("causal"));
+  if (const auto* projected = orthogonal_projection())
+    return text("{} is taken over the whole sequence", option(projected));
+  if (options_.use_latent_kv && options_.learned_value_residual_mix)
+    return text("{} needs the inputs of all tokens, where {} caches latents in place of values",
+                option("learned_value_residual_mix"), option("use_latent_kv"));
   return {};
 }
 
-std::string AttentionImpl::context_cache_unsupported() const {
+Text AttentionImpl::context_cache_unsupported() const {
   const auto reason = cache_unsupported();
   if (!reason.empty() || !options_.max_attend_past) return reason;
-  return "max_attend_past in cross attention counts back from the last query, which moves as the "
-         "sequence grows";
+  return text(
+      "{} in cross attention counts back from the last query, which moves as the sequence "
+      "grows",
+      option("max_attend_past"));
 }
 
-std::string AttentionImpl::static_cache_unsupported() const {
+Text AttentionImpl::static_cache_unsupported() const {
   if (!options_.use_cope || !options_.cope_talking_heads) return {};
-  return "cope_talking_heads mixes heads over keys that do not exist yet";
+  return text("{} mixes heads over keys that do not exist yet", option("cope_talking_heads"));
 }
 
-std::string AttentionImpl::padding_unsupported() const {
+Text AttentionImpl::padding_unsupported() const {
   if (!options_.use_cope || !options_.cope_talking_heads) return {};
-  return "cope_talking_heads mixes the scores of padding into the others";
+  return text("{} mixes the scores of padding into the others", option("cope_talking_heads"));
 }
 
-std::string AttentionImpl::given_cache_unsupported(const GivenState& given) const {
+Text AttentionImpl::given_cache_unsupported(const GivenState& given) const {
   if (options_.data_dependent_alibi) {
-    return "data_dependent_alibi needs the gates of earlier tokens, which keys and values do not "
-           "tell";
+    return text("{} needs the gates of earlier tokens, which keys and values do not tell",
+                option("data_dependent_alibi"));
   }
   if (!hybrid_module_) return cache_unsupported();
   if (!given.hidden.defined())
-    return "hybrid_module needs its state, hybrid_hidden, beside the keys and values";
+    return text("{} needs its state, hybrid_hidden, beside the keys and values",
+                option("hybrid_module"));
   return whole_sequence_unsupported();
 }
 

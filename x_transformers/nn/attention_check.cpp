@@ -74,7 +74,7 @@ void AttentionImpl::check(const AttentionInputs& inputs) const {
   if (additional.first.defined()) sizes[Axis::added_keys] = additional.first.size(2);
   require_inputs(inputs, sizes);
   require(!inputs.polar || !additional.first.defined(), at("additional_key_values"),
-          "have no polar positions, so not beside polar_pos_emb");
+          "have no polar positions, so not beside {}", option("polar_pos_emb"));
   if (inputs.packed && options_.flash_pack_seq) check_packed(inputs);
 }
 

@@ -66,21 +66,19 @@ class Block : public torch::nn::Module {
   virtual bool takes_ends() const { return false; }
   /// Why tokens would see other documents than their own (BranchInputs::documents); empty: none
   /// does. Asked of the innermost block.
-  virtual std::string documents_unsupported() const { return {}; }
+  virtual Text documents_unsupported() const { return {}; }
   /// Why the block cannot be run token by token; empty: it can.
-  virtual std::string cache_unsupported() const { return {}; }
+  virtual Text cache_unsupported() const { return {}; }
   /// The same where its keys are those of a context, which come whole with the first token.
-  virtual std::string context_cache_unsupported() const { return cache_unsupported(); }
+  virtual Text context_cache_unsupported() const { return cache_unsupported(); }
   /// Why keys that do not exist yet, of a cache of fixed size, would change the others; empty: they
   /// do not. Asked of the innermost block.
-  virtual std::string static_cache_unsupported() const { return {}; }
+  virtual Text static_cache_unsupported() const { return {}; }
   /// Why padding in front of a shorter prompt would change the others; empty: it does not. Asked of
   /// the innermost block.
-  virtual std::string padding_unsupported() const { return {}; }
+  virtual Text padding_unsupported() const { return {}; }
   /// Why what a caller gives is not all that the block needs of earlier tokens; empty: it is.
-  virtual std::string given_cache_unsupported(const GivenState&) const {
-    return cache_unsupported();
-  }
+  virtual Text given_cache_unsupported(const GivenState&) const { return cache_unsupported(); }
   /// Throws InputError, with `name`, unless what a caller gives has the shapes of the block's
   /// state.
   virtual void check_given(const GivenState&, const Dimension& /*batch*/,

@@ -17,14 +17,12 @@ class WrappedBlock : public Block {
  public:
   explicit WrappedBlock(std::shared_ptr<Block> fn) : fn_(register_module("fn", std::move(fn))) {}
   const Block& innermost() const override { return fn_->innermost(); }
-  std::string cache_unsupported() const override { return fn_->cache_unsupported(); }
+  Text cache_unsupported() const override { return fn_->cache_unsupported(); }
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
     return fn_->make_state(options);
   }
-  std::string context_cache_unsupported() const override {
-    return fn_->context_cache_unsupported();
-  }
-  std::string given_cache_unsupported(const GivenState& given) const override {
+  Text context_cache_unsupported() const override { return fn_->context_cache_unsupported(); }
+  Text given_cache_unsupported(const GivenState& given) const override {
     return fn_->given_cache_unsupported(given);
   }
   void check_given(const GivenState& given, const Dimension& batch,
@@ -77,9 +75,11 @@ class ShiftTokens : public WrappedBlock {
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override {
     return std::make_unique<ShiftState>(fn_->make_state(options));
   }
-  std::string given_cache_unsupported(const GivenState&) const override {
-    return "shift_tokens puts features of earlier tokens into later ones, which keys and values "
-           "do not tell";
+  Text given_cache_unsupported(const GivenState&) const override {
+    return text(
+        "{} puts features of earlier tokens into later ones, which keys and values do not "
+        "tell",
+        option("shift_tokens"));
   }
 
  private:

@@ -67,7 +67,7 @@ CallableModule make_callable(const ModuleSpec& spec, const Compat& compat) {
 
 void require_no_arguments(const std::string& type, const CallableModule::NamedTensors& arguments) {
   if (arguments.empty()) return;
-  throw InputError(type + ": takes no argument '" + arguments.begin()->first + "'");
+  throw InputError(Notice{{}, text("{} takes no argument '{}'", type, arguments.begin()->first)});
 }
 
 }  // namespace x_transformers

@@ -50,8 +50,9 @@ void validate(const FeedForwardOptions& options) {
   if (options.custom_activation) make_custom_activation(options);
 }
 
-std::string FeedForwardImpl::cache_unsupported() const {
-  return activation_->is_per_token() ? "" : "custom_activation may look at other tokens";
+Text FeedForwardImpl::cache_unsupported() const {
+  if (activation_->is_per_token()) return {};
+  return text("{} may look at other tokens", option("custom_activation"));
 }
 
 FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::move(options)) {

@@ -46,8 +46,8 @@ class FeedForwardImpl : public Block, public CostPart {
     return output;
   }
   bool takes_ends() const override { return true; }
-  std::string cache_unsupported() const override;
-  std::string documents_unsupported() const override { return cache_unsupported(); }
+  Text cache_unsupported() const override;
+  Text documents_unsupported() const override { return cache_unsupported(); }
   const char* cost_part() const override { return "feed-forward"; }
   const FeedForwardOptions& options() const { return options_; }
   /// The weights of the linear layers.

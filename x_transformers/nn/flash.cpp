@@ -105,8 +105,9 @@ FLASH::FLASH(const FLASHOptions& options, std::shared_ptr<FLASHRotaryEmbedding> 
   to_out_ = register_module("to_out", Linear(hidden, dim));
 }
 
-std::string FLASH::cache_unsupported() const {
-  return options_.causal ? "" : "causal = false: each token sees those after it";
+Text FLASH::cache_unsupported() const {
+  if (options_.causal) return {};
+  return text("{} = false: each token sees those after it", option("causal"));
 }
 
 std::unique_ptr<BlockState> FLASH::make_state(const StateOptions&) const {
@@ -246,7 +247,7 @@ BranchOutput FLASH::run(const BranchInputs& inputs) {
     return output;
   }
   auto* state = inputs.state ? &dynamic_cast<FLASHState&>(*inputs.state) : nullptr;
-  const auto reason = state ? cache_unsupported() : std::string();
+  const auto reason = state ? cache_unsupported() : Text();
   require(reason.empty(), at("cache"), "{}", reason);
   const auto p = project(inputs, state);
   const auto mixed =

@@ -55,8 +55,8 @@ class FLASH : public Block {
   explicit FLASH(const FLASHOptions& options,
                  std::shared_ptr<FLASHRotaryEmbedding> rotary_pos_emb = nullptr);
   BranchOutput run(const BranchInputs& inputs) override;
-  std::string cache_unsupported() const override;
-  std::string documents_unsupported() const override { return "FLASH attends to groups of rows"; }
+  Text cache_unsupported() const override;
+  Text documents_unsupported() const override { return "FLASH attends to groups of rows"; }
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
   const FLASHOptions& options() const { return options_; }
 

@@ -63,11 +63,13 @@ GAU::GAU(const GAUOptions& options) : options_(options) {
   to_out_ = register_module("to_out", make_scope())->register_module("0", Linear(hidden, dim));
 }
 
-std::string GAU::cache_unsupported() const {
-  if (!options_.causal) return "causal = false: each token sees those after it";
+Text GAU::cache_unsupported() const {
+  if (!options_.causal) return text("{} = false: each token sees those after it", option("causal"));
   if (options_.normalise != "position")
-    return "normalise = length divides scores by the tokens of the whole sequence, so that each "
-           "new one changes the outputs of all others (normalise = position does not)";
+    return text(
+        "{} = length divides scores by the tokens of the whole sequence, so that each new "
+        "one changes the outputs of all others ({} = position does not)",
+        option("normalise"), option("normalise"));
   return {};
 }
 

@@ -31,8 +31,8 @@ class GAU : public Block {
   explicit GAU(const GAUOptions& options);
   BranchOutput run(const BranchInputs& inputs) override;
   /// With normalise = "length" each token changes the outputs of all others.
-  std::string cache_unsupported() const override;
-  std::string documents_unsupported() const override { return "GAU attends to whole rows"; }
+  Text cache_unsupported() const override;
+  Text documents_unsupported() const override { return "GAU attends to whole rows"; }
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
   const GAUOptions& options() const { return options_; }
 

@@ -8,8 +8,9 @@
 
 namespace x_transformers {
 
-std::string AttentionImpl::qk_clip_unsupported() const {
-  return options_.qk_norm ? "qk_norm leaves queries and keys no length that could be clipped" : "";
+Text AttentionImpl::qk_clip_unsupported() const {
+  if (!options_.qk_norm) return {};
+  return text("{} leaves queries and keys no length that could be clipped", option("qk_norm"));
 }
 
 std::vector<ScaledRows> AttentionImpl::qk_clip_scales(const at::Tensor& score_maxes,

@@ -26,7 +26,7 @@ class ClippableAttention : public AttendUser {
   virtual std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes,
                                                  double tau) const = 0;
   /// Why the scores cannot be clipped so; empty: they can.
-  virtual std::string qk_clip_unsupported() const = 0;
+  virtual Text qk_clip_unsupported() const = 0;
 };
 
 }  // namespace x_transformers

@@ -40,7 +40,7 @@ at::Tensor sum_of_biases(const at::Tensor& a, const at::Tensor& b) {
 
 Reasons reasons_against_fused(const AttendCall& call) {
   Reasons reasons;
-  reasons.add_if(!call.program.allow_fused, "sdp_kwargs turns fused engines off");
+  reasons.add_if(!call.program.allow_fused, "fused engines are turned off");
   reasons.add_if(call.keep_maps, "the attention map is asked for");
   return reasons;
 }

@@ -61,16 +61,13 @@ class Engines {
     for (const auto& engine : engines_) {
       if (engine.name != name) continue;
       const auto reasons = engine.reasons(call);
-      auto message = name + " cannot run this";
-      const char* separator = ": ";
-      for (const auto& reason : reasons.list()) {
-        message.append(separator).append(reason);
-        separator = ", ";
-      }
-      require(reasons.empty(), message);
+      require(reasons.empty(), at("engine"), "{} cannot run this: {}", name,
+              joined(reasons.list()));
       return engine.run(call);
     }
-    throw InputError(Notice{at("engine"), {}, "one of " + names(), detail::given_of(name)});
+    std::vector<std::string> names;
+    for (const auto& engine : engines_) names.emplace_back(engine.name);
+    throw InputError(Notice{at("engine"), {}, "one of " + joined(names), detail::given_of(name)});
   }
 
   /// All engines, each with its reasons against the call.
@@ -84,9 +81,9 @@ class Engines {
   }
 
  private:
-  std::string names() const {
+  static std::string joined(const std::vector<std::string>& words) {
     std::string all;
-    for (const auto& engine : engines_) all += (all.empty() ? "" : ", ") + std::string(engine.name);
+    for (const auto& word : words) all += (all.empty() ? "" : ", ") + word;
     return all;
   }
 

@@ -46,6 +46,15 @@ AttentionLayersOptions decoder_options(const FreeTransformerOptions& o, bool has
   return options;
 }
 
+/// How the whole spells options of its stacks.
+Spelling encoder_spelling(const FreeTransformerOptions& o) {
+  return stack_spelling({{"dim", "dim"}, {"depth", "enc_depth"}}, o.enc_kwargs ? "enc_kwargs" : "");
+}
+
+Spelling decoder_spelling(const FreeTransformerOptions& o, const char* depth_name) {
+  return stack_spelling({{"dim", "dim"}, {"depth", depth_name}}, o.dec_kwargs ? "dec_kwargs" : "");
+}
+
 }  // namespace
 
 AttentionLayersOptions FreeTransformerOptions::stack() {
@@ -56,13 +65,11 @@ AttentionLayersOptions FreeTransformerOptions::stack() {
 
 /// A stack with the norm and the positions that all have.
 AttentionLayers FreeTransformerImpl::build_stack(const char* name, AttentionLayersOptions options,
-                                                 int64_t depth, const char* depth_name,
-                                                 const char* kwargs) {
+                                                 int64_t depth, const Spelling& spelling) {
   options.dim = options_.layers.dim;
   options.depth = depth;
   options.use_rmsnorm = options.rotary_pos_emb = true;
   options.compat = options_.compat;
-  const auto spelling = stack_spelling({{"dim", "dim"}, {"depth", depth_name}}, kwargs);
   return register_module(name, built(spelling, [&] { return AttentionLayers(options); }));
 }
 
@@ -76,8 +83,7 @@ FreeTransformerImpl::FreeTransformerImpl(FreeTransformerOptions options)
   constexpr double kInitScale = 1e-2;
   query_token_for_latents_ =
       register_parameter("query_token_for_latents", at::randn({dim}) * kInitScale);
-  encoder_ = build_stack("encoder", encoder_options(o), o.enc_depth, "enc_depth",
-                         o.enc_kwargs ? "enc_kwargs" : "");
+  encoder_ = build_stack("encoder", encoder_options(o), o.enc_depth, encoder_spelling(o));
   binary_mapper_ =
       built(spelled_by([](const OptionPath& path) {
               return path == OptionPath("bits") ? OptionPath("latent_bits") : path;
@@ -90,12 +96,17 @@ FreeTransformerImpl::FreeTransformerImpl(FreeTransformerOptions options)
       register_module("to_latent_bit_logits", linear_no_bias(dim, o.latent_bits));
   from_latent_to_condition_ =
       register_module("from_latent_to_condition", linear_no_bias(binary_mapper_->num_codes(), dim));
-  const auto* kwargs = o.dec_kwargs ? "dec_kwargs" : "";
   if (o.dec_head_depth > 0)
     decoder_head_ = build_stack("decoder_head", decoder_options(o, false), o.dec_head_depth,
-                                "dec_head_depth", kwargs);
+                                decoder_spelling(o, "dec_head_depth"));
   decoder_tail_ = build_stack("decoder_tail", decoder_options(o, true), o.dec_tail_depth,
-                              "dec_tail_depth", kwargs);
+                              decoder_spelling(o, "dec_tail_depth"));
+}
+
+Spelling FreeTransformerImpl::part_spelling(const torch::nn::Module& part) const {
+  if (&part == encoder_.get()) return encoder_spelling(options_);
+  if (&part == decoder_head_.get()) return decoder_spelling(options_, "dec_head_depth");
+  return &part == decoder_tail_.get() ? decoder_spelling(options_, "dec_tail_depth") : Spelling();
 }
 
 /// Padding that is no token gets the embedding of one: nothing sees it, and no target is after it.

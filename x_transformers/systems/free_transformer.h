@@ -9,6 +9,7 @@
 #include <numbers>
 #include <optional>
 
+#include "x_transformers/core/parts.h"
 #include "x_transformers/generation/generate.h"
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/layers/attention_layers.h"
@@ -22,7 +23,7 @@ namespace x_transformers {
 /// Free transformer (arXiv:2510.17558): an encoder, which sees the whole sequence, chooses a code
 /// for each token (or one for all) as a conditional variational autoencoder does, and the second
 /// half of the decoder is conditioned on it. In generation the codes are drawn.
-class FreeTransformerImpl : public torch::nn::Module, public TokenWriter {
+class FreeTransformerImpl : public torch::nn::Module, public TokenWriter, public PartOwner {
  public:
   struct Losses {
     at::Tensor total;  ///< the sum that is trained, in nats a token
@@ -64,12 +65,13 @@ class FreeTransformerImpl : public torch::nn::Module, public TokenWriter {
   std::unique_ptr<DecodingSession> start_session(const SessionRequest& request) override;
 
   const FreeTransformerOptions& options() const { return options_; }
+  Spelling part_spelling(const torch::nn::Module& part) const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
   AttentionLayers build_stack(const char* name, AttentionLayersOptions options, int64_t depth,
-                              const char* depth_name, const char* kwargs);
+                              const Spelling& spelling);
   at::Tensor embed(const at::Tensor& tokens);
   at::Tensor run_head(const at::Tensor& tokens);
   struct Predicted {

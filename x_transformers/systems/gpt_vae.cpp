@@ -30,13 +30,21 @@ void check(const GPTVAEOptions& o) {
 }
 
 /// How the whole spells options of one of its models: those of the stack as its own.
-Spelling spelling(const char* depth_name, const char* kwargs) {
+Spelling model_spelling(const char* depth_name, const char* kwargs) {
   const auto stack = stack_spelling({{"dim", "dim"}, {"depth", depth_name}}, kwargs);
   return [stack](const Notice& notice) {
     return stack(respelled(notice, [](const OptionPath& path) {
       return !path.empty() && path.front() == "attn_layers" ? path.without_front() : path;
     }));
   };
+}
+
+Spelling encoder_spelling(const GPTVAEOptions& o) {
+  return model_spelling("enc_depth", o.enc_kwargs ? "enc_kwargs" : "");
+}
+
+Spelling decoder_spelling(const GPTVAEOptions& o) {
+  return model_spelling("depth", o.dec_kwargs ? "dec_kwargs" : "");
 }
 
 TransformerWrapperOptions wrapper_options(const GPTVAEOptions& o,
@@ -80,8 +88,7 @@ GPTVAEImpl::GPTVAEImpl(GPTVAEOptions options) : options_(std::move(options)) {
   from_latent_to_prepend_token_ = scope->register_module("0", Linear(dim_latent, dim));
   auto of_decoder = wrapper_options(o, o.dec_kwargs);
   of_decoder.attn_layers.kind = LayersKind::decoder;
-  const auto decoder = built(spelling("depth", o.dec_kwargs ? "dec_kwargs" : ""),
-                             [&] { return TransformerWrapper(of_decoder); });
+  const auto decoder = built(decoder_spelling(o), [&] { return TransformerWrapper(of_decoder); });
   register_module("decoder", decoder);
   AutoregressiveWrapperOptions wrapper;
   wrapper.ignore_index = o.pad_id;
@@ -99,10 +106,15 @@ void GPTVAEImpl::build_encoder() {
     options.return_only_embed = options.average_pool_embed = true;
     options.attn_layers.kind = LayersKind::encoder;
     options.attn_layers.depth = o.enc_depth;
-    encoder_ = built(spelling("enc_depth", o.enc_kwargs ? "enc_kwargs" : ""),
-                     [&] { return as_callable(TransformerWrapper(options)); });
+    encoder_ = built(encoder_spelling(o), [&] { return as_callable(TransformerWrapper(options)); });
   }
   register_module("encoder", encoder_.module);
+}
+
+Spelling GPTVAEImpl::part_spelling(const torch::nn::Module& part) const {
+  if (&part == ar_wrapped_decoder_->net().get()) return decoder_spelling(options_);
+  const bool is_own_encoder = !options_.encoder && &part == encoder_.module.get();
+  return is_own_encoder ? encoder_spelling(options_) : Spelling();
 }
 
 GPTVAEImpl::Latents GPTVAEImpl::encode_to_latents(const at::Tensor& seq) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "x_transformers/core/parts.h"
 #include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/callable_module.h"
 #include "x_transformers/nn/linear.h"
@@ -17,7 +18,7 @@ namespace x_transformers {
 /// A language model as a conditional variational autoencoder (as ACT, arXiv:2304.13705): an encoder
 /// makes a normal distribution of a sequence, and a latent drawn from it stands in front of the
 /// decoder's tokens.
-class GPTVAEImpl : public torch::nn::Module {
+class GPTVAEImpl : public torch::nn::Module, public PartOwner {
  public:
   struct Latents {
     at::Tensor drawn;          ///< [b, dim_latent]
@@ -46,6 +47,7 @@ class GPTVAEImpl : public torch::nn::Module {
   /// The decoder as a language model, without latents.
   AutoregressiveWrapper& decoder() { return ar_wrapped_decoder_; }
   const GPTVAEOptions& options() const { return options_; }
+  Spelling part_spelling(const torch::nn::Module& part) const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

@@ -88,6 +88,11 @@ XTransformerImpl::XTransformerImpl(XTransformerOptions options)
   decoder_ = register_module("decoder", AutoregressiveWrapper(decoder, wrapper));
 }
 
+Spelling XTransformerImpl::part_spelling(const torch::nn::Module& part) const {
+  if (&part == encoder_.get()) return encoder_spelling_;
+  return &part == decoder_->net().get() ? decoder_spelling_ : Spelling();
+}
+
 at::Tensor XTransformerImpl::encode(const at::Tensor& src, const XTransformerInputs& given) {
   TransformerInputs inputs;
   inputs.x = src;

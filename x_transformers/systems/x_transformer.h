@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "x_transformers/core/inputs.h"
+#include "x_transformers/core/parts.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/models/transformer_wrapper.h"
@@ -36,7 +37,7 @@ struct XTransformerInputs {
 
 /// Sequence to sequence (arXiv:1706.03762): an encoder reads src, a decoder writes tgt with cross
 /// attention to it.
-class XTransformerImpl : public torch::nn::Module, public TranslationWriter {
+class XTransformerImpl : public torch::nn::Module, public TranslationWriter, public PartOwner {
  public:
   /// Throws InputError for impossible options.
   explicit XTransformerImpl(XTransformerOptions options);
@@ -59,6 +60,7 @@ class XTransformerImpl : public torch::nn::Module, public TranslationWriter {
 
   TransformerWrapper& encoder() { return encoder_; }
   AutoregressiveWrapper& decoder() { return decoder_; }
+  Spelling part_spelling(const torch::nn::Module& part) const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

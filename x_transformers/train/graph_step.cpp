@@ -21,10 +21,10 @@ bool are_alike(const TensorMap& captured, const TensorMap& given) {
 
 }  // namespace
 
-std::string graph_step_unsupported(Model& model, const at::Device& device) {
+Text graph_step_unsupported(Model& model, const at::Device& device) {
   if (!device.is_cuda()) return "the device is " + device.str();
   const auto reason = graph_unsupported();
-  return reason.empty() ? model.capture_unsupported() : reason;
+  return reason.empty() ? model.capture_unsupported() : Text(reason);
 }
 
 GraphStep::GraphStep(TrainStep& eager, const c10::Device& device)

@@ -13,7 +13,7 @@ namespace x_transformers {
 
 /// Why training steps of `model` on `device` run one operation after the other and not as a CUDA
 /// graph; empty: they can be captured.
-std::string graph_step_unsupported(Model& model, const at::Device& device);
+Text graph_step_unsupported(Model& model, const at::Device& device);
 
 /// What messages say of a step that cannot be captured stands below it.
 inline constexpr const char* kTrainingStep = "training step:";

@@ -51,6 +51,13 @@ std::shared_ptr<Model> build_trainable_model(const Json& config, const OptionPat
   });
 }
 
+Spelling trainable_spelling(const Json& config, const OptionPath& where) {
+  return spelled_by([where, wraps = is_net(config)](const OptionPath& path) {
+    const bool is_of_net = wraps && !path.empty() && path.front() == "net";
+    return where / (is_of_net ? path.without_front() : path);
+  });
+}
+
 SpelledModel trainable_model_spelling(const std::string& model) {
   auto config = Json::parse(model);
   if (is_net(config)) config = wrapped_net(config);

@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 
-#include "x_transformers/core/notice.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/data/tokenizer.h"
 #include "x_transformers/generation/sequence_writer.h"
 #include "x_transformers/generation/token_writer.h"
@@ -24,6 +24,9 @@ namespace x_transformers {
 /// The model of a run file, as it is trained: a net over tokens, such as a TransformerWrapper,
 /// comes within a wrapper (wrap_net). InputError as of build_model.
 std::shared_ptr<Model> build_trainable_model(const nlohmann::json& config, const OptionPath& where);
+
+/// How its options are spelled in the file that has `config` at `where`.
+Spelling trainable_spelling(const nlohmann::json& config, const OptionPath& where);
 
 /// A ModelSpelling for such models.
 SpelledModel trainable_model_spelling(const std::string& model);

@@ -52,14 +52,13 @@ StepTimes measure_step(Model& model, const LossFunction& loss, const Batch& batc
   if (how.bf16) masters = cast_parameters(model.module(), parameters, at::kBFloat16);
   AdamW optimizer(parameters, AdamWOptions{}, masters);
   TrainStep step(loss, optimizer, nullptr, 0.0);
-  const auto reason =
-      how.cuda_graph ? graph_step_unsupported(model, device) : std::string("turned off");
+  const auto reason = how.cuda_graph ? graph_step_unsupported(model, device) : Text("turned off");
   GraphStep captured(step, device);
   const bool is_graph = reason.empty();
   const auto work = [&] { is_graph ? captured({batch}) : step({batch}); };
   const auto warm_up = is_graph ? std::max(how.warm_up, GraphStep::kEagerSteps + 1) : how.warm_up;
   auto times = time_work(work, warm_up, how.steps, device);
-  times.graph_unsupported = reason;
+  times.graph_unsupported = Notice{{}, reason}.line();
   return times;
 }
 

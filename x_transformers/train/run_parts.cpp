@@ -36,10 +36,13 @@ void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data
   if (const auto tokenizer = data->tokenizer()) parts.tokenizer = tokenizer->serialized();
 }
 
-void capture_steps(Trainer& trainer, Model& model) {
+void capture_steps(Trainer& trainer, Model& model, const Spelling& spelling) {
   if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
   const auto reason = graph_step_unsupported(model, trainer.device());
-  if (!reason.empty()) return trainer.message("warning: steps run without a CUDA graph: " + reason);
+  if (!reason.empty()) {
+    const auto told = text("warning: steps run without a CUDA graph: {}", reason);
+    return trainer.message(spelling(Notice{{}, told}).line());
+  }
   const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device());
   trainer.set_step_function(
       [step](const std::vector<Batch>& batches, int64_t) { return (*step)(batches); });

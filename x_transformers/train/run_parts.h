@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "x_transformers/core/generator_state.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/train/run_options.h"
@@ -45,7 +46,7 @@ void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data
               const std::vector<FileExtent>& files);
 
 /// On CUDA makes the whole step of `trainer` a graph, unless train.cuda_graph is false or something
-/// in `model` cannot be captured, of which the user is told.
-void capture_steps(Trainer& trainer, Model& model);
+/// in `model` cannot be captured, of which the user is told, options spelled as `spelling` says.
+void capture_steps(Trainer& trainer, Model& model, const Spelling& spelling = below("model"));
 
 }  // namespace x_transformers

@@ -191,9 +191,10 @@ BatchFunction renamed(const BatchFunction& batch, const std::string& input) {
 void require_packable(Model& model, const RunOptions& run) {
   const auto pack = at(OptionPath("data") / "pack");
   const auto reason = model.documents_unsupported();
-  require(reason.empty(), pack, "documents: {}", reason);
+  require(reason.empty(), pack, "documents: {}",
+          respelled(reason, trainable_spelling(*run.model, run.model_place)));
   require(open_device(run.train.device, OptionPath("train") / "device").is_cpu(), pack,
-          "documents: is built for {} cpu alone", option(OptionPath("train") / "device"));
+          "documents are kept apart on {} cpu alone", option(OptionPath("train") / "device"));
 }
 
 /// Text or token files; a model that writes gives samples where there is a tokenizer.
@@ -325,7 +326,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   if (!note.empty() && !resume) trainer.message(note);
   if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())
     trainer.message(std::string("precision bf16: ") + kEmulatedBf16);
-  capture_steps(trainer, *model);
+  capture_steps(trainer, *model, trainable_spelling(*run.model, run.model_place));
   std::optional<NonCausalMeant> meant;
   if (run.train.allow_non_causal) meant.emplace();
   return trainer.run();

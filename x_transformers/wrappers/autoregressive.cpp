@@ -127,10 +127,11 @@ at::Tensor AutoregressiveWrapperImpl::targets_within(const at::Tensor& x,
       .masked_fill((own != next).logical_or(next < 0), options_.ignore_index);
 }
 
-std::string AutoregressiveWrapperImpl::documents_unsupported() const {
-  if (options_.mask_prob > 0) return "mask_prob hides keys of whole rows";
-  if (options_.add_attn_z_loss) return "add_attn_z_loss needs the attention maps of whole rows";
-  return net_->documents_unsupported();
+Text AutoregressiveWrapperImpl::documents_unsupported() const {
+  if (options_.mask_prob > 0) return text("{} hides keys of whole rows", option("mask_prob"));
+  if (options_.add_attn_z_loss)
+    return text("{} needs the attention maps of whole rows", option("add_attn_z_loss"));
+  return respelled(net_->documents_unsupported(), below("net"));
 }
 
 /// Whether the loss is the same without the last token, which has no target: no other token sees

@@ -72,7 +72,7 @@ class AutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
 
   /// Why the loss is not of documents packed into rows (`layers.documents` of its inputs, [b, n];
   /// those of a negative number pad a row); empty: it is.
-  std::string documents_unsupported() const;
+  Text documents_unsupported() const;
 
   /// Whether forward with these inputs runs the model on all but the last token: it has no target,
   /// and no other token sees it.

@@ -366,8 +366,9 @@ std::unique_ptr<DecodingSession> BeliefStateWrapperImpl::start_session(
       });
 }
 
-std::string BeliefStateWrapperImpl::capture_unsupported() const {
-  return options_.cond_on_distance ? "cond_on_distance: the host draws whether a step is told" : "";
+Text BeliefStateWrapperImpl::capture_unsupported() const {
+  if (!options_.cond_on_distance) return {};
+  return text("{}: the host draws whether a step is told", option("cond_on_distance"));
 }
 
 std::shared_ptr<torch::nn::Module> BeliefStateWrapperImpl::clone(

@@ -72,7 +72,7 @@ class BeliefStateWrapperImpl : public torch::nn::Module, public TokenWriter, pub
   int64_t pad_value() const override { return 0; }
   std::unique_ptr<DecodingSession> start_session(const SessionRequest& request) override;
 
-  std::string capture_unsupported() const override;
+  Text capture_unsupported() const override;
   const std::shared_ptr<TokenModel>& forward_decoder() const { return forward_decoder_; }
   const std::shared_ptr<TokenModel>& backward_decoder() const { return backward_decoder_; }
   const BeliefStateWrapperOptions& options() const { return options_; }

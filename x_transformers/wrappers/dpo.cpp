@@ -91,6 +91,11 @@ DPOImpl::DPOImpl(std::shared_ptr<TokenModel> policy, std::shared_ptr<TokenModel>
 DPOImpl::DPOImpl(const std::shared_ptr<TokenModel>& policy, DPOOptions options)
     : DPOImpl(policy, cloned_as(policy, std::nullopt), std::move(options)) {}
 
+Spelling DPOImpl::part_spelling(const torch::nn::Module& part) const {
+  const bool is_net = &part == policy_model_.get() || &part == ref_model_.get();
+  return is_net ? below("model") : Spelling();
+}
+
 void DPOImpl::train(bool on) {
   torch::nn::Module::train(on);
   ref_model_->eval();

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "x_transformers/core/parts.h"
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/wrappers/dpo_options.h"
@@ -27,7 +28,7 @@ struct DPOInputs {
 /// Trains a model on preferences against a frozen copy of what it was (arXiv:2305.18290):
 /// -log sigmoid(beta ((p - u) - (p_ref - u_ref))), where p and u are the mean log-probabilities of
 /// the answer tokens of the preferred and the other text.
-class DPOImpl : public torch::nn::Module, public TokenWriter {
+class DPOImpl : public torch::nn::Module, public TokenWriter, public PartOwner {
  public:
   /// A trainer of `policy`, which it shares. `reference`, of the same options, gets the policy's
   /// weights, is frozen, and stays in evaluation mode. InputError for impossible options, and for a
@@ -63,6 +64,7 @@ class DPOImpl : public torch::nn::Module, public TokenWriter {
   const std::shared_ptr<TokenModel>& policy_model() const { return policy_model_; }
   const std::shared_ptr<TokenModel>& ref_model() const { return ref_model_; }
   const DPOOptions& options() const { return options_; }
+  Spelling part_spelling(const torch::nn::Module& part) const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

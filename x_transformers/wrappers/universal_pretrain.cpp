@@ -132,8 +132,8 @@ at::Tensor UniversalPretrainWrapperImpl::forward() {
   return ar_wrapped_->forward(data.to(step_.device())).loss;
 }
 
-std::string UniversalPretrainWrapperImpl::capture_unsupported() const {
-  return "seq_len: the host runs the generator token by token";
+Text UniversalPretrainWrapperImpl::capture_unsupported() const {
+  return text("{}: the host runs the generator token by token", option("seq_len"));
 }
 
 std::shared_ptr<torch::nn::Module> UniversalPretrainWrapperImpl::clone(

@@ -37,7 +37,7 @@ class UniversalPretrainWrapperImpl : public torch::nn::Module, public CaptureChe
   /// [buffer_size, seq_len] int64
   const at::Tensor& buffer() const { return synth_data_buffer_; }
   const UniversalPretrainWrapperOptions& options() const { return options_; }
-  std::string capture_unsupported() const override;
+  Text capture_unsupported() const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

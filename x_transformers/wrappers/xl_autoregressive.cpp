@@ -75,7 +75,7 @@ XLAutoregressiveWrapperImpl::XLAutoregressiveWrapperImpl(std::shared_ptr<TokenMo
   expect(traits.max_seq_len > 0, at(OptionPath("net") / "max_seq_len"), traits.max_seq_len,
          "at least 1, the tokens of a segment");
   require(traits.mems_unsupported.empty(), at("net"), "keeps no memories: {}",
-          traits.mems_unsupported);
+          respelled(traits.mems_unsupported, below("net")));
   if (!reads_ignored()) require_pad_token(*net_, options_.pad_value);
 }
 

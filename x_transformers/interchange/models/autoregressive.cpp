@@ -132,7 +132,7 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
 
   void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }
 
-  std::string documents_unsupported() override { return holder_->documents_unsupported(); }
+  Text documents_unsupported() override { return holder_->documents_unsupported(); }
 
   std::optional<TokenTask> token_task() override {
     auto task = NextTokenModel::token_task();
