@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/data/hash.h"
 #include "x_transformers/data/sampling.h"
 
@@ -40,11 +41,10 @@ uint64_t hash_places(uint64_t hash, const at::Tensor& tensor) {
 }
 
 /// What the loss of `tensors` is a mean over: the tokens to write, where there are some of them, or
-/// their labels, less those that are -100, which no loss counts; else the examples.
+/// their labels, less those that no loss counts; else the examples.
 int64_t count_targets(const TensorMap& tensors) {
-  constexpr int64_t kIgnored = -100;
   const auto counted = [&](const at::Tensor& targets) {
-    return targets.to(at::kLong).ne(kIgnored).sum().item<int64_t>();
+    return targets.to(at::kLong).ne(kIgnoredTarget).sum().item<int64_t>();
   };
   const auto of_tokens = [&](const char* name) {
     const auto found = tensors.find(name);

@@ -5,14 +5,13 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/data/examples.h"
 #include "x_transformers/data/lost_text.h"
 #include "x_transformers/data/text_lines.h"
 
 namespace x_transformers {
 namespace {
-
-constexpr int64_t kIgnored = -100;  // what a wrapper's ignore_index is by default
 
 ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer, LostText& lost) {
   ExamplePart part{{}, {path}};
@@ -36,7 +35,7 @@ ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer, Lost
   lost += sample.lost();
   part.tensors = {{"src", padded(sources, 0)},
                   {"mask", padding_mask(sources)},
-                  {"tgt", padded(targets, kIgnored)}};
+                  {"tgt", padded(targets, kIgnoredTarget)}};
   part.places.lengths = {{"src", lengths_of(sources)}, {"tgt", lengths_of(targets)}};
   return part;
 }

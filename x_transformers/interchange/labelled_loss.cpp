@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/nn/losses.h"
 
@@ -54,7 +55,7 @@ LossInputs answered_inputs(std::vector<int64_t> sizes, std::optional<int64_t> cl
   labels.sizes = sizes;
   labels.count = classes;
   labels.counted_by = counted_by;
-  labels.ignored = kIgnoredLabel;
+  labels.ignored = kIgnoredTarget;
   LossInput target{.name = "target", .kind = LossInputKind::numbers, .is_needed = false};
   sizes.push_back(classes.value_or(-1));
   target.sizes = std::move(sizes);

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <utility>
 
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
@@ -130,7 +131,7 @@ at::Tensor label_loss(const at::Tensor& logits, const at::Tensor& labels) {
   const auto of_logits = logits.sizes().slice(0, static_cast<size_t>(logits.dim() - 1));
   expect(labels.scalar_type() == at::kLong && labels.sizes() == of_logits, at("labels"),
          shown(labels), "int64 {}, one for each of the logits", shown(of_logits));
-  return cross_entropy(logits, labels, kIgnoredLabel);
+  return cross_entropy(logits, labels, kIgnoredTarget);
 }
 
 at::Tensor square_loss(const at::Tensor& predicted, const at::Tensor& target) {

@@ -26,10 +26,9 @@ at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
                         const at::Tensor& target);
 
 /// The cross entropy of logits [..., classes] against `labels` (int64, as the logits without their
-/// last dimension; kIgnoredLabel counts nothing): mean, in nats. InputError of `labels` where they
+/// last dimension; kIgnoredTarget counts nothing): mean, in nats. InputError of `labels` where they
 /// do not fit.
 at::Tensor label_loss(const at::Tensor& logits, const at::Tensor& labels);
-inline constexpr int64_t kIgnoredLabel = -100;
 
 /// The mean square error of what was predicted against `target`, which has its sizes, in float32.
 /// InputError of `target` where they do not fit.

@@ -407,7 +407,7 @@ at::Tensor cross_entropy_on(const std::string& engine, const at::Tensor& logits,
 std::vector<EngineReport> explain_cross_entropy(const at::Tensor& logits,
                                                 const at::Tensor& target) {
   check_shapes("cross_entropy", logits, target);
-  return cross_entropy_engines().explain({logits, target, -100, Reduction::mean});
+  return cross_entropy_engines().explain({logits, target, kIgnoredTarget, Reduction::mean});
 }
 
 at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target, int64_t ignore_index,

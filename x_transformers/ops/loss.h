@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/ops/engines.h"
 
 namespace x_transformers {
@@ -20,26 +21,27 @@ enum class Reduction { none, mean, sum };
 /// torch. Throws InputError, with its place, for a target that is neither a class nor ignore_index
 /// (on the CPU).
 at::Tensor cross_entropy(const at::Tensor& logits, const at::Tensor& target,
-                         int64_t ignore_index = -100, Reduction reduction = Reduction::mean);
+                         int64_t ignore_index = kIgnoredTarget,
+                         Reduction reduction = Reduction::mean);
 
 /// As cross_entropy, by the engine of this name. Throws InputError with the reasons where it cannot
 /// run.
 at::Tensor cross_entropy_on(const std::string& engine, const at::Tensor& logits,
-                            const at::Tensor& target, int64_t ignore_index = -100,
+                            const at::Tensor& target, int64_t ignore_index = kIgnoredTarget,
                             Reduction reduction = Reduction::mean);
 /// The engines of cross_entropy in order of preference, each with its reasons against.
 std::vector<EngineReport> explain_cross_entropy(const at::Tensor& logits, const at::Tensor& target);
 
 /// cross_entropy of log-probabilities: -log_probs[target].
-at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target, int64_t ignore_index = -100,
-               Reduction reduction = Reduction::mean);
+at::Tensor nll(const at::Tensor& log_probs, const at::Tensor& target,
+               int64_t ignore_index = kIgnoredTarget, Reduction reduction = Reduction::mean);
 
 /// cross_entropy of logits in bfloat16 by way of their softmax, for logits too large to be held in
 /// float32; what cross_entropy runs for them on CUDA where our kernels are not there. The loss is
 /// float32, and of one token at most 87 nats; loss and gradient are as exact as the softmax in
 /// bfloat16. Nothing is read from the device.
 at::Tensor cross_entropy_by_softmax(const at::Tensor& logits, const at::Tensor& target,
-                                    int64_t ignore_index = -100,
+                                    int64_t ignore_index = kIgnoredTarget,
                                     Reduction reduction = Reduction::mean);
 
 /// Overwrites logits [rows, classes], whose rows are dense, with (softmax(logits) -
@@ -55,7 +57,7 @@ std::string cross_entropy_unsupported(const at::Tensor& logits);
 
 /// cross_entropy made of ATen calls, for every device, dtype and order of gradient.
 at::Tensor cross_entropy_reference(const at::Tensor& logits, const at::Tensor& target,
-                                   int64_t ignore_index = -100,
+                                   int64_t ignore_index = kIgnoredTarget,
                                    Reduction reduction = Reduction::mean);
 
 }  // namespace x_transformers

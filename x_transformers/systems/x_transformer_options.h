@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/core/options.h"
 #include "x_transformers/layers/attention_layers_options.h"
 
@@ -48,7 +49,7 @@ struct XTransformerOptions {
   /// one token embedding for both sides
   bool tie_token_emb = false;
   /// targets of this value do not count in the loss
-  int64_t ignore_index = -100;
+  int64_t ignore_index = kIgnoredTarget;
   /// token that stands where there is none
   int64_t pad_value = 0;
   /// part of the encoder's tokens left out in training (arXiv:2202.07765)

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/core/options.h"
 
 namespace x_transformers {
@@ -10,7 +11,7 @@ namespace x_transformers {
 /// Python's arguments beside the net.
 struct AutoregressiveWrapperOptions {
   /// targets of this value do not count in the loss
-  int64_t ignore_index = -100;
+  int64_t ignore_index = kIgnoredTarget;
   /// token that stands where there is none
   int64_t pad_value = 0;
   /// part of the keys hidden in each training sequence (arXiv:2210.13432)

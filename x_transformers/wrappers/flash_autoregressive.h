@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/generation/token_writer.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/wrappers/flash_autoregressive_options.h"
@@ -17,7 +18,7 @@ namespace x_transformers {
 class FLASHAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
  public:
   /// Targets of this value never count.
-  static constexpr int64_t kIgnored = -100;
+  static constexpr int64_t kIgnored = kIgnoredTarget;
 
   /// A wrapper around `net`, which it shares. InputError for a net that has no logits of each
   /// token.

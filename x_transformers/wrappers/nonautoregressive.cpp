@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/filters.h"
@@ -91,11 +92,11 @@ void NonAutoregressiveWrapperImpl::check(const NonAutoregressiveInputs& inputs) 
   require(!inputs.net.prepend_embeds.defined() && inputs.net.cache == nullptr, at("x"),
           "sequences that are masked take no prepend_embeds and no cache");
   require(!(options_.self_cond && inputs.net.sum_embeds.defined()), at("sum_embeds"),
-          "self_cond stands in their place");
+          "{} stands in their place", option("self_cond"));
   require(!(inputs.only_train_generator && inputs.only_train_critic),
           among({"only_train_generator", "only_train_critic"}), "expected one of them");
-  require(!inputs.only_train_critic || has_critic(), at("only_train_critic"),
-          "needs token_critic or self_token_critic");
+  require(!inputs.only_train_critic || has_critic(), at("only_train_critic"), "needs {} or {}",
+          option("token_critic"), option("self_token_critic"));
 }
 
 /// What is added to the embeddings: of what the net made of the tokens before, or of nothing.
@@ -118,8 +119,7 @@ at::Tensor NonAutoregressiveWrapperImpl::self_condition(const MaskedTokens& mask
 at::Tensor NonAutoregressiveWrapperImpl::generator_loss(const at::Tensor& logits,
                                                         const at::Tensor& x,
                                                         const MaskedTokens& masked) const {
-  constexpr int64_t kNoToken = -100;
-  const auto of_token = token_loss(net_->traits(), logits, x, kNoToken, Reduction::none);
+  const auto of_token = token_loss(net_->traits(), logits, x, kIgnoredTarget, Reduction::none);
   const auto& mask = masked.mask;
   const auto of_masked = of_token.masked_fill(mask.logical_not(), 0);
   if (!options_.use_simple_mdlm_loss_weight) return of_masked.sum() / mask.sum();

@@ -7,13 +7,14 @@
 #include <string>
 
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/ignored_target.h"
 
 namespace x_transformers {
 
 /// Python's arguments beside the net.
 struct XValAutoregressiveWrapperOptions {
   /// targets of this value do not count in the loss
-  int64_t ignore_index = -100;
+  int64_t ignore_index = kIgnoredTarget;
   /// token that stands where the input has ignore_index
   int64_t pad_value = 0;
   /// weight of the squared error of numbers (arXiv:2310.02989)

@@ -1,5 +1,6 @@
 // MultiInputTransformerWrapper in the interchange.
 #include "x_transformers/models/multi_input.h"
+#include "x_transformers/core/ignored_target.h"
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
@@ -159,7 +160,7 @@ class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
         ids.count = count;
         ids.counted_by = "num_tokens." + name;
         if (std::string(part) == "labels.") {
-          ids.ignored = -100;
+          ids.ignored = kIgnoredTarget;
           ids.is_needed = false;
           inputs.answers.push_back(ids.name);
         } else if (const auto positions = holder_->embedded_positions()) {
