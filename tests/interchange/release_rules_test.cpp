@@ -6,13 +6,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <string>
 
 #include "io/test_files.h"
+#include "x_transformers/core/compat.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/state_dict.h"
 #include "x_transformers/io/weight_file.h"
+#include "x_transformers/models/transformer_wrapper.h"
+#include "x_transformers/nn/attention.h"
 
 namespace x_transformers::release_rules_test {
 namespace {
@@ -82,12 +86,12 @@ TEST_F(ReleaseRules, WeightsThatStandForOtherNumbersAreRefusedByTheOption) {
   const auto none = Json::object();
   refused(net({{"tie_embedding", true}}), "tie_embedding");
   refused({{"type", "AutoregressiveWrapper"}, {"net", net({{"tie_embedding", true}})}},
-          "tie_embedding");
+          "net.tie_embedding");
   refused(net(none, {{"attn_qk_norm", true}, {"attn_qk_norm_dim_scale", true}}),
-          "qk_norm_dim_scale");
+          "attn_layers.attn_qk_norm_dim_scale");
   refused(net(none, {{"attn_qk_norm", true}, {"attn_qk_norm_groups", 2}, {"attn_num_mem_kv", 1}}),
-          "num_mem_kv");
-  refused({{"type", "XLAutoregressiveWrapper"}, {"net", net()}}, "max_mem_len");
+          "attn_layers.attn_num_mem_kv");
+  refused({{"type", "XLAutoregressiveWrapper"}, {"net", net()}}, "net.max_mem_len");
   refused({{"type", "XValTransformerWrapper"},
            {"num_tokens", 11},
            {"numerical_token_id", 3},
@@ -100,6 +104,58 @@ TEST_F(ReleaseRules, WeightsThatStandForOtherNumbersAreRefusedByTheOption) {
            {"average_pool_embed", true},
            {"attn_layers", net()["attn_layers"]}},
           "average_pool_embed");
+}
+
+/// A column of the table is what a model of that release has; 2.31.10 is not built, but these rows.
+TEST(PythonMeaning, RowsGiveTheNumbers) {
+  for (const auto release : {PythonRelease::v2_16_1, PythonRelease::v2_31_10}) {
+    SCOPED_TRACE(name_of(release));
+    const auto& meaning = meaning_of(release);
+    TransformerWrapperOptions options;
+    options.compat.xt_compat = release;
+    options.num_tokens = 11;
+    options.max_seq_len = 8;
+    options.tie_embedding = true;
+    options.attn_layers.kind = LayersKind::decoder;
+    options.attn_layers.dim = 16;
+    options.attn_layers.depth = 1;
+    options.attn_layers.heads = 2;
+    TransformerWrapper net(options);
+    const auto table = net->token_emb()->table();
+    const auto head = net->linear_head().weight;
+    EXPECT_TRUE(at::allclose(head, meaning.tied_logits_are_scaled ? table / 4 : table));
+    const auto x = at::randn({1, 3, 16});
+    EXPECT_TRUE(at::allclose(net->head(x), at::matmul(x, head.t()), 1e-4, 1e-5));
+
+    AttentionOptions of_attention;
+    of_attention.compat.xt_compat = release;
+    of_attention.dim = 16;
+    of_attention.dim_head = 8;
+    of_attention.heads = 2;
+    of_attention.qk_norm = of_attention.qk_norm_dim_scale = true;
+    of_attention.qk_norm_groups = 2;
+    of_attention.num_mem_kv = 1;
+    Attention attention(of_attention);
+    attention->named_parameters()["mem_k"].detach().fill_(1).narrow(-1, 0, 4).fill_(3);
+    double scale = 0;
+    at::Tensor key;
+    attention->attend_module().observe([&](const at::Tensor&, const at::Tensor& k,
+                                           const at::Tensor&, const ScoreProgram& program, bool) {
+      scale = program.find<stages::DotProduct>()->scale;
+      key = k.select(2, 0).select(1, 0).flatten();
+    });
+    AttentionInputs inputs;
+    inputs.x = x;
+    attention->forward(inputs);
+    EXPECT_NEAR(scale, meaning.dim_scale_keeps_qk_norm_scale ? 10 : 1 / std::sqrt(8.0), 1e-6);
+    const auto as_one = at::tensor({3, 3, 3, 3, 1, 1, 1, 1}, at::kFloat) / std::sqrt(40.0),
+               in_groups = at::full({8}, 0.5, at::kFloat);
+    EXPECT_TRUE(at::allclose(key, meaning.memory_keys_are_one_group ? as_one : in_groups));
+  }
+}
+
+TEST(PythonMeaning, EveryRowIsInTheTable) {
+  EXPECT_EQ(python_differences().size() * sizeof(bool), sizeof(PythonMeaning));
 }
 
 TEST_F(ReleaseRules, ValueGatesWithoutABiasAreThoseOfABiasOfZero) {

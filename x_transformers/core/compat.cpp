@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <array>
-#include <set>
 
 #include "x_transformers/core/error.h"
 
@@ -13,42 +12,67 @@ namespace {
 
 struct Release {
   const char* name;
+  bool is_built;  ///< models have all of its numbers
   PythonMeaning meaning;
 };
 
 /// A column for each release, in the order of PythonRelease; the rows are PythonMeaning's fields.
-const std::array<Release, 1>& releases() {
-  static const std::array<Release, 1> all = {{{"2.16.1", {}}}};
+const std::array<Release, 2>& releases() {
+  static const std::array<Release, 2> all = {{
+      {"2.16.1", true, {}},
+      {"2.31.10",
+       false,
+       {.zero_max_mem_len_keeps_all = false,
+        .continuous_pool_sums_features = false,
+        .dim_scale_keeps_qk_norm_scale = false,
+        .memory_keys_are_one_group = false,
+        .tied_logits_are_scaled = true}},
+  }};
   return all;
 }
 
 const Release& release(PythonRelease which) { return releases().at(static_cast<size_t>(which)); }
 
-/// Releases that are to come.
-const std::set<std::string>& releases_to_come() {
-  static const std::set<std::string> names = {"2.31.10"};
-  return names;
-}
-
 }  // namespace
 
-const PythonMeaning& Compat::meaning() const { return release(xt_compat).meaning; }
+const std::vector<PythonDifference>& python_differences() {
+  using M = PythonMeaning;
+  static const std::vector<PythonDifference> all = {
+      {&M::zero_max_mem_len_keeps_all, "0 keeps all memories", "0 keeps no memories, and not all"},
+      {&M::continuous_pool_sums_features, "it is the sum of the features' means",
+       "it is the mean of each feature, and not of their sum"},
+      {&M::dim_scale_keeps_qk_norm_scale, "scores are multiplied by qk_norm_scale too",
+       "scores are multiplied by dim_head ** -0.5, and not by qk_norm_scale"},
+      {&M::memory_keys_are_one_group, "memory keys are normalised as one",
+       "memory keys are normalised in qk_norm_groups groups, and not as one"},
+      {&M::tied_logits_are_scaled, "tied logits are multiplied by dim ** -0.5",
+       "tied logits are not multiplied"},
+  };
+  return all;
+}
+
+const PythonMeaning& meaning_of(PythonRelease which) { return release(which).meaning; }
+
+const PythonMeaning& Compat::meaning() const { return meaning_of(xt_compat); }
 
 std::vector<std::string> release_names() {
   std::vector<std::string> names;
-  for (const auto& each : releases()) names.emplace_back(each.name);
+  for (const auto& each : releases()) {
+    if (each.is_built) names.emplace_back(each.name);
+  }
   return names;
 }
 
 std::string name_of(PythonRelease which) { return release(which).name; }
 
 PythonRelease release_named(const std::string& name, const OptionPath& where) {
-  for (size_t i = 0; i < releases().size(); ++i) {
-    if (releases().at(i).name == name) return static_cast<PythonRelease>(i);
-  }
   const auto known = fmt::format("{}", fmt::join(release_names(), " or "));
-  require(!releases_to_come().count(name), at(where), "{} is not built yet, expected {}", name,
-          known);
+  for (size_t i = 0; i < releases().size(); ++i) {
+    const auto& each = releases().at(i);
+    if (each.name != name) continue;
+    require(each.is_built, at(where), "{} is not built yet, expected {}", name, known);
+    return static_cast<PythonRelease>(i);
+  }
   expect(false, at(where), name, "{}", known);
   return {};
 }

@@ -10,17 +10,52 @@
 namespace x_transformers {
 
 /// What releases of Python's x-transformers do in different ways. A module that one of these
-/// concerns reads its value, and never asks for the release.
+/// concerns reads its value, and never asks for the release; python_differences() has all of them
+/// in words.
 struct PythonMeaning {
   /// max_mem_len = 0 keeps all memories, and not none.
   bool zero_max_mem_len_keeps_all = true;
   /// average_pool_embed of ContinuousTransformerWrapper, where nothing projects it, gives one
   /// number a row, the sum of the mean vector.
   bool continuous_pool_sums_features = true;
+  /// With qk_norm_dim_scale scores are multiplied by qk_norm_scale too, and not by dim_head **
+  /// -0.5.
+  bool dim_scale_keeps_qk_norm_scale = true;
+  /// Memory keys are normalised as one, and not in qk_norm_groups groups.
+  bool memory_keys_are_one_group = true;
+  /// Logits that the table of the embeddings makes are multiplied by dim ** -0.5.
+  bool tied_logits_are_scaled = false;
 };
 
-/// The releases that there is a meaning of, oldest first.
-enum class PythonRelease { v2_16_1 };
+/// A row of the table.
+struct PythonDifference {
+  bool PythonMeaning::*value;
+  const char* if_true;   ///< what an option means, in words: "0 keeps all memories"
+  const char* if_false;  ///< the same
+};
+
+/// All rows.
+const std::vector<PythonDifference>& python_differences();
+
+/// The releases that the table has a column of, oldest first.
+enum class PythonRelease {
+  v2_16_1,
+  v2_31_10  ///< not built yet: no model file may ask for it, and weights of it are translated
+};
+
+/// A row that gives a module its numbers, and the option by which it does.
+struct MeaningRead {
+  bool PythonMeaning::*value;
+  OptionPath option;
+};
+
+/// A module whose numbers hang on rows of the table.
+class MeaningReader {
+ public:
+  virtual ~MeaningReader() = default;
+  /// The rows that it reads with its options.
+  virtual std::vector<MeaningRead> meanings_read() const = 0;
+};
 
 /// The two keys that a model file has beside those of its type, as values. They hold for the whole
 /// file.
@@ -36,9 +71,10 @@ struct Compat {
   bool operator==(const Compat&) const = default;
 };
 
-/// Names as in "2.16.1".
+/// The names of those that model files may ask for, as in "2.16.1".
 std::vector<std::string> release_names();
 std::string name_of(PythonRelease release);
+const PythonMeaning& meaning_of(PythonRelease release);
 
 /// Throws InputError, naming `where`, unless there is such a release.
 PythonRelease release_named(const std::string& name, const OptionPath& where);

@@ -7,10 +7,10 @@
 
 namespace x_transformers {
 
-/// The rules by which `module`, or what it holds, takes weights of releases that there is no
-/// PythonMeaning of. They refuse, naming the option, weights that stand for other numbers with the
-/// options of the module, and translate what differs in the names alone. Of use while `module`
-/// lives.
-WeightTranslations release_rules(const torch::nn::Module& module);
+/// The rules by which `module`, or what it holds, takes weights of another release than its own.
+/// They refuse, naming the option, weights that stand for other numbers with the options of the
+/// module (the rows of PythonMeaning that it reads, MeaningReader), and translate what differs in
+/// the weights alone. Of use while `module` lives.
+WeightTranslations release_rules(torch::nn::Module& module);
 
 }  // namespace x_transformers

@@ -90,6 +90,11 @@ std::optional<TokenLimit> ContinuousTransformerWrapperImpl::embedded_positions()
   return position_limit(pos_emb_.get());
 }
 
+std::vector<MeaningRead> ContinuousTransformerWrapperImpl::meanings_read() const {
+  if (!options_.average_pool_embed) return {};
+  return {{&PythonMeaning::continuous_pool_sums_features, "average_pool_embed"}};
+}
+
 Text ContinuousTransformerWrapperImpl::cache_unsupported() const {
   if (options_.average_pool_embed)
     return text("{} needs the whole sequence", option("average_pool_embed"));

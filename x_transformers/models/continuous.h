@@ -19,7 +19,7 @@ namespace x_transformers {
 
 /// A transformer over vectors of features in place of tokens (arXiv:2112.05329 trains one on
 /// motions).
-class ContinuousTransformerWrapperImpl : public ContinuousNet {
+class ContinuousTransformerWrapperImpl : public ContinuousNet, public MeaningReader {
  public:
   /// Throws InputError for impossible options.
   explicit ContinuousTransformerWrapperImpl(ContinuousTransformerWrapperOptions options);
@@ -52,6 +52,7 @@ class ContinuousTransformerWrapperImpl : public ContinuousNet {
   TransformerCache make_cache(int64_t capacity = 0) const override;
   /// Whether what comes out for a token depends on that token alone, after the stack.
   bool head_is_per_token() const { return !given_out_ || given_out_.is_per_token; }
+  std::vector<MeaningRead> meanings_read() const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

@@ -64,6 +64,9 @@ class TokenModel : public torch::nn::Module, public NamedPart {
   /// How many ids each of its further embeddings has, by name (embed_num_tokens).
   virtual std::map<std::string, int64_t> further_ids() const { return {}; }
 
+  /// The module that embeds its tokens; null: it does not say.
+  virtual std::shared_ptr<torch::nn::Module> embedding_module() const { return nullptr; }
+
   /// Throws InputError, naming the option, unless there are embeddings of each token to predict the
   /// next by.
   virtual void require_token_embeddings() const {}

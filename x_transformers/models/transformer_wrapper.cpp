@@ -143,7 +143,7 @@ void TransformerWrapperImpl::apply_heads(TransformerOutput& output,
     x = to_mixture_->forward(x).unflatten(-1, {options_.mixture_of_softmax_k, -1});
     output.mixture = x;
   }
-  if (options_.tie_embedding) output.logits = {linear(x, token_emb_->table(), at::Tensor())};
+  if (options_.tie_embedding) output.logits = {linear(x, tied_table(), at::Tensor())};
   if (given_to_logits_) output.logits = {given_to_logits_(x, arguments)};
   for (auto& head : to_logits_)
     output.logits.push_back(

@@ -22,7 +22,7 @@
 
 namespace x_transformers {
 
-class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
+class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck, public MeaningReader {
  public:
   explicit TransformerWrapperImpl(TransformerWrapperOptions options);
   /// Embeds its tokens by `embedding`, of emb_dim features, in place of the embedding that the
@@ -48,6 +48,9 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   std::optional<TokenLimit> predicted_tokens() const override;
   std::optional<TokenLimit> embedded_positions() const override;
   std::map<std::string, int64_t> further_ids() const override { return options_.embed_num_tokens; }
+  std::shared_ptr<torch::nn::Module> embedding_module() const override {
+    return token_emb_ ? token_emb_ : given_token_emb_.module;
+  }
   void require_token_embeddings() const override;
   void require_next_token_logits() const override;
   void require_language_model() const override;
@@ -72,10 +75,12 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck {
   at::Tensor last_logits(const at::Tensor& embeddings, const TransformerInputs& inputs) override;
   Text capture_unsupported() const override;
   Text documents_unsupported() const override;
+  std::vector<MeaningRead> meanings_read() const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
+  at::Tensor tied_table() const;
   Text own_cache_unsupported(std::optional<int64_t> recycle_steps, bool pools) const;
   void check(const TransformerInputs& inputs) const;
   void check_positions(const TransformerInputs& inputs, const AxisSizes& sizes) const;

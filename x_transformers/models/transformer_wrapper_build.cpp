@@ -1,5 +1,7 @@
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
@@ -298,17 +300,28 @@ void TransformerWrapperImpl::require_language_model() const {
 LinearHead TransformerWrapperImpl::linear_head() const {
   const auto& o = options_;
   const auto refuse = [](const char* name, bool is_on) {
-    require(
-        !is_on, at(name),
-        "makes logits by more than one product, whose loss is not built in chunks (loss_chunk)");
+    require(!is_on, at(name),
+            "makes logits by more than one product, whose loss is not built in chunks of tokens");
   };
   refuse("return_only_embed", o.return_only_embed);
   refuse("num_output_heads", o.num_output_heads > 1);
   refuse("mixture_of_softmax", o.mixture_of_softmax);
   refuse("sigsoftmax_logits", o.sigsoftmax_logits);
   refuse("to_logits", static_cast<bool>(given_to_logits_));
-  if (o.tie_embedding) return {token_emb_->table(), {}};
+  if (o.tie_embedding) return {tied_table(), {}};
   return {to_logits_.at(0)->weight, to_logits_.at(0)->bias};
+}
+
+/// What makes tied logits of embeddings.
+at::Tensor TransformerWrapperImpl::tied_table() const {
+  const auto table = token_emb_->table();
+  const bool scales = options_.compat.meaning().tied_logits_are_scaled;
+  return scales ? table / std::sqrt(static_cast<double>(options_.attn_layers.dim)) : table;
+}
+
+std::vector<MeaningRead> TransformerWrapperImpl::meanings_read() const {
+  if (!options_.tie_embedding) return {};
+  return {{&PythonMeaning::tied_logits_are_scaled, "tie_embedding"}};
 }
 
 void TransformerWrapperImpl::set_token_emb(const std::shared_ptr<BaseEmbedding>& token_emb) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <cmath>
+
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/rules.h"
@@ -65,6 +67,18 @@ std::optional<TokenLimit> XValTransformerWrapperImpl::embedded_positions() const
   return position_limit(pos_emb_.get());
 }
 
+/// What makes tied logits of embeddings.
+at::Tensor XValTransformerWrapperImpl::tied_table() const {
+  const auto table = token_emb_->weight();
+  const bool scales = options_.compat.meaning().tied_logits_are_scaled;
+  return scales ? table / std::sqrt(static_cast<double>(options_.attn_layers.dim)) : table;
+}
+
+std::vector<MeaningRead> XValTransformerWrapperImpl::meanings_read() const {
+  if (!options_.tie_embedding) return {};
+  return {{&PythonMeaning::tied_logits_are_scaled, "tie_embedding"}};
+}
+
 Text XValTransformerWrapperImpl::cache_unsupported(const XValInputs& inputs) const {
   auto reason = cache_unsupported();
   if (!reason.empty()) return reason;
@@ -121,9 +135,8 @@ XValOutput XValTransformerWrapperImpl::forward(const XValInputs& inputs) {
     sequence.x = at::dropout(sequence.x, options_.emb_dropout, is_training());
   XValOutput output{sequence.run(*attn_layers_, inputs.layers), {}, {}};
   if (!inputs.heads) return output;
-  output.logits = options_.tie_embedding
-                      ? linear(output.embeddings, token_emb_->weight(), at::Tensor())
-                      : to_logits_->forward(output.embeddings);
+  output.logits = options_.tie_embedding ? linear(output.embeddings, tied_table(), at::Tensor())
+                                         : to_logits_->forward(output.embeddings);
   output.numbers = to_numerical_output_->forward(output.embeddings).squeeze(-1);
   return output;
 }

@@ -17,7 +17,7 @@ namespace x_transformers {
 
 /// A transformer over tokens and numbers: the embedding of the numerical token is scaled by its
 /// number, and a second head predicts one (xVal, arXiv:2310.02989).
-class XValTransformerWrapperImpl : public XValNet {
+class XValTransformerWrapperImpl : public XValNet, public MeaningReader {
  public:
   /// Throws InputError for impossible options.
   explicit XValTransformerWrapperImpl(XValTransformerWrapperOptions options);
@@ -47,10 +47,12 @@ class XValTransformerWrapperImpl : public XValNet {
     return respelled(attn_layers_->static_cache_unsupported(), below("attn_layers"));
   }
   TransformerCache make_cache(int64_t capacity = 0) const override;
+  std::vector<MeaningRead> meanings_read() const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
+  at::Tensor tied_table() const;
   void check(const XValInputs& inputs) const;
   at::Tensor embed(const XValInputs& inputs);
 

@@ -13,6 +13,7 @@
 #include "x_transformers/core/cost_part.h"
 #include "x_transformers/core/inputs.h"
 #include "x_transformers/core/notice.h"
+#include "x_transformers/core/parts.h"
 #include "x_transformers/nn/attend.h"
 #include "x_transformers/nn/attention_options.h"
 #include "x_transformers/nn/attention_state.h"
@@ -76,7 +77,11 @@ struct AttentionOutput : BranchOutput {
   at::Tensor hybrid_hidden;  ///< the hybrid module's last state, if it has one
 };
 
-class AttentionImpl : public Block, public ClippableAttention, public CostPart {
+class AttentionImpl : public Block,
+                      public ClippableAttention,
+                      public CostPart,
+                      public MeaningReader,
+                      public PartOwner {
  public:
   explicit AttentionImpl(AttentionOptions options);
   /// What is given and not read is dropped with a warning, which `run` leaves to the stack.
@@ -121,6 +126,8 @@ class AttentionImpl : public Block, public ClippableAttention, public CostPart {
   int64_t score_heads() const override { return options_.heads; }
   std::vector<ScaledRows> qk_clip_scales(const at::Tensor& score_maxes, double tau) const override;
   Text qk_clip_unsupported() const override;
+  std::vector<MeaningRead> meanings_read() const override;
+  Spelling part_spelling(const torch::nn::Module& part) const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 

@@ -134,8 +134,28 @@ AttentionImpl::AttentionImpl(AttentionOptions options) : options_(std::move(opti
   attend.heads = o.heads;
   attend.causal = o.causal;
   attend.qk_norm = o.qk_norm;
-  attend.scale = o.qk_norm ? o.qk_norm_scale : 1.0 / std::sqrt(static_cast<double>(o.dim_head));
+  const bool has_own_scale =
+      o.qk_norm && (!o.qk_norm_dim_scale || o.compat.meaning().dim_scale_keeps_qk_norm_scale);
+  attend.scale = has_own_scale ? o.qk_norm_scale : 1.0 / std::sqrt(static_cast<double>(o.dim_head));
   attend_ = register_module("attend", std::make_shared<Attend>(attend, cope));
+}
+
+Spelling AttentionImpl::part_spelling(const torch::nn::Module& part) const {
+  if (!hybrid_module_) return {};
+  for (const auto& child : hybrid_module_.module->children()) {
+    if (child.get() == &part) return below("hybrid_module");
+  }
+  return {};
+}
+
+std::vector<MeaningRead> AttentionImpl::meanings_read() const {
+  const auto& o = options_;
+  std::vector<MeaningRead> read;
+  if (o.qk_norm && o.qk_norm_dim_scale)
+    read.push_back({&PythonMeaning::dim_scale_keeps_qk_norm_scale, "qk_norm_dim_scale"});
+  if (o.qk_norm && o.qk_norm_groups > 1 && o.num_mem_kv > 0)
+    read.push_back({&PythonMeaning::memory_keys_are_one_group, "num_mem_kv"});
+  return read;
 }
 
 }  // namespace x_transformers

@@ -43,7 +43,8 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
   if (options_.num_mem_kv > 0) {
     auto mem_k = mem_k_.unsqueeze(0);
     if (options_.qk_norm) {
-      mem_k = l2norm(mem_k);
+      const bool is_one_group = options_.compat.meaning().memory_keys_are_one_group;
+      mem_k = l2norm(mem_k, is_one_group ? 1 : options_.qk_norm_groups);
       if (qk_norm_k_scale_.defined()) mem_k = mem_k * qk_norm_k_scale_;
     }
     mem_k = without_position(inputs, mem_k);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "x_transformers/core/cloned.h"
+#include "x_transformers/core/ignored_target.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
@@ -39,18 +40,16 @@ void copy_weights(const torch::nn::Module& from, torch::nn::Module& to) {
 
 /// log p of each token of `seq` [b, n] but the first, [b, n - 1].
 at::Tensor log_probs_of(const at::Tensor& logits, const at::Tensor& seq) {
-  constexpr int64_t kNoToken = -100;
-  return -cross_entropy(logits, seq.narrow(1, 1, seq.size(1) - 1).contiguous(), kNoToken,
+  return -cross_entropy(logits, seq.narrow(1, 1, seq.size(1) - 1).contiguous(), kIgnoredTarget,
                         Reduction::none);
 }
 
-/// While it lives, what embeds the tokens of `net` has the weights that embed those of `other`.
+/// While it lives, `embedding` has the weights of `other`, a module like it.
 class LentEmbedding {
  public:
-  LentEmbedding(torch::nn::Module& net, const torch::nn::Module& other) {
+  LentEmbedding(torch::nn::Module& embedding, const torch::nn::Module& other) {
     const auto given = other.named_parameters();
-    for (const auto& item : net.named_parameters()) {
-      if (!item.key().starts_with("token_emb.")) continue;
+    for (const auto& item : embedding.named_parameters()) {
       own_.emplace_back(item.value(), item.value().data());
       own_.back().first.set_data(given[item.key()].data());
     }
@@ -107,11 +106,13 @@ at::Tensor DPOImpl::reference_logits(const at::Tensor& tokens) {
   const at::NoGradGuard no_grad;
   TransformerInputs inputs;
   inputs.x = tokens;
-  const bool shares_table = options_.compat.python_quirks && policy_model_->traits().ties_embedding;
+  const bool shares_table = options_.compat.python_quirks &&
+                            policy_model_->traits().ties_embedding &&
+                            policy_model_->embedding_module() != nullptr;
   inputs.logits = !shares_table;
   const auto output = ref_model_->forward(inputs);
   if (!shares_table) return output.logits.at(0);
-  const LentEmbedding lent(*ref_model_, *policy_model_);
+  const LentEmbedding lent(*ref_model_->embedding_module(), *policy_model_->embedding_module());
   return ref_model_->head(output.embeddings);
 }
 

@@ -79,6 +79,12 @@ XLAutoregressiveWrapperImpl::XLAutoregressiveWrapperImpl(std::shared_ptr<TokenMo
   if (!reads_ignored()) require_pad_token(*net_, options_.pad_value);
 }
 
+/// Other models have memories only where a caller gives them some.
+std::vector<MeaningRead> XLAutoregressiveWrapperImpl::meanings_read() const {
+  if (net_->traits().kept_mems.value_or(0) > 0) return {};
+  return {{&PythonMeaning::zero_max_mem_len_keeps_all, OptionPath("net") / "max_mem_len"}};
+}
+
 /// As in Python the net sees tokens that are no target, if they are tokens of its own.
 bool XLAutoregressiveWrapperImpl::reads_ignored() const {
   const auto embedded = net_->embedded_tokens();

@@ -28,7 +28,9 @@ struct XLGenerationInputs {
 /// Cuts sequences of any length into segments of the net's max_seq_len, which see those before them
 /// as memories, without gradients through these (Transformer-XL, arXiv:1901.02860). The net keeps
 /// max_mem_len tokens of memory.
-class XLAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter {
+class XLAutoregressiveWrapperImpl : public torch::nn::Module,
+                                    public TokenWriter,
+                                    public MeaningReader {
  public:
   /// A wrapper around `net`, which it shares. InputError for a net without max_seq_len, and for one
   /// that has no logits of each token.
@@ -67,6 +69,7 @@ class XLAutoregressiveWrapperImpl : public torch::nn::Module, public TokenWriter
 
   const std::shared_ptr<TokenModel>& net() const { return net_; }
   const XLAutoregressiveWrapperOptions& options() const { return options_; }
+  std::vector<MeaningRead> meanings_read() const override;
   std::shared_ptr<torch::nn::Module> clone(
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
