@@ -12,12 +12,13 @@ namespace {
 TEST(RandomStates, ComeBack) {
   at::manual_seed(5);
   at::randn({3});
-  const RandomState state = random_state(at::kCPU);
+  const auto source = process_generators();
+  const RandomState state = random_state(source, at::kCPU);
   const at::Tensor first = at::randn({20});
-  set_random_state(state, at::kCPU);
+  set_random_state(source, state, at::kCPU);
   EXPECT_TRUE(at::equal(at::randn({20}), first));
-  EXPECT_THROW(set_random_state({"AAAA", {}}, at::kCPU), InputError);
-  set_random_state(state, at::kCPU);
+  EXPECT_THROW(set_random_state(source, {"AAAA", {}}, at::kCPU), InputError);
+  set_random_state(source, state, at::kCPU);
   {
     const RandomStateGuard guard(at::kCPU);
     at::randn({7});

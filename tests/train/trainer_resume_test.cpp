@@ -8,6 +8,7 @@
 
 #include "tests/train/trainer_test_model.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/io/safetensors.h"
 #include "x_transformers/io/state_dict.h"
@@ -123,6 +124,24 @@ TEST_F(ResumeTest, IsBitwiseWithEveryOptimizerAndSchedule) {
     options.ema_decay = 0.9;
     compare(options, {5, 8});
   }
+}
+
+/// What numbers are drawn from belongs to whoever gave it, who alone brings its state back.
+TEST_F(ResumeTest, RandomStatesGoBackToTheirSourceAlone) {
+  const auto folder = root_ / "run";
+  train(make_options(6), folder, false, 4);
+  BigramModelImpl model;
+  auto parts = make_parts(model, folder);
+  parts.resume = true;
+  std::vector<at::Tensor> brought_back;
+  parts.context.random = {generator_state, [&](const at::Device&, const at::Tensor& state) {
+                            brought_back.push_back(state);
+                          }};
+  const auto before = generator_state(at::kCPU);
+  const Trainer trainer(model, make_options(6), parts);
+  EXPECT_EQ(trainer.state().step, 4);
+  EXPECT_EQ(brought_back.size(), 1U);
+  EXPECT_TRUE(generator_state(at::kCPU).equal(before));
 }
 
 TEST_F(ResumeTest, RefusesTheStateOfAnotherOptimizer) {

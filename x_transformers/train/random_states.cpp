@@ -9,10 +9,10 @@
 namespace x_transformers {
 namespace {
 
-void restore(const at::Device& device, const std::string& text) {
+void restore(const RandomSource& source, const at::Device& device, const std::string& text) {
   const at::Tensor state = base64_decode(text);
   try {
-    set_generator_state(device, state);
+    source.restore(device, state);
   } catch (const c10::Error& error) {
     throw InputError(caused({}, "random state of " + device.str(), cause_of(error)));
   }
@@ -20,17 +20,19 @@ void restore(const at::Device& device, const std::string& text) {
 
 }  // namespace
 
-RandomState random_state(const at::Device& device) {
-  RandomState state{base64_encode(generator_state(at::kCPU)), {}};
-  if (!device.is_cpu()) state.device = base64_encode(generator_state(device));
+RandomSource process_generators() { return {generator_state, set_generator_state}; }
+
+RandomState random_state(const RandomSource& source, const at::Device& device) {
+  RandomState state{base64_encode(source.state(at::kCPU)), {}};
+  if (!device.is_cpu()) state.device = base64_encode(source.state(device));
   return state;
 }
 
-std::vector<RandomState> random_states(const at::Device& device, const WorldPlace& place,
-                                       const SumOverRanks& sum) {
-  if (!sum) return {random_state(device)};
-  const at::Tensor cpu = generator_state(at::kCPU);
-  const at::Tensor own = device.is_cpu() ? cpu : at::cat({cpu, generator_state(device).cpu()});
+std::vector<RandomState> random_states(const RandomSource& source, const at::Device& device,
+                                       const WorldPlace& place, const SumOverRanks& sum) {
+  if (!sum) return {random_state(source, device)};
+  const at::Tensor cpu = source.state(at::kCPU);
+  const at::Tensor own = device.is_cpu() ? cpu : at::cat({cpu, source.state(device).cpu()});
   // Each rank fills its row, and the others' are 0.
   at::Tensor rows = at::zeros({place.world, own.numel()}, own.options().device(device));
   rows[place.rank].copy_(own);
@@ -46,12 +48,13 @@ std::vector<RandomState> random_states(const at::Device& device, const WorldPlac
   return states;
 }
 
-void set_random_state(const RandomState& state, const at::Device& device) {
-  restore(at::kCPU, state.cpu);
+void set_random_state(const RandomSource& source, const RandomState& state,
+                      const at::Device& device) {
+  restore(source, at::kCPU, state.cpu);
   if (device.is_cpu()) return;
   require(state.device.has_value(), at("random state of " + device.str()),
           "missing, the run was on another device");
-  restore(device, *state.device);
+  restore(source, device, *state.device);
 }
 
 }  // namespace x_transformers

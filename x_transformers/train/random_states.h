@@ -1,8 +1,9 @@
-// The random number generators of the process, to and from checkpoints.
+// Where a run's random numbers come from, to and from checkpoints.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 #include "x_transformers/core/world_place.h"
@@ -10,15 +11,26 @@
 
 namespace x_transformers {
 
-/// The states now; of the CPU and, where `device` is another one, of that too.
-RandomState random_state(const at::Device& device);
+/// What a run draws from: whoever owns the generators says how their states are read and brought
+/// back, each as the bytes of a tensor.
+struct RandomSource {
+  std::function<at::Tensor(const at::Device& device)> state;
+  std::function<void(const at::Device& device, const at::Tensor& state)> restore;
+};
+
+/// The default generators of the process, which operations draw from.
+RandomSource process_generators();
+
+/// The states of `source` now; of the CPU and, where `device` is another one, of that too.
+RandomState random_state(const RandomSource& source, const at::Device& device);
 /// Brings the states back. Throws InputError when `state` is no such state or lacks that of
 /// `device`.
-void set_random_state(const RandomState& state, const at::Device& device);
+void set_random_state(const RandomSource& source, const RandomState& state,
+                      const at::Device& device);
 
-/// The states now of every rank's generators, in their order; without `sum` there is one rank.
-/// Every rank calls it and waits for the others.
-std::vector<RandomState> random_states(const at::Device& device, const WorldPlace& place,
-                                       const SumOverRanks& sum);
+/// The states now of every rank's source, in their order; without `sum` there is one rank. Every
+/// rank calls it and waits for the others.
+std::vector<RandomState> random_states(const RandomSource& source, const at::Device& device,
+                                       const WorldPlace& place, const SumOverRanks& sum);
 
 }  // namespace x_transformers

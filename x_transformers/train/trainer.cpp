@@ -381,7 +381,8 @@ void Trainer::save(bool is_best) {
     message(WarningSpelling::spelled(std::move(notice)).line());
     return;
   }
-  state_.set_random(random_states(device_, parts_.context.place, parts_.context.sum_over_ranks));
+  const auto& context = parts_.context;
+  state_.set_random(random_states(context.random, device_, context.place, context.sum_over_ranks));
   saved_step_ = state_.step;
   auto optimizer_state = optimizer_->state_dict();  // which every rank may have a share of
   if (!report_) return;

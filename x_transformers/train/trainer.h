@@ -19,6 +19,7 @@
 #include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/runs/checkpoint_tensors.h"
 #include "x_transformers/runs/run_report.h"
+#include "x_transformers/train/random_states.h"
 #include "x_transformers/train/resumed_data.h"
 #include "x_transformers/train/trainer_evaluation.h"
 #include "x_transformers/train/trainer_options.h"
@@ -47,6 +48,9 @@ struct RunContext {
   /// With `resume`: the checkpoint to go on from: "latest", "best", "last-good" (the newest that
   /// can be read and has finite weights) or a step.
   std::string from_checkpoint = "latest";
+  /// What random numbers are drawn from: checkpoints hold its state, and a resumed run brings that
+  /// back by it.
+  RandomSource random = process_generators();
   /// Where text is kept as tokens (token_cache.h), for runs on the same text; empty: in the run's
   /// folder, for the run alone.
   std::filesystem::path token_folder = {};
@@ -101,8 +105,8 @@ struct TrainResult {
 /// Trains a module on batches of named tensors, and keeps its run in a folder (checkpoint.h).
 ///
 /// Nothing of the process is changed: seed, threads and precision are as whoever made the process
-/// has set them (process.h), and random numbers are drawn from the default generators as they
-/// stand.
+/// has set them (process.h), and random numbers are drawn from generators as they stand, whose
+/// states RunContext::random reads and, in a resumed run, brings back.
 ///
 /// Several processes train one model where the context has a sum over them: they begin with the
 /// weights of rank 0, each draws its own random numbers, and losses, gradients and numbers of

@@ -125,7 +125,7 @@ void Trainer::load_random_state(const TrainState& saved, const fs::path& folder)
   const auto* random = saved.random_of(place.rank);
   if (random == nullptr) return;  // a new rank draws on from where its process stands
   spelled(below((folder / checkpoint_file::kState).string() + ":"),
-          [&] { set_random_state(*random, device_); });
+          [&] { set_random_state(parts_.context.random, *random, device_); });
 }
 
 void Trainer::leave_later_checkpoints(TrainState& saved) {
