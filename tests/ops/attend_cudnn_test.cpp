@@ -4,7 +4,11 @@
 
 #include <functional>
 #include <optional>
+#include <set>
+#include <string>
+#include <vector>
 
+#include "ops/claimed_stages.h"
 #include "ops/compare_with_reference.h"
 #include "ops/our_cuda_kernels.h"
 #include "ops/sink_gradient.h"
@@ -24,6 +28,17 @@ struct StageChoice {
   double softclamp = 0;
   std::optional<int64_t> window = {};
 };
+
+/// What is tried of every size of heads and every type: each stage that the engine knows.
+std::vector<StageChoice> stage_choices() {
+  return {{.has_slopes = true, .softclamp = 3},
+          {.has_slopes = true, .has_sink = true},
+          {.has_sink = true, .softclamp = 3},
+          {.has_sink = true, .window = 17},
+          {.window = 1},
+          {.window = 99},
+          {.window = 1000}};
+}
 
 struct Lengths {
   int64_t queries, keys, features;
@@ -98,16 +113,16 @@ TEST_F(CudnnAttention, OfEveryLength) {
 TEST_F(CudnnAttention, OfEveryStage) {
   for (const int64_t features : {16, 32, 64, 128}) {
     for (const auto type : {at::kBFloat16, at::kHalf}) {
-      const Lengths n{100, 100, features};
-      expect_right({.has_slopes = true, .softclamp = 3}, n, type);
-      expect_right({.has_slopes = true, .has_sink = true}, n, type);
-      expect_right({.has_sink = true, .softclamp = 3}, n, type);
-      expect_right({.has_sink = true, .window = 17}, n, type);
-      expect_right({.window = 1}, n, type);
-      expect_right({.window = 99}, n, type);
-      expect_right({.window = 1000}, n, type);
+      for (const auto& choice : stage_choices()) expect_right(choice, {100, 100, features}, type);
     }
   }
+}
+
+TEST(CudnnStages, AreAllTried) {
+  std::set<std::string> tried;
+  for (const auto& choice : stage_choices())
+    add_stages_of(program_with(choice, at::ones({kHeadCount}), slopes_on(at::kCPU)), tried);
+  EXPECT_EQ(tried, claimed_stages("cudnn"));
 }
 
 TEST_F(CudnnAttention, NotCausal) {

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "ops/claimed_stages.h"
 #include "ops/compare_with_reference.h"
 #include "ops/our_cuda_kernels.h"
 #include "ops/sink_gradient.h"
@@ -149,6 +151,14 @@ void expect_flash_right(const StageSet& set, const FlashSizes& n, bool causal,
     for (auto* results : {&got, &by_reference, &exact}) results->pop_back();
   }
   expect_as_near(got, by_reference, exact, type);
+}
+
+TEST(FlashCudaStages, AreAllTried) {
+  const FlashSizes n{8, 8, 8};
+  std::set<std::string> tried;
+  for (const auto& set : stage_sets())
+    add_stages_of(flash_program(set, set.leaves(n), n, /*causal=*/true, at::empty({0})), tried);
+  EXPECT_EQ(tried, claimed_stages("flash_cuda"));
 }
 
 TEST_F(FlashOnCuda, OfEveryLength) {

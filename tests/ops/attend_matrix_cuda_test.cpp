@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "ops/claimed_stages.h"
 #include "ops/compare_with_reference.h"
 #include "ops/our_cuda_kernels.h"
 #include "x_transformers/core/graph.h"
@@ -168,6 +170,16 @@ void expect_matrix_right(const MatrixStages& set, const MatrixSizes& n, bool cau
       results->erase(results->begin() + static_cast<std::ptrdiff_t>(i));
   }
   expect_as_near(got, by_reference, exact, type);
+}
+
+TEST(MatrixCudaStages, AreAllTried) {
+  const MatrixSizes n{8, 8};
+  std::set<std::string> tried;
+  for (const auto& sets : {matrix_stages_to_try(), sparse_stages_to_try()}) {
+    for (const auto& set : sets)
+      add_stages_of(matrix_program(set, set.leaves(n), n, /*causal=*/true, at::empty({0})), tried);
+  }
+  EXPECT_EQ(tried, claimed_stages("matrix_cuda"));
 }
 
 TEST_F(MatrixOnCuda, OfEveryLength) {

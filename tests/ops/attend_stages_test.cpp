@@ -378,7 +378,8 @@ TEST(ScoreProgram, EveryEngineIsTried) {
     const bool is_tried = std::any_of(std::begin(kPlaces), std::end(kPlaces),
                                       [&](const Place& p) { return report.engine == p.engine; });
     // These have tests of their own, as cuDNN's knows no mask and ours leave much to LibTorch's:
-    // attend_cudnn_test.cpp, attend_flash_cuda_test.cpp, attend_matrix_cuda_test.cpp.
+    // attend_cudnn_test.cpp, attend_flash_cuda_test.cpp, attend_matrix_cuda_test.cpp, each of which
+    // tries all stages that its engine knows (claimed_stages.h).
     const std::set<std::string> have_own_tests = {"cudnn", "flash_cuda", "matrix_cuda"};
     EXPECT_TRUE(is_tried || have_own_tests.contains(report.engine)) << report.engine;
   }
