@@ -18,6 +18,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/nn/attend_user.h"
+#include "x_transformers/nn/block.h"
 
 namespace x_transformers {
 namespace {
@@ -56,7 +57,8 @@ AttentionReport report(const FoundAttention& found, KeptAttendCall call) {
   result.causal = attention.is_causal();
   result.sight = attention.sight();
   const auto reason = respelled(attention.decoding_unsupported(), found.spelling);
-  result.cache_unsupported = Notice{{}, reason}.line();
+  const Notice told{{}, reason};
+  result.cache_unsupported = told.line();
   if (result.causal && result.cache_unsupported.empty())
     result.cached_features = attention.cached_features();
   call.program = call.program.with_tensors(stand_in);
@@ -89,13 +91,13 @@ class PartSizes {
     }
     for (const auto& child : module.named_children()) {
       const auto& inner = *child.value();
-      add(inner, path + step_of(child.key()), part.empty() ? part_of(inner, path) : part);
+      add(inner, path + step_of(child.key(), inner), part.empty() ? part_of(inner, path) : part);
     }
   }
 
  private:
-  static std::string step_of(const std::string& name) {
-    if (name == "layers") return "layers: ";
+  static std::string step_of(const std::string& name, const torch::nn::Module& module) {
+    if (dynamic_cast<const LayerList*>(&module)) return "layers: ";
     return name.find_first_not_of("0123456789") == std::string::npos ? "" : name + ".";
   }
 
@@ -181,8 +183,8 @@ ModelCost model_cost(const Json& config, const OptionPath& where, std::optional<
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
   PartSizes(cost).add(model->module());
-  if (cost.capture_unsupported.empty())
-    cost.capture_unsupported = Notice{{}, model->capture_unsupported()}.line();
+  const Notice uncaptured{{}, model->capture_unsupported()};
+  if (cost.capture_unsupported.empty()) cost.capture_unsupported = uncaptured.line();
   return cost;
 }
 

@@ -189,7 +189,7 @@ std::shared_ptr<ResidualBase> AttentionLayersImpl::build_residual(const LayerSte
 
 void AttentionLayersImpl::build_layers() {
   const auto& o = options_;
-  auto layers_scope = register_module("layers", make_scope());
+  auto layers_scope = register_module("layers", std::make_shared<LayerList>());
   auto skips_scope = register_module("skip_combines", make_scope());
   auto integrators_scope = register_module("layer_integrators", make_scope());
   for (size_t i = 0; i < plan_.layers.size(); ++i) {

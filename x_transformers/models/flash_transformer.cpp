@@ -82,7 +82,7 @@ void FLASHTransformerImpl::build_layers() {
     rotation.dim = std::min(kMostRotated, options_.query_key_dim);
     rotary = std::make_shared<FLASHRotaryEmbedding>(rotation);
   }
-  const auto scope = register_module("layers", make_scope());
+  const auto scope = register_module("layers", std::make_shared<LayerList>());
   for (int64_t i = 0; i < options_.depth; ++i)
     layers_.push_back(scope->register_module(std::to_string(i), make_layer(rotary)));
 }

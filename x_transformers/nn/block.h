@@ -90,4 +90,8 @@ class Block : public torch::nn::Module {
   virtual std::vector<at::Tensor> muon_parameters() const { return {}; }
 };
 
+/// The list of the layers of a stack, its children. What looks at layers one by one, such as
+/// train.watch, finds them by it.
+class LayerList : public torch::nn::Module {};
+
 }  // namespace x_transformers

@@ -58,7 +58,8 @@ StepTimes measure_step(Model& model, const LossFunction& loss, const Batch& batc
   const auto work = [&] { is_graph ? captured({batch}) : step({batch}); };
   const auto warm_up = is_graph ? std::max(how.warm_up, GraphStep::kEagerSteps + 1) : how.warm_up;
   auto times = time_work(work, warm_up, how.steps, device);
-  times.graph_unsupported = Notice{{}, reason}.line();
+  const Notice told{{}, reason};
+  times.graph_unsupported = told.line();
   return times;
 }
 
@@ -76,7 +77,8 @@ SampleCall sample_batch(Model& model, int64_t sequences, std::optional<int64_t> 
     } else if (tokens) {
       call.tokens = *tokens;
     }
-    call.inputs[task->input] = at::randint(task->num_tokens, {sequences, call.tokens}, at::kLong);
+    call.inputs[model.predicted_tensor()] =
+        at::randint(task->num_tokens, {sequences, call.tokens}, at::kLong);
   }
   for (auto& [name, tensor] : call.inputs) tensor = tensor.to(device);
   return call;

@@ -2,7 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string_view>
@@ -12,27 +11,33 @@
 namespace x_transformers {
 namespace {
 
-/// The layer that the module or parameter of this name belongs to: the name up to layers.NUMBER;
-/// empty: to none.
-std::string layer_of(const std::string& name) {
-  constexpr std::string_view kLayers = "layers.";
-  for (auto at = name.find(kLayers); at != std::string::npos; at = name.find(kLayers, at + 1)) {
-    const auto digits = at + kLayers.size();
-    const auto end = std::min(name.find_first_not_of("0123456789", digits), name.size());
-    const bool is_whole = (at == 0 || name[at - 1] == '.') && end > digits &&
-                          (end == name.size() || name[end] == '.');
-    if (is_whole) return name.substr(0, end);
-  }
-  return {};
-}
+/// A part of a model with a name of its own in what is watched: a layer of a stack, or else the
+/// module that a parameter stands in.
+struct WatchedPart {
+  std::string name;
+  bool is_layer = false;
+};
 
-/// The same, or else the module of a parameter.
-std::string group_of(const std::string& parameter) {
-  const auto layer = layer_of(parameter);
-  if (!layer.empty()) return layer;
-  const auto dot = parameter.rfind('.');
-  return dot == std::string::npos ? parameter : parameter.substr(0, dot);
-}
+/// Finds the part of each module and of each parameter.
+struct PartFinder {
+  std::map<const torch::nn::Module*, WatchedPart> of_module;
+  std::map<std::string, std::string> of_parameter;  ///< names
+
+  void add(const torch::nn::Module& module, const std::string& name, const WatchedPart& layer) {
+    const auto part = layer.is_layer ? layer : WatchedPart{name};
+    of_module.try_emplace(&module, part);
+    const auto below = name.empty() ? name : name + ".";
+    for (const auto& item : module.named_parameters(/*recurse=*/false))
+      of_parameter.emplace(below + item.key(), part.name.empty() ? item.key() : part.name);
+    const bool holds_layers = dynamic_cast<const LayerList*>(&module) != nullptr;
+    for (const auto& child : module.named_children()) {
+      const auto path = below + child.key();
+      // A stack within a layer is a part of it.
+      const bool is_layer = holds_layers && !layer.is_layer;
+      add(*child.value(), path, is_layer ? WatchedPart{path, true} : layer);
+    }
+  }
+};
 
 at::Tensor norm_of(const at::Tensor& t, double order) {
   return at::linalg_vector_norm(t, order, c10::nullopt, /*keepdim=*/false, at::kFloat);
@@ -43,16 +48,18 @@ constexpr double kLargest = std::numeric_limits<double>::infinity();
 }  // namespace
 
 Watch::Watch(const torch::nn::Module& model, const Optimizer& optimizer) : optimizer_(optimizer) {
+  PartFinder parts;
+  parts.add(model, "", {});
   std::map<std::string, size_t> places;
   for (const auto& name : optimizer.parameters().names) {
-    const auto [found, is_new] = places.try_emplace(group_of(name), groups_.size());
+    const auto [found, is_new] = places.try_emplace(parts.of_parameter.at(name), groups_.size());
     if (is_new) groups_.push_back({found->first});
     group_of_.push_back(found->second);
   }
   for (const auto& part : model.named_modules("", /*include_self=*/false)) {
     if (dynamic_cast<const Block*>(part.value().get()) == nullptr) continue;
-    const auto layer = layer_of(part.key());
-    if (layer.empty() || !places_.try_emplace(part.value().get(), shown_.size()).second) continue;
+    const auto& [layer, is_layer] = parts.of_module.at(part.value().get());
+    if (!is_layer || !places_.try_emplace(part.value().get(), shown_.size()).second) continue;
     shown_.emplace_back().layer = layer;
   }
 }
