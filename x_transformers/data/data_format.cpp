@@ -95,6 +95,16 @@ const std::vector<DataFormat>& data_formats() {
   return all;
 }
 
+std::vector<std::string> example_formats() {
+  std::vector<std::string> names;
+  for (const auto& format : data_formats()) {
+    const bool has_examples =
+        format.content == DataContent::examples || format.content == DataContent::text_examples;
+    if (has_examples && !format.reads("task")) names.push_back(format.name);
+  }
+  return names;
+}
+
 const DataFormat& format_of(const DataOptions& options) {
   if (options.format != "auto") return format_named(options.format);
   if (!options.task.name.empty()) return format_named("task");

@@ -24,6 +24,9 @@ struct DataFormat {
   bool reads(const std::string& option) const;
 };
 
+/// The names of the formats whose files hold examples, not a stream of tokens.
+std::vector<std::string> example_formats();
+
 /// All formats that `data.format` may name.
 const std::vector<DataFormat>& data_formats();
 

@@ -50,6 +50,7 @@ struct ModelType {
   /// Whether that class is a TokenPredictor, and whether it has a loss by chunks of tokens
   /// (Model::set_loss_chunk).
   bool predicts_tokens = false, chunks_loss = false;
+  bool is_position_bias = false;  ///< whether its module is a PositionBias, which rel_pos takes
   /// Makes the wrapper around a net, its option "net", in which nets are trained that are given
   /// alone. One type has it.
   std::function<std::shared_ptr<Model>(std::shared_ptr<Model> net)> wrap_net = nullptr;

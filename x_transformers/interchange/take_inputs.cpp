@@ -9,6 +9,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/interchange/cached_call.h"
 #include "x_transformers/interchange/given_cache.h"
+#include "x_transformers/interchange/registry.h"
 #include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
@@ -77,8 +78,8 @@ AttentionCall::AttentionCall(Arguments& arguments, const AttentionImpl& attentio
   rel_pos_ = arguments.model("rel_pos");
   if (rel_pos_) {
     inputs.rel_pos = dynamic_cast<PositionBias*>(&rel_pos_->module());
-    require(inputs.rel_pos != nullptr, at(OptionPath("kwargs") / "rel_pos"),
-            "expected AlibiPositionalBias, RelativePositionBias or DynamicPositionBias");
+    require(inputs.rel_pos != nullptr, at(OptionPath("kwargs") / "rel_pos"), "expected one of {}",
+            types_with(&ModelType::is_position_bias));
   }
   rotary_.angles = inputs.rotary_pos_emb;
   rotary_.context_angles = inputs.context_rotary_pos_emb;

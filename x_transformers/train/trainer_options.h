@@ -107,6 +107,16 @@ struct TrainOptions {
 
   template <class Visitor>
   void fields(Visitor& v) {
+    update_fields(v);
+    machine_fields(v);
+    start_fields(v);
+    report_fields(v);
+  }
+
+ private:
+  /// What a step does to the weights.
+  template <class Visitor>
+  void update_fields(Visitor& v) {
     v("steps", steps, "updates of the weights");
     optimizer.fields(v);
     v("schedule", schedule,
@@ -134,6 +144,11 @@ struct TrainOptions {
     v("ema_decay", ema_decay,
       "keep a moving average of the weights with this decay, to evaluate, sample and save; "
       "default: none");
+  }
+
+  /// What it runs on, and in which numbers.
+  template <class Visitor>
+  void machine_fields(Visitor& v) {
     v("precision", precision,
       "fp32, or bf16: parameters and compute in bf16, with fp32 master weights",
       "arXiv:1710.03740");
@@ -155,6 +170,11 @@ struct TrainOptions {
       "of several processes: none, each has the whole state of the optimizer; or optimizer: each "
       "keeps that of a share of the weights, updates these and gives them to the others",
       "arXiv:1910.02054");
+  }
+
+  /// What a run begins with, and what it does not put up with.
+  template <class Visitor>
+  void start_fields(Visitor& v) {
     v("seed", seed, "seed of initialisation and dropout");
     v("init_from", init_from,
       "weights to start from, of a run, a checkpoint or a file; their net may stand in another "
@@ -170,6 +190,11 @@ struct TrainOptions {
       "row");
     v("allow_non_causal", allow_non_causal,
       "train a model to predict next tokens though its layers let it see them");
+  }
+
+  /// What it tells and keeps, and when.
+  template <class Visitor>
+  void report_fields(Visitor& v) {
     v("log_every", log_every, "steps between two log lines; default: 1% of all, 1 to 10");
     v("eval_every", eval_every,
       "steps between two validations, 0: none; default: 5% of all, 10 to 1000");

@@ -48,15 +48,15 @@ std::shared_ptr<MethodsModel> model_of_methods(const std::string& type,
 /// Registers a type whose constructor takes `OptionsType`; `make` turns options into a model of
 /// methods. Sample calls of one with an option `dim` have so many features.
 template <class OptionsType, class Make>
-void register_part(ModelTypes& types, const TypeHelp& type, Make make) {
-  types.add(type, model_type<OptionsType>([make](const OptionsType& options) {
-              std::shared_ptr<MethodsModel> model = make(options);
-              if constexpr (requires {
-                              { options.dim } -> std::convertible_to<int64_t>;
-                            })
-                model->set_sample_dim(options.dim);
-              return model;
-            }));
+ModelType& register_part(ModelTypes& types, const TypeHelp& type, Make make) {
+  return types.add(type, model_type<OptionsType>([make](const OptionsType& options) {
+                     std::shared_ptr<MethodsModel> model = make(options);
+                     if constexpr (requires {
+                                     { options.dim } -> std::convertible_to<int64_t>;
+                                   })
+                       model->set_sample_dim(options.dim);
+                     return model;
+                   }));
 }
 
 }  // namespace x_transformers

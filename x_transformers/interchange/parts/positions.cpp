@@ -76,10 +76,12 @@ std::shared_ptr<MethodsModel> alibi_part(const AlibiPositionalBiasOptions& optio
 /// A type whose options are those of the bias `B`.
 template <class B, class OptionsType>
 void register_bias(ModelTypes& types, const TypeHelp& type) {
-  register_part<OptionsType>(types, type, [name = type.name](const OptionsType& options) {
-    const auto bias = std::make_shared<B>(options);
-    return model_of_methods(name, bias, bias_methods(bias, options.heads));
-  });
+  auto& added =
+      register_part<OptionsType>(types, type, [name = type.name](const OptionsType& options) {
+        const auto bias = std::make_shared<B>(options);
+        return model_of_methods(name, bias, bias_methods(bias, options.heads));
+      });
+  added.is_position_bias = true;
 }
 
 void register_biases(ModelTypes& types) {
@@ -89,10 +91,11 @@ void register_biases(ModelTypes& types) {
   register_bias<DynamicPositionBias, DynamicPositionBiasOptions>(
       types, {"DynamicPositionBias", TypeGroup::positions,
               "a bias that a small network makes of the distance"});
-  register_part<AlibiPositionalBiasOptions>(
+  auto& alibi = register_part<AlibiPositionalBiasOptions>(
       types,
       {"AlibiPositionalBias", TypeGroup::positions, "a penalty that grows with the distance"},
       alibi_part);
+  alibi.is_position_bias = true;
 }
 
 template <class Alibi, class OptionsType>
