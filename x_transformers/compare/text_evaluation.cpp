@@ -151,7 +151,7 @@ TextEvaluation evaluate_tokens(Model& model, const at::Tensor& tokens, int64_t s
   constexpr int64_t kMostLogits = int64_t{1} << 25, kUsualVocabulary = 256;
   require(tokens.size(0) > 1, "the text is too short: at least two tokens are needed");
   auto& predictor = predictor_of(model);
-  const auto input = predictor.predicted_tensor();
+  const auto input = model.predicted_tensor();
   const Evaluation evaluation(model.module());
   Sums sums(worst);
   const auto targets = tokens.size(0) - 1;
@@ -183,7 +183,7 @@ TextEvaluation evaluate_examples(Model& model, const ExamplePart& examples, int6
                                  const at::Device& device) {
   constexpr int64_t kRows = 16;
   auto& predictor = predictor_of(model);
-  const auto target = predictor.predicted_tensor();
+  const auto target = model.predicted_tensor();
   std::set<std::string> names;
   for (const auto& [name, tensor] : examples.tensors) names.insert(name);
   const auto inputs = model.loss_inputs(names);

@@ -71,7 +71,7 @@ TextEvaluation evaluate_tokens(Model& model, const at::Tensor& tokens, int64_t s
                                int64_t worst, const at::Device& device);
 
 /// The same on examples of tensors as the model's loss takes them, pairs for one: of all tokens of
-/// TokenPredictor::predicted_tensor but the first of each example and those that no loss counts.
+/// Model::predicted_tensor but the first of each example and those that no loss counts.
 /// InputError, with the place, for examples that do not fit.
 TextEvaluation evaluate_examples(Model& model, const ExamplePart& examples, int64_t worst,
                                  const at::Device& device);

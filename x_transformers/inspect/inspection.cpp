@@ -12,7 +12,6 @@
 #include "x_transformers/core/probe.h"
 #include "x_transformers/inspect/recorder.h"
 #include "x_transformers/interchange/token_predictor.h"
-#include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
 
 namespace x_transformers {
@@ -135,7 +134,7 @@ Inspection inspect_model(Model& model, const at::Tensor& tokens, const at::Tenso
           translates ? "the model translates: a target is needed" : "the model reads no source");
   const auto net = predictor.predicting_net();
   require_length(net.get(), tokens.size(0) - 1);
-  TensorMap batch{{predictor.predicted_tensor(), tokens.unsqueeze(0)}};
+  TensorMap batch{{model.predicted_tensor(), tokens.unsqueeze(0)}};
   if (translates) batch[source_name] = source.unsqueeze(0);
   Inspection found;
   for (const auto id : ids_of(tokens)) {

@@ -35,10 +35,10 @@ struct SampleCall {
 /// Tokens in a sequence of a sample call where the model has no max_seq_len.
 inline constexpr int64_t kUsualTokens = 1024;
 
-/// What a model that learns from sequences of tokens takes of them.
+/// What a model that learns from sequences of tokens takes of them: of its predicted_tensor,
+/// [batch, seq + 1].
 struct TokenTask {
-  std::string input = "x";  ///< the argument [batch, seq + 1] of its loss
-  int64_t num_tokens = 0;   ///< tokens are 0 to num_tokens - 1
+  int64_t num_tokens = 0;  ///< tokens are 0 to num_tokens - 1
   /// Tokens that it learns from at once, without the one that only the loss needs; empty: any.
   /// Exactly so many, if it learns from whole sequences.
   std::optional<int64_t> longest = std::nullopt;
@@ -97,6 +97,10 @@ class Model {
   /// The tokens that the loss is of; empty: the model learns from other tensors. InputError, naming
   /// the option, where the model has tokens but no loss of each next one.
   virtual std::optional<TokenTask> token_task() { return std::nullopt; }
+
+  /// The argument of forward that has the tokens which the model learns to predict; read of models
+  /// with a token_task, and of those that are a TokenPredictor.
+  virtual std::string predicted_tensor() const { return "x"; }
 
   /// Why the loss is not of documents that are packed into rows, each without sight of the others
   /// (a tensor `documents` beside the tokens); empty: it is.

@@ -18,13 +18,12 @@ class TokenModel;
 class TokenPredictor {
  public:
   virtual ~TokenPredictor() = default;
-  /// The tensor of a batch whose tokens it predicts, all but the first of a sequence, and the one
-  /// that they translate; empty: they translate none.
-  virtual std::string predicted_tensor() const { return "x"; }
+  /// The tensor of a batch that the tokens of Model::predicted_tensor translate; empty: they
+  /// translate none.
   virtual std::string source_tensor() const { return {}; }
   /// The logits, or log-probabilities, [b, n, tokens] of all tokens but the first of sequences
-  /// [b, n + 1] int64, the predicted_tensor of `batch`. In evaluation mode; without gradients where
-  /// none are recorded.
+  /// [b, n + 1] int64, Model::predicted_tensor of `batch`. In evaluation mode; without gradients
+  /// where none are recorded.
   virtual at::Tensor next_token_logits(const TensorMap& batch) = 0;
   /// The net whose head makes these logits of what its stack gives of each token; null: they are
   /// made otherwise.

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,11 +17,11 @@
 #include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/data/data_format.h"
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/example_check.h"
 #include "x_transformers/data/token_source.h"
 #include "x_transformers/ops/onednn_product.h"
-#include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"
 #include "x_transformers/train/ranks.h"
@@ -63,8 +64,8 @@ DataOptions token_options(const RunOptions& run, const std::filesystem::path& di
 }
 
 /// What the model that learns from tokens takes of a tensor of them.
-LossInput input_of(const TokenTask& task) {
-  LossInput tokens{.name = task.input, .kind = LossInputKind::ids};
+LossInput input_of(const Model& model, const TokenTask& task) {
+  LossInput tokens{.name = model.predicted_tensor(), .kind = LossInputKind::ids};
   tokens.sizes = std::vector<int64_t>{-1};
   tokens.count = task.num_tokens;
   tokens.counted_by = "num_tokens";
@@ -97,8 +98,8 @@ LossInputs inputs_of(Model& model, const std::optional<TokenTask>& task,
     if (is_mask && inputs.find(name) == nullptr)
       inputs.tensors.push_back({.name = name, .kind = LossInputKind::mask, .is_needed = false});
   }
-  if (task && inputs.answers.empty() && inputs.find(task->input) == nullptr)
-    inputs.tensors.push_back(input_of(*task));
+  if (task && inputs.answers.empty() && inputs.find(model.predicted_tensor()) == nullptr)
+    inputs.tensors.push_back(input_of(model, *task));
   return inputs;
 }
 
@@ -200,10 +201,11 @@ void require_packable(Model& model, const RunOptions& run) {
 /// Text or token files; a model that writes gives samples where there is a tokenizer.
 void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_ptr<Model>& model,
                 const TokenTask& task) {
-  require_hidden_targets(*model, {task.input}, run);
+  const auto predicted = model->predicted_tensor();
+  require_hidden_targets(*model, {predicted}, run);
   const auto options = token_options(run, parts.directory, parts.resume, task);
   if (options.pack == "documents") require_packable(*model, run);
-  auto tokens = input_of(task);
+  auto tokens = input_of(*model, task);
   tokens.name = kTokenTensor;
   const auto& context = parts.context;
   const auto device = open_device(run.train.device, OptionPath("train") / "device");
@@ -223,8 +225,8 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
     of_tokens.data.format = "bin";
     parts.config = run_config_text(of_tokens);
   }
-  parts.training_batch = renamed(parts.training_batch, task.input);
-  parts.validation_batch = renamed(parts.validation_batch, task.input);
+  parts.training_batch = renamed(parts.training_batch, predicted);
+  parts.validation_batch = renamed(parts.validation_batch, predicted);
   if (!model->writer() && !model->sequence_writer())
     return require_no_sample_prompt(run.train, "means nothing: the model writes no text");
   if (data->tokenizer()) {
@@ -299,9 +301,11 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
     use_examples(parts, run, model, task);
   } else {
     require(task.has_value(), at(run.model_place),
-            "does not learn from a stream of tokens; its data are examples ({} tensors, pairs, "
-            "preferences, series or images) or made up ({})",
-            option(OptionPath("data") / "format"), option(OptionPath("data") / "task"));
+            "does not learn from a stream of tokens; its data are examples ({} = {}) or made up "
+            "({})",
+            option(OptionPath("data") / "format"),
+            fmt::format("{}", fmt::join(example_formats(), ", ")),
+            option(OptionPath("data") / "task"));
     use_tokens(parts, run, model, *task);
   }
   if (run.train.loss_chunk) {

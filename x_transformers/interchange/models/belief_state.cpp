@@ -111,7 +111,6 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPre
   std::optional<TokenTask> token_task() override {
     const auto traits = holder_->forward_decoder()->traits();
     TokenTask task;
-    task.input = "seq";
     task.num_tokens = traits.num_tokens;
     task.limited_by = "max_seq_len = 0";
     if (traits.max_seq_len == 0) return task;

@@ -81,8 +81,7 @@ class FreeTransformerModel : public HolderModel<FreeTransformer>, public TokenPr
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
-    TokenTask task{"seq", o.num_tokens, o.max_seq_len,
-                   fmt::format("max_seq_len = {}", o.max_seq_len)};
+    TokenTask task{o.num_tokens, o.max_seq_len, fmt::format("max_seq_len = {}", o.max_seq_len)};
     task.ignored = o.pad_id;
     return task;
   }

@@ -78,7 +78,7 @@ class GPTVAEModel : public HolderModel<GPTVAE>, public TokenPredictor {
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
-    TokenTask task{"seq", o.num_tokens, o.max_seq_len - 1 + more(),
+    TokenTask task{o.num_tokens, o.max_seq_len - 1 + more(),
                    fmt::format("max_seq_len = {}{}", o.max_seq_len,
                                more() ? "" : " less the token that only the loss needs")};
     task.ignored = o.pad_id;

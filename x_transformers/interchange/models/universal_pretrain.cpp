@@ -107,9 +107,7 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper>, pub
   TokenWriter* writer() override { return holder_->ar_wrapped().get(); }
   std::shared_ptr<TokenModel> token_model() override { return language_model_->token_model(); }
 
-  std::string predicted_tensor() const override {
-    return predictor_of(*language_model_).predicted_tensor();
-  }
+  std::string predicted_tensor() const override { return language_model_->predicted_tensor(); }
   at::Tensor next_token_logits(const TensorMap& batch) override {
     return predictor_of(*language_model_).next_token_logits(batch);
   }
