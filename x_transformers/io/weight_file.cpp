@@ -177,9 +177,8 @@ FileWeights load_index(const fs::path& path) {
       all = std::move(weights);
       continue;
     }
-    require(all->xt_compat == weights.xt_compat,
-            at(OptionPath(path.string() + ":") / "metadata" / "xt_compat"),
-            "the files say '{}' and '{}'", all->xt_compat, weights.xt_compat);
+    require(all->xt_compat == weights.xt_compat, at(path.string() + ":"),
+            "the files say xt_compat '{}' and '{}'", all->xt_compat, weights.xt_compat);
     all->tensors.merge(weights.tensors);
     require(weights.tensors.empty(), at(shard.string() + ":"),
             "also in another file of the index: {}",
