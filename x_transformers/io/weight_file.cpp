@@ -316,7 +316,8 @@ TensorMap load_weights(torch::nn::Module& module, const Compat& compat, const fs
   spelled(of_file, [&] { require_fit(module, named, path); });
   require_finite(named.tensors, path);  // names the file
   return spelled(of_file, [&] {
-    if (!named.change.empty()) warn("the names are taken " + named.change);
+    const bool is_meant = selection.is_of_inner && named.is_completed;
+    if (!named.change.empty() && !is_meant) warn("the names are taken " + named.change);
     load_state_dict(module, named.tensors);
     return std::move(named.tensors);
   });

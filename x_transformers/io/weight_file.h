@@ -25,6 +25,9 @@ struct WeightSelection {
   /// How names begin that are of other modules than the model, so that load_weights leaves them
   /// out.
   std::vector<std::string> of_others = {};
+  /// Whether the module is made around the one that the file is likely to be of, so that
+  /// load_weights does not say that names lack what the module's begin with.
+  bool is_of_inner = false;
 };
 
 /// The weights of a file, and the release whose meaning they have.

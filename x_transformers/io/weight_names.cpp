@@ -139,18 +139,18 @@ NamedWeights named_as(const torch::nn::Module& module, TensorMap weights) {
     const LoadReport report = compare_weights(own, tensors);
     return report.missing.empty() && report.unexpected.empty();
   };
-  if (weights.empty() || fits(weights)) return {std::move(weights), ""};
+  if (weights.empty() || fits(weights)) return {std::move(weights), "", false};
   const auto count_known = [&own](const TensorMap& tensors) {
     return std::count_if(tensors.begin(), tensors.end(),
                          [&own](const auto& each) { return own.contains(each.first); });
   };
   TensorMap bare;
   for (const auto& [name, tensor] : weights) bare[without_wrappers(name)] = tensor;
-  if (bare.size() != weights.size()) return {std::move(weights), ""};
+  if (bare.size() != weights.size()) return {std::move(weights), "", false};
   const bool has_wrappers = names_of(bare) != names_of(weights);
   auto best_known = count_known(weights);
   const auto half = (static_cast<decltype(best_known)>(own.size()) + 1) / 2;
-  NamedWeights best{std::move(weights), ""};
+  NamedWeights best{std::move(weights), "", false};
   for (const auto& surplus : beginnings_of(common_beginning(names_of(bare)))) {
     for (const auto& lacking : beginnings_of(common_beginning(names_of(own)))) {
       TensorMap candidate;
@@ -163,7 +163,8 @@ NamedWeights named_as(const torch::nn::Module& module, TensorMap weights) {
       if (has_wrappers) changes.emplace_back("without '_orig_mod.' and the like");
       if (!surplus.empty()) changes.push_back(fmt::format("without '{}'", surplus));
       if (!lacking.empty()) changes.push_back(fmt::format("with '{}' in front", lacking));
-      best = {std::move(candidate), fmt::format("{}", fmt::join(changes, ", "))};
+      best = {std::move(candidate), fmt::format("{}", fmt::join(changes, ", ")),
+              !has_wrappers && surplus.empty()};
       best_known = known;
       if (is_whole) return best;
     }

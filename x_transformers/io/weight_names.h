@@ -28,6 +28,8 @@ TensorMap under_key(const TensorMap& tensors, std::string key, const std::filesy
 struct NamedWeights {
   TensorMap tensors;
   std::string change;  ///< what was done to the names: "without 'module.'"; empty: nothing
+  /// Whether all that was done is to put in front what the module's names begin with.
+  bool is_completed = false;
 };
 
 /// `weights` by the names of `module`: as they are, or, where more names fit then, without what

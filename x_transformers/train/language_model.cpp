@@ -123,11 +123,13 @@ std::shared_ptr<const Tokenizer> tokenizer_of(const LanguageModel& loaded,
   return are_bytes ? bytes : nullptr;
 }
 
-void load_weights_of(const LanguageModelFiles& files, Model& model) {
+void load_weights_of(const LanguageModelFiles& files, Model& model, bool is_around_net) {
   const auto inside = checkpoint_folder(files.path) / checkpoint_file::kModel;
   const bool is_inside =
       std::filesystem::is_directory(files.path) && std::filesystem::exists(inside);
-  load_checked_weights(model, is_inside ? inside : files.path, files.selection);
+  auto selection = files.selection;
+  selection.is_of_inner = is_around_net;
+  load_checked_weights(model, is_inside ? inside : files.path, selection);
 }
 
 }  // namespace
@@ -141,7 +143,7 @@ LanguageModel load_language_model(const LanguageModelFiles& files, at::Device de
   require(loaded.model->any_writer() != nullptr, at(config.where / "type"), "{} writes no text",
           config.model.value("type", std::string()));
   auto& module = loaded.model->module();
-  load_weights_of(files, *loaded.model);
+  load_weights_of(files, *loaded.model, is_net(config.model));
   for (auto& parameter : module.parameters()) parameter.set_requires_grad(false);
   module.to(device);
   if (quantize != Quantization::none) loaded.quantized = quantize_model(module, quantize);
