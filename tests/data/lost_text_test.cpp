@@ -93,6 +93,31 @@ TEST(LostText, TheNoticeNamesTheOptionTheSharesAndTheWayOut) {
                     HasSubstr("remove_extra_whitespaces=false")));
 }
 
+/// Bytes, of which sentencepiece's sign of a blank becomes one, as in every vocabulary of it.
+class MarkTokenizer : public ByteTokenizer {
+ public:
+  std::vector<int64_t> encode(std::string_view text) const override {
+    std::string kept(text);
+    for (auto found = kept.find(kSpaceMark); found != std::string::npos;
+         found = kept.find(kSpaceMark))
+      kept.replace(found, kSpaceMark.size(), " ");
+    return ByteTokenizer::encode(kept);
+  }
+};
+
+TEST(LostText, SaysOfASignOfABlankThatNoVocabularyKeepsIt) {
+  const auto lost = lost_text("a\u2581b c", MarkTokenizer());
+  EXPECT_EQ(lost.marks, 1);
+  EXPECT_EQ(lost.lost(), 1);
+  const auto line = notice_of(lost).value().line();
+  EXPECT_THAT(line, AllOf(HasSubstr("(\u2581 20.0%)"), HasSubstr("comes back as one")));
+  EXPECT_THAT(line, testing::Not(HasSubstr("tokenizer train")));
+  auto both = lost;
+  both.tabs = 1;
+  EXPECT_THAT(notice_of(both).value().line(),
+              AllOf(HasSubstr("tabs 20.0%"), HasSubstr("keeps all of them but \u2581")));
+}
+
 /// The same by another name, since bytes lose nothing and are not looked at.
 class NamedTokenizer : public OrdinaryTokenizer {
  public:

@@ -31,6 +31,7 @@ std::unordered_map<std::string_view, int64_t> count_characters(std::string_view 
 }
 
 int64_t& kind_of(LostText& lost, std::string_view character) {
+  if (character == kSpaceMark) return lost.marks;
   switch (character.front()) {
     case '\n':
     case '\r':
@@ -66,6 +67,7 @@ void LostText::operator+=(const LostText& more) {
   tabs += more.tabs;
   blanks += more.blanks;
   others += more.others;
+  marks += more.marks;
 }
 
 LostText lost_text(std::string_view text, const Tokenizer& tokenizer) {
@@ -119,9 +121,10 @@ void LostOfLines::add(std::initializer_list<std::string_view> texts) {
 
 std::optional<Notice> notice_of(const LostText& lost) {
   if (lost.lost() == 0) return std::nullopt;
-  const std::pair<const char*, int64_t> kinds[] = {{"line ends", lost.line_ends},
+  const std::pair<std::string, int64_t> kinds[] = {{"line ends", lost.line_ends},
                                                    {"tabs", lost.tabs},
                                                    {"blanks", lost.blanks},
+                                                   {std::string(kSpaceMark), lost.marks},
                                                    {"others", lost.others}};
   std::vector<std::string> shares;
   for (const auto& [name, count] : kinds) {
@@ -131,10 +134,17 @@ std::optional<Notice> notice_of(const LostText& lost) {
       at(OptionPath("data") / "tokenizer"),
       text("{} of the characters do not come back from its tokens ({})",
            percent(lost.lost(), lost.characters), fmt::format("{}", fmt::join(shares, ", ")))};
-  notice.hint =
-      "a vocabulary of `x-transformers tokenizer train` keeps all of them, and so does one of "
+  const auto mark =
+      text("{} is sentencepiece's own sign of a blank, and comes back as one", kSpaceMark);
+  if (lost.lost() == lost.marks) {
+    notice.hint = mark;
+    return notice;
+  }
+  notice.hint = text(
+      "a vocabulary of `x-transformers tokenizer train` keeps all of them{}, and so does one of "
       "sentencepiece with normalization_rule_name=identity, remove_extra_whitespaces=false and "
-      "byte_fallback=true";
+      "byte_fallback=true",
+      lost.marks > 0 ? fmt::format(" but {}", kSpaceMark) : "");
   return notice;
 }
 

@@ -26,7 +26,6 @@ alignas(16) char FLAGS_minloglevel[64];  // NOLINT(readability-identifier-naming
 namespace x_transformers {
 namespace {
 
-constexpr std::string_view kSpaceMark = "\u2581";
 // Texts from twice this size on are encoded in pieces.
 constexpr size_t kPiece = size_t{1} << 18;
 
