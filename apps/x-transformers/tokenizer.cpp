@@ -93,7 +93,7 @@ void add_vocabulary_training(CLI::App& group) {
   auto* command = group.add_subcommand("train", "learn a sentencepiece vocabulary from text");
   const auto options = std::make_shared<SentencePieceTrainingOptions>();
   command->add_option("input", options->input, "text files, or folders of them")->required();
-  command->add_option("--output", options->output, "the .model file to write");
+  command->add_option("--out,--output", options->output, "the .model file to write");
   command->add_option("--vocab-size", options->vocab_size, "tokens in the vocabulary")
       ->check(integer_from(1, kLargestVocabulary));
   command->add_option("--model-type", options->model_type, "unigram or bpe")
@@ -111,8 +111,8 @@ void add_vocabulary_training(CLI::App& group) {
   command->add_option("--threads", options->threads, "threads to learn with")
       ->check(integer_from(1, kMostLearningThreads));
   command->callback([options] {
-    require_output("--output", options->output, all_files(options->input));
-    train_sentencepiece(*options);
+    require_output("--out", options->output, all_files(options->input));
+    spelled(as_flags({"vocab_size"}), [&] { train_sentencepiece(*options); });
     fmt::print("{}: {} tokens\n", options->output, options->vocab_size);
   });
 }

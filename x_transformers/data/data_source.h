@@ -41,6 +41,8 @@ class DataSource {
   /// Batch `index` of a validation, the same for each validation and each process.
   virtual Batch validation_batch(int64_t index) const = 0;
 
+  /// Tokens of training and validation; nothing: the data are bytes or no tokens.
+  virtual std::optional<int64_t> tokens() const { return std::nullopt; }
   /// A hash of the training data, by which a run that goes on notices other data.
   virtual std::string fingerprint() const = 0;
   /// What the targets of a batch are, in reports: "tokens" or "examples".

@@ -144,6 +144,17 @@ double mean_bytes(const TokenDataset& dataset, const Tokenizer& tokenizer) {
   return static_cast<double>(bytes) / static_cast<double>(count);
 }
 
+/// Throws InputError where the model has not all of the vocabulary's tokens.
+void require_room(const Tokenizer& tokenizer, const DataOptions& options, int64_t num_tokens) {
+  const auto needed = tokenizer.vocab_size();
+  if (needed <= num_tokens) return;
+  Notice notice{at(OptionPath("data") / "tokenizer"),
+                text("{} has {} tokens, more than the model's {} = {}", options.tokenizer, needed,
+                     option("num_tokens"), num_tokens)};
+  notice.hint = text("{}={} takes them", option("num_tokens"), needed);
+  throw InputError(std::move(notice));
+}
+
 /// What the tokenizer of a text loses of it.
 std::optional<Notice> notice_of_lost_text(const Source& source, const Tokenizer& tokenizer) {
   if (source.tokens || tokenizer.name() == "bytes") return std::nullopt;
@@ -190,9 +201,7 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   const bool bytes = tokenizer->name() == "bytes";
   const auto content = format_of(options).content;
   auto source = find_source(options.path, content);
-  require(bytes || source.tokens || tokenizer->vocab_size() <= num_tokens,
-          fmt::format("tokenizer {} has {} tokens, the model only {} (num_tokens)",
-                      options.tokenizer, tokenizer->vocab_size(), num_tokens));
+  if (!bytes && !source.tokens) require_room(*tokenizer, options, num_tokens);
   std::optional<Source> validation_source;
   if (!options.val_path.empty()) {
     validation_source = find_source(options.val_path, content);

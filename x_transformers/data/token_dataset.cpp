@@ -66,10 +66,14 @@ int64_t find_outside(const TokenSegment& segment, int64_t begin, int64_t end, in
 [[noreturn]] void fail_outside(const TokenSegment& segment, int64_t position, int64_t vocab_size) {
   const auto token =
       with_tokens(segment, [&](const auto* tokens) { return std::to_string(tokens[position]); });
-  throw InputError(
-      Notice{at(segment.file + ":"),
-             text("token {} at position {} is not in the vocabulary (num_tokens is {})", token,
-                  position, vocab_size)});
+  Notice notice{at(segment.file + ":"),
+                text("token {} at position {} is out of range for the model's {} = {}", token,
+                     position, option("num_tokens"), vocab_size)};
+  notice.hint = text(
+      "{}=N, where N is how many tokens the vocabulary has that made the file, takes "
+      "its tokens",
+      option("num_tokens"));
+  throw InputError(std::move(notice));
 }
 
 }  // namespace

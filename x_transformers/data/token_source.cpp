@@ -21,6 +21,11 @@ Batch as_batch(at::Tensor tokens) {
   return {{{kTokenTensor, std::move(tokens)}}, targets};
 }
 
+std::optional<int64_t> tokens_of(const TokenData& data) {
+  if (data.tokenizer && data.tokenizer->name() == "bytes") return std::nullopt;
+  return data.train.size() + (data.validation ? data.validation->size() : 0);
+}
+
 /// Throws InputError where the first million tokens, and more, have one that stands for another.
 void require_free(const TokenDataset& tokens, const DataContext& context) {
   constexpr int64_t kSearched = int64_t{1} << 24, kAtOnce = int64_t{1} << 20;
@@ -52,6 +57,7 @@ class TokenSource : public DataSource {
   Batch validation_batch(int64_t index) const override {
     return as_batch(validation_.value().batch(index));
   }
+  std::optional<int64_t> tokens() const override { return tokens_of(data_); }
   std::string fingerprint() const override { return std::to_string(data_.train.fingerprint()); }
   std::string target_unit() const override { return "tokens"; }
   std::shared_ptr<const Tokenizer> tokenizer() const override { return data_.tokenizer; }
@@ -91,6 +97,7 @@ class DocumentSource : public DataSource {
       return evenly_spaced(batch.first + i, validated_.samples(), validation_->rows());
     });
   }
+  std::optional<int64_t> tokens() const override { return tokens_of(data_); }
   std::string fingerprint() const override {
     return fmt::format("{} documents {}", data_.train.fingerprint(), separator_.value_or(-1));
   }

@@ -176,7 +176,7 @@ void train_sentencepiece(const SentencePieceTrainingOptions& options) {
     auto notice =
         caused(at(options.input[0] + ":"), text("{} tokens cannot be learned", options.vocab_size),
                cause_of_status(status.message()));
-    notice.hint = "their number is vocab_size";
+    notice.hint = text("{} is their number", option("vocab_size"));
     throw InputError(std::move(notice));
   }
   write_file_atomically(options.output, model);

@@ -32,6 +32,7 @@ void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data
     parts.validation_batch = [data](int64_t index) { return data->validation_batch(index); };
   parts.target_unit = data->target_unit();
   parts.bytes_per_token = data->bytes_per_token();
+  parts.tokens = data->tokens();
   parts.data = {data->batch_size(), data->sample_length(), data->fingerprint(), files};
   if (const auto tokenizer = data->tokenizer()) parts.tokenizer = tokenizer->serialized();
 }

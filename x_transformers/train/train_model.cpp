@@ -21,6 +21,7 @@
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/example_check.h"
 #include "x_transformers/data/token_source.h"
+#include "x_transformers/interchange/file_models.h"
 #include "x_transformers/ops/onednn_product.h"
 #include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"
@@ -156,6 +157,18 @@ void require_no_sample_prompt(const TrainOptions& options, detail::PatternFor<Ar
           args...);
 }
 
+/// The same of token files that nobody says the text of.
+void require_no_sample_text(const RunOptions& run) {
+  if (run.train.sample_prompt.empty()) return;
+  const auto tokenizer = option(OptionPath("data") / "tokenizer");
+  Notice notice{at(OptionPath("train") / "sample_prompt"),
+                text("is text, and {} holds tokens: {} says what text they are, without which no "
+                     "samples are written",
+                     option(OptionPath("data") / "path"), tokenizer)};
+  notice.hint = text("{}=FILE.model names the vocabulary that they were encoded with", tokenizer);
+  throw InputError(std::move(notice));
+}
+
 /// Writes the samples of a run.
 std::function<std::string()> sample_writer(LanguageModel language_model,
                                            const TrainOptions& options) {
@@ -198,6 +211,21 @@ void require_packable(Model& model, const RunOptions& run) {
           "documents are kept apart on {} cpu alone", option(OptionPath("train") / "device"));
 }
 
+/// What data call num_tokens is the option of the model, which a wrapper may hold.
+Spelling num_tokens_of(const RunOptions& run) {
+  auto place = run.model_place;
+  for (const auto& part : models_of_file(*run.model)) {
+    const auto keys = keys_of_option(value_at(*run.model, part.keys), "num_tokens");
+    if (keys.empty()) continue;
+    place = run.model_place;
+    for (const auto& name : part.keys) place = place / name;
+    for (const auto& name : keys) place = place / name;
+  }
+  if (place == run.model_place) place = place / "num_tokens";
+  return spelled_by(
+      [place](const OptionPath& path) { return path == "num_tokens" ? place : path; });
+}
+
 /// Text or token files; a model that writes gives samples where there is a tokenizer.
 void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_ptr<Model>& model,
                 const TokenTask& task) {
@@ -211,13 +239,15 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   const auto device = open_device(run.train.device, OptionPath("train") / "device");
   // Text is encoded by rank 0, and the others find its tokens where they share the folder.
   const auto data = first_rank_first(device, context.place, context.sum_over_ranks, [&] {
-    return open_data_source(
-        options,
-        {.num_tokens = task.num_tokens,
-         .token_folder =
-             context.token_folder.empty() ? parts.directory / "tokens" : context.token_folder,
-         .place = context.place,
-         .loss_inputs = [tokens](const auto&) { return LossInputs{.tensors = {tokens}}; }});
+    return spelled(num_tokens_of(run), [&] {
+      return open_data_source(
+          options,
+          {.num_tokens = task.num_tokens,
+           .token_folder =
+               context.token_folder.empty() ? parts.directory / "tokens" : context.token_folder,
+           .place = context.place,
+           .loss_inputs = [tokens](const auto&) { return LossInputs{.tensors = {tokens}}; }});
+    });
   });
   use_data(parts, data, data_files(options));
   if (!data->tokenizer()) {  // so that who loads the run takes its tokens for no text
@@ -233,11 +263,7 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
     parts.sample = sample_writer({model, data->tokenizer(), !holds_text(options)}, run.train);
     return;
   }
-  require_no_sample_prompt(
-      run.train,
-      "is text, and {} holds tokens: {} says what text they are, without which "
-      "no samples are written",
-      option(OptionPath("data") / "path"), option(OptionPath("data") / "tokenizer"));
+  require_no_sample_text(run);
 }
 
 /// The loss of a batch. What is wrong with examples is said of their file.
@@ -277,8 +303,8 @@ std::string size_note(const RunOptions& run, const torch::nn::Module& module,
   const auto& data = run.data;
   auto line =
       fmt::format("{} of {} weights; ", run.model->value("type", "model"), counted(weights));
-  line += data.path.empty() ? "data.task " + data.task.name
-                            : fmt::format("{}, {} bytes", data.path, counted(bytes));
+  const auto size = parts.tokens ? counted(*parts.tokens) + " tokens" : counted(bytes) + " bytes";
+  line += data.path.empty() ? "data.task " + data.task.name : data.path + ", " + size;
   const auto samples = parts.data.batch_size * run.train.grad_accum;
   const bool is_of_tokens = parts.data.sample_length > 1;
   line += is_of_tokens ? fmt::format("; {} x {} tokens", samples, parts.data.sample_length)

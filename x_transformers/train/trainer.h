@@ -73,6 +73,8 @@ struct TrainerParts {
   std::function<std::string()> sample;
   /// Bytes of text that a token stands for; turns nats a token into bits per byte.
   std::optional<double> bytes_per_token;
+  /// Of training and validation together, for messages; nothing: the data are bytes or examples.
+  std::optional<int64_t> tokens;
   /// Text of config.json, a JSON object.
   std::string config = "{}\n";
   /// By which a resumed run tells whether its model is that of the checkpoint; empty: by the text.
