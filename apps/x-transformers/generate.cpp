@@ -20,6 +20,7 @@
 #include "apps/x-transformers/device.h"
 #include "apps/x-transformers/prompt.h"
 #include "apps/x-transformers/quantize.h"
+#include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -190,7 +191,7 @@ std::string listed(const std::vector<int64_t>& ids) {
 
 /// Writes the prompt and what follows it to stdout as it comes: text, or ids where there is no
 /// tokenizer. The prompt is shown, after `words` on stderr, once the first token has shown that it
-/// is a good one.
+/// is a good one. A signal ends the text where it is, if it comes token by token.
 void stream_out(LanguageModel& model, TextGeneration& generation, const std::string& prompt,
                 const std::string& words) {
   bool has_begun = false;
@@ -211,6 +212,11 @@ void stream_out(LanguageModel& model, TextGeneration& generation, const std::str
       const bool follows = begin() || !prompt.empty();
       write_out((follows ? "," : "") + std::to_string(id));
     };
+  }
+  std::optional<StopSignals> signals;
+  if (!generation.beams && !model.model->sequence_writer()) {
+    signals.emplace();
+    generation.wants_stop = [] { return StopSignals::received() != 0; };
   }
   write_text(model, generation);
   begin();
@@ -401,6 +407,9 @@ void run_command(GenerateCommand& options, const CLI::App& command) {
 
 void add_generate(CLI::App& app) {
   auto* command = app.add_subcommand("generate", "write with a trained model");
+  command->footer(
+      "Ctrl-C (SIGINT), SIGTERM and SIGHUP end a text that comes token by token after the token "
+      "that is being written; the exit code is 0 then. A second Ctrl-C ends the program at once.");
   const auto options = std::make_shared<GenerateCommand>();
   command->add_option("path", options->path,
                       "folder of a run or checkpoint, or a file of weights beside its config.json; "

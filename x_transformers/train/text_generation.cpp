@@ -44,13 +44,13 @@ class TextStream {
     if (language_model.tokenizer) decoder_.emplace(language_model.tokenizer, true);
   }
 
-  /// Whether a stop string has come.
+  /// Whether the text ends here: a stop string has come, or nobody wants more.
   bool push(int64_t token) {
     if (generation_.options.eos_token == token) return false;
     written_.ids.push_back(token);
     if (generation_.write_id) generation_.write_id(token);
     if (decoder_) emit(stop_.push(decoder_->push(token)));
-    return stop_.stopped();
+    return stop_.stopped() || (generation_.wants_stop && generation_.wants_stop());
   }
   /// What was written, without its prompt.
   WrittenText finish() {

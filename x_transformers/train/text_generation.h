@@ -22,6 +22,8 @@ struct TextGeneration {
   std::vector<std::string> stop = {};                  ///< the text ends before the first of these
   std::function<void(const std::string&)> write = {};  ///< gets the text piece by piece as it comes
   std::function<void(int64_t)> write_id = {};          ///< gets each token as it comes
+  /// Asked after each token: whether to end the text there. Not where all of it comes at the end.
+  std::function<bool()> wants_stop = {};
   std::optional<bool> static_caches = std::nullopt;  ///< SessionRequest::static_caches: CUDA graphs
   std::vector<std::shared_ptr<Model>> amateurs = {};  ///< smaller models to decode against
   ContrastiveDecodeOptions contrastive = {};          ///< how, for each of them
