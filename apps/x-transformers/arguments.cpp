@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -198,6 +199,79 @@ Spelling as_flags(std::set<std::string> names) {
     std::replace(flag.begin(), flag.end(), '_', '-');
     return path.with_front(flag);
   });
+}
+
+std::vector<std::string> command_line() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> all;
+  for (std::string each; std::getline(file, each, '\0');) all.push_back(each);
+  return all;
+}
+
+namespace {
+
+std::string shell_quoted(const std::string& text) {
+  const std::string plain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=+,:@%";
+  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
+  std::string result = "'";
+  for (const char c : text) result += c == '\'' ? "'\\''" : std::string(1, c);
+  return result + "'";
+}
+
+/// PATH of PATH=VALUE.
+std::string path_of(const std::string& assignment) {
+  return assignment.substr(0, assignment.find('='));
+}
+
+}  // namespace
+
+std::string as_shell_line(const std::vector<std::string>& arguments) {
+  std::string line;
+  for (const auto& argument : arguments) line += (line.empty() ? "" : " ") + shell_quoted(argument);
+  return line;
+}
+
+std::vector<RunOverride> run_flags(const std::string& data, const std::string& device) {
+  std::vector<RunOverride> flags;
+  if (!data.empty()) flags.push_back({"data.path=" + Json(data).dump(), "--data"});
+  if (!device.empty()) flags.push_back({"train.device=" + Json(device).dump(), "--device"});
+  return flags;
+}
+
+std::vector<RunOverride> run_overrides(const std::vector<std::string>& set,
+                                       const std::vector<RunOverride>& flags) {
+  std::vector<RunOverride> all;
+  for (const auto& assignment : set) {
+    for (const auto& flag : flags)
+      require(path_of(flag.assignment) != path_of(assignment), at("--set " + path_of(assignment)),
+              "is given by {} too: give one of the two", flag.option);
+    all.push_back({assignment, "", "--set "});
+  }
+  all.insert(all.end(), flags.begin(), flags.end());
+  return all;
+}
+
+void tell_other_data(const std::string& path, const std::string& data) {
+  if (data.empty()) return;
+  const auto run = read_json_file(path);
+  const auto own = run.value(Json::json_pointer("/data/path"), Json());
+  if (own.is_string() && own != "" && own != data)
+    std::fprintf(stderr, "x-transformers: --data %s is read in place of %s, the data.path of %s\n",
+                 data.c_str(), own.get<std::string>().c_str(), path.c_str());
+}
+
+Spelling hints_by_set(const std::string& run_file) {
+  return [file = run_file + ":"](const Notice& notice) {
+    auto told = notice;
+    told.hint = respelled({{}, told.hint}, [&file](const OptionPath& path) {
+                  const auto inner =
+                      !path.empty() && path.front() == file ? path.without_front() : path;
+                  const bool is_of_run = inner.names().size() > 1 && is_run_part(inner.front());
+                  return is_of_run ? inner.with_front("--set " + inner.front()) : path;
+                }).text;
+    return told;
+  };
 }
 
 Spelling with_eager_hint() {

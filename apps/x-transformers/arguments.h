@@ -12,6 +12,7 @@
 
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/io/weight_file.h"
+#include "x_transformers/train/run_options.h"
 
 namespace x_transformers {
 
@@ -53,6 +54,23 @@ Spelling as_flags(std::set<std::string> names);
 /// What is said of a step that cannot be captured as a CUDA graph, with the option of the command
 /// that runs it all the same.
 Spelling with_eager_hint();
+
+/// What this process was started with, the program's name first.
+std::vector<std::string> command_line();
+/// `arguments` as a shell takes them.
+std::string as_shell_line(const std::vector<std::string>& arguments);
+
+/// The values of a run file that the command line changes: by --set, and by options of their own,
+/// `flags`. Throws InputError where both give one value.
+std::vector<RunOverride> run_overrides(const std::vector<std::string>& set,
+                                       const std::vector<RunOverride>& flags);
+/// --data and --device as such values, those that are given.
+std::vector<RunOverride> run_flags(const std::string& data, const std::string& device);
+/// Says on stderr where `data`, of --data, stands in place of other data of the run file at `path`.
+void tell_other_data(const std::string& path, const std::string& data);
+
+/// Options of a run file in a hint, as the command line changes them: --set train.steps.
+Spelling hints_by_set(const std::string& run_file);
 
 /// A model file, or a run's folder or run file, whose "model" it is.
 nlohmann::json read_model_file(const std::string& path);

@@ -43,12 +43,7 @@ struct CompareCommand {
 void say(const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); }
 
 std::vector<RunOverride> overrides_of(const CompareCommand& command) {
-  std::vector<RunOverride> all;
-  for (const auto& assignment : command.set) all.push_back({assignment, "", "--set "});
-  if (!command.data.empty()) all.push_back({"data.path=" + Json(command.data).dump(), "--data"});
-  if (!command.device.empty())
-    all.push_back({"train.device=" + Json(command.device).dump(), "--device"});
-  return all;
+  return run_overrides(command.set, run_flags(command.data, command.device));
 }
 
 ComparisonOptions comparison_of(const CompareCommand& command) {
@@ -157,6 +152,7 @@ void run_compare(const CompareCommand& command) {
   // What is wrong with the run file, or the model in it, is said of where it was given.
   const auto spelling = read_run_file(command.config, overrides_of(command)).spelling;
   const auto options = spelled(spelling, [&] { return comparison_of(command); });
+  tell_other_data(command.config, command.data);
   const StopSignals signals;
   ComparisonParts parts;
   parts.train = [tokens = options.out / "runs" / ".tokens"](const RunTask& task) {

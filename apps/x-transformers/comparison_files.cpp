@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/x-transformers/arguments.h"
 #include "x_transformers/compare/comparison.h"
 #include "x_transformers/compare/comparison_table.h"
 #include "x_transformers/compare/pictures.h"
@@ -27,16 +28,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// An argument as a shell takes it.
-std::string shell_quoted(const std::string& text) {
-  const std::string plain =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=+,:@%";
-  if (!text.empty() && text.find_first_not_of(plain) == std::string::npos) return text;
-  std::string result = "'";
-  for (const char c : text) result += c == '\'' ? "'\\''" : std::string(1, c);
-  return result + "'";
-}
-
 std::string processor_name() {
   constexpr std::string_view kField = "model name";
   std::ifstream file("/proc/cpuinfo");
@@ -51,16 +42,10 @@ std::string processor_name() {
 }  // namespace
 
 std::string this_command() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::ostringstream content;
-  content << file.rdbuf();
-  std::string argument, line = "x-transformers";
-  std::istringstream arguments(content.str());
-  std::getline(arguments, argument, '\0');
-  while (std::getline(arguments, argument, '\0')) {
-    if (argument != "--resume" && argument != "--json") line += " " + shell_quoted(argument);
-  }
-  return line;
+  auto arguments = command_line();
+  std::erase_if(arguments, [](const auto& each) { return each == "--resume" || each == "--json"; });
+  arguments.at(0) = "x-transformers";
+  return as_shell_line(arguments);
 }
 
 std::vector<std::pair<std::string, std::string>> machine_facts() {

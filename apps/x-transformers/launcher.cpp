@@ -12,10 +12,10 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
-#include <fstream>
 #include <iterator>
 #include <optional>
 
+#include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/core/cause.h"
@@ -83,7 +83,7 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
 class Children {
  public:
   Children(int64_t count, std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), "x-transformers");
+    arguments.insert(arguments.begin(), command_line().at(0));
     const auto listener = listen_at(ListenOn::this_host, 0);
     const auto key = random_token();
     for (int64_t rank = 0; rank < count; ++rank) {
@@ -187,9 +187,7 @@ int report_end(const Child& child) {
 }  // namespace
 
 std::vector<std::string> own_arguments(const std::vector<std::string>& without) {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::vector<std::string> all;
-  for (std::string each; std::getline(file, each, '\0');) all.push_back(each);
+  const auto all = command_line();
   std::vector<std::string> kept;
   for (size_t i = 1; i < all.size(); ++i) {
     const auto name = all[i].substr(0, all[i].find('='));

@@ -20,6 +20,8 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/runs/checkpoint.h"
+#include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/process.h"
 #include "x_transformers/train/train_model.h"
 
@@ -37,15 +39,27 @@ struct TrainCommand {
 };
 
 std::vector<RunOverride> overrides(const TrainCommand& command) {
-  std::vector<RunOverride> all;
-  for (const auto& assignment : command.set) all.push_back({assignment, "", "--set "});
-  if (!command.data.empty()) all.push_back({"data.path=" + Json(command.data).dump(), "--data"});
-  if (!command.device.empty())
-    all.push_back({"train.device=" + Json(command.device).dump(), "--device"});
-  if (command.steps) all.push_back({"train.steps=" + std::to_string(*command.steps), "--steps"});
-  if (command.skip_nonfinite) all.push_back({"train.skip_nonfinite=true", "--skip-nonfinite"});
-  if (command.no_cuda_graph) all.push_back({"train.cuda_graph=false", "--no-cuda-graph"});
-  return all;
+  auto flags = run_flags(command.data, command.device);
+  if (command.steps) flags.push_back({"train.steps=" + std::to_string(*command.steps), "--steps"});
+  if (command.skip_nonfinite) flags.push_back({"train.skip_nonfinite=true", "--skip-nonfinite"});
+  if (command.no_cuda_graph) flags.push_back({"train.cuda_graph=false", "--no-cuda-graph"});
+  return run_overrides(command.set, flags);
+}
+
+/// The run file of a run that goes on where none is given: that of its checkpoint.
+std::string own_run_file(const TrainCommand& command) {
+  const CheckpointFolder folder(command.out);
+  const auto step = spelled(as_flags({"from_checkpoint"}),
+                            [&] { return resume_point(folder, command.context.from_checkpoint); });
+  require(step.has_value(), at("--config"),
+          "is needed, a run file: {} holds no run to go on with, which would have its own",
+          command.out);
+  return (folder.step_folder(*step) / checkpoint_file::kConfig).string();
+}
+
+RunOptions read_run(TrainCommand& command) {
+  if (command.config.empty()) command.config = own_run_file(command);
+  return read_run_file(command.config, overrides(command));
 }
 
 const char* reason_name(StopReason reason) {
@@ -73,7 +87,22 @@ std::function<bool()> stop_on_signals() {
   };
 }
 
-void print_result(const TrainCommand& command, const TrainResult& result) {
+/// The command that goes on with a run. Its checkpoint holds the run file, with what the command
+/// line has changed of it. `processes` are those that this program starts.
+std::string command_to_go_on(const TrainCommand& command, int64_t processes) {
+  std::vector<std::string> arguments{command_line().at(0), "train", "--out", command.out,
+                                     "--resume"};
+  const auto add = [&](const char* name, const std::string& value) {
+    arguments.insert(arguments.end(), {name, value});
+  };
+  if (!command.context.token_folder.empty())
+    add("--token-folder", command.context.token_folder.string());
+  if (processes > 1) add("--processes", std::to_string(processes));
+  return as_shell_line(arguments);
+}
+
+void print_result(const TrainCommand& command, const TrainResult& result,
+                  const std::string& goes_on) {
   const auto number = [](const std::optional<double>& value) {
     return value ? Json(*value) : Json();
   };
@@ -93,22 +122,24 @@ void print_result(const TrainCommand& command, const TrainResult& result) {
                           is_stopped ? "stopped" : reason_name(result.reason), result.step);
   if (result.best_val_loss)
     line += fmt::format(", best validation loss {:.4f}", *result.best_val_loss);
-  if (is_stopped) line += "; --resume goes on";
+  if (is_stopped) line += fmt::format("; {} goes on", goes_on);
   print_line(line);
 }
 
 TrainResult train(const TrainCommand& command, const RunOptions& run) {
-  return spelled(as_flags({"resume", "from_checkpoint", "data_changed"}), [&] {
-    return spelled(with_eager_hint(),
-                   [&] { return train_model(run, command.out, command.resume, command.context); });
-  });
+  const auto flags = as_flags({"resume", "from_checkpoint", "data_changed"});
+  const auto hints = hints_by_set(command.config), eager = with_eager_hint();
+  const auto spelling = [=](const Notice& notice) { return flags(hints(eager(notice))); };
+  return spelled(spelling,
+                 [&] { return train_model(run, command.out, command.resume, command.context); });
 }
 
 void train_alone(TrainCommand& command) {
-  const auto run = read_run_file(command.config, overrides(command));
+  const auto run = read_run(command);
+  tell_other_data(command.config, command.data);
   spelled(run.spelling, [&] { set_up_process(run.train); });
   command.context.wants_stop = stop_on_signals();
-  print_result(command, train(command, run));
+  print_result(command, train(command, run), command_to_go_on(command, 1));
 }
 
 /// Trains with other processes.
@@ -116,7 +147,7 @@ void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
   std::optional<RunOptions> run;
   std::exception_ptr wrong;  // thrown when the others are there, so that it is said once
   try {
-    run = read_run_file(command.config, overrides(command));
+    run = read_run(command);
   } catch (...) {
     wrong = std::current_exception();
   }
@@ -124,6 +155,7 @@ void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
   run_as_rank(environment, timeout, [&](RankGroup& group) {
     if (wrong) std::rethrow_exception(wrong);
     const auto& place = group.place();
+    if (place.is_first()) tell_other_data(command.config, command.data);
     spelled(run->spelling, [&] {
       require(run->train.device == "cpu", at(OptionPath("train") / "device"),
               "several processes train on cpu alone: NCCL, which joins GPUs, is not built yet");
@@ -138,7 +170,11 @@ void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
     };
     context.wants_stop = [&group, stops = stop_on_signals()] { return group.any(stops()); };
     const auto result = train(command, *run);
-    if (place.is_first()) print_result(command, result);
+    if (!place.is_first()) return;
+    const bool is_own = environment.launcher == RankLauncher::own;
+    print_result(
+        command, result,
+        is_own ? command_to_go_on(command, place.world) : "the same command with --resume");
   });
 }
 
@@ -183,7 +219,8 @@ void add_train(CLI::App& app) {
   const auto options = std::make_shared<TrainCommand>();
   command->add_option("run,--config", options->config,
                       "run file: {\"model\": ..., \"data\": ..., \"train\": ...}; `options data`, "
-                      "`options train` and `options TYPE` list what may stand in it");
+                      "`options train` and `options TYPE` list what may stand in it; with "
+                      "--resume, by default that of the run");
   command->add_option("--data", options->data, "text or token file, or folder (data.path)");
   command->add_option("--out", options->out, "folder of the run");
   command->add_option("--steps", options->steps, "updates of the weights (train.steps)");
@@ -219,7 +256,8 @@ void add_train(CLI::App& app) {
       ->check(integer_from(0));
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);  // a closed pipe or terminal does not stop a run
-    require(!options->config.empty(), "--config: is needed, a run file");
+    require(!options->config.empty() || options->resume,
+            "--config: is needed, a run file (a run that goes on with --resume has its own)");
     const auto environment = rank_environment([](const char* name) { return std::getenv(name); });
     if (is_launcher(options->launch)) {
       launch_ranks(*options, environment.has_value());

@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import resource
+import shlex
 import shutil
 import signal
 import struct
@@ -236,7 +237,16 @@ class BadData(ProgramTest):
         path = self.folder / 'tokens.bin'
         path.write_bytes(struct.pack('<200H', *[7] * 123, 300, *[7] * 76))
         self.assert_refused(self.train('--out', self.out(), data=path),
-                            'tokens.bin', 'token 300 at position 123', 'num_tokens is 256')
+                            'tokens.bin', 'token 300 at position 123', 'model.net.num_tokens = 256; --set model.net.num_tokens=')
+
+    def test_says_how_many_tokens_there_are(self):
+        path = self.folder / 'some.bin'
+        path.write_bytes(struct.pack('<1500H', *[7] * 1500))
+        done = self.train('--out', self.out(), '--steps', 1, data=path)
+        self.assert_done(done)
+        self.assertIn(b'some.bin, 1.5k tokens;', done.stderr)
+        self.assert_refused(self.train('--out', self.out().with_suffix('.prompt'), '--set', 'train.sample_prompt=a', data=path),
+                            'train.sample_prompt: is text', '--set data.tokenizer=')
 
     def test_invalid_utf8_is_bytes(self):
         path = self.folder / 'invalid.txt'
@@ -550,7 +560,7 @@ class Outputs(ProgramTest):
         self.refused_untouched(weights, 'convert', weights, weights)
         self.refused_untouched(weights, 'convert', weights, link)
         for source in (self.text, self.folder):
-            self.refused_untouched(self.text, 'tokenizer', 'train', source, '--output', self.text)
+            self.refused_untouched(self.text, 'tokenizer', 'train', source, '--out', self.text)
 
     def test_no_place_to_write(self):
         model, weights = self.folder / 'ff2.json', self.folder / 'ff2.safetensors'
@@ -602,11 +612,17 @@ class Outputs(ProgramTest):
                              self.config))
 
     def test_options_of_a_vocabulary(self):
-        train = ('tokenizer', 'train', self.text, '--output', self.folder / 'v.model')
+        train = ('tokenizer', 'train', self.text, '--out', self.folder / 'v.model')
         for option, value in (('--vocab-size', 0), ('--threads', 0), ('--max-lines', -1),
                               ('--character-coverage', 2), ('--model-type', 'word')):
             self.assert_refused(run(*train, option, value), f'{option}: ')
-
+        self.assert_refused(run(*train), '8192 tokens cannot be learned', '--vocab-size is their number')
+        self.assert_done(run(*train, '--vocab-size', 290))
+        self.assert_done(run('tokenizer', 'train', self.text, '--output', self.folder / 'v2.model', '--vocab-size', 290))
+        self.assertEqual((self.folder / 'v.model').read_bytes(), (self.folder / 'v2.model').read_bytes())
+        done = self.train('--out', self.out(), '--set', f'data.tokenizer={self.folder / "v.model"}')
+        self.assert_refused(done, 'v.model has 290 tokens, more than the model', 'model.net.num_tokens = 256; '
+                            '--set model.net.num_tokens=290 takes them')
 
     def test_no_subcommand(self):
         self.assert_refused(run(), 'subcommand')
@@ -951,7 +967,44 @@ class Runs(ProgramTest):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 0, stderr)
-        self.assertRegex(stdout.decode(), r'stopped after step \d+.*; --resume goes on\n$')
+        self.assertRegex(stdout.decode(), r'stopped after step \d+.*; .* goes on\n$')
+        # The command is all that it takes: the run has its run file, with what was changed of it.
+        command = shlex.split(stdout.decode().rsplit('; ', 1)[1].removesuffix(' goes on\n'))
+        self.assertEqual(command[0], PROGRAM)
+        step = json.loads((self.out() / 'state.json').read_text())['step']
+        more = run(*command[1:], '--steps', step + 2, '--set', 'train.warmup_steps=1')
+        self.assert_done(more)
+        self.assertIn(f'resumed at step {step}', more.stderr.decode())
+
+    def test_a_run_goes_on_by_its_own_run_file(self):
+        out, whole = self.out(), self.out().with_suffix('.whole')
+        changed = '--set', 'train.learning_rate=0.01', 'train.warmup_steps=1', 'train.schedule=constant'
+        self.assert_done(self.train('--out', whole, '--steps', 6, *changed))
+        self.assert_done(self.train('--out', out, '--steps', 3, *changed))
+        self.assert_done(run('train', '--out', out, '--resume', '--steps', 6))
+        first, second = (folder / 'model.safetensors' for folder in (out, whole))
+        start = [8 + struct.unpack('<Q', path.read_bytes()[:8])[0] for path in (first, second)]  # of the weights
+        self.assertEqual(first.read_bytes()[start[0]:], second.read_bytes()[start[1]:])
+        # From another checkpoint, with the run file of that one.
+        done = run('train', '--out', out, '--resume', '--from-checkpoint', 3, '--steps', 4)
+        self.assert_done(done)
+        self.assertIn(b'resumed at step 3', done.stderr)
+        self.assert_refused(run('train', '--out', self.folder / 'nothing', '--resume'), '--config: is needed', 'nothing')
+        self.assert_refused(run('train', '--out', out), '--config: is needed')
+        self.assert_refused(run('train', '--out', out, '--resume', '--from-checkpoint', 5), '--from-checkpoint')
+
+    def test_says_which_data_are_read(self):
+        config = self.write_config('with_path.json', data={'path': str(self.folder / 'other.txt')})
+        done = self.train('--out', self.out(), '--steps', 1, config=config)
+        self.assert_done(done)
+        line = f'--data {self.text} is read in place of {self.folder / "other.txt"}, the data.path of {config}'
+        self.assertIn(line, done.stderr.decode())
+        again = run('train', '--out', self.out(), '--resume', '--data', self.text, '--steps', 2)
+        self.assert_done(again)
+        self.assertNotIn(b'in place of', again.stderr)
+        for flag, value, path in (('--data', self.text, 'data.path'), ('--steps', 2, 'train.steps')):
+            self.assert_refused(run('train', '--config', config, '--out', self.out(), flag, value, '--set', f'{path}=3'),
+                                f'--set {path}: is given by {flag} too')
 
     def start_long_run(self, out, result=('--json',)):
         """A run that has done some steps and goes on for a long time."""
@@ -1213,6 +1266,31 @@ class Generation(ProgramTest):
         self.assert_done(done)
         return json.loads(done.stdout)['text']
 
+    def start_long_text(self, *arguments):
+        """A text that is being written and goes on for a long time."""
+        process = subprocess.Popen([PROGRAM, 'generate', str(self.trained), '--prompt', 'the ', '--tokens', '100000000',
+                                    *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_a_signal_ends_the_text_where_it_is(self):
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            process = self.start_long_text()
+            begin = process.stdout.read(20)
+            process.send_signal(kind)
+            rest, stderr = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 0, stderr)
+            self.assertTrue(begin.startswith(b'the '))
+            self.assertTrue((begin + rest).endswith(b'\n'))
+        self.assertIn(b'exit code is 0', b' '.join(run('generate', '--help').stdout.split()))
+
+    def test_a_signal_ends_what_comes_whole_without_it(self):
+        process = self.start_long_text('--json')
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, stdout), (-signal.SIGINT, b''), stderr)
+
     def test_a_translation_comes_without_the_prompt(self):
         pairs = self.folder / 'pairs.tsv'
         pairs.write_text('1\tone\n2\ttwo\n' * 10)
@@ -1445,6 +1523,10 @@ class Generation(ProgramTest):
                 self.assert_done(done)
                 result = json.loads(done.stdout)
                 self.assertEqual((result['ids'], result['text']), (wanted['ids'], wanted['text']))
+                # What is read as it was given needs no word; the rest does.
+                is_as_given = len(source) == 1 or (source[1] == net) == (source[3] == net_weights)
+                if is_as_given:
+                    self.assertNotIn(b'names are taken', done.stderr)
         done = run('forward', '--config', net, '--weights', whole, '--outputs', self.folder / 'o.safetensors')
         self.assertEqual(done.returncode, 2)
         self.assertIn(b'x: is needed', done.stderr)  # the weights fit, and a net needs tokens

@@ -22,10 +22,6 @@ namespace {
 
 const std::vector<std::string> kParts{"model", "data", "train"};
 
-bool is_part(const std::string& key) {
-  return std::find(kParts.begin(), kParts.end(), key) != kParts.end();
-}
-
 std::vector<std::string> split_path(const std::string& path) {
   std::vector<std::string> keys(1);
   for (const char c : path) {
@@ -89,9 +85,9 @@ void set_value(Json& run, const RunOverride& value) {
   const auto& assignment = value.assignment;
   require(assignment.find('=') != std::string::npos, "expected PATH=VALUE, as in train.steps=100");
   const auto keys = split_path(path_of(value));
-  if (keys.size() < 2 || !is_part(keys[0])) {
+  if (keys.size() < 2 || !is_run_part(keys[0])) {
     Notice notice{{}, "the path must start with model., data. or train."};
-    if (!is_part(keys[0]) && !keys.back().empty()) notice.hint = hint_of_part(run, keys.back());
+    if (!is_run_part(keys[0]) && !keys.back().empty()) notice.hint = hint_of_part(run, keys.back());
     throw InputError(notice);
   }
   Json* node = &run;
@@ -232,6 +228,10 @@ void refuse_model_file(const Json& run, const OptionPath& file) {
 
 }  // namespace
 
+bool is_run_part(const std::string& name) {
+  return std::find(kParts.begin(), kParts.end(), name) != kParts.end();
+}
+
 void apply_override(Json& run, const RunOverride& value) {
   spelled(below(place_of(value)), [&] { set_value(run, value); });
 }
@@ -242,7 +242,8 @@ RunOptions parse_run_options(const Json& run, const std::string& where) {
   refuse_model_file(run, file);
   require_own_config(run, where);
   for (const auto& [key, value] : run.items()) {
-    if (!is_part(key)) throw detail::UnknownKey(file / key, kParts, options_elsewhere(file, ""));
+    if (!is_run_part(key))
+      throw detail::UnknownKey(file / key, kParts, options_elsewhere(file, ""));
   }
   RunOptions options;
   options.model_place = file / "model";

@@ -36,6 +36,9 @@ struct RunOverride {
   std::string before = {};
 };
 
+/// Whether a run file has a part of that name: model, data or train.
+bool is_run_part(const std::string& name);
+
 /// Sets one value of a run file. It is read as JSON where it is JSON, else as a string; missing
 /// objects on the way are made, and a number steps into an array. Throws InputError for a path that
 /// does not start in model, data or train or leads through something else than an object or an
