@@ -9,6 +9,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/nn/attention.h"
+#include "x_transformers/nn/input_dtype.h"
 
 namespace x_transformers {
 
@@ -203,6 +204,8 @@ void AttentionLayersImpl::check_additional_kv(const AttentionLayersInputs& input
 
 void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
+  require_dtype_of(*this, inputs.x, "x");
+  if (inputs.context.defined()) require_dtype_of(*this, inputs.context, "context");
   check_additional_kv(inputs);
   check_masks(inputs);
   require_inputs(inputs, sizes_of(inputs));

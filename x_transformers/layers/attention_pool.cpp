@@ -12,6 +12,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/nn/input_dtype.h"
 
 namespace x_transformers {
 namespace {
@@ -94,6 +95,7 @@ at::Tensor AttentionPoolImpl::forward(const AttentionPoolInputs& given) {
   require_tensor(
       context, "context", TensorKind::floating,
       {{"batch"}, {"seq"}, {"dim_context", options_.dim_context.value_or(options_.dim)}});
+  require_dtype_of(*this, context, "context");
   AxisSizes sizes;
   sizes[Axis::batch] = context.size(0) == 1 ? count_batch_entries(given) : context.size(0);
   sizes[Axis::tokens] = context.size(1);

@@ -11,6 +11,7 @@
 #include "x_transformers/core/unread_input.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/models/step_inputs.h"
+#include "x_transformers/nn/input_dtype.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -124,6 +125,7 @@ void ContinuousTransformerWrapperImpl::check(const ContinuousInputs& inputs) con
   if (!given_in_) {
     require_tensor(inputs.x, "x", TensorKind::floating,
                    {{"batch"}, {"seq"}, {"dim_in", dim_in().value_or(kAnySize)}});
+    if (project_in_) require_dtype_of(*project_in_, inputs.x, "x");
   } else {
     require(inputs.x.dim() >= 2, at("x"), "expected [batch, seq, ...]");
   }

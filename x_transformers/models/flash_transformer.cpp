@@ -198,7 +198,7 @@ TransformerOutput FLASHTransformerImpl::forward(const TransformerInputs& inputs)
   check(inputs);
   const auto first = inputs.cache ? inputs.cache->layers.length : 0;
   TransformerOutput output;
-  output.init_embed = token_emb_->forward(inputs.x);
+  output.init_embed = token_emb_->forward(as_ids(inputs.x, "x"));
   auto x = output.init_embed + abs_pos_emb_->forward(inputs.x.size(1), first);
   show(*this, probed::kStack, x);
   show_ending(x);

@@ -9,6 +9,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/stack_spelling.h"
+#include "x_transformers/nn/input_dtype.h"
 
 namespace x_transformers {
 
@@ -80,6 +81,7 @@ NeoMLPImpl::Output NeoMLPImpl::forward(const at::Tensor& given) {
   const bool has_batch = given.dim() != 1;
   const auto x = has_batch ? given : given.unsqueeze(0);
   require_tensor(x, "x", TensorKind::floating, {{"batch"}, {"dim_in", options_.dim_in}});
+  require_dtype_of(*fourier_projection_, x, "x");
   const auto batch = x.size(0);
   const auto repeated = [&](const at::Tensor& nodes) {
     return nodes.unsqueeze(0).expand({batch, -1, -1});

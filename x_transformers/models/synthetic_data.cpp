@@ -13,6 +13,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/sampling.h"
+#include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
 namespace {
@@ -101,7 +102,7 @@ SyntheticDataGeneratorImpl::Output SyntheticDataGeneratorImpl::run(
 SyntheticDataGeneratorImpl::Output SyntheticDataGeneratorImpl::forward(
     const at::Tensor& input, const std::vector<at::Tensor>& hiddens) {
   require_tensor(input, "input", TensorKind::integer, {{"batch"}, {"seq"}});
-  auto output = run(embed_->forward(input), hiddens);
+  auto output = run(embed_->forward(as_ids(input, "input")), hiddens);
   output.logits = to_logits_->forward(output.logits);
   return output;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/tensor_check.h"
 
 namespace x_transformers {
 namespace {
@@ -26,6 +27,11 @@ IdRange range_of(const std::optional<TokenLimit>& limit) {
 }
 
 }  // namespace
+
+at::Tensor as_ids(const at::Tensor& ids, const char* name) {
+  require_kind(ids, name, TensorKind::integer);
+  return ids.defined() ? ids.to(at::kLong) : ids;
+}
 
 IdRange token_range(const TokenModel& net) { return range_of(net.embedded_tokens()); }
 

@@ -23,6 +23,10 @@ struct IdRange {
   std::optional<int64_t> other = std::nullopt;
 };
 
+/// Ids of any type of integers as int64, which has room for what is no id (-100). Throws InputError
+/// that names the tensor where it holds something else.
+at::Tensor as_ids(const at::Tensor& ids, const char* name);
+
 /// The ids that the model embeds, and those that it has logits for.
 IdRange token_range(const TokenModel& net);
 IdRange logits_range(const TokenModel& net);

@@ -8,6 +8,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
+#include "x_transformers/nn/input_dtype.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
@@ -69,6 +70,7 @@ ViTransformerWrapperImpl::Output ViTransformerWrapperImpl::forward(const at::Ten
   require(img.defined(), at("img"), "is needed");
   require_tensor(img, "img", TensorKind::floating,
                  {{"batch"}, {"channels", options_.channels}, {"height"}, {"width"}});
+  require_dtype_of(*patch_projection_, img, "img");
   require(img.size(2) % patch == 0 && img.size(3) % patch == 0, at("img"),
           "expected sides that {} = {} divides, got {} x {}", option("patch_size"), patch,
           img.size(2), img.size(3));

@@ -146,8 +146,10 @@ BinaryMapperImpl::Output FreeTransformerImpl::encode_to_latents(
 }
 
 /// Of all tokens but the first of seq, given codes of seq_for_latents, or else of seq.
-FreeTransformerImpl::Predicted FreeTransformerImpl::predict(const at::Tensor& seq,
-                                                            const at::Tensor& seq_for_latents) {
+FreeTransformerImpl::Predicted FreeTransformerImpl::predict(const at::Tensor& given,
+                                                            const at::Tensor& given_for_latents) {
+  const auto seq = as_ids(given, "seq"),
+             seq_for_latents = as_ids(given_for_latents, "seq_for_latents");
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
   require_tensor(seq_for_latents, "seq_for_latents", TensorKind::integer,
                  {{"batch", seq.size(0)}, {"seq"}});
@@ -177,7 +179,7 @@ at::Tensor FreeTransformerImpl::next_token_logits(const at::Tensor& seq) {
 FreeTransformerImpl::Losses FreeTransformerImpl::forward(const at::Tensor& seq,
                                                          const at::Tensor& seq_for_latents) {
   const auto [logits, latents] = predict(seq, seq_for_latents);
-  const auto labels = seq.narrow(1, 1, seq.size(1) - 1);
+  const auto labels = seq.narrow(1, 1, seq.size(1) - 1).to(at::kLong);
   Losses losses;
   losses.ar_loss = cross_entropy(logits, labels, options_.pad_id);
   losses.kl_loss = latents.aux_kl_loss;

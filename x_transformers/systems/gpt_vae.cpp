@@ -14,6 +14,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/layers/stack_spelling.h"
+#include "x_transformers/models/token_bounds.h"
 
 namespace x_transformers {
 namespace {
@@ -117,7 +118,8 @@ Spelling GPTVAEImpl::part_spelling(const torch::nn::Module& part) const {
   return is_own_encoder ? encoder_spelling(options_) : Spelling();
 }
 
-GPTVAEImpl::Latents GPTVAEImpl::encode_to_latents(const at::Tensor& seq) {
+GPTVAEImpl::Latents GPTVAEImpl::encode_to_latents(const at::Tensor& given) {
+  const auto seq = as_ids(given, "seq");
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
   const auto mask = seq != options_.pad_id;
   // Padding that is no token is embedded as one, which the mask hides.

@@ -17,6 +17,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/generation/align.h"
 #include "x_transformers/models/step_inputs.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/ops/loss.h"
@@ -195,9 +196,10 @@ at::Tensor AutoregressiveWrapperImpl::loss(const at::Tensor& x, TransformerInput
   return run(x, std::move(inputs), fastest_chunk(x.device())).loss;
 }
 
-AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::run(const at::Tensor& x,
+AutoregressiveWrapperImpl::Output AutoregressiveWrapperImpl::run(const at::Tensor& given,
                                                                  TransformerInputs inputs,
                                                                  int64_t chunk) {
+  const auto x = as_ids(given, "x");
   require(x.dim() == 2 && x.size(1) > 1, at("x"),
           "expected tokens [batch, seq] with at least two in a sequence");
   const auto traits = net_->traits();

@@ -11,6 +11,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/decoding_session.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/held_net.h"
@@ -253,8 +254,9 @@ at::Tensor BeliefStateWrapperImpl::weighted(at::Tensor loss, const at::Tensor& p
   return loss.mean();
 }
 
-at::Tensor BeliefStateWrapperImpl::forward(const at::Tensor& seq, const at::Tensor& lens_given,
+at::Tensor BeliefStateWrapperImpl::forward(const at::Tensor& given, const at::Tensor& lens_given,
                                            const PairWeights& loss_weight_by_fb_indices) {
+  const auto seq = as_ids(given, "seq");
   require_tensor(seq, "seq", TensorKind::integer, {{"batch"}, {"seq"}});
   const auto checked = require_lengths(lens_given, "lens", {"batch", seq.size(0)}, 0, seq.size(1));
   require(seq.size(1) > 1, at("seq"), "expected at least two tokens in a sequence");

@@ -13,6 +13,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/models/token_inputs.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/mask.h"
@@ -131,7 +132,10 @@ at::Tensor DPOImpl::counted(const DPOInputs& inputs, const at::Tensor& seq,
   return counts;
 }
 
-at::Tensor DPOImpl::forward(const DPOInputs& inputs) {
+at::Tensor DPOImpl::forward(const DPOInputs& given) {
+  auto inputs = given;
+  inputs.preferred_seq = as_ids(given.preferred_seq, "preferred_seq");
+  inputs.unpreferred_seq = as_ids(given.unpreferred_seq, "unpreferred_seq");
   const auto& preferred = inputs.preferred_seq;
   require(preferred.defined() && inputs.unpreferred_seq.defined() && inputs.prompt_mask.defined(),
           among({"preferred_seq", "unpreferred_seq", "prompt_mask"}), "are needed");

@@ -11,6 +11,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/filters.h"
 #include "x_transformers/generation/generate.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/models/transformer_session.h"
 #include "x_transformers/wrappers/held_net.h"
 #include "x_transformers/wrappers/seen_targets.h"
@@ -60,7 +61,9 @@ at::Tensor FLASHAutoregressiveWrapperImpl::targets_of(const at::Tensor& x,
   return targets.masked_fill(is_left_out, kIgnored);
 }
 
-at::Tensor FLASHAutoregressiveWrapperImpl::forward(const at::Tensor& x, const at::Tensor& mask) {
+at::Tensor FLASHAutoregressiveWrapperImpl::forward(const at::Tensor& given,
+                                                   const at::Tensor& mask) {
+  const auto x = as_ids(given, "x");
   require_tensor(x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   require(x.defined() && x.size(1) > 1, at("x"),
           "expected tokens [batch, seq] with at least two in a sequence");

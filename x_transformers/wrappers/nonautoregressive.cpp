@@ -17,6 +17,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/filters.h"
 #include "x_transformers/generation/sampling.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/held_net.h"
 
@@ -177,8 +178,10 @@ at::Tensor NonAutoregressiveWrapperImpl::critic_loss(const NonAutoregressiveInpu
 }
 
 NonAutoregressiveWrapperImpl::Losses NonAutoregressiveWrapperImpl::forward(
-    const NonAutoregressiveInputs& inputs) {
-  check(inputs);
+    const NonAutoregressiveInputs& given) {
+  check(given);
+  auto inputs = given;
+  inputs.x = as_ids(given.x, "x");
   const MaskingOptions masking = {options_.mask_id, net_->traits().num_tokens,
                                   options_.no_replace_prob, options_.random_token_prob};
   const auto masked = mask_tokens(inputs.x, schedule_, masking);

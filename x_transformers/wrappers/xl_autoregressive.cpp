@@ -12,6 +12,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/models/step_inputs.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/linear_cross_entropy.h"
 #include "x_transformers/wrappers/held_net.h"
 #include "x_transformers/wrappers/seen_targets.h"
@@ -114,8 +115,9 @@ at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const TransformerOutput& ou
 }
 
 /// Runs the net on each segment, with the memories of those before it.
-void XLAutoregressiveWrapperImpl::run_segments(const at::Tensor& x, TransformerInputs inputs,
+void XLAutoregressiveWrapperImpl::run_segments(const at::Tensor& given, TransformerInputs inputs,
                                                const UseSegment& use) {
+  const auto x = as_ids(given, "x");
   require(x.dim() == 2 && x.size(1) > 1, at("x"),
           "expected tokens [batch, seq] with at least two in a sequence");
   require(!inputs.prepend_embeds.defined(), at("prepend_embeds"),

@@ -15,6 +15,7 @@
 #include "x_transformers/generation/filters.h"
 #include "x_transformers/generation/sampling.h"
 #include "x_transformers/models/embedded_session.h"
+#include "x_transformers/models/token_bounds.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/seen_targets.h"
 
@@ -45,7 +46,7 @@ XValAutoregressiveWrapperImpl::XValAutoregressiveWrapperImpl(
 }
 
 XValAutoregressiveWrapperImpl::Output XValAutoregressiveWrapperImpl::forward(XValInputs inputs) {
-  const auto x = inputs.x, numbers = inputs.x_num;
+  const auto x = as_ids(inputs.x, "x"), numbers = inputs.x_num;
   require(x.defined() && x.dim() == 2 && x.size(1) > 1, at("x"),
           "expected tokens [batch, seq] with at least two in a sequence");
   require(!inputs.cache, at("cache"), "the loss of a sequence takes no cache");
