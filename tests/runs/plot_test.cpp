@@ -73,6 +73,18 @@ TEST(MovingAverage, TakesTheMeanAround) {
   EXPECT_TRUE(moving_average({}, 3).empty());
 }
 
+TEST(Plot, ShowsASinglePointAndSaysThatItIsTheOnlyOne) {
+  const auto metrics = write("single.jsonl",
+                             "{\"step\":1,\"loss\":5.5,\"learning_rate\":0.001}\n"
+                             "{\"step\":1,\"val_loss\":5.25}\n");
+  const auto svg =
+      read(plot_metrics(metrics, temporary_folder() + "plot_single.svg", without_gnuplot()));
+  // Of the loss, its moving average, the validation and the learning rate.
+  EXPECT_EQ(count(svg, "<circle"), 4u);
+  EXPECT_THAT(svg, HasSubstr("validation (5.250 at step 1, the only one)"));
+  EXPECT_THAT(svg, HasSubstr("training (5.500 at step 1, logged once)"));
+}
+
 TEST(ThinOut, KeepsTheExtremes) {
   Curve curve;
   for (int i = 0; i < 1000; ++i) curve.emplace_back(i, i == 500 ? 9 : i == 700 ? -9 : 0);

@@ -89,15 +89,18 @@ LossPlot make_plot(const std::string& metrics, const PlotOptions& options) {
   plot.steps = step_range(plot);
   plot.losses = loss_range(plot);
   if (!plot.loss.empty()) {
-    plot.loss_label =
-        fmt::format("training, smoothed (last {:.3f})", plot.smoothed_loss.back().second);
+    const auto& [step, loss] = plot.smoothed_loss.back();
+    plot.loss_label = plot.loss.size() == 1
+                          ? fmt::format("training ({:.3f} at step {}, logged once)", loss, step)
+                          : fmt::format("training, smoothed (last {:.3f})", loss);
   }
   if (!plot.val_loss.empty()) {
     const auto best =
         *std::min_element(plot.val_loss.begin(), plot.val_loss.end(),
                           [](const auto& a, const auto& b) { return a.second < b.second; });
-    plot.val_loss_label =
-        fmt::format("validation (best {:.3f} at step {})", best.second, best.first);
+    const auto* pattern = plot.val_loss.size() == 1 ? "validation ({:.3f} at step {}, the only one)"
+                                                    : "validation (best {:.3f} at step {})";
+    plot.val_loss_label = fmt::format(fmt::runtime(pattern), best.second, best.first);
   }
   for (auto* curve : {&plot.loss, &plot.smoothed_loss, &plot.learning_rate}) {
     *curve = thin_out(*curve, kBuckets);

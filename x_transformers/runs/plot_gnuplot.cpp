@@ -14,6 +14,11 @@ std::string data_block(const char* name, const Curve& curve) {
   return block + "EOD\n";
 }
 
+/// A line through one point is none.
+const char* drawn_as(const Curve& curve) {
+  return curve.size() == 1 ? "points pt 7 ps 1.2" : "lines";
+}
+
 /// The plot command of the upper panel.
 std::string loss_command(const LossPlot& plot) {
   std::string parts;
@@ -21,8 +26,9 @@ std::string loss_command(const LossPlot& plot) {
     parts += (parts.empty() ? "" : ", \\\n  ") + part;
   };
   if (!plot.loss.empty()) {
-    add("$loss using 1:2 with lines lw 1 lc rgb '#9cc3e6' title 'training, as logged'");
-    add("$smoothed using 1:2 with lines lw 2.5 lc rgb '#1f5fa8' title " +
+    const std::string drawn = drawn_as(plot.loss);
+    add("$loss using 1:2 with " + drawn + " lw 1 lc rgb '#9cc3e6' title 'training, as logged'");
+    add("$smoothed using 1:2 with " + drawn + " lw 2.5 lc rgb '#1f5fa8' title " +
         gnuplot_text(plot.loss_label));
   }
   if (!plot.val_loss.empty()) {
@@ -50,7 +56,8 @@ std::string rate_commands(const Curve& rate) {
              "set format y '%g'\nset xlabel 'step'\n",
              1.05 * highest, ticks.at(1)) +
          side_label(2, "learning rate", 0.205) +
-         "plot $rate using 1:2 with lines lw 2 lc rgb '#3c8d5a' notitle\n";
+         fmt::format("plot $rate using 1:2 with {} lw 2 lc rgb '#3c8d5a' notitle\n",
+                     drawn_as(rate));
 }
 
 std::string make_script(const LossPlot& plot, const std::string& format) {

@@ -67,7 +67,7 @@ struct Panel {
     std::string points, marks;
     for (const auto& [step, value] : curve) {
       points += fmt::format("{:.1f},{:.1f} ", x(step), y(value));
-      if (dots) {
+      if (dots || curve.size() == 1) {  // a line through one point is none
         marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.5\" fill=\"{}\"/>\n",
                              x(step), y(value), color);
       }
