@@ -90,10 +90,20 @@ std::string last_line(const fs::path& log) {
 /// `tokens` is the folder in which all runs keep the tokens of their text, which is encoded once.
 RunReturn train_as_child(const RunTask& task, const fs::path& tokens) {
   const fs::path log = task.directory.string() + ".log";
-  const auto child =
-      run_as_child({"train", "--config", task.run_file.string(), "--out", task.directory.string(),
-                    "--token-folder", tokens.string(), "--resume", "--json"},
-                   log);
+  std::vector<std::string> arguments{"train",
+                                     "--config",
+                                     task.run_file.string(),
+                                     "--out",
+                                     task.directory.string(),
+                                     "--token-folder",
+                                     tokens.string(),
+                                     "--resume",
+                                     "--json"};
+  if (task.until) {
+    arguments.emplace_back("--until");
+    arguments.push_back(std::to_string(*task.until));
+  }
+  const auto child = run_as_child(arguments, log);
   if (child.was_stopped) return {RunEnd::kStopped};
   if (child.signal != 0) {
     return {RunEnd::kFailed,
@@ -102,8 +112,10 @@ RunReturn train_as_child(const RunTask& task, const fs::path& tokens) {
   }
   if (child.status != kDone) return {RunEnd::kFailed, last_line(log), child.status == kWrongUse};
   const auto result = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
-  const bool is_finished = result.is_object() && result.value("reason", "") == "finished";
-  return is_finished ? RunReturn{} : RunReturn{RunEnd::kStopped};
+  if (!result.is_object()) return {RunEnd::kStopped};
+  if (result.value("reason", "") == "finished") return {};
+  const bool is_paused = task.until && result.value("step", int64_t{0}) >= *task.until;
+  return {is_paused ? RunEnd::kPaused : RunEnd::kStopped};
 }
 
 /// How long a token takes to decode, for one sequence, as `bench generate` measures it.
@@ -210,12 +222,14 @@ void add_compare(CLI::App& app) {
   command->add_option("--jobs", options->jobs, "runs side by side, which share the processors")
       ->check(integer_from(1, 1024));
   command->add_flag("--stop-early", options->stop_early,
-                    "give up variants that are worse after two seeds or more");
+                    "give up variants that can no longer win: at a quarter and half of their first "
+                    "run, and after two seeds or more");
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
     std::signal(SIGPIPE, SIG_IGN);
     require(!options->config.empty(), "run: is needed, the run file of the base");
-    const auto flags = as_flags({"preset", "seeds", "budget", "equal", "jobs", "out", "resume"});
+    const auto flags =
+        as_flags({"preset", "seeds", "budget", "equal", "jobs", "out", "resume", "stop_early"});
     spelled(flags, [&] { run_compare(*options); });
   });
 }

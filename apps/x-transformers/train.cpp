@@ -241,6 +241,12 @@ void add_train(CLI::App& app) {
       "--token-folder",
       [options](const std::string& path) { options->context.token_folder = path; },
       "where text is kept as tokens, for runs on the same text; default: the folder of the run");
+  command
+      ->add_option_function<int64_t>(
+          "--until", [options](const int64_t& step) { options->context.until = step; },
+          "save and end after this step, as a signal would; train.steps stay what the schedules "
+          "are for")
+      ->check(integer_from(1));
   command->add_flag("--skip-nonfinite", options->skip_nonfinite,
                     "pass over steps whose loss is not finite");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");

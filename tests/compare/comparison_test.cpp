@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <map>
 #include <mutex>
@@ -34,8 +35,8 @@ Json small_run() {
     "train": {"steps": 40, "learning_rate": 0.01, "early_stopping_patience": 3}})");
 }
 
-/// A trainer that makes its losses up: 2, less 0.5 with GLU, more 0.5 at a learning rate of 0.1,
-/// and a little noise from the seed; a learning rate of 1 fails.
+/// A trainer that makes its losses up: 2, less 0.5 with GLU, more 0.5 at a learning rate of 0.1 and
+/// 0.2 at the end at one of 0.05, and a little noise from the seed; a learning rate of 1 fails.
 class PretendTrainer {
  public:
   RunReturn operator()(const RunTask& task) {
@@ -44,7 +45,8 @@ class PretendTrainer {
     const auto& layers = run["model"]["net"]["attn_layers"];
     const auto name =
         task.directory.parent_path().filename().string() + "/" + task.directory.filename().string();
-    if (stop_before == name) return {RunEnd::kStopped};
+    if (stop_before == name || (stop_at && static_cast<int64_t>(order.size()) == *stop_at))
+      return {RunEnd::kStopped};
     {
       const std::lock_guard lock(mutex);
       order.push_back(name);
@@ -57,11 +59,13 @@ class PretendTrainer {
         2 + 0.01 * static_cast<double>((seed * 7 + layers.value("depth", int64_t{1}) * 3) % 5);
     if (layers.value("ff_glu", false)) loss -= 0.5;
     if (rate == 0.1) loss += 0.5;
+    const double late = rate == 0.05 ? 0.2 : 0;  // worse in the second half alone
     fs::create_directories(task.directory);
     std::ofstream metrics(task.directory / "metrics.jsonl");
     const auto steps = train["steps"].get<int64_t>();
+    const auto end = std::min(steps, task.until.value_or(steps));
     const auto every = train.value("log_every", int64_t{1});
-    for (int64_t step = 1; step <= steps; ++step) {
+    for (int64_t step = 1; step <= end; ++step) {
       if (step % every == 0)
         metrics << Json{{"step", step},
                         {"loss", loss + 1},
@@ -73,14 +77,17 @@ class PretendTrainer {
       if (step % 10 == 0 && train.value("eval_every", 1) > 0)
         metrics << Json{{"step", step},
                         {"val_loss",
-                         loss + 4.0 - 4.0 * static_cast<double>(step) / static_cast<double>(steps)},
+                         loss + (2 * step > steps ? late : 0) + 4.0 -
+                             4.0 * static_cast<double>(step) / static_cast<double>(steps)},
                         {"bits_per_byte", 1.5}}
                 << "\n";
     }
+    if (end < steps) return {RunEnd::kPaused};
     return {};
   }
 
   std::string stop_before;
+  std::optional<int64_t> stop_at;  ///< the run to stop, by how many were asked for before
   std::vector<std::string> order;
   std::map<std::string, Json> runs;
   std::mutex mutex;
@@ -392,16 +399,74 @@ TEST_F(ComparisonTest, RefusesVariantsOfAnotherLoss) {
               AllOf(HasSubstr("add_attn_z_loss"), HasSubstr("cannot be compared")));
 }
 
-TEST_F(ComparisonTest, GivesUpWhatIsWorseWhereAsked) {
-  auto asked = options("learning_rate=0.1,ff_glu");
+TEST_F(ComparisonTest, GivesUpWhatCanNoLongerWinWhereAsked) {
+  auto asked = options("learning_rate=0.1,ff_glu,depth=2");
+  asked.stop_early = true;
+  const auto result = compare(asked);
+  const auto& lost = result.variants[0];
+  EXPECT_TRUE(lost.runs.empty());
+  EXPECT_EQ(verdict_words(lost), "given up");
+  EXPECT_THAT(lost.given_up, AllOf(HasSubstr("given up at step 10 of 40 of its first run"),
+                                   HasSubstr("above the base's there, of which noise explains")));
+  EXPECT_EQ(verdict_words(result.variants[1]), "better");
+  EXPECT_EQ(verdict_words(result.variants[2]), "no difference seen");
+  EXPECT_EQ(result.variants[1].runs.size(), 3U);
+  EXPECT_THAT(results_tsv(result), HasSubstr("learning_rate=0.1\tgiven up\t"));
+  EXPECT_THAT(results_table(result).notes, ::testing::Contains(HasSubstr("given up at step 10")));
+  EXPECT_EQ(results_json(result)["variants"][0]["reason"], lost.given_up);
+  EXPECT_TRUE(result.is_complete);
+  // It ran once, for a quarter of its steps.
+  EXPECT_EQ(std::count(trainer_.order.begin(), trainer_.order.end(), "learning_rate=0.1/seed-0"),
+            1);
+  EXPECT_THAT(trainer_.order, Not(::testing::Contains("learning_rate=0.1/seed-1")));
+}
+
+TEST_F(ComparisonTest, GivesUpWhatIsWorseAfterTwoSeeds) {
+  // A variant that is worse by less than a single run shows.
+  auto asked = options("learning_rate=0.05");
   asked.seeds = 4;
   asked.stop_early = true;
   const auto result = compare(asked);
-  EXPECT_EQ(result.variants[0].runs.size(), 2U);
-  EXPECT_EQ(verdict_words(result.variants[0]), "worse");
-  EXPECT_EQ(result.variants[1].runs.size(), 4U);
-  EXPECT_EQ(verdict_words(result.variants[1]), "better");
-  EXPECT_THAT(lines_, ::testing::Contains(HasSubstr("given up after 2 seeds")));
+  const auto& lost = result.variants[0];
+  EXPECT_EQ(lost.runs.size(), 2U);
+  EXPECT_EQ(verdict_words(lost), "worse");
+  EXPECT_THAT(lost.given_up, HasSubstr("given up after 2 of 4 seeds"));
+}
+
+TEST_F(ComparisonTest, ALoneVariantIsGivenUpToo) {
+  auto asked = options("learning_rate=0.1");
+  asked.stop_early = true;
+  const auto result = compare(asked);
+  EXPECT_EQ(verdict_words(result.variants[0]), "given up");
+  EXPECT_TRUE(result.is_complete);
+}
+
+TEST_F(ComparisonTest, GivesUpTheSameWhereverItWasStopped) {
+  const std::string tries = "learning_rate=0.1,ff_glu,learning_rate=1,depth=2";
+  auto asked = options(tries);
+  asked.stop_early = true;
+  const auto whole = results_tsv(compare(asked));
+  EXPECT_THAT(whole, HasSubstr("\tgiven up\t"));
+  const auto count = static_cast<int64_t>(trainer_.order.size());
+  const auto begin = out_;
+  for (int64_t stop = 0; stop < count; ++stop) {
+    SCOPED_TRACE(stop);
+    asked.out = begin.string() + "-stopped-" + std::to_string(stop);
+    asked.resume = true;
+    trainer_.order.clear();
+    trainer_.stop_at = stop;
+    EXPECT_THAT(refusal(asked), HasSubstr("resume goes on"));
+    trainer_.stop_at.reset();
+    EXPECT_EQ(results_tsv(compare(asked)), whole);
+    EXPECT_EQ(static_cast<int64_t>(trainer_.order.size()), count);  // nothing was done twice
+  }
+}
+
+TEST_F(ComparisonTest, StopsNothingEarlyWithoutNoise) {
+  auto asked = options("ff_glu");
+  asked.seeds = 1;
+  asked.stop_early = true;
+  EXPECT_THAT(refusal(asked), AllOf(HasSubstr("stop_early"), HasSubstr("two seeds or more")));
 }
 
 TEST(Budget, IsReadInStepsTokensTimesAndCompute) {

@@ -7,16 +7,20 @@
 #include <chrono>
 #include <cmath>
 #include <exception>
+#include <limits>
 #include <mutex>
 #include <thread>
 #include <utility>
 
 #include "x_transformers/compare/comparison_entries.h"
 #include "x_transformers/compare/comparison_folder.h"
+#include "x_transformers/compare/halving.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/io/atomic_file.h"
+#include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/progress.h"
+#include "x_transformers/train/run_options.h"
 
 namespace x_transformers {
 namespace {
@@ -39,6 +43,8 @@ class ComparisonWork {
            "1 to {}", kMostSeeds);
     require(!options_.variants.empty(), at("variants"), "none is given");
     expect(options_.jobs > 0, at("jobs"), options_.jobs, "1 or more");
+    require(!options_.stop_early || options_.seeds > 1, among({"stop_early", "seeds"}),
+            "needs two seeds or more, which show the noise");
     auto entries = make_entries(options_, [this](const std::string& line) { message(line); });
     base_ = std::move(entries.base);
     variants_ = std::move(entries.variants);
@@ -100,20 +106,19 @@ class ComparisonWork {
     for (auto& entry : variants_) {
       if (!entry.result.has_failed()) find_steps(entry);
     }
+    if (options_.stop_early) climb_rungs();
     for (int64_t seed = 0; seed < options_.seeds; ++seed) {
-      std::vector<Task> round;
-      for (auto& entry : variants_) {
-        if (!entry.result.has_failed() && !entry.is_given_up) round.push_back({&entry, seed});
-      }
+      const auto round = tasks_of(seed);
+      if (round.empty()) break;
       run_tasks(round);
-      if (options_.stop_early && seed > 0) give_up();
+      if (options_.stop_early && seed > 0) give_up_worse();
       // Beside other runs a turn would show nothing.
       if (options_.jobs == 1) turns_.push_back(is_turn_due(seed) ? take_turn(seed) : std::nullopt);
     }
     if (!parts_.decoding_ms) return;
     measure_decoding(base_);
     for (auto& entry : variants_) {
-      if (entry.result.has_failed()) continue;
+      if (entry.result.has_failed() || entry.result.runs.empty()) continue;
       // What differs in training alone writes as the base does.
       if (decodes_as_base(entry)) {
         entry.result.decoding_ms = base_.result.decoding_ms;
@@ -123,34 +128,118 @@ class ComparisonWork {
     }
   }
 
-  /// Leaves alone, from here on, the variants that are worse by the seeds so far.
-  void give_up() {
+  static bool is_in_play(const ComparisonEntry& entry) {
+    return !entry.result.has_failed() && entry.result.given_up.empty();
+  }
+
+  /// The runs of the variants in play with a seed.
+  std::vector<Task> tasks_of(int64_t seed) {
+    std::vector<Task> tasks;
     for (auto& entry : variants_) {
-      if (entry.result.has_failed() || entry.is_given_up) continue;
+      if (is_in_play(entry)) tasks.push_back({&entry, seed});
+    }
+    return tasks;
+  }
+
+  void give_up(ComparisonEntry& entry, std::string why) {
+    entry.result.given_up = std::move(why);
+    message(fmt::format("{}: {}", entry.result.name, entry.result.given_up));
+  }
+
+  /// Leaves alone, from here on, the variants that are worse by the seeds so far.
+  void give_up_worse() {
+    for (auto& entry : variants_) {
+      const auto seeds = std::ssize(entry.result.runs);
+      if (!is_in_play(entry) || seeds == options_.seeds) continue;
       const auto difference = welch_difference(entry.result.losses(), base_.result.losses());
       if (verdict_of(difference) != Verdict::kWorse) continue;
-      entry.is_given_up = true;
-      if (std::ssize(entry.result.runs) < options_.seeds)
-        message(fmt::format("{}: given up after {} seeds, {:.4f} worse than the base",
-                            entry.result.name, entry.result.runs.size(), difference.value));
+      give_up(entry, fmt::format("given up after {} of {} seeds, {:.4f} worse than the base", seeds,
+                                 options_.seeds, difference.value));
     }
+  }
+
+  /// The step with a validation at which an entry's run has come so far; 0: none before its end.
+  static int64_t rung_of(const ComparisonEntry& entry, double share) {
+    const auto run = seeded_run(entry.run, entry.result.steps, 0);
+    const auto every = parse_run_options(run, entry.result.name).train.eval_every.value_or(0);
+    if (every <= 0) return 0;
+    const auto steps = entry.result.steps;
+    const auto wanted = static_cast<int64_t>(std::ceil(share * static_cast<double>(steps)));
+    const auto rung = (wanted + every - 1) / every * every;
+    return rung + 1 < steps ? rung : 0;
+  }
+
+  /// What the run in `directory` has at a step with a validation.
+  static std::optional<double> loss_at(const fs::path& directory, int64_t step) {
+    std::error_code ignored;
+    if (!fs::exists(directory / checkpoint_file::kMetrics, ignored)) return std::nullopt;
+    for (const auto& [at, loss] : read_run_log(directory).val_loss) {
+      if (at == static_cast<double>(step)) return loss;
+    }
+    return std::nullopt;
+  }
+
+  /// Trains the first run of each variant a part of its steps at a time, and gives up those that
+  /// have lost by then.
+  void climb_rungs() {
+    int64_t before = 0;
+    for (const double share : {0.25, 0.5}) {
+      const auto of_base = rung_of(base_, share);
+      if (of_base <= before) continue;
+      before = of_base;
+      std::vector<double> base_losses;
+      for (const auto& run : base_.result.runs)
+        base_losses.push_back(value_at(run.val_loss, static_cast<double>(of_base)).value_or(0));
+      take_rung(share, base_losses);
+    }
+  }
+
+  void take_rung(double share, const std::vector<double>& base_losses) {
+    auto tasks = tasks_of(0);
+    std::erase_if(tasks, [&](const Task& task) { return rung_of(*task.entry, share) == 0; });
+    const auto reach = [&](const Task& task) -> RunReturn {
+      const auto rung = rung_of(*task.entry, share);
+      if (loss_at(folder_of(task), rung)) return {RunEnd::kPaused};
+      return train(task, rung + 1);  // which is past the validation
+    };
+    const auto fail_alone = [&](const Task& task, const RunReturn& result) {
+      if (result.end == RunEnd::kFailed) fail(*task.entry, result);
+    };
+    run_tasks(tasks, reach, fail_alone);
+    std::erase_if(tasks, [](const Task& task) { return !is_in_play(*task.entry); });
+    std::vector<double> losses;
+    for (const auto& task : tasks)
+      losses.push_back(loss_at(folder_of(task), rung_of(*task.entry, share))
+                           .value_or(std::numeric_limits<double>::infinity()));
+    for (const auto place : lost_at_rung(losses, base_losses)) {
+      auto& entry = *tasks[place].entry;
+      give_up(entry,
+              fmt::format("given up at step {} of {} of its first run: validation loss {:.4f}, "
+                          "{:.4f} above the base's there, of which noise explains {:.4f}",
+                          rung_of(entry, share), entry.result.steps, losses[place],
+                          losses[place] - mean_of(base_losses),
+                          noise_of_one_more(base_losses).value_or(0)));
+    }
+    if (report_) report_(known());
   }
 
   fs::path folder_of(const ComparisonEntry& entry) const { return folder_->runs() / entry.folder; }
 
   /// Trains `run` below `stem`, unless that is done already.
-  RunReturn train(const fs::path& stem, const Json& run) {
+  RunReturn train(const fs::path& stem, const Json& run,
+                  std::optional<int64_t> until = std::nullopt) {
     // Without the base there is nothing to go on with: it is tried again.
     const bool keeps_failure = stem.parent_path() != folder_of(base_);
-    return folder_->train_once(stem, run, keeps_failure, [&](const RunTask& task) {
+    const auto train_now = [&](const RunTask& task) {
       const auto begin = std::chrono::steady_clock::now();
       auto result = parts_.train(task);
       if (result.end == RunEnd::kStopped) throw Stopped();
-      ++trained_;
+      if (result.end != RunEnd::kPaused) ++trained_;
       const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - begin;
       if (result.end == RunEnd::kFinished) note_startup(task, passed.count());
       return result;
-    });
+    };
+    return folder_->train_once(stem, run, keeps_failure, train_now, until);
   }
 
   /// What a run of the base took beside its steps, the least of those that were seen.
@@ -189,17 +278,24 @@ class ComparisonWork {
     return folder_of(*task.entry) / fmt::format("seed-{}", task.seed);
   }
 
-  RunReturn train(const Task& task) {
+  RunReturn train(const Task& task, std::optional<int64_t> until = std::nullopt) {
     auto run = seeded_run(task.entry->run, task.entry->result.steps, task.seed);
     auto& options = run["train"];
     if (options_.jobs > 1 && !options.contains("threads"))
       options["threads"] = std::max<int64_t>(1, usable_cpus() / options_.jobs);
-    return train(folder_of(task), run);
+    return train(folder_of(task), run, until);
   }
 
-  /// Does the tasks, several side by side where that is asked for, and takes up their results in
-  /// the order of the tasks.
   void run_tasks(const std::vector<Task>& tasks) {
+    run_tasks(
+        tasks, [this](const Task& task) { return train(task); },
+        [this](const Task& task, const RunReturn& result) { take_up(task, result); });
+  }
+
+  /// Does the tasks by `run`, several side by side where that is asked for, and takes up their
+  /// results by `use`, in the order of the tasks.
+  template <class Run, class Use>
+  void run_tasks(const std::vector<Task>& tasks, Run run, Use use) {
     std::vector<std::optional<RunReturn>> results(tasks.size());
     std::exception_ptr error;
     std::mutex mutex;
@@ -210,11 +306,11 @@ class ComparisonWork {
         const auto at = next++;
         lock.unlock();
         try {
-          auto result = train(tasks[at]);
+          auto result = run(tasks[at]);
           lock.lock();
           results[at] = std::move(result);
           for (; taken_up < tasks.size() && results[taken_up]; ++taken_up)
-            take_up(tasks[taken_up], *results[taken_up]);
+            use(tasks[taken_up], *results[taken_up]);
         } catch (...) {
           if (!lock.owns_lock()) lock.lock();
           if (!error) error = std::current_exception();
@@ -251,8 +347,7 @@ class ComparisonWork {
     const auto& numbers = entry.result.runs.back();
     int64_t left = 0;
     for (const auto& variant : variants_) {
-      if (!variant.result.has_failed() && !variant.is_given_up)
-        left += options_.seeds - std::ssize(variant.result.runs);
+      if (is_in_play(variant)) left += options_.seeds - std::ssize(variant.result.runs);
     }
     left += options_.seeds - std::ssize(base_.result.runs);
     auto line = fmt::format("run {} of {}: {}, seed {}: validation loss {:.4f}", done_, total(),
@@ -389,7 +484,7 @@ class ComparisonWork {
       result.variants.push_back(entry.result);
       auto& variant = result.variants.back();
       variant.relative_speed = relative_speed(entry);
-      variant.is_whole = entry.is_given_up || std::ssize(variant.runs) == options_.seeds;
+      variant.is_whole = !variant.given_up.empty() || std::ssize(variant.runs) == options_.seeds;
     }
     std::vector<double> speeds;
     for (const auto& turn : turns_) {

@@ -27,7 +27,9 @@ struct ComparisonOptions {
   /// Runs side by side. Where the run file does not say how many threads a run has, they share
   /// those of the machine.
   int64_t jobs = 1;
-  /// Give up, after the second seed and each later one, the variants that are worse by then.
+  /// Give up variants that can no longer win: at a quarter and at half of the steps of their first
+  /// run, by lost_at_rung (halving.h), and after the second seed and each later one those that are
+  /// worse by then. Needs two seeds.
   bool stop_early = false;
   std::filesystem::path out;
   /// Go on with the comparison in `out`, or start where there is none.
@@ -38,9 +40,12 @@ struct ComparisonOptions {
 struct RunTask {
   std::filesystem::path run_file;   ///< whose whole content is the run
   std::filesystem::path directory;  ///< of the run, which goes on where it was
+  /// The step after which it ends for the time being; absent: it comes to its end.
+  std::optional<int64_t> until = std::nullopt;
 };
 
-enum class RunEnd { kFinished, kFailed, kStopped };
+/// kPaused: at RunTask::until.
+enum class RunEnd { kFinished, kFailed, kStopped, kPaused };
 
 struct RunReturn {
   RunEnd end = RunEnd::kFinished;

@@ -19,7 +19,7 @@ struct ComparisonEntry {
   Json run;
   std::string folder;  ///< of its runs, in that of all runs
   OptionPath where;    ///< in messages
-  bool may_be_refused = false, is_given_up = false;
+  bool may_be_refused = false;
   std::optional<int64_t> seq_len;  ///< tokens of a sequence; absent: it learns from examples
   LossUnit loss_unit;
 };

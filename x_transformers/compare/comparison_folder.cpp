@@ -93,9 +93,9 @@ ComparisonFolder::ComparisonFolder(const fs::path& out, const Json& plan, bool m
           first_difference(before, now));
 }
 
-RunReturn ComparisonFolder::train_once(
-    const fs::path& stem, const Json& run, bool keeps_failure,
-    const std::function<RunReturn(const RunTask& task)>& train) const {
+RunReturn ComparisonFolder::train_once(const fs::path& stem, const Json& run, bool keeps_failure,
+                                       const std::function<RunReturn(const RunTask& task)>& train,
+                                       std::optional<int64_t> until) const {
   const auto with = [&](const char* ending) { return fs::path(stem.string() + ending); };
   const auto record = with(".result.json");
   std::error_code error;
@@ -106,9 +106,10 @@ RunReturn ComparisonFolder::train_once(
   }
   fs::create_directories(stem.parent_path());
   write_file_atomically(with(".json"), run.dump(2) + "\n");
-  auto result = train({with(".json"), stem});
+  auto result = train({with(".json"), stem, until});
+  const bool is_over = result.end == RunEnd::kFinished || result.end == RunEnd::kFailed;
   const bool is_kept = result.end != RunEnd::kFailed || keeps_failure;
-  if (result.end == RunEnd::kStopped || !is_kept) return result;
+  if (!is_over || !is_kept) return result;
   write_file_atomically(record,
                         Json{{"end", result.end == RunEnd::kFinished ? "finished" : "failed"},
                              {"reason", result.failure},

@@ -28,9 +28,11 @@ class ComparisonFolder {
   std::filesystem::path runs() const { return out_ / "runs"; }
 
   /// Has `train` do `run` below `stem`, unless that is done already, and keeps how it ended; a
-  /// failure only where `keeps_failure`, or it is tried again. What was stopped is not kept.
+  /// failure only where `keeps_failure`, or it is tried again. What was stopped or paused, as at
+  /// `until`, is not kept.
   RunReturn train_once(const std::filesystem::path& stem, const Json& run, bool keeps_failure,
-                       const std::function<RunReturn(const RunTask& task)>& train) const;
+                       const std::function<RunReturn(const RunTask& task)>& train,
+                       std::optional<int64_t> until = std::nullopt) const;
 
   /// Takes away what a comparison has left that could not begin; nothing of one that went on.
   void remove_if_new();

@@ -19,7 +19,8 @@ struct VariantResult {
   std::string name;
   Json settings = Json::object();  ///< values by the paths of options
   std::string failure;             ///< why it has no result; empty: it has
-  bool is_whole = false;           ///< whether all of its seeds have run
+  std::string given_up;            ///< when and why its runs were left off; empty: they were not
+  bool is_whole = false;           ///< whether all of its seeds have run that will
   int64_t steps = 0;
   std::optional<AdjustedWidth> width = std::nullopt;  ///< absent: that of the base, or its own
   std::vector<std::filesystem::path> directories;     ///< of the runs in `runs`

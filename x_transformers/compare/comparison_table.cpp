@@ -66,11 +66,17 @@ Record numbers_of(const VariantResult& variant, const std::string& speed) {
       {"decoding_ms_per_token", known(variant.decoding_ms)}};
 }
 
+/// Why it has no runs, or not all.
+Record reason_of(const VariantResult& variant) {
+  if (variant.has_failed()) return variant.failure;
+  return variant.given_up.empty() ? Record() : Record(variant.given_up);
+}
+
 Record variant_json(const VariantResult& variant, const std::string& speed) {
   Record json{{"name", variant.name},
               {"settings", Record::parse(variant.settings.dump())},
               {"verdict", verdict_words(variant)},
-              {"reason", variant.has_failed() ? Record(variant.failure) : Record()}};
+              {"reason", reason_of(variant)}};
   if (variant.width) json["width"] = variant.width->width;
   const bool judged = variant.is_judged();
   const auto of_judged = [&](const std::optional<double>& value) {
@@ -230,8 +236,8 @@ void add_notes(ResultTable& table, const ComparisonResult& result) {
         format_count(result.fastest), result.base.runs.front().target_unit));
   if (result.equal_to != EqualTo::kNothing) table.notes.push_back(width_words(result));
   for (const auto& variant : result.variants) {
-    if (variant.has_failed())
-      table.notes.push_back(fmt::format("{}: {}", variant.name, variant.failure));
+    if (const auto reason = reason_of(variant); !reason.is_null())
+      table.notes.push_back(fmt::format("{}: {}", variant.name, reason.get<std::string>()));
   }
 }
 
@@ -244,7 +250,8 @@ bool has_steady_speed(const ComparisonResult& result) {
 
 std::string verdict_words(const VariantResult& variant) {
   if (variant.has_failed()) return "failed";
-  return variant.is_judged() ? words_of(variant.verdict) : "unfinished";
+  if (variant.is_judged()) return words_of(variant.verdict);
+  return variant.given_up.empty() ? "unfinished" : "given up";
 }
 
 nlohmann::ordered_json results_json(const ComparisonResult& result) {
@@ -376,9 +383,9 @@ std::vector<std::string> verdict_sentences(const ComparisonResult& result) {
       if (is_open)
         sentence += fmt::format("; one of {:.4f} would have been", *variant->difference.detectable);
       sentence += ")";
-    } else if (variant->has_failed()) {
-      sentence += " (" + variant->failure + ")";
     }
+    if (const auto reason = reason_of(*variant); !reason.is_null())
+      sentence += " (" + reason.get<std::string>() + ")";
     sentences.push_back(std::move(sentence));
   }
   return sentences;

@@ -185,8 +185,9 @@ void Trainer::train_step() {
 }
 
 bool Trainer::ask_stop() {
-  const auto& wants_stop = parts_.context.wants_stop;
-  is_stopped_ = is_stopped_ || (wants_stop && wants_stop());
+  const auto& context = parts_.context;
+  const bool is_there = context.until && state_.step >= *context.until;
+  is_stopped_ = is_stopped_ || is_there || (context.wants_stop && context.wants_stop());
   return is_stopped_;
 }
 

@@ -32,6 +32,8 @@ struct RunContext {
   /// Asked before the first step, after each and before each batch of a validation: whether to save
   /// and end. It must say the same on every rank. Empty: never.
   std::function<bool()> wants_stop = {};
+  /// The step after which to save and end as wants_stop does; absent: none.
+  std::optional<int64_t> until = std::nullopt;
   /// Which of the processes that train this model this one is. Rank 0 alone writes the folder,
   /// reports and samples.
   WorldPlace place = {};
