@@ -1,6 +1,7 @@
 #include "apps/x-transformers/arguments.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -11,6 +12,7 @@
 #include <iostream>
 #include <iterator>
 #include <map>
+#include <optional>
 #include <set>
 #include <string_view>
 
@@ -42,12 +44,25 @@ std::string refuse(const std::string& expected, const std::string& given) {
   return fmt::format("expected {}, got {}", expected, given.empty() ? "''" : given);
 }
 
+/// 1e3 as the integer that it means; else nothing.
+std::optional<int64_t> whole_number(const std::string& text) {
+  constexpr double kLargest = 9007199254740992;  // beyond it doubles are not all integers
+  double value = 0;
+  const bool is_whole = read_number(text, value) == Reading::whole && std::floor(value) == value;
+  if (!is_whole || std::abs(value) >= kLargest) return std::nullopt;
+  return static_cast<int64_t>(value);
+}
+
 /// Decimal, as a reader of the command line takes it: CLI11 would read 010 as eight.
 std::string plain_integer(std::string& text) {
   int64_t value = 0;
   const auto reading = read_number(text, value);
   if (reading == Reading::out_of_range) return refuse("an integer of at most 64 bits", text);
-  if (reading == Reading::no_number) return refuse("an integer", text);
+  if (reading == Reading::no_number) {
+    const auto whole = whole_number(text);
+    if (!whole) return refuse("an integer", text);
+    value = *whole;
+  }
   text = std::to_string(value);
   return "";
 }
@@ -74,6 +89,15 @@ CLI::Validator integer_from(int64_t least, int64_t most) {
             return refuse(exceeds ? fmt::format("an integer of at most {}", most) : expected, text);
           },
           ""};
+}
+
+CLI::Validator one_of(const std::vector<std::string>& words) {
+  return {[=](std::string& text) {
+            const bool is_one = std::find(words.begin(), words.end(), text) != words.end();
+            return is_one ? std::string()
+                          : refuse(fmt::format("{}", fmt::join(words, " or ")), text);
+          },
+          fmt::format("{{{}}}", fmt::join(words, ","))};
 }
 
 CLI::Validator number_that(std::function<bool(double)> holds, const std::string& expected) {

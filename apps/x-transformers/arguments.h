@@ -19,6 +19,9 @@ namespace x_transformers {
 /// An integer from `least` to `most`.
 CLI::Validator integer_from(int64_t least, int64_t most = std::numeric_limits<int64_t>::max());
 
+/// One of these words.
+CLI::Validator one_of(const std::vector<std::string>& words);
+
 /// A number for which `holds`; `expected` says in words which ones those are.
 CLI::Validator number_that(std::function<bool(double)> holds, const std::string& expected);
 CLI::Validator number_from(double least, double most);

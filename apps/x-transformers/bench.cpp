@@ -153,7 +153,7 @@ void add_bench(CLI::App& app) {
   const auto options = std::make_shared<BenchCommand>();
   command->add_option("work", options->work, "train or generate")
       ->required()
-      ->check(CLI::IsMember({"train", "generate"}));
+      ->check(one_of({"train", "generate"}));
   command->add_option("--config", options->config, "model file or run file")->required();
   auto* inputs = command->add_option(
       "--inputs", options->inputs,
@@ -185,11 +185,11 @@ void add_bench(CLI::App& app) {
   add_threads_option(*command, options->threads);
   command->add_option("--device", options->device, "cpu or cuda");
   command->add_option("--precision", options->precision, "fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
+      ->check(one_of({"fp32", "bf16"}));
   command
       ->add_option("--matmul-precision", options->matmul_precision,
                    "of fp32 products: highest, high or medium")
-      ->check(CLI::IsMember({"highest", "high", "medium"}));
+      ->check(one_of({"highest", "high", "medium"}));
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   const std::map<std::string, std::vector<const CLI::Option*>> of_work = {
       {"train", {inputs, kwargs, seq, warm_up}},

@@ -166,9 +166,9 @@ void print_processes(const ModelCost& cost, int64_t processes) {
   if (processes == 1) return;
   const auto bytes = rank_bytes(cost, processes);
   fmt::print(
-      "  {:<3} processes   {}B in each of weights, gradients and moments; {}B with train.shard "
+      "  {:<15} {}B in each of weights, gradients and moments; {}B with train.shard "
       "optimizer\n",
-      processes, short_number(static_cast<double>(bytes.whole)),
+      fmt::format("{} processes", processes), short_number(static_cast<double>(bytes.whole)),
       short_number(static_cast<double>(bytes.sharded)));
 }
 
@@ -177,9 +177,10 @@ void print_gpus(const ModelCost& cost, std::optional<int64_t> gpus) {
   for (const auto& precision : {kFloat32, kBFloat16}) {
     const auto bytes = rank_bytes(cost, *gpus, precision);
     fmt::print(
-        "  {:<3} GPUs, {}  {}B on each of weights, gradients and moments; {}B with train.shard "
+        "  {:<15} {}B on each of weights, gradients and moments; {}B with train.shard "
         "optimizer\n",
-        *gpus, precision.name, short_number(static_cast<double>(bytes.whole)),
+        fmt::format("{} GPUs, {}", *gpus, precision.name),
+        short_number(static_cast<double>(bytes.whole)),
         short_number(static_cast<double>(bytes.sharded)));
   }
 }

@@ -123,6 +123,17 @@ bool write_pictures(const Inspection& found, const TokenNames& names,
   return is_drawn;
 }
 
+/// A layer by its number in its stack and what it is; `name` itself where no layer is called so.
+std::string layer_in_words(const Inspection& found, const std::string& name) {
+  const auto layer = std::find_if(found.layers.begin(), found.layers.end(),
+                                  [&](const LayerView& each) { return each.name == name; });
+  if (layer == found.layers.end()) return name;
+  const auto is_of_stack = [&](const LayerView& each) { return each.stack == layer->stack; };
+  const bool has_others = !std::all_of(found.layers.begin(), found.layers.end(), is_of_stack);
+  const auto number = std::count_if(found.layers.begin(), layer, is_of_stack);
+  return fmt::format("{}layer {}, {}", has_others ? layer->stack + ": " : "", number, layer->kind);
+}
+
 void run_inspect(const InspectCommand& command) {
   use_most_threads(command.threads);
   const auto device = open_device(command.device, "--device");
@@ -163,7 +174,7 @@ void run_inspect(const InspectCommand& command) {
   for (const auto& lens : found.lens) {
     double sum = 0;
     for (const double loss : lens.losses) sum += loss;
-    fmt::print("  {:<40} {:.4f} if the stack ended here\n", lens.after,
+    fmt::print("  {:<40} {:.4f} if the stack ended here\n", layer_in_words(found, lens.after),
                sum / static_cast<double>(lens.losses.size()));
   }
   for (const auto& note : found.left_out) fmt::print("{}\n", note);

@@ -3,8 +3,10 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <set>
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
@@ -58,13 +60,65 @@ std::string hint_of_nameless(const std::string& command) {
   return command == "evaluate" ? "--data takes the text" : "";
 }
 
+/// The first option of `command` that `holds` is true of; null: none.
+template <class Holds>
+const CLI::Option* find_option(const CLI::App& command, Holds holds) {
+  const auto options = command.get_options();
+  const auto found = std::find_if(options.begin(), options.end(), holds);
+  return found == options.end() ? nullptr : *found;
+}
+
+/// The first of `others` that was given, or that was not.
+const CLI::Option* first_of(const std::set<CLI::Option*>& others, bool is_given) {
+  const auto found = std::find_if(others.begin(), others.end(), [&](const auto* other) {
+    return (other->count() > 0) == is_given;
+  });
+  return found == others.end() ? nullptr : *found;
+}
+
+/// What does not hold of the arguments of `command`, all of which it knows, where that can be seen
+/// in them; else what CLI11 says.
+Notice words_of(const CLI::ParseError& error, const CLI::App& command) {
+  const auto is_given = [](const CLI::Option* option) { return option->count() > 0; };
+  const auto about = [](const CLI::Option* option) { return at(option->get_name()); };
+  const auto is_a = [&](const char* kind) { return error.get_name() == kind; };
+  if (is_a("RequiredError")) {
+    const auto* missing = find_option(command, [&](const CLI::Option* option) {
+      return option->get_required() && !is_given(option);
+    });
+    return missing ? Notice{about(missing), "is needed"} : Notice{{}, "a subcommand is needed"};
+  }
+  if (is_a("RequiresError") || is_a("ExcludesError")) {
+    const bool requires_it = is_a("RequiresError");
+    const auto other_of = [&](const CLI::Option* option) {
+      return requires_it ? first_of(option->get_needs(), /*is_given=*/false)
+                         : first_of(option->get_excludes(), /*is_given=*/true);
+    };
+    const auto* option = find_option(command, [&](const CLI::Option* each) {
+      return is_given(each) && other_of(each) != nullptr;
+    });
+    if (option != nullptr)
+      return {about(option), requires_it
+                                 ? text("needs {}", other_of(option)->get_name())
+                                 : text("means nothing beside {}", other_of(option)->get_name())};
+  }
+  if (is_a("ArgumentMismatch")) {
+    const auto* repeated = find_option(command, [](const CLI::Option* option) {
+      return option->count() > 1 && option->get_expected_max() == 1;
+    });
+    if (repeated != nullptr)
+      return {about(repeated), text("is given {} times, expected once", repeated->count())};
+  }
+  return caused({}, {}, cause_of(error));
+}
+
 /// What was wrong with the arguments. A name that no command knows is the likeliest reason of all,
 /// and comes with the nearest known one.
 Notice explain(const CLI::ParseError& error, const CLI::App& app) {
   const std::string list = "--help lists what there is";
   const auto unknown = app.remaining(/*recurse=*/true);
   if (unknown.empty()) {
-    auto notice = caused({}, {}, cause_of(error));
+    auto notice = words_of(error, innermost(app));
     notice.hint = list;
     return notice;
   }

@@ -82,7 +82,7 @@ void add_plot(CLI::App& app) {
   const auto options = std::make_shared<PlotCommand>();
   command->add_option("runs", options->runs, "folders of runs; the first one is black")->required();
   command->add_option("--x", options->x, "steps, seconds (of training) or tokens")
-      ->check(CLI::IsMember({"steps", "seconds", "tokens"}));
+      ->check(one_of({"steps", "seconds", "tokens"}));
   command->add_flag("--smooth", options->smooth, "the moving average of the training loss");
   command->add_flag("--training", options->training,
                     "the loss of training batches in place of that of validation");

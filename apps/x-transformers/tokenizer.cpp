@@ -97,7 +97,7 @@ void add_vocabulary_training(CLI::App& group) {
   command->add_option("--vocab-size", options->vocab_size, "tokens in the vocabulary")
       ->check(integer_from(1, kLargestVocabulary));
   command->add_option("--model-type", options->model_type, "unigram or bpe")
-      ->check(CLI::IsMember({"unigram", "bpe"}));
+      ->check(one_of({"unigram", "bpe"}));
   command
       ->add_option("--character-coverage", options->character_coverage,
                    "share of characters with tokens of their own")
@@ -158,8 +158,10 @@ void run_encode(EncodeCommand& command) {
   require(!command.output.empty(), "--out: is needed, the folder of the token files");
   use_most_threads(command.threads);
   command.options.output = command.output;
-  const auto tokenizer =
-      spelled(below("--tokenizer"), [&] { return make_tokenizer(command.tokenizer); });
+  const auto as_given = spelled_by([](const OptionPath& path) {
+    return !path.empty() && path.front() == "tokenizer:" ? path.with_front("--tokenizer:") : path;
+  });
+  const auto tokenizer = spelled(as_given, [&] { return make_tokenizer(command.tokenizer); });
   const StopSignals signals;
   EncodingProgress shown;
   const auto done = write_token_shards(command.options, *tokenizer,

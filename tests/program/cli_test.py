@@ -505,6 +505,24 @@ class BadArguments(ProgramTest):
             with self.subTest(arguments=arguments):
                 self.assert_refused(run(*arguments), expected)
 
+    def test_whole_numbers_may_be_written_with_an_exponent(self):
+        for given in (('--steps', '2e0'), ('--set', 'train.steps=0.2e1')):
+            out = self.out().with_suffix(given[0])
+            done = self.train('--out', out, '--json', *given)
+            self.assert_done(done)
+            self.assertEqual(json.loads(done.stdout)['step'], 2)
+        self.assert_refused(self.train('--out', self.out(), '--set', 'train.steps=2.5'), 'train.steps')
+
+    def test_what_is_said_of_arguments(self):
+        for arguments, said in (((), 'a subcommand is needed'), (('tokenizer', 'train'), 'input: is needed'),
+                                (('train', self.config, '--steps', 1, '--steps', 2), '--steps: is given 2 times, expected once'),
+                                (('train', self.config, '--from-checkpoint', 2), '--from-checkpoint: needs --resume'),
+                                (('generate', self.trained, '--greedy', '--beams', 2), 'means nothing beside --'),
+                                (('bench', 'walk', '--config', self.config), 'expected train or generate, got walk'),
+                                (('tokenizer', 'encode', self.text, '--tokenizer', 'none.model', '--out', self.out()),
+                                 ': --tokenizer: none.model: cannot be read')):
+            self.assert_refused(run(*arguments), said)
+
     def test_integers_are_decimal(self):
         done = run('info', self.config, '--seq', '010', '--json')
         self.assert_done(done)

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -81,6 +82,15 @@ std::string hint_of_part(const Json& run, const std::string& key) {
   return nearest_hint(key, places, places);
 }
 
+/// A whole number that was written as 1e3 is the integer that it means.
+Json as_whole(Json value) {
+  constexpr double kLargest = 9007199254740992;  // beyond it doubles are not all integers
+  if (!value.is_number_float()) return value;
+  const auto number = value.get<double>();
+  const bool is_whole = std::floor(number) == number && std::abs(number) < kLargest;
+  return is_whole ? Json(static_cast<int64_t>(number)) : value;
+}
+
 void set_value(Json& run, const RunOverride& value) {
   const auto& assignment = value.assignment;
   require(assignment.find('=') != std::string::npos, "expected PATH=VALUE, as in train.steps=100");
@@ -97,7 +107,7 @@ void set_value(Json& run, const RunOverride& value) {
   }
   const std::string text = assignment.substr(assignment.find('=') + 1);
   try {
-    *node = parse_json(text);
+    *node = as_whole(parse_json(text));
   } catch (const Json::exception&) {
     *node = text;
   }
