@@ -507,7 +507,7 @@ class BadArguments(ProgramTest):
 
     def test_whole_numbers_may_be_written_with_an_exponent(self):
         for given in (('--steps', '2e0'), ('--set', 'train.steps=0.2e1')):
-            out = self.out().with_suffix(given[0])
+            out = self.out().with_suffix('.' + given[0])
             done = self.train('--out', out, '--json', *given)
             self.assert_done(done)
             self.assertEqual(json.loads(done.stdout)['step'], 2)
