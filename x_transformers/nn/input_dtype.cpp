@@ -6,10 +6,12 @@
 namespace x_transformers {
 namespace {
 
-/// The first parameter, without a list of them all: this is asked in every call.
+/// The first parameter of floats, without a list of them all: this is asked in every call.
+/// Quantized weights are bytes.
 at::Tensor first_parameter(const torch::nn::Module& module) {
   for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
-    if (parameter.value().defined()) return parameter.value();
+    const auto& found = parameter.value();
+    if (found.defined() && found.is_floating_point()) return found;
   }
   for (const auto& child : module.children()) {
     if (auto found = first_parameter(*child); found.defined()) return found;
