@@ -286,13 +286,26 @@ void tell_other_data(const std::string& path, const std::string& data) {
 }
 
 Spelling hints_by_set(const std::string& run_file) {
-  return [file = run_file + ":"](const Notice& notice) {
+  // Within the run file; empty: elsewhere.
+  const auto place_of = [file = run_file + ":"](const OptionPath& path) -> OptionPath {
+    if (path.empty()) return path;
+    const auto inner = path.front() == file ? path.without_front() : path;
+    return inner.names().size() > 1 && is_run_part(inner.front()) ? inner : OptionPath();
+  };
+  return [place_of](const Notice& notice) {
+    // Beside an option of the same part, as one that is misspelt, the name alone is enough.
+    const auto is_of_part = [&](const std::string& part) {
+      const auto& about = notice.about.options;
+      return std::any_of(about.begin(), about.end(), [&](const OptionPath& path) {
+        const auto place = place_of(path);
+        return path.common_with("--set " + part) > 0 || (!place.empty() && place.front() == part);
+      });
+    };
     auto told = notice;
-    told.hint = respelled({{}, told.hint}, [&file](const OptionPath& path) {
-                  const auto inner =
-                      !path.empty() && path.front() == file ? path.without_front() : path;
-                  const bool is_of_run = inner.names().size() > 1 && is_run_part(inner.front());
-                  return is_of_run ? inner.with_front("--set " + inner.front()) : path;
+    told.hint = respelled({{}, told.hint}, [&](const OptionPath& path) {
+                  const auto place = place_of(path);
+                  if (place.empty() || is_of_part(place.front())) return path;
+                  return place.with_front("--set " + place.front());
                 }).text;
     return told;
   };

@@ -2094,7 +2094,7 @@ class Reports(ProgramTest):
         self.assertGreaterEqual(bytes_of['optimizer'], 12 * info['parameters'])
         done = run('info', self.trained, '--processes', 2)
         self.assert_done(done)
-        self.assertIn(b'2   processes', done.stdout)
+        self.assertIn(b'  2 processes     ', done.stdout)
         self.assertNotIn('bytes_per_process', json.loads(run('info', self.trained, '--json').stdout))
         self.assert_refused(run('info', self.trained, '--processes', 0), '--processes')
 
@@ -2111,7 +2111,7 @@ class Reports(ProgramTest):
         self.assertEqual(alone['bf16'], {'none': 16 * parameters, 'optimizer': 16 * parameters})
         done = run('info', self.trained, '--gpus', 2)
         self.assert_done(done)
-        self.assertIn(b'2   GPUs, bf16', done.stdout)
+        self.assertIn(b'  2 GPUs, bf16    ', done.stdout)
         self.assertNotIn('bytes_per_gpu', json.loads(run('info', self.trained, '--json').stdout))
         self.assert_refused(run('info', self.trained, '--gpus', 0), '--gpus')
 

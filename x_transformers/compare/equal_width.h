@@ -14,7 +14,7 @@ namespace x_transformers {
 /// What every variant has as much of as the base has, by its width.
 enum class EqualTo { kNothing, kParameters, kCompute };
 
-/// "parameters" or "compute" (FLOPs of a token); empty: nothing. Throws InputError about --equal.
+/// "parameters" or "compute" (FLOPs of a token); empty: nothing. Throws InputError about `equal`.
 EqualTo parse_equal(const std::string& text);
 /// "parameters", "FLOPs per token".
 std::string words_of(EqualTo equal_to);
