@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <stdexcept>
@@ -346,6 +347,18 @@ std::string write_header(const std::vector<Placed>& placed,
   return header;
 }
 
+// Small enough to stay in a core's cache from reading to writing.
+void read_in_parts(const at::Tensor& tensor, const ReadTensor& read,
+                   const std::function<void(const void* data, std::size_t bytes)>& append) {
+  constexpr std::size_t kPart = std::size_t{1} << 20;
+  std::vector<std::byte> part(std::min(kPart, tensor.nbytes()));
+  for (std::size_t begin = 0; begin < tensor.nbytes(); begin += part.size()) {
+    const auto bytes = std::min(part.size(), tensor.nbytes() - begin);
+    read(tensor, {part.data(), bytes});
+    append(part.data(), bytes);
+  }
+}
+
 }  // namespace
 
 SafetensorsFile load_safetensors(const std::filesystem::path& path) {
@@ -357,7 +370,8 @@ SafetensorsFile load_safetensors(const std::filesystem::path& path) {
 }
 
 void save_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
-                      std::map<std::string, std::string> metadata, Checksum checksum) {
+                      std::map<std::string, std::string> metadata, Checksum checksum,
+                      const ReadTensor& read) {
   const std::vector<Placed> placed = place(tensors);
   const bool has_checksum = checksum == Checksum::written;
   Xxh64 sum;
@@ -374,11 +388,18 @@ void save_safetensors(const std::filesystem::path& path, const TensorMap& tensor
   AtomicFile file(path);
   file.write(&length, kLengthBytes);
   file.write(header);
+  const auto append = [&](const void* data, std::size_t bytes) {
+    file.write(data, bytes);
+    if (has_checksum) sum.add(data, bytes);
+  };
   for (const Placed& part : placed) {
+    if (read) {
+      read_in_parts(*part.tensor, read, append);
+      continue;
+    }
     const at::Tensor values =
         part.tensor->detach().to(at::kCPU).resolve_conj().resolve_neg().contiguous();
-    file.write(values.const_data_ptr(), values.nbytes());
-    if (has_checksum) sum.add(values.const_data_ptr(), values.nbytes());
+    append(values.const_data_ptr(), values.nbytes());
   }
   if (has_checksum) {
     metadata[kChecksumKey] = sum.hex();

@@ -1,8 +1,11 @@
 // The safetensors format: a JSON header and the bytes of named tensors.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <span>
 #include <string>
 
 #include "x_transformers/io/tensor_map.h"
@@ -21,6 +24,10 @@ inline constexpr const char* kChecksumKey = "xxh64";
 
 /// Whether a file is written with a checksum.
 enum class Checksum { none, written };
+
+/// Puts bytes of a tensor into `part`: each call those that follow the ones before, as if the
+/// tensor were contiguous.
+using ReadTensor = std::function<void(const at::Tensor& tensor, std::span<std::byte> part)>;
 
 /// Reads a safetensors file (https://github.com/huggingface/safetensors).
 ///
@@ -44,9 +51,10 @@ SafetensorsFile load_safetensors(const std::filesystem::path& path);
 /// (undefined, sparse, quantized, a dtype it does not know) and for the name `__metadata__`.
 ///
 /// With `checksum` the metadata get that of the data. A checksum in `metadata` is of other data and
-/// is left out.
+/// is left out. With `read` the values of tensors are what it gives, each asked for once and from
+/// its beginning to its end, in parts of at most a MiB.
 void save_safetensors(const std::filesystem::path& path, const TensorMap& tensors,
                       std::map<std::string, std::string> metadata = {},
-                      Checksum checksum = Checksum::none);
+                      Checksum checksum = Checksum::none, const ReadTensor& read = {});
 
 }  // namespace x_transformers

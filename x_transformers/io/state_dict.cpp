@@ -173,12 +173,12 @@ LoadReport load_state_dict(torch::nn::Module& module, const TensorMap& weights, 
 
 std::size_t save_weights(const std::filesystem::path& path, const TensorMap& weights,
                          const std::string& xt_compat, std::map<std::string, std::string> metadata,
-                         TiedWeights tied, Checksum checksum) {
+                         TiedWeights tied, Checksum checksum, const ReadTensor& read) {
   metadata["format"] = "pt";
   metadata["xt_compat"] = xt_compat;
   metadata.erase("aliases");
   if (tied == TiedWeights::each) {
-    save_safetensors(path, weights, metadata, checksum);
+    save_safetensors(path, weights, metadata, checksum, read);
     return weights.size();
   }
   const auto first = first_names(weights);
@@ -193,7 +193,7 @@ std::size_t save_weights(const std::filesystem::path& path, const TensorMap& wei
     }
   }
   if (!aliases.empty()) metadata["aliases"] = aliases.dump();
-  save_safetensors(path, stored, metadata, checksum);
+  save_safetensors(path, stored, metadata, checksum, read);
   return stored.size();
 }
 

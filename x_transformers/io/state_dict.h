@@ -62,11 +62,12 @@ enum class TiedWeights {
 /// `metadata`: `format`: "pt", `xt_compat`: the release of Python's x-transformers whose meaning
 /// they have (name_of, core/compat.h), and, where tied tensors are written once, `aliases`: a JSON
 /// object from the other names of such a tensor to the one, first of all by name, under which it is
-/// stored. Returns how many tensors the file holds.
+/// stored. Returns how many tensors the file holds. `checksum` and `read` are save_safetensors's.
 std::size_t save_weights(const std::filesystem::path& path, const TensorMap& weights,
                          const std::string& xt_compat,
                          std::map<std::string, std::string> metadata = {},
-                         TiedWeights tied = TiedWeights::once, Checksum checksum = Checksum::none);
+                         TiedWeights tied = TiedWeights::once, Checksum checksum = Checksum::none,
+                         const ReadTensor& read = {});
 
 /// save_weights of state_dict(module), with a checksum.
 void save_model(const std::filesystem::path& path, const torch::nn::Module& module,

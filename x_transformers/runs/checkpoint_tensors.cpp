@@ -4,8 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "x_transformers/core/error.h"
@@ -26,60 +26,70 @@ bool is_at(const std::string& path, const std::set<std::string>& places) {
   return false;
 }
 
-/// Whether nobody else holds the tensor, or another of its memory.
-bool is_only_one(const at::Tensor& tensor) {
-  return tensor.is_cpu() && tensor.is_contiguous() && tensor.use_count() == 1 &&
-         tensor.storage().use_count() == 1;
-}
-
-/// Tensors of the same memory stay one; those that were made for this are no copies again.
-void copy_to_cpu(TensorMap& tensors) {
-  std::map<const void*, std::vector<std::pair<at::Tensor, at::Tensor>>> copies;
-  for (auto& [name, tensor] : tensors) {
-    if (is_only_one(tensor)) continue;
-    auto& of_memory = copies[tensor.const_data_ptr()];
-    const auto found =
-        std::find_if(of_memory.begin(), of_memory.end(), [&t = tensor](const auto& pair) {
-          return pair.first.sizes() == t.sizes() && pair.first.strides() == t.strides() &&
-                 pair.first.scalar_type() == t.scalar_type();
-        });
-    if (found != of_memory.end() && tensor.numel() > 0) {
-      tensor = found->second;
-      continue;
-    }
-    const auto copy =
-        at::empty(tensor.sizes(), tensor.options().device(at::kCPU).requires_grad(false))
-            .copy_(tensor);
-    of_memory.emplace_back(tensor, copy);
-    tensor = copy;
+/// The memory of the weights that only an update changes.
+std::set<const void*> steady_weights(const NamedTensors& weights, const TensorMap& optimizer_state,
+                                     const std::vector<bool>& changes_between_updates) {
+  std::set<const void*> found;
+  for (size_t i = 0; i < weights.names.size(); ++i) {
+    const auto updates = optimizer_state.find("step." + weights.names[i]);
+    if (updates == optimizer_state.end() || updates->second.item<float>() == 0) continue;
+    if (i < changes_between_updates.size() && changes_between_updates[i]) continue;
+    found.insert(weights.tensors[i].const_data_ptr());
   }
+  return found;
 }
 
 }  // namespace
 
-TensorSnapshot snapshot_of(const TrainedTensors& tensors, TensorMap optimizer_state) {
+std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
+                                            TensorMap optimizer_state,
+                                            const std::vector<bool>& changes_between_updates) {
   const at::NoGradGuard no_grad;
   const NamedTensors& weights = tensors.optimizer.weights();
-  TensorSnapshot snapshot{{}, std::move(optimizer_state), name_of(tensors.compat.xt_compat)};
-  if (tensors.ema != nullptr) {
-    snapshot.optimizer.merge(tensors.ema->state_dict());
-    for (size_t i = 0; i < weights.names.size(); ++i)
-      snapshot.optimizer["weights." + weights.names[i]] = weights.tensors[i];
-  }
-  copy_to_cpu(snapshot.optimizer);  // before its tensors have the values of the model's file
+  std::set<const void*> steady;
+  if (weights.tensors.front().is_cpu())
+    steady = steady_weights(weights, optimizer_state, changes_between_updates);
+  auto snapshot = std::make_shared<TensorSnapshot>();
+  snapshot->xt_compat = name_of(tensors.compat.xt_compat);
+  snapshot->optimizer = std::move(optimizer_state);
+  // The state of the optimizer and of the average is theirs alone.
+  const auto after_keep = [](const at::Tensor&) { return Changes::after_keep; };
+  const auto changes_of = [&](const at::Tensor& tensor) {
+    return steady.contains(tensor.const_data_ptr()) ? Changes::after_keep : Changes::any_time;
+  };
+  snapshot->held.hold(snapshot->optimizer, after_keep);
   std::vector<at::Tensor> values;
-  for (const at::Tensor& weight : weights.tensors) values.push_back(weight.detach());
-  if (tensors.ema != nullptr) values = tensors.ema->averages();
+  if (tensors.ema != nullptr) {
+    TensorMap averaged = tensors.ema->state_dict(), own;
+    for (size_t i = 0; i < weights.names.size(); ++i)
+      own["weights." + weights.names[i]] = weights.tensors[i];
+    snapshot->held.hold(averaged, after_keep);
+    snapshot->held.hold(own, changes_of);
+    snapshot->optimizer.merge(averaged);
+    snapshot->optimizer.merge(own);
+    values = tensors.ema->averages();
+  } else {
+    for (const at::Tensor& weight : weights.tensors) values.push_back(weight.detach());
+  }
+  std::set<const void*> made;  // for this
+  for (const at::Tensor& average : values)
+    if (tensors.ema != nullptr) made.insert(average.const_data_ptr());
   const ScopedWeights scope(tensors.optimizer.parameters().tensors, values);
-  snapshot.model = state_dict(tensors.model);
-  copy_to_cpu(snapshot.model);
+  snapshot->model = state_dict(tensors.model);
+  snapshot->held.hold(snapshot->model, [&](const at::Tensor& tensor) {
+    return made.contains(tensor.const_data_ptr()) ? Changes::never : changes_of(tensor);
+  });
   return snapshot;
 }
 
-void save_tensors(const std::filesystem::path& folder, const TensorSnapshot& snapshot) {
-  save_safetensors(folder / checkpoint_file::kOptimizer, snapshot.optimizer, {}, Checksum::written);
+void save_tensors(const std::filesystem::path& folder, TensorSnapshot& snapshot) {
+  const auto read = [&](const at::Tensor& tensor, std::span<std::byte> part) {
+    snapshot.held.read(tensor, part);
+  };
+  save_safetensors(folder / checkpoint_file::kOptimizer, snapshot.optimizer, {}, Checksum::written,
+                   read);
   save_weights(folder / checkpoint_file::kModel, snapshot.model, snapshot.xt_compat, {},
-               TiedWeights::once, Checksum::written);
+               TiedWeights::once, Checksum::written, read);
 }
 
 bool are_weights_finite(const TrainedTensors& tensors) {

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "x_transformers/io/tensor_map.h"
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/optimizer.h"
+#include "x_transformers/runs/held_tensors.h"
 
 namespace x_transformers {
 
@@ -24,22 +26,28 @@ struct TrainedTensors {
   Compat compat = {};  ///< of the model
 };
 
-/// The tensors of a checkpoint as they are at one instant, copied to the CPU, so that training goes
-/// on while they are written.
+/// The tensors of a checkpoint as they are at one instant, which are written while training goes
+/// on. Weights and what is kept of them are not copied at once where they are on the CPU: before
+/// the next update `held.keep()` copies what is not written by then.
 struct TensorSnapshot {
   TensorMap model, optimizer;
   std::string xt_compat;
+  HeldTensors held;  ///< what stands in the maps
 };
 
-/// What save_tensors writes of now. `optimizer_state` is that of Optimizer::state_dict.
-TensorSnapshot snapshot_of(const TrainedTensors& tensors, TensorMap optimizer_state);
+/// What save_tensors writes of now. `optimizer_state` is that of Optimizer::state_dict. Between
+/// updates no weight changes but those that `changes_between_updates` says yes to, in the order of
+/// Optimizer::weights, and those that have had no gradient yet.
+std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
+                                            TensorMap optimizer_state,
+                                            const std::vector<bool>& changes_between_updates = {});
 
 /// Writes model.safetensors and optimizer.safetensors into `folder`. The model's file holds the
 /// weights to use, in full precision: the averaged ones where there is an Ema; its metadata
 /// `xt_compat` says whose meaning they have. The optimizer's file
 /// holds all else that training goes on from: the state of the optimizer and, with an Ema, its
-/// state and `weights.<name>`, the weights that are not averaged.
-void save_tensors(const std::filesystem::path& folder, const TensorSnapshot& snapshot);
+/// state and `weights.<name>`, the weights that are not averaged. A snapshot is written once.
+void save_tensors(const std::filesystem::path& folder, TensorSnapshot& snapshot);
 
 /// Whether all weights, and their averages, are finite numbers. Waits for the device.
 bool are_weights_finite(const TrainedTensors& tensors);

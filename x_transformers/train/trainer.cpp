@@ -58,6 +58,8 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
           [this](const std::vector<Batch>& batches, int64_t) { return eager_step_(batches); }),
       history_(*options_.log_every, device_) {
   TORCH_CHECK(parts_.loss && parts_.training_batch, "[Trainer] needs a loss and training batches");
+  eager_step_.set_before_update([this] { before_update(); });
+  changes_between_updates_.resize(optimizer_->weights().tensors.size());
   set_recomputation();
   if (resumed_) {
     load_checkpoint();
@@ -121,7 +123,12 @@ void Trainer::set_recomputation() {
 
 TrainResult Trainer::run() {
   try {
-    return run_steps();
+    try {
+      return run_steps();
+    } catch (...) {
+      if (saving_.valid()) saving_.wait();  // it reads weights that are no longer ours to keep
+      throw;
+    }
   } catch (const WriteError& error) {
     const auto last = folder_.latest();
     auto notice = error.notice();
@@ -177,11 +184,28 @@ void Trainer::train_step() {
     micro_batches.push_back(to_device(parts_.training_batch(first), device_));
   }
   optimizer_->set_learning_rate(learning_rate_at(options_, step));
+  if (!is_eager_) before_update();
   const auto result = step_function_(micro_batches, step);
+  note_versions();
   history_.record(step, result, count_targets(micro_batches));
   watched_ = result.watched;
   state_.step = step;
   state_.samples += options_.grad_accum * parts_.data.batch_size;
+}
+
+void Trainer::before_update() {
+  const auto& weights = optimizer_->weights().tensors;
+  for (size_t i = 0; i < versions_.size(); ++i) {
+    if (weights[i]._version() != versions_[i]) changes_between_updates_[i] = true;
+  }
+  if (snapshot_) snapshot_->held.keep();
+  snapshot_.reset();
+}
+
+void Trainer::note_versions() {
+  versions_.clear();
+  for (const at::Tensor& weight : optimizer_->weights().tensors)
+    versions_.push_back(weight._version());
 }
 
 bool Trainer::ask_stop() {
@@ -387,14 +411,14 @@ void Trainer::save(bool is_best) {
   saved_step_ = state_.step;
   auto optimizer_state = optimizer_->state_dict();  // which every rank may have a share of
   if (!report_) return;
-  finish_saving();  // one at a time, so that there is one copy of the tensors
+  finish_saving();  // one at a time, so that there is at most one copy of the tensors
+  snapshot_ = snapshot_of(tensors(), std::move(optimizer_state), changes_between_updates_);
   TrainState saved = state_;
   saved.targets += window_.targets;
   const auto write =
-      [snapshot = snapshot_of(tensors(), std::move(optimizer_state)), saved, config = parts_.config,
-       tokenizer = parts_.tokenizer,
+      [snapshot = snapshot_, saved, config = parts_.config, tokenizer = parts_.tokenizer,
        metrics = whole_file(parts_.directory / checkpoint_file::kMetrics)](const fs::path& folder) {
-        save_tensors(folder, snapshot);
+        save_tensors(folder, *snapshot);
         save_train_state(folder / checkpoint_file::kState, saved);
         write_file_atomically(folder / checkpoint_file::kConfig, config);
         if (!tokenizer.empty())

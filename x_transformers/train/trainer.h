@@ -141,7 +141,10 @@ class Trainer {
   /// The eager step, for capture.
   TrainStep& eager_step() { return eager_step_; }
   /// Replaces the eager step, by a captured one.
-  void set_step_function(StepFunction step) { step_function_ = std::move(step); }
+  void set_step_function(StepFunction step) {
+    step_function_ = std::move(step);
+    is_eager_ = false;
+  }
 
   /// A line for the user, between the progress.
   void message(const std::string& line) {
@@ -190,6 +193,9 @@ class Trainer {
   void sample();
   /// Takes the tensors of now, which a thread of its own writes while training goes on.
   void save(bool is_best);
+  /// Copies what the thread has not written yet of what the update to come changes.
+  void before_update();
+  void note_versions();
   /// Waits for it, where it is at work, and throws what has kept it from writing.
   void finish_saving();
   bool is_due(const std::optional<int64_t>& every) const;
@@ -221,6 +227,7 @@ class Trainer {
   std::optional<Ema> ema_;
   TrainStep eager_step_;
   StepFunction step_function_;
+  bool is_eager_ = true;  ///< it is that of eager_step_
   StepHistory history_;
   at::Tensor watched_;               ///< of the last step
   std::optional<RunReport> report_;  ///< of rank 0
@@ -232,6 +239,12 @@ class Trainer {
   Window window_;
   Clock::time_point clock_;
   TrainResult result_;
+  /// What is being written, until the update that changes it.
+  std::shared_ptr<TensorSnapshot> snapshot_;
+  /// Versions of the weights after the last step, and which of them have ever changed until the
+  /// next update, as those do that a module draws anew when it is called.
+  std::vector<int64_t> versions_;
+  std::vector<bool> changes_between_updates_;
   /// The checkpoint that is being written, and what has kept its loss curve from being drawn. Last,
   /// so that it ends before what it uses.
   std::future<std::optional<Notice>> saving_;

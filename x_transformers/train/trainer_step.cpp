@@ -105,6 +105,7 @@ StepResult TrainStep::update(at::Tensor loss, const Targets& targets) {
   const at::Tensor norm = gradient_norm(gradients);
   const at::Tensor skipped = at::isfinite(loss + norm).logical_not().to(at::kFloat);
   const at::Tensor divisor = grad_clip_ > 0 ? clip_divisor(norm, grad_clip_) : at::Tensor();
+  before_update_();
   optimizer_.step(gradients, divisor, skipped);
   if (qk_clip_ != nullptr) qk_clip_->apply(optimizer_, skipped);
   if (ema_ != nullptr) ema_->update();

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "x_transformers/core/world_place.h"
@@ -71,6 +72,10 @@ class TrainStep {
   StepResult operator()(const std::vector<Batch>& micro_batches);
   /// The same with weights from the device. Each micro-batch has a target.
   StepResult with_weights(const std::vector<Batch>& micro_batches, const StepWeights& weights);
+  /// Called in each step when all but the update of the weights is done.
+  void set_before_update(std::function<void()> before_update) {
+    before_update_ = std::move(before_update);
+  }
   const Optimizer& optimizer() const { return optimizer_; }
   bool has_other_ranks() const { return sum_ != nullptr; }
 
@@ -100,6 +105,7 @@ class TrainStep {
   QkClip* qk_clip_;
   Watch* watch_;
   GradientCollector collector_;
+  std::function<void()> before_update_ = [] {};
   std::unique_ptr<GradientSum> gradient_sum_;  ///< null where there is one rank
 };
 
