@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -88,6 +89,15 @@ TEST(Team, PartsThatWaitForEachOtherRunAtTheSameTime) {
     });
     EXPECT_TRUE(is_in_step);
   }
+}
+
+TEST(Patience, TakesTheUsersPolicy) {
+  ASSERT_EQ(setenv("OMP_WAIT_POLICY", "PASSIVE", 1), 0);
+  EXPECT_TRUE(is_passive_asked_for());
+  ASSERT_EQ(setenv("OMP_WAIT_POLICY", "active", 1), 0);
+  EXPECT_FALSE(is_passive_asked_for());
+  ASSERT_EQ(unsetenv("OMP_WAIT_POLICY"), 0);
+  EXPECT_FALSE(is_passive_asked_for());
 }
 
 TEST(Team, ARegionWithinARegionIsOfOnePart) {

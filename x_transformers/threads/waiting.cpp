@@ -1,9 +1,11 @@
 #include "x_transformers/threads/waiting.h"
 
 #include <linux/futex.h>
+#include <strings.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <ctime>
 
 namespace x_transformers::threads {
@@ -12,6 +14,11 @@ int64_t now_ns() {
   timespec time{};
   clock_gettime(CLOCK_MONOTONIC, &time);
   return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
+}
+
+bool is_passive_asked_for() {
+  const char* const policy = std::getenv("OMP_WAIT_POLICY");
+  return policy != nullptr && strcasecmp(policy, "passive") == 0;
 }
 
 void sleep_while(const std::atomic<uint32_t>& word, uint32_t value) {

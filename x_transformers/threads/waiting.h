@@ -25,6 +25,9 @@ inline void relax() {
 #endif
 }
 
+/// Whether the user has asked that threads which wait shall sleep at once: OMP_WAIT_POLICY=passive.
+bool is_passive_asked_for();
+
 /// How long to stay awake. A thread that finds that it was not running while it waited shares its
 /// core with other work, which staying awake keeps from running: for a while all then sleep at
 /// once, the longer the more often that is found.
@@ -35,8 +38,7 @@ class Patience {
   bool wait(const Ready& is_ready) {
     constexpr int kLooks = 32;
     const int64_t begin = now_ns();
-    const bool is_crowded = begin < crowded_until_.load(std::memory_order_relaxed);
-    const int64_t end = begin + (is_crowded ? kCrowdedNs : kAwakeNs);
+    const int64_t end = begin + (is_passive_ || is_crowded(begin) ? kCrowdedNs : kAwakeNs);
     for (int64_t last = begin;;) {
       for (int look = 0; look < kLooks; ++look) {
         if (is_ready()) return true;
@@ -47,6 +49,11 @@ class Patience {
       if (now >= end) return is_ready();
       last = now;
     }
+  }
+
+  /// Whether other work was seen not long before `now`.
+  bool is_crowded(int64_t now) const {
+    return now < crowded_until_.load(std::memory_order_relaxed);
   }
 
   /// Other work ran on this core until `now`.
@@ -68,6 +75,7 @@ class Patience {
   static constexpr int64_t kLeastCrowdedNs = 16'000'000, kMostCrowdedNs = 128'000'000;
   static constexpr int64_t kForgottenNs = 60'000'000;
 
+  const bool is_passive_ = is_passive_asked_for();
   std::atomic<int64_t> crowded_until_{0}, crowded_for_{kLeastCrowdedNs};
 };
 
