@@ -1647,7 +1647,7 @@ class Segments(ProgramTest):
         self.assert_refused(self.segment(*threshold), '--text or --text-file is needed')
         self.assert_refused(self.segment(*threshold, '--text', ''), '--text: is empty')
         self.assert_refused(self.segment(*threshold, '--text-file', self.folder), 'is a folder')
-        self.assert_refused(self.segment('--text', 'a'), '--entropy-threshold', 'required')
+        self.assert_refused(self.segment('--text', 'a'), '--entropy-threshold: is needed')
         self.assert_refused(self.segment('--text', 'a', '--entropy-threshold', 'nan'), 'a finite number')
         self.assert_refused(self.segment(*threshold, '--text', 'a', '--max-token-size', 0),
                             '--max-token-size')

@@ -208,6 +208,7 @@ class ComparisonWork {
     run_tasks(tasks, reach, fail_alone);
     std::erase_if(tasks, [](const Task& task) { return !is_in_play(*task.entry); });
     std::vector<double> losses;
+    losses.reserve(tasks.size());
     for (const auto& task : tasks)
       losses.push_back(loss_at(folder_of(task), rung_of(*task.entry, share))
                            .value_or(std::numeric_limits<double>::infinity()));
