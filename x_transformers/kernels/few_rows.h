@@ -40,8 +40,8 @@ struct FewRowsOfLayers {
   Element element = Element::float32;
   int64_t rows = 0;
   int64_t dim = 0;
-  /// Of weights in quantized rows (QuantizedRow), with x of 16 bits: 8 or 4, and the bytes of a row;
-  /// 0: they are as x.
+  /// Of weights in quantized rows (QuantizedRow), with x of 16 bits: 8 or 4, and the bytes of a
+  /// row; 0: they are as x.
   int weight_bits = 0;
   int64_t weight_row_bytes = 0;
   Layer layers[kMostLayers];
