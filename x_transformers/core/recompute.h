@@ -10,6 +10,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "x_transformers/core/notice.h"
+
 namespace x_transformers {
 
 class RecomputedPart;
