@@ -10,6 +10,7 @@
 #include "train/toy_model.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/option_help.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/interchange/model_cost.h"
 #include "x_transformers/interchange/option_cost.h"
