@@ -22,6 +22,9 @@ struct FewRowsParams {
   T* out = nullptr;
 };
 
+/// How many rows of a weight [n, k] one thread takes at a time, for `m` rows of x.
+int64_t weight_rows_of_task(int64_t m, int64_t k);
+
 void linear_few_rows(const FewRowsParams<float>& params);
 void linear_few_rows(const FewRowsParams<BFloat16>& params);
 
