@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -296,20 +297,31 @@ AttendResult Attend::attend_documents(const at::Tensor& q, const at::Tensor& k, 
   return {documents.join(out), {}};
 }
 
-/// Whether the zero key, whose score and value are 0, is no more than a sink of score 0: to a
-/// softmax of scores that are not mixed. cuDNN has sinks, and keys in front would be copies of all
-/// keys and values.
-bool Attend::zero_key_is_sink(const at::Tensor& q, const Call& call) const {
-  const auto& o = options_;
-  const bool is_plain_softmax = !o.sigmoid && !o.hard && !o.gumbel_softmax && !o.sparse_topk &&
-                                !custom_ && !o.selective && !cope_ && !o.cog_signed &&
-                                !o.l2_distance && !head_sink_.defined();
-  const bool is_mixed = pre_talking_heads_.defined() || post_talking_heads_.defined() ||
-                        pre_scale_post_talking_heads_.defined() || call.prev_attn.defined();
-  const bool has_16_bits = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
-  return is_plain_softmax && !is_mixed && !call.keep_maps && !observer_ && !call.packed &&
-         !call.cached.defined() && q.is_cuda() && has_16_bits && q.size(2) > 1;
+namespace {
+
+template <class... Stages>
+bool is_one_of(const HeldStage& held) {
+  return ((held.type() == stage_type<Stages>()) || ...);
 }
+
+/// Whether a key whose score and value are 0 is no more than a sink of score 0 to every stage, and
+/// engines with sinks have them all.
+bool takes_zero_key_as_sink(const ScoreProgram& program) {
+  const auto& all = program.stages();
+  return std::all_of(all.begin(), all.end(), [](const auto& held) {
+    using namespace stages;
+    return is_one_of<DotProduct, Alibi, DistanceBias, TokenBias, Softclamp, Mask, Causal, Window,
+                     Softmax>(*held);
+  });
+}
+
+/// Whether sinks cost less than a key in front, for which all keys and values are copied.
+bool prefers_sinks(const at::Tensor& q) {
+  const bool has_16_bits = q.scalar_type() == at::kBFloat16 || q.scalar_type() == at::kHalf;
+  return q.is_cuda() && has_16_bits && q.size(2) > 1;
+}
+
+}  // namespace
 
 AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
                              const at::Tensor& v_given, const Call& call) {
@@ -318,14 +330,19 @@ AttendResult Attend::forward(const at::Tensor& q, const at::Tensor& k_given,
   auto widened = packed ? within_sequences(call, q.size(2), k_given.size(2)) : call;
   auto k = k_given, v = v_given;
   check_previous(call.prev_attn, k.size(2) + (options_.add_zero_kv ? 1 : 0));
-  const bool is_sink = options_.add_zero_kv && zero_key_is_sink(q, call);
-  if (options_.add_zero_kv && !is_sink) {
-    widened = with_key_in_front(std::move(widened), q, k.size(2));
-    k = at::constant_pad_nd(k, {0, 0, 1, 0}, 0);
-    v = at::constant_pad_nd(v, {0, 0, 1, 0}, 0);
-  }
   auto scores = program(q.size(-1), widened);
-  if (is_sink) scores.set(stages::HeadSink{at::zeros({q.size(1)}, q.options())});
+  if (options_.add_zero_kv) {
+    const bool is_plain_call =
+        !call.keep_maps && !observer_ && !call.packed && !call.cached.defined();
+    if (is_plain_call && prefers_sinks(q) && takes_zero_key_as_sink(scores)) {
+      scores.set(stages::HeadSink{at::zeros({q.size(1)}, q.options())});
+    } else {
+      widened = with_key_in_front(std::move(widened), q, k.size(2));
+      k = at::constant_pad_nd(k, {0, 0, 1, 0}, 0);
+      v = at::constant_pad_nd(v, {0, 0, 1, 0}, 0);
+      scores = program(q.size(-1), widened);
+    }
+  }
   if (packed) apply_packed_scale(*packed, q.size(-1), scores);
   if (observer_) observer_(q, k, v, scores, call.keep_maps);
   return attend(q, k, v, scores, call.keep_maps);

@@ -63,7 +63,6 @@ class Attend : public torch::nn::Module {
                                 const Call& call);
   at::Tensor add_talking_heads(const char* name);
   void build_custom_function();
-  bool zero_key_is_sink(const at::Tensor& q, const Call& call) const;
   void set_scores(int64_t d, const Call& call, ScoreProgram& program) const;
   void set_masks(const Call& call, ScoreProgram& program) const;
   void set_weights(ScoreProgram& program) const;
