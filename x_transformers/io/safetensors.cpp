@@ -347,9 +347,9 @@ std::string write_header(const std::vector<Placed>& placed,
   return header;
 }
 
-// Small enough to stay in a core's cache from reading to writing.
 void read_in_parts(const at::Tensor& tensor, const ReadTensor& read,
                    const std::function<void(const void* data, std::size_t bytes)>& append) {
+  // A part stays in a core's cache from reading to writing.
   constexpr std::size_t kPart = std::size_t{1} << 20;
   std::vector<std::byte> part(std::min(kPart, tensor.nbytes()));
   for (std::size_t begin = 0; begin < tensor.nbytes(); begin += part.size()) {

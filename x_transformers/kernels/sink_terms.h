@@ -20,9 +20,7 @@ struct SinkTerms {
   int64_t batch = 0;
   int64_t length = 0;
   int64_t heads = 0;
-  int64_t dim = 0;  ///< at most kMostSinkDim, in vectors of 16 bytes
+  int64_t dim = 0;  ///< at most 256, in vectors of 16 bytes
 };
-
-inline constexpr int64_t kMostSinkDim = 256;
 
 }  // namespace x_transformers::kernels

@@ -17,8 +17,7 @@ constexpr int64_t kGroup = QuantizedRow::kGroup;
 
 int bits_of(Quantization quantization) { return quantization == Quantization::int8 ? 8 : 4; }
 
-/// Scales [...] as they are stored, at least that which `integers` times it reaches the farthest
-/// weight.
+/// Scales as a row holds them: rounded to bfloat16.
 at::Tensor stored(const at::Tensor& scale) { return scale.to(at::kBFloat16).to(at::kFloat); }
 
 /// The integers of groups [..., kGroup], with scales [..., 1].

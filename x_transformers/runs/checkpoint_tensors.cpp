@@ -59,6 +59,7 @@ std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
   };
   snapshot->held.hold(snapshot->optimizer, after_keep);
   std::vector<at::Tensor> values;
+  std::set<const void*> made;  // for this
   if (tensors.ema != nullptr) {
     TensorMap averaged = tensors.ema->state_dict(), own;
     for (size_t i = 0; i < weights.names.size(); ++i)
@@ -68,12 +69,10 @@ std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
     snapshot->optimizer.merge(averaged);
     snapshot->optimizer.merge(own);
     values = tensors.ema->averages();
+    for (const at::Tensor& average : values) made.insert(average.const_data_ptr());
   } else {
     for (const at::Tensor& weight : weights.tensors) values.push_back(weight.detach());
   }
-  std::set<const void*> made;  // for this
-  for (const at::Tensor& average : values)
-    if (tensors.ema != nullptr) made.insert(average.const_data_ptr());
   const ScopedWeights scope(tensors.optimizer.parameters().tensors, values);
   snapshot->model = state_dict(tensors.model);
   snapshot->held.hold(snapshot->model, [&](const at::Tensor& tensor) {
