@@ -6,7 +6,6 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -119,7 +118,7 @@ void HeldTensors::read(const at::Tensor& tensor, std::span<std::byte> part) {
   const bool is_copied = entry.rest.defined();
   const std::byte* from = is_copied ? bytes_of(entry.rest) + (entry.read - entry.rest_begin)
                                     : bytes_of(entry.tensor) + entry.read;
-  std::memcpy(part.data(), from, part.size());
+  std::copy_n(from, part.size(), part.data());  // both may be null, where there is nothing to read
   entry.read += part.size();
   if (entry.read == bytes) entry.rest.reset();
 }
