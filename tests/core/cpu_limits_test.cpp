@@ -64,12 +64,15 @@ TEST(CpuLimits, ThreadsAreNoMoreThanCanRun) {
   CpuLimits limits;
   limits.affine = 4;
   EXPECT_EQ(usable_cpus(limits), 4);
+  EXPECT_FALSE(exceed_quota(limits));
   limits.quota = 1.5;
   EXPECT_EQ(usable_cpus(limits), 2);
+  EXPECT_TRUE(exceed_quota(limits));
   limits.quota = 0.1;
   EXPECT_EQ(usable_cpus(limits), 1);
   limits.quota = 64;
   EXPECT_EQ(usable_cpus(limits), 4);
+  EXPECT_FALSE(exceed_quota(limits));
   EXPECT_GE(usable_cpus(), 1);
   EXPECT_LE(usable_cpus(), affine_cpus());
 

@@ -100,6 +100,10 @@ int usable_cpus(const CpuLimits& limits) {
   return std::clamp(static_cast<int>(std::min<double>(quota, limits.affine)), 1, limits.affine);
 }
 
+bool exceed_quota(const CpuLimits& limits) {
+  return limits.quota && *limits.quota < usable_cpus(limits);
+}
+
 int share_of_cpus(const CpuLimits& limits, int64_t processes) {
   // A launcher that binds processes to processors has shared these out.
   const bool is_bound = limits.affine < limits.online;
@@ -117,5 +121,6 @@ void use_threads(std::optional<int64_t> most) {
 
 int usable_cpus() { return usable_cpus(own_limits()); }
 int affine_cpus() { return own_limits().affine; }
+bool exceed_quota() { return exceed_quota(own_limits()); }
 
 }  // namespace x_transformers

@@ -20,9 +20,12 @@ CpuLimits cpu_limits(const std::string& root = "");
 /// Threads that can run at the same time: the affine processors, or what a lower quota allows,
 /// rounded up.
 int usable_cpus(const CpuLimits& limits);
-/// Of this process, asked for once.
+/// Of this process, asked for once, as all below without arguments.
 int usable_cpus();
 int affine_cpus();
+/// Whether usable_cpus() threads that never sleep take more time than the quota allows.
+bool exceed_quota(const CpuLimits& limits);
+bool exceed_quota();
 
 /// What each of so many processes of this host may use, at least one: of what it is bound to, or of
 /// what they share.

@@ -3,6 +3,12 @@
 #include <algorithm>
 #include <climits>
 
+// Where the program's code begins and ends, as the linker knows it.
+extern "C" {
+extern const char __executable_start;  // NOLINT(bugprone-reserved-identifier)
+extern const char etext;
+}
+
 namespace x_transformers::threads {
 namespace {
 
@@ -16,6 +22,20 @@ uint64_t ticket_of(uint32_t region, int next, int count) {
 }
 int next_of(uint64_t ticket) { return static_cast<int>((ticket >> kIndexShift) & kField); }
 int count_of(uint64_t ticket) { return static_cast<int>(ticket & kField); }
+
+/// A region of all parts one after the other: help costs more than it gives below so long. Where
+/// other work runs on the cores, a helper that loses its core keeps its part until it runs again.
+constexpr int64_t kTooShortNs = 4'000, kTooShortInCrowdNs = 150'000;
+/// Regions run alone, since that was as fast, until help is tried again.
+constexpr int kAloneInTurn = 64;
+
+/// Whether a body is of the program itself. Those of libraries may wait for each other in ways that
+/// are not seen here (MKL's and oneDNN's do), and so need threads of their own.
+bool is_own_code(Team::Body body) {
+  const auto place = reinterpret_cast<uintptr_t>(body);
+  return place >= reinterpret_cast<uintptr_t>(&__executable_start) &&
+         place < reinterpret_cast<uintptr_t>(&etext);
+}
 
 }  // namespace
 
@@ -37,20 +57,50 @@ Team::~Team() {
 }
 
 void Team::run(Body body, void* data, int count) {
-  while (static_cast<int>(helpers_.size()) < count - 1) helpers_.emplace_back([this] { help(); });
   body_ = body;
   data_ = data;
   unfinished_.store(static_cast<uint32_t>(count), std::memory_order_relaxed);
-  const uint32_t region = region_.load(std::memory_order_relaxed) + 1;
-  ticket_.store(ticket_of(region, 1, count), std::memory_order_release);
-  region_.store(region);
-  if (sleepers_.load() > 0) {
-    called_at_.store(now_ns(), std::memory_order_relaxed);
-    wake_helpers(count - 1);
-  }
+  auto& known = times_.next(body);
+  if (is_better_alone(body, known)) return run_alone(count, known);
+  offer(1, count);
+  const int64_t begin = now_ns();
   run_part(0, count);
+  const int64_t first_part = now_ns() - begin;
   take_parts();
   wait_for_all();
+  known.note_shared(first_part, now_ns() - begin, count);
+}
+
+bool Team::is_better_alone(Body body, const RegionTimes::Entry& known) const {
+  if (known.alone_ns == 0 || known.has_barrier || !is_own_code(body)) return false;
+  if (known.alone_ns < kTooShortNs) return true;
+  if (patience_.is_crowded(now_ns())) return known.alone_ns < kTooShortInCrowdNs;
+  return known.alone_ns <= known.shared_ns && known.alone_in_turn < kAloneInTurn;
+}
+
+void Team::run_alone(int count, RegionTimes::Entry& known) {
+  is_alone_.store(true, std::memory_order_relaxed);
+  const int64_t begin = now_ns();
+  for (int index = 0; index < count && is_alone_.load(std::memory_order_relaxed); ++index)
+    run_part(index, count);
+  if (is_alone_.load(std::memory_order_relaxed)) {
+    is_alone_.store(false, std::memory_order_relaxed);
+    return known.note_alone(now_ns() - begin);
+  }
+  // A part has met a barrier, and so put the others on offer.
+  known.has_barrier = true;
+  take_parts();
+  wait_for_all();
+}
+
+void Team::offer(int next, int count) {
+  while (static_cast<int>(helpers_.size()) < count - 1) helpers_.emplace_back([this] { help(); });
+  const uint32_t region = region_.load(std::memory_order_relaxed) + 1;
+  ticket_.store(ticket_of(region, next, count), std::memory_order_release);
+  region_.store(region);
+  if (sleepers_.load() == 0) return;
+  called_at_.store(now_ns(), std::memory_order_relaxed);
+  wake_helpers(count - next);
 }
 
 /// Two at most, who wake others: whoever starts a region has better things to do.
@@ -116,6 +166,10 @@ void Team::run_part(int index, int count) {
 }
 
 void Team::barrier(const Part& part) {
+  if (is_alone_.load(std::memory_order_relaxed)) {
+    is_alone_.store(false, std::memory_order_relaxed);
+    offer(part.index + 1, part.count);
+  }
   const uint32_t passed = barriers_.load();
   if (arrived_.fetch_add(1) + 1 == static_cast<uint32_t>(part.count)) {
     arrived_.store(0);

@@ -1,6 +1,7 @@
 // Threads that run a parallel region together. The parts of a region are taken, not assigned: where
 // other work keeps a thread from running, those that run do its parts too. All parts run at the
-// same time only where they wait for each other.
+// same time only where they wait for each other. Where it is not worth while to have help, one
+// thread runs all parts.
 #pragma once
 
 #include <atomic>
@@ -12,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "x_transformers/threads/region_times.h"
 #include "x_transformers/threads/waiting.h"
 
 namespace x_transformers::threads {
@@ -44,7 +46,7 @@ Part& current_part();
 /// A thread that starts regions, and the threads that help it.
 class Team {
  public:
-  using Body = void (*)(void*);
+  using Body = RegionTimes::Body;
   static constexpr int kMostParts = 1024;
 
   Team() = default;
@@ -62,6 +64,11 @@ class Team {
   std::list<SharedWork>& works() { return works_; }
 
  private:
+  /// Whether this thread is to run all parts itself.
+  bool is_better_alone(Body body, const RegionTimes::Entry& known) const;
+  void run_alone(int count, RegionTimes::Entry& known);
+  /// Lets others take the parts from `next` on.
+  void offer(int next, int count);
   void help();
   void take_parts();
   void run_part(int index, int count);
@@ -83,6 +90,8 @@ class Team {
 
   Body body_ = nullptr;
   void* data_ = nullptr;
+  std::atomic<bool> is_alone_{false};  ///< the owner runs all parts; they are not on offer
+  RegionTimes times_;                  ///< of the owner
   std::atomic<bool> is_over_{false};
   Patience patience_;
   std::vector<std::thread> helpers_;

@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <ctime>
 
+#include "x_transformers/core/cpu_limits.h"
+
 namespace x_transformers::threads {
 
 int64_t now_ns() {
@@ -16,9 +18,9 @@ int64_t now_ns() {
   return time.tv_sec * int64_t{1'000'000'000} + time.tv_nsec;
 }
 
-bool is_passive_asked_for() {
+bool is_passive() {
   const char* const policy = std::getenv("OMP_WAIT_POLICY");
-  return policy != nullptr && strcasecmp(policy, "passive") == 0;
+  return exceed_quota() || (policy != nullptr && strcasecmp(policy, "passive") == 0);
 }
 
 void sleep_while(const std::atomic<uint32_t>& word, uint32_t value) {

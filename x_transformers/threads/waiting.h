@@ -25,8 +25,9 @@ inline void relax() {
 #endif
 }
 
-/// Whether the user has asked that threads which wait shall sleep at once: OMP_WAIT_POLICY=passive.
-bool is_passive_asked_for();
+/// Whether threads which wait shall sleep at once: the user has asked for it
+/// (OMP_WAIT_POLICY=passive), or waiting awake would use up the time that control groups allow.
+bool is_passive();
 
 /// How long to stay awake. A thread that finds that it was not running while it waited shares its
 /// core with other work, which staying awake keeps from running: for a while all then sleep at
@@ -62,7 +63,7 @@ class Patience {
     const auto before = crowded_for_.load(std::memory_order_relaxed);
     if (now < until) return;
     const auto length =
-        now - until < kForgottenNs ? std::min(2 * before, kMostCrowdedNs) : kLeastCrowdedNs;
+        now - until < kForgottenNs ? std::min(4 * before, kMostCrowdedNs) : kLeastCrowdedNs;
     crowded_for_.store(length, std::memory_order_relaxed);
     crowded_until_.store(now + length, std::memory_order_relaxed);
   }
@@ -72,10 +73,10 @@ class Patience {
 
  private:
   static constexpr int64_t kAwakeNs = 200'000, kCrowdedNs = 2'000;
-  static constexpr int64_t kLeastCrowdedNs = 16'000'000, kMostCrowdedNs = 128'000'000;
+  static constexpr int64_t kLeastCrowdedNs = 16'000'000, kMostCrowdedNs = 256'000'000;
   static constexpr int64_t kForgottenNs = 60'000'000;
 
-  const bool is_passive_ = is_passive_asked_for();
+  const bool is_passive_ = is_passive();
   std::atomic<int64_t> crowded_until_{0}, crowded_for_{kLeastCrowdedNs};
 };
 
