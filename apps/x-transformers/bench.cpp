@@ -2,18 +2,22 @@
 // of a language model needs nothing else; with named tensors, any model has one.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <vector>
 
 #include "apps/x-transformers/arguments.h"
+#include "apps/x-transformers/bench_options.h"
 #include "apps/x-transformers/call.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/device.h"
 #include "apps/x-transformers/quantize.h"
+#include "x_transformers/compare/variants.h"
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
@@ -39,7 +43,43 @@ struct BenchCommand {
   int64_t batch = 16, seq = 128, prompt = 128, tokens = 128, warm_up = 2, steps = 0, threads = 0;
   bool no_cuda_graph = false;
   Quantization quantize = Quantization::none;
+  OptionPrices prices;  ///< asked for where it names variants
 };
+
+/// --try, --preset and what belongs to them.
+std::vector<const CLI::Option*> add_price_options(CLI::App& command, OptionPrices& prices) {
+  auto* tries =
+      command.add_option("--try", prices.tries,
+                         "measures variants beside the model, as compare takes them "
+                         "(attn_qk_norm,ff_glu+ff_swish,depth=[2,4]), and prints a table");
+  auto* presets = command.add_option(
+      "--preset", prices.presets,
+      fmt::format("the same of lists of variants: {}", fmt::join(preset_names(), ", ")));
+  for (auto* option : {tries, presets}) option->allow_extra_args(false);
+  presets->delimiter(',');
+  auto* rounds = command
+                     .add_option("--rounds", prices.rounds,
+                                 "with --try or --preset: how often each is measured, in turns")
+                     ->check(integer_from(1, kLargestSize));
+  auto* json =
+      command.add_flag("--json", prices.json, "print the table of --try or --preset as JSON");
+  return {tries, presets, rounds, json};
+}
+
+/// The options of the command line that measure each model alike, as they were given.
+std::vector<std::string> given_arguments(const CLI::App& command,
+                                         const std::vector<const CLI::Option*>& left_out) {
+  std::vector<std::string> arguments;
+  for (const auto* option : command.get_options()) {
+    const bool is_given = option->count() > 0 && option->nonpositional() &&
+                          std::find(left_out.begin(), left_out.end(), option) == left_out.end();
+    if (!is_given) continue;
+    const bool is_flag = option->get_items_expected_max() == 0;
+    arguments.push_back("--" + option->get_single_name());
+    if (!is_flag) arguments.push_back(option->results().back());
+  }
+  return arguments;
+}
 
 /// Most memory in use so far: on the device, or of the process.
 int64_t peak_memory(const at::Device& device) {
@@ -154,7 +194,8 @@ void add_bench(CLI::App& app) {
   command->add_option("work", options->work, "train or generate")
       ->required()
       ->check(one_of({"train", "generate"}));
-  command->add_option("--config", options->config, "model file or run file")->required();
+  auto* config =
+      command->add_option("--config", options->config, "model file or run file")->required();
   auto* inputs = command->add_option(
       "--inputs", options->inputs,
       "train: tensors by the names of the arguments (safetensors, or a dict of torch.save), of "
@@ -194,11 +235,23 @@ void add_bench(CLI::App& app) {
   const std::map<std::string, std::vector<const CLI::Option*>> of_work = {
       {"train", {inputs, kwargs, seq, warm_up}},
       {"generate", {prompt, tokens, sampling, quantize}}};
-  command->callback([options, of_work] {
+  auto of_prices = add_price_options(*command, options->prices);
+  of_prices.push_back(config);
+  const auto* rounds = command->get_option("--rounds");
+  command->callback([options, of_work, of_prices, rounds, command] {
     for (const auto& [work, given] : of_work) {
       for (const auto* option : given)
         require(work == options->work || option->count() == 0,
                 option->get_name() + ": only with " + work);
+    }
+    auto& prices = options->prices;
+    if (prices.tries.empty() && prices.presets.empty()) {
+      require(rounds->count() == 0, "--rounds: only with --try or --preset");
+    } else {
+      prices.work = options->work;
+      prices.config = options->config;
+      prices.arguments = given_arguments(*command, of_prices);
+      return print_option_prices(prices);
     }
     use_most_threads(options->threads);
     const auto device = open_device(options->device, "--device");

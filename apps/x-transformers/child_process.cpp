@@ -1,6 +1,7 @@
 #include "apps/x-transformers/child_process.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <fstream>
 #include <memory>
 
 #include "apps/x-transformers/stop_signals.h"
@@ -60,7 +62,23 @@ std::string content_of(std::FILE* file) {
   return content;
 }
 
+std::string last_line(const std::filesystem::path& log) {
+  std::ifstream file(log);
+  std::string line, last;
+  while (std::getline(file, line)) {
+    if (!line.empty()) last = line;
+  }
+  const std::string name = "x-transformers: ";
+  return last.starts_with(name) ? last.substr(name.size()) : last;
+}
+
 }  // namespace
+
+std::string failure_of(const ChildExit& child, const std::filesystem::path& log) {
+  if (child.signal == 0) return last_line(log);
+  return fmt::format("ended by signal {}{}", child.signal,
+                     child.signal == SIGKILL ? ", as where memory runs out" : "");
+}
 
 ChildExit run_as_child(const std::vector<std::string>& arguments,
                        const std::filesystem::path& log) {

@@ -14,6 +14,10 @@ struct ChildExit {
   std::string output;        ///< what it wrote to stdout
 };
 
+/// Why a child failed: the signal that ended it, or the last line that it has written to `log`,
+/// without the program's name.
+std::string failure_of(const ChildExit& child, const std::filesystem::path& log);
+
 /// Runs this program with `arguments`, its stderr appended to `log`, and waits. A signal that asks
 /// this program to stop (StopSignals) is passed on once; where this program dies, the child is
 /// killed. Throws RunError where it cannot be started.

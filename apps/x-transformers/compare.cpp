@@ -7,7 +7,6 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -76,17 +75,6 @@ ComparisonOptions comparison_of(const CompareCommand& command) {
   return options;
 }
 
-/// The last line that a run has written to its log, without the program's name.
-std::string last_line(const fs::path& log) {
-  std::ifstream file(log);
-  std::string line, last;
-  while (std::getline(file, line)) {
-    if (!line.empty()) last = line;
-  }
-  const std::string name = "x-transformers: ";
-  return last.starts_with(name) ? last.substr(name.size()) : last;
-}
-
 /// `tokens` is the folder in which all runs keep the tokens of their text, which is encoded once.
 RunReturn train_as_child(const RunTask& task, const fs::path& tokens) {
   const fs::path log = task.directory.string() + ".log";
@@ -105,12 +93,8 @@ RunReturn train_as_child(const RunTask& task, const fs::path& tokens) {
   }
   const auto child = run_as_child(arguments, log);
   if (child.was_stopped) return {RunEnd::kStopped};
-  if (child.signal != 0) {
-    return {RunEnd::kFailed,
-            fmt::format("ended by signal {}{}", child.signal,
-                        child.signal == SIGKILL ? ", as where memory runs out" : "")};
-  }
-  if (child.status != kDone) return {RunEnd::kFailed, last_line(log), child.status == kWrongUse};
+  if (child.signal != 0 || child.status != kDone)
+    return {RunEnd::kFailed, failure_of(child, log), child.status == kWrongUse};
   const auto result = Json::parse(child.output, nullptr, /*allow_exceptions=*/false);
   if (!result.is_object()) return {RunEnd::kStopped};
   if (result.value("reason", "") == "finished") return {};

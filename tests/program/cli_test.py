@@ -2189,6 +2189,32 @@ class Reports(ProgramTest):
             self.assert_done(done)
             self.assertGreater(json.loads(done.stdout)[unit], 0)
 
+    def test_bench_of_variants(self):
+        size = ('--config', self.config, '--batch', 1, '--steps', 1, '--no-cuda-graph')
+        for work, unit, sizes in (('train', 'ms_per_step', ('--seq', 8, '--warm-up', 0)),
+                                  ('generate', 'ms_per_token', ('--prompt', 2, '--tokens', 3))):
+            tries = ('--try', 'attn_qk_norm,ff_glu+ff_swish', '--try', 'heads=0')
+            done = run('bench', work, *size, *sizes, *tries, '--rounds', 2, '--json')
+            self.assert_done(done)
+            base, *rows, refused = json.loads(done.stdout)['rows']
+            self.assertEqual((base['name'], base['time_ratio'], base['memory_ratio']), ('base', 1, 1))
+            self.assertEqual([row['name'] for row in rows], ['attn_qk_norm', 'ff_glu+ff_swish'])
+            for row in rows:
+                self.assertGreater(row[unit], 0)
+                self.assertGreater(row['time_ratio'], 0)
+            self.assertEqual(len(rows[1]['changes']), 2)
+            self.assertIn('heads', refused['reason'])
+            self.assertNotIn(unit, refused)
+        done = run('bench', 'train', *size, '--seq', 8, '--preset', 'norms', '--rounds', 1)
+        self.assert_done(done)
+        self.assertRegex(done.stdout.decode(), r'variant +ms/step +of base')
+        self.assertRegex(done.stdout.decode(), r'use_rmsnorm +[0-9.]+ +[0-9.]+ +[0-9]+ +[0-9.]+')
+        for wrong, words in ((('--try', 'optimizer=muon'), "--try: 'optimizer=muon' sets more than options of the model"),
+                             (('--try', 'attn_qk_nrom'), 'attn_qk_norm'), (('--preset', 'none'), 'norms'),
+                             (('--try', 'attn_qk_norm=false'), 'is what the model has already'),
+                             (('--rounds', 2), '--rounds: only with --try or --preset')):
+            self.assert_refused(run('bench', 'train', *size, *wrong), words)
+
     def test_images_that_do_not_fit(self):
         folder, config = self.folder / 'pictures', self.folder / 'pictures.json'
 
