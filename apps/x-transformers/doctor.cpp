@@ -98,7 +98,7 @@ Json examine() {
 
 void print_text(const Json& found) {
   fmt::print("LibTorch           {}\n", found["libtorch"].get<std::string>());
-  fmt::print("reads weights of   x-transformers {} (2.31.10 with --xt-compat)\n",
+  fmt::print("reads weights of   x-transformers {}\n",
              fmt::join(found["weights_compatible_with"].get<std::vector<std::string>>(), " or "));
   fmt::print("CPU                {}, {:.1f} GB of memory\n",
              found["cpu_capability"].get<std::string>(), found["memory_bytes"].get<double>() / 1e9);

@@ -1,10 +1,12 @@
 """Runs the program against the Python library, in the environment that run_live.sh makes.
 
-run_live.py [--program build/x-transformers] [--random N] [--seed S] [--filter REGEX] [--keep DIR]
+run_live.py [--program build/x-transformers] [--random N] [--seed S] [--filter REGEX] [--keep DIR] [--release R]
 All hand-picked cases and N random ones. Prints each disagreement, then `N of M cases agree`; the
 exit status is 0 only if all agree, all properties hold, and nothing was refused as not built that
 not_built.txt does not name."""
 import argparse
+import dataclasses
+import importlib.metadata
 import json
 import random
 import re
@@ -22,11 +24,13 @@ import coverage
 import oracle
 import properties
 import python_api
+from calls import FLASH_CLASSES
 from cases import CASES, fuzz, fuzz_flash
 from compare import compare
 from program import Program
 
 
+OLDEST = '2.16.1'  # the release that a model file means which says none
 FLASH_EVERY = 8  # random cases of x-transformers to one of FLASH-pytorch
 
 
@@ -134,19 +138,25 @@ def random_cases(seed, patterns):
             if not coverage.not_built(coverage.needs(case), patterns))
 
 
+def of_release(case, release):
+    """The case as that release of x-transformers has it."""
+    own = {'xt_compat': release} if release != OLDEST and case.config['type'] not in FLASH_CLASSES else {}
+    return dataclasses.replace(case, config=case.config | own)
+
+
 def made_cases(args, patterns, tally):
     """Hand-picked cases, then random ones, as Python answers them."""
     for case in CASES:
         if re.search(args.filter, case.name):
             try:
-                yield oracle.make(case)
+                yield oracle.make(of_release(case, args.release))
             except oracle.NoCase as reason:
                 tally.counts['not made'] += 1
                 print(f'NOT MADE {case.name}: {reason}')
     count, dropped = 0, 0
     for case in random_cases(args.seed, patterns) if args.random else ():
         try:
-            yield oracle.make(case)
+            yield oracle.make(of_release(case, args.release))
             count += 1
         except oracle.NoCase:
             dropped += 1
@@ -166,11 +176,17 @@ def main():
                         help='of the random cases')
     parser.add_argument('--filter', default='',
                         help='of the hand-picked cases, only those whose name has this pattern')
+    parser.add_argument('--release', default=OLDEST,
+                        help='of x-transformers, which is installed: cases mean what it makes of them (xt_compat)')
     parser.add_argument('--timeout', type=float, default=120, help='seconds for one call')
     parser.add_argument('--keep', type=Path, help='keep the files of the cases in this folder')
     args = parser.parse_args()
     print(f'seed {args.seed}', flush=True)
-    if python_api.PATH.read_text() != python_api.text():
+    installed = importlib.metadata.version('x-transformers')
+    if installed != args.release:
+        sys.exit(f'x-transformers {installed} is installed, and not {args.release}')
+    # Its parameters are listed for the oldest release.
+    if args.release == OLDEST and python_api.PATH.read_text() != python_api.text():
         sys.exit(f'{python_api.PATH.name} is not what python_api.py writes for the installed library')
     patterns = coverage.read_patterns()
     tally, start = Tally(patterns), time.monotonic()

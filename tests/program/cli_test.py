@@ -2310,7 +2310,7 @@ class Reports(ProgramTest):
     def test_doctor(self):
         done = run('doctor', '--json')
         self.assert_done(done)
-        self.assertEqual(json.loads(done.stdout)['weights_compatible_with'], ['2.16.1'])
+        self.assertEqual(json.loads(done.stdout)['weights_compatible_with'], ['2.16.1', '2.31.10'])
         done = run('doctor', env=BARE)
         self.assert_done(done)
         self.assertIn(b'gnuplot is not installed (Debian and Ubuntu: apt install gnuplot-nox)', done.stdout)

@@ -25,6 +25,15 @@ struct PythonMeaning {
   bool memory_keys_are_one_group = true;
   /// Logits that the table of the embeddings makes are multiplied by dim ** -0.5.
   bool tied_logits_are_scaled = false;
+  /// The gates of gate_values have a bias, and are open at the start; else half open.
+  bool value_gates_have_a_bias = true;
+  /// Attention of one head projects its values, also where their width is that of the output.
+  bool single_heads_are_projected = true;
+  /// The loss of XLAutoregressiveWrapper is a mean over all targets of a segment, and not over the
+  /// means of its rows.
+  bool xl_loss_weighs_rows_by_targets = true;
+  /// return_intermediates has what each block gives, and the embeddings at the start.
+  bool block_hiddens_are_returned = false;
 };
 
 /// A row of the table.
@@ -40,7 +49,7 @@ const std::vector<PythonDifference>& python_differences();
 /// The releases that the table has a column of, oldest first.
 enum class PythonRelease {
   v2_16_1,
-  v2_31_10  ///< not built yet: no model file may ask for it, and weights of it are translated
+  v2_31_10  ///< what 2.16.1 has, as it is there; what came later is not built yet
 };
 
 /// A row that gives a module its numbers, and the option by which it does.
@@ -71,7 +80,7 @@ struct Compat {
   bool operator==(const Compat&) const = default;
 };
 
-/// The names of those that model files may ask for, as in "2.16.1".
+/// Their names, as in "2.16.1".
 std::vector<std::string> release_names();
 std::string name_of(PythonRelease release);
 const PythonMeaning& meaning_of(PythonRelease release);

@@ -4,6 +4,7 @@
 
 #include "x_transformers/core/nearest_name.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/types_to_come.h"
 
 namespace x_transformers::detail {
 namespace {
@@ -15,6 +16,10 @@ Notice notice_of_unknown(const OptionPath& where, const std::vector<std::string>
   std::vector<OptionPath> own;
   for (const auto& name : known) own.push_back(object / name);
   Notice notice{at(where), "unknown key"};
+  if (is_option_to_come(where.names().back())) {
+    notice.hint = "an option of x-transformers 2.31.10 that is not built yet";
+    return notice;
+  }
   auto pieces = nearest_option(where.names().back(), own, elsewhere).pieces();
   for (auto& piece : pieces) {
     // Relative to the object, an option outside of it would look as if it were of the object.

@@ -20,9 +20,9 @@ namespace {
 constexpr std::array kOfAttention = {"qk_similarities", "pre_softmax_attn", "post_softmax_attn",
                                      "values"};
 constexpr std::array kOfLayers = {
-    "last_hidden",     "attn_z_loss", "last_layer_hiddens", "attn_pooled_tokens", "memory_tokens",
-    "logit_entropies", "logits"};
-constexpr std::array kListsOfLayers = {"hiddens", "layer_hiddens", "mems"};
+    "initial_embeds",     "last_hidden",   "attn_z_loss",     "last_layer_hiddens",
+    "attn_pooled_tokens", "memory_tokens", "logit_entropies", "logits"};
+constexpr std::array kListsOfLayers = {"block_hiddens", "hiddens", "layer_hiddens", "mems"};
 
 constexpr const char* kCacheIsTensors =
     "is given as tensors among the inputs, named as cache.attn_intermediates.0.cached_kv.0";

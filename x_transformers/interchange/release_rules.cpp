@@ -24,7 +24,7 @@ void require_same_meaning(const MeaningRead& read, PythonRelease from, PythonRel
                        "(xt_compat): there {}",
                        name_of(from), theirs ? row.if_true : row.if_false)};
     notice.hint =
-        text("models of that release are not built yet; weights of {} are taken", name_of(to));
+        text("with \"xt_compat\": \"{}\" in its file the model has that meaning", name_of(from));
     throw InputError(std::move(notice));
   }
 }
@@ -40,26 +40,49 @@ void require_same_meanings(torch::nn::Module& module, PythonRelease from, Python
   });
 }
 
+constexpr std::string_view kGateWeight = "to_v_gate.weight", kGateBias = "to_v_gate.bias";
+
+/// The name of a part beside `name` of a value gate.
+std::string beside(const std::string& name, std::string_view own, std::string_view other) {
+  return name.substr(0, name.size() - own.size()) + std::string(other);
+}
+
 /// 2.31.10 has value gates without a bias, and 2.16.1 adds one.
 void add_gate_biases(TensorMap& tensors) {
-  constexpr std::string_view kGate = "to_v_gate.weight", kWeight = "weight";
   TensorMap biases;
   for (const auto& [name, weight] : tensors) {
-    const bool is_gate = name.ends_with(kGate) && weight.dim() == 2;
-    const auto bias = name.substr(0, name.size() - kWeight.size() * is_gate) + "bias";
-    if (is_gate && !tensors.contains(bias)) biases[bias] = at::zeros_like(weight.select(1, 0));
+    if (!name.ends_with(kGateWeight) || weight.dim() != 2) continue;
+    const auto bias = beside(name, kGateWeight, kGateBias);
+    if (!tensors.contains(bias)) biases[bias] = at::zeros_like(weight.select(1, 0));
   }
   tensors.merge(biases);
+}
+
+/// A bias of 0 adds nothing, and any other has no place in 2.31.10.
+void drop_gate_biases(TensorMap& tensors) {
+  std::erase_if(tensors, [](const auto& entry) {
+    const auto& [name, bias] = entry;
+    if (!name.ends_with(kGateBias)) return false;
+    require(!bias.any().template item<bool>(), at(name),
+            "expected zeros, for value gates of x-transformers {} have no bias",
+            name_of(PythonRelease::v2_31_10));
+    return true;
+  });
 }
 
 }  // namespace
 
 WeightTranslations release_rules(torch::nn::Module& module) {
-  constexpr auto kFrom = PythonRelease::v2_31_10, kTo = PythonRelease::v2_16_1;
+  constexpr auto kOld = PythonRelease::v2_16_1, kNew = PythonRelease::v2_31_10;
   return {
-      {"value gates get a bias of 0", name_of(kFrom), name_of(kTo), [&module](TensorMap& tensors) {
-         require_same_meanings(module, kFrom, kTo);
+      {"value gates get a bias of 0", name_of(kNew), name_of(kOld),
+       [&module](TensorMap& tensors) {
+         require_same_meanings(module, kNew, kOld);
          add_gate_biases(tensors);
+       }},
+      {"value gates lose a bias of 0", name_of(kOld), name_of(kNew), [&module](TensorMap& tensors) {
+         require_same_meanings(module, kOld, kNew);
+         drop_gate_biases(tensors);
        }}};
 }
 

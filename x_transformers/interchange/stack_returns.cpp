@@ -9,6 +9,7 @@ Value stack_intermediates(const LayersOutput& output) {
   value.add("hiddens", Value::list(output.hiddens));
   value.add("last_hidden", output.out);
   value.add("layer_hiddens", Value::list(output.layer_hiddens));
+  if (!output.block_hiddens.empty()) value.add("block_hiddens", Value::list(output.block_hiddens));
   std::vector<Value> attentions;
   for (const auto& attended : output.attention) {
     const auto& kept = attended.kept;

@@ -35,6 +35,7 @@ void add_late_fields(Value& value, const TransformerOutput& output, const Return
   }
   if (returns.mems && returns.hands_out_intermediates()) value.add("mems", mems);
   value.add("last_layer_hiddens", output.last_layer_hiddens);
+  if (!output.layers.block_hiddens.empty()) value.add("initial_embeds", output.init_embed);
   value.add("attn_pooled_tokens", output.attn_pooled_tokens);
   value.add("memory_tokens", output.memory_tokens);
   if (returns.logit_entropies) {

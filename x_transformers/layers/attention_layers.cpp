@@ -222,7 +222,7 @@ bool AttentionLayersImpl::leaves_residual(const Layer& layer, const at::Tensor& 
   return !is_seen && (takes_ends(residual) || adds_in_product(residual));
 }
 
-void AttentionLayersImpl::run_layer(Layer& layer, State& state,
+bool AttentionLayersImpl::run_layer(Layer& layer, State& state,
                                     const AttentionLayersInputs& inputs) {
   if (options_.unet_skips) state.skip_hiddens.push_back(state.x);
   if (layer.skip_combine) {
@@ -240,7 +240,7 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
     if (layer.step.type == LayerType::cross_attention) ++state.cross_attentions;
     if (layer.step.type == LayerType::feed_forward) ++state.feed_forwards;
     ++state.layers;
-    return;
+    return false;
   }
 
   show(*layer.block, shown_name(layer.step.type), state.x);
@@ -271,7 +271,7 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   if (ends.residual.defined()) {
     state.x = out;
     if (layer.post_main_norm) state.x = layer.post_main_norm->forward(state.x, state.condition);
-    return;
+    return true;
   }
   if (layer.post_branch_norm) out = layer.post_branch_norm->forward(out, state.condition);
   show(*layer.block, probed::kBranch, out);
@@ -279,6 +279,14 @@ void AttentionLayersImpl::run_layer(Layer& layer, State& state,
   if (state.dual.defined()) state.dual = state.dual + out * options_.resi_dual_scale;
   if (layer.post_main_norm) state.x = layer.post_main_norm->forward(state.x, state.condition);
   show(*layer.block, probed::kStream, state.x);
+  return true;
+}
+
+/// Of the layer that was run last: what it gives is that of a block, where it ends one.
+void AttentionLayersImpl::keep_block(State& state) const {
+  const auto run = static_cast<int64_t>(state.layers);
+  const bool is_end = run % plan_.default_block_length == 0 || state.layers == layers_.size();
+  if (is_end) state.output.block_hiddens.push_back(state.x);
 }
 
 void AttentionLayersImpl::show_ending(const State& state) {
@@ -290,8 +298,11 @@ void AttentionLayersImpl::show_ending(const State& state) {
 
 void AttentionLayersImpl::run_layers(const std::vector<int64_t>& order, State& state,
                                      const AttentionLayersInputs& inputs) {
+  const bool keeps_blocks =
+      inputs.keep_hiddens && options_.compat.meaning().block_hiddens_are_returned;
   for (const auto index : order) {
-    run_layer(layers_[static_cast<size_t>(index)], state, inputs);
+    const bool was_run = run_layer(layers_[static_cast<size_t>(index)], state, inputs);
+    if (was_run && keeps_blocks) keep_block(state);
     show_ending(state);
   }
 }
@@ -326,6 +337,7 @@ LayersOutput AttentionLayersImpl::finish(State& state) {
     x = final_norm_->forward(x, state.condition);
   }
   state.output.layer_hiddens = std::move(state.layer_hiddens);
+  if (!state.output.block_hiddens.empty()) state.output.block_hiddens.back() = x;
   state.output.out = x;
   return std::move(state.output);
 }

@@ -156,7 +156,9 @@ class AttentionLayersImpl : public torch::nn::Module,
   /// The same, with what layers compute made again in the backward pass.
   void run_recomputed(const std::vector<int64_t>& order, State& state,
                       const AttentionLayersInputs& inputs);
-  void run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
+  /// Whether it was run, and not left out (layer dropout).
+  bool run_layer(Layer& layer, State& state, const AttentionLayersInputs& inputs);
+  void keep_block(State& state) const;
   BranchOutput run_branch(Layer& layer, State& state, const AttentionLayersInputs& inputs,
                           const at::Tensor& x, const BranchEnds& ends);
   std::optional<RowNorm> norm_of_branch(const Layer& layer, const at::Tensor& x) const;

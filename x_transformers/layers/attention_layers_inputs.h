@@ -244,6 +244,8 @@ struct LayersOutput {
   std::vector<at::Tensor> hiddens;  ///< inputs of the self-attentions
   std::vector<at::Tensor>
       layer_hiddens;  ///< inputs of all layers, and the output before the final norm
+  std::vector<at::Tensor> block_hiddens;  ///< what blocks give, the last one `out`; in releases
+                                          ///< that return it (block_hiddens_are_returned)
   struct Attended {
     bool is_cross = false;
     AttentionMaps maps;

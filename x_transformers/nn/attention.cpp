@@ -204,10 +204,12 @@ at::Tensor AttentionImpl::output(const Projected& p, at::Tensor out, const Branc
     const auto own = p.orig_values.narrow(2, p.orig_values.size(2) - out.size(1), out.size(1));
     out = project_orthogonally(out, own);
   }
-  if (ends.residual.defined())
+  if (ends.residual.defined()) {
+    if (!to_out_) return out + ends.residual;
     return linear_with_ends(out, to_out_->weight, to_out_->bias,
                             {.weights_are_old = true, .residual = ends.residual});
-  out = to_out_->forward(out);
+  }
+  if (to_out_) out = to_out_->forward(out);
   if (options_.on_attn) out = at::glu(out, -1);
   if (options_.sublayer_dropout > 0)
     out = at::dropout(out, options_.sublayer_dropout, is_training());
@@ -323,6 +325,7 @@ std::shared_ptr<torch::nn::Module> AttentionImpl::clone(
 
 std::vector<at::Tensor> AttentionImpl::muon_parameters() const {
   std::vector<at::Tensor> parameters = to_v_->parameters();
+  if (!to_out_) return parameters;
   for (const at::Tensor& parameter : to_out_->parameters()) parameters.push_back(parameter);
   return parameters;
 }

@@ -13,6 +13,23 @@
 
 namespace x_transformers {
 
+namespace {
+
+/// How many times the values of a head stand beside each other before they are projected.
+int64_t value_copies(const AttentionOptions& o) {
+  return std::max(1, int{o.orthog_projected_values} + int{o.orthog_projected_values_per_head});
+}
+
+/// Whether the values of all heads are projected. Of one head they need not be, where they are as
+/// wide as the output.
+bool projects_values(const AttentionOptions& o) {
+  const auto width = o.value_dim_head.value_or(o.dim_head) * o.heads * value_copies(o);
+  return o.heads > 1 || o.on_attn || width != o.dim_out.value_or(o.dim) ||
+         o.dim_out.value_or(o.dim) != o.dim || o.compat.meaning().single_heads_are_projected;
+}
+
+}  // namespace
+
 void AttentionImpl::build_projections() {
   const auto& o = options_;
   const auto dim_q_input = o.use_latent_q ? *o.dim_latent_q : o.dim;
@@ -32,8 +49,14 @@ void AttentionImpl::build_projections() {
                           linear_no_bias(dim_kv_input, o.dim_head * (kv_heads_ - rope_subheads)));
   to_v_ = register_module("to_v", linear_no_bias(dim_kv_input, value_dim_head_ * kv_heads_));
   if (o.qk_norm && o.qk_norm_dim_scale) {
-    qk_norm_q_scale_ = register_parameter("qk_norm_q_scale", at::ones({o.heads, 1, o.dim_head}));
-    qk_norm_k_scale_ = register_parameter("qk_norm_k_scale", at::ones({kv_heads_, 1, o.dim_head}));
+    // Scores begin as cosines times 10 (qk_norm_scale), or times sqrt(dim_head) / sqrt(dim_head).
+    const double start = o.compat.meaning().dim_scale_keeps_qk_norm_scale
+                             ? 1.0
+                             : std::pow(static_cast<double>(o.dim_head), 0.25);
+    qk_norm_q_scale_ =
+        register_parameter("qk_norm_q_scale", at::full({o.heads, 1, o.dim_head}, start));
+    qk_norm_k_scale_ =
+        register_parameter("qk_norm_k_scale", at::full({kv_heads_, 1, o.dim_head}, start));
   }
   if (o.value_rmsnorm) {
     value_rmsnorm_ = register_module(
@@ -54,28 +77,29 @@ void AttentionImpl::build_outputs() {
   const auto& o = options_;
   constexpr double kOpenGate = 10.0;
   const auto out_dim = value_dim_head_ * o.heads;
-  const auto open_gate = [&](const char* name, int64_t features) {
-    auto layer = register_module(name, Linear(o.dim, features));
+  const auto gate = [&](const char* name, int64_t features, bool has_bias) {
+    auto layer =
+        register_module(name, has_bias ? Linear(o.dim, features) : linear_no_bias(o.dim, features));
     torch::NoGradGuard no_grad;
     layer->weight.zero_();
-    layer->bias.fill_(kOpenGate);
+    if (has_bias) layer->bias.fill_(kOpenGate);
     return layer;
   };
-  if (o.gate_values) to_v_gate_ = open_gate("to_v_gate", out_dim);
-  if (o.gate_value_heads) to_v_head_gate_ = open_gate("to_v_head_gate", o.heads);
+  if (o.gate_values)
+    to_v_gate_ = gate("to_v_gate", out_dim, o.compat.meaning().value_gates_have_a_bias);
+  if (o.gate_value_heads) to_v_head_gate_ = gate("to_v_head_gate", o.heads, /*has_bias=*/true);
   if (o.head_scale)
     head_scale_params_ = register_parameter("head_scale_params", at::ones({1, o.heads, 1, 1}));
 
-  const auto copies =
-      std::max(1, int{o.orthog_projected_values} + int{o.orthog_projected_values_per_head});
+  const auto copies = value_copies(o);
   const auto dim_out = o.dim_out.value_or(o.dim);
   if (o.on_attn) {
     auto scope = register_module("to_out", make_scope());
     to_out_ = scope->register_module("0", linear_no_bias(out_dim * copies, dim_out * 2));
-  } else {
+  } else if (projects_values(o)) {
     to_out_ = register_module("to_out", linear_no_bias(out_dim * copies, dim_out));
   }
-  if (o.zero_init_output) zero_init(to_out_);
+  if (o.zero_init_output && to_out_) zero_init(to_out_);
 }
 
 void AttentionImpl::build_hybrid() {
@@ -155,6 +179,10 @@ std::vector<MeaningRead> AttentionImpl::meanings_read() const {
     read.push_back({&PythonMeaning::dim_scale_keeps_qk_norm_scale, "qk_norm_dim_scale"});
   if (o.qk_norm && o.qk_norm_groups > 1 && o.num_mem_kv > 0)
     read.push_back({&PythonMeaning::memory_keys_are_one_group, "num_mem_kv"});
+  auto unprojected = o;
+  unprojected.compat.xt_compat = PythonRelease::v2_31_10;
+  if (!projects_values(unprojected))
+    read.push_back({&PythonMeaning::single_heads_are_projected, "heads"});
   return read;
 }
 

@@ -21,6 +21,12 @@
 namespace x_transformers {
 namespace {
 
+/// The mean over the targets of each row that count, 0 where none does, and of these the mean over
+/// the rows. `losses` [b, n] are 0 where a target does not count.
+at::Tensor mean_of_rows(const at::Tensor& losses, const at::Tensor& counts) {
+  return (losses.sum(-1) / counts.sum(-1).clamp_min(1)).mean();
+}
+
 /// What is given for the tokens of one segment.
 TransformerInputs inputs_of_segment(const TransformerInputs& inputs, int64_t begin, int64_t count,
                                     int64_t all) {
@@ -102,16 +108,26 @@ void XLAutoregressiveWrapperImpl::set_loss_chunk(int64_t rows) {
 /// harm.
 at::Tensor XLAutoregressiveWrapperImpl::segment_loss(const TransformerOutput& output,
                                                      const at::Tensor& targets) const {
-  const auto chunked = [&] {
+  const auto chunked = [&](const at::Tensor& embeddings, const at::Tensor& own) {
     const auto head = net_->linear_head();
-    return linear_cross_entropy(output.embeddings, head.weight, head.bias, targets,
-                                options_.ignore_index, loss_chunk_);
+    const auto loss = linear_cross_entropy(embeddings, head.weight, head.bias, own,
+                                           options_.ignore_index, loss_chunk_);
+    return at::where((own != options_.ignore_index).any(), loss, at::zeros_like(loss));
   };
-  const auto loss = loss_chunk_ > 0 ? chunked()
-                                    : token_loss(net_->traits(), output.logits[0], targets,
-                                                 options_.ignore_index);
-  const auto counts = (targets != options_.ignore_index).any();
-  return at::where(counts, loss, at::zeros_like(loss));
+  const auto whole = [&](Reduction reduction) {
+    return token_loss(net_->traits(), output.logits[0], targets, options_.ignore_index, reduction);
+  };
+  const auto counts = targets != options_.ignore_index;
+  if (options_.compat.meaning().xl_loss_weighs_rows_by_targets) {
+    if (loss_chunk_ > 0) return chunked(output.embeddings, targets);
+    const auto loss = whole(Reduction::mean);
+    return at::where(counts.any(), loss, at::zeros_like(loss));
+  }
+  if (loss_chunk_ == 0) return mean_of_rows(whole(Reduction::none), counts);
+  std::vector<at::Tensor> rows;
+  for (int64_t i = 0; i < targets.size(0); ++i)
+    rows.push_back(chunked(output.embeddings.narrow(0, i, 1), targets.narrow(0, i, 1)));
+  return at::stack(rows).mean();
 }
 
 /// Runs the net on each segment, with the memories of those before it.
