@@ -65,8 +65,6 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
   }
   if (has_two_lengths) check_mems_of_two_lengths(inputs);
   if (!is_given) return;
-  const auto reason = mems_unsupported();
-  require(reason.empty(), at("mems"), "{}", reason);
   for (const auto& step : plan_.layers) {
     // The mix of a single token is for memories too.
     require(!step.learned_value_residual_mix || inputs.x.size(1) == 1, at("mems"),

@@ -152,6 +152,8 @@ for name, config, inputs, *kwargs in [
     ('mems_mem_kv', dec(attn_num_mem_kv=2, attn_kv_heads=2), HIDDEN | mems(2) | mem_masks(2, 1, 2)),
     ('mems_post_norm', dec(pre_norm=False), HIDDEN | mems(2)),
     ('mems_rotary', dec(rotary_pos_emb=True), HIDDEN | mems(2)),
+    ('mems_residual_streams', dec(num_residual_streams=3), HIDDEN | mems(2) | mem_masks(2, 1, 2)),
+    ('mems_residual_views', dec(num_residual_streams=2, qkv_receive_diff_residuals=True), HIDDEN | mems(2)),
     ('mems_xpos', dec(rotary_xpos=True, rotary_xpos_scale_base=16), HIDDEN | mems(2)),
     ('mems_xpos_mem_kv', dec(rotary_xpos=True, attn_num_mem_kv=2, attn_kv_heads=2), HIDDEN
      | mems(2)),
