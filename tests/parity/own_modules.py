@@ -6,6 +6,7 @@ import types
 import torch
 from torch import nn
 from torch.nn import functional as F
+from x_transformers import TransformerWrapper
 
 
 class MinGRU(nn.Module):
@@ -34,6 +35,33 @@ class CausalConv1d(nn.Conv1d):
         past = self.kernel_size[0] - 1
         seen = F.pad(x, (0, 0, past, 0)) if hx is None else torch.cat((hx, x), 1)
         return super().forward(seen.transpose(1, 2)).transpose(1, 2), seen[:, seen.shape[1] - past:]
+
+
+class ZetaTransformer(TransformerWrapper):
+    """Zeta's Transformer by its documentation page, with the arguments of that page."""
+
+    def __init__(self, *, num_tokens, max_seq_len, attn_layers, embedding_provider=None, emb_dim=None, max_mem_len=0.,
+                 shift_mem_down=0, emb_dropout=0., post_emb_norm=False, num_memory_tokens=None, tie_embedding=False,
+                 logits_dim=None, use_abs_pos_emb=True, scaled_sinu_pos_emb=False, l2norm_embed=False,
+                 emb_frac_gradient=1.):
+        kept = int(max_mem_len * max_seq_len) if max_mem_len < 1 else int(max_mem_len)
+        super().__init__(num_tokens=num_tokens, max_seq_len=max_seq_len, attn_layers=attn_layers,
+                         token_emb=embedding_provider, emb_dim=emb_dim, max_mem_len=kept, shift_mem_down=shift_mem_down,
+                         emb_dropout=emb_dropout, post_emb_norm=post_emb_norm, num_memory_tokens=num_memory_tokens,
+                         tie_embedding=tie_embedding, logits_dim=logits_dim, use_abs_pos_emb=use_abs_pos_emb,
+                         scaled_sinu_pos_emb=scaled_sinu_pos_emb, l2norm_embed=l2norm_embed,
+                         emb_frac_gradient=emb_frac_gradient)
+        # An embedding of positions alone has no rows.
+        self.token_emb.register_forward_hook(lambda module, args, out: out.expand(*args[0].shape, -1))
+
+    def forward(self, x, return_embeddings=False, return_logits_and_embeddings=False, return_intermediates=False,
+                mask=None, return_mems=False, return_attn=False, mems=None, pos=None, prepend_embeds=None,
+                sum_embeds=None, **kwargs):
+        return super().forward(x, return_embeddings=return_embeddings,
+                               return_logits_and_embeddings=return_logits_and_embeddings,
+                               return_intermediates=return_intermediates, mask=mask, return_mems=return_mems,
+                               return_attn=return_attn, mems=mems, pos=pos, prepend_embeds=prepend_embeds,
+                               sum_embeds=sum_embeds, **kwargs)
 
 
 def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q=None, max_seqlen_k=None, dropout_p=0.,

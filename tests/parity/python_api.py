@@ -1,11 +1,12 @@
-"""Writes python_api.json: the classes of x-transformers, and of FLASH-pytorch by their names in model files, with methods,
-parameters and defaults."""
+"""Writes python_api.json: the classes of x-transformers, of FLASH-pytorch by their names in model files, and the one of
+Zeta's page (own_modules.py), with methods, parameters and defaults."""
 import importlib
 import inspect
 import json
 from importlib.metadata import version
 from pathlib import Path
 
+import own_modules
 from calls import FLASH_CLASSES, MODULES
 
 PATH = Path(__file__).with_name('python_api.json')
@@ -46,6 +47,7 @@ def text():
                     if inspect.isclass(cls) and cls.__module__ == name and not key.startswith('_')}
     classes |= {key: dict(module=module, **describe(getattr(importlib.import_module(module), name)))
                 for key, (module, name) in FLASH_CLASSES.items()}
+    classes['ZetaTransformer'] = dict(module='own_modules', **describe(own_modules.ZetaTransformer))
     return json.dumps(dict(x_transformers=version('x-transformers'), flash_pytorch=version('FLASH-pytorch'),
                            classes=classes), indent=1) + '\n'
 
