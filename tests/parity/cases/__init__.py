@@ -1,5 +1,5 @@
 """The hand-picked cases (importing the modules adds them), and random ones."""
-from . import (attention, autoregressive, belief_state, continuous, entropy_tokenizer,  # noqa: F401
+from . import (attention, autoregressive, belief_state, continuous, entropy_tokenizer, examples,  # noqa: F401
                flash, latents, modules, multi_input, neo_mlp, nonautoregressive, preference,
                segments, stacks, taken, universal_pretrain, wrapper, xval, zeta)
 from .base import CASES, Case
