@@ -115,6 +115,8 @@ TEST(Notice, HasWhatOtherCodeSaysBeforeItsHint) {
 TEST(Notice, IsOneLineWhateverItNames) {
   EXPECT_EQ((Notice{at("two\nlines.json:"), "holds \x1b[2J and \ttabs"}.line()),
             "two\\nlines.json: holds \\x1b[2J and \\ttabs");
+  EXPECT_EQ((Notice{{}, "got '\xff\xfe' and '\xe2\x82'"}.line()),
+            "got '\\xff\\xfe' and '\\xe2\\x82'");
   EXPECT_EQ((Notice{{}, "größer"}.line()), "größer");
 }
 

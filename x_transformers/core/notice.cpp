@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "x_transformers/core/utf8.h"
+
 namespace x_transformers {
 namespace {
 
@@ -67,11 +69,18 @@ std::string subject(const std::vector<OptionPath>& paths, const OptionPath& pare
   return heading(parent) + (parent.empty() ? "" : " ") + listed(paths, parent) + ": ";
 }
 
-/// `text` with what would end the line, or steer a terminal, escaped.
+/// `text` with what would end the line, steer a terminal or be no UTF-8 escaped.
 std::string in_one_line(const std::string& text) {
   std::string line;
-  for (const char c : text) {
-    if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) {
+  for (size_t at = 0; at < text.size();) {
+    const int length = utf8_length(text, at);
+    if (length > 1) {
+      line.append(text, at, static_cast<size_t>(length));
+      at += static_cast<size_t>(length);
+      continue;
+    }
+    const char c = text[at++];
+    if (length == 1 && static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) {
       line += c;
     } else if (c == '\n' || c == '\t' || c == '\r') {
       line += c == '\n' ? "\\n" : c == '\t' ? "\\t" : "\\r";
