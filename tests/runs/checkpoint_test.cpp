@@ -216,6 +216,29 @@ TEST_F(CheckpointTest, RefusesFilesThatAreNotOfARunAndTouchesNothing) {
   CheckpointFolder(directory_ / "none").check(false);
 }
 
+TEST_F(CheckpointTest, ARunThatWasKilledBetweenItsFirstLinksIsOne) {
+  const std::vector<std::string> names = {checkpoint_file::kModel, checkpoint_file::kOptimizer,
+                                          checkpoint_file::kState, checkpoint_file::kConfig};
+  fs::create_directory(directory_ / "checkpoints");
+  for (const auto& name : names) {
+    fs::create_symlink(fs::path("checkpoints/latest") / name, directory_ / name);
+    CheckpointFolder folder(directory_);
+    folder.check(/*resume=*/true);
+    folder.check(/*resume=*/false);
+  }
+  fs::remove(directory_ / checkpoint_file::kState);
+  CheckpointFolder folder(directory_);
+  folder.check(/*resume=*/true);
+  folder.prepare();
+  save(folder, 1);
+  for (const auto& name : names) EXPECT_EQ(read(name), "1");
+}
+
+TEST_F(CheckpointTest, ALinkToSomethingElseIsOfNoRun) {
+  fs::create_symlink("weights/model.safetensors", directory_ / checkpoint_file::kModel);
+  EXPECT_THROW(CheckpointFolder(directory_).check(/*resume=*/true), InputError);
+}
+
 TEST_F(CheckpointTest, PruningLeavesWhatIsAskedFor) {
   CheckpointFolder folder(directory_);
   folder.prepare();

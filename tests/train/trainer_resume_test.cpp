@@ -23,6 +23,7 @@ namespace {
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 using testing::ThrowsMessage;
 using testing::UnorderedElementsAre;
 using trainer_test::BigramModelImpl;
@@ -199,6 +200,28 @@ TEST_F(ResumeTest, MoreStepsGoOnFromTheEnd) {
 TEST_F(ResumeTest, WithoutACheckpointStartsAnew) {
   expect_equal(train(make_options(5), root_ / "whole", false),
                train(make_options(5), root_ / "other", true));
+}
+
+TEST_F(ResumeTest, StartsAnewWhereAKillLeftTheFirstLinkAlone) {
+  const auto other = root_ / "other";
+  fs::create_directories(other / "checkpoints");
+  fs::create_symlink(fs::path("checkpoints/latest") / checkpoint_file::kModel,
+                     other / checkpoint_file::kModel);
+  expect_equal(train(make_options(5), root_ / "whole", false), train(make_options(5), other, true));
+}
+
+TEST_F(ResumeTest, SaysWhereNothingIsLeftToTrain) {
+  train(make_options(6), root_, false);
+  for (const int64_t steps : {4, 6}) {
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(train(make_options(steps), root_, true).result.step, 6);
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                HasSubstr("nothing is trained: 6 steps are done, and train.steps is " +
+                          std::to_string(steps)));
+  }
+  testing::internal::CaptureStderr();
+  train(make_options(7), root_, true);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), Not(HasSubstr("nothing is trained")));
 }
 
 TEST_F(ResumeTest, GoesOnFromTheNewestCheckpointThatIsLeft) {

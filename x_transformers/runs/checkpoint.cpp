@@ -85,6 +85,9 @@ constexpr std::array kNeeded = {checkpoint_file::kModel, checkpoint_file::kOptim
 constexpr std::array kOfARun = {checkpoint_file::kMetrics, "loss.png", "loss.svg", "tensorboard",
                                 "best"};
 
+/// What the run's folder links to under the name of a checkpoint's file.
+fs::path linked_file(const char* name) { return fs::path("checkpoints/latest") / name; }
+
 bool has_file(const fs::path& folder, const char* name) {
   std::error_code error;
   return fs::is_regular_file(folder / name, error);
@@ -223,10 +226,12 @@ std::vector<int64_t> CheckpointFolder::own_steps() const {
 }
 
 bool CheckpointFolder::is_run() const {
-  std::error_code error;
-  return fs::read_symlink(directory_ / checkpoint_file::kState, error) ==
-             fs::path("checkpoints/latest") / checkpoint_file::kState ||
-         latest_step().has_value();
+  // Any of the links: a run may have been killed between the first ones that it made.
+  const auto is_our_link = [&](const char* name) {
+    std::error_code error;
+    return fs::read_symlink(directory_ / name, error) == linked_file(name);
+  };
+  return std::any_of(kNeeded.begin(), kNeeded.end(), is_our_link) || latest_step().has_value();
 }
 
 void CheckpointFolder::check(bool resume) const {
@@ -285,7 +290,7 @@ void CheckpointFolder::prepare(bool has_tokenizer, std::optional<int64_t> best_s
   if (has_tokenizer) names.push_back(checkpoint_file::kTokenizer);
   for (const char* name : names) {
     if (!fs::is_symlink(directory_ / name, error))
-      restore_link(directory_ / name, fs::path("checkpoints/latest") / name);
+      restore_link(directory_ / name, linked_file(name));
   }
   if (best_step && is_whole(step_folder(*best_step))) {
     if (!linked_step(best)) restore_link(best, fs::path("checkpoints") / step_name(*best_step));

@@ -67,6 +67,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
     notes_.push_back(
         fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string()));
   }
+  if (resumed_) note_nothing_to_train();
   state_.sample_length = parts_.data.sample_length;
   state_.data_fingerprint = parts_.data.fingerprint;
   state_.data_files = parts_.data.files;
