@@ -127,7 +127,8 @@ void print_result(const TrainCommand& command, const TrainResult& result,
 }
 
 TrainResult train(const TrainCommand& command, const RunOptions& run) {
-  const auto flags = as_flags({"resume", "from_checkpoint", "data_changed"});
+  const auto flags =
+      as_flags({"resume", "from_checkpoint", "data_changed", "until", "token_folder"});
   const auto hints = hints_by_set(command.config), eager = with_eager_hint();
   const auto spelling = [=](const Notice& notice) { return flags(hints(eager(notice))); };
   return spelled(spelling,

@@ -1,15 +1,35 @@
 #include "x_transformers/train/run_parts.h"
 
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
+#include "x_transformers/core/error.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/train/graph_step.h"
 
 namespace x_transformers {
 
+namespace {
+
+/// Throws InputError where `folder` is a file, or would be within one.
+void require_may_be_folder(const std::filesystem::path& folder, const About& about) {
+  std::error_code error;
+  for (auto path = folder; !path.empty(); path = path.parent_path()) {
+    const auto status = std::filesystem::status(path, error);
+    if (!std::filesystem::exists(status) && path != path.parent_path()) continue;
+    require(std::filesystem::is_directory(status), about, "expected a folder, got the file {}",
+            path.string());
+    return;
+  }
+}
+
+}  // namespace
+
 void check_folder(const RunOptions& run, const std::filesystem::path& directory, bool resume,
-                  const WorldPlace& place) {
-  if (!place.is_first()) return;
+                  const RunContext& context) {
+  if (!context.place.is_first()) return;
+  require_may_be_folder(context.token_folder, at("token_folder"));
   CheckpointFolder(directory).check(resume);
   require_outside_data(directory, run.data);
 }

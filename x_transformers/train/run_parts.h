@@ -1,6 +1,6 @@
 // From a run file to a trainer: the steps that are the same for every kind of model.
 //
-//     check_folder(run, directory, resume, context.place);
+//     check_folder(run, directory, resume, context);
 //     auto model = ...;                                      // of the kind's own
 //     TrainerParts parts = make_parts(run, directory, resume, context);
 //     use_data(parts, open_data_source(run.data, ...), data_files(run.data));
@@ -25,9 +25,10 @@
 namespace x_transformers {
 
 /// Throws InputError where a run cannot start in `directory` or, with `resume`, go on there, or
-/// where its files would be read as its own data. Touches nothing; rank 0, which writes, looks.
+/// where its files would be read as its own data; and where the token_folder of `context` can be no
+/// folder. Touches nothing; rank 0, which writes, looks.
 void check_folder(const RunOptions& run, const std::filesystem::path& directory, bool resume,
-                  const WorldPlace& place);
+                  const RunContext& context);
 
 /// What `build` returns; the random numbers that it draws do not count: training starts from the
 /// random state from before, so that it is the same for a model that draws more of them.

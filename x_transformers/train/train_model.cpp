@@ -312,9 +312,22 @@ std::string size_note(const RunOptions& run, const torch::nn::Module& module,
   return line + fmt::format(" per step, {} steps", run.train.steps);
 }
 
+/// Says of a folder for tokens, where one is given, that none are kept there; empty: they are.
+std::string token_folder_note(const RunOptions& run, const RunContext& context,
+                              const TrainerParts& parts) {
+  const bool are_kept =
+      !holds_examples(run.data) && holds_text(run.data) && !parts.tokenizer.empty();
+  if (context.token_folder.empty() || are_kept) return "";
+  return WarningSpelling::spelled(
+             {at("token_folder"),
+              text("nothing is kept there: only text is encoded, by a vocabulary of {}",
+                   option(OptionPath("data") / "tokenizer"))})
+      .line();
+}
+
 TrainResult run_training(const RunOptions& run, const std::filesystem::path& directory, bool resume,
                          const RunContext& context) {
-  check_folder(run, directory, resume, context.place);
+  check_folder(run, directory, resume, context);
   const auto model = open_model(run);
   // What is resumed has its weights in the run's own folder.
   std::string start;
@@ -348,10 +361,12 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   if (!parts.loss_unit.is_code_length) parts.bytes_per_token.reset();
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();
-  const auto sizes = size_note(run, model->module(), parts);
+  const auto sizes = size_note(run, model->module(), parts),
+             unused = token_folder_note(run, context, parts);
   Trainer trainer(model->module(), run.train, std::move(parts));
   trainer.message(sizes);
   if (!start.empty()) trainer.message(start);
+  if (!unused.empty()) trainer.message(unused);
   const auto note = learning_rate_note(run, model->module());
   if (!note.empty() && !resume) trainer.message(note);
   if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())
