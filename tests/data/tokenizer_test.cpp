@@ -58,13 +58,14 @@ std::string train_model(const std::string& model_type) {
   return options.output;
 }
 
-/// A model as sentencepiece makes them by default: it puts a space before the text.
-std::string train_default_model() {
+/// A model as sentencepiece makes them by default: it puts a space before the text. `arguments`
+/// change that.
+std::string train_default_model(const std::string& arguments = "--vocab_size=36") {
   const auto corpus = write_file("corpus.txt", sample_text(400));
   const auto prefix = temporary_folder() + "tokenizer_default";
   const auto status = sentencepiece::SentencePieceTrainer::Train(
-      "--minloglevel=2 --vocab_size=36 --character_coverage=1 --model_prefix=" + prefix +
-      " --input=" + corpus);
+      "--minloglevel=2 --character_coverage=1 --model_prefix=" + prefix + " --input=" + corpus +
+      " " + arguments);
   EXPECT_TRUE(status.ok()) << status.ToString();
   return prefix + ".model";
 }
@@ -129,7 +130,6 @@ class TrainedTokenizer : public testing::TestWithParam<const char*> {};
 TEST_P(TrainedTokenizer, GivesBackEveryText) {
   const SentencePieceTokenizer tokenizer(train_model(GetParam()));
   EXPECT_EQ(tokenizer.vocab_size(), 300);
-  EXPECT_FALSE(tokenizer.adds_leading_space());
   const std::vector<std::string> texts = {"",
                                           "the king walked",
                                           " leading and trailing ",
@@ -182,7 +182,6 @@ TEST(SentencePieceTokenizer, CutsTextsWithoutSpacesBetweenCharacters) {
 TEST(SentencePieceTokenizer, TakesTheLeadingSpaceOfDefaultModelsAwayAgain) {
   const auto model = train_default_model();
   const auto tokenizer = make_tokenizer(model);
-  EXPECT_TRUE(tokenizer->adds_leading_space());
   const auto tokens = tokenizer->encode("the king");
   EXPECT_EQ(tokenizer->decode(tokens), "the king");
   for (const bool continues : {false, true}) {
@@ -190,6 +189,44 @@ TEST(SentencePieceTokenizer, TakesTheLeadingSpaceOfDefaultModelsAwayAgain) {
     std::string out;
     for (const int64_t token : tokens) out += decoder.push(token);
     EXPECT_EQ(out + decoder.flush(), continues ? " the king" : "the king");
+  }
+}
+
+TEST(SentencePieceTokenizer, DecodesAsSentencePieceDoes) {
+  for (const char* arguments :
+       {"--vocab_size=36", "--vocab_size=36 --add_dummy_prefix=false",
+        "--vocab_size=36 --remove_extra_whitespaces=false --unk_surface=?",
+        "--vocab_size=36 --add_dummy_prefix=false --remove_extra_whitespaces=false",
+        "--vocab_size=36 --treat_whitespace_as_suffix=true", "--vocab_size=60 --model_type=bpe",
+        "--vocab_size=292 --byte_fallback=true --normalization_rule_name=identity"}) {
+    const auto model = train_default_model(arguments);
+    const SentencePieceTokenizer tokenizer(model);
+    const auto shared = make_tokenizer(model);
+    sentencepiece::SentencePieceProcessor processor;
+    ASSERT_TRUE(processor.Load(model).ok());
+    const auto size = static_cast<uint32_t>(tokenizer.vocab_size());
+    const std::array<int64_t, 4> special = {0, 1, 2, processor.PieceToId("\u2581")};
+    uint32_t state = 7;
+    const auto draw = [&](uint32_t count) {
+      state = state * 1664525u + 1013904223u;
+      return static_cast<int64_t>((state >> 16) % count);
+    };
+    for (int round = 0; round < 500; ++round) {
+      std::vector<int64_t> ids;
+      for (auto left = draw(3); left > 0; --left)
+        ids.push_back(special[static_cast<size_t>(draw(4))]);
+      for (auto left = draw(6); left > 0; --left) ids.push_back(draw(size));
+      std::string expected;
+      ASSERT_TRUE(processor.Decode(std::vector<int>(ids.begin(), ids.end()), &expected).ok());
+      const auto text = tokenizer.decode(ids);
+      StreamingDecoder decoder(shared);
+      std::string streamed;
+      for (const int64_t id : ids) streamed += decoder.push(id);
+      EXPECT_EQ(streamed + decoder.flush(), text);
+      // Bytes that are no UTF-8 stay what they are here.
+      if (find_invalid_utf8(text)) continue;
+      EXPECT_EQ(text, expected) << arguments;
+    }
   }
 }
 

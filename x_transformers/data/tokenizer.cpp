@@ -69,11 +69,24 @@ std::string without_marks(std::string_view piece) {
 
 }  // namespace
 
+FirstToken Tokenizer::first_token(int64_t token) const {
+  auto bytes = token_bytes(token);
+  const bool begins = !bytes.empty();
+  return {std::move(bytes), begins};
+}
+
 std::string Tokenizer::decode(std::span<const int64_t> tokens) const {
   std::string text;
-  for (const int64_t token : tokens) text += token_bytes(token);
-  if (adds_leading_space() && text.starts_with(' ')) text.erase(0, 1);
+  TokenBytes bytes(*this);
+  for (const int64_t token : tokens) text += bytes.push(token);
   return text;
+}
+
+std::string TokenBytes::push(int64_t token) {
+  if (has_begun_) return tokenizer_.token_bytes(token);
+  auto first = tokenizer_.first_token(token);
+  has_begun_ = first.begins;
+  return std::move(first.bytes);
 }
 
 std::vector<int64_t> ByteTokenizer::encode(std::string_view text) const {
@@ -106,6 +119,31 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path)
     const auto word = text.find_first_not_of(' ');
     splittable_ = word == std::string::npos || text.find(' ', word) == std::string::npos;
   }
+  find_dropped_spaces();
+}
+
+std::string SentencePieceTokenizer::decoded(const std::vector<int>& ids) const {
+  std::string text;
+  const auto status = processor_->Decode(ids, &text);
+  if (!status.ok())
+    throw RunError(caused(at(path_ + ":"), "failed to decode", cause_of_status(status.message())));
+  return text;
+}
+
+void SentencePieceTokenizer::find_dropped_spaces() {
+  // The options of the model, which its processor does not tell, show in what it decodes.
+  const auto begins_with_one_space = [this](int id) {
+    const std::string_view piece = processor_->IdToPiece(id);
+    return is_piece(id) && piece.starts_with(kSpaceMark) &&
+           !piece.substr(kSpaceMark.size()).starts_with(kSpaceMark);
+  };
+  int word = 0;
+  while (word < processor_->GetPieceSize() && !begins_with_one_space(word)) ++word;
+  if (word == processor_->GetPieceSize()) return;
+  drops_space_ = !decoded({word}).starts_with(' ');
+  const int space = processor_->PieceToId(kSpaceMark);
+  const bool has_space = processor_->IdToPiece(space) == kSpaceMark;
+  drops_spaces_ = drops_space_ && has_space && !decoded({space, word}).starts_with(' ');
 }
 
 SentencePieceTokenizer::~SentencePieceTokenizer() = default;
@@ -140,12 +178,20 @@ std::string SentencePieceTokenizer::token_bytes(int64_t token) const {
   require_token(token, *this);
   const int id = static_cast<int>(token);
   if (processor_->IsControl(id)) return {};
-  if (processor_->IsUnknown(id)) return " \u2047 ";  // as sentencepiece shows it
+  if (processor_->IsUnknown(id)) return decoded({id});
   const auto& piece = processor_->IdToPiece(id);
   if (processor_->IsByte(id)) {  // <0x0A>
     return std::string(1, static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16)));
   }
   return without_marks(piece);
+}
+
+FirstToken SentencePieceTokenizer::first_token(int64_t token) const {
+  auto first = Tokenizer::first_token(token);
+  if (!drops_space_ || !is_piece(token) || !first.bytes.starts_with(' ')) return first;
+  first.bytes.erase(0, 1);
+  first.begins = !drops_spaces_ || !first.bytes.empty();
+  return first;
 }
 
 int64_t SentencePieceTokenizer::vocab_size() const { return processor_->GetPieceSize(); }
@@ -178,16 +224,10 @@ std::shared_ptr<const Tokenizer> make_tokenizer(const std::string& spec) {
 }
 
 StreamingDecoder::StreamingDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool continues)
-    : tokenizer_(std::move(tokenizer)),
-      drop_space_(!continues && tokenizer_->adds_leading_space()) {}
+    : tokenizer_(std::move(tokenizer)), bytes_(*tokenizer_, continues) {}
 
 std::string StreamingDecoder::push(int64_t token) {
-  auto bytes = tokenizer_->token_bytes(token);
-  if (drop_space_ && !bytes.empty()) {
-    if (bytes.front() == ' ') bytes.erase(0, 1);
-    drop_space_ = false;
-  }
-  pending_ += bytes;
+  pending_ += bytes_.push(token);
   size_t whole = 0;
   while (whole < pending_.size()) {
     const int length = utf8_length(pending_, whole);

@@ -17,6 +17,12 @@ class SentencePieceProcessor;
 
 namespace x_transformers {
 
+/// What a token is at the start of a text.
+struct FirstToken {
+  std::string bytes;
+  bool begins = false;  ///< whether what comes next is no longer at the start
+};
+
 /// Turns text into token ids and token ids into bytes. Immutable, and safe to use from several
 /// threads.
 class Tokenizer {
@@ -35,8 +41,9 @@ class Tokenizer {
   /// "bytes" or "sentencepiece".
   virtual std::string name() const = 0;
 
-  /// Whether encode() puts a space before the text, which decode() has to take away again.
-  virtual bool adds_leading_space() const { return false; }
+  /// The same where no text precedes the token: a space that encode() puts before a text, or takes
+  /// away there, is none of the text.
+  virtual FirstToken first_token(int64_t token) const;
 
   /// The token that begins a text, and that which ends one, where the vocabulary has it.
   virtual std::optional<int64_t> bos_token() const { return std::nullopt; }
@@ -78,28 +85,50 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string token_bytes(int64_t token) const override;
   int64_t vocab_size() const override;
   std::string name() const override { return "sentencepiece"; }
-  bool adds_leading_space() const override { return adds_leading_space_; }
+  FirstToken first_token(int64_t token) const override;
   std::optional<int64_t> bos_token() const override;
   std::optional<int64_t> eos_token() const override;
   bool is_piece(int64_t token) const override;
   std::string serialized() const override;
 
  private:
+  /// What sentencepiece itself makes of `ids`.
+  std::string decoded(const std::vector<int>& ids) const;
+  void find_dropped_spaces();
+
   std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
   std::string path_;
   bool adds_leading_space_ = false;
   bool splittable_ = false;
+  /// Whether decoding takes the space at the start of a text away, and whether all of several.
+  bool drops_space_ = false, drops_spaces_ = false;
 };
 
 /// `spec` is "bytes" or the path of a sentencepiece .model file. Throws InputError for anything
 /// else.
 std::shared_ptr<const Tokenizer> make_tokenizer(const std::string& spec);
 
+/// The bytes of tokens that follow each other.
+class TokenBytes {
+ public:
+  /// `tokenizer` outlives it. `continues`: other text comes before the first token.
+  explicit TokenBytes(const Tokenizer& tokenizer, bool continues = false)
+      : tokenizer_(tokenizer), has_begun_(continues) {}
+
+  std::string push(int64_t token);
+  /// Whether what comes next is no longer at the start of the text.
+  bool has_begun() const { return has_begun_; }
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool has_begun_;
+};
+
 /// Decodes tokens one by one, for printing while they are drawn: the bytes of an unfinished UTF-8
 /// sequence are held back until it is whole.
 class StreamingDecoder {
  public:
-  /// `continues` says that the tokens follow others, so that a leading space is kept.
+  /// `continues`: other text comes before the first token, so that a space there is kept.
   explicit StreamingDecoder(std::shared_ptr<const Tokenizer> tokenizer, bool continues = false);
 
   /// The text that `token` completes, perhaps none.
@@ -110,8 +139,8 @@ class StreamingDecoder {
 
  private:
   std::shared_ptr<const Tokenizer> tokenizer_;
+  TokenBytes bytes_;
   std::string pending_;
-  bool drop_space_;
 };
 
 /// Learns a vocabulary and writes it to `options.output`, whole or not at all. Text is taken as it

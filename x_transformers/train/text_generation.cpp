@@ -39,9 +39,10 @@ Options within_vocabulary(Options options, const LanguageModel& language_model) 
 /// Takes the tokens as they come, and hands them and their text on; ends at a stop string.
 class TextStream {
  public:
-  TextStream(const LanguageModel& language_model, const TextGeneration& generation)
+  /// `continues`: the text goes on from a prompt that has text.
+  TextStream(const LanguageModel& language_model, const TextGeneration& generation, bool continues)
       : stop_(generation.stop), generation_(generation) {
-    if (language_model.tokenizer) decoder_.emplace(language_model.tokenizer, true);
+    if (language_model.tokenizer) decoder_.emplace(language_model.tokenizer, continues);
   }
 
   /// Whether the text ends here: a stop string has come, or nobody wants more.
@@ -72,6 +73,14 @@ class TextStream {
   const TextGeneration& generation_;
   WrittenText written_;
 };
+
+/// Whether what the model writes goes on from the text of `prompt`.
+bool goes_on(const LanguageModel& language_model, const std::vector<int64_t>& prompt) {
+  if (!language_model.tokenizer || language_model.model->translation_writer()) return false;
+  TokenBytes bytes(*language_model.tokenizer);
+  for (const int64_t token : prompt) bytes.push(token);
+  return bytes.has_begun();
+}
 
 /// Throws InputError for what only a model that writes token by token can do.
 void require_no_steps(const TextGeneration& generation) {
@@ -277,7 +286,7 @@ WrittenText write_text(LanguageModel& language_model, const TextGeneration& give
   const auto generation =
       language_model.model->translation_writer() ? as_translation(language_model, given) : given;
   const Evaluation evaluation(language_model.model->module());
-  TextStream stream(language_model, generation);
+  TextStream stream(language_model, generation, goes_on(language_model, tokens));
   write_tokens(language_model, generation, prompt, stream);
   auto written = stream.finish();
   written.prompt_ids = std::move(tokens);

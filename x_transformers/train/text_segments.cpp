@@ -50,12 +50,11 @@ std::vector<std::string> segment_text(const LanguageModel& language_model, std::
   const auto ends = token_boundaries(entropies, {}, options).cpu().contiguous();
   const auto* is_end = ends.const_data_ptr<bool>();
   std::vector<std::string> segments(1);
+  TokenBytes bytes(vocabulary);
   for (size_t i = 0; i < tokens.size(); ++i) {
-    segments.back() += vocabulary.token_bytes(tokens[i]);
+    segments.back() += bytes.push(tokens[i]);
     if (is_end[i] && i + 1 < tokens.size()) segments.emplace_back();
   }
-  if (vocabulary.adds_leading_space() && segments.front().starts_with(' '))
-    segments.front().erase(0, 1);
   return segments;
 }
 
