@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -19,6 +18,7 @@
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
+#include "x_transformers/core/whole_number.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/weight_file.h"
 #include "x_transformers/train/graph_step.h"
@@ -44,22 +44,15 @@ std::string refuse(const std::string& expected, const std::string& given) {
   return fmt::format("expected {}, got {}", expected, given.empty() ? "''" : given);
 }
 
-/// 1e3 as the integer that it means; else nothing.
-std::optional<int64_t> whole_number(const std::string& text) {
-  constexpr double kLargest = 9007199254740992;  // beyond it doubles are not all integers
-  double value = 0;
-  const bool is_whole = read_number(text, value) == Reading::whole && std::floor(value) == value;
-  if (!is_whole || std::abs(value) >= kLargest) return std::nullopt;
-  return static_cast<int64_t>(value);
-}
-
 /// Decimal, as a reader of the command line takes it: CLI11 would read 010 as eight.
 std::string plain_integer(std::string& text) {
   int64_t value = 0;
   const auto reading = read_number(text, value);
   if (reading == Reading::out_of_range) return refuse("an integer of at most 64 bits", text);
   if (reading == Reading::no_number) {
-    const auto whole = whole_number(text);
+    double number = 0;
+    const bool is_number = read_number(text, number) == Reading::whole;
+    const auto whole = is_number ? whole_number(number) : std::nullopt;
     if (!whole) return refuse("an integer", text);
     value = *whole;
   }
@@ -190,7 +183,7 @@ Json read_model_file(const std::string& path) {
                                     path, kind));
   std::error_code ignored;
   const auto file = fs::is_directory(path, ignored) ? path + "/config.json" : path;
-  auto config = read_json_file(file);
+  auto config = with_integers(read_json_file(file));
   require_own_config(config, file);
   // Wrappers of models have a model too, but also a type.
   const bool run_file = config.contains("model") && !config.contains("type");

@@ -8,6 +8,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/core/whole_number.h"
 #include "x_transformers/generation/writer.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/known_models.h"
@@ -100,7 +101,7 @@ ModelConfig read_config(const LanguageModelFiles& files) {
           files.path.string() + ": there is no " + checkpoint_file::kConfig +
               " (expected the folder of a run or of a checkpoint)");
   ModelConfig config;
-  config.whole = read_json_file(path.string());
+  config.whole = with_integers(read_json_file(path.string()));
   require_own_config(config.whole, path.string());
   const OptionPath file(path.string() + ":");
   // Wrappers of models have a model too, but also a type.

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 
@@ -14,6 +13,7 @@
 #include "x_transformers/core/option_help.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/unknown_key.h"
+#include "x_transformers/core/whole_number.h"
 #include "x_transformers/generation/generate_options.h"
 #include "x_transformers/io/known_models.h"
 #include "x_transformers/io/weight_file.h"
@@ -82,15 +82,6 @@ std::string hint_of_part(const Json& run, const std::string& key) {
   return nearest_hint(key, places, places);
 }
 
-/// A whole number that was written as 1e3 is the integer that it means.
-Json as_whole(Json value) {
-  constexpr double kLargest = 9007199254740992;  // beyond it doubles are not all integers
-  if (!value.is_number_float()) return value;
-  const auto number = value.get<double>();
-  const bool is_whole = std::floor(number) == number && std::abs(number) < kLargest;
-  return is_whole ? Json(static_cast<int64_t>(number)) : value;
-}
-
 void set_value(Json& run, const RunOverride& value) {
   const auto& assignment = value.assignment;
   require(assignment.find('=') != std::string::npos, "expected PATH=VALUE, as in train.steps=100");
@@ -107,7 +98,7 @@ void set_value(Json& run, const RunOverride& value) {
   }
   const std::string text = assignment.substr(assignment.find('=') + 1);
   try {
-    *node = as_whole(parse_json(text));
+    *node = parse_json(text);
   } catch (const Json::exception&) {
     *node = text;
   }
@@ -236,17 +227,8 @@ void refuse_model_file(const Json& run, const OptionPath& file) {
   throw InputError(notice);
 }
 
-}  // namespace
-
-bool is_run_part(const std::string& name) {
-  return std::find(kParts.begin(), kParts.end(), name) != kParts.end();
-}
-
-void apply_override(Json& run, const RunOverride& value) {
-  spelled(below(place_of(value)), [&] { set_value(run, value); });
-}
-
-RunOptions parse_run_options(const Json& run, const std::string& where) {
+/// parse_run_options of a run file whose whole numbers are integers.
+RunOptions parse_integers(const Json& run, const std::string& where) {
   if (!run.is_object()) detail::wrong_type(where, "an object with model, data and train", run);
   const OptionPath file(where + ":");
   refuse_model_file(run, file);
@@ -268,6 +250,20 @@ RunOptions parse_run_options(const Json& run, const std::string& where) {
     options.train = derived(options.train);
   });
   return options;
+}
+
+}  // namespace
+
+bool is_run_part(const std::string& name) {
+  return std::find(kParts.begin(), kParts.end(), name) != kParts.end();
+}
+
+void apply_override(Json& run, const RunOverride& value) {
+  spelled(below(place_of(value)), [&] { set_value(run, value); });
+}
+
+RunOptions parse_run_options(const Json& run, const std::string& where) {
+  return parse_integers(with_integers(run), where);
 }
 
 RunOptions read_run_file(const std::string& path, const std::vector<RunOverride>& overrides) {
