@@ -192,7 +192,7 @@ TEST_F(TokenShardsTest, SaysWhereADocumentIsWrong) {
   write("a.jsonl", "{\"text\": \"oh!\"}\n");
   EXPECT_THAT(refusal(given), HasSubstr("a.jsonl: line 1: no exclamations"));
   write("a.jsonl", "{\"text\": \"\"}\n");
-  EXPECT_THAT(refusal(given), HasSubstr("input: holds no text"));
+  EXPECT_THAT(refusal(given), HasSubstr(": no text, nothing to encode"));
 }
 
 TEST_F(TokenShardsTest, RefusesAFolderOfOtherTokens) {

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/ScalarType.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstring>
@@ -365,7 +366,8 @@ class ShardWork {
       if (context_.progress) context_.progress(progress_);
       if (context_.wants_stop && context_.wants_stop()) return whole();
     }
-    require(progress_.tokens > 0, at("input"), "holds no text");
+    require(progress_.tokens > 0, at(fmt::format("{}:", fmt::join(options_.input, ", "))),
+            "no text, nothing to encode");
     if (shard_) finish_shard(reader_.place());
     progress_.is_complete = true;
     folder_.write(progress_, reader_.place());
