@@ -85,6 +85,24 @@ TEST(Plot, ShowsASinglePointAndSaysThatItIsTheOnlyOne) {
   EXPECT_THAT(svg, HasSubstr("training (5.500 at step 1, logged once)"));
 }
 
+TEST(Plot, NoCurveRunsThroughTheLegend) {
+  std::string rows;
+  for (int step = 10; step <= 60; step += 10)
+    rows += "{\"step\":" + std::to_string(step) + ",\"loss\":0.69}\n";
+  const auto metrics = write("flat.jsonl", rows + "{\"step\":60,\"val_loss\":0.5}\n");
+  const auto svg =
+      read(plot_metrics(metrics, temporary_folder() + "plot_flat.svg", without_gnuplot()));
+  // The last point of the training loss lies below the last line of the legend, whose letters end
+  // a little below its y.
+  const auto end = svg.find("\" fill=\"none\" stroke=\"#9cc3e6\"");
+  ASSERT_NE(end, std::string::npos);
+  const auto last = std::stod(svg.substr(svg.rfind(',', end) + 1));
+  const auto label = svg.find("validation (0.500");
+  ASSERT_NE(label, std::string::npos);
+  const auto of_legend = std::stod(svg.substr(svg.rfind("y=\"", label) + 3));
+  EXPECT_GT(last, of_legend + 6);
+}
+
 TEST(ThinOut, KeepsTheExtremes) {
   Curve curve;
   for (int i = 0; i < 1000; ++i) curve.emplace_back(i, i == 500 ? 9 : i == 700 ? -9 : 0);

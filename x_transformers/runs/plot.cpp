@@ -63,6 +63,20 @@ std::pair<double, double> step_range(const LossPlot& plot) {
   return {low, high};
 }
 
+/// `range` with so much more above that no curve runs through the legend, at the top right.
+std::pair<double, double> with_room_for_legend(const LossPlot& plot,
+                                               const std::pair<double, double>& range) {
+  constexpr double kWidth = 0.45, kHeight = 0.2;  // of the panel
+  const auto [low, high] = range;
+  const double first = plot.steps.second - kWidth * (plot.steps.second - plot.steps.first);
+  double highest = low;
+  for (const auto* curve : {&plot.loss, &plot.smoothed_loss, &plot.val_loss}) {
+    for (const auto& [step, value] : *curve)
+      if (step >= first) highest = std::max(highest, std::min(value, high));
+  }
+  return {low, std::max(high, low + (highest - low) / (1 - kHeight))};
+}
+
 std::pair<double, double> loss_range(const LossPlot& plot) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const auto typical = value_range(plot.smoothed_loss, kInfinity, -kInfinity);
@@ -71,7 +85,7 @@ std::pair<double, double> loss_range(const LossPlot& plot) {
   const double low = value_range(plot.loss, with_val.first, kInfinity).first,
                high = with_val.second;
   const double margin = high > low ? 0.04 * (high - low) : std::max(std::abs(high) * 0.1, 0.1);
-  return {low - margin, high + margin};
+  return with_room_for_legend(plot, {low - margin, high + margin});
 }
 
 LossPlot make_plot(const std::string& metrics, const PlotOptions& options) {
