@@ -114,6 +114,7 @@ void print_json(const ModelInfo& info, const InfoCommand& command) {
                {"cache_bytes_per_token", cache_bytes(cost)},
                {"cuda_graph", cost.capture_unsupported},
                {"attentions", attentions},
+               {"memories", cost.memories},
                {"options", options}};
   if (command.processes > 1)
     json["bytes_per_process"] = as_json(rank_bytes(cost, command.processes));
@@ -219,6 +220,7 @@ void print_attentions(const ModelCost& cost) {
                                          : fmt::format("{}", fmt::join(names, " "));
     fmt::print("  attention       {}: {}\n", which, text);
   }
+  for (const auto& memory : cost.memories) fmt::print("  all see also    {}\n", memory);
 }
 
 std::string what_else(const OptionCost& option) {

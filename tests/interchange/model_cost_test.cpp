@@ -36,6 +36,24 @@ TEST(ModelCost, AttentionIsOfAllPairs) {
   EXPECT_EQ(causal.flops.total(), cost.flops.total());
 }
 
+TEST(ModelCost, SaysWhatEachTokenSees) {
+  const auto prefix = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 9, "max_seq_len": 9,
+      "num_memory_tokens": 3, "max_mem_len": 7, "attn_layers": {"type": "PrefixDecoder", "dim": 8,
+      "depth": 1, "cross_attend": true, "attn_max_attend_past": 5}})");
+  ASSERT_EQ(prefix.attentions.size(), 2);
+  EXPECT_EQ(prefix.attentions.at(0).sight,
+            "causal, but for a prefix that all see (prefix_attn_len), 5 tokens back at most");
+  EXPECT_TRUE(prefix.attentions.at(1).sight.starts_with("not causal"));  // of the context
+  EXPECT_THAT(prefix.memories,
+              testing::ElementsAre("3 learned tokens (num_memory_tokens)",
+                                   "up to 7 tokens of earlier calls (max_mem_len), where a call "
+                                   "gives their memories"));
+  const auto plain = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 9, "max_seq_len": 9,
+      "attn_layers": {"type": "Encoder", "dim": 8, "depth": 1}})");
+  EXPECT_EQ(plain.attentions.at(0).sight, "not causal");
+  EXPECT_TRUE(plain.memories.empty());
+}
+
 TEST(ModelCost, SharedParametersCountOnce) {
   const auto tied = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 100, "max_seq_len": 9,
       "tie_embedding": true, "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1}})");

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include "x_transformers/core/cause.h"
@@ -17,6 +18,9 @@
 #include "x_transformers/core/parts.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
+#include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/models/continuous_net.h"
+#include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/attend_user.h"
 #include "x_transformers/nn/block.h"
 
@@ -28,15 +32,54 @@ struct FoundAttention {
   std::string name;
   AttendUser* attention;
   Spelling spelling;
+  bool sees_prefix = false;  ///< the stack hides what comes later, but not of a prefix
 };
 using Attentions = std::vector<FoundAttention>;
 using AttendCalls = std::map<const AttendUser*, KeptAttendCall>;
 
+/// The names of the self attentions of a PrefixDecoder called `name`.
+std::set<std::string> self_attentions(const AttentionLayersImpl& stack, const std::string& name) {
+  std::set<std::string> names;
+  const auto& layers = stack.plan().layers;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].type == LayerType::attention)
+      names.insert(fmt::format("{}{}layers.{}.1", name, name.empty() ? "" : ".", i));
+  }
+  return names;
+}
+
 Attentions attentions_of(torch::nn::Module& model) {
   Attentions found;
+  std::set<std::string> with_prefix;
   each_part(model, [&](torch::nn::Module& part, const std::string& name, const Spelling& spelling) {
+    const auto* stack = dynamic_cast<AttentionLayersImpl*>(&part);
+    if (stack != nullptr && stack->options().kind == LayersKind::prefix_decoder)
+      with_prefix.merge(self_attentions(*stack, name));
     if (auto* attention = dynamic_cast<AttendUser*>(&part))
-      found.push_back({name, attention, spelling});
+      found.push_back({name, attention, spelling, with_prefix.contains(name)});
+  });
+  return found;
+}
+
+/// What tokens of the model see beside those of their sequence, in words.
+std::vector<std::string> memories_of(torch::nn::Module& model) {
+  std::vector<std::string> found;
+  const auto add = [&](int64_t learned, std::optional<int64_t> kept) {
+    if (learned > 0) found.push_back(fmt::format("{} learned tokens (num_memory_tokens)", learned));
+    if (kept.value_or(0) > 0) {
+      found.push_back(fmt::format(
+          "up to {} tokens of earlier calls (max_mem_len), where a call gives their memories",
+          *kept));
+    }
+  };
+  each_part(model, [&](torch::nn::Module& part, const std::string&, const Spelling&) {
+    if (const auto* net = dynamic_cast<TransformerWrapperImpl*>(&part)) {
+      add(net->options().num_memory_tokens.value_or(0), net->traits().kept_mems);
+    } else if (const auto* other = dynamic_cast<TokenModel*>(&part)) {
+      add(0, other->traits().kept_mems);
+    } else if (const auto* series = dynamic_cast<ContinuousNet*>(&part)) {
+      add(series->memory_tokens(), std::nullopt);
+    }
   });
   return found;
 }
@@ -56,6 +99,12 @@ AttentionReport report(const FoundAttention& found, KeptAttendCall call) {
   result.name = found.name;
   result.causal = attention.is_causal();
   result.sight = attention.sight();
+  // Its own options do not hide what comes later: the stack does, by a mask.
+  constexpr std::string_view kOfItsOwn = "not causal";
+  if (found.sees_prefix && result.sight.starts_with(kOfItsOwn)) {
+    result.sight.replace(0, kOfItsOwn.size(),
+                         "causal, but for a prefix that all see (prefix_attn_len)");
+  }
   const auto reason = respelled(attention.decoding_unsupported(), found.spelling);
   const Notice told{{}, reason};
   result.cache_unsupported = told.line();
@@ -183,6 +232,7 @@ ModelCost model_cost(const Json& config, const OptionPath& where, std::optional<
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
   PartSizes(cost).add(model->module());
+  cost.memories = memories_of(model->module());
   const Notice uncaptured{{}, model->capture_unsupported()};
   if (cost.capture_unsupported.empty()) cost.capture_unsupported = uncaptured.line();
   return cost;
