@@ -1,14 +1,17 @@
 // bench: how long a training step and a generated token take, for one model file. A training step
 // of a language model needs nothing else; with named tensors, any model has one.
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "apps/x-transformers/arguments.h"
@@ -24,6 +27,7 @@
 #include "x_transformers/core/rules.h"
 #include "x_transformers/generation/generate.h"
 #include "x_transformers/generation/token_writer.h"
+#include "x_transformers/generation/translation_writer.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/optim/parameters.h"
@@ -133,6 +137,7 @@ Json bench_sample(const BenchCommand& command, const at::Device& device) {
   result["tokens_per_s"] =
       static_cast<double>(command.batch * call.tokens) / result["ms_per_step"].get<double>() * 1e3;
   result["batch"] = command.batch;
+  result["seq"] = call.tokens;
   return result;
 }
 
@@ -157,32 +162,82 @@ Json bench_train(const BenchCommand& command, const at::Device& device) {
   return command.inputs.empty() ? bench_sample(command, device) : bench_named(command, device);
 }
 
+/// The name of a model's type in a file, as in "NonAutoregressiveWrapper".
+std::string type_of(const BenchCommand& command) {
+  return read_model_file(command.config).value("type", std::string("the model"));
+}
+
+/// Throws InputError for a model that does not write token by token.
+void require_sessions(const BenchCommand& command, Model& model) {
+  const About type = at(OptionPath(command.config + ":") / "type");
+  require(model.sequence_writer() == nullptr, type,
+          "{} fills whole sequences, which have no time per token; train times its step",
+          type_of(command));
+  require(model.any_writer() != nullptr, type, "{} writes no tokens; train times its step",
+          type_of(command));
+}
+
+/// What starts a session, and what it begins with: the prompts, or the first token of each
+/// translation of them.
+struct SessionStart {
+  std::function<std::unique_ptr<DecodingSession>()> session;
+  at::Tensor prompts;
+};
+
+SessionStart session_start(const BenchCommand& command, Model& model, const at::Device& device) {
+  const auto& writer = *model.any_writer();
+  const auto readable = writer.readable_tokens();
+  require(readable.has_value(), command.config + ": token_emb: does not say which tokens it takes");
+  SessionRequest request;
+  request.expected_tokens = command.tokens;
+  if (command.no_cuda_graph) request.static_caches = false;
+  const auto prompts =
+      at::randint(readable->count, {command.batch, command.prompt}, at::kLong).to(device);
+  if (auto* translator = model.translation_writer()) {
+    const auto longest = translator->longest_source(), most = translator->longest_target();
+    expect(longest == 0 || command.prompt <= longest, at("--prompt"), command.prompt,
+           "at most {}, the longest that is translated", longest);
+    expect(most == 0 || command.tokens < most, at("--tokens"), command.tokens,
+           "at most {}, as targets have {}, of which one begins them", most - 1, most);
+    return {[=] { return translator->start_session(prompts, request); },
+            at::zeros({command.batch, 1}, prompts.options())};
+  }
+  return {[=, session_writer = model.writer()] { return session_writer->start_session(request); },
+          prompts};
+}
+
 Json bench_generate(const BenchCommand& command, const at::Device& device) {
   const auto model = make_model(command, device);
-  auto* writer = model->writer();
-  require(writer != nullptr, command.config + ": type: cannot write");
+  require_sessions(command, *model);
   if (command.precision == "bf16")
     cast_parameters(model->module(), trainable_parameters(model->module()), at::kBFloat16);
   if (command.quantize != Quantization::none)
     spelled(quantize_argument(), [&] { return quantize_model(model->module(), command.quantize); });
-  const auto readable = writer->readable_tokens();
-  require(readable.has_value(), command.config + ": token_emb: does not say which tokens it takes");
-  const auto prompts =
-      at::randint(readable->count, {command.batch, command.prompt}, at::kLong).to(device);
-  SessionRequest request;
-  request.expected_tokens = command.tokens;
-  if (command.no_cuda_graph) request.static_caches = false;
+  const auto start = session_start(command, *model, device);
   auto options = options_from_json<GenerateOptions>(
       parse_json_argument(command.sampling, "--sampling"), "--sampling");
   options.seq_len = command.tokens;
   validate(options);
   const auto steps = command.steps > 0 ? command.steps : 3;
   const Evaluation evaluation(model->module());
-  const auto run = [&] { generate(*writer->start_session(request), prompts, options); };
+  const auto run = [&] { generate(*start.session(), start.prompts, options); };
   const double ms = time_work(run, 1, steps, device).elapsed;
   return {{"batch", command.batch},
+          {"prompt", command.prompt},
+          {"tokens", command.tokens},
+          {"sampling", options_to_json(options, /*only_changed=*/true)},
+          {"quantize", name_of(command.quantize)},
           {"ms_per_token", ms / static_cast<double>(command.tokens)},
           {"tokens_per_s", static_cast<double>(command.batch * command.tokens) / ms * 1e3}};
+}
+
+/// How it was measured, beside what: all that the same figure takes on another day.
+void add_settings(const BenchCommand& command, Json& result) {
+  result["device"] = command.device;
+  result["threads"] = at::get_num_threads();
+  result["precision"] = command.precision;
+  result["matmul_precision"] = command.matmul_precision;
+  result["no_cuda_graph"] = command.no_cuda_graph;
 }
 
 }  // namespace
@@ -260,6 +315,7 @@ void add_bench(CLI::App& app) {
         options->work == "train" ? bench_train(*options, device) : bench_generate(*options, device);
     result["memory_bytes"] = peak_memory(device);
     result["work"] = options->work;
+    add_settings(*options, result);
     fmt::print("{}\n", result.dump());
   });
 }
