@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -100,18 +101,23 @@ bool have_same_tokens(const LanguageModel& a, const LanguageModel& b) {
   return !a.tokenizer && !b.tokenizer;
 }
 
-/// The model of another run that has the same tokens.
-std::shared_ptr<Model> load_amateur(const GenerateCommand& command, const LanguageModel& expert,
-                                    at::Device device) {
-  const auto amateur =
-      load_language_model({.path = command.amateur, .tokenizer = command.tokenizer}, device,
-                          parse_dtype(command.call.dtype));
+std::string amateur_argument(const GenerateCommand& command) {
+  return "--amateur " + command.amateur;
+}
+
+/// The model of another run that has the same tokens, with weights of as many bits.
+LanguageModel load_amateur(const GenerateCommand& command, const LanguageModel& expert,
+                           at::Device device) {
+  auto amateur = spelled(prefixed(amateur_argument(command) + ": --", {"quantize"}), [&] {
+    return load_language_model({.path = command.amateur, .tokenizer = command.tokenizer}, device,
+                               parse_dtype(command.call.dtype), command.quantize);
+  });
   require(
       have_same_tokens(amateur, expert),
       fmt::format("--amateur {}: its tokenizer is not that of {}", command.amateur, command.path));
   require(amateur.model->writer() != nullptr,
           fmt::format("--amateur {}: its model does not write token by token", command.amateur));
-  return amateur.model;
+  return amateur;
 }
 
 /// Which tokens there are is known only once the model is.
@@ -256,9 +262,15 @@ void run_generation(const GenerateCommand& command) {
                                  command.quantize);
     });
   });
-  if (model.quantized) tell_quantized(*model.quantized, command.quantize);
   require_eos(command, model);
-  if (!command.amateur.empty()) generation.amateurs.push_back(load_amateur(command, model, device));
+  std::optional<LanguageModel> amateur;
+  if (!command.amateur.empty()) {
+    amateur = load_amateur(command, model, device);
+    generation.amateurs.push_back(amateur->model);
+  }
+  if (model.quantized) tell_quantized(*model.quantized, command.quantize);
+  if (amateur && amateur->quantized)
+    tell_quantized(*amateur->quantized, command.quantize, amateur_argument(command));
   const auto prompt = shown_prompt(model, generation);
   if (command.json) return print_json(model, generation, prompt, weights.checkpoint);
   // What is translated is not part of the text.

@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <string>
+
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/models/quantized.h"
 
@@ -14,7 +16,9 @@ CLI::Option* add_quantize_option(CLI::App& command, Quantization& quantization);
 /// What the library calls quantize is --quantize here.
 Spelling quantize_argument();
 
-/// Says on stderr what the weights of a model take now.
-void tell_quantized(const QuantizedModel& model, Quantization quantization);
+/// Says on stderr what the weights of a model take now; `name` is that of another model than the
+/// one that the command is about.
+void tell_quantized(const QuantizedModel& model, Quantization quantization,
+                    const std::string& name = "");
 
 }  // namespace x_transformers
