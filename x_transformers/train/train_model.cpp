@@ -312,17 +312,15 @@ std::string size_note(const RunOptions& run, const torch::nn::Module& module,
   return line + fmt::format(" per step, {} steps", run.train.steps);
 }
 
-/// Says of a folder for tokens, where one is given, that none are kept there; empty: they are.
-std::string token_folder_note(const RunOptions& run, const RunContext& context,
-                              const TrainerParts& parts) {
+/// What to say of a folder for tokens that is given where none are kept.
+std::optional<Notice> unused_token_folder(const RunOptions& run, const RunContext& context,
+                                          const TrainerParts& parts) {
   const bool are_kept =
       !holds_examples(run.data) && holds_text(run.data) && !parts.tokenizer.empty();
-  if (context.token_folder.empty() || are_kept) return "";
-  return WarningSpelling::spelled(
-             {at("token_folder"),
-              text("nothing is kept there: only text is encoded, by a vocabulary of {}",
-                   option(OptionPath("data") / "tokenizer"))})
-      .line();
+  if (context.token_folder.empty() || are_kept) return std::nullopt;
+  return Notice{at("token_folder"),
+                text("nothing is kept there: only text is encoded, by a vocabulary of {}",
+                     option(OptionPath("data") / "tokenizer"))};
 }
 
 TrainResult run_training(const RunOptions& run, const std::filesystem::path& directory, bool resume,
@@ -361,12 +359,12 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   if (!parts.loss_unit.is_code_length) parts.bytes_per_token.reset();
   parts.model_spelling = trainable_model_spelling;
   parts.compat = model->compat();
-  const auto sizes = size_note(run, model->module(), parts),
-             unused = token_folder_note(run, context, parts);
+  const auto sizes = size_note(run, model->module(), parts);
+  const auto unused = unused_token_folder(run, context, parts);
   Trainer trainer(model->module(), run.train, std::move(parts));
   trainer.message(sizes);
   if (!start.empty()) trainer.message(start);
-  if (!unused.empty()) trainer.message(unused);
+  if (unused) trainer.message(WarningSpelling::spelled(*unused).line());
   const auto note = learning_rate_note(run, model->module());
   if (!note.empty() && !resume) trainer.message(note);
   if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())

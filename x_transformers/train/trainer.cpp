@@ -67,7 +67,6 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
     notes_.push_back(
         fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string()));
   }
-  if (resumed_) note_nothing_to_train();
   state_.sample_length = parts_.data.sample_length;
   state_.data_fingerprint = parts_.data.fingerprint;
   state_.data_files = parts_.data.files;
@@ -80,6 +79,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   report_.emplace(parts_.directory, report_options(options_, parts_),
                   resumed_ ? std::optional(resumed_->step) : std::nullopt);
   for (const std::string& line : notes_) message(line);
+  if (resumed_) tell_of_nothing_to_train();
 }
 
 std::unique_ptr<Optimizer> Trainer::make_optimizer() {

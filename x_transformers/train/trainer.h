@@ -177,8 +177,8 @@ class Trainer {
   template <class Read>
   auto from_checkpoint(Read read, const std::string& cause = "") -> decltype(read());
   void load_checkpoint();
-  /// Notes that the checkpoint has as many steps as the run is to have, or more.
-  void note_nothing_to_train();
+  /// Says that the checkpoint has as many steps as the run is to have, or more.
+  void tell_of_nothing_to_train();
   /// Notes in `saved` that the run leaves the checkpoints after it, if there are some.
   void leave_later_checkpoints(TrainState& saved);
   /// Makes the next validation the one with the lowest loss.

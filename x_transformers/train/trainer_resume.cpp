@@ -158,14 +158,14 @@ void Trainer::forget_best(TrainState& saved) {
   saved.evaluations_without_gain = 0;
 }
 
-void Trainer::note_nothing_to_train() {
+void Trainer::tell_of_nothing_to_train() {
   const auto& until = parts_.context.until;
   const bool is_stopped = until && *until <= state_.step;
   if (!is_stopped && options_.steps > state_.step) return;
   const auto last = is_stopped ? text("{} is {}", option("until"), *until)
                                : text("{} is {}", option("train.steps"), options_.steps);
   const Notice notice{{}, text("nothing is trained: {} steps are done, and {}", state_.step, last)};
-  notes_.push_back(WarningSpelling::spelled(notice).line());
+  message(WarningSpelling::spelled(notice).line());
 }
 
 void Trainer::load_checkpoint() {
