@@ -511,7 +511,15 @@ class BadArguments(ProgramTest):
             done = self.train('--out', out, '--json', *given)
             self.assert_done(done)
             self.assertEqual(json.loads(done.stdout)['step'], 2)
+        config = self.write_config('exponent.json', train={'steps': 2e0},
+                                   model=self.with_layers(dim=1.6e1))
+        done = self.train('--out', self.out().with_suffix('.file'), '--json', config=config)
+        self.assert_done(done)
+        self.assertEqual(json.loads(done.stdout)['step'], 2)
         self.assert_refused(self.train('--out', self.out(), '--set', 'train.steps=2.5'), 'train.steps')
+        for value in 2.5, 1e30:
+            config = self.write_config('exponent.json', train={'steps': value})
+            self.assert_refused(self.train('--out', self.out(), config=config), 'train.steps: expected an integer')
 
     def test_what_is_said_of_arguments(self):
         for arguments, said in (((), 'a subcommand is needed'), (('tokenizer', 'train'), 'input: is needed'),
@@ -962,6 +970,37 @@ class Runs(ProgramTest):
         self.assertIn(b'resumed at step 3', done.stderr)
         steps = checkpoint_steps(out)
         self.assertEqual(sorted(set(steps)), [1, 2, 3, 4, 5])
+
+    def test_resume_with_nothing_left_to_train(self):
+        out = self.out()
+        shutil.copytree(self.trained, out, symlinks=True)
+        for arguments, limit in ((('--steps', 2), '--steps is 2'), ((), 'train.steps is 3'),
+                                 (('--steps', 9, '--until', 2), '--until is 2')):
+            done = self.train('--out', out, '--resume', '--json', *arguments)
+            self.assert_done(done)
+            self.assertEqual(json.loads(done.stdout)['step'], 3)
+            self.assertIn(f'nothing is trained: 3 steps are done, and {limit}', done.stderr.decode())
+
+    def test_a_run_that_was_killed_between_its_first_links_goes_on(self):
+        out = self.out()
+        (out / 'checkpoints').mkdir(parents=True)
+        (out / 'model.safetensors').symlink_to('checkpoints/latest/model.safetensors')
+        done = self.train('--out', out, '--resume')
+        self.assert_done(done)
+        self.assertIn(b'starting at step 1', done.stderr)
+        self.assertEqual((out / 'model.safetensors').read_bytes(), (self.trained / 'model.safetensors').read_bytes())
+
+    def test_token_folder(self):
+        wrong = self.folder / 'wrong_folder'
+        wrong.write_text('a file')
+        for folder in wrong, wrong / 'within':
+            self.assert_refused(self.train('--out', self.out(), '--token-folder', folder),
+                                f'--token-folder: expected a folder, got the file {wrong}')
+        self.assertFalse(self.out().exists())
+        done = self.train('--out', self.out(), '--token-folder', self.folder / 'unused')
+        self.assert_done(done)
+        self.assertIn(b'--token-folder: nothing is kept there', done.stderr)
+        self.assertFalse((self.folder / 'unused').exists())
 
     def test_checkpoint_of_another_model(self):
         out = self.out()
@@ -1692,6 +1731,9 @@ class EncodedText(ProgramTest):
         path.write_text('{"text": "a"}\n{"content": "b"}\n')
         self.assert_refused(self.encode(path), "wrong.jsonl: line 2: has no 'text'")
         self.assert_refused(self.encode(self.folder / 'none.txt'), 'none.txt')
+        empty = self.folder / 'empty.txt'
+        empty.write_bytes(b'')
+        self.assert_refused(self.encode(empty), f'{empty}: no text, nothing to encode')
         self.assert_refused(run('tokenizer', 'encode', path, '--tokenizer', 'bytes'), '--out')
         self.assert_refused(run('tokenizer', 'encode', path, '--tokenizer', 'none.model', '--out', self.out()), '--tokenizer')
 
@@ -1933,6 +1975,13 @@ class RunsMadeBefore(ProgramTest):
         done = run(*generate, '--quantize', 'int8')
         self.assert_done(done)
         self.assertIn(b'int8: 0.', done.stderr)
+        # Against itself nothing changes, if it is quantized too.
+        against = run(*generate, '--quantize', 'int8', '--amateur', self.out())
+        self.assert_done(against)
+        self.assertEqual(against.stdout, done.stdout)
+        self.assertIn(f'--amateur {self.out()}: int8: 0.', against.stderr.decode())
+        self.assert_refused(run(*generate, '--quantize', 'int8', '--amateur', self.trained),
+                            f'--amateur {self.trained}: --quantize')
         self.assert_refused(run(*generate, '--quantize', 'int3'), "--quantize: expected none, int8 or int4, got 'int3'")
         self.assert_refused(run('generate', self.trained, '--quantize', 'int8'), '--quantize', 'divide by 32')
         self.assert_refused(run('bench', 'train', '--config', config, '--quantize', 'int8'), '--quantize: only with generate')
@@ -2187,7 +2236,35 @@ class Reports(ProgramTest):
             done = run('bench', work, '--config', self.config, '--batch', 1, *sizes, '--steps', 1,
                        '--no-cuda-graph')
             self.assert_done(done)
-            self.assertGreater(json.loads(done.stdout)[unit], 0)
+            report = json.loads(done.stdout)
+            self.assertGreater(report[unit], 0)
+            # All that the figure is of.
+            settings = {'work': work, 'batch': 1, 'device': 'cpu', 'precision': 'fp32',
+                        'matmul_precision': 'highest', 'no_cuda_graph': True}
+            settings |= {'seq': 8} if work == 'train' else {'prompt': 2, 'tokens': 3, 'quantize': 'none',
+                                                            'sampling': {'seq_len': 3, 'temperature': 0}}
+            self.assertEqual({name: report[name] for name in settings}, settings)
+            self.assertGreater(report['threads'], 0)
+
+    def test_bench_of_what_else_writes(self):
+        side = {'num_tokens': 40, 'max_seq_len': 8, 'depth': 1, 'heads': 2, 'attn_dim_head': 8}
+        translator = {'type': 'XTransformer', 'dim': 16} | {
+            f'{name}_{key}': value for name in ('enc', 'dec') for key, value in side.items()}
+        net = MODEL['net']
+        masked = {'type': 'NonAutoregressiveWrapper', 'mask_id': 255,
+                  'net': net | {'attn_layers': net['attn_layers'] | {'type': 'Encoder'}}}
+
+        def bench(model, *arguments):
+            config = self.folder / 'bench_of.json'
+            config.write_text(json.dumps(model))
+            return run('bench', 'generate', '--config', config, '--batch', 2, '--steps', 1, *arguments)
+        done = bench(translator, '--prompt', 8, '--tokens', 7)
+        self.assert_done(done)
+        self.assertGreater(json.loads(done.stdout)['ms_per_token'], 0)
+        self.assert_refused(bench(translator, '--prompt', 9), '--prompt: expected at most 8')
+        self.assert_refused(bench(translator, '--prompt', 8, '--tokens', 8), '--tokens: expected at most 7')
+        self.assert_refused(bench(masked), 'type: NonAutoregressiveWrapper fills whole sequences')
+        self.assert_refused(bench(net['attn_layers']), 'type: Decoder writes no tokens')
 
     def test_bench_of_variants(self):
         size = ('--config', self.config, '--batch', 1, '--steps', 1, '--no-cuda-graph')
