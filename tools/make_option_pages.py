@@ -4,7 +4,7 @@
     python3 tools/make_option_pages.py [--program build/x-transformers] [--check]
 
 What the pages say comes from the field lists of the library (`options TYPE --json`), what an idea costs from counting it
-(`info --json`), and the ideas from examples/index.json. --check writes nothing and ends with 1 where a page is not what
+(`info --json`) and from the tables of docs/performance.md, and the ideas from examples/index.json. --check writes nothing and ends with 1 where a page is not what
 would be written."""
 
 import argparse
@@ -18,10 +18,14 @@ from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import gpu  # noqa: E402: what was measured, by the names of the tables' rows
+
 PAGES = ROOT / "docs" / "options"
 # What every model has, and no idea of its own.
 BASIC = re.compile(r"(type|net|attn_layers|((enc|dec)_)?(dim|depth|heads|num_tokens|max_seq_len|attn_dim_head)|image_size|patch_size"
                    r"|num_classes|dim_in|dim_out|mask_id|model|numerical_token_id)$")
+STACKS = {"AttentionLayers", "Decoder", "Encoder"}  # of which the options of gpu.OPTIONS are
 LISTED = ["TransformerWrapper", "AttentionLayers"]  # for the page of all options
 
 
@@ -103,6 +107,51 @@ def costs(info, names):
     return lines
 
 
+@lru_cache(maxsize=None)
+def tables():
+    """The rows of each table of docs/performance.md, as {heading: cell}, by the heading of the first column and the cell there."""
+    found, heads = {}, None
+    for line in (ROOT / "docs/performance.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if cells is None:
+            heads = None
+        elif heads is None:
+            heads = cells
+            table = found.setdefault(tuple(heads), {})
+        elif not set(line) <= set("|- "):
+            table[cells[0]] = dict(zip(heads, cells))
+    return found
+
+
+def table_with(*heads):
+    """The table of docs/performance.md that has these headings, which one has."""
+    tables_with = [rows for found, rows in tables().items() if set(heads) <= set(found)]
+    if len(tables_with) != 1:
+        sys.exit(f"make_option_pages: docs/performance.md has {len(tables_with)} tables with {', '.join(heads)}, expected one")
+    return tables_with[0]
+
+
+def measured(models, found):
+    """What was measured of an idea, a line each."""
+    lines = []
+    names = {name for type_name, name, _ in found if type_name in STACKS}
+    training, decoding = table_with("option", "35006f4: ms, price"), table_with("GPT-2 124M, B=1, ms per token", "price")
+    by_row = {row.lower(): cells for row, cells in decoding.items()}
+    for row, options in gpu.OPTIONS.items():
+        if not options or not options.keys() <= names or row not in training:
+            continue
+        said = " with ".join(f"`{name}`" + ("" if value is True else f" = {value}") for name, value in options.items())
+        line = f"- {said}: a training step of GPT-2's shape (8 x 1,024 tokens) takes {training[row]['price']} times as long as without"
+        if row in by_row:
+            line += f", a token of one sequence {by_row[row]['price']} times"
+        lines.append(line)
+    steps = table_with("model", "GPU, ms", "ratio")
+    for row, cells in steps.items():
+        if row.split(",")[0] in {model["type"] for model in models}:
+            lines.append(f"- {row}: a training step takes {cells['ratio']} of the time of Python's in eager mode")
+    return lines
+
+
 def models_of(entry):
     python = entry["python"]
     return python if isinstance(python, list) else [python]
@@ -132,6 +181,9 @@ def page(entry, program):
         cost = costs(program.info(entry["file"], models[0]), [name for _, name, _ in found])
         if cost:
             lines += ["", "Cost, counted against the same model without the option:", *cost]
+    measurements = measured(models, found)
+    if measurements:
+        lines += ["", "Measured on one H200 in bfloat16 ([performance](../performance.md)):", *measurements]
     names = list(dict.fromkeys(name for _, name, _ in found))
     row = (f"| [{entry['title']}]({stem(entry)}.md) | {', '.join(f'`{name}`' for name in names)} "
            f"| {source_of(entry['paper']) if entry.get('paper') else ''} |")
