@@ -6,6 +6,8 @@
 #include <numbers>
 #include <random>
 
+#include "x_transformers/core/json.h"
+
 namespace x_transformers {
 namespace {
 
@@ -134,6 +136,33 @@ TEST(Welch, FindsAPlantedEffectAsOftenAsItSays) {
   EXPECT_GE(better, 950);
   EXPECT_GE(worse, 950);
   EXPECT_NEAR(of_detectable / 1000.0, 0.8, 0.05);
+}
+
+/// What SciPy makes of the losses of 36 simulated comparisons: make_golden.py.
+TEST(Welch, HasTheNumbersOfScipy) {
+  const auto golden = read_json_file(XT_TEST_DATA "/statistics.json");
+  const auto expect_near = [](const std::optional<double>& ours, const Json& theirs,
+                              const std::string& what) {
+    ASSERT_TRUE(ours) << what;
+    const auto value = theirs.get<double>();
+    EXPECT_NEAR(*ours, value, 1e-8 * std::abs(value) + 1e-11) << what;
+  };
+  const auto losses = [](const Json& list) { return list.get<std::vector<double>>(); };
+  ASSERT_EQ(golden["comparisons"].size(), 36U);
+  for (const auto& each : golden["comparisons"]) {
+    const auto base = losses(each["base"]), variant = losses(each["variant"]);
+    const auto welch = welch_difference(variant, base), paired = paired_difference(variant, base);
+    expect_near(welch.p_value, each["welch"]["p_value"], "p of " + each.dump());
+    expect_near(welch.low, each["welch"]["low"], "low of " + each.dump());
+    expect_near(welch.high, each["welch"]["high"], "high of " + each.dump());
+    expect_near(welch.detectable, each["welch"]["detectable"], "detectable of " + each.dump());
+    expect_near(paired.p_value, each["paired"]["p_value"], "paired p of " + each.dump());
+    expect_near(paired.low, each["paired"]["low"], "paired low of " + each.dump());
+    expect_near(paired.high, each["paired"]["high"], "paired high of " + each.dump());
+  }
+  for (const auto& each : golden["quantiles"])
+    expect_near(student_t_quantile(each[0].get<double>(), each[1].get<double>()), each[2],
+                "quantile " + each.dump());
 }
 
 TEST(Paired, TakesOutWhatRunsOfASeedHaveInCommon) {

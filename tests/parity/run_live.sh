@@ -6,13 +6,13 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 venv=${XT_PARITY_VENV:-$here/../../build/parity-venv}
 python=$venv/bin/python
-if ! "$python" -c 'import torch, safetensors, x_transformers, frozendict, flash_pytorch' 2>/dev/null; then
+if ! "$python" -c 'import torch, safetensors, x_transformers, frozendict, flash_pytorch, scipy' 2>/dev/null; then
   echo "making $venv" >&2
   python3 -m venv "$venv"
   # The CPU wheel is enough and a tenth of the size; any other index works too.
   "$python" -m pip install --quiet torch==2.11.0 ${XT_PARITY_INDEX:+--index-url "$XT_PARITY_INDEX"}
   "$python" -m pip install --quiet x-transformers==2.16.1 frozendict safetensors numpy einx einops loguru packaging \
-    torch-einops-utils FLASH-pytorch==0.1.9 rotary-embedding-torch==0.9.1
+    torch-einops-utils FLASH-pytorch==0.1.9 rotary-embedding-torch==0.9.1 scipy
 fi
 release=${XT_PARITY_RELEASE:-2.16.1}
 if [ "$release" != 2.16.1 ]; then
