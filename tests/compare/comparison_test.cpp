@@ -507,6 +507,12 @@ TEST_F(ComparisonTest, IsATableOfARowAVariant) {
   EXPECT_EQ(json["variants"][0]["verdict"], "better");
   EXPECT_EQ(json["base"]["losses"].size(), 3U);
   EXPECT_THAT(aligned(results_table(result)), HasSubstr("no difference seen"));
+  const auto table = results_table(result);
+  for (const char* column :
+       {"val loss", "best val loss", "bits/byte", "difference [95 % interval]", "p", "tokens/s",
+        "memory", "parameters", "ms/token", "FLOPs/token", "steps to base's loss", "time to it"})
+    EXPECT_THAT(table.head, testing::Contains(column));
+  for (const auto& row : table.rows) EXPECT_EQ(row.size(), table.head.size());
 }
 
 TEST_F(ComparisonTest, LeavesOutSpeedsWhereTheBasesOwnVaryMoreThanTwofold) {
@@ -533,6 +539,8 @@ TEST(ReportPage, AsksForNothingOutsideIt) {
   EXPECT_THAT(page, Not(HasSubstr("http")));
   EXPECT_THAT(page, HasSubstr("<title>a &lt;b&gt; &amp; c</title>"));
   EXPECT_THAT(page, HasSubstr("width=\"10\"><g/></svg>"));
+  report.table = {{"variant", "p"}, {{"attn_qk_norm=1", "a_b"}}, {}};
+  EXPECT_THAT(report_html(report), HasSubstr("<td>attn_<wbr>qk_<wbr>norm=<wbr>1</td><td>a_b</td>"));
   report.base_run = "{\n  \"a\": 1\n}";
   EXPECT_THAT(report_html(report), HasSubstr("<pre>{\n  &quot;a&quot;: 1\n}</pre>"));
 }

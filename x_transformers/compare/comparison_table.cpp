@@ -141,7 +141,7 @@ double variation_of_speed(const ComparisonResult& result) {
   return result.slowest > 0 ? result.fastest / result.slowest : 1;
 }
 std::vector<std::string> cells_of(const VariantResult& variant, bool is_base, bool has_speed) {
-  const auto losses = variant.losses();
+  const auto losses = variant.losses(), best = variant.best_losses();
   const bool judged = variant.is_judged() && !is_base;
   const auto bytes = mean_over_runs(variant, [](auto& r) { return r.memory_bytes; });
   const auto scaled_or_dash = [](const std::optional<double>& value, const char* unit) {
@@ -162,7 +162,11 @@ std::vector<std::string> cells_of(const VariantResult& variant, bool is_base, bo
           reaches ? fmt::format("{:.0f}", *variant.steps_to_base_loss) : "-",
           has_speed && reaches && variant.seconds_to_base_loss
               ? format_duration(*variant.seconds_to_base_loss)
-              : "-"};
+              : "-",
+          best.empty() ? "-" : fmt::format("{:.4f}", mean_of(best)),
+          has_speed ? scaled_or_dash(
+                          mean_over_runs(variant, [](auto& r) { return r.targets_per_second; }), "")
+                    : "-"};
 }
 
 void drop_empty_columns(ResultTable& table) {
@@ -309,19 +313,22 @@ std::string results_tsv(const ComparisonResult& result) {
 
 ResultTable results_table(const ComparisonResult& result) {
   ResultTable table;
-  table.head = {"variant",
-                "verdict",
-                "val loss",
-                "bits/byte",
-                "difference [95 % interval]",
-                "p",
-                "speed",
-                "memory",
-                "parameters",
-                "ms/token",
-                "FLOPs/token",
-                "steps to base's loss",
-                "time to it"};
+  table.head = {
+      "variant",
+      "verdict",
+      "val loss",
+      "bits/byte",
+      "difference [95 % interval]",
+      "p",
+      "speed",
+      "memory",
+      "parameters",
+      "ms/token",
+      "FLOPs/token",
+      "steps to base's loss",
+      "time to it",
+      "best val loss",
+      (result.base.runs.empty() ? "targets" : result.base.runs.front().target_unit) + "/s"};
   const bool has_speed = has_steady_speed(result);
   table.rows.push_back(cells_of(result.base, /*is_base=*/true, has_speed));
   for (const auto& variant : result.variants)

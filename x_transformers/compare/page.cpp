@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 namespace x_transformers {
 namespace {
@@ -15,6 +16,7 @@ constexpr const char* kStyle =
     ".wide{overflow-x:auto}\n"
     "table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}\n"
     "th,td{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}\n"
+    "th{white-space:normal;vertical-align:bottom}\n"
     "th:first-child,td:first-child,.words{text-align:left}\n"
     "td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:13rem;max-width:18rem}\n"
     ".words{white-space:normal;overflow-wrap:anywhere}\n"
@@ -39,6 +41,16 @@ std::string inline_svg(const std::string& svg) {
     tag.erase(at, shut + 1 - at);
   }
   return tag + element.substr(close);
+}
+
+/// `html` with the places where a long name may be broken.
+std::string breakable(const std::string& html) {
+  std::string result;
+  for (const char c : html) {
+    result += c;
+    if (std::string_view("_+=,/").find(c) != std::string_view::npos) result += "<wbr>";
+  }
+  return result;
 }
 
 }  // namespace
@@ -82,10 +94,11 @@ std::string html_table(const ResultTable& table) {
   html += "</tr>\n";
   for (const auto& row : table.rows) {
     html += "<tr>";
-    for (const auto& cell : row) {
+    for (size_t i = 0; i < row.size(); ++i) {
+      const auto& cell = row[i];
       const bool is_verdict = cell == "better" || cell == "worse";
       html += is_verdict ? fmt::format("<td class=\"{}\">", cell) : std::string("<td>");
-      html += escaped_html(cell) + "</td>";
+      html += (i == 0 ? breakable(escaped_html(cell)) : escaped_html(cell)) + "</td>";
     }
     html += "</tr>\n";
   }
@@ -95,8 +108,8 @@ std::string html_table(const ResultTable& table) {
 std::string html_pairs(const std::vector<std::pair<std::string, std::string>>& pairs) {
   std::string html = "<div class=\"wide\"><table>\n";
   for (const auto& [name, value] : pairs)
-    html += fmt::format("<tr><td>{}</td><td class=\"words\">{}</td></tr>\n", escaped_html(name),
-                        escaped_html(value));
+    html += fmt::format("<tr><td>{}</td><td class=\"words\">{}</td></tr>\n",
+                        breakable(escaped_html(name)), escaped_html(value));
   return html + "</table></div>\n";
 }
 

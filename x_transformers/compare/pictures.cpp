@@ -302,7 +302,8 @@ std::optional<std::string> draw_curves(const CurvesPicture& picture, const std::
   lines.resize(lines.size() - std::string_view(kNext).size());
   script += fmt::format(
       "set title {}\nset xlabel {}\nset ylabel {}\nset xrange [0:*]\nset yrange [{}:{}]\n"
-      "set key below Left reverse samplen 3 spacing 1.2 height 1\nplot {}\n",
+      // Half of the last number of the axis stands to the right of it.
+      "set rmargin 7\nset key below Left reverse samplen 3 spacing 1.2 height 1\nplot {}\n",
       gnuplot_text(picture.title), gnuplot_text(picture.x_label), gnuplot_text(picture.y_label),
       low, high, lines);
   return run_gnuplot(script, format);
