@@ -130,16 +130,21 @@ double mean_bytes(const TokenDataset& dataset, const Tokenizer& tokenizer) {
   }
   // Beyond some millions of tokens the mean no longer moves.
   const int64_t count = std::min(dataset.size(), int64_t{1} << 24);
-  std::vector<int64_t> tokens(static_cast<size_t>(count));
-  dataset.read(0, count, tokens.data());
+  constexpr int64_t kAtOnce = int64_t{1} << 15;
+  std::vector<int64_t> tokens(static_cast<size_t>(std::min(count, kAtOnce)));
   const auto vocab_size = tokenizer.vocab_size();
   int64_t bytes = 0;
-  for (const int64_t token : tokens) {
-    if (token >= vocab_size) {  // a message for each token would cost seconds
-      throw InputError(fmt::format(
-          "token {} of the data is not in the tokenizer's vocabulary of {}", token, vocab_size));
+  for (int64_t begin = 0; begin < count; begin += kAtOnce) {
+    const auto part = std::min(kAtOnce, count - begin);
+    dataset.read(begin, part, tokens.data());
+    for (int64_t i = 0; i < part; ++i) {
+      const int64_t token = tokens[static_cast<size_t>(i)];
+      if (token >= vocab_size) {  // a message for each token would cost seconds
+        throw InputError(fmt::format(
+            "token {} of the data is not in the tokenizer's vocabulary of {}", token, vocab_size));
+      }
+      bytes += lengths[static_cast<size_t>(token)];
     }
-    bytes += lengths[static_cast<size_t>(token)];
   }
   return static_cast<double>(bytes) / static_cast<double>(count);
 }
