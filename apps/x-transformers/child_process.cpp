@@ -1,20 +1,31 @@
 #include "apps/x-transformers/child_process.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <exception>
 #include <fstream>
 #include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
+#include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/core/cause.h"
+#include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
@@ -24,15 +35,15 @@ namespace {
 constexpr const char* kThisProgram = "/proc/self/exe";
 
 /// In the child: only calls that are safe after a fork of a process with threads.
-[[noreturn]] void become(char* const* arguments, int output, int log, pid_t parent) {
+[[noreturn]] void become(char* const* arguments, char* const* environment, int input, int output,
+                         int log, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(127);  // it has died already
   ::setpgid(0, 0);  // the terminal's signals come by way of the parent, once
-  const int input = ::open("/dev/null", O_RDONLY);
   ::dup2(input, STDIN_FILENO);
   ::dup2(output, STDOUT_FILENO);
   ::dup2(log, STDERR_FILENO);
-  ::execv(kThisProgram, arguments);
+  ::execve(kThisProgram, arguments, environment);
   ::_exit(127);
 }
 
@@ -72,6 +83,109 @@ std::string last_line(const std::filesystem::path& log) {
   return last.starts_with(name) ? last.substr(name.size()) : last;
 }
 
+/// A file of this process alone, closed at the end.
+class File {
+ public:
+  File(const std::string& path, int flags)
+      : number_(::open(path.c_str(), flags | O_CLOEXEC, 0644)) {
+    if (number_ < 0)
+      throw RunError(caused(at(path + ":"), "cannot be opened", cause_of_errno(errno)));
+  }
+  ~File() { ::close(number_); }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+constexpr int kAppended = O_WRONLY | O_CREAT | O_APPEND;
+
+std::FILE* file_for_output() {
+  auto* file = std::tmpfile();
+  if (!file) throw RunError(caused({}, "no file for a run's output", cause_of_errno(errno)));
+  return file;
+}
+
+/// This program's environment, with the GPUs that a child is to see; empty: as here.
+std::vector<std::string> environment_of_child(const std::string& gpus) {
+  const std::string name = "CUDA_VISIBLE_DEVICES=";
+  std::vector<std::string> values;
+  for (char** each = environ; *each != nullptr; ++each) {
+    if (gpus.empty() || !std::string_view(*each).starts_with(name)) values.emplace_back(*each);
+  }
+  if (!gpus.empty()) values.push_back(name + gpus);
+  return values;
+}
+
+/// As execve takes them.
+std::vector<char*> null_terminated(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (auto& each : texts) pointers.push_back(each.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+/// Starts this program with these standard streams.
+pid_t start_child(const std::vector<std::string>& arguments, int input, std::FILE* output, int log,
+                  const std::string& gpus = {}) {
+  std::vector<std::string> texts{"x-transformers"};
+  texts.insert(texts.end(), arguments.begin(), arguments.end());
+  auto values = environment_of_child(gpus);
+  const auto argument_pointers = null_terminated(texts), value_pointers = null_terminated(values);
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child == 0)
+    become(argument_pointers.data(), value_pointers.data(), input, ::fileno(output), log, parent);
+  if (child < 0) throw RunError(caused({}, "a run cannot be started", cause_of_errno(errno)));
+  return child;
+}
+
+ChildExit exit_of(pid_t child, std::FILE* output) {
+  ChildExit result;
+  const int status = wait_for(child, result);
+  if (WIFSIGNALED(status)) {
+    result.signal = WTERMSIG(status);
+  } else {
+    result.status = WEXITSTATUS(status);
+  }
+  result.output = content_of(output);
+  return result;
+}
+
+/// Whether all of `text` could be written; SIGPIPE is ignored.
+bool write_all(int file, const std::string& text) {
+  for (size_t written = 0; written < text.size();) {
+    const auto count = ::write(file, text.data() + written, text.size() - written);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    written += static_cast<size_t>(count);
+  }
+  return true;
+}
+
+/// What comes by stdin until its end.
+std::string whole_input() {
+  std::string text;
+  std::array<char, 1 << 12> buffer{};
+  while (true) {
+    const auto count = ::read(STDIN_FILENO, buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return text;
+    text.append(buffer.data(), static_cast<size_t>(count));
+  }
+}
+
+/// Loads what the device needs and makes its context.
+void make_ready(const std::string& name) {
+  try {
+    const auto device = open_device(name, "device");
+    if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
+  } catch (const std::exception&) {  // the run says so, in words of its own
+  }
+}
+
 }  // namespace
 
 std::string failure_of(const ChildExit& child, const std::filesystem::path& log) {
@@ -80,33 +194,63 @@ std::string failure_of(const ChildExit& child, const std::filesystem::path& log)
                      child.signal == SIGKILL ? ", as where memory runs out" : "");
 }
 
-ChildExit run_as_child(const std::vector<std::string>& arguments,
-                       const std::filesystem::path& log) {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> output(std::tmpfile(), &std::fclose);
-  if (!output) throw RunError(caused({}, "no file for a run's output", cause_of_errno(errno)));
-  const int log_file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (log_file < 0)
-    throw RunError(caused(at(log.string() + ":"), "cannot be written", cause_of_errno(errno)));
-  std::vector<std::string> texts{"x-transformers"};
-  texts.insert(texts.end(), arguments.begin(), arguments.end());
-  std::vector<char*> pointers;
-  for (auto& each : texts) pointers.push_back(each.data());
-  pointers.push_back(nullptr);
-  const pid_t parent = ::getpid();
-  const pid_t child = ::fork();
-  if (child == 0) become(pointers.data(), ::fileno(output.get()), log_file, parent);
-  const int reason = errno;
-  ::close(log_file);
-  if (child < 0) throw RunError(caused({}, "a run cannot be started", cause_of_errno(reason)));
-  ChildExit result;
-  const int status = wait_for(child, result);
-  if (WIFSIGNALED(status)) {
-    result.signal = WTERMSIG(status);
-  } else {
-    result.status = WEXITSTATUS(status);
+ChildExit run_as_child(const std::vector<std::string>& arguments, const std::filesystem::path& log,
+                       const std::string& gpus) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> output(file_for_output(), &std::fclose);
+  const File nothing("/dev/null", O_RDONLY), log_file(log.string(), kAppended);
+  return exit_of(start_child(arguments, nothing.number(), output.get(), log_file.number(), gpus),
+                 output.get());
+}
+
+WaitingChild::WaitingChild(const std::string& device) : output_(file_for_output(), &std::fclose) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0)
+    throw RunError(caused({}, "a run cannot be started", cause_of_errno(errno)));
+  requests_ = ends[1];
+  try {
+    // What it says before its turn would be in no run's log.
+    const File nothing("/dev/null", O_WRONLY);
+    child_ = start_child({"serve", "--run-when-asked", device}, ends[0], output_.get(),
+                         nothing.number());
+  } catch (...) {
+    ::close(ends[0]);
+    ::close(ends[1]);
+    throw;
   }
-  result.output = content_of(output.get());
-  return result;
+  ::close(ends[0]);
+}
+
+WaitingChild::~WaitingChild() {
+  if (requests_ >= 0) ::close(requests_);
+  if (child_ < 0) return;
+  ::kill(child_, SIGKILL);
+  while (::waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+std::optional<ChildExit> WaitingChild::run(const std::vector<std::string>& arguments,
+                                           const std::filesystem::path& log) {
+  if (::waitpid(child_, nullptr, WNOHANG) != 0) {
+    child_ = -1;
+    return std::nullopt;
+  }
+  std::string request = log.string() + '\0';
+  for (const auto& each : arguments) request += each + '\0';
+  if (!write_all(requests_, request)) return std::nullopt;
+  ::close(std::exchange(requests_, -1));  // by which it knows that this is all
+  return exit_of(std::exchange(child_, -1), output_.get());
+}
+
+int run_when_asked(const std::string& device) {
+  make_ready(device);
+  std::istringstream request(whole_input());
+  std::vector<std::string> arguments;
+  for (std::string each; std::getline(request, each, '\0');) arguments.push_back(each);
+  if (arguments.empty()) return kWrongUse;  // nobody has asked
+  const File nothing("/dev/null", O_RDONLY), log(arguments.front(), kAppended);
+  ::dup2(nothing.number(), STDIN_FILENO);
+  ::dup2(log.number(), STDERR_FILENO);
+  return run_program({arguments.begin() + 1, arguments.end()});
 }
 
 }  // namespace x_transformers

@@ -1,4 +1,5 @@
 // compare: which options help, on one's own data.
+#include <ATen/DeviceAccelerator.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -6,6 +7,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -17,9 +19,12 @@
 #include "apps/x-transformers/child_process.h"
 #include "apps/x-transformers/commands.h"
 #include "apps/x-transformers/comparison_files.h"
+#include "apps/x-transformers/gpu_shares.h"
 #include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/compare/comparison.h"
 #include "x_transformers/compare/comparison_table.h"
+#include "x_transformers/core/cpu_limits.h"
+#include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
@@ -75,8 +80,42 @@ ComparisonOptions comparison_of(const CompareCommand& command) {
   return options;
 }
 
+/// The runs, each a process of its own. One after the other, the next one starts while a run
+/// trains, where that takes no processor from it: loading LibTorch and making a CUDA context have
+/// passed when its turn comes. Side by side, each has a GPU of its own where there are several.
+class Runs {
+ public:
+  explicit Runs(const ComparisonOptions& options) {
+    const auto train = options.base.value("train", Json::object());
+    device_ = train.value("device", "cpu");
+    const bool has_threads = train.contains("threads") && train["threads"].is_number_integer();
+    const bool has_room = device_ != "cpu" || (has_threads && train["threads"] < usable_cpus());
+    starts_ahead_ = options.jobs == 1 && has_room;
+    if (options.jobs == 1 || device_ != "cuda") return;
+    open_device(device_, OptionPath("train") / "device");
+    gpus_.emplace(at::accelerator::deviceCount(), std::getenv("CUDA_VISIBLE_DEVICES"));
+  }
+
+  ChildExit run(const std::vector<std::string>& arguments, const fs::path& log) {
+    if (gpus_) {
+      const GpuShares::Share gpu(*gpus_);
+      return run_as_child(arguments, log, gpu.visible());
+    }
+    if (!starts_ahead_) return run_as_child(arguments, log);
+    const auto ready = std::exchange(next_, std::make_unique<WaitingChild>(device_));
+    auto exit = ready ? ready->run(arguments, log) : std::nullopt;
+    return exit ? std::move(*exit) : run_as_child(arguments, log);
+  }
+
+ private:
+  std::string device_;
+  bool starts_ahead_ = false;
+  std::unique_ptr<WaitingChild> next_;
+  std::optional<GpuShares> gpus_;
+};
+
 /// `tokens` is the folder in which all runs keep the tokens of their text, which is encoded once.
-RunReturn train_as_child(const RunTask& task, const fs::path& tokens) {
+RunReturn train_as_child(Runs& runs, const RunTask& task, const fs::path& tokens) {
   const fs::path log = task.directory.string() + ".log";
   std::vector<std::string> arguments{"train",
                                      "--config",
@@ -91,7 +130,7 @@ RunReturn train_as_child(const RunTask& task, const fs::path& tokens) {
     arguments.emplace_back("--until");
     arguments.push_back(std::to_string(*task.until));
   }
-  const auto child = run_as_child(arguments, log);
+  const auto child = runs.run(arguments, log);
   if (child.was_stopped) return {RunEnd::kStopped};
   if (child.signal != 0 || child.status != kDone)
     return {RunEnd::kFailed, failure_of(child, log), child.status == kWrongUse};
@@ -151,8 +190,9 @@ void run_compare(const CompareCommand& command) {
   tell_other_data(command.config, command.data);
   const StopSignals signals;
   ComparisonParts parts;
-  parts.train = [tokens = options.out / "runs" / ".tokens"](const RunTask& task) {
-    return train_as_child(task, tokens);
+  Runs runs(options);
+  parts.train = [&runs, tokens = options.out / "runs" / ".tokens"](const RunTask& task) {
+    return train_as_child(runs, task, tokens);
   };
   parts.decoding_ms = decoding_as_child;
   parts.message = say;

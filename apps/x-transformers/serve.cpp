@@ -1,5 +1,5 @@
 // serve: many calls in one process, as tests make them. A line in: a JSON list of arguments; a line
-// out: a JSON list of exit status and message.
+// out: a JSON list of exit status and message. And the one call of a child that waits for it.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -9,8 +9,11 @@
 #include <cstdlib>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "apps/x-transformers/arguments.h"
+#include "apps/x-transformers/child_process.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/json.h"
@@ -98,8 +101,15 @@ void serve() {
 }  // namespace
 
 void add_serve(CLI::App& app) {
-  app.add_subcommand("serve", "run commands from standard input, one JSON list of arguments a line")
-      ->callback(serve);
+  auto* command = app.add_subcommand(
+      "serve", "run commands from standard input, one JSON list of arguments a line");
+  const auto device = std::make_shared<std::string>();
+  // Of a WaitingChild, and for no user: it is not in the help.
+  command->add_option("--run-when-asked", *device)->group("");
+  command->callback([device] {
+    if (device->empty()) return serve();
+    if (const int status = run_when_asked(*device); status != kDone) throw SilentExit{status};
+  });
 }
 
 }  // namespace x_transformers

@@ -5,6 +5,7 @@
 
 Exit status 2 is for what the user gave, 1 for what failed on the way. Messages are one line on
 stderr, and stdout holds results only. A model of a few hundred weights, trained for a few steps."""
+import contextlib
 import gzip
 import io
 import json
@@ -1851,6 +1852,29 @@ class Comparisons(ProgramTest):
         for one, other in zip(found['variants'], expected['variants'], strict=True):
             for name in ('losses', 'best_losses', 'verdict', 'p_value', 'difference_low', 'steps_to_base_loss'):
                 self.assertEqual(one[name], other[name], name)
+
+    def test_runs_that_start_ahead_are_those_that_do_not(self):
+        # A run on one of two processors leaves the other to the start of the next one.
+        marked = dict(os.environ, XT_TEST_MARK=str(self.out()))
+        found = []
+        for name, processors in (('alone', 1), ('ahead', 2)):
+            out = self.folder / name
+            allowed = set(sorted(os.sched_getaffinity(0))[:processors])
+            command = [PROGRAM, 'compare', self.config, '--data', self.text, '--seeds', 2, '--out', out,
+                       '--try', self.TRIES, '--budget', '20steps']
+            done = subprocess.run(list(map(str, command)), capture_output=True, env=marked, timeout=300,
+                                  preexec_fn=lambda: os.sched_setaffinity(0, allowed))
+            self.assert_done(done)
+            results = json.loads((out / 'results.json').read_text())
+            found.append([results['base'], *results['variants']])
+            self.assertIn('weights', (out / 'runs' / 'base' / 'seed-1.log').read_text())
+        for one, other in zip(*found, strict=True):
+            for name in ('losses', 'best_losses', 'verdict', 'reason', 'p_value', 'steps_to_base_loss'):
+                self.assertEqual(one.get(name), other.get(name), name)
+        # The child that was ready for a run that never came has gone.
+        for process in Path('/proc').glob('[0-9]*'):
+            with contextlib.suppress(OSError):
+                self.assertNotIn(f'XT_TEST_MARK={self.out()}'.encode(), (process / 'environ').read_bytes().split(b'\0'))
 
     def test_stops_when_asked_and_goes_on(self):
         command = ('compare', self.config, '--data', self.text, '--seeds', 2, '--out', self.out(), '--try', 'ff_glu',
