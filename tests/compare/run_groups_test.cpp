@@ -131,6 +131,7 @@ TEST_F(RunGroupsTest, DrawsACurveARun) {
   EXPECT_EQ(picture.x_label, "tokens trained on");
   const auto smooth = run_curves(runs, {.of_training = true, .smoothing = 0.5});
   EXPECT_NE(smooth.curves[0].points[5].second, picture.curves[0].points[5].second);
+  EXPECT_EQ(smooth.title, "Training loss, moving average");
 }
 
 TEST_F(RunGroupsTest, SaysTheUnitOfTheLosses) {

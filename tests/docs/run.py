@@ -37,7 +37,14 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 PROGRAM = """#!/bin/sh
 case $1 in
   train) set -- "$@" {settings} ;;
-  compare) set -- "$@" --seeds 2 --budget 2steps --set data.batch_size=2 --set data.val_batches=1 ;;
+  compare)
+    left=$# is_seeds=
+    while [ $left -gt 0 ]; do
+      each=$1 left=$((left - 1))
+      shift
+      if [ "$is_seeds" ]; then is_seeds=; elif [ "$each" = --seeds ]; then is_seeds=yes; else set -- "$@" "$each"; fi
+    done
+    set -- "$@" --seeds 2 --budget 2steps --set data.batch_size=2 --set data.val_batches=1 ;;
 esac
 exec {program} "$@"
 """
@@ -116,6 +123,7 @@ def make_folder(folder, program):
     for wanted, made in recipes.make_small_data(data).items():
         if (folder / wanted) != made:
             made.rename(folder / wanted)
+    (data / "jargon.txt").write_text((data / "shakespeare.txt").read_text())
     (folder / "recipes").symlink_to(ROOT / "recipes")
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "tools").mkdir()

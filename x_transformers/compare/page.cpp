@@ -11,7 +11,7 @@ namespace {
 
 constexpr const char* kStyle =
     "body{font:16px/1.5 system-ui,sans-serif;color:#202020;background:#fff;margin:0 auto;"
-    "max-width:1100px;padding:1rem}\n"
+    "max-width:1280px;padding:1rem}\np,li{max-width:70rem}\n"
     "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}\n"
     ".wide{overflow-x:auto}\n"
     "table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}\n"

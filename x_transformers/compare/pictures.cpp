@@ -85,8 +85,8 @@ const char* color_of(Verdict verdict) {
 std::string verdict_key(int height) {
   std::string script;
   for (const auto& [verdict, x] :
-       {std::pair(Verdict::kBetter, 0.56), std::pair(Verdict::kNoDifferenceSeen, 0.66),
-        std::pair(Verdict::kWorse, 0.86)})
+       {std::pair(Verdict::kBetter, 0.03), std::pair(Verdict::kNoDifferenceSeen, 0.13),
+        std::pair(Verdict::kWorse, 0.33)})
     script += fmt::format(
         "set label {} at screen {},{:.4f} point pt 7 ps 0.9 lc rgb '{}' offset character 1.2,0\n",
         gnuplot_text(words_of(verdict)), x, 1 - 18.0 / height, color_of(verdict));

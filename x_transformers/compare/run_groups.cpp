@@ -232,6 +232,7 @@ CurvesPicture run_curves(const std::vector<fs::path>& runs, const RunCurvesOptio
   picture.y_label = loss_label(has_validation ? "validation loss" : "training loss",
                                loss_unit.value_or(std::string()));
   picture.title = has_validation ? "Validation loss" : "Training loss";
+  if (options.smoothing > 0 && !has_validation) picture.title += ", moving average";
   picture.x_label = x_label_of(options.x, unit);
   return picture;
 }
