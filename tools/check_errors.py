@@ -41,6 +41,8 @@ SHOWS = re.compile(r"(^|[.>:])(message|fprintf|puts|fputs|print|TORCH_WARN)$")
 TAKES_CAUSE = re.compile(r"(^|[.>:])(caused|fprintf)$")
 # A text that begins with the name of an option, an argument, a file or several: "x: ", "data.{}: ", "mask, lens: ".
 NAMED = re.compile(r'"(?:[\w.]|\{\})+(?:(?:, | and )[\w.]+)*: ')
+# The same put together, as in path + ": holds no tensors": what is about comes before the first string.
+JOINED = re.compile(r'\+\s*": \w')
 # What takes such a text, and how many arguments stand before it.
 SAYS = {"require": 1, "InputError": 0, "RunError": 0, "WriteError": 0, "warn": 0, "warn_unused": 0}
 MAKES_A_STRING = {"fmt::format", "std::string", "text"}
@@ -159,6 +161,12 @@ def findings_of_names(path, source):
             at -= len(name)
         if is_beginning and at >= 0 and SAYS.get(name) == commas:
             yield found.start(), f"{found.group()[1:-2]}: what a text is about stands in the text"
+    for found in JOINED.finditer(text):
+        at, commas = opening(plain, found.start())
+        name = re.search(r"[\w:]*$", plain[:max(at, 0)]).group()
+        last = max(at, text.rfind(",", at, found.start()))
+        if SAYS.get(name) == commas and '"' not in text[last:found.start()]:
+            yield found.start(), "what a text is about stands in the text"
 
 
 def check(path, source):

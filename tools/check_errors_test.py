@@ -75,7 +75,8 @@ class CheckErrors(unittest.TestCase):
         for body in ('require(ok, "depth: expected 1 or more");', 'throw InputError(fmt::format("{}: {} is missing", path, name));',
                      'require(a(1, 2) || b[i, j],\n  fmt::format("x: expected "\n "[{}]", n));', 'throw RunError("cache: " + reason);',
                      'require(ok, std::string("cache: ") + reason);', 'warn_unused("mask, lens: at most one of them");',
-                     'warn(fmt::format("data.{}: is empty", name));'):
+                     'warn(fmt::format("data.{}: is empty", name));', 'require(ok, path + ": holds no tensors");',
+                     'throw InputError(name + ".0: is needed");'):
             with self.subTest(body):
                 self.assertEqual(len(findings(body)), 1, findings(body))
         for body in ('require(ok, at("depth"), "expected 1 or more");', 'require(ok, at("loss"), "dim: there is none");',

@@ -112,10 +112,11 @@ void print_json(const ModelInfo& info, const InfoCommand& command) {
                {"parameters_by_part", cost.parameters_by_part},
                {"tokens", cost.tokens},
                {"cache_bytes_per_token", cache_bytes(cost)},
-               {"cuda_graph", cost.capture_unsupported},
+               {"cuda_graph", cost.capture_unsupported.empty()},
                {"attentions", attentions},
                {"memories", cost.memories},
                {"options", options}};
+  if (!cost.capture_unsupported.empty()) json["graph_unsupported"] = cost.capture_unsupported;
   if (command.processes > 1)
     json["bytes_per_process"] = as_json(rank_bytes(cost, command.processes));
   if (command.gpus) {

@@ -23,6 +23,7 @@
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/process.h"
+#include "x_transformers/train/random_states.h"
 #include "x_transformers/train/train_model.h"
 
 namespace x_transformers {
@@ -131,8 +132,9 @@ TrainResult train(const TrainCommand& command, const RunOptions& run) {
       as_flags({"resume", "from_checkpoint", "data_changed", "until", "token_folder"});
   const auto hints = hints_by_set(command.config), eager = with_eager_hint();
   const auto spelling = [=](const Notice& notice) { return flags(hints(eager(notice))); };
-  return spelled(spelling,
-                 [&] { return train_model(run, command.out, command.resume, command.context); });
+  auto context = command.context;
+  context.random = process_generators();  // this process is the run's alone
+  return spelled(spelling, [&] { return train_model(run, command.out, command.resume, context); });
 }
 
 void train_alone(TrainCommand& command) {

@@ -121,6 +121,10 @@ TEST(TaskSource, RefusesWhatNothingReads) {
   given = options("copy", 4);
   given.seq_len = 3;
   expect_refused(given, "data.seq_len: has no use with data of format task");
+  given = {};
+  given.path = "text.txt";
+  given.task.length = 5;
+  expect_refused(given, "data.task: has no use with data of format text");
 }
 
 }  // namespace

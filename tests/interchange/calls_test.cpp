@@ -71,20 +71,20 @@ TEST(TokensOutOfRange, IgnoredTargetsAreInRange) {
   const auto x = with(at::zeros({2, 4}, at::kLong), 1, 3, -100);
   EXPECT_EQ(call_refusal(wrapped(), "forward", {{"x", x}}), "");
   EXPECT_EQ(call_refusal(wrapped(), "forward", {{"x", with(x, 0, 1, 17)}}),
-            "x: 17 at position [0, 1], expected 0 to 16 (num_tokens is 17)");
+            "x: 17 at position [0, 1], expected 0 to 16 (net.num_tokens is 17)");
 }
 
 TEST(TokensOutOfRange, InPrompts) {
   const Json kwargs = {{"seq_len", 2}};
   const auto prompts = with(at::zeros({1, 3}, at::kLong), 0, 1, 300);
   EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", prompts}}, kwargs),
-            "prompts: 300 at position [0, 1], expected 0 to 16 (num_tokens is 17)");
+            "prompts: 300 at position [0, 1], expected 0 to 16 (net.num_tokens is 17)");
   const TensorMap list = {{"prompts.0", at::zeros({2}, at::kLong)}, {"prompts.1", prompts[0]}};
   EXPECT_EQ(call_refusal(wrapped(), "generate", list, kwargs),
-            "prompts.1: 300 at position [1], expected 0 to 16 (num_tokens is 17)");
+            "prompts.1: 300 at position [1], expected 0 to 16 (net.num_tokens is 17)");
   const Json beams = {{"seq_len", 2}, {"method", "beam_search"}};
   EXPECT_EQ(call_refusal(wrapped(), "generate", {{"prompts", prompts}}, beams),
-            "prompts: 300 at position [0, 1], expected 0 to 16 (num_tokens is 17)");
+            "prompts: 300 at position [0, 1], expected 0 to 16 (net.num_tokens is 17)");
 }
 
 TEST(TokensOutOfRange, PaddingOfPrompts) {
@@ -288,7 +288,8 @@ TEST(CallRefused, AdditionalKeysWithoutValues) {
   const TensorMap inputs = {{"x", at::zeros({2, 4}, at::kLong)},
                             {"self_attn_additional_kv.0.0", at::zeros({2, 2, 3, 64})}};
   EXPECT_NE(call_refusal(Json::parse(kPlainNet), "forward", inputs)
-                .find("self_attn_additional_kv: needs both keys (.0.0) and values (.0.1)"),
+                .find("self_attn_additional_kv: needs both keys (self_attn_additional_kv.0.0) and "
+                      "values (self_attn_additional_kv.0.1)"),
             std::string::npos);
 }
 
@@ -468,7 +469,7 @@ TEST(Calls, TokensAreThoseOfTheEmbeddingThatIsThere) {
   const Json loss = {{"type", "AutoregressiveWrapper"}, {"net", model}};
   EXPECT_EQ(call_refusal(loss, "forward", {{"x", at::tensor({8L, 3L}).unsqueeze(0)}}, {}), "");
   EXPECT_EQ(call_refusal(loss, "forward", {{"x", at::tensor({3L, 4L}).unsqueeze(0)}}, {}),
-            "x[:, 1:]: 4 at position [0, 0], expected 0 to 3 (logits_dim is 4)");
+            "x[:, 1:]: 4 at position [0, 0], expected 0 to 3 (net.logits_dim is 4)");
 }
 
 TEST(Calls, MemoriesBeyondThoseOfTheFirstHaveNoPosition) {

@@ -1,5 +1,6 @@
 // Errors and warnings of options through every layer that builds: which options they name, as data,
 // and the line they become, in the spelling of the file.
+#include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -243,6 +244,24 @@ TEST(NotBuiltYet, IsSaidOfEveryPlaceOfAType) {
   expect_told(kModel, "/attn_layers/ff_custom_activation",
               ".attn_layers.ff_custom_activation.type");
   expect_told(kWrapped, "/net/type", ".net.type");
+}
+
+/// A net does not know that it is one of a wrapper; who calls the wrapper by name does.
+TEST(ErrorData, ARunningModelNamesTheOptionsOfItsFile) {
+  const auto refusal = [](const char* config, const TensorMap& inputs) {
+    const auto model = build_model(Json::parse(config), kWhere);
+    try {
+      run_model(*model, "forward", inputs, Json::object(), false);
+    } catch (const InputError& error) {
+      return error.notice().line();
+    }
+    return std::string();
+  };
+  const auto wrong = at::full({1, 4}, 9);
+  EXPECT_EQ(refusal(kModel, {{"x", wrong}}),
+            "x: 9 at position [0, 0], expected 0 to 6 (num_tokens is 7)");
+  EXPECT_EQ(refusal(kWrapped, {{"x", wrong}}),
+            "x: 9 at position [0, 0], expected 0 to 6 (net.num_tokens is 7)");
 }
 
 }  // namespace

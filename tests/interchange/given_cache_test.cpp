@@ -362,7 +362,8 @@ TEST(GivenLists, EveryNameIsReadOrRefused) {
   const auto some = at::randn({2, 2, 3, 8});
   const auto refused = [&](const char* name) { return refusal(config, with(x, {{name, some}})); };
   EXPECT_EQ(refused("self_attn_additional_kv.0.0"),
-            "self_attn_additional_kv: needs both keys (.0.0) and values (.0.1)");
+            "self_attn_additional_kv: needs both keys (self_attn_additional_kv.0.0) and values "
+            "(self_attn_additional_kv.0.1)");
   const auto pairs =
       with(x, {{"self_attn_additional_kv.0.0", some}, {"self_attn_additional_kv.0.1", some}});
   EXPECT_NE(refusal(config, with(pairs, {{"self_attn_additional_kv.0.2", some}}))

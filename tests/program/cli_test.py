@@ -228,7 +228,7 @@ class BadData(ProgramTest):
             self.assertIn(part, first)
 
     def test_default_learning_rate_of_a_small_model(self):
-        note = b'learning_rate is not given, so 0.0003'
+        note = b'train.learning_rate: is not given, so 0.0003'
         self.assertIn(note, self.train('--out', self.out(), '--steps', 1).stderr)
         given = self.train('--out', self.out().with_suffix('.given'), '--steps', 1, '--set', 'train.learning_rate=3e-4')
         self.assert_done(given)
@@ -2129,7 +2129,8 @@ class Reports(ProgramTest):
         self.assertEqual(info['parameters'], sum(info['parameters_by_part'].values()))
         self.assertEqual(info['tokens'], SEQ)
         self.assertGreater(info['flops_per_token'], info['matrix_flops_per_token'])
-        self.assertEqual(info['cuda_graph'], '')
+        self.assertIs(info['cuda_graph'], True)
+        self.assertNotIn('graph_unsupported', info)
         self.assertEqual(set(info['options']), {'attn_dim_head', 'rotary_pos_emb'})
         rotary = info['options']['rotary_pos_emb']
         self.assertEqual(rotary['parameters'], -SEQ * 16)
@@ -2198,7 +2199,8 @@ class Reports(ProgramTest):
         self.assert_done(done)
         info = json.loads(done.stdout)
         self.assertEqual(info['tokens'], 8)
-        self.assertIn('layer_dropout', info['cuda_graph'])
+        self.assertIs(info['cuda_graph'], False)
+        self.assertIn('layer_dropout', info['graph_unsupported'])
         options = info['options']
         self.assertNotIn('ff_dropout', options)
         self.assertEqual(options['ff_glu']['parameters'], 17 * 64)

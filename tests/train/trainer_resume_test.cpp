@@ -145,6 +145,20 @@ TEST_F(ResumeTest, RandomStatesGoBackToTheirSourceAlone) {
   EXPECT_TRUE(generator_state(at::kCPU).equal(before));
 }
 
+/// A trainer within another program sets no generator that it was not given to set.
+TEST_F(ResumeTest, LeavesTheGeneratorsOfTheProcessAlone) {
+  const auto folder = root_ / "run";
+  train(make_options(6), folder, false, 4);
+  BigramModelImpl model;
+  auto parts = make_parts(model, folder);
+  parts.resume = true;
+  parts.context.random = RunContext().random;
+  const auto before = generator_state(at::kCPU);
+  const Trainer trainer(model, make_options(6), parts);
+  EXPECT_EQ(trainer.state().step, 4);
+  EXPECT_TRUE(generator_state(at::kCPU).equal(before));
+}
+
 TEST_F(ResumeTest, RefusesTheStateOfAnotherOptimizer) {
   auto options = make_options(6);
   train(options, root_ / "run", false, 3);

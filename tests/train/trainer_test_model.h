@@ -85,6 +85,7 @@ inline TrainerParts make_parts(BigramModelImpl& model, const std::filesystem::pa
   parts.validation_batches = 2;
   parts.config = R"({"model": {"type": "Bigram", "dim": 8}, "train": {"steps": 20}})";
   parts.directory = directory;
+  parts.context.random = process_generators();
   return parts;
 }
 

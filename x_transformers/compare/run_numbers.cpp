@@ -71,8 +71,8 @@ RunNumbers read_run_log(const std::filesystem::path& directory) {
 
 RunNumbers read_run_numbers(const std::filesystem::path& directory) {
   auto numbers = read_run_log(directory);
-  require(!numbers.val_loss.empty(),
-          (directory / checkpoint_file::kMetrics).string() + ": has no validation loss");
+  require(!numbers.val_loss.empty(), at((directory / checkpoint_file::kMetrics).string() + ":"),
+          "has no validation loss");
   numbers.last_val_loss = numbers.val_loss.back().second;
   numbers.best_val_loss = numbers.last_val_loss;
   for (const auto& [step, loss] : numbers.val_loss)

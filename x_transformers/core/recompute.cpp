@@ -4,7 +4,6 @@
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/saved_variable_hooks.h>
 
-#include <algorithm>
 #include <mutex>
 #include <optional>
 #include <typeinfo>
@@ -14,8 +13,6 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/graph.h"
-#include "x_transformers/core/json.h"
-#include "x_transformers/core/spelling.h"
 
 namespace x_transformers {
 namespace {
@@ -181,28 +178,11 @@ bool set_recomputed_blocks(torch::nn::Module& model, int64_t blocks) {
   return has_stack;
 }
 
-namespace {
-/// Whether an option makes a pass draw random numbers: one of the dropouts, or Gumbel noise.
-bool draws(const std::string& name, const Json& value) {
-  if (name.ends_with("gumbel_softmax")) return value == true;
-  if (name.find("dropout") == std::string::npos) return false;
-  const auto is_set = [](const Json& item) { return item.is_number() && item != 0; };
-  return is_set(value) || (value.is_array() && std::any_of(value.begin(), value.end(), is_set));
-}
-}  // namespace
-
-Text recomputed_capture_unsupported(const Json& options) {
-  if (!options.is_object()) return {};
-  for (const auto& [name, value] : options.items()) {
-    if (draws(name, value))
-      return text(
-          "{}: layers that are computed again draw its random numbers again, and a graph "
-          "cannot",
-          option(name));
-    if (const auto reason = recomputed_capture_unsupported(value); !reason.empty())
-      return respelled(reason, below(name));
-  }
-  return {};
+Text recomputed_capture_unsupported(const OptionPath& drawn) {
+  if (drawn.empty()) return {};
+  return text(
+      "{}: layers that are computed again draw its random numbers again, and a graph cannot",
+      option(drawn));
 }
 
 Recomputing::Recomputing(std::function<void()> again, const at::Device& device)

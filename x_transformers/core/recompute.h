@@ -7,8 +7,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <nlohmann/json_fwd.hpp>
-#include <string>
 
 #include "x_transformers/core/notice.h"
 
@@ -29,9 +27,9 @@ class RecomputedStack {
 /// is not LibTorch's own, as within Python, whose engine cannot be asked to leave tensors out.
 bool set_recomputed_blocks(torch::nn::Module& model, int64_t blocks);
 
-/// Why a step with such stacks cannot be a CUDA graph: the first of these options of one that drops
-/// something by chance, which a graph would not draw the same way again. Empty: there is none.
-Text recomputed_capture_unsupported(const nlohmann::json& options);
+/// Why a step with such a stack cannot be a CUDA graph: the option `drawn` of a block has random
+/// numbers drawn, which a graph would not draw the same way again. Empty, where that is: it can.
+Text recomputed_capture_unsupported(const OptionPath& drawn);
 
 /// While it lives, what autograd would keep of the operations of this thread is left out. The
 /// backward pass calls `again`, which must do the same operations once more on the same inputs, and

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/option_names.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/data_format.h"
 #include "x_transformers/data/file_kind.h"
@@ -59,26 +61,18 @@ void refuse_weights(const std::string& path) {
   if (!std::filesystem::is_regular_file(path, ignored) || !holds_weights(load_safetensors(path)))
     return;
   Notice notice{at("path"), text("{} holds the weights of a model, expected data to learn", path)};
-  notice.hint = kWeightsHint;
+  notice.hint = weights_hint();
   throw InputError(notice);
 }
 
 /// Those of the options that not every format reads which are given.
-std::vector<const char*> given_options(const DataOptions& options) {
-  const DataOptions usual;
-  const std::pair<const char*, bool> all[] = {
-      {"tokenizer", options.tokenizer != usual.tokenizer},
-      {"dtype", options.dtype != usual.dtype},
-      {"seq_len", options.seq_len.has_value()},
-      {"pack", options.pack != usual.pack},
-      {"task", !options.task.name.empty()},
-      {"val_path", !options.val_path.empty()},
-      {"order", options.order != usual.order},
-      {"series", !options.series.columns.empty()},
-      {"images", options.images.channels != usual.images.channels}};
-  std::vector<const char*> given;
-  for (const auto& [name, is_given] : all)
-    if (is_given) given.push_back(name);
+std::vector<std::string> given_options(const DataOptions& options) {
+  std::vector<std::string> given;
+  for (const auto& name : differing_options(options, DataOptions())) {
+    const auto reads = [&](const DataFormat& format) { return format.reads(name); };
+    const auto& all = data_formats();
+    if (std::any_of(all.begin(), all.end(), reads)) given.push_back(name);
+  }
   return given;
 }
 
@@ -86,7 +80,7 @@ std::vector<const char*> given_options(const DataOptions& options) {
 void require_of_format(const DataOptions& options, const DataFormat& format) {
   const bool is_by_name = options.format == kAuto && format.name == "tensors";
   const auto why = is_by_name ? ", which " + options.path + " is by its name" : std::string();
-  for (const char* option : given_options(options)) {
+  for (const auto& option : given_options(options)) {
     if (format.reads(option)) continue;
     if (is_by_name) refuse_weights(options.path);
     throw InputError({at(option), text("has no use with data of format {}{}", format.name, why)});

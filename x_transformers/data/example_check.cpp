@@ -80,7 +80,8 @@ void require_columns(const at::Tensor& tensor, const ExamplePlaces& places,
   if (expected < 0 || given == expected) return;
   Notice notice{at(places.path + ":"), text("has {} column{}, expected {}, the features of {}",
                                             given, given == 1 ? "" : "s", expected, input.name)};
-  notice.hint = "data.series.columns names the columns that are used";
+  notice.hint =
+      text("{} names the columns that are used", option(OptionPath("data") / "series" / "columns"));
   throw InputError(std::move(notice));
 }
 
@@ -97,28 +98,27 @@ void require_image_sizes(const at::Tensor& tensor, const ExamplePlaces& places,
 }
 
 void require_sizes(const at::Tensor& tensor, const ExamplePlaces& places, const LossInput& input) {
-  const auto place = fmt::format("{}: tensor {}: ", places.path, input.name);
+  const auto file = at(places.path + ":");
   if (input.sizes) {
     require_columns(tensor, places, input);
     require_image_sizes(tensor, places, input);
     // Why sequences are not of any length says nothing of their other axes.
     const bool has_why =
         !input.limited_by.empty() && !input.sizes->empty() && (*input.sizes)[0] >= 0;
-    require(has_sizes(tensor, *input.sizes),
-            fmt::format("{}expected {}{}, got {}{}", place, shown_sizes(*input.sizes),
-                        has_why ? " (" + input.limited_by + ")" : "", described(tensor),
-                        order_hint(tensor, input)));
+    require(has_sizes(tensor, *input.sizes), file, "tensor {}: expected {}{}, got {}{}", input.name,
+            shown_sizes(*input.sizes), has_why ? " (" + input.limited_by + ")" : "",
+            described(tensor), order_hint(tensor, input));
   }
   if (tensor.dim() < 2) return;
-  require(tensor.size(1) >= input.shortest,
-          fmt::format("{}expected {} or more entries an example{}, got {}", place, input.shortest,
-                      input.limited_by.empty() ? "" : " (" + input.limited_by + ")",
-                      described(tensor)));
+  require(tensor.size(1) >= input.shortest, file,
+          "tensor {}: expected {} or more entries an example{}, got {}", input.name, input.shortest,
+          input.limited_by.empty() ? "" : " (" + input.limited_by + ")", described(tensor));
   if (!input.longest || tensor.size(1) <= *input.longest) return;
   const auto found = places.lengths.find(input.name);
   if (found == places.lengths.end()) {
-    throw InputError(fmt::format("{}expected at most {} entries an example ({}), got {}", place,
-                                 *input.longest, input.limited_by, described(tensor)));
+    throw InputError(
+        Notice{file, text("tensor {}: expected at most {} entries an example ({}), got {}",
+                          input.name, *input.longest, input.limited_by, described(tensor))});
   }
   for (int64_t row = 0; row < tensor.size(0); ++row) {
     const auto length = found->second[static_cast<size_t>(places.first + row)];
@@ -140,13 +140,16 @@ void look_at_parts(const at::Tensor& tensor, Look look) {
     look(tensor.narrow(0, first, std::min(step, examples - first)), first);
 }
 
-/// "pairs.tsv: line 3: src has 122 at position 0", of what was found in the part that begins with
-/// example `first`.
-std::string where_found(const NumberAt& found, const std::string& value, int64_t first,
-                        const ExamplePlaces& places, const LossInput& input) {
+/// Throws "pairs.tsv: line 3: src has 122 at position 0, expected ...", of what was found in the
+/// part that begins with example `first`.
+[[noreturn]] void refuse_found(const NumberAt& found, const std::string& value, int64_t first,
+                               const ExamplePlaces& places, const LossInput& input,
+                               const Text& expected) {
   const std::vector<int64_t> within(found.place.begin() + 1, found.place.end());
-  return fmt::format("{}: {} has {}{}", places.of(first + found.place[0]), input.name, value,
-                     within.empty() ? "" : fmt::format(" at position {}", fmt::join(within, ", ")));
+  const auto position =
+      within.empty() ? "" : fmt::format(" at position {}", fmt::join(within, ", "));
+  throw InputError(Notice{at(places.of(first + found.place[0]) + ":"),
+                          text("{} has {}{}, {}", input.name, value, position, expected)});
 }
 
 /// Throws for the first id of `ids` that is wrong; they are those of the examples from `first` on.
@@ -160,11 +163,11 @@ void require_ids_in_range(const at::Tensor& ids, int64_t first, const ExamplePla
   if (!is_wrong.any().item<bool>()) return;
   const auto found = first_wrong(is_wrong, wide);
   const auto value = found.value.item<int64_t>();
-  const auto what = where_found(found, std::to_string(value), first, places, input);
-  require(input.reserved != value, what + ", " + input.reserved_for);
-  throw InputError(input.count ? fmt::format("{}, expected 0 to {} ({} is {})", what,
-                                             *input.count - 1, input.counted_by, *input.count)
-                               : what + ", expected 0 or more");
+  const Text expected = input.reserved == value ? Text(input.reserved_for)
+                        : input.count ? text("expected 0 to {} ({} is {})", *input.count - 1,
+                                             input.counted_by, *input.count)
+                                      : "expected 0 or more";
+  refuse_found(found, std::to_string(value), first, places, input, expected);
 }
 
 /// The same of all ids of a tensor.
@@ -188,11 +191,10 @@ void require_finite(const at::Tensor& numbers, const at::Tensor& ids, const Exam
       is_wrong.logical_and_(ids.narrow(0, first, part.size(0)).to(at::kLong) == *input.read_at);
     if (!is_wrong.any().item<bool>()) return;
     const auto found = first_wrong(is_wrong, part);
-    const auto what =
-        where_found(found, fmt::format("{}", found.value.item<double>()), first, places, input);
-    throw InputError(are_read_somewhere ? fmt::format("{}, expected a number, as {} has {} there",
-                                                      what, input.beside, *input.read_at)
-                                        : what + ", expected numbers that float32 holds");
+    refuse_found(found, fmt::format("{}", found.value.item<double>()), first, places, input,
+                 are_read_somewhere
+                     ? text("expected a number, as {} has {} there", input.beside, *input.read_at)
+                     : "expected numbers that float32 holds");
   });
 }
 
@@ -204,9 +206,8 @@ void require_truth(const at::Tensor& mask, const ExamplePlaces& places, const Lo
     const auto is_wrong = (wide < 0).logical_or_(wide > 1);
     if (!is_wrong.any().item<bool>()) return;
     const auto found = first_wrong(is_wrong, wide);
-    throw InputError(
-        where_found(found, std::to_string(found.value.item<int64_t>()), first, places, input) +
-        ", expected true or false (bool, or integers 0 and 1)");
+    refuse_found(found, std::to_string(found.value.item<int64_t>()), first, places, input,
+                 "expected true or false (bool, or integers 0 and 1)");
   });
 }
 
@@ -271,18 +272,17 @@ std::string ExamplePlaces::of(int64_t example) const {
 
 void require_fitting(const TensorMap& tensors, const ExamplePlaces& places,
                      const LossInputs& inputs) {
-  const auto place = places.path + ": ";
+  const auto file = at(places.path + ":");
   const auto has = [&](const std::string& name) { return tensors.contains(name); };
-  require(inputs.unsupported.empty(), place + inputs.unsupported);
+  require(inputs.unsupported.empty(), file, "{}", inputs.unsupported);
   for (const auto& input : inputs.tensors) {
-    require(has(input.name) || !input.is_needed,
-            fmt::format("{}has no tensor {}, from which the model learns; it has {}", place,
-                        input.name, names_of(tensors)));
+    require(has(input.name) || !input.is_needed, file,
+            "has no tensor {}, from which the model learns; it has {}", input.name,
+            names_of(tensors));
   }
   require(inputs.answers.empty() || std::any_of(inputs.answers.begin(), inputs.answers.end(), has),
-          fmt::format("{}has no tensor {}, and without one of them the model has no loss; it has "
-                      "{}",
-                      place, fmt::join(inputs.answers, " or "), names_of(tensors)));
+          file, "has no tensor {}, and without one of them the model has no loss; it has {}",
+          fmt::format("{}", fmt::join(inputs.answers, " or ")), names_of(tensors));
   for (const auto& input : inputs.tensors) {
     if (const auto found = tensors.find(input.name); found != tensors.end())
       require_tensor(tensors, found->second, places, input);

@@ -29,11 +29,12 @@ ExamplePart load_tensors(const std::string& path) {
     Notice notice{at(path + ":"),
                   "holds the weights of a model, expected examples: tensors with an "
                   "entry for each"};
-    notice.hint = kWeightsHint;
+    notice.hint = weights_hint();
     throw InputError(std::move(notice));
   }
   TensorMap tensors = std::move(file.tensors);
-  require(!tensors.empty(), path + ": holds no tensors, expected some with an entry an example");
+  require(!tensors.empty(), at(path + ":"),
+          "holds no tensors, expected some with an entry an example");
   const auto& [first_name, first] = *tensors.begin();
   for (const auto& [name, tensor] : tensors) {
     require(tensor.dim() > 0, at(path + ":"),
@@ -42,7 +43,7 @@ ExamplePart load_tensors(const std::string& path) {
             "tensor {} has {} examples and {} has {}, expected the same number", first_name,
             first.size(0), name, tensor.size(0));
   }
-  require(first.size(0) > 0, path + ": holds no examples");
+  require(first.size(0) > 0, at(path + ":"), "holds no examples");
   return {std::move(tensors), {path}};
 }
 
@@ -66,10 +67,13 @@ Examples load_parts(const DataOptions& options,
   if (options.val_fraction <= 0) return {std::move(training), {}};
   const int64_t all = training.tensors.begin()->second.size(0);
   const auto held_out = static_cast<int64_t>(static_cast<double>(all) * options.val_fraction);
-  require(held_out > 0 && held_out < all,
-          fmt::format("{} has {} examples, of which val_fraction {} are {}; give more examples, "
-                      "another val_fraction or val_fraction 0",
-                      options.path, all, options.val_fraction, held_out));
+  if (held_out <= 0 || held_out >= all) {
+    const auto fraction = option(OptionPath("data") / "val_fraction");
+    Notice notice{at(options.path + ":"), text("has {} examples, of which {} {} are {}", all,
+                                               fraction, options.val_fraction, held_out)};
+    notice.hint = text("give more examples, another {} or {} 0", fraction, fraction);
+    throw InputError(std::move(notice));
+  }
   return {narrowed(training, 0, all - held_out), narrowed(training, all - held_out, held_out)};
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "x_transformers/core/notice.h"
 #include "x_transformers/io/file_contents.h"
 #include "x_transformers/io/safetensors.h"
 
@@ -26,6 +27,8 @@ void require_text(const FileContents& file, const std::string& otherwise = "");
 /// Whether a file has the weights of a model, as ours say or by their names.
 bool holds_weights(const SafetensorsFile& file);
 /// For errors of one: where they belong.
-inline constexpr const char* kWeightsHint = "train.init_from starts a run from weights";
+inline Text weights_hint() {
+  return text("{} starts a run from weights", option(OptionPath("train") / "init_from"));
+}
 
 }  // namespace x_transformers

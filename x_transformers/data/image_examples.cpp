@@ -31,9 +31,8 @@ bool is_image_name(const fs::path& path) {
 
 /// The names of the folders in `path`, sorted: the classes. An image beside them is of none.
 std::vector<std::string> class_names(const std::string& path) {
-  require(fs::is_directory(path), path +
-                                      ": expected a folder with a folder of images for each "
-                                      "class");
+  require(fs::is_directory(path), at(path + ":"),
+          "expected a folder with a folder of images for each class");
   std::vector<std::string> names;
   std::string lone;
   for (const auto& entry : fs::directory_iterator(path)) {
@@ -45,11 +44,10 @@ std::vector<std::string> class_names(const std::string& path) {
       lone = entry.path().string();
     }
   }
-  require(!names.empty(), path + ": holds no folders, expected one for each class");
-  require(lone.empty(),
-          lone +
-              ": is an image beside the folders of classes, and so of no class; move it into "
-              "one of them");
+  require(!names.empty(), at(path + ":"), "holds no folders, expected one for each class");
+  require(lone.empty(), at(lone + ":"),
+          "is an image beside the folders of classes, and so of no class; move it into "
+          "one of them");
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -62,8 +60,8 @@ std::vector<LabelledFile> find_images(const std::string& path,
   for (const auto& name : class_names(path)) {
     const auto found = std::lower_bound(classes.begin(), classes.end(), name);
     const auto folder = (fs::path(path) / name).string();
-    require(found != classes.end() && *found == name,
-            folder + ": is a class that the training data lack");
+    require(found != classes.end() && *found == name, at(folder + ":"),
+            "is a class that the training data lack");
     for (auto& file : list_files(folder))
       files.push_back({std::move(file), found - classes.begin()});
   }

@@ -40,20 +40,21 @@ const char* named_channels(int64_t channels) {
 
 at::Tensor read_image(const std::string& path, int64_t channels) {
   const auto file = open_file(path);
-  require(file.bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max()),
-          path + ": too large for an image");
+  require(file.bytes.size() <= static_cast<size_t>(std::numeric_limits<int>::max()), at(path + ":"),
+          "too large for an image");
   const auto* bytes = reinterpret_cast<const stbi_uc*>(file.bytes.data());
   const auto size = static_cast<int>(file.bytes.size());
   int width = 0, height = 0, stored = 0;
-  require(stbi_info_from_memory(bytes, size, &width, &height, &stored) != 0,
-          path + ": is no PNG or JPEG file that can be read");
-  require(stbi_is_16_bit_from_memory(bytes, size) == 0,
-          path + ": has 16 bits a channel, expected 8");
-  require(stored == channels, at(path + ":"), "is {}, expected {} (data.images.channels = {})",
-          named_channels(stored), named_channels(channels), channels);
+  require(stbi_info_from_memory(bytes, size, &width, &height, &stored) != 0, at(path + ":"),
+          "is no PNG or JPEG file that can be read");
+  require(stbi_is_16_bit_from_memory(bytes, size) == 0, at(path + ":"),
+          "has 16 bits a channel, expected 8");
+  require(stored == channels, at(path + ":"), "is {}, expected {} ({} = {})",
+          named_channels(stored), named_channels(channels),
+          option(OptionPath("data") / "images" / "channels"), channels);
   const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
       stbi_load_from_memory(bytes, size, &width, &height, &stored, stored), &stbi_image_free);
-  require(pixels != nullptr, path + ": is damaged: its pixels cannot be read");
+  require(pixels != nullptr, at(path + ":"), "is damaged: its pixels cannot be read");
   return at::from_blob(pixels.get(), {height, width, channels}, at::kByte)
       .permute({2, 0, 1})
       .to(at::kFloat)

@@ -62,7 +62,8 @@ void take_common_beginning(Preference& preference) {
 
 Preference read_preference(std::string_view line, const std::string& where) {
   const auto object = parse_json_argument(line, where);
-  require(object.is_object(), where + ": expected an object with prompt, chosen and rejected");
+  require(object.is_object(), at(where + ":"),
+          "expected an object with prompt, chosen and rejected");
   Preference preference;
   preference.preferred = required_text(object, {"chosen", "preferred"}, where);
   preference.unpreferred = required_text(object, {"rejected", "unpreferred"}, where);
@@ -71,12 +72,11 @@ Preference read_preference(std::string_view line, const std::string& where) {
   } else {
     take_common_beginning(preference);
   }
-  require(!preference.prompt.empty(),
-          where +
-              ": has no prompt, and both answers begin differently; expected a prompt that "
-              "both answers go on from");
-  require(preference.preferred != preference.unpreferred,
-          where + ": both answers are the same, which tells nothing apart");
+  require(!preference.prompt.empty(), at(where + ":"),
+          "has no prompt, and both answers begin differently; expected a prompt that "
+          "both answers go on from");
+  require(preference.preferred != preference.unpreferred, at(where + ":"),
+          "both answers are the same, which tells nothing apart");
   return preference;
 }
 

@@ -31,7 +31,7 @@ void for_each_line(const std::string& path,
     has_lines = true;
     take(line, {path, number});
   }
-  require(has_lines, path + ": is empty, expected lines of text");
+  require(has_lines, at(path + ":"), "is empty, expected lines of text");
 }
 
 }  // namespace x_transformers

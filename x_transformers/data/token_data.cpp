@@ -115,10 +115,10 @@ TokenDataset open_dataset(const Source& source, const Reading& reading) {
 }
 
 void require_length(const TokenDataset& dataset, const std::string& what, int64_t seq_len,
-                    const std::string& advice) {
-  require(dataset.size() > seq_len,
-          fmt::format("{} has {} tokens; sequences of seq_len {} need at least {}{}", what,
-                      dataset.size(), seq_len, seq_len + 1, advice));
+                    const Text& advice) {
+  require(dataset.size() > seq_len, About{},
+          "{} has {} tokens; sequences of {} {} need at least {}{}", what, dataset.size(),
+          option(OptionPath("data") / "seq_len"), seq_len, seq_len + 1, advice);
 }
 
 /// Bytes of text that a token of `dataset` stands for on average.
@@ -229,14 +229,16 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
     require_length(train, options.path, *options.seq_len, "");
     validation = train.slice(kept, all);
     train = train.slice(0, kept);
-    where += fmt::format(" (the last part, val_fraction {})", options.val_fraction);
+    where += fmt::format(" (the last part, {} of all)", options.val_fraction);
   }
   const bool split = validation && !validation_source;
   require_length(train, options.path + (split ? " without its validation part" : ""),
                  *options.seq_len, "");
   if (validation) {
-    require_length(*validation, "validation data " + where, *options.seq_len,
-                   "; give more text, a shorter seq_len or val_fraction 0");
+    require_length(
+        *validation, "validation data " + where, *options.seq_len,
+        text("; give more text, a shorter {} or {} 0", option(OptionPath("data") / "seq_len"),
+             option(OptionPath("data") / "val_fraction")));
   }
   TokenData data{
       std::move(train), std::move(validation), source.tokens && bytes ? nullptr : tokenizer, {}};

@@ -300,19 +300,20 @@ std::string likely_dtype(std::string_view bytes, uint16_t largest) {
 
 /// Throws InputError where a file without a header is likely to hold other things than uint16.
 void require_likely_uint16(const FileContents& file, int64_t num_tokens) {
-  const auto refuse = [&](Text what, std::string hint) {
+  const auto refuse = [&](Text what, Text hint) {
     throw InputError(Notice{at(file.path + ":"), std::move(what), {}, {}, std::move(hint)});
   };
   if (file.path.ends_with(".npy"))
-    refuse("does not begin as NumPy's files do", "say with data.dtype what its numbers are");
+    refuse("does not begin as NumPy's files do",
+           text("say with {} what its numbers are", option(dtype_option())));
   const auto kind = binary_kind(file.bytes);
   if (!kind.name.empty()) refuse("is " + kind.name + ", expected tokens", kind.advice);
   constexpr int64_t kNumbers = int64_t{std::numeric_limits<uint16_t>::max()} + 1;
   if (num_tokens > kNumbers) {
     refuse(text("has no header that says what its numbers are, and uint16 cannot number the "
-                "model's {} tokens (num_tokens)",
+                "model's {} tokens",
                 num_tokens),
-           fmt::format("say with data.dtype what they are: {}", kTokenDtypes));
+           text("say with {} what they are: {}", option(dtype_option()), kTokenDtypes));
   }
   // Those of vocabularies beyond uint16, up to four times as large, are 0 to 3.
   constexpr uint16_t kLargestUpper = 3;
@@ -321,7 +322,7 @@ void require_likely_uint16(const FileContents& file, int64_t num_tokens) {
     if (likely.empty()) continue;
     refuse(text("read as uint16, every second token is {}: it is likely to hold {}",
                 largest == 0 ? "0" : fmt::format("0 to {}", largest), likely),
-           "say so with data.dtype, or uint16 if that is right");
+           text("say so with {}, or uint16 if that is right", option(dtype_option())));
   }
 }
 

@@ -14,9 +14,8 @@ namespace {
 
 /// How many windows of `seq_len` tokens and their targets lie side by side in `tokens` tokens.
 int64_t count_windows(int64_t tokens, int64_t seq_len) {
-  require(tokens > seq_len,
-          fmt::format("data has {} tokens; sequences of seq_len {} need at least {}", tokens,
-                      seq_len, seq_len + 1));
+  require(tokens > seq_len, at("data"), "has {} tokens; sequences of {} {} need at least {}",
+          tokens, option(OptionPath("data") / "seq_len"), seq_len, seq_len + 1);
   return (tokens - 1) / seq_len;
 }
 

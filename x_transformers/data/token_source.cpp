@@ -37,9 +37,8 @@ void require_free(const TokenDataset& tokens, const DataContext& context) {
     const auto found =
         tokens.read(begin, std::min(kAtOnce, end - begin)).eq(*input->reserved).nonzero();
     if (found.size(0) == 0) continue;
-    throw InputError(fmt::format("{} holds token {}, {}",
-                                 tokens.place(begin + found[0][0].item<int64_t>()),
-                                 *input->reserved, input->reserved_for));
+    throw InputError(Notice{at(tokens.place(begin + found[0][0].item<int64_t>()) + ":"),
+                            text("holds token {}, {}", *input->reserved, input->reserved_for)});
   }
 }
 

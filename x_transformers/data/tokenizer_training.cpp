@@ -67,8 +67,8 @@ std::vector<FileContents> open_inputs(const std::vector<std::string>& inputs) {
     for (const auto& path : list_files(input)) {
       files.push_back(open_file(path));
       require_text(files.back());
-      const auto at = find_invalid_utf8(files.back().bytes);
-      require(!at, fmt::format("{} is not valid UTF-8 at byte {}", path, at.value_or(0)));
+      const auto wrong = find_invalid_utf8(files.back().bytes);
+      require(!wrong, at(path + ":"), "is not valid UTF-8 at byte {}", wrong.value_or(0));
     }
   }
   return files;

@@ -29,6 +29,9 @@ std::optional<size_t> index_in(const std::string& key, const std::string& name,
   return std::stoul(key.substr(begin, end - begin));
 }
 
+/// A plain value of the call, as errors name it.
+OptionPath kwarg(const std::string& name) { return OptionPath("kwargs") / name; }
+
 }  // namespace
 
 Arguments::Arguments(TensorMap tensors, const Json& values, ArgumentSource source,
@@ -60,6 +63,11 @@ bool Arguments::has(const std::string& name) const {
   return next != tensors_.end() && next->first.starts_with(name + ".");
 }
 
+bool Arguments::is_argument(const std::string& name) const {
+  return has(name) || known_tensors_.contains(name) ||
+         std::find(known_.begin(), known_.end(), name) != known_.end();
+}
+
 bool Arguments::is_null(const std::string& name) const {
   const auto found = values_->find(name);
   return found != values_->end() && found->is_null();
@@ -73,7 +81,7 @@ bool Arguments::is_list(const std::string& name) const {
 at::Tensor Arguments::tensor(const std::string& name) {
   known_tensors_.insert(name);
   if (const auto* given = value(name))
-    detail::wrong_type("kwargs." + name, "a tensor among the inputs", *given);
+    detail::wrong_type(kwarg(name), "a tensor among the inputs", *given);
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) return {};
   taken_tensors_.insert(name);
@@ -83,7 +91,7 @@ at::Tensor Arguments::tensor(const std::string& name) {
 at::Tensor Arguments::required_tensor(const std::string& name) {
   auto found = tensor(name);
   lacks_tensor_ = !found.defined();
-  require(found.defined(), at("inputs"), "'{}' is needed", name);
+  require(found.defined(), at("inputs"), "'{}' is needed", option(name));
   return found;
 }
 
@@ -121,9 +129,9 @@ at::Tensor Arguments::tensor_or_integers(const std::string& name) {
   if (!given) return {};
   if (given->is_number_integer()) return at::scalar_tensor(given->get<int64_t>(), at::kLong);
   if (!given->is_array())
-    detail::wrong_type("kwargs." + name, "an integer, or an array of integers", *given);
+    detail::wrong_type(kwarg(name), "an integer, or an array of integers", *given);
   std::vector<int64_t> items;
-  read_value(*given, items, "kwargs." + name);
+  read_value(*given, items, kwarg(name));
   return at::tensor(items);
 }
 
@@ -159,12 +167,12 @@ at::Tensor Arguments::tensor_or_numbers(const std::string& name) {
   std::vector<int64_t> sizes;
   bool are_integers = true;
   if (!read_numbers(*given, numbers, sizes, 0, are_integers))
-    detail::wrong_type("kwargs." + name, "a number, or arrays of numbers of one size", *given);
+    detail::wrong_type(kwarg(name), "a number, or arrays of numbers of one size", *given);
   return at::tensor(numbers, at::kDouble).reshape(sizes).to(are_integers ? at::kLong : at::kFloat);
 }
 
 /// Tensors that stand among the inputs under several `names`; as a value, only null.
-void Arguments::expect_several(const std::string& name, const std::string& names) {
+void Arguments::expect_several(const std::string& name, const Text& names) {
   known_.push_back(name);
   known_tensors_.insert(name);
   several_.emplace(name, names);
@@ -182,14 +190,15 @@ size_t Arguments::length(const std::string& name, const std::string& after) cons
 }
 
 std::vector<at::Tensor> Arguments::tensors(const std::string& name) {
-  expect_several(name, name + ".0, " + name + ".1, ...");
+  expect_several(name,
+                 x_transformers::text("{}, {}, ...", option(name + ".0"), option(name + ".1")));
   const auto count = length(name, "");
   std::vector<at::Tensor> found;
   while (found.size() < count) {
     const auto key = name + "." + std::to_string(found.size());
     found.push_back(tensor(key));
-    require(found.back().defined(), at("inputs"), "'{}' is needed where there is '{}.{}'", key,
-            name, count - 1);
+    require(found.back().defined(), at("inputs"), "'{}' is needed where there is '{}'", option(key),
+            option(name + "." + std::to_string(count - 1)));
   }
   return found;
 }
@@ -203,27 +212,29 @@ std::vector<at::Tensor> Arguments::masks(const std::string& name) {
 }
 
 std::pair<at::Tensor, at::Tensor> Arguments::tensor_pair(const std::string& name) {
-  expect_several(name, name + ".0 and " + name + ".1");
+  expect_several(name, x_transformers::text("{} and {}", option(name + ".0"), option(name + ".1")));
   std::pair<at::Tensor, at::Tensor> pair = {tensor(name + ".0"), tensor(name + ".1")};
-  require(pair.first.defined() == pair.second.defined(),
-          name + ": expected two tensors, " + name + ".0 and " + name + ".1, got one");
+  require(pair.first.defined() == pair.second.defined(), at(name),
+          "expected two tensors, {} and {}, got one", option(name + ".0"), option(name + ".1"));
   return pair;
 }
 
 std::vector<std::pair<at::Tensor, at::Tensor>> Arguments::tensor_pairs(const std::string& name) {
-  expect_several(name, name + ".LAYER.0 and " + name + ".LAYER.1");
+  expect_several(name, x_transformers::text("{} and {}", option(name + ".LAYER.0"),
+                                            option(name + ".LAYER.1")));
   std::vector<std::pair<at::Tensor, at::Tensor>> pairs(length(name, "."));
   for (size_t i = 0; i < pairs.size(); ++i) {
     const auto key = "." + std::to_string(i);
     pairs[i] = {tensor(name + key + ".0"), tensor(name + key + ".1")};
-    require(pairs[i].first.defined() == pairs[i].second.defined(),
-            name + ": needs both keys (" + key + ".0) and values (" + key + ".1)");
+    require(pairs[i].first.defined() == pairs[i].second.defined(), at(name),
+            "needs both keys ({}) and values ({})", option(name + key + ".0"),
+            option(name + key + ".1"));
   }
   return pairs;
 }
 
 std::map<std::string, at::Tensor> Arguments::tensors_by_key(const std::string& name) {
-  expect_several(name, name + ".NAME");
+  expect_several(name, x_transformers::text("{}", option(name + ".NAME")));
   if (values_->contains(name) && (*values_)[name].empty()) taken_values_.insert(name);
   std::map<std::string, at::Tensor> found;
   const auto prefix = name + ".";
@@ -236,43 +247,43 @@ std::map<std::string, at::Tensor> Arguments::tensors_by_key(const std::string& n
 }
 
 bool Arguments::flag(const std::string& name, bool usual) {
-  if (const auto* given = value(name)) read_value(*given, usual, "kwargs." + name);
+  if (const auto* given = value(name)) read_value(*given, usual, kwarg(name));
   return usual;
 }
 
 std::optional<bool> Arguments::optional_flag(const std::string& name) {
   std::optional<bool> result;
-  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  if (const auto* given = value(name)) read_value(*given, result, kwarg(name));
   return result;
 }
 
 std::optional<int64_t> Arguments::integer(const std::string& name) {
   std::optional<int64_t> result;
-  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  if (const auto* given = value(name)) read_value(*given, result, kwarg(name));
   return result;
 }
 
 int64_t Arguments::required_integer(const std::string& name) {
   const auto found = integer(name);
-  require(found.has_value(), at("kwargs"), "'{}' is needed", name);
+  require(found.has_value(), at("kwargs"), "'{}' is needed", option(name));
   return *found;
 }
 
 std::optional<double> Arguments::number(const std::string& name) {
   std::optional<double> result;
-  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  if (const auto* given = value(name)) read_value(*given, result, kwarg(name));
   return result;
 }
 
 std::optional<std::string> Arguments::text(const std::string& name) {
   std::optional<std::string> result;
-  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  if (const auto* given = value(name)) read_value(*given, result, kwarg(name));
   return result;
 }
 
 std::optional<std::vector<int64_t>> Arguments::integers(const std::string& name) {
   std::optional<std::vector<int64_t>> result;
-  if (const auto* given = value(name)) read_value(*given, result, "kwargs." + name);
+  if (const auto* given = value(name)) read_value(*given, result, kwarg(name));
   return result;
 }
 
@@ -284,12 +295,12 @@ std::map<std::string, double> Arguments::numbers_by_key(const std::string& name)
   // null is the default.
   for (auto item = numbers.begin(); numbers.is_object() && item != numbers.end();)
     item = item->is_null() ? numbers.erase(item) : std::next(item);
-  read_value(numbers, result, "kwargs." + name);
+  read_value(numbers, result, kwarg(name));
   return result;
 }
 
 void Arguments::absent(const std::string& name, const std::string& reason) {
-  require(!has(name), name + ": " + reason);
+  require(!has(name), at(name), "{}", reason);
   value(name);
 }
 
@@ -298,26 +309,25 @@ std::vector<Json> Arguments::objects(const std::string& name) {
   if (!given) return {};
   auto items = given->is_array() ? given->get<std::vector<Json>>() : std::vector<Json>{*given};
   for (const auto& item : items) {
-    if (!item.is_object())
-      detail::wrong_type("kwargs." + name, "an object, or an array of them", item);
+    if (!item.is_object()) detail::wrong_type(kwarg(name), "an object, or an array of them", item);
   }
   return items;
 }
 
 std::shared_ptr<Model> Arguments::model(const std::string& name) {
   const auto* given = value(name);
-  return given ? build_part(*given, {"kwargs." + name, compat_}) : nullptr;
+  return given ? build_part(*given, {kwarg(name), compat_}) : nullptr;
 }
 
 void Arguments::finish() const {
   for (const auto& [name, tensor] : tensors_) {
     if (taken_tensors_.count(name)) continue;
-    require_known_place("inputs." + name, name);
+    require_known_place(OptionPath("inputs") / name, name);
     detail::unknown("inputs", "argument", name, known_);
   }
   for (const auto& [name, given] : values_->items()) {
     if (taken_values_.count(name)) continue;
-    require_known_place("kwargs." + name, name);
+    require_known_place(kwarg(name), name);
     detail::unknown("kwargs", "argument", name, known_);
   }
 }
@@ -354,12 +364,12 @@ void Arguments::require_finite() const {
 }
 
 /// Throws InputError that says where and how the argument `name` is given, if there is one.
-void Arguments::require_known_place(const std::string& where, const std::string& name) const {
+void Arguments::require_known_place(const OptionPath& where, const std::string& name) const {
   const auto several = several_.find(name);
-  require(several == several_.end(), where + ": expected tensors among the inputs, named " +
-                                         (several == several_.end() ? "" : several->second));
-  require(std::find(known_.begin(), known_.end(), name) == known_.end(),
-          where + ": expected a value among the kwargs, got a tensor");
+  require(several == several_.end(), at(where), "expected tensors among the inputs, named {}",
+          several == several_.end() ? Text() : several->second);
+  require(std::find(known_.begin(), known_.end(), name) == known_.end(), at(where),
+          "expected a value among the kwargs, got a tensor");
 }
 
 Value Value::list(std::vector<Value> values) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/notice.h"
 #include "x_transformers/io/tensor_map.h"
 
 namespace x_transformers {
@@ -61,6 +62,8 @@ class Arguments {
   /// The tensors NAME.KEY by key.
   std::map<std::string, at::Tensor> tensors_by_key(const std::string& name);
   bool has(const std::string& name) const;
+  /// Whether it is given, or was asked for: errors may name it.
+  bool is_argument(const std::string& name) const;
   ArgumentSource source() const { return source_; }
   /// Whose numbers the called model has.
   const Compat& compat() const { return compat_; }
@@ -102,9 +105,9 @@ class Arguments {
  private:
   bool lacks_tensor(const Notice& notice) const;
   const nlohmann::json* value(const std::string& name);
-  void expect_several(const std::string& name, const std::string& names);
+  void expect_several(const std::string& name, const Text& names);
   size_t length(const std::string& name, const std::string& after) const;
-  void require_known_place(const std::string& where, const std::string& name) const;
+  void require_known_place(const OptionPath& where, const std::string& name) const;
 
   TensorMap tensors_;
   std::unique_ptr<nlohmann::json> values_;
@@ -113,7 +116,7 @@ class Arguments {
   bool lacks_tensor_ = false;  ///< what was asked for last, and is needed, is not there
   std::set<std::string> taken_tensors_, taken_values_, known_tensors_;
   std::vector<std::string> known_;
-  std::map<std::string, std::string> several_;  // how the tensors of a list or by key are named
+  std::map<std::string, Text> several_;  // how the tensors of a list or by key are named
 };
 
 /// A Python return value: a tensor, or a list or record of values. Undefined tensors are Python's

@@ -75,17 +75,18 @@ std::vector<GenerationInputs::AmateurNet> take_amateurs(Arguments& arguments,
   const auto configs = arguments.objects("amateur_model");
   const auto settings = arguments.objects("contrastive_decode_kwargs");
   if (configs.empty() && !settings.empty())
-    warn_unused(at("contrastive_decode_kwargs"), "change nothing, there is no amateur_model");
+    warn_unused(at("contrastive_decode_kwargs"), "change nothing, there is no {}",
+                option("amateur_model"));
   expect(settings.empty() || configs.empty() || settings.size() == configs.size(),
-         at("contrastive_decode_kwargs"), settings.size(), "one for each amateur_model, {}",
-         configs.size());
+         at("contrastive_decode_kwargs"), settings.size(), "one for each {}, {}",
+         option("amateur_model"), configs.size());
   const auto like = expert.parameters().at(0);
   std::vector<GenerationInputs::AmateurNet> amateurs;
   for (size_t i = 0; i < configs.size(); ++i) {
     ContrastiveDecodeOptions options;
     if (!settings.empty())
-      options = options_from_json<ContrastiveDecodeOptions>(settings[i],
-                                                            "kwargs.contrastive_decode_kwargs");
+      options = options_from_json<ContrastiveDecodeOptions>(
+          settings[i], OptionPath("kwargs") / "contrastive_decode_kwargs");
     const auto name = is_list ? fmt::format("amateur_model.{}", i) : "amateur_model";
     const auto net =
         build_amateur(configs[i], arguments.tensors_by_key(name), name, arguments.compat());

@@ -24,8 +24,8 @@ constexpr std::array kOfLayers = {
     "attn_pooled_tokens", "memory_tokens", "logit_entropies", "logits"};
 constexpr std::array kListsOfLayers = {"block_hiddens", "hiddens", "layer_hiddens", "mems"};
 
-constexpr const char* kCacheIsTensors =
-    "is given as tensors among the inputs, named as cache.attn_intermediates.0.cached_kv.0";
+constexpr const char* kCacheIsTensors = "is given as tensors among the inputs, named as {}";
+constexpr const char* kFirstOfCache = "cache.attn_intermediates.0.cached_kv.0";
 
 /// Takes keys, values and hidden state below `name`; also, unread, the fields that Python returns
 /// beside them.
@@ -35,8 +35,8 @@ GivenState take_attention(Arguments& arguments, const std::string& name) {
                       arguments.tensor(name + ".hybrid_hidden")};
   for (const auto* part : kOfAttention) arguments.tensor(name + "." + part);
   require(given.keys.defined() || (!given.values.defined() && !given.hidden.defined()),
-          at(name + ".cached_kv.0"), "is needed where there is {}.{}", name,
-          given.values.defined() ? "cached_kv.1" : "hybrid_hidden");
+          at(name + ".cached_kv.0"), "is needed where there is {}",
+          option(name + (given.values.defined() ? ".cached_kv.1" : ".hybrid_hidden")));
   return given;
 }
 
@@ -106,11 +106,11 @@ int64_t count_new(int64_t age, bool leaves_out_cached, int64_t tokens, int64_t c
   const auto count = age > 0 ? std::min(age, tokens) : tokens;
   const bool has_all = !leaves_out_cached && prefix + tokens == cached + count;
   require(count == tokens || has_all, at("cache"),
-          "holds {} tokens, which does not fit an x of {}, the last {} (cache_age) of which are "
-          "new: expected {}",
-          cached - prefix, tokens, count,
-          leaves_out_cached ? "new ones alone, as input_not_include_cache says"
-                            : fmt::format("{} or {}", count, cached - prefix + count));
+          "holds {} tokens, which does not fit an {} of {}, the last {} ({}) of which are new: "
+          "expected {}",
+          cached - prefix, option("x"), tokens, count, option("cache_age"),
+          leaves_out_cached ? text("new ones alone, as {} says", option("input_not_include_cache"))
+                            : text("{} or {}", count, cached - prefix + count));
   return count;
 }
 
@@ -121,7 +121,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   const auto given_offset = arguments.integer("seq_pos_offset");
   const bool leaves_out_cached = arguments.flag("input_not_include_cache", use.leaves_out_cached);
   const auto age = arguments.integer("cache_age").value_or(1);
-  require(!arguments.json("cache"), at("cache"), "{}", kCacheIsTensors);
+  require(!arguments.json("cache"), at("cache"), kCacheIsTensors, option(kFirstOfCache));
   if (!arguments.has("cache")) return std::nullopt;
   require(x.defined() && x.dim() >= 2, at("cache"), "needs x [batch, seq, ...]");
 
@@ -176,7 +176,7 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
 
 std::vector<at::Tensor> take_cached_kv(Arguments& arguments, const AttentionImpl& attention,
                                        int64_t batch) {
-  require(!arguments.json("cache"), at("cache"), "{}", kCacheIsTensors);
+  require(!arguments.json("cache"), at("cache"), kCacheIsTensors, option(kFirstOfCache));
   const auto given = arguments.tensors("cache.cached_kv");
   for (const auto* part : kOfAttention) arguments.tensor(std::string("cache.") + part);
   if (given.empty()) return given;

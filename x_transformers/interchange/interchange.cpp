@@ -2,7 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "x_transformers/core/json.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/interchange/release_rules.h"
 #include "x_transformers/io/state_dict.h"
@@ -23,8 +27,26 @@ at::Tensor objective(const std::vector<std::pair<std::string, at::Tensor>>& resu
       Notice{at("forward"), "has no floating-point result to minimise, so nothing can be trained"});
 }
 
-/// What the call returns. An error says where a tensor has another name than the model asks for; a
-/// failure by numbers that were given is the caller's to mend.
+/// An option that a module within `model` names by its own name, as the model's file has it: where
+/// the one option of that name stands. Arguments of the call, and what several models have, stay.
+OptionPath in_file(const OptionPath& path, const Model& model, const Arguments& arguments) {
+  if (path.empty() || path != path.within_file() || arguments.is_argument(path.front()))
+    return path;
+  std::vector<OptionPath> found;
+  for (const auto& place : model.option_places()) {
+    const auto &names = place.names(), &asked = path.names();
+    const bool ends_so =
+        names.size() >= asked.size() && std::equal(asked.rbegin(), asked.rend(), names.rbegin());
+    if (!ends_so) continue;
+    if (names.size() == asked.size()) return path;
+    found.push_back(place);
+  }
+  return found.size() == 1 ? found.front() : path;
+}
+
+/// What the call returns. An error names options as the model's file does, and says where a tensor
+/// has another name than the model asks for; a failure by numbers that were given is the caller's
+/// to mend.
 std::vector<std::pair<std::string, at::Tensor>> called(Model& model, const std::string& method,
                                                        Arguments& arguments) {
   try {
@@ -32,7 +54,8 @@ std::vector<std::pair<std::string, at::Tensor>> called(Model& model, const std::
   } catch (const InputError& error) {
     auto notice = error.notice();
     if (notice.hint.empty()) notice.hint = arguments.misnamed(notice);
-    throw InputError(std::move(notice));
+    throw InputError(
+        respelled(notice, [&](const OptionPath& path) { return in_file(path, model, arguments); }));
   } catch (const RunError&) {
     arguments.require_finite();
     throw;

@@ -14,6 +14,14 @@
 
 namespace x_transformers {
 
+std::vector<OptionPath> Model::option_places() const {
+  return option_places_ ? option_places_() : std::vector<OptionPath>();
+}
+
+void Model::set_option_places(std::function<std::vector<OptionPath>()> places) {
+  option_places_ = std::move(places);
+}
+
 SampleCall Model::sample_call(std::optional<int64_t>) {
   throw InputError("no sample call is known of this type");
 }

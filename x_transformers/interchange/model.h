@@ -5,10 +5,12 @@
 #include <torch/nn/module.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/loss_inputs.h"
@@ -61,6 +63,10 @@ class Model {
   /// Whose numbers it has. The registry sets it for the models that it builds.
   const Compat& compat() const { return compat_; }
   void set_compat(const Compat& compat) { compat_ = compat; }
+  /// Where each option may stand in what describes it, those of models within it too; none is known
+  /// of a model that no file describes. The registry sets it.
+  std::vector<OptionPath> option_places() const;
+  void set_option_places(std::function<std::vector<OptionPath>()> places);
 
   /// Calls a method: forward, or another that the Python class has (generate, beam_search, ...).
   /// InputError where the model has none of that name.
@@ -125,6 +131,7 @@ class Model {
 
  private:
   Compat compat_;
+  std::function<std::vector<OptionPath>()> option_places_;
 };
 
 }  // namespace x_transformers

@@ -43,7 +43,7 @@ std::optional<PackedSequences> take_packed(Arguments& arguments, const std::stri
   const auto* object = arguments.json(name);
   if (!arguments.has(name)) return std::nullopt;
   PackedArguments given;
-  if (object) given = options_from_json<PackedArguments>(*object, "kwargs." + name);
+  if (object) given = options_from_json<PackedArguments>(*object, OptionPath("kwargs") / name);
   const auto pick = [&](const char* key, const at::Tensor& otherwise) {
     const auto tensor = arguments.tensor(name + "." + key);
     return tensor.defined() ? tensor : otherwise;

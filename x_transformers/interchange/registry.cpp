@@ -115,7 +115,7 @@ bool is_model(const Json& value) {
 
 ModelType& ModelTypes::add(TypeHelp help, ModelType type) {
   const auto [added, is_new] = by_name_.emplace(help.name, std::move(type));
-  require(is_new, help.name + ": is a type already");
+  require(is_new, at(help.name + ":"), "is a type already");
   help_.push_back(std::move(help));
   return added->second;
 }
@@ -188,7 +188,9 @@ std::shared_ptr<Model> build_model(const Json& config, const OptionPath& where) 
   auto own = config;
   const auto compat = take_compat(own, where);
   try {
-    return build_part(own, {where, compat});
+    auto model = build_part(own, {where, compat});
+    model->set_option_places([own] { return places_of_options(own, {}); });
+    return model;
   } catch (const detail::UnknownKey& error) {
     throw error.with_places(places_of_options(own, where));
   }
@@ -247,7 +249,7 @@ std::vector<OptionHelp> model_options(const std::string& type) {
 }
 
 void require_forward(const std::string& type, const std::string& method) {
-  require(method == "forward", type + ": has no method '" + method + "'");
+  require(method == "forward", at(type + ":"), "has no method '{}'", method);
 }
 
 }  // namespace x_transformers

@@ -40,7 +40,8 @@ void add_late_fields(Value& value, const TransformerOutput& output, const Return
   value.add("memory_tokens", output.memory_tokens);
   if (returns.logit_entropies) {
     require(!output.logits.empty(), at("return_logit_entropies"),
-            "needs logits, which neither return_only_embed nor return_embeddings computes");
+            "needs logits, which neither {} nor {} computes", option("return_only_embed"),
+            option("return_embeddings"));
     value.add("logit_entropies", logit_entropies(output.logits[0]));
   }
   if (returns_pooled) value.add("logits", logits_value(output));

@@ -159,7 +159,7 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
 
 std::string whole_file(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
-  require(file.good(), path.string() + ": cannot be read");
+  require(file.good(), at(path.string() + ":"), "cannot be read");
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();

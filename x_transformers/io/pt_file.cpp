@@ -242,10 +242,10 @@ std::uint64_t item_size(const PickleStorage& storage) {
 std::string first_bytes(const std::filesystem::path& path) {
   constexpr std::size_t kEnough = 512;  // a header of a tar archive
   std::error_code ignored;
-  require(std::filesystem::exists(path, ignored), path.string() + ": no such file");
+  require(std::filesystem::exists(path, ignored), at(path.string() + ":"), "no such file");
   // A pipe would be waited for.
-  require(std::filesystem::is_regular_file(path, ignored),
-          path.string() + ": expected a regular file");
+  require(std::filesystem::is_regular_file(path, ignored), at(path.string() + ":"),
+          "expected a regular file");
   std::ifstream file(path, std::ios::binary);
   if (!file)
     throw InputError(caused(at(path.string() + ":"), "cannot open", cause_of_errno(errno)));

@@ -137,6 +137,7 @@ class AttentionLayersImpl : public torch::nn::Module,
   void check_positions(const AttentionLayersInputs& inputs) const;
   void check_masks(const AttentionLayersInputs& inputs) const;
   Text first_reason(Text (Block::*ask)() const) const;
+  OptionPath drawn_option() const;
   void check_documents(const AttentionLayersInputs& inputs) const;
   State begin(const AttentionLayersInputs& inputs);
   void place(const AttentionLayersInputs& inputs, State& state) const;
@@ -178,6 +179,7 @@ class AttentionLayersImpl : public torch::nn::Module,
   std::shared_ptr<PositionBias> rel_pos_;
   Linear condition_mlp_{nullptr}, reinject_input_proj_{nullptr}, reinject_input_gate_{nullptr};
   at::Tensor stream_emb_;
+  at::Tensor first_weight_;  ///< by whose type inputs are judged
   int64_t recomputed_blocks_ = 0;
 };
 TORCH_MODULE(AttentionLayers);

@@ -5,13 +5,13 @@
 #include <cmath>
 #include <stdexcept>
 
-#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/blocks.h"
 #include "x_transformers/nn/feed_forward.h"
+#include "x_transformers/nn/input_dtype.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
@@ -36,6 +36,7 @@ AttentionLayersImpl::AttentionLayersImpl(AttentionLayersOptions options)
   build_positions();
   build_condition();
   build_layers();
+  first_weight_ = first_weight(*this);
 }
 
 NormChoice AttentionLayersImpl::norm_choice() const {
@@ -311,8 +312,16 @@ Text AttentionLayersImpl::capture_unsupported() const {
     if (layer.step.dropout > 0)
       return text("{}: the host draws which layers are left out", option("layer_dropout"));
   }
-  return recomputed_blocks_ > 0 ? recomputed_capture_unsupported(options_to_json(options_))
-                                : Text();
+  return recomputed_blocks_ > 0 ? recomputed_capture_unsupported(drawn_option()) : Text();
+}
+
+/// That of the first layer which has one.
+OptionPath AttentionLayersImpl::drawn_option() const {
+  for (const auto& layer : layers_) {
+    const auto drawn = layer.block->innermost().drawn_option();
+    if (!drawn.empty()) return respelled(drawn, block_spelling(options_, layer.step.type));
+  }
+  return {};
 }
 
 Spelling AttentionLayersImpl::part_spelling(const torch::nn::Module& part) const {

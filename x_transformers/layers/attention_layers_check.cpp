@@ -202,8 +202,8 @@ void AttentionLayersImpl::check_additional_kv(const AttentionLayersInputs& input
 
 void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", options_.dim}});
-  require_dtype_of(*this, inputs.x, "x");
-  if (inputs.context.defined()) require_dtype_of(*this, inputs.context, "context");
+  require_dtype_of(*this, first_weight_, inputs.x, "x");
+  if (inputs.context.defined()) require_dtype_of(*this, first_weight_, inputs.context, "context");
   check_additional_kv(inputs);
   check_masks(inputs);
   require_inputs(inputs, sizes_of(inputs));
@@ -214,7 +214,8 @@ void AttentionLayersImpl::check(const AttentionLayersInputs& inputs) const {
   check_layers(inputs);
   if (inputs.cache) {
     require(options_.causal, at("cache"), "needs a causal stack (Decoder)");
-    require(!inputs.attn_mask.defined(), at("cache"), "cannot be combined with attn_mask");
+    require(!inputs.attn_mask.defined(), at("cache"), "cannot be combined with {}",
+            option("attn_mask"));
   }
   // Neither reaches cross attention.
   require(!inputs.attn_bias.defined() || !rel_pos_ || plan_.count(LayerType::attention) == 0,

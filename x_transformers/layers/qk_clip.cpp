@@ -18,7 +18,8 @@ void attn_qk_clip_(const AttentionLayersImpl& layers, const LayersOutput& output
   std::map<const ClippableAttention*, at::Tensor> maxes;
   for (size_t i = 0; i < attentions.size(); ++i) {
     const auto& scores = output.attention[i].maps.pre_softmax_attn;
-    require(scores.defined(), at("attn_qk_clip_"), "a call keeps the scores with keep_maps");
+    require(scores.defined(), at("attn_qk_clip_"), "a call keeps the scores with {}",
+            option("keep_maps"));
     const auto largest = scores.amax({0, 2, 3});
     const auto* attention = dynamic_cast<const ClippableAttention*>(&attentions[i]->innermost());
     require(attention != nullptr, at("attn_qk_clip_"),

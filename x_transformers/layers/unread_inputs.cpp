@@ -47,12 +47,13 @@ void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& i
                                                         size_t attentions) const {
   // Beside a bias of the stack's own it is refused.
   drop_unless(!options_.attn.data_dependent_alibi || rel_pos_, inputs.attn_bias, "attn_bias",
-              text("{} stands in its place", option("attn_data_dependent_alibi")));
+              "{} stands in its place", at("attn_data_dependent_alibi"));
   // Memories that are cached are not given again, and their masks are.
   const bool has_cached = inputs.cache && inputs.cache->memory_length > 0;
   for (size_t i = 0; i < inputs.mem_masks.size(); ++i) {
     const bool has_mem = i < inputs.mems.size() && inputs.mems[i].defined();
-    drop_unless(has_cached || has_mem, inputs.mem_masks[i], "mem_masks", "it is of no mems");
+    drop_unless(has_cached || has_mem, inputs.mem_masks[i], "mem_masks", "it is of no {}",
+                at("mems"));
   }
 
   auto& additional = inputs.self_attn_additional_kv;
@@ -63,16 +64,16 @@ void AttentionLayersImpl::drop_unread_by_self_attention(AttentionLayersInputs& i
     additional.resize(attentions);  // as many layers, as in Python
   const bool has_additional = std::any_of(additional.begin(), additional.end(),
                                           [](const auto& pair) { return pair.first.defined(); });
-  drop_unless(has_additional, inputs.additional_kv_mask, "additional_kv_mask",
-              "there is no self_attn_additional_kv");
+  drop_unless(has_additional, inputs.additional_kv_mask, "additional_kv_mask", "there is no {}",
+              at("self_attn_additional_kv"));
   if (attentions == 0) return;
   warn_of_packing(options_.attn, inputs.flash_pack_seq_kwargs.has_value(), "attn_");
   if (!options_.attn.flash_pack_seq) inputs.flash_pack_seq_kwargs.reset();
 }
 
 void AttentionLayersImpl::drop_unread_by_cross_attention(AttentionLayersInputs& inputs) const {
-  drop_unless(rotary_pos_emb_ != nullptr, inputs.context_pos, "context_pos",
-              "it is for rotary_pos_emb");
+  drop_unless(rotary_pos_emb_ != nullptr, inputs.context_pos, "context_pos", "it is for {}",
+              at("rotary_pos_emb"));
   if (!inputs.context.defined()) return;
   if (inputs.goes_on())
     inputs.cross_attn_kv_residuals.clear();  // the context's keys and values are cached

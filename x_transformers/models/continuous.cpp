@@ -146,8 +146,8 @@ void ContinuousTransformerWrapperImpl::check(const ContinuousInputs& inputs) con
   }
   require(!(options_.average_pool_embed && inputs.prepend_embeds.defined() &&
             (inputs.mask.defined() || inputs.lens.defined())),
-          at("average_pool_embed"),
-          "the mean over the tokens of a mask has no place for prepend_embeds");
+          at("average_pool_embed"), "the mean over the tokens of a mask has no place for {}",
+          option("prepend_embeds"));
 }
 
 at::Tensor ContinuousTransformerWrapperImpl::embed(const ContinuousInputs& inputs) {
@@ -181,7 +181,7 @@ void ContinuousTransformerWrapperImpl::project_out(const at::Tensor& features,
 ContinuousOutput ContinuousTransformerWrapperImpl::forward(const ContinuousInputs& given) {
   auto inputs = given;
   drop_unless(inputs.prepend_embeds.defined(), inputs.prepend_mask, "prepend_mask",
-              "there are no prepend_embeds");
+              "there are no {}", at("prepend_embeds"));
   check(inputs);
   if (inputs.lens.defined()) inputs.mask = mask_of(inputs.lens, inputs.x.size(1));
 

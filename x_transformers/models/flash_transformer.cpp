@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "x_transformers/core/cloned.h"
-#include "x_transformers/core/json_options.h"
 #include "x_transformers/core/probe.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -225,8 +224,9 @@ TransformerOutput FLASHTransformerImpl::forward(const TransformerInputs& inputs)
 }
 
 Text FLASHTransformerImpl::capture_unsupported() const {
-  return recomputed_layers_ > 0 ? recomputed_capture_unsupported(options_to_json(options_))
-                                : Text();
+  if (recomputed_layers_ == 0 || layers_.empty()) return {};
+  return respelled(recomputed_capture_unsupported(layers_.front()->drawn_option()),
+                   spelled_by(spelled_by_model));
 }
 
 at::Tensor FLASHTransformerImpl::forward(const at::Tensor& tokens, const at::Tensor& mask) {

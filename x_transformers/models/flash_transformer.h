@@ -15,6 +15,7 @@
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/flash_parts.h"
+#include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
 
@@ -31,7 +32,9 @@ class FLASHTransformerImpl : public TokenModel, public CaptureCheck, public Reco
   at::Tensor forward(const at::Tensor& tokens, const at::Tensor& mask = {});
   /// Embeddings [b, n, dim] of the last layer to logits [b, n, num_tokens].
   at::Tensor head(const at::Tensor& embeddings) override;
-  std::vector<Linear> output_layers() const override { return {to_logits_}; }
+  std::vector<std::shared_ptr<torch::nn::Module>> output_layers() const override {
+    return {to_logits_.ptr()};
+  }
 
   const FLASHTransformerOptions& options() const { return options_; }
   TokenModelTraits traits() const override;

@@ -129,7 +129,7 @@ at::Tensor MultiInputTransformerWrapperImpl::embed(const MultiInputs& inputs) {
 MultiOutput MultiInputTransformerWrapperImpl::forward(const MultiInputs& given) {
   auto inputs = given;
   drop_unless(inputs.prepend_embeds.defined(), inputs.prepend_mask, "prepend_mask",
-              "there are no prepend_embeds");
+              "there are no {}", at("prepend_embeds"));
   check(inputs);
   shift_mems(inputs.mems, options_.shift_mem_down);
   EmbeddedSequence sequence(embed(inputs), inputs);

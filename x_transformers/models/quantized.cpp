@@ -37,7 +37,7 @@ QuantizedModel quantize_model(torch::nn::Module& model, Quantization quantizatio
   model.apply([&](torch::nn::Module& part) {
     if (auto* block = dynamic_cast<Block*>(&part)) block->apply(quantize);
     if (const auto* net = dynamic_cast<const TokenModel*>(&part)) {
-      for (auto layer : net->output_layers()) quantize(*layer);
+      for (const auto& layer : net->output_layers()) quantize(*layer);
     }
   });
   require(result.weights > 0, at("quantize"),

@@ -14,7 +14,6 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/parts.h"
 #include "x_transformers/core/token_limit.h"
-#include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
 
@@ -87,7 +86,7 @@ class TokenModel : public torch::nn::Module, public NamedPart {
   }
   /// The linear layers that make logits; none where the table of embeddings does, or a module from
   /// the options.
-  virtual std::vector<Linear> output_layers() const { return {}; }
+  virtual std::vector<std::shared_ptr<torch::nn::Module>> output_layers() const { return {}; }
   /// Why documents packed into a row would see each other (AttentionLayersInputs::documents);
   /// empty: none does.
   virtual Text documents_unsupported() const {

@@ -163,7 +163,7 @@ TransformerOutput TransformerWrapperImpl::forward(const TransformerInputs& given
   if (!given_token_emb_ && inputs.x.defined() && inputs.x.scalar_type() == at::kBool)
     inputs.x = inputs.x.to(at::kLong);
   drop_unless(inputs.prepend_embeds.defined(), inputs.prepend_mask, "prepend_mask",
-              "there are no prepend_embeds");
+              "there are no {}", at("prepend_embeds"));
   check(inputs);
   shift_mems(inputs.mems, options_.shift_mem_down);
   TransformerOutput output;

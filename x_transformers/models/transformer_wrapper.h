@@ -55,7 +55,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck, pub
   void require_next_token_logits() const override;
   void require_language_model() const override;
   LinearHead linear_head() const override;
-  std::vector<Linear> output_layers() const override { return to_logits_; }
+  std::vector<std::shared_ptr<torch::nn::Module>> output_layers() const override;
   bool hides_last_token() const override;
   std::unique_ptr<DecodingSession> start_session(SessionOptions options) override;
   /// Shares another model's token embedding, under both names.

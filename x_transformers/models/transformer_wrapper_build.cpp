@@ -331,6 +331,12 @@ void TransformerWrapperImpl::set_token_emb(const std::shared_ptr<BaseEmbedding>&
   replace_module("token_emb", token_emb);
 }
 
+std::vector<std::shared_ptr<torch::nn::Module>> TransformerWrapperImpl::output_layers() const {
+  std::vector<std::shared_ptr<torch::nn::Module>> layers;
+  for (const auto& layer : to_logits_) layers.push_back(layer.ptr());
+  return layers;
+}
+
 Text TransformerWrapperImpl::documents_unsupported() const {
   const auto& o = options_;
   if (memory_token_count() > 0)

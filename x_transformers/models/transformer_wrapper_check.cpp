@@ -26,7 +26,7 @@ int64_t batch_of(const TransformerInputs& inputs) {
 /// What the stack does not see as it was given.
 void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   require(inputs.x.defined() || inputs.prepend_embeds.defined(), at("x"),
-          "is needed, unless there are prepend_embeds");
+          "is needed, unless there are {}", option("prepend_embeds"));
   if (!given_token_emb_) {
     require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
   } else if (inputs.x.defined()) {
@@ -56,7 +56,8 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
     require(reason.empty(), at("documents"), "{}", reason);
     require(!inputs.prepend_embeds.defined() && !inputs.pos.defined() &&
                 !inputs.seq_start_pos.defined(),
-            at("documents"), "cannot be combined with prepend_embeds, pos or seq_start_pos");
+            at("documents"), "cannot be combined with {}, {} or {}", option("prepend_embeds"),
+            option("pos"), option("seq_start_pos"));
   }
   if (!inputs.x.defined()) return;
   const auto n = inputs.x.size(1);
@@ -69,11 +70,11 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
                              (!inputs.goes_on() && cls_token_.defined());
   // The factors of a single token are broadcast.
   require(!(ff_deep_embed_.defined() && has_no_tokens && n != 1), at("ff_deep_embed"),
-          "has no factors for what is no token (prepend_embeds, {}, {})",
+          "has no factors for what is no token ({}, {}, {})", option("prepend_embeds"),
           option("num_memory_tokens"), option("use_cls_token"));
   require(!(options_.average_pool_embed && prepends && inputs.mask.defined()),
-          at("average_pool_embed"),
-          "the mean over the tokens of a mask has no place for prepend_embeds");
+          at("average_pool_embed"), "the mean over the tokens of a mask has no place for {}",
+          option("prepend_embeds"));
   check_positions(inputs, sizes);
 }
 

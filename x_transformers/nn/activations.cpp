@@ -59,9 +59,8 @@ class PReLU : public ActivationModule {
   }
   at::Tensor forward(const at::Tensor& x) override {
     const auto slopes = weight_.size(0);
-    require(slopes == 1 || (x.dim() > 1 && x.size(1) == slopes), About{},
-            "PReLU has num_parameters = {}, but the second dimension has {}", slopes,
-            x.dim() > 1 ? x.size(1) : 1);
+    require(slopes == 1 || (x.dim() > 1 && x.size(1) == slopes), at("num_parameters"),
+            "{}, but the second dimension has {}", slopes, x.dim() > 1 ? x.size(1) : 1);
     return at::prelu(x, weight_);
   }
   // The second dimension is the sequence.
@@ -94,6 +93,7 @@ class RReLU : public ActivationModule {
   at::Tensor forward(const at::Tensor& x) override {
     return at::rrelu(x, options_.lower, options_.upper, is_training());
   }
+  bool draws() const override { return true; }
 
  private:
   RReLUOptions options_;

@@ -23,6 +23,8 @@ class ActivationModule : public torch::nn::Module {
   virtual std::optional<Activation> plain() const { return std::nullopt; }
   /// Whether the output for a token depends on that token alone.
   virtual bool is_per_token() const { return true; }
+  /// Whether it draws random numbers in training.
+  virtual bool draws() const { return false; }
   /// The module whose parameters these are.
   virtual std::shared_ptr<torch::nn::Module> registered() { return shared_from_this(); }
 };

@@ -46,12 +46,12 @@ void warn_of_packing(const ScoreOptions& options, bool is_given, const std::stri
   if (options.flash_pack_seq == is_given) return;
   const auto packs = option(prefix + "flash_pack_seq");
   if (is_given) {
-    warn_unused(About{}, "{}: change nothing, {} is off", arguments, packs);
+    warn_unused(at(OptionPath(arguments)), "change nothing, {} is off", packs);
     return;
   }
-  require(!options.flash, About{}, "{}: are needed, as {} and {} are on", arguments, packs,
+  require(!options.flash, at(OptionPath(arguments)), "are needed, as {} and {} are on", packs,
           option(prefix + "flash"));
-  warn_unused(at(packs), "changes nothing, as there are no {}", arguments);
+  warn_unused(at(packs), "changes nothing, as there are no {}", option(arguments));
 }
 
 Attend::Attend(AttendOptions options, std::shared_ptr<CoPE> cope) : options_(std::move(options)) {
@@ -78,6 +78,7 @@ void Attend::build_custom_function() {
       "custom_attn_fn", [&] { return make_callable(*options_.custom_attn_fn, options_.compat); });
   register_module("attn_fn", callable.module);
   custom_ = callable;
+  custom_draws_ = callable.draws;
 }
 
 /// A 1x1 convolution that starts as identity.
@@ -204,6 +205,12 @@ void apply_packed_scale(const PackedSequences& packed, int64_t d, ScoreProgram& 
 
 }  // namespace
 
+OptionPath Attend::drawn_option() const {
+  if (options_.dropout > 0) return "dropout";
+  if (options_.gumbel_softmax) return "gumbel_softmax";
+  return custom_draws_ ? OptionPath("custom_attn_fn") : OptionPath();
+}
+
 void Attend::add_keys_in_front(Call& call, int64_t count) {
   if (count == 0) return;
   add_front(call.position, count);
@@ -216,12 +223,12 @@ void Attend::add_keys_in_front(Call& call, int64_t count) {
 void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
   if (!prev_attn.defined() || prev_attn.dim() == 0) return;
   const auto given = prev_attn.size(-1);
-  require(given == keys || given == 1 || keys == 1, at("prev_attn"),
-          "has scores of {} keys, expected {}{}", given, keys,
-          options_.head_learned_sink && given == keys + 1
-              ? "; head_learned_sink is one more, so not with residual attention "
-                "(residual_attn, cross_residual_attn) from layer to layer"
-              : "");
+  if (given == keys || given == 1 || keys == 1) return;
+  Notice notice{at("prev_attn"), text("has scores of {} keys, expected {}", given, keys)};
+  if (options_.head_learned_sink && given == keys + 1)
+    notice.hint = text("{} is one more, so not with residual attention from layer to layer",
+                       option("head_learned_sink"));
+  throw InputError(std::move(notice));
 }
 
 namespace {

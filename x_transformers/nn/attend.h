@@ -54,6 +54,8 @@ class Attend : public torch::nn::Module {
   using Observer = std::function<void(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                       const ScoreProgram& program, bool keep_maps)>;
   void observe(Observer observer) { observer_ = std::move(observer); }
+  /// The option by which it draws random numbers in training; empty: it draws none.
+  OptionPath drawn_option() const;
   /// The score program of a call with `d` features a head.
   ScoreProgram program(int64_t d, const Call& call) const;
 
@@ -72,6 +74,7 @@ class Attend : public torch::nn::Module {
   at::Tensor pre_talking_heads_, post_talking_heads_, pre_scale_post_talking_heads_, head_sink_;
   std::shared_ptr<CoPE> cope_;
   std::function<at::Tensor(const at::Tensor&)> custom_;
+  bool custom_draws_ = false;  ///< random numbers
   Observer observer_;
 };
 

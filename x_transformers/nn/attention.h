@@ -103,6 +103,7 @@ class AttentionImpl : public Block,
   at::Tensor rotate_keys(const at::Tensor& keys, const RotaryAngles& angles,
                          int64_t new_tokens) const;
   bool takes_ends() const override { return true; }
+  OptionPath drawn_option() const override;
   const char* cost_part() const override { return "attention"; }
 
   // As what runs an Attend.

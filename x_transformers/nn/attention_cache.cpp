@@ -1,4 +1,4 @@
-// What an attention keeps of earlier tokens, and why it cannot go on from that.
+// What an attention keeps of earlier tokens, and what calls it cannot be part of.
 #include <ATen/ATen.h>
 
 #include <memory>
@@ -30,6 +30,13 @@ Text AttentionImpl::documents_unsupported() const {
   if (const auto* projected = orthogonal_projection())
     return text("{} is taken over whole rows", option(projected));
   return {};
+}
+
+OptionPath AttentionImpl::drawn_option() const {
+  const auto drawn = attend_->drawn_option();
+  if (!drawn.empty()) return drawn;
+  if (options_.sublayer_dropout > 0) return "sublayer_dropout";
+  return hybrid_module_.draws ? OptionPath("hybrid_module") : OptionPath();
 }
 
 Text AttentionImpl::cache_unsupported() const {

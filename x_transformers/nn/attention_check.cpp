@@ -16,8 +16,8 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given, const At
                  {{"batch", batch, true}, {"heads"}, {"keys"}, {"dim_head", o.dim_head}});
   if (!k.defined()) return;
   const auto heads = k.size(1);
-  require(heads > 0 && o.heads % heads == 0, at(name), "{} heads do not divide heads = {}", heads,
-          o.heads);
+  require(heads > 0 && o.heads % heads == 0, at(name), "{} heads do not divide {} = {}", heads,
+          option("heads"), o.heads);
   require_tensor(v, name, TensorKind::floating,
                  {{"batch", batch, true},
                   {"heads", heads},
@@ -28,14 +28,17 @@ void require_key_values(const std::pair<at::Tensor, at::Tensor>& given, const At
 void AttentionImpl::drop_unread(AttentionInputs& inputs) const {
   warn_of_packing(options_, inputs.packed != nullptr);
   if (!options_.flash_pack_seq) inputs.packed = nullptr;
-  drop_unless(inputs.rel_pos != nullptr, inputs.pos, "pos", "there is no rel_pos to take it");
-  drop_unless(inputs.mem.defined() || inputs.cache, inputs.mem_mask, "mem_mask", "there is no mem");
+  drop_unless(inputs.rel_pos != nullptr, inputs.pos, "pos", "there is no {} to take it",
+              at("rel_pos"));
+  drop_unless(inputs.mem.defined() || inputs.cache, inputs.mem_mask, "mem_mask", "there is no {}",
+              at("mem"));
   drop_unless(inputs.additional_key_values.first.defined(), inputs.additional_key_value_mask,
-              "additional_key_value_mask", "there are no additional_key_values");
+              "additional_key_value_mask", "there are no {}", at("additional_key_values"));
   if (!options_.data_dependent_alibi) return;
-  const char* reason = "data_dependent_alibi stands in its place";
-  drop_unless(false, inputs.attn_bias, "attn_bias", reason);
-  if (inputs.rel_pos) warn_unused(at("rel_pos"), "changes nothing, {}", reason);
+  const auto alibi = at("data_dependent_alibi");
+  drop_unless(false, inputs.attn_bias, "attn_bias", "{} stands in its place", alibi);
+  if (inputs.rel_pos)
+    warn_unused(at("rel_pos"), "changes nothing, {} stands in its place", option(alibi.name));
   inputs.rel_pos = nullptr;
   inputs.pos = at::Tensor();
 }
@@ -50,7 +53,8 @@ void AttentionImpl::check_sequences(const AttentionInputs& inputs) const {
     require_tensor(inputs.x, "x", TensorKind::floating, {{"batch"}, {"seq"}, {"dim", o.dim}});
   }
   require(inputs.context.defined() || dim_kv() == o.dim, at("dim_context"),
-          "{} is not dim = {}, so a context is needed", dim_kv(), o.dim);
+          "{} is not {} = {}, so a {} is needed", dim_kv(), option("dim"), o.dim,
+          option("context"));
 }
 
 /// Features of what keys and values are made of.
@@ -125,8 +129,8 @@ void AttentionImpl::check_given(const GivenState& given, const Dimension& batch,
   if (o.use_latent_kv) {
     require_tensor(given.keys, first.c_str(), TensorKind::floating,
                    {batch, {"tokens"}, {"dim_latent_kv", *o.dim_latent_kv}});
-    require(given.values.defined() || !o.latent_rope_subheads,
-            second + ": is needed beside the latents, for latent_rope_subheads");
+    require(given.values.defined() || !o.latent_rope_subheads, at(second),
+            "is needed beside the latents, for {}", option("latent_rope_subheads"));
     require_tensor(given.values, second.c_str(), TensorKind::floating,
                    {batch,
                     {"latent_rope_subheads", o.latent_rope_subheads.value_or(0)},
@@ -136,7 +140,7 @@ void AttentionImpl::check_given(const GivenState& given, const Dimension& batch,
   }
   require_tensor(given.keys, first.c_str(), TensorKind::floating,
                  {batch, {"kv_heads", kv_heads_}, {"tokens"}, {"dim_head", o.dim_head}});
-  require(given.values.defined(), second + ": is needed beside the keys");
+  require(given.values.defined(), at(second), "is needed beside the keys");
   // Mixed or normed values have a head for each query head.
   const bool has_all_heads = given.values.dim() == 4 && given.values.size(1) == o.heads;
   require_tensor(given.values, second.c_str(), TensorKind::floating,

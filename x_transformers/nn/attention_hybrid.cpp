@@ -63,7 +63,8 @@ at::Tensor AttentionImpl::mix_hybrid(const AttentionInputs& inputs, const at::Te
   result.hybrid_hidden = hybrid.hidden;
   const auto features = value_dim_head_ * options_.heads;
   expect(hybrid.out.dim() == 4 || hybrid.out.size(-1) == features, at("hybrid_module"),
-         hybrid.out.size(-1), "heads * dim_head = {} features", features);
+         hybrid.out.size(-1), "{} * {} = {} features", option("heads"), option("dim_head"),
+         features);
   const auto heads = hybrid.out.dim() == 4 ? hybrid.out : split_heads(hybrid.out, options_.heads);
   out = hybrid_out_norm_->forward(out);
   const auto other = hybrid_norm_->forward(heads);

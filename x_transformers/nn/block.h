@@ -85,6 +85,9 @@ class Block : public torch::nn::Module {
                            const std::string& /*name*/) const {}
   /// What the block keeps of earlier tokens, empty as yet; null: it needs none of them.
   virtual std::unique_ptr<BlockState> make_state(const StateOptions&) const { return nullptr; }
+  /// The option by which a pass in training draws random numbers; empty: it draws none. Asked of
+  /// the innermost block.
+  virtual OptionPath drawn_option() const { return {}; }
   /// The parameters that x-transformers trains with Muon, of the block itself: one within it has
   /// its own.
   virtual std::vector<at::Tensor> muon_parameters() const { return {}; }

@@ -13,6 +13,7 @@ class CallableActivation : public ActivationModule {
   explicit CallableActivation(CallableModule callable) : callable_(std::move(callable)) {}
   at::Tensor forward(const at::Tensor& x) override { return callable_(x); }
   bool is_per_token() const override { return callable_.is_per_token; }
+  bool draws() const override { return callable_.draws; }
   std::shared_ptr<torch::nn::Module> registered() override { return callable_.module; }
 
  private:

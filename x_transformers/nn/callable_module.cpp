@@ -37,19 +37,23 @@ std::vector<std::string> known_types() {
 
 CallableModule activation_callable(const ModuleSpec& spec) {
   const auto activation = make_activation(spec);
-  return {activation,
-          [activation, type = spec.type](const at::Tensor& x, const auto& arguments) {
-            require_no_arguments(type, arguments);
-            return CallableModule::Result{activation->forward(x), {}};
-          },
-          activation->is_per_token()};
+  CallableModule callable = {
+      activation,
+      [activation, type = spec.type](const at::Tensor& x, const auto& arguments) {
+        require_no_arguments(type, arguments);
+        return CallableModule::Result{activation->forward(x), {}};
+      },
+      activation->is_per_token()};
+  callable.draws = activation->draws();
+  return callable;
 }
 
 }  // namespace
 
 void register_callable(const std::string& type, MakeCallable make) {
   const std::lock_guard lock(registry().mutex);
-  require(registry().types.emplace(type, std::move(make)).second, type + ": is a type already");
+  require(registry().types.emplace(type, std::move(make)).second, at(type + ":"),
+          "is a type already");
 }
 
 void offer_callable(const std::string& type, MakeCallable make) {

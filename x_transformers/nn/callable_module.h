@@ -33,6 +33,7 @@ struct CallableModule {
   bool is_per_token = false;      ///< the output for a token depends on that token alone
   bool is_causal = is_per_token;  ///< and not on later tokens
   std::optional<int64_t> num_ids = std::nullopt;  ///< it embeds ids below this; empty: not said
+  bool draws = false;                             ///< random numbers, in training
 
   explicit operator bool() const { return call != nullptr; }
   at::Tensor operator()(const at::Tensor& x, const NamedTensors& arguments = {}) const {

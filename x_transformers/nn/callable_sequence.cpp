@@ -110,14 +110,17 @@ TorchOptions recurrent_options(const GRUModuleOptions& options) {
 template <class Holder, class Run>
 CallableModule recurrent(const std::string& type, Holder module, const GRUModuleOptions& options,
                          Run run) {
-  return {module.ptr(),
-          [module, type, run](const at::Tensor& x, const NamedTensors& arguments) mutable {
-            require_floats(type, x);
-            // cuDNN gathers the weights at each call, unless they lie together.
-            if (x.is_cuda() && !share_storage(module->parameters())) module->flatten_parameters();
-            return run(module, x, arguments);
-          },
-          /*is_per_token=*/false, /*is_causal=*/options.batch_first && !options.bidirectional};
+  CallableModule callable = {
+      module.ptr(),
+      [module, type, run](const at::Tensor& x, const NamedTensors& arguments) mutable {
+        require_floats(type, x);
+        // cuDNN gathers the weights at each call, unless they lie together.
+        if (x.is_cuda() && !share_storage(module->parameters())) module->flatten_parameters();
+        return run(module, x, arguments);
+      },
+      /*is_per_token=*/false, /*is_causal=*/options.batch_first && !options.bidirectional};
+  callable.draws = options.dropout > 0;
+  return callable;
 }
 
 /// Of a recurrence whose state is one tensor.

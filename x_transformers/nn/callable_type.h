@@ -20,10 +20,12 @@ OptionsType callable_options(const ModuleSpec& spec, [[maybe_unused]] const Comp
   return options;
 }
 
-/// What is known of a module; false is always right, true lets models decode token by token.
+/// What is known of a module. Of the first two false is always right, and true lets models decode
+/// token by token.
 struct CallableTraits {
   bool is_per_token = false;      ///< the output for a token depends on that token alone
   bool is_causal = is_per_token;  ///< and not on later tokens
+  bool draws = false;             ///< random numbers, in training: must be said
 };
 
 /// The type of a torch::nn::Module with `forward(x)`, whose constructor takes `OptionsType` (with
@@ -43,7 +45,9 @@ MakeCallable callable_type(CallableTraits traits = {}) {
       require_no_arguments(type, arguments);
       return CallableModule::Result{module->forward(x), {}};
     };
-    return {module, std::move(call), traits.is_per_token, traits.is_causal};
+    CallableModule callable = {module, std::move(call), traits.is_per_token, traits.is_causal};
+    callable.draws = traits.draws;
+    return callable;
   };
 }
 

@@ -42,14 +42,16 @@ CallableModule make_token_embedding(const TokenEmbeddingOptions& options) {
 
 CallableModule make_feed_forward(const FeedForwardOptions& options) {
   const auto feed_forward = std::make_shared<FeedForwardImpl>(options);
-  return {feed_forward,
-          [feed_forward](const at::Tensor& x, const NamedTensors& arguments) {
-            require_floats("FeedForward", x);
-            return Result{
-                feed_forward->forward({x, only_argument("FeedForward", "deep_embed", arguments)}),
-                {}};
-          },
-          /*is_per_token=*/feed_forward->cache_unsupported().empty()};
+  CallableModule callable = {
+      feed_forward,
+      [feed_forward](const at::Tensor& x, const NamedTensors& arguments) {
+        require_floats("FeedForward", x);
+        return Result{
+            feed_forward->forward({x, only_argument("FeedForward", "deep_embed", arguments)}), {}};
+      },
+      /*is_per_token=*/feed_forward->cache_unsupported().empty()};
+  callable.draws = !feed_forward->drawn_option().empty();
+  return callable;
 }
 
 }  // namespace
@@ -98,7 +100,9 @@ namespace {
 template <class Holder>
 CallableModule dropout_of(const char* type, const DropoutModuleOptions& options) {
   require_probability(options.p, "p");
-  return per_token_module(type, Holder(options.p), /*takes_floats=*/true);
+  auto module = per_token_module(type, Holder(options.p), /*takes_floats=*/true);
+  module.draws = options.p > 0;
+  return module;
 }
 
 /// Drops entries of the second dimension whole. LibTorch's own Dropout2d takes [b, n, d] for a

@@ -51,8 +51,8 @@ EmbeddingRegistry& embedding_registry() {
 
 void register_embedding(const std::string& type, MakeEmbedding make) {
   const std::lock_guard lock(embedding_registry().mutex);
-  require(embedding_registry().types.emplace(type, std::move(make)).second,
-          type + ": is an embedding already");
+  require(embedding_registry().types.emplace(type, std::move(make)).second, at(type + ":"),
+          "is an embedding already");
 }
 
 ModuleSpec with_sizes(const ModuleSpec& spec, const EmbeddingSizes& sizes) {

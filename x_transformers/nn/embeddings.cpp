@@ -57,10 +57,9 @@ AbsolutePositionalEmbedding::AbsolutePositionalEmbedding(
 
 at::Tensor AbsolutePositionalEmbedding::forward(int64_t length, const Positions& positions,
                                                 const at::Device& device) {
-  require(
-      length + (positions.pos.defined() ? 0 : positions.offset) <= max_seq_len_,
-      "sequence of " + std::to_string(length + positions.offset) +
-          " tokens: the learned positions end at max_seq_len = " + std::to_string(max_seq_len_));
+  require(length + (positions.pos.defined() ? 0 : positions.offset) <= max_seq_len_, About{},
+          "sequence of {} tokens: the learned positions end at {} = {}", length + positions.offset,
+          option("max_seq_len"), max_seq_len_);
   auto pos = positions.resolve(length, device);
   if (positions.seq_start_pos.defined()) pos = pos.clamp_min(0);
   const auto embedded = emb_->forward(pos) * scale_;

@@ -55,6 +55,12 @@ Text FeedForwardImpl::cache_unsupported() const {
   return text("{} may look at other tokens", option("custom_activation"));
 }
 
+OptionPath FeedForwardImpl::drawn_option() const {
+  if (options_.dropout > 0) return "dropout";
+  if (options_.sublayer_dropout > 0) return "sublayer_dropout";
+  return activation_->draws() ? OptionPath("custom_activation") : OptionPath();
+}
+
 FeedForwardImpl::FeedForwardImpl(FeedForwardOptions options) : options_(std::move(options)) {
   validate(options_);
   const auto inner_dim = static_cast<int64_t>(static_cast<double>(options_.dim) * options_.mult);

@@ -48,6 +48,7 @@ class FeedForwardImpl : public Block, public CostPart {
   bool takes_ends() const override { return true; }
   Text cache_unsupported() const override;
   Text documents_unsupported() const override { return cache_unsupported(); }
+  OptionPath drawn_option() const override;
   const char* cost_part() const override { return "feed-forward"; }
   const FeedForwardOptions& options() const { return options_; }
   /// The weights of the linear layers.

@@ -105,6 +105,10 @@ FLASH::FLASH(const FLASHOptions& options, std::shared_ptr<FLASHRotaryEmbedding> 
   to_out_ = register_module("to_out", Linear(hidden, dim));
 }
 
+OptionPath FLASH::drawn_option() const {
+  return options_.dropout > 0 ? OptionPath("dropout") : OptionPath();
+}
+
 Text FLASH::cache_unsupported() const {
   if (options_.causal) return {};
   return text("{} = false: each token sees those after it", option("causal"));

@@ -57,6 +57,7 @@ class FLASH : public Block {
   BranchOutput run(const BranchInputs& inputs) override;
   Text cache_unsupported() const override;
   Text documents_unsupported() const override { return "FLASH attends to groups of rows"; }
+  OptionPath drawn_option() const override;
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
   const FLASHOptions& options() const { return options_; }
 

@@ -63,6 +63,10 @@ GAU::GAU(const GAUOptions& options) : options_(options) {
   to_out_ = register_module("to_out", make_scope())->register_module("0", Linear(hidden, dim));
 }
 
+OptionPath GAU::drawn_option() const {
+  return options_.dropout > 0 ? OptionPath("dropout") : OptionPath();
+}
+
 Text GAU::cache_unsupported() const {
   if (!options_.causal) return text("{} = false: each token sees those after it", option("causal"));
   if (options_.normalise != "position")

@@ -33,6 +33,7 @@ class GAU : public Block {
   /// With normalise = "length" each token changes the outputs of all others.
   Text cache_unsupported() const override;
   Text documents_unsupported() const override { return "GAU attends to whole rows"; }
+  OptionPath drawn_option() const override;
   std::unique_ptr<BlockState> make_state(const StateOptions& options) const override;
   const GAUOptions& options() const { return options_; }
 

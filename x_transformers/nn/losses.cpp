@@ -150,8 +150,8 @@ at::Tensor gaussian_nll(const at::Tensor& mean, const at::Tensor& variance,
 
 void register_loss(const std::string& type, MakeLoss make) {
   const std::lock_guard lock(loss_registry().mutex);
-  require(loss_registry().types.emplace(type, std::move(make)).second,
-          type + ": is a loss already");
+  require(loss_registry().types.emplace(type, std::move(make)).second, at(type + ":"),
+          "is a loss already");
 }
 
 TargetLoss make_loss(const ModuleSpec& spec) {

@@ -40,17 +40,19 @@ at::Tensor offsets(const Places& queries, const Places& keys) {
   return aligned_keys.unsqueeze(1) - aligned_queries.unsqueeze(2);
 }
 
+OptionPath of_packing(const char* name) { return OptionPath("flash_pack_seq_kwargs") / name; }
+
 void check_boundaries(const char* name, const at::Tensor& boundaries) {
-  const std::string where = std::string("flash_pack_seq_kwargs.") + name;
-  require(boundaries.defined(), where + ": is needed");
-  require(boundaries.dim() == 1 || boundaries.dim() == 2,
-          where + ": expected [sequences + 1] or [batch, sequences + 1]");
-  require(!boundaries.is_floating_point(), where + ": expected integers");
-  require(boundaries.size(-1) >= 2, where + ": expected at least two boundaries");
+  const auto where = at(of_packing(name));
+  require(boundaries.defined(), where, "is needed");
+  require(boundaries.dim() == 1 || boundaries.dim() == 2, where,
+          "expected [sequences + 1] or [batch, sequences + 1]");
+  require(!boundaries.is_floating_point(), where, "expected integers");
+  require(boundaries.size(-1) >= 2, where, "expected at least two boundaries");
   if (!boundaries.is_cpu()) return;
   const bool is_ordered = boundaries.diff().ge(0).all().item<bool>() &&
                           boundaries.select(-1, 0).eq(0).all().item<bool>();
-  require(is_ordered, where + ": expected boundaries that begin with 0 and never fall");
+  require(is_ordered, where, "expected boundaries that begin with 0 and never fall");
 }
 
 }  // namespace
@@ -74,20 +76,18 @@ at::Tensor PackedSequences::bias(int64_t queries, int64_t keys) const {
 void validate(const PackedSequences& packed, bool causal) {
   check_boundaries("cu_seqlens_q", packed.cu_seqlens_q);
   check_boundaries("cu_seqlens_k", packed.cu_seqlens_k);
-  require(packed.cu_seqlens_q.sizes() == packed.cu_seqlens_k.sizes(), at("flash_pack_seq_kwargs"),
-          "cu_seqlens_q and cu_seqlens_k must have one shape");
+  const auto boundaries = among({of_packing("cu_seqlens_q"), of_packing("cu_seqlens_k")});
+  require(packed.cu_seqlens_q.sizes() == packed.cu_seqlens_k.sizes(), boundaries,
+          "must have one shape");
   const bool are_equal =
       !causal || !packed.cu_seqlens_q.is_cpu() || packed.cu_seqlens_q.equal(packed.cu_seqlens_k);
-  require(are_equal, at("flash_pack_seq_kwargs"),
-          "with causal attention cu_seqlens_q and cu_seqlens_k must be equal");
-  require(packed.softcap >= 0, at(OptionPath("flash_pack_seq_kwargs") / "softcap"),
-          "expected 0 or more");
-  require(packed.softcap == 0 || !packed.alibi_slopes.defined(), at("flash_pack_seq_kwargs"),
-          "softcap and alibi_slopes: at most one of them");
+  require(are_equal, boundaries, "must be equal with causal attention");
+  require(packed.softcap >= 0, at(of_packing("softcap")), "expected 0 or more");
+  require(packed.softcap == 0 || !packed.alibi_slopes.defined(),
+          among({of_packing("softcap"), of_packing("alibi_slopes")}), "at most one of them");
   const auto& slopes = packed.alibi_slopes;
   require(!slopes.defined() || slopes.dim() == 1 || slopes.dim() == 2,
-          at(OptionPath("flash_pack_seq_kwargs") / "alibi_slopes"),
-          "expected [heads] or [batch, heads]");
+          at(of_packing("alibi_slopes")), "expected [heads] or [batch, heads]");
 }
 
 }  // namespace x_transformers

@@ -43,7 +43,8 @@ std::vector<ScaledRows> AttentionImpl::qk_clip_scales(const at::Tensor& score_ma
 
 void AttentionImpl::qk_clip_(const at::Tensor& pre_softmax_attn, double tau) {
   require(pre_softmax_attn.defined() && pre_softmax_attn.dim() == 4, at("qk_clip_"),
-          "expected scores [batch, heads, queries, keys]; a call keeps them with keep_maps");
+          "expected scores [batch, heads, queries, keys]; a call keeps them with {}",
+          option("keep_maps"));
   const at::NoGradGuard no_grad;
   for (const auto& [weight, scale] : qk_clip_scales(pre_softmax_attn.amax({0, 2, 3}), tau))
     weight.mul_(scale);

@@ -13,6 +13,7 @@
 #include "x_transformers/ops/attend_engine.h"
 #include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/heads_of_tokens.h"
@@ -208,9 +209,6 @@ void add_reasons_of_shape(const AttendCall& call, const CudnnParameters& p, Reas
   const auto i = q.size(2), j = k.size(2), d = q.size(3);
   reasons.add_if(d > kMostFeatures || d % kMultiple != 0 || v.size(3) != d,
                  "the features of a head");
-  const auto is_aligned = [](const at::Tensor& t) {
-    return reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0;
-  };
   reasons.add_if(!is_aligned(q) || !is_aligned(k) || !is_aligned(v), "memory off 16 bytes");
   reasons.add_if(i < 2 || j < 2, "a single query or key");
   reasons.add_if(q.numel() == 0, "there are no queries");

@@ -10,6 +10,7 @@
 
 #include "x_transformers/ops/attend_engine.h"
 #include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/heads_of_tokens.h"
@@ -304,12 +305,12 @@ void add_reasons_of_shape(const AttendCall& call, const FlashParameters& p, Reas
   reasons.add_if(d > kernels::kMostFlashFeatures || d % kMultiple != 0 ||
                      dv > kernels::kMostFlashFeatures || dv % kMultiple != 0 || d == 0 || dv == 0,
                  "the features of a head");
-  const auto is_aligned = [](const at::Tensor& t) {
-    bool multiple = reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 == 0;
+  const auto has_vectors = [](const at::Tensor& t) {
+    bool multiple = is_aligned(t);
     for (int i = 0; i < 3; ++i) multiple = multiple && t.stride(i) % kMultiple == 0;
     return multiple || t.stride(3) != 1;  // that is copied
   };
-  reasons.add_if(!is_aligned(q) || !is_aligned(k) || !is_aligned(v), "memory off 16 bytes");
+  reasons.add_if(!has_vectors(q) || !has_vectors(k) || !has_vectors(v), "memory off 16 bytes");
   reasons.add_if(q.size(2) > kMost || k.size(2) > kMost || q.size(0) * q.size(1) > 65535,
                  "so many queries, keys or heads");
   reasons.add_if(q.size(2) < kFewQueries && k.size(2) > kFewQueries, "few queries");

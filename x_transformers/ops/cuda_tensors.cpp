@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <string>
 
 #include "x_transformers/ops/cuda_launchers.h"
@@ -12,6 +13,11 @@ bool is_plain_on_cuda(const at::Tensor& t) {
   const auto type = t.scalar_type();
   return t.is_cuda() && t.layout() == at::kStrided && !t.is_neg() && !t._fw_grad(0).defined() &&
          (type == at::kFloat || type == at::kBFloat16 || type == at::kHalf);
+}
+
+bool is_aligned(const at::Tensor& t) {
+  constexpr uintptr_t kBytes = 16;
+  return reinterpret_cast<uintptr_t>(t.const_data_ptr()) % kBytes == 0;
 }
 
 Reasons cuda_kernel_reasons(const at::Tensor& x, const char* name) {

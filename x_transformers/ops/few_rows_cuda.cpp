@@ -15,10 +15,6 @@ namespace {
 
 constexpr int64_t kVectorBytes = 16;
 
-bool is_aligned(const at::Tensor& t) {
-  return reinterpret_cast<uintptr_t>(t.const_data_ptr()) % kVectorBytes == 0;
-}
-
 bool has_ends(const LinearEnds& ends) {
   return ends.norm || ends.gated || ends.activation != Activation::identity ||
          ends.residual.defined();

@@ -29,14 +29,17 @@ at::Tensor polar_reference(const PolarCall& call) {
       .to(call.t.scalar_type());
 }
 
-void broadcast_strides(const at::Tensor& tensor, int64_t (&strides)[3]) {
-  for (int i = 0; i < 3; ++i) strides[i] = tensor.size(i) == 1 ? 0 : tensor.stride(i);
+/// Angles of which all batch entries or all heads may have the same.
+kernels::HeadsOfTokens shared_heads_of_tokens(const at::Tensor& angles) {
+  auto memory = heads_of_tokens(angles);
+  for (int i = 0; i < 3; ++i)
+    if (angles.size(i) == 1) memory.strides[i] = 0;
+  return memory;
 }
 
 /// Rows of features as the kernel reads them.
 bool has_vectors(const at::Tensor& tensor) {
-  bool fits =
-      tensor.stride(3) == 1 && reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 16 == 0;
+  bool fits = tensor.stride(3) == 1 && is_aligned(tensor);
   for (int i = 0; i < 3; ++i) fits = fits && tensor.stride(i) % kVector == 0;
   return fits;
 }
@@ -47,11 +50,9 @@ at::Tensor with_vectors(const at::Tensor& tensor) {
 
 kernels::PolarPass pass_of(const at::Tensor& t, const at::Tensor& angles) {
   kernels::PolarPass params;
-  params.t = t.const_data_ptr();
+  params.t = heads_of_tokens(t);
   params.element = element_of(t);
-  broadcast_strides(t, params.t_strides);
-  params.angles = angles.const_data_ptr<float>();
-  broadcast_strides(angles, params.angle_strides);
+  params.angles = shared_heads_of_tokens(angles);
   params.batch = t.size(0);
   params.heads = t.size(1);
   params.length = t.size(2);
@@ -69,8 +70,7 @@ class PolarFunction : public torch::autograd::Function<PolarFunction> {
     const auto y =
         empty_positions_first({t.size(0), t.size(1), t.size(2), 2 * t.size(3)}, t.options());
     auto params = pass_of(t, angles);
-    params.y = y.mutable_data_ptr();
-    broadcast_strides(y, params.y_strides);
+    params.y = heads_of_tokens(y);
     run_pass(params, t);
     return y;
   }
@@ -93,10 +93,8 @@ class PolarFunction : public torch::autograd::Function<PolarFunction> {
     const auto t_grad = empty_positions_first_like(t);
     at::Tensor angles_grad;
     auto params = pass_of(t, angles);
-    params.y_grad = y_grad.const_data_ptr();
-    broadcast_strides(y_grad, params.y_strides);
-    params.t_grad = t_grad.mutable_data_ptr();
-    broadcast_strides(t_grad, params.t_grad_strides);
+    params.y_grad = heads_of_tokens(y_grad);
+    params.t_grad = heads_of_tokens(t_grad);
     if (ctx->needs_input_grad(1)) {
       angles_grad = at::empty_like(angles);
       params.angles_grad = angles_grad.mutable_data_ptr<float>();

@@ -132,7 +132,7 @@ std::vector<ConfigChange> compare_configs(const std::string& saved, const std::s
   std::set<std::string> free;  // options of the model that may change, of either text
   const auto parse = [&](const std::string& text) {
     Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    require(config.is_object(), where + ": expected a JSON object");
+    require(config.is_object(), at(where + ":"), "expected a JSON object");
     if (spelling && config.contains("model")) {
       const auto spelled = spelling(config["model"].dump());
       config["model"] = Json::parse(spelled.options);

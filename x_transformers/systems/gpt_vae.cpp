@@ -141,7 +141,7 @@ GPTVAEImpl::Latents GPTVAEImpl::encode_to_latents(const at::Tensor& given) {
 at::Tensor GPTVAEImpl::prepended(const at::Tensor& latents) {
   const auto features = options_.dim_latent.value_or(options_.layers.dim);
   expect(latents.dim() == 2 && latents.size(1) == features, at("latents"), shown(latents.sizes()),
-         "[batch, dim_latent = {}] or [{}]", features, features);
+         "[batch, {} = {}] or [{}]", option("dim_latent"), features, features);
   return from_latent_to_prepend_token_->forward(latents).unsqueeze(1);
 }
 

@@ -50,13 +50,15 @@ void GraphStep::capture(const std::vector<Batch>& micro_batches, bool with_share
   if (eager_.has_other_ranks()) weights_.targets = at::ones({}, options.dtype(at::kLong));
   const auto moments = eager_.optimizer().count_moments();
   const auto work = [this] { result_ = eager_.with_weights(inputs_, weights_); };
-  spelled(with_hint(below(kTrainingStep), "train.cuda_graph false runs it eagerly"), [&] {
-    // No gradient lives on from before: the graph allocates its own, at places of its own.
-    graph_ = capture_graph(device_, work, {.warm_up = 0});
-    // Moments made within the graph would be made anew by each replay.
-    if (eager_.optimizer().count_moments() != moments)
-      throw RunError("a parameter had its first gradient while the step was captured");
-  });
+  spelled(with_hint(below(kTrainingStep),
+                    text("{} false runs it eagerly", option(OptionPath("train") / "cuda_graph"))),
+          [&] {
+            // No gradient lives on from before: the graph allocates its own, at places of its own.
+            graph_ = capture_graph(device_, work, {.warm_up = 0});
+            // Moments made within the graph would be made anew by each replay.
+            if (eager_.optimizer().count_moments() != moments)
+              throw RunError("a parameter had its first gradient while the step was captured");
+          });
 }
 
 void GraphStep::fill_inputs(const std::vector<Batch>& micro_batches,

@@ -199,9 +199,10 @@ std::string start_from(Model& model, const fs::path& path, bool strict, const st
   for (const auto& [name, tensor] : whole) names.push_back(name);
   const auto foreign = known_model_hint(names);
   const auto part = part_of_several(file);
-  notice.hint = !part.empty()      ? part
-                : !foreign.empty() ? foreign
-                                   : "train.init_strict=false takes what fits";
+  notice.hint = !part.empty() ? Text(part)
+                : !foreign.empty()
+                    ? Text(foreign)
+                    : text("{}=false takes what fits", option(OptionPath("train") / "init_strict"));
   throw InputError(std::move(notice));
 }
 

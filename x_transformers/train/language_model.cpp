@@ -97,9 +97,9 @@ ModelConfig read_config(const LanguageModelFiles& files) {
   const auto path = files.config.empty() ? checkpoint_folder(files.path) / checkpoint_file::kConfig
                     : fs::is_directory(files.config) ? files.config / checkpoint_file::kConfig
                                                      : files.config;
-  require(!files.config.empty() || fs::exists(path),
-          files.path.string() + ": there is no " + checkpoint_file::kConfig +
-              " (expected the folder of a run or of a checkpoint)");
+  require(!files.config.empty() || fs::exists(path), at(files.path.string() + ":"),
+          "there is no {} (expected the folder of a run or of a checkpoint)",
+          checkpoint_file::kConfig);
   ModelConfig config;
   config.whole = with_integers(read_json_file(path.string()));
   require_own_config(config.whole, path.string());
@@ -137,7 +137,7 @@ void load_weights_of(const LanguageModelFiles& files, Model& model, bool is_arou
 
 LanguageModel load_language_model(const LanguageModelFiles& files, at::Device device,
                                   at::ScalarType dtype, Quantization quantize) {
-  require(std::filesystem::exists(files.path), files.path.string() + ": does not exist");
+  require(std::filesystem::exists(files.path), at(files.path.string() + ":"), "does not exist");
   const auto config = read_config(files);
   LanguageModel loaded;
   loaded.model = build_trainable_model(config.model, config.where);

@@ -21,6 +21,7 @@ void restore(const RandomSource& source, const at::Device& device, const std::st
 }  // namespace
 
 RandomSource process_generators() { return {generator_state, set_generator_state}; }
+RandomSource read_process_generators() { return {generator_state}; }
 
 RandomState random_state(const RandomSource& source, const at::Device& device) {
   RandomState state{base64_encode(source.state(at::kCPU)), {}};
@@ -50,6 +51,7 @@ std::vector<RandomState> random_states(const RandomSource& source, const at::Dev
 
 void set_random_state(const RandomSource& source, const RandomState& state,
                       const at::Device& device) {
+  if (!source.restore) return;
   restore(source, at::kCPU, state.cpu);
   if (device.is_cpu()) return;
   require(state.device.has_value(), at("random state of " + device.str()),

@@ -15,16 +15,20 @@ namespace x_transformers {
 /// back, each as the bytes of a tensor.
 struct RandomSource {
   std::function<at::Tensor(const at::Device& device)> state;
-  std::function<void(const at::Device& device, const at::Tensor& state)> restore;
+  /// Empty: the generators are not the run's to set.
+  std::function<void(const at::Device& device, const at::Tensor& state)> restore = {};
 };
 
-/// The default generators of the process, which operations draw from.
+/// The default generators of the process, which operations draw from: for programs, whose process
+/// it is, to be read and brought back.
 RandomSource process_generators();
+/// The same, to be read alone.
+RandomSource read_process_generators();
 
 /// The states of `source` now; of the CPU and, where `device` is another one, of that too.
 RandomState random_state(const RandomSource& source, const at::Device& device);
-/// Brings the states back. Throws InputError when `state` is no such state or lacks that of
-/// `device`.
+/// Brings the states back; nothing, where `source` is read alone. Throws InputError when `state` is
+/// no such state or lacks that of `device`.
 void set_random_state(const RandomSource& source, const RandomState& state,
                       const at::Device& device);
 

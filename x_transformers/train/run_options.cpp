@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -204,19 +205,28 @@ std::vector<OptionHelp> help_within(const std::string& name) {
   return lines;
 }
 
-/// Those of data, each object with what may stand in it.
-std::vector<OptionHelp> data_help() {
-  const std::map<std::string, std::vector<OptionHelp>> inner = {
-      {"task", help_within<TaskOptions>("task")},
-      {"series", help_within<SeriesOptions>("series")},
-      {"images", help_within<ImageOptions>("images")}};
-  std::vector<OptionHelp> lines;
-  for (const auto& line : options_help<DataOptions>()) {
-    lines.push_back(line);
-    const auto found = inner.find(line.name);
-    if (found != inner.end()) lines.insert(lines.end(), found->second.begin(), found->second.end());
+/// Visitor that lists fields for help, each object of options with what may stand in it.
+class HelpWithObjects : public FieldVisitor<HelpWithObjects> {
+ public:
+  template <class T>
+  void field(const FieldInfo& info, T& member) {
+    writer_.field(info, member);
+    if constexpr (Options<T>) {
+      const auto within = help_within<T>(info.name);
+      writer_.lines.insert(writer_.lines.end(), within.begin(), within.end());
+    }
   }
-  return lines;
+  const std::vector<OptionHelp>& lines() const { return writer_.lines; }
+
+ private:
+  HelpWriter writer_;
+};
+
+std::vector<OptionHelp> data_help() {
+  DataOptions options;
+  HelpWithObjects help;
+  options.fields(help);
+  return help.lines();
 }
 
 /// For what describes a model and nothing else, where a run is expected.

@@ -270,11 +270,12 @@ std::vector<int64_t> prompt_tokens(const LanguageModel& language_model,
   const auto size = static_cast<int64_t>(tokens.size()), longest = language_model.longest_prompt();
   if (longest == 0 || size <= longest) return tokens;
   require(language_model.model->translation_writer() == nullptr, about,
-          "has {} tokens, more than max_seq_len = {} of what is translated", size, longest);
+          "has {} tokens, more than {} = {} of what is translated", size, option("max_seq_len"),
+          longest);
   require(language_model.model->sequence_writer() == nullptr, about,
           "has {} tokens, more than the {} of every sequence that the model writes", size, longest);
-  warn(about, "has {} tokens, more than max_seq_len = {}: the last {} count, as in Python", size,
-       longest, longest);
+  warn(about, "has {} tokens, more than {} = {}: the last {} count, as in Python", size,
+       option("max_seq_len"), longest, longest);
   tokens.erase(tokens.begin(), tokens.end() - longest);
   return tokens;
 }

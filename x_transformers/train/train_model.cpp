@@ -275,21 +275,21 @@ LossFunction loss_of(const std::shared_ptr<Model>& model, const RunOptions& run)
   };
 }
 
-/// What to say of a default learning rate that a model of this size is not likely to want; empty:
-/// nothing. arXiv:2001.08361 (D.1) has the usual one of AdamW by the number of weights.
-std::string learning_rate_note(const RunOptions& run, const torch::nn::Module& module) {
-  if (run.has_learning_rate || run.train.optimizer.optimizer != "adamw") return "";
+/// What to say of a default learning rate that a model of this size is not likely to want; nothing
+/// of others. arXiv:2001.08361 (D.1) has the usual one of AdamW by the number of weights.
+std::optional<Notice> learning_rate_note(const RunOptions& run, const torch::nn::Module& module) {
+  if (run.has_learning_rate || run.train.optimizer.optimizer != "adamw") return std::nullopt;
   int64_t weights = 0;
   for (const auto& parameter : module.parameters()) weights += parameter.numel();
   constexpr double kLeast = 1e-4;
   const auto usual =
       std::max(0.003239 - 0.0001395 * std::log(static_cast<double>(weights)), kLeast);
   const auto given = run.train.optimizer.learning_rate;
-  if (usual < 2 * given && given < 2 * usual) return "";
-  return fmt::format(
-      "learning_rate is not given, so {}; {:.2g} is usual for AdamW and {} weights "
-      "(arXiv:2001.08361)",
-      given, usual, format_count(static_cast<double>(weights)));
+  if (usual < 2 * given && given < 2 * usual) return std::nullopt;
+  return Notice{
+      at(OptionPath("train") / "learning_rate"),
+      text("is not given, so {}; {} is usual for AdamW and {} weights (arXiv:2001.08361)", given,
+           fmt::format("{:.2g}", usual), format_count(static_cast<double>(weights)))};
 }
 
 /// What is about to be trained, and on what: "AutoregressiveWrapper of 3.2M weights; my.txt, 35.1k
@@ -366,9 +366,10 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   if (!start.empty()) trainer.message(start);
   if (unused) trainer.message(WarningSpelling::spelled(*unused).line());
   const auto note = learning_rate_note(run, model->module());
-  if (!note.empty() && !resume) trainer.message(note);
+  if (note && !resume) trainer.message(note->line());
   if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())
-    trainer.message(std::string("precision bf16: ") + kEmulatedBf16);
+    trainer.message(
+        Notice{at(OptionPath("train") / "precision"), text("bf16: {}", kEmulatedBf16)}.line());
   capture_steps(trainer, *model, trainable_spelling(*run.model, run.model_place));
   std::optional<NonCausalMeant> meant;
   if (run.train.allow_non_causal) meant.emplace();

@@ -36,6 +36,8 @@ ReportOptions report_options(const TrainOptions& options, const TrainerParts& pa
           .plot = options.plot};
 }
 
+OptionPath of_training(const char* name) { return option(OptionPath("train") / name); }
+
 }  // namespace
 
 Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerParts parts)
@@ -63,6 +65,10 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   set_recomputation();
   if (resumed_) {
     load_checkpoint();
+    if (!parts_.context.random.restore)
+      notes_.emplace_back(
+          "resumed without the state of random numbers, which are drawn from where this process "
+          "has them: steps with dropout are not those of an uninterrupted run");
   } else if (parts_.resume) {
     notes_.push_back(
         fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string()));
@@ -142,9 +148,10 @@ TrainResult Trainer::run() {
     if (!reason) throw;
     auto notice = caused(at(fmt::format("step {}:", state_.step + 1)),
                          "out of memory on " + device_.str(), *reason);
+    const auto data = [](const char* name) { return option(OptionPath("data") / name); };
     notice.hint =
-        "try a smaller data.batch_size with a larger train.grad_accum, a shorter data.seq_len, or "
-        "train.precision bf16";
+        text("try a smaller {} with a larger {}, a shorter {}, or {} bf16", data("batch_size"),
+             of_training("grad_accum"), data("seq_len"), of_training("precision"));
     throw RunError(std::move(notice));
   }
 }
@@ -290,16 +297,16 @@ Text Trainer::good_checkpoint() const {
 void Trainer::fail_nonfinite(int64_t step, const std::string& what) const {
   if (saving_.valid()) saving_.wait();  // it may be the last good one
   Notice notice{at(fmt::format("step {}:", step)), what + ": not finite"};
+  const auto clip = of_training("grad_clip");
   notice.hint =
       good_checkpoint() +
-      fmt::format(
-          ". Try a lower train.learning_rate (now {}), a longer train.warmup_steps (now {}), {}{}"
-          "or train.skip_nonfinite to pass over such steps",
-          options_.optimizer.learning_rate, *options_.warmup_steps,
-          options_.grad_clip == 0
-              ? "train.grad_clip 1.0, "
-              : fmt::format("a lower train.grad_clip (now {}), ", options_.grad_clip),
-          options_.precision == "bf16" ? "train.precision fp32, " : "");
+      text(". Try a lower {} (now {}), a longer {} (now {}), {}{}or {} to pass over such steps",
+           of_training("learning_rate"), options_.optimizer.learning_rate,
+           of_training("warmup_steps"), *options_.warmup_steps,
+           options_.grad_clip == 0 ? text("{} 1.0, ", clip)
+                                   : text("a lower {} (now {}), ", clip, options_.grad_clip),
+           options_.precision == "bf16" ? text("{} fp32, ", of_training("precision")) : Text(),
+           of_training("skip_nonfinite"));
   throw RunError(std::move(notice));
 }
 

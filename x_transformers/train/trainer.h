@@ -51,8 +51,9 @@ struct RunContext {
   /// can be read and has finite weights) or a step.
   std::string from_checkpoint = "latest";
   /// What random numbers are drawn from: checkpoints hold its state, and a resumed run brings that
-  /// back by it.
-  RandomSource random = process_generators();
+  /// back by it. Those of the process are read alone where a program does not give
+  /// process_generators(): a resumed run then draws from where they stand, and says so.
+  RandomSource random = read_process_generators();
   /// Where text is kept as tokens (token_cache.h), for runs on the same text; empty: in the run's
   /// folder, for the run alone.
   std::filesystem::path token_folder = {};
@@ -109,18 +110,19 @@ struct TrainResult {
 /// Trains a module on batches of named tensors, and keeps its run in a folder (checkpoint.h).
 ///
 /// Nothing of the process is changed: seed, threads and precision are as whoever made the process
-/// has set them (process.h), and random numbers are drawn from generators as they stand, whose
-/// states RunContext::random reads and, in a resumed run, brings back.
+/// has set them (process.h), and random numbers are drawn from generators as they stand. Their
+/// states come and go by RunContext::random, which sets none unless it was given to do so.
 ///
 /// Several processes train one model where the context has a sum over them: they begin with the
 /// weights of rank 0, each draws its own random numbers, and losses, gradients and numbers of
 /// targets are those of all.
 ///
 /// Bitwise resume: a run of N steps, and one that is stopped after k and resumed by as many
-/// processes, end with the same weights on the CPU, whatever the intervals of logging, validation,
-/// sampling and saving. Between log points no step reads from the device; so a loss or gradient
-/// that is not finite ends the run (RunError) at the next log point or checkpoint, while the update
-/// of its own step is passed over at once, on the device.
+/// processes with a RunContext::random that brings states back, end with the same weights on the
+/// CPU, whatever the intervals of logging, validation, sampling and saving. Between log points no
+/// step reads from the device; so a loss or gradient that is not finite ends the run (RunError) at
+/// the next log point or checkpoint, while the update of its own step is passed over at once, on
+/// the device.
 class Trainer {
  public:
   /// Moves `model` to the device, in bf16 casts its parameters, and with `resume` loads the latest

@@ -43,8 +43,8 @@ struct AlignedPrompts {
 
 AlignedPrompts align_prompts(const GenerationInputs& inputs, int64_t pad_value,
                              int64_t num_tokens) {
-  require(!inputs.net.seq_start_pos.defined(), at("seq_start_pos"),
-          "generation sets it; give prompt_lens");
+  require(!inputs.net.seq_start_pos.defined(), at("seq_start_pos"), "generation sets it; give {}",
+          option("prompt_lens"));
   require(inputs.prompts.defined() && inputs.prompts.dim() > 0 &&
               at::isIntegralType(inputs.prompts.scalar_type(), /*includeBool=*/true),
           at("prompts"), "expected tokens [..., seq] of integers");

@@ -12,6 +12,7 @@
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/decoding_session.h"
 #include "x_transformers/models/token_bounds.h"
+#include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/held_net.h"

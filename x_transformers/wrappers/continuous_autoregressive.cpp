@@ -158,8 +158,8 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& 
   const auto& targets = given.x;
   expect(steps > 1, at("rollout_steps"), steps, "2 or more");
   require(targets.defined() && targets.dim() == 3 && targets.size(1) > steps, at("x"),
-          "expected [batch, seq, dim_in] with more than rollout_steps = {} entries in a sequence",
-          steps);
+          "expected [batch, seq, dim_in] with more than {} = {} entries in a sequence",
+          option("rollout_steps"), steps);
   require(!given.prepend_embeds.defined(), at("prepend_embeds"), "have no targets");
   require(!given.cache, at("cache"), "the loss of a sequence takes no cache");
   require(!given.layers.self_attn_kv_mask.defined(), at("self_attn_kv_mask"),
@@ -206,7 +206,7 @@ at::Tensor ContinuousAutoregressiveWrapperImpl::rollout(const ContinuousInputs& 
 at::Tensor ContinuousAutoregressiveWrapperImpl::rollout_of_python(ContinuousInputs inputs,
                                                                   int64_t steps) {
   require(!inputs.lens.defined(), at("lens"),
-          "fails in Python's rollout, whose numbers python_quirks asks for");
+          "fails in Python's rollout, whose numbers {} asks for", option("python_quirks"));
   const bool is_probabilistic = net_->is_probabilistic();
   require(!is_probabilistic || inputs.x.size(0) == 1, at("python_quirks"),
           "Python's rollout of a probabilistic net takes a batch of one");

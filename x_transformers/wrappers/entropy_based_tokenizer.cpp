@@ -63,7 +63,8 @@ at::Tensor EntropyBasedTokenizerImpl::entropies(const at::Tensor& seq, Transform
   expect(output.logits.size() == 1, at("decoder"), output.logits.size(), "one output head");
   const auto& logits = output.logits[0];
   require(logits.dim() == 3 && logits.size(0) == seq.size(0) && logits.size(1) == seq.size(1),
-          at("decoder"), "expected logits of each symbol and no others (prepend_embeds add some)");
+          at("decoder"), "expected logits of each symbol and no others ({} add some)",
+          option("prepend_embeds"));
   return logit_entropies(logits);
 }
 

@@ -18,6 +18,7 @@
 #include "x_transformers/generation/filters.h"
 #include "x_transformers/generation/sampling.h"
 #include "x_transformers/models/token_bounds.h"
+#include "x_transformers/nn/linear.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/wrappers/held_net.h"
 
@@ -91,7 +92,8 @@ void NonAutoregressiveWrapperImpl::check(const NonAutoregressiveInputs& inputs) 
                  {{"batch"}, {"max_seq_len", net_->traits().max_seq_len}});
   require(inputs.x.size(0) > 0, at("x"), "expected at least one sequence");
   require(!inputs.net.prepend_embeds.defined() && inputs.net.cache == nullptr, at("x"),
-          "sequences that are masked take no prepend_embeds and no cache");
+          "sequences that are masked take no {} and no {}", option("prepend_embeds"),
+          option("cache"));
   require(!(options_.self_cond && inputs.net.sum_embeds.defined()), at("sum_embeds"),
           "{} stands in their place", option("self_cond"));
   require(!(inputs.only_train_generator && inputs.only_train_critic),
@@ -144,9 +146,8 @@ at::Tensor NonAutoregressiveWrapperImpl::judge(const at::Tensor& tokens,
   const auto rows = tokens.size(0), n = tokens.size(1);
   require(scores.dim() == 3 && scores.size(0) == rows && scores.size(1) == n && scores.size(2) == 1,
           at("token_critic"),
-          "expected a score for each token, [{}, {}, 1], such as of a TransformerWrapper with "
-          "logits_dim 1",
-          rows, n);
+          "expected a score for each token, [{}, {}, 1], such as of a TransformerWrapper with {} 1",
+          rows, n, option(OptionPath("token_critic") / "logits_dim"));
   return scores.squeeze(-1);
 }
 
@@ -271,8 +272,8 @@ void check(const NonAutoregressiveGeneration& generation, int64_t longest) {
   if (!prompts.defined()) return;
   require_tensor(prompts, "prompts", TensorKind::integer,
                  {{"batch_size", generation.batch_size.value_or(1)}, {"seq"}});
-  require(prompts.size(1) <= longest, at("prompts"), "{} tokens are more than max_seq_len = {}",
-          prompts.size(1), longest);
+  require(prompts.size(1) <= longest, at("prompts"), "{} tokens are more than {} = {}",
+          prompts.size(1), option("max_seq_len"), longest);
 }
 
 }  // namespace
@@ -283,7 +284,8 @@ at::Tensor NonAutoregressiveWrapperImpl::generate(const NonAutoregressiveGenerat
   x_transformers::check(generation, n);
   require(
       !inputs.prepend_embeds.defined() && inputs.cache == nullptr && !inputs.sum_embeds.defined(),
-      at("generate"), "takes no prepend_embeds, sum_embeds or cache");
+      at("generate"), "takes no {}, {} or {}", option("prepend_embeds"), option("sum_embeds"),
+      option("cache"));
   const Evaluation evaluation(*this);
   const auto batch = generation.batch_size.value_or(1);
   const auto device = net_->parameters().at(0).device();

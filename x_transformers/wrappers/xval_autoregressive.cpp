@@ -105,7 +105,7 @@ XValAutoregressiveWrapperImpl::Generated XValAutoregressiveWrapperImpl::generate
   require(tokens.defined() && tokens.dim() == 2 && !tokens.is_floating_point(), at("start_tokens"),
           "expected tokens [batch, seq] of integers");
   require(numbers.defined() && numbers.sizes() == tokens.sizes(), at("start_numbers"),
-          "expected one for each of start_tokens");
+          "expected one for each of {}", option("start_tokens"));
   inputs.x = inputs.x_num = at::Tensor();  // the session's
   const auto embedded = net_->num_tokens(), predicted = net_->predicted_tokens().count;
   const Evaluation evaluation(*this);

@@ -101,10 +101,11 @@ class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
     const bool z_loss = arguments.flag("return_attn_z_loss");
     const auto weight = arguments.number("attn_z_loss_weight");
     if (weight && !z_loss)
-      warn_unused(at("attn_z_loss_weight"), "changes nothing, return_attn_z_loss is not asked for");
+      warn_unused(at("attn_z_loss_weight"), "changes nothing, {} is not asked for",
+                  option("return_attn_z_loss"));
     const bool has_heads = !holder_->options().return_only_embed;
-    require(!both || has_heads, at("return_logits_and_embeddings"),
-            "return_only_embed makes no logits");
+    require(!both || has_heads, at("return_logits_and_embeddings"), "{} makes no logits",
+            option("return_only_embed"));
     // As in Python, the loss comes among the intermediates.
     returns.intermediates = returns.intermediates || z_loss;
     set_wants(inputs, returns);

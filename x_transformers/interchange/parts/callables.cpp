@@ -54,7 +54,7 @@ CallableModule model_callable(const ModuleSpec& spec, const Compat& compat) {
       model->module().shared_from_this(),
       [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
         const auto results = call_forward(*model, x, TensorMap(given.begin(), given.end()));
-        require(!results.empty(), type + ": returns nothing");
+        require(!results.empty(), at(type + ":"), "returns nothing");
         return CallableModule::Result{results[0].second,
                                       results.size() > 1 ? results[1].second : at::Tensor()};
       }};

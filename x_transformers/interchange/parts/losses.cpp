@@ -13,7 +13,8 @@ namespace {
 at::Tensor take_predicted(Arguments& arguments, const std::string& name) {
   const auto [mean, variance] = arguments.tensor_pair(name);
   if (!mean.defined()) return arguments.required_tensor(name);
-  require(mean.sizes() == variance.sizes(), name + ": expected a mean and a variance of one shape");
+  require(mean.sizes() == variance.sizes(), at(name),
+          "expected a mean and a variance of one shape");
   return at::stack({mean, variance});
 }
 

@@ -15,7 +15,7 @@ MethodsModel::MethodsModel(std::string type, std::shared_ptr<torch::nn::Module> 
 
 Value MethodsModel::call(const std::string& method, Arguments& arguments) {
   const auto found = methods_.find(method);
-  require(found != methods_.end(), type_ + ": has no method '" + method + "'");
+  require(found != methods_.end(), at(type_ + ":"), "has no method '{}'", method);
   if (arguments.source() != ArgumentSource::outside) return found->second(arguments);
   try {
     return found->second(arguments);

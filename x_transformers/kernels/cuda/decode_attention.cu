@@ -2,6 +2,7 @@
 #include "x_transformers/kernels/cuda/decode_attention.cuh"
 
 #include "x_transformers/kernels/cuda/decode_block.cuh"
+#include "x_transformers/kernels/cuda/device/cluster.cuh"
 #include "x_transformers/kernels/cuda/device/dependent_launch.cuh"
 
 namespace x_transformers::kernels::cuda {
@@ -15,12 +16,6 @@ __device__ bool is_cluster_of(int parts) {
   return cooperative_groups::this_cluster().dim_blocks().y == parts;
 #else
   return false;
-#endif
-}
-
-__device__ void wait_for_cluster() {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  cooperative_groups::this_cluster().sync();
 #endif
 }
 

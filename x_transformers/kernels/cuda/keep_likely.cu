@@ -6,11 +6,10 @@
 // every run gives the same.
 #include "x_transformers/kernels/cuda/keep_likely.cuh"
 
-#include <cooperative_groups.h>
-
 #include <climits>
 #include <cmath>
 
+#include "x_transformers/kernels/cuda/device/cluster.cuh"
 #include "x_transformers/kernels/cuda/device/dependent_launch.cuh"
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
 
@@ -69,9 +68,7 @@ class Cluster {
 
   /// Returns when all blocks have come here.
   __device__ void wait() const {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    if (parts_ > 1) return cooperative_groups::this_cluster().sync();
-#endif
+    if (parts_ > 1) return wait_for_cluster();
     __syncthreads();
   }
 
@@ -93,6 +90,19 @@ class Cluster {
 __device__ uint32_t key_of(float x) {
   const uint32_t bits = __float_as_uint(x);
   return bits ^ (bits >> 31 != 0 ? 0xffffffffu : 0x80000000u);
+}
+
+/// What the weights weight(i, tries[j]) of a thread's kPer numbers add up to over the cluster.
+template <int kPer, class Weight>
+__device__ void sum_of_tries(Cluster& cluster, const uint32_t (&tries)[kTries],
+                             float (&sums)[kTries], const Weight& weight) {
+#pragma unroll
+  for (int j = 0; j < kTries; ++j) {
+    sums[j] = 0;
+#pragma unroll
+    for (int i = 0; i < kPer; ++i) sums[j] += weight(i, tries[j]);
+  }
+  cluster.join<Sum>(sums);
 }
 
 /// The least number of so many bits (an even one) whose sum is not above the limit: sums(tries)
@@ -161,16 +171,10 @@ __global__ void __launch_bounds__(kThreads) keep_likely_kernel(KeepLikely p) {
   }
 
   float above = 0;
+  const auto weight_above = [&](int i, uint32_t key) { return keys[i] > key ? weights[i] : 0.0f; };
   const uint32_t lowest = least_within(kBits - skipped, limit, above,
                                        [&](const uint32_t(&tries)[kTries], float(&sums)[kTries]) {
-#pragma unroll
-                                         for (int j = 0; j < kTries; ++j) {
-                                           sums[j] = 0;
-#pragma unroll
-                                           for (int i = 0; i < kPer; ++i)
-                                             sums[j] += keys[i] > tries[j] ? weights[i] : 0.0f;
-                                         }
-                                         cluster.join<Sum>(sums);
+                                         sum_of_tries<kPer>(cluster, tries, sums, weight_above);
                                        });
 
   // How many of those equal to the lowest are kept, and how many there are.
@@ -189,19 +193,13 @@ __global__ void __launch_bounds__(kThreads) keep_likely_kernel(KeepLikely p) {
     // The place of the last: how many are behind a place falls as it moves on.
     constexpr int kPlaceBits = 18;
     float behind = 0;
+    const auto is_behind = [&](int i, uint32_t place) {
+      const int at = first + i * kThreads;
+      return at < end && keys[i] == lowest && static_cast<uint32_t>(at) > place ? 1.0f : 0.0f;
+    };
     last = least_within(kPlaceBits, equal[0] - more, behind,
                         [&](const uint32_t(&tries)[kTries], float(&sums)[kTries]) {
-#pragma unroll
-                          for (int j = 0; j < kTries; ++j) {
-                            sums[j] = 0;
-#pragma unroll
-                            for (int i = 0; i < kPer; ++i) {
-                              const int at = first + i * kThreads;
-                              const bool is_behind = static_cast<uint32_t>(at) > tries[j];
-                              if (at < end && keys[i] == lowest && is_behind) sums[j] += 1;
-                            }
-                          }
-                          cluster.join<Sum>(sums);
+                          sum_of_tries<kPer>(cluster, tries, sums, is_behind);
                         });
   }
   float* out = p.out + int64_t{blockIdx.y} * dim;

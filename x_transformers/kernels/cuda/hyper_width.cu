@@ -1,20 +1,16 @@
-// A token belongs to one group of threads, which keep one of its streams at a time in registers, so
-// each stream is read once. The gain times the learned columns lies in shared memory. Backward,
-// what the layer norm subtracts from a gradient follows from dot products that the forward has
-// written down; each group sums over its tokens what the gradients of the weights are made of, and
-// a second kernel adds these sums up.
-#include "x_transformers/kernels/cuda/hyper_connection.cuh"
-
+// What a layer reads of the streams, and what they become without it. The gain times the learned
+// columns lies in shared memory. Backward, what the layer norm subtracts from a gradient follows
+// from dot products that the forward has written down; each group of threads sums over its tokens
+// what the gradients of the weights are made of, and a second kernel adds these sums up.
 #include <algorithm>
 
-#include "x_transformers/kernels/cuda/device/packed.cuh"
-#include "x_transformers/kernels/cuda/device/row_parts.cuh"
-#include "x_transformers/kernels/cuda/dispatch.cuh"
+#include "x_transformers/kernels/cuda/hyper_connection_block.cuh"
 
 namespace x_transformers::kernels::cuda {
 namespace {
 
-constexpr int kThreads = kWarpsOfShortRows * kWarp;
+using namespace hyper;
+
 constexpr float kEpsilon = 1e-5f;  ///< of the layer norm
 
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
@@ -23,17 +19,6 @@ template <class T>
 __device__ float number(const void* memory, int64_t at = 0) {
   return to_float(static_cast<const T*>(memory)[at]);
 }
-
-struct Sizes {
-  int64_t tokens, length;
-  int streams, dim;
-
-  /// Where stream 0 of a token begins, and how far apart streams are.
-  __device__ int64_t row_of(int64_t token) const {
-    return (token / length * streams * length + token % length) * dim;
-  }
-  __device__ int64_t stride() const { return length * dim; }
-};
 
 /// The gain times each view of alpha_fn and times beta_fn, [kViews + 1, dim], in shared memory.
 template <class T, int kViews>
@@ -60,20 +45,6 @@ __device__ void load_column(const float* column, float (&values)[kSize]) {
   } else {
 #pragma unroll
     for (int i = 0; i < kSize; ++i) values[i] = column[i];
-  }
-}
-
-/// The vectors of this thread of kStreams streams from `first` on, zeros for those that there are
-/// not.
-template <class T, int kSize, int kParts, int kStreams>
-__device__ void load_streams(const T* row, const Sizes& sizes, int first,
-                             Packed<T, kSize> (&kept)[kStreams][kParts]) {
-#pragma unroll
-  for (int j = 0; j < kStreams; ++j) {
-    for_parts_of_row<kSize, kParts>(sizes.dim, [&](int part, int at) {
-      kept[j][part] = Packed<T, kSize>::load_if(first + j < sizes.streams,
-                                                row + (first + j) * sizes.stride() + at);
-    });
   }
 }
 
@@ -451,126 +422,11 @@ __global__ void hyper_weight_gradients_kernel(WeightGrads p) {
   }
 }
 
-struct DepthForward {
-  const void *out, *sum;
-  const float* beta;
-  void* streams;
-  Sizes sizes;
-};
-
-template <class T, int kSize>
-__global__ void hyper_depth_forward_kernel(DepthForward p) {
-  using Part = Packed<T, kSize>;
-  const int64_t at = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * kSize;
-  if (at >= p.sizes.tokens * p.sizes.dim) return;
-  const int64_t token = at / p.sizes.dim;
-  float out[kSize], sum[kSize];
-  Part::load(static_cast<const T*>(p.out) + at).unpack(out);
-  Part::load(static_cast<const T*>(p.sum) + at).unpack(sum);
-  T* to = static_cast<T*>(p.streams) + p.sizes.row_of(token) + at % p.sizes.dim;
-  for (int stream = 0; stream < p.sizes.streams; ++stream) {
-    const float beta = p.beta[token * p.sizes.streams + stream];
-    float joined[kSize];
-#pragma unroll
-    for (int i = 0; i < kSize; ++i) joined[i] = out[i] * beta + sum[i];
-    Part::pack(joined).store(to + stream * p.sizes.stride());
-  }
-}
-
-struct DepthBackward {
-  const void *streams_grad, *out;
-  const float* beta;
-  void *out_grad, *sum_grad;
-  float* beta_grad;
-  Sizes sizes;
-};
-
-template <class T, int kSize, int kParts, int kStreams>
-__global__ void __launch_bounds__(kThreads) hyper_depth_backward_kernel(DepthBackward p) {
-  using Part = Packed<T, kSize>;
-  __shared__ float room[kWarpsOfShortRows * kStreams];
-  const int64_t token = group_of_thread();
-  if (token >= p.sizes.tokens) return;  // whole groups
-  const int dim = p.sizes.dim, streams = p.sizes.streams;
-  const T* row_grad = static_cast<const T*>(p.streams_grad) + p.sizes.row_of(token);
-  Part out[kParts];
-  float out_grads[kParts][kSize] = {}, sum_grads[kParts][kSize] = {};
-  for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
-    out[part] = Part::load(static_cast<const T*>(p.out) + token * dim + at);
-  });
-  for (int first = 0; first < streams; first += kStreams) {
-    Part kept[kStreams][kParts];
-    load_streams(row_grad, p.sizes, first, kept);
-    float beta[kStreams], along[kStreams] = {};
-#pragma unroll
-    for (int j = 0; j < kStreams; ++j)
-      beta[j] = p.beta[token * streams + min(first + j, streams - 1)];
-    for_parts_of_row<kSize, kParts>(dim, [&](int part, int) {
-      float values[kSize];
-      out[part].unpack(values);
-#pragma unroll
-      for (int j = 0; j < kStreams; ++j) {
-        float grads[kSize];
-        kept[j][part].unpack(grads);
-#pragma unroll
-        for (int i = 0; i < kSize; ++i) {
-          along[j] += grads[i] * values[i];
-          out_grads[part][i] += beta[j] * grads[i];
-          sum_grads[part][i] += grads[i];
-        }
-      }
-    });
-    row_sums(along, room);
-#pragma unroll
-    for (int j = 0; j < kStreams; ++j)
-      if (threadIdx.x == 0 && first + j < streams)
-        p.beta_grad[token * streams + first + j] = along[j];
-  }
-  for_parts_of_row<kSize, kParts>(dim, [&](int part, int at) {
-    Part::pack(out_grads[part]).store(static_cast<T*>(p.out_grad) + token * dim + at);
-    Part::pack(sum_grads[part]).store(static_cast<T*>(p.sum_grad) + token * dim + at);
-  });
-}
-
-/// Threads that share a token of `dim` numbers, in vectors of `size` with `parts` for each, and
-/// tokens of a block.
-dim3 block_for(int64_t dim, int size, int parts) {
-  const int64_t of_warp = int64_t{size} * parts * kWarp;
-  const auto warps = static_cast<unsigned>((dim + of_warp - 1) / of_warp);
-  return {warps * kWarp, warps == 1 ? unsigned{kWarpsOfShortRows} : 1u};
-}
-
-template <class Params>
-Sizes sizes_of(const Params& params) {
-  return {params.batch * params.length, params.length, static_cast<int>(params.streams_count),
-          static_cast<int>(params.dim)};
-}
-
 /// Blocks that go over the tokens of a pass, so many for each multiprocessor at most.
 unsigned blocks_for(int64_t tokens, unsigned at_once, int64_t of_each) {
   constexpr int64_t kMultiprocessors = 132;
   const int64_t all = (tokens + at_once - 1) / at_once;
   return static_cast<unsigned>(std::min(all, kMultiprocessors * of_each));
-}
-
-/// Streams in registers at once: as many as there is room for.
-template <int kSize, int kViews>
-struct AtOnce {
-  static constexpr int kForward = kSize == 1 ? 1 : kViews == 1 ? 4 : 2;
-  static constexpr int kBackward = kSize == 1 || kViews > 1 ? 1 : 2;
-};
-
-/// body(the vectors of a row for each thread): of 16 bytes three, or four where they save a warp;
-/// single numbers otherwise.
-template <int kSize, class Body>
-void with_parts(int64_t dim, const Body& body) {
-  if constexpr (kSize == 1) {
-    body(std::integral_constant<int, 16>{});
-  } else if (dim <= 3 * kSize * kWarp) {
-    body(std::integral_constant<int, 3>{});
-  } else {
-    body(std::integral_constant<int, 4>{});
-  }
 }
 
 template <class T, int kSize, int kViews>
@@ -606,84 +462,27 @@ void launch(const HyperWidthBackward& params, cudaStream_t stream) {
   hyper_weight_gradients_kernel<T, kViews><<<columns, dim3(kWarp, 16), 0, stream>>>(grads);
 }
 
-template <class T, int kSize>
-void launch(const HyperDepth& params, cudaStream_t stream) {
-  const DepthForward p{params.out, params.sum, params.beta, params.streams, sizes_of(params)};
-  const int64_t vectors = p.sizes.tokens * params.dim / kSize;
-  const auto blocks = static_cast<unsigned>((vectors + 255) / 256);
-  hyper_depth_forward_kernel<T, kSize><<<blocks, 256, 0, stream>>>(p);
-}
-
-template <class T, int kSize>
-void launch(const HyperDepthBackward& params, cudaStream_t stream) {
-  const DepthBackward p{params.streams_grad, params.out,       params.beta,     params.out_grad,
-                        params.sum_grad,     params.beta_grad, sizes_of(params)};
-  with_parts<kSize>(params.dim, [&](auto parts) {
-    const auto block = block_for(params.dim, kSize, parts);
-    const auto blocks = static_cast<unsigned>((p.sizes.tokens + block.y - 1) / block.y);
-    constexpr int kStreams = AtOnce<kSize, 1>::kForward;
-    hyper_depth_backward_kernel<T, kSize, parts, kStreams><<<blocks, block, 0, stream>>>(p);
-  });
-}
-
-bool are_aligned(std::initializer_list<const void*> memories) {
-  return std::all_of(memories.begin(), memories.end(), is_aligned);
-}
-bool are_aligned(const HyperWidth& p) { return are_aligned({p.streams, p.input, p.sum}); }
+bool are_aligned(const HyperWidth& p) { return hyper::are_aligned({p.streams, p.input, p.sum}); }
 bool are_aligned(const HyperWidthBackward& p) {
-  return are_aligned({p.streams, p.input_grad, p.sum_grad, p.streams_grad});
-}
-bool are_aligned(const HyperDepth& p) { return are_aligned({p.out, p.sum, p.streams}); }
-bool are_aligned(const HyperDepthBackward& p) {
-  return are_aligned({p.streams_grad, p.out, p.out_grad, p.sum_grad});
-}
-
-/// body(T{}, the size of vectors) for what the parameters allow.
-template <class Params, class Body>
-cudaError_t with_vectors(const Params& params, const Body& body) {
-  if (params.batch * params.length * params.dim == 0) return cudaSuccess;
-  with_element(params.element, [&](auto number) {
-    using T = decltype(number);
-    constexpr int kSize = 16 / sizeof(T);
-    if (params.dim % kSize == 0 && are_aligned(params)) {
-      body(number, std::integral_constant<int, kSize>{});
-    } else {
-      body(number, std::integral_constant<int, 1>{});
-    }
-  });
-  return cudaGetLastError();
+  return hyper::are_aligned({p.streams, p.input_grad, p.sum_grad, p.streams_grad});
 }
 
 template <class Params>
-cudaError_t run_width(const Params& params, cudaStream_t stream) {
-  return with_vectors(params, [&](auto number, auto size) {
+cudaError_t run(const Params& params, cudaStream_t stream) {
+  return with_vectors(params, are_aligned(params), [&](auto number, auto size) {
     using T = decltype(number);
     params.views == 1 ? launch<T, size, 1>(params, stream) : launch<T, size, 3>(params, stream);
   });
 }
 
-template <class Params>
-cudaError_t run_depth(const Params& params, cudaStream_t stream) {
-  return with_vectors(
-      params, [&](auto number, auto size) { launch<decltype(number), size>(params, stream); });
-}
-
 }  // namespace
 
 cudaError_t hyper_width_forward(const HyperWidth& params, cudaStream_t stream) {
-  return run_width(params, stream);
+  return run(params, stream);
 }
 
 cudaError_t hyper_width_backward(const HyperWidthBackward& params, cudaStream_t stream) {
-  return run_width(params, stream);
-}
-
-cudaError_t hyper_depth_forward(const HyperDepth& params, cudaStream_t stream) {
-  return run_depth(params, stream);
-}
-
-cudaError_t hyper_depth_backward(const HyperDepthBackward& params, cudaStream_t stream) {
-  return run_depth(params, stream);
+  return run(params, stream);
 }
 
 int64_t hyper_width_chunks(int64_t tokens) {
