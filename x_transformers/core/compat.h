@@ -32,6 +32,8 @@ struct PythonMeaning {
   /// The loss of XLAutoregressiveWrapper is a mean over all targets of a segment, and not over the
   /// means of its rows.
   bool xl_loss_weighs_rows_by_targets = true;
+  /// A model that recycles does not scale its feed-forwards by ff_deep_embed.
+  bool recycling_leaves_deep_embeds_out = true;
   /// return_intermediates has what each block gives, and the embeddings at the start.
   bool block_hiddens_are_returned = false;
 };

@@ -84,7 +84,9 @@ AttentionLayersInputs TransformerWrapperImpl::layers_inputs(const TransformerInp
   layers.seq_start_pos = inputs.seq_start_pos;
   const bool feeds_forward =
       attn_layers_->layers_run(LayerType::feed_forward, layers.layers_execute_order) > 0;
-  if (ff_deep_embed_.defined() && !recycled_proj_ && feeds_forward)
+  const bool is_left_out =
+      recycled_proj_ && options_.compat.meaning().recycling_leaves_deep_embeds_out;
+  if (ff_deep_embed_.defined() && !is_left_out && feeds_forward)
     layers.deep_embeds = ff_deep_embed_.index({inputs.x});
   return layers;
 }

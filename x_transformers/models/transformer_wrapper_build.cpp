@@ -74,7 +74,7 @@ CallableModule make_to_logits(const TransformerWrapperOptions& o) {
 void warn_of_unused(const TransformerWrapperOptions& o) {
   if (o.attn_z_loss_weight != TransformerWrapperOptions{}.attn_z_loss_weight)
     warn_unused(at("attn_z_loss_weight"), "changes nothing, as in Python; that of a call counts");
-  if (o.ff_deep_embed && o.recycling)
+  if (o.ff_deep_embed && o.recycling && o.compat.meaning().recycling_leaves_deep_embeds_out)
     warn_unused(at("ff_deep_embed"), "changes nothing beside {}, as in Python",
                 option("recycling"));
   if (!o.to_logits || o.uses_to_logits()) return;
@@ -320,8 +320,12 @@ at::Tensor TransformerWrapperImpl::tied_table() const {
 }
 
 std::vector<MeaningRead> TransformerWrapperImpl::meanings_read() const {
-  if (!options_.tie_embedding) return {};
-  return {{&PythonMeaning::tied_logits_are_scaled, "tie_embedding"}};
+  std::vector<MeaningRead> read;
+  if (options_.tie_embedding)
+    read.push_back({&PythonMeaning::tied_logits_are_scaled, "tie_embedding"});
+  if (options_.recycling && options_.ff_deep_embed)
+    read.push_back({&PythonMeaning::recycling_leaves_deep_embeds_out, "ff_deep_embed"});
+  return read;
 }
 
 void TransformerWrapperImpl::set_token_emb(const std::shared_ptr<BaseEmbedding>& token_emb) {
