@@ -218,10 +218,22 @@ Spelling as_flags(std::set<std::string> names) {
   });
 }
 
+namespace {
+
+std::vector<std::string>& run_arguments() {
+  static std::vector<std::string> arguments;
+  return arguments;
+}
+
+}  // namespace
+
+void set_run_arguments(const std::vector<std::string>& arguments) { run_arguments() = arguments; }
+
 std::vector<std::string> command_line() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::vector<std::string> all;
-  for (std::string each; std::getline(file, each, '\0');) all.push_back(each);
+  std::vector<std::string> all(1);
+  std::getline(file, all.front(), '\0');
+  all.insert(all.end(), run_arguments().begin(), run_arguments().end());
   return all;
 }
 

@@ -58,8 +58,10 @@ Spelling as_flags(std::set<std::string> names);
 /// that runs it all the same.
 Spelling with_eager_hint();
 
-/// What this process was started with, the program's name first.
+/// The program's name, as this process was started, and the arguments of the command that it runs.
 std::vector<std::string> command_line();
+/// What run_program has been given.
+void set_run_arguments(const std::vector<std::string>& arguments);
 /// `arguments` as a shell takes them.
 std::string as_shell_line(const std::vector<std::string>& arguments);
 

@@ -46,6 +46,7 @@ FileWeights read_weights(const ConvertCommand& command) {
     return {load_weights(*model, command.from, command.selection),
             name_of(model->compat().xt_compat)};
   }
+  if (!command.selection.xt_compat.empty()) release_named(command.selection.xt_compat, "xt_compat");
   auto weights = load_model_weights(command.from, command.selection);
   require(!weights.tensors.empty(), command.from + " holds no tensors");
   warn_of_source(command.from, weights.tensors);

@@ -169,6 +169,7 @@ int run_program(std::vector<std::string> arguments) {
     arguments.erase(arguments.begin());
     arguments.emplace_back("--help");
   }
+  set_run_arguments(arguments);
   CLI::App app{"Trains, compares and runs the models of x-transformers 2.16.1, without Python.",
                "x-transformers"};
   app.require_subcommand(1);

@@ -55,6 +55,8 @@ TEST(PackedDocuments, AreFilesAndWhatASeparatorParts) {
   EXPECT_THAT(all_rows({files({"abc", "de"}), 8, {}}), ElementsAre("abc|de..."));
   EXPECT_THAT(all_rows({files({"abc;defg;hi", "jk;"}), 16, ';'}),
               ElementsAre("defg;|abc;|jk;|hi.."));
+  EXPECT_EQ(PackedDocuments(files({"abc;defg;hi", "jk;"}), 16, ';').separators(), 3);
+  EXPECT_EQ(PackedDocuments(files({"abc;defg;hi", "jk;"}), 16, '.').separators(), 0);
 }
 
 TEST(PackedDocuments, GoWhereTheyLeaveTheLeastRoom) {

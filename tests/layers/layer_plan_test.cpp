@@ -205,6 +205,8 @@ INSTANTIATE_TEST_SUITE_P(
              [](O& o) { o.heads = 2, o.attn.heads = 4; }},
         Rule{"attn.dim: is 32, but the stack's dim is 16", [](O& o) { o.attn.dim = 32; }},
         Rule{"ff.dim: is 32, but the stack's dim is 16", [](O& o) { o.ff.dim = 32; }},
+        Rule{"attn.causal: is true, but the stack is not causal; set causal alone",
+             [](O& o) { o.kind = LayersKind::encoder, o.attn.causal = true; }},
         Rule{"cross_attn.heads: is 4, but the stack's heads is 8",
              [](O& o) { o.cross_attn = o.attn, o.cross_attn->heads = 4; }},
         Rule{"causal: is true, but the layers of an Encoder see all tokens",

@@ -553,6 +553,17 @@ class BadArguments(ProgramTest):
         self.assertIn('serve: not valid JSON: parse error', answers[1][1])
         self.assertIn('Decoder', answers[2][1])
 
+    def test_served_training_of_several_processes(self):
+        run_file, out = self.folder / 'served.json', self.folder / 'served'
+        run_file.write_text(json.dumps({'model': json.loads((self.trained / 'config.json').read_text())['model'],
+                                        'data': {'path': str(self.text), 'batch_size': 1, 'seq_len': 8},
+                                        'train': {'steps': 1, 'threads': 1}}))
+        call = ['train', '--config', str(run_file), '--out', str(out), '--processes', '2']
+        done = subprocess.run([PROGRAM, 'serve'], input=json.dumps(call).encode(), capture_output=True, timeout=120,
+                              check=True)
+        self.assertIn(b'[0,', done.stdout)
+        self.assertTrue((out / 'state.json').exists() or list(out.glob('*/state.json')), done.stdout)
+
     def test_served_commands_leave_standard_input(self):
         calls = [['generate', str(self.trained), '--tokens', '1'],
                  ['generate', str(self.trained), '--tokens', '1', '--prompt-file', '-'], ['options', 'Decodr']]
@@ -783,6 +794,8 @@ class Weights(ProgramTest):
         self.assert_refused(run('convert', path, copy, '--config', self.norm), *expected)
         self.assert_done(run('convert', path, copy))
         self.assertEqual(read_header(copy)['__metadata__']['xt_compat'], '9.0.0')
+        self.assert_refused(run('convert', self.weights, copy, '--xt-compat', '9'), '--xt-compat', "'9'",
+                            '2.16.1 or 2.31.10')
         self.assert_done(run('convert', self.weights, copy))
         self.assertEqual(read_header(copy)['__metadata__']['xt_compat'], '2.16.1')
 

@@ -89,7 +89,8 @@ std::vector<Entry> model_words() {
       {{"logit_softcap", "attn_logit_softcapping", "softcap"},
        {{"softclamp_logits", "attn_softclamp_logits", "logit_softclamp_value",
          "attn_logit_softclamp_value"}}},
-      {{"sliding_window", "window_size", "local_window", "window"},
+      {{"attention_mask", "padding_mask", "key_padding_mask"}, {{"mask"}}},
+      {{"sliding_window", "window_size", "local_window", "window", "attn_window"},
        {{"max_attend_past", "attn_max_attend_past"}}},
       {{"registers", "num_registers", "n_registers", "memory_tokens"}, {{"num_memory_tokens"}}},
   };

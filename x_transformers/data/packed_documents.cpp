@@ -25,8 +25,7 @@ void PackedDocuments::add_document(int64_t begin, int64_t end, std::vector<Piece
     pieces.push_back({at, std::min(row_tokens_, end - at)});
 }
 
-std::vector<PackedDocuments::Piece> PackedDocuments::find_pieces(
-    std::optional<int64_t> separator) const {
+std::vector<PackedDocuments::Piece> PackedDocuments::find_pieces(std::optional<int64_t> separator) {
   std::vector<Piece> pieces;
   int64_t begin = 0;
   const auto end_at = [&](int64_t end) {
@@ -41,8 +40,11 @@ std::vector<PackedDocuments::Piece> PackedDocuments::find_pieces(
     for (auto at = files[file]; separator && at < files[file + 1]; at += kAtOnce) {
       const auto count = std::min(kAtOnce, files[file + 1] - at);
       data_.read(at, count, tokens.data());
-      for (int64_t i = 0; i < count; ++i)
-        if (tokens[static_cast<size_t>(i)] == *separator) end_at(at + i + 1);
+      for (int64_t i = 0; i < count; ++i) {
+        if (tokens[static_cast<size_t>(i)] != *separator) continue;
+        end_at(at + i + 1);
+        ++separators_;
+      }
     }
     end_at(files[file + 1]);
   }

@@ -25,6 +25,8 @@ class PackedDocuments {
   int64_t rows() const { return static_cast<int64_t>(row_starts_.size()) - 1; }
   int64_t row_tokens() const { return row_tokens_; }
   int64_t documents() const { return static_cast<int64_t>(pieces_.size()); }
+  /// How many separators the data has.
+  int64_t separators() const { return separators_; }
   /// Writes the tokens of a row, 0 behind its documents, and beside each the number of its document
   /// within the row, -1 behind them. Returns how many tokens have one before them in their
   /// document.
@@ -35,12 +37,13 @@ class PackedDocuments {
     int64_t offset = 0, tokens = 0;
   };
 
-  std::vector<Piece> find_pieces(std::optional<int64_t> separator) const;
+  std::vector<Piece> find_pieces(std::optional<int64_t> separator);
   void add_document(int64_t begin, int64_t end, std::vector<Piece>& pieces) const;
   void pack(std::vector<Piece> pieces);
 
   TokenDataset data_;
   int64_t row_tokens_;
+  int64_t separators_ = 0;
   std::vector<Piece> pieces_;        ///< row after row
   std::vector<int64_t> row_starts_;  ///< of each row among the pieces, and the end
 };
