@@ -31,6 +31,13 @@ from program import Program
 
 
 OLDEST = '2.16.1'  # the release that a model file means which says none
+# Cases that another release cannot answer, or answers as is not meant.
+LEFT_OUT = {'2.31.10': {
+    r'^packed\.': 'needs a GPU there',
+    r'^residual\.scale$': 'its Scale has other parameters',
+    r'^xl\.(beyond_|eos_of_one$)': 'keeps a memory of its own last token at the end of a segment (python_quirks)',
+    r'^wrapper\.cache_intermediates$': 'initial_embeds are of all tokens there, and of the new ones here',
+}}
 FLASH_EVERY = 8  # random cases of x-transformers to one of FLASH-pytorch
 
 
@@ -146,13 +153,16 @@ def of_release(case, release):
 
 def made_cases(args, patterns, tally):
     """Hand-picked cases, then random ones, as Python answers them."""
+    left_out = LEFT_OUT.get(args.release, {})
     for case in CASES:
-        if re.search(args.filter, case.name):
+        if re.search(args.filter, case.name) and not any(re.search(pattern, case.name) for pattern in left_out):
             try:
                 yield oracle.make(of_release(case, args.release))
             except oracle.NoCase as reason:
                 tally.counts['not made'] += 1
                 print(f'NOT MADE {case.name}: {reason}')
+    for pattern, reason in left_out.items():
+        print(f'LEFT OUT {pattern}: {reason}')
     count, dropped = 0, 0
     for case in random_cases(args.seed, patterns) if args.random else ():
         try:
