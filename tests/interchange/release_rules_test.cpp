@@ -171,7 +171,7 @@ TEST(PythonMeaning, RowsGiveTheNumbers) {
     attention->forward(inputs);
     EXPECT_NEAR(scale, meaning.dim_scale_keeps_qk_norm_scale ? 10 : 1 / std::sqrt(8.0), 1e-6);
     const auto as_one = at::tensor({3, 3, 3, 3, 1, 1, 1, 1}, at::kFloat) / std::sqrt(40.0),
-               in_groups = at::full({8}, 0.5, at::kFloat);
+               in_groups = at::full({8}, 0.5 * std::pow(8, 0.25), at::kFloat);  // times its scale
     EXPECT_TRUE(at::allclose(key, meaning.memory_keys_are_one_group ? as_one : in_groups));
   }
 }
@@ -234,7 +234,7 @@ TEST(PythonMeaning, LossOfSegmentsWeighsTargetsOrRows) {
   of_net.attn_layers.dim = 16;
   of_net.attn_layers.depth = 1;
   of_net.attn_layers.heads = 2;
-  const TransformerWrapper net(of_net);
+  TransformerWrapper net(of_net);
   const auto x = at::tensor({1, 2, 3, 4, 5, 6, 7, -100, -100, -100}, at::kLong).view({2, 5});
   const auto loss = [&](PythonRelease release, int64_t chunk) {
     XLAutoregressiveWrapperOptions options;
@@ -247,7 +247,7 @@ TEST(PythonMeaning, LossOfSegmentsWeighsTargetsOrRows) {
   // Four targets in one row, one in the other.
   const auto by_targets = loss(PythonRelease::v2_16_1, 0),
              by_rows = loss(PythonRelease::v2_31_10, 0);
-  const auto logits = net->forward({.x = x.clamp_min(0).narrow(1, 0, 4)}).logits[0];
+  const auto logits = net->forward(x.clamp_min(0).narrow(1, 0, 4));
   const auto of_targets = -at::log_softmax(logits, -1)
                                .gather(2, x.narrow(1, 1, 4).clamp_min(0).unsqueeze(2))
                                .squeeze(2);
