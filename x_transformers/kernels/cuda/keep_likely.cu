@@ -6,6 +6,8 @@
 // every run gives the same.
 #include "x_transformers/kernels/cuda/keep_likely.cuh"
 
+#include <cooperative_groups.h>
+
 #include <climits>
 #include <cmath>
 
@@ -92,19 +94,6 @@ __device__ uint32_t key_of(float x) {
   return bits ^ (bits >> 31 != 0 ? 0xffffffffu : 0x80000000u);
 }
 
-/// What the weights weight(i, tries[j]) of a thread's kPer numbers add up to over the cluster.
-template <int kPer, class Weight>
-__device__ void sum_of_tries(Cluster& cluster, const uint32_t (&tries)[kTries],
-                             float (&sums)[kTries], const Weight& weight) {
-#pragma unroll
-  for (int j = 0; j < kTries; ++j) {
-    sums[j] = 0;
-#pragma unroll
-    for (int i = 0; i < kPer; ++i) sums[j] += weight(i, tries[j]);
-  }
-  cluster.join<Sum>(sums);
-}
-
 /// The least number of so many bits (an even one) whose sum is not above the limit: sums(tries)
 /// makes of kTries numbers their sums, which fall as the numbers grow. `above` is the sum of the
 /// greatest number before, and that of the result after.
@@ -171,10 +160,16 @@ __global__ void __launch_bounds__(kThreads) keep_likely_kernel(KeepLikely p) {
   }
 
   float above = 0;
-  const auto weight_above = [&](int i, uint32_t key) { return keys[i] > key ? weights[i] : 0.0f; };
   const uint32_t lowest = least_within(kBits - skipped, limit, above,
                                        [&](const uint32_t(&tries)[kTries], float(&sums)[kTries]) {
-                                         sum_of_tries<kPer>(cluster, tries, sums, weight_above);
+#pragma unroll
+                                         for (int j = 0; j < kTries; ++j) {
+                                           sums[j] = 0;
+#pragma unroll
+                                           for (int i = 0; i < kPer; ++i)
+                                             sums[j] += keys[i] > tries[j] ? weights[i] : 0.0f;
+                                         }
+                                         cluster.join<Sum>(sums);
                                        });
 
   // How many of those equal to the lowest are kept, and how many there are.
@@ -193,13 +188,19 @@ __global__ void __launch_bounds__(kThreads) keep_likely_kernel(KeepLikely p) {
     // The place of the last: how many are behind a place falls as it moves on.
     constexpr int kPlaceBits = 18;
     float behind = 0;
-    const auto is_behind = [&](int i, uint32_t place) {
-      const int at = first + i * kThreads;
-      return at < end && keys[i] == lowest && static_cast<uint32_t>(at) > place ? 1.0f : 0.0f;
-    };
     last = least_within(kPlaceBits, equal[0] - more, behind,
                         [&](const uint32_t(&tries)[kTries], float(&sums)[kTries]) {
-                          sum_of_tries<kPer>(cluster, tries, sums, is_behind);
+#pragma unroll
+                          for (int j = 0; j < kTries; ++j) {
+                            sums[j] = 0;
+#pragma unroll
+                            for (int i = 0; i < kPer; ++i) {
+                              const int at = first + i * kThreads;
+                              const bool is_behind = static_cast<uint32_t>(at) > tries[j];
+                              if (at < end && keys[i] == lowest && is_behind) sums[j] += 1;
+                            }
+                          }
+                          cluster.join<Sum>(sums);
                         });
   }
   float* out = p.out + int64_t{blockIdx.y} * dim;
