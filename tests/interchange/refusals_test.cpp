@@ -531,7 +531,7 @@ INSTANTIATE_TEST_SUITE_P(
         Call{R"({"attn_layers": {"weight_tie_layers": true, "integrate_layers": true}})",
              {},
              "{}",
-             "integrate_layers: each layer weighs those before it"},
+             "attn_layers.integrate_layers: each layer weighs those before it"},
         Call{"{}",
              {},
              R"({"embed_ids": 3})",

@@ -152,7 +152,7 @@ TEST_F(ResumeTest, LeavesTheGeneratorsOfTheProcessAlone) {
   BigramModelImpl model;
   auto parts = make_parts(model, folder);
   parts.resume = true;
-  parts.context.random = RunContext().random;
+  parts.context.random = read_process_generators();
   const auto before = generator_state(at::kCPU);
   const Trainer trainer(model, make_options(6), parts);
   EXPECT_EQ(trainer.state().step, 4);

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "x_transformers/core/nearest_name.h"
+#include "x_transformers/core/options_to_come.h"
 #include "x_transformers/core/spelling.h"
-#include "x_transformers/core/types_to_come.h"
 
 namespace x_transformers::detail {
 namespace {

@@ -268,9 +268,8 @@ void require_no_contradiction(const AttentionLayersOptions& o) {
   agree(o.ff.dim, FeedForwardOptions{}.dim, o.dim, "ff", "dim");
   require(!o.causal || o.kind != LayersKind::encoder, at("causal"),
           "is true, but the layers of an Encoder see all tokens; set the kind to decoder");
-  require(!o.attn.causal || o.causal || o.kind == LayersKind::decoder,
-          at(OptionPath("attn") / "causal"), "is true, but the stack is not causal; set {} alone",
-          option("causal"));
+  require(!o.attn.causal || o.kind != LayersKind::encoder, at(OptionPath("attn") / "causal"),
+          "is true, but the stack is not causal; set {} alone", option("causal"));
 }
 
 }  // namespace

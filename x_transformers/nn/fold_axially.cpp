@@ -26,20 +26,21 @@ CallableModule fold_axially(int64_t axial_dim, const CallableModule& fn) {
   require_size(axial_dim, "axial_dim");
   auto module = make_scope();
   module->register_module("fn", fn.module);
-  if (axial_dim == 1) return {module, fn.call, fn.is_per_token, fn.is_causal};
-  return {module,
-          [axial_dim, fn](const at::Tensor& x, const CallableModule::NamedTensors& given) {
-            auto arguments = given;
-            for (auto& [name, tensor] : arguments) {
-              const bool is_sequence =
-                  tensor.dim() >= 2 && tensor.size(0) == x.size(0) && tensor.size(1) == x.size(1);
-              if (is_sequence) tensor = fold(tensor, axial_dim);
-            }
-            auto result = fn.call(fold(x, axial_dim), arguments);
-            result.out = unfold(result.out, axial_dim, x.size(1));
-            return result;
-          },
-          fn.is_per_token, fn.is_causal};
+  auto folded = fn;
+  folded.module = module;
+  if (axial_dim == 1) return folded;
+  folded.call = [axial_dim, fn](const at::Tensor& x, const CallableModule::NamedTensors& given) {
+    auto arguments = given;
+    for (auto& [name, tensor] : arguments) {
+      const bool is_sequence =
+          tensor.dim() >= 2 && tensor.size(0) == x.size(0) && tensor.size(1) == x.size(1);
+      if (is_sequence) tensor = fold(tensor, axial_dim);
+    }
+    auto result = fn.call(fold(x, axial_dim), arguments);
+    result.out = unfold(result.out, axial_dim, x.size(1));
+    return result;
+  };
+  return folded;
 }
 
 }  // namespace x_transformers
