@@ -175,7 +175,7 @@ TEST_F(WrapperRuns, AMaskedModelRefusesDataThatHoldItsMask) {
   EXPECT_THAT(
       [&] { train(file, "run"); },
       ThrowsMessage<InputError>(HasSubstr(
-          "text.txt: position 2 holds token 99, which stands for a hidden token (mask_id is "
+          "text.txt: position 2: holds token 99, which stands for a hidden token (mask_id is "
           "99); give the model one token more: num_tokens 258 and mask_id 257")));
   file["model"]["mask_id"] = 'z';
   EXPECT_EQ(train(file, "run").step, 1);
