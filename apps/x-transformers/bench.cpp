@@ -306,7 +306,7 @@ void add_bench(CLI::App& app) {
       prices.work = options->work;
       prices.config = options->config;
       prices.arguments = given_arguments(*command, of_prices);
-      return print_option_prices(prices);
+      return spelled(as_flags({"preset"}), [&] { print_option_prices(prices); });
     }
     use_most_threads(options->threads);
     const auto device = open_device(options->device, "--device");

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <limits>
 
+#include "apps/x-transformers/arguments.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/data/token_dataset.h"
 #include "x_transformers/data/token_file.h"

@@ -2326,7 +2326,7 @@ class Reports(ProgramTest):
         self.assertRegex(done.stdout.decode(), r'variant +ms/step +of base')
         self.assertRegex(done.stdout.decode(), r'use_rmsnorm +[0-9.]+ +[0-9.]+ +[0-9]+ +[0-9.]+')
         for wrong, words in ((('--try', 'optimizer=muon'), "--try: 'optimizer=muon' sets more than options of the model"),
-                             (('--try', 'attn_qk_nrom'), 'attn_qk_norm'), (('--preset', 'none'), 'norms'),
+                             (('--try', 'attn_qk_nrom'), 'attn_qk_norm'), (('--preset', 'none'), '--preset: unknown list'),
                              (('--try', 'attn_qk_norm=false'), 'is what the model has already'),
                              (('--rounds', 2), '--rounds: only with --try or --preset')):
             self.assert_refused(run('bench', 'train', *size, *wrong), words)
