@@ -276,9 +276,11 @@ TEST(BadInput, HiddensOfStreamsDoNotFollowMemories) {
   options.attn_layers.num_residual_streams = 3;
   TransformerInputs inputs;
   inputs.x = at::zeros({2, 4}, at::kLong);
-  inputs.layers.keep_hiddens = true;
+  inputs.keep_hiddens = true;
   TransformerWrapper model(options);
-  EXPECT_EQ(next_mems(model->forward(inputs), std::nullopt)[0].size(0), 2 * 3);
+  const auto mems = next_mems(model->forward(inputs), std::nullopt);
+  ASSERT_FALSE(mems.empty());
+  EXPECT_EQ(mems[0].size(0), 2 * 3);
   inputs.mems = {at::zeros({2, 3, 16}), at::zeros({2, 3, 16})};
   const auto output = model->forward(inputs);
   EXPECT_THROW(next_mems(output, std::nullopt), InputError);
