@@ -210,5 +210,10 @@ TEST(SegmentModel, TakesWhatTheNetTakes) {
               ThrowsMessage<InputError>(HasSubstr("x: 12 at position [1, 3]")));
 }
 
+/// A step in which it is computed again is no CUDA graph: nobody asks its options.
+TEST(ModelCallables, MayDrawRandomNumbers) {
+  EXPECT_TRUE(model_callable({"Attention", R"({"dim": 16, "dropout": 0.5})"}, {}).draws);
+}
+
 }  // namespace
 }  // namespace x_transformers::wrapper_models_test

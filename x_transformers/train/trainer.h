@@ -111,7 +111,7 @@ struct TrainResult {
 ///
 /// Nothing of the process is changed: seed, threads and precision are as whoever made the process
 /// has set them (process.h), and random numbers are drawn from generators as they stand. Their
-/// states come and go by RunContext::random, which sets none unless it was given to do so.
+/// states come and go by RunContext::random, which alone sets them, in a resumed run.
 ///
 /// Several processes train one model where the context has a sum over them: they begin with the
 /// weights of rank 0, each draws its own random numbers, and losses, gradients and numbers of

@@ -50,7 +50,7 @@ CallableModule model_callable(const ModuleSpec& spec, const Compat& compat) {
   auto config = Json::parse(spec.arguments);
   config["type"] = spec.type;
   const auto model = build_part(config, {{}, compat});
-  return {
+  CallableModule callable = {
       model->module().shared_from_this(),
       [model, type = spec.type](const at::Tensor& x, const CallableModule::NamedTensors& given) {
         const auto results = call_forward(*model, x, TensorMap(given.begin(), given.end()));
@@ -58,6 +58,8 @@ CallableModule model_callable(const ModuleSpec& spec, const Compat& compat) {
         return CallableModule::Result{results[0].second,
                                       results.size() > 1 ? results[1].second : at::Tensor()};
       }};
+  callable.draws = true;  // it may, by an option of its own
+  return callable;
 }
 
 void register_callables(ModelTypes& types) {
