@@ -51,8 +51,8 @@ struct RunContext {
   /// can be read and has finite weights) or a step.
   std::string from_checkpoint = "latest";
   /// What random numbers are drawn from: checkpoints hold its state, and a resumed run brings that
-  /// back by it. With read_process_generators() the generators of the process, which others may draw
-  /// from too, are not set: a resumed run then draws from where they stand, and says so.
+  /// back by it. With read_process_generators() the generators of the process, which others may
+  /// draw from too, are not set: a resumed run then draws from where they stand, and says so.
   RandomSource random = process_generators();
   /// Where text is kept as tokens (token_cache.h), for runs on the same text; empty: in the run's
   /// folder, for the run alone.
