@@ -1,17 +1,17 @@
 // The gradient of a bias of distances: the gradients of scores summed along diagonals, in an order
 // that does not depend on chance.
 //
-// A warp has 16 queries and goes over its keys from left to right, 64 at a time. The sum of a
-// diagonal of its tile is made within the warp; eight warps, 16 queries apart each, are joined in
-// shared memory; what a block has of each diagonal goes to its row of `partial`, and a last kernel
-// sums blocks and batch.
+// A warp has 16 queries and goes over its keys from left to right, 64 at a time. It writes its tile
+// to shared memory, each row further left by its number, so that a diagonal is a column, and sums
+// the columns; the warps of a block, 16 queries apart each, are joined in shared memory; what a
+// block has of each diagonal goes to its row of `partial`, and a last kernel sums blocks and batch.
 #pragma once
 
 #include "x_transformers/kernels/cuda/flash_stages.cuh"
 
 namespace x_transformers::kernels::cuda {
 
-constexpr int kPartialRows = 128, kPartialColumns = 64;  ///< queries of a block, keys of a tile
+constexpr int kPartialRows = 64, kPartialColumns = 64;  ///< queries of a block, keys of a tile
 
 /// Room for a block's diagonals: number key - query + kPartialRows, with the block's own number of
 /// a query.
@@ -22,19 +22,23 @@ __host__ __device__ inline int64_t partial_length(const FlashAttention& p) {
 template <int kWarps, int kN>
 class DistanceSums {
   static constexpr int kColumns = 8 * kN, kRows = 16 * kWarps, kThreads = 32 * kWarps;
-  static constexpr int kWidth = kColumns + kRows - 16;  ///< diagonals of a tile, of all warps
+  static constexpr int kOwn = kColumns + 16;  ///< diagonals of a warp's tile; the first is empty
+  static constexpr int kWidth = kOwn + kRows - 16;  ///< of all warps
   static constexpr int kRing = 256;
-  static_assert(kN == 8, "a thread keeps the sums of two diagonals");
   static_assert(kWidth <= kRing && kRing % kColumns == 0, "a tile's diagonals fit");
+  /// From one row of shared memory to the next: what is written together is in different banks, but
+  /// for two and two.
+  static constexpr int kStride = 89;
+  static_assert(kStride >= kOwn);
 
  public:
-  static constexpr int kFloats = 2 * kWarps * kColumns + kRing;
+  static constexpr int kFloats = 2 * kWarps * kOwn + kRing + kWarps * 8 * kStride;
 
-  __device__ explicit DistanceSums(float* room)
-      : of_warps_(room), ring_(room + 2 * kWarps * kColumns) {
-    lane_ = threadIdx.x % 32;
-    g_ = lane_ / 4;
-    t_ = lane_ % 4;
+  __device__ explicit DistanceSums(float* room) : of_warps_(room), ring_(room + 2 * kWarps * kOwn) {
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    rows_ = ring_ + kRing + warp * 8 * kStride;
+    g_ = lane / 4;
+    t_ = lane % 4;
   }
 
   /// `partial`: where the first diagonal of the block's first tile goes. Seen by all threads after
@@ -42,56 +46,45 @@ class DistanceSums {
   __device__ void begin(float* partial) {
     partial_ = partial;
     for (int i = threadIdx.x; i < kRing; i += kThreads) ring_[i] = 0;
+    for (int i = threadIdx.x % 32; i < 8 * kStride; i += 32) rows_[i] = 0;
   }
 
   /// The warp's gradients of a tile's scores; keys before `front` have no bias.
-  __device__ void add(const Products<1, kN>& s, int key, int64_t front) {
+  __device__ void add(const Products<kN>& s, int key, int64_t front) {
     // Blocks of 8 x 8 on one diagonal of blocks, together.
-    float blocks[kBlocks][2] = {};
+    float blocks[kN + 1][2] = {};
+    const int unbiased = key >= front ? 0 : static_cast<int>(front) - key;
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          if (key >= front || key + 8 * n + 2 * t_ + e >= front)
-            blocks[n - half + 1][e] += s[0][n][2 * half + e];
+          if (8 * n + 2 * t_ + e >= unbiased) blocks[n - half + 1][e] += s[n][2 * half + e];
         }
       }
     }
-    // Each row turned by its number, so that a thread has the same diagonal, or the one 8 further,
-    // in all rows.
-    const int turn = g_ / 2, odd = g_ % 2, base = lane_ - t_;
-    float turned[kBlocks][2];
+    // Number column - row + 16.
+    float* const row = rows_ + g_ * kStride + 8 - g_ + 2 * t_;
+    __syncwarp();  // the columns of the tile before have been read
 #pragma unroll
-    for (int u = 0; u < kBlocks; ++u) {
-      turned[u][0] =
-          __shfl_sync(0xffffffffu, odd ? blocks[u][1] : blocks[u][0], base + (t_ + turn) % 4);
-      turned[u][1] =
-          __shfl_sync(0xffffffffu, odd ? blocks[u][0] : blocks[u][1], base + (t_ + turn + odd) % 4);
+    for (int u = 0; u < kN + 1; ++u) {
+      row[8 * u] = blocks[u][0];
+      row[8 * u + 1] = blocks[u][1];
     }
-    float sums[kN][2];
+    __syncwarp();
+    const int lane = threadIdx.x % 32;
+    float* const to = of_warps_ + (tile_put_ % 2 * kWarps + threadIdx.x / 32) * kOwn;
 #pragma unroll
-    for (int slot = 0; slot < kBlocks + 1; ++slot) {
+    for (int part = 0; part < (kOwn + 31) / 32; ++part) {
+      const int column = part * 32 + lane;
+      if (column >= kOwn) break;
+      float sum = 0;
 #pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const bool is_before = 2 * t_ + e + g_ >= 8;
-        const float before = slot < kBlocks ? turned[slot < kBlocks ? slot : 0][e] : 0.0f;
-        const float behind = slot > 0 ? turned[slot > 0 ? slot - 1 : 0][e] : 0.0f;
-        const float x = is_before ? before : behind;
-        if (slot < kN) {
-          sums[slot][e] = x + (slot < 2 ? carried_[slot < 2 ? slot : 0][e] : 0.0f);
-        } else {
-          carried_next_[slot - kN][e] = x;
-        }
-      }
+      for (int g = 0; g < 8; ++g) sum += rows_[g * kStride + column];
+      to[column] = sum;
     }
-#pragma unroll
-    for (int slot = 0; slot < 2; ++slot) {
-      carried_[slot][0] = carried_next_[slot][0];
-      carried_[slot][1] = carried_next_[slot][1];
-    }
-    put(sums);
+    ++tile_put_;
   }
 
   /// Joins what the warps have put; behind a barrier after add().
@@ -100,53 +93,19 @@ class DistanceSums {
   __device__ void finish(bool has_tiles) {
     if (!has_tiles) return;
     __syncthreads();
-    join(kColumns);
-    float sums[kN][2] = {};
-#pragma unroll
-    for (int slot = 0; slot < 2; ++slot) {
-      sums[slot][0] = carried_[slot][0];
-      sums[slot][1] = carried_[slot][1];
-    }
-    put(sums);
-    __syncthreads();
     join(kWidth);
   }
 
  private:
-  static constexpr int kBlocks = kN + 1;  ///< diagonals of blocks in a warp's tile
-
-  /// Sums over the eight rows; thread (g, t) gets slot g.
-  __device__ void put(const float (&sums)[kN][2]) {
-    float four[4][2], two[2][2], one[2];
-    const bool b2 = g_ & 4, b1 = g_ & 2, b0 = g_ & 1;
-#pragma unroll
-    for (int e = 0; e < 2; ++e) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        four[i][e] = (b2 ? sums[i + 4][e] : sums[i][e]) +
-                     __shfl_xor_sync(0xffffffffu, b2 ? sums[i][e] : sums[i + 4][e], 16);
-#pragma unroll
-      for (int i = 0; i < 2; ++i)
-        two[i][e] = (b1 ? four[i + 2][e] : four[i][e]) +
-                    __shfl_xor_sync(0xffffffffu, b1 ? four[i][e] : four[i + 2][e], 8);
-      one[e] = (b0 ? two[1][e] : two[0][e]) +
-               __shfl_xor_sync(0xffffffffu, b0 ? two[0][e] : two[1][e], 4);
-    }
-    float* to = of_warps_ + (tile_put_ % 2 * kWarps + threadIdx.x / 32) * kColumns + 2 * lane_;
-    to[0] = one[0];
-    to[1] = one[1];
-    ++tile_put_;
-  }
-
   /// Adds the warps' diagonals of a tile to the ring; the first `done` are complete.
   __device__ void join(int done) {
-    const float* from = of_warps_ + tile_joined_ % 2 * kWarps * kColumns;
+    const float* from = of_warps_ + tile_joined_ % 2 * kWarps * kOwn;
     for (int y = threadIdx.x; y < kWidth; y += kThreads) {
       float sum = 0;
 #pragma unroll
       for (int w = 0; w < kWarps; ++w) {
         const int own = y - 16 * (kWarps - 1 - w);
-        if (own >= 0 && own < kColumns) sum += from[w * kColumns + own];
+        if (own >= 0 && own < kOwn) sum += from[w * kOwn + own];
       }
       float& so_far = ring_[(tile_joined_ * kColumns + y) % kRing];
       sum += so_far;
@@ -156,9 +115,8 @@ class DistanceSums {
     ++tile_joined_;
   }
 
-  float *of_warps_, *ring_, *partial_ = nullptr;
-  int lane_, g_, t_, tile_put_ = 0, tile_joined_ = 0;
-  float carried_[2][2] = {}, carried_next_[2][2] = {};
+  float *of_warps_, *ring_, *rows_, *partial_ = nullptr;
+  int g_, t_, tile_put_ = 0, tile_joined_ = 0;
 };
 
 }  // namespace x_transformers::kernels::cuda

@@ -21,6 +21,11 @@ struct BackwardShape {
   static constexpr int kBlocks = kBlocksOf;
   static constexpr int kThreads = kWarps * 32, kRows = kWarps * 16, kColumns = 8 * kN;
   static constexpr int kDistances = kRows + kColumns;  ///< one more than there are
+  /// Of queries or keys, and of gradients or values.
+  using RowTile = Tile<T, kRows, kDim>;
+  using RowValueTile = Tile<T, kRows, kValueDim>;
+  using ColumnTile = Tile<T, kColumns, kDim>;
+  using ColumnValueTile = Tile<T, kColumns, kValueDim>;
   static constexpr int kTiles = (kRows + 2 * kColumns) * (kDim + kValueDim);
 };
 
@@ -47,30 +52,27 @@ __global__ void along_kernel(const __grid_constant__ FlashAttention p) {
   if (threadIdx.x == 0) p.along[at] = sum;
 }
 
-template <int kM, int kOut>
-__device__ void scale_all(Products<kM, kOut>& sums, float factor) {
+template <int kOut>
+__device__ void scale_all(Products<kOut>& sums, float factor) {
 #pragma unroll
-  for (int m = 0; m < kM; ++m) {
+  for (int n = 0; n < kOut; ++n) {
 #pragma unroll
-    for (int n = 0; n < kOut; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sums[m][n][i] *= factor;
-    }
+    for (int i = 0; i < 4; ++i) sums[n][i] *= factor;
   }
 }
 
 /// gradient -= x * sum of its row: what query_bias or key_bias, minus half of x squared, adds.
-template <class T, int kDim>
-__device__ void add_gradient_of_square(Products<1, kDim / 8>& gradient, const T* tile, int row,
+template <class Tile, int kN>
+__device__ void add_gradient_of_square(Products<kN>& gradient, const Tile& tile, int row,
                                        const float (&sums)[2]) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
-  for (int n = 0; n < kDim / 8; ++n) {
+  for (int n = 0; n < kN; ++n) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const T* chunk = tile + place_of<kDim>(row + 8 * half + g, n) + 2 * t;
-      gradient[0][n][2 * half] -= to_float(chunk[0]) * sums[half];
-      gradient[0][n][2 * half + 1] -= to_float(chunk[1]) * sums[half];
+      const auto* chunk = tile.chunk(row + 8 * half + g, n) + 2 * t;
+      gradient[n][2 * half] -= to_float(chunk[0]) * sums[half];
+      gradient[n][2 * half + 1] -= to_float(chunk[1]) * sums[half];
     }
   }
 }
@@ -84,6 +86,27 @@ __device__ inline void join_rows(float (&sums)[2]) {
   }
 }
 
+/// A block's rows, and two tiles of columns: one is read while the next is on its way.
+template <class Shape>
+struct Tiles {
+  using T = typename Shape::Number;
+  typename Shape::RowTile rows;
+  typename Shape::RowValueTile row_values;
+  T* of_columns;
+
+  __device__ explicit Tiles(void* room)
+      : rows{static_cast<T*>(room)},
+        row_values{rows.numbers + Shape::RowTile::kNumbers},
+        of_columns(row_values.numbers + Shape::RowValueTile::kNumbers) {}
+  __device__ typename Shape::ColumnTile columns(int at) const {
+    return {of_columns + at * Shape::ColumnTile::kNumbers};
+  }
+  __device__ typename Shape::ColumnValueTile column_values(int at) const {
+    return {of_columns + 2 * Shape::ColumnTile::kNumbers + at * Shape::ColumnValueTile::kNumbers};
+  }
+  __device__ float* behind() const { return reinterpret_cast<float*>(column_values(2).numbers); }
+};
+
 /// Gradients of q, query_bias and distance_bias.
 template <class Shape, FlashNormaliser kNormaliser>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
@@ -91,16 +114,12 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   using T = typename Shape::Number;
   using Weight = FlashWeight<kNormaliser>;
   using Sums = DistanceSums<Shape::kWarps, Shape::kN>;
-  constexpr int kDim = Shape::kDim, kValueDim = Shape::kValueDim;
-  constexpr int kN = Shape::kN, kThreads = Shape::kThreads;
+  constexpr int kN = Shape::kN, kOut = Shape::kDim / 8, kThreads = Shape::kThreads;
   constexpr int kRows = Shape::kRows, kKeys = Shape::kColumns;
   constexpr bool kIsSoftmax = kNormaliser != FlashNormaliser::sigmoid;
-  extern __shared__ __align__(128) unsigned char room[];
-  T* const q_tile = reinterpret_cast<T*>(room);
-  T* const grad_tile = q_tile + kRows * kDim;
-  T* const k_tiles = grad_tile + kRows * kValueDim;
-  T* const v_tiles = k_tiles + 2 * kKeys * kDim;
-  float* const distances = reinterpret_cast<float*>(v_tiles + 2 * kKeys * kValueDim);
+  extern __shared__ __align__(1024) unsigned char room[];
+  const Tiles<Shape> tiles(room);
+  float* const distances = tiles.behind();
   float* const key_terms = distances + 2 * Shape::kDistances;
 
   const FlashHead head(p, blockIdx.y);
@@ -111,36 +130,36 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int own = warp * 16;
 
+  TileCopies<kThreads, typename Shape::ColumnTile> k_copies(head.memory<const T>(p.k),
+                                                            p.k.strides[2], range.begin, keys, dim);
+  TileCopies<kThreads, typename Shape::ColumnValueTile> v_copies(
+      head.memory<const T>(p.v), p.v.strides[2], range.begin, keys, value_dim);
   const auto copy_keys = [&](int key, int at) {
-    copy_tile<kKeys, kDim, kThreads>(k_tiles + at * kKeys * kDim, head.memory<const T>(p.k),
-                                     p.k.strides[2], key, keys, dim);
-    copy_tile<kKeys, kValueDim, kThreads>(v_tiles + at * kKeys * kValueDim,
-                                          head.memory<const T>(p.v), p.v.strides[2], key, keys,
-                                          value_dim);
+    k_copies.begin(tiles.columns(at));
+    v_copies.begin(tiles.column_values(at));
     if (head.distance_bias != nullptr)
       copy_distances<kThreads>(distances + at * Shape::kDistances, p, head, key, first + kRows - 1,
                                Shape::kDistances);
     if (head.key_bias != nullptr)
       copy_terms<kThreads>(key_terms + at * kKeys, head.key_bias, key, kKeys, keys);
   };
-  copy_tile<kRows, kDim, kThreads>(q_tile, head.memory<const T>(p.q), p.q.strides[2], first,
-                                   queries, dim);
-  copy_tile<kRows, kValueDim, kThreads>(grad_tile, head.memory<const T>(p.out_grad),
-                                        p.out_grad.strides[2], first, queries, value_dim);
+  copy_tile<kThreads>(tiles.rows, head.memory<const T>(p.q), p.q.strides[2], first, queries, dim);
+  copy_tile<kThreads>(tiles.row_values, head.memory<const T>(p.out_grad), p.out_grad.strides[2],
+                      first, queries, value_dim);
   if (range.begin < range.end) copy_keys(range.begin, 0);
 
-  float query_terms[1][2], log_sum_exp[2], along[2], row_sums[2] = {0, 0};
+  float query_terms[2], log_sum_exp[2], along[2], row_sums[2] = {0, 0};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first + own + 8 * half + g;
     const bool exists = row < queries;
     const int64_t at = head.row * queries + row;
-    query_terms[0][half] = head.query_bias != nullptr && exists ? head.query_bias[row] : 0.0f;
+    query_terms[half] = head.query_bias != nullptr && exists ? head.query_bias[row] : 0.0f;
     log_sum_exp[half] = exists && kIsSoftmax ? p.log_sum_exp[at] : INFINITY;
     along[half] = exists && kIsSoftmax ? p.along[at] : 0.0f;
   }
-  Products<1, kDim / 8> q_grad;
-  set_to_zero<1, kDim / 8>(q_grad);
+  Products<kOut> q_grad;
+  set_to_zero<kOut>(q_grad);
   const bool sums_distances = p.distance_bias_grad != nullptr;
   const bool sums_rows = p.query_bias_grad != nullptr || p.biases_are_squares;
   Sums sums(key_terms + 2 * kKeys);
@@ -149,7 +168,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 
   int at = 0;
   for (int key = range.begin; key < range.end; key += kKeys, at ^= 1) {
-    wait_for_copies();
+    wait_for_tiles();
     __syncthreads();  // the tile is there, and the other has been read
     if (sums_distances && key > range.begin) sums.join_warps();
     if (key + kKeys < range.end) copy_keys(key + kKeys, at ^ 1);
@@ -159,23 +178,25 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     place.distances = distances + at * Shape::kDistances;
     place.shift = kRows - 1 - own;
     place.column_terms = head.key_bias != nullptr ? key_terms + at * kKeys : nullptr;
-    const FlashStages<false, 1, kN> stages(p, head, place);
-    Products<1, kN> score_grad;
+    const FlashStages<false, kN> stages(p, head, place);
+    Products<kN> score_grad;
     if (stages.sees_nothing()) {
-      set_to_zero<1, kN>(score_grad);
+      set_to_zero<kN>(score_grad);
       if (sums_distances) sums.add(score_grad, key, p.front);
       continue;
     }
-    Products<1, kN> s;
-    multiply_by_rows<T, kDim>(s, q_tile, own, k_tiles + at * kKeys * kDim);
+    Products<kN> s;
+    begin_multiply_by_rows<kN>(s, tiles.rows, own, tiles.columns(at));
+    begin_multiply_by_rows<kN>(score_grad, tiles.row_values, own, tiles.column_values(at));
+    wait_for_products<1, kN>(s);
     const float unit = stages.apply(s, query_terms);
-    multiply_by_rows<T, kValueDim>(score_grad, grad_tile, own, v_tiles + at * kKeys * kValueDim);
+    wait_for_products<0, kN>(score_grad);
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const float x = s[0][n][i], weight = Weight::of(x, unit, log_sum_exp[i / 2]);
-        score_grad[0][n][i] = Weight::gradient(x, weight, score_grad[0][n][i], along[i / 2]);
+        const float x = s[n][i], weight = Weight::of(x, unit, log_sum_exp[i / 2]);
+        score_grad[n][i] = Weight::gradient(x, weight, score_grad[n][i], along[i / 2]);
       }
     }
     stages.apply_slope_of_softclamp(score_grad, s);
@@ -185,12 +206,16 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           if (key >= p.front || key + 8 * n + 2 * t + i % 2 >= p.front)
-            row_sums[i / 2] += score_grad[0][n][i];
+            row_sums[i / 2] += score_grad[n][i];
         }
       }
     }
+    Factors<kN> factors;
+    pack<T, kN>(factors, score_grad);
+    begin_add_product<kN>(q_grad, factors, tiles.columns(at));
     if (sums_distances) sums.add(score_grad, key, p.front);
-    add_product<T, kDim>(q_grad, score_grad, k_tiles + at * kKeys * kDim);
+    wait_for_products<0, kOut>(q_grad);
+    keep_until_here<kN>(factors);
   }
   if (sums_distances) sums.finish(range.begin < range.end);
   join_rows(row_sums);
@@ -203,10 +228,10 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   }
   wait_for_copies();
   __syncthreads();  // where there are no keys, the queries may be on their way still
-  if (p.biases_are_squares) add_gradient_of_square<T, kDim>(q_grad, q_tile, own, row_sums);
-  scale_all<1, kDim / 8>(q_grad, p.scale);
-  write_rows<T, kDim>(q_grad, q_tile, own, head.memory<T>(p.q_grad), p.q_grad.strides[2],
-                      first + own, queries, dim);
+  if (p.biases_are_squares) add_gradient_of_square(q_grad, tiles.rows, own, row_sums);
+  scale_all<kOut>(q_grad, p.scale);
+  write_rows(q_grad, tiles.rows, own, head.memory<T>(p.q_grad), p.q_grad.strides[2], first + own,
+             queries, dim);
 }
 
 /// Gradients of k, v and key_bias.
@@ -215,16 +240,13 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     key_kernel(const __grid_constant__ FlashAttention p) {
   using T = typename Shape::Number;
   using Weight = FlashWeight<kNormaliser>;
-  constexpr int kDim = Shape::kDim, kValueDim = Shape::kValueDim;
   constexpr int kN = Shape::kN, kThreads = Shape::kThreads;
+  constexpr int kOut = Shape::kDim / 8, kValueOut = Shape::kValueDim / 8;
   constexpr int kRows = Shape::kRows, kQueries = Shape::kColumns;
   constexpr bool kIsSoftmax = kNormaliser != FlashNormaliser::sigmoid;
-  extern __shared__ __align__(128) unsigned char room[];
-  T* const k_tile = reinterpret_cast<T*>(room);
-  T* const v_tile = k_tile + kRows * kDim;
-  T* const q_tiles = v_tile + kRows * kValueDim;
-  T* const grad_tiles = q_tiles + 2 * kQueries * kDim;
-  float* const distances = reinterpret_cast<float*>(grad_tiles + 2 * kQueries * kValueDim);
+  extern __shared__ __align__(1024) unsigned char room[];
+  const Tiles<Shape> tiles(room);
+  float* const distances = tiles.behind();
   float* const query_terms = distances + 2 * Shape::kDistances;
   float* const log_sum_exps = query_terms + 2 * kQueries;
   float* const alongs = log_sum_exps + 2 * kQueries;
@@ -240,12 +262,13 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const int64_t row_begin = head.row * queries;
   const bool sums_rows = p.key_bias_grad != nullptr || p.biases_are_squares;
 
+  TileCopies<kThreads, typename Shape::ColumnTile> q_copies(
+      head.memory<const T>(p.q), p.q.strides[2], range.begin, queries, dim);
+  TileCopies<kThreads, typename Shape::ColumnValueTile> grad_copies(
+      head.memory<const T>(p.out_grad), p.out_grad.strides[2], range.begin, queries, value_dim);
   const auto copy_queries = [&](int query, int at) {
-    copy_tile<kQueries, kDim, kThreads>(q_tiles + at * kQueries * kDim, head.memory<const T>(p.q),
-                                        p.q.strides[2], query, queries, dim);
-    copy_tile<kQueries, kValueDim, kThreads>(grad_tiles + at * kQueries * kValueDim,
-                                             head.memory<const T>(p.out_grad),
-                                             p.out_grad.strides[2], query, queries, value_dim);
+    q_copies.begin(tiles.columns(at));
+    grad_copies.begin(tiles.column_values(at));
     if (head.distance_bias != nullptr)
       copy_distances<kThreads>(distances + at * Shape::kDistances, p, head, first,
                                query + kQueries - 1, Shape::kDistances);
@@ -257,26 +280,25 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
       copy_terms<kThreads>(alongs + at * kQueries, p.along + row_begin, query, kQueries, queries);
     }
   };
-  copy_tile<kRows, kDim, kThreads>(k_tile, head.memory<const T>(p.k), p.k.strides[2], first, keys,
-                                   dim);
-  copy_tile<kRows, kValueDim, kThreads>(v_tile, head.memory<const T>(p.v), p.v.strides[2], first,
-                                        keys, value_dim);
+  copy_tile<kThreads>(tiles.rows, head.memory<const T>(p.k), p.k.strides[2], first, keys, dim);
+  copy_tile<kThreads>(tiles.row_values, head.memory<const T>(p.v), p.v.strides[2], first, keys,
+                      value_dim);
   if (range.begin < range.end) copy_queries(range.begin, 0);
 
-  float key_terms[1][2], row_sums[2] = {0, 0};
+  float key_terms[2], row_sums[2] = {0, 0};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int row = first + own + 8 * half + g;
-    key_terms[0][half] = head.key_bias != nullptr && row < keys ? head.key_bias[row] : 0.0f;
+    key_terms[half] = head.key_bias != nullptr && row < keys ? head.key_bias[row] : 0.0f;
   }
-  Products<1, kDim / 8> k_grad;
-  Products<1, kValueDim / 8> v_grad;
-  set_to_zero<1, kDim / 8>(k_grad);
-  set_to_zero<1, kValueDim / 8>(v_grad);
+  Products<kOut> k_grad;
+  Products<kValueOut> v_grad;
+  set_to_zero<kOut>(k_grad);
+  set_to_zero<kValueOut>(v_grad);
 
   int at = 0;
   for (int query = range.begin; query < range.end; query += kQueries, at ^= 1) {
-    wait_for_copies();
+    wait_for_tiles();
     __syncthreads();  // the tile is there, and the other has been read
     if (query + kQueries < range.end) copy_queries(query + kQueries, at ^ 1);
     FlashPlace place;
@@ -285,29 +307,32 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     place.distances = distances + at * Shape::kDistances;
     place.shift = kQueries - 1 + own;
     place.column_terms = head.query_bias != nullptr ? query_terms + at * kQueries : nullptr;
-    const FlashStages<true, 1, kN> stages(p, head, place);
+    const FlashStages<true, kN> stages(p, head, place);
     if (stages.sees_nothing()) continue;
-    Products<1, kN> s, weights;
-    multiply_by_rows<T, kDim>(s, k_tile, own, q_tiles + at * kQueries * kDim);
+    Products<kN> s, weights, score_grad;
+    begin_multiply_by_rows<kN>(s, tiles.rows, own, tiles.columns(at));
+    begin_multiply_by_rows<kN>(score_grad, tiles.row_values, own, tiles.column_values(at));
+    wait_for_products<1, kN>(s);
     const float unit = stages.apply(s, key_terms);
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int column = at * kQueries + 8 * n + 2 * t + i % 2;
-        weights[0][n][i] = Weight::of(s[0][n][i], unit, kIsSoftmax ? log_sum_exps[column] : 0.0f);
+        weights[n][i] = Weight::of(s[n][i], unit, kIsSoftmax ? log_sum_exps[column] : 0.0f);
       }
     }
-    add_product<T, kValueDim>(v_grad, weights, grad_tiles + at * kQueries * kValueDim);
-    Products<1, kN> score_grad;
-    multiply_by_rows<T, kValueDim>(score_grad, v_tile, own, grad_tiles + at * kQueries * kValueDim);
+    Factors<kN> factors;
+    pack<T, kN>(factors, weights);
+    begin_add_product<kN>(v_grad, factors, tiles.column_values(at));
+    wait_for_products<1, kN>(score_grad);
 #pragma unroll
     for (int n = 0; n < kN; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int column = at * kQueries + 8 * n + 2 * t + i % 2;
-        score_grad[0][n][i] = Weight::gradient(s[0][n][i], weights[0][n][i], score_grad[0][n][i],
-                                               kIsSoftmax ? alongs[column] : 0.0f);
+        score_grad[n][i] = Weight::gradient(s[n][i], weights[n][i], score_grad[n][i],
+                                            kIsSoftmax ? alongs[column] : 0.0f);
       }
     }
     stages.apply_slope_of_softclamp(score_grad, s);
@@ -315,10 +340,16 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
 #pragma unroll
       for (int n = 0; n < kN; ++n) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) row_sums[i / 2] += score_grad[0][n][i];
+        for (int i = 0; i < 4; ++i) row_sums[i / 2] += score_grad[n][i];
       }
     }
-    add_product<T, kDim>(k_grad, score_grad, q_tiles + at * kQueries * kDim);
+    Factors<kN> grad_factors;
+    pack<T, kN>(grad_factors, score_grad);
+    begin_add_product<kN>(k_grad, grad_factors, tiles.columns(at));
+    wait_for_products<0, kValueOut>(v_grad);
+    wait_for_products<0, kOut>(k_grad);
+    keep_until_here<kN>(factors);
+    keep_until_here<kN>(grad_factors);
   }
   join_rows(row_sums);
   if (p.key_bias_grad != nullptr && t == 0) {
@@ -330,12 +361,12 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   }
   wait_for_copies();
   __syncthreads();  // where there are no queries, the keys may be on their way still
-  if (p.biases_are_squares) add_gradient_of_square<T, kDim>(k_grad, k_tile, own, row_sums);
-  scale_all<1, kDim / 8>(k_grad, p.scale);
-  write_rows<T, kDim>(k_grad, k_tile, own, head.memory<T>(p.k_grad), p.k_grad.strides[2],
-                      first + own, keys, dim);
-  write_rows<T, kValueDim>(v_grad, v_tile, own, head.memory<T>(p.v_grad), p.v_grad.strides[2],
-                           first + own, keys, value_dim);
+  if (p.biases_are_squares) add_gradient_of_square(k_grad, tiles.rows, own, row_sums);
+  scale_all<kOut>(k_grad, p.scale);
+  write_rows(k_grad, tiles.rows, own, head.memory<T>(p.k_grad), p.k_grad.strides[2], first + own,
+             keys, dim);
+  write_rows(v_grad, tiles.row_values, own, head.memory<T>(p.v_grad), p.v_grad.strides[2],
+             first + own, keys, value_dim);
 }
 
 /// distance_bias_grad from what the blocks have.
@@ -352,7 +383,7 @@ __global__ void join_partial_kernel(const __grid_constant__ FlashAttention p) {
     const int64_t tiles = (range.end - range.begin + kPartialColumns - 1) / kPartialColumns;
     // Number key - query + kPartialRows of the block's own queries.
     const int64_t at = apart + block * kPartialRows + kPartialRows;
-    const int64_t written = tiles * kPartialColumns + kPartialColumns + kPartialRows - 16;
+    const int64_t written = tiles * kPartialColumns + kPartialRows;
     if (at < range.begin || at >= range.begin + written) continue;
     for (int64_t entry = 0; entry < p.batch; ++entry)
       sum += p.partial[((entry * p.heads + head) * blocks + block) * length + at];
@@ -423,16 +454,16 @@ cudaError_t launch_dim(const FlashAttention& params, cudaStream_t stream) {
     along_kernel<T>
         <<<static_cast<unsigned>((all + rows - 1) / rows), dim3(lanes, rows), 0, stream>>>(params);
   }
-  // The number of columns and of blocks at once: what was fastest on an H200 at 1,024 keys.
+  // The numbers of warps and of blocks at once: what was fastest on an H200.
   if (params.value_dim <= 64) {
     if (params.dim <= 64)
-      return launch_normaliser<BackwardShape<T, 64, 64, 8, 8, 2>,
-                               BackwardShape<T, 64, 64, 8, 8, 1>>(params, stream);
-    return launch_normaliser<BackwardShape<T, 128, 64, 8, 8, 1>,
-                             BackwardShape<T, 128, 64, 4, 4, 2>>(params, stream);
+      return launch_normaliser<BackwardShape<T, 64, 64, 4, 8, 3>,
+                               BackwardShape<T, 64, 64, 4, 8, 2>>(params, stream);
+    return launch_normaliser<BackwardShape<T, 128, 64, 4, 8, 2>,
+                             BackwardShape<T, 128, 64, 4, 8, 2>>(params, stream);
   }
-  return launch_normaliser<BackwardShape<T, 128, 128, 8, 8, 1>,
-                           BackwardShape<T, 128, 128, 4, 4, 2>>(params, stream);
+  return launch_normaliser<BackwardShape<T, 128, 128, 4, 8, 2>,
+                           BackwardShape<T, 128, 128, 4, 8, 2>>(params, stream);
 }
 
 }  // namespace

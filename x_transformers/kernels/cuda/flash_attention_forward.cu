@@ -9,68 +9,65 @@ namespace x_transformers::kernels::cuda {
 namespace {
 
 /// kBlocks: how many of them a multiprocessor is to have at once.
-template <class T, int kDimOf, int kValueDimOf, int kWarpsOf, int kMOf, int kNOf, int kBlocksOf>
+template <class T, int kDimOf, int kValueDimOf, int kWarpsOf, int kNOf, int kBlocksOf>
 struct ForwardShape {
   using Number = T;
   static constexpr int kDim = kDimOf, kValueDim = kValueDimOf;
-  static constexpr int kWarps = kWarpsOf, kM = kMOf, kN = kNOf;
-  static constexpr int kBlocks = kBlocksOf;
-  static constexpr int kThreads = kWarps * 32, kRows = kWarps * 16 * kM, kKeys = 8 * kN;
+  static constexpr int kWarps = kWarpsOf, kN = kNOf, kBlocks = kBlocksOf;
+  static constexpr int kThreads = kWarps * 32, kRows = kWarps * 16, kKeys = 8 * kN;
   static constexpr int kDistances = kRows + kKeys;  ///< one more than there are
-  /// The queries are replaced by what comes out.
+  using QueryTile = Tile<T, kRows, kDim>;
+  using KeyTile = Tile<T, kKeys, kDim>;
+  using ValueTile = Tile<T, kKeys, kValueDim>;
+  using OutTile = Tile<T, kRows, kValueDim>;  ///< in place of the queries
   static constexpr int kQueries = kRows * (kDim > kValueDim ? kDim : kValueDim);
-  static constexpr int kNumbers = kQueries + 2 * kKeys * (kDim + kValueDim);
+  static constexpr int kNumbers = kQueries + 2 * (KeyTile::kNumbers + ValueTile::kNumbers);
   static constexpr int kBytes = kNumbers * static_cast<int>(sizeof(T)) +
                                 2 * (kDistances + kKeys) * static_cast<int>(sizeof(float));
 };
 
 /// The softmax of each row so far: its greatest score, in binary, and the sum of powers beside it.
-template <int kM>
 struct RowsSoFar {
-  float most[kM][2], sum[kM][2];
+  float most[2], sum[2];
 };
 
 /// From scores, of `unit`, to weights relative to the greatest score so far; what is summed already
 /// is made relative to it as well.
-template <FlashNormaliser kNormaliser, int kM, int kN, int kOut>
-__device__ void weigh(Products<kM, kN>& s, float unit, RowsSoFar<kM>& rows,
-                      Products<kM, kOut>& sums) {
+template <FlashNormaliser kNormaliser, int kN, int kOut>
+__device__ void weigh(Products<kN>& s, float unit, RowsSoFar& rows, Products<kOut>& sums) {
   using Signed = FlashWeight<FlashNormaliser::cog_signed>;
   constexpr bool kIsSigned = kNormaliser == FlashNormaliser::cog_signed;
   const auto size = [](float x) { return kIsSigned ? Signed::size(x) : x; };
 #pragma unroll
-  for (int m = 0; m < kM; ++m) {
+  for (int half = 0; half < 2; ++half) {
+    float most = size(s[0][2 * half]);
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float most = size(s[m][0][2 * half]);
+    for (int n = 0; n < kN; ++n) {
+      most = fmaxf(most, size(s[n][2 * half]));
+      most = fmaxf(most, size(s[n][2 * half + 1]));
+    }
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+    most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+    most = fmaxf(most * unit, rows.most[half]);
+    const float base = most == -INFINITY ? 0.0f : most;
+    const float factor = power_of_2(rows.most[half] - base);
+    rows.most[half] = most;
+    float sum = 0;
 #pragma unroll
-      for (int n = 0; n < kN; ++n) {
-        most = fmaxf(most, size(s[m][n][2 * half]));
-        most = fmaxf(most, size(s[m][n][2 * half + 1]));
+    for (int n = 0; n < kN; ++n) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float& x = s[n][2 * half + e];
+        const float weight = power_of_2(fmaf(size(x), unit, -base));
+        sum += weight;
+        x = kIsSigned ? weight * Signed::sign(x) : weight;
       }
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
-      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
-      most = fmaxf(most * unit, rows.most[m][half]);
-      const float base = most == -INFINITY ? 0.0f : most;
-      const float factor = power_of_2(rows.most[m][half] - base);
-      rows.most[m][half] = most;
-      float sum = 0;
+    }
+    rows.sum[half] = rows.sum[half] * factor + sum;
 #pragma unroll
-      for (int n = 0; n < kN; ++n) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-          float& x = s[m][n][2 * half + e];
-          const float weight = power_of_2(fmaf(size(x), unit, -base));
-          sum += weight;
-          x = kIsSigned ? weight * Signed::sign(x) : weight;
-        }
-      }
-      rows.sum[m][half] = rows.sum[m][half] * factor + sum;
-#pragma unroll
-      for (int n = 0; n < kOut; ++n) {
-        sums[m][n][2 * half] *= factor;
-        sums[m][n][2 * half + 1] *= factor;
-      }
+    for (int n = 0; n < kOut; ++n) {
+      sums[n][2 * half] *= factor;
+      sums[n][2 * half + 1] *= factor;
     }
   }
 }
@@ -79,15 +76,21 @@ template <class Shape, FlashNormaliser kNormaliser>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     forward_kernel(const __grid_constant__ FlashAttention p) {
   using T = typename Shape::Number;
-  constexpr int kDim = Shape::kDim, kValueDim = Shape::kValueDim, kThreads = Shape::kThreads;
-  constexpr int kM = Shape::kM, kN = Shape::kN;
+  constexpr int kThreads = Shape::kThreads, kN = Shape::kN, kOut = Shape::kValueDim / 8;
   constexpr int kRows = Shape::kRows, kKeys = Shape::kKeys;
   constexpr bool kIsSoftmax = kNormaliser != FlashNormaliser::sigmoid;
-  extern __shared__ __align__(128) unsigned char room[];
-  T* const q_tile = reinterpret_cast<T*>(room);
-  T* const k_tiles = q_tile + Shape::kQueries;
-  T* const v_tiles = k_tiles + 2 * kKeys * kDim;
-  float* const distances = reinterpret_cast<float*>(v_tiles + 2 * kKeys * kValueDim);
+  extern __shared__ __align__(1024) unsigned char room[];
+  const typename Shape::QueryTile q_tile{reinterpret_cast<T*>(room)};
+  T* const tiles = q_tile.numbers + Shape::kQueries;
+  const auto k_tile = [&](int at) {
+    using KeyTile = typename Shape::KeyTile;
+    return KeyTile{tiles + at * KeyTile::kNumbers};
+  };
+  const auto v_tile = [&](int at) {
+    using ValueTile = typename Shape::ValueTile;
+    return ValueTile{tiles + 2 * Shape::KeyTile::kNumbers + at * ValueTile::kNumbers};
+  };
+  float* const distances = reinterpret_cast<float*>(v_tile(2).numbers);
   float* const key_terms = distances + 2 * Shape::kDistances;
 
   const FlashHead head(p, blockIdx.y);
@@ -97,44 +100,40 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const int queries = static_cast<int>(p.queries), keys = static_cast<int>(p.keys);
   const int dim = static_cast<int>(p.dim), value_dim = static_cast<int>(p.value_dim);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int own = warp * 16 * kM;  // the warp's first row
+  const int own = warp * 16;  // the warp's first row
 
+  TileCopies<kThreads, typename Shape::KeyTile> k_copies(head.memory<const T>(p.k), p.k.strides[2],
+                                                         range.begin, keys, dim);
+  TileCopies<kThreads, typename Shape::ValueTile> v_copies(
+      head.memory<const T>(p.v), p.v.strides[2], range.begin, keys, value_dim);
   const auto copy_keys = [&](int key, int at) {
-    copy_tile<kKeys, kDim, kThreads>(k_tiles + at * kKeys * kDim, head.memory<const T>(p.k),
-                                     p.k.strides[2], key, keys, dim);
-    copy_tile<kKeys, kValueDim, kThreads>(v_tiles + at * kKeys * kValueDim,
-                                          head.memory<const T>(p.v), p.v.strides[2], key, keys,
-                                          value_dim);
+    k_copies.begin(k_tile(at));
+    v_copies.begin(v_tile(at));
     if (head.distance_bias != nullptr)
       copy_distances<kThreads>(distances + at * Shape::kDistances, p, head, key, first + kRows - 1,
                                Shape::kDistances);
     if (head.key_bias != nullptr)
       copy_terms<kThreads>(key_terms + at * kKeys, head.key_bias, key, kKeys, keys);
   };
-  copy_tile<kRows, kDim, kThreads>(q_tile, head.memory<const T>(p.q), p.q.strides[2], first,
-                                   queries, dim);
+  copy_tile<kThreads>(q_tile, head.memory<const T>(p.q), p.q.strides[2], first, queries, dim);
   if (range.begin < range.end) copy_keys(range.begin, 0);
 
-  RowsSoFar<kM> rows;
-  float query_terms[kM][2];
-  Products<kM, kValueDim / 8> sums;
-  set_to_zero<kM, kValueDim / 8>(sums);
+  RowsSoFar rows;
+  float query_terms[2];
+  Products<kOut> sums;
+  set_to_zero<kOut>(sums);
 #pragma unroll
-  for (int m = 0; m < kM; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int row = first + own + 16 * m + 8 * half + g;
-      rows.most[m][half] = p.sink != nullptr ? p.sink[head.head] : -INFINITY;
-      // Each of four threads has a part of a row's sum.
-      rows.sum[m][half] = p.sink != nullptr && t == 0 ? 1.0f : 0.0f;
-      query_terms[m][half] =
-          head.query_bias != nullptr && row < queries ? head.query_bias[row] : 0.0f;
-    }
+  for (int half = 0; half < 2; ++half) {
+    const int row = first + own + 8 * half + g;
+    rows.most[half] = p.sink != nullptr ? p.sink[head.head] : -INFINITY;
+    // Each of four threads has a part of a row's sum.
+    rows.sum[half] = p.sink != nullptr && t == 0 ? 1.0f : 0.0f;
+    query_terms[half] = head.query_bias != nullptr && row < queries ? head.query_bias[row] : 0.0f;
   }
 
   int at = 0;
   for (int key = range.begin; key < range.end; key += kKeys, at ^= 1) {
-    wait_for_copies();
+    wait_for_tiles();
     __syncthreads();  // the tile is there, and the other has been read
     if (key + kKeys < range.end) copy_keys(key + kKeys, at ^ 1);
     FlashPlace place;
@@ -143,53 +142,51 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     place.distances = distances + at * Shape::kDistances;
     place.shift = kRows - 1 - own;
     place.column_terms = head.key_bias != nullptr ? key_terms + at * kKeys : nullptr;
-    const FlashStages<false, kM, kN> stages(p, head, place);
+    const FlashStages<false, kN> stages(p, head, place);
     if (stages.sees_nothing()) continue;
-    Products<kM, kN> s;
-    multiply_by_rows<T, kDim>(s, q_tile, own, k_tiles + at * kKeys * kDim);
+    Products<kN> s;
+    begin_multiply_by_rows<kN>(s, q_tile, own, k_tile(at));
+    wait_for_products<0, kN>(s);
     const float unit = stages.apply(s, query_terms);
     if constexpr (kIsSoftmax) {
-      weigh<kNormaliser>(s, unit, rows, sums);
+      weigh<kNormaliser, kN, kOut>(s, unit, rows, sums);
     } else {
 #pragma unroll
-      for (int m = 0; m < kM; ++m) {
+      for (int n = 0; n < kN; ++n) {
 #pragma unroll
-        for (int n = 0; n < kN; ++n) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i)
-            s[m][n][i] = FlashWeight<kNormaliser>::of(s[m][n][i], unit, 0);
-        }
+        for (int i = 0; i < 4; ++i) s[n][i] = FlashWeight<kNormaliser>::of(s[n][i], unit, 0);
       }
     }
-    add_product<T, kValueDim>(sums, s, v_tiles + at * kKeys * kValueDim);
+    Factors<kN> weights;
+    pack<T, kN>(weights, s);
+    begin_add_product<kN>(sums, weights, v_tile(at));
+    wait_for_products<0, kOut>(sums);
+    keep_until_here<kN>(weights);
   }
 
   if constexpr (kIsSoftmax) {
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
+    for (int half = 0; half < 2; ++half) {
+      float sum = rows.sum[half];
+      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+      // Of a NaN the comparison is false, and it comes out.
+      const float inverse = sum == 0 ? 0.0f : 1.0f / sum;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float sum = rows.sum[m][half];
-        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-        // Of a NaN the comparison is false, and it comes out.
-        const float inverse = sum == 0 ? 0.0f : 1.0f / sum;
-#pragma unroll
-        for (int n = 0; n < kValueDim / 8; ++n) {
-          sums[m][n][2 * half] *= inverse;
-          sums[m][n][2 * half + 1] *= inverse;
-        }
-        const int row = first + own + 16 * m + 8 * half + g;
-        if (t == 0 && row < queries)
-          p.log_sum_exp[head.row * queries + row] =
-              sum == 0 ? INFINITY : rows.most[m][half] + log2f(sum);
+      for (int n = 0; n < kOut; ++n) {
+        sums[n][2 * half] *= inverse;
+        sums[n][2 * half + 1] *= inverse;
       }
+      const int row = first + own + 8 * half + g;
+      if (t == 0 && row < queries)
+        p.log_sum_exp[head.row * queries + row] =
+            sum == 0 ? INFINITY : rows.most[half] + log2f(sum);
     }
   }
   wait_for_copies();
   __syncthreads();  // where there are no keys, the queries may be on their way still
-  write_rows<T, kValueDim>(sums, q_tile, own, head.memory<T>(p.out), p.out.strides[2], first + own,
-                           queries, value_dim);
+  write_rows(sums, typename Shape::OutTile{q_tile.numbers}, own, head.memory<T>(p.out),
+             p.out.strides[2], first + own, queries, value_dim);
 }
 
 template <class Shape, FlashNormaliser kNormaliser>
@@ -217,14 +214,15 @@ cudaError_t launch_normaliser(const FlashAttention& params, cudaStream_t stream)
   return cudaErrorInvalidValue;
 }
 
+/// Blocks of one warpgroup, so that no two of them wait for each other.
 template <class T>
 cudaError_t launch_dim(const FlashAttention& params, cudaStream_t stream) {
   if (params.value_dim <= 64) {
     if (params.dim <= 64)
-      return launch_normaliser<ForwardShape<T, 64, 64, 8, 1, 8, 2>>(params, stream);
-    return launch_normaliser<ForwardShape<T, 128, 64, 8, 1, 8, 1>>(params, stream);
+      return launch_normaliser<ForwardShape<T, 64, 64, 4, 8, 4>>(params, stream);
+    return launch_normaliser<ForwardShape<T, 128, 64, 4, 8, 2>>(params, stream);
   }
-  return launch_normaliser<ForwardShape<T, 128, 128, 4, 2, 4, 2>>(params, stream);
+  return launch_normaliser<ForwardShape<T, 128, 128, 4, 8, 2>>(params, stream);
 }
 
 }  // namespace

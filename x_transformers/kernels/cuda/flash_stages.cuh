@@ -3,6 +3,7 @@
 // round (kKeysInRows).
 #pragma once
 
+#include <climits>
 #include <cmath>
 
 #include "x_transformers/kernels/cuda/device/matrix_tile.cuh"
@@ -103,7 +104,7 @@ struct FlashPlace {
   const float* column_terms = nullptr;  ///< shared
 };
 
-template <bool kKeysInRows, int kM, int kN>
+template <bool kKeysInRows, int kN>
 class FlashStages {
  public:
   __device__ FlashStages(const FlashAttention& p, const FlashHead& head, const FlashPlace& place)
@@ -111,39 +112,46 @@ class FlashStages {
     const int lane = threadIdx.x % 32;
     g_ = lane / 4;
     t_ = lane % 4;
-    constexpr int kRows = 16 * kM, kColumns = 8 * kN;
+    constexpr int kRows = 16, kColumns = 8 * kN;
     key_ = kKeysInRows ? place.row : place.column;
     query_ = kKeysInRows ? place.column : place.row;
     last_key_ = key_ + (kKeysInRows ? kRows : kColumns) - 1;
     last_query_ = query_ + (kKeysInRows ? kColumns : kRows) - 1;
   }
 
-  /// Whether no row sees a column: then there is nothing to compute.
+  /// Whether no row sees a column, of all warps that multiply together: then there is nothing to
+  /// compute.
   __device__ bool sees_nothing() const {
-    return (p_.causal && key_ > last_query_ + behind_) ||
-           (p_.window >= 0 && last_key_ < query_ + behind_ - p_.window);
+    const int before = threadIdx.x / 32 % kWarpsTogether * 16;
+    const int behind = (kWarpsTogether - 1) * 16 - before;
+    const int key = key_ - (kKeysInRows ? before : 0);
+    const int last_key = last_key_ + (kKeysInRows ? behind : 0);
+    const int query = query_ - (kKeysInRows ? 0 : before);
+    const int last_query = last_query_ + (kKeysInRows ? 0 : behind);
+    return (p_.causal && key > last_query + behind_) ||
+           (p_.window >= 0 && last_key < query + behind_ - p_.window);
   }
 
   /// From q·k to scores: what the normaliser gets is, in binary, s times what this returns; hidden
   /// scores are minus infinity. `row_terms` are added where there are column_terms.
-  __device__ float apply(Products<kM, kN>& s, const float (&row_terms)[kM][2]) const {
+  __device__ float apply(Products<kN>& s, const float (&row_terms)[2]) const {
     float unit = p_.scale * kLog2E;
     const bool has_biases =
         place_.column_terms != nullptr || head_.distance_bias != nullptr || p_.slopes != nullptr;
-    if (has_biases || p_.softclamp > 0) {
-      each(s, [&](float& x, int, int, int, int) { x *= unit; });
-      unit = 1.0f;
-    }
     if (has_biases) {
       if (key_ < p_.front) {
-        add_biases<true>(s, row_terms);
+        add_biases<true>(s, unit, row_terms);
       } else {
-        add_biases<false>(s, row_terms);
+        add_biases<false>(s, unit, row_terms);
       }
+      unit = 1.0f;
+    } else if (p_.softclamp > 0) {
+      each(s, [&](float& x, int, int, int) { x *= unit; });
+      unit = 1.0f;
     }
     if (p_.softclamp > 0) {
       const float bound = p_.softclamp * kLog2E, twice = -2.0f / p_.softclamp;
-      each(s, [&](float& x, int, int, int, int) {
+      each(s, [&](float& x, int, int, int) {
         // tanh, by way of a power that is at most 1.
         const float small = power_of_2(fabsf(x) * twice);
         x = copysignf(bound * __fdividef(1.0f - small, 1.0f + small), x);
@@ -154,81 +162,86 @@ class FlashStages {
   }
 
   /// Multiplies gradients by the slope that softclamp has where apply() made `s`.
-  __device__ void apply_slope_of_softclamp(Products<kM, kN>& gradients,
-                                           const Products<kM, kN>& s) const {
+  __device__ void apply_slope_of_softclamp(Products<kN>& gradients, const Products<kN>& s) const {
     if (p_.softclamp <= 0) return;
     const float inverse = 1.0f / (p_.softclamp * kLog2E);
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
+    for (int n = 0; n < kN; ++n) {
 #pragma unroll
-      for (int n = 0; n < kN; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const float part = s[m][n][i] * inverse;
-          // Of a hidden score it would be 0 times infinity.
-          if (s[m][n][i] != -INFINITY) gradients[m][n][i] *= 1.0f - part * part;
-        }
+      for (int i = 0; i < 4; ++i) {
+        const float part = s[n][i] * inverse;
+        // Of a hidden score it would be 0 times infinity.
+        if (s[n][i] != -INFINITY) gradients[n][i] *= 1.0f - part * part;
       }
     }
   }
 
  private:
-  /// body(score, m, half, row of the warp, column of the tile)
+  /// body(score, half, row of the warp, column of the tile)
   template <class Body>
-  __device__ void each(Products<kM, kN>& s, const Body& body) const {
+  __device__ void each(Products<kN>& s, const Body& body) const {
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
+    for (int half = 0; half < 2; ++half) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
+      for (int n = 0; n < kN; ++n) {
 #pragma unroll
-        for (int n = 0; n < kN; ++n) {
-#pragma unroll
-          for (int e = 0; e < 2; ++e)
-            body(s[m][n][2 * half + e], m, half, 16 * m + 8 * half + g_, 8 * n + 2 * t_ + e);
-        }
+        for (int e = 0; e < 2; ++e)
+          body(s[n][2 * half + e], half, 8 * half + g_, 8 * n + 2 * t_ + e);
       }
     }
   }
 
+  /// s times `unit`, and the biases.
   template <bool kHasFront>
-  __device__ void add_biases(Products<kM, kN>& s, const float (&row_terms)[kM][2]) const {
-    const auto biased = [&](int r, int c) {
-      return !kHasFront || (kKeysInRows ? place_.row + r : place_.column + c) >= p_.front;
+  __device__ void add_biases(Products<kN>& s, float unit, const float (&row_terms)[2]) const {
+    const int front = static_cast<int>(p_.front) - key_;
+    const auto add = [&](float& x, int r, int c, float term) {
+      const bool is_biased = !kHasFront || (kKeysInRows ? r : c) >= front;
+      x = fmaf(x, unit, is_biased ? term : 0.0f);
     };
     if (place_.column_terms != nullptr) {
-      each(s, [&](float& x, int m, int half, int r, int c) {
-        if (biased(r, c)) x += row_terms[m][half] + place_.column_terms[c];
+      each(s, [&](float& x, int half, int r, int c) {
+        add(x, r, c, row_terms[half] + place_.column_terms[c]);
       });
+      unit = 1.0f;
     }
     if (head_.distance_bias != nullptr) {
-      each(s, [&](float& x, int, int, int r, int c) {
-        if (biased(r, c)) x += place_.distances[place_.shift + (kKeysInRows ? r - c : c - r)];
+      each(s, [&](float& x, int, int r, int c) {
+        add(x, r, c, place_.distances[place_.shift + (kKeysInRows ? r - c : c - r)]);
       });
+      unit = 1.0f;
     }
     if (p_.slopes != nullptr) {
       const int apart = key_ - query_ - behind_;
       const float slope = head_.slope * kLog2E;
-      each(s, [&](float& x, int, int, int r, int c) {
-        if (biased(r, c))
-          x -= slope * fabsf(static_cast<float>(apart + (kKeysInRows ? r - c : c - r)));
+      each(s, [&](float& x, int, int r, int c) {
+        add(x, r, c, -slope * fabsf(static_cast<float>(apart + (kKeysInRows ? r - c : c - r))));
       });
     }
   }
 
-  __device__ void hide(Products<kM, kN>& s) const {
-    const bool all_exist = last_key_ < p_.keys && last_query_ < p_.queries;
-    const bool all_before = !p_.causal || last_key_ <= query_ + behind_;
-    const bool all_near = p_.window < 0 || key_ >= last_query_ + behind_ - p_.window;
-    if (all_exist && all_before && all_near && head_.mask == nullptr) return;
-    each(s, [&](float& x, int, int, int r, int c) {
-      const int key = kKeysInRows ? place_.row + r : place_.column + c;
-      const int query = kKeysInRows ? place_.column + c : place_.row + r;
-      const bool is_visible = key < p_.keys && query < p_.queries &&
-                              (!p_.causal || key <= query + behind_) &&
-                              (p_.window < 0 || key >= query + behind_ - p_.window) &&
-                              (head_.mask == nullptr ||
-                               head_.mask[query * p_.mask_strides[2] + key * p_.mask_strides[3]]);
-      if (!is_visible) x = -INFINITY;
+  __device__ void hide(Products<kN>& s) const {
+    // Of key - query.
+    const int most = p_.causal ? behind_ : INT_MAX;
+    const bool has_window = p_.window >= 0 && p_.window < p_.keys;
+    const int least = has_window ? behind_ - static_cast<int>(p_.window) : -INT_MAX;
+    const int keys = static_cast<int>(p_.keys), queries = static_cast<int>(p_.queries);
+    if (last_key_ >= keys || last_query_ >= queries || last_key_ - query_ > most ||
+        key_ - last_query_ < least) {
+      const int apart = key_ - query_, keys_left = keys - key_, queries_left = queries - query_;
+      each(s, [&](float& x, int, int r, int c) {
+        const int key = kKeysInRows ? r : c, query = kKeysInRows ? c : r;
+        const int distance = apart + key - query;
+        if (key >= keys_left || query >= queries_left || distance > most || distance < least)
+          x = -INFINITY;
+      });
+    }
+    if (head_.mask == nullptr) return;
+    each(s, [&](float& x, int, int r, int c) {
+      const int key = key_ + (kKeysInRows ? r : c), query = query_ + (kKeysInRows ? c : r);
+      // Behind the last key or query there is no mask.
+      if (x != -INFINITY && !head_.mask[query * p_.mask_strides[2] + key * p_.mask_strides[3]])
+        x = -INFINITY;
     });
   }
 

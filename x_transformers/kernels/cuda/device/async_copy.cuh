@@ -10,7 +10,7 @@ __device__ inline uint32_t shared_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
-/// Begins to copy 16 bytes, or writes zeros.
+/// Begins to copy 16 bytes, or reads nothing and writes zeros.
 __device__ inline void copy_chunk(void* to, const void* from, bool exists) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                "r"(exists ? 16 : 0));
