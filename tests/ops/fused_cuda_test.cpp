@@ -146,21 +146,24 @@ TEST_F(FusedOnCuda, LinearLayersWithTheGradientOfTheirBias) {
   }
 }
 
-/// Queries, keys and values as columns of one buffer, with the gradients that attention gives.
+/// Queries, keys and values as columns of one buffer, with the gradients that attention gives:
+/// cuDNN's, and for sigmoid weights ours.
 TEST_F(FusedOnCuda, ThreeProductsAsOne) {
   for (const auto type : {at::kBFloat16, at::kHalf}) {
-    for (const bool is_one_matrix : {false, true}) {
+    for (const auto& [is_one_matrix, is_sigmoid] :
+         {std::pair{false, false}, {true, false}, {false, true}, {true, true}}) {
       for (const int64_t tokens : {5, 300}) {
         at::manual_seed(2);
         const auto x = at::randn({2, tokens, 64}), weight = at::randn({384, 64}) / 8;
         const auto factors = at::randn({2, 4, tokens, 32});
-        const auto gradients = [&](bool side_by_side, at::ScalarType dtype) {
+        const auto gradients = [&, one = is_one_matrix, sigmoid = is_sigmoid](
+                                   bool side_by_side, at::ScalarType dtype) {
           const auto input = x.to(kGpu, dtype).requires_grad_();
           const auto whole = weight.to(kGpu, dtype);
           std::array<at::Tensor, 3> weights;
           for (int64_t i = 0; i < 3; ++i) {
             const auto own = whole.narrow(0, i * 128, 128);
-            weights[i] = (is_one_matrix ? own.detach() : own.clone()).requires_grad_();
+            weights[i] = (one ? own.detach() : own.clone()).requires_grad_();
           }
           const auto all = linear_three(input, weights, {.side_by_side = side_by_side});
           const auto heads = [](const at::Tensor& t) {
@@ -170,6 +173,7 @@ TEST_F(FusedOnCuda, ThreeProductsAsOne) {
           EXPECT_EQ(are_side_by_side(q, k, v), side_by_side);
           ScoreProgram program;
           program.set(stages::Causal());
+          if (sigmoid) program.set(stages::Sigmoid());
           const auto out = attend(q, k, v, program).out;
           (out * factors.to(kGpu, dtype)).sum().backward();
           std::vector<at::Tensor> found = {out.detach(), input.grad()};
@@ -444,6 +448,20 @@ TEST_F(FusedOnCuda, RepeatedHeads) {
                     return t[0].transpose(1, 2).repeat({1, all / t[0].size(2), 1, 1});
                   },
                   {at::randn({2, 33, heads, dim})}, type);
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, KeysPutInFront) {
+  for (const auto& [front, batch, dim] :
+       {std::array<int64_t, 3>{1, 1, 64}, {16, 1, 64}, {5, 2, 7}, {3, 2, 72}}) {
+    for (const auto type : kFloats) {
+      expect_good([=](const Tensors& t) { return put_in_front(t[0], t[1].transpose(1, 2)); },
+                  [=](const Tensors& t) {
+                    const auto own = t[0].expand({2, -1, -1, -1});
+                    return at::cat({own, t[1].transpose(1, 2)}, 2);
+                  },
+                  {at::randn({batch, 3, front, dim}), at::randn({2, 33, 3, dim})}, type);
     }
   }
 }

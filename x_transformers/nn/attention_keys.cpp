@@ -51,8 +51,8 @@ at::Tensor AttentionImpl::add_memory_key_values(const AttentionInputs& inputs, P
     // Memories have no place of their own: polar positions leave them at angle zero.
     if (inputs.polar) mem_k = apply_polar_pos_emb(mem_k, at::zeros(mem_k.sizes(), mem_k.options()));
     const auto mem_v = mem_v_.unsqueeze(0);
-    p.k = cat_rows(repeat_heads(mem_k, p.k.size(1)), p.k, 2);
-    p.v = cat_rows(repeat_heads(mem_v, p.v.size(1)), p.v, 2);
+    p.k = put_in_front(repeat_heads(mem_k, p.k.size(1)), p.k);
+    p.v = put_in_front(repeat_heads(mem_v, p.v.size(1)), p.v);
     mask = pad_mask_left(mask, options_.num_mem_kv);
   }
   if (!inputs.additional_key_values.first.defined()) return mask;

@@ -115,14 +115,6 @@ at::Tensor as_floats(const at::Tensor& sink) {
   return sink.defined() ? sink.detach().to(at::kFloat).contiguous() : sink;
 }
 
-/// Room for the gradients of q, k and v, which may be side by side as those are.
-std::array<at::Tensor, 3> empty_gradients(const at::Tensor& q, const at::Tensor& k,
-                                          const at::Tensor& v, bool side_by_side) {
-  if (side_by_side) return empty_side_by_side_like(q);
-  return {empty_positions_first_like(q), empty_positions_first_like(k),
-          empty_positions_first_like(v)};
-}
-
 class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
  public:
   /// The output, and log_sum_exp [b, h, i].
@@ -172,7 +164,8 @@ class CudnnAttention : public torch::autograd::Function<CudnnAttention> {
       return gradients;
     }
     const auto out_grad = in_memory_like(output_grads[0], out);
-    const auto [q_grad, k_grad, v_grad] = empty_gradients(q, k, v, are_side_by_side(q, k, v));
+    const auto [q_grad, k_grad, v_grad] =
+        empty_gradients_of_heads(q, k, v, are_side_by_side(q, k, v));
     auto call = call_of(q, k, v, out, p);
     call.log_sum_exp = log_sum_exp.mutable_data_ptr<float>();
     set_gradients(call, out_grad, q_grad, k_grad, v_grad);
@@ -240,7 +233,7 @@ void add_reason_of_cudnn(const AttendCall& call, const CudnnParameters& p, Reaso
   launchers.scored_attention_workspace(plan, device, reason);
   if (reason.empty() && records_gradient({call.q, call.k, call.v, p.sink})) {
     const auto [q_grad, k_grad, v_grad] =
-        empty_gradients(q, k, v, are_side_by_side(call.q, call.k, call.v));
+        empty_gradients_of_heads(q, k, v, are_side_by_side(call.q, call.k, call.v));
     set_gradients(plan, out, q_grad, k_grad, v_grad);
     launchers.scored_attention_workspace(plan, device, reason);
   }

@@ -15,6 +15,7 @@
 #include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/heads_of_tokens.h"
 #include "x_transformers/ops/kernel_tensors.h"
+#include "x_transformers/ops/side_by_side.h"
 
 namespace x_transformers {
 namespace {
@@ -246,8 +247,8 @@ class FlashCudaAttention : public torch::autograd::Function<FlashCudaAttention> 
   static variable_list gradients_of(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                     const at::Tensor& out, const at::Tensor& log_sum_exp,
                                     const at::Tensor& out_grad, const FlashParameters& p) {
-    const auto q_grad = empty_positions_first_like(q), k_grad = empty_positions_first_like(k),
-               v_grad = empty_positions_first_like(v);
+    const auto [q_grad, k_grad, v_grad] =
+        empty_gradients_of_heads(q, k, v, are_side_by_side(q, k, v));
     FlashCall call(q, k, v, out, log_sum_exp, p);
     auto& params = call.params;
     const auto& launchers = *our_cuda_kernels().launchers;

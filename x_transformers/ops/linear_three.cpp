@@ -5,6 +5,7 @@
 
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/few_rows_cuda.h"
+#include "x_transformers/ops/heads.h"
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/quantized_weight.h"
 #include "x_transformers/ops/side_by_side.h"
@@ -54,7 +55,7 @@ class LinearThree : public torch::autograd::Function<LinearThree> {
     variable_list gradients(5);
     at::Tensor all;
     if (!at::GradMode::is_enabled())
-      all = columns_of_one_matrix({output_grads[0], output_grads[1], output_grads[2]});
+      all = as_one_matrix({output_grads[0], output_grads[1], output_grads[2]}, saved);
     if (all.defined()) return of_one_matrix(ctx, saved, all);
     for (size_t i = 0; i < output_grads.size(); ++i) {
       if (!output_grads[i].defined()) continue;
@@ -68,6 +69,22 @@ class LinearThree : public torch::autograd::Function<LinearThree> {
   }
 
  private:
+  /// The matrix whose columns the gradients are, copied together where that is worth it; else
+  /// undefined.
+  static at::Tensor as_one_matrix(const std::array<at::Tensor, 3>& parts,
+                                  const variable_list& saved) {
+    if (const auto all = columns_of_one_matrix(parts); all.defined()) return all;
+    const std::array<at::Tensor, 3> weights = {saved[1], saved[2], saved[3]};
+    if (!rows_of_one_matrix(weights).defined()) return {};
+    for (const auto& part : parts) {
+      if (!part.defined() || part.dim() != 3 || !may_copy_heads(part.unsqueeze(1))) return {};
+    }
+    const auto columns = empty_columns(saved[0], weights);
+    for (size_t i = 0; i < parts.size(); ++i)
+      copy_heads(parts[i].unsqueeze(1), columns[i].unsqueeze(1));
+    return columns_of_one_matrix(columns);
+  }
+
   /// Of gradients that are the columns of `y_grad`.
   static variable_list of_one_matrix(AutogradContext* ctx, const variable_list& saved,
                                      const at::Tensor& y_grad) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "x_transformers/ops/heads_of_tokens.h"
+
 namespace x_transformers {
 namespace {
 
@@ -84,7 +86,12 @@ bool are_side_by_side(const at::Tensor& q, const at::Tensor& k, const at::Tensor
   return true;
 }
 
-std::array<at::Tensor, 3> empty_side_by_side_like(const at::Tensor& q) {
+std::array<at::Tensor, 3> empty_gradients_of_heads(const at::Tensor& q, const at::Tensor& k,
+                                                   const at::Tensor& v, bool side_by_side) {
+  if (!side_by_side) {
+    return {empty_positions_first_like(q), empty_positions_first_like(k),
+            empty_positions_first_like(v)};
+  }
   const auto all = at::empty({q.size(0), q.size(2), 3, q.size(1), q.size(3)}, q.options());
   std::array<at::Tensor, 3> parts;
   for (size_t i = 0; i < parts.size(); ++i)

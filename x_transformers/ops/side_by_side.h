@@ -23,7 +23,8 @@ std::array<at::Tensor, 3> empty_columns(const at::Tensor& x,
 /// Whether queries, keys and values [b, h, n, d] are the heads of such columns, so that their
 /// gradients are best made as such too.
 bool are_side_by_side(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
-/// Room for the gradients of such queries, keys and values.
-std::array<at::Tensor, 3> empty_side_by_side_like(const at::Tensor& q);
+/// Room for the gradients of queries, keys and values, which are heads of such columns or not.
+std::array<at::Tensor, 3> empty_gradients_of_heads(const at::Tensor& q, const at::Tensor& k,
+                                                   const at::Tensor& v, bool side_by_side);
 
 }  // namespace x_transformers
