@@ -3,13 +3,14 @@
 
     python3 tests/docs/run.py [--program build/x-transformers] [--filter PAGE ...] [--verbose]
 
-Of each page in the table of docs/README.md,
+Of each page in the table of docs/README.md, and of README.md itself,
 - every ```sh block runs, one after the other, in a folder that looks like the repository: with recipes/ and tools/, with small
   files where tools/fetch_*.py would fetch some, and with a build/x-transformers that takes two steps where a run file
   has hundreds, and two seeds;
 - every ```json block is part of a recipe that the page links, or is a run or model file that a command of the page names;
 - every ```cpp block stands word for word in a file of examples/ that the page links, which the tests build and run;
 - every link to a file leads to one.
+Of README.md the blocks that call make are left out, and its program, which tests/install/run.sh builds.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -69,9 +71,9 @@ def blocks(text, language):
     return [content for name, content in FENCE.findall(text) if name == language]
 
 
-def links(text):
-    """The files that a page links, as paths."""
-    return [DOCS / target for target in LINK.findall(FENCE.sub("", text)) if "://" not in target]
+def links(text, folder=DOCS):
+    """The files that a page in `folder` links, as paths."""
+    return [folder / target for target in LINK.findall(FENCE.sub("", text)) if "://" not in target]
 
 
 def pages():
@@ -123,7 +125,8 @@ def make_folder(folder, program):
     for wanted, made in recipes.make_small_data(data).items():
         if (folder / wanted) != made:
             made.rename(folder / wanted)
-    (data / "jargon.txt").write_text((data / "shakespeare.txt").read_text())
+    for own in (data / "jargon.txt", folder / "my.txt"):
+        own.write_text((data / "shakespeare.txt").read_text())
     (folder / "recipes").symlink_to(ROOT / "recipes")
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / "tools").mkdir()
@@ -139,11 +142,24 @@ def make_folder(folder, program):
     wrapper.chmod(0o755)
 
 
+def make_weights(folder):
+    """What a reader brings from Python: weights of recipes/bytes.json, and its model file. Their format is safetensors, which
+    the program tells by its content."""
+    subprocess.run(["build/x-transformers", "train", "--config", "recipes/bytes.json", "--out", "runs/python"], cwd=folder,
+                   env=ENVIRONMENT, check=True, capture_output=True)
+    shutil.copyfile(folder / "runs/python/model.safetensors", folder / "w.pt")
+    (folder / "model.json").write_text(json.dumps(json.loads((ROOT / "recipes/bytes.json").read_text())["model"]))
+
+
 def check_commands(text, program, verbose):
     with tempfile.TemporaryDirectory(prefix="docs.") as temporary:
         folder = Path(temporary)
         make_folder(folder, program)
+        if " w.pt" in text:
+            make_weights(folder)
         for block in blocks(text, "sh"):
+            if block.startswith("make "):
+                continue
             done = subprocess.run(["bash", "-euo", "pipefail", "-c", block], cwd=folder, env=ENVIRONMENT,
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
             require(done.returncode == 0, f"status {done.returncode} of:\n{block}\n{done.stdout}")
@@ -163,6 +179,14 @@ def check(page, program, verbose):
     check_commands(text, program, verbose)
 
 
+def check_front(program, verbose):
+    text = (ROOT / "README.md").read_text()
+    for file in links(text, ROOT):
+        require(file.exists(), f"a link leads nowhere: {file.relative_to(ROOT)}")
+    require("build/x-transformers train" in text, "no command that trains")
+    check_commands(text, program, verbose)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--program", type=Path, default=ROOT / "build/x-transformers")
@@ -171,12 +195,12 @@ def main():
     options = parser.parse_args()
     program = options.program.resolve()
     failures = 0
-    for page in pages():
+    for page in [ROOT / "README.md", *pages()]:
         if options.filter and page.stem not in options.filter:
             continue
         start = time.monotonic()
         try:
-            check(page, program, options.verbose)
+            check_front(program, options.verbose) if page.parent == ROOT else check(page, program, options.verbose)
             print(f"{page.name}: works, {time.monotonic() - start:.1f} s", flush=True)
         except Failure as failure:
             failures += 1
