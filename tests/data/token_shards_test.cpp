@@ -96,8 +96,15 @@ TEST_F(TokenShardsTest, AreThoseOfTheDocumentsOneAfterTheOther) {
   write("a.txt", "a b");
   write("b.jsonl", "{\"text\": \"c\"}\n\n{\"other\": 1, \"text\": \"\\u00e4 \\n d\"}\n");
   auto given = options("out");
-  const auto done = write_token_shards(given, tokenizer);
+  TokenShardContext context;
+  context.block_bytes = 1;  // a document at a time
+  std::vector<int64_t> bytes;
+  context.progress = [&](const TokenShardProgress& progress) { bytes.push_back(progress.bytes); };
+  const auto done = write_token_shards(given, tokenizer, context);
   EXPECT_TRUE(done.is_complete);
+  // Of the input, with what lines have beside their texts.
+  EXPECT_THAT(bytes, testing::ElementsAre(3, 17, 54));
+  EXPECT_EQ(done.all_bytes, 54);
   EXPECT_EQ(done.documents, 3);
   DataOptions data;
   data.path = given.output.string();

@@ -352,8 +352,10 @@ class ShardWork {
         progress_(folder_.progress()) {
     for (const auto& path : encoding.files) {
       std::error_code ignored;
+      begins_.push_back(progress_.all_bytes);
       progress_.all_bytes += static_cast<int64_t>(fs::file_size(path, ignored));
     }
+    begins_.push_back(progress_.all_bytes);
   }
 
   TokenShardProgress run() {
@@ -363,12 +365,14 @@ class ShardWork {
     };
     for (auto block = next(); !block.empty(); block = next()) {
       write(block, encode_block(block, encoding_));
+      progress_.bytes = bytes_before(reader_.place());
       if (context_.progress) context_.progress(progress_);
       if (context_.wants_stop && context_.wants_stop()) return whole();
     }
     require(progress_.tokens > 0, at(fmt::format("{}:", fmt::join(options_.input, ", "))),
             "no text, nothing to encode");
     if (shard_) finish_shard(reader_.place());
+    progress_.bytes = progress_.all_bytes;
     progress_.is_complete = true;
     folder_.write(progress_, reader_.place());
     return progress_;
@@ -386,7 +390,6 @@ class ShardWork {
     for (size_t i = 0; i < block.size(); ++i) {
       const auto tokens = static_cast<int64_t>(encoded[i].size() / encoding_.token_bytes());
       if (tokens > 0) make_room(tokens, block[i]);
-      progress_.bytes += static_cast<int64_t>(block[i].bytes.size());
       if (tokens == 0) continue;
       shard_->add(encoded[i], tokens);
       progress_.tokens += tokens;
@@ -408,7 +411,13 @@ class ShardWork {
     shard_->finish();
     shard_.reset();
     ++progress_.shards;
+    progress_.bytes = bytes_before(next);
     folder_.write(progress_, next);
+  }
+
+  /// Of the input.
+  int64_t bytes_before(InputPlace place) const {
+    return std::min(begins_.at(place.file) + static_cast<int64_t>(place.byte), progress_.all_bytes);
   }
 
   const TokenShardOptions& options_;
@@ -417,6 +426,7 @@ class ShardWork {
   ShardFolder folder_;
   DocumentReader reader_;
   TokenShardProgress progress_;
+  std::vector<int64_t> begins_;  ///< bytes before each file, and of all of them
   std::unique_ptr<Shard> shard_;
 };
 
