@@ -151,7 +151,8 @@ Json bench_named(const BenchCommand& command, const at::Device& device) {
   const auto kwargs = parse_kwargs(command.kwargs);
   auto source = ArgumentSource::outside;
   const auto loss = [&](const Batch&) {
-    const auto result = run_objective(*model, inputs, kwargs, source);
+    const auto result = spelled(of_inputs(command.inputs, inputs),
+                                [&] { return run_objective(*model, inputs, kwargs, source); });
     source = ArgumentSource::checked;  // later calls have the same, and may stand in a graph
     return result;
   };

@@ -8,6 +8,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "x_transformers/core/error.h"
 #include "x_transformers/io/tensor_map.h"
 #include "x_transformers/io/weight_file.h"
 
@@ -29,6 +30,10 @@ void add_call_options(CLI::App& command, CallOptions& options);
 /// The tensors of a file (safetensors, or a dict of torch.save) on `device`, floating ones as
 /// `dtype`.
 TensorMap load_inputs(const std::string& path, const c10::Device& device, c10::ScalarType dtype);
+
+/// How a call spells what is said of tensors that came from `file`: by its name. `inputs` are the
+/// tensors, and outlive it.
+Spelling of_inputs(const std::string& file, const TensorMap& inputs);
 
 /// What --kwargs says.
 nlohmann::json parse_kwargs(const std::string& text);

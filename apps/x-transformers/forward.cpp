@@ -33,6 +33,18 @@ TensorMap load_inputs(const std::string& path, const at::Device& device, at::Sca
   return inputs;
 }
 
+Spelling of_inputs(const std::string& file, const TensorMap& inputs) {
+  return [&inputs, place = file + ":"](Notice notice) {
+    for (auto& path : notice.about.options) {
+      if (path == OptionPath("inputs"))  // all of them
+        path = OptionPath(place);
+      else if (inputs.count(path.joined()) > 0)
+        path = OptionPath(place) / path;
+    }
+    return notice;
+  };
+}
+
 at::ScalarType parse_dtype(const std::string& name) {
   if (name == "float32") return at::kFloat;
   if (name == "float64") return at::kDouble;
@@ -106,7 +118,10 @@ void run_call(const CallOptions& options, const std::string& mode) {
   add_weights_of_modules(options, selection.of_others, inputs);
   // What a call draws does not depend on what the weights drew before they were loaded.
   at::manual_seed(static_cast<uint64_t>(options.seed));
-  save_safetensors(options.outputs, run_model(*model, mode, inputs, kwargs, options.grads));
+  const auto run = [&] { return run_model(*model, mode, inputs, kwargs, options.grads); };
+  save_safetensors(options.outputs, options.inputs.empty()
+                                        ? run()
+                                        : spelled(of_inputs(options.inputs, inputs), run));
 }
 
 void add_forward(CLI::App& app) {
