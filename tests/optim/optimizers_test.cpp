@@ -300,7 +300,10 @@ TEST(OptimizerOptions, NameWhatIsWrong) {
   EXPECT_THAT(refusal(R"({"optimizer": "adam"})"),
               AllOf(HasSubstr("optimizer"), HasSubstr("lion"), HasSubstr("'adam'")));
   EXPECT_THAT(refusal(R"({"optimizer": "lion", "lion": {"beta1": 1}})"), HasSubstr("lion_beta1"));
-  EXPECT_THAT(refusal(R"({"lion_beta1": 0.5})"), AllOf(HasSubstr("lion"), HasSubstr("optimizer")));
+  EXPECT_THAT(refusal(R"({"lion_beta1": 0.5})"),
+              HasSubstr("lion_beta1: is an option of lion, but optimizer is adamw"));
+  EXPECT_THAT(refusal(R"({"muon": {"nesterov": false}})"),
+              HasSubstr("muon_nesterov: is an option of muon, but optimizer is adamw"));
   EXPECT_THAT(refusal(R"({"optimizer": "lion", "beta1": 0.5})"), HasSubstr("beta1"));
   EXPECT_THAT(refusal(R"({"optimizer": "adafactor", "eps": 1e-6})"), HasSubstr("adafactor"));
   EXPECT_THAT(refusal(R"({"optimizer": "muon", "muon_ns_coefficients": [1, 2]})"),

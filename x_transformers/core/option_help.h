@@ -54,10 +54,9 @@ class HelpWriter : public FieldVisitor<HelpWriter> {
   std::vector<OptionHelp> lines;
 };
 
-/// The help lines of an options struct.
+/// The help lines of an options struct, of which `options` has the defaults.
 template <Options T>
-std::vector<OptionHelp> options_help() {
-  T options{};
+std::vector<OptionHelp> options_help(T options = {}) {
   HelpWriter writer;
   options.fields(writer);
   return writer.lines;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/notice.h"
 #include "x_transformers/core/option_names.h"
 #include "x_transformers/core/spelling.h"
 
@@ -13,8 +14,10 @@ namespace {
 template <class Part>
 void check_part(const OptimizerOptions& o, const std::string& name, const Part& part) {
   spelled(prefixed(name + "_", option_names(part)), [&] { validate(part); });
-  require(o.optimizer == name || part == Part(), at(name), "needs {} = {}", option("optimizer"),
-          name);
+  if (o.optimizer == name) return;
+  for (const auto& given : differing_options(part, Part()))
+    throw InputError(Notice{at(name + "_" + given), text("is an option of {}, but {} is {}", name,
+                                                         option("optimizer"), o.optimizer)});
 }
 
 void refuse_unread_options_of_adamw(const OptimizerOptions& o) {

@@ -171,9 +171,15 @@ void register_layers(ModelTypes& types) {
       {"AttentionLayers", TypeGroup::stacks,
        "layers of attention and feed-forward; `causal` says which kind"}};
   for (const auto& stack : stacks) {
-    types.add(stack, model_type<AttentionLayersOptions>([](const AttentionLayersOptions& options) {
-                return std::make_shared<LayersModel>(AttentionLayers(options));
-              }));
+    auto type = model_type<AttentionLayersOptions>([](const AttentionLayersOptions& options) {
+      return std::make_shared<LayersModel>(AttentionLayers(options));
+    });
+    type.help = [name = stack.name] {  // which options there are depends on the kind of stack
+      AttentionLayersOptions options;
+      options.set_type(name);
+      return options_help(options);
+    };
+    types.add(stack, std::move(type));
   }
   types.add(
       {"Attention", TypeGroup::attention, "multi-head attention: projections, scores, output"},
