@@ -266,7 +266,16 @@ INSTANTIATE_TEST_SUITE_P(
         Case{R"({"attn": [1]})", "config.attn: expected an object, got [1]"},
         Case{R"({"weight_tie_layers": true, "depth": null})", "weight_tie_layers: needs depth"},
         Case{R"({"weight_tie_layers": true, "layers_execute_order": [0, 1]})",
-             "weight_tie_layers: not with"}));
+             "weight_tie_layers: not with"},
+        Case{R"({"weight_tie_layers": true, "integrate_layers": true, "depth": 2})",
+             "integrate_layers: each layer weighs those before it, so that weight_tie_layers can "
+             "neither repeat nor move layers"},
+        Case{R"({"integrate_layers": true, "layers_execute_order": [0, 1, 0, 1]})",
+             "integrate_layers: each layer weighs those before it, so that layers_execute_order "
+             "can neither repeat nor move layers"},
+        Case{R"({"causal": true})",
+             "config.causal: unknown key; leave it out: a Decoder is causal, an Encoder is not"},
+        Case{R"({"use_cache": true})", "config.use_cache: unknown key; leave it out: generate "}));
 
 class RefusedAttention : public Refused {};
 TEST_P(RefusedAttention, NamesTheRule) {
@@ -528,9 +537,9 @@ INSTANTIATE_TEST_SUITE_P(
              {},
              "{}",
              "prev_attn: has scores of 6 keys, expected 5; head_learned_sink is one more"},
-        Call{R"({"attn_layers": {"weight_tie_layers": true, "integrate_layers": true}})",
+        Call{R"({"attn_layers": {"integrate_layers": true}})",
              {},
-             "{}",
+             R"({"layers_execute_order": [0, 1, 0, 1]})",
              "attn_layers.integrate_layers: each layer weighs those before it"},
         Call{"{}",
              {},

@@ -23,6 +23,7 @@ AttentionLayersImpl::AttentionLayersImpl(AttentionLayersOptions options)
     warn_unused(at("dynamic_pos_bias"), "changes nothing, {} stands in its place",
                 option("attn_data_dependent_alibi"));
   plan_ = plan_layers(options_);
+  check_layers({});  // that they can run in the order of the options
   const auto warn_of_rest = [&](const char* name, size_t values) {
     const auto layers = plan_.layers.size();
     if (values > std::max<size_t>(layers, 1))

@@ -187,7 +187,7 @@ void AttentionLayersImpl::check_layers(const AttentionLayersInputs& inputs) cons
   for (size_t i = 0; i < order.size(); ++i) {
     require(order[i] == static_cast<int64_t>(i), at("integrate_layers"),
             "each layer weighs those before it, so that {} can neither repeat nor move layers",
-            option("layers_execute_order"));
+            option(options_.weight_tie_layers ? "weight_tie_layers" : "layers_execute_order"));
   }
 }
 
