@@ -26,6 +26,7 @@
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/train/run_options.h"
@@ -173,14 +174,14 @@ std::optional<double> decoding_as_child(const fs::path& run_file) {
 std::string question_of(const ComparisonResult& result) {
   const auto data = result.base_run.value("data", Json::object());
   const auto& variants = result.variants;
-  return fmt::format("{} better than {} on {}, with {} and {} seed{}?",
+  return fmt::format("{} better than {} on {}, with {} and {}?",
                      variants.size() == 1 ? fmt::format("Is {}", variants.front().name)
                                           : fmt::format("Which of {} variants is", variants.size()),
                      result.run_file, data.value("path", "its data"),
                      result.equal_to == EqualTo::kNothing
                          ? result.budget
                          : result.budget + ", as many " + words_of(result.equal_to),
-                     result.seeds, result.seeds == 1 ? "" : "s");
+                     how_many(result.seeds, "seed"));
 }
 
 void run_compare(const CompareCommand& command) {

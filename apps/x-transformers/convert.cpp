@@ -10,6 +10,7 @@
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
@@ -65,7 +66,7 @@ void convert(const ConvertCommand& command) {
     }
   }();
   const auto names = weights.tensors.size();
-  fmt::print("{}: {} tensor{}{}\n", command.to, stored, stored == 1 ? "" : "s",
+  fmt::print("{}: {}{}\n", command.to, how_many(static_cast<int64_t>(stored), "tensor"),
              names == stored ? "" : fmt::format(" under {} names", names));
 }
 }  // namespace

@@ -17,6 +17,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/data/data_options.h"
@@ -98,11 +99,11 @@ const TokenDataset& evaluated_part(const EvaluateCommand& command, const TokenDa
 void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
                   std::optional<double> bytes_per_token) {
   if (!found.reason.empty()) {
-    fmt::print("{} tokens per sequence: {}\n", found.seq_len, found.reason);
+    fmt::print("{} per sequence: {}\n", how_many(found.seq_len, "token"), found.reason);
     return;
   }
   const auto json = evaluation_json(found, tokenizer, bytes_per_token);
-  fmt::print("{} tokens per sequence, {} predicted{}\n", found.seq_len, found.tokens,
+  fmt::print("{} per sequence, {} predicted{}\n", how_many(found.seq_len, "token"), found.tokens,
              found.also_knows.empty() ? "" : ", by those before and " + found.also_knows);
   fmt::print("  loss               {:.4f} nats per token, perplexity {:.4g}\n", found.loss,
              std::exp(found.loss));
@@ -114,8 +115,9 @@ void print_length(const TextEvaluation& found, const Tokenizer* tokenizer,
   fmt::print("  calibration error  {:.2f} % between how sure and how right they were\n",
              100 * found.calibration_error);
   for (const auto& bin : found.calibration)
-    fmt::print("    {:>3.0f} to {:>3.0f} %  sure {:>5.1f} %, right {:>5.1f} %, {} tokens\n",
-               100 * bin.low, 100 * bin.high, 100 * bin.confidence, 100 * bin.accuracy, bin.tokens);
+    fmt::print("    {:>3.0f} to {:>3.0f} %  sure {:>5.1f} %, right {:>5.1f} %, {}\n", 100 * bin.low,
+               100 * bin.high, 100 * bin.confidence, 100 * bin.accuracy,
+               how_many(bin.tokens, "token"));
   fmt::print("  loss by tokens before\n");
   for (const auto& part : found.by_position)
     fmt::print("    {:>13}  {:.4f}\n",

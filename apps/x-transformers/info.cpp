@@ -11,6 +11,7 @@
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/interchange/model_cost.h"
@@ -170,7 +171,7 @@ void print_processes(const ModelCost& cost, int64_t processes) {
   fmt::print(
       "  {:<15} {}B in each of weights, gradients and moments; {}B with train.shard "
       "optimizer\n",
-      fmt::format("{} processes", processes), short_number(static_cast<double>(bytes.whole)),
+      how_many(processes, "process"), short_number(static_cast<double>(bytes.whole)),
       short_number(static_cast<double>(bytes.sharded)));
 }
 
@@ -181,7 +182,7 @@ void print_gpus(const ModelCost& cost, std::optional<int64_t> gpus) {
     fmt::print(
         "  {:<15} {}B on each of weights, gradients and moments; {}B with train.shard "
         "optimizer\n",
-        fmt::format("{} GPUs, {}", *gpus, precision.name),
+        fmt::format("{}, {}", how_many(*gpus, "GPU"), precision.name),
         short_number(static_cast<double>(bytes.whole)),
         short_number(static_cast<double>(bytes.sharded)));
   }
@@ -194,7 +195,8 @@ void print_work(const ModelCost& cost) {
         short_number(cost.flops.total()), short_number(cost.flops.products));
     const bool is_causal = std::any_of(cost.attentions.begin(), cost.attentions.end(),
                                        [](const AttentionReport& a) { return a.causal; });
-    fmt::print("                  at {} tokens{}\n", grouped(cost.tokens),
+    fmt::print("                  at {} {}{}\n", grouped(cost.tokens),
+               noun_of(cost.tokens, "token"),
                is_causal ? "; causal attention in full: kernels skip near half" : "");
   } else {
     fmt::print("  FLOPs per token not counted: {}\n", cost.not_counted);

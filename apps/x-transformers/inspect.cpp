@@ -15,6 +15,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/data/examples.h"
 #include "x_transformers/inspect/inspection_files.h"
@@ -170,7 +171,8 @@ void run_inspect(const InspectCommand& command) {
     fmt::print("{}", text);
     return;
   }
-  fmt::print("loss {:.4f} nats per token over {} tokens\n", found.loss, found.tokens.size() - 1);
+  fmt::print("loss {:.4f} nats per token over {}\n", found.loss,
+             how_many(std::ssize(found.tokens) - 1, "token"));
   for (const auto& lens : found.lens) {
     double sum = 0;
     for (const double loss : lens.losses) sum += loss;

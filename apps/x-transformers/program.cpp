@@ -112,6 +112,15 @@ Notice words_of(const CLI::ParseError& error, const CLI::App& command) {
   return caused({}, {}, cause_of(error));
 }
 
+/// How variants are given, where `given` stands beside those of --try; empty: it does not.
+std::string hint_of_variants(const CLI::App& command, const std::string& given) {
+  const auto* tries = command.get_option_no_throw("--try");
+  if (tries == nullptr || tries->count() == 0) return {};
+  auto before = tries->results().back();
+  if (before.ends_with(',')) before.pop_back();
+  return fmt::format("variants are separated by commas: --try {},{}", before, given);
+}
+
 /// What was wrong with the arguments. A name that no command knows is the likeliest reason of all,
 /// and comes with the nearest known one.
 Notice explain(const CLI::ParseError& error, const CLI::App& app) {
@@ -134,8 +143,10 @@ Notice explain(const CLI::ParseError& error, const CLI::App& app) {
   const auto name = unknown.front().substr(0, unknown.front().find('='));
   const bool takes_values = is_option && command.get_name() == "train";
   Notice notice{{}, text("unknown argument '{}'", name)};
-  auto nearest =
-      nearest_hint(name, known, takes_values ? settable_values() : std::vector<std::string>());
+  auto nearest = is_option ? std::string() : hint_of_variants(command, unknown.front());
+  if (nearest.empty())
+    nearest =
+        nearest_hint(name, known, takes_values ? settable_values() : std::vector<std::string>());
   if (!is_option && nearest.empty()) nearest = hint_of_nameless(command.get_name());
   notice.hint = nearest.empty() ? list : nearest + "; " + list;
   return notice;

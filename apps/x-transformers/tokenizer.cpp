@@ -113,7 +113,7 @@ void add_vocabulary_training(CLI::App& group) {
   command->callback([options] {
     require_output("--out", options->output, all_files(options->input));
     spelled(as_flags({"vocab_size"}), [&] { train_sentencepiece(*options); });
-    fmt::print("{}: {} tokens\n", options->output, options->vocab_size);
+    fmt::print("{}: {}\n", options->output, how_many(options->vocab_size, "token"));
   });
 }
 
@@ -132,10 +132,11 @@ class EncodingProgress {
     const auto share = progress.all_bytes > 0 ? static_cast<double>(progress.bytes) /
                                                     static_cast<double>(progress.all_bytes)
                                               : 0.0;
-    const auto line = fmt::format("{:3.0f} %  {} of {}, {} tokens in {} documents, whole files: {}",
-                                  100 * share, format_bytes(progress.bytes),
-                                  format_bytes(progress.all_bytes), format_count(progress.tokens),
-                                  format_count(progress.documents), progress.shards);
+    const auto line = fmt::format(
+        "{:3.0f} %  {} of {}, {} {} in {} {}, whole files: {}", 100 * share,
+        format_bytes(progress.bytes), format_bytes(progress.all_bytes),
+        format_count(progress.tokens), noun_of(progress.tokens, "token"),
+        format_count(progress.documents), noun_of(progress.documents, "document"), progress.shards);
     if (isatty(STDERR_FILENO) == 1) {
       std::fprintf(stderr, "\r%s\033[K", line.c_str());
       is_open_ = true;
@@ -168,8 +169,8 @@ void run_encode(EncodeCommand& command) {
                                        {[&](const auto& progress) { shown(progress); },
                                         [] { return StopSignals::received() != 0; }});
   shown.end_line();
-  fmt::print("{}: {} tokens of {} documents in {} files{}\n", command.output, done.tokens,
-             done.documents, done.shards,
+  fmt::print("{}: {} of {} in {}{}\n", command.output, how_many(done.tokens, "token"),
+             how_many(done.documents, "document"), how_many(done.shards, "file"),
              done.is_complete ? "" : "; stopped: the same command goes on");
 }
 

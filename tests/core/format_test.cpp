@@ -23,6 +23,14 @@ TEST(FormatCount, HasAtMostThreeDigits) {
   EXPECT_EQ(format_count(std::numeric_limits<double>::infinity()), "inf");
 }
 
+TEST(HowMany, HasTheNounInItsNumber) {
+  EXPECT_EQ(how_many(0, "step"), "0 steps");
+  EXPECT_EQ(how_many(1, "step"), "1 step");
+  EXPECT_EQ(how_many(2, "step"), "2 steps");
+  EXPECT_EQ(how_many(1, "process"), "1 process");
+  EXPECT_EQ(how_many(12, "process"), "12 processes");
+}
+
 TEST(FormatBytes, CountsInThousands) {
   EXPECT_EQ(format_bytes(0), "0 B");
   EXPECT_EQ(format_bytes(512), "512 B");

@@ -181,7 +181,7 @@ TEST(SeriesExamples, RefuseHolesByTheirLine) {
   refused("a,b\n1,x\n", "bad.csv: line 2: column b: expected a number, got 'x'");
   refused("1,nan\n", "column 2: expected a number, got 'nan'");
   refused("a,b\n1\n", "bad.csv: line 2: has 1 cells, expected 2");
-  refused("a\n1\n", "has 1 rows");
+  refused("a\n1\n", "has 1 row;");
   auto named = options("series", write("named.csv", "a,b\n1,2\n3,4\n"));
   named.seq_len = 1;
   named.series.columns = {"c"};

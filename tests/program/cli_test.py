@@ -224,7 +224,7 @@ class BadData(ProgramTest):
 
     def test_says_first_what_is_trained(self):
         first = self.train('--out', self.out(), '--steps', 1).stderr.decode().splitlines()[0]
-        for part in ('AutoregressiveWrapper of', 'weights', str(self.text), f' x {SEQ} tokens per step, 1 steps'):
+        for part in ('AutoregressiveWrapper of', 'weights', str(self.text), f' x {SEQ} tokens per step, 1 step'):
             self.assertIn(part, first)
 
     def test_default_learning_rate_of_a_small_model(self):
@@ -475,6 +475,17 @@ class BadConfig(ProgramTest):
         self.assert_refused(self.train('--out', self.out(), config=self.folder), 'is a folder')
         self.assert_refused(run('forward', '--config', self.config, '--outputs', self.out(),
                                 '--kwargs', '{'), '--kwargs: not valid JSON: parse error')
+
+    def test_inputs_are_blamed_on_their_file(self):
+        path = self.folder / 'given.safetensors'
+        for tensors, dtype, part in (({'x': ([1, 4], [0, 1, 300, 2])}, 'I64', 'x: 300 at position [0, 2]'),
+                                     ({'x': ([1, 4, 1], [0.5] * 4)}, 'F32', 'x: expected '),
+                                     ({'y': ([1, 4], [0, 1, 2, 3])}, 'I64', "'x' is needed; given and not asked for: 'y'")):
+            write_safetensors(path, tensors, dtype)
+            for command in (('forward', '--outputs', self.out()), ('bench', 'train')):
+                part = part if command[0] == 'forward' else part.split(';')[0]
+                with self.subTest(part=part, command=command[0]):
+                    self.assert_refused(run(*command, '--config', self.config, '--inputs', path), f'{path}: {part}')
 
 
     def test_part_that_is_no_object(self):
@@ -1911,6 +1922,9 @@ class Comparisons(ProgramTest):
                 (('--try', 'ff_glu', '--budget', '10'), '--budget', '500steps'),
                 (('--try', 'ff_glu', '--seeds', 0), '--seeds'),
                 (('--try', 'ff_glu', '--jobs', 0), '--jobs'),
+                (('--try', 'ff_glu', 'attn_qk_norm=true'), "unknown argument 'attn_qk_norm'",
+                 'variants are separated by commas: --try ff_glu,attn_qk_norm=true'),
+                (('--try', 'ff_glu,', 'attn_qk_norm'), 'by commas: --try ff_glu,attn_qk_norm;'),
                 (('--preset', 'norm'), '--preset', "'norms'"),
                 (('--try', 'ff_glu', '--set', 'model.dim=64'), "--set model.dim: unknown key; it is 'model.net.attn_layers.dim'"),
                 (('--try', 'ff_glu', '--set', 'model.net.attn_layers.dim=0'), '--set model.net.attn_layers.dim: expected'),

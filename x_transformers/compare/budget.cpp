@@ -7,6 +7,7 @@
 #include <map>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 
 namespace x_transformers {
 namespace {
@@ -45,7 +46,7 @@ Budget parse_budget(const std::string& text) {
 std::string words_of(const Budget& budget) {
   switch (budget.unit) {
     case BudgetUnit::kSteps:
-      return fmt::format("{:.0f} steps", budget.amount);
+      return how_many(static_cast<int64_t>(budget.amount), "step");
     case BudgetUnit::kTokens:
       return budget.amount >= 1e6 ? fmt::format("{:g} million tokens", budget.amount / 1e6)
                                   : fmt::format("{:g} tokens", budget.amount);

@@ -17,6 +17,7 @@
 #include "x_transformers/compare/halving.h"
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/cpu_limits.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/progress.h"
@@ -63,9 +64,9 @@ class ComparisonWork {
     result.is_complete = !is_stopped;
     if (report_ && !base_.result.runs.empty()) report_(result);
     if (is_stopped) {
-      throw RunError(Notice{
-          at(options_.out.string() + ":"),
-          text("stopped after {} of {} runs; {} goes on", done_, total(), option("resume"))});
+      throw RunError(Notice{at(options_.out.string() + ":"),
+                            text("stopped after {} of {}; {} goes on", done_,
+                                 how_many(total(), "run"), option("resume"))});
     }
     return result;
   }
@@ -153,8 +154,8 @@ class ComparisonWork {
       if (!is_in_play(entry) || seeds == options_.seeds) continue;
       const auto difference = welch_difference(entry.result.losses(), base_.result.losses());
       if (verdict_of(difference) != Verdict::kWorse) continue;
-      give_up(entry, fmt::format("given up after {} of {} seeds, {:.4f} worse than the base", seeds,
-                                 options_.seeds, difference.value));
+      give_up(entry, fmt::format("given up after {} of {}, {:.4f} worse than the base", seeds,
+                                 how_many(options_.seeds, "seed"), difference.value));
     }
   }
 
@@ -354,7 +355,7 @@ class ComparisonWork {
     auto line = fmt::format("run {} of {}: {}, seed {}: validation loss {:.4f}", done_, total(),
                             entry.result.name, seed, numbers.last_val_loss);
     if (numbers.total_seconds)
-      line += fmt::format(", {} steps in {}", entry.result.steps,
+      line += fmt::format(", {} in {}", how_many(entry.result.steps, "step"),
                           format_duration(*numbers.total_seconds));
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start_;
     if (left > 0 && trained_ > 0)

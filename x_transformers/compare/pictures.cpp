@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "x_transformers/compare/picture_style.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/runs/gnuplot.h"
 
 namespace x_transformers {
@@ -236,8 +237,7 @@ std::vector<StepPoint> over(const std::vector<StepPoint>& curve, const RunNumber
 
 CurvesPicture loss_curves(const ComparisonResult& result, const std::string& x) {
   CurvesPicture picture;
-  picture.title =
-      fmt::format("Validation loss, mean of {} seed{}", result.seeds, result.seeds == 1 ? "" : "s");
+  picture.title = "Validation loss, mean of " + how_many(result.seeds, "seed");
   picture.y_label = loss_label("validation loss", result.loss_unit);
   const auto add = [&](const VariantResult& variant) {
     if (variant.has_failed() || variant.runs.empty()) return;

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <string_view>
 
 namespace x_transformers {
 namespace {
@@ -29,6 +30,15 @@ std::string format_scaled(double value, const std::array<const char*, 6>& units)
 
 std::string format_count(double value) {
   return format_scaled(value, {"", "k", "M", "G", "T", "P"});
+}
+
+std::string noun_of(int64_t count, std::string_view noun) {
+  if (count == 1) return std::string(noun);
+  return fmt::format("{}{}", noun, noun.ends_with('s') ? "es" : "s");
+}
+
+std::string how_many(int64_t count, std::string_view noun) {
+  return fmt::format("{} {}", count, noun_of(count, noun));
 }
 
 std::string format_bytes(int64_t bytes) {

@@ -8,6 +8,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/first_wrong.h"
+#include "x_transformers/core/format.h"
 
 namespace x_transformers {
 namespace {
@@ -78,8 +79,8 @@ void require_columns(const at::Tensor& tensor, const ExamplePlaces& places,
   if (!places.are_columns || tensor.dim() != static_cast<int64_t>(input.sizes->size()) + 1) return;
   const auto given = tensor.size(-1), expected = input.sizes->back();
   if (expected < 0 || given == expected) return;
-  Notice notice{at(places.path + ":"), text("has {} column{}, expected {}, the features of {}",
-                                            given, given == 1 ? "" : "s", expected, input.name)};
+  Notice notice{at(places.path + ":"), text("has {}, expected {}, the features of {}",
+                                            how_many(given, "column"), expected, input.name)};
   notice.hint =
       text("{} names the columns that are used", option(OptionPath("data") / "series" / "columns"));
   throw InputError(std::move(notice));

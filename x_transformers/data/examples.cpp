@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/data/file_kind.h"
 #include "x_transformers/io/safetensors.h"
 
@@ -69,8 +70,9 @@ Examples load_parts(const DataOptions& options,
   const auto held_out = static_cast<int64_t>(static_cast<double>(all) * options.val_fraction);
   if (held_out <= 0 || held_out >= all) {
     const auto fraction = option(OptionPath("data") / "val_fraction");
-    Notice notice{at(options.path + ":"), text("has {} examples, of which {} {} are {}", all,
-                                               fraction, options.val_fraction, held_out)};
+    Notice notice{at(options.path + ":"),
+                  text("has {}, of which {} {} are {}", how_many(all, "example"), fraction,
+                       options.val_fraction, held_out)};
     notice.hint = text("give more examples, another {} or {} 0", fraction, fraction);
     throw InputError(std::move(notice));
   }

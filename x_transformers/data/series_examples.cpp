@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/data/examples.h"
 #include "x_transformers/data/text_lines.h"
 
@@ -185,8 +186,9 @@ class SeriesReader {
 /// Every stretch of `length` rows, as [rows - length + 1, length, columns] of the same memory.
 ExamplePart windows_of(const at::Tensor& rows, int64_t length, const std::string& path,
                        const std::string& what) {
-  require(rows.size(0) >= length, About{}, "{} has {} rows; sequences of {} {} need at least {}",
-          what, rows.size(0), option(OptionPath("data") / "seq_len"), length - 1, length);
+  require(rows.size(0) >= length, About{}, "{} has {}; sequences of {} {} need at least {}", what,
+          how_many(rows.size(0), "row"), option(OptionPath("data") / "seq_len"), length - 1,
+          length);
   return {{{"x", rows.unfold(0, length, 1).transpose(1, 2)}}, {.path = path, .are_columns = true}};
 }
 

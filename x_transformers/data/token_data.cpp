@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/data/data_format.h"
 #include "x_transformers/data/file_kind.h"
 #include "x_transformers/data/files.h"
@@ -116,9 +117,9 @@ TokenDataset open_dataset(const Source& source, const Reading& reading) {
 
 void require_length(const TokenDataset& dataset, const std::string& what, int64_t seq_len,
                     const Text& advice) {
-  require(dataset.size() > seq_len, About{},
-          "{} has {} tokens; sequences of {} {} need at least {}{}", what, dataset.size(),
-          option(OptionPath("data") / "seq_len"), seq_len, seq_len + 1, advice);
+  require(dataset.size() > seq_len, About{}, "{} has {}; sequences of {} {} need at least {}{}",
+          what, how_many(dataset.size(), "token"), option(OptionPath("data") / "seq_len"), seq_len,
+          seq_len + 1, advice);
 }
 
 /// Bytes of text that a token of `dataset` stands for on average.

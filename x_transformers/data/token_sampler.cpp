@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/data/random.h"
 
 namespace x_transformers {
@@ -14,8 +15,8 @@ namespace {
 
 /// How many windows of `seq_len` tokens and their targets lie side by side in `tokens` tokens.
 int64_t count_windows(int64_t tokens, int64_t seq_len) {
-  require(tokens > seq_len, at("data"), "has {} tokens; sequences of {} {} need at least {}",
-          tokens, option(OptionPath("data") / "seq_len"), seq_len, seq_len + 1);
+  require(tokens > seq_len, at("data"), "has {}; sequences of {} {} need at least {}",
+          how_many(tokens, "token"), option(OptionPath("data") / "seq_len"), seq_len, seq_len + 1);
   return (tokens - 1) / seq_len;
 }
 

@@ -9,6 +9,7 @@
 #include <utility>
 #include <variant>
 
+#include "x_transformers/core/format.h"
 #include "x_transformers/io/name_groups.h"
 
 namespace x_transformers {
@@ -150,8 +151,8 @@ class Search {
 std::string listed(const std::vector<TensorDict>& dicts) {
   std::vector<std::string> keys;
   for (std::size_t i = 0; i < dicts.size() && i < kMostKeysShown; ++i) {
-    keys.push_back(fmt::format("{} ({} tensor{})", dicts[i].key, dicts[i].tensors.size(),
-                               dicts[i].tensors.size() == 1 ? "" : "s"));
+    keys.push_back(
+        fmt::format("{} ({})", dicts[i].key, how_many(std::ssize(dicts[i].tensors), "tensor")));
   }
   if (dicts.size() > kMostKeysShown)
     keys.push_back(fmt::format("{} more", dicts.size() - kMostKeysShown));

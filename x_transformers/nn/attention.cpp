@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/probe.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/ops/heads.h"
@@ -36,7 +37,7 @@ at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
 std::string AttentionImpl::sight() const {
   std::string text = AttendUser::sight();
   if (options_.max_attend_past)
-    text += fmt::format(", {} tokens back at most", *options_.max_attend_past);
+    text += fmt::format(", {} back at most", how_many(*options_.max_attend_past, "token"));
   if (options_.num_mem_kv > 0)
     text += fmt::format(", and {} memory keys and values", options_.num_mem_kv);
   return text;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/held_warnings.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -137,8 +138,8 @@ std::string take_what_fits(const std::vector<Pairing>& found, const fs::path& pa
     grown = grow(pairing);
   }
   const auto own = state_dict(*most->part);
-  auto line =
-      fmt::format("started from {} of {} tensors of {}", most->fitting, own.size(), path.string());
+  auto line = fmt::format("started from {} of {} of {}", most->fitting,
+                          how_many(static_cast<int64_t>(own.size()), "tensor"), path.string());
   auto weights = most->weights;
   for (const auto& [name, rows] : grown) {
     line += ", " + rows;

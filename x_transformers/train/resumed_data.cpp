@@ -8,6 +8,7 @@
 #include <iterator>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
 
 namespace x_transformers {
@@ -49,8 +50,8 @@ std::string changed_line_ends(const FileExtent& was, const FileExtent& is) {
 }
 
 std::string shown(const FileExtent& file) {
-  if (file.files == 1) return fmt::format("{} bytes", file.bytes);
-  return fmt::format("{} bytes in {} files", file.bytes, file.files);
+  if (file.files == 1) return how_many(file.bytes, "byte");
+  return fmt::format("{} in {}", how_many(file.bytes, "byte"), how_many(file.files, "file"));
 }
 
 std::vector<std::string> differences(const TrainState& saved, const TrainingData& now,

@@ -296,20 +296,22 @@ std::optional<Notice> learning_rate_note(const RunOptions& run, const torch::nn:
 /// bytes; 4 x 256 tokens per step, 600 steps".
 std::string size_note(const RunOptions& run, const torch::nn::Module& module,
                       const TrainerParts& parts) {
-  const auto counted = [](int64_t count) { return format_count(static_cast<double>(count)); };
+  const auto about = [](int64_t count, const char* noun) {
+    return format_count(static_cast<double>(count)) + " " + noun_of(count, noun);
+  };
   int64_t weights = 0, bytes = 0;
   for (const auto& parameter : module.parameters()) weights += parameter.numel();
   for (const auto& file : parts.data.files) bytes += file.bytes;
   const auto& data = run.data;
   auto line =
-      fmt::format("{} of {} weights; ", run.model->value("type", "model"), counted(weights));
-  const auto size = parts.tokens ? counted(*parts.tokens) + " tokens" : counted(bytes) + " bytes";
+      fmt::format("{} of {}; ", run.model->value("type", "model"), about(weights, "weight"));
+  const auto size = parts.tokens ? about(*parts.tokens, "token") : about(bytes, "byte");
   line += data.path.empty() ? "data.task " + data.task.name : data.path + ", " + size;
   const auto samples = parts.data.batch_size * run.train.grad_accum;
   const bool is_of_tokens = parts.data.sample_length > 1;
   line += is_of_tokens ? fmt::format("; {} x {} tokens", samples, parts.data.sample_length)
-                       : fmt::format("; {} examples", samples);
-  return line + fmt::format(" per step, {} steps", run.train.steps);
+                       : "; " + how_many(samples, "example");
+  return line + " per step, " + how_many(run.train.steps, "step");
 }
 
 /// What to say of a folder for tokens that is given where none are kept.

@@ -11,6 +11,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/recompute.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/nn/muon_parameters.h"
@@ -270,9 +271,9 @@ void Trainer::settle() {
     ++window_.steps;
   }
   if (first_skipped == nullptr) return;
-  message(fmt::format(
-      "step {}: passed over, loss {}, gradient norm {}; {} steps passed over so far",
-      first_skipped->step, first_skipped->loss, first_skipped->grad_norm, state_.skipped_steps));
+  message(fmt::format("step {}: passed over, loss {}, gradient norm {}; {} passed over so far",
+                      first_skipped->step, first_skipped->loss, first_skipped->grad_norm,
+                      how_many(state_.skipped_steps, "step")));
 }
 
 std::optional<int64_t> Trainer::good_step(const CheckpointFolder& folder, int64_t last_finite) {

@@ -7,6 +7,7 @@
 
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/io/atomic_file.h"
@@ -164,7 +165,9 @@ void Trainer::tell_of_nothing_to_train() {
   if (!is_stopped && options_.steps > state_.step) return;
   const auto last = is_stopped ? text("{} is {}", option("until"), *until)
                                : text("{} is {}", option("train.steps"), options_.steps);
-  const Notice notice{{}, text("nothing is trained: {} steps are done, and {}", state_.step, last)};
+  const Notice notice{{},
+                      text("nothing is trained: {} {} done, and {}", how_many(state_.step, "step"),
+                           state_.step == 1 ? "is" : "are", last)};
   message(WarningSpelling::spelled(notice).line());
 }
 
