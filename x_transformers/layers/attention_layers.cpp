@@ -193,11 +193,10 @@ BranchOutput AttentionLayersImpl::run_branch(Layer& layer, State& state,
   ++state.layers;
   if (layer.step.type == LayerType::feed_forward) {
     const auto index = static_cast<int64_t>(state.feed_forwards++);
-    if (inputs.deep_embeds.defined() && index < inputs.deep_embeds.size(2)) {
+    if (inputs.deep_embeds.defined() && index < inputs.deep_embeds.size(2))
       branch.deep_embed = inputs.deep_embeds.select(2, index);
-    }
-    return layer.block->run(branch);
   }
+  if (!is_attention(layer.step.type)) return layer.block->run(branch);
   branch.mask = inputs.mask;
   const bool is_cross = layer.step.type == LayerType::cross_attention;
   auto result = is_cross ? run_cross_attention(layer, state, inputs, branch)
@@ -229,14 +228,14 @@ bool AttentionLayersImpl::run_layer(Layer& layer, State& state,
     const auto& skip = state.skip_hiddens.at(static_cast<size_t>(*layer.step.skip_from));
     state.x = layer.skip_combine->forward(state.x, skip);
   }
-  const bool is_attention = layer.step.type == LayerType::attention;
+  const bool is_self_attention = layer.step.type == LayerType::attention;
   // Also of a layer that is left out: the memories of the next call are picked by their places.
-  if (is_attention && inputs.keep_hiddens) state.output.hiddens.push_back(state.x);
+  if (is_self_attention && inputs.keep_hiddens) state.output.hiddens.push_back(state.x);
   if (is_training() && layer.step.dropout > 0 && at::rand({}).item<double>() < layer.step.dropout) {
     // A layer left out is the identity, and what counts layers goes on counting.
     if (options_.integrate_layers)
       state.layer_hiddens.push_back(layer.residual->prepare(state.x).branch_input);
-    if (is_attention) ++state.self_attentions;
+    if (is_self_attention) ++state.self_attentions;
     if (layer.step.type == LayerType::cross_attention) ++state.cross_attentions;
     if (layer.step.type == LayerType::feed_forward) ++state.feed_forwards;
     ++state.layers;

@@ -8,6 +8,7 @@
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
+#include "x_transformers/layers/attention_layers_state.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/blocks.h"
 #include "x_transformers/nn/feed_forward.h"
@@ -234,7 +235,7 @@ std::vector<const Block*> AttentionLayersImpl::attentions(
   std::vector<const Block*> found;
   for (const auto index : plan_.order_of(layers_execute_order)) {
     const auto& layer = layers_[static_cast<size_t>(index)];
-    if (layer.step.type != LayerType::feed_forward) found.push_back(layer.block.get());
+    if (is_attention(layer.step.type)) found.push_back(layer.block.get());
   }
   return found;
 }
@@ -300,9 +301,8 @@ Text AttentionLayersImpl::given_cache_unsupported(
   size_t attentions = 0;
   for (const auto index : plan_.order_of(layers_execute_order)) {
     const auto& layer = layers_[static_cast<size_t>(index)];
-    const bool is_attention = layer.step.type != LayerType::feed_forward;
-    const auto reason =
-        layer.block->given_cache_unsupported(is_attention ? given.at(attentions++) : GivenState{});
+    const auto reason = layer.block->given_cache_unsupported(
+        is_attention(layer.step.type) ? given.at(attentions++) : GivenState{});
     if (!reason.empty()) return respelled(reason, block_spelling(options_, layer.step.type));
   }
   return {};

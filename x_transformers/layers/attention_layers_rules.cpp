@@ -313,9 +313,11 @@ void validate(const AttentionLayersOptions& o) {
     if (plan.count(type) == 0) return;
     spelled(block_spelling(o, type), [&] {
       validate(block_options);
-      require(block_options.dim_out.value_or(o.dim) == o.dim, at("dim_out"),
-              "the residual has {} = {}, got {}", option("dim"), o.dim,
-              block_options.dim_out.value_or(0));
+      if constexpr (requires { block_options.dim_out; }) {
+        require(block_options.dim_out.value_or(o.dim) == o.dim, at("dim_out"),
+                "the residual has {} = {}, got {}", option("dim"), o.dim,
+                block_options.dim_out.value_or(0));
+      }
     });
   };
   if (plan.count(LayerType::attention) > 0) check_views(o);

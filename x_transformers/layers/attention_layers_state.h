@@ -15,6 +15,11 @@
 
 namespace x_transformers {
 
+/// Whether layers of the type are attention, to their own tokens or to a context.
+inline bool is_attention(LayerType type) {
+  return type == LayerType::attention || type == LayerType::cross_attention;
+}
+
 /// What layers read and change as they run.
 struct AttentionLayersImpl::State {
   at::Tensor x;

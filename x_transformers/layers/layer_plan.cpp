@@ -1,6 +1,7 @@
 #include "x_transformers/layers/layer_plan.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <string>
 
@@ -31,6 +32,16 @@ Types default_block(const AttentionLayersOptions& options) {
   return block;
 }
 
+/// The letters as words: "a, c or f".
+std::string any_of(const std::map<std::string, LayerType>& known) {
+  std::string words;
+  for (auto item = known.begin(); item != known.end(); ++item) {
+    if (item != known.begin()) words += std::next(item) == known.end() ? " or " : ", ";
+    words += item->first;
+  }
+  return words;
+}
+
 Types from_letters(const std::vector<std::string>& letters) {
   static const std::map<std::string, LayerType> known = {{"a", LayerType::attention},
                                                          {"c", LayerType::cross_attention},
@@ -38,7 +49,7 @@ Types from_letters(const std::vector<std::string>& letters) {
   Types types;
   for (const auto& letter : letters) {
     const auto found = known.find(letter);
-    expect(found != known.end(), at("custom_layers"), letter, "a, c or f");
+    expect(found != known.end(), at("custom_layers"), letter, "{}", any_of(known));
     types.push_back(found->second);
   }
   return types;

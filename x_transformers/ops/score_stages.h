@@ -1,9 +1,6 @@
 // The stages of a score program: plain structs, each with its name (that of its option), its place
 // and what it does to the whole matrix of scores, which is the reference of every engine.
-//
-// To add one: a struct here, in `All` and with a place in ScorePlace; `apply` in score_stages.cpp;
-// the option in nn/attend; a case in tests/ops/attend_stages_test.cpp. Engines that do not know it
-// say so.
+// docs/design.md says how to add one.
 #pragma once
 
 #include <ATen/core/Tensor.h>
