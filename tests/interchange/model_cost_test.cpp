@@ -54,6 +54,29 @@ TEST(ModelCost, SaysWhatEachTokenSees) {
   EXPECT_TRUE(plain.memories.empty());
 }
 
+TEST(ModelCost, SaysWhatTokensSeeThroughWhatIsAroundAttention) {
+  const auto shifted = cost_of(R"({"type": "PrefixDecoder", "dim": 8, "depth": 1,
+      "shift_tokens": 1, "use_layerscale": true})",
+                               9);
+  EXPECT_EQ(shifted.attentions.at(0).sight,
+            "causal, but for a prefix that all see (prefix_attn_len)");
+}
+
+TEST(ModelCost, SaysWhichMemoriesNetsOfOtherInputsHave) {
+  const auto layers = R"("num_memory_tokens": 2, "max_mem_len": 5, "max_seq_len": 9,
+      "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1}})";
+  for (const std::string net :
+       {R"({"type": "ContinuousTransformerWrapper", "dim_in": 3, "dim_out": 3, )",
+        R"({"type": "XValTransformerWrapper", "num_tokens": 9, "numerical_token_id": 3, )",
+        R"({"type": "MultiInputTransformerWrapper", "num_tokens": {"note": 9}, )"}) {
+    EXPECT_THAT(cost_of(net + layers).memories,
+                testing::ElementsAre("2 learned tokens (num_memory_tokens)",
+                                     "up to 5 tokens of earlier calls (max_mem_len), where a call "
+                                     "gives their memories"))
+        << net;
+  }
+}
+
 TEST(ModelCost, SharedParametersCountOnce) {
   const auto tied = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 100, "max_seq_len": 9,
       "tie_embedding": true, "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1}})");

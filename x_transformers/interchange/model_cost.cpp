@@ -8,7 +8,6 @@
 #include <map>
 #include <memory>
 #include <set>
-#include <string_view>
 #include <utility>
 
 #include "x_transformers/core/cause.h"
@@ -18,11 +17,9 @@
 #include "x_transformers/core/parts.h"
 #include "x_transformers/core/warning.h"
 #include "x_transformers/interchange/interchange.h"
-#include "x_transformers/layers/attention_layers.h"
-#include "x_transformers/models/continuous_net.h"
-#include "x_transformers/models/transformer_wrapper.h"
 #include "x_transformers/nn/attend_user.h"
 #include "x_transformers/nn/block.h"
+#include "x_transformers/nn/sight_owner.h"
 
 namespace x_transformers {
 namespace {
@@ -32,31 +29,27 @@ struct FoundAttention {
   std::string name;
   AttendUser* attention;
   Spelling spelling;
-  bool sees_prefix = false;  ///< the stack hides what comes later, but not of a prefix
+  std::string sight;
 };
 using Attentions = std::vector<FoundAttention>;
 using AttendCalls = std::map<const AttendUser*, KeptAttendCall>;
 
-/// The names of the self attentions of a PrefixDecoder called `name`.
-std::set<std::string> self_attentions(const AttentionLayersImpl& stack, const std::string& name) {
-  std::set<std::string> names;
-  const auto& layers = stack.plan().layers;
-  for (size_t i = 0; i < layers.size(); ++i) {
-    if (layers[i].type == LayerType::attention)
-      names.insert(fmt::format("{}{}layers.{}.1", name, name.empty() ? "" : ".", i));
+/// What tokens see by `attention`, by what the modules around it say and what it says itself.
+std::string sight_of(const AttendUser& attention, const std::vector<const SightOwner*>& owners) {
+  for (const auto* owner : owners) {
+    if (const auto sight = owner->sight_of(attention); !sight.empty())
+      return sight + attention.sight_limits();
   }
-  return names;
+  return (attention.is_causal() ? "causal" : "not causal") + attention.sight_limits();
 }
 
 Attentions attentions_of(torch::nn::Module& model) {
   Attentions found;
-  std::set<std::string> with_prefix;
+  std::vector<const SightOwner*> owners;  // a module is visited before those within it
   each_part(model, [&](torch::nn::Module& part, const std::string& name, const Spelling& spelling) {
-    const auto* stack = dynamic_cast<AttentionLayersImpl*>(&part);
-    if (stack != nullptr && stack->options().kind == LayersKind::prefix_decoder)
-      with_prefix.merge(self_attentions(*stack, name));
+    if (const auto* owner = dynamic_cast<const SightOwner*>(&part)) owners.push_back(owner);
     if (auto* attention = dynamic_cast<AttendUser*>(&part))
-      found.push_back({name, attention, spelling, with_prefix.contains(name)});
+      found.push_back({name, attention, spelling, sight_of(*attention, owners)});
   });
   return found;
 }
@@ -64,21 +57,15 @@ Attentions attentions_of(torch::nn::Module& model) {
 /// What tokens of the model see beside those of their sequence, in words.
 std::vector<std::string> memories_of(torch::nn::Module& model) {
   std::vector<std::string> found;
-  const auto add = [&](int64_t learned, std::optional<int64_t> kept) {
-    if (learned > 0) found.push_back(fmt::format("{} learned tokens (num_memory_tokens)", learned));
-    if (kept.value_or(0) > 0) {
+  each_part(model, [&](torch::nn::Module& part, const std::string&, const Spelling&) {
+    const auto* owner = dynamic_cast<const SightOwner*>(&part);
+    if (owner == nullptr) return;
+    if (const auto learned = owner->memory_tokens(); learned > 0)
+      found.push_back(fmt::format("{} learned tokens (num_memory_tokens)", learned));
+    if (const auto kept = owner->kept_mems().value_or(0); kept > 0) {
       found.push_back(fmt::format(
           "up to {} tokens of earlier calls (max_mem_len), where a call gives their memories",
-          *kept));
-    }
-  };
-  each_part(model, [&](torch::nn::Module& part, const std::string&, const Spelling&) {
-    if (const auto* net = dynamic_cast<TransformerWrapperImpl*>(&part)) {
-      add(net->options().num_memory_tokens.value_or(0), net->traits().kept_mems);
-    } else if (const auto* other = dynamic_cast<TokenModel*>(&part)) {
-      add(0, other->traits().kept_mems);
-    } else if (const auto* series = dynamic_cast<ContinuousNet*>(&part)) {
-      add(series->memory_tokens(), std::nullopt);
+          kept));
     }
   });
   return found;
@@ -98,13 +85,7 @@ AttentionReport report(const FoundAttention& found, KeptAttendCall call) {
   AttentionReport result;
   result.name = found.name;
   result.causal = attention.is_causal();
-  result.sight = attention.sight();
-  // Its own options do not hide what comes later: the stack does, by a mask.
-  constexpr std::string_view kOfItsOwn = "not causal";
-  if (found.sees_prefix && result.sight.starts_with(kOfItsOwn)) {
-    result.sight.replace(0, kOfItsOwn.size(),
-                         "causal, but for a prefix that all see (prefix_attn_len)");
-  }
+  result.sight = found.sight;
   const auto reason = respelled(attention.decoding_unsupported(), found.spelling);
   const Notice told{{}, reason};
   result.cache_unsupported = told.line();

@@ -26,6 +26,7 @@
 #include "x_transformers/nn/positions/position_bias.h"
 #include "x_transformers/nn/positions/rotary.h"
 #include "x_transformers/nn/residuals.h"
+#include "x_transformers/nn/sight_owner.h"
 
 namespace x_transformers {
 
@@ -49,7 +50,8 @@ class AttentionLayersImpl : public torch::nn::Module,
                             public CaptureCheck,
                             public RecomputedStack,
                             public NamedPart,
-                            public PartOwner {
+                            public PartOwner,
+                            public SightOwner {
  public:
   explicit AttentionLayersImpl(AttentionLayersOptions options);
   LayersOutput forward(const AttentionLayersInputs& inputs);
@@ -75,6 +77,8 @@ class AttentionLayersImpl : public torch::nn::Module,
   /// The same for keys of a context, whose positions are `context_pos` [n] or [b, n]; undefined:
   /// they have none.
   at::Tensor place_cached_context(const at::Tensor& keys, const at::Tensor& context_pos) const;
+  /// Of self-attention in a PrefixDecoder, whose mask hides what comes later, but not of a prefix.
+  std::string sight_of(const AttendUser& attention) const override;
   /// Why the stack cannot be decoded with a cache; empty: it can.
   Text cache_unsupported() const;
   /// Why its static caches do not give the numbers of growing ones, and why padding at the left is

@@ -9,6 +9,7 @@
 #include "x_transformers/core/warning.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/layers/attention_layers_state.h"
+#include "x_transformers/nn/attend_user.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/blocks.h"
 #include "x_transformers/nn/feed_forward.h"
@@ -238,6 +239,15 @@ std::vector<const Block*> AttentionLayersImpl::attentions(
     if (is_attention(layer.step.type)) found.push_back(layer.block.get());
   }
   return found;
+}
+
+std::string AttentionLayersImpl::sight_of(const AttendUser& attention) const {
+  if (options_.kind != LayersKind::prefix_decoder) return {};
+  const bool is_of_self = std::any_of(layers_.begin(), layers_.end(), [&](const Layer& layer) {
+    return layer.step.type == LayerType::attention &&
+           dynamic_cast<const AttendUser*>(&layer.block->innermost()) == &attention;
+  });
+  return is_of_self ? "causal, but for a prefix that all see (prefix_attn_len)" : "";
 }
 
 Text AttentionLayersImpl::cache_unsupported() const {

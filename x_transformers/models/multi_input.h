@@ -68,7 +68,7 @@ struct MultiOutput : SequenceOutput {
 
 /// A transformer whose sequence has a token of each of several vocabularies at each place: their
 /// embeddings are added, and each vocabulary has a head of its own.
-class MultiInputTransformerWrapperImpl : public torch::nn::Module {
+class MultiInputTransformerWrapperImpl : public torch::nn::Module, public SightOwner {
  public:
   /// Throws InputError for impossible options.
   explicit MultiInputTransformerWrapperImpl(MultiInputTransformerWrapperOptions options);
@@ -79,8 +79,8 @@ class MultiInputTransformerWrapperImpl : public torch::nn::Module {
   AttentionLayers& attn_layers() { return attn_layers_; }
   /// The positions that have an embedding; empty: any.
   std::optional<TokenLimit> embedded_positions() const;
-  /// Tokens of memory that are kept; empty: all.
-  std::optional<int64_t> kept_mems() const {
+  int64_t memory_tokens() const override { return options_.num_memory_tokens.value_or(0); }
+  std::optional<int64_t> kept_mems() const override {
     return kept_memory(options_.max_mem_len, options_.compat);
   }
   std::shared_ptr<torch::nn::Module> clone(

@@ -12,13 +12,14 @@
 #include "x_transformers/core/token_limit.h"
 #include "x_transformers/models/embedded_sequence.h"
 #include "x_transformers/models/sequence_inputs.h"
+#include "x_transformers/nn/sight_owner.h"
 
 namespace x_transformers {
 
 /// A net with inputs and outputs that extend SequenceInputs and SequenceOutput. Wrappers hold one
 /// that they need not have built.
 template <class InputsType, class OutputType>
-class SequenceNet : public torch::nn::Module, public NamedPart {
+class SequenceNet : public torch::nn::Module, public NamedPart, public SightOwner {
  public:
   using Inputs = InputsType;
   using Output = OutputType;
@@ -31,8 +32,7 @@ class SequenceNet : public torch::nn::Module, public NamedPart {
   virtual std::optional<TokenLimit> embedded_positions() const = 0;
   /// Whether no entry sees later ones.
   virtual bool is_causal() const = 0;
-  /// Memory tokens that it puts in front of each sequence.
-  virtual int64_t memory_tokens() const = 0;
+  int64_t memory_tokens() const override = 0;
   /// Why a sequence with these inputs cannot be decoded with a cache; empty: it can.
   virtual Text cache_unsupported(const Inputs& inputs) const = 0;
   /// Why its static caches do not give the numbers of growing ones; empty: they do.

@@ -14,6 +14,7 @@
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/parts.h"
 #include "x_transformers/core/token_limit.h"
+#include "x_transformers/nn/sight_owner.h"
 
 namespace x_transformers {
 
@@ -48,11 +49,12 @@ struct LinearHead {
 };
 
 /// A net over tokens. Wrappers hold one that they need not have built.
-class TokenModel : public torch::nn::Module, public NamedPart {
+class TokenModel : public torch::nn::Module, public NamedPart, public SightOwner {
  public:
   /// Throws InputError for inputs that do not fit the options.
   virtual TransformerOutput forward(const TransformerInputs& inputs) = 0;
   virtual TokenModelTraits traits() const = 0;
+  std::optional<int64_t> kept_mems() const override { return traits().kept_mems; }
 
   /// The tokens that have an embedding, and those that have logits; empty where a module from the
   /// options decides.

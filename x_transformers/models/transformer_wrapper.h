@@ -44,6 +44,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck, pub
   /// What embeds the tokens; null where the options give another module.
   const std::shared_ptr<BaseEmbedding>& token_emb() const { return token_emb_; }
   TokenModelTraits traits() const override;
+  int64_t memory_tokens() const override { return options_.num_memory_tokens.value_or(0); }
   std::optional<TokenLimit> embedded_tokens() const override;
   std::optional<TokenLimit> predicted_tokens() const override;
   std::optional<TokenLimit> embedded_positions() const override;
@@ -101,7 +102,6 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck, pub
             TransformerOutput& output);
   void apply_heads(TransformerOutput& output, const CallableModule::NamedTensors& arguments);
   int64_t emb_dim() const { return options_.emb_dim.value_or(options_.attn_layers.dim); }
-  int64_t memory_token_count() const { return options_.num_memory_tokens.value_or(0); }
 
   TransformerWrapperOptions options_ = {};
   std::shared_ptr<BaseEmbedding> given_embedding_;  // in place of the one that the options describe

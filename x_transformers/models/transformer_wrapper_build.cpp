@@ -165,9 +165,8 @@ void TransformerWrapperImpl::build_embeddings(int64_t dim,
   if (o.post_emb_norm)
     post_emb_norm_ = register_module("post_emb_norm", std::make_shared<LayerNorm>(emb_dim));
   if (emb_dim != dim) project_emb_ = register_module("project_emb", Linear(emb_dim, dim));
-  const auto memory_tokens = memory_token_count();
-  if (memory_tokens > 0)
-    memory_tokens_ = register_parameter("memory_tokens", at::randn({memory_tokens, dim}));
+  if (memory_tokens() > 0)
+    memory_tokens_ = register_parameter("memory_tokens", at::randn({memory_tokens(), dim}));
   if (o.use_cls_token) {
     constexpr double kInitScale = 0.02;
     cls_token_ = register_parameter("cls_token", at::randn({o.num_cls_tokens, dim}) * kInitScale);
@@ -343,7 +342,7 @@ std::vector<std::shared_ptr<torch::nn::Module>> TransformerWrapperImpl::output_l
 
 Text TransformerWrapperImpl::documents_unsupported() const {
   const auto& o = options_;
-  if (memory_token_count() > 0)
+  if (memory_tokens() > 0)
     return text("{} are seen by all documents of a row", option("num_memory_tokens"));
   if (cls_token_.defined()) return text("{} is for one document in a row", option("use_cls_token"));
   if (o.average_pool_embed)

@@ -66,7 +66,7 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
     require(reason.empty(), at("cache"), "{}", reason);
   }
   const bool prepends = inputs.prepend_embeds.defined() && inputs.prepend_embeds.size(1) > 0;
-  const bool has_no_tokens = prepends || (!inputs.goes_on() && memory_token_count() > 0) ||
+  const bool has_no_tokens = prepends || (!inputs.goes_on() && memory_tokens() > 0) ||
                              (!inputs.goes_on() && cls_token_.defined());
   // The factors of a single token are broadcast.
   require(!(ff_deep_embed_.defined() && has_no_tokens && n != 1), at("ff_deep_embed"),

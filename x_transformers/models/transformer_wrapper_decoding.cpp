@@ -20,7 +20,7 @@ Text TransformerWrapperImpl::own_cache_unsupported(std::optional<int64_t> recycl
   const std::pair<const char*, bool> whole[] = {
       {"recycling", o.recycling && recycle_steps != 1},
       {"memory_tokens_interspersed_every",
-       o.memory_tokens_interspersed_every && memory_token_count() > 0},
+       o.memory_tokens_interspersed_every && memory_tokens() > 0},
       {"average_pool_embed", o.average_pool_embed},
       {"use_cls_token", o.use_cls_token},
       {"attn_pool", o.attn_pool && pools}};
@@ -52,7 +52,7 @@ Text TransformerWrapperImpl::static_cache_unsupported(const TransformerInputs& i
 }
 
 Text TransformerWrapperImpl::padding_unsupported(const TransformerInputs& inputs) const {
-  if (memory_token_count() > 0) return "memory tokens stand before the padding";
+  if (memory_tokens() > 0) return "memory tokens stand before the padding";
   auto reason = respelled(attn_layers_->padding_unsupported(), below("attn_layers"));
   // What needs the whole sequence would take the padding for a part of it.
   if (reason.empty()) reason = cache_unsupported();
@@ -69,7 +69,7 @@ int64_t TransformerWrapperImpl::entries_before_tokens(const TransformerInputs& i
   require_tensor(inputs.prepend_embeds, "prepend_embeds", TensorKind::floating,
                  {{"batch"}, {"prepended"}, {"emb_dim", emb_dim()}});
   const auto prepended = inputs.prepend_embeds.defined() ? inputs.prepend_embeds.size(1) : 0;
-  return memory_token_count() + prepended;
+  return memory_tokens() + prepended;
 }
 
 at::Tensor TransformerWrapperImpl::last_logits(const at::Tensor& embeddings,

@@ -34,8 +34,7 @@ class XValTransformerWrapperImpl : public XValNet, public MeaningReader {
   std::optional<TokenLimit> embedded_positions() const override;
   bool is_causal() const override { return attn_layers_->options().is_causal(); }
   int64_t memory_tokens() const override { return options_.num_memory_tokens.value_or(0); }
-  /// Tokens of memory that are kept; empty: all.
-  std::optional<int64_t> kept_mems() const {
+  std::optional<int64_t> kept_mems() const override {
     return kept_memory(options_.max_mem_len, options_.compat);
   }
   /// Why the model cannot be decoded with a cache; empty: it can.

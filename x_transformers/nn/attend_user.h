@@ -30,8 +30,8 @@ class AttendUser {
   virtual ~AttendUser() = default;
   virtual Attend& attend_module() const = 0;
   virtual bool is_causal() const = 0;
-  /// What each token sees, in words: "causal, 128 tokens back at most".
-  virtual std::string sight() const { return is_causal() ? "causal" : "not causal"; }
+  /// What bounds or widens what each token sees, in words: ", 128 tokens back at most".
+  virtual std::string sight_limits() const { return {}; }
   virtual FrontKeys front_keys() const { return {}; }
   /// Why it cannot be decoded with a cache; empty: it can.
   virtual Text decoding_unsupported() const = 0;

@@ -34,8 +34,8 @@ at::Tensor orthogonal_part(const at::Tensor& x, const at::Tensor& y) {
 
 }  // namespace
 
-std::string AttentionImpl::sight() const {
-  std::string text = AttendUser::sight();
+std::string AttentionImpl::sight_limits() const {
+  std::string text;
   if (options_.max_attend_past)
     text += fmt::format(", {} back at most", how_many(*options_.max_attend_past, "token"));
   if (options_.num_mem_kv > 0)

@@ -109,7 +109,7 @@ class AttentionImpl : public Block,
   // As what runs an Attend.
   Attend& attend_module() const override { return *attend_; }
   bool is_causal() const override { return options_.causal; }
-  std::string sight() const override;
+  std::string sight_limits() const override;
   FrontKeys front_keys() const override {
     return {options_.num_mem_kv + (options_.add_zero_kv ? 1 : 0), options_.add_zero_kv};
   }
