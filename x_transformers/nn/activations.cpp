@@ -144,6 +144,8 @@ struct Parameterised {
   Numbers defaults;
   std::function<at::Tensor(const at::Tensor&, const Numbers&)> function;
   bool has_inplace = false;
+  void (*check)(const Numbers&) = nullptr;              ///< throws InputError
+  std::map<std::string, std::string> older_names = {};  ///< of arguments, which torch still takes
 };
 
 const std::map<std::string, Parameterised>& parameterised() {
@@ -155,7 +157,10 @@ const std::map<std::string, Parameterised>& parameterised() {
       {"CELU",
        {{{"alpha", 1}},
         [](const at::Tensor& x, const Numbers& n) { return at::celu(x, n.at("alpha")); },
-        /*has_inplace=*/true}},
+        /*has_inplace=*/true,
+        [](const Numbers& n) {
+          expect(n.at("alpha") != 0, at("alpha"), n.at("alpha"), "a number other than 0");
+        }}},
       {"LeakyReLU",
        {{{"negative_slope", 0.01}},
         [](const at::Tensor& x, const Numbers& n) {
@@ -172,32 +177,24 @@ const std::map<std::string, Parameterised>& parameterised() {
         [](const at::Tensor& x, const Numbers& n) {
           return at::hardtanh(x, n.at("min_val"), n.at("max_val"));
         },
-        /*has_inplace=*/true}},
+        /*has_inplace=*/true,
+        [](const Numbers& n) {
+          expect(n.at("max_val") > n.at("min_val"), at("max_val"), n.at("max_val"),
+                 "more than {} = {}", option("min_val"), n.at("min_val"));
+        },
+        {{"min_value", "min_val"}, {"max_value", "max_val"}}}},
       {"Hardshrink",
        {{{"lambd", 0.5}},
         [](const at::Tensor& x, const Numbers& n) { return at::hardshrink(x, n.at("lambd")); }}},
       {"Softshrink",
        {{{"lambd", 0.5}},
-        [](const at::Tensor& x, const Numbers& n) { return at::softshrink(x, n.at("lambd")); }}},
+        [](const at::Tensor& x, const Numbers& n) { return at::softshrink(x, n.at("lambd")); },
+        /*has_inplace=*/false,
+        [](const Numbers& n) {
+          expect(n.at("lambd") >= 0, at("lambd"), n.at("lambd"), "a number of 0 or more");
+        }}},
   };
   return all;
-}
-
-void check_numbers(const std::string& type, const Numbers& numbers) {
-  if (type == "Hardtanh")
-    expect(numbers.at("max_val") > numbers.at("min_val"), at("max_val"), numbers.at("max_val"),
-           "more than {} = {}", option("min_val"), numbers.at("min_val"));
-  if (type == "Softshrink")
-    expect(numbers.at("lambd") >= 0, at("lambd"), numbers.at("lambd"), "a number of 0 or more");
-  if (type == "CELU")
-    expect(numbers.at("alpha") != 0, at("alpha"), numbers.at("alpha"), "a number other than 0");
-}
-
-/// Hardtanh's bounds as older versions of torch name them, which newer ones still take.
-std::string newer_name(const std::string& type, const std::string& name) {
-  if (type == "Hardtanh" && name == "min_value") return "min_val";
-  if (type == "Hardtanh" && name == "max_value") return "max_val";
-  return name;
 }
 
 /// Removes `inplace`, which changes no number.
@@ -208,18 +205,18 @@ void take_inplace(Json& arguments) {
   arguments.erase("inplace");
 }
 
-std::shared_ptr<ActivationModule> with_numbers(const std::string& type,
-                                               const Parameterised& activation, Json arguments) {
+std::shared_ptr<ActivationModule> with_numbers(const Parameterised& activation, Json arguments) {
   auto numbers = activation.defaults;
   std::vector<std::string> known;
   for (const auto& [name, value] : numbers) known.push_back(name);
   if (activation.has_inplace) take_inplace(arguments);
   for (const auto& [given, value] : arguments.items()) {
-    const auto found = numbers.find(newer_name(type, given));
+    const auto newer = activation.older_names.find(given);
+    const auto found = numbers.find(newer == activation.older_names.end() ? given : newer->second);
     if (found == numbers.end()) detail::unknown_key(OptionPath(given), known);
     read_value(value, found->second, given);
   }
-  check_numbers(type, numbers);
+  if (activation.check != nullptr) activation.check(numbers);
   return std::make_shared<FunctionActivation>(
       [function = activation.function, numbers](const at::Tensor& x) {
         return function(x, numbers);
@@ -359,7 +356,7 @@ std::shared_ptr<ActivationModule> make_activation(const ModuleSpec& spec) {
   if (const auto found = with_options().find(type); found != with_options().end())
     return found->second(spec);
   if (const auto found = parameterised().find(type); found != parameterised().end())
-    return with_numbers(type, found->second, arguments);
+    return with_numbers(found->second, arguments);
   const auto plain = plain_activations().find(type);
   const auto function = functions().find(type);
   if (plain == plain_activations().end() && function == functions().end())
