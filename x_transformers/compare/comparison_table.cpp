@@ -140,7 +140,10 @@ std::string interval_words(const Difference& difference) {
 double variation_of_speed(const ComparisonResult& result) {
   return result.slowest > 0 ? result.fastest / result.slowest : 1;
 }
-std::vector<std::string> cells_of(const VariantResult& variant, bool is_base, bool has_speed) {
+
+/// The row of a variant of `result`, or of its base.
+std::vector<std::string> cells_of(const VariantResult& variant, const ComparisonResult& result) {
+  const bool is_base = &variant == &result.base, has_speed = has_steady_speed(result);
   const auto losses = variant.losses(), best = variant.best_losses();
   const bool judged = variant.is_judged() && !is_base;
   const auto bytes = mean_over_runs(variant, [](auto& r) { return r.memory_bytes; });
@@ -329,10 +332,8 @@ ResultTable results_table(const ComparisonResult& result) {
       "time to it",
       "best val loss",
       (result.base.runs.empty() ? "targets" : result.base.runs.front().target_unit) + "/s"};
-  const bool has_speed = has_steady_speed(result);
-  table.rows.push_back(cells_of(result.base, /*is_base=*/true, has_speed));
-  for (const auto& variant : result.variants)
-    table.rows.push_back(cells_of(variant, /*is_base=*/false, has_speed));
+  table.rows.push_back(cells_of(result.base, result));
+  for (const auto& variant : result.variants) table.rows.push_back(cells_of(variant, result));
   drop_empty_columns(table);
   add_notes(table, result);
   return table;
