@@ -20,12 +20,12 @@ int64_t value_copies(const AttentionOptions& o) {
   return std::max(1, int{o.orthog_projected_values} + int{o.orthog_projected_values_per_head});
 }
 
-/// Whether the values of all heads are projected. Of one head they need not be, where they are as
-/// wide as the output.
-bool projects_values(const AttentionOptions& o) {
+/// Whether the values of all heads must be projected. Those of one head need not be, where they are
+/// as wide as the output.
+bool must_project_values(const AttentionOptions& o) {
   const auto width = o.value_dim_head.value_or(o.dim_head) * o.heads * value_copies(o);
   return o.heads > 1 || o.on_attn || width != o.dim_out.value_or(o.dim) ||
-         o.dim_out.value_or(o.dim) != o.dim || o.compat.meaning().single_heads_are_projected;
+         o.dim_out.value_or(o.dim) != o.dim;
 }
 
 }  // namespace
@@ -96,7 +96,7 @@ void AttentionImpl::build_outputs() {
   if (o.on_attn) {
     auto scope = register_module("to_out", make_scope());
     to_out_ = scope->register_module("0", linear_no_bias(out_dim * copies, dim_out * 2));
-  } else if (projects_values(o)) {
+  } else if (must_project_values(o) || o.compat.meaning().single_heads_are_projected) {
     to_out_ = register_module("to_out", linear_no_bias(out_dim * copies, dim_out));
   }
   if (o.zero_init_output && to_out_) zero_init(to_out_);
@@ -179,9 +179,7 @@ std::vector<MeaningRead> AttentionImpl::meanings_read() const {
     read.push_back({&PythonMeaning::dim_scale_keeps_qk_norm_scale, "qk_norm_dim_scale"});
   if (o.qk_norm && o.qk_norm_groups > 1 && o.num_mem_kv > 0)
     read.push_back({&PythonMeaning::memory_keys_are_one_group, "num_mem_kv"});
-  auto unprojected = o;
-  unprojected.compat.xt_compat = PythonRelease::v2_31_10;
-  if (!projects_values(unprojected))
+  if (!must_project_values(o))
     read.push_back({&PythonMeaning::single_heads_are_projected, "heads"});
   return read;
 }
