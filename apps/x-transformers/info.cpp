@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
+#include <numeric>
 
 #include "apps/x-transformers/arguments.h"
 #include "apps/x-transformers/commands.h"
@@ -57,7 +59,22 @@ constexpr PrecisionBytes kBFloat16{"bf16", kFloatBytes / 2, kFloatBytes / 2, kFl
 /// and AdamW's moments, which are in float32.
 struct RankBytes {
   int64_t whole = 0, sharded = 0;  ///< with train.shard none, and optimizer (of the largest share)
+  int64_t shared_out = 0;          ///< with parameters, while the largest layers run
 };
+
+/// With train.shard parameters: a share, and what is there of others beside it, which are the
+/// weights of no layer and those of a layer and the next, and the gradients of as many.
+int64_t shared_out_bytes(const ModelCost& cost, int64_t trained, int64_t share,
+                         const PrecisionBytes& precision) {
+  auto layers = cost.layer_sizes;
+  const auto in_layers = std::accumulate(layers.begin(), layers.end(), int64_t{0});
+  layers.resize(std::max<size_t>(layers.size(), 2));
+  std::partial_sort(layers.begin(), layers.begin() + 2, layers.end(), std::greater<>());
+  const auto two = layers[0] + layers[1], outside = trained - in_layers;
+  const auto own = (precision.weight + precision.master + 3 * kFloatBytes) * share;
+  return precision.weight * (cost.parameters - trained + outside + two) + own +
+         kFloatBytes * std::max(outside, two);
+}
 
 RankBytes rank_bytes(const ModelCost& cost, int64_t ranks,
                      const PrecisionBytes& precision = kFloat32) {
@@ -71,11 +88,13 @@ RankBytes rank_bytes(const ModelCost& cost, int64_t ranks,
   const auto kept =
       precision.weight * cost.parameters + (precision.gradient + precision.master) * trained;
   const auto largest = *std::max_element(shares.begin(), shares.end());
-  return {kept + 2 * kFloatBytes * trained, kept + 2 * kFloatBytes * largest};
+  const auto whole = kept + 2 * kFloatBytes * trained;
+  return {whole, kept + 2 * kFloatBytes * largest,
+          std::min(whole, shared_out_bytes(cost, trained, largest, precision))};
 }
 
 Json as_json(const RankBytes& bytes) {
-  return {{"none", bytes.whole}, {"optimizer", bytes.sharded}};
+  return {{"none", bytes.whole}, {"optimizer", bytes.sharded}, {"parameters", bytes.shared_out}};
 }
 
 Json option_json(const OptionCost& option) {
@@ -170,9 +189,10 @@ void print_processes(const ModelCost& cost, int64_t processes) {
   const auto bytes = rank_bytes(cost, processes);
   fmt::print(
       "  {:<15} {}B in each of weights, gradients and moments; {}B with train.shard "
-      "optimizer\n",
+      "optimizer, {}B with parameters\n",
       how_many(processes, "process"), short_number(static_cast<double>(bytes.whole)),
-      short_number(static_cast<double>(bytes.sharded)));
+      short_number(static_cast<double>(bytes.sharded)),
+      short_number(static_cast<double>(bytes.shared_out)));
 }
 
 void print_gpus(const ModelCost& cost, std::optional<int64_t> gpus) {
@@ -181,10 +201,11 @@ void print_gpus(const ModelCost& cost, std::optional<int64_t> gpus) {
     const auto bytes = rank_bytes(cost, *gpus, precision);
     fmt::print(
         "  {:<15} {}B on each of weights, gradients and moments; {}B with train.shard "
-        "optimizer\n",
+        "optimizer, {}B with parameters\n",
         fmt::format("{}, {}", how_many(*gpus, "GPU"), precision.name),
         short_number(static_cast<double>(bytes.whole)),
-        short_number(static_cast<double>(bytes.sharded)));
+        short_number(static_cast<double>(bytes.sharded)),
+        short_number(static_cast<double>(bytes.shared_out)));
   }
 }
 

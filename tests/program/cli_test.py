@@ -2193,6 +2193,9 @@ class Reports(ProgramTest):
         # Half of the moments, but that no weight is parted.
         self.assertLess(bytes_of['optimizer'], 13 * info['parameters'])
         self.assertGreaterEqual(bytes_of['optimizer'], 12 * info['parameters'])
+        # Half of everything, and what is there of the other half while layers run.
+        self.assertLess(bytes_of['parameters'], bytes_of['optimizer'])
+        self.assertGreater(bytes_of['parameters'], 8 * info['parameters'])
         done = run('info', self.trained, '--processes', 2)
         self.assert_done(done)
         self.assertIn(b'  2 processes     ', done.stdout)
@@ -2209,7 +2212,8 @@ class Reports(ProgramTest):
             self.assertLessEqual(saved, moments * parameters / 2)
             self.assertGreater(saved, moments * parameters / 2 - parameters)
         alone = json.loads(run('info', self.trained, '--json', '--gpus', 1).stdout)['bytes_per_gpu']
-        self.assertEqual(alone['bf16'], {'none': 16 * parameters, 'optimizer': 16 * parameters})
+        for shard in ('none', 'optimizer', 'parameters'):
+            self.assertEqual(alone['bf16'][shard], 16 * parameters)
         done = run('info', self.trained, '--gpus', 2)
         self.assert_done(done)
         self.assertIn(b'  2 GPUs, bf16    ', done.stdout)

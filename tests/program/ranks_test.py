@@ -98,7 +98,7 @@ class RanksTest(unittest.TestCase):
 
     def run_all(self, command, status=0, timeout=100, **environment):
         done = subprocess.run(command, capture_output=True, timeout=timeout, check=False, text=True,
-                              stdin=subprocess.DEVNULL, env=own_environment(**environment))
+                              errors='replace', stdin=subprocess.DEVNULL, env=own_environment(**environment))
         self.assertEqual(done.returncode, status, done.stderr + done.stdout)
         return done
 
@@ -163,6 +163,33 @@ class Agree(RanksTest):
         self.train('shares2', 8, '--resume', steps=9, **options)
         self.train('whole2', 8, '--resume', steps=9, **options)
         self.assert_same('whole2', 'shares2')
+
+    def test_shares_of_the_parameters_give_the_same_numbers(self):
+        for name, options in (('kept', {}), ('again', {'ema_decay': 0.9, 'qk_clip': 0.5, 'checkpoint_every': 1}),
+                              ('accumulated', {'grad_accum': 2})):
+            self.train(f'{name}1', 8, **options)
+            for processes in (2, 4):
+                with self.subTest(options=options, processes=processes):
+                    more = (8 // processes, '--processes', processes)
+                    whole, shares = f'{name}{processes}', f'{name}_shares{processes}'
+                    self.train(whole, *more, **options)
+                    self.train(shares, *more, shard='parameters', **options)
+                    self.assert_same_losses(f'{name}1', shares)
+                    self.assert_close(whole, shares)
+                    if processes == 2 and 'grad_accum' not in options:  # else sums are of another order
+                        self.assert_same(whole, shares)
+        self.train('kept_shares2', 2, '--processes', 4, '--resume', steps=9, shard='parameters')
+        self.train('kept2', 8, '--resume', steps=9)
+        self.assert_close('kept2', 'kept_shares2')
+
+    def test_shares_of_the_parameters_by_mpi_with_samples(self):
+        if not has_mpi():
+            self.skipTest('no MPI')
+        options = {'sample_every': 3, 'sample_length': 4, 'sample_prompt': 'the', 'shard': 'parameters'}
+        self.train('one', 8)
+        for processes in (2, 4):
+            self.run_mpi(processes, self.arguments(f'mpi{processes}', 8 // processes, **options))
+            self.assert_close('one', f'mpi{processes}')
 
     def test_packed_documents_agree_with_one(self):
         packed = ('--set', 'data.pack=documents', '--set', 'data.separator=32')

@@ -74,7 +74,9 @@ TrainedRank train_rank(const TrainOptions& options, TrainerParts parts, const Wo
   };
   if (world.stop_after > 0)
     parts.context.wants_stop = [&] { return trained.drawn.size() >= world.stop_after; };
-  trained.result = Trainer(model, options, parts).run();
+  Trainer trainer(model, options, parts);
+  trained.result = trainer.run();
+  trainer.gather_model();
   for (const auto& [name, tensor] : state_dict(model))
     trained.weights[name] = tensor.detach().clone();
   return trained;
@@ -177,6 +179,11 @@ TrainOptions sharded(TrainOptions options) {
   return options;
 }
 
+TrainOptions shared_out(TrainOptions options) {
+  options.shard = "parameters";
+  return options;
+}
+
 void expect_same_state(const fs::path& one, const fs::path& other) {
   const auto tensors = load_safetensors(one / checkpoint_file::kOptimizer).tensors;
   const auto others = load_safetensors(other / checkpoint_file::kOptimizer).tensors;
@@ -244,6 +251,79 @@ TEST_F(TrainerWorldTest, EachRankKeepsTheStateOfItsShareAlone) {
     all += own;
   });
   EXPECT_EQ(all, 3);  // an embedding, which is tied, and a weight and a bias
+}
+
+TEST_F(TrainerWorldTest, SharesOfTheParametersGiveTheSameNumbers) {
+  for (const std::string name : {"adamw", "lion", "adafactor", "muon"}) {
+    for (const std::string precision : {"fp32", "bf16"}) {
+      auto options = make_options(9);
+      options.optimizer.optimizer = name;
+      if (name == "muon") options.optimizer.muon.parameters = "matrices";
+      options.precision = precision;
+      options.ema_decay = 0.9;
+      const auto folder = name + precision;
+      const WorldOptions world{.dropout = 0.2, .ranks = 3};
+      const auto plain = train(options, parts(folder), world);
+      const auto shares = train(shared_out(options), parts(folder + "_shares"), world);
+      SCOPED_TRACE(folder);
+      for (size_t rank = 0; rank < 3; ++rank) {
+        expect_same_weights(plain[rank], shares[rank]);
+        EXPECT_EQ(plain[rank].result.val_loss, shares[rank].result.val_loss);
+      }
+      expect_same_state(root_ / folder, root_ / (folder + "_shares"));
+    }
+  }
+}
+
+TEST_F(TrainerWorldTest, SharesOfTheParametersAddUpMicroBatches) {
+  auto options = make_options(6);
+  options.grad_accum = 3;
+  const auto plain = train(options, parts("plain"), {.ranks = 2});
+  const auto shares = train(shared_out(options), parts("shares"), {.ranks = 2});
+  for (const auto& [name, tensor] : plain[0].weights)
+    EXPECT_TRUE(at::allclose(tensor, shares[0].weights.at(name), 1e-5, 1e-6)) << name;
+  expect_same_weights(shares[0], shares[1]);
+}
+
+TEST_F(TrainerWorldTest, SharesOfTheParametersGoOnWithAnyNumberOfRanks) {
+  const auto options = make_options(12);
+  train(options, parts("plain"), {.ranks = 3, .stop_after = 5});
+  train(shared_out(options), parts("shares"), {.ranks = 3, .stop_after = 5});
+  for (const std::string next : {"_1", "_2", "_3"}) {
+    for (const std::string folder : {"plain", "shares"}) {
+      fs::copy(root_ / folder, root_ / (folder + next),
+               fs::copy_options::recursive | fs::copy_options::copy_symlinks);
+      auto resumed = parts(folder + next);
+      resumed.resume = true;
+      train(folder == "plain" ? options : shared_out(options), resumed, {.ranks = next[1] - '0'});
+    }
+    expect_same_state(root_ / ("plain" + next), root_ / ("shares" + next));
+  }
+}
+
+TEST_F(TrainerWorldTest, EachRankHasItsShareOfTheParametersAlone) {
+  const auto options = shared_out(make_options(2));
+  PretendWorld(2).run([&](const WorldPlace& place, const SumOverRanks& sum) {
+    BigramModelImpl model;
+    auto run = parts("run");
+    run.loss = [&model](const Batch& batch) { return model.loss(batch); };
+    run.context.place = place;
+    run.context.sum_over_ranks = sum;
+    Trainer trainer(model, options, run);
+    trainer.run();
+    const auto& optimizer = trainer.optimizer();
+    int64_t own = 0;
+    for (size_t i = 0; i < optimizer.parameters().tensors.size(); ++i) {
+      const auto& parameter = optimizer.parameters().tensors[i];
+      own += optimizer.keeps(i);
+      EXPECT_EQ(parameter.storage().data() != nullptr, optimizer.keeps(i));
+      EXPECT_FALSE(parameter.grad().defined());
+    }
+    EXPECT_EQ(optimizer.count_moments(), own);
+    trainer.gather_model();
+    for (const auto& parameter : optimizer.parameters().tensors)
+      EXPECT_TRUE(at::isfinite(parameter).all().item<bool>());
+  });
 }
 
 TEST_F(TrainerWorldTest, EachRankDrawsAndResumesItsOwnRandomNumbers) {

@@ -176,7 +176,7 @@ std::vector<Entry> train_words() {
        {{"eval_every"}}},
       {{"gradient_checkpointing", "activation_checkpointing", "use_checkpoint"},
        {{"checkpoint_every"}}},
-      {{"zero_stage", "zero_optimization", "use_distributed_optimizer"}, {{"shard"}}},
+      {{"zero_stage", "zero_optimization", "use_distributed_optimizer", "fsdp"}, {{"shard"}}},
       {{"save_interval", "save_steps", "ckpt_every", "save_freq"}, {{"save_every"}}},
       {{"save_total_limit", "keep_checkpoints", "max_checkpoints", "save_top_k"}, {{"keep_last"}}},
       {{"patience", "early_stopping", "early_stop"}, {{"early_stopping_patience"}}},

@@ -1,47 +1,28 @@
 #include "x_transformers/core/recompute.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/saved_variable_hooks.h>
 
 #include <mutex>
 #include <optional>
-#include <typeinfo>
 #include <utility>
 #include <vector>
 
-#include "x_transformers/core/error.h"
 #include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/graph.h"
 
 namespace x_transformers {
-namespace {
-
-/// What this thread leaves out; null: nothing.
-thread_local RecomputedPart* current = nullptr;
-
-/// While it lives, `part` is what this thread leaves out.
-class Leaving {
- public:
-  explicit Leaving(RecomputedPart* part) : before_(std::exchange(current, part)) {}
-  ~Leaving() { current = before_; }
-  Leaving(const Leaving&) = delete;
-  Leaving& operator=(const Leaving&) = delete;
-
- private:
-  RecomputedPart* before_;
-};
-
-}  // namespace
 
 /// What one Recomputing leaves out: tensors, numbered in the order in which autograd would keep
 /// them, which is the same each time that the operations are done.
-class RecomputedPart : public std::enable_shared_from_this<RecomputedPart> {
+class RecomputedPart : public TensorKeeper, public std::enable_shared_from_this<RecomputedPart> {
  public:
   RecomputedPart(std::function<void()> again, const at::Device& device)
-      : again_(std::move(again)), device_(device) {
+      : again_(std::move(again)), device_(device), outer_(current_keeper()) {
     if (!is_capturing()) random_.emplace(device);
   }
+
+  std::unique_ptr<torch::autograd::SavedVariableHooks> placeholder() override;
 
   /// Whether the operations run for the first time, with nothing of it kept.
   bool is_first_run() const { return !is_made_; }
@@ -63,7 +44,9 @@ class RecomputedPart : public std::enable_shared_from_this<RecomputedPart> {
   at::Tensor give(size_t number) {
     const std::lock_guard lock(mutex_);
     if (!is_made_) make();
-    return tensors_[number].value;
+    const auto& value = tensors_[number].value;
+    if (outer_ != nullptr) outer_->bring_back(value);
+    return value;
   }
 
   void forget(size_t number) {
@@ -87,7 +70,7 @@ class RecomputedPart : public std::enable_shared_from_this<RecomputedPart> {
   void make() {
     is_made_ = true;
     {
-      const Leaving leaving(this);
+      const KeepingBy keeping(this);
       const at::AutoGradMode with_gradients(true);
       std::optional<RandomStateGuard> outside;
       if (random_) {
@@ -103,6 +86,7 @@ class RecomputedPart : public std::enable_shared_from_this<RecomputedPart> {
 
   std::function<void()> again_;
   at::Device device_;
+  TensorKeeper* outer_;  ///< that of the operations around; null: autograd
   std::optional<RandomStates> random_;
   std::vector<LeftOut> tensors_;
   size_t kept_ = 0;
@@ -139,35 +123,14 @@ class Placeholder : public torch::autograd::SavedVariableHooks {
   std::optional<size_t> number_;
 };
 
-/// LibTorch's engine, which asks for a placeholder each time that it is about to keep a tensor.
-class LeavingEngine : public torch::autograd::Engine {
- public:
-  LeavingEngine() = default;
-  std::unique_ptr<torch::autograd::SavedVariableHooks> get_default_saved_variable_hooks() override {
-    if (current == nullptr) return nullptr;
-    return std::make_unique<Placeholder>(current->shared_from_this());
-  }
-};
-
-torch::autograd::Engine& leaving_engine() {
-  static auto* engine = new LeavingEngine;  // never destroyed, as LibTorch's own
-  return *engine;
-}
-
-void use_leaving_engine() {
-  const auto& engine = torch::autograd::Engine::get_default_engine();
-  if (typeid(engine) == typeid(LeavingEngine)) return;
-  if (typeid(engine) != typeid(torch::autograd::Engine))
-    throw RunError(
-        "activations cannot be made again here: autograd is run by an engine that is not "
-        "LibTorch's own, as within Python");
-  torch::autograd::set_default_engine_stub(&leaving_engine);
-}
-
 }  // namespace
 
+std::unique_ptr<torch::autograd::SavedVariableHooks> RecomputedPart::placeholder() {
+  return std::make_unique<Placeholder>(shared_from_this());
+}
+
 bool set_recomputed_blocks(torch::nn::Module& model, int64_t blocks) {
-  if (blocks > 0) use_leaving_engine();
+  if (blocks > 0) let_autograd_ask("activations cannot be made again");
   bool has_stack = false;
   model.apply([&](torch::nn::Module& part) {
     auto* stack = dynamic_cast<RecomputedStack*>(&part);
@@ -186,9 +149,8 @@ Text recomputed_capture_unsupported(const OptionPath& drawn) {
 }
 
 Recomputing::Recomputing(std::function<void()> again, const at::Device& device)
-    : part_(std::make_shared<RecomputedPart>(std::move(again), device)),
-      before_(std::exchange(current, part_.get())) {}
+    : part_(std::make_shared<RecomputedPart>(std::move(again), device)), keeping_(part_.get()) {}
 
-Recomputing::~Recomputing() { current = before_; }
+Recomputing::~Recomputing() = default;
 
 }  // namespace x_transformers

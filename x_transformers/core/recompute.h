@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "x_transformers/core/notice.h"
+#include "x_transformers/core/tensor_keeper.h"
 
 namespace x_transformers {
 
@@ -46,7 +47,7 @@ class Recomputing {
 
  private:
   std::shared_ptr<RecomputedPart> part_;
-  RecomputedPart* before_;
+  KeepingBy keeping_;
 };
 
 }  // namespace x_transformers

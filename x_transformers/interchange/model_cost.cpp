@@ -19,6 +19,7 @@
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/nn/attend_user.h"
 #include "x_transformers/nn/block.h"
+#include "x_transformers/nn/layer_visits.h"
 #include "x_transformers/nn/sight_owner.h"
 
 namespace x_transformers {
@@ -140,6 +141,17 @@ class PartSizes {
   std::set<const void*> seen_;
 };
 
+void add_layer_sizes(torch::nn::Module& module, ModelCost& cost) {
+  const ModelLayers layers(module);
+  cost.layer_sizes.resize(layers.count);
+  std::set<const void*> seen;
+  for (const auto& parameter : module.parameters()) {
+    const auto layer = layers.layer_of.find(parameter.unsafeGetTensorImpl());
+    if (layer == layers.layer_of.end() || !parameter.requires_grad()) continue;
+    if (seen.insert(layer->first).second) cost.layer_sizes[layer->second] += parameter.numel();
+  }
+}
+
 /// Calls the model once in evaluation mode; under a DryRun.
 void add_flops(Model& model, const SampleCall& call, ModelCost& cost) {
   cost.tokens = call.tokens;
@@ -213,6 +225,7 @@ ModelCost model_cost(const Json& config, const OptionPath& where, std::optional<
   const auto model = run_dry(config, where, seq, cost);
   cost.type = config.at("type").get<std::string>();
   PartSizes(cost).add(model->module());
+  add_layer_sizes(model->module(), cost);
   cost.memories = memories_of(model->module());
   const Notice uncaptured{{}, model->capture_unsupported()};
   if (cost.capture_unsupported.empty()) cost.capture_unsupported = uncaptured.line();

@@ -30,6 +30,7 @@ struct ModelCost {
   std::map<std::string, int64_t> parameters_by_part;  ///< by attention, feed-forward and so on
   int64_t parameters = 0;                             ///< shared ones once
   std::vector<int64_t> trained_sizes;                 ///< of each that is trained, once
+  std::vector<int64_t> layer_sizes;                   ///< what is trained of each layer alone
   FlopCount flops;          ///< of a forward pass in evaluation mode (count_flops), for each token
   std::string not_counted;  ///< why there are no flops: the model could not be called; or empty
   int64_t tokens = 0;       ///< in a sequence, as it was called

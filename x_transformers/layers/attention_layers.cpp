@@ -297,6 +297,7 @@ void AttentionLayersImpl::show_ending(const State& state) {
 
 void AttentionLayersImpl::run_layers(const std::vector<int64_t>& order, State& state,
                                      const AttentionLayersInputs& inputs) {
+  come_to(order);
   const bool keeps_blocks =
       inputs.keep_hiddens && options_.compat.meaning().block_hiddens_are_returned;
   for (const auto index : order) {
@@ -359,7 +360,11 @@ LayersOutput AttentionLayersImpl::forward(const AttentionLayersInputs& given) {
   const auto order = plan_.order_of(inputs.layers_execute_order);
   const bool is_recomputed =
       recomputed_blocks_ > 0 && is_training() && at::GradMode::is_enabled() && !inputs.cache;
-  is_recomputed ? run_recomputed(order, state, inputs) : run_layers(order, state, inputs);
+  if (is_recomputed) {
+    run_recomputed(order, state, inputs);
+  } else {
+    for (const auto layer : order) run_layers({layer}, state, inputs);
+  }
   if (inputs.keep_hiddens) state.layer_hiddens.push_back(state.x);
   if (inputs.cache) {
     inputs.cache->length += inputs.x.size(1);

@@ -21,6 +21,7 @@
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/concat_combine.h"
+#include "x_transformers/nn/layer_visits.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
 #include "x_transformers/nn/positions/position_bias.h"
@@ -49,6 +50,7 @@ double xpos_center_of(int64_t counted, int64_t before, const at::Tensor& start);
 class AttentionLayersImpl : public torch::nn::Module,
                             public CaptureCheck,
                             public RecomputedStack,
+                            public VisitedStack,
                             public NamedPart,
                             public PartOwner,
                             public SightOwner {

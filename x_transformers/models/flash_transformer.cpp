@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "x_transformers/core/cloned.h"
@@ -179,6 +180,9 @@ void FLASHTransformerImpl::show_ending(const at::Tensor& x) const {
 at::Tensor FLASHTransformerImpl::run_layers(size_t first, size_t end, at::Tensor x,
                                             const TransformerInputs& inputs,
                                             std::vector<at::Tensor>* hiddens) {
+  std::vector<int64_t> layers(end - first);
+  std::iota(layers.begin(), layers.end(), static_cast<int64_t>(first));
+  come_to(layers);
   for (size_t i = first; i < end; ++i) {
     show(*layers_[i], probed::kGatedAttention, x);
     if (hiddens != nullptr) hiddens->push_back(x);
@@ -204,7 +208,7 @@ TransformerOutput FLASHTransformerImpl::forward(const TransformerInputs& inputs)
   auto* hiddens = inputs.keep_hiddens ? &output.layers.hiddens : nullptr;
   const bool is_recomputed =
       recomputed_layers_ > 0 && is_training() && at::GradMode::is_enabled() && !inputs.cache;
-  const auto at_once = is_recomputed ? static_cast<size_t>(recomputed_layers_) : layers_.size();
+  const auto at_once = is_recomputed ? static_cast<size_t>(recomputed_layers_) : size_t{1};
   for (size_t begin = 0; begin < layers_.size(); begin += at_once) {
     const auto end = std::min(begin + at_once, layers_.size());
     std::optional<Recomputing> recomputing;

@@ -15,13 +15,17 @@
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/nn/block.h"
 #include "x_transformers/nn/flash_parts.h"
+#include "x_transformers/nn/layer_visits.h"
 #include "x_transformers/nn/linear.h"
 
 namespace x_transformers {
 
 /// Token embeddings, scaled sinusoids, layers of FLASH that share their rotation, a norm and a
 /// linear head. Decoding keeps a state whose size does not grow with the text.
-class FLASHTransformerImpl : public TokenModel, public CaptureCheck, public RecomputedStack {
+class FLASHTransformerImpl : public TokenModel,
+                             public CaptureCheck,
+                             public RecomputedStack,
+                             public VisitedStack {
  public:
   /// Throws InputError for options out of range.
   explicit FLASHTransformerImpl(FLASHTransformerOptions options);

@@ -12,12 +12,14 @@ Ema::Ema(NamedTensors weights, double decay) : weights_(std::move(weights)), dec
   const at::NoGradGuard no_grad;
   for (const at::Tensor& weight : weights_.tensors)
     sums_.push_back(at::zeros_like(weight, at::kFloat));
-  count_ = at::zeros({}, weights_.tensors.front().options().dtype(at::kFloat).requires_grad(false));
+  const auto options =
+      weights_.tensors.empty() ? at::TensorOptions() : weights_.tensors.front().options();
+  count_ = at::zeros({}, options.dtype(at::kFloat).requires_grad(false));
 }
 
 void Ema::update() {
   const at::NoGradGuard no_grad;
-  at::_foreach_lerp_(sums_, weights_.tensors, 1.0 - decay_);
+  if (!sums_.empty()) at::_foreach_lerp_(sums_, weights_.tensors, 1.0 - decay_);
   count_.mul_(decay_).add_(1.0 - decay_);
 }
 
@@ -25,7 +27,7 @@ std::vector<at::Tensor> Ema::averages() const {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> means;
   const bool is_empty = count_.item<float>() == 0.0F;
-  if (!is_empty) return at::_foreach_div(sums_, count_);
+  if (!is_empty && !sums_.empty()) return at::_foreach_div(sums_, count_);
   for (const at::Tensor& weight : weights_.tensors) means.push_back(weight.detach().clone());
   return means;
 }

@@ -15,7 +15,8 @@ namespace x_transformers {
 /// long and `decay` needs no warm-up.
 class Ema {
  public:
-  /// Averages `weights` (fp32), read at each update. Throws InputError unless 0 < decay < 1.
+  /// Averages `weights` (fp32), which may be a process's share, read at each update. Throws
+  /// InputError unless 0 < decay < 1.
   Ema(NamedTensors weights, double decay);
   /// Counts the weights of now. Launches work only: fit for a CUDA graph.
   void update();

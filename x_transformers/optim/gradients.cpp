@@ -25,6 +25,24 @@ at::Tensor gradient_norm(const std::vector<at::Tensor>& gradients) {
   return at::linalg_vector_norm(at::stack(at::_foreach_norm(defined, 2, at::kFloat)));
 }
 
+at::Tensor gradient_norm(const std::vector<at::Tensor>& gradients, const at::Device& device,
+                         const SumOverRanks& sum) {
+  const at::NoGradGuard no_grad;
+  // One number of each gradient, 0 of those that others have, so that the norm is the same to the
+  // bit, whoever has which.
+  const auto options = at::TensorOptions(device).dtype(at::kFloat);
+  const auto norms = at::zeros({static_cast<int64_t>(gradients.size())}, options);
+  std::vector<int64_t> places;
+  for (size_t i = 0; i < gradients.size(); ++i)
+    if (gradients[i].defined()) places.push_back(static_cast<int64_t>(i));
+  if (!places.empty()) {
+    norms.index_copy_(0, at::tensor(places, options.dtype(at::kLong)),
+                      at::stack(at::_foreach_norm(defined_ones(gradients), 2, at::kFloat)));
+  }
+  sum({norms});
+  return at::linalg_vector_norm(norms);
+}
+
 at::Tensor clip_divisor(const at::Tensor& norm, double max_norm) {
   return norm.add(1e-6).div(max_norm).clamp_min(1.0);
 }

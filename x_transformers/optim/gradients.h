@@ -6,11 +6,18 @@
 #include <cstddef>
 #include <vector>
 
+#include "x_transformers/core/world_place.h"
+
 namespace x_transformers {
 
 /// The l2 norm over all elements of all `gradients`, an fp32 scalar on their device. Undefined ones
 /// are passed over; without any the norm is 0 on the CPU.
 at::Tensor gradient_norm(const std::vector<at::Tensor>& gradients);
+
+/// The same of gradients of which each process has some, on `device`, and the others undefined:
+/// each calls it.
+at::Tensor gradient_norm(const std::vector<at::Tensor>& gradients, const at::Device& device,
+                         const SumOverRanks& sum);
 
 /// What gradients of norm `norm` must be divided by for a norm of at most `max_norm`: an fp32
 /// scalar >= 1 on the device of `norm` (arXiv:1211.5063).

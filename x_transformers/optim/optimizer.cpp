@@ -24,7 +24,19 @@ void Optimizer::set_learning_rate(double learning_rate) {
 
 void Optimizer::write_parameters() {
   const at::NoGradGuard no_grad;
-  if (has_masters_) at::_foreach_copy_(parameters_.tensors, weights_.tensors);
+  if (!has_masters_) return;
+  const auto parameters = kept_parameters();
+  if (!parameters.tensors.empty()) at::_foreach_copy_(parameters.tensors, kept_weights().tensors);
+}
+
+NamedTensors Optimizer::kept_of(const NamedTensors& tensors) const {
+  NamedTensors kept;
+  for (size_t i = 0; i < tensors.tensors.size(); ++i) {
+    if (!keeps(i)) continue;
+    kept.names.push_back(tensors.names[i]);
+    kept.tensors.push_back(tensors.tensors[i]);
+  }
+  return kept;
 }
 
 }  // namespace x_transformers

@@ -47,7 +47,12 @@ class Optimizer {
   bool has_masters() const { return has_masters_; }
   /// What is updated, in full precision: the masters, or the parameters themselves.
   const NamedTensors& weights() const { return weights_; }
-  /// Rewrites the parameters from the masters; nothing without masters.
+  /// Whether this process has the numbers of a weight between steps: of all, or of its share.
+  bool keeps(size_t parameter) const { return kept_.empty() || kept_[parameter]; }
+  /// The parameters, and the weights, that it keeps.
+  NamedTensors kept_parameters() const { return kept_of(parameters_); }
+  NamedTensors kept_weights() const { return kept_of(weights_); }
+  /// Rewrites the parameters that are kept from the masters; nothing without masters.
   void write_parameters();
 
   /// Parameters that have their moments: the first gradient makes them, so that what is never
@@ -64,9 +69,13 @@ class Optimizer {
 
  protected:
   NamedTensors parameters_, weights_;
+  std::vector<bool> kept_;  ///< by parameter; empty: all are
   bool has_masters_;
   double learning_rate_;
   at::Tensor device_learning_rate_;  // CUDA only
+
+ private:
+  NamedTensors kept_of(const NamedTensors& tensors) const;
 };
 
 }  // namespace x_transformers

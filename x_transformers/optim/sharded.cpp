@@ -35,13 +35,26 @@ std::vector<int64_t> share_out(const std::vector<int64_t>& sizes, int64_t world)
   return owners;
 }
 
+at::Tensor on_first_rank(const at::Tensor& own, at::IntArrayRef sizes,
+                         const at::TensorOptions& options, const WorldPlace& place,
+                         const SumOverRanks& sum) {
+  // The owner adds its numbers to zeros, which is to give them.
+  const auto given = own.defined() ? own.detach().clone() : at::zeros(sizes, options);
+  sum({given});
+  return place.is_first() ? given.cpu() : at::Tensor();
+}
+
 ShardedOptimizer::ShardedOptimizer(std::unique_ptr<Optimizer> whole, const WorldPlace& place,
-                                   SumOverRanks sum)
+                                   SumOverRanks sum, Shared shared)
     : Optimizer(whole->parameters(), whole->learning_rate(), masters_of(*whole)),
       whole_(std::move(whole)),
       place_(place),
       sum_(std::move(sum)),
-      owners_(share_out(sizes_of(parameters_.tensors), place.world)) {}
+      shared_(shared),
+      owners_(share_out(sizes_of(parameters_.tensors), place.world)) {
+  if (shared_ == Shared::state) return;
+  for (size_t i = 0; i < owners_.size(); ++i) kept_.push_back(is_own(i));
+}
 
 void ShardedOptimizer::set_learning_rate(double learning_rate) {
   Optimizer::set_learning_rate(learning_rate);
@@ -62,6 +75,7 @@ void ShardedOptimizer::step(const std::vector<at::Tensor>& gradients, const at::
     own[i] = at::Tensor();
   }
   whole_->step(own, grad_scale, found_inf);
+  if (shared_ == Shared::state_and_weights) return;
   for (size_t i = 0; i < own.size(); ++i) {
     // The owner adds its numbers to zeros, which is to give them.
     if (gradients[i].defined() && !is_own(i)) weights_.tensors[i].detach().zero_();
@@ -95,9 +109,9 @@ std::map<std::string, at::Tensor> ShardedOptimizer::state_dict() const {
     if (has_state[index].item<int64_t>() == 0) continue;
     for (const auto& shape : whole_->state_shapes(i)) {
       const auto name = name_of(shape, i);
-      const auto moment = is_own(i) ? state.at(name).clone() : at::zeros(shape.sizes, options);
-      sum_({moment});
-      if (place_.is_first()) state[name] = moment.cpu();
+      const auto moment = on_first_rank(is_own(i) ? state.at(name) : at::Tensor(), shape.sizes,
+                                        options, place_, sum_);
+      if (place_.is_first()) state[name] = moment;
     }
   }
   return state;

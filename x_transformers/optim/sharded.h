@@ -16,17 +16,30 @@ namespace x_transformers {
 /// first, each to the rank that has the fewest.
 std::vector<int64_t> share_out(const std::vector<int64_t>& sizes, int64_t world);
 
-/// Each rank keeps the state of some parameters, updates these, and gives them to the others (ZeRO,
-/// stage 1, arXiv:1910.02054). The numbers are those of `whole` alone, to the bit, since no update
+/// `own`, which one rank has and others have undefined, on the CPU of rank 0; undefined on the
+/// others. Every rank calls it with the same `sizes`, and with `options` of the tensor on its
+/// device.
+at::Tensor on_first_rank(const at::Tensor& own, at::IntArrayRef sizes,
+                         const at::TensorOptions& options, const WorldPlace& place,
+                         const SumOverRanks& sum);
+
+/// What a rank keeps between steps of its share alone.
+enum class Shared { state, state_and_weights };
+
+/// Each rank keeps the state of some parameters and updates these (ZeRO, arXiv:1910.02054): with
+/// Shared::state it has the gradients of all and gives the new weights to the others (stage 1),
+/// else it has those of its share alone, and others ask for the weights when they use them (stage
+/// 3, as ParameterShards does). The numbers are those of `whole` alone, to the bit, since no update
 /// depends on another parameter.
 class ShardedOptimizer : public Optimizer {
  public:
   /// `whole` is an optimizer of all parameters, which has no state yet: it makes that of a
   /// parameter with its first gradient.
-  ShardedOptimizer(std::unique_ptr<Optimizer> whole, const WorldPlace& place, SumOverRanks sum);
+  ShardedOptimizer(std::unique_ptr<Optimizer> whole, const WorldPlace& place, SumOverRanks sum,
+                   Shared shared = Shared::state);
 
   void set_learning_rate(double learning_rate) override;
-  /// All ranks call it with the same gradients.
+  /// All ranks call it, with the same gradients, or each with those of its share.
   void step(const std::vector<at::Tensor>& gradients, const at::Tensor& grad_scale = {},
             const at::Tensor& found_inf = {}) override;
   /// Those of this rank.
@@ -48,6 +61,7 @@ class ShardedOptimizer : public Optimizer {
   std::unique_ptr<Optimizer> whole_;
   WorldPlace place_;
   SumOverRanks sum_;
+  Shared shared_;
   std::vector<int64_t> owners_;
 };
 

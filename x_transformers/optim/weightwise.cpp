@@ -43,12 +43,14 @@ void WeightwiseOptimizer::step(const std::vector<at::Tensor>& gradients,
   const at::NoGradGuard no_grad;
   reserve_state();
   Entries entries;
-  std::vector<at::Tensor> scaled, counts;
+  std::vector<at::Tensor> scaled, counts, masters, parameters;
   for (size_t i = 0; i < gradients.size(); ++i) {
     if (!gradients[i].defined()) continue;
     make_moments(i);
     entries.push_back({weights_.tensors[i].detach(), gradients[i], steps_[i], moments_[i]});
     scaled.push_back(gradients[i]);
+    masters.push_back(weights_.tensors[i]);
+    parameters.push_back(parameters_.tensors[i]);
     counts.push_back(steps_[i]);
   }
   if (entries.empty()) return;
@@ -69,7 +71,7 @@ void WeightwiseOptimizer::step(const std::vector<at::Tensor>& gradients,
   }
   if (grad_scale.defined()) at::_foreach_div_(scaled, grad_scale);
   update(entries, step);
-  write_parameters();
+  if (has_masters_) at::_foreach_copy_(parameters, masters);
 }
 
 std::map<std::string, at::Tensor> WeightwiseOptimizer::state_dict() const {

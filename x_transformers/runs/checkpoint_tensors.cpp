@@ -45,21 +45,27 @@ std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
                                             TensorMap optimizer_state,
                                             const std::vector<bool>& changes_between_updates) {
   const at::NoGradGuard no_grad;
-  const NamedTensors& weights = tensors.optimizer.weights();
+  const NamedTensors& weights = tensors.weights();
   std::set<const void*> steady;
   if (weights.tensors.front().is_cpu())
     steady = steady_weights(weights, optimizer_state, changes_between_updates);
   auto snapshot = std::make_shared<TensorSnapshot>();
   snapshot->xt_compat = name_of(tensors.compat.xt_compat);
   snapshot->optimizer = std::move(optimizer_state);
+  std::set<const void*> made;  // for this
+  if (tensors.whole != nullptr) {
+    for (const at::Tensor& weight : weights.tensors) made.insert(weight.const_data_ptr());
+  }
   // The state of the optimizer and of the average is theirs alone.
-  const auto after_keep = [](const at::Tensor&) { return Changes::after_keep; };
+  const auto after_keep = [&](const at::Tensor&) {
+    return tensors.whole != nullptr ? Changes::never : Changes::after_keep;
+  };
   const auto changes_of = [&](const at::Tensor& tensor) {
+    if (made.contains(tensor.const_data_ptr())) return Changes::never;
     return steady.contains(tensor.const_data_ptr()) ? Changes::after_keep : Changes::any_time;
   };
   snapshot->held.hold(snapshot->optimizer, after_keep);
   std::vector<at::Tensor> values;
-  std::set<const void*> made;  // for this
   if (tensors.ema != nullptr) {
     TensorMap averaged = tensors.ema->state_dict(), own;
     for (size_t i = 0; i < weights.names.size(); ++i)
@@ -75,9 +81,7 @@ std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
   }
   const ScopedWeights scope(tensors.optimizer.parameters().tensors, values);
   snapshot->model = state_dict(tensors.model);
-  snapshot->held.hold(snapshot->model, [&](const at::Tensor& tensor) {
-    return made.contains(tensor.const_data_ptr()) ? Changes::never : changes_of(tensor);
-  });
+  snapshot->held.hold(snapshot->model, changes_of);
   return snapshot;
 }
 
@@ -93,7 +97,7 @@ void save_tensors(const std::filesystem::path& folder, TensorSnapshot& snapshot)
 
 bool are_weights_finite(const TrainedTensors& tensors) {
   const at::NoGradGuard no_grad;
-  auto values = tensors.optimizer.weights().tensors;
+  auto values = tensors.optimizer.kept_weights().tensors;
   if (tensors.ema != nullptr) {
     const auto averages = tensors.ema->averages();
     values.insert(values.end(), averages.begin(), averages.end());

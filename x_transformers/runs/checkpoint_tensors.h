@@ -24,6 +24,11 @@ struct TrainedTensors {
   Optimizer& optimizer;
   Ema* ema = nullptr;
   Compat compat = {};  ///< of the model
+  /// All weights, where the optimizer has a share of their numbers alone, with an `ema` of them
+  /// all: they are the checkpoint's to keep. Null: they are the optimizer's.
+  const NamedTensors* whole = nullptr;
+
+  const NamedTensors& weights() const { return whole != nullptr ? *whole : optimizer.weights(); }
 };
 
 /// The tensors of a checkpoint as they are at one instant, which are written while training goes
@@ -49,7 +54,8 @@ std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
 /// state and `weights.<name>`, the weights that are not averaged. A snapshot is written once.
 void save_tensors(const std::filesystem::path& folder, TensorSnapshot& snapshot);
 
-/// Whether all weights, and their averages, are finite numbers. Waits for the device.
+/// Whether all weights that the optimizer keeps, and their averages, are finite numbers. Waits for
+/// the device.
 bool are_weights_finite(const TrainedTensors& tensors);
 
 /// Reads what save_tensors wrote. An Ema that was not saved starts anew. Throws InputError when the

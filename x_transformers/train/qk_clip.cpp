@@ -63,13 +63,15 @@ void QkClip::apply(Optimizer& optimizer, const at::Tensor& skipped) {
   if (sum_) share_maxes(skipped.options().dtype(at::kFloat));
   std::map<const void*, at::Tensor> weights;  // what is trained of each parameter
   const auto& parameters = optimizer.parameters().tensors;
-  for (size_t i = 0; i < parameters.size(); ++i)
-    weights[parameters[i].unsafeGetTensorImpl()] = optimizer.weights().tensors[i];
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (optimizer.keeps(i))
+      weights[parameters[i].unsafeGetTensorImpl()] = optimizer.weights().tensors[i];
+  }
   for (const Watched& watched : watched_) {
     if (!watched.maxes->defined()) continue;
     for (const auto& [parameter, scale] : watched.attention->qk_clip_scales(*watched.maxes, tau_)) {
       const auto found = weights.find(parameter.unsafeGetTensorImpl());
-      if (found == weights.end()) continue;  // frozen
+      if (found == weights.end()) continue;  // frozen, or of another process
       found->second.detach().mul_(at::where(skipped != 0, at::ones({}, scale.options()), scale));
     }
   }

@@ -59,7 +59,12 @@ void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data
 
 void capture_steps(Trainer& trainer, Model& model, const Spelling& spelling) {
   if (!trainer.device().is_cuda() || !trainer.options().cuda_graph) return;
-  const auto reason = graph_step_unsupported(model, trainer.device());
+  const bool is_shared_out =
+      trainer.options().shard == "parameters" && trainer.eager_step().has_other_ranks();
+  const auto reason = is_shared_out ? Text(
+                                          "with parameters shared out, memory comes and goes with "
+                                          "the layers")
+                                    : graph_step_unsupported(model, trainer.device());
   if (!reason.empty()) {
     const auto told = text("warning: steps run without a CUDA graph: {}", reason);
     return trainer.message(spelling(Notice{{}, told}).line());

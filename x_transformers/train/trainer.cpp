@@ -52,7 +52,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
       qk_clip_(make_qk_clip()),
       watch_(make_watch()),
       ema_(options_.ema_decay
-               ? std::optional<Ema>(std::in_place, optimizer_->weights(), *options_.ema_decay)
+               ? std::optional<Ema>(std::in_place, optimizer_->kept_weights(), *options_.ema_decay)
                : std::nullopt),
       eager_step_(parts_.loss, *optimizer_, ema(), options_.grad_clip,
                   parts_.context.sum_over_ranks, qk_clip_.get(), watch_.get(),
@@ -79,6 +79,8 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   state_.data_files = parts_.data.files;
   saved_step_ = state_.step;
   require_same_step(state_.step, device_, parts_.context.place, parts_.context.sum_over_ranks);
+  shards_ = make_shards();
+  eager_step_.set_shards(shards_.get());
   if (!parts_.context.place.is_first()) return;
   if (resumed_ && folder_.latest_step() != state_.step)
     folder_.go_back_to(state_.step, state_.best_step);
@@ -104,9 +106,22 @@ std::unique_ptr<Optimizer> Trainer::make_optimizer() {
     return x_transformers::make_optimizer(options, parameters, std::move(masters), muon);
   });
   const auto& context = parts_.context;
-  if (options_.shard != "optimizer" || !context.sum_over_ranks) return optimizer;
+  if (options_.shard == "none" || !context.sum_over_ranks) return optimizer;
+  const auto shared = options_.shard == "parameters" ? Shared::state_and_weights : Shared::state;
   return std::make_unique<ShardedOptimizer>(std::move(optimizer), context.place,
-                                            context.sum_over_ranks);
+                                            context.sum_over_ranks, shared);
+}
+
+std::unique_ptr<ParameterShards> Trainer::make_shards() {
+  const auto& context = parts_.context;
+  if (options_.shard != "parameters" || !context.sum_over_ranks) return nullptr;
+  return std::make_unique<ParameterShards>(
+      model_, dynamic_cast<const ShardedOptimizer&>(*optimizer_), context.place,
+      context.sum_over_ranks, context.start_sum_over_ranks);
+}
+
+void Trainer::gather_model() {
+  if (shards_) shards_->gather_whole(ParameterShards::On::every_rank);
 }
 
 std::unique_ptr<Watch> Trainer::make_watch() const {
@@ -356,7 +371,8 @@ bool Trainer::evaluate() {
     const EvaluationScope scope(model_, *optimizer_, ema());
     loss = mean_loss(
         parts_.loss, parts_.validation_batch, parts_.validation_batches, device_,
-        [this] { return ask_stop(); }, parts_.context.place, parts_.context.sum_over_ranks);
+        [this] { return ask_stop(); }, parts_.context.place, parts_.context.sum_over_ranks,
+        shards_.get());
   }
   clock_ = Clock::now();
   if (!loss) return false;
@@ -383,19 +399,18 @@ bool Trainer::evaluate() {
 }
 
 void Trainer::sample() {
-  if (!parts_.sample || !report_) return;
-  settle();
+  if (!parts_.sample) return;
+  settle();  // which all ranks do at the same places
+  if (!report_ && !shards_) return;
+  const EvaluationScope scope(model_, *optimizer_, ema());
+  if (shards_) shards_->gather_whole(ParameterShards::On::first_rank);
   try {
-    std::string text;
-    {
-      const EvaluationScope scope(model_, *optimizer_, ema());
-      text = parts_.sample();
-    }
-    report_->sample(state_.step, text);
+    if (report_) report_->sample(state_.step, parts_.sample());
   } catch (const RunError& error) {
     // NaN logits show in the loss as well.
     message(below(fmt::format("step {}: no sample:", state_.step))(error.notice()).line());
   }
+  if (shards_) shards_->release();
   clock_ = Clock::now();
 }
 
@@ -405,9 +420,34 @@ void Trainer::finish_saving() {
   if (report_) report_->tell_of_curve(failure);
 }
 
+bool Trainer::are_all_finite() {
+  const bool is_finite = are_weights_finite(tensors());
+  const auto& context = parts_.context;
+  if (!shards_) return is_finite;
+  return ranks_where(!is_finite, device_, context.place, context.sum_over_ranks).empty();
+}
+
+std::shared_ptr<TensorSnapshot> Trainer::take_snapshot() {
+  auto optimizer_state = optimizer_->state_dict();  // which every rank may have a share of
+  auto taken = tensors();
+  NamedTensors whole;
+  std::optional<Ema> averages;
+  if (shards_) {
+    whole = {optimizer_->weights().names, shards_->whole_weights()};
+    if (ema_) {
+      const auto state = shards_->whole_state(*ema_);
+      if (report_) averages.emplace(whole, *options_.ema_decay).load_state_dict(state);
+    }
+    taken.whole = &whole;
+    taken.ema = averages ? &*averages : nullptr;
+  }
+  if (!report_) return nullptr;
+  return snapshot_of(taken, std::move(optimizer_state), changes_between_updates_);
+}
+
 void Trainer::save(bool is_best) {
   settle();
-  if (!are_weights_finite(tensors())) {
+  if (!are_all_finite()) {
     if (!options_.skip_nonfinite) fail_nonfinite(state_.step, "weights");
     Notice notice{at(fmt::format("step {}:", state_.step)),
                   "weights not finite: no checkpoint is saved"};
@@ -418,10 +458,10 @@ void Trainer::save(bool is_best) {
   const auto& context = parts_.context;
   state_.set_random(random_states(context.random, device_, context.place, context.sum_over_ranks));
   saved_step_ = state_.step;
-  auto optimizer_state = optimizer_->state_dict();  // which every rank may have a share of
+  if (report_) finish_saving();  // one at a time, so that there is at most one copy of the tensors
+  auto snapshot = take_snapshot();
   if (!report_) return;
-  finish_saving();  // one at a time, so that there is at most one copy of the tensors
-  snapshot_ = snapshot_of(tensors(), std::move(optimizer_state), changes_between_updates_);
+  snapshot_ = std::move(snapshot);
   TrainState saved = state_;
   saved.targets += window_.targets;
   const auto write =

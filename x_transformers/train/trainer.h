@@ -19,6 +19,7 @@
 #include "x_transformers/runs/checkpoint_state.h"
 #include "x_transformers/runs/checkpoint_tensors.h"
 #include "x_transformers/runs/run_report.h"
+#include "x_transformers/train/parameter_shards.h"
 #include "x_transformers/train/random_states.h"
 #include "x_transformers/train/resumed_data.h"
 #include "x_transformers/train/trainer_evaluation.h"
@@ -140,6 +141,11 @@ class Trainer {
   /// memory; and InputError: no room in the folder. The last checkpoint is intact.
   TrainResult run();
 
+  /// With train.shard parameters, a process has its share of the model alone. Brings the whole of
+  /// it to each of them, which all call it, when nothing is trained any more; nothing else
+  /// otherwise.
+  void gather_model();
+
   /// The eager step, for capture.
   TrainStep& eager_step() { return eager_step_; }
   /// Replaces the eager step, by a captured one.
@@ -169,6 +175,8 @@ class Trainer {
 
   std::unique_ptr<Optimizer> make_optimizer();
   std::unique_ptr<QkClip> make_qk_clip();
+  /// Shares the model out, where asked to, when its weights are there.
+  std::unique_ptr<ParameterShards> make_shards();
   /// Has the model make its activations again, where asked to.
   void set_recomputation();
   std::unique_ptr<Watch> make_watch() const;
@@ -215,6 +223,10 @@ class Trainer {
   /// "loss nan, gradient norm 2", and of which ranks, where there are several. All ranks call it.
   std::string nonfinite_text(const StepRecord& record) const;
   TrainedTensors tensors() { return {model_, *optimizer_, ema(), parts_.compat}; }
+  /// Of all ranks.
+  bool are_all_finite();
+  /// What of it all is to be saved, on rank 0; all ranks call it.
+  std::shared_ptr<TensorSnapshot> take_snapshot();
 
   torch::nn::Module& model_;
   TrainOptions options_;
@@ -230,6 +242,7 @@ class Trainer {
   std::unique_ptr<Watch> watch_;     ///< null: nothing is watched
   std::optional<Ema> ema_;
   TrainStep eager_step_;
+  std::unique_ptr<ParameterShards> shards_;  ///< null: the model is whole
   StepFunction step_function_;
   bool is_eager_ = true;  ///< it is that of eager_step_
   StepHistory history_;

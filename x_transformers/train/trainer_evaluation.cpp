@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/DeviceAccelerator.h>
 
+#include <algorithm>
+
 #include "x_transformers/runs/progress.h"
 
 namespace x_transformers {
@@ -13,7 +15,7 @@ EvaluationScope::EvaluationScope(torch::nn::Module& model, const Optimizer& opti
       was_training_(model.is_training()),
       random_(optimizer.parameters().tensors.front().device()) {
   if (ema != nullptr) {
-    const auto& parameters = optimizer.parameters().tensors;
+    const auto parameters = optimizer.kept_parameters().tensors;
     auto averages = ema->averages();
     for (size_t i = 0; i < averages.size(); ++i)
       averages[i] = averages[i].to(parameters[i].scalar_type());
@@ -41,19 +43,28 @@ std::optional<int64_t> memory_in_use(const at::Device& device) {
 
 std::optional<double> mean_loss(const LossFunction& loss, const BatchFunction& batch, int64_t count,
                                 const at::Device& device, const std::function<bool()>& stop,
-                                const WorldPlace& place, const SumOverRanks& sum) {
+                                const WorldPlace& place, const SumOverRanks& sum,
+                                ParameterShards* shards) {
   // In double: the targets of all batches may be more than a float can count.
   at::Tensor total = at::zeros({}, at::TensorOptions(device).dtype(at::kDouble));
   int64_t targets = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (stop()) return std::nullopt;
-    if (sum && i % place.world != place.rank) continue;
-    const Batch given = to_device(batch(i), device);
-    const int64_t weight = given.targets;
-    if (weight == 0) continue;  // a mean over none
-    total.add_(loss(given).detach().to(at::kDouble), weight);
+  const int64_t ranks = sum ? place.world : 1, own = sum ? place.rank : 0;
+  for (int64_t first = 0; first < count; first += ranks) {
+    for (int64_t i = first; i < std::min(first + ranks, count); ++i)
+      if (stop()) return std::nullopt;
+    const bool is_over = first + own >= count;
+    if (is_over && shards == nullptr) break;
+    // With shards of the model each rank goes through it as often as the others.
+    const Batch given = to_device(batch(is_over ? first : first + own), device);
+    const int64_t weight = is_over ? 0 : given.targets;
+    if (weight == 0 && shards == nullptr) continue;  // a mean over none
+    if (shards != nullptr) shards->begin_forward();
+    const auto mean = loss(given).detach().to(at::kDouble);
+    if (weight == 0) continue;
+    total.add_(mean, weight);
     targets += weight;
   }
+  if (shards != nullptr) shards->release();
   at::Tensor count_of_targets = at::full({}, targets, total.options());
   if (sum) sum({total, count_of_targets});
   return unsigned_nan(total.item<double>() / count_of_targets.item<double>());

@@ -11,6 +11,7 @@
 #include "x_transformers/core/generator_state.h"
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/optimizer.h"
+#include "x_transformers/train/parameter_shards.h"
 #include "x_transformers/train/trainer_step.h"
 
 namespace x_transformers {
@@ -43,9 +44,11 @@ Batch to_device(Batch batch, const at::Device& device);
 std::optional<int64_t> memory_in_use(const at::Device& device);
 
 /// The mean loss over the targets of `count` batches, which the ranks share; without `sum` there is
-/// one. Asks `stop` before each batch, on every rank, and gives nothing where it says yes.
+/// one. Asks `stop` for each batch, on every rank, and gives nothing where it says yes. `shards`
+/// are those of the model; null: each rank has all of it.
 std::optional<double> mean_loss(const LossFunction& loss, const BatchFunction& batch, int64_t count,
                                 const at::Device& device, const std::function<bool()>& stop,
-                                const WorldPlace& place = {}, const SumOverRanks& sum = {});
+                                const WorldPlace& place = {}, const SumOverRanks& sum = {},
+                                ParameterShards* shards = nullptr);
 
 }  // namespace x_transformers

@@ -66,8 +66,8 @@ void check_rules(const TrainOptions& o) {
   expect(is_device(o.device), at("device"), o.device, "cpu, cuda or cuda:N");
   from_one_to(kMostThreads, "threads", o.threads);
   in_range("rank_timeout", o.rank_timeout, 2, 1e6);
-  expect(o.shard == "none" || o.shard == "optimizer", at("shard"), o.shard,
-         "none or optimizer (shares of parameters and gradients are not built yet)");
+  expect(o.shard == "none" || o.shard == "optimizer" || o.shard == "parameters", at("shard"),
+         o.shard, "none, optimizer or parameters");
   require(o.init_key.empty() || !o.init_from.empty(), at("init_key"), "needs {}",
           option("init_from"));
   from_one_to(kMostHeld, "log_every", o.log_every);

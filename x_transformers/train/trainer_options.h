@@ -56,9 +56,10 @@ struct TrainOptions {
   /// seconds after which one of several processes is given up: without a sign of life, or without
   /// doing anything while others wait for it
   double rank_timeout = 30;
-  /// of several processes: none, each has the whole state of the optimizer; or optimizer: each
-  /// keeps that of a share of the weights, updates these and gives them to the others
-  /// (arXiv:1910.02054)
+  /// of several processes: none, each keeps everything; optimizer: each keeps the optimizer's state
+  /// of a share of the weights, updates these and gives them to the others; or parameters: each
+  /// keeps weights, gradients and state of its share alone, and layers are brought together while
+  /// they run (arXiv:1910.02054)
   std::string shard = "none";
   /// seed of initialisation and dropout
   int64_t seed = 0;
@@ -167,8 +168,10 @@ struct TrainOptions {
       "without "
       "doing anything while others wait for it");
     v("shard", shard,
-      "of several processes: none, each has the whole state of the optimizer; or optimizer: each "
-      "keeps that of a share of the weights, updates these and gives them to the others",
+      "of several processes: none, each keeps everything; optimizer: each keeps the optimizer's "
+      "state of a share of the weights, updates these and gives them to the others; or parameters: "
+      "each keeps weights, gradients and state of its share alone, and layers are brought together "
+      "while they run",
       "arXiv:1910.02054");
   }
 

@@ -51,7 +51,7 @@ TrainStep::TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double g
 }
 
 void TrainStep::begin() {
-  collector_.begin();
+  shards_ != nullptr ? shards_->begin_step() : collector_.begin();
   if (qk_clip_ != nullptr) qk_clip_->begin();
   if (watch_ != nullptr) watch_->begin();
 }
@@ -63,6 +63,27 @@ TrainStep::Targets TrainStep::count_all(const at::Tensor& own) const {
   return targets;
 }
 
+at::Tensor TrainStep::loss_of(const Batch& batch) {
+  std::optional<Probing> probing;
+  std::optional<KeepingBy> keeping;
+  if (watch_ != nullptr) probing.emplace(*watch_);
+  if (shards_ != nullptr) {
+    shards_->begin_forward();
+    keeping.emplace(shards_);
+  }
+  auto loss = loss_(batch);
+  TORCH_CHECK(loss.dim() == 0, "[TrainStep] the loss must be a scalar, got shape ", loss.sizes());
+  return loss;
+}
+
+void TrainStep::backward(const at::Tensor& loss, bool is_last) {
+  if (shards_ != nullptr) return shards_->backward(loss);
+  if (!loss.defined()) return;
+  if (sum_ && is_last) gradient_sum_->begin();
+  loss.backward();
+  collector_.collect();
+}
+
 at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, size_t last,
                                  const Targets& targets, const ShareOf& share_of) {
   TORCH_CHECK(!micro_batches.empty(), "[TrainStep] expected at least one micro-batch");
@@ -70,17 +91,10 @@ at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, size_t
   if (sum_) share_of_rank = targets.own.to(at::kFloat) / targets.all.to(at::kFloat);
   at::Tensor total;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
-    at::Tensor loss = [&] {
-      std::optional<Probing> probing;
-      if (watch_ != nullptr) probing.emplace(*watch_);
-      return loss_(micro_batches[i]);
-    }();
-    TORCH_CHECK(loss.dim() == 0, "[TrainStep] the loss must be a scalar, got shape ", loss.sizes());
-    loss = share_of(loss, static_cast<int64_t>(i));
+    const at::Tensor loss =
+        share_of(loss_of(micro_batches[i]), static_cast<int64_t>(i));  // undefined: none
+    backward(sum_ && loss.defined() ? loss * share_of_rank : loss, i == last);
     if (!loss.defined()) continue;
-    if (sum_ && i == last) gradient_sum_->begin();
-    (sum_ ? loss * share_of_rank : loss).backward();
-    collector_.collect();
     const at::Tensor share = loss.detach().to(at::kFloat);
     total = total.defined() ? total + share : share;
   }
@@ -97,12 +111,14 @@ StepResult TrainStep::update(at::Tensor loss, const Targets& targets) {
   if (sum_) {
     own_loss = loss.defined() ? loss : at::zeros({}, device_options(at::kFloat));
     loss = own_loss * targets.own.to(at::kFloat);
-    gradient_sum_->finish({loss});
+    shards_ != nullptr ? shards_->finish({loss}) : gradient_sum_->finish({loss});
     loss.div_(targets.all.to(at::kFloat));
   }
-  const auto& gradients = collector_.gradients();
+  const auto& gradients = shards_ != nullptr ? shards_->gradients() : collector_.gradients();
   const at::Tensor watched = watch_ != nullptr ? watch_->measure(gradients) : at::Tensor();
-  const at::Tensor norm = gradient_norm(gradients);
+  const at::Tensor norm = shards_ != nullptr
+                              ? gradient_norm(gradients, device_options(at::kFloat).device(), sum_)
+                              : gradient_norm(gradients);
   const at::Tensor skipped = at::isfinite(loss + norm).logical_not().to(at::kFloat);
   const at::Tensor divisor = grad_clip_ > 0 ? clip_divisor(norm, grad_clip_) : at::Tensor();
   before_update_();
@@ -118,6 +134,9 @@ StepResult TrainStep::operator()(const std::vector<Batch>& micro_batches) {
   const auto targets =
       count_all(sum_ ? at::full({}, own, device_options(at::kLong)) : at::Tensor());
   if (sum_ && own == 0) {
+    // Where the model is shared out the others need this rank's part of it all the same.
+    const auto none = [](const at::Tensor&, int64_t) { return at::Tensor(); };
+    if (shards_ != nullptr) return update(accumulate(micro_batches, 0, targets, none), targets);
     gradient_sum_->begin();
     return update({}, targets);
   }

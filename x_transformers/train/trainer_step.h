@@ -15,6 +15,7 @@
 #include "x_transformers/optim/gradients.h"
 #include "x_transformers/optim/optimizer.h"
 #include "x_transformers/train/gradient_sum.h"
+#include "x_transformers/train/parameter_shards.h"
 #include "x_transformers/train/qk_clip.h"
 #include "x_transformers/train/watch.h"
 
@@ -76,6 +77,9 @@ class TrainStep {
   void set_before_update(std::function<void()> before_update) {
     before_update_ = std::move(before_update);
   }
+  /// The model is shared out over the ranks: `shards`, which must outlive this, are of the
+  /// optimizer's parameters.
+  void set_shards(ParameterShards* shards) { shards_ = shards; }
   const Optimizer& optimizer() const { return optimizer_; }
   bool has_other_ranks() const { return sum_ != nullptr; }
 
@@ -94,6 +98,10 @@ class TrainStep {
   /// is the last that has a share.
   at::Tensor accumulate(const std::vector<Batch>& micro_batches, size_t last,
                         const Targets& targets, const ShareOf& share_of);
+  /// The loss of a micro-batch, with what looks on and keeps.
+  at::Tensor loss_of(const Batch& batch);
+  /// The gradients of the last micro-batch that has a share are summed up while they are made.
+  void backward(const at::Tensor& loss, bool is_last);
   StepResult update(at::Tensor loss, const Targets& targets);
   at::TensorOptions device_options(at::ScalarType dtype) const;
 
@@ -104,6 +112,7 @@ class TrainStep {
   SumOverRanks sum_;
   QkClip* qk_clip_;
   Watch* watch_;
+  ParameterShards* shards_ = nullptr;  ///< null: each rank has the whole model
   GradientCollector collector_;
   std::function<void()> before_update_ = [] {};
   std::unique_ptr<GradientSum> gradient_sum_;  ///< null where there is one rank
