@@ -69,7 +69,7 @@ TEST(ModelCost, SaysWhichMemoriesNetsOfOtherInputsHave) {
        {R"({"type": "ContinuousTransformerWrapper", "dim_in": 3, "dim_out": 3, )",
         R"({"type": "XValTransformerWrapper", "num_tokens": 9, "numerical_token_id": 3, )",
         R"({"type": "MultiInputTransformerWrapper", "num_tokens": {"note": 9}, )"}) {
-    EXPECT_THAT(cost_of(net + layers).memories,
+    EXPECT_THAT(cost_of((net + layers).c_str()).memories,
                 testing::ElementsAre("2 learned tokens (num_memory_tokens)",
                                      "up to 5 tokens of earlier calls (max_mem_len), where a call "
                                      "gives their memories"))
