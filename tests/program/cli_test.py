@@ -2193,6 +2193,16 @@ class Reports(ProgramTest):
         # Half of the moments, but that no weight is parted.
         self.assertLess(bytes_of['optimizer'], 13 * info['parameters'])
         self.assertGreaterEqual(bytes_of['optimizer'], 12 * info['parameters'])
+        # Two layers, and what is in none, are there at once, which is most of so small a model.
+        self.assertLess(bytes_of['parameters'], bytes_of['none'])
+        deep = self.out() / 'deep.json'
+        deep.parent.mkdir(parents=True, exist_ok=True)
+        deep.write_text(json.dumps({'type': 'TransformerWrapper', 'num_tokens': 256, 'max_seq_len': 64,
+                                    'attn_layers': {'type': 'Decoder', 'dim': 64, 'depth': 6, 'heads': 2}}))
+        done = run('info', deep, '--json', '--processes', 2)
+        self.assert_done(done)
+        info = json.loads(done.stdout)
+        bytes_of = info['bytes_per_process']
         # Half of everything, and what is there of the other half while layers run.
         self.assertLess(bytes_of['parameters'], bytes_of['optimizer'])
         self.assertGreater(bytes_of['parameters'], 8 * info['parameters'])
