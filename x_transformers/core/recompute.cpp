@@ -18,11 +18,14 @@ namespace x_transformers {
 class RecomputedPart : public TensorKeeper, public std::enable_shared_from_this<RecomputedPart> {
  public:
   RecomputedPart(std::function<void()> again, const at::Device& device)
-      : again_(std::move(again)), device_(device), outer_(current_keeper()) {
+      : again_(std::move(again)), device_(device) {
+    // Nested parts may go before those within them.
+    if (auto* around = current_keeper()) outer_ = around->lasting();
     if (!is_capturing()) random_.emplace(device);
   }
 
   std::unique_ptr<torch::autograd::SavedVariableHooks> placeholder() override;
+  TensorKeeper* lasting() override { return outer_; }
 
   /// Whether the operations run for the first time, with nothing of it kept.
   bool is_first_run() const { return !is_made_; }
@@ -86,7 +89,7 @@ class RecomputedPart : public TensorKeeper, public std::enable_shared_from_this<
 
   std::function<void()> again_;
   at::Device device_;
-  TensorKeeper* outer_;  ///< that of the operations around; null: autograd
+  TensorKeeper* outer_ = nullptr;  ///< the lasting one around; null: autograd
   std::optional<RandomStates> random_;
   std::vector<LeftOut> tensors_;
   size_t kept_ = 0;

@@ -16,6 +16,9 @@ class TensorKeeper {
   virtual std::unique_ptr<torch::autograd::SavedVariableHooks> placeholder() = 0;
   /// Makes sure of the numbers of a tensor that is about to be used, kept by this or by another.
   virtual void bring_back(const at::Tensor&) {}
+  /// Who brings numbers back for graphs that outlive this: this, where it outlives them, or the one
+  /// around it; null: nobody.
+  virtual TensorKeeper* lasting() { return this; }
 };
 
 /// The one that this thread asks; null: autograd keeps its tensors itself.
