@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <fstream>
+#include <functional>
 #include <map>
 
 #include "tests/train/pretend_world.h"
@@ -103,6 +104,22 @@ void expect_same_weights(const TrainedRank& one, const TrainedRank& other) {
 class TrainerWorldTest : public TrainerTest {
  protected:
   TrainerParts parts(const std::string& folder) { return make_parts(unused_, root_ / folder); }
+
+  /// Trains on two ranks, and looks at each when it is done.
+  void run_on_two_ranks(const TrainOptions& options,
+                        const std::function<void(Trainer&, const WorldPlace&)>& look) {
+    PretendWorld(2).run([&](const WorldPlace& place, const SumOverRanks& sum) {
+      BigramModelImpl model;
+      auto run = parts("run");
+      run.loss = [&model](const Batch& batch) { return model.loss(batch); };
+      run.context.place = place;
+      run.context.sum_over_ranks = sum;
+      Trainer trainer(model, options, run);
+      trainer.run();
+      look(trainer, place);
+    });
+  }
+
   BigramModelImpl unused_;
 };
 
@@ -233,15 +250,7 @@ TEST_F(TrainerWorldTest, SharesOfTheOptimizerGoOnWithAnyNumberOfRanks) {
 
 TEST_F(TrainerWorldTest, EachRankKeepsTheStateOfItsShareAlone) {
   int64_t all = 0;
-  const auto options = sharded(make_options(2));
-  PretendWorld(2).run([&](const WorldPlace& place, const SumOverRanks& sum) {
-    BigramModelImpl model;
-    auto run = parts("run");
-    run.loss = [&model](const Batch& batch) { return model.loss(batch); };
-    run.context.place = place;
-    run.context.sum_over_ranks = sum;
-    Trainer trainer(model, options, run);
-    trainer.run();
+  run_on_two_ranks(sharded(make_options(2)), [&](Trainer& trainer, const WorldPlace& place) {
     const auto& optimizer = dynamic_cast<const ShardedOptimizer&>(trainer.optimizer());
     int64_t own = 0;
     for (size_t i = 0; i < optimizer.parameters().tensors.size(); ++i)
@@ -302,15 +311,7 @@ TEST_F(TrainerWorldTest, SharesOfTheParametersGoOnWithAnyNumberOfRanks) {
 }
 
 TEST_F(TrainerWorldTest, EachRankHasItsShareOfTheParametersAlone) {
-  const auto options = shared_out(make_options(2));
-  PretendWorld(2).run([&](const WorldPlace& place, const SumOverRanks& sum) {
-    BigramModelImpl model;
-    auto run = parts("run");
-    run.loss = [&model](const Batch& batch) { return model.loss(batch); };
-    run.context.place = place;
-    run.context.sum_over_ranks = sum;
-    Trainer trainer(model, options, run);
-    trainer.run();
+  run_on_two_ranks(shared_out(make_options(2)), [](Trainer& trainer, const WorldPlace&) {
     const auto& optimizer = trainer.optimizer();
     int64_t own = 0;
     for (size_t i = 0; i < optimizer.parameters().tensors.size(); ++i) {

@@ -60,9 +60,8 @@ class RepeatOnCuda : public torch::autograd::Function<RepeatOnCuda> {
     }
     const auto dense = with_dense_features(y_grad);
     // In memory as it comes out of a projection.
-    const auto x_grad =
-        at::empty({dense.size(0), dense.size(2), heads, dense.size(3)}, dense.options())
-            .transpose(1, 2);
+    const auto x_grad = empty_positions_first({dense.size(0), heads, dense.size(2), dense.size(3)},
+                                              dense.options());
     launch_repeat_heads(dense, x_grad, heads, true);
     return {x_grad, at::Tensor()};
   }
@@ -112,8 +111,9 @@ void copy_heads(const at::Tensor& from, const at::Tensor& to) {
 
 at::Tensor put_in_front(const at::Tensor& front, const at::Tensor& t) {
   const bool fits = may_copy_heads(front) && may_copy_heads(t) &&
-                    front.scalar_type() == t.scalar_type() && front.size(1) == t.size(1) &&
-                    front.size(3) == t.size(3);
+                    front.scalar_type() == t.scalar_type() &&
+                    (front.size(0) == 1 || front.size(0) == t.size(0)) &&
+                    front.size(1) == t.size(1) && front.size(3) == t.size(3);
   if (!fits) return cat_rows(front, t, 2);
   return records_gradient({front, t}) ? PutInFrontOnCuda::apply(front, t)
                                       : PutInFrontOnCuda::run(front, t);
