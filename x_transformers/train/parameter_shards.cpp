@@ -46,6 +46,12 @@ class Kept : public torch::autograd::SavedVariableHooks {
   at::Tensor tensor_;
 };
 
+/// What ranks say that they gather: its number, as far as a float holds their sum.
+double tag_of(const std::vector<size_t>& parameters) {
+  constexpr size_t kMostTag = size_t{1} << 20;
+  return static_cast<double>(parameters.front() % kMostTag);
+}
+
 template <class T>
 bool contains(const std::vector<T>& items, const T& item) {
   return std::find(items.begin(), items.end(), item) != items.end();
@@ -135,10 +141,7 @@ std::unique_ptr<ParameterShards::Gathering> ParameterShards::start_gathering(
   const at::NoGradGuard no_grad;
   auto gathering = std::make_unique<Gathering>();
   gathering->parameters = parameters;
-  // A float holds these numbers.
-  constexpr size_t kMostTag = size_t{1} << 20;
-  const auto tag = static_cast<double>(parameters.front() % kMostTag);
-  gathering->tag = at::full({1}, tag, parameter(0).options().dtype(at::kFloat));
+  gathering->tag = at::full({1}, tag_of(parameters), parameter(0).options().dtype(at::kFloat));
   std::vector<at::Tensor> tensors{gathering->tag};
   for (const size_t i : parameters) {
     if (&memory_of(parameter(i)) != memories_[i] && phase_ != Phase::whole && !is_own(i))
@@ -160,9 +163,8 @@ void ParameterShards::end_gathering() {
     const auto layer = layer_of_memory_.find(memories_[i]);
     if (layer != layer_of_memory_.end()) is_here_[layer->second] = true;
   }
-  const auto own = static_cast<double>(gathering->parameters.front());
   const auto all = gathering->tag.item<double>();
-  if (all == own * static_cast<double>(place_.world)) return;
+  if (all == tag_of(gathering->parameters) * static_cast<double>(place_.world)) return;
   throw RunError(
       Notice{at("train.shard"), "parameters: ranks came to different layers at the same time"});
 }
