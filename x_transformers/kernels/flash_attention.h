@@ -46,9 +46,10 @@ struct FlashAttention {
   float* partial = nullptr;             ///< room for it: flash_attention_partial(params) floats
   float* query_bias_grad = nullptr;     ///< [batch, heads, queries]
   float* key_bias_grad = nullptr;       ///< [batch, heads, keys]
-  /// query_bias and key_bias are minus half the scale times the squares of q and k, which get
-  /// their gradient with the rest.
-  bool biases_are_squares = false;
+
+  /// Room [batch, heads, queries] and [batch, heads, keys] for what q and k add as query_bias and
+  /// key_bias: minus half the scale times their squares, whose gradients go to those of q and k.
+  float *query_squares = nullptr, *key_squares = nullptr;
 };
 
 inline constexpr int64_t kMostFlashFeatures = 128;

@@ -109,12 +109,6 @@ at::Tensor binary(const at::Tensor& t) {
   return t.defined() ? (t.detach().to(at::kFloat) * kLog2E).contiguous() : t;
 }
 
-/// Minus half the binary scale times the squares of t [b, h, n, d], [b, h, n].
-at::Tensor square_terms(const at::Tensor& t, double scale) {
-  const auto norms = at::linalg_vector_norm(t.detach(), 2, {-1}, false, at::kFloat);
-  return (norms.square() * (-0.5 * scale * kLog2E)).contiguous();
-}
-
 /// A call's parameters, and the tensors that they point to. q, k and v have as many heads, and
 /// dense features.
 struct FlashCall {
@@ -149,9 +143,10 @@ struct FlashCall {
     to.softclamp = static_cast<float>(p.softclamp);
     to.front = p.front;
     if (p.l2_distance) {
-      query_terms = square_terms(q, 2 * p.scale);
-      key_terms = square_terms(k, 2 * p.scale);
-      to.biases_are_squares = true;
+      query_terms = at::empty({to.batch, to.heads, to.queries}, q.options().dtype(at::kFloat));
+      key_terms = at::empty({to.batch, to.heads, to.keys}, q.options().dtype(at::kFloat));
+      to.query_squares = mutable_data_or_null(query_terms);
+      to.key_squares = mutable_data_or_null(key_terms);
     } else if (key_terms.defined() && p.front > 0) {
       key_terms = at::constant_pad_nd(key_terms, {p.front, 0}, 0);
     }

@@ -3,7 +3,6 @@
 // one with some keys a block, which go over the queries that see them, for those of k and v. That
 // is seven products of the size of q·k in place of five. Gradients of scores and weights are
 // rounded to 16 bits before they are multiplied; sums are float32.
-#include "x_transformers/kernels/cuda/device/row_sum.cuh"
 #include "x_transformers/kernels/cuda/device/vector.cuh"
 #include "x_transformers/kernels/cuda/dispatch.cuh"
 #include "x_transformers/kernels/cuda/distance_sums.cuh"
@@ -28,29 +27,6 @@ struct BackwardShape {
   using ColumnValueTile = Tile<T, kColumns, kValueDim>;
   static constexpr int kTiles = (kRows + 2 * kColumns) * (kDim + kValueDim);
 };
-
-constexpr int kAlongLanes = 16;  ///< of a row, eight features each
-
-/// along = sum of out * out_grad.
-template <class T>
-__global__ void along_kernel(const __grid_constant__ FlashAttention p) {
-  const int64_t at = int64_t{blockIdx.x} * blockDim.y + threadIdx.y;
-  if (at >= p.batch * p.heads * p.queries) return;
-  const FlashHead head(p, at / p.queries);
-  const int64_t query = at % p.queries;
-  const int feature = threadIdx.x * kChunk;
-  float sum = 0;
-  if (feature < p.value_dim) {
-    const auto load = [&](const HeadsOfTokens& t) {
-      return Vector<T, kChunk>::load(head.memory<const T>(t) + query * t.strides[2] + feature);
-    };
-    const auto out = load(p.out), grad = load(p.out_grad);
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) sum += to_float(out.values[i]) * to_float(grad.values[i]);
-  }
-  sum = group_sum(sum, blockDim.x);
-  if (threadIdx.x == 0) p.along[at] = sum;
-}
 
 template <int kOut>
 __device__ void scale_all(Products<kOut>& sums, float factor) {
@@ -161,7 +137,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   Products<kOut> q_grad;
   set_to_zero<kOut>(q_grad);
   const bool sums_distances = p.distance_bias_grad != nullptr;
-  const bool sums_rows = p.query_bias_grad != nullptr || p.biases_are_squares;
+  const bool sums_rows = p.query_bias_grad != nullptr || p.query_squares != nullptr;
   Sums sums(key_terms + 2 * kKeys);
   if (sums_distances)
     sums.begin(p.partial + (head.row * gridDim.x + block) * partial_length(p) + range.begin);
@@ -228,7 +204,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   }
   wait_for_copies();
   __syncthreads();  // where there are no keys, the queries may be on their way still
-  if (p.biases_are_squares) add_gradient_of_square(q_grad, tiles.rows, own, row_sums);
+  if (p.query_squares != nullptr) add_gradient_of_square(q_grad, tiles.rows, own, row_sums);
   scale_all<kOut>(q_grad, p.scale);
   write_rows(q_grad, tiles.rows, own, head.memory<T>(p.q_grad), p.q_grad.strides[2], first + own,
              queries, dim);
@@ -260,7 +236,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int own = warp * 16;
   const int64_t row_begin = head.row * queries;
-  const bool sums_rows = p.key_bias_grad != nullptr || p.biases_are_squares;
+  const bool sums_rows = p.key_bias_grad != nullptr || p.query_squares != nullptr;
 
   TileCopies<kThreads, typename Shape::ColumnTile> q_copies(
       head.memory<const T>(p.q), p.q.strides[2], range.begin, queries, dim);
@@ -361,7 +337,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
   }
   wait_for_copies();
   __syncthreads();  // where there are no queries, the keys may be on their way still
-  if (p.biases_are_squares) add_gradient_of_square(k_grad, tiles.rows, own, row_sums);
+  if (p.query_squares != nullptr) add_gradient_of_square(k_grad, tiles.rows, own, row_sums);
   scale_all<kOut>(k_grad, p.scale);
   write_rows(k_grad, tiles.rows, own, head.memory<T>(p.k_grad), p.k_grad.strides[2], first + own,
              keys, dim);
@@ -447,13 +423,6 @@ cudaError_t launch_normaliser(const FlashAttention& params, cudaStream_t stream)
 
 template <class T>
 cudaError_t launch_dim(const FlashAttention& params, cudaStream_t stream) {
-  if (params.normaliser != FlashNormaliser::sigmoid && params.queries > 0) {
-    const int lanes = params.value_dim <= 64 ? kAlongLanes / 2 : kAlongLanes;
-    const int rows = 256 / lanes;
-    const auto all = params.batch * params.heads * params.queries;
-    along_kernel<T>
-        <<<static_cast<unsigned>((all + rows - 1) / rows), dim3(lanes, rows), 0, stream>>>(params);
-  }
   // The numbers of warps and of blocks at once: what was fastest on an H200.
   if (params.value_dim <= 64) {
     if (params.dim <= 64)
@@ -473,10 +442,18 @@ int64_t flash_attention_partial(const FlashAttention& params) {
   return params.batch * params.heads * blocks * partial_length(params);
 }
 
-cudaError_t flash_attention_backward(const FlashAttention& params, cudaStream_t stream) {
+cudaError_t flash_attention_backward(const FlashAttention& given, cudaStream_t stream) {
+  auto params = given;
   if (params.batch * params.heads == 0) return cudaSuccess;
-  const auto error = params.element == Element::bfloat16 ? launch_dim<__nv_bfloat16>(params, stream)
-                                                         : launch_dim<__half>(params, stream);
+  auto error = add_squares(params, stream);
+  if (error == cudaSuccess && params.normaliser != FlashNormaliser::sigmoid) {
+    error = row_products({params.element, params.out, params.out_grad, params.batch, params.heads,
+                          params.queries, params.value_dim, 1, params.along},
+                         stream);
+  }
+  if (error != cudaSuccess) return error;
+  error = params.element == Element::bfloat16 ? launch_dim<__nv_bfloat16>(params, stream)
+                                              : launch_dim<__half>(params, stream);
   if (error != cudaSuccess || params.distance_bias_grad == nullptr) return error;
   constexpr int kThreads = 256;
   const dim3 blocks(static_cast<unsigned>((params.distances + kThreads - 1) / kThreads),

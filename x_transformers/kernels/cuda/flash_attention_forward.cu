@@ -227,8 +227,10 @@ cudaError_t launch_dim(const FlashAttention& params, cudaStream_t stream) {
 
 }  // namespace
 
-cudaError_t flash_attention_forward(const FlashAttention& params, cudaStream_t stream) {
+cudaError_t flash_attention_forward(const FlashAttention& given, cudaStream_t stream) {
+  auto params = given;
   if (params.batch * params.heads * params.queries == 0) return cudaSuccess;
+  if (const auto error = add_squares(params, stream); error != cudaSuccess) return error;
   return params.element == Element::bfloat16 ? launch_dim<__nv_bfloat16>(params, stream)
                                              : launch_dim<__half>(params, stream);
 }
