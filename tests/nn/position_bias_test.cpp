@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include "ops/our_cuda_kernels.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers::position_bias_test {
@@ -43,6 +44,22 @@ TEST(Alibi, PositionsOfOtherHeadsAreRefused) {
   const auto two = at::zeros({2, 2, kTokens}, at::kLong), all = at::zeros({2, kTokens}, at::kLong);
   EXPECT_THROW(bias.forward({two, two, 0}), InputError);
   EXPECT_THROW(bias.forward({two, all, 0}), InputError);
+}
+
+class PositionBiasOnCuda : public OnOurCudaKernels {};
+
+/// T5's bias has a table where there are too many buckets for the kernel, too.
+TEST_F(PositionBiasOnCuda, HasManyBuckets) {
+  for (const int64_t count : {32, 64, 65, 128}) {
+    for (const bool causal : {false, true}) {
+      RelativePositionBias bias({1.5, causal, count, 200, 3});
+      const auto positions = at::arange(150);
+      const auto expected = bias.forward({positions, positions, 150});
+      bias.to(at::kCUDA);
+      const auto there = positions.to(at::kCUDA);
+      EXPECT_TRUE(bias.forward({there, there, 150}).cpu().equal(expected)) << count;
+    }
+  }
 }
 
 }  // namespace

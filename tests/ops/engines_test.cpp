@@ -377,7 +377,7 @@ EngineOp gated_attend_op() {
 }
 
 EngineOp group_attend_op() {
-  EngineOp op{.name = "group_attend", .cases = {}, .low_types = {}, .atol = 2e-4};
+  EngineOp op{.name = "group_attend", .cases = {}, .atol = 2e-4};
   const auto add = [&](const Sizes& sizes, LinearReach linear, bool causal, bool masked) {
     const auto b = sizes[0], n = sizes[1], group = sizes[2];
     const auto how = [=](const Tensors& t) {
@@ -398,9 +398,11 @@ EngineOp group_attend_op() {
              (causal ? ", causal" : "") + (masked ? ", masked" : ""),
          [=] {
            const auto mask = at::arange(n) < at::arange(n - b, n).unsqueeze(1);
-           return Tensors{at::randn({linear == LinearReach::none ? 2 : 4, b, n, 9}),
-                          at::randn({b, n, 14}), at::randn({2 * std::min(group, n) - 1}),
-                          masked ? mask : at::Tensor()};
+           const bool has_vectors = group % 8 == 0;
+           const int64_t heads = linear == LinearReach::none ? 2 : 4;
+           return Tensors{at::randn({heads, b, n, has_vectors ? 16 : 9}),
+                          at::randn({b, n, has_vectors ? 48 : 14}),
+                          at::randn({2 * std::min(group, n) - 1}), masked ? mask : at::Tensor()};
          },
          [=](const std::string& engine, const Tensors& t) {
            return group_attend_on(engine, t[0], t[1], how(t));
@@ -413,13 +415,14 @@ EngineOp group_attend_op() {
     add({3, 16, 16}, linear, false, true);
     add({1, 300, 140}, linear, true, true);
     add({20, 7, 3}, linear, false, false);
+    add({2, 96, 24}, linear, true, false);
   }
   return op;
 }
 
 EngineOp offset_scale_op() {
-  EngineOp op{.name = "offset_scale", .cases = {}, .low_types = {}};
-  for (const auto& sizes : {Sizes{33}, Sizes{3, 8}, Sizes{2, 70, 19}}) {
+  EngineOp op{.name = "offset_scale", .cases = {}};
+  for (const auto& sizes : {Sizes{33}, Sizes{3, 8}, Sizes{2, 70, 19}, Sizes{3, 500, 72}}) {
     op.cases.push_back({text_of(sizes),
                         [=] {
                           return Tensors{at::randn(sizes), at::randn({4, sizes.back()}),

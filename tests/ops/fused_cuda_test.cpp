@@ -12,6 +12,7 @@
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/attend.h"
 #include "x_transformers/ops/attend_appending.h"
+#include "x_transformers/ops/bucket_table.h"
 #include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/few_rows_cuda.h"
 #include "x_transformers/ops/heads.h"
@@ -448,6 +449,30 @@ TEST_F(FusedOnCuda, RepeatedHeads) {
                     return t[0].transpose(1, 2).repeat({1, all / t[0].size(2), 1, 1});
                   },
                   {at::randn({2, 33, heads, dim})}, type);
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, TablesOfBuckets) {
+  const auto buckets = at::tensor(std::vector<int64_t>{5, 5, 5, 2, 0, 0, 1, 3, 3, 3, 3});
+  const auto ranges = make_bucket_ranges(buckets, 6);
+  for (const int64_t heads : {1, 12}) {
+    for (const auto type : kFloats) {
+      expect_good([&](const Tensors& t) { return bucket_table(t[0], ranges, 0.7); },
+                  [&](const Tensors& t) {
+                    return (at::embedding(t[0], buckets.to(t[0].device())) * 0.7).t();
+                  },
+                  {at::randn({6, heads})}, type);
+    }
+  }
+}
+
+TEST_F(FusedOnCuda, ScaleNorm) {
+  for (const auto& sizes : {std::vector<int64_t>{3, 5, 64}, {200, 96}, {7}}) {
+    for (const auto type : kFloats) {
+      expect_good([](const Tensors& t) { return scale_norm(t[0], t[1], 1e-3); },
+                  [](const Tensors& t) { return scale_norm_reference(t[0], t[1], 1e-3); },
+                  {at::randn(sizes), at::full({1}, 1.3)}, type);
     }
   }
 }

@@ -10,15 +10,18 @@
 #include "x_transformers/kernels/cuda/activation.cuh"
 #include "x_transformers/kernels/cuda/adamw.cuh"
 #include "x_transformers/kernels/cuda/argmax.cuh"
+#include "x_transformers/kernels/cuda/bucket_table.cuh"
 #include "x_transformers/kernels/cuda/column_sums.cuh"
 #include "x_transformers/kernels/cuda/cross_entropy.cuh"
 #include "x_transformers/kernels/cuda/decode_attention.cuh"
 #include "x_transformers/kernels/cuda/few_rows.cuh"
 #include "x_transformers/kernels/cuda/flash_attention.cuh"
+#include "x_transformers/kernels/cuda/group_attention.cuh"
 #include "x_transformers/kernels/cuda/hyper_connection.cuh"
 #include "x_transformers/kernels/cuda/keep_likely.cuh"
 #include "x_transformers/kernels/cuda/layer_mix.cuh"
 #include "x_transformers/kernels/cuda/norm.cuh"
+#include "x_transformers/kernels/cuda/offset_scale.cuh"
 #include "x_transformers/kernels/cuda/polar.cuh"
 #include "x_transformers/kernels/cuda/repeat_heads.cuh"
 #include "x_transformers/kernels/cuda/rotary.cuh"
@@ -60,6 +63,16 @@ constexpr CudaLaunchers make_table() {
   table.polar = on_current_stream<PolarPass, cuda::polar>;
   table.sink_terms = on_current_stream<SinkTerms, cuda::sink_terms>;
   table.rotary = on_current_stream<RotaryParams, cuda::rotary>;
+  table.bucket_table = on_current_stream<BucketTable, cuda::bucket_table>;
+  table.group_weights = on_current_stream<GroupWeights, cuda::group_weights>;
+  table.group_weights_backward =
+      on_current_stream<GroupWeightsBackward, cuda::group_weights_backward>;
+  table.group_weights_chunks = cuda::group_weights_chunks;
+  table.sums_of_others = on_current_stream<SumsOfOthers, cuda::sums_of_others>;
+  table.gate_rows = on_current_stream<GateRows, cuda::gate_rows>;
+  table.offset_scale = on_current_stream<OffsetScale, cuda::offset_scale>;
+  table.offset_scale_gradients =
+      on_current_stream<OffsetScaleGradients, cuda::offset_scale_gradients>;
   table.layer_mix_forward = on_current_stream<LayerMix, cuda::layer_mix_forward>;
   table.layer_mix_backward = on_current_stream<LayerMixBackward, cuda::layer_mix_backward>;
   table.hyper_width_forward = on_current_stream<HyperWidth, cuda::hyper_width_forward>;

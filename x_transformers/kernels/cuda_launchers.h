@@ -8,16 +8,19 @@
 #include "x_transformers/kernels/activation.h"
 #include "x_transformers/kernels/adamw.h"
 #include "x_transformers/kernels/argmax.h"
+#include "x_transformers/kernels/bucket_table.h"
 #include "x_transformers/kernels/column_sums.h"
 #include "x_transformers/kernels/cross_entropy.h"
 #include "x_transformers/kernels/decode_attention.h"
 #include "x_transformers/kernels/few_rows.h"
 #include "x_transformers/kernels/flash_attention.h"
+#include "x_transformers/kernels/group_attention.h"
 #include "x_transformers/kernels/hyper_connection.h"
 #include "x_transformers/kernels/keep_likely.h"
 #include "x_transformers/kernels/layer_mix.h"
 #include "x_transformers/kernels/linear_add.h"
 #include "x_transformers/kernels/norm.h"
+#include "x_transformers/kernels/offset_scale.h"
 #include "x_transformers/kernels/polar.h"
 #include "x_transformers/kernels/repeat_heads.h"
 #include "x_transformers/kernels/rotary.h"
@@ -38,7 +41,9 @@ struct CudaLaunchers {
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,
                 HyperDepth, HyperDepthBackward, FlashAttention, ScoreSoftmax, MixHeads,
                 MixHeadsWeights, CountedPositions, SelectiveGate, ArgmaxOfRows, KeepLikely,
-                ColumnSums, ScaleInPlace, LinearAdd, SinkTerms, PolarPass>();
+                ColumnSums, ScaleInPlace, LinearAdd, SinkTerms, PolarPass, BucketTable,
+                GroupWeights, GroupWeightsBackward, SumsOfOthers, GateRows, OffsetScale,
+                OffsetScaleGradients>();
 
   /// y = (x - mean) / sqrt(variance + epsilon) * gain, for dim <= kMostCudaNormFeatures.
   void (*layer_norm_forward)(const NormForward& params, int8_t device) = nullptr;
@@ -73,6 +78,16 @@ struct CudaLaunchers {
   void (*polar)(const PolarPass& params, int8_t device) = nullptr;
   void (*sink_terms)(const SinkTerms& params, int8_t device) = nullptr;
   void (*rotary)(const RotaryParams& params, int8_t device) = nullptr;
+  void (*bucket_table)(const BucketTable& params, int8_t device) = nullptr;
+
+  void (*group_weights)(const GroupWeights& params, int8_t device) = nullptr;
+  void (*group_weights_backward)(const GroupWeightsBackward& params, int8_t device) = nullptr;
+  /// How many rows of bias_grad there are for each matrix.
+  int64_t (*group_weights_chunks)(int64_t size) = nullptr;
+  void (*sums_of_others)(const SumsOfOthers& params, int8_t device) = nullptr;
+  void (*gate_rows)(const GateRows& params, int8_t device) = nullptr;
+  void (*offset_scale)(const OffsetScale& params, int8_t device) = nullptr;
+  void (*offset_scale_gradients)(const OffsetScaleGradients& params, int8_t device) = nullptr;
 
   void (*layer_mix_forward)(const LayerMix& params, int8_t device) = nullptr;
   void (*layer_mix_backward)(const LayerMixBackward& params, int8_t device) = nullptr;

@@ -122,9 +122,7 @@ at::Tensor FLASHT5RelativePositionBias::forward(int64_t first, int64_t n, int64_
   return RelativePositionBias::forward(pairs).squeeze(0);
 }
 
-at::Tensor FLASHT5RelativePositionBias::by_distance(int64_t n) {
-  return forward(n - 1, 1, 2 * n - 1).squeeze(0);
-}
+at::Tensor FLASHT5RelativePositionBias::by_distance(int64_t n) { return table(n).squeeze(0); }
 
 FLASHRotaryEmbedding::FLASHRotaryEmbedding(const FLASHRotaryEmbeddingOptions& o)
     : interpolate_factor_(o.interpolate_factor) {

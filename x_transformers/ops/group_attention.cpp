@@ -11,6 +11,7 @@
 #include "x_transformers/ops/batched_product.h"
 #include "x_transformers/ops/fast_path.h"
 #include "x_transformers/ops/group_attention_cpu.h"
+#include "x_transformers/ops/group_attention_cuda.h"
 #include "x_transformers/ops/mask.h"
 
 namespace x_transformers {
@@ -134,14 +135,20 @@ class GroupReference {
 
 at::Tensor reference(const GroupCall& call) { return GroupReference(call).run(); }
 
+const GroupPasses& passes_of(const at::Tensor& heads) {
+  static constexpr GroupPasses kCpu{group_attend_forward, group_attend_backward};
+  static constexpr GroupPasses kCuda{group_attend_forward_on_cuda, group_attend_backward_on_cuda};
+  return heads.is_cuda() ? kCuda : kCpu;
+}
+
 class GroupFunction : public torch::autograd::Function<GroupFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& heads, const at::Tensor& hidden,
                             const std::optional<at::Tensor>& bias, const GroupAttend& how) {
     GroupKept kept;
-    const auto out = group_attend_forward(heads, hidden, how, &kept);
+    const auto out = passes_of(heads).forward(heads, hidden, how, &kept);
     ctx->save_for_backward({heads, hidden, bias.value_or(at::Tensor()), how.mask, how.counts,
-                            kept.relus, kept.mixed, kept.sums});
+                            kept.relus, kept.weights, kept.mixed, kept.sums});
     ctx->saved_data["group_size"] = how.group_size;
     ctx->saved_data["causal"] = how.causal;
     ctx->saved_data["scale"] = how.scale;
@@ -174,8 +181,9 @@ class GroupFunction : public torch::autograd::Function<GroupFunction> {
       gradients.resize(4);
       return gradients;
     }
-    const auto gradients = group_attend_backward(
-        saved[0], saved[1], how, {saved[5], saved[6], saved[7]}, output_grads[0].contiguous());
+    const auto gradients = passes_of(saved[0]).backward(saved[0], saved[1], how,
+                                                        {saved[5], saved[6], saved[7], saved[8]},
+                                                        output_grads[0].contiguous());
     return {gradients.heads, gradients.hidden, gradients.bias, {}};
   }
 };
@@ -198,14 +206,36 @@ at::Tensor by_groups(const GroupCall& call) {
   if (how.bias.defined()) how.bias = how.bias.contiguous();
   const auto heads = call.heads.contiguous(), hidden = call.hidden.contiguous();
   if (!records_gradient({heads, hidden, how.bias}))
-    return group_attend_forward(heads, hidden, how, nullptr);
+    return passes_of(heads).forward(heads, hidden, how, nullptr);
   return GroupFunction::apply(heads, hidden,
                               how.bias.defined() ? std::optional(how.bias) : std::nullopt, how);
+}
+
+Reasons cuda_reasons(const GroupCall& call) {
+  return group_attend_cuda_reasons(call.heads, call.hidden, call.how);
+}
+
+/// Of whole groups, where masked values are zeros.
+at::Tensor by_whole_groups(const GroupCall& call) {
+  const auto n = call.hidden.size(1), size = std::min(call.how.group_size, n);
+  const auto padding = (size - n % size) % size;
+  auto how = call.how;
+  auto hidden = call.hidden;
+  if (how.mask.defined()) {
+    const auto halves = hidden.chunk(2, -1);
+    hidden = at::cat({zero_masked_rows(halves[0], how.mask), halves[1]}, -1);
+    how.mask = at::Tensor();
+  }
+  const auto heads = pad_tokens(call.heads, padding);
+  hidden = pad_tokens(hidden, padding);
+  const auto out = by_groups({heads, hidden, how});
+  return padding > 0 ? out.narrow(1, 0, n) : out;
 }
 
 const Engines<GroupCall, at::Tensor>& group_engines() {
   static const Engines<GroupCall, at::Tensor> all(
       {{"cpu", cpu_reasons, by_groups},
+       {"cuda", cuda_reasons, by_whole_groups},
        {"reference", [](const GroupCall&) { return Reasons(); }, reference}});
   return all;
 }

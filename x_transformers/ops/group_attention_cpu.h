@@ -3,20 +3,9 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "x_transformers/ops/group_attention.h"
+#include "x_transformers/ops/group_attention_passes.h"
 
 namespace x_transformers {
-
-/// What the backward pass needs.
-struct GroupKept {
-  at::Tensor relus;  ///< [b, n, group]
-  at::Tensor mixed;  ///< [b, n, e] before the gates
-  at::Tensor sums;  ///< [b, some, d, e] what linear queries are multiplied with; undefined: nothing
-};
-
-struct GroupGradients {
-  at::Tensor heads, hidden, bias;  ///< bias: undefined where there is none
-};
 
 /// `heads`, `hidden` and `how.bias` are dense. `kept` may be nullptr.
 at::Tensor group_attend_forward(const at::Tensor& heads, const at::Tensor& hidden,

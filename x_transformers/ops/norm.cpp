@@ -293,12 +293,27 @@ NormKind scale_kind(const at::Tensor& x, double eps) {
   return {false, root_of_dim(x), 0.0, eps * root_of_dim(x)};
 }
 
+/// The gain of all features at once, as CUDA's kernel has one for each.
+at::Tensor gain_of_each(const NormCall& call) { return call.gamma.expand({call.x.size(-1)}); }
+
+Reasons one_gain_on_cuda_reasons(const NormCall& call) {
+  if (call.gamma.numel() != 1 || call.x.dim() == 0) return Reasons("gamma is not one number");
+  const auto gain = gain_of_each(call);
+  return cuda_reasons({call.x, gain, call.kind});
+}
+
+at::Tensor norm_with_one_gain(const NormCall& call) {
+  const auto gain = gain_of_each(call);
+  return fused_norm({call.x, gain, call.kind});
+}
+
 const NormEngines& scale_norm_engines() {
-  static const NormEngines all(
-      {{"cpu", cpu_reasons, fused_norm}, {"reference", no_reasons, [](const NormCall& call) {
-                                            return over_norm(call.x, call.kind.least) *
-                                                   (call.gamma * call.kind.scale);
-                                          }}});
+  static const NormEngines all({{"cpu", cpu_reasons, fused_norm},
+                                {"cuda", one_gain_on_cuda_reasons, norm_with_one_gain},
+                                {"reference", no_reasons, [](const NormCall& call) {
+                                   return over_norm(call.x, call.kind.least) *
+                                          (call.gamma * call.kind.scale);
+                                 }}});
   return all;
 }
 

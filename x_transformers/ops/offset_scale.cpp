@@ -4,9 +4,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "x_transformers/core/error.h"
 #include "x_transformers/kernels/cpu/offset_scale.h"
 #include "x_transformers/kernels/cpu/row_chunks.h"
+#include "x_transformers/ops/column_sums.h"
+#include "x_transformers/ops/cuda_launchers.h"
+#include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
 
 namespace x_transformers {
@@ -24,6 +29,13 @@ at::Tensor offset_scale_reference(const OffsetScaleCall& call) {
   shape.front() = call.gamma.size(0);
   shape.back() = call.gamma.size(1);
   return at::addcmul(call.beta.view(shape), call.x.unsqueeze(0), call.gamma.view(shape));
+}
+
+variable_list with_graph(const variable_list& saved, const at::Tensor& y_grad) {
+  const auto again = [](const variable_list& inputs) {
+    return offset_scale_reference({inputs[0], inputs[1], inputs[2]});
+  };
+  return differentiable_gradients(again, saved, y_grad);
 }
 
 /// All dense.
@@ -53,12 +65,7 @@ class OffsetScaleFunction : public torch::autograd::Function<OffsetScaleFunction
 
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
     const auto saved = ctx->get_saved_variables();
-    if (at::GradMode::is_enabled()) {
-      const auto again = [](const variable_list& inputs) {
-        return offset_scale_reference({inputs[0], inputs[1], inputs[2]});
-      };
-      return differentiable_gradients(again, saved, output_grads[0]);
-    }
+    if (at::GradMode::is_enabled()) return with_graph(saved, output_grads[0]);
     const auto &x = saved[0], &gamma = saved[1];
     const auto y_grad = output_grads[0].contiguous();
     const auto x_grad = at::empty_like(x);
@@ -80,6 +87,71 @@ class OffsetScaleFunction : public torch::autograd::Function<OffsetScaleFunction
   }
 };
 
+/// x [..., dim] -> [heads, ..., dim], or backwards; all dense.
+at::Tensor launch_offset_scale(const at::Tensor& from, const at::Tensor& gamma,
+                               const at::Tensor& beta, bool backwards) {
+  auto sizes = from.sizes().vec();
+  backwards ? sizes.erase(sizes.begin()) : sizes.insert(sizes.begin(), gamma.size(0));
+  const auto to = at::empty(sizes, from.options());
+  kernels::OffsetScale params;
+  params.from = from.const_data_ptr();
+  params.to = to.mutable_data_ptr();
+  params.gamma = gamma.const_data_ptr();
+  params.beta = beta.const_data_ptr();
+  params.element = element_of(from);
+  params.backwards = backwards;
+  params.heads = gamma.size(0);
+  params.dim = gamma.size(1);
+  params.rows = (backwards ? to : from).numel() / params.dim;
+  our_cuda_kernels().launchers->offset_scale(params, from.device().index());
+  return to;
+}
+
+class OffsetScaleOnCuda : public torch::autograd::Function<OffsetScaleOnCuda> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& gamma,
+                            const at::Tensor& beta) {
+    ctx->save_for_backward({x, gamma, beta});
+    return launch_offset_scale(x, gamma, beta, false);
+  }
+
+  static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
+    const auto saved = ctx->get_saved_variables();
+    if (at::GradMode::is_enabled()) return with_graph(saved, output_grads[0]);
+    const auto &x = saved[0], &gamma = saved[1], &beta = saved[2];
+    const auto y_grad = output_grads[0].contiguous();
+    constexpr int64_t kRows = 64, kMostChunks = 256;
+    kernels::OffsetScaleGradients params;
+    params.element = element_of(x);
+    params.heads = gamma.size(0);
+    params.dim = gamma.size(1);
+    params.rows = x.numel() / params.dim;
+    params.chunks = std::clamp<int64_t>(params.rows / kRows, 1, kMostChunks);
+    const auto sums = at::empty({params.chunks, 2 * gamma.numel()}, x.options().dtype(at::kFloat));
+    params.x = x.const_data_ptr();
+    params.y_grad = y_grad.const_data_ptr();
+    params.sums = sums.mutable_data_ptr<float>();
+    our_cuda_kernels().launchers->offset_scale_gradients(params, x.device().index());
+    const auto totals = column_sums(sums, gamma.scalar_type()).view({2, -1, params.dim});
+    return {launch_offset_scale(y_grad, gamma, beta, true), totals[0], totals[1]};
+  }
+};
+
+Reasons offset_scale_cuda_reasons(const OffsetScaleCall& call) {
+  auto reasons = cuda_kernel_reasons(call.x, "x");
+  add_unlike(reasons, call.x, call.gamma, "gamma");
+  add_unlike(reasons, call.x, call.beta, "beta");
+  reasons.add_if(call.x.numel() == 0, "there are no rows");
+  return reasons;
+}
+
+at::Tensor offset_scale_on_cuda(const OffsetScaleCall& call) {
+  const auto x = call.x.contiguous(), gamma = call.gamma.contiguous(),
+             beta = call.beta.contiguous();
+  return records_gradient({x, gamma, beta}) ? OffsetScaleOnCuda::apply(x, gamma, beta)
+                                            : launch_offset_scale(x, gamma, beta, false);
+}
+
 Reasons offset_scale_reasons(const OffsetScaleCall& call) {
   Reasons reasons;
   for (const auto& t : {call.x, call.gamma, call.beta}) {
@@ -100,6 +172,7 @@ at::Tensor offset_scale_on_cpu(const OffsetScaleCall& call) {
 const Engines<OffsetScaleCall, at::Tensor>& offset_scale_engines() {
   static const Engines<OffsetScaleCall, at::Tensor> all(
       {{"cpu", offset_scale_reasons, offset_scale_on_cpu},
+       {"cuda", offset_scale_cuda_reasons, offset_scale_on_cuda},
        {"reference", [](const OffsetScaleCall&) { return Reasons(); }, offset_scale_reference}});
   return all;
 }

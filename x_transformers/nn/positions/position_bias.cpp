@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <mutex>
+#include <tuple>
 #include <utility>
 
 #include "x_transformers/core/error.h"
@@ -75,8 +78,23 @@ at::Tensor RelativePositionBias::buckets(const at::Tensor& query_minus_key) cons
   return offset + at::where(distance < max_exact, distance, large);
 }
 
+BucketRanges RelativePositionBias::ranges(int64_t span) const {
+  // Kept, as the host would make them for each call while the device waits.
+  using Key = std::tuple<bool, int64_t, int64_t, int64_t>;
+  static std::mutex mutex;
+  static std::map<Key, BucketRanges> all;
+  const std::lock_guard lock(mutex);
+  const auto [place, is_new] = all.try_emplace({causal_, num_buckets_, max_distance_, span});
+  if (is_new) {
+    const auto distances = all_distances(span, at::TensorOptions(at::kLong));
+    place->second = make_bucket_ranges(buckets(distances), num_buckets_);
+  }
+  return place->second;
+}
+
 at::Tensor RelativePositionBias::table(int64_t span) const {
   const auto& weight = relative_attention_bias_->weight;
+  if (has_bucket_table(weight)) return bucket_table(weight, ranges(span), scale_);
   const auto distances = all_distances(span, weight.options().dtype(at::kLong));
   return (at::embedding(weight, buckets(distances)) * scale_).t();
 }

@@ -12,6 +12,7 @@
 #include "x_transformers/core/token_buffer.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/positions/position_options.h"
+#include "x_transformers/ops/bucket_table.h"
 #include "x_transformers/ops/score_stages.h"
 
 namespace x_transformers {
@@ -45,9 +46,13 @@ class RelativePositionBias : public PositionBias {
   at::Tensor forward(const PositionPairs& positions) override;
   PositionStage stage(int64_t span) override;
 
- private:
+ protected:
+  /// [heads, 2 span - 1] for keys span - 1 tokens before the query to span - 1 after it.
   at::Tensor table(int64_t span) const;
+
+ private:
   at::Tensor buckets(const at::Tensor& relative_position) const;
+  BucketRanges ranges(int64_t span) const;
 
   double scale_;
   bool causal_;

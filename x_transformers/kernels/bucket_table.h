@@ -1,0 +1,24 @@
+// Parameters of a table of distances, made of one number for each bucket of them, on CUDA.
+#pragma once
+
+#include <cstdint>
+
+#include "x_transformers/kernels/element.h"
+
+namespace x_transformers::kernels {
+
+inline constexpr int64_t kMostTableBuckets = 64;
+
+/// Forward: table[h, d] = scale * weight[b, h] for each bucket b and begins[b] <= d < ends[b].
+/// Backward: weight[b, h] becomes scale times the sum of those table[h, d].
+struct BucketTable {
+  const void* from = nullptr;  ///< forward weight [buckets, heads], backward table [heads, length]
+  void* to = nullptr;
+  Element element = Element::float32;
+  bool backwards = false;
+  int64_t buckets = 0, heads = 0, length = 0;
+  float scale = 1;
+  int begins[kMostTableBuckets] = {}, ends[kMostTableBuckets] = {};
+};
+
+}  // namespace x_transformers::kernels
