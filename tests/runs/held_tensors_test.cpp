@@ -3,8 +3,14 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
+#include <string>
+#include <thread>
 #include <vector>
+
+#include "ops/cuda_device.h"
+#include "x_transformers/core/graph.h"
 
 namespace x_transformers {
 namespace {
@@ -73,6 +79,36 @@ TEST(HeldTensorsTest, RefusesToReadPastTheEnd) {
   held.hold(tensors, after_keep);
   EXPECT_EQ(read_on(held, tensors["a"], 2), from(0, 2));
   EXPECT_THROW(read_on(held, tensors["a"], 1), c10::Error);
+}
+
+/// As a checkpoint is written while the next step is captured.
+TEST(HeldTensorsTest, AreReadWhileAGraphIsCaptured) {
+  if (!no_cuda().empty()) GTEST_SKIP() << no_cuda();
+  if (!graph_unsupported().empty()) GTEST_SKIP() << graph_unsupported();
+  const at::Device device(at::kCUDA, 0);
+  const at::NoGradGuard no_grad;
+  const auto x = at::ones({64, 64}, at::TensorOptions(device));
+  std::atomic<bool> is_over = false;
+  std::thread reader([&] {
+    while (!is_over) {
+      HeldTensors held;
+      TensorMap tensors;
+      for (int i = 0; i < 40; ++i)
+        tensors[std::to_string(i)] = at::full({8}, i, at::TensorOptions(device));
+      held.hold(tensors, [](const at::Tensor&) { return Changes::never; });
+      for (int i = 0; i < 40; ++i)
+        EXPECT_EQ(read_on(held, tensors[std::to_string(i)], 8)[7], static_cast<float>(i));
+    }
+  });
+  for (int n = 0; n < 20; ++n) {
+    auto y = x;
+    const auto work = [&] {
+      for (int i = 0; i < 50; ++i) y = at::mm(x, x);
+    };
+    EXPECT_NO_THROW(capture_graph(device, work)->replay());
+  }
+  is_over = true;
+  reader.join();
 }
 
 }  // namespace

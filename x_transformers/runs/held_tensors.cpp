@@ -51,6 +51,21 @@ at::Tensor copy_to(const at::Device& device, const at::Tensor& tensor) {
   return at::empty(tensor.sizes(), options).copy_(tensor);
 }
 
+/// The stream on which tensors of a device are brought to the CPU, one for all: LibTorch has 32 and
+/// gives each of them again in turn, so that new ones would soon be that of a step, or the one that
+/// a CUDA graph is captured on, where a copy makes the capture fail. Those of high priority are
+/// apart.
+c10::Stream reading_stream(const at::Device& device) {
+  static std::mutex mutex;
+  static std::map<c10::DeviceIndex, c10::Stream> streams;
+  const std::lock_guard lock(mutex);
+  const auto found = streams.find(device.index());
+  if (found != streams.end()) return found->second;
+  const c10::impl::VirtualGuardImpl pool(device.type());
+  const auto stream = pool.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
+  return streams.emplace(device.index(), stream).first->second;
+}
+
 }  // namespace
 
 void HeldTensors::hold(TensorMap& tensors, const ChangesOf& changes_of) {
@@ -99,9 +114,7 @@ void HeldTensors::keep() {
 }
 
 void HeldTensors::bring_to_cpu(Entry& entry) const {
-  const auto device = entry.tensor.device();
-  const c10::impl::VirtualGuardImpl streams(device.type());
-  const auto beside = streams.getStreamFromGlobalPool(device, /*isHighPriority=*/false);
+  const auto beside = reading_stream(entry.tensor.device());
   const c10::StreamGuard guard(beside);
   computed_->block(beside);
   entry.rest = entry.tensor.to(at::kCPU).reshape({-1}).view(at::kByte);
