@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 
@@ -120,7 +121,8 @@ Meeting meet_first(Socket connection, const RankInfo& own, int64_t world, const 
   const Json ranks = answer.contains("ranks") ? answer["ranks"] : Json::array();
   for (const auto& each : ranks) meeting.ranks.push_back(info_of(each));
   if (static_cast<int64_t>(meeting.ranks.size()) != world)
-    throw RunError(fmt::format("rank 0 knows {} processes, not {}", meeting.ranks.size(), world));
+    throw RunError(fmt::format("rank 0 knows {}, not {}",
+                               how_many(std::ssize(meeting.ranks), "process"), world));
   meeting.to_others.push_back(std::move(connection));
   return meeting;
 }

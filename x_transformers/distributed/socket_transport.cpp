@@ -129,7 +129,7 @@ class SocketTransport : public Transport {
       out_bytes -= sent;
       in += taken;
       in_bytes -= taken;
-      if (sent == 0 && taken == 0) wait(out_bytes > 0, in_bytes > 0);
+      if (sent == 0 && taken == 0) wait(out_bytes, in_bytes);
     }
   }
 
@@ -147,9 +147,10 @@ class SocketTransport : public Transport {
     return std::max<int64_t>(got, 0);
   }
 
-  void wait(bool sends, bool receives) const {
-    pollfd waiting[2] = {{sends ? next_.descriptor() : -1, POLLOUT, 0},
-                         {receives ? before_.descriptor() : -1, POLLIN, 0}};
+  /// Waits until some of the bytes that are left can be sent or received.
+  void wait(int64_t out_bytes, int64_t in_bytes) const {
+    pollfd waiting[2] = {{out_bytes > 0 ? next_.descriptor() : -1, POLLOUT, 0},
+                         {in_bytes > 0 ? before_.descriptor() : -1, POLLIN, 0}};
     if (::poll(waiting, 2, kCheckMilliseconds) == 0) check();
   }
 
