@@ -99,18 +99,36 @@ TEST(UniversalPretrain, Refuses) {
 
 TEST(SyntheticData, OneStepAfterTheOtherIsTheWhole) {
   const torch::NoGradGuard no_grad;
-  for (const char* network : {"LSTM", "GRU", "RNN"}) {
+  const ModuleSpec networks[] = {
+      {"LSTM"}, {"GRU"}, {"RNN"}, {"LSTM", R"({"num_layers": 2})"}, {"GRU", R"({"bias": false})"}};
+  for (const auto& network : networks) {
     SyntheticDataGeneratorOptions given;
     given.dim = 6;
     given.hidden_size = 5;
     given.num_tokens = 9;
-    given.network_klass = ModuleSpec{network};
+    given.network_klass = network;
     SyntheticDataGenerator generator(given);
     const auto input = random_tokens(2, 7, 9);
     const auto whole = generator->forward(input).logits;
     const auto first = generator->forward(input.narrow(1, 0, 4));
     const auto rest = generator->forward(input.narrow(1, 4, 3), first.hiddens).logits;
-    EXPECT_TRUE(at::allclose(at::cat({first.logits, rest}, 1), whole, 1e-5, 1e-6)) << network;
+    EXPECT_TRUE(at::allclose(at::cat({first.logits, rest}, 1), whole, 1e-5, 1e-6))
+        << network.type << network.arguments;
+  }
+}
+
+TEST(SyntheticData, RefusesAStateOfOtherTensors) {
+  for (const auto& [network, message] :
+       {std::pair("LSTM", "hiddens: expected 2 tensors, the state, got 3"),
+        std::pair("GRU", "hiddens: expected 1 tensor, the state, got 3")}) {
+    SyntheticDataGeneratorOptions given;
+    given.dim = 6;
+    given.num_tokens = 9;
+    given.network_klass = ModuleSpec{network};
+    SyntheticDataGenerator generator(given);
+    const std::vector<at::Tensor> state(3, at::zeros({1, 2, 6}));
+    EXPECT_THAT([&] { generator->forward(random_tokens(2, 7, 9), state); },
+                ThrowsMessage<InputError>(HasSubstr(message)));
   }
 }
 

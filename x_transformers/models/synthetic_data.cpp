@@ -1,19 +1,19 @@
 #include "x_transformers/models/synthetic_data.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <utility>
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/evaluation.h"
-#include "x_transformers/core/json.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/generation/sampling.h"
 #include "x_transformers/models/token_bounds.h"
+#include "x_transformers/nn/callable_types.h"
 
 namespace x_transformers {
 namespace {
@@ -27,12 +27,11 @@ void check(const SyntheticDataGeneratorOptions& o) {
           "at most one of them");
 }
 
-/// What the options name, with the sizes of a recurrence unless it has some of its own.
-ModuleSpec network_spec(const ModuleSpec& given, int64_t dim, int64_t hidden) {
-  if (given.type != "RNN") return given;
-  Json arguments = {{"input_size", dim}, {"hidden_size", hidden}, {"batch_first", true}};
-  arguments.update(Json::parse(given.arguments));
-  return {given.type, arguments.dump()};
+CallableModule make_network(const SyntheticDataGeneratorOptions& o, int64_t hidden) {
+  const auto named = o.network_klass.value_or(ModuleSpec{o.use_gru ? "GRU" : "LSTM"});
+  return within("network_klass", [&] {
+    return make_callable(with_recurrent_sizes(named, o.dim, hidden), o.compat);
+  });
 }
 
 }  // namespace
@@ -43,7 +42,8 @@ SyntheticDataGeneratorImpl::SyntheticDataGeneratorImpl(SyntheticDataGeneratorOpt
   check(o);
   const auto hidden = o.hidden_size.value_or(o.dim);
   embed_ = register_module("embed", torch::nn::Embedding(o.num_tokens, o.dim));
-  build_network(hidden);
+  network_ = make_network(o, hidden);
+  register_module("net", network_.module);
   to_logits_ = register_module("to_logits", linear_no_bias(hidden, o.num_tokens));
   // The paper varies how strongly a network reacts.
   constexpr double kLargestGain = 1.1;
@@ -51,51 +51,19 @@ SyntheticDataGeneratorImpl::SyntheticDataGeneratorImpl(SyntheticDataGeneratorOpt
   to_logits_->weight.mul_(at::rand({}).item<double>() * kLargestGain);
 }
 
-void SyntheticDataGeneratorImpl::build_network(int64_t hidden) {
-  const auto& o = options_;
-  const auto type = o.network_klass ? o.network_klass->type : o.use_gru ? "GRU" : "LSTM";
-  require(
-      !o.network_klass || (type != "LSTM" && type != "GRU") || o.network_klass->arguments == "{}",
-      at("network_klass"), "a {} is made of {} and {} alone, got arguments {}", type, option("dim"),
-      option("hidden_size"), o.network_klass ? o.network_klass->arguments : "");
-  if (type == "LSTM") {
-    lstm_ = register_module(
-        "net", torch::nn::LSTM(torch::nn::LSTMOptions(o.dim, hidden).batch_first(true)));
-  } else if (type == "GRU") {
-    gru_ = register_module("net",
-                           torch::nn::GRU(torch::nn::GRUOptions(o.dim, hidden).batch_first(true)));
-  } else {
-    other_ = within("network_klass", [&] {
-      return make_callable(network_spec(*o.network_klass, o.dim, hidden), o.compat);
-    });
-    register_module("net", other_.module);
-  }
-}
-
 /// The network's output as `logits`, which the head makes logits of.
 SyntheticDataGeneratorImpl::Output SyntheticDataGeneratorImpl::run(
     const at::Tensor& embedded, const std::vector<at::Tensor>& hiddens) {
-  const auto expect_tensors = [&](size_t count) {
-    expect(hiddens.empty() || hiddens.size() == count, at("hiddens"), hiddens.size(),
-           "{} of the state's tensors", count);
-  };
-  if (lstm_) {
-    expect_tensors(2);
-    const auto [out, state] = hiddens.empty()
-                                  ? lstm_->forward(embedded)
-                                  : lstm_->forward(embedded, std::tuple{hiddens[0], hiddens[1]});
-    return {out, {std::get<0>(state), std::get<1>(state)}};
-  }
-  expect_tensors(1);
-  if (gru_) {
-    const auto [out, state] = gru_->forward(embedded, hiddens.empty() ? at::Tensor() : hiddens[0]);
-    return {out, {state}};
-  }
+  const auto count = static_cast<size_t>(network_.state_tensors);
+  expect(hiddens.empty() || hiddens.size() == count, at("hiddens"), hiddens.size(), "{}, the state",
+         how_many(network_.state_tensors, "tensor"));
   CallableModule::NamedTensors arguments;
   if (!hiddens.empty()) arguments["hx"] = hiddens[0];
-  const auto result = within("network_klass", [&] { return other_.call(embedded, arguments); });
+  if (hiddens.size() > 1) arguments["cx"] = hiddens[1];
+  const auto result = within("network_klass", [&] { return network_.call(embedded, arguments); });
   Output output{result.out, {}};
-  if (result.hidden.defined()) output.hiddens.push_back(result.hidden);
+  for (const auto& part : {result.hidden, result.cell})
+    if (part.defined()) output.hiddens.push_back(part);
   return output;
 }
 

@@ -3,7 +3,6 @@
 
 #include <torch/nn/module.h>
 #include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/rnn.h>
 
 #include <cstdint>
 #include <memory>
@@ -43,14 +42,11 @@ class SyntheticDataGeneratorImpl : public torch::nn::Module {
       const std::optional<torch::Device>& device = std::nullopt) const override;
 
  private:
-  void build_network(int64_t hidden);
   Output run(const at::Tensor& embedded, const std::vector<at::Tensor>& hiddens);
 
   SyntheticDataGeneratorOptions options_;
   torch::nn::Embedding embed_{nullptr};
-  torch::nn::LSTM lstm_{nullptr};
-  torch::nn::GRU gru_{nullptr};
-  CallableModule other_;
+  CallableModule network_;
   Linear to_logits_{nullptr};
 };
 TORCH_MODULE(SyntheticDataGenerator);

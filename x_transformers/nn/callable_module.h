@@ -23,7 +23,8 @@ struct CallableModule {
   using NamedTensors = std::map<std::string, at::Tensor>;
   struct Result {
     at::Tensor out;
-    at::Tensor hidden;  ///< a recurrent module's last state, which its argument `hx` takes
+    at::Tensor hidden;     ///< a recurrent module's last state, which its argument `hx` takes
+    at::Tensor cell = {};  ///< an LSTM's cell state beside it, which its argument `cx` takes
   };
   /// x and further arguments by name; one that the module does not take is an InputError.
   using Call = std::function<Result(const at::Tensor& x, const NamedTensors& arguments)>;
@@ -34,6 +35,7 @@ struct CallableModule {
   bool is_causal = is_per_token;  ///< and not on later tokens
   std::optional<int64_t> num_ids = std::nullopt;  ///< it embeds ids below this; empty: not said
   bool draws = false;                             ///< random numbers, in training
+  int64_t state_tensors = 1;                      ///< of a recurrent module's state: of an LSTM two
 
   explicit operator bool() const { return call != nullptr; }
   at::Tensor operator()(const at::Tensor& x, const NamedTensors& arguments = {}) const {

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "x_transformers/core/rules.h"
@@ -153,8 +155,8 @@ CallableModule make_rnn(const RNNModuleOptions& options) {
   return with_one_state("RNN", torch::nn::RNN(rnn), options);
 }
 
-/// Its state is two tensors, of which Python's callers take and give only the first; so no state
-/// can be given.
+/// Its state is two tensors, hx and cx, which are given both or not at all. Python's callers take
+/// only the first of them, and so can give none.
 CallableModule make_lstm(const LSTMModuleOptions& options) {
   auto projected = recurrent_options<torch::nn::LSTMOptions>(options);
   expect(options.proj_size >= 0 && options.proj_size < options.hidden_size, at("proj_size"),
@@ -162,12 +164,19 @@ CallableModule make_lstm(const LSTMModuleOptions& options) {
          options.hidden_size);
   projected.proj_size(options.proj_size);
   torch::nn::LSTM lstm(projected);
-  return recurrent("LSTM", lstm, options,
-                   [](torch::nn::LSTM& holder, const at::Tensor& x, const NamedTensors& arguments) {
-                     require_no_arguments("LSTM", arguments);
-                     const auto [out, state] = holder->forward(x);
-                     return Result{out, std::get<0>(state)};
-                   });
+  auto callable =
+      recurrent("LSTM", lstm, options,
+                [](torch::nn::LSTM& holder, const at::Tensor& x, const NamedTensors& arguments) {
+                  std::optional<std::tuple<at::Tensor, at::Tensor>> given;
+                  if (arguments.contains("hx") && arguments.contains("cx") && arguments.size() == 2)
+                    given = std::tuple{arguments.at("hx"), arguments.at("cx")};
+                  else
+                    require_no_arguments("LSTM", arguments);
+                  const auto [out, state] = holder->forward(x, given);
+                  return Result{out, std::get<0>(state), std::get<1>(state)};
+                });
+  callable.state_tensors = 2;
+  return callable;
 }
 
 CallableModule make_min_gru(const MinGRUOptions& options) {

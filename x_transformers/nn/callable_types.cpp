@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/nn/activations.h"
@@ -189,28 +190,45 @@ CallableModule make_identity(const NoOptions&) {
           /*is_per_token=*/true};
 }
 
+namespace {
+
+/// torch.nn's recurrent modules by name.
+std::map<std::string, MakeCallable> recurrent_callables() {
+  return {{"GRU", maker(make_gru)}, {"LSTM", maker(make_lstm)}, {"RNN", maker(make_rnn)}};
+}
+
+}  // namespace
+
 std::map<std::string, MakeCallable> built_in_callables() {
-  return {{"Linear", maker(make_linear)},
-          {"Embedding", maker(make_embedding)},
-          {"Softmax", maker(make_softmax)},
-          {"GRU", maker(make_gru)},
-          {"LSTM", maker(make_lstm)},
-          {"RNN", maker(make_rnn)},
-          {"Dropout", maker(make_dropout)},
-          {"Dropout1d", maker(make_feature_dropout)},
-          {"Dropout2d", maker(make_feature_dropout)},
-          {"Dropout3d", maker(make_dropout_3d)},
-          {"AlphaDropout", maker(make_alpha_dropout)},
-          {"FeatureAlphaDropout", maker(make_feature_alpha_dropout)},
-          {"Identity", maker(make_identity)},
-          {"LayerNorm", maker(make_layer_norm)},
-          {"RMSNorm", maker(make_rms_norm)},
-          {"ScaleNorm", maker(make_scale_norm)},
-          {"SimpleRMSNorm", maker(make_simple_rms_norm)},
-          {"MinGRU", maker(make_min_gru)},
-          {"CausalConv1d", maker(make_causal_conv1d)},
-          {"TokenEmbedding", maker(make_token_embedding)},
-          {"FeedForward", maker(make_feed_forward)}};
+  std::map<std::string, MakeCallable> all = {
+      {"Linear", maker(make_linear)},
+      {"Embedding", maker(make_embedding)},
+      {"Softmax", maker(make_softmax)},
+      {"Dropout", maker(make_dropout)},
+      {"Dropout1d", maker(make_feature_dropout)},
+      {"Dropout2d", maker(make_feature_dropout)},
+      {"Dropout3d", maker(make_dropout_3d)},
+      {"AlphaDropout", maker(make_alpha_dropout)},
+      {"FeatureAlphaDropout", maker(make_feature_alpha_dropout)},
+      {"Identity", maker(make_identity)},
+      {"LayerNorm", maker(make_layer_norm)},
+      {"RMSNorm", maker(make_rms_norm)},
+      {"ScaleNorm", maker(make_scale_norm)},
+      {"SimpleRMSNorm", maker(make_simple_rms_norm)},
+      {"MinGRU", maker(make_min_gru)},
+      {"CausalConv1d", maker(make_causal_conv1d)},
+      {"TokenEmbedding", maker(make_token_embedding)},
+      {"FeedForward", maker(make_feed_forward)}};
+  all.merge(recurrent_callables());
+  return all;
+}
+
+ModuleSpec with_recurrent_sizes(const ModuleSpec& spec, int64_t input_size, int64_t hidden_size) {
+  if (!recurrent_callables().contains(spec.type)) return spec;
+  Json arguments = {
+      {"input_size", input_size}, {"hidden_size", hidden_size}, {"batch_first", true}};
+  arguments.update(Json::parse(spec.arguments));
+  return {spec.type, arguments.dump()};
 }
 
 }  // namespace x_transformers

@@ -2,6 +2,7 @@
 // module.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -28,5 +29,9 @@ CallableModule make_causal_conv1d(const CausalConv1dOptions& options);
 
 /// The library's own types by name.
 std::map<std::string, MakeCallable> built_in_callables();
+
+/// `spec` with input_size, hidden_size and batch_first = true in the places of those that it leaves
+/// out, where it is one of torch.nn's recurrent modules (GRU, LSTM, RNN); else as it is.
+ModuleSpec with_recurrent_sizes(const ModuleSpec& spec, int64_t input_size, int64_t hidden_size);
 
 }  // namespace x_transformers
