@@ -1,37 +1,16 @@
 #include "x_transformers/core/cloned.h"
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 
-#include <mutex>
 #include <string>
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/generator_state.h"
 #include "x_transformers/core/warning.h"
 
 namespace x_transformers {
 namespace {
-
-/// Puts the random numbers of the CPU back to where they stood: new weights are drawn, and thrown
-/// away.
-class UndrawnNumbers {
- public:
-  UndrawnNumbers() : generator_(at::detail::getDefaultCPUGenerator()) {
-    const std::lock_guard lock(generator_.mutex());
-    state_ = generator_.get_state();
-  }
-  ~UndrawnNumbers() {
-    const std::lock_guard lock(generator_.mutex());
-    generator_.set_state(state_);
-  }
-  UndrawnNumbers(const UndrawnNumbers&) = delete;
-  UndrawnNumbers& operator=(const UndrawnNumbers&) = delete;
-
- private:
-  at::Generator generator_;
-  at::Tensor state_;
-};
 
 using NamedTensors = torch::OrderedDict<std::string, at::Tensor>;
 
@@ -54,8 +33,8 @@ void copy_values(const NamedTensors& from, NamedTensors to,
 std::shared_ptr<torch::nn::Module> cloned(
     const torch::nn::Module& original, const std::optional<at::Device>& device,
     const std::function<std::shared_ptr<torch::nn::Module>()>& build) {
-  const WarningsOff warnings_off;  // the original has given them
-  const UndrawnNumbers undrawn;
+  const WarningsOff warnings_off;            // the original has given them
+  const RandomStateGuard undrawn(at::kCPU);  // the new weights are thrown away
   auto copy = build();
   const at::NoGradGuard no_grad;
   copy_values(original.named_parameters(), copy->named_parameters(), device);
