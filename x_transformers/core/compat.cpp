@@ -67,6 +67,12 @@ const PythonMeaning& meaning_of(PythonRelease which) { return release(which).mea
 
 const PythonMeaning& Compat::meaning() const { return meaning_of(xt_compat); }
 
+std::vector<PythonRelease> python_releases() {
+  std::vector<PythonRelease> all;
+  for (size_t i = 0; i < releases().size(); ++i) all.push_back(static_cast<PythonRelease>(i));
+  return all;
+}
+
 std::vector<std::string> release_names() {
   std::vector<std::string> names;
   for (const auto& each : releases()) names.emplace_back(each.name);
@@ -77,8 +83,8 @@ std::string name_of(PythonRelease which) { return release(which).name; }
 
 PythonRelease release_named(const std::string& name, const OptionPath& where) {
   const auto known = fmt::format("{}", fmt::join(release_names(), " or "));
-  for (size_t i = 0; i < releases().size(); ++i) {
-    if (releases().at(i).name == name) return static_cast<PythonRelease>(i);
+  for (const auto each : python_releases()) {
+    if (name_of(each) == name) return each;
   }
   expect(false, at(where), name, "{}", known);
   return {};

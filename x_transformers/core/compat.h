@@ -60,7 +60,7 @@ struct MeaningRead {
   OptionPath option;
 };
 
-/// A module whose numbers hang on rows of the table.
+/// A module whose numbers depend on rows of the table.
 class MeaningReader {
  public:
   virtual ~MeaningReader() = default;
@@ -82,6 +82,8 @@ struct Compat {
   bool operator==(const Compat&) const = default;
 };
 
+/// All of them, oldest first.
+std::vector<PythonRelease> python_releases();
 /// Their names, as in "2.16.1".
 std::vector<std::string> release_names();
 std::string name_of(PythonRelease release);

@@ -1,9 +1,13 @@
 #include "x_transformers/interchange/release_rules.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <array>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/error.h"
@@ -47,8 +51,8 @@ std::string beside(const std::string& name, std::string_view own, std::string_vi
   return name.substr(0, name.size() - own.size()) + std::string(other);
 }
 
-/// 2.31.10 has value gates without a bias, and 2.16.1 adds one.
-void add_gate_biases(TensorMap& tensors) {
+/// Value gates without a bias get one of 0.
+void add_gate_biases(TensorMap& tensors, PythonRelease) {
   TensorMap biases;
   for (const auto& [name, weight] : tensors) {
     if (!name.ends_with(kGateWeight) || weight.dim() != 2) continue;
@@ -58,32 +62,57 @@ void add_gate_biases(TensorMap& tensors) {
   tensors.merge(biases);
 }
 
-/// A bias of 0 adds nothing, and any other has no place in 2.31.10.
-void drop_gate_biases(TensorMap& tensors) {
-  std::erase_if(tensors, [](const auto& entry) {
+/// A bias of 0 adds nothing, and any other has no place in `release`.
+void drop_gate_biases(TensorMap& tensors, PythonRelease release) {
+  std::erase_if(tensors, [&](const auto& entry) {
     const auto& [name, bias] = entry;
     if (!name.ends_with(kGateBias)) return false;
     require(!bias.any().template item<bool>(), at(name),
-            "expected zeros, for value gates of x-transformers {} have no bias",
-            name_of(PythonRelease::v2_31_10));
+            "expected zeros, for value gates of x-transformers {} have no bias", name_of(release));
     return true;
   });
+}
+
+/// What makes weights those of `release`.
+struct WeightChange {
+  const char* name;  ///< for people
+  void (*apply)(TensorMap& tensors, PythonRelease release);
+};
+
+/// A row of the table by which weights have other names or shapes.
+struct WeightRow {
+  bool PythonMeaning::*value;
+  WeightChange if_true, if_false;  ///< for a release in which it is true, or false
+};
+
+constexpr std::array kWeightRows{WeightRow{&PythonMeaning::value_gates_have_a_bias,
+                                           {"value gates get a bias of 0", add_gate_biases},
+                                           {"value gates lose a bias of 0", drop_gate_biases}}};
+
+WeightTranslation rule_between(PythonRelease from, PythonRelease to, torch::nn::Module& module) {
+  std::vector<WeightChange> changes;
+  for (const auto& row : kWeightRows) {
+    const bool theirs = meaning_of(from).*row.value, ours = meaning_of(to).*row.value;
+    if (theirs != ours) changes.push_back(ours ? row.if_true : row.if_false);
+  }
+  std::vector<std::string> names;
+  for (const auto& change : changes) names.emplace_back(change.name);
+  const auto apply = [changes, from, to, &module](TensorMap& tensors) {
+    require_same_meanings(module, from, to);
+    for (const auto& change : changes) change.apply(tensors, to);
+  };
+  return {fmt::format("{}", fmt::join(names, ", ")), name_of(from), name_of(to), apply};
 }
 
 }  // namespace
 
 WeightTranslations release_rules(torch::nn::Module& module) {
-  constexpr auto kOld = PythonRelease::v2_16_1, kNew = PythonRelease::v2_31_10;
-  return {
-      {"value gates get a bias of 0", name_of(kNew), name_of(kOld),
-       [&module](TensorMap& tensors) {
-         require_same_meanings(module, kNew, kOld);
-         add_gate_biases(tensors);
-       }},
-      {"value gates lose a bias of 0", name_of(kOld), name_of(kNew), [&module](TensorMap& tensors) {
-         require_same_meanings(module, kOld, kNew);
-         drop_gate_biases(tensors);
-       }}};
+  WeightTranslations rules;
+  for (const auto from : python_releases()) {
+    for (const auto to : python_releases())
+      if (from != to) rules.push_back(rule_between(from, to, module));
+  }
+  return rules;
 }
 
 }  // namespace x_transformers
