@@ -66,7 +66,7 @@ class OwnModel : public testing::Test {
   TrainResult train(int64_t steps, const char* folder, bool resume = false) const {
     const auto run = parse_run_options(run_file(steps), "run.json");
     at::manual_seed(0);
-    return train_model(run, root_ / folder, resume);
+    return train_model(run, root_ / folder, resume, {.random = process_generators()});
   }
 
   fs::path root_;

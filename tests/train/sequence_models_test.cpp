@@ -98,7 +98,7 @@ class SequenceModels : public testing::TestWithParam<Learner> {
                          {"progress", "none"}}}};
     const auto run = parse_run_options(file, "run.json");
     at::manual_seed(0);
-    return train_model(run, root_ / folder, resume);
+    return train_model(run, root_ / folder, resume, {.random = process_generators()});
   }
 
   fs::path root_;

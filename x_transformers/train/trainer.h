@@ -52,9 +52,10 @@ struct RunContext {
   /// can be read and has finite weights) or a step.
   std::string from_checkpoint = "latest";
   /// What random numbers are drawn from: checkpoints hold its state, and a resumed run brings that
-  /// back by it. With read_process_generators() the generators of the process, which others may
-  /// draw from too, are not set: a resumed run then draws from where they stand, and says so.
-  RandomSource random = process_generators();
+  /// back by it. By default the generators of the process, which others may draw from too, are read
+  /// and not set: a resumed run then draws from where they stand, and says so. Whoever owns the
+  /// process gives process_generators().
+  RandomSource random = read_process_generators();
   /// Where text is kept as tokens (token_cache.h), for runs on the same text; empty: in the run's
   /// folder, for the run alone.
   std::filesystem::path token_folder = {};
