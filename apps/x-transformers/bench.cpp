@@ -188,7 +188,8 @@ struct SessionStart {
 SessionStart session_start(const BenchCommand& command, Model& model, const at::Device& device) {
   const auto& writer = *model.any_writer();
   const auto readable = writer.readable_tokens();
-  require(readable.has_value(), command.config + ": token_emb: does not say which tokens it takes");
+  require(readable.has_value(), at(OptionPath(command.config + ":") / "token_emb"),
+          "does not say which tokens it takes");
   SessionRequest request;
   request.expected_tokens = command.tokens;
   if (command.no_cuda_graph) request.static_caches = false;

@@ -96,7 +96,7 @@ TEST(PairExamples, CountTheTokensThatAreWritten) {
 
 TEST(PairExamples, RefuseOtherLinesByTheirNumber) {
   expect_refused(options("pairs", write("one.tsv", "a\tb\nc\n")),
-                 "one.tsv: line 2: expected two columns parted by a tab, got 1");
+                 "one.tsv: line 2: expected two columns separated by a tab, got 1");
   expect_refused(options("pairs", write("three.tsv", "a\tb\tc\n")), "three.tsv: line 1");
   expect_refused(options("pairs", write("half.tsv", "a\t\n")),
                  "line 1: the second column is empty");

@@ -104,7 +104,7 @@ TEST(LossInputs, NameTheOptionsThatBoundThem) {
   EXPECT_EQ(src->count, 7);
   EXPECT_EQ(src->counted_by, "enc_num_tokens");
   EXPECT_EQ(src->longest, 5);
-  EXPECT_EQ(src->limited_by, "enc_max_seq_len is 5");
+  EXPECT_EQ(src->limited_by, text("{} is 5", option("enc_max_seq_len")));
   EXPECT_EQ(tgt->counted_by, "dec_num_tokens");
   // The last token is only predicted.
   EXPECT_NO_THROW(translator->loss(

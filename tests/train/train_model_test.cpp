@@ -75,7 +75,7 @@ class LanguageModelTest : public testing::Test {
   TrainResult train(const Json& file, const std::string& folder, bool resume = false) const {
     const auto run = parse_run_options(file, "run.json");
     set_up_process(run.train);
-    return train_model(run, root_ / folder, resume);
+    return train_model(run, root_ / folder, resume, {.random = process_generators()});
   }
 
   std::string write(const std::string& folder, const std::string& prompt, int64_t tokens) const {
@@ -397,9 +397,10 @@ TEST_F(LanguageModelTest, ModelErrorsNameTheFileAndTheOption) {
 TEST_F(LanguageModelTest, AModelOfAnyLengthNeedsOneForItsData) {
   auto file = run_file(1);
   file["model"]["net"]["max_seq_len"] = 0;
-  EXPECT_THAT([&] { train(file, "run"); },
-              ThrowsMessage<InputError>(HasSubstr("data.seq_len: is needed where max_seq_len = 0: "
-                                                  "give one of the two a length")));
+  EXPECT_THAT(
+      [&] { train(file, "run"); },
+      ThrowsMessage<InputError>(HasSubstr("data.seq_len: is needed where model.net.max_seq_len "
+                                          "= 0: give one of the two a length")));
   file["data"]["seq_len"] = 8;
   EXPECT_EQ(train(file, "run").step, 1);
 }
@@ -468,9 +469,9 @@ TEST_F(LanguageModelOnTensorsTest, RefusesWhatIsNoSequenceOfItsTokens) {
   refuses(sequences(), "examples.safetensors: has no tensor x", "y");
   refuses(sequences().to(at::kFloat), "tensor x: expected whole numbers");
   refuses(sequences(18),
-          "tensor x: expected at most 17 entries an example (max_seq_len = 16, and the "
+          "tensor x: expected at most 17 entries an example (model.net.max_seq_len = 16, and the "
           "token after them)");
-  refuses(sequences() + 200, "expected 0 to 255 (num_tokens is 256)");
+  refuses(sequences() + 200, "expected 0 to 255 (model.net.num_tokens is 256)");
 }
 
 TEST_F(LanguageModelTest, APromptThatIsTooLongCountsByItsLastTokens) {

@@ -66,7 +66,7 @@ class WrapperRuns : public testing::Test {
   TrainResult train(const Json& file, const std::string& folder, bool resume = false) const {
     const auto run = parse_run_options(file, "run.json");
     set_up_process(run.train);
-    return train_model(run, root_ / folder, resume);
+    return train_model(run, root_ / folder, resume, {.random = process_generators()});
   }
 
   std::map<int64_t, double> losses(const std::string& folder) const {
@@ -154,14 +154,15 @@ TEST_F(WrapperRuns, AMaskedModelTakesWholeSequencesOnly) {
   auto file = run_file(masked_model(net("Encoder", 257)), 1);
   file["data"]["seq_len"] = 7;
   EXPECT_THAT([&] { train(file, "run"); },
-              ThrowsMessage<InputError>(
-                  HasSubstr("data.seq_len: expected exactly 8 (max_seq_len = 8), got 7")));
+              ThrowsMessage<InputError>(HasSubstr(
+                  "data.seq_len: expected exactly 8 (model.net.max_seq_len = 8), got 7")));
   file["data"] = {
       {"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}, {"val_fraction", 0}};
   save_safetensors(root_ / "x.safetensors", {{"x", at::zeros({4, 9}, at::kLong)}});
-  EXPECT_THAT([&] { train(file, "run"); },
-              ThrowsMessage<InputError>(HasSubstr(
-                  "tensor x: expected [examples, 8] (max_seq_len = 8), got Long [4, 9]")));
+  EXPECT_THAT(
+      [&] { train(file, "run"); },
+      ThrowsMessage<InputError>(HasSubstr(
+          "tensor x: expected [examples, 8] (model.net.max_seq_len = 8), got Long [4, 9]")));
   save_safetensors(root_ / "x.safetensors", {{"x", at::zeros({4, 8}, at::kLong)}});
   EXPECT_EQ(train(file, "run").step, 1);
   file["model"]["mask_id"] = 257;
@@ -175,8 +176,9 @@ TEST_F(WrapperRuns, AMaskedModelRefusesDataThatHoldItsMask) {
   EXPECT_THAT(
       [&] { train(file, "run"); },
       ThrowsMessage<InputError>(HasSubstr(
-          "text.txt: position 2: holds token 99, which stands for a hidden token (mask_id is "
-          "99); give the model one token more: num_tokens 258 and mask_id 257")));
+          "text.txt: position 2: holds token 99, which stands for a hidden token "
+          "(model.mask_id is 99); give the model one token more: model.net.num_tokens 258 and "
+          "model.mask_id 257")));
   file["model"]["mask_id"] = 'z';
   EXPECT_EQ(train(file, "run").step, 1);
   file["data"] = {{"path", (root_ / "x.safetensors").string()}, {"batch_size", 2}};

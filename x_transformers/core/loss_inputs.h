@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/error.h"
+
 namespace x_transformers {
 
 enum class LossInputKind {
@@ -26,15 +28,15 @@ struct LossInput {
   std::optional<std::vector<int64_t>> sizes = std::nullopt;
   /// Ids are 0 to `count` - 1, as the option `counted_by` has it, or `ignored`.
   std::optional<int64_t> count = std::nullopt;
-  std::string counted_by = {};
+  OptionPath counted_by = {};
   std::optional<int64_t> ignored = std::nullopt;
   /// An id that data must not have, and what is said of it.
   std::optional<int64_t> reserved = std::nullopt;
-  std::string reserved_for = {};
+  Text reserved_for = {};
   /// Entries of the first axis; `limited_by` says why no more.
   int64_t shortest = 0;
   std::optional<int64_t> longest = std::nullopt;
-  std::string limited_by = {};
+  Text limited_by = {};
   /// Of a mask: sequences of which it must leave tokens. Of each at least one token after the first
   /// is false here, and true in the sequence's own mask NAME_mask, where there is one.
   std::vector<std::string> leaves_some_of = {};
@@ -49,7 +51,7 @@ struct LossInputs {
   /// forward gives no loss: a batch needs one of these, against which its result is measured.
   std::vector<std::string> answers = {};
   /// Why there is no loss at all of such a batch, and what has one; empty: there is.
-  std::string unsupported = {};
+  Text unsupported = {};
 
   const LossInput* find(const std::string& name) const {
     for (const auto& input : tensors)
@@ -57,5 +59,9 @@ struct LossInputs {
     return nullptr;
   }
 };
+
+/// The same with the options that they name as `spelling` has them.
+LossInput respelled(LossInput input, const Spelling& spelling);
+LossInputs respelled(LossInputs inputs, const Spelling& spelling);
 
 }  // namespace x_transformers

@@ -62,7 +62,7 @@ bool has_sizes(const at::Tensor& tensor, const std::vector<int64_t>& sizes) {
   return true;
 }
 
-/// Pictures with the channels behind, as most other programs have them.
+/// Pictures with the channels last, as most other programs have them.
 std::string order_hint(const at::Tensor& tensor, const LossInput& input) {
   const auto& sizes = *input.sizes;
   const bool is_turned = input.kind == LossInputKind::pictures && tensor.dim() == 4 &&
@@ -93,10 +93,13 @@ void require_image_sizes(const at::Tensor& tensor, const ExamplePlaces& places,
   if (tensor.dim() != 4 || tensor.size(0) == 0 || has_sizes(tensor, *input.sizes)) return;
   const auto& sizes = *input.sizes;
   require(false, at(places.of(0) + ":"),
-          "has {} x {} pixels of {} channels, as all images here, expected {} x {} of {} ({})",
-          tensor.size(3), tensor.size(2), tensor.size(1), sizes[2], sizes[1], sizes[0],
-          input.limited_by);
+          "has {} x {} pixels of {}, as all images here, expected {} x {} of {} ({})",
+          tensor.size(3), tensor.size(2), how_many(tensor.size(1), "channel"), sizes[2], sizes[1],
+          sizes[0], input.limited_by);
 }
+
+/// " (why)", or nothing.
+Text in_brackets(const Text& why) { return why.empty() ? why : text(" ({})", why); }
 
 void require_sizes(const at::Tensor& tensor, const ExamplePlaces& places, const LossInput& input) {
   const auto file = at(places.path + ":");
@@ -107,13 +110,13 @@ void require_sizes(const at::Tensor& tensor, const ExamplePlaces& places, const 
     const bool has_why =
         !input.limited_by.empty() && !input.sizes->empty() && (*input.sizes)[0] >= 0;
     require(has_sizes(tensor, *input.sizes), file, "tensor {}: expected {}{}, got {}{}", input.name,
-            shown_sizes(*input.sizes), has_why ? " (" + input.limited_by + ")" : "",
+            shown_sizes(*input.sizes), has_why ? in_brackets(input.limited_by) : Text(),
             described(tensor), order_hint(tensor, input));
   }
   if (tensor.dim() < 2) return;
   require(tensor.size(1) >= input.shortest, file,
           "tensor {}: expected {} or more entries an example{}, got {}", input.name, input.shortest,
-          input.limited_by.empty() ? "" : " (" + input.limited_by + ")", described(tensor));
+          in_brackets(input.limited_by), described(tensor));
   if (!input.longest || tensor.size(1) <= *input.longest) return;
   const auto found = places.lengths.find(input.name);
   if (found == places.lengths.end()) {
@@ -164,7 +167,7 @@ void require_ids_in_range(const at::Tensor& ids, int64_t first, const ExamplePla
   if (!is_wrong.any().item<bool>()) return;
   const auto found = first_wrong(is_wrong, wide);
   const auto value = found.value.item<int64_t>();
-  const Text expected = input.reserved == value ? Text(input.reserved_for)
+  const Text expected = input.reserved == value ? input.reserved_for
                         : input.count ? text("expected 0 to {} ({} is {})", *input.count - 1,
                                              input.counted_by, *input.count)
                                       : "expected 0 or more";

@@ -48,8 +48,8 @@ struct Document {
   bool is_json = false;
 };
 
-/// Where the document behind it begins.
-InputPlace behind(const Document& document) {
+/// Where the document after it begins.
+InputPlace after(const Document& document) {
   if (!document.is_json) return {document.place.file + 1, 0};
   return {document.place.file, document.place.byte + document.bytes.size() + 1};
 }
@@ -73,14 +73,14 @@ class DocumentReader {
         place_ = {place_.file + 1, 0};
         continue;
       }
-      place_ = behind(*document);
+      place_ = after(*document);
       bytes += document->bytes.size();
       block.push_back(*document);
     }
     return block;
   }
 
-  /// Behind the documents so far.
+  /// After the documents so far.
   InputPlace place() const { return place_; }
 
  private:
@@ -195,7 +195,8 @@ std::vector<std::pair<size_t, size_t>> tasks_of(const std::vector<Document>& doc
   return tasks;
 }
 
-/// The tokens of each document. The first that cannot be encoded is told of, whoever found it.
+/// The tokens of each document. The first that cannot be encoded is reported, whichever thread
+/// found it.
 std::vector<std::string> encode_block(const std::vector<Document>& documents,
                                       const Encoding& encoding) {
   std::vector<std::string> results(documents.size());
@@ -394,11 +395,11 @@ class ShardWork {
       shard_->add(encoded[i], tokens);
       progress_.tokens += tokens;
       ++progress_.documents;
-      if (shard_->tokens() >= options_.shard_tokens) finish_shard(behind(block[i]));
+      if (shard_->tokens() >= options_.shard_tokens) finish_shard(after(block[i]));
     }
   }
 
-  /// A file that takes so many tokens more.
+  /// A file that takes `tokens` more.
   void make_room(int64_t tokens, const Document& document) {
     constexpr int64_t kMost = std::numeric_limits<int32_t>::max();  // that a header can say
     require(tokens <= kMost, at(encoding_.place_of(document)),

@@ -50,7 +50,7 @@ at::Tensor answered_loss(Model& model, const TensorMap& batch) {
 }
 
 LossInputs answered_inputs(std::vector<int64_t> sizes, std::optional<int64_t> classes,
-                           const std::string& counted_by) {
+                           const OptionPath& counted_by) {
   LossInput labels{.name = "labels", .kind = LossInputKind::ids, .is_needed = false};
   labels.sizes = sizes;
   labels.count = classes;

@@ -29,6 +29,6 @@ at::Tensor answered_loss(Model& model, const TensorMap& batch);
 /// it, and target. Both are [examples] and `sizes` of an example, -1: of any length; target has one
 /// axis more, of `classes` numbers.
 LossInputs answered_inputs(std::vector<int64_t> sizes, std::optional<int64_t> classes,
-                           const std::string& counted_by);
+                           const OptionPath& counted_by);
 
 }  // namespace x_transformers

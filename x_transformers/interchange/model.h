@@ -42,16 +42,16 @@ inline constexpr int64_t kUsualTokens = 1024;
 struct TokenTask {
   int64_t num_tokens = 0;  ///< tokens are 0 to num_tokens - 1
   /// Tokens that it learns from at once, without the one that only the loss needs; empty: any.
-  /// Exactly so many, if it learns from whole sequences.
+  /// Exactly that many, if it learns from whole sequences.
   std::optional<int64_t> longest = std::nullopt;
-  std::string limited_by = {};  ///< the option that sets `longest`, and how, for messages
+  Text limited_by = {};  ///< the option that sets `longest`, and how, for messages
   /// Sequences are [batch, longest], each whole, without a token after them.
   bool is_whole = false;
   /// A value that stands where there is no token, in examples of tensors.
   std::optional<int64_t> ignored = std::nullopt;
   /// A token that the model writes itself where one is hidden, and the option that says which.
   std::optional<int64_t> reserved = std::nullopt;
-  std::string reserved_by = {};
+  OptionPath reserved_by = {};
 };
 
 /// A model of one type, for one caller at a time.

@@ -46,12 +46,12 @@ LossInput token_input(const TokenModel& net, const std::string& name, bool are_t
   if (predicted && (!ids || predicted->count < ids->count)) ids = predicted;
   if (ids) {
     input.count = ids->count;
-    input.counted_by = prefix + ids->option;
+    input.counted_by = OptionPath(prefix + ids->option);
   }
   if (const auto positions = net.embedded_positions()) {
     input.longest = positions->count + unseen;
-    input.limited_by = fmt::format("{}{} is {}{}", prefix, positions->option, positions->count,
-                                   unseen > 0 ? ", and one more that only the loss needs" : "");
+    input.limited_by = text("{} is {}{}", option(prefix + positions->option), positions->count,
+                            unseen > 0 ? ", and one more that only the loss needs" : "");
   }
   return input;
 }

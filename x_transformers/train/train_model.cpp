@@ -39,6 +39,22 @@ std::shared_ptr<Model> open_model(const RunOptions& run) {
                      [&] { return build_trainable_model(*run.model, run.model_place); });
 }
 
+/// How the model spells its options in the run file, from "model" on.
+Spelling spelled_in_run(const RunOptions& run) {
+  return trainable_spelling(*run.model, run.model_place.within_file());
+}
+
+/// Where the run file has the number of the model's tokens, from "model" on.
+OptionPath place_of_num_tokens(const RunOptions& run) {
+  const auto model = run.model_place.within_file();
+  auto place = model / "num_tokens";
+  for (const auto& part : models_of_file(*run.model)) {
+    const auto keys = keys_of_option(value_at(*run.model, part.keys), "num_tokens");
+    if (!keys.empty()) place = model / OptionPath(part.keys) / OptionPath(keys);
+  }
+  return place;
+}
+
 /// The options of token data with the vocabulary of the run and a length that the model takes.
 DataOptions token_options(const RunOptions& run, const std::filesystem::path& directory,
                           bool resume, const TokenTask& task) {
@@ -64,27 +80,37 @@ DataOptions token_options(const RunOptions& run, const std::filesystem::path& di
   return options;
 }
 
+/// The tokens that the model learns from, with options as the run file spells them.
+std::optional<TokenTask> token_task_of(Model& model, const RunOptions& run) {
+  auto task = within(run.model_place, [&] { return model.token_task(); });
+  if (!task) return task;
+  task->limited_by = respelled(task->limited_by, spelled_in_run(run));
+  if (task->reserved) task->reserved_by = respelled(task->reserved_by, spelled_in_run(run));
+  return task;
+}
+
 /// What the model that learns from tokens takes of a tensor of them.
-LossInput input_of(const Model& model, const TokenTask& task) {
+LossInput input_of(const Model& model, const TokenTask& task, const RunOptions& run) {
   LossInput tokens{.name = model.predicted_tensor(), .kind = LossInputKind::ids};
   tokens.sizes = std::vector<int64_t>{-1};
   tokens.count = task.num_tokens;
-  tokens.counted_by = "num_tokens";
+  tokens.counted_by = place_of_num_tokens(run);
   tokens.ignored = task.ignored;
   tokens.shortest = 2;
-  tokens.limited_by = task.limited_by;
+  tokens.limited_by = task.limited_by;  // as the run file has it
   if (task.reserved) {
     tokens.reserved = task.reserved;
-    tokens.reserved_for = fmt::format(
-        "which stands for a hidden token ({} is {}); give the model one token more: num_tokens {} "
-        "and {} {}",
-        task.reserved_by, *task.reserved, task.num_tokens + 1, task.reserved_by, task.num_tokens);
+    tokens.reserved_for = text(
+        "which stands for a hidden token ({} is {}); give the model one token more: {} {} and {} "
+        "{}",
+        task.reserved_by, *task.reserved, tokens.counted_by, task.num_tokens + 1, task.reserved_by,
+        task.num_tokens);
   }
   if (task.is_whole) {
     tokens.sizes = std::vector<int64_t>{task.longest.value_or(-1)};
   } else if (task.longest) {
     tokens.longest = *task.longest + 1;
-    tokens.limited_by += ", and the token after them";
+    tokens.limited_by = text("{}, and the token after them", tokens.limited_by);
   }
   return tokens;
 }
@@ -92,15 +118,16 @@ LossInput input_of(const Model& model, const TokenTask& task) {
 /// What the loss takes of a batch with tensors of these names. All of forward's arguments that are
 /// called masks are masks.
 LossInputs inputs_of(Model& model, const std::optional<TokenTask>& task,
-                     const std::set<std::string>& names) {
-  auto inputs = model.loss_inputs(names);
+                     const std::set<std::string>& names, const RunOptions& run) {
+  auto inputs = respelled(within(run.model_place, [&] { return model.loss_inputs(names); }),
+                          spelled_in_run(run));
   for (const auto& name : names) {
     const bool is_mask = name == "mask" || name.ends_with("_mask");
     if (is_mask && inputs.find(name) == nullptr)
       inputs.tensors.push_back({.name = name, .kind = LossInputKind::mask, .is_needed = false});
   }
   if (task && inputs.answers.empty() && inputs.find(model.predicted_tensor()) == nullptr)
-    inputs.tensors.push_back(input_of(model, *task));
+    inputs.tensors.push_back(input_of(model, *task, run));
   return inputs;
 }
 
@@ -121,7 +148,7 @@ void use_examples(TrainerParts& parts, const RunOptions& run, const std::shared_
                   const std::optional<TokenTask>& task) {
   const auto inputs = [&run, model, task](const std::set<std::string>& names) {
     require_hidden_targets(*model, names, run);
-    return within(run.model_place, [&] { return inputs_of(*model, task, names); });
+    return inputs_of(*model, task, names, run);
   };
   use_data(parts, open_data_source(run.data, {.place = parts.context.place, .loss_inputs = inputs}),
            data_files(run.data));
@@ -145,7 +172,7 @@ void try_example(Model& model, const TrainerParts& parts, at::Device device) {
     parts.loss(example);
   } catch (const InputError&) {
     throw;
-  } catch (const std::exception&) {  // memory and the like are told of with the step
+  } catch (const std::exception&) {  // lack of memory and the like are reported with the step
   }
 }
 
@@ -213,17 +240,8 @@ void require_packable(Model& model, const RunOptions& run) {
 
 /// What data call num_tokens is the option of the model, which a wrapper may hold.
 Spelling num_tokens_of(const RunOptions& run) {
-  auto place = run.model_place;
-  for (const auto& part : models_of_file(*run.model)) {
-    const auto keys = keys_of_option(value_at(*run.model, part.keys), "num_tokens");
-    if (keys.empty()) continue;
-    place = run.model_place;
-    for (const auto& name : part.keys) place = place / name;
-    for (const auto& name : keys) place = place / name;
-  }
-  if (place == run.model_place) place = place / "num_tokens";
-  return spelled_by(
-      [place](const OptionPath& path) { return path == "num_tokens" ? place : path; });
+  return spelled_by([place = run.model_place / place_of_num_tokens(run).without_front()](
+                        const OptionPath& path) { return path == "num_tokens" ? place : path; });
 }
 
 /// Text or token files; a model that writes gives samples where there is a tokenizer.
@@ -233,7 +251,7 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   require_hidden_targets(*model, {predicted}, run);
   const auto options = token_options(run, parts.directory, parts.resume, task);
   if (options.pack == "documents") require_packable(*model, run);
-  auto tokens = input_of(*model, task);
+  auto tokens = input_of(*model, task, run);
   tokens.name = kTokenTensor;
   const auto& context = parts.context;
   const auto device = open_device(run.train.device, OptionPath("train") / "device");
@@ -333,7 +351,7 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   std::string start;
   if (!run.train.init_from.empty() && !resume)
     start = start_from(*model, run.train.init_from, run.train.init_strict, run.train.init_key);
-  const auto task = within(run.model_place, [&] { return model->token_task(); });
+  const auto task = token_task_of(*model, run);
   TrainerParts parts = make_parts(run, directory, resume, context);
   if (holds_examples(run.data)) {
     require_no_sample_prompt(run.train, "means nothing: no samples are written of examples");

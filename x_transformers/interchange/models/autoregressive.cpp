@@ -2,11 +2,11 @@
 #include "x_transformers/wrappers/autoregressive.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <set>
 #include <string>
 
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/generation_arguments.h"
 #include "x_transformers/interchange/models/next_token_model.h"
 #include "x_transformers/interchange/net_argument.h"
@@ -76,7 +76,7 @@ Value call_forward(AutoregressiveWrapperImpl& model, Arguments& arguments) {
   auto cache = stack_intermediates(output.net.layers);
   const auto mems =
       returns.mems ? Value::list(next_mems(output.net, model.net()->traits().kept_mems)) : Value();
-  add_late_fields(cache, output.net, returns, mems, false);
+  add_late_fields(cache, output.net, returns, mems, /*returns_pooled=*/false);
   return Value::list(
       std::vector<Value>{output.loss, Value::list(std::vector<Value>{output.logits, cache})});
 }
@@ -110,7 +110,8 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
     return is_of_tokens ? holder_->loss(batch.at("x")) : NextTokenModel::loss(batch);
   }
   LossInputs loss_inputs(const std::set<std::string>& names) override {
-    return is_of_net(names) ? net_->loss_inputs(names) : NextTokenModel::loss_inputs(names);
+    return is_of_net(names) ? respelled(net_->loss_inputs(names), below("net"))
+                            : NextTokenModel::loss_inputs(names);
   }
 
   LossUnit loss_unit() const override {
@@ -138,14 +139,15 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
     auto task = NextTokenModel::token_task();
     const auto traits = holder_->net()->traits();
     task->ignored = holder_->options().ignore_index;
-    task->limited_by = "max_seq_len = 0";
+    const auto max_seq_len = OptionPath("net") / "max_seq_len";
+    task->limited_by = text("{} = 0", max_seq_len);
     if (traits.max_seq_len == 0) return task;
     // A sequence comes with the token after it, which the model sees only where its loss cannot
     // spare it.
     const bool sees_one_more = traits.has_abs_pos_emb && !holder_->leaves_out_last();
     task->longest = traits.max_seq_len - (sees_one_more ? 1 : 0);
-    task->limited_by = fmt::format("max_seq_len = {}{}", traits.max_seq_len,
-                                   sees_one_more ? " less the token that only the loss needs" : "");
+    task->limited_by = text("{} = {}{}", max_seq_len, traits.max_seq_len,
+                            sees_one_more ? " less the token that only the loss needs" : "");
     return task;
   }
 

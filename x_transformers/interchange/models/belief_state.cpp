@@ -2,7 +2,6 @@
 #include "x_transformers/wrappers/belief_state.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <set>
 #include <string>
@@ -112,11 +111,12 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPre
     const auto traits = holder_->forward_decoder()->traits();
     TokenTask task;
     task.num_tokens = traits.num_tokens;
-    task.limited_by = "max_seq_len = 0";
+    const auto max_seq_len = OptionPath("forward_decoder") / "max_seq_len";
+    task.limited_by = text("{} = 0", max_seq_len);
     if (traits.max_seq_len == 0) return task;
     task.longest = traits.max_seq_len - (traits.has_abs_pos_emb ? 1 : 0);
-    task.limited_by = fmt::format("max_seq_len = {}{}", traits.max_seq_len,
-                                  traits.has_abs_pos_emb ? " less the last token" : "");
+    task.limited_by = text("{} = {}{}", max_seq_len, traits.max_seq_len,
+                           traits.has_abs_pos_emb ? " less the last token" : "");
     return task;
   }
 

@@ -65,11 +65,12 @@ class ContinuousModel : public HolderModel<ContinuousTransformerWrapper> {
     inputs.tensors.push_back(series_input());
     const bool has_answer = names.contains("labels") || names.contains("target");
     if (holder_->options().probabilistic || !has_answer) {
-      inputs.unsupported =
-          "the model has no loss of a sequence alone; a ContinuousAutoregressiveWrapper around it "
-          "learns what comes next";
-      if (!holder_->options().probabilistic)
-        inputs.unsupported += ", and alone it learns from a tensor labels or target besides";
+      inputs.unsupported = text(
+          "the model has no loss of a sequence alone; a ContinuousAutoregressiveWrapper "
+          "around it learns what comes next{}",
+          holder_->options().probabilistic
+              ? ""
+              : ", and alone it learns from a tensor labels or target besides");
     }
     return inputs;
   }

@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/registry.h"
@@ -65,7 +66,9 @@ class DPOModel : public HolderModel<DPO> {
   LossInputs loss_inputs(const std::set<std::string>&) override {
     LossInputs inputs;
     for (const char* name : {"preferred_seq", "unpreferred_seq"}) {
-      auto seq = token_input(*holder_->policy_model(), name, /*are_targets=*/true, /*unseen=*/1);
+      auto seq =
+          respelled(token_input(*holder_->policy_model(), name, /*are_targets=*/true, /*unseen=*/1),
+                    below("model"));
       seq.shortest = 2;
       inputs.tensors.push_back(std::move(seq));
       inputs.tensors.push_back(

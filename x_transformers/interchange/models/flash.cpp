@@ -87,10 +87,10 @@ class FLASHAutoregressiveModel : public NextTokenModel<FLASHAutoregressiveWrappe
     auto task = NextTokenModel::token_task();
     const auto max_seq_len = holder_->net()->traits().max_seq_len;
     task->ignored = FLASHAutoregressiveWrapperImpl::kIgnored;
-    task->limited_by = "max_seq_len = 0";
+    task->limited_by = text("{} = 0", OptionPath("net") / "max_seq_len");
     if (max_seq_len == 0) return task;
     task->longest = max_seq_len;
-    task->limited_by = "max_seq_len = " + std::to_string(max_seq_len);
+    task->limited_by = text("{} = {}", OptionPath("net") / "max_seq_len", max_seq_len);
     return task;
   }
 };

@@ -2,7 +2,6 @@
 #include "x_transformers/systems/free_transformer.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/parts/part_model.h"
@@ -35,7 +34,8 @@ GenerateOptions take_sampling(Arguments& arguments) {
 }
 
 Value call_generate(FreeTransformerImpl& model, Arguments& arguments) {
-  const auto prompts = required_ids(arguments, "prompts", tokens_of(model.options(), false));
+  const auto prompts =
+      required_ids(arguments, "prompts", tokens_of(model.options(), /*may_be_padding=*/false));
   const auto latents = arguments.tensor_or_numbers("latents");
   require_in_range(latents, "latents",
                    {int64_t{1} << model.options().latent_bits, "2 ** latent_bits"});
@@ -60,7 +60,7 @@ class FreeTransformerModel : public HolderModel<FreeTransformer>, public TokenPr
     if (method == "generate") return call_generate(*holder_, arguments);
     if (method == "encode_to_latents") return call_encode(*holder_, arguments);
     require_forward("FreeTransformer", method);
-    const auto range = tokens_of(holder_->options(), true);
+    const auto range = tokens_of(holder_->options(), /*may_be_padding=*/true);
     const auto seq = required_ids(arguments, "seq", range);
     const auto losses = holder_->forward(seq, take_ids(arguments, "seq_for_latents", range));
     if (!arguments.flag("return_all_losses")) return losses.total;
@@ -81,7 +81,8 @@ class FreeTransformerModel : public HolderModel<FreeTransformer>, public TokenPr
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
-    TokenTask task{o.num_tokens, o.max_seq_len, fmt::format("max_seq_len = {}", o.max_seq_len)};
+    TokenTask task{o.num_tokens, o.max_seq_len,
+                   text("{} = {}", option("max_seq_len"), o.max_seq_len)};
     task.ignored = o.pad_id;
     return task;
   }

@@ -2,7 +2,6 @@
 #include "x_transformers/systems/gpt_vae.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include "x_transformers/core/evaluation.h"
 #include "x_transformers/interchange/generation_arguments.h"
@@ -79,8 +78,8 @@ class GPTVAEModel : public HolderModel<GPTVAE>, public TokenPredictor {
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
     TokenTask task{o.num_tokens, o.max_seq_len - 1 + more(),
-                   fmt::format("max_seq_len = {}{}", o.max_seq_len,
-                               more() ? "" : " less the token that only the loss needs")};
+                   text("{} = {}{}", option("max_seq_len"), o.max_seq_len,
+                        more() ? "" : " less the token that only the loss needs")};
     task.ignored = o.pad_id;
     return task;
   }

@@ -3,7 +3,6 @@
 #include "x_transformers/core/ignored_target.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include <map>
 #include <string_view>
@@ -159,14 +158,14 @@ class MultiInputModel : public HolderModel<MultiInputTransformerWrapper> {
         LossInput ids{.name = part + name, .kind = LossInputKind::ids};
         ids.sizes = std::vector<int64_t>{-1};
         ids.count = count;
-        ids.counted_by = "num_tokens." + name;
+        ids.counted_by = OptionPath("num_tokens") / name;
         if (std::string(part) == "labels.") {
           ids.ignored = kIgnoredTarget;
           ids.is_needed = false;
           inputs.answers.push_back(ids.name);
         } else if (const auto positions = holder_->embedded_positions()) {
           ids.longest = positions->count;
-          ids.limited_by = fmt::format("{} is {}", positions->option, positions->count);
+          ids.limited_by = text("{} is {}", option(positions->option), positions->count);
         }
         inputs.tensors.push_back(std::move(ids));
       }

@@ -2,7 +2,6 @@
 #include "x_transformers/wrappers/nonautoregressive.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/net_argument.h"
@@ -130,7 +129,7 @@ class NonAutoregressiveModel : public HolderModel<NonAutoregressiveWrapper> {
     TokenTask task;
     task.num_tokens = traits.num_tokens;
     task.longest = traits.max_seq_len;
-    task.limited_by = fmt::format("max_seq_len = {}", traits.max_seq_len);
+    task.limited_by = text("{} = {}", OptionPath("net") / "max_seq_len", traits.max_seq_len);
     task.is_whole = true;
     task.reserved = holder_->options().mask_id;
     task.reserved_by = "mask_id";

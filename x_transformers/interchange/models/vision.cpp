@@ -2,7 +2,6 @@
 #include "x_transformers/models/vision.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
 #include "x_transformers/interchange/holder_model.h"
 #include "x_transformers/interchange/labelled_loss.h"
@@ -42,7 +41,8 @@ class VisionModel : public HolderModel<ViTransformerWrapper> {
     auto inputs = answered_inputs({}, o.num_classes, "num_classes");
     LossInput img{.name = "img", .kind = LossInputKind::pictures};
     img.sizes = std::vector<int64_t>{o.channels, o.image_size, o.image_size};
-    img.limited_by = fmt::format("channels is {}, image_size {}", o.channels, o.image_size);
+    img.limited_by =
+        text("{} is {}, {} {}", option("channels"), o.channels, option("image_size"), o.image_size);
     inputs.tensors.push_back(std::move(img));
     return inputs;
   }

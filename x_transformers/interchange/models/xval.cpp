@@ -135,7 +135,7 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
     LossInput x{.name = "x", .kind = LossInputKind::ids};
     x.sizes = std::vector<int64_t>{-1};
     x.count = net.num_tokens();
-    x.counted_by = "num_tokens";
+    x.counted_by = OptionPath("net") / "num_tokens";
     x.ignored = holder_->options().ignore_index;
     x = of_next_entries(std::move(x), net.embedded_positions());
     LossInput numbers{.name = "x_num", .kind = LossInputKind::numbers};
