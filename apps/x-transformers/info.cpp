@@ -296,13 +296,13 @@ void add_info(CLI::App& app) {
       ->check(integer_from(1, kLargestSize));
   command
       ->add_option("--processes", options->processes,
-                   "say what each of so many processes that train the model keeps in memory, "
+                   "say what each of this many processes that train the model keeps in memory, "
                    "without activations")
       ->check(integer_from(1, kMostProcesses));
   command
       ->add_option_function<int64_t>(
           "--gpus", [options](const int64_t& gpus) { options->gpus = gpus; },
-          "say what each of so many GPUs would keep in memory, in fp32 and in bf16, without "
+          "say what each of this many GPUs would keep in memory, in fp32 and in bf16, without "
           "activations (training on several GPUs is not built yet)")
       ->check(integer_from(1, kMostProcesses));
   command->add_flag("--json", options->json, "print the result as JSON");

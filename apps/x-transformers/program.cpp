@@ -181,7 +181,7 @@ int run_program(std::vector<std::string> arguments) {
     arguments.emplace_back("--help");
   }
   set_run_arguments(arguments);
-  CLI::App app{"Trains, compares and runs the models of x-transformers 2.16.1, without Python.",
+  CLI::App app{"Trains, compares and runs the models of x-transformers, without Python.",
                "x-transformers"};
   app.require_subcommand(1);
   app.set_version_flag("--version", "x-transformers " XT_VERSION, "name and version");

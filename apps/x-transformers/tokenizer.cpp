@@ -105,7 +105,7 @@ void add_vocabulary_training(CLI::App& group) {
                           "a share above 0 and up to 1"));
   command->add_option("--byte-fallback", options->byte_fallback, "spell other characters in bytes");
   command->add_option("--whitespace-runs", options->whitespace_runs,
-                      "tokens for runs of blanks, tabs and line ends, as in code and tables");
+                      "tokens for runs of spaces, tabs and line ends, as in code and tables");
   command->add_option("--max-lines", options->max_lines, "lines to learn from; 0: all")
       ->check(integer_from(0));
   command->add_option("--threads", options->threads, "threads to learn with")

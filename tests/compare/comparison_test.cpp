@@ -270,11 +270,11 @@ TEST_F(ComparisonTest, RunsNothingTwice) {
   EXPECT_EQ(result.variants[0].name, "ff_glu");
   EXPECT_EQ(result.variants[1].name, "depth=2+heads=2");
   const std::vector<std::string> said{
-      "rotary_pos_emb: is not run, as the base is so already",
-      "ff_glu=true: is not run, as it is ff_glu again",
-      "rotary_pos_emb+ff_glu: is not run, as it is ff_glu again",
-      "use_rmsnorm=false: is not run, as the base is so already",
-      "depth=2+heads=2: model.net.attn_layers.heads is so in the base already"};
+      "rotary_pos_emb: is not run: it is the same as the base",
+      "ff_glu=true: is not run: it is the same as ff_glu",
+      "rotary_pos_emb+ff_glu: is not run: it is the same as ff_glu",
+      "use_rmsnorm=false: is not run: it is the same as the base",
+      "depth=2+heads=2: the base has the same model.net.attn_layers.heads"};
   EXPECT_THAT(lines_, testing::IsSupersetOf(said));
   out_ += "-base";
   EXPECT_THAT(refusal(options("heads=2,rotary_pos_emb")), HasSubstr("nothing is left to try"));

@@ -76,7 +76,7 @@ TEST_F(RunGroupsTest, RefusesARunThatIsGivenTwice) {
   EXPECT_EQ(refusal({one, other}), "none");
   for (const auto& again : {one, copy})
     EXPECT_THAT(refusal({one, other, again}),
-                AllOf(HasSubstr(again.string() + ": has the very losses of " + one.string())));
+                AllOf(HasSubstr(again.string() + ": has the same losses as " + one.string())));
 }
 
 TEST_F(RunGroupsTest, JoinsRunsThatDifferInTheirSeedsAlone) {

@@ -18,7 +18,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-/// Bytes, of which runs of blanks, tabs and line ends become one blank, as in vocabularies that
+/// Bytes, of which runs of spaces, tabs and line ends become one space, as in vocabularies that
 /// sentencepiece makes by default.
 class OrdinaryTokenizer : public ByteTokenizer {
  public:
@@ -54,9 +54,9 @@ TEST(LostText, CountsWhatDoesNotComeBack) {
   EXPECT_EQ(lost.characters, 11);
   EXPECT_EQ(lost.line_ends, 2);
   EXPECT_EQ(lost.tabs, 1);
-  EXPECT_EQ(lost.blanks, 0);  // three are left of three, in other places
+  EXPECT_EQ(lost.spaces, 0);  // three are left of three, in other places
   EXPECT_EQ(lost.others, 0);
-  EXPECT_EQ(lost_text("a     b", OrdinaryTokenizer()).blanks, 4);
+  EXPECT_EQ(lost_text("a     b", OrdinaryTokenizer()).spaces, 4);
 }
 
 TEST(LostText, ACharacterIsOneHoweverManyBytesItHas) {
@@ -152,7 +152,7 @@ TEST_F(LostOfExamplesTest, PairsSayWhatTheirTextsLose) {
   const auto lost = open_pair_examples(options(path, "pairs"), NamedTokenizer());
   ASSERT_EQ(lost.warnings.size(), 1U);
   // The tab between the columns and the line ends belong to no text.
-  EXPECT_THAT(lost.warnings[0].line(), AllOf(HasSubstr("data.tokenizer"), HasSubstr("(blanks")));
+  EXPECT_THAT(lost.warnings[0].line(), AllOf(HasSubstr("data.tokenizer"), HasSubstr("(spaces")));
   EXPECT_TRUE(open_pair_examples(options(path, "pairs"), ByteTokenizer()).warnings.empty());
   const auto kept = write("a b\tc\nd\te f\n");
   EXPECT_TRUE(open_pair_examples(options(kept, "pairs"), NamedTokenizer()).warnings.empty());
@@ -176,7 +176,7 @@ TEST_F(LostOfExamplesTest, ALongFileIsSampledAllOverIt) {
   LostOfLines sample(write(text), tokenizer);
   for (int i = 0; i < 120000; ++i)
     i < 90000 ? sample.add({"the same line", "and its other"}) : sample.add({"a   b", "c"});
-  EXPECT_GT(sample.lost().blanks, 0);
+  EXPECT_GT(sample.lost().spaces, 0);
   EXPECT_LT(sample.lost().characters, 700000);
 }
 

@@ -159,7 +159,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{R"({"unet_skips": true, "sandwich_coef": 1, "depth": 2})",
              "unet_skips: par_ratio and sandwich_coef leave no blocks to mirror"},
         Case{R"({"rotary_pos_emb": true, "attn_dim_head": 5, "rotary_emb_dim": 5})",
-             "rotary_emb_dim: 5 turns pairs of features"},
+             "rotary_emb_dim: 5 rotates pairs of features"},
         Case{R"({"rel_pos_bias": true, "rel_pos_num_buckets": 1})",
              "rel_pos_num_buckets: expected 2 or more, got 1"},
         Case{R"({"type": "Encoder", "rel_pos_bias": true, "rel_pos_num_buckets": 3})",

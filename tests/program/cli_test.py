@@ -2380,7 +2380,7 @@ class Reports(ProgramTest):
             return run('train', '--config', config, '--out', self.out())
         for size in (9, 9), (8, 9), (4, 8):
             write(png(*size))
-            self.assert_refused(train(), f'.png: has {size[0]} x {size[1]} pixels of 1 channels', 'expected 8 x 8 of 1',
+            self.assert_refused(train(), f'.png: has {size[0]} x {size[1]} pixels of 1 channel', 'expected 8 x 8 of 1',
                                 'image_size 8')
         good = png(8, 8)
         for one, told in ((png(9, 9), 'has 9 x 9 pixels, expected 8 x 8 as '), (png(8, 8, 2), 'is color, expected grey'),

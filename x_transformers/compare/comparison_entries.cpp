@@ -84,12 +84,12 @@ class EntryMaker {
   bool is_new(const Variant& variant) {
     const auto changes = changes_of(variant, options_.base);
     if (changes.empty()) {
-      message(fmt::format("{}: is not run, as the base is so already", variant.name));
+      message(fmt::format("{}: is not run: it is the same as the base", variant.name));
       return false;
     }
     const auto [known, is_first] = changes_.emplace(changes.dump(), variant.name);
     if (!is_first) {
-      message(fmt::format("{}: is not run, as it is {} again", variant.name, known->second));
+      message(fmt::format("{}: is not run: it is the same as {}", variant.name, known->second));
       return false;
     }
     std::vector<std::string> in_vain;
@@ -97,8 +97,7 @@ class EntryMaker {
       if (!changes.contains(setting.place.path())) in_vain.push_back(setting.place.path());
     }
     if (!in_vain.empty())
-      message(
-          fmt::format("{}: {} is so in the base already", variant.name, fmt::join(in_vain, ", ")));
+      message(fmt::format("{}: the base has the same {}", variant.name, fmt::join(in_vain, ", ")));
     return true;
   }
 

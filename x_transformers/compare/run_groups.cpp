@@ -122,7 +122,7 @@ void require_another(const VariantResult& known, const KnownRun& run) {
     const bool is_same =
         known.runs[i].val_loss == run.numbers.val_loss && known.runs[i].loss == run.numbers.loss;
     require(!is_same, at(run.directory.string() + ":"),
-            "has the very losses of {}: it is the same run, or one with the same seed, and shows "
+            "has the same losses as {}: it is the same run, or one with the same seed, and shows "
             "no noise; give it once",
             known.directories[i].string());
   }

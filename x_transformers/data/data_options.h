@@ -65,7 +65,7 @@ struct DataOptions {
   std::string tokenizer = "bytes";
   /// text, bytes (any file, a token a byte), bin (tokens as nanoGPT, llm.c and numpy.save write
   /// them), tensors (a safetensors file, each of whose tensors has one row an example), pairs (text
-  /// of two columns parted by a tab), preferences (JSONL of prompt, chosen and rejected), series
+  /// of two columns separated by a tab), preferences (JSONL of prompt, chosen and rejected), series
   /// (CSV of numbers), images (a folder of PNG or JPEG files for each class), task (made up as the
   /// run goes, without a path) or auto: task where one is named, tensors for a .safetensors file,
   /// bin with a dtype, for a .bin or .npy file and for a folder that holds some, else text
@@ -113,7 +113,7 @@ struct DataOptions {
     v("format", format,
       "text, bytes (any file, a token a byte), bin (tokens as nanoGPT, llm.c and numpy.save write "
       "them), tensors (a safetensors file, each of whose tensors has one row an example), pairs "
-      "(text of two columns parted by a tab), "
+      "(text of two columns separated by a tab), "
       "preferences (JSONL of prompt, chosen and rejected), series (CSV of numbers), images (a "
       "folder of PNG or JPEG files for each class), task (made up as the run goes, without a path) "
       "or auto: task where one is named, tensors for a .safetensors file, bin with a dtype, for a "

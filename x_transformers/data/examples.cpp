@@ -41,8 +41,8 @@ ExamplePart load_tensors(const std::string& path) {
     require(tensor.dim() > 0, at(path + ":"),
             "tensor {} is a single number, expected an entry an example", name);
     require(tensor.size(0) == first.size(0), at(path + ":"),
-            "tensor {} has {} examples and {} has {}, expected the same number", first_name,
-            first.size(0), name, tensor.size(0));
+            "tensor {} has {} and {} has {}, expected the same number", first_name,
+            how_many(first.size(0), "example"), name, tensor.size(0));
   }
   require(first.size(0) > 0, at(path + ":"), "holds no examples");
   return {std::move(tensors), {path}};

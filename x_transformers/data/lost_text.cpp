@@ -39,7 +39,7 @@ int64_t& kind_of(LostText& lost, std::string_view character) {
     case '\t':
       return lost.tabs;
     case ' ':
-      return lost.blanks;
+      return lost.spaces;
     default:
       return lost.others;
   }
@@ -65,7 +65,7 @@ void LostText::operator+=(const LostText& more) {
   characters += more.characters;
   line_ends += more.line_ends;
   tabs += more.tabs;
-  blanks += more.blanks;
+  spaces += more.spaces;
   others += more.others;
   marks += more.marks;
 }
@@ -123,7 +123,7 @@ std::optional<Notice> notice_of(const LostText& lost) {
   if (lost.lost() == 0) return std::nullopt;
   const std::pair<std::string, int64_t> kinds[] = {{"line ends", lost.line_ends},
                                                    {"tabs", lost.tabs},
-                                                   {"blanks", lost.blanks},
+                                                   {"spaces", lost.spaces},
                                                    {std::string(kSpaceMark), lost.marks},
                                                    {"others", lost.others}};
   std::vector<std::string> shares;
@@ -135,7 +135,7 @@ std::optional<Notice> notice_of(const LostText& lost) {
       text("{} of the characters do not come back from its tokens ({})",
            percent(lost.lost(), lost.characters), fmt::format("{}", fmt::join(shares, ", ")))};
   const auto mark =
-      text("{} is sentencepiece's own sign of a blank, and comes back as one", kSpaceMark);
+      text("{} is sentencepiece's own mark of a space, and comes back as one", kSpaceMark);
   if (lost.lost() == lost.marks) {
     notice.hint = mark;
     return notice;

@@ -17,10 +17,10 @@ namespace x_transformers {
 /// Characters of a text, and how many of them decode(encode(text)) lacks, by what they are.
 struct LostText {
   int64_t characters = 0;
-  int64_t line_ends = 0, tabs = 0, blanks = 0, others = 0;  ///< lost ones
+  int64_t line_ends = 0, tabs = 0, spaces = 0, others = 0;  ///< lost ones
   int64_t marks = 0;  ///< lost ones of kSpaceMark, which no sentencepiece vocabulary gives back
 
-  int64_t lost() const { return line_ends + tabs + blanks + others + marks; }
+  int64_t lost() const { return line_ends + tabs + spaces + others + marks; }
   void operator+=(const LostText& more);
 };
 

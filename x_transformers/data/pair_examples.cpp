@@ -20,7 +20,7 @@ ExamplePart load_pairs(const std::string& path, const Tokenizer& tokenizer, Lost
   LostOfLines sample(path, tokenizer);
   for_each_line(path, [&](std::string_view line, const TextPlace& where) {
     const auto columns = std::count(line.begin(), line.end(), '\t') + 1;
-    expect(columns == 2, at(where.shown()), columns, "two columns parted by a tab");
+    expect(columns == 2, at(where.shown()), columns, "two columns separated by a tab");
     const size_t tab = line.find('\t');
     require(tab > 0 && tab + 1 < line.size(), at(where.shown()), "the {} column is empty",
             tab == 0 ? "first" : "second");

@@ -21,7 +21,7 @@ struct SentencePieceTrainingOptions {
   double character_coverage = 0.9995;
   /// spell other characters in bytes, so that every text can be encoded and decoded exactly
   bool byte_fallback = true;
-  /// tokens for runs of blanks, tabs and line ends as the text has them, as in code and tables
+  /// tokens for runs of spaces, tabs and line ends as the text has them, as in code and tables
   bool whitespace_runs = true;
   /// lines drawn from the input to learn from; 0: all
   int64_t max_lines = 1000000;
@@ -39,7 +39,7 @@ struct SentencePieceTrainingOptions {
     v("byte_fallback", byte_fallback,
       "spell other characters in bytes, so that every text can be encoded and decoded exactly");
     v("whitespace_runs", whitespace_runs,
-      "tokens for runs of blanks, tabs and line ends as the text has them, as in code and tables");
+      "tokens for runs of spaces, tabs and line ends as the text has them, as in code and tables");
     v("max_lines", max_lines, "lines drawn from the input to learn from; 0: all");
     v("threads", threads, "threads to learn with; the result may depend on it");
   }

@@ -7,14 +7,15 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/tensor_check.h"
 
 namespace x_transformers {
 namespace {
 
 void check_lens(const at::Tensor& prompts, const at::Tensor& lens) {
-  require(prompts.dim() >= 2, at("prompts"), "expected [batch, length], got {} dimensions",
-          prompts.dim());
+  require(prompts.dim() >= 2, at("prompts"), "expected [batch, length], got {}",
+          how_many(prompts.dim(), "dimension"));
   const bool fits = lens.dim() == 1 && lens.size(0) == prompts.size(0);
   require(fits, at("prompt_lens"), "expected one length for each of {} prompts, got shape {}",
           prompts.size(0), shown(lens.sizes()));

@@ -102,7 +102,7 @@ void name_what_is_missing(const Recorder& recorder, Inspection& found) {
   if (!has([](const AttentionView& view) { return view.bias.defined(); }))
     notes.emplace_back(
         "no curves of position bias: no attention adds a bias to its scores (rotary and polar "
-        "positions turn queries and keys, learned ones are in the embeddings, those of CoPE "
+        "positions rotate queries and keys, learned ones are in the embeddings, those of CoPE "
         "depend on each query).");
   if (!has([](const AttentionView& view) { return view.has_sink; }))
     notes.emplace_back("no learned sinks: head_learned_sink is off.");

@@ -86,12 +86,12 @@ Compat take_compat(Json& config, const OptionPath& where) {
   return compat;
 }
 
-/// The type whose wrap_net trains nets.
+/// The type that nets are trained in (ModelType::wrap_net).
 const std::pair<const std::string, ModelType>& net_wrapper() {
   const auto& known = types().by_name();
   const auto found = std::find_if(known.begin(), known.end(),
                                   [](const auto& item) { return item.second.wrap_net != nullptr; });
-  require(found != known.end(), "no type wraps nets that are given alone");
+  require(found != known.end(), "no registered type trains a net that is given without a wrapper");
   return *found;
 }
 

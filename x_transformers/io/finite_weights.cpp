@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/first_wrong.h"
+#include "x_transformers/core/format.h"
 
 namespace x_transformers {
 namespace {
@@ -31,9 +32,9 @@ void require_finite(const TensorMap& weights, const std::filesystem::path& path)
     const auto [place, value] = first_wrong(is_wrong, values);
     const auto what = std::isnan(value.item<double>()) ? "NaN" : "an infinity";
     require(false, at(OptionPath(path.string() + ":") / name),
-            "holds {} at [{}] (not finite: {} of its {} numbers), expected finite weights", what,
+            "holds {} at [{}] (not finite: {} of {}), expected finite weights", what,
             fmt::format("{}", fmt::join(place, ", ")), is_wrong.sum().item<int64_t>(),
-            tensor.numel());
+            how_many(tensor.numel(), "number"));
   }
 }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/layers/attention_layers.h"
 #include "x_transformers/nn/attention.h"
@@ -53,10 +54,11 @@ void AttentionLayersImpl::check_mems(const AttentionLayersInputs& inputs) const 
     const bool is_placed = rotary_pos_emb_ || polar_pos_emb_ || inputs.rotary_pos_emb.defined() ||
                            inputs.polar_pos_emb.defined();
     require(!is_placed || memory <= first, at("mems"),
-            "none may be longer than the first ({} tokens), as far as positions go back, got {}",
-            first, memory);
+            "none may be longer than the first ({}), as far as positions go back, got {}",
+            how_many(first, "token"), memory);
     require(!inputs.cache || memory == first, at("mems"),
-            "beside a cache expected {} tokens in each, as in the first, got {}", first, memory);
+            "beside a cache expected {} in each, as in the first, got {}", how_many(first, "token"),
+            memory);
   }
   for (size_t i = 0; i < inputs.mem_masks.size() && i < used; ++i) {
     if (!inputs.mems[i].defined()) continue;
@@ -100,7 +102,7 @@ void AttentionLayersImpl::check_masks(const AttentionLayersInputs& inputs) const
     require_tensor(mask, name, TensorKind::boolean, {{"batch", batch, true}, {"seq"}});
     const auto given = mask.defined() ? mask.size(1) : 1;
     require(given == tokens || given == all || given == 1 || (may_be_new && given == n), at(name),
-            "has entries for {} keys, but there are {}", given, all);
+            "has entries for {}, but there are {}", how_many(given, "key"), all);
   };
   if (inputs.goes_on()) {
     require_keys(inputs.mask, "mask", /*may_be_new=*/true);

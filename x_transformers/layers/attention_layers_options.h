@@ -30,7 +30,7 @@ struct RelPosOptions {
   }
 };
 
-/// What Python hands on to the residual; of use with hyper-connections only, and there it must
+/// What Python hands on to the residual; used with hyper-connections only, and there it must
 /// agree with the stack.
 struct ResidualFnOptions {
   /// must be what the stack's branches take
@@ -199,7 +199,7 @@ struct AttentionLayersOptions {
   RelPosOptions rel_pos_kwargs = {};
   /// further arguments of the residual
   ResidualFnOptions residual_fn_kwargs = {};
-  /// has no effect, as in Python 2.16.1 (see docs) (arXiv:2512.24880)
+  /// has no effect, as in Python (see docs) (arXiv:2512.24880)
   int64_t hyper_conn_sinkhorn_iters = 5;
   /// accepted for Python's sake: warnings go to the caller of validate
   bool verbose = true;
@@ -356,7 +356,7 @@ struct AttentionLayersOptions {
     v("qkv_receive_diff_residuals", qkv_receive_diff_residuals,
       "queries, keys, values from different mixes");
     v("hyper_conn_sinkhorn_iters", hyper_conn_sinkhorn_iters,
-      "has no effect, as in Python 2.16.1 (see docs)", "arXiv:2512.24880");
+      "has no effect, as in Python (see docs)", "arXiv:2512.24880");
     v("add_value_residual", add_value_residual, "the first layer's values are mixed in",
       "arXiv:2410.17897");
     v("learned_value_residual_mix", learned_value_residual_mix, "that mix is learned per token");

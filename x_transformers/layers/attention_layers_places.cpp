@@ -206,7 +206,8 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
   if (places.rotary.defined()) {
     require_rows(places.rotary.freqs, "rotary_pos_emb");
     const auto used = places.rotary.rows(count, places.new_tokens);
-    return turn([&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
+    return turn(
+        [&](const at::Tensor& t) { return apply_rotary_angles(t, used, /*inverse_scale=*/true); });
   }
   const auto positions = places.pos.defined()
                              ? places.pos
@@ -215,7 +216,7 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
     return polar(polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
   if (!rotary_pos_emb_) return {keys, values};
   const auto table = rotary_pos_emb_->forward(positions, places.xpos_center);
-  return turn([&](const at::Tensor& t) { return apply_rotary(t, table, true); });
+  return turn([&](const at::Tensor& t) { return apply_rotary(t, table, /*inverse_scale=*/true); });
 }
 
 at::Tensor AttentionLayersImpl::place_cached_context(const at::Tensor& keys,
@@ -225,7 +226,7 @@ at::Tensor AttentionLayersImpl::place_cached_context(const at::Tensor& keys,
   expect(given >= count, at("context_pos"), given, "positions of {} cached keys", count);
   const auto pos = context_pos.narrow(-1, given - count, count);
   // Cross attention rotates all heads, whatever rotate_num_heads says.
-  return apply_rotary(keys, rotary_pos_emb_->forward(pos), true);
+  return apply_rotary(keys, rotary_pos_emb_->forward(pos), /*inverse_scale=*/true);
 }
 
 }  // namespace x_transformers

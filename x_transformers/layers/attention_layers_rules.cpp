@@ -75,10 +75,10 @@ void check_positions(const AttentionLayersOptions& o) {
   expect(rotary_dim <= o.attn.dim_head, at("rotary_emb_dim"), rotary_dim, "at most {} = {}",
          option("attn_dim_head"), o.attn.dim_head);
   if (o.rotary_pos_emb) {
-    require_at_least(rotary_dim, 0, "rotary_emb_dim");  // 0 turns nothing
-    // An odd one turns the pair that it begins.
+    require_at_least(rotary_dim, 0, "rotary_emb_dim");  // 0 rotates nothing
+    // An odd one rotates the pair that it begins.
     require(rotary_dim + rotary_dim % 2 <= o.attn.dim_head, at("rotary_emb_dim"),
-            "{} turns pairs of features, and the last has one in {} = {}", rotary_dim,
+            "{} rotates pairs of features, and the last has one in {} = {}", rotary_dim,
             option("attn_dim_head"), o.attn.dim_head);
     expect(o.rotary_interpolation_factor >= 1.0, at("rotary_interpolation_factor"),
            o.rotary_interpolation_factor, "1 or more");

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "x_transformers/core/cloned.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/probe.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
@@ -168,8 +169,8 @@ void FLASHTransformerImpl::check(const TransformerInputs& inputs) const {
   require(inputs.x.defined() && inputs.x.size(1) > 0, at("x"), "expected at least one token");
   require_in_range_on_cpu(inputs.x, "x", token_range(*this));
   const auto layers = inputs.cache ? inputs.cache->layers.layers.size() : layers_.size();
-  require(layers == layers_.size(), at("cache"), "expected {} layers, got {}", layers_.size(),
-          layers);
+  require(layers == layers_.size(), at("cache"), "expected {}, got {}",
+          how_many(static_cast<int64_t>(layers_.size()), "layer"), layers);
 }
 
 void FLASHTransformerImpl::show_ending(const at::Tensor& x) const {

@@ -43,7 +43,7 @@ at::Tensor LengthSession::append(const at::Tensor& tokens) {
     auto own = tokens.index_select(0, group.entries);
     if (!has_prompt_) {
       require(group.padding < tokens.size(1), at("prompts"),
-              "expected all {} tokens of the shortest with the first call", group.padding);
+              "expected the whole prompts with the first call");
       own = own.narrow(1, group.padding, tokens.size(1) - group.padding);
     }
     const auto of_group = group.session->append(own);

@@ -32,7 +32,7 @@ struct MultiInputTransformerWrapperOptions {
   bool post_emb_norm = false;
   /// learned tokens in front of the sequence (arXiv:2006.11527)
   std::optional<int64_t> num_memory_tokens = std::nullopt;
-  /// memory tokens also after every so many
+  /// memory tokens also after each group of this many tokens
   std::optional<int64_t> memory_tokens_interspersed_every = std::nullopt;
   /// no heads: the output is embeddings
   bool return_only_embed = false;
@@ -63,7 +63,7 @@ struct MultiInputTransformerWrapperOptions {
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
     v("memory_tokens_interspersed_every", memory_tokens_interspersed_every,
-      "memory tokens also after every so many");
+      "memory tokens also after each group of this many tokens");
     v("return_only_embed", return_only_embed, "no heads: the output is embeddings");
     v("use_abs_pos_emb", use_abs_pos_emb,
       "learned absolute positions (where the stack has no others)");

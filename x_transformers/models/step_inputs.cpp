@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 
 namespace x_transformers {
 namespace {
@@ -22,9 +23,9 @@ void cut(at::Tensor& t, int64_t dim, const TokenSpan& span, int64_t prefix, cons
   if (t.size(dim) == 1) return;
   const auto needed = prefix + span.end();
   require(t.size(dim) >= needed, at(name),
-          "has entries for {} tokens, but {} are decoded, and it cannot grow: give one for each "
+          "has entries for {}, but {} are decoded, and it cannot grow: give one for each "
           "token, prompt and generated",
-          t.size(dim) - prefix, needed - prefix);
+          how_many(t.size(dim) - prefix, "token"), needed - prefix);
   t = span.has_prefix ? entries(t, dim, prefix, span.begin, span.count)
                       : t.narrow(dim, prefix + span.begin, span.count);
 }

@@ -34,7 +34,7 @@ struct TransformerWrapperOptions {
   bool post_emb_norm = false;
   /// learned tokens in front of the sequence (arXiv:2006.11527)
   std::optional<int64_t> num_memory_tokens = std::nullopt;
-  /// memory tokens also after every so many
+  /// memory tokens also after each group of this many tokens
   std::optional<int64_t> memory_tokens_interspersed_every = std::nullopt;
   /// logits by the token embeddings (arXiv:1608.05859)
   bool tie_embedding = false;
@@ -117,7 +117,7 @@ struct TransformerWrapperOptions {
     v("num_memory_tokens", num_memory_tokens, "learned tokens in front of the sequence",
       "arXiv:2006.11527");
     v("memory_tokens_interspersed_every", memory_tokens_interspersed_every,
-      "memory tokens also after every so many");
+      "memory tokens also after each group of this many tokens");
     v("tie_embedding", tie_embedding, "logits by the token embeddings", "arXiv:1608.05859");
     v("logits_dim", logits_dim, "features of the output; default: num_tokens");
     v("return_only_embed", return_only_embed, "no head: the output is embeddings");

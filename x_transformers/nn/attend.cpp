@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/core/warning.h"
@@ -224,7 +225,8 @@ void Attend::check_previous(const at::Tensor& prev_attn, int64_t keys) const {
   if (!prev_attn.defined() || prev_attn.dim() == 0) return;
   const auto given = prev_attn.size(-1);
   if (given == keys || given == 1 || keys == 1) return;
-  Notice notice{at("prev_attn"), text("has scores of {} keys, expected {}", given, keys)};
+  Notice notice{at("prev_attn"),
+                text("has scores of {}, expected {}", how_many(given, "key"), keys)};
   if (options_.head_learned_sink && given == keys + 1)
     notice.hint = text("{} is one more, so not with residual attention from layer to layer",
                        option("head_learned_sink"));
@@ -251,7 +253,7 @@ at::Tensor pairs_of(at::Tensor t, const DocumentPlace& at) {
   return at::cat({t.narrow(-1, 0, at.shared_keys), own}, -1);
 }
 
-/// Keys or values of each document, behind those that all see.
+/// Keys or values of each document, after those that all see.
 std::vector<at::Tensor> keys_of(const at::Tensor& t, const Documents& documents, int64_t shared) {
   auto pieces = documents.split(t.narrow(2, shared, t.size(2) - shared));
   if (shared == 0) return pieces;

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/nn/attention.h"
 #include "x_transformers/nn/positions/rotary.h"
@@ -28,8 +29,9 @@ at::Tensor AttentionImpl::rotate_keys(const at::Tensor& keys, const RotaryAngles
   expect(positions >= needed, at("rotary_pos_emb"), positions,
          "angles of {} positions, cached ones among them", needed);
   const auto used = angles.rows(keys.size(2), new_tokens);
-  return rotate_heads(keys,
-                      [&](const at::Tensor& t) { return apply_rotary_angles(t, used, true); });
+  return rotate_heads(keys, [&](const at::Tensor& t) {
+    return apply_rotary_angles(t, used, /*inverse_scale=*/true);
+  });
 }
 
 /// Keys and values of one context, in as many rows as their positions have.
@@ -50,19 +52,23 @@ void AttentionImpl::rotate(const AttentionInputs& inputs, Projected& p) const {
       require_angles(key_angles.freqs, p.k,
                      context.defined() ? "context_rotary_pos_emb" : "rotary_pos_emb");
     }
-    p.q = rotate_heads(p.q,
-                       [&](const at::Tensor& t) { return apply_rotary_angles(t, angles, false); });
+    p.q = rotate_heads(p.q, [&](const at::Tensor& t) {
+      return apply_rotary_angles(t, angles, /*inverse_scale=*/false);
+    });
     p.k = rotate_heads(p.k, [&](const at::Tensor& t) {
-      return has_table ? apply_rotary(t, inputs.rotary->keys, true)
-                       : apply_rotary_angles(t, key_angles, true);
+      return has_table ? apply_rotary(t, inputs.rotary->keys, /*inverse_scale=*/true)
+                       : apply_rotary_angles(t, key_angles, /*inverse_scale=*/true);
     });
   } else if (inputs.rotary) {
     const bool rotates_all_keys = to_latent_kv_ && inputs.cache;
     const auto& key_table = rotates_all_keys ? inputs.rotary->all_keys : inputs.rotary->keys;
     repeat_keys(p, key_table.cos.size(0));
-    p.q = rotate_heads(
-        p.q, [&](const at::Tensor& t) { return apply_rotary(t, inputs.rotary->queries, false); });
-    p.k = rotate_heads(p.k, [&](const at::Tensor& t) { return apply_rotary(t, key_table, true); });
+    p.q = rotate_heads(p.q, [&](const at::Tensor& t) {
+      return apply_rotary(t, inputs.rotary->queries, /*inverse_scale=*/false);
+    });
+    p.k = rotate_heads(p.k, [&](const at::Tensor& t) {
+      return apply_rotary(t, key_table, /*inverse_scale=*/true);
+    });
   }
   if (inputs.polar) {
     require_angles(inputs.polar->queries, p.q, "polar_pos_emb");
@@ -122,7 +128,7 @@ void AttentionImpl::place_scores(const AttentionInputs& inputs, const at::Tensor
   if (inputs.rel_pos) {
     bias = bias_of(inputs, x.size(1), sequence_keys);
     require(bias.size(-3) == options_.heads || bias.size(-3) == 1, at("rel_pos"),
-            "has {} heads, expected heads = {}", bias.size(-3), options_.heads);
+            "has {}, expected heads = {}", how_many(bias.size(-3), "head"), options_.heads);
   } else {
     bias = spread_over_keys(inputs.attn_bias, sequence_keys, keys);
   }

@@ -15,7 +15,7 @@ Documents::Documents(const at::Tensor& numbers) {
   left = at::empty({rows, tokens}, at::kLong);
   const auto* number = given.const_data_ptr<int64_t>();
   auto* place = places.mutable_data_ptr<int64_t>();
-  auto* behind = left.mutable_data_ptr<int64_t>();
+  auto* after = left.mutable_data_ptr<int64_t>();
   for (int64_t row = 0; row < rows; ++row) {
     const auto end = (row + 1) * tokens;
     for (int64_t first = row * tokens; first < end;) {
@@ -23,7 +23,7 @@ Documents::Documents(const at::Tensor& numbers) {
       while (last + 1 < end && number[last + 1] == number[first]) ++last;
       for (auto i = first; i <= last; ++i) {
         place[i] = i - first;
-        behind[i] = last - i;
+        after[i] = last - i;
       }
       lengths.push_back(last + 1 - first);
       first = last + 1;

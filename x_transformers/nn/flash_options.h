@@ -27,13 +27,13 @@ struct OffsetScaleOptions {
 struct FLASHScaleNormOptions {
   /// features (arXiv:1910.05895)
   int64_t dim = 0;
-  /// least root mean square that is divided by
+  /// minimum root mean square that is divided by
   double eps = 1e-5;
 
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("dim", dim, "features", "arXiv:1910.05895");
-    v("eps", eps, "least root mean square that is divided by");
+    v("eps", eps, "minimum root mean square that is divided by");
   }
 };
 

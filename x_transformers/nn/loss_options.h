@@ -75,13 +75,13 @@ struct KLDivLossOptions {
 struct CosineSimilarityOptions {
   /// the dimension of the vectors
   int64_t dim = 1;
-  /// the least product of lengths
+  /// minimum product of the lengths
   double eps = 1e-8;
 
   template <class Visitor>
   void fields(Visitor& v) {
     v("dim", dim, "the dimension of the vectors");
-    v("eps", eps, "the least product of lengths");
+    v("eps", eps, "minimum product of the lengths");
   }
 };
 

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/nn/linear.h"
 #include "x_transformers/nn/norms.h"
@@ -97,7 +98,7 @@ DynamicLIMe::DynamicLIMe(const DynamicLIMeOptions& options) : options_(options) 
 
 MixedLayers DynamicLIMe::mix(const at::Tensor& x, const std::vector<at::Tensor>& hiddens) {
   expect(static_cast<int64_t>(hiddens.size()) == options_.num_layers, at("hiddens"), hiddens.size(),
-         "{} layers", options_.num_layers);
+         "{}", how_many(options_.num_layers, "layer"));
   const auto logits = linear(norm_ ? norm_->forward(x) : x, weight_, bias_)
                           .unflatten(-1, {options_.num_views, options_.num_layers});
   auto result = mix_layers(hiddens, logits, options_.use_softmax);

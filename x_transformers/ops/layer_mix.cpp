@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/ops/cuda_launchers.h"
 #include "x_transformers/ops/cuda_tensors.h"
 #include "x_transformers/ops/fast_path.h"
@@ -165,8 +166,8 @@ MixCall mix_call(const std::vector<at::Tensor>& layers, const at::Tensor& logits
                  bool use_softmax) {
   require(!layers.empty(), "[mix_layers] expected one layer at least");
   require(logits.dim() == 4 && logits.size(3) == static_cast<int64_t>(layers.size()),
-          fmt::format("[mix_layers] expected logits [b, n, views, {}], got {} dimensions",
-                      layers.size(), logits.dim()));
+          fmt::format("[mix_layers] expected logits [b, n, views, {}], got {}", layers.size(),
+                      how_many(logits.dim(), "dimension")));
   for (const auto& layer : layers) {
     require(
         layer.dim() == 3 && layer.sizes() == layers[0].sizes() && layer.size(0) == logits.size(0) &&
@@ -190,7 +191,7 @@ at::Tensor mix_layers_on(const std::string& engine, const std::vector<at::Tensor
 
 std::vector<EngineReport> explain_mix_layers(const std::vector<at::Tensor>& layers,
                                              const at::Tensor& logits) {
-  return mix_engines().explain(mix_call(layers, logits, true));
+  return mix_engines().explain(mix_call(layers, logits, /*use_softmax=*/true));
 }
 
 }  // namespace x_transformers

@@ -116,7 +116,8 @@ class NormFunction : public torch::autograd::Function<NormFunction> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& x,
                                const std::optional<at::Tensor>& gamma, const NormKind& kind,
                                bool beside) {
-    const auto result = run_forward(x, dense(gamma.value_or(at::Tensor())), kind, true);
+    const auto result =
+        run_forward(x, dense(gamma.value_or(at::Tensor())), kind, /*keep_statistics=*/true);
     ctx->save_for_backward({x, gamma.value_or(at::Tensor()), result.mean, result.inverse});
     ctx->set_materialize_grads(false);
     ctx->saved_data["centred"] = kind.centred;
@@ -197,7 +198,9 @@ at::Tensor fused_norm(const NormCall& call) {
     return NormFunction::apply(x, gamma.defined() ? std::optional(gamma) : std::nullopt, call.kind,
                                /*beside=*/false)[0];
   }
-  return run_forward(x, gamma.defined() ? gamma.contiguous() : gamma, call.kind, false).y;
+  return run_forward(x, gamma.defined() ? gamma.contiguous() : gamma, call.kind,
+                     /*keep_statistics=*/false)
+      .y;
 }
 
 Reasons cpu_reasons(const NormCall& call) { return Reasons(norm_unsupported(call.x, call.gamma)); }

@@ -136,17 +136,17 @@ MuonAdamW::MuonAdamW(NamedTensors parameters, const std::vector<bool>& is_muon,
   validate(adamw);
   TORCH_CHECK(is_muon_.size() == parameters_.tensors.size(), "[MuonAdamW] expected ",
               parameters_.tensors.size(), " choices, got ", is_muon_.size());
-  const auto part = [&](bool wanted) {
-    return NamedTensors{chosen(parameters_.names, is_muon_, wanted),
-                        chosen(parameters_.tensors, is_muon_, wanted)};
+  const auto part = [&](bool of_muon) {
+    return NamedTensors{chosen(parameters_.names, is_muon_, of_muon),
+                        chosen(parameters_.tensors, is_muon_, of_muon)};
   };
-  const auto masters_of = [&](bool wanted) {
-    return has_masters_ ? chosen(weights_.tensors, is_muon_, wanted) : std::vector<at::Tensor>();
+  const auto masters_of = [&](bool of_muon) {
+    return has_masters_ ? chosen(weights_.tensors, is_muon_, of_muon) : std::vector<at::Tensor>();
   };
-  muon_ = std::make_unique<Muon>(part(true), adamw.learning_rate * muon_rate_ratio_,
-                                 adamw.weight_decay, std::move(muon), masters_of(true));
-  if (auto rest = part(false); !rest.tensors.empty())
-    adamw_ = std::make_unique<AdamW>(std::move(rest), adamw, masters_of(false));
+  muon_ = std::make_unique<Muon>(part(/*of_muon=*/true), adamw.learning_rate * muon_rate_ratio_,
+                                 adamw.weight_decay, std::move(muon), masters_of(/*of_muon=*/true));
+  if (auto rest = part(/*of_muon=*/false); !rest.tensors.empty())
+    adamw_ = std::make_unique<AdamW>(std::move(rest), adamw, masters_of(/*of_muon=*/false));
 }
 
 void MuonAdamW::set_learning_rate(double learning_rate) {

@@ -25,7 +25,7 @@ struct MuonOptions {
   std::vector<double> ns_coefficients = {3.4445, -4.7750, 2.0315};
   /// Newton-Schulz steps
   int64_t ns_steps = 5;
-  /// least norm that a gradient is divided by
+  /// minimum norm that a gradient is divided by
   double eps = 1e-7;
   /// rate of a matrix of a rows and b columns: original (times sqrt(max(1, a / b))) or
   /// match_rms_adamw (times 0.2 sqrt(max(a, b))) (arXiv:2502.16982)
@@ -43,7 +43,7 @@ struct MuonOptions {
     v("nesterov", nesterov, "look one step of the momentum ahead");
     v("ns_coefficients", ns_coefficients, "a, b and c of the Newton-Schulz polynomial");
     v("ns_steps", ns_steps, "Newton-Schulz steps");
-    v("eps", eps, "least norm that a gradient is divided by");
+    v("eps", eps, "minimum norm that a gradient is divided by");
     v("adjust_lr_fn", adjust_lr_fn,
       "rate of a matrix of a rows and b columns: original (times sqrt(max(1, a / b))) or "
       "match_rms_adamw (times 0.2 sqrt(max(a, b)))",

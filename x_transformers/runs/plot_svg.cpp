@@ -146,7 +146,8 @@ std::string draw_svg(const LossPlot& plot) {
     double highest = 0;
     for (const auto& [step, rate] : plot.learning_rate) highest = std::max(highest, rate);
     const Panel rates{470, 575, plot.steps, {0, highest > 0 ? 1.05 * highest : 1}};
-    svg += rates.frame("learning rate", 3, true) + rates.line(plot.learning_rate, kRateColor, 2);
+    svg += rates.frame("learning rate", 3, /*numbers_below=*/true) +
+           rates.line(plot.learning_rate, kRateColor, 2);
   }
   return svg + text_at((kLeft + kRight) / 2, height - 18, "text-anchor=\"middle\"", "step") +
          "</svg>\n";

@@ -9,6 +9,7 @@
 
 #include "x_transformers/core/cloned.h"
 #include "x_transformers/core/evaluation.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/core/tensor_check.h"
 #include "x_transformers/core/warning.h"
@@ -97,10 +98,10 @@ FreeTransformerImpl::FreeTransformerImpl(FreeTransformerOptions options)
   from_latent_to_condition_ =
       register_module("from_latent_to_condition", linear_no_bias(binary_mapper_->num_codes(), dim));
   if (o.dec_head_depth > 0)
-    decoder_head_ = build_stack("decoder_head", decoder_options(o, false), o.dec_head_depth,
-                                decoder_spelling(o, "dec_head_depth"));
-  decoder_tail_ = build_stack("decoder_tail", decoder_options(o, true), o.dec_tail_depth,
-                              decoder_spelling(o, "dec_tail_depth"));
+    decoder_head_ = build_stack("decoder_head", decoder_options(o, /*has_final_norm=*/false),
+                                o.dec_head_depth, decoder_spelling(o, "dec_head_depth"));
+  decoder_tail_ = build_stack("decoder_tail", decoder_options(o, /*has_final_norm=*/true),
+                              o.dec_tail_depth, decoder_spelling(o, "dec_tail_depth"));
 }
 
 Spelling FreeTransformerImpl::part_spelling(const torch::nn::Module& part) const {
@@ -203,9 +204,10 @@ at::Tensor FreeTransformerImpl::condition_of(const at::Tensor& latents, int64_t 
   }
   if (condition.dim() == 1) condition = condition.unsqueeze(0);
   if (condition.dim() == 2) condition = condition.unsqueeze(1);
-  require(
-      condition.dim() == 3 && (condition.size(0) == rows || condition.size(0) == 1), at("latents"),
-      "expected one for all, or one for each of {} sequences (or for each of their tokens)", rows);
+  require(condition.dim() == 3 && (condition.size(0) == rows || condition.size(0) == 1),
+          at("latents"),
+          "expected one for all, or one for each of {} (or for each of their tokens)",
+          how_many(rows, "sequence"));
   return condition;
 }
 

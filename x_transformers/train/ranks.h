@@ -29,9 +29,9 @@ std::vector<int64_t> ranks_where(bool holds, const at::Device& device, const Wor
 template <class Make>
 auto first_rank_first(const at::Device& device, const WorldPlace& place, const SumOverRanks& sum,
                       Make make) {
-  if (sum && !place.is_first()) ranks_where(false, device, place, sum);
+  if (sum && !place.is_first()) ranks_where(/*holds=*/false, device, place, sum);
   auto made = make();
-  if (sum && place.is_first()) ranks_where(false, device, place, sum);
+  if (sum && place.is_first()) ranks_where(/*holds=*/false, device, place, sum);
   return made;
 }
 

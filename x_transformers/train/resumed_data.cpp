@@ -38,7 +38,7 @@ LineEnds line_ends(const std::string& path) {
   return ends;
 }
 
-/// What is told of files whose lines alone may have changed their ends.
+/// What is said of files whose lines alone may have changed their ends.
 std::string changed_line_ends(const FileExtent& was, const FileExtent& is) {
   if (was.files != 1 || is.files != 1) return "";
   const auto ends = line_ends(is.path);
@@ -79,7 +79,7 @@ std::vector<std::string> differences(const TrainState& saved, const TrainingData
     explains_content |= find(option);
   if (!explains_content)
     found.push_back(saved.data_files.empty()
-                        ? "their content is not that of before"
+                        ? "their content has changed"
                         : "the files are as long as before, their content is another");
   return found;
 }

@@ -21,13 +21,13 @@ struct TrainOptions {
   std::string schedule = "cosine";
   /// steps of linear warm-up; default: 2% of all, 2000 at most
   std::optional<int64_t> warmup_steps;
-  /// last learning rate of cosine, linear and wsd, and least of inverse_sqrt / the peak
+  /// last learning rate of cosine, linear and wsd, and minimum of inverse_sqrt / the peak
   double min_learning_rate_ratio = 0.1;
   /// steps of the descent of wsd; default: 10% of all
   std::optional<int64_t> decay_steps;
-  /// largest l2 norm of all gradients; 0: no limit (arXiv:1211.5063)
+  /// maximum l2 norm of all gradients; 0: no limit (arXiv:1211.5063)
   double grad_clip = 1.0;
-  /// largest attention score: after an update the queries and keys of heads above it are scaled
+  /// maximum attention score: after an update the queries and keys of heads above it are scaled
   /// down; default: no limit (arXiv:2507.20534)
   std::optional<double> qk_clip;
   /// batches whose gradients are averaged for one update
@@ -126,11 +126,11 @@ struct TrainOptions {
       "arXiv:1608.03983, arXiv:1706.03762, arXiv:2404.06395");
     v("warmup_steps", warmup_steps, "steps of linear warm-up; default: 2% of all, 2000 at most");
     v("min_learning_rate_ratio", min_learning_rate_ratio,
-      "last learning rate of cosine, linear and wsd, and least of inverse_sqrt / the peak");
+      "last learning rate of cosine, linear and wsd, and minimum of inverse_sqrt / the peak");
     v("decay_steps", decay_steps, "steps of the descent of wsd; default: 10% of all");
-    v("grad_clip", grad_clip, "largest l2 norm of all gradients; 0: no limit", "arXiv:1211.5063");
+    v("grad_clip", grad_clip, "maximum l2 norm of all gradients; 0: no limit", "arXiv:1211.5063");
     v("qk_clip", qk_clip,
-      "largest attention score: after an update the queries and keys of heads above it are scaled "
+      "maximum attention score: after an update the queries and keys of heads above it are scaled "
       "down; default: no limit",
       "arXiv:2507.20534");
     v("grad_accum", grad_accum, "batches whose gradients are averaged for one update");
