@@ -220,7 +220,7 @@ TEST_F(WrapperRuns, AModelWithoutALossIsRefusedBeforeTheFirstStep) {
   const auto x = at::randn({20, 8, 16});
   refused(stack, {{"x", x}}, "x.safetensors: has no tensor labels or target");
   refused(stack, {{"x", x}, {"labels", at::full({20, 8}, 16, at::kLong)}},
-          "labels has 16 at position 0, expected 0 to 15 (dim is 16)");
+          "labels has 16 at position 0, expected 0 to 15 (model.dim is 16)");
   refused({{"type", "ContinuousTransformerWrapper"}, {"max_seq_len", 8}, {"attn_layers", stack}},
           {{"x", x}}, "a ContinuousAutoregressiveWrapper around it learns");
   refused({{"type", "DPO"}, {"model", net("Decoder", 256)}}, {{"x", x}},
