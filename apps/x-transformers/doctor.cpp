@@ -2,7 +2,6 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 #include <dlfcn.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -19,6 +18,7 @@
 #include "x_transformers/core/device.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/machine.h"
+#include "x_transformers/distributed/device_sums.h"
 #include "x_transformers/distributed/transport.h"
 #include "x_transformers/runs/gnuplot.h"
 
@@ -89,8 +89,9 @@ Json examine() {
           {"cpus", examine_cpus()},
           {"parallel_regions", parallel_regions()},
           {"memory_bytes", machine_memory()},
-          {"cuda", reason.empty() ? Json(at::detail::getCUDAHooks().deviceCount()) : Json(0)},
+          {"cuda", cuda_device_count()},
           {"cuda_unsupported", reason},
+          {"nccl_unsupported", nccl_unsupported()},
           {"mpi_unsupported", mpi_unsupported()},
           {"gnuplot_unsupported", has_gnuplot() ? "" : gnuplot_unsupported()},
           {"libraries", loaded_libraries()}};
@@ -108,6 +109,8 @@ void print_text(const Json& found) {
   fmt::print("CUDA               {}\n",
              reason.empty() ? fmt::format("{} devices", found["cuda"].get<int>())
                             : fmt::format("no: {} (needed for --device cuda alone)", reason));
+  const auto no_nccl = found["nccl_unsupported"].get<std::string>();
+  fmt::print("NCCL               {}\n", no_nccl.empty() ? "joins GPUs (train --gpus)" : no_nccl);
   const auto no_mpi = found["mpi_unsupported"].get<std::string>();
   fmt::print("MPI                {}\n",
              no_mpi.empty() ? "for processes that mpirun starts" : no_mpi);

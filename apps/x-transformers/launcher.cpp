@@ -82,7 +82,7 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
 /// All processes of one attempt.
 class Children {
  public:
-  Children(int64_t count, std::vector<std::string> arguments) {
+  Children(int64_t count, bool with_gpus, std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), command_line().at(0));
     const auto listener = listen_at(ListenOn::this_host, 0);
     const auto key = random_token();
@@ -96,7 +96,8 @@ class Children {
           fmt::format("MASTER_PORT={}", port_of(listener)),
           fmt::format("{}={}", kOwnKey, key),
           fmt::format("{}={}", kOwnListener,
-                      rank == 0 ? std::to_string(listener.descriptor()) : "")};
+                      rank == 0 ? std::to_string(listener.descriptor()) : ""),
+          fmt::format("{}={}", kOwnGpu, with_gpus ? "1" : "")};
       auto environment = environment_with(set);
       start(rank, pointers_to(arguments), pointers_to(environment), listener.descriptor());
     }
@@ -203,7 +204,8 @@ std::vector<std::string> own_arguments(const std::vector<std::string>& without) 
 int launch(const LaunchOptions& options, std::vector<std::string> arguments) {
   const StopSignals signals;
   for (int64_t restart = 0;; ++restart) {
-    const auto bad = Children(options.processes, arguments).wait();
+    const auto count = options.gpus.value_or(options.processes);
+    const auto bad = Children(count, options.gpus.has_value(), arguments).wait();
     if (!bad) return kDone;
     const int status = report_end(*bad);
     if (StopSignals::received() != 0 || status == kWrongUse || restart == options.restarts)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,7 +10,8 @@ namespace x_transformers {
 
 struct LaunchOptions {
   int64_t processes = 1;
-  int64_t restarts = 0;  ///< times that they are started again where one has failed
+  std::optional<int64_t> gpus = {};  ///< as many processes, each with a GPU
+  int64_t restarts = 0;              ///< times that they are started again where one has failed
 };
 
 /// The arguments that this program was called with, but for its name and for the options in

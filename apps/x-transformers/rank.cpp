@@ -54,8 +54,13 @@ void run_as_rank(const RankEnvironment& environment, double timeout,
     if (!is_mine) throw SilentExit{status_of(is_input_error)};
   };
   try {
-    work(*group);
-    group->leave();
+    try {
+      work(*group);
+      group->leave();
+    } catch (...) {
+      group->check();  // what another rank has done may show in many ways here
+      throw;
+    }
   } catch (const OtherRankFailed& error) {
     abandon(group);
     if (!shows(error.failure(), place, environment.launcher))

@@ -17,9 +17,11 @@
 #include "apps/x-transformers/rank.h"
 #include "apps/x-transformers/stop_signals.h"
 #include "x_transformers/core/cpu_limits.h"
+#include "x_transformers/core/device.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
+#include "x_transformers/distributed/device_sums.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/process.h"
@@ -36,11 +38,13 @@ struct TrainCommand {
   RunContext context;
   LaunchOptions launch;
   bool resume = false, skip_nonfinite = false, no_cuda_graph = false, json = false;
+  bool has_gpu = false;  ///< --gpus has started this process
   std::optional<int64_t> steps;
 };
 
 std::vector<RunOverride> overrides(const TrainCommand& command) {
   auto flags = run_flags(command.data, command.device);
+  if (command.has_gpu) flags.push_back({"train.device=cuda", "--gpus"});
   if (command.steps) flags.push_back({"train.steps=" + std::to_string(*command.steps), "--steps"});
   if (command.skip_nonfinite) flags.push_back({"train.skip_nonfinite=true", "--skip-nonfinite"});
   if (command.no_cuda_graph) flags.push_back({"train.cuda_graph=false", "--no-cuda-graph"});
@@ -89,8 +93,8 @@ std::function<bool()> stop_on_signals() {
 }
 
 /// The command that goes on with a run. Its checkpoint holds the run file, with what the command
-/// line has changed of it. `processes` are those that this program starts.
-std::string command_to_go_on(const TrainCommand& command, int64_t processes) {
+/// line has changed of it. `world` are the processes of this program's own launcher.
+std::string command_to_go_on(const TrainCommand& command, int64_t world) {
   std::vector<std::string> arguments{command_line().at(0), "train", "--out", command.out,
                                      "--resume"};
   const auto add = [&](const char* name, const std::string& value) {
@@ -98,7 +102,11 @@ std::string command_to_go_on(const TrainCommand& command, int64_t processes) {
   };
   if (!command.context.token_folder.empty())
     add("--token-folder", command.context.token_folder.string());
-  if (processes > 1) add("--processes", std::to_string(processes));
+  if (command.has_gpu) {
+    add("--gpus", std::to_string(world));
+  } else if (world > 1) {
+    add("--processes", std::to_string(world));
+  }
   return as_shell_line(arguments);
 }
 
@@ -160,9 +168,10 @@ void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
     const auto& place = group.place();
     if (place.is_first()) tell_other_data(command.config, command.data);
     spelled(run->spelling, [&] {
-      require(run->train.device == "cpu", at(OptionPath("train") / "device"),
-              "several processes train on cpu alone: NCCL, which joins GPUs, is not built yet");
-      set_up_process(run->train, place, environment.local_world);
+      const auto option = OptionPath("train") / "device";
+      set_up_process(run->train, place, environment.on_host);
+      const auto device = open_device(run->train.device, option);
+      if (!device.is_cpu()) group.join_devices(device, option);
     });
     auto& context = command.context;
     context.place = place;
@@ -171,6 +180,7 @@ void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
     context.start_sum_over_ranks = [&group](const auto& tensors) {
       return group.start_sum(tensors);
     };
+    context.most_over_ranks = [&group](int64_t own) { return group.most(own); };
     context.wants_stop = [&group, stops = stop_on_signals()] { return group.any(stops()); };
     const auto result = train(command, *run);
     if (!place.is_first()) return;
@@ -183,7 +193,7 @@ void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
 
 /// Whether this process trains, as it is or beside others; else it starts those that do.
 bool is_launcher(const LaunchOptions& launch) {
-  return launch.processes > 1 || launch.restarts > 0;
+  return launch.processes > 1 || launch.gpus || launch.restarts > 0;
 }
 
 /// Each process holds the model, and they take turns where there are more of them than processors.
@@ -195,17 +205,27 @@ void check_processes(int64_t processes) {
          "at most {}, as {} processors may be used", most, cpus);
 }
 
+/// Each process takes one.
+void check_gpus(const TrainCommand& command, int64_t gpus) {
+  require(command.device.empty(), at("--device"), "{} says it: each process takes a GPU",
+          option("--gpus"));
+  const auto reason = nccl_unsupported();
+  require(reason.empty(), at("--gpus"), "GPUs cannot be joined: {}", reason);
+  const auto most = cuda_device_count();
+  expect(gpus <= most, at("--gpus"), gpus, "at most {}, which are seen here", most);
+}
+
 void launch_ranks(const TrainCommand& command, bool is_rank) {
   const auto& context = command.context;
-  check_processes(command.launch.processes);
-  require(!is_rank,
-          "--processes: this process is one of several already, which another launcher "
-          "has started");
+  const auto& gpus = command.launch.gpus;
+  require(!is_rank, at(gpus ? "--gpus" : "--processes"),
+          "this process is one of several already, which another launcher has started");
+  gpus ? check_gpus(command, *gpus) : check_processes(command.launch.processes);
   require(command.launch.restarts == 0 ||
               (!context.data_changed && context.from_checkpoint == "latest"),
           "--restarts: goes on from the newest checkpoint; start once without it to go on with "
           "--from-checkpoint or --data-changed");
-  const int status = launch(command.launch, own_arguments({"--processes", "--restarts"}));
+  const int status = launch(command.launch, own_arguments({"--processes", "--gpus", "--restarts"}));
   if (status != kDone) throw SilentExit{status};
 }
 
@@ -254,11 +274,18 @@ void add_train(CLI::App& app) {
                     "pass over steps whose loss is not finite");
   command->add_flag("--no-cuda-graph", options->no_cuda_graph, "run every step eagerly");
   command->add_flag("--json", options->json, "print the result as JSON");
+  auto* processes =
+      command
+          ->add_option("--processes", options->launch.processes,
+                       "number of processes on this host, each with data.batch_size samples "
+                       "of every batch; mpirun, torchrun and srun need no option")
+          ->check(integer_from(1));
   command
-      ->add_option("--processes", options->launch.processes,
-                   "number of processes on this host, each with data.batch_size samples "
-                   "of every batch; mpirun, torchrun and srun need no option")
-      ->check(integer_from(1));
+      ->add_option_function<int64_t>(
+          "--gpus", [options](const int64_t& gpus) { options->launch.gpus = gpus; },
+          "the same, each with a GPU of this host, joined by NCCL (train.device cuda)")
+      ->check(integer_from(1))
+      ->excludes(processes);
   command
       ->add_option("--restarts", options->launch.restarts,
                    "if a process fails, restart from the last checkpoint, at most this many times")
@@ -271,6 +298,7 @@ void add_train(CLI::App& app) {
     if (is_launcher(options->launch)) {
       launch_ranks(*options, environment.has_value());
     } else if (environment) {
+      options->has_gpu = environment->has_gpu;
       train_as_rank(*options, *environment);
     } else {
       train_alone(*options);

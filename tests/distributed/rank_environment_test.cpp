@@ -44,7 +44,9 @@ TEST(RankEnvironment, OfTorchrun) {
   EXPECT_EQ(given->launcher, RankLauncher::torchrun);
   EXPECT_EQ(given->place.rank, 3);
   EXPECT_EQ(given->place.world, 4);
-  EXPECT_EQ(given->local_world, 2);
+  EXPECT_EQ(given->on_host.rank, 1);
+  EXPECT_EQ(given->on_host.world, 2);
+  EXPECT_FALSE(given->has_gpu);
   EXPECT_EQ(given->address, "h");
   EXPECT_EQ(given->port, 29500);
   EXPECT_FALSE(given->has_agent_store);
@@ -64,15 +66,40 @@ TEST(RankEnvironment, OfThisProgram) {
   EXPECT_FALSE(found(given)->listener);
 }
 
+TEST(RankEnvironment, OfThisProgramOneProcessWithAGpuIsARank) {
+  Variables alone{
+      {"RANK", "0"},        {"WORLD_SIZE", "1"},  {"LOCAL_RANK", "0"}, {"LOCAL_WORLD_SIZE", "1"},
+      {"MASTER_ADDR", "h"}, {"MASTER_PORT", "1"}, {kOwnKey, "secret"}, {kOwnListener, "7"},
+      {kOwnGpu, ""}};
+  EXPECT_FALSE(found(alone));
+  alone[kOwnGpu] = "1";
+  ASSERT_TRUE(found(alone));
+  EXPECT_TRUE(found(alone)->has_gpu);
+  EXPECT_EQ(found(alone)->launcher, RankLauncher::own);
+  EXPECT_EQ(found(alone)->listener, 7);
+  alone.erase(kOwnKey);  // of another launcher
+  EXPECT_FALSE(found(alone));
+}
+
+TEST(RankEnvironment, RanksOfAHostFollowEachOtherWhereNobodyNumbersThem) {
+  auto given = kTorchrun;
+  given.erase("LOCAL_RANK");
+  EXPECT_EQ(found(given)->on_host.rank, 1);  // rank 3 of 4, 2 on each host
+}
+
 TEST(RankEnvironment, OfMpirun) {
   const auto given = found({{"OMPI_COMM_WORLD_RANK", "1"},
                             {"OMPI_COMM_WORLD_SIZE", "2"},
+                            {"OMPI_COMM_WORLD_LOCAL_RANK", "0"},
                             {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}});
   ASSERT_TRUE(given);
   EXPECT_EQ(given->launcher, RankLauncher::mpi);
   EXPECT_EQ(given->place.rank, 1);
-  EXPECT_EQ(given->local_world, 2);
-  EXPECT_EQ(found({{"PMI_RANK", "1"}, {"PMI_SIZE", "3"}})->place.world, 3);
+  EXPECT_EQ(given->on_host.rank, 0);
+  EXPECT_EQ(given->on_host.world, 2);
+  const auto of_mpich = found({{"PMI_RANK", "1"}, {"PMI_SIZE", "3"}, {"MPI_LOCALRANKID", "2"}});
+  EXPECT_EQ(of_mpich->place.world, 3);
+  EXPECT_EQ(of_mpich->on_host.rank, 2);
 }
 
 TEST(RankEnvironment, OfSrun) {
@@ -83,7 +110,9 @@ TEST(RankEnvironment, OfSrun) {
   ASSERT_TRUE(given);
   EXPECT_EQ(given->launcher, RankLauncher::slurm);
   EXPECT_EQ(given->place.rank, 5);
-  EXPECT_EQ(given->local_world, 4);
+  EXPECT_EQ(given->on_host.world, 4);
+  EXPECT_EQ(given->on_host.rank, 1);
+  EXPECT_EQ(found(with(step, "SLURM_LOCALID", "3"))->on_host.rank, 3);
   EXPECT_EQ(given->address, "gpu07");
   EXPECT_EQ(given->port, 22346);
   EXPECT_EQ(given->key, "slurm-12345-1");

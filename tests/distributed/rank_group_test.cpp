@@ -4,62 +4,23 @@
 
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
-#include <unistd.h>
 
-#include <exception>
+#include <chrono>
 #include <future>
 #include <thread>
 
+#include "distributed/tcp_world.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/distributed/meeting.h"
 
 namespace x_transformers {
 namespace {
 
+using rank_test::expect_none;
+using rank_test::World;
 using testing::AllOf;
 using testing::Each;
 using testing::HasSubstr;
-
-/// The ranks of a world meet at a listener of their own.
-class World {
- public:
-  explicit World(int64_t size, double timeout = 30)
-      : size_(size), timeout_(timeout), listener_(listen_at(ListenOn::this_host, 0)) {}
-
-  RankEnvironment environment(int64_t rank) const {
-    RankEnvironment environment{
-        .place = {rank, size_}, .address = "127.0.0.1", .port = port_of(listener_), .key = "test"};
-    if (rank == 0) environment.listener = ::dup(listener_.descriptor());
-    return environment;
-  }
-
-  /// Runs `work` for each rank in a thread; what each threw, or empty.
-  std::vector<std::string> run(const std::function<void(RankGroup&)>& work) {
-    std::vector<std::string> thrown(static_cast<size_t>(size_));
-    std::vector<std::thread> threads;
-    for (int64_t rank = 0; rank < size_; ++rank) {
-      threads.emplace_back([&, rank] {
-        try {
-          RankGroup group(environment(rank), {.timeout_seconds = timeout_});
-          work(group);
-        } catch (const std::exception& error) {
-          thrown[static_cast<size_t>(rank)] = error.what();
-        }
-      });
-    }
-    for (auto& thread : threads) thread.join();
-    return thrown;
-  }
-
- private:
-  int64_t size_;
-  double timeout_;
-  Socket listener_;
-};
-
-void expect_none(const std::vector<std::string>& thrown) {
-  for (size_t rank = 0; rank < thrown.size(); ++rank) EXPECT_EQ(thrown[rank], "") << rank;
-}
 
 /// Numbers of rank `rank`: whole, so that sums of them are exact.
 at::Tensor numbers(int64_t rank, at::IntArrayRef sizes, at::ScalarType type) {
@@ -118,6 +79,29 @@ TEST(RankGroup, KnowsWhetherSomethingHoldsAnywhere) {
     EXPECT_TRUE(group.any(group.place().rank == 2));
     EXPECT_EQ(group.names().size(), 3U);
     EXPECT_THAT(group.names()[1], HasSubstr("rank 1 on "));
+    group.leave();
+  }));
+}
+
+TEST(RankGroup, MayBeOfOneRank) {
+  const auto began = std::chrono::steady_clock::now();
+  expect_none(World(1).run([](RankGroup& group) {
+    const auto tensor = numbers(3, {5}, at::kFloat);
+    group.sum({tensor});
+    EXPECT_TRUE(at::equal(tensor, numbers(3, {5}, at::kFloat)));
+    EXPECT_EQ(group.most(-4), -4);
+    group.leave();
+  }));
+  expect_none(World(1).run([](RankGroup& group) {
+    EXPECT_TRUE(group.report(Notice{{}, "no room on the disk"}, false));  // to nobody
+  }));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
+}
+
+TEST(RankGroup, KnowsTheLargestNumber) {
+  expect_none(World(3).run([](RankGroup& group) {
+    EXPECT_EQ(group.most(-group.place().rank), 0);
+    EXPECT_EQ(group.most(-3 - group.place().rank), -3);
     group.leave();
   }));
 }

@@ -6,7 +6,7 @@
 Of each page in the table of docs/README.md, and of README.md itself,
 - every ```sh block runs, one after the other, in a folder that looks like the repository: with recipes/ and tools/, with small
   files where tools/fetch_*.py would fetch some, and with a build/x-transformers that takes two steps where a run file
-  has hundreds, and two seeds;
+  has hundreds, two seeds, and processes where a page has GPUs;
 - every ```json block is part of a recipe that the page links, or is a run or model file that a command of the page names;
 - every ```cpp block stands word for word in a file of examples/ that the page links, which the tests build and run;
 - every link to a file leads to one.
@@ -38,7 +38,15 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 # Stands where pages have the program: a training run is short, and leaves no pictures; so are those of a comparison.
 PROGRAM = """#!/bin/sh
 case $1 in
-  train) set -- "$@" {settings} ;;
+  train)
+    left=$#
+    while [ $left -gt 0 ]; do
+      each=$1 left=$((left - 1))
+      shift
+      [ "$each" != --gpus ] || each=--processes
+      set -- "$@" "$each"
+    done
+    set -- "$@" {settings} ;;
   compare)
     left=$# is_seeds=
     while [ $left -gt 0 ]; do

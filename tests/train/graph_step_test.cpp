@@ -128,6 +128,54 @@ TEST(GraphStep, RanksWeighByTheTargetsOfEachReplay) {
   }
 }
 
+/// Steps in which the ranks have batches of other shapes, or targets, at other times.
+std::vector<double> losses_of_rank(bool through_graph, const WorldPlace& place,
+                                   const SumOverRanks& sum, std::vector<int64_t>* ways) {
+  BigramModelImpl model;
+  model.dropout->options.p(0.0);
+  AdamW optimizer(trainable_parameters(model), {});
+  TrainStep eager([&](const Batch& batch) { return model.loss(batch); }, optimizer, nullptr, 1.0,
+                  sum);
+  GraphStep captured(eager, at::kCPU, [&](int64_t own) {
+    const auto all = at::zeros({place.world}, at::kLong);
+    all[place.rank] = own;
+    sum({all});
+    ways->push_back(all.max().item<int64_t>());
+    return ways->back();
+  });
+  std::vector<double> losses;
+  for (int64_t step = 0; step < GraphStep::kEagerSteps + 6; ++step) {
+    const int64_t after = step - GraphStep::kEagerSteps;
+    std::vector<Batch> batches;
+    for (int64_t i = 0; i < 2; ++i) {
+      const bool is_other = after == 1 && place.rank == 1;
+      batches.push_back(make_batch(4 * step + 2 * place.rank + i, is_other ? 2 : 4));
+    }
+    if (after == 2 && place.is_first()) batches[0].targets = 5;
+    if (after == 4 && place.rank == 1) batches[1].targets = 0;
+    const auto left = through_graph ? captured(batches) : eager(batches);
+    losses.push_back(left.loss.item<double>());
+  }
+  return losses;
+}
+
+TEST(GraphStep, RanksAgreeOnWhatToDo) {
+  std::array<std::array<std::vector<double>, 2>, 2> losses;
+  std::array<std::vector<int64_t>, 2> ways;
+  for (const size_t through_graph : {0U, 1U}) {
+    PretendWorld(2).run([&](const WorldPlace& place, const SumOverRanks& sum) {
+      const auto rank = static_cast<size_t>(place.rank);
+      losses[through_graph][rank] = losses_of_rank(through_graph != 0, place, sum, &ways[rank]);
+    });
+  }
+  // Capture, eagerly, capture with shares, replay, eagerly, replay.
+  EXPECT_EQ(ways[0], (std::vector<int64_t>{1, 3, 2, 0, 3, 0}));
+  EXPECT_EQ(ways[0], ways[1]);
+  for (const size_t rank : {0U, 1U})
+    for (size_t i = 0; i < losses[0][rank].size(); ++i)
+      EXPECT_NEAR(losses[0][rank][i], losses[1][rank][i], 1e-6) << i;
+}
+
 TEST(GraphStep, CopiesEveryNamedTensor) {
   const at::Tensor weight = at::zeros({3}).requires_grad_();
   AdamWOptions options;

@@ -2,9 +2,11 @@
 
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
 
+#include <atomic>
 #include <typeinfo>
 #include <utility>
 
@@ -12,6 +14,20 @@
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
+namespace {
+
+/// The GPU that is meant by `cuda`.
+std::atomic<c10::DeviceIndex> chosen_cuda_device{0};
+
+void require_cuda(const std::string& name, const OptionPath& option) {
+  const auto reason = cuda_unsupported();
+  if (reason.empty()) return;
+  Notice notice{at(option), text("{} cannot be used", name)};
+  notice.cause = reason;
+  throw InputError(std::move(notice));
+}
+
+}  // namespace
 
 std::string cuda_unsupported() {
   // Registering the CUDA backend is a matter of loading its library. LibTorch asks for its hooks
@@ -40,15 +56,27 @@ c10::Device open_device(const std::string& name, const OptionPath& option) {
   expect(is_known && (device.is_cpu() || device.is_cuda()), at(option), name,
          "cpu, cuda or cuda:N");
   if (device.is_cpu()) return device;
-  const auto reason = cuda_unsupported();
-  if (!reason.empty()) {
-    Notice notice{at(option), text("{} cannot be used", name)};
-    notice.cause = reason;
-    throw InputError(std::move(notice));
-  }
-  const auto count = at::detail::getCUDAHooks().deviceCount();
+  require_cuda(name, option);
+  const auto count = cuda_device_count();
   require(device.index() < count, at(option), "{} does not exist, there are {}", name, count);
-  return device.has_index() ? device : c10::Device(c10::kCUDA, 0);
+  return device.has_index() ? device : c10::Device(c10::kCUDA, chosen_cuda_device);
+}
+
+int64_t cuda_device_count() {
+  return cuda_unsupported().empty() ? at::detail::getCUDAHooks().deviceCount() : 0;
+}
+
+void choose_cuda_device(int64_t index, const OptionPath& option) {
+  require_cuda("cuda", option);
+  const auto count = cuda_device_count();
+  // Some launchers show each process its own GPU alone.
+  if (count == 1) index = 0;
+  require(index < count, at(option),
+          "process {} of this host (LOCAL_RANK, from 0) needs a GPU of its own, and {} are "
+          "seen",
+          index, count);
+  chosen_cuda_device = static_cast<c10::DeviceIndex>(index);
+  c10::impl::VirtualGuardImpl(c10::kCUDA).setDevice({c10::kCUDA, chosen_cuda_device});
 }
 
 }  // namespace x_transformers

@@ -24,6 +24,10 @@ struct WorldPlace {
 /// device.
 using SumOverRanks = std::function<void(const std::vector<at::Tensor>& tensors)>;
 
+/// The largest of a number over all processes, the same on each. They agree on the host: no device
+/// is asked, nor waited for. Every process calls it as often.
+using MostOverRanks = std::function<int64_t(int64_t own)>;
+
 /// A sum that has begun: called once, it waits for the end.
 using StartedSum = std::function<void()>;
 /// Begins a SumOverRanks, which goes on while the process does other work; every process begins

@@ -3,19 +3,13 @@
 
 #include <ATen/cuda/CUDAContextLight.h>
 #include <ATen/cuda/CUDAGraph.h>
-#include <c10/core/Event.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 
+#include "x_transformers/cuda/streams.h"
+
 namespace x_transformers {
 namespace {
-
-/// What `later` gets from now on waits for what `earlier` has got so far.
-void follow(const c10::cuda::CUDAStream& earlier, const c10::cuda::CUDAStream& later) {
-  c10::Event event(c10::kCUDA);
-  event.record(earlier);
-  event.block(later);
-}
 
 class CudaGraph : public DeviceGraph {
  public:

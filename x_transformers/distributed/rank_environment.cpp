@@ -53,11 +53,19 @@ WorldPlace place_of(const Variables& given, const char* rank, const char* world)
   return {given.number(rank, 0, count - 1), count};
 }
 
+/// Where a launcher does not number the processes of a host, they follow each other.
+WorldPlace place_on_host(const Variables& given, const WorldPlace& place, const char* rank,
+                         int64_t world) {
+  return {given.number_or(rank, 0, place.world - 1, place.rank % world), world};
+}
+
 RankEnvironment of_torchrun(const Variables& given) {
   RankEnvironment found{.launcher = RankLauncher::torchrun};
   found.place = place_of(given, "RANK", "WORLD_SIZE");
-  found.local_world = given.number_or("LOCAL_WORLD_SIZE", 1, found.place.world, 1);
-  if (found.place.world == 1) return found;
+  found.on_host = place_on_host(given, found.place, "LOCAL_RANK",
+                                given.number_or("LOCAL_WORLD_SIZE", 1, found.place.world, 1));
+  found.has_gpu = given.has(kOwnKey) && given.has(kOwnGpu);
+  if (found.place.world == 1 && !found.has_gpu) return found;
   require(given.has("MASTER_ADDR"),
           "environment variable MASTER_ADDR: is missing, WORLD_SIZE is there");
   found.address = given.text("MASTER_ADDR");
@@ -73,11 +81,20 @@ RankEnvironment of_torchrun(const Variables& given) {
   return found;
 }
 
-RankEnvironment of_mpi(const Variables& given, const char* rank, const char* world,
-                       const char* local_world) {
+/// The names of the variables of an MPI.
+struct MpiVariables {
+  const char *rank, *world, *local_rank, *local_world;
+};
+
+constexpr MpiVariables kOpenMpi{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+                                "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"};
+constexpr MpiVariables kMpich{"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"};
+
+RankEnvironment of_mpi(const Variables& given, const MpiVariables& names) {
   RankEnvironment found{.launcher = RankLauncher::mpi};
-  found.place = place_of(given, rank, world);
-  found.local_world = given.number_or(local_world, 1, found.place.world, 1);
+  found.place = place_of(given, names.rank, names.world);
+  found.on_host = place_on_host(given, found.place, names.local_rank,
+                                given.number_or(names.local_world, 1, found.place.world, 1));
   return found;
 }
 
@@ -86,7 +103,8 @@ RankEnvironment of_slurm(const Variables& given) {
   found.place = place_of(given, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS");
   const auto nodes =
       given.number_or("SLURM_STEP_NUM_NODES", 1, found.place.world, found.place.world);
-  found.local_world = (found.place.world + nodes - 1) / nodes;
+  found.on_host =
+      place_on_host(given, found.place, "SLURM_LOCALID", (found.place.world + nodes - 1) / nodes);
   const auto list = given.text("SLURM_STEP_NODELIST", given.text("SLURM_JOB_NODELIST"));
   require(!list.empty() || given.has("MASTER_ADDR"),
           "environment variable SLURM_STEP_NODELIST: is missing, SLURM_STEP_NUM_TASKS is there");
@@ -104,10 +122,8 @@ RankEnvironment of_slurm(const Variables& given) {
 
 std::optional<RankEnvironment> of_any(const Variables& given) {
   if (given.has("RANK") && given.has("WORLD_SIZE")) return of_torchrun(given);
-  if (given.has("OMPI_COMM_WORLD_SIZE"))
-    return of_mpi(given, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
-                  "OMPI_COMM_WORLD_LOCAL_SIZE");
-  if (given.has("PMI_SIZE")) return of_mpi(given, "PMI_RANK", "PMI_SIZE", "MPI_LOCALNRANKS");
+  for (const auto& names : {kOpenMpi, kMpich})
+    if (given.has(names.world)) return of_mpi(given, names);
   // srun alone sets it: a script of sbatch has the other variables too, and is one process.
   if (given.has("SLURM_STEP_NUM_TASKS") && given.has("SLURM_PROCID")) return of_slurm(given);
   return std::nullopt;
@@ -128,7 +144,7 @@ std::string first_slurm_host(const std::string& list) {
 
 std::optional<RankEnvironment> rank_environment(const EnvironmentVariable& variable) {
   auto found = of_any(Variables(variable));
-  if (found && found->place.world == 1) found.reset();
+  if (found && found->place.world == 1 && !found->has_gpu) found.reset();
   return found;
 }
 

@@ -17,7 +17,9 @@ enum class RankLauncher { own, torchrun, mpi, slurm };
 struct RankEnvironment {
   RankLauncher launcher = RankLauncher::own;
   WorldPlace place = {};
-  int64_t local_world = 1;  ///< processes on this host
+  /// Its number among the processes of its host, and how many they are.
+  WorldPlace on_host = {};
+  bool has_gpu = false;  ///< this program's own launcher gives each process a GPU
   /// Where rank 0 is met: its host and port. Empty where MPI brings the ranks together.
   std::string address = {};
   int64_t port = 0;
@@ -37,9 +39,9 @@ using EnvironmentVariable = std::function<const char*(const char* name)>;
 
 /// Reads, in this order: what this program's launcher sets, torchrun (RANK, WORLD_SIZE, LOCAL_RANK,
 /// MASTER_ADDR, MASTER_PORT), mpirun (OMPI_COMM_WORLD_RANK or PMI_RANK and the like) and srun
-/// (SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_STEP_NODELIST). Nothing where no launcher speaks, or
-/// where it started one process. Throws InputError that names the variable which is missing or no
-/// number.
+/// (SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NUM_TASKS, SLURM_STEP_NODELIST). Nothing where no
+/// launcher speaks, or where it started one process, unless that has_gpu. Throws InputError that
+/// names the variable which is missing or no number.
 std::optional<RankEnvironment> rank_environment(const EnvironmentVariable& variable);
 
 /// The first host of a list of Slurm's, as "node007" of "node[007-012,020],login1".
@@ -48,5 +50,6 @@ std::string first_slurm_host(const std::string& list);
 /// The variables that this program's launcher sets for a child beside those of torchrun.
 inline constexpr const char* kOwnKey = "X_TRANSFORMERS_KEY";
 inline constexpr const char* kOwnListener = "X_TRANSFORMERS_LISTENER";
+inline constexpr const char* kOwnGpu = "X_TRANSFORMERS_GPU";
 
 }  // namespace x_transformers

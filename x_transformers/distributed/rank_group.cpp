@@ -12,8 +12,10 @@
 #include <thread>
 #include <utility>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/error.h"
 #include "x_transformers/distributed/agent_store.h"
+#include "x_transformers/distributed/joined_device.h"
 #include "x_transformers/distributed/transport.h"
 
 namespace x_transformers {
@@ -21,8 +23,6 @@ namespace {
 
 /// For all processes to come.
 constexpr double kJoinSeconds = 120;
-/// After a connection is lost: for the reason to be told.
-constexpr double kReasonSeconds = 5;
 /// What is summed up at a time, and so held twice.
 constexpr int64_t kNumbersAtOnce = int64_t{1} << 22;
 
@@ -218,7 +218,75 @@ class RankGroup::Impl {
 
   const Meeting& meeting() const { return monitor_->meeting(); }
 
+  void join_devices(const DeviceJoining& joining, const c10::Device& device,
+                    const OptionPath& option) {
+    const auto place = meeting().place;
+    require_own_devices(of_each_rank(joining.identity(device)), meeting(), option);
+    std::string key(static_cast<size_t>(DeviceJoining::kKeyBytes), '\0');
+    if (place.is_first()) key = joining.make_key();
+    key = of_each_rank(key).front();
+    // The others may never come: the thread waits for them, and this one for it or for the news.
+    may_wait_for_devices_ = true;
+    const auto sums = std::make_shared<std::unique_ptr<DeviceSums>>();
+    auto joined = thread_.start(
+        [=, join = joining.join](Transport&) { sums->reset(join(device, place, key)); });
+    try {
+      wait(joined);
+    } catch (const c10::Error& error) {
+      monitor_->wait_for_failure(kReasonSeconds);
+      throw RunError(caused(at(option), "GPUs cannot be joined", cause_of(error)));
+    }
+    device_.emplace(std::move(*sums), device, *monitor_);
+  }
+
   StartedSum start_sum(const std::vector<at::Tensor>& tensors) {
+    if (are_joined(tensors)) return device_->start_sum(tensors);
+    return start_sum_on_host(tensors);
+  }
+
+  void sum(const std::vector<at::Tensor>& tensors) {
+    if (are_joined(tensors)) {
+      device_->start_sum(tensors)();
+    } else {
+      sum_on_host(tensors);
+    }
+  }
+
+  int64_t most(int64_t own) {
+    if (device_) device_->check();
+    const auto [rank, world] = meeting().place;
+    const auto numbers = at::zeros({world}, at::kLong);  // each fills its own
+    numbers[rank] = own;
+    sum_on_host({numbers});
+    return numbers.max().item<int64_t>();
+  }
+
+  void leave() {
+    most(0);  // all are here
+    if (device_) {
+      auto finished_device = thread_.start([this](Transport&) { device_->finish(); });
+      wait(finished_device);
+    }
+    auto finished = thread_.start([](Transport& transport) { transport.finish(); });
+    wait(finished);
+    has_left_ = true;
+    monitor_->leave();
+  }
+
+  bool report(const Notice& notice, bool is_input_error) {
+    return monitor_->report(notice, is_input_error);
+  }
+
+  void check() const { monitor_->check(); }
+
+  bool may_be_stuck() const { return (is_mpi_ || may_wait_for_devices_) && !has_left_; }
+
+ private:
+  bool are_joined(const std::vector<at::Tensor>& tensors) const {
+    return device_ && !tensors.empty() && tensors.front().device() == device_->device();
+  }
+
+  StartedSum start_sum_on_host(const std::vector<at::Tensor>& tensors) {
     const at::NoGradGuard no_grad;
     struct Begun {
       Row row;
@@ -241,33 +309,32 @@ class RankGroup::Impl {
     };
   }
 
-  void sum(const std::vector<at::Tensor>& tensors) {
+  void sum_on_host(const std::vector<at::Tensor>& tensors) {
     // One row is packed while the one before is summed up.
     std::optional<StartedSum> before;
     for (const auto& row : Row::of(tensors)) {
-      auto started = start_sum(row.tensors);
+      auto started = start_sum_on_host(row.tensors);
       if (before) (*before)();
       before = std::move(started);
     }
     if (before) (*before)();
   }
 
-  void leave() {
-    at::Tensor all_here = at::zeros({1}, at::kLong);
-    sum({all_here});
-    auto finished = thread_.start([](Transport& transport) { transport.finish(); });
-    wait(finished);
-    has_left_ = true;
-    monitor_->leave();
+  /// Bytes of each rank, as many of each.
+  std::vector<std::string> of_each_rank(const std::string& own) {
+    const auto [rank, world] = meeting().place;
+    const auto count = static_cast<int64_t>(own.size());
+    const auto rows = at::zeros({world, count}, at::kByte);  // each fills its own
+    std::copy(own.begin(), own.end(), rows[rank].mutable_data_ptr<uint8_t>());
+    sum_on_host({rows});
+    std::vector<std::string> all;
+    for (int64_t i = 0; i < world; ++i) {
+      const auto* bytes = rows[i].const_data_ptr<uint8_t>();
+      all.emplace_back(bytes, bytes + count);
+    }
+    return all;
   }
 
-  bool report(const Notice& notice, bool is_input_error) {
-    return monitor_->report(notice, is_input_error);
-  }
-
-  bool may_be_stuck() const { return is_mpi_ && !has_left_; }
-
- private:
   void join(const RankEnvironment& environment, MonitorOptions options) {
     is_mpi_ = environment.launcher == RankLauncher::mpi;
     const auto deadline = in_seconds(kJoinSeconds);
@@ -339,7 +406,8 @@ class RankGroup::Impl {
 
   Thread thread_;
   std::optional<RankMonitor> monitor_;
-  bool is_mpi_ = false, has_left_ = false;
+  std::optional<JoinedDevice> device_;
+  bool is_mpi_ = false, has_left_ = false, may_wait_for_devices_ = false;
 };
 
 RankGroup::RankGroup(const RankEnvironment& environment, MonitorOptions options)
@@ -355,17 +423,24 @@ std::vector<std::string> RankGroup::names() const {
   return names;
 }
 
+void RankGroup::join_devices(const c10::Device& device, const OptionPath& option) {
+  join_devices(nccl_joining(option), device, option);
+}
+
+void RankGroup::join_devices(const DeviceJoining& joining, const c10::Device& device,
+                             const OptionPath& option) {
+  impl_->join_devices(joining, device, option);
+}
+
 void RankGroup::sum(const std::vector<at::Tensor>& tensors) { impl_->sum(tensors); }
 
 StartedSum RankGroup::start_sum(const std::vector<at::Tensor>& tensors) {
   return impl_->start_sum(tensors);
 }
 
-bool RankGroup::any(bool holds) {
-  at::Tensor count = at::full({1}, holds ? 1 : 0, at::kLong);
-  sum({count});
-  return count.item<int64_t>() > 0;
-}
+int64_t RankGroup::most(int64_t own) { return impl_->most(own); }
+
+void RankGroup::check() const { impl_->check(); }
 
 void RankGroup::leave() { impl_->leave(); }
 

@@ -137,6 +137,7 @@ class RankMonitor::Thread {
       peer.rank = is_first ? static_cast<int64_t>(i) : 0;
       peer.socket = std::move(socket);
     }
+    is_alone_ = peers_.empty();
     thread_ = std::thread([this] { run(); });
   }
 

@@ -16,6 +16,9 @@ namespace x_transformers {
 /// not answer or go on.
 enum class RankEnd { reported, ended, lost };
 
+/// After a connection is lost: for its reason to be told.
+inline constexpr double kReasonSeconds = 5;
+
 /// Why a run of several ranks ends.
 struct RankFailure {
   int64_t rank = 0;  ///< -1: no single one

@@ -30,15 +30,13 @@ at::Tensor gradient_norm(const std::vector<at::Tensor>& gradients, const at::Dev
   const at::NoGradGuard no_grad;
   // One number of each gradient, 0 of those that others have, so that the norm is the same to the
   // bit, whoever has which.
-  const auto options = at::TensorOptions(device).dtype(at::kFloat);
-  const auto norms = at::zeros({static_cast<int64_t>(gradients.size())}, options);
-  std::vector<int64_t> places;
-  for (size_t i = 0; i < gradients.size(); ++i)
-    if (gradients[i].defined()) places.push_back(static_cast<int64_t>(i));
-  if (!places.empty()) {
-    norms.index_copy_(0, at::tensor(places, options.dtype(at::kLong)),
-                      at::stack(at::_foreach_norm(defined_ones(gradients), 2, at::kFloat)));
-  }
+  const auto none = at::zeros({}, at::TensorOptions(device).dtype(at::kFloat));
+  const auto defined = defined_ones(gradients);
+  const auto own = defined.empty() ? defined : at::_foreach_norm(defined, 2, at::kFloat);
+  std::vector<at::Tensor> each;
+  size_t next = 0;
+  for (const auto& gradient : gradients) each.push_back(gradient.defined() ? own[next++] : none);
+  const auto norms = at::stack(each);
   sum({norms});
   return at::linalg_vector_norm(norms);
 }
@@ -87,10 +85,10 @@ void GradientCollector::collect() {
   }
 }
 
-void GradientCollector::take(size_t parameter) {
-  TORCH_CHECK(!keeps_low_, "[GradientCollector] takes one gradient only in all digits");
-  if (is_low_precision_) return add_in_fp32({parameter});
-  gradients_[parameter] = parameters_[parameter].grad();
+void GradientCollector::take(const std::vector<size_t>& parameters) {
+  TORCH_CHECK(!keeps_low_, "[GradientCollector] takes some gradients only in all digits");
+  if (is_low_precision_) return add_in_fp32(parameters);
+  for (const size_t i : parameters) gradients_[i] = parameters_[i].grad();
 }
 
 const at::Tensor& GradientCollector::defined(size_t parameter) {

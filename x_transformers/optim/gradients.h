@@ -44,8 +44,8 @@ class GradientCollector {
   void begin();
   /// Takes the gradients that a backward pass has left.
   void collect();
-  /// Takes that of one parameter, while the pass goes on to others.
-  void take(size_t parameter);
+  /// Takes those of some parameters, while the pass goes on to others.
+  void take(const std::vector<size_t>& parameters);
   /// The gradient of one parameter, made 0 where no pass reached it.
   const at::Tensor& defined(size_t parameter);
   /// One gradient for each parameter, undefined where no pass reached it: fp32, but with

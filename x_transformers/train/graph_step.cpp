@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/spelling.h"
@@ -27,8 +28,11 @@ Text graph_step_unsupported(Model& model, const at::Device& device) {
   return reason.empty() ? model.capture_unsupported() : Text(reason);
 }
 
-GraphStep::GraphStep(TrainStep& eager, const c10::Device& device)
-    : eager_(eager), device_(device) {}
+GraphStep::GraphStep(TrainStep& eager, const c10::Device& device, MostOverRanks most)
+    : eager_(eager), device_(device), most_(std::move(most)) {
+  TORCH_CHECK(most_ || device.is_cpu() || !eager.has_other_ranks(),
+              "[GraphStep] ranks on CUDA need a way to agree");
+}
 
 bool GraphStep::fits(const std::vector<Batch>& micro_batches) const {
   return std::equal(inputs_.begin(), inputs_.end(), micro_batches.begin(), micro_batches.end(),
@@ -84,13 +88,22 @@ bool GraphStep::can_replay(const std::vector<Batch>& micro_batches,
   return !has_empty && !is_empty;
 }
 
+GraphStep::Way GraphStep::way_of(const std::vector<Batch>& micro_batches,
+                                 const std::vector<double>& shares) const {
+  if (!can_replay(micro_batches, shares)) return Way::run_eagerly;
+  // A batch of another shape runs eagerly, and does not replace the captured one.
+  if (graph_ && !fits(micro_batches)) return Way::run_eagerly;
+  if (!shares.empty() && !weights_.shares.defined()) return Way::capture_with_shares;
+  return graph_ ? Way::replay : Way::capture;
+}
+
 StepResult GraphStep::operator()(const std::vector<Batch>& micro_batches) {
   const auto shares = batch_shares(micro_batches);
-  if (calls_++ < kEagerSteps || !can_replay(micro_batches, shares)) return eager_(micro_batches);
-  const bool needs_shares = !shares.empty() && !weights_.shares.defined();
-  // A batch of another shape runs eagerly, and does not replace the captured one.
-  if (graph_ && !fits(micro_batches)) return eager_(micro_batches);
-  if (!graph_ || needs_shares) capture(micro_batches, needs_shares);
+  if (calls_++ < kEagerSteps) return eager_(micro_batches);
+  auto way = way_of(micro_batches, shares);
+  if (most_) way = static_cast<Way>(most_(static_cast<int64_t>(way)));
+  if (way == Way::run_eagerly) return eager_(micro_batches);
+  if (way != Way::replay) capture(micro_batches, way == Way::capture_with_shares);
   fill_inputs(micro_batches, shares);
   graph_->replay();
   return result_;

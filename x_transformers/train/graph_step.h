@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "x_transformers/core/graph.h"
+#include "x_transformers/core/world_place.h"
 #include "x_transformers/interchange/model.h"
 #include "x_transformers/train/trainer_step.h"
 
@@ -21,19 +22,25 @@ inline constexpr const char* kTrainingStep = "training step:";
 /// Runs a step eagerly a few times, so that libraries set themselves up, then captures it and
 /// replays it. Every call is one update of the weights, and the updates are those of the eager step
 /// up to rounding. Batches whose names, shapes or types are not those that were captured run
-/// eagerly, and so do micro-batches of which one has no targets while others have some.
+/// eagerly, and so do micro-batches of which one has no targets while others have some. Where there
+/// are other ranks, all capture, replay or run eagerly together, which NCCL demands of its sums.
 class GraphStep {
  public:
   /// Calls before the capture.
   static constexpr int64_t kEagerSteps = 3;
 
-  /// `eager` must outlive this. Needs graph_unsupported() to be empty on CUDA.
-  GraphStep(TrainStep& eager, const c10::Device& device);
+  /// `eager` must outlive this. Needs graph_unsupported() to be empty on CUDA. By `most` other
+  /// ranks, where there are some, agree on what to do.
+  GraphStep(TrainStep& eager, const c10::Device& device, MostOverRanks most = {});
   /// The result lies where the next call writes its own. Throws RunError where the step cannot be
   /// captured.
   StepResult operator()(const std::vector<Batch>& micro_batches);
 
  private:
+  /// What to do with a step, the more the later; all ranks do what the one needs that needs most.
+  enum class Way : int64_t { replay, capture, capture_with_shares, run_eagerly };
+
+  Way way_of(const std::vector<Batch>& micro_batches, const std::vector<double>& shares) const;
   bool fits(const std::vector<Batch>& micro_batches) const;
   void capture(const std::vector<Batch>& micro_batches, bool with_shares);
   void fill_inputs(const std::vector<Batch>& micro_batches, const std::vector<double>& shares);
@@ -42,6 +49,7 @@ class GraphStep {
 
   TrainStep& eager_;
   c10::Device device_;
+  MostOverRanks most_;
   int64_t calls_ = 0;
   std::vector<Batch> inputs_;  // what the graph reads
   StepWeights weights_;        // too; shares once the numbers of targets have differed

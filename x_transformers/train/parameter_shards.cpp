@@ -163,8 +163,16 @@ void ParameterShards::end_gathering() {
     const auto layer = layer_of_memory_.find(memories_[i]);
     if (layer != layer_of_memory_.end()) is_here_[layer->second] = true;
   }
-  const auto all = gathering->tag.item<double>();
-  if (all == tag_of(gathering->parameters) * static_cast<double>(place_.world)) return;
+  const at::NoGradGuard no_grad;
+  const auto differs =
+      gathering->tag.ne(tag_of(gathering->parameters) * static_cast<double>(place_.world));
+  differ_ = differ_.defined() ? differ_.logical_or(differs) : differs;
+  if (differ_.is_cpu()) require_same_layers();
+}
+
+void ParameterShards::require_same_layers() {
+  const auto differ = std::exchange(differ_, {});
+  if (!differ.defined() || !differ.item<bool>()) return;
   throw RunError(
       Notice{at("train.shard"), "parameters: ranks came to different layers at the same time"});
 }

@@ -53,6 +53,10 @@ class ParameterShards : public LayerVisitor, public TensorKeeper {
   /// Gives up all that is not of this rank's share.
   void release();
 
+  /// On a device nobody waits in a step to see whether ranks came to the same layers: this looks
+  /// whether they always did, and throws RunError where not. On the CPU each step has looked.
+  void require_same_layers();
+
   /// Where a whole model is wanted.
   enum class On { first_rank, every_rank };
   /// Brings all parameters together there, until `release`. Every rank calls it.
@@ -111,6 +115,7 @@ class ParameterShards : public LayerVisitor, public TensorKeeper {
   std::vector<Visit> visits_, visits_before_;  ///< of this forward pass, and of the one before it
   size_t visit_ = 0;                           ///< the one that a backward pass is at
   std::unique_ptr<Gathering> gathering_;       ///< what is begun
+  at::Tensor differ_;                          ///< whether layers ever differed; undefined: none
   Summing summing_;
   std::vector<at::Tensor> gradients_;
   std::vector<const void*> memories_;  ///< by parameter

@@ -12,9 +12,10 @@ namespace x_transformers {
 /// `options` say, and loads what their device needs. A program calls it once, before it builds a
 /// model: the trainer and what it uses take the process as they find it. Where several processes
 /// train one model, each draws random numbers of its own, those of rank 0 being what one process
-/// alone would draw. Throws InputError: impossible options, no such device.
-/// `processes` of them share this host and its processors.
+/// alone would draw. `on_host` is its place among those that share this host and its processors: by
+/// it each takes a GPU of its own where `options` say cuda. Throws InputError: impossible options,
+/// no such device.
 void set_up_process(const TrainOptions& options, const WorldPlace& place = {},
-                    int64_t processes = 1);
+                    const WorldPlace& on_host = {});
 
 }  // namespace x_transformers

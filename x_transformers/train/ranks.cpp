@@ -25,27 +25,31 @@ void share_weights(const torch::nn::Module& model, const WorldPlace& place,
   sum(weights);
 }
 
+std::vector<int64_t> numbers_of_ranks(int64_t own, const at::Device& device,
+                                      const WorldPlace& place, const SumOverRanks& sum) {
+  at::Tensor numbers = at::zeros({place.world}, at::TensorOptions(device).dtype(at::kLong));
+  numbers[place.rank] = own;  // the others' are 0
+  sum({numbers});
+  numbers = numbers.cpu();
+  const auto* first = numbers.const_data_ptr<int64_t>();
+  return {first, first + place.world};
+}
+
 std::vector<int64_t> ranks_where(bool holds, const at::Device& device, const WorldPlace& place,
                                  const SumOverRanks& sum) {
-  at::Tensor flags = at::zeros({place.world}, at::TensorOptions(device).dtype(at::kLong));
-  flags[place.rank] = holds ? 1 : 0;
-  sum({flags});
-  flags = flags.cpu();
+  const auto flags = numbers_of_ranks(holds ? 1 : 0, device, place, sum);
   std::vector<int64_t> ranks;
   for (int64_t rank = 0; rank < place.world; ++rank)
-    if (flags[rank].item<int64_t>() != 0) ranks.push_back(rank);
+    if (flags[static_cast<size_t>(rank)] != 0) ranks.push_back(rank);
   return ranks;
 }
 
 void require_same_step(int64_t step, const at::Device& device, const WorldPlace& place,
                        const SumOverRanks& sum) {
   if (!sum) return;
-  at::Tensor steps = at::zeros({place.world}, at::TensorOptions(device).dtype(at::kLong));
-  steps[place.rank] = step;  // the others' are 0
-  sum({steps});
-  steps = steps.cpu();
+  const auto steps = numbers_of_ranks(step, device, place, sum);
   for (int64_t rank = 0; rank < place.world; ++rank) {
-    const auto other = steps[rank].item<int64_t>();
+    const auto other = steps[static_cast<size_t>(rank)];
     if (other == step) continue;
     throw RunError(fmt::format(
         "rank {} goes on from step {}, rank {} from step {}: all must see the same folder",

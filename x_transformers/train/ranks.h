@@ -20,6 +20,10 @@ void share_weights(const torch::nn::Module& model, const WorldPlace& place,
 void require_same_step(int64_t step, const at::Device& device, const WorldPlace& place,
                        const SumOverRanks& sum);
 
+/// A number of each rank, by rank, the same on each. Waits until every rank is here.
+std::vector<int64_t> numbers_of_ranks(int64_t own, const at::Device& device,
+                                      const WorldPlace& place, const SumOverRanks& sum);
+
 /// The ranks on which `holds`, the same on each. Waits until every rank is here.
 std::vector<int64_t> ranks_where(bool holds, const at::Device& device, const WorldPlace& place,
                                  const SumOverRanks& sum);

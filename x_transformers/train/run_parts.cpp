@@ -69,7 +69,8 @@ void capture_steps(Trainer& trainer, Model& model, const Spelling& spelling) {
     const auto told = text("warning: steps run without a CUDA graph: {}", reason);
     return trainer.message(spelling(Notice{{}, told}).line());
   }
-  const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device());
+  const auto step = std::make_shared<GraphStep>(trainer.eager_step(), trainer.device(),
+                                                trainer.most_over_ranks());
   trainer.set_step_function(
       [step](const std::vector<Batch>& batches, int64_t) { return (*step)(batches); });
 }

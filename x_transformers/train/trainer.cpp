@@ -112,6 +112,15 @@ std::unique_ptr<Optimizer> Trainer::make_optimizer() {
                                             context.sum_over_ranks, shared);
 }
 
+MostOverRanks Trainer::most_over_ranks() const {
+  const auto& context = parts_.context;
+  if (context.most_over_ranks || !context.sum_over_ranks) return context.most_over_ranks;
+  return [device = device_, place = context.place, sum = context.sum_over_ranks](int64_t own) {
+    const auto numbers = numbers_of_ranks(own, device, place, sum);
+    return *std::max_element(numbers.begin(), numbers.end());
+  };
+}
+
 std::unique_ptr<ParameterShards> Trainer::make_shards() {
   const auto& context = parts_.context;
   if (options_.shard != "parameters" || !context.sum_over_ranks) return nullptr;
@@ -258,6 +267,7 @@ void Trainer::after_step() {
 
 void Trainer::settle() {
   const auto records = history_.drain();
+  if (shards_) shards_->require_same_layers();
   const auto now = Clock::now();
   const double seconds = std::chrono::duration<double>(now - clock_).count();
   clock_ = now;

@@ -43,6 +43,9 @@ struct RunContext {
   SumOverRanks sum_over_ranks = {};
   /// The same, begun: gradients are summed up while a backward pass goes on. Empty: after it.
   StartSumOverRanks start_sum_over_ranks = {};
+  /// By which the ranks agree on what to do with a step. Empty: by sum_over_ranks, for which the
+  /// host waits in each step that is captured.
+  MostOverRanks most_over_ranks = {};
   /// What messages call each rank; empty: "rank 0" and so on.
   std::vector<std::string> rank_names = {};
   /// With `resume`: whether other data than the checkpoint's are meant, to go on with from their
@@ -149,6 +152,8 @@ class Trainer {
 
   /// The eager step, for capture.
   TrainStep& eager_step() { return eager_step_; }
+  /// By which a captured step agrees with other ranks; empty where there are none.
+  MostOverRanks most_over_ranks() const;
   /// Replaces the eager step, by a captured one.
   void set_step_function(StepFunction step) {
     step_function_ = std::move(step);

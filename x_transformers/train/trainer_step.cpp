@@ -58,8 +58,9 @@ void TrainStep::begin() {
 
 TrainStep::Targets TrainStep::count_all(const at::Tensor& own) const {
   if (!sum_) return {};
-  const Targets targets{own, own.clone()};  // what comes in may be the input of a graph
+  Targets targets{own, own.clone(), {}};  // what comes in may be the input of a graph
   sum_({targets.all});
+  targets.share = own.to(at::kFloat) / targets.all.to(at::kFloat);
   return targets;
 }
 
@@ -87,13 +88,11 @@ void TrainStep::backward(const at::Tensor& loss, bool is_last) {
 at::Tensor TrainStep::accumulate(const std::vector<Batch>& micro_batches, size_t last,
                                  const Targets& targets, const ShareOf& share_of) {
   TORCH_CHECK(!micro_batches.empty(), "[TrainStep] expected at least one micro-batch");
-  at::Tensor share_of_rank;
-  if (sum_) share_of_rank = targets.own.to(at::kFloat) / targets.all.to(at::kFloat);
   at::Tensor total;
   for (size_t i = 0; i < micro_batches.size(); ++i) {
     const at::Tensor loss =
         share_of(loss_of(micro_batches[i]), static_cast<int64_t>(i));  // undefined: none
-    backward(sum_ && loss.defined() ? loss * share_of_rank : loss, i == last);
+    backward(sum_ && loss.defined() ? loss * targets.share : loss, i == last);
     if (!loss.defined()) continue;
     const at::Tensor share = loss.detach().to(at::kFloat);
     total = total.defined() ? total + share : share;
@@ -110,9 +109,8 @@ StepResult TrainStep::update(at::Tensor loss, const Targets& targets) {
   at::Tensor own_loss;
   if (sum_) {
     own_loss = loss.defined() ? loss : at::zeros({}, device_options(at::kFloat));
-    loss = own_loss * targets.own.to(at::kFloat);
+    loss = own_loss * targets.share;
     shards_ != nullptr ? shards_->finish({loss}) : gradient_sum_->finish({loss});
-    loss.div_(targets.all.to(at::kFloat));
   }
   const auto& gradients = shards_ != nullptr ? shards_->gradients() : collector_.gradients();
   const at::Tensor watched = watch_ != nullptr ? watch_->measure(gradients) : at::Tensor();

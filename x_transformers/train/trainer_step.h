@@ -86,9 +86,10 @@ class TrainStep {
  private:
   /// What makes the loss of micro-batch `index` its part of the step's; undefined: it has none.
   using ShareOf = std::function<at::Tensor(const at::Tensor& loss, int64_t index)>;
-  /// The targets of a step, as int64 scalars on the device; undefined where there is one rank.
+  /// The targets of a step, int64 scalars on the device, and the share of this rank in them, an
+  /// fp32 one; undefined where there is one rank.
   struct Targets {
-    at::Tensor own, all;
+    at::Tensor own, all, share;
   };
 
   void begin();
