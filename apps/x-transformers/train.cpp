@@ -180,6 +180,9 @@ void train_as_rank(TrainCommand& command, const RankEnvironment& environment) {
     context.start_sum_over_ranks = [&group](const auto& tensors) {
       return group.start_sum(tensors);
     };
+    context.start_giving_to_ranks = [&group](const auto& tensors, const auto& owners) {
+      return group.start_giving(tensors, owners);
+    };
     context.most_over_ranks = [&group](int64_t own) { return group.most(own); };
     context.wants_stop = [&group, stops = stop_on_signals()] { return group.any(stops()); };
     const auto result = train(command, *run);

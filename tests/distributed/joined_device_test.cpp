@@ -41,8 +41,8 @@ thread_local std::string own_identity;
 
 class PretendSums : public DeviceSums {
  public:
-  PretendSums(std::shared_ptr<Wires> wires, int64_t world)
-      : wires_(std::move(wires)), world_(world) {}
+  PretendSums(std::shared_ptr<Wires> wires, const WorldPlace& place)
+      : wires_(std::move(wires)), place_(place) {}
 
   StartedSum start_sum(const std::vector<at::Tensor>& tensors) override {
     const std::lock_guard lock(wires_->mutex);
@@ -58,11 +58,17 @@ class PretendSums : public DeviceSums {
     wires_->changed.notify_all();
     return [this, tensors, number] {
       std::unique_lock ended(wires_->mutex);
-      wires_->changed.wait(ended,
-                           [&] { return is_aborted_ || wires_->sums[number].given == world_; });
+      wires_->changed.wait(
+          ended, [&] { return is_aborted_ || wires_->sums[number].given == place_.world; });
       for (size_t i = 0; i < tensors.size() && !is_aborted_; ++i)
         at::Tensor(tensors[i]).copy_(wires_->sums[number].totals[i]);
     };
+  }
+
+  StartedSum start_giving(const std::vector<at::Tensor>& tensors,
+                          const std::vector<int64_t>& owners) override {
+    return giving_by_sums([this](const auto& given) { return start_sum(given); }, place_)(tensors,
+                                                                                          owners);
   }
 
   std::string error() override { return is_broken ? "the link is down" : ""; }
@@ -77,7 +83,8 @@ class PretendSums : public DeviceSums {
 
  private:
   std::shared_ptr<Wires> wires_;
-  int64_t world_, next_ = 0;
+  WorldPlace place_;
+  int64_t next_ = 0;
   bool is_aborted_ = false;
 };
 
@@ -93,7 +100,7 @@ constexpr DeviceJoining kPretended{
       const std::lock_guard lock(all_mutex);
       auto& wires = all_wires[key];
       if (!wires) wires = std::make_shared<Wires>();
-      return new PretendSums(wires, place.world);
+      return new PretendSums(wires, place);
     }};
 
 void join(RankGroup& group) {
@@ -114,9 +121,12 @@ TEST(JoinedDevice, SumsGoBetweenDevicesAndDecisionsByTheHosts) {
     ends();
     EXPECT_TRUE(at::equal(one, at::full({4}, 18, at::kFloat)));
     EXPECT_TRUE(at::equal(other, at::full({2}, 3, at::kBFloat16)));
+    const auto given = at::full({2}, rank, at::kFloat);
+    group.start_giving({given}, {1})();
+    EXPECT_TRUE(at::equal(given, at::ones({2})));
     group.leave();
   }));
-  EXPECT_EQ(sums_of_devices - before, 3 * 2);
+  EXPECT_EQ(sums_of_devices - before, 3 * 3);
 }
 
 TEST(JoinedDevice, TwoRanksOfOneDeviceAreRefused) {

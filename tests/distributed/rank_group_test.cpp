@@ -98,6 +98,38 @@ TEST(RankGroup, MayBeOfOneRank) {
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(2));
 }
 
+TEST(RankGroup, GivesWhatOneRankHas) {
+  for (const int64_t world : {1, 2, 3, 4}) {
+    SCOPED_TRACE(world);
+    expect_none(World(world).run([&](RankGroup& group) {
+      const auto rank = group.place().rank;
+      const std::vector<std::vector<int64_t>> sizes = {{1}, {3, 5}, {0}, {700, 1001}, {2}};
+      std::vector<at::Tensor> tensors, expected;
+      std::vector<int64_t> owners;
+      for (const auto type : {at::kFloat, at::kDouble, at::kLong, at::kByte, at::kBFloat16}) {
+        for (const auto& size : sizes) {
+          owners.push_back(static_cast<int64_t>(owners.size()) % world);
+          tensors.push_back(numbers(rank, size, type));
+          expected.push_back(numbers(owners.back(), size, type));
+        }
+      }
+      owners.push_back(world - 1);
+      tensors.push_back(numbers(rank, {4, 6}, at::kFloat).t());  // not contiguous
+      expected.push_back(numbers(world - 1, {4, 6}, at::kFloat).t());
+      owners.push_back(0);  // its sign is given too
+      tensors.push_back(at::full({1}, rank == 0 ? -0.0 : 1.0));
+      expected.push_back(at::full({1}, -0.0));
+      const auto given = group.start_giving(tensors, owners);
+      EXPECT_EQ(group.most(rank), world - 1);
+      given();
+      for (size_t i = 0; i < tensors.size(); ++i)
+        EXPECT_TRUE(at::equal(tensors[i], expected[i])) << rank << ", tensor " << i;
+      EXPECT_TRUE(tensors.back().signbit().item<bool>());
+      group.leave();
+    }));
+  }
+}
+
 TEST(RankGroup, KnowsTheLargestNumber) {
   expect_none(World(3).run([](RankGroup& group) {
     EXPECT_EQ(group.most(-group.place().rank), 0);

@@ -76,8 +76,26 @@ void expect_sums(RankGroup& group, const at::Device& device) {
     EXPECT_TRUE(at::equal(tensors[i].cpu(), expected[i])) << rank << ", tensor " << i;
 }
 
+/// Tensors of all ranks given to each.
+void expect_given(RankGroup& group, const at::Device& device) {
+  const auto [rank, world] = group.place();
+  std::vector<at::Tensor> tensors, expected;
+  std::vector<int64_t> owners;
+  for (const auto type : kTypes) {
+    owners.push_back(static_cast<int64_t>(owners.size()) % world);
+    tensors.push_back(numbers(rank, {700, 1001}, type).to(device).t());
+    expected.push_back(numbers(owners.back(), {700, 1001}, type).t());
+  }
+  group.start_giving(tensors, owners)();
+  for (size_t i = 0; i < tensors.size(); ++i)
+    EXPECT_TRUE(at::equal(tensors[i].cpu(), expected[i])) << rank << ", tensor " << i;
+}
+
 TEST_F(Nccl, SumsOfOneRankAreItsNumbers) {
-  with_one_rank([](RankGroup& group) { expect_sums(group, kFirst); });
+  with_one_rank([](RankGroup& group) {
+    expect_sums(group, kFirst);
+    expect_given(group, kFirst);
+  });
 }
 
 TEST_F(Nccl, SumsOnTheHostGoOnByTheHost) {
@@ -240,6 +258,7 @@ TEST_F(Nccl, TwoGpusSumUp) {
     const c10::DeviceGuard on_device(device);
     group.join_devices(device);
     expect_sums(group, device);
+    expect_given(group, device);
     group.leave();
   }));
 }

@@ -28,10 +28,19 @@ using SumOverRanks = std::function<void(const std::vector<at::Tensor>& tensors)>
 /// is asked, nor waited for. Every process calls it as often.
 using MostOverRanks = std::function<int64_t(int64_t own)>;
 
-/// A sum that has begun: called once, it waits for the end.
+/// What has begun: called once, it waits for the end.
 using StartedSum = std::function<void()>;
 /// Begins a SumOverRanks, which goes on while the process does other work; every process begins
 /// its sums in the same order.
 using StartSumOverRanks = std::function<StartedSum(const std::vector<at::Tensor>& tensors)>;
+/// Begins, in the same order, to replace each of `tensors` by that of the process which owns it:
+/// the rank in `owners`, of which there are as many.
+using StartGivingToRanks = std::function<StartedSum(const std::vector<at::Tensor>& tensors,
+                                                    const std::vector<int64_t>& owners)>;
+
+/// `sum`, begun and ended at once.
+StartSumOverRanks as_started(SumOverRanks sum);
+/// Gives by sums, which move twice as much: all but the owner have zeros.
+StartGivingToRanks giving_by_sums(StartSumOverRanks start, const WorldPlace& place);
 
 }  // namespace x_transformers

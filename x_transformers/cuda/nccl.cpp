@@ -33,6 +33,7 @@ struct Nccl {
   decltype(&ncclGetUniqueId) get_unique_id = nullptr;
   decltype(&ncclCommInitRankConfig) init_rank = nullptr;
   decltype(&ncclAllReduce) all_reduce = nullptr;
+  decltype(&ncclBroadcast) broadcast = nullptr;
   decltype(&ncclGroupStart) group_start = nullptr;
   decltype(&ncclGroupEnd) group_end = nullptr;
   decltype(&ncclCommGetAsyncError) async_error = nullptr;
@@ -51,6 +52,7 @@ struct Nccl {
     find("ncclGetUniqueId", get_unique_id);
     find("ncclCommInitRankConfig", init_rank);
     find("ncclAllReduce", all_reduce);
+    find("ncclBroadcast", broadcast);
     find("ncclGroupStart", group_start);
     find("ncclGroupEnd", group_end);
     find("ncclCommGetAsyncError", async_error);
@@ -141,28 +143,20 @@ class NcclSums : public DeviceSums {
   NcclSums& operator=(const NcclSums&) = delete;
 
   StartedSum start_sum(const std::vector<at::Tensor>& tensors) override {
-    const at::NoGradGuard no_grad;
-    const c10::cuda::CUDAGuard on_device(device_);
-    auto begun = std::make_shared<Begun>();
-    for (const auto& tensor : tensors) {
-      TORCH_CHECK(tensor.device() == device_, "[DeviceSums] expected tensors on ", device_.str(),
-                  ", got ", tensor.device().str());
-      if (tensor.numel() == 0) continue;
-      begun->tensors.push_back(tensor.detach());
-      begun->numbers.push_back(begun->tensors.back().contiguous());
-    }
-    follow(c10::cuda::getCurrentCUDAStream(device_.index()), stream_);
-    launch(begun->numbers);
-    begun->end.record(stream_);
-    return [begun, device = device_] {
-      const at::NoGradGuard no_grad_at_the_end;
-      const c10::cuda::CUDAGuard on_device_at_the_end(device);
-      begun->end.block(c10::cuda::getCurrentCUDAStream(device.index()));
-      for (size_t i = 0; i < begun->tensors.size(); ++i) {
-        if (!begun->numbers[i].is_same(begun->tensors[i]))
-          begun->tensors[i].copy_(begun->numbers[i]);
-      }
-    };
+    std::vector<HowToSum> how;
+    for (const auto& tensor : tensors) how.push_back(how_to_sum(tensor.scalar_type()));
+    return start(tensors, [&](size_t i, void* data, size_t count) {
+      return nccl().all_reduce(data, data, count, how[i].type, how[i].operation, communicator_,
+                               stream_);
+    });
+  }
+
+  StartedSum start_giving(const std::vector<at::Tensor>& tensors,
+                          const std::vector<int64_t>& owners) override {
+    return start(tensors, [&](size_t i, void* data, size_t count) {
+      return nccl().broadcast(data, data, count * tensors[i].element_size(), ncclUint8,
+                              static_cast<int>(owners[i]), communicator_, stream_);
+    });
   }
 
   std::string error() override {
@@ -199,18 +193,41 @@ class NcclSums : public DeviceSums {
     c10::Event end{c10::kCUDA};
   };
 
-  /// All in one launch.
-  void launch(const std::vector<at::Tensor>& numbers) {
-    std::vector<HowToSum> how;
-    for (const auto& each : numbers) how.push_back(how_to_sum(each.scalar_type()));
+  /// Calls `move` for each tensor, with its memory and how many numbers are there, in one launch.
+  template <class Move>
+  StartedSum start(const std::vector<at::Tensor>& tensors, Move move) {
+    const at::NoGradGuard no_grad;
+    const c10::cuda::CUDAGuard on_device(device_);
+    auto begun = std::make_shared<Begun>();
+    for (const auto& tensor : tensors) {
+      TORCH_CHECK(tensor.device() == device_, "[DeviceSums] expected tensors on ", device_.str(),
+                  ", got ", tensor.device().str());
+      begun->tensors.push_back(tensor.detach());
+      begun->numbers.push_back(begun->tensors.back().contiguous());
+    }
+    follow(c10::cuda::getCurrentCUDAStream(device_.index()), stream_);
+    launch(begun->numbers, move);
+    begun->end.record(stream_);
+    return [begun, device = device_] {
+      const at::NoGradGuard no_grad_at_the_end;
+      const c10::cuda::CUDAGuard on_device_at_the_end(device);
+      begun->end.block(c10::cuda::getCurrentCUDAStream(device.index()));
+      for (size_t i = 0; i < begun->tensors.size(); ++i) {
+        if (!begun->numbers[i].is_same(begun->tensors[i]))
+          begun->tensors[i].copy_(begun->numbers[i]);
+      }
+    };
+  }
+
+  template <class Move>
+  void launch(const std::vector<at::Tensor>& numbers, const Move& move) {
     const std::lock_guard lock(calls_);
     TORCH_CHECK(communicator_ != nullptr, "the sums over GPUs were given up");
     demand(nccl().group_start());
     ncclResult_t result = ncclSuccess;
     for (size_t i = 0; i < numbers.size() && result == ncclSuccess; ++i) {
-      void* data = numbers[i].mutable_data_ptr();
-      result = nccl().all_reduce(data, data, static_cast<size_t>(numbers[i].numel()), how[i].type,
-                                 how[i].operation, communicator_, stream_);
+      const auto count = static_cast<size_t>(numbers[i].numel());
+      if (count > 0) result = move(i, numbers[i].mutable_data_ptr(), count);
     }
     const auto ended = nccl().group_end();  // a group that has begun must end
     demand(result);

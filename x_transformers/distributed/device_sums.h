@@ -23,6 +23,9 @@ class DeviceSums {
   /// end that it returns makes the stream that is current then wait, and not the host. It can be
   /// captured in a CUDA graph, where all ranks capture it, and launch that graph together.
   virtual StartedSum start_sum(const std::vector<at::Tensor>& tensors) = 0;
+  /// A StartGivingToRanks in the same way.
+  virtual StartedSum start_giving(const std::vector<at::Tensor>& tensors,
+                                  const std::vector<int64_t>& owners) = 0;
   /// What has gone wrong on the way; empty: nothing. For any thread.
   virtual std::string error() = 0;
   /// Gives up what is on the way, on the device too, so that nothing waits for other ranks any

@@ -57,16 +57,26 @@ void JoinedDevice::check() const {
   throw RunError(caused({}, kBetweenDevices, error));
 }
 
-StartedSum JoinedDevice::start_sum(const std::vector<at::Tensor>& tensors) {
+template <class Start>
+StartedSum JoinedDevice::start(Start start) const {
   check();
   try {
-    return sums_->start_sum(tensors);
+    return start();
   } catch (const c10::OutOfMemoryError&) {
     throw;
   } catch (const c10::Error& error) {
     monitor_.wait_for_failure(kReasonSeconds);
     throw RunError(caused({}, kBetweenDevices, cause_of(error)));
   }
+}
+
+StartedSum JoinedDevice::start_sum(const std::vector<at::Tensor>& tensors) {
+  return start([&] { return sums_->start_sum(tensors); });
+}
+
+StartedSum JoinedDevice::start_giving(const std::vector<at::Tensor>& tensors,
+                                      const std::vector<int64_t>& owners) {
+  return start([&] { return sums_->start_giving(tensors, owners); });
 }
 
 void JoinedDevice::finish() {

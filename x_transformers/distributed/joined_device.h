@@ -33,12 +33,17 @@ class JoinedDevice {
   /// DeviceSums::start_sum. Throws OtherRankFailed, and RunError where the way between the devices
   /// has failed.
   StartedSum start_sum(const std::vector<at::Tensor>& tensors);
+  /// DeviceSums::start_giving. Throws the same.
+  StartedSum start_giving(const std::vector<at::Tensor>& tensors,
+                          const std::vector<int64_t>& owners);
   /// Throws what start_sum would.
   void check() const;
   /// The end that every rank comes to.
   void finish();
 
  private:
+  template <class Start>
+  StartedSum start(Start start) const;
   void watch();
 
   std::unique_ptr<DeviceSums> sums_;

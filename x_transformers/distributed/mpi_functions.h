@@ -10,13 +10,15 @@ namespace x_transformers {
 using MpiGivesUp = bool (*)(void* context);
 
 struct MpiFunctions {
-  /// Of this struct: another says that library and program are of different versions.
-  int64_t layout = sizeof(MpiFunctions);
+  /// Another says that library and program are of different versions: of this struct, and which
+  /// of the sets of arguments that its functions have had.
+  int64_t layout = static_cast<int64_t>(sizeof(MpiFunctions)) + 1;
   const char* (*begin)(int64_t* rank, int64_t* world);
   /// `type` is a SumType. Sums in place.
   const char* (*sum)(void* data, int64_t count, int type, MpiGivesUp gives_up, void* context);
-  /// From rank 0 to all.
-  const char* (*broadcast)(void* data, int64_t bytes, MpiGivesUp gives_up, void* context);
+  /// From rank `owner` to all.
+  const char* (*broadcast)(void* data, int64_t bytes, int64_t owner, MpiGivesUp gives_up,
+                           void* context);
   const char* (*finish)();
 };
 

@@ -15,7 +15,7 @@ FoundMpi find_mpi() {
   const auto symbol = mpi_plugin_symbol(kMpiFunctions);
   if (symbol.address == nullptr) return {nullptr, symbol.reason};
   const auto* functions = reinterpret_cast<GetMpiFunctions>(symbol.address)();
-  if (functions->layout != sizeof(MpiFunctions))
+  if (functions->layout != MpiFunctions().layout)
     return {nullptr, "libx_transformers_mpi.so is of another version"};
   return {functions, ""};
 }
@@ -34,11 +34,10 @@ class MpiTransport : public Transport {
     demand(error);
   }
 
-  void broadcast(std::string& text) override {
-    int64_t length = static_cast<int64_t>(text.size());
-    pass_on(&length, sizeof length);
-    text.resize(static_cast<size_t>(length));
-    pass_on(text.data(), length);
+  void give(void* data, int64_t bytes, int64_t owner) override {
+    const char* error = mpi_.broadcast(data, bytes, owner, &gives_up, this);
+    check();
+    demand(error);
   }
 
   void finish() override { demand(mpi_.finish()); }
@@ -52,12 +51,6 @@ class MpiTransport : public Transport {
     } catch (const std::exception&) {
       return true;
     }
-  }
-
-  void pass_on(void* data, int64_t bytes) {
-    const char* error = mpi_.broadcast(data, bytes, &gives_up, this);
-    check();
-    demand(error);
   }
 
   static void demand(const char* error) {

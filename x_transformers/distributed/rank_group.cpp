@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <deque>
 #include <future>
+#include <map>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -203,6 +204,66 @@ std::vector<RankGroup::Row> RankGroup::Row::of(const std::vector<at::Tensor>& te
   return rows;
 }
 
+/// Tensors of one owner that go to the others as one row of bytes.
+struct RankGroup::Parcel {
+  int64_t owner = 0;
+  std::vector<at::Tensor> tensors = {};
+  int64_t size = 0;
+  at::Tensor bytes = {};
+
+  void pack(bool is_own) {
+    bytes = at::empty({size}, at::kByte);
+    if (is_own) each([](const at::Tensor& tensor, at::Tensor part) { part.copy_(tensor); });
+  }
+
+  void unpack(bool is_own) {
+    if (!is_own) each([](at::Tensor tensor, const at::Tensor& part) { tensor.copy_(part); });
+    bytes.reset();
+  }
+
+  /// `tensors` in parcels, the same on every rank.
+  static std::vector<Parcel> of(const std::vector<at::Tensor>& tensors,
+                                const std::vector<int64_t>& owners);
+
+ private:
+  /// Calls back with each tensor and its place in the row.
+  template <class Callback>
+  void each(Callback callback) const {
+    auto* data = bytes.mutable_data_ptr<uint8_t>();
+    for (const auto& tensor : tensors) {
+      callback(tensor, at::from_blob(data, tensor.sizes(), tensor.options()));
+      data += room_of(tensor);
+    }
+  }
+
+  /// Each begins where numbers of any type may stand.
+  static int64_t room_of(const at::Tensor& tensor) {
+    constexpr int64_t kAlignment = 16;
+    const auto count = static_cast<int64_t>(tensor.nbytes());
+    return (count + kAlignment - 1) / kAlignment * kAlignment;
+  }
+};
+
+std::vector<RankGroup::Parcel> RankGroup::Parcel::of(const std::vector<at::Tensor>& tensors,
+                                                     const std::vector<int64_t>& owners) {
+  constexpr int64_t kBytesAtOnce = kNumbersAtOnce * 4;
+  std::vector<Parcel> parcels;
+  std::map<int64_t, size_t> open;  // of each owner
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto count = room_of(tensors[i]);
+    if (count == 0) continue;
+    const auto found = open.find(owners[i]);
+    if (found == open.end() || parcels[found->second].size + count > kBytesAtOnce) {
+      open[owners[i]] = parcels.size();
+      parcels.push_back({.owner = owners[i]});
+    }
+    auto& parcel = parcels[open[owners[i]]];
+    parcel.tensors.push_back(tensors[i].detach());
+    parcel.size += count;
+  }
+  return parcels;
+}
+
 class RankGroup::Impl {
  public:
   Impl(const RankEnvironment& environment, MonitorOptions options) {
@@ -252,6 +313,32 @@ class RankGroup::Impl {
     }
   }
 
+  StartedSum start_giving(const std::vector<at::Tensor>& tensors,
+                          const std::vector<int64_t>& owners) {
+    TORCH_CHECK(tensors.size() == owners.size(), "[RankGroup] expected an owner of each tensor");
+    if (are_joined(tensors)) return device_->start_giving(tensors, owners);
+    const at::NoGradGuard no_grad;
+    struct Begun {
+      Parcel parcel;
+      std::future<void> end;
+    };
+    const auto begun = std::make_shared<std::deque<Begun>>();
+    for (auto& parcel : Parcel::of(tensors, owners)) {
+      parcel.pack(is_own(parcel));
+      auto end = thread_.start([parcel](Transport& transport) {
+        transport.give(parcel.bytes.mutable_data_ptr(), parcel.size, parcel.owner);
+      });
+      begun->push_back({std::move(parcel), std::move(end)});
+    }
+    return [this, begun] {
+      const at::NoGradGuard no_grad_at_the_end;
+      for (auto& each : *begun) {
+        wait(each.end);
+        each.parcel.unpack(is_own(each.parcel));
+      }
+    };
+  }
+
   int64_t most(int64_t own) {
     if (device_) device_->check();
     const auto [rank, world] = meeting().place;
@@ -282,6 +369,8 @@ class RankGroup::Impl {
   bool may_be_stuck() const { return (is_mpi_ || may_wait_for_devices_) && !has_left_; }
 
  private:
+  bool is_own(const Parcel& parcel) const { return parcel.owner == meeting().place.rank; }
+
   bool are_joined(const std::vector<at::Tensor>& tensors) const {
     return device_ && !tensors.empty() && tensors.front().device() == device_->device();
   }
@@ -379,7 +468,7 @@ class RankGroup::Impl {
       own.port = port_of(listener);
     }
     auto first = rank_info_text(own);
-    thread_.start([&](Transport& transport) { transport.broadcast(first); }).get();
+    thread_.start([&](Transport& transport) { transport.give_text(first); }).get();
     constexpr const char* kKey = "mpi";
     if (place.is_first()) return meet_others(listener, own, place.world, kKey, deadline);
     return meet_first(reach(parse_rank_info(first), deadline), own, place.world, kKey, deadline);
@@ -436,6 +525,11 @@ void RankGroup::sum(const std::vector<at::Tensor>& tensors) { impl_->sum(tensors
 
 StartedSum RankGroup::start_sum(const std::vector<at::Tensor>& tensors) {
   return impl_->start_sum(tensors);
+}
+
+StartedSum RankGroup::start_giving(const std::vector<at::Tensor>& tensors,
+                                   const std::vector<int64_t>& owners) {
+  return impl_->start_giving(tensors, owners);
 }
 
 int64_t RankGroup::most(int64_t own) { return impl_->most(own); }

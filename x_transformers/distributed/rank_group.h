@@ -50,6 +50,9 @@ class RankGroup {
   void sum(const std::vector<at::Tensor>& tensors);
   /// The same, begun: what it returns waits for its end. The tensors are left alone until then.
   StartedSum start_sum(const std::vector<at::Tensor>& tensors);
+  /// Begins to replace each of `tensors` by that of its owner (StartGivingToRanks).
+  StartedSum start_giving(const std::vector<at::Tensor>& tensors,
+                          const std::vector<int64_t>& owners);
   /// The largest of a number over all ranks (MostOverRanks).
   int64_t most(int64_t own);
   /// Whether `holds` on any rank.
@@ -69,6 +72,7 @@ class RankGroup {
   class Impl;
   class Thread;
   struct Row;
+  struct Parcel;
   std::unique_ptr<Impl> impl_;
 };
 

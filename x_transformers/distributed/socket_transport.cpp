@@ -77,11 +77,19 @@ class SocketTransport : public Transport {
     }
   }
 
-  void broadcast(std::string& text) override {
-    uint64_t length = text.size();
-    pass_on(&length, sizeof length);
-    text.resize(length);
-    pass_on(text.data(), text.size());
+  void give(void* data, int64_t bytes, int64_t owner) override {
+    const int64_t distance = (place_.rank - owner + place_.world) % place_.world;
+    const bool takes = distance > 0, passes_on = distance + 1 < place_.world;
+    auto* begin = static_cast<char*>(data);
+    // What has come goes on while the next part comes.
+    int64_t taken = takes ? 0 : bytes, given = passes_on ? 0 : bytes;
+    while (taken < bytes || given < bytes) {
+      const auto out = passes_on ? std::min(kBytesAtOnce, taken - given) : 0;
+      const auto in = std::min(kBytesAtOnce, bytes - taken);
+      exchange(begin + given, out, begin + taken, in);
+      given += out;
+      taken += in;
+    }
   }
 
  private:
@@ -110,14 +118,6 @@ class SocketTransport : public Transport {
       exchange(data + given.first * size, given.count * size, data + taken.first * size,
                taken.count * size);
     }
-  }
-
-  /// From rank 0 along the ring to the last.
-  void pass_on(void* data, size_t bytes) {
-    const auto count = static_cast<int64_t>(bytes);
-    auto* begin = static_cast<char*>(data);
-    if (place_.rank > 0) exchange(nullptr, 0, begin, count);
-    if (place_.rank + 1 < place_.world) exchange(begin, count, nullptr, 0);
   }
 
   /// Sends to the next rank and takes from the one before, both at a time.

@@ -26,8 +26,15 @@ class Transport {
   /// Replaces the `count` numbers at `data` by their sums over all ranks, the same bits on each.
   /// Throws RunError: a connection is lost.
   virtual void sum(void* data, int64_t count, SumType type) = 0;
+  /// Replaces the bytes at `data` by those of rank `owner`.
+  virtual void give(void* data, int64_t bytes, int64_t owner) = 0;
   /// Replaces `text` by that of rank 0.
-  virtual void broadcast(std::string& text) = 0;
+  void give_text(std::string& text) {
+    auto length = static_cast<int64_t>(text.size());
+    give(&length, sizeof length, 0);
+    text.resize(static_cast<size_t>(length));
+    give(text.data(), length, 0);
+  }
   /// The end that every rank comes to.
   virtual void finish() {}
   /// Whether a call that waits for other ranks may never end.

@@ -84,11 +84,13 @@ const char* sum(void* data, int64_t count, int type, MpiGivesUp gives_up, void* 
   }));
 }
 
-const char* broadcast(void* data, int64_t bytes, MpiGivesUp gives_up, void* context) {
+const char* broadcast(void* data, int64_t bytes, int64_t owner, MpiGivesUp gives_up,
+                      void* context) {
   if (const int error = wait_for_all(gives_up, context); error != MPI_SUCCESS)
     return text_of(error);
   return text_of(in_parts(bytes, [&](int64_t first, int part) {
-    return MPI_Bcast(static_cast<char*>(data) + first, part, MPI_BYTE, 0, MPI_COMM_WORLD);
+    return MPI_Bcast(static_cast<char*>(data) + first, part, MPI_BYTE, static_cast<int>(owner),
+                     MPI_COMM_WORLD);
   }));
 }
 

@@ -45,11 +45,12 @@ at::Tensor on_first_rank(const at::Tensor& own, at::IntArrayRef sizes,
 }
 
 ShardedOptimizer::ShardedOptimizer(std::unique_ptr<Optimizer> whole, const WorldPlace& place,
-                                   SumOverRanks sum, Shared shared)
+                                   SumOverRanks sum, Shared shared, StartGivingToRanks give)
     : Optimizer(whole->parameters(), whole->learning_rate(), masters_of(*whole)),
       whole_(std::move(whole)),
       place_(place),
       sum_(std::move(sum)),
+      give_(give ? std::move(give) : giving_by_sums(as_started(sum_), place)),
       shared_(shared),
       owners_(share_out(sizes_of(parameters_.tensors), place.world)) {
   if (shared_ == Shared::state) return;
@@ -68,19 +69,16 @@ void ShardedOptimizer::step(const std::vector<at::Tensor>& gradients, const at::
   const at::NoGradGuard no_grad;
   auto own = gradients;
   std::vector<at::Tensor> given;
+  std::vector<int64_t> owners;
   for (size_t i = 0; i < own.size(); ++i) {
     if (!gradients[i].defined()) continue;  // on no rank: nobody changes the weight
     given.push_back(weights_.tensors[i].detach());
-    if (is_own(i)) continue;
-    own[i] = at::Tensor();
+    owners.push_back(owners_[i]);
+    if (!is_own(i)) own[i] = at::Tensor();
   }
   whole_->step(own, grad_scale, found_inf);
   if (shared_ == Shared::state_and_weights) return;
-  for (size_t i = 0; i < own.size(); ++i) {
-    // The owner adds its numbers to zeros, which is to give them.
-    if (gradients[i].defined() && !is_own(i)) weights_.tensors[i].detach().zero_();
-  }
-  if (!given.empty()) sum_(given);
+  if (!given.empty()) give_(given, owners)();
   write_parameters();
 }
 

@@ -34,9 +34,9 @@ enum class Shared { state, state_and_weights };
 class ShardedOptimizer : public Optimizer {
  public:
   /// `whole` is an optimizer of all parameters, which has no state yet: it makes that of a
-  /// parameter with its first gradient.
+  /// parameter with its first gradient. Without `give` new weights come by sums.
   ShardedOptimizer(std::unique_ptr<Optimizer> whole, const WorldPlace& place, SumOverRanks sum,
-                   Shared shared = Shared::state);
+                   Shared shared = Shared::state, StartGivingToRanks give = {});
 
   void set_learning_rate(double learning_rate) override;
   /// All ranks call it, with the same gradients, or each with those of its share.
@@ -61,6 +61,7 @@ class ShardedOptimizer : public Optimizer {
   std::unique_ptr<Optimizer> whole_;
   WorldPlace place_;
   SumOverRanks sum_;
+  StartGivingToRanks give_;
   Shared shared_;
   std::vector<int64_t> owners_;
 };

@@ -28,7 +28,6 @@ void give_up_memory(const at::Tensor& tensor) {
 void take_memory(const at::Tensor& tensor) {
   auto& memory = memory_of(tensor);
   memory.set_data_ptr_noswap(memory.allocator()->allocate(memory.nbytes()));
-  tensor.zero_();
 }
 
 /// Keeps a tensor itself, and has it brought back when it is asked for.
@@ -66,22 +65,20 @@ struct ParameterShards::Gathering {
 };
 
 ParameterShards::ParameterShards(torch::nn::Module& model, const ShardedOptimizer& optimizer,
-                                 const WorldPlace& place, SumOverRanks sum, StartSumOverRanks start)
+                                 const WorldPlace& place, SumOverRanks sum, StartSumOverRanks start,
+                                 StartGivingToRanks give)
     : layers_(model),
       optimizer_(optimizer),
       place_(place),
       sum_(std::move(sum)),
       start_(std::move(start)),
+      give_(std::move(give)),
       overlaps_(start_ != nullptr),
       of_layer_(layers_.count),
       is_here_(layers_.count) {
   let_autograd_ask("train.shard parameters cannot be had");
-  if (!start_) {
-    start_ = [this](const std::vector<at::Tensor>& tensors) {
-      sum_(tensors);
-      return [] {};
-    };
-  }
+  if (!start_) start_ = as_started(sum_);
+  if (!give_) give_ = giving_by_sums(start_, place_);
   const at::NoGradGuard no_grad;
   const auto count = optimizer_.parameters().tensors.size();
   for (size_t i = 0; i < count; ++i) {
@@ -142,16 +139,22 @@ std::unique_ptr<ParameterShards::Gathering> ParameterShards::start_gathering(
   auto gathering = std::make_unique<Gathering>();
   gathering->parameters = parameters;
   gathering->tag = at::full({1}, tag_of(parameters), parameter(0).options().dtype(at::kFloat));
-  std::vector<at::Tensor> tensors{gathering->tag};
+  const auto told = start_({gathering->tag});
+  std::vector<at::Tensor> tensors;
+  std::vector<int64_t> owners;
   for (const size_t i : parameters) {
     if (&memory_of(parameter(i)) != memories_[i] && phase_ != Phase::whole && !is_own(i))
       throw InputError(Notice{at("train.shard"),
                               "parameters: the model puts others in the place of its parameters"});
     // Another counter of versions: what autograd has kept of the parameter stays as it was.
     tensors.push_back(parameter(i).variable_data());
+    owners.push_back(optimizer_.owner(i));
     if (!is_own(i)) take_memory(tensors.back());
   }
-  gathering->end = start_(tensors);
+  gathering->end = [told, given = give_(tensors, owners)] {
+    told();
+    given();
+  };
   return gathering;
 }
 

@@ -31,9 +31,10 @@ class ParameterShards : public LayerVisitor, public TensorKeeper {
  public:
   /// `optimizer` shares out state and weights of the parameters of `model`, which are all there
   /// still: those of other ranks are given up. With `start` the next layer's parameters come while
-  /// one runs. `model` and `optimizer` must outlive this.
+  /// one runs. Without `give` they come by sums. `model` and `optimizer` must outlive this.
   ParameterShards(torch::nn::Module& model, const ShardedOptimizer& optimizer,
-                  const WorldPlace& place, SumOverRanks sum, StartSumOverRanks start = {});
+                  const WorldPlace& place, SumOverRanks sum, StartSumOverRanks start = {},
+                  StartGivingToRanks give = {});
   ~ParameterShards() override;
   ParameterShards(const ParameterShards&) = delete;
   ParameterShards& operator=(const ParameterShards&) = delete;
@@ -105,6 +106,7 @@ class ParameterShards : public LayerVisitor, public TensorKeeper {
   WorldPlace place_;
   SumOverRanks sum_;
   StartSumOverRanks start_;
+  StartGivingToRanks give_;
   bool overlaps_;
   std::vector<std::vector<size_t>> of_layer_;  ///< parameters by layer
   std::vector<size_t> outside_;                ///< parameters of no layer

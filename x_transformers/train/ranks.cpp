@@ -11,18 +11,16 @@
 
 namespace x_transformers {
 
-void share_weights(const torch::nn::Module& model, const WorldPlace& place,
-                   const SumOverRanks& sum) {
-  if (!sum) return;
+void share_weights(const torch::nn::Module& model, const StartGivingToRanks& give) {
+  if (!give) return;
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> weights;
   std::set<const void*> seen;  // tied weights are one
   for (const auto& [name, tensor] : state_dict(model)) {
     if (tensor.numel() == 0 || !seen.insert(tensor.const_data_ptr()).second) continue;
     weights.push_back(tensor.detach());
-    if (!place.is_first()) weights.back().zero_();
   }
-  sum(weights);
+  give(weights, std::vector<int64_t>(weights.size(), 0))();
 }
 
 std::vector<int64_t> numbers_of_ranks(int64_t own, const at::Device& device,

@@ -11,9 +11,8 @@
 namespace x_transformers {
 
 /// Makes the parameters and buffers of `model` on every rank those of rank 0. Nothing without
-/// `sum`.
-void share_weights(const torch::nn::Module& model, const WorldPlace& place,
-                   const SumOverRanks& sum);
+/// `give`.
+void share_weights(const torch::nn::Module& model, const StartGivingToRanks& give);
 
 /// Waits until every rank is here. Throws RunError unless all go on from the same `step`: ranks
 /// that read different folders do not. Nothing without `sum`.

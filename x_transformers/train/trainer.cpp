@@ -93,7 +93,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
 
 std::unique_ptr<Optimizer> Trainer::make_optimizer() {
   model_.to(device_);
-  share_weights(model_, parts_.context.place, parts_.context.sum_over_ranks);
+  share_weights(model_, start_giving());
   const NamedTensors parameters = trainable_parameters(model_);
   std::vector<at::Tensor> masters;
   if (options_.precision == "bf16") {
@@ -109,7 +109,14 @@ std::unique_ptr<Optimizer> Trainer::make_optimizer() {
   if (options_.shard == "none" || !context.sum_over_ranks) return optimizer;
   const auto shared = options_.shard == "parameters" ? Shared::state_and_weights : Shared::state;
   return std::make_unique<ShardedOptimizer>(std::move(optimizer), context.place,
-                                            context.sum_over_ranks, shared);
+                                            context.sum_over_ranks, shared, start_giving());
+}
+
+StartGivingToRanks Trainer::start_giving() const {
+  const auto& context = parts_.context;
+  if (context.start_giving_to_ranks || !context.sum_over_ranks)
+    return context.start_giving_to_ranks;
+  return giving_by_sums(as_started(context.sum_over_ranks), context.place);
 }
 
 MostOverRanks Trainer::most_over_ranks() const {
@@ -126,7 +133,7 @@ std::unique_ptr<ParameterShards> Trainer::make_shards() {
   if (options_.shard != "parameters" || !context.sum_over_ranks) return nullptr;
   return std::make_unique<ParameterShards>(
       model_, dynamic_cast<const ShardedOptimizer&>(*optimizer_), context.place,
-      context.sum_over_ranks, context.start_sum_over_ranks);
+      context.sum_over_ranks, context.start_sum_over_ranks, context.start_giving_to_ranks);
 }
 
 void Trainer::gather_model() {

@@ -43,6 +43,8 @@ struct RunContext {
   SumOverRanks sum_over_ranks = {};
   /// The same, begun: gradients are summed up while a backward pass goes on. Empty: after it.
   StartSumOverRanks start_sum_over_ranks = {};
+  /// Gives the others what one rank has. Empty: by sum_over_ranks, which moves twice as much.
+  StartGivingToRanks start_giving_to_ranks = {};
   /// By which the ranks agree on what to do with a step. Empty: by sum_over_ranks, for which the
   /// host waits in each step that is captured.
   MostOverRanks most_over_ranks = {};
@@ -179,6 +181,7 @@ class Trainer {
     int64_t steps = 0, targets = 0;  ///< targets of all ranks
   };
 
+  StartGivingToRanks start_giving() const;
   std::unique_ptr<Optimizer> make_optimizer();
   std::unique_ptr<QkClip> make_qk_clip();
   /// Shares the model out, where asked to, when its weights are there.

@@ -40,12 +40,7 @@ TrainStep::TrainStep(LossFunction loss, Optimizer& optimizer, Ema* ema, double g
       collector_(optimizer.parameters().tensors,
                  optimizer.has_masters() && optimizer.takes_low_gradients() && !sum_) {
   if (!sum_) return;
-  if (!start_sum) {
-    start_sum = [this](const std::vector<at::Tensor>& tensors) {
-      sum_(tensors);
-      return [] {};
-    };
-  }
+  if (!start_sum) start_sum = as_started(sum_);
   gradient_sum_ = std::make_unique<GradientSum>(optimizer.parameters().tensors, collector_,
                                                 std::move(start_sum));
 }
