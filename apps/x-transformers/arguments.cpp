@@ -70,7 +70,7 @@ std::string plain_number(std::string& text) {
 }  // namespace
 
 CLI::Validator integer_from(int64_t least, int64_t most) {
-  // A maximum that no one has in mind is told of where it is exceeded.
+  // A maximum that no one has in mind is named only where it is exceeded.
   const bool is_open = most >= kLargestSize;
   const auto expected = is_open ? fmt::format("an integer of at least {}", least)
                                 : fmt::format("an integer from {} to {}", least, most);

@@ -154,7 +154,7 @@ std::optional<Measured> measure(const OptionPrices& prices, Row& row, const fs::
 
 /// Measures all once more; whether it came to its end.
 bool measure_round(const OptionPrices& prices, std::vector<Row>& rows, const fs::path& folder) {
-  // Machines drift: the base is measured again after so many variants.
+  // Machines drift: the base is measured again after as many variants.
   constexpr size_t kOfOneBase = 8;
   Measured base;
   for (size_t i = 0, since = kOfOneBase; i < rows.size(); ++i, ++since) {

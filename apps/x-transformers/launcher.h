@@ -18,7 +18,7 @@ struct LaunchOptions {
 /// `without`, which each take a value.
 std::vector<std::string> own_arguments(const std::vector<std::string>& without);
 
-/// Runs this program with `arguments` in so many processes and waits for all. They know of each
+/// Runs this program with `arguments` in several processes and waits for all. They know of each
 /// other by the environment (distributed/rank_environment.h). A signal that asks to stop is passed
 /// on once; where one process ends badly, all end, and where this process dies, too. Returns the
 /// exit status of the first to end badly, or 0. Throws RunError where a process cannot be started.

@@ -20,7 +20,7 @@ void occupy_closed_streams() {
   }
 }
 
-/// A result that cannot be written is told of as one that goes to a file is.
+/// A result that cannot be written is reported as one that goes to a file is.
 int check_written(int status) {
   const bool is_flushed = std::fflush(stdout) == 0;
   const int reason = errno;

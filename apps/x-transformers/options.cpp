@@ -106,8 +106,8 @@ std::vector<OptionHelp> options_of(const std::string& name) {
   detail::unknown("options", "type", name, known);
 }
 
-/// The same. Those of `generate` have the defaults of its command line, and
-/// say what they are called there.
+/// The same. Those of `generate` have the defaults of its command line, and say what they are
+/// called there.
 std::vector<OptionHelp> options_of(const std::string& name, const CLI::App& generate) {
   auto lines = options_of(name);
   if (name != "generate") return lines;

@@ -10,7 +10,7 @@
 
 namespace x_transformers {
 
-/// Token ids parted by commas or blanks, perhaps in brackets. InputError names `where`.
+/// Token ids separated by commas or spaces, perhaps in brackets. InputError names `where`.
 std::vector<int64_t> parse_ids(std::string_view text, const OptionPath& where);
 
 /// The ids in a file: text, or a token file.

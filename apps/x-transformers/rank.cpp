@@ -68,10 +68,10 @@ void run_as_rank(const RankEnvironment& environment, double timeout,
     if (error.failure().is_input_error) throw InputError(error.notice());
     throw;
   } catch (const InputError& error) {
-    tell(error.notice(), true);
+    tell(error.notice(), /*is_input_error=*/true);
     throw;
   } catch (const std::exception& error) {
-    tell(notice_of(error), false);
+    tell(notice_of(error), /*is_input_error=*/false);
     throw;
   }
 }

@@ -7,9 +7,9 @@ namespace x_transformers {
 
 enum class BudgetUnit { kRunFile, kSteps, kTokens, kSeconds, kFlops };
 
-/// The same for each variant: so many steps, tokens trained on, seconds of training (start-up and
-/// validation left out), or FLOPs of training (three times those of forward passes). kRunFile: the
-/// steps of the run file.
+/// The same for each variant: a number of steps, tokens trained on, seconds of training (start-up
+/// and validation left out), or FLOPs of training (three times those of forward passes). kRunFile:
+/// the steps of the run file.
 struct Budget {
   BudgetUnit unit = BudgetUnit::kRunFile;
   double amount = 0;

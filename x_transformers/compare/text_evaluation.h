@@ -35,7 +35,7 @@ struct CalibrationBin {
   int64_t tokens = 0;
 };
 
-/// The loss of tokens with so many before them in their sequence.
+/// The loss of tokens by how many stand before them in their sequence.
 struct PositionLoss {
   int64_t first = 0, last = 0;
   double loss = 0;

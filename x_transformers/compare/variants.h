@@ -40,8 +40,7 @@ struct Sweep {
 /// A sweep file: {"method": "grid", "parameters": {"depth": [2, 4], "attn_qk_norm": [false,
 /// true]}}. list: `parameters` is an array of objects or of texts as parse_variants takes them;
 /// grid: each combination; one-at-a-time: each value by itself; random: `run_cap` draws by `seed`,
-/// where
-/// {"min", "max"} with "scale": "log" is a range. `path` is of the file, for messages. Throws
+/// of ranges {"min", "max"} with "scale": "log" too. `path` is of the file, for messages. Throws
 /// InputError.
 Sweep read_sweep(const std::string& path, const Json& base, const OptionPlaces& places);
 

@@ -27,7 +27,7 @@ int affine_cpus();
 bool exceed_quota(const CpuLimits& limits);
 bool exceed_quota();
 
-/// What each of so many processes of this host may use, at least one: of what it is bound to, or of
+/// What each of several processes of this host may use, at least one: of what it is bound to, or of
 /// what they share.
 int share_of_cpus(const CpuLimits& limits, int64_t processes);
 int share_of_cpus(int64_t processes);

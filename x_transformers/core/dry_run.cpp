@@ -18,7 +18,8 @@ namespace {
 
 using torch::jit::Stack;
 
-/// PyTorch's key for libraries that put off the initialisation of modules; it has no kernels there.
+/// PyTorch's key for libraries that postpone the initialisation of modules; it has no kernels
+/// there.
 constexpr auto kMode = c10::DispatchKey::DeferredInit;
 
 bool is_meta(const c10::IValue& value) {

@@ -18,8 +18,8 @@ using Spelling = std::function<Notice(const Notice&)>;
 /// What the caller gave cannot be used: a wrong option, file or argument. The program exits with 2.
 class InputError : public std::invalid_argument {
  public:
-  /// Of nothing that has a name: what an option, a file or an argument of a call is called stands
-  /// in the notice, not in the text.
+  /// For an error about nothing that has a name: the name of an option, a file or an argument is
+  /// a part of the notice, and not of its text.
   explicit InputError(const std::string& message) : InputError(Notice{{}, message}) {}
   explicit InputError(Notice notice);
   const Notice& notice() const { return *notice_; }
@@ -27,7 +27,7 @@ class InputError : public std::invalid_argument {
   virtual std::exception_ptr spelled(const Spelling& spelling) const;
 
  private:
-  std::shared_ptr<const Notice> notice_;  // shared: errors are copied while they fly
+  std::shared_ptr<const Notice> notice_;  // shared, as exceptions are copied
 };
 
 /// A run that was set up rightly failed on the way: disk full, loss not finite. The program exits
@@ -59,7 +59,7 @@ inline void require(bool holds, const char* message) {
   if (!holds) throw InputError(message);
 }
 
-/// Throws InputError about options unless `holds`, as in
+/// Throws InputError about options unless `holds`:
 /// require(o.pre_norm, at("sandwich_norm"), "needs {}", option("pre_norm")).
 template <std::convertible_to<About> Subject, class... Args>
 void require(bool holds, const Subject& about, detail::PatternFor<Args...> pattern,

@@ -14,7 +14,8 @@ struct NumberAt {
   at::Tensor value;            ///< []
 };
 
-/// The first place at which `is_wrong` is true, which some is, and the number of `values` there.
+/// The first place at which `is_wrong` is true, and the number of `values` there. There must be
+/// one.
 inline NumberAt first_wrong(const at::Tensor& is_wrong, const at::Tensor& values) {
   NumberAt found{{}, values};
   const auto place = is_wrong.nonzero()[0];

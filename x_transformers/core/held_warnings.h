@@ -24,7 +24,7 @@ class HeldWarnings {
     std::vector<c10::Warning> warnings;
   };
 
-  int exceptions_;  ///< that were flying before
+  int exceptions_;  ///< in flight when it began
   Collector collector_;
   std::optional<c10::WarningUtils::WarningHandlerGuard> guard_;
 };

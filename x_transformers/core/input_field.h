@@ -85,7 +85,7 @@ enum class BesideCache : uint8_t {
   kept,   ///< the same for each call
   first,  ///< enters with the first call: the cache holds it afterwards
   cut,    ///< an entry for each token: a call takes those of its own
-  grown,  ///< a mask of the tokens that exist, longer by a true for each generated one
+  grown,  ///< a mask of the tokens that exist, with one more `true` for each generated one
   held,   ///< such a mask, which the cache keeps from the first call on
   whole,  ///< relates tokens to each other: decoding runs whole sequences
 };
@@ -123,7 +123,7 @@ struct InputField {
   Fit fit = Fit::exact;
   BesideCache beside_cache = BesideCache::kept;
   Readers read_by = {};       ///< none: the struct's own module
-  bool is_silent = false;     ///< models hand it on to any stack: unread, it is dropped unsaid
+  bool is_silent = false;     ///< models give it to any stack: dropped without a warning
   bool is_per_layer = false;  ///< a list with one for each of the first of `read_by`
   bool is_stacked = false;  ///< such a list is one tensor in files, layers first, or for one layer
   bool is_looked_up = false;   ///< in files a table and ids [batch, seq] of its rows

@@ -156,7 +156,7 @@ Json value_to_json(const T& value) {
     object["type"] = value.type;
     return object;
   } else if constexpr (Options<T>) {
-    return options_to_json(value, true);
+    return options_to_json(value, /*only_changed=*/true);
   } else {
     return Json(value);
   }

@@ -15,7 +15,7 @@ struct OptionHelp {
   std::string name = {}, type = {}, default_value = {}, meaning = {}, paper = {};
   bool built = true;
   bool required = false;
-  bool is_size = false;     ///< how large a model is: no idea that it could be without
+  bool is_size = false;     ///< a size of the model, not an idea that it could do without
   bool has_default = true;  ///< false: where it is not given, another option's value stands for it
 };
 

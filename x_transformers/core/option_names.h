@@ -29,8 +29,10 @@ bool differ(const T& a, const T& b) {
   return !(a == b);
 }
 
-/// Visitor that collects the names of fields whose value is not that of `others`, which are the
-/// fields of another struct of the type. For structs without prefixes that start from others.
+/// Visitor that collects the names of the fields whose values differ from those of another struct
+/// of the same type: `others` has its fields by name. Not for structs with options that start as a
+/// copy of others (prefix_over), of which FieldCollector would keep the address of a copy that is
+/// gone.
 class DifferenceCollector : public FieldVisitor<DifferenceCollector> {
  public:
   explicit DifferenceCollector(const std::map<std::string, const void*>& others)

@@ -5,7 +5,7 @@
 //
 //   template <class Visitor> void fields(Visitor& v) {
 //     v.required("dim", dim, "features");  // must be given
-//     v.size("heads", heads, "attention heads");  // how large, not an idea to be without
+//     v.size("heads", heads, "attention heads");  // a size, not an idea to do without
 //     v("qk_norm", qk_norm, "l2-normalise queries and keys", "arXiv:2010.04245");
 //     v.free("dropout", dropout, "dropout of the output");  // weights do not depend on it
 //     // ff_glu or ff: {glu}, less the fields that the owner sets.
@@ -39,16 +39,16 @@ struct FieldInfo {
   const char* meaning = "";
   const char* paper = "";
   bool is_required = false;  ///< must be given
-  bool is_size = false;      ///< how large a model is: no idea that it could be without
+  bool is_size = false;      ///< a size of the model, not an idea that it could do without
   bool is_free = false;      ///< a run may go on with another value: weights mean the same
 };
 
 /// Base of the visitors of field lists. `Visitor` has
 ///   template <class T> void field(const FieldInfo& info, T& member);
 /// which is called for each field that no owner leaves out; `key(info.name)` is the option as a
-/// file spells it. Options with a prefix are fields like any other, those in an object of their own
-/// are one field; a visitor that knows better has a prefix, prefix_over, overlay or not_built of
-/// its own.
+/// file spells it. Options with a prefix are fields like any other, and those in an object of their
+/// own are one field, unless the visitor has a prefix, prefix_over, overlay or not_built of its
+/// own.
 template <class Visitor>
 class FieldVisitor {
  public:

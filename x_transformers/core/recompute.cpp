@@ -19,7 +19,7 @@ class RecomputedPart : public TensorKeeper, public std::enable_shared_from_this<
  public:
   RecomputedPart(std::function<void()> again, const at::Device& device)
       : again_(std::move(again)), device_(device) {
-    // Nested parts may go before those within them.
+    // The part around this one may be destroyed before it.
     if (auto* around = current_keeper()) outer_ = around->lasting();
     if (!is_capturing()) random_.emplace(device);
   }

@@ -1,4 +1,4 @@
-// Who keeps what autograd needs of a forward pass until the backward pass.
+// Who keeps what autograd needs from a forward pass until the backward pass.
 #pragma once
 
 #include <ATen/core/Tensor.h>

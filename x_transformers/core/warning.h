@@ -18,9 +18,9 @@ void warn(const Notice& notice);
 inline void warn(const std::vector<Notice>& notices) {
   for (const auto& notice : notices) warn(notice);
 }
-/// Of nothing that has a name.
+/// The same about nothing that has a name.
 inline void warn(const std::string& message) { warn(Notice{{}, message}); }
-/// Of options, as in warn(at("x"), "has more tokens than {}", option("max_seq_len")).
+/// The same about options, as in warn(at("x"), "has more tokens than {}", option("max_seq_len")).
 template <class... Args>
 void warn(const About& about, detail::PatternFor<Args...> pattern, const Args&... args) {
   warn(Notice{about, Text::filled(pattern.text, {detail::part_of(args)...})});

@@ -76,7 +76,7 @@ std::vector<std::string> given_options(const DataOptions& options) {
   return given;
 }
 
-/// What tells of another format than the data have would be read by nothing.
+/// Options of another format than that of the data would be read by nothing.
 void require_of_format(const DataOptions& options, const DataFormat& format) {
   const bool is_by_name = options.format == kAuto && format.name == "tensors";
   const auto why = is_by_name ? ", which " + options.path + " is by its name" : std::string();

@@ -29,10 +29,10 @@ struct Examples {
 /// Safetensors files, whose tensors have the same first dimension. They are mapped, not read whole.
 Examples open_tensor_examples(const DataOptions& options);
 
-/// Text files of two columns, parted by a tab: what an encoder-decoder reads, and what it writes.
-/// src [examples, longest] int64, its mask [examples, longest] bool, and tgt [examples, longest +
-/// 2] int64, which begins and ends with the end-of-text token (0 where the tokenizer has none) and
-/// has -100 behind that, which no loss counts.
+/// Text files of two columns, separated by a tab: what an encoder-decoder reads, and what it
+/// writes. src [examples, longest] int64, its mask [examples, longest] bool, and tgt [examples,
+/// longest + 2] int64, which begins and ends with the end-of-text token (0 where the tokenizer has
+/// none) and has -100 after that, which no loss counts.
 Examples open_pair_examples(const DataOptions& options, const Tokenizer& tokenizer);
 
 /// JSONL files of preferences, as DPO takes them: in each line an object with "chosen" and
@@ -43,7 +43,7 @@ Examples open_pair_examples(const DataOptions& options, const Tokenizer& tokeniz
 Examples open_preference_examples(const DataOptions& options, const Tokenizer& tokenizer);
 
 /// CSV files of numbers, a row for each step in time: x [windows, seq_len + 1, columns] float32,
-/// every stretch of rows. Those of the validation lie behind those of training and share no row.
+/// every stretch of rows. Those of the validation lie after those of training and share no row.
 Examples open_series_examples(const DataOptions& options);
 
 /// A folder with a folder of PNG or JPEG files for each class: img [images, channels, size, size]
@@ -63,7 +63,7 @@ void require_alike(const Examples& examples, const DataOptions& options);
 /// The type and sizes of an example, for messages.
 std::string described_example(const at::Tensor& tensor);
 
-/// Rows of tokens, of different lengths, as [rows, longest] int64, with `padding` behind each.
+/// Rows of tokens, of different lengths, as [rows, longest] int64, with `padding` after each.
 at::Tensor padded(const std::vector<std::vector<int64_t>>& rows, int64_t padding);
 /// Which places of `padded` hold tokens: [rows, longest] bool.
 at::Tensor padding_mask(const std::vector<std::vector<int64_t>>& rows);

@@ -27,8 +27,8 @@ class PackedDocuments {
   int64_t documents() const { return static_cast<int64_t>(pieces_.size()); }
   /// How many separators the data has.
   int64_t separators() const { return separators_; }
-  /// Writes the tokens of a row, 0 behind its documents, and beside each the number of its document
-  /// within the row, -1 behind them. Returns how many tokens have one before them in their
+  /// Writes the tokens of a row, 0 after its documents, and beside each the number of its document
+  /// within the row, -1 after them. Returns how many tokens have one before them in their
   /// document.
   int64_t read(int64_t row, int64_t* tokens, int64_t* numbers) const;
 

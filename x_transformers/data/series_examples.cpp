@@ -153,7 +153,7 @@ class SeriesReader {
     return fmt::format("{}: column {}", where.shown(), columns_.names[index]);
   }
 
-  /// A decimal comma, which a file may have whose cells are not parted by commas, as a point.
+  /// A decimal comma, which a file may have whose cells are not separated by commas, as a point.
   std::string with_point(std::string_view cell) const {
     std::string plain(cell);
     if (separator_ != ',' && cell.find('.') == std::string_view::npos)

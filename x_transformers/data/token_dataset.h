@@ -25,8 +25,7 @@ struct TokenSegment {
 class TokenDataset {
  public:
   /// Segments under 64 MB are searched for tokens that are not 0 to `vocab_size` - 1 here, others
-  /// where they are read.
-  /// Throws InputError naming the file, the token and its position.
+  /// where they are read. Throws InputError naming the file, the token and its position.
   TokenDataset(std::vector<TokenSegment> segments, int64_t vocab_size);
 
   int64_t size() const { return end_ - begin_; }

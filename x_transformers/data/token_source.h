@@ -11,7 +11,7 @@ namespace x_transformers {
 inline constexpr const char* kTokenTensor = "x";
 
 /// What batches with data.pack documents call the number of each token's document in its row, -1
-/// behind the last, and what the model's loss takes it as.
+/// after the last, and what the model's loss takes it as.
 inline constexpr const char* kDocumentTensor = "documents";
 
 /// Batches {"x": int64 `[batch, seq_len + 1]`}: each token but the first of a sequence is the

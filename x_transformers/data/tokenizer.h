@@ -69,7 +69,7 @@ class ByteTokenizer : public Tokenizer {
   std::string name() const override { return "bytes"; }
 };
 
-/// How sentencepiece writes a blank within a token. One of the text itself becomes a blank.
+/// How sentencepiece writes a space within a token. One of the text itself becomes a space.
 inline constexpr std::string_view kSpaceMark = "\u2581";
 
 /// A sentencepiece model file, unigram or BPE (arXiv:1808.06226).

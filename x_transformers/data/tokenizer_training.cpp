@@ -91,8 +91,8 @@ std::vector<std::string_view> choose_lines(const std::vector<FileContents>& file
   return lines;
 }
 
-/// The runs of `unit`, a line end or a tab, that are worth a token, parted by commas: the unit
-/// itself where it occurs, and longer ones that spare a token in so many bytes. sentencepiece never
+/// The runs of `unit`, a line end or a tab, that are worth a token, separated by commas: the unit
+/// itself where it occurs, and longer ones that save enough tokens. sentencepiece never
 /// learns any: it reads lines, and leaves tabs for files of its own.
 std::string worthy_runs(const std::vector<FileContents>& files, std::string_view unit) {
   constexpr size_t kLongest = 16, kBytesASparedToken = 5000;

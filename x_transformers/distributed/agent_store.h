@@ -10,7 +10,7 @@ namespace x_transformers {
 /// RunError.
 void write_to_store(const std::string& address, int64_t port, const std::string& key,
                     const std::string& value);
-/// What is written under `key`, waited for up to so many seconds. Throws RunError.
+/// What is written under `key`, waited for up to `seconds`. Throws RunError.
 std::string read_from_store(const std::string& address, int64_t port, const std::string& key,
                             double seconds);
 

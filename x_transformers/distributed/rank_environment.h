@@ -26,7 +26,7 @@ struct RankEnvironment {
   /// torchrun's agent serves a c10d store at address and port; rank 0 is met elsewhere, which it
   /// says there.
   bool has_agent_store = false;
-  /// How often the launcher has started again: a store of before knows other addresses.
+  /// How often the launcher has started again: an earlier store knows other addresses.
   std::string attempt = "0";
   /// What the ranks of one run tell each other, so that those of another are not let in.
   std::string key = {};

@@ -42,7 +42,7 @@ double cpu_seconds() {
   return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) * 1e-9;
 }
 
-/// Whether the main thread waits for a disk or the like, which is no hanging.
+/// Whether the main thread waits for a disk or the like, which is not hanging.
 bool waits_for_device() {
   std::ifstream file(fmt::format("/proc/self/task/{}/stat", ::getpid()));
   std::string line;
@@ -97,8 +97,8 @@ class RankMonitor::Thread {
 
   /// What a rank says of itself.
   struct Beat {
-    double waiting = 0;  ///< for so many seconds for the others
-    double idle = 0;     ///< for so many it has done nothing
+    double waiting = 0;  ///< seconds that it has waited for the others
+    double idle = 0;     ///< seconds that it has done nothing
   };
 
   /// Another rank, as this one knows it.

@@ -60,7 +60,7 @@ class RankMonitor {
   /// Throws OtherRankFailed where the run has failed.
   void check() const;
   bool has_failed() const;
-  /// Waits for up to so many seconds for a failure, and throws it.
+  /// Waits for up to `seconds` for a failure, and throws it.
   void wait_for_failure(double seconds) const;
 
   /// Whether this process waits for other ranks.

@@ -24,7 +24,7 @@ constexpr double kNoScore = -std::numeric_limits<double>::infinity();
 
 /// Texts of one length limit with their scores.
 struct Beams {
-  at::Tensor tokens;   // [batch, count, seq_len] int64, pad value behind the end
+  at::Tensor tokens;   // [batch, count, seq_len] int64, pad value after the end
   at::Tensor scores;   // [batch, count] float32
   at::Tensor lengths;  // [batch, count] int64; of finished beams only
 
@@ -171,7 +171,7 @@ class Search {
     return candidates.picked(std::get<1>(candidates.scores.sort(1, /*descending=*/true)));
   }
 
-  /// Puts ended beams aside and moves every eos behind the other candidates.
+  /// Puts ended beams aside and moves every eos after the other candidates.
   Candidates without_ended(const Candidates& candidates) {
     const auto is_eos = candidates.tokens == *options_.eos_token;
     const auto best = candidates.first(std::min(options_.beams, candidates.scores.size(1)));

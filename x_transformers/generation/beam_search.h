@@ -40,8 +40,8 @@ struct BeamSearchResult {
 /// `beams` continuations is put aside with its score while others go on; the search ends when none
 /// of those can score higher any more, and what has not ended after seq_len tokens competes as it
 /// is. n is then the length of the longest beam returned, and the device is read once a token and
-/// at the end, otherwise never. Throws
-/// InputError for options out of range, RunError for NaN in logits on the CPU.
+/// at the end, otherwise never. Throws InputError for options out of range, RunError for NaN in
+/// logits on the CPU.
 BeamSearchResult beam_search(DecodingSession& session, const BeamSearchInputs& inputs,
                              const BeamSearchOptions& options);
 

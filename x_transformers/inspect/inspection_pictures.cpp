@@ -295,7 +295,8 @@ std::optional<InspectionPicture> heads_picture(const Inspection& found) {
   return picture;
 }
 
-/// The mean weight over heads and queries of the token so many before, of a self-attention.
+/// The mean weight over heads and queries of the token at each distance before, of a
+/// self-attention.
 Line line_by_distance(const AttentionView& view, const std::string& name) {
   Line line{name, {}};
   const auto tokens = view.weights.slice(2, view.front_keys).mean(0);  // [queries, keys]

@@ -179,7 +179,7 @@ void Arguments::expect_several(const std::string& name, const Text& names) {
   if (values_->contains(name) && (*values_)[name].is_null()) taken_values_.insert(name);
 }
 
-/// One more than the largest I of the names NAME.I with `after` behind; 0 without any.
+/// One more than the largest I of the names NAME.I that `after` follows; 0 without any.
 size_t Arguments::length(const std::string& name, const std::string& after) const {
   size_t length = 0;
   for (auto it = tensors_.lower_bound(name + "."); it != tensors_.end(); ++it) {

@@ -95,8 +95,9 @@ class Arguments {
   /// Throws InputError for an argument that was not taken, with the nearest of those that could
   /// have been.
   void finish() const;
-  /// For an error of the call that a tensor is needed: which tensors nothing has read, by names
-  /// that were not asked for, and which names were; else empty, and where all were read.
+  /// A hint for the error `notice` of a call: where a tensor is missing, the given ones that
+  /// nothing has read and the names that were asked for, among which the right one is. Empty: no
+  /// tensor is missing, or all that were given have been read.
   std::string misnamed(const Notice& notice) const;
   /// For a failure of the call: throws InputError that names a tensor among the arguments whose
   /// numbers are not all finite, if there is one.

@@ -97,7 +97,7 @@ std::vector<GenerationInputs::AmateurNet> take_amateurs(Arguments& arguments,
 }
 
 void take_without_effect(Arguments& arguments, std::initializer_list<const char*> flags) {
-  UnusedOptions unused("nothing that is returned depends on it", true);
+  UnusedOptions unused("nothing that is returned depends on it", /*applies=*/true);
   for (const auto* flag : flags) unused.add(flag, arguments.flag(flag));
   unused.add("cache_age", arguments.integer("cache_age").has_value());
   warn_unused(unused.notices());

@@ -49,8 +49,8 @@ at::Tensor run_objective(Model& model, const TensorMap& inputs, const nlohmann::
 
 /// Whether the model that `config` describes is a net over tokens, for wrappers to take.
 bool is_net(const nlohmann::json& config);
-/// `net` within the wrapper in which nets are trained that are given alone, and the config of that
-/// wrapper around the net that `config` describes.
+/// A net that is given without a wrapper, in the one that it is trained in (ModelType::wrap_net);
+/// and the config of that wrapper around the net that `config` describes.
 std::shared_ptr<Model> wrap_net(std::shared_ptr<Model> net);
 nlohmann::json wrapped_net(const nlohmann::json& config);
 

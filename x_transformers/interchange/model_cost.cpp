@@ -157,7 +157,7 @@ void add_flops(Model& model, const SampleCall& call, ModelCost& cost) {
   cost.tokens = call.tokens;
   model.module().eval();
   cost.flops = count_flops(
-      [&] { run_model(model, "forward", call.inputs, Json::parse(call.kwargs), false); });
+      [&] { run_model(model, "forward", call.inputs, Json::parse(call.kwargs), /*grads=*/false); });
   cost.flops.products /= static_cast<double>(call.tokens);
   cost.flops.elements /= static_cast<double>(call.tokens);
 }

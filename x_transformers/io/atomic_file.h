@@ -18,9 +18,9 @@ namespace x_transformers {
 ///
 /// The new file grows as `.NAME.tmp` in the same folder and is removed when the object ends without
 /// commit(). What a killed process left under that name is overwritten by the next write. A path
-/// that exists and is not a regular file
-/// (/dev/stdout, a pipe) is written in place. Every failure is a RunError that names the path and
-/// the system's reason; the old file is then as it was, and the object accepts nothing more.
+/// that exists and is not a regular file (/dev/stdout, a pipe) is written in place. Every failure
+/// is a RunError that names the path and the system's reason; the old file is then as it was, and
+/// the object accepts nothing more.
 class AtomicFile {
  public:
   /// Opens the file aside. RunError when the folder does not take it or another process is writing

@@ -9,7 +9,7 @@
 namespace x_transformers {
 
 /// XXH64 with seed 0 (https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md) of bytes that come in
-/// pieces; as fast as memory is read. It tells damage, not malice.
+/// pieces; as fast as memory is read. It detects damage, not tampering.
 class Xxh64 {
  public:
   Xxh64();

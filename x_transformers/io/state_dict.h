@@ -44,8 +44,8 @@ struct LoadReport {
 /// How `weights` would fit the tensors `own` of a module.
 LoadReport compare_weights(const TensorMap& own, const TensorMap& weights);
 
-/// Copies `weights` into the parameters and buffers of `module`, converting device
-/// and, among floating-point and among integer types, dtype; without a gradient.
+/// Copies `weights` into the parameters and buffers of `module`, converting device and, among
+/// floating-point and among integer types, dtype; without a gradient.
 ///
 /// A name that is missing counts as present when another name of the same tensor is there. With
 /// `strict`, anything missing, unexpected, misshapen or mistyped is an InputError that lists it,

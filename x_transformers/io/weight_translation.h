@@ -24,7 +24,7 @@ struct WeightTranslation {
 using WeightTranslations = std::vector<WeightTranslation>;
 
 /// The rules that hold for any module: none. Those of a module that is known are release_rules'
-/// (interchange/release_rules.h), as they hang on its options.
+/// (interchange/release_rules.h), as they depend on its options.
 const WeightTranslations& weight_translations();
 
 /// The tensors of `weights`, which come from the file `path`, with the meaning that a model of

@@ -76,7 +76,7 @@ void AttentionLayersImpl::build_positions() {
   }
   const auto rotary_dim = o.rotary_emb_dim.value_or(o.attn.dim_head / 2);
   if (o.rotary_pos_emb && rotary_dim == 0) {
-    // It turns nothing, and is there in name.
+    // It rotates nothing, and is there in name.
     auto scope = register_module("rotary_pos_emb", make_scope());
     scope->register_buffer("inv_freq", at::empty({0}));
     if (o.rotary_xpos) scope->register_buffer("scale", at::empty({0}));

@@ -17,8 +17,8 @@ class CachedTokenModel : public TokenModel {
  public:
   /// An empty cache, with room for `capacity` tokens at once.
   virtual TransformerCache make_cache(int64_t capacity) const = 0;
-  /// Whether what is cached tells where its keys stand: angles turn them, or turn the latents that
-  /// they are made of.
+  /// Whether what is cached tells where its keys stand: angles rotate them, or the latents
+  /// that they are made of.
   virtual bool caches_positions() const { return false; }
   /// Why the model cannot go on from a cache, whatever the inputs; empty: it can.
   virtual Text cache_unsupported() const = 0;

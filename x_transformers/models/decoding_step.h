@@ -15,17 +15,17 @@
 namespace x_transformers {
 
 struct DecodingStepOptions {
-  /// So many more tokens get room at once.
+  /// Tokens that the caches get room for at once.
   int64_t expected = 1;
-  /// Whether the first thing that comes out is the next token, [b], which the step then finds where
-  /// it reads its token.
+  /// Whether the first tensor that a step gives is the next token, [b]. The step also writes it
+  /// where the next one reads its token, so that a token that comes back need not be copied.
   bool gives_token = false;
-  /// Random numbers are of this one and of the default generator.
+  /// What the step draws from beside the default generator.
   std::optional<at::Generator> generator = std::nullopt;
 };
 
-/// One step: in go tensors of the last token, [b, 1, ...], out come those of the one that follows,
-/// such as logits [b, vocab]. Fixes the caches, runs the first step eagerly, then captures one and
+/// One step, from tensors of the last token, [b, 1, ...], to those of the one that follows, such as
+/// logits [b, vocab]. Fixes the caches, runs the first step eagerly, then captures one and
 /// replays it. Full caches are doubled, and the step is captured anew.
 class DecodingStep {
  public:
@@ -54,7 +54,7 @@ class DecodingStep {
   Run run_;
   int64_t steps_ = 0;
   Tensors token_, next_;  // what the graph reads and writes
-  at::Tensor given_;      // the token that was given out, which token_ holds already
+  at::Tensor given_;      // the token that the last step gave, which token_ holds already
   std::unique_ptr<DeviceGraph> graph_ = nullptr;
 };
 

@@ -40,9 +40,8 @@ class EmbeddedSequence {
   /// Puts learned tokens [count, features] in front of the sequence, unless they are there already,
   /// in a cache; undefined: there are none.
   void put_in_front(const at::Tensor& learned_tokens);
-  /// Puts memory tokens [count, features] in front of the sequence, or with `every` in front of
-  /// each group of so many; undefined: there are none. A call that goes on from a cache has them
-  /// there.
+  /// Puts memory tokens [count, features] in front of the sequence, or of each group of `every`
+  /// tokens; undefined: there are none. A call that goes on from a cache has them there.
   void add_memory_tokens(const at::Tensor& memory_tokens,
                          const std::optional<int64_t>& every = std::nullopt);
   /// Which entries of x exist; undefined: all.

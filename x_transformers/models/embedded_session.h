@@ -69,7 +69,7 @@ class EmbeddedSession {
       return run(length(), &*cache_);
     }
     const auto added = length() - before;
-    // Fixed caches are written in place, which autograd would not bear.
+    // Fixed caches are written in place, which autograd does not allow.
     if (can_fix_ && added == 1 && !at::GradMode::is_enabled()) return run_fixed(tokens);
     step_.reset();
     return run(added, &*cache_);

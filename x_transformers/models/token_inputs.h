@@ -66,7 +66,7 @@ void TransformerInputs::fields(Self& self, Visitor& v) {
     {.kind = integer, .axes = {batch, tokens}, .fit = broadcast, .beside_cache = BesideCache::cut});
   v("sum_embeds", self.sum_embeds, kEmbeds);
   v("seq_start_pos", self.seq_start_pos, {.kind = integer, .axes = {batch}});
-  // What they are to the modules is the modules' affair.
+  // What they mean is up to the modules.
   v("token_emb_kwargs", self.token_emb_kwargs,
     {.axes = {batch, tokens},
      .fit = by_rule,

@@ -68,7 +68,7 @@ bool TransformerSession::fits_static_caches(const at::Tensor& tokens) const {
   const auto max_seq_len = traits_.max_seq_len;
   // Positions that were not learned are refused by the eager step.
   const bool has_position = !traits_.has_abs_pos_emb || max_seq_len == 0 || length_ <= max_seq_len;
-  // Fixed caches are written in place, which autograd would not bear.
+  // Fixed caches are written in place, which autograd does not allow.
   return can_fix_.value_or(false) && tokens.size(1) == 1 && has_position &&
          !at::GradMode::is_enabled();
 }

@@ -83,7 +83,7 @@ void warn_of_unused(const TransformerWrapperOptions& o) {
                       : o.tie_embedding
                           ? text("{} makes the logits", option("tie_embedding"))
                           : text("{} > 1 makes heads of its own", option("num_output_heads"));
-  UnusedOptions unused(reason, true);
+  UnusedOptions unused(reason, /*applies=*/true);
   unused.add("to_logits", true);
   warn_unused(unused.notices());
 }

@@ -32,7 +32,7 @@ void TransformerWrapperImpl::check(const TransformerInputs& inputs) const {
   } else if (inputs.x.defined()) {
     if (ff_deep_embed_.defined())
       require_tensor(inputs.x, "x", TensorKind::integer, {{"batch"}, {"seq"}});
-    // What it embeds is its own affair.
+    // The module judges what it embeds.
     expect(inputs.x.dim() >= 2, at("x"), shown(inputs.x.sizes()), "[batch, seq, ...]");
   }
   AxisSizes sizes;

@@ -142,7 +142,7 @@ class AttentionImpl : public Block,
     at::Tensor latent, sub_heads;  ///< what multi-latent attention caches
     int64_t mem_length = 0;        ///< keys at the front that are memory
   };
-  /// How many queries and keys a call has: keys of the sequence stand behind all others.
+  /// How many queries and keys a call has: keys of the sequence stand after all others.
   struct Counts {
     int64_t queries = 0, sequence_keys = 0, keys = 0;
   };

@@ -52,7 +52,7 @@ struct BranchOutput {
 
 /// What is known of a state when it is made.
 struct StateOptions {
-  int64_t capacity = 0;      ///< room for so many tokens at once
+  int64_t capacity = 0;      ///< tokens that get room at once
   bool has_context = false;  ///< the keys are those of a context
 };
 

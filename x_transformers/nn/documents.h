@@ -14,7 +14,7 @@ struct Documents {
   /// Tokens of each document, row after row, [b * n] in all.
   std::vector<int64_t> lengths;
   at::Tensor places;  ///< [b, n] int64: how many tokens of its document stand before a token
-  at::Tensor left;    ///< [b, n] int64: how many stand behind it
+  at::Tensor left;    ///< [b, n] int64: how many stand after it
 
   /// Of `numbers` [b, n], integers on the CPU: tokens of a row beside each other that have one
   /// number are one document. Throws InputError that names the input `documents`.

@@ -18,7 +18,7 @@ class LayerVisitor {
   virtual ~LayerVisitor() = default;
   /// `stack` is about to run these of its layers, by their places in its LayerList; where they are
   /// computed again for the backward pass, once more. Layers that are computed again together are
-  /// told of together.
+  /// reported together.
   virtual void come_to(const VisitedStack& stack, const std::vector<int64_t>& layers) = 0;
 };
 

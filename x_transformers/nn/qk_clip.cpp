@@ -22,7 +22,7 @@ std::vector<ScaledRows> AttentionImpl::qk_clip_scales(const at::Tensor& score_ma
   require(score_maxes.dim() == 1 && score_maxes.size(0) == heads, at("qk_clip_"),
           "expected the largest score of each of {} heads", heads);
   const auto maxes = score_maxes.to(at::kFloat);
-  // Of both together; what is no number, or not above tau, stays.
+  // Of both together; what is NaN, or not above tau, stays.
   const auto clip = at::where(maxes > tau, tau / maxes, at::ones({}, maxes.options()));
   auto keys = clip.sqrt(), queries = keys;
   if (groups > 1) {

@@ -1,4 +1,4 @@
-// The greatest number of each row, which is the token of greedy decoding.
+// The largest number of each row, which is the token of greedy decoding.
 #pragma once
 
 #include <ATen/core/Tensor.h>

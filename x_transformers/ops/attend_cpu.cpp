@@ -246,7 +246,7 @@ class FlashAttentionFunction : public torch::autograd::Function<FlashAttentionFu
                             const at::Tensor& v, const std::optional<at::Tensor>& bias,
                             const std::optional<at::Tensor>& sinks,
                             const FlashAttentionCpuOptions& options) {
-    const auto attended = run_forward(widened({q, k, v, options}), true);
+    const auto attended = run_forward(widened({q, k, v, options}), /*for_backward=*/true);
     const auto out = as_type_of(q, attended.out);
     const bool is_out = attended.soft_out.is_same(attended.out);
     const auto soft_out = is_out ? out : as_type_of(q, attended.soft_out);
@@ -426,7 +426,7 @@ at::Tensor flash_attention_cpu(const at::Tensor& q, const at::Tensor& k, const a
     return FlashAttentionFunction::apply(p.q, p.k, p.v, std::optional(options.bias),
                                          std::optional(sinks), p.options);
   }
-  return as_type_of(q, run_forward(widened(p), false).out);
+  return as_type_of(q, run_forward(widened(p), /*for_backward=*/false).out);
 }
 
 at::Tensor flash_attention_cpu_reference(const at::Tensor& q, const at::Tensor& k,

@@ -14,7 +14,7 @@ struct AttendCall {
   bool keep_maps;
 };
 
-/// The stages that an engine knows, each with how it is told of it: what it writes into the
+/// The stages that an engine knows, each with what the engine reads of it: what is written into the
 /// engine's own Parameters. An engine cannot claim a stage and then ignore it.
 template <class Parameters>
 class KnownStages {

@@ -17,7 +17,7 @@ bool may_copy_heads(const at::Tensor& t);
 /// Copies `from` [b, h, n, d] to the room `to` of the same size. Not for autograd.
 void copy_heads(const at::Tensor& from, const at::Tensor& to);
 
-/// `front` [1, h, m, d], the same for all entries, or [b, h, m, d], and t [b, h, n, d] behind it.
+/// `front` [1, h, m, d], the same for all entries, or [b, h, m, d], and t [b, h, n, d] after it.
 at::Tensor put_in_front(const at::Tensor& front, const at::Tensor& t);
 
 /// t [b, some heads, n, d] with its last `count` heads given through `rotate`; all of them where

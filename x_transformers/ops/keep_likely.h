@@ -13,7 +13,7 @@ namespace x_transformers {
 
 /// Which logits of a row [vocab] are kept.
 struct Likely {
-  int64_t count = 0;  ///< the highest ones, so many, or all if there are fewer; 0: by their share
+  int64_t count = 0;  ///< how many of the highest, or all if there are fewer; 0: by their share
   /// The highest ones until the sum of their probabilities passes it: one is kept if those before
   /// it have at most this sum. From 1 on all are.
   double share = 1;

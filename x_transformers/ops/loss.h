@@ -44,9 +44,9 @@ at::Tensor cross_entropy_by_softmax(const at::Tensor& logits, const at::Tensor& 
                                     int64_t ignore_index = kIgnoredTarget,
                                     Reduction reduction = Reduction::mean);
 
-/// Overwrites logits [rows, classes], whose rows are dense, with (softmax(logits) -
-/// one_hot(target))
-/// * scale, 0 for rows whose target is ignored, and returns the loss of each row [rows], float32.
+/// Overwrites logits [rows, classes], whose rows are dense, with their gradient
+/// scale * (softmax(logits) - one_hot(target)), 0 for rows whose target is ignored, and returns the
+/// loss of each row [rows], float32.
 /// What lies between the rows is set to 0. `scale`, one float32 number, stays on the device. On
 /// CUDA, by a kernel of ours: ask cuda_kernel_reasons.
 at::Tensor loss_and_logits_grad(at::Tensor& logits, const at::Tensor& target, int64_t ignore_index,

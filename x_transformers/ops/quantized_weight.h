@@ -27,7 +27,7 @@ at::Tensor quantized_weight(const at::Tensor& weight, Quantization quantization)
 bool can_quantize(const at::Tensor& weight);
 
 bool is_quantized(const at::Tensor& weight);
-/// What the bytes of a row of `dim_in` features mean. InputError where no format has so many.
+/// What the bytes of a row of `dim_in` features mean. InputError where no format has as many.
 kernels::QuantizedRow quantized_row(const at::Tensor& weight, int64_t dim_in);
 /// The weight [dim_out, dim_in] in `type` that the bytes stand for; a floating weight stays.
 at::Tensor dequantized(const at::Tensor& weight, int64_t dim_in, at::ScalarType type);

@@ -78,8 +78,8 @@ class ScoreProgram {
 
   ScoreProgram();
 
-  /// Puts a stage at its place, in the stead of an earlier one of its type; similarities and
-  /// normalisers stand in each other's stead. Throws InputError where another stage has the place.
+  /// Puts a stage at its place, in place of an earlier one of its type; similarities and
+  /// normalisers replace each other. Throws InputError where another stage has the place.
   template <class Stage>
   ScoreProgram& set(Stage stage) {
     static_assert(

@@ -18,7 +18,7 @@
 
 namespace x_transformers {
 
-/// The places of stages, and of what stages put off, in the order of Python's Attend.
+/// The places of stages, and of what stages postpone, in the order of Python's Attend.
 enum class ScorePlace {
   similarity,
   prev_attn,
@@ -47,7 +47,7 @@ enum class ScorePlace {
   end,
 };
 
-/// The scores on their way through the stages of a program; behind the normaliser, the weights.
+/// The scores on their way through the stages of a program; after the normaliser, the weights.
 class ScoreMatrix {
  public:
   using Step = std::function<void(ScoreMatrix&)>;
@@ -62,9 +62,9 @@ class ScoreMatrix {
   void allow(const at::Tensor& mask);
   /// Keeps what was added to masked scores within what their type can hold.
   void bound_masked();
-  /// Puts a step off until all stages before `place` are done.
+  /// Postpones a step until all stages before `place` are done.
   void later(ScorePlace place, Step step);
-  /// Does what was put off until places before `place`.
+  /// Does what was postponed to places before `place`.
   void run_until(ScorePlace place);
 
  private:
@@ -213,7 +213,7 @@ struct Mask {
   static constexpr const char* kName = "a mask";
   static constexpr ScorePlace kPlace = ScorePlace::mask;
   at::Tensor allowed;
-  /// If defined, `allowed` says no more than this: k and v are fixed buffers behind the keys in
+  /// If defined, `allowed` says no more than this: k and v are fixed buffers after the keys in
   /// front, and each row has one query.
   CachedKeys cached = {};
   void each_tensor(const auto& visit) {
@@ -226,7 +226,7 @@ struct Mask {
   void apply(ScoreMatrix& matrix) const;
 };
 
-/// Hides the keys behind their query; queries stand at the last key positions.
+/// Hides the keys after their query; queries stand at the last key positions.
 struct Causal {
   static constexpr const char* kName = "causal";
   static constexpr ScorePlace kPlace = ScorePlace::causal;

@@ -24,7 +24,7 @@ struct AdamWUpdate {
 };
 
 /// Changes weights and moments as the formula of AdamW says (adamw.h). What it leaves in the
-/// gradients is of no use.
+/// gradients is meaningless.
 void adamw_update(const AdamWUpdate& update);
 
 /// By the engine of this name. Throws InputError with the reasons where it cannot run.

@@ -30,8 +30,11 @@ at::Tensor clip_grad_norm(const std::vector<at::Tensor>& gradients, double max_n
 /// Sums the gradients of several backward passes in fp32.
 ///
 ///   collector.begin();
-///   for (batch : micro_batches) { (loss(batch) / micro_batches.size()).backward();
-///   collector.collect(); } use(collector.gradients());
+///   for (batch : micro_batches) {
+///     (loss(batch) / micro_batches.size()).backward();
+///     collector.collect();
+///   }
+///   use(collector.gradients());
 ///
 /// fp32 parameters add up in their own `.grad`; those of a smaller type in fp32 tensors, since sums
 /// in bf16 lose what later passes add. None lives while a forward pass holds its activations,

@@ -11,8 +11,8 @@ namespace x_transformers {
 /// Lion (arXiv:2302.06675, algorithm 2), with decoupled weight decay of tensors with two or more
 /// dimensions:
 ///   w = w - lr weight_decay w - lr sign(beta1 m + (1 - beta1) g),  m = beta2 m + (1 - beta2) g
-/// Every entry moves by lr, so that lr wants to be a third to a tenth of AdamW's and weight_decay
-/// as many times larger. State: `exp_avg.<name>`.
+/// Every entry moves by lr, so lr should be a third to a tenth of AdamW's, and weight_decay larger
+/// by the same factor. State: `exp_avg.<name>`.
 class Lion : public WeightwiseOptimizer {
  public:
   Lion(NamedTensors parameters, double learning_rate, double weight_decay, LionOptions options,

@@ -17,8 +17,7 @@ ScheduleShape schedule_shape(const std::string& name);
 /// - cosine and linear: a descent to `min_ratio` of the peak that ends with the last step;
 /// - wsd: the peak, and over the last `decay_steps` a linear descent to `min_ratio`;
 /// - inverse_sqrt: sqrt(warmup_steps / step), but no less than `min_ratio`, so that it does not
-/// hang
-///   on the length of the run (without a warm-up, from step 1);
+///   depend on the length of the run (without a warm-up, from step 1);
 /// - constant: the peak.
 struct Schedule {
   ScheduleShape shape = ScheduleShape::kCosine;

@@ -41,7 +41,7 @@ class WeightwiseOptimizer : public Optimizer {
     at::Tensor learning_rate;  ///< scalar; 0 where the step is skipped
     at::Tensor skipped;        ///< bool scalar on CUDA; undefined: this step is none of those
 
-    /// `value`, but `otherwise` in a skipped step, in which gradients may be no numbers.
+    /// `value`, but `otherwise` in a skipped step, in which gradients may be NaN.
     at::Tensor unless_skipped(const at::Tensor& value, const at::Tensor& otherwise) const;
     /// 1 - learning rate * weight decay.
     at::Tensor decay_factor(double weight_decay) const;

@@ -317,7 +317,7 @@ void CheckpointFolder::save(int64_t step, bool is_best,
     const fs::path aside = checkpoints_ / unfinished_name(step);
     std::error_code error;
     fs::remove_all(aside, error);
-    bool is_ours = false;  // what stands in the step's folder, and not one of before
+    bool is_ours = false;  // what stands in the step's folder, and not an older one
     try {
       fs::create_directory(aside, error);
       check_error(aside, "make the folder", error);
@@ -340,7 +340,7 @@ void CheckpointFolder::save(int64_t step, bool is_best,
 
 void CheckpointFolder::prune(int64_t keep_last, const std::function<bool(int64_t)>& spares) {
   const auto best = best_step(), newest = latest_step();
-  // Later ones are of before the run went on from an earlier step.
+  // Later ones are from before the run went on from an earlier step.
   auto removable = steps();
   std::erase_if(removable, [&](int64_t step) { return step > newest; });
   auto kept = own_steps();

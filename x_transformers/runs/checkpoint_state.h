@@ -44,7 +44,7 @@ struct TrainState {
   int64_t step = 0;
   int64_t samples = 0;
   int64_t sample_length = 0;
-  /// In place of `samples` in checkpoints of before; load_train_state keeps it as it is.
+  /// In place of `samples` in older checkpoints; load_train_state keeps it as it is.
   std::optional<int64_t> data_position;
   std::string data_fingerprint;
   std::vector<FileExtent> data_files;

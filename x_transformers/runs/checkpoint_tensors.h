@@ -49,9 +49,9 @@ std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
 
 /// Writes model.safetensors and optimizer.safetensors into `folder`. The model's file holds the
 /// weights to use, in full precision: the averaged ones where there is an Ema; its metadata
-/// `xt_compat` says whose meaning they have. The optimizer's file
-/// holds all else that training goes on from: the state of the optimizer and, with an Ema, its
-/// state and `weights.<name>`, the weights that are not averaged. A snapshot is written once.
+/// `xt_compat` says whose meaning they have. The optimizer's file holds all else that training goes
+/// on from: the state of the optimizer and, with an Ema, its state and `weights.<name>`, the
+/// weights that are not averaged. A snapshot is written once.
 void save_tensors(const std::filesystem::path& folder, TensorSnapshot& snapshot);
 
 /// Whether all weights that the optimizer keeps, and their averages, are finite numbers. Waits for

@@ -42,7 +42,7 @@ bool GraphStep::fits(const std::vector<Batch>& micro_batches) const {
 }
 
 void GraphStep::capture(const std::vector<Batch>& micro_batches, bool with_shares) {
-  graph_.reset();  // its memory goes before that of the next
+  graph_.reset();  // its memory is freed before the next is captured
   inputs_.clear();
   for (const Batch& batch : micro_batches) {
     auto& input = inputs_.emplace_back();
@@ -82,7 +82,7 @@ void GraphStep::fill_inputs(const std::vector<Batch>& micro_batches,
 
 bool GraphStep::can_replay(const std::vector<Batch>& micro_batches,
                            const std::vector<double>& shares) const {
-  // A mean over no targets is no number, and so is its product with a share of 0.
+  // A mean over no targets is NaN, and so is its product with a share of 0.
   const bool has_empty = std::find(shares.begin(), shares.end(), 0.0) != shares.end();
   const bool is_empty = eager_.has_other_ranks() && count_targets(micro_batches) == 0;
   return !has_empty && !is_empty;

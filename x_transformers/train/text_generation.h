@@ -45,9 +45,9 @@ struct WrittenText {
 /// empty one stands for the usual start of a text, or, where the model writes whole sequences, for
 /// no tokens. A model that translates needs one. The usual start is, where training may have seen
 /// it (LanguageModel::may_begin_with_bos), the token of the vocabulary that begins a text, else a
-/// line end, else the first piece of text. InputError, naming `prompt`
-/// or `prompt_ids`, for a prompt that has no tokens, or some that the model does not know, and for
-/// text without a tokenizer.
+/// line end, else the first piece of text. InputError, naming `prompt` or `prompt_ids`, for a
+/// prompt that has no tokens, or some that the model does not know, and for text without a
+/// tokenizer.
 std::vector<int64_t> prompt_tokens(const LanguageModel& language_model,
                                    const TextGeneration& generation);
 

@@ -25,7 +25,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// With skip_nonfinite: so many steps one after the other, and the weights are taken to be lost.
+/// With skip_nonfinite: after more skipped steps in a row than this the weights are taken to be
+/// lost.
 constexpr int64_t kMostSkippedInARow = 20;
 
 ReportOptions report_options(const TrainOptions& options, const TrainerParts& parts) {

@@ -133,7 +133,7 @@ std::vector<WatchedNumber> Watch::read(const at::Tensor& measured) const {
   for (const auto& group : groups_) {
     take(group.layer, "grad_norm", group.has_gradients);
     take(group.layer, "grad_max", group.has_gradients);
-    take(group.layer, "weight_norm", true);
+    take(group.layer, "weight_norm", /*is_known=*/true);
   }
   for (const auto& layer : shown_) {
     for (const char* name : {"stream_rms", "stream_max", "branch_rms"})

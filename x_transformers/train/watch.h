@@ -20,7 +20,7 @@ namespace x_transformers {
 /// of a stack, NAME.layers.3, or else to their module. Of gradients and weights: the l2 norm
 /// (grad_norm, weight_norm) and the largest absolute value (grad_max), before clipping. Of
 /// activations, over all micro-batches: the root mean square and the largest absolute value of the
-/// residual stream behind the layer (stream_rms, stream_max), and the root mean square of what the
+/// residual stream after the layer (stream_rms, stream_max), and the root mean square of what the
 /// layer adds (branch_rms). All in fp32, whatever the precision. Reads nothing from the device, so
 /// that a step can be captured in a CUDA graph with it.
 class Watch : public Probe {

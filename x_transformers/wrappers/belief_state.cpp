@@ -23,7 +23,7 @@ namespace {
 
 constexpr int64_t kNoLabel = -1;
 
-/// x [b, n, ...] with the first lens[i] entries of each row turned around, the others behind them;
+/// x [b, n, ...] with the first lens[i] entries of each row reversed, the others after them;
 /// without lens, all.
 at::Tensor flip(const at::Tensor& x, const at::Tensor& lens) {
   if (!lens.defined()) return x.flip(1);
@@ -173,7 +173,7 @@ at::Tensor upper_places(int64_t n, const at::TensorOptions& options) {
 }  // namespace
 
 /// The pairs [pairs, 2] of a prefix's last token and a suffix's first, with one or more tokens
-/// between them. A suffix that begins behind the last token is empty.
+/// between them. A suffix that begins after the last token is empty.
 at::Tensor BeliefStateWrapperImpl::pairs_of(int64_t tokens, const at::Tensor& like) const {
   auto pairs = upper_places(tokens, like.options());
   pairs = at::stack({pairs.select(1, 0), pairs.select(1, 1) + 1}, 1);

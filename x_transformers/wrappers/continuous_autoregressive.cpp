@@ -129,7 +129,7 @@ struct ContinuousAutoregressiveWrapperImpl::Rollout {
 
 namespace {
 
-/// Whether each row of mask [b, n] is true up to a place and false behind it.
+/// Whether each row of mask [b, n] is true up to a place and false after it.
 bool hides_ends_alone(const at::Tensor& mask) {
   return mask.dim() == 2 && mask.equal(places_below(mask.sum(-1), mask.size(1)).expand_as(mask));
 }

@@ -41,7 +41,7 @@ at::Tensor token_boundaries(const at::Tensor& entropies, const at::Tensor& lens,
                                    : at::full({1, 1}, n - 1, places.options());
   auto ends = (entropies >= options.entropy_threshold) | (places == last);
   if (options.max_token_size) {
-    // Where the token of each position begins: behind the latest end before it.
+    // Where the token of each position begins: after the latest end before it.
     const auto begins = at::constant_pad_nd(ends, {1, -1}, 0);
     const auto begin = std::get<0>((places * begins).cummax(1));
     ends = ends | ((places - begin + 1) % *options.max_token_size == 0);

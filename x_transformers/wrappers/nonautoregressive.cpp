@@ -333,7 +333,7 @@ at::Tensor NonAutoregressiveWrapperImpl::write(const at::Tensor& prompts,
     const auto written = written_tokens();
     const auto count = written ? written->count : net_->traits().num_tokens;
     const auto kept = std::min(*request.top_k, count);
-    // The middle of what rounds up to so many.
+    // In the middle of the shares that round up to `kept`.
     generation.filter_thres = 1 - (static_cast<double>(kept) - 0.5) / static_cast<double>(count);
   }
   return generate(generation);

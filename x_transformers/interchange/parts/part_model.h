@@ -46,7 +46,7 @@ std::shared_ptr<MethodsModel> model_of_methods(const std::string& type,
                                                const std::string& first_argument = "x");
 
 /// Registers a type whose constructor takes `OptionsType`; `make` turns options into a model of
-/// methods. Sample calls of one with an option `dim` have so many features.
+/// methods. Sample calls of one with an option `dim` have that many features.
 template <class OptionsType, class Make>
 ModelType& register_part(ModelTypes& types, const TypeHelp& type, Make make) {
   return types.add(type, model_type<OptionsType>([make](const OptionsType& options) {

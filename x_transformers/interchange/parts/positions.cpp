@@ -36,7 +36,7 @@ int64_t required_length(Arguments& arguments, const char* name) {
   return length;
 }
 
-/// Throws InputError where this machine could not hold the bias of so many pairs.
+/// Throws InputError where this machine could not hold the bias of these pairs.
 void require_holdable(const About& lengths, int64_t queries, int64_t keys, int64_t heads) {
   constexpr double kBytesOfDistance = 16;  // whole, and as a number
   const auto bytes = static_cast<double>(queries) * static_cast<double>(keys) *

@@ -53,7 +53,7 @@ struct AttentionScores {
 };
 
 /// The softmax of one query: its weights are exp(score - maximum) * inverse. Kept apart, as the
-/// logarithm of the sum is lost beside a great score. Without keys {+inf, 0}; of no meaning with
+/// logarithm of the sum is lost beside a large score. Without keys {+inf, 0}; of no meaning with
 /// sigmoid.
 struct SoftmaxState {
   float maximum = 0.0f;
