@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
@@ -27,8 +28,9 @@ XLAutoregressiveWrapper make_model(const std::string& layers, const std::string&
   config["attn_layers"].update(Json::parse(layers));
   config.update(Json::parse(net));
   at::manual_seed(7);
-  XLAutoregressiveWrapper model(
-      TransformerWrapper(options_from_json<TransformerWrapperOptions>(config, "net")), options);
+  auto net_options = options_from_json<TransformerWrapperOptions>(config, "net");
+  net_options.compat = options.compat;
+  XLAutoregressiveWrapper model((TransformerWrapper(net_options)), options);
   model->eval();
   const torch::NoGradGuard no_grad;
   for (auto& item : model->named_parameters()) {
@@ -110,6 +112,103 @@ TEST(XLGeneration, AnEosInThePromptEndsNothing) {
   EXPECT_GT(out.size(1), 0);
   const auto one = model->generate({at::full({6}, 3, at::kLong), {}, {}}, greedy(7));
   EXPECT_EQ(one.sizes(), at::IntArrayRef({7}));
+}
+
+/// The tokens that 2.31.10 generates, without a cache: what a step adds to the memories is one
+/// token, but for the first and for those at the end of a segment, which is computed anew.
+at::Tensor generated_anew(XLAutoregressiveWrapper& model, at::Tensor tokens, int64_t count) {
+  const auto& net = model->net();
+  const auto kept = net->traits().kept_mems;
+  TransformerInputs inputs;
+  inputs.keep_hiddens = true;
+  std::vector<at::Tensor> left;  // by the last step
+  int64_t begin = 0;
+  const auto run = [&](const at::Tensor& x, int64_t added) {
+    inputs.x = x;
+    auto output = net->forward(inputs);
+    for (auto& hidden : output.layers.hiddens)
+      hidden = hidden.narrow(1, hidden.size(1) - added, added);
+    left = next_mems(output, kept);
+    return output.logits.at(0).select(1, -1).argmax(-1).unsqueeze(1);
+  };
+  for (; tokens.size(1) - begin > kSegment; begin += kSegment) {
+    run(tokens.narrow(1, begin, kSegment), kSegment);
+    inputs.mems = left;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const auto length = tokens.size(1);
+    const bool ends = length % kSegment == 0;
+    if (ends) inputs.mems = left;
+    const auto first = ends ? length - kSegment : begin;
+    const auto next =
+        run(tokens.narrow(1, first, length - first), ends || i == 0 ? length - first : 1);
+    if (ends) {
+      inputs.mems = left;
+      begin = length;
+    }
+    tokens = at::cat({tokens, next}, 1);
+  }
+  return tokens.narrow(1, tokens.size(1) - count, count);
+}
+
+TEST(XLGeneration, WithQuirksComputesSegmentsAnewIn2_31_10) {
+  const torch::NoGradGuard no_grad;
+  XLAutoregressiveWrapperOptions options;
+  options.compat = {PythonRelease::v2_31_10, /*python_quirks=*/true};
+  int64_t differ = 0;
+  for (const char* layers :
+       {"{}", R"({"rel_pos_bias": true})", R"({"alibi_pos_bias": true})",
+        R"({"rotary_pos_emb": true})", R"({"rotary_pos_emb": true, "attn_kv_heads": 1})"}) {
+    for (const char* net : {"{}", R"({"max_mem_len": 3})", R"({"shift_mem_down": 1})"}) {
+      auto model = make_model(layers, net, options);
+      for (const int64_t given : {1, 3, 4, 9, 12}) {
+        const auto tokens = at::randint(0, kTokens, {2, given});
+        const auto out = model->generate({tokens, {}, {}}, greedy(11));
+        EXPECT_TRUE(at::equal(out, generated_anew(model, tokens, 11)))
+            << layers << net << given << " tokens given";
+        auto meant = tokens;
+        for (int64_t i = 0; i < 11; ++i)
+          meant = at::cat({meant, logits_after(model, meant).argmax(-1).unsqueeze(1)}, 1);
+        differ += at::equal(out, meant.narrow(1, given, 11)) ? 0 : 1;
+      }
+    }
+  }
+  EXPECT_GT(differ, 10) << "it is what is meant";
+}
+
+TEST(XLGeneration, WithQuirksPadsAroundAnEosAsEachReleaseDoes) {
+  const torch::NoGradGuard no_grad;
+  constexpr int64_t kPad = 5;
+  for (const auto release : {PythonRelease::v2_16_1, PythonRelease::v2_31_10}) {
+    XLAutoregressiveWrapperOptions options;
+    options.compat = {release, /*python_quirks=*/true};
+    options.pad_value = kPad;
+    auto model = make_model("{}", "{}", options);
+    // A prompt after which the second token is a new one.
+    at::Tensor second;
+    int64_t eos = -1;
+    for (int64_t token = 0; token < kTokens && eos < 0; ++token) {
+      second = at::tensor({token, 1L}).view({1, 2});
+      const auto written = model->generate({second, {}, {}}, greedy(2));
+      const auto last = written[0][1];
+      const bool is_new =
+          !at::cat({second[0], written[0].narrow(0, 0, 1)}).eq(last).any().item<bool>();
+      if (is_new) eos = last.item<int64_t>();
+    }
+    ASSERT_GE(eos, 0);
+    // The first row has it in its prompt, the second one writes it.
+    const auto prompts = at::cat({at::tensor({eos, 1L}).view({1, 2}), second});
+    const auto free = model->generate({prompts, {}, {}}, greedy(2));
+    auto ending = greedy(2);
+    ending.eos_token = eos;
+    const auto out = model->generate({prompts, {}, {}}, ending);
+    auto expected = free.clone();
+    if (release == PythonRelease::v2_16_1)
+      expected.select(0, 0).fill_(kPad);
+    else
+      expected[1][0] = kPad;
+    EXPECT_TRUE(at::equal(out, expected)) << out << expected;
+  }
 }
 
 TEST(XLSession, RowsAreReorderedWithTheirMemories) {

@@ -28,6 +28,7 @@ const std::array<Release, 2>& releases() {
         .value_gates_have_a_bias = false,
         .single_heads_are_projected = false,
         .xl_loss_weighs_rows_by_targets = false,
+        .xl_generation_keeps_its_cache = false,
         .recycling_leaves_deep_embeds_out = false,
         .block_hiddens_are_returned = true}},
   }};
@@ -55,6 +56,9 @@ const std::vector<PythonDifference>& python_differences() {
        "the values of one head are not projected where they are as wide as the output"},
       {&M::xl_loss_weighs_rows_by_targets, "the loss is a mean over all targets of a segment",
        "the loss is a mean over the means of the rows"},
+      {&M::xl_generation_keeps_its_cache,
+       "with python_quirks generate keeps its cache from one segment to the next",
+       "with python_quirks generate computes a segment anew where it ends"},
       {&M::recycling_leaves_deep_embeds_out, "ff_deep_embed changes nothing beside recycling",
        "ff_deep_embed scales feed-forwards beside recycling too"},
       {&M::block_hiddens_are_returned, "block_hiddens and initial_embeds are returned",

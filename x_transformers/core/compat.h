@@ -32,6 +32,10 @@ struct PythonMeaning {
   /// The loss of XLAutoregressiveWrapper is a mean over all targets of a segment, and not over the
   /// means of its rows.
   bool xl_loss_weighs_rows_by_targets = true;
+  /// With python_quirks generate of XLAutoregressiveWrapper keeps its cache from one segment to the
+  /// next, and does not compute a segment anew where it ends; what comes after an eos is padded,
+  /// and not what comes before it.
+  bool xl_generation_keeps_its_cache = true;
   /// A model that recycles does not scale its feed-forwards by ff_deep_embed.
   bool recycling_leaves_deep_embeds_out = true;
   /// return_intermediates has what each block gives, and the embeddings at the start.

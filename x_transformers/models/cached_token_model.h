@@ -17,9 +17,9 @@ class CachedTokenModel : public TokenModel {
  public:
   /// An empty cache, with room for `capacity` tokens at once.
   virtual TransformerCache make_cache(int64_t capacity) const = 0;
-  /// Whether what is cached tells where its keys stand: angles rotate them, or the latents
-  /// that they are made of.
-  virtual bool caches_positions() const { return false; }
+  /// Whether Python, of the release that the model means, goes on from its cache beside memories;
+  /// where not, it raises, or takes the memories in anew at each step.
+  virtual bool python_caches_beside_mems() const { return true; }
   /// Why the model cannot go on from a cache, whatever the inputs; empty: it can.
   virtual Text cache_unsupported() const = 0;
   /// Why the model cannot go on from a cache beside these inputs; empty: it can.

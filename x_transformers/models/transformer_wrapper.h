@@ -72,7 +72,7 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck, pub
   Text static_cache_unsupported(const TransformerInputs& inputs) const override;
   Text padding_unsupported(const TransformerInputs& inputs) const override;
   int64_t entries_before_tokens(const TransformerInputs& inputs) const override;
-  bool caches_positions() const override;
+  bool python_caches_beside_mems() const override;
   at::Tensor last_logits(const at::Tensor& embeddings, const TransformerInputs& inputs) override;
   Text capture_unsupported() const override;
   Text documents_unsupported() const override;

@@ -83,10 +83,13 @@ at::Tensor TransformerWrapperImpl::last_logits(const at::Tensor& embeddings,
   return head(embeddings.narrow(1, last, 1), arguments).select(1, 0);
 }
 
-bool TransformerWrapperImpl::caches_positions() const {
+bool TransformerWrapperImpl::python_caches_beside_mems() const {
   const auto& layers = options_.attn_layers;
-  return layers.rotary_pos_emb || layers.rotary_xpos || layers.polar_pos_emb ||
-         layers.attn.use_latent_kv;
+  // Rotary positions are counted from the start of a cache that outlives its segment.
+  const bool outgrows_angles =
+      layers.rotary_pos_emb && options_.compat.meaning().xl_generation_keeps_its_cache;
+  return !outgrows_angles && !layers.rotary_xpos && !layers.polar_pos_emb &&
+         !layers.attn.use_latent_kv;
 }
 
 TransformerCache TransformerWrapperImpl::make_cache(int64_t capacity) const {

@@ -51,9 +51,10 @@ void require_mask_of(const at::Tensor& mask, const char* name, int64_t tokens) {
          "{} tokens, or {} with the last target", tokens, tokens + 1);
 }
 
-/// Python's end: nothing is padded until every row has an eos, be it in its prompt.
+/// Python's end: nothing is padded until every row has an eos, be it in its prompt. Then 2.16.1
+/// pads what comes after the first of a row, and 2.31.10 what comes before it (`pads_before`).
 at::Tensor generate_to_last_eos(DecodingSession& session, GenerateInputs inputs,
-                                GenerateOptions options) {
+                                GenerateOptions options, bool pads_before) {
   const auto eos = *options.eos_token;
   options.eos_token = std::nullopt;
   const auto prompts = inputs.prompts.reshape({-1, inputs.prompts.size(-1)});
@@ -67,8 +68,9 @@ at::Tensor generate_to_last_eos(DecodingSession& session, GenerateInputs inputs,
   if (!has_eos.all().item<bool>()) return out;
   const auto rows = out.reshape({prompts.size(0), -1});
   const auto is_eos = at::cat({prompts, rows}, 1) == eos;
-  const auto before = is_eos.cumsum(1) - is_eos.to(at::kLong);
-  return rows.masked_fill(before.narrow(1, prompts.size(1), rows.size(1)) > 0, inputs.pad_value)
+  const auto seen = is_eos.cumsum(1);
+  const auto padded = pads_before ? seen == 0 : seen > is_eos.to(at::kLong);
+  return rows.masked_fill(padded.narrow(1, prompts.size(1), rows.size(1)), inputs.pad_value)
       .view(out.sizes());
 }
 
@@ -188,7 +190,9 @@ std::unique_ptr<DecodingSession> XLAutoregressiveWrapperImpl::make_session(
     const SessionRequest& request, const TransformerInputs& inputs) {
   auto cached = std::dynamic_pointer_cast<CachedTokenModel>(net_);
   if (options_.compat.python_quirks && cached && PythonXLSession::can_decode(*cached))
-    return std::make_unique<PythonXLSession>(std::move(cached), inputs, request.expected_tokens);
+    return std::make_unique<PythonXLSession>(
+        std::move(cached), inputs, request.expected_tokens,
+        options_.compat.meaning().xl_generation_keeps_its_cache);
   return std::make_unique<XLSession>(net_, inputs, request);
 }
 
@@ -210,7 +214,8 @@ at::Tensor XLAutoregressiveWrapperImpl::generate(const XLGenerationInputs& input
   generation.pad_value = options_.pad_value;
   generation.callback = inputs.callback;
   if (options_.compat.python_quirks && options.eos_token)
-    return generate_to_last_eos(*session, generation, options);
+    return generate_to_last_eos(*session, generation, options,
+                                !options_.compat.meaning().xl_generation_keeps_its_cache);
   return x_transformers::generate(*session, generation, options);
 }
 

@@ -91,51 +91,82 @@ void XLSession::reorder(const at::Tensor& entries) {
 }
 
 PythonXLSession::PythonXLSession(std::shared_ptr<CachedTokenModel> net, TransformerInputs inputs,
-                                 int64_t expected_tokens)
-    : net_(std::move(net)), inputs_(std::move(inputs)), expected_tokens_(expected_tokens) {}
+                                 int64_t expected_tokens, bool keeps_cache)
+    : net_(std::move(net)),
+      inputs_(std::move(inputs)),
+      expected_tokens_(expected_tokens),
+      keeps_cache_(keeps_cache) {}
 
 bool PythonXLSession::can_decode(const CachedTokenModel& net) {
-  return net.cache_unsupported().empty() && !net.caches_positions();
+  return net.cache_unsupported().empty() && net.python_caches_beside_mems();
 }
 
-/// One call of the net: all tokens of the first segment that is decoded, or one token.
-at::Tensor PythonXLSession::step(const at::Tensor& tokens) {
+/// One call of the net, beside the cache if there is one.
+at::Tensor PythonXLSession::run(const at::Tensor& tokens) {
   auto inputs = inputs_;
   const bool is_first = !cache_;
   if (is_first) cache_ = net_->make_cache(tokens.size(1) + expected_tokens_);
-  batch_ = tokens.size(0);
   inputs.x = tokens;
   inputs.cache = &*cache_;
   inputs.keep_hiddens = true;
   const auto output = net_->forward(inputs);
   if (is_first) forget_memories(cache_->layers);
+  next_mems_ = next_mems(output, net_->traits().kept_mems);
+  return output.logits.at(0).select(1, -1).to(at::kFloat);
+}
+
+/// From now on steps see the memories that the last one left.
+void PythonXLSession::give_memories() {
+  inputs_.mems = next_mems_;
+  inputs_.mem_masks.clear();
+}
+
+/// The tokens that are decoded first, up to a segment, or one token.
+at::Tensor PythonXLSession::step(const at::Tensor& tokens) {
+  batch_ = tokens.size(0);
   length_ += tokens.size(1);
-  if (length_ % net_->traits().max_seq_len == 0) {
+  const bool ends_segment = length_ % net_->traits().max_seq_len == 0;
+  if (keeps_cache_) {
+    auto logits = run(tokens);
+    if (!ends_segment) return logits;
     // Positions that are embedded count from the start of the segment.
     cache_->prefix = cache_->layers.length;
-    inputs_.mems = next_mems(output, net_->traits().kept_mems);
-    inputs_.mem_masks.clear();
+    give_memories();
+    return logits;
   }
-  return output.logits.at(0).select(1, -1).to(at::kFloat);
+  const bool goes_on = segment_.defined();
+  segment_ = goes_on ? at::cat({segment_, tokens}, 1) : tokens;
+  if (!ends_segment) return run(tokens);
+  if (goes_on) give_memories();
+  cache_.reset();
+  auto logits = run(segment_);
+  give_memories();
+  cache_.reset();
+  segment_ = at::Tensor();
+  return logits;
 }
 
 at::Tensor PythonXLSession::append(const at::Tensor& tokens) {
   require_tokens(tokens);
-  if (cache_) {
+  if (batch_ > 0) {
     at::Tensor logits;
     for (int64_t i = 0; i < tokens.size(1); ++i) logits = step(tokens.narrow(1, i, 1));
     return logits;
   }
   const auto longest = net_->traits().max_seq_len;
-  for (; tokens.size(1) - length_ > longest; length_ += longest)
-    inputs_.mems = mems_after(*net_, inputs_, tokens.narrow(1, length_, longest));
+  for (; tokens.size(1) - length_ > longest; length_ += longest) {
+    next_mems_ = mems_after(*net_, inputs_, tokens.narrow(1, length_, longest));
+    give_memories();
+  }
   return step(tokens.narrow(1, length_, tokens.size(1) - length_));
 }
 
 void PythonXLSession::reorder(const at::Tensor& entries) {
-  if (!cache_) return;
+  if (batch_ == 0) return;
   reorder_batch(inputs_, entries, batch_);
-  cache_->reorder(entries);
+  for (auto& mem : next_mems_) mem = mem.index_select(0, entries);
+  if (segment_.defined()) segment_ = segment_.index_select(0, entries);
+  if (cache_) cache_->reorder(entries);
   batch_ = entries.size(0);
 }
 
