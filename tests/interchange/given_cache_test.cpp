@@ -341,6 +341,41 @@ TEST(GivenCache, OfAModelThatIsGivenNewTokensOnly) {
   EXPECT_EQ(refusal(net, inputs, {{"input_not_include_cache", false}}), "");
 }
 
+// As in Python, which embeds all of x.
+TEST(GivenCache, InitialEmbeddingsAreOfAllTokensOfX) {
+  const Json net = {{"type", "TransformerWrapper"},
+                    {"num_tokens", 17},
+                    {"max_seq_len", 16},
+                    {"add_continuous_pred_head", true},
+                    {"xt_compat", "2.31.10"},
+                    {"embed_num_tokens", {{"part", 3}}},
+                    {"attn_layers", stack("{}")}};
+  const auto model = build_model(net);
+  model->module().eval();
+  auto inputs = last_token();
+  inputs["x"] = at::arange(2 * (kOld + 1)).view({2, kOld + 1});
+  inputs["embed_ids.part"] = at::arange(kOld + 1).remainder(3).repeat({2, 1});
+  inputs["sum_embeds"] = at::randn({2, kOld + 1, 16});
+  const auto call = [&](const TensorMap& given) {
+    return run_model(*model, "forward", given,
+                     {{"return_intermediates", true}, {"return_next_embed_pred", true}}, false);
+  };
+  const auto cached = call(inputs);
+  auto alone = inputs;
+  std::erase_if(alone, [](const auto& item) { return item.first.starts_with("cache."); });
+  const auto whole = call(alone);
+  EXPECT_EQ(cached.at("out.0.1.0").size(1), 1);
+  for (const char* name : {"out.1.initial_embeds", "out.0.1.1"})
+    EXPECT_TRUE(at::allclose(cached.at(name), whole.at(name))) << name;
+  // What is given for the new tokens alone leaves those of the others unknown.
+  inputs["x"] = at::arange(2 * (kOld + 2)).view({2, kOld + 2});
+  inputs["embed_ids.part"] = inputs["x"].remainder(3);
+  inputs["sum_embeds"] = at::randn({2, 2, 16});
+  const auto two = run_model(*model, "forward", inputs,
+                             {{"return_intermediates", true}, {"cache_age", 2}}, false);
+  EXPECT_EQ(two.at("out.1.initial_embeds").size(1), 2);
+}
+
 TEST(GivenPairs, OfTheSecondLayerAloneAreRead) {
   const auto model = build_model(stack("{}"));
   const TensorMap x = {{"x", at::randn({2, 5, 16})}};

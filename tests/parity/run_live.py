@@ -35,8 +35,6 @@ OLDEST = '2.16.1'  # the release that a model file means which says none
 LEFT_OUT = {'2.31.10': {
     r'^packed\.': 'needs a GPU there',
     r'^residual\.scale$': 'its Scale has other parameters',
-    r'^xl\.(beyond_|eos_of_one$)': 'keeps a memory of its own last token at the end of a segment (python_quirks)',
-    r'^wrapper\.cache_intermediates$': 'initial_embeds are of all tokens there, and of the new ones here',
 }}
 FLASH_EVERY = 8  # random cases of x-transformers to one of FLASH-pytorch
 

@@ -128,6 +128,19 @@ at::Tensor checked_ids(const at::Tensor& given, const std::string& name, const A
   return ids;
 }
 
+/// Whether all that is embedded is given for each token of x, and not for the new ones alone.
+bool is_for_all_tokens(const TransformerInputs& inputs) {
+  bool is_for_all = true;
+  each_input(inputs, [&](const char*, const at::Tensor& t, const InputField& field) {
+    const bool is_embedded =
+        field.beside_cache == BesideCache::cut || field.beside_cache == BesideCache::whole;
+    const auto dim = find_axis(t, field, Axis::tokens);
+    if (!is_embedded || dim == 0 || t.size(dim) == 1) return;
+    is_for_all = is_for_all && t.size(dim) == inputs.x.size(1);
+  });
+  return is_for_all;
+}
+
 }  // namespace
 
 at::Tensor take_ids(Arguments& arguments, const std::string& name, const IdRange& range) {
@@ -139,19 +152,23 @@ at::Tensor required_ids(Arguments& arguments, const std::string& name, const IdR
 }
 
 TransformerCall::TransformerCall(Arguments& arguments, TransformerWrapperImpl& net) {
-  auto x = as_tokens(arguments.tensor("x"), "x", arguments, net);
+  const auto given = as_tokens(arguments.tensor("x"), "x", arguments, net);
+  auto x = given;  // the new tokens
   inputs = take_transformer_inputs(arguments);
   const auto prefix = net.entries_before_tokens(inputs);
   auto given_cache =
       take_cache(arguments, *net.attn_layers(), x,
                  {CacheTaker::wrapper, inputs.layers, inputs.pos, inputs.seq_start_pos, prefix,
                   net.options().input_not_include_cache});
-  inputs.x = x;
+  inputs.x = given;
   if (arguments.source() == ArgumentSource::outside) {
-    require_in_range(x, "x", token_range(net));
+    require_in_range(given, "x", token_range(net));
     require_in_range(inputs, net);
   }
-  if (given_cache) use_cache(cache_, std::move(*given_cache), prefix, x, inputs);
+  if (!given_cache) return;
+  if (given.size(1) > x.size(1) && is_for_all_tokens(inputs)) whole = inputs;
+  inputs.x = x;
+  use_cache(cache_, std::move(*given_cache), prefix, x, inputs);
 }
 
 TransformerInputs take_transformer_inputs(Arguments& arguments) {

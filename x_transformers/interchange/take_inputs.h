@@ -181,6 +181,9 @@ struct TransformerCall {
   TransformerCall& operator=(const TransformerCall&) = delete;
 
   TransformerInputs inputs;
+  /// The inputs with all tokens, where x is more than those that a cache leaves to be computed:
+  /// Python embeds them all.
+  std::optional<TransformerInputs> whole;
 
  private:
   TransformerCache cache_;

@@ -14,6 +14,7 @@
 #include "x_transformers/ops/linear.h"
 #include "x_transformers/ops/linear_ends.h"
 #include "x_transformers/ops/mask.h"
+#include "x_transformers/ops/rows.h"
 
 namespace x_transformers {
 namespace {
@@ -73,6 +74,11 @@ at::Tensor TransformerWrapperImpl::embed(const TransformerInputs& inputs) {
   }
   if (inputs.sum_embeds.defined()) x = x + inputs.sum_embeds;
   return post_emb_norm_ ? post_emb_norm_->forward(x) : x;
+}
+
+at::Tensor TransformerWrapperImpl::initial_embeds(const TransformerInputs& inputs) {
+  const auto embedded = embed(inputs);
+  return inputs.prepend_embeds.defined() ? cat_rows(inputs.prepend_embeds, embedded, 1) : embedded;
 }
 
 /// What the stack takes beside the sequence.

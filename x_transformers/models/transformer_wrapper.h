@@ -32,6 +32,8 @@ class TransformerWrapperImpl : public CachedTokenModel, public CaptureCheck, pub
   TransformerOutput forward(const TransformerInputs& inputs) override;
   /// Tokens [b, n] to logits [b, n, logits_dim] of the first head.
   at::Tensor forward(const at::Tensor& tokens);
+  /// TransformerOutput::init_embed of a call.
+  at::Tensor initial_embeds(const TransformerInputs& inputs);
   at::Tensor head(const at::Tensor& embeddings) override { return head(embeddings, {}); }
   /// The same with arguments for a to_logits from the options.
   at::Tensor head(const at::Tensor& embeddings, const std::map<std::string, at::Tensor>& arguments);

@@ -31,7 +31,9 @@ class TransformerWrapperModel : public HolderModel<TransformerWrapper> {
     const bool has_logits = inputs.logits && !holder_->options().return_only_embed;
     if (!inputs.to_logits_kwargs.empty() && !has_logits)
       warn_unused(at("to_logits_kwargs"), "change nothing, no logits are computed");
-    return returned(holder_, holder_->forward(inputs), returns);
+    auto output = holder_->forward(inputs);
+    if (call.whole) output.init_embed = holder_->initial_embeds(*call.whole);
+    return returned(holder_, output, returns);
   }
 
   bool forward_is_loss() const override { return false; }
