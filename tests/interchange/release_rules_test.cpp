@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "io/test_files.h"
 #include "x_transformers/core/compat.h"
@@ -279,6 +280,29 @@ TEST(PythonMeaning, BlocksAreReturned) {
     EXPECT_TRUE(at::equal(output.block_hiddens[0], output.layer_hiddens[2]));
     EXPECT_TRUE(at::equal(output.block_hiddens[2], output.out));
   }
+}
+
+// Where the layers of `depth` are not all alike, each layer is a block.
+TEST(PythonMeaning, BlocksAreLayersWhereTheyAreNotAlike) {
+  const auto blocks = [](const Json& options) {
+    auto config = Json{{"type", "Decoder"}, {"dim", 16}, {"heads", 2}, {"xt_compat", kOther}};
+    config.update(options);
+    const auto model = build_model(config);
+    const auto out = run_model(*model, "forward", {{"x", at::randn({1, 3, 16})}},
+                               {{"return_hiddens", true}}, false);
+    int64_t count = 0, layers = 0;
+    for (const auto& [name, tensor] : out) {
+      count += name.starts_with("out.1.block_hiddens.") ? 1 : 0;
+      layers += name.starts_with("out.1.layer_hiddens.") ? 1 : 0;
+    }
+    return std::pair{count, layers - 1};
+  };
+  EXPECT_EQ(blocks({{"depth", 3}}), std::pair(int64_t{3}, int64_t{6}));
+  EXPECT_EQ(blocks({{"depth", 2}, {"weight_tie_layers", true}}), std::pair(int64_t{2}, int64_t{4}));
+  EXPECT_EQ(blocks({{"custom_layers", {"a", "f", "f"}}}), std::pair(int64_t{3}, int64_t{3}));
+  EXPECT_EQ(blocks({{"depth", 2}, {"sandwich_coef", 1}}), std::pair(int64_t{4}, int64_t{4}));
+  const auto [par, layers] = blocks({{"depth", 3}, {"par_ratio", 2}});
+  EXPECT_EQ(par, layers);
 }
 
 TEST(PythonMeaning, EveryRowIsInTheTable) {

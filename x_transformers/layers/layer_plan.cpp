@@ -188,8 +188,9 @@ LayerPlan plan_layers(const AttentionLayersOptions& options) {
     for (size_t i = 0; i < plan.layers.size(); ++i)
       plan.execute_order.push_back(static_cast<int64_t>(i));
   }
-  plan.default_block_length = static_cast<int64_t>(default_block(options).size());
-  if (!options.custom_layers) plan.block_length = plan.default_block_length;
+  plan.default_block_length = order.block_length;
+  if (!options.custom_layers)
+    plan.block_length = static_cast<int64_t>(default_block(options).size());
   plan.depth = order.depth.value_or(static_cast<int64_t>(plan.execute_order.size()));
   if (options.unet_skips) add_skips(plan, order.block_length);
   return plan;

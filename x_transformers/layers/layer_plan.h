@@ -28,7 +28,7 @@ struct LayerPlan {
   std::vector<LayerStep> layers;
   std::vector<int64_t> execute_order;  ///< indices into layers
   int64_t block_length = 1;            ///< layers of one of `depth`; of custom_layers each is one
-  int64_t default_block_length = 1;    ///< layers of one of `depth`, also beside custom_layers
+  int64_t default_block_length = 1;    ///< the same where all of `depth` are alike, else 1
   int64_t depth = 0;                   ///< Python's `depth` attribute, which sizes deep embeddings
 
   int64_t count(LayerType type) const;
