@@ -22,6 +22,7 @@ C10_DECLARE_bool(caffe2_use_fatal_for_enforce);
 namespace x_transformers {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::ThrowsMessage;
@@ -278,6 +279,21 @@ TEST(MakeTokenizer, RefusesWhatIsNoTokenizer) {
     const auto path = write_file("garbage.model", content);
     EXPECT_THAT([&] { make_tokenizer(path); },
                 ThrowsMessage<InputError>(HasSubstr("garbage.model is no sentencepiece model")));
+  }
+}
+
+TEST(MakeTokenizer, SaysWhichOtherLibraryAVocabularyIsOf) {
+  const std::pair<const char*, const char*> others[] = {
+      {R"({"version": "1.0", "added_tokens": [], "model": {"type": "BPE"}})", "Hugging Face"},
+      {R"({"tokenizer_class": "LlamaTokenizer"})", "Hugging Face"},
+      {"#version: 0.2\n\xc4\xa0 t\n", "the merges of a tokenizer of Hugging Face"},
+      {"IQ== 0\nIg== 1\n", "tiktoken"}};
+  for (const auto& [content, name] : others) {
+    const auto path = write_file("other.json", content);
+    EXPECT_THAT(
+        [&] { make_tokenizer(path); },
+        ThrowsMessage<InputError>(AllOf(HasSubstr("other.json is no sentencepiece model, but "),
+                                        HasSubstr(name), HasSubstr("numpy.save"))));
   }
 }
 

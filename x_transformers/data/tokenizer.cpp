@@ -35,6 +35,22 @@ void require_token(int64_t token, const Tokenizer& tokenizer) {
                       tokenizer.vocab_size(), tokenizer.name()));
 }
 
+/// What a file is that other libraries make tokens by; empty: nothing that is known.
+std::string other_vocabulary(std::string_view bytes) {
+  constexpr size_t kLooked = 4096;
+  const auto begin = bytes.substr(0, kLooked);
+  const auto has = [&](const char* key) { return begin.find(key) != std::string_view::npos; };
+  if (begin.starts_with('{') &&
+      (has("\"tokenizer_class\"") || has("\"added_tokens\"") || has("\"merges\"")))
+    return "a tokenizer of Hugging Face";
+  if (begin.starts_with("#version:")) return "the merges of a tokenizer of Hugging Face";
+  // A token in base64 and its rank on each line.
+  const auto token = begin.substr(0, begin.find(' '));
+  const auto rank = begin.substr(token.size());
+  if (token.ends_with('=') && rank.starts_with(" 0\n")) return "a vocabulary of tiktoken";
+  return {};
+}
+
 /// Where to cut `text` for encoding in pieces: before a space that follows something else, because
 /// no token reaches over such a place; else after a line end; else between two characters.
 std::vector<size_t> piece_starts(std::string_view text) {
@@ -105,8 +121,14 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::string& path)
     : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()), path_(path) {
   const auto file = open_file(path);
   const auto status = processor_->LoadFromSerializedProto(file.bytes);
-  require(!file.bytes.empty() && status.ok() && processor_->GetPieceSize() > 0,
-          path + " is no sentencepiece model");
+  if (file.bytes.empty() || !status.ok() || processor_->GetPieceSize() == 0) {
+    const auto other = other_vocabulary(file.bytes);
+    throw InputError(path + " is no sentencepiece model" +
+                     (other.empty() ? ""
+                                    : ", but " + other +
+                                          ": save the ids that it makes of the text by "
+                                          "numpy.save(FILE, ids), and train on that file"));
+  }
   const auto probe = processor_->EncodeAsPieces("a");
   adds_leading_space_ = !probe.empty() && probe.front().starts_with(kSpaceMark);
   // Encoding in pieces is exact where tokens have spaces at their front only and a text keeps its
