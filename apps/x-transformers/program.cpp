@@ -141,7 +141,9 @@ Notice explain(const CLI::ParseError& error, const CLI::App& app) {
       known.push_back(each->get_name());
   }
   const auto name = unknown.front().substr(0, unknown.front().find('='));
-  const bool takes_values = is_option && command.get_name() == "train";
+  // Not `tokenizer train`, which has no run file.
+  const bool takes_values =
+      is_option && command.get_name() == "train" && command.get_parent() == &app;
   Notice notice{{}, text("unknown argument '{}'", name)};
   auto nearest = is_option ? std::string() : hint_of_variants(command, unknown.front());
   if (nearest.empty())

@@ -393,6 +393,10 @@ class BadConfig(ProgramTest):
             self.assert_refused(self.train('--out', self.out(), *arguments), told)
         self.assert_refused(run('sweep'), "it is called 'compare' here")
         self.assert_refused(run('eval', self.trained), "it is called 'evaluate' here")
+        # Values of a run file are no arguments of what has none.
+        done = run('tokenizer', 'train', self.trained, '--vocab', 3)
+        self.assert_refused(done, "unknown argument '--vocab'")
+        self.assertNotIn(b'--set', done.stderr)
         # Of another part of the run file, or without one.
         for arguments, told in ((('--set', 'lr=1e-3'), "it is 'train.learning_rate'"),
                                 (('--set', 'batch_size=2'), "it is 'data.batch_size'"),
