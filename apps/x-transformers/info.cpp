@@ -216,9 +216,10 @@ void print_work(const ModelCost& cost) {
         short_number(cost.flops.total()), short_number(cost.flops.products));
     const bool is_causal = std::any_of(cost.attentions.begin(), cost.attentions.end(),
                                        [](const AttentionReport& a) { return a.causal; });
-    fmt::print("                  at {} {}{}\n", grouped(cost.tokens),
-               noun_of(cost.tokens, "token"),
-               is_causal ? "; causal attention in full: kernels skip near half" : "");
+    fmt::print(
+        "                  at {} {}{}\n", grouped(cost.tokens), noun_of(cost.tokens, "token"),
+        is_causal ? "; causal attention is counted in full, of which kernels skip nearly half"
+                  : "");
   } else {
     fmt::print("  FLOPs per token not counted: {}\n", cost.not_counted);
   }
