@@ -342,6 +342,16 @@ TEST_F(ReleaseRules, OptionsThatCameLaterAreNotBuiltYet) {
                     HasSubstr("an option of x-transformers 2.31.10 that is not built yet")));
 }
 
+TEST_F(ReleaseRules, ArgumentsThatCameLaterAreNotBuiltYet) {
+  const auto model = build_model(net());
+  const TensorMap inputs = {{"x", at::ones({1, 3}, at::kLong)}};
+  EXPECT_THAT(message_of<InputError>([&] {
+                run_model(*model, "forward", inputs, {{"repeat_blocks", {1, 2}}}, false);
+              }),
+              AllOf(HasSubstr("unknown argument 'repeat_blocks'"),
+                    HasSubstr("2.31.10, and not built yet")));
+}
+
 TEST_F(ReleaseRules, OtherReleasesAreUnknown) {
   const auto model = build_model(net());
   const auto path = save(net(), "2.20.0");

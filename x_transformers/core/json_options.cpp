@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "x_transformers/core/nearest_name.h"
+#include "x_transformers/core/options_to_come.h"
 #include "x_transformers/core/types_to_come.h"
 #include "x_transformers/core/unknown_key.h"
 
@@ -12,7 +13,9 @@ void unknown(const OptionPath& where, const std::string& word, const std::string
              const std::vector<std::string>& known) {
   require(!types_to_come().count(name), at(where), "{}: not built yet", name);
   Notice notice{at(where), "unknown " + word + " '" + name + "'"};
-  notice.hint = nearest_hint(name, known);
+  notice.hint = word == "argument" && is_argument_to_come(name)
+                    ? "of x-transformers 2.31.10, and not built yet"
+                    : nearest_hint(name, known);
   throw InputError(std::move(notice));
 }
 

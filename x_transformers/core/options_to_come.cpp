@@ -64,4 +64,27 @@ bool is_option_to_come(const std::string& name) {
   return names.contains(std::string(own));
 }
 
+bool is_argument_to_come(const std::string& name) {
+  static const std::set<std::string> names = {
+      "q_delta",
+      "k_delta",
+      "v_delta",
+      "o_delta",
+      "attn_delta",
+      "repeat_blocks",
+      "transform_token_embeds",
+      "transform_block_inputs",
+      "excise_prepend_embeds",
+      "return_gumbel_log_probs",
+      "detach_mems",
+      "dropout_mems",
+      "ttt_recurrent_steps",
+      "looped_steps",
+      "looped_inference",
+      "looped_exit_prob_threshold",
+      "looped_pred_all_logits",
+  };
+  return names.count(name.substr(0, name.find('.'))) > 0;
+}
+
 }  // namespace x_transformers
