@@ -113,6 +113,21 @@ TEST(LayerPlan, SkipsJoinMirroredBlocks) {
   EXPECT_NE(refusal(options).find("unet_skips"), std::string::npos);
 }
 
+// As in Python, where that works; of more layers it fails.
+TEST(LayerPlan, TheLastOfThreeCustomLayersJoinsItsOwnInput) {
+  auto options = decoder(3);
+  options.depth.reset();
+  options.unet_skips = true;
+  options.custom_layers = {{"a", "a", "f"}};
+  EXPECT_EQ(plan_layers(resolve(options)).layers[2].skip_from, 2);
+  options.custom_layers = {{"a", "f"}};
+  EXPECT_EQ(plan_layers(resolve(options)).layers[1].skip_from, 1);
+  options.custom_layers = {{"a", "f", "a", "f"}};
+  const auto plan = plan_layers(resolve(options));
+  EXPECT_EQ(plan.layers[2].skip_from, 1);
+  EXPECT_EQ(plan.layers[3].skip_from, 0);
+}
+
 TEST(LayerPlan, OnlyLaterAttentionsMixValues) {
   auto options = decoder(2);
   options.add_value_residual = true;

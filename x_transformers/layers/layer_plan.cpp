@@ -126,8 +126,14 @@ void add_skips(LayerPlan& plan, int64_t block_length) {
   const auto halves = static_cast<int64_t>(joins.size());
   require(halves > 0 && plan.depth > 1, at("unet_skips"), "needs a {} of at least 2",
           option("depth"));
-  for (int64_t i = 0; i < halves; ++i)
-    plan.layers[joins[i]].skip_from = (halves - 1 - i) * block_length;
+  // Python takes its places from the end of `depth`, whose last ones blocks of one layer cannot
+  // reach: of two or three custom_layers the last joins its own input, as weights were trained; of
+  // more it fails, and the halves mirror each other.
+  const auto places = plan.depth / block_length;
+  const bool reaches =
+      places >= halves && (places - 1) * block_length <= static_cast<int64_t>(joins[0]);
+  const auto last = (reaches ? places : halves) - 1;
+  for (int64_t i = 0; i < halves; ++i) plan.layers[joins[i]].skip_from = (last - i) * block_length;
 }
 
 }  // namespace
