@@ -63,6 +63,7 @@ each('layers', dec, {
     'layerscale_init': dict(use_layerscale=True, layerscale_init_value=0.4,
                             norm_add_unit_offset=False),
     'unet_skips': dict(depth=4, unet_skips=True),
+    'unet_skips_custom': dict(depth=None, custom_layers=['a', 'f', 'a'], unet_skips=True),
     'integrate_layers': dict(integrate_layers=True),
     'integrate_layers_relu': dict(integrate_layers=True, layer_integrate_use_softmax=False),
     'residual_streams': dict(num_residual_streams=3),
