@@ -278,7 +278,7 @@ TEST_F(WeightFileTest, WeightsThatAreNoNumbersAreNamed) {
       save_safetensors(path, weights);
       EXPECT_THAT(message_of<InputError>([&] { load_weights(net, kCompat, path); }),
                   AllOf(HasSubstr("wrong.safetensors: " + name + ": holds " + what + " at ["),
-                        HasSubstr("1 of its"), HasSubstr("expected finite weights")));
+                        HasSubstr("(not finite: 1 of "), HasSubstr("expected finite weights")));
     }
   }
 }

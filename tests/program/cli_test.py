@@ -2414,7 +2414,7 @@ class Reports(ProgramTest):
                 (vae, ([1, 5], [0] * 5), 'latents: expected [batch, dim_latent = 4] or [4], got [1, 5]'),
                 (vae, ([2, 4], [0] * 8), 'latents: expected one for all, or one for each of 1 prompts, got 2'),
                 (free, ([1], [8]), 'latents: 8 at position [0], expected 0 to 7 (2 ** latent_bits is 8)'),
-                (free, ([2], [1, 2]), 'latents: expected one for all, or one for each of 1 sequences'),
+                (free, ([2], [1, 2]), 'latents: expected one for all, or one for each of 1 sequence '),
                 (free, ([1, 2], [1, 2]), 'latents: expected one for each token, prompt and generated, got 2')):
             refused(model, 'generate', {**prompts, 'latents': latents}, told)
         for model, latents, told in (

@@ -94,7 +94,7 @@ TEST(HeldTensorsTest, AreReadWhileAGraphIsCaptured) {
       HeldTensors held;
       TensorMap tensors;
       for (int i = 0; i < 40; ++i)
-        tensors[std::to_string(i)] = at::full({8}, i, at::TensorOptions(device));
+        tensors[std::to_string(i)] = at::full({8}, i, at::TensorOptions(device).dtype(at::kFloat));
       held.hold(tensors, [](const at::Tensor&) { return Changes::never; });
       for (int i = 0; i < 40; ++i)
         EXPECT_EQ(read_on(held, tensors[std::to_string(i)], 8)[7], static_cast<float>(i));
