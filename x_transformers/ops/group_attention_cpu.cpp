@@ -167,8 +167,7 @@ class SequenceBackward {
   /// Of out += factor * queries sum: the gradient of the queries.
   void write_query_grad(const at::Tensor& to, const at::Tensor& grad, const at::Tensor& sum) const {
     write_product(to, grad, sum.t());
-    auto scaled = to;
-    scaled.mul_(at_.linear_factor(sequence_));
+    to.mul_(at_.linear_factor(sequence_));
   }
   at::Tensor scaled_queries(const at::Tensor& queries) const {
     return queries * at_.linear_factor(sequence_);
@@ -237,7 +236,7 @@ at::Tensor group_attend_forward(const at::Tensor& heads, const at::Tensor& hidde
   const GroupLayout layout(heads, hidden, how);
   const auto batch = layout.batch(), n = layout.tokens();
   const auto options = layout.options();
-  const auto out = at::empty({batch, n, layout.width()}, options);
+  auto out = at::empty({batch, n, layout.width()}, options);
   if (kept != nullptr) {
     kept->relus = at::empty({batch, n, layout.size()}, options);
     kept->mixed = at::empty_like(out);
