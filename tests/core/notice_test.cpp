@@ -79,6 +79,18 @@ TEST(Notice, OfAFileHasItsNameInFront) {
       "model.json: a and b: not both");
 }
 
+TEST(Notice, EntriesOfListsHaveTheirIndexBesideTheName) {
+  EXPECT_EQ(list_entry(path({"net", "layers"}), 2), path({"net", "layers[2]"}));
+  EXPECT_EQ(list_entry(list_entry("a", 0), 1).joined(), "a[0][1]");
+  EXPECT_EQ(list_entry({}, 3).joined(), "[3]");
+}
+
+TEST(Notice, TextsAreJoinedWithTheirOptions) {
+  EXPECT_EQ(joined({text("{} = 1", option("a")), "b", text("{} = 2", option("c"))}, ", "),
+            text("{} = 1, b, {} = 2", option("a"), option("c")));
+  EXPECT_TRUE(joined({}, ", ").empty());
+}
+
 TEST(Notice, PlainTextIsLeftAsItIs) {
   const Notice notice{{}, "cannot read {} of 'heads'"};
   EXPECT_EQ(notice.line(), "cannot read {} of 'heads'");

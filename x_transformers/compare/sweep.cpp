@@ -102,7 +102,7 @@ std::vector<Variant> listed(const Json& parameters, const OptionPlaces& places,
   std::vector<Variant> all;
   for (size_t i = 0; i < parameters.size(); ++i) {
     const auto& item = parameters[i];
-    const auto place = detail::entry(where, i);
+    const auto place = list_entry(where, i);
     if (item.is_string()) {
       for (auto& variant : parse_variants(item.get<std::string>(), places, place))
         all.push_back(std::move(variant));

@@ -37,14 +37,6 @@ void wrong_type(const OptionPath& where, const std::string& expected, const Json
   throw InputError(Notice{at(where), {}, expected, shown(got)});
 }
 
-OptionPath entry(const OptionPath& where, size_t index) {
-  auto names = where.names();
-  const auto place = "[" + std::to_string(index) + "]";
-  if (names.empty()) return OptionPath(place);
-  names.back() += place;
-  return OptionPath(std::move(names));
-}
-
 ModuleSpec read_module(const Json& value, const OptionPath& where) {
   if (value.is_string()) return {value.get<std::string>()};
   if (!value.is_object() || !value.contains("type") || !value["type"].is_string()) {

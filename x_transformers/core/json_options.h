@@ -74,8 +74,6 @@ std::string type_word() {
                               const std::vector<std::string>& elsewhere = {});
 [[noreturn]] void wrong_type(const OptionPath& where, const std::string& expected, const Json& got);
 ModuleSpec read_module(const Json& value, const OptionPath& where);
-/// The entry of a list that stands at `where`.
-OptionPath entry(const OptionPath& where, size_t index);
 
 }  // namespace detail
 
@@ -115,7 +113,7 @@ void read_value(const Json& value, T& out, const OptionPath& where) {
     out.clear();
     for (size_t i = 0; i < value.size(); ++i) {
       typename T::value_type item{};
-      read_value(value[i], item, detail::entry(where, i));
+      read_value(value[i], item, list_entry(where, i));
       out.push_back(std::move(item));
     }
   } else if constexpr (detail::IsMap<T>::value) {

@@ -137,6 +137,14 @@ OptionPath operator/(const OptionPath& outer, const OptionPath& inner) {
   return OptionPath(std::move(names));
 }
 
+OptionPath list_entry(const OptionPath& list, size_t index) {
+  auto names = list.names();
+  const auto place = "[" + std::to_string(index) + "]";
+  if (names.empty()) return OptionPath(place);
+  names.back() += place;
+  return OptionPath(std::move(names));
+}
+
 Text::Text(std::string plain) {
   if (!plain.empty()) pieces_.emplace_back(std::move(plain));
 }
@@ -164,6 +172,13 @@ Text operator+(const Text& a, const Text& b) {
     }
   }
   return Text(std::move(pieces));
+}
+
+Text joined(const std::vector<Text>& texts, std::string_view separator) {
+  Text all;
+  for (const auto& text : texts)
+    all = all + (all.empty() ? Text() : Text(std::string(separator))) + text;
+  return all;
 }
 
 std::string detail::shown_number(double value) { return fmt::format("{}", value); }

@@ -50,6 +50,9 @@ class OptionPath {
 /// `inner` within `outer`.
 OptionPath operator/(const OptionPath& outer, const OptionPath& inner);
 
+/// Entry `index` of the list `list`: layers[2].
+OptionPath list_entry(const OptionPath& list, size_t index);
+
 /// An option that a text speaks of, by its name where the rule stands.
 inline OptionPath option(OptionPath path) { return path; }
 
@@ -75,6 +78,8 @@ class Text {
 };
 
 Text operator+(const Text& a, const Text& b);
+/// `texts` with `separator` between them.
+Text joined(const std::vector<Text>& texts, std::string_view separator);
 
 /// A value in words, such as the shape of a tensor: it stands in texts as it is.
 struct Words {

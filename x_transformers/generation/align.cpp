@@ -1,8 +1,6 @@
 #include "x_transformers/generation/align.h"
 
 #include <ATen/ATen.h>
-#include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -27,7 +25,8 @@ void check_lens(const at::Tensor& prompts, const at::Tensor& lens) {
   for (int64_t row = 0; row < values.size(0); ++row) {
     const int64_t value = values.const_data_ptr<int64_t>()[row];
     if (value < 1 || value > length)
-      expect(false, at(fmt::format("prompt_lens[{}]", row)), value, "1 to {}", length);
+      expect(false, at(list_entry("prompt_lens", static_cast<size_t>(row))), value, "1 to {}",
+             length);
   }
 }
 
@@ -38,7 +37,7 @@ PromptBatch join_prompts(const std::vector<at::Tensor>& prompts, int64_t pad_val
   std::vector<int64_t> lens;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const auto& prompt = prompts[i];
-    const auto about = at(fmt::format("prompts[{}]", i));
+    const auto about = at(list_entry("prompts", i));
     expect(prompt.dim() == 1, about, prompt.dim(), "one dimension");
     require(prompt.size(0) > 0, about, "expected at least one token, got none");
     require(at::isIntegralType(prompt.scalar_type(), /*includeBool=*/true), about,

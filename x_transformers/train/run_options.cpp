@@ -105,15 +105,10 @@ void set_value(Json& run, const RunOverride& value) {
 
 /// The place of an override as rules know it: of model.layers.0.dim, model.layers[0].dim.
 OptionPath option_path(const RunOverride& value) {
-  std::vector<std::string> names;
-  for (const auto& key : split_path(path_of(value))) {
-    if (is_index(key) && !names.empty()) {
-      names.back() += "[" + key + "]";
-    } else {
-      names.push_back(key);
-    }
-  }
-  return OptionPath(std::move(names));
+  OptionPath path;
+  for (const auto& key : split_path(path_of(value)))
+    path = is_index(key) && !path.empty() ? list_entry(path, std::stoul(key)) : path / key;
+  return path;
 }
 
 /// attn.flash and attn_flash are one option.
