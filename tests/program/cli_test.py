@@ -1036,7 +1036,16 @@ class Runs(ProgramTest):
         shutil.copytree(self.trained, out, symlinks=True)
         self.assert_refused(self.train('--out', out, '--resume', '--steps', 5, '--set',
                                        'model.net.attn_layers.dim=8'),
-                            'model.net.attn_layers.dim was 16, now it is 8', 'train.init_from')
+                            '--set model.net.attn_layers.dim: was 16 in', 'now it is 8', '; another may start',
+                            '--set train.init_from')
+
+    def test_changes_are_named_as_they_were_given(self):
+        out = self.out()
+        shutil.copytree(self.trained, out, symlinks=True)
+        done = self.train('--out', out, '--resume', '--steps', 5, '--set', 'train.log_every=2')
+        self.assert_done(done)
+        self.assertIn(b'resumed with --steps = 5 (was 3)', done.stderr)
+        self.assertIn(b'resumed with --set train.log_every = 2 (was ', done.stderr)
 
     def test_folder_that_cannot_be_looked_at(self):
         self.assert_refused(self.train('--out', self.folder / ('x' * 300)), 'File name too long')

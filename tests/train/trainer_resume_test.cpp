@@ -284,7 +284,7 @@ TEST_F(ResumeTest, RefusesAnotherModelAndOtherData) {
   EXPECT_THAT(resume_with([](TrainerParts& parts) {
                 parts.config = R"({"model": {"type": "Bigram", "dim": 9}})";
               }),
-              HasSubstr("model.dim was 8, now it is 9"));
+              HasSubstr("model.dim: was 8 in "));
   EXPECT_EQ(resume_with([](TrainerParts& parts) {
               parts.config = R"({"model": {"type": "Bigram", "dim": 8}, "train": {"steps": 3}})";
             }),
@@ -380,15 +380,21 @@ TEST_F(ResumeTest, ACheckpointThatCountsBatchesGoesOnAtItsSample) {
   EXPECT_EQ(taken, (std::vector<int64_t>{12, 15, 18, 21}));
 }
 
+std::vector<std::string> lines_of(const std::vector<Notice>& notes) {
+  std::vector<std::string> lines;
+  for (const auto& note : notes) lines.push_back(note.line());
+  return lines;
+}
+
 TEST_F(ResumeTest, SequencesOfAnotherLengthGoOnAfterAsManyTokens) {
   TrainState saved;
   saved.samples = 30;
   saved.sample_length = 8;
-  std::vector<std::string> notes;
+  std::vector<Notice> notes;
   EXPECT_EQ(resumed_sample(saved, {.sample_length = 8}, {}, notes), 30);
   EXPECT_TRUE(notes.empty());
   EXPECT_EQ(resumed_sample(saved, {.sample_length = 16}, {}, notes), 15);
-  EXPECT_THAT(notes, ElementsAre(HasSubstr("sequences of 16 tokens (they had 8)")));
+  EXPECT_THAT(lines_of(notes), ElementsAre(HasSubstr("sequences of 16 tokens (they had 8)")));
 }
 
 TEST_F(ResumeTest, SaysWhatOtherDataDifferIn) {
@@ -401,7 +407,7 @@ TEST_F(ResumeTest, SaysWhatOtherDataDifferIn) {
   saved.data_fingerprint = "first";
   saved.data_files = {text("a.txt", "one\ntwo\n")};
   const auto told = [&](const FileExtent& file, std::vector<ConfigChange> changes = {}) {
-    std::vector<std::string> notes;
+    std::vector<Notice> notes;
     try {
       resumed_sample(saved, {.fingerprint = "other", .files = {file}}, {"run", "{}", changes},
                      notes);
@@ -422,9 +428,9 @@ TEST_F(ResumeTest, SaysWhatOtherDataDifferIn) {
               HasSubstr("their content is another"));
   saved.data_files = {{"a.txt", 1, 10}};
   EXPECT_THAT(told(text("a.txt", "one\ntwo\n")), HasSubstr("may have ended in \\r\\n"));
-  std::vector<std::string> notes;
+  std::vector<Notice> notes;
   EXPECT_EQ(resumed_sample(saved, {.fingerprint = "other"}, {.data_changed = true}, notes), 0);
-  EXPECT_THAT(notes, ElementsAre(HasSubstr("going on with other data")));
+  EXPECT_THAT(lines_of(notes), ElementsAre(HasSubstr("going on with other data")));
 }
 
 TEST_F(ResumeTest, GoesOnFromTheCheckpointThatIsAskedFor) {
@@ -584,11 +590,11 @@ TEST_F(ResumeTest, SaysThatAnotherOrderIsAnother) {
     saved.samples = 30;
     saved.sample_length = length;
     saved.data_files = files;
-    std::vector<std::string> notes;
+    std::vector<Notice> notes;
     EXPECT_EQ(resumed_sample(saved, {.sample_length = length, .files = files},
                              {"run", "{}", std::move(changes)}, notes),
               30);
-    return notes;
+    return lines_of(notes);
   };
   EXPECT_TRUE(notes_of({{"data.batch_size", "8", "4"}}).empty());
   EXPECT_THAT(notes_of({{"data.seed", "0", "1"}}),
@@ -700,14 +706,34 @@ TEST_F(ResumeTest, ChangedOptionsAreShownByTheirPaths) {
   };
   std::vector<std::string> lines;
   for (const auto& change : changes_of(small_net(), with(8, 0.1), with(9, 0.2)))
-    lines.push_back(change.shown());
-  EXPECT_THAT(lines, UnorderedElementsAre("model.net.max_seq_len = 9 (was 8)",
-                                          "model.net.attn_layers.attn_dropout = 0.2 (was 0.1)"));
+    lines.push_back(Notice{{}, change.shown()}.line());
+  EXPECT_THAT(lines, UnorderedElementsAre("model.max_seq_len = 9 (was 8)",
+                                          "model.attn_layers.attn_dropout = 0.2 (was 0.1)"));
+  const Json wrapper{{"type", "AutoregressiveWrapper"}, {"net", small_net()}};
+  const auto of_net = changes_of(wrapper, Json::object(), {{"net", with(9, 0)}});
+  ASSERT_EQ(of_net.size(), 1);
+  EXPECT_EQ(of_net[0].path, OptionPath("model") / "net" / "max_seq_len");
   EXPECT_THAT(
       [] {
         changes_of(small_net(), Json::object(), of_layers({{"dim", 5}}));
       },
-      ThrowsMessage<InputError>(HasSubstr("c: model.net.attn_layers.dim was 4, now it is 5")));
+      ThrowsMessage<InputError>(
+          AllOf(HasSubstr("model.attn_layers.dim: was 4 in c, now it is 5"),
+                HasSubstr("; another may start from its weights by train.init_from"))));
+}
+
+TEST_F(ResumeTest, ChangedOptionsAreNamedAsTheyWereGiven) {
+  const auto as_given = spelled_by([](const OptionPath& path) {
+    return path == OptionPath("data") / "seed" ? OptionPath("--set data") / "seed" : path;
+  });
+  const ConfigChange change{OptionPath("data") / "seed", "0", "1"};
+  EXPECT_EQ(as_given(Notice{{}, change.shown()}).line(), "--set data.seed = 1 (was 0)");
+  const auto stages = compare_configs(R"({"data": {"stages": [{"seed": 1}, {"seed": 2}]}})",
+                                      R"({"data": {"stages": [{"seed": 1}, {"seed": 3}]}})", "c");
+  ASSERT_EQ(stages.size(), 1);
+  EXPECT_EQ(stages[0].path, OptionPath("data") / "stages[1]" / "seed");
+  EXPECT_TRUE(stages[0].is_of(OptionPath("data") / "stages"));
+  EXPECT_FALSE(stages[0].is_of(OptionPath("data") / "stage"));
 }
 
 TEST_F(ResumeTest, WithoutASpellingNothingOfAModelMayChange) {

@@ -39,6 +39,23 @@ std::set<const void*> steady_weights(const NamedTensors& weights, const TensorMa
   return found;
 }
 
+bool is_list_index(const std::string& key) {
+  return !key.empty() && key.size() < 10 &&
+         key.find_first_not_of("0123456789") == std::string::npos;
+}
+
+/// The option at a JSON pointer.
+OptionPath option_at(const std::string& pointer) {
+  OptionPath path;
+  for (size_t begin = 1; begin <= pointer.size();) {
+    const auto end = std::min(pointer.find('/', begin), pointer.size());
+    const auto key = pointer.substr(begin, end - begin);
+    path = is_list_index(key) ? list_entry(path, std::stoul(key)) : path / key;
+    begin = end + 1;
+  }
+  return path;
+}
+
 }  // namespace
 
 std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
@@ -131,16 +148,25 @@ void load_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
   tensors.optimizer.write_parameters();
 }
 
+bool ConfigChange::is_of(const OptionPath& option) const {
+  const auto own = path.joined(), whole = option.joined();
+  return own == whole || own.starts_with(whole + ".") || own.starts_with(whole + "[");
+}
+
 std::vector<ConfigChange> compare_configs(const std::string& saved, const std::string& now,
-                                          const std::string& where, const ModelSpelling& spelling) {
+                                          const std::string& saved_at,
+                                          const ModelSpelling& spelling) {
+  const OptionPath model("model");
   std::set<std::string> free;  // options of the model that may change, of either text
+  OptionPath place = model;    // of what the last text has in its model
   const auto parse = [&](const std::string& text) {
     Json config = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    require(config.is_object(), at(where + ":"), "expected a JSON object");
+    require(config.is_object(), at(saved_at + ":"), "expected a JSON object");
     if (spelling && config.contains("model")) {
       const auto spelled = spelling(config["model"].dump());
       config["model"] = Json::parse(spelled.options);
-      for (const auto& place : spelled.free) free.insert("/model" + place);
+      for (const auto& pointer : spelled.free) free.insert("/model" + pointer);
+      place = model / spelled.place;
     }
     return config.flatten();
   };
@@ -148,14 +174,23 @@ std::vector<ConfigChange> compare_configs(const std::string& saved, const std::s
   const auto type = [](const Json& config) {
     return config.contains("/model/type") ? detail::shown(config["/model/type"]) : "none";
   };
-  const auto require_same = [&](bool is_same, const std::string& option, const std::string& was,
-                                const std::string& is) {
-    require(is_same, at(where),
-            "{} was {}, now it is {}: a run goes on with the model that it began with; another may "
-            "start from its weights by train.init_from",
-            option, was, is);
+  const auto require_same = [&](bool is_same, const ConfigChange& change) {
+    if (is_same) return;
+    Notice notice{at(change.path),
+                  text("was {} in {}, now it is {}: a run goes on with the model that it began "
+                       "with",
+                       change.was, saved_at, change.is)};
+    notice.hint =
+        text("another may start from its weights by {}", option(OptionPath("train") / "init_from"));
+    throw InputError(std::move(notice));
   };
-  require_same(type(before) == type(after), "model.type", type(before), type(after));
+  const auto own_path = [&](OptionPath path) {
+    const auto depth = place.names().size();
+    if (path.common_with(place) < depth || path.names().size() == depth) return path;
+    for (size_t i = 0; i < depth; ++i) path = path.without_front();
+    return model / path;
+  };
+  require_same(type(before) == type(after), {model / "type", type(before), type(after)});
   Json keys = before;
   keys.update(after);
   std::vector<ConfigChange> changes;
@@ -165,12 +200,9 @@ std::vector<ConfigChange> compare_configs(const std::string& saved, const std::s
     const auto shown = [&path = path](const Json& config) {
       return config.contains(path) ? detail::shown(config[path]) : std::string("absent");
     };
-    const std::string was = shown(before), is = shown(after);
-    std::string dotted = path.substr(1);
-    std::replace(dotted.begin(), dotted.end(), '/', '.');
-    require_same(!ConfigChange{dotted, was, is}.is_of("model") || is_at(path, free), dotted, was,
-                 is);
-    changes.push_back({dotted, was, is});
+    const ConfigChange change{own_path(option_at(path)), shown(before), shown(after)};
+    require_same(!change.is_of(model) || is_at(path, free), change);
+    changes.push_back(change);
   }
   return changes;
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "x_transformers/core/compat.h"
+#include "x_transformers/core/notice.h"
 #include "x_transformers/io/tensor_map.h"
 #include "x_transformers/optim/ema.h"
 #include "x_transformers/optim/optimizer.h"
@@ -66,29 +67,30 @@ void load_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
 struct SpelledModel {
   std::string options;         ///< JSON text, the same for all that mean the same model
   std::set<std::string> free;  ///< JSON pointers to options that weights do not depend on
+  /// The object of `options` that the text's own ones are within, as that of a net which the text
+  /// has without a wrapper; empty: they are where the text has them.
+  OptionPath place = {};
 };
 /// Spells the JSON text of a `model`: every option in one way, defaults included.
 using ModelSpelling = std::function<SpelledModel(const std::string& model)>;
 
 /// An option of a run file whose value is another than in a checkpoint's.
 struct ConfigChange {
-  std::string option;   ///< by its path: train.steps
+  OptionPath path;      ///< within the run file: train.steps
   std::string was, is;  ///< as JSON, shortened; "absent" where there is none
 
   /// Whether it is the option of this path, or one below it.
-  bool is_of(const std::string& path) const {
-    return option == path || option.starts_with(path + ".");
-  }
+  bool is_of(const OptionPath& option) const;
   /// "train.steps = 200 (was 100)"
-  std::string shown() const { return option + " = " + is + " (was " + was + ")"; }
+  Text shown() const { return text("{} = {} (was {})", path, is, was); }
 };
 
-/// Throws InputError naming the first difference when the `model` parts of the two config.json
-/// texts differ in that spelling in an option that weights depend on; without a spelling in any
-/// option, as they stand. Returns each other value that differs: `model.emb_dropout` and its like,
-/// `data` and `train`.
+/// Throws InputError naming the first difference when the `model` parts of two config.json texts,
+/// of which the first was `saved_at`, differ in that spelling in an option that weights depend on;
+/// without a spelling in any option, as they stand. Returns each other value that differs:
+/// `model.emb_dropout` and its like, `data` and `train`.
 std::vector<ConfigChange> compare_configs(const std::string& saved, const std::string& now,
-                                          const std::string& where,
+                                          const std::string& saved_at,
                                           const ModelSpelling& spelling = {});
 
 }  // namespace x_transformers

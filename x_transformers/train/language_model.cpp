@@ -61,8 +61,9 @@ Spelling trainable_spelling(const Json& config, const OptionPath& where) {
 
 SpelledModel trainable_model_spelling(const std::string& model) {
   auto config = Json::parse(model);
+  const OptionPath place = is_net(config) ? "net" : "";
   if (is_net(config)) config = wrapped_net(config);
-  return {spell_out(config).dump(), free_options(config)};
+  return {spell_out(config).dump(), free_options(config), place};
 }
 
 TokenWriter& LanguageModel::writer() const {

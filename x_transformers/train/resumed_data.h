@@ -34,14 +34,14 @@ struct ResumedData {
 };
 
 /// The change of the option at this path, or of one below it; null: there is none.
-const ConfigChange* change_of(const std::string& option, const std::vector<ConfigChange>& changes);
+const ConfigChange* change_of(const OptionPath& option, const std::vector<ConfigChange>& changes);
 
-/// The sample to go on from, and lines for the user about what is not as in a run that was never
+/// The sample to go on from, and notes for the user about what is not as in a run that was never
 /// interrupted. Batches of another size take the same samples in the same order, with nothing twice
 /// or left out. Throws InputError that says what differs where the data are others than the
 /// checkpoint's, unless `data_changed`, with which training goes on at their first sample.
 int64_t resumed_sample(const TrainState& saved, const TrainingData& now, const ResumedData& resumed,
-                       std::vector<std::string>& notes);
+                       std::vector<Notice>& notes);
 
 /// Whether validations look at other data than before, so that their losses cannot be compared.
 bool validates_on_other_data(const TrainState& saved, const TrainingData& now,

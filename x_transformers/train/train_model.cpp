@@ -384,12 +384,11 @@ TrainResult run_training(const RunOptions& run, const std::filesystem::path& dir
   Trainer trainer(model->module(), run.train, std::move(parts));
   trainer.message(sizes);
   if (!start.empty()) trainer.message(start);
-  if (unused) trainer.message(WarningSpelling::spelled(*unused).line());
+  if (unused) trainer.message(*unused);
   const auto note = learning_rate_note(run, model->module());
-  if (note && !resume) trainer.message(note->line());
+  if (note && !resume) trainer.message(*note);
   if (run.train.precision == "bf16" && trainer.device().is_cpu() && emulates_bf16())
-    trainer.message(
-        Notice{at(OptionPath("train") / "precision"), text("bf16: {}", kEmulatedBf16)}.line());
+    trainer.message(Notice{at(OptionPath("train") / "precision"), text("bf16: {}", kEmulatedBf16)});
   capture_steps(trainer, *model, trainable_spelling(*run.model, run.model_place));
   std::optional<NonCausalMeant> meant;
   if (run.train.allow_non_causal) meant.emplace();

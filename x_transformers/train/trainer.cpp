@@ -68,12 +68,13 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   if (resumed_) {
     load_checkpoint();
     if (!parts_.context.random.restore)
-      notes_.emplace_back(
-          "resumed without the state of random numbers, which are drawn from where this process "
-          "has them: steps with dropout are not those of an uninterrupted run");
+      notes_.push_back(
+          {{},
+           "resumed without the state of random numbers, which are drawn from where this process "
+           "has them: steps with dropout are not those of an uninterrupted run"});
   } else if (parts_.resume) {
     notes_.push_back(
-        fmt::format("no checkpoint in {} yet: starting at step 1", parts_.directory.string()));
+        {{}, text("no checkpoint in {} yet: starting at step 1", parts_.directory.string())});
   }
   state_.sample_length = parts_.data.sample_length;
   state_.data_fingerprint = parts_.data.fingerprint;
@@ -88,7 +89,7 @@ Trainer::Trainer(torch::nn::Module& model, const TrainOptions& options, TrainerP
   // Last, because it drops the rows after the checkpoint: a refused run leaves them.
   report_.emplace(parts_.directory, report_options(options_, parts_),
                   resumed_ ? std::optional(resumed_->step) : std::nullopt);
-  for (const std::string& line : notes_) message(line);
+  for (const auto& note : notes_) message(note);
   if (resumed_) tell_of_nothing_to_train();
 }
 
@@ -470,7 +471,7 @@ void Trainer::save(bool is_best) {
     Notice notice{at(fmt::format("step {}:", state_.step)),
                   "weights not finite: no checkpoint is saved"};
     notice.hint = good_checkpoint();
-    message(WarningSpelling::spelled(std::move(notice)).line());
+    message(notice);
     return;
   }
   const auto& context = parts_.context;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "x_transformers/core/loss_unit.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/core/world_place.h"
 #include "x_transformers/io/atomic_file.h"
 #include "x_transformers/runs/checkpoint.h"
@@ -166,6 +167,8 @@ class Trainer {
   void message(const std::string& line) {
     if (report_) report_->message(line);
   }
+  /// The same, with options as the WarningSpellings of the thread name them.
+  void message(const Notice& notice) { message(WarningSpelling::spelled(notice).line()); }
 
   const TrainOptions& options() const { return options_; }
   const TrainState& state() const { return state_; }
@@ -194,7 +197,7 @@ class Trainer {
   /// Makes the folder ready to be written, by this process alone.
   void take_directory();
   template <class Read>
-  auto from_checkpoint(Read read, const std::string& cause = "") -> decltype(read());
+  auto from_checkpoint(Read read, const Text& cause = {}) -> decltype(read());
   void load_checkpoint();
   /// Says that the checkpoint has as many steps as the run is to have, or more.
   void tell_of_nothing_to_train();
@@ -243,7 +246,7 @@ class Trainer {
   at::Device device_;
   std::optional<FolderLock> lock_;
   CheckpointFolder folder_;
-  std::vector<std::string> notes_;        ///< lines for the user, from before there is a report
+  std::vector<Notice> notes_;             ///< for the user, from before there is a report
   std::filesystem::path resumed_folder_;  ///< of the checkpoint that the run goes on from
   std::optional<TrainState> resumed_;
   std::unique_ptr<Optimizer> optimizer_;

@@ -1,7 +1,4 @@
 // How a trainer begins: in a new folder, or from a checkpoint.
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <filesystem>
 
@@ -21,6 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+OptionPath of_train(const char* name) { return OptionPath("train") / name; }
+
 /// The optimizer of a config.json; adamw, where it is from before there were others.
 std::string optimizer_of(const std::string& config) {
   const Json json = Json::parse(config, nullptr, /*allow_exceptions=*/false);
@@ -31,25 +30,22 @@ std::string optimizer_of(const std::string& config) {
 }
 
 /// Says of options that have changed and do nothing to a run that goes on.
-void note_without_effect(const std::vector<ConfigChange>& changes,
-                         std::vector<std::string>& notes) {
-  if (change_of("train.seed", changes) != nullptr)
-    notes.emplace_back(
-        "train.seed changes nothing: random numbers go on as the checkpoint has them");
-  if (change_of("train.init_from", changes) != nullptr)
-    notes.emplace_back("train.init_from is for new runs: the weights are those of the checkpoint");
+void note_without_effect(const std::vector<ConfigChange>& changes, std::vector<Notice>& notes) {
+  const auto seed = of_train("seed"), init_from = of_train("init_from");
+  if (change_of(seed, changes) != nullptr)
+    notes.push_back({at(seed), "changes nothing, random numbers go on as the checkpoint has them"});
+  if (change_of(init_from, changes) != nullptr)
+    notes.push_back({at(init_from), "is for new runs, the weights are those of the checkpoint"});
 }
 
 /// The changes of a model's options, as what its weights may not fit by.
-std::string model_changes(const std::vector<ConfigChange>& changes) {
-  std::vector<std::string> lines;
+Text model_changes(const std::vector<ConfigChange>& changes) {
+  std::vector<Text> found;
   for (const auto& change : changes)
-    if (change.is_of("model")) lines.push_back(change.shown());
-  return lines.empty() ? ""
-                       : fmt::format(
-                             "now {}; another model may start from these weights by "
-                             "train.init_from",
-                             fmt::join(lines, ", "));
+    if (change.is_of("model")) found.push_back(change.shown());
+  if (found.empty()) return {};
+  return text("now {}; another model may start from these weights by {}", joined(found, ", "),
+              option(of_train("init_from")));
 }
 
 }  // namespace
@@ -69,7 +65,7 @@ void Trainer::take_directory() {
 /// What `read` gives, which reads the checkpoint that the run goes on from. Where that is damaged,
 /// the error names one that is not; else what it may be due to.
 template <class Read>
-auto Trainer::from_checkpoint(Read read, const std::string& cause) -> decltype(read()) {
+auto Trainer::from_checkpoint(Read read, const Text& cause) -> decltype(read()) {
   try {
     return read();
   } catch (const InputError& error) {
@@ -102,9 +98,9 @@ std::optional<TrainState> Trainer::open_directory() {
     state = from_checkpoint([&] { return load_train_state(resumed_folder_, *step); });
   }
   if (folder_.is_latest_lost()) {
-    notes_.push_back(fmt::format(
-        "{}: the link checkpoints/latest is lost, going on from the newest whole checkpoint",
-        parts_.directory.string()));
+    notes_.push_back(
+        {at(parts_.directory.string() + ":"),
+         "the link checkpoints/latest is lost, going on from the newest whole checkpoint"});
   }
   if (writes) folder_.prepare(!parts_.tokenizer.empty(), state ? state->best_step : std::nullopt);
   if (!step || !writes) return state;
@@ -119,9 +115,10 @@ void Trainer::load_random_state(const TrainState& saved, const fs::path& folder)
   const auto& place = parts_.context.place;
   const auto ranks = static_cast<int64_t>(saved.random_of_other_ranks.size()) + 1;
   if (ranks != place.world) {
-    notes_.push_back(fmt::format(
-        "resumed with processes = {} (was {}): steps are not those of an uninterrupted run",
-        place.world, ranks));
+    notes_.push_back(
+        {{},
+         text("resumed with processes = {} (was {}): steps are not those of an uninterrupted run",
+              place.world, ranks)});
   }
   const auto* random = saved.random_of(place.rank);
   if (random == nullptr) return;  // a new rank draws on from where its process stands
@@ -146,10 +143,11 @@ void Trainer::leave_later_checkpoints(TrainState& saved) {
   const bool has_best =
       saved.best_step && std::find(steps.begin(), steps.end(), *saved.best_step) != steps.end();
   if (is_latest || has_best || !saved.best_step) return;
-  notes_.push_back(fmt::format(
-      "the checkpoint of the lowest validation loss up to here, of step {}, is not kept: the next "
-      "validation counts as the lowest",
-      *saved.best_step));
+  notes_.push_back(
+      {{},
+       text("the checkpoint of the lowest validation loss up to here, of step {}, is not kept: the "
+            "next validation counts as the lowest",
+            *saved.best_step)});
   forget_best(saved);
 }
 
@@ -164,11 +162,10 @@ void Trainer::tell_of_nothing_to_train() {
   const bool is_stopped = until && *until <= state_.step;
   if (!is_stopped && options_.steps > state_.step) return;
   const auto last = is_stopped ? text("{} is {}", option("until"), *until)
-                               : text("{} is {}", option("train.steps"), options_.steps);
-  const Notice notice{{},
-                      text("nothing is trained: {} {} done, and {}", how_many(state_.step, "step"),
-                           state_.step == 1 ? "is" : "are", last)};
-  message(WarningSpelling::spelled(notice).line());
+                               : text("{} is {}", option(of_train("steps")), options_.steps);
+  message(Notice{{},
+                 text("nothing is trained: {} {} done, and {}", how_many(state_.step, "step"),
+                      state_.step == 1 ? "is" : "are", last)});
 }
 
 void Trainer::load_checkpoint() {
@@ -177,21 +174,26 @@ void Trainer::load_checkpoint() {
   const auto changes = from_checkpoint(
       [&] { return compare_configs(saved_config, parts_.config, config, parts_.model_spelling); });
   const auto was = optimizer_of(saved_config), is = optimizer_of(parts_.config);
-  require(was == is, at("train.optimizer"),
-          "the state in {} is that of {}, not of {}; {}={} starts a new run from the weights",
-          resumed_folder_.string(), was, is, option("train.init_from"), parts_.directory.string());
+  if (was != is) {
+    Notice notice{at(of_train("optimizer")), text("the state in {} is that of {}, not of {}",
+                                                  resumed_folder_.string(), was, is)};
+    notice.hint = text("{}={} starts a new run from the weights", option(of_train("init_from")),
+                       parts_.directory.string());
+    throw InputError(std::move(notice));
+  }
   TrainState saved = *resumed_;
-  notes_.push_back(fmt::format("resumed at step {}", saved.step));
-  for (const auto& change : changes) notes_.push_back("resumed with " + change.shown());
+  notes_.push_back({{}, text("resumed at step {}", saved.step)});
+  for (const auto& change : changes)
+    notes_.push_back({{}, text("resumed with {}", change.shown())});
   leave_later_checkpoints(saved);
   note_without_effect(changes, notes_);
   const ResumedData data{parts_.directory.string(), saved_config, changes,
                          parts_.context.data_changed};
   saved.samples = resumed_sample(saved, parts_.data, data, notes_);
   if (saved.best_val_loss && validates_on_other_data(saved, parts_.data, data)) {
-    notes_.push_back(
-        "validation is on other data than before, and its losses cannot be compared: the next one "
-        "counts as the lowest");
+    notes_.push_back({{},
+                      "validation is on other data than before, and its losses cannot be compared: "
+                      "the next one counts as the lowest"});
     forget_best(saved);
   }
   saved.data_position.reset();
