@@ -108,10 +108,12 @@ TEST_F(WrapperRuns, NextTokensOfANetThatSeesThemAreRefused) {
   for (const auto& model : models) {
     auto file = run_file(model, 1);
     file["data"]["seq_len"] = 7;
-    EXPECT_THAT([&] { train(file, "refused"); },
-                ThrowsMessage<InputError>(AllOf(HasSubstr("model: is not causal"),
-                                                HasSubstr("\"type\": \"Decoder\""),
-                                                HasSubstr("train.allow_non_causal"))))
+    EXPECT_THAT(
+        [&] { train(file, "refused"); },
+        ThrowsMessage<InputError>(AllOf(HasSubstr("model.net: is not causal"),
+                                        HasSubstr("\"type\": \"Decoder\" makes net.attn_layers "
+                                                  "causal (net.causal = true"),
+                                        HasSubstr("train.allow_non_causal"))))
         << model;
     EXPECT_FALSE(fs::exists(root_ / "refused" / "config.json"));
     file["train"]["allow_non_causal"] = true;

@@ -333,16 +333,24 @@ class ComparisonWork {
     try {
       entry.result.runs.push_back(read_run_numbers(folder_of(task)));
     } catch (const InputError&) {
-      return fail(
-          entry,
-          {RunEnd::kFailed,
-           "there is no validation loss: data.val_fraction or data.val_path is needed", true});
+      return fail_without_loss(entry);
     }
     entry.result.directories.push_back(folder_of(task));
     seconds_since_turn_ += entry.result.runs.back().total_seconds.value_or(0);
     ++done_;
     tell_run(entry, task.seed);
     if (report_ && std::ssize(base_.result.runs) == options_.seeds) report_(known());
+  }
+
+  /// For an entry whose runs are not validated.
+  void fail_without_loss(ComparisonEntry& entry) {
+    const OptionPath data("data");
+    Notice notice{{},
+                  text("there is no validation loss: {} or {} is needed",
+                       option(data / "val_fraction"), option(data / "val_path"))};
+    if (&entry != &base_) return fail(entry, {RunEnd::kFailed, notice.line(), true});
+    notice.about = at("base:");
+    throw InputError(std::move(notice));
   }
 
   void tell_run(const ComparisonEntry& entry, int64_t seed) const {

@@ -15,6 +15,7 @@
 #include "x_transformers/core/compat.h"
 #include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/loss_unit.h"
+#include "x_transformers/core/notice.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/io/tensor_map.h"
 
@@ -89,9 +90,10 @@ class Model {
   /// where forward gives no loss, labels or a target.
   virtual LossInputs loss_inputs(const std::set<std::string>& names);
 
-  /// Whether the model sees the targets of its loss, and so would learn to copy them: the next
-  /// tokens, where its net is not causal. `names` are those of the batch's tensors.
-  virtual bool sees_targets(const std::set<std::string>& /*names*/) { return false; }
+  /// The option with the net that sees the targets of its loss, and so would learn to copy them:
+  /// the next tokens, where the net is not causal. Empty: none sees them. `names` are those of the
+  /// batch's tensors.
+  virtual OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) { return {}; }
 
   /// What the loss is; by default that is not said.
   virtual LossUnit loss_unit() const { return {}; }

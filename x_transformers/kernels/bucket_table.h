@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "x_transformers/kernels/element.h"
+#include "x_transformers/kernels/pass.h"
 
 namespace x_transformers::kernels {
 
@@ -15,7 +16,7 @@ struct BucketTable {
   const void* from = nullptr;  ///< forward weight [buckets, heads], backward table [heads, length]
   void* to = nullptr;
   Element element = Element::float32;
-  bool backwards = false;
+  Pass pass = Pass::forward;
   int64_t buckets = 0, heads = 0, length = 0;
   float scale = 1;
   int begins[kMostTableBuckets] = {}, ends[kMostTableBuckets] = {};

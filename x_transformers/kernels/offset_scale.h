@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "x_transformers/kernels/element.h"
+#include "x_transformers/kernels/pass.h"
 
 namespace x_transformers::kernels {
 
@@ -14,7 +15,7 @@ struct OffsetScale {
   void* to = nullptr;
   const void *gamma = nullptr, *beta = nullptr;  ///< [heads, dim]
   Element element = Element::float32;
-  bool backwards = false;
+  Pass pass = Pass::forward;
   int64_t heads = 0, rows = 0, dim = 0;
 };
 

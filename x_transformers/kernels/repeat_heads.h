@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "x_transformers/kernels/element.h"
+#include "x_transformers/kernels/pass.h"
 
 namespace x_transformers::kernels {
 
@@ -16,7 +17,7 @@ struct RepeatHeads {
   Element element = Element::float32;
   int64_t from_strides[3] = {0, 0, 0};
   int64_t to_strides[3] = {0, 0, 0};
-  bool backwards = false;
+  Pass pass = Pass::forward;
   int64_t batch = 0;
   int64_t heads = 0;  ///< of x
   int64_t times = 0;

@@ -26,7 +26,7 @@ void validate(const MultiInputTransformerWrapperOptions& o) {
   require_count(o.num_memory_tokens, "num_memory_tokens");
   require_probability(o.emb_dropout, "emb_dropout");
   require_positive(o.emb_frac_gradient, "emb_frac_gradient");
-  if (o.memory_tokens_interspersed_every && o.num_memory_tokens.value_or(0) > 0) {
+  if (o.has_interspersed_memory()) {
     require_size(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
     require(o.attn_layers.kind == LayersKind::decoder, at("memory_tokens_interspersed_every"),
             "needs a Decoder");
@@ -102,8 +102,8 @@ void MultiInputTransformerWrapperImpl::check(const MultiInputs& inputs) const {
   require_mask(inputs, sizes);
   require_inputs(inputs, sizes);
   if (inputs.goes_on()) {
-    require(!options_.memory_tokens_interspersed_every || !memory_tokens_.defined(), at("cache"),
-            "{} needs the whole sequence", option("memory_tokens_interspersed_every"));
+    require(!options_.has_interspersed_memory(), at("cache"), "{} needs the whole sequence",
+            option("memory_tokens_interspersed_every"));
   }
   if (inputs.pos.defined() && inputs.pos.is_floating_point()) return;
   require_positions(inputs, sizes);

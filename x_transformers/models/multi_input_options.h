@@ -46,6 +46,11 @@ struct MultiInputTransformerWrapperOptions {
   double attn_z_loss_weight = kAttnZLossWeight;
   Compat compat = {};  ///< of the whole model; no option of the class
 
+  /// Whether memory tokens stand between the tokens.
+  bool has_interspersed_memory() const {
+    return memory_tokens_interspersed_every && num_memory_tokens.value_or(0) > 0;
+  }
+
   template <class Visitor>
   void fields(Visitor& v) {
     v.required("num_tokens", num_tokens, "tokens of each vocabulary, by the names of the inputs");

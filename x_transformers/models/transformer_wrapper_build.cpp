@@ -58,7 +58,7 @@ void validate(const TransformerWrapperOptions& o) {
           "needs {} = {}", option("emb_dim"), option(OptionPath("attn_layers") / "dim"));
   require(!ties || !o.token_emb || o.token_emb->type == "TokenEmbedding", at("tie_embedding"),
           "needs a TokenEmbedding as {}", option("token_emb"));
-  if (o.memory_tokens_interspersed_every && o.num_memory_tokens.value_or(0) > 0) {
+  if (o.has_interspersed_memory()) {
     require_size(o.memory_tokens_interspersed_every, "memory_tokens_interspersed_every");
     require(o.attn_layers.kind == LayersKind::decoder, at("memory_tokens_interspersed_every"),
             "needs a Decoder");
@@ -260,7 +260,7 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.ties_embedding = o.tie_embedding;
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;
-  traits.parts_tokens = o.memory_tokens_interspersed_every.has_value();
+  traits.parts_tokens = o.has_interspersed_memory();
   return traits;
 }
 

@@ -19,8 +19,7 @@ Text TransformerWrapperImpl::own_cache_unsupported(std::optional<int64_t> recycl
   const auto& o = options_;
   const std::pair<const char*, bool> whole[] = {
       {"recycling", o.recycling && recycle_steps != 1},
-      {"memory_tokens_interspersed_every",
-       o.memory_tokens_interspersed_every && memory_tokens() > 0},
+      {"memory_tokens_interspersed_every", o.has_interspersed_memory()},
       {"average_pool_embed", o.average_pool_embed},
       {"use_cls_token", o.use_cls_token},
       {"attn_pool", o.attn_pool && pools}};

@@ -92,6 +92,11 @@ struct TransformerWrapperOptions {
   bool input_not_include_cache = false;
   Compat compat = {};  ///< of the whole model; no option of the class
 
+  /// Whether memory tokens stand between the tokens.
+  bool has_interspersed_memory() const {
+    return memory_tokens_interspersed_every && num_memory_tokens.value_or(0) > 0;
+  }
+
   /// Whether `to_logits` makes the logits: as in Python, the other options that make them, or none,
   /// go before it.
   bool uses_to_logits() const {

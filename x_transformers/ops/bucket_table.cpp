@@ -14,17 +14,18 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// Between a weight [buckets, heads] and a table [heads, length].
+/// Forward from a weight [buckets, heads] to a table [heads, length], backward from a table to a
+/// weight.
 at::Tensor launch(const at::Tensor& from, int64_t heads, const BucketRanges& ranges, double scale,
-                  bool backwards) {
+                  kernels::Pass pass) {
   const auto buckets = static_cast<int64_t>(ranges.begins.size());
-  const auto to = backwards ? at::empty({buckets, heads}, from.options())
-                            : at::empty({heads, ranges.length}, from.options());
+  const auto to = pass == kernels::Pass::forward ? at::empty({heads, ranges.length}, from.options())
+                                                 : at::empty({buckets, heads}, from.options());
   kernels::BucketTable params;
   params.from = from.const_data_ptr();
   params.to = to.mutable_data_ptr();
   params.element = element_of(from);
-  params.backwards = backwards;
+  params.pass = pass;
   params.buckets = buckets;
   params.heads = heads;
   params.length = ranges.length;
@@ -45,7 +46,7 @@ class BucketTableFunction : public torch::autograd::Function<BucketTableFunction
     ctx->saved_data["ends"] = ranges.ends;
     ctx->saved_data["length"] = ranges.length;
     ctx->saved_data["scale"] = scale;
-    return launch(weight, weight.size(1), ranges, scale, false);
+    return launch(weight, weight.size(1), ranges, scale, kernels::Pass::forward);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
@@ -55,7 +56,8 @@ class BucketTableFunction : public torch::autograd::Function<BucketTableFunction
     const auto scale = ctx->saved_data["scale"].toDouble();
     const auto& grad = output_grads[0];
     if (!at::GradMode::is_enabled())
-      return {launch(grad.contiguous(), grad.size(0), ranges, scale, true), {}, {}};
+      return {
+          launch(grad.contiguous(), grad.size(0), ranges, scale, kernels::Pass::backward), {}, {}};
     variable_list sums;
     for (size_t b = 0; b < ranges.begins.size(); ++b)
       sums.push_back(grad.narrow(1, ranges.begins[b], ranges.ends[b] - ranges.begins[b]).sum(1));
@@ -87,8 +89,9 @@ bool has_bucket_table(const at::Tensor& weight) {
 
 at::Tensor bucket_table(const at::Tensor& weight, const BucketRanges& ranges, double scale) {
   const auto dense = weight.contiguous();
-  return records_gradient({dense}) ? BucketTableFunction::apply(dense, ranges, scale)
-                                   : launch(dense, dense.size(1), ranges, scale, false);
+  return records_gradient({dense})
+             ? BucketTableFunction::apply(dense, ranges, scale)
+             : launch(dense, dense.size(1), ranges, scale, kernels::Pass::forward);
 }
 
 }  // namespace x_transformers

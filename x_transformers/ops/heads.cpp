@@ -19,7 +19,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 void launch_repeat_heads(const at::Tensor& from, const at::Tensor& to, int64_t heads,
-                         bool backwards) {
+                         kernels::Pass pass) {
   kernels::RepeatHeads params;
   params.from = from.const_data_ptr();
   params.to = to.mutable_data_ptr();
@@ -28,7 +28,7 @@ void launch_repeat_heads(const at::Tensor& from, const at::Tensor& to, int64_t h
     params.from_strides[i] = from.stride(i);
     params.to_strides[i] = to.stride(i);
   }
-  params.backwards = backwards;
+  params.pass = pass;
   params.batch = from.size(0);
   params.heads = heads;
   params.times = std::max(from.size(1), to.size(1)) / heads;
@@ -42,7 +42,7 @@ class RepeatOnCuda : public torch::autograd::Function<RepeatOnCuda> {
  public:
   static at::Tensor run(const at::Tensor& t, int64_t heads) {
     const auto y = at::empty({t.size(0), heads, t.size(2), t.size(3)}, t.options());
-    launch_repeat_heads(t, y, t.size(1), false);
+    launch_repeat_heads(t, y, t.size(1), kernels::Pass::forward);
     return y;
   }
 
@@ -62,7 +62,7 @@ class RepeatOnCuda : public torch::autograd::Function<RepeatOnCuda> {
     // In memory as it comes out of a projection.
     const auto x_grad = empty_positions_first({dense.size(0), heads, dense.size(2), dense.size(3)},
                                               dense.options());
-    launch_repeat_heads(dense, x_grad, heads, true);
+    launch_repeat_heads(dense, x_grad, heads, kernels::Pass::backward);
     return {x_grad, at::Tensor()};
   }
 };
@@ -106,7 +106,7 @@ bool may_copy_heads(const at::Tensor& t) {
 }
 
 void copy_heads(const at::Tensor& from, const at::Tensor& to) {
-  launch_repeat_heads(from, to, from.size(1), false);
+  launch_repeat_heads(from, to, from.size(1), kernels::Pass::forward);
 }
 
 at::Tensor put_in_front(const at::Tensor& front, const at::Tensor& t) {

@@ -87,11 +87,12 @@ class OffsetScaleFunction : public torch::autograd::Function<OffsetScaleFunction
   }
 };
 
-/// x [..., dim] -> [heads, ..., dim], or backwards; all dense.
+/// Forward x [..., dim] -> [heads, ..., dim], backward the other way round; all dense.
 at::Tensor launch_offset_scale(const at::Tensor& from, const at::Tensor& gamma,
-                               const at::Tensor& beta, bool backwards) {
+                               const at::Tensor& beta, kernels::Pass pass) {
   auto sizes = from.sizes().vec();
-  backwards ? sizes.erase(sizes.begin()) : sizes.insert(sizes.begin(), gamma.size(0));
+  const bool is_forward = pass == kernels::Pass::forward;
+  is_forward ? sizes.insert(sizes.begin(), gamma.size(0)) : sizes.erase(sizes.begin());
   const auto to = at::empty(sizes, from.options());
   kernels::OffsetScale params;
   params.from = from.const_data_ptr();
@@ -99,10 +100,10 @@ at::Tensor launch_offset_scale(const at::Tensor& from, const at::Tensor& gamma,
   params.gamma = gamma.const_data_ptr();
   params.beta = beta.const_data_ptr();
   params.element = element_of(from);
-  params.backwards = backwards;
+  params.pass = pass;
   params.heads = gamma.size(0);
   params.dim = gamma.size(1);
-  params.rows = (backwards ? to : from).numel() / params.dim;
+  params.rows = (is_forward ? from : to).numel() / params.dim;
   our_cuda_kernels().launchers->offset_scale(params, from.device().index());
   return to;
 }
@@ -112,7 +113,7 @@ class OffsetScaleOnCuda : public torch::autograd::Function<OffsetScaleOnCuda> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& gamma,
                             const at::Tensor& beta) {
     ctx->save_for_backward({x, gamma, beta});
-    return launch_offset_scale(x, gamma, beta, false);
+    return launch_offset_scale(x, gamma, beta, kernels::Pass::forward);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& output_grads) {
@@ -133,7 +134,8 @@ class OffsetScaleOnCuda : public torch::autograd::Function<OffsetScaleOnCuda> {
     params.sums = sums.mutable_data_ptr<float>();
     our_cuda_kernels().launchers->offset_scale_gradients(params, x.device().index());
     const auto totals = column_sums(sums, gamma.scalar_type()).view({2, -1, params.dim});
-    return {launch_offset_scale(y_grad, gamma, beta, true), totals[0], totals[1]};
+    return {launch_offset_scale(y_grad, gamma, beta, kernels::Pass::backward), totals[0],
+            totals[1]};
   }
 };
 
@@ -148,8 +150,9 @@ Reasons offset_scale_cuda_reasons(const OffsetScaleCall& call) {
 at::Tensor offset_scale_on_cuda(const OffsetScaleCall& call) {
   const auto x = call.x.contiguous(), gamma = call.gamma.contiguous(),
              beta = call.beta.contiguous();
-  return records_gradient({x, gamma, beta}) ? OffsetScaleOnCuda::apply(x, gamma, beta)
-                                            : launch_offset_scale(x, gamma, beta, false);
+  return records_gradient({x, gamma, beta})
+             ? OffsetScaleOnCuda::apply(x, gamma, beta)
+             : launch_offset_scale(x, gamma, beta, kernels::Pass::forward);
 }
 
 Reasons offset_scale_reasons(const OffsetScaleCall& call) {

@@ -135,12 +135,19 @@ LossInputs inputs_of(Model& model, const std::optional<TokenTask>& task,
 /// these names.
 void require_hidden_targets(Model& model, const std::set<std::string>& names,
                             const RunOptions& run) {
-  const bool may = run.train.allow_non_causal || names.contains("attn_mask");
-  require(may || !model.sees_targets(names), at(run.model_place),
-          "is not causal: each token sees those after it, which the model is to predict, and it "
-          "would learn to copy them. \"type\": \"Decoder\" makes attn_layers causal (causal = true "
-          "where a model has that option); {} trains it as it is",
-          option(OptionPath("train") / "allow_non_causal"));
+  if (run.train.allow_non_causal || names.contains("attn_mask")) return;
+  const auto net = model.net_that_sees_targets(names);
+  if (net.empty()) return;
+  const auto spelling = trainable_spelling(*run.model, run.model_place);
+  Notice notice{at(respelled(net, spelling)),
+                "is not causal: each token sees those after it, which the model is to predict, and "
+                "it would learn to copy them"};
+  notice.hint = text(
+      "\"type\": \"Decoder\" makes {} causal ({} = true where a model has that option); {} trains "
+      "it as it is",
+      option(respelled(net / "attn_layers", spelling)), option(respelled(net / "causal", spelling)),
+      option(OptionPath("train") / "allow_non_causal"));
+  throw InputError(std::move(notice));
 }
 
 /// Examples of tensors, which are what the model's loss takes.

@@ -22,8 +22,9 @@ void warn_of_seen_targets(const torch::nn::Module& wrapper, const char* net, boo
   if (!wrapper.is_training() || !at::GradMode::is_enabled()) return;
   warn(at(net),
        "is not causal: each token sees those after it, which the model is to predict, and it "
-       "learns to copy them. kind = LayersKind::decoder makes attn_layers causal (causal = "
-       "true where a model has that option); NonCausalMeant is for those who mean it");
+       "learns to copy them. kind = LayersKind::decoder makes {} causal ({} = true where a model "
+       "has that option); NonCausalMeant is for those who mean it",
+       option(OptionPath(net) / "attn_layers"), option(OptionPath(net) / "causal"));
 }
 
 }  // namespace x_transformers

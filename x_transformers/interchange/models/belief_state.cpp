@@ -101,9 +101,9 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPre
 
   LossUnit loss_unit() const override { return {"nats per token, mean of both directions"}; }
 
-  bool sees_targets(const std::set<std::string>& /*names*/) override {
-    return !holder_->forward_decoder()->traits().is_causal ||
-           !holder_->backward_decoder()->traits().is_causal;
+  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    if (!holder_->forward_decoder()->traits().is_causal) return "forward_decoder";
+    return holder_->backward_decoder()->traits().is_causal ? "" : "backward_decoder";
   }
 
   /// Both decoders see every token of a sequence.

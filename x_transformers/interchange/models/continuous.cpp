@@ -130,8 +130,8 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
                                            : "mean square error per value"};
   }
 
-  bool sees_targets(const std::set<std::string>& /*names*/) override {
-    return !holder_->net()->is_causal();
+  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    return holder_->net()->is_causal() ? "" : "net";
   }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {

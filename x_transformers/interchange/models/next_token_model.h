@@ -42,8 +42,8 @@ class NextTokenModel : public HolderModel<Holder>, public TokenPredictor {
     }
   }
 
-  bool sees_targets(const std::set<std::string>& /*names*/) override {
-    return !this->holder_->net()->traits().is_causal;
+  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    return this->holder_->net()->traits().is_causal ? "" : "net";
   }
 
   LossUnit loss_unit() const override { return nats_per_token(); }

@@ -126,8 +126,8 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
 
   LossUnit loss_unit() const override { return {"nats per token + square error of numbers"}; }
 
-  bool sees_targets(const std::set<std::string>& /*names*/) override {
-    return !holder_->net()->is_causal();
+  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    return holder_->net()->is_causal() ? "" : "net";
   }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {

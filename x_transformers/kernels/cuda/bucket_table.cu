@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kThreads)
   const int begin = p.begins[bucket] + threadIdx.x, end = p.ends[bucket];
   const T* from = static_cast<const T*>(p.from);
   T* to = static_cast<T*>(p.to);
-  if (!p.backwards) {
+  if (p.pass == Pass::forward) {
     const T value = from_float<T>(p.scale * to_float(from[own]));
     for (int d = begin; d < end; d += kThreads) to[row + d] = value;
     return;

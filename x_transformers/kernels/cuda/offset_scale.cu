@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kThreads) offset_scale_kernel(OffsetScale p) {
   const T *from = static_cast<const T*>(p.from) + at, *gamma = static_cast<const T*>(p.gamma),
           *beta = static_cast<const T*>(p.beta);
   T* to = static_cast<T*>(p.to) + at;
-  if (!p.backwards) {
+  if (p.pass == Pass::forward) {
     const auto x = Part::load(from);
     for (int64_t h = 0; h < p.heads; ++h) {
       const auto g = Part::load(gamma + h * p.dim + feature),

@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kThreads) repeat_heads_kernel(RepeatHeads p) {
                   head * p.from_strides[1] + place * p.from_strides[2] + feature;
   T* to = static_cast<T*>(p.to) + entry * p.to_strides[0] + head * p.to_strides[1] +
           place * p.to_strides[2] + feature;
-  if (!p.backwards) {
+  if (p.pass == Pass::forward) {
     const auto values = Vector<T, kSize>::load(from);
     for (int64_t r = 0; r < p.times; ++r) values.store(to + r * p.heads * p.to_strides[1]);
     return;
