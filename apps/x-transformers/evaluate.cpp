@@ -87,12 +87,17 @@ TokenData open_text(const EvaluateCommand& command, const DataOptions& of_run,
   return open_data(options, num_tokens);
 }
 
+/// Throws InputError unless the run kept a part of its data for validation.
+void require_validation(bool is_kept, const EvaluateCommand& command) {
+  const OptionPath data("data");
+  require(is_kept, at("--validation"), "{} kept nothing of its data for validation ({}, {})",
+          command.run, option(data / "val_fraction"), option(data / "val_path"));
+}
+
 /// The part of `text` that is evaluated.
 const TokenDataset& evaluated_part(const EvaluateCommand& command, const TokenData& text) {
   if (!command.validation) return text.train;
-  require(text.validation.has_value(), at("--validation"),
-          "{} kept nothing of its data for validation (data.val_fraction, data.val_path)",
-          command.run);
+  require_validation(text.validation.has_value(), command);
   return *text.validation;
 }
 
@@ -166,9 +171,7 @@ void evaluate_pairs(const EvaluateCommand& command, const DataOptions& of_run,
           option("--data"));
   const auto examples =
       are_tensors ? open_tensor_examples(options) : open_pair_examples(options, *loaded.tokenizer);
-  require(!command.validation || !examples.validation.tensors.empty(), at("--validation"),
-          "{} kept nothing of its data for validation (data.val_fraction, data.val_path)",
-          command.run);
+  require_validation(!command.validation || !examples.validation.tensors.empty(), command);
   const auto& part = command.validation ? examples.validation : examples.training;
   print_all(command, {evaluate_examples(*loaded.model, part, command.worst, device)},
             loaded.tokenizer.get(), {});
@@ -258,8 +261,8 @@ void add_evaluate(CLI::App& app) {
   add_quantize_option(*command, options->quantize);
   command->add_flag("--json", options->json, "print the result as JSON");
   command->callback([options] {
-    require(options->validation || !options->data.empty(),
-            "--data: is needed, or --validation for what the run kept from training");
+    require(options->validation || !options->data.empty(), at("--data"),
+            "is needed, or {} for what the run kept from training", option("--validation"));
     run_evaluate(*options);
   });
 }

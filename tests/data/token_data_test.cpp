@@ -280,7 +280,7 @@ TEST_F(DataTest, BinaryFilesAreReadAsBytesOnlyWhereAskedTo) {
   auto given = options(write("enwik8.gz", "\x1f\x8b\x08 and what is compressed"));
   expect_input_error([&] { open_data(given, 256); },
                      "enwik8.gz: is compressed by gzip, expected text; unpack it first",
-                     "data.format bytes");
+                     "data.format=bytes");
   given.format = "text";
   expect_input_error([&] { open_data(given, 256); }, "is compressed by gzip");
   given.format = "bytes";

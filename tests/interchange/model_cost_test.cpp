@@ -48,6 +48,10 @@ TEST(ModelCost, SaysWhatEachTokenSees) {
               testing::ElementsAre("3 learned tokens (num_memory_tokens)",
                                    "up to 7 tokens of earlier calls (max_mem_len), where a call "
                                    "gives their memories"));
+  const auto wrapped = cost_of(R"({"type": "AutoregressiveWrapper", "net": {
+      "type": "TransformerWrapper", "num_tokens": 9, "max_seq_len": 9, "num_memory_tokens": 1,
+      "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1}}})");
+  EXPECT_THAT(wrapped.memories, testing::ElementsAre("1 learned token (net.num_memory_tokens)"));
   const auto plain = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 9, "max_seq_len": 9,
       "attn_layers": {"type": "Encoder", "dim": 8, "depth": 1}})");
   EXPECT_EQ(plain.attentions.at(0).sight, "not causal");

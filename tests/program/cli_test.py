@@ -258,7 +258,7 @@ class BadData(ProgramTest):
         path = self.folder / 'text.gz'
         path.write_bytes(gzip.compress(TEXT.encode() + os.urandom(1000)))
         self.assert_refused(self.train('--out', self.out(), data=path), 'text.gz: is compressed by gzip',
-                            'unpack it first', 'data.format bytes')
+                            'unpack it first', 'data.format=bytes')
         self.assertFalse(self.out().exists())
         self.assert_done(self.train('--out', self.out(), '--steps', 1, '--set', 'data.format=bytes', data=path))
 

@@ -45,8 +45,8 @@ struct PythonMeaning {
 /// A row of the table.
 struct PythonDifference {
   bool PythonMeaning::*value;
-  const char* if_true;   ///< what an option means, in words: "0 keeps all memories"
-  const char* if_false;  ///< the same
+  Text if_true;   ///< what an option means: "0 keeps all memories"
+  Text if_false;  ///< the same
 };
 
 /// All rows.

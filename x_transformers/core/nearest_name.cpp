@@ -115,32 +115,34 @@ Text other_word_hint(const std::string& name, const std::vector<OptionPath>& kno
 }
 
 /// Options of `place`, which is not the one at hand.
-std::string in_place(const std::vector<std::string>& names, WordPlace place) {
-  std::vector<std::string> paths = names;
+Text in_place(const std::vector<std::string>& names, WordPlace place) {
   if (place == WordPlace::data || place == WordPlace::train) {
-    for (auto& path : paths) path = (place == WordPlace::data ? "data." : "train.") + path;
+    std::vector<OptionPath> paths;
+    for (const auto& name : names)
+      paths.push_back(OptionPath(place == WordPlace::data ? "data" : "train") / name);
+    return Text("it is ") + quoted(paths);
   }
-  const auto shown = fmt::format("it is '{}'", fmt::join(paths, "' or '"));
+  const auto shown = fmt::format("it is '{}'", fmt::join(names, "' or '"));
   if (place == WordPlace::model) return shown + " of the model";
   return place == WordPlace::generate ? shown + " of generate" : shown;
 }
 
 /// Where an option of this name, or the one that the word of another library stands for, is; empty:
 /// nowhere known.
-std::string place_hint(const std::string& name) {
+Text place_hint(const std::string& name) {
   const auto place = place_of_option(name);
   const bool is_option = place && *place != WordPlace::program;
   for (const auto& word : other_words(name)) {
     // An option's own name may be a word for another one, too, in another place.
     const bool is_meant = !is_option || *place == word.place;
     if (is_meant && !word.own_names.empty() && word.place != WordPlace::program)
-      return in_place(word.own_names, word.place) + note_of(word);
+      return in_place(word.own_names, word.place) + Text(note_of(word));
   }
-  return is_option ? in_place({plain_name(name)}, *place) : std::string();
+  return is_option ? in_place({plain_name(name)}, *place) : Text();
 }
 
 /// What there is in place of what the word of another library means; empty: not known.
-std::string instead_of(const std::string& name) {
+Text instead_of(const std::string& name) {
   for (const auto& word : other_words(name)) {
     if (!word.instead.empty()) return word.instead;
   }

@@ -126,6 +126,7 @@ std::vector<Entry> data_words() {
 }
 
 std::vector<Entry> train_words() {
+  const OptionPath train("train");
   return {
       {{"epochs", "n_epochs", "num_epochs", "num_train_epochs", "max_epochs"},
        {{"steps"}, "updates of the weights, not passes over the data"}},
@@ -148,7 +149,7 @@ std::vector<Entry> train_words() {
       {{"opt", "optim", "optimiser", "adam", "adamw"},
        {{"optimizer"}, "adamw, lion, muon or adafactor"}},
       {{"sgd", "dampening", "amsgrad"},
-       {{}, "", "train.optimizer takes adamw, lion, muon and adafactor"}},
+       {{}, "", text("{} takes adamw, lion, muon and adafactor", option(train / "optimizer"))}},
       {{"fused", "foreach", "capturable"},
        {{}, "", "updates of the weights are fused as they are"}},
       {{"label_smoothing", "label_smoothing_factor"},
@@ -197,7 +198,10 @@ std::vector<Entry> train_words() {
         "ddp", "ddp_backend"},
        {{}, "", "several processes are started by mpirun, torchrun, srun or x-transformers train"}},
       {{"callbacks"},
-       {{}, "", "early_stopping_patience, save_best and watch are options of train"}},
+       {{},
+        "",
+        text("there are {}, {} and {}", option(train / "early_stopping_patience"),
+             option(train / "save_best"), option(train / "watch"))}},
   };
 }
 

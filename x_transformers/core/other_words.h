@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "x_transformers/core/notice.h"
+
 namespace x_transformers {
 
 /// Where options stand.
@@ -14,7 +16,7 @@ enum class WordPlace : uint8_t { model, data, train, generate, program };
 struct OtherWord {
   std::vector<std::string> own_names;    ///< of options, without the objects they stand in
   std::string note = {};                 ///< what differs
-  std::string instead = {};              ///< what there is where none of these options is
+  Text instead = {};                     ///< what there is where none of these options is
   WordPlace place = WordPlace::program;  ///< of the options
 };
 

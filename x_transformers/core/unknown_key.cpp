@@ -1,5 +1,6 @@
 #include "x_transformers/core/unknown_key.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "x_transformers/core/nearest_name.h"
@@ -22,9 +23,15 @@ Notice notice_of_unknown(const OptionPath& where, const std::vector<std::string>
   }
   auto pieces = nearest_option(where.names().back(), own, elsewhere).pieces();
   for (auto& piece : pieces) {
-    // Relative to the object, an option outside of it would look as if it were of the object.
+    // Relative to the object, an option outside of it would look as if it were of the object; and
+    // that of another part of a run is where it is, whatever holds the object.
     const auto* path = std::get_if<OptionPath>(&piece);
-    if (path && path->common_with(object) < object.names().size())
+    if (path == nullptr) continue;
+    const auto is_among = [&](const std::vector<OptionPath>& paths) {
+      return std::find(paths.begin(), paths.end(), *path) != paths.end();
+    };
+    const bool is_known = is_among(own) || is_among(elsewhere);
+    if (!is_known || path->common_with(object) < object.names().size())
       piece = path->within_file().joined();
   }
   notice.hint = Text(std::move(pieces));

@@ -21,9 +21,9 @@ bool holds_token_files(const std::string& folder) {
                      [](const std::string& file) { return is_token_file(file); });
 }
 
-/// The same for `data`, the folder that `option` names.
+/// require_outside_data for the folder `data`, which the option `name` gives.
 void require_outside(const fs::path& directory, const DataOptions& options, const std::string& data,
-                     const char* option) {
+                     const char* name) {
   std::error_code error;
   if (data.empty() || !fs::is_directory(data, error) ||
       format_of(options).content == DataContent::tokens)
@@ -36,7 +36,7 @@ void require_outside(const fs::path& directory, const DataOptions& options, cons
   }
   require(options.format == "auto" && holds_token_files(data), at(directory.string() + ":"),
           "is inside {} {}, whose files are all read as text; choose a folder outside it",
-          x_transformers::option(option), data);
+          option(OptionPath("data") / name), data);
 }
 
 }  // namespace
@@ -55,8 +55,8 @@ std::vector<FileExtent> data_files(const DataOptions& options) {
 }
 
 void require_outside_data(const fs::path& directory, const DataOptions& options) {
-  require_outside(directory, options, options.path, "data.path");
-  require_outside(directory, options, options.val_path, "data.val_path");
+  require_outside(directory, options, options.path, "path");
+  require_outside(directory, options, options.val_path, "val_path");
 }
 
 }  // namespace x_transformers

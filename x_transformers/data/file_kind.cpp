@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
+#include <vector>
 
 #include "x_transformers/core/error.h"
 #include "x_transformers/io/pt_file.h"
@@ -22,27 +22,32 @@ constexpr const char* kTensorsOf = "tokens in it become a file by numpy.save(FIL
 struct Mark {
   std::string_view bytes;
   const char* name;
-  const char* advice = "";
+  Text advice = {};
   size_t at = 0;
 };
-constexpr Mark kMarks[] = {
-    {"\x1f\x8b\x08"sv, "compressed by gzip", kUnpack},
-    {"\x28\xb5\x2f\xfd"sv, "compressed by zstd", kUnpack},
-    {"\xfd\x37zXZ\0"sv, "compressed by xz", kUnpack},
-    {"1AY&SY"sv, "compressed by bzip2", kUnpack, 4},
-    {"\x04\x22\x4d\x18"sv, "compressed by lz4", kUnpack},
-    {"7z\xbc\xaf\x27\x1c"sv, "a 7-Zip archive", kUnpack},
-    {"ustar"sv, "a tar archive", kUnpack, 257},
-    {"\x93NUMPY"sv, "a NumPy array", "data.format bin reads it as tokens"},
-    {"\x89HDF\r\n\x1a\n"sv, "an HDF5 file", kTextOf},
-    {"ARROW1\0\0"sv, "an Arrow file", kTextOf},
-    {"SQLite format 3\0"sv, "an SQLite database", kTextOf},
-    {"MMIDIDX\0\0"sv, "an index of Megatron", "its tokens are in the .bin file beside it"},
-    {"%PDF-"sv, "a PDF document", kTextOf},
-    {"\x89PNG\r\n"sv, "a PNG image"},
-    {"\xff\xd8\xff"sv, "a JPEG image"},
-    {"\x7f\x45LF"sv, "a program or a library"},
-};
+
+const std::vector<Mark>& marks() {
+  static const std::vector<Mark> all = {
+      {"\x1f\x8b\x08"sv, "compressed by gzip", kUnpack},
+      {"\x28\xb5\x2f\xfd"sv, "compressed by zstd", kUnpack},
+      {"\xfd\x37zXZ\0"sv, "compressed by xz", kUnpack},
+      {"1AY&SY"sv, "compressed by bzip2", kUnpack, 4},
+      {"\x04\x22\x4d\x18"sv, "compressed by lz4", kUnpack},
+      {"7z\xbc\xaf\x27\x1c"sv, "a 7-Zip archive", kUnpack},
+      {"ustar"sv, "a tar archive", kUnpack, 257},
+      {"\x93NUMPY"sv, "a NumPy array",
+       text("{}=bin reads it as tokens", option(OptionPath("data") / "format"))},
+      {"\x89HDF\r\n\x1a\n"sv, "an HDF5 file", kTextOf},
+      {"ARROW1\0\0"sv, "an Arrow file", kTextOf},
+      {"SQLite format 3\0"sv, "an SQLite database", kTextOf},
+      {"MMIDIDX\0\0"sv, "an index of Megatron", "its tokens are in the .bin file beside it"},
+      {"%PDF-"sv, "a PDF document", kTextOf},
+      {"\x89PNG\r\n"sv, "a PNG image"},
+      {"\xff\xd8\xff"sv, "a JPEG image"},
+      {"\x7f\x45LF"sv, "a program or a library"},
+  };
+  return all;
+}
 
 /// What the name of the first file in a zip archive says of the whole.
 FileKind zip_kind(std::string_view bytes) {
@@ -92,18 +97,18 @@ FileKind binary_kind(std::string_view bytes) {
   if (is_safetensors(bytes)) return {"a safetensors file", ""};
   if (is_gguf(bytes)) return {"a GGUF file", ""};
   if (is_pickle(bytes)) return {"a Python pickle, as old files of torch.save are", kTensorsOf};
-  const auto* mark = std::find_if(std::begin(kMarks), std::end(kMarks), [&](const Mark& each) {
+  const auto mark = std::find_if(marks().begin(), marks().end(), [&](const Mark& each) {
     return bytes.size() > each.at && bytes.substr(each.at).starts_with(each.bytes);
   });
-  return mark == std::end(kMarks) ? FileKind{} : FileKind{mark->name, mark->advice};
+  return mark == marks().end() ? FileKind{} : FileKind{mark->name, mark->advice};
 }
 
-void require_text(const FileContents& file, const std::string& otherwise) {
+void require_text(const FileContents& file, const Text& otherwise) {
   const auto kind = kind_of_no_text(file.bytes);
   if (kind.name.empty()) return;
   Notice notice{at(file.path + ":"), "is " + kind.name + ", expected text"};
   const bool both = !kind.advice.empty() && !otherwise.empty();
-  notice.hint = kind.advice + (both ? ", or " : "") + otherwise;
+  notice.hint = kind.advice + Text(both ? ", or " : "") + otherwise;
   throw InputError(notice);
 }
 

@@ -12,8 +12,8 @@ namespace x_transformers {
 
 /// A kind of file.
 struct FileKind {
-  std::string name;    ///< "a Parquet file", "compressed by gzip"
-  std::string advice;  ///< what to do with it, perhaps nothing
+  std::string name;  ///< "a Parquet file", "compressed by gzip"
+  Text advice;       ///< what to do with it, perhaps nothing
 };
 
 /// The kind of a file with these bytes that begins as neither text nor tokens do; an empty name:
@@ -22,7 +22,7 @@ FileKind binary_kind(std::string_view bytes);
 
 /// Throws InputError that says what `file` is where it holds no text: one of binary_kind, UTF-16,
 /// or any other with NUL bytes near its beginning. `otherwise` is what the reader may do as well.
-void require_text(const FileContents& file, const std::string& otherwise = "");
+void require_text(const FileContents& file, const Text& otherwise = {});
 
 /// Whether a file has the weights of a model, as ours say or by their names.
 bool holds_weights(const SafetensorsFile& file);

@@ -15,7 +15,7 @@ PackedDocuments::PackedDocuments(TokenDataset data, int64_t row_tokens,
     : data_(std::move(data)), row_tokens_(row_tokens) {
   require(row_tokens >= 2, at("documents"), "a row needs two tokens, one to predict the other by");
   auto pieces = find_pieces(separator);
-  require(!pieces.empty(), at("data.pack"),
+  require(!pieces.empty(), at(OptionPath("data") / "pack"),
           "no document has two tokens, one to predict the other by");
   pack(std::move(pieces));
 }

@@ -65,6 +65,8 @@ std::optional<double> number_of(std::string_view cell) {
   return number;
 }
 
+OptionPath columns_option() { return OptionPath("data") / "series" / "columns"; }
+
 /// The columns of a file that are used.
 struct Columns {
   std::vector<size_t> places;
@@ -78,12 +80,11 @@ Columns find_columns(const std::vector<std::string_view>& header,
   for (const auto& name : wanted) {
     const auto found = std::find(header.begin(), header.end(), name);
     const auto again = found == header.end() ? found : std::find(found + 1, header.end(), name);
-    require(found != header.end(), at(OptionPath("data") / "series" / "columns"),
-            "{} has no column '{}', but {}", place.path, name,
-            fmt::format("{}", fmt::join(header, ", ")));
+    require(found != header.end(), at(columns_option()), "{} has no column '{}', but {}",
+            place.path, name, fmt::format("{}", fmt::join(header, ", ")));
     require(again == header.end(), at(where),
-            "columns {} and {} are both named '{}', which data.series.columns names",
-            found - header.begin() + 1, again - header.begin() + 1, name);
+            "columns {} and {} are both named '{}', which {} names", found - header.begin() + 1,
+            again - header.begin() + 1, name, option(columns_option()));
     columns.places.push_back(static_cast<size_t>(found - header.begin()));
     columns.names.push_back(name);
   }
@@ -132,7 +133,7 @@ class SeriesReader {
     const bool is_header = std::none_of(cells.begin(), cells.end(), [&](auto cell) {
       return number_of(with_point(cell)).has_value();
     });
-    require(is_header || wanted_.empty(), at(OptionPath("data") / "series" / "columns"),
+    require(is_header || wanted_.empty(), at(columns_option()),
             "{} names no columns, its first row is numbers", where.path);
     columns_ = find_columns(cells, wanted_, where);
     for (size_t place = 0; !is_header && place < cells.size(); ++place)
@@ -141,12 +142,13 @@ class SeriesReader {
   }
 
   [[noreturn]] void refuse(std::string_view cell, size_t index, const TextPlace& where) const {
-    const bool may_choose = wanted_.empty() && columns_.places.size() > 1;
-    throw InputError(
-        Notice{at(column(index, where)),
-               text("expected a number, got {}{}",
-                    cell.empty() ? "nothing" : "'" + std::string(cell) + "'",
-                    may_choose ? "; data.series.columns names the columns that are used" : "")});
+    Notice notice{at(column(index, where)),
+                  {},
+                  "a number",
+                  cell.empty() ? "nothing" : "'" + std::string(cell) + "'"};
+    if (wanted_.empty() && columns_.places.size() > 1)
+      notice.hint = text("{} names the columns that are used", option(columns_option()));
+    throw InputError(std::move(notice));
   }
 
   std::string column(size_t index, const TextPlace& where) const {

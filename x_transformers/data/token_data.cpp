@@ -24,7 +24,9 @@ namespace {
 
 TokenSegment open_bytes(const std::string& path, const std::string& format) {
   const auto file = open_file(path);
-  if (format != "bytes") require_text(file, "data.format bytes trains on its bytes as they are");
+  if (format != "bytes")
+    require_text(file, text("{}=bytes trains on its bytes as they are",
+                            option(OptionPath("data") / "format")));
   return {file.owner, file.bytes.data(), static_cast<int64_t>(file.bytes.size()), c10::kByte, path};
 }
 
@@ -81,7 +83,7 @@ Source find_source(const std::string& path, DataContent content) {
   }
   if (source.tokens && folder) {
     std::erase_if(source.files, [](const auto& file) { return !is_token_file(file); });
-    require(!source.files.empty(), "folder " + path + " holds no .bin or .npy files");
+    require(!source.files.empty(), at(path + ":"), "the folder holds no .bin or .npy files");
     require_one_kind(path, source.files);
   }
   return source;
@@ -110,8 +112,8 @@ std::vector<TokenSegment> open_segments(const Source& source, const Reading& rea
 
 TokenDataset open_dataset(const Source& source, const Reading& reading) {
   TokenDataset dataset(open_segments(source, reading), reading.num_tokens);
-  const auto& what = source.files.size() == 1 ? source.files[0] : "folder " + source.path;
-  require(dataset.size() > 0, what + " is empty: expected text or tokens");
+  const auto& what = source.files.size() == 1 ? source.files[0] : source.path;
+  require(dataset.size() > 0, at(what + ":"), "is empty, expected text or tokens");
   return dataset;
 }
 
@@ -141,8 +143,8 @@ double mean_bytes(const TokenDataset& dataset, const Tokenizer& tokenizer) {
     for (int64_t i = 0; i < part; ++i) {
       const int64_t token = tokens[static_cast<size_t>(i)];
       if (token >= vocab_size) {  // a message for each token would cost seconds
-        throw InputError(fmt::format(
-            "token {} of the data is not in the tokenizer's vocabulary of {}", token, vocab_size));
+        expect(false, at(OptionPath("data") / "tokenizer"), Words{how_many(vocab_size, "token")},
+               "a vocabulary with token {} of the data", token);
       }
       bytes += lengths[static_cast<size_t>(token)];
     }
@@ -176,10 +178,11 @@ std::optional<Notice> notice_of_jsonl(const Source& source, const DataOptions& o
   });
   if (source.tokens || options.format != "auto" || found == source.files.end()) return std::nullopt;
   Notice notice{at(*found + ":"), "is read as text as it stands, with JSON's names and braces"};
-  notice.hint =
-      "x-transformers tokenizer encode makes token files of its texts; data.format text says that "
-      "this is meant; "
-      "data.format preferences reads prompt, chosen and rejected";
+  const auto format = option(OptionPath("data") / "format");
+  notice.hint = text(
+      "x-transformers tokenizer encode makes token files of its texts; {}=text says that this is "
+      "meant; {}=preferences reads prompt, chosen and rejected",
+      format, format);
   return notice;
 }
 

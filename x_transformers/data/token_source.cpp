@@ -79,7 +79,8 @@ class DocumentSource : public DataSource {
         training_(data_.train, seq_len_ + 1, separator_),
         order_(training_.rows(), options.order == "epoch", static_cast<uint64_t>(options.seed)) {
     if (separator_ && training_.separators() == 0)
-      warn_unused(at("data.separator"), "changes nothing, no token of the data is {}", *separator_);
+      warn_unused(at(OptionPath("data") / "separator"),
+                  "changes nothing, no token of the data is {}", *separator_);
     if (!data_.validation) return;
     validation_.emplace(*data_.validation, seq_len_ + 1, separator_);
     validated_ = {validation_samples(options.val_batches, validation_->rows()), options.batch_size};

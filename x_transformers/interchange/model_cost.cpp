@@ -13,6 +13,7 @@
 #include "x_transformers/core/cause.h"
 #include "x_transformers/core/cost_part.h"
 #include "x_transformers/core/dry_run.h"
+#include "x_transformers/core/format.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/parts.h"
 #include "x_transformers/core/warning.h"
@@ -58,15 +59,17 @@ Attentions attentions_of(torch::nn::Module& model) {
 /// What tokens of the model see beside those of their sequence, in words.
 std::vector<std::string> memories_of(torch::nn::Module& model) {
   std::vector<std::string> found;
-  each_part(model, [&](torch::nn::Module& part, const std::string&, const Spelling&) {
+  each_part(model, [&](torch::nn::Module& part, const std::string&, const Spelling& spelling) {
     const auto* owner = dynamic_cast<const SightOwner*>(&part);
     if (owner == nullptr) return;
+    const auto add = [&](const Text& memory) {
+      found.push_back(Notice{{}, respelled(memory, spelling)}.line());
+    };
     if (const auto learned = owner->memory_tokens(); learned > 0)
-      found.push_back(fmt::format("{} learned tokens (num_memory_tokens)", learned));
+      add(text("{} ({})", how_many(learned, "learned token"), option("num_memory_tokens")));
     if (const auto kept = owner->kept_mems().value_or(0); kept > 0) {
-      found.push_back(fmt::format(
-          "up to {} tokens of earlier calls (max_mem_len), where a call gives their memories",
-          kept));
+      add(text("up to {} of earlier calls ({}), where a call gives their memories",
+               how_many(kept, "token"), option("max_mem_len")));
     }
   });
   return found;
