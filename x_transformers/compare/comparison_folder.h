@@ -20,21 +20,21 @@ Json shortened_run(const Json& base, int64_t steps);
 
 class ComparisonFolder {
  public:
-  /// Opens `out` for a comparison whose `plan` says what it must have in common with the one that
-  /// began there. InputError where there is another, or something else, or one that is not to be
-  /// gone on with.
+  /// Opens `out` for the comparison that `plan` describes: in a new folder or, with `may_resume`,
+  /// in one where a comparison of the same plan began. InputError where the folder holds another
+  /// comparison or something else, or any without `may_resume`.
   ComparisonFolder(const std::filesystem::path& out, const Json& plan, bool may_resume);
 
   std::filesystem::path runs() const { return out_ / "runs"; }
 
-  /// Has `train` do `run` below `stem`, unless that is done already, and keeps how it ended; a
-  /// failure only where `keeps_failure`, or it is tried again. What was stopped or paused, as at
-  /// `until`, is not kept.
+  /// Has `train` do `run`, in files whose names begin with `stem`, and writes down how it ended; a
+  /// run that has ended before is not done again. Without `keeps_failure` a failure is not written
+  /// down, so that the next call tries again, nor is that a run was stopped, or paused at `until`.
   RunReturn train_once(const std::filesystem::path& stem, const Json& run, bool keeps_failure,
                        const std::function<RunReturn(const RunTask& task)>& train,
                        std::optional<int64_t> until = std::nullopt) const;
 
-  /// Takes away what a comparison has left that could not begin; nothing of one that went on.
+  /// For a comparison that could not begin: removes its files, where this has made the folder.
   void remove_if_new();
 
  private:

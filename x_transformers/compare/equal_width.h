@@ -11,7 +11,7 @@
 
 namespace x_transformers {
 
-/// What every variant has as much of as the base has, by its width.
+/// What the widths of variants are adjusted for: to have as much of it as the base.
 enum class EqualTo { kNothing, kParameters, kCompute };
 
 /// "parameters" or "compute" (FLOPs of a token); empty: nothing. Throws InputError about `equal`.

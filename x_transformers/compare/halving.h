@@ -11,10 +11,10 @@ namespace x_transformers {
 /// 100 stay below, by Student's t. Absent for less than two, which show no noise.
 std::optional<double> noise_of_one_more(const std::vector<double>& losses);
 
-/// The places in `variants`, each the loss of one run at a rung, of those that can no longer win
-/// (arXiv:1502.07943, held to the noise): of the worse half, the larger one of an odd number, those
-/// that lie further above the base's losses there than noise explains. A loss that is not finite is
-/// the worst. None where the base's losses show no noise.
+/// Which variants can no longer win (arXiv:1502.07943, beyond the noise), as places in `variants`,
+/// the losses of one run each at a rung: those in the worse half that lie further above the base's
+/// losses there than noise explains. The variant in the middle of an odd number is in the worse
+/// half. A loss that is not finite is the worst. None where the base's losses show no noise.
 std::vector<size_t> lost_at_rung(const std::vector<double>& variants,
                                  const std::vector<double>& base);
 

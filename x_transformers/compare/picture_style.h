@@ -19,7 +19,7 @@ inline constexpr const char* kPictureFrame =
 /// The beginning of gnuplot's script for a picture of this size in "png" or "svg".
 std::string picture_terminal(const std::string& format, int width, int height);
 
-/// A name that leaves room for the picture, without what a script would take for its own.
+/// `name` cut so that it leaves room for the picture, with spaces for control characters.
 std::string short_name(const std::string& name);
 
 }  // namespace x_transformers

@@ -24,9 +24,9 @@ double median_of(std::vector<double> values);
 /// A difference of two means. Without two values on each side nothing is known of the noise, and
 /// so nothing but `value`.
 struct Difference {
-  double value = 0;                  ///< of the first mean to the second
-  std::optional<double> low, high;   ///< the interval that holds the true one in 95 of 100 cases
-  std::optional<double> p_value;     ///< of a difference as large as this one where there is none
+  double value = 0;                 ///< of the first mean to the second
+  std::optional<double> low, high;  ///< the interval that holds the true one in 95 of 100 cases
+  std::optional<double> p_value;    ///< of a difference at least this large where the true one is 0
   std::optional<double> detectable;  ///< the one that would be seen at 5 % in 4 of 5 comparisons
 };
 

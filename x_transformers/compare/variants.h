@@ -46,7 +46,8 @@ Sweep read_sweep(const std::string& path, const Json& base, const OptionPlaces& 
 
 /// The names of the lists that preset_variants knows.
 std::vector<std::string> preset_names();
-/// The variants of a list by name, less those that `base` is. Throws InputError of another name.
+/// The variants of the list `name`, without those whose settings `base` has already. Throws
+/// InputError of another name.
 std::vector<Variant> preset_variants(const std::string& name, const Json& base,
                                      const OptionPlaces& places);
 

@@ -29,10 +29,10 @@ bool differ(const T& a, const T& b) {
   return !(a == b);
 }
 
-/// Visitor that collects the names of the fields whose values differ from those of another struct
-/// of the same type: `others` has its fields by name. Not for structs with options that start as a
-/// copy of others (prefix_over), of which FieldCollector would keep the address of a copy that is
-/// gone.
+/// Visitor that compares a struct with another of the same type and collects the names of the
+/// fields that differ. `others` are the fields of the other one by name, as FieldCollector has
+/// them. Structs with prefix_over cannot be compared: it shows the collector a temporary copy,
+/// whose address is of no use later.
 class DifferenceCollector : public FieldVisitor<DifferenceCollector> {
  public:
   explicit DifferenceCollector(const std::map<std::string, const void*>& others)

@@ -19,9 +19,10 @@ namespace x_transformers {
 class DeviceSums {
  public:
   virtual ~DeviceSums() = default;
-  /// A StartSumOverRanks of tensors on this rank's device, in the order of its current stream; the
-  /// end that it returns makes the stream that is current then wait, and not the host. It can be
-  /// captured in a CUDA graph, where all ranks capture it, and launch that graph together.
+  /// A StartSumOverRanks of tensors on this rank's device, which begins when the current stream
+  /// comes to it. What it returns has the stream that is current by then wait for the sum; the host
+  /// does not wait. Both can be captured in a CUDA graph, where all ranks capture them and launch
+  /// their graphs together.
   virtual StartedSum start_sum(const std::vector<at::Tensor>& tensors) = 0;
   /// A StartGivingToRanks in the same way.
   virtual StartedSum start_giving(const std::vector<at::Tensor>& tensors,
@@ -38,11 +39,11 @@ class DeviceSums {
 
 /// A way to join devices, as plain functions: what a library gives that knows how.
 struct DeviceJoining {
-  /// Of this struct: another says that library and program are of different versions.
+  /// The version of this struct. Where it is another, library and program do not fit.
   int64_t layout = sizeof(DeviceJoining);
   /// Why it cannot be had here; empty: it can.
   std::string (*unsupported)() = nullptr;
-  /// Which device this is among those of the world: as many bytes for each.
+  /// Bytes that tell this device from all others in the world; of every device as many.
   std::string (*identity)(const c10::Device& device) = nullptr;
   /// Bytes by which the ranks of one run find each other, which rank 0 makes: kKeyBytes.
   std::string (*make_key)() = nullptr;

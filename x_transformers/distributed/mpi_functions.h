@@ -10,8 +10,8 @@ namespace x_transformers {
 using MpiGivesUp = bool (*)(void* context);
 
 struct MpiFunctions {
-  /// Another says that library and program are of different versions: of this struct, and which
-  /// of the sets of arguments that its functions have had.
+  /// The version of this struct: its size, plus the number of times that arguments of its functions
+  /// have changed. Where it is another, library and program do not fit.
   int64_t layout = static_cast<int64_t>(sizeof(MpiFunctions)) + 1;
   const char* (*begin)(int64_t* rank, int64_t* world);
   /// `type` is a SumType. Sums in place.

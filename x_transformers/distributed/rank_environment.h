@@ -23,10 +23,11 @@ struct RankEnvironment {
   /// Where rank 0 is met: its host and port. Empty where MPI brings the ranks together.
   std::string address = {};
   int64_t port = 0;
-  /// torchrun's agent serves a c10d store at address and port; rank 0 is met elsewhere, which it
-  /// says there.
+  /// torchrun's agent serves a c10d store at address and port; rank 0 is met elsewhere, and says in
+  /// the store where.
   bool has_agent_store = false;
-  /// How often the launcher has started again: an earlier store knows other addresses.
+  /// How often the launcher has started the ranks again, since the store still has addresses of
+  /// earlier starts.
   std::string attempt = "0";
   /// What the ranks of one run tell each other, so that those of another are not let in.
   std::string key = {};
@@ -40,8 +41,8 @@ using EnvironmentVariable = std::function<const char*(const char* name)>;
 /// Reads, in this order: what this program's launcher sets, torchrun (RANK, WORLD_SIZE, LOCAL_RANK,
 /// MASTER_ADDR, MASTER_PORT), mpirun (OMPI_COMM_WORLD_RANK or PMI_RANK and the like) and srun
 /// (SLURM_PROCID, SLURM_LOCALID, SLURM_STEP_NUM_TASKS, SLURM_STEP_NODELIST). Nothing where no
-/// launcher speaks, or where it started one process, unless that has_gpu. Throws InputError that
-/// names the variable which is missing or no number.
+/// launcher has set any of these, or where it started one process, unless that has_gpu. Throws
+/// InputError that names the variable which is missing or no number.
 std::optional<RankEnvironment> rank_environment(const EnvironmentVariable& variable);
 
 /// The first host of a list of Slurm's, as "node007" of "node[007-012,020],login1".

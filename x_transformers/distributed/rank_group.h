@@ -58,7 +58,7 @@ class RankGroup {
   /// Whether `holds` on any rank.
   bool any(bool holds) { return most(holds ? 1 : 0) > 0; }
 
-  /// The end of all ranks together. Graphs that hold sums have ended before.
+  /// The end of all ranks together. Graphs that hold sums must be gone by then.
   void leave();
   /// Throws OtherRankFailed where the run has failed already.
   void check() const;

@@ -324,7 +324,8 @@ class RankMonitor::Thread {
         line_of(Json{{"kind", "beat"}, {"waiting", beat_.waiting}, {"idle", beat_.idle}});
     for (auto& peer : peers_) {
       if (!peer.socket.is_open()) continue;
-      // One who takes nothing is not waited for: it is lost soon, and then all are told.
+      // Does not wait for a peer that reads nothing. Where part of a line was sent, the next could
+      // not be told from its rest: the connection ends, and that the peer is lost is seen soon.
       const auto sent =
           ::send(peer.socket.descriptor(), line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
       if (sent > 0 && static_cast<size_t>(sent) < line.size())

@@ -39,7 +39,8 @@ class Transport {
   virtual void finish() {}
   /// Whether a call that waits for other ranks may never end.
   virtual bool may_be_stuck() const { return false; }
-  /// Called now and then by what waits, to throw where waiting has no use any more.
+  /// `check` is called from time to time while a call waits for other ranks, and throws where they
+  /// will not answer any more.
   void set_check(std::function<void()> check) { check_ = std::move(check); }
 
  protected:

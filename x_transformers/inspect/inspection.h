@@ -21,11 +21,11 @@ struct TokenView {
   int64_t rank = 0;  ///< 1: it was the likeliest
 };
 
-/// Means over the tokens of the text, as those that attend.
+/// A head: means over the tokens of the text as queries.
 struct HeadView {
   std::optional<double> entropy;  ///< of the weights, nats; absent where they sum to something else
-  std::optional<double>
-      distance;                 ///< tokens between query and key, by the weights; of a text's own
+  /// Tokens between a query and the keys of its own text, weighted; absent with other keys.
+  std::optional<double> distance;
   std::optional<double> first;  ///< weight of the first token, of all tokens but it
   std::optional<double> own;    ///< weight of the token itself
   double sink = 0;              ///< weight of the learned sink (head_learned_sink)

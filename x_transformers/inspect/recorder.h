@@ -1,4 +1,4 @@
-// Who looks at a model while inspect_model runs it.
+// What looks at a model while inspect_model runs it.
 #pragma once
 
 #include <ATen/core/Tensor.h>

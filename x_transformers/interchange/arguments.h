@@ -95,9 +95,9 @@ class Arguments {
   /// Throws InputError for an argument that was not taken, with the nearest of those that could
   /// have been.
   void finish() const;
-  /// A hint for the error `notice` of a call: where a tensor is missing, the given ones that
-  /// nothing has read and the names that were asked for, among which the right one is. Empty: no
-  /// tensor is missing, or all that were given have been read.
+  /// A hint for a call that failed with `notice` because a tensor is missing, which may have been
+  /// given by another name: the names of the given tensors that nothing has read, and those that
+  /// the call has asked for. Empty: no tensor is missing, or all given ones have been read.
   std::string misnamed(const Notice& notice) const;
   /// For a failure of the call: throws InputError that names a tensor among the arguments whose
   /// numbers are not all finite, if there is one.

@@ -49,9 +49,9 @@ at::Tensor run_objective(Model& model, const TensorMap& inputs, const nlohmann::
 
 /// Whether the model that `config` describes is a net over tokens, for wrappers to take.
 bool is_net(const nlohmann::json& config);
-/// A net that is given without a wrapper, in the one that it is trained in (ModelType::wrap_net);
-/// and the config of that wrapper around the net that `config` describes.
+/// The wrapper that trains `net`, around it: for a net that is given without one.
 std::shared_ptr<Model> wrap_net(std::shared_ptr<Model> net);
+/// The config of that wrapper, around the net that `config` describes.
 nlohmann::json wrapped_net(const nlohmann::json& config);
 
 /// The valid `config` with every option of the model and of the models within it, each spelled in

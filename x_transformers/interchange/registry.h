@@ -51,8 +51,8 @@ struct ModelType {
   /// (Model::set_loss_chunk).
   bool predicts_tokens = false, chunks_loss = false;
   bool is_position_bias = false;  ///< whether its module is a PositionBias, which rel_pos takes
-  /// Puts a net that is given without a wrapper into the one that it is trained in, as its option
-  /// "net". One type has it.
+  /// Puts a net that is given without a wrapper into a model of this type, as its option "net", to
+  /// train it. Of the one type that does so; null in all others.
   std::function<std::shared_ptr<Model>(std::shared_ptr<Model> net)> wrap_net = nullptr;
 };
 

@@ -17,8 +17,9 @@ namespace x_transformers {
 struct DecodingStepOptions {
   /// Tokens that the caches get room for at once.
   int64_t expected = 1;
-  /// Whether the first tensor that a step gives is the next token, [b]. The step also writes it
-  /// where the next one reads its token, so that a token that comes back need not be copied.
+  /// Whether a step chooses the next token, [b], and gives it as its first tensor. The step then
+  /// writes it to the input of the following step as well, so that a caller who passes that token
+  /// on causes no copy.
   bool gives_token = false;
   /// What the step draws from beside the default generator.
   std::optional<at::Generator> generator = std::nullopt;

@@ -46,9 +46,9 @@ class CheckpointFolder {
   void check(bool resume) const;
 
   /// Makes the folder ready for saving checkpoints, with or without a tokenizer.model: removes what
-  /// a killed run left unfinished, and puts lost links back, `best` to `best_step`, also where a
-  /// copy of the run has followed them. Checkpoints stay. Throws InputError when a file that is not
-  /// ours stands where a link must go, RunError when the folder cannot be written.
+  /// a killed run left unfinished, and puts lost links back, `best` to `best_step`, also where
+  /// copying the run has made files of them. Checkpoints stay. Throws InputError when a file that
+  /// is not ours stands where a link must go, RunError when the folder cannot be written.
   void prepare(bool has_tokenizer = false, std::optional<int64_t> best_step = std::nullopt);
 
   const std::filesystem::path& directory() const { return directory_; }
@@ -59,8 +59,8 @@ class CheckpointFolder {
   /// What `best` points to.
   std::optional<int64_t> best_step() const;
   /// Makes `latest` point to the checkpoint of `step`, which the run goes on from, and `best` to
-  /// that of `best_step`, where it is there, else to none. Later ones stay until the run has come
-  /// past them.
+  /// that of `best_step`, where it is there, else to none. Later checkpoints stay until the run has
+  /// passed their steps.
   void go_back_to(int64_t step, std::optional<int64_t> best_step);
   /// Whether there are checkpoints, but `latest` points to none of them.
   bool is_latest_lost() const;

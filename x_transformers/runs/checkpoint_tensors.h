@@ -25,25 +25,26 @@ struct TrainedTensors {
   Optimizer& optimizer;
   Ema* ema = nullptr;
   Compat compat = {};  ///< of the model
-  /// All weights, where the optimizer has a share of their numbers alone, with an `ema` of them
-  /// all: they are the checkpoint's to keep. Null: they are the optimizer's.
+  /// Where the optimizer has only a share of each weight: the whole weights, which were made for
+  /// the checkpoint, and of which `ema` is then. Null: the optimizer has them whole.
   const NamedTensors* whole = nullptr;
 
   const NamedTensors& weights() const { return whole != nullptr ? *whole : optimizer.weights(); }
 };
 
 /// The tensors of a checkpoint as they are at one instant, which are written while training goes
-/// on. Weights and what is kept of them are not copied at once where they are on the CPU: before
-/// the next update `held.keep()` copies what is not written by then.
+/// on. On the CPU most are not copied at once: before the next update `held.keep()` copies those
+/// that are not written by then.
 struct TensorSnapshot {
   TensorMap model, optimizer;
   std::string xt_compat;
   HeldTensors held;  ///< what stands in the maps
 };
 
-/// What save_tensors writes of now. `optimizer_state` is that of Optimizer::state_dict. Between
-/// updates no weight changes but those that `changes_between_updates` says yes to, in the order of
-/// Optimizer::weights, and those that have had no gradient yet.
+/// The tensors that save_tensors writes, as they are now. `optimizer_state` is that of
+/// Optimizer::state_dict. Weights may change between updates where they have had no gradient yet,
+/// or where `changes_between_updates`, in the order of Optimizer::weights, is true; those are
+/// copied at once.
 std::shared_ptr<TensorSnapshot> snapshot_of(const TrainedTensors& tensors,
                                             TensorMap optimizer_state,
                                             const std::vector<bool>& changes_between_updates = {});
@@ -67,8 +68,8 @@ void load_tensors(const std::filesystem::path& folder, const TrainedTensors& ten
 struct SpelledModel {
   std::string options;         ///< JSON text, the same for all that mean the same model
   std::set<std::string> free;  ///< JSON pointers to options that weights do not depend on
-  /// The object of `options` that the text's own ones are within, as that of a net which the text
-  /// has without a wrapper; empty: they are where the text has them.
+  /// Where the text's options stand in `options`: "net" where the text is a net without a wrapper,
+  /// and `options` those of the wrapper. Empty: in the same place.
   OptionPath place = {};
 };
 /// Spells the JSON text of a `model`: every option in one way, defaults included.

@@ -10,8 +10,7 @@ namespace x_transformers {
 /// gnuplot; absent where it is not installed or fails.
 std::optional<std::string> run_gnuplot(const std::string& script, const std::string& format);
 
-/// Why run_gnuplot draws nothing where it drew nothing, with how to get gnuplot where it is not
-/// installed.
+/// Why run_gnuplot drew nothing; where gnuplot is not installed, also how to get it.
 std::string gnuplot_unsupported();
 /// Whether there is a gnuplot among the programs of PATH.
 bool has_gnuplot();

@@ -18,9 +18,9 @@ namespace x_transformers {
 /// When others may change a tensor that is held.
 enum class Changes { any_time, after_keep, never };
 
-/// Tensors as they were when they were handed in. On the CPU those that change after `keep` alone
-/// are not copied: one thread reads them where they lie, and `keep`, which another calls before
-/// they change, copies what is not read by then.
+/// Tensors as they were when they were handed in. On the CPU those that change only after `keep`
+/// (Changes::after_keep) are read where they lie, by one thread. Another thread calls `keep` before
+/// it changes them, which copies what is not read by then.
 ///
 /// On another device they are copied there at once, where a quarter of its free memory is enough
 /// for them, and brought to the CPU as they are read, beside what the device computes; else they

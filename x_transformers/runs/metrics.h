@@ -20,8 +20,8 @@ inline constexpr const char* kLearningRate = "learning_rate";
 inline constexpr const char* kGradNorm = "grad_norm";
 }  // namespace metric
 
-/// Appends rows to a file. Each row is written with one call, so a reader never sees half of one
-/// but after a power cut.
+/// Appends rows to a file. Each row is written with one call, so a reader never sees half of one,
+/// except after a power cut.
 class MetricsWriter {
  public:
   /// Starts `path` anew; with `resumed_step` keeps the rows up to that step and drops later ones

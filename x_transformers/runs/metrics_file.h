@@ -15,7 +15,7 @@ class AppendFile {
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;
 
-  /// Appends `record`, or on failure (disk full) as good as nothing: a part of it is taken back.
+  /// Appends `record`. Where that fails (disk full), removes what was written of it.
   void append(std::string_view record);
 
   const std::string& path() const { return path_; }

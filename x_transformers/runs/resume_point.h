@@ -10,8 +10,8 @@
 
 namespace x_transformers {
 
-/// Whether a checkpoint, in its folder `step-N`, cannot be gone on from: a file is missing or
-/// cannot be read, or weights are not finite. Reads all of it.
+/// Whether no run can go on from a checkpoint, in its folder `step-N`: a file is missing or cannot
+/// be read, or weights are not finite. Reads all of it.
 bool is_damaged(const std::filesystem::path& folder);
 
 /// The newest checkpoint without damage that the latest came by (CheckpointFolder::own_steps).

@@ -59,9 +59,9 @@ class RunReport {
   void evaluation(const EvaluationLog& evaluation);
   void sample(int64_t step, const std::string& text);
   void message(const std::string& text) { progress_.message(text); }
-  /// What draws the loss curve, where asked for, on whichever thread, and gives what has kept it
-  /// from that; empty: nothing is asked for. A failure is told once, by tell_of_curve, and does not
-  /// end the run.
+  /// A function that draws the loss curve, on any thread, and returns why it could not, if so.
+  /// Empty where no curve is asked for. tell_of_curve tells the user of the first failure, which
+  /// does not end the run.
   std::function<std::optional<Notice>()> curve() const;
   void tell_of_curve(const std::optional<Notice>& failure);
   /// Ends the progress bar.

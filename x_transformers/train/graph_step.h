@@ -16,7 +16,7 @@ namespace x_transformers {
 /// graph; empty: they can be captured.
 Text graph_step_unsupported(Model& model, const at::Device& device);
 
-/// What messages say of a step that cannot be captured stands below it.
+/// What begins messages about a step that cannot be captured.
 inline constexpr const char* kTrainingStep = "training step:";
 
 /// Runs a step eagerly a few times, so that libraries set themselves up, then captures it and
@@ -29,15 +29,15 @@ class GraphStep {
   /// Calls before the capture.
   static constexpr int64_t kEagerSteps = 3;
 
-  /// `eager` must outlive this. Needs graph_unsupported() to be empty on CUDA. By `most` other
-  /// ranks, where there are some, agree on what to do.
+  /// `eager` must outlive this. On CUDA graph_step_unsupported must be empty. Where there are other
+  /// ranks, `most` is how they agree on what to do.
   GraphStep(TrainStep& eager, const c10::Device& device, MostOverRanks most = {});
-  /// The result lies where the next call writes its own. Throws RunError where the step cannot be
-  /// captured.
+  /// The next call overwrites the result. Throws RunError where the step cannot be captured.
   StepResult operator()(const std::vector<Batch>& micro_batches);
 
  private:
-  /// What to do with a step, the more the later; all ranks do what the one needs that needs most.
+  /// What to do with a step. Where ranks need different things, all do the one that stands last
+  /// here.
   enum class Way : int64_t { replay, capture, capture_with_shares, run_eagerly };
 
   Way way_of(const std::vector<Batch>& micro_batches, const std::vector<double>& shares) const;

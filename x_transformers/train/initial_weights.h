@@ -14,10 +14,10 @@ class Model;
 /// among them (that of an AutoregressiveWrapper; policy and reference of a DPO), so what is wrapped
 /// around the net in either place does not matter.
 ///
-/// With `strict` InputError, which lists what does not fit where most does, where nothing of the
-/// model is like the weights. Without it, what fits is taken there, and where the vocabulary or the
-/// table of positions has more rows than before, the rows there were. Returns a line for the user
-/// about what was left as it was or grew; empty: all was taken.
+/// Where the weights are those of none of these: with `strict` throws InputError, which lists what
+/// does not fit where most of them would; without it, takes what fits there, and of a vocabulary or
+/// a table of positions that has more rows than before, the rows there were. Returns a line for the
+/// user about what was left as it was or grew; empty: all was taken.
 ///
 /// `key` takes some of the weights of a file that holds others (WeightSelection::key).
 std::string start_from(Model& model, const std::filesystem::path& path, bool strict = true,

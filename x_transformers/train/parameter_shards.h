@@ -23,10 +23,10 @@ namespace x_transformers {
 /// it goes on; those of no layer, such as embeddings and heads, are there during a whole step.
 /// Gradients are summed up layer by layer, and their owners alone keep them.
 ///
-/// All ranks make the same sums in the same order, since they come to the same layers: the order of
-/// a backward pass is that of the forward pass, read backwards, whatever the pass of a rank leaves
-/// out. It is RunError where they do not, and where the model does something with its parameters
-/// that this cannot follow.
+/// All ranks make the same sums in the same order, since they come to the same layers. A backward
+/// pass goes over the layers of the forward pass in reverse, also those that it needs no gradients
+/// of on some rank. Throws RunError where ranks come to different layers, and where the model does
+/// something with its parameters that this cannot follow.
 class ParameterShards : public LayerVisitor, public TensorKeeper {
  public:
   /// `optimizer` shares out state and weights of the parameters of `model`, which are all there

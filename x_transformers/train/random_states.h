@@ -19,15 +19,15 @@ struct RandomSource {
   std::function<void(const at::Device& device, const at::Tensor& state)> restore = {};
 };
 
-/// The default generators of the process, which operations draw from: for programs, whose process
-/// it is, to be read and brought back.
+/// The default generators of the process, which operations draw from, to be read and set: for
+/// programs, which own their process.
 RandomSource process_generators();
-/// The same, to be read alone.
+/// The same, to be read and not set.
 RandomSource read_process_generators();
 
 /// The states of `source` now; of the CPU and, where `device` is another one, of that too.
 RandomState random_state(const RandomSource& source, const at::Device& device);
-/// Brings the states back; nothing, where `source` is read alone. Throws InputError when `state` is
+/// Brings the states back; nothing, where `source` cannot be set. Throws InputError when `state` is
 /// no such state or lacks that of `device`.
 void set_random_state(const RandomSource& source, const RandomState& state,
                       const at::Device& device);

@@ -11,7 +11,7 @@
 
 namespace x_transformers {
 
-/// What a run trains on, as far as going on asks for it.
+/// What a run trains on, as far as a resumed run has to know it.
 struct TrainingData {
   /// Samples that a batch of all processes takes.
   int64_t batch_size = 1;

@@ -26,7 +26,7 @@ namespace x_transformers {
 
 /// Throws InputError where a run cannot start in `directory` or, with `resume`, go on there, or
 /// where its files would be read as its own data; and where the token_folder of `context` can be no
-/// folder. Touches nothing; rank 0, which writes, looks.
+/// folder. Changes nothing. Only rank 0 looks, as it alone writes.
 void check_folder(const RunOptions& run, const std::filesystem::path& directory, bool resume,
                   const RunContext& context);
 
@@ -42,7 +42,7 @@ auto build_apart(const at::Device& device, Build build) {
 TrainerParts make_parts(const RunOptions& run, const std::filesystem::path& directory, bool resume,
                         const RunContext& context);
 
-/// Makes `data`, of these files (data_files), what the parts train and validate on.
+/// Has the parts train and validate on `data`, which is read from these files (data_files).
 void use_data(TrainerParts& parts, const std::shared_ptr<const DataSource>& data,
               const std::vector<FileExtent>& files);
 

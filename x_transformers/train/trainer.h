@@ -148,9 +148,9 @@ class Trainer {
   /// memory; and InputError: no room in the folder. The last checkpoint is intact.
   TrainResult run();
 
-  /// With train.shard parameters, a process has its share of the model alone. Brings the whole of
-  /// it to each of them, which all call it, when nothing is trained any more; nothing else
-  /// otherwise.
+  /// For after training. With train.shard parameters each process has only its share of the model;
+  /// this brings the whole model to every process, and every process calls it. Without, does
+  /// nothing.
   void gather_model();
 
   /// The eager step, for capture.
@@ -217,7 +217,7 @@ class Trainer {
   void sample();
   /// Takes the tensors of now, which a thread of its own writes while training goes on.
   void save(bool is_best);
-  /// Copies what the thread has not written yet of what the update to come changes.
+  /// Copies, before an update, what it changes and that thread has not written yet.
   void before_update();
   void note_versions();
   /// Waits for it, where it is at work, and throws what has kept it from writing.
@@ -237,7 +237,7 @@ class Trainer {
   TrainedTensors tensors() { return {model_, *optimizer_, ema(), parts_.compat}; }
   /// Of all ranks.
   bool are_all_finite();
-  /// What of it all is to be saved, on rank 0; all ranks call it.
+  /// The tensors to be saved, on rank 0; null on others. All ranks call it.
   std::shared_ptr<TensorSnapshot> take_snapshot();
 
   torch::nn::Module& model_;
@@ -270,8 +270,8 @@ class Trainer {
   TrainResult result_;
   /// What is being written, until the update that changes it.
   std::shared_ptr<TensorSnapshot> snapshot_;
-  /// Versions of the weights after the last step, and which of them have ever changed until the
-  /// next update, as those do that a module draws anew when it is called.
+  /// Versions of the weights after the last step; and which weights have ever changed between an
+  /// update and the next, as those that a module draws anew in each call.
   std::vector<int64_t> versions_;
   std::vector<bool> changes_between_updates_;
   /// The checkpoint that is being written, and what has kept its loss curve from being drawn. Last,

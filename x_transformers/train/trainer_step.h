@@ -84,7 +84,8 @@ class TrainStep {
   bool has_other_ranks() const { return sum_ != nullptr; }
 
  private:
-  /// What makes the loss of micro-batch `index` its part of the step's; undefined: it has none.
+  /// Gives the part of the step's loss that the loss of micro-batch `index` makes; undefined: it
+  /// makes none.
   using ShareOf = std::function<at::Tensor(const at::Tensor& loss, int64_t index)>;
   /// The targets of a step, int64 scalars on the device, and the share of this rank in them, an
   /// fp32 one; undefined where there is one rank.
@@ -99,7 +100,8 @@ class TrainStep {
   /// is the last that has a share.
   at::Tensor accumulate(const std::vector<Batch>& micro_batches, size_t last,
                         const Targets& targets, const ShareOf& share_of);
-  /// The loss of a micro-batch, with what looks on and keeps.
+  /// The loss of a micro-batch, seen by the Watch and with parameters brought by the shards, where
+  /// there are some.
   at::Tensor loss_of(const Batch& batch);
   /// The gradients of the last micro-batch that has a share are summed up while they are made.
   void backward(const at::Tensor& loss, bool is_last);
