@@ -1,4 +1,4 @@
-// Parameters of the greatest number of each row, on CUDA.
+// Parameters of the maximum of each row, on CUDA.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace x_transformers::kernels {
 
-/// Where the greatest number of each row of dense x [rows, dim] is, the first of equal ones. NaN is
+/// Where the maximum of each row of dense x [rows, dim] is, the first of equal ones. NaN is
 /// greater than any number. dim is 1 to 2^31 - 1.
 struct ArgmaxOfRows {
   const void* x = nullptr;

@@ -29,11 +29,11 @@ struct ScoreSoftmax {
   void* weights = nullptr;           ///< like scores
   /// [batch, heads, queries], in powers of 2: what the gradient's softmax is made of again.
   float* log_sum_exp = nullptr;
-  /// More than 0: only the so many greatest scores of a row, and what equals the least of them,
+  /// More than 0: only the so many largest scores of a row, and what equals the smallest of them,
   /// get a weight.
   int64_t topk = 0;
   float* least = nullptr;  ///< [batch, heads, queries]: the least score with a weight, for topk
-  bool straight_through = false;  ///< the gradient is that of all, not only of the greatest
+  bool straight_through = false;  ///< the gradient is that of all, not only of the largest
 
   // Backward: the gradient of scores, or minus that of each head's gate. It may be written over
   // that of the weights.

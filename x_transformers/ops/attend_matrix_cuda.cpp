@@ -1,5 +1,5 @@
 // Attention whose scores are looked at all of a query, or all of a head, at once, by CUDA kernels
-// of ours: talking heads, contextual positions, selective attention, the greatest scores only.
+// of ours: talking heads, contextual positions, selective attention, the largest scores only.
 //
 // The matrix of scores is made for a block of queries at a time and only for the keys that the
 // block may see. Nothing of it is kept for the backward pass, which makes it again.

@@ -1,4 +1,4 @@
-// The greatest number of each row.
+// The maximum of each row.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,4 +1,4 @@
-// A block goes over a row for the greatest logit and the sum of exponentials relative to it, and
+// A block goes over a row for the maximum logit and the sum of exponentials relative to it, and
 // once more for the gradient. Where two rows fit into the shared memory of a multiprocessor, it has
 // a block that computes with one row while the next is copied there, and memory is read once and
 // written once. Longer rows have a block each, and some are in the cache when they are read again.
@@ -29,7 +29,7 @@ __device__ float exp_for(float x) {
   return sizeof(T) == 2 ? __expf(x) : expf(x);
 }
 
-/// A sum of exponentials, relative to the greatest exponent.
+/// A sum of exponentials, relative to the maximum exponent.
 struct ExpSum {
   float most = -kInfinity;
   float sum = 0;

@@ -30,7 +30,7 @@ __device__ inline float share(float a, float b) { return a == kNothing ? 0.0f : 
 /// The mean of the values; 0 where no key was seen.
 __device__ inline float mean_of(float value, float sum) { return sum == 0 ? 0.0f : value / sum; }
 
-/// A softmax over some keys: the greatest score, the sum of exponentials relative to it, and the
+/// A softmax over some keys: the maximum score, the sum of exponentials relative to it, and the
 /// values weighted by them, of eight features.
 struct Weighted {
   float most = kNothing, sum = 0, values[kSize] = {};
@@ -45,18 +45,18 @@ struct Weighted {
   template <class Part, int kCount>
   __device__ void add(const float (&scores)[kCount], const bool (&exists)[kCount],
                       const Part (&of_keys)[kCount]) {
-    float greatest = most;
+    float maximum = most;
 #pragma unroll
-    for (int n = 0; n < kCount; ++n) greatest = exists[n] ? fmaxf(greatest, scores[n]) : greatest;
-    const float mine = share(most, greatest);
-    most = greatest;
+    for (int n = 0; n < kCount; ++n) maximum = exists[n] ? fmaxf(maximum, scores[n]) : maximum;
+    const float mine = share(most, maximum);
+    most = maximum;
     sum *= mine;
 #pragma unroll
     for (int i = 0; i < kSize; ++i) values[i] *= mine;
 #pragma unroll
     for (int n = 0; n < kCount; ++n) {
       if (!exists[n]) continue;
-      const float weight = __expf(scores[n] - greatest);
+      const float weight = __expf(scores[n] - maximum);
       sum += weight;
       float of_key[kSize];
       of_keys[n].unpack(of_key);
@@ -244,7 +244,7 @@ template <int kGroup, int kDim>
 struct Room {
   float mosts[kWarps][kGroup], sums[kWarps][kGroup];
   float values[kWarps][kGroup][kDim];
-  /// What a part has found, for the others of its cluster: the values, the greatest score, the sum.
+  /// What a part has found, for the others of its cluster: the values, the maximum score, the sum.
   float of_block[kGroup][kDim + 2];
 };
 
@@ -487,7 +487,7 @@ class Block {
     }
   }
 
-  /// body(query, feature, greatest score, sum, value) of what the warps have found.
+  /// body(query, feature, maximum score, sum, value) of what the warps have found.
   template <class Body>
   __device__ void for_each(const Body& body) const {
     for (int at = threadIdx.x; at < kGroup * kDim; at += kThreads) {

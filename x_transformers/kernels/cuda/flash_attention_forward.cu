@@ -26,12 +26,12 @@ struct ForwardShape {
                                 2 * (kDistances + kKeys) * static_cast<int>(sizeof(float));
 };
 
-/// The softmax of each row so far: its greatest score, in binary, and the sum of powers beside it.
+/// The softmax of each row so far: its maximum score, in binary, and the sum of powers beside it.
 struct RowsSoFar {
   float most[2], sum[2];
 };
 
-/// From scores, of `unit`, to weights relative to the greatest score so far; what is summed already
+/// From scores, of `unit`, to weights relative to the maximum so far; what is summed already
 /// is made relative to it as well.
 template <FlashNormaliser kNormaliser, int kN, int kOut>
 __device__ void weigh(Products<kN>& s, float unit, RowsSoFar& rows, Products<kOut>& sums) {

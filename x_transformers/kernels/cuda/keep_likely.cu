@@ -96,7 +96,7 @@ __device__ uint32_t key_of(float x) {
 
 /// The least number of so many bits (an even one) whose sum is not above the limit: sums(tries)
 /// makes of kTries numbers their sums, which fall as the numbers grow. `above` is the sum of the
-/// greatest number before, and that of the result after.
+/// maximum before, and that of the result after.
 template <class Sums>
 __device__ uint32_t least_within(int bits, float limit, float& above, const Sums& sums) {
   uint32_t found = 0;

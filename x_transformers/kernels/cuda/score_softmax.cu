@@ -1,6 +1,6 @@
 // A row belongs to a warp, or to a block where it is long. Each thread keeps its part of the row in
-// registers, so scores are read once. The least of the greatest scores is found by bisection among
-// the numbers of 16 bits.
+// registers, so scores are read once. The smallest of the largest scores is found by bisection
+// among the numbers of 16 bits.
 #include <algorithm>
 
 #include "x_transformers/kernels/cuda/device/row_sum.cuh"
@@ -16,7 +16,7 @@ constexpr int kWarpsOfShortRows = 4;  ///< of a block
 constexpr float kLog2E = 1.4426950408889634f;
 
 /// How a kernel goes over a row: thread t of the group has the vectors t, t + threads, ... of kSize
-/// numbers, at most kParts of them. kIsSparse: only the greatest scores count.
+/// numbers, at most kParts of them. kIsSparse: only the largest scores count.
 template <class T, int size, int parts, int threads, bool sparse>
 struct Layout {
   using Element = T;
@@ -58,7 +58,7 @@ __device__ float power_of_2(float x) {
   return power;
 }
 
-/// The greatest over threadIdx.x, in every thread, as row_sum; NaN counts for nothing.
+/// The maximum over threadIdx.x, in every thread, as row_sum; NaN counts for nothing.
 __device__ float row_max(float x, float* room) {
   for (int offset = kWarp / 2; offset > 0; offset /= 2)
     x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, offset));
@@ -79,7 +79,7 @@ __device__ int key_of(int part) {
   return (part * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * L::kSize;
 }
 
-/// Scores less their gate, minus infinity where they are hidden. Where only the greatest count,
+/// Scores less their gate, minus infinity where they are hidden. Where only the largest count,
 /// they are rounded, as those that are compared.
 template <class L>
 __device__ void load_scores(const ScoreSoftmax& p, const ScoreRow& row,
@@ -128,7 +128,7 @@ __device__ int row_count(int x, float* room) {
   return static_cast<int>(row_sum(static_cast<float>(x), room));
 }
 
-/// The least over threads of the greatest score of each: so many scores reach it.
+/// The minimum over threads of the maximum score of each: so many scores reach it.
 template <class L>
 __device__ float reached_by_every_thread(const float (&x)[L::kParts][L::kSize]) {
   float own = -INFINITY;
@@ -142,10 +142,10 @@ __device__ float reached_by_every_thread(const float (&x)[L::kParts][L::kSize]) 
   return own;
 }
 
-/// The `count`-th greatest of the visible scores of a row; minus infinity where there are no more.
+/// The `count`-th largest of the visible scores of a row; minus infinity where there are no more.
 template <class L>
-__device__ float least_of_greatest(const float (&x)[L::kParts][L::kSize], int64_t count,
-                                   float greatest, float* room) {
+__device__ float smallest_kept(const float (&x)[L::kParts][L::kSize], int64_t count, float maximum,
+                               float* room) {
   using Order = Ordered<typename L::Element>;
   using Pair = typename Order::Pair;
   constexpr int kPairs = L::kParts * L::kSize / 2;
@@ -165,7 +165,7 @@ __device__ float least_of_greatest(const float (&x)[L::kParts][L::kSize], int64_
     return row_count(static_cast<int>(to_float(reached.x) + to_float(reached.y)), room);
   };
   const auto wanted = static_cast<int>(min(count, int64_t{kMostScoreKeys}));
-  int low = Order::kLeast, high = max(low, Order::of(greatest));
+  int low = Order::kLeast, high = max(low, Order::of(maximum));
   const float reached_by_all = reached_by_every_thread<L>(x);
   if (blockDim.x == kWarp && count <= kWarp && reached_by_all > -INFINITY) {
     low = max(low, Order::of(reached_by_all));
@@ -199,17 +199,17 @@ __global__ void __launch_bounds__(L::kMostThreads) softmax_forward_kernel(ScoreS
   float x[L::kParts][L::kSize];
   load_scores<L>(p, row, x);
 
-  float greatest = -INFINITY;
+  float maximum = -INFINITY;
 #pragma unroll
   for (int part = 0; part < L::kParts; ++part) {
 #pragma unroll
-    for (int i = 0; i < L::kSize; ++i) greatest = fmaxf(greatest, x[part][i]);
+    for (int i = 0; i < L::kSize; ++i) maximum = fmaxf(maximum, x[part][i]);
   }
-  greatest = row_max(greatest, room);
+  maximum = row_max(maximum, room);
   float least = -INFINITY;
-  if constexpr (L::kIsSparse) least = least_of_greatest<L>(x, p.topk, greatest, room);
+  if constexpr (L::kIsSparse) least = smallest_kept<L>(x, p.topk, maximum, room);
 
-  const float level = greatest == -INFINITY ? 0.0f : greatest * kLog2E;
+  const float level = maximum == -INFINITY ? 0.0f : maximum * kLog2E;
   float sum = 0, sum_of_all = 0;
 #pragma unroll
   for (int part = 0; part < L::kParts; ++part) {
