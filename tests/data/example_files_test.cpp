@@ -301,5 +301,31 @@ TEST(ImageExamples, RefuseOtherModesByTheFile) {
   expect_refused(options("images", temporary_folder() + "modes/a"), "holds no folders");
 }
 
+TEST(ImageExamples, RefusesPngFilesWithAByteThatIsAnother) {
+  const auto whole = grey_png();
+  constexpr size_t kSignature = 8;
+  for (size_t i = kSignature; i < whole.size(); ++i) {
+    auto bytes = whole;
+    bytes[i] = static_cast<char>(bytes[i] ^ 0x10);
+    const auto path = write("flipped/a/flipped.png", bytes);
+    EXPECT_THAT([&] { read_image(path, 1); },
+                ThrowsMessage<InputError>(HasSubstr("flipped.png: is ")))
+        << "byte " << i;
+  }
+  auto pixels = whole;
+  const auto data = whole.find("IDAT") + 8;  // within the compressed pixels
+  pixels[data] = static_cast<char>(pixels[data] ^ 1);
+  const auto path = write("flipped/a/pixels.png", pixels);
+  EXPECT_THAT([&] { read_image(path, 1); },
+              ThrowsMessage<InputError>(
+                  HasSubstr("pixels.png: is damaged: the checksum of its chunk IDAT is of other")));
+  for (size_t length = kSignature; length < whole.size(); ++length) {
+    const auto cut = write("flipped/a/cut.png", whole.substr(0, length));
+    EXPECT_THROW(read_image(cut, 1), InputError) << length << " bytes";
+  }
+  // What follows the last chunk is none of the image's.
+  EXPECT_NO_THROW(read_image(write("flipped/a/longer.png", whole + "more"), 1));
+}
+
 }  // namespace
 }  // namespace x_transformers::example_files_test

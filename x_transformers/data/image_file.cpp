@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "x_transformers/core/error.h"
+#include "x_transformers/data/png_damage.h"
 #include "x_transformers/io/file_contents.h"
 
 #define STB_IMAGE_IMPLEMENTATION
@@ -47,6 +48,8 @@ at::Tensor read_image(const std::string& path, int64_t channels) {
   int width = 0, height = 0, stored = 0;
   require(stbi_info_from_memory(bytes, size, &width, &height, &stored) != 0, at(path + ":"),
           "is no PNG or JPEG file that can be read");
+  const auto damage = png_damage(file.bytes);
+  require(damage.empty(), at(path + ":"), "is damaged: {}", damage);
   require(stbi_is_16_bit_from_memory(bytes, size) == 0, at(path + ":"),
           "has 16 bits a channel, expected 8");
   require(stored == channels, at(path + ":"), "is {}, expected {} ({} = {})",
