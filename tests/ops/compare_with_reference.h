@@ -146,10 +146,11 @@ inline double rounding_by_output(const std::function<at::Tensor(const at::Tensor
   return 6 * std::sqrt(squares / kDraws);
 }
 
-/// The output and the gradients of a run, in double on the CPU.
+/// The output and the gradients of a run, and those of gradients that it has, in double on the CPU.
 inline Tensors results_of(const OpRun& run) {
   Tensors results = {run.output.detach()};
   results.insert(results.end(), run.gradients.begin(), run.gradients.end());
+  results.insert(results.end(), run.second.begin(), run.second.end());
   for (auto& result : results) result = result.cpu().to(at::kDouble);
   return results;
 }
@@ -169,6 +170,19 @@ inline void expect_as_good_as_reference(const Op& op, const Op& reference, const
   EXPECT_EQ(run.output.scalar_type(), type);
   expect_as_near(results_of(run), results_of(run_op(reference, low, type, false)),
                  results_of(run_op(reference, rounded, at::kDouble, false, type)), type);
+}
+
+/// The same in float32, with the gradients of the first gradients' squares.
+inline void expect_second_order_as_good_as_reference(const Op& op, const Op& reference,
+                                                     const Tensors& inputs,
+                                                     const at::Device& device) {
+  Tensors there;
+  for (const auto& input : inputs) there.push_back(input.to(device));
+  const auto run = [&](const Op& which, const Tensors& given, at::ScalarType as) {
+    return results_of(run_op(which, given, as, /*second_order=*/true, at::kFloat));
+  };
+  expect_as_near(run(op, there, at::kFloat), run(reference, there, at::kFloat),
+                 run(reference, inputs, at::kDouble), at::kFloat);
 }
 
 }  // namespace x_transformers

@@ -88,16 +88,10 @@ TEST_F(HyperConnectionOnCuda, OutputsAndGradientsAreThoseOfTheReference) {
 }
 
 TEST_F(HyperConnectionOnCuda, GradientsOfGradients) {
-  auto inputs = some_inputs(3, 4, 8, 1);
-  const auto exact =
-      run_op([](const Tensors& t) { return two_of("reference", t, 1); }, inputs, at::kDouble, true);
-  for (auto& input : inputs) input = input.to(at::kCUDA);
-  const auto got =
-      run_op([](const Tensors& t) { return two_of("cuda", t, 1); }, inputs, at::kFloat, true);
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    expect_close(got.gradients[i].cpu(), exact.gradients[i], 1e-4, 1e-3);
-    expect_close(got.second[i].cpu(), exact.second[i], 1e-3, 1e-2);
-  }
+  expect_second_order_as_good_as_reference(
+      [](const Tensors& t) { return two_of("cuda", t, 1); },
+      [](const Tensors& t) { return two_of("reference", t, 1); }, some_inputs(3, 4, 8, 1),
+      at::Device(at::kCUDA, 0));
 }
 
 }  // namespace

@@ -93,16 +93,10 @@ TEST_F(LayerMixOnCuda, GradientsOfAStackAreThoseOfTheReference) {
 }
 
 TEST_F(LayerMixOnCuda, GradientsOfGradients) {
-  auto inputs = inputs_of_stack(6, {2, 3, 8});
-  const auto exact =
-      run_op([](const Tensors& t) { return stack_of_mixes(t, false); }, inputs, at::kDouble, true);
-  for (auto& input : inputs) input = input.to(at::kCUDA);
-  const auto got =
-      run_op([](const Tensors& t) { return stack_of_mixes(t, true); }, inputs, at::kFloat, true);
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    expect_close(got.gradients[i].cpu(), exact.gradients[i], 1e-4, 1e-3);
-    expect_close(got.second[i].cpu(), exact.second[i], 1e-3, 1e-2);
-  }
+  expect_second_order_as_good_as_reference(
+      [](const Tensors& t) { return stack_of_mixes(t, true); },
+      [](const Tensors& t) { return stack_of_mixes(t, false); }, inputs_of_stack(6, {2, 3, 8}),
+      at::Device(at::kCUDA, 0));
 }
 
 TEST_F(LayerMixOnCuda, KeepsGradientsThatSomeoneElseHolds) {
