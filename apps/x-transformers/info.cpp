@@ -134,8 +134,9 @@ void print_json(const ModelInfo& info, const InfoCommand& command) {
                {"cache_bytes_per_token", cache_bytes(cost)},
                {"cuda_graph", cost.capture_unsupported.empty()},
                {"attentions", attentions},
-               {"memories", cost.memories},
+               {"memories", Json::array()},
                {"options", options}};
+  for (const auto& memory : cost.memories) json["memories"].push_back(Notice{{}, memory}.line());
   if (!cost.capture_unsupported.empty()) json["graph_unsupported"] = cost.capture_unsupported;
   if (command.processes > 1)
     json["bytes_per_process"] = as_json(rank_bytes(cost, command.processes));
@@ -245,7 +246,8 @@ void print_attentions(const ModelCost& cost) {
                                          : fmt::format("{}", fmt::join(names, " "));
     fmt::print("  attention       {}: {}\n", which, text);
   }
-  for (const auto& memory : cost.memories) fmt::print("  all see also    {}\n", memory);
+  for (const auto& memory : cost.memories)
+    fmt::print("  all see also    {}\n", Notice{{}, memory}.line());
 }
 
 std::string what_else(const OptionCost& option) {

@@ -24,7 +24,7 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 std::string write(const std::string& name, const std::string& content) {
-  const auto path = temporary_folder() + name;
+  auto path = temporary_folder() + name;
   std::filesystem::create_directories(std::filesystem::path(path).parent_path());
   std::ofstream(path, std::ios::binary) << content;
   return path;

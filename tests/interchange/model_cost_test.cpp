@@ -45,13 +45,16 @@ TEST(ModelCost, SaysWhatEachTokenSees) {
             "causal, but for a prefix that all see (prefix_attn_len), 5 tokens back at most");
   EXPECT_TRUE(prefix.attentions.at(1).sight.starts_with("not causal"));  // of the context
   EXPECT_THAT(prefix.memories,
-              testing::ElementsAre("3 learned tokens (num_memory_tokens)",
-                                   "up to 7 tokens of earlier calls (max_mem_len), where a call "
-                                   "gives their memories"));
+              testing::ElementsAre(
+                  text("3 learned tokens ({})", option("num_memory_tokens")),
+                  text("up to 7 tokens of earlier calls ({}), where a call gives their memories",
+                       option("max_mem_len"))));
   const auto wrapped = cost_of(R"({"type": "AutoregressiveWrapper", "net": {
       "type": "TransformerWrapper", "num_tokens": 9, "max_seq_len": 9, "num_memory_tokens": 1,
       "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1}}})");
-  EXPECT_THAT(wrapped.memories, testing::ElementsAre("1 learned token (net.num_memory_tokens)"));
+  EXPECT_THAT(wrapped.memories,
+              testing::ElementsAre(
+                  text("1 learned token ({})", option(OptionPath("net") / "num_memory_tokens"))));
   const auto plain = cost_of(R"({"type": "TransformerWrapper", "num_tokens": 9, "max_seq_len": 9,
       "attn_layers": {"type": "Encoder", "dim": 8, "depth": 1}})");
   EXPECT_EQ(plain.attentions.at(0).sight, "not causal");
@@ -74,9 +77,10 @@ TEST(ModelCost, SaysWhichMemoriesNetsOfOtherInputsHave) {
         R"({"type": "XValTransformerWrapper", "num_tokens": 9, "numerical_token_id": 3, )",
         R"({"type": "MultiInputTransformerWrapper", "num_tokens": {"note": 9}, )"}) {
     EXPECT_THAT(cost_of((net + layers).c_str()).memories,
-                testing::ElementsAre("2 learned tokens (num_memory_tokens)",
-                                     "up to 5 tokens of earlier calls (max_mem_len), where a call "
-                                     "gives their memories"))
+                testing::ElementsAre(
+                    text("2 learned tokens ({})", option("num_memory_tokens")),
+                    text("up to 5 tokens of earlier calls ({}), where a call gives their memories",
+                         option("max_mem_len"))))
         << net;
   }
 }

@@ -382,6 +382,7 @@ TEST_F(ResumeTest, ACheckpointThatCountsBatchesGoesOnAtItsSample) {
 
 std::vector<std::string> lines_of(const std::vector<Notice>& notes) {
   std::vector<std::string> lines;
+  lines.reserve(notes.size());
   for (const auto& note : notes) lines.push_back(note.line());
   return lines;
 }

@@ -348,9 +348,12 @@ class ComparisonWork {
     Notice notice{{},
                   text("there is no validation loss: {} or {} is needed",
                        option(data / "val_fraction"), option(data / "val_path"))};
-    if (&entry != &base_) return fail(entry, {RunEnd::kFailed, notice.line(), true});
-    notice.about = at("base:");
-    throw InputError(std::move(notice));
+    if (&entry == &base_) {
+      notice.about = at("base:");
+      throw InputError(std::move(notice));
+    }
+    entry.result.failure = notice.line();
+    message(fmt::format("{}: {}", entry.result.name, entry.result.failure));
   }
 
   void tell_run(const ComparisonEntry& entry, int64_t seed) const {

@@ -56,15 +56,13 @@ Attentions attentions_of(torch::nn::Module& model) {
   return found;
 }
 
-/// What tokens of the model see beside those of their sequence, in words.
-std::vector<std::string> memories_of(torch::nn::Module& model) {
-  std::vector<std::string> found;
+/// What tokens of the model see beside those of their sequence.
+std::vector<Text> memories_of(torch::nn::Module& model) {
+  std::vector<Text> found;
   each_part(model, [&](torch::nn::Module& part, const std::string&, const Spelling& spelling) {
     const auto* owner = dynamic_cast<const SightOwner*>(&part);
     if (owner == nullptr) return;
-    const auto add = [&](const Text& memory) {
-      found.push_back(Notice{{}, respelled(memory, spelling)}.line());
-    };
+    const auto add = [&](const Text& memory) { found.push_back(respelled(memory, spelling)); };
     if (const auto learned = owner->memory_tokens(); learned > 0)
       add(text("{} ({})", how_many(learned, "learned token"), option("num_memory_tokens")));
     if (const auto kept = owner->kept_mems().value_or(0); kept > 0) {

@@ -35,7 +35,7 @@ struct ModelCost {
   std::string not_counted;  ///< why there are no flops: the model could not be called; or empty
   int64_t tokens = 0;       ///< in a sequence, as it was called
   std::vector<AttentionReport> attentions;
-  std::vector<std::string> memories;  ///< what tokens see beside those of the sequence, in words
+  std::vector<Text> memories;  ///< what tokens see beside those of the sequence
   std::string
       capture_unsupported;  ///< why its training steps cannot be CUDA graphs; empty: they can
 };
