@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -132,13 +133,13 @@ Tensors matrix_inputs(const MatrixSizes& n, bool whole) {
   return {draw(n.queries, n.heads), draw(n.keys, kv_heads), draw(n.keys, kv_heads)};
 }
 
-/// Output and gradients as near the exact ones as the reference's in the same type.
-void expect_matrix_right(const MatrixStages& set, const MatrixSizes& n, bool causal = true,
-                         bool whole = false, at::ScalarType type = at::kBFloat16) {
-  SCOPED_TRACE(testing::Message() << set.name << (causal ? ", causal: " : ": ") << n.batch << " x "
-                                  << n.heads << " heads, " << n.queries << " queries, " << n.keys
-                                  << " keys, " << n.features << " features in "
-                                  << at::toString(type));
+/// The output and the gradients of one draw of inputs, in double.
+struct MatrixResults {
+  Tensors got, by_reference, exact;
+};
+
+MatrixResults matrix_results(const MatrixStages& set, const MatrixSizes& n, bool causal, bool whole,
+                             at::ScalarType type) {
   auto inputs = matrix_inputs(n, whole);
   for (const auto& leaf : set.leaves(n)) inputs.push_back(leaf);
   const auto op = [&](const std::string& engine) {
@@ -157,19 +158,50 @@ void expect_matrix_right(const MatrixStages& set, const MatrixSizes& n, bool cau
   const auto run = [&](const std::string& engine, const Tensors& given, at::ScalarType as) {
     return results_of(run_op(op(engine), given, as, false, type));
   };
-  auto got = run("matrix_cuda", there, type), by_reference = run("reference", there, type),
-       exact = run("reference", rounded, at::kDouble);
-  for (const auto& result : got) EXPECT_TRUE(result.isfinite().all().item<bool>());
-  // Of a gradient that is exactly 0 rounding is left, and the error of a single number is a matter
-  // of chance.
-  for (size_t i = exact.size(); i-- > 1;) {
-    const auto norm = exact[i].norm().item<double>();
-    if (norm > 0 && exact[i].numel() > 1) continue;
-    EXPECT_LE((got[i] - exact[i]).norm().item<double>(), 0.3 * norm + 1e-3);
-    for (auto* results : {&got, &by_reference, &exact})
-      results->erase(results->begin() + static_cast<std::ptrdiff_t>(i));
+  return {run("matrix_cuda", there, type), run("reference", there, type),
+          run("reference", rounded, at::kDouble)};
+}
+
+/// Where the exact gradient is 0, as attention to a single key has of queries and keys, so is the
+/// reference's in every draw, and twice its error is no bound. The terms that cancel have a norm of
+/// about 28, of which rounding to bfloat16 takes 0.1; hardly any of that may be left.
+constexpr double kLeftOfZero = 1e-3;
+
+/// Output and gradients as near the exact ones as the reference's in the same type.
+void expect_matrix_right(const MatrixStages& set, const MatrixSizes& n, bool causal = true,
+                         bool whole = false, at::ScalarType type = at::kBFloat16) {
+  SCOPED_TRACE(testing::Message() << set.name << (causal ? ", causal: " : ": ") << n.batch << " x "
+                                  << n.heads << " heads, " << n.queries << " queries, " << n.keys
+                                  << " keys, " << n.features << " features in "
+                                  << at::toString(type));
+  // How near a gradient of one number is, is chance: in 100 draws the reference's error was between
+  // 0.003 and 1270 % of the number, and 1 % in the middle. So the mean over draws is held to the
+  // rule.
+  constexpr int kDraws = 16;
+  std::map<size_t, Tensors> squares;  // of each: of our errors, the reference's, the exact numbers
+  for (int draw = 0; draw < kDraws; ++draw) {
+    auto [got, by_reference, exact] = matrix_results(set, n, causal, whole, type);
+    for (const auto& result : got) EXPECT_TRUE(result.isfinite().all().item<bool>());
+    for (size_t i = exact.size(); i-- > 1;) {
+      const bool is_zero = exact[i].norm().item<double>() == 0;
+      if (!is_zero && exact[i].numel() > 1) continue;
+      if (is_zero) {
+        EXPECT_LE(got[i].norm().item<double>(), kLeftOfZero);
+      } else {
+        squares[i].push_back(
+            at::stack({got[i] - exact[i], by_reference[i] - exact[i], exact[i]}).square());
+      }
+      for (auto* results : {&got, &by_reference, &exact})
+        results->erase(results->begin() + static_cast<std::ptrdiff_t>(i));
+    }
+    if (draw == 0) expect_as_near(got, by_reference, exact, type);
+    if (squares.empty()) return;
   }
-  expect_as_near(got, by_reference, exact, type);
+  for (const auto& [i, of_draws] : squares) {
+    const auto means = at::stack(of_draws).flatten(1).mean(0).sqrt();
+    const auto mean = [&](int64_t which) { return means[which].item<double>(); };
+    EXPECT_LE(mean(0), 2 * mean(1) + rounding_of(type) * mean(2)) << "gradient " << i;
+  }
 }
 
 TEST(MatrixCudaStages, AreAllTried) {
