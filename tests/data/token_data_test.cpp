@@ -294,8 +294,8 @@ TEST_F(DataTest, NamesFilesThatCannotBeRead) {
     return [this, path] { open_data(options(path), 256); };
   };
   expect_input_error(open(folder_ + "/missing.txt"), "missing.txt", "No such file");
-  expect_input_error(open(write("empty.txt", "")), "empty.txt is empty");
-  expect_input_error(open(write("empty.bin", "")), "empty.bin is empty");
+  expect_input_error(open(write("empty.txt", "")), "empty.txt: is empty");
+  expect_input_error(open(write("empty.bin", "")), "empty.bin: is empty");
   expect_input_error(open(write("short.txt", "abcd")), "short.txt has 4 tokens", "at least 5");
   ASSERT_EQ(::mkfifo((folder_ + "/pipe").c_str(), 0600), 0);
   expect_input_error(open(folder_ + "/pipe"), "pipe", "regular file");

@@ -337,7 +337,7 @@ TEST_F(LanguageModelTest, ResumeRefusesAnotherModelAndNamesTheOption) {
   auto file = run_file(3);
   file["model"]["net"]["attn_layers"]["attn"] = {{"qk_norm", true}};
   EXPECT_THAT([&] { train(file, "run", /*resume=*/true); },
-              ThrowsMessage<InputError>(HasSubstr("model.net.attn_layers.attn_qk_norm was")));
+              ThrowsMessage<InputError>(HasSubstr("model.net.attn_layers.attn_qk_norm: was")));
 }
 
 TEST_F(LanguageModelTest, ACheckpointCarriesItsVocabulary) {

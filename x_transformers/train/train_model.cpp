@@ -142,11 +142,14 @@ void require_hidden_targets(Model& model, const std::set<std::string>& names,
   Notice notice{at(respelled(net, spelling)),
                 "is not causal: each token sees those after it, which the model is to predict, and "
                 "it would learn to copy them"};
-  notice.hint = text(
-      "\"type\": \"Decoder\" makes {} causal ({} = true where a model has that option); {} trains "
-      "it as it is",
-      option(respelled(net / "attn_layers", spelling)), option(respelled(net / "causal", spelling)),
-      option(OptionPath("train") / "allow_non_causal"));
+  const auto keys = respelled(net, trainable_spelling(*run.model, {})).names();
+  const bool has_stack = value_at(*run.model, keys).contains("attn_layers");
+  const auto causal =
+      has_stack ? text("\"type\": \"Decoder\" makes {} causal",
+                       option(respelled(net / "attn_layers", spelling)))
+                : text("{} = true makes it causal", option(respelled(net / "causal", spelling)));
+  notice.hint =
+      text("{}; {} trains it as it is", causal, option(OptionPath("train") / "allow_non_causal"));
   throw InputError(std::move(notice));
 }
 
