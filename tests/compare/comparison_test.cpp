@@ -74,7 +74,7 @@ class PretendTrainer {
                         {"tokens_per_second", step == 1 ? 1.0 : 6400.0},
                         {"memory_bytes", 1000}}
                 << "\n";
-      if (step % 10 == 0 && train.value("eval_every", 1) > 0)
+      if (validates && step % 10 == 0 && train.value("eval_every", 1) > 0)
         metrics << Json{{"step", step},
                         {"val_loss",
                          loss + (2 * step > steps ? late : 0) + 4.0 -
@@ -87,6 +87,7 @@ class PretendTrainer {
   }
 
   std::string stop_before;
+  bool validates = true;
   std::optional<int64_t> stop_at;  ///< the run to stop, by how many were asked for before
   std::vector<std::string> order;
   std::map<std::string, Json> runs;
@@ -136,6 +137,20 @@ class ComparisonTest : public ::testing::Test {
   int decoded_ = 0;
   std::vector<std::string> lines_;
 };
+
+TEST_F(ComparisonTest, SaysWhichOptionsABaseWithoutValidationLacks) {
+  trainer_.validates = false;
+  EXPECT_EQ(refusal(options("depth=2")),
+            "base: there is no validation loss: data.val_fraction or data.val_path is needed");
+  try {
+    compare(options("depth=2"));
+    ADD_FAILURE() << "it was compared";
+  } catch (const InputError& error) {
+    const OptionPath data("data");
+    EXPECT_EQ(error.notice().named(),
+              (std::vector<OptionPath>{"base:", data / "val_fraction", data / "val_path"}));
+  }
+}
 
 TEST_F(ComparisonTest, TellsBetterFromWorseFromNoDifference) {
   const auto result = compare(options("ff_glu,learning_rate=0.1,depth=2,learning_rate=1"));
