@@ -34,7 +34,7 @@ test: build ## build, and run all tests
 $(PLAYS): | deps
 	@python3 tools/fetch_plays.py $@
 
-demo: configure $(filter $(PLAYS),$(DATA)) ## train a small model on Shakespeare for three minutes, and let it write (DATA=file: on your text)
+demo: configure $(filter $(PLAYS),$(DATA)) ## train a small model on Shakespeare for two minutes, and let it write (DATA=file: on your text)
 	cmake --build $(BUILD) -j $(JOBS) --target x-transformers
 	$(PROGRAM) train --config examples/demo.json --data "$(DATA)" --out "$(OUT)" --set "train.sample_prompt=$(PROMPT)" --resume
 	$(PROGRAM) generate "$(OUT)" --prompt "$(PROMPT)"
