@@ -23,7 +23,9 @@ namespace x_transformers {
 Json parse_kwargs(const std::string& text) { return parse_json_argument(text, "--kwargs"); }
 
 TensorMap load_inputs(const std::string& path, const at::Device& device, at::ScalarType dtype) {
-  auto inputs = starts_pt_file(first_bytes(path)) ? load_pt(path) : load_safetensors(path).tensors;
+  const auto start = first_bytes(path);
+  const bool is_pt = !is_safetensors(path, start) && starts_pt_file(start);
+  auto inputs = is_pt ? load_pt(path) : load_safetensors(path).tensors;
   for (auto& [name, tensor] : inputs) {
     // Ids of any width are ids; models know int64.
     const bool are_ids = at::isIntegralType(tensor.scalar_type(), /*includeBool=*/false);

@@ -754,6 +754,16 @@ class Weights(ProgramTest):
                              '--outputs', outputs))
         self.assertEqual(read_header(outputs)['out']['shape'], [2])
 
+    def test_inputs_whose_header_has_a_length_like_a_pickle(self):
+        inputs, outputs = self.folder / 'inputs.safetensors', self.folder / 'of_header.safetensors'
+        for length in (0x0280, 0x0380, 0x0480, 0x0580):  # the first two bytes of pickles of protocol 2 to 5
+            with self.subTest(length=length):
+                header = b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(length)
+                inputs.write_bytes(struct.pack('<Q', length) + header + struct.pack('<2f', 0.5, -1.))
+                self.assert_done(run('forward', '--config', self.norm, '--weights', self.weights, '--inputs', inputs,
+                                     '--outputs', outputs))
+                self.assertEqual(read_header(outputs)['out']['shape'], [2])
+
     def test_truncated(self):
         whole = self.weights.read_bytes()
         path = self.folder / 'truncated.safetensors'

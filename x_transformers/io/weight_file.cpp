@@ -38,19 +38,6 @@ using nlohmann::json;
 
 constexpr std::string_view kIndexEnding = ".index.json";
 
-// A header's length that can be right, and the header's beginning. To be asked first: the length
-// may look like the beginning of any other format. Of a file that is cut off, the header may be
-// longer than what is there.
-bool is_safetensors(const fs::path& path, std::string_view start) {
-  constexpr std::uint64_t kUsualHeader = std::uint64_t{1} << 24;
-  std::uint64_t length = 0;
-  if (start.size() <= sizeof(length) || start[sizeof(length)] != '{') return false;
-  std::memcpy(&length, start.data(), sizeof(length));
-  std::error_code ignored;
-  const bool is_whole = length <= fs::file_size(path, ignored) - sizeof(length);
-  return is_whole || (length <= kUsualHeader && start.substr(sizeof(length)).starts_with("{\""));
-}
-
 // What people give that is no file of weights we read.
 struct OtherContent {
   std::string_view start;
@@ -243,6 +230,17 @@ void require_fit(const torch::nn::Module& module, const NamedWeights& named, con
 }
 
 }  // namespace
+
+bool is_safetensors(const fs::path& path, std::string_view start) {
+  constexpr std::uint64_t kUsualHeader = std::uint64_t{1} << 24;
+  std::uint64_t length = 0;
+  if (start.size() <= sizeof(length) || start[sizeof(length)] != '{') return false;
+  std::memcpy(&length, start.data(), sizeof(length));
+  std::error_code ignored;
+  // Of a file that is cut off, the header may be longer than what is there.
+  const bool is_whole = length <= fs::file_size(path, ignored) - sizeof(length);
+  return is_whole || (length <= kUsualHeader && start.substr(sizeof(length)).starts_with("{\""));
+}
 
 std::string part_of_several(const fs::path& path) {
   const std::string name = path.filename().string();

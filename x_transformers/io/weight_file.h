@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "x_transformers/core/compat.h"
@@ -35,6 +36,11 @@ struct FileWeights {
   TensorMap tensors;
   std::string xt_compat;  ///< as the file or the selection says; empty: neither does
 };
+
+/// Whether a file that begins with `start` (first_bytes) is safetensors, whole or damaged. To be
+/// asked before any other format: the length that it begins with may look like the beginning of
+/// one.
+bool is_safetensors(const std::filesystem::path& path, std::string_view start);
 
 /// What a file is that holds weights, or no text, by its content: "weights (safetensors)", "weights
 /// (a file of torch.save)", "a GGUF file of llama.cpp", "a binary file". Empty: text, or no file.
