@@ -25,7 +25,7 @@ import oracle
 import properties
 import python_api
 from calls import FLASH_CLASSES
-from cases import CASES, fuzz, fuzz_flash
+from cases import CASES, fuzz, fuzz_flash, fuzz_wrappers
 from compare import compare
 from program import Program
 
@@ -36,7 +36,8 @@ LEFT_OUT = {'2.31.10': {
     r'^packed\.': 'needs a GPU there',
     r'^residual\.scale$': 'its Scale has other parameters',
 }}
-FLASH_EVERY = 8  # random cases of x-transformers to one of FLASH-pytorch
+FLASH_EVERY = 8  # random cases of stacks to one of FLASH-pytorch
+WRAPPERS_EVERY = 2  # and to one of the classes that hold a net
 
 
 class Folder:
@@ -129,17 +130,23 @@ def check(folder, program, tally, keep):
         shutil.rmtree(folder.path)
 
 
-def random_cases(seed, patterns):
+def random_cases(seed, patterns, release):
     """Random cases without what is not built."""
     def allowed(config, kwargs=None):
         needs = coverage.config_needs(config) | {f'{config["type"]}.forward.{name}'
                                                  for name in kwargs or ()}
         return not coverage.not_built(needs, patterns)
 
-    flash = fuzz_flash(seed)
-    several = (case for index, case in enumerate(fuzz(seed, allowed))
-               for case in ((case, next(flash)) if index % FLASH_EVERY == 0 else (case,)))
-    return (case for case in several
+    def several():
+        flash, wrappers = fuzz_flash(seed), fuzz_wrappers(seed, allowed)
+        for index, case in enumerate(fuzz(seed, allowed)):
+            yield case
+            if index % FLASH_EVERY == 0:
+                yield next(flash)
+            if index % WRAPPERS_EVERY == 0 and release == OLDEST:
+                yield next(wrappers)
+
+    return (case for case in several()
             if not coverage.not_built(coverage.needs(case), patterns))
 
 
@@ -162,7 +169,7 @@ def made_cases(args, patterns, tally):
     for pattern, reason in left_out.items():
         print(f'LEFT OUT {pattern}: {reason}')
     count, dropped = 0, 0
-    for case in random_cases(args.seed, patterns) if args.random else ():
+    for case in random_cases(args.seed, patterns, args.release) if args.random else ():
         try:
             yield oracle.make(of_release(case, args.release))
             count += 1

@@ -5,5 +5,6 @@ from . import (attention, autoregressive, belief_state, continuous, entropy_toke
 from .base import CASES, Case
 from .flash import fuzz_flash
 from .fuzz import fuzz
+from .fuzz_wrappers import fuzz_wrappers
 
-__all__ = ['CASES', 'Case', 'fuzz', 'fuzz_flash']
+__all__ = ['CASES', 'Case', 'fuzz', 'fuzz_flash', 'fuzz_wrappers']
