@@ -176,6 +176,21 @@ struct Placed {
   std::unique_ptr<AlibiPositionalBias> rel_pos;
 };
 
+TEST(Attention, GatesOfQueriesNeedAContextOfAsManyKeys) {
+  auto given = options();
+  given.data_dependent_alibi = true;
+  auto attention = make(given);
+  const torch::NoGradGuard no_grad;
+  AttentionInputs inputs;
+  inputs.x = some({1, kTokens, kDim});
+  inputs.context = some({1, kTokens, kDim});
+  EXPECT_EQ(attention->forward(inputs).out.sizes(), inputs.x.sizes());
+  for (const int64_t keys : {kTokens - 1, kTokens + 2}) {
+    inputs.context = some({1, keys, kDim});
+    EXPECT_THROW(attention->forward(inputs), InputError) << keys;
+  }
+}
+
 TEST(Attention, PositionsFromOutsideAreThoseOfCachedKeysToo) {
   Placed placed;
   const auto x = some({2, 8, kDim});

@@ -77,6 +77,11 @@ void AttentionImpl::check(const AttentionInputs& inputs) const {
   if (inputs.mem.defined() && inputs.mem.dim() == 3) sizes[Axis::memory] = inputs.mem.size(1);
   if (additional.first.defined()) sizes[Axis::added_keys] = additional.first.size(2);
   require_inputs(inputs, sizes);
+  if (options_.data_dependent_alibi && context.defined()) {
+    const auto keys = context.size(-2);
+    expect(n == 1 || n == keys, at("data_dependent_alibi"), keys,
+           "a context of as many keys as there are queries, {}, since each has a query's gate", n);
+  }
   require(!inputs.polar || !additional.first.defined(), at("additional_key_values"),
           "have no polar positions, so not beside {}", option("polar_pos_emb"));
   if (inputs.packed && options_.flash_pack_seq) check_packed(inputs);
