@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -39,6 +40,14 @@ struct ModelInfo {
   ModelCost cost;
   std::vector<OptionCost> options;
 };
+
+std::vector<std::string> in_words(const std::vector<Text>& texts) {
+  std::vector<std::string> words;
+  std::transform(texts.begin(), texts.end(), std::back_inserter(words), [](const Text& text) {
+    return Notice{{}, text}.line();
+  });
+  return words;
+}
 
 int64_t cache_bytes(const ModelCost& cost) {
   int64_t bytes = 0;
@@ -134,9 +143,8 @@ void print_json(const ModelInfo& info, const InfoCommand& command) {
                {"cache_bytes_per_token", cache_bytes(cost)},
                {"cuda_graph", cost.capture_unsupported.empty()},
                {"attentions", attentions},
-               {"memories", Json::array()},
+               {"memories", in_words(cost.memories)},
                {"options", options}};
-  for (const auto& memory : cost.memories) json["memories"].push_back(Notice{{}, memory}.line());
   if (!cost.capture_unsupported.empty()) json["graph_unsupported"] = cost.capture_unsupported;
   if (command.processes > 1)
     json["bytes_per_process"] = as_json(rank_bytes(cost, command.processes));
@@ -246,8 +254,7 @@ void print_attentions(const ModelCost& cost) {
                                          : fmt::format("{}", fmt::join(names, " "));
     fmt::print("  attention       {}: {}\n", which, text);
   }
-  for (const auto& memory : cost.memories)
-    fmt::print("  all see also    {}\n", Notice{{}, memory}.line());
+  for (const auto& memory : in_words(cost.memories)) fmt::print("  all see also    {}\n", memory);
 }
 
 std::string what_else(const OptionCost& option) {

@@ -28,8 +28,9 @@ class ComparisonFolder {
   std::filesystem::path runs() const { return out_ / "runs"; }
 
   /// Has `train` do `run`, in files whose names begin with `stem`, and writes down how it ended; a
-  /// run that has ended before is not done again. Without `keeps_failure` a failure is not written
-  /// down, so that the next call tries again, nor is that a run was stopped, or paused at `until`.
+  /// run that has ended before is not done again. A run that was stopped, or paused at `until`, has
+  /// not ended; and without `keeps_failure` nor has one that failed, so that the next call tries
+  /// again.
   RunReturn train_once(const std::filesystem::path& stem, const Json& run, bool keeps_failure,
                        const std::function<RunReturn(const RunTask& task)>& train,
                        std::optional<int64_t> until = std::nullopt) const;

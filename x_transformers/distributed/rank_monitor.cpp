@@ -324,8 +324,8 @@ class RankMonitor::Thread {
         line_of(Json{{"kind", "beat"}, {"waiting", beat_.waiting}, {"idle", beat_.idle}});
     for (auto& peer : peers_) {
       if (!peer.socket.is_open()) continue;
-      // Does not wait for a peer that reads nothing. Where part of a line was sent, the next could
-      // not be told from its rest: the connection ends, and that the peer is lost is seen soon.
+      // A peer that reads nothing is not waited for. Where only a part of the line had room, the
+      // next line would run into it: nothing more is sent, and the peer is lost soon.
       const auto sent =
           ::send(peer.socket.descriptor(), line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
       if (sent > 0 && static_cast<size_t>(sent) < line.size())

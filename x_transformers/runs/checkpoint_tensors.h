@@ -86,10 +86,10 @@ struct ConfigChange {
   Text shown() const { return text("{} = {} (was {})", path, is, was); }
 };
 
-/// Throws InputError naming the first difference when the `model` parts of two config.json texts,
-/// of which the first was `saved_at`, differ in that spelling in an option that weights depend on;
-/// without a spelling in any option, as they stand. Returns each other value that differs:
-/// `model.emb_dropout` and its like, `data` and `train`.
+/// The options that differ between the config.json of a checkpoint, which is at `saved_at`, and
+/// that of a run. Models are compared as `spelling` spells them. Throws InputError, naming the
+/// first one, where options of the model differ that weights depend on; without a `spelling`, where
+/// any do.
 std::vector<ConfigChange> compare_configs(const std::string& saved, const std::string& now,
                                           const std::string& saved_at,
                                           const ModelSpelling& spelling = {});
