@@ -12,7 +12,7 @@
 namespace x_transformers {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 constexpr const char* kUnpack = "unpack it first";
 constexpr const char* kTextOf = "write its text to a file of its own";

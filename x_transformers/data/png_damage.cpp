@@ -10,8 +10,6 @@
 namespace x_transformers {
 namespace {
 
-using std::string_view_literals::operator""sv;
-
 /// The rest of each byte by the polynomial of CRC-32 (ISO 3309), bits in reverse.
 constexpr std::array<uint32_t, 256> crc32_table() {
   constexpr uint32_t kPolynomial = 0xEDB88320;
@@ -47,7 +45,7 @@ bool is_chunk_type(std::string_view type) {
 }  // namespace
 
 std::string png_damage(std::string_view bytes) {
-  constexpr auto kSignature = "\x89PNG\r\n\x1a\n"sv;
+  constexpr std::string_view kSignature = "\x89PNG\r\n\x1a\n";
   constexpr size_t kLength = 4, kType = 4, kChecksum = 4;
   if (!bytes.starts_with(kSignature)) return {};
   for (size_t begin = kSignature.size();;) {
