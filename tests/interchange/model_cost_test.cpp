@@ -91,7 +91,7 @@ TEST(ModelCost, SharedParametersCountOnce) {
   const auto separate =
       cost_of(R"({"type": "TransformerWrapper", "num_tokens": 100, "max_seq_len": 9,
       "attn_layers": {"type": "Decoder", "dim": 8, "depth": 1}})");
-  EXPECT_EQ(tied.parameters, separate.parameters - 100 * 8);
+  EXPECT_EQ(tied.parameters, separate.parameters - int64_t{100} * 8);
   EXPECT_EQ(tied.flops.products, separate.flops.products);
 }
 

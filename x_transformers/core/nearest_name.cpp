@@ -118,6 +118,7 @@ Text other_word_hint(const std::string& name, const std::vector<OptionPath>& kno
 Text in_place(const std::vector<std::string>& names, WordPlace place) {
   if (place == WordPlace::data || place == WordPlace::train) {
     std::vector<OptionPath> paths;
+    paths.reserve(names.size());
     for (const auto& name : names)
       paths.push_back(OptionPath(place == WordPlace::data ? "data" : "train") / name);
     return Text("it is ") + quoted(paths);
@@ -161,7 +162,7 @@ Text nearest_option(const std::string& name, const std::vector<OptionPath>& know
     return hint.empty() || hint == there ? there : there + Text(", or ") + hint;
   }
   if (!hint.empty()) return hint;
-  const auto place = place_hint(name);
+  auto place = place_hint(name);
   if (known.empty()) return place;
   const auto& nearest =
       *std::min_element(known.begin(), known.end(), [&](const auto& a, const auto& b) {
@@ -169,7 +170,7 @@ Text nearest_option(const std::string& name, const std::vector<OptionPath>& know
       });
   const auto far = distance(name, name_of(nearest));
   const bool is_beginning = far <= 1;
-  if (const auto instead = instead_of(name); !instead.empty() && !is_beginning) return instead;
+  if (auto instead = instead_of(name); !instead.empty() && !is_beginning) return instead;
   if (!place.empty() && !is_beginning) return place;
   // Where most of the letters differ, nothing here is what is meant.
   if (2 * far > 3 * name.size()) return {};

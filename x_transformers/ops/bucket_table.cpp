@@ -19,8 +19,8 @@ using torch::autograd::variable_list;
 at::Tensor launch(const at::Tensor& from, int64_t heads, const BucketRanges& ranges, double scale,
                   kernels::Pass pass) {
   const auto buckets = static_cast<int64_t>(ranges.begins.size());
-  const auto to = pass == kernels::Pass::forward ? at::empty({heads, ranges.length}, from.options())
-                                                 : at::empty({buckets, heads}, from.options());
+  auto to = pass == kernels::Pass::forward ? at::empty({heads, ranges.length}, from.options())
+                                           : at::empty({buckets, heads}, from.options());
   kernels::BucketTable params;
   params.from = from.const_data_ptr();
   params.to = to.mutable_data_ptr();

@@ -42,7 +42,7 @@ variable_list with_graph(const variable_list& saved, const at::Tensor& y_grad) {
 at::Tensor run_offset_scale(const OffsetScaleCall& call) {
   auto sizes = call.x.sizes().vec();
   sizes.insert(sizes.begin(), call.gamma.size(0));
-  const auto y = at::empty(sizes, call.x.options());
+  auto y = at::empty(sizes, call.x.options());
   kernels::OffsetScaleForward params;
   params.x = call.x.const_data_ptr<float>();
   params.gamma = call.gamma.const_data_ptr<float>();
@@ -93,7 +93,7 @@ at::Tensor launch_offset_scale(const at::Tensor& from, const at::Tensor& gamma,
   auto sizes = from.sizes().vec();
   const bool is_forward = pass == kernels::Pass::forward;
   is_forward ? sizes.insert(sizes.begin(), gamma.size(0)) : sizes.erase(sizes.begin());
-  const auto to = at::empty(sizes, from.options());
+  auto to = at::empty(sizes, from.options());
   kernels::OffsetScale params;
   params.from = from.const_data_ptr();
   params.to = to.mutable_data_ptr();
