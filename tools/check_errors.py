@@ -23,9 +23,9 @@ from pathlib import Path
 
 # Where the words of other code are read.
 READS = {"x_transformers/core/cause.cpp"}
-# Where a notice becomes the text that std::exception and LibTorch's warnings ask for, and other processes.
+# Where a notice becomes the text that std::exception and LibTorch's warnings ask for, other processes, and the JSON of info.
 MAKES_TEXT = {"x_transformers/core/error.cpp", "x_transformers/core/warning.cpp",
-              "x_transformers/distributed/rank_monitor.cpp"}
+              "x_transformers/distributed/rank_monitor.cpp", "apps/x-transformers/info.cpp"}
 WORDS = re.compile(r"(?:\.|->)(what|what_without_backtrace|msg|message|error_message)\(\)|\b(strerror|dlerror|strerror_r|(?:generic|system)_category\(\)\.message)\(")
 TAKES_WORDS = re.compile(r"\bcause_of(_status)?$")
 # Text is recognised by its blanks: names and keywords have none.

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include <set>
 #include <string_view>
 
+#include "x_transformers/core/cause.h"
 #include "x_transformers/core/cpu_limits.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/rules.h"
@@ -170,7 +172,8 @@ std::string read_text(const std::string& path) {
     return text;
   }
   std::ifstream file(path, std::ios::binary);
-  require(file.good(), path + ": cannot be read");
+  if (!file.good())
+    throw InputError(caused(at(path + ":"), "cannot be read", cause_of_errno(errno)));
   require(!std::filesystem::is_directory(path), path + ": is a folder, not a text");
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }

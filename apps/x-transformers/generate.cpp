@@ -383,6 +383,10 @@ void require_config(const GenerateCommand& options) {
   const fs::path path = options.path;
   if (!options.call.config.empty() || !fs::is_regular_file(path, ignored)) return;
   const bool is_beside = fs::exists(path.parent_path() / checkpoint_file::kConfig, ignored);
+  const bool is_json = path.extension() == ".json" && !path.string().ends_with(".index.json");
+  require(!is_json, fmt::format("{0}: expected the folder of a run or weights, got a model file; "
+                                "--config {0} --weights FILE writes with it",
+                                options.path));
   require(is_beside,
           fmt::format("{}: there is no {} beside it; --config MODEL.json says what model "
                       "the weights are of",
@@ -401,13 +405,15 @@ void run_command(GenerateCommand& options, const CLI::App& command) {
     return run_call(options.call, "generate");
   }
   refuse_group(command, "without --config", kCalling);
-  require(has_config || !has_weights, "generate: --weights means nothing without --config");
+  require(has_config || !has_weights,
+          "--weights: needs --config MODEL.json, which says what model the weights are of");
   require(!has_config || has_weights,
           "generate: --config describes the model of --weights, which is needed to write text; a "
           "run's folder has both");
-  require(has_config || !options.path.empty(),
-          "generate: a folder is needed, or --config with --weights, and, for a call with tensors, "
-          "--inputs and --outputs");
+  require(
+      has_config || !options.path.empty(),
+      "generate: expected the folder of a run, or --config MODEL.json with --weights FILE; for a "
+      "call with tensors --config with --inputs and --outputs");
   require_config(options);
   options.has_piped_prompt = !has_any(
       command, std::array{"--prompt", "--prompt-file", "--prompt-ids", "--prompt-ids-file"});

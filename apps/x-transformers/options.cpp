@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "apps/x-transformers/commands.h"
+#include "x_transformers/core/error.h"
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/option_help.h"
@@ -282,6 +283,20 @@ void print_found(const std::string& word, bool json, const CLI::App& generate) {
   }
 }
 
+/// Throws InputError for a word that is no type, with the way to search for it where some options
+/// speak of it.
+void require_type(const std::string& name, const CLI::App& generate) {
+  try {
+    options_of(name);
+  } catch (const InputError& error) {
+    auto notice = error.notice();
+    if (search(name, generate).empty()) throw;
+    notice.hint =
+        notice.hint + Text(fmt::format("; options --grep {} lists what speaks of it", name));
+    throw InputError(std::move(notice));
+  }
+}
+
 }  // namespace
 
 void add_options(CLI::App& app) {
@@ -300,6 +315,7 @@ void add_options(CLI::App& app) {
   command->callback([options, generate] {
     const auto& [type, word, json] = *options;
     if (type.empty()) return word.empty() ? print_names(json) : print_found(word, json, *generate);
+    require_type(type, *generate);
     auto lines = options_of(type, *generate);
     if (!word.empty()) {
       std::erase_if(lines, [&](const OptionHelp& line) { return !has_word(word, line); });

@@ -43,6 +43,26 @@ const CLI::App& innermost(const CLI::App& app) {
   return *command;
 }
 
+/// `notice`; where it is about a file or folder that an option of `command` named, the option
+/// stands before it.
+Notice with_option(Notice notice, const CLI::App& command) {
+  static const std::set<std::string> kNamingFiles{
+      "--config",      "--weights",         "--data",        "--out", "--inputs", "--amateur",
+      "--prompt-file", "--prompt-ids-file", "--token-folder"};
+  const auto& about = notice.about.options;
+  if (about.size() != 1 || about.front().names().size() != 1) return notice;
+  const auto subject = about.front().front();
+  for (const auto* option : command.get_options()) {
+    if (option->count() == 0 || !kNamingFiles.contains(option->get_name())) continue;
+    const auto& path = option->results().back();
+    if (!path.empty() && (subject == path || subject == path + ":")) {
+      notice.about = at(option->get_name() + " " + subject);
+      return notice;
+    }
+  }
+  return notice;
+}
+
 /// The values of a run file, as `train` takes them.
 std::vector<std::string> settable_values() {
   std::vector<std::string> names;
@@ -177,11 +197,12 @@ bool ends_at_once() { return is_to_end_at_once; }
 void end_at_once() { is_to_end_at_once = true; }
 
 int run_program(std::vector<std::string> arguments) {
-  // As other programs with subcommands take it: help, and help train.
+  // As other programs with subcommands take them: help, help train, and version.
   if (!arguments.empty() && arguments.front() == "help") {
     arguments.erase(arguments.begin());
     arguments.emplace_back("--help");
   }
+  if (!arguments.empty() && arguments.front() == "version") arguments.front() = "--version";
   set_run_arguments(arguments);
   CLI::App app{"Trains, compares and runs the models of x-transformers, without Python.",
                "x-transformers"};
@@ -207,9 +228,9 @@ int run_program(std::vector<std::string> arguments) {
   } catch (const SilentExit& end) {
     return end.status;
   } catch (const InputError& error) {
-    return report(error.notice(), kWrongUse);
+    return report(with_option(error.notice(), innermost(app)), kWrongUse);
   } catch (const WriteError& error) {  // nowhere to write is for the user to mend
-    return report(error.notice(), kWrongUse);
+    return report(with_option(error.notice(), innermost(app)), kWrongUse);
   } catch (const std::exception& error) {
     return report(explain(error, app), kFailed);
   }

@@ -3,10 +3,13 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -22,6 +25,7 @@
 #include "x_transformers/core/json.h"
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/distributed/device_sums.h"
+#include "x_transformers/io/weight_file.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/resume_point.h"
 #include "x_transformers/train/process.h"
@@ -62,8 +66,24 @@ std::string own_run_file(const TrainCommand& command) {
   return (folder.step_folder(*step) / checkpoint_file::kConfig).string();
 }
 
+/// Throws InputError for a text that is given as the run file.
+void refuse_text(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(path, ignored)) return;
+  std::ifstream file(path, std::ios::binary);
+  char first = 0;
+  file >> first;  // the first that is no blank
+  const bool is_text = file.good() && std::isalnum(static_cast<unsigned char>(first)) != 0 &&
+                       kind_of_weights(path).empty();
+  if (!is_text) return;
+  Notice notice{at(path + ":"), "expected a run file (JSON, which begins with {), got text"};
+  notice.hint = "--data takes the text to train on";
+  throw InputError(std::move(notice));
+}
+
 RunOptions read_run(TrainCommand& command) {
   if (command.config.empty()) command.config = own_run_file(command);
+  refuse_text(command.config);
   return read_run_file(command.config, overrides(command));
 }
 

@@ -187,6 +187,29 @@ class ProgramTest(unittest.TestCase):
 
 
 class BadData(ProgramTest):
+    def test_text_in_place_of_the_run_file(self):
+        text = self.folder / 'as_run.txt'
+        text.write_text(TEXT)
+        self.assert_refused(run('train', text), f'{text}: expected a run file', 'got text', '--data takes the text')
+
+    def test_table_and_json_as_text(self):
+        for name, expected in (('table.csv', 'its columns'), ('list.json', "JSON's names")):
+            with self.subTest(name=name):
+                path = self.folder / name
+                path.write_text(TEXT)
+                done = self.train('--out', self.out().with_suffix(path.suffix), data=path)
+                self.assert_done(done)
+                self.assertIn(f'{path}: is read as text as it stands, with {expected}', done.stderr.decode())
+
+    def test_object_that_set_makes(self):
+        self.assert_refused(self.train('--out', self.out(), '--set', 'model.attn_layers.depth=2'),
+                            "--set model.attn_layers: unknown key; it is 'model.net.attn_layers'")
+
+    def test_what_a_short_text_needs(self):
+        path = self.folder / 'short.txt'
+        path.write_text('a')
+        self.assert_refused(self.train('--out', self.out(), data=path), 'give more text or a shorter data.seq_len')
+
     def test_missing_file(self):
         self.assert_refused(self.train('--out', self.out(), data=self.folder / 'none.txt'),
                             'none.txt', 'No such file')
@@ -1494,6 +1517,44 @@ class Generation(ProgramTest):
         path = self.folder / 'ids.txt'
         path.write_text('97\n98,,99\n')
         self.assert_refused(run('generate', self.trained, '--prompt-ids-file', path), f'{path}: expected an id before')
+
+    def test_option_before_a_file_that_is_not_there(self):
+        config = self.folder / 'of_weights.json'
+        config.write_text(json.dumps(MODEL))
+        for arguments, expected in (
+                (('--config', 'no.json', '--weights', self.trained / 'model.safetensors'),
+                 '--config no.json: cannot be read: No such file'),
+                (('--config', config, '--weights', 'no.pt'), '--weights no.pt: does not exist'),
+                ((self.trained, '--prompt-file', 'no.txt'), '--prompt-file no.txt: cannot be read: No such file')):
+            with self.subTest(expected=expected):
+                self.assert_refused(run('generate', *arguments), expected)
+
+    def test_model_file_and_weights_in_each_other_s_place(self):
+        config = self.folder / 'swapped.json'
+        config.write_text(json.dumps(MODEL))
+        weights = self.trained / 'model.safetensors'
+        self.assert_refused(run('generate', '--config', weights, '--weights', config),
+                            f'--config {weights}: expected a model file', 'got weights (safetensors)')
+        self.assert_refused(run('generate', config), f'{config}: expected the folder of a run or weights, got a model',
+                            f'--config {config} --weights FILE')
+
+    def test_option_that_the_names_of_weights_speak_of(self):
+        weights, config = self.trained / 'model.safetensors', self.folder / 'other.json'
+        for changes, expected in (({'use_rmsnorm': True}, 'use_rmsnorm false'), ({'ff_glu': True}, 'ff_glu false'),
+                                  ({'rotary_pos_emb': False}, 'rotary_pos_emb true'),
+                                  ({'depth': 2}, 'they have 2 layers and the model has 4, which depth sets')):
+            with self.subTest(changes=changes):
+                layers = {**MODEL['net']['attn_layers'], **changes}
+                config.write_text(json.dumps({**MODEL, 'net': {**MODEL['net'], 'attn_layers': layers}}))
+                self.assert_refused(run('generate', '--config', config, '--weights', weights), expected)
+
+    def test_words_of_others_for_commands_and_options(self):
+        for arguments, expected in ((('sample', self.trained), "it is called 'generate' here"),
+                                    (('generate', '--model', 'm.json'), "it is called '--config' here"),
+                                    (('generate', self.trained, '--text', 'a'), "it is called '--prompt' here"),
+                                    (('options', 'rotary'), 'options --grep rotary lists')):
+            with self.subTest(arguments=arguments):
+                self.assert_refused(run(*arguments), expected)
 
     def test_weights_given_as_the_path(self):
         weights = self.folder / 'apart.safetensors'

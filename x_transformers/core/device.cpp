@@ -19,24 +19,31 @@ namespace {
 /// The GPU that is meant by `cuda`.
 std::atomic<c10::DeviceIndex> chosen_cuda_device{0};
 
+/// Why LibTorch's CUDA half cannot be loaded; empty: it is.
+const std::string& cuda_load_error() {
+  // Registering the CUDA backend is a matter of loading its library. LibTorch asks for its hooks
+  // once and for good, so nothing here may ask before.
+  static const std::string error = [] {
+    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return std::string();
+    return "LibTorch's CUDA half cannot be loaded: " + cause_of_loader();
+  }();
+  return error;
+}
+
 void require_cuda(const std::string& name, const OptionPath& option) {
   const auto reason = cuda_unsupported();
   if (reason.empty()) return;
   Notice notice{at(option), text("{} cannot be used", name)};
   notice.cause = reason;
+  if (!cuda_load_error().empty())
+    notice.hint = "tools/install_deps.sh --cuda adds the libraries that it needs";
   throw InputError(std::move(notice));
 }
 
 }  // namespace
 
 std::string cuda_unsupported() {
-  // Registering the CUDA backend is a matter of loading its library. LibTorch asks for its hooks
-  // once and for good, so nothing here may ask before.
-  static const std::string load_error = [] {
-    if (dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL)) return std::string();
-    return "LibTorch's CUDA half cannot be loaded: " + cause_of_loader();
-  }();
-  if (!load_error.empty()) return load_error;
+  if (!cuda_load_error().empty()) return cuda_load_error();
   if (!dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
     return "no NVIDIA driver is installed (libcuda.so.1), without which no GPU is seen";
   const auto& hooks = at::detail::getCUDAHooks();

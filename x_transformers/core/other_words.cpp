@@ -210,6 +210,9 @@ std::vector<Entry> program_words() {
   return {
       {{"sweep", "ablate", "ablation"}, {{"compare"}}},
       {{"eval", "perplexity"}, {{"evaluate"}}},
+      {{"sample", "infer", "inference", "predict", "chat", "write"}, {{"generate"}}},
+      {{"fit", "finetune", "fine_tune", "pretrain"}, {{"train"}}},
+      {{"model", "model_file", "cfg", "conf"}, {{"config"}, "a model file or a run file"}},
       {{"inspect"},
        {{"watch"}, "while a run trains; x-transformers inspect looks inside a trained model"}},
   };
@@ -217,7 +220,7 @@ std::vector<Entry> program_words() {
 
 std::vector<Entry> generation_words() {
   return {
-      {{"start", "input_text", "p"}, {{"prompt"}}},
+      {{"start", "input_text", "text", "p"}, {{"prompt"}}},
       {{"num_samples", "num_return_sequences", "n_samples", "best_of"},
        {{}, "", "each call writes one text, and its seed chooses which"}},
       {{"max_new_tokens", "num_tokens_to_generate", "max_tokens", "n_predict", "length", "seq_len",

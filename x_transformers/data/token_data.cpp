@@ -124,6 +124,11 @@ void require_length(const TokenDataset& dataset, const std::string& what, int64_
           seq_len + 1, advice);
 }
 
+/// What lets a short text be trained on.
+Text more_text() {
+  return text("; give more text or a shorter {}", option(OptionPath("data") / "seq_len"));
+}
+
 /// Bytes of text that a token of `dataset` stands for on average.
 double mean_bytes(const TokenDataset& dataset, const Tokenizer& tokenizer) {
   if (tokenizer.name() == "bytes") return 1;
@@ -171,19 +176,47 @@ std::optional<Notice> notice_of_lost_text(const Source& source, const Tokenizer&
   return notice_of(lost_of_sample(files, tokenizer));
 }
 
-/// Says of lines of JSON that they are read as they stand, where data.format does not say so.
-std::optional<Notice> notice_of_jsonl(const Source& source, const DataOptions& options) {
-  const auto found = std::find_if(source.files.begin(), source.files.end(), [](const auto& file) {
-    return file.ends_with(".jsonl") || file.ends_with(".ndjson");
-  });
-  if (source.tokens || options.format != "auto" || found == source.files.end()) return std::nullopt;
-  Notice notice{at(*found + ":"), "is read as text as it stands, with JSON's names and braces"};
-  const auto format = option(OptionPath("data") / "format");
-  notice.hint = text(
-      "x-transformers tokenizer encode makes token files of its texts; {}=text says that this is "
-      "meant; {}=preferences reads prompt, chosen and rejected",
-      format, format);
-  return notice;
+/// How a file is told from plain text by its ending, and what else may be done with it.
+struct OtherText {
+  std::vector<std::string> endings;
+  const char* with;
+  Text hint;
+};
+
+const std::vector<OtherText>& other_texts() {
+  static const auto format = option(OptionPath("data") / "format");
+  static const auto meant = text("{}=text says that this is meant", format);
+  static const std::vector<OtherText> kinds{
+      {{".jsonl", ".ndjson"},
+       "JSON's names and braces",
+       text("x-transformers tokenizer encode makes token files of its texts; ") + meant +
+           text("; {}=preferences reads prompt, chosen and rejected", format)},
+      {{".json"},
+       "JSON's names and braces",
+       text("x-transformers tokenizer encode makes token files of files with a line of JSON for "
+            "each text; ") +
+           meant},
+      {{".csv", ".tsv"},
+       "its columns and what separates them",
+       text("{}=series reads columns of numbers; ", format) + meant},
+  };
+  return kinds;
+}
+
+/// Says of JSON and of tables that they are read as they stand, where data.format does not say so.
+std::optional<Notice> notice_of_other_text(const Source& source, const DataOptions& options) {
+  if (source.tokens || options.format != "auto") return std::nullopt;
+  for (const auto& kind : other_texts()) {
+    for (const auto& file : source.files) {
+      const bool is_one = std::any_of(kind.endings.begin(), kind.endings.end(),
+                                      [&](const auto& ending) { return file.ends_with(ending); });
+      if (!is_one) continue;
+      Notice notice{at(file + ":"), text("is read as text as it stands, with {}", kind.with)};
+      notice.hint = kind.hint;
+      return notice;
+    }
+  }
+  return std::nullopt;
 }
 
 /// Moves the validation files of `source` into a source of their own, where there are some.
@@ -230,14 +263,14 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   } else if (options.val_fraction > 0) {
     const int64_t all = train.size();
     const auto kept = all - static_cast<int64_t>(static_cast<double>(all) * options.val_fraction);
-    require_length(train, options.path, *options.seq_len, "");
+    require_length(train, options.path, *options.seq_len, more_text());
     validation = train.slice(kept, all);
     train = train.slice(0, kept);
     where += fmt::format(" (the last part, {} of all)", options.val_fraction);
   }
   const bool split = validation && !validation_source;
   require_length(train, options.path + (split ? " without its validation part" : ""),
-                 *options.seq_len, "");
+                 *options.seq_len, more_text());
   if (validation) {
     require_length(
         *validation, "validation data " + where, *options.seq_len,
@@ -246,7 +279,7 @@ TokenData open_data(const DataOptions& options, int64_t num_tokens,
   }
   TokenData data{
       std::move(train), std::move(validation), source.tokens && bytes ? nullptr : tokenizer, {}};
-  if (auto lines = notice_of_jsonl(source, options)) data.warnings.push_back(*lines);
+  if (auto lines = notice_of_other_text(source, options)) data.warnings.push_back(*lines);
   if (auto lost = notice_of_lost_text(source, *tokenizer)) data.warnings.push_back(*lost);
   if (data.tokenizer) {
     data.bytes_per_token = mean_bytes(data.validation.value_or(data.train), *tokenizer);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <regex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -172,6 +173,71 @@ NamedWeights named_as(const torch::nn::Module& module, TensorMap weights) {
   return best;
 }
 
+namespace {
+
+// Names without numbers, so that those of all layers are one.
+std::set<std::string> kinds_of(const TensorMap& all, const TensorMap& without) {
+  static const std::regex kNumber(R"(\.\d+(?=\.))");
+  std::set<std::string> kinds;
+  for (const auto& [name, tensor] : all) {
+    if (!without.contains(name) && name.size() <= kLongestToMatch)
+      kinds.insert(std::regex_replace(name, kNumber, ".#"));
+  }
+  return kinds;
+}
+
+bool has_part(const std::set<std::string>& names, std::string_view part) {
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return name.find(part) != std::string::npos; });
+}
+
+bool has_ending(const std::set<std::string>& names, std::string_view ending) {
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& name) { return name.ends_with(ending); });
+}
+
+// How many layers of a stack there are: one more than the highest number.
+int64_t layers_of(const TensorMap& tensors) {
+  static const std::regex kLayer(R"((?:^|.*\.)attn_layers\.layers\.(\d{1,6})\..*)");
+  int64_t layers = 0;
+  for (const auto& [name, tensor] : tensors) {
+    std::smatch number;
+    if (name.size() <= kLongestToMatch && std::regex_match(name, number, kLayer))
+      layers = std::max<int64_t>(layers, std::stoll(number[1]) + 1);
+  }
+  return layers;
+}
+
+// The option that the names speak of, where one alone explains them; empty: none is known.
+std::string option_hint(const TensorMap& own, const TensorMap& weights) {
+  const auto missing = kinds_of(own, weights), unexpected = kinds_of(weights, own);
+  const auto either = [](const char* option, bool of_weights, bool of_model) -> std::string {
+    if (of_weights == of_model) return "";
+    return fmt::format("their names are those of {} {}", option, of_weights);
+  };
+  std::vector<std::string> hints{
+      either("use_rmsnorm", has_ending(unexpected, "norm.g") && has_ending(missing, "norm.gamma"),
+             has_ending(unexpected, "norm.gamma") && has_ending(missing, "norm.g")),
+      either("ff_glu", has_part(unexpected, ".ff.#.proj.") && has_part(missing, ".ff.#.#."),
+             has_part(unexpected, ".ff.#.#.") && has_part(missing, ".ff.#.proj.")),
+      either("rotary_pos_emb", has_ending(unexpected, "rotary_pos_emb.inv_freq"),
+             has_ending(missing, "rotary_pos_emb.inv_freq"))};
+  const auto theirs = layers_of(weights), ours = layers_of(own);
+  if (theirs > 0 && ours > 0 && theirs != ours)
+    hints.push_back(
+        fmt::format("they have {} layers and the model has {}, which depth sets", theirs, ours));
+  std::erase(hints, "");
+  return fmt::format("{}", fmt::join(hints, "; "));
+}
+
+// For weights that are of another model than the one whose tensors are `own`.
+std::string other_model_hint(const TensorMap& own, const TensorMap& weights) {
+  const auto known = known_model_hint(names_of(weights));
+  return known.empty() ? option_hint(own, weights) : known;
+}
+
+}  // namespace
+
 Text naming_hint(const torch::nn::Module& module, const TensorMap& weights) {
   const TensorMap own = state_dict(module);
   std::map<std::string, std::size_t> known_after;  // how many names fit without a beginning
@@ -187,7 +253,7 @@ Text naming_hint(const torch::nn::Module& module, const TensorMap& weights) {
       std::max_element(known_after.begin(), known_after.end(),
                        [](const auto& a, const auto& b) { return a.second < b.second; });
   if (best == known_after.end() || 2 * best->second <= own.size())
-    return known_model_hint(names_of(weights));
+    return other_model_hint(own, weights);
   return text("{} of the file's {} names fit without '{}.': {} takes these alone ({})",
               best->second, weights.size(), best->first, option("key"), best->first);
 }

@@ -12,6 +12,7 @@
 #include "x_transformers/generation/writer.h"
 #include "x_transformers/interchange/interchange.h"
 #include "x_transformers/io/known_models.h"
+#include "x_transformers/io/weight_file.h"
 #include "x_transformers/models/token_model.h"
 #include "x_transformers/runs/checkpoint.h"
 #include "x_transformers/runs/resume_point.h"
@@ -101,6 +102,10 @@ ModelConfig read_config(const LanguageModelFiles& files) {
   require(!files.config.empty() || fs::exists(path), at(files.path.string() + ":"),
           "there is no {} (expected the folder of a run or of a checkpoint)",
           checkpoint_file::kConfig);
+  const auto kind = kind_of_weights(path);
+  require(kind.empty(), at(path.string() + ":"),
+          "expected a model file or a run file (JSON), got {}, which have a model file beside them",
+          kind);
   ModelConfig config;
   config.whole = with_integers(read_json_file(path.string()));
   require_own_config(config.whole, path.string());

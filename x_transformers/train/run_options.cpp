@@ -135,6 +135,27 @@ OptionPath place_given(const OptionPath& path, const RunOverride& value, const O
   return place;
 }
 
+/// `overrides`, and before them one for each object that they make on the way to a value: what is
+/// said of it was given by them, and not by the file.
+std::vector<RunOverride> with_new_objects(const Json& run,
+                                          const std::vector<RunOverride>& overrides) {
+  std::vector<RunOverride> all;
+  for (const auto& value : overrides) {
+    const auto keys = split_path(path_of(value));
+    const Json* node = &run;
+    std::string path;
+    for (size_t i = 0; i + 1 < keys.size() && value.option.empty(); ++i) {
+      const bool is_there = node != nullptr && node->is_object() && node->contains(keys[i]);
+      path += (path.empty() ? "" : ".") + keys[i];
+      node = is_there ? &(*node)[keys[i]] : nullptr;
+      if (node != nullptr && !node->is_object()) break;  // an array
+      if (node == nullptr && i > 0) all.push_back({path + "={}", "", value.before});
+    }
+  }
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  return all;
+}
+
 /// Names options that were given outside the file as they were given, the last one where several
 /// overrides gave them.
 Spelling named_as_given(const OptionPath& file, std::vector<RunOverride> overrides) {
@@ -274,8 +295,9 @@ RunOptions read_run_file(const std::string& path, const std::vector<RunOverride>
   require(kind.empty(), at(path + ":"), "expected a run file (JSON), got {}", kind);
   Json run = read_json_file(path);
   if (!run.is_object()) detail::wrong_type(path, "an object with model, data and train", run);
+  const Json given = run;
   for (const auto& value : overrides) apply_override(run, value);
-  const auto spelling = named_as_given(path + ":", overrides);
+  const auto spelling = named_as_given(path + ":", with_new_objects(given, overrides));
   auto options = spelled(spelling, [&] { return parse_run_options(run, path); });
   options.spelling = spelling;
   return options;
