@@ -220,7 +220,7 @@ std::vector<Entry> program_words() {
 
 std::vector<Entry> generation_words() {
   return {
-      {{"start", "input_text", "text", "p"}, {{"prompt"}}},
+      {{"start", "input_text", "p"}, {{"prompt"}}},
       {{"num_samples", "num_return_sequences", "n_samples", "best_of"},
        {{}, "", "each call writes one text, and its seed chooses which"}},
       {{"max_new_tokens", "num_tokens_to_generate", "max_tokens", "n_predict", "length", "seq_len",
@@ -251,6 +251,8 @@ std::vector<Entry> all_words() {
   add(train_words(), WordPlace::train);
   add(program_words(), WordPlace::program);
   add(generation_words(), WordPlace::generate);
+  // In files a text is what is trained on.
+  add({{{"text"}, {{"prompt"}}}}, WordPlace::program);
   return all;
 }
 
