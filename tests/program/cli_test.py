@@ -2544,9 +2544,10 @@ class Reports(ProgramTest):
         self.assertIn(b'gnuplot is not installed (Debian and Ubuntu: apt install gnuplot-nox)', done.stdout)
 
     def test_version(self):
-        done = run('--version')
-        self.assert_done(done)
-        self.assertRegex(done.stdout.decode(), r'^x-transformers \d+\.\d+\.\d+\n$')
+        for word in ('--version', 'version'):
+            done = run(word)
+            self.assert_done(done)
+            self.assertRegex(done.stdout.decode(), r'^x-transformers \d+\.\d+\.\d+\n$')
 
     def test_help(self):
         done = run('--help')

@@ -51,7 +51,7 @@ const std::vector<PythonDifference>& python_differences() {
             option("qk_norm_scale"))},
       {&M::memory_keys_are_one_group, "memory keys are normalised as one",
        text("memory keys are normalised in {} groups, and not as one", option("qk_norm_groups"))},
-      {&M::tied_logits_are_scaled, "tied logits are multiplied by dim ** -0.5",
+      {&M::tied_logits_are_scaled, text("tied logits are multiplied by {} ** -0.5", option("dim")),
        "tied logits are not multiplied"},
       {&M::value_gates_have_a_bias, "gates have a bias", "gates have no bias"},
       {&M::single_heads_are_projected, "the values of one head are projected",

@@ -37,8 +37,9 @@ struct LossInput {
   int64_t shortest = 0;
   std::optional<int64_t> longest = std::nullopt;
   Text limited_by = {};
-  /// Of a mask: sequences of which it must leave tokens. Of each at least one token after the first
-  /// is false here, and true in the sequence's own mask NAME_mask, where there is one.
+  /// Of a mask: the names of sequences that must keep a token that the mask does not cover. In
+  /// each, at least one token after the first is false in this mask, and true in the sequence's own
+  /// mask NAME_mask, where there is one.
   std::vector<std::string> leaves_some_of = {};
   /// The input of ids that has an entry for each of these, where there is one.
   std::string beside = {};

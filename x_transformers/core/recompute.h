@@ -28,8 +28,9 @@ class RecomputedStack {
 /// is not LibTorch's own, as within Python, whose engine cannot be asked to leave tensors out.
 bool set_recomputed_blocks(torch::nn::Module& model, int64_t blocks);
 
-/// Why a step with such a stack cannot be a CUDA graph: the option `drawn` of a block has random
-/// numbers drawn, which a graph would not draw the same way again. Empty, where that is: it can.
+/// Why a step with such a stack cannot be a CUDA graph: a block draws random numbers because of its
+/// option `drawn`, and a graph would draw others when it runs the block again. An empty `drawn`
+/// gives an empty text: the step can be a graph.
 Text recomputed_capture_unsupported(const OptionPath& drawn);
 
 /// While it lives, what autograd would keep of the operations of this thread is left out. The

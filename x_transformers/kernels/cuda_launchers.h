@@ -34,8 +34,10 @@ namespace x_transformers::kernels {
 /// Functions launch on the current stream of `device` and do not wait. They throw c10::Error where
 /// a launch fails.
 struct CudaLaunchers {
-  /// What parameters of these sizes look like: a library of another version has another layout.
+  /// What the table and parameters of these sizes look like: a library of another version has
+  /// another layout.
   uint64_t layout =
+      sizeof(CudaLaunchers) +
       layout_of<NormForward, NormBackward, ActivationForward, ActivationBackward, CrossEntropyPass,
                 RotaryParams, RepeatHeads, AdamWWeight, AdamWStep, ScoredAttention, FewRowsOfLayers,
                 DecodeAttention, LayerMix, LayerMixBackward, HyperWidth, HyperWidthBackward,

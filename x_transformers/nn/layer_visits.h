@@ -42,8 +42,8 @@ class VisitedStack {
 struct ModelLayers {
   std::map<VisitedStack*, size_t> first_layer;  ///< the number of each stack's first layer
   size_t count = 0;
-  /// Of each parameter, by its TensorImpl, the layer that alone has it; of what several layers
-  /// have, or other parts of the model, nothing.
+  /// The layer of each parameter, by its TensorImpl. Parameters that several layers share, or that
+  /// belong to no layer, are not in it.
   std::map<const void*, size_t> layer_of;
 
   explicit ModelLayers(torch::nn::Module& model);

@@ -1,6 +1,7 @@
 // What the engines of attention are made of.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "x_transformers/ops/attend.h"
@@ -29,9 +30,10 @@ class KnownStages {
     entries_.push_back({stage_type<Stage>(), reinterpret_cast<Erased>(read), &call_read<Stage>});
     return *this;
   }
-  /// For a stage without parameters.
+  /// For a stage without parameters; once it has one, an engine must read it.
   template <class Stage>
   KnownStages& add() {
+    static_assert(std::is_empty_v<Stage>, "the engine must read what the stage holds");
     return add<Stage>([](const Stage&, const AttendCall&, Parameters&, Reasons&) {});
   }
 

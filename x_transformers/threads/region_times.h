@@ -8,8 +8,8 @@
 
 namespace x_transformers::threads {
 
-/// What is known of the regions of one body that come after those of another: the two say more
-/// than one, since loops over small and large tensors may be of the same body.
+/// What is known of regions, told apart by their own body and the body of the region before: the
+/// same body may run over small and over large tensors.
 class RegionTimes {
  public:
   using Body = void (*)(void*);

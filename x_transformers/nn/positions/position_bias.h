@@ -19,8 +19,8 @@ namespace x_transformers {
 
 /// Where the queries and keys of an attention stand, all int64.
 struct PositionPairs {
-  at::Tensor queries;  ///< [i] or [b, i]
-  at::Tensor keys;     ///< [j] or [b, j]
+  at::Tensor queries;  ///< [i] or [b, i], of ALiBi also [b, heads, i]
+  at::Tensor keys;     ///< [j] or [b, j], of ALiBi also [b, heads, j]
   int64_t span = 0;    ///< all distances lie in (-span, span); for schemes that tabulate them
 };
 
