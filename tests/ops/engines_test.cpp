@@ -7,15 +7,19 @@
 #include "x_transformers/ops/activation.h"
 #include "x_transformers/ops/argmax.h"
 #include "x_transformers/ops/attend.h"
+#include "x_transformers/ops/batched_product.h"
 #include "x_transformers/ops/column_sums.h"
 #include "x_transformers/ops/gated_attention.h"
 #include "x_transformers/ops/group_attention.h"
 #include "x_transformers/ops/hyper_connection.h"
+#include "x_transformers/ops/keep_likely.h"
 #include "x_transformers/ops/layer_mix.h"
 #include "x_transformers/ops/linear.h"
+#include "x_transformers/ops/linear_ends.h"
 #include "x_transformers/ops/loss.h"
 #include "x_transformers/ops/norm.h"
 #include "x_transformers/ops/offset_scale.h"
+#include "x_transformers/ops/polar.h"
 #include "x_transformers/ops/rotary.h"
 
 namespace x_transformers {
@@ -142,6 +146,70 @@ EngineOp linear_op() {
   return op;
 }
 
+/// A layer with what stands around it: x, weight, bias, gain of the norm, residual.
+EngineOp linear_with_ends_op() {
+  EngineOp op{.name = "linear_with_ends", .cases = {}, .atol = 2e-4};
+  struct Around {
+    const char* name;
+    std::optional<RowNorm::Kind> norm = {};
+    Activation activation = Activation::identity;
+    bool gated = false, has_bias = true, has_residual = true;
+  };
+  const auto add = [&](const Sizes& sizes, int64_t out, const Around& around) {
+    const auto ends_of = [=](const Tensors& t) {
+      LinearEnds ends{.activation = around.activation, .gated = around.gated, .residual = t[4]};
+      if (around.norm) ends.norm = RowNorm{*around.norm, t[3], 1.0};
+      return ends;
+    };
+    op.cases.push_back(
+        {text_of(sizes) + " to " + std::to_string(out) + around.name,
+         [=] {
+           auto sizes_out = sizes;
+           sizes_out.back() = around.gated ? out / 2 : out;
+           return Tensors{at::randn(sizes), at::randn({out, sizes.back()}) * 0.2,
+                          around.has_bias ? at::randn({out}) : at::Tensor(),
+                          around.norm ? at::randn({sizes.back()}) * 0.2 : at::Tensor(),
+                          around.has_residual ? at::randn(sizes_out) : at::Tensor()};
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           return linear_with_ends_on(engine, t[0], t[1], t[2], ends_of(t));
+         },
+         [=](const Tensors& t) { return explain_linear_with_ends(t[0], t[1], t[2], ends_of(t)); }});
+  };
+  using enum RowNorm::Kind;
+  const Sizes few = {2, 3, 72}, more = {5, 9, 64};
+  add(few, 40, {.name = ", plain", .has_residual = false});
+  add(few, 40, {.name = ", residual"});
+  add(few, 48, {.name = ", layer norm", .norm = layer, .has_bias = false, .has_residual = false});
+  add(few, 48, {.name = ", RMSNorm, gelu", .norm = rms, .activation = Activation::gelu});
+  add(few, 48, {.name = ", gated", .norm = rms, .activation = Activation::silu, .gated = true});
+  add({1, 21}, 10, {.name = ", odd, gated", .activation = Activation::gelu, .gated = true});
+  add(more, 48, {.name = ", residual"});
+  add(more, 48, {.name = ", residual without bias", .has_bias = false});
+  return op;
+}
+
+EngineOp batched_product_op() {
+  EngineOp op{.name = "batched_product", .cases = {}, .atol = 2e-4};
+  const auto add = [&](const Sizes& a, const Sizes& b, const View& view) {
+    op.cases.push_back(
+        {text_of(a) + " times " + text_of(b) + view.name,
+         [=] {
+           return Tensors{at::randn(a), at::randn(b)};
+         },
+         [=](const std::string& engine, const Tensors& t) {
+           return batched_product_on(engine, view.of(t[0]), t[1]);
+         },
+         [=](const Tensors& t) { return explain_batched_product(view.of(t[0]), t[1]); }});
+  };
+  add({3, 130, 70}, {3, 70, 210}, kViews[0]);
+  add({130, 3, 96}, {3, 96, 128}, kViews[1]);
+  add({2, 140, 99}, {2, 97, 128}, kViews[2]);
+  add({2, 5, 3}, {2, 3, 4}, kViews[0]);
+  add({0, 5, 3}, {0, 3, 4}, kViews[0]);
+  return op;
+}
+
 EngineOp cross_entropy_op() {
   EngineOp op{.name = "cross_entropy", .cases = {}};
   for (const auto reduction : {Reduction::none, Reduction::mean, Reduction::sum}) {
@@ -202,6 +270,30 @@ EngineOp rotary_op() {
                           }});
     }
   }
+  return op;
+}
+
+/// Features and angles, which batch entries or heads may share.
+EngineOp polar_op() {
+  EngineOp op{.name = "polar_positions", .cases = {}};
+  const auto add = [&](const Sizes& sizes, const Sizes& angles, const View& view) {
+    op.cases.push_back({text_of(sizes) + ", angles " + text_of(angles) + view.name,
+                        [=] {
+                          return Tensors{at::randn(sizes), at::randn(angles)};
+                        },
+                        [=](const std::string& engine, const Tensors& t) {
+                          return polar_positions_on(engine, view.of(t[0]), t[1].to(at::kFloat));
+                        },
+                        [=](const Tensors& t) {
+                          return explain_polar_positions(view.of(t[0]), t[1].to(at::kFloat));
+                        }});
+  };
+  const View positions_first{", positions first",
+                             [](const at::Tensor& t) { return t.transpose(1, 2); }};
+  add({2, 3, 5, 16}, {2, 3, 5, 16}, kViews[0]);
+  add({2, 5, 3, 24}, {1, 3, 5, 24}, positions_first);
+  add({2, 3, 5, 16}, {2, 1, 5, 16}, kViews[0]);
+  add({2, 3, 5, 13}, {1, 1, 5, 11}, kViews[2]);
   return op;
 }
 
@@ -336,6 +428,33 @@ EngineOp argmax_op() {
   return op;
 }
 
+/// Logits that every type holds exactly, no two of a row alike, so that it is sure which are kept;
+/// a number in the place of -infinity, which has no distance.
+EngineOp keep_likely_op() {
+  EngineOp op{.name = "keep_likely", .cases = {}, .has_gradients = false};
+  constexpr double kGone = -1000;
+  const auto add = [&](const Sizes& sizes, const Likely& likely) {
+    op.cases.push_back({text_of(sizes) + ", " + std::to_string(likely.count) + " or a share of " +
+                            std::to_string(likely.share),
+                        [=] {
+                          return Tensors{at::rand(sizes).argsort(int64_t{-1}).to(at::kFloat) -
+                                         sizes.back() / 2};
+                        },
+                        [=](const std::string& engine, const Tensors& t) {
+                          const auto kept = keep_likely_on(engine, t[0], likely);
+                          return kept.masked_fill(kept.isinf(), kGone);
+                        },
+                        [=](const Tensors& t) { return explain_keep_likely(t[0], likely); }});
+  };
+  for (const auto& sizes : {Sizes{3, 7}, Sizes{2, 1, 300}}) {
+    add(sizes, {.count = 1});
+    add(sizes, {.count = 5});
+    add(sizes, {.count = 400});
+    for (const double share : {0.0, 0.5, 0.9, 1.0}) add(sizes, {.share = share});
+  }
+  return op;
+}
+
 EngineOp column_sums_op() {
   EngineOp op{.name = "column_sums", .cases = {}, .has_gradients = false, .atol = 2e-4};
   for (const auto& sizes : {Sizes{3, 7}, Sizes{64, 64}, Sizes{2000, 33}}) {
@@ -443,10 +562,14 @@ const std::vector<EngineOp>& ops() {
                                             activation_op(false),
                                             activation_op(true),
                                             linear_op(),
+                                            linear_with_ends_op(),
+                                            batched_product_op(),
                                             argmax_op(),
+                                            keep_likely_op(),
                                             column_sums_op(),
                                             cross_entropy_op(),
                                             rotary_op(),
+                                            polar_op(),
                                             attend_op(),
                                             mix_layers_op(),
                                             hyper_width_op(),
