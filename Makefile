@@ -45,7 +45,7 @@ bench: configure ## measure training and generation beside Python x-transformers
 	benchmarks/run.sh $(BUILD)
 
 format: ## clang-format all C++ files in place
-	git ls-files --cached --others --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -r clang-format -i
+	git ls-files --cached --others --exclude-standard '*.h' '*.cpp' '*.cu' '*.cuh' | xargs -r $$(command -v clang-format-14 || echo clang-format) -i
 
 lint: configure ## check format, include rules, and changed files with clang-tidy
 	python3 tools/lint.py

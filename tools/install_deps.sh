@@ -42,7 +42,7 @@ with_cuda=no
 for argument in "$@"; do
   case $argument in
     --cuda) with_cuda=yes ;;
-    --lint) needed+=(command:clang-format:clang-format command:clang-tidy:clang-tidy) ;;
+    --lint) needed+=(clang-format:14:clang-format-14 command:clang-tidy:clang-tidy) ;;
     --mpi) needed+=(command:mpirun:openmpi-bin command:mpicxx:libopenmpi-dev) ;;
     -h | --help)
       sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
@@ -72,10 +72,11 @@ libtorch_at() {
 # Libraries that the LibTorch in folder `$1` needs and the loader does not find, on one line.
 unresolved() { { ldd "$1/lib/libtorch_cpu.so" 2>&1 || true; } | awk '/not found/ {print $1}' | sort -u | paste -sd ' '; }
 
-is_there() { # command NAME or header NAME
+is_there() { # command NAME, header NAME or clang-format VERSION
   local prefix
   case $1 in
     command) command -v "$2" >/dev/null ;;
+    clang-format) command -v "clang-format-$2" >/dev/null || clang-format --version 2>/dev/null | grep -q " version $2\." ;;
     header)
       for prefix in "${prefixes[@]}" /usr /usr/local; do
         [ ! -e "$prefix/include/$2" ] || return 0

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Checks format, includes, errors, comments of options and, with clang-tidy, the files changed since a commit:
 
-  tools/lint.py [--since COMMIT] [--all]
+  tools/lint.py [--since COMMIT] [--all] [--strict]
 
 Default of --since: where this branch left origin/main, or HEAD. With --at-most N clang-tidy, which takes half a minute a file,
 looks at the N files with the most changed lines, and says how many it leaves out. It reads the commands of the preset dev,
 which compiles each file by itself; it is configured when it was not. The format is that of clang-format 14; another version
-would see differences that are none, so without that one the format is not checked, and lint says so.
+would see differences that are none, so without that one the format is not checked, and lint says so; with --strict, as in
+.ci/run, it fails. tools/install_deps.sh --lint brings it.
 """
 
 import argparse
@@ -49,14 +50,19 @@ def changed_files(since):
     return sorted((path for path in all_files() if path in lines), key=lambda path: (-lines[path], path))
 
 
-def wrong_format(files):
-    """Whether clang-format would change a file."""
+def format_fault(files, strict):
+    """What is wrong with the format, in words; empty: nothing."""
     tool = next((name for name in (f"clang-format-{FORMAT_VERSION}", "clang-format") if shutil.which(name)), None)
     version = subprocess.run([tool, "--version"], capture_output=True, text=True).stdout if tool else ""
     if f"version {FORMAT_VERSION}." not in version:
-        print(f"lint: the format is not checked: clang-format {FORMAT_VERSION} is not installed")
-        return False
-    return bool(files) and subprocess.run([tool, "--dry-run", "-Werror", *files], cwd=ROOT).returncode != 0
+        found = f", found {version.strip()}" if version else ""
+        unchecked = f"the format is not checked: clang-format {FORMAT_VERSION} is not installed{found}"
+        if not strict:
+            print(f"lint: {unchecked}")
+        return unchecked if strict else ""
+    if files and subprocess.run([tool, "--dry-run", "-Werror", *files], cwd=ROOT).returncode != 0:
+        return "format (make format mends it)"
+    return ""
 
 
 def find_tool(name):
@@ -107,11 +113,12 @@ def main():
     parser.add_argument("--all", action="store_true", help="clang-tidy looks at all files")
     parser.add_argument("--at-most", type=int, metavar="N", help="clang-tidy looks at N files")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="clang-tidy processes at a time")
+    parser.add_argument("--strict", action="store_true", help="fail where the format cannot be checked")
     arguments = parser.parse_args()
     files = all_files()
     failed = []
-    if wrong_format(files):
-        failed.append("format (make format mends it)")
+    if fault := format_fault(files, arguments.strict):
+        failed.append(fault)
     if subprocess.run([sys.executable, str(ROOT / "tools/check_includes.py")]).returncode:
         failed.append("includes")
     if subprocess.run([sys.executable, str(ROOT / "tools/check_errors.py")]).returncode:
