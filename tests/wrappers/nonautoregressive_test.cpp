@@ -238,6 +238,20 @@ TEST(NonAutoregressiveLoss, ACriticSeesTheContext) {
   EXPECT_TRUE(model->forward(inputs).loss.isfinite().item<bool>());
 }
 
+// So do the ids of further embeddings, without which the net cannot be called.
+TEST(NonAutoregressiveLoss, ACriticSeesFurtherEmbeddings) {
+  auto model =
+      make_model(options(R"({"self_token_critic": true})"), R"({"embed_num_tokens": {"part": 3}})");
+  NonAutoregressiveInputs inputs;
+  inputs.x = some_tokens(2);
+  const auto loss = [&](int64_t part) {
+    at::manual_seed(3);
+    inputs.net.embed_ids["part"] = at::full({2, kLength}, part, at::kLong);
+    return model->forward(inputs).critic_loss;
+  };
+  EXPECT_FALSE(at::equal(loss(0), loss(2)));
+}
+
 // Generation
 
 NonAutoregressiveGeneration drawing(int64_t batch, int64_t seed) {

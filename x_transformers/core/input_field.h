@@ -129,6 +129,8 @@ struct InputField {
   bool is_looked_up = false;   ///< in files a table and ids [batch, seq] of its rows
   bool has_more_axes = false;  ///< further dimensions may follow
   bool in_documents = false;   ///< may come where rows hold several documents: of each token alone
+  /// What reads it cannot be called without; also what says which entries of such an input exist.
+  bool is_needed = false;
   /// Why prompts of different lengths cannot be padded at the left beside it; null: they can.
   const char* beside_padding = nullptr;
 };

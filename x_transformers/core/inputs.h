@@ -18,12 +18,14 @@
 //
 // An input is a tensor, or a list, a pair or a map of tensors, or a struct whose `tensors(self,
 // visit)` hands over each. Checking shapes, counting and reordering batch entries, cutting to the
-// tokens of a step, dropping what nothing reads and taking tensors from files are visitors over
-// that list. Rules that relate several inputs to each other are code beside the struct.
+// tokens of a step, keeping what a call needs, dropping what nothing reads and taking tensors from
+// files are visitors over that list. Rules that relate several inputs to each other are code beside
+// the struct.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <any>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -216,6 +218,63 @@ void reorder_batch(Inputs& inputs, const at::Tensor& entries, int64_t batch) {
   each_input_within(inputs, [&](const char*, at::Tensor& t, const InputField& field) {
     if (has_batch(t, field) && t.size(0) == batch) t = t.index_select(0, entries);
   });
+}
+
+namespace detail {
+
+/// Visitor that notes each input that is needed, and those of inputs structs within.
+struct NeededNoter {
+  std::vector<std::any>& noted;
+
+  template <class T>
+  void operator()(const char*, T& member, const InputField& field) {
+    if (field.is_needed) noted.emplace_back(member);
+  }
+  template <class T>
+  void made(const char* name, T& member, const InputField& field) {
+    (*this)(name, member, field);
+  }
+  template <class T>
+  void value(const char*, T&, const InputField& = {}) {}
+  template <class T>
+  void nested(T& inner, std::initializer_list<const char*>) {
+    std::remove_const_t<T>::fields(inner, *this);
+  }
+};
+
+/// Visitor that brings what NeededNoter noted into another struct of the type.
+struct NeededTaker {
+  const std::vector<std::any>& noted;
+  size_t next = 0;
+
+  template <class T>
+  void operator()(const char*, T& member, const InputField& field) {
+    if (field.is_needed) member = std::any_cast<T>(noted[next++]);
+  }
+  template <class T>
+  void made(const char* name, T& member, const InputField& field) {
+    (*this)(name, member, field);
+  }
+  template <class T>
+  void value(const char*, T&, const InputField& = {}) {}
+  template <class T>
+  void nested(T& inner, std::initializer_list<const char*>) {
+    T::fields(inner, *this);
+  }
+};
+
+}  // namespace detail
+
+/// What of `inputs` a call cannot do without (InputField::is_needed).
+template <class Inputs>
+Inputs needed_inputs(const Inputs& inputs) {
+  std::vector<std::any> noted;
+  detail::NeededNoter noter{noted};
+  Inputs::fields(inputs, noter);
+  Inputs needed;
+  detail::NeededTaker taker{noted};
+  Inputs::fields(needed, taker);
+  return needed;
 }
 
 /// How many of each reader a call has.

@@ -104,9 +104,10 @@ void AttentionLayersInputs::fields_of_masks(Self& self, Visitor& v) {
     {.kind = floating,
      .axes = {batch, any_size(context), dim_context},
      .read_by = kCross,
-     .is_silent = true});
+     .is_silent = true,
+     .is_needed = true});
   v("context_mask", self.context_mask,
-    {.kind = boolean, .axes = {batch, or_one(context)}, .read_by = kCross});
+    {.kind = boolean, .axes = {batch, or_one(context)}, .read_by = kCross, .is_needed = true});
   v("context_pos", self.context_pos,
     {.axes = {optional(batch), context}, .fit = by_rule, .read_by = kCross});
   v("mask", self.mask,
@@ -189,7 +190,8 @@ void AttentionLayersInputs::fields_of_layers(Self& self, Visitor& v) {
     {.kind = floating,
      .axes = {batch, or_one(optional(tokens)), dim_condition},
      .beside_cache = cut,
-     .in_documents = true});
+     .in_documents = true,
+     .is_needed = true});
   v("in_attn_cond", self.in_attn_cond,
     {.kind = floating,
      .axes = {batch, or_one(optional(tokens)), dim},

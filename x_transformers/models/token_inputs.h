@@ -63,7 +63,11 @@ void TransformerInputs::fields(Self& self, Visitor& v) {
   v("prepend_mask", self.prepend_mask,
     {.kind = boolean, .axes = {batch, prepended}, .beside_cache = BesideCache::first});
   v("embed_ids", self.embed_ids,
-    {.kind = integer, .axes = {batch, tokens}, .fit = broadcast, .beside_cache = BesideCache::cut});
+    {.kind = integer,
+     .axes = {batch, tokens},
+     .fit = broadcast,
+     .beside_cache = BesideCache::cut,
+     .is_needed = true});
   v("sum_embeds", self.sum_embeds, kEmbeds);
   v("seq_start_pos", self.seq_start_pos, {.kind = integer, .axes = {batch}});
   // What they mean is up to the modules.

@@ -32,15 +32,6 @@ at::Tensor draw(const at::Tensor& logits, const Temperature& temperature,
   return (logits / temperature + masked_gumbel_noise(logits, generator)).argmax(-1);
 }
 
-/// What of a call a critic that shares the net cannot do without.
-TransformerInputs inputs_of_critic(const TransformerInputs& inputs) {
-  TransformerInputs own;
-  own.layers.context = inputs.layers.context;
-  own.layers.context_mask = inputs.layers.context_mask;
-  own.layers.condition = inputs.layers.condition;
-  return own;
-}
-
 void check_token(int64_t mask_id, const TokenModel& net) {
   const auto embedded = net.embedded_tokens();
   expect(mask_id >= 0 && (!embedded || mask_id < embedded->count), at("mask_id"), mask_id,
@@ -141,8 +132,8 @@ at::Tensor NonAutoregressiveWrapperImpl::generator_loss(const at::Tensor& logits
 /// The logit that each token is wrong, [b, n].
 at::Tensor NonAutoregressiveWrapperImpl::judge(const at::Tensor& tokens,
                                                const TransformerInputs& inputs) {
-  const auto scores = self_critic_ ? self_critic_->forward(tokens, inputs_of_critic(inputs))
-                                   : token_critic_(tokens);
+  const auto scores =
+      self_critic_ ? self_critic_->forward(tokens, needed_inputs(inputs)) : token_critic_(tokens);
   const auto rows = tokens.size(0), n = tokens.size(1);
   require(scores.dim() == 3 && scores.size(0) == rows && scores.size(1) == n && scores.size(2) == 1,
           at("token_critic"),
