@@ -60,6 +60,45 @@ TEST(WrapperModels, HaveCosts) {
   }
 }
 
+TEST(WrapperModels, SayWhichOptionsTheirTokensHangOn) {
+  const auto places = [](const Json& config) {
+    const auto task = build_model(config)->token_task();
+    return std::vector{task->counted_by.joined(), Notice{{}, task->limited_by}.line()};
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(places({{"type", "AutoregressiveWrapper"}, {"net", net("Decoder")}}),
+              ElementsAre("net.num_tokens", HasSubstr("net.max_seq_len = 6")));
+  EXPECT_THAT(places({{"type", "BeliefStateWrapper"}, {"forward_decoder", net("Decoder")}}),
+              ElementsAre("forward_decoder.num_tokens", HasSubstr("forward_decoder.max_seq_len")));
+  EXPECT_THAT(
+      places({{"type", "UniversalPretrainWrapper"}, {"model", net("Decoder")}, {"seq_len", 5}}),
+      ElementsAre("model.num_tokens", HasSubstr("model.max_seq_len = 6")));
+}
+
+TEST(WrapperModels, SayWhichNetSeesItsTargets) {
+  const auto seeing = [](const Json& config) {
+    const auto found = build_model(config)->net_that_sees_targets({});
+    return std::vector{found.net.joined(), found.stack.joined()};
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(seeing({{"type", "AutoregressiveWrapper"}, {"net", net("Decoder")}}),
+              ElementsAre("", ""));
+  EXPECT_THAT(seeing({{"type", "AutoregressiveWrapper"}, {"net", net("Encoder")}}),
+              ElementsAre("net", "attn_layers"));
+  EXPECT_THAT(seeing({{"type", "BeliefStateWrapper"},
+                      {"forward_decoder", net("Decoder")},
+                      {"backward_decoder", net("Encoder")}}),
+              ElementsAre("backward_decoder", "attn_layers"));
+  EXPECT_THAT(seeing({{"type", "FLASHAutoregressiveWrapper"},
+                      {"net",
+                       {{"type", "FLASHTransformer"},
+                        {"num_tokens", 11},
+                        {"dim", 16},
+                        {"depth", 1},
+                        {"causal", false}}}}),
+              ElementsAre("net", ""));
+}
+
 TEST(WrapperModels, SayWhatTheirLossIs) {
   const auto unit = [](const Json& config) { return build_model(config)->loss_unit().name; };
   EXPECT_EQ(unit({{"type", "AutoregressiveWrapper"}, {"net", net("Decoder")}}), "nats per token");

@@ -36,23 +36,20 @@ std::string words_of(EqualTo equal_to) {
 }
 
 std::vector<std::string> width_keys(const Json& run) {
-  for (const auto& keys : std::vector<std::vector<std::string>>{{"model", "net", "attn_layers"},
-                                                                {"model", "attn_layers"},
-                                                                {"model", "net"},
-                                                                {"model"}}) {
-    const Json* object = &run;
-    for (const auto& key : keys) {
-      const auto found = object->is_object() ? object->find(key) : object->end();
-      object = object->is_object() && found != object->end() ? &*found : nullptr;
-      if (object == nullptr) break;
+  const auto model = run.find("model");
+  std::vector<std::string> width;
+  if (model != run.end()) {
+    for (const auto& part : models_of_file(*model)) {
+      auto keys = keys_of_option(value_at(*model, part.keys), "dim");
+      if (keys.empty()) continue;
+      keys.insert(keys.begin(), part.keys.begin(), part.keys.end());
+      if (!value_at(*model, keys).is_number_integer()) continue;
+      width = std::move(keys);  // that of a net before that of what holds the net
     }
-    if (object == nullptr || !object->is_object() || !object->contains("dim")) continue;
-    if (!(*object)["dim"].is_number_integer()) continue;
-    auto path = keys;
-    path.emplace_back("dim");
-    return path;
   }
-  throw InputError(Notice{at("equal"), text("needs a model with one width, a {}", option("dim"))});
+  require(!width.empty(), at("equal"), "needs a model with one width, a {}", option("dim"));
+  width.insert(width.begin(), "model");
+  return width;
 }
 
 std::optional<AdjustedWidth> fit_width(Json& run, double size,

@@ -14,6 +14,13 @@
 
 namespace x_transformers {
 
+TokenTask respelled(TokenTask task, const Spelling& spelling) {
+  task.counted_by = respelled(task.counted_by, spelling);
+  task.limited_by = respelled(task.limited_by, spelling);
+  if (task.reserved) task.reserved_by = respelled(task.reserved_by, spelling);
+  return task;
+}
+
 std::vector<OptionPath> Model::option_places() const {
   return option_places_ ? option_places_() : std::vector<OptionPath>();
 }

@@ -16,6 +16,7 @@
 #include "x_transformers/core/loss_inputs.h"
 #include "x_transformers/core/loss_unit.h"
 #include "x_transformers/core/notice.h"
+#include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/arguments.h"
 #include "x_transformers/io/tensor_map.h"
 
@@ -41,7 +42,8 @@ inline constexpr int64_t kUsualTokens = 1024;
 /// What a model that learns from sequences of tokens takes of them: of its predicted_tensor,
 /// [batch, seq + 1].
 struct TokenTask {
-  int64_t num_tokens = 0;  ///< tokens are 0 to num_tokens - 1
+  int64_t num_tokens = 0;                ///< tokens are 0 to num_tokens - 1
+  OptionPath counted_by = "num_tokens";  ///< the option that says so
   /// Tokens that it learns from at once, without the one that only the loss needs; empty: any.
   /// Exactly that many, if it learns from whole sequences.
   std::optional<int64_t> longest = std::nullopt;
@@ -53,6 +55,16 @@ struct TokenTask {
   /// A token that the model writes itself where one is hidden, and the option that says which.
   std::optional<int64_t> reserved = std::nullopt;
   OptionPath reserved_by = {};
+};
+/// The task with its options as the file that describes the model spells them.
+TokenTask respelled(TokenTask task, const Spelling& spelling);
+
+/// A net that sees what the loss has it predict, and so would learn to copy it.
+struct SeeingNet {
+  OptionPath net = {};  ///< the option with it; empty: there is none
+  /// The option of that net with its stack, which the type Decoder makes causal; empty: the net's
+  /// own option `causal` does.
+  OptionPath stack = {};
 };
 
 /// A model of one type, for one caller at a time.
@@ -90,10 +102,9 @@ class Model {
   /// where forward gives no loss, labels or a target.
   virtual LossInputs loss_inputs(const std::set<std::string>& names);
 
-  /// The option with the net that sees the targets of its loss, and so would learn to copy them:
-  /// the next tokens, where the net is not causal. Empty: none sees them. `names` are those of the
-  /// batch's tensors.
-  virtual OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) { return {}; }
+  /// The net that sees the targets of its loss: the next tokens, where the net is not causal.
+  /// `names` are those of the batch's tensors.
+  virtual SeeingNet net_that_sees_targets(const std::set<std::string>& /*names*/) { return {}; }
 
   /// What the loss is; by default that is not said.
   virtual LossUnit loss_unit() const { return {}; }

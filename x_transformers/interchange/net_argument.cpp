@@ -14,4 +14,9 @@ std::shared_ptr<Model> build_net(const Json& config, const char* key, const Mode
   return net;
 }
 
+SeeingNet seeing_net(const char* name, const TokenModel& net) {
+  const auto traits = net.traits();
+  return traits.is_causal ? SeeingNet() : SeeingNet{name, traits.stack};
+}
+
 }  // namespace x_transformers

@@ -8,6 +8,7 @@
 #include "x_transformers/core/json_options.h"
 #include "x_transformers/core/rules.h"
 #include "x_transformers/interchange/registry.h"
+#include "x_transformers/models/token_model.h"
 
 namespace x_transformers {
 
@@ -29,5 +30,8 @@ std::shared_ptr<ModelClass> build_net_of(const Json& config, const char* key,
          type);
   return net;
 }
+
+/// A wrapper's net, its option `name`, where it is not causal.
+SeeingNet seeing_net(const char* name, const TokenModel& net);
 
 }  // namespace x_transformers

@@ -35,7 +35,10 @@ struct TokenModelTraits {
   bool embeds_ids = true;      ///< and no module from the options embeds anything else
   /// Whether it adds embeddings of positions, which may end at max_seq_len.
   bool has_abs_pos_emb = false;
-  bool is_causal = true;             ///< no token sees later ones
+  bool is_causal = true;  ///< no token sees later ones
+  /// The option with its stack, whose type says whether it is causal; empty: an option `causal`
+  /// does.
+  OptionPath stack = {};
   bool ties_embedding = false;       ///< the table of the token embeddings makes the logits
   bool predicts_log_probs = false;   ///< in place of logits
   bool predicts_next_embed = false;  ///< has a head for the next token's embedding

@@ -257,6 +257,7 @@ TokenModelTraits TransformerWrapperImpl::traits() const {
   traits.embeds_ids = !given_token_emb_;
   traits.has_abs_pos_emb = has_abs_pos_emb();
   traits.is_causal = attn_layers_->options().is_causal();
+  traits.stack = "attn_layers";
   traits.ties_embedding = o.tie_embedding;
   traits.predicts_log_probs = o.mixture_of_softmax;
   traits.predicts_next_embed = o.add_continuous_pred_head;

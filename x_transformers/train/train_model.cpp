@@ -21,7 +21,6 @@
 #include "x_transformers/data/data_source.h"
 #include "x_transformers/data/example_check.h"
 #include "x_transformers/data/token_source.h"
-#include "x_transformers/interchange/file_models.h"
 #include "x_transformers/ops/onednn_product.h"
 #include "x_transformers/train/initial_weights.h"
 #include "x_transformers/train/language_model.h"
@@ -42,17 +41,6 @@ std::shared_ptr<Model> open_model(const RunOptions& run) {
 /// How the model spells its options in the run file, from "model" on.
 Spelling spelled_in_run(const RunOptions& run) {
   return trainable_spelling(*run.model, run.model_place.within_file());
-}
-
-/// Where the run file has the number of the model's tokens, from "model" on.
-OptionPath place_of_num_tokens(const RunOptions& run) {
-  const auto model = run.model_place.within_file();
-  auto place = model / "num_tokens";
-  for (const auto& part : models_of_file(*run.model)) {
-    const auto keys = keys_of_option(value_at(*run.model, part.keys), "num_tokens");
-    if (!keys.empty()) place = model / OptionPath(part.keys) / OptionPath(keys);
-  }
-  return place;
 }
 
 /// The options of token data with the vocabulary of the run and a length that the model takes.
@@ -83,18 +71,16 @@ DataOptions token_options(const RunOptions& run, const std::filesystem::path& di
 /// The tokens that the model learns from, with options as the run file spells them.
 std::optional<TokenTask> token_task_of(Model& model, const RunOptions& run) {
   auto task = within(run.model_place, [&] { return model.token_task(); });
-  if (!task) return task;
-  task->limited_by = respelled(task->limited_by, spelled_in_run(run));
-  if (task->reserved) task->reserved_by = respelled(task->reserved_by, spelled_in_run(run));
+  if (task) task = respelled(*task, spelled_in_run(run));
   return task;
 }
 
 /// What the model that learns from tokens takes of a tensor of them.
-LossInput input_of(const Model& model, const TokenTask& task, const RunOptions& run) {
+LossInput input_of(const Model& model, const TokenTask& task) {
   LossInput tokens{.name = model.predicted_tensor(), .kind = LossInputKind::ids};
   tokens.sizes = std::vector<int64_t>{-1};
   tokens.count = task.num_tokens;
-  tokens.counted_by = place_of_num_tokens(run);
+  tokens.counted_by = task.counted_by;
   tokens.ignored = task.ignored;
   tokens.shortest = 2;
   tokens.limited_by = task.limited_by;  // as the run file has it
@@ -127,7 +113,7 @@ LossInputs inputs_of(Model& model, const std::optional<TokenTask>& task,
       inputs.tensors.push_back({.name = name, .kind = LossInputKind::mask, .is_needed = false});
   }
   if (task && inputs.answers.empty() && inputs.find(model.predicted_tensor()) == nullptr)
-    inputs.tensors.push_back(input_of(model, *task, run));
+    inputs.tensors.push_back(input_of(model, *task));
   return inputs;
 }
 
@@ -136,18 +122,16 @@ LossInputs inputs_of(Model& model, const std::optional<TokenTask>& task,
 void require_hidden_targets(Model& model, const std::set<std::string>& names,
                             const RunOptions& run) {
   if (run.train.allow_non_causal || names.contains("attn_mask")) return;
-  const auto net = model.net_that_sees_targets(names);
+  const auto [net, stack] = model.net_that_sees_targets(names);
   if (net.empty()) return;
   const auto spelling = trainable_spelling(*run.model, run.model_place);
   Notice notice{at(respelled(net, spelling)),
                 "is not causal: each token sees those after it, which the model is to predict, and "
                 "it would learn to copy them"};
-  const auto keys = respelled(net, trainable_spelling(*run.model, {})).names();
-  const bool has_stack = value_at(*run.model, keys).contains("attn_layers");
   const auto causal =
-      has_stack ? text("\"type\": \"Decoder\" makes {} causal",
-                       option(respelled(net / "attn_layers", spelling)))
-                : text("{} = true makes it causal", option(respelled(net / "causal", spelling)));
+      stack.empty()
+          ? text("{} = true makes it causal", option(respelled(net / "causal", spelling)))
+          : text("\"type\": \"Decoder\" makes {} causal", option(respelled(net / stack, spelling)));
   notice.hint =
       text("{}; {} trains it as it is", causal, option(OptionPath("train") / "allow_non_causal"));
   throw InputError(std::move(notice));
@@ -248,9 +232,9 @@ void require_packable(Model& model, const RunOptions& run) {
           "documents are kept apart on {} cpu alone", option(OptionPath("train") / "device"));
 }
 
-/// What data call num_tokens is the option of the model, which a wrapper may hold.
-Spelling num_tokens_of(const RunOptions& run) {
-  return spelled_by([place = run.model_place / place_of_num_tokens(run).without_front()](
+/// What data call num_tokens is the option of the model that counts its tokens.
+Spelling num_tokens_of(const TokenTask& task, const RunOptions& run) {
+  return spelled_by([place = run.model_place / task.counted_by.without_front()](
                         const OptionPath& path) { return path == "num_tokens" ? place : path; });
 }
 
@@ -261,13 +245,13 @@ void use_tokens(TrainerParts& parts, const RunOptions& run, const std::shared_pt
   require_hidden_targets(*model, {predicted}, run);
   const auto options = token_options(run, parts.directory, parts.resume, task);
   if (options.pack == "documents") require_packable(*model, run);
-  auto tokens = input_of(*model, task, run);
+  auto tokens = input_of(*model, task);
   tokens.name = kTokenTensor;
   const auto& context = parts.context;
   const auto device = open_device(run.train.device, OptionPath("train") / "device");
   // Text is encoded by rank 0, and the others find its tokens where they share the folder.
   const auto data = first_rank_first(device, context.place, context.sum_over_ranks, [&] {
-    return spelled(num_tokens_of(run), [&] {
+    return spelled(num_tokens_of(task, run), [&] {
       return open_data_source(
           options,
           {.num_tokens = task.num_tokens,

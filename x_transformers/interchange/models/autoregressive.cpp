@@ -127,8 +127,8 @@ class AutoregressiveModel : public NextTokenModel<AutoregressiveWrapper> {
     return unit;
   }
 
-  OptionPath net_that_sees_targets(const std::set<std::string>& names) override {
-    return is_of_net(names) ? OptionPath() : NextTokenModel::net_that_sees_targets(names);
+  SeeingNet net_that_sees_targets(const std::set<std::string>& names) override {
+    return is_of_net(names) ? SeeingNet() : NextTokenModel::net_that_sees_targets(names);
   }
 
   void set_loss_chunk(int64_t rows) override { holder_->set_loss_chunk(rows); }

@@ -101,9 +101,9 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPre
 
   LossUnit loss_unit() const override { return {"nats per token, mean of both directions"}; }
 
-  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
-    if (!holder_->forward_decoder()->traits().is_causal) return "forward_decoder";
-    return holder_->backward_decoder()->traits().is_causal ? "" : "backward_decoder";
+  SeeingNet net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    auto ahead = seeing_net("forward_decoder", *holder_->forward_decoder());
+    return ahead.net.empty() ? seeing_net("backward_decoder", *holder_->backward_decoder()) : ahead;
   }
 
   /// Both decoders see every token of a sequence.
@@ -111,6 +111,7 @@ class BeliefStateModel : public HolderModel<BeliefStateWrapper>, public TokenPre
     const auto traits = holder_->forward_decoder()->traits();
     TokenTask task;
     task.num_tokens = traits.num_tokens;
+    task.counted_by = OptionPath("forward_decoder") / "num_tokens";
     const auto max_seq_len = OptionPath("forward_decoder") / "max_seq_len";
     task.limited_by = text("{} = 0", max_seq_len);
     if (traits.max_seq_len == 0) return task;

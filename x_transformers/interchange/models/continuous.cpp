@@ -130,8 +130,8 @@ class ContinuousAutoregressiveModel : public HolderModel<ContinuousAutoregressiv
                                            : "mean square error per value"};
   }
 
-  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
-    return holder_->net()->is_causal() ? "" : "net";
+  SeeingNet net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    return holder_->net()->is_causal() ? SeeingNet() : SeeingNet{"net", "attn_layers"};
   }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {

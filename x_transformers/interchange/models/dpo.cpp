@@ -59,8 +59,8 @@ class DPOModel : public HolderModel<DPO> {
 
   LossUnit loss_unit() const override { return {"nats per pair of answers"}; }
 
-  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
-    return holder_->policy_model()->traits().is_causal ? "" : "model";
+  SeeingNet net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    return seeing_net("model", *holder_->policy_model());
   }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {

@@ -81,8 +81,9 @@ class FreeTransformerModel : public HolderModel<FreeTransformer>, public TokenPr
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
-    TokenTask task{o.num_tokens, o.max_seq_len,
-                   text("{} = {}", option("max_seq_len"), o.max_seq_len)};
+    TokenTask task{.num_tokens = o.num_tokens,
+                   .longest = o.max_seq_len,
+                   .limited_by = text("{} = {}", option("max_seq_len"), o.max_seq_len)};
     task.ignored = o.pad_id;
     return task;
   }

@@ -77,9 +77,10 @@ class GPTVAEModel : public HolderModel<GPTVAE>, public TokenPredictor {
 
   std::optional<TokenTask> token_task() override {
     const auto& o = holder_->options();
-    TokenTask task{o.num_tokens, o.max_seq_len - 1 + more(),
-                   text("{} = {}{}", option("max_seq_len"), o.max_seq_len,
-                        more() ? "" : " less the token that only the loss needs")};
+    TokenTask task{.num_tokens = o.num_tokens,
+                   .longest = o.max_seq_len - 1 + more(),
+                   .limited_by = text("{} = {}{}", option("max_seq_len"), o.max_seq_len,
+                                      more() ? "" : " less the token that only the loss needs")};
     task.ignored = o.pad_id;
     return task;
   }

@@ -11,6 +11,7 @@
 
 #include "x_transformers/core/spelling.h"
 #include "x_transformers/interchange/holder_model.h"
+#include "x_transformers/interchange/net_argument.h"
 #include "x_transformers/interchange/token_predictor.h"
 #include "x_transformers/models/token_inputs.h"
 #include "x_transformers/models/token_model.h"
@@ -42,8 +43,8 @@ class NextTokenModel : public HolderModel<Holder>, public TokenPredictor {
     }
   }
 
-  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
-    return this->holder_->net()->traits().is_causal ? "" : "net";
+  SeeingNet net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    return seeing_net("net", *this->holder_->net());
   }
 
   LossUnit loss_unit() const override { return nats_per_token(); }
@@ -54,6 +55,7 @@ class NextTokenModel : public HolderModel<Holder>, public TokenPredictor {
     within("net", [&] { net.require_language_model(); });
     TokenTask task;
     task.num_tokens = net.traits().num_tokens;
+    task.counted_by = OptionPath("net") / "num_tokens";
     return task;
   }
 

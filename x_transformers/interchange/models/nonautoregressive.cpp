@@ -128,6 +128,7 @@ class NonAutoregressiveModel : public HolderModel<NonAutoregressiveWrapper> {
     const auto traits = holder_->net()->traits();
     TokenTask task;
     task.num_tokens = traits.num_tokens;
+    task.counted_by = OptionPath("net") / "num_tokens";
     task.longest = traits.max_seq_len;
     task.limited_by = text("{} = {}", OptionPath("net") / "max_seq_len", traits.max_seq_len);
     task.is_whole = true;

@@ -99,10 +99,12 @@ class UniversalPretrainModel : public HolderModel<UniversalPretrainWrapper>, pub
   LossUnit loss_unit() const override { return language_model_->loss_unit(); }
   void set_loss_chunk(int64_t rows) override { language_model_->set_loss_chunk(rows); }
   std::optional<TokenTask> token_task() override {
-    return spelled(spelled_by([](const OptionPath& path) {
-                     return path.empty() || path.front() != "net" ? path : path.with_front("model");
-                   }),
-                   [&] { return language_model_->token_task(); });
+    const auto own = spelled_by([](const OptionPath& path) {
+      return path.empty() || path.front() != "net" ? path : path.with_front("model");
+    });
+    auto task = spelled(own, [&] { return language_model_->token_task(); });
+    if (task) task = respelled(*task, own);
+    return task;
   }
   TokenWriter* writer() override { return holder_->ar_wrapped().get(); }
   std::shared_ptr<TokenModel> token_model() override { return language_model_->token_model(); }

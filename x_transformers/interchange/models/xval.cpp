@@ -126,8 +126,8 @@ class XValAutoregressiveModel : public HolderModel<XValAutoregressiveWrapper> {
 
   LossUnit loss_unit() const override { return {"nats per token + square error of numbers"}; }
 
-  OptionPath net_that_sees_targets(const std::set<std::string>& /*names*/) override {
-    return holder_->net()->is_causal() ? "" : "net";
+  SeeingNet net_that_sees_targets(const std::set<std::string>& /*names*/) override {
+    return holder_->net()->is_causal() ? SeeingNet() : SeeingNet{"net", "attn_layers"};
   }
 
   LossInputs loss_inputs(const std::set<std::string>&) override {
