@@ -126,38 +126,24 @@ void register_data_biases(ModelTypes& types) {
       });
 }
 
-/// One value for each pair of features -> one for each feature.
-at::Tensor for_both(const at::Tensor& t) { return t.repeat_interleave(2, -1); }
-
-/// Python's frequencies and scale: unlike the tables of a stack they stand around the middle of the
-/// given positions.
-Value rotary_value(const RotaryEmbedding& rotary, const RotaryEmbeddingOptions& options,
-                   const at::Tensor& given) {
-  const auto buffers = rotary.named_buffers();
-  const auto inv_freq = buffers["inv_freq"];
-  const auto t = given.dim() == 1 ? given.unsqueeze(0) : given;
-  std::vector<at::Tensor> results = {for_both(t.to(inv_freq.scalar_type()).unsqueeze(-1) *
-                                              inv_freq / options.interpolation_factor)};
-  if (options.use_xpos) {
-    const auto power = (t - at::floor_divide(given.max() + 1, 2)) / options.scale_base;
-    results.push_back(for_both(at::pow(buffers["scale"], power.unsqueeze(-1))));
-  }
-  return Value::list(results);
+Value rotary_value(const RotaryAngles& angles) {
+  std::vector<at::Tensor> parts = {angles.freqs};
+  if (angles.scale.defined()) parts.push_back(angles.scale);
+  return Value::list(parts);
 }
 
 std::shared_ptr<MethodsModel> rotary_part(const RotaryEmbeddingOptions& options) {
   const auto rotary = std::make_shared<RotaryEmbedding>(options);
-  return model_of_methods(
-      "RotaryEmbedding", rotary,
-      {{"forward",
-        [rotary, options](Arguments& arguments) -> Value {
-          arguments.integer("offset");  // Python takes it and uses it nowhere
-          return rotary_value(*rotary, options, arguments.required_tensor("t"));
-        }},
-       {"forward_from_seq_len", [rotary, options](Arguments& arguments) -> Value {
-          const auto length = required_length(arguments, "seq_len");
-          return rotary_value(*rotary, options, at::arange(length, at::kLong));
-        }}});
+  return model_of_methods("RotaryEmbedding", rotary,
+                          {{"forward",
+                            [rotary](Arguments& arguments) -> Value {
+                              arguments.integer("offset");  // Python takes it and uses it nowhere
+                              return rotary_value(rotary->angles(arguments.required_tensor("t")));
+                            }},
+                           {"forward_from_seq_len", [rotary](Arguments& arguments) -> Value {
+                              const auto length = required_length(arguments, "seq_len");
+                              return rotary_value(rotary->angles(at::arange(length, at::kLong)));
+                            }}});
 }
 
 std::shared_ptr<MethodsModel> polar_part(const PolarEmbeddingOptions& options) {

@@ -45,6 +45,16 @@ at::Tensor RotaryEmbedding::scale_without_position(const at::Tensor& positions,
   return at::pow(scale_, (center - middle) / scale_base_);
 }
 
+RotaryAngles RotaryEmbedding::angles(const at::Tensor& positions) const {
+  const auto of_features = [](const at::Tensor& pairs) { return pairs.repeat_interleave(2, -1); };
+  const auto rows = positions.dim() == 1 ? positions.unsqueeze(0) : positions;
+  const auto freqs =
+      rows.to(inv_freq_.scalar_type()).unsqueeze(-1) * inv_freq_ / interpolation_factor_;
+  if (!scale_.defined()) return {of_features(freqs), {}};
+  const auto power = (rows - at::floor_divide(positions.max() + 1, 2)) / scale_base_;
+  return {of_features(freqs), of_features(at::pow(scale_, power.unsqueeze(-1)))};
+}
+
 RotaryAngles RotaryAngles::rows(int64_t count, int64_t after) const {
   const auto cut = [&](const at::Tensor& t) {
     return t.defined() ? t.narrow(1, t.size(1) - after - count, count) : t;

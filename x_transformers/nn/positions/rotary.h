@@ -10,27 +10,8 @@
 
 namespace x_transformers {
 
-/// Angles for pairs of features by position (arXiv:2104.09864), with xpos' decay
-/// (arXiv:2212.10554), interpolation (arXiv:2306.15595) and NTK-aware rescaling.
-class RotaryEmbedding : public torch::nn::Module {
- public:
-  explicit RotaryEmbedding(const RotaryEmbeddingOptions& options);
-  /// The table for positions [n] or [b, n]. xpos scales by the distance from a center: Python's,
-  /// the middle of the positions up to the maximum, or a fixed `center`, so that keys in a cache
-  /// keep the scale that they were given.
-  RotaryTable forward(const at::Tensor& positions,
-                      std::optional<double> center = std::nullopt) const;
-  /// With xpos and a fixed `center`, what keys without a position are multiplied by, [dim / 2], so
-  /// that they stand where Python's center is; else undefined.
-  at::Tensor scale_without_position(const at::Tensor& positions, double center) const;
-
- private:
-  double scale_base_, interpolation_factor_;
-  at::Tensor inv_freq_, scale_;
-};
-
-/// Angles from outside, one for each feature and not for each pair: [b or 1, n, d], and xpos' scale
-/// of the same shape or undefined. The last rows count.
+/// Angles for each feature and not for each pair, such as those from outside: [b or 1, n, d], and
+/// xpos' scale of the same shape or undefined. The last rows count.
 struct RotaryAngles {
   at::Tensor freqs, scale;
 
@@ -42,6 +23,28 @@ struct RotaryAngles {
   bool defined() const { return freqs.defined(); }
   /// The `count` rows that stand before the last `after`.
   RotaryAngles rows(int64_t count, int64_t after) const;
+};
+
+/// Angles for pairs of features by position (arXiv:2104.09864), with xpos' decay
+/// (arXiv:2212.10554), interpolation (arXiv:2306.15595) and NTK-aware rescaling.
+class RotaryEmbedding : public torch::nn::Module {
+ public:
+  explicit RotaryEmbedding(const RotaryEmbeddingOptions& options);
+  /// The table for positions [n] or [b, n]. xpos scales by the distance from a center: Python's,
+  /// the middle of the positions up to the maximum, or a fixed `center`, so that keys in a cache
+  /// keep the scale that they were given.
+  RotaryTable forward(const at::Tensor& positions,
+                      std::optional<double> center = std::nullopt) const;
+  /// The angles of positions [n] or [b, n] for each feature, as Python's module gives them; xpos
+  /// scales by the distance from Python's center.
+  RotaryAngles angles(const at::Tensor& positions) const;
+  /// With xpos and a fixed `center`, what keys without a position are multiplied by, [dim / 2], so
+  /// that they stand where Python's center is; else undefined.
+  at::Tensor scale_without_position(const at::Tensor& positions, double center) const;
+
+ private:
+  double scale_base_, interpolation_factor_;
+  at::Tensor inv_freq_, scale_;
 };
 
 /// Angles of polar positions from outside.
