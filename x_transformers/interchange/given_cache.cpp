@@ -153,12 +153,12 @@ std::optional<LayersCache> take_cache(Arguments& arguments, const AttentionLayer
   const auto& pos = use.pos;
   if (pos.defined() && !pos.is_floating_point() && pos.dim() > 0 && pos.size(-1) >= count) {
     places.pos = pos.narrow(-1, pos.size(-1) - count, length);
-    cache.xpos_center = xpos_center_of(pos);
+    cache.rotary = RotaryState::amid(pos);
   } else {
-    cache.xpos_center = xpos_center_of(counted, counted - count, start);
+    cache.rotary = RotaryState::amid(counted, counted - count, start);
   }
   cache.length = length;
-  places.xpos_center = cache.xpos_center;
+  places.rotary_state = cache.rotary;
   for (size_t i = 0; i < cached.attentions.size(); ++i) {
     auto given = cached.attentions[i];
     if (!given.keys.defined()) continue;

@@ -35,17 +35,11 @@ namespace x_transformers {
 struct CachedPlaces {
   at::Tensor pos;  ///< [n] or [b, n] their positions; undefined: 0 to n - 1, less seq_start_pos
   at::Tensor seq_start_pos;  ///< [b], as in AttentionLayersInputs
-  double xpos_center = 0;
+  RotaryState rotary_state;  ///< of the cache
   RotaryAngles rotary;  ///< from outside, in place of the stack's own; new tokens' rows at the end
   at::Tensor polar;     ///< the same: angles of keys [b, h, n, d]
   int64_t new_tokens = 0;  ///< how many
 };
-
-/// The position at which xpos scales keys and queries by 1, as Python has it: the middle of the
-/// positions `pos`, or of `counted` tokens, those of the row with the least padding (`start` [b],
-/// as seq_start_pos), of which the first `before` stand in front of position 0.
-double xpos_center_of(const at::Tensor& pos);
-double xpos_center_of(int64_t counted, int64_t before, const at::Tensor& start);
 
 class AttentionLayersImpl : public torch::nn::Module,
                             public CaptureCheck,
@@ -73,7 +67,7 @@ class AttentionLayersImpl : public torch::nn::Module,
       int64_t capacity = 0,
       const std::optional<std::vector<int64_t>>& layers_execute_order = std::nullopt) const;
   /// Keys and values [b, h, n, d] as Python caches them (keys not rotated), made into what caches
-  /// with this xpos_center hold.
+  /// of this rotary_state hold.
   std::pair<at::Tensor, at::Tensor> place_cached(const at::Tensor& keys, const at::Tensor& values,
                                                  const CachedPlaces& places) const;
   /// The same for keys of a context, whose positions are `context_pos` [n] or [b, n]; undefined:

@@ -3,7 +3,6 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -30,15 +29,6 @@ at::Tensor count_from_start(const at::Tensor& places, const at::Tensor& start) {
 }
 
 }  // namespace
-
-double xpos_center_of(const at::Tensor& pos) {
-  return std::floor((pos.max().item<double>() + 1) / 2);
-}
-
-double xpos_center_of(int64_t counted, int64_t before, const at::Tensor& start) {
-  const auto padding = start.defined() ? start.min().item<int64_t>() : 0;
-  return static_cast<double>((counted - padding) / 2 - before);
-}
 
 AttentionLayersImpl::Places AttentionLayersImpl::places_of(const AttentionLayersInputs& inputs) {
   const auto n = inputs.x.size(1);
@@ -73,7 +63,7 @@ at::Tensor AttentionLayersImpl::positions_of_keys(const AttentionLayersInputs& i
 void AttentionLayersImpl::place_rotary(const AttentionLayersInputs& inputs, const Places& places,
                                        State& state) const {
   const auto* cache = inputs.cache;
-  const auto center = cache ? std::optional(cache->xpos_center) : std::nullopt;
+  const auto center = cache ? std::optional(cache->rotary.xpos_center) : std::nullopt;
   if (inputs.rotary_pos_emb.defined()) {
     state.rotary.emplace().angles = inputs.rotary_pos_emb;
   } else if (rotary_pos_emb_) {
@@ -84,7 +74,7 @@ void AttentionLayersImpl::place_rotary(const AttentionLayersInputs& inputs, cons
                       : rotary_pos_emb_->forward(places.new_keys, center);
     if (cache && (options_.attn.num_mem_kv > 0 || !inputs.self_attn_additional_kv.empty())) {
       rotary.scale_without_position =
-          rotary_pos_emb_->scale_without_position(places.queries, cache->xpos_center);
+          rotary_pos_emb_->scale_without_position(places.queries, cache->rotary.xpos_center);
     }
     if (cache && options_.attn.use_latent_kv)
       rotary.all_keys = rotary_pos_emb_->forward(positions_of_keys(inputs, places), center);
@@ -215,7 +205,7 @@ std::pair<at::Tensor, at::Tensor> AttentionLayersImpl::place_cached(
   if (polar_pos_emb_)
     return polar(polar_pos_emb_->forward(positions).unsqueeze(1) + polar_pos_emb_->key_bias());
   if (!rotary_pos_emb_) return {keys, values};
-  const auto table = rotary_pos_emb_->forward(positions, places.xpos_center);
+  const auto table = rotary_pos_emb_->forward(positions, places.rotary_state.xpos_center);
   return turn([&](const at::Tensor& t) { return apply_rotary(t, table, /*inverse_scale=*/true); });
 }
 

@@ -10,6 +10,7 @@
 
 #include "x_transformers/core/filled_keys.h"
 #include "x_transformers/nn/block_state.h"
+#include "x_transformers/nn/positions/rotary.h"
 
 namespace x_transformers {
 
@@ -21,8 +22,7 @@ struct LayersCache {
   int64_t length = 0;
   /// Memories in front of the tokens, at negative positions.
   int64_t memory_length = 0;
-  /// The position at which xpos scales keys and queries by 1.
-  double xpos_center = 0;
+  RotaryState rotary;
   /// Of a static cache: where the next token is written (StaticPlace), else undefined.
   at::Tensor position;
   at::Tensor key_indices;  ///< of a static cache: 0 to capacity - 1, int64

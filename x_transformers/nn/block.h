@@ -27,7 +27,7 @@ struct BranchEnds {
 
 /// What every block takes; undefined tensors and null pointers are absent.
 struct BranchInputs {
-  at::Tensor x;              ///< [b, n, dim]; with qkv_receive_diff_residuals [3, b, n, dim]
+  at::Tensor x;              ///< [b, n, dim]; of a block with three inputs [3, b, n, dim]
   at::Tensor context;        ///< [b, m, dim_context] for cross attention
   at::Tensor mask;           ///< [b, n] bool: tokens that exist (keys too, without context_mask)
   at::Tensor context_mask;   ///< [b, m] bool: keys that exist

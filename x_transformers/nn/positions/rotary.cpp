@@ -13,6 +13,15 @@
 
 namespace x_transformers {
 
+RotaryState RotaryState::amid(const at::Tensor& pos) {
+  return {std::floor((pos.max().item<double>() + 1) / 2)};
+}
+
+RotaryState RotaryState::amid(int64_t counted, int64_t before, const at::Tensor& start) {
+  const auto padding = start.defined() ? start.min().item<int64_t>() : 0;
+  return {static_cast<double>((counted - padding) / 2 - before)};
+}
+
 RotaryEmbedding::RotaryEmbedding(const RotaryEmbeddingOptions& o)
     : scale_base_(o.scale_base), interpolation_factor_(o.interpolation_factor) {
   const auto dim = o.dim;

@@ -3,12 +3,25 @@
 
 #include <torch/nn/module.h>
 
+#include <cstdint>
 #include <optional>
 
 #include "x_transformers/nn/positions/position_options.h"
 #include "x_transformers/ops/rotary.h"
 
 namespace x_transformers {
+
+/// What rotary positions keep beside cached keys.
+struct RotaryState {
+  /// The position at which xpos scales keys and queries by 1.
+  double xpos_center = 0;
+
+  /// With Python's center: the middle of the positions `pos`, or of `counted` tokens, those of the
+  /// row with the least padding (`start` [b], as seq_start_pos), of which the first `before` stand
+  /// in front of position 0.
+  static RotaryState amid(const at::Tensor& pos);
+  static RotaryState amid(int64_t counted, int64_t before, const at::Tensor& start);
+};
 
 /// Angles for each feature and not for each pair, such as those from outside: [b or 1, n, d], and
 /// xpos' scale of the same shape or undefined. The last rows count.
