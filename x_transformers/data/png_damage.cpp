@@ -2,32 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <cctype>
 #include <cstddef>
 #include <cstdint>
 
+#include "x_transformers/core/crc.h"
+
 namespace x_transformers {
 namespace {
-
-/// The rest of each byte by the polynomial of CRC-32 (ISO 3309), bits in reverse.
-constexpr std::array<uint32_t, 256> crc32_table() {
-  constexpr uint32_t kPolynomial = 0xEDB88320;
-  std::array<uint32_t, 256> table{};
-  for (uint32_t byte = 0; byte < table.size(); ++byte) {
-    uint32_t rest = byte;
-    for (int bit = 0; bit < 8; ++bit) rest = (rest >> 1) ^ ((rest & 1) != 0 ? kPolynomial : 0);
-    table[byte] = rest;
-  }
-  return table;
-}
-
-uint32_t crc32(std::string_view bytes) {
-  static constexpr auto kTable = crc32_table();
-  uint32_t rest = ~uint32_t{0};
-  for (const char c : bytes) rest = (rest >> 8) ^ kTable[(rest ^ static_cast<uint8_t>(c)) & 0xFF];
-  return ~rest;
-}
 
 /// The first four bytes as a number, the most significant one first.
 uint32_t big_endian(std::string_view bytes) {
@@ -57,7 +39,7 @@ std::string png_damage(std::string_view bytes) {
       return fmt::format("it ends within its chunk {}", type);
     const auto content = bytes.substr(begin + kLength, kType + length);
     begin += kLength + content.size();
-    if (big_endian(bytes.substr(begin)) != crc32(content))
+    if (big_endian(bytes.substr(begin)) != crc_of<kCrc32>(content))
       return fmt::format("the checksum of its chunk {} is of other bytes", type);
     begin += kChecksum;
     if (type == "IEND") return {};

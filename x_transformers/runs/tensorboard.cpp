@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <bit>
 #include <chrono>
@@ -12,25 +11,15 @@
 #include <system_error>
 
 #include "x_transformers/core/cause.h"
+#include "x_transformers/core/crc.h"
 #include "x_transformers/core/error.h"
 
 namespace x_transformers {
 namespace {
 
-constexpr std::array<uint32_t, 256> make_crc_table() {
-  std::array<uint32_t, 256> table{};
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? 0x82F63B78u : 0u);
-    table[byte] = crc;
-  }
-  return table;
-}
-constexpr auto kCrcTable = make_crc_table();
-
 /// The checksum as records hold it: rotated and shifted, so that sums over sums stay useful.
 uint32_t masked_crc32c(std::string_view bytes) {
-  return std::rotr(crc32c(bytes), 15) + 0xA282EAD8u;
+  return std::rotr(crc_of<kCrc32c>(bytes), 15) + 0xA282EAD8u;
 }
 
 /// A protobuf message, field by field.
@@ -107,14 +96,6 @@ std::string new_file(const std::string& folder) {
 }
 
 }  // namespace
-
-uint32_t crc32c(std::string_view bytes) {
-  uint32_t crc = 0xFFFFFFFFu;
-  for (const char byte : bytes) {
-    crc = kCrcTable[(crc ^ static_cast<unsigned char>(byte)) & 0xFF] ^ (crc >> 8);
-  }
-  return ~crc;
-}
 
 EventWriter::EventWriter(const std::string& folder, std::optional<int64_t> resumed_step)
     : file_(new_file(folder)) {

@@ -30,7 +30,4 @@ class EventWriter {
   AppendFile file_;
 };
 
-/// CRC-32C (Castagnoli, RFC 3720), the checksum of the record format.
-uint32_t crc32c(std::string_view bytes);
-
 }  // namespace x_transformers
