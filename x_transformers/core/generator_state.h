@@ -1,4 +1,8 @@
-// The states of the random number generators that operations draw from.
+// The states of the random number generators that operations draw from, those of the process.
+//
+// What leaves no trace (a clone's own weights, a loss that is tried, validation, a block that runs
+// again) draws from them too: LibTorch's initialisers and dropout take no generator, so none can be
+// handed down to the modules that use them. Here alone their states are set and put back.
 #pragma once
 
 #include <ATen/core/Tensor.h>
