@@ -1,9 +1,9 @@
 # Imports LibTorch without asking for a CUDA toolkit, which the find_package(Torch) of the CUDA wheel insists on.
 #
 # What is said is taken: LIBTORCH_ROOT and CMAKE_PREFIX_PATH (variables of CMake or of the environment; a prefix may end in
-# torch/share/cmake, as torch.utils.cmake_prefix_path does). Else the first of these whose version is asked for: beside an
-# installed x_transformers (PREFIX, PREFIX/libtorch), .deps/, where tools/install_deps.sh puts the wheel, the torch of the
-# Python that is active, and, for an installed x_transformers, where it was built, if that is still there.
+# torch/share/cmake, as torch.utils.cmake_prefix_path does), and Torch_DIR (torch/share/cmake/Torch). Else the first of these
+# whose version is asked for: beside an installed x_transformers (PREFIX, PREFIX/libtorch), .deps/, where
+# tools/install_deps.sh puts the wheel, and the torch of the Python that is active.
 #
 #   LibTorch::cpu   the library, its include folders and its C++ ABI
 #   LibTorch::cuda  the CUDA half, if it is there (loaded only when a program asks for the device)
@@ -62,13 +62,18 @@ endfunction()
 file(TO_CMAKE_PATH "$ENV{CMAKE_PREFIX_PATH}" _prefixes)
 list(APPEND _prefixes ${CMAKE_PREFIX_PATH})
 list(TRANSFORM _prefixes APPEND "/../.." OUTPUT_VARIABLE _torch_of_prefixes)
-_libtorch_among(FALSE _libtorch_root ${LIBTORCH_ROOT} $ENV{LIBTORCH_ROOT} ${_prefixes} ${_torch_of_prefixes})
+set(_torch_dir "")
+if(Torch_DIR)
+  set(_torch_dir "${Torch_DIR}/../../..")
+endif()
+_libtorch_among(FALSE _libtorch_root ${LIBTORCH_ROOT} $ENV{LIBTORCH_ROOT} ${_prefixes} ${_torch_of_prefixes}
+  ${_torch_dir})
 if(NOT _libtorch_root)
   _libtorch_among(TRUE _libtorch_root ${x_transformers_PREFIX} "${PROJECT_SOURCE_DIR}/.deps")
 endif()
 if(NOT _libtorch_root)
   _libtorch_of_python(_libtorch_wheel)
-  _libtorch_among(TRUE _libtorch_root ${_libtorch_wheel} ${x_transformers_LIBTORCH})
+  _libtorch_among(TRUE _libtorch_root ${_libtorch_wheel})
 endif()
 
 find_path(LibTorch_INCLUDE_DIR torch/csrc/api/include/torch/nn/module.h

@@ -20,7 +20,6 @@ set_target_properties(x-transformers PROPERTIES BUILD_WITH_INSTALL_RPATH ON
   INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 install(TARGETS x-transformers RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 
-get_filename_component(LibTorch_ROOT_DIR "${LibTorch_LIBRARY_DIR}" DIRECTORY)
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/x_transformersConfig.cmake.in"
   "${PROJECT_BINARY_DIR}/cmake/x_transformersConfig.cmake" INSTALL_DESTINATION "${_package}")
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/cmake/x_transformersConfigVersion.cmake"
