@@ -70,9 +70,11 @@ TEST(WrapperModels, SayWhichOptionsTheirTokensHangOn) {
               ElementsAre("net.num_tokens", HasSubstr("net.max_seq_len = 6")));
   EXPECT_THAT(places({{"type", "BeliefStateWrapper"}, {"forward_decoder", net("Decoder")}}),
               ElementsAre("forward_decoder.num_tokens", HasSubstr("forward_decoder.max_seq_len")));
-  EXPECT_THAT(
-      places({{"type", "UniversalPretrainWrapper"}, {"model", net("Decoder")}, {"seq_len", 5}}),
-      ElementsAre("model.num_tokens", HasSubstr("model.max_seq_len = 6")));
+  EXPECT_THAT(places({{"type", "UniversalPretrainWrapper"},
+                      {"model", net("Decoder")},
+                      {"seq_len", 5},
+                      {"seed_length", 2}}),
+              ElementsAre("model.num_tokens", HasSubstr("model.max_seq_len = 6")));
 }
 
 TEST(WrapperModels, SayWhichNetSeesItsTargets) {
